@@ -1,0 +1,44 @@
+"""Ranks, sums and broadcasts; every function returns its input on one process."""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def is_active() -> bool:
+    """Whether several processes work together."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def rank() -> int:
+    """Number of this process, 0 on one process."""
+    return dist.get_rank() if is_active() else 0
+
+
+def world_size() -> int:
+    """Number of processes, 1 on one process."""
+    return dist.get_world_size() if is_active() else 1
+
+
+def sum_over_ranks(tensors: list[Tensor]) -> list[Tensor]:
+    """Add each tensor over all processes, with one message for tensors of one type.
+
+    Args:
+        tensors: tensors of one dtype and device; they are left as they are.
+
+    Returns:
+        The sums, or the input itself on one process.
+    """
+    if not is_active() or not tensors:
+        return tensors
+    flat = torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
+    dist.all_reduce(flat)
+    parts = flat.split([tensor.numel() for tensor in tensors])
+    return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
+
+
+def broadcast_from_first(tensors: list[Tensor]) -> None:
+    """Overwrite each tensor in place with the first process's; does nothing on one process."""
+    if is_active():
+        for tensor in tensors:
+            dist.broadcast(tensor, 0)

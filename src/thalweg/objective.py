@@ -1,0 +1,191 @@
+"""Model + head + batch as one function of the parameters."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from thalweg import distributed, vectors
+from thalweg.batch import Batch
+from thalweg.heads.adapt import as_head
+from thalweg.heads.base import AbstractHead
+
+Inputs = Tensor | Mapping[str, Tensor]
+
+
+@final
+class Objective:
+    r"""The loss of a model on one batch, as a function of the parameters.
+
+    With micro-batches $b$, the head's sums $S_b(\theta)$ and counts $n_b$, and penalized weights $w$,
+
+    $$f(\theta) = \frac{\sum_b S_b(\theta)}{\sum_b n_b} + \frac{\text{l2}}{2} \lVert w \rVert^2 .$$
+
+    Sums and counts are added over micro-batches **and ranks**, and divided once; the mean of per-batch means is a different
+    number whenever the batches hold different numbers of targets.
+
+    Calling it is the standard PyTorch closure (gradients cleared, forward, backward, loss returned), so every
+    `torch.optim` optimizer takes it as it is: `optimizer.step(objective)`. When it is evaluated again, all
+    micro-batches are replayed with the same random state, so dropout draws the same masks.
+
+    Args:
+        model: module that maps inputs to hidden states; on many processes the unwrapped one.
+        head: an `AbstractHead`, `nn.CrossEntropyLoss`, `nn.MSELoss` or `nn.BCEWithLogitsLoss`.
+        inputs: one tensor, a dictionary of keywords, a `Batch`, or a sequence of `Batch`es (micro-batches).
+        targets: what the head compares with, when `inputs` is a tensor or a dictionary.
+        mask: True where a target is real, likewise.
+        weights: weight of each target, likewise.
+        l2: strength of the squared penalty **inside** the loss, >= 0. Not the same as an optimizer's decoupled
+            weight decay: adaptive methods rescale this one's gradient, and line searches see it.
+        penalized: the tensors `w` under the penalty; None: every trainable matrix (biases and scales are free).
+        autocast: type to run the forward pass in, such as `torch.bfloat16`; None: as the parameters are.
+
+    Raises:
+        ValueError: for a negative `l2`, for targets missing or given twice, or for no batch at all.
+
+    Example:
+        >>> model, x, y = nn.Linear(2, 1, bias=False), torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0]])
+        >>> _ = nn.init.zeros_(model.weight)
+        >>> objective = Objective(model, nn.MSELoss(), x, y)
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> optimizer.step(objective)
+        tensor(1.)
+        >>> model.weight.detach()
+        tensor([[0.2000, 0.4000]])
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        head: AbstractHead | nn.Module,
+        inputs: Inputs | Batch | Sequence[Batch],
+        targets: Tensor | None = None,
+        *,
+        mask: Tensor | None = None,
+        weights: Tensor | None = None,
+        l2: float = 0.0,
+        penalized: Iterable[Tensor] | None = None,
+        autocast: torch.dtype | None = None,
+    ) -> None:
+        if not l2 >= 0.0:
+            raise ValueError(f"Objective(l2=...) must be zero or positive; got {l2!r}.")
+        self.model = model
+        self.head = as_head(head)
+        self.batches, self._positional = _as_batches(inputs, targets, mask, weights)
+        self.l2 = l2
+        self.autocast = autocast
+        self.parameters = vectors.trainable([*model.parameters(), *self.head.parameters()])
+        if penalized is None:
+            penalized = [tensor for tensor in self.parameters if tensor.dim() >= 2]
+        self.penalized = vectors.trainable(penalized) if l2 > 0.0 else []
+        self.num_values = 0
+        self.num_gradients = 0
+        self._noise: tuple[Tensor, list[Tensor]] | None = None
+
+    def value(self) -> Tensor:
+        """Return the loss at the present parameters, a 0-dim tensor without a graph; gradients are left alone."""
+        self.num_values += 1
+        self._replay_noise()
+        with torch.no_grad():
+            sums = [torch.stack(self._sum_and_count(batch)) for batch in self.batches]
+            total, count = distributed.sum_over_ranks([torch.stack(sums).sum(0)])[0]
+            return total / count + self._penalty()
+
+    def value_and_gradient(self) -> tuple[Tensor, list[Tensor]]:
+        """Return loss and gradient, one tensor a parameter; the parameters' `.grad` is left alone."""
+        held = [parameter.grad for parameter in self.parameters]
+        try:
+            loss = self()
+            zero = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.parameters]
+            return loss, zero
+        finally:
+            for parameter, gradient in zip(self.parameters, held, strict=True):
+                parameter.grad = gradient
+
+    def __call__(self) -> Tensor:
+        """Clear the gradients, run forward and backward, and return the loss: the closure of `torch.optim`."""
+        self.num_gradients += 1
+        self._replay_noise()
+        for parameter in self.parameters:
+            parameter.grad = None
+        with torch.enable_grad():
+            if len(self.batches) == 1 and not distributed.is_active():
+                total, count = self._sum_and_count(self.batches[0])
+                loss = total / count
+                loss.backward()
+                loss = loss.detach()
+            else:
+                loss = self._accumulate()
+        if self.penalized:
+            self._add_penalty_gradient()
+            loss = loss + self._penalty()
+        return loss
+
+    def _accumulate(self) -> Tensor:
+        """Add gradients of sums over micro-batches and ranks, then divide once by the global count."""
+        sums = []
+        for batch in self.batches:
+            total, count = self._sum_and_count(batch)
+            total.backward()
+            sums.append(torch.stack([total.detach(), count]))
+        if distributed.is_active():
+            for parameter in self.parameters:  # every rank must send the same tensors
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        total, count = distributed.sum_over_ranks([torch.stack(sums).sum(0)])[0]
+        if gradients:
+            reduced = distributed.sum_over_ranks(gradients)
+            if reduced is not gradients:
+                torch._foreach_copy_(gradients, reduced)
+            torch._foreach_div_(gradients, count)
+        return total / count
+
+    def _sum_and_count(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        device_type = batch.targets.device.type
+        with torch.autocast(device_type, self.autocast, enabled=self.autocast is not None):
+            hidden = self.model(batch.inputs["inputs"]) if self._positional else self.model(**batch.inputs)
+            total, count = self.head.loss_from_hidden(hidden, batch.targets, batch.mask, batch.weights)
+        return total, count.to(total.dtype)
+
+    def _penalty(self) -> Tensor | float:
+        if not self.penalized:
+            return 0.0
+        with torch.no_grad():
+            return 0.5 * self.l2 * vectors.norm(self.penalized).square()
+
+    def _add_penalty_gradient(self) -> None:
+        for tensor in self.penalized:
+            if tensor.grad is None:
+                tensor.grad = torch.zeros_like(tensor)
+        with torch.no_grad():
+            torch._foreach_add_([t.grad for t in self.penalized], [t.detach() for t in self.penalized], alpha=self.l2)
+
+    def _replay_noise(self) -> None:
+        """Remember the random state at the first evaluation, and put it back before every later one."""
+        devices = {tensor.device for tensor in self.parameters if tensor.is_cuda}
+        if self._noise is None:
+            self._noise = torch.get_rng_state(), [torch.cuda.get_rng_state(device) for device in devices]
+            return
+        torch.set_rng_state(self._noise[0])
+        for device, state in zip(devices, self._noise[1], strict=True):
+            torch.cuda.set_rng_state(state, device)
+
+
+def _as_batches(
+    inputs: Inputs | Batch | Sequence[Batch], targets: Tensor | None, mask: Tensor | None, weights: Tensor | None
+) -> tuple[list[Batch], bool]:
+    """Return the batches, and whether the model takes one positional tensor."""
+    if isinstance(inputs, Tensor | Mapping):
+        if targets is None:
+            raise ValueError("Objective(model, head, inputs, targets) needs targets when inputs is no Batch.")
+        positional = isinstance(inputs, Tensor)
+        keywords = {"inputs": inputs} if isinstance(inputs, Tensor) else dict(inputs)
+        return [Batch(keywords, targets, mask, weights)], positional
+    if targets is not None or mask is not None or weights is not None:
+        raise ValueError("Objective(...) got a Batch, which holds its own targets, mask and weights; leave those out.")
+    batches = [inputs] if isinstance(inputs, Batch) else list(inputs)
+    if not batches:
+        raise ValueError("Objective(...) needs at least one batch; got an empty sequence.")
+    return batches, False
