@@ -1,0 +1,134 @@
+"""Several labels for each example: an independent yes or no for each class."""
+
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from thalweg.heads.base import AbstractHead, best, check_positive, check_share, keep, summable
+from thalweg.heads.elementwise import count_numbers, match_targets, spread_over
+
+
+@final
+class Bernoulli(AbstractHead):
+    """A linear layer that gives each class its own probability, with the binary cross-entropy as loss.
+
+    With the logit `z` and the target `y` in [0, 1] of one class, its loss is
+    `-pos_weight * y log s(z) - (1 - y) log(1 - s(z))`, `s` the logistic function. The sum goes over examples and
+    classes and the count is examples times classes, so that sum / count is `nn.BCEWithLogitsLoss`. The curvature is
+    diagonal: `(pos_weight * y + 1 - y) p (1 - p)` with `p = s(z)`.
+
+    Args:
+        width: width of the hidden states; None: there is no layer, the hidden states are the logits.
+        num_classes: number of classes, at least 1 (only used with a layer).
+        label_smoothing: `a` in [0, 1): targets `y` become `y (1 - a) + a / 2`.
+        bias: whether the layer has one.
+        pos_weight: weight of the positive answers, broadcast over `[..., num_classes]`; above 1 favors recall.
+        factor: what each loss is multiplied with, broadcast over `[..., num_classes]`, without any effect on the count
+            (the `weight` of `nn.BCEWithLogitsLoss`).
+
+    Shapes: prediction `[..., num_classes]`; targets the same, bool or numbers in [0, 1] (or `[...]` for one class);
+    mask and weights `[...]` (whole examples) or `[..., num_classes]` (single answers).
+
+    Raises:
+        ValueError: an argument out of range; in `loss`: targets of another shape than the prediction.
+
+    Example:
+        >>> head = Bernoulli(None, 3)
+        >>> total, count = head.loss(torch.zeros(1, 3), torch.tensor([[True, False, True]]))
+        >>> round(total.item(), 4), count.item()
+        (2.0794, 3.0)
+
+    Not for classes of which exactly one is right: use `Softmax`.
+    """
+
+    pos_weight: Tensor | None
+    factor: Tensor | None
+
+    def __init__(
+        self,
+        width: int | None,
+        num_classes: int = 1,
+        *,
+        label_smoothing: float = 0.0,
+        bias: bool = True,
+        pos_weight: Tensor | None = None,
+        factor: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        check_positive(num_classes, "Bernoulli(num_classes=...)")
+        check_share(label_smoothing, "Bernoulli(label_smoothing=...)")
+        self.num_classes = num_classes
+        self.label_smoothing = label_smoothing
+        self.output = nn.Identity() if width is None else nn.Linear(width, num_classes, bias=bias)
+        # The caller's settings, not learned: a run's weights need not carry them.
+        self.register_buffer("pos_weight", pos_weight, persistent=False)
+        self.register_buffer("factor", factor, persistent=False)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Return the logits `[..., num_classes]`."""
+        return self.output(hidden)
+
+    def loss(
+        self, prediction: Tensor, targets: Tensor, mask: Tensor | None = None, weights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the summed binary cross-entropy and the number of examples times classes."""
+        prediction, targets = match_targets(prediction, targets, "Bernoulli")
+        mask, weights = spread_over(prediction, mask, weights)
+        count = count_numbers(prediction, mask, weights)
+        factor = self.factor
+        if weights is not None:
+            factor = weights if factor is None else weights * factor
+        if mask is None:
+            targets = self._smooth(targets)
+            total = F.binary_cross_entropy_with_logits(
+                prediction, targets, weight=factor, pos_weight=self.pos_weight, reduction="sum"
+            )
+            return total, count
+        each = F.binary_cross_entropy_with_logits(
+            keep(mask, prediction), self._smooth(keep(mask, targets)), pos_weight=self.pos_weight, reduction="none"
+        )
+        return keep(mask, each if factor is None else factor * each).sum(), count
+
+    def curvature_product(
+        self, prediction: Tensor, targets: Tensor, mask: Tensor | None, v: Tensor, weights: Tensor | None = None
+    ) -> Tensor:
+        """Return the diagonal curvature times `v`."""
+        return self._curvature(prediction, targets, mask, weights) * self._kept(prediction, mask, v)
+
+    def curvature_root(
+        self, prediction: Tensor, targets: Tensor, mask: Tensor | None, v: Tensor, weights: Tensor | None = None
+    ) -> Tensor:
+        """Return the square root of the diagonal curvature times `v`."""
+        return self._curvature(prediction, targets, mask, weights).sqrt() * self._kept(prediction, mask, v)
+
+    def decode(self, prediction: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Return the `k` most probable classes and the log-probability of each, `log s(z)`.
+
+        The classes are independent, so that the probabilities don't add up to 1: every one above `log 0.5` is a yes.
+        """
+        return best(F.logsigmoid(summable(prediction)), k)
+
+    def _smooth(self, targets: Tensor) -> Tensor:
+        return (
+            targets
+            if not self.label_smoothing
+            else torch.lerp(targets, 0.5 * torch.ones_like(targets), self.label_smoothing)
+        )
+
+    def _kept(self, prediction: Tensor, mask: Tensor | None, v: Tensor) -> Tensor:
+        return keep(spread_over(prediction, mask, None)[0], v)
+
+    def _curvature(self, prediction: Tensor, targets: Tensor, mask: Tensor | None, weights: Tensor | None) -> Tensor:
+        prediction, targets = match_targets(prediction, targets, "Bernoulli")
+        mask, weights = spread_over(prediction, mask, weights)
+        p = torch.sigmoid(keep(mask, prediction))
+        diagonal = p * (1.0 - p)
+        if self.pos_weight is not None:
+            y = self._smooth(keep(mask, targets))
+            diagonal = diagonal * (self.pos_weight * y + 1.0 - y)
+        for factor in (self.factor, weights):
+            if factor is not None:
+                diagonal = diagonal * factor
+        return keep(mask, diagonal)

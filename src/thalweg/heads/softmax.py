@@ -1,0 +1,277 @@
+"""One class of many: logits, negative log-likelihood, label smoothing, large vocabularies in chunks."""
+
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from thalweg.heads.base import AbstractHead, best, check_positive, check_share, keep, spread, summable
+from thalweg.heads.chunked import chunked_cross_entropy
+
+# Logits held at once before the loss is computed in chunks: 64 million, 256 MB in float32.
+MAX_LOGITS = 2**26
+
+
+@final
+class Softmax(AbstractHead):
+    r"""A linear layer and the softmax over classes, with the negative log-likelihood as loss.
+
+    With the logits `z` of one target, `p = softmax(z)`, `C = num_classes` and the class weights `u` (all 1 unless
+    given), the loss of class `y` is the cross-entropy `-sum_c q_c log p_c` where
+    `q_c = u_c ((1 - a) [c = y] + a / C)` and `a = label_smoothing`: the values of `nn.CrossEntropyLoss`. The curvature
+    is `(sum_c q_c) (diag(p) - p p^T)`; without class weights the sum is 1, so that smoothing doesn't change it.
+
+    The count is the number of real targets, or the sum of `u_y` times their weights.
+
+    Args:
+        width: width of the hidden states; None: there is no layer, the hidden states are the logits.
+        num_classes: number of classes `C`, at least 1; None only without a layer: as many as there are logits.
+        label_smoothing: `a` in [0, 1).
+        tied: an embedding or parameter `[num_classes, width]` that serves as the layer's weight as well.
+        bias: whether the layer has one.
+        ignore_index: target that counts as masked.
+        chunk: targets whose logits are held at once by `loss_from_hidden`, at least 1; None: as many as make 64
+            million logits. At least the number of targets turns chunks off.
+        class_weights: `u`, shape `[num_classes]`, not negative.
+
+    Shapes: prediction `[..., C]`; targets int `[...]`, or probabilities `[..., C]` in place of `[c = y]`; mask and
+    weights `[...]` or only its first dimensions.
+
+    Raises:
+        ValueError: an argument out of range, or shapes that don't fit.
+
+    Example:
+        >>> head = Softmax(None, 2)
+        >>> total, count = head.loss(torch.zeros(3, 2), torch.tensor([0, 1, -100]))
+        >>> round(total.item(), 4), count.item()
+        (1.3863, 2.0)
+
+    Label smoothing: Szegedy, Vanhoucke, Ioffe, Shlens, Wojna, "Rethinking the Inception Architecture for Computer
+    Vision" (2016). Tied weights: Press, Wolf, "Using the Output Embedding to Improve Language Models" (2017).
+
+    Not for several right classes at once: use `Bernoulli`.
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        width: int | None,
+        num_classes: int | None,
+        *,
+        label_smoothing: float = 0.0,
+        tied: nn.Embedding | nn.Parameter | None = None,
+        bias: bool = True,
+        ignore_index: int = -100,
+        chunk: int | None = None,
+        class_weights: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        check_share(label_smoothing, "Softmax(label_smoothing=...)")
+        if num_classes is not None:
+            check_positive(num_classes, "Softmax(num_classes=...)")
+        if chunk is not None:
+            check_positive(chunk, "Softmax(chunk=...)")
+        self.num_classes = num_classes
+        self.label_smoothing = label_smoothing
+        self.ignore_index = ignore_index
+        self.chunk = chunk
+        self.output = _layer(width, num_classes, tied, bias)
+        # The caller's setting, not learned: a run's weights need not carry it.
+        self.register_buffer("class_weights", class_weights, persistent=False)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Return the logits `[..., C]`."""
+        return self.output(hidden)
+
+    def loss(
+        self, prediction: Tensor, targets: Tensor, mask: Tensor | None = None, weights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the summed negative log-likelihood and the number of real targets."""
+        self._check(prediction, targets)
+        shape = prediction.shape[:-1]
+        if mask is not None:
+            mask = spread(mask, shape, "mask")
+            prediction = keep(mask.unsqueeze(-1), prediction)
+        if weights is not None:
+            weights = spread(weights, shape, "weights")
+        return self._loss_of_finite(prediction, targets, mask, weights)
+
+    def loss_from_hidden(
+        self, hidden: Tensor, targets: Tensor, mask: Tensor | None = None, weights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the loss without holding the logits of all targets at once.
+
+        Same value and gradients as `loss(self(hidden), ...)`. Where there are more than `chunk` targets the logits are
+        made and dropped chunk by chunk; double backward works, forward-mode differentiation does not.
+        """
+        shape = hidden.shape[:-1]
+        layer = self.output
+        soft = targets.is_floating_point()
+        if not soft:
+            self._check_shape(shape, targets.shape)
+        if weights is not None:
+            weights = spread(weights, shape, "weights")
+        if mask is not None:
+            mask = spread(mask, shape, "mask")
+            if hidden.device.type == "cpu" and not soft:
+                # Here the masked rows can be left out without waiting for a device.
+                rows = mask.reshape(-1).nonzero().squeeze(1)
+                hidden = hidden.reshape(-1, hidden.shape[-1]).index_select(0, rows)
+                targets = targets.reshape(-1).index_select(0, rows)
+                weights = None if weights is None else weights.reshape(-1).index_select(0, rows)
+                mask = None
+            else:
+                # Zero rows in, finite logits out: cheaper than clearing the logits, which are wider.
+                hidden = keep(mask.unsqueeze(-1), hidden)
+        chunk = self.chunk or max(1, MAX_LOGITS // (self.num_classes or 1))
+        if soft or not isinstance(layer, nn.Linear) or targets.numel() <= chunk:
+            prediction = self(hidden)
+            self._check(prediction, targets)
+            return self._loss_of_finite(prediction, targets, mask, weights)
+        targets = self._ids(targets, mask)
+        factor = None if weights is None else weights.reshape(-1)
+        total = chunked_cross_entropy(
+            hidden.reshape(-1, hidden.shape[-1]),
+            layer.weight,
+            layer.bias,
+            targets.reshape(-1),
+            factor,
+            class_weights=self.class_weights,
+            label_smoothing=self.label_smoothing,
+            ignore_index=self.ignore_index,
+            chunk=chunk,
+        )
+        return total, self._count(targets, weights, total)
+
+    def curvature_product(
+        self, prediction: Tensor, targets: Tensor, mask: Tensor | None, v: Tensor, weights: Tensor | None = None
+    ) -> Tensor:
+        """Return `(p * v - p (p . v))` times the weight of each target."""
+        p, factor, v = self._curvature(prediction, targets, mask, v, weights)
+        return factor * (p * v - p * (p * v).sum(-1, keepdim=True))
+
+    def curvature_root(
+        self, prediction: Tensor, targets: Tensor, mask: Tensor | None, v: Tensor, weights: Tensor | None = None
+    ) -> Tensor:
+        """Return `(r * v - p (r . v))` with `r = sqrt(p)`, times the root of the weight of each target."""
+        p, factor, v = self._curvature(prediction, targets, mask, v, weights)
+        r = p.sqrt()
+        return factor.sqrt() * (r * v - p * (r * v).sum(-1, keepdim=True))
+
+    def decode(self, prediction: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Return the `k` most probable classes and their log-probabilities, best first."""
+        return best(torch.log_softmax(summable(prediction), dim=-1), k)
+
+    def _loss_of_finite(
+        self, prediction: Tensor, targets: Tensor, mask: Tensor | None, weights: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        logits = summable(prediction)
+        logits = logits.reshape(-1, logits.shape[-1])
+        if targets.is_floating_point():
+            return self._loss_of_probabilities(logits, targets, mask, weights)
+        ids = self._ids(targets, mask).reshape(-1)
+        each = F.cross_entropy(
+            logits,
+            ids,
+            weight=self.class_weights,
+            ignore_index=self.ignore_index,
+            reduction="sum" if weights is None else "none",
+            label_smoothing=self.label_smoothing,
+        )
+        if weights is None:
+            return each, self._count(ids, None, each)
+        weights = torch.where(ids == self.ignore_index, 0.0, weights.reshape(-1).to(each.dtype))
+        total = (each * weights).sum()
+        return total, self._count(ids, weights, total)
+
+    def _loss_of_probabilities(
+        self, logits: Tensor, targets: Tensor, mask: Tensor | None, weights: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        probabilities = targets.to(logits.dtype).reshape(logits.shape)
+        mask = None if mask is None else mask.reshape(-1)
+        if mask is not None:
+            probabilities = keep(mask.unsqueeze(-1), probabilities)
+        each = F.cross_entropy(
+            logits, probabilities, weight=self.class_weights, reduction="none", label_smoothing=self.label_smoothing
+        )
+        weights = torch.ones_like(each) if weights is None else weights.reshape(-1).to(each.dtype)
+        weights = keep(mask, weights)
+        return (each * weights).sum(), weights.sum()
+
+    def _ids(self, targets: Tensor, mask: Tensor | None) -> Tensor:
+        ids = targets.long()
+        return ids if mask is None else ids.masked_fill(~mask, self.ignore_index)
+
+    def _count(self, ids: Tensor, weights: Tensor | None, total: Tensor) -> Tensor:
+        """The number of real targets, or the sum of their weights, in the type of the sum."""
+        real = ids != self.ignore_index
+        if weights is None and self.class_weights is None:
+            return real.sum().to(total.dtype)
+        weights = real.to(total.dtype) if weights is None else torch.where(real, weights.to(total.dtype), 0.0)
+        if self.class_weights is not None:
+            weights = weights * self.class_weights.to(total.dtype)[torch.where(real, ids, 0)]
+        return weights.sum()
+
+    def _curvature(
+        self, prediction: Tensor, targets: Tensor, mask: Tensor | None, v: Tensor, weights: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Probabilities `[..., C]`, factor of each target `[..., 1]` (0 where masked) and `v` without masked rows."""
+        self._check(prediction, targets)
+        prediction = summable(prediction)
+        shape, num_classes = prediction.shape[:-1], prediction.shape[-1]
+        mask = None if mask is None else spread(mask, shape, "mask")
+        rows = None if mask is None else mask.unsqueeze(-1)
+        u = prediction.new_ones(num_classes) if self.class_weights is None else self.class_weights
+        smoothing = self.label_smoothing / num_classes * u.sum()
+        if targets.is_floating_point():
+            factor = (keep(rows, targets.to(prediction.dtype)) * u).sum(-1)
+            real = mask
+        else:
+            ids = self._ids(targets, mask)
+            real = ids != self.ignore_index
+            factor = u[torch.where(real, ids, 0)]
+        factor = (1.0 - self.label_smoothing) * factor + smoothing
+        if weights is not None:
+            factor = factor * spread(weights.to(prediction.dtype), shape, "weights")
+        return torch.softmax(keep(rows, prediction), dim=-1), keep(real, factor).unsqueeze(-1), keep(rows, v)
+
+    def _check(self, prediction: Tensor, targets: Tensor) -> None:
+        if self.num_classes not in (None, prediction.shape[-1]):
+            raise ValueError(
+                f"Softmax: expected {self.num_classes} logits in the last dimension; got {prediction.shape[-1]}."
+            )
+        if not targets.is_floating_point():
+            self._check_shape(prediction.shape[:-1], targets.shape)
+        elif targets.shape != prediction.shape:
+            raise ValueError(
+                f"Softmax: class probabilities must have the shape of the prediction, {list(prediction.shape)}; "
+                f"got {list(targets.shape)}; class ids must be integers."
+            )
+
+    def _check_shape(self, expected: torch.Size, got: torch.Size) -> None:
+        if got != expected:
+            raise ValueError(f"Softmax: class ids must have the shape {list(expected)}; got {list(got)}.")
+
+
+def _layer(
+    width: int | None, num_classes: int | None, tied: nn.Embedding | nn.Parameter | None, bias: bool
+) -> nn.Linear | nn.Identity:
+    if width is None:
+        if tied is not None:
+            raise ValueError("Softmax(tied=...) needs a width: without a layer there is no weight to tie.")
+        return nn.Identity()
+    if num_classes is None:
+        raise ValueError("Softmax(num_classes=...) must be given with a width.")
+    layer = nn.Linear(width, num_classes, bias=bias)
+    if tied is not None:
+        weight = tied.weight if isinstance(tied, nn.Embedding) else tied
+        if weight.shape != (num_classes, width):
+            raise ValueError(
+                f"Softmax(tied=...) must have the shape [{num_classes}, {width}]; got {list(weight.shape)}."
+            )
+        # The new parameter goes on the device of the shared one.
+        layer.to(device=weight.device, dtype=weight.dtype)
+        layer.weight = weight
+    return layer

@@ -1,0 +1,102 @@
+"""Squared error: the targets are numbers."""
+
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from thalweg.heads.base import AbstractHead, check_positive, keep
+from thalweg.heads.elementwise import count_numbers, match_targets, spread_over
+
+
+@final
+class Squared(AbstractHead):
+    """A linear layer that predicts numbers, with the squared error as loss.
+
+    The loss of the target numbers `y` is the sum of `factor * (y - prediction)^2`; with the factor 1/2 it is the
+    negative log-likelihood of a Gaussian with variance 1, up to a constant. The count is the number of real target
+    numbers (of all outputs), so that sum / count is the mean over numbers. The curvature is `2 * factor` times the
+    identity.
+
+    Args:
+        width: width of the hidden states; None: there is no layer, the hidden states are the prediction.
+        outputs: numbers for each example, at least 1 (only used with a layer).
+        bias: whether the layer has one.
+        factor: what each square is multiplied with, positive; 1 gives the values of `nn.MSELoss`.
+
+    Shapes: prediction `[..., outputs]`; targets `[..., outputs]`, or `[...]` where there is one output; mask and
+    weights `[...]` (whole examples) or `[..., outputs]` (single numbers).
+
+    Raises:
+        ValueError: an argument out of range; in `loss`: targets of another shape than the prediction (nothing is
+            broadcast).
+
+    Example:
+        >>> head = Squared()
+        >>> total, count = head.loss(torch.tensor([[1.0], [3.0]]), torch.tensor([0.0, 0.0]))
+        >>> total.item(), count.item()
+        (5.0, 2.0)
+
+    Not for targets with outliers: one of them outweighs all others.
+    """
+
+    def __init__(self, width: int | None = None, outputs: int = 1, *, bias: bool = True, factor: float = 0.5) -> None:
+        super().__init__()
+        check_positive(outputs, "Squared(outputs=...)")
+        if not factor > 0:
+            raise ValueError(f"Squared(factor=...) must be positive; got {factor!r}.")
+        self.outputs = outputs
+        self.factor = factor
+        self.output = nn.Identity() if width is None else nn.Linear(width, outputs, bias=bias)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Return the predicted numbers `[..., outputs]`."""
+        return self.output(hidden)
+
+    def loss(
+        self, prediction: Tensor, targets: Tensor, mask: Tensor | None = None, weights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the sum of `factor * (y - prediction)^2` and the number of real target numbers."""
+        prediction, targets = match_targets(prediction, targets, "Squared")
+        mask, weights = spread_over(prediction, mask, weights)
+        count = count_numbers(prediction, mask, weights)
+        if mask is None and weights is None:
+            return self.factor * F.mse_loss(prediction, targets, reduction="sum"), count
+        square = keep(mask, prediction - targets).square()
+        return self.factor * (square if weights is None else weights * square).sum(), count
+
+    def curvature_product(
+        self, prediction: Tensor, targets: Tensor, mask: Tensor | None, v: Tensor, weights: Tensor | None = None
+    ) -> Tensor:
+        """Return `2 * factor * weight * v`, zero where masked."""
+        del targets
+        mask, weights = spread_over(prediction, mask, weights)
+        v = 2.0 * self.factor * keep(mask, v)
+        return v if weights is None else weights * v
+
+    def curvature_root(
+        self, prediction: Tensor, targets: Tensor, mask: Tensor | None, v: Tensor, weights: Tensor | None = None
+    ) -> Tensor:
+        """Return `sqrt(2 * factor * weight) * v`, zero where masked."""
+        del targets
+        mask, weights = spread_over(prediction, mask, weights)
+        v = (2.0 * self.factor) ** 0.5 * keep(mask, v)
+        return v if weights is None else weights.sqrt() * v
+
+    def decode(self, prediction: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
+        """Return the numbers themselves (there are no ids) and zeros: a point estimate carries no probability.
+
+        Args:
+            prediction: `[..., outputs]`.
+            k: must be 1, there is one best number only.
+
+        Returns:
+            The prediction `[..., outputs]` and zeros of its shape.
+
+        Raises:
+            ValueError: `k` is not 1.
+        """
+        if k != 1:
+            raise ValueError(f"Squared.decode(k=...) must be 1, a number has no second-best answer; got {k!r}.")
+        return prediction, torch.zeros_like(prediction)
