@@ -1,0 +1,144 @@
+"""The only table from strings to constructors.
+
+Inside the library parts are composed as objects. Recipes and command lines hold strings; here, and nowhere else, they
+become objects. Entries are import paths, so reading the table (for `--help`) imports nothing heavy.
+"""
+
+import difflib
+import importlib
+from typing import Any
+
+from thalweg.errors import InputError
+
+TASKS = {
+    "classify": "thalweg.tasks.classify:Classify",
+    "tag": "thalweg.tasks.tag:Tag",
+    "score": "thalweg.tasks.score:Score",
+    "forecast": "thalweg.tasks.forecast:Forecast",
+    "language": "thalweg.tasks.language:Language",
+    "translate": "thalweg.tasks.translate:Translate",
+}
+
+# What a task reads: the family of its models, and the model a run takes when none is named.
+MODELS = {
+    "classify": {
+        "bag": "thalweg.models.presets:pooled_bag",
+        "mlp": "thalweg.models.presets:pooled_mlp",
+        "lstm": "thalweg.models.presets:pooled_lstm",
+        "gru": "thalweg.models.presets:pooled_gru",
+        "transformer": "thalweg.models.presets:pooled_transformer",
+    },
+    "tag": {
+        "lstm": "thalweg.models.presets:tokens_lstm",
+        "transformer": "thalweg.models.presets:tokens_transformer",
+    },
+    "score": {
+        "bag": "thalweg.models.presets:pooled_bag",
+        "lstm": "thalweg.models.presets:pooled_lstm",
+        "transformer": "thalweg.models.presets:pooled_transformer",
+    },
+    "score of pairs": {
+        "bag": "thalweg.models.presets:pair_bag",
+        "lstm": "thalweg.models.presets:pair_lstm",
+        "transformer": "thalweg.models.presets:pair_transformer",
+    },
+    "forecast": {
+        "mlp": "thalweg.models.presets:window_mlp",
+        "lstm": "thalweg.models.presets:window_lstm",
+    },
+    "language": {
+        "lstm": "thalweg.models.presets:causal_lstm",
+        "transformer": "thalweg.models.presets:causal_transformer",
+    },
+    "translate": {
+        "lstm": "thalweg.models.presets:translate_lstm",
+        "transformer": "thalweg.models.presets:translate_transformer",
+    },
+}
+
+ACTIVATIONS = {
+    "sigmoid": "torch.nn:Sigmoid",
+    "tanh": "torch.nn:Tanh",
+    "relu": "torch.nn:ReLU",
+    "leaky_relu": "torch.nn:LeakyReLU",
+    "gelu": "torch.nn:GELU",
+    "silu": "torch.nn:SiLU",
+}
+
+SKIPS = {
+    "none": "thalweg.models.skips:NoSkip",
+    "residual": "thalweg.models.skips:Residual",
+    "prenorm": "thalweg.models.skips:PreNorm",
+    "highway": "thalweg.models.skips:Highway",
+    "rezero": "thalweg.models.skips:ReZero",
+}
+
+INITIALIZATIONS = {
+    "default": "",
+    "xavier": "thalweg.models.initialize:Xavier",
+    "he": "thalweg.models.initialize:He",
+    "orthogonal": "thalweg.models.initialize:Orthogonal",
+    "lsuv": "thalweg.models.initialize:LSUV",
+    "tfixup": "thalweg.models.initialize:TFixup",
+}
+
+SCHEDULES = {
+    name: f"thalweg.optim.schedules:{name}"
+    for name in (
+        "constant",
+        "constant_with_warmup",
+        "linear",
+        "cosine",
+        "cosine_with_restarts",
+        "polynomial",
+        "inverse_sqrt",
+        "warmup_stable_decay",
+        "step",
+        "exponential",
+        "reduce_on_plateau",
+    )
+}
+
+TOKENIZERS = ("word", "bpe", "char", "byte")
+SCALINGS = ("standard", "range", "none")
+PRECISIONS = ("float32", "float64", "bfloat16")
+VECTOR_STEPS = ("none", "length", "center")
+
+
+def layout_of(task: str, model: str) -> str:
+    """Return how a model of a task reads its input (see `thalweg.tasks.base.Settings`)."""
+    if task == "forecast":
+        return "window"
+    if task == "language":
+        return "causal"
+    if task == "translate":
+        return "translate"
+    return "bag" if model in {"bag", "mlp"} else "padded"
+
+
+def find(table: dict[str, str], name: str, what: str) -> Any:
+    """Return the constructor behind a name.
+
+    Args:
+        table: one of the tables of this module.
+        name: the name the user gave.
+        what: what kind of thing it is, for the message ("model", "schedule").
+
+    Raises:
+        InputError: if the table has no such name; the message lists those it has.
+
+    Example:
+        >>> find(ACTIVATIONS, "tanh", "activation")
+        <class 'torch.nn.modules.activation.Tanh'>
+    """
+    check(table, name, what)
+    module, attribute = table[name].split(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def check(table: dict[str, str] | tuple[str, ...], name: str, what: str) -> None:
+    """Raise an InputError unless the table has the name."""
+    if name not in table:
+        close = difflib.get_close_matches(name, list(table), n=1)
+        hint = f" Did you mean '{close[0]}'?" if close else ""
+        raise InputError(f"There is no {what} '{name}'; expected one of {', '.join(table)}.{hint}")

@@ -1,0 +1,202 @@
+"""What a task is: columns -> examples -> batches; which head, which metrics, how to answer, what to show."""
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, final
+
+import numpy as np
+from torch import Tensor, nn
+
+from thalweg.batch import Batch
+from thalweg.data.batches import Examples
+from thalweg.heads.base import AbstractHead
+from thalweg.models.presets import Shape
+
+
+class Rows(Protocol):
+    """Where rows come from: a file (`thalweg.data.sources.Source`) or a built-in set (`thalweg.data.samples.Sample`)."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        ...
+
+    def chunks(self, size: int = 4096) -> Iterator[Any]:
+        """Yield chunks: `lines` (line numbers) and `columns` (one list of values a column, in the order of `columns`)."""
+        ...
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What the data part of a recipe says, as plain values (see `thalweg.training.recipe.DataRecipe`).
+
+    Args:
+        columns: role -> column name, as chosen (such as `{"text": "review", "label": "stars"}`); forecast has a list.
+        valid_share: share cut off for validation when there is no validation file.
+        normalize: steps of text normalization.
+        tokenizer: kind of tokenizer.
+        vocabulary_size: most entries of the vocabulary.
+        word_pairs: most pairs of adjacent words among the features of the "bag" layout.
+        max_length: longest sequence in tokens.
+        lags: past values that a forecast sees.
+        scaling: scaling of numeric columns.
+        layout: how the model reads its input: "bag", "padded", "window", "causal" or "translate".
+        spill_folder: where arrays of ids go that are too large for memory.
+        spill_bytes: from which size on.
+    """
+
+    columns: dict[str, Any]
+    valid_share: float
+    normalize: tuple[str, ...]
+    tokenizer: str
+    vocabulary_size: int
+    word_pairs: int
+    max_length: int
+    lags: int
+    scaling: str
+    layout: str
+    spill_folder: Path | None = None
+    spill_bytes: int = 256 * 2**20
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class HeadOptions:
+    """What the recipe says about the output layer: `label_smoothing` in [0, 1) and `tie` to the model's embedding."""
+
+    label_smoothing: float = 0.0
+    tie: bool = False
+
+
+@final
+@dataclasses.dataclass
+class Prepared:
+    """Training and validation examples, and sentences about them (what was cut, counted, left out)."""
+
+    train: Examples
+    valid: Examples
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+
+class AbstractMeter(ABC):
+    """Collects predictions batch by batch and turns them into metrics (on torchmetrics)."""
+
+    @abstractmethod
+    def update(self, prediction: Tensor, batch: Batch) -> None:
+        """Take one batch's predictions; must not wait for the device."""
+
+    @abstractmethod
+    def compute(self) -> dict[str, float]:
+        """Return the metrics over all batches so far, plain numbers by name."""
+
+
+class AbstractTask(ABC):
+    """One kind of question put to a network.
+
+    A task is made by `prepare` from data, or by `load` from a run's folder; after either it can build heads and
+    batches, and answer. It holds vocabulary, labels, scaling: what is needed to read new input. It holds no weights.
+    """
+
+    name: ClassVar[str]
+    roles: ClassVar[tuple[str, ...]]
+    """Names of the columns' roles, in the order in which `predict` takes the inputs and then the answer."""
+
+    @classmethod
+    @abstractmethod
+    def prepare(cls, source: Rows, valid: Rows | None, settings: Settings) -> tuple["AbstractTask", Prepared]:
+        """Read the data and make the task and its examples.
+
+        Raises:
+            InputError: if the data cannot be used (one class only, a number that is none, unseen labels ...).
+        """
+
+    @abstractmethod
+    def examples(self, source: Rows, columns: dict[str, Any]) -> tuple[Examples, list[str]]:
+        """Read more labeled data (for `thalweg evaluate`) with the task as it is; also return notes about it."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write `tokenizer.json`, `labels.json` and whatever else is needed into the folder."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: Path, settings: Settings) -> "AbstractTask":
+        """Read back what `save` wrote.
+
+        Raises:
+            InputError: if a file is missing or damaged; it is named.
+        """
+
+    @abstractmethod
+    def shape(self) -> Shape:
+        """Return the sizes that a model for this task needs."""
+
+    @abstractmethod
+    def head(self, model: nn.Module, options: HeadOptions) -> AbstractHead:
+        """Return a new output layer for a model with hidden states of width `model.width`."""
+
+    @abstractmethod
+    def batch(self, examples: Examples, indices: np.ndarray) -> Batch:
+        """Collate the examples with these indices."""
+
+    @abstractmethod
+    def meter(self) -> AbstractMeter:
+        """Return an empty meter for one pass over validation data."""
+
+    @property
+    @abstractmethod
+    def selects_by(self) -> tuple[str, str]:
+        """The validation quantity that picks the best checkpoint and its better end: ("accuracy", "higher")."""
+
+    @property
+    @abstractmethod
+    def explanations(self) -> dict[str, tuple[str, str]]:
+        """For each metric: its better end ("higher" or "lower"), and one sentence that says what it means."""
+
+    def generated_metrics(
+        self, model: nn.Module, head: AbstractHead, examples: Examples, limit: int
+    ) -> dict[str, float]:
+        """Return metrics that need generated text (BLEU), over at most `limit` examples; none by default."""
+        del model, head, examples, limit
+        return {}
+
+    @abstractmethod
+    def predict(
+        self, model: nn.Module, head: AbstractHead, inputs: Sequence[Any], options: "AnswerOptions"
+    ) -> list[dict[str, Any]]:
+        """Answer new inputs (each a text, a tuple of texts, or numbers); one JSON-able dictionary for each.
+
+        Raises:
+            InputError: if an input has the wrong form.
+        """
+
+    @abstractmethod
+    def sections(self, model: nn.Module, head: AbstractHead, prepared: Prepared, seed: int) -> list[dict[str, Any]]:
+        """Return the report's sections that help most for this task (plain data)."""
+
+    @abstractmethod
+    def describe(self, prepared: Prepared) -> str:
+        """Return half a sentence: "5,423 texts with 15 labels"."""
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class AnswerOptions:
+    """How to answer.
+
+    Args:
+        top: how many candidates to give where there is a ranking.
+        length: longest text to generate, in tokens.
+        temperature: of sampled text, > 0; 0 takes the most probable token each time.
+        beam: candidates kept while translating; 1 is greedy.
+        seed: seed of sampling.
+    """
+
+    top: int = 3
+    length: int = 200
+    temperature: float = 0.8
+    beam: int = 4
+    seed: int = 0

@@ -1,0 +1,128 @@
+"""Filling in a recipe: the defaults that depend on the task and the model, and checks of what the user gave."""
+
+from typing import Any
+
+from thalweg import names
+from thalweg.errors import InputError
+from thalweg.training.recipe import Recipe
+
+# Every option has a value here; the tables below change it for a task, or for a task's model.
+GENERAL: dict[str, Any] = {
+    "seed": 0, "device": "auto", "precision": "auto",
+    "valid": "", "valid_share": 0.1, "text_column": "", "other_column": "", "label_column": "", "columns": [],
+    "skip_bad_rows": False, "normalize": ["nfc", "lower", "spaces"], "tokenizer": "word", "vocabulary_size": 30_000,
+    "word_pairs": 0, "max_length": 256, "word_vectors": "", "normalize_vectors": "length", "lags": 0, "scaling": "none",
+    "width": 128, "hidden": 128, "layers": 1, "heads": 4, "dropout": 0.1, "activation": "relu", "skip": "none",
+    "input_skip": False, "sparsity": 0.0, "init": "default", "tie": False,
+    "optimizer": "adamw", "optimizer_options": {}, "schedule": "cosine", "schedule_options": {}, "warmup": 0.05,
+    "clip": 1.0, "clip_value": 0.0, "clip_adaptive": 0.0, "clip_update": 0.0, "weight_decay": 0.01, "l2": 0.0,
+    "label_smoothing": 0.0, "batch_size": 64, "accumulate": 1, "epochs": 10.0, "steps": 0, "time": 0.0, "patience": 0,
+    "evaluate_every": 0, "checkpoint_every": 60.0,
+}  # fmt: skip
+
+BY_MODEL: dict[str, dict[str, Any]] = {
+    "bag": {"width": 64, "word_pairs": 100_000, "vocabulary_size": 50_000, "lr": 0.01, "layers": 0},
+    "mlp": {"word_pairs": 0, "lr": 3e-3},
+    "lstm": {"lr": 3e-3},
+    "gru": {"lr": 3e-3},
+    "transformer": {
+        "layers": 2, "hidden": 256, "lr": 1e-3, "skip": "prenorm", "activation": "gelu", "warmup": 0.1,
+    },
+}  # fmt: skip
+
+BY_TASK: dict[str, dict[str, Any]] = {
+    "classify": {"model": "bag"},
+    "tag": {"model": "lstm", "batch_size": 32, "normalize": ["nfc"]},
+    "score": {"model": "bag", "epochs": 20.0},
+    "forecast": {
+        "model": "mlp", "lags": 10, "scaling": "range", "activation": "tanh", "hidden": 16, "width": 16, "dropout": 0.0,
+        "weight_decay": 0.0, "epochs": 200.0, "batch_size": 32, "lr": 0.01, "normalize": [],
+    },
+    "language": {
+        "model": "lstm", "tokenizer": "bpe", "vocabulary_size": 2000, "normalize": [], "max_length": 64, "batch_size": 16,
+        "tie": True, "epochs": 5.0, "width": 192, "hidden": 192,
+    },
+    "translate": {
+        "model": "transformer", "tokenizer": "bpe", "vocabulary_size": 4000, "normalize": ["nfc"], "max_length": 64,
+        "tie": True, "label_smoothing": 0.1, "epochs": 20.0,
+    },
+}  # fmt: skip
+
+POSITIVE = ("vocabulary_size", "max_length", "width", "hidden", "heads", "lr", "accumulate")
+NOT_NEGATIVE = (
+    "word_pairs", "lags", "layers", "warmup", "clip", "clip_value", "clip_adaptive", "clip_update", "weight_decay", "l2",
+    "batch_size", "epochs", "steps", "time", "patience", "evaluate_every", "checkpoint_every",
+)  # fmt: skip
+SHARES = ("valid_share", "dropout", "sparsity", "label_smoothing")
+
+
+def complete(given: Recipe, default_lr: float | None = None) -> Recipe:
+    """Return the recipe with every option filled in, and checked.
+
+    Args:
+        given: what the user gave; `task` and `source` must be set.
+        default_lr: learning rate of the optimizer where the user named one that is not the task's own.
+
+    Raises:
+        InputError: for a name no table has, a number out of its range, or options that contradict each other.
+    """
+    values = {key: value for section in given.to_dict().values() for key, value in section.items()}
+    names.check(names.TASKS, values["task"], "task")
+    task_defaults = BY_TASK[values["task"]]
+    model = values.get("model") or task_defaults["model"]
+    defaults = GENERAL | BY_MODEL.get(model, {}) | task_defaults | {"model": model}
+    defaults["name"] = values["task"]
+    if values["task"] == "forecast" and model == "lstm":
+        defaults["lr"] = 0.005
+    if default_lr is not None:
+        defaults["lr"] = default_lr
+    if "steps" in values and values["steps"] and "epochs" not in values:
+        defaults["epochs"] = 0.0
+    recipe = Recipe()
+    for key, value in {**defaults, **values}.items():
+        recipe.set(key, value)
+    assert not recipe.missing(), recipe.missing()
+    check(recipe)
+    return recipe
+
+
+def check(recipe: Recipe) -> None:
+    """Raise an InputError where a complete recipe cannot work."""
+    values = {key: value for section in recipe.to_dict().values() for key, value in section.items()}
+    task, model = values["task"], values["model"]
+    if model not in names.MODELS[task]:
+        raise InputError(
+            f"Task '{task}' has no model '{model}'; expected one of {', '.join(names.MODELS[task])} (--model)."
+        )
+    for table, key, what in (
+        (names.ACTIVATIONS, "activation", "activation"),
+        (names.SKIPS, "skip", "skip connection"),
+        (names.INITIALIZATIONS, "init", "initialization"),
+        (names.SCHEDULES, "schedule", "schedule"),
+        (names.TOKENIZERS, "tokenizer", "tokenizer"),
+        (names.SCALINGS, "scaling", "scaling"),
+        (names.VECTOR_STEPS, "normalize_vectors", "normalization of word vectors"),
+        (("auto", *names.PRECISIONS), "precision", "precision"),
+    ):
+        names.check(table, values[key], what)
+    for key in POSITIVE:
+        if not 0 < values[key] < float("inf"):
+            raise InputError(f"--{key.replace('_', '-')} must be above zero; got {values[key]!r}.")
+    for key in NOT_NEGATIVE:
+        if not 0 <= values[key] < float("inf"):
+            raise InputError(f"--{key.replace('_', '-')} must be zero (off) or above; got {values[key]!r}.")
+    for key in SHARES:
+        if not 0 <= values[key] < 1:
+            raise InputError(f"--{key.replace('_', '-')} is a share and must lie in [0, 1); got {values[key]!r}.")
+    if not values["valid"] and values["valid_share"] == 0:
+        raise InputError("--valid-share must be above zero when there is no --valid file; got 0.")
+    if not values["steps"] and not values["epochs"]:
+        raise InputError("A run needs a bound: give --epochs or --steps (or --time alone).")
+    if values["tokenizer"] != "word" and values["word_pairs"]:
+        raise InputError(f"--word-pairs needs --tokenizer word; got '{values['tokenizer']}'. Give --word-pairs 0.")
+    if model == "transformer" and values["width"] % values["heads"]:
+        raise InputError(f"--width must be a multiple of --heads; got {values['width']} and {values['heads']}.")
+    if values["init"] == "tfixup" and (model != "transformer" or values["skip"] != "residual"):
+        raise InputError("--init tfixup is for --model transformer with --skip residual (it replaces the layer norms).")
+    if model != "mlp" and (values["input_skip"] or values["sparsity"]):
+        raise InputError(f"--input-skip and --sparsity are for --model mlp; got --model {model}.")

@@ -1,0 +1,37 @@
+"""Where a run computes, and in which precision."""
+
+import torch
+
+from thalweg.errors import InputError
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device for a recipe's name; "auto" takes CUDA, then Apple's MPS, then the CPU.
+
+    Raises:
+        InputError: if the device is unknown or not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"--device {name} cannot be used here ({reason}); try --device cpu.") from None
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> tuple[torch.dtype, torch.dtype | None]:
+    """Return the type of the weights, and the type of the forward pass (None: the same).
+
+    "auto" runs the forward pass in bfloat16 on a GPU that has it, and in float32 elsewhere; the weights stay float32.
+    """
+    if name == "auto":
+        fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return torch.float32, torch.bfloat16 if fast else None
+    if name == "bfloat16":
+        return torch.float32, torch.bfloat16
+    if name == "float64" and device.type == "mps":
+        raise InputError("--precision float64 is not there on mps; give --device cpu or --precision float32.")
+    return (torch.float64 if name == "float64" else torch.float32), None
