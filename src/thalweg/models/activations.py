@@ -28,11 +28,11 @@ def tanh() -> nn.Module:
 
 
 def relu() -> nn.Module:
-    r"""Return the rectifier, $\max(0, x)$ (Nair and Hinton, 2010, Rectified Linear Units Improve Restricted Boltzmann Machines).
+    r"""Return the rectifier, $\max(0, x)$ (Nair and Hinton, 2010).
 
-    Fast and does not saturate on the right. Its second derivative is zero almost everywhere and units can die, so take a
-    smooth one where curvature matters.
-    """  # noqa: E501
+    Fast and does not saturate on the right. Its second derivative is zero almost everywhere and units can die, so take
+    a smooth one where curvature matters.
+    """
     return nn.ReLU()
 
 
@@ -53,7 +53,7 @@ def leaky_relu(slope: float = 0.01) -> nn.Module:
 
 
 def gelu() -> nn.Module:
-    r"""Return $x \Phi(x)$ with the normal distribution function (Hendrycks and Gimpel, 2016, Gaussian Error Linear Units).
+    r"""Return $x \Phi(x)$ with the normal distribution function $\Phi$ (Hendrycks and Gimpel, 2016).
 
     Smooth, not monotone; the usual choice in transformers.
     """
@@ -72,8 +72,8 @@ def gain(activation: ActivationFactory) -> float:
     r"""Return the factor on the weights that undoes what an activation does to the size of its input.
 
     For sigmoid, tanh, ReLU and leaky ReLU it is `torch.nn.init.calculate_gain`. For every other one it is
-    $1/\sqrt{\operatorname{E} f(z)^2}$ with $z \sim N(0, 1)$, summed over a fine grid: with weights of standard deviation
-    gain / sqrt(fan_in), the second moment of the activations' inputs stays what it is from layer to layer.
+    $1/\sqrt{\operatorname{E} f(z)^2}$ with $z \sim N(0, 1)$, summed over a fine grid: with weights of standard
+    deviation gain / sqrt(fan_in), the second moment of the activations' inputs stays what it is from layer to layer.
 
     Args:
         activation: makes the activation, such as `torch.nn.ReLU`.
@@ -105,5 +105,7 @@ def gain(activation: ActivationFactory) -> float:
     with torch.no_grad():
         moment = float((density * module.to(torch.float64)(grid).square()).sum())
     if not 0.0 < moment < math.inf:
-        raise ValueError(f"gain(activation) needs an activation with finite values that are not all zero; got {module}.")
+        raise ValueError(
+            f"gain(activation) needs an activation with finite values that are not all zero; got {module}."
+        )
     return moment**-0.5

@@ -27,7 +27,8 @@ class Shape:
     """What the data asks of a model.
 
     Args:
-        vocabulary_size: number of token ids (for bags: of features), special ones included; source side of a translation.
+        vocabulary_size: number of token ids (for bags: of features), special ones included; of a translation, the
+            source side's.
         num_columns: numeric columns at each time.
         lags: times in a window.
         target_vocabulary_size: number of token ids on the target side of a translation.
@@ -48,14 +49,15 @@ class Options:
 
     Args:
         width: size of token vectors, and of the hidden state of bags and transformers.
-        hidden: units of a hidden layer: of an MLP, of a transformer's feed-forward part, of an LSTM or GRU (per direction).
+        hidden: units of a hidden layer: of an MLP, of a transformer's feed-forward part, of an LSTM or GRU (per
+            direction).
         layers: number of layers (hidden ones in an MLP; in encoder and decoder each for a translation).
         heads: attention heads of a transformer; must divide `width`.
         dropout: share of activations set to zero in training, in [0, 1).
         activation: makes the activation of MLPs and transformers; None: the model's usual one (GELU). LSTM and GRU have
             their own.
-        skip: makes the way around a layer, given its width; None: the model's usual one (pre-norm for transformers, none
-            elsewhere).
+        skip: makes the way around a layer, given its width; None: the model's usual one (pre-norm for transformers,
+            none elsewhere).
     """
 
     width: int = 128

@@ -117,7 +117,7 @@ class Highway(AbstractSkip):
 
     def forward(self, x: Tensor, sublayer: Sublayer) -> Tensor:
         """Return t f(x) + (1 - t) x."""
-        return torch.lerp(x, sublayer(x), torch.sigmoid(self.gate(x)))
+        return x + torch.sigmoid(self.gate(x)) * (sublayer(x) - x)
 
 
 @final

@@ -1,0 +1,111 @@
+"""One multi-head attention for all uses: to itself or to a memory, causal or not, whole or step by step."""
+
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def attend(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    mask: Tensor | None = None,
+    *,
+    causal: bool = False,
+    dropout: float = 0.0,
+    scale: float | None = None,
+) -> Tensor:
+    r"""Return $\operatorname{softmax}(s\, Q K^\top + M) V$, with zeros where there is nothing to attend to.
+
+    Args:
+        queries: Q, `[batch, heads, time, size]`.
+        keys: K, `[batch, heads, memory, size]`.
+        values: V, `[batch, heads, memory, value size]`.
+        mask: True at the places of the memory that may be seen, `[batch, memory]`; None: all. M is minus infinity
+            elsewhere.
+        causal: whether time t sees the memory only up to t; memory and time are then the same.
+        dropout: share of the attention weights set to zero, in [0, 1).
+        scale: s; None: one over the root of `size`.
+
+    Returns:
+        `[batch, heads, time, value size]`.
+
+    Source: Vaswani et al. (2017), Attention Is All You Need.
+    """
+    if mask is None:
+        return F.scaled_dot_product_attention(queries, keys, values, dropout_p=dropout, is_causal=causal, scale=scale)
+    seen = mask[:, None, None, :]
+    if causal:
+        seen = seen & torch.ones(queries.shape[-2], keys.shape[-2], dtype=torch.bool, device=mask.device).tril()
+    # A row that sees nothing has no softmax: let it see everything, and then take zero for its result.
+    something = seen.any(-1, keepdim=True)
+    result = F.scaled_dot_product_attention(
+        queries, keys, values, attn_mask=seen | ~something, dropout_p=dropout, scale=scale
+    )
+    return result.masked_fill(~something, 0.0)
+
+
+@final
+class Attention(nn.Module):
+    """Multi-head attention with its four linear maps.
+
+    Args:
+        width: size of inputs and outputs.
+        heads: number of heads; must divide `width`.
+        dropout: share of the attention weights set to zero in training, in [0, 1).
+
+    Attributes:
+        query, key, value, output: the linear maps, each from `width` to `width`.
+
+    Raises:
+        ValueError: if `heads` does not divide `width`.
+
+    Example:
+        >>> Attention(8, 2)(torch.zeros(3, 5, 8)).shape
+        torch.Size([3, 5, 8])
+    """
+
+    def __init__(self, width: int, heads: int, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        if heads < 1 or width < 1 or width % heads:
+            raise ValueError(f"Attention(width, heads) needs heads that divide width; got {width}, {heads}.")
+        self.heads = heads
+        self.dropout = dropout
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.output = nn.Linear(width, width)
+
+    def forward(
+        self, x: Tensor, memory: Tensor | None = None, mask: Tensor | None = None, *, causal: bool = False
+    ) -> Tensor:
+        """Attend from `x` to `memory`.
+
+        Args:
+            x: `[batch, time, width]`.
+            memory: `[batch, memory, width]`; None: `x` itself.
+            mask: True at the real places of the memory `[batch, memory]`; None: all are.
+            causal: whether time t sees the memory only up to t.
+
+        Returns:
+            `[batch, time, width]`.
+        """
+        keys, values = self.remember(x if memory is None else memory)
+        return self.recall(x, keys, values, mask, causal=causal)
+
+    def remember(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Return keys and values of a memory, `[batch, heads, memory, size]` each; what a cache keeps."""
+        return self._split(self.key(memory)), self._split(self.value(memory))
+
+    def recall(
+        self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None, *, causal: bool = False
+    ) -> Tensor:
+        """Attend from `x` `[batch, time, width]` to remembered keys and values; returns `[batch, time, width]`."""
+        dropout = self.dropout if self.training else 0.0
+        result = attend(self._split(self.query(x)), keys, values, mask, causal=causal, dropout=dropout)
+        return self.output(result.transpose(1, 2).flatten(2))
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)

@@ -1,0 +1,155 @@
+"""Layers of a transformer: attention and feed-forward parts with a skip around each."""
+
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from thalweg.models.activations import ActivationFactory
+from thalweg.models.attention import Attention
+from thalweg.models.skips import AbstractSkip, SkipFactory
+
+State = tuple[Tensor, ...]
+
+
+@final
+class Block(nn.Module):
+    """One layer: attention to itself, attention to a memory where there is one, feed-forward; a skip around each.
+
+    Args:
+        width: size of the hidden state.
+        hidden: units inside the feed-forward part.
+        heads: attention heads.
+        dropout: share of units and of attention weights set to zero in training.
+        activation: makes the activation of the feed-forward part.
+        skip: makes the way around each part.
+        causal: whether a token sees only itself and those before.
+        cross: whether there is a memory.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        hidden: int,
+        heads: int,
+        *,
+        dropout: float,
+        activation: ActivationFactory,
+        skip: SkipFactory,
+        causal: bool,
+        cross: bool,
+    ) -> None:
+        super().__init__()
+        self.causal = causal
+        self.attention = Attention(width, heads, dropout=dropout)
+        self.attention_skip = skip(width)
+        self.cross = Attention(width, heads, dropout=dropout) if cross else None
+        self.cross_skip = skip(width) if cross else None
+        self.feed_in = nn.Linear(width, hidden)
+        self.activation = activation()
+        self.feed_out = nn.Linear(hidden, width)
+        self.feed_skip = skip(width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None, memory: Tensor | None = None, memory_mask: Tensor | None = None
+    ) -> Tensor:
+        """Return `[batch, time, width]` for `x` of that shape; masks are True at real tokens."""
+        x = self.attention_skip(x, lambda h: self.dropout(self.attention(h, mask=mask, causal=self.causal)))
+        if self.cross is not None and self.cross_skip is not None:
+            cross = self.cross
+            x = self.cross_skip(x, lambda h: self.dropout(cross(h, memory, memory_mask)))
+        return self.feed_skip(x, self._feed)
+
+    def advance(
+        self, x: Tensor, cache: tuple[Tensor, Tensor], memory: tuple[Tensor, Tensor] | None, mask: Tensor | None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Take one more step: `x` `[batch, 1, width]`, with keys and values of the steps before and of the memory."""
+        longer = cache
+
+        def look_back(h: Tensor) -> Tensor:
+            nonlocal longer
+            new = self.attention.remember(h)
+            longer = (torch.cat([cache[0], new[0]], 2), torch.cat([cache[1], new[1]], 2))
+            return self.dropout(self.attention.recall(h, *longer))
+
+        x = self.attention_skip(x, look_back)
+        if self.cross is not None and self.cross_skip is not None:
+            assert memory is not None
+            cross = self.cross
+            x = self.cross_skip(x, lambda h: self.dropout(cross.recall(h, *memory, mask)))
+        return self.feed_skip(x, self._feed), longer
+
+    def _feed(self, h: Tensor) -> Tensor:
+        return self.dropout(self.feed_out(self.dropout(self.activation(self.feed_in(h)))))
+
+
+@final
+class Stack(nn.Module):
+    """Layers one after the other, and a last LayerNorm where the skip leaves the sum unnormalized.
+
+    Args:
+        width: size of the hidden state.
+        hidden: units inside the feed-forward parts.
+        layers: number of layers, at least 1.
+        heads: attention heads.
+        dropout: share of units and of attention weights set to zero in training.
+        activation: makes the activation of the feed-forward parts.
+        skip: makes the way around each part.
+        causal: whether a token sees only itself and those before.
+        cross: whether there is a memory.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        hidden: int,
+        layers: int,
+        heads: int,
+        dropout: float,
+        activation: ActivationFactory,
+        skip: SkipFactory,
+        causal: bool,
+        cross: bool = False,
+    ) -> None:
+        super().__init__()
+        if layers < 1 or hidden < 1:
+            raise ValueError(f"A transformer needs layers and hidden of at least 1; got {layers}, {hidden}.")
+        blocks = [
+            Block(width, hidden, heads, dropout=dropout, activation=activation, skip=skip, causal=causal, cross=cross)
+            for _ in range(layers)
+        ]
+        self.blocks = nn.ModuleList(blocks)
+        self.has_memory = cross
+        feed_skip = blocks[0].feed_skip
+        normalizes = isinstance(feed_skip, AbstractSkip) and feed_skip.normalizes
+        self.norm = nn.LayerNorm(width) if normalizes else nn.Identity()
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, memory: Tensor | None = None, memory_mask: Tensor | None = None
+    ) -> Tensor:
+        """Return `[batch, time, width]` for `x` of that shape."""
+        for block in self.blocks:
+            x = block(x, mask, memory, memory_mask)
+        return self.norm(x)
+
+    def start(self, like: Tensor, batch_size: int) -> State:
+        """Return empty caches, keys and values of each layer, on the device and in the dtype of `like`."""
+        empty: list[Tensor] = []
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            heads = block.attention.heads
+            size = block.attention.query.out_features // heads
+            empty += [like.new_zeros(batch_size, heads, 0, size)] * 2
+        return tuple(empty)
+
+    def advance(self, x: Tensor, caches: State, memory: State, mask: Tensor | None) -> tuple[Tensor, State]:
+        """Take one more step with `x` `[batch, 1, width]`; returns `[batch, 1, width]` and the longer caches."""
+        longer: list[Tensor] = []
+        for i, block in enumerate(self.blocks):
+            assert isinstance(block, Block)
+            remembered = (memory[2 * i], memory[2 * i + 1]) if memory else None
+            x, cache = block.advance(x, (caches[2 * i], caches[2 * i + 1]), remembered, mask)
+            longer += cache
+        return self.norm(x), tuple(longer)

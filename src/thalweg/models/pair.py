@@ -1,0 +1,60 @@
+"""Two texts through one encoder, for questions about the pair."""
+
+from typing import Protocol, final, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+
+@runtime_checkable
+class HasWidth(Protocol):
+    """Every model: it says how wide its hidden states are."""
+
+    width: int
+
+
+@final
+class Pair(nn.Module):
+    r"""Both texts through the same encoder: hidden = $[u, v, u - v, u \odot v]$.
+
+    The second text's inputs are those of the first with `other_` before their names, so that every layout works:
+    `tokens`, `mask`, `other_tokens`, `other_mask`.
+
+    Args:
+        encoder: model with one hidden state a text.
+
+    Attributes:
+        width: four times the encoder's.
+
+    Raises:
+        ValueError: if the encoder has no attribute `width`.
+
+    Source: Conneau et al. (2017), Supervised Learning of Universal Sentence Representations from Natural Language
+    Inference Data, with the signed difference, so that the order of the texts can be told.
+    """
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        if not isinstance(encoder, HasWidth):
+            raise ValueError("Pair(encoder) needs an encoder with an attribute `width`, the size of its hidden states.")
+        self.encoder = encoder
+        self.width = 4 * encoder.width
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        """Return hidden states `[batch, 4 * encoder.width]`.
+
+        Args:
+            **inputs: the encoder's inputs for the first text, and with `other_` before the name for the second.
+
+        Raises:
+            ValueError: if the two texts do not have the same inputs.
+        """
+        first = {name: tensor for name, tensor in inputs.items() if not name.startswith("other_")}
+        second = {name.removeprefix("other_"): tensor for name, tensor in inputs.items() if name.startswith("other_")}
+        if first.keys() != second.keys():
+            raise ValueError(
+                f"Pair needs the same inputs for both texts; got {sorted(first)} for the first and {sorted(second)} "
+                "(after `other_`) for the second."
+            )
+        u, v = self.encoder(**first), self.encoder(**second)
+        return torch.cat([u, v, u - v, u * v], -1)

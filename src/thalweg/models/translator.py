@@ -1,0 +1,102 @@
+"""LSTM encoder and decoder with attention between them."""
+
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from thalweg.models import pool
+from thalweg.models.attention import attend
+from thalweg.models.embedding import ScaledEmbedding, token_table
+from thalweg.models.recurrent import RecurrentStack
+from thalweg.models.skips import NoSkip, SkipFactory
+
+State = tuple[Tensor, ...]
+
+
+@final
+class Translator(nn.Module):
+    r"""An LSTM in both directions reads the source, another writes the target and looks back at the source.
+
+    With decoder states $h_t$ and encoder states $m_s$,
+
+    $$a_{ts} \propto \exp(h_t^\top W_a m_s), \quad c_t = \sum_s a_{ts} m_s, \quad \tilde h_t = \tanh(W_c [c_t; h_t]).$$
+
+    The decoder starts from the encoder's two final states. It is not fed its own $\tilde h$, so that all target tokens
+    are trained in one call.
+
+    Args:
+        vocabulary_size: number of token ids on the source side.
+        target_vocabulary_size: number of token ids on the target side.
+        width: size of token vectors and of the hidden states $\tilde h$.
+        hidden: units of each LSTM layer (per direction in the encoder).
+        layers: number of layers, of the encoder and of the decoder each.
+        dropout: share of units set to zero in training, in [0, 1).
+        skip: makes the way around each layer but the first.
+
+    Attributes:
+        width: size of the hidden states.
+        source_embedding: table of the source's token vectors.
+        embedding: table of the target's token vectors, which a softmax head may share.
+
+    Raises:
+        ValueError: for a number out of its range.
+
+    Source: Luong, Pham and Manning (2015), Effective Approaches to Attention-based Neural Machine Translation (global
+    attention with the "general" score).
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        target_vocabulary_size: int,
+        width: int,
+        *,
+        hidden: int,
+        layers: int = 1,
+        dropout: float = 0.0,
+        skip: SkipFactory = NoSkip,
+    ) -> None:
+        super().__init__()
+        self.source_embedding = token_table(vocabulary_size, width)
+        self.embedding = token_table(target_vocabulary_size, width)
+        self.source_vectors = ScaledEmbedding(self.source_embedding)
+        self.vectors = ScaledEmbedding(self.embedding)
+        self.encoder = RecurrentStack(width, hidden, layers=layers, bidirectional=True, dropout=dropout, skip=skip)
+        self.decoder = RecurrentStack(width, hidden, layers=layers, dropout=dropout, skip=skip)
+        self.bridge = nn.Linear(2 * hidden, 2 * layers * hidden)
+        self.key = nn.Linear(2 * hidden, hidden, bias=False)
+        self.combine = nn.Linear(3 * hidden, width)
+        self.dropout = nn.Dropout(dropout)
+        self.width = width
+
+    def forward(self, tokens: Tensor, decoder_tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return hidden states `[batch, time, width]`.
+
+        Args:
+            tokens: source ids, int64 `[batch, source]`, padding (0) on the right.
+            decoder_tokens: target ids shifted by one (beginning with id 2), int64 `[batch, time]`.
+            mask: True at real source tokens `[batch, source]`; None: all are.
+        """
+        return self._write(decoder_tokens, self.start(tokens, mask))[0]
+
+    def start(self, tokens: Tensor, mask: Tensor | None = None) -> State:
+        """Read the source; returns the state before the first target token, the batch as dimension 0 everywhere."""
+        if mask is None:
+            mask = torch.ones_like(tokens, dtype=torch.bool)
+        memory = self.encoder(self.dropout(self.source_vectors(tokens)), mask)
+        begin = torch.tanh(self.bridge(pool.both_ends(memory, mask)))
+        h, c = begin.unflatten(-1, (2, len(self.decoder.skips), self.decoder.hidden)).unbind(1)
+        return self.key(memory), memory, mask, h, c
+
+    def advance(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        """Write one token more of each text: ids `[batch]` to hidden states `[batch, width]` and new state."""
+        hidden, state = self._write(tokens.unsqueeze(1), state)
+        return hidden.squeeze(1), state
+
+    def _write(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        keys, memory, mask, h, c = state
+        states, (h, c) = self.decoder.run(self.dropout(self.vectors(tokens)), (h, c))
+        context = attend(states.unsqueeze(1), keys.unsqueeze(1), memory.unsqueeze(1), mask, scale=1.0).squeeze(1)
+        hidden = self.dropout(torch.tanh(self.combine(torch.cat([context, states], -1))))
+        return hidden, (keys, memory, mask, h, c)
