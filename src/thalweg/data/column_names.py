@@ -1,0 +1,77 @@
+"""The names that people give to columns, by the role that the column plays."""
+
+import re
+from typing import Final
+
+
+def _words(names: str) -> tuple[str, ...]:
+    return tuple(names.split())
+
+
+_LANGUAGES: Final = _words(
+    "arabic chinese czech danish dutch english finnish french german greek hebrew hindi hungarian italian "
+    "japanese korean norwegian polish portuguese romanian russian spanish swedish turkish ukrainian "
+    "ar cs da de deu el en eng es fi fr fra ger hi hu it ja ko nl no pl pt ro ru spa sv tr uk zh"
+)
+
+ROLE_NAMES: Final[dict[str, tuple[str, ...]]] = {
+    "text": _words(
+        "text sentence review message question content body comment utterance document description tweet query "
+        "headline title abstract summary sms post passage article news phrase email mail transcript input prompt "
+        "docstring premise statement snippet"
+    ),
+    "label": _words(
+        "label labels category categories class classes intent intents sentiment topic topics target emotion polarity "
+        "tag tags genre stars rating type kind domain spam is_spam toxic gold gold_label annotation author language "
+        "lang section department priority status output y"
+    ),
+    "first": _words(
+        "sentence1 sentence_1 text1 text_1 text_a sentence_a question1 question_1 s1 premise first left query "
+        "phrase1 phrase_a phrase"
+    ),
+    "other": _words(
+        "sentence2 sentence_2 text2 text_2 text_b sentence_b question2 question_2 s2 hypothesis second right document "
+        "phrase2 phrase_b other other_text"
+    ),
+    "number": _words(
+        "score similarity similarity_score sim relatedness rating stars grade points number value target label "
+        "sentiment toxicity readability y"
+    ),
+    "source": ("source", "src", "source_text", "input", "from", "original", *_LANGUAGES),
+    "target": ("target", "tgt", "trg", "target_text", "translation", "output", "to", *_LANGUAGES),
+    "tokens": _words("tokens words token word form forms"),
+    "tags": _words("tags ner_tags ner slots bio upos pos_tags pos tag labels label xpos chunk chunk_tags"),
+    "time": _words("date time year month day datetime timestamp week hour quarter period index id step t unnamed row"),
+}
+ALL_NAMES: Final = frozenset(name for names in ROLE_NAMES.values() for name in names)
+
+
+def normalized(name: str) -> str:
+    """A column's name in small letters, its words joined by underscores.
+
+    Example:
+        >>> normalized("Review Text"), normalized("textA"), normalized("ner-tags")
+        ('review_text', 'text_a', 'ner_tags')
+    """
+    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.strip())
+    return re.sub(r"[^\w]+", "_", name.lower()).strip("_")
+
+
+def name_score(name: str, role: str) -> float:
+    """How well a column's name fits a role, from 0 (not at all) to 1 (the role's usual name).
+
+    Args:
+        name: the column's name as it stands in the file.
+        role: a key of `ROLE_NAMES`.
+
+    Example:
+        >>> name_score("text", "text") > name_score("Review Text", "text") > name_score("column1", "text")
+        True
+    """
+    names, name = ROLE_NAMES[role], normalized(name)
+    if name in names:
+        return 1.0 - 0.4 * names.index(name) / len(names)
+    parts = [part for part in name.split("_") if len(part) > 2]
+    if parts and parts[-1] in names:
+        return 0.5
+    return 0.3 if any(part in names for part in parts) else 0.0

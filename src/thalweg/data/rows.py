@@ -1,0 +1,158 @@
+"""What every source of data gives: rows, chunks of rows, and a list of the rows that could not be read."""
+
+import abc
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final, NamedTuple, final
+
+from thalweg.errors import InputError
+
+MAX_BAD_SHARE: Final = 0.01
+NUM_LISTED: Final = 20  # bad rows that are kept with their reason; the others are only counted
+EARLY_NUM_ROWS: Final = 100_000  # before the end of the data, the share of bad rows is taken of at least so many rows
+
+
+@final
+class Row(NamedTuple):
+    """One row of a source.
+
+    Args:
+        line: the line of the file on which the row starts, from 1.
+        values: one value for each of the source's columns: str for tables, any JSON value for JSON Lines,
+            a list of str for the columns of a CoNLL sentence.
+
+    Example:
+        >>> Row(2, ("a fine film", "good")).values[1]
+        'good'
+    """
+
+    line: int
+    values: tuple[Any, ...]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Some consecutive rows of a source, column by column: the fast way to read a large file.
+
+    Args:
+        columns: the names of the columns.
+        lines: the line of the file on which each row starts, from 1.
+        values: for each column the list of its values, one for each row.
+
+    Example:
+        >>> chunk = Chunk(("text", "label"), range(2, 4), (["one", "two"], ["a", "b"]))
+        >>> len(chunk), chunk.column("label")
+        (2, ['a', 'b'])
+    """
+
+    columns: tuple[str, ...]
+    lines: Sequence[int]
+    values: tuple[list[Any], ...]
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def column(self, name: str) -> list[Any]:
+        """The values of one column, one for each row; `name` must be one of `columns`."""
+        return self.values[self.columns.index(name)]
+
+
+@final
+class BadRow(NamedTuple):
+    """A row that could not be read: its line (from 1) and the reason, as half a sentence."""
+
+    line: int
+    reason: str
+
+
+@final
+class BadRows:
+    """Counts the rows that cannot be read, and ends the reading when they are more than one in a hundred.
+
+    Args:
+        name: the file's name as the user wrote it, for the message.
+        skip: go on however many there are (``--skip-bad-rows``).
+
+    Example:
+        >>> bad = BadRows("data.csv", skip=False)
+        >>> bad.add(7, "expected 2 columns, got 3")
+        >>> bad.check(num_rows=5000, at_end=True)
+        >>> bad.count, bad.first
+        (1, [BadRow(line=7, reason='expected 2 columns, got 3')])
+    """
+
+    def __init__(self, name: str, *, skip: bool) -> None:
+        self.name = name
+        self.skip = skip
+        self.count = 0
+        self.first: list[BadRow] = []
+
+    def add(self, line: int, reason: str) -> None:
+        """Count one more bad row, which starts on `line`."""
+        self.count += 1
+        if len(self.first) < NUM_LISTED:
+            self.first.append(BadRow(line, reason))
+
+    def check(self, *, num_rows: int, at_end: bool) -> None:
+        """Raise `InputError` when more than 1 % of the rows were bad.
+
+        Args:
+            num_rows: the good rows read so far.
+            at_end: whether there is nothing more to come; before that, a cluster of bad rows is given the benefit of
+                the doubt: the share is taken of at least 100,000 rows.
+        """
+        total = self.count + num_rows
+        reference = total if at_end else max(total, EARLY_NUM_ROWS)
+        if self.skip or self.count <= MAX_BAD_SHARE * reference:
+            return
+        listed = "; ".join(f"line {row.line}: {row.reason}" for row in sorted(self.first)[:3])
+        more = "; ..." if self.count > 3 else ""
+        raise InputError(
+            f"{self.name}: {self.count:,} of {total:,} rows can't be read ({listed}{more}), which is more than 1 %; "
+            "correct them, or leave them out with --skip-bad-rows."
+        )
+
+
+class AbstractSource(abc.ABC):
+    """Rows from somewhere, with named columns, that can be read again and again.
+
+    A subclass gives `chunks`; `rows` and `head` follow from it.
+
+    Attributes:
+        name: the file as the user wrote it, or the name of the built-in data set; for messages.
+        kind: csv, tsv, jsonl, conll, conllu, text, or sample.
+        columns: the names of the columns, in order.
+        notes: choices that were made while opening, one sentence each, for the user to see.
+    """
+
+    name: str
+    kind: str
+    columns: tuple[str, ...]
+    notes: list[str]
+
+    @property
+    @abc.abstractmethod
+    def bad_rows(self) -> list[BadRow]:
+        """The first rows (at most 20) that the latest pass over the data could not read."""
+
+    @property
+    @abc.abstractmethod
+    def num_bad_rows(self) -> int:
+        """How many rows the latest pass over the data could not read."""
+
+    @abc.abstractmethod
+    def chunks(self, size: int = 4096) -> Iterator[Chunk]:
+        """All rows from the beginning, `size` at a time (the last chunk may be shorter)."""
+
+    @final
+    def rows(self) -> Iterator[Row]:
+        """All rows from the beginning, one at a time."""
+        for chunk in self.chunks():
+            for line, values in zip(chunk.lines, zip(*chunk.values, strict=True), strict=True):
+                yield Row(line, values)
+
+    def head(self, num_rows: int = 1000) -> list[Row]:
+        """The first rows, at most `num_rows` of them."""
+        return list(islice(self.rows(), num_rows))
