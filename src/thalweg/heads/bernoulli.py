@@ -77,17 +77,17 @@ class Bernoulli(AbstractHead):
         prediction, targets = match_targets(prediction, targets, "Bernoulli")
         mask, weights = spread_over(prediction, mask, weights)
         count = count_numbers(prediction, mask, weights)
-        factor = self.factor
+        pos_weight, factor = self._settings(prediction)
         if weights is not None:
             factor = weights if factor is None else weights * factor
         if mask is None:
             targets = self._smooth(targets)
             total = F.binary_cross_entropy_with_logits(
-                prediction, targets, weight=factor, pos_weight=self.pos_weight, reduction="sum"
+                prediction, targets, weight=factor, pos_weight=pos_weight, reduction="sum"
             )
             return total, count
         each = F.binary_cross_entropy_with_logits(
-            keep(mask, prediction), self._smooth(keep(mask, targets)), pos_weight=self.pos_weight, reduction="none"
+            keep(mask, prediction), self._smooth(keep(mask, targets)), pos_weight=pos_weight, reduction="none"
         )
         return keep(mask, each if factor is None else factor * each).sum(), count
 
@@ -117,6 +117,12 @@ class Bernoulli(AbstractHead):
             else torch.lerp(targets, 0.5 * torch.ones_like(targets), self.label_smoothing)
         )
 
+    def _settings(self, prediction: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """The weight of positive answers and the factor, in the prediction's type."""
+        settings = self.pos_weight, self.factor
+        positive, factor = (None if setting is None else setting.to(prediction.dtype) for setting in settings)
+        return positive, factor
+
     def _kept(self, prediction: Tensor, mask: Tensor | None, v: Tensor) -> Tensor:
         return keep(spread_over(prediction, mask, None)[0], v)
 
@@ -125,10 +131,10 @@ class Bernoulli(AbstractHead):
         mask, weights = spread_over(prediction, mask, weights)
         p = torch.sigmoid(keep(mask, prediction))
         diagonal = p * (1.0 - p)
-        if self.pos_weight is not None:
+        pos_weight, factor = self._settings(prediction)
+        if pos_weight is not None:
             y = self._smooth(keep(mask, targets))
-            diagonal = diagonal * (self.pos_weight * y + 1.0 - y)
-        for factor in (self.factor, weights):
-            if factor is not None:
-                diagonal = diagonal * factor
+            diagonal = diagonal * (pos_weight * y + 1.0 - y)
+        for each in (factor, weights):
+            diagonal = diagonal if each is None else diagonal * each
         return keep(mask, diagonal)

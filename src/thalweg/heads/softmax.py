@@ -175,7 +175,7 @@ class Softmax(AbstractHead):
         each = F.cross_entropy(
             logits,
             ids,
-            weight=self.class_weights,
+            weight=None if self.class_weights is None else self.class_weights.to(logits.dtype),
             ignore_index=self.ignore_index,
             reduction="sum" if weights is None else "none",
             label_smoothing=self.label_smoothing,
@@ -193,9 +193,8 @@ class Softmax(AbstractHead):
         mask = None if mask is None else mask.reshape(-1)
         if mask is not None:
             probabilities = keep(mask.unsqueeze(-1), probabilities)
-        each = F.cross_entropy(
-            logits, probabilities, weight=self.class_weights, reduction="none", label_smoothing=self.label_smoothing
-        )
+        u = None if self.class_weights is None else self.class_weights.to(logits.dtype)
+        each = F.cross_entropy(logits, probabilities, weight=u, reduction="none", label_smoothing=self.label_smoothing)
         weights = torch.ones_like(each) if weights is None else weights.reshape(-1).to(each.dtype)
         weights = keep(mask, weights)
         return (each * weights).sum(), weights.sum()
@@ -223,7 +222,7 @@ class Softmax(AbstractHead):
         shape, num_classes = prediction.shape[:-1], prediction.shape[-1]
         mask = None if mask is None else spread(mask, shape, "mask")
         rows = None if mask is None else mask.unsqueeze(-1)
-        u = prediction.new_ones(num_classes) if self.class_weights is None else self.class_weights
+        u = prediction.new_ones(num_classes) if self.class_weights is None else self.class_weights.to(prediction.dtype)
         smoothing = self.label_smoothing / num_classes * u.sum()
         if targets.is_floating_point():
             factor = (keep(rows, targets.to(prediction.dtype)) * u).sum(-1)
