@@ -84,7 +84,8 @@ class MLP(nn.Module):
         input_skip: whether a linear map without bias leads from the input straight to the output.
         masks: sparse wiring: for each weight matrix in order, the input skip's last, a 0/1 matrix `[outputs, inputs]`
             or None for full wiring.
-        output_activation: makes an activation after the last layer; None: the output is linear.
+        output_activation: makes an activation after the last layer, before the input skip is added; None: that layer
+            is linear too.
 
     Attributes:
         width: `sizes[-1]`.
@@ -147,10 +148,30 @@ class MLP(nn.Module):
         *inner, last = self.layers
         for layer, skip in zip(inner, self.skips, strict=True):
             hidden = skip(hidden, lambda h, layer=layer: self.dropout(self.activation(layer(h))))
-        output = last(hidden)
-        if self.shortcut is not None:
-            output = output + self.shortcut(x)
-        return self.output_activation(output)
+        output = self.output_activation(last(hidden))
+        return output if self.shortcut is None else output + self.shortcut(x)
+
+
+def random_mask(outputs: int, inputs: int, sparsity: float) -> Tensor:
+    """Draw sparse wiring: a 0/1 matrix `[outputs, inputs]` with the same number of ones in each row.
+
+    Args:
+        outputs: rows.
+        inputs: columns.
+        sparsity: share of zeros, in [0, 1); each row keeps at least one connection.
+
+    Raises:
+        ValueError: if `sparsity` lies outside [0, 1).
+
+    Example:
+        >>> random_mask(3, 10, 0.8).sum(1)
+        tensor([2., 2., 2.])
+    """
+    if not 0.0 <= sparsity < 1.0:
+        raise ValueError(f"random_mask(sparsity=...) must lie in [0, 1); got {sparsity!r}.")
+    num_kept = max(1, round((1.0 - sparsity) * inputs))
+    kept = torch.rand(outputs, inputs).topk(num_kept, dim=1).indices
+    return torch.zeros(outputs, inputs).scatter_(1, kept, 1.0)
 
 
 def _linear(shape: tuple[int, int], mask: Tensor | None, bias: bool) -> nn.Linear | MaskedLinear:

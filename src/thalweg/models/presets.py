@@ -6,6 +6,7 @@ The first half of a name says what the task needs (`pooled`: one hidden state a 
 """
 
 import dataclasses
+import itertools
 from typing import final
 
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from thalweg.models import activations, pool
 from thalweg.models.activations import ActivationFactory
 from thalweg.models.bag import Bag
-from thalweg.models.mlp import MLP
+from thalweg.models.mlp import MLP, random_mask
 from thalweg.models.pair import Pair
 from thalweg.models.recurrent import Recurrent, RecurrentWindow
 from thalweg.models.skips import NoSkip, PreNorm, SkipFactory
@@ -58,6 +59,8 @@ class Options:
             their own.
         skip: makes the way around a layer, given its width; None: the model's usual one (pre-norm for transformers,
             none elsewhere).
+        input_skip: whether an MLP's input also reaches its output by a linear map of its own.
+        sparsity: share of an MLP's connections that are left out for good, drawn at random, in [0, 1).
     """
 
     width: int = 128
@@ -67,6 +70,8 @@ class Options:
     dropout: float = 0.1
     activation: ActivationFactory | None = None
     skip: SkipFactory | None = None
+    input_skip: bool = False
+    sparsity: float = 0.0
 
 
 @final
@@ -93,7 +98,7 @@ def pooled_bag(shape: Shape, options: Options) -> nn.Module:
 
 
 def pooled_mlp(shape: Shape, options: Options) -> nn.Module:
-    """Return an MLP on a bag of features (uses `width`, `hidden`, `layers`, `dropout`, `activation`, `skip`)."""
+    """Return an MLP on a bag of features (uses all options but `heads`)."""
     features = _positive(shape, "vocabulary_size")
     return Bag(features, options.width, dropout=options.dropout, body=_mlp(options.width, options))
 
@@ -109,7 +114,7 @@ def pooled_gru(shape: Shape, options: Options) -> nn.Module:
 
 
 def pooled_transformer(shape: Shape, options: Options) -> nn.Module:
-    """Return a transformer encoder, its states averaged (uses all options)."""
+    """Return a transformer encoder, its states averaged (uses all options but the MLP's)."""
     return _encoder(shape, options, pooling=pool.mean)
 
 
@@ -124,7 +129,7 @@ def pair_lstm(shape: Shape, options: Options) -> nn.Module:
 
 
 def pair_transformer(shape: Shape, options: Options) -> nn.Module:
-    """Return two texts through one transformer encoder (uses all options)."""
+    """Return two texts through one transformer encoder (uses all options but the MLP's)."""
     return Pair(pooled_transformer(shape, options))
 
 
@@ -134,12 +139,12 @@ def tokens_lstm(shape: Shape, options: Options) -> nn.Module:
 
 
 def tokens_transformer(shape: Shape, options: Options) -> nn.Module:
-    """Return a transformer encoder, a state a token (uses all options)."""
+    """Return a transformer encoder, a state a token (uses all options but the MLP's)."""
     return _encoder(shape, options, pooling=pool.every)
 
 
 def window_mlp(shape: Shape, options: Options) -> nn.Module:
-    """Return an MLP on a window of numbers (uses `hidden`, `layers`, `dropout`, `activation`, `skip`)."""
+    """Return an MLP on a window of numbers (uses all options but `width`, `heads`)."""
     return FlatWindow(_mlp(_positive(shape, "lags") * _positive(shape, "num_columns"), options))
 
 
@@ -161,7 +166,7 @@ def causal_lstm(shape: Shape, options: Options) -> nn.Module:
 
 
 def causal_transformer(shape: Shape, options: Options) -> nn.Module:
-    """Return a transformer decoder (uses all options)."""
+    """Return a transformer decoder (uses all options but the MLP's)."""
     return Decoder(
         _positive(shape, "vocabulary_size"),
         options.width,
@@ -189,7 +194,7 @@ def translate_lstm(shape: Shape, options: Options) -> nn.Module:
 
 
 def translate_transformer(shape: Shape, options: Options) -> nn.Module:
-    """Return a transformer encoder and decoder (uses all options)."""
+    """Return a transformer encoder and decoder (uses all options but the MLP's)."""
     return EncoderDecoder(
         _positive(shape, "vocabulary_size"),
         _positive(shape, "target_vocabulary_size"),
@@ -218,12 +223,18 @@ def _positive(shape: Shape, field: str) -> int:
 
 def _mlp(num_inputs: int, options: Options) -> MLP:
     activation = options.activation or activations.gelu
+    sizes = [num_inputs] + [options.hidden] * options.layers
+    shapes = [(outputs, inputs) for inputs, outputs in itertools.pairwise(sizes)]
+    if options.input_skip:
+        shapes.append((sizes[-1], sizes[0]))
     return MLP(
-        [num_inputs] + [options.hidden] * options.layers,
+        sizes,
         activation=activation,
         output_activation=activation,
         skip=options.skip or NoSkip,
         dropout=options.dropout,
+        input_skip=options.input_skip,
+        masks=[random_mask(*shape, options.sparsity) for shape in shapes] if options.sparsity else None,
     )
 
 

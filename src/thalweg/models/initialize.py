@@ -1,0 +1,311 @@
+"""Schemes that draw a model's weights anew, each with what it assumes and the layers it touches.
+
+A scheme is called with a model and, where it looks at data, one batch of inputs: `scheme(model, inputs)`. It returns
+the names of the layers it set. Common to all: biases become zero, but 1 for an LSTM's forget gates and -2 for highway
+gates; masked weights stay zero; an LSTM's or GRU's matrices are treated gate by gate. Tables of token vectors, learned
+positions, normalizations and ReZero's factors stay as they were constructed, where a scheme does not say otherwise. The
+activation's gain counts in the layers of MLPs and feed-forward parts; attention's maps and gates have gain 1.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from thalweg.models.activations import ActivationFactory, gain
+from thalweg.models.attention import Attention
+from thalweg.models.blocks import Block, Stack
+from thalweg.models.embedding import reset_token_table
+from thalweg.models.mlp import MaskedLinear
+from thalweg.models.recurrent import reset_biases
+from thalweg.models.skips import Highway
+from thalweg.models.translator import Translator
+
+Inputs = dict[str, Tensor]
+Scheme = Callable[[nn.Module, Inputs | None], list[str]]
+# Draws one matrix [outputs, inputs] in place; the mask (0/1, same shape, or None) says which entries count.
+_Draw = Callable[[Tensor, Tensor | None, float], None]
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Xavier:
+    r"""Normal weights with variance $g^2 \cdot 2 / (\text{inputs} + \text{outputs})$: forward and backward in balance.
+
+    Assumes activations that are linear around zero, such as tanh. Inputs and outputs are counted without masked
+    connections.
+
+    Args:
+        activation: makes the activation whose gain is g; the identity has gain 1.
+
+    Source: Glorot and Bengio (2010), Understanding the Difficulty of Training Deep Feedforward Neural Networks.
+    """
+
+    activation: ActivationFactory = nn.Identity
+
+    def __call__(self, model: nn.Module, inputs: Inputs | None = None) -> list[str]:  # noqa: ARG002
+        """Set the model's weights; returns the names of the layers.
+
+        Raises:
+            ValueError: if the model has no linear or recurrent layer.
+        """
+        return _draw_all(model, _xavier, gain(self.activation), "Xavier")
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class He:
+    r"""Normal weights with variance $g^2 / \text{inputs}$: the size of hidden states stays what it is, layer by layer.
+
+    Inputs are counted without masked connections.
+
+    Args:
+        activation: makes the activation whose gain is g; a ReLU has $\sqrt 2$.
+
+    Source: He, Zhang, Ren and Sun (2015), Delving Deep into Rectifiers.
+    """
+
+    activation: ActivationFactory = nn.ReLU
+
+    def __call__(self, model: nn.Module, inputs: Inputs | None = None) -> list[str]:  # noqa: ARG002
+        """Set the model's weights; returns the names of the layers.
+
+        Raises:
+            ValueError: if the model has no linear or recurrent layer.
+        """
+        return _draw_all(model, _he, gain(self.activation), "He")
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Orthogonal:
+    r"""Random matrices with orthogonal rows or columns (whichever are fewer), $W W^\top = g^2 I$ or $W^\top W = g^2 I$.
+
+    Keeps lengths through many layers and time steps. With masked connections the matrix is cut after it was drawn, and
+    no longer orthogonal.
+
+    Args:
+        gain: g, positive; the same in all layers.
+
+    Raises:
+        ValueError: if `gain` is not positive.
+
+    Source: Saxe, McClelland and Ganguli (2014), Exact Solutions to the Nonlinear Dynamics of Learning in Deep Linear
+    Neural Networks.
+    """
+
+    gain: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.gain < math.inf:
+            raise ValueError(f"Orthogonal(gain=...) must be positive; got {self.gain!r}.")
+
+    def __call__(self, model: nn.Module, inputs: Inputs | None = None) -> list[str]:  # noqa: ARG002
+        """Set the model's weights; returns the names of the layers.
+
+        Raises:
+            ValueError: if the model has no linear or recurrent layer.
+        """
+        return _draw_all(model, _orthogonal, self.gain, "Orthogonal", everywhere=True)
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class LSUV:
+    """Orthogonal weights, then each linear layer scaled until its outputs on a batch have variance one.
+
+    Layers are taken in the order in which they run, without dropout. Recurrent layers stay orthogonal; a layer whose
+    outputs on the batch are all equal stays as it is.
+
+    Args:
+        tolerance: largest distance of the variance from one, positive.
+        max_iterations: most rescalings of a layer, at least 1.
+
+    Raises:
+        ValueError: for a number out of its range.
+
+    Source: Mishkin and Matas (2016), All You Need Is a Good Init.
+    """
+
+    tolerance: float = 0.02
+    max_iterations: int = 10
+
+    def __post_init__(self) -> None:
+        if not self.tolerance > 0.0:
+            raise ValueError(f"LSUV(tolerance=...) must be positive; got {self.tolerance!r}.")
+        if self.max_iterations < 1:
+            raise ValueError(f"LSUV(max_iterations=...) must be at least 1; got {self.max_iterations!r}.")
+
+    def __call__(self, model: nn.Module, inputs: Inputs | None = None) -> list[str]:
+        """Set the model's weights on one batch of inputs; returns the names of the layers.
+
+        Raises:
+            ValueError: without inputs, or if the model has no linear or recurrent layer.
+        """
+        if inputs is None:
+            raise ValueError("LSUV needs a batch of the model's inputs to measure its layers on; got None.")
+        touched = _draw_all(model, _orthogonal, 1.0, "LSUV", everywhere=True)
+        training = {module: module.training for module in model.modules()}
+        model.eval()
+        try:
+            with torch.no_grad():
+                for layer in _running_order(model, inputs):
+                    self._scale(model, layer, inputs)
+        finally:
+            for module, was_training in training.items():
+                module.training = was_training
+        return touched
+
+    def _scale(self, model: nn.Module, layer: nn.Linear | MaskedLinear, inputs: Inputs) -> None:
+        weight = _stored(layer)
+        for _ in range(self.max_iterations):
+            outputs: list[Tensor] = []
+            hook = layer.register_forward_hook(lambda _layer, _inputs, output: outputs.append(output.flatten()))  # noqa: B023
+            try:
+                model(**inputs)
+            finally:
+                hook.remove()
+            variance = float(torch.cat(outputs).double().var(correction=0))
+            if not 0.0 < variance < math.inf or abs(variance - 1.0) <= self.tolerance:
+                return
+            weight.div_(math.sqrt(variance))
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class TFixup:
+    r"""Weights with which a transformer trains without layer normalization and without warm-up.
+
+    Xavier (gain 1) everywhere. Token vectors: normal with standard deviation $d^{-1/2}$, times $(9N)^{-1/4}$. Value and
+    output maps of attention and both feed-forward maps: times $0.67 N^{-1/4}$ in layers without a memory (an encoder, a
+    language model), times $(9N)^{-1/4}$ in layers with one (a decoder of an encoder-decoder), where $N$ is the number
+    of layers of that stack and, for the token vectors, of the last one.
+
+    Use it with `Residual`.
+
+    Source: Huang, Perez, Ba and Volkovs (2020), Improving Transformer Optimization Through Better Initialization.
+    The paper derives the constants for an encoder-decoder; taking the encoder's for a stack by itself is ours.
+    """
+
+    def __call__(self, model: nn.Module, inputs: Inputs | None = None) -> list[str]:  # noqa: ARG002
+        """Set the model's weights; returns the names of the layers.
+
+        Raises:
+            ValueError: if the model has a LayerNorm, or is no transformer.
+        """
+        norms = [name for name, module in model.named_modules() if isinstance(module, nn.LayerNorm)]
+        if norms:
+            raise ValueError(
+                f"TFixup is for transformers without layer normalization; this model has it ({norms[0]} and "
+                f"{len(norms) - 1} more). Build the model with the skip Residual, or take another scheme."
+            )
+        stacks = [module for module in model.modules() if isinstance(module, Stack)]
+        if not stacks:
+            raise ValueError(
+                f"TFixup is for transformers; got {type(model).__name__}, which has no transformer layers."
+            )
+        touched = _draw_all(model, _xavier, 1.0, "TFixup")
+        for stack in stacks:
+            factor = _tfixup_factor(len(stack.blocks), has_memory=stack.has_memory)
+            for block in stack.blocks:
+                assert isinstance(block, Block)
+                _shrink(block, factor)
+        for name, module in model.named_modules(remove_duplicate=True):
+            if isinstance(module, nn.Embedding):
+                reset_token_table(module, (9 * len(stacks[-1].blocks)) ** -0.25)
+                touched.append(name)
+        return touched
+
+
+def _tfixup_factor(num_layers: int, *, has_memory: bool) -> float:
+    return (9 * num_layers) ** -0.25 if has_memory else 0.67 * num_layers**-0.25
+
+
+@torch.no_grad()
+def _shrink(block: Block, factor: float) -> None:
+    parts = [block.attention] if block.cross is None else [block.attention, block.cross]
+    for layer in [block.feed_in, block.feed_out, *(p.value for p in parts), *(p.output for p in parts)]:
+        layer.weight.mul_(factor)
+
+
+@torch.no_grad()
+def _draw_all(model: nn.Module, draw: _Draw, factor: float, scheme: str, *, everywhere: bool = False) -> list[str]:
+    """Draw all matrices of linear and recurrent layers and set their biases; returns the layers' names.
+
+    The factor counts everywhere, or only in layers that an activation follows or precedes.
+    """
+    plain = {
+        child
+        for module in model.modules()
+        if isinstance(module, Attention | Highway | Translator)
+        for child in module.children()
+    }
+    touched: list[str] = []
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear | MaskedLinear):
+            mask = module.mask if isinstance(module, MaskedLinear) else None
+            draw(_stored(module), mask, 1.0 if module in plain and not everywhere else factor)
+            if isinstance(module, MaskedLinear):
+                module.clear_()
+            if module.bias is not None:
+                module.bias.zero_()
+        elif isinstance(module, nn.LSTM | nn.GRU):
+            for matrix in _gates(module):
+                draw(matrix, None, factor if everywhere else 1.0)
+            reset_biases(module)
+        else:
+            continue
+        touched.append(name)
+    for module in model.modules():
+        if isinstance(module, Highway):
+            nn.init.constant_(module.gate.bias, Highway.start_bias)
+    if not touched:
+        raise ValueError(f"{scheme} sets linear and recurrent layers; {type(model).__name__} has none.")
+    return touched
+
+
+def _stored(layer: nn.Linear | MaskedLinear) -> Tensor:
+    return layer.stored if isinstance(layer, MaskedLinear) else layer.weight
+
+
+def _gates(module: nn.LSTM | nn.GRU) -> Iterator[Tensor]:
+    for name, parameter in module.named_parameters():
+        if name.startswith("weight"):
+            yield from parameter.split(module.hidden_size, 0)
+
+
+def _xavier(weight: Tensor, mask: Tensor | None, factor: float) -> None:
+    connected = torch.ones_like(weight) if mask is None else mask
+    fans = connected.sum(1, keepdim=True) + connected.sum(0, keepdim=True)
+    weight.normal_().mul_(factor * (2.0 / fans.clamp(min=1.0)).sqrt())
+
+
+def _he(weight: Tensor, mask: Tensor | None, factor: float) -> None:
+    connected = torch.ones_like(weight) if mask is None else mask
+    weight.normal_().mul_(factor * connected.sum(1, keepdim=True).clamp(min=1.0).rsqrt())
+
+
+def _orthogonal(weight: Tensor, mask: Tensor | None, factor: float) -> None:  # noqa: ARG001 - cut by the caller
+    nn.init.orthogonal_(weight, gain=factor)
+
+
+def _running_order(model: nn.Module, inputs: Inputs) -> list[nn.Linear | MaskedLinear]:
+    """Return the linear layers in the order in which a forward pass first reaches them."""
+    order: list[nn.Linear | MaskedLinear] = []
+
+    def note(layer: nn.Module, _inputs: tuple[Tensor, ...], _output: Tensor) -> None:
+        if isinstance(layer, nn.Linear | MaskedLinear) and layer not in order:
+            order.append(layer)
+
+    hooks = [
+        module.register_forward_hook(note) for module in model.modules() if isinstance(module, nn.Linear | MaskedLinear)
+    ]
+    try:
+        model(**inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return order
