@@ -143,7 +143,7 @@ def _frequent_facts(sample: str, reader: Sentences) -> list[str]:
         lines = [line for line in block.split("\n") if line]
         comments = [line for line in lines if line[0] == "#" and reader.is_comment(line, line.split(reader.delimiter))]
         num_sentences += len(comments) < len(lines)
-        counts.update({match[1] for line in comments if (match := _FACT.fullmatch(line))})
+        counts.update(dict.fromkeys((match[1] for line in comments if (match := _FACT.fullmatch(line))), 1))
     return [key for key, count in counts.items() if 2 * count >= num_sentences > 0]
 
 
