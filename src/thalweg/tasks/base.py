@@ -2,30 +2,19 @@
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 from torch import Tensor, nn
 
 from thalweg.batch import Batch
 from thalweg.data.batches import Examples
+from thalweg.data.normalize import Normalizer
+from thalweg.data.rows import AbstractSource
 from thalweg.heads.base import AbstractHead
 from thalweg.models.presets import Shape
-
-
-class Rows(Protocol):
-    """Where rows come from: a file (`thalweg.data.sources.Source`) or a built-in set (`thalweg.data.samples.Sample`)."""
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Names of the columns."""
-        ...
-
-    def chunks(self, size: int = 4096) -> Iterator[Any]:
-        """Yield chunks: `lines` (line numbers) and `columns` (one list of values a column, in the order of `columns`)."""
-        ...
 
 
 @final
@@ -34,7 +23,8 @@ class Settings:
     """What the data part of a recipe says, as plain values (see `thalweg.training.recipe.DataRecipe`).
 
     Args:
-        columns: role -> column name, as chosen (such as `{"text": "review", "label": "stars"}`); forecast has a list.
+        columns: role -> column name, as chosen (such as `{"text": "review", "label": "stars"}`). A forecast has a list
+            under "series". Several labels in one field have "separator", and any number of labels "multilabel": True.
         valid_share: share cut off for validation when there is no validation file.
         normalize: steps of text normalization.
         tokenizer: kind of tokenizer.
@@ -60,6 +50,10 @@ class Settings:
     layout: str
     spill_folder: Path | None = None
     spill_bytes: int = 256 * 2**20
+
+    def normalizer(self) -> Normalizer:
+        """Return the steps of text normalization."""
+        return Normalizer(self.normalize)
 
 
 @final
@@ -104,9 +98,14 @@ class AbstractTask(ABC):
     roles: ClassVar[tuple[str, ...]]
     """Names of the columns' roles, in the order in which `predict` takes the inputs and then the answer."""
 
+    @property
+    def family(self) -> str:
+        """Key of the task's models in `thalweg.names.MODELS`: the task's name, unless it has several families."""
+        return self.name
+
     @classmethod
     @abstractmethod
-    def prepare(cls, source: Rows, valid: Rows | None, settings: Settings) -> tuple["AbstractTask", Prepared]:
+    def prepare(cls, source: AbstractSource, valid: AbstractSource | None, settings: Settings) -> tuple["AbstractTask", Prepared]:
         """Read the data and make the task and its examples.
 
         Raises:
@@ -114,7 +113,7 @@ class AbstractTask(ABC):
         """
 
     @abstractmethod
-    def examples(self, source: Rows, columns: dict[str, Any]) -> tuple[Examples, list[str]]:
+    def examples(self, source: AbstractSource, columns: dict[str, Any]) -> tuple[Examples, list[str]]:
         """Read more labeled data (for `thalweg evaluate`) with the task as it is; also return notes about it."""
 
     @abstractmethod

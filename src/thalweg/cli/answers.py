@@ -1,0 +1,129 @@
+"""`thalweg predict` and `thalweg evaluate`."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from thalweg.cli.output import print_json, print_lines
+from thalweg.data.sources import open_source
+from thalweg.errors import InputError
+from thalweg.training.run import Run, finite, load
+
+BATCH = 256
+
+
+def predict_and_show(
+    folder: Path, arguments: list[str], file: Path | None, options: dict[str, Any], *, as_json: bool
+) -> int:
+    """Answer arguments, a file's rows or the lines of standard input, a batch at a time, and return the exit code."""
+    run = load(folder)
+    if arguments and file is not None:
+        raise InputError("Give the inputs as arguments or with --file, not both.")
+    for batch in _batches(_inputs(run, arguments, file)):
+        for answer in run.predict(batch, **options):
+            if as_json:
+                print_json(finite(answer))
+            else:
+                print_lines(_readable(answer))
+    return 0
+
+
+def evaluate_and_show(folder: Path, file: Path, *, skip_bad_rows: bool, as_json: bool) -> int:
+    """Measure a run on a file, print the metrics, and return the exit code."""
+    run = load(folder)
+    evaluation = run.evaluate(file, skip_bad_rows=skip_bad_rows)
+    metrics = {"loss": evaluation.loss, **evaluation.metrics}
+    if as_json:
+        print_json(finite({"run": str(folder), "metrics": metrics}))
+    else:
+        width = max(len(name) for name in metrics)
+        print_lines([f"{name.replace('_', ' '):<{width}}  {value:.4f}" for name, value in metrics.items()])
+    return 0
+
+
+def _inputs(run: Run, arguments: list[str], file: Path | None) -> Iterator[Any]:
+    """Yield inputs in the form that the run's task takes."""
+    if arguments:
+        yield from (_parsed(run, text) for text in arguments)
+    elif file is not None:
+        yield from _from_file(run, file)
+    else:
+        for line in sys.stdin:
+            if line.strip():
+                yield _parsed(run, line.rstrip("\n"))
+
+
+def _from_file(run: Run, file: Path) -> Iterator[Any]:
+    """Yield the rows of a file: its columns under the training data's names, or its lines."""
+    source = open_source(file)
+    task, columns = run.task, run.data["columns"]
+    if run.recipe.run.task == "forecast":
+        wanted = columns["columns"]
+        rows = [row for chunk in source.chunks() for row in zip(*(chunk.column(c) for c in wanted), strict=True)]
+        yield [[_number(value) for value in row] for row in rows]
+        return
+    roles = [role for role in task.roles[:-1] if role in columns]
+    wanted = [columns[role] for role in roles]
+    if source.kind == "text" or not roles:
+        wanted = list(source.columns[:1])
+    missing = [name for name in wanted if name not in source.columns]
+    if missing:
+        raise InputError(
+            f"{file} has no column '{missing[0]}', which the run was trained on; it has {', '.join(source.columns)}."
+        )
+    for chunk in source.chunks():
+        values = [chunk.column(name) for name in wanted]
+        yield from values[0] if len(values) == 1 else zip(*values, strict=True)
+
+
+def _parsed(run: Run, text: str) -> Any:
+    """Turn one argument or line into an input: a text, a pair around a tab, or numbers around commas."""
+    if run.recipe.run.task == "forecast":
+        return [_number(part) for part in text.replace(",", " ").split()]
+    return tuple(text.split("\t", 1)) if "\t" in text and "other" in run.data["columns"] else text
+
+
+def _number(text: Any) -> float:
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        raise InputError(f"A forecast starts from numbers, such as 3.1,2.9,3.4; got {text!r}.") from None
+
+
+def _batches(inputs: Iterator[Any]) -> Iterator[list[Any]]:
+    batch = []
+    for entry in inputs:
+        batch.append(entry)
+        if len(batch) == (1 if sys.stdin.isatty() else BATCH):
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _readable(answer: dict[str, Any]) -> list[str]:
+    """Return an answer as lines: the main thing first, then what else there is, indented."""
+    shown = {name: value for name, value in answer.items() if name not in {"text", "prompt", "source", "tokens"}}
+    if "tags" in answer:
+        return ["  ".join(f"{w}/{t}" for w, t in zip(answer["tokens"], answer["tags"], strict=True))]
+    if "prompt" in answer:
+        return [answer["prompt"] + answer["text"]]
+    lines = []
+    for name, value in shown.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            lines += ["    " + "  ".join(_figure(entry) for entry in row.values()) for row in value]
+        elif isinstance(value, list):
+            lines.append("  ".join(_figure(entry) for entry in value))
+        elif name in {"label", "labels", "translation", "score"}:
+            lines.insert(0, _figure(value))
+        else:
+            lines.append(f"    {name.replace('_', ' ')} {_figure(value)}")
+    return lines or [str(answer)]
+
+
+def _figure(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,180 @@
+"""The command line: arguments -> calls. Nothing heavy is imported before a command really runs."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, CycloptsError, Parameter
+from rich.console import Console
+
+from thalweg.cli.options import DataOptions, ModelOptions, RunOptions, TrainingOptions, to_recipe
+from thalweg.errors import InputError
+
+EPILOGUE = "Exit codes: 0 done, 1 the work failed, 2 the command line or the data is wrong."
+
+app = App(
+    name="thalweg",
+    help="Train neural networks on text, and learn how far from the best possible they are.",
+    help_epilogue=EPILOGUE,
+    version_flags=["--version"],
+    result_action="return_value",
+)
+
+_flattened = Parameter(name="*")
+
+
+def run(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    console = Console(stderr=True)
+    try:
+        code = app(arguments, exit_on_error=False, print_error=False, console=Console(), error_console=console)
+    except CycloptsError as error:
+        _complain(console, str(error))
+        code = 2
+    except InputError as error:
+        _complain(console, str(error))
+        code = 2
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:  # the reader of our output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _complain(console: Console, message: str) -> None:
+    console.print("error:", style="bold red", end=" ")
+    console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+
+def _speaker(console: Console, quiet: bool) -> Callable[[str], None]:
+    def say(sentence: str) -> None:
+        if not quiet:
+            console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+    return say
+
+
+@app.command
+def train(
+    source: str | None = None,
+    /,
+    *,
+    run: Annotated[RunOptions | None, _flattened] = None,  # type: ignore[valid-type]
+    data: Annotated[DataOptions | None, _flattened] = None,  # type: ignore[valid-type]
+    model: Annotated[ModelOptions | None, _flattened] = None,  # type: ignore[valid-type]
+    training: Annotated[TrainingOptions | None, _flattened] = None,  # type: ignore[valid-type]
+    out: Path = Path("runs"),
+    resume: Path | None = None,
+    overwrite: bool = False,
+    online: bool = False,
+    fast: bool = False,
+    json: bool = False,
+    quiet: bool = False,
+) -> int:
+    """Train a model on a file, a built-in set or a recipe.
+
+    Without a file the built-in set of the task is used (docstrings, tokens, phrases, sunspots, manual, numbers). The
+    task and the columns are found by themselves and printed. The same command again goes on with an interrupted run.
+
+    Args:
+        source: CSV, TSV, JSONL, CoNLL or text file; a built-in set; a recipe.toml; "-" with --online.
+        run: .
+        data: .
+        model: .
+        training: .
+        out: Folder that holds runs.
+        resume: Go on with the unfinished run in this folder.
+        overwrite: Replace a run of the same name.
+        online: Learn from a stream: predict each row, then learn from it.
+        fast: Two steps of everything, to see that it works.
+        json: Print the summary as one JSON object on standard output.
+        quiet: Say nothing but errors.
+    """
+    recipe = to_recipe(source, run, data, model, training)
+    console = Console(stderr=True)
+    say = _speaker(console, quiet)
+    if online:
+        from thalweg.cli.stream import learn
+
+        return learn(recipe, out, overwrite=overwrite, as_json=json, say=say)
+    from thalweg.cli.training import train_and_show
+
+    return train_and_show(recipe, out, resume, console, overwrite=overwrite, fast=fast, as_json=json, quiet=quiet)
+
+
+@app.command
+def predict(
+    folder: Path,
+    inputs: Annotated[list[str] | None, Parameter(allow_leading_hyphen=True)] = None,
+    /,
+    *,
+    file: Path | None = None,
+    top: int = 3,
+    length: int = 200,
+    temperature: float = 0.8,
+    beam: int = 4,
+    seed: int = 0,
+    json: bool = False,
+) -> int:
+    """Answer new inputs with a run.
+
+    Inputs are the arguments, the lines or rows of a file, or the lines of standard input.
+
+    Args:
+        folder: The run's folder, such as runs/docstrings.
+        inputs: Texts; for a pair, two texts with a tab between them; for a forecast, numbers with commas between them.
+        file: File with inputs: lines of text, or CSV, TSV or JSONL with the run's column names.
+        top: Candidates shown for each input.
+        length: Longest generated text in tokens; for a forecast, steps ahead.
+        temperature: Of sampled text; 0 takes the most probable token each time.
+        beam: Candidates kept while translating.
+        seed: Seed of sampling.
+        json: Print one JSON object a line.
+    """
+    from thalweg.cli.answers import predict_and_show
+
+    options = {"top": top, "length": length, "temperature": temperature, "beam": beam, "seed": seed}
+    return predict_and_show(folder, inputs or [], file, options, as_json=json)
+
+
+@app.command
+def evaluate(folder: Path, file: Path, /, *, skip_bad_rows: bool = False, json: bool = False) -> int:
+    """Measure a run on a file with the same columns as its training data.
+
+    Args:
+        folder: The run's folder, such as runs/docstrings.
+        file: The held-out file.
+        skip_bad_rows: Go on although more than 1 % of the rows cannot be read.
+        json: Print the metrics as one JSON object on standard output.
+    """
+    from thalweg.cli.answers import evaluate_and_show
+
+    return evaluate_and_show(folder, file, skip_bad_rows=skip_bad_rows, as_json=json)
+
+
+@app.command(name="data")
+def look(
+    source: str,
+    /,
+    *,
+    run: Annotated[RunOptions | None, _flattened] = None,  # type: ignore[valid-type]
+    data: Annotated[DataOptions | None, _flattened] = None,  # type: ignore[valid-type]
+    json: bool = False,
+) -> int:
+    """Look at a data file before anyone trains on it.
+
+    Shows the columns and the choice made, counts, labels and lengths, duplicates across the split, conflicting labels, empty
+    and over-long texts, and what the model will see.
+
+    Args:
+        source: The file, or the name of a built-in set.
+        run: .
+        data: .
+        json: Print everything as one JSON object on standard output.
+    """
+    from thalweg.cli.inspection import inspect_and_show
+
+    return inspect_and_show(to_recipe(source, run, data), as_json=json)

@@ -1,0 +1,152 @@
+"""What a person sees while a run trains: one live line on a terminal, plain lines anywhere else."""
+
+import math
+import sys
+import time
+from types import TracebackType
+from typing import Any, Protocol, final
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class Display(Protocol):
+    """Takes history entries while a run trains."""
+
+    def __enter__(self) -> "Display": ...
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+    def show(self, entry: dict[str, Any]) -> None:
+        """Show one entry."""
+        ...
+
+
+def make_display(console: Console, total_steps: int, start: int, *, quiet: bool) -> Display:
+    """Return what fits: nothing when quiet, a live bar on a terminal, lines now and then elsewhere."""
+    if quiet:
+        return Silent()
+    return Live(console, total_steps, start) if console.is_terminal else Lines(total_steps)
+
+
+@final
+class Silent:
+    """Shows nothing."""
+
+    def __enter__(self) -> "Silent":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        pass
+
+    def show(self, entry: dict[str, Any]) -> None:
+        """Show nothing."""
+
+
+@final
+class Live:
+    """A bar with loss, learning rate, speed and time left; evaluations stay above it as lines."""
+
+    def __init__(self, console: Console, total_steps: int, start: int) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f} steps"),
+            TextColumn("[cyan]{task.fields[figures]}"),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            transient=True,
+        )
+        self._bar = self._progress.add_task("training", total=total_steps, completed=start, figures="")
+        self._smoothed: float | None = None
+        self._shown = 0.0
+
+    def __enter__(self) -> "Live":
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._progress.stop()
+
+    def show(self, entry: dict[str, Any]) -> None:
+        """Move the bar, or print a line for what is no plain step."""
+        if entry["event"] != "step":
+            text = describe(entry)
+            if text:
+                self._progress.console.print(text, markup=False, highlight=False)
+            return
+        loss = entry["loss"]
+        self._smoothed = loss if self._smoothed is None else 0.95 * self._smoothed + 0.05 * loss
+        now = time.monotonic()
+        if now - self._shown > 0.1:  # a terminal needs no more than ten pictures a second
+            self._shown = now
+            figures = f"loss {self._smoothed:.4g}  lr {entry['lr']:.2g}{_rate(entry)}"
+            self._progress.update(self._bar, completed=entry["step"], figures=figures)
+
+
+@final
+class Lines:
+    """Evaluations, and every few seconds a line; for logs and pipes."""
+
+    def __init__(self, total_steps: int) -> None:
+        self._total_steps = total_steps
+        self._next = time.monotonic() + 5.0
+        self._pause = 5.0
+
+    def __enter__(self) -> "Lines":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        pass
+
+    def show(self, entry: dict[str, Any]) -> None:
+        """Print evaluations and events at once, steps with growing pauses."""
+        if entry["event"] == "step":
+            now = time.monotonic()
+            if now < self._next:
+                return
+            self._pause = min(60.0, self._pause * 1.5)
+            self._next = now + self._pause
+            left = _time_left(entry, self._total_steps)
+            text = f"step {entry['step']:,} of {self._total_steps:,}: loss {entry['loss']:.4g}, lr {entry['lr']:.2g}{_rate(entry)}{left}"
+        else:
+            text = describe(entry)
+        if text:
+            print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def describe(entry: dict[str, Any]) -> str:
+    """Return a history entry as a line, or "" where there is nothing to say."""
+    match entry["event"]:
+        case "evaluation":
+            names = list(entry["metrics"])[:4]
+            figures = ", ".join(f"{name} {entry['metrics'][name]:.4g}" for name in names)
+            mark = "  (best so far)" if entry["best"] else ""
+            return f"step {entry['step']:,}, epoch {entry['epoch']:.3g}: validation loss {entry['loss']:.4g}, {figures}{mark}"
+        case "rejected":
+            return f"step {entry['step']:,} was not taken: {entry['reason']}."
+        case "rollback":
+            return (
+                f"step {entry['step']:,}: {entry['reason']}; going back to step {entry['to_step']:,} "
+                f"with {entry['lr_scale']:g} times the learning rate."
+            )
+        case "resumed":
+            return f"Going on from step {entry['step']:,}."
+    return ""
+
+
+def _rate(entry: dict[str, Any]) -> str:
+    rate = entry.get("tokens_per_second")
+    return "" if rate is None or not math.isfinite(rate) else f"  {_thousands(rate)} tokens/s"
+
+
+def _thousands(number: float) -> str:
+    for size, letter in ((1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g}{letter}"
+    return f"{number:.3g}"
+
+
+def _time_left(entry: dict[str, Any], total: int) -> str:
+    done, spent = entry["step"], entry["seconds"]
+    return f", {spent / done * (total - done):.0f} s left" if done else ""

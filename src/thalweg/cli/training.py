@@ -1,0 +1,85 @@
+"""`thalweg train`: the live display, the summary, and the exit code."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+# Threads that spin while they wait make a loaded machine absurdly slow; this must be set before torch starts them.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from rich.console import Console
+from rich.table import Table
+
+from thalweg.cli.output import print_json
+from thalweg.cli.progress import make_display
+from thalweg.status import Status
+from thalweg.training.finish import finish
+from thalweg.training.loop import train
+from thalweg.training.prepare import Request, prepare
+from thalweg.training.recipe import Recipe
+from thalweg.training.run import REPORT, finite
+
+JSON_KEYS = ("run", "task", "model", "optimizer", "steps", "seconds", "metrics", "status")
+
+
+def train_and_show(
+    recipe: Recipe,
+    out: Path,
+    resume: Path | None,
+    console: Console,
+    *,
+    overwrite: bool,
+    fast: bool,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Train, show what happens, print the summary, and return the exit code."""
+
+    def say(sentence: str) -> None:
+        if not quiet:
+            console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+    session = prepare(Request(recipe, out, overwrite, resume, fast), say)
+    status, received = Status.COMPLETED, None
+    say(
+        f"Training {session.run.recipe.model.model} on {session.task.describe(session.prepared)}: "
+        f"{session.total_steps:,} steps of at most {session.feed.steps_per_epoch:,} an epoch."
+    )
+    with make_display(console, session.total_steps, session.place.step, quiet=quiet) as display:
+        for entry in train(session):
+            display.show(entry)
+            if entry["event"] == "finished":
+                status, received = Status[entry["status"]], entry["signal"]
+    if status is not Status.INTERRUPTED:
+        say("Measuring the best weights and writing the report.")
+    summary = finish(session, status)
+    if as_json:
+        print_json(finite({key: summary[key] for key in JSON_KEYS}))
+    elif not quiet:
+        show_summary(summary, console)
+    if received is not None:
+        return 128 + received
+    return 0 if status.good else 1
+
+
+def show_summary(summary: dict[str, Any], console: Console) -> None:
+    """Print the metrics and the files on standard output."""
+    out = Console(file=sys.stdout) if not console.is_terminal else console
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_column(justify="right")
+    if "loss" in summary:
+        table.add_row("validation loss", f"{summary['loss']:.4f}")
+    for name, value in summary["metrics"].items():
+        table.add_row(name.replace("_", " "), f"{value:.4f}")
+    table.add_row("best step", f"{summary['best_step']:,} of {summary['steps']:,}")
+    table.add_row("seconds", f"{summary['seconds']:.1f}")
+    out.print(table)
+    out.print(summary["sentence"], markup=False, highlight=False, soft_wrap=True)
+    if summary["num_rejected"]:
+        out.print(f"{summary['num_rejected']} steps were rejected because loss or gradient was NaN or infinite.")
+    if summary["metrics"]:
+        folder = Path(summary["run"])
+        out.print(f"Report: {folder / REPORT}", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"Try it: thalweg predict {folder} ...", markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,111 @@
+"""A column of texts, normalized, read as often as needed; kept in memory while it is small."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, final
+
+import numpy as np
+
+from thalweg.data.normalize import Normalizer
+from thalweg.data.rows import AbstractSource
+from thalweg.data.split import text_keys, validation_rows
+
+if TYPE_CHECKING:
+    from thalweg.tasks.labels import Labels
+
+MAX_CHARACTERS_IN_MEMORY = 200_000_000
+
+
+@final
+class Texts:
+    """The normalized texts of a column, in chunks.
+
+    The first pass keeps them, unless they are more than a set size: then every pass reads the file again, so memory does
+    not grow with the file.
+
+    Args:
+        source: rows.
+        column: name of the text column.
+        normalizer: applied to every text.
+        max_characters: how much may be kept.
+    """
+
+    def __init__(
+        self,
+        source: AbstractSource,
+        column: str,
+        normalizer: Normalizer,
+        max_characters: int = MAX_CHARACTERS_IN_MEMORY,
+    ) -> None:
+        self.source = source
+        self.column = column
+        self.normalizer = normalizer
+        self.max_characters = max_characters
+        self._kept: list[tuple[Sequence[int], list[str]]] | None = None
+
+    def chunks(self) -> Iterator[tuple[Sequence[int], list[str]]]:
+        """Yield line numbers and normalized texts."""
+        if self._kept is not None:
+            yield from self._kept
+            return
+        kept: list[tuple[Sequence[int], list[str]]] | None = []
+        num_characters = 0
+        for chunk in self.source.chunks():
+            values = chunk.column(self.column)
+            entry = chunk.lines, self.normalizer.many([v if type(v) is str else as_text(v) for v in values])
+            yield entry
+            if kept is not None:
+                num_characters += sum(map(len, entry[1]))
+                if num_characters > self.max_characters:
+                    kept = None
+                else:
+                    kept.append(entry)
+        self._kept = kept
+
+    def chosen(self, rows: np.ndarray) -> Iterator[list[str]]:
+        """Yield the texts of the rows that are True, in chunks."""
+        start = 0
+        for _, texts in self.chunks():
+            part = rows[start : start + len(texts)]
+            start += len(texts)
+            yield texts if part.all() else [text for text, wanted in zip(texts, part.tolist(), strict=True) if wanted]
+
+    def first(self, rows: np.ndarray, limit: int) -> list[str]:
+        """Return the first texts of the rows that are True, at most `limit`."""
+        found: list[str] = []
+        for texts in self.chosen(rows):
+            found += texts[: limit - len(found)]
+            if len(found) >= limit:
+                break
+        return found
+
+    def keys(self) -> np.ndarray:
+        """Return a 64-bit key of every text: equal texts have equal keys."""
+        parts = [text_keys(texts) for _, texts in self.chunks()]
+        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.uint64)
+
+
+def split_texts(texts: Texts, labels: "Labels", share: float, name: str) -> np.ndarray:
+    """Return True for the rows cut off for validation; the same text is always on one side.
+
+    Args:
+        texts: all texts.
+        labels: their labels; every label stays among the training rows. Rows without a label are on neither side.
+        share: share of the texts to cut off, in (0, 1).
+        name: the source, for messages.
+    """
+    keys = texts.keys()
+    valid = np.zeros(len(keys), dtype=bool)
+    present = labels.present
+    valid[present] = validation_rows(keys[present], share, labels=labels.first_ids()[present], name=name)
+    return valid
+
+
+def as_text(value: object) -> str:
+    """Return a value of a column as text; what is missing is empty."""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        return " ".join(map(as_text, value))
+    return str(value)

@@ -1,0 +1,229 @@
+"""From a complete recipe to objects: settings, networks, optimizer, schedule, clipping."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
+
+from thalweg import names
+from thalweg.batch import Batch
+from thalweg.data.tokenizer import Tokenizer
+from thalweg.data.word_vectors import read_word_vectors
+from thalweg.errors import InputError
+from thalweg.heads.base import AbstractHead
+from thalweg.models.mlp import MLP
+from thalweg.models.presets import Options
+from thalweg.optim import clipping, construct, schedules
+from thalweg.tasks.base import AbstractTask, HeadOptions, Settings
+from thalweg.training.device import choose_device, choose_precision
+from thalweg.training.recipe import Recipe
+
+
+def settings_of(recipe: Recipe, columns: dict[str, Any], spill_folder: Path | None = None) -> Settings:
+    """Return the data part of a complete recipe as the settings of a task."""
+    data, model = recipe.data, recipe.model
+    return Settings(
+        columns=columns,
+        valid_share=_given(data.valid_share),
+        normalize=tuple(_given(data.normalize)),
+        tokenizer=_given(data.tokenizer),
+        vocabulary_size=_given(data.vocabulary_size),
+        word_pairs=_given(data.word_pairs),
+        max_length=_given(data.max_length),
+        lags=_given(data.lags),
+        scaling=_given(data.scaling),
+        layout=names.layout_of(_given(recipe.run.task), _given(model.model)),
+        spill_folder=spill_folder,
+    )
+
+
+def build_networks(
+    recipe: Recipe, task: AbstractTask, *, batch: Batch | None = None, fresh: bool = True
+) -> tuple[nn.Module, AbstractHead]:
+    """Return model and head as the recipe says, on the CPU.
+
+    Args:
+        recipe: a complete recipe.
+        task: gives the sizes and the head.
+        batch: a batch of training data, for initializations that look at data.
+        fresh: initialize as the recipe says (word vectors, scheme); False when weights will be put in anyway.
+    """
+    options = recipe.model
+    torch.manual_seed(_given(recipe.run.seed))
+    builder = names.find(names.MODELS[task.family], _given(options.model), "model")
+    model: nn.Module = builder(
+        task.shape(),
+        Options(
+            width=_given(options.width),
+            hidden=_given(options.hidden),
+            layers=_given(options.layers),
+            heads=_given(options.heads),
+            dropout=_given(options.dropout),
+            activation=names.find(names.ACTIVATIONS, _given(options.activation), "activation"),
+            skip=names.find(names.SKIPS, _given(options.skip), "skip connection"),
+            input_skip=_given(options.input_skip),
+            sparsity=_given(options.sparsity),
+        ),
+    )
+    head = task.head(model, HeadOptions(_given(recipe.training.label_smoothing), _given(options.tie)))
+    dtype, _ = choose_precision(_given(recipe.run.precision), choose_device("cpu"))
+    model.to(dtype)
+    head.to(dtype)
+    if fresh:
+        _initialize(recipe, model, batch)
+        if recipe.data.word_vectors:
+            _put_word_vectors(recipe, task, model)
+    return model, head
+
+
+def _initialize(recipe: Recipe, model: nn.Module, batch: Batch | None) -> None:
+    name = _given(recipe.model.init)
+    if name == "default":
+        return
+    scheme = names.find(names.INITIALIZATIONS, name, "initialization")
+    takes_activation = "activation" in {field.name for field in dataclasses.fields(scheme)}
+    activation = names.find(names.ACTIVATIONS, _given(recipe.model.activation), "activation")
+    try:
+        (scheme(activation=activation) if takes_activation else scheme())(model, batch.inputs if batch else None)
+    except ValueError as error:
+        raise InputError(f"--init {name} does not fit this model: {error}") from None
+
+
+def _put_word_vectors(recipe: Recipe, task: AbstractTask, model: nn.Module) -> None:
+    """Overwrite the embedding's rows of the words that the file has vectors for."""
+    tokenizer: Tokenizer | None = getattr(task, "tokenizer", None)
+    embedding = next((module for module in model.modules() if isinstance(module, nn.Embedding)), None)
+    if tokenizer is None or embedding is None:
+        raise InputError("--word-vectors needs a model with a word embedding (lstm, gru, transformer).")
+    wanted = {tokenizer.token(index): index for index in range(tokenizer.vocabulary_size)}
+    vectors = read_word_vectors(_given(recipe.data.word_vectors), wanted=wanted.keys())
+    if vectors.width != embedding.embedding_dim:
+        raise InputError(
+            f"{recipe.data.word_vectors} holds vectors of width {vectors.width}, and the model's embedding has width "
+            f"{embedding.embedding_dim}; give --width {vectors.width}."
+        )
+    rows = vectors.normalized(_given(recipe.data.normalize_vectors))
+    with torch.no_grad():
+        ids = torch.tensor([wanted[word] for word in vectors.words], dtype=torch.long)
+        # Vectors of unit length are scaled to the length that the embedding's own start has.
+        scale = embedding.weight.norm(dim=1).mean() if recipe.data.normalize_vectors != "none" else 1.0
+        embedding.weight[ids] = torch.as_tensor(rows, dtype=embedding.weight.dtype) * scale
+
+
+def default_lr(optimizer: str) -> float | None:
+    """Return a usual learning rate for an optimizer other than the tasks' own AdamW; None where the task decides."""
+    return None if optimizer == "adamw" else construct.default_learning_rate(optimizer)
+
+
+def optimizer_class(name: str) -> Any:
+    """Return the optimizer for a name of torch.optim in lower case, or for an import path.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if "." in name:
+        return construct.load_optimizer(name)
+    table = construct.optimizer_names()
+    names.check(dict.fromkeys(table, ""), name.lower(), "optimizer")
+    return table[name.lower()]
+
+
+def build_optimizer(recipe: Recipe, model: nn.Module, head: nn.Module) -> torch.optim.Optimizer:
+    """Return the recipe's optimizer over the parameters of model and head."""
+    training = recipe.training
+    return construct.make_optimizer(
+        optimizer_class(_given(training.optimizer)),
+        model,
+        head,
+        lr=_given(training.lr),
+        weight_decay=_given(training.weight_decay),
+        options=_given(training.optimizer_options),
+    )
+
+
+def build_schedule(recipe: Recipe, optimizer: torch.optim.Optimizer, total_steps: int) -> LRScheduler:
+    """Return the recipe's schedule over `total_steps` steps."""
+    training = recipe.training
+    make = names.find(names.SCHEDULES, _given(training.schedule), "schedule")
+    options: dict[str, Any] = dict(_given(training.schedule_options))
+    try:
+        return make(optimizer, total_steps=total_steps, warmup=schedules.warmup_steps(_given(training.warmup), total_steps), **options)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"--schedule {training.schedule} does not take these options: {error}") from None
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Clipping:
+    """What is clipped: the gradient (in the order value, units, norm) and the update."""
+
+    gradient: clipping.AbstractClip
+    update: clipping.ClipUpdate | None
+
+
+def build_clipping(recipe: Recipe) -> Clipping:
+    """Return the recipe's clipping; several kinds are applied one after the other."""
+    training = recipe.training
+    parts: list[clipping.AbstractClip] = []
+    if training.clip_value:
+        parts.append(clipping.ClipValue(training.clip_value))
+    if training.clip_adaptive:
+        parts.append(clipping.ClipAdaptive(training.clip_adaptive))
+    if training.clip:
+        parts.append(clipping.ClipNorm(training.clip))
+    update = clipping.ClipUpdate(training.clip_update) if training.clip_update else None
+    if not parts:
+        return Clipping(clipping.NoClip(), update)
+    return Clipping(parts[0] if len(parts) == 1 else clipping.ClipSequence(tuple(parts)), update)
+
+
+def get_weights(model: nn.Module, head: nn.Module) -> dict[str, Tensor]:
+    """Return all weights by name; tied ones once (safetensors refuses shared memory)."""
+    seen: set[int] = set()
+    weights = {}
+    for prefix, module in (("model", model), ("head", head)):
+        for name, tensor in module.state_dict().items():
+            if tensor.data_ptr() not in seen or not tensor.numel():
+                seen.add(tensor.data_ptr())
+                weights[f"{prefix}.{name}"] = tensor
+    return weights
+
+
+def put_weights(model: nn.Module, head: nn.Module, weights: dict[str, Tensor], where: Path | str) -> None:
+    """Copy weights into model and head in place.
+
+    Raises:
+        InputError: if they are from another model; the first difference is named.
+    """
+    own = get_weights(model, head)
+    for name in sorted(own.keys() | weights.keys()):
+        if name not in own or name not in weights:
+            side = "has no place in this model" if name not in own else "is missing"
+            raise InputError(f"{where} is from another model: '{name}' {side}; check that recipe and weights belong together.")
+        if own[name].shape != weights[name].shape:
+            raise InputError(
+                f"{where} is from another model: '{name}' has shape {list(weights[name].shape)}, and the recipe's model "
+                f"needs {list(own[name].shape)}; check that recipe and weights belong together."
+            )
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(weights[name])
+
+
+def count_parameters(model: nn.Module, head: nn.Module) -> int:
+    """Return the number of trainable numbers, tied ones counted once."""
+    seen = {id(p): p.numel() for p in [*model.parameters(), *head.parameters()] if p.requires_grad}
+    return sum(seen.values())
+
+
+def sparse_mlp(model: nn.Module) -> MLP | None:
+    """Return the MLP inside a model, if there is one."""
+    return next((module for module in model.modules() if isinstance(module, MLP)), None)
+
+
+def _given(value: Any) -> Any:
+    assert value is not None, "the recipe must be complete here"
+    return value

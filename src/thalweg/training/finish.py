@@ -1,0 +1,116 @@
+"""The end of a run: the best weights put back and measured, `metrics.json`, and the report."""
+
+import datetime
+import importlib.metadata
+from typing import Any
+
+from thalweg.errors import InputError
+from thalweg.report.page import Report, write_report
+from thalweg.status import Status
+from thalweg.training import build, checkpoint
+from thalweg.training.evaluate import evaluate
+from thalweg.training.run import HISTORY, METRICS, REPORT, WEIGHTS, read_history, write_json, write_manifest
+from thalweg.training.session import Session, extra_figures
+
+
+def finish(session: Session, status: Status) -> dict[str, Any]:
+    """Measure the best weights, write `metrics.json`, the manifest and the report, and return the summary.
+
+    After an interruption nothing is measured and no report is written, only the state noted.
+
+    Args:
+        session: the session after `loop.train`.
+        status: how the loop ended.
+
+    Returns:
+        The summary that `--json` prints: `run task model optimizer steps seconds metrics status`, and more.
+    """
+    run, recipe, score = session.run, session.run.recipe, session.score
+    summary: dict[str, Any] = {
+        "run": str(run.folder),
+        "task": recipe.run.task,
+        "model": recipe.model.model,
+        "optimizer": recipe.training.optimizer,
+        "steps": session.place.step,
+        "seconds": score.seconds,
+        "metrics": {},
+        "status": status.name,
+        "sentence": status.value,
+        "num_rejected": score.num_rejected,
+        "num_rollbacks": score.num_rollbacks,
+        "best_step": score.best_step,
+        **extra_figures(session),
+    }
+    if status is Status.INTERRUPTED:
+        write_json(run.folder / METRICS, summary)
+        return summary
+    if score.best is None:  # not one evaluation gave a number
+        write_json(run.folder / METRICS, summary)
+        raise InputError(f"No weights of this run gave a finite score, so none were kept. {Status.NOT_FINITE.value}")
+    weights = checkpoint.load_tensors(run.folder / WEIGHTS)
+    build.put_weights(session.model, session.head, weights, run.folder / WEIGHTS)
+    evaluation = evaluate(
+        session.task,
+        session.model,
+        session.head,
+        session.prepared.valid,
+        batch_size=max(64, recipe.training.batch_size or 64),
+        device=session.device,
+        autocast=session.autocast,
+        generated=len(session.prepared.valid),
+    )
+    summary["loss"] = evaluation.loss
+    summary["metrics"] = evaluation.metrics
+    write_manifest(run.folder, weights=True)
+    write_json(run.folder / METRICS, summary)
+    write_report(run.folder / REPORT, make_report(session, summary))
+    return summary
+
+
+def make_report(session: Session, summary: dict[str, Any]) -> Report:
+    """Return the report of a session that has its best weights in place."""
+    run, recipe = session.run, session.run.recipe
+    session.model.eval()
+    session.head.eval()
+    data = run.data
+    explanations = {"loss": ("lower", "Loss per target on the validation data."), **session.task.explanations}
+    values = {"loss": summary["loss"], **summary["metrics"]}
+    metrics = [
+        {"name": name, "value": value, "better": explanations[name][0], "explanation": explanations[name][1]}
+        for name, value in values.items()
+        if name in explanations
+    ]
+    sentence = (
+        f"A {recipe.model.model} model with {summary['num_parameters']:,} parameters, trained on "
+        f"{session.task.describe(session.prepared)} from {data['described']}."
+    )
+    notes = [*data["notes"], *session.prepared.notes]
+    if summary["num_rejected"]:
+        notes.append(
+            f"{summary['num_rejected']} steps were rejected because loss or gradient was NaN or infinite; "
+            f"the run went back {summary['num_rollbacks']} times."
+        )
+    seconds = summary["seconds"]
+    return Report(
+        name=run.folder.name,
+        task=recipe.run.task or "",
+        sentence=sentence,
+        status=summary["sentence"],
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        version=importlib.metadata.version("thalweg"),
+        summary=[
+            ("Optimizer", f"{recipe.training.optimizer}, {recipe.training.schedule} schedule"),
+            ("Steps", summary["steps"]),
+            ("Epochs", round(session.feed.epoch_of(summary["steps"]), 2)),
+            ("Training time", f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.1f} min"),
+            ("Kept weights of step", summary["best_step"]),
+            ("Training examples", summary["num_train"]),
+            ("Validation examples", summary["num_valid"]),
+        ],
+        metrics=metrics,
+        history=read_history(run.folder / HISTORY),
+        notes=notes,
+        sections=session.task.sections(session.model, session.head, session.prepared, recipe.run.seed or 0),
+        recipe=recipe.to_toml(),
+        reproduce=[f"thalweg train {run.folder / 'recipe.toml'}", f"thalweg predict {run.folder} ..."],
+    )

@@ -1,0 +1,292 @@
+"""From what the user typed to a session: data read, defaults filled in, the run's folder found or made."""
+
+import dataclasses
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, final
+
+from thalweg import names
+from thalweg.data.columns import Choice, choose_columns, guess_task
+from thalweg.data.rows import AbstractSource
+from thalweg.data.samples import SAMPLES
+from thalweg.data.sources import open_source
+from thalweg.errors import InputError
+from thalweg.tasks.base import AbstractTask, Prepared, Settings
+from thalweg.training import build, checkpoint, run
+from thalweg.training.defaults import complete
+from thalweg.training.device import choose_device
+from thalweg.training.fit import Place, fit
+from thalweg.training.recipe import Recipe, read_recipe
+from thalweg.training.session import Session
+
+DEFAULT_SOURCE = {
+    "classify": "docstrings", "tag": "tokens", "score": "phrases", "forecast": "sunspots", "language": "manual",
+    "translate": "numbers",
+}  # fmt: skip
+CALIBRATION_SECONDS = 1.0
+SHARE_OF_TIME = 0.9  # of a time limit is planned for steps; the rest is left to evaluation
+
+Say = Callable[[str], None]
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What the user asked for.
+
+    Args:
+        given: the options that were given; the others are None.
+        out: folder that holds runs.
+        overwrite: replace a run of the same name.
+        resume: folder of the run to go on with.
+        fast: two steps of everything.
+    """
+
+    given: Recipe
+    out: Path = Path("runs")
+    overwrite: bool = False
+    resume: Path | None = None
+    fast: bool = False
+
+
+def prepare(request: Request, say: Say) -> Session:
+    """Read the data, find or make the run's folder, and build everything.
+
+    Nothing is written before the data have been read and the recipe has been checked.
+
+    Args:
+        request: what the user asked for.
+        say: takes sentences about what was chosen.
+
+    Raises:
+        InputError: for anything the user has to mend.
+    """
+    given = _with_recipe_file(request)
+    source = open_any(given.data.source or "", given)
+    valid = open_any(given.data.valid, given) if given.data.valid else None
+    if given.run.task is None:
+        given.run.task, sentence = guess_task(source)
+        say(sentence)
+    names.check(names.TASKS, given.run.task, "task")
+    choice = choose_columns(source, given.run.task, _overrides(given))
+    columns = columns_of(choice)
+    for note in [*source.notes, choice.sentence]:
+        if note:
+            say(note)
+    calibrated = bool(given.training.time) and not given.training.steps and not given.training.epochs
+    recipe = _completed(given, choice)
+    device = choose_device(recipe.run.device or "auto")
+    folder = _find_folder(request, recipe, calibrated, say)
+    resumed = folder.exists()
+    if resumed:
+        recipe = read_recipe(folder / run.RECIPE)
+    spill = Path(tempfile.mkdtemp(prefix="thalweg-"))
+    try:
+        task, prepared = _read(source, valid, build.settings_of(recipe, columns, spill), recipe)
+        for note in prepared.notes:
+            say(note)
+        description = _describe(source, valid, choice, prepared)
+        if resumed:
+            _check_same_data(folder, description)
+        else:
+            _make_folder(folder, recipe, task, description)
+    finally:
+        shutil.rmtree(spill, ignore_errors=True)  # memory-mapped files stay readable until they are closed
+    session = Session(run.Run(folder), task, prepared, device, fast=request.fast)
+    if calibrated and not resumed and not request.fast:
+        session = _fit_to_time(session, recipe, say)
+    return session
+
+
+def open_any(name: str, given: Recipe | None = None) -> AbstractSource:
+    """Open a file, or a built-in set where there is no file of that name.
+
+    Raises:
+        InputError: if it is neither.
+    """
+    if name in SAMPLES and not Path(name).exists():
+        return SAMPLES[name]
+    try:
+        return open_source(name, skip_bad_rows=bool(given and given.data.skip_bad_rows))
+    except InputError as error:
+        if "/" not in name and "." not in name:
+            raise InputError(f"{error} The built-in sets are {', '.join(SAMPLES)}.") from None
+        raise
+
+
+def _with_recipe_file(request: Request) -> Recipe:
+    """Return the given options on top of the recipe file that was named, if one was."""
+    given = request.given
+    base = Recipe()
+    if request.resume is not None:
+        base = run.Run(request.resume).recipe
+    elif (given.data.source or "").endswith(".toml"):
+        base = read_recipe(given.data.source or "")
+        given.data.source = None
+    for section in given.to_dict().values():
+        for key, value in section.items():
+            base.set(key, value)
+    if base.data.source is None:
+        task = base.run.task or "classify"
+        names.check(names.TASKS, task, "task")
+        base.data.source, base.run.task = DEFAULT_SOURCE[task], task
+    if base.run.task is None and base.data.source in SAMPLES and not Path(base.data.source).exists():
+        base.run.task = SAMPLES[base.data.source].task
+    return base
+
+
+_INPUT_ROLES, _ANSWER_ROLES = ("text", "tokens", "source"), ("label", "tags", "number", "target")
+
+
+def _overrides(given: Recipe) -> dict[str, str | None]:
+    """Return the columns that the user named, by role."""
+    data = given.data
+    overrides = {"text": data.text_column, "label": data.label_column}
+    if data.other_column:
+        overrides["other"] = data.other_column
+    if given.run.task == "forecast" and data.columns:
+        overrides = {"label": ",".join(data.columns)}
+    return overrides
+
+
+def columns_of(choice: Choice) -> dict[str, Any]:
+    """Return a choice of columns as plain values, as `Settings.columns` has them."""
+    columns: dict[str, Any] = dict(choice.columns)
+    if choice.series:
+        columns["series"] = list(choice.series)
+    if choice.is_multilabel:
+        columns |= {"multilabel": True, "separator": choice.separator}
+    return columns
+
+
+def _completed(given: Recipe, choice: Choice) -> Recipe:
+    """Fill in the defaults and the columns that were chosen."""
+    optimizer = given.training.optimizer
+    if optimizer is not None:
+        build.optimizer_class(optimizer)
+    recipe = complete(given, build.default_lr(optimizer) if optimizer else None)
+    for role, column in choice.columns.items():
+        if role in _INPUT_ROLES:
+            recipe.data.text_column = column
+        elif role in _ANSWER_ROLES:
+            recipe.data.label_column = column
+        elif role == "other":
+            recipe.data.other_column = column
+    recipe.data.columns = list(choice.series)
+    recipe.run.name = run.run_name(given.run.name or recipe.data.source or "run")
+    return recipe
+
+
+def _find_folder(request: Request, recipe: Recipe, calibrated: bool, say: Say) -> Path:
+    """Return the folder of the unfinished run that goes on, or of a new one."""
+    if request.resume is not None:
+        if run.Run(request.resume).finished:
+            raise InputError(f"The run {request.resume} is finished, so there is nothing to resume; train a new one.")
+        return request.resume
+    folder = request.out / (recipe.run.name or "run")
+    if not folder.exists():
+        return folder
+    if request.overwrite:
+        run.remove(folder)
+        return folder
+    number = 1
+    while folder.exists():
+        if (folder / run.RECIPE).is_file():
+            existing = run.Run(folder)
+            if not existing.finished and _same(existing.recipe, recipe, calibrated):
+                say(f"Going on with the unfinished run {folder} (--overwrite starts it anew).")
+                return folder
+        number += 1
+        folder = request.out / f"{recipe.run.name}-{number}"
+    say(f"{request.out / str(recipe.run.name)} is kept; the new run is {folder} (--overwrite replaces the old one).")
+    return folder
+
+
+def _same(left: Recipe, right: Recipe, calibrated: bool) -> bool:
+    """Whether two recipes are the same, apart from the number of steps where a time limit sets it."""
+    sections = [recipe.to_dict() for recipe in (left, right)]
+    for section in sections:
+        section["run"].pop("name")
+        if calibrated:
+            section["training"].pop("steps")
+            section["training"].pop("epochs")
+    return sections[0] == sections[1]
+
+
+def _read(
+    source: AbstractSource, valid: AbstractSource | None, settings: Settings, recipe: Recipe
+) -> tuple[AbstractTask, Prepared]:
+    kind: type[AbstractTask] = names.find(names.TASKS, recipe.run.task or "", "task")
+    return kind.prepare(source, valid, settings)
+
+
+def _describe(
+    source: AbstractSource, valid: AbstractSource | None, choice: Choice, prepared: Prepared
+) -> dict[str, Any]:
+    """Return what `data.json` says; checksums let a resumed run notice that a file has changed."""
+    files = {entry.name: checkpoint.checksum(Path(entry.name)) for entry in (source, valid) if entry and entry.kind != "sample"}
+    notes = [note for note in [*source.notes, choice.sentence] if note]
+    for entry in (source, valid):
+        if entry is not None and entry.num_bad_rows:
+            listed = "; ".join(f"line {row.line}: {row.reason}" for row in entry.bad_rows[:5])
+            notes.append(f"{entry.name}: {entry.num_bad_rows:,} rows could not be read and were left out ({listed}).")
+    built_in = source.kind == "sample"
+    return {
+        "described": f"the built-in set '{source.name}'" if built_in else Path(source.name).name,
+        "files": files,
+        "columns": columns_of(choice),
+        "num_train": len(prepared.train),
+        "num_valid": len(prepared.valid),
+        "notes": notes,
+    }
+
+
+def _check_same_data(folder: Path, description: dict[str, Any]) -> None:
+    before = run.Run(folder).data
+    for key in ("files", "num_train", "num_valid"):
+        if before.get(key) != description[key]:
+            raise InputError(
+                f"The data have changed since {folder} was started, so it cannot go on where it was; "
+                "put the old files back, or start anew with --overwrite."
+            )
+
+
+def _make_folder(folder: Path, recipe: Recipe, task: AbstractTask, description: dict[str, Any]) -> None:
+    """Write recipe, task and description under a temporary name, then give the folder its own."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    (temporary / run.RECIPE).write_text(recipe.to_toml(), encoding="utf-8")
+    task.save(temporary)
+    run.write_json(temporary / run.DATA, description)
+    run.write_manifest(temporary, weights=False)
+    temporary.rename(folder)
+
+
+def _fit_to_time(session: Session, recipe: Recipe, say: Say) -> Session:
+    """Measure a few steps and plan as many as fit into the time limit; the number goes into the recipe."""
+    limit = recipe.training.time or 0.0
+    place, start = Place(), time.monotonic()
+    first = start
+    for record in fit(
+        session.model, session.head, session.optimizer, session.feed, steps=1000, place=place,
+        clip=session.clipping.gradient, autocast=session.autocast,
+        needs_closure=build.construct.needs_closure(session.optimizer),
+    ):  # fmt: skip
+        float(record.loss)
+        if record.step == 1:
+            first = time.monotonic()  # the first step is slower than the others
+        if record.step > 3 and time.monotonic() - first > min(CALIBRATION_SECONDS, limit / 10):
+            break
+    seconds = (time.monotonic() - first) / max(1, place.step - 1)
+    recipe.training.epochs = 0.0
+    recipe.training.steps = max(1, int(SHARE_OF_TIME * limit / seconds))
+    epochs = session.feed.epoch_of(recipe.training.steps)
+    say(f"{limit:g} s are time for about {recipe.training.steps:,} steps ({epochs:.3g} epochs) at {seconds * 1e3:.2g} ms each.")
+    checkpoint.write_atomically(session.run.folder / run.RECIPE, recipe.to_toml())
+    run.write_manifest(session.run.folder, weights=False)
+    return Session(run.Run(session.run.folder), session.task, session.prepared, session.device, fast=False)

@@ -1,0 +1,251 @@
+"""A run: a folder that a person can read, and what can be asked of it."""
+
+import json
+import math
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, final
+
+from torch import nn
+
+from thalweg import names
+from thalweg.data.sources import open_source
+from thalweg.errors import InputError
+from thalweg.heads.base import AbstractHead
+from thalweg.status import Status
+from thalweg.tasks.base import AbstractTask, AnswerOptions
+from thalweg.training import build, checkpoint
+from thalweg.training.device import choose_device, choose_precision
+from thalweg.training.evaluate import Evaluation, evaluate
+from thalweg.training.recipe import Recipe, read_recipe
+
+RECIPE, HISTORY, METRICS, DATA = "recipe.toml", "history.jsonl", "metrics.json", "data.json"
+WEIGHTS, MANIFEST, CHECKPOINTS, REPORT = "model.safetensors", "manifest.json", "checkpoints", "report.html"
+
+
+@final
+class Run:
+    """A finished or unfinished run in its folder.
+
+    The recipe is read at once; task, weights and everything else when they are first needed.
+
+    Args:
+        folder: the run's folder, such as `runs/docstrings`.
+
+    Raises:
+        InputError: if there is no such folder, or it holds no recipe.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise InputError(f"There is no run folder {self.folder}; expected one that `thalweg train` made.")
+        if not (self.folder / RECIPE).is_file():
+            raise InputError(f"{self.folder} is no run: it holds no {RECIPE}; give a folder that `thalweg train` made.")
+        self.recipe: Recipe = read_recipe(self.folder / RECIPE)
+        self._parts: tuple[AbstractTask, nn.Module, AbstractHead] | None = None
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r})"
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Metrics on the validation data, of the weights that were kept; empty before the end."""
+        return self.result.get("metrics", {})
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """What `metrics.json` says: status, metrics, best step, seconds ...; empty before the end."""
+        path = self.folder / METRICS
+        return _read_json(path) if path.is_file() else {}
+
+    @property
+    def status(self) -> Status:
+        """How the run ended, or that it has not."""
+        return Status[self.result.get("status", "RUNNING")]
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run ended by itself, so that there is nothing to resume."""
+        return self.status not in {Status.RUNNING, Status.INTERRUPTED}
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The entries of `history.jsonl`, in order."""
+        return read_history(self.folder / HISTORY)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What was read: source, checksum, columns, counts, notes."""
+        return _read_json(self.folder / DATA)
+
+    @property
+    def task(self) -> AbstractTask:
+        """The task, which reads new input as the training data were read."""
+        return self._load()[0]
+
+    @property
+    def model(self) -> nn.Module:
+        """The network with the best weights, in evaluation mode."""
+        return self._load()[1]
+
+    @property
+    def head(self) -> AbstractHead:
+        """The output layer with the best weights."""
+        return self._load()[2]
+
+    def predict(self, inputs: Sequence[Any], **options: Any) -> list[dict[str, Any]]:
+        """Answer new inputs.
+
+        Args:
+            inputs: texts; for pairs tuples of two texts; for tags texts or lists of words; for a forecast lists of numbers.
+            **options: see `thalweg.tasks.base.AnswerOptions` (`top`, `length`, `temperature`, `beam`, `seed`).
+
+        Returns:
+            One dictionary an input; its keys depend on the task.
+
+        Raises:
+            InputError: if an input has the wrong form.
+        """
+        task, model, head = self._load()
+        return task.predict(model, head, inputs, AnswerOptions(**options))
+
+    def evaluate(self, path: str | Path, *, skip_bad_rows: bool = False) -> Evaluation:
+        """Measure loss and metrics on a file with the same columns as the training data.
+
+        Raises:
+            InputError: if the file cannot be read, lacks a column, or holds labels that training has not seen.
+        """
+        task, model, head = self._load()
+        source = open_source(path, skip_bad_rows=skip_bad_rows)
+        examples, _ = task.examples(source, self.data["columns"])
+        _, autocast = choose_precision(self.recipe.run.precision or "auto", choose_device("cpu"))
+        return evaluate(task, model, head, examples, autocast=autocast, generated=len(examples))
+
+    def _load(self) -> tuple[AbstractTask, nn.Module, AbstractHead]:
+        if self._parts is None:
+            verify_files(self.folder)
+            settings = build.settings_of(self.recipe, self.data["columns"])
+            kind = names.find(names.TASKS, self.recipe.run.task or "", "task")
+            task: AbstractTask = kind.load(self.folder, settings)
+            model, head = build.build_networks(self.recipe, task, fresh=False)
+            weights = checkpoint.load_tensors(self.folder / WEIGHTS)
+            build.put_weights(model, head, weights, self.folder / WEIGHTS)
+            model.eval()
+            head.eval()
+            self._parts = task, model, head
+        return self._parts
+
+
+def load(folder: str | Path) -> Run:
+    """Open the run in a folder.
+
+    Example:
+        >>> load("runs/no-such-run")
+        Traceback (most recent call last):
+            ...
+        thalweg.errors.InputError: There is no run folder runs/no-such-run; expected one that `thalweg train` made.
+    """
+    return Run(folder)
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """Read a history file; a last line that was cut off by a crash is left out."""
+    entries: list[dict[str, Any]] = []
+    if path.is_file():
+        with open(path, encoding="utf-8") as file:
+            for line in file:
+                try:
+                    entries.append(json.loads(line))
+                except ValueError:
+                    break
+    return entries
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON as a whole or not at all; numbers that are not finite become null."""
+    text = json.dumps(finite(value), indent=1, ensure_ascii=False, allow_nan=False)
+    checkpoint.write_atomically(path, text + "\n")
+
+
+def finite(value: Any) -> Any:
+    """Return the value with None in place of NaN and infinities, which JSON has no words for."""
+    if isinstance(value, dict):
+        return {key: finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write_manifest(folder: Path, *, weights: bool) -> None:
+    """Record the checksums of the files that answering needs.
+
+    Args:
+        folder: the run's folder.
+        weights: also the weights'; only when they will not be written again.
+    """
+    left_out = {MANIFEST, HISTORY, REPORT, METRICS} | (set() if weights else {WEIGHTS})
+    files = (path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    names_of_files = sorted(name for name in files if name not in left_out)
+    sums = {name: checkpoint.checksum(folder / name) for name in names_of_files}
+    write_json(folder / MANIFEST, {"format": checkpoint.FORMAT, "files": sums})
+
+
+def verify_files(folder: Path) -> None:
+    """Compare the run's files with their checksums.
+
+    Raises:
+        InputError: if one is missing or changed; it is named.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise InputError(f"{path} is missing, so the run's files cannot be verified; restore it or train again.")
+    for name, expected in _read_json(path)["files"].items():
+        if name == RECIPE:
+            continue  # a recipe is text for people; its values are checked when it is read
+        if not (folder / name).is_file():
+            raise InputError(f"{folder / name} is missing; restore it or train the run again.")
+        if checkpoint.checksum(folder / name) != expected:
+            raise InputError(f"{folder / name} is damaged (its checksum differs); restore it or train the run again.")
+
+
+def run_name(text: str) -> str:
+    """Return a name as a folder name: letters, digits, dots, dashes and underscores only, so it stays in its folder.
+
+    Example:
+        >>> run_name("../my reviews.csv")
+        'my-reviews'
+    """
+    stem = re.sub(r"\.(csv|tsv|jsonl?|ndjson|txt|conllu?|toml|xz|gz|bz2)\b", "", Path(text).name)
+    return re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "run"
+
+
+def free_folder(out: Path, name: str) -> Path:
+    """Return `out/name`, or `out/name-2` and so on when that is taken."""
+    folder, number = out / name, 1
+    while folder.exists():
+        number += 1
+        folder = out / f"{name}-{number}"
+    return folder
+
+
+def remove(folder: Path) -> None:
+    """Remove a run's folder (and refuse to remove one that is no run).
+
+    Raises:
+        InputError: if the folder holds no recipe.
+    """
+    if not (folder / RECIPE).is_file():
+        raise InputError(f"{folder} is no run (it holds no {RECIPE}), so --overwrite leaves it alone; choose a --name.")
+    shutil.rmtree(folder)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing; restore it or train the run again.") from None
+    except (OSError, ValueError):
+        raise InputError(f"{path} is damaged (it is no valid JSON); restore it or train the run again.") from None
