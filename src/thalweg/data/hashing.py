@@ -1,0 +1,166 @@
+"""Texts as hashed features: words and pairs of adjacent words in a fixed number of buckets.
+
+No vocabulary is built, so nothing grows with the words of the stream except a bounded cache. The hash is CRC-32, which
+is the same in every process and on every machine (Python's own hash of a text is not).
+"""
+
+import itertools
+import math
+import re
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+
+_WORD = re.compile(r"\w+|[^\w\s]")
+_CHARACTERS_PER_WORD = 16  # a text is cut to max_words times this many characters before it is split
+_CACHED_WORD = 40  # longer words are hashed anew each time
+_MIXED = (0x9E3779B1, 0x85EBCA77)  # odd multipliers that make a pair's hash depend on the order of its words
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class HashingOptions:
+    """How a row becomes features; all of it is saved with a model.
+
+    Args:
+        num_buckets: number of hashed features, 2 or more.
+        ngrams: 1 for words, 2 for words and pairs of adjacent words.
+        pair_weight: value of a pair next to a word's 1, before the text is normalized to length 1; above 0.
+        bins: a number is also read as one of this many intervals (of -2 to 2 standard deviations), which lets a linear
+            model bend; 0 for none.
+        max_words: words read of one text; the rest is cut.
+        max_columns: most columns of a stream.
+        columns: the columns that are read; None for all.
+
+    Raises:
+        ValueError: if one of them is out of range.
+    """
+
+    num_buckets: int = 2**18
+    ngrams: int = 2
+    pair_weight: float = 0.5
+    bins: int = 8
+    max_words: int = 1000
+    max_columns: int = 1000
+    columns: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_buckets < 2:
+            raise ValueError(f"HashingOptions(num_buckets=...) must be 2 or more; got {self.num_buckets}.")
+        if self.ngrams not in (1, 2):
+            raise ValueError(f"HashingOptions(ngrams=...) must be 1 or 2; got {self.ngrams}.")
+        if not (self.pair_weight > 0 and math.isfinite(self.pair_weight)):
+            raise ValueError(f"HashingOptions(pair_weight=...) must be above 0; got {self.pair_weight}.")
+        if self.bins < 0:
+            raise ValueError(f"HashingOptions(bins=...) must be 0 or more; got {self.bins}.")
+        if self.max_words < 1 or self.max_columns < 1:
+            raise ValueError("HashingOptions(max_words=..., max_columns=...) must be 1 or more.")
+
+
+def stable_hash(text: str) -> int:
+    """Return the CRC-32 of a text's UTF-8 form: the same number in every process.
+
+    Example:
+        >>> stable_hash("valley")
+        3380952327
+    """
+    return zlib.crc32(text.encode("utf-8", "surrogatepass"))
+
+
+def pair_hash(first: int, second: int) -> int:
+    """Return the 32-bit hash of an ordered pair of 32-bit hashes."""
+    return (first * _MIXED[0] + second * _MIXED[1]) & 0xFFFFFFFF
+
+
+@final
+class TextHasher:
+    """Turns a text into hashed words and pairs of adjacent words, as values of length 1 together.
+
+    Words are runs of letters, digits and underscores; every other mark that is no white space is a word of its own. A
+    word or pair counts once however often it stands in the text (measured against counts and their square roots: no
+    difference on short texts, and faster).
+
+    Args:
+        options: see `HashingOptions`.
+        normalize: what is done to a text before it is split into words.
+        cache_size: words whose hash is remembered.
+
+    Example:
+        >>> buckets, values, truncated = TextHasher(HashingOptions(num_buckets=1000))("a b a")
+        >>> buckets.size, truncated  # a, b, "a b", "b a"
+        (4, False)
+        >>> float(values @ values).__round__(6)
+        1.0
+
+    Source:
+        Weinberger, Dasgupta, Langford, Smola and Attenberg (2009), Feature hashing for large scale multitask learning.
+        The sign bit that they add is left out: it makes collisions cancel in sums of counts, while here a learned
+        weight stands behind every bucket.
+
+    When not to use it:
+        when you must know which word a weight belongs to: a hash has no way back.
+    """
+
+    def __init__(
+        self, options: HashingOptions, normalize: Callable[[str], str] = str.lower, cache_size: int = 2**17
+    ) -> None:
+        self._options = options
+        self._normalize = normalize
+        self._cache: dict[str, int] = {}
+        self._cache_size = cache_size
+        self._lengths: dict[tuple[int, int], np.ndarray] = {}
+
+    def __call__(self, text: str, salt: int = 0) -> tuple[np.ndarray, np.ndarray, bool]:
+        """Return buckets (int64 [k], no two alike), their values (float32 [k]), and whether the text was cut.
+
+        Args:
+            text: any text; an empty one has no features.
+            salt: another number gives the same words other buckets.
+        """
+        options = self._options
+        limit = options.max_words * _CHARACTERS_PER_WORD
+        truncated = len(text) > limit
+        words = _WORD.findall(self._normalize(text[:limit] if truncated else text))
+        if len(words) > options.max_words:
+            truncated = True
+            del words[options.max_words :]
+        hashes: list[Any] = list(map(self._cache.get, words))
+        if None in hashes:
+            hashes = [self.word_hash(word) for word in words]
+        num_buckets = options.num_buckets
+        if salt:
+            hashes = [pair_hash(value, salt) for value in hashes]
+        buckets = dict.fromkeys([value % num_buckets for value in hashes])
+        num_words = len(buckets)
+        if options.ngrams == 2:
+            first, second = _MIXED  # pair_hash, written out: this is the innermost loop
+            pairs = itertools.pairwise(hashes)
+            buckets.update(dict.fromkeys([((a * first + b * second) & 0xFFFFFFFF) % num_buckets for a, b in pairs]))
+        values = self._lengths.get((num_words, len(buckets)))
+        if values is None:
+            values = self._values(num_words, len(buckets))
+        return np.array(list(buckets), dtype=np.int64), values, truncated
+
+    def word_hash(self, word: str) -> int:
+        """Return `stable_hash` of a word, remembered."""
+        value = self._cache.get(word)
+        if value is None:
+            value = stable_hash(word)
+            if len(word) <= _CACHED_WORD:
+                if len(self._cache) >= self._cache_size:
+                    self._cache.clear()  # rare words go, frequent ones are back at once
+                self._cache[word] = value
+        return value
+
+    def _values(self, num_words: int, num_features: int) -> np.ndarray:
+        """Return the values of a text's features, words first, of length 1 together."""
+        values = np.ones(num_features)
+        values[num_words:] = self._options.pair_weight
+        values = (values / math.sqrt(max(1e-30, float(values @ values)))).astype(np.float32)
+        values.flags.writeable = False
+        if num_features < 200:
+            self._lengths[num_words, num_features] = values
+        return values
