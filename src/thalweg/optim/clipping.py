@@ -1,0 +1,281 @@
+"""Clipping of gradients (by value, by norm, per unit) and of updates.
+
+Every clip takes parameters after the backward pass, changes their gradients in place, and returns the norm that the
+gradient had, without ever waiting for the device. Where that norm is not finite nothing is changed: an infinite entry
+cut down to a limit would look like a healthy gradient, and whoever reads the norm can reject the step.
+"""
+
+import abc
+import dataclasses
+import math
+from collections.abc import Iterable
+from typing import NamedTuple, final
+
+import torch
+from torch import Tensor
+
+from thalweg import vectors
+
+
+@final
+class Clipped(NamedTuple):
+    """What a clip found.
+
+    Args:
+        norm: Euclidean norm of the whole gradient before clipping, 0-dim.
+        was_clipped: whether anything was changed, a 0-dim bool.
+    """
+
+    norm: Tensor
+    was_clipped: Tensor
+
+
+class AbstractClip(abc.ABC):
+    """Limits gradients in place: `clip(parameters) -> Clipped`."""
+
+    @abc.abstractmethod
+    def __call__(self, parameters: Iterable[Tensor]) -> Clipped:
+        """Clip the gradients of the parameters that have one."""
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class NoClip(AbstractClip):
+    """Changes nothing and tells the norm.
+
+    Example:
+        >>> w = torch.zeros(2)
+        >>> w.grad = torch.tensor([3.0, 4.0])
+        >>> NoClip()([w])
+        Clipped(norm=tensor(5.), was_clipped=tensor(False))
+    """
+
+    def __call__(self, parameters: Iterable[Tensor]) -> Clipped:
+        """Return the norm of the gradient."""
+        norm = vectors.norm(_gradients(parameters))
+        return Clipped(norm, torch.zeros_like(norm, dtype=torch.bool))
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class ClipValue(AbstractClip):
+    """Limits each entry of the gradient: `g` becomes `min(max(g, -limit), limit)`.
+
+    Args:
+        limit: largest size of an entry, positive.
+
+    Changes the gradient's direction; `ClipNorm` doesn't.
+
+    Example:
+        >>> w = torch.zeros(2)
+        >>> w.grad = torch.tensor([3.0, -0.5])
+        >>> _ = ClipValue(1.0)([w])
+        >>> w.grad
+        tensor([ 1.0000, -0.5000])
+    """
+
+    limit: float
+
+    def __post_init__(self) -> None:
+        """Check the limit."""
+        _check_limit(self.limit, "ClipValue(limit=...)")
+
+    @torch.no_grad()
+    def __call__(self, parameters: Iterable[Tensor]) -> Clipped:
+        """Clip the gradients of the parameters that have one."""
+        gradients = _gradients(parameters)
+        norm = vectors.norm(gradients)
+        if not gradients:
+            return Clipped(norm, torch.zeros((), dtype=torch.bool))
+        limit = torch.where(norm.isfinite(), self.limit, math.inf).to(norm.dtype)
+        largest = torch.stack(list(torch._foreach_norm(gradients, math.inf))).amax()
+        for gradient in gradients:
+            gradient.clamp_(-limit, limit)
+        return Clipped(norm, largest > limit)
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class ClipNorm(AbstractClip):
+    """Shortens the whole gradient to a length: `g` becomes `g min(1, limit / ||g||)`.
+
+    As `torch.nn.utils.clip_grad_norm_`, which adds 1e-6 to the norm when it divides.
+
+    Args:
+        limit: largest Euclidean norm over all parameters together, positive.
+
+    Example:
+        >>> w = torch.zeros(2)
+        >>> w.grad = torch.tensor([3.0, 4.0])
+        >>> ClipNorm(1.0)([w]).norm, w.grad
+        (tensor(5.), tensor([0.6000, 0.8000]))
+
+    Source: Pascanu, Mikolov, Bengio, "On the difficulty of training recurrent neural networks" (2013).
+    """
+
+    limit: float
+
+    def __post_init__(self) -> None:
+        """Check the limit."""
+        _check_limit(self.limit, "ClipNorm(limit=...)")
+
+    @torch.no_grad()
+    def __call__(self, parameters: Iterable[Tensor]) -> Clipped:
+        """Clip the gradients of the parameters that have one."""
+        gradients = _gradients(parameters)
+        norm = vectors.norm(gradients)
+        factor = torch.where(norm.isfinite(), self.limit / (norm + 1e-6), 1.0).clamp(max=1.0)
+        if gradients:
+            torch._foreach_mul_(gradients, factor)
+        return Clipped(norm, factor < 1.0)
+
+
+@final
+@dataclasses.dataclass(frozen=True, eq=False)
+class ClipAdaptive(AbstractClip):
+    """Limits the gradient of each output unit in proportion to the unit's weights (AGC).
+
+    With the weights `w` and the gradient `g` of one unit, where `||g|| > ratio * max(||w||, eps)`, `g` becomes
+    `g * ratio * max(||w||, eps) / ||g||`. A unit is a row of a matrix (all but the first dimension of larger tensors);
+    a vector, such as a bias, is one unit.
+
+    Args:
+        ratio: largest ratio of the norms, positive.
+        eps: floor for the norm of the weights, positive, so that weights that are zero can grow.
+        leave_out: parameters that are not clipped; the authors leave out the output layer.
+
+    Example:
+        >>> w = torch.tensor([[3.0, 4.0], [0.3, 0.4]])
+        >>> w.grad = torch.ones(2, 2)
+        >>> _ = ClipAdaptive(0.5)([w])
+        >>> w.grad.norm(dim=1)
+        tensor([1.4142, 0.2500])
+
+    Source: Brock, De, Smith, Simonyan, "High-Performance Large-Scale Image Recognition Without Normalization" (2021).
+    """
+
+    ratio: float = 0.01
+    eps: float = 1e-3
+    leave_out: tuple[Tensor, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check ratio and eps."""
+        _check_limit(self.ratio, "ClipAdaptive(ratio=...)")
+        _check_limit(self.eps, "ClipAdaptive(eps=...)")
+
+    @torch.no_grad()
+    def __call__(self, parameters: Iterable[Tensor]) -> Clipped:
+        """Clip the gradients of the parameters that have one."""
+        parameters = [parameter for parameter in parameters if parameter.grad is not None]
+        norm = vectors.norm(_gradients(parameters))
+        left_out = {id(parameter) for parameter in self.leave_out}
+        changed = []
+        for parameter in parameters:
+            if id(parameter) not in left_out:
+                assert parameter.grad is not None
+                largest = self.ratio * _unit_norms(parameter).clamp(min=self.eps)
+                size = _unit_norms(parameter.grad)
+                too_large = (size > largest) & norm.isfinite()
+                parameter.grad.mul_(torch.where(too_large, largest / size, 1.0))
+                changed.append(too_large.any())
+        was_clipped = torch.stack(changed).any() if changed else torch.zeros_like(norm, dtype=torch.bool)
+        return Clipped(norm, was_clipped)
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class ClipSequence(AbstractClip):
+    """Several clips one after the other; the norm is the one before the first of them.
+
+    Args:
+        clips: at least one.
+    """
+
+    clips: tuple[AbstractClip, ...]
+
+    def __post_init__(self) -> None:
+        """Check that there is a clip."""
+        if not self.clips:
+            raise ValueError("ClipSequence(clips=...) must hold at least one clip; got none.")
+
+    def __call__(self, parameters: Iterable[Tensor]) -> Clipped:
+        """Clip the gradients of the parameters that have one."""
+        parameters = list(parameters)
+        results = [clip(parameters) for clip in self.clips]
+        return Clipped(results[0].norm, torch.stack([result.was_clipped for result in results]).any())
+
+
+@final
+class ClipUpdate:
+    """Limits how far one optimizer step moves each parameter: `|after - before| <= limit` for every entry.
+
+    It compares the parameters before and after the step, so that it works with every optimizer and limits what really
+    happens, weight decay and learning rate included. Entries within the limit stay exactly where the optimizer put
+    them. The limit holds up to the rounding of `before + limit`. The optimizer's memory (momentum) doesn't know of it.
+
+    Args:
+        limit: farthest that an entry moves in one step, positive.
+
+    Example:
+        >>> w = torch.zeros(2)
+        >>> w.grad = torch.tensor([3.0, -0.5])
+        >>> clip = ClipUpdate(0.1)
+        >>> clip.before([w])
+        >>> _ = torch.optim.SGD([w], lr=0.1).step()
+        >>> clip.after([w]).was_clipped, w
+        (tensor(True), tensor([-0.1000,  0.0500]))
+
+    Costs a copy of the parameters. Not together with a line search: the step that it found would not be the one taken.
+    """
+
+    def __init__(self, limit: float) -> None:
+        _check_limit(limit, "ClipUpdate(limit=...)")
+        self.limit = limit
+        self._before: list[Tensor] | None = None
+
+    def before(self, parameters: Iterable[Tensor]) -> None:
+        """Remember the parameters; to be called before the optimizer's step."""
+        self._before = vectors.clone([parameter.detach() for parameter in parameters])
+
+    @torch.no_grad()
+    def after(self, parameters: Iterable[Tensor]) -> Clipped:
+        """Limit the step that was taken, and forget the parameters before it.
+
+        Args:
+            parameters: the same, in the same order, as for `before`.
+
+        Returns:
+            The Euclidean norm of the update before clipping, and whether any entry was limited.
+
+        Raises:
+            ValueError: `before` was not called.
+        """
+        if self._before is None:
+            raise ValueError("ClipUpdate.after(...) must follow ClipUpdate.before(...) with the same parameters.")
+        parameters, before = [parameter.detach() for parameter in parameters], self._before
+        self._before = None
+        update = torch._foreach_sub(parameters, before) if parameters else []
+        norm = vectors.norm(update)
+        if not parameters:
+            return Clipped(norm, torch.zeros((), dtype=torch.bool))
+        limit = torch.where(norm.isfinite(), self.limit, math.inf).to(norm.dtype)
+        largest = torch.stack(list(torch._foreach_norm(update, math.inf))).amax()
+        for parameter, old in zip(parameters, before, strict=True):
+            torch.clamp(parameter, old - limit, old + limit, out=parameter)
+        return Clipped(norm, largest > limit)
+
+
+def _gradients(parameters: Iterable[Tensor]) -> list[Tensor]:
+    return [parameter.grad.detach() for parameter in parameters if parameter.grad is not None]
+
+
+def _unit_norms(tensor: Tensor) -> Tensor:
+    """Norm of each unit, in a shape that broadcasts against the tensor."""
+    if tensor.dim() < 2:
+        return torch.linalg.vector_norm(tensor)
+    return torch.linalg.vector_norm(tensor, dim=tuple(range(1, tensor.dim())), keepdim=True)
+
+
+def _check_limit(value: float, call: str) -> None:
+    if not 0 < value < math.inf:
+        raise ValueError(f"{call} must be positive and finite; got {value!r}.")

@@ -1,0 +1,400 @@
+"""The learning-rate schedules people know, by their known names.
+
+Each takes an optimizer and returns a PyTorch `LRScheduler` that is stepped once after every optimizer step. The rate
+of a parameter group is its own base rate times a factor that is a pure function of the number of steps taken, so that
+a resumed schedule cannot drift; the state is plain numbers.
+
+Warmup counts from step 0: with `W` steps of warmup the first step is taken at `1/W` of the base rate, not at zero, and
+step `W - 1` at the full rate. Decay is counted from step `W`. (Hugging Face's functions of the same names start at
+zero; from step `W` on the factors agree.)
+"""
+
+import functools
+import math
+from collections.abc import Callable
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
+
+
+def warmup_steps(warmup: float, total_steps: int | None) -> int:
+    """Return a warmup as a number of steps.
+
+    Args:
+        warmup: below 1 a share of the run, from 1 on a whole number of steps; not negative.
+        total_steps: steps of the run, at least 1; None where unknown.
+
+    Raises:
+        ValueError: an argument out of range, more warmup than steps, or a share of an unknown number of steps.
+
+    Example:
+        >>> warmup_steps(0.1, 200), warmup_steps(30, 200)
+        (20, 30)
+    """
+    if total_steps is not None and total_steps < 1:
+        raise ValueError(f"total_steps=... must be at least 1; got {total_steps!r}.")
+    if not (0 <= warmup < 1 or (warmup >= 1 and warmup == math.floor(warmup))):
+        raise ValueError(
+            f"warmup=... must be a share of the run in [0, 1) or a whole number of steps from 1 on; got {warmup!r}."
+        )
+    if 0 < warmup < 1:
+        if total_steps is None:
+            raise ValueError(f"warmup=... must be in steps where total_steps is None; got the share {warmup!r}.")
+        return round(warmup * total_steps)
+    if total_steps is not None and warmup > total_steps:
+        raise ValueError(f"warmup=... must be at most total_steps={total_steps}; got {warmup!r}.")
+    return int(warmup)
+
+
+def constant(optimizer: Optimizer, *, total_steps: int | None = None, warmup: float = 0) -> LRScheduler:
+    """Return the schedule that never changes the rate.
+
+    Args:
+        optimizer: whose groups' rates are set.
+        total_steps: not used; here so that all schedules are called alike.
+        warmup: not used either; see `constant_with_warmup`.
+
+    Returns:
+        The scheduler.
+    """
+    warmup_steps(warmup, total_steps)
+    return _schedule(optimizer, _level, 0)
+
+
+def constant_with_warmup(optimizer: Optimizer, *, total_steps: int | None = None, warmup: float = 0) -> LRScheduler:
+    """Return warmup, then the base rate for ever.
+
+    Args:
+        optimizer: whose groups' rates are set.
+        total_steps: steps of the run; needed where `warmup` is a share.
+        warmup: see `warmup_steps`.
+
+    Returns:
+        The scheduler.
+    """
+    return _schedule(optimizer, _level, warmup_steps(warmup, total_steps))
+
+
+def linear(optimizer: Optimizer, *, total_steps: int, warmup: float = 0) -> LRScheduler:
+    """Return warmup, then a straight line down to 0 at step `total_steps` (which is not taken).
+
+    The factor after `W` steps of warmup is `(T - t) / (T - W)` at step `t` of `T = total_steps`.
+
+    Args:
+        optimizer: whose groups' rates are set.
+        total_steps: steps of the run, at least 1.
+        warmup: see `warmup_steps`.
+
+    Returns:
+        The scheduler.
+
+    Example:
+        >>> import torch
+        >>> optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+        >>> schedule = linear(optimizer, total_steps=4)
+        >>> rates = []
+        >>> for _ in range(4):
+        ...     rates.append(optimizer.param_groups[0]["lr"])
+        ...     optimizer.step(); schedule.step()
+        >>> rates
+        [1.0, 0.75, 0.5, 0.25]
+    """
+    return polynomial(optimizer, total_steps=total_steps, warmup=warmup, power=1.0)
+
+
+def polynomial(
+    optimizer: Optimizer, *, total_steps: int, warmup: float = 0, power: float = 1.0, end_ratio: float = 0.0
+) -> LRScheduler:
+    """Return warmup, then a polynomial down to a share of the base rate.
+
+    The factor at progress `s` from 0 to 1 is `(1 - end_ratio) (1 - s)^power + end_ratio`.
+
+    Args:
+        optimizer: whose groups' rates are set.
+        total_steps: steps of the run, at least 1.
+        warmup: see `warmup_steps`.
+        power: positive; 1 is `linear`.
+        end_ratio: share of the base rate at the end, in [0, 1].
+
+    Returns:
+        The scheduler.
+    """
+    if not power > 0:
+        raise ValueError(f"polynomial(power=...) must be positive; got {power!r}.")
+    _check_share(end_ratio, "polynomial(end_ratio=...)")
+    first = warmup_steps(warmup, _known(total_steps, "polynomial"))
+    return _schedule(
+        optimizer,
+        functools.partial(_polynomial, length=total_steps - first, power=power, end_ratio=end_ratio),
+        first,
+    )
+
+
+def cosine(
+    optimizer: Optimizer, *, total_steps: int, warmup: float = 0, num_cycles: float = 0.5, end_ratio: float = 0.0
+) -> LRScheduler:
+    """Return warmup, then half a cosine down to a share of the base rate.
+
+    The factor at progress `s` from 0 to 1 is `(1 - end_ratio) (1 + cos(2 pi num_cycles s)) / 2 + end_ratio`.
+
+    Args:
+        optimizer: whose groups' rates are set.
+        total_steps: steps of the run, at least 1.
+        warmup: see `warmup_steps`.
+        num_cycles: cosine waves in the run, positive; 0.5 goes down once.
+        end_ratio: share of the base rate at the lowest point, in [0, 1].
+
+    Returns:
+        The scheduler.
+
+    Source: Loshchilov, Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts" (2017).
+    """
+    _check_positive(num_cycles, "cosine(num_cycles=...)")
+    _check_share(end_ratio, "cosine(end_ratio=...)")
+    first = warmup_steps(warmup, _known(total_steps, "cosine"))
+    return _schedule(
+        optimizer,
+        functools.partial(_cosine, length=total_steps - first, num_cycles=num_cycles, end_ratio=end_ratio),
+        first,
+    )
+
+
+def cosine_with_restarts(
+    optimizer: Optimizer, *, total_steps: int, warmup: float = 0, num_cycles: int = 2
+) -> LRScheduler:
+    """Return warmup, then half cosines from the base rate to 0, each followed by a jump back up.
+
+    The factor at progress `s` is `(1 + cos(pi ((num_cycles s) mod 1))) / 2`, and 0 from `s = 1` on.
+
+    Args:
+        optimizer: whose groups' rates are set.
+        total_steps: steps of the run, at least 1.
+        warmup: see `warmup_steps`.
+        num_cycles: descents in the run, at least 1.
+
+    Returns:
+        The scheduler.
+
+    Source: Loshchilov, Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts" (2017).
+    """
+    if num_cycles < 1 or num_cycles != int(num_cycles):
+        raise ValueError(f"cosine_with_restarts(num_cycles=...) must be a whole number from 1 on; got {num_cycles!r}.")
+    first = warmup_steps(warmup, _known(total_steps, "cosine_with_restarts"))
+    return _schedule(optimizer, functools.partial(_restarts, length=total_steps - first, num_cycles=num_cycles), first)
+
+
+def inverse_sqrt(
+    optimizer: Optimizer, *, total_steps: int | None = None, warmup: float = 0, timescale: int | None = None
+) -> LRScheduler:
+    """Return warmup, then the inverse square root of the step.
+
+    The factor `u` steps after the warmup is `sqrt(timescale / (timescale + u))`; with the default time scale that is
+    `sqrt(W / t)` at step `t`.
+
+    Args:
+        optimizer: whose groups' rates are set.
+        total_steps: steps of the run; needed where `warmup` is a share.
+        warmup: see `warmup_steps`.
+        timescale: steps, at least 1; None: the warmup `W`, or 10,000 without one.
+
+    Returns:
+        The scheduler.
+
+    Source: Vaswani et al., "Attention Is All You Need" (2017), section 5.3.
+    """
+    first = warmup_steps(warmup, total_steps)
+    if timescale is not None and timescale < 1:
+        raise ValueError(f"inverse_sqrt(timescale=...) must be at least 1; got {timescale!r}.")
+    return _schedule(optimizer, functools.partial(_inverse_sqrt, timescale=timescale or first or 10_000), first)
+
+
+def warmup_stable_decay(
+    optimizer: Optimizer, *, total_steps: int, warmup: float = 0, decay: float = 0.2, end_ratio: float = 0.0
+) -> LRScheduler:
+    """Return warmup, the base rate for most of the run, then a straight line down.
+
+    Args:
+        optimizer: whose groups' rates are set.
+        total_steps: steps of the run, at least 1.
+        warmup: see `warmup_steps`.
+        decay: length of the line at the end: a share of the run below 1, or a number of steps.
+        end_ratio: share of the base rate that the line goes down to, in [0, 1].
+
+    Returns:
+        The scheduler.
+
+    Source: Hu et al., "MiniCPM: Unveiling the Potential of Small Language Models" (2024).
+    """
+    _check_share(end_ratio, "warmup_stable_decay(end_ratio=...)")
+    first = warmup_steps(warmup, _known(total_steps, "warmup_stable_decay"))
+    try:
+        last = warmup_steps(decay, total_steps)
+    except ValueError as error:
+        raise ValueError(str(error).replace("warmup=", "warmup_stable_decay: decay=")) from None
+    if first + last > total_steps:
+        raise ValueError(
+            f"warmup_stable_decay(decay=...) must leave room for the warmup: {first} steps of warmup and {last} of "
+            f"decay are more than total_steps={total_steps}."
+        )
+    stable = total_steps - first - last
+    return _schedule(
+        optimizer, functools.partial(_stable_decay, stable=stable, length=last, end_ratio=end_ratio), first
+    )
+
+
+def step(
+    optimizer: Optimizer,
+    *,
+    total_steps: int | None = None,
+    warmup: float = 0,
+    step_size: int | None = None,
+    gamma: float = 0.1,
+) -> LRScheduler:
+    """Return warmup, then the base rate times `gamma` to the number of whole `step_size`s gone by.
+
+    Args:
+        optimizer: whose groups' rates are set.
+        total_steps: steps of the run; needed where `warmup` is a share or `step_size` None.
+        warmup: see `warmup_steps`.
+        step_size: steps between two drops, at least 1; None: a third of the run.
+        gamma: factor of one drop, in (0, 1].
+
+    Returns:
+        The scheduler.
+    """
+    _check_factor(gamma, "step(gamma=...)")
+    if step_size is None:
+        steps = _known(total_steps, "step")
+        step_size = max(1, (steps - warmup_steps(warmup, steps)) // 3)
+    if step_size < 1:
+        raise ValueError(f"step(step_size=...) must be at least 1; got {step_size!r}.")
+    after = functools.partial(_step, step_size=step_size, gamma=gamma)
+    return _schedule(optimizer, after, warmup_steps(warmup, total_steps))
+
+
+def exponential(
+    optimizer: Optimizer, *, total_steps: int | None = None, warmup: float = 0, gamma: float | None = None
+) -> LRScheduler:
+    """Return warmup, then the base rate times `gamma` to the number of steps since.
+
+    Args:
+        optimizer: whose groups' rates are set.
+        total_steps: steps of the run; needed where `warmup` is a share or `gamma` None.
+        warmup: see `warmup_steps`.
+        gamma: factor of each step, in (0, 1]; None: the one that ends the run at 1 % of the base rate.
+
+    Returns:
+        The scheduler.
+    """
+    if gamma is None:
+        steps = _known(total_steps, "exponential")
+        gamma = math.pow(0.01, 1 / max(1, steps - warmup_steps(warmup, steps)))
+    _check_factor(gamma, "exponential(gamma=...)")
+    return _schedule(optimizer, functools.partial(_exponential, gamma=gamma), warmup_steps(warmup, total_steps))
+
+
+def reduce_on_plateau(
+    optimizer: Optimizer,
+    *,
+    total_steps: int | None = None,
+    warmup: float = 0,
+    factor: float = 0.5,
+    patience: int = 2,
+    threshold: float = 1e-4,
+    min_lr: float = 0.0,
+) -> ReduceLROnPlateau:
+    """Return PyTorch's own `ReduceLROnPlateau`, stepped with a score that should fall, once an evaluation.
+
+    Args:
+        optimizer: whose groups' rates are set.
+        total_steps: not used; here so that all schedules are called alike.
+        warmup: not used: this schedule moves at evaluations only, not at steps.
+        factor: what the rate is multiplied with, in (0, 1).
+        patience: evaluations without progress that are let pass, at least 0.
+        threshold: progress below this doesn't count, at least 0, in the unit of the score.
+        min_lr: the rate is not lowered below this, at least 0.
+
+    Returns:
+        The scheduler; its `step` takes the score.
+    """
+    warmup_steps(warmup, total_steps)
+    if not 0 < factor < 1:
+        raise ValueError(f"reduce_on_plateau(factor=...) must lie in (0, 1); got {factor!r}.")
+    for name, value in (("patience", patience), ("threshold", threshold), ("min_lr", min_lr)):
+        if value < 0:
+            raise ValueError(f"reduce_on_plateau({name}=...) must not be negative; got {value!r}.")
+    # PyTorch's relative threshold takes a standstill for progress where scores are negative.
+    return ReduceLROnPlateau(
+        optimizer, factor=factor, patience=patience, threshold=threshold, threshold_mode="abs", min_lr=min_lr
+    )
+
+
+def _schedule(optimizer: Optimizer, after: Callable[[int], float], first: int) -> LambdaLR:
+    # A partial of module-level functions: its saved state is an empty dict, where a lambda could not be saved at all.
+    return LambdaLR(optimizer, functools.partial(_with_warmup, first=first, after=after))
+
+
+def _with_warmup(step: int, *, first: int, after: Callable[[int], float]) -> float:
+    return (step + 1) / first if step < first else after(step - first)
+
+
+def _level(steps: int) -> float:
+    del steps
+    return 1.0
+
+
+def _progress(steps: int, length: int) -> float:
+    return min(1.0, steps / length) if length else 1.0
+
+
+def _polynomial(steps: int, *, length: int, power: float, end_ratio: float) -> float:
+    return (1.0 - end_ratio) * (1.0 - _progress(steps, length)) ** power + end_ratio
+
+
+def _cosine(steps: int, *, length: int, num_cycles: float, end_ratio: float) -> float:
+    wave = 0.5 * (1.0 + math.cos(2.0 * math.pi * num_cycles * _progress(steps, length)))
+    return (1.0 - end_ratio) * wave + end_ratio
+
+
+def _restarts(steps: int, *, length: int, num_cycles: int) -> float:
+    progress = _progress(steps, length)
+    return 0.0 if progress >= 1.0 else 0.5 * (1.0 + math.cos(math.pi * ((num_cycles * progress) % 1.0)))
+
+
+def _inverse_sqrt(steps: int, *, timescale: int) -> float:
+    return math.sqrt(timescale / (timescale + steps))
+
+
+def _stable_decay(steps: int, *, stable: int, length: int, end_ratio: float) -> float:
+    if steps < stable:
+        return 1.0
+    return 1.0 - (1.0 - end_ratio) * _progress(steps - stable, length)
+
+
+def _step(steps: int, *, step_size: int, gamma: float) -> float:
+    return gamma ** (steps // step_size)
+
+
+def _exponential(steps: int, *, gamma: float) -> float:
+    return gamma**steps
+
+
+def _known(total_steps: int | None, schedule: str) -> int:
+    if total_steps is None:
+        raise ValueError(f"{schedule}(total_steps=...) must be given: this schedule depends on the length of the run.")
+    return total_steps
+
+
+def _check_share(value: float, call: str) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{call} must lie in [0, 1]; got {value!r}.")
+
+
+def _check_positive(value: float, call: str) -> None:
+    if not value > 0:
+        raise ValueError(f"{call} must be positive; got {value!r}.")
+
+
+def _check_factor(value: float, call: str) -> None:
+    if not 0 < value <= 1:
+        raise ValueError(f"{call} must lie in (0, 1]; got {value!r}.")
