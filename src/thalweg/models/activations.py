@@ -73,7 +73,7 @@ def gain(activation: ActivationFactory) -> float:
 
     For sigmoid, tanh, ReLU and leaky ReLU it is `torch.nn.init.calculate_gain`. For every other one it is
     $1/\sqrt{\operatorname{E} f(z)^2}$ with $z \sim N(0, 1)$, summed over a fine grid: with weights of standard
-    deviation gain / sqrt(fan_in), the second moment of the activations' inputs stays what it is from layer to layer.
+    deviation gain / sqrt(fan_in), a second moment of 1 before an activation is 1 again before the next.
 
     Args:
         activation: makes the activation, such as `torch.nn.ReLU`.

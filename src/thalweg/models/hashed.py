@@ -30,9 +30,9 @@ def softmax_loss(logits: np.ndarray, target: int) -> tuple[np.ndarray, float, np
         >>> probabilities.tolist(), round(loss, 6), gradient.tolist()
         ([0.5, 0.5, 0.0], 0.693147, [0.5, -0.5, 0.0])
     """
-    top = logits.max()
+    top = np.maximum.reduce(logits)  # what .max() and .sum() call in the end; at this size the way there costs more
     probabilities = np.exp(logits - top)
-    total = float(probabilities.sum())
+    total = float(np.add.reduce(probabilities))
     loss = math.log(total) - float(logits[target] - top)
     probabilities /= total
     gradient = probabilities.copy()
@@ -122,12 +122,14 @@ class HashedTable:
         if not slots.all():
             slots = self._claim(buckets, slots)
         squares = self._squares.take(slots)
-        squares += values * values * gradient.dot(gradient)
-        sizes = step / np.sqrt(squares + _TINY)
+        squares += gradient.dot(gradient) * (values * values)
+        self._squares[slots] = squares
+        squares += _TINY
+        sizes = step / np.sqrt(squares, out=squares)
         if l2:
             rows *= 1 - np.minimum(l2 * sizes, 1)[:, None]
-        rows -= (values * sizes)[:, None] * gradient
-        self._squares[slots] = squares
+        sizes *= values
+        rows -= sizes[:, None] * gradient
         self._weights[slots] = rows
 
     def widen(self, width: int) -> None:
@@ -158,7 +160,7 @@ class HashedTable:
 
     def _claim(self, buckets: np.ndarray, slots: np.ndarray) -> np.ndarray:
         """Give a row to each bucket that has none and return all rows' places."""
-        new = np.flatnonzero(slots == 0)
+        (new,) = (slots == 0).nonzero()
         end = self.num_rows + len(new)
         if end > len(self._weights):
             num_made = min(max(2 * len(self._weights), end), len(self._row_of) + 1)

@@ -60,7 +60,9 @@ class Xavier:
 class He:
     r"""Normal weights with variance $g^2 / \text{inputs}$: the size of hidden states stays what it is, layer by layer.
 
-    Inputs are counted without masked connections.
+    Inputs are counted without masked connections. With GELU and SiLU the size is held only near one, and drifts away
+    over many layers: in 20 layers of 512 units the second moment grew 2- to 5-fold (GELU) and 8- to 21-fold (SiLU),
+    where a ReLU's stayed within a factor of 2.
 
     Args:
         activation: makes the activation whose gain is g; a ReLU has $\sqrt 2$.

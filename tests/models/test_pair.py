@@ -1,0 +1,40 @@
+"""Pairs: the formula, both layouts, and both texts through the same weights."""
+
+import pytest
+import torch
+from torch import nn
+
+from thalweg.models import pool
+from thalweg.models.bag import Bag
+from thalweg.models.pair import Pair
+from thalweg.models.recurrent import Recurrent
+
+
+def test_pair_of_bags():
+    model = Pair(Bag(10, 4).double())
+    first = {"tokens": torch.tensor([1, 2, 3]), "offsets": torch.tensor([0, 1]), "weights": torch.ones(3)}
+    second = {"tokens": torch.tensor([4, 5]), "offsets": torch.tensor([0, 1]), "weights": torch.ones(2)}
+    u, v = model.encoder(**first), model.encoder(**second)
+    hidden = model(**first, **{f"other_{name}": tensor for name, tensor in second.items()})
+    torch.testing.assert_close(hidden, torch.cat([u, v, u - v, u * v], -1))
+    assert model.width == 16
+
+
+def test_pair_of_padded_texts_of_different_lengths():
+    model = Pair(Recurrent(10, 4, hidden=3, bidirectional=True, pooling=pool.mean).double())
+    tokens, mask = torch.tensor([[1, 2, 0], [3, 4, 5]]), torch.tensor([[True, True, False], [True, True, True]])
+    other, other_mask = torch.tensor([[6], [7]]), torch.ones(2, 1, dtype=torch.bool)
+    u, v = model.encoder(tokens, mask), model.encoder(other, other_mask)
+    hidden = model(tokens=tokens, mask=mask, other_tokens=other, other_mask=other_mask)
+    torch.testing.assert_close(hidden, torch.cat([u, v, u - v, u * v], -1))
+
+
+def test_pair_refuses_texts_with_different_inputs():
+    model = Pair(Bag(10, 4))
+    with pytest.raises(ValueError, match=r"\['offsets', 'tokens'\] for the first and \['tokens'\]"):
+        model(tokens=torch.tensor([1]), offsets=torch.tensor([0]), other_tokens=torch.tensor([1]))
+
+
+def test_pair_refuses_an_encoder_that_hides_its_width():
+    with pytest.raises(ValueError, match="attribute `width`"):
+        Pair(nn.Linear(2, 2))
