@@ -1,0 +1,128 @@
+"""A validation part cut off by the text itself: the same text always lands on the same side."""
+
+import hashlib
+from collections.abc import Iterable
+
+import numpy as np
+
+from thalweg.errors import InputError
+
+
+def text_key(text: str) -> int:
+    """Return a 64-bit number for a text: the same in every process and on every machine (BLAKE2b of its UTF-8 form).
+
+    Example:
+        >>> text_key("valley") == text_key("valley"), text_key("valley") == text_key("Valley")
+        (True, False)
+    """
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+
+
+def text_keys(texts: Iterable[str]) -> np.ndarray:
+    """Return `text_key` of each text, uint64 `[num_texts]`.
+
+    Example:
+        >>> bool(text_keys(["a", "b"])[1] == text_key("b"))
+        True
+    """
+    blake2b = hashlib.blake2b
+    digests = [blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest() for text in texts]
+    return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64, copy=False)
+
+
+def validation_rows(keys: np.ndarray, share: float, labels: np.ndarray | None = None) -> np.ndarray:
+    """Return which rows are for validation, decided by each row's key alone.
+
+    A row is for validation when its key, mixed and read as a fraction of 2^64, is below `share`. So the choice does not
+    depend on the order of the rows or on the other rows, and two rows with the same text are never parted. Two repairs:
+    if a side would be empty, the text with the lowest (highest) fraction goes there; and rows whose label would be
+    missing from training move to training, all rows of the same text with them.
+
+    Args:
+        keys: `text_key` of each row, uint64 `[num_rows]`.
+        share: share of the texts for validation, in (0, 1).
+        labels: each row's label, `[num_rows]`; or for rows with several labels bool `[num_rows, num_labels]`.
+
+    Returns:
+        bool `[num_rows]`, True for validation.
+
+    Raises:
+        ValueError: for a share outside (0, 1).
+        InputError: with fewer than two different texts, or if every text is the only one with its label.
+
+    Example:
+        >>> valid = validation_rows(text_keys(f"text {number}" for number in range(1000)), 0.1)
+        >>> 70 < int(valid.sum()) < 130
+        True
+    """
+    if not 0.0 < share < 1.0:
+        raise ValueError(f"validation_rows(share=...) must lie in (0, 1); got {share!r}.")
+    keys = np.asarray(keys, dtype=np.uint64)
+    fractions = _mixed(keys)
+    if not len(keys) or fractions.min() == fractions.max():
+        raise InputError(
+            f"Expected at least two different texts, to cut off a validation part; got {min(len(keys), 1)}. "
+            "Give more data, or a validation file."
+        )
+    valid = fractions < np.uint64(share * 2.0**64)
+    if not valid.any():
+        valid = fractions == fractions.min()
+    elif valid.all():
+        valid = fractions != fractions.max()
+    if labels is not None:
+        valid = _with_all_labels(valid, fractions, np.asarray(labels))
+    return valid
+
+
+def _with_all_labels(valid: np.ndarray, fractions: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Move texts out of validation until every label is in training; refuse if nothing is left for validation."""
+    for candidate in (valid, None):
+        if candidate is None:
+            # The texts that were drawn are needed for training: take the first text that is not, in order of fraction.
+            candidate = _first_spare(fractions, labels)
+        lacking = _lacking(candidate, labels)
+        # Moving a text moves all rows of that text; they can only add labels to training, so one round is enough.
+        moved = np.isin(fractions, fractions[candidate & lacking])
+        candidate = candidate & ~moved
+        if candidate.any():
+            return candidate
+    raise InputError(
+        "Expected at least two different texts of some label, to cut off a validation part; every text is the only one "
+        "with its label. Give more data, or a validation file."
+    )
+
+
+def _lacking(valid: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the rows with a label that no training row has."""
+    if labels.ndim == 2:
+        return (labels & ~(labels & ~valid[:, None]).any(axis=0)).any(axis=1)
+    return ~np.isin(labels, labels[~valid])
+
+
+def _first_spare(fractions: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the rows of the text with the lowest fraction whose labels other texts have as well; else all False."""
+    text = np.unique(fractions, return_inverse=True)[1]  # texts numbered from the lowest fraction on
+    if labels.ndim == 2:
+        order = np.argsort(text, kind="stable")
+        begins = np.flatnonzero(np.diff(text[order], prepend=-1))
+        counts = np.add.reduceat(labels[order].astype(np.int64), begins, axis=0)  # of each text's labels
+        needed = ((counts > 0) & (counts == labels.sum(axis=0))).any(axis=1)
+    else:
+        label, totals = np.unique(labels, return_inverse=True, return_counts=True)[1:]
+        pairs, counts = np.unique(text * len(totals) + label, return_counts=True)
+        needed = np.zeros(text.max() + 1, dtype=bool)
+        needed[pairs[counts == totals[pairs % len(totals)]] // len(totals)] = True
+    if needed.all():
+        return np.zeros(len(text), dtype=bool)
+    return np.equal(text, np.argmin(needed))
+
+
+def _mixed(keys: np.ndarray) -> np.ndarray:
+    """Return the keys through the finalizer of SplitMix64, so that keys that are no good hashes are spread as well.
+
+    Source: Steele, Lea and Flood (2014), Fast Splittable Pseudorandom Number Generators.
+    """
+    mixed = keys + np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
