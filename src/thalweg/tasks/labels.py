@@ -83,7 +83,7 @@ class LabelReader:
                         seen[name] = len(seen)
                 ids.append([seen[name] for name in names])
             if self.multilabel:
-                several.extend_lists([sorted(set(row)) for row in ids])
+                several.extend([sorted(set(row)) for row in ids])
             else:
                 num_missing += sum(not row for row in ids)
                 single.append(np.array([row[0] if row else -1 for row in ids], dtype=np.int32))
