@@ -55,27 +55,6 @@ def test_encoder_sees_the_order_of_tokens():
     assert not torch.allclose(model(TOKENS[:1]), model(TOKENS[:1].flip(1)))
 
 
-def test_encoder_layer_is_pytorchs_prenorm_layer():
-    model = awake(Encoder(20, 8, hidden=12, layers=1, heads=2))
-    block = model.stack.blocks[0]
-    reference = nn.TransformerEncoderLayer(8, 2, 12, 0.0, "gelu", batch_first=True, norm_first=True).double().eval()
-    attention = block.attention
-    with torch.no_grad():
-        maps = [attention.query, attention.key, attention.value]
-        reference.self_attn.in_proj_weight.copy_(torch.cat([layer.weight for layer in maps]))
-        reference.self_attn.in_proj_bias.copy_(torch.cat([layer.bias for layer in maps]))
-        for ours, theirs in [
-            (attention.output, reference.self_attn.out_proj),
-            (block.feed_in, reference.linear1),
-            (block.feed_out, reference.linear2),
-        ]:
-            theirs.weight.copy_(ours.weight)
-            theirs.bias.copy_(ours.bias)
-    x = torch.randn(3, 5, 8, dtype=torch.float64)
-    expected = reference(x, src_key_padding_mask=~MASK)
-    torch.testing.assert_close(block(x, MASK)[MASK], expected[MASK])
-
-
 @SKIPS
 @POSITIONS
 def test_decoder_steps_equal_the_whole(skip, positions):
