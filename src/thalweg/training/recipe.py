@@ -235,7 +235,7 @@ def _toml_value(value: Any) -> str:
     if isinstance(value, float):
         return repr(value)  # the shortest text that reads back as the same number; nan and inf are TOML, too
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(str(k))} = {_toml_value(v)}" for k, v in value.items()) + "}"
+        return "{" + ", ".join(f"{_toml_value(str(k))} = {_toml_value(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_toml_value(entry) for entry in value) + "]"
     # JSON escapes the same characters; DEL is the one that TOML wants escaped and JSON leaves.
