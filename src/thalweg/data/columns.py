@@ -288,6 +288,8 @@ def _tag(search: _Search, many: bool) -> Choice:
 
 def _forecast(search: _Search, series: str | None) -> Choice:
     time = search.overrides.get("time") or next((one for one in search.facts if is_time(one)), None)
+    if time and series is None and not any(one.is_number for one in search.facts if one is not time):
+        time = None  # the only numbers there are happen to grow
     if series is not None:
         names = tuple(_existing(search.source, name.strip()) for name in series.split(",") if name.strip())
         time = None if time and time.name in names else time
