@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from thalweg.heads.base import AbstractHead, best, check_positive, check_share, keep, spread, summable
 from thalweg.heads.chunked import chunked_cross_entropy
 
-# Logits held at once before the loss is computed in chunks: 64 million, 256 MB in float32.
-MAX_LOGITS = 2**26
+# Logits held at once before the loss is computed in chunks: 16 million, 64 MB in float32.
+MAX_LOGITS = 2**24
 
 
 @final
@@ -31,7 +31,7 @@ class Softmax(AbstractHead):
         tied: an embedding or parameter `[num_classes, width]` that serves as the layer's weight as well.
         bias: whether the layer has one.
         ignore_index: target that counts as masked.
-        chunk: targets whose logits are held at once by `loss_from_hidden`, at least 1; None: as many as make 64
+        chunk: targets whose logits are held at once by `loss_from_hidden`, at least 1; None: as many as make 16
             million logits. At least the number of targets turns chunks off.
         class_weights: `u`, shape `[num_classes]`, not negative.
 

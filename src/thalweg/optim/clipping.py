@@ -87,7 +87,7 @@ class ClipValue(AbstractClip):
         norm = vectors.norm(gradients)
         if not gradients:
             return Clipped(norm, torch.zeros((), dtype=torch.bool))
-        limit = torch.where(norm.isfinite(), self.limit, math.inf).to(norm.dtype)
+        limit = _limit_where_finite(norm, self.limit)
         largest = torch.stack(list(torch._foreach_norm(gradients, math.inf))).amax()
         for gradient in gradients:
             gradient.clamp_(-limit, limit)
@@ -258,7 +258,7 @@ class ClipUpdate:
         norm = vectors.norm(update)
         if not parameters:
             return Clipped(norm, torch.zeros((), dtype=torch.bool))
-        limit = torch.where(norm.isfinite(), self.limit, math.inf).to(norm.dtype)
+        limit = _limit_where_finite(norm, self.limit)
         largest = torch.stack(list(torch._foreach_norm(update, math.inf))).amax()
         for parameter, old in zip(parameters, before, strict=True):
             torch.clamp(parameter, old - limit, old + limit, out=parameter)
@@ -274,6 +274,11 @@ def _unit_norms(tensor: Tensor) -> Tensor:
     if tensor.dim() < 2:
         return torch.linalg.vector_norm(tensor)
     return torch.linalg.vector_norm(tensor, dim=tuple(range(1, tensor.dim())), keepdim=True)
+
+
+def _limit_where_finite(norm: Tensor, limit: float) -> Tensor:
+    """The limit as a tensor of the norm's type, infinite where the norm is not finite: then nothing is limited."""
+    return torch.where(norm.isfinite(), torch.full_like(norm, limit), math.inf)
 
 
 def _check_limit(value: float, call: str) -> None:

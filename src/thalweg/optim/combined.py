@@ -52,7 +52,7 @@ class Combined(Optimizer):
         return collections.ChainMap(*(optimizer.state for optimizer in self.optimizers))
 
     @state.setter
-    def state(self, state: MutableMapping[Any, Any]) -> None:
+    def state(self, state: MutableMapping[Any, Any]) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         for optimizer in self.optimizers:
             own = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
             kept = {parameter: memory for parameter, memory in state.items() if id(parameter) in own}

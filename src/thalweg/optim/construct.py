@@ -214,7 +214,7 @@ def needs_closure(optimizer: Optimizer) -> bool:
     """
     if isinstance(optimizer, Combined):
         return any(map(needs_closure, optimizer.optimizers))
-    return isinstance(optimizer, torch.optim.LBFGS) or not type(optimizer).__module__.startswith("torch.optim.")
+    return isinstance(optimizer, torch.optim.LBFGS) or type(optimizer) not in optimizer_names().values()
 
 
 def _with_companion(
@@ -258,6 +258,8 @@ def _build(
     if weight_decay is None:
         default = _own_default(constructor, "weight_decay")
         weight_decay = float(default) if isinstance(default, int | float) else 0.0
+    if not weight_decay >= 0:
+        raise InputError(f"{name}: weight_decay must not be negative; got {weight_decay!r}.")
     if weight_decay and not takes_decay:
         raise InputError(f"{name} takes no weight decay; set it to 0 (an l2 penalty in the loss is possible).")
     if weight_decay and "decoupled_weight_decay" in inspect.signature(constructor).parameters:
