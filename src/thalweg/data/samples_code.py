@@ -31,8 +31,8 @@ _WORD: Final = re.compile(r"\w+|[^\w\s]+")
 _TOKEN_MODULES: Final = _words(
     "argparse base64 bisect calendar cmd codeop collections/__init__ configparser contextlib copy csv dataclasses "
     "difflib fileinput filecmp fnmatch fractions functools glob gzip heapq html/parser imaplib json/decoder "
-    "json/encoder linecache mailbox netrc optparse pprint queue random sched shelve shlex shutil socketserver statistics string "
-    "tempfile textwrap threading timeit trace uuid weakref"
+    "json/encoder linecache mailbox netrc optparse pprint queue random sched shelve shlex shutil socketserver "
+    "statistics string tempfile textwrap threading timeit trace uuid weakref"
 )
 _MAX_WORDS: Final = 60
 

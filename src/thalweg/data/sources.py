@@ -197,6 +197,8 @@ def _kind_of_content(sample: str) -> str:
         return "jsonl"
     if looks_like_conll(sample):
         return "conll"
+    if not lines:
+        return "text"
     for delimiter, kind in (("\t", "tsv"), (",", "csv"), (";", "csv")):
         counts = [line.count(delimiter) for line in lines]
         if counts[0] and sum(count == counts[0] for count in counts) > 0.9 * len(counts):
