@@ -129,7 +129,7 @@ class TextHasher:
             del words[options.max_words :]
         hashes: list[Any] = list(map(self._cache.get, words))
         if None in hashes:
-            hashes = [self.word_hash(word) for word in words]
+            hashes = [self.word_hash(word) if h is None else h for word, h in zip(words, hashes, strict=True)]
         num_buckets = options.num_buckets
         if salt:
             hashes = [pair_hash(value, salt) for value in hashes]
