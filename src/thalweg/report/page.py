@@ -1,0 +1,138 @@
+"""A report: plain data in, one HTML file out that opens anywhere without a network."""
+
+import base64
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, final
+
+import jinja2
+import plotly.offline
+
+from thalweg.report.panels import Panel, section_panel
+from thalweg.report.text import format_value, script_json, visible
+from thalweg.report.theme import DARK, LIGHT
+from thalweg.report.training_panels import training_panels
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+@final
+@dataclass(frozen=True)
+class Report:
+    """Everything a report says, as plain data.
+
+    Args:
+        name: name of the run.
+        task: what was learned, such as "classify".
+        sentence: what was trained on what, for a reader who did not run it.
+        status: how the run ended.
+        created: when the report was made, as ISO text.
+        version: version of the package.
+        summary: pairs of a label and a value.
+        metrics: for each metric its `name`, `value`, `better` ("higher" or "lower") and `explanation`.
+        history: records of the run in the order in which they were written.
+        notes: sentences about what was noticed on the way.
+        sections: results of the task; each has a `kind` out of `thalweg.report.panels.RENDERERS`, a `title`, a
+            `text` that says how to read it, and the entries of its kind.
+        recipe: the text that repeats the run.
+        reproduce: command lines that repeat the run.
+    """
+
+    name: str
+    task: str
+    sentence: str
+    status: str
+    created: str
+    version: str
+    summary: Sequence[tuple[str, object]] = ()
+    metrics: Sequence[Mapping[str, Any]] = ()
+    history: Sequence[Mapping[str, Any]] = ()
+    notes: Sequence[str] = ()
+    sections: Sequence[Mapping[str, Any]] = ()
+    recipe: str = ""
+    reproduce: Sequence[str] = field(default_factory=list)
+
+
+def _script(text: str) -> tuple[str, str]:
+    """Return a script that can stand in a page and the hash by which the page's policy allows it."""
+    text = text.replace("</script", "<\\/script").replace("<!--", "<\\!--").replace("\r\n", "\n").replace("\r", "\n")
+    digest = hashlib.sha256(text.encode("utf-8")).digest()
+    return text, f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
+
+
+def _figure_data(panels: Sequence[Panel]) -> str:
+    """Return the figures and both themes as JSON for the page's script."""
+    drawn = []
+    for panel in panels:
+        if panel.figure is not None:
+            figure = panel.figure.to_plotly_json()
+            figure["layout"].pop("template", None)
+            drawn.append(figure)
+    return script_json({"themes": {"light": LIGHT, "dark": DARK}, "figures": drawn})
+
+
+def render_report(report: Report) -> str:
+    """Return the report as the text of an HTML file.
+
+    All styles, scripts and data are inside; a content security policy forbids every request and every script but the
+    two that belong to the page. All text from the report is escaped, in figures too.
+
+    Args:
+        report: what is told.
+
+    Raises:
+        ValueError: a section has an unknown kind or lacks an entry.
+    """
+    training = training_panels(report.history, report.metrics)
+    results = [section_panel(section) for section in report.sections]
+    panels = [*training, *results]
+    plotly_script, plotly_hash = _script(plotly.offline.get_plotlyjs())
+    page_script, page_hash = _script((_TEMPLATES / "page.js").read_text(encoding="utf-8"))
+    has_figures = any(panel.figure is not None for panel in panels)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: value if hasattr(value, "__html__") else visible(value),
+    )
+    environment.filters["value"] = format_value
+    return environment.get_template("page.html").render(
+        report=report,
+        training=training,
+        results=results,
+        policy_hashes=f"{plotly_hash} {page_hash}" if has_figures else "'none'",
+        style=(_TEMPLATES / "style.css").read_text(encoding="utf-8"),
+        plotly_script=plotly_script if has_figures else "",
+        page_script=page_script,
+        figure_data=_figure_data(panels),
+        has_figures=has_figures,
+    )
+
+
+def write_report(path: str | os.PathLike[str], report: Report) -> None:
+    """Write the report as one HTML file; a reader sees the old file or the new one, never half of it.
+
+    Args:
+        path: the file; its folder is made where it is missing.
+        report: what is told.
+
+    Raises:
+        ValueError: a section has an unknown kind or lacks an entry.
+    """
+    path = Path(path)
+    content = render_report(report).encode("utf-8", "replace")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

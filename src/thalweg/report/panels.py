@@ -1,0 +1,248 @@
+"""What a page shows under one heading, and how each kind of result section becomes one."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import plotly.graph_objects as go
+
+from thalweg.report import section_figures
+from thalweg.report.text import clip, common_decimals, format_share, format_value, number, visible
+
+LONGEST_TEXT = 280  # characters of a cell or a caption; the rest is folded away
+LONGEST_WORD = 24  # characters; a longer one is broken at the edge of its column
+LONGEST_SAMPLE = 2000  # characters of a sampled text
+MAX_ROWS = 1000  # of a table
+MAX_MISTAKES = 10  # pairs of labels listed under a confusion matrix
+
+
+@final
+@dataclass(frozen=True)
+class Cell:
+    """One entry of a table.
+
+    Args:
+        text: all of it.
+        short: its beginning where it is long, otherwise None.
+        numeric: whether it is a number, and so aligned to the right.
+    """
+
+    text: str
+    short: str | None = None
+    numeric: bool = False
+
+    @property
+    def style(self) -> str:
+        """Name of the look: a number, a text with words too long for a column, or plain."""
+        if self.numeric:
+            return "number"
+        return "breakable" if max(map(len, self.text.split()), default=0) > LONGEST_WORD else "plain"
+
+
+@final
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells under named columns.
+
+    Args:
+        columns: names of the columns.
+        rows: cells, as many in each row as there are columns.
+        num_left_out: rows that were too many to show.
+        stacked: whether a row becomes a card on a narrow screen (for long texts).
+    """
+
+    columns: list[str]
+    rows: list[list[Cell]]
+    num_left_out: int = 0
+    stacked: bool = False
+
+    @property
+    def numeric(self) -> list[bool]:
+        """Whether each column holds numbers (and gaps) alone."""
+        return [bool(self.rows) and all(row[i].numeric for row in self.rows) for i in range(len(self.columns))]
+
+
+@final
+@dataclass(frozen=True)
+class Panel:
+    """A heading with a sentence that says how to read what follows, and any of a figure, a table and texts.
+
+    Args:
+        title: heading.
+        text: how to read it.
+        figure: a plotly figure.
+        table: rows below the figure.
+        table_title: a heading of the table where a figure stands above it.
+        texts: pairs of a label and a preformatted text.
+        half: whether two such panels stand side by side on a wide screen.
+        log_toggle: whether a button switches the vertical axis between linear and logarithmic.
+        max_width_pixels: widest that the figure may become, or None.
+        min_width_pixels: narrowest that it may become, beyond which it scrolls, or None.
+    """
+
+    title: str
+    text: str = ""
+    figure: go.Figure | None = None
+    table: Table | None = None
+    table_title: str = ""
+    texts: list[tuple[str, Cell]] = field(default_factory=list)
+    half: bool = False
+    log_toggle: bool = False
+    max_width_pixels: int | None = None
+    min_width_pixels: int | None = None
+
+
+def cell(value: object, longest: int = LONGEST_TEXT) -> Cell:
+    """Return a value as an entry of a table, its beginning beside it where it is long."""
+    if number(value) is not None or value is None:
+        return Cell(format_value(value), numeric=True)
+    text = visible(format_value(value))
+    return Cell(text, short=text[:longest].rstrip() + "…" if len(text) > longest + 40 else None)
+
+
+def _aligned(value: object, decimals: int | None) -> Cell:
+    """Return an entry of a table with the decimals of its column."""
+    as_float = number(value)
+    if as_float is None or decimals is None:
+        return cell(value)
+    return Cell(f"{as_float:.{decimals}f}".replace("-", "−"), numeric=True)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], stacked: bool = False) -> Table:
+    """Return a table of values, long texts clipped and too many rows left out.
+
+    Raises:
+        ValueError: a row has not as many values as there are columns.
+    """
+    for place, row in enumerate(rows):
+        if len(row) != len(columns):
+            raise ValueError(f"table(rows=...): row {place} has {len(row)} values for {len(columns)} columns.")
+    decimals = [common_decimals([row[i] for row in rows]) for i in range(len(columns))]
+    shown = [[_aligned(value, digits) for value, digits in zip(row, decimals, strict=True)] for row in rows[:MAX_ROWS]]
+    return Table([visible(name) for name in columns], shown, max(0, len(rows) - MAX_ROWS), stacked)
+
+
+def most_frequent_mistakes(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> Table | None:
+    """Return the pairs of different labels that were confused most often, or None where none was."""
+    pairs = [
+        (int(count), true, predicted)
+        for true, row in enumerate(counts)
+        for predicted, count in enumerate(row)
+        if true != predicted and count > 0
+    ]
+    if not pairs:
+        return None
+    pairs.sort(key=lambda pair: -pair[0])
+    rows = [
+        [
+            cell(labels[true]),
+            cell(labels[predicted]),
+            cell(count),
+            Cell(format_share(count, sum(counts[true])), numeric=True),
+        ]
+        for count, true, predicted in pairs[:MAX_MISTAKES]
+    ]
+    return Table(["true", "predicted as", "examples", "of this label"], rows)
+
+
+def _confusion(section: Mapping[str, Any]) -> Panel:
+    labels, counts = section["labels"], section["counts"]
+    if any(len(row) != len(labels) for row in counts) or len(counts) != len(labels):
+        raise ValueError(f"a confusion matrix of {len(labels)} labels needs as many rows and columns of counts.")
+    numbered = len(labels) > section_figures.NAMES_ON_BOTH_SIDES
+    text = f"{section['text']} Colors are shares of a row; "
+    text += (
+        "hover over a cell for its count. Columns carry the numbers of the rows." if numbered else "numbers are counts."
+    )
+    return Panel(
+        section["title"],
+        text,
+        figure=section_figures.confusion_figure(labels, counts),
+        table=most_frequent_mistakes(labels, counts),
+        table_title="Most frequent mistakes",
+        max_width_pixels=max(420, 56 * len(labels) + 190) if len(labels) <= 16 else None,
+        min_width_pixels=170 + 5 * min(len(labels), section_figures.MAX_LABELS) if numbered else None,
+    )
+
+
+def _scatter(section: Mapping[str, Any]) -> Panel:
+    figure = section_figures.scatter_figure(
+        section["x"], section["y"], section["x_label"], section["y_label"], section.get("names")
+    )
+    text, num_all = section["text"], len(section["x"])
+    num_finite = sum(
+        number(a) is not None and number(b) is not None for a, b in zip(section["x"], section["y"], strict=True)
+    )
+    if num_finite < num_all:
+        text += (
+            f" {format_value(num_all - num_finite)} of {format_value(num_all)} points lack a value and are left out."
+        )
+    if num_finite > section_figures.MAX_POINTS:
+        text += (
+            f" {format_value(section_figures.MAX_POINTS)} points are drawn, those farthest from the line among them."
+        )
+    return Panel(section["title"], text, figure=figure, max_width_pixels=640)
+
+
+def _series(section: Mapping[str, Any]) -> Panel:
+    figure = section_figures.series_figure(
+        section["x"], section["lines"], section["x_label"], section["y_label"], section.get("split")
+    )
+    return Panel(section["title"], section["text"], figure=figure)
+
+
+def _bars(section: Mapping[str, Any]) -> Panel:
+    names, values, text = section["names"], section["values"], section["text"]
+    limit = section_figures.MAX_BARS
+    if len(names) > limit:
+        text = f"{text} The first {limit} of {format_value(len(names))} are shown."
+    figure = section_figures.bars_figure(names[:limit], values[:limit], section["x_label"])
+    return Panel(section["title"], text, figure=figure)
+
+
+def _table(section: Mapping[str, Any]) -> Panel:
+    return Panel(section["title"], section["text"], table=table(section["columns"], section["rows"]))
+
+
+def _texts(section: Mapping[str, Any]) -> Panel:
+    texts = [
+        (visible(clip(str(item["label"]), 200)), cell(str(item["text"]), LONGEST_SAMPLE)) for item in section["texts"]
+    ]
+    return Panel(section["title"], section["text"], texts=texts)
+
+
+def _examples(section: Mapping[str, Any]) -> Panel:
+    return Panel(section["title"], section["text"], table=table(section["columns"], section["rows"], stacked=True))
+
+
+RENDERERS: dict[str, Callable[[Mapping[str, Any]], Panel]] = {
+    "confusion": _confusion,
+    "scatter": _scatter,
+    "series": _series,
+    "bars": _bars,
+    "table": _table,
+    "texts": _texts,
+    "examples": _examples,
+}
+
+
+def section_panel(section: Mapping[str, Any]) -> Panel:
+    """Return the panel of a result section.
+
+    Args:
+        section: `kind`, `title`, `text` and the entries of its kind.
+
+    Raises:
+        ValueError: the kind is unknown, or an entry is missing or of the wrong size.
+    """
+    kind, title = section.get("kind"), section.get("title")
+    if kind not in RENDERERS:
+        raise ValueError(
+            f"Report(sections=...): section {title!r} has the unknown kind {kind!r}; known: {', '.join(RENDERERS)}."
+        )
+    try:
+        return RENDERERS[kind](section)
+    except KeyError as error:
+        raise ValueError(f"Report(sections=...): section {title!r} of kind {kind!r} lacks {error}.") from None
+    except ValueError as error:
+        raise ValueError(f"Report(sections=...): section {title!r} of kind {kind!r}: {error}") from error

@@ -1,0 +1,170 @@
+"""Words and numbers for people, and text that stays text inside a page, a script or a figure."""
+
+import itertools
+import json
+import math
+import numbers
+import re
+from collections.abc import Sequence
+from typing import Any
+
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_SCRIPT_ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+_PLOTLY_ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "%": "&#37;"}
+
+
+def number(value: object) -> float | None:
+    """Return a finite number as a float and everything else (None, NaN, infinity, text, truth values) as None.
+
+    Example:
+        >>> number(3), number(float("nan")), number("7")
+        (3.0, None, None)
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return None
+    as_float = float(value)
+    return as_float if math.isfinite(as_float) else None
+
+
+def format_value(value: object) -> str:
+    """Return a value as a person writes it: four significant digits, thousands separators, no computer notation.
+
+    Args:
+        value: a number, a truth value, None or anything with a text form.
+
+    Returns:
+        The text; whole numbers keep all their digits, None is a dash, texts are unchanged.
+
+    Example:
+        >>> format_value(1234567), format_value(0.123456), format_value(0.0000321), format_value(True)
+        ('1,234,567', '0.1235', '3.21 × 10⁻⁵', 'yes')
+    """
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, numbers.Integral):
+        return f"{int(value):,}".replace("-", "−")
+    if not isinstance(value, numbers.Real):
+        return str(value)
+    as_float = float(value)
+    if math.isnan(as_float):
+        return "not a number"
+    if math.isinf(as_float):
+        return "∞" if as_float > 0 else "−∞"
+    size = abs(as_float)
+    if size and (size < 1e-4 or size >= 1e15):
+        digits, exponent = f"{as_float:.3e}".split("e")
+        shown = f"{float(digits):g} × 10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
+        return shown.replace("-", "−")
+    return (f"{as_float:,.0f}" if size >= 999.95 else f"{as_float:.4g}").replace("-", "−")
+
+
+def common_decimals(values: Sequence[object]) -> int | None:
+    """Return how many decimals give a column of numbers four significant digits at its largest.
+
+    Returns:
+        The decimals; None where they would not suit every value: all are whole, one is as large as a thousand, or one
+        is so small that nothing of it would be left.
+
+    Example:
+        >>> common_decimals([0.5, 0.25]), common_decimals([3, 4]), common_decimals([12.5, 0.00001])
+        (4, None, None)
+    """
+    sizes = [abs(value) for value in map(number, values) if value is not None]
+    fractional = any(not isinstance(value, numbers.Integral) and number(value) is not None for value in values)
+    if not fractional or max(sizes) >= 999.95:
+        return None
+    largest = max(sizes)
+    decimals = 4 if largest <= 1 else 3 if largest < 10 else 2 if largest < 100 else 1
+    return decimals if min((size for size in sizes if size), default=1.0) >= 10**-decimals else None
+
+
+def format_share(part: float, whole: float) -> str:
+    """Return a share as a percentage with three significant digits, "0%" of nothing.
+
+    Example:
+        >>> format_share(1, 8), format_share(0, 0)
+        ('12.5%', '0%')
+    """
+    return f"{100 * part / whole:.3g}%" if whole else "0%"
+
+
+def visible(text: object) -> str:
+    """Return a text whose control characters and broken surrogates are shown as the replacement character."""
+    return _CONTROLS.sub("\ufffd", str(text).replace("\r\n", "\n"))
+
+
+def clip(text: str, width: int) -> str:
+    """Return a text of at most `width` characters, the middle replaced by an ellipsis where it is longer.
+
+    The end is kept because the names of layers and files differ there.
+
+    Example:
+        >>> clip("encoder.layers.11.attention.weight", 20)
+        'encoder.l…ion.weight'
+    """
+    if len(text) <= width:
+        return text
+    tail = width // 2
+    return f"{text[: width - tail - 1]}…{text[len(text) - tail :]}"
+
+
+def short_names(names: Sequence[str], width: int) -> list[str]:
+    """Return dotted names without the parts with which all of them begin or end, clipped to a width.
+
+    Example:
+        >>> short_names(["encoder.layers.0.up.weight", "encoder.layers.1.down.weight"], 20)
+        ['0.up', '1.down']
+    """
+    parts = [name.split(".") for name in names]
+    shortest = min((len(part) for part in parts), default=1)
+    start = next((i for i in range(shortest - 1) if len({part[i] for part in parts}) > 1), max(0, shortest - 1))
+    ends = range(1, max(1, shortest - start))
+    end = next((i for i in ends if len({part[-i] for part in parts}) > 1), max(1, shortest - start)) - 1
+    return [clip(".".join(part[start : len(part) - end]), width) for part in parts]
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """Return names with a number behind each that occurred before, since an axis joins equal categories.
+
+    Example:
+        >>> distinct(["a", "b", "a"])
+        ['a', 'b', 'a (2)']
+    """
+    result: dict[str, None] = {}
+    for name in names:
+        copies = itertools.chain([name], (f"{name} ({copy})" for copy in itertools.count(2)))
+        result[next(copy for copy in copies if copy not in result)] = None
+    return list(result)
+
+
+def figure_text(text: object, width: int = 300) -> str:
+    """Return a text that a plotly figure shows as it is.
+
+    Plotly reads a subset of HTML (``<b>``, ``<a href>``, ``<br>``, entities) and ``%{...}`` in every label, so those
+    characters become entities; line breaks become spaces.
+
+    Args:
+        text: any text from data.
+        width: longest number of characters shown; the middle of a longer text is left out.
+
+    Example:
+        >>> figure_text('<a href="x">R&D</a>')
+        '&lt;a href="x"&gt;R&amp;D&lt;/a&gt;'
+    """
+    flat = clip(" ".join(visible(text).split()), width)
+    return "".join(_PLOTLY_ESCAPES.get(letter, letter) for letter in flat)
+
+
+def script_json(value: Any) -> str:
+    r"""Return JSON that can stand inside a script element: nothing in it can close the element or end a line.
+
+    Example:
+        >>> print(script_json({"text": "</script>"}))
+        {"text":"\u003c/script\u003e"}
+    """
+    as_json = json.dumps(value, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+    as_json = "".join(_SCRIPT_ESCAPES.get(letter, letter) for letter in as_json)
+    return as_json.encode("utf-8", "replace").decode("utf-8")

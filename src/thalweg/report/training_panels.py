@@ -1,0 +1,166 @@
+"""The panels that show how a training run went."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import plotly.graph_objects as go
+
+from thalweg.report import figures, layer_figures
+from thalweg.report.curves import Record, curve, of_event, surviving
+from thalweg.report.panels import Panel, table
+from thalweg.report.text import format_value, number
+
+INCIDENTS = {"rejected": "rejected", "rollback": "went back", "resumed": "resumed"}
+MAX_INCIDENTS = 50
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _loss(history: Sequence[Record]) -> Panel | None:
+    figure = figures.loss_figure(history)
+    values = figures.all_values(figure)
+    if not values:
+        return None
+    text = "Lower is better. Training is the mean loss of each batch"
+    if len(of_event(history, "step")) >= figures.SHORTEST_SMOOTHED:
+        text += " (faint) and its moving average (strong)"
+    text += (
+        ". Validation is data that the model was not fitted to; where it rises while training still falls, the model "
+        "learns by heart."
+    )
+    best = figures.best_evaluation(history)
+    if best is not None and number(best.get("loss")) is not None:
+        loss, step = format_value(best["loss"]), format_value(best["step"])
+        text += f" The ring marks the weights that were kept: {loss} at step {step}."
+    return Panel("Loss", text, figure=figure, log_toggle=min(values) > 0)
+
+
+def _metrics(history: Sequence[Record], metrics: Sequence[Mapping[str, Any]]) -> list[Panel]:
+    better = {metric["name"]: f"{metric['better']} is better" for metric in metrics}
+    panels = []
+    for names in figures.metric_groups(history):
+        words = {better[name] for name in names if name in better}
+        text = "On the validation data"
+        text += f"; {words.pop()}." if len(words) == 1 and all(name in better for name in names) else "."
+        title = ", ".join(names)
+        panels.append(Panel(title, text, figure=figures.metric_figure(history, names), half=True))
+    return panels
+
+
+def _half(title: str, text: str, figure: go.Figure | None) -> list[Panel]:
+    return [Panel(title, text, figure=figure, half=True)] if figure is not None else []
+
+
+def _rate_sentence(history: Sequence[Record]) -> str:
+    rates = [rate for rate in curve(of_event(history, "step"), "lr").values if rate is not None]
+    highest = f" The highest was {format_value(float(f'{max(rates):.3g}'))}." if rates else ""
+    return f"The factor that sets how far each step goes.{highest}"
+
+
+def _throughput(history: Sequence[Record]) -> list[Panel]:
+    records = of_event(history, "step")
+    rates = [
+        f"{format_value(float(f'{mean:.3g}'))} {what} a second"
+        for what, mean in (
+            ("examples", _mean(curve(records, "examples_per_second").values)),
+            ("tokens", _mean(curve(records, "tokens_per_second").values)),
+        )
+        if mean
+    ]
+    figure = figures.throughput_figure(history)
+    what = "Tokens" if any(curve(records, "tokens_per_second").values) else "Examples"
+    return _half("Speed", f"{what} a second. On average {' and '.join(rates)}.", figure)
+
+
+def _layers(history: Sequence[Record]) -> list[Panel]:
+    panels = []
+    for quantity, title, text in (
+        (
+            "update_ratio",
+            "Update to weight ratio of each layer",
+            "Norm of one step's change divided by the norm of the weights. Near 10⁻³ is usual; far less means that a "
+            "layer hardly learns, far more that it is thrown about.",
+        ),
+        (
+            "grad_norm",
+            "Gradient norm of each layer",
+            "A layer that fades away against the others gets no signal; one that stands out holds the step size down.",
+        ),
+    ):
+        figure = layer_figures.layer_figure(history, quantity)
+        if figure is not None:
+            panels.append(Panel(title, text, figure=figure))
+    return panels
+
+
+def incident_rows(history: Sequence[Record]) -> list[list[object]]:
+    """Return a row (step, what, why) per rejected step, rollback and resume, equal neighbors joined into one.
+
+    Args:
+        history: records of a run.
+    """
+    rows: list[list[object]] = []
+    last: tuple[object, object, float] | None = None
+    num_joined = 1
+    for record in history:
+        event, step = record.get("event"), number(record.get("step"))
+        if event not in INCIDENTS or step is None:
+            continue
+        reason = str(record.get("reason", ""))
+        if event == "rollback":
+            reason += f" (went on from step {format_value(record.get('to_step'))}"
+            scale = number(record.get("lr_scale"))
+            reason += f", steps scaled by {format_value(scale)})" if scale is not None else ")"
+        if event == "rejected" and last is not None and last[:2] == (event, reason) and step == last[2] + 1:
+            num_joined += 1
+            rows[-1][0] = f"{format_value(int(step) - num_joined + 1)} to {format_value(int(step))}"
+        else:
+            num_joined = 1
+            rows.append([format_value(int(step)), INCIDENTS[event], reason or "–"])
+        last = (event, reason, step)
+    return rows
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{format_value(count)} {noun}{'' if count == 1 else 's'}"
+
+
+def _incidents(history: Sequence[Record]) -> list[Panel]:
+    rows = incident_rows(history)
+    if not rows:
+        return []
+    num_rejected, num_back = (len(of_event(history, event)) for event in ("rejected", "rollback"))
+    text = (
+        f"{_counted(num_rejected, 'rejected step')}, {_counted(num_back, 'return')} to an earlier checkpoint. "
+        "A step whose loss or gradient is not a finite number is never applied to the weights."
+    )
+    shown = table(["step", "event", "reason"], rows[:MAX_INCIDENTS])
+    return [Panel("Incidents", text, table=replace(shown, num_left_out=max(0, len(rows) - MAX_INCIDENTS)))]
+
+
+def training_panels(history: Sequence[Record], metrics: Sequence[Mapping[str, Any]] = ()) -> list[Panel]:
+    """Return what a history shows: loss, metrics, step size, gradients, speed, layers, incidents.
+
+    Args:
+        history: all records of a run in the order in which they were written.
+        metrics: what is known of the metrics: their `name` and whether `better` is "higher" or "lower".
+    """
+    history = surviving(history)
+    loss = _loss(history)
+    halves = [
+        *_metrics(history, metrics),
+        *_half("Learning rate", _rate_sentence(history), figures.learning_rate_figure(history)),
+        *_half(
+            "Gradient norm",
+            f"Length of the gradient before clipping. {figures.clipped_sentence(history)}".rstrip(),
+            figures.gradient_norm_figure(history),
+        ),
+        *_throughput(history),
+    ]
+    if len(halves) % 2:
+        halves[-1] = replace(halves[-1], half=False)
+    return [*([loss] if loss else []), *_incidents(history), *halves, *_layers(history)]

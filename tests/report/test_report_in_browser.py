@@ -1,0 +1,265 @@
+"""The report in a real browser: every figure drawn, no script error, no outside request, hostile text stays text."""
+
+import base64
+import hashlib
+import html
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from thalweg.report.page import Report, write_report
+
+BROWSER = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
+
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium or google-chrome on the PATH")
+
+# Short enough to be shown whole on an axis.
+HOSTILE = [
+    "<script>x</script>",
+    "</script>",
+    "<b>bold</b>",
+    "<a href='//x.y'>k</a>",
+    "<img src=x onerror=1>",
+    "&lt;i&gt; &#60;",
+    "%{y} %{meta[0]}",
+    "{{ 7*7 }} ${alert(1)}",
+    "<br>line<sup>2</sup>",
+    '"><svg onload=x>',
+]
+LOUD = '</script><script>alert(1)</script>"><img src=x onerror="alert(2)"><iframe src=\'https://example.com\'></iframe>'
+
+# Runs first: notes everything that goes wrong.
+COLLECT = """
+window.problems = [];
+addEventListener("error", (e) => problems.push("error: " + (e.message || e.target.outerHTML)), true);
+addEventListener("unhandledrejection", (e) => problems.push("rejection: " + e.reason));
+addEventListener("securitypolicyviolation", (e) =>
+  problems.push("policy: " + e.violatedDirective + " " + e.blockedURI));
+for (const level of ["error", "warn"]) console[level] = (...words) => problems.push(level + ": " + words.join(" "));
+window.alert = (words) => problems.push("alert: " + words);
+"""
+
+# Runs last: uses the page as a reader does and writes down what there is to see.
+PROBE = """
+addEventListener("load", async () => {
+  const seen = { problems, hover: [], failed: null };
+  try {
+    const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+    const plots = [...document.querySelectorAll(".plot")];
+    const all = (selector) => [...document.querySelectorAll(selector)];
+    await pause(300);
+    seen.text = document.querySelector("main").textContent;
+    seen.plots = plots.length;
+    seen.drawn = plots.filter((plot) => plot.querySelector(".main-svg .cartesianlayer .subplot")).length;
+    seen.traces = plots.map((plot) => plot.querySelectorAll(".trace, .hm").length);
+    seen.outOfBounds = plots.filter((plot) => plot.querySelector(".main-svg").getBoundingClientRect().width
+      > plot.getBoundingClientRect().width + 1).length;
+    seen.svgText = all("svg text").map((text) => text.textContent);
+    seen.tooWide = document.documentElement.scrollWidth > innerWidth;
+    seen.toggles = all(".toggle:not([hidden])").map((button) => {
+      const plot = button.closest(".panel").querySelector(".plot");
+      const kinds = [plot.layout.yaxis.type];
+      for (const _ of [1, 2]) { button.click(); kinds.push(plot.layout.yaxis.type); }
+      return kinds;
+    });
+    for (const plot of plots) {
+      for (const [i, trace] of plot._fullData.entries()) {
+        const isMap = trace.type === "heatmap";
+        const query = isMap ? { xval: +trace.x[0] || 0, yval: 0 } : [{ curveNumber: i, pointNumber: 0 }];
+        Plotly.Fx.hover(plot, query, trace.xaxis + trace.yaxis);
+        await pause(60);
+        seen.hover.push(plot.querySelector(".hoverlayer").textContent);
+        Plotly.Fx.unhover(plot);
+        await pause(60);
+      }
+    }
+    dispatchEvent(new Event("beforeprint"));
+    seen.printed = plots.map((plot) => plot._fullLayout.width);
+    dispatchEvent(new Event("afterprint"));
+    await pause(100);
+    seen.unwanted = all("img, iframe, object, embed, form, svg a, svg script, svg foreignObject, svg [onload]")
+      .filter((element) => !element.closest(".modebar")).map((element) => element.outerHTML.slice(0, 200));
+    seen.scripts = document.scripts.length;
+    seen.requests = performance.getEntriesByType("resource").map((entry) => entry.name)
+      .filter((name) => !/^(data|blob):/.test(name));
+  } catch (error) {
+    seen.failed = String(error.stack || error);
+  }
+  const box = document.createElement("pre");
+  box.id = "seen";
+  box.textContent = JSON.stringify(seen);
+  document.body.append(box);
+});
+"""
+
+
+def watched(page):
+    """Return a page with the two scripts above, which its own policy is widened to allow."""
+    hashes = " ".join(
+        f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in (COLLECT, PROBE)
+    )
+    assert page.count("; script-src ") == 1
+    page = page.replace("; script-src ", f"; script-src {hashes} ").replace(
+        "; script-src " + hashes + " 'none'", "; script-src " + hashes
+    )
+    first, rest = page.split('<meta name="viewport"', 1)
+    page = f'{first}<script>{COLLECT}</script>\n<meta name="viewport"{rest}'
+    return page.replace("</body>", f"<script>{PROBE}</script>\n</body>")
+
+
+def look_at(page, folder, *options):
+    """Open a page in the browser and return what the probe saw."""
+    path = folder / "page.html"
+    path.write_text(watched(page), encoding="utf-8")
+    command = [
+        *(BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+        *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars"),
+        *("--disable-dev-shm-usage", f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=30000"),
+        *("--timeout=60000", "--dump-dom", *options, path.as_uri()),
+    ]
+    environment = {**os.environ, "HOME": str(folder)}
+    run = subprocess.run(command, capture_output=True, timeout=240, check=False, env=environment)
+    dom = run.stdout.decode("utf-8", "replace")
+    found = re.search(r'<pre id="seen">(.*?)</pre>', dom, re.DOTALL)
+    assert found, f"the page did not finish: {run.stderr.decode()[-2000:]}"
+    seen = json.loads(html.unescape(found[1]))
+    assert seen["failed"] is None
+    return seen
+
+
+def full_report():
+    """Return a report with every panel and every kind of section, hostile text in all of them."""
+    layers = {name: {"grad_norm": 0.1 * (i + 1), "update_ratio": 10.0 ** -(i % 4)} for i, name in enumerate(HOSTILE)}
+    history = []
+    for i in range(1, 121):
+        history.append(
+            {"event": "step", "step": i, "epoch": i / 40, "loss": math.nan if i == 60 else 3 / i, "lr": 0.1 / i}
+            | {"grad_norm": 1 + i % 3, "clipped": i % 3 == 2, "examples_per_second": 50.0, "tokens_per_second": 900.0}
+            | ({"layers": layers} if i % 10 == 0 else {})
+        )
+        if i == 60:
+            history.append({"event": "rejected", "step": 60, "reason": LOUD})
+            history.append({"event": "rollback", "step": 60, "to_step": 40, "lr_scale": 0.5, "reason": LOUD})
+        if i % 40 == 0:
+            metrics = {"accuracy": i / 130, "<b>f1</b>": i / 140, "perplexity": 300 / i}
+            history.append(
+                {"event": "evaluation", "step": i, "epoch": i / 40, "loss": 4 / i, "metrics": metrics, "best": True}
+            )
+    size, read = len(HOSTILE), {"title": LOUD, "text": LOUD}
+    many = [f"label {i}" for i in range(60)]
+    return Report(
+        **dict.fromkeys(("name", "task", "sentence", "status", "created", "version", "recipe"), LOUD),
+        summary=[(LOUD, LOUD), ("number", 12345.678)],
+        metrics=[{"name": LOUD, "value": 0.5, "better": "higher", "explanation": LOUD}],
+        history=history,
+        notes=[LOUD],
+        reproduce=[LOUD],
+        sections=[
+            {
+                "kind": "confusion",
+                **read,
+                "labels": HOSTILE,
+                "counts": [[i + j for i in range(size)] for j in range(size)],
+            },
+            {
+                "kind": "confusion",
+                **read,
+                "labels": many,
+                "counts": [[int(i == j) for i in range(60)] for j in range(60)],
+            },
+            {
+                "kind": "scatter",
+                **read,
+                "x": list(range(size)),
+                "y": [2] * size,
+                "x_label": HOSTILE[0],
+                "y_label": HOSTILE[3],
+            }
+            | {"names": HOSTILE},
+            {"kind": "series", **read, "x": HOSTILE, "lines": {name: list(range(size)) for name in HOSTILE[:4]}}
+            | {"x_label": HOSTILE[4], "y_label": HOSTILE[5], "split": HOSTILE[6]},
+            {"kind": "bars", **read, "names": HOSTILE, "values": list(range(size)), "x_label": HOSTILE[2]},
+            {"kind": "table", **read, "columns": HOSTILE[:2], "rows": [[LOUD, 1.5]]},
+            {"kind": "texts", **read, "texts": [{"label": LOUD, "text": LOUD * 60}]},
+            {"kind": "examples", **read, "columns": [LOUD, "b"], "rows": [[LOUD * 9, LOUD]]},
+        ],
+    )
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    write_report(path, full_report())
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def seen(page, tmp_path_factory):
+    return look_at(page, tmp_path_factory.mktemp("browser"), "--window-size=1100,2000")
+
+
+def test_browser_finds_no_script_error_and_no_outside_request(seen):
+    assert seen["problems"] == []
+    assert seen["requests"] == []
+
+
+def test_browser_draws_every_figure_inside_its_panel(seen):
+    assert seen["plots"] == seen["drawn"] == 13
+    assert min(seen["traces"]) >= 1
+    assert seen["outOfBounds"] == 0
+    assert not seen["tooWide"]
+
+
+def test_browser_makes_no_element_out_of_hostile_text(seen):
+    assert seen["unwanted"] == []
+    assert seen["scripts"] == 5
+    assert seen["text"].count(LOUD) > 30
+
+
+def test_browser_shows_hostile_labels_letter_by_letter(seen):
+    drawn = [" ".join(text.split()) for text in seen["svgText"]]
+    for label in HOSTILE:
+        assert drawn.count(label) >= 3, f"{label} is not on the axes of the confusion matrix and the bars"
+
+
+def test_browser_shows_hostile_text_on_hover_letter_by_letter(seen):
+    hovered = "\n".join(seen["hover"])
+    for label in (HOSTILE[0], "<b>f1</b>", HOSTILE[3], "alert(1)"):
+        assert label in hovered
+    assert f"true: {HOSTILE[0]}predicted: {HOSTILE[0]}0 (0.0% of the row)" in hovered
+    assert f"{HOSTILE[0]}1 at step 10" in hovered
+    assert len([text for text in seen["hover"] if text]) > 20
+
+
+def test_browser_switches_the_loss_between_linear_and_logarithmic(seen):
+    assert seen["toggles"] == [["log", "linear", "log"]]
+
+
+def test_browser_prints_on_a_narrower_page(seen):
+    assert max(seen["printed"]) <= 620
+
+
+def test_browser_on_a_phone_in_the_dark_draws_the_same_page(page, tmp_path):
+    seen = look_at(page, tmp_path, "--window-size=400,800", "--blink-settings=preferredColorScheme=0")
+    assert seen["problems"] == []
+    assert seen["drawn"] == 13
+    assert seen["outOfBounds"] == 0
+    assert not seen["tooWide"]
+
+
+def test_the_watch_itself_sees_errors_requests_and_alerts(page, tmp_path):
+    head, tail = page.split('<pre class="commands">', 1)
+    head = head[: head.index('<h2 id="training">')]
+    broken = '<img src="https://example.com/x.png"><script>alert(1)</script><div class="plot"></div>'
+    seen = look_at(f'{head}{broken}<pre class="commands">{tail}', tmp_path)
+    problems = "\n".join(seen["problems"])
+    assert "policy: img-src https://example.com/x.png" in problems
+    assert "policy: script-src-elem inline" in problems
+    assert len(seen["unwanted"]) == 1
