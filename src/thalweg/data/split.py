@@ -30,7 +30,9 @@ def text_keys(texts: Iterable[str]) -> np.ndarray:
     return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64, copy=False)
 
 
-def validation_rows(keys: np.ndarray, share: float, labels: np.ndarray | None = None) -> np.ndarray:
+def validation_rows(
+    keys: np.ndarray, share: float, labels: np.ndarray | None = None, name: str | None = None
+) -> np.ndarray:
     """Return which rows are for validation, decided by each row's key alone.
 
     A row is for validation when its key, mixed and read as a fraction of 2^64, is below `share`. So the choice does not
@@ -42,6 +44,7 @@ def validation_rows(keys: np.ndarray, share: float, labels: np.ndarray | None = 
         keys: `text_key` of each row, uint64 `[num_rows]`.
         share: share of the texts for validation, in (0, 1).
         labels: each row's label, `[num_rows]`; or for rows with several labels bool `[num_rows, num_labels]`.
+        name: where the rows come from, for messages.
 
     Returns:
         bool `[num_rows]`, True for validation.
@@ -61,8 +64,8 @@ def validation_rows(keys: np.ndarray, share: float, labels: np.ndarray | None = 
     fractions = _mixed(keys)
     if not len(keys) or fractions.min() == fractions.max():
         raise InputError(
-            f"Expected at least two different texts, to cut off a validation part; got {min(len(keys), 1)}. "
-            "Give more data, or a validation file."
+            f"{name or 'The data'}: expected at least two different texts, to cut off a validation part; "
+            f"got {min(len(keys), 1)}. Give more data, or a validation file."
         )
     valid = fractions < np.uint64(share * 2.0**64)
     if not valid.any():
@@ -70,11 +73,11 @@ def validation_rows(keys: np.ndarray, share: float, labels: np.ndarray | None = 
     elif valid.all():
         valid = fractions != fractions.max()
     if labels is not None:
-        valid = _with_all_labels(valid, fractions, np.asarray(labels))
+        valid = _with_all_labels(valid, fractions, np.asarray(labels), name or "The data")
     return valid
 
 
-def _with_all_labels(valid: np.ndarray, fractions: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _with_all_labels(valid: np.ndarray, fractions: np.ndarray, labels: np.ndarray, name: str) -> np.ndarray:
     """Move texts out of validation until every label is in training; refuse if nothing is left for validation."""
     for candidate in (valid, None):
         if candidate is None:
@@ -87,8 +90,8 @@ def _with_all_labels(valid: np.ndarray, fractions: np.ndarray, labels: np.ndarra
         if candidate.any():
             return candidate
     raise InputError(
-        "Expected at least two different texts of some label, to cut off a validation part; every text is the only one "
-        "with its label. Give more data, or a validation file."
+        f"{name}: expected a label with at least two different texts, to cut off a validation part; every text is the "
+        "only one with its label. Give more data, or a validation file."
     )
 
 
@@ -114,7 +117,7 @@ def _first_spare(fractions: np.ndarray, labels: np.ndarray) -> np.ndarray:
         needed[pairs[counts == totals[pairs % len(totals)]] // len(totals)] = True
     if needed.all():
         return np.zeros(len(text), dtype=bool)
-    return np.equal(text, np.argmin(needed))
+    return np.isin(text, np.argmin(needed))
 
 
 def _mixed(keys: np.ndarray) -> np.ndarray:

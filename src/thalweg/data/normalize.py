@@ -1,0 +1,127 @@
+"""Text normalization in steps that are saved with the run, so that new texts are read as the training texts were."""
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Literal, final
+
+from thalweg.errors import InputError
+
+DEFAULT_STEPS: Final = ("nfc", "lower", "spaces")
+
+_ASCII_DIGITS = str.maketrans("123456789", "000000000")
+_DIGIT = re.compile(r"\d")
+# Of the control characters, tab, line feed and carriage return are white space that texts need.
+_CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
+
+
+def _spaces(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _digits(text: str) -> str:
+    return text.translate(_ASCII_DIGITS) if text.isascii() else _DIGIT.sub("0", text)
+
+
+def _accents(text: str) -> str:
+    if text.isascii():
+        return text
+    decomposed = unicodedata.normalize("NFD", text)
+    return unicodedata.normalize("NFC", "".join([c for c in decomposed if unicodedata.category(c) != "Mn"]))
+
+
+def _controls(text: str) -> str:
+    return _CONTROLS.sub("", text)
+
+
+def _form(name: Literal["NFC", "NFKC"]) -> Callable[[str], str]:
+    def apply(text: str) -> str:
+        return text if text.isascii() else unicodedata.normalize(name, text)
+
+    return apply
+
+
+STEPS: Final[dict[str, Callable[[str], str]]] = {
+    "nfc": _form("NFC"),
+    "nfkc": _form("NFKC"),
+    "lower": str.lower,
+    "casefold": str.casefold,
+    "spaces": _spaces,
+    "digits": _digits,
+    "accents": _accents,
+    "controls": _controls,
+}
+
+
+@final
+class Normalizer:
+    r"""Steps that bring different ways of writing the same text together.
+
+    | step | what it does |
+    | --- | --- |
+    | nfc | Unicode form C: one code for a letter with its accent, however it was typed |
+    | nfkc | Unicode form KC: also wide letters, ligatures, superscripts and the like become plain ones |
+    | lower | lower case |
+    | casefold | lower case, and more that differs in case only (German ss) |
+    | spaces | any white space becomes one space; none at the ends |
+    | digits | every decimal digit of any script becomes 0, so that numbers of one length are one word |
+    | accents | letters lose their accents (and vowel signs: not for Hindi, Hebrew or Arabic) |
+    | controls | control characters, marks of direction and other unseen characters go, except tab and line ends |
+
+    Args:
+        steps: names of steps, done in this order.
+
+    Raises:
+        InputError: for an unknown step.
+
+    Example:
+        >>> Normalizer(("nfc", "lower", "spaces"))("  A  Fine\tFilm ")
+        'a fine film'
+        >>> Normalizer(("accents", "digits"))("Café 1969")
+        'Cafe 0000'
+
+    Source: The Unicode Consortium, Unicode Standard Annex 15 (normalization forms).
+    When not to use it: where the text itself is wanted back, as for generating text; give no steps there.
+    """
+
+    def __init__(self, steps: Iterable[str] = DEFAULT_STEPS) -> None:
+        self.steps = tuple(steps)
+        for step in self.steps:
+            if step not in STEPS:
+                raise InputError(f"Expected steps of text normalization out of {', '.join(STEPS)}; got {step!r}.")
+        self._functions = [STEPS[step] for step in self.steps]
+
+    def __call__(self, text: str) -> str:
+        """Return the normalized text."""
+        for function in self._functions:
+            text = function(text)
+        return text
+
+    def many(self, texts: Iterable[str]) -> list[str]:
+        """Return the normalized texts: faster than one by one."""
+        result = list(texts)
+        if not self._functions:
+            return result
+        # An ASCII text is in every Unicode form already; one check of all texts spares a call for each of them.
+        is_ascii = all(map(str.isascii, result))
+        for step, function in zip(self.steps, self._functions, strict=True):
+            if is_ascii and step in ("nfc", "nfkc", "accents"):
+                continue
+            result = [" ".join(text.split()) for text in result] if step == "spaces" else list(map(function, result))
+        return result
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `from_dict` takes, as plain JSON values."""
+        return {"steps": list(self.steps)}
+
+    @classmethod
+    def from_dict(cls, saved: dict[str, Any]) -> "Normalizer":
+        """Return the normalizer that `to_dict` was called on.
+
+        Raises:
+            InputError: if something is missing or unknown.
+        """
+        steps = saved.get("steps")
+        if not isinstance(steps, list) or not all(isinstance(step, str) for step in steps):
+            raise InputError(f"Expected a list of steps of text normalization under 'steps'; got {steps!r}.")
+        return cls(steps)
