@@ -140,7 +140,7 @@ def layered(num_layers, num_steps=3):
 def test_few_layers_are_lines_with_their_values():
     figure = layer_figures.layer_figure(layered(3), "update_ratio")
     assert [trace.type for trace in figure.data] == ["scatter"] * 3
-    assert [trace.name for trace in figure.data] == ["0", "1", "2"]
+    assert [trace.name for trace in figure.data] == ["net.0", "net.1", "net.2"]
     assert [list(trace.y) for trace in figure.data] == [[0.1] * 3, [0.01] * 3, [0.001] * 3]
 
 

@@ -107,6 +107,7 @@ def test_hostile_text_is_text_in_every_place():
             {"event": "step", "step": 1, "loss": 1.0, "layers": {HOSTILE: {"grad_norm": 1.0}}},
             {"event": "rejected", "step": 1, "reason": HOSTILE},
             {"event": "evaluation", "step": 1, "loss": 1.0, "metrics": {HOSTILE: 0.5}, "best": True},
+            {"event": "evaluation", "step": 2, "loss": 1.0, "metrics": {HOSTILE: 0.5}, "best": True},
         ],
         sections=[
             {**hostile, "title": HOSTILE, "text": HOSTILE}
@@ -249,7 +250,7 @@ def test_training_panels_of_a_full_history_and_of_none():
         | {"examples_per_second": 5.0, "tokens_per_second": 9.0, "layers": layers}
         for i in range(1, 4)
     ]
-    history.append({"event": "evaluation", "step": 3, "loss": 1.0, "metrics": {"f1": 0.5}, "best": True})
+    history += [{"event": "evaluation", "step": i, "loss": 1.0, "metrics": {"f1": 0.5}, "best": True} for i in (2, 3)]
     panels = training_panels(history, [{"name": "f1", "value": 0.5, "better": "higher", "explanation": ""}])
     assert [panel.title for panel in panels] == [
         "Loss",
@@ -263,6 +264,8 @@ def test_training_panels_of_a_full_history_and_of_none():
     assert all(panel.text for panel in panels)
     assert panels[1].text == "On the validation data; higher is better."
     assert sum(panel.half for panel in panels) % 2 == 0
+    assert panels[0].figure.layout.xaxis.dtick == 1
+    assert "f1" not in [panel.title for panel in training_panels(history[:-1])]
     assert training_panels([]) == []
 
 

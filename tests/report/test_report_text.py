@@ -96,6 +96,8 @@ def test_clip_keeps_both_ends_and_the_width():
     [
         (["a.x.w", "a.y.w"], ["x", "y"]),
         (["a.w", "a.b"], ["w", "b"]),
+        (["net.layers.0.w", "net.layers.1.w"], ["layers.0", "layers.1"]),
+        (["0", "1"], ["0", "1"]),
         (["weight"], ["weight"]),
         (["model.0.weight", "model.0.bias"], ["weight", "bias"]),
         (["a", "a.b"], ["a", "a.b"]),

@@ -77,7 +77,7 @@ def confusion_figure(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> 
         **axis,
         tickvals=every,
         ticktext=[str(i + 1) for i in every] if numbered else short,
-        tickangle=0 if numbered else -45,
+        tickangle=0 if numbered else -45 if size > 6 else None,
     )
     figure.update_yaxes(
         **axis,

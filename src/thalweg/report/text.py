@@ -114,6 +114,8 @@ def clip(text: str, width: int) -> str:
 def short_names(names: Sequence[str], width: int) -> list[str]:
     """Return dotted names without the parts with which all of them begin or end, clipped to a width.
 
+    A number alone says nothing; there the part before it stays.
+
     Example:
         >>> short_names(["encoder.layers.0.up.weight", "encoder.layers.1.down.weight"], 20)
         ['0.up', '1.down']
@@ -123,6 +125,8 @@ def short_names(names: Sequence[str], width: int) -> list[str]:
     start = next((i for i in range(shortest - 1) if len({part[i] for part in parts}) > 1), max(0, shortest - 1))
     ends = range(1, max(1, shortest - start))
     end = next((i for i in ends if len({part[-i] for part in parts}) > 1), max(1, shortest - start)) - 1
+    if start and any(".".join(part[start : len(part) - end]).isdigit() for part in parts):
+        start -= 1
     return [clip(".".join(part[start : len(part) - end]), width) for part in parts]
 
 

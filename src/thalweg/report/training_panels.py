@@ -13,6 +13,7 @@ from thalweg.report.text import format_value, number
 
 INCIDENTS = {"rejected": "rejected", "rollback": "went back", "resumed": "resumed"}
 MAX_INCIDENTS = 50
+SHORTEST_AUTOMATIC_TICKS = 10  # steps
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -40,6 +41,8 @@ def _loss(history: Sequence[Record]) -> Panel | None:
 
 
 def _metrics(history: Sequence[Record], metrics: Sequence[Mapping[str, Any]]) -> list[Panel]:
+    if len(of_event(history, "evaluation")) < 2:  # one value is told by its card
+        return []
     better = {metric["name"]: f"{metric['better']} is better" for metric in metrics}
     panels = []
     for names in figures.metric_groups(history):
@@ -163,4 +166,9 @@ def training_panels(history: Sequence[Record], metrics: Sequence[Mapping[str, An
     ]
     if len(halves) % 2:
         halves[-1] = replace(halves[-1], half=False)
-    return [*([loss] if loss else []), *_incidents(history), *halves, *_layers(history)]
+    panels = [*([loss] if loss else []), *_incidents(history), *halves, *_layers(history)]
+    if max((record["step"] for record in of_event(history, "step")), default=0) <= SHORTEST_AUTOMATIC_TICKS:
+        for panel in panels:
+            if panel.figure is not None:
+                panel.figure.update_xaxes(dtick=1)  # there is no half step
+    return panels
