@@ -11,7 +11,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from thalweg.cli.output import print_json, print_lines
 from thalweg.data.sources import open_source
 from thalweg.errors import InputError
-from thalweg.training.run import Run, finite, load
+from thalweg.training.online import load_online, source_rows
+from thalweg.training.online_classifier import OnlineClassifier
+from thalweg.training.run import Run, finite, is_online, load
 
 BATCH = 256
 
@@ -20,15 +22,37 @@ def predict_and_show(
     folder: Path, arguments: list[str], file: Path | None, options: dict[str, Any], *, as_json: bool
 ) -> int:
     """Answer arguments, a file's rows or the lines of standard input, a batch at a time, and return the exit code."""
-    run = load(folder)
     if arguments and file is not None:
         raise InputError("Give the inputs as arguments or with --file, not both.")
+    if is_online(folder):
+        return _predict_online(folder, arguments, file, int(options["top"]), as_json=as_json)
+    run = load(folder)
     for batch in _batches(_inputs(run, arguments, file)):
         for answer in run.predict(batch, **options):
             if as_json:
                 print_json(finite(answer))
             else:
                 print_lines(_readable(answer))
+    return 0
+
+
+def _predict_online(folder: Path, arguments: list[str], file: Path | None, top: int, *, as_json: bool) -> int:
+    """Answer with a model that has learned from a stream; a file's rows are read by column, other inputs as text."""
+    model = load_online(folder)
+    lines = (line.rstrip("\n") for line in sys.stdin if line.strip())
+    rows: Iterator[Any] = iter(arguments) if arguments else lines if file is None else source_rows(open_source(file))
+    for row in rows:
+        answer: dict[str, Any] = {"text": row} if isinstance(row, str) else {"row": row}
+        if isinstance(model, OnlineClassifier):
+            label, probabilities = model.predict(row)
+            best = sorted(probabilities.items(), key=lambda pair: -pair[1])[:top]
+            answer |= {"label": label, "top": [{"label": name, "probability": p} for name, p in best]}
+        else:
+            answer |= {"score": model.predict(row)}
+        if as_json:
+            print_json(finite(answer))
+        else:
+            print_lines(_readable({name: value for name, value in answer.items() if name != "row"}))
     return 0
 
 

@@ -14,9 +14,8 @@ from thalweg.data.tokenizer import Tokenizer
 from thalweg.data.word_vectors import read_word_vectors
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
-from thalweg.models.mlp import MLP
 from thalweg.models.presets import Options
-from thalweg.optim import clipping, construct, schedules
+from thalweg.optim import clipping, construct
 from thalweg.tasks.base import AbstractTask, HeadOptions, Settings
 from thalweg.training.device import choose_device, choose_precision
 from thalweg.training.recipe import Recipe
@@ -113,29 +112,25 @@ def _put_word_vectors(recipe: Recipe, task: AbstractTask, model: nn.Module) -> N
         embedding.weight[ids] = torch.as_tensor(rows, dtype=embedding.weight.dtype) * scale
 
 
-def default_lr(optimizer: str) -> float | None:
-    """Return a usual learning rate for an optimizer other than the tasks' own AdamW; None where the task decides."""
-    return None if optimizer == "adamw" else construct.default_learning_rate(optimizer)
-
-
-def optimizer_class(name: str) -> Any:
-    """Return the optimizer for a name of torch.optim in lower case, or for an import path.
+def optimizer_defaults(optimizer: str | None) -> dict[str, float]:
+    """Return the usual learning rate and weight decay of an optimizer other than the tasks' own AdamW.
 
     Raises:
-        InputError: if there is none.
+        InputError: if there is no such optimizer.
     """
-    if "." in name:
-        return construct.load_optimizer(name)
-    table = construct.optimizer_names()
-    names.check(dict.fromkeys(table, ""), name.lower(), "optimizer")
-    return table[name.lower()]
+    if optimizer is None or construct.find_optimizer(optimizer) is torch.optim.AdamW:
+        return {}
+    return {
+        "lr": construct.default_learning_rate(optimizer),
+        "weight_decay": construct.default_weight_decay(optimizer),
+    }
 
 
 def build_optimizer(recipe: Recipe, model: nn.Module, head: nn.Module) -> torch.optim.Optimizer:
     """Return the recipe's optimizer over the parameters of model and head."""
     training = recipe.training
     return construct.make_optimizer(
-        optimizer_class(_given(training.optimizer)),
+        construct.find_optimizer(_given(training.optimizer)),
         model,
         head,
         lr=_given(training.lr),
@@ -149,8 +144,9 @@ def build_schedule(recipe: Recipe, optimizer: torch.optim.Optimizer, total_steps
     training = recipe.training
     make = names.find(names.SCHEDULES, _given(training.schedule), "schedule")
     options: dict[str, Any] = dict(_given(training.schedule_options))
+    warmup = min(_given(training.warmup), total_steps) if _given(training.warmup) >= 1 else _given(training.warmup)
     try:
-        return make(optimizer, total_steps=total_steps, warmup=schedules.warmup_steps(_given(training.warmup), total_steps), **options)
+        return make(optimizer, total_steps=total_steps, warmup=warmup, **options)
     except (TypeError, ValueError) as error:
         raise InputError(f"--schedule {training.schedule} does not take these options: {error}") from None
 
@@ -164,14 +160,14 @@ class Clipping:
     update: clipping.ClipUpdate | None
 
 
-def build_clipping(recipe: Recipe) -> Clipping:
-    """Return the recipe's clipping; several kinds are applied one after the other."""
+def build_clipping(recipe: Recipe, head: nn.Module) -> Clipping:
+    """Return the recipe's clipping; several kinds are applied one after the other. AGC leaves the head out."""
     training = recipe.training
     parts: list[clipping.AbstractClip] = []
     if training.clip_value:
         parts.append(clipping.ClipValue(training.clip_value))
     if training.clip_adaptive:
-        parts.append(clipping.ClipAdaptive(training.clip_adaptive))
+        parts.append(clipping.ClipAdaptive(training.clip_adaptive, leave_out=tuple(head.parameters())))
     if training.clip:
         parts.append(clipping.ClipNorm(training.clip))
     update = clipping.ClipUpdate(training.clip_update) if training.clip_update else None
@@ -217,11 +213,6 @@ def count_parameters(model: nn.Module, head: nn.Module) -> int:
     """Return the number of trainable numbers, tied ones counted once."""
     seen = {id(p): p.numel() for p in [*model.parameters(), *head.parameters()] if p.requires_grad}
     return sum(seen.values())
-
-
-def sparse_mlp(model: nn.Module) -> MLP | None:
-    """Return the MLP inside a model, if there is one."""
-    return next((module for module in model.modules() if isinstance(module, MLP)), None)
 
 
 def _given(value: Any) -> Any:

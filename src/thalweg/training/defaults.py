@@ -56,12 +56,12 @@ NOT_NEGATIVE = (
 SHARES = ("valid_share", "dropout", "sparsity", "label_smoothing")
 
 
-def complete(given: Recipe, default_lr: float | None = None) -> Recipe:
+def complete(given: Recipe, optimizer_defaults: dict[str, float] | None = None) -> Recipe:
     """Return the recipe with every option filled in, and checked.
 
     Args:
         given: what the user gave; `task` and `source` must be set.
-        default_lr: learning rate of the optimizer where the user named one that is not the task's own.
+        optimizer_defaults: learning rate and weight decay of the optimizer, where it is not the tasks' own.
 
     Raises:
         InputError: for a name no table has, a number out of its range, or options that contradict each other.
@@ -74,8 +74,7 @@ def complete(given: Recipe, default_lr: float | None = None) -> Recipe:
     defaults["name"] = values["task"]
     if values["task"] == "forecast" and model == "lstm":
         defaults["lr"] = 0.005
-    if default_lr is not None:
-        defaults["lr"] = default_lr
+    defaults |= optimizer_defaults or {}
     if "steps" in values and values["steps"] and "epochs" not in values:
         defaults["epochs"] = 0.0
     recipe = Recipe()

@@ -14,6 +14,7 @@ from thalweg.data.rows import AbstractSource
 from thalweg.data.samples import SAMPLES
 from thalweg.data.sources import open_source
 from thalweg.errors import InputError
+from thalweg.optim import construct
 from thalweg.tasks.base import AbstractTask, Prepared, Settings
 from thalweg.training import build, checkpoint, run
 from thalweg.training.defaults import complete
@@ -64,14 +65,14 @@ def prepare(request: Request, say: Say) -> Session:
     Raises:
         InputError: for anything the user has to mend.
     """
-    given = _with_recipe_file(request)
+    given = with_recipe_file(request.given, request.resume)
     source = open_any(given.data.source or "", given)
     valid = open_any(given.data.valid, given) if given.data.valid else None
     if given.run.task is None:
         given.run.task, sentence = guess_task(source)
         say(sentence)
     names.check(names.TASKS, given.run.task, "task")
-    choice = choose_columns(source, given.run.task, _overrides(given))
+    choice = choose_columns(source, given.run.task, overrides_of(given))
     columns = columns_of(choice)
     for note in [*source.notes, choice.sentence]:
         if note:
@@ -117,12 +118,11 @@ def open_any(name: str, given: Recipe | None = None) -> AbstractSource:
         raise
 
 
-def _with_recipe_file(request: Request) -> Recipe:
-    """Return the given options on top of the recipe file that was named, if one was."""
-    given = request.given
+def with_recipe_file(given: Recipe, resume: Path | None = None) -> Recipe:
+    """Return the given options on top of the recipe file that was named, if one was, with task and source filled in."""
     base = Recipe()
-    if request.resume is not None:
-        base = run.Run(request.resume).recipe
+    if resume is not None:
+        base = run.Run(resume).recipe
     elif (given.data.source or "").endswith(".toml"):
         base = read_recipe(given.data.source or "")
         given.data.source = None
@@ -141,7 +141,7 @@ def _with_recipe_file(request: Request) -> Recipe:
 _INPUT_ROLES, _ANSWER_ROLES = ("text", "tokens", "source"), ("label", "tags", "number", "target")
 
 
-def _overrides(given: Recipe) -> dict[str, str | None]:
+def overrides_of(given: Recipe) -> dict[str, str | None]:
     """Return the columns that the user named, by role."""
     data = given.data
     overrides = {"text": data.text_column, "label": data.label_column}
@@ -164,10 +164,7 @@ def columns_of(choice: Choice) -> dict[str, Any]:
 
 def _completed(given: Recipe, choice: Choice) -> Recipe:
     """Fill in the defaults and the columns that were chosen."""
-    optimizer = given.training.optimizer
-    if optimizer is not None:
-        build.optimizer_class(optimizer)
-    recipe = complete(given, build.default_lr(optimizer) if optimizer else None)
+    recipe = complete(given, build.optimizer_defaults(given.training.optimizer))
     for role, column in choice.columns.items():
         if role in _INPUT_ROLES:
             recipe.data.text_column = column
@@ -275,7 +272,7 @@ def _fit_to_time(session: Session, recipe: Recipe, say: Say) -> Session:
     for record in fit(
         session.model, session.head, session.optimizer, session.feed, steps=1000, place=place,
         clip=session.clipping.gradient, autocast=session.autocast,
-        needs_closure=build.construct.needs_closure(session.optimizer),
+        needs_closure=construct.needs_closure(session.optimizer),
     ):  # fmt: skip
         float(record.loss)
         if record.step == 1:

@@ -242,6 +242,22 @@ def remove(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
+def is_online(folder: Path) -> bool:
+    """Whether a folder holds a model that learns from a stream (its checkpoints, and no recipe)."""
+    return not (folder / RECIPE).exists() and checkpoint.latest(folder) is not None
+
+
+def remove_online(folder: Path) -> None:
+    """Remove an online model's folder (and refuse to remove anything else).
+
+    Raises:
+        InputError: if the folder holds something else.
+    """
+    if not is_online(folder):
+        raise InputError(f"{folder} is no model that learns from a stream, so --overwrite leaves it alone; give a --name.")
+    shutil.rmtree(folder)
+
+
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))

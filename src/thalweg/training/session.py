@@ -13,6 +13,7 @@ from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training import build, checkpoint
+from thalweg.training.device import choose_precision
 from thalweg.training.evaluate import Evaluation, evaluate
 from thalweg.training.feed import Feed
 from thalweg.training.fit import Place
@@ -68,10 +69,10 @@ class Session:
         self.model, self.head = build.build_networks(recipe, task, batch=self.feed(0)[0].to("cpu"))
         self.model.to(device)
         self.head.to(device)
-        _, self.autocast = build.choose_precision(recipe.run.precision or "auto", device)
+        _, self.autocast = choose_precision(recipe.run.precision or "auto", device)
         self.optimizer = build.build_optimizer(recipe, self.model, self.head)
         self.schedule: LRScheduler = build.build_schedule(recipe, self.optimizer, self.total_steps)
-        self.clipping = build.build_clipping(recipe)
+        self.clipping = build.build_clipping(recipe, self.head)
         self.place = Place()
         self.score = Score()
 

@@ -1,0 +1,157 @@
+"""`thalweg data`: what is in a file, before anyone trains on it."""
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from thalweg import names
+from thalweg.cli.output import print_json
+from thalweg.data.columns import choose_columns, guess_task
+from thalweg.data.inspect import Inspection, inspect
+from thalweg.data.normalize import Normalizer
+from thalweg.training.defaults import complete
+from thalweg.training.prepare import columns_of, open_any, overrides_of, with_recipe_file
+from thalweg.training.recipe import Recipe
+from thalweg.training.run import finite
+
+SHOWN_LABELS = 20
+SHOWN_CHARACTERS = 160
+BAR = 30
+
+
+def inspect_and_show(given: Recipe, *, as_json: bool) -> int:
+    """Inspect a file, print what was found on standard output, and return the exit code."""
+    given = with_recipe_file(given)
+    source = open_any(given.data.source or "", given)
+    valid = open_any(given.data.valid, given) if given.data.valid else None
+    guessed = None
+    if given.run.task is None:
+        given.run.task, guessed = guess_task(source)
+    names.check(names.TASKS, given.run.task, "task")
+    choice = choose_columns(source, given.run.task, overrides_of(given))
+    recipe = complete(given)
+    found = inspect(source, given.run.task, choice, valid_source=valid, max_length=recipe.data.max_length)
+    normalizer = Normalizer(tuple(recipe.data.normalize or ()))
+    seen = [{name: _as_seen(value, normalizer) for name, value in row.items()} for row in found.preview]
+    if as_json:
+        extra = {"columns_chosen": columns_of(choice), "as_seen": seen, "guess": guessed}
+        print_json(finite(found.to_json() | extra))
+        return 0
+    console = Console(file=sys.stdout, highlight=False)
+    for part in _parts(found, guessed, seen):
+        console.print(part, markup=False, soft_wrap=isinstance(part, str))
+    return 0
+
+
+def _as_seen(value: Any, normalizer: Normalizer) -> Any:
+    """Return a value of the preview as the model will see it, apart from the cut into tokens."""
+    if isinstance(value, list):
+        return [_as_seen(entry, normalizer) for entry in value]
+    return normalizer(value) if isinstance(value, str) else value
+
+
+def _parts(found: Inspection, guessed: str | None, seen: list[dict[str, Any]]) -> Iterator[Any]:
+    yield Text(f"{found.name} ({found.kind}), task {found.task}", style="bold")
+    if guessed:
+        yield guessed
+    yield from found.notes
+    yield found.choice.sentence
+    yield ""
+    yield f"{found.num_rows:,} rows; columns: {', '.join(found.columns)}."
+    if found.num_bad_rows:
+        yield f"{found.num_bad_rows:,} rows cannot be read:"
+        yield from (f"  line {row.line}: {row.reason}" for row in found.bad_rows)
+    if found.labels:
+        yield ""
+        yield _labels(found.labels)
+    if found.lengths:
+        yield ""
+        yield _lengths(found)
+    if found.numbers:
+        yield ""
+        yield _numbers(found)
+    findings = list(_findings(found))
+    yield ""
+    yield Text("Findings", style="bold")
+    yield from findings or ["  Nothing to worry about was found."]
+    yield ""
+    yield Text("What the model will see (before it is cut into tokens)", style="bold")
+    for row in seen:
+        for name, value in row.items():
+            text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+            yield f"  {name}: {text[:SHOWN_CHARACTERS]}{'...' if len(text) > SHOWN_CHARACTERS else ''}"
+        yield ""
+
+
+def _labels(labels: dict[str, int]) -> Table:
+    table = Table(box=None, title=f"{len(labels):,} labels", title_justify="left", title_style="bold", pad_edge=True)
+    for name in ("label", "rows", "share", ""):
+        table.add_column(name, justify="right" if name in {"rows", "share"} else "left")
+    total, most = sum(labels.values()), max(labels.values())
+    for name, count in list(labels.items())[:SHOWN_LABELS]:
+        table.add_row(Text(name), f"{count:,}", f"{count / total:.1%}", "█" * max(1, round(BAR * count / most)))
+    if len(labels) > SHOWN_LABELS:
+        rest = sum(list(labels.values())[SHOWN_LABELS:])
+        table.add_row(f"({len(labels) - SHOWN_LABELS:,} more)", f"{rest:,}", f"{rest / total:.1%}", "")
+    return table
+
+
+def _lengths(found: Inspection) -> Table:
+    table = Table(box=None, title="Lengths in words", title_justify="left", title_style="bold", pad_edge=True)
+    for name in ("column", "texts", "mean", "min", *found.lengths[0].quantiles, "max"):
+        table.add_column(f"{float(name):.0%}" if name[0].isdigit() else name, justify="left" if name == "column" else "right")
+    for one in found.lengths:
+        quantiles = [f"{value:,}" for value in one.quantiles.values()]
+        cells = [f"{one.count:,}", f"{one.mean:.1f}", f"{one.minimum:,}", *quantiles, f"{one.maximum:,}"]
+        table.add_row(Text(one.column), *cells)
+    return table
+
+
+def _numbers(found: Inspection) -> Table:
+    table = Table(box=None, title="Numbers", title_justify="left", title_style="bold", pad_edge=True)
+    for name in ("column", "values", "mean", "deviation", "min", "max"):
+        table.add_column(name, justify="left" if name == "column" else "right")
+    for one in found.numbers:
+        figures = (one.mean, one.deviation, one.minimum, one.maximum)
+        table.add_row(Text(one.column), f"{one.count:,}", *(f"{figure:.5g}" for figure in figures))
+    return table
+
+
+def _findings(found: Inspection) -> Iterator[str]:
+    """Yield what a careful person would look into, one line each."""
+    if found.num_duplicates:
+        yield f"  {found.num_duplicates:,} rows repeat an earlier text (kept on one side of the validation cut):"
+        yield from (f"    line {line} repeats line {first}: {text!r}" for line, first, text in found.duplicates)
+    if found.num_conflicts:
+        yield f"  {found.num_conflicts:,} texts come with different labels, so no model can get all of them right:"
+        for conflict in found.conflicts:
+            (one, other), (first, second) = conflict.labels, conflict.lines
+            yield f"    {one!r} (line {first}) and {other!r} (line {second}): {conflict.text!r}"
+    for one in found.lengths:
+        if one.num_empty:
+            yield f"  {one.num_empty:,} texts of '{one.column}' are empty (lines {_listed(one.empty_lines)})."
+        if one.num_too_long:
+            yield f"  {one.num_too_long:,} texts of '{one.column}' are longer than --max-length (lines {_listed(one.too_long_lines)})."
+    for one in found.numbers:
+        if one.num_missing:
+            yield f"  {one.num_missing:,} values of '{one.column}' are missing (lines {_listed(one.missing_lines)})."
+        if one.num_unreadable:
+            listed = "; ".join(f"line {line}: {value!r}" for line, value in one.unreadable)
+            yield f"  {one.num_unreadable:,} values of '{one.column}' are no numbers ({listed})."
+    if found.num_unequal:
+        yield f"  {found.num_unequal:,} rows have another number of tags than of words (lines {_listed(found.unequal_lines)})."
+    if found.num_shared:
+        yield f"  {found.num_shared:,} validation rows are in the training data, too (lines {_listed(found.shared_lines)})."
+    for label, count in list(found.unseen_labels.items())[:SHOWN_LABELS]:
+        yield f"  Label {label!r} is in {count:,} validation rows and in no training row."
+    rare = [label for label, count in found.labels.items() if count < 5]
+    if rare and found.task == "classify":
+        yield f"  {len(rare):,} labels have fewer than 5 rows ({_listed(rare[:8])})."
+
+
+def _listed(items: list[Any]) -> str:
+    return ", ".join(map(str, items))

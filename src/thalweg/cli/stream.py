@@ -1,0 +1,115 @@
+"""`thalweg train - --online`: learn from standard input, row by row."""
+
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from thalweg.cli.output import print_json
+from thalweg.data.incoming import open_stream
+from thalweg.data.sources import open_source
+from thalweg.errors import InputError
+from thalweg.training.online import OnlineModel, OnlineRecord, learn_online, load_online, source_rows
+from thalweg.training.online_classifier import OnlineClassifier
+from thalweg.training.online_regressor import OnlineRegressor
+from thalweg.training.recipe import Recipe
+from thalweg.training.run import remove_online, run_name
+
+RECORD_SECONDS = 30.0
+KINDS: dict[str, Callable[..., OnlineModel]] = {"classify": OnlineClassifier, "score": OnlineRegressor}
+
+
+def learn(given: Recipe, out: Path, *, overwrite: bool, as_json: bool, say: Callable[[str], None]) -> int:
+    """Learn from the stream to its end (or Ctrl-C), print the running score, and return the exit code."""
+    task = given.run.task or "classify"
+    if task not in KINDS:
+        raise InputError(f"--online learns the tasks {' and '.join(KINDS)}; got --task {task}.")
+    name = given.data.source or "-"
+    folder = out / run_name(given.run.name or ("stream" if name == "-" else name))
+    if overwrite and folder.exists():
+        remove_online(folder)
+    if folder.exists():
+        model = load_online(folder)
+        say(f"Going on with {folder}, which has seen {model.progress.num_rows:,} rows (--overwrite starts it anew).")
+    else:
+        model = KINDS[task](**_options(given))
+    skip = bool(given.data.skip_bad_rows)
+    source = open_stream(sys.stdin.buffer, skip_bad_rows=skip) if name == "-" else open_source(name, skip_bad_rows=skip)
+    record = None
+    header_due = not as_json
+    with _terminating():
+        for record in learn_online(
+            source_rows(source),
+            model,
+            label_column=given.data.label_column or None,
+            save_folder=folder,
+            record_seconds=RECORD_SECONDS,
+        ):
+            if header_due:
+                say(_header(record))
+                header_due = False
+            if not as_json:
+                say(_row(record))
+    if record is None:
+        raise InputError("The stream ended before its first row; expected JSONL, or CSV with a header.")
+    for note in record.notes:
+        say(note)
+    if as_json:
+        print_json(_summary(record, task, folder))
+    say(f"Saved in {folder}; the same command goes on from there, and thalweg predict {folder} answers.")
+    return 0
+
+
+@contextlib.contextmanager
+def _terminating() -> Iterator[None]:
+    """Let SIGTERM end the stream as Ctrl-C does: the row under way is finished, the model saved."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _options(given: Recipe) -> dict[str, Any]:
+    """Return the options that mean something to an online learner."""
+    options = {"lr": given.training.lr, "l2": given.training.l2, "num_buckets": given.data.vocabulary_size}
+    if given.data.text_column:
+        options["columns"] = [given.data.text_column]
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _header(record: OnlineRecord) -> str:
+    names = ("rows", record.score_name, "since", "loss", "since", "classes", "features", "rows/s")
+    return "".join(f"{name:>10}" for name in names)
+
+
+def _row(record: OnlineRecord) -> str:
+    figures = (record.score, record.score_since, record.loss, record.loss_since)
+    counts = (record.num_classes, record.num_features, round(record.examples_per_second))
+    return "".join(
+        [f"{record.num_rows:>10,}", *(f"{figure:>10.4f}" for figure in figures), *(f"{count:>10,}" for count in counts)]
+    )
+
+
+def _summary(record: OnlineRecord, task: str, folder: Path) -> dict[str, Any]:
+    """Return the keys of every training summary, and the record."""
+    values = record.to_dict()
+    return {
+        "run": str(folder),
+        "task": task,
+        "model": "online",
+        "optimizer": "adagrad",
+        "steps": record.num_rows,
+        "seconds": record.seconds,
+        "metrics": {record.score_name.lower(): values["score"], "loss": values["loss"]},
+        "status": "COMPLETED",
+        "online": values,
+    }

@@ -1,0 +1,347 @@
+"""Language model: the next token of a text, from the tokens before it."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics import MeanMetric
+
+from thalweg.batch import Batch
+from thalweg.data.batches import Examples, pad
+from thalweg.data.normalize import Normalizer
+from thalweg.data.ragged import Ragged, RaggedBuilder
+from thalweg.data.rows import AbstractSource
+from thalweg.data.tokenizer import Tokenizer
+from thalweg.errors import InputError
+from thalweg.heads.base import AbstractHead
+from thalweg.models.presets import Shape
+from thalweg.tasks import language_report
+from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
+from thalweg.tasks.generate import Sampling, continue_texts
+from thalweg.tasks.saved import reading, write_json
+from thalweg.tasks.text import TOKENIZER, check_texts
+from thalweg.tasks.texts import Texts
+from thalweg.tasks.token_head import token_head
+
+FILE = "language.json"
+PADDING, UNKNOWN, BEGIN, END = 0, 1, 2, 3
+
+
+@final
+class LanguageMeter(AbstractMeter):
+    r"""Perplexity and bits per byte.
+
+    With the mean loss $\ell$ in nats per token (without label smoothing), $b$ bytes of UTF-8 per token and, where the
+    vocabulary has no name for a stretch of text, $u$ bytes per token that `<unk>` stands for,
+
+    $$\text{perplexity} = e^\ell, \quad \text{bits per byte} = \frac{\ell / \ln 2 + 8 u}{b} .$$
+
+    The bytes behind `<unk>` are charged in full, so that a vocabulary gains nothing by not knowing a word, and figures
+    can be compared between tokenizers. The mean is kept in float64 and is exact over all batches. It needs logits.
+
+    Args:
+        bytes_per_token: b.
+        unknown_per_token: u.
+    """
+
+    def __init__(self, bytes_per_token: float, unknown_per_token: float) -> None:
+        self._bytes = bytes_per_token
+        self._unknown = unknown_per_token
+        self._loss = MeanMetric(nan_strategy="disable").set_dtype(torch.float64)
+
+    def update(self, prediction: Tensor, batch: Batch) -> None:
+        """See `AbstractMeter.update`."""
+        targets = batch.targets if batch.mask is None else batch.targets.masked_fill(~batch.mask, -100)
+        losses = F.cross_entropy(prediction.float().flatten(0, -2), targets.flatten(), reduction="none")
+        self._loss.to(prediction.device)
+        self._loss.update(losses.double(), (targets.flatten() != -100).double())
+
+    def compute(self) -> dict[str, float]:
+        """See `AbstractMeter.compute`."""
+        nats = float(self._loss.compute())
+        bits = nats / math.log(2) + 8 * self._unknown
+        perplexity = math.exp(nats) if nats < 700 else math.inf
+        return {"perplexity": perplexity, "bits_per_byte": bits / self._bytes}
+
+
+@final
+class Language(AbstractTask):
+    r"""A text as one long line of tokens, cut into chunks; every token is predicted from those before it in its chunk.
+
+    The rows of the source, each with a line end, are the text. Its first token is predicted from the id `<bos>`, so
+    every token is a target exactly once. The validation part is the end of the text, and the vocabulary comes from the
+    part before.
+
+    Args:
+        normalizer: steps before tokenizing.
+        tokenizer: text -> ids.
+        max_length: tokens of a chunk.
+        bytes_per_token: of the text that metrics are for.
+        unknown_per_token: bytes that the vocabulary has no token for, of that text.
+        spill_folder: where large arrays of ids go.
+        spill_bytes: from which size on.
+    """
+
+    name: ClassVar[str] = "language"
+    roles: ClassVar[tuple[str, ...]] = ("text",)
+
+    def __init__(
+        self,
+        normalizer: Normalizer,
+        tokenizer: Tokenizer,
+        max_length: int,
+        *,
+        bytes_per_token: float = 1.0,
+        unknown_per_token: float = 0.0,
+        spill_folder: Path | None = None,
+        spill_bytes: int = 256 * 2**20,
+    ) -> None:
+        self.normalizer = normalizer
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+        self.bytes_per_token = bytes_per_token
+        self.unknown_per_token = unknown_per_token
+        self.spill_folder = spill_folder
+        self.spill_bytes = spill_bytes
+
+    @classmethod
+    def prepare(
+        cls, source: AbstractSource, valid: AbstractSource | None, settings: Settings
+    ) -> tuple["Language", Prepared]:
+        """See `AbstractTask.prepare`.
+
+        Raises:
+            InputError: if the text is too short for a chunk.
+        """
+        texts = Texts(source, settings.columns["text"], settings.normalizer())
+        size = sum(sum(map(len, part)) + len(part) for _, part in texts.chunks())
+        cut = size if valid is not None else size - round(size * settings.valid_share)
+        tokenizer = Tokenizer.train(
+            (line for part in text_lines(texts, 0, cut) for line in part), settings.tokenizer, settings.vocabulary_size
+        )
+        task = cls(
+            settings.normalizer(),
+            tokenizer,
+            settings.max_length,
+            spill_folder=settings.spill_folder,
+            spill_bytes=settings.spill_bytes,
+        )
+        train, _ = task._encode(text_lines(texts, 0, cut))
+        num_tokens = num_targets(train)
+        if num_tokens < settings.max_length:
+            needed = math.ceil(size * settings.max_length / max(1, num_tokens))
+            raise InputError(
+                f"{source.name}: expected a training part of at least {settings.max_length} tokens (--max-length), got "
+                f"{num_tokens}; that takes a text of about {needed:,} characters instead of {size:,}, or a smaller "
+                "--max-length."
+            )
+        if valid is not None:
+            held_out, notes = task.examples(valid, settings.columns)
+            return task, Prepared(train, held_out, notes)
+        held_out, notes = task._encode(text_lines(texts, cut, size))
+        if not len(held_out):
+            raise InputError(
+                f"{source.name}: --valid-share {settings.valid_share:g} of {size:,} characters leaves no token to "
+                "validate on; give a larger share, or more text."
+            )
+        share = f"Validation is the last {settings.valid_share:.0%} of the text, {num_targets(held_out):,} tokens."
+        return task, Prepared(train, held_out, [share, *notes])
+
+    def examples(self, source: AbstractSource, columns: dict[str, Any]) -> tuple[Examples, list[str]]:
+        """Read another text; from then on bits per byte are those of this text."""
+        column = columns["text"]
+        if column not in source.columns:
+            raise InputError(f"{source.name}: expected the column '{column}'; got {', '.join(source.columns)}.")
+        examples, notes = self._encode(text_lines(Texts(source, column, self.normalizer)))
+        if not len(examples):
+            raise InputError(f"{source.name}: expected a text of at least one token, got none.")
+        return examples, notes
+
+    def _encode(self, lines: Iterable[list[str]]) -> tuple[Examples, list[str]]:
+        """Return the chunks of a text, note how many bytes its tokens stand for, and say what has no token."""
+        chunks = RaggedBuilder(np.int32, spill_bytes=self.spill_bytes, folder=self.spill_folder)
+        rest = np.array([BEGIN], dtype=np.int32)
+        num_tokens = num_bytes = num_unknown = num_unknown_bytes = 0
+        for part in lines:
+            values, lengths = self.tokenizer.encode_many(part)
+            num_tokens += len(values)
+            num_bytes += sum(map(_num_bytes, part))
+            is_unknown = values == UNKNOWN
+            if is_unknown.any():
+                num_unknown += int(is_unknown.sum())
+                num_unknown_bytes += self._unknown_bytes(part, values, lengths)
+            # A chunk has one token more than targets: the one that the chunk before ended with.
+            rest = np.concatenate([rest, values])
+            num_full = (len(rest) - 1) // self.max_length
+            places = np.arange(num_full)[:, None] * self.max_length + np.arange(self.max_length + 1)
+            chunks.extend_flat(rest[places].reshape(-1), np.full(num_full, self.max_length + 1))
+            rest = rest[num_full * self.max_length :].copy()
+        if len(rest) > 1:
+            chunks.append(rest)
+        self.bytes_per_token = num_bytes / max(1, num_tokens)
+        self.unknown_per_token = num_unknown_bytes / max(1, num_tokens)
+        notes = []
+        if num_unknown:
+            notes.append(
+                f"{num_unknown:,} of {num_tokens:,} validation tokens ({num_unknown / num_tokens:.2%}) are not in the "
+                "vocabulary; bits per byte charge 8 bits for each byte of them."
+            )
+        return Examples({"tokens": chunks.finish()}, sort_by=()), notes
+
+    def _unknown_bytes(self, lines: list[str], values: np.ndarray, lengths: np.ndarray) -> int:
+        """Return how many bytes of the lines are lost behind `<unk>`."""
+        total, ends = 0, np.cumsum(lengths)
+        for line, end, length in zip(lines, ends.tolist(), np.asarray(lengths).tolist(), strict=True):
+            ids = values[end - length : end]
+            if (ids == UNKNOWN).any():
+                known = self.tokenizer.decode(ids[ids != UNKNOWN].tolist())
+                total += max(1, _num_bytes(line) - _num_bytes(known))
+        return total
+
+    def save(self, folder: Path) -> None:
+        """Write `tokenizer.json` and `language.json`."""
+        self.tokenizer.save(folder / TOKENIZER)
+        sizes = {"bytes_per_token": self.bytes_per_token, "unknown_per_token": self.unknown_per_token}
+        write_json(folder / FILE, sizes)
+
+    @classmethod
+    def load(cls, folder: Path, settings: Settings) -> "Language":
+        """See `AbstractTask.load`."""
+        with reading(folder / FILE) as saved:
+            return cls(
+                settings.normalizer(),
+                Tokenizer.load(folder / TOKENIZER),
+                settings.max_length,
+                bytes_per_token=float(saved["bytes_per_token"]),
+                unknown_per_token=float(saved["unknown_per_token"]),
+                spill_folder=settings.spill_folder,
+                spill_bytes=settings.spill_bytes,
+            )
+
+    def shape(self) -> Shape:
+        """See `AbstractTask.shape`."""
+        return Shape(vocabulary_size=self.tokenizer.vocabulary_size, max_length=self.max_length)
+
+    def head(self, model: nn.Module, options: HeadOptions) -> AbstractHead:
+        """Return a softmax over the vocabulary, on request tied to the model's embedding."""
+        return token_head(model, self.tokenizer.vocabulary_size, options)
+
+    def batch(self, examples: Examples, indices: np.ndarray) -> Batch:
+        """Return tokens `[batch, time]`, and as targets the token after each."""
+        chunks = examples.columns["tokens"]
+        assert isinstance(chunks, Ragged)
+        tokens, mask = pad(chunks, indices)
+        return Batch({"tokens": tokens[:, :-1].contiguous()}, tokens[:, 1:].contiguous(), mask[:, 1:].contiguous())
+
+    def meter(self) -> AbstractMeter:
+        """See `AbstractTask.meter`."""
+        return LanguageMeter(self.bytes_per_token, self.unknown_per_token)
+
+    @property
+    def selects_by(self) -> tuple[str, str]:
+        """The lowest loss."""
+        return "loss", "lower"
+
+    @property
+    def explanations(self) -> dict[str, tuple[str, str]]:
+        """What the metrics mean."""
+        return {
+            "loss": ("lower", "Nats per token: how surprising the next token of the validation text is."),
+            "perplexity": ("lower", "e to the loss: as if the next token were drawn from so many equally likely ones."),
+            "bits_per_byte": (
+                "lower",
+                "Bits that a byte of the validation text costs when it is compressed with the model; the one figure here "
+                "that can be compared between tokenizers (8 is no compression).",
+            ),
+        }
+
+    def predict(
+        self, model: nn.Module, head: AbstractHead, inputs: Sequence[Any], options: AnswerOptions
+    ) -> list[dict[str, Any]]:
+        """Write on from each prompt (a text, maybe empty): `{"prompt", "text"}`, the text without the prompt."""
+        prompts = check_texts(inputs, "a text to go on from (it may be empty)")
+        if not 0.0 <= options.temperature < math.inf or options.length < 0:
+            raise InputError(
+                "A text is written with --temperature of zero or above and --length of zero or above; got "
+                f"{options.temperature:g} and {options.length}."
+            )
+        ids = [self.prompt(text) for text in prompts]
+        written = continue_texts(
+            model,  # type: ignore[arg-type]
+            head,
+            ids,
+            length=options.length,
+            window=self.max_length,
+            sampling=Sampling(options.temperature, forbidden=(PADDING, UNKNOWN, BEGIN, END)),
+            seeds=[options.seed] * len(ids),
+            device=next(model.parameters()).device,
+        )
+        return [
+            {"prompt": prompt, "text": self.continuation(before, after)}
+            for prompt, before, after in zip(prompts, ids, written, strict=True)
+        ]
+
+    def prompt(self, text: str) -> list[int]:
+        """Return the ids of a text to go on from; an empty one is the beginning of a line."""
+        *full, last = text.split("\n")
+        lines = [self.normalizer(line) + "\n" for line in full] + [self.normalizer(last)]
+        for attempt in ([line for line in lines if line], ["\n"]):
+            ids = self.tokenizer.encode_many(attempt)[0].tolist() if attempt else []
+            if ids:
+                return ids
+        return [BEGIN]
+
+    def continuation(self, before: list[int], after: list[int]) -> str:
+        """Return what the ids `after` add to the text of the ids `before`."""
+        begin, whole = self.tokenizer.decode(before), self.tokenizer.decode(before + after)
+        text = whole[len(begin) :] if whole.startswith(begin) else self.tokenizer.decode(after)
+        return text.rstrip("\ufffd")  # the first bytes of a character whose others were not written any more
+
+    def sections(self, model: nn.Module, head: AbstractHead, prepared: Prepared, seed: int) -> list[dict[str, Any]]:
+        """Return written texts, where the loss comes from, and the loss by place in a chunk."""
+        return language_report.sections(self, model, head, prepared.valid, seed)
+
+    def describe(self, prepared: Prepared) -> str:
+        """See `AbstractTask.describe`."""
+        return f"{num_targets(prepared.train):,} tokens of text with a vocabulary of {self.tokenizer.vocabulary_size:,}"
+
+
+def num_targets(examples: Examples) -> int:
+    """Return how many tokens are predicted in all chunks together."""
+    chunks = examples.columns["tokens"]
+    assert isinstance(chunks, Ragged)
+    return len(chunks.values) - len(chunks)
+
+
+def text_lines(texts: Texts, begin: int = 0, end: int | None = None) -> Iterator[list[str]]:
+    """Yield the lines of a text in blocks, each with its line end.
+
+    Args:
+        texts: the rows; a row may hold several lines.
+        begin: the first character wanted, line ends counted.
+        end: the character after the last one; None: to the end.
+    """
+    place = 0
+    for _, rows in texts.chunks():
+        lines = [line + "\n" for row in rows for line in (row.split("\n") if "\n" in row else (row,))]
+        size = sum(map(len, lines))
+        if place < begin or (end is not None and place + size > end):
+            starts = np.cumsum([place, *map(len, lines)]).tolist()
+            stop = math.inf if end is None else end
+            lines = [
+                line[max(0, begin - start) : int(min(len(line), stop - start))]
+                for start, line in zip(starts, lines, strict=False)
+                if start < stop and start + len(line) > begin
+            ]
+        if lines:
+            yield lines
+        place += size
+
+
+def _num_bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
