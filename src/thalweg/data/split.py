@@ -98,7 +98,8 @@ def _with_all_labels(valid: np.ndarray, fractions: np.ndarray, labels: np.ndarra
 def _lacking(valid: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return the rows with a label that no training row has."""
     if labels.ndim == 2:
-        return (labels & ~(labels & ~valid[:, None]).any(axis=0)).any(axis=1)
+        lacking = ~(labels & ~valid[:, None]).any(axis=0)
+        return np.any(labels & lacking, axis=1)
     return ~np.isin(labels, labels[~valid])
 
 

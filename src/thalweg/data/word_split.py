@@ -1,0 +1,52 @@
+"""Where a text is split into words: one rule, for Python's regular expressions and for those of `tokenizers`.
+
+A word is a run of letters, digits, underscores and vowel signs; every other mark stands alone, and so does every
+ideograph or kana, for Chinese and Japanese have no spaces. White space and unseen characters are dropped. The classes
+are written out as ranges because the two engines differ in what they call a letter or a space.
+"""
+
+import re
+from typing import Final
+
+# White space, control characters, marks of direction, variation selectors, tags.
+_UNSEEN: Final = (
+    (0x00, 0x20), (0x7F, 0xA0), (0xAD, 0xAD), (0x1680, 0x1680), (0x2000, 0x200B), (0x200E, 0x200F), (0x2028, 0x202F),
+    (0x205F, 0x206F), (0x3000, 0x3000), (0xFE00, 0xFE0F), (0xFEFF, 0xFEFF), (0xE0000, 0xE0FFF),
+)  # fmt: skip
+_IDEOGRAPHS: Final = (
+    (0x3005, 0x3007),
+    (0x3040, 0x30FF),
+    (0x3400, 0x4DBF),
+    (0x4E00, 0x9FFF),
+    (0xF900, 0xFAFF),
+    (0x20000, 0x3FFFF),
+)
+_MARKS: Final = (
+    (0x21, 0x2F), (0x3A, 0x40), (0x5B, 0x5E), (0x60, 0x60), (0x7B, 0x7E),  # ASCII but for the underscore
+    (0xA1, 0xA9), (0xAB, 0xAC), (0xAE, 0xB1), (0xB4, 0xB4), (0xB6, 0xB8), (0xBB, 0xBF), (0xD7, 0xD7), (0xF7, 0xF7),
+    (0x37E, 0x37E), (0x387, 0x387), (0x55A, 0x55F), (0x589, 0x58A), (0x5BE, 0x5BE), (0x5C0, 0x5C0), (0x5C3, 0x5C3),
+    (0x5C6, 0x5C6), (0x5F3, 0x5F4), (0x609, 0x60D), (0x61B, 0x61B), (0x61D, 0x61F), (0x66A, 0x66D), (0x6D4, 0x6D4),
+    (0x964, 0x965), (0xE4F, 0xE4F), (0xE5A, 0xE5B), (0x104A, 0x104F), (0x1360, 0x1368), (0x17D4, 0x17DA),
+    # Dashes, currency, arrows, symbols; marks of wide scripts; pictures.
+    (0x2010, 0x2027), (0x2030, 0x205E), (0x20A0, 0x20CF), (0x2190, 0x2BFF), (0x2E00, 0x2E7F),
+    (0x3001, 0x3004), (0x3008, 0x3020), (0x3030, 0x3030), (0xFE10, 0xFE19), (0xFE30, 0xFE6B), (0xFF01, 0xFF0F),
+    (0xFF1A, 0xFF20), (0xFF3B, 0xFF3E), (0xFF40, 0xFF40), (0xFF5B, 0xFF65), (0xFFE0, 0xFFEE), (0xFFFC, 0xFFFD),
+    (0x1F000, 0x1FAFF),
+)  # fmt: skip
+_SURROGATES: Final = ((0xD800, 0xDFFF),)  # half characters, which can stand in a Python string only
+
+
+def _pattern(code: str, extra: tuple[tuple[int, int], ...] = ()) -> str:
+    def ranges(*tables: tuple[tuple[int, int], ...]) -> str:
+        return "".join(f"{code % first}-{code % last}" for table in tables for first, last in table)
+
+    return f"[^{ranges(_UNSEEN, extra, _MARKS, _IDEOGRAPHS)}]+|[^{ranges(_UNSEEN, extra)}]"
+
+
+PATTERN: Final = _pattern(r"\x{%X}")
+"""The words of a text, as a regular expression of `tokenizers` (Oniguruma's syntax)."""
+
+_WORD: Final = re.compile(_pattern(r"\U%08X", _SURROGATES))
+
+split_words: Final = _WORD.findall
+"""Return the words of a text, in order: `split_words("It's 3 pm.")` is `["It", "'", "s", "3", "pm", "."]`."""
