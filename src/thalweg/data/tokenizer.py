@@ -12,8 +12,11 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from thalweg.data.codecs import (
+    BOS,
     BYTE_LETTERS,
     BYTE_NAMES,
+    EOS,
+    PAD,
     SPECIALS,
     UNK,
     AbstractCodec,
@@ -26,6 +29,8 @@ from thalweg.data.codecs import (
 )
 from thalweg.data.word_split import PATTERN, split_words
 from thalweg.errors import InputError
+
+__all__ = ["BOS", "EOS", "KINDS", "PAD", "SPECIALS", "UNK", "Tokenizer"]
 
 KINDS: Final = ("word", "bpe", "char", "byte")
 
