@@ -48,10 +48,11 @@ class HashedTable:
 
         s_b <- s_b + x_b^2 |g|^2,   W[b] <- W[b] - step x_b g / sqrt(s_b)
 
-    with one sum of squares s_b for a bucket, not one for each weight. On streams with many classes that learned
-    faster than a sum for each weight (banking77, 77 classes: 72 % against 66 % right over the first 5,000) and it needs
-    half the memory. A row is made when its bucket is first learned, so that memory follows the features that came, and
-    ends at `num_buckets` rows. Row 0 stays zero and stands for all buckets not yet learned.
+    with one sum of squares s_b for a bucket, not one for each weight. On a stream of 77 classes that learned
+    faster than a sum for each weight (72 % against 66 % right over the first 5,000 texts, each with its best step), and
+    with 2 to 6 classes as fast; and it needs half the memory. A row is made when its bucket is first learned, so that
+    memory follows the features that came, and ends at `num_buckets` rows. Row 0 stays zero and stands for all buckets
+    not yet learned.
 
     Args:
         num_buckets: number of buckets, >= 1.

@@ -60,7 +60,7 @@ class OnlineRegressor:
         self,
         num_buckets: int = 2**18,
         ngrams: int = 2,
-        lr: float = 0.2,
+        lr: float = 0.4,
         l2: float = 0.0,
         *,
         normalize: Callable[[str], str] = str.lower,
