@@ -151,30 +151,27 @@ class RaggedBuilder:
         """Add one sequence."""
         self.extend([sequence])
 
-    def extend(
-        self, sequences: Iterable[Sequence[Any] | np.ndarray] | np.ndarray, lengths: np.ndarray | None = None
-    ) -> None:
-        """Add sequences.
+    def extend(self, sequences: Iterable[Sequence[Any] | np.ndarray]) -> None:
+        """Add sequences."""
+        arrays = [np.asarray(sequence, dtype=self._dtype) for sequence in sequences]
+        if arrays:
+            self.extend_flat(np.concatenate(arrays), np.array([len(array) for array in arrays], dtype=np.int64))
+
+    def extend_flat(self, values: np.ndarray, lengths: np.ndarray) -> None:
+        """Add sequences that are joined already: the fast way.
 
         Args:
-            sequences: the sequences; or, with `lengths`, the values of all of them one after the other, 1-d: the fast
-                way. Those are kept, not copied, so do not change them afterwards.
-            lengths: the sequences' lengths.
+            values: the sequences one after the other, 1-d; kept, not copied, so do not change it afterwards.
+            lengths: their lengths.
 
         Raises:
             ValueError: if the lengths do not sum to the number of values.
         """
-        if lengths is None:
-            arrays = [np.asarray(sequence, dtype=self._dtype) for sequence in sequences]
-            values = np.concatenate(arrays) if arrays else np.empty(0, dtype=self._dtype)
-            lengths = np.array([len(array) for array in arrays], dtype=np.int64)
-        else:
-            values = np.asarray(sequences).astype(self._dtype, copy=False)
         ends = np.cumsum(lengths, dtype=np.int64)
         total = int(ends[-1]) if len(ends) else 0
         if total != len(values):
-            raise ValueError(f"extend(lengths=...) must sum to the {len(values)} values; they sum to {total}.")
-        self._values.add(values)
+            raise ValueError(f"extend_flat(lengths=...) must sum to the {len(values)} values; they sum to {total}.")
+        self._values.add(values.astype(self._dtype, copy=False))
         ends += self._num_values
         self._offsets.add(ends)
         self._num_values += total
@@ -184,7 +181,7 @@ class RaggedBuilder:
         """Add the sequences of `ragged` with these indices, `num_rows` at a time."""
         for start in range(0, len(indices), num_rows):
             part = ragged.take(indices[start : start + num_rows])
-            self.extend(part.values, part.lengths)
+            self.extend_flat(part.values, part.lengths)
 
     def finish(self, table: np.ndarray | None = None) -> Ragged:
         """Return everything that was added; the builder cannot be used afterwards.
