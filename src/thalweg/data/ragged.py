@@ -151,8 +151,13 @@ class RaggedBuilder:
         """Add one sequence."""
         self.extend([sequence])
 
-    def extend(self, sequences: Iterable[Sequence[Any] | np.ndarray]) -> None:
-        """Add sequences."""
+    def extend(
+        self, sequences: Iterable[Sequence[Any] | np.ndarray] | np.ndarray, lengths: np.ndarray | None = None
+    ) -> None:
+        """Add sequences; with `lengths`, `sequences` are their values one after the other, as for `extend_flat`."""
+        if lengths is not None:
+            self.extend_flat(np.asarray(sequences), lengths)
+            return
         arrays = [np.asarray(sequence, dtype=self._dtype) for sequence in sequences]
         if arrays:
             self.extend_flat(np.concatenate(arrays), np.array([len(array) for array in arrays], dtype=np.int64))
