@@ -141,6 +141,8 @@ def _separator(texts: list[str]) -> str | None:
         counts = Counter(parts)
         repeated = sum(count for count in counts.values() if count > 1)
         is_short = max(len(part.split()) for part in parts) <= 4
-        if is_short and repeated >= 0.9 * len(parts) and 2 * len(counts) < len(parts):
+        # Labels of their own come in several combinations; parts that never come apart are one label.
+        is_free = len(counts) <= len(set(texts))
+        if is_short and is_free and repeated >= 0.9 * len(parts) and 2 * len(counts) < len(parts):
             return separator
     return None

@@ -57,6 +57,16 @@ def normalized(name: str) -> str:
     return re.sub(r"[^\w]+", "_", name.lower()).strip("_")
 
 
+def is_side(name: str, role: str) -> bool:
+    """Whether a name says source or target by itself, as "src" does and "english" does not.
+
+    Example:
+        >>> is_side("src", "source"), is_side("english", "source")
+        (True, False)
+    """
+    return normalized(name) in ROLE_NAMES[role] and normalized(name) not in _LANGUAGES
+
+
 def name_score(name: str, role: str) -> float:
     """How well a column's name fits a role, from 0 (not at all) to 1 (the role's usual name).
 

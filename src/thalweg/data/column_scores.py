@@ -22,7 +22,7 @@ def label_score(one: ColumnFacts) -> float | None:
     if one.is_list and not one.is_set:
         return None
     # A label comes back: unless the column is called a label, each value is expected about three times.
-    if named < 0.5 and one.num_values >= 20 and one.distinct_share > 0.4:
+    if one.num_values >= 20 and one.distinct_share > (0.9 if named >= 0.5 else 0.4):
         return None
     if one.is_number and one.has_decimals and (named < 0.5 or one.num_distinct > 20):
         return None
@@ -58,4 +58,4 @@ def is_label_like(one: ColumnFacts) -> bool:
     if name_score(one.name, "text") >= 0.5:
         return False
     few = one.num_values >= 20 and one.distinct_share < 0.3 and one.mean_words < 4
-    return name_score(one.name, "label") >= 0.6 or few
+    return few or (name_score(one.name, "label") >= 0.6 and label_score(one) is not None)

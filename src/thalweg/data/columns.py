@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final, final
 
 from thalweg.data.column_facts import ColumnFacts, column_facts
-from thalweg.data.column_names import name_score, normalized
+from thalweg.data.column_names import is_side, name_score, normalized
 from thalweg.data.column_scores import is_label_like, is_time, label_score, number_score, text_score
 from thalweg.data.rows import AbstractSource
 from thalweg.errors import InputError
@@ -242,13 +242,13 @@ def _translate(search: _Search, many: bool) -> Choice:
         return score
 
     # Languages are names of both sides; only source, src, target, tgt ... say which is which.
-    plain = [one for one in search.facts if name_score(one.name, "target") >= 0.9]
+    plain = [one for one in search.facts if is_side(one.name, "target")]
     target = search.overrides.get("target") or (plain[0] if len(plain) == 1 else None)
     source = search.best("source", score_as("source"), (target,) if target else ())
     if source is not None and target is None:
         target = search.best("target", score_as("target"), (source,))
         if target is not None and target.position < source.position and not search.overrides:
-            explicit = name_score(source.name, "source") >= 0.9
+            explicit = is_side(source.name, "source")
             source, target = (source, target) if explicit else (target, source)
     if source is None or target is None:
         raise search.fail(
@@ -260,18 +260,19 @@ def _translate(search: _Search, many: bool) -> Choice:
 
 
 def _tag(search: _Search, many: bool) -> Choice:
-    def score_as(role: str) -> Callable[[ColumnFacts], float | None]:
-        def score(one: ColumnFacts) -> float | None:
-            return (
-                2 * name_score(one.name, role) + (one.distinct_share if role == "tokens" else 0)
-                if one.is_list
-                else None
-            )
+    def score_tokens(one: ColumnFacts) -> float | None:
+        named = name_score(one.name, "tokens")
+        return 2 * named + one.distinct_share if one.is_list or (one.is_text and named >= 0.6) else None
 
-        return score
+    tokens = search.best("tokens", score_tokens)
 
-    tokens = search.best("tokens", score_as("tokens"))
-    tags = search.best("tags", score_as("tags"), (tokens,)) if tokens else None
+    def score_tags(one: ColumnFacts) -> float | None:
+        named = name_score(one.name, "tags")
+        # Words and tags may also be texts, parted by spaces; then there are as many of both.
+        fits = one.is_list or (tokens and one.is_text and one.mean_words == tokens.mean_words and named >= 0.5)
+        return 2 * named if fits and tokens and one.is_list == tokens.is_list else None
+
+    tags = search.best("tags", score_tags, (tokens,)) if tokens else None
     if tokens is None or tags is None:
         raise search.fail(
             "a column of lists of words and one of lists of tags for the task tag",
@@ -281,8 +282,8 @@ def _tag(search: _Search, many: bool) -> Choice:
     others = [repr(one.name) for one in search.facts if one.is_list and one not in (tokens, tags)]
     if others:
         search.doubts.append(f"other tags are in {', '.join(others[:4])}")
-    num = f"{tags.num_distinct} tags" + (f" in the first {_NUM_ROWS:,} rows" if many else "")
-    told = f"Word column {tokens.name!r}, tag column {tags.name!r} ({num})"
+    num = f" ({tags.num_distinct} tags{f' in the first {_NUM_ROWS:,} rows' if many else ''})" if tags.is_list else ""
+    told = f"Word column {tokens.name!r}, tag column {tags.name!r}{num}"
     return Choice("tag", {"tokens": tokens.name, "tags": tags.name}, search.sentence(told))
 
 

@@ -22,7 +22,7 @@ class Sample(AbstractSource):
         description: one sentence.
         columns: the names of the columns.
         generate: makes the rows, the same at each call.
-        kind: "text" when the rows are the lines of a text, otherwise "sample".
+        kind: always "sample".
 
     Example:
         >>> SAMPLES["sunspots"].columns, SAMPLES["sunspots"].head(1)[0].values
@@ -68,7 +68,7 @@ SAMPLES: Final[dict[str, Sample]] = {
             ("text", "label"),
             cache(docstrings),
         ),
-        Sample("manual", "language", "Python's own language manual.", ("text",), cache(manual), kind="text"),
+        Sample("manual", "language", "Python's own language manual.", ("text",), cache(manual)),
         Sample("numbers", "translate", "English number names and German ones.", ("english", "german"), cache(numbers)),
         Sample(
             "tokens",
