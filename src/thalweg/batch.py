@@ -19,7 +19,8 @@ class Batch:
         weights: weight of each target, the shape of `mask`; None: all one.
 
     Example:
-        >>> batch = Batch({"tokens": torch.tensor([[5, 7, 0]])}, torch.tensor([[1, 2, 0]]), torch.tensor([[True, True, False]]))
+        >>> batch = Batch({"tokens": torch.tensor([[5, 7, 0]])}, torch.tensor([[1, 2, 0]]),
+        ...     torch.tensor([[True, True, False]]))
         >>> batch.num_examples, batch.num_targets
         (1, 2)
     """

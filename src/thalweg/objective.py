@@ -22,7 +22,7 @@ class Objective:
 
     $$f(\theta) = \frac{\sum_b S_b(\theta)}{\sum_b n_b} + \frac{\text{l2}}{2} \lVert w \rVert^2 .$$
 
-    Sums and counts are added over micro-batches **and ranks**, and divided once; the mean of per-batch means is a different
+    Sums and counts are added over micro-batches **and ranks**, and divided once; the mean of per-batch means is another
     number whenever the batches hold different numbers of targets.
 
     Calling it is the standard PyTorch closure (gradients cleared, forward, backward, loss returned), so every
@@ -97,8 +97,7 @@ class Objective:
         held = [parameter.grad for parameter in self.parameters]
         try:
             loss = self()
-            zero = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.parameters]
-            return loss, zero
+            return loss, [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.parameters]
         finally:
             for parameter, gradient in zip(self.parameters, held, strict=True):
                 parameter.grad = gradient
@@ -156,11 +155,13 @@ class Objective:
             return 0.5 * self.l2 * vectors.norm(self.penalized).square()
 
     def _add_penalty_gradient(self) -> None:
+        gradients = []
         for tensor in self.penalized:
             if tensor.grad is None:
                 tensor.grad = torch.zeros_like(tensor)
+            gradients.append(tensor.grad)
         with torch.no_grad():
-            torch._foreach_add_([t.grad for t in self.penalized], [t.detach() for t in self.penalized], alpha=self.l2)
+            vectors.add_(gradients, [tensor.detach() for tensor in self.penalized], self.l2)
 
     def _replay_noise(self) -> None:
         """Remember the random state at the first evaluation, and put it back before every later one."""

@@ -103,7 +103,9 @@ def _labels(labels: dict[str, int]) -> Table:
 def _lengths(found: Inspection) -> Table:
     table = Table(box=None, title="Lengths in words", title_justify="left", title_style="bold", pad_edge=True)
     for name in ("column", "texts", "mean", "min", *found.lengths[0].quantiles, "max"):
-        table.add_column(f"{float(name):.0%}" if name[0].isdigit() else name, justify="left" if name == "column" else "right")
+        table.add_column(
+            f"{float(name):.0%}" if name[0].isdigit() else name, justify="left" if name == "column" else "right"
+        )
     for one in found.lengths:
         quantiles = [f"{value:,}" for value in one.quantiles.values()]
         cells = [f"{one.count:,}", f"{one.mean:.1f}", f"{one.minimum:,}", *quantiles, f"{one.maximum:,}"]

@@ -68,7 +68,9 @@ def section_options(name: str) -> type:
             show_default=False,
         )
         fields.append((field.name, Annotated[types[field.name], parameter], dataclasses.field(default=None)))
-    return dataclasses.make_dataclass(section.__name__.replace("Recipe", "Options"), fields, kw_only=True)
+    options = dataclasses.make_dataclass(section.__name__.replace("Recipe", "Options"), fields, kw_only=True)
+    options.__module__ = __name__  # else it counts as the standard library's, whose classes are not taken apart
+    return options
 
 
 RunOptions = section_options("run")

@@ -105,7 +105,9 @@ class AbstractTask(ABC):
 
     @classmethod
     @abstractmethod
-    def prepare(cls, source: AbstractSource, valid: AbstractSource | None, settings: Settings) -> tuple["AbstractTask", Prepared]:
+    def prepare(
+        cls, source: AbstractSource, valid: AbstractSource | None, settings: Settings
+    ) -> tuple["AbstractTask", Prepared]:
         """Read the data and make the task and its examples.
 
         Raises:

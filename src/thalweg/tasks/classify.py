@@ -49,7 +49,7 @@ class Classify(AbstractTask):
         normalizer = settings.normalizer()
         label_reader = LabelReader(multilabel=bool(columns.get("multilabel")), separator=columns.get("separator"))
         texts = Texts(source, columns["text"], normalizer)
-        labels = label_reader.read(source, columns["label"], texts)
+        labels = label_reader.read(source, columns["label"])
         notes = list(labels.notes)
         if len(labels.names) < 2:
             only = f"only one label ({labels.names[0]!r})" if labels.names else "no labels"
@@ -58,7 +58,7 @@ class Classify(AbstractTask):
                 "a classifier has nothing to learn here. Is it the right column (--label-column)?"
             )
         if valid is None:
-            in_valid = split_texts(texts, labels, settings.valid_share, source.name)
+            in_valid = split_texts(texts, labels, settings.valid_share)
         else:
             in_valid = np.zeros(len(labels), dtype=bool)
         keep = labels.present
@@ -71,7 +71,7 @@ class Classify(AbstractTask):
         if valid is None:
             chosen = keep & in_valid
             held_out, _ = task._examples(
-                reader.encode(texts.chosen(chosen)), labels.take(chosen), texts.first(chosen, MAX_RAW)
+                reader.encode(texts.chosen(chosen)), labels.take(chosen), texts.kept(chosen, MAX_RAW)
             )
         else:
             held_out, more = task.examples(valid, columns)
@@ -85,14 +85,15 @@ class Classify(AbstractTask):
             raise InputError(f"{source.name}: expected the columns {wanted}; got {', '.join(source.columns)}.")
         texts = Texts(source, columns["text"], self.reader.normalizer)
         label_reader = LabelReader(multilabel=self.multilabel, separator=columns.get("separator"), known=self.labels)
-        labels = label_reader.read(source, columns["label"], texts)
+        labels = label_reader.read(source, columns["label"])
         ids = self.reader.encode(texts.chosen(labels.present))
-        examples, cut = self._examples(ids, labels.take(labels.present), texts.first(labels.present, MAX_RAW))
+        examples, cut = self._examples(ids, labels.take(labels.present), texts.kept(labels.present, MAX_RAW))
         return examples, [*labels.notes, *cut]
 
     def _examples(self, ids: Ragged, labels: Labels, raw: list[str] | None) -> tuple[Examples, list[str]]:
         columns, notes = self.reader.columns(ids)
-        return Examples(columns | {"labels": labels.ids}, raw=raw), notes
+        sort_by = () if self.reader.features is not None else ("tokens",)
+        return Examples(columns | {"labels": labels.ids}, raw=raw, sort_by=sort_by), notes
 
     def save(self, folder: Path) -> None:
         """See `AbstractTask.save`."""

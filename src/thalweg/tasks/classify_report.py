@@ -66,9 +66,7 @@ def _bars(task: "Classify", scores: Tensor) -> dict[str, Any]:
     }
 
 
-def _worst(
-    task: "Classify", valid: Examples, head: AbstractHead, prediction: Tensor, target: Tensor
-) -> dict[str, Any]:
+def _worst(task: "Classify", valid: Examples, head: AbstractHead, prediction: Tensor, target: Tensor) -> dict[str, Any]:
     """Return the texts whose true label got the least probability among those with the wrong answer."""
     raw = valid.raw or []
     truth = prediction.log_softmax(-1).gather(-1, target[:, None]).squeeze(-1)[: len(raw)]

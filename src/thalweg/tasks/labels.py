@@ -8,7 +8,7 @@ import numpy as np
 from thalweg.data.ragged import Ragged, RaggedBuilder
 from thalweg.data.rows import AbstractSource
 from thalweg.errors import InputError
-from thalweg.tasks.texts import Texts, as_text
+from thalweg.tasks.texts import as_text
 
 
 @final
@@ -61,13 +61,12 @@ class LabelReader:
     separator: str | None = None
     known: tuple[str, ...] | None = None
 
-    def read(self, source: AbstractSource, column: str, texts: Texts) -> Labels:
+    def read(self, source: AbstractSource, column: str) -> Labels:
         """Read the labels of all rows.
 
         Raises:
             InputError: for a label that is not known; its line is named.
         """
-        del texts
         seen: dict[str, int] = {name: i for i, name in enumerate(self.known or ())}
         single: list[np.ndarray] = []
         several = RaggedBuilder(np.int32)

@@ -18,7 +18,7 @@ from thalweg.tasks.base import Settings
 
 # Files of a run's folder.
 TOKENIZER, FEATURES = "tokenizer.json", "features.safetensors"
-MAX_RAW = 20_000  # texts kept as they are, to show the worst examples of
+MAX_RAW = 200_000  # so many validation texts, at most, are kept as they are to show the worst examples of
 
 
 @final

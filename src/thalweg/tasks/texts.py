@@ -19,8 +19,8 @@ MAX_CHARACTERS_IN_MEMORY = 200_000_000
 class Texts:
     """The normalized texts of a column, in chunks.
 
-    The first pass keeps them, unless they are more than a set size: then every pass reads the file again, so memory does
-    not grow with the file.
+    The first pass keeps them, unless they are more than a set size: then every pass reads the file again, so memory
+    does not grow with the file.
 
     Args:
         source: rows.
@@ -69,14 +69,9 @@ class Texts:
             start += len(texts)
             yield texts if part.all() else [text for text, wanted in zip(texts, part.tolist(), strict=True) if wanted]
 
-    def first(self, rows: np.ndarray, limit: int) -> list[str]:
-        """Return the first texts of the rows that are True, at most `limit`."""
-        found: list[str] = []
-        for texts in self.chosen(rows):
-            found += texts[: limit - len(found)]
-            if len(found) >= limit:
-                break
-        return found
+    def kept(self, rows: np.ndarray, limit: int) -> list[str] | None:
+        """Return the texts of the rows that are True, or None if they are more than `limit`."""
+        return [text for texts in self.chosen(rows) for text in texts] if rows.sum() <= limit else None
 
     def keys(self) -> np.ndarray:
         """Return a 64-bit key of every text: equal texts have equal keys."""
@@ -84,19 +79,18 @@ class Texts:
         return np.concatenate(parts) if parts else np.zeros(0, dtype=np.uint64)
 
 
-def split_texts(texts: Texts, labels: "Labels", share: float, name: str) -> np.ndarray:
+def split_texts(texts: Texts, labels: "Labels", share: float) -> np.ndarray:
     """Return True for the rows cut off for validation; the same text is always on one side.
 
     Args:
         texts: all texts.
         labels: their labels; every label stays among the training rows. Rows without a label are on neither side.
         share: share of the texts to cut off, in (0, 1).
-        name: the source, for messages.
     """
     keys = texts.keys()
     valid = np.zeros(len(keys), dtype=bool)
     present = labels.present
-    valid[present] = validation_rows(keys[present], share, labels=labels.first_ids()[present], name=name)
+    valid[present] = validation_rows(keys[present], share, labels=labels.first_ids()[present])
     return valid
 
 

@@ -198,7 +198,9 @@ def put_weights(model: nn.Module, head: nn.Module, weights: dict[str, Tensor], w
     for name in sorted(own.keys() | weights.keys()):
         if name not in own or name not in weights:
             side = "has no place in this model" if name not in own else "is missing"
-            raise InputError(f"{where} is from another model: '{name}' {side}; check that recipe and weights belong together.")
+            raise InputError(
+                f"{where} is from another model: '{name}' {side}; check that recipe and weights belong together."
+            )
         if own[name].shape != weights[name].shape:
             raise InputError(
                 f"{where} is from another model: '{name}' has shape {list(weights[name].shape)}, and the recipe's model "

@@ -1,8 +1,8 @@
 """Checkpoints: saved as a whole or not at all, verified before use, without pickle.
 
 A checkpoint is a folder `step-00001200` with `state.safetensors` (every tensor), `state.json` (everything else, with
-references to the tensors) and `manifest.json` (sizes and SHA-256 sums). It is written under a temporary name, each file
-and the folder synced to disk, and renamed; so after a crash at any moment the folders that have the right name are whole.
+references to the tensors) and `manifest.json` (sizes and SHA-256 sums). It is written under a temporary name, each
+file and the folder synced to disk, and renamed; so after a crash at any moment the folders with the right name are whole.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
 """The end of a run: the best weights put back and measured, `metrics.json`, and the report."""
 
-import datetime
+import datetime as dt
 import importlib.metadata
 from typing import Any
 
@@ -96,7 +96,7 @@ def make_report(session: Session, summary: dict[str, Any]) -> Report:
         task=recipe.run.task or "",
         sentence=sentence,
         status=summary["sentence"],
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         version=importlib.metadata.version("thalweg"),
         summary=[
             ("Optimizer", f"{recipe.training.optimizer}, {recipe.training.schedule} schedule"),

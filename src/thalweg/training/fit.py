@@ -6,7 +6,7 @@ Logging, checkpoints, evaluation and stopping are ordinary code around a `for`; 
 import dataclasses
 import inspect
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, final
 
 import torch
@@ -90,7 +90,7 @@ def fit(
     l2: float = 0.0,
     autocast: torch.dtype | None = None,
     watch: Callable[[int], bool] = lambda step: False,  # noqa: ARG005
-) -> Iterator[StepRecord]:
+) -> Generator[StepRecord, None, None]:
     """Take steps, and yield a record after each.
 
     The random state is set from `(seed, step)` before every step, so dropout is a function of the step alone and a
@@ -201,7 +201,7 @@ def _take_with_closure(
 
     bad = False
     try:
-        optimizer.step(closure)
+        optimizer.step(closure)  # type: ignore[call-overload, arg-type]
         bad = not bool(torch.isfinite(vectors.norm([parameter.detach() for parameter in parameters])))
         if bad:  # what the optimizer remembers is spoiled, too: it starts its memory again
             optimizer.state = defaultdict(dict)
@@ -252,9 +252,7 @@ def layer_names(model: nn.Module, head: nn.Module) -> dict[str, list[Tensor]]:
     return layers
 
 
-def layer_figures(
-    layers: dict[str, list[Tensor]], before: dict[int, Tensor]
-) -> dict[str, dict[str, float]]:
+def layer_figures(layers: dict[str, list[Tensor]], before: dict[int, Tensor]) -> dict[str, dict[str, float]]:
     """Return gradient norm and update/weight ratio of each layer.
 
     Args:

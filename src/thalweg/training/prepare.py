@@ -144,7 +144,7 @@ _INPUT_ROLES, _ANSWER_ROLES = ("text", "tokens", "source"), ("label", "tags", "n
 def overrides_of(given: Recipe) -> dict[str, str | None]:
     """Return the columns that the user named, by role."""
     data = given.data
-    overrides = {"text": data.text_column, "label": data.label_column}
+    overrides: dict[str, str | None] = {"text": data.text_column, "label": data.label_column}
     if data.other_column:
         overrides["other"] = data.other_column
     if given.run.task == "forecast" and data.columns:
@@ -224,7 +224,11 @@ def _describe(
     source: AbstractSource, valid: AbstractSource | None, choice: Choice, prepared: Prepared
 ) -> dict[str, Any]:
     """Return what `data.json` says; checksums let a resumed run notice that a file has changed."""
-    files = {entry.name: checkpoint.checksum(Path(entry.name)) for entry in (source, valid) if entry and entry.kind != "sample"}
+    files = {
+        entry.name: checkpoint.checksum(Path(entry.name))
+        for entry in (source, valid)
+        if entry and entry.kind != "sample"
+    }
     notes = [note for note in [*source.notes, choice.sentence] if note]
     for entry in (source, valid):
         if entry is not None and entry.num_bad_rows:
@@ -283,7 +287,9 @@ def _fit_to_time(session: Session, recipe: Recipe, say: Say) -> Session:
     recipe.training.epochs = 0.0
     recipe.training.steps = max(1, int(SHARE_OF_TIME * limit / seconds))
     epochs = session.feed.epoch_of(recipe.training.steps)
-    say(f"{limit:g} s are time for about {recipe.training.steps:,} steps ({epochs:.3g} epochs) at {seconds * 1e3:.2g} ms each.")
+    say(
+        f"{limit:g} s are time for about {recipe.training.steps:,} steps ({epochs:.3g} epochs) at {seconds * 1e3:.2g} ms each."
+    )
     checkpoint.write_atomically(session.run.folder / run.RECIPE, recipe.to_toml())
     run.write_manifest(session.run.folder, weights=False)
     return Session(run.Run(session.run.folder), session.task, session.prepared, session.device, fast=False)

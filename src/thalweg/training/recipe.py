@@ -67,7 +67,9 @@ class ModelRecipe:
 class TrainingRecipe:
     """How the loss is driven down, and when to stop."""
 
-    optimizer: str | None = _option("Any of torch.optim in lower case, or an import path such as pytorch_optimizer.SOAP")
+    optimizer: str | None = _option(
+        "Any of torch.optim in lower case, or an import path such as pytorch_optimizer.SOAP"
+    )
     optimizer_options: dict[str, Any] | None = _option("More arguments of the optimizer, such as momentum = 0.9")
     lr: float | None = _option("Learning rate at its highest")
     schedule: str | None = _option("How the learning rate moves over the run")
@@ -75,7 +77,9 @@ class TrainingRecipe:
     warmup: float | None = _option("Warm-up: a share of the run below 1, or a number of steps from 1 on")
     clip: float | None = _option("Clip the gradient to this norm; 0 is off")
     clip_value: float | None = _option("Clip each entry of the gradient to +- this; 0 is off")
-    clip_adaptive: float | None = _option("Clip each unit's gradient to this share of its weights' norm (AGC); 0 is off")
+    clip_adaptive: float | None = _option(
+        "Clip each unit's gradient to this share of its weights' norm (AGC); 0 is off"
+    )
     clip_update: float | None = _option("Clip each entry of the optimizer's update to +- this; 0 is off")
     weight_decay: float | None = _option("Decoupled weight decay: shrinks the weights beside the gradient step")
     l2: float | None = _option("L2 penalty inside the loss: l2/2 times the squared norm of the weights")
@@ -154,12 +158,14 @@ class Recipe:
 
     def to_toml(self) -> str:
         """Return the recipe as TOML, with a comment on every line."""
-        lines = ["# A thalweg recipe. `thalweg train recipe.toml` repeats the run; 0 and \"\" mean off or not used.", ""]
+        lines = ['# A thalweg recipe. `thalweg train recipe.toml` repeats the run; 0 and "" mean off or not used.', ""]
         for name, section in self.sections().items():
             doc = (type(section).__doc__ or "").splitlines()[0]
             lines += [f"[{name}]  # {doc}"]
             entries = [(f, getattr(section, f.name)) for f in dataclasses.fields(section)]
-            texts = [(f"{f.name} = {_toml_value(value)}", f.metadata["help"]) for f, value in entries if value is not None]
+            texts = [
+                (f"{f.name} = {_toml_value(value)}", f.metadata["help"]) for f, value in entries if value is not None
+            ]
             column = min(44, max((len(text) for text, _ in texts), default=0))
             lines += [f"{text:<{column}}  # {help_text}" for text, help_text in texts] + [""]
         return "\n".join(lines)
@@ -197,7 +203,9 @@ def read_toml(text: str, where: str) -> Recipe:
     sections = recipe.sections()
     for name, values in parsed.items():
         if name not in sections or not isinstance(values, dict):
-            raise InputError(f"{where}: there is no section [{name}]; expected {', '.join(f'[{s}]' for s in sections)}.")
+            raise InputError(
+                f"{where}: there is no section [{name}]; expected {', '.join(f'[{s}]' for s in sections)}."
+            )
         section = sections[name]
         types = get_type_hints(type(section))
         for key, value in values.items():
@@ -211,21 +219,25 @@ def read_toml(text: str, where: str) -> Recipe:
 
 def _checked(value: Any, expected: Any, where: str) -> Any:
     """Return the value in the option's type, or refuse it."""
-    kinds = {"str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict}
+    kinds: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict}
     kind = kinds[str(expected).split(" | ")[0].split("[")[0]]
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise InputError(f"{where} must be {_words(kind)}; got {value!r}.")
+        raise InputError(f"{where} must be {_WORDS[kind]}; got {value!r}.")
     if kind is list and not all(isinstance(entry, str) for entry in value):
         raise InputError(f"{where} must be a list of texts; got {value!r}.")
     return value
 
 
-def _words(kind: type) -> str:
-    return {str: "a text", int: "a whole number", float: "a number", bool: "true or false", list: "a list", dict: "a table"}[
-        kind
-    ]
+_WORDS: dict[type, str] = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    list: "a list",
+    dict: "a table",
+}
 
 
 def _toml_value(value: Any) -> str:

@@ -100,7 +100,8 @@ class Run:
         """Answer new inputs.
 
         Args:
-            inputs: texts; for pairs tuples of two texts; for tags texts or lists of words; for a forecast lists of numbers.
+            inputs: texts; for pairs tuples of two texts; for tags texts or lists of words; for a forecast lists of
+                numbers.
             **options: see `thalweg.tasks.base.AnswerOptions` (`top`, `length`, `temperature`, `beam`, `seed`).
 
         Returns:
@@ -254,7 +255,9 @@ def remove_online(folder: Path) -> None:
         InputError: if the folder holds something else.
     """
     if not is_online(folder):
-        raise InputError(f"{folder} is no model that learns from a stream, so --overwrite leaves it alone; give a --name.")
+        raise InputError(
+            f"{folder} is no model that learns from a stream, so --overwrite leaves it alone; give a --name."
+        )
     shutil.rmtree(folder)
 
 

@@ -146,7 +146,9 @@ class Session:
         own = {f"{p}.{name}" for p, m in zip(("model", "head"), self.parts, strict=True) for name in m.state_dict()}
         if own != saved.keys():
             differing = sorted(own ^ saved.keys())[0]
-            raise InputError(f"{where} is from another model: '{differing}' is in only one of the two; use its own recipe.")
+            raise InputError(
+                f"{where} is from another model: '{differing}' is in only one of the two; use its own recipe."
+            )
         try:
             self.model.load_state_dict(state["model"])
             self.head.load_state_dict(state["head"])
