@@ -1,0 +1,206 @@
+"""Word vectors from GloVe and word2vec text files, and their normalization."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, final
+
+import numpy as np
+
+from thalweg.errors import InputError
+
+STEPS: Final = ("none", "length", "center", "top")
+NUM_TOP = 3  # directions that "top" takes away where nothing else is said
+_LARGEST: Final = float(np.finfo(np.float32).max)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class WordVectors:
+    """Words and a vector for each.
+
+    Args:
+        words: the words, no two alike.
+        vectors: float32 `[num_words, width]`.
+        num_missing: how many of the wanted words have no vector.
+
+    Example:
+        >>> vectors = WordVectors(["a", "b"], np.array([[3.0, 4.0], [0.0, 2.0]], dtype=np.float32))
+        >>> vectors.width, vectors.normalized("length").astype(float).round(6).tolist()
+        (2, [[0.6, 0.8], [0.0, 1.0]])
+    """
+
+    words: list[str]
+    vectors: np.ndarray
+    num_missing: int = 0
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    @property
+    def width(self) -> int:
+        """Size of a vector."""
+        return self.vectors.shape[1]
+
+    def normalized(self, step: str, num_top: int = NUM_TOP) -> np.ndarray:
+        """Return the vectors after a step, computed in float64; a new array, float32.
+
+        Args:
+            step: "none"; "length": each of length 1; "center": the mean of all is subtracted, then each to length 1;
+                "top": the mean and then the `num_top` directions of largest variance are taken away, then each to
+                length 1. A vector of zeros stays one.
+            num_top: directions for "top", fewer than `width`.
+
+        Raises:
+            ValueError: for another step or a `num_top` out of range.
+        """
+        if step not in STEPS:
+            raise ValueError(f"WordVectors.normalized(step=...) must be one of {', '.join(STEPS)}; got {step!r}.")
+        if step == "none":
+            return self.vectors.copy()
+        vectors = self.vectors.astype(np.float64)
+        if step == "top":
+            vectors = without_top(vectors, num_top)
+        elif step == "center":
+            vectors = centered(vectors)
+        return unit_length(vectors).astype(np.float32)
+
+
+def unit_length(vectors: np.ndarray) -> np.ndarray:
+    """Return each row divided by its Euclidean length; a row of zeros stays one.
+
+    Example:
+        >>> unit_length(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
+        [[0.6, 0.8], [0.0, 0.0]]
+    """
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(lengths == 0, 1.0, lengths)
+
+
+def centered(vectors: np.ndarray) -> np.ndarray:
+    """Return the rows minus their mean.
+
+    Example:
+        >>> centered(np.array([[1.0, 5.0], [3.0, 5.0]])).tolist()
+        [[-1.0, 0.0], [1.0, 0.0]]
+    """
+    return vectors - vectors.mean(axis=0) if len(vectors) else vectors
+
+
+def without_top(vectors: np.ndarray, num_directions: int) -> np.ndarray:
+    r"""Return the centered rows without their parts along the directions of largest variance.
+
+    $$v' = \tilde v - \sum_{i=1}^{d} (u_i \cdot \tilde v) u_i, \qquad \tilde v = v - \text{mean}$$
+
+    with $u_i$ the first principal components: what all words share, and mostly their frequency.
+
+    Args:
+        vectors: `[num_words, width]`.
+        num_directions: how many directions $d$, in [0, width).
+
+    Raises:
+        ValueError: if `num_directions` is out of range.
+
+    Example:
+        >>> without_top(np.array([[4.0, 1.0], [-4.0, 1.0], [0.0, -2.0]]), 1).round(6).tolist()
+        [[0.0, 1.0], [0.0, 1.0], [0.0, -2.0]]
+
+    Source: Mu and Viswanath (2018), All-but-the-Top: Simple and Effective Postprocessing for Word Representations;
+    they advise about width / 100 directions.
+    """
+    if not 0 <= num_directions < vectors.shape[1]:
+        raise ValueError(
+            f"without_top(num_directions=...) must lie in [0, {vectors.shape[1]}), the width; got {num_directions}."
+        )
+    rest = centered(vectors)
+    if not num_directions:
+        return rest
+    directions = np.linalg.eigh(rest.T @ rest)[1][:, -num_directions:]  # eigenvalues rise, so the last are the largest
+    return rest - (rest @ directions) @ directions.T
+
+
+def read_word_vectors(path: str | Path, wanted: Collection[str] | None = None) -> WordVectors:
+    """Read a text file with a word and its numbers on each line, with or without a first line "words width".
+
+    The file is read line by line, and only the vectors of wanted words are kept. Of a word that comes twice the first
+    vector counts. A word may contain spaces: the last `width` entries of a line are its numbers.
+
+    Args:
+        path: the file, UTF-8.
+        wanted: words to keep; None: all.
+
+    Raises:
+        InputError: if the file cannot be read or holds no vectors, or at a line whose vector has the wrong width or an
+            entry that is no finite number (looked at for wanted words); with file and line.
+
+    Source of the formats: Pennington, Socher and Manning (2014), GloVe: Global Vectors for Word Representation;
+    Mikolov, Chen, Corrado and Dean (2013), Efficient Estimation of Word Representations in Vector Space.
+    """
+    keep = None if wanted is None else frozenset(wanted)
+    found: dict[str, np.ndarray] = {}
+    width = 0
+    try:
+        with open(path, encoding="utf-8", newline="\n", errors="replace") as file:
+            for number, line in enumerate(file, start=1):
+                line = line.rstrip().replace("\t", " ")
+                if number == 1:
+                    width, is_header = _first_line(line, path)
+                    if is_header:
+                        continue
+                if line.count(" ") == width:
+                    word, numbers = line.split(" ", 1)
+                else:
+                    word, numbers = _word_with_spaces(line, width, path, number)
+                if word not in found and (keep is None or word in keep):
+                    found[word] = _vector(numbers, path, number)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path.") from None
+    if not width:
+        raise InputError(f"{path}: expected lines with a word and its numbers, got an empty file.")
+    vectors = np.stack(list(found.values())) if found else np.empty((0, width), dtype=np.float32)
+    return WordVectors(list(found), vectors, 0 if keep is None else len(keep) - len(found))
+
+
+def _first_line(line: str, path: str | Path) -> tuple[int, bool]:
+    """Return the width, and whether the line is a header."""
+    parts = line.split(" ")
+    if len(parts) == 2 and all(part.isascii() and part.isdigit() for part in parts) and int(parts[1]) > 0:
+        return int(parts[1]), True
+    if len(parts) < 2 or not all(map(_is_number, parts[1:])):
+        raise InputError(
+            f"{path}, line 1: expected a word and its numbers, parted by spaces, got {line[:60]!r}; "
+            "is it a text file of GloVe or word2vec?"
+        )
+    return len(parts) - 1, False
+
+
+def _word_with_spaces(line: str, width: int, path: str | Path, number: int) -> tuple[str, str]:
+    """Return word and numbers of a line with more entries than usual, refuse it if it is no word that has them."""
+    parts = line.split(" ")
+    if len(parts) <= width or all(map(_is_number, parts[1:])):
+        raise InputError(
+            f"{path}, line {number}: expected a word and {width} numbers, got {len(parts) - 1} entries after the word; "
+            "was the file cut off or changed?"
+        )
+    return " ".join(parts[:-width]), " ".join(parts[-width:])
+
+
+def _vector(numbers: str, path: str | Path, number: int) -> np.ndarray:
+    try:
+        vector = np.array([float(part) for part in numbers.split(" ")])
+    except ValueError:
+        vector = np.array([np.nan])
+    if not (np.abs(vector) <= _LARGEST).all():
+        bad = next(part for part in numbers.split(" ") if not (_is_number(part) and abs(float(part)) <= _LARGEST))
+        raise InputError(
+            f"{path}, line {number}: expected finite numbers, got {bad[:40]!r}; correct or remove the line."
+        )
+    return vector.astype(np.float32)
+
+
+def _is_number(part: str) -> bool:
+    try:
+        float(part)
+    except ValueError:
+        return False
+    return True
