@@ -284,8 +284,8 @@ def _joined(ids: Sequence[Ragged]) -> Ragged:
     return Ragged.from_lengths(values, np.concatenate([part.lengths for part in ids]))
 
 
-def _raw(texts: Sequence[Texts], rows: np.ndarray) -> list[str]:
-    """Return the texts as they are shown, pairs around a bar; "" after the first so many."""
-    columns = [column.first(rows, MAX_RAW) for column in texts]
-    shown = [" | ".join(parts) for parts in zip(*columns, strict=True)]
-    return shown + [""] * (int(rows.sum()) - len(shown))
+def _raw(texts: Sequence[Texts], rows: np.ndarray) -> list[str] | None:
+    """Return the texts as they are shown, pairs around a bar; None where they are too many to keep."""
+    columns = [column.kept(rows, MAX_RAW) for column in texts]
+    kept = [column for column in columns if column is not None]
+    return [" | ".join(parts) for parts in zip(*kept, strict=True)] if len(kept) == len(texts) else None
