@@ -102,7 +102,7 @@ SCHEDULES = {
 TOKENIZERS = ("word", "bpe", "char", "byte")
 SCALINGS = ("standard", "range", "none")
 PRECISIONS = ("float32", "float64", "bfloat16")
-VECTOR_STEPS = ("none", "length", "center")
+VECTOR_STEPS = ("none", "length", "center", "top")
 
 
 def layout_of(task: str, model: str) -> str:

@@ -74,7 +74,9 @@ class TextReader:
     def columns(self, ids: Ragged, prefix: str = "") -> tuple[dict[str, Any], list[str]]:
         """Return the columns of `Examples` for these ids, and notes about what was cut."""
         if self.features is not None:
-            tokens, weights = self.features.transform(ids)
+            tokens, weights = self.features.transform(
+                ids, spill_bytes=self.spill_bytes, folder=self.spill_folder
+            )
             return {f"{prefix}tokens": tokens, f"{prefix}weights": weights}, []
         num_long = int((ids.lengths > self.max_length).sum())
         share = num_long / max(1, len(ids))

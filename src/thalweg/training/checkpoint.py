@@ -188,7 +188,10 @@ def load(checkpoint: Path) -> dict[str, Any]:
         if _checksum(path) != files[name]:
             raise InputError(_damaged(checkpoint, name, "changed (its checksum differs)"))
     tree = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
-    return unpack(tree, load_tensors(checkpoint / "state.safetensors"))
+    # A copy has memory that is aligned as PyTorch's own. Tensors that point into the file may not be, and a matrix
+    # library's sums depend on it in the last bits, so that the run would not go on bit for bit.
+    tensors = {name: tensor.clone() for name, tensor in load_tensors(checkpoint / "state.safetensors").items()}
+    return unpack(tree, tensors)
 
 
 def _damaged(checkpoint: Path, name: str, how: str) -> str:
