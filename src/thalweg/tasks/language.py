@@ -1,35 +1,36 @@
 """Language model: the next token of a text, from the tokens before it."""
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, final
 
 import numpy as np
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torchmetrics import MeanMetric
 
 from thalweg.batch import Batch
 from thalweg.data.batches import Examples, pad
 from thalweg.data.normalize import Normalizer
 from thalweg.data.ragged import Ragged, RaggedBuilder
 from thalweg.data.rows import AbstractSource
-from thalweg.data.tokenizer import Tokenizer
+from thalweg.data.tokenizer import BOS, EOS, PAD, UNK, Tokenizer
+from thalweg.data.word_split import split_words
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.models.presets import Shape
 from thalweg.tasks import language_report
+from thalweg.tasks.answering import answering
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
+from thalweg.tasks.columns import check_columns
 from thalweg.tasks.generate import Sampling, continue_texts
 from thalweg.tasks.saved import reading, write_json
 from thalweg.tasks.text import TOKENIZER, check_texts
 from thalweg.tasks.texts import Texts
 from thalweg.tasks.token_head import token_head
+from thalweg.tasks.token_sums import TokenSums
 
 FILE = "language.json"
-PADDING, UNKNOWN, BEGIN, END = 0, 1, 2, 3
 
 
 @final
@@ -42,7 +43,7 @@ class LanguageMeter(AbstractMeter):
     $$\text{perplexity} = e^\ell, \quad \text{bits per byte} = \frac{\ell / \ln 2 + 8 u}{b} .$$
 
     The bytes behind `<unk>` are charged in full, so that a vocabulary gains nothing by not knowing a word, and figures
-    can be compared between tokenizers. The mean is kept in float64 and is exact over all batches. It needs logits.
+    can be compared between tokenizers. The mean is exact over all batches.
 
     Args:
         bytes_per_token: b.
@@ -52,21 +53,16 @@ class LanguageMeter(AbstractMeter):
     def __init__(self, bytes_per_token: float, unknown_per_token: float) -> None:
         self._bytes = bytes_per_token
         self._unknown = unknown_per_token
-        self._loss = MeanMetric(nan_strategy="disable").set_dtype(torch.float64)
+        self._sums = TokenSums()
 
     def update(self, prediction: Tensor, batch: Batch) -> None:
         """See `AbstractMeter.update`."""
-        targets = batch.targets if batch.mask is None else batch.targets.masked_fill(~batch.mask, -100)
-        losses = F.cross_entropy(prediction.float().flatten(0, -2), targets.flatten(), reduction="none")
-        self._loss.to(prediction.device)
-        self._loss.update(losses.double(), (targets.flatten() != -100).double())
+        self._sums.update(prediction, batch)
 
     def compute(self) -> dict[str, float]:
         """See `AbstractMeter.compute`."""
-        nats = float(self._loss.compute())
-        bits = nats / math.log(2) + 8 * self._unknown
-        perplexity = math.exp(nats) if nats < 700 else math.inf
-        return {"perplexity": perplexity, "bits_per_byte": bits / self._bytes}
+        bits = self._sums.nats() / math.log(2) + 8 * self._unknown
+        return {"perplexity": self._sums.perplexity(), "bits_per_byte": bits / self._bytes}
 
 
 @final
@@ -154,10 +150,8 @@ class Language(AbstractTask):
 
     def examples(self, source: AbstractSource, columns: dict[str, Any]) -> tuple[Examples, list[str]]:
         """Read another text; from then on bits per byte are those of this text."""
-        column = columns["text"]
-        if column not in source.columns:
-            raise InputError(f"{source.name}: expected the column '{column}'; got {', '.join(source.columns)}.")
-        examples, notes = self._encode(text_lines(Texts(source, column, self.normalizer)))
+        check_columns(source, (columns["text"],))
+        examples, notes = self._encode(text_lines(Texts(source, columns["text"], self.normalizer)))
         if not len(examples):
             raise InputError(f"{source.name}: expected a text of at least one token, got none.")
         return examples, notes
@@ -165,16 +159,16 @@ class Language(AbstractTask):
     def _encode(self, lines: Iterable[list[str]]) -> tuple[Examples, list[str]]:
         """Return the chunks of a text, note how many bytes its tokens stand for, and say what has no token."""
         chunks = RaggedBuilder(np.int32, spill_bytes=self.spill_bytes, folder=self.spill_folder)
-        rest = np.array([BEGIN], dtype=np.int32)
+        rest = np.array([BOS], dtype=np.int32)
         num_tokens = num_bytes = num_unknown = num_unknown_bytes = 0
         for part in lines:
-            values, lengths = self.tokenizer.encode_many(part)
+            values = self._ids(part)
             num_tokens += len(values)
             num_bytes += sum(map(_num_bytes, part))
-            is_unknown = values == UNKNOWN
-            if is_unknown.any():
-                num_unknown += int(is_unknown.sum())
-                num_unknown_bytes += self._unknown_bytes(part, values, lengths)
+            num_lost = int((values == UNK).sum())
+            if num_lost:
+                num_unknown += num_lost
+                num_unknown_bytes += self._unknown_bytes(part)
             # A chunk has one token more than targets: the one that the chunk before ended with.
             rest = np.concatenate([rest, values])
             num_full = (len(rest) - 1) // self.max_length
@@ -193,15 +187,25 @@ class Language(AbstractTask):
             )
         return Examples({"tokens": chunks.finish()}, sort_by=()), notes
 
-    def _unknown_bytes(self, lines: list[str], values: np.ndarray, lengths: np.ndarray) -> int:
-        """Return how many bytes of the lines are lost behind `<unk>`."""
-        total, ends = 0, np.cumsum(lengths)
-        for line, end, length in zip(lines, ends.tolist(), np.asarray(lengths).tolist(), strict=True):
-            ids = values[end - length : end]
-            if (ids == UNKNOWN).any():
-                known = self.tokenizer.decode(ids[ids != UNKNOWN].tolist())
-                total += max(1, _num_bytes(line) - _num_bytes(known))
-        return total
+    def _ids(self, lines: list[str]) -> np.ndarray:
+        """Return the ids of some lines; words know no line ends, so there `<eos>` stands for one."""
+        values, lengths = self.tokenizer.encode_many(lines)
+        if self.tokenizer.kind != "word":
+            return values
+        ends = np.array([line.endswith("\n") for line in lines], dtype=bool)
+        return np.insert(values, np.cumsum(lengths)[ends], EOS)
+
+    def text(self, ids: list[int]) -> str:
+        """Return the text of some ids."""
+        if self.tokenizer.kind != "word":
+            return self.tokenizer.decode(ids)
+        ends = [-1, *(place for place, token in enumerate(ids) if token == EOS), len(ids)]
+        return "\n".join(self.tokenizer.decode(ids[a + 1 : b]) for a, b in itertools.pairwise(ends))
+
+    def _unknown_bytes(self, lines: list[str]) -> int:
+        """Return the bytes of the words that are not in the vocabulary (which other entries always are)."""
+        words = (word for line in lines for word in split_words(line))
+        return sum(_num_bytes(word) for word in words if self.tokenizer.id_of(word) is None)
 
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json` and `language.json`."""
@@ -255,8 +259,8 @@ class Language(AbstractTask):
             "perplexity": ("lower", "e to the loss: as if the next token were drawn from so many equally likely ones."),
             "bits_per_byte": (
                 "lower",
-                "Bits that a byte of the validation text costs when it is compressed with the model; the one figure here "
-                "that can be compared between tokenizers (8 is no compression).",
+                "Bits that a byte of the validation text costs when it is compressed with the model (8: not at all); "
+                "the one figure here that can be compared between tokenizers.",
             ),
         }
 
@@ -271,16 +275,19 @@ class Language(AbstractTask):
                 f"{options.temperature:g} and {options.length}."
             )
         ids = [self.prompt(text) for text in prompts]
-        written = continue_texts(
-            model,  # type: ignore[arg-type]
-            head,
-            ids,
-            length=options.length,
-            window=self.max_length,
-            sampling=Sampling(options.temperature, forbidden=(PADDING, UNKNOWN, BEGIN, END)),
-            seeds=[options.seed] * len(ids),
-            device=next(model.parameters()).device,
-        )
+        unwritten = (PAD, UNK, BOS) if self.tokenizer.kind == "word" else (PAD, UNK, BOS, EOS)
+        writer: Any = model
+        with answering(model, head) as parameter:
+            written = continue_texts(
+                writer,
+                head,
+                ids,
+                length=options.length,
+                window=self.max_length,
+                sampling=Sampling(options.temperature, forbidden=unwritten),
+                seeds=[options.seed] * len(ids),
+                device=parameter.device,
+            )
         return [
             {"prompt": prompt, "text": self.continuation(before, after)}
             for prompt, before, after in zip(prompts, ids, written, strict=True)
@@ -290,17 +297,16 @@ class Language(AbstractTask):
         """Return the ids of a text to go on from; an empty one is the beginning of a line."""
         *full, last = text.split("\n")
         lines = [self.normalizer(line) + "\n" for line in full] + [self.normalizer(last)]
-        for attempt in ([line for line in lines if line], ["\n"]):
-            ids = self.tokenizer.encode_many(attempt)[0].tolist() if attempt else []
-            if ids:
-                return ids
-        return [BEGIN]
+        ids = self._ids([line for line in lines if line])
+        if not len(ids):
+            ids = self._ids(["\n"])
+        return ids.tolist()
 
     def continuation(self, before: list[int], after: list[int]) -> str:
         """Return what the ids `after` add to the text of the ids `before`."""
-        begin, whole = self.tokenizer.decode(before), self.tokenizer.decode(before + after)
-        text = whole[len(begin) :] if whole.startswith(begin) else self.tokenizer.decode(after)
-        return text.rstrip("\ufffd")  # the first bytes of a character whose others were not written any more
+        begin, whole = self.text(before), self.text(before + after)
+        text = whole[len(begin) :] if whole.startswith(begin) else self.text(after)
+        return text.rstrip("\ufffd")  # the first bytes of a character whose others have not been written
 
     def sections(self, model: nn.Module, head: AbstractHead, prepared: Prepared, seed: int) -> list[dict[str, Any]]:
         """Return written texts, where the loss comes from, and the loss by place in a chunk."""

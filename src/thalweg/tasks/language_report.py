@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from thalweg.data.batches import Examples
 from thalweg.heads.base import AbstractHead
+from thalweg.tasks.answering import answering
 from thalweg.tasks.base import AnswerOptions
 
 if TYPE_CHECKING:
@@ -40,17 +41,16 @@ def token_losses(
     task: "Language", model: nn.Module, head: AbstractHead, examples: Examples, limit: int = MAX_TOKENS
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the first tokens of a text, the loss of each in nats, and its place in its chunk, from 0."""
-    device = next(model.parameters()).device
     per_batch = max(1, BATCH_TOKENS // task.max_length)
     num_chunks = min(len(examples), max(1, limit // task.max_length))
     found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    with torch.inference_mode():
+    with answering(model, head) as parameter:
         for start in range(0, num_chunks, per_batch):
-            batch = task.batch(examples, np.arange(start, min(start + per_batch, num_chunks))).to(device)
+            batch = task.batch(examples, np.arange(start, min(start + per_batch, num_chunks))).to(parameter.device)
             prediction = head(model(**batch.inputs)).float()
             losses = F.cross_entropy(prediction.flatten(0, 1), batch.targets.flatten(), reduction="none")
             mask = batch.mask if batch.mask is not None else torch.ones_like(batch.targets, dtype=torch.bool)
-            places = torch.arange(mask.shape[1], device=device).expand_as(mask)
+            places = torch.arange(mask.shape[1], device=parameter.device).expand_as(mask)
             values = batch.targets[mask], losses.view_as(mask)[mask].double(), places[mask]
             found.append(tuple(value.cpu().numpy() for value in values))  # type: ignore[arg-type]
     tokens, losses, places = (np.concatenate(parts) for parts in zip(*found, strict=True))
@@ -59,14 +59,14 @@ def token_losses(
 
 def _lines(task: "Language", tokens: np.ndarray, losses: np.ndarray) -> list[tuple[float, int, str]]:
     """Return for each line of the tokens: mean loss, number of tokens, text."""
-    texts = {token: task.tokenizer.decode([token]) for token in np.unique(tokens).tolist()}
+    texts = {token: task.text([token]) for token in np.unique(tokens).tolist()}
     ends = np.isin(tokens, [token for token, text in texts.items() if "\n" in text])
     lines, start = [], 0
     for end in [*(np.flatnonzero(ends) + 1).tolist(), len(tokens)]:
         # A text may have no line ends at all.
         for begin in range(start, end, MAX_LINE_TOKENS):
             part = slice(begin, min(begin + MAX_LINE_TOKENS, end))
-            text = task.tokenizer.decode(tokens[part].tolist())
+            text = task.text(tokens[part].tolist())
             lines.append((float(losses[part].mean()), part.stop - part.start, text.strip("\n")))
         start = end
     return lines
@@ -91,8 +91,8 @@ def _written(
     return {
         "kind": "texts",
         "title": "Written by the model",
-        "text": "At temperature 0 the most probable token is taken each time, which tends to repeat itself; at 1 tokens are "
-        "drawn as the model weighs them, and in between rare ones come less often.",
+        "text": "At temperature 0 the most probable token is taken each time, which tends to repeat itself; at 1 "
+        "tokens are drawn as the model weighs them, and in between rare ones come less often.",
         "texts": texts,
     }
 
@@ -104,7 +104,7 @@ def _expensive_tokens(task: "Language", tokens: np.ndarray, losses: np.ndarray) 
     chosen = np.argsort(-sums, kind="stable")[: min(NUM_TOKENS, int((counts > 0).sum()))]
     rows = [
         [
-            repr(task.tokenizer.decode([token]) or task.tokenizer.token(token)),
+            repr(task.text([token]) or task.tokenizer.token(token)),
             f"{counts[token] / len(tokens):.2%}",
             f"{sums[token] / counts[token]:.2f}",
             f"{sums[token] / max(losses.sum(), 1e-12):.2%}",
@@ -114,8 +114,8 @@ def _expensive_tokens(task: "Language", tokens: np.ndarray, losses: np.ndarray) 
     return {
         "kind": "table",
         "title": "Where the loss comes from",
-        "text": "The tokens that add most to the loss of the validation text: how frequent each is, how many nats it costs "
-        "where it comes, and its share of the whole loss.",
+        "text": "The tokens that add most to the loss of the validation text: how frequent each is, how many nats it "
+        "costs where it comes, and its share of the whole loss.",
         "columns": ["token", "of all tokens", "nats each", "of the loss"],
         "rows": rows,
     }
@@ -131,7 +131,7 @@ def _surprising_lines(lines: list[tuple[float, int, str]]) -> dict[str, Any]:
     return {
         "kind": "examples",
         "title": "The most and the least surprising lines",
-        "text": "Lines of the validation text by their loss in nats per token; the model knows the last ones nearly by heart.",
+        "text": "Lines of the validation text by their loss in nats per token; the model nearly foresees the last.",
         "columns": ["surprising", "nats per token", "line"],
         "rows": rows,
     }
@@ -146,7 +146,7 @@ def _by_place(losses: np.ndarray, places: np.ndarray) -> dict[str, Any]:
     return {
         "kind": "series",
         "title": "Loss by place in a chunk",
-        "text": "A token late in a chunk has more text before it; where the curve is flat, a longer chunk would not help.",
+        "text": "A token late in a chunk has more text before it; where the curve is flat, longer ones would not help.",
         "x": [int(group * width + width // 2 + 1) for group in range(len(means))],
         "lines": {"loss": [float(mean) for mean in means]},
         "x_label": "tokens seen",

@@ -32,8 +32,7 @@ def token_head(model: nn.Module, vocabulary_size: int, options: HeadOptions) -> 
         )
     if tuple(table.weight.shape) != (vocabulary_size, width):
         raise InputError(
-            f"--tie shares one matrix between embedding and output layer, so hidden states must be as wide as token "
-            f"vectors; got {width} and {table.embedding_dim}. Give both the same size (--hidden {table.embedding_dim}), "
-            "or --no-tie."
+            "--tie shares one matrix between embedding and output layer, so hidden states must be as wide as token "
+            f"vectors; got {width} and {table.embedding_dim}. Give --hidden {table.embedding_dim}, or --no-tie."
         )
     return Softmax(width, vocabulary_size, label_smoothing=options.label_smoothing, tied=table)
