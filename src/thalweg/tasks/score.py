@@ -85,6 +85,11 @@ class Score(AbstractTask):
         self.is_pair = is_pair
         self.text_roles = ROLES if is_pair else ROLES[:1]
 
+    @property
+    def family(self) -> str:
+        """Pairs have models of their own: one encoder reads both texts."""
+        return "score of pairs" if self.is_pair else self.name
+
     @classmethod
     def prepare(
         cls, source: AbstractSource, valid: AbstractSource | None, settings: Settings
