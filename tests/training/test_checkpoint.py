@@ -120,7 +120,11 @@ DAMAGE = {
     "manifest missing": ("manifest.json", lambda path: path.unlink(), "missing or unreadable"),
     "manifest empty": ("manifest.json", lambda path: path.write_text(""), "missing or unreadable"),
     "manifest of another kind": ("manifest.json", lambda path: path.write_text("[]"), "missing or unreadable"),
-    "other format": ("manifest.json", lambda p: p.write_text(p.read_text().replace('"format": 1', '"format": 9')), "format 9"),
+    "other format": (
+        "manifest.json",
+        lambda p: p.write_text(p.read_text().replace('"format": 1', '"format": 9')),
+        "format 9",
+    ),
 }
 
 
@@ -165,7 +169,9 @@ def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
     for kill in range(12):
         folder = tmp_path / str(kill)
         process = subprocess.Popen(
-            [sys.executable, "-c", script, str(folder)], stdout=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"}
+            [sys.executable, "-c", script, str(folder)],
+            stdout=subprocess.PIPE,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
         )
         assert process.stdout is not None
         process.stdout.readline()

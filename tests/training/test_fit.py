@@ -79,7 +79,9 @@ def test_a_run_cut_in_two_is_the_same_bit_for_bit_with_dropout():
         assert torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize(("optimizer", "needs_closure"), [(torch.optim.AdamW, False), (torch.optim.SGD, False), (torch.optim.LBFGS, True)])
+@pytest.mark.parametrize(
+    ("optimizer", "needs_closure"), [(torch.optim.AdamW, False), (torch.optim.SGD, False), (torch.optim.LBFGS, True)]
+)
 def test_a_step_that_is_not_finite_changes_nothing(optimizer, needs_closure):
     model, head = parts()
     stepper = optimizer(parameters(model, head), lr=0.05)
@@ -131,7 +133,9 @@ def test_clipping_is_applied_and_the_norm_before_it_is_told():
     assert float(plain[0].grad_norm) == pytest.approx(float(clipped[0].grad_norm))
     assert bool(clipped[0].clipped)
     start, start_head = parts()
-    moved = [(a - b).detach().norm() for a, b in zip(parameters(model, head), parameters(start, start_head), strict=True)]
+    moved = [
+        (a - b).detach().norm() for a, b in zip(parameters(model, head), parameters(start, start_head), strict=True)
+    ]
     assert float(torch.stack(moved).norm()) == pytest.approx(0.05 * 1e-3, rel=1e-3)
 
 
@@ -140,7 +144,9 @@ def test_update_clipping_bounds_every_entry():
     start, start_head = parts()
     for now, before in zip(parameters(model, head), parameters(start, start_head), strict=True):
         assert float((now - before).detach().abs().max()) <= 1e-4 * 1.01
-    assert any(float((a - b).detach().abs().max()) > 5e-5 for a, b in zip(model.parameters(), start.parameters(), strict=True))
+    assert any(
+        float((a - b).detach().abs().max()) > 5e-5 for a, b in zip(model.parameters(), start.parameters(), strict=True)
+    )
 
 
 def test_watched_steps_tell_each_layer():

@@ -79,7 +79,10 @@ def test_a_missing_recipe_file_is_named(tmp_path):
 
 REFUSED = {
     "task": ({"task": "clasify"}, "no task 'clasify'.*Did you mean 'classify'"),
-    "model of another task": ({"task": "tag", "model": "bag"}, "Task 'tag' has no model 'bag'; expected one of lstm, transformer"),
+    "model of another task": (
+        {"task": "tag", "model": "bag"},
+        "Task 'tag' has no model 'bag'; expected one of lstm, transformer",
+    ),
     "schedule": ({"schedule": "cosin"}, "no schedule 'cosin'.*'cosine'"),
     "activation": ({"activation": "relo"}, "no activation 'relo'"),
     "negative rate": ({"lr": -1.0}, "--lr must be above zero; got -1.0"),

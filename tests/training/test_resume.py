@@ -148,7 +148,9 @@ def test_a_checkpoint_of_another_model_is_refused(reviews, tmp_path):
         train(reviews, out=tmp_path / "a", **OPTIONS["bag"])
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "labels.json", "features.safetensors", "data.json"])
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "tokenizer.json", "labels.json", "features.safetensors", "data.json"]
+)
 @pytest.mark.parametrize("damage", ["cut short", "missing", "changed"])
 def test_a_damaged_file_of_a_finished_run_is_named(reviews, tmp_path, name, damage):
     run = train(reviews, out=tmp_path, fast=True, model="bag", width=4)
@@ -192,5 +194,7 @@ def test_a_killed_command_goes_on_and_ends_with_the_same_bits(reviews, tmp_path,
     again = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     assert "Going on with the unfinished run" in again.stderr
-    subprocess.run([*command[:5], f"--out={tmp_path / 'whole'}", *flags], env=environment, capture_output=True, check=True)
+    subprocess.run(
+        [*command[:5], f"--out={tmp_path / 'whole'}", *flags], env=environment, capture_output=True, check=True
+    )
     assert same_weights(Run(tmp_path / "cut" / "reviews"), Run(tmp_path / "whole" / "reviews"))

@@ -5,6 +5,7 @@ Logging, checkpoints, evaluation and stopping are ordinary code around a `for`; 
 
 import dataclasses
 import inspect
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, final
@@ -138,7 +139,7 @@ def fit(
             clip_update.after(parameters)
         place.step = step + 1
         if schedule is not None and not isinstance(schedule, ReduceLROnPlateau):
-            schedule.step()
+            _advance(schedule, quietly=not on_device and bool(rejected))
         yield StepRecord(
             place.step,
             loss,
@@ -150,6 +151,16 @@ def fit(
             sum(_num_tokens(batch) for batch in micro),
             layer_figures(layers, dict(zip(map(id, parameters), before, strict=True))) if watched and before else None,
         )
+
+
+def _advance(schedule: LRScheduler, *, quietly: bool) -> None:
+    """Move the schedule by a step; it would warn when the optimizer's very first step was rejected."""
+    if not quietly:
+        schedule.step()
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step", category=UserWarning)
+        schedule.step()
 
 
 Taken = tuple[Tensor, Tensor, Tensor, Tensor]

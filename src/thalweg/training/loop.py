@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from types import FrameType
 from typing import Any, TextIO, final
 
@@ -31,77 +31,79 @@ def train(session: Session) -> Iterator[dict[str, Any]]:
 
     Ctrl-C and SIGTERM end the run after the step under way, with a checkpoint; a second one ends it at once.
     """
+    place = session.place
+    resumed = session.restore()
+    with _History(session, place.step) as log, _Signals() as signals:
+        if resumed:
+            yield log.add({"event": "resumed", "step": place.step})
+        else:
+            session.save()
+        status = yield from _take_steps(session, log, signals)
+        yield log.add({"event": "finished", "step": place.step, "status": status.name, "signal": signals.received})
+
+
+def _take_steps(session: Session, log: "_History", signals: "_Signals") -> Generator[dict[str, Any], None, Status]:
+    """Take steps until something ends the run, yielding entries; return how it ended."""
     recipe = session.run.recipe.training
     score, place, total = session.score, session.place, session.total_steps
-    resumed = session.restore()
-    score = session.score
-    log = _History(session, place.step)
-    if resumed:
-        yield log.add({"event": "resumed", "step": place.step})
-    else:
-        session.save()
     clock = _Clock(score.seconds, recipe.time or 0.0)
+    last_saved = clock.elapsed()
+    pending: list[StepRecord] = []
+    rejected_in_a_row = 0
+    for record in _steps(session):
+        pending.append(record)
+        up = clock.is_up() and place.step < total
+        interrupted = signals.received is not None
+        ends = place.step >= total or up or interrupted
+        due = place.step % session.evaluate_every == 0 or (ends and not interrupted)
+        if session.device.type == "cpu" or len(pending) >= DEVICE_QUEUE or due or ends:
+            for entry in log.steps(pending, clock.elapsed()):
+                rejected_in_a_row = rejected_in_a_row + 1 if entry["event"] == "rejected" else 0
+                score.num_rejected += entry["event"] == "rejected"
+                yield entry
+            pending.clear()
+        score.seconds = clock.elapsed()
+        if rejected_in_a_row >= MAX_REJECTED and not interrupted:
+            rejected_in_a_row = 0
+            if score.num_rollbacks >= MAX_ROLLBACKS:
+                return Status.NOT_FINITE
+            yield log.add(_go_back(session))
+            continue
+        if due:
+            yield log.add(_evaluate(session, clock))
+        if due or ends or clock.elapsed() - last_saved > (recipe.checkpoint_every or math.inf):
+            log.flush()
+            session.save()
+            last_saved = clock.elapsed()
+        if interrupted:
+            return Status.INTERRUPTED
+        if due and recipe.patience and score.without_progress >= recipe.patience:
+            return Status.STOPPED_EARLY
+        if up:
+            return Status.OUT_OF_TIME
+    return Status.COMPLETED
+
+
+def _steps(session: Session) -> Iterator[StepRecord]:
+    """Return the steps of a session, from its place to its end."""
+    recipe, total = session.run.recipe, session.total_steps
     watch_every = max(1, total // NUM_WATCHED)
-    steps = fit(
+    return fit(
         session.model,
         session.head,
         session.optimizer,
         session.feed,
         steps=total,
-        place=place,
-        seed=session.run.recipe.run.seed or 0,
+        place=session.place,
+        seed=recipe.run.seed or 0,
         schedule=session.schedule,
         clip=session.clipping.gradient,
         clip_update=session.clipping.update,
         needs_closure=needs_closure(session.optimizer),
-        l2=recipe.l2 or 0.0,
+        l2=recipe.training.l2 or 0.0,
         autocast=session.autocast,
         watch=lambda step: step < 5 or step % watch_every == 0,
     )
-    pending: list[StepRecord] = []
-    rejected_in_a_row = 0
-    last_saved = clock.elapsed()
-    status = Status.COMPLETED
-    with _Signals() as signals:
-        for record in steps:
-            pending.append(record)
-            ends = place.step >= total or clock.is_up() or signals.received is not None
-            due = place.step % session.evaluate_every == 0 or (ends and signals.received is None)
-            if session.device.type == "cpu" or len(pending) >= DEVICE_QUEUE or due or ends:
-                for entry in log.steps(pending, clock.elapsed()):
-                    if entry.get("event") == "rejected":
-                        rejected_in_a_row += 1
-                        score.num_rejected += 1
-                    elif entry["event"] == "step":
-                        rejected_in_a_row = 0
-                    yield entry
-                pending.clear()
-            score.seconds = clock.elapsed()
-            if rejected_in_a_row >= MAX_REJECTED:
-                rejected_in_a_row = 0
-                if score.num_rollbacks >= MAX_ROLLBACKS:
-                    status = Status.NOT_FINITE
-                    break
-                yield log.add(_go_back(session))
-                continue
-            if due:
-                yield log.add(_evaluate(session, clock))
-                if recipe.patience and score.without_progress >= recipe.patience:
-                    status = Status.STOPPED_EARLY
-                    ends = True
-            if signals.received is not None:
-                status = Status.INTERRUPTED
-            elif clock.is_up() and place.step < total:
-                status = Status.OUT_OF_TIME
-            if due or ends or clock.elapsed() - last_saved > (recipe.checkpoint_every or math.inf):
-                log.flush()
-                session.save()
-                last_saved = clock.elapsed()
-            if ends:
-                break
-    steps.close()
-    yield log.add({"event": "finished", "step": place.step, "status": status.name, "signal": signals.received})
-    log.close()
 
 
 def _evaluate(session: Session, clock: "_Clock") -> dict[str, Any]:
@@ -175,7 +177,10 @@ class _History:
         self._file.flush()
         os.fsync(self._file.fileno())
 
-    def close(self) -> None:
+    def __enter__(self) -> "_History":
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
     def _write(self, entry: dict[str, Any]) -> None:
