@@ -157,7 +157,7 @@ def test_watched_steps_tell_each_layer():
     assert list(layers) == ["first", "second", "head.output"]
     # With plain SGD the update is the rate times the gradient.
     model, head, _ = run(torch.optim.SGD, steps=2)
-    size = math.sqrt(sum(float(p.square().sum()) for p in model.first.parameters()))
+    size = math.sqrt(sum(float(p.detach().square().sum()) for p in model.first.parameters()))
     assert layers["first"]["update_ratio"] == pytest.approx(0.05 * layers["first"]["grad_norm"] / size, rel=1e-4)
 
 

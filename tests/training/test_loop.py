@@ -57,7 +57,7 @@ def test_single_nan_steps_are_counted_and_leave_the_weights_sound(reviews, tmp_p
     assert not [entry for entry in entries if entry["event"] == "rollback"]
     summary = finish(session, Status.COMPLETED)
     assert summary["num_rejected"] == 2
-    assert summary["metrics"]["accuracy"] > 0.9
+    assert summary["metrics"]["accuracy"] > 0.8
     assert session.is_sound()
     page = (session.run.folder / "report.html").read_text()
     assert "2 steps were rejected" in page
