@@ -79,16 +79,17 @@ class Standardizer:
             return cls(np.zeros(values.shape[1]), np.ones(values.shape[1]))
         # Halves are subtracted, so that the range of numbers near the largest float64 does not overflow.
         half = largest / 2 - smallest / 2
+        middle = smallest / 2 + largest / 2
         is_constant = half < _SMALLEST
         if kind == "range":
             factor = (high - low) / 2
             scale = np.where(is_constant, 1.0, half / factor)
-            return cls(smallest / 2 + largest / 2 - (low + high) / 2 * scale, scale)
+            return cls(middle - (low + high) / 2 * scale, scale)
+        # Measured from the middle in half ranges, sums and squares lose no digits, and neither overflow nor vanish.
         unit = np.where(is_constant, 1.0, half)
-        shift = np.where(is_constant, smallest, (values / len(values)).sum(axis=0))
-        # Measured in units of the column's half range, squares neither overflow nor vanish.
-        deviation = np.sqrt(np.square((values - shift) / unit).mean(axis=0)) * unit
-        return cls(shift, np.where(is_constant, 1.0, deviation))
+        places = (values - middle) / unit
+        deviation = places.std(axis=0) * unit
+        return cls(middle + places.mean(axis=0) * unit, np.where(is_constant, 1.0, deviation))
 
     def forward(self, values: np.ndarray) -> np.ndarray:
         """Return the scaled values, float64 `[..., columns]`."""
