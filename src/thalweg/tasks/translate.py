@@ -29,6 +29,7 @@ from thalweg.tasks.token_head import token_head
 from thalweg.tasks.token_sums import TokenSums
 
 FORBIDDEN = PAD, UNK, BOS
+MIN_PAIR_COUNT = 20  # of subwords: what is rarer stays in parts, which says more about unseen words
 DECODED_TOGETHER = 128  # texts, times the width of the beam
 
 
@@ -52,8 +53,9 @@ class TranslateMeter(AbstractMeter):
 class Translate(AbstractTask):
     """A source text in, a target text out.
 
-    Source and target share one vocabulary, which suits languages that have names, numbers and word stems in common,
-    and gives one file. Each text ends in the id `<eos>`; the decoder begins with `<bos>`.
+    Source and target share one vocabulary, which suits languages that have names, numbers and word stems in common.
+    Subwords ("bpe") are joined only where they meet at least 20 times, so that small data get a small vocabulary. Each
+    text ends in the id `<eos>`, unless it was cut; the decoder begins with `<bos>`.
 
     Args:
         normalizer: steps before tokenizing, for both sides.
@@ -98,6 +100,7 @@ class Translate(AbstractTask):
             (text for side in (pairs.sources, pairs.targets) for part in side.chosen(chosen) for text in part),
             settings.tokenizer,
             settings.vocabulary_size,
+            min_count=MIN_PAIR_COUNT if settings.tokenizer == "bpe" else 1,
         )
         task = cls(
             settings.normalizer(),
