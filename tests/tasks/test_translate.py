@@ -247,7 +247,7 @@ def test_scores_of_known_translations():
     assert scores(references, references) == pytest.approx({"bleu": 100.0, "chrf": 100.0, "exact_match": 1.0})
     found = scores(["the cat sat on the mat", "it was a fine day", "no"], references)
     assert found["exact_match"] == pytest.approx(1 / 3)
-    # By hand: runs of one to four words that are in the reference, of all; the lengths are equal, so nothing else counts.
+    # By hand: shares of the runs of one to four words that are in the reference; both have the same length.
     by_hand = 100 * math.exp(np.mean(np.log([10 / 12, 7 / 9, 5 / 7, 3 / 5])))
     assert found["bleu"] == pytest.approx(by_hand, rel=1e-4)
     assert 0 < found["chrf"] < 100

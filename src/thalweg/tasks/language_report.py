@@ -1,19 +1,19 @@
 """What the report shows about a language model: texts it writes, and which tokens, lines and places cost most."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from thalweg.batch import Batch
 from thalweg.data.batches import Examples
+from thalweg.data.tokenizer import Tokenizer
 from thalweg.heads.base import AbstractHead
 from thalweg.tasks.answering import answering
 from thalweg.tasks.base import AnswerOptions
-
-if TYPE_CHECKING:
-    from thalweg.tasks.language import Language
 
 MAX_TOKENS = 100_000  # of the validation text are looked at
 BATCH_TOKENS = 8192
@@ -23,9 +23,28 @@ NUM_TOKENS, NUM_LINES, MIN_LINE_TOKENS, MAX_LINE_TOKENS = 20, 10, 6, 200
 MAX_PLACES = 64
 
 
-def sections(
-    task: "Language", model: nn.Module, head: AbstractHead, valid: Examples, seed: int
-) -> list[dict[str, Any]]:
+class Reader(Protocol):
+    """What is needed of the task."""
+
+    tokenizer: Tokenizer
+    max_length: int
+
+    def batch(self, examples: Examples, indices: np.ndarray) -> Batch:
+        """Collate chunks of text."""
+        ...
+
+    def text(self, ids: list[int]) -> str:
+        """Return the text of some ids."""
+        ...
+
+    def predict(
+        self, model: nn.Module, head: AbstractHead, inputs: Sequence[Any], options: AnswerOptions
+    ) -> list[dict[str, Any]]:
+        """Write on from prompts."""
+        ...
+
+
+def sections(task: Reader, model: nn.Module, head: AbstractHead, valid: Examples, seed: int) -> list[dict[str, Any]]:
     """Return the sections for a language model's validation text."""
     tokens, losses, places = token_losses(task, model, head, valid)
     lines = _lines(task, tokens, losses)
@@ -38,7 +57,7 @@ def sections(
 
 
 def token_losses(
-    task: "Language", model: nn.Module, head: AbstractHead, examples: Examples, limit: int = MAX_TOKENS
+    task: Reader, model: nn.Module, head: AbstractHead, examples: Examples, limit: int = MAX_TOKENS
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the first tokens of a text, the loss of each in nats, and its place in its chunk, from 0."""
     per_batch = max(1, BATCH_TOKENS // task.max_length)
@@ -57,7 +76,7 @@ def token_losses(
     return tokens, losses, places
 
 
-def _lines(task: "Language", tokens: np.ndarray, losses: np.ndarray) -> list[tuple[float, int, str]]:
+def _lines(task: Reader, tokens: np.ndarray, losses: np.ndarray) -> list[tuple[float, int, str]]:
     """Return for each line of the tokens: mean loss, number of tokens, text."""
     texts = {token: task.text([token]) for token in np.unique(tokens).tolist()}
     ends = np.isin(tokens, [token for token, text in texts.items() if "\n" in text])
@@ -73,7 +92,7 @@ def _lines(task: "Language", tokens: np.ndarray, losses: np.ndarray) -> list[tup
 
 
 def _written(
-    task: "Language", model: nn.Module, head: AbstractHead, lines: list[tuple[float, int, str]], seed: int
+    task: Reader, model: nn.Module, head: AbstractHead, lines: list[tuple[float, int, str]], seed: int
 ) -> dict[str, Any]:
     """Return texts that the model writes, after nothing and after lines out of the validation text."""
     prompts = [""]
@@ -97,7 +116,7 @@ def _written(
     }
 
 
-def _expensive_tokens(task: "Language", tokens: np.ndarray, losses: np.ndarray) -> dict[str, Any]:
+def _expensive_tokens(task: Reader, tokens: np.ndarray, losses: np.ndarray) -> dict[str, Any]:
     """Return the tokens with the largest share of the whole loss."""
     counts = np.bincount(tokens)
     sums = np.bincount(tokens, weights=losses)

@@ -282,7 +282,8 @@ class Translate(AbstractTask):
 
     def sections(self, model: nn.Module, head: AbstractHead, prepared: Prepared, seed: int) -> list[dict[str, Any]]:
         """Return translations, the worst ones among them, and scores by length."""
-        return translate_report.sections(self, model, head, prepared.valid, seed)
+        valid = prepared.valid
+        return translate_report.sections(lambda rows: self.translations(model, head, valid, rows), valid, seed)
 
     def describe(self, prepared: Prepared) -> str:
         """See `AbstractTask.describe`."""

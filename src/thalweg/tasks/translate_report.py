@@ -1,19 +1,16 @@
 """How good translations are: BLEU, chrF and exact match, by length, and the best and worst of them."""
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics.functional.text import chrf_score
 from torchmetrics.text import CHRFScore, SacreBLEUScore
 
 from thalweg.data.batches import Examples
 from thalweg.data.ragged import Ragged
-from thalweg.heads.base import AbstractHead
-
-if TYPE_CHECKING:
-    from thalweg.tasks.translate import Translate
 
 MAX_TRANSLATED = 1000
 NUM_EXAMPLES = 12
@@ -62,13 +59,17 @@ def scores(translations: list[str], references: list[str]) -> dict[str, float]:
     return found
 
 
-def sections(
-    task: "Translate", model: nn.Module, head: AbstractHead, valid: Examples, seed: int
-) -> list[dict[str, Any]]:
-    """Return the sections for a translator's validation data."""
+def sections(translate: Callable[[np.ndarray], list[str]], valid: Examples, seed: int) -> list[dict[str, Any]]:
+    """Return the sections for a translator's validation data.
+
+    Args:
+        translate: indices of examples to their translations.
+        valid: the examples.
+        seed: of the choice of those that are shown.
+    """
     indices = spread(len(valid), MAX_TRANSLATED)
     sources, references = (texts_of(valid, side, indices) for side in ("source", "target"))
-    translations = task.translations(model, head, valid, indices)
+    translations = translate(indices)
     wanted = [[reference] for reference in references]
     _, each = chrf_score(translations, wanted, n_word_order=0, return_sentence_level_score=True)  # type: ignore[misc]
     quality = 100 * each.double().numpy()
