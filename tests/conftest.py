@@ -6,6 +6,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
 import torch
+from hypothesis import settings
+
+# A loaded machine is no failure.
+settings.register_profile("thalweg", deadline=None)
+settings.load_profile("thalweg")
 
 
 @pytest.fixture(autouse=True)

@@ -59,7 +59,7 @@ def _speaker(console: Console, quiet: bool) -> Callable[[str], None]:
 
 @app.command
 def train(
-    source: str | None = None,
+    source: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     /,
     *,
     run: Annotated[RunOptions | None, _flattened] = None,  # type: ignore[valid-type]

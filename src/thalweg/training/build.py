@@ -1,6 +1,7 @@
 """From a complete recipe to objects: settings, networks, optimizer, schedule, clipping."""
 
 import dataclasses
+import inspect
 from pathlib import Path
 from typing import Any, final
 
@@ -145,10 +146,15 @@ def build_schedule(recipe: Recipe, optimizer: torch.optim.Optimizer, total_steps
     make = names.find(names.SCHEDULES, _given(training.schedule), "schedule")
     options: dict[str, Any] = dict(_given(training.schedule_options))
     warmup = min(_given(training.warmup), total_steps) if _given(training.warmup) >= 1 else _given(training.warmup)
+    takes = [name for name in inspect.signature(make).parameters if name not in {"optimizer", "total_steps", "warmup"}]
+    for name in options:
+        if name not in takes:
+            listed = f"it takes {', '.join(takes)}" if takes else "it takes none"
+            raise InputError(f"--schedule {training.schedule} has no option '{name}'; {listed}.")
     try:
         return make(optimizer, total_steps=total_steps, warmup=warmup, **options)
     except (TypeError, ValueError) as error:
-        raise InputError(f"--schedule {training.schedule} does not take these options: {error}") from None
+        raise InputError(f"--schedule {training.schedule} cannot work so: {error}") from None
 
 
 @final

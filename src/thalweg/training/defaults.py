@@ -70,6 +70,7 @@ def complete(given: Recipe, optimizer_defaults: dict[str, float] | None = None) 
     names.check(names.TASKS, values["task"], "task")
     task_defaults = BY_TASK[values["task"]]
     model = values.get("model") or task_defaults["model"]
+    _check_model(values["task"], model)
     defaults = GENERAL | BY_MODEL.get(model, {}) | task_defaults | {"model": model}
     defaults["name"] = values["task"]
     if values["task"] == "forecast" and model == "lstm":
@@ -89,10 +90,7 @@ def check(recipe: Recipe) -> None:
     """Raise an InputError where a complete recipe cannot work."""
     values = {key: value for section in recipe.to_dict().values() for key, value in section.items()}
     task, model = values["task"], values["model"]
-    if model not in names.MODELS[task]:
-        raise InputError(
-            f"Task '{task}' has no model '{model}'; expected one of {', '.join(names.MODELS[task])} (--model)."
-        )
+    _check_model(task, model)
     for table, key, what in (
         (names.ACTIVATIONS, "activation", "activation"),
         (names.SKIPS, "skip", "skip connection"),
@@ -125,3 +123,10 @@ def check(recipe: Recipe) -> None:
         raise InputError("--init tfixup is for --model transformer with --skip residual (it replaces the layer norms).")
     if model != "mlp" and (values["input_skip"] or values["sparsity"]):
         raise InputError(f"--input-skip and --sparsity are for --model mlp; got --model {model}.")
+
+
+def _check_model(task: str, model: str) -> None:
+    if model not in names.MODELS[task]:
+        raise InputError(
+            f"Task '{task}' has no model '{model}'; expected one of {', '.join(names.MODELS[task])} (--model)."
+        )

@@ -1,6 +1,8 @@
 """From what the user typed to a session: data read, defaults filled in, the run's folder found or made."""
 
+import contextlib
 import dataclasses
+import math
 import shutil
 import tempfile
 import time
@@ -27,6 +29,7 @@ DEFAULT_SOURCE = {
     "classify": "docstrings", "tag": "tokens", "score": "phrases", "forecast": "sunspots", "language": "manual",
     "translate": "numbers",
 }  # fmt: skip
+MIN_DEFAULT_STEPS, MAX_DEFAULT_EPOCHS = 300, 100
 CALIBRATION_SECONDS = 1.0
 SHARE_OF_TIME = 0.9  # of a time limit is planned for steps; the rest is left to evaluation
 
@@ -77,29 +80,47 @@ def prepare(request: Request, say: Say) -> Session:
     for note in [*source.notes, choice.sentence]:
         if note:
             say(note)
-    calibrated = bool(given.training.time) and not given.training.steps and not given.training.epochs
     recipe = _completed(given, choice)
     device = choose_device(recipe.run.device or "auto")
-    folder = _find_folder(request, recipe, calibrated, say)
-    resumed = folder.exists()
-    if resumed:
-        recipe = read_recipe(folder / run.RECIPE)
+    if request.resume is not None and run.Run(request.resume).finished:
+        raise InputError(f"The run {request.resume} is finished, so there is nothing to resume; train a new one.")
     spill = Path(tempfile.mkdtemp(prefix="thalweg-"))
     try:
-        task, prepared = _read(source, valid, build.settings_of(recipe, columns, spill), recipe)
-        for note in prepared.notes:
-            say(note)
-        description = _describe(source, valid, choice, prepared)
-        if resumed:
-            _check_same_data(folder, description)
-        else:
-            _make_folder(folder, recipe, task, description)
+        kind: type[AbstractTask] = names.find(names.TASKS, given.run.task, "task")
+        task, prepared = kind.prepare(source, valid, build.settings_of(recipe, columns, spill))
     finally:
-        shutil.rmtree(spill, ignore_errors=True)  # memory-mapped files stay readable until they are closed
-    session = Session(run.Run(folder), task, prepared, device, fast=request.fast)
-    if calibrated and not resumed and not request.fast:
-        session = _fit_to_time(session, recipe, say)
+        shutil.rmtree(spill, ignore_errors=True)  # what is mapped into memory stays readable until it is closed
+    for note in prepared.notes:
+        say(note)
+    bounds = given.training.steps or given.training.epochs
+    if not bounds:
+        recipe.training.epochs = _enough_epochs(recipe, len(prepared.train))
+    timed = bool(given.training.time) and not bounds
+    folder, resumed = _find_folder(request, recipe, timed, say)
+    description = _describe(source, valid, choice, prepared)
+    if resumed:
+        _check_same_data(folder, description)
+    else:
+        _make_folder(folder, recipe, task, description)
+    try:
+        session = Session(run.Run(folder), task, prepared, device, fast=request.fast)
+        if timed and not resumed and not request.fast:
+            session = _fit_to_time(session, recipe, say)
+    except BaseException:
+        if not resumed:  # an option that no part takes, or Ctrl-C: nothing has been trained, so nothing stays
+            shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                folder.parent.rmdir()
+        raise
     return session
+
+
+def _enough_epochs(recipe: Recipe, num_examples: int) -> float:
+    """Return the default number of epochs, or more where the data are so few that it would be a handful of steps."""
+    training = recipe.training
+    default, batch = training.epochs or 0.0, (training.batch_size or num_examples) * (training.accumulate or 1)
+    steps_per_epoch = math.ceil(num_examples / batch)
+    return float(min(MAX_DEFAULT_EPOCHS, max(default, math.ceil(MIN_DEFAULT_STEPS / steps_per_epoch))))
 
 
 def open_any(name: str, given: Recipe | None = None) -> AbstractSource:
@@ -177,47 +198,38 @@ def _completed(given: Recipe, choice: Choice) -> Recipe:
     return recipe
 
 
-def _find_folder(request: Request, recipe: Recipe, calibrated: bool, say: Say) -> Path:
-    """Return the folder of the unfinished run that goes on, or of a new one."""
+def _find_folder(request: Request, recipe: Recipe, timed: bool, say: Say) -> tuple[Path, bool]:
+    """Return the folder of the unfinished run that goes on and True, or the folder of a new run and False."""
     if request.resume is not None:
-        if run.Run(request.resume).finished:
-            raise InputError(f"The run {request.resume} is finished, so there is nothing to resume; train a new one.")
-        return request.resume
+        return request.resume, True
     folder = request.out / (recipe.run.name or "run")
     if not folder.exists():
-        return folder
+        return folder, False
     if request.overwrite:
         run.remove(folder)
-        return folder
+        return folder, False
     number = 1
     while folder.exists():
         if (folder / run.RECIPE).is_file():
             existing = run.Run(folder)
-            if not existing.finished and _same(existing.recipe, recipe, calibrated):
+            if not existing.finished and _same(existing.recipe, recipe, timed):
                 say(f"Going on with the unfinished run {folder} (--overwrite starts it anew).")
-                return folder
+                return folder, True
         number += 1
         folder = request.out / f"{recipe.run.name}-{number}"
     say(f"{request.out / str(recipe.run.name)} is kept; the new run is {folder} (--overwrite replaces the old one).")
-    return folder
+    return folder, False
 
 
-def _same(left: Recipe, right: Recipe, calibrated: bool) -> bool:
+def _same(left: Recipe, right: Recipe, timed: bool) -> bool:
     """Whether two recipes are the same, apart from the number of steps where a time limit sets it."""
     sections = [recipe.to_dict() for recipe in (left, right)]
     for section in sections:
         section["run"].pop("name")
-        if calibrated:
+        if timed:
             section["training"].pop("steps")
             section["training"].pop("epochs")
     return sections[0] == sections[1]
-
-
-def _read(
-    source: AbstractSource, valid: AbstractSource | None, settings: Settings, recipe: Recipe
-) -> tuple[AbstractTask, Prepared]:
-    kind: type[AbstractTask] = names.find(names.TASKS, recipe.run.task or "", "task")
-    return kind.prepare(source, valid, settings)
 
 
 def _describe(

@@ -1,0 +1,212 @@
+"""The command line as a person uses it: what it prints, where, and how it exits."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from thalweg.cli.main import run
+from thalweg.cli.options import plain, to_recipe
+
+
+@pytest.fixture
+def reviews(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [f"{'fine' if k % 2 else 'awful'} thing {k % 37} {k},{'good' if k % 2 else 'bad'}" for k in range(200)]
+    path = tmp_path / "reviews.csv"
+    path.write_text("review,stars\n" + "\n".join(rows) + "\n")
+    return path
+
+
+def call(capsys, *arguments):
+    """Run the command line in this process; return exit code, standard output and standard error."""
+    with pytest.raises(SystemExit) as ended:
+        run([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return ended.value.code, captured.out, captured.err
+
+
+def train(capsys, *arguments):
+    return call(capsys, "train", *arguments, "--width", 4, "--epochs", 8, "--lr", 0.05, "--model", "bag")
+
+
+def test_train_predict_evaluate(reviews, capsys):
+    code, out, err = train(capsys, reviews)
+    assert code == 0
+    assert "Text column 'review', label column 'stars'" in err
+    assert "Report: runs/reviews/report.html" in out
+    code, out, err = call(capsys, "predict", "runs/reviews", "fine thing 3", "awful thing 4")
+    assert code == 0
+    assert [line.strip() for line in out.splitlines() if not line.startswith(" ")] == ["good", "bad"]
+    code, out, err = call(capsys, "evaluate", "runs/reviews", reviews)
+    assert code == 0
+    assert "accuracy" in out
+
+
+def test_json_has_its_stable_keys_and_nothing_else_on_standard_output(reviews, capsys):
+    code, out, _ = train(capsys, reviews, "--json")
+    assert code == 0
+    summary = json.loads(out)
+    assert set(summary) == {"run", "task", "model", "optimizer", "steps", "seconds", "metrics", "status"}
+    assert (summary["task"], summary["status"]) == ("classify", "COMPLETED")
+    assert 0.0 <= summary["metrics"]["accuracy"] <= 1.0
+    code, out, _ = call(capsys, "evaluate", "runs/reviews", reviews, "--json")
+    assert set(json.loads(out)) == {"run", "metrics"}
+    code, out, _ = call(capsys, "predict", "runs/reviews", "fine thing", "--json", "--top", 2)
+    answer = json.loads(out)
+    assert answer["label"] == "good"
+    assert [set(entry) for entry in answer["top"]] == [{"label", "probability"}] * 2
+
+
+def test_predict_reads_files_and_standard_input(reviews, capsys, monkeypatch, tmp_path):
+    train(capsys, reviews, "--quiet")
+    (tmp_path / "new.csv").write_text("review\nfine thing\nawful thing\nfine thing\n")
+    (tmp_path / "new.txt").write_text("awful thing\nfine thing\n")
+    for name, labels in (("new.csv", ["good", "bad", "good"]), ("new.txt", ["bad", "good"])):
+        code, out, _ = call(capsys, "predict", "runs/reviews", "--file", name, "--json")
+        assert code == 0
+        assert [json.loads(line)["label"] for line in out.splitlines()] == labels
+    with open(tmp_path / "new.txt") as file:
+        monkeypatch.setattr("sys.stdin", file)
+        code, out, _ = call(capsys, "predict", "runs/reviews", "--json")
+    assert [json.loads(line)["label"] for line in out.splitlines()] == ["bad", "good"]
+
+
+def test_quiet_says_nothing(reviews, capsys):
+    code, out, err = train(capsys, reviews, "--quiet")
+    assert (code, out, err) == (0, "", "")
+
+
+def test_data_shows_what_is_in_a_file(reviews, capsys):
+    reviews.write_text(reviews.read_text() + "fine thing 1 1,bad\n,good\n")
+    code, out, _ = call(capsys, "data", reviews)
+    assert code == 0
+    for part in ("202 rows", "2 labels", "different labels", "'review' are empty", "What the model will see"):
+        assert part in out
+    code, out, _ = call(capsys, "data", reviews, "--json")
+    found = json.loads(out)
+    assert found["num_rows"] == 202
+    assert found["num_conflicts"] == 1
+    assert not os.path.exists("runs")
+
+
+def test_a_stream_is_learned_row_by_row_and_goes_on(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [{"text": "fine day" if k % 2 else "awful day", "label": "good" if k % 2 else "bad"} for k in range(64)]
+    stream = "".join(json.dumps(row) + "\n" for row in rows)
+    for total in (64, 128):
+        done = subprocess.run(
+            [sys.executable, "-m", "thalweg", "train", "-", "--online", "--json"],
+            input=stream, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        summary = json.loads(done.stdout)
+        assert summary["steps"] == total
+        assert summary["metrics"]["accuracy"] > 0.9
+    code, out, _ = call(capsys, "predict", "runs/stream", "what a fine day")
+    assert out.startswith("good")
+
+
+WRONG = {
+    "missing file": (["train", "nothing.csv"], "nothing.csv"),
+    "no such column": (["train", "reviews.csv", "--label-column", "rating"], "'rating'"),
+    "unknown option": (["train", "reviews.csv", "--learning-rate", "1"], "--learning-rate"),
+    "unknown command": (["trian"], "trian"),
+    "unknown model": (["train", "reviews.csv", "--model", "resnet"], "no model 'resnet'; expected one of bag, mlp"),
+    "unknown optimizer": (["train", "reviews.csv", "--optimizer", "adamm"], "adamm"),
+    "missing package": (["train", "reviews.csv", "--optimizer", "no_such_package.Best"], "pip install no-such-package"),
+    "option it does not take": (["train", "reviews.csv", "--optimizer-options.beta", "1"], "beta"),
+    "schedule option it does not take": (["train", "reviews.csv", "--schedule-options.cycles", "1"], "cycles"),
+    "text for a number": (["train", "reviews.csv", "--lr", "fast"], "fast"),
+    "time without sense": (["train", "reviews.csv", "--time", "soon"], "expected a duration such as 60s"),
+    "device that is not there": (["train", "reviews.csv", "--device", "cuda:7"], "cuda:7"),
+    "predict without a run": (["predict", "runs/none", "x"], "no run folder runs/none"),
+    "evaluate a folder that is no run": (["evaluate", ".", "reviews.csv"], "is no run"),
+    "resume what is not there": (["train", "--resume", "runs/none"], "no run folder"),
+    "both arguments and a file": (["predict", "runs/none", "x", "--file", "y"], "not both"),
+    "stream of another task": (["train", "-", "--online", "--task", "tag"], "--online learns the tasks"),
+    "an option of another model": (["train", "reviews.csv", "--sparsity", "0.5"], "for --model mlp"),
+    "tfixup on a bag": (["train", "reviews.csv", "--init", "tfixup"], "tfixup"),
+    "one class": (["train", "one.csv"], "only one label ('good')"),
+    "empty file": (["train", "empty.csv"], "empty.csv"),
+    "unseen label": (["train", "reviews.csv", "--valid", "unseen.csv"], "unseen.csv, line 3: label 'splendid'"),
+    "numbers that are none": (["train", "numbers.csv", "--task", "forecast"], "numbers.csv"),
+    "dash without online": (["train", "-"], "-"),
+    "name outside the folder": (["data", "../../etc/nothing"], "nothing"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_the_users_mistakes_end_with_a_sentence_and_code_2(reviews, tmp_path, capsys, case):
+    arguments, message = WRONG[case]
+    (tmp_path / "one.csv").write_text("review,stars\nfine,good\nnice,good\ncalm,good\n")
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "unseen.csv").write_text("review,stars\nfine,good\nnice,splendid\n")
+    (tmp_path / "numbers.csv").write_text(
+        "year,level\n" + "\n".join(f"{k},{'high' if k == 9 else k}" for k in range(40))
+    )
+    code, out, err = call(capsys, *arguments)
+    assert code == 2
+    assert err.splitlines()[-1].startswith("error:"), "the error is one line, and the last one"
+    assert message in " ".join(err.split())
+    assert "Traceback" not in err
+    assert out == ""
+    assert not (tmp_path / "runs").exists(), "nothing may be left half-written"
+
+
+def test_a_run_name_stays_in_its_folder(reviews, capsys, tmp_path):
+    code, _, _ = train(capsys, reviews, "--name", "../../escape", "--quiet")
+    assert code == 0
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["escape"]
+    assert not (tmp_path.parent / "escape").exists()
+
+
+def test_overwrite_refuses_what_is_no_run(reviews, capsys, tmp_path):
+    (tmp_path / "runs" / "reviews").mkdir(parents=True)
+    (tmp_path / "runs" / "reviews" / "thesis.txt").write_text("years of work")
+    code, _, err = train(capsys, reviews, "--overwrite")
+    assert code == 2
+    assert "is no run" in err
+    assert (tmp_path / "runs" / "reviews" / "thesis.txt").exists()
+
+
+def test_help_is_quick_and_imports_no_torch():
+    script = (
+        "import sys\nfrom thalweg.cli.main import run\n"
+        "try:\n    run(['--help'])\nexcept SystemExit:\n    pass\n"
+        "sys.exit(int('torch' in sys.modules or 'numpy' in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    for command in ("train", "predict", "evaluate", "data"):
+        assert command in done.stdout
+
+
+def test_options_become_a_recipe_and_values_are_read_as_toml():
+    recipe = to_recipe("x.csv")
+    assert recipe.data.source == "x.csv"
+    assert plain({"momentum": "0.9", "nesterov": "true", "betas": "[0.9, 0.95]", "mode": "max"}) == {
+        "momentum": 0.9, "nesterov": True, "betas": [0.9, 0.95], "mode": "max",
+    }  # fmt: skip
+
+
+def test_optimizer_options_reach_the_recipe(reviews, capsys, tmp_path):
+    code, _, err = train(
+        capsys,
+        reviews,
+        "--optimizer",
+        "sgd",
+        "--optimizer-options.momentum",
+        "0.9",
+        "--time",
+        "1m",
+        "--batch-size",
+        "full",
+    )
+    assert code == 0, err
+    text = (tmp_path / "runs" / "reviews" / "recipe.toml").read_text()
+    assert 'optimizer_options = {"momentum" = 0.9}' in text
+    assert "time = 60.0" in text
+    assert "batch_size = 0" in text
