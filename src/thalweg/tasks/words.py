@@ -9,15 +9,14 @@ from typing import Any, final
 
 from thalweg.data.normalize import Normalizer
 from thalweg.data.rows import AbstractSource
-from thalweg.data.tokenizer import Tokenizer
+from thalweg.data.tokenizer import SPECIALS, UNK, Tokenizer
 from thalweg.errors import InputError
 from thalweg.tasks.base import Settings
 from thalweg.tasks.columns import check_columns
-from thalweg.tasks.spelling import spelling_classes, spellings
+from thalweg.tasks.spelling import MAX_CLASSES, spelling_classes, spellings
 
 TOKENIZER = "tokenizer.json"
 MIN_COUNT = 2  # a word seen once is read by its spelling: that is how the network learns to read unseen words
-UNKNOWN = 1
 
 # Words with an apostrophe or hyphen inside, numbers with a point or comma inside; every other mark stands alone.
 _PIECES = re.compile(r"\d+(?:[.,]\d+)+|\w+(?:['’-]\w+)*|[^\w\s]")
@@ -100,8 +99,9 @@ class WordReader:
         # Where hardly a word is rare, as in made-up data, the rarest ones show how to read by spelling.
         num_rare = max(sum(normalized[word] < MIN_COUNT for word in ranked), len(ranked) // 20)
         common, rare = ranked[: len(ranked) - num_rare], ranked[len(ranked) - num_rare :]
-        classes = spelling_classes(rare)
-        room = max(0, settings.vocabulary_size - len(classes) - 4)
+        room = max(0, settings.vocabulary_size - len(SPECIALS))
+        classes = spelling_classes(rare, limit=min(MAX_CLASSES, room // 2))
+        room -= len(classes)
         return cls(normalizer, Tokenizer.from_vocabulary([*common[:room], *classes]))
 
     def encode(self, words: Sequence[str]) -> list[int]:
@@ -126,7 +126,7 @@ class WordReader:
     def _read(self, word: str) -> int:
         normalized = self.normalizer(word)
         candidates = (self.tokenizer.id_of(name) for name in (normalized, *spellings(normalized)) if name)
-        found = next((id_ for id_ in candidates if id_ is not None), UNKNOWN)
+        found = next((id_ for id_ in candidates if id_ is not None), UNK)
         if len(self._ids) < 1_000_000:
             self._ids[word] = found
         return found
