@@ -1,5 +1,6 @@
 """Model + head + batch as one function of the parameters."""
 
+import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
 from typing import final
 
@@ -8,10 +9,12 @@ from torch import Tensor, nn
 
 from thalweg import distributed, vectors
 from thalweg.batch import Batch
+from thalweg.errors import InputError
 from thalweg.heads.adapt import as_head
 from thalweg.heads.base import AbstractHead
 
 Inputs = Tensor | Mapping[str, Tensor]
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
 
 @final
@@ -40,6 +43,12 @@ class Objective:
             weight decay: adaptive methods rescale this one's gradient, and line searches see it.
         penalized: the tensors `w` under the penalty; None: every trainable matrix (biases and scales are free).
         autocast: type to run the forward pass in, such as `torch.bfloat16`; None: as the parameters are.
+
+    Attributes:
+        parameters: all trainable tensors of model and head, each once: what gradients and curvature are about.
+        num_values: evaluations of the loss alone.
+        num_gradients: evaluations of loss and gradient.
+        num_products: products with a Hessian, a Gauss-Newton or a Fisher matrix.
 
     Raises:
         ValueError: for a negative `l2`, for targets missing or given twice, or for no batch at all.
@@ -81,6 +90,7 @@ class Objective:
         self.penalized = vectors.trainable(penalized) if l2 > 0.0 else []
         self.num_values = 0
         self.num_gradients = 0
+        self.num_products = 0
         self._noise: tuple[Tensor, list[Tensor]] | None = None
 
     def value(self) -> Tensor:
@@ -121,6 +131,85 @@ class Objective:
             loss = loss + self._penalty()
         return loss
 
+    def named_parameters(self) -> list[tuple[str, Tensor]]:
+        """Return `parameters` with their names, the model's as they are and the head's after `head.`."""
+        return [(_short(name), tensor) for name, tensor in self._network().named_parameters() if tensor.requires_grad]
+
+    def choose(self, what: "str | nn.Module | Iterable[Tensor] | None") -> list[Tensor]:
+        """Return some of the parameters, in their order.
+
+        Args:
+            what: a pattern for names such as `layers.0.*` or `*.bias` (as file names are matched), a module, the
+                tensors themselves, or None for all.
+
+        Raises:
+            ValueError: if a tensor is none of the parameters, or nothing is chosen.
+
+        Example:
+            >>> objective = Objective(nn.Linear(2, 1), nn.MSELoss(), torch.ones(1, 2), torch.ones(1, 1))
+            >>> [tuple(tensor.shape) for tensor in objective.choose("*bias")]
+            [(1,)]
+        """
+        if what is None:
+            return list(self.parameters)
+        if isinstance(what, str):
+            chosen = [tensor for name, tensor in self.named_parameters() if fnmatch.fnmatchcase(name, what)]
+            if not chosen:
+                names = ", ".join(name for name, _ in self.named_parameters())
+                raise ValueError(f"Objective.choose({what!r}) fits no trainable parameter; there are: {names}.")
+            return chosen
+        wanted = vectors.trainable(what.parameters() if isinstance(what, nn.Module) else what)
+        ids = {id(tensor) for tensor in wanted}
+        chosen = [tensor for tensor in self.parameters if id(tensor) in ids]
+        if not chosen or len(chosen) != len(ids):
+            raise ValueError(
+                "Objective.choose(...) takes trainable parameters of the model or the head; "
+                f"{len(ids) - len(chosen)} of {len(ids)} tensors given are none."
+            )
+        return chosen
+
+    def sum_and_count(self, batch: Batch, tensors: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """Return the summed loss of one micro-batch, with a graph, and what it is to be divided by.
+
+        Args:
+            batch: one of `batches`.
+            tensors: what to put in the place of some parameters and buffers, by the names of `tensors_in_place`.
+        """
+        if not tensors:
+            return self._sum_and_count(batch)
+        return torch.func.functional_call(self._network(), dict(tensors), (batch, False))
+
+    def prediction(self, batch: Batch, tensors: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Return the head's prediction for one micro-batch, with a graph; arguments as for `sum_and_count`."""
+        if not tensors:
+            return self._prediction(batch)
+        return torch.func.functional_call(self._network(), dict(tensors), (batch, True))
+
+    def tensors_in_place(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return all parameters, frozen ones too, and all buffers, by the names that `sum_and_count` takes."""
+        network = self._network()
+        return dict(network.named_parameters()), dict(network.named_buffers())
+
+    def require_determinism(self) -> None:
+        """Refuse a loss that is not a function of the parameters, before anything differentiates it twice.
+
+        The first micro-batch is evaluated twice, with random numbers going on in between.
+
+        Raises:
+            InputError: if the two losses differ, as they do with dropout in training mode.
+        """
+        parameters, buffers = self.tensors_in_place()
+        copies = {name: buffer.clone() for name, buffer in buffers.items()}
+        with torch.no_grad():
+            first, second = (float(self.sum_and_count(self.batches[0], copies)[0]) for _ in range(2))
+        eps = max((torch.finfo(tensor.dtype).eps for tensor in parameters.values()), default=0.0)
+        if first != second and not abs(first - second) <= 100 * eps * (abs(first) + abs(second)) + eps:
+            raise InputError(
+                f"Two evaluations at the same parameters gave {first:.6g} and {second:.6g}, so the loss has no second "
+                f"derivative{_random_modules(self.model)}. Call model.eval() first (gradients still work), or build "
+                "the model with dropout=0."
+            )
+
     def _accumulate(self) -> Tensor:
         """Add gradients of sums over micro-batches and ranks, then divide once by the global count."""
         sums = []
@@ -142,11 +231,23 @@ class Objective:
         return total / count
 
     def _sum_and_count(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        device_type = batch.targets.device.type
-        with torch.autocast(device_type, self.autocast, enabled=self.autocast is not None):
-            hidden = self.model(batch.inputs["inputs"]) if self._positional else self.model(**batch.inputs)
+        with self._autocast(batch):
+            hidden = self._hidden(batch)
             total, count = self.head.loss_from_hidden(hidden, batch.targets, batch.mask, batch.weights)
         return total, count.to(total.dtype)
+
+    def _prediction(self, batch: Batch) -> Tensor:
+        with self._autocast(batch):
+            return self.head(self._hidden(batch))
+
+    def _hidden(self, batch: Batch) -> Tensor:
+        return self.model(batch.inputs["inputs"]) if self._positional else self.model(**batch.inputs)
+
+    def _autocast(self, batch: Batch) -> torch.autocast:
+        return torch.autocast(batch.targets.device.type, self.autocast, enabled=self.autocast is not None)
+
+    def _network(self) -> "_Network":
+        return _Network(self)
 
     def _penalty(self) -> Tensor | float:
         if not self.penalized:
@@ -172,6 +273,37 @@ class Objective:
         torch.set_rng_state(self._noise[0])
         for device, state in zip(devices, self._noise[1], strict=True):
             torch.cuda.set_rng_state(state, device)
+
+
+@final
+class _Network(nn.Module):
+    """Model and head as one module, so that tensors of both, tied ones too, can be exchanged for one evaluation."""
+
+    def __init__(self, objective: Objective) -> None:
+        super().__init__()
+        self.model = objective.model
+        self.head = objective.head
+        self._objective = objective
+
+    def forward(self, batch: Batch, predict: bool) -> Tensor | tuple[Tensor, Tensor]:
+        """Return the prediction, or sum and count."""
+        return self._objective._prediction(batch) if predict else self._objective._sum_and_count(batch)
+
+
+def _short(name: str) -> str:
+    return name.removeprefix("model.").replace("_orig_mod.", "")
+
+
+def _random_modules(model: nn.Module) -> str:
+    """Say which modules draw random numbers, as the end of a clause."""
+    names = [
+        f"'{name}'" if name else "the model itself"
+        for name, module in model.named_modules()
+        if module.training and isinstance(module, _DROPOUTS) and module.p > 0.0
+    ]
+    if not names:
+        return ": something in it draws random numbers"
+    return f": dropout is active in {', '.join(names[:3])}{' and others' if len(names) > 3 else ''}"
 
 
 def _as_batches(

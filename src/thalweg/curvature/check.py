@@ -1,0 +1,261 @@
+"""Checks that refuse a wrong second derivative, and find the module it comes from.
+
+Several operations have a second derivative that is missing, and some have one that is silently wrong. Neither may
+reach an eigenvalue or a Newton step. The reference is a difference of two *first* derivatives (or two predictions),
+taken in float64 whatever the model's own type: in float32 the step would have to be so large that it steps over the
+kinks of a ReLU network.
+"""
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from thalweg import distributed, vectors
+from thalweg.batch import Batch
+from thalweg.curvature.culprit import culprit
+from thalweg.objective import Objective
+from thalweg.vectors import Vector
+
+_TOLERANCES = {torch.float64: 1e-6, torch.float32: 2e-3}
+_HALF_TOLERANCE = 5e-2
+# Relative to the parameters. Small enough to meet few kinks; tried one after the other, with new directions.
+_STEPS = (1e-7, 1e-8, 1e-6)
+_LOOK = "Set check=False only to look at it."
+
+
+@final
+class CurvatureError(RuntimeError):
+    """A curvature matrix cannot be multiplied with, or would give wrong numbers; the message says which module."""
+
+
+@contextlib.contextmanager
+def refusing(objective: Objective) -> Iterator[None]:
+    """Turn PyTorch's complaint about a missing second derivative into one sentence that names the module."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, NotImplementedError) as error:
+        if isinstance(error, CurvatureError) or "memory" in str(error):
+            raise
+        reason = str(error).strip().split("\n")[0].removesuffix(".")
+        raise CurvatureError(
+            f"This model cannot be differentiated twice{_where(objective)}. PyTorch says: {reason}. "
+            f"{_advice(str(error))}"
+        ) from error
+
+
+def check_hessian(objective: Objective, parameters: Sequence[Tensor], product: Callable[[Vector], Vector]) -> None:
+    """Refuse a Hessian that is not symmetric, or is not the difference of two gradients.
+
+    Args:
+        objective: the function.
+        parameters: what rows and columns belong to.
+        product: multiplies with the matrix.
+
+    Raises:
+        CurvatureError: if it is one of these.
+    """
+    tolerance = _tolerance(objective, parameters)
+    mismatch = _Mismatch("", 0.0)
+    for attempt, step in enumerate(_STEPS):
+        left, right = (_direction(parameters, 2 * attempt + i) for i in range(2))
+        product_left, product_right = product(left), product(right)
+        gap = abs(float(vectors.dot(left, product_right) - vectors.dot(right, product_left)))
+        # For independent directions both sides are about this large.
+        size = float(vectors.norm(left) * vectors.norm(product_right)) / sum(t.numel() for t in parameters) ** 0.5
+        if not gap <= tolerance * size * 10.0 + 1e-30:
+            raise CurvatureError(
+                f"The Hessian of this model is not symmetric (by {gap / max(size, 1e-300):.1e} of its size), so its "
+                f"second derivative is wrong{_where(objective)}. {_LOOK}"
+            )
+        difference = _difference_of_gradients(objective, parameters, left, step)
+        mismatch = _compare(objective, parameters, product_left, difference, tolerance)
+        if mismatch.size == 0.0:
+            return
+    raise CurvatureError(
+        f"A product with the Hessian differs from a difference of gradients by {mismatch.size:.1e} of its size, most "
+        f"in '{mismatch.name}': a second derivative is wrong{_where(objective)}. {_LOOK}"
+    )
+
+
+def check_jacobian(
+    objective: Objective,
+    parameters: Sequence[Tensor],
+    forward: Callable[[Vector], Sequence[Tensor]],
+    backward: Callable[[Sequence[Tensor]], Vector],
+) -> None:
+    """Refuse a Jacobian of the predictions that is not the difference of two predictions, or has a wrong transpose.
+
+    Args:
+        objective: the function.
+        parameters: what the columns belong to.
+        forward: maps a vector `v` to `J v`, one tensor for each micro-batch.
+        backward: maps such tensors `u` to `J^T u`.
+
+    Raises:
+        CurvatureError: if it is one of these.
+    """
+    tolerance = _tolerance(objective, parameters)
+    error = 0.0
+    for attempt, step in enumerate(_STEPS):
+        direction = _direction(parameters, attempt)
+        slopes = forward(direction)
+        noise = _like(slopes, attempt)
+        there, back = vectors.dot(noise, slopes), vectors.dot(backward(noise), direction)
+        size = float(vectors.norm(noise) * vectors.norm(slopes)) / max(sum(t.numel() for t in noise), 1) ** 0.5
+        if not abs(float(there - back)) <= tolerance * size * 10.0 + 1e-30:
+            raise CurvatureError(
+                "The Jacobian of this model and its transpose disagree by "
+                f"{abs(float(there - back)) / max(size, 1e-300):.1e} of their size{_where(objective)}. {_LOOK}"
+            )
+        predictions = _difference_of_predictions(objective, parameters, direction, step)
+        gap = vectors.norm([a.double() - b for a, b in zip(slopes, predictions, strict=True)])
+        error = float(gap / vectors.norm(predictions).clamp(min=1e-30))
+        if error <= tolerance:
+            return
+    raise CurvatureError(
+        f"The derivative of the predictions differs from a difference of predictions by {error:.1e} of its size"
+        f"{_where(objective)}. {_LOOK}"
+    )
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class _Mismatch:
+    """The parameter where two vectors differ most, and by how much; the size is 0 where all agree."""
+
+    name: str
+    size: float
+
+
+def _compare(
+    objective: Objective, parameters: Sequence[Tensor], product: Vector, reference: "_Difference", tolerance: float
+) -> _Mismatch:
+    names = {id(tensor): name for name, tensor in objective.named_parameters()}
+    whole = float(vectors.norm(reference.vector))
+    worst = _Mismatch("", 0.0)
+    for parameter, ours, theirs in zip(parameters, product, reference.vector, strict=True):
+        gap = float((ours.double() - theirs).norm())
+        size = max(float(theirs.norm()), 0.1 * whole)
+        if not gap <= tolerance * size + reference.noise:
+            relative = gap / max(size, 1e-300)
+            relative = math.inf if math.isnan(relative) else relative
+            worst = max(worst, _Mismatch(names[id(parameter)], relative), key=lambda mismatch: mismatch.size)
+    return worst
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class _Difference:
+    """A difference quotient of gradients and the rounding error it may have."""
+
+    vector: list[Tensor]
+    noise: float
+
+
+def _difference_of_gradients(
+    objective: Objective, parameters: Sequence[Tensor], direction: Vector, step: float
+) -> _Difference:
+    up, down = (_gradient(objective, parameters, direction, sign * step) for sign in (1.0, -1.0))
+    noise = 1e-14 / step * float(vectors.norm(up)) + 1e-30
+    return _Difference([(a - b) / (2.0 * step) for a, b in zip(up, down, strict=True)], noise)
+
+
+def _difference_of_predictions(
+    objective: Objective, parameters: Sequence[Tensor], direction: Vector, step: float
+) -> list[Tensor]:
+    sides = []
+    with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+        for sign in (1.0, -1.0):
+            place, _ = _moved(objective, parameters, direction, sign * step)
+            sides.append([objective.prediction(doubled(batch), place) for batch in objective.batches])
+    return [(a - b) / (2.0 * step) for a, b in zip(*sides, strict=True)]
+
+
+def _gradient(objective: Objective, parameters: Sequence[Tensor], direction: Vector, step: float) -> list[Tensor]:
+    """Return the gradient at the parameters plus `step` times a direction, in float64."""
+    objective.num_gradients += 1
+    place, moved = _moved(objective, parameters, direction, step)
+    total = [torch.zeros_like(tensor) for tensor in moved]
+    count = torch.zeros((), dtype=torch.float64, device=moved[0].device)
+    with torch.enable_grad(), torch.compiler.set_stance("force_eager"):
+        for batch in objective.batches:
+            loss, own = objective.sum_and_count(doubled(batch), place)
+            count += own.detach()
+            if loss.requires_grad:
+                parts = torch.autograd.grad(loss, moved, allow_unused=True)
+                total = [a if b is None else a + b.to_dense() for a, b in zip(total, parts, strict=True)]
+    *total, count = distributed.sum_over_ranks([*total, count])
+    penalized = {id(tensor) for tensor in objective.penalized}
+    penalties = [objective.l2 if id(tensor) in penalized else 0.0 for tensor in parameters]
+    return [a / count + penalty * b.detach() for a, b, penalty in zip(total, moved, penalties, strict=True)]
+
+
+def _moved(
+    objective: Objective, parameters: Sequence[Tensor], direction: Vector, step: float
+) -> tuple[dict[str, Tensor], list[Tensor]]:
+    """Return all tensors of the model in float64, with some of them moved, and these alone."""
+    own, buffers = objective.tensors_in_place()
+    names = {id(tensor): name for name, tensor in own.items()}
+    place = {name: _double(tensor) for name, tensor in (own | buffers).items()}
+    moved = []
+    for parameter, part in zip(parameters, direction, strict=True):
+        name = names[id(parameter)]
+        place[name] = (place[name] + step * part.double()).requires_grad_()
+        moved.append(place[name])
+    return place, moved
+
+
+def doubled(batch: Batch) -> Batch:
+    """Return the batch with its real numbers in float64."""
+    inputs: dict[str, Any] = {n: _double(t) if isinstance(t, Tensor) else t for n, t in batch.inputs.items()}
+    weights = None if batch.weights is None else _double(batch.weights)
+    return Batch(inputs, _double(batch.targets), batch.mask, weights)
+
+
+def _double(tensor: Tensor) -> Tensor:
+    return tensor.detach().double() if tensor.is_floating_point() else tensor.detach().clone()
+
+
+def _direction(parameters: Sequence[Tensor], seed: int) -> list[Tensor]:
+    """Return random numbers of each parameter's own size, so that one step suits all of them."""
+    noise = _like(parameters, seed)
+    total = max(sum(tensor.numel() for tensor in parameters), 1)
+    every = float(vectors.norm([tensor.detach() for tensor in parameters])) / total**0.5 or 1.0
+    sizes = [float(tensor.detach().norm()) / max(tensor.numel(), 1) ** 0.5 or every for tensor in parameters]
+    return [size * part for size, part in zip(sizes, noise, strict=True)]
+
+
+def _like(tensors: Sequence[Tensor], seed: int) -> list[Tensor]:
+    # A generator of its own: checking must not change what the caller draws next.
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(t.shape, generator=generator, dtype=torch.float64).to(t) for t in tensors]
+
+
+def _tolerance(objective: Objective, parameters: Sequence[Tensor]) -> float:
+    if objective.autocast is not None:
+        return _HALF_TOLERANCE
+    return max(_TOLERANCES.get(tensor.dtype, _HALF_TOLERANCE) for tensor in parameters)
+
+
+def _where(objective: Objective) -> str:
+    """Say where the trouble sits, as the end of a clause; nothing where it cannot be found."""
+    found = culprit(objective)
+    return "" if found is None else f", by the look of it in '{found[0]}' ({found[1]})"
+
+
+def _advice(message: str) -> str:
+    """Return what to do about PyTorch's message, one sentence."""
+    if "checkpoint" in message:
+        return "Checkpoint with use_reentrant=False, or switch checkpointing off for the curvature."
+    if "once_differentiable" in message:
+        return "Write its backward in differentiable operations, or use gauss_newton with a head that allows it."
+    if "aot_autograd" in message or "compile" in message:
+        return "Give the objective the model from before torch.compile."
+    return "Replace that operation, or keep its parameters out with parameters=...."

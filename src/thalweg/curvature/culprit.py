@@ -1,0 +1,122 @@
+"""Which module a missing or wrong second derivative comes from: each one is tried alone, innermost first."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from thalweg.curvature.differentiable import twice_differentiable
+from thalweg.objective import Objective
+
+_STEP = 1e-7
+_TOLERANCE = 1e-4
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+def culprit(objective: Objective) -> tuple[str, str] | None:
+    """Return name and class of the module whose second derivative fails or is wrong, or None if none is found.
+
+    The modules' inputs are recorded in one forward pass over the first micro-batch. Then, innermost modules first, a
+    random combination of each one's outputs is differentiated twice and compared with a difference of first
+    derivatives, in float64.
+    """
+    modules = {"head": objective.head} | {name: module for name, module in objective.model.named_modules() if name}
+    modules |= {"model": objective.model}
+    innermost_first = sorted(modules, key=lambda name: (name == "model", -name.count(".")))
+    calls: dict[str, Call] = {}
+    with contextlib.suppress(Exception), _recorded(modules, calls), torch.no_grad(), twice_differentiable():
+        objective.sum_and_count(objective.batches[0], objective.tensors_in_place()[1])
+    for name in innermost_first:
+        if name in calls and not _is_right(modules[name], *calls[name]):
+            return name, type(modules[name]).__name__
+    return None
+
+
+@contextlib.contextmanager
+def _recorded(modules: dict[str, nn.Module], calls: dict[str, Call]) -> Iterator[None]:
+    def recorder(name: str) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+        def record(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            del module
+            calls.setdefault(name, (args, kwargs))
+
+        return record
+
+    handles = [m.register_forward_pre_hook(recorder(name), with_kwargs=True) for name, m in modules.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _is_right(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether the module's second derivative exists and equals a difference; True where that cannot be said."""
+    generator = torch.Generator().manual_seed(0)
+    values = [_double(value) for value in (*args, *kwargs.values())]
+    names = [name for name, _ in module.named_parameters()]
+    buffers = {name: _double(buffer) for name, buffer in module.named_buffers()}
+    start = [_double(p) for _, p in module.named_parameters()] + [v for v in values if _is_real(v)]
+    directions = [torch.randn(t.shape, generator=generator, dtype=torch.float64).to(t.device) for t in start]
+    if not start:
+        return True
+
+    def outputs(leaves: Sequence[Tensor]) -> Tensor:
+        parameters = dict(zip(names, leaves, strict=False))
+        inputs = iter(leaves[len(names) :])
+        every = [next(inputs) if _is_real(value) else value for value in values]
+        keywords = dict(zip(kwargs, every[len(args) :], strict=True))
+        result = torch.func.functional_call(module, buffers | parameters, tuple(every[: len(args)]), keywords)
+        real = [part.double().reshape(-1) for part in _tensors(result) if _is_real(part)]
+        flat = torch.cat(real)
+        noise = torch.randn(flat.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        # Squared, so that even a linear module has a curvature to get wrong.
+        return (flat * noise.to(flat.device)).sum() + 0.5 * (flat * flat).mean()
+
+    def slope(step: float, again: bool) -> tuple[Tensor, Tensor | None]:
+        leaves = [(t + step * d).requires_grad_() for t, d in zip(start, directions, strict=True)]
+        gradient = torch.autograd.grad(outputs(leaves), leaves, create_graph=again, allow_unused=True)
+        along = _dot(gradient, directions)
+        if not again:
+            return along.detach(), None
+        if not along.requires_grad:
+            return along, torch.zeros(())
+        second = torch.autograd.grad(along, leaves, allow_unused=True)
+        return along, _dot(second, directions)
+
+    try:
+        reference = (slope(_STEP, False)[0] - slope(-_STEP, False)[0]) / (2 * _STEP)
+    except Exception:  # it cannot be evaluated alone or in float64: nothing can be said
+        return True
+    try:
+        with torch.enable_grad(), twice_differentiable():
+            _, second = slope(0.0, True)
+    except RuntimeError:
+        return False
+    assert second is not None
+    return bool((second - reference).abs() <= _TOLERANCE * reference.abs() + 1e-6)
+
+
+def _dot(left: Sequence[Tensor | None], right: Sequence[Tensor]) -> Tensor:
+    products = [(a * b).sum() for a, b in zip(left, right, strict=True) if a is not None]
+    return torch.stack(products).sum() if products else torch.zeros(())
+
+
+def _is_real(value: object) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def _double(value: Any) -> Any:
+    return value.detach().double() if _is_real(value) else value
+
+
+def _tensors(result: Any) -> Iterator[Tensor]:
+    if isinstance(result, Tensor):
+        yield result
+    elif isinstance(result, dict):
+        for part in result.values():
+            yield from _tensors(part)
+    elif isinstance(result, tuple | list):
+        for part in result:
+            yield from _tensors(part)

@@ -1,0 +1,251 @@
+"""Gauss-Newton and Fisher matrices: the Jacobian of the predictions around a curvature in output space.
+
+With the Jacobian `J` of all predictions and a matrix `C` in output space, block diagonal over targets, all of them are
+`J^T C J`. `J v` comes from two backward passes: `J^T w` is linear in `w`, so that its own derivative with respect to
+`w`, along `v`, is `J v`. No forward differentiation is needed, and `C` is applied in closed form by the head: a
+vocabulary x vocabulary matrix never exists.
+"""
+
+import abc
+from collections.abc import Callable, Sequence
+from typing import final
+
+import torch
+from torch import Tensor
+
+from thalweg.batch import Batch
+from thalweg.curvature.check import check_jacobian
+from thalweg.curvature.point import AbstractCurvature, Choice, Point
+from thalweg.heads.base import spread
+from thalweg.objective import Objective
+from thalweg.vectors import Vector
+
+OutputCurvature = Callable[[Tensor], Tensor]
+
+
+class AbstractSandwich(AbstractCurvature):
+    """`J^T C J` over the micro-batches, divided once by the count, plus the penalty.
+
+    A matrix of your own subclasses this class and says what `C` is.
+    """
+
+    _predictions: list[Tensor]
+    _cotangents: list[Tensor]
+    _pullback: Sequence[Tensor | None]
+    _curvatures: list[OutputCurvature]
+
+    @abc.abstractmethod
+    def _output_curvature(self, batch: Batch, prediction: Tensor) -> OutputCurvature:
+        """Return the multiplication with `C` for one micro-batch, undivided.
+
+        It maps tensors of the prediction's shape to the like; more dimensions in front are so many vectors.
+        """
+
+    def _build(self) -> Tensor:
+        objective, parameters = self.objective, self.like
+        self._predictions, self._cotangents, self._curvatures = [], [], []
+        pullback: list[Tensor | None] = [None] * len(parameters)
+        counts = []
+        for batch in objective.batches:
+            prediction = objective.prediction(batch, self._point.buffers())
+            fixed = prediction.detach()
+            counts.append(objective.head.loss(fixed, batch.targets, batch.mask, batch.weights)[1])
+            cotangent = torch.zeros_like(prediction, requires_grad=True)
+            self._predictions.append(prediction)
+            self._cotangents.append(cotangent)
+            self._curvatures.append(self._output_curvature(batch, fixed))
+            if prediction.requires_grad:
+                parts = torch.autograd.grad(prediction, parameters, cotangent, create_graph=True, allow_unused=True)
+                pullback = [b if a is None else a if b is None else a + b for a, b in zip(pullback, parts, strict=True)]
+        self._pullback = pullback
+        return torch.stack(counts).sum()
+
+    def _undivided(
+        self, vector: Vector, sources: Sequence[int], wanted: Sequence[int], many: bool
+    ) -> Sequence[Tensor | None]:
+        slopes = self._forward(vector, sources, many)
+        with torch.no_grad():
+            bent = [curve(slope) for curve, slope in zip(self._curvatures, slopes, strict=True)]
+        return self._backward(bent, wanted, many)
+
+    def _forward(self, vector: Vector, sources: Sequence[int], many: bool) -> list[Tensor]:
+        """Return `J v` for each micro-batch, with `v` zero outside `sources`."""
+        pairs = [(part, v) for i, v in zip(sources, vector, strict=True) if (part := self._pullback[i]) is not None]
+        if not pairs:
+            return [self._zeros(cotangent, vector, many) for cotangent in self._cotangents]
+        slopes = torch.autograd.grad(
+            [part for part, _ in pairs],
+            self._cotangents,
+            [v for _, v in pairs],
+            retain_graph=True,
+            allow_unused=True,
+            is_grads_batched=many,
+        )
+        return [self._zeros(c, vector, many) if s is None else s for s, c in zip(slopes, self._cotangents, strict=True)]
+
+    @staticmethod
+    def _zeros(like: Tensor, vector: Vector, many: bool) -> Tensor:
+        return like.new_zeros((len(vector[0]), *like.shape) if many else like.shape)
+
+    def _backward(self, outer: Sequence[Tensor], wanted: Sequence[int], many: bool) -> Sequence[Tensor | None]:
+        """Return `J^T u`, the rows `wanted`."""
+        pairs = [(p, u.to(p.dtype)) for p, u in zip(self._predictions, outer, strict=True) if p.requires_grad]
+        if not pairs:
+            return [None] * len(wanted)
+        return torch.autograd.grad(
+            [p for p, _ in pairs],
+            [self.like[i] for i in wanted],
+            [u for _, u in pairs],
+            retain_graph=True,
+            allow_unused=True,
+            is_grads_batched=many,
+        )
+
+    def _check(self) -> None:
+        every = range(len(self.like))
+
+        def backward(outer: Sequence[Tensor]) -> list[Tensor]:
+            parts = self._backward(outer, every, many=False)
+            return [torch.zeros_like(t) if part is None else part for t, part in zip(self.like, parts, strict=True)]
+
+        check_jacobian(self.objective, self.like, lambda v: self._forward(v, every, many=False), backward)
+
+
+@final
+class GaussNewton(AbstractSandwich):
+    r"""The generalized Gauss-Newton matrix of an objective: its curvature if the network were linear in its parameters.
+
+    $$G = \frac{1}{\sum_b n_b} \sum_b J_b^\top H_b J_b + \text{l2}\, I_w$$
+
+    with the Jacobian $J_b$ of micro-batch $b$'s predictions, the head's curvature $H_b$ in output space
+    (`AbstractHead.curvature_product`), the counts $n_b$ and the identity $I_w$ on the penalized parameters. It is
+    positive semidefinite wherever the head's curvature is, and equals the Hessian where the loss fits perfectly or the
+    network is linear.
+
+    Before its first product it checks itself: two evaluations must agree (dropout is refused), the Jacobian must equal
+    a difference of two predictions in float64, and its transpose must fit.
+
+    Args:
+        objective: the function.
+        parameters: rows and columns: a pattern for names, a module, tensors, or None for all parameters.
+        check: whether to check. Leave it on for a model's first matrix; an optimizer that makes one at each step
+            turns it off after the first.
+
+    Raises:
+        ValueError: if `parameters` fits none. Products raise what `multiply` says.
+
+    Example:
+        >>> model = torch.nn.Linear(2, 1, bias=False)
+        >>> objective = Objective(model, torch.nn.MSELoss(), torch.tensor([[1.0, 2.0]]), torch.zeros(1, 1))
+        >>> GaussNewton(objective).dense()  # 2 x x^T
+        tensor([[2., 4.],
+                [4., 8.]])
+
+    Source: Schraudolph (2002), Fast Curvature Matrix-Vector Products for Second-Order Gradient Descent.
+    """
+
+    def __init__(self, objective: Objective, parameters: Choice = None, *, check: bool = True) -> None:
+        self._point = Point(objective, parameters, check=check)
+
+    def _output_curvature(self, batch: Batch, prediction: Tensor) -> OutputCurvature:
+        head = self.objective.head
+        return lambda v: head.curvature_product(prediction, batch.targets, batch.mask, v, batch.weights)
+
+
+@final
+class Fisher(AbstractSandwich):
+    r"""The Fisher information of the head's distribution, exact or by sampling.
+
+    Exact, it is the Gauss-Newton matrix: the heads' distributions are exponential families in the prediction, where
+    the curvature in output space is the covariance of the score. Sampled, each target's curvature $H = S S^\top$ is
+    replaced by
+
+    $$\frac1m \sum_{s=1}^m u_s u_s^\top, \qquad u_s = S \varepsilon_s,\; \varepsilon_s \sim \mathcal N(0, I),$$
+
+    with $m$ = `num_samples` and the head's root $S$ (`AbstractHead.curvature_root`), an unbiased estimate of low rank.
+    The samples are drawn once and kept, so that it is one matrix.
+
+    Args:
+        objective: the function.
+        parameters: rows and columns: a pattern for names, a module, tensors, or None for all parameters.
+        num_samples: samples for each target, at least 1; None: exact.
+        seed: of the samples.
+        check: as for `GaussNewton`.
+
+    Raises:
+        ValueError: for `num_samples` below 1, or if `parameters` fits none.
+
+    Source: Amari (1998), Natural Gradient Works Efficiently in Learning; Martens (2020), New Insights and Perspectives
+    on the Natural Gradient Method.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        parameters: Choice = None,
+        *,
+        num_samples: int | None = None,
+        seed: int = 0,
+        check: bool = True,
+    ) -> None:
+        if num_samples is not None and num_samples < 1:
+            raise ValueError(
+                f"Fisher(num_samples=...) must be at least 1, or None for the exact one; got {num_samples!r}."
+            )
+        self._point = Point(objective, parameters, check=check)
+        self._num_samples = num_samples
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def _output_curvature(self, batch: Batch, prediction: Tensor) -> OutputCurvature:
+        head = self.objective.head
+        if self._num_samples is None:
+            return lambda v: head.curvature_product(prediction, batch.targets, batch.mask, v, batch.weights)
+        shape = (self._num_samples, *prediction.shape)
+        noise = torch.randn(shape, generator=self._generator, dtype=torch.float64).to(prediction)
+        scores = head.curvature_root(prediction, batch.targets, batch.mask, noise, batch.weights)
+        scores = scores * self._num_samples**-0.5
+        return lambda v: _outer_products(scores, v)
+
+
+@final
+class EmpiricalFisher(AbstractSandwich):
+    r"""The sum of outer products of the gradients of single targets, divided by the count.
+
+    $$E = \frac{1}{\sum_t w_t} \sum_t w_t\, g_t g_t^\top + \text{l2}\, I_w$$
+
+    with the gradient $g_t$ of target $t$'s own loss and its weight $w_t$ (1 unless given). A token of a sequence is a
+    target. It is no approximation of the Hessian, even at a minimum of the loss that fits noise; use it as a measure of
+    gradient noise or as a preconditioner.
+
+    Args:
+        objective: the function.
+        parameters: rows and columns: a pattern for names, a module, tensors, or None for all parameters.
+        check: as for `GaussNewton`.
+
+    Raises:
+        ValueError: if `parameters` fits none.
+
+    When not to use it: Kunstner, Balles and Hennig (2019), Limitations of the Empirical Fisher Approximation.
+    """
+
+    def __init__(self, objective: Objective, parameters: Choice = None, *, check: bool = True) -> None:
+        self._point = Point(objective, parameters, check=check)
+
+    def _output_curvature(self, batch: Batch, prediction: Tensor) -> OutputCurvature:
+        leaf = prediction.detach().requires_grad_()
+        loss, _ = self.objective.head.loss(leaf, batch.targets, batch.mask, None)
+        (score,) = torch.autograd.grad(loss, leaf)
+        if batch.weights is not None:
+            root = batch.weights.to(score.dtype).sqrt()
+            shape = score.shape if root.dim() == score.dim() else score.shape[:-1]
+            root = spread(root, shape, "weights")
+            score = score * (root if root.dim() == score.dim() else root.unsqueeze(-1))
+        return lambda v: _outer_products(score.unsqueeze(0), v)
+
+
+def _outer_products(scores: Tensor, v: Tensor) -> Tensor:
+    """Return the sum over `s` of `u_s (u_s . v)`, target by target, for scores `[m, ..., outputs]`."""
+    total = torch.zeros_like(v)
+    for score in scores:
+        total += score * (score * v).sum(-1, keepdim=True)
+    return total

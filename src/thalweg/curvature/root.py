@@ -1,0 +1,182 @@
+"""A dense root of the Gauss-Newton matrix, one row a target and output: what Levenberg-Marquardt solves with."""
+
+import dataclasses
+from typing import final
+
+import torch
+from torch import Tensor
+
+from thalweg import vectors
+from thalweg.batch import Batch
+from thalweg.curvature.differentiable import twice_differentiable
+from thalweg.curvature.gauss_newton import GaussNewton
+from thalweg.curvature.operators import MAX_DENSE_BYTES, in_units
+from thalweg.curvature.point import Choice
+from thalweg.curvature.rows import flatten_rows
+from thalweg.errors import InputError
+from thalweg.objective import Objective
+
+# Numbers of per-example gradients that are made at once.
+_CHUNK_NUMBERS = 2**24
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Root:
+    r"""A matrix $A$ with $A^\top A = G$.
+
+    Args:
+        matrix: $A$, shape `[rows, n]`.
+        per_example: whether it was made example by example, which is faster where it is possible.
+    """
+
+    matrix: Tensor
+    per_example: bool
+
+
+def gauss_newton_root(
+    objective: Objective,
+    parameters: Choice = None,
+    *,
+    per_example: bool | None = None,
+    max_bytes: int = MAX_DENSE_BYTES,
+) -> Root:
+    r"""Return $A$ with $A^\top A = G$, the Gauss-Newton matrix without the penalty.
+
+    $$A_{(t,k)} = n^{-1/2}\, e_k^\top S_t^\top J_t$$
+
+    with the Jacobian $J_t$ of target t's prediction, the root $S_t$ of the head's curvature there, and the count n.
+    A system with $A^\top A + \lambda I$ can then be solved with as many unknowns as there are rows, where these are
+    fewer than the parameters:
+
+    $$(A^\top A + \lambda I)^{-1} g = \tfrac1\lambda \bigl(g - A^\top (A A^\top + \lambda I)^{-1} A g\bigr).$$
+
+    Args:
+        objective: the function, on one process.
+        parameters: the columns, as for `GaussNewton`.
+        per_example: whether examples may be differentiated one by one: right only if no example's prediction depends on
+            another example. None: try it and compare with a Gauss-Newton product; pass what `Root.per_example` was from
+            then on.
+        max_bytes: memory that the matrix may take.
+
+    Returns:
+        The root, and how it was made.
+
+    Raises:
+        InputError: if it would take more memory.
+
+    Example:
+        >>> model = torch.nn.Linear(2, 1, bias=False)
+        >>> objective = Objective(model, torch.nn.MSELoss(), torch.tensor([[3.0, 4.0]]), torch.zeros(1, 1))
+        >>> root = gauss_newton_root(objective).matrix
+        >>> root.T @ root  # 2 x x^T
+        tensor([[18.0000, 24.0000],
+                [24.0000, 32.0000]])
+    """
+    chosen = objective.choose(parameters)
+    own, buffers = objective.tensors_in_place()
+    names = {id(tensor): name for name, tensor in own.items()}
+    parts: list[Tensor] = []
+    counts: list[Tensor] = []
+    by_example = per_example is not False
+    with torch.no_grad(), twice_differentiable():
+        for batch in objective.batches:
+            prediction = objective.prediction(batch)
+            counts.append(objective.head.loss(prediction, batch.targets, batch.mask, batch.weights)[1])
+            _require_memory(prediction, chosen, max_bytes)
+            cotangents = _cotangents(objective, batch, prediction)
+            rows = None
+            if by_example:
+                point = {names[id(tensor)]: tensor.detach() for tensor in chosen}
+                rows = _rows_by_example(objective, batch, cotangents, point, buffers)
+                by_example = rows is not None
+            parts.append(_rows_of_batch(objective, batch, cotangents, chosen) if rows is None else rows)
+    matrix = torch.cat(parts) / torch.stack(counts).sum().sqrt()
+    if by_example and per_example is None and not _fits(objective, chosen, matrix):
+        return gauss_newton_root(objective, chosen, per_example=False, max_bytes=max_bytes)
+    return Root(matrix, by_example)
+
+
+def _cotangents(objective: Objective, batch: Batch, prediction: Tensor) -> Tensor:
+    """Return the columns of the root of the output curvature, `[outputs, *prediction.shape]`."""
+    outputs = prediction.shape[-1]
+    units = torch.eye(outputs, dtype=prediction.dtype, device=prediction.device)
+    units = units.reshape(outputs, *(1,) * (prediction.dim() - 1), outputs).expand(outputs, *prediction.shape)
+    roots = objective.head.curvature_root(prediction, batch.targets, batch.mask, units, batch.weights)
+    return roots.to(prediction.dtype)
+
+
+def _rows_by_example(
+    objective: Objective,
+    batch: Batch,
+    cotangents: Tensor,
+    point: dict[str, Tensor],
+    buffers: dict[str, Tensor],
+) -> Tensor | None:
+    """Return `[targets * outputs, n]` by differentiating each example alone, or None where that cannot be done."""
+    num_examples = cotangents.shape[1]
+    if any(tensor.dim() == 0 or len(tensor) != num_examples for tensor in batch.inputs.values()):
+        return None
+    times = cotangents[0, 0].numel() // cotangents.shape[-1]
+    # [examples, outputs * times, ...]: one vector for each output at each time, zero at the other times.
+    spread = cotangents.movedim(1, 0).reshape(num_examples, -1, times, cotangents.shape[-1])
+    apart = torch.eye(times, dtype=spread.dtype, device=spread.device)[None, None, :, :, None] * spread[:, :, None]
+    apart = apart.reshape(num_examples, -1, *cotangents.shape[2:])
+
+    def rows(inputs: dict[str, Tensor], outer: Tensor) -> dict[str, Tensor]:
+        one = Batch({name: tensor.unsqueeze(0) for name, tensor in inputs.items()}, batch.targets[:1])
+
+        def predict(tensors: dict[str, Tensor]) -> Tensor:
+            return objective.prediction(one, buffers | tensors)[0]
+
+        pullback = torch.func.vjp(predict, point)[1]
+        if len(outer) == 1:
+            return {name: part.unsqueeze(0) for name, part in pullback(outer[0])[0].items()}
+        return torch.func.vmap(lambda each: pullback(each)[0])(outer)
+
+    numbers = sum(tensor.numel() for tensor in point.values()) * apart.shape[1]
+    chunk = max(1, _CHUNK_NUMBERS // numbers)
+    try:
+        result = torch.func.vmap(rows, chunk_size=chunk)(batch.inputs, apart)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, UserWarning):  # functions without a batching rule, or that read their values
+        return None
+    return flatten_rows([result[name].flatten(0, 1) for name in point])
+
+
+def _rows_of_batch(objective: Objective, batch: Batch, cotangents: Tensor, chosen: list[Tensor]) -> Tensor:
+    """Return the rows by going back through the whole batch for each of them."""
+    with torch.enable_grad():
+        prediction = objective.prediction(batch)
+    columns = cotangents.movedim(0, -1).reshape(-1, len(cotangents))
+    rows = []
+    for place, roots in enumerate(columns.reshape(-1, prediction.shape[-1], len(cotangents))):
+        for root in roots.T:
+            outer = torch.zeros_like(prediction).reshape(-1, prediction.shape[-1])
+            outer[place] = root
+            outer = outer.reshape(prediction.shape)
+            parts = torch.autograd.grad(prediction, chosen, outer, retain_graph=True, materialize_grads=True)
+            rows.append(vectors.flatten(parts))
+    return torch.stack(rows)
+
+
+def _fits(objective: Objective, chosen: list[Tensor], matrix: Tensor) -> bool:
+    """Whether the root gives the product of the Gauss-Newton matrix with a random vector."""
+    generator = torch.Generator().manual_seed(0)
+    v = torch.randn(matrix.shape[1], generator=generator, dtype=torch.float64).to(matrix)
+    penalized = {id(tensor): objective.l2 for tensor in objective.penalized}
+    penalty = vectors.flatten([torch.full_like(tensor, penalized.get(id(tensor), 0.0)) for tensor in chosen])
+    expected = GaussNewton(objective, chosen) @ v - penalty * v
+    return bool((matrix.T @ (matrix @ v) - expected).norm() <= torch.finfo(v.dtype).eps ** 0.5 * expected.norm())
+
+
+def _require_memory(prediction: Tensor, chosen: list[Tensor], max_bytes: int) -> None:
+    columns = sum(tensor.numel() for tensor in chosen)
+    num_bytes = prediction.numel() * columns * prediction.dtype.itemsize
+    if num_bytes > max_bytes:
+        raise InputError(
+            f"The root of the Gauss-Newton matrix has {prediction.numel():,} rows and {columns:,} columns and needs "
+            f"{in_units(num_bytes)}, more than the {in_units(max_bytes)} allowed. Use a method that only multiplies "
+            "with the matrix (Newton-CG), or fewer examples."
+        )
