@@ -40,13 +40,22 @@ class Batch:
         """Number of real targets (waits for the device when the mask is on one)."""
         return self.targets.numel() if self.mask is None else int(self.mask.sum())
 
-    def to(self, device: torch.device | str, *, non_blocking: bool = True) -> "Batch":
-        """Return the batch on `device` (itself where it is there already)."""
-        if self.targets.device == torch.device(device):
+    def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> "Batch":
+        """Return the batch on `device`, numbers that are not whole in `dtype` (itself where that is so already)."""
+        tensors = [*self.inputs.values(), self.targets, self.mask, self.weights]
+        wanted = torch.device(device)
+        if all(tensor is None or tensor.device == wanted and _fits(tensor, dtype) for tensor in tensors):
             return self
 
-        def move(tensor: Tensor | None) -> Tensor | None:
-            return None if tensor is None else tensor.to(device, non_blocking=non_blocking)
+        def move(tensor: Tensor) -> Tensor:
+            kind = tensor.dtype if _fits(tensor, dtype) else dtype
+            return tensor.to(wanted, kind, non_blocking=True)
 
-        inputs = {name: tensor.to(device, non_blocking=non_blocking) for name, tensor in self.inputs.items()}
-        return Batch(inputs, self.targets.to(device, non_blocking=non_blocking), move(self.mask), move(self.weights))
+        inputs = {name: move(tensor) for name, tensor in self.inputs.items()}
+        mask = None if self.mask is None else move(self.mask)
+        weights = None if self.weights is None else move(self.weights)
+        return Batch(inputs, move(self.targets), mask, weights)
+
+
+def _fits(tensor: Tensor, dtype: torch.dtype) -> bool:
+    return tensor.dtype == dtype or not tensor.is_floating_point()

@@ -38,3 +38,16 @@ def test_pair_refuses_texts_with_different_inputs():
 def test_pair_refuses_an_encoder_that_hides_its_width():
     with pytest.raises(ValueError, match="attribute `width`"):
         Pair(nn.Linear(2, 2))
+
+
+def test_the_products_are_scaled_as_asked():
+    torch.manual_seed(0)
+    encoder = Bag(6, 4)
+    inputs = {"tokens": torch.tensor([1, 2]), "offsets": torch.tensor([0, 1]), "weights": torch.ones(2)}
+    other = {f"other_{name}": tensor.flip(0) if name == "tokens" else tensor for name, tensor in inputs.items()}
+    u = encoder(**inputs)
+    v = encoder(**{name.removeprefix("other_"): tensor for name, tensor in other.items()})
+    torch.testing.assert_close(Pair(encoder)(**inputs, **other), torch.cat([u, v, u - v, u * v], -1))
+    torch.testing.assert_close(Pair(encoder, 3.0)(**inputs, **other), torch.cat([u, v, u - v, 3.0 * u * v], -1))
+    with pytest.raises(ValueError, match=r"product_scale=.* above 0; got 0\.0"):
+        Pair(encoder, 0.0)

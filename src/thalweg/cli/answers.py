@@ -16,6 +16,7 @@ from thalweg.training.online_classifier import OnlineClassifier
 from thalweg.training.run import Run, finite, is_online, load
 
 BATCH = 256
+TEXT_LENGTH = 200
 
 
 def predict_and_show(
@@ -27,7 +28,9 @@ def predict_and_show(
     if is_online(folder):
         return _predict_online(folder, arguments, file, int(options["top"]), as_json=as_json)
     run = load(folder)
-    for batch in _batches(_inputs(run, arguments, file)):
+    steps = options["length"] or 1
+    options["length"] = options["length"] or TEXT_LENGTH
+    for batch in _batches(_inputs(run, arguments, file, steps)):
         for answer in run.predict(batch, **options):
             if as_json:
                 print_json(finite(answer))
@@ -69,26 +72,26 @@ def evaluate_and_show(folder: Path, file: Path, *, skip_bad_rows: bool, as_json:
     return 0
 
 
-def _inputs(run: Run, arguments: list[str], file: Path | None) -> Iterator[Any]:
+def _inputs(run: Run, arguments: list[str], file: Path | None, steps: int) -> Iterator[Any]:
     """Yield inputs in the form that the run's task takes."""
     if arguments:
-        yield from (_parsed(run, text) for text in arguments)
+        yield from (_parsed(run, text, steps) for text in arguments)
     elif file is not None:
-        yield from _from_file(run, file)
+        yield from _from_file(run, file, steps)
     else:
         for line in sys.stdin:
             if line.strip():
-                yield _parsed(run, line.rstrip("\n"))
+                yield _parsed(run, line.rstrip("\n"), steps)
 
 
-def _from_file(run: Run, file: Path) -> Iterator[Any]:
+def _from_file(run: Run, file: Path, steps: int) -> Iterator[Any]:
     """Yield the rows of a file: its columns under the training data's names, or its lines."""
     source = open_source(file)
     task, columns = run.task, run.data["columns"]
     if run.recipe.run.task == "forecast":
-        wanted = columns["columns"]
+        wanted = columns["series"]
         rows = [row for chunk in source.chunks() for row in zip(*(chunk.column(c) for c in wanted), strict=True)]
-        yield [[_number(value) for value in row] for row in rows]
+        yield {"values": [[_number(value) for value in row] for row in rows], "steps": steps}
         return
     roles = [role for role in task.roles[:-1] if role in columns]
     wanted = [columns[role] for role in roles]
@@ -104,10 +107,10 @@ def _from_file(run: Run, file: Path) -> Iterator[Any]:
         yield from values[0] if len(values) == 1 else zip(*values, strict=True)
 
 
-def _parsed(run: Run, text: str) -> Any:
-    """Turn one argument or line into an input: a text, a pair around a tab, or numbers around commas."""
+def _parsed(run: Run, text: str, steps: int) -> Any:
+    """Turn one argument or line into an input: a text, a pair around a tab, or the numbers of a forecast."""
     if run.recipe.run.task == "forecast":
-        return [_number(part) for part in text.replace(",", " ").split()]
+        return {"values": text, "steps": steps}
     return tuple(text.split("\t", 1)) if "\t" in text and "other" in run.data["columns"] else text
 
 

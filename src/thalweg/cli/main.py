@@ -113,7 +113,7 @@ def predict(
     *,
     file: Path | None = None,
     top: int = 3,
-    length: int = 200,
+    length: int | None = None,
     temperature: float = 0.8,
     beam: int = 4,
     seed: int = 0,
@@ -125,10 +125,10 @@ def predict(
 
     Args:
         folder: The run's folder, such as runs/docstrings.
-        inputs: Texts; for a pair, two texts with a tab between them; for a forecast, numbers with commas between them.
+        inputs: Texts; for a pair, two texts with a tab between them; for a forecast, numbers with commas between them (rows of several columns with semicolons between them).
         file: File with inputs: lines of text, or CSV, TSV or JSONL with the run's column names.
         top: Candidates shown for each input.
-        length: Longest generated text in tokens; for a forecast, steps ahead.
+        length: Longest generated text in tokens (200); for a forecast, steps ahead (1).
         temperature: Of sampled text; 0 takes the most probable token each time.
         beam: Candidates kept while translating.
         seed: Seed of sampling.

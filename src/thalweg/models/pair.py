@@ -15,29 +15,34 @@ class HasWidth(Protocol):
 
 @final
 class Pair(nn.Module):
-    r"""Both texts through the same encoder: hidden = $[u, v, u - v, u \odot v]$.
+    r"""Both texts through the same encoder: hidden = $[u, v, u - v, s\, u \odot v]$.
 
     The second text's inputs are those of the first with `other_` before their names, so that every layout works:
     `tokens`, `mask`, `other_tokens`, `other_mask`.
 
     Args:
         encoder: model with one hidden state a text.
+        product_scale: s, above 0. The entries of states of length about one are about 1/sqrt(width), so those of their
+            product are sqrt(width) times smaller than all others, and learned late; s = sqrt(width) mends that.
 
     Attributes:
         width: four times the encoder's.
 
     Raises:
-        ValueError: if the encoder has no attribute `width`.
+        ValueError: if the encoder has no attribute `width`, or the scale is not above 0.
 
     Source: Conneau et al. (2017), Supervised Learning of Universal Sentence Representations from Natural Language
     Inference Data, with the signed difference, so that the order of the texts can be told.
     """
 
-    def __init__(self, encoder: nn.Module) -> None:
+    def __init__(self, encoder: nn.Module, product_scale: float = 1.0) -> None:
         super().__init__()
         if not isinstance(encoder, HasWidth):
             raise ValueError("Pair(encoder) needs an encoder with an attribute `width`, the size of its hidden states.")
+        if not product_scale > 0.0:
+            raise ValueError(f"Pair(product_scale=...) must be above 0; got {product_scale!r}.")
         self.encoder = encoder
+        self.product_scale = product_scale
         self.width = 4 * encoder.width
 
     def forward(self, **inputs: Tensor) -> Tensor:
@@ -57,4 +62,4 @@ class Pair(nn.Module):
                 "(after `other_`) for the second."
             )
         u, v = self.encoder(**first), self.encoder(**second)
-        return torch.cat([u, v, u - v, u * v], -1)
+        return torch.cat([u, v, u - v, self.product_scale * u * v], -1)

@@ -6,6 +6,7 @@ The first half of a name says what the task needs (`pooled`: one hidden state a 
 """
 
 import dataclasses
+import math
 import itertools
 from typing import final
 
@@ -118,19 +119,24 @@ def pooled_transformer(shape: Shape, options: Options) -> nn.Module:
     return _encoder(shape, options, pooling=pool.mean)
 
 
+def _pair(encoder: nn.Module) -> Pair:
+    """Return a pair whose products are about as large as the states themselves."""
+    return Pair(encoder, product_scale=math.sqrt(encoder.width))  # type: ignore[arg-type]
+
+
 def pair_bag(shape: Shape, options: Options) -> nn.Module:
     """Return two texts through one bag of features (uses `width`, `dropout`)."""
-    return Pair(pooled_bag(shape, options))
+    return _pair(pooled_bag(shape, options))
 
 
 def pair_lstm(shape: Shape, options: Options) -> nn.Module:
     """Return two texts through one LSTM (uses `width`, `hidden`, `layers`, `dropout`, `skip`)."""
-    return Pair(pooled_lstm(shape, options))
+    return _pair(pooled_lstm(shape, options))
 
 
 def pair_transformer(shape: Shape, options: Options) -> nn.Module:
     """Return two texts through one transformer encoder (uses all options but the MLP's)."""
-    return Pair(pooled_transformer(shape, options))
+    return _pair(pooled_transformer(shape, options))
 
 
 def tokens_lstm(shape: Shape, options: Options) -> nn.Module:

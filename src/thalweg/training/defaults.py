@@ -22,7 +22,7 @@ GENERAL: dict[str, Any] = {
 
 BY_MODEL: dict[str, dict[str, Any]] = {
     "bag": {"width": 64, "word_pairs": 100_000, "vocabulary_size": 50_000, "lr": 0.01, "layers": 0},
-    "mlp": {"word_pairs": 0, "lr": 3e-3},
+    "mlp": {"lr": 3e-3},
     "lstm": {"lr": 3e-3},
     "gru": {"lr": 3e-3},
     "transformer": {
@@ -32,8 +32,10 @@ BY_MODEL: dict[str, dict[str, Any]] = {
 
 BY_TASK: dict[str, dict[str, Any]] = {
     "classify": {"model": "bag"},
-    "tag": {"model": "lstm", "batch_size": 32, "normalize": ["nfc"]},
-    "score": {"model": "bag", "epochs": 20.0},
+    "tag": {
+        "model": "lstm", "batch_size": 32, "normalize": ["nfc"], "dropout": 0.3, "lr": 5e-3, "epochs": 5.0,
+    },
+    "score": {"model": "bag", "word_pairs": 0},
     "forecast": {
         "model": "mlp", "lags": 10, "scaling": "range", "activation": "tanh", "hidden": 16, "width": 16, "dropout": 0.0,
         "weight_decay": 0.0, "epochs": 200.0, "batch_size": 32, "lr": 0.01, "normalize": [],
@@ -47,6 +49,15 @@ BY_TASK: dict[str, dict[str, Any]] = {
         "tie": True, "label_smoothing": 0.1, "epochs": 20.0,
     },
 }  # fmt: skip
+
+# Where one model of a task wants something else than the task's other models.
+BY_TASK_AND_MODEL: dict[tuple[str, str], dict[str, Any]] = {
+    ("tag", "transformer"): {"lr": 1e-3, "dropout": 0.1, "epochs": 8.0},
+    ("score", "bag"): {"width": 256, "lr": 3e-3},
+    ("score", "lstm"): {"dropout": 0.3, "epochs": 6.0},
+    ("score", "transformer"): {"epochs": 8.0},
+    ("forecast", "lstm"): {"epochs": 100.0},
+}
 
 POSITIVE = ("vocabulary_size", "max_length", "width", "hidden", "heads", "lr", "accumulate")
 NOT_NEGATIVE = (
@@ -71,10 +82,9 @@ def complete(given: Recipe, optimizer_defaults: dict[str, float] | None = None) 
     task_defaults = BY_TASK[values["task"]]
     model = values.get("model") or task_defaults["model"]
     _check_model(values["task"], model)
-    defaults = GENERAL | BY_MODEL.get(model, {}) | task_defaults | {"model": model}
+    defaults = GENERAL | BY_MODEL[model] | task_defaults | BY_TASK_AND_MODEL.get((values["task"], model), {})
+    defaults["model"] = model
     defaults["name"] = values["task"]
-    if values["task"] == "forecast" and model == "lstm":
-        defaults["lr"] = 0.005
     defaults |= optimizer_defaults or {}
     if "steps" in values and values["steps"] and "epochs" not in values:
         defaults["epochs"] = 0.0

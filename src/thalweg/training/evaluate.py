@@ -56,9 +56,10 @@ def evaluate(
     meter = task.meter()
     total, count = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     device_type = torch.device(device).type
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     try:
         with torch.inference_mode(), torch.autocast(device_type, autocast, enabled=autocast is not None):
-            for _, batch in in_order(examples, task.batch, batch_size, device):
+            for _, batch in in_order(examples, task.batch, batch_size, device, dtype):
                 prediction = head(model(**batch.inputs))
                 batch_total, batch_count = head.loss(prediction, batch.targets, batch.mask, batch.weights)
                 total += batch_total.double().cpu()

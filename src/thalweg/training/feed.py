@@ -29,6 +29,7 @@ class Feed:
         accumulate: micro-batches a step.
         seed: seed of the order.
         device: where the batches go.
+        dtype: type of the weights; numbers among inputs and targets take it.
     """
 
     def __init__(
@@ -40,11 +41,13 @@ class Feed:
         accumulate: int = 1,
         seed: int = 0,
         device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         self.examples = examples
         self.collate = collate
         self.accumulate = accumulate
         self.device = device
+        self.dtype = dtype
         self._order = Order(
             len(examples),
             batch_size or len(examples),
@@ -74,15 +77,19 @@ class Feed:
         return batches
 
     def _collate(self, indices: np.ndarray) -> Batch:
-        return self.collate(self.examples, indices).to(self.device)
+        return self.collate(self.examples, indices).to(self.device, self.dtype)
 
 
 def in_order(
-    examples: Examples, collate: Collate, batch_size: int, device: torch.device | str = "cpu"
+    examples: Examples,
+    collate: Collate,
+    batch_size: int,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
 ) -> Iterator[tuple[np.ndarray, Batch]]:
     """Yield all examples once, sorted by length so that there is little padding, with their indices."""
     lengths = examples.lengths
     indices = np.arange(len(examples)) if lengths is None else np.argsort(lengths, kind="stable")
     for start in range(0, len(indices), batch_size):
         part = indices[start : start + batch_size]
-        yield part, collate(examples, part).to(device)
+        yield part, collate(examples, part).to(device, dtype)

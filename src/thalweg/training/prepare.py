@@ -120,7 +120,7 @@ def _enough_epochs(recipe: Recipe, num_examples: int) -> float:
     training = recipe.training
     default, batch = training.epochs or 0.0, (training.batch_size or num_examples) * (training.accumulate or 1)
     steps_per_epoch = math.ceil(num_examples / batch)
-    return float(min(MAX_DEFAULT_EPOCHS, max(default, math.ceil(MIN_DEFAULT_STEPS / steps_per_epoch))))
+    return max(default, float(min(MAX_DEFAULT_EPOCHS, math.ceil(MIN_DEFAULT_STEPS / steps_per_epoch))))
 
 
 def open_any(name: str, given: Recipe | None = None) -> AbstractSource:

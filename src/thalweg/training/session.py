@@ -54,6 +54,7 @@ class Session:
         training = recipe.training
         self.run, self.task, self.prepared, self.device = run, task, prepared, device
         seed = recipe.run.seed or 0
+        dtype, self.autocast = choose_precision(recipe.run.precision or "auto", device)
         self.feed = Feed(
             prepared.train,
             task.batch,
@@ -61,15 +62,15 @@ class Session:
             accumulate=training.accumulate or 1,
             seed=seed,
             device=device,
+            dtype=dtype,
         )
         by_epochs = math.ceil((training.epochs or 0.0) * self.feed.steps_per_epoch) or math.inf
         self.total_steps = 2 if fast else int(min(training.steps or math.inf, by_epochs))
         every = training.evaluate_every or max(self.feed.steps_per_epoch, math.ceil(self.total_steps / MAX_EVALUATIONS))
         self.evaluate_every = 1 if fast else every
-        self.model, self.head = build.build_networks(recipe, task, batch=self.feed(0)[0].to("cpu"))
+        self.model, self.head = build.build_networks(recipe, task, batch=self.feed(0)[0].to("cpu", dtype))
         self.model.to(device)
         self.head.to(device)
-        _, self.autocast = choose_precision(recipe.run.precision or "auto", device)
         self.optimizer = build.build_optimizer(recipe, self.model, self.head)
         self.schedule: LRScheduler = build.build_schedule(recipe, self.optimizer, self.total_steps)
         self.clipping = build.build_clipping(recipe, self.head)
