@@ -300,6 +300,13 @@ def test_a_character_cut_in_the_middle_is_left_out():
     assert task.continuation(fox[:2], fox[2:]) in ("🦊", "")
 
 
+def test_subwords_that_meet_seldom_stay_in_parts():
+    lines = ["gewoonlijk"] * 100 + ["zeldzaam"] * 20 + ["gewoonlijk"] * 20
+    task, _ = Language.prepare(Lines(lines), None, settings("bpe", vocabulary_size=4000))
+    assert len(task.tokenizer.encode("gewoonlijk")) == 1
+    assert len(task.tokenizer.encode("zeldzaam")) == len("zeldzaam")
+
+
 @pytest.mark.parametrize(
     ("lines", "options", "message"),
     [

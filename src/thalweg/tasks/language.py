@@ -31,6 +31,7 @@ from thalweg.tasks.token_head import token_head
 from thalweg.tasks.token_sums import TokenSums
 
 FILE = "language.json"
+MIN_PAIR_COUNT = 50  # of subwords: each token must come often enough to learn what follows it
 
 
 @final
@@ -71,7 +72,7 @@ class Language(AbstractTask):
 
     The rows of the source, each with a line end, are the text. Its first token is predicted from the id `<bos>`, so
     every token is a target exactly once. The validation part is the end of the text, and the vocabulary comes from the
-    part before.
+    part before; subwords ("bpe") are joined only where they meet at least 50 times.
 
     Args:
         normalizer: steps before tokenizing.
@@ -118,7 +119,10 @@ class Language(AbstractTask):
         size = sum(sum(map(len, part)) + len(part) for _, part in texts.chunks())
         cut = size if valid is not None else size - round(size * settings.valid_share)
         tokenizer = Tokenizer.train(
-            (line for part in text_lines(texts, 0, cut) for line in part), settings.tokenizer, settings.vocabulary_size
+            (line for part in text_lines(texts, 0, cut) for line in part),
+            settings.tokenizer,
+            settings.vocabulary_size,
+            min_count=MIN_PAIR_COUNT if settings.tokenizer == "bpe" else 1,
         )
         task = cls(
             settings.normalizer(),
