@@ -70,7 +70,7 @@ def test_predict_reads_files_and_standard_input(reviews, capsys, monkeypatch, tm
         assert [json.loads(line)["label"] for line in out.splitlines()] == labels
     with open(tmp_path / "new.txt") as file:
         monkeypatch.setattr("sys.stdin", file)
-        code, out, _ = call(capsys, "predict", "runs/reviews", "--json")
+        _, out, _ = call(capsys, "predict", "runs/reviews", "--json")
     assert [json.loads(line)["label"] for line in out.splitlines()] == ["bad", "good"]
 
 
@@ -105,7 +105,7 @@ def test_a_stream_is_learned_row_by_row_and_goes_on(tmp_path, capsys, monkeypatc
         summary = json.loads(done.stdout)
         assert summary["steps"] == total
         assert summary["metrics"]["accuracy"] > 0.9
-    code, out, _ = call(capsys, "predict", "runs/stream", "what a fine day")
+    _, out, _ = call(capsys, "predict", "runs/stream", "what a fine day")
     assert out.startswith("good")
 
 

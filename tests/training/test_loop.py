@@ -228,3 +228,17 @@ def test_the_loss_of_the_summary_is_the_mean_over_all_validation_texts(reviews, 
             batch = run.task.batch(valid, torch.tensor([index]).numpy())
             losses.append(nn.functional.cross_entropy(run.head(run.model(**batch.inputs)), batch.targets))
     assert summary["loss"] == pytest.approx(float(torch.stack(losses).mean()), rel=1e-5)
+
+
+def test_a_second_text_can_be_left_out(tmp_path):
+    path = tmp_path / "pairs.csv"
+    rows = [f"fine thing {k},plain thing {k % 5},{k / 100}" for k in range(100)]
+    path.write_text("sentence1,sentence2,score\n" + "\n".join(rows) + "\n")
+    pair = train(path, out=tmp_path, task="score", fast=True, width=4)
+    alone = train(path, out=tmp_path, task="score", fast=True, width=4, other_column="none")
+    assert "other" in pair.data["columns"]
+    assert "other" not in alone.data["columns"]
+    assert alone.model.width == 4
+    assert pair.model.width == 16
+    again = train(alone.folder / "recipe.toml", out=tmp_path / "again", fast=True)
+    assert again.data["columns"] == alone.data["columns"]

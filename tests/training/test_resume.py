@@ -20,7 +20,7 @@ from thalweg.training.prepare import Request, prepare
 from thalweg.training.recipe import Recipe
 from thalweg.training.run import Run
 
-WORDS = "river stone light water field cloud house table music paper".split()
+WORDS = ["river", "stone", "light", "water", "field", "cloud", "house", "table", "music", "paper"]
 
 
 @pytest.fixture
@@ -44,8 +44,12 @@ OPTIONS = {
         "model": "mlp", "width": 8, "hidden": 8, "epochs": 3.0, "optimizer": "sgd", "accumulate": 2,
         "optimizer_options": {"momentum": 0.9}, "batch_size": 16, "schedule": "warmup_stable_decay",
     },
-    "lbfgs full batch": {"model": "bag", "width": 4, "steps": 6, "optimizer": "lbfgs", "batch_size": 0, "schedule": "constant"},
-    "plateau": {"model": "bag", "width": 8, "epochs": 4.0, "schedule": "reduce_on_plateau", "schedule_options": {"patience": 0}},
+    "lbfgs full batch": {
+        "model": "bag", "width": 4, "steps": 6, "optimizer": "lbfgs", "batch_size": 0, "schedule": "constant",
+    },
+    "plateau": {
+        "model": "bag", "width": 8, "epochs": 4.0, "schedule": "reduce_on_plateau", "schedule_options": {"patience": 0},
+    },
 }  # fmt: skip
 
 

@@ -19,7 +19,7 @@ EVIL = [
     "naïve 日本語 🙂 \u202eright-to-left",
     "=HYPERLINK(0)",
 ]
-WORDS = "river stone light water field cloud house table music paper".split()
+WORDS = ["river", "stone", "light", "water", "field", "cloud", "house", "table", "music", "paper"]
 
 
 def text(generator):

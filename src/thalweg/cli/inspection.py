@@ -10,11 +10,11 @@ from rich.text import Text
 
 from thalweg import names
 from thalweg.cli.output import print_json
-from thalweg.data.columns import choose_columns, guess_task
+from thalweg.data.columns import guess_task
 from thalweg.data.inspect import Inspection, inspect
 from thalweg.data.normalize import Normalizer
 from thalweg.training.defaults import complete
-from thalweg.training.prepare import columns_of, open_any, overrides_of, with_recipe_file
+from thalweg.training.prepare import choose, columns_of, open_any, with_recipe_file
 from thalweg.training.recipe import Recipe
 from thalweg.training.run import finite
 
@@ -32,7 +32,7 @@ def inspect_and_show(given: Recipe, *, as_json: bool) -> int:
     if given.run.task is None:
         given.run.task, guessed = guess_task(source)
     names.check(names.TASKS, given.run.task, "task")
-    choice = choose_columns(source, given.run.task, overrides_of(given))
+    choice = choose(source, given)
     recipe = complete(given)
     found = inspect(source, given.run.task, choice, valid_source=valid, max_length=recipe.data.max_length)
     normalizer = Normalizer(tuple(recipe.data.normalize or ()))
@@ -137,7 +137,8 @@ def _findings(found: Inspection) -> Iterator[str]:
         if one.num_empty:
             yield f"  {one.num_empty:,} texts of '{one.column}' are empty (lines {_listed(one.empty_lines)})."
         if one.num_too_long:
-            yield f"  {one.num_too_long:,} texts of '{one.column}' are longer than --max-length (lines {_listed(one.too_long_lines)})."
+            where = _listed(one.too_long_lines)
+            yield f"  {one.num_too_long:,} texts of '{one.column}' are longer than --max-length (lines {where})."
     for one in found.numbers:
         if one.num_missing:
             yield f"  {one.num_missing:,} values of '{one.column}' are missing (lines {_listed(one.missing_lines)})."
@@ -145,9 +146,11 @@ def _findings(found: Inspection) -> Iterator[str]:
             listed = "; ".join(f"line {line}: {value!r}" for line, value in one.unreadable)
             yield f"  {one.num_unreadable:,} values of '{one.column}' are no numbers ({listed})."
     if found.num_unequal:
-        yield f"  {found.num_unequal:,} rows have another number of tags than of words (lines {_listed(found.unequal_lines)})."
+        where = _listed(found.unequal_lines)
+        yield f"  {found.num_unequal:,} rows have another number of tags than of words (lines {where})."
     if found.num_shared:
-        yield f"  {found.num_shared:,} validation rows are in the training data, too (lines {_listed(found.shared_lines)})."
+        where = _listed(found.shared_lines)
+        yield f"  {found.num_shared:,} validation rows are in the training data, too (lines {where})."
     for label, count in list(found.unseen_labels.items())[:SHOWN_LABELS]:
         yield f"  Label {label!r} is in {count:,} validation rows and in no training row."
     rare = [label for label, count in found.labels.items() if count < 5]

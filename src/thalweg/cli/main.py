@@ -125,7 +125,8 @@ def predict(
 
     Args:
         folder: The run's folder, such as runs/docstrings.
-        inputs: Texts; for a pair, two texts with a tab between them; for a forecast, numbers with commas between them (rows of several columns with semicolons between them).
+        inputs: Texts; for a pair, two texts with a tab between them; for a forecast, numbers with commas between them
+            (rows of several columns with semicolons between them).
         file: File with inputs: lines of text, or CSV, TSV or JSONL with the run's column names.
         top: Candidates shown for each input.
         length: Longest generated text in tokens (200); for a forecast, steps ahead (1).
@@ -166,8 +167,8 @@ def look(
 ) -> int:
     """Look at a data file before anyone trains on it.
 
-    Shows the columns and the choice made, counts, labels and lengths, duplicates across the split, conflicting labels, empty
-    and over-long texts, and what the model will see.
+    Shows the columns and the choice made, counts, labels and lengths, duplicates across the split, conflicting labels,
+    empty and over-long texts, and what the model will see.
 
     Args:
         source: The file, or the name of a built-in set.

@@ -107,8 +107,9 @@ class Lines:
                 return
             self._pause = min(60.0, self._pause * 1.5)
             self._next = now + self._pause
+            place = f"step {entry['step']:,} of {self._total_steps:,}"
             left = _time_left(entry, self._total_steps)
-            text = f"step {entry['step']:,} of {self._total_steps:,}: loss {entry['loss']:.4g}, lr {entry['lr']:.2g}{_rate(entry)}{left}"
+            text = f"{place}: loss {entry['loss']:.4g}, lr {entry['lr']:.2g}{_rate(entry)}{left}"
         else:
             text = describe(entry)
         if text:
@@ -122,7 +123,8 @@ def describe(entry: dict[str, Any]) -> str:
             names = list(entry["metrics"])[:4]
             figures = ", ".join(f"{name} {entry['metrics'][name]:.4g}" for name in names)
             mark = "  (best so far)" if entry["best"] else ""
-            return f"step {entry['step']:,}, epoch {entry['epoch']:.3g}: validation loss {entry['loss']:.4g}, {figures}{mark}"
+            place = f"step {entry['step']:,}, epoch {entry['epoch']:.3g}"
+            return f"{place}: validation loss {entry['loss']:.4g}, {figures}{mark}"
         case "rejected":
             return f"step {entry['step']:,} was not taken: {entry['reason']}."
         case "rollback":

@@ -56,6 +56,17 @@ class Examples:
         lengths = [column.lengths for column in columns.values() if isinstance(column, Ragged)]
         return np.max(lengths, axis=0) if lengths else None
 
+    def ragged(self, name: str) -> Ragged:
+        """Return a column of sequences.
+
+        Raises:
+            TypeError: if the column holds one number an example.
+        """
+        column = self.columns[name]
+        if not isinstance(column, Ragged):
+            raise TypeError(f"Examples.ragged({name!r}) needs a column of sequences; that column is an array.")
+        return column
+
     def take(self, indices: np.ndarray | Sequence[int]) -> "Examples":
         """Return a copy of the examples with these indices (int)."""
         chosen = np.asarray(indices, dtype=np.int64)

@@ -209,8 +209,8 @@ def put_weights(model: nn.Module, head: nn.Module, weights: dict[str, Tensor], w
             )
         if own[name].shape != weights[name].shape:
             raise InputError(
-                f"{where} is from another model: '{name}' has shape {list(weights[name].shape)}, and the recipe's model "
-                f"needs {list(own[name].shape)}; check that recipe and weights belong together."
+                f"{where} is from another model: '{name}' has shape {list(weights[name].shape)}, and the recipe's "
+                f"model needs {list(own[name].shape)}; check that recipe and weights belong together."
             )
     with torch.no_grad():
         for name, tensor in own.items():

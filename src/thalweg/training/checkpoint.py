@@ -2,7 +2,7 @@
 
 A checkpoint is a folder `step-00001200` with `state.safetensors` (every tensor), `state.json` (everything else, with
 references to the tensors) and `manifest.json` (sizes and SHA-256 sums). It is written under a temporary name, each
-file and the folder synced to disk, and renamed; so after a crash at any moment the folders with the right name are whole.
+file and the folder synced to disk, and renamed; so after a crash at any moment a folder with the right name is whole.
 """
 
 import hashlib

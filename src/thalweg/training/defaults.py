@@ -41,8 +41,8 @@ BY_TASK: dict[str, dict[str, Any]] = {
         "weight_decay": 0.0, "epochs": 200.0, "batch_size": 32, "lr": 0.01, "normalize": [],
     },
     "language": {
-        "model": "lstm", "tokenizer": "bpe", "vocabulary_size": 2000, "normalize": [], "max_length": 64, "batch_size": 16,
-        "tie": True, "epochs": 5.0, "width": 192, "hidden": 192,
+        "model": "lstm", "tokenizer": "bpe", "vocabulary_size": 2000, "normalize": [], "max_length": 64, "tie": True,
+        "batch_size": 16, "epochs": 5.0, "width": 192, "hidden": 192,
     },
     "translate": {
         "model": "transformer", "tokenizer": "bpe", "vocabulary_size": 4000, "normalize": ["nfc"], "max_length": 64,
@@ -61,8 +61,8 @@ BY_TASK_AND_MODEL: dict[tuple[str, str], dict[str, Any]] = {
 
 POSITIVE = ("vocabulary_size", "max_length", "width", "hidden", "heads", "lr", "accumulate")
 NOT_NEGATIVE = (
-    "word_pairs", "lags", "layers", "warmup", "clip", "clip_value", "clip_adaptive", "clip_update", "weight_decay", "l2",
-    "batch_size", "epochs", "steps", "time", "patience", "evaluate_every", "checkpoint_every",
+    "word_pairs", "lags", "layers", "warmup", "clip", "clip_value", "clip_adaptive", "clip_update", "weight_decay",
+    "l2", "batch_size", "epochs", "steps", "time", "patience", "evaluate_every", "checkpoint_every",
 )  # fmt: skip
 SHARES = ("valid_share", "dropout", "sparsity", "label_smoothing")
 

@@ -18,8 +18,8 @@ Collate = Callable[[Examples, np.ndarray], Batch]
 class Feed:
     """The micro-batches of a step, as a stateless function of the step's number.
 
-    Step `s` of epoch `e` holds the micro-batches `s * accumulate ... (s + 1) * accumulate - 1` of the epoch's order; the
-    last step of an epoch may hold fewer. So the place in the data is one number, and a resumed run sees what the
+    Step `s` of an epoch holds the micro-batches `s * accumulate ... (s + 1) * accumulate - 1` of its order; the last
+    step of an epoch may hold fewer. So the place in the data is one number, and a resumed run sees what the
     undisturbed one would have seen.
 
     Args:

@@ -17,7 +17,7 @@ from thalweg.data.samples import SAMPLES
 from thalweg.data.sources import open_source
 from thalweg.errors import InputError
 from thalweg.optim import construct
-from thalweg.tasks.base import AbstractTask, Prepared, Settings
+from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training import build, checkpoint, run
 from thalweg.training.defaults import complete
 from thalweg.training.device import choose_device
@@ -32,6 +32,8 @@ DEFAULT_SOURCE = {
 MIN_DEFAULT_STEPS, MAX_DEFAULT_EPOCHS = 300, 100
 CALIBRATION_SECONDS = 1.0
 SHARE_OF_TIME = 0.9  # of a time limit is planned for steps; the rest is left to evaluation
+
+NO_COLUMN = "none"  # as --other-column: the texts are no pairs
 
 Say = Callable[[str], None]
 
@@ -75,7 +77,7 @@ def prepare(request: Request, say: Say) -> Session:
         given.run.task, sentence = guess_task(source)
         say(sentence)
     names.check(names.TASKS, given.run.task, "task")
-    choice = choose_columns(source, given.run.task, overrides_of(given))
+    choice = choose(source, given)
     columns = columns_of(choice)
     for note in [*source.notes, choice.sentence]:
         if note:
@@ -162,15 +164,24 @@ def with_recipe_file(given: Recipe, resume: Path | None = None) -> Recipe:
 _INPUT_ROLES, _ANSWER_ROLES = ("text", "tokens", "source"), ("label", "tags", "number", "target")
 
 
-def overrides_of(given: Recipe) -> dict[str, str | None]:
-    """Return the columns that the user named, by role."""
-    data = given.data
+def choose(source: AbstractSource, given: Recipe) -> Choice:
+    """Choose the columns, those that the user named first.
+
+    Raises:
+        InputError: if a named column is missing, or none fits.
+    """
+    data, task = given.data, given.run.task or ""
     overrides: dict[str, str | None] = {"text": data.text_column, "label": data.label_column}
-    if data.other_column:
+    if data.other_column and data.other_column != NO_COLUMN:
         overrides["other"] = data.other_column
-    if given.run.task == "forecast" and data.columns:
+    if task == "forecast" and data.columns:
         overrides = {"label": ",".join(data.columns)}
-    return overrides
+    choice = choose_columns(source, task, overrides)
+    if data.other_column == NO_COLUMN and "other" in choice.columns:
+        columns = {role: name for role, name in choice.columns.items() if role != "other"}
+        sentence = f"Text column '{columns['text']}' alone, number column '{columns['number']}'."
+        choice = dataclasses.replace(choice, columns=columns, sentence=sentence)
+    return choice
 
 
 def columns_of(choice: Choice) -> dict[str, Any]:
@@ -299,9 +310,8 @@ def _fit_to_time(session: Session, recipe: Recipe, say: Say) -> Session:
     recipe.training.epochs = 0.0
     recipe.training.steps = max(1, int(SHARE_OF_TIME * limit / seconds))
     epochs = session.feed.epoch_of(recipe.training.steps)
-    say(
-        f"{limit:g} s are time for about {recipe.training.steps:,} steps ({epochs:.3g} epochs) at {seconds * 1e3:.2g} ms each."
-    )
+    each = f"{seconds * 1e3:.2g} ms each"
+    say(f"{limit:g} s are time for about {recipe.training.steps:,} steps ({epochs:.3g} epochs) at {each}.")
     checkpoint.write_atomically(session.run.folder / run.RECIPE, recipe.to_toml())
     run.write_manifest(session.run.folder, weights=False)
     return Session(run.Run(session.run.folder), session.task, session.prepared, session.device, fast=False)

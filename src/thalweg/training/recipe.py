@@ -15,8 +15,8 @@ from typing import Any, final, get_type_hints
 from thalweg.errors import InputError
 
 
-def _option(help_text: str, default: Any = None) -> Any:
-    return dataclasses.field(default=default, metadata={"help": help_text})
+def _option(help_text: str) -> Any:
+    return dataclasses.field(default=None, metadata={"help": help_text})
 
 
 @final
@@ -225,7 +225,7 @@ def _checked(value: Any, expected: Any, where: str) -> Any:
         return float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise InputError(f"{where} must be {_WORDS[kind]}; got {value!r}.")
-    if kind is list and not all(isinstance(entry, str) for entry in value):
+    if isinstance(value, list) and not all(isinstance(entry, str) for entry in value):
         raise InputError(f"{where} must be a list of texts; got {value!r}.")
     return value
 
