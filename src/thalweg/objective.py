@@ -1,8 +1,9 @@
 """Model + head + batch as one function of the parameters."""
 
+import copy
 import fnmatch
-from collections.abc import Iterable, Mapping, Sequence
-from typing import final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar, final
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from thalweg.heads.adapt import as_head
 from thalweg.heads.base import AbstractHead
 
 Inputs = Tensor | Mapping[str, Tensor]
+Result = TypeVar("Result")
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
 
@@ -93,12 +95,20 @@ class Objective:
         self.num_products = 0
         self._noise: tuple[Tensor, list[Tensor]] | None = None
 
+    def on(self, batches: Batch | Sequence[Batch]) -> "Objective":
+        """Return the same function on other batches, with counts of its own: a training loop needs one a step."""
+        other = copy.copy(self)
+        other.batches, other._positional = _as_batches(batches, None, None, None)
+        other.num_values = other.num_gradients = other.num_products = 0
+        other._noise = None
+        return other
+
     def value(self) -> Tensor:
         """Return the loss at the present parameters, a 0-dim tensor without a graph; gradients are left alone."""
         self.num_values += 1
         self._replay_noise()
         with torch.no_grad():
-            sums = [torch.stack(self._sum_and_count(batch)) for batch in self.batches]
+            sums = [torch.stack(self.sum_and_count(batch)) for batch in self.batches]
             total, count = distributed.sum_over_ranks([torch.stack(sums).sum(0)])[0]
             return total / count + self._penalty()
 
@@ -120,7 +130,7 @@ class Objective:
             parameter.grad = None
         with torch.enable_grad():
             if len(self.batches) == 1 and not distributed.is_active():
-                total, count = self._sum_and_count(self.batches[0])
+                total, count = self.sum_and_count(self.batches[0])
                 loss = total / count
                 loss.backward()
                 loss = loss.detach()
@@ -168,27 +178,33 @@ class Objective:
             )
         return chosen
 
-    def sum_and_count(self, batch: Batch, tensors: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        """Return the summed loss of one micro-batch, with a graph, and what it is to be divided by.
+    def sum_and_count(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the summed loss of one micro-batch, with a graph, and what it is to be divided by."""
+        with self._autocast(batch):
+            hidden = self._hidden(batch)
+            total, count = self.head.loss_from_hidden(hidden, batch.targets, batch.mask, batch.weights)
+        return total, count.to(total.dtype)
+
+    def prediction(self, batch: Batch) -> Tensor:
+        """Return the head's prediction for one micro-batch, with a graph."""
+        with self._autocast(batch):
+            return self.head(self._hidden(batch))
+
+    def every_tensor(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Return all parameters of model and head, frozen ones too, and all their buffers, each once."""
+        network = self._network()
+        return list(network.parameters()), list(network.buffers())
+
+    def exchange(self, pairs: Sequence[tuple[Tensor, Tensor]], evaluate: Callable[[], Result]) -> Result:
+        """Return what `evaluate()` returns while other tensors stand in the place of parameters and buffers.
+
+        Derivatives of checkpointed models must be taken inside `evaluate`, because they call the model again.
 
         Args:
-            batch: one of `batches`.
-            tensors: what to put in the place of some parameters and buffers, by the names of `tensors_in_place`.
+            pairs: a parameter or buffer, and what stands for it, wherever it is used.
+            evaluate: calls methods of this objective.
         """
-        if not tensors:
-            return self._sum_and_count(batch)
-        return torch.func.functional_call(self._network(), dict(tensors), (batch, False))
-
-    def prediction(self, batch: Batch, tensors: Mapping[str, Tensor] | None = None) -> Tensor:
-        """Return the head's prediction for one micro-batch, with a graph; arguments as for `sum_and_count`."""
-        if not tensors:
-            return self._prediction(batch)
-        return torch.func.functional_call(self._network(), dict(tensors), (batch, True))
-
-    def tensors_in_place(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Return all parameters, frozen ones too, and all buffers, by the names that `sum_and_count` takes."""
-        network = self._network()
-        return dict(network.named_parameters()), dict(network.named_buffers())
+        return exchanged(self._network(), pairs, evaluate)
 
     def require_determinism(self) -> None:
         """Refuse a loss that is not a function of the parameters, before anything differentiates it twice.
@@ -198,11 +214,12 @@ class Objective:
         Raises:
             InputError: if the two losses differ, as they do with dropout in training mode.
         """
-        parameters, buffers = self.tensors_in_place()
-        copies = {name: buffer.clone() for name, buffer in buffers.items()}
+        copies = [(buffer, buffer.clone()) for buffer in self.every_tensor()[1]]
         with torch.no_grad():
-            first, second = (float(self.sum_and_count(self.batches[0], copies)[0]) for _ in range(2))
-        eps = max((torch.finfo(tensor.dtype).eps for tensor in parameters.values()), default=0.0)
+            first, second = (
+                float(self.exchange(copies, lambda: self.sum_and_count(self.batches[0])[0])) for _ in range(2)
+            )
+        eps = max((torch.finfo(tensor.dtype).eps for tensor in self.parameters), default=0.0)
         if first != second and not abs(first - second) <= 100 * eps * (abs(first) + abs(second)) + eps:
             raise InputError(
                 f"Two evaluations at the same parameters gave {first:.6g} and {second:.6g}, so the loss has no second "
@@ -214,7 +231,7 @@ class Objective:
         """Add gradients of sums over micro-batches and ranks, then divide once by the global count."""
         sums = []
         for batch in self.batches:
-            total, count = self._sum_and_count(batch)
+            total, count = self.sum_and_count(batch)
             total.backward()
             sums.append(torch.stack([total.detach(), count]))
         if distributed.is_active():
@@ -230,24 +247,14 @@ class Objective:
             torch._foreach_div_(gradients, count)
         return total / count
 
-    def _sum_and_count(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        with self._autocast(batch):
-            hidden = self._hidden(batch)
-            total, count = self.head.loss_from_hidden(hidden, batch.targets, batch.mask, batch.weights)
-        return total, count.to(total.dtype)
-
-    def _prediction(self, batch: Batch) -> Tensor:
-        with self._autocast(batch):
-            return self.head(self._hidden(batch))
-
     def _hidden(self, batch: Batch) -> Tensor:
         return self.model(batch.inputs["inputs"]) if self._positional else self.model(**batch.inputs)
 
     def _autocast(self, batch: Batch) -> torch.autocast:
         return torch.autocast(batch.targets.device.type, self.autocast, enabled=self.autocast is not None)
 
-    def _network(self) -> "_Network":
-        return _Network(self)
+    def _network(self) -> nn.Module:
+        return nn.ModuleDict({"model": self.model, "head": self.head})
 
     def _penalty(self) -> Tensor | float:
         if not self.penalized:
@@ -275,19 +282,42 @@ class Objective:
             torch.cuda.set_rng_state(state, device)
 
 
+def exchanged(module: nn.Module, pairs: Sequence[tuple[Tensor, Tensor]], evaluate: Callable[[], Result]) -> Result:
+    """Return what `evaluate()` returns while other tensors stand in the place of a module's parameters and buffers.
+
+    Args:
+        module: owner of the tensors.
+        pairs: a parameter or buffer of it, and what stands for it, wherever it is used.
+        evaluate: calls the module.
+    """
+    if not pairs:
+        return evaluate()
+    others = {id(tensor): other for tensor, other in pairs}
+    # One name for each owner. PyTorch finds tied tensors itself, but does not put them all back where one module has
+    # two names.
+    places = {
+        f"module.{prefix}.{name}" if prefix else f"module.{name}": others[id(tensor)]
+        for prefix, owner in module.named_modules()
+        for name, tensor in [
+            *owner.named_parameters(recurse=False, remove_duplicate=False),
+            *owner.named_buffers(recurse=False, remove_duplicate=False),
+        ]
+        if id(tensor) in others
+    }
+    return torch.func.functional_call(_Evaluation(module), places, (evaluate,), tie_weights=False)
+
+
 @final
-class _Network(nn.Module):
-    """Model and head as one module, so that tensors of both, tied ones too, can be exchanged for one evaluation."""
+class _Evaluation(nn.Module):
+    """A module around another whose forward pass is whatever it is given."""
 
-    def __init__(self, objective: Objective) -> None:
+    def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        self.model = objective.model
-        self.head = objective.head
-        self._objective = objective
+        self.module = module
 
-    def forward(self, batch: Batch, predict: bool) -> Tensor | tuple[Tensor, Tensor]:
-        """Return the prediction, or sum and count."""
-        return self._objective._prediction(batch) if predict else self._objective._sum_and_count(batch)
+    def forward(self, evaluate: Callable[[], Result]) -> Result:
+        """Return what the function returns."""
+        return evaluate()
 
 
 def _short(name: str) -> str:

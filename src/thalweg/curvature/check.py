@@ -174,7 +174,8 @@ def _difference_of_predictions(
     with torch.no_grad(), torch.compiler.set_stance("force_eager"):
         for sign in (1.0, -1.0):
             place, _ = _moved(objective, parameters, direction, sign * step)
-            sides.append([objective.prediction(doubled(batch), place) for batch in objective.batches])
+            batches = [doubled(batch) for batch in objective.batches]
+            sides.append(objective.exchange(place, lambda batches=batches: [objective.prediction(b) for b in batches]))
     return [(a - b) / (2.0 * step) for a, b in zip(*sides, strict=True)]
 
 
@@ -182,16 +183,18 @@ def _gradient(objective: Objective, parameters: Sequence[Tensor], direction: Vec
     """Return the gradient at the parameters plus `step` times a direction, in float64."""
     objective.num_gradients += 1
     place, moved = _moved(objective, parameters, direction, step)
-    total = [torch.zeros_like(tensor) for tensor in moved]
-    count = torch.zeros((), dtype=torch.float64, device=moved[0].device)
-    with torch.enable_grad(), torch.compiler.set_stance("force_eager"):
+
+    def sums() -> list[Tensor]:
+        total = [torch.zeros_like(tensor) for tensor in [*moved, moved[0].sum()]]
         for batch in objective.batches:
-            loss, own = objective.sum_and_count(doubled(batch), place)
-            count += own.detach()
-            if loss.requires_grad:
-                parts = torch.autograd.grad(loss, moved, allow_unused=True)
-                total = [a if b is None else a + b.to_dense() for a, b in zip(total, parts, strict=True)]
-    *total, count = distributed.sum_over_ranks([*total, count])
+            loss, count = objective.sum_and_count(doubled(batch))
+            parts = torch.autograd.grad(loss, moved, allow_unused=True) if loss.requires_grad else [None] * len(moved)
+            parts = [*parts, count.detach()]
+            total = [a if b is None else a + b.to_dense() for a, b in zip(total, parts, strict=True)]
+        return total
+
+    with torch.enable_grad(), torch.compiler.set_stance("force_eager"):
+        *total, count = distributed.sum_over_ranks(objective.exchange(place, sums))
     penalized = {id(tensor) for tensor in objective.penalized}
     penalties = [objective.l2 if id(tensor) in penalized else 0.0 for tensor in parameters]
     return [a / count + penalty * b.detach() for a, b, penalty in zip(total, moved, penalties, strict=True)]
@@ -199,17 +202,15 @@ def _gradient(objective: Objective, parameters: Sequence[Tensor], direction: Vec
 
 def _moved(
     objective: Objective, parameters: Sequence[Tensor], direction: Vector, step: float
-) -> tuple[dict[str, Tensor], list[Tensor]]:
-    """Return all tensors of the model in float64, with some of them moved, and these alone."""
-    own, buffers = objective.tensors_in_place()
-    names = {id(tensor): name for name, tensor in own.items()}
-    place = {name: _double(tensor) for name, tensor in (own | buffers).items()}
-    moved = []
-    for parameter, part in zip(parameters, direction, strict=True):
-        name = names[id(parameter)]
-        place[name] = (place[name] + step * part.double()).requires_grad_()
-        moved.append(place[name])
-    return place, moved
+) -> tuple[list[tuple[Tensor, Tensor]], list[Tensor]]:
+    """Return all tensors of the model with what stands for them: in float64, some of them moved; and these alone."""
+    moved = [
+        (_double(parameter) + step * part.double()).requires_grad_()
+        for parameter, part in zip(parameters, direction, strict=True)
+    ]
+    others = {id(parameter): other for parameter, other in zip(parameters, moved, strict=True)}
+    every = [tensor for tensors in objective.every_tensor() for tensor in tensors]
+    return [(t, others[id(t)] if id(t) in others else _double(t)) for t in every], moved
 
 
 def doubled(batch: Batch) -> Batch:
@@ -254,6 +255,8 @@ def _advice(message: str) -> str:
     """Return what to do about PyTorch's message, one sentence."""
     if "checkpoint" in message:
         return "Checkpoint with use_reentrant=False, or switch checkpointing off for the curvature."
+    if "torch.func" in message or "transform" in message or "forward AD" in message:
+        return "Leave scheme at its default, Scheme.KEPT_GRAPH, which needs no forward differentiation."
     if "once_differentiable" in message:
         return "Write its backward in differentiable operations, or use gauss_newton with a head that allows it."
     if "aot_autograd" in message or "compile" in message:

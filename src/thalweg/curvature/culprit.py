@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.curvature.differentiable import twice_differentiable
-from thalweg.objective import Objective
+from thalweg.objective import Objective, exchanged
 
 _STEP = 1e-7
 _TOLERANCE = 1e-4
@@ -27,7 +27,8 @@ def culprit(objective: Objective) -> tuple[str, str] | None:
     innermost_first = sorted(modules, key=lambda name: (name == "model", -name.count(".")))
     calls: dict[str, Call] = {}
     with contextlib.suppress(Exception), _recorded(modules, calls), torch.no_grad(), twice_differentiable():
-        objective.sum_and_count(objective.batches[0], objective.tensors_in_place()[1])
+        buffers = [(buffer, buffer.clone()) for buffer in objective.every_tensor()[1]]
+        objective.exchange(buffers, lambda: objective.sum_and_count(objective.batches[0]))
     for name in innermost_first:
         if name in calls and not _is_right(modules[name], *calls[name]):
             return name, type(modules[name]).__name__
@@ -55,19 +56,18 @@ def _is_right(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     """Whether the module's second derivative exists and equals a difference; True where that cannot be said."""
     generator = torch.Generator().manual_seed(0)
     values = [_double(value) for value in (*args, *kwargs.values())]
-    names = [name for name, _ in module.named_parameters()]
-    buffers = {name: _double(buffer) for name, buffer in module.named_buffers()}
-    start = [_double(p) for _, p in module.named_parameters()] + [v for v in values if _is_real(v)]
+    parameters = list(module.parameters())
+    buffers = [(buffer, _double(buffer)) for buffer in module.buffers()]
+    start = [_double(p) for p in parameters] + [v for v in values if _is_real(v)]
     directions = [torch.randn(t.shape, generator=generator, dtype=torch.float64).to(t.device) for t in start]
     if not start:
         return True
 
     def outputs(leaves: Sequence[Tensor]) -> Tensor:
-        parameters = dict(zip(names, leaves, strict=False))
-        inputs = iter(leaves[len(names) :])
+        inputs = iter(leaves[len(parameters) :])
         every = [next(inputs) if _is_real(value) else value for value in values]
         keywords = dict(zip(kwargs, every[len(args) :], strict=True))
-        result = torch.func.functional_call(module, buffers | parameters, tuple(every[: len(args)]), keywords)
+        result = module(*every[: len(args)], **keywords)
         real = [part.double().reshape(-1) for part in _tensors(result) if _is_real(part)]
         flat = torch.cat(real)
         noise = torch.randn(flat.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -76,14 +76,17 @@ def _is_right(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) 
 
     def slope(step: float, again: bool) -> tuple[Tensor, Tensor | None]:
         leaves = [(t + step * d).requires_grad_() for t, d in zip(start, directions, strict=True)]
-        gradient = torch.autograd.grad(outputs(leaves), leaves, create_graph=again, allow_unused=True)
-        along = _dot(gradient, directions)
-        if not again:
-            return along.detach(), None
-        if not along.requires_grad:
-            return along, torch.zeros(())
-        second = torch.autograd.grad(along, leaves, allow_unused=True)
-        return along, _dot(second, directions)
+
+        def slopes() -> tuple[Tensor, Tensor | None]:
+            gradient = torch.autograd.grad(outputs(leaves), leaves, create_graph=again, allow_unused=True)
+            along = _dot(gradient, directions)
+            if not again:
+                return along.detach(), None
+            if not along.requires_grad:
+                return along, torch.zeros(())
+            return along, _dot(torch.autograd.grad(along, leaves, allow_unused=True), directions)
+
+        return exchanged(module, [*buffers, *zip(parameters, leaves, strict=False)], slopes)
 
     try:
         reference = (slope(_STEP, False)[0] - slope(-_STEP, False)[0]) / (2 * _STEP)

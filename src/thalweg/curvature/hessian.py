@@ -83,11 +83,14 @@ class Hessian(AbstractCurvature):
                 self._gradient = _added(self._gradient, gradient) if self._gradient else gradient
             return count
         with torch.no_grad():
-            return torch.stack([self.objective.sum_and_count(b, self._point.buffers())[1] for b in batches]).sum()
+            return torch.stack([self._sum_and_count(batch)[1] for batch in batches]).sum()
+
+    def _sum_and_count(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        return self.objective.exchange(self._point.buffers(), lambda: self.objective.sum_and_count(batch))
 
     def _gradient_of(self, batch: Batch) -> tuple[list[Tensor | None], Tensor]:
         """Return the gradient of a micro-batch's sum, with its graph, and the count."""
-        total, count = self.objective.sum_and_count(batch, self._point.buffers())
+        total, count = self._sum_and_count(batch)
         if not total.requires_grad:
             return [None] * len(self.like), count
         gradient = torch.autograd.grad(total, self.like, create_graph=True, allow_unused=True)
@@ -133,21 +136,21 @@ class Hessian(AbstractCurvature):
         )
 
     def _forward(self, batch: Batch, vector: Vector, sources: Sequence[int], wanted: Sequence[int]) -> list[Tensor]:
-        parameters, _ = self.objective.tensors_in_place()
-        names = {id(tensor): name for name, tensor in parameters.items()}
-        point = {names[id(tensor)]: tensor.detach() for tensor in self.like}
-        tangent = {name: torch.zeros_like(tensor) for name, tensor in point.items()}
-        tangent |= {names[id(self.like[i])]: v for i, v in zip(sources, vector, strict=True)}
+        point = [tensor.detach() for tensor in self.like]
+        tangent = [torch.zeros_like(tensor) for tensor in point]
+        for i, v in zip(sources, vector, strict=True):
+            tangent[i] = v
         buffers = self._point.buffers()
 
-        def loss(tensors: dict[str, Tensor]) -> Tensor:
-            return self.objective.sum_and_count(batch, buffers | tensors)[0]
+        def loss(tensors: list[Tensor]) -> Tensor:
+            pairs = [*buffers, *zip(self.like, tensors, strict=True)]
+            return self.objective.exchange(pairs, lambda: self.objective.sum_and_count(batch)[0])
 
         with warnings.catch_warnings():
             # PyTorch's forward mode uses its own deprecated torch.jit.script when it is first called.
             warnings.simplefilter("ignore", DeprecationWarning)
             _, product, *_ = torch.func.jvp(torch.func.grad(loss), (point,), (tangent,))
-        return [product[names[id(self.like[i])]] for i in wanted]
+        return [product[i] for i in wanted]
 
     def _check(self) -> None:
         check_hessian(self.objective, self.like, self.product)

@@ -68,9 +68,9 @@ class Point:
                 "they were; make a new one here."
             )
 
-    def buffers(self) -> dict[str, Tensor]:
-        """Return copies of all buffers, for evaluations that must not change the model (running statistics)."""
-        return {name: buffer.clone() for name, buffer in self.objective.tensors_in_place()[1].items()}
+    def buffers(self) -> list[tuple[Tensor, Tensor]]:
+        """Return all buffers with copies, for evaluations that must not change the model (running statistics)."""
+        return [(buffer, buffer.clone()) for buffer in self.objective.every_tensor()[1]]
 
     def settle(self, count: Tensor, replacing: Replacing) -> None:
         """Take what the first evaluation told: this rank's count, and how large the graph is."""

@@ -74,8 +74,6 @@ def gauss_newton_root(
                 [24.0000, 32.0000]])
     """
     chosen = objective.choose(parameters)
-    own, buffers = objective.tensors_in_place()
-    names = {id(tensor): name for name, tensor in own.items()}
     parts: list[Tensor] = []
     counts: list[Tensor] = []
     by_example = per_example is not False
@@ -87,8 +85,7 @@ def gauss_newton_root(
             cotangents = _cotangents(objective, batch, prediction)
             rows = None
             if by_example:
-                point = {names[id(tensor)]: tensor.detach() for tensor in chosen}
-                rows = _rows_by_example(objective, batch, cotangents, point, buffers)
+                rows = _rows_by_example(objective, batch, cotangents, chosen)
                 by_example = rows is not None
             parts.append(_rows_of_batch(objective, batch, cotangents, chosen) if rows is None else rows)
     matrix = torch.cat(parts) / torch.stack(counts).sum().sqrt()
@@ -106,13 +103,7 @@ def _cotangents(objective: Objective, batch: Batch, prediction: Tensor) -> Tenso
     return roots.to(prediction.dtype)
 
 
-def _rows_by_example(
-    objective: Objective,
-    batch: Batch,
-    cotangents: Tensor,
-    point: dict[str, Tensor],
-    buffers: dict[str, Tensor],
-) -> Tensor | None:
+def _rows_by_example(objective: Objective, batch: Batch, cotangents: Tensor, chosen: list[Tensor]) -> Tensor | None:
     """Return `[targets * outputs, n]` by differentiating each example alone, or None where that cannot be done."""
     num_examples = cotangents.shape[1]
     if any(tensor.dim() == 0 or len(tensor) != num_examples for tensor in batch.inputs.values()):
@@ -123,18 +114,20 @@ def _rows_by_example(
     apart = torch.eye(times, dtype=spread.dtype, device=spread.device)[None, None, :, :, None] * spread[:, :, None]
     apart = apart.reshape(num_examples, -1, *cotangents.shape[2:])
 
-    def rows(inputs: dict[str, Tensor], outer: Tensor) -> dict[str, Tensor]:
+    point = [tensor.detach() for tensor in chosen]
+
+    def rows(inputs: dict[str, Tensor], outer: Tensor) -> list[Tensor]:
         one = Batch({name: tensor.unsqueeze(0) for name, tensor in inputs.items()}, batch.targets[:1])
 
-        def predict(tensors: dict[str, Tensor]) -> Tensor:
-            return objective.prediction(one, buffers | tensors)[0]
+        def predict(tensors: list[Tensor]) -> Tensor:
+            return objective.exchange(list(zip(chosen, tensors, strict=True)), lambda: objective.prediction(one))[0]
 
         pullback = torch.func.vjp(predict, point)[1]
         if len(outer) == 1:
-            return {name: part.unsqueeze(0) for name, part in pullback(outer[0])[0].items()}
+            return [part.unsqueeze(0) for part in pullback(outer[0])[0]]
         return torch.func.vmap(lambda each: pullback(each)[0])(outer)
 
-    numbers = sum(tensor.numel() for tensor in point.values()) * apart.shape[1]
+    numbers = sum(tensor.numel() for tensor in point) * apart.shape[1]
     chunk = max(1, _CHUNK_NUMBERS // numbers)
     try:
         result = torch.func.vmap(rows, chunk_size=chunk)(batch.inputs, apart)
@@ -142,7 +135,7 @@ def _rows_by_example(
         raise
     except (RuntimeError, UserWarning):  # functions without a batching rule, or that read their values
         return None
-    return flatten_rows([result[name].flatten(0, 1) for name in point])
+    return flatten_rows([part.flatten(0, 1) for part in result])
 
 
 def _rows_of_batch(objective: Objective, batch: Batch, cotangents: Tensor, chosen: list[Tensor]) -> Tensor:
