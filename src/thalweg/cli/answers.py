@@ -134,23 +134,27 @@ def _batches(inputs: Iterator[Any]) -> Iterator[list[Any]]:
 
 def _readable(answer: dict[str, Any]) -> list[str]:
     """Return an answer as lines: the main thing first, then what else there is, indented."""
-    shown = {name: value for name, value in answer.items() if name not in {"text", "prompt", "source", "tokens"}}
-    if "tags" in answer:
-        return ["  ".join(f"{w}/{t}" for w, t in zip(answer["tokens"], answer["tags"], strict=True))]
     if "prompt" in answer:
         return [answer["prompt"] + answer["text"]]
-    lines = []
-    for name, value in shown.items():
-        if isinstance(value, list) and value and isinstance(value[0], dict):
-            lines += ["    " + "  ".join(_figure(entry) for entry in row.values()) for row in value]
-        elif isinstance(value, list):
-            lines.append("  ".join(_figure(entry) for entry in value))
-        elif name in {"label", "labels", "translation", "score"}:
-            lines.insert(0, _figure(value))
-        else:
-            lines.append(f"    {name.replace('_', ' ')} {_figure(value)}")
-    return lines or [str(answer)]
+    if "tags" in answer:
+        return ["  ".join(f"{word}/{tag}" for word, tag in zip(answer["tokens"], answer["tags"], strict=True))]
+    if "forecast" in answer:
+        return ["  ".join(_figure(value) for value in answer["forecast"])]
+    if "candidates" in answer:
+        others = [f"    {entry['text']}  ({entry['score']:.3g})" for entry in answer["candidates"][1:]]
+        return [answer["text"], *others]
+    if "top" in answer:
+        candidates = [f"{entry['label']}  {entry['probability']:.1%}" for entry in answer["top"]]
+        if "labels" in answer:
+            return [", ".join(answer["labels"]) or "(none)", *(f"    {entry}" for entry in candidates)]
+        return [candidates[0], *(f"    {entry}" for entry in candidates[1:])]
+    return ["  ".join(_figure(value) for name, value in answer.items() if name not in _INPUTS)]
+
+
+_INPUTS = {"text", "other", "source", "tokens", "row"}
 
 
 def _figure(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_figure(entry)}" for name, entry in value.items())
     return f"{value:.4g}" if isinstance(value, float) else str(value)

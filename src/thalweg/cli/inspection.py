@@ -36,7 +36,11 @@ def inspect_and_show(given: Recipe, *, as_json: bool) -> int:
     recipe = complete(given)
     found = inspect(source, given.run.task, choice, valid_source=valid, max_length=recipe.data.max_length)
     normalizer = Normalizer(tuple(recipe.data.normalize or ()))
-    seen = [{name: _as_seen(value, normalizer) for name, value in row.items()} for row in found.preview]
+    answers = {choice.columns.get(role) for role in ("label", "tags", "number")}
+    seen = [
+        {name: value if name in answers else _as_seen(value, normalizer) for name, value in row.items()}
+        for row in found.preview
+    ]
     if as_json:
         extra = {"columns_chosen": columns_of(choice), "as_seen": seen, "guess": guessed}
         print_json(finite(found.to_json() | extra))
