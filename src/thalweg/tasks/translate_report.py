@@ -12,7 +12,7 @@ from torchmetrics.text import CHRFScore, SacreBLEUScore
 from thalweg.data.batches import Examples
 from thalweg.data.ragged import Ragged
 
-MAX_TRANSLATED = 1000
+MAX_TRANSLATED = 500
 NUM_EXAMPLES = 12
 NUM_GROUPS = 5
 NUM_BINS = 10
