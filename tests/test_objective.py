@@ -109,6 +109,20 @@ def test_evaluations_are_counted():
     assert (objective.num_values, objective.num_gradients) == (1, 2)
 
 
+def test_the_same_function_on_other_batches_counts_anew():
+    model, head, batches = Body(dropout=0.5).train(), Softmax(4, 3), uneven_batches()
+    objective = Objective(model, head, batches[:1], l2=0.3)
+    objective()
+    other = objective.on(batches[1:])
+    torch.manual_seed(0)
+    expected = Objective(model, head, batches[1:], l2=0.3).value()
+    torch.manual_seed(0)
+    torch.testing.assert_close(other.value(), expected, rtol=1e-12, atol=0)
+    assert (other.num_values, other.num_gradients) == (1, 0)
+    assert (objective.num_values, objective.num_gradients) == (0, 1)
+    assert len(objective.batches) == 1
+
+
 @pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam, torch.optim.LBFGS])
 def test_it_is_the_closure_of_any_torch_optimizer(optimizer):
     x = torch.randn(20, 3)
@@ -156,13 +170,20 @@ def test_the_l2_penalty_leaves_biases_free():
     plain, penalized = Objective(model, head, batch), Objective(model, head, batch, l2=2.0)
     _, without = plain.value_and_gradient()
     _, with_penalty = penalized.value_and_gradient()
-    by_name = dict(zip([n for n, _ in [*model.named_parameters()]], zip(without, with_penalty, strict=False), strict=False))
-    torch.testing.assert_close(by_name["linear.weight"][1] - by_name["linear.weight"][0], 2.0 * model.linear.weight.detach())
+    by_name = dict(
+        zip([n for n, _ in [*model.named_parameters()]], zip(without, with_penalty, strict=False), strict=False)
+    )
+    torch.testing.assert_close(
+        by_name["linear.weight"][1] - by_name["linear.weight"][0], 2.0 * model.linear.weight.detach()
+    )
     assert torch.equal(*by_name["linear.bias"])
 
 
 CASES = {
-    "negative l2": (lambda: Objective(nn.Linear(1, 1), nn.MSELoss(), torch.ones(1, 1), torch.ones(1, 1), l2=-1.0), r"l2=.* got -1.0"),
+    "negative l2": (
+        lambda: Objective(nn.Linear(1, 1), nn.MSELoss(), torch.ones(1, 1), torch.ones(1, 1), l2=-1.0),
+        r"l2=.* got -1.0",
+    ),
     "no targets": (lambda: Objective(nn.Linear(1, 1), nn.MSELoss(), torch.ones(1, 1)), "needs targets"),
     "targets twice": (
         lambda: Objective(nn.Linear(1, 1), nn.MSELoss(), Batch({}, torch.ones(1)), torch.ones(1)),

@@ -202,3 +202,21 @@ def test_squared_head_in_float64_keeps_its_type():
     optimizer = torch.optim.SGD(parameters(model, head), lr=0.01)
     [record] = list(fit(model, head, optimizer, lambda _: batch, steps=1, place=Place()))
     assert record.loss.dtype is torch.float64
+
+
+def test_a_step_costs_no_entry_in_the_queue_of_seeds_for_a_gpu():
+    """`torch.manual_seed` remembers every call until a GPU is used: memory that grows with the steps."""
+    queued = len(torch.cuda._queued_calls)
+    run(torch.optim.SGD, steps=5)
+    assert len(torch.cuda._queued_calls) == queued
+
+
+def test_the_figures_of_a_layer_are_norms_over_its_tensors():
+    model, _, records = run(torch.optim.AdamW, steps=1, watch=lambda step: True)
+    start, _ = parts()
+    [record] = records
+    assert record.layers is not None
+    old, new = (torch.cat([p.detach().flatten() for p in m.first.parameters()]) for m in (start, model))
+    gradient = torch.cat([p.grad.flatten() for p in model.first.parameters()])
+    assert record.layers["first"]["update_ratio"] == pytest.approx(float((new - old).norm() / old.norm()), rel=1e-4)
+    assert record.layers["first"]["grad_norm"] == pytest.approx(float(gradient.norm()), rel=1e-5)

@@ -5,6 +5,7 @@ Logging, checkpoints, evaluation and stopping are ordinary code around a `for`; 
 
 import dataclasses
 import inspect
+import math
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Generator, Sequence
@@ -43,8 +44,8 @@ class StepRecord:
     step: int
     loss: Tensor
     grad_norm: Tensor
-    clipped: Tensor
-    rejected: Tensor
+    clipped: Tensor | bool
+    rejected: Tensor | bool
     lr: float
     num_examples: int
     num_tokens: int
@@ -122,13 +123,18 @@ def fit(
     layers = layer_names(model, head)
     take = _take_with_closure if needs_closure else _take
     on_device = not needs_closure and _skips_on_device(optimizer, parameters)
+    on_cpu = all(parameter.is_cpu for parameter in parameters)
+    objective: Objective | None = None
     for module in (model, head):
         module.train()
     while place.step < steps:
         step = place.step
-        torch.manual_seed((seed * 1_000_003 + step) % LARGEST_SEED)
+        _set_seed((seed * 1_000_003 + step) % LARGEST_SEED, on_cpu)
         micro = batches(step)
-        objective = Objective(model, head, micro, l2=l2, penalized=penalized, autocast=autocast)
+        if objective is None:
+            objective = Objective(model, head, micro, l2=l2, penalized=penalized, autocast=autocast)
+        else:
+            objective = objective.on(micro)
         watched = watch(step)
         before = vectors.clone(parameters) if watched or needs_closure else None
         if clip_update is not None:
@@ -149,7 +155,7 @@ def fit(
             float(lr),
             sum(batch.num_examples for batch in micro),
             sum(_num_tokens(batch) for batch in micro),
-            layer_figures(layers, dict(zip(map(id, parameters), before, strict=True))) if watched and before else None,
+            layer_figures(layers, parameters, before) if watched and before else None,
         )
 
 
@@ -163,7 +169,7 @@ def _advance(schedule: LRScheduler, *, quietly: bool) -> None:
         schedule.step()
 
 
-Taken = tuple[Tensor, Tensor, Tensor, Tensor]
+Taken = tuple[Tensor, Tensor, Tensor | bool, Tensor | bool]
 
 
 def _take(
@@ -177,15 +183,17 @@ def _take(
     """Take a first-order step unless loss or gradient is not finite."""
     del before
     loss = objective()
-    norm, clipped = _clip(clip, parameters, loss)
-    rejected = ~(torch.isfinite(loss) & torch.isfinite(norm))
+    norm, clipped = _clip(clip, parameters)
     if on_device:
+        rejected = ~(torch.isfinite(loss) & torch.isfinite(norm))
         # The fused kernels leave everything as it is where this flag is 1, without the CPU having to know.
         optimizer.found_inf = rejected.to(torch.float32)  # type: ignore[attr-defined]
         optimizer.step()
-    elif not bool(rejected):
+        return loss, norm, clipped, rejected
+    is_finite = _is_finite(loss, norm)
+    if is_finite:
         optimizer.step()
-    return loss, norm, clipped, rejected
+    return loss, norm, clipped, not is_finite
 
 
 def _take_with_closure(
@@ -199,14 +207,14 @@ def _take_with_closure(
     """Take a step that evaluates the objective by itself; put the parameters back where it ends badly."""
     del on_device
     assert before is not None
-    first: list[tuple[Tensor, Tensor, Tensor]] = []
+    first: list[tuple[Tensor, Tensor, Tensor | bool]] = []
 
     def closure() -> Tensor:
         loss = objective()
-        norm, clipped = _clip(clip, parameters, loss)
+        norm, clipped = _clip(clip, parameters)
         if not first:
             first.append((loss, norm, clipped))
-            if not bool(torch.isfinite(loss) & torch.isfinite(norm)):
+            if not _is_finite(loss, norm):
                 raise _NotFiniteError
         return loss
 
@@ -222,7 +230,7 @@ def _take_with_closure(
         with torch.no_grad():
             vectors.copy_(parameters, before)
     loss, norm, clipped = first[0]
-    return loss, norm, clipped, torch.tensor(bad)
+    return loss, norm, clipped, bad
 
 
 @final
@@ -230,13 +238,24 @@ class _NotFiniteError(Exception):
     """Leaves an optimizer's step before it has changed anything."""
 
 
-def _clip(clip: AbstractClip | None, parameters: list[Tensor], loss: Tensor) -> tuple[Tensor, Tensor]:
+def _clip(clip: AbstractClip | None, parameters: list[Tensor]) -> tuple[Tensor, Tensor | bool]:
     if clip is None:
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        return vectors.norm(gradients), torch.zeros((), dtype=torch.bool)
+        return vectors.norm([parameter.grad for parameter in parameters if parameter.grad is not None]), False
     result = clip(parameters)
-    del loss
     return result.norm, result.was_clipped
+
+
+def _is_finite(loss: Tensor, norm: Tensor) -> bool:
+    """Whether both numbers are finite (waits for the device; quicker than tensor operations where there is none)."""
+    return math.isfinite(loss.item()) and math.isfinite(norm.item())
+
+
+def _set_seed(seed: int, on_cpu: bool) -> None:
+    """Set the random state; `torch.manual_seed` takes 0.1 ms where a GPU might come later, and remembers every call."""
+    if on_cpu:
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
 
 
 def _skips_on_device(optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> bool:
@@ -263,18 +282,26 @@ def layer_names(model: nn.Module, head: nn.Module) -> dict[str, list[Tensor]]:
     return layers
 
 
-def layer_figures(layers: dict[str, list[Tensor]], before: dict[int, Tensor]) -> dict[str, dict[str, float]]:
+def layer_figures(
+    layers: dict[str, list[Tensor]], parameters: list[Tensor], before: list[Tensor]
+) -> dict[str, dict[str, float]]:
     """Return gradient norm and update/weight ratio of each layer.
 
     Args:
         layers: parameters by layer.
-        before: the parameters before the step, by `id`.
+        parameters: all of them, after the step, with their gradients.
+        before: the same before the step; overwritten with the change.
     """
+    sizes = torch.stack(torch._foreach_norm(before))
+    torch._foreach_sub_(before, [parameter.detach() for parameter in parameters])
+    changes = torch.stack(torch._foreach_norm(before))
+    gradients = [parameter.grad if parameter.grad is not None else sizes.new_zeros(()) for parameter in parameters]
+    measured = torch.stack([sizes, changes, torch.stack(torch._foreach_norm(gradients))], dim=1).tolist()
+    by_tensor = dict(zip(map(id, parameters), measured, strict=True))
     figures = {}
-    for name, parameters in layers.items():
-        old = [before[id(parameter)] for parameter in parameters]
-        change = vectors.norm(torch._foreach_sub([parameter.detach() for parameter in parameters], old))
-        gradient = vectors.norm([parameter.grad for parameter in parameters if parameter.grad is not None])
-        size = float(vectors.norm(old))
-        figures[name] = {"grad_norm": float(gradient), "update_ratio": float(change) / size if size > 0 else 0.0}
+    for name, tensors in layers.items():
+        size, change, gradient = (
+            math.hypot(*column) for column in zip(*(by_tensor[id(t)] for t in tensors), strict=True)
+        )
+        figures[name] = {"grad_norm": gradient, "update_ratio": change / size if size > 0 else 0.0}
     return figures

@@ -22,7 +22,8 @@ MAX_REJECTED = 3  # steps rejected in a row before the run goes back
 MAX_ROLLBACKS = 4
 LR_FACTOR = 0.5
 MAX_STEP_ENTRIES = 5000
-NUM_WATCHED = 200
+NUM_WATCHED = 200  # steps at most on which each layer is measured; it costs about as much as the optimizer's step
+MIN_WATCH_EVERY = 20
 DEVICE_QUEUE = 10  # steps a GPU may be ahead of the log
 
 
@@ -87,7 +88,7 @@ def _take_steps(session: Session, log: "_History", signals: "_Signals") -> Gener
 def _steps(session: Session) -> Iterator[StepRecord]:
     """Return the steps of a session, from its place to its end."""
     recipe, total = session.run.recipe, session.total_steps
-    watch_every = max(1, total // NUM_WATCHED)
+    watch_every = max(MIN_WATCH_EVERY, total // NUM_WATCHED)
     return fit(
         session.model,
         session.head,
