@@ -26,7 +26,14 @@ ORDER = [
 LEVEL = {part: level for level, parts in enumerate(ORDER) for part in parts}
 NO_TORCH = {"errors", "report"}
 # Modules inside a part that must stay quick to import, because `thalweg --help` or reading files needs them.
-NO_TORCH_MODULES = {"training/recipe.py", "names.py", "cli/main.py", "cli/options.py", "cli/progress.py", "cli/output.py"}
+NO_TORCH_MODULES = {
+    "training/recipe.py",
+    "names.py",
+    "cli/main.py",
+    "cli/options.py",
+    "cli/progress.py",
+    "cli/output.py",
+}
 # A longer file needs a line of reason here.
 LONGER = {}
 FORBIDDEN = {"pickle", "cPickle", "dill", "shelve", "marshal", "cloudpickle", "joblib"}
@@ -84,7 +91,11 @@ def test_no_module_unpickles(path):
 @EVERY_MODULE
 def test_quick_modules_import_no_torch(path):
     if part_of(path) in NO_TORCH or path.relative_to(ROOT).as_posix() in NO_TORCH_MODULES:
-        heavy = {name.split(".")[0] for name in imported(path, top_level_only=True)} & {"torch", "torchmetrics", "numpy"}
+        heavy = {name.split(".")[0] for name in imported(path, top_level_only=True)} & {
+            "torch",
+            "torchmetrics",
+            "numpy",
+        }
         assert not heavy, f"{path.name} must not import {heavy} at the top."
 
 

@@ -32,7 +32,7 @@ def test_python_samples_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "__main__"}
     for sample in samples(page):
-        exec(compile(sample, f"{page.name} sample", "exec"), names)  # noqa: S102
+        exec(compile(sample, f"{page.name} sample", "exec"), names)
     assert names
 
 

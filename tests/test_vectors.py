@@ -5,7 +5,11 @@ from thalweg import vectors
 
 
 def shapes():
-    return [torch.randn(3, 2, dtype=torch.float64), torch.randn(4, dtype=torch.float64), torch.randn((), dtype=torch.float64)]
+    return [
+        torch.randn(3, 2, dtype=torch.float64),
+        torch.randn(4, dtype=torch.float64),
+        torch.randn((), dtype=torch.float64),
+    ]
 
 
 def test_dot_and_norm_are_those_of_the_flat_vector():

@@ -13,6 +13,7 @@ from thalweg.batch import Batch
 from thalweg.data.batches import Examples
 from thalweg.data.normalize import Normalizer
 from thalweg.data.rows import AbstractSource
+from thalweg.data.tokenizer import Tokenizer
 from thalweg.heads.base import AbstractHead
 from thalweg.models.presets import Shape
 
@@ -102,6 +103,11 @@ class AbstractTask(ABC):
     def family(self) -> str:
         """Key of the task's models in `thalweg.names.MODELS`: the task's name, unless it has several families."""
         return self.name
+
+    @property
+    def vocabulary(self) -> Tokenizer | None:
+        """The tokenizer whose ids are the rows of the model's embedding; None where there is none."""
+        return None
 
     @classmethod
     @abstractmethod

@@ -14,6 +14,7 @@ from thalweg.data.ragged import Ragged
 from thalweg.data.rows import AbstractSource
 from thalweg.data.split import validation_rows
 from thalweg.data.standardize import Standardizer
+from thalweg.data.tokenizer import Tokenizer
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.heads.squared import Squared
@@ -89,6 +90,11 @@ class Score(AbstractTask):
     def family(self) -> str:
         """Pairs have models of their own: one encoder reads both texts."""
         return "score of pairs" if self.is_pair else self.name
+
+    @property
+    def vocabulary(self) -> Tokenizer:
+        """See `AbstractTask.vocabulary`."""
+        return self.reader.tokenizer
 
     @classmethod
     def prepare(

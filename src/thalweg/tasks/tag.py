@@ -14,6 +14,7 @@ from thalweg.data.batches import Examples, pad
 from thalweg.data.ragged import Ragged, RaggedBuilder
 from thalweg.data.rows import AbstractSource
 from thalweg.data.split import text_key, validation_rows
+from thalweg.data.tokenizer import Tokenizer
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.heads.softmax import Softmax
@@ -52,6 +53,11 @@ class Tag(AbstractTask):
         self.max_length = max_length
         self.has_spans = is_bio(self.tags)
         self._tag_ids = {tag: i for i, tag in enumerate(self.tags)}
+
+    @property
+    def vocabulary(self) -> Tokenizer:
+        """See `AbstractTask.vocabulary`."""
+        return self.reader.tokenizer
 
     @classmethod
     def prepare(

@@ -11,7 +11,6 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from thalweg import names
 from thalweg.batch import Batch
-from thalweg.data.tokenizer import Tokenizer
 from thalweg.data.word_vectors import read_word_vectors
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
@@ -94,23 +93,26 @@ def _initialize(recipe: Recipe, model: nn.Module, batch: Batch | None) -> None:
 
 def _put_word_vectors(recipe: Recipe, task: AbstractTask, model: nn.Module) -> None:
     """Overwrite the embedding's rows of the words that the file has vectors for."""
-    tokenizer: Tokenizer | None = getattr(task, "tokenizer", None)
-    embedding = next((module for module in model.modules() if isinstance(module, nn.Embedding)), None)
-    if tokenizer is None or embedding is None:
+    tokenizer = task.vocabulary
+    size = 0 if tokenizer is None else tokenizer.vocabulary_size
+    tables = [m for m in model.modules() if isinstance(m, nn.Embedding) and m.num_embeddings == size]
+    if tokenizer is None or not tables:
         raise InputError("--word-vectors needs a model with a word embedding (lstm, gru, transformer).")
-    wanted = {tokenizer.token(index): index for index in range(tokenizer.vocabulary_size)}
+    wanted = {tokenizer.token(index): index for index in range(size)}
     vectors = read_word_vectors(_given(recipe.data.word_vectors), wanted=wanted.keys())
-    if vectors.width != embedding.embedding_dim:
-        raise InputError(
-            f"{recipe.data.word_vectors} holds vectors of width {vectors.width}, and the model's embedding has width "
-            f"{embedding.embedding_dim}; give --width {vectors.width}."
-        )
-    rows = vectors.normalized(_given(recipe.data.normalize_vectors))
-    with torch.no_grad():
-        ids = torch.tensor([wanted[word] for word in vectors.words], dtype=torch.long)
-        # Vectors of unit length are scaled to the length that the embedding's own start has.
-        scale = embedding.weight.norm(dim=1).mean() if recipe.data.normalize_vectors != "none" else 1.0
-        embedding.weight[ids] = torch.as_tensor(rows, dtype=embedding.weight.dtype) * scale
+    step = _given(recipe.data.normalize_vectors)
+    rows = torch.as_tensor(vectors.normalized(step))
+    ids = torch.tensor([wanted[word] for word in vectors.words], dtype=torch.long)
+    for table in tables:
+        if vectors.width != table.embedding_dim:
+            raise InputError(
+                f"{recipe.data.word_vectors} holds vectors of width {vectors.width}, and the model's embedding has "
+                f"width {table.embedding_dim}; give --width {vectors.width}."
+            )
+        with torch.no_grad():
+            # Vectors of unit length are scaled to the length that the embedding's own start has.
+            scale = table.weight.norm(dim=1).mean() if step != "none" else 1.0
+            table.weight[ids] = rows.to(table.weight.dtype) * scale
 
 
 def optimizer_defaults(optimizer: str | None) -> dict[str, float]:
