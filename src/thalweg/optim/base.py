@@ -1,0 +1,311 @@
+"""What a direction and a step size are, and what they tell each other.
+
+A direction turns what is known at a point into a `Move`; a step size looks along it on a `Line` and answers with how
+far to go (`Found`); afterwards the direction learns from what happened (`Taken`). Both are frozen settings; what they
+remember is a plain dictionary that `Descent` keeps, so that a saved optimizer is nothing but tensors, lists and plain
+values.
+"""
+
+import abc
+import dataclasses
+import enum
+from collections.abc import Callable
+from typing import Any, ClassVar, Protocol, final
+
+import torch
+from torch import Tensor
+
+from thalweg.objective import Objective
+
+State = dict[str, Any]
+Groups = list[dict[str, Any]]
+
+
+class Needs(enum.Flag):
+    """What a part asks of the problem, or of the part it is composed with.
+
+    Args:
+        GRADIENT: the gradient where the step starts.
+        VALUES: the loss at other points.
+        SLOPES: the gradient at other points.
+        END_VALUE: the loss where the step ends.
+        END_GRADIENT: the gradient where the step ends, on the same batch.
+        CURVATURE: products with second derivatives, so an `Objective`.
+        MODEL: a quadratic model of the loss, which a direction has or has not.
+    """
+
+    GRADIENT = enum.auto()
+    VALUES = enum.auto()
+    SLOPES = enum.auto()
+    END_VALUE = enum.auto()
+    END_GRADIENT = enum.auto()
+    CURVATURE = enum.auto()
+    MODEL = enum.auto()
+
+
+@final
+@dataclasses.dataclass(frozen=True, eq=False)
+class Point:
+    """What is known where a step starts.
+
+    Args:
+        gradient: flat gradient of the loss, as it is.
+        clipped: flat gradient after clipping, which directions are made from (the same tensor where nothing clips).
+        parameters: the trainable tensors, in the order of the flat vectors, with their `.grad` clipped.
+        groups: the optimizer's parameter groups.
+        objective: the objective, or None where the step was given a closure that is none.
+        value: the loss; NaN where no closure was given.
+    """
+
+    gradient: Tensor
+    clipped: Tensor
+    parameters: list[Tensor]
+    groups: Groups
+    objective: Objective | None
+    value: float
+
+
+@final
+@dataclasses.dataclass(frozen=True, eq=False)
+class Move:
+    """Where a direction wants to go: from x to x + vector.
+
+    Args:
+        vector: flat, `[n]`.
+        natural: whether its length means something (a Newton step); False: only the direction counts.
+        curvature: second derivative of the direction's own model along the vector, `d' B d`; None: it has no model.
+        minimizes: whether step 1 is the lowest point of that model along the vector, so that `d' B d = -g'd`.
+        negative: whether the curvature was measured as negative, so that a step may lower the loss without a slope.
+        endpoint: the parameters at step 1 to the last bit, where another optimizer has computed them.
+    """
+
+    vector: Tensor
+    natural: bool = True
+    curvature: float | None = None
+    minimizes: bool = False
+    negative: bool = False
+    endpoint: list[Tensor] | None = None
+
+
+@final
+@dataclasses.dataclass(frozen=True, eq=False)
+class Taken:
+    """What a step did, for the direction to learn from.
+
+    Args:
+        point: where it started.
+        step: flat, by how much the parameters moved.
+        change: flat change of the gradient on the same batch; None unless asked for by END_GRADIENT.
+        multiple: the t for which `step = t * vector`, where vector is what the direction had proposed; None where that
+            was clipped, scaled by group or replaced.
+        gain: decrease of the loss over that predicted by the direction's model; None where either is not known.
+    """
+
+    point: Point
+    step: Tensor
+    change: Tensor | None
+    multiple: float | None
+    gain: float | None
+
+
+class Way(enum.Enum):
+    """What a direction did about a move that failed."""
+
+    NONE = enum.auto()  # nothing: the next proposal would be the same
+    CAUTION = enum.auto()  # the next proposal comes from the same model, with more damping
+    RESTART = enum.auto()  # the memory was started again
+
+
+class AbstractModel(abc.ABC):
+    """A quadratic model of the loss around a point, `m(d) = g'd + d'Bd / 2`, minimized within a ball."""
+
+    @abc.abstractmethod
+    def within(self, radius: float) -> tuple[Tensor, float]:
+        """Return a flat step no longer than the radius, and the decrease `-m(d)` that the model predicts."""
+
+
+class AbstractDirection(abc.ABC):
+    """Where to go from a point: settings only; what is remembered lies in the state dictionary.
+
+    A direction of your own subclasses this class, declares `needs`, and writes `propose`; `learn` where it remembers
+    something, `model` where it can do better within a trust region than shorten its move.
+    """
+
+    needs: ClassVar[Needs] = Needs.GRADIENT
+    has_model: ClassVar[bool] = True
+    uses_rate: ClassVar[bool] = False  # whether the groups' `lr` is used up inside the direction
+
+    def defaults(self) -> dict[str, Any]:
+        """Return entries that every parameter group gets unless it has them, such as a learning rate of its own."""
+        return {}
+
+    def start(self, groups: Groups) -> State:
+        """Return the memory before the first step."""
+        del groups
+        return {}
+
+    @abc.abstractmethod
+    def propose(self, point: Point, state: State) -> Move:
+        """Return a move; the parameters are as at the point before and after."""
+
+    def model(self, point: Point, state: State) -> AbstractModel:
+        """Return the quadratic model for a trust region; by default the move itself, shortened."""
+        return AlongMove(self.propose(point, state), point.gradient)
+
+    def learn(self, taken: Taken, state: State) -> None:
+        """Take in what the step did."""
+        del taken, state
+
+    def give_way(self, state: State) -> Way:
+        """Change the memory after a move that failed, so that the next proposal is another."""
+        del state
+        return Way.NONE
+
+    def resize(self, state: State, groups: Groups) -> State:
+        """Return the memory after parameters were added, frozen or thawed; by default a fresh one."""
+        del state
+        return self.start(groups)
+
+    def pack(self, state: State) -> State:
+        """Return the memory as tensors, lists and plain values."""
+        return state
+
+    def unpack(self, packed: State, groups: Groups) -> State:
+        """Return the memory from what `pack` gave, on the device of the parameters."""
+        return _on_device(packed, groups[0]["params"][0].device)
+
+
+class Line(Protocol):
+    """The loss along a move, `phi(t) = f(x + t d)`, as a step size sees it.
+
+    Every evaluation leaves the parameters somewhere along the line; `Descent` puts them right afterwards.
+    """
+
+    value: float
+    slope: float
+    length: float
+    natural: bool
+    curvature: float
+    largest: float
+    rounding: float
+
+    def value_at(self, t: float) -> float:
+        """Return `phi(t)`."""
+        ...
+
+    def value_and_slope_at(self, t: float) -> tuple[float, float]:
+        """Return `phi(t)` and its derivative there."""
+        ...
+
+    def within(self, radius: float) -> tuple[Tensor, float]:
+        """Return the direction's best step no longer than the radius, and the decrease it predicts."""
+        ...
+
+    def value_of(self, step: Tensor) -> float:
+        """Return `f(x + step)` for a flat step."""
+        ...
+
+
+@final
+@dataclasses.dataclass(frozen=True, eq=False)
+class Found:
+    """A step size's answer.
+
+    Args:
+        multiple: how far to go along the line; 0: no step was good enough.
+        value: the loss there, where it was computed.
+        step: the flat step instead of a multiple of the line's vector, from a trust region.
+        gain: decrease over predicted decrease, where the step size measured it.
+        num_trials: points looked at.
+    """
+
+    multiple: float
+    value: float | None = None
+    step: Tensor | None = None
+    gain: float | None = None
+    num_trials: int = 0
+
+
+class AbstractStepSize(abc.ABC):
+    """How far to go along a direction: settings only; what is remembered lies in the state dictionary."""
+
+    needs: ClassVar[Needs] = Needs.VALUES
+    needs_downhill: ClassVar[bool] = True
+
+    @property
+    def rate(self) -> float:
+        """What the groups' `lr` is multiplied with at the beginning."""
+        return 1.0
+
+    def start(self) -> State:
+        """Return the memory before the first step."""
+        return {}
+
+    @abc.abstractmethod
+    def search(self, line: Line, state: State) -> Found:
+        """Return how far to go."""
+
+
+def curvature_of(move: Move, slope: float) -> float | None:
+    """Return the second derivative of the direction's model along its move, given the slope; None without a model."""
+    return -slope if move.minimizes else move.curvature
+
+
+@final
+class AlongMove(AbstractModel):
+    """The quadratic model along one move only: the trust region shortens it.
+
+    Args:
+        move: with the curvature `d' B d` of its model; None counts as 0, a linear model.
+        gradient: flat gradient.
+    """
+
+    def __init__(self, move: Move, gradient: Tensor) -> None:
+        self.move = move
+        self.slope, self.length = torch.stack([gradient @ move.vector, move.vector.norm()]).tolist()
+
+    def within(self, radius: float) -> tuple[Tensor, float]:
+        """Return the best multiple of the move no longer than the radius."""
+        if not self.slope < 0.0:
+            return torch.zeros_like(self.move.vector), 0.0
+        t = radius / self.length
+        curvature = curvature_of(self.move, self.slope) or 0.0
+        if curvature > 0.0:
+            t = min(t, -self.slope / curvature)
+        return t * self.move.vector, -(t * self.slope + 0.5 * t * t * curvature)
+
+
+@final
+class Limited(AbstractModel):
+    """A model whose steps are multiplied by a rate and limited entry by entry.
+
+    Args:
+        model: the model.
+        factor: the rate, one number or one an entry.
+        limit: farthest that an entry may move.
+    """
+
+    def __init__(self, model: AbstractModel, factor: float | Tensor, limit: float) -> None:
+        self.model, self.factor, self.limit = model, factor, limit
+
+    def within(self, radius: float) -> tuple[Tensor, float]:
+        """Return the model's step, multiplied and limited, and what was predicted for the step as it was."""
+        step, predicted = self.model.within(radius)
+        return (self.factor * step).clamp(-self.limit, self.limit), predicted
+
+
+def _on_device(tree: Any, device: torch.device) -> Any:
+    if isinstance(tree, Tensor):
+        return tree.to(device)
+    if isinstance(tree, dict):
+        return {key: _on_device(value, device) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return type(tree)(_on_device(value, device) for value in tree)
+    return tree
+
+
+def name_of(part: object) -> str:
+    """Return how messages call a part: its class."""
+    inner: Callable[..., Any] | None = getattr(part, "constructor", None)
+    own = type(part).__name__
+    return own if inner is None else f"{own}({getattr(inner, '__name__', inner)})"

@@ -1,0 +1,119 @@
+"""Directions without curvature: the gradient, and the step of any PyTorch optimizer."""
+
+import copy
+import dataclasses
+from collections.abc import Callable
+from typing import Any, ClassVar, final
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from thalweg import vectors
+from thalweg.optim.base import AbstractDirection, Groups, Move, Needs, Point, State
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Gradient(AbstractDirection):
+    """Steepest descent: against the gradient, `d = -g`.
+
+    Example:
+        >>> from thalweg.optim.descent import Descent
+        >>> from thalweg.optim.line_search import Fixed
+        >>> w = torch.tensor([2.0], requires_grad=True)
+        >>> optimizer = Descent([w], Gradient(), Fixed(0.25))
+        >>> def closure():
+        ...     optimizer.zero_grad()
+        ...     loss = (w ** 2).sum()
+        ...     loss.backward()
+        ...     return loss
+        >>> float(optimizer.step(closure)), float(w)
+        (4.0, 1.0)
+
+    Not where the curvature differs much between directions: the number of steps grows with their ratio.
+    """
+
+    def propose(self, point: Point, state: State) -> Move:
+        """Return minus the (clipped) gradient; its length means nothing."""
+        del state
+        return Move(-point.clipped, natural=False)
+
+
+@final
+class Update(AbstractDirection):
+    """The step of any PyTorch optimizer as a direction, so that line searches and clipping compose with it.
+
+    The inner optimizer works on `Descent`'s own parameter groups, so per-group options, schedules and
+    `add_param_group` act on it. Step 1 along the direction ends exactly where the inner optimizer would have gone; with
+    `Fixed(1)` both are the same to the last bit.
+
+    Args:
+        constructor: an optimizer's class, or a function called like one: `(groups, **options)`.
+        **options: its further arguments, such as `lr` and `weight_decay`.
+
+    Raises:
+        ValueError: for an optimizer that evaluates the loss itself, as `torch.optim.LBFGS` does.
+
+    Example:
+        >>> from thalweg.optim.descent import Descent
+        >>> from thalweg.optim.line_search import Fixed
+        >>> w = torch.ones(1, requires_grad=True)
+        >>> optimizer = Descent([w], Update(torch.optim.AdamW, lr=0.1, weight_decay=0.0), Fixed(1))
+        >>> w.grad = torch.tensor([3.0])
+        >>> optimizer.step()
+        >>> w.detach(), optimizer.param_groups[0]["lr"]
+        (tensor([0.9000]), 0.1)
+
+    Without a line search the optimizer itself does the same for less: this one keeps a copy of the parameters.
+    """
+
+    needs: ClassVar[Needs] = Needs.GRADIENT
+    has_model: ClassVar[bool] = False
+    uses_rate: ClassVar[bool] = True
+
+    def __init__(self, constructor: Callable[..., Optimizer], **options: Any) -> None:
+        self.constructor = constructor
+        self.options = options
+        # An optimizer over nothing much tells the options that its groups have.
+        example = constructor([nn.Parameter(torch.zeros(1, 1))], **options)
+        if isinstance(example, torch.optim.LBFGS):
+            raise ValueError(
+                "Update(constructor, ...) needs an optimizer that makes one step from one gradient, and "
+                "torch.optim.LBFGS evaluates the loss itself; use thalweg.optim.lbfgs.LBFGS."
+            )
+        self._defaults = {key: value for key, value in example.param_groups[0].items() if key != "params"}
+
+    def defaults(self) -> dict[str, Any]:
+        """Return the inner optimizer's options, `lr` among them."""
+        return copy.deepcopy(self._defaults)
+
+    def start(self, groups: Groups) -> State:
+        """Return a fresh inner optimizer."""
+        return {"optimizer": self.constructor([{**group} for group in groups], **self.options)}
+
+    def propose(self, point: Point, state: State) -> Move:
+        """Let the inner optimizer step, note where it went, and come back."""
+        optimizer: Optimizer = state["optimizer"]
+        optimizer.param_groups = point.groups
+        before = vectors.clone(point.parameters)
+        optimizer.step()
+        endpoint = vectors.clone(point.parameters)
+        vectors.copy_(point.parameters, before)
+        return Move(vectors.flatten(torch._foreach_sub(endpoint, before)), endpoint=endpoint)
+
+    def resize(self, state: State, groups: Groups) -> State:
+        """Return the memory as it is: PyTorch's optimizers keep one for each parameter."""
+        del groups
+        return state
+
+    def pack(self, state: State) -> State:
+        """Return what the inner optimizer remembers, in PyTorch's layout."""
+        return {"optimizer": state["optimizer"].state_dict()["state"]}
+
+    def unpack(self, packed: State, groups: Groups) -> State:
+        """Return an inner optimizer that remembers what was packed."""
+        state = self.start(groups)
+        own = state["optimizer"].state_dict()
+        state["optimizer"].load_state_dict({**own, "state": packed["optimizer"]})
+        return state

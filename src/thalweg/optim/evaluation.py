@@ -1,0 +1,219 @@
+"""The loss at a point and along a line, evaluated through an objective or any PyTorch closure."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import final
+
+import torch
+from torch import Tensor
+
+from thalweg import vectors
+from thalweg.objective import Objective
+from thalweg.optim.base import AbstractModel, Found, Move, curvature_of
+
+Closure = Callable[[], Tensor | float]
+
+
+@final
+@dataclasses.dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Loss and gradient at one point.
+
+    Args:
+        value: the loss.
+        loss: the loss as the closure returned it; None where there was no closure.
+        gradients: the gradient of each parameter, None where it has none.
+        flat: the gradient as one vector, zeros where there is none.
+        size: Euclidean norm of the gradient.
+    """
+
+    value: float
+    loss: Tensor | None
+    gradients: list[Tensor | None]
+    flat: Tensor
+    size: float
+
+
+@final
+class Problem:
+    """One step's closure over the parameters that are to move.
+
+    Args:
+        closure: an `Objective`, any closure of `torch.optim` (it clears the gradients, runs forward and backward and
+            returns the loss), or None where the gradients are already there.
+        parameters: the trainable tensors.
+    """
+
+    def __init__(self, closure: Closure | None, parameters: list[Tensor]) -> None:
+        self.closure = closure
+        self.parameters = parameters
+        self.objective = closure if isinstance(closure, Objective) else None
+        self.num_values = 0
+        self.num_gradients = 0
+
+    def evaluate(self) -> Evaluation:
+        """Return loss and gradient where the parameters are."""
+        loss = None
+        if self.closure is not None:
+            self.num_gradients += 1
+            with torch.enable_grad():
+                returned = self.closure()
+            loss = torch.as_tensor(returned).detach()
+        gradients = [parameter.grad for parameter in self.parameters]
+        flat = flatten_gradients(gradients, self.parameters)
+        norm = torch.linalg.vector_norm(flat)
+        if loss is None:
+            return Evaluation(math.nan, None, gradients, flat, norm.item())
+        wide = torch.promote_types(loss.dtype, norm.dtype)
+        value, size = torch.stack([loss.to(norm.device, wide).reshape(()), norm.to(wide)]).tolist()
+        return Evaluation(value, loss, gradients, flat, size)
+
+    def value(self) -> tuple[float, Evaluation | None]:
+        """Return the loss where the parameters are, and all else that this evaluation gave."""
+        if self.objective is not None:
+            self.num_values += 1
+            return float(self.objective.value()), None
+        evaluation = self.evaluate()
+        return evaluation.value, evaluation
+
+
+@final
+class Along:
+    """The loss along a move from a point; keeps the evaluation at the last place it looked.
+
+    Args:
+        problem: what to evaluate.
+        origin: the parameters where the line starts.
+        start: loss and gradient there.
+        move: the move, or None when a model is given.
+        model: the model for a trust region, or None.
+        largest: no step beyond this multiple of the move.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        origin: list[Tensor],
+        start: Evaluation,
+        move: Move | None,
+        model: AbstractModel | None,
+        largest: float,
+    ) -> None:
+        self.problem, self.origin, self.move, self._model = problem, origin, move, model
+        self.value, self.largest = start.value, largest
+        precision = torch.float32 if start.loss is None else start.loss.dtype
+        # The loss is a sum of many rounded terms: differences below this are noise.
+        self.rounding = 10.0 * torch.finfo(precision).eps * abs(start.value)
+        self.natural = move is not None and move.natural
+        self.slope, self.length, self.curvature = math.nan, math.nan, 0.0
+        if move is not None:
+            self.slope, self.length = torch.stack([start.flat @ move.vector, move.vector.norm()]).tolist()
+            if move.negative and move.curvature is not None:
+                self.curvature = move.curvature
+        self._evaluated: tuple[float | Tensor, Evaluation] | None = None
+        self._moved = False
+
+    @property
+    def leads_down(self) -> bool:
+        """Whether the loss falls along the move, by its slope or by measured negative curvature."""
+        if self.move is None:
+            return True  # a model's steps lead down by themselves
+        if not (math.isfinite(self.slope) and math.isfinite(self.length)) or self.length == 0.0:
+            return False
+        return self.slope < 0.0 or (self.slope == 0.0 and self.curvature < 0.0)
+
+    def value_at(self, t: float) -> float:
+        """Return the loss at step t."""
+        self._go(t)
+        return self._value(t)
+
+    def value_and_slope_at(self, t: float) -> tuple[float, float]:
+        """Return the loss at step t and its derivative along the move."""
+        assert self.move is not None
+        self._go(t)
+        evaluation = self.problem.evaluate()
+        self._evaluated = t, evaluation
+        return evaluation.value, (evaluation.flat @ self.move.vector).item()
+
+    def within(self, radius: float) -> tuple[Tensor, float]:
+        """Return the model's best step no longer than the radius, and the decrease it predicts."""
+        assert self._model is not None
+        if self._moved:  # a model may have to differentiate again where the step starts
+            self.restore()
+        return self._model.within(radius)
+
+    def value_of(self, step: Tensor) -> float:
+        """Return the loss after a flat step."""
+        self._move(step, 1.0)
+        return self._value(step)
+
+    def settle(self, multiple: float, step: Tensor | None) -> Evaluation | None:
+        """Leave the parameters where the search ended; return the evaluation there, where it is known."""
+        if step is None:
+            self._go(multiple)
+        else:
+            self._move(step, 1.0)
+        if self._evaluated is None:
+            return None
+        place, evaluation = self._evaluated
+        here = place is step if step is not None else isinstance(place, float) and place == multiple
+        return evaluation if here else None
+
+    def gain_of(self, found: Found, value: float | None) -> float | None:
+        """Return the decrease of the loss over that predicted by the move's model, where both are known.
+
+        A shortened move is measured against what the whole one had promised: that it had to be shortened counts
+        against the model.
+        """
+        curvature = None if self.move is None else curvature_of(self.move, self.slope)
+        if found.gain is not None or value is None or curvature is None:
+            return found.gain
+        t = max(found.multiple, 1.0)
+        predicted = -(t * self.slope + 0.5 * t * t * curvature)
+        return ratio(self.value - value, predicted, self.rounding)
+
+    def restore(self) -> None:
+        """Put the parameters back, to the last bit."""
+        vectors.copy_(self.problem.parameters, self.origin)
+        self._moved = False
+
+    def _value(self, place: float | Tensor) -> float:
+        value, evaluation = self.problem.value()
+        if evaluation is not None:
+            self._evaluated = place, evaluation
+        return value
+
+    def _go(self, t: float) -> None:
+        assert self.move is not None
+        self._moved = True
+        if t == 1.0 and self.move.endpoint is not None:
+            vectors.copy_(self.problem.parameters, self.move.endpoint)
+        else:
+            self._move(self.move.vector, t)
+
+    def _move(self, step: Tensor, scale: float) -> None:
+        parameters, self._moved = self.problem.parameters, True
+        vectors.copy_(parameters, self.origin)
+        vectors.add_(parameters, vectors.split(step, parameters), scale=scale)
+
+
+def ratio(decrease: float, predicted: float, rounding: float) -> float:
+    """Return decrease / predicted, close to 1 where both drown in rounding errors; minus infinity for no number.
+
+    Example:
+        >>> ratio(1.0, 2.0, 0.0), ratio(-1e-17, 1e-18, 1e-15)
+        (0.5, 0.98...)
+    """
+    if not math.isfinite(decrease) or not predicted > 0.0:
+        return -math.inf
+    return (decrease + rounding) / (predicted + rounding)
+
+
+def flatten_gradients(gradients: list[Tensor | None], parameters: list[Tensor]) -> Tensor:
+    """Return one flat gradient, zeros for parameters that have none."""
+    dense = [
+        torch.zeros_like(parameter) if gradient is None else gradient.to_dense() if gradient.is_sparse else gradient
+        for gradient, parameter in zip(gradients, parameters, strict=True)
+    ]
+    return vectors.flatten(dense).detach()

@@ -1,0 +1,236 @@
+"""Levenberg-Marquardt: damped Gauss-Newton with each example's own Jacobian."""
+
+import dataclasses
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from thalweg import distributed, vectors
+from thalweg.batch import Batch
+from thalweg.curvature.root import Root, gauss_newton_root
+from thalweg.errors import InputError
+from thalweg.objective import Objective
+from thalweg.optim.base import AbstractDirection, AbstractModel, Groups, Move, Needs, Point, State, Taken, Way, name_of
+from thalweg.optim.damping import Damping
+from thalweg.optim.dense_memory import DENSE_BYTES, check_dense
+from thalweg.optim.spectral import SpectralModel
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class LevenbergMarquardt(AbstractDirection):
+    r"""Solves $(A^\top A + D + \mu I) d = -g$ directly, where $A^\top A$ is the Gauss-Newton matrix.
+
+    A has one row for each number that the network predicts and one column for each parameter; D is the penalty of the
+    objective. With fewer rows than parameters the dual system is solved, as large as the number of rows. Where a step
+    fails, mu rises and the same factors are used again. Works with every head; for squared errors it is the classical
+    method.
+
+    Args:
+        damping: adapts mu to the gain ratio.
+        max_bytes: largest dense matrix allowed; A, and a square one of its shorter side, are kept.
+
+    Raises:
+        InputError: at the first step, where a matrix is larger than `max_bytes`, or on several processes.
+
+    Example:
+        >>> from thalweg.objective import Objective
+        >>> from thalweg.optim.descent import Descent
+        >>> x = torch.linspace(-1, 1, 20).unsqueeze(1)
+        >>> model = torch.nn.Sequential(torch.nn.Linear(1, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))
+        >>> objective = Objective(model, torch.nn.MSELoss(), x, torch.sin(3.0 * x))
+        >>> optimizer = Descent(model.parameters(), LevenbergMarquardt())
+        >>> for _ in range(30):
+        ...     loss = optimizer.step(objective)
+        >>> bool(loss < 1e-4)
+        True
+
+    Source: Levenberg, "A method for the solution of certain non-linear problems in least squares" (1944); Marquardt,
+    "An algorithm for least-squares estimation of nonlinear parameters" (1963).
+
+    Not where rows and parameters both go into the ten thousands (A is kept), nor for noisy batches; `NewtonCG` is the
+    same step without matrices. Models whose examples can't be differentiated one by one (flat bags of tokens) take a
+    backward pass a row.
+    """
+
+    damping: Damping = Damping()  # noqa: RUF009  (frozen)
+    max_bytes: float = DENSE_BYTES
+    needs: ClassVar[Needs] = Needs.GRADIENT | Needs.CURVATURE | Needs.END_VALUE
+
+    def start(self, groups: Groups) -> State:
+        """Return an empty memory."""
+        del groups
+        return {"checked": False}
+
+    def propose(self, point: Point, state: State) -> Move:
+        """Return the damped step."""
+        factors = self._factors(point, state)
+        damping = self.damping.value(state, factors.scale)
+        step = factors.solve(damping)
+        return Move(step, curvature=factors.curvature(step))
+
+    def model(self, point: Point, state: State) -> AbstractModel:
+        """Return the exact quadratic model."""
+        return self._factors(point, state).spectrum()
+
+    def learn(self, taken: Taken, state: State) -> None:
+        """Let the damping follow the gain ratio."""
+        self.damping.learn(state, taken.gain)
+        state.pop("factors", None)
+
+    def give_way(self, state: State) -> Way:
+        """Raise the damping."""
+        self.damping.worsen(state)
+        return Way.CAUTION
+
+    def pack(self, state: State) -> State:
+        """Return the memory without the present point's matrices."""
+        return {key: value for key, value in state.items() if key != "factors"}
+
+    def _factors(self, point: Point, state: State) -> "Factors":
+        """Return the matrices at this point, those of the last proposal where it was made here."""
+        kept: Factors | None = state.get("factors")
+        if kept is not None and kept.point is point:
+            return kept
+        objective = point.objective
+        assert objective is not None
+        if distributed.is_active():
+            raise InputError("LevenbergMarquardt works on one process; use NewtonCG on several.")
+        if not state["checked"]:
+            n = point.gradient.numel()
+            with torch.no_grad():
+                rows = sum(objective.prediction(batch).numel() for batch in objective.batches)
+            sides = (min(rows, n), max(rows, n))
+            check_dense(name_of(self), *sides, point.gradient.dtype, copies=2, limit=self.max_bytes, instead="NewtonCG")
+        root = gauss_newton_root(
+            objective, point.parameters, per_example=state.get("per_example"), max_bytes=int(self.max_bytes)
+        )
+        state.update(checked=True, per_example=root.per_example)
+        state["factors"] = Factors(point, root)
+        return state["factors"]
+
+
+@final
+class Factors:
+    """The matrices of one point.
+
+    Args:
+        point: with an objective.
+        root: A, its columns in the order of the objective.
+    """
+
+    def __init__(self, point: Point, root: Root) -> None:
+        objective = point.objective
+        assert objective is not None
+        self.point = point
+        a = self.root = root.matrix[:, _order(objective, point.parameters)] if _differs(point) else root.matrix
+        penalized = {id(tensor) for tensor in objective.penalized}
+        self.penalty = vectors.flatten(
+            [torch.full_like(p, objective.l2 if id(p) in penalized else 0.0) for p in point.parameters]
+        )
+        self.has_penalty = bool(penalized)
+        self.dual = a.shape[0] < a.shape[1]
+        if self.dual:
+            self.gram = a @ a.T if not self.has_penalty else a.new_zeros(0)
+            self.residuals = _residuals(objective, root.per_example) * a.new_tensor(_count(objective)).rsqrt()
+        else:
+            self.gram = a.T @ a
+            self.gram.diagonal().add_(self.penalty)
+        self.scale: float = (a.square().sum(0) + self.penalty).amax().item()
+
+    def solve(self, damping: float) -> Tensor:
+        """Return `-(A^T A + D + damping I)^-1 g`; not finite where it is singular to the last digit."""
+        gradient = self.point.clipped
+        if not self.dual:
+            shifted = self.gram.clone()
+            shifted.diagonal().add_(damping)
+            return -_solve_positive(shifted, gradient)
+        # With M = D + damping I and g = A'r + e:
+        # (A'A + M)^-1 g = M^-1 (A' (A M^-1 A' + I)^-1 (r - A M^-1 e) + e), where for squared errors e = 0.
+        # The textbook form in g alone subtracts numbers of one size, and fails where the damping is small.
+        a = self.root
+        rest = gradient - a.T @ self.residuals
+        sizes = torch.stack([rest.norm(), gradient.norm()]).tolist()
+        if self.has_penalty:
+            inverse = 1.0 / (self.penalty + damping)
+            inner = (a * inverse) @ a.T
+            inner.diagonal().add_(1.0)
+            return -inverse * (a.T @ _solve_positive(inner, self.residuals - a @ (inverse * rest)) + rest)
+        inner = self.gram.clone()
+        inner.diagonal().add_(damping)
+        if sizes[0] <= 1e-6 * sizes[1]:
+            return -(a.T @ _solve_positive(inner, self.residuals))
+        return -(a.T @ _solve_positive(inner, self.residuals - (a @ rest) / damping) + rest / damping)
+
+    def curvature(self, step: Tensor) -> float:
+        """Return `step' (A'A + D) step`."""
+        return ((self.root @ step).square().sum() + (self.penalty * step) @ step).item()
+
+    def spectrum(self) -> SpectralModel:
+        """Return the eigenvalues and eigenvectors of `A'A + D`; those of zero are left out in the dual."""
+        if not self.dual or self.has_penalty:
+            full = self.gram if not self.dual else self.root.T @ self.root + torch.diag(self.penalty)
+            values, basis = torch.linalg.eigh(full)
+            return SpectralModel(values, basis, self.point.clipped)
+        values, left = torch.linalg.eigh(self.gram)
+        kept = values > 10.0 * torch.finfo(values.dtype).eps * values[-1]
+        values, left = values[kept], left[:, kept]
+        return SpectralModel(values, (self.root.T @ left) / values.sqrt(), self.point.clipped)
+
+
+def _residuals(objective: Objective, per_example: bool) -> Tensor:
+    """Return r with `S r = delta` for every target, in the order of the root's rows.
+
+    S is the root of the head's curvature, and delta the derivative of the summed loss by the prediction.
+    """
+    parts = []
+    for batch in objective.batches:
+        with torch.no_grad():
+            prediction = objective.prediction(batch)
+        outputs = prediction.shape[-1]
+        units = torch.eye(outputs, dtype=prediction.dtype, device=prediction.device)
+        units = units.view(outputs, *[1] * (prediction.dim() - 1), outputs).expand(outputs, *prediction.shape)
+        root = objective.head.curvature_root(prediction, batch.targets, batch.mask, units, batch.weights).movedim(0, -1)
+        slope = _slope(objective, batch, prediction)
+        if outputs == 1:
+            solved = torch.where(root[..., 0] > 0.0, slope / root[..., 0], 0.0)
+        else:
+            solved = (torch.linalg.pinv(root) @ slope.unsqueeze(-1)).squeeze(-1)
+        # Example by example the rows of one output at all times follow one another.
+        solved = solved.reshape(len(solved), -1, outputs)
+        parts.append((solved.mT if per_example else solved).flatten())
+    return torch.cat(parts)
+
+
+def _slope(objective: Objective, batch: Batch, prediction: Tensor) -> Tensor:
+    with torch.enable_grad():
+        leaf = prediction.detach().requires_grad_()
+        total, _ = objective.head.loss(leaf, batch.targets, batch.mask, batch.weights)
+        (slope,) = torch.autograd.grad(total, leaf)
+    return slope
+
+
+def _count(objective: Objective) -> float:
+    with torch.no_grad():
+        return sum(float(objective.sum_and_count(batch)[1]) for batch in objective.batches)
+
+
+def _differs(point: Point) -> bool:
+    assert point.objective is not None
+    chosen = point.objective.choose(point.parameters)
+    return any(a is not b for a, b in zip(chosen, point.parameters, strict=True))
+
+
+def _order(objective: Objective, parameters: list[Tensor]) -> Tensor:
+    """Return which of the root's columns belongs to each entry of the flat vectors."""
+    chosen = objective.choose(parameters)
+    places = torch.arange(sum(p.numel() for p in parameters), device=parameters[0].device)
+    parts = dict(zip(map(id, chosen), places.split([p.numel() for p in chosen]), strict=True))
+    return torch.cat([parts[id(parameter)] for parameter in parameters])
+
+
+def _solve_positive(matrix: Tensor, right: Tensor) -> Tensor:
+    factor, info = torch.linalg.cholesky_ex(matrix)
+    solution = torch.cholesky_solve(right.unsqueeze(1), factor).squeeze(1)
+    return torch.where(info == 0, solution, torch.full_like(solution, float("nan")))

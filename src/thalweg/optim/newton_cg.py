@@ -1,0 +1,253 @@
+"""Newton-CG (Hessian-free): Newton's equation solved by conjugate gradients, without a matrix."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from thalweg.curvature.gauss_newton import GaussNewton
+from thalweg.curvature.hessian import Hessian
+from thalweg.curvature.operators import AbstractOperator
+from thalweg.curvature.solve import conjugate_gradients
+from thalweg.optim.base import AbstractDirection, AbstractModel, Groups, Move, Needs, Point, State, Taken, Way
+from thalweg.optim.damping import Damping
+from thalweg.optim.jacobi import AbstractPreconditioner, Jacobi
+from thalweg.optim.line_search import check_trials
+from thalweg.optim.matrix import CurvatureFactory, curvature_at
+
+NEARLY_STILL = 1e-4
+ESCAPE_SHARE = 0.01
+NUM_PROBES = 30
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class NewtonCG(AbstractDirection):
+    r"""A Newton step from products alone: $(B + \mu I) d = -g$ by preconditioned conjugate gradients.
+
+    The solve ends when the residual is small relative to the gradient (a forcing term that tightens as the gradient
+    falls, so that convergence is superlinear), when the quadratic model improves too little, or at negative curvature:
+    then the last direction is followed as far as its absolute curvature says, and where the gradient is nearly zero a
+    random probe looks for a way out of a saddle. Within a `TrustRegion` the solve ends at the edge of the ball.
+
+    Args:
+        curvature: `GaussNewton`, which is never negative, or `Hessian`.
+        preconditioner: `Jacobi()` or `NoPreconditioner()`.
+        damping: adapts mu to the gain ratio; None: no damping, right for convex losses.
+        tolerance: largest forcing term, in (0, 1).
+        progress: least relative improvement of the model an iteration, such as 5e-4; None: not looked at.
+        warm_start: share of the last solution to start from, in [0, 1].
+        max_iterations: products a step, at least 1.
+
+    Raises:
+        ValueError: an argument out of range.
+
+    Example:
+        >>> from thalweg.objective import Objective
+        >>> from thalweg.optim.descent import Descent
+        >>> x, y = torch.tensor([[1.0], [2.0]]), torch.tensor([[1.0], [0.0]])
+        >>> model = torch.nn.Linear(1, 1)
+        >>> objective = Objective(model, torch.nn.BCEWithLogitsLoss(), x, y, l2=0.01)
+        >>> optimizer = Descent(model.parameters(), NewtonCG(damping=None))
+        >>> for _ in range(8):
+        ...     loss = optimizer.step(objective)
+        >>> bool(objective.value_and_gradient()[1][0].abs() < 1e-5)
+        True
+
+    Source: Martens, "Deep learning via Hessian-free optimization" (2010); Eisenstat and Walker, "Choosing the forcing
+    terms in an inexact Newton method" (1996); Steihaug, "The conjugate gradient method and trust regions in large scale
+    optimization" (1983).
+
+    Not for small batches: the curvature of one batch is not that of the next. A few hundred examples times a solve of
+    ten products is the least that makes sense.
+    """
+
+    curvature: CurvatureFactory = GaussNewton
+    preconditioner: AbstractPreconditioner = Jacobi()  # noqa: RUF009  (frozen)
+    damping: Damping | None = Damping()  # noqa: RUF009  (frozen)
+    tolerance: float = 0.5
+    progress: float | None = 5e-4
+    warm_start: float = 0.0
+    max_iterations: int = 250
+    needs: ClassVar[Needs] = Needs.GRADIENT | Needs.CURVATURE | Needs.END_VALUE
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        if not 0.0 < self.tolerance < 1.0:
+            raise ValueError(f"NewtonCG(tolerance=...) must lie in (0, 1); got {self.tolerance!r}.")
+        if self.progress is not None and not self.progress > 0.0:
+            raise ValueError(f"NewtonCG(progress=...) must be positive or None; got {self.progress!r}.")
+        if not 0.0 <= self.warm_start <= 1.0:
+            raise ValueError(f"NewtonCG(warm_start=...) must lie in [0, 1]; got {self.warm_start!r}.")
+        check_trials(self.max_iterations, "NewtonCG(max_iterations=...)")
+
+    def start(self, groups: Groups) -> State:
+        """Return an empty memory."""
+        del groups
+        return {"checked": False, "solution": None, "escapes": True, "num_steps": 0}
+
+    def propose(self, point: Point, state: State) -> Move:
+        """Return the solution, or the way along negative curvature."""
+        matrix, inverse, damping = self._equation(point, state)
+        damped = matrix.damped(damping) if damping > 0.0 else matrix
+        right = -point.clipped
+        warm = state["solution"]
+        solve = conjugate_gradients(
+            damped,
+            right,
+            start=None if warm is None or self.warm_start == 0.0 else self.warm_start * warm,
+            preconditioner=inverse,
+            tolerance=self._forcing(point, state),
+            progress=self.progress,
+            max_iterations=self.max_iterations,
+        )
+        step, bent = solve.solution, solve.negative_curvature
+        if self.warm_start > 0.0:
+            state["solution"] = step
+        promised, length, size = torch.stack([right @ step, step.norm(), _size(point)]).tolist()
+        bend = 2.0 * (solve.model + promised) - damping * length * length
+        if bent is not None:
+            return self._along(bent, step, matrix, right)
+        if length <= NEARLY_STILL * (1.0 + size) and self._probes(state):
+            state["num_steps"] += 1
+            bent = _probe(matrix, right, state["num_steps"])
+            if bent is not None:
+                state["escaping"] = True
+                bent *= ESCAPE_SHARE * (1.0 + size)
+                return Move(bent, curvature=(bent @ (matrix @ bent)).item(), negative=True)
+        return Move(step, curvature=bend)
+
+    def model(self, point: Point, state: State) -> AbstractModel:
+        """Return the quadratic model, minimized within a ball by conjugate gradients that end at its edge."""
+        matrix, inverse, _ = self._equation(point, state, damped=False)
+        again = functools.partial(curvature_at, self.curvature, point, state)
+        escape = None
+        nearly_zero = point.clipped.norm() <= NEARLY_STILL * (matrix @ point.clipped).norm()
+        if self._probes(state) and bool(nearly_zero):
+            state["num_steps"] += 1
+            escape = _probe(matrix, -point.clipped, state["num_steps"])
+        bounds = self._forcing(point, state), self.max_iterations
+        return WithinBall(matrix, again, inverse, point.clipped, bounds, escape)
+
+    def learn(self, taken: Taken, state: State) -> None:
+        """Let the damping follow the gain ratio."""
+        if self.damping is not None and not state.pop("escaping", False):
+            self.damping.learn(state, taken.gain)
+        state["escapes"] = True
+
+    def give_way(self, state: State) -> Way:
+        """Drop the warm start and raise the damping; after a failed way out of a saddle, don't try that one."""
+        if state.pop("escaping", False):
+            state["escapes"] = False
+            return Way.CAUTION
+        warm, state["solution"] = state["solution"], None
+        if self.damping is not None:
+            self.damping.worsen(state)
+            return Way.CAUTION
+        return Way.NONE if warm is None else Way.RESTART
+
+    def _equation(
+        self, point: Point, state: State, *, damped: bool = True
+    ) -> tuple[AbstractOperator, AbstractOperator | None, float]:
+        """Return the curvature on flat vectors, the preconditioner and mu."""
+        matrix = curvature_at(self.curvature, point, state)
+        diagonal = self.preconditioner.diagonal(point)
+        damping = 0.0
+        if damped and self.damping is not None:
+            if "damping" not in state:
+                scale = _curvature_along(matrix, point.clipped) if diagonal is None else diagonal.amax().item()
+                self.damping.value(state, scale)
+            damping = self.damping.value(state, 1.0)
+        return matrix, self.preconditioner.inverse(diagonal, damping), damping
+
+    def _forcing(self, point: Point, state: State) -> float:
+        """Return how small the residual is to become, relative to the gradient: the smaller, the faster that falls."""
+        size = point.gradient.norm().item()
+        before, last = state.get("gradient_norm", math.inf), state.get("forcing", self.tolerance)
+        forcing = 0.9 * (size / before) ** 2 if before < math.inf and before > 0.0 else self.tolerance
+        if 0.9 * last * last > 0.1:  # a single good step says little
+            forcing = max(forcing, 0.9 * last * last)
+        forcing = min(max(forcing, 1e-8), self.tolerance)
+        state["gradient_norm"], state["forcing"] = size, forcing
+        return forcing
+
+    def _probes(self, state: State) -> bool:
+        return state["escapes"] and self.curvature is Hessian
+
+    def _along(self, bent: Tensor, step: Tensor, matrix: AbstractOperator, right: Tensor) -> Move:
+        """Return the solve's step and, from there, as far along the negative curvature as its absolute value says."""
+        curvature, slope, size = torch.stack([bent @ (matrix @ bent), right @ bent, bent @ bent]).tolist()
+        least = max(abs(curvature), torch.finfo(bent.dtype).eps * size)
+        further = step + (slope / least) * bent if least > 0.0 else step
+        bend = (further @ (matrix @ further)).item()
+        return Move(further, curvature=bend, negative=bend < 0.0)
+
+
+@final
+class WithinBall(AbstractModel):
+    """The quadratic model of a curvature matrix, minimized within a ball by conjugate gradients.
+
+    Args:
+        matrix: on flat vectors, for the first radius.
+        again: makes the matrix anew for the next radius, because in between the parameters have been elsewhere.
+        inverse: the preconditioner, or None.
+        gradient: flat.
+        bounds: tolerance on the residual relative to the gradient, and products allowed for one radius.
+        escape: unit vector of negative curvature to follow where the gradient says nothing, or None.
+    """
+
+    def __init__(
+        self,
+        matrix: AbstractOperator,
+        again: Callable[[], AbstractOperator],
+        inverse: AbstractOperator | None,
+        gradient: Tensor,
+        bounds: tuple[float, int],
+        escape: Tensor | None,
+    ) -> None:
+        self._matrix: AbstractOperator | None = matrix
+        self._again, self._inverse, self._gradient = again, inverse, gradient
+        self._tolerance, self._max_iterations = bounds
+        self._escape = escape
+
+    def within(self, radius: float) -> tuple[Tensor, float]:
+        """Return the solve's step, no longer than the radius, and the decrease it predicts."""
+        matrix, self._matrix = self._matrix or self._again(), None
+        if self._escape is not None:
+            step = radius * self._escape
+            slope, bend = torch.stack([self._gradient @ step, step @ (matrix @ step)]).tolist()
+            return step, -(slope + 0.5 * bend)
+        solve = conjugate_gradients(
+            matrix,
+            -self._gradient,
+            preconditioner=self._inverse,
+            tolerance=self._tolerance,
+            radius=radius,
+            max_iterations=self._max_iterations,
+        )
+        return solve.solution, -solve.model
+
+
+def _probe(matrix: AbstractOperator, right: Tensor, seed: int) -> Tensor | None:
+    """Look for negative curvature by solving for a random vector; return a unit vector that leads downhill, or None."""
+    noise = torch.randn(right.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    solve = conjugate_gradients(matrix, noise.to(right), tolerance=1e-4, max_iterations=NUM_PROBES)
+    bent = solve.negative_curvature
+    if bent is None:
+        return None
+    bent = bent / bent.norm()
+    curvature, slope = torch.stack([bent @ (matrix @ bent), right @ bent]).tolist()
+    return (bent if slope >= 0.0 else -bent) if curvature < 0.0 else None
+
+
+def _curvature_along(matrix: AbstractOperator, vector: Tensor) -> float:
+    bend, size = torch.stack([vector @ (matrix @ vector), vector @ vector]).tolist()
+    return abs(bend) / size if size > 0.0 else 1.0
+
+
+def _size(point: Point) -> Tensor:
+    return torch.stack([parameter.detach().norm() for parameter in point.parameters]).norm()

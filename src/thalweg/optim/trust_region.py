@@ -1,0 +1,81 @@
+"""A trust region: the model is minimized within a radius that follows how well it has predicted."""
+
+import dataclasses
+import math
+from typing import ClassVar, final
+
+from thalweg.optim.base import AbstractStepSize, Found, Line, Needs, State
+from thalweg.optim.evaluation import ratio
+from thalweg.optim.line_search import check_share, check_trials
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class TrustRegion(AbstractStepSize):
+    r"""Minimizes the direction's model within a ball, and lets the ball follow the gain ratio.
+
+    With the model m and the step p of length at most the radius,
+
+    $$\rho = \frac{f(x) - f(x + p)}{m(0) - m(p)} .$$
+
+    The step is taken where $\rho$ exceeds `accept`. Below 1/4 the radius shrinks to a quarter of the step's length,
+    above 3/4 it doubles if the step reached the edge. `Newton`, `NewtonCG` and `LevenbergMarquardt` minimize their
+    model within the ball (negative curvature leads to the edge); the others shorten their move.
+
+    Args:
+        radius: of the first step, positive.
+        largest: the radius never exceeds it.
+        accept: in (0, 1/4).
+        max_trials: at least 1.
+
+    Raises:
+        ValueError: an argument out of range.
+
+    Example:
+        >>> TrustRegion(radius=0.5).accept
+        0.0001
+
+    Source: Conn, Gould, Toint, "Trust-Region Methods" (2000).
+
+    Not for `Update` (an optimizer's own step comes without a model), nor for small batches, where the ratio is noise.
+    """
+
+    radius: float = 1.0
+    largest: float = 1e6
+    accept: float = 1e-4
+    max_trials: int = 25
+    needs: ClassVar[Needs] = Needs.VALUES | Needs.MODEL
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        check_share(4.0 * self.accept, "4 * TrustRegion(accept=...)")
+        check_trials(self.max_trials, "TrustRegion(max_trials=...)")
+        for name, value in (("radius", self.radius), ("largest", self.largest)):
+            if not value > 0.0:
+                raise ValueError(f"TrustRegion({name}=...) must be positive; got {value!r}.")
+
+    def search(self, line: Line, state: State) -> Found:
+        """Return the first step whose decrease is as predicted, shrinking the radius until there is one."""
+        radius = state.get("radius", min(self.radius, self.largest))
+        for trial in range(1, self.max_trials + 1):
+            step, predicted = line.within(radius)
+            length = step.norm().item()
+            if not (length > 0.0 and math.isfinite(length) and predicted > 0.0):
+                break
+            value = line.value_of(step)
+            gain = ratio(line.value - value, predicted, line.rounding)
+            if gain < 0.25:
+                shorter = 0.25 * min(length, radius)
+            elif gain > 0.75 and length > 0.99 * radius:
+                shorter = min(2.0 * radius, self.largest)
+            else:
+                shorter = radius
+            radius, before = shorter, radius
+            if gain > self.accept:
+                state["radius"] = radius
+                return Found(1.0, value, step, gain, trial)
+            if before < 1e-300:
+                break
+        # Close to a minimum the ratio is all rounding; the radius it ended with says nothing about the next point.
+        state["radius"] = state.get("radius", self.radius)
+        return Found(0.0, num_trials=self.max_trials)
