@@ -1,0 +1,307 @@
+"""Trace, diagonal and Frobenius norm from products with random vectors, each with its standard error."""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import final
+
+import torch
+from torch import Tensor
+
+from thalweg.curvature.operators import AbstractOperator
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """A number known up to noise.
+
+    Args:
+        value: the estimate.
+        standard_error: its standard error, from the spread of its parts; NaN if there is one part only.
+        num_products: products that were needed.
+    """
+
+    value: float
+    standard_error: float
+    num_products: int
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class DiagonalEstimate:
+    """A diagonal known up to noise.
+
+    Args:
+        value: the estimate, flat `[n]`.
+        standard_error: its standard errors, flat `[n]`.
+        num_products: products that were needed.
+    """
+
+    value: Tensor
+    standard_error: Tensor
+    num_products: int
+
+
+def hutchinson_trace(operator: AbstractOperator, num_products: int, *, seed: int = 0) -> Estimate:
+    r"""Return the mean of $v^\top A v$ over random signs $v$, an unbiased estimate of the trace.
+
+    The variance of each is $2 \sum_{i \ne j} A_{ij}^2$ (A symmetric).
+
+    Args:
+        operator: A.
+        num_products: random vectors, at least 2.
+        seed: of the random vectors.
+
+    Raises:
+        ValueError: for fewer than 2 products.
+
+    Source: Hutchinson (1989), A Stochastic Estimator of the Trace of the Influence Matrix.
+    """
+    _check(num_products, 2, "hutchinson_trace")
+    parts = torch.cat([_forms(operator, some) for some in _signs(operator, num_products, _generator(seed))])
+    return _estimate(parts, num_products)
+
+
+def hutch_plus_plus(operator: AbstractOperator, num_products: int, *, seed: int = 0) -> Estimate:
+    r"""Return the trace on a sketched space exactly, and Hutchinson's estimate of the rest.
+
+    With $Q$ an orthonormal basis of $A S$ for random signs $S$ and $P = I - Q Q^\top$:
+    $\operatorname{tr}(Q^\top A Q) + \operatorname{mean}(v^\top P A P v)$. The error falls as one over the number of
+    products, not as its root, and faster where the spectrum decays.
+
+    Args:
+        operator: A, symmetric.
+        num_products: in all, at least 6; a third goes into each part.
+        seed: of the random vectors.
+
+    Raises:
+        ValueError: for fewer than 6 products.
+
+    Source: Meyer, Musco, Musco and Woodruff (2021), Hutch++: Optimal Stochastic Trace Estimation.
+    """
+    _check(num_products, 6, "hutch_plus_plus")
+    size = min(num_products // 3, operator.size)
+    generator = _generator(seed)
+    sketch = torch.cat([operator @ some for some in _signs(operator, size, generator)], dim=1)
+    basis, _ = torch.linalg.qr(sketch)
+    exact = float((basis * (operator @ basis)).sum())
+    rest = num_products - 2 * size
+    parts = [_forms(operator, some - basis @ (basis.T @ some)) for some in _signs(operator, rest, generator)]
+    return _estimate(exact + torch.cat(parts), num_products)
+
+
+def xtrace(
+    operator: AbstractOperator,
+    num_products: int = 300,
+    *,
+    relative_error: float | None = None,
+    batch: int = 6,
+    seed: int = 0,
+) -> Estimate:
+    r"""Return the mean over i of Hutch++ estimates whose sketch is all random vectors but the i-th.
+
+    Every product serves both the sketch and the estimate. With $\omega_i$ on a sphere, $Q_i$ a basis of
+    $\{A \omega_j, j \ne i\}$ and $P_i = I - Q_i Q_i^\top$, the parts are
+    $\operatorname{tr}(Q_i^\top A Q_i) + c_i\, \omega_i^\top P_i A P_i\, \omega_i$, where $c_i$ makes up for the length
+    of $P_i \omega_i$. Vectors are added until the standard error is as small as asked for; stopping there makes it a
+    little optimistic (two standard errors then cover about nine in ten, not 19 in 20).
+
+    Args:
+        operator: A, symmetric.
+        num_products: the most products to use, at least 4; half of them go into each part.
+        relative_error: standard error, relative to the estimate, at which to end; None: use all products.
+        batch: vectors added at a time, at least 2.
+        seed: of the random vectors.
+
+    Raises:
+        ValueError: for numbers below these, or a relative error that is not positive.
+
+    Source: Epperly, Tropp and Webber (2024), XTrace: Making the Most of Every Sample in Stochastic Trace Estimation.
+    """
+    _check(num_products, 4, "xtrace")
+    if batch < 2 or (relative_error is not None and not relative_error > 0.0):
+        raise ValueError(
+            "xtrace(batch=..., relative_error=...) must be at least 2 and positive; "
+            f"got batch={batch!r}, relative_error={relative_error!r}."
+        )
+    limit = min(num_products // 2, operator.size)
+    sketch = _Sketch(operator, seed, sphere=True)
+    while True:
+        sketch.extend(min(batch, limit - sketch.num_vectors) if relative_error is not None else limit)
+        result = _estimate(sketch.trace_parts(), 2 * sketch.num_vectors)
+        small = relative_error is not None and result.standard_error <= relative_error * abs(result.value)
+        # The spread of very few parts says little about itself.
+        if sketch.num_vectors >= limit or (small and sketch.num_vectors >= 8):
+            return result
+
+
+def hutchinson_diagonal(operator: AbstractOperator, num_products: int, *, seed: int = 0) -> DiagonalEstimate:
+    r"""Return the mean of $v \circ A v$ over random signs $v$, an unbiased estimate of the diagonal.
+
+    The variance of entry i is $\sum_{j \ne i} A_{ij}^2$ over the number of products.
+
+    Args:
+        operator: A.
+        num_products: random vectors, at least 2.
+        seed: of the random vectors.
+
+    Raises:
+        ValueError: for fewer than 2 products.
+
+    Source: Bekas, Kokiopoulou and Saad (2007), An Estimator for the Diagonal of a Matrix.
+    """
+    _check(num_products, 2, "hutchinson_diagonal")
+    total = torch.zeros(operator.size, dtype=operator.dtype, device=operator.device)
+    squares = torch.zeros_like(total)
+    for some in _signs(operator, num_products, _generator(seed)):
+        parts = some * (operator @ some)
+        total += parts.sum(1)
+        squares += parts.square().sum(1)
+    mean = total / num_products
+    variance = (squares / num_products - mean.square()).clamp(min=0.0) / (num_products - 1)
+    return DiagonalEstimate(mean, variance.sqrt(), num_products)
+
+
+def xdiagonal(operator: AbstractOperator, num_products: int, *, seed: int = 0) -> DiagonalEstimate:
+    r"""Return the diagonal on a sketched space exactly and an estimate of the rest, leaving one vector out at a time.
+
+    Args:
+        operator: A, symmetric.
+        num_products: in all, at least 4; half of them go into each part.
+        seed: of the random vectors.
+
+    Raises:
+        ValueError: for fewer than 4 products.
+
+    Source: Epperly, Tropp and Webber (2024), XTrace: Making the Most of Every Sample in Stochastic Trace Estimation.
+    """
+    _check(num_products, 4, "xdiagonal")
+    sketch = _Sketch(operator, seed, sphere=False)
+    sketch.extend(min(num_products // 2, operator.size))
+    return sketch.diagonal()
+
+
+def frobenius_norm(operator: AbstractOperator, num_products: int, *, seed: int = 0) -> Estimate:
+    r"""Return $\lVert A \rVert_F = \bigl(\sum_{ij} A_{ij}^2\bigr)^{1/2}$ from the mean of $\lVert A v \rVert^2$.
+
+    Args:
+        operator: A.
+        num_products: random vectors of signs v, at least 2.
+        seed: of the random vectors.
+
+    Raises:
+        ValueError: for fewer than 2 products.
+    """
+    _check(num_products, 2, "frobenius_norm")
+    signs = _signs(operator, num_products, _generator(seed))
+    squares = [(operator @ some).double().square().sum(0).cpu() for some in signs]
+    square = _estimate(torch.cat(squares), num_products)
+    value = math.sqrt(max(square.value, 0.0))
+    return Estimate(value, square.standard_error / max(2.0 * value, 1e-300), num_products)
+
+
+@final
+class _Sketch:
+    r"""Random vectors $\Omega$, their products, an orthonormal basis Q of those, and A Q; it can be extended.
+
+    Without the i-th product the basis projects with $Q (I - s_i s_i^\top) Q^\top$, $s_i$ the normalized i-th column of
+    $R^{-\top}$, where $A \Omega = Q R$.
+    """
+
+    def __init__(self, operator: AbstractOperator, seed: int, *, sphere: bool) -> None:
+        self._operator = operator
+        self._generator = _generator(seed)
+        self._sphere = sphere
+        empty = torch.zeros(operator.size, 0, dtype=operator.dtype, device=operator.device)
+        self._omega, self._basis, self._image = empty, empty, empty
+        self._r = torch.zeros(0, 0, dtype=torch.float64)
+
+    @property
+    def num_vectors(self) -> int:
+        """Columns so far."""
+        return self._omega.shape[1]
+
+    def extend(self, number: int) -> None:
+        """Add random vectors: two products each."""
+        size, dtype, device = self._operator.size, self._operator.dtype, self._operator.device
+        fresh = torch.randn(size, number, generator=self._generator, dtype=torch.float64)
+        fresh = fresh * (math.sqrt(size) / fresh.norm(dim=0)) if self._sphere else torch.sign(fresh)
+        fresh = fresh.to(dtype=dtype, device=device)
+        products = self._operator @ fresh
+        old, rest = torch.zeros(self.num_vectors, number, dtype=dtype, device=device), products
+        for _ in range(2):
+            part = self._basis.T @ rest
+            old, rest = old + part, rest - self._basis @ part
+        basis, corner = torch.linalg.qr(rest)
+        known = self.num_vectors
+        r = torch.zeros(known + number, known + number, dtype=torch.float64)
+        r[:known, :known], r[:known, known:], r[known:, known:] = self._r, old, corner
+        self._r = r
+        self._omega = torch.cat([self._omega, fresh], dim=1)
+        self._basis = torch.cat([self._basis, basis], dim=1)
+        self._image = torch.cat([self._image, self._operator @ basis], dim=1)
+
+    def trace_parts(self) -> Tensor:
+        """Return one estimate of the trace for each vector left out, float64."""
+        s = self._left_out()
+        h = (self._basis.T @ self._image).double().cpu()
+        h = 0.5 * (h + h.T)
+        w = (self._basis.T @ self._omega).double().cpu()
+        image = (self._image.T @ self._omega).double().cpu()
+        u = w - s * (s * w).sum(0)
+        # omega^T A omega, with A omega = Q R.
+        forms = (w * self._r).sum(0) - 2.0 * (u * image).sum(0) + (u * (h @ u)).sum(0)
+        size, number = self._operator.size, self.num_vectors
+        length = (size - u.square().sum(0)).clamp(min=1e-12 * size)
+        scale = torch.where(length > 1e-9 * size, (size - number + 1) / length, 0.0)
+        return h.trace() - (s * (h @ s)).sum(0) + scale * forms
+
+    def diagonal(self) -> DiagonalEstimate:
+        """Return the diagonal with standard errors."""
+        s = self._left_out().to(self._basis)
+        # s_i^T R e_i is one over the length that s_i had before it was normalized.
+        ends = (s.double().cpu() * self._r).sum(0).to(self._basis)
+        turned = self._basis @ s
+        parts = turned * (self._omega * ends - self._image @ s)
+        value = (self._basis * self._image).sum(1) + parts.mean(1)
+        error = parts.std(1) / self.num_vectors**0.5
+        return DiagonalEstimate(value, error, 2 * self.num_vectors)
+
+    def _left_out(self) -> Tensor:
+        r = self._r
+        # A sketch beyond the matrix's rank leaves zeros on the diagonal; any small number does there.
+        floor = 1e-14 * float(r.diagonal().abs().max()) + 1e-300
+        diagonal = r.diagonal()
+        r = r + torch.diag(torch.where(diagonal.abs() < floor, floor, 0.0))
+        inverse = torch.linalg.solve_triangular(r, torch.eye(len(r), dtype=r.dtype), upper=True).T
+        return inverse / inverse.norm(dim=0)
+
+
+def _generator(seed: int) -> torch.Generator:
+    # On the CPU whatever the device, so that every rank and machine draws the same vectors.
+    return torch.Generator().manual_seed(seed)
+
+
+def _signs(operator: AbstractOperator, number: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Yield random signs, `number` columns in all, only as many at a time as are multiplied together."""
+    chunk = max(1, operator.columns_at_once)
+    for first in range(0, number, chunk):
+        columns = min(chunk, number - first)
+        signs = torch.randint(0, 2, (columns, operator.size), generator=generator, dtype=torch.int8)
+        yield (2 * signs - 1).T.to(dtype=operator.dtype, device=operator.device)
+
+
+def _forms(operator: AbstractOperator, columns: Tensor) -> Tensor:
+    """Return `v^T A v` for each column, float64."""
+    return (columns * (operator @ columns)).double().sum(0).cpu()
+
+
+def _estimate(parts: Tensor, num_products: int) -> Estimate:
+    error = float(parts.std()) / len(parts) ** 0.5 if len(parts) > 1 else math.nan
+    return Estimate(float(parts.mean()), error, num_products)
+
+
+def _check(num_products: int, least: int, name: str) -> None:
+    if num_products < least:
+        raise ValueError(f"{name}(num_products=...) must be at least {least}; got {num_products!r}.")
