@@ -13,6 +13,7 @@ from thalweg.batch import Batch
 from thalweg.data.batches import Examples
 from thalweg.data.ragged import Ragged
 from thalweg.data.rows import AbstractSource
+from thalweg.data.tokenizer import Tokenizer
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.heads.bernoulli import Bernoulli
@@ -21,9 +22,10 @@ from thalweg.models.presets import Shape
 from thalweg.tasks import classify_report
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
 from thalweg.tasks.classify_meters import MultiLabelMeter, SingleLabelMeter
-from thalweg.tasks.labels import LabelReader, Labels
+from thalweg.tasks.draft import TextDraft
+from thalweg.tasks.labels import LabelReader, Labels, split_texts
 from thalweg.tasks.text import MAX_RAW, TextReader, check_texts
-from thalweg.tasks.texts import Texts, split_texts
+from thalweg.tasks.texts import Texts
 
 LABELS = "labels.json"
 
@@ -40,16 +42,20 @@ class Classify(AbstractTask):
         self.labels = labels
         self.multilabel = multilabel
 
+    @property
+    def vocabulary(self) -> Tokenizer:
+        """See `AbstractTask.vocabulary`."""
+        return self.reader.tokenizer
+
     @classmethod
     def prepare(
         cls, source: AbstractSource, valid: AbstractSource | None, settings: Settings
     ) -> tuple["Classify", Prepared]:
         """See `AbstractTask.prepare`."""
         columns = settings.columns
-        normalizer = settings.normalizer()
         label_reader = LabelReader(multilabel=bool(columns.get("multilabel")), separator=columns.get("separator"))
-        texts = Texts(source, columns["text"], normalizer)
-        labels = label_reader.read(source, columns["label"])
+        texts, draft = Texts(source, columns["text"], settings.normalizer()), TextDraft(settings)
+        labels = label_reader.read(source, columns["label"], texts.read(draft.add))
         notes = list(labels.notes)
         if len(labels.names) < 2:
             only = f"only one label ({labels.names[0]!r})" if labels.names else "no labels"
@@ -58,20 +64,20 @@ class Classify(AbstractTask):
                 "a classifier has nothing to learn here. Is it the right column (--label-column)?"
             )
         if valid is None:
-            in_valid = split_texts(texts, labels, settings.valid_share)
+            in_valid = split_texts(draft.keys(), labels, settings.valid_share)
         else:
             in_valid = np.zeros(len(labels), dtype=bool)
-        keep = labels.present
-        reader = TextReader.fit(texts.chosen(keep & ~in_valid), settings)
-        train_ids = reader.encode(texts.chosen(keep & ~in_valid))
+        in_train = labels.present & ~in_valid
+        reader = draft.reader(texts, in_train)
+        train_ids = draft.ids(reader, texts, in_train)
         reader.fit_features(train_ids, settings)
         task = cls(reader, labels.names, multilabel=label_reader.multilabel)
-        train, cut = task._examples(train_ids, labels.take(keep & ~in_valid), None)
+        train, cut = task._examples(train_ids, labels.take(in_train), None)
         notes += cut
         if valid is None:
-            chosen = keep & in_valid
+            chosen = labels.present & in_valid
             held_out, _ = task._examples(
-                reader.encode(texts.chosen(chosen)), labels.take(chosen), texts.kept(chosen, MAX_RAW)
+                draft.ids(reader, texts, chosen), labels.take(chosen), texts.kept(chosen, MAX_RAW)
             )
         else:
             held_out, more = task.examples(valid, columns)
@@ -85,7 +91,7 @@ class Classify(AbstractTask):
             raise InputError(f"{source.name}: expected the columns {wanted}; got {', '.join(source.columns)}.")
         texts = Texts(source, columns["text"], self.reader.normalizer)
         label_reader = LabelReader(multilabel=self.multilabel, separator=columns.get("separator"), known=self.labels)
-        labels = label_reader.read(source, columns["label"])
+        labels = label_reader.read(source, columns["label"], texts.read(lambda texts: None))  # noqa: ARG005
         ids = self.reader.encode(texts.chosen(labels.present))
         examples, cut = self._examples(ids, labels.take(labels.present), texts.kept(labels.present, MAX_RAW))
         return examples, [*labels.notes, *cut]

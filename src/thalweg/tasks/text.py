@@ -74,9 +74,7 @@ class TextReader:
     def columns(self, ids: Ragged, prefix: str = "") -> tuple[dict[str, Any], list[str]]:
         """Return the columns of `Examples` for these ids, and notes about what was cut."""
         if self.features is not None:
-            tokens, weights = self.features.transform(
-                ids, spill_bytes=self.spill_bytes, folder=self.spill_folder
-            )
+            tokens, weights = self.features.transform(ids, spill_bytes=self.spill_bytes, folder=self.spill_folder)
             return {f"{prefix}tokens": tokens, f"{prefix}weights": weights}, []
         num_long = int((ids.lengths > self.max_length).sum())
         share = num_long / max(1, len(ids))
@@ -85,9 +83,9 @@ class TextReader:
 
     def inputs(self, examples: Examples, indices: np.ndarray, prefix: str = "") -> dict[str, Tensor]:
         """Return the model's keywords for these examples."""
-        tokens = examples.columns[f"{prefix}tokens"]
+        tokens = examples.ragged(f"{prefix}tokens")
         if self.features is not None:
-            flat_tokens, offsets, weights = flat(tokens, examples.columns[f"{prefix}weights"], indices)
+            flat_tokens, offsets, weights = flat(tokens, examples.ragged(f"{prefix}weights"), indices)
             return {f"{prefix}tokens": flat_tokens, f"{prefix}offsets": offsets, f"{prefix}weights": weights}
         padded, mask = pad(tokens, indices, max_length=self.max_length)
         return {f"{prefix}tokens": padded, f"{prefix}mask": mask}

@@ -1,16 +1,13 @@
 """A column of texts, normalized, read as often as needed; kept in memory while it is small."""
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, final
+from collections.abc import Callable, Iterator, Sequence
+from typing import final
 
 import numpy as np
 
 from thalweg.data.normalize import Normalizer
-from thalweg.data.rows import AbstractSource
-from thalweg.data.split import text_keys, validation_rows
-
-if TYPE_CHECKING:
-    from thalweg.tasks.labels import Labels
+from thalweg.data.rows import AbstractSource, Chunk
+from thalweg.data.split import text_keys
 
 MAX_CHARACTERS_IN_MEMORY = 200_000_000
 
@@ -47,18 +44,29 @@ class Texts:
         if self._kept is not None:
             yield from self._kept
             return
+        for chunk, texts in self._read():
+            yield chunk.lines, texts
+
+    def read(self, visit: Callable[[list[str]], None]) -> Iterator[Chunk]:
+        """Yield the chunks of the source, for what else is to be read from them; `visit` gets the normalized texts."""
+        for chunk, texts in self._read():
+            visit(texts)
+            yield chunk
+
+    def _read(self) -> Iterator[tuple[Chunk, list[str]]]:
+        """Read the source, and keep the texts while they are few."""
         kept: list[tuple[Sequence[int], list[str]]] | None = []
         num_characters = 0
         for chunk in self.source.chunks():
             values = chunk.column(self.column)
-            entry = chunk.lines, self.normalizer.many([v if type(v) is str else as_text(v) for v in values])
-            yield entry
+            texts = self.normalizer.many([value if type(value) is str else as_text(value) for value in values])
+            yield chunk, texts
             if kept is not None:
-                num_characters += sum(map(len, entry[1]))
+                num_characters += sum(map(len, texts))
                 if num_characters > self.max_characters:
                     kept = None
                 else:
-                    kept.append(entry)
+                    kept.append((chunk.lines, texts))
         self._kept = kept
 
     def chosen(self, rows: np.ndarray) -> Iterator[list[str]]:
@@ -77,21 +85,6 @@ class Texts:
         """Return a 64-bit key of every text: equal texts have equal keys."""
         parts = [text_keys(texts) for _, texts in self.chunks()]
         return np.concatenate(parts) if parts else np.zeros(0, dtype=np.uint64)
-
-
-def split_texts(texts: Texts, labels: "Labels", share: float) -> np.ndarray:
-    """Return True for the rows cut off for validation; the same text is always on one side.
-
-    Args:
-        texts: all texts.
-        labels: their labels; every label stays among the training rows. Rows without a label are on neither side.
-        share: share of the texts to cut off, in (0, 1).
-    """
-    keys = texts.keys()
-    valid = np.zeros(len(keys), dtype=bool)
-    present = labels.present
-    valid[present] = validation_rows(keys[present], share, labels=labels.first_ids()[present])
-    return valid
 
 
 def as_text(value: object) -> str:
