@@ -22,6 +22,7 @@ ORDER = [
     {"certify", "diagnose"},
     {"compare"},
     {"cli"},
+    {"__main__"},
 ]
 LEVEL = {part: level for level, parts in enumerate(ORDER) for part in parts}
 NO_TORCH = {"errors", "report"}

@@ -5,6 +5,7 @@ import json
 import random
 
 import pytest
+import torch
 from browser import BROWSER, look_at
 
 from thalweg import names
@@ -128,6 +129,15 @@ def test_nothing_in_a_run_is_a_pickle(trained):
             start = path.read_bytes()[:2]
             assert start[:1] != b"\x80", f"{path.name} begins as a pickle does"
             assert start != b"PK", f"{path.name} begins as a zip of pickles does"
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_runs_in_float64(tmp_path, task):
+    path, options, inputs = make(task, tmp_path)
+    name = "classify" if task == "several labels" else task
+    run = train(path, out=tmp_path / "runs", task=name, fast=True, precision="float64", **options)
+    assert len(run.predict(inputs, length=4)) == len(inputs)
+    assert {parameter.dtype for parameter in run.model.parameters()} == {torch.float64}
 
 
 @pytest.mark.parametrize(("task", "model"), [(t, m) for t in names.TASKS for m in names.MODELS[t]])

@@ -19,15 +19,17 @@ from thalweg.heads.base import AbstractHead
 from thalweg.heads.bernoulli import Bernoulli
 from thalweg.heads.softmax import Softmax
 from thalweg.models.presets import Shape
-from thalweg.tasks import classify_report
+from thalweg.tasks.answering import answering
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
 from thalweg.tasks.classify_meters import MultiLabelMeter, SingleLabelMeter
+from thalweg.tasks.classify_report import several_labels_sections, single_label_sections
 from thalweg.tasks.draft import TextDraft
 from thalweg.tasks.labels import LabelReader, Labels, split_texts
 from thalweg.tasks.text import MAX_RAW, TextReader, check_texts
 from thalweg.tasks.texts import Texts
 
 LABELS = "labels.json"
+REPORT_BATCH = 256
 
 
 @final
@@ -162,8 +164,9 @@ class Classify(AbstractTask):
         """Return for each text its `label` (or `labels`), the `probability`, and the `top` candidates."""
         texts = check_texts(inputs, "a text")
         examples = Examples(self.reader.read(texts), raw=None)
-        with torch.inference_mode():
-            prediction = head(model(**self.reader.inputs(examples, np.arange(len(texts)))))
+        inputs = Batch(self.reader.inputs(examples, np.arange(len(texts))), torch.zeros(len(texts)))
+        with answering(model, head) as parameter:
+            prediction = head(model(**inputs.to(parameter.device, parameter.dtype).inputs))
         if self.multilabel:
             return self._several(texts, prediction, options)
         ids, log_probabilities = head.decode(prediction, min(options.top, len(self.labels)))
@@ -185,7 +188,16 @@ class Classify(AbstractTask):
     def sections(self, model: nn.Module, head: AbstractHead, prepared: Prepared, seed: int) -> list[dict[str, Any]]:
         """Return the confusion matrix, the labels' F1 and the worst mistakes."""
         del seed
-        return classify_report.sections(self, model, head, prepared.valid)
+        valid = prepared.valid
+        predictions, targets = [], []
+        with answering(model, head) as parameter:
+            for start in range(0, len(valid), REPORT_BATCH):
+                indices = np.arange(start, min(start + REPORT_BATCH, len(valid)))
+                batch = self.batch(valid, indices).to(parameter.device, parameter.dtype)
+                predictions.append(head(model(**batch.inputs)).float().cpu())
+                targets.append(batch.targets.cpu())
+        sections = several_labels_sections if self.multilabel else single_label_sections
+        return sections(self.labels, torch.cat(predictions), torch.cat(targets), valid.raw or [])
 
     def describe(self, prepared: Prepared) -> str:
         """See `AbstractTask.describe`."""

@@ -244,7 +244,7 @@ class Score(AbstractTask):
         with answering(model, head) as parameter:
             for start in range(0, len(examples), BATCH_SIZE):
                 indices = np.arange(start, min(start + BATCH_SIZE, len(examples)))
-                batch = self.batch(examples, indices).to(parameter.device)
+                batch = self.batch(examples, indices).to(parameter.device, parameter.dtype)
                 found.append(head(model(**batch.inputs)).cpu().double())
         return self.scaling.inverse(torch.cat(found).numpy())[:, 0]
 

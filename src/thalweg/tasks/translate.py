@@ -83,6 +83,11 @@ class Translate(AbstractTask):
         self.spill_folder = spill_folder
         self.spill_bytes = spill_bytes
 
+    @property
+    def vocabulary(self) -> Tokenizer:
+        """See `AbstractTask.vocabulary`."""
+        return self.tokenizer
+
     @classmethod
     def prepare(
         cls, source: AbstractSource, valid: AbstractSource | None, settings: Settings

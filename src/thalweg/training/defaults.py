@@ -41,12 +41,12 @@ BY_TASK: dict[str, dict[str, Any]] = {
         "weight_decay": 0.0, "epochs": 200.0, "batch_size": 32, "lr": 0.01, "normalize": [],
     },
     "language": {
-        "model": "lstm", "tokenizer": "bpe", "vocabulary_size": 2000, "normalize": [], "max_length": 64, "tie": True,
-        "batch_size": 16, "epochs": 5.0, "width": 192, "hidden": 192,
+        "model": "lstm", "tokenizer": "bpe", "vocabulary_size": 4000, "normalize": [], "max_length": 64, "tie": True,
+        "batch_size": 16, "epochs": 8.0, "width": 256, "hidden": 256,
     },
     "translate": {
         "model": "transformer", "tokenizer": "bpe", "vocabulary_size": 4000, "normalize": ["nfc"], "max_length": 64,
-        "tie": True, "label_smoothing": 0.1, "epochs": 20.0,
+        "tie": True, "label_smoothing": 0.1, "epochs": 12.0,
     },
 }  # fmt: skip
 
@@ -57,6 +57,7 @@ BY_TASK_AND_MODEL: dict[tuple[str, str], dict[str, Any]] = {
     ("score", "lstm"): {"dropout": 0.3, "epochs": 6.0},
     ("score", "transformer"): {"epochs": 8.0},
     ("forecast", "lstm"): {"epochs": 100.0},
+    ("translate", "transformer"): {"lr": 2e-3},
 }
 
 POSITIVE = ("vocabulary_size", "max_length", "width", "hidden", "heads", "lr", "accumulate")

@@ -12,6 +12,8 @@ from thalweg.training.evaluate import evaluate
 from thalweg.training.run import HISTORY, METRICS, REPORT, WEIGHTS, read_history, write_json, write_manifest
 from thalweg.training.session import Session, extra_figures
 
+MAX_GENERATED = 2000  # validation examples that are written out for BLEU and the like; `evaluate` takes all of a file
+
 
 def finish(session: Session, status: Status) -> dict[str, Any]:
     """Measure the best weights, write `metrics.json`, the manifest and the report, and return the summary.
@@ -57,7 +59,7 @@ def finish(session: Session, status: Status) -> dict[str, Any]:
         batch_size=max(64, recipe.training.batch_size or 64),
         device=session.device,
         autocast=session.autocast,
-        generated=len(session.prepared.valid),
+        generated=min(len(session.prepared.valid), MAX_GENERATED),
     )
     summary["loss"] = evaluation.loss
     summary["metrics"] = evaluation.metrics
