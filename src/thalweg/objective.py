@@ -2,6 +2,7 @@
 
 import copy
 import fnmatch
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar, final
 
@@ -160,6 +161,8 @@ class Objective:
             >>> [tuple(tensor.shape) for tensor in objective.choose("*bias")]
             [(1,)]
         """
+        if what is None and not self.parameters:
+            raise ValueError("Objective.choose(None): neither the model nor the head has a trainable parameter.")
         if what is None:
             return list(self.parameters)
         if isinstance(what, str):
@@ -212,13 +215,15 @@ class Objective:
         The first micro-batch is evaluated twice, with random numbers going on in between.
 
         Raises:
-            InputError: if the two losses differ, as they do with dropout in training mode.
+            InputError: if the two losses differ, as they do with dropout in training mode, or are not finite.
         """
         copies = [(buffer, buffer.clone()) for buffer in self.every_tensor()[1]]
         with torch.no_grad():
             first, second = (
                 float(self.exchange(copies, lambda: self.sum_and_count(self.batches[0])[0])) for _ in range(2)
             )
+        if not (math.isfinite(first) and math.isfinite(second)):
+            raise InputError(f"The loss is {first:g} at these parameters, so it has no curvature; go back to others.")
         eps = max((torch.finfo(tensor.dtype).eps for tensor in self.parameters), default=0.0)
         if first != second and not abs(first - second) <= 100 * eps * (abs(first) + abs(second)) + eps:
             raise InputError(

@@ -221,7 +221,8 @@ def doubled(batch: Batch) -> Batch:
 
 
 def _double(tensor: Tensor) -> Tensor:
-    return tensor.detach().double() if tensor.is_floating_point() else tensor.detach().clone()
+    # A copy in any case: buffers may be written to.
+    return tensor.detach().to(torch.float64 if tensor.is_floating_point() else tensor.dtype, copy=True)
 
 
 def _direction(parameters: Sequence[Tensor], seed: int) -> list[Tensor]:

@@ -57,7 +57,7 @@ def _is_right(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     generator = torch.Generator().manual_seed(0)
     values = [_double(value) for value in (*args, *kwargs.values())]
     parameters = list(module.parameters())
-    buffers = [(buffer, _double(buffer)) for buffer in module.buffers()]
+    buffers = [(buffer, _double(buffer).clone()) for buffer in module.buffers()]
     start = [_double(p) for p in parameters] + [v for v in values if _is_real(v)]
     directions = [torch.randn(t.shape, generator=generator, dtype=torch.float64).to(t.device) for t in start]
     if not start:
@@ -111,7 +111,7 @@ def _is_real(value: object) -> bool:
 
 
 def _double(value: Any) -> Any:
-    return value.detach().double() if _is_real(value) else value
+    return value.detach().to(torch.float64, copy=True) if _is_real(value) else value
 
 
 def _tensors(result: Any) -> Iterator[Tensor]:

@@ -217,8 +217,9 @@ def minres(
             break
         old_epsilon, epsilon, delta_bar = epsilon, sine * beta, -cosine * beta
         gamma, scale = math.hypot(gamma_bar, beta), max(scale, abs(alpha) + beta)
-        if gamma <= 10.0 * torch.finfo(b.dtype).eps * scale:
-            # A is singular and b has a part outside its range: what is left of the residual cannot be removed.
+        if math.hypot(gamma_bar, delta_bar) <= 10.0 * torch.finfo(b.dtype).eps ** 0.5 * scale:
+            # The left side is |A r| / |r|: A is singular and b has a part outside its range, which is all that is left.
+            # Without reorthogonalization it gets no smaller than the root of the rounding error, and then grows.
             status = Status.LITTLE_PROGRESS
             break
         cosine, sine = gamma_bar / gamma, beta / gamma

@@ -1,0 +1,143 @@
+"""Wrong or missing second derivatives are refused, with the module's name; nothing wrong gets out."""
+
+import pytest
+import torch
+from torch import nn
+from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
+
+from thalweg.curvature.check import CurvatureError
+from thalweg.curvature.gauss_newton import EmpiricalFisher, Fisher, GaussNewton
+from thalweg.curvature.hessian import Hessian
+from thalweg.errors import InputError
+from thalweg.objective import Objective
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+class ForgetfulTanh(torch.autograd.Function):
+    """Its backward pass takes what it saved for a constant: the gradient is right, the Hessian is not."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.tanh()
+
+    @staticmethod
+    def backward(ctx, grad):
+        (x,) = ctx.saved_tensors
+        return grad * (1.0 - x.detach().tanh() ** 2)
+
+
+class OnceOnly(ForgetfulTanh):
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        (x,) = ctx.saved_tensors
+        return grad * (1.0 - x.tanh() ** 2)
+
+
+class WrongGradient(torch.autograd.Function):
+    """Its gradient is no gradient at all."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.tanh()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad
+
+
+class Applied(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function.apply(x)
+
+
+class Reentrant(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return checkpoint(self.layer, x, use_reentrant=True)
+
+
+class Unseeded(nn.Module):
+    def forward(self, x):
+        return x + 0.1 * torch.rand_like(x)
+
+
+def objective_with(module):
+    model = nn.Sequential(nn.Linear(3, 4), module, nn.Linear(4, 3))
+    return Objective(model, nn.CrossEntropyLoss(), torch.randn(9, 3), torch.randint(3, (9,)))
+
+
+REFUSED = {
+    "wrong second derivative": (
+        Hessian,
+        lambda: Applied(ForgetfulTanh),
+        r"differs from a difference of gradients by .* is wrong, by the look of it in '1' \(Applied\)",
+    ),
+    "missing second derivative": (Hessian, lambda: Applied(OnceOnly), r"by the look of it in '1' \(Applied\)"),
+    "missing, Gauss-Newton": (GaussNewton, lambda: Applied(OnceOnly), r"by the look of it in '1' \(Applied\)"),
+    "wrong first derivative": (Hessian, lambda: Applied(WrongGradient), r"not symmetric|differs"),
+    "wrong first derivative, Gauss-Newton": (
+        GaussNewton,
+        lambda: Applied(WrongGradient),
+        "differs from a difference of predictions",
+    ),
+    "inside a block": (Hessian, lambda: nn.Sequential(nn.Tanh(), Applied(ForgetfulTanh)), r"in '1\.1' \(Applied\)"),
+    "reentrant checkpoint": (
+        Hessian,
+        Reentrant,
+        r"cannot be differentiated twice.*Checkpoint with use_reentrant=False",
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+@pytest.mark.parametrize("case", REFUSED)
+def test_wrong_curvature_is_refused_by_name(case):
+    make, module, message = REFUSED[case]
+    operator = make(objective_with(module()))
+    for _ in range(2):  # asking again doesn't help
+        with pytest.raises(CurvatureError, match=message):
+            operator @ torch.randn(operator.size)
+
+
+def test_without_the_check_the_wrong_number_can_be_looked_at():
+    objective = objective_with(Applied(ForgetfulTanh))
+    assert Hessian(objective, check=False).dense().isfinite().all()
+
+
+@pytest.mark.parametrize("make", [Hessian, GaussNewton, Fisher, EmpiricalFisher])
+def test_dropout_is_refused_with_what_to_do(make):
+    objective = objective_with(nn.Dropout(0.5))
+    with pytest.raises(InputError, match=r"dropout is active in '1'\. Call model\.eval\(\) first"):
+        make(objective).dense()
+    objective.model.eval()
+    assert make(objective).dense().isfinite().all()
+
+
+def test_other_randomness_is_refused_too():
+    with pytest.raises(InputError, match="something in it draws random numbers"):
+        Hessian(objective_with(Unseeded())).dense()
+
+
+def test_a_loss_that_is_no_number_is_refused():
+    objective = objective_with(nn.Tanh())
+    with torch.no_grad():
+        objective.parameters[0][0, 0] = torch.nan
+    with pytest.raises(InputError, match="The loss is nan at these parameters"):
+        Hessian(objective).dense()
+
+
+def test_an_objective_without_parameters_is_refused():
+    objective = Objective(nn.Identity(), nn.MSELoss(), torch.ones(2, 1), torch.ones(2, 1))
+    with pytest.raises(ValueError, match="neither the model nor the head has a trainable parameter"):
+        Hessian(objective)
