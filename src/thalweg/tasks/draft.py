@@ -13,7 +13,7 @@ from thalweg.tasks.base import Settings
 from thalweg.tasks.text import TextReader
 from thalweg.tasks.texts import Texts
 
-_ROWS = 65_536  # whose ids are replaced at a time
+_ROWS = 8192  # whose ids are replaced at a time
 
 
 @final
