@@ -227,6 +227,8 @@ class AbstractCurvature(AbstractOperator):
                 raise
             point.batching = Batching.IMPOSSIBLE
             return None
+        if point.batching is Batching.UNTRIED and not point.check:
+            point.batching = Batching.RIGHT
         if point.batching is Batching.UNTRIED:
             single = vectors.flatten(self._divided([stack[-1] for stack in stacks], sources, wanted, many=False))
             together = vectors.flatten([part[-1] for part in result])
@@ -283,6 +285,10 @@ def _symmetric_blocks(whole: AbstractCurvature, positions: Sequence[int]) -> Ten
     sizes = [tensor.numel() for tensor in like]
     dense = like[0].new_empty(sum(sizes), sum(sizes))
     chunk = whole.columns_at_once
+    if sum(sizes) <= chunk:  # small: one pass through the whole graph costs less than one for each tensor
+        unit = torch.eye(sum(sizes), dtype=dense.dtype, device=dense.device)
+        rows = flatten_rows(whole.multiply(split_rows(unit, like), positions, positions, many=True))
+        return 0.5 * (rows + rows.T)
     start = 0
     for i, size in enumerate(sizes):
         for first in range(0, size, chunk):
