@@ -99,6 +99,27 @@ SCHEDULES = {
     )
 }
 
+# Directions that are composed with a step size; every optimizer of torch.optim can be one, too, with a --line-search.
+METHODS = {
+    "gradient": "thalweg.optim.directions:Gradient",
+    "bfgs": "thalweg.optim.quasi_newton:BFGS",
+    "self-scaled-bfgs": "thalweg.optim.quasi_newton:SelfScaledBFGS",
+    "self-scaled-broyden": "thalweg.optim.quasi_newton:SelfScaledBroyden",
+    "newton": "thalweg.optim.newton:Newton",
+    "newton-cg": "thalweg.optim.newton_cg:NewtonCG",
+    "levenberg-marquardt": "thalweg.optim.levenberg_marquardt:LevenbergMarquardt",
+}
+# Its name is one of torch.optim's as well: the composed one is meant where a --line-search is named.
+LBFGS = "thalweg.optim.lbfgs:LBFGS"
+
+LINE_SEARCHES = {
+    "none": "thalweg.optim.line_search:Fixed",
+    "armijo": "thalweg.optim.line_search:Armijo",
+    "wolfe": "thalweg.optim.wolfe:StrongWolfe",
+    "stochastic": "thalweg.optim.stochastic:StochasticArmijo",
+    "trust-region": "thalweg.optim.trust_region:TrustRegion",
+}
+
 TOKENIZERS = ("word", "bpe", "char", "byte")
 SCALINGS = ("standard", "range", "none")
 PRECISIONS = ("float32", "float64", "bfloat16")

@@ -60,7 +60,7 @@ def train_and_show(
         show_summary(summary, console)
     if received is not None:
         return 128 + received
-    return 0 if status.good else 1
+    return 0 if status.good or status is Status.NO_STEP else 1
 
 
 def show_summary(summary: dict[str, Any], console: Console) -> None:

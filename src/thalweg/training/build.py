@@ -9,13 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from thalweg import names
+from thalweg import names, vectors
 from thalweg.batch import Batch
 from thalweg.data.word_vectors import read_word_vectors
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.models.presets import Options
 from thalweg.optim import clipping, construct
+from thalweg.optim.descent import Descent
+from thalweg.optim.directions import Update
 from thalweg.tasks.base import AbstractTask, HeadOptions, Settings
 from thalweg.training.device import choose_device, choose_precision
 from thalweg.training.recipe import Recipe
@@ -53,20 +55,10 @@ def build_networks(
     options = recipe.model
     torch.manual_seed(_given(recipe.run.seed))
     builder = names.find(names.MODELS[task.family], _given(options.model), "model")
-    model: nn.Module = builder(
-        task.shape(),
-        Options(
-            width=_given(options.width),
-            hidden=_given(options.hidden),
-            layers=_given(options.layers),
-            heads=_given(options.heads),
-            dropout=_given(options.dropout),
-            activation=names.find(names.ACTIVATIONS, _given(options.activation), "activation"),
-            skip=names.find(names.SKIPS, _given(options.skip), "skip connection"),
-            input_skip=_given(options.input_skip),
-            sparsity=_given(options.sparsity),
-        ),
-    )
+    try:
+        model: nn.Module = builder(task.shape(), model_options(recipe))
+    except ValueError as error:
+        raise InputError(f"--model {options.model} cannot be built so: {error}") from None
     head = task.head(model, HeadOptions(_given(recipe.training.label_smoothing), _given(options.tie)))
     dtype, _ = choose_precision(_given(recipe.run.precision), choose_device("cpu"))
     model.to(dtype)
@@ -76,6 +68,22 @@ def build_networks(
         if recipe.data.word_vectors:
             _put_word_vectors(recipe, task, model)
     return model, head
+
+
+def model_options(recipe: Recipe) -> Options:
+    """Return the model part of a complete recipe as objects."""
+    options = recipe.model
+    return Options(
+        width=_given(options.width),
+        hidden=_given(options.hidden),
+        layers=_given(options.layers),
+        heads=_given(options.heads),
+        dropout=_given(options.dropout),
+        activation=names.find(names.ACTIVATIONS, _given(options.activation), "activation"),
+        skip=names.find(names.SKIPS, _given(options.skip), "skip connection"),
+        input_skip=_given(options.input_skip),
+        sparsity=_given(options.sparsity),
+    )
 
 
 def _initialize(recipe: Recipe, model: nn.Module, batch: Batch | None) -> None:
@@ -121,7 +129,7 @@ def optimizer_defaults(optimizer: str | None) -> dict[str, float]:
     Raises:
         InputError: if there is no such optimizer.
     """
-    if optimizer is None or construct.find_optimizer(optimizer) is torch.optim.AdamW:
+    if optimizer is None or optimizer in names.METHODS or construct.find_optimizer(optimizer) is torch.optim.AdamW:
         return {}
     return {
         "lr": construct.default_learning_rate(optimizer),
@@ -129,9 +137,17 @@ def optimizer_defaults(optimizer: str | None) -> dict[str, float]:
     }
 
 
-def build_optimizer(recipe: Recipe, model: nn.Module, head: nn.Module) -> torch.optim.Optimizer:
-    """Return the recipe's optimizer over the parameters of model and head."""
+def build_optimizer(
+    recipe: Recipe, model: nn.Module, head: nn.Module, clip: "Clipping | None" = None
+) -> torch.optim.Optimizer:
+    """Return the recipe's optimizer over the parameters of model and head.
+
+    A method of `thalweg.names.METHODS`, or any optimizer with a `line_search`, becomes a `Descent`, which clips by
+    itself. Everything else is PyTorch's own optimizer or the one behind an import path.
+    """
     training = recipe.training
+    if is_composed(recipe):
+        return _compose(recipe, model, head, clip or build_clipping(recipe, head))
     return construct.make_optimizer(
         construct.find_optimizer(_given(training.optimizer)),
         model,
@@ -140,6 +156,40 @@ def build_optimizer(recipe: Recipe, model: nn.Module, head: nn.Module) -> torch.
         weight_decay=_given(training.weight_decay),
         options=_given(training.optimizer_options),
     )
+
+
+def is_composed(recipe: Recipe) -> bool:
+    """Whether the optimizer is a direction with a step size of this package."""
+    return recipe.training.optimizer in names.METHODS or bool(recipe.training.line_search)
+
+
+def _compose(recipe: Recipe, model: nn.Module, head: nn.Module, clip: "Clipping") -> torch.optim.Optimizer:
+    """Return a direction with a step size over all parameters."""
+    training = recipe.training
+    name, options = _given(training.optimizer), dict(_given(training.optimizer_options))
+    step_size = names.find(names.LINE_SEARCHES, _given(training.line_search) or "none", "line search")
+    if training.weight_decay and (name in names.METHODS or name == "lbfgs"):
+        raise InputError(f"--weight-decay is no part of what {name} minimizes; give --l2, which is.")
+    try:
+        if name in names.METHODS:
+            direction = names.find(names.METHODS, name, "method")(**options)
+        elif name == "lbfgs":
+            direction = names.find({name: names.LBFGS}, name, "method")(**options)
+        else:
+            options |= {"lr": training.lr, "weight_decay": training.weight_decay}
+            direction = Update(construct.find_optimizer(name), **options)
+        parameters = vectors.trainable([*model.parameters(), *head.parameters()])
+        clipped = None if isinstance(clip.gradient, clipping.NoClip) else clip.gradient
+        optimizer = Descent(parameters, direction, step_size(), clip=clipped, clip_update=clip.update)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"--optimizer {name} with --line-search {training.line_search} cannot work so: {error}"
+        ) from None
+    for group in optimizer.param_groups:
+        group["lr"] = (
+            training.lr if name not in names.METHODS and name != "lbfgs" else group["lr"] * _given(training.lr)
+        )
+    return optimizer
 
 
 def build_schedule(recipe: Recipe, optimizer: torch.optim.Optimizer, total_steps: int) -> LRScheduler:

@@ -14,8 +14,8 @@ GENERAL: dict[str, Any] = {
     "word_pairs": 0, "max_length": 256, "word_vectors": "", "normalize_vectors": "length", "lags": 0, "scaling": "none",
     "width": 128, "hidden": 128, "layers": 1, "heads": 4, "dropout": 0.1, "activation": "relu", "skip": "none",
     "input_skip": False, "sparsity": 0.0, "init": "default", "tie": False,
-    "optimizer": "adamw", "optimizer_options": {}, "schedule": "cosine", "schedule_options": {}, "warmup": 0.05,
-    "clip": 1.0, "clip_value": 0.0, "clip_adaptive": 0.0, "clip_update": 0.0, "weight_decay": 0.01, "l2": 0.0,
+    "optimizer": "adamw", "line_search": "", "optimizer_options": {}, "schedule": "cosine", "schedule_options": {},
+    "warmup": 0.05, "clip": 1.0, "clip_value": 0.0, "clip_adaptive": 0.0, "clip_update": 0.0, "weight_decay": 0.01, "l2": 0.0,
     "label_smoothing": 0.0, "batch_size": 64, "accumulate": 1, "epochs": 10.0, "steps": 0, "time": 0.0, "patience": 0,
     "evaluate_every": 0, "checkpoint_every": 60.0,
 }  # fmt: skip
@@ -60,6 +60,17 @@ BY_TASK_AND_MODEL: dict[tuple[str, str], dict[str, Any]] = {
     ("translate", "transformer"): {"lr": 2e-3},
 }
 
+# Methods that look at curvature want the same function at every evaluation: all data, no dropout, no schedule.
+FULL_BATCH = {
+    "batch_size": 0, "dropout": 0.0, "schedule": "constant", "warmup": 0.0, "clip": 0.0, "weight_decay": 0.0, "lr": 1.0,
+    "epochs": 100.0, "l2": 1e-4,
+}  # fmt: skip
+OWN_LINE_SEARCH = {
+    "gradient": "armijo", "bfgs": "wolfe", "self-scaled-bfgs": "wolfe", "self-scaled-broyden": "wolfe",
+    "lbfgs": "wolfe",
+    "newton": "armijo", "newton-cg": "armijo", "levenberg-marquardt": "armijo",
+}  # fmt: skip
+
 POSITIVE = ("vocabulary_size", "max_length", "width", "hidden", "heads", "lr", "accumulate")
 NOT_NEGATIVE = (
     "word_pairs", "lags", "layers", "warmup", "clip", "clip_value", "clip_adaptive", "clip_update", "weight_decay",
@@ -87,6 +98,7 @@ def complete(given: Recipe, optimizer_defaults: dict[str, float] | None = None) 
     defaults["model"] = model
     defaults["name"] = values["task"]
     defaults |= optimizer_defaults or {}
+    defaults |= composed_defaults(values.get("optimizer", ""), values.get("line_search", ""))
     if "steps" in values and values["steps"] and "epochs" not in values:
         defaults["epochs"] = 0.0
     recipe = Recipe()
@@ -95,6 +107,15 @@ def complete(given: Recipe, optimizer_defaults: dict[str, float] | None = None) 
     assert not recipe.missing(), recipe.missing()
     check(recipe)
     return recipe
+
+
+def composed_defaults(optimizer: str, line_search: str) -> dict[str, Any]:
+    """Return the defaults of a direction with a step size; nothing for an optimizer that is used as it is."""
+    if optimizer in names.METHODS or (optimizer == "lbfgs" and line_search):
+        return FULL_BATCH | {"line_search": OWN_LINE_SEARCH[optimizer]}
+    if line_search:  # a PyTorch optimizer's step as a direction: the search sets the step, so no schedule does
+        return {"schedule": "constant", "warmup": 0.0}
+    return {}
 
 
 def check(recipe: Recipe) -> None:
@@ -108,6 +129,7 @@ def check(recipe: Recipe) -> None:
         (names.INITIALIZATIONS, "init", "initialization"),
         (names.SCHEDULES, "schedule", "schedule"),
         (names.TOKENIZERS, "tokenizer", "tokenizer"),
+        (("", *names.LINE_SEARCHES), "line_search", "line search"),
         (names.SCALINGS, "scaling", "scaling"),
         (names.VECTOR_STEPS, "normalize_vectors", "normalization of word vectors"),
         (("auto", *names.PRECISIONS), "precision", "precision"),

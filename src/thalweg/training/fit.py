@@ -20,6 +20,8 @@ from thalweg.batch import Batch
 from thalweg.heads.base import AbstractHead
 from thalweg.objective import Objective
 from thalweg.optim.clipping import AbstractClip, ClipUpdate
+from thalweg.optim.descent import Descent
+from thalweg.status import Status
 
 LARGEST_SEED = 2**63 - 1
 
@@ -39,6 +41,7 @@ class StepRecord:
         num_examples: examples in the step's batches.
         num_tokens: targets or input positions in the step's batches (padding not counted where it is known for free).
         layers: gradient norm and update/weight ratio by layer, on the steps that were watched.
+        status: how a step of a direction and a step size ended; None with other optimizers.
     """
 
     step: int
@@ -50,6 +53,7 @@ class StepRecord:
     num_examples: int
     num_tokens: int
     layers: dict[str, dict[str, float]] | None = None
+    status: Status | None = None
 
     def resolve(self) -> dict[str, Any]:
         """Return the record as a plain history entry (waits for the device)."""
@@ -65,6 +69,8 @@ class StepRecord:
             entry["rejected"] = True
         if self.layers is not None:
             entry["layers"] = self.layers
+        if self.status is not None:
+            entry["status"] = self.status.name
         return entry
 
 
@@ -121,7 +127,8 @@ def fit(
     parameters = vectors.trainable([*model.parameters(), *head.parameters()])
     penalized = [tensor for tensor in parameters if tensor.dim() >= 2] if l2 > 0.0 else []
     layers = layer_names(model, head)
-    take = _take_with_closure if needs_closure else _take
+    composed = isinstance(optimizer, Descent)
+    take = _take_composed if composed else _take_with_closure if needs_closure else _take
     on_device = not needs_closure and _skips_on_device(optimizer, parameters)
     on_cpu = all(parameter.is_cpu for parameter in parameters)
     objective: Objective | None = None
@@ -133,15 +140,15 @@ def fit(
         micro = batches(step)
         if objective is None:
             objective = Objective(model, head, micro, l2=l2, penalized=penalized, autocast=autocast)
-        else:
-            objective = objective.on(micro)
+        elif not (composed and _are_same(micro, objective.batches)):
+            objective = objective.on(micro)  # on the same batches a composed optimizer knows where it ended
         watched = watch(step)
-        before = vectors.clone(parameters) if watched or needs_closure else None
-        if clip_update is not None:
+        before = vectors.clone(parameters) if watched or (needs_closure and not composed) else None
+        if clip_update is not None and not composed:
             clip_update.before(parameters)
         lr = optimizer.param_groups[0]["lr"]
         loss, norm, clipped, rejected = take(optimizer, objective, parameters, clip, before, on_device)
-        if clip_update is not None:
+        if clip_update is not None and not composed:
             clip_update.after(parameters)
         place.step = step + 1
         if schedule is not None and not isinstance(schedule, ReduceLROnPlateau):
@@ -156,6 +163,7 @@ def fit(
             sum(batch.num_examples for batch in micro),
             sum(_num_tokens(batch) for batch in micro),
             layer_figures(layers, parameters, before) if watched and before else None,
+            optimizer.status if composed else None,
         )
 
 
@@ -231,6 +239,27 @@ def _take_with_closure(
             vectors.copy_(parameters, before)
     loss, norm, clipped = first[0]
     return loss, norm, clipped, bad
+
+
+def _take_composed(
+    optimizer: torch.optim.Optimizer,
+    objective: Objective,
+    parameters: list[Tensor],
+    clip: AbstractClip | None,
+    before: list[Tensor] | None,
+    on_device: bool,
+) -> Taken:
+    """Take a step of a direction and a step size, which clips and refuses what is not finite by itself."""
+    del clip, before, on_device
+    assert isinstance(optimizer, Descent)
+    loss = optimizer.step(objective)
+    assert loss is not None
+    norm = vectors.norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+    return loss, norm, False, optimizer.status in {Status.LOSS_NOT_FINITE, Status.GRADIENT_NOT_FINITE}
+
+
+def _are_same(micro: Sequence[Batch], others: Sequence[Batch]) -> bool:
+    return len(micro) == len(others) and all(one is other for one, other in zip(micro, others, strict=True))
 
 
 @final

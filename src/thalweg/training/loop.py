@@ -12,6 +12,7 @@ from typing import Any, TextIO, final
 
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from thalweg.errors import InputError
 from thalweg.optim.construct import needs_closure
 from thalweg.status import Status
 from thalweg.training.fit import StepRecord, fit
@@ -20,6 +21,8 @@ from thalweg.training.session import Session
 
 MAX_REJECTED = 3  # steps rejected in a row before the run goes back
 MAX_ROLLBACKS = 4
+AT_THE_END = {Status.STATIONARY, Status.NO_STEP}  # nothing is left to descend
+MAX_STUCK = 3  # such steps in a row end the run: on mini-batches one alone says little
 LR_FACTOR = 0.5
 MAX_STEP_ENTRIES = 5000
 NUM_WATCHED = 200  # steps at most on which each layer is measured; it costs about as much as the optimizer's step
@@ -39,7 +42,13 @@ def train(session: Session) -> Iterator[dict[str, Any]]:
             yield log.add({"event": "resumed", "step": place.step})
         else:
             session.save()
-        status = yield from _take_steps(session, log, signals)
+        try:
+            status = yield from _take_steps(session, log, signals)
+        except InputError:
+            # What only the first step can tell (a dense method on too many parameters) must leave nothing behind.
+            if session.new_folder is not None:
+                session.new_folder.discard()
+            raise
         yield log.add({"event": "finished", "step": place.step, "status": status.name, "signal": signals.received})
 
 
@@ -50,12 +59,17 @@ def _take_steps(session: Session, log: "_History", signals: "_Signals") -> Gener
     clock = _Clock(score.seconds, recipe.time or 0.0)
     last_saved = clock.elapsed()
     pending: list[StepRecord] = []
-    rejected_in_a_row = 0
+    rejected_in_a_row, stuck_in_a_row = 0, 0
     for record in _steps(session):
+        if session.new_folder is not None:
+            session.new_folder.keep()
+            session.new_folder = None
         pending.append(record)
         up = clock.is_up() and place.step < total
         interrupted = signals.received is not None
-        ends = place.step >= total or up or interrupted
+        stuck_in_a_row = stuck_in_a_row + 1 if record.status in AT_THE_END else 0
+        stuck = stuck_in_a_row >= MAX_STUCK
+        ends = place.step >= total or up or interrupted or stuck
         due = place.step % session.evaluate_every == 0 or (ends and not interrupted)
         if session.device.type == "cpu" or len(pending) >= DEVICE_QUEUE or due or ends:
             for entry in log.steps(pending, clock.elapsed()):
@@ -80,6 +94,8 @@ def _take_steps(session: Session, log: "_History", signals: "_Signals") -> Gener
             return Status.INTERRUPTED
         if due and recipe.patience and score.without_progress >= recipe.patience:
             return Status.STOPPED_EARLY
+        if stuck and record.status is not None:
+            return record.status
         if up:
             return Status.OUT_OF_TIME
     return Status.COMPLETED

@@ -1,6 +1,5 @@
 """From what the user typed to a session: data read, defaults filled in, the run's folder found or made."""
 
-import contextlib
 import dataclasses
 import math
 import shutil
@@ -100,20 +99,20 @@ def prepare(request: Request, say: Say) -> Session:
     timed = bool(given.training.time) and not bounds
     folder, resumed = _find_folder(request, recipe, timed, say)
     description = _describe(source, valid, choice, prepared)
+    new = None
     if resumed:
         _check_same_data(folder, description)
     else:
-        _make_folder(folder, recipe, task, description)
+        new = run.NewFolder(folder, lambda path: _fill(path, recipe, task, description))
     try:
         session = Session(run.Run(folder), task, prepared, device, fast=request.fast)
         if timed and not resumed and not request.fast:
             session = _fit_to_time(session, recipe, say)
     except BaseException:
-        if not resumed:  # an option that no part takes, or Ctrl-C: nothing has been trained, so nothing stays
-            shutil.rmtree(folder, ignore_errors=True)
-            with contextlib.suppress(OSError):
-                folder.parent.rmdir()
+        if new is not None:  # an option that no part takes, or Ctrl-C: nothing has been trained, so nothing stays
+            new.discard()
         raise
+    session.new_folder = new
     return session
 
 
@@ -217,7 +216,6 @@ def _find_folder(request: Request, recipe: Recipe, timed: bool, say: Say) -> tup
     if not folder.exists():
         return folder, False
     if request.overwrite:
-        run.remove(folder)
         return folder, False
     number = 1
     while folder.exists():
@@ -278,17 +276,12 @@ def _check_same_data(folder: Path, description: dict[str, Any]) -> None:
             )
 
 
-def _make_folder(folder: Path, recipe: Recipe, task: AbstractTask, description: dict[str, Any]) -> None:
-    """Write recipe, task and description under a temporary name, then give the folder its own."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    (temporary / run.RECIPE).write_text(recipe.to_toml(), encoding="utf-8")
-    task.save(temporary)
-    run.write_json(temporary / run.DATA, description)
-    run.write_manifest(temporary, weights=False)
-    temporary.rename(folder)
+def _fill(folder: Path, recipe: Recipe, task: AbstractTask, description: dict[str, Any]) -> None:
+    """Write what a run has before its first step."""
+    (folder / run.RECIPE).write_text(recipe.to_toml(), encoding="utf-8")
+    task.save(folder)
+    run.write_json(folder / run.DATA, description)
+    run.write_manifest(folder, weights=False)
 
 
 def _fit_to_time(session: Session, recipe: Recipe, say: Say) -> Session:

@@ -70,6 +70,9 @@ class TrainingRecipe:
     optimizer: str | None = _option(
         "Any of torch.optim in lower case, or an import path such as pytorch_optimizer.SOAP"
     )
+    line_search: str | None = _option(
+        'Step size: none, armijo, wolfe, stochastic, trust-region; "" is the method\'s own'
+    )
     optimizer_options: dict[str, Any] | None = _option("More arguments of the optimizer, such as momentum = 0.9")
     lr: float | None = _option("Learning rate at its highest")
     schedule: str | None = _option("How the learning rate moves over the run")

@@ -1,10 +1,11 @@
 """A run: a folder that a person can read, and what can be asked of it."""
 
+import contextlib
 import json
 import math
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -232,15 +233,48 @@ def free_folder(out: Path, name: str) -> Path:
     return folder
 
 
-def remove(folder: Path) -> None:
-    """Remove a run's folder (and refuse to remove one that is no run).
+@final
+class NewFolder:
+    """A folder that appears as a whole, and goes again without a trace if the run never takes a step.
+
+    Args:
+        folder: its name. A run that is there already is put aside, and comes back if this one is discarded.
+        fill: writes the files into the folder it is given.
 
     Raises:
-        InputError: if the folder holds no recipe.
+        InputError: if something is there that is no run.
     """
-    if not (folder / RECIPE).is_file():
-        raise InputError(f"{folder} is no run (it holds no {RECIPE}), so --overwrite leaves it alone; choose a --name.")
-    shutil.rmtree(folder)
+
+    def __init__(self, folder: Path, fill: Callable[[Path], None]) -> None:
+        self._folder = folder
+        self._aside = folder.with_name(f".{folder.name}.replaced")
+        self._made_parent = not folder.parent.exists()
+        if folder.exists() and not (folder / RECIPE).is_file():
+            raise InputError(
+                f"{folder} is no run (it holds no {RECIPE}), so --overwrite leaves it alone; choose a --name."
+            )
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = folder.with_name(f".{folder.name}.tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        fill(temporary)
+        if folder.exists():
+            shutil.rmtree(self._aside, ignore_errors=True)
+            folder.rename(self._aside)
+        temporary.rename(folder)
+
+    def keep(self) -> None:
+        """The run is under way: what it replaces is removed."""
+        shutil.rmtree(self._aside, ignore_errors=True)
+
+    def discard(self) -> None:
+        """The run never began: its folder goes, and what it replaced comes back."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._aside.exists():
+            self._aside.rename(self._folder)
+        elif self._made_parent:
+            with contextlib.suppress(OSError):
+                self._folder.parent.rmdir()
 
 
 def is_online(folder: Path) -> bool:

@@ -17,7 +17,7 @@ from thalweg.training.device import choose_precision
 from thalweg.training.evaluate import Evaluation, evaluate
 from thalweg.training.feed import Feed
 from thalweg.training.fit import Place
-from thalweg.training.run import CHECKPOINTS, WEIGHTS, Run
+from thalweg.training.run import CHECKPOINTS, WEIGHTS, NewFolder, Run
 
 MAX_EVALUATIONS = 20
 
@@ -71,10 +71,11 @@ class Session:
         self.model, self.head = build.build_networks(recipe, task, batch=self.feed(0)[0].to("cpu", dtype))
         self.model.to(device)
         self.head.to(device)
-        self.optimizer = build.build_optimizer(recipe, self.model, self.head)
-        self.schedule: LRScheduler = build.build_schedule(recipe, self.optimizer, self.total_steps)
         self.clipping = build.build_clipping(recipe, self.head)
+        self.optimizer = build.build_optimizer(recipe, self.model, self.head, self.clipping)
+        self.schedule: LRScheduler = build.build_schedule(recipe, self.optimizer, self.total_steps)
         self.place = Place()
+        self.new_folder: NewFolder | None = None
         self.score = Score()
 
     @property
