@@ -10,7 +10,6 @@ from safetensors.torch import load_file
 from thalweg import names
 from thalweg.errors import InputError
 from thalweg.optim.descent import Descent
-from thalweg.status import Status
 from thalweg.training.api import train
 from thalweg.training.loop import train as train_loop
 from thalweg.training.prepare import Request, prepare
@@ -96,15 +95,20 @@ def test_a_refused_run_does_not_destroy_the_one_it_was_to_replace(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["sunspots"]
 
 
-def test_a_run_at_a_minimum_ends_by_itself(tmp_path):
-    """Newton's method solves a network of a few weights within a few steps; then there is nothing left to descend."""
-    path = tmp_path / "line.csv"
-    path.write_text("level\n" + "\n".join(str((k * 37) % 11) for k in range(60)) + "\n")
-    run = train(
-        path, out=tmp_path, task="forecast", optimizer="newton", hidden=1, epochs=300.0, precision="float64", lags=1, l2=0.1
-    )  # fmt: skip
-    assert run.result["steps"] < 300
-    assert run.status in {Status.STATIONARY, Status.NO_STEP}
+def test_a_run_with_nothing_left_to_descend_ends_by_itself(tmp_path):
+    session = session_for(tmp_path, "gradient", "armijo", batch_size=0, epochs=50.0)
+    events = []
+    for entry in train_loop(session):
+        events.append(entry)
+        if entry["event"] == "step" and entry["step"] == 4:  # from here on the loss is flat
+            session.head.requires_grad_(False)
+            session.model.requires_grad_(False)
+            for parameter in session.optimizer.param_groups[0]["params"]:
+                parameter.requires_grad_(True)
+                parameter.register_hook(torch.zeros_like)
+    assert [entry.get("status") for entry in events if entry["event"] == "step"][4:] == ["NO_STEP"] * 3
+    assert events[-1]["status"] == "NO_STEP"
+    assert events[-2]["event"] == "evaluation"
 
 
 def test_every_method_and_line_search_is_a_name_that_leads_somewhere():
