@@ -18,6 +18,7 @@ from torch import Tensor
 from thalweg import distributed, vectors
 from thalweg.batch import Batch
 from thalweg.curvature.culprit import culprit
+from thalweg.curvature.differentiable import uncompiled
 from thalweg.objective import Objective
 from thalweg.vectors import Vector
 
@@ -171,7 +172,7 @@ def _difference_of_predictions(
     objective: Objective, parameters: Sequence[Tensor], direction: Vector, step: float
 ) -> list[Tensor]:
     sides = []
-    with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+    with torch.no_grad(), uncompiled():
         for sign in (1.0, -1.0):
             place, _ = _moved(objective, parameters, direction, sign * step)
             batches = [doubled(batch) for batch in objective.batches]
@@ -193,7 +194,7 @@ def _gradient(objective: Objective, parameters: Sequence[Tensor], direction: Vec
             total = [a if b is None else a + b.to_dense() for a, b in zip(total, parts, strict=True)]
         return total
 
-    with torch.enable_grad(), torch.compiler.set_stance("force_eager"):
+    with torch.enable_grad(), uncompiled():
         *total, count = distributed.sum_over_ranks(objective.exchange(place, sums))
     penalized = {id(tensor) for tensor in objective.penalized}
     penalties = [objective.l2 if id(tensor) in penalized else 0.0 for tensor in parameters]

@@ -7,6 +7,7 @@ Values and first derivatives are the same.
 """
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, final
 
@@ -32,13 +33,21 @@ def twice_differentiable(replace: "Replacing | None" = None) -> Iterator[None]:
         with (
             sdpa_kernel(SDPBackend.MATH),
             torch.backends.cudnn.flags(enabled=False),
-            torch.compiler.set_stance("force_eager"),
+            uncompiled(),
             replace or Replacing(),
         ):
             yield
     finally:
         torch.backends.mkldnn.enabled = recurrent  # pyright: ignore[reportAttributeAccessIssue]
         torch.backends.mha.set_fastpath_enabled(encoder)
+
+
+def uncompiled() -> contextlib.AbstractContextManager[object]:
+    """Run compiled functions as they are written, for a while."""
+    # Nothing is compiled where the compiler was never imported, and importing it takes a second.
+    if "torch._dynamo" not in sys.modules:
+        return contextlib.nullcontext()
+    return torch.compiler.set_stance("force_eager")
 
 
 @final

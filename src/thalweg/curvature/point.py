@@ -74,9 +74,13 @@ class Point:
 
     def settle(self, count: Tensor, replacing: Replacing) -> None:
         """Take what the first evaluation told: this rank's count, and how large the graph is."""
-        self.count = distributed.sum_over_ranks([count.detach()])[0]
         numbers = replacing.num_activations + sum(tensor.numel() for tensor in self.parameters)
-        self.columns_at_once = max(1, min(_MAX_COLUMNS, _BATCHED_NUMBERS // max(numbers, 1)))
+        # The ranks' batches differ, but they must cut columns into the same pieces.
+        size = torch.tensor(float(numbers), dtype=torch.float64, device=count.device)
+        self.count, size = distributed.sum_over_ranks([count.detach().double(), size])
+        self.count = self.count.to(count.dtype)
+        at_once = _BATCHED_NUMBERS * distributed.world_size() / max(float(size), 1.0)
+        self.columns_at_once = max(1, min(_MAX_COLUMNS, int(at_once)))
 
 
 class AbstractCurvature(AbstractOperator):
