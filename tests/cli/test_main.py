@@ -210,3 +210,11 @@ def test_optimizer_options_reach_the_recipe(reviews, capsys, tmp_path):
     assert 'optimizer_options = {"momentum" = 0.9}' in text
     assert "time = 60.0" in text
     assert "batch_size = 0" in text
+
+
+def test_rows_that_were_left_out_are_told_on_the_terminal_and_in_the_report(reviews, capsys, tmp_path):
+    reviews.write_text(reviews.read_text() + "one,two,three,four\n")
+    code, _, err = train(capsys, reviews)
+    assert code == 0
+    assert "1 rows cannot be read, left out (line 202: expected 2 columns, got 4)" in " ".join(err.split())
+    assert "line 202: expected 2 columns, got 4" in (tmp_path / "runs" / "reviews" / "report.html").read_text()

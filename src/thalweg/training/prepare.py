@@ -91,7 +91,7 @@ def prepare(request: Request, say: Say) -> Session:
         task, prepared = kind.prepare(source, valid, build.settings_of(recipe, columns, spill))
     finally:
         shutil.rmtree(spill, ignore_errors=True)  # what is mapped into memory stays readable until it is closed
-    for note in prepared.notes:
+    for note in [*_skipped(source, valid), *prepared.notes]:
         say(note)
     bounds = given.training.steps or given.training.epochs
     if not bounds:
@@ -250,11 +250,7 @@ def _describe(
         for entry in (source, valid)
         if entry and entry.kind != "sample"
     }
-    notes = [note for note in [*source.notes, choice.sentence] if note]
-    for entry in (source, valid):
-        if entry is not None and entry.num_bad_rows:
-            listed = "; ".join(f"line {row.line}: {row.reason}" for row in entry.bad_rows[:5])
-            notes.append(f"{entry.name}: {entry.num_bad_rows:,} rows could not be read and were left out ({listed}).")
+    notes = [note for note in [*source.notes, choice.sentence] if note] + _skipped(source, valid)
     built_in = source.kind == "sample"
     return {
         "described": f"the built-in set '{source.name}'" if built_in else Path(source.name).name,
@@ -264,6 +260,17 @@ def _describe(
         "num_valid": len(prepared.valid),
         "notes": notes,
     }
+
+
+def _skipped(*sources: AbstractSource | None) -> list[str]:
+    """Return a sentence for each source with rows that could not be read."""
+    notes = []
+    for source in sources:
+        if source is not None and source.num_bad_rows:
+            listed = "; ".join(f"line {row.line}: {row.reason}" for row in source.bad_rows[:5])
+            more = "; ..." if source.num_bad_rows > 5 else ""
+            notes.append(f"{source.name}: {source.num_bad_rows:,} rows cannot be read, left out ({listed}{more}).")
+    return notes
 
 
 def _check_same_data(folder: Path, description: dict[str, Any]) -> None:
