@@ -144,9 +144,9 @@ PROBLEMS = {
         least_squares("beale", beale, [1.0, 1.0]),
         least_squares("powell singular", powell_singular, [3.0, -1.0, 0.0, 1.0]),
         least_squares("saddle", saddle, [0.0, 1.0]),
-        Problem("logistic", logistic, 0.179443, math.log(2.0)),
-        Problem("regression", regression, 0.0, 0.6),
-        Problem("classes", classes, 0.0, 1.2),
+        Problem("logistic", logistic, 0.11488198007451503, math.log(2.0)),
+        Problem("regression", regression, 0.0, 1.4634539476629995),
+        Problem("classes", classes, 0.027537840187660916, 1.2812450657253285),
     )
 }
 

@@ -28,7 +28,7 @@ class Gradient(AbstractDirection):
         ...     loss = (w ** 2).sum()
         ...     loss.backward()
         ...     return loss
-        >>> float(optimizer.step(closure)), float(w)
+        >>> optimizer.step(closure).item(), w.item()
         (4.0, 1.0)
 
     Not where the curvature differs much between directions: the number of steps grows with their ratio.

@@ -14,7 +14,7 @@ from thalweg.objective import Objective
 from thalweg.optim.base import AbstractDirection, AbstractModel, Groups, Move, Needs, Point, State, Taken, Way, name_of
 from thalweg.optim.damping import Damping
 from thalweg.optim.dense_memory import DENSE_BYTES, check_dense
-from thalweg.optim.spectral import SpectralModel
+from thalweg.optim.spectral import SpectralModel, spectral_model
 
 
 @final
@@ -32,7 +32,8 @@ class LevenbergMarquardt(AbstractDirection):
         max_bytes: largest dense matrix allowed; A, and a square one of its shorter side, are kept.
 
     Raises:
-        InputError: at the first step, where a matrix is larger than `max_bytes`, or on several processes.
+        InputError: at the first step, where a matrix is larger than `max_bytes`, the loss is no function of the
+            parameters (dropout), or on several processes.
 
     Example:
         >>> from thalweg.objective import Objective
@@ -98,6 +99,7 @@ class LevenbergMarquardt(AbstractDirection):
         if distributed.is_active():
             raise InputError("LevenbergMarquardt works on one process; use NewtonCG on several.")
         if not state["checked"]:
+            objective.require_determinism()
             n = point.gradient.numel()
             with torch.no_grad():
                 rows = sum(objective.prediction(batch).numel() for batch in objective.batches)
@@ -171,8 +173,7 @@ class Factors:
         """Return the eigenvalues and eigenvectors of `A'A + D`; those of zero are left out in the dual."""
         if not self.dual or self.has_penalty:
             full = self.gram if not self.dual else self.root.T @ self.root + torch.diag(self.penalty)
-            values, basis = torch.linalg.eigh(full)
-            return SpectralModel(values, basis, self.point.clipped)
+            return spectral_model(full, self.point.clipped)
         values, left = torch.linalg.eigh(self.gram)
         kept = values > 10.0 * torch.finfo(values.dtype).eps * values[-1]
         values, left = values[kept], left[:, kept]

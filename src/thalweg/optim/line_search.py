@@ -107,21 +107,39 @@ class Armijo(AbstractStepSize):
         """Return the first step found that lowers the loss enough."""
         t = first_trial(line, state, self.growth)
         before: tuple[float, float] | None = None
+        unseen = slack(line, t)
         for trial in range(1, self.max_trials + 1):
             value = line.value_at(t)
-            if falls_enough(line, t, value, self.slope):
+            if falls_enough(line, t, value, self.slope) or (unseen and value <= line.value + unseen):
                 remember_trial(line, state, t)
                 return Found(t, value, num_trials=trial)
             t, before = backtrack(line, t, value, before), (t, value)
+            if drowns(line, t):
+                return Found(0.0, num_trials=trial)
         return Found(0.0, num_trials=self.max_trials)
 
 
 def falls_enough(line: Line, t: float, value: float, slope: float) -> bool:
-    """Whether the loss fell by the share `slope` of what the line promises, or as far as rounding lets it be seen."""
-    promised = t * line.slope + 0.5 * t * t * line.curvature
-    if value <= line.value + slope * promised:
-        return True
-    return -promised <= line.rounding and value <= line.value + line.rounding
+    """Whether the loss fell by the share `slope` of what the line promises."""
+    return value - line.value <= slope * promised_at(line, t)  # differences: small ones must not be rounded away
+
+
+def promised_at(line: Line, t: float) -> float:
+    """Return the change of the loss that slope and measured curvature promise at step t."""
+    return t * line.slope + 0.5 * t * t * line.curvature
+
+
+def drowns(line: Line, t: float) -> bool:
+    """Whether what is promised at step t is below rounding errors, so that a smaller loss there would be luck."""
+    return -promised_at(line, t) <= line.rounding
+
+
+def slack(line: Line, t: float) -> float:
+    """Return by how much the loss may seem to rise where the first step promises less than rounding errors.
+
+    Shorter steps promise less, too, and prove nothing: only the first one counts.
+    """
+    return line.rounding if drowns(line, t) else 0.0
 
 
 def first_trial(line: Line, state: State, growth: float = 1.0) -> float:

@@ -10,7 +10,7 @@ from thalweg.optim.base import AbstractDirection, AbstractModel, Groups, Move, N
 from thalweg.optim.damping import Damping
 from thalweg.optim.dense_memory import DENSE_BYTES, check_dense
 from thalweg.optim.matrix import CurvatureFactory, curvature_at
-from thalweg.optim.spectral import Absolute, AbstractEigenvalues, SpectralModel
+from thalweg.optim.spectral import Absolute, AbstractEigenvalues, SpectralModel, spectral_model
 
 ESCAPE_SHARE = 0.01
 
@@ -119,7 +119,6 @@ class Newton(AbstractDirection):
         dense = curvature_at(self.curvature, point, state).dense()
         if not bool(torch.isfinite(dense).all()):
             dense = torch.eye(n, dtype=dtype, device=dense.device)
-        values, basis = torch.linalg.eigh(dense)
-        model = SpectralModel(values, basis, point.clipped)
+        model = spectral_model(dense, point.clipped)
         state["spectrum"] = point, model
         return model

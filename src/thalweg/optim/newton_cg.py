@@ -96,20 +96,22 @@ class NewtonCG(AbstractDirection):
         damped = matrix.damped(damping) if damping > 0.0 else matrix
         right = -point.clipped
         warm = state["solution"]
+        # For a right-hand side of length 1: in single precision the squares of small numbers are zero.
+        unit = point.clipped.norm().clamp(min=torch.finfo(right.dtype).tiny)
         solve = conjugate_gradients(
             damped,
-            right,
-            start=None if warm is None or self.warm_start == 0.0 else self.warm_start * warm,
+            right / unit,
+            start=None if warm is None or self.warm_start == 0.0 else (self.warm_start / unit) * warm,
             preconditioner=inverse,
             tolerance=self._forcing(point, state),
             progress=self.progress,
             max_iterations=self.max_iterations,
         )
-        step, bent = solve.solution, solve.negative_curvature
+        step, bent = unit * solve.solution, solve.negative_curvature
         if self.warm_start > 0.0:
             state["solution"] = step
-        promised, length, size = torch.stack([right @ step, step.norm(), _size(point)]).tolist()
-        bend = 2.0 * (solve.model + promised) - damping * length * length
+        promised, length, size, unit = torch.stack([right @ step, step.norm(), _size(point), unit]).tolist()
+        bend = 2.0 * (unit * unit * solve.model + promised) - damping * length * length
         if bent is not None:
             return self._along(bent, step, matrix, right)
         if length <= NEARLY_STILL * (1.0 + size) and self._probes(state):
@@ -221,15 +223,16 @@ class WithinBall(AbstractModel):
             step = radius * self._escape
             slope, bend = torch.stack([self._gradient @ step, step @ (matrix @ step)]).tolist()
             return step, -(slope + 0.5 * bend)
+        unit = max(self._gradient.norm().item(), torch.finfo(self._gradient.dtype).tiny)
         solve = conjugate_gradients(
             matrix,
-            -self._gradient,
+            -self._gradient / unit,
             preconditioner=self._inverse,
             tolerance=self._tolerance,
-            radius=radius,
+            radius=radius / unit,
             max_iterations=self._max_iterations,
         )
-        return solve.solution, -solve.model
+        return unit * solve.solution, -unit * unit * solve.model
 
 
 def _probe(matrix: AbstractOperator, right: Tensor, seed: int) -> Tensor | None:

@@ -111,7 +111,10 @@ class SpectralModel(AbstractModel):
 
     def __init__(self, values: Tensor, basis: Tensor, gradient: Tensor) -> None:
         self.values, self.basis = values, basis
-        self.coordinates = basis.T @ gradient
+        along = basis.T @ gradient
+        # Rounding errors of the gradient must not be divided by eigenvalues that are nearly zero.
+        noise = 20.0 * torch.finfo(gradient.dtype).eps * gradient.norm()
+        self.coordinates = torch.where(along.abs() > noise, along, 0.0)
 
     def within(self, radius: float) -> tuple[Tensor, float]:
         """Return the best step no longer than the radius, and the decrease it predicts."""
@@ -139,10 +142,30 @@ class SpectralModel(AbstractModel):
         for _ in range(60):
             step = self._step(shift)
             length, bend = torch.stack([step.norm(), (step * step / (self.values + shift)).sum()]).tolist()
-            if abs(length - radius) <= 1e-3 * radius:
+            if abs(length - radius) <= 1e-8 * radius:
                 break
             low, high = (shift, high) if length > radius else (low, shift)
             shift += length * length * (length - radius) / (radius * bend) if bend > 0.0 else 0.0
             if not low < shift < high:
                 shift = 0.5 * (low + high)
         return shift
+
+
+def spectral_model(dense: Tensor, gradient: Tensor) -> SpectralModel:
+    """Return the model of a symmetric matrix and a gradient.
+
+    Entries that neither know of (missing connections, units that are never active) are left out before the eigenvalues
+    are computed, so that they stay where they are to the last bit.
+
+    Args:
+        dense: `[n, n]`.
+        gradient: flat, `[n]`.
+    """
+    known = (dense != 0.0).any(1) | (gradient != 0.0)
+    if bool(known.all()) or not bool(known.any()):
+        values, basis = torch.linalg.eigh(dense)
+        return SpectralModel(values, basis, gradient)
+    values, inner = torch.linalg.eigh(dense[known][:, known])
+    basis = dense.new_zeros(len(gradient), len(values))
+    basis[known] = inner
+    return SpectralModel(values, basis, gradient)

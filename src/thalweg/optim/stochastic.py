@@ -5,7 +5,10 @@ import math
 from typing import ClassVar, final
 
 from thalweg.optim.base import AbstractStepSize, Found, Line, Needs, State
-from thalweg.optim.line_search import check_share, check_trials
+from thalweg.optim.line_search import check_share, check_trials, drowns, slack
+
+# To first order a direction that leads uphill on this batch has the ratio -1; what is below comes from curvature.
+LOWEST_RATIO = -2.0
 
 
 @final
@@ -13,15 +16,17 @@ from thalweg.optim.line_search import check_share, check_trials
 class StochasticArmijo(AbstractStepSize):
     r"""Shrinks the step until the batch losses fall enough **on average over the last steps**.
 
-    With the step's own batch before and after it, $\varphi_k(t)$, exponential averages of what was promised and of what
-    came are kept, and the first t is taken for which
+    On the step's own batch, before and after it, $\varphi_k(t)$, the ratio of what came to what the slope speaks of is
 
-    $$\beta h_{k-1} + (1-\beta) \left( \varphi_k(0) - \varphi_k(t) \right) \ge
-      c \left[ \beta s_{k-1} + (1-\beta) \, t \, |\varphi_k'(0)| \right].$$
+    $$r_k(t) = \min\left(1, \frac{\varphi_k(0) - \varphi_k(t)}{t \, |\varphi_k'(0)|}\right),$$
 
-    Between steps t grows by the factor `growth`, so that it follows the curvature both ways. One step may raise the
-    loss of its batch as long as the last ones together lowered theirs by enough. Where a direction with momentum does
-    not lead downhill on this batch, it promises nothing, and the averages decide.
+    and the first t is taken for which the exponential average $\bar r_k = \beta \bar r_{k-1} + (1-\beta) \, r_k(t)$
+    is at least c, and the ratio itself at least -2. Between steps t grows by the factor `growth`, so that it follows
+    the curvature both ways.
+
+    One step may raise the loss of its batch, by some multiple of what the slope speaks of, as long as the last ones
+    together did well; so a direction with momentum need not lead downhill on every batch. Ratios are averaged, not the
+    decreases themselves: early ones are so large that they would excuse everything later.
 
     Args:
         slope: c, in (0, 1): 0.1 for the gradient, 0.3 for Adam's direction.
@@ -37,7 +42,7 @@ class StochasticArmijo(AbstractStepSize):
         ValueError: an argument out of range.
 
     Example:
-        >>> StochasticArmijo(slope=0.3, smoothing=0.9).growth
+        >>> StochasticArmijo(slope=0.3).growth
         1.3
 
     Source: Vaswani and others, "Painless Stochastic Gradient: Interpolation, Line-Search, and Convergence Rates"
@@ -49,7 +54,7 @@ class StochasticArmijo(AbstractStepSize):
     """
 
     slope: float = 0.1
-    smoothing: float = 0.9
+    smoothing: float = 0.5
     growth: float = 1.3
     shrink: float = 0.5
     start_step: float | None = None
@@ -75,18 +80,20 @@ class StochasticArmijo(AbstractStepSize):
         """Return the first step that keeps the averages in order."""
         if not (math.isfinite(line.slope) and line.length > 0.0):
             return Found(0.0)
-        beta = self.smoothing
-        came, promised = state.get("came", 0.0), state.get("promised", 0.0)
+        beta, before = self.smoothing, state.get("average", self.slope)
         t = min(self._first(line, state), self.largest, line.largest)
+        unseen = slack(line, t)
         for trial in range(1, self.max_trials + 1):
             value = line.value_at(t)
-            now_came = beta * came + (1.0 - beta) * (line.value - value)
-            now_promised = beta * promised + (1.0 - beta) * t * max(-line.slope, 0.0)
-            close = line.rounding if t * abs(line.slope) <= line.rounding else 0.0
-            if now_came + (1.0 - beta) * close >= self.slope * now_promised:
-                state.update(step=t, came=now_came, promised=now_promised, natural=line.natural)
+            decrease, spoken_of = line.value - value + unseen, t * abs(line.slope) + unseen
+            ratio = min(decrease / spoken_of, 1.0) if spoken_of > 0.0 and math.isfinite(value) else -math.inf
+            average = beta * before + (1.0 - beta) * ratio
+            if average >= self.slope and ratio >= LOWEST_RATIO:
+                state.update(step=t, average=average, natural=line.natural)
                 return Found(t, value, num_trials=trial)
             t *= self.shrink if math.isfinite(value) else 0.1 * self.shrink
+            if line.slope < 0.0 and drowns(line, t):
+                break
         state.update(step=t / self.shrink, natural=line.natural)
         return Found(0.0, num_trials=self.max_trials)
 

@@ -57,13 +57,16 @@ class TrustRegion(AbstractStepSize):
     def search(self, line: Line, state: State) -> Found:
         """Return the first step whose decrease is as predicted, shrinking the radius until there is one."""
         radius = state.get("radius", min(self.radius, self.largest))
+        unseen = 0.0
         for trial in range(1, self.max_trials + 1):
             step, predicted = line.within(radius)
             length = step.norm().item()
             if not (length > 0.0 and math.isfinite(length) and predicted > 0.0):
                 break
             value = line.value_of(step)
-            gain = ratio(line.value - value, predicted, line.rounding)
+            if trial == 1 and predicted <= line.rounding:  # shorter steps promise less, too, and prove nothing
+                unseen = line.rounding
+            gain = ratio(line.value - value, predicted, unseen)
             if gain < 0.25:
                 shorter = 0.25 * min(length, radius)
             elif gain > 0.75 and length > 0.99 * radius:

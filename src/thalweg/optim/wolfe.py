@@ -5,7 +5,7 @@ import math
 from typing import ClassVar, NamedTuple, final
 
 from thalweg.optim.base import AbstractStepSize, Found, Line, Needs, State
-from thalweg.optim.line_search import check_share, check_trials, falls_enough, first_trial, remember_trial
+from thalweg.optim.line_search import check_share, check_trials, drowns, falls_enough, first_trial, remember_trial
 
 
 @final
@@ -96,6 +96,8 @@ class StrongWolfe(AbstractStepSize):
             if widths[-1] <= 1e-14 * max(abs(low.t), abs(high.t)):
                 break
             t = _between(low, high, halve=len(widths) > 2 and widths[-1] > 0.6 * widths[-3])
+            if drowns(line, t):
+                break
         if best is None:
             return Found(0.0, num_trials=self.max_trials)
         remember_trial(line, state, best.t)
@@ -104,8 +106,9 @@ class StrongWolfe(AbstractStepSize):
     def _falls_enough(self, line: Line, now: _Trial) -> bool:
         if falls_enough(line, now.t, now.value, self.slope):
             return True
-        # As in the exact parabola, where falling enough is the same as this condition on the slope.
-        return now.value <= line.value + line.rounding and now.slope <= (2.0 * self.slope - 1.0) * line.slope
+        # On a parabola, falling enough is the same as this condition on the slope.
+        flat = abs(now.slope) <= -self.flatness * line.slope and now.slope <= (2.0 * self.slope - 1.0) * line.slope
+        return flat and now.value <= line.value + line.rounding
 
 
 def _further(before: _Trial, now: _Trial) -> float:
