@@ -26,7 +26,8 @@ def tree() -> str:
     """Return the tree as text."""
     package = ROOT / "src" / "thalweg"
     lines = ["src/thalweg/"]
-    for folder in [package, *sorted(path for path in package.rglob("*") if path.is_dir() and path.name != "__pycache__")]:
+    folders = sorted(path for path in package.rglob("*") if path.is_dir() and path.name != "__pycache__")
+    for folder in [package, *folders]:
         depth = len(folder.relative_to(package).parts)
         files = sorted(path for path in folder.iterdir() if path.suffix in {".py", ".html", ".css", ".js"})
         files = [path for path in files if path.stat().st_size]

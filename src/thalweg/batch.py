@@ -44,7 +44,7 @@ class Batch:
         """Return the batch on `device`, numbers that are not whole in `dtype` (itself where that is so already)."""
         tensors = [*self.inputs.values(), self.targets, self.mask, self.weights]
         wanted = torch.device(device)
-        if all(tensor is None or tensor.device == wanted and _fits(tensor, dtype) for tensor in tensors):
+        if all(tensor is None or (tensor.device == wanted and _fits(tensor, dtype)) for tensor in tensors):
             return self
 
         def move(tensor: Tensor) -> Tensor:

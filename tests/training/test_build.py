@@ -43,12 +43,14 @@ def session_for(source, out, **options):
 
 
 @pytest.mark.parametrize(("name", "kind"), [
-    ("sigmoid", nn.Sigmoid), ("tanh", nn.Tanh), ("relu", nn.ReLU), ("leaky_relu", nn.LeakyReLU), ("gelu", nn.GELU), ("silu", nn.SiLU),
+    ("sigmoid", nn.Sigmoid), ("tanh", nn.Tanh), ("relu", nn.ReLU), ("leaky_relu", nn.LeakyReLU), ("gelu", nn.GELU),
+    ("silu", nn.SiLU),
 ])  # fmt: skip
 @pytest.mark.parametrize("model", ["mlp", "transformer"])
 def test_the_activation_is_in_the_network(reviews, tmp_path, model, name, kind):
     session = session_for(reviews, tmp_path, model=model, activation=name)
-    kinds = {type(module) for module in session.model.modules() if type(module).__module__ == "torch.nn.modules.activation"}
+    everything = {type(module) for module in session.model.modules()}
+    kinds = {found for found in everything if found.__module__ == "torch.nn.modules.activation"}
     assert kinds == {kind}
 
 
@@ -90,8 +92,8 @@ def test_the_initialization_changes_the_start_and_nothing_else(reviews, tmp_path
 
 def test_a_sparse_mlp_keeps_its_zeros_through_training_and_in_the_file(reviews, tmp_path):
     run = train(
-        reviews, out=tmp_path, model="mlp", width=16, hidden=16, layers=2, sparsity=0.5, epochs=3.0, lr=0.05, weight_decay=0.1,
-        input_skip=True,
+        reviews, out=tmp_path, model="mlp", width=16, hidden=16, layers=2, sparsity=0.5, epochs=3.0, lr=0.05,
+        weight_decay=0.1, input_skip=True,
     )  # fmt: skip
     masked = [module for module in run.model.modules() if isinstance(module, MaskedLinear)]
     assert len(masked) >= 3
@@ -105,8 +107,8 @@ def test_a_sparse_mlp_keeps_its_zeros_through_training_and_in_the_file(reviews, 
 def test_the_input_skip_adds_a_linear_map_from_input_to_output(reviews, tmp_path):
     with_skip = session_for(reviews, tmp_path / "a", model="mlp", input_skip=True)
     without = session_for(reviews, tmp_path / "b", model="mlp")
-    extra = build.count_parameters(with_skip.model, with_skip.head) - build.count_parameters(without.model, without.head)
-    assert extra == 8 * with_skip.model.width
+    counts = [build.count_parameters(session.model, session.head) for session in (with_skip, without)]
+    assert counts[0] - counts[1] == 8 * with_skip.model.width
 
 
 @pytest.mark.parametrize("name", sorted(optimizer_names()))
@@ -218,13 +220,15 @@ def test_word_vectors_start_the_embedding(reviews, tmp_path):
 def test_word_vectors_of_another_width_are_refused(reviews, tmp_path):
     path = tmp_path / "vectors.txt"
     path.write_text("river 1 2 3\nstone 4 5 6\n")
-    with pytest.raises(InputError, match="width 3.* has width 8; give --width 3"):
+    with pytest.raises(InputError, match=r"width 3.* has width 8; give --width 3"):
         session_for(reviews, tmp_path, model="lstm", word_vectors=str(path))
     with pytest.raises(InputError, match="needs a model with a word embedding"):
         session_for(reviews, tmp_path, model="bag", word_vectors=str(path))
 
 
-@pytest.mark.parametrize(("precision", "dtype"), [("float32", torch.float32), ("float64", torch.float64), ("bfloat16", torch.float32)])
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("float32", torch.float32), ("float64", torch.float64), ("bfloat16", torch.float32)]
+)
 def test_precision(reviews, tmp_path, precision, dtype):
     session = session_for(reviews, tmp_path, precision=precision, model="mlp")
     assert {parameter.dtype for parameter in session.model.parameters()} == {dtype}

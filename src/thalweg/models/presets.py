@@ -6,8 +6,8 @@ The first half of a name says what the task needs (`pooled`: one hidden state a 
 """
 
 import dataclasses
-import math
 import itertools
+import math
 from typing import final
 
 from torch import Tensor, nn

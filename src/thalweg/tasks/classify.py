@@ -164,9 +164,9 @@ class Classify(AbstractTask):
         """Return for each text its `label` (or `labels`), the `probability`, and the `top` candidates."""
         texts = check_texts(inputs, "a text")
         examples = Examples(self.reader.read(texts), raw=None)
-        inputs = Batch(self.reader.inputs(examples, np.arange(len(texts))), torch.zeros(len(texts)))
+        batch = Batch(self.reader.inputs(examples, np.arange(len(texts))), torch.zeros(len(texts)))
         with answering(model, head) as parameter:
-            prediction = head(model(**inputs.to(parameter.device, parameter.dtype).inputs))
+            prediction = head(model(**batch.to(parameter.device, parameter.dtype).inputs))
         if self.multilabel:
             return self._several(texts, prediction, options)
         ids, log_probabilities = head.decode(prediction, min(options.top, len(self.labels)))

@@ -77,9 +77,10 @@ def _worst_of_several(labels: Sequence[str], prediction: Tensor, target: Tensor,
     loss = nn.functional.binary_cross_entropy_with_logits(prediction, target, reduction="none").sum(-1)[: len(raw)]
 
     def names(row: Tensor) -> str:
-        return ", ".join(labels[i] for i in row.nonzero().flatten().tolist()) or "(none)"
+        return ", ".join(str(labels[i]) for i in row.nonzero().flatten().tolist()) or "(none)"
 
-    rows = [[names(target[i]), names(prediction[i] > 0), raw[i]] for i in loss.argsort(descending=True)[:NUM_WORST]]
+    order = loss.argsort(descending=True)[:NUM_WORST].tolist()
+    rows = [[names(target[i]), names(prediction[i] > 0), raw[i]] for i in order]
     return {
         "kind": "examples",
         "title": "Worst mistakes",

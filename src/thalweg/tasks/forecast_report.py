@@ -27,7 +27,7 @@ def forecasts(model: nn.Module, head: AbstractHead, windows: np.ndarray) -> np.n
     answers: list[Tensor] = []
     with answering(model, head) as parameter:
         for start in range(0, len(windows), CHUNK):
-            features = torch.from_numpy(np.array(windows[start : start + CHUNK]))  # a copy: windows may be a read-only view
+            features = torch.from_numpy(np.array(windows[start : start + CHUNK]))  # a copy: views are read-only
             answers.append(head(model(features=features.to(parameter))))
     return torch.cat(answers).cpu().double().numpy()
 
