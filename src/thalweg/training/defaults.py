@@ -16,8 +16,8 @@ GENERAL: dict[str, Any] = {
     "input_skip": False, "sparsity": 0.0, "init": "default", "tie": False,
     "optimizer": "adamw", "line_search": "", "optimizer_options": {}, "schedule": "cosine", "schedule_options": {},
     "warmup": 0.05, "clip": 1.0, "clip_value": 0.0, "clip_adaptive": 0.0, "clip_update": 0.0, "weight_decay": 0.01,
-    "l2": 0.0, "label_smoothing": 0.0, "batch_size": 64, "accumulate": 1, "epochs": 10.0, "steps": 0, "time": 0.0, "patience": 0,
-    "evaluate_every": 0, "checkpoint_every": 60.0,
+    "l2": 0.0, "label_smoothing": 0.0, "batch_size": 64, "accumulate": 1, "epochs": 10.0, "steps": 0, "time": 0.0,
+    "patience": 0, "evaluate_every": 0, "checkpoint_every": 60.0,
 }  # fmt: skip
 
 BY_MODEL: dict[str, dict[str, Any]] = {
