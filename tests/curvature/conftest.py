@@ -150,8 +150,8 @@ MODELS = {
     "torch bag, sparse mean": (lambda: TorchBag("mean", sparse=True), bags),
     "torch bag, max": (lambda: TorchBag("max"), bags),
     "torch bag, padded": (PaddedBag, tokens),
-    "lstm": (lambda: pooled_lstm(WORDS, Options(width=3, hidden=3, layers=1, dropout=0.0)), tokens),
-    "gru": (lambda: pooled_gru(WORDS, Options(width=3, hidden=3, layers=1, dropout=0.0)), tokens),
+    "lstm": (lambda: pooled_lstm(WORDS, Options(width=2, hidden=2, layers=1, dropout=0.0)), tokens),
+    "gru": (lambda: pooled_gru(WORDS, Options(width=2, hidden=2, layers=1, dropout=0.0)), tokens),
     "transformer": (lambda: pooled_transformer(WORDS, SMALL), tokens),
     "torch transformer in evaluation": (TorchAttention, tokens),
     "hugging face": (lambda: Pretrained(HuggingFaceLike(), pooling=pool.mean), tokens),
@@ -255,16 +255,17 @@ def loss_of(objective):
     return loss + 0.5 * objective.l2 * sum(p.square().sum() for p in objective.penalized)
 
 
-def rows_by_double_backward(objective):
-    """The Hessian row by row, by plain PyTorch in attention's plain form."""
+def rows_by_double_backward(objective, most=60):
+    """Some rows of the Hessian, by plain PyTorch in attention's plain form: their numbers, and the rows."""
     parameters = objective.parameters
+    chosen = torch.randperm(sum(p.numel() for p in parameters))[:most]
     with sdpa_kernel(SDPBackend.MATH):
         gradient = torch.autograd.grad(loss_of(objective), parameters, create_graph=True, materialize_grads=True)
         rows = []
-        for entry in torch.cat([part.reshape(-1) for part in gradient]):
+        for entry in torch.cat([part.reshape(-1) for part in gradient])[chosen]:
             parts = torch.autograd.grad(entry, parameters, retain_graph=True, materialize_grads=True)
             rows.append(torch.cat([part.reshape(-1) for part in parts]))
-    return torch.stack(rows)
+    return chosen, torch.stack(rows)
 
 
 def rows_by_differences(objective, step=1e-5, most=40):

@@ -26,8 +26,8 @@ def test_dense_equals_differences_of_gradients(objective, references):
 def test_dense_equals_double_backward_row_by_row(case, objective, references):
     if any(part in case for part in NO_DOUBLE_BACKWARD):
         pytest.skip("PyTorch cannot do it")
-    expected = references.rows_by_double_backward(objective)
-    torch.testing.assert_close(Hessian(objective).dense(), expected, rtol=1e-9, atol=1e-11)
+    rows, expected = references.rows_by_double_backward(objective)
+    torch.testing.assert_close(Hessian(objective).dense()[rows], expected, rtol=1e-9, atol=1e-11)
 
 
 def test_products_of_lists_vectors_and_columns_are_those_of_the_dense_matrix(objective):
