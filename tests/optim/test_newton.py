@@ -267,6 +267,8 @@ def test_the_hard_case_goes_on_along_the_most_negative_eigenvector():
     assert predicted > 3.0
 
 
+# SciPy's Krylov solver warns now and then.
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
 @pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")  # SciPy's, in its Krylov solver
 @pytest.mark.parametrize("name", ["rosenbrock", "beale", "logistic", "quadratic"])
 @pytest.mark.parametrize("direction", [Newton(), NewtonCG(Hessian, damping=None)], ids=["exact", "cg"])
