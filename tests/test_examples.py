@@ -1,0 +1,36 @@
+"""Every example runs as a person would run it, in an empty folder, and says what it promises."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+# Words that each example must print: the last thing that it does.
+PROMISED = {
+    "classify_csv.py": "report: runs/reviews/report.html",
+    "forecast.py": "in 3 days: load",
+    "online.py": "billing (",
+    "own_head.py": "18.0 h: rate",
+    "own_loop.py": "L-BFGS: loss",
+    "own_model.py": "validation: loss",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_example_runs_in_an_empty_folder(path, tmp_path):
+    search = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {"PYTHONPATH": search, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-W", "error", path]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert PROMISED[path.name] in done.stdout, done.stdout[-3000:]
+
+
+def test_every_example_has_a_promise():
+    assert [path.name for path in EXAMPLES] == sorted(PROMISED)
