@@ -131,7 +131,7 @@ def inspect(
         >>> numbers = SAMPLES["numbers"]
         >>> found = inspect(numbers, "translate", choose_columns(numbers, "translate"))
         >>> found.num_rows, found.num_duplicates, found.lengths[0].maximum
-        (6001, 0, 9)
+        (6001, 0, 7)
     """
     look = _Look(choice, num_examples, max_length, num_preview)
     for chunk in source.chunks():
