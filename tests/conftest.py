@@ -8,6 +8,9 @@ import pytest
 import torch
 from hypothesis import settings
 
+# The networks of the tests are so small that a second thread only adds waiting.
+torch.set_num_threads(1)
+
 # A loaded machine is no failure.
 settings.register_profile("thalweg", deadline=None)
 settings.load_profile("thalweg")
