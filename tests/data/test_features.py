@@ -111,10 +111,20 @@ def test_counting_forgets_the_rarest_pairs_when_there_are_too_many(monkeypatch):
     lists = [[4, 5, *generator.integers(6, 100, 6)] for _ in range(200)]
     features = BagFeatures.fit(Ragged.from_lists(lists), vocabulary_size=100, max_pairs=3)
     assert (4, 5) in [features.parts(f) for f in range(100, features.num_features)]
-    counts = features_module._PairCounts()
-    for keys in np.arange(400).reshape(4, 100):
-        counts.add(keys)
+    counts = features_module._PairCounts(20)
+    for keys in np.arange(400, dtype=np.int32).reshape(4, 100):
+        counts.add(np.arange(100, dtype=np.int32), *np.divmod(keys, np.int32(20)))
     assert len(counts.finish()[0]) <= 8
+
+
+@pytest.mark.parametrize("num_pairs", [0, 1, 1000, 60_000])
+def test_pairs_are_found_by_hash_as_by_search(num_pairs):
+    generator = np.random.default_rng(3)
+    pairs = np.unique(generator.integers(0, 2**40, num_pairs))
+    keys = np.concatenate([generator.permutation(pairs), pairs + 1, generator.integers(0, 2**40, 1000)])
+    known, places = features_module._Places(pairs).find(keys)
+    np.testing.assert_array_equal(known, np.isin(keys, pairs))
+    np.testing.assert_array_equal(pairs[places], keys[known])
 
 
 def test_texts_without_words_have_no_features():

@@ -9,11 +9,11 @@ import re
 from typing import Final
 
 # White space, control characters, marks of direction, variation selectors, tags.
-_UNSEEN: Final = (
+UNSEEN: Final = (
     (0x00, 0x20), (0x7F, 0xA0), (0xAD, 0xAD), (0x1680, 0x1680), (0x2000, 0x200B), (0x200E, 0x200F), (0x2028, 0x202F),
     (0x205F, 0x206F), (0x3000, 0x3000), (0xFE00, 0xFE0F), (0xFEFF, 0xFEFF), (0xE0000, 0xE0FFF),
 )  # fmt: skip
-_IDEOGRAPHS: Final = (
+IDEOGRAPHS: Final = (
     (0x3005, 0x3007),
     (0x3040, 0x30FF),
     (0x3400, 0x4DBF),
@@ -21,7 +21,7 @@ _IDEOGRAPHS: Final = (
     (0xF900, 0xFAFF),
     (0x20000, 0x3FFFF),
 )
-_MARKS: Final = (
+MARKS: Final = (
     (0x21, 0x2F), (0x3A, 0x40), (0x5B, 0x5E), (0x60, 0x60), (0x7B, 0x7E),  # ASCII but for the underscore
     (0xA1, 0xA9), (0xAB, 0xAC), (0xAE, 0xB1), (0xB4, 0xB4), (0xB6, 0xB8), (0xBB, 0xBF), (0xD7, 0xD7), (0xF7, 0xF7),
     (0x37E, 0x37E), (0x387, 0x387), (0x55A, 0x55F), (0x589, 0x58A), (0x5BE, 0x5BE), (0x5C0, 0x5C0), (0x5C3, 0x5C3),
@@ -33,20 +33,20 @@ _MARKS: Final = (
     (0xFF1A, 0xFF20), (0xFF3B, 0xFF3E), (0xFF40, 0xFF40), (0xFF5B, 0xFF65), (0xFFE0, 0xFFEE), (0xFFFC, 0xFFFD),
     (0x1F000, 0x1FAFF),
 )  # fmt: skip
-_SURROGATES: Final = ((0xD800, 0xDFFF),)  # half characters, which can stand in a Python string only
+SURROGATES: Final = ((0xD800, 0xDFFF),)  # half characters, which can stand in a Python string only
 
 
 def _pattern(code: str, extra: tuple[tuple[int, int], ...] = ()) -> str:
     def ranges(*tables: tuple[tuple[int, int], ...]) -> str:
         return "".join(f"{code % first}-{code % last}" for table in tables for first, last in table)
 
-    return f"[^{ranges(_UNSEEN, extra, _MARKS, _IDEOGRAPHS)}]+|[^{ranges(_UNSEEN, extra)}]"
+    return f"[^{ranges(UNSEEN, extra, MARKS, IDEOGRAPHS)}]+|[^{ranges(UNSEEN, extra)}]"
 
 
 PATTERN: Final = _pattern(r"\x{%X}")
 """The words of a text, as a regular expression of `tokenizers` (Oniguruma's syntax)."""
 
-_WORD: Final = re.compile(_pattern(r"\U%08X", _SURROGATES))
+_WORD: Final = re.compile(_pattern(r"\U%08X", SURROGATES))
 
 split_words: Final = _WORD.findall
 """Return the words of a text, in order: `split_words("It's 3 pm.")` is `["It", "'", "s", "3", "pm", "."]`."""
