@@ -133,6 +133,8 @@ WRONG = {
     "empty file": (["train", "empty.csv"], "empty.csv"),
     "unseen label": (["train", "reviews.csv", "--valid", "unseen.csv"], "unseen.csv, line 3: label 'splendid'"),
     "numbers that are none": (["train", "numbers.csv", "--task", "forecast"], "numbers.csv"),
+    "negative seed": (["train", "reviews.csv", "--seed", "-1"], "--seed must be zero"),
+    "unwritable folder": (["train", "reviews.csv", "--out", "/proc/nope"], "cannot be written under /proc/nope"),
     "dash without online": (["train", "-"], "-"),
     "name outside the folder": (["data", "../../etc/nothing"], "nothing"),
 }  # fmt: skip
@@ -154,6 +156,16 @@ def test_the_users_mistakes_end_with_a_sentence_and_code_2(reviews, tmp_path, ca
     assert "Traceback" not in err
     assert out == ""
     assert not (tmp_path / "runs").exists(), "nothing may be left half-written"
+
+
+def test_odd_options_of_a_finished_run(reviews, capsys, tmp_path):
+    code, _, err = call(capsys, "train", reviews, "--tokenizer", "bpe", "--vocabulary-size", 400, "--fast")
+    assert code == 0, err
+    code, _, err = call(capsys, "predict", "runs/reviews", "fine", "--top", 0)
+    assert (code, "--top must be at least 1" in err) == (2, True)
+    (tmp_path / "runs" / "reviews" / "recipe.toml").write_text("")
+    code, _, err = call(capsys, "predict", "runs/reviews", "fine")
+    assert (code, "recipe.toml is damaged" in " ".join(err.split())) == (2, True)
 
 
 def test_a_run_name_stays_in_its_folder(reviews, capsys, tmp_path):

@@ -14,6 +14,7 @@ from thalweg.data.batches import Examples
 from thalweg.data.normalize import Normalizer
 from thalweg.data.rows import AbstractSource
 from thalweg.data.tokenizer import Tokenizer
+from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.models.presets import Shape
 
@@ -207,3 +208,11 @@ class AnswerOptions:
     temperature: float = 0.8
     beam: int = 4
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in ("top", "length", "beam"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name} must be at least 1; got {getattr(self, name)!r}.")
+        if not 0.0 <= self.temperature < float("inf"):
+            raise InputError(f"--temperature must be zero or above; got {self.temperature!r}.")

@@ -73,6 +73,7 @@ OWN_LINE_SEARCH = {
 
 POSITIVE = ("vocabulary_size", "max_length", "width", "hidden", "heads", "lr", "accumulate")
 NOT_NEGATIVE = (
+    "seed",
     "word_pairs", "lags", "layers", "warmup", "clip", "clip_value", "clip_adaptive", "clip_update", "weight_decay",
     "l2", "batch_size", "epochs", "steps", "time", "patience", "evaluate_every", "checkpoint_every",
 )  # fmt: skip
@@ -101,6 +102,8 @@ def complete(given: Recipe, optimizer_defaults: dict[str, float] | None = None) 
     defaults |= composed_defaults(values.get("optimizer", ""), values.get("line_search", ""))
     if "steps" in values and values["steps"] and "epochs" not in values:
         defaults["epochs"] = 0.0
+    if values.get("tokenizer", "word") != "word":
+        defaults["word_pairs"] = 0  # pairs of adjacent words need words
     recipe = Recipe()
     for key, value in {**defaults, **values}.items():
         recipe.set(key, value)

@@ -46,6 +46,9 @@ class Run:
         if not (self.folder / RECIPE).is_file():
             raise InputError(f"{self.folder} is no run: it holds no {RECIPE}; give a folder that `thalweg train` made.")
         self.recipe: Recipe = read_recipe(self.folder / RECIPE)
+        if self.recipe.missing():
+            gone = ", ".join(self.recipe.missing()[:3])
+            raise InputError(f"{self.folder / RECIPE} is damaged: it lacks {gone}; restore it or train the run again.")
         self._parts: tuple[AbstractTask, nn.Module, AbstractHead] | None = None
 
     def __repr__(self) -> str:
@@ -253,10 +256,15 @@ class NewFolder:
             raise InputError(
                 f"{folder} is no run (it holds no {RECIPE}), so --overwrite leaves it alone; choose a --name."
             )
-        folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = folder.with_name(f".{folder.name}.tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir()
+        except OSError as error:
+            raise InputError(
+                f"The run cannot be written under {folder.parent} ({error.strerror}); give --out."
+            ) from None
         fill(temporary)
         if folder.exists():
             shutil.rmtree(self._aside, ignore_errors=True)
