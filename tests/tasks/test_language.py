@@ -331,7 +331,7 @@ def test_bad_requests_are_refused(tmp_path):
     model, head = networks(task)
     with pytest.raises(InputError, match="Input 2 must be a text to go on from"):
         task.predict(model, head, ["a", 7], AnswerOptions())
-    with pytest.raises(InputError, match="--temperature of zero or above"):
+    with pytest.raises(InputError, match="--temperature must be zero or above"):
         task.predict(model, head, ["a"], AnswerOptions(temperature=-1.0))
     with pytest.raises(InputError, match="there is no column 'body'"):
         task.examples(Lines(story()), {"text": "body"})

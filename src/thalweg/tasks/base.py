@@ -211,8 +211,8 @@ class AnswerOptions:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name in ("top", "length", "beam"):
-            if getattr(self, name) < 1:
-                raise InputError(f"--{name} must be at least 1; got {getattr(self, name)!r}.")
+        for name, least in (("top", 1), ("length", 0), ("beam", 1)):
+            if getattr(self, name) < least:
+                raise InputError(f"--{name} must be at least {least}; got {getattr(self, name)!r}.")
         if not 0.0 <= self.temperature < float("inf"):
             raise InputError(f"--temperature must be zero or above; got {self.temperature!r}.")

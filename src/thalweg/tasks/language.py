@@ -278,11 +278,6 @@ class Language(AbstractTask):
     ) -> list[dict[str, Any]]:
         """Write on from each prompt (a text, maybe empty): `{"prompt", "text"}`, the text without the prompt."""
         prompts = check_texts(inputs, "a text to go on from (it may be empty)")
-        if not 0.0 <= options.temperature < math.inf or options.length < 0:
-            raise InputError(
-                "A text is written with --temperature of zero or above and --length of zero or above; got "
-                f"{options.temperature:g} and {options.length}."
-            )
         ids = [self.prompt(text) for text in prompts]
         unwritten = (PAD, UNK, BOS) if self.tokenizer.kind == "word" else (PAD, UNK, BOS, EOS)
         writer: Any = model
