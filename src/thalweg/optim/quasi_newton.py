@@ -19,10 +19,11 @@ from torch import Tensor
 
 from thalweg.optim.base import AbstractDirection, Groups, Move, Needs, Point, State, Taken, Way, name_of
 from thalweg.optim.dense_memory import DENSE_BYTES, check_dense
+from thalweg.optim.initial import AbstractInitial, ScaledIdentity
 
 # s'y, y'Hy, s'Bs, n -> tau, phi
 Scaling = Callable[[float, float, float, int], tuple[float, float]]
-START: State = {"inverse": None, "num_pairs": 0, "num_skipped": 0}
+START: State = {"inverse": None, "num_learned": 0, "num_pairs": 0, "num_skipped": 0}
 
 
 @final
@@ -30,13 +31,15 @@ START: State = {"inverse": None, "num_pairs": 0, "num_skipped": 0}
 class BFGS(AbstractDirection):
     """The Broyden-Fletcher-Goldfarb-Shanno method with a dense inverse: tau = phi = 1, `d = -H g`.
 
-    Before its first update the inverse is the identity times `s'y / y'y`. A pair with `s'y <= 0` (up to rounding) would
+    A pair with `s'y <= 0` (up to rounding) would
     make the inverse indefinite: it is left out, or damped.
 
     Args:
         damping: 0 leaves such pairs out. In (0, 1): where `s'y < damping * y'Hy`, s is moved towards `H y` until both
             are equal (Powell's damping, in its form for the inverse), so that noisy gradients don't spoil the inverse.
             0.2 is usual.
+        initial: what the inverse starts from: `ScaledIdentity()`; or, with an objective, `InverseGaussNewton()` or
+            `InverseDiagonal()`.
         max_bytes: largest dense matrix allowed.
 
     Raises:
@@ -56,6 +59,7 @@ class BFGS(AbstractDirection):
     """
 
     damping: float = 0.0
+    initial: AbstractInitial = ScaledIdentity()  # noqa: RUF009  (frozen)
     max_bytes: float = DENSE_BYTES
     needs: ClassVar[Needs] = Needs.GRADIENT | Needs.END_GRADIENT
 
@@ -70,7 +74,7 @@ class BFGS(AbstractDirection):
 
     def propose(self, point: Point, state: State) -> Move:
         """Return `-H g`."""
-        return _propose(point, state)
+        return _propose(point, state, self.initial, self.max_bytes, name_of(self))
 
     def learn(self, taken: Taken, state: State) -> None:
         """Update the inverse with the step's pair."""
@@ -88,6 +92,7 @@ class SelfScaledBFGS(AbstractDirection):
 
     Args:
         damping: as for `BFGS`.
+        initial: as for `BFGS`.
         max_bytes: largest dense matrix allowed.
 
     Raises:
@@ -106,6 +111,7 @@ class SelfScaledBFGS(AbstractDirection):
     """
 
     damping: float = 0.0
+    initial: AbstractInitial = ScaledIdentity()  # noqa: RUF009  (frozen)
     max_bytes: float = DENSE_BYTES
     needs: ClassVar[Needs] = Needs.GRADIENT | Needs.END_GRADIENT
 
@@ -120,7 +126,7 @@ class SelfScaledBFGS(AbstractDirection):
 
     def propose(self, point: Point, state: State) -> Move:
         """Return `-H g`."""
-        return _propose(point, state)
+        return _propose(point, state, self.initial, self.max_bytes, name_of(self))
 
     def learn(self, taken: Taken, state: State) -> None:
         """Update the inverse with the step's pair."""
@@ -150,6 +156,7 @@ class SelfScaledBroyden(AbstractDirection):
 
     Args:
         damping: as for `BFGS`.
+        initial: as for `BFGS`.
         max_bytes: largest dense matrix allowed.
 
     Raises:
@@ -168,6 +175,7 @@ class SelfScaledBroyden(AbstractDirection):
     """
 
     damping: float = 0.0
+    initial: AbstractInitial = ScaledIdentity()  # noqa: RUF009  (frozen)
     max_bytes: float = DENSE_BYTES
     needs: ClassVar[Needs] = Needs.GRADIENT | Needs.END_GRADIENT
 
@@ -182,7 +190,7 @@ class SelfScaledBroyden(AbstractDirection):
 
     def propose(self, point: Point, state: State) -> Move:
         """Return `-H g`."""
-        return _propose(point, state)
+        return _propose(point, state, self.initial, self.max_bytes, name_of(self))
 
     def learn(self, taken: Taken, state: State) -> None:
         """Update the inverse with the step's pair."""
@@ -222,7 +230,13 @@ def check_damping(damping: float, name: str) -> None:
         raise ValueError(f"{name}(damping=...) must lie in [0, 1); got {damping!r}.")
 
 
-def _propose(point: Point, state: State) -> Move:
+def _propose(point: Point, state: State, initial: AbstractInitial, max_bytes: float, name: str) -> Move:
+    if initial.every is not None and state["num_learned"] >= initial.every:
+        state.update(inverse=None, num_learned=0)
+    if state["inverse"] is None and not isinstance(initial, ScaledIdentity):
+        _check_size(point.gradient, max_bytes, name)
+        first = initial.inverse(point, state)
+        state["inverse"] = torch.diag(first) if first is not None and first.dim() == 1 else first
     inverse = state["inverse"]
     if inverse is None:
         return Move(-point.clipped, natural=False)
@@ -230,10 +244,14 @@ def _propose(point: Point, state: State) -> Move:
 
 
 def _forget(state: State) -> Way:
-    if state["inverse"] is None:
-        return Way.NONE
-    state["inverse"] = None
-    return Way.RESTART
+    learned = state["num_learned"]
+    state.update(inverse=None, num_learned=0)
+    return Way.RESTART if learned else Way.NONE
+
+
+def _check_size(vector: Tensor, max_bytes: float, name: str) -> None:
+    n = vector.numel()
+    check_dense(name, n, n, vector.dtype, copies=2.0, limit=max_bytes, instead="LBFGS or NewtonCG")
 
 
 def _learn(taken: Taken, state: State, scaling: Scaling, damping: float, max_bytes: float, name: str) -> None:
@@ -245,7 +263,7 @@ def _learn(taken: Taken, state: State, scaling: Scaling, damping: float, max_byt
         if not good:
             state["num_skipped"] += 1
             return
-        check_dense(name, n, n, step.dtype, copies=2.0, limit=max_bytes, instead="LBFGS or NewtonCG")
+        _check_size(step, max_bytes, name)
         inverse = torch.zeros(n, n, dtype=step.dtype, device=step.device)
         inverse.diagonal().fill_(sy / yy)
         state["inverse"], along = inverse, None
@@ -267,6 +285,7 @@ def _learn(taken: Taken, state: State, scaling: Scaling, damping: float, max_byt
     basis = torch.stack([step, hy])
     mixed = torch.stack([ss * step + sh * hy, sh * step + hh * hy])
     inverse.addmm_(basis.T, mixed, beta=1.0 / tau)
+    state["num_learned"] += 1
     state["num_pairs"] += 1
 
 

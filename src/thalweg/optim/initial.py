@@ -1,0 +1,150 @@
+"""What a quasi-Newton method knows of the curvature before its first pair."""
+
+import abc
+import dataclasses
+from typing import final
+
+import torch
+from torch import Tensor
+
+from thalweg.curvature.gauss_newton import GaussNewton
+from thalweg.objective import Objective
+from thalweg.optim.base import Point, State
+from thalweg.optim.jacobi import gauss_newton_diagonal
+from thalweg.optim.line_search import check_trials
+from thalweg.optim.matrix import curvature_at
+
+
+class AbstractInitial(abc.ABC):
+    """Makes the inverse Hessian that a quasi-Newton method starts from."""
+
+    @property
+    def every(self) -> int | None:
+        """After how many pairs the memory is started again from a new one; None: never."""
+        return None
+
+    @abc.abstractmethod
+    def inverse(self, point: Point, state: State) -> Tensor | None:
+        """Return a positive definite matrix `[n, n]`, its diagonal `[n]`, or None: the first pair is to tell the scale.
+
+        Args:
+            point: where the memory starts.
+            state: the direction's memory.
+        """
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class ScaledIdentity(AbstractInitial):
+    """The identity, times `s'y / y'y` of a pair; the first step goes along the gradient.
+
+    Source: Nocedal and Wright, "Numerical Optimization" (2006), equation 6.20.
+    """
+
+    def inverse(self, point: Point, state: State) -> Tensor | None:
+        """Return None."""
+        del point, state
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class InverseDiagonal(AbstractInitial):
+    r"""The inverse diagonal of the damped Gauss-Newton matrix, $1 / (\operatorname{diag}(G) + \mu)$.
+
+    For one more gradient at the beginning, the method no longer depends on how the inputs are scaled one by one. Needs
+    an objective.
+
+    Args:
+        damping: mu as a share of the largest entry of the diagonal, positive.
+        refresh: after how many pairs it is made anew, at least 1; None: only after a restart.
+
+    Raises:
+        ValueError: an argument out of range; in a step: there is no objective.
+
+    Example:
+        >>> InverseDiagonal(refresh=50).every
+        50
+
+    See `gauss_newton_diagonal` for where the diagonal is exact.
+    """
+
+    damping: float = 1e-6
+    refresh: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        _check(self.damping, self.refresh, "InverseDiagonal")
+
+    @property
+    def every(self) -> int | None:
+        """The number of pairs."""
+        return self.refresh
+
+    def inverse(self, point: Point, state: State) -> Tensor | None:
+        """Return the diagonal; None where it is zero or not finite."""
+        del state
+        diagonal = gauss_newton_diagonal(_objective(point, "InverseDiagonal"), point.parameters)
+        scale = diagonal.amax().item()
+        return 1.0 / (diagonal + self.damping * scale) if 0.0 < scale < float("inf") else None
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class InverseGaussNewton(AbstractInitial):
+    r"""The inverse of the damped Gauss-Newton matrix, $(G + \mu I)^{-1}$.
+
+    One dense matrix at the beginning spares about as many steps as there are parameters, which the pairs would need to
+    find all of the curvature. Needs an objective.
+
+    Args:
+        damping: mu as a share of the largest diagonal entry of G, positive.
+        refresh: after how many pairs it is made anew, at least 1; None: only after a restart.
+
+    Raises:
+        ValueError: an argument out of range; in a step: there is no objective.
+
+    Example:
+        >>> InverseGaussNewton(refresh=20).damping
+        0.001
+
+    Not above some thousands of parameters: `InverseDiagonal`.
+    """
+
+    damping: float = 1e-3
+    refresh: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        _check(self.damping, self.refresh, "InverseGaussNewton")
+
+    @property
+    def every(self) -> int | None:
+        """The number of pairs."""
+        return self.refresh
+
+    def inverse(self, point: Point, state: State) -> Tensor | None:
+        """Return the inverse; None where the matrix is zero or not finite."""
+        _objective(point, "InverseGaussNewton")
+        matrix = curvature_at(GaussNewton, point, state).dense()
+        scale = matrix.diagonal().amax()
+        matrix.diagonal().add_(self.damping * scale)
+        factor, info = torch.linalg.cholesky_ex(matrix)
+        if not bool((info == 0) & (scale > 0.0) & torch.isfinite(factor).all()):
+            return None
+        return torch.cholesky_inverse(factor)
+
+
+def _objective(point: Point, name: str) -> Objective:
+    if point.objective is None:
+        raise ValueError(
+            f"{name} needs second derivatives: step(objective) with a thalweg.objective.Objective; got another "
+            "closure. Without an objective use ScaledIdentity()."
+        )
+    return point.objective
+
+
+def _check(damping: float, refresh: int | None, name: str) -> None:
+    if not damping > 0.0:
+        raise ValueError(f"{name}(damping=...) must be positive; got {damping!r}.")
+    if refresh is not None:
+        check_trials(refresh, f"{name}(refresh=...)")
