@@ -81,6 +81,27 @@ class AbstractHead(nn.Module, abc.ABC):
         """Return what `loss(self(hidden), ...)` returns; a head overrides it where it can do so with less memory."""
         return self.loss(self(hidden), targets, mask, weights)
 
+    def log_probability(self, prediction: Tensor, targets: Tensor) -> Tensor:
+        """Return the exact log-probability of each target, normalized over all answers, without label smoothing.
+
+        This is what perplexity is made of, so that every family is measured in the same unit.
+
+        Args:
+            prediction: `[..., outputs]`.
+            targets: ids `[...]`; whatever is no id (a masked target, -100) gives any finite number.
+
+        Returns:
+            `[...]`, float32 at least.
+
+        Raises:
+            ValueError: for a head whose targets are no ids.
+        """
+        del prediction, targets
+        raise ValueError(f"{type(self).__name__} gives no probabilities to ids, so there is no perplexity.")
+
+    def after_step(self) -> None:
+        """Called by the training loop after each step of the optimizer; for heads with something that follows."""
+
 
 def spread(tensor: Tensor, shape: torch.Size, name: str) -> Tensor:
     """Return a mask or weights as a view of the given shape, repeated over the dimensions they don't have.

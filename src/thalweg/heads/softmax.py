@@ -164,6 +164,14 @@ class Softmax(AbstractHead):
         """Return the `k` most probable classes and their log-probabilities, best first."""
         return best(torch.log_softmax(summable(prediction), dim=-1), k)
 
+    def log_probability(self, prediction: Tensor, targets: Tensor) -> Tensor:
+        """See `AbstractHead.log_probability`."""
+        self._check(prediction, targets)
+        logits = summable(prediction)
+        ids = targets.long().clamp(0, logits.shape[-1] - 1)
+        each = F.cross_entropy(logits.reshape(-1, logits.shape[-1]), ids.reshape(-1), reduction="none")
+        return -each.view(ids.shape)
+
     def _loss_of_finite(
         self, prediction: Tensor, targets: Tensor, mask: Tensor | None, weights: Tensor | None
     ) -> tuple[Tensor, Tensor]:
