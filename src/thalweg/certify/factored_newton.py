@@ -1,0 +1,428 @@
+"""Newton's method for linear models in two factors: a certified optimum in tens of steps."""
+
+import dataclasses
+import math
+from typing import Final, final
+
+import torch
+from torch import Tensor
+
+from thalweg.certify.factored import Factored, FactoredPoint
+from thalweg.status import Status
+
+MAX_PRODUCTS: Final = 200  # curvature products of one step
+MAX_PRODUCTS_ONE_FACTOR: Final = 8
+LITTLE: Final = 0.03  # a step of one factor that gains less than this share is the last one of its kind
+DROPPED: Final = 1e-12  # singular values below this share of the largest are zero
+LARGEST_GROWTH: Final = 3.0
+
+
+@final
+@dataclasses.dataclass
+class NewtonState:
+    """What the method remembers between two steps; plain numbers, so that a run can be resumed.
+
+    Args:
+        steps: steps taken.
+        radius: of the trust region; 0 before the first joint step.
+        first: size of the first gradient, for the accuracy of the solves.
+        one_factor: whether the next step moves the embeddings alone.
+        products: curvature products so far.
+    """
+
+    steps: int = 0
+    radius: float = 0.0
+    first: float = 0.0
+    one_factor: bool = True
+    products: int = 0
+
+
+def start(problem: Factored, width: int) -> FactoredPoint:
+    r"""Return where training starts: one proximal step from zero, of the best length.
+
+    With $b$ from the frequencies of the targets and the residuals there, $X^\top R = U S V^\top$;
+    the start is $t\, U (S - \lambda)_+ V^\top$, in balanced factors.
+
+    Args:
+        problem: the problem.
+        width: columns of the factors, at least 1.
+    """
+    features, loss = problem.features, problem.loss
+    outputs = loss.num_outputs
+    bias = _first_bias(problem)
+    base = bias.expand(features.shape[0], outputs)
+    gradient = features.adjoint(loss.value_and_residual(base)[1])
+    left, singular, right = _thin_svd(gradient)
+    grown = (singular - problem.l2).clamp_min(0.0)[:width]
+    along = features.times((left[:, : len(grown)] * grown) @ right[:, : len(grown)].T)
+    length = _best_length(problem, base, along, problem.l2 * float(grown.sum())) if bool(grown.any()) else 0.0
+    root = (length * grown).sqrt()
+    embedding = features_of(problem, width).index_copy_(1, _places(root), left[:, : len(root)] * root)
+    weight = gradient.new_zeros(outputs, width).index_copy_(1, _places(root), right[:, : len(root)] * root)
+    return problem.after(embedding, weight, bias.clone(), base + length * along)
+
+
+def features_of(problem: Factored, width: int) -> Tensor:
+    """Return zeros in the shape of the embeddings."""
+    return torch.zeros(problem.features.shape[1], width, dtype=torch.float64, device=problem.features.device)
+
+
+def step(problem: Factored, point: FactoredPoint, state: NewtonState) -> tuple[FactoredPoint, Status]:
+    """Take one step; the loss never rises.
+
+    First the embeddings alone move, where the problem is convex; then both factors together, in a trust region, until
+    the gap is closed at Newton's rate. After each step the factors are balanced, which keeps their product and lowers
+    the penalty to its least.
+
+    Args:
+        problem: the problem.
+        point: where to start from.
+        state: changed in place.
+
+    Returns:
+        The new point and how the step ended.
+    """
+    point = grow(problem, balance(problem, point))
+    before = point.total
+    if not bool(point.weight.any()):
+        return point, Status.STATIONARY  # zero is a stationary point that nothing grows from: it is the optimum
+    if state.one_factor:
+        new = _one_factor_step(problem, point, state)
+        state.one_factor = before - new.total > LITTLE * before
+        moved = new.total < before
+    else:
+        new, moved = _joint_step(problem, point, state)
+        state.one_factor = not moved and state.steps < 30
+    state.steps += 1
+    if not moved:
+        return point, Status.NO_STEP
+    return balance(problem, new), Status.STEPPED
+
+
+def solve(
+    problem: Factored, width: int, *, tolerance: float = 1e-6, max_steps: int = 200, point: FactoredPoint | None = None
+) -> tuple[FactoredPoint, Status]:
+    """Train until the relative gap to the global optimum is proved to be at most the tolerance.
+
+    Args:
+        problem: the problem.
+        width: columns of the factors; below the rank of the best solution the gap cannot close.
+        tolerance: relative gap.
+        max_steps: steps at most.
+        point: where to start from; None: `start`.
+
+    Returns:
+        The point, and CONVERGED, NO_STEP (rounding, or the width, allows no more) or OUT_OF_ITERATIONS.
+
+    Example:
+        >>> from thalweg.certify.losses import SoftmaxLoss
+        >>> from thalweg.certify.matrices import Features
+        >>> labels = torch.tensor([0, 1, 2] * 4)
+        >>> x = Features(torch.nn.functional.one_hot(labels, 5).double() + 0.1)
+        >>> problem = Factored(x, SoftmaxLoss.of_labels(labels, 3), l2=1e-2, intercept=True)
+        >>> point, status = solve(problem, width=3)
+        >>> status.name, problem.relative_gap(point) <= 1e-6
+        ('CONVERGED', True)
+    """
+    point = start(problem, width) if point is None else point
+    state, stuck = NewtonState(), 0
+    for _ in range(max_steps):
+        if problem.relative_gap(point) <= tolerance:
+            return point, Status.CONVERGED
+        point, status = step(problem, point, state)
+        stuck = 0 if status is Status.STEPPED else stuck + 1
+        if stuck >= 4:
+            return point, Status.NO_STEP
+    done = problem.relative_gap(point) <= tolerance
+    return point, Status.CONVERGED if done else Status.OUT_OF_ITERATIONS
+
+
+def balance(problem: Factored, point: FactoredPoint) -> FactoredPoint:
+    r"""Return the point with the same product $E W^\top = U S V^\top$ in the factors $U \sqrt S$ and $V \sqrt S$."""
+    width = point.embedding.shape[1]
+    squares, basis = torch.linalg.eigh(point.embedding.T @ point.embedding)
+    root = squares.clamp_min(0.0).sqrt()
+    kept = root > 1e-10 * root[-1]
+    left, singular, right = torch.linalg.svd((basis * root).T @ point.weight.T, full_matrices=False)
+    keep = singular > DROPPED * singular[0]
+    singular = torch.where(keep, singular, 0.0)
+    turn = (basis * torch.where(kept, 1.0 / root.clamp_min(1e-300), 0.0)) @ left
+    scale, places = singular.sqrt(), _places(singular)
+    embedding = features_of(problem, width).index_copy_(1, places, (point.embedding @ turn) * scale)
+    weight = torch.zeros_like(point.weight).index_copy_(1, places, right.T * scale)
+    penalty = 0.5 * problem.l2 * float(embedding.square().sum() + weight.square().sum())
+    if not penalty <= point.penalty:
+        return point
+    return FactoredPoint(
+        embedding, weight, point.bias, point.z, point.residual, point.gradient, point.value, penalty
+    )
+
+
+def grow(problem: Factored, point: FactoredPoint) -> FactoredPoint:
+    r"""Return the point with unused columns put to use, where that lowers the loss.
+
+    Columns that are zero in both factors stay zero under any gradient. They are of use where a singular value of
+    $X^\top R$ in the directions that the other columns leave free is above the penalty.
+    """
+    free = ~point.weight.any(0)
+    if not bool(free.any()):
+        return point
+    used = point.weight[:, ~free]
+    outside = torch.eye(len(used), dtype=used.dtype, device=used.device)
+    if used.shape[1]:
+        basis = torch.linalg.qr(used)[0]
+        outside = outside - basis @ basis.T
+    left, singular, right = _thin_svd(point.gradient @ outside)
+    grown = (singular - problem.l2 * (1.0 + 1e-9)).clamp_min(0.0)[: int(free.sum())]
+    if not bool(grown.any()):
+        return point
+    columns = free.nonzero().squeeze(1)[: len(grown)]
+    left, right = left[:, : len(grown)], right[:, : len(grown)]
+    along = problem.features.times((left * grown) @ right.T)
+    length = _best_length(problem, point.z, along, problem.l2 * float(grown.sum()))
+    root = (length * grown).sqrt()
+    embedding = point.embedding.index_copy(1, columns, left * root)
+    weight = point.weight.index_copy(1, columns, right * root)
+    new = problem.after(embedding, weight, point.bias, point.z + length * along)
+    return new if new.total < point.total else point
+
+
+# ---- steps ----
+
+
+def _one_factor_step(problem: Factored, point: FactoredPoint, state: NewtonState) -> FactoredPoint:
+    """Move embeddings and bias by a truncated Newton step with a backtracking search; the problem in them is convex."""
+    features, l2, weight = problem.features, problem.l2, point.weight
+    curvature = problem.loss.curvature(point.z)
+    diagonal = curvature.diagonal
+    gradient = torch.addmm(l2 * point.embedding, point.gradient, weight, alpha=-1.0)
+    by_bias = -point.residual.sum(0) if problem.intercept else torch.zeros_like(point.bias)
+    sums = features.square_sums(diagonal.mean(1))
+    inverse = 1.0 / torch.addmm(features_of(problem, weight.shape[1]) + l2, sums[:, None], weight.square().sum(0)[None])
+    inverse_bias = 1.0 / diagonal.sum(0).clamp_min(1e-12) if problem.intercept else torch.zeros_like(point.bias)
+    right, right_bias = -gradient, -by_bias
+    z, z_bias = inverse * right, inverse_bias * right_bias
+    along, along_bias = z.clone(), z_bias.clone()
+    moved, moved_bias, moved_z = torch.zeros_like(z), torch.zeros_like(z_bias), torch.zeros_like(point.z)
+    size = first = _dot(right, z) + _dot(right_bias, z_bias)
+    slope = 0.0
+    for _ in range(MAX_PRODUCTS_ONE_FACTOR):
+        state.products += 1
+        change = features.times(along @ weight.T) + along_bias
+        bent = curvature.product(change)
+        product = torch.addmm(l2 * along, features.adjoint(bent), weight)
+        product_bias = bent.sum(0) if problem.intercept else torch.zeros_like(along_bias)
+        bend = _dot(along, product) + _dot(along_bias, product_bias)
+        if not bend > 0.0:
+            break
+        length = size / bend
+        moved.add_(along, alpha=length)
+        moved_bias.add_(along_bias, alpha=length)
+        moved_z.add_(change, alpha=length)
+        right.add_(product, alpha=-length)
+        right_bias.add_(product_bias, alpha=-length)
+        slope -= length * size
+        z, z_bias = inverse * right, inverse_bias * right_bias
+        new = _dot(right, z) + _dot(right_bias, z_bias)
+        if not new > 0.09 * first:
+            break
+        along.mul_(new / size).add_(z)
+        along_bias.mul_(new / size).add_(z_bias)
+        size = new
+    return _search(problem, point, moved, moved_bias, moved_z, slope)
+
+
+def _search(
+    problem: Factored, point: FactoredPoint, moved: Tensor, bias: Tensor, moved_z: Tensor, slope: float
+) -> FactoredPoint:
+    """Go along a step of one factor as far as it lowers the loss enough; the predictions move on a line."""
+    squares = [_dot(point.embedding, point.embedding), _dot(point.embedding, moved), _dot(moved, moved)]
+    fixed = 0.5 * problem.l2 * _dot(point.weight, point.weight)
+    length = 1.0
+    for _ in range(30):
+        penalty = 0.5 * problem.l2 * (squares[0] + 2.0 * length * squares[1] + length * length * squares[2]) + fixed
+        value = float(problem.loss.value(point.z + length * moved_z))
+        if value + penalty <= point.total + 1e-4 * length * slope:
+            embedding = point.embedding + length * moved
+            return problem.after(embedding, point.weight, point.bias + length * bias, point.z + length * moved_z)
+        length *= 0.5
+    return point
+
+
+def _joint_step(problem: Factored, point: FactoredPoint, state: NewtonState) -> tuple[FactoredPoint, bool]:
+    """Move both factors and the bias together, within the trust region; return the point and whether it moved."""
+    used = point.weight.any(0)
+    joint = _Joint(problem, point, used)
+    size = joint.size(joint.gradient)
+    if not size > 0.0:
+        return point, False
+    state.first = max(state.first, size)
+    radius = state.radius or math.inf
+    accuracy = min(0.3, 0.5 * math.sqrt(size / state.first))
+    moved, predicted, length = joint.solve(radius, accuracy, state)
+    new = joint.moved(moved)
+    gain = (new.total - point.total) / predicted if predicted < 0.0 and math.isfinite(new.total) else -1.0
+    if abs(new.total - point.total) <= 1e-13 * abs(point.total):
+        gain = 1.0  # below rounding the gradient is the better judge
+        if joint_size(problem, new, used) >= size:
+            gain = -1.0
+    if gain < 0.25:
+        state.radius = (0.3 if gain > 0.0 else 0.15) * length
+    elif gain > 0.75:
+        state.radius = LARGEST_GROWTH * length if math.isinf(radius) else max(radius, LARGEST_GROWTH * length)
+    return (new, True) if gain > 1e-4 else (point, False)
+
+
+def joint_size(problem: Factored, point: FactoredPoint, used: Tensor) -> float:
+    """Return the size of the gradient by both factors, in the metric of their curvature's diagonal."""
+    joint = _Joint(problem, point, used)
+    return joint.size(joint.gradient)
+
+
+@final
+class _Joint:
+    """The quadratic model in both factors and the bias, as one flat vector."""
+
+    def __init__(self, problem: Factored, point: FactoredPoint, used: Tensor) -> None:
+        self.problem, self.point, self.used = problem, point, used
+        self.e, self.w = point.embedding[:, used], point.weight[:, used]
+        self.g, l2 = point.gradient, problem.l2
+        by_bias = -point.residual.sum(0) if problem.intercept else torch.zeros_like(point.bias)
+        by_e = torch.addmm(l2 * self.e, self.g, self.w, alpha=-1.0)
+        by_w = torch.addmm(l2 * self.w, self.g.T, self.e, alpha=-1.0)
+        self.gradient = self.join(by_e, by_w, by_bias)
+        self.curvature = problem.loss.curvature(point.z)
+        diagonal = self.curvature.diagonal
+        sums = problem.features.square_sums(diagonal.mean(1))
+        gram = self.w.square().sum(0)
+        hidden = ((point.z - point.bias) @ self.w) / gram.clamp_min(1e-300)  # X E, because W has orthogonal columns
+        for_e = l2 + sums[:, None] * gram
+        for_w = l2 + diagonal.T @ hidden.square()
+        self.scale = self.join(for_e, for_w, diagonal.sum(0) + 1e-12)
+
+    def join(self, e: Tensor, w: Tensor, b: Tensor) -> Tensor:
+        return torch.cat([e.reshape(-1), w.reshape(-1), b])
+
+    def part(self, flat: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        first, second = self.e.numel(), self.e.numel() + self.w.numel()
+        return flat[:first].view_as(self.e), flat[first:second].view_as(self.w), flat[second:]
+
+    def size(self, gradient: Tensor) -> float:
+        return math.sqrt(_dot(gradient, gradient / self.scale))
+
+    def product(self, flat: Tensor) -> Tensor:
+        """Return the Hessian times a vector: two products with the features."""
+        e, w, b = self.part(flat)
+        l2, features = self.problem.l2, self.problem.features
+        bent = self.curvature.product(features.times(torch.addmm(e @ self.w.T, self.e, w.T)) + b)
+        back = features.adjoint(bent)
+        by_e = torch.addmm(back @ self.w, self.g, w, alpha=-1.0).add_(e, alpha=l2)
+        by_w = torch.addmm(back.T @ self.e, self.g.T, e, alpha=-1.0).add_(w, alpha=l2)
+        by_b = bent.sum(0) if self.problem.intercept else torch.zeros_like(b)
+        return self.join(by_e, by_w, by_b)
+
+    def solve(self, radius: float, accuracy: float, state: NewtonState) -> tuple[Tensor, float, float]:
+        """Minimize the model by conjugate gradients until the edge of the region or a direction that bends down.
+
+        Returns:
+            The step, the change it predicts, and its length in the metric.
+        """
+        x, r = torch.zeros_like(self.gradient), -self.gradient
+        z = r / self.scale
+        d = z.clone()
+        size = first = _dot(r, z)
+        xx, xd, dd = 0.0, 0.0, size
+        for count in range(MAX_PRODUCTS):
+            state.products += 1
+            product = self.product(d)
+            bend = _dot(d, product)
+            length = size / bend if bend > 0.0 else math.inf
+            if bend <= 0.0 and math.isinf(radius):
+                if count:
+                    break
+                radius = math.sqrt(first)
+            if not xx + 2.0 * length * xd + length * length * dd < radius * radius:
+                length = (math.sqrt(max(0.0, xd * xd + dd * (radius * radius - xx))) - xd) / dd
+                x.add_(d, alpha=length)
+                r.add_(product, alpha=-length)
+                break
+            x.add_(d, alpha=length)
+            r.add_(product, alpha=-length)
+            xx += 2.0 * length * xd + length * length * dd
+            z = r / self.scale
+            new = _dot(r, z)
+            if not new > accuracy * accuracy * first:
+                break
+            share, size = new / size, new
+            xd, dd = share * (xd + length * dd), new + share * share * dd
+            d.mul_(share).add_(z)
+        predicted = 0.5 * (_dot(x, self.gradient) - _dot(x, r))
+        return x, predicted, math.sqrt(_dot(x, x * self.scale))
+
+    def moved(self, flat: Tensor) -> FactoredPoint:
+        e, w, b = self.part(flat)
+        columns = self.used.nonzero().squeeze(1)
+        embedding = self.point.embedding.index_copy(1, columns, self.e + e)
+        weight = self.point.weight.index_copy(1, columns, self.w + w)
+        bias = self.point.bias + b
+        z = self.problem.features.times((self.e + e) @ (self.w + w).T) + bias
+        return self.problem.after(embedding, weight, bias, z)
+
+
+# ---- parts ----
+
+
+def _first_bias(problem: Factored) -> Tensor:
+    """Return the bias that is best without features, or zero where there is none."""
+    loss = problem.loss
+    bias = torch.zeros(1, loss.num_outputs, dtype=torch.float64, device=problem.features.device)
+    if not problem.intercept:
+        return bias[0]
+    rows = loss.num_examples
+    for _ in range(50):
+        z = bias.expand(rows, -1)
+        residual = loss.value_and_residual(z)[1].sum(0)
+        bend = loss.curvature(z).diagonal.sum(0)
+        change = (residual / bend.clamp_min(1e-12)).clamp(-2.0, 2.0)
+        bias = bias + change
+        if not float(change.abs().max()) > 1e-6:
+            break
+    return bias[0]
+
+
+def _best_length(problem: Factored, base: Tensor, along: Tensor, slope: float) -> float:
+    """Return the length t that minimizes L(base + t along) + t slope, nearly, by Newton's method with halving."""
+    loss, length = problem.loss, 0.0
+    value, residual = loss.value_and_residual(base)
+    best = float(value)
+    for _ in range(30):
+        first = slope - _dot(residual, along)
+        bend = _dot(loss.curvature(base + length * along).product(along), along)
+        if not bend > 0.0 or not math.isfinite(first / bend):
+            break
+        change = max(-first / bend, -0.5 * length)
+        while True:
+            value, residual = loss.value_and_residual(base + (length + change) * along)
+            if float(value) + slope * (length + change) <= best or abs(change) < 1e-6 * (length + 1e-300):
+                break
+            change *= 0.5
+        length += change
+        best = float(value) + slope * length
+        if abs(change) <= 0.01 * length:
+            break
+    return max(length, 0.0)
+
+
+def _thin_svd(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return U, S, V of a tall matrix, largest first, by its Gram matrix: good to half the digits, for directions."""
+    squares, right = torch.linalg.eigh(matrix.T @ matrix)
+    singular, right = squares.clamp_min(0.0).sqrt().flip(0), right.flip(1)
+    return (matrix @ right) / singular.clamp_min(1e-300), singular, right
+
+
+def _places(values: Tensor) -> Tensor:
+    return torch.arange(len(values), device=values.device)
+
+
+def _dot(left: Tensor, right: Tensor) -> float:
+    return torch.dot(left.reshape(-1), right.reshape(-1)).item()
