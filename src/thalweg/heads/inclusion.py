@@ -19,8 +19,8 @@ class InclusionSampler(nn.Module):
     $$\pi_w = \min(1, c f_w^a), \qquad \sum_w \pi_w = n,$$
 
     so frequent words are drawn every time (a shortlist that nobody has to choose) and the others in proportion to
-    $f_w^a$. For any numbers $x_w$, $\sum_{w \in S} x_w / \pi_w$ has the mean $\sum_w x_w$: with $x_w = \exp(s_w)$ that is the
-    sum under a softmax, from $n$ words instead of all.
+    $f_w^a$. For any numbers $x_w$, the sum of $x_w / \pi_w$ over the drawn words has the mean $\sum_w x_w$; with
+    $x_w = \exp(s_w)$ that is the sum under a softmax, from $n$ words instead of all.
 
     The draw is systematic: the words lie in order of frequency on a line, each with a length $\pi_w$, and $n$ points
     one apart fall on it from one random start. So every draw has exactly `num` different words, costs
