@@ -56,6 +56,10 @@ class Factored:
                 f"Factored(features, loss): {features.shape[0]} rows of features, but {loss.num_examples} targets."
             )
         self.features, self.loss, self.l2, self.intercept = features, loss, l2, intercept
+        # Dual variables scaled and rounded again change X'R by no more than this.
+        rounding = 4.0 * torch.finfo(torch.float64).eps * loss.num_outputs**0.5
+        sizes = loss.factor.amax(1) * features.row_norms() * (1.0 + loss.targets.abs().amax())
+        self._rounding = rounding * float(sizes.sum())
 
     def at(self, embedding: Tensor, weight: Tensor, bias: Tensor | None = None) -> "FactoredPoint":
         """Return loss and derivatives at a point.
@@ -95,7 +99,8 @@ class Factored:
         """
         dual = self.loss.dual_point(point.z, balanced=self.intercept)
         largest = spectral_norm(self.features.adjoint(dual.residual))
-        limit = 1.0 if largest <= self.l2 else self.l2 / largest
+        allowed = max(0.0, self.l2 - self._rounding)
+        limit = 1.0 if largest <= allowed else allowed / largest
         scale = best_scale(dual, limit)
         return dual.value(scale), dual, scale
 

@@ -13,7 +13,7 @@ from thalweg.status import Status
 MAX_PRODUCTS: Final = 200  # curvature products of one step
 MAX_PRODUCTS_ONE_FACTOR: Final = 8
 LITTLE: Final = 0.03  # a step of one factor that gains less than this share is the last one of its kind
-DROPPED: Final = 1e-12  # singular values below this share of the largest are zero
+DROPPED: Final = 1e-10  # singular values below this share of the largest are zero
 LARGEST_GROWTH: Final = 3.0
 
 
@@ -153,9 +153,7 @@ def balance(problem: Factored, point: FactoredPoint) -> FactoredPoint:
     penalty = 0.5 * problem.l2 * float(embedding.square().sum() + weight.square().sum())
     if not penalty <= point.penalty:
         return point
-    return FactoredPoint(
-        embedding, weight, point.bias, point.z, point.residual, point.gradient, point.value, penalty
-    )
+    return FactoredPoint(embedding, weight, point.bias, point.z, point.residual, point.gradient, point.value, penalty)
 
 
 def grow(problem: Factored, point: FactoredPoint) -> FactoredPoint:
@@ -192,18 +190,20 @@ def grow(problem: Factored, point: FactoredPoint) -> FactoredPoint:
 
 def _one_factor_step(problem: Factored, point: FactoredPoint, state: NewtonState) -> FactoredPoint:
     """Move embeddings and bias by a truncated Newton step with a backtracking search; the problem in them is convex."""
-    features, l2, weight = problem.features, problem.l2, point.weight
-    curvature = problem.loss.curvature(point.z)
+    features, l2, weight = problem.features, problem.l2, point.weight.float()
+    curvature = problem.loss.curvature(point.z.float())
     diagonal = curvature.diagonal
-    gradient = torch.addmm(l2 * point.embedding, point.gradient, weight, alpha=-1.0)
-    by_bias = -point.residual.sum(0) if problem.intercept else torch.zeros_like(point.bias)
-    sums = features.square_sums(diagonal.mean(1))
-    inverse = 1.0 / torch.addmm(features_of(problem, weight.shape[1]) + l2, sums[:, None], weight.square().sum(0)[None])
-    inverse_bias = 1.0 / diagonal.sum(0).clamp_min(1e-12) if problem.intercept else torch.zeros_like(point.bias)
-    right, right_bias = -gradient, -by_bias
+    free = 1.0 if problem.intercept else 0.0
+    by_embedding = torch.addmm(l2 * point.embedding, point.gradient, point.weight, alpha=-1.0)
+    by_bias = -free * point.residual.sum(0)
+    unit = max(float(torch.maximum(by_embedding.abs().amax(), by_bias.abs().amax())), 1e-300)
+    sums = features.square_sums(diagonal.mean(1).double()).float()
+    inverse = 1.0 / (l2 + sums[:, None] * weight.square().sum(0))
+    inverse_bias = free / diagonal.sum(0).clamp_min(1e-12)
+    right, right_bias = (-by_embedding / unit).float(), (-by_bias / unit).float()
     z, z_bias = inverse * right, inverse_bias * right_bias
     along, along_bias = z.clone(), z_bias.clone()
-    moved, moved_bias, moved_z = torch.zeros_like(z), torch.zeros_like(z_bias), torch.zeros_like(point.z)
+    moved, moved_bias, moved_z = torch.zeros_like(z), torch.zeros_like(z_bias), torch.zeros_like(diagonal)
     size = first = _dot(right, z) + _dot(right_bias, z_bias)
     slope = 0.0
     for _ in range(MAX_PRODUCTS_ONE_FACTOR):
@@ -211,7 +211,7 @@ def _one_factor_step(problem: Factored, point: FactoredPoint, state: NewtonState
         change = features.times(along @ weight.T) + along_bias
         bent = curvature.product(change)
         product = torch.addmm(l2 * along, features.adjoint(bent), weight)
-        product_bias = bent.sum(0) if problem.intercept else torch.zeros_like(along_bias)
+        product_bias = free * bent.sum(0)
         bend = _dot(along, product) + _dot(along_bias, product_bias)
         if not bend > 0.0:
             break
@@ -229,13 +229,14 @@ def _one_factor_step(problem: Factored, point: FactoredPoint, state: NewtonState
         along.mul_(new / size).add_(z)
         along_bias.mul_(new / size).add_(z_bias)
         size = new
-    return _search(problem, point, moved, moved_bias, moved_z, slope)
+    return _search(problem, point, (moved.double() * unit, moved_bias.double() * unit, moved_z * unit), slope * unit**2)
 
 
 def _search(
-    problem: Factored, point: FactoredPoint, moved: Tensor, bias: Tensor, moved_z: Tensor, slope: float
+    problem: Factored, point: FactoredPoint, step: tuple[Tensor, Tensor, Tensor], slope: float
 ) -> FactoredPoint:
     """Go along a step of one factor as far as it lowers the loss enough; the predictions move on a line."""
+    moved, bias, moved_z = step
     squares = [_dot(point.embedding, point.embedding), _dot(point.embedding, moved), _dot(moved, moved)]
     fixed = 0.5 * problem.l2 * _dot(point.weight, point.weight)
     length = 1.0
@@ -243,8 +244,8 @@ def _search(
         penalty = 0.5 * problem.l2 * (squares[0] + 2.0 * length * squares[1] + length * length * squares[2]) + fixed
         value = float(problem.loss.value(point.z + length * moved_z))
         if value + penalty <= point.total + 1e-4 * length * slope:
-            embedding = point.embedding + length * moved
-            return problem.after(embedding, point.weight, point.bias + length * bias, point.z + length * moved_z)
+            new = problem.at(point.embedding + length * moved, point.weight, point.bias + length * bias)
+            return new if new.total < point.total else point
         length *= 0.5
     return point
 
@@ -253,7 +254,7 @@ def _joint_step(problem: Factored, point: FactoredPoint, state: NewtonState) -> 
     """Move both factors and the bias together, within the trust region; return the point and whether it moved."""
     used = point.weight.any(0)
     joint = _Joint(problem, point, used)
-    size = joint.size(joint.gradient)
+    size = joint.size()
     if not size > 0.0:
         return point, False
     state.first = max(state.first, size)
@@ -264,7 +265,7 @@ def _joint_step(problem: Factored, point: FactoredPoint, state: NewtonState) -> 
     gain = (new.total - point.total) / predicted if predicted < 0.0 and math.isfinite(new.total) else -1.0
     if abs(new.total - point.total) <= 1e-13 * abs(point.total):
         gain = 1.0  # below rounding the gradient is the better judge
-        if joint_size(problem, new, used) >= size:
+        if _Joint(problem, new, used).size() >= size:
             gain = -1.0
     if gain < 0.25:
         state.radius = (0.3 if gain > 0.0 else 0.15) * length
@@ -273,42 +274,33 @@ def _joint_step(problem: Factored, point: FactoredPoint, state: NewtonState) -> 
     return (new, True) if gain > 1e-4 else (point, False)
 
 
-def joint_size(problem: Factored, point: FactoredPoint, used: Tensor) -> float:
-    """Return the size of the gradient by both factors, in the metric of their curvature's diagonal."""
-    joint = _Joint(problem, point, used)
-    return joint.size(joint.gradient)
-
-
 @final
 class _Joint:
-    """The quadratic model in both factors and the bias, as one flat vector."""
+    """The quadratic model in both factors and the bias, as one flat vector; the solve runs in float32."""
 
     def __init__(self, problem: Factored, point: FactoredPoint, used: Tensor) -> None:
         self.problem, self.point, self.used = problem, point, used
-        self.e, self.w = point.embedding[:, used], point.weight[:, used]
-        self.g, l2 = point.gradient, problem.l2
-        by_bias = -point.residual.sum(0) if problem.intercept else torch.zeros_like(point.bias)
-        by_e = torch.addmm(l2 * self.e, self.g, self.w, alpha=-1.0)
-        by_w = torch.addmm(l2 * self.w, self.g.T, self.e, alpha=-1.0)
-        self.gradient = self.join(by_e, by_w, by_bias)
-        self.curvature = problem.loss.curvature(point.z)
+        e, w, l2 = point.embedding[:, used], point.weight[:, used], problem.l2
+        self.free = 1.0 if problem.intercept else 0.0
+        by_e = torch.addmm(l2 * e, point.gradient, w, alpha=-1.0)
+        by_w = torch.addmm(l2 * w, point.gradient.T, e, alpha=-1.0)
+        self.gradient = _join(by_e, by_w, -self.free * point.residual.sum(0))
+        self.e, self.w, self.g = e.float(), w.float(), point.gradient.float()
+        self.curvature = problem.loss.curvature(point.z.float())
         diagonal = self.curvature.diagonal
-        sums = problem.features.square_sums(diagonal.mean(1))
-        gram = self.w.square().sum(0)
-        hidden = ((point.z - point.bias) @ self.w) / gram.clamp_min(1e-300)  # X E, because W has orthogonal columns
-        for_e = l2 + sums[:, None] * gram
-        for_w = l2 + diagonal.T @ hidden.square()
-        self.scale = self.join(for_e, for_w, diagonal.sum(0) + 1e-12)
-
-    def join(self, e: Tensor, w: Tensor, b: Tensor) -> Tensor:
-        return torch.cat([e.reshape(-1), w.reshape(-1), b])
+        sums = problem.features.square_sums(diagonal.mean(1).double()).float()
+        for_e = l2 + sums[:, None] * self.w.square().sum(0)
+        for_w = l2 + diagonal.T @ problem.features.times(self.e).square()
+        self.scale = _join(for_e, for_w, diagonal.sum(0) + 1e-12)
 
     def part(self, flat: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the parts of a flat vector for embedding, weight and bias."""
         first, second = self.e.numel(), self.e.numel() + self.w.numel()
         return flat[:first].view_as(self.e), flat[first:second].view_as(self.w), flat[second:]
 
-    def size(self, gradient: Tensor) -> float:
-        return math.sqrt(_dot(gradient, gradient / self.scale))
+    def size(self) -> float:
+        """Return the size of the gradient in the metric of the curvature's diagonal."""
+        return math.sqrt(_dot(self.gradient, self.gradient / self.scale))
 
     def product(self, flat: Tensor) -> Tensor:
         """Return the Hessian times a vector: two products with the features."""
@@ -318,16 +310,18 @@ class _Joint:
         back = features.adjoint(bent)
         by_e = torch.addmm(back @ self.w, self.g, w, alpha=-1.0).add_(e, alpha=l2)
         by_w = torch.addmm(back.T @ self.e, self.g.T, e, alpha=-1.0).add_(w, alpha=l2)
-        by_b = bent.sum(0) if self.problem.intercept else torch.zeros_like(b)
-        return self.join(by_e, by_w, by_b)
+        return _join(by_e, by_w, self.free * bent.sum(0))
 
     def solve(self, radius: float, accuracy: float, state: NewtonState) -> tuple[Tensor, float, float]:
         """Minimize the model by conjugate gradients until the edge of the region or a direction that bends down.
 
         Returns:
-            The step, the change it predicts, and its length in the metric.
+            The step in float64, the change it predicts, and its length in the metric.
         """
-        x, r = torch.zeros_like(self.gradient), -self.gradient
+        unit = self.size()
+        right = (-self.gradient / unit).float()
+        radius = radius / unit
+        x, r = torch.zeros_like(right), right.clone()
         z = r / self.scale
         d = z.clone()
         size = first = _dot(r, z)
@@ -345,6 +339,7 @@ class _Joint:
                 length = (math.sqrt(max(0.0, xd * xd + dd * (radius * radius - xx))) - xd) / dd
                 x.add_(d, alpha=length)
                 r.add_(product, alpha=-length)
+                xx = radius * radius
                 break
             x.add_(d, alpha=length)
             r.add_(product, alpha=-length)
@@ -356,17 +351,20 @@ class _Joint:
             share, size = new / size, new
             xd, dd = share * (xd + length * dd), new + share * share * dd
             d.mul_(share).add_(z)
-        predicted = 0.5 * (_dot(x, self.gradient) - _dot(x, r))
-        return x, predicted, math.sqrt(_dot(x, x * self.scale))
+        predicted = -0.5 * (_dot(x, right) + _dot(x, r))
+        return x.double() * unit, predicted * unit * unit, math.sqrt(max(xx, 0.0)) * unit
 
     def moved(self, flat: Tensor) -> FactoredPoint:
+        """Return the point a step further."""
         e, w, b = self.part(flat)
         columns = self.used.nonzero().squeeze(1)
-        embedding = self.point.embedding.index_copy(1, columns, self.e + e)
-        weight = self.point.weight.index_copy(1, columns, self.w + w)
-        bias = self.point.bias + b
-        z = self.problem.features.times((self.e + e) @ (self.w + w).T) + bias
-        return self.problem.after(embedding, weight, bias, z)
+        embedding = self.point.embedding.index_add(1, columns, e)
+        weight = self.point.weight.index_add(1, columns, w)
+        return self.problem.at(embedding, weight, self.point.bias + b)
+
+
+def _join(e: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    return torch.cat([e.reshape(-1), w.reshape(-1), b])
 
 
 # ---- parts ----

@@ -63,7 +63,7 @@ class AbstractLoss(abc.ABC):
 
     @abc.abstractmethod
     def curvature(self, z: Tensor) -> "AbstractCurvature":
-        """Return the second derivative at `z` (where a loss has kinks, one of those nearby)."""
+        """Return the second derivative at `z`, in the type of `z` (where a loss has kinks, one of those nearby)."""
 
     @abc.abstractmethod
     def dual_point(self, z: Tensor, *, balanced: bool) -> "DualPoint":
@@ -146,6 +146,7 @@ class SoftmaxLoss(AbstractLoss):
         if self.factor.shape[1] != 1:
             raise ValueError("SoftmaxLoss(weights) must be one number an example.")
         self.targets = self.targets / total
+        self.labels: Tensor | None = None  # where the targets are hard
 
     @classmethod
     def of_labels(
@@ -156,6 +157,7 @@ class SoftmaxLoss(AbstractLoss):
         label_smoothing: float = 0.0,
         class_weights: Tensor | None = None,
         weights: Tensor | None = None,
+        count: float | None = None,
     ) -> "SoftmaxLoss":
         """Return the loss of `thalweg.heads.softmax.Softmax` for class ids, its sum divided by its count.
 
@@ -165,19 +167,49 @@ class SoftmaxLoss(AbstractLoss):
             label_smoothing: share of each target that is spread over all classes, in [0, 1).
             class_weights: `[num_classes]`.
             weights: `[num_examples]`.
+            count: what the sum is divided by; None: the head's count, the weights of the examples' classes added up.
         """
-        hard = torch.nn.functional.one_hot(labels.long(), num_classes).double()
-        count_weights = torch.ones(len(labels), dtype=torch.float64, device=labels.device)
-        if weights is not None:
-            count_weights = weights.double()
-        mixed = (1.0 - label_smoothing) * hard + label_smoothing / num_classes
+        labels = labels.detach().long()
+        if not len(labels) or not bool(((labels >= 0) & (labels < num_classes)).all()):
+            raise ValueError(f"SoftmaxLoss.of_labels(labels) must be class ids in [0, {num_classes}), at least one.")
+        each = torch.ones(len(labels), dtype=torch.float64, device=labels.device)
+        each = each if weights is None else weights.detach().double().reshape(-1)
+        if count is None:
+            count = float((each if class_weights is None else each * class_weights.double()[labels]).sum())
+        hard = torch.nn.functional.one_hot(labels, num_classes).double()
+        loss = cls.of_distributions(
+            hard, label_smoothing=label_smoothing, class_weights=class_weights, weights=each, count=count
+        )
+        if not label_smoothing and class_weights is None:
+            loss.labels = labels
+        return loss
+
+    @classmethod
+    def of_distributions(
+        cls,
+        targets: Tensor,
+        *,
+        label_smoothing: float = 0.0,
+        class_weights: Tensor | None = None,
+        weights: Tensor | None = None,
+        count: float | None = None,
+    ) -> "SoftmaxLoss":
+        """Return the loss of `thalweg.heads.softmax.Softmax` for soft targets; arguments as for `of_labels`."""
+        targets = targets.detach().double()
+        mixed = (1.0 - label_smoothing) * targets + label_smoothing / targets.shape[1]
         if class_weights is None:
-            return cls(mixed, count_weights, float(count_weights.sum()))
-        u = class_weights.to(mixed)
-        mixed = mixed * u
+            return cls(mixed, weights, count)
+        mixed = mixed * class_weights.detach().double()
         total = mixed.sum(1)
-        targets = torch.where(total.unsqueeze(1) > 0, mixed / total.clamp_min(TINY).unsqueeze(1), hard)
-        return cls(targets, total * count_weights, float((u[labels.long()] * count_weights).sum()))
+        each = total if weights is None else total * weights.detach().double().reshape(-1)
+        mixed = torch.where(total.unsqueeze(1) > 0.0, mixed / total.clamp_min(TINY).unsqueeze(1), targets)
+        count = count if count is not None else float(len(targets) if weights is None else weights.sum())
+        return cls(mixed, each, count)
+
+    def evidence(self) -> dict[str, np.ndarray | float | str]:
+        """See `AbstractLoss.evidence`; hard targets are class ids."""
+        kept = super().evidence()
+        return kept if self.labels is None else {**kept, "T": self.labels.cpu().numpy()}
 
     def value(self, z: Tensor) -> Tensor:
         """See `AbstractLoss.value`."""
@@ -192,7 +224,7 @@ class SoftmaxLoss(AbstractLoss):
 
     def curvature(self, z: Tensor) -> AbstractCurvature:
         """See `AbstractLoss.curvature`."""
-        return _SoftmaxCurvature(torch.softmax(z, dim=1), self.factor)
+        return _SoftmaxCurvature(torch.softmax(z, dim=1), self.factor.to(z.dtype))
 
     def dual_point(self, z: Tensor, *, balanced: bool) -> DualPoint:
         """See `AbstractLoss.dual_point`.

@@ -50,6 +50,7 @@ class Features:
             if values.ndim != 2:
                 raise ValueError(f"Features(matrix) must have two dimensions; got the shape {list(values.shape)}.")
             self._rows, self._columns = values, values.T
+        self._single: tuple[Tensor, Tensor] | None = None
         if not bool(torch.isfinite(values).all()):
             raise ValueError("Features(matrix) must hold finite numbers; there is NaN or infinity among them.")
         self.shape: tuple[int, int] = (int(self._rows.shape[0]), int(self._rows.shape[1]))
@@ -65,12 +66,12 @@ class Features:
         return self._sparse is not None
 
     def times(self, right: Tensor) -> Tensor:
-        """Return $X M$, `[num_examples, outputs]`, for $M$ `[num_features, outputs]`."""
-        return self._rows @ right
+        """Return $X M$, `[num_examples, outputs]`, for $M$ `[num_features, outputs]`, float64 or float32."""
+        return (self._rows if right.dtype == torch.float64 else self._in_float32()[0]) @ right
 
     def adjoint(self, right: Tensor) -> Tensor:
         r"""Return $X^\top R$, `[num_features, outputs]`, for $R$ `[num_examples, outputs]`."""
-        return self._columns @ right
+        return (self._columns if right.dtype == torch.float64 else self._in_float32()[1]) @ right
 
     def square_sums(self, weights: Tensor) -> Tensor:
         r"""Return $\sum_i w_i x_{ij}^2$ for each feature $j$, `[num_features]`.
@@ -88,6 +89,17 @@ class Features:
             return torch.linalg.vector_norm(self._rows, dim=1)
         ones = torch.ones(self.shape[1], dtype=torch.float64, device=self.device)
         return (_like(self._rows, self._rows.values().square()) @ ones).sqrt()
+
+    def _in_float32(self) -> tuple[Tensor, Tensor]:
+        """Return the matrix and its transpose in half the memory, for products that need few digits."""
+        if self._single is None:
+            if self.is_sparse:
+                rows, columns = (_like(one, one.values().float()) for one in (self._rows, self._columns))
+            else:
+                rows = self._rows.float()
+                columns = rows.T
+            self._single = rows, columns
+        return self._single
 
     def arrays(self) -> dict[str, np.ndarray | int]:
         """Return the matrix as the evidence of a certificate holds it: "X", or the "X_..." of packed rows."""
@@ -126,7 +138,7 @@ def from_bags(tokens: Tensor, offsets: Tensor, weights: Tensor | None, num_featu
     return Features(matrix, tokens.device)
 
 
-def _as_scipy(matrix: Any) -> "sparse.csr_array | None":
+def _as_scipy(matrix: Any) -> Any:
     """Return a sparse matrix by rows, or None for a dense one."""
     if sparse.issparse(matrix):
         return sparse.csr_array(matrix).astype(np.float64)
@@ -134,24 +146,24 @@ def _as_scipy(matrix: Any) -> "sparse.csr_array | None":
         coo = matrix.detach().to_sparse_coo().coalesce().cpu()
         if coo.ndim != 2 or coo.values().ndim != 1:
             raise ValueError(f"Features(matrix) must have two dimensions; got the shape {list(matrix.shape)}.")
-        rows, columns = coo.indices().numpy()
+        rows, columns = coo.indices().unbind()
         return sparse.csr_array((coo.values().double().numpy(), (rows, columns)), shape=tuple(coo.shape))
     return None
 
 
-def _as_rows(matrix: "sparse.csr_array", device: torch.device | str) -> Tensor:
+def _as_rows(matrix: Any, device: torch.device | str) -> Tensor:
     kind = np.int32 if max(matrix.nnz, *matrix.shape) <= _LONGEST_INT32 else np.int64
-    parts = [torch.from_numpy(np.ascontiguousarray(part, dtype=kind)) for part in (matrix.indptr, matrix.indices)]
+    starts, places = (
+        torch.from_numpy(np.ascontiguousarray(part, dtype=kind)) for part in (matrix.indptr, matrix.indices)
+    )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse", category=UserWarning)  # "beta state"
         return torch.sparse_csr_tensor(
-            *parts, torch.from_numpy(np.ascontiguousarray(matrix.data)), size=matrix.shape, check_invariants=False
+            starts, places, torch.from_numpy(np.ascontiguousarray(matrix.data)), size=matrix.shape
         ).to(device)
 
 
 def _like(matrix: Tensor, values: Tensor) -> Tensor:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse", category=UserWarning)
-        return torch.sparse_csr_tensor(
-            matrix.crow_indices(), matrix.col_indices(), values, size=matrix.shape, check_invariants=False
-        )
+        return torch.sparse_csr_tensor(matrix.crow_indices(), matrix.col_indices(), values, size=matrix.shape)

@@ -46,7 +46,7 @@ class LogisticLoss(AbstractLoss):
     def curvature(self, z: Tensor) -> AbstractCurvature:
         """See `AbstractLoss.curvature`."""
         q = torch.sigmoid(z)
-        return Diagonal(self.factor * q * (1.0 - q))
+        return Diagonal(self.factor.to(z.dtype) * q * (1.0 - q))
 
     def dual_point(self, z: Tensor, *, balanced: bool) -> DualPoint:
         """See `AbstractLoss.dual_point`; balanced: the probabilities of the side that is too heavy are scaled down."""
@@ -114,7 +114,7 @@ class SquaredLoss(AbstractLoss):
 
     def curvature(self, z: Tensor) -> AbstractCurvature:
         """See `AbstractLoss.curvature`."""
-        return Diagonal((2.0 * self._scale * self.factor).expand_as(z))
+        return Diagonal((2.0 * self._scale * self.factor.to(z.dtype)).expand_as(z))
 
     def dual_point(self, z: Tensor, *, balanced: bool) -> DualPoint:
         """See `AbstractLoss.dual_point`; balanced: the weighted mean is subtracted."""
@@ -165,7 +165,7 @@ class SquaredHingeLoss(AbstractLoss):
 
     def curvature(self, z: Tensor) -> AbstractCurvature:
         """See `AbstractLoss.curvature`."""
-        return Diagonal(torch.where(self.targets * z < 1.0, 2.0 * self.factor.expand_as(z), 0.0))
+        return Diagonal(torch.where(self.targets * z < 1.0, 2.0 * self.factor.expand_as(z), 0.0).to(z.dtype))
 
     def dual_point(self, z: Tensor, *, balanced: bool) -> DualPoint:
         """See `AbstractLoss.dual_point`; balanced: the side that is too heavy is scaled down."""
