@@ -287,7 +287,7 @@ class AbstractContinuous(AbstractHead):
                 places = real.nonzero().squeeze(1)
                 prediction, ids = prediction.index_select(0, places), ids.index_select(0, places)
                 factor = None if factor is None else factor.index_select(0, places)
-            if len(ids) and not (0 <= int(ids.min()) and int(ids.max()) < self.targets.num):
+            if len(ids) and not (int(ids.min()) >= 0 and int(ids.max()) < self.targets.num):
                 raise ValueError(
                     f"{type(self).__name__}: targets must lie in [0, {self.targets.num}) or be {self.ignore_index}; "
                     f"got {int(ids.min())} to {int(ids.max())}."
