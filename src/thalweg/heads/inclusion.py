@@ -19,8 +19,8 @@ class InclusionSampler(nn.Module):
     $$\pi_w = \min(1, c f_w^a), \qquad \sum_w \pi_w = n,$$
 
     so frequent words are drawn every time (a shortlist that nobody has to choose) and the others in proportion to
-    $f_w^a$. For any numbers $x_w$, $\sum_{w \in S} x_w / \pi_w$ has the mean $\sum_w x_w$: with $x_w = \exp(s_w)$ that is the
-    sum under a softmax, from $n$ words instead of all.
+    $f_w^a$. For any numbers $x_w$, the sum of $x_w / \pi_w$ over the drawn words has the mean $\sum_w x_w$; with
+    $x_w = \exp(s_w)$ that is the sum under a softmax, from $n$ words instead of all.
 
     The draw is systematic: the words lie in order of frequency on a line, each with a length $\pi_w$, and $n$ points
     one apart fall on it from one random start. So every draw has exactly `num` different words, costs
@@ -81,13 +81,19 @@ class InclusionSampler(nn.Module):
         self.register_buffer("rest", torch.from_numpy(order[num_sure:].copy()), persistent=False)
         self.register_buffer("reach", torch.from_numpy(reach), persistent=False)
 
-    def forward(self) -> Tensor:
-        """Draw: ids `[num]`, all different."""
+    def forward(self, start: Tensor | None = None) -> Tensor:
+        """Draw: ids `[num]`, all different.
+
+        Args:
+            start: where the first point falls, 0-dim, in [0, 1): equal starts draw equal words; None: at random.
+        """
         num_drawn = self.num - len(self.sure)
         if num_drawn == 0:
             return self.sure
         device = self.reach.device
-        points = torch.arange(num_drawn, device=device) + torch.rand((), device=device, dtype=torch.float64)
+        if start is None:
+            start = torch.rand((), device=device, dtype=torch.float64)
+        points = torch.arange(num_drawn, device=device) + start
         places = torch.searchsorted(self.reach, points, right=True).clamp_(max=len(self.rest) - 1)
         return torch.cat([self.sure, self.rest[places]])
 
