@@ -106,6 +106,20 @@ class AbstractHead(nn.Module, abc.ABC):
     def after_step(self) -> None:
         """Called by the training loop after each step of the optimizer; for heads with something that follows."""
 
+    def calibrate(self, prediction: Tensor, targets: Tensor, mask: Tensor | None = None) -> float | None:
+        """Fit what turns scores into probabilities, where the loss says nothing about it; nothing to do by default.
+
+        Args:
+            prediction: `[..., outputs]` of training data.
+            targets: ids `[...]`.
+            mask: True where a target is real.
+
+        Returns:
+            What was found, or None.
+        """
+        del prediction, targets, mask
+        return None
+
     def figures(self) -> dict[str, float]:
         """Return figures about the head itself, by name, for a run's history; nothing by default."""
         return {}

@@ -14,6 +14,7 @@ from thalweg.heads.targets import Targets
 from thalweg.tasks.base import HeadFamily, HeadOptions
 
 SPECIAL = (PAD, UNK, BOS, EOS)  # no words, so their vectors are kept apart from all others
+DISPERSED_ROWS = 1024  # of the table that the penalty sees at each step
 _COUNTED = 2**22  # ids at a time
 
 
@@ -92,6 +93,7 @@ def _continuous(
             average=options.follow or 0.0,
             dispersion=options.dispersion,
             dispersion_weight=options.dispersion_weight,
+            dispersion_rows=DISPERSED_ROWS,
         )
         return family(width, targets, label_smoothing=options.label_smoothing)
     except ValueError as error:
