@@ -23,6 +23,8 @@ import abc
 import torch
 from torch import Tensor, nn
 
+from thalweg.heads.linear_form import LinearForm
+
 # Sums over thousands of targets lose their last digits in these types.
 HALF_PRECISION = (torch.float16, torch.bfloat16)
 
@@ -80,6 +82,16 @@ class AbstractHead(nn.Module, abc.ABC):
     ) -> tuple[Tensor, Tensor]:
         """Return what `loss(self(hidden), ...)` returns; a head overrides it where it can do so with less memory."""
         return self.loss(self(hidden), targets, mask, weights)
+
+    def linear_form(
+        self, hidden: Tensor, targets: Tensor, mask: Tensor | None = None, weights: Tensor | None = None
+    ) -> LinearForm | None:
+        """Return the loss as a convex function of a linear layer; None for a head that is none.
+
+        A head that returns its form can be certified: how far its layer is from the best one for these hidden states.
+        Arguments as for `loss_from_hidden`. No gradient flows through the result by intent.
+        """
+        del hidden, targets, mask, weights
 
     def log_probability(self, prediction: Tensor, targets: Tensor) -> Tensor:
         """Return the exact log-probability of each target, normalized over all answers, without label smoothing.
