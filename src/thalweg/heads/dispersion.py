@@ -21,8 +21,8 @@ class Sliced(nn.Module):
     r"""How far vectors are from an even spacing on random great circles.
 
     On a circle through two random directions $p \perp q$ the vectors have the angles
-    $t_i = \text{atan2}(q \cdot x_i, p \cdot x_i)$. With $k_i$ the rank of $t_i$ among them, evenly spaced ones would lie
-    at $t^*_i = \bar t + 2 \pi k_i / n - \pi - \pi / n$, and the penalty is
+    $t_i = \text{atan2}(q \cdot x_i, p \cdot x_i)$. With $k_i$ the rank of $t_i$ among them, evenly spaced ones would
+    lie at $t^*_i = \bar t + 2 \pi k_i / n - \pi - \pi / n$, and the penalty is
 
     $$\frac{1}{2n} \sum_i (t_i - t^*_i)^2 ,$$
 

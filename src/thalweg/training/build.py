@@ -307,6 +307,15 @@ def get_weights(model: nn.Module, head: nn.Module) -> dict[str, Tensor]:
     return weights
 
 
+def counts_behind(weights: dict[str, Tensor]) -> Tensor | None:
+    """Return counts that give the prior that is in saved weights, None where there is none.
+
+    What else a head makes of the counts (a shortlist, probabilities of being drawn) is not in the weights.
+    """
+    prior = weights.get("head.targets.log_prior")
+    return None if prior is None else prior.double().exp() * 1e12  # so large that no smoothing shows
+
+
 def put_weights(model: nn.Module, head: nn.Module, weights: dict[str, Tensor], where: Path | str) -> None:
     """Copy weights into model and head in place.
 
