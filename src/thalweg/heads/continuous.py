@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.heads.base import AbstractHead, check_share, keep, spread, summable
+from thalweg.heads.collapse import spread_of
 from thalweg.heads.neighbors import block_size, log_normalizer, rank
 from thalweg.heads.targets import Targets
 
@@ -203,6 +204,17 @@ class AbstractContinuous(AbstractHead):
     def after_step(self) -> None:
         """Let slow targets follow the embedding."""
         self.targets.after_step()
+
+    @final
+    def figures(self) -> dict[str, float]:
+        """Return how widely the words' vectors are spread (`thalweg.heads.collapse`), and the concentration."""
+        spread = spread_of(self.targets.table(), self.targets.special)
+        return {**spread.figures(), "concentration": float(self.concentration)}
+
+    @final
+    def notes(self) -> list[str]:
+        """Warn where the words' vectors have collapsed."""
+        return spread_of(self.targets.table(), self.targets.special).warnings()
 
     @final
     @torch.no_grad()
