@@ -1,6 +1,7 @@
 """The command line: arguments -> calls. Nothing heavy is imported before a command really runs."""
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +12,9 @@ from rich.console import Console
 
 from thalweg.cli.options import DataOptions, ModelOptions, RunOptions, TrainingOptions, to_recipe
 from thalweg.cli.options import seconds as duration
-from thalweg.errors import InputError
+from thalweg.errors import InputError, is_out_of_memory
 
+SMALLER = "Take a smaller --batch-size, --width, --vocabulary-size or --max-length."
 EPILOGUE = "Exit codes: 0 done, 1 the work failed, 2 the command line or the data is wrong."
 
 app = App(
@@ -24,6 +26,7 @@ app = App(
 )
 
 _flattened = Parameter(name="*")
+Flag = Annotated[bool, Parameter(negative=(), show_default=False)]
 
 
 def run(arguments: list[str] | None = None) -> None:
@@ -37,12 +40,22 @@ def run(arguments: list[str] | None = None) -> None:
     except InputError as error:
         _complain(console, str(error))
         code = 2
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        _complain(console, f"There is not enough memory{_wanted(error)}. {SMALLER}")
+        code = 1
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _wanted(error: BaseException) -> str:
+    found = re.search(r"tried to allocate ([\d.]+ \w+)", str(error), re.IGNORECASE)
+    return f" for {found[1]} more" if found else ""
 
 
 def _complain(console: Console, message: str) -> None:
@@ -69,11 +82,11 @@ def train(
     training: Annotated[TrainingOptions | None, _flattened] = None,  # type: ignore[valid-type]
     out: Path = Path("runs"),
     resume: Path | None = None,
-    overwrite: bool = False,
-    online: bool = False,
-    fast: bool = False,
-    json: bool = False,
-    quiet: bool = False,
+    overwrite: Flag = False,
+    online: Flag = False,
+    fast: Flag = False,
+    json: Flag = False,
+    quiet: Flag = False,
 ) -> int:
     """Train a model on a file, a built-in set or a recipe.
 
@@ -118,7 +131,7 @@ def predict(
     temperature: float = 0.8,
     beam: int = 4,
     seed: int = 0,
-    json: bool = False,
+    json: Flag = False,
 ) -> int:
     """Answer new inputs with a run.
 
@@ -143,7 +156,7 @@ def predict(
 
 
 @app.command
-def evaluate(folder: Path, file: Path, /, *, skip_bad_rows: bool = False, json: bool = False) -> int:
+def evaluate(folder: Path, file: Path, /, *, skip_bad_rows: Flag = False, json: Flag = False) -> int:
     """Measure a run on a file with the same columns as its training data.
 
     Args:
@@ -209,7 +222,7 @@ def look(
     *,
     run: Annotated[RunOptions | None, _flattened] = None,  # type: ignore[valid-type]
     data: Annotated[DataOptions | None, _flattened] = None,  # type: ignore[valid-type]
-    json: bool = False,
+    json: Flag = False,
 ) -> int:
     """Look at a data file before anyone trains on it.
 

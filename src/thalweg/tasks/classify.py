@@ -67,7 +67,7 @@ class Classify(AbstractTask):
                 "a classifier has nothing to learn here. Is it the right column (--label-column)?"
             )
         if valid is None:
-            in_valid = split_texts(draft.keys(), labels, settings.valid_share)
+            in_valid = split_texts(draft.keys(), labels, settings.valid_share, source.name)
         else:
             in_valid = np.zeros(len(labels), dtype=bool)
         in_train = labels.present & ~in_valid

@@ -108,7 +108,7 @@ class Score(AbstractTask):
         texts = [Texts(source, columns[role], settings.normalizer()) for role in text_roles]
         in_valid = np.zeros(len(numbers), dtype=bool)
         if valid is None:
-            in_valid = validation_rows(_joint_keys(texts), settings.valid_share)
+            in_valid = validation_rows(_joint_keys(texts), settings.valid_share, name=source.name)
         _check_variation(numbers[~in_valid], columns["number"], f"the training part of {source.name}")
         reader = TextReader.fit((part for column in texts for part in column.chosen(~in_valid)), settings)
         ids = [reader.encode(column.chosen(~in_valid)) for column in texts]

@@ -276,4 +276,4 @@ def _validation_sentences(source: AbstractSource, columns: dict[str, Any], share
     per_sentence = tags.finish()
     has_tag = np.zeros((len(keys), len(tag_ids)), dtype=bool)
     has_tag[np.repeat(np.arange(len(keys)), per_sentence.lengths), per_sentence.values] = True
-    return validation_rows(np.array(keys, dtype=np.uint64), share, has_tag)
+    return validation_rows(np.array(keys, dtype=np.uint64), share, has_tag, source.name)

@@ -104,7 +104,7 @@ class Translate(AbstractTask):
         keep, notes = pairs.complete()
         in_valid = np.zeros(len(keep), dtype=bool)
         if valid is None:
-            in_valid[keep] = validation_rows(pairs.sources.keys()[keep], settings.valid_share)
+            in_valid[keep] = validation_rows(pairs.sources.keys()[keep], settings.valid_share, name=source.name)
         chosen = keep & ~in_valid
         tokenizer = Tokenizer.train(
             (text for side in (pairs.sources, pairs.targets) for part in side.chosen(chosen) for text in part),
