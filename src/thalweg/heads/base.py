@@ -111,8 +111,34 @@ class AbstractHead(nn.Module, abc.ABC):
         del prediction, targets
         raise ValueError(f"{type(self).__name__} gives no probabilities to ids, so there is no perplexity.")
 
+    def best_ids(self, prediction: Tensor) -> Tensor:
+        """Return the most probable answer of each prediction, ids `[...]`."""
+        return self.decode(prediction, 1)[0].squeeze(-1)
+
     def after_step(self) -> None:
         """Called by the training loop after each step of the optimizer; for heads with something that follows."""
+
+    def calibrate(self, prediction: Tensor, targets: Tensor, mask: Tensor | None = None) -> float | None:
+        """Fit what turns scores into probabilities, where the loss says nothing about it; nothing to do by default.
+
+        Args:
+            prediction: `[..., outputs]` of training data.
+            targets: ids `[...]`.
+            mask: True where a target is real.
+
+        Returns:
+            What was found, or None.
+        """
+        del prediction, targets, mask
+        return None
+
+    def figures(self) -> dict[str, float]:
+        """Return figures about the head itself, by name, for a run's history; nothing by default."""
+        return {}
+
+    def notes(self) -> list[str]:
+        """Return sentences about the head that a user should read, such as a warning; none by default."""
+        return []
 
 
 def spread(tensor: Tensor, shape: torch.Size, name: str) -> Tensor:

@@ -81,13 +81,19 @@ class InclusionSampler(nn.Module):
         self.register_buffer("rest", torch.from_numpy(order[num_sure:].copy()), persistent=False)
         self.register_buffer("reach", torch.from_numpy(reach), persistent=False)
 
-    def forward(self) -> Tensor:
-        """Draw: ids `[num]`, all different."""
+    def forward(self, start: Tensor | None = None) -> Tensor:
+        """Draw: ids `[num]`, all different.
+
+        Args:
+            start: where the first point falls, 0-dim, in [0, 1): equal starts draw equal words; None: at random.
+        """
         num_drawn = self.num - len(self.sure)
         if num_drawn == 0:
             return self.sure
         device = self.reach.device
-        points = torch.arange(num_drawn, device=device) + torch.rand((), device=device, dtype=torch.float64)
+        if start is None:
+            start = torch.rand((), device=device, dtype=torch.float64)
+        points = torch.arange(num_drawn, device=device) + start
         places = torch.searchsorted(self.reach, points, right=True).clamp_(max=len(self.rest) - 1)
         return torch.cat([self.sure, self.rest[places]])
 

@@ -196,6 +196,10 @@ class Softmax(AbstractHead):
         """Return the `k` most probable classes and their log-probabilities, best first."""
         return best(torch.log_softmax(summable(prediction), dim=-1), k)
 
+    def best_ids(self, prediction: Tensor) -> Tensor:
+        """See `AbstractHead.best_ids`."""
+        return prediction.argmax(-1)
+
     def log_probability(self, prediction: Tensor, targets: Tensor) -> Tensor:
         """See `AbstractHead.log_probability`."""
         self._check(prediction, targets)

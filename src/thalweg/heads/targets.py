@@ -82,7 +82,8 @@ class Targets(nn.Module):
         super().__init__()
         shared = isinstance(table, nn.Embedding)
         rows = table.weight.detach() if isinstance(table, nn.Embedding) else table
-        check_table(rows, "Targets(table=...)")
+        padding = table.padding_idx if isinstance(table, nn.Embedding) else None
+        check_table(rows, "Targets(table=...)", padding=padding)
         if not 0.0 <= average < 1.0:
             raise ValueError(f"Targets(average=...) must lie in [0, 1); got {average!r}.")
         if (stop_gradient or average) and not (shared and stop_gradient):
@@ -248,8 +249,15 @@ def log_shares(counts: Tensor, num: int) -> Tensor:
     return (smoothed / smoothed.sum()).log().float()
 
 
-def check_table(table: Tensor, call: str, width: int | None = None) -> None:
-    """Raise a ValueError unless the table is a matrix of finite numbers without a row of zeros (of a given width)."""
+def check_table(table: Tensor, call: str, width: int | None = None, padding: int | None = None) -> None:
+    """Raise a ValueError unless the table is a matrix of finite numbers without a row of zeros.
+
+    Args:
+        table: what is looked at.
+        call: what it is called in the message.
+        width: the width it must have; None: any.
+        padding: a row that may be zero, that of an embedding's padding.
+    """
     if table.ndim != 2 or not table.is_floating_point() or table.shape[1] < 2 or not len(table):
         raise ValueError(
             f"{call} must be a matrix of real numbers [num, width >= 2]; got {table.dtype} of shape "
@@ -258,7 +266,10 @@ def check_table(table: Tensor, call: str, width: int | None = None) -> None:
     if width is not None and table.shape[1] != width:
         raise ValueError(f"{call} must have vectors of width {width}; got width {table.shape[1]}.")
     sizes = table.detach().double().norm(dim=-1)
-    bad = (~torch.isfinite(sizes) | (sizes == 0.0)).nonzero()
+    is_bad = ~torch.isfinite(sizes) | (sizes == 0.0)
+    if padding is not None:
+        is_bad[padding] = ~torch.isfinite(sizes[padding])
+    bad = is_bad.nonzero()
     if len(bad):
         row = int(bad[0])
         what = "only zeros" if float(sizes[row]) == 0.0 else "a number that is not finite"
