@@ -12,7 +12,8 @@ from torch import nn
 
 from thalweg.certify.check import RULES, check_level
 from thalweg.certify.factored import Factored, best_scale, spectral_norm
-from thalweg.certify.factored_newton import balance, grow, solve, start
+from thalweg.certify.factored_newton import solve
+from thalweg.certify.factored_start import balance, grow, start
 from thalweg.certify.factored_training import FactoredNewton
 from thalweg.certify.forms import factored_problem
 from thalweg.certify.interval import level_to_json

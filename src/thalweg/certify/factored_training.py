@@ -10,7 +10,8 @@ from torch.optim import Optimizer
 
 from thalweg.batch import Batch
 from thalweg.certify.factored import Factored, FactoredPoint
-from thalweg.certify.factored_newton import NewtonState, start, step
+from thalweg.certify.factored_newton import NewtonState, step
+from thalweg.certify.factored_start import start
 from thalweg.certify.forms import factored_problem, factors_of
 from thalweg.errors import InputError
 from thalweg.objective import Objective
