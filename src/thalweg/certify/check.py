@@ -5,9 +5,11 @@ Evidence by rule (arrays in the .npz beside the JSON; numbers and words in the J
 rule       what it proves                                       evidence
 ---------  ---------------------------------------------------  ------------------------------------------------------
 floor      no function of the input is better                   measure ("entropy" | "errors" | "squares"); group [m],
-                                                                label [m], weight [m]: total weight of each pair (group,
-                                                                label), summing to 1; smoothing, classes; factor
-norm_floor no body with |h| <= radius and this head is better   radius, l2, classes
+                                                                label [m], weight [m] of each pair (group, label);
+                                                                pure: weight of groups with one label; smoothing,
+                                                                classes; factor
+norm_floor no body with |h| <= radius and this head is better   shares [m], targets [m,K], dual [m,K], radius, l2,
+                                                                free_bias
 head       no W (and b) is better on the features X             X, T, c, loss, W, b, dual, regularizer, offset
 factored   no E, W of any width is better on X                  X, T, c, loss, E, W, dual, regularizer "nuclear", l2
 two_layer  no two-layer network of any width is better on X     X, T, c, loss, dual, l2, and its own (see its function)
@@ -186,27 +188,37 @@ def check_linear(e):
 
 
 def check_floor(e):
-    """Rule floor: the best value of a function that is constant on each group."""
+    """Rule floor: the best value of a function that is constant on each group (pairs are in order of their groups)."""
     group, label, weight = e["group"], e["label"], e["weight"]
-    need(weight.min() >= 0 and abs(weight.sum() - 1) <= 1e-9, "The weights of the pairs do not sum to 1.")
-    order = np.lexsort((label, group))
-    group, label, weight = group[order], label[order], weight[order]
-    starts = np.flatnonzero(np.r_[True, group[1:] != group[:-1]])
-    mass = np.add.reduceat(weight, starts)
+    need(len(group) == len(label) == len(weight) and (weight >= 0).all(), "Groups, labels and weights do not fit.")
+    need((np.diff(group) >= 0).all(), "The pairs are not in the order of their groups.")
+    starts = np.flatnonzero(np.r_[True, np.diff(group) > 0][: len(group)])
+    sizes = np.diff(np.r_[starts, len(group)])
+    mass = np.add.reduceat(weight, starts) if len(starts) else weight
     if e["measure"] == "squares":
-        mean = np.add.reduceat(weight * label, starts) / np.where(mass > 0, mass, 1)
-        spread = label - np.repeat(mean, np.diff(np.r_[starts, len(group)]))
-        return None, e.get("factor", 0.5) * np.sum(weight * spread**2)
-    pairs = np.flatnonzero(np.r_[True, (group[1:] != group[:-1]) | (label[1:] != label[:-1])])
-    mass, weight = mass[mass > 0], np.add.reduceat(weight, pairs)
+        mean = np.add.reduceat(weight * label, starts) / np.where(mass > 0, mass, 1) if len(starts) else mass
+        return None, e["factor"] * np.sum(weight * (label - np.repeat(mean, sizes)) ** 2)
+    new = np.r_[True, (np.diff(label) != 0) | (np.diff(group) != 0)][: len(group)]
+    need(new.all() and e["pure"] >= 0, "A pair of group and label comes twice.")
     if e["measure"] == "errors":
-        return None, 1 - np.sum(np.maximum.reduceat(weight, np.searchsorted(pairs, starts)))
-    smoothing, classes = float(e.get("smoothing", 0.0)), int(e["classes"])
-    kinds = np.diff(np.r_[np.searchsorted(pairs, starts), len(pairs)])
-    whole = np.repeat(np.add.reduceat(e["weight"][order], starts), kinds)
-    share = np.where(whole > 0, (1 - smoothing) * weight / np.where(whole > 0, whole, 1) + smoothing / classes, 1)
-    missing = (classes - kinds) @ np.add.reduceat(e["weight"][order], starts)
-    return None, -np.sum(whole * xlogx(share)) - missing * float(xlogx(np.array(smoothing / classes)))
+        return None, mass.sum() - (np.maximum.reduceat(weight, starts).sum() if len(starts) else 0.0)
+    rest = e["smoothing"] / e["classes"]
+    need(0 <= e["smoothing"] < 1 and sizes.max(initial=0) <= e["classes"], "Smoothing or classes do not fit.")
+    whole = np.repeat(mass, sizes)
+    inside = -np.sum(whole * xlogx((1 - e["smoothing"]) * weight / np.where(whole > 0, whole, 1) + rest))
+    alone = -xlogx(1 - e["smoothing"] + rest) - (e["classes"] - 1) * xlogx(rest)
+    return None, inside - np.sum((e["classes"] - sizes) * mass) * xlogx(rest) + e["pure"] * alone
+
+
+def check_norm_floor(e):
+    """Rule norm_floor: weak duality of the problem in which the features are free."""
+    share, target, dual, l2, radius = e["shares"], e["targets"], e["dual"], e["l2"], e["radius"]
+    need(share.min() >= 0 and abs(share.sum() - 1) <= 1e-9 and l2 > 0 and radius > 0, "Shares, l2 or radius are wrong.")
+    need(dual.min() >= 0 and np.abs(dual.sum(1) - 1).max() <= 1e-9, "Rows of the dual are no distributions.")
+    off = np.abs(share @ (target - dual)).max()
+    need(not e["free_bias"] or off <= 1e-9, f"A free bias needs residuals that sum to 0, got {off:.3g}.")
+    top = np.linalg.norm(np.sqrt(share)[:, None] * (target - dual), 2)
+    return None, share @ -xlogx(dual).sum(1) - (top * radius) ** 2 / (2 * l2)
 
 
 def check_separable(e):
@@ -222,7 +234,13 @@ def check_separable(e):
     return None, float(len(np.unique(owner)))
 
 
-RULES = {"floor": check_floor, "head": check_linear, "factored": check_linear, "separable": check_separable}
+RULES = {
+    "floor": check_floor,
+    "norm_floor": check_norm_floor,
+    "head": check_linear,
+    "factored": check_linear,
+    "separable": check_separable,
+}
 
 
 def check_level(level, evidence):

@@ -59,6 +59,7 @@ class Certificate:
         proof: what kind of statement it is.
         probability: the chance that a probabilistic statement is wrong, at most; None for the other kinds.
         assumptions: sentences; what must hold besides the evidence (tolerances, margins, dropout left out).
+        reached: a lower loss that was reached on the way (a polished head, a better network); None: none was.
         seconds: time that computing the bound took.
         evidence: what `thalweg.certify.check` needs to verify the bound, by the names in its table; `evidence["rule"]`
             says which rule. Empty: nothing can be verified without computing again.
@@ -84,6 +85,7 @@ class Certificate:
     whole: bool = True
     probability: float | None = None
     assumptions: tuple[str, ...] = ()
+    reached: float | None = None
     evidence: Evidence = dataclasses.field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -247,6 +249,7 @@ def level_to_json(level: Certificate) -> dict[str, Any]:
         "relative_gap": level.relative_gap,
         "whole": level.whole,
         "probability": level.probability,
+        "reached": level.reached,
         "assumptions": list(level.assumptions),
     }
 
