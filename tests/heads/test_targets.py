@@ -118,6 +118,16 @@ def test_a_vocabulary_grows(kind):
         assert targets.embedding.weight.requires_grad
 
 
+def test_words_are_what_training_has_seen_without_the_special_ones():
+    counts = torch.tensor([0.0, 5.0, 2.0, 0.0, 1.0, 7.0])
+    targets = Targets(torch.eye(6), special=(0, 1), counts=counts)
+    assert targets.words().tolist() == [2, 4, 5]
+    targets.add(torch.ones(1, 6))
+    assert targets.words().tolist() == [2, 4, 5, 6]
+    assert Targets(torch.eye(6), special=(0, 1)).words().tolist() == [2, 3, 4, 5]
+    assert Targets(torch.eye(6), special=(0, 1), counts=torch.zeros(6)).words().tolist() == [2, 3, 4, 5]
+
+
 def test_who_shares_an_embedding_shares_its_new_rows():
     table = embedding()
     targets = Targets(table, trainable=True)

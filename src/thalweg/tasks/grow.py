@@ -11,7 +11,7 @@ from thalweg.data.tokenizer import SPECIALS, Tokenizer
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.heads.continuous import AbstractContinuous
-from thalweg.heads.targets import grow_embedding
+from thalweg.heads.targets import check_table, grow_embedding
 
 NUM_NEIGHBORS = 8  # words from whose input vectors that of a new word is made
 
@@ -53,6 +53,7 @@ def add_words(task: Writer, model: nn.Module, head: AbstractHead, words: Sequenc
         )
     if len(words) != len(vectors):
         raise ValueError(f"add_words needs one vector for each word; got {len(words)} and {len(vectors)}.")
+    check_table(vectors, "add_words(vectors=...)", head.targets.width)
     for word in words:
         if tokenizer.id_of(word) is not None:
             raise InputError(f"The word {word!r} is in the vocabulary already.")
