@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.batch import Batch
+from thalweg.certify.views import Prefixes, View, same_rows
 from thalweg.data.batches import Examples, pad
 from thalweg.data.normalize import Normalizer
 from thalweg.data.ragged import Ragged, RaggedBuilder
@@ -168,6 +169,17 @@ class Translate(AbstractTask):
         for part in parts:
             builder.extend([np.frombuffer(text.encode("utf-8", "surrogatepass"), dtype=np.uint8) for text in part])
         return builder.finish()
+
+    def view(self, examples: Examples) -> View:
+        """See `AbstractTask.view`: a target token is predicted from the source text and the target tokens before it."""
+        source, target = examples.ragged("source"), examples.ragged("target")
+        first = same_rows((source.values[: int(source.offsets[-1])], source.lengths))
+        return Prefixes(
+            target.values[: int(target.offsets[-1])],
+            target.lengths,
+            first,
+            f"the source text and the translation up to the next token, each cut after {self.max_length:,} tokens",
+        )
 
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json`."""
