@@ -210,13 +210,13 @@ class AbstractContinuous(AbstractHead):
     @final
     def figures(self) -> dict[str, float]:
         """Return how widely the words' vectors are spread (`thalweg.heads.collapse`), and the concentration."""
-        spread = spread_of(self.targets.table(), self.targets.special)
+        spread = spread_of(self.targets(self.targets.words()).detach())
         return {**spread.figures(), "concentration": float(self.concentration)}
 
     @final
     def notes(self) -> list[str]:
         """Warn where the words' vectors have collapsed."""
-        return spread_of(self.targets.table(), self.targets.special).warnings()
+        return spread_of(self.targets(self.targets.words()).detach()).warnings()
 
     @final
     @torch.no_grad()
