@@ -223,8 +223,8 @@ class AbstractContinuous(AbstractHead):
     def calibrate(self, prediction: Tensor, targets: Tensor, mask: Tensor | None = None) -> float:
         r"""Set `concentration` to what makes the exact log-probability of held-out targets largest, and return it.
 
-        The log-likelihood is concave in the concentration $c$ for scores $c f_w + \beta \log p_w$. Newton's method, kept
-        between bounds, finds where its derivative is zero, the mean of $f_y - \sum_w p_w f_w$. The losses of some
+        The log-likelihood is concave in the concentration $c$ for scores $c f_w + \beta \log p_w$. Newton's method
+        between bounds finds where its derivative is zero, the mean of $f_y - \sum_w p_w f_w$. The losses of some
         families (cosine, margins) say nothing about it; for those that do it is near 1.
 
         Args:
