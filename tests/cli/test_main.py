@@ -1,9 +1,15 @@
 """The command line as a person uses it: what it prints, where, and how it exits."""
 
+import fcntl
 import json
 import os
+import signal
+import struct
 import subprocess
 import sys
+import termios
+import time
+from pathlib import Path
 
 import pytest
 
@@ -108,6 +114,37 @@ def test_a_stream_is_learned_row_by_row_and_goes_on(tmp_path, capsys, monkeypatc
         assert summary["metrics"]["accuracy"] > 0.9
     _, out, _ = call(capsys, "predict", "runs/stream", "what a fine day")
     assert out.startswith("good")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stream_that_never_ends_is_saved_and_its_score_told_when_it_is_stopped(tmp_path, number, code):
+    command = [sys.executable, "-m", "thalweg", "train", "-", "--online", "--json", "--out", str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    for total in (40, 80):
+        process = subprocess.Popen(command, text=True, **pipes)
+        assert process.stdin
+        assert process.stderr
+        rows = [json.dumps({"text": f"day {k % 3}", "label": "ab"[k % 2]}) for k in range(40)]
+        process.stdin.write("\n".join([*rows[:-1], "{broken", rows[-1]]) + "\n")
+        process.stdin.flush()
+        seen = 0
+        while seen < 3:  # it waits for a row that does not come
+            time.sleep(0.1)
+            seen = seen + 1 if _has_read(process) else 0
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == code, err
+        summary = json.loads(out)
+        assert (summary["steps"], summary["status"]) == (total, "INTERRUPTED")
+        assert "1 row cannot be read, left out (line 40" in " ".join(err.split())
+        assert "Saved in" in err
+
+
+def _has_read(process):
+    """Whether the process sleeps in a read, all its input gone (Linux: nothing is left in the pipe)."""
+    left = struct.unpack("i", fcntl.ioctl(process.stdin.fileno(), termios.FIONREAD, b"0000"))[0]
+    return left == 0 and Path(f"/proc/{process.pid}/stat").read_text().rsplit(") ", 1)[1][0] == "S"
 
 
 WRONG = {
