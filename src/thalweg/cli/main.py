@@ -11,6 +11,7 @@ from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
 from thalweg.cli.options import DataOptions, ModelOptions, RunOptions, TrainingOptions, to_recipe
+from thalweg.cli.options import seconds as duration
 from thalweg.errors import InputError, is_out_of_memory
 
 SMALLER = "Take a smaller --batch-size, --width, --vocabulary-size or --max-length."
@@ -167,6 +168,51 @@ def evaluate(folder: Path, file: Path, /, *, skip_bad_rows: Flag = False, json: 
     from thalweg.cli.answers import evaluate_and_show
 
     return evaluate_and_show(folder, file, skip_bad_rows=skip_bad_rows, as_json=json)
+
+
+@app.command
+def certify(
+    folder: Path,
+    /,
+    *,
+    seconds: Annotated[float, Parameter(converter=duration)] = 60.0,
+    polish: bool = False,
+    report: bool = True,
+    json: bool = False,
+    quiet: bool = False,
+) -> int:
+    """Say how far a run is from the best that its configuration could reach, and what proves it.
+
+    The training loss of the kept weights is compared with lower bounds for the best possible one: floors of the data,
+    the best head on these features, the best linear model of any width, and more, as far as they apply. The run gets a
+    certificate.json, and its report a picture.
+
+    Args:
+        folder: The run's folder, such as runs/docstrings.
+        seconds: Time for the verdict about the neighborhood.
+        polish: Put the best head for these features into the run; the weights before stay beside it.
+        report: Draw the report anew, with the picture of the bounds.
+        json: Print the interval as one JSON object on standard output.
+        quiet: Say nothing but errors.
+    """
+    from thalweg.cli.certificates import certify_and_show
+
+    say = _speaker(Console(stderr=True), quiet)
+    return certify_and_show(folder, seconds, say, polish=polish, report=report, as_json=json, quiet=quiet)
+
+
+@app.command
+def check(file: Path, /, *, run: Path | None = None, json: bool = False) -> int:
+    """Verify a certificate with numpy alone, without trusting what made it.
+
+    Args:
+        file: The certificate, such as runs/docstrings/certificate.json.
+        run: Also compare the hashes of data and weights with those of this run's folder.
+        json: Print what was verified as one JSON object on standard output.
+    """
+    from thalweg.cli.certificates import check_and_show
+
+    return check_and_show(file, run, as_json=json)
 
 
 @app.command(name="data")

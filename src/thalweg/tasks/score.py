@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.batch import Batch
+from thalweg.certify.views import Rows, View, same_rows
 from thalweg.data.batches import Examples
 from thalweg.data.ragged import Ragged
 from thalweg.data.rows import AbstractSource
@@ -151,6 +152,11 @@ class Score(AbstractTask):
     def _sort_by(self) -> tuple[str, ...]:
         padded = self.reader.features is None
         return tuple(f"{PREFIX[role]}tokens" for role in self.text_roles) if padded else ()
+
+    def view(self, examples: Examples) -> View:
+        """See `AbstractTask.view`."""
+        columns = [column for role in self.text_roles for column in self.reader.view_columns(examples, PREFIX[role])]
+        return Rows(same_rows(*columns), self.reader.describes + (", for both texts of a pair" if self.is_pair else ""))
 
     def save(self, folder: Path) -> None:
         """See `AbstractTask.save`."""

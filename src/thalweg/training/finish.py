@@ -2,6 +2,7 @@
 
 import datetime as dt
 import importlib.metadata
+from collections.abc import Sequence
 from typing import Any
 
 from thalweg.errors import InputError
@@ -73,8 +74,8 @@ def finish(session: Session, status: Status) -> dict[str, Any]:
     return summary
 
 
-def make_report(session: Session, summary: dict[str, Any]) -> Report:
-    """Return the report of a session that has its best weights in place."""
+def make_report(session: Session, summary: dict[str, Any], more: Sequence[dict[str, Any]] = ()) -> Report:
+    """Return the report of a session that has its best weights in place, with more sections first."""
     run, recipe = session.run, session.run.recipe
     session.model.eval()
     session.head.eval()
@@ -116,7 +117,10 @@ def make_report(session: Session, summary: dict[str, Any]) -> Report:
         metrics=metrics,
         history=[_only(entry, shown) for entry in read_history(run.folder / HISTORY)],
         notes=notes,
-        sections=session.task.sections(session.model, session.head, session.prepared, recipe.run.seed or 0),
+        sections=[
+            *more,
+            *session.task.sections(session.model, session.head, session.prepared, recipe.run.seed or 0),
+        ],
         recipe=recipe.to_toml(),
         reproduce=[f"thalweg train {run.folder / 'recipe.toml'}", f"thalweg predict {run.folder} ..."],
     )
