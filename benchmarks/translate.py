@@ -118,7 +118,8 @@ def compute_timing(arguments: argparse.Namespace, cache: Path, runs: Path) -> li
         rows.append(row)
         ratios = row["milliseconds"] / rows[0]["milliseconds"], row["megabytes"] / max(1e-9, rows[0]["megabytes"])
         print(
-            f"{family:<24}{row['milliseconds']:>9.1f} ms {ratios[0]:>6.2f} x {row['megabytes']:>8.0f} MB {ratios[1]:>6.2f} x",
+            f"{family:<24}{row['milliseconds']:>9.1f} ms {ratios[0]:>6.2f} x "
+            f"{row['megabytes']:>8.0f} MB {ratios[1]:>6.2f} x",
             flush=True,
         )
     return rows
