@@ -30,7 +30,7 @@ from table import Row, write_json
 from torch import nn
 
 from thalweg.batch import Batch
-from thalweg.curvature.estimate import hutchinson_trace
+from thalweg.curvature.estimate import hutchinson_trace, xtrace
 from thalweg.curvature.gauss_newton import GaussNewton
 from thalweg.curvature.hessian import Hessian, Scheme
 from thalweg.curvature.lanczos import extreme_eigenvalues, spectral_density
@@ -91,11 +91,12 @@ class Clock:
     def gradients(self, function: Callable[[], Any], repeats: int) -> tuple[float, Any]:
         """Return the median ratio, and the last result."""
         ratios, result = [], None
+        num_gradients = 1 if repeats > 3 else 3
         for _ in range(repeats):
-            before = statistics.median(timed(self.objective)[0] for _ in range(3))
+            around = [timed(self.objective)[0] for _ in range(num_gradients)]
             seconds, result = timed(function)
-            after = statistics.median(timed(self.objective)[0] for _ in range(3))
-            ratios.append(2.0 * seconds / (before + after))
+            around += [timed(self.objective)[0] for _ in range(num_gradients)]
+            ratios.append(seconds / statistics.mean(around))
         return statistics.median(ratios), result
 
 
@@ -150,7 +151,7 @@ def spectra(clock: Clock, repeats: int) -> list[Row]:
         rows.append(Row(clock.part, JOBS[kind], cost, "gradients", *verdict, details=found[kind]))
     sd = by_hutchinson.standard_error * 40**0.5
     needs = Needs(
-        trace_products=trace.num_products,
+        trace_products=xtrace(hessian, relative_error=0.02).num_products,
         hutchinson_products=math.ceil((sd / (0.02 * trace.value)) ** 2),
         ends=(float(values.smallest[0]), float(values.largest[0])),
     )
@@ -241,7 +242,7 @@ def main() -> None:
     parts = ("dense", "mlp", "transformer")
     parser.add_argument("--only", nargs="+", choices=parts, default=list(parts))
     parser.add_argument("--samples", type=int, default=64, help="samples of the transformer's batch")
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--repeats", type=int, default=11)
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--case", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -73,7 +73,7 @@ class Needs:
     """What ours needed or found, for jobs that do as much.
 
     Args:
-        trace_products: of XTrace.
+        trace_products: of XTrace, for a standard error of 2 %.
         hutchinson_products: of Hutchinson's estimator, for a standard error of 2 %.
         ends: of the spectrum.
     """
