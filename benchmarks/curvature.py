@@ -5,7 +5,7 @@
 
 Times are CPU seconds of one thread. Whatever is compared is timed in turn with gradients, and the median of the ratios
 is given, so that a busy machine disturbs both alike. Graphs are made and checked before, by all libraries; the price of
-that has rows of its own. Peers get rows where they can be imported (`pip install curvlinops-for-pytorch pyhessian`).
+that has rows of its own. Peers get rows where they can be imported (README.md there says how).
 """
 
 import os

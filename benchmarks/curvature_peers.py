@@ -1,5 +1,6 @@
 """The same jobs by curvlinops and PyHessian, on the same model and data, where they can be imported."""
 
+import copy
 import math
 import warnings
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from thalweg import vectors
 from thalweg.objective import Objective
 
 AT_ONCE = 4  # random vectors that curvlinops multiplies together here: with all of a trace's it needs 20 GB and more
@@ -95,11 +97,15 @@ def curvlinops(objective: Objective, needs: Needs) -> Peer:
             from curvlinops.papyan2020traces.spectrum import lanczos_approximate_spectrum
     except ImportError as error:
         return Peer("curvlinops", cannot={"everything": str(error)})
-    model, (batch,) = Plain(objective), objective.batches
+    (batch,) = objective.batches
     data = [(next(iter(batch.inputs.values())), batch.targets)]
-    arguments = (model, nn.CrossEntropyLoss(), objective.parameters, data)
-    hessian = _plainly(lambda: peer.HessianLinearOperator(*arguments, check_deterministic=False))()
-    gauss_newton = _plainly(lambda: peer.GGNLinearOperator(*arguments, check_deterministic=False))()
+
+    def operator(kind: Any) -> Any:
+        model = copy.deepcopy(Plain(objective))  # a parameter with two names is not put back after a product
+        arguments = (model, nn.CrossEntropyLoss(), vectors.trainable(model.parameters()), data)
+        return _plainly(lambda: kind(*arguments, check_deterministic=False))()
+
+    hessian, gauss_newton = operator(peer.HessianLinearOperator), operator(peer.GGNLinearOperator)
     vector = torch.randn(hessian.shape[1])
 
     def largest() -> list[float]:
@@ -138,7 +144,7 @@ def pyhessian(objective: Objective, needs: Needs) -> Peer:
     def operator() -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # backward(create_graph=True)
-            return make(Plain(objective), nn.CrossEntropyLoss(), data=data, cuda=False)
+            return make(copy.deepcopy(Plain(objective)), nn.CrossEntropyLoss(), data=data, cuda=False)
 
     kept = _plainly(operator)()
     products = min(needs.hutchinson_products, 20)
