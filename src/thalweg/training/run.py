@@ -44,6 +44,11 @@ class Run:
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise InputError(f"There is no run folder {self.folder}; expected one that `thalweg train` made.")
+        if is_online(self.folder):
+            raise InputError(
+                f"{self.folder} has learned from a stream: thalweg predict answers with it, and the score it printed "
+                "is on rows it had not seen; for files, train a run (without --online)."
+            )
         if not (self.folder / RECIPE).is_file():
             raise InputError(f"{self.folder} is no run: it holds no {RECIPE}; give a folder that `thalweg train` made.")
         self.recipe: Recipe = read_recipe(self.folder / RECIPE)
