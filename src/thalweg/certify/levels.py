@@ -10,6 +10,8 @@ from torch import nn
 
 from thalweg.certify.check import fingerprint
 from thalweg.certify.floor import Floor
+from thalweg.certify.forms import factored_problem, factors_of
+from thalweg.certify.head_level import head_level
 from thalweg.certify.interval import Certificate, Interval
 from thalweg.certify.local import local_verdict
 from thalweg.certify.targets_floor import (
@@ -89,6 +91,8 @@ def certify_objective(
     else:
         unit = targets.unit
         attempt("floor", lambda: floor_levels(objective_64, loss, targets, view))
+    attempt("head", lambda: [head_level(objective_64)])
+    attempt("factored", lambda: [_factored(objective_64)])
     attempt("local", lambda: [_local(objective_64, seconds)])
     hashes = {"data": hash_of_data(objective), "weights": hash_of_weights(objective)}
     return Interval(
@@ -151,6 +155,17 @@ def _why(floor: Floor, targets: Targets) -> str:
     if not reasons:
         return " (all inputs differ, so a table could learn them by heart)"
     return f" ({', and '.join(reasons)})"
+
+
+def _factored(objective: Objective) -> Certificate:
+    """Return the certificate of an embedding bag under a linear head.
+
+    Raises:
+        InputError: where the objective is none.
+    """
+    problem = factored_problem(objective)
+    point = problem.at(*factors_of(objective))
+    return problem.certificate(point, evidence=True)
 
 
 def _local(objective: Objective, seconds: float) -> Certificate:
