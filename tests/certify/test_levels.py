@@ -147,6 +147,18 @@ def test_without_a_penalty_a_separable_problem_has_an_infimum_that_nothing_attai
     assert not any("attains" in sentence for sentence in head.assumptions)
 
 
+def test_features_of_bounded_length_give_a_floor_of_every_depth():
+    torch.manual_seed(0)
+    x, y = torch.randn(40, 4), torch.arange(40) % 4
+    model = nn.Sequential(nn.Linear(4, 9), nn.Tanh(), nn.Linear(9, 4))
+    objective = Objective(model, nn.CrossEntropyLoss(), x, y, l2=1e-2)
+    found = level_of(thalweg.certify(objective, seconds=1e-9, radius=3.0), "norm_floor")
+    assert 0.0 < found.bound < found.loss
+    assert "yours to know" in found.assumptions[0]
+    free = Objective(model, nn.CrossEntropyLoss(), x, y)
+    assert "with an L2 penalty" in thalweg.certify(free, seconds=1e-9, radius=3.0).left_out["norm_floor"]
+
+
 def test_a_tied_head_is_refused():
     embedding = nn.Embedding(5, 3)
     objective = Objective(embedding, Softmax(3, 5, tied=embedding), torch.tensor([0, 1]), torch.tensor([1, 2]), l2=0.1)

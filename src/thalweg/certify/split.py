@@ -6,6 +6,7 @@ from typing import Any, final
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from thalweg.errors import InputError
 from thalweg.heads.adapt import as_head
@@ -75,8 +76,11 @@ class Below(nn.Module):
 def _last_layer(objective: Objective) -> nn.Linear:
     """Return the layer whose output is the model's."""
     calls: list[tuple[nn.Linear, Tensor]] = []
-    layers = [module for module in objective.model.modules() if isinstance(module, nn.Linear)]
-    handles = [layer.register_forward_hook(lambda m, _, output: calls.append((m, output))) for layer in layers]
+
+    def watch(layer: nn.Linear) -> RemovableHandle:
+        return layer.register_forward_hook(lambda _, __, output: calls.append((layer, output)))
+
+    handles = [watch(module) for module in objective.model.modules() if isinstance(module, nn.Linear)]
     try:
         with torch.no_grad():
             result = objective.hidden(objective.batches[0])

@@ -32,7 +32,8 @@ Say = Callable[[str], None]
 def certify(
     what: "Run | Objective | str | Path",
     *,
-    seconds: float = 60.0,
+    seconds: float = 20.0,
+    radius: float | None = None,
     say: Say = lambda sentence: None,  # noqa: ARG005
 ) -> Interval:
     r"""Return an interval $[L, f(\hat\theta)]$ for the best possible loss, with a proof for its lower end.
@@ -45,6 +46,8 @@ def certify(
     Args:
         what: a run, its folder, or an objective on all training data.
         seconds: time for the verdict about the neighborhood, above 0; the bounds themselves take less.
+        radius: of an objective: a length that the features below the head never exceed, whatever the weights; None:
+            nobody knows one.
         say: takes sentences about what is being done.
 
     Returns:
@@ -63,7 +66,7 @@ def certify(
     It speaks of the training loss. A low one promises nothing for new data.
     """
     if isinstance(what, Objective):
-        return certify_objective(what, seconds=seconds, say=say)
+        return certify_objective(what, seconds=seconds, radius=radius, say=say)
     run = what if isinstance(what, Run) else Run(what)
     return certify_run(run, seconds=seconds, say=say).interval
 
@@ -86,7 +89,7 @@ class Certified:
     prepared: Prepared
 
 
-def certify_run(run: Run, *, seconds: float = 60.0, say: Say = lambda sentence: None) -> Certified:  # noqa: ARG005
+def certify_run(run: Run, *, seconds: float = 20.0, say: Say = lambda sentence: None) -> Certified:  # noqa: ARG005
     """Read a run's data again and certify its weights.
 
     Raises:
