@@ -78,7 +78,11 @@ def _last_layer(objective: Objective) -> nn.Linear:
     calls: list[tuple[nn.Linear, Tensor]] = []
 
     def watch(layer: nn.Linear) -> RemovableHandle:
-        return layer.register_forward_hook(lambda _, __, output: calls.append((layer, output)))
+        def record(module: nn.Module, inputs: object, output: Tensor) -> None:
+            del module, inputs
+            calls.append((layer, output))
+
+        return layer.register_forward_hook(record)
 
     handles = [watch(module) for module in objective.model.modules() if isinstance(module, nn.Linear)]
     try:
