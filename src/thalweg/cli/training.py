@@ -87,7 +87,10 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
         table.add_row(name.replace("_", " "), f"{value:.4f}")
     if len(summary["metrics"]) > MAX_METRICS:
         table.add_row(f"... {len(summary['metrics']) - MAX_METRICS} more", "in the report")
-    table.add_row("best step", f"{summary['best_step']:,} of {summary['steps']:,}")
+    if summary["best_step"]:
+        table.add_row("best step", f"{summary['best_step']:,} of {summary['steps']:,}")
+    else:  # interrupted before the first evaluation
+        table.add_row("steps", f"{summary['steps']:,}")
     table.add_row("seconds", f"{summary['seconds']:.1f}")
     out.print(table)
     out.print(summary["sentence"], markup=False, highlight=False, soft_wrap=True)

@@ -95,7 +95,7 @@ def prepare(request: Request, say: Say) -> Session:
         task, prepared = kind.prepare(source, valid, build.settings_of(recipe, columns, spill))
     finally:
         shutil.rmtree(spill, ignore_errors=True)  # what is mapped into memory stays readable until it is closed
-    for note in [*_skipped(source, valid), *prepared.notes]:
+    for note in [*skipped_rows(source, valid), *prepared.notes]:
         say(note)
     recipe = _fitted(recipe, given, choice, task, prepared, say)
     bounds = given.training.steps or given.training.epochs
@@ -280,7 +280,7 @@ def _describe(
         for entry in (source, valid)
         if entry and entry.kind != "sample"
     }
-    notes = [note for note in [*source.notes, choice.sentence] if note] + _skipped(source, valid)
+    notes = [note for note in [*source.notes, choice.sentence] if note] + skipped_rows(source, valid)
     built_in = source.kind == "sample"
     return {
         "described": f"the built-in set '{source.name}'" if built_in else Path(source.name).name,
@@ -292,7 +292,7 @@ def _describe(
     }
 
 
-def _skipped(*sources: AbstractSource | None) -> list[str]:
+def skipped_rows(*sources: AbstractSource | None) -> list[str]:
     """Return a sentence for each source with rows that could not be read."""
     notes = []
     for source in sources:
