@@ -112,7 +112,8 @@ class Run:
         Args:
             inputs: texts; for pairs tuples of two texts; for tags texts or lists of words; for a forecast lists of
                 numbers.
-            **options: see `thalweg.tasks.base.AnswerOptions` (`top`, `length`, `temperature`, `beam`, `seed`).
+            **options: see `thalweg.tasks.base.AnswerOptions` (`top`, `length`, `temperature`, `top_p`,
+                `beam`, `seed`).
 
         Returns:
             One dictionary an input; its keys depend on the task.
