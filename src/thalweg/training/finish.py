@@ -84,6 +84,11 @@ def make_report(session: Session, summary: dict[str, Any], more: Sequence[dict[s
     session.head.eval()
     data = run.data
     explanations = {"loss": ("lower", "Loss per target on the validation data."), **session.task.explanations}
+    if recipe.model.head != "softmax":
+        explanations["loss"] = (
+            "lower",
+            f"The loss of the head '{recipe.model.head}' for each token; the perplexity is what compares heads.",
+        )
     values = {"loss": summary["loss"], **summary["metrics"]}
     shown = _shown([name for name in values if name in explanations])
     metrics = [
