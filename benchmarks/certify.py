@@ -10,6 +10,7 @@ tolerance is the loosest decade whose solution has the gap; every gap is that of
 """
 
 import argparse
+import functools
 import importlib.util
 import statistics
 import time
@@ -216,12 +217,12 @@ def sparse_rows(data: dict[int, Any], repeats: int) -> Iterator[Row]:
         from celer import LogisticRegression as Celer
 
         judge = Head(Features(x), loss, strength, intercept=False)
-        times: dict[float, float] = {}
+        columns, times = x.tocsc(), dict[float, float]()
         for decade in range(4, 11):
             model = Celer(C=1.0 / (strength.strength * len(labels)), tol=10.0**-decade, penalty="l1", max_iter=200)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                each, _ = cpu(lambda model=model, x=x.tocsc(): model.fit(x, labels), repeats)
+                each, _ = cpu(functools.partial(model.fit, columns, labels), repeats)
             times[judge.relative_gap(judge.at(torch.from_numpy(np.ascontiguousarray(model.coef_.T))))] = each
             if min(times) <= TOLERANCE:
                 break
