@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from thalweg.batch import Batch
+from thalweg.certify.views import Prefixes, View
 from thalweg.data.batches import Examples, pad
 from thalweg.data.normalize import Normalizer
 from thalweg.data.ragged import Ragged, RaggedBuilder
@@ -27,7 +28,7 @@ from thalweg.tasks.generate import Sampling, continue_texts
 from thalweg.tasks.saved import reading, write_json
 from thalweg.tasks.text import TOKENIZER, check_texts
 from thalweg.tasks.texts import Texts
-from thalweg.tasks.token_head import token_head
+from thalweg.tasks.token_head import token_counts, token_head
 from thalweg.tasks.token_sums import TokenSums
 
 FILE = "language.json"
@@ -55,6 +56,10 @@ class LanguageMeter(AbstractMeter):
         self._bytes = bytes_per_token
         self._unknown = unknown_per_token
         self._sums = TokenSums()
+
+    def use(self, head: AbstractHead) -> None:
+        """See `AbstractMeter.use`."""
+        self._sums.use(head)
 
     def update(self, prediction: Tensor, batch: Batch) -> None:
         """See `AbstractMeter.update`."""
@@ -216,6 +221,19 @@ class Language(AbstractTask):
         words = (word for line in lines for word in split_words(line))
         return sum(_num_bytes(word) for word in words if self.tokenizer.id_of(word) is None)
 
+    def view(self, examples: Examples) -> View:
+        """See `AbstractTask.view`: a target is predicted from the tokens before it in its chunk."""
+        chunks = examples.ragged("tokens")
+        values, starts = chunks.values[: int(chunks.offsets[-1])], chunks.offsets[:-1]
+        is_target = np.ones(len(values), dtype=bool)
+        is_target[starts] = False
+        return Prefixes(
+            values[is_target],
+            chunks.lengths - 1,
+            values[starts],
+            f"the tokens before the next one in its chunk, at most {self.max_length:,}",
+        )
+
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json` and `language.json`."""
         self.tokenizer.save(folder / TOKENIZER)
@@ -241,8 +259,12 @@ class Language(AbstractTask):
         return Shape(vocabulary_size=self.tokenizer.vocabulary_size, max_length=self.max_length)
 
     def head(self, model: nn.Module, options: HeadOptions) -> AbstractHead:
-        """Return a softmax over the vocabulary, on request tied to the model's embedding."""
-        return token_head(model, self.tokenizer.vocabulary_size, options)
+        """Return a softmax over the vocabulary, on request tied to the model's embedding, or continuous outputs."""
+        return token_head(model, self.tokenizer, options)
+
+    def token_counts(self, examples: Examples) -> Tensor:
+        """See `AbstractTask.token_counts`."""
+        return token_counts(examples.columns["tokens"], self.tokenizer.vocabulary_size)
 
     def batch(self, examples: Examples, indices: np.ndarray) -> Batch:
         """Return tokens `[batch, time]`, and as targets the token after each."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.batch import Batch
+from thalweg.certify.views import Prefixes, View, same_rows
 from thalweg.data.batches import Examples, pad
 from thalweg.data.normalize import Normalizer
 from thalweg.data.ragged import Ragged, RaggedBuilder
@@ -25,7 +26,7 @@ from thalweg.tasks.columns import check_columns
 from thalweg.tasks.generate import beam_search, greedy
 from thalweg.tasks.text import TOKENIZER, check_texts
 from thalweg.tasks.texts import Texts
-from thalweg.tasks.token_head import token_head
+from thalweg.tasks.token_head import token_counts, token_head
 from thalweg.tasks.token_sums import TokenSums
 
 FORBIDDEN = PAD, UNK, BOS
@@ -39,6 +40,10 @@ class TranslateMeter(AbstractMeter):
 
     def __init__(self) -> None:
         self._sums = TokenSums()
+
+    def use(self, head: AbstractHead) -> None:
+        """See `AbstractMeter.use`."""
+        self._sums.use(head)
 
     def update(self, prediction: Tensor, batch: Batch) -> None:
         """See `AbstractMeter.update`."""
@@ -99,7 +104,7 @@ class Translate(AbstractTask):
         keep, notes = pairs.complete()
         in_valid = np.zeros(len(keep), dtype=bool)
         if valid is None:
-            in_valid[keep] = validation_rows(pairs.sources.keys()[keep], settings.valid_share)
+            in_valid[keep] = validation_rows(pairs.sources.keys()[keep], settings.valid_share, name=source.name)
         chosen = keep & ~in_valid
         tokenizer = Tokenizer.train(
             (text for side in (pairs.sources, pairs.targets) for part in side.chosen(chosen) for text in part),
@@ -165,6 +170,17 @@ class Translate(AbstractTask):
             builder.extend([np.frombuffer(text.encode("utf-8", "surrogatepass"), dtype=np.uint8) for text in part])
         return builder.finish()
 
+    def view(self, examples: Examples) -> View:
+        """See `AbstractTask.view`: a target token is predicted from the source text and the target tokens before it."""
+        source, target = examples.ragged("source"), examples.ragged("target")
+        first = same_rows((source.values[: int(source.offsets[-1])], source.lengths))
+        return Prefixes(
+            target.values[: int(target.offsets[-1])],
+            target.lengths,
+            first,
+            f"the source text and the translation up to the next token, each cut after {self.max_length:,} tokens",
+        )
+
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json`."""
         self.tokenizer.save(folder / TOKENIZER)
@@ -186,8 +202,12 @@ class Translate(AbstractTask):
         return Shape(vocabulary_size=size, target_vocabulary_size=size, max_length=self.max_length)
 
     def head(self, model: nn.Module, options: HeadOptions) -> AbstractHead:
-        """Return a softmax over the vocabulary, on request tied to the decoder's embedding."""
-        return token_head(model, self.tokenizer.vocabulary_size, options)
+        """Return a softmax over the vocabulary, on request tied to the decoder's embedding, or continuous outputs."""
+        return token_head(model, self.tokenizer, options)
+
+    def token_counts(self, examples: Examples) -> Tensor:
+        """See `AbstractTask.token_counts`."""
+        return token_counts(examples.columns["target"], self.tokenizer.vocabulary_size)
 
     def batch(self, examples: Examples, indices: np.ndarray) -> Batch:
         """Return source tokens with their mask, the target behind `<bos>` as decoder tokens, and the target."""
@@ -228,19 +248,45 @@ class Translate(AbstractTask):
         found = self.translations(model, head, examples, indices)
         return translate_report.scores(found, translate_report.texts_of(examples, "target", indices))
 
-    def translations(self, model: nn.Module, head: AbstractHead, examples: Examples, indices: np.ndarray) -> list[str]:
-        """Return the translation of each of these examples, the most probable token being taken each time."""
+    def translations(
+        self,
+        model: nn.Module,
+        head: AbstractHead,
+        examples: Examples,
+        indices: np.ndarray,
+        *,
+        beam: int = 1,
+        together: int = DECODED_TOGETHER,
+    ) -> list[str]:
+        """Return the translation of each of these examples.
+
+        Args:
+            model: writes.
+            head: ranks the tokens.
+            examples: hold the sources.
+            indices: which of them.
+            beam: beginnings that are kept; 1 takes the most probable token each time.
+            together: texts times `beam` that are decoded at once; a GPU wants thousands.
+        """
         source = examples.columns["source"]
         assert isinstance(source, Ragged)
-        return [texts[0][0] for texts in self._translate(model, head, source, indices, beam=1)]
+        found = self._translate(model, head, source, indices, beam=beam, together=together)
+        return [texts[0][0] for texts in found]
 
     def _translate(
-        self, model: nn.Module, head: AbstractHead, source: Ragged, indices: np.ndarray, *, beam: int
+        self,
+        model: nn.Module,
+        head: AbstractHead,
+        source: Ragged,
+        indices: np.ndarray,
+        *,
+        beam: int,
+        together: int = DECODED_TOGETHER,
     ) -> list[list[tuple[str, float]]]:
         """Return for each text its translations with their scores, best first."""
         order = np.argsort(source.lengths[indices], kind="stable")
         found: list[list[tuple[str, float]]] = [[] for _ in order]
-        size = max(1, DECODED_TOGETHER // beam)
+        size = max(1, together // beam)
         options: dict[str, Any] = {"first": BOS, "end": EOS, "length": self.max_length, "forbidden": FORBIDDEN}
         writer: Any = model
         with answering(model, head) as parameter:

@@ -17,6 +17,7 @@ from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.status import Status
 from thalweg.tasks.base import AbstractTask, AnswerOptions
+from thalweg.tasks.grow import add_words, vectors_of
 from thalweg.training import build, checkpoint
 from thalweg.training.device import choose_device, choose_precision
 from thalweg.training.evaluate import Evaluation, evaluate
@@ -129,14 +130,36 @@ class Run:
         _, autocast = choose_precision(self.recipe.run.precision or "auto", choose_device("cpu"))
         return evaluate(task, model, head, examples, autocast=autocast, generated=len(examples))
 
+    def add_words(self, words: dict[str, Any]) -> list[int]:
+        """Give a run of language or translate, with continuous outputs and words as tokens, new words to write.
+
+        They are in this object, not in the folder.
+
+        Args:
+            words: each with its vector, as wide as the run's targets (see `thalweg.tasks.grow.add_words`).
+
+        Returns:
+            Their ids.
+
+        Raises:
+            InputError: if the run cannot take new words, or a word or vector is none.
+        """
+        task, model, head = self._load()
+        try:
+            writer: Any = task
+            return add_words(writer, model, head, list(words), vectors_of(words))
+        except ValueError as error:
+            raise InputError(f"These words cannot be added: {error}") from None
+
     def _load(self) -> tuple[AbstractTask, nn.Module, AbstractHead]:
         if self._parts is None:
             verify_files(self.folder)
             settings = build.settings_of(self.recipe, self.data["columns"])
             kind = names.find(names.TASKS, self.recipe.run.task or "", "task")
             task: AbstractTask = kind.load(self.folder, settings)
-            model, head = build.build_networks(self.recipe, task, fresh=False)
             weights = checkpoint.load_tensors(self.folder / WEIGHTS)
+            counts = build.counts_behind(weights)
+            model, head = build.build_networks(self.recipe, task, fresh=False, counts=counts)
             build.put_weights(model, head, weights, self.folder / WEIGHTS)
             model.eval()
             head.eval()
