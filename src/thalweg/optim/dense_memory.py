@@ -8,6 +8,10 @@ from thalweg.errors import InputError
 DENSE_BYTES = 8 * 2**30
 
 
+class DenseMatrixError(InputError):
+    """A dense matrix that a method keeps would be too large."""
+
+
 def matrix_bytes(rows: int, columns: int, dtype: torch.dtype = torch.float32, *, copies: float = 1.0) -> int:
     """Return the bytes of a dense matrix.
 
@@ -59,11 +63,11 @@ def check_dense(
         instead: what to use instead, in the message.
 
     Raises:
-        InputError: it needs more than the limit.
+        DenseMatrixError: it needs more than the limit.
     """
     needed = matrix_bytes(rows, columns, dtype, copies=copies)
     if needed > limit:
-        raise InputError(
+        raise DenseMatrixError(
             f"{method} keeps a dense matrix of {rows:,} x {columns:,}, which takes {as_text(needed)} here; at most "
             f"{as_text(limit)} is allowed. Use {instead}."
         )

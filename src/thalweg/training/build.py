@@ -9,17 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from thalweg import names, vectors
+from thalweg import names
 from thalweg.batch import Batch
 from thalweg.data.word_vectors import read_word_vectors
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.models.presets import Options
 from thalweg.optim import clipping, construct
-from thalweg.optim.descent import Descent
-from thalweg.optim.directions import Update
 from thalweg.tasks.base import AbstractTask, HeadOptions, Settings
 from thalweg.tasks.target_sources import Pretrained, source_of
+from thalweg.training.compose import check_optimizer, compose, is_composed
 from thalweg.training.device import choose_device, choose_precision
 from thalweg.training.recipe import Recipe
 
@@ -190,6 +189,8 @@ def optimizer_defaults(optimizer: str | None) -> dict[str, float]:
     Raises:
         InputError: if there is no such optimizer.
     """
+    if optimizer is not None:
+        check_optimizer(optimizer)
     if optimizer is None or optimizer in names.METHODS or construct.find_optimizer(optimizer) is torch.optim.AdamW:
         return {}
     return {
@@ -208,7 +209,8 @@ def build_optimizer(
     """
     training = recipe.training
     if is_composed(recipe):
-        return _compose(recipe, model, head, clip or build_clipping(recipe, head))
+        clip = clip or build_clipping(recipe, head)
+        return compose(recipe, model, head, clip.gradient, clip.update)
     return construct.make_optimizer(
         construct.find_optimizer(_given(training.optimizer)),
         model,
@@ -217,40 +219,6 @@ def build_optimizer(
         weight_decay=_given(training.weight_decay),
         options=_given(training.optimizer_options),
     )
-
-
-def is_composed(recipe: Recipe) -> bool:
-    """Whether the optimizer is a direction with a step size of this package."""
-    return recipe.training.optimizer in names.METHODS or bool(recipe.training.line_search)
-
-
-def _compose(recipe: Recipe, model: nn.Module, head: nn.Module, clip: "Clipping") -> torch.optim.Optimizer:
-    """Return a direction with a step size over all parameters."""
-    training = recipe.training
-    name, options = _given(training.optimizer), dict(_given(training.optimizer_options))
-    step_size = names.find(names.LINE_SEARCHES, _given(training.line_search) or "none", "line search")
-    if training.weight_decay and (name in names.METHODS or name == "lbfgs"):
-        raise InputError(f"--weight-decay is no part of what {name} minimizes; give --l2, which is.")
-    try:
-        if name in names.METHODS:
-            direction = names.find(names.METHODS, name, "method")(**options)
-        elif name == "lbfgs":
-            direction = names.find({name: names.LBFGS}, name, "method")(**options)
-        else:
-            options |= {"lr": training.lr, "weight_decay": training.weight_decay}
-            direction = Update(construct.find_optimizer(name), **options)
-        parameters = vectors.trainable([*model.parameters(), *head.parameters()])
-        clipped = None if isinstance(clip.gradient, clipping.NoClip) else clip.gradient
-        optimizer = Descent(parameters, direction, step_size(), clip=clipped, clip_update=clip.update)
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"--optimizer {name} with --line-search {training.line_search} cannot work so: {error}"
-        ) from None
-    for group in optimizer.param_groups:
-        group["lr"] = (
-            training.lr if name not in names.METHODS and name != "lbfgs" else group["lr"] * _given(training.lr)
-        )
-    return optimizer
 
 
 def build_schedule(recipe: Recipe, optimizer: torch.optim.Optimizer, total_steps: int) -> LRScheduler:

@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from thalweg.errors import InputError
 from thalweg.optim.construct import needs_closure
+from thalweg.optim.dense_memory import DenseMatrixError
 from thalweg.status import Status
 from thalweg.training.fit import StepRecord, fit
 from thalweg.training.run import HISTORY, finite, read_history
@@ -44,10 +45,14 @@ def train(session: Session) -> Iterator[dict[str, Any]]:
             session.save()
         try:
             status = yield from _take_steps(session, log, signals)
-        except InputError:
+        except InputError as error:
             # What only the first step can tell (a dense method on too many parameters) must leave nothing behind.
             if session.new_folder is not None:
                 session.new_folder.discard()
+            if isinstance(error, DenseMatrixError):
+                raise InputError(
+                    f"{error} As options: --optimizer newton-cg, or --optimizer lbfgs --line-search wolfe."
+                ) from None
             raise
         yield log.add({"event": "finished", "step": place.step, "status": status.name, "signal": signals.received})
 
