@@ -17,6 +17,8 @@ MATRICES = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:FutureWarning")  # PyTorch's own, in forward mode
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
 @pytest.mark.parametrize("loss", [nn.CrossEntropyLoss(), nn.MSELoss()], ids=lambda loss: type(loss).__name__)
 @pytest.mark.parametrize("name", MATRICES)
 def test_products_are_those_of_curvlinops(name, loss):

@@ -148,6 +148,7 @@ class Hessian(AbstractCurvature):
         with warnings.catch_warnings():
             # PyTorch's forward mode uses its own deprecated torch.jit.script when it is first called.
             warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("ignore", FutureWarning)
             _, product, *_ = torch.func.jvp(torch.func.grad(loss), (point,), (tangent,))
         return [product[i] for i in wanted]
 
