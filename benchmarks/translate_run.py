@@ -1,6 +1,7 @@
 """One run of `translate.py`: a family and a seed, from encoded data to scores."""
 
 import collections
+import contextlib
 import dataclasses
 import math
 import resource
@@ -99,10 +100,16 @@ class Trainer:
         self.seen: set[int] = set()
         self.pool: Any = None
         self.objective: Objective | None = None
+        # Recorded steps and others run on one stream of their own.
+        self.stream: Any = torch.cuda.stream(torch.cuda.Stream()) if self.on_gpu else contextlib.nullcontext()
         torch.manual_seed(seed)
 
     def take(self) -> None:
         """Take one step."""
+        with self.stream:
+            self._take()
+
+    def _take(self) -> None:
         rate = self._rate()
         if self.on_gpu:
             self.lr.fill_(rate)
@@ -138,7 +145,7 @@ class Trainer:
         place = rows.clone()
         graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize()
-        with torch.cuda.graph(graph, pool=self.pool):
+        with torch.cuda.graph(graph, pool=self.pool, stream=torch.cuda.current_stream()):
             self._compute(number, place)
         self.pool = graph.pool()
         return graph, place
@@ -164,15 +171,18 @@ def run(folder: Path, family: str, seed: int, options: Options, say: Callable[[s
     say(f"{family} seed {seed}: {trainer.batches.steps_per_epoch} steps an epoch")
     memory = peak_memory(options.device)
     every = max(1, options.steps // options.num_evaluations)
-    history, seconds, best, best_score = [], 0.0, None, -1.0
+    history, seconds, best, best_score, megabytes = [], 0.0, None, -1.0, 0.0
     while trainer.step < options.steps:
         trainer.model.train()
         trainer.head.train()
+        trainer.wait()  # what was decoded before has its own stream
         started = clock(options.device)
         for _ in range(min(every, options.steps - trainer.step)):
             trainer.take()
         trainer.wait()
         seconds += clock(options.device) - started
+        if not history:
+            megabytes = (peak_memory(options.device) - memory) / 2**20  # before anything is decoded
         dev = translated(data, trainer, "dev", options.num_dev // 2, beam=1)["score"]
         loss = float(trainer.loss)
         history.append({"step": trainer.step, "seconds": seconds, "loss": loss, "dev": dev})
@@ -190,7 +200,7 @@ def run(folder: Path, family: str, seed: int, options: Options, say: Callable[[s
         "best_step": max(history, key=lambda entry: entry["dev"])["step"],
         "seconds_to_best": max(history, key=lambda entry: entry["dev"])["seconds"],
         "vocabulary_size": data.task.tokenizer.vocabulary_size, "tokens": options.tokens,
-        "lr": trainer.recipe.training.lr, "megabytes": (peak_memory(options.device) - memory) / 2**20,
+        "lr": trainer.recipe.training.lr, "megabytes": megabytes,
         **measured(data, trainer, options),
     }  # fmt: skip
 
