@@ -30,6 +30,7 @@ import translate_run
 from table import machine
 
 RESULTS = Path(__file__).parent / "results" / "translate.json"
+TIMING = "timing"  # in the place of a seed
 FAMILIES = (
     "softmax", "analytic:trained", "contrastive:trained", "sampled:trained", "analytic:random", "sampled:random",
     "contrastive:random", "vmf:random", "vmf-log:random", "vmf-reg1:random", "vmf-reg2:random", "cosine:random",
@@ -75,7 +76,7 @@ def options_of(arguments: argparse.Namespace) -> translate_run.Options:
     return translate_run.Options(**{**values, "graphs": not arguments.no_graphs})
 
 
-def name_of(family: str, seed: int) -> str:
+def name_of(family: str, seed: int | str) -> str:
     """Return the name of a run's file."""
     return f"{family.replace(':', '-').replace('/', '-')}.{seed}.json"
 
@@ -103,6 +104,25 @@ def compute(arguments: argparse.Namespace, cache: Path, runs: Path) -> list[dict
         list(pool.map(lambda pair: one(*pair), waiting))
     found = [runs / name_of(family, seed) for family in arguments.families for seed in arguments.seeds]
     return [json.loads(path.read_text()) for path in found if path.exists()]
+
+
+def compute_timing(arguments: argparse.Namespace, cache: Path, runs: Path) -> list[dict[str, Any]]:
+    """Time a step of every family, each in a process, one after the other, and print what was found."""
+    rows: list[dict[str, Any]] = []
+    for family in arguments.families:
+        command = [sys.executable, *sys.argv, "--one", family, TIMING, "--cache", str(cache)]
+        if subprocess.run(command, check=False).returncode:
+            print(f"{family} failed", flush=True)
+            continue
+        row = json.loads((runs / name_of(family, TIMING)).read_text())
+        rows.append(row)
+        ratios = row["milliseconds"] / rows[0]["milliseconds"], row["megabytes"] / max(1e-9, rows[0]["megabytes"])
+        print(
+            f"{family:<24}{row['milliseconds']:>9.1f} ms {ratios[0]:>6.2f} x "
+            f"{row['megabytes']:>8.0f} MB {ratios[1]:>6.2f} x",
+            flush=True,
+        )
+    return rows
 
 
 def show(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -149,8 +169,11 @@ def main() -> None:
     if not os.environ.get("OMP_NUM_THREADS"):
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // max(1, arguments.jobs)))
     if arguments.one:
-        family, seed = arguments.one[0], int(arguments.one[1])
-        result = translate_run.run(cache, family, seed, options, lambda text: print(text, flush=True))
+        family, seed = arguments.one
+        if seed == TIMING:
+            result = translate_run.timing(cache, family, options, arguments.timing_steps)
+        else:
+            result = translate_run.run(cache, family, int(seed), options, lambda text: print(text, flush=True))
         runs.mkdir(parents=True, exist_ok=True)
         (runs / name_of(family, seed)).write_text(json.dumps(result, indent=1))
         return
@@ -162,16 +185,7 @@ def main() -> None:
         "options": dataclasses.asdict(options),
     }
     if arguments.timing:
-        rows = []
-        for family in arguments.families:
-            rows.append(translate_run.timing(cache, family, options, arguments.timing_steps))
-            first = rows[0]["milliseconds"]
-            print(
-                f"{family:<24}{rows[-1]['milliseconds']:>9.1f} ms {rows[-1]['milliseconds'] / first:>6.2f} x "
-                f"{rows[-1]['megabytes']:>8.0f} MB",
-                flush=True,
-            )
-        content["timing"] = rows
+        content["timing"] = compute_timing(arguments, cache, runs)
     else:
         results = compute(arguments, cache, runs)
         content["rows"] = show(results)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from thalweg import names
+from thalweg import names, vectors
 from thalweg.batch import Batch
 from thalweg.data.word_vectors import read_word_vectors
 from thalweg.errors import InputError
@@ -167,15 +167,15 @@ def _put_word_vectors(recipe: Recipe, task: AbstractTask, model: nn.Module) -> N
     if tokenizer is None or not tables:
         raise InputError("--word-vectors needs a model with a word embedding (lstm, gru, transformer).")
     wanted = {tokenizer.token(index): index for index in range(size)}
-    vectors = read_word_vectors(_given(recipe.data.word_vectors), wanted=wanted.keys())
+    found = read_word_vectors(_given(recipe.data.word_vectors), wanted=wanted.keys())
     step = _given(recipe.data.normalize_vectors)
-    rows = torch.as_tensor(vectors.normalized(step))
-    ids = torch.tensor([wanted[word] for word in vectors.words], dtype=torch.long)
+    rows = torch.as_tensor(found.normalized(step))
+    ids = torch.tensor([wanted[word] for word in found.words], dtype=torch.long)
     for table in tables:
-        if vectors.width != table.embedding_dim:
+        if found.width != table.embedding_dim:
             raise InputError(
-                f"{recipe.data.word_vectors} holds vectors of width {vectors.width}, and the model's embedding has "
-                f"width {table.embedding_dim}; give --width {vectors.width}."
+                f"{recipe.data.word_vectors} holds vectors of width {found.width}, and the model's embedding has "
+                f"width {table.embedding_dim}; give --width {found.width}."
             )
         with torch.no_grad():
             # Vectors of unit length are scaled to the length that the embedding's own start has.
@@ -191,7 +191,11 @@ def optimizer_defaults(optimizer: str | None) -> dict[str, float]:
     """
     if optimizer is not None:
         check_optimizer(optimizer)
-    if optimizer is None or optimizer in names.METHODS or construct.find_optimizer(optimizer) is torch.optim.AdamW:
+    if (
+        optimizer is None
+        or optimizer in {**names.METHODS, **names.SOLVERS}
+        or construct.find_optimizer(optimizer) is torch.optim.AdamW
+    ):
         return {}
     return {
         "lr": construct.default_learning_rate(optimizer),
@@ -208,6 +212,9 @@ def build_optimizer(
     itself. Everything else is PyTorch's own optimizer or the one behind an import path.
     """
     training = recipe.training
+    if training.optimizer in names.SOLVERS:
+        parameters = vectors.trainable([*model.parameters(), *head.parameters()])
+        return names.find(names.SOLVERS, training.optimizer, "optimizer")(parameters)
     if is_composed(recipe):
         clip = clip or build_clipping(recipe, head)
         return compose(recipe, model, head, clip.gradient, clip.update)

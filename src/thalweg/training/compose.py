@@ -28,13 +28,13 @@ def check_optimizer(name: str) -> None:
         Traceback (most recent call last):
         thalweg.errors.InputError: There is no optimizer 'L-BFGS'; ... Did you mean 'lbfgs'?
     """
-    own, torch_names = list(names.METHODS), list(construct.optimizer_names())
+    own, torch_names = [*names.METHODS, *names.SOLVERS], list(construct.optimizer_names())
     if name in own or "." in name or name.lower() in torch_names:
         return
     close = difflib.get_close_matches(name.lower().replace("_", "-"), [*own, *torch_names], n=1)
     hint = f" Did you mean '{close[0]}'?" if close else ""
     raise InputError(
-        f"There is no optimizer {name!r}; expected one of {', '.join(own)} (with any --line-search), one of "
+        f"There is no optimizer {name!r}; expected one of {', '.join(own)}, one of "
         f"torch.optim's ({', '.join(torch_names)}), or an import path such as pytorch_optimizer.SOAP.{hint}"
     )
 

@@ -44,6 +44,11 @@ class Run:
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise InputError(f"There is no run folder {self.folder}; expected one that `thalweg train` made.")
+        if is_online(self.folder):
+            raise InputError(
+                f"{self.folder} has learned from a stream: thalweg predict answers with it, and the score it printed "
+                "is on rows it had not seen; for files, train a run (without --online)."
+            )
         if not (self.folder / RECIPE).is_file():
             raise InputError(f"{self.folder} is no run: it holds no {RECIPE}; give a folder that `thalweg train` made.")
         self.recipe: Recipe = read_recipe(self.folder / RECIPE)
@@ -107,7 +112,8 @@ class Run:
         Args:
             inputs: texts; for pairs tuples of two texts; for tags texts or lists of words; for a forecast lists of
                 numbers.
-            **options: see `thalweg.tasks.base.AnswerOptions` (`top`, `length`, `temperature`, `beam`, `seed`).
+            **options: see `thalweg.tasks.base.AnswerOptions` (`top`, `length`, `temperature`, `top_p`,
+                `beam`, `seed`).
 
         Returns:
             One dictionary an input; its keys depend on the task.
