@@ -177,7 +177,7 @@ def certify(
     folder: Path,
     /,
     *,
-    seconds: Annotated[float, Parameter(converter=duration)] = 60.0,
+    seconds: Annotated[float, Parameter(converter=duration)] = 20.0,
     polish: bool = False,
     report: bool = True,
     json: bool = False,

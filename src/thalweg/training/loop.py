@@ -28,7 +28,7 @@ MAX_STUCK = 3  # such steps in a row end the run: on mini-batches one alone says
 LR_FACTOR = 0.5
 MAX_STEP_ENTRIES = 5000
 NUM_WATCHED = 200  # steps at most on which each layer is measured; it costs about as much as the optimizer's step
-MIN_WATCH_EVERY = 20
+MIN_WATCH_EVERY = 40
 DEVICE_QUEUE = 10  # steps a GPU may be ahead of the log
 
 

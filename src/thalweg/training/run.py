@@ -24,6 +24,11 @@ from thalweg.training.evaluate import Evaluation, evaluate
 from thalweg.training.recipe import Recipe, read_recipe
 
 RECIPE, HISTORY, METRICS, DATA = "recipe.toml", "history.jsonl", "metrics.json", "data.json"
+CERTIFICATE, CERTIFICATE_ARRAYS, BEFORE_POLISH = (
+    "certificate.json",
+    "certificate.npz",
+    "model.before-polish.safetensors",
+)
 WEIGHTS, MANIFEST, CHECKPOINTS, REPORT = "model.safetensors", "manifest.json", "checkpoints", "report.html"
 
 
@@ -220,7 +225,9 @@ def write_manifest(folder: Path, *, weights: bool) -> None:
         folder: the run's folder.
         weights: also the weights'; only when they will not be written again.
     """
-    left_out = {MANIFEST, HISTORY, REPORT, METRICS} | (set() if weights else {WEIGHTS})
+    left_out = {MANIFEST, HISTORY, REPORT, METRICS, CERTIFICATE, CERTIFICATE_ARRAYS, BEFORE_POLISH} | (
+        set() if weights else {WEIGHTS}
+    )
     files = (path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     names_of_files = sorted(name for name in files if name not in left_out)
     sums = {name: checkpoint.checksum(folder / name) for name in names_of_files}
