@@ -160,9 +160,12 @@ class Hessian(AbstractCurvature):
         Forward derivatives of batched backward passes are silently wrong for some layers (`nn.LayerNorm`). Products are
         linear: the product with the sum of all vectors, which is not batched, must be the sum of the products.
         """
-        each = torch.func.vmap(lambda *row: tuple(self._forward(batch, list(row), sources, wanted)))
+
+        def product(*row: Tensor) -> tuple[Tensor, ...]:
+            return tuple(self._forward(batch, row, sources, wanted))
+
         try:
-            found = list(each(*vector))
+            found = list(torch.func.vmap(product)(*vector))
         except RuntimeError:  # a layer without a batching rule
             found = None
         if found is not None:

@@ -8,10 +8,6 @@ from thalweg.errors import InputError
 DENSE_BYTES = 8 * 2**30
 
 
-class DenseMatrixError(InputError):
-    """A dense matrix that a method keeps would be too large."""
-
-
 def matrix_bytes(rows: int, columns: int, dtype: torch.dtype = torch.float32, *, copies: float = 1.0) -> int:
     """Return the bytes of a dense matrix.
 
@@ -63,11 +59,12 @@ def check_dense(
         instead: what to use instead, in the message.
 
     Raises:
-        DenseMatrixError: it needs more than the limit.
+        InputError: it needs more than the limit.
     """
     needed = matrix_bytes(rows, columns, dtype, copies=copies)
     if needed > limit:
-        raise DenseMatrixError(
+        raise InputError(
             f"{method} keeps a dense matrix of {rows:,} x {columns:,}, which takes {as_text(needed)} here; at most "
-            f"{as_text(limit)} is allowed. Use {instead}."
+            f"{as_text(limit)} is allowed. Use {instead}; as options, --optimizer newton-cg or --optimizer lbfgs "
+            "--line-search wolfe."
         )

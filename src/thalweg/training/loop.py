@@ -15,7 +15,6 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from thalweg.curvature.check import CurvatureError
 from thalweg.errors import InputError
 from thalweg.optim.construct import needs_closure
-from thalweg.optim.dense_memory import DenseMatrixError
 from thalweg.status import Status
 from thalweg.training.fit import StepRecord, fit
 from thalweg.training.run import HISTORY, finite, read_history
@@ -50,10 +49,6 @@ def train(session: Session) -> Iterator[dict[str, Any]]:
             # What only the first step can tell (a dense method on too many parameters) must leave nothing behind.
             if session.new_folder is not None:
                 session.new_folder.discard()
-            if isinstance(error, DenseMatrixError):
-                raise InputError(
-                    f"{error} As options: --optimizer newton-cg, or --optimizer lbfgs --line-search wolfe."
-                ) from None
             if isinstance(error, CurvatureError):
                 name = session.run.recipe.training.optimizer
                 raise InputError(
