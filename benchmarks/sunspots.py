@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from thalweg.curvature.hessian import Hessian, Scheme
 from thalweg.data.samples_series import sunspots
 from thalweg.heads.squared import Squared
-from thalweg.models.mlp import MLP
+from thalweg.models.mlp import MLP, MaskedLinear
 from thalweg.objective import Objective
 from thalweg.optim.damping import Damping
 from thalweg.optim.descent import Descent
@@ -180,7 +180,11 @@ def sparse_network(start: tuple[float, ...]) -> nn.Module:
     """
     masks = [torch.tensor([[1, 0], [1, 1], [0, 1]]), None, torch.tensor([[0, 1]])]
     model = MLP([2, 3, 1], activation=nn.LeakyReLU, bias=False, input_skip=True, masks=masks).double()
-    hidden, output, skip = model.layers[0].stored, model.layers[1].weight, model.shortcut.stored
+    first, last, shortcut = model.layers[0], model.layers[1], model.shortcut
+    assert isinstance(first, MaskedLinear)
+    assert isinstance(last, nn.Linear)
+    assert isinstance(shortcut, MaskedLinear)
+    hidden, output, skip = first.stored, last.weight, shortcut.stored
     places = [(hidden, 0, 0), (hidden, 1, 0), (hidden, 1, 1), (skip, 0, 1), (hidden, 2, 1)]
     places += [(output, 0, 2), (output, 0, 1), (output, 0, 0)]
     with torch.no_grad():
