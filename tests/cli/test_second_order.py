@@ -94,7 +94,7 @@ BAG = ["docstrings", "--model", "bag"]
 REFUSED = {
     "a dense Hessian of 10 million weights": (
         [*BAG, *options(("width", 512), ("optimizer", "newton"))],
-        ["dense matrix of 10,", "TB", "NewtonCG", "--optimizer newton-cg", "--optimizer lbfgs --line-search wolfe"],
+        ["dense matrix of 10,", "PB", "NewtonCG", "--optimizer newton-cg", "--optimizer lbfgs --line-search wolfe"],
     ),
     "a dense quasi-Newton matrix": ([*BAG, "--optimizer", "bfgs"], ["dense matrix of", "TB", "--optimizer lbfgs"]),
     "a dense Jacobian": ([*BAG, "--optimizer", "levenberg-marquardt"], ["dense matrix of", "GB", "newton-cg"]),
