@@ -89,7 +89,7 @@ class AbstractCandidateSoftmax(AbstractContinuous):
         """Choose again if the shares are others than when the head was made: weights were loaded, or words came."""
         prior, known = self.targets.log_prior, self._chosen_for
         is_as_long = known is not None and len(known) == self.targets.num
-        if is_as_long and (self._is_checked or prior is None or torch.equal(prior.detach().cpu(), known)):
+        if is_as_long and (self._is_checked or prior is None or _are_equal(prior, known)):
             self._is_checked = True
             return
         self._choose()
@@ -284,3 +284,7 @@ def _mixed(x: Tensor) -> Tensor:
     x = (x ^ ((x >> 30) & (2**34 - 1))) * -4658895280553007687
     x = (x ^ ((x >> 27) & (2**37 - 1))) * -7723592293110705685
     return x ^ ((x >> 31) & (2**33 - 1))
+
+
+def _are_equal(shares: Tensor, known: Tensor | None) -> bool:
+    return known is not None and torch.equal(shares.detach().cpu(), known)
