@@ -36,6 +36,7 @@ def polish_sparse(
         ValueError: for another regularizer, several outputs, or a hinge loss.
 
     Example:
+        >>> from thalweg.certify.matrices import Features
         >>> from thalweg.certify.number_losses import LogisticLoss
         >>> x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [0.5, 0.0]])
         >>> head = Head(Features(x), LogisticLoss(torch.tensor([[1.0], [0], [1], [0]])), L1(0.02), intercept=False)
