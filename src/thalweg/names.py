@@ -120,6 +120,39 @@ LINE_SEARCHES = {
     "trust-region": "thalweg.optim.trust_region:TrustRegion",
 }
 
+# Output layers of tasks that write text; "softmax" is the task's own.
+HEADS = {"softmax": ""} | {
+    name: f"thalweg.heads.presets:{name.replace('-', '_')}"
+    for name in (
+        "vmf",
+        "vmf-reg1",
+        "vmf-reg2",
+        "vmf-log",
+        "l2",
+        "cosine",
+        "power-spherical",
+        "margin",
+        "syn-margin",
+        "triplet",
+        "contrastive",
+        "sampled",
+        "analytic",
+    )
+}
+HEAD_TASKS = ("language", "translate")
+
+# Where the vectors of words come from; anything else is a file of word vectors or the folder of a run.
+TARGETS = {
+    "random": "thalweg.tasks.target_sources:random_targets",
+    "hypercube": "thalweg.tasks.target_sources:hypercube_targets",
+}
+DISPERSIONS = {
+    "none": "",
+    "sliced": "thalweg.heads.dispersion:Sliced",
+    "kernel": "thalweg.heads.dispersion:Kernel",
+    "koleo": "thalweg.heads.dispersion:KoLeo",
+}
+
 TOKENIZERS = ("word", "bpe", "char", "byte")
 SCALINGS = ("standard", "range", "none")
 PRECISIONS = ("float32", "float64", "bfloat16")

@@ -1,6 +1,6 @@
 """Word vectors from GloVe and word2vec text files, and their normalization."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
@@ -139,6 +139,44 @@ def read_word_vectors(path: str | Path, wanted: Collection[str] | None = None) -
     keep = None if wanted is None else frozenset(wanted)
     found: dict[str, np.ndarray] = {}
     width = 0
+    for number, row_width, word, numbers in _entries(path):
+        width = row_width
+        if word not in found and (keep is None or word in keep):
+            found[word] = _vector(numbers, path, number)
+    vectors = np.stack(list(found.values())) if found else np.empty((0, width), dtype=np.float32)
+    return WordVectors(list(found), vectors, 0 if keep is None else len(keep) - len(found))
+
+
+def word_vector_shards(path: str | Path, size: int = 20_000) -> Iterator[WordVectors]:
+    """Yield the words of a file in their order, at most `size` at a time, so that a file of any length can be read.
+
+    A word that comes in two shards is in both. Arguments and errors otherwise as for `read_word_vectors`.
+    """
+    shard: dict[str, np.ndarray] = {}
+    for number, _, word, numbers in _entries(path):
+        if word not in shard:
+            shard[word] = _vector(numbers, path, number)
+        if len(shard) == size:
+            yield WordVectors(list(shard), np.stack(list(shard.values())))
+            shard = {}
+    if shard:
+        yield WordVectors(list(shard), np.stack(list(shard.values())))
+
+
+def width_of_vectors(path: str | Path) -> int:
+    """Return the width of a file's vectors, from its beginning.
+
+    Raises:
+        InputError: as `read_word_vectors`.
+    """
+    for _, width, _, _ in _entries(path):
+        return width
+    raise InputError(f"{path}: expected lines with a word and its numbers, got only a header.")
+
+
+def _entries(path: str | Path) -> Iterator[tuple[int, int, str, str]]:
+    """Yield number, width, word and numbers (as text) of each line."""
+    width = 0
     try:
         with open(path, encoding="utf-8", newline="\n", errors="replace") as file:
             for number, line in enumerate(file, start=1):
@@ -151,14 +189,11 @@ def read_word_vectors(path: str | Path, wanted: Collection[str] | None = None) -
                     word, numbers = line.split(" ", 1)
                 else:
                     word, numbers = _word_with_spaces(line, width, path, number)
-                if word not in found and (keep is None or word in keep):
-                    found[word] = _vector(numbers, path, number)
+                yield number, width, word, numbers
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path.") from None
     if not width:
         raise InputError(f"{path}: expected lines with a word and its numbers, got an empty file.")
-    vectors = np.stack(list(found.values())) if found else np.empty((0, width), dtype=np.float32)
-    return WordVectors(list(found), vectors, 0 if keep is None else len(keep) - len(found))
 
 
 def _first_line(line: str, path: str | Path) -> tuple[int, bool]:

@@ -23,6 +23,8 @@ import abc
 import torch
 from torch import Tensor, nn
 
+from thalweg.heads.linear_form import LinearForm
+
 # Sums over thousands of targets lose their last digits in these types.
 HALF_PRECISION = (torch.float16, torch.bfloat16)
 
@@ -80,6 +82,63 @@ class AbstractHead(nn.Module, abc.ABC):
     ) -> tuple[Tensor, Tensor]:
         """Return what `loss(self(hidden), ...)` returns; a head overrides it where it can do so with less memory."""
         return self.loss(self(hidden), targets, mask, weights)
+
+    def linear_form(
+        self, hidden: Tensor, targets: Tensor, mask: Tensor | None = None, weights: Tensor | None = None
+    ) -> LinearForm | None:
+        """Return the loss as a convex function of a linear layer; None for a head that is none.
+
+        A head that returns its form can be certified: how far its layer is from the best one for these hidden states.
+        Arguments as for `loss_from_hidden`. No gradient flows through the result by intent.
+        """
+        del hidden, targets, mask, weights
+
+    def log_probability(self, prediction: Tensor, targets: Tensor) -> Tensor:
+        """Return the exact log-probability of each target, normalized over all answers, without label smoothing.
+
+        This is what perplexity is made of, so that every family is measured in the same unit.
+
+        Args:
+            prediction: `[..., outputs]`.
+            targets: ids `[...]`; whatever is no id (a masked target, -100) gives any finite number.
+
+        Returns:
+            `[...]`, float32 at least.
+
+        Raises:
+            ValueError: for a head whose targets are no ids.
+        """
+        del prediction, targets
+        raise ValueError(f"{type(self).__name__} gives no probabilities to ids, so there is no perplexity.")
+
+    def best_ids(self, prediction: Tensor) -> Tensor:
+        """Return the most probable answer of each prediction, ids `[...]`."""
+        return self.decode(prediction, 1)[0].squeeze(-1)
+
+    def after_step(self) -> None:
+        """Called by the training loop after each step of the optimizer; for heads with something that follows."""
+
+    def calibrate(self, prediction: Tensor, targets: Tensor, mask: Tensor | None = None) -> float | None:
+        """Fit what turns scores into probabilities, where the loss says nothing about it; nothing to do by default.
+
+        Args:
+            prediction: `[..., outputs]` of training data.
+            targets: ids `[...]`.
+            mask: True where a target is real.
+
+        Returns:
+            What was found, or None.
+        """
+        del prediction, targets, mask
+        return None
+
+    def figures(self) -> dict[str, float]:
+        """Return figures about the head itself, by name, for a run's history; nothing by default."""
+        return {}
+
+    def notes(self) -> list[str]:
+        """Return sentences about the head that a user should read, such as a warning; none by default."""
+        return []
 
 
 def spread(tensor: Tensor, shape: torch.Size, name: str) -> Tensor:

@@ -1,5 +1,6 @@
 """Several labels for each example: an independent yes or no for each class."""
 
+import dataclasses
 from typing import final
 
 import torch
@@ -7,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from thalweg.heads.base import AbstractHead, best, check_positive, check_share, keep, summable
-from thalweg.heads.elementwise import count_numbers, match_targets, spread_over
+from thalweg.heads.elementwise import count_numbers, match_targets, numbers_form, spread_over
+from thalweg.heads.linear_form import ConvexLoss, LinearForm
 
 
 @final
@@ -102,6 +104,27 @@ class Bernoulli(AbstractHead):
     ) -> Tensor:
         """Return the square root of the diagonal curvature times `v`."""
         return self._curvature(prediction, targets, mask, weights).sqrt() * self._kept(prediction, mask, v)
+
+    def linear_form(
+        self, hidden: Tensor, targets: Tensor, mask: Tensor | None = None, weights: Tensor | None = None
+    ) -> LinearForm | None:
+        """See `AbstractHead.linear_form`; smoothing and the weights of positive answers are mixed into the targets."""
+        layer = self.output if isinstance(self.output, nn.Linear) else None
+        if (self.pos_weight is not None and self.pos_weight.ndim > 1) or (
+            self.factor is not None and self.factor.ndim > 1
+        ):
+            return None  # a weight for each example would have to be cut into rows as well
+        form = numbers_form(ConvexLoss.LOGISTIC, "Bernoulli", layer, hidden, targets, mask, weights)
+        y = self._smooth(form.targets)
+        positive, factor = self._settings(y)
+        if positive is None and factor is None:
+            return dataclasses.replace(form, targets=y)
+        positive = torch.ones_like(y) if positive is None else positive
+        total = positive * y + 1.0 - y
+        each = total if factor is None else total * factor
+        each = each if form.weights is None else each * form.weights
+        y = torch.where(total > 0.0, positive * y / total.clamp_min(1e-300), y)
+        return dataclasses.replace(form, targets=y, weights=each)
 
     def decode(self, prediction: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Return the `k` most probable classes and the log-probability of each, `log s(z)`.

@@ -1,9 +1,10 @@
 """Targets that are one number for each output: shapes, masks and weights brought to the prediction's shape."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from thalweg.heads.base import spread, summable
+from thalweg.heads.linear_form import ConvexLoss, LinearForm, real_rows
 
 
 def match_targets(prediction: Tensor, targets: Tensor, head: str) -> tuple[Tensor, Tensor]:
@@ -53,3 +54,42 @@ def count_numbers(prediction: Tensor, mask: Tensor | None, weights: Tensor | Non
     if mask is not None:
         return mask.sum().to(prediction.dtype)
     return torch.full((), float(prediction.numel()), dtype=prediction.dtype, device=prediction.device)
+
+
+def numbers_form(
+    loss: ConvexLoss,
+    head: str,
+    layer: nn.Linear | None,
+    hidden: Tensor,
+    targets: Tensor,
+    mask: Tensor | None,
+    weights: Tensor | None,
+    *,
+    factor: float = 0.5,
+) -> LinearForm:
+    """Return the form of a head with one number as target of each output.
+
+    Args:
+        loss: of one number.
+        head: name of the head in messages.
+        layer: its linear layer, or None.
+        hidden: as for `AbstractHead.loss_from_hidden`.
+        targets: likewise.
+        mask: likewise.
+        weights: likewise.
+        factor: of the squares.
+    """
+    outputs = hidden.shape[-1] if layer is None else layer.out_features
+    like = hidden.new_empty((*hidden.shape[:-1], outputs), dtype=torch.float64)
+    like, numbers = match_targets(like, targets, head)
+    mask, weights = spread_over(like, mask, weights)
+    count = count_numbers(like, mask, weights)
+    numbers = numbers.reshape(-1, outputs)
+    weights = None if weights is None else weights.reshape(-1, outputs)
+    rows = None
+    if mask is not None:
+        mask = mask.reshape(-1, outputs)
+        rows = mask.any(1)
+        numbers = torch.where(mask, numbers, 0.0)[rows]
+        weights = mask.double()[rows] if weights is None else weights[rows]
+    return LinearForm(loss, layer, real_rows(hidden.detach(), rows), numbers, count, weights, factor=factor, rows=rows)

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from thalweg.heads.base import AbstractHead, best, check_positive, check_share, keep, spread, summable
 from thalweg.heads.chunked import chunked_cross_entropy
+from thalweg.heads.linear_form import ConvexLoss, LinearForm, real_rows
 
 # Logits held at once before the loss is computed in chunks: 16 million, 64 MB in float32.
 MAX_LOGITS = 2**24
@@ -160,9 +161,52 @@ class Softmax(AbstractHead):
         r = p.sqrt()
         return factor.sqrt() * (r * v - p * (r * v).sum(-1, keepdim=True))
 
+    def linear_form(
+        self, hidden: Tensor, targets: Tensor, mask: Tensor | None = None, weights: Tensor | None = None
+    ) -> LinearForm | None:
+        """See `AbstractHead.linear_form`."""
+        shape, soft = hidden.shape[:-1], targets.is_floating_point()
+        mask = None if mask is None else spread(mask, shape, "mask")
+        flat = targets.reshape(-1, targets.shape[-1]) if soft else self._ids(targets, mask).reshape(-1)
+        rows = mask if soft else flat != self.ignore_index
+        rows = None if rows is None or bool(rows.all()) else rows.reshape(-1)
+        if weights is not None:
+            weights = spread(weights, shape, "weights").reshape(-1, 1).double()
+            weights = real_rows(weights, rows).squeeze(1)
+        real = flat if rows is None else flat[rows]
+        count = torch.full((), float(len(real)), dtype=torch.float64, device=real.device)
+        if self.class_weights is not None and not soft:
+            each = self.class_weights.double()[real]
+            count = (each if weights is None else each * weights).sum()
+        elif weights is not None:
+            count = weights.sum()
+        return LinearForm(
+            ConvexLoss.SOFTMAX,
+            self.output if isinstance(self.output, nn.Linear) else None,
+            real_rows(hidden.detach(), rows),
+            real,
+            count,
+            weights,
+            smoothing=self.label_smoothing,
+            class_weights=self.class_weights,
+            rows=rows,
+        )
+
     def decode(self, prediction: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Return the `k` most probable classes and their log-probabilities, best first."""
         return best(torch.log_softmax(summable(prediction), dim=-1), k)
+
+    def best_ids(self, prediction: Tensor) -> Tensor:
+        """See `AbstractHead.best_ids`."""
+        return prediction.argmax(-1)
+
+    def log_probability(self, prediction: Tensor, targets: Tensor) -> Tensor:
+        """See `AbstractHead.log_probability`."""
+        self._check(prediction, targets)
+        logits = summable(prediction)
+        ids = targets.long().clamp(0, logits.shape[-1] - 1)
+        each = F.cross_entropy(logits.reshape(-1, logits.shape[-1]), ids.reshape(-1), reduction="none")
+        return -each.view(ids.shape)
 
     def _loss_of_finite(
         self, prediction: Tensor, targets: Tensor, mask: Tensor | None, weights: Tensor | None

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from thalweg.heads.base import AbstractHead, check_positive, keep
-from thalweg.heads.elementwise import count_numbers, match_targets, spread_over
+from thalweg.heads.elementwise import count_numbers, match_targets, numbers_form, spread_over
+from thalweg.heads.linear_form import ConvexLoss, LinearForm
 
 
 @final
@@ -83,6 +84,13 @@ class Squared(AbstractHead):
         mask, weights = spread_over(prediction, mask, weights)
         v = (2.0 * self.factor) ** 0.5 * keep(mask, v)
         return v if weights is None else weights.sqrt() * v
+
+    def linear_form(
+        self, hidden: Tensor, targets: Tensor, mask: Tensor | None = None, weights: Tensor | None = None
+    ) -> LinearForm | None:
+        """See `AbstractHead.linear_form`."""
+        layer = self.output if isinstance(self.output, nn.Linear) else None
+        return numbers_form(ConvexLoss.SQUARED, "Squared", layer, hidden, targets, mask, weights, factor=self.factor)
 
     def decode(self, prediction: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
         """Return the numbers themselves (there are no ids) and zeros: a point estimate carries no probability.

@@ -2,9 +2,9 @@
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, Protocol, final
 
 import numpy as np
 from torch import Tensor, nn
@@ -16,7 +16,11 @@ from thalweg.data.rows import AbstractSource
 from thalweg.data.tokenizer import Tokenizer
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
+from thalweg.heads.targets import Targets
 from thalweg.models.presets import Shape
+
+TableMaker = Callable[[int, int, Tokenizer | None], Tensor]
+"""Size of the vocabulary, width, tokenizer -> unit vectors `[vocabulary, width]`."""
 
 
 @final
@@ -58,13 +62,44 @@ class Settings:
         return Normalizer(self.normalize)
 
 
+class HeadFamily(Protocol):
+    """How a head with continuous outputs is made: see `thalweg.heads.presets`."""
+
+    def __call__(self, width: int, targets: Targets, *, label_smoothing: float = 0.0) -> AbstractHead:
+        """Return the head for hidden states of this width."""
+        ...
+
+
 @final
 @dataclasses.dataclass(frozen=True)
 class HeadOptions:
-    """What the recipe says about the output layer: `label_smoothing` in [0, 1) and `tie` to the model's embedding."""
+    """What the recipe says about the output layer.
+
+    Args:
+        label_smoothing: in [0, 1).
+        tie: share a table with the model's embedding: a softmax its matrix, trained targets their vectors.
+        family: makes a head with continuous outputs; None: softmax, or whatever suits the task.
+        table: makes the vectors of the words for such a head, from the task's vocabulary (its size and, where it is
+            one, the tokenizer); None: random ones.
+        trained: whether those vectors are learned.
+        follow: share of the old targets that stays at each step while they follow the model's embedding, in [0, 1);
+            None: they don't.
+        target_width: width of the vectors.
+        dispersion: penalty that keeps learned vectors apart; None for none.
+        dispersion_weight: what it is multiplied with.
+        counts: how often each token is a target in the training data; None: unknown (the weights will tell).
+    """
 
     label_smoothing: float = 0.0
     tie: bool = False
+    family: HeadFamily | None = None
+    table: TableMaker | None = None
+    trained: bool = False
+    follow: float | None = None
+    target_width: int = 128
+    dispersion: nn.Module | None = None
+    dispersion_weight: float = 0.0
+    counts: Tensor | None = None
 
 
 @final
@@ -79,6 +114,10 @@ class Prepared:
 
 class AbstractMeter(ABC):
     """Collects predictions batch by batch and turns them into metrics (on torchmetrics)."""
+
+    def use(self, head: AbstractHead) -> None:
+        """Say which head the predictions come from, before the first of them; a meter that needs no head ignores it."""
+        del head
 
     @abstractmethod
     def update(self, prediction: Tensor, batch: Batch) -> None:
@@ -108,6 +147,14 @@ class AbstractTask(ABC):
     @property
     def vocabulary(self) -> Tokenizer | None:
         """The tokenizer whose ids are the rows of the model's embedding; None where there is none."""
+        return None
+
+    def token_counts(self, examples: Examples) -> Tensor | None:
+        """Return how often each id is a target in these examples, for heads that know of frequencies; None by default.
+
+        Tasks that write text have them, `[vocabulary]`.
+        """
+        del examples
         return None
 
     @classmethod

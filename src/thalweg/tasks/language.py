@@ -27,7 +27,7 @@ from thalweg.tasks.generate import Sampling, continue_texts
 from thalweg.tasks.saved import reading, write_json
 from thalweg.tasks.text import TOKENIZER, check_texts
 from thalweg.tasks.texts import Texts
-from thalweg.tasks.token_head import token_head
+from thalweg.tasks.token_head import token_counts, token_head
 from thalweg.tasks.token_sums import TokenSums
 
 FILE = "language.json"
@@ -55,6 +55,10 @@ class LanguageMeter(AbstractMeter):
         self._bytes = bytes_per_token
         self._unknown = unknown_per_token
         self._sums = TokenSums()
+
+    def use(self, head: AbstractHead) -> None:
+        """See `AbstractMeter.use`."""
+        self._sums.use(head)
 
     def update(self, prediction: Tensor, batch: Batch) -> None:
         """See `AbstractMeter.update`."""
@@ -241,8 +245,12 @@ class Language(AbstractTask):
         return Shape(vocabulary_size=self.tokenizer.vocabulary_size, max_length=self.max_length)
 
     def head(self, model: nn.Module, options: HeadOptions) -> AbstractHead:
-        """Return a softmax over the vocabulary, on request tied to the model's embedding."""
-        return token_head(model, self.tokenizer.vocabulary_size, options)
+        """Return a softmax over the vocabulary, on request tied to the model's embedding, or continuous outputs."""
+        return token_head(model, self.tokenizer, options)
+
+    def token_counts(self, examples: Examples) -> Tensor:
+        """See `AbstractTask.token_counts`."""
+        return token_counts(examples.columns["tokens"], self.tokenizer.vocabulary_size)
 
     def batch(self, examples: Examples, indices: np.ndarray) -> Batch:
         """Return tokens `[batch, time]`, and as targets the token after each."""

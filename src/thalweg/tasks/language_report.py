@@ -6,7 +6,6 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from thalweg.batch import Batch
 from thalweg.data.batches import Examples
@@ -66,11 +65,10 @@ def token_losses(
     with answering(model, head) as parameter:
         for start in range(0, num_chunks, per_batch):
             batch = task.batch(examples, np.arange(start, min(start + per_batch, num_chunks))).to(parameter.device)
-            prediction = head(model(**batch.inputs)).float()
-            losses = F.cross_entropy(prediction.flatten(0, 1), batch.targets.flatten(), reduction="none")
+            losses = -head.log_probability(head(model(**batch.inputs)), batch.targets)
             mask = batch.mask if batch.mask is not None else torch.ones_like(batch.targets, dtype=torch.bool)
             places = torch.arange(mask.shape[1], device=parameter.device).expand_as(mask)
-            values = batch.targets[mask], losses.view_as(mask)[mask].double(), places[mask]
+            values = batch.targets[mask], losses[mask].double(), places[mask]
             found.append(tuple(value.cpu().numpy() for value in values))  # type: ignore[arg-type]
     tokens, losses, places = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return tokens, losses, places

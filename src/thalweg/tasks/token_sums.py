@@ -5,17 +5,19 @@ from typing import final
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torchmetrics import MetricCollection, SumMetric
 
 from thalweg.batch import Batch
+from thalweg.heads.base import AbstractHead
+from thalweg.heads.softmax import Softmax
 
 
 @final
 class TokenSums:
     """Adds up the loss and the right answers over batches, in float64 and over all processes.
 
-    The loss is that of the tokens themselves, without label smoothing. It is taken from logits.
+    The loss is the negative log-probability of the tokens as the head gives it, exact and without label smoothing, so
+    that every family of heads is measured in the same unit. Without `use` predictions are taken for logits.
 
     Example:
         >>> sums = TokenSums()
@@ -28,15 +30,21 @@ class TokenSums:
         # Not MeanMetric: it forgets its weights when it does not look for NaN, and looking waits for the device.
         sums = {name: SumMetric(nan_strategy="disable") for name in ("nats", "right", "count")}
         self._sums = MetricCollection(dict(sums), compute_groups=False).set_dtype(torch.float64)
+        self._head: AbstractHead = Softmax(None, None)
+
+    def use(self, head: AbstractHead) -> None:
+        """Say which head the predictions come from."""
+        self._head = head
 
     def update(self, prediction: Tensor, batch: Batch) -> None:
-        """Take one batch: logits `[batch, time, vocabulary]` and its targets `[batch, time]`."""
+        """Take one batch: predictions `[batch, time, outputs]` and its targets `[batch, time]`."""
         targets = batch.targets if batch.mask is None else batch.targets.masked_fill(~batch.mask, -100)
-        losses = F.cross_entropy(prediction.float().flatten(0, -2), targets.flatten(), reduction="none")
+        real = targets != -100
+        losses = -self._head.log_probability(prediction, targets)
         self._sums.to(prediction.device)
-        self._sums["nats"].update(losses.double())
-        self._sums["right"].update((prediction.argmax(-1) == targets).double())
-        self._sums["count"].update((targets != -100).double())
+        self._sums["nats"].update(torch.where(real, losses.double(), 0.0))
+        self._sums["right"].update((self._head.best_ids(prediction) == targets).double())
+        self._sums["count"].update(real.double())
 
     def nats(self) -> float:
         """Return the mean loss of a token in nats."""

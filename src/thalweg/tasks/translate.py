@@ -25,7 +25,7 @@ from thalweg.tasks.columns import check_columns
 from thalweg.tasks.generate import beam_search, greedy
 from thalweg.tasks.text import TOKENIZER, check_texts
 from thalweg.tasks.texts import Texts
-from thalweg.tasks.token_head import token_head
+from thalweg.tasks.token_head import token_counts, token_head
 from thalweg.tasks.token_sums import TokenSums
 
 FORBIDDEN = PAD, UNK, BOS
@@ -39,6 +39,10 @@ class TranslateMeter(AbstractMeter):
 
     def __init__(self) -> None:
         self._sums = TokenSums()
+
+    def use(self, head: AbstractHead) -> None:
+        """See `AbstractMeter.use`."""
+        self._sums.use(head)
 
     def update(self, prediction: Tensor, batch: Batch) -> None:
         """See `AbstractMeter.update`."""
@@ -186,8 +190,12 @@ class Translate(AbstractTask):
         return Shape(vocabulary_size=size, target_vocabulary_size=size, max_length=self.max_length)
 
     def head(self, model: nn.Module, options: HeadOptions) -> AbstractHead:
-        """Return a softmax over the vocabulary, on request tied to the decoder's embedding."""
-        return token_head(model, self.tokenizer.vocabulary_size, options)
+        """Return a softmax over the vocabulary, on request tied to the decoder's embedding, or continuous outputs."""
+        return token_head(model, self.tokenizer, options)
+
+    def token_counts(self, examples: Examples) -> Tensor:
+        """See `AbstractTask.token_counts`."""
+        return token_counts(examples.columns["target"], self.tokenizer.vocabulary_size)
 
     def batch(self, examples: Examples, indices: np.ndarray) -> Batch:
         """Return source tokens with their mask, the target behind `<bos>` as decoder tokens, and the target."""

@@ -19,8 +19,11 @@ from thalweg.optim import clipping, construct
 from thalweg.optim.descent import Descent
 from thalweg.optim.directions import Update
 from thalweg.tasks.base import AbstractTask, HeadOptions, Settings
+from thalweg.tasks.target_sources import Pretrained, source_of
 from thalweg.training.device import choose_device, choose_precision
 from thalweg.training.recipe import Recipe
+
+COMBINED_SHARE = 0.5  # of pretrained vectors in combined targets
 
 
 def settings_of(recipe: Recipe, columns: dict[str, Any], spill_folder: Path | None = None) -> Settings:
@@ -42,7 +45,12 @@ def settings_of(recipe: Recipe, columns: dict[str, Any], spill_folder: Path | No
 
 
 def build_networks(
-    recipe: Recipe, task: AbstractTask, *, batch: Batch | None = None, fresh: bool = True
+    recipe: Recipe,
+    task: AbstractTask,
+    *,
+    batch: Batch | None = None,
+    fresh: bool = True,
+    counts: Tensor | None = None,
 ) -> tuple[nn.Module, AbstractHead]:
     """Return model and head as the recipe says, on the CPU.
 
@@ -50,7 +58,8 @@ def build_networks(
         recipe: a complete recipe.
         task: gives the sizes and the head.
         batch: a batch of training data, for initializations that look at data.
-        fresh: initialize as the recipe says (word vectors, scheme); False when weights will be put in anyway.
+        fresh: initialize as the recipe says (word vectors, scheme, targets); False when weights will be put in anyway.
+        counts: how often each token is a target in the training data, for heads that know of frequencies.
     """
     options = recipe.model
     torch.manual_seed(_given(recipe.run.seed))
@@ -59,7 +68,7 @@ def build_networks(
         model: nn.Module = builder(task.shape(), model_options(recipe))
     except ValueError as error:
         raise InputError(f"--model {options.model} cannot be built so: {error}") from None
-    head = task.head(model, HeadOptions(_given(recipe.training.label_smoothing), _given(options.tie)))
+    head = task.head(model, head_options(recipe, fresh=fresh, counts=counts))
     dtype, _ = choose_precision(_given(recipe.run.precision), choose_device("cpu"))
     model.to(dtype)
     head.to(dtype)
@@ -84,6 +93,58 @@ def model_options(recipe: Recipe) -> Options:
         input_skip=_given(options.input_skip),
         sparsity=_given(options.sparsity),
     )
+
+
+def head_options(recipe: Recipe, *, fresh: bool = True, counts: Tensor | None = None) -> HeadOptions:
+    """Return what a complete recipe says about the output layer; arguments as for `build_networks`."""
+    options = recipe.model
+    smoothing, tie, name = _given(recipe.training.label_smoothing), _given(options.tie), _given(options.head)
+    if name == "softmax":
+        return HeadOptions(smoothing, tie)
+    dispersion = (
+        names.find(names.DISPERSIONS, _given(options.dispersion), "dispersion")()
+        if options.dispersion != ("none")
+        else None
+    )
+    kind, _, start = _given(options.targets).partition(":")
+    table: Any = names.find(names.TARGETS, "random", "kind of targets")
+    if fresh:  # else the weights bring the vectors, and the file or run they came from need not be there
+        table = target_table(_given(options.targets))
+    return HeadOptions(
+        smoothing,
+        tie and kind == "trained" and not start,
+        family=names.find(names.HEADS, name, "head"),
+        table=table,
+        trained=kind == "trained",
+        follow=_given(options.target_average) if kind == "embedding" else None,
+        target_width=_given(options.target_width),
+        dispersion=dispersion,
+        dispersion_weight=_given(options.dispersion_weight),
+        counts=counts,
+    )
+
+
+def target_table(text: str) -> Any:
+    """Return what makes the vectors that `--targets` names.
+
+    Raises:
+        InputError: if it names nothing.
+
+    Example:
+        >>> target_table("hypercube").__name__, target_table("trained").__name__
+        ('hypercube_targets', 'random_targets')
+    """
+    kind, _, start = text.partition(":")
+    if kind == "embedding" or text == "trained":
+        return names.find(names.TARGETS, "random", "kind of targets")
+    if kind == "trained":
+        return target_table(start)
+    if kind == "combined":
+        if not start:
+            raise InputError("--targets combined needs a file of word vectors: --targets combined:PATH.")
+        source = source_of(start)
+        return dataclasses.replace(source, share=COMBINED_SHARE) if isinstance(source, Pretrained) else source
+    return names.find(names.TARGETS, text, "kind of targets") if text in names.TARGETS else source_of(text)
 
 
 def _initialize(recipe: Recipe, model: nn.Module, batch: Batch | None) -> None:
@@ -244,6 +305,15 @@ def get_weights(model: nn.Module, head: nn.Module) -> dict[str, Tensor]:
                 seen.add(tensor.data_ptr())
                 weights[f"{prefix}.{name}"] = tensor
     return weights
+
+
+def counts_behind(weights: dict[str, Tensor]) -> Tensor | None:
+    """Return counts that give the prior that is in saved weights, None where there is none.
+
+    What else a head makes of the counts (a shortlist, probabilities of being drawn) is not in the weights.
+    """
+    prior = weights.get("head.targets.log_prior")
+    return None if prior is None else prior.double().exp() * 1e12  # so large that no smoothing shows
 
 
 def put_weights(model: nn.Module, head: nn.Module, weights: dict[str, Tensor], where: Path | str) -> None:

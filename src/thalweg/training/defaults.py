@@ -14,6 +14,8 @@ GENERAL: dict[str, Any] = {
     "word_pairs": 0, "max_length": 256, "word_vectors": "", "normalize_vectors": "length", "lags": 0, "scaling": "none",
     "width": 128, "hidden": 128, "layers": 1, "heads": 4, "dropout": 0.1, "activation": "relu", "skip": "none",
     "input_skip": False, "sparsity": 0.0, "init": "default", "tie": False,
+    "head": "softmax", "targets": "random", "target_width": 128, "target_average": 0.0, "dispersion": "none",
+    "dispersion_weight": 0.1,
     "optimizer": "adamw", "line_search": "", "optimizer_options": {}, "schedule": "cosine", "schedule_options": {},
     "warmup": 0.05, "clip": 1.0, "clip_value": 0.0, "clip_adaptive": 0.0, "clip_update": 0.0, "weight_decay": 0.01,
     "l2": 0.0, "label_smoothing": 0.0, "batch_size": 64, "accumulate": 1, "epochs": 10.0, "steps": 0, "time": 0.0,
@@ -71,13 +73,18 @@ OWN_LINE_SEARCH = {
     "newton": "armijo", "newton-cg": "armijo", "levenberg-marquardt": "armijo",
 }  # fmt: skip
 
-POSITIVE = ("vocabulary_size", "max_length", "width", "hidden", "heads", "lr", "accumulate")
+# Losses in which other words push where one pulls, so that their targets can be trained.
+CONTRASTING = ("contrastive", "sampled", "analytic")
+HEAD_OPTIONS = ("targets", "target_width", "target_average", "dispersion", "dispersion_weight")
+
+POSITIVE = ("vocabulary_size", "max_length", "target_width", "width", "hidden", "heads", "lr", "accumulate")
 NOT_NEGATIVE = (
     "seed",
     "word_pairs", "lags", "layers", "warmup", "clip", "clip_value", "clip_adaptive", "clip_update", "weight_decay",
-    "l2", "batch_size", "epochs", "steps", "time", "patience", "evaluate_every", "checkpoint_every",
+    "l2", "dispersion_weight", "batch_size", "epochs", "steps", "time", "patience", "evaluate_every",
+    "checkpoint_every",
 )  # fmt: skip
-SHARES = ("valid_share", "dropout", "sparsity", "label_smoothing")
+SHARES = ("valid_share", "dropout", "sparsity", "label_smoothing", "target_average")
 
 
 def complete(given: Recipe, optimizer_defaults: dict[str, float] | None = None) -> Recipe:
@@ -99,6 +106,7 @@ def complete(given: Recipe, optimizer_defaults: dict[str, float] | None = None) 
     defaults["model"] = model
     defaults["name"] = values["task"]
     defaults |= optimizer_defaults or {}
+    defaults |= head_defaults({**defaults, **values}, values)
     defaults |= composed_defaults(values.get("optimizer", ""), values.get("line_search", ""))
     if "steps" in values and values["steps"] and "epochs" not in values:
         defaults["epochs"] = 0.0
@@ -110,6 +118,28 @@ def complete(given: Recipe, optimizer_defaults: dict[str, float] | None = None) 
     assert not recipe.missing(), recipe.missing()
     check(recipe)
     return recipe
+
+
+def head_defaults(values: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Return the defaults of a head with continuous outputs; nothing for a softmax.
+
+    Args:
+        values: the recipe so far, with the defaults of its task and model.
+        given: what the user gave of it.
+    """
+    head = values["head"]
+    if head == "softmax":
+        return {}
+    names.check(names.HEADS, head, "head")
+    found: dict[str, Any] = {"targets": "trained" if head in CONTRASTING else "random"}
+    targets = given.get("targets", found["targets"])
+    if targets != "trained":
+        found["tie"] = False  # only trained vectors can be the embedding's
+    if targets in ("trained", "embedding") and (targets == "embedding" or {**values, **found}["tie"]):
+        found["target_width"] = values["width"]
+    if head not in CONTRASTING:
+        found["label_smoothing"] = 0.0  # no other loss has a distribution over words to smooth
+    return found
 
 
 def composed_defaults(optimizer: str, line_search: str) -> dict[str, Any]:
@@ -132,6 +162,8 @@ def check(recipe: Recipe) -> None:
         (names.INITIALIZATIONS, "init", "initialization"),
         (names.SCHEDULES, "schedule", "schedule"),
         (names.TOKENIZERS, "tokenizer", "tokenizer"),
+        (names.HEADS, "head", "head"),
+        (names.DISPERSIONS, "dispersion", "dispersion"),
         (("", *names.LINE_SEARCHES), "line_search", "line search"),
         (names.SCALINGS, "scaling", "scaling"),
         (names.VECTOR_STEPS, "normalize_vectors", "normalization of word vectors"),
@@ -155,10 +187,45 @@ def check(recipe: Recipe) -> None:
         raise InputError(f"--word-pairs needs --tokenizer word; got '{values['tokenizer']}'. Give --word-pairs 0.")
     if model == "transformer" and values["width"] % values["heads"]:
         raise InputError(f"--width must be a multiple of --heads; got {values['width']} and {values['heads']}.")
+    _check_head(values)
     if values["init"] == "tfixup" and (model != "transformer" or values["skip"] != "residual"):
         raise InputError("--init tfixup is for --model transformer with --skip residual (it replaces the layer norms).")
     if model != "mlp" and (values["input_skip"] or values["sparsity"]):
         raise InputError(f"--input-skip and --sparsity are for --model mlp; got --model {model}.")
+
+
+def _check_head(values: dict[str, Any]) -> None:
+    """Raise an InputError where head and targets don't fit the task or each other."""
+    task, head, targets = values["task"], values["head"], values["targets"]
+    kind = targets.partition(":")[0]
+    if head == "softmax":
+        for key in HEAD_OPTIONS:
+            if values[key] != GENERAL[key]:
+                raise InputError(
+                    f"--{key.replace('_', '-')} is for continuous outputs, and the output layer is a softmax; give "
+                    "--head analytic (or another family), or leave it out."
+                )
+        return
+    if task not in names.HEAD_TASKS:
+        raise InputError(
+            f"--head {head} writes words by their vectors, so it is for --task {' or '.join(names.HEAD_TASKS)}; task "
+            f"'{task}' has an output layer of its own."
+        )
+    if values["tie"] and targets != "trained":
+        raise InputError(
+            f"--tie shares the model's embedding with trained targets; with --targets {targets} there is nothing to "
+            "share. Give --no-tie, or --targets trained (or embedding)."
+        )
+    if values["target_average"] and kind != "embedding":
+        raise InputError("--target-average is for --targets embedding; other vectors follow nothing.")
+    if values["dispersion"] != "none" and kind != "trained":
+        raise InputError(f"--dispersion moves trained vectors; --targets {targets} are not trained by the loss.")
+    if kind in ("trained", "embedding") and head not in CONTRASTING and values["dispersion"] == "none":
+        raise InputError(
+            f"--head {head} only pulls predictions to their targets, so learned targets would all become alike. Give "
+            f"--targets random, or a family with contrast: --head {', '.join(CONTRASTING)}"
+            + (", or --dispersion sliced." if kind == "trained" else ".")
+        )
 
 
 def _check_model(task: str, model: str) -> None:

@@ -54,6 +54,7 @@ def evaluate(
     for module, _ in modes:
         module.eval()
     meter = task.meter()
+    meter.use(head)
     total, count = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     device_type = torch.device(device).type
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)

@@ -63,6 +63,9 @@ def finish(session: Session, status: Status) -> dict[str, Any]:
     )
     summary["loss"] = evaluation.loss
     summary["metrics"] = evaluation.metrics
+    if figures := session.head.figures():
+        summary["head"] = figures
+    summary["warnings"] = session.head.notes()
     write_manifest(run.folder, weights=True)
     write_json(run.folder / METRICS, summary)
     write_report(run.folder / REPORT, make_report(session, summary))
@@ -86,7 +89,7 @@ def make_report(session: Session, summary: dict[str, Any]) -> Report:
         f"A {recipe.model.model} model with {summary['num_parameters']:,} parameters, trained on "
         f"{session.task.describe(session.prepared)} from {data['described']}."
     )
-    notes = [*data["notes"], *session.prepared.notes]
+    notes = [*data["notes"], *session.prepared.notes, *summary["warnings"]]
     if summary["num_rejected"]:
         notes.append(
             f"{summary['num_rejected']} steps were rejected because loss or gradient was NaN or infinite; "

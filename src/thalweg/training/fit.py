@@ -150,6 +150,7 @@ def fit(
         loss, norm, clipped, rejected = take(optimizer, objective, parameters, clip, before, on_device)
         if clip_update is not None and not composed:
             clip_update.after(parameters)
+        head.after_step()
         place.step = step + 1
         if schedule is not None and not isinstance(schedule, ReduceLROnPlateau):
             _advance(schedule, quietly=not on_device and bool(rejected))

@@ -129,7 +129,7 @@ def _evaluate(session: Session, clock: "_Clock") -> dict[str, Any]:
         name, better = session.task.selects_by
         value = evaluation.value(name)
         session.schedule.step(-value if better == "higher" else value)
-    return {
+    entry = {
         "event": "evaluation",
         "step": session.place.step,
         "epoch": session.feed.epoch_of(session.place.step),
@@ -138,6 +138,8 @@ def _evaluate(session: Session, clock: "_Clock") -> dict[str, Any]:
         "metrics": evaluation.metrics,
         "best": session.take_score(evaluation),
     }
+    figures = session.head.figures()
+    return entry | {"head": figures} if figures else entry
 
 
 def _go_back(session: Session) -> dict[str, Any]:

@@ -195,6 +195,7 @@ def columns_of(choice: Choice) -> dict[str, Any]:
 
 def _completed(given: Recipe, choice: Choice) -> Recipe:
     """Fill in the defaults and the columns that were chosen."""
+    _take_width(given)
     recipe = complete(given, build.optimizer_defaults(given.training.optimizer))
     for role, column in choice.columns.items():
         if role in _INPUT_ROLES:
@@ -206,6 +207,16 @@ def _completed(given: Recipe, choice: Choice) -> Recipe:
     recipe.data.columns = list(choice.series)
     recipe.run.name = run.run_name(given.run.name or recipe.data.source or "run")
     return recipe
+
+
+def _take_width(given: Recipe) -> None:
+    """Fill in the width of targets that come from a file or a run."""
+    options = given.model
+    kind, _, start = (options.targets or "").partition(":")
+    text = start if kind in ("trained", "combined") else options.targets
+    if options.target_width or not text or text in ("embedding", "trained", *names.TARGETS):
+        return
+    options.target_width = build.target_table(text).width()
 
 
 def _find_folder(request: Request, recipe: Recipe, timed: bool, say: Say) -> tuple[Path, bool]:

@@ -60,6 +60,15 @@ class ModelRecipe:
     sparsity: float | None = _option("Share of the mlp's weights that are wired off (a fixed 0/1 mask per matrix)")
     init: str | None = _option("Initialization: default, xavier, he, orthogonal, lsuv or tfixup")
     tie: bool | None = _option("Share the output layer's matrix with the embedding (language, translate)")
+    head: str | None = _option("Output layer of language and translate: softmax, or a family of continuous outputs")
+    targets: str | None = _option(
+        "Vectors of the words for continuous outputs: random, hypercube, trained, trained:FROM, combined:PATH, "
+        "embedding, a file of word vectors, or a run's folder"
+    )
+    target_width: int | None = _option("Width of those vectors")
+    target_average: float | None = _option("Share of the old vectors that --targets embedding keeps at each step")
+    dispersion: str | None = _option("Penalty that keeps trained vectors apart: none, sliced, kernel or koleo")
+    dispersion_weight: float | None = _option("What that penalty is multiplied with")
 
 
 @final

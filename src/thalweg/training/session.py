@@ -13,6 +13,7 @@ from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training import build, checkpoint
+from thalweg.training.calibrate import calibrate
 from thalweg.training.device import choose_precision
 from thalweg.training.evaluate import Evaluation, evaluate
 from thalweg.training.feed import Feed
@@ -68,7 +69,9 @@ class Session:
         self.total_steps = 2 if fast else int(min(training.steps or math.inf, by_epochs))
         every = training.evaluate_every or max(self.feed.steps_per_epoch, math.ceil(self.total_steps / MAX_EVALUATIONS))
         self.evaluate_every = 1 if fast else every
-        self.model, self.head = build.build_networks(recipe, task, batch=self.feed(0)[0].to("cpu", dtype))
+        first = self.feed(0)[0].to("cpu", dtype)
+        counts = task.token_counts(prepared.train) if recipe.model.head != "softmax" else None
+        self.model, self.head = build.build_networks(recipe, task, batch=first, counts=counts)
         self.model.to(device)
         self.head.to(device)
         self.clipping = build.build_clipping(recipe, self.head)
@@ -84,7 +87,8 @@ class Session:
         return self.model, self.head
 
     def measure(self) -> Evaluation:
-        """Evaluate the present weights on the validation data."""
+        """Evaluate the present weights on the validation data, probabilities calibrated on training data before."""
+        calibrate(self.model, self.head, self.feed(0), autocast=self.autocast)
         return evaluate(
             self.task,
             self.model,

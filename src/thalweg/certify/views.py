@@ -1,0 +1,111 @@
+"""Which examples a model cannot tell apart: equal inputs, found exactly and in one pass of hashing."""
+
+import math
+from typing import Final
+
+import numpy as np
+
+Column = np.ndarray | tuple[np.ndarray, np.ndarray]
+_SEED: Final = 5
+
+
+def same_rows(*columns: Column) -> np.ndarray:
+    """Return a group id for each example: two have the same one exactly if they agree in every column.
+
+    Rows are hashed to 64 bits, and those with equal hashes are compared value by value, so the answer is exact; where
+    a hash deceives (which is about as likely as never), the column is grouped by its bytes.
+
+    Args:
+        *columns: an array `[num_examples, ...]` (numbers are compared by value; 0 and -0 are equal), or two arrays: the
+            values of all examples one after the other, and the length of each example.
+
+    Returns:
+        Ids int64 `[num_examples]`, from 0, in no particular order.
+
+    Raises:
+        ValueError: without a column, for columns of different lengths, or for NaN, which equals nothing.
+
+    Example:
+        >>> ids = same_rows((np.array([5, 7, 8, 5, 7]), np.array([2, 1, 2])), np.array([1.0, 1.0, 1.0]))
+        >>> bool(ids[0] == ids[2] != ids[1])
+        True
+    """
+    if not columns:
+        raise ValueError("same_rows(*columns) needs at least one column.")
+    groups = [_ragged(*column) if isinstance(column, tuple) else _fixed(column) for column in columns]
+    if len({len(group) for group in groups}) != 1:
+        raise ValueError(f"same_rows(*columns) needs columns of one length; got {[len(group) for group in groups]}.")
+    result = groups[0]
+    for group in groups[1:]:
+        result = renumbered(result * (int(group.max(initial=0)) + 1) + group)
+    return result
+
+
+def renumbered(keys: np.ndarray) -> np.ndarray:
+    """Return ids from 0 without gaps, equal where the keys are.
+
+    Example:
+        >>> renumbered(np.array([7, 3, 7])).tolist()
+        [1, 0, 1]
+    """
+    return np.unique(keys, return_inverse=True)[1].reshape(-1).astype(np.int64)
+
+
+def _fixed(array: np.ndarray) -> np.ndarray:
+    """Group the rows of an array, all of one length."""
+    rows = np.ascontiguousarray(array).reshape(len(array), math.prod(array.shape[1:]))
+    return _ragged(rows.reshape(-1), np.full(len(rows), rows.shape[1], dtype=np.int64))
+
+
+def _ragged(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Group sequences of different lengths."""
+    bits = _bits(values)
+    lengths = np.asarray(lengths, dtype=np.int64)
+    starts = np.cumsum(lengths) - lengths
+    hashes = _hashes(bits, starts, lengths)
+    order = np.argsort(hashes, kind="stable")
+    same = hashes[order][1:] == hashes[order][:-1]
+    before, after = order[:-1][same], order[1:][same]
+    if not _equal(bits, starts, lengths, before, after):
+        seen: dict[bytes, int] = {}
+        rows = (bits[start : start + length].tobytes() for start, length in zip(starts, lengths, strict=True))
+        return np.array([seen.setdefault(row, len(seen)) for row in rows], dtype=np.int64)
+    ids = np.empty(len(lengths), dtype=np.int64)
+    ids[order] = np.cumsum(np.concatenate([[0], ~same])) if len(order) else 0
+    return ids
+
+
+def _bits(values: np.ndarray) -> np.ndarray:
+    """Return values as unsigned 64-bit numbers that are equal exactly where the values are."""
+    if values.dtype.kind in "iub":
+        return values.astype(np.int64).view(np.uint64)
+    numbers = values.astype(np.float64) + 0.0  # -0 becomes 0
+    if np.isnan(numbers).any():
+        raise ValueError("same_rows(*columns): there is NaN among the inputs, which equals nothing; clean the data.")
+    return numbers.view(np.uint64)
+
+
+def _hashes(bits: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Return a 64-bit hash of each sequence: a sum of scrambled values times a random odd number for each place."""
+    longest = int(lengths.max(initial=0))
+    factors = np.random.default_rng(_SEED).integers(0, 2**63, longest + 1, dtype=np.uint64) * np.uint64(2) + np.uint64(
+        1
+    )
+    mixed = (bits ^ (bits >> np.uint64(31))) * np.uint64(0x9E3779B97F4A7C15)
+    mixed ^= mixed >> np.uint64(29)
+    places = np.arange(len(bits)) - np.repeat(starts, lengths)
+    sums = np.concatenate([[np.uint64(0)], np.cumsum(mixed * factors[places])])  # wraps around, and so does -
+    hashes = sums[starts + lengths] - sums[starts]
+    hashes += lengths.astype(np.uint64) * factors[longest]
+    return hashes
+
+
+def _equal(bits: np.ndarray, starts: np.ndarray, lengths: np.ndarray, left: np.ndarray, right: np.ndarray) -> bool:
+    """Whether the sequences `left` and `right` (indices) are equal, pair by pair."""
+    if not np.array_equal(lengths[left], lengths[right]):
+        return False
+    counts = lengths[left]
+    places = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.array_equal(
+        bits[np.repeat(starts[left], counts) + places], bits[np.repeat(starts[right], counts) + places]
+    )

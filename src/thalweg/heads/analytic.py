@@ -1,0 +1,153 @@
+"""The softmax whose sum over the vocabulary is a formula, up to the words that matter most."""
+
+from typing import final
+
+import torch
+from torch import Tensor
+
+from thalweg.heads.candidates import NOTHING, AbstractCandidateSoftmax, Candidates, distinct
+from thalweg.heads.contrastive import log_inclusion
+from thalweg.heads.targets import Targets
+
+
+@final
+class AnalyticSoftmax(AbstractCandidateSoftmax):
+    r"""Cross-entropy over unit targets with exact terms for few words and one formula for all others.
+
+    Over vectors spread evenly on the sphere the mean of $e^{e \cdot u}$ is $e^{L_m(\kappa)}$ (`log_partition`), so that
+
+    $$\log Z \approx \log\Big(\sum_{w \in S \cup B \cup \{y\}} p_w^\beta e^{e\cdot u_w} + M\, e^{L_m(\kappa)}\Big),
+    \qquad M = \sum_{w \notin S \cup B} p_w^\beta,$$
+
+    with exact terms for a shortlist $S$ of frequent words, for the batch's own targets $B$ and for the row's target
+    $y$. The rest costs nothing and has no variance; it is right as far as the other targets are dispersed, as random
+    ones are. Learned targets are not: there the batch's words also stand for the rest, each in proportion to
+    $p_w^\beta / \pi_w$ with its inclusion probability $\pi_w$, and `sample_share` says how much of it.
+
+    Args:
+        width: width of the hidden states; None: there is no layer, the hidden states are the prediction.
+        targets: the words' vectors. With `counts` they know $p$; else all words are alike.
+        shortlist: number of words that are always exact, the most frequent ones (without counts the first); 0 to V.
+        with_batch: whether the batch's own targets are exact in all its rows.
+        sample_share: in [0, 1], how much of the rest the batch's words stand for, the formula for what is left; None:
+            all of it where the table is learned, nothing where it is frozen.
+        bias: whether the layer has one.
+        ignore_index: target that counts as masked.
+        concentration: factor of $e \cdot u_w$ in probabilities, positive; it has no part in the loss.
+        prior: $\beta \ge 0$, of no effect without counts.
+        label_smoothing: $a$ in [0, 1): the share of the target that is spread over all words.
+
+    Shapes: prediction `[..., m]`; targets int `[...]`; mask and weights `[...]` or only its first dimensions.
+
+    Raises:
+        ValueError: an argument out of range (a shortlist longer than the vocabulary), shapes that don't fit, ids out of
+            range.
+
+    Example:
+        >>> from torch.nn import functional as F
+        >>> table = F.normalize(torch.randn(5000, 64, generator=torch.Generator().manual_seed(0)), dim=-1)
+        >>> head = AnalyticSoftmax(None, Targets(table), shortlist=0)
+        >>> e, y = 8 * table[:2], torch.tensor([0, 1])
+        >>> total, _ = head.loss(e, y)
+        >>> abs(total.item() - F.cross_entropy(e @ table.T, y, reduction="sum").item()) < 0.05
+        True
+
+    Not for widths below about 64, nor for pretrained vectors, which are crowded: use `SampledSoftmax`.
+    """
+
+    is_short: Tensor
+    short: Tensor
+
+    def __init__(
+        self,
+        width: int | None,
+        targets: Targets,
+        *,
+        shortlist: int = 512,
+        with_batch: bool = True,
+        sample_share: float | None = None,
+        bias: bool = True,
+        ignore_index: int = -100,
+        concentration: float = 1.0,
+        prior: float = 1.0,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(
+            width,
+            targets,
+            bias=bias,
+            ignore_index=ignore_index,
+            concentration=concentration,
+            prior=prior,
+            label_smoothing=label_smoothing,
+        )
+        if not 0 <= shortlist <= targets.num:
+            raise ValueError(
+                f"AnalyticSoftmax(shortlist=...) must lie in [0, {targets.num}], there are no more words; "
+                f"got {shortlist!r}."
+            )
+        if sample_share is not None and not 0.0 <= sample_share <= 1.0:
+            raise ValueError(f"AnalyticSoftmax(sample_share=...) must lie in [0, 1]; got {sample_share!r}.")
+        self.with_batch = with_batch
+        self.sample_share = (1.0 if targets.learns else 0.0) if sample_share is None else sample_share
+        rank = targets.log_prior
+        short = torch.arange(shortlist) if rank is None else rank.argsort(descending=True, stable=True)[:shortlist]
+        is_short = torch.zeros(targets.num, dtype=torch.bool, device=short.device)
+        is_short[short] = True
+        # Both follow from the counts, so a run's weights need not carry them.
+        self.register_buffer("short", short, persistent=False)
+        self.register_buffer("is_short", is_short, persistent=False)
+
+    def candidates(self, ids: Tensor, real: Tensor | None = None) -> Candidates:
+        """Return the shortlist and the batch's other words, and the mass of all that are neither."""
+        words, offset = self.short, self._log_mass(self.short)
+        rest = self._total_mass() - offset.exp().sum()
+        if self.with_batch:
+            own, there = distinct(ids, real, self.targets.num)
+            known = self._known(own)
+            outside = ~known if there is None else ~known & there
+            if own.device.type == "cpu":
+                own, outside = own[outside], outside[outside]
+            mass = self._log_mass(own)
+            rest = rest - torch.where(outside, mass.exp(), 0.0).sum()
+            if self.sample_share:
+                mass, rest = self._share_rest(own, outside, mass, rest, _real_number(ids, real))
+            words = torch.cat([words, own])
+            offset = torch.cat([offset, torch.where(outside, mass, NOTHING)])
+        tiny = torch.finfo(offset.dtype).tiny
+        return Candidates(words, self.targets(words), offset, rest.clamp_min(tiny).log().to(offset.dtype))
+
+    def _share_rest(
+        self, own: Tensor, outside: Tensor, mass: Tensor, rest: Tensor, num: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Let the batch's words stand for a share of the rest, as far as there are any; return their masses and it."""
+        log_prior = self.targets.log_prior
+        weight = mass if log_prior is None else mass - log_inclusion(log_prior[own], num)
+        weight = torch.where(outside, weight, NOTHING)
+        any_outside = outside.any()
+        share = torch.where(any_outside, self.sample_share, 0.0) * rest.clamp_min(0.0)
+        part = torch.softmax(weight, 0) if len(weight) else weight
+        return torch.log(mass.exp() + share * part), rest - share
+
+    def _known(self, words: Tensor) -> Tensor:
+        """Which words are in the shortlist; words that came later are not."""
+        num = len(self.is_short)
+        return self.is_short[words.clamp(max=num - 1)] & (words < num)
+
+    def _log_mass(self, words: Tensor) -> Tensor:
+        """The logarithm of the weight of words in the sum, `[n]`."""
+        prior = self.targets.log_prior
+        if prior is None:
+            return torch.zeros(len(words), device=words.device)
+        return self.prior * prior[words]
+
+    def _total_mass(self) -> Tensor | float:
+        """The sum of all words' weights; a number of its own for each table."""
+        prior = self.targets.log_prior
+        if prior is None:
+            return float(self.targets.num)
+        return 1.0 if self.prior == 1.0 else (self.prior * prior).exp().sum()
+
+
+def _real_number(ids: Tensor, real: Tensor | None) -> Tensor:
+    return torch.full((), float(len(ids)), device=ids.device) if real is None else real.sum().float()

@@ -1,0 +1,262 @@
+r"""The softmax over some words that stand for all: its value row by row, and its curvature.
+
+$$\log \hat Z = \log\Big( e^{s_y} + \sum_{c \in C,\, c \ne y} e^{e \cdot u_c + o_c} + e^{t(\kappa^2)} \Big),
+\qquad \ell = \log \hat Z - s_y$$
+
+The candidates $C$ are shared by all rows. The offset $o_c$ holds the word's prior and how many words it stands for; a
+candidate that is the row's own target (an accidental hit, a false negative) is left out of the sum, and the target
+itself is exact. The tail $t$ depends on the prediction's length alone.
+"""
+
+import abc
+import dataclasses
+import math
+from typing import final
+
+import torch
+from torch import Tensor
+
+from thalweg.heads.base import check_share
+from thalweg.heads.bessel import log_partition
+from thalweg.heads.continuous import AbstractContinuous
+from thalweg.heads.targets import Targets
+
+# The logarithm of nothing, finite so that no difference of infinities can occur.
+NOTHING = -1e30
+MAX_MATRIX = 2**24  # numbers held at once for curvature roots: 64 MB in float32
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Candidates:
+    r"""Words that all rows compare with.
+
+    Args:
+        ids: int64 `[n]`.
+        vectors: unit vectors `[n, m]`; a gradient flows into a learned table.
+        offset: $o_c$, `[n]`; `NOTHING` for a place that is empty.
+        log_tail: logarithm of the mass of the words that are no candidates, 0-dim, to which $L_m(\kappa)$ is added;
+            None: there is no tail.
+        shift: what is added to each row's loss to make it readable.
+    """
+
+    ids: Tensor
+    vectors: Tensor
+    offset: Tensor
+    log_tail: Tensor | None = None
+    shift: Tensor | float = 0.0
+
+
+class AbstractCandidateSoftmax(AbstractContinuous):
+    """A cross-entropy over the vocabulary whose sum is estimated from candidates; a subclass chooses them."""
+
+    def __init__(
+        self,
+        width: int | None,
+        targets: Targets,
+        *,
+        bias: bool = True,
+        ignore_index: int = -100,
+        concentration: float = 1.0,
+        prior: float = 1.0,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(width, targets, bias=bias, ignore_index=ignore_index, concentration=concentration, prior=prior)
+        check_share(label_smoothing, f"{type(self).__name__}(label_smoothing=...)")
+        self.label_smoothing = label_smoothing
+
+    @property
+    @final
+    def chance(self) -> float:
+        """The loss of a prediction of zero length where the targets know no counts: log V."""
+        return math.log(self.targets.num)
+
+    @abc.abstractmethod
+    def candidates(self, ids: Tensor, real: Tensor | None = None) -> Candidates:
+        """Return the words with which a batch is compared; they are a function of the batch's targets.
+
+        Args:
+            ids: the batch's targets `[n]`.
+            real: which of them are; None: all.
+        """
+
+    @final
+    def row_losses(self, prediction: Tensor, ids: Tensor, candidates: Candidates) -> Tensor:
+        """Return the loss of each row, `[n]`, with candidates of your own.
+
+        Args:
+            prediction: `[n, m]`, float32 or float64.
+            ids: targets `[n]`.
+            candidates: as `candidates` returns them.
+        """
+        vectors, offset = candidates.vectors.to(prediction.dtype), candidates.offset.to(prediction.dtype)
+        score, prior = self._own(prediction, ids)
+        parts = [score]
+        if len(vectors):
+            logits = torch.addmm(offset, prediction, vectors.T)
+            logits = logits.masked_fill_(ids.unsqueeze(1) == candidates.ids, NOTHING)
+            parts.append(logits.logsumexp(1))
+        if candidates.log_tail is not None:
+            square = prediction.square().sum(-1)
+            parts.append(log_partition(square, prediction.shape[1]) + candidates.log_tail.to(prediction.dtype))
+        log_sum = torch.stack(parts).logsumexp(0)
+        if self.label_smoothing:
+            there = (offset > 0.5 * NOTHING).to(vectors.dtype)
+            mean = prediction @ ((there @ vectors) / there.sum().clamp_min(1.0))
+            score = torch.lerp(score, mean if prior is None else mean + prior.mean(), self.label_smoothing)
+        return log_sum - score + candidates.shift
+
+    @final
+    def _losses(self, prediction: Tensor, ids: Tensor, real: Tensor | None) -> Tensor:
+        return self.row_losses(prediction, ids, self.candidates(ids, real))
+
+    def _own(self, prediction: Tensor, ids: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The score of each row's target, `[n]`, and the prior of all words."""
+        score = (prediction * self.targets(ids).to(prediction.dtype)).sum(-1)
+        prior = self._log_prior(prediction.dtype)
+        return score if prior is None else score + prior[ids], prior
+
+    @torch.no_grad()
+    def _curvature(self, prediction: Tensor, ids: Tensor, real: Tensor | None, v: Tensor, root: bool) -> Tensor:
+        spread = self._spread(prediction, ids, self.candidates(ids, real))
+        if not root:
+            return spread.product(v)
+        size = max(1, MAX_MATRIX // (prediction.shape[1] * (len(spread.vectors) + 3 * prediction.shape[1])))
+        parts = [
+            spread.rows(start, start + size).root(v[..., start : start + size, :]) for start in range(0, len(ids), size)
+        ]
+        return torch.cat(parts, -2) if parts else v
+
+    def _spread(self, prediction: Tensor, ids: Tensor, candidates: Candidates) -> "_Spread":
+        vectors, offset = candidates.vectors.to(prediction.dtype), candidates.offset.to(prediction.dtype)
+        score, _ = self._own(prediction, ids)
+        logits = torch.addmm(offset, prediction, vectors.T)
+        logits.masked_fill_(ids.unsqueeze(1) == candidates.ids, NOTHING)
+        square = prediction.square().sum(-1)
+        with torch.enable_grad():
+            q = square.detach().requires_grad_()
+            tail = log_partition(q, prediction.shape[1])
+            (slope,) = torch.autograd.grad(tail.sum(), q, create_graph=True)
+            (bend,) = torch.autograd.grad(slope.sum(), q)
+        tail, slope = tail.detach(), slope.detach()
+        tail = tail + (NOTHING if candidates.log_tail is None else candidates.log_tail.to(tail.dtype))
+        p = torch.softmax(torch.cat([logits, score.unsqueeze(1), tail.unsqueeze(1)], 1), 1)
+        own = self.targets(ids).to(prediction.dtype)
+        return _Spread(vectors, own, prediction, p[:, :-2], p[:, -2:-1], p[:, -1:], slope, bend)
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class _Spread:
+    r"""The curvature of the estimated logarithm of the sum: the covariance of the vectors, and the tail's own.
+
+    $$H = \sum_c p_c u_c u_c^\top + p_y u_y u_y^\top + p_t (g g^\top + T) - \mu \mu^\top,$$
+
+    with $g = 2 t' e$, $T = 2 t' I + 4 t'' e e^\top$ and $\mu = \sum_c p_c u_c + p_y u_y + p_t g$.
+    """
+
+    vectors: Tensor  # [n, m]
+    own: Tensor  # [rows, m]
+    prediction: Tensor  # [rows, m]
+    p: Tensor  # [rows, n]
+    p_own: Tensor  # [rows, 1]
+    p_tail: Tensor  # [rows, 1]
+    slope: Tensor  # [rows]
+    bend: Tensor  # [rows]
+
+    def rows(self, start: int, stop: int) -> "_Spread":
+        """The same for some rows."""
+        cut = [
+            part[start:stop]
+            for part in (self.own, self.prediction, self.p, self.p_own, self.p_tail, self.slope, self.bend)
+        ]
+        return _Spread(self.vectors, *cut)
+
+    def mean(self) -> Tensor:
+        """The mean of the vectors, `[rows, m]`."""
+        pull = 2.0 * self.slope.unsqueeze(1) * self.prediction
+        return self.p @ self.vectors + self.p_own * self.own + self.p_tail * pull
+
+    def along(self) -> Tensor:
+        """What the tail's part of the curvature has along the prediction, `[rows, 1]`."""
+        return self.p_tail * (4.0 * self.slope.square() + 4.0 * self.bend).unsqueeze(1)
+
+    def product(self, v: Tensor) -> Tensor:
+        """Return `H v`."""
+        result = (self.p * (v @ self.vectors.T)) @ self.vectors
+        result += self.p_own * (v * self.own).sum(-1, keepdim=True) * self.own
+        result += self.along() * (v * self.prediction).sum(-1, keepdim=True) * self.prediction
+        result += 2.0 * self.p_tail * self.slope.unsqueeze(1) * v
+        mean = self.mean()
+        return result - (v * mean).sum(-1, keepdim=True) * mean
+
+    def root(self, v: Tensor) -> Tensor:
+        """Return the symmetric root of `H` times `v`, from the eigenvectors of each row's matrix."""
+        width = self.prediction.shape[1]
+        weighted = self.p.unsqueeze(-1) * self.vectors  # [rows, n, m]
+        dense = weighted.transpose(1, 2) @ self.vectors
+        dense += _outer(self.own, self.p_own) + _outer(self.prediction, self.along())
+        mean = self.mean()
+        dense -= _outer(mean, torch.ones_like(self.p_own))
+        dense.diagonal(dim1=1, dim2=2).add_(2.0 * self.p_tail * self.slope.unsqueeze(1))
+        values, turn = torch.linalg.eigh(dense)
+        inside = (v.unsqueeze(-2) @ turn).squeeze(-2) * values.clamp_min(0.0).sqrt()
+        result = (turn @ inside.unsqueeze(-1)).squeeze(-1)
+        assert result.shape[-1] == width
+        return result
+
+
+def _outer(vectors: Tensor, weights: Tensor) -> Tensor:
+    return (weights * vectors).unsqueeze(2) * vectors.unsqueeze(1)
+
+
+def distinct(ids: Tensor, real: Tensor | None, num: int) -> tuple[Tensor, Tensor | None]:
+    """Return the different ids of a batch, and which of them are real (None: all).
+
+    On the CPU each id comes once. Elsewhere the result is as long as the batch, so that nothing waits for the device.
+
+    Args:
+        ids: int64 `[n]`, in [0, num).
+        real: bool `[n]`; None: all.
+        num: number of words.
+
+    Example:
+        >>> distinct(torch.tensor([5, 2, 5]), None, 9)
+        (tensor([2, 5]), None)
+    """
+    if ids.device.type == "cpu":
+        return torch.unique(ids if real is None else ids[real]), None
+    return _first_places(ids, real, num)
+
+
+def _first_places(ids: Tensor, real: Tensor | None, num: int) -> tuple[Tensor, Tensor]:
+    ordered = (ids if real is None else torch.where(real, ids, num)).sort().values
+    first = torch.ones_like(ordered, dtype=torch.bool)
+    first[1:] = ordered[1:] != ordered[:-1]
+    first &= ordered < num
+    return torch.where(first, ordered, 0), first
+
+
+def fraction_of(ids: Tensor, real: Tensor | None, seed: int) -> Tensor:
+    """Return a number in [0, 1) that depends on which targets a batch has, not on their order; float64, 0-dim.
+
+    Draws that start from it are random over batches, and yet the loss is a function of the batch: a line search, a
+    curvature product and a resumed run see the same words.
+
+    Example:
+        >>> a = fraction_of(torch.tensor([3, 1, 4]), None, 0)
+        >>> b = fraction_of(torch.tensor([1, 4, 3]), None, 0)
+        >>> bool(a == b), bool(a == fraction_of(torch.tensor([1, 4, 4]), None, 0))
+        (True, False)
+    """
+    each = _mixed(ids + 1)
+    total = (each if real is None else torch.where(real, each, 0)).sum()
+    return (_mixed(total + seed) & (2**52 - 1)).double() / 2**52
+
+
+def _mixed(x: Tensor) -> Tensor:
+    """Scatter the bits of integers; multiplications wrap around (the finalizer of Steele and Vigna's SplitMix64)."""
+    x = x - 7046029254386353131
+    x = (x ^ ((x >> 30) & (2**34 - 1))) * -4658895280553007687
+    x = (x ^ ((x >> 27) & (2**37 - 1))) * -7723592293110705685
+    return x ^ ((x >> 31) & (2**33 - 1))

@@ -1,0 +1,230 @@
+"""Softmax over few words: the batch's own targets, or words that are drawn, with unbiased sums."""
+
+from typing import final
+
+import torch
+from torch import Tensor
+
+from thalweg.heads.candidates import NOTHING, AbstractCandidateSoftmax, Candidates, distinct, fraction_of
+from thalweg.heads.inclusion import InclusionSampler
+from thalweg.heads.targets import Targets
+
+
+@final
+class Contrastive(AbstractCandidateSoftmax):
+    r"""Contrast with the targets of the same batch (contrastive weight tying), for targets that are learned.
+
+    Each row's target $y$ competes with the batch's other words, each once, and never with itself:
+
+    $$\ell = \log\Big(e^{s_y} + \sum_{c \in B,\, c \ne y} \frac{e^{s_c}}{\pi_c}\Big) - s_y, \qquad
+    s_w = e \cdot u_w + \beta \log p_w,$$
+
+    where $\pi_c = 1 - (1 - p_c)^N$ is the probability that a word with the share $p_c$ of the training data is among
+    $N$ targets. With it the sum is unbiased for that over the whole vocabulary, and the loss an estimate of the
+    softmax's. Without counts every word is taken for equally frequent.
+
+    Args:
+        width: width of the hidden states; None: there is no layer, the hidden states are the prediction.
+        targets: the words' vectors; trainable, as a rule. With `counts` they know $p$.
+        correct: whether to divide by $\pi$; False gives the published loss, without duplicates and false negatives,
+            plus log(V / words in the batch) to be readable.
+        bias: whether the layer has one.
+        ignore_index: target that counts as masked.
+        concentration: factor of $e \cdot u_w$ in probabilities, positive; it has no part in the loss.
+        prior: $\beta \ge 0$.
+        label_smoothing: $a$ in [0, 1): the share of the target that is spread over all words.
+
+    Shapes: prediction `[..., m]`; targets int `[...]`; mask and weights `[...]` or only its first dimensions.
+
+    Raises:
+        ValueError: an argument out of range, shapes that don't fit, ids out of range.
+
+    The candidates are the real targets of one call of `loss`: two halves of a batch are compared with fewer words than
+    the whole, so sums over micro-batches are not those over the whole batch. `curvature_product` is the curvature of
+    the estimate in the prediction: the covariance of the candidates' vectors under the estimated probabilities.
+
+    Example:
+        >>> head = Contrastive(None, Targets(torch.eye(4)))
+        >>> total, count = head.loss(torch.zeros(3, 4), torch.tensor([0, 1, 2]))
+        >>> round((total / count).exp().item(), 4)
+        4.0
+
+    Source: Godey, de la Clergerie, Sagot (2024), Headless Language Models: Learning without Predicting with Contrastive
+    Weight Tying. Inclusion probabilities: Horvitz, Thompson (1952).
+
+    Not for batches of few different words: use `SampledSoftmax`, which draws others.
+    """
+
+    def __init__(
+        self,
+        width: int | None,
+        targets: Targets,
+        *,
+        correct: bool = True,
+        bias: bool = True,
+        ignore_index: int = -100,
+        concentration: float = 1.0,
+        prior: float = 1.0,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(
+            width,
+            targets,
+            bias=bias,
+            ignore_index=ignore_index,
+            concentration=concentration,
+            prior=prior if correct else 0.0,
+            label_smoothing=label_smoothing,
+        )
+        self.correct = correct
+
+    def candidates(self, ids: Tensor, real: Tensor | None = None) -> Candidates:
+        """Return the batch's different words, and for how many each stands."""
+        words, there = distinct(ids, real, self.targets.num)
+        vectors = self.targets(words)
+        num_words = _number(words, there)
+        log_prior = self.targets.log_prior
+        shift: Tensor | float = 0.0
+        if not self.correct:
+            offset = torch.zeros_like(vectors[:, 0])
+            shift = self.chance - num_words.clamp_min(1.0).log()
+        elif log_prior is None:
+            others = torch.log((self.targets.num - 1.0) / (num_words - 1.0).clamp_min(1.0))
+            offset = others.expand(len(words))
+        else:
+            share = log_prior[words]
+            offset = self.prior * share - log_inclusion(share, _number(ids, real))
+        if there is not None:
+            offset = torch.where(there, offset, NOTHING)
+        return Candidates(words, vectors, offset.detach(), shift=shift)
+
+
+@final
+class SampledSoftmax(AbstractCandidateSoftmax):
+    r"""The softmax over drawn words, with sums that are unbiased for the whole vocabulary.
+
+    $$\ell = \log\Big(e^{s_y} + \sum_{c \in S,\, c \ne y} \frac{e^{s_c}}{\pi_c}\Big) - s_y, \qquad
+    s_w = e \cdot u_w + \beta \log p_w$$
+
+    The words $S$ are shared by all rows, all different, and drawn with inclusion probabilities
+    $\pi_w = \min(1, c\, p_w^a)$: the most frequent words always. They depend on the batch's targets, so the loss
+    is a function of the batch and yet the words are others in each. A word that is a row's own target is left out of
+    its sum (accidental hit).
+
+    Args:
+        width: width of the hidden states; None: there is no layer, the hidden states are the prediction.
+        targets: the words' vectors, frozen or trainable. With `counts` they know $p$; else all are alike.
+        num_samples: words that are drawn, from 1 to V; V makes the sum exact.
+        power: $a$ in [0, 1]: 1 draws words as often as they occur.
+        with_batch: whether the batch's own targets are candidates as well, with the inclusion probability
+            $1 - (1 - \pi_w)(1 - p_w)^N$.
+        seed: other words for the same batch.
+        bias: whether the layer has one.
+        ignore_index: target that counts as masked.
+        concentration: factor of $e \cdot u_w$ in probabilities, positive; it has no part in the loss.
+        prior: $\beta \ge 0$.
+        label_smoothing: $a$ in [0, 1): the share of the target that is spread over all words.
+
+    Shapes: prediction `[..., m]`; targets int `[...]`; mask and weights `[...]` or only its first dimensions.
+
+    Raises:
+        ValueError: an argument out of range (more samples than words), shapes that don't fit, ids out of range.
+
+    Example:
+        >>> head = SampledSoftmax(None, Targets(torch.eye(4)), num_samples=2)
+        >>> total, count = head.loss(torch.zeros(3, 4), torch.tensor([0, 1, 2]))
+        >>> head.candidates(torch.tensor([0, 1, 2])).ids.shape
+        torch.Size([2])
+
+    Source: Bengio, Senécal (2008), Adaptive Importance Sampling to Accelerate Training of a Neural Probabilistic
+    Language Model; Jean, Cho, Memisevic, Bengio (2015), On Using Very Large Target Vocabulary for Neural Machine
+    Translation. Inclusion probabilities: Horvitz, Thompson (1952).
+
+    Not where all words cost little: use `Softmax`.
+    """
+
+    def __init__(
+        self,
+        width: int | None,
+        targets: Targets,
+        *,
+        num_samples: int = 1024,
+        power: float = 1.0,
+        with_batch: bool = False,
+        seed: int = 0,
+        bias: bool = True,
+        ignore_index: int = -100,
+        concentration: float = 1.0,
+        prior: float = 1.0,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(
+            width,
+            targets,
+            bias=bias,
+            ignore_index=ignore_index,
+            concentration=concentration,
+            prior=prior,
+            label_smoothing=label_smoothing,
+        )
+        self.num_samples = num_samples
+        self.power = power
+        self.with_batch = with_batch
+        self.seed = seed
+        self.sampler = self._make_sampler()
+
+    def candidates(self, ids: Tensor, real: Tensor | None = None) -> Candidates:
+        """Return the words drawn for this batch, and for how many each stands."""
+        if len(self.sampler.log_weights) != self.targets.num:  # the vocabulary has grown
+            self.sampler = self._make_sampler()
+        words = self.sampler(fraction_of(ids, real, self.seed))
+        there: Tensor | None = None
+        share = self._shares()
+        log_weights = self.sampler.log_weights.to(ids.device)
+        if self.with_batch:
+            words, there = distinct(
+                torch.cat([words, ids]),
+                None if real is None else torch.cat([torch.ones_like(words, dtype=torch.bool), real]),
+                self.targets.num,
+            )
+            drawn = log_weights[words].neg().exp().clamp(max=1.0)
+            missed = (1.0 - drawn) * torch.exp(_number(ids, real) * torch.log1p(-share[words].exp()))
+            log_weights = -torch.log1p(-missed)
+        else:
+            log_weights = log_weights[words]
+        offset = log_weights if self.targets.log_prior is None else log_weights + self.prior * share[words]
+        if there is not None:
+            offset = torch.where(there, offset, NOTHING)
+        return Candidates(words, self.targets(words), offset)
+
+    def _shares(self) -> Tensor:
+        """The logarithm of each word's share, `[V]`."""
+        log_prior = self.targets.log_prior
+        if log_prior is not None:
+            return log_prior
+        return torch.full((self.targets.num,), -self.chance, device=self.concentration.device)
+
+    def _make_sampler(self) -> InclusionSampler:
+        shares = self._shares().double().exp()
+        return InclusionSampler(shares, self.num_samples, power=self.power).to(shares.device)
+
+
+def log_inclusion(log_share: Tensor, num: Tensor) -> Tensor:
+    r"""Return $\log(1 - (1 - p)^N)$, the logarithm of the probability to be among $N$ draws.
+
+    Args:
+        log_share: $\log p$, any shape.
+        num: $N$, 0-dim.
+
+    Example:
+        >>> log_inclusion(torch.tensor([0.5]).log(), torch.tensor(2.0)).exp()
+        tensor([0.7500])
+    """
+    return torch.log(-torch.expm1(num * torch.log1p(-log_share.exp())))
+
+
+def _number(ids: Tensor, real: Tensor | None) -> Tensor:
+    """How many are real, a 0-dim float32."""
+    if real is None:
+        return torch.full((), float(len(ids)), device=ids.device)
+    return real.sum().float()

@@ -1,0 +1,152 @@
+"""Penalties that keep unit vectors apart: sliced over great circles, by a kernel, by nearest neighbors.
+
+Each is a module from vectors `[n, m]` to a mean, so that neither its value nor its weight depends on the number of
+vectors. Vectors that are exactly equal attract no force by symmetry, and would stay together for ever: here they are
+parted by a little noise first.
+"""
+
+import math
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+CLOSE = 1e-3  # two vectors nearer than this count as one
+FLOOR = 1e-2  # distances below it push no harder
+
+
+@final
+class Sliced(nn.Module):
+    r"""How far vectors are from an even spacing on random great circles.
+
+    On a circle through two random directions $p \perp q$ the vectors have the angles
+    $t_i = \text{atan2}(q \cdot x_i, p \cdot x_i)$. With $k_i$ the rank of $t_i$ among them, evenly spaced ones would
+    lie at $t^*_i = \bar t + 2 \pi k_i / n - \pi - \pi / n$, and the penalty is
+
+    $$\frac{1}{2n} \sum_i (t_i - t^*_i)^2 ,$$
+
+    averaged over circles: 0 for even spacing, $\pi^2 / 6$ for vectors that are all alike and many. It costs
+    O(n m + n log n), no pairs, so it takes a whole vocabulary.
+
+    Args:
+        num_circles: circles drawn each time, at least 1.
+
+    Raises:
+        ValueError: for fewer circles.
+
+    Example:
+        >>> angles = torch.arange(4) * math.pi / 2
+        >>> round(Sliced()(torch.stack([angles.cos(), angles.sin()], 1)).item(), 4)
+        0.0
+
+    Source: Tokarchuk et al. (2025), Keep your distance: learning dispersed embeddings on S_m (there a sum).
+    """
+
+    def __init__(self, num_circles: int = 1) -> None:
+        super().__init__()
+        if num_circles < 1:
+            raise ValueError(f"Sliced(num_circles=...) must be at least 1; got {num_circles!r}.")
+        self.num_circles = num_circles
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Return the penalty of unit vectors `[n, m]`; the circles come from PyTorch's random numbers."""
+        n, width = vectors.shape
+        drawn = torch.randn(2, self.num_circles, width, device=vectors.device, dtype=vectors.dtype)
+        p = F.normalize(drawn[0], dim=-1)
+        q = F.normalize(drawn[1] - (drawn[1] * p).sum(-1, keepdim=True) * p, dim=-1)
+        angles = torch.atan2(vectors @ q.T, vectors @ p.T)
+        # A stable sort gives equal angles different ranks, which parts equal vectors.
+        ranks = angles.argsort(dim=0, stable=True).argsort(dim=0).to(vectors.dtype) + 1.0
+        even = angles.mean(0) + 2.0 * math.pi * ranks / n - math.pi - math.pi / n
+        return 0.5 * (angles - even).square().mean()
+
+
+@final
+class Kernel(nn.Module):
+    r"""How near vectors are to each other on average, near ones counting most.
+
+    $$\log \frac{1}{n (n - 1)} \sum_{i \ne j} e^{\gamma (x_i \cdot x_j - 1)}$$
+
+    It lies in $[-2 \gamma, 0]$: 0 where all are alike, near $-\gamma$ where they are spread over many dimensions. A
+    vector is never compared with itself.
+
+    Args:
+        gamma: sharpness $\gamma$, positive.
+
+    Raises:
+        ValueError: for another sharpness.
+
+    Example:
+        >>> round(Kernel(gamma=2.0)(torch.tensor([[1.0, 0.0], [-1.0, 0.0]])).item(), 4)
+        -4.0
+
+    It compares all pairs: take some thousand vectors at most.
+
+    Source: Wang and Isola (2020), Understanding Contrastive Representation Learning through Alignment and Uniformity on
+    the Hypersphere.
+    """
+
+    def __init__(self, gamma: float = 4.0) -> None:
+        super().__init__()
+        if not 0.0 < gamma < math.inf:
+            raise ValueError(f"Kernel(gamma=...) must be positive; got {gamma!r}.")
+        self.gamma = gamma
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Return the penalty of unit vectors `[n, m]`, n at least 2."""
+        vectors = parted(vectors)
+        n = _check_pairs(vectors, "Kernel")
+        logits = self.gamma * (vectors @ vectors.T - 1.0)
+        logits = logits.masked_fill(torch.eye(n, dtype=torch.bool, device=vectors.device), -torch.inf)
+        return logits.flatten().logsumexp(0) - math.log(n * (n - 1))
+
+
+@final
+class KoLeo(nn.Module):
+    r"""How near each vector's nearest neighbor is.
+
+    $$-\frac{1}{2n} \sum_i \log \big( \min_{j \ne i} \lVert x_i - x_j \rVert^2 + \epsilon^2 \big)$$
+
+    with $\epsilon = 0.01$, so that near pairs push with a bounded force; without it this is the estimate of the
+    entropy by Kozachenko and Leonenko (with the sign turned and a constant left out).
+
+    Example:
+        >>> round(KoLeo()(torch.tensor([[1.0, 0.0], [-1.0, 0.0]])).item(), 3)
+        -0.693
+
+    It compares all pairs: take some thousand vectors at most.
+
+    Source: Sablayrolles, Douze, Schmid and Jegou (2019), Spreading Vectors for Similarity Search.
+    """
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Return the penalty of unit vectors `[n, m]`, n at least 2."""
+        vectors = parted(vectors)
+        _check_pairs(vectors, "KoLeo")
+        with torch.no_grad():
+            nearest = (vectors @ vectors.T).fill_diagonal_(-torch.inf).argmax(-1)
+        squares = (vectors - vectors[nearest]).square().sum(-1)
+        return -0.5 * (squares + FLOOR**2).log().mean()
+
+
+def parted(vectors: Tensor) -> Tensor:
+    """Return the vectors with a little noise on those that (nearly) equal an earlier one; others are as they were.
+
+    Example:
+        >>> x = parted(torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
+        >>> torch.equal(x[0], x[1]), torch.equal(x[2], torch.tensor([0.0, 1.0]))
+        (False, True)
+    """
+    with torch.no_grad():
+        earlier = torch.tril(vectors @ vectors.T, diagonal=-1)
+        # 1 - cos = d^2 / 2; float32 cosines are only good to about 1e-7, which is below CLOSE^2 / 2.
+        again = (earlier > 1.0 - 0.5 * CLOSE**2).any(-1, keepdim=True)
+        noise = torch.randn_like(vectors) * (CLOSE / vectors.shape[1] ** 0.5)
+    return vectors + torch.where(again, noise, 0.0)
+
+
+def _check_pairs(vectors: Tensor, name: str) -> int:
+    if len(vectors) < 2:
+        raise ValueError(f"{name} needs at least two vectors; got {len(vectors)}.")
+    return len(vectors)
