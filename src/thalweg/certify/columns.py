@@ -11,6 +11,7 @@ from thalweg.certify.fans import FanOracle
 from thalweg.certify.neurons import (
     MAX_SIGNS,
     AbstractOracle,
+    Answer,
     Bias,
     CellOracle,
     num_patterns,
@@ -18,7 +19,7 @@ from thalweg.certify.neurons import (
     with_bias,
 )
 from thalweg.certify.outputs import AbstractOutput
-from thalweg.certify.relaxed import RelaxedOracle
+from thalweg.certify.relaxed import MAX_ANCHORS, RelaxedOracle
 from thalweg.certify.restricted import RestrictedNetwork
 
 MAX_FANS = 20_000_000
@@ -155,7 +156,9 @@ class TwoLayerProblem:
             return FanOracle(self.features, self.hidden_bias, self.leak)
         if width == 1 and rank <= 5 and num_patterns(self.features, self.hidden_bias) * num <= MAX_SIGNS:
             return CellOracle(self.features, self.hidden_bias, self.leak)
-        return None if free else RelaxedOracle(self.features, self.hidden_bias, self.leak)
+        if free and fans > MAX_ANCHORS:
+            return None
+        return RelaxedOracle(self.features, self.hidden_bias, self.leak)
 
     def num_cells(self) -> int:
         """Return the number of ways in which a neuron can split the data, at most."""
@@ -248,7 +251,7 @@ def best_network(
         if network.objective() >= objective * (1.0 - 1e-15):
             break
     if not oracle.exact:
-        dual, _ = _scaled(problem, best_dual, oracle.sharpened(problem.output.residual(best_dual)))
+        dual = _sharpened(problem, oracle, network.predictions())
         if problem.dual_value(dual) > bound:
             bound, best_dual = problem.dual_value(dual), dual
     ingoing, outgoing, coefficients = network.parameters()
@@ -266,19 +269,28 @@ def best_network(
 def bound_at(problem: TwoLayerProblem, oracle: AbstractOracle, weights: Weights) -> tuple[float, np.ndarray]:
     """Return the bound, and its dual point, that one network's own residual gives: one call of the oracle, no search."""
     predictions = problem.predictions(weights)
-    dual, _ = _ask(problem, oracle, predictions)
+    dual = _ask(problem, oracle, predictions)[0] if oracle.exact else _sharpened(problem, oracle, predictions)
     return problem.dual_value(dual), dual
 
 
-def _ask(problem: TwoLayerProblem, oracle: AbstractOracle, predictions: np.ndarray):  # noqa: ANN202
-    dual = problem.output.dual(predictions)
-    if problem.free_intercept:
-        dual = problem.output.centered(dual)
+def _ask(problem: TwoLayerProblem, oracle: AbstractOracle, predictions: np.ndarray) -> tuple[np.ndarray, Answer]:
+    """Return a feasible dual point near the one of predictions, and what the oracle said."""
+    dual = _dual(problem, predictions)
     answer = oracle.search(problem.output.residual(dual), problem.l2 * (1.0 + 1e-10))
-    return _scaled(problem, dual, answer.bound)[0], answer
+    return _scaled(problem, dual, answer.bound), answer
 
 
-def _scaled(problem: TwoLayerProblem, dual: np.ndarray, bound: float) -> tuple[np.ndarray, float]:
+def _sharpened(problem: TwoLayerProblem, oracle: AbstractOracle, predictions: np.ndarray) -> np.ndarray:
+    dual = _dual(problem, predictions)
+    return _scaled(problem, dual, oracle.sharpened(problem.output.residual(dual)))
+
+
+def _dual(problem: TwoLayerProblem, predictions: np.ndarray) -> np.ndarray:
+    dual = problem.output.dual(predictions)
+    return problem.output.centered(dual) if problem.free_intercept else dual
+
+
+def _scaled(problem: TwoLayerProblem, dual: np.ndarray, bound: float) -> np.ndarray:
     """Scale a dual point to the best feasible size; its neurons' values are at most `bound`."""
     most = min(problem.output.longest, problem.l2 / bound if bound > 0.0 else np.inf)
 
@@ -288,4 +300,4 @@ def _scaled(problem: TwoLayerProblem, dual: np.ndarray, bound: float) -> tuple[n
     most = min(most, 1e6)
     shares = [most, min(1.0, most), minimize_scalar(lost, bounds=(0.0, most), method="bounded").x]
     share = min(shares, key=lost)
-    return problem.output.scaled(dual, share), share
+    return problem.output.scaled(dual, share)
