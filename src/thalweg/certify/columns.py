@@ -23,6 +23,7 @@ from thalweg.certify.relaxed import MAX_ANCHORS, RelaxedOracle
 from thalweg.certify.restricted import RestrictedNetwork
 
 MAX_FANS = 20_000_000
+FAR = 1e6  # a free bias that makes a constant of a neuron
 
 
 @final
@@ -263,7 +264,20 @@ def best_network(
         rest[0] if len(rest) else np.zeros(width),
         axes @ coefficients[: axes.shape[1]],
     )
+    if problem.output_bias is Bias.NONE and len(rest):
+        weights = _constant_as_neuron(weights)
     return Solution(weights, problem.objective(weights), bound, best_dual, oracle, rounds)
+
+
+def _constant_as_neuron(weights: Weights) -> Weights:
+    """Return the network with its output bias made by a neuron whose own bias is free, so that it costs next to nothing."""
+    return dataclasses.replace(
+        weights,
+        ingoing=np.vstack([weights.ingoing, np.zeros(weights.ingoing.shape[1])]),
+        hidden_bias=np.append(weights.hidden_bias, FAR),
+        outgoing=np.vstack([weights.outgoing, weights.output_bias / FAR]),
+        output_bias=np.zeros_like(weights.output_bias),
+    )
 
 
 def bound_at(problem: TwoLayerProblem, oracle: AbstractOracle, weights: Weights) -> tuple[float, np.ndarray]:

@@ -48,6 +48,7 @@ class FanOracle(AbstractOracle):
         else:
             rows, axes = reduced(with_bias(features, bias))
             rows, self.lifts = rows[None], [axes]
+        self.axes = axes
         if rows.shape[2] > 2:
             raise ValueError(f"FanOracle needs features of rank 2 at most; got rank {rows.shape[2]}.")
         if rows.shape[2] == 1:

@@ -127,8 +127,8 @@ def with_bias(features: np.ndarray, bias: Bias) -> np.ndarray:
     return features if bias is Bias.NONE else np.column_stack([features, np.ones(len(features))])
 
 
-def blocks(features: np.ndarray, bias: Bias) -> list[Block]:
-    """Return the arrangements that hold every neuron that matters.
+def blocks(features: np.ndarray, bias: Bias) -> tuple[list[Block], np.ndarray]:
+    """Return the arrangements that hold every neuron that matters, and the axes of their coordinates.
 
     A bias under the penalty is one more input that is always 1. A free bias may move until the neuron's kink meets an
     example, because along it the objective is linear between two examples: so there is one arrangement for each
@@ -136,7 +136,7 @@ def blocks(features: np.ndarray, bias: Bias) -> list[Block]:
     """
     if bias is not Bias.FREE:
         rows, axes = reduced(with_bias(features, bias))
-        return [Block(rows, axes, arrange(rows))]
+        return [Block(rows, axes, arrange(rows))], axes
     rows, axes = reduced(features - features.mean(0))
     found = []
     for place in np.unique(features, axis=0, return_index=True)[1]:
@@ -144,7 +144,7 @@ def blocks(features: np.ndarray, bias: Bias) -> list[Block]:
         moved = rows - rows[place]
         moved[(features == features[place]).all(1)] = 0.0
         found.append(Block(moved, lift, arrange(moved)))
-    return found
+    return found, axes
 
 
 @final
@@ -174,7 +174,7 @@ class CellOracle(AbstractOracle):
     def __init__(self, features: np.ndarray, bias: Bias, leak: float = 0.0, *, at_most: int = 12) -> None:
         if num_patterns(features, bias) * len(features) > MAX_SIGNS:
             raise ValueError(f"CellOracle cannot list {num_patterns(features, bias):,} cells of {len(features)} examples.")
-        self.blocks = blocks(features, bias)
+        self.blocks, self.axes = blocks(features, bias)
         self.leak = leak
         self.at_most = at_most
         self.complete = all(block.arrangement.complete for block in self.blocks)

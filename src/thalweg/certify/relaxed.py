@@ -108,7 +108,7 @@ class RelaxedOracle(AbstractOracle):
         """Bound `sum v_i sigma(x_i . u)` over directions u, in cases: branch where the relaxation is loosest."""
         rows = self._rows_at(anchor)
         weight = np.abs(v) * np.sqrt((rows * rows).sum(1))
-        order = np.argsort(-weight)[: int((weight > 0.0).sum())]
+        order = np.argsort(-weight, kind="stable")[: int((weight > 0.0).sum())]
         first = self._relax(rows, v, order[:0], np.zeros(0))
         heap = [(-first.bound, 0, first)]
         for count in range(1, branches + 1):
@@ -228,6 +228,7 @@ class Leaf:
 
     Args:
         sides: for the examples of largest weight in turn, whether they are active (1.0) or not (-1.0).
+        used: how many of them the multipliers make use of, the first.
         bound: no direction of this case has a larger value.
         theta: multipliers of the negative examples, then of the known ones.
         delta: positive, one for each column of the quadratic program.
@@ -240,6 +241,7 @@ class Leaf:
     bound: float
     theta: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
     delta: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
+    used: int = 0
     anchor: int = -1
     output: int = 0
     sign: float = 1.0
@@ -262,4 +264,4 @@ def _certified(columns: np.ndarray, delta: np.ndarray, theta: np.ndarray, sides:
     delta = np.maximum(delta, 1e-9 * delta.max(initial=0.0) + 1e-150)
     top = np.linalg.eigvalsh((columns / delta[:, None]).T @ columns)[-1]
     bound = float(np.sqrt(delta.sum() * max(0.0, top) * (1.0 + 1e-12)))
-    return Leaf(sides=sides, bound=bound, theta=theta.copy(), delta=delta)
+    return Leaf(sides=sides, bound=bound, theta=theta.copy(), delta=delta, used=len(sides))

@@ -127,7 +127,7 @@ class RestrictedNetwork:
         ridge = np.r_[np.zeros(len(atoms)), np.repeat(self.ridge, width)]
         bounded = np.arange(design.shape[2]) < len(atoms)
         start = np.r_[sizes, self.coefficients.ravel()]
-        best = _nonnegative_newton(self.output, design, linear_cost, ridge, bounded, start)
+        best = nonnegative_newton(self.output, design, linear_cost, ridge, bounded, start)
         kept = []
         for unit, (z, a), size in zip(self.units, directions, best, strict=False):
             if size > SMALLEST:
@@ -254,25 +254,43 @@ class RestrictedNetwork:
         unit.held = unit.held | (values <= 1e-11 * np.abs(self.inputs).max())
 
 
-def _nonnegative_newton(
+def nonnegative_newton(
     output: AbstractOutput,
     design: np.ndarray,
     cost: np.ndarray,
     ridge: np.ndarray,
     bounded: np.ndarray,
     start: np.ndarray,
+    base: np.ndarray | float = 0.0,
 ) -> np.ndarray:
-    """Minimize `loss(design x) + cost . x + 1/2 ridge . x^2` with x >= 0 where bounded, by projected Newton steps."""
+    """Minimize `loss(base + design x) + cost . x + 1/2 ridge . x^2` with x >= 0 where bounded, by Newton steps.
+
+    Args:
+        output: the loss.
+        design: `[n, K, m]`.
+        cost: `[m]`.
+        ridge: not negative, `[m]`.
+        bounded: which unknowns must not be negative, bool `[m]`.
+        start: `[m]`, feasible.
+        base: predictions to begin with, `[n, K]`.
+
+    Returns:
+        The minimizer, `[m]`.
+    """
 
     def value(x: np.ndarray) -> float:
-        return output.value(design @ x) + float(cost @ x) + 0.5 * float(ridge @ (x * x))
+        return output.value(base + design @ x) + float(cost @ x) + 0.5 * float(ridge @ (x * x))
 
+    if not len(start):
+        return start
     x, flat = start.copy(), design.reshape(-1, design.shape[2])
     now = value(x)
     for _ in range(100):
-        predictions = design @ x
+        predictions = base + design @ x
         gradient = cost + ridge * x - flat.T @ output.descent(predictions).ravel()
         free = ~bounded | (x > 0.0) | (gradient < 0.0)
+        if not free.any():
+            break
         part = design[:, :, free]
         hessian = np.einsum("nkl,nlp->nkp", output.curvature(predictions), part).reshape(-1, part.shape[2])
         hessian = part.reshape(-1, part.shape[2]).T @ hessian + np.diag(ridge[free])
