@@ -23,6 +23,7 @@ from thalweg.certify.relaxed import MAX_ANCHORS, RelaxedOracle
 from thalweg.certify.restricted import RestrictedNetwork
 
 MAX_FANS = 20_000_000
+MAX_STALLS = 3
 FAR = 1e6  # a free bias that makes a constant of a neuron
 
 
@@ -236,6 +237,7 @@ def best_network(
     )
     network.fit_sizes()
     bound, best_dual, rounds = -np.inf, np.zeros((num, width)), 0
+    stalls = 0
     for rounds in range(1, max_rounds + 1):
         dual, answer = _ask(problem, oracle, network.predictions())
         value = problem.dual_value(dual)
@@ -249,7 +251,8 @@ def best_network(
         network.fit_sizes()
         if network.merge():
             network.polish()
-        if network.objective() >= objective * (1.0 - 1e-15):
+        stalls = stalls + 1 if network.objective() >= objective - 1e-15 * abs(objective) else 0
+        if stalls == MAX_STALLS:
             break
     if not oracle.exact:
         dual = _sharpened(problem, oracle, network.predictions())

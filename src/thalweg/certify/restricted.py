@@ -138,15 +138,17 @@ class RestrictedNetwork:
 
     def polish(self, max_steps: int = 60) -> None:
         """Let all neurons turn within their cells until nothing moves any more."""
-        before = self.objective()
+        before, last = self.objective(), 3
         for _ in range(max_steps):
             gradient, hessian = self._derivatives()
             value, vectors = np.linalg.eigh(hessian)
             size = np.maximum(np.abs(value), 1e-11 * np.abs(value).max(initial=0.0) + 1e-300)
             step = -vectors @ ((vectors.T @ gradient) / size)
             slope = float(gradient @ step)
-            if -slope <= 1e-17 * abs(before) or not np.isfinite(slope):
+            if not np.isfinite(slope) or slope >= 0.0 or last == 0:
                 break
+            # Where the objective no longer tells steps apart, the gradient still gains from a few.
+            last -= -slope <= 1e-12 * abs(before)
             after = self._move(step, slope, before)
             if after is None:
                 break
@@ -215,7 +217,8 @@ class RestrictedNetwork:
                 unit.z, unit.a = z + own * dz, a + own * da
             self.coefficients = held[1] + share * rest
             after = self.objective()
-            if after <= before + 1e-4 * share * slope and after < before:
+            at_rest = share == 1.0 and -slope <= 1e-12 * abs(before) and after <= before + 1e-15 * abs(before)
+            if (after <= before + 1e-4 * share * slope and after < before) or at_rest:
                 for number in reversed(range(len(self.units))):
                     if walls[number][0] <= shares[number]:
                         self._hold(number, walls[number][1])
