@@ -104,6 +104,24 @@ class Objective:
         other._noise = None
         return other
 
+    def copied(self, dtype: torch.dtype) -> "Objective":
+        """Return the same function of copies of model and head, in evaluation mode and in another type.
+
+        Without autocast, and with counts of its own. Tied tensors stay tied; what is done to the copy leaves the
+        original alone.
+        """
+        networks = copy.deepcopy(self._network())
+        networks.to(dtype).eval()
+        partners = dict(zip(map(id, self._network().parameters()), networks.parameters(), strict=True))
+        other = copy.copy(self)
+        other.model, other.head = networks["model"], networks["head"]  # type: ignore[assignment]
+        other.parameters = [partners[id(tensor)] for tensor in self.parameters]
+        other.penalized = [partners[id(tensor)] for tensor in self.penalized]
+        other.batches = [batch.to(batch.targets.device, dtype) for batch in self.batches]
+        other.num_values = other.num_gradients = other.num_products = 0
+        other.autocast, other._noise = None, None
+        return other
+
     def value(self) -> Tensor:
         """Return the loss at the present parameters, a 0-dim tensor without a graph; gradients are left alone."""
         self.num_values += 1
@@ -184,14 +202,14 @@ class Objective:
     def sum_and_count(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the summed loss of one micro-batch, with a graph, and what it is to be divided by."""
         with self._autocast(batch):
-            hidden = self._hidden(batch)
+            hidden = self.hidden(batch)
             total, count = self.head.loss_from_hidden(hidden, batch.targets, batch.mask, batch.weights)
         return total, count.to(total.dtype)
 
     def prediction(self, batch: Batch) -> Tensor:
         """Return the head's prediction for one micro-batch, with a graph."""
         with self._autocast(batch):
-            return self.head(self._hidden(batch))
+            return self.head(self.hidden(batch))
 
     def every_tensor(self) -> tuple[list[Tensor], list[Tensor]]:
         """Return all parameters of model and head, frozen ones too, and all their buffers, each once."""
@@ -252,7 +270,8 @@ class Objective:
             torch._foreach_div_(gradients, count)
         return total / count
 
-    def _hidden(self, batch: Batch) -> Tensor:
+    def hidden(self, batch: Batch) -> Tensor:
+        """Return the model's output for one micro-batch, with a graph: hidden states `[..., width]`."""
         return self.model(batch.inputs["inputs"]) if self._positional else self.model(**batch.inputs)
 
     def _autocast(self, batch: Batch) -> torch.autocast:

@@ -228,5 +228,38 @@ def test_rows_that_were_left_out_are_told_on_the_terminal_and_in_the_report(revi
     reviews.write_text(reviews.read_text() + "one,two,three,four\n")
     code, _, err = train(capsys, reviews)
     assert code == 0
-    assert "1 rows cannot be read, left out (line 202: expected 2 columns, got 4)" in " ".join(err.split())
+    assert "1 row cannot be read, left out (line 202: expected 2 columns, got 4)" in " ".join(err.split())
     assert "line 202: expected 2 columns, got 4" in (tmp_path / "runs" / "reviews" / "report.html").read_text()
+
+
+def test_an_option_without_effect_is_told(reviews, capsys):
+    code, _, err = call(capsys, "train", reviews, "--fast", "--lags", 5, "--skip", "highway")
+    assert code == 0
+    assert "--lags has no effect on --task classify." in err
+    assert "--skip has no effect on --model bag." in err
+
+
+def test_too_little_memory_is_told_in_a_sentence(reviews, capsys, tmp_path, monkeypatch):
+    def build(*arguments, **options):
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 54 bytes.")
+
+    monkeypatch.setattr("thalweg.training.build.build_networks", build)
+    code, out, err = train(capsys, reviews)
+    assert (code, out) == (1, "")
+    assert "error: There is not enough memory for 54 bytes more. Take a smaller --batch-size" in " ".join(err.split())
+    assert not (tmp_path / "runs").exists()
+
+
+def test_many_metrics_of_parts_are_in_the_reports_tables_only(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [",".join(str((k * j) % 13) for j in range(1, 13)) for k in range(60)]
+    (tmp_path / "many.csv").write_text(",".join(f"c{j}" for j in range(1, 13)) + "\n" + "\n".join(rows) + "\n")
+    code, out, _ = call(capsys, "train", "many.csv", "--fast", "--task", "forecast")
+    assert code == 0
+    assert "... 27 more" in out
+    page = (tmp_path / "runs" / "many" / "report.html").read_text()
+    shown = page[page.index("<body") : page.index("What was noticed")]
+    assert "naive_nmse" in shown
+    assert "nmse c12" not in shown
+    assert '"title": "nmse c12"' not in page
+    assert "c12" in page[page.index("Errors in and out of sample") :]

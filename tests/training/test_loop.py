@@ -1,6 +1,7 @@
 """What happens around the steps: evaluation, the best weights, bounds, NaN, going back, giving up."""
 
 import math
+import time
 
 import pytest
 import torch
@@ -172,6 +173,38 @@ def test_time_alone_plans_the_steps_and_writes_them_into_the_recipe(reviews, tmp
     assert run.recipe.training.steps >= run.result["steps"] > 10
     assert any("are time for about" in sentence for sentence in said)
     assert run.result["seconds"] < 6.0
+
+
+def test_a_timed_run_that_was_killed_before_its_plan_is_planned_again(reviews, tmp_path, monkeypatch):
+    def killed(*arguments):
+        raise SystemExit
+
+    options = {"model": "bag", "width": 4, "time": 1.5}
+    with monkeypatch.context() as patch:
+        patch.setattr("thalweg.training.prepare._fit_to_time", killed)
+        patch.setattr("thalweg.training.run.NewFolder.discard", lambda folder: None)
+        with pytest.raises(SystemExit):
+            train(reviews, out=tmp_path, **options)
+    (left,) = tmp_path.glob("reviews/recipe.toml")
+    assert "steps = 0" in left.read_text()
+    run = train(reviews, out=tmp_path, **options)
+    assert run.folder == left.parent
+    assert run.recipe.training.steps
+
+
+def test_the_speed_leaves_evaluations_out(reviews, tmp_path):
+    session = session_for(reviews, tmp_path, evaluate_every=2, steps=8)
+    inner = session.measure
+
+    def slow():
+        time.sleep(0.25)
+        return inner()
+
+    session.measure = slow
+    steps = [entry for entry in train_loop(session) if entry["event"] == "step"]
+    assert "examples_per_second" not in steps[0], "the first step starts everything up"
+    assert all(entry["examples_per_second"] > 64 / 0.2 for entry in steps[1:])
+    assert all(entry["tokens_per_second"] > entry["examples_per_second"] for entry in steps[1:])
 
 
 def test_a_time_limit_ends_a_long_run(reviews, tmp_path):

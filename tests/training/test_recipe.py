@@ -73,7 +73,7 @@ def test_a_wrong_recipe_is_refused_with_file_section_and_option(case):
 
 
 def test_a_missing_recipe_file_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"nothing\.toml cannot be read"):
+    with pytest.raises(InputError, match=r"nothing\.toml: there is no such file"):
         read_recipe(tmp_path / "nothing.toml")
 
 

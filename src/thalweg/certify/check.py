@@ -34,6 +34,7 @@ import hashlib
 import importlib.util
 import json
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -290,26 +291,34 @@ def fingerprint(arrays):
     return digest.hexdigest()
 
 
+def read(path):
+    """Return the content of a certificate file and its arrays; refuses what cannot be read or has been changed."""
+    path = Path(path)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    arrays = {}
+    if content["arrays"]:
+        with np.load(path.with_suffix(".npz"), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    for name, expected in content["arrays"].items():
+        need(fingerprint({name: arrays[name]}) == expected, f"The array {name} has been changed.")
+    return content, arrays
+
+
 def check(path):
     """Verify a certificate file; returns sentences about what was checked, raises Refused."""
-    path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        arrays = {}
-        if content.get("arrays"):
-            with np.load(path.with_suffix(".npz"), allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-        for name, expected in content["arrays"].items():
-            need(fingerprint({name: arrays[name]}) == expected, f"The array {name} has been changed.")
+        content, arrays = read(path)
         sentences = []
         for level in content["levels"]:
             evidence = {k: arrays[v["array"]] if isinstance(v, dict) else v for k, v in level["evidence"].items()}
             sentences.append(check_level(level, evidence))
-        bounds = [x["bound"] for x in content["levels"] if x["whole"] and x["quantity"] == content["quantity"]]
-        best = max([bound for bound in bounds if bound is not None], default=None)
-        need(content["bound"] in (None, best), "The bound is not the best one of its levels.")
+        mine = [level for level in content["levels"] if level["quantity"] == content["quantity"]]
+        bounds = [level["bound"] for level in mine if level["whole"] and level["bound"] is not None]
+        need(content["bound"] == max(bounds, default=None), "The bound is not the best one of its levels.")
+        need(all(abs(level["loss"] - content["loss"]) <= slack(content["loss"]) for level in mine),
+             "The levels are about different losses.")  # fmt: skip
         return sentences
-    except (KeyError, ValueError, TypeError, IndexError, AttributeError, OSError) as error:
+    except (KeyError, ValueError, TypeError, IndexError, AttributeError, OSError, zipfile.BadZipFile) as error:
         raise Refused(f"{path} cannot be read as a certificate ({type(error).__name__}: {error}).") from None
 
 

@@ -135,6 +135,7 @@ class Interval:
         unit: its unit.
         left_out: level -> a sentence that says why it does not apply.
         hashes: "data" and "weights" -> SHA-256 of what was certified.
+        notes: sentences about what training did that the certified quantity does not have (dropout).
 
     Raises:
         ValueError: if a level of the same quantity has another loss: they would be about different points.
@@ -153,6 +154,7 @@ class Interval:
     unit: str = "nats"
     left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
     hashes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for level in self.levels:
@@ -174,6 +176,13 @@ class Interval:
     def bound(self) -> float:
         """The lower end; minus infinity where no level gives one; never above the loss."""
         return -math.inf if self.best is None else min(self.best.bound, self.loss)
+
+    @property
+    def best_reached(self) -> float:
+        """The upper end: the lowest value that was reached, by the point or on the way; never below the bound."""
+        levels = [level for level in self.levels if level.quantity == self.quantity or level.name == "local"]
+        reached = [level.reached for level in levels if level.reached is not None]
+        return max(min([self.loss, *reached]), self.bound)
 
     @property
     def gap(self) -> float:
@@ -202,7 +211,7 @@ class Interval:
         """
         names: dict[str, str] = {}
         arrays: dict[str, np.ndarray] = {}
-        content = self.to_json()
+        content: dict[str, Any] = self.to_json()
         for entry, level in zip(content["levels"], self.levels, strict=True):
             entry["evidence"] = {}
             for key, value in level.evidence.items():
@@ -214,16 +223,20 @@ class Interval:
                 else:
                     entry["evidence"][key] = value
         content["arrays"] = {name: check.fingerprint({name: value}) for name, value in arrays.items()}
-        text = json.dumps(finite(content), indent=1, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
         beside = path.with_suffix(".npz")
         _replace(beside, lambda file: np.savez(file, allow_pickle=False, **arrays))
         _replace(path, lambda file: file.write(text.encode() + b"\n"))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the interval as plain values (no arrays), with the keys that `thalweg certify --json` prints."""
+        """Return the interval as plain values (no arrays), as `thalweg certify --json` prints it; None is no bound."""
+        return finite(self._content())
+
+    def _content(self) -> dict[str, Any]:
         return {
             "loss": self.loss,
             "bound": self.bound,
+            "reached": self.best_reached,
             "relative_gap": self.relative_gap,
             "scope": self.scope,
             "proof": self.proof.value,
@@ -231,6 +244,7 @@ class Interval:
             "unit": self.unit,
             "levels": [level_to_json(level) for level in self.levels],
             "left_out": dict(self.left_out),
+            "notes": list(self.notes),
             "hashes": dict(self.hashes),
         }
 

@@ -172,7 +172,7 @@ def local_verdict(
 
 def _missed(steps: int, size: int, failure: float, complete: bool) -> float:
     """Return the share of the spectrum's width by which Lanczos may have missed its lower end."""
-    if complete and steps == size:
+    if complete:  # the start has a part in every eigenspace, so all of them have been met
         return 0.0
     root = math.log(2.0 * 1.648 * math.sqrt(size) / failure) / (2 * steps - 1)
     return root**2 / (1.0 - 2.0 * root**2) if 2.0 * root**2 < 1.0 else math.inf

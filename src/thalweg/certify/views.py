@@ -1,12 +1,64 @@
 """Which examples a model cannot tell apart: equal inputs, found exactly and in one pass of hashing."""
 
+import dataclasses
 import math
-from typing import Final
+from typing import Final, final
 
 import numpy as np
 
 Column = np.ndarray | tuple[np.ndarray, np.ndarray]
 _SEED: Final = 5
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """A model that answers each example, or each place of it, from the whole example.
+
+    Args:
+        groups: which examples look the same, int `[num_examples]` (from `same_rows`).
+        describes: what the model sees, as the end of "a model that sees ...".
+        lengths: targets of each example, int `[num_examples]`; None: one each.
+    """
+
+    groups: np.ndarray
+    describes: str
+    lengths: np.ndarray | None = None
+
+    def of(self, indices: np.ndarray) -> np.ndarray:
+        """Return the group of each target of these examples, one example after the other.
+
+        Example:
+            >>> Rows(np.array([0, 1, 0]), "words", np.array([2, 1, 2])).of(np.array([0, 2, 1])).tolist()
+            [0, 1, 0, 1, 3]
+        """
+        if self.lengths is None:
+            return self.groups[indices]
+        lengths = self.lengths[indices]
+        places = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        # Equal examples have equal lengths, so group * longest + place tells their places apart.
+        return np.repeat(self.groups[indices], lengths) * (int(self.lengths.max(initial=0)) + 1) + places
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Prefixes:
+    """A model that predicts each symbol of a sequence from what is given first and the symbols before it.
+
+    Args:
+        symbols: what is predicted, all sequences one after the other, int `[total]`.
+        lengths: length of each sequence, int `[num_sequences]`.
+        first: what is known before the first symbol, as a number, int `[num_sequences]`.
+        describes: what the model sees, as the end of "a model that sees ...".
+    """
+
+    symbols: np.ndarray
+    lengths: np.ndarray
+    first: np.ndarray
+    describes: str
+
+
+View = Rows | Prefixes
 
 
 def same_rows(*columns: Column) -> np.ndarray:

@@ -13,6 +13,7 @@ from thalweg.cli.output import print_json
 from thalweg.data.columns import guess_task
 from thalweg.data.inspect import Inspection, inspect
 from thalweg.data.normalize import Normalizer
+from thalweg.errors import counted
 from thalweg.training.defaults import complete
 from thalweg.training.prepare import choose, columns_of, open_any, with_recipe_file
 from thalweg.training.recipe import Recipe
@@ -67,7 +68,7 @@ def _parts(found: Inspection, guessed: str | None, seen: list[dict[str, Any]]) -
     yield ""
     yield f"{found.num_rows:,} rows; columns: {', '.join(found.columns)}."
     if found.num_bad_rows:
-        yield f"{found.num_bad_rows:,} rows cannot be read:"
+        yield f"{counted(found.num_bad_rows, 'row')} cannot be read:"
         yield from (f"  line {row.line}: {row.reason}" for row in found.bad_rows)
     if found.labels:
         yield ""

@@ -1,6 +1,7 @@
 """The command line: arguments -> calls. Nothing heavy is imported before a command really runs."""
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +11,10 @@ from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
 from thalweg.cli.options import DataOptions, ModelOptions, RunOptions, TrainingOptions, to_recipe
-from thalweg.errors import InputError
+from thalweg.cli.options import seconds as duration
+from thalweg.errors import InputError, is_out_of_memory
 
+SMALLER = "Take a smaller --batch-size, --width, --vocabulary-size or --max-length."
 EPILOGUE = "Exit codes: 0 done, 1 the work failed, 2 the command line or the data is wrong."
 
 app = App(
@@ -23,6 +26,7 @@ app = App(
 )
 
 _flattened = Parameter(name="*")
+Flag = Annotated[bool, Parameter(negative=(), show_default=False)]
 
 
 def run(arguments: list[str] | None = None) -> None:
@@ -36,12 +40,22 @@ def run(arguments: list[str] | None = None) -> None:
     except InputError as error:
         _complain(console, str(error))
         code = 2
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        _complain(console, f"There is not enough memory{_wanted(error)}. {SMALLER}")
+        code = 1
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _wanted(error: BaseException) -> str:
+    found = re.search(r"tried to allocate ([\d.]+ \w+)", str(error), re.IGNORECASE)
+    return f" for {found[1]} more" if found else ""
 
 
 def _complain(console: Console, message: str) -> None:
@@ -68,11 +82,11 @@ def train(
     training: Annotated[TrainingOptions | None, _flattened] = None,  # type: ignore[valid-type]
     out: Path = Path("runs"),
     resume: Path | None = None,
-    overwrite: bool = False,
-    online: bool = False,
-    fast: bool = False,
-    json: bool = False,
-    quiet: bool = False,
+    overwrite: Flag = False,
+    online: Flag = False,
+    fast: Flag = False,
+    json: Flag = False,
+    quiet: Flag = False,
 ) -> int:
     """Train a model on a file, a built-in set or a recipe.
 
@@ -117,7 +131,7 @@ def predict(
     temperature: float = 0.8,
     beam: int = 4,
     seed: int = 0,
-    json: bool = False,
+    json: Flag = False,
 ) -> int:
     """Answer new inputs with a run.
 
@@ -142,7 +156,7 @@ def predict(
 
 
 @app.command
-def evaluate(folder: Path, file: Path, /, *, skip_bad_rows: bool = False, json: bool = False) -> int:
+def evaluate(folder: Path, file: Path, /, *, skip_bad_rows: Flag = False, json: Flag = False) -> int:
     """Measure a run on a file with the same columns as its training data.
 
     Args:
@@ -156,6 +170,51 @@ def evaluate(folder: Path, file: Path, /, *, skip_bad_rows: bool = False, json: 
     return evaluate_and_show(folder, file, skip_bad_rows=skip_bad_rows, as_json=json)
 
 
+@app.command
+def certify(
+    folder: Path,
+    /,
+    *,
+    seconds: Annotated[float, Parameter(converter=duration)] = 60.0,
+    polish: bool = False,
+    report: bool = True,
+    json: bool = False,
+    quiet: bool = False,
+) -> int:
+    """Say how far a run is from the best that its configuration could reach, and what proves it.
+
+    The training loss of the kept weights is compared with lower bounds for the best possible one: floors of the data,
+    the best head on these features, the best linear model of any width, and more, as far as they apply. The run gets a
+    certificate.json, and its report a picture.
+
+    Args:
+        folder: The run's folder, such as runs/docstrings.
+        seconds: Time for the verdict about the neighborhood.
+        polish: Put the best head for these features into the run; the weights before stay beside it.
+        report: Draw the report anew, with the picture of the bounds.
+        json: Print the interval as one JSON object on standard output.
+        quiet: Say nothing but errors.
+    """
+    from thalweg.cli.certificates import certify_and_show
+
+    say = _speaker(Console(stderr=True), quiet)
+    return certify_and_show(folder, seconds, say, polish=polish, report=report, as_json=json, quiet=quiet)
+
+
+@app.command
+def check(file: Path, /, *, run: Path | None = None, json: bool = False) -> int:
+    """Verify a certificate with numpy alone, without trusting what made it.
+
+    Args:
+        file: The certificate, such as runs/docstrings/certificate.json.
+        run: Also compare the hashes of data and weights with those of this run's folder.
+        json: Print what was verified as one JSON object on standard output.
+    """
+    from thalweg.cli.certificates import check_and_show
+
+    return check_and_show(file, run, as_json=json)
+
+
 @app.command(name="data")
 def look(
     source: str,
@@ -163,7 +222,7 @@ def look(
     *,
     run: Annotated[RunOptions | None, _flattened] = None,  # type: ignore[valid-type]
     data: Annotated[DataOptions | None, _flattened] = None,  # type: ignore[valid-type]
-    json: bool = False,
+    json: Flag = False,
 ) -> int:
     """Look at a data file before anyone trains on it.
 

@@ -138,8 +138,11 @@ def describe(entry: dict[str, Any]) -> str:
 
 
 def _rate(entry: dict[str, Any]) -> str:
-    rate = entry.get("tokens_per_second")
-    return "" if rate is None or not math.isfinite(rate) else f"  {_thousands(rate)} tokens/s"
+    for what in ("tokens", "examples"):
+        rate = entry.get(f"{what}_per_second")
+        if rate is not None and math.isfinite(rate):
+            return f"  {_thousands(rate)} {what}/s"
+    return ""
 
 
 def _thousands(number: float) -> str:

@@ -13,13 +13,16 @@ from rich.table import Table
 
 from thalweg.cli.output import print_json
 from thalweg.cli.progress import make_display
+from thalweg.errors import counted
 from thalweg.status import Status
 from thalweg.training.finish import finish
 from thalweg.training.loop import train
 from thalweg.training.prepare import Request, prepare
 from thalweg.training.recipe import Recipe
 from thalweg.training.run import REPORT, finite
+from thalweg.training.session import Session
 
+MAX_METRICS = 12  # shown on the terminal; a tagger has one for each type of span
 JSON_KEYS = ("run", "task", "model", "optimizer", "steps", "seconds", "metrics", "status")
 
 
@@ -42,10 +45,7 @@ def train_and_show(
 
     session = prepare(Request(recipe, out, overwrite, resume, fast), say)
     status, received = Status.COMPLETED, None
-    say(
-        f"Training {session.run.recipe.model.model} on {session.task.describe(session.prepared)}: "
-        f"{session.total_steps:,} steps of at most {session.feed.steps_per_epoch:,} an epoch."
-    )
+    say(f"Training {session.run.recipe.model.model} on {session.task.describe(session.prepared)}: {_bounds(session)}.")
     with make_display(console, session.total_steps, session.place.step, quiet=quiet) as display:
         for entry in train(session):
             display.show(entry)
@@ -63,6 +63,14 @@ def train_and_show(
     return 0 if status.good or status is Status.NO_STEP else 1
 
 
+def _bounds(session: Session) -> str:
+    """Return how long the run is at most."""
+    each = session.feed.steps_per_epoch
+    epochs = session.feed.epoch_of(session.total_steps)
+    whole = f"{epochs:,.0f}" if epochs >= 100 else f"{epochs:.3g}"
+    return f"{counted(session.total_steps, 'step')}, {whole} epoch{'' if whole == '1' else 's'} of {each:,}"
+
+
 def show_summary(summary: dict[str, Any], console: Console) -> None:
     """Print the metrics and the files on standard output."""
     out = Console(file=sys.stdout) if not console.is_terminal else console
@@ -71,14 +79,17 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
     table.add_column(justify="right")
     if "loss" in summary:
         table.add_row("validation loss", f"{summary['loss']:.4f}")
-    for name, value in summary["metrics"].items():
+    for name, value in list(summary["metrics"].items())[:MAX_METRICS]:
         table.add_row(name.replace("_", " "), f"{value:.4f}")
+    if len(summary["metrics"]) > MAX_METRICS:
+        table.add_row(f"... {len(summary['metrics']) - MAX_METRICS} more", "in the report")
     table.add_row("best step", f"{summary['best_step']:,} of {summary['steps']:,}")
     table.add_row("seconds", f"{summary['seconds']:.1f}")
     out.print(table)
     out.print(summary["sentence"], markup=False, highlight=False, soft_wrap=True)
     if summary["num_rejected"]:
-        out.print(f"{summary['num_rejected']} steps were rejected because loss or gradient was NaN or infinite.")
+        steps = counted(summary["num_rejected"], "step")
+        out.print(f"Rejected because loss or gradient was NaN or infinite: {steps}.", highlight=False)
     if summary["metrics"]:
         folder = Path(summary["run"])
         out.print(f"Report: {folder / REPORT}", markup=False, highlight=False, soft_wrap=True)

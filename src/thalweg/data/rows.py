@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, NamedTuple, final
 
-from thalweg.errors import InputError
+from thalweg.errors import InputError, counted
 
 MAX_BAD_SHARE: Final = 0.01
 NUM_LISTED: Final = 20  # bad rows that are kept with their reason; the others are only counted
@@ -110,8 +110,8 @@ class BadRows:
         listed = "; ".join(f"line {row.line}: {row.reason}" for row in sorted(self.first)[:3])
         more = "; ..." if self.count > 3 else ""
         raise InputError(
-            f"{self.name}: {self.count:,} of {total:,} rows can't be read ({listed}{more}), which is more than 1 %; "
-            "correct them, or leave them out with --skip-bad-rows."
+            f"{self.name}: {self.count:,} of {counted(total, 'row')} can't be read ({listed}{more}), "
+            "which is more than 1 %; correct them, or leave them out with --skip-bad-rows."
         )
 
 

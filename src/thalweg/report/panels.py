@@ -7,6 +7,7 @@ from typing import Any, final
 import plotly.graph_objects as go
 
 from thalweg.report import section_figures
+from thalweg.report.ladder import ladder_figure
 from thalweg.report.text import clip, common_decimals, format_share, format_value, number, visible
 
 LONGEST_TEXT = 280  # characters of a cell or a caption; the rest is folded away
@@ -200,6 +201,12 @@ def _bars(section: Mapping[str, Any]) -> Panel:
     return Panel(section["title"], text, figure=figure)
 
 
+def _ladder(section: Mapping[str, Any]) -> Panel:
+    figure = ladder_figure(section["rungs"], section["low"], section["high"], section["x_label"])
+    rows = table(section["columns"], section["rows"])
+    return Panel(section["title"], section["text"], figure=figure, table=rows, table_title="What stands behind it")
+
+
 def _table(section: Mapping[str, Any]) -> Panel:
     return Panel(section["title"], section["text"], table=table(section["columns"], section["rows"]))
 
@@ -220,6 +227,7 @@ RENDERERS: dict[str, Callable[[Mapping[str, Any]], Panel]] = {
     "scatter": _scatter,
     "series": _series,
     "bars": _bars,
+    "ladder": _ladder,
     "table": _table,
     "texts": _texts,
     "examples": _examples,

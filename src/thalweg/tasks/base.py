@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from thalweg.batch import Batch
+from thalweg.certify.views import View
 from thalweg.data.batches import Examples
 from thalweg.data.normalize import Normalizer
 from thalweg.data.rows import AbstractSource
@@ -171,6 +172,13 @@ class AbstractTask(ABC):
     @abstractmethod
     def examples(self, source: AbstractSource, columns: dict[str, Any]) -> tuple[Examples, list[str]]:
         """Read more labeled data (for `thalweg evaluate`) with the task as it is; also return notes about it."""
+
+    def view(self, examples: Examples) -> View | None:
+        """Return which examples look the same to the model, for the floors of `thalweg certify`; None: nobody knows.
+
+        It must fit the order in which `batch` gives the targets.
+        """
+        del examples
 
     @abstractmethod
     def save(self, folder: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.batch import Batch
+from thalweg.certify.views import Rows, View, same_rows
 from thalweg.data.batches import Examples
 from thalweg.data.ragged import Ragged
 from thalweg.data.rows import AbstractSource
@@ -66,7 +67,7 @@ class Classify(AbstractTask):
                 "a classifier has nothing to learn here. Is it the right column (--label-column)?"
             )
         if valid is None:
-            in_valid = split_texts(draft.keys(), labels, settings.valid_share)
+            in_valid = split_texts(draft.keys(), labels, settings.valid_share, source.name)
         else:
             in_valid = np.zeros(len(labels), dtype=bool)
         in_train = labels.present & ~in_valid
@@ -102,6 +103,10 @@ class Classify(AbstractTask):
         columns, notes = self.reader.columns(ids)
         sort_by = () if self.reader.features is not None else ("tokens",)
         return Examples(columns | {"labels": labels.ids}, raw=raw, sort_by=sort_by), notes
+
+    def view(self, examples: Examples) -> View:
+        """See `AbstractTask.view`."""
+        return Rows(same_rows(*self.reader.view_columns(examples)), self.reader.describes)
 
     def save(self, folder: Path) -> None:
         """See `AbstractTask.save`."""

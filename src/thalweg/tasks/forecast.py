@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.batch import Batch
+from thalweg.certify.views import Rows, View, same_rows
 from thalweg.data.batches import Examples
 from thalweg.data.ragged import Ragged
 from thalweg.data.rows import AbstractSource
@@ -144,6 +145,10 @@ class Forecast(AbstractTask):
         check_length(series, self.lags)
         check_variation(series.part(self.lags), "data")
         return self._windows(series), [f"The first {self.lags} rows are only seen, not forecast."]
+
+    def view(self, examples: Examples) -> View:
+        """See `AbstractTask.view`."""
+        return Rows(same_rows(_arrays(examples)[0]), f"the {self.lags} rows before the one to forecast")
 
     def save(self, folder: Path) -> None:
         """Write `forecast.json`."""

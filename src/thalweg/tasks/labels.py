@@ -170,17 +170,18 @@ def _lengths(rows: list[tuple[int, ...]]) -> np.ndarray:
     return np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
 
 
-def split_texts(keys: np.ndarray, labels: Labels, share: float) -> np.ndarray:
+def split_texts(keys: np.ndarray, labels: Labels, share: float, name: str) -> np.ndarray:
     """Return True for the rows cut off for validation; the same text is always on one side.
 
     Args:
         keys: a key of each row's text.
         labels: their labels; every label stays among the training rows. Rows without a label are on neither side.
         share: share of the texts to cut off, in (0, 1).
+        name: where the rows come from, for messages.
     """
     valid = np.zeros(len(keys), dtype=bool)
     present = labels.present
-    valid[present] = validation_rows(keys[present], share, labels=labels.first_ids()[present])
+    valid[present] = validation_rows(keys[present], share, labels=labels.first_ids()[present], name=name)
     return valid
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from thalweg.batch import Batch
+from thalweg.certify.views import Prefixes, View
 from thalweg.data.batches import Examples, pad
 from thalweg.data.normalize import Normalizer
 from thalweg.data.ragged import Ragged, RaggedBuilder
@@ -219,6 +220,19 @@ class Language(AbstractTask):
         """Return the bytes of the words that are not in the vocabulary (which other entries always are)."""
         words = (word for line in lines for word in split_words(line))
         return sum(_num_bytes(word) for word in words if self.tokenizer.id_of(word) is None)
+
+    def view(self, examples: Examples) -> View:
+        """See `AbstractTask.view`: a target is predicted from the tokens before it in its chunk."""
+        chunks = examples.ragged("tokens")
+        values, starts = chunks.values[: int(chunks.offsets[-1])], chunks.offsets[:-1]
+        is_target = np.ones(len(values), dtype=bool)
+        is_target[starts] = False
+        return Prefixes(
+            values[is_target],
+            chunks.lengths - 1,
+            values[starts],
+            f"the tokens before the next one in its chunk, at most {self.max_length:,}",
+        )
 
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json` and `language.json`."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.batch import Batch
+from thalweg.certify.views import Rows, View, same_rows
 from thalweg.data.batches import Examples
 from thalweg.data.ragged import Ragged
 from thalweg.data.rows import AbstractSource
@@ -107,7 +108,7 @@ class Score(AbstractTask):
         texts = [Texts(source, columns[role], settings.normalizer()) for role in text_roles]
         in_valid = np.zeros(len(numbers), dtype=bool)
         if valid is None:
-            in_valid = validation_rows(_joint_keys(texts), settings.valid_share)
+            in_valid = validation_rows(_joint_keys(texts), settings.valid_share, name=source.name)
         _check_variation(numbers[~in_valid], columns["number"], f"the training part of {source.name}")
         reader = TextReader.fit((part for column in texts for part in column.chosen(~in_valid)), settings)
         ids = [reader.encode(column.chosen(~in_valid)) for column in texts]
@@ -151,6 +152,11 @@ class Score(AbstractTask):
     def _sort_by(self) -> tuple[str, ...]:
         padded = self.reader.features is None
         return tuple(f"{PREFIX[role]}tokens" for role in self.text_roles) if padded else ()
+
+    def view(self, examples: Examples) -> View:
+        """See `AbstractTask.view`."""
+        columns = [column for role in self.text_roles for column in self.reader.view_columns(examples, PREFIX[role])]
+        return Rows(same_rows(*columns), self.reader.describes + (", for both texts of a pair" if self.is_pair else ""))
 
     def save(self, folder: Path) -> None:
         """See `AbstractTask.save`."""

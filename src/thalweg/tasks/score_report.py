@@ -1,5 +1,6 @@
 """What the report shows about predicted scores: against the true ones, both distributions, the worst examples."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ def sections(true: np.ndarray, predicted: np.ndarray, raw: Sequence[str]) -> lis
         predicted: the network's answers, the same shape.
         raw: the texts of the first examples; "" where they were not kept.
     """
+    true, predicted = _rounded(true, true), _rounded(predicted, true)
     names = [text if len(text) <= 120 else f"{text[:117]}..." for text in raw]
     scatter = {
         "kind": "scatter",
@@ -29,6 +31,13 @@ def sections(true: np.ndarray, predicted: np.ndarray, raw: Sequence[str]) -> lis
         "names": names if len(names) == len(true) else None,
     }
     return [scatter, _distribution(true, predicted), _worst(true, predicted, raw)]
+
+
+def _rounded(values: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Return values to a millionth of the true numbers' size: single precision would write a zero as 7.7e-09."""
+    size = float(np.abs(true).max())
+    decimals = 6 - math.ceil(math.log10(size)) if size > 0.0 else 6
+    return np.round(values, decimals) + 0.0  # no minus zero
 
 
 def _distribution(true: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:

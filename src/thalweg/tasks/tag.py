@@ -10,6 +10,7 @@ import numpy as np
 from torch import nn
 
 from thalweg.batch import Batch
+from thalweg.certify.views import Rows, View, same_rows
 from thalweg.data.batches import Examples, pad
 from thalweg.data.ragged import Ragged, RaggedBuilder
 from thalweg.data.rows import AbstractSource
@@ -123,6 +124,16 @@ class Tag(AbstractTask):
                 f"{name}, line {sentence.line}: tag {error.args[0]!r} in this sentence is not among the tags of the "
                 f"training data ({listed}); correct it, or add examples of it to the training data."
             ) from None
+
+    def view(self, examples: Examples) -> View:
+        """See `AbstractTask.view`."""
+        tokens = examples.ragged("tokens")
+        values = tokens.values[: int(tokens.offsets[-1])]
+        return Rows(
+            same_rows((values, tokens.lengths)),
+            "all words of a sentence (rare ones by their spelling) and the place of the one to tag",
+            tokens.lengths,
+        )
 
     def save(self, folder: Path) -> None:
         """See `AbstractTask.save`."""
@@ -265,4 +276,4 @@ def _validation_sentences(source: AbstractSource, columns: dict[str, Any], share
     per_sentence = tags.finish()
     has_tag = np.zeros((len(keys), len(tag_ids)), dtype=bool)
     has_tag[np.repeat(np.arange(len(keys)), per_sentence.lengths), per_sentence.values] = True
-    return validation_rows(np.array(keys, dtype=np.uint64), share, has_tag)
+    return validation_rows(np.array(keys, dtype=np.uint64), share, has_tag, source.name)

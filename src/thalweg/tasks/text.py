@@ -8,10 +8,11 @@ from typing import Any, final
 import numpy as np
 from torch import Tensor
 
+from thalweg.certify.views import Column
 from thalweg.data.batches import Examples, flat, pad
 from thalweg.data.features import BagFeatures
 from thalweg.data.normalize import Normalizer
-from thalweg.data.ragged import Ragged, RaggedBuilder
+from thalweg.data.ragged import Ragged, RaggedBuilder, flat_positions
 from thalweg.data.tokenizer import Tokenizer
 from thalweg.errors import InputError
 from thalweg.tasks.base import Settings
@@ -90,6 +91,22 @@ class TextReader:
         padded, mask = pad(tokens, indices, max_length=self.max_length)
         return {f"{prefix}tokens": padded, f"{prefix}mask": mask}
 
+    def view_columns(self, examples: Examples, prefix: str = "") -> list[Column]:
+        """Return what the model sees of these examples, for `thalweg.certify.views.same_rows`."""
+        tokens = examples.ragged(f"{prefix}tokens")
+        if self.features is not None:
+            weights = examples.ragged(f"{prefix}weights")
+            return [_parts(tokens), _parts(weights)]
+        lengths = np.minimum(tokens.lengths, self.max_length)
+        return [(tokens.values[flat_positions(tokens.offsets[:-1], lengths)], lengths)]
+
+    @property
+    def describes(self) -> str:
+        """What the model sees of a text, as the end of "a model that sees ..."."""
+        if self.features is not None:
+            return "a text as a bag of its known words and pairs, with their weights"
+        return f"the first {self.max_length:,} tokens of a text, words that are not in the vocabulary all alike"
+
     def read(self, texts: Sequence[str], prefix: str = "") -> dict[str, Any]:
         """Return the columns of `Examples` for new texts."""
         return self.columns(self.encode([self.normalizer.many(list(texts))]), prefix)[0]
@@ -106,6 +123,10 @@ class TextReader:
         features = BagFeatures.load(folder / FEATURES) if settings.layout == "bag" else None
         tokenizer = Tokenizer.load(folder / TOKENIZER)
         return cls(settings.normalizer(), tokenizer, features, settings.max_length)
+
+
+def _parts(ragged: Ragged) -> Column:
+    return ragged.values[: int(ragged.offsets[-1])], ragged.lengths
 
 
 def check_texts(inputs: Sequence[Any], what: str) -> list[str]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.batch import Batch
+from thalweg.certify.views import Prefixes, View, same_rows
 from thalweg.data.batches import Examples, pad
 from thalweg.data.normalize import Normalizer
 from thalweg.data.ragged import Ragged, RaggedBuilder
@@ -103,7 +104,7 @@ class Translate(AbstractTask):
         keep, notes = pairs.complete()
         in_valid = np.zeros(len(keep), dtype=bool)
         if valid is None:
-            in_valid[keep] = validation_rows(pairs.sources.keys()[keep], settings.valid_share)
+            in_valid[keep] = validation_rows(pairs.sources.keys()[keep], settings.valid_share, name=source.name)
         chosen = keep & ~in_valid
         tokenizer = Tokenizer.train(
             (text for side in (pairs.sources, pairs.targets) for part in side.chosen(chosen) for text in part),
@@ -168,6 +169,17 @@ class Translate(AbstractTask):
         for part in parts:
             builder.extend([np.frombuffer(text.encode("utf-8", "surrogatepass"), dtype=np.uint8) for text in part])
         return builder.finish()
+
+    def view(self, examples: Examples) -> View:
+        """See `AbstractTask.view`: a target token is predicted from the source text and the target tokens before it."""
+        source, target = examples.ragged("source"), examples.ragged("target")
+        first = same_rows((source.values[: int(source.offsets[-1])], source.lengths))
+        return Prefixes(
+            target.values[: int(target.offsets[-1])],
+            target.lengths,
+            first,
+            f"the source text and the translation up to the next token, each cut after {self.max_length:,} tokens",
+        )
 
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json`."""

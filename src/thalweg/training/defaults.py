@@ -98,6 +98,17 @@ def complete(given: Recipe, optimizer_defaults: dict[str, float] | None = None) 
         InputError: for a name no table has, a number out of its range, or options that contradict each other.
     """
     values = {key: value for section in given.to_dict().values() for key, value in section.items()}
+    recipe = Recipe()
+    for key, value in {**defaults_for(given, optimizer_defaults), **values}.items():
+        recipe.set(key, value)
+    assert not recipe.missing(), recipe.missing()
+    check(recipe)
+    return recipe
+
+
+def defaults_for(given: Recipe, optimizer_defaults: dict[str, float] | None = None) -> dict[str, Any]:
+    """Return the value that each option has when it is not given; the arguments are those of `complete`."""
+    values = {key: value for section in given.to_dict().values() for key, value in section.items()}
     names.check(names.TASKS, values["task"], "task")
     task_defaults = BY_TASK[values["task"]]
     model = values.get("model") or task_defaults["model"]
@@ -112,12 +123,7 @@ def complete(given: Recipe, optimizer_defaults: dict[str, float] | None = None) 
         defaults["epochs"] = 0.0
     if values.get("tokenizer", "word") != "word":
         defaults["word_pairs"] = 0  # pairs of adjacent words need words
-    recipe = Recipe()
-    for key, value in {**defaults, **values}.items():
-        recipe.set(key, value)
-    assert not recipe.missing(), recipe.missing()
-    check(recipe)
-    return recipe
+    return defaults
 
 
 def head_defaults(values: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

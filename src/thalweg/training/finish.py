@@ -2,6 +2,7 @@
 
 import datetime as dt
 import importlib.metadata
+from collections.abc import Sequence
 from typing import Any
 
 from thalweg.errors import InputError
@@ -12,6 +13,7 @@ from thalweg.training.evaluate import evaluate
 from thalweg.training.run import HISTORY, METRICS, REPORT, WEIGHTS, read_history, write_json, write_manifest
 from thalweg.training.session import Session, extra_figures
 
+MAX_CARDS = 8  # metrics with a card and a curve of their own, where some are about a part: a column, a type of span
 MAX_GENERATED = 2000  # validation examples that are written out for BLEU and the like; `evaluate` takes all of a file
 
 
@@ -72,18 +74,18 @@ def finish(session: Session, status: Status) -> dict[str, Any]:
     return summary
 
 
-def make_report(session: Session, summary: dict[str, Any]) -> Report:
-    """Return the report of a session that has its best weights in place."""
+def make_report(session: Session, summary: dict[str, Any], more: Sequence[dict[str, Any]] = ()) -> Report:
+    """Return the report of a session that has its best weights in place, with more sections first."""
     run, recipe = session.run, session.run.recipe
     session.model.eval()
     session.head.eval()
     data = run.data
     explanations = {"loss": ("lower", "Loss per target on the validation data."), **session.task.explanations}
     values = {"loss": summary["loss"], **summary["metrics"]}
+    shown = _shown([name for name in values if name in explanations])
     metrics = [
-        {"name": name, "value": value, "better": explanations[name][0], "explanation": explanations[name][1]}
-        for name, value in values.items()
-        if name in explanations
+        {"name": name, "value": values[name], "better": explanations[name][0], "explanation": explanations[name][1]}
+        for name in shown
     ]
     sentence = (
         f"A {recipe.model.model} model with {summary['num_parameters']:,} parameters, trained on "
@@ -113,9 +115,24 @@ def make_report(session: Session, summary: dict[str, Any]) -> Report:
             ("Validation examples", summary["num_valid"]),
         ],
         metrics=metrics,
-        history=read_history(run.folder / HISTORY),
+        history=[_only(entry, shown) for entry in read_history(run.folder / HISTORY)],
         notes=notes,
-        sections=session.task.sections(session.model, session.head, session.prepared, recipe.run.seed or 0),
+        sections=[
+            *more,
+            *session.task.sections(session.model, session.head, session.prepared, recipe.run.seed or 0),
+        ],
         recipe=recipe.to_toml(),
         reproduce=[f"thalweg train {run.folder / 'recipe.toml'}", f"thalweg predict {run.folder} ..."],
     )
+
+
+def _shown(metrics: list[str]) -> list[str]:
+    """Return the metrics of the report's cards; those of parts ("nmse JAN") are in its tables when they are many."""
+    return metrics if len(metrics) <= MAX_CARDS else [name for name in metrics if " " not in name]
+
+
+def _only(entry: dict[str, Any], metrics: list[str]) -> dict[str, Any]:
+    """Return a history entry with these metrics of an evaluation, and without the others."""
+    if "metrics" not in entry:
+        return entry
+    return entry | {"metrics": {name: value for name, value in entry["metrics"].items() if name in metrics}}

@@ -39,7 +39,7 @@ class StepRecord:
         rejected: whether the step was not taken because loss or gradient were NaN or infinite.
         lr: learning rate of the first parameter group.
         num_examples: examples in the step's batches.
-        num_tokens: targets or input positions in the step's batches (padding not counted where it is known for free).
+        num_tokens: tokens that the step's batches hold, padding included; 0 where the data are numbers.
         layers: gradient norm and update/weight ratio by layer, on the steps that were watched.
         status: how a step of a direction and a step size ended; None with other optimizers.
     """
@@ -295,8 +295,7 @@ def _skips_on_device(optimizer: torch.optim.Optimizer, parameters: list[Tensor])
 
 
 def _num_tokens(batch: Batch) -> int:
-    tokens = batch.inputs.get("tokens")
-    return batch.targets.numel() if tokens is None else tokens.numel()
+    return sum(tensor.numel() for name, tensor in batch.inputs.items() if name.endswith("tokens"))
 
 
 def layer_names(model: nn.Module, head: nn.Module) -> dict[str, list[Tensor]]:

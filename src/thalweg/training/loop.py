@@ -90,6 +90,7 @@ def _take_steps(session: Session, log: "_History", signals: "_Signals") -> Gener
             log.flush()
             session.save()
             last_saved = clock.elapsed()
+            log.paused(last_saved)
         if interrupted:
             return Status.INTERRUPTED
         if due and recipe.patience and score.without_progress >= recipe.patience:
@@ -159,7 +160,7 @@ class _History:
     def __init__(self, session: Session, step: int) -> None:
         self._feed = session.feed
         self._every = max(1, session.total_steps // MAX_STEP_ENTRIES)
-        self._last: tuple[float, int, int] | None = None
+        self._since: float | None = None
         path = session.run.folder / HISTORY
         kept = [entry for entry in read_history(path) if entry.get("step", 0) <= step and entry["event"] != "finished"]
         self._file: TextIO = open(path, "w", encoding="utf-8")  # noqa: SIM115  (held open over the run)
@@ -175,13 +176,14 @@ class _History:
         """Write the records that are due, and yield an entry for every one."""
         examples = sum(record.num_examples for record in records)
         tokens = sum(record.num_tokens for record in records)
-        last = self._last or (seconds, 0, 0)
-        duration = max(seconds - last[0], 1e-9)
-        rates = {"examples_per_second": examples / duration, "tokens_per_second": tokens / duration}
+        duration = max(seconds - (self._since or 0.0), 1e-9)
+        rates = {"examples_per_second": examples / duration}
+        if tokens:
+            rates["tokens_per_second"] = tokens / duration
         for record in records:
             entry = record.resolve()
             entry |= {"epoch": self._feed.epoch_of(record.step), "seconds": seconds}
-            if self._last is not None:
+            if self._since is not None:  # the first step also starts everything up
                 entry |= rates
             if entry.pop("rejected", False):
                 what = "gradient" if math.isfinite(entry["loss"]) else "loss"
@@ -190,7 +192,11 @@ class _History:
             elif record.step % self._every == 0 or record.layers is not None:
                 self._write(entry)
             yield entry
-        self._last = (seconds, examples, tokens)
+        self._since = seconds
+
+    def paused(self, until: float) -> None:
+        """Leave the time up to now, which evaluation and checkpoint took, out of the speed of the next steps."""
+        self._since = until
 
     def flush(self) -> None:
         self._file.flush()

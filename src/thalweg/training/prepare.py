@@ -14,15 +14,16 @@ from thalweg.data.columns import Choice, choose_columns, guess_task
 from thalweg.data.rows import AbstractSource
 from thalweg.data.samples import SAMPLES
 from thalweg.data.sources import open_source
-from thalweg.errors import InputError
+from thalweg.errors import InputError, counted
 from thalweg.optim import construct
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training import build, checkpoint, run
-from thalweg.training.defaults import complete
+from thalweg.training.defaults import complete, defaults_for
 from thalweg.training.device import choose_device
 from thalweg.training.fit import Place, fit
 from thalweg.training.recipe import Recipe, read_recipe
 from thalweg.training.session import Session
+from thalweg.training.without_effect import without_effect
 
 DEFAULT_SOURCE = {
     "classify": "docstrings", "tag": "tokens", "score": "phrases", "forecast": "sunspots", "language": "manual",
@@ -78,10 +79,11 @@ def prepare(request: Request, say: Say) -> Session:
     names.check(names.TASKS, given.run.task, "task")
     choice = choose(source, given)
     columns = columns_of(choice)
-    for note in [*source.notes, choice.sentence]:
+    recipe = _completed(given, choice)
+    unused = without_effect(given, defaults_for(given, build.optimizer_defaults(given.training.optimizer)))
+    for note in [*source.notes, choice.sentence, *unused]:
         if note:
             say(note)
-    recipe = _completed(given, choice)
     device = choose_device(recipe.run.device or "auto")
     if request.resume is not None and run.Run(request.resume).finished:
         raise InputError(f"The run {request.resume} is finished, so there is nothing to resume; train a new one.")
@@ -106,7 +108,8 @@ def prepare(request: Request, say: Say) -> Session:
         new = run.NewFolder(folder, lambda path: _fill(path, recipe, task, description))
     try:
         session = Session(run.Run(folder), task, prepared, device, fast=request.fast)
-        if timed and not resumed and not request.fast:
+        begun = checkpoint.latest(folder / run.CHECKPOINTS) is not None
+        if timed and not begun and not request.fast:  # killed before its first checkpoint, it is planned again
             session = _fit_to_time(session, recipe, say)
     except BaseException:
         if new is not None:  # an option that no part takes, or Ctrl-C: nothing has been trained, so nothing stays
@@ -280,7 +283,8 @@ def _skipped(*sources: AbstractSource | None) -> list[str]:
         if source is not None and source.num_bad_rows:
             listed = "; ".join(f"line {row.line}: {row.reason}" for row in source.bad_rows[:5])
             more = "; ..." if source.num_bad_rows > 5 else ""
-            notes.append(f"{source.name}: {source.num_bad_rows:,} rows cannot be read, left out ({listed}{more}).")
+            count = counted(source.num_bad_rows, "row")
+            notes.append(f"{source.name}: {count} cannot be read, left out ({listed}{more}).")
     return notes
 
 
@@ -321,8 +325,9 @@ def _fit_to_time(session: Session, recipe: Recipe, say: Say) -> Session:
     recipe.training.epochs = 0.0
     recipe.training.steps = max(1, int(SHARE_OF_TIME * limit / seconds))
     epochs = session.feed.epoch_of(recipe.training.steps)
-    each = f"{seconds * 1e3:.2g} ms each"
-    say(f"{limit:g} s are time for about {recipe.training.steps:,} steps ({epochs:.3g} epochs) at {each}.")
+    each = f"{seconds:.2g} s each" if seconds >= 1 else f"{seconds * 1e3:{'.0f' if seconds > 0.01 else '.2g'}} ms each"
+    steps = counted(recipe.training.steps, "step")
+    say(f"{limit:g} s are time for about {steps} ({epochs:.3g} epochs) at {each}.")
     checkpoint.write_atomically(session.run.folder / run.RECIPE, recipe.to_toml())
     run.write_manifest(session.run.folder, weights=False)
     return Session(run.Run(session.run.folder), session.task, session.prepared, session.device, fast=False)

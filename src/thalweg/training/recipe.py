@@ -30,15 +30,17 @@ class DataRecipe:
     text_column: str | None = _option('Column of the text (tokens, source sentence); "" is found by itself')
     other_column: str | None = _option('Column of the second text of a pair; "" is found by itself, "none" is no pair')
     label_column: str | None = _option('Column of the answer (label, tags, number, target); "" is found by itself')
-    columns: list[str] | None = _option("Numeric columns to forecast; [] takes all of them")
+    columns: list[str] | None = _option("Numeric columns to forecast, in order; without it all of them ([])")
     skip_bad_rows: bool | None = _option("Train although more than 1 % of the rows cannot be read")
-    normalize: list[str] | None = _option("Steps of text normalization, in order")
+    normalize: list[str] | None = _option(
+        "Steps of text normalization, in order: nfc, nfkc, lower, casefold, spaces, digits, accents, controls"
+    )
     tokenizer: str | None = _option("word, bpe, char or byte")
     vocabulary_size: int | None = _option("Most entries of the vocabulary")
     word_pairs: int | None = _option("Most pairs of adjacent words read as features by bag and mlp; 0 for none")
     max_length: int | None = _option("Longest sequence in tokens; longer ones are cut and counted")
     word_vectors: str | None = _option('Text file of word vectors to start the embedding from; "" for none')
-    normalize_vectors: str | None = _option("What is done to those word vectors: none, length or center")
+    normalize_vectors: str | None = _option("What is done to those word vectors: none, length, center or top")
     lags: int | None = _option("Past values that a forecast sees")
     scaling: str | None = _option("Scaling of numeric columns: standard, range (to [-1, 1]) or none")
 
@@ -77,15 +79,21 @@ class TrainingRecipe:
     """How the loss is driven down, and when to stop."""
 
     optimizer: str | None = _option(
-        "Any of torch.optim in lower case, or an import path such as pytorch_optimizer.SOAP"
+        "Any of torch.optim in lower case; gradient, bfgs, self-scaled-bfgs, self-scaled-broyden, newton, newton-cg or "
+        "levenberg-marquardt; or an import path such as pytorch_optimizer.SOAP"
     )
     line_search: str | None = _option(
         'Step size: none, armijo, wolfe, stochastic, trust-region; "" is the method\'s own'
     )
-    optimizer_options: dict[str, Any] | None = _option("More arguments of the optimizer, such as momentum = 0.9")
+    optimizer_options: dict[str, Any] | None = _option(
+        "More arguments of the optimizer: --optimizer-options.momentum 0.9"
+    )
     lr: float | None = _option("Learning rate at its highest")
-    schedule: str | None = _option("How the learning rate moves over the run")
-    schedule_options: dict[str, Any] | None = _option("More arguments of the schedule, such as num_cycles = 2")
+    schedule: str | None = _option(
+        "How the learning rate moves: constant, constant_with_warmup, linear, cosine, cosine_with_restarts, "
+        "polynomial, inverse_sqrt, warmup_stable_decay, step, exponential or reduce_on_plateau"
+    )
+    schedule_options: dict[str, Any] | None = _option("More arguments of the schedule: --schedule-options.num_cycles 2")
     warmup: float | None = _option("Warm-up: a share of the run below 1, or a number of steps from 1 on")
     clip: float | None = _option("Clip the gradient to this norm; 0 is off")
     clip_value: float | None = _option("Clip each entry of the gradient to +- this; 0 is off")
@@ -96,11 +104,11 @@ class TrainingRecipe:
     weight_decay: float | None = _option("Decoupled weight decay: shrinks the weights beside the gradient step")
     l2: float | None = _option("L2 penalty inside the loss: l2/2 times the squared norm of the weights")
     label_smoothing: float | None = _option("Share of the target spread over all classes")
-    batch_size: int | None = _option("Examples a micro-batch; 0 is the full data in one batch")
+    batch_size: int | None = _option('Examples a micro-batch; "full" (0) is all data in one batch')
     accumulate: int | None = _option("Micro-batches a step; the step's loss is exact over all of them")
     epochs: float | None = _option("Passes over the training data; 0 when steps bound the run")
     steps: int | None = _option("Steps of the run; 0 when epochs bound it")
-    time: float | None = _option("Time limit in seconds; 0 is off")
+    time: float | None = _option("Time limit in seconds (on the command line 5m or 1h, too); 0 is off")
     patience: int | None = _option("Stop after this many evaluations without a better score; 0 is off")
     evaluate_every: int | None = _option("Steps between evaluations; 0 is once an epoch, at most 20 times a run")
     checkpoint_every: float | None = _option("Seconds between checkpoints (there is one after every evaluation, too)")
@@ -114,8 +122,8 @@ class RunRecipe:
     task: str | None = _option("classify, tag, score, forecast, language or translate")
     name: str | None = _option("Name of the run's folder")
     seed: int | None = _option("Seed of the start, the order of the data and the dropout")
-    device: str | None = _option("cpu, cuda, cuda:1, mps ...")
-    precision: str | None = _option("float32, float64 or bfloat16 (bfloat16 runs the forward pass in it)")
+    device: str | None = _option("auto, cpu, cuda, cuda:1 or mps")
+    precision: str | None = _option("auto, float32, float64 or bfloat16 (which runs the forward pass in it)")
 
 
 @final
@@ -196,6 +204,8 @@ def read_recipe(path: str | Path) -> Recipe:
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file; check the name and the folder.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"The recipe {path} cannot be read: {error}.") from None
     return read_toml(text, str(path))

@@ -1,0 +1,126 @@
+"""`thalweg certify` and `thalweg check`."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from thalweg.certify import check
+from thalweg.certify.interval import Interval
+from thalweg.certify.ladder import MEANINGS, NAMES, digits, kind_of, percent, sentence
+from thalweg.cli.output import print_json, print_lines
+from thalweg.errors import InputError
+from thalweg.training.certified_run import keep
+from thalweg.training.certifying import CERTIFICATE, certify_run, hashes_of
+from thalweg.training.run import REPORT, Run
+
+WIDTH = 100
+
+
+def certify_and_show(
+    folder: Path,
+    seconds: float,
+    say: Callable[[str], None],
+    *,
+    polish: bool,
+    report: bool,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Certify a run, write certificate and report, print the interval, and return the exit code."""
+    if not seconds > 0.0:
+        raise InputError(f"--seconds must be above zero; got {seconds:g}.")
+    run = Run(folder)
+    certified = certify_run(run, seconds=seconds, say=say)
+    notes = keep(run, certified, polish=polish, report=report, say=say)
+    interval = certified.interval
+    if as_json:
+        print_json({**interval.to_json(), "file": str(folder / CERTIFICATE)})
+        return 0
+    if not quiet:
+        console = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+        for part in _parts(interval):
+            console.print(part, markup=False)
+        files = f"Certificate: {folder / CERTIFICATE} (thalweg check {folder / CERTIFICATE} verifies it)"
+        print_lines([*notes, files, *([f"Picture: {folder / REPORT}"] if report else [])])
+    return 0
+
+
+def check_and_show(file: Path, folder: Path | None, *, as_json: bool) -> int:
+    """Verify a certificate, print what was verified, and return 0, or 1 if it is refused."""
+    if not file.is_file():
+        raise InputError(f"There is no certificate {file}; expected one that `thalweg certify` wrote.")
+    refused = ""
+    sentences: list[str] = []
+    try:
+        sentences = check.check(file)
+        if folder is not None:
+            sentences += _same_run(file, Run(folder))
+    except check.Refused as error:
+        refused = str(error)
+    if as_json:
+        print_json({"file": str(file), "accepted": not refused, "sentences": sentences, "refused": refused or None})
+    else:
+        print_lines([*sentences, f"REFUSED: {refused}" if refused else f"{file}: nothing in it was refused."])
+    return 1 if refused else 0
+
+
+def _same_run(file: Path, run: Run) -> list[str]:
+    """Return a sentence if data and weights of a run are those of a certificate.
+
+    Raises:
+        Refused: if they are others.
+    """
+    hashes = check.read(file)[0]["hashes"]
+    found = hashes_of(run)
+    for what in ("data", "weights"):
+        if hashes.get(what) != found[what]:
+            raise check.Refused(f"The certificate is about other {what} than those of {run.folder}.")
+    return [f"Data and weights are those of {run.folder}."]
+
+
+def _parts(interval: Interval) -> Iterator[Any]:
+    yield Text(sentence(interval), style="bold")
+    if interval.best is not None:
+        yield interval.scope
+        yield MEANINGS[interval.proof]
+    yield ""
+    yield _table(interval)
+    yield ""
+    yield from _remarks(interval)
+
+
+def _table(interval: Interval) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for name in ("level", "at least", "you have", "gap", "proof", "seconds"):
+        table.add_column(name, justify="left" if name in {"level", "proof"} else "right", no_wrap=True)
+    places = digits(interval)
+    for level in interval.levels:
+        name = NAMES.get(level.name, level.name)
+        own = level.quantity == interval.quantity
+        name = name if own else f"{name}: {level.quantity}"
+        places_here = places if own else 4
+        shown = [f"{value:.{places_here}f}" if value > -1e300 else "nothing" for value in (level.bound, level.loss)]
+        gap = percent(level.relative_gap) if level.unit != "1" else ""
+        table.add_row(name, *shown, gap, kind_of(level), f"{level.seconds:.2f}")
+    return table
+
+
+def _remarks(interval: Interval) -> Iterator[str]:
+    """Yield what every level says, and why others are not there."""
+    for level in interval.levels:
+        if level is interval.best:
+            continue
+        yield f"{NAMES.get(level.name, level.name)}: {level.scope}"
+        yield from level.assumptions
+    yield from interval.notes
+    for name, reason in interval.left_out.items():
+        yield f"{NAMES.get(name, name)} is left out: {reason}"
+    yield ""
