@@ -173,3 +173,28 @@ def by_leaves(e, x, residual, need):
 
 
 METHODS = {"fan": by_fan, "cells": by_cells, "relaxed": by_leaves}
+
+
+def check_threshold(e, base):
+    """The network's errors, and the fewest: every way to split the examples is listed, every pair looked at again."""
+    x, label = np.c_[e["X"], np.ones(len(e["X"]))], e["label"].astype(bool)
+    gate = e["gate"]
+    base.need(gate in ("SINGLE", "AND", "OR"), f"There is no gate {gate!r}.")
+    units = e["X"] @ e["weights"].T + e["bias"] > 0
+    errors = float(((units.any(1) if gate == "OR" else units.all(1)) != label).sum())
+    left, size, right = np.linalg.svd(x, full_matrices=False)
+    keep = size > 1e-12 * size.max()
+    normals, _ = distinct(left[:, keep] * size[keep])
+    value = e["inside"] @ right[keep].T @ normals.T
+    base.need(np.abs(value).min(initial=1.0) > 1e-14, "A direction lies on a hyperplane.")
+    given = len(np.unique(np.packbits(value > 0, axis=1), axis=0))
+    base.need(given == count_cells(normals), f"{given} splits are given, there are more.")
+    splits = e["inside"] @ x.T > 0
+    if gate == "SINGLE":
+        return errors, float((splits != label).sum(1).min())
+    one = splits if gate == "AND" else ~splits
+    kind = label if gate == "AND" else ~label
+    yes, no = one[:, kind].astype(float), one[:, ~kind].astype(float)
+    return errors, min(float((kind.sum() - part @ yes.T + rest @ no.T).min())
+                       for part, rest in zip(np.array_split(yes, 1 + len(yes) // 256),
+                                             np.array_split(no, 1 + len(no) // 256), strict=True))  # fmt: skip
