@@ -148,3 +148,19 @@ def test_starts_are_spread_evenly():
 def test_bad_arguments_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make(targets())
+
+
+@every_head
+def test_a_sparse_gradient_holds_the_rows_that_were_used_and_trains(make):
+    dense, sparse = (make(targets(trainable=True, counts=COUNTS, sparse=kind)) for kind in (False, True))
+    prediction, ids = drawn(dense.targets)
+    for head in (dense, sparse):
+        head.loss(prediction, ids)[0].backward()
+    (full,), (rows,) = dense.parameters(), sparse.parameters()
+    assert rows.grad is not None
+    assert rows.grad.is_sparse
+    assert rows.grad.coalesce().indices().shape[1] <= 120 + ROWS
+    torch.testing.assert_close(rows.grad.to_dense(), full.grad, rtol=1e-9, atol=1e-12)
+    before = sparse.loss(prediction, ids)[0].item()
+    torch.optim.SparseAdam(sparse.parameters(), lr=0.05).step()
+    assert sparse.loss(prediction, ids)[0].item() < before

@@ -115,7 +115,7 @@ class AnalyticSoftmax(AbstractCandidateSoftmax):
             words = torch.cat([words, own])
             offset = torch.cat([offset, torch.where(outside, mass, NOTHING)])
         tiny = torch.finfo(offset.dtype).tiny
-        return Candidates(words, self.targets(words), offset, rest.clamp_min(tiny).log().to(offset.dtype))
+        return Candidates(words, offset, rest.clamp_min(tiny).log().to(offset.dtype))
 
     def _share_rest(
         self, own: Tensor, outside: Tensor, mass: Tensor, rest: Tensor, num: Tensor

@@ -33,7 +33,6 @@ class Candidates:
 
     Args:
         ids: int64 `[n]`.
-        vectors: unit vectors `[n, m]`; a gradient flows into a learned table.
         offset: $o_c$, `[n]`; `NOTHING` for a place that is empty.
         log_tail: logarithm of the mass of the words that are no candidates, 0-dim, to which $L_m(\kappa)$ is added;
             None: there is no tail.
@@ -41,7 +40,6 @@ class Candidates:
     """
 
     ids: Tensor
-    vectors: Tensor
     offset: Tensor
     log_tail: Tensor | None = None
     shift: Tensor | float = 0.0
@@ -89,8 +87,11 @@ class AbstractCandidateSoftmax(AbstractContinuous):
             ids: targets `[n]`.
             candidates: as `candidates` returns them.
         """
-        vectors, offset = candidates.vectors.to(prediction.dtype), candidates.offset.to(prediction.dtype)
-        score, prior = self._own(prediction, ids)
+        vectors, own = self._look_up(candidates.ids, ids, prediction.dtype)
+        offset, prior = candidates.offset.to(prediction.dtype), self._log_prior(prediction.dtype)
+        score = (prediction * own).sum(-1)
+        if prior is not None:
+            score = score + prior[ids]
         parts = [score]
         if len(vectors):
             logits = torch.addmm(offset, prediction, vectors.T)
@@ -110,11 +111,10 @@ class AbstractCandidateSoftmax(AbstractContinuous):
     def _losses(self, prediction: Tensor, ids: Tensor, real: Tensor | None) -> Tensor:
         return self.row_losses(prediction, ids, self.candidates(ids, real))
 
-    def _own(self, prediction: Tensor, ids: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The score of each row's target, `[n]`, and the prior of all words."""
-        score = (prediction * self.targets(ids).to(prediction.dtype)).sum(-1)
-        prior = self._log_prior(prediction.dtype)
-        return score if prior is None else score + prior[ids], prior
+    def _look_up(self, words: Tensor, ids: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """The vectors of candidates and of targets in one look: the gradient of a learned table is made once."""
+        vectors = self.targets(torch.cat([words, ids])).to(dtype)
+        return vectors[: len(words)], vectors[len(words) :]
 
     @torch.no_grad()
     def _curvature(self, prediction: Tensor, ids: Tensor, real: Tensor | None, v: Tensor, root: bool) -> Tensor:
@@ -128,8 +128,11 @@ class AbstractCandidateSoftmax(AbstractContinuous):
         return torch.cat(parts, -2) if parts else v
 
     def _spread(self, prediction: Tensor, ids: Tensor, candidates: Candidates) -> "_Spread":
-        vectors, offset = candidates.vectors.to(prediction.dtype), candidates.offset.to(prediction.dtype)
-        score, _ = self._own(prediction, ids)
+        vectors, own = self._look_up(candidates.ids, ids, prediction.dtype)
+        offset, prior = candidates.offset.to(prediction.dtype), self._log_prior(prediction.dtype)
+        score = (prediction * own).sum(-1)
+        if prior is not None:
+            score = score + prior[ids]
         logits = torch.addmm(offset, prediction, vectors.T)
         logits.masked_fill_(ids.unsqueeze(1) == candidates.ids, NOTHING)
         square = prediction.square().sum(-1)
@@ -141,7 +144,6 @@ class AbstractCandidateSoftmax(AbstractContinuous):
         tail, slope = tail.detach(), slope.detach()
         tail = tail + (NOTHING if candidates.log_tail is None else candidates.log_tail.to(tail.dtype))
         p = torch.softmax(torch.cat([logits, score.unsqueeze(1), tail.unsqueeze(1)], 1), 1)
-        own = self.targets(ids).to(prediction.dtype)
         return _Spread(vectors, own, prediction, p[:, :-2], p[:, -2:-1], p[:, -1:], slope, bend)
 
 

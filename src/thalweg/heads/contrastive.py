@@ -81,12 +81,11 @@ class Contrastive(AbstractCandidateSoftmax):
     def candidates(self, ids: Tensor, real: Tensor | None = None) -> Candidates:
         """Return the batch's different words, and for how many each stands."""
         words, there = distinct(ids, real, self.targets.num)
-        vectors = self.targets(words)
         num_words = _number(words, there)
         log_prior = self.targets.log_prior
         shift: Tensor | float = 0.0
         if not self.correct:
-            offset = torch.zeros_like(vectors[:, 0])
+            offset = torch.zeros(len(words), device=words.device)
             shift = self.chance - num_words.clamp_min(1.0).log()
         elif log_prior is None:
             others = torch.log((self.targets.num - 1.0) / (num_words - 1.0).clamp_min(1.0))
@@ -96,7 +95,7 @@ class Contrastive(AbstractCandidateSoftmax):
             offset = self.prior * share - log_inclusion(share, _number(ids, real))
         if there is not None:
             offset = torch.where(there, offset, NOTHING)
-        return Candidates(words, vectors, offset.detach(), shift=shift)
+        return Candidates(words, offset, shift=shift)
 
 
 @final
@@ -195,7 +194,7 @@ class SampledSoftmax(AbstractCandidateSoftmax):
         offset = log_weights if self.targets.log_prior is None else log_weights + self.prior * share[words]
         if there is not None:
             offset = torch.where(there, offset, NOTHING)
-        return Candidates(words, self.targets(words), offset)
+        return Candidates(words, offset)
 
     def _shares(self) -> Tensor:
         """The logarithm of each word's share, `[V]`."""

@@ -36,6 +36,9 @@ class Targets(nn.Module):
         average: $d$ in [0, 1), how much of the old targets stays at each step; only with `stop_gradient`; 0 is off.
         dispersion: module from vectors `[n, width]` to a 0-dim penalty, for a trainable table.
         dispersion_weight: what the penalty is multiplied with, not negative.
+        sparse: whether the gradient of a trainable table holds only the rows that were used, as `nn.Embedding` has it,
+            so that a step's cost does not grow with the vocabulary; for optimizers that take such gradients
+            (`torch.optim.SGD`, `SparseAdam`, `Adagrad`). An embedding that is given decides for itself.
         dispersion_rows: rows of the table that are looked at each time, drawn at random; 0: all.
 
     Attributes:
@@ -78,6 +81,7 @@ class Targets(nn.Module):
         dispersion: nn.Module | None = None,
         dispersion_weight: float = 1.0,
         dispersion_rows: int = 0,
+        sparse: bool = False,
     ) -> None:
         super().__init__()
         shared = isinstance(table, nn.Embedding)
@@ -110,7 +114,7 @@ class Targets(nn.Module):
             # A generator of its own: the same table whatever has been drawn before.
             rows = apart(rows, self.special, torch.Generator().manual_seed(len(rows)))
             if trainable:
-                self.embedding = nn.Embedding.from_pretrained(rows, freeze=False)
+                self.embedding = nn.Embedding.from_pretrained(rows, freeze=False, sparse=sparse)
         self.register_buffer("fixed", rows if self.embedding is None else None)
         self.register_buffer("slow", rows.clone() if average else None)
         self.register_buffer("log_prior", None if counts is None else log_shares(counts, len(rows)).to(rows.device))
@@ -137,7 +141,7 @@ class Targets(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Return unit vectors `[..., width]` for ids `[...]`; a gradient flows where the table is learned."""
-        rows = F.embedding(ids, self._rows())
+        rows = F.embedding(ids, self._rows(), sparse=self.embedding is not None and self.embedding.sparse)
         return rows if self.fixed is not None else F.normalize(rows, dim=-1)
 
     def table(self) -> Tensor:
