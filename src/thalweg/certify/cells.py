@@ -1,8 +1,9 @@
 """Cells of a hyperplane arrangement: all ways in which directions can split a set of points.
 
-A direction u splits rows x_i by the signs of x_i . u. The directions with the same signs form a cone, a *cell*; there are
-at most 2 sum_{k<r} C(n-1, k) of them for n rows of rank r (Cover). All are found here without moving the data: parallel
-rows are one hyperplane, and several hyperplanes may meet in one line. Every cell comes with a direction inside.
+A direction u splits rows x_i by the signs of x_i . u. The directions with the same signs form a cone, a *cell*; there
+are at most 2 sum_{k<r} C(n-1, k) of them for n rows of rank r (Cover). All are found here without moving the data:
+parallel rows are one hyperplane, and several hyperplanes may meet in one line. Every cell comes with a direction
+inside.
 """
 
 import dataclasses
@@ -197,8 +198,7 @@ def _by_planes(normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     num, rank = normals.shape
     if num < rank:  # the rest of the space adds nothing
         basis = np.linalg.svd(normals, full_matrices=True)[2][:num].T
-        signs, inside = _cells(distinct(normals @ basis)[0])
-        inside = inside @ basis.T
+        inside = _cells(distinct(normals @ basis)[0])[1] @ basis.T
         return np.sign(inside @ normals.T).astype(np.int8), inside
     code = np.random.default_rng(0).integers(0, 2**62, num)
     chosen = np.array(list(itertools.combinations(range(num), rank - 2)))
@@ -207,7 +207,8 @@ def _by_planes(normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     codes, inside = np.zeros(0, np.int64), np.zeros((0, rank))
     for start in range(0, len(chosen), step):
         more = _around_planes(normals, chosen[start : start + step], code, met)
-        codes, first = np.unique(np.concatenate([codes, more[0]]), return_index=True)
+        both: np.ndarray = np.concatenate([codes, more[0]])
+        codes, first = np.unique(both, return_index=True)
         inside = np.concatenate([inside, more[1]])[first]
     return np.sign(inside @ normals.T).astype(np.int8), inside
 
@@ -224,7 +225,8 @@ def _around_planes(
     size = np.sqrt((trace * trace).sum(2))
     through = size <= 10.0 * TOLERANCE
     simple = through.sum(1) == rank - 2
-    codes, inside = [np.zeros(0, np.int64)], [np.zeros((0, rank))]
+    codes: list[np.ndarray] = [np.zeros(0, np.int64)]
+    inside = [np.zeros((0, rank))]
     for plane in np.flatnonzero(~simple):
         members = tuple(np.flatnonzero(through[plane]).tolist())
         if members not in met:

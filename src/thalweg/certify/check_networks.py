@@ -1,14 +1,14 @@
-"""Verifies the rules two_layer and threshold with numpy alone; `thalweg.certify.check` calls it.
+"""Verifies the rules two_layer and threshold with numpy alone; `check.py` beside it calls these functions.
 
-Evidence of rule two_layer, besides X, T, c, loss, factor, dual, l2, offset as in the table of `check.py`:
-
-leak, hidden_bias, output_bias, skip   the activation's slope on the left; NONE | PENALIZED | FREE; 0 or 1
-U [m,d], u [m], A [m,K], a [K], S [d,K]   the network: sigma(X U' + u) A + a + X S
-axes [p,r]     orthonormal; X (with a column of ones for a penalized bias; minus its mean for a free one) lies in their span
-method fan     rank 2 at most: nothing more, every angle is looked at again
-method cells   inside [cells,r]: a direction inside every cell, block [cells]: which arrangement, anchor: example of each
-               arrangement (-1: none); cell, side, row [.,r], multiplier [.,r] >= 0: what shortens long gradients
-method relaxed leaf [.,4]: output, anchor, sign, how many sides are used; sides, theta, delta packed by sides_count, theta_count, delta_count
+Rule two_layer, besides T, c, loss and dual as in `check.py`, X [n,d], l2, and offset (added to loss and bound):
+  leak, hidden_bias, output_bias, skip   slope of the activation on the left; NONE | PENALIZED | FREE; 0 or 1
+  U [m,d], u [m], A [m,K], a [K], S [d,K]   the network sigma(X U' + u) A + a + X S
+  axes [p,r]  orthonormal; they span X (with a column of ones for a penalized bias; minus its mean for a free one)
+  method      fan: rank 2 at most; nothing more, every angle is looked at again
+              cells: inside [cells,r], a direction in every cell; block [cells], its arrangement; cell, side, row [.,r],
+              multiplier [.,r] >= 0: what shortens the long gradients
+              relaxed: leaf [.,4]: output, anchor, sign, how many sides are used; sides, theta, delta and their counts
+Rule threshold: X, label, gate SINGLE | AND | OR, weights, bias; inside: a direction for every split of the examples
 """
 
 import itertools
@@ -16,8 +16,8 @@ import math
 
 import numpy as np
 
-NEAR = 1e-10
-SLACK = 1e-8  # values of neurons may exceed l2 by this share: the bound is scaled down by it
+NEAR = 1e-10  # hyperplanes closer than this count as one
+SLACK = 1e-10  # share by which rounding may lift a neuron's value above l2
 
 
 def check_two_layer(e, base):
@@ -118,7 +118,7 @@ def by_cells(e, x, residual, need):
     need(e["multiplier"].min(initial=0.0) >= 0, "A multiplier is negative.")
     for number, (_, rows) in enumerate(families(e, x, need)):
         inside = e["inside"][e["block"] == number]
-        normals, which = distinct(rows)
+        normals, _ = distinct(rows)
         value = inside @ normals.T
         need(np.abs(value).min(initial=1.0) > 1e-14, "A direction lies on a hyperplane.")
         patterns = np.unique(np.packbits(value > 0, axis=1), axis=0)

@@ -124,7 +124,7 @@ class TwoLayerProblem:
         )
 
     def linear(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return what leads to the output without a neuron `[n, q]`, its penalties `[q]`, and the skip's axes `[d, r]`."""
+        """Return what bypasses the neurons `[n, q]`, its penalties `[q]`, and the skip's axes `[d, r]`."""
         num, dimension = self.features.shape
         parts, ridge, axes = [np.zeros((num, 0))], [], np.zeros((dimension, 0))
         if self.skip:
@@ -267,13 +267,13 @@ def best_network(
         rest[0] if len(rest) else np.zeros(width),
         axes @ coefficients[: axes.shape[1]],
     )
-    if problem.output_bias is Bias.NONE and len(rest):
+    if problem.hidden_bias is Bias.FREE and problem.output_bias is not Bias.FREE:
         weights = _constant_as_neuron(weights)
     return Solution(weights, problem.objective(weights), bound, best_dual, oracle, rounds)
 
 
 def _constant_as_neuron(weights: Weights) -> Weights:
-    """Return the network with its output bias made by a neuron whose own bias is free, so that it costs next to nothing."""
+    """Return the network with its output bias made by a neuron whose bias is free: it costs next to nothing."""
     return dataclasses.replace(
         weights,
         ingoing=np.vstack([weights.ingoing, np.zeros(weights.ingoing.shape[1])]),
@@ -284,7 +284,7 @@ def _constant_as_neuron(weights: Weights) -> Weights:
 
 
 def bound_at(problem: TwoLayerProblem, oracle: AbstractOracle, weights: Weights) -> tuple[float, np.ndarray]:
-    """Return the bound, and its dual point, that one network's own residual gives: one call of the oracle, no search."""
+    """Return the bound, and its dual point, that one network's own residual gives: one call of the oracle."""
     predictions = problem.predictions(weights)
     dual = _ask(problem, oracle, predictions)[0] if oracle.exact else _sharpened(problem, oracle, predictions)
     return problem.dual_value(dual), dual

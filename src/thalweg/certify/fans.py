@@ -1,4 +1,4 @@
-"""The next neuron where its direction lies in a plane: exact for any number of outputs, by one turn around the plane."""
+"""The next neuron where its direction lies in a plane: one turn around it, exact for any number of outputs."""
 
 from typing import final
 
@@ -62,7 +62,7 @@ class FanOracle(AbstractOracle):
 
     def search(self, residual: np.ndarray, floor: float) -> Answer:
         """Return the largest value over all directions, and the best neurons."""
-        num_fans, num, _ = self.rows.shape
+        num = self.rows.shape[1]
         terms = residual[None, :, :, None] * self.rows[:, :, None, :]  # [fans, n, K, 2]
         width = residual.shape[1]
         moves = np.take_along_axis(terms, self.event_row[:, :, None, None], 1)

@@ -173,7 +173,9 @@ class CellOracle(AbstractOracle):
 
     def __init__(self, features: np.ndarray, bias: Bias, leak: float = 0.0, *, at_most: int = 12) -> None:
         if num_patterns(features, bias) * len(features) > MAX_SIGNS:
-            raise ValueError(f"CellOracle cannot list {num_patterns(features, bias):,} cells of {len(features)} examples.")
+            raise ValueError(
+                f"CellOracle cannot list {num_patterns(features, bias):,} cells of {len(features)} examples."
+            )
         self.blocks, self.axes = blocks(features, bias)
         self.leak = leak
         self.at_most = at_most
@@ -237,8 +239,12 @@ def sum_over_active(arrangement: Arrangement, terms: np.ndarray, leak: float) ->
     there = arrangement.owner >= 0
     num = len(arrangement.normals)
     ahead, behind = np.zeros((num, terms.shape[1])), np.zeros((num, terms.shape[1]))
-    np.add.at(ahead, arrangement.owner[there & (arrangement.orientation > 0)], terms[there & (arrangement.orientation > 0)])
-    np.add.at(behind, arrangement.owner[there & (arrangement.orientation < 0)], terms[there & (arrangement.orientation < 0)])
+    np.add.at(
+        ahead, arrangement.owner[there & (arrangement.orientation > 0)], terms[there & (arrangement.orientation > 0)]
+    )
+    np.add.at(
+        behind, arrangement.owner[there & (arrangement.orientation < 0)], terms[there & (arrangement.orientation < 0)]
+    )
     base = leak * terms[there].sum(0) + (1.0 - leak) * behind.sum(0)
     weights = (1.0 - leak) * (ahead - behind)
     result = np.empty((len(arrangement.signs), terms.shape[1]))
@@ -262,9 +268,7 @@ def make_neuron(
     active = (arrangement.signs[cell][arrangement.owner] * arrangement.orientation) > 0
     on = np.isin(arrangement.owner, index[index >= 0]) | (arrangement.owner < 0)
     inner = basis.T @ z
-    return Neuron(
-        block.lift @ basis, np.where(active, 1.0, leak), on, inner / np.linalg.norm(inner), output, value
-    )
+    return Neuron(block.lift @ basis, np.where(active, 1.0, leak), on, inner / np.linalg.norm(inner), output, value)
 
 
 def sum_of_sizes(parts: list[Block], v: np.ndarray) -> float:

@@ -8,10 +8,11 @@ ACCURACY = 1e-13
 def project(
     vectors: np.ndarray, signs: np.ndarray, normals: np.ndarray, enough: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    r"""Project each vector g onto its cone $\{u : s_i n_i^\top u \ge 0\}$ by active sets (Lawson and Hanson), in a batch.
+    r"""Project each vector g onto its cone $\{u : s_i n_i^\top u \ge 0\}$, all in one batch, by active sets.
 
-    For **any** multipliers $\mu \ge 0$ the length of $g + \sum_i \mu_i s_i n_i$ is at least that of the projection, which
-    is the largest value of $g^\top u$ over the unit directions of the cone (or 0). So an early end costs tightness only.
+    For **any** multipliers $\mu \ge 0$ the length of $g + \sum_i \mu_i s_i n_i$ is at least that of the projection,
+    which is the largest value of $g^\top u$ over the unit directions of the cone (or 0). So an early end costs
+    tightness only.
 
     Args:
         vectors: g, `[p, r]`.

@@ -17,8 +17,8 @@ class RelaxedOracle(AbstractOracle):
     r"""Bounds the value of every neuron without listing cells; the bound is valid and may be far from tight.
 
     For a residual v, an active example with $v_i > 0$ adds $\tfrac12 (1 + s_i) v_i x_i$ with a sign $s_i$, and one with
-    $v_i < 0$ at most $-\theta_i |v_i| x_i$ for any $\theta_i \in [0, 1]$. What is left, the longest sum over signs, is a
-    binary quadratic program, bounded by $\sqrt{\sum \delta \cdot \lambda_{\max}(C \Delta^{-1} C^\top)}$ for **any**
+    $v_i < 0$ at most $-\theta_i |v_i| x_i$ for any $\theta_i \in [0, 1]$. What is left, the longest sum over signs, is
+    a binary quadratic program, bounded by $\sqrt{\sum \delta \cdot \lambda_{\max}(C \Delta^{-1} C^\top)}$ for **any**
     $\delta > 0$. Good $\delta$ and $\theta$ come from a low-rank ascent. For K outputs the bounds of the columns are
     added as squares, which is looser still.
 
@@ -142,7 +142,7 @@ class RelaxedOracle(AbstractOracle):
         factor /= np.sqrt((factor * factor).sum(1, keepdims=True))
         proof = Leaf(sides=sides, bound=np.inf)
         scale = float(np.linalg.norm(behind, 2) ** 2) if len(behind) else 0.0
-        mean = np.zeros_like(theta)
+        mean, delta = np.zeros_like(theta), np.ones(len(columns))
         for step in range(self.steps):
             image = columns.T @ factor  # C S
             moved = columns @ image
@@ -209,7 +209,7 @@ class RelaxedOracle(AbstractOracle):
         for number in np.argsort(-best):
             if best[number] <= floor + 0.3 * max(0.0, best.max() - floor) or best[number] <= 0.0:
                 break
-            rows, lift = self._rows_at(anchor[number]), self.axes
+            rows, lift = self._rows_at(int(anchor[number])), self.axes
             if self.free:
                 lift = np.vstack([lift, -(self.features[anchor[number]] @ lift)])
             hidden = rows @ kept[number]

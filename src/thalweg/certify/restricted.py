@@ -1,7 +1,7 @@
 """The best network made of a few neurons that stay in their cells: the inner problem of column generation."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import final
 
 import numpy as np
@@ -26,8 +26,10 @@ class Unit:
 
 @final
 class RestrictedNetwork:
-    r"""$\ell(\sum_j D_j \tilde X B_j z_j a_j^\top + Z C) + \frac{\beta}{2} \sum_j (\|z_j\|^2 + \|a_j\|^2)
-    + \frac12 \sum_i \rho_i \|C_i\|^2$, minimized by Newton steps that end at the walls of the cells.
+    r"""The network of some neurons, each of which stays in its cell; it is minimized by Newton steps.
+
+    $$\ell\Bigl(\sum_j D_j \tilde X B_j z_j a_j^\top + Z C\Bigr)
+    + \frac{\beta}{2} \sum_j (\|z_j\|^2 + \|a_j\|^2) + \frac12 \sum_i \rho_i \|C_i\|^2$$
 
     At a wall a neuron stays on it from then on: on the other side another column is needed, which the oracle finds.
     No step raises the objective.
@@ -67,7 +69,7 @@ class RestrictedNetwork:
 
     def objective(self) -> float:
         """Return the loss with its penalties."""
-        penalty = sum((unit.z @ unit.z + unit.a @ unit.a for unit in self.units), 0.0)
+        penalty = sum(float(unit.z @ unit.z + unit.a @ unit.a) for unit in self.units)
         return self.output.value(self.predictions()) + self._penalty(penalty)
 
     def add(self, neurons: Iterable[Neuron]) -> None:
@@ -84,9 +86,9 @@ class RestrictedNetwork:
         for unit in self.units:
             for other in kept:
                 both = ~unit.held & ~other.held
-                if unit.a[0] * other.a[0] > 0.0 and (unit.slopes[both] == other.slopes[both]).all():
-                    if self._unite(other, unit):
-                        break
+                same = unit.a[0] * other.a[0] > 0.0 and (unit.slopes[both] == other.slopes[both]).all()
+                if same and self._unite(other, unit):
+                    break
             else:
                 kept.append(unit)
         merged = len(kept) < len(self.units)
@@ -99,7 +101,7 @@ class RestrictedNetwork:
         basis = np.linalg.svd(np.column_stack([unit.basis, other.basis]), full_matrices=False)
         basis = basis[0][:, basis[1] > 1e-9 * basis[1][0]]
         sized = basis[: self.num_sized]
-        left, size, right = np.linalg.svd(sized, full_matrices=False)
+        _, size, right = np.linalg.svd(sized, full_matrices=False)
         if size.min() <= 1e-9 * size.max() or len(sized) < basis.shape[1]:
             return False
         basis = basis @ right.T / size
@@ -313,5 +315,3 @@ def nonnegative_newton(
         if not moved:
             break
     return x
-
-

@@ -2,7 +2,7 @@
 
 import dataclasses
 from fractions import Fraction
-from typing import final
+from typing import Any, final
 
 import numpy as np
 from scipy import sparse
@@ -11,7 +11,7 @@ from scipy.optimize import linprog
 from thalweg.errors import InputError
 
 TOLERANCE = 1e-9
-Matrix = np.ndarray | sparse.csr_matrix | sparse.csr_array
+Matrix = np.ndarray | sparse.sparray | sparse.spmatrix
 
 
 @final
@@ -41,9 +41,9 @@ class Separation:
 def separability(x: Matrix, sign: np.ndarray) -> Separation:
     r"""Say whether a hyperplane parts two kinds of examples, by a linear program, with a proof either way.
 
-    The program maximizes the margin t with $s_i (w^\top x_i + b) \ge t$, $\|w\|_\infty \le 1$, $t \le 1$. If $t > 0$ its
-    solution is the hyperplane. Else its dual names at most d + 2 examples, a point in the hulls of both kinds (Farkas,
-    Gordan; Kirchberger), which anyone can check.
+    The program maximizes the margin t with $s_i (w^\top x_i + b) \ge t$, $\|w\|_\infty \le 1$, $t \le 1$. If $t > 0$
+    its solution is the hyperplane. Else its dual names at most d + 2 examples, a point in the hulls of both kinds
+    (Farkas, Gordan; Kirchberger), which anyone can check.
 
     Args:
         x: finite numbers, `[n, d]`, dense or sparse.
@@ -62,16 +62,16 @@ def separability(x: Matrix, sign: np.ndarray) -> Separation:
 
     Not for a soft margin: one wrong label makes data inseparable; see `disjoint_conflicts` for how many must be wrong.
     """
-    x, sign = _checked(x, sign)
-    num, dimension = x.shape
+    rows, sign = _checked(x, sign)
+    num, dimension = rows.shape
     nothing = np.zeros(0, int), np.zeros(0)
     if len(np.unique(sign)) < 2:  # one kind only: any constant of its sign
         bias = float(sign[0]) if num else 1.0
         return Separation(True, np.zeros(dimension), bias, 1.0, *nothing, 0.0)
-    scale = _scale(x)
-    signed = x.multiply(sign[:, None]).tocsr() if sparse.issparse(x) else x * sign[:, None]
-    columns = [-signed / scale, -sign[:, None], np.ones((num, 1))]
-    left = sparse.hstack(columns, format="csr") if sparse.issparse(x) else np.concatenate(columns, 1)
+    scale = _scale(rows)
+    signed = rows.multiply(sign[:, None]).tocsr() if sparse.issparse(rows) else rows * sign[:, None]
+    columns: list[Any] = [-signed / scale, -sign[:, None], np.ones((num, 1))]
+    left = sparse.hstack(columns, format="csr") if sparse.issparse(rows) else np.concatenate(columns, 1)
     bounds = [(-1.0, 1.0)] * dimension + [(None, None), (None, 1.0)]
     solved = linprog(
         np.r_[np.zeros(dimension + 1), -1.0], A_ub=left, b_ub=np.zeros(num), bounds=bounds, method="highs-ds"
@@ -79,14 +79,14 @@ def separability(x: Matrix, sign: np.ndarray) -> Separation:
     if solved.x is None:
         raise InputError(f"The linear program of the separating hyperplane ended with: {solved.message}")
     weight, bias = solved.x[:dimension] / scale, float(solved.x[dimension])
-    margin = float((sign * (x @ weight + bias)).min())
+    margin = float((sign * (rows @ weight + bias)).min())
     if margin > TOLERANCE:
         size = float(np.abs(weight).max(initial=0.0))
         share = 1.0 / max(size, 1e-300) if size > 0.0 else 1.0
         return Separation(True, share * weight, share * bias, share * margin, *nothing, 0.0)
     multiplier = np.maximum(-solved.ineqlin.marginals, 0.0)
     points = np.flatnonzero(multiplier > 1e-12 * multiplier.max(initial=0.0))
-    multiplier, residual = _polished(x, sign, points, multiplier[points])
+    multiplier, residual = _polished(rows, sign, points, multiplier[points])
     points, multiplier = points[multiplier > 0.0], multiplier[multiplier > 0.0]
     if residual > 1e-7 * max(1.0, scale):
         raise InputError(
@@ -114,10 +114,10 @@ def disjoint_conflicts(x: Matrix, sign: np.ndarray, *, at_most: int | None = Non
 
     Source: Amaldi, Pfetsch and Trotter, "On the maximum feasible subsystem problem, IISs and IIS-hypergraphs" (2003).
     """
-    x, sign = _checked(x, sign)
+    rows, sign = _checked(x, sign)
     left, found = np.arange(len(sign)), []
     while at_most is None or len(found) < at_most:
-        part = separability(x[left], sign[left])
+        part = separability(rows[left], sign[left])
         if part.separable:
             break
         found.append(dataclasses.replace(part, points=left[part.points]))
@@ -164,25 +164,25 @@ def layer_separable(x: Matrix, labels: np.ndarray) -> tuple[bool, np.ndarray, np
     """
     labels = np.asarray(labels)
     num_classes = int(labels.max(initial=0)) + 1
-    x, _ = _checked(x, np.ones(len(labels)))
-    num, dimension = x.shape
-    design = sparse.hstack([sparse.csr_matrix(x), np.ones((num, 1))], format="csr")
-    scale = _scale(x)
+    rows, _ = _checked(x, np.ones(len(labels)))
+    num, dimension = rows.shape
+    design: Any = sparse.hstack([sparse.csr_matrix(rows), np.ones((num, 1))], format="csr")
+    scale = _scale(rows)
     width = dimension + 1
     blocks = []
     for other in range(num_classes):
-        rows = np.flatnonzero(labels != other)
-        if not len(rows):
+        others = np.flatnonzero(labels != other)
+        if not len(others):
             continue
-        part = (design[rows] / scale).tocoo()
-        mine = labels[rows][part.row]
-        shape = (len(rows), num_classes * width)
+        part = (design[others] / scale).tocoo()
+        mine = labels[others][part.row]
+        shape = (len(others), num_classes * width)
         ahead = sparse.coo_matrix((part.data, (part.row, mine * width + part.col)), shape)
         behind = sparse.coo_matrix((part.data, (part.row, other * width + part.col)), shape)
-        blocks.append(sparse.hstack([behind - ahead, np.ones((len(rows), 1))]))
+        blocks.append(sparse.hstack([behind - ahead, np.ones((len(others), 1))]))
     if not blocks:
         return True, np.zeros((num_classes, dimension)), np.zeros(num_classes)
-    left = sparse.vstack(blocks, format="csr")
+    left: Any = sparse.vstack(blocks, format="csr")
     solved = linprog(
         np.r_[np.zeros(num_classes * width), -1.0],
         A_ub=left,
@@ -201,7 +201,7 @@ def layer_separable(x: Matrix, labels: np.ndarray) -> tuple[bool, np.ndarray, np
     return num_classes == 1, np.zeros((num_classes, dimension)), np.zeros(num_classes)
 
 
-def _checked(x: Matrix, sign: np.ndarray) -> tuple[Matrix, np.ndarray]:
+def _checked(x: Any, sign: np.ndarray) -> tuple[Any, np.ndarray]:
     values = x.data if sparse.issparse(x) else np.asarray(x, dtype=float)
     if not np.isfinite(values).all():
         raise InputError("The features hold NaN or infinity; correct the data.")
@@ -211,12 +211,12 @@ def _checked(x: Matrix, sign: np.ndarray) -> tuple[Matrix, np.ndarray]:
     return (x.tocsr() if sparse.issparse(x) else np.asarray(x, dtype=float)), sign
 
 
-def _scale(x: Matrix) -> float:
+def _scale(x: Any) -> float:
     largest = float(np.abs(x.data if sparse.issparse(x) else x).max(initial=0.0))
     return largest if largest > 0.0 else 1.0
 
 
-def _polished(x: Matrix, sign: np.ndarray, points: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, float]:
+def _polished(x: Any, sign: np.ndarray, points: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, float]:
     """Multipliers that sum to 1 and make the signed points' sum as small as float64 can."""
     rows = x[points]
     rows = rows.toarray() if sparse.issparse(rows) else rows

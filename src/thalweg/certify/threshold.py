@@ -52,7 +52,7 @@ class ThresholdNetwork:
     def answers(self, x: np.ndarray) -> np.ndarray:
         """Return what the network says of examples `[n, d]`, bool `[n]`."""
         units = np.asarray(x, dtype=float) @ self.weights.T + self.bias > 0.0
-        return units.any(1) if self.gate is Gate.OR else units.all(1)
+        return np.asarray(units.any(1) if self.gate is Gate.OR else units.all(1))
 
     def errors(self, x: np.ndarray, labels: np.ndarray) -> int:
         """Return on how many examples it is wrong."""
@@ -305,7 +305,7 @@ def _by_program(x: np.ndarray, labels: np.ndarray, gate: Gate, seconds: float) -
     cost = np.r_[np.zeros(errors_at), np.ones(num), np.zeros(total - passes_at)]
     solved = milp(
         cost,
-        constraints=LinearConstraint(matrix, np.array(low), np.inf),
+        constraints=LinearConstraint(matrix, np.array(low), np.full(len(low), np.inf)),  # type: ignore[arg-type]
         bounds=Bounds(lower, upper),
         integrality=np.r_[np.zeros(errors_at), np.ones(total - errors_at)],
         options={"time_limit": seconds},

@@ -47,7 +47,10 @@ def evidence(
     if isinstance(oracle, CellOracle) and oracle.complete:
         return {**found, "method": "cells", **_cells(oracle, residual[:, 0], problem.l2)}
     if isinstance(oracle, RelaxedOracle):
-        return {**found, "method": "relaxed", "axes": oracle.axes, **_leaves(oracle, residual)}
+        packed, top = _leaves(oracle, residual)
+        # Computed again for the scaled dual, the relaxation may end a little higher; its multipliers suit every scale.
+        share = min(1.0, problem.l2 / top * (1.0 - 1e-12)) if top > 0.0 else 1.0
+        return {**found, "dual": problem.output.scaled(dual, share), "method": "relaxed", "axes": oracle.axes, **packed}
     return {}
 
 
@@ -89,8 +92,8 @@ def _owners(arrangement: Arrangement) -> np.ndarray:
     return first
 
 
-def _leaves(oracle: RelaxedOracle, residual: np.ndarray) -> dict[str, Any]:
-    """Every case of the relaxation with its multipliers, packed one after the other."""
+def _leaves(oracle: RelaxedOracle, residual: np.ndarray) -> tuple[dict[str, Any], float]:
+    """Every case of the relaxation with its multipliers, packed one after the other; and the bound that they give."""
     leaves = oracle.leaves(residual)
     parts = {"sides": [leaf.sides for leaf in leaves], "theta": [leaf.theta for leaf in leaves]}
     parts["delta"] = [leaf.delta for leaf in leaves]
@@ -100,4 +103,5 @@ def _leaves(oracle: RelaxedOracle, residual: np.ndarray) -> dict[str, Any]:
     for name, values in parts.items():
         packed[name] = np.concatenate(values)
         packed[f"{name}_count"] = np.array([len(value) for value in values], dtype=np.int32)
-    return packed
+    top = [max(leaf.bound for leaf in leaves if leaf.output == k) for k in range(residual.shape[1])]
+    return packed, float(np.linalg.norm(top))
