@@ -87,11 +87,14 @@ class FanOracle(AbstractOracle):
             z = turn[place] if inside[place] else low[place]
             image = after[place] @ z
             value = float(np.sqrt(image @ image))
-            found.append(self._neuron(place // (2 * num), z, bool(inside[place]), image / value, value))
+            found.append(self._neuron(place // (2 * num), place, z, bool(inside[place]), image / value, value))
         return Answer(best + slack, different(found, self.at_most))
 
-    def _neuron(self, fan: int, z: np.ndarray, inside: bool, output: np.ndarray, value: float) -> Neuron:
+    def _neuron(
+        self, fan: int, place: int, z: np.ndarray, inside: bool, output: np.ndarray, value: float
+    ) -> Neuron:
         values = self.rows[fan] @ z
+        active = self.rows[fan] @ self.middle.reshape(-1, 2)[place] > 0.0  # of the sector, where the ray says zero
         scale = np.abs(self.rows[fan]).max(initial=0.0)
         held = np.abs(self.rows[fan]).max(1) == 0.0
         on = held | (np.abs(values) <= ON_LINE * scale)
@@ -99,7 +102,7 @@ class FanOracle(AbstractOracle):
         free = inside and not self.flat
         return Neuron(
             lift if free else (lift @ z)[:, None],
-            np.where(values > 0.0, 1.0, self.leak),
+            np.where(active, 1.0, self.leak),
             held if free else on,
             z / np.sqrt(z @ z) if free else np.ones(1),
             output,
@@ -122,6 +125,9 @@ class FanOracle(AbstractOracle):
         sorted_angle = np.take_along_axis(angle, order, 1)
         self.ray = np.stack([np.cos(sorted_angle), np.sin(sorted_angle)], 2)
         self.next_ray = np.roll(self.ray, -1, axis=1)
+        following = np.concatenate([sorted_angle[:, 1:], sorted_angle[:, :1] + 2.0 * np.pi], 1)
+        halfway = 0.5 * (sorted_angle + following)
+        self.middle = np.stack([np.cos(halfway), np.sin(halfway)], 2)
 
 
 def _top(matrices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

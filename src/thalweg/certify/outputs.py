@@ -226,10 +226,14 @@ class SoftmaxOutput(AbstractOutput):
         return float(-(self.weights * xlogy(dual, dual)).sum())
 
     def centered(self, dual: np.ndarray) -> np.ndarray:
-        """Mix every row with one distribution, so little that the sums come out right."""
+        """Drop classes that no target has; mix every row with one distribution, so little that the sums come out."""
         total = self.weights.sum()
-        wanted, have = (self.weights * self.targets).sum(0), (self.weights * dual).sum(0)
-        share = float(np.max(1.0 - wanted / np.where(have > 0.0, have, 1.0), initial=0.0))
+        wanted = (self.weights * self.targets).sum(0)
+        dual = np.where(wanted > 0.0, dual, 0.0)
+        left = dual.sum(1, keepdims=True)
+        dual = np.where(left > 0.0, dual / np.where(left > 0.0, left, 1.0), self.targets)
+        have = (self.weights * dual).sum(0)
+        share = float(np.max(1.0 - wanted[have > 0.0] / have[have > 0.0], initial=0.0))
         if share <= 0.0 or total <= 0.0:
             return dual
         mixed = np.maximum(wanted - (1.0 - share) * have, 0.0)

@@ -208,6 +208,11 @@ class RestrictedNetwork:
             parts.append((step[place : place + k], step[place + k : place + k + width]))
             walls.append(self._wall(unit, parts[-1][0]))
             place += k + width
+        at_wall = [number for number, (reach, _) in enumerate(walls) if reach <= 1e-14]
+        if at_wall:
+            for number in reversed(at_wall):
+                self._hold(number, walls[number][1])
+            return self.objective()
         rest = step[place:].reshape(self.coefficients.shape)
         held = [(unit.z, unit.a) for unit in self.units], self.coefficients
         nearest = min((reach for reach, _ in walls), default=np.inf)
@@ -236,12 +241,13 @@ class RestrictedNetwork:
 
     def _wall(self, unit: Unit, dz: np.ndarray) -> tuple[float, int]:
         """How far along dz the neuron stays in its cell, and the example that ends it."""
-        now, rate = self.inputs @ (unit.basis @ unit.z), self.inputs @ (unit.basis @ dz)
-        ahead = ~unit.held & (now * rate < 0.0) & (np.abs(rate) > 1e-14 * np.abs(rate).max(initial=0.0))
+        side = np.where(unit.slopes == 1.0, 1.0, -1.0)
+        now, rate = side * (self.inputs @ (unit.basis @ unit.z)), side * (self.inputs @ (unit.basis @ dz))
+        ahead = ~unit.held & (rate < -1e-14 * np.abs(rate).max(initial=0.0))
         if not ahead.any():
             return np.inf, -1
         reach = np.full(len(now), np.inf)
-        reach[ahead] = -now[ahead] / rate[ahead]
+        reach[ahead] = np.maximum(now[ahead], 0.0) / -rate[ahead]
         row = int(reach.argmin())
         return float(reach[row]), row
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.certify.columns import Solution, TwoLayerProblem, Weights, best_network, bound_at
-from thalweg.certify.interval import Certificate, Proof
+from thalweg.certify.interval import Certificate, Proof, rounding_slack
 from thalweg.certify.neurons import AbstractOracle, Bias, CellOracle, with_bias
 from thalweg.certify.outputs import LogisticOutput, SoftmaxOutput, SquaredOutput
 from thalweg.certify.restricted import nonnegative_newton
@@ -122,13 +122,16 @@ def certify_point(
     if found:
         own = problem.dual_value(found["dual"])
     loss = point.loss
+    reached = min(solution.objective + point.offset, loss)
+    if own + point.offset > reached + rounding_slack(reached, loss):
+        raise ValueError(f"The bound {own + point.offset:.17g} is above a loss that was reached, {reached:.17g}.")
     certificate = Certificate(
         name="two_layer",
         quantity="training loss",
         unit=UNITS[type(problem.output)],
         loss=loss,
-        bound=min(own + point.offset, loss),
-        reached=min(solution.objective + point.offset, loss),
+        bound=min(own + point.offset, reached),
+        reached=reached,
         scope=_scope(point),
         whole=not point.frozen,
         proof=proof,
