@@ -109,6 +109,8 @@ METHODS = {
     "newton-cg": "thalweg.optim.newton_cg:NewtonCG",
     "levenberg-marquardt": "thalweg.optim.levenberg_marquardt:LevenbergMarquardt",
 }
+# Methods for one kind of model, which prove how far from the best possible they are.
+SOLVERS = {"factored-newton": "thalweg.certify.factored_training:FactoredNewton"}
 # Its name is one of torch.optim's as well: the composed one is meant where a --line-search is named.
 LBFGS = "thalweg.optim.lbfgs:LBFGS"
 

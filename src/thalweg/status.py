@@ -24,6 +24,7 @@ class Status(enum.Enum):
         "The loss stayed NaN or infinite even after going back to the last good checkpoint with a smaller step; "
         "the best weights before that were kept. A smaller --lr, --clip 1.0 or a longer --warmup usually helps."
     )
+    PROVED = "The loss was proved to be as close to the best possible one as asked for."
     CONVERGED = "The tolerance asked for was reached."
     LITTLE_PROGRESS = "Further iterations would improve the result by less than asked for."
     NEGATIVE_CURVATURE = "A direction of negative curvature was found; the solution from before it was kept."
@@ -55,6 +56,7 @@ class Status(enum.Enum):
             Status.COMPLETED,
             Status.OUT_OF_TIME,
             Status.STOPPED_EARLY,
+            Status.PROVED,
             Status.CONVERGED,
             Status.LITTLE_PROGRESS,
             Status.NEGATIVE_CURVATURE,

@@ -80,7 +80,7 @@ def test_what_was_reached_is_the_upper_end_and_never_below_the_bound():
 def test_a_sentence_shows_the_digits_that_matter():
     assert "0.4999900 nats" in sentence(Interval(loss=0.5, levels=(level(bound=0.49999),)))
     assert "as far as float64 can tell" in sentence(Interval(loss=0.5, levels=(level(bound=0.5),)))
-    assert percent(25.0) == "2,500 %"
+    assert percent(25.0) == "2,500\u00a0%"
 
 
 def test_saved_and_read_back(tmp_path):

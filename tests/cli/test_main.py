@@ -1,14 +1,21 @@
 """The command line as a person uses it: what it prints, where, and how it exits."""
 
+import fcntl
 import json
 import os
+import signal
+import struct
 import subprocess
 import sys
+import termios
+import time
+from pathlib import Path
 
 import pytest
 
 from thalweg.cli.main import run
 from thalweg.cli.options import plain, to_recipe
+from thalweg.training.recipe import option_names
 
 
 @pytest.fixture
@@ -109,6 +116,37 @@ def test_a_stream_is_learned_row_by_row_and_goes_on(tmp_path, capsys, monkeypatc
     assert out.startswith("good")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stream_that_never_ends_is_saved_and_its_score_told_when_it_is_stopped(tmp_path, number, code):
+    command = [sys.executable, "-m", "thalweg", "train", "-", "--online", "--json", "--out", str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    for total in (40, 80):
+        process = subprocess.Popen(command, text=True, **pipes)
+        assert process.stdin
+        assert process.stderr
+        rows = [json.dumps({"text": f"day {k % 3}", "label": "ab"[k % 2]}) for k in range(40)]
+        process.stdin.write("\n".join([*rows[:-1], "{broken", rows[-1]]) + "\n")
+        process.stdin.flush()
+        seen = 0
+        while seen < 3:  # it waits for a row that does not come
+            time.sleep(0.1)
+            seen = seen + 1 if _has_read(process) else 0
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == code, err
+        summary = json.loads(out)
+        assert (summary["steps"], summary["status"]) == (total, "INTERRUPTED")
+        assert "1 row cannot be read, left out (line 40" in " ".join(err.split())
+        assert "Saved in" in err
+
+
+def _has_read(process):
+    """Whether the process sleeps in a read, all its input gone (Linux: nothing is left in the pipe)."""
+    left = struct.unpack("i", fcntl.ioctl(process.stdin.fileno(), termios.FIONREAD, b"0000"))[0]
+    return left == 0 and Path(f"/proc/{process.pid}/stat").read_text().rsplit(") ", 1)[1][0] == "S"
+
+
 WRONG = {
     "missing file": (["train", "nothing.csv"], "nothing.csv"),
     "no such column": (["train", "reviews.csv", "--label-column", "rating"], "'rating'"),
@@ -202,6 +240,27 @@ def test_options_become_a_recipe_and_values_are_read_as_toml():
     assert plain({"momentum": "0.9", "nesterov": "true", "betas": "[0.9, 0.95]", "mode": "max"}) == {
         "momentum": 0.9, "nesterov": True, "betas": [0.9, 0.95], "mode": "max",
     }  # fmt: skip
+
+
+VALUES = {"batch_size": "full", "time": "2m", "tie": None, "input_skip": None, "skip_bad_rows": None}
+READ = {"batch_size": 0, "time": 120.0, "tie": True, "input_skip": True, "skip_bad_rows": True}
+
+
+@pytest.mark.parametrize("name", [name for name in option_names() if name != "source"])
+def test_every_option_of_the_recipe_is_one_of_the_command_line(name, monkeypatch):
+    """Each reaches the recipe under its own name, in its own kind, and no other is set."""
+    seen = []
+    monkeypatch.setattr("thalweg.cli.training.train_and_show", lambda recipe, *rest, **options: seen.append(recipe))
+    is_table, flag = name.endswith("_options"), f"--{name.replace('_', '-')}"
+    value = "3" if VALUES.get(name, "") == "" else VALUES[name]
+    arguments = [f"{flag}.key", "3"] if is_table else [flag] if value is None else [flag, value]
+    with pytest.raises(SystemExit):
+        run(["train", "x.csv", *arguments])
+    given = [entry for section in seen[0].to_dict().values() for entry in section.items()]
+    (found,) = [value for key, value in given if key == name]
+    assert found == ({"key": 3} if is_table else READ.get(name, found))
+    assert found in (3, "3", ["3"], {"key": 3}, READ.get(name))
+    assert len(given) == 2
 
 
 def test_optimizer_options_reach_the_recipe(reviews, capsys, tmp_path):

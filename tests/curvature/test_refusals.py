@@ -141,3 +141,11 @@ def test_an_objective_without_parameters_is_refused():
     objective = Objective(nn.Identity(), nn.MSELoss(), torch.ones(2, 1), torch.ones(2, 1))
     with pytest.raises(ValueError, match="neither the model nor the head has a trainable parameter"):
         Hessian(objective)
+
+
+@pytest.mark.parametrize("kind", [Hessian, GaussNewton, EmpiricalFisher])
+def test_a_model_that_changes_its_parameters_is_refused(kind):
+    model = nn.Sequential(nn.Embedding(5, 3, max_norm=0.5), nn.Flatten(), nn.Linear(6, 3))
+    objective = Objective(model, nn.CrossEntropyLoss(), torch.randint(5, (4, 2)), torch.randint(3, (4,)))
+    with pytest.raises(CurvatureError, match=r"changes its own parameters .* nn.Embedding\(max_norm=...\)"):
+        kind(objective).dense()

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from thalweg.heads import candidates
 from thalweg.heads.analytic import AnalyticSoftmax
 from thalweg.heads.contrastive import Contrastive, SampledSoftmax
+from thalweg.heads.margin import MaxMargin, Triplet
 from thalweg.heads.targets import Targets, log_shares
 
 VOCABULARY, WIDTH, ROWS = 600, 64, 48
@@ -93,7 +94,10 @@ def test_published_contrast_without_duplicates_and_false_negatives():
     torch.testing.assert_close(total, expected, rtol=1e-6, atol=0)
 
 
-@every_head
+OTHERS = {"max margin": lambda table: MaxMargin(None, table), "triplet": lambda table: Triplet(None, table)}
+
+
+@pytest.mark.parametrize("make", [*HEADS.values(), *OTHERS.values()], ids=[*HEADS, *OTHERS])
 @every_prior
 def test_the_way_of_other_devices_gives_the_same_loss_and_gradient(make, counts, monkeypatch):
     """Without looking at the data: masked rows stay, words that come again are empty places."""
@@ -105,16 +109,19 @@ def test_the_way_of_other_devices_gives_the_same_loss_and_gradient(make, counts,
     prediction.requires_grad_()
     expected = head.loss(prediction, ids, mask)
     slope = torch.autograd.grad(expected[0], prediction)[0]
-    words = head.candidates(ids[mask]).ids
-    monkeypatch.setattr(candidates, "distinct", candidates._first_places)
-    for module in ("contrastive", "analytic"):
+    for module in ("contrastive", "analytic", "margin"):
         monkeypatch.setattr(f"thalweg.heads.{module}.distinct", candidates._first_places)
     rows = head._rows(prediction, ids, mask, None, drop=False)
-    there = head.candidates(rows.ids, rows.real)
-    assert set(there.ids[there.offset > candidates.NOTHING].tolist()) == set(words.tolist())
     total = (head._losses(rows.prediction, rows.ids, rows.real) * rows.factor).sum()
     torch.testing.assert_close(total, expected[0], rtol=1e-6, atol=0)
     torch.testing.assert_close(torch.autograd.grad(total, prediction)[0], slope, rtol=1e-5, atol=1e-9)
+
+
+def test_distinct_words_without_looking_are_the_same_words():
+    ids, real = torch.randint(9, (30,)), torch.rand(30) < 0.6
+    words, there = candidates._first_places(ids, real, 9)
+    assert words.shape == ids.shape
+    assert torch.equal(words[there].sort().values, candidates.distinct(ids, real, 9)[0])
 
 
 def test_the_same_batch_draws_the_same_words_in_any_order_and_another_batch_others():

@@ -92,7 +92,7 @@ def gradient(total: Tensor, prediction: Tensor) -> Tensor:
 @masks_and_weights
 def test_gradient_equals_finite_differences(case, mask, weights):
     head = case.make(table(counts=COUNTS))
-    assert torch.autograd.gradcheck(lambda z: head.loss(z, IDS, mask, weights)[0], prediction_of(ROWS))
+    assert torch.autograd.gradcheck(lambda z: head.loss(z, IDS, mask, weights)[0], prediction_of(ROWS), fast_mode=True)
 
 
 @every_case
@@ -104,7 +104,7 @@ def test_gradient_of_a_learned_table_equals_finite_differences(case):
     def loss(rows: Tensor) -> Tensor:
         return torch.func.functional_call(_Loss(head), {"head.targets.embedding.weight": rows}, (prediction, IDS, MASK))
 
-    assert torch.autograd.gradcheck(loss, weight.detach().clone().requires_grad_())
+    assert torch.autograd.gradcheck(loss, weight.detach().clone().requires_grad_(), fast_mode=True)
 
 
 class _Loss(nn.Module):
@@ -309,9 +309,9 @@ def test_training_steps_lower_the_loss_through_an_objective(case, counts):
     nn.init.normal_(model.weight, std=0.5)
     inputs = torch.arange(VOCABULARY)
     objective = Objective(model, head, inputs, inputs.flip(0))
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
     first = float(objective.value())
-    for _ in range(30):
+    for _ in range(15):
         optimizer.step(objective)
     assert float(objective.value()) < first - 0.05
     assert (head.decode(head(model(inputs)), 1)[0][:, 0] == inputs.flip(0)).float().mean() > 0.6

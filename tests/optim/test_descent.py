@@ -23,6 +23,7 @@ from cases import (
 )
 from torch import nn
 
+from thalweg import vectors
 from thalweg.heads.squared import Squared
 from thalweg.models.mlp import MaskedLinear
 from thalweg.objective import Objective
@@ -356,6 +357,25 @@ def test_a_stationary_point_is_named():
     again.step(objective)
     assert again.status is Status.STATIONARY
     assert torch.equal(snapshot(objective), before)
+
+
+def test_a_gradient_below_the_tolerance_ends_it_at_once():
+    objective = make("quadratic")
+    optimizer = Descent(objective.parameters, BFGS(), StrongWolfe(), tolerance=1e-4)
+    while optimizer.status in (Status.RUNNING, Status.STEPPED):
+        optimizer.step(objective)
+    assert optimizer.status is Status.CONVERGED
+    assert 0.0 < float(vectors.norm(objective.value_and_gradient()[1])) <= 1e-4
+    before, steps = snapshot(objective), optimizer.counts["steps"]
+    optimizer.step(objective)
+    assert torch.equal(snapshot(objective), before)
+    assert optimizer.counts["steps"] == steps
+    assert copy.deepcopy(optimizer).tolerance == 1e-4
+
+
+def test_a_negative_tolerance_is_refused():
+    with pytest.raises(ValueError, match=r"Descent\(tolerance=...\) must be zero or positive; got -1.0"):
+        Descent([torch.zeros(1, requires_grad=True)], tolerance=-1.0)
 
 
 # ---- as an optimizer of PyTorch ----

@@ -13,8 +13,10 @@ from thalweg.errors import InputError
 from thalweg.models import skips
 from thalweg.models.mlp import MaskedLinear
 from thalweg.optim.construct import optimizer_names
+from thalweg.status import Status
 from thalweg.training import build
 from thalweg.training.api import train
+from thalweg.training.finish import finish
 from thalweg.training.loop import train as train_loop
 from thalweg.training.prepare import Request, prepare
 from thalweg.training.recipe import Recipe
@@ -168,6 +170,22 @@ def test_l2_and_weight_decay_are_different_things(reviews, tmp_path):
     assert first[2] == pytest.approx(first[0] + penalty, rel=1e-5)
 
 
+def test_decoupled_decay_shrinks_the_matrices_beside_the_step(reviews, tmp_path):
+    """After one step of AdamW the weights differ by lr * decay * w; embeddings and biases not at all."""
+    options = {"model": "mlp", "steps": 1, "schedule": "constant", "lr": 0.01, "precision": "float64", "dropout": 0.0}
+    plain = session_for(reviews, tmp_path / "a", weight_decay=0.0, **options)
+    decayed = session_for(reviews, tmp_path / "b", weight_decay=0.5, **options)
+    start = {name: tensor.clone() for name, tensor in build.get_weights(plain.model, plain.head).items()}
+    for session in (plain, decayed):
+        list(train_loop(session))
+    a, b = (build.get_weights(session.model, session.head) for session in (plain, decayed))
+    shrunk = {name for name in start if not torch.equal(a[name], b[name])}
+    assert shrunk == {name for name in start if start[name].dim() == 2 and "embedding" not in name}
+    assert len(shrunk) == 2
+    for name in shrunk:
+        torch.testing.assert_close(a[name] - b[name], 0.01 * 0.5 * start[name], rtol=1e-6, atol=1e-12)
+
+
 def test_label_smoothing_reaches_the_head(reviews, tmp_path):
     session = session_for(reviews, tmp_path, label_smoothing=0.2)
     assert session.head.label_smoothing == 0.2
@@ -182,17 +200,20 @@ def test_dropout_reaches_the_network_and_is_off_in_answers(reviews, tmp_path):
     assert torch.equal(session.model(**batch.inputs), session.model(**batch.inputs))
 
 
-def test_accumulated_micro_batches_are_the_steps_of_the_large_batch(reviews, tmp_path):
-    options = {"model": "bag", "dropout": 0.0, "optimizer": "sgd", "lr": 0.1, "steps": 4}
-    large = session_for(reviews, tmp_path / "a", batch_size=32, **options)
-    small = session_for(reviews, tmp_path / "b", batch_size=8, accumulate=4, **options)
-    assert large.feed.steps_per_epoch == small.feed.steps_per_epoch
-    assert [len(session.feed(0)) for session in (large, small)] == [1, 4]
+def test_accumulated_micro_batches_take_the_step_of_the_large_batch(reviews, tmp_path):
+    """All data in one batch, or in ten micro-batches whose last one is smaller: the same steps."""
+    options = {"model": "mlp", "dropout": 0.0, "optimizer": "sgd", "lr": 0.5, "steps": 4, "precision": "float64"}
+    large = session_for(reviews, tmp_path / "a", batch_size=0, **options)
+    small = session_for(reviews, tmp_path / "b", batch_size=17, accumulate=10, **options)
+    assert large.feed.steps_per_epoch == small.feed.steps_per_epoch == 1
+    assert len({batch.num_examples for batch in small.feed(0)}) == 2
+    start = {name: tensor.clone() for name, tensor in build.get_weights(large.model, large.head).items()}
     for session in (large, small):
         list(train_loop(session))
     a, b = (build.get_weights(session.model, session.head) for session in (large, small))
-    # The examples of a step are drawn in another order, but an epoch holds the same ones.
-    assert all(torch.isfinite(a[name]).all() and torch.isfinite(b[name]).all() for name in a)
+    for name, tensor in a.items():
+        torch.testing.assert_close(tensor, b[name], rtol=1e-9, atol=1e-12)
+    assert not all(torch.equal(tensor, start[name]) for name, tensor in a.items())
 
 
 def test_full_batch_takes_all_examples_in_every_step(reviews, tmp_path):
@@ -236,6 +257,36 @@ def test_precision(reviews, tmp_path, precision, dtype):
     entries = list(train_loop(session))
     assert entries[-1]["status"] == "COMPLETED"
     assert all(math.isfinite(entry["loss"]) for entry in entries if entry["event"] == "step")
+
+
+@pytest.mark.parametrize("scaling", names.SCALINGS)
+def test_numbers_are_scaled_and_come_back(tmp_path, scaling):
+    path = tmp_path / "level.csv"
+    path.write_text("level\n" + "\n".join(str(500 + 40 * math.sin(k / 3)) for k in range(120)) + "\n")
+    session = session_for(path, tmp_path, task="forecast", lags=6, scaling=scaling, steps=2)
+    seen = session.prepared.train.columns["features"]
+    if scaling == "range":
+        assert (seen.min(), seen.max()) == (pytest.approx(-1.0), pytest.approx(1.0))
+    elif scaling == "standard":
+        assert abs(seen.mean()) < 0.1
+        assert seen.std() == pytest.approx(1.0, abs=0.1)
+    else:
+        assert 460 <= seen.min() < seen.max() <= 540
+    list(train_loop(session))
+    finish(session, Status.COMPLETED)
+    (answer,) = session.run.predict([[500.0] * 6])
+    if scaling != "none":
+        assert 400 < answer["forecast"][0] < 600, "in the unit of the data"
+
+
+def test_the_steps_of_text_normalization_are_kept_with_the_run(reviews, tmp_path):
+    plain = session_for(reviews, tmp_path, normalize=[])
+    lower = session_for(reviews, tmp_path, normalize=["lower", "spaces"], name="b")
+    texts = ["  RIVER   Stone"]
+    assert plain.task.reader.normalizer.many(texts) == texts
+    assert lower.task.reader.normalizer.many(texts) == ["river stone"]
+    known = lower.task.reader.tokenizer
+    assert lower.task.reader.encode([["river"]])[0].tolist() == [known.id_of("river")]
 
 
 def test_forecasts_run_in_float64(tmp_path):

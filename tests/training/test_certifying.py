@@ -10,7 +10,8 @@ import thalweg
 from thalweg.certify.check import Refused, check
 from thalweg.cli.main import run as command
 from thalweg.errors import InputError
-from thalweg.training.certifying import CERTIFICATE, certify_run, hashes_of
+from thalweg.training.certifying import certify_run, facts_of
+from thalweg.training.run import CERTIFICATE
 
 WORDS = ["river", "stone", "light", "water", "field"]
 
@@ -58,7 +59,9 @@ def test_a_run_of_every_task_gets_an_interval(trained, tmp_path):
     assert interval.scope.startswith("No model whatever that sees ")
     interval.save(tmp_path / CERTIFICATE)
     assert "is proved" in check(tmp_path / CERTIFICATE)[0]
-    assert hashes_of(trained) == dict(interval.hashes)
+    facts = facts_of(trained)
+    assert (facts.hashes, facts.loss) == (dict(interval.hashes), interval.loss)
+    assert facts.floors[interval.quantity] == interval.levels[0].bound
 
 
 def test_the_command_line(tmp_path, capsys, monkeypatch):
@@ -84,7 +87,7 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
     assert {"name", "bound", "scope", "proof", "seconds"} <= content["levels"][0].keys()
     code, out, _ = call("check", folder / CERTIFICATE, "--run", folder)
     assert code == 0
-    assert "Data and weights are those of" in out
+    assert "Data, weights, loss and the counts of the floors are those of" in out
 
     other = thalweg.train(path, **options | {"seed": 2, "name": "other"}).folder
     code, out, _ = call("check", folder / CERTIFICATE, "--run", other)
@@ -92,6 +95,22 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
     assert "REFUSED: The certificate is about other weights" in out
     code, out, _ = call("check", folder / CERTIFICATE, "--run", other, "--json")
     assert json.loads(out)["accepted"] is False
+
+    before = (folder / "model.safetensors").read_bytes()
+    code, _, err = call("certify", folder, "--polish")
+    assert code == 2
+    assert "Polishing needs an L2 penalty" in err
+    assert (folder / "model.safetensors").read_bytes() == before
+    decayed = thalweg.train(path, **options | {"name": "decayed", "l2": 1e-3, "model": "lstm", "weight_decay": 0.0})
+    loss = thalweg.certify(decayed).loss
+    code, out, _ = call("certify", decayed.folder, "--polish", "--seconds", "5s")
+    assert code == 0
+    assert "The polished output layer is in the run" in out
+    polished = thalweg.load(decayed.folder)
+    (head,) = [level for level in thalweg.certify(polished).levels if level.name == "head"]
+    assert head.loss < loss
+    assert head.relative_gap < 1e-5
+    assert (decayed.folder / "model.before-polish.safetensors").is_file()
 
     code, _, err = call("certify", folder, "--seconds", "0")
     assert code == 2

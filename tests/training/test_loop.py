@@ -168,7 +168,7 @@ def test_bounds_of_a_run(reviews, tmp_path, case):
 
 def test_time_alone_plans_the_steps_and_writes_them_into_the_recipe(reviews, tmp_path):
     said = []
-    run = train(reviews, out=tmp_path, model="bag", width=4, time=1.5, say=said.append)
+    run = train(reviews, out=tmp_path, model="bag", optimizer="adamw", width=4, time=1.5, say=said.append)
     assert run.recipe.training.steps
     assert run.recipe.training.steps >= run.result["steps"] > 10
     assert any("are time for about" in sentence for sentence in said)

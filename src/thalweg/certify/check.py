@@ -16,8 +16,8 @@ is claimed. Shared by all rules about losses of predictions z (n examples, K out
 
 import functools
 import hashlib
-import importlib.util
 import json
+import runpy
 import sys
 import zipfile
 from pathlib import Path
@@ -114,11 +114,8 @@ RULES = {
 def rule(name):
     """Return what verifies a rule: evidence -> (the loss computed again or None, the bound that is proved)."""
     need(name in RULES, f"There is no rule {name!r} in this version.")
-    path = Path(__file__).with_name(f"{RULES[name]}.py")
-    spec = importlib.util.spec_from_file_location(RULES[name], path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return functools.partial(getattr(module, f"check_{name}"), base=sys.modules[__name__])
+    functions = runpy.run_path(str(Path(__file__).with_name(f"{RULES[name]}.py")))
+    return functools.partial(functions[f"check_{name}"], base=sys.modules[__name__])
 
 
 def check_level(level, evidence):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from thalweg.certify.factored import Factored, FactoredPoint
+from thalweg.certify.losses import best_bias
 
 DROPPED: Final = 1e-10  # singular values below this share of the largest are zero
 
@@ -23,7 +24,7 @@ def start(problem: Factored, width: int) -> FactoredPoint:
     """
     features, loss = problem.features, problem.loss
     outputs = loss.num_outputs
-    bias = _first_bias(problem)
+    bias = best_bias(loss) if problem.intercept else torch.zeros_like(loss.targets[0])
     base = bias.expand(features.shape[0], outputs)
     gradient = features.adjoint(loss.value_and_residual(base)[1])
     left, singular, right = _thin_svd(gradient)
@@ -87,24 +88,6 @@ def grow(problem: Factored, point: FactoredPoint) -> FactoredPoint:
     weight = point.weight.index_copy(1, columns, right * root)
     new = problem.after(embedding, weight, point.bias, point.z + length * along)
     return new if new.total < point.total else point
-
-
-def _first_bias(problem: Factored) -> Tensor:
-    """Return the bias that is best without features, or zero where there is none."""
-    loss = problem.loss
-    bias = torch.zeros(1, loss.num_outputs, dtype=torch.float64, device=problem.features.device)
-    if not problem.intercept:
-        return bias[0]
-    rows = loss.num_examples
-    for _ in range(50):
-        z = bias.expand(rows, -1)
-        residual = loss.value_and_residual(z)[1].sum(0)
-        bend = loss.curvature(z).diagonal.sum(0)
-        change = (residual / bend.clamp_min(1e-12)).clamp(-2.0, 2.0)
-        bias = bias + change
-        if not float(change.abs().max()) > 1e-6:
-            break
-    return bias[0]
 
 
 def _best_length(problem: Factored, base: Tensor, along: Tensor, slope: float) -> float:

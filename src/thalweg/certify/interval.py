@@ -204,16 +204,22 @@ class Interval:
         """What kind of statement the bound is."""
         return Proof.ESTIMATE if self.best is None else self.best.proof
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, *, max_bytes: int = 2**28) -> None:
         """Write the interval to `path` (JSON), and the arrays of its evidence beside it, with the suffix `.npz`.
 
         The JSON holds the checksum of every array; `thalweg.certify.check` reads the two files.
+
+        Args:
+            path: where to.
+            max_bytes: a level with larger evidence is saved without it, and the checker says so.
         """
         names: dict[str, str] = {}
         arrays: dict[str, np.ndarray] = {}
         content: dict[str, Any] = self.to_json()
         for entry, level in zip(content["levels"], self.levels, strict=True):
             entry["evidence"] = {}
+            if sum(value.nbytes for value in level.evidence.values() if isinstance(value, np.ndarray)) > max_bytes:
+                continue
             for key, value in level.evidence.items():
                 if isinstance(value, np.ndarray):
                     digest = check.fingerprint({"": value})

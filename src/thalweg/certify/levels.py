@@ -10,8 +10,13 @@ from torch import nn
 
 from thalweg.certify.check import fingerprint
 from thalweg.certify.floor import Floor
-from thalweg.certify.interval import Certificate, Interval
+from thalweg.certify.forms import factored_problem, factors_of
+from thalweg.certify.head_level import head_level
+from thalweg.certify.interval import Certificate, Interval, Proof
+from thalweg.certify.ladder import NAMES
 from thalweg.certify.local import local_verdict
+from thalweg.certify.norm_floor import norm_floor
+from thalweg.certify.split import split_last_layer
 from thalweg.certify.targets_floor import (
     ROW_BY_ROW,
     Targets,
@@ -49,7 +54,8 @@ def certify_objective(
     objective: Objective,
     view: Groups | Prefixes | None = None,
     *,
-    seconds: float = 60.0,
+    seconds: float = 20.0,
+    radius: float | None = None,
     notes: Sequence[str] = (),
     say: Callable[[str], None] = lambda sentence: None,  # noqa: ARG005
 ) -> Interval:
@@ -61,6 +67,8 @@ def certify_objective(
         objective: on all training data.
         view: which targets look the same to the model; None: those with equal inputs.
         seconds: for the verdict about the neighborhood, which is the only part that may take long.
+        radius: a length that the features below the head never exceed, **whatever the weights** (sqrt(width) for tanh);
+            None: there is no such length, and no floor from it.
         notes: sentences about what training did that the certified objective does not have.
         say: takes a sentence about what is being done.
 
@@ -76,7 +84,7 @@ def certify_objective(
     unit = "nats"
 
     def attempt(name: str, make: Callable[[], list[Certificate]]) -> None:
-        say(f"{name} ...")
+        say(f"Looking for: {NAMES[name]}.")
         try:
             levels.extend(make())
         except InputError as error:
@@ -89,6 +97,10 @@ def certify_objective(
     else:
         unit = targets.unit
         attempt("floor", lambda: floor_levels(objective_64, loss, targets, view))
+        if radius is not None:
+            attempt("norm_floor", lambda: [_norm_floor(objective_64, loss, targets, radius)])
+    attempt("head", lambda: [head_level(objective_64)])
+    attempt("factored", lambda: [_factored(objective_64)])
     attempt("local", lambda: [_local(objective_64, seconds)])
     hashes = {"data": hash_of_data(objective), "weights": hash_of_weights(objective)}
     return Interval(
@@ -151,6 +163,49 @@ def _why(floor: Floor, targets: Targets) -> str:
     if not reasons:
         return " (all inputs differ, so a table could learn them by heart)"
     return f" ({', and '.join(reasons)})"
+
+
+def _norm_floor(objective: Objective, loss: float, targets: Targets, radius: float) -> Certificate:
+    """Return the floor of networks whose features are no longer than the radius.
+
+    Raises:
+        InputError: where the head is no softmax over class ids with a penalty on its layer.
+    """
+    start = time.perf_counter()
+    batch, split = objective.batches[0], split_last_layer(objective)
+    own = split.head.linear_form(split.hidden(batch), batch.targets, batch.mask, batch.weights)
+    layer = None if own is None else own.layer
+    penalized = layer is not None and any(tensor is layer.weight for tensor in objective.penalized)
+    plain = targets.errors is not None and targets.form.class_weights is None
+    if not (penalized and plain):
+        raise InputError("It needs a softmax over class ids, unweighted, with an L2 penalty on its layer.")
+    assert layer is not None
+    shares = np.bincount(targets.targets, minlength=targets.num_outputs) / len(targets.targets)
+    floor = norm_floor(shares, radius, objective.l2, smoothing=targets.form.smoothing, free_bias=layer.bias is not None)
+    return Certificate(
+        name="norm_floor",
+        quantity=LOSS,
+        unit=targets.unit,
+        loss=loss,
+        bound=floor.value,
+        scope=f"No network of any depth whose features are at most {radius:.4g} long has a lower training loss with "
+        "this penalty on its output layer.",
+        proof=Proof.PROOF,
+        assumptions=(f"The features are never longer than {radius:.4g}, whatever the weights: that is yours to know.",),
+        seconds=time.perf_counter() - start,
+        evidence=floor.evidence,
+    )
+
+
+def _factored(objective: Objective) -> Certificate:
+    """Return the certificate of an embedding bag under a linear head.
+
+    Raises:
+        InputError: where the objective is none.
+    """
+    problem = factored_problem(objective)
+    point = problem.at(*factors_of(objective))
+    return problem.certificate(point, evidence=True)
 
 
 def _local(objective: Objective, seconds: float) -> Certificate:

@@ -50,6 +50,7 @@ class Features:
             if values.ndim != 2:
                 raise ValueError(f"Features(matrix) must have two dimensions; got the shape {list(values.shape)}.")
             self._rows, self._columns = values, values.T
+        self._squares: Tensor | None = None
         self._single: tuple[Tensor, Tensor] | None = None
         if not bool(torch.isfinite(values).all()):
             raise ValueError("Features(matrix) must hold finite numbers; there is NaN or infinity among them.")
@@ -81,7 +82,9 @@ class Features:
         """
         if not self.is_sparse:
             return self._columns.square() @ weights
-        return _like(self._columns, self._columns.values().square()) @ weights
+        if self._squares is None:
+            self._squares = _like(self._columns, self._columns.values().square())
+        return self._squares @ weights
 
     def row_norms(self) -> Tensor:
         """Return the Euclidean length of each row, `[num_examples]`."""

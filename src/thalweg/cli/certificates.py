@@ -1,5 +1,6 @@
 """`thalweg certify` and `thalweg check`."""
 
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -18,8 +19,9 @@ from thalweg.certify.ladder import MEANINGS, NAMES, digits, kind_of, percent, se
 from thalweg.cli.output import print_json, print_lines
 from thalweg.errors import InputError
 from thalweg.training.certified_run import keep
-from thalweg.training.certifying import CERTIFICATE, certify_run, hashes_of
-from thalweg.training.run import REPORT, Run
+from thalweg.training.certifying import certify_run, facts_of
+from thalweg.training.polishing import put_polished_head
+from thalweg.training.run import CERTIFICATE, REPORT, Run
 
 WIDTH = 100
 
@@ -39,7 +41,12 @@ def certify_and_show(
         raise InputError(f"--seconds must be above zero; got {seconds:g}.")
     run = Run(folder)
     certified = certify_run(run, seconds=seconds, say=say)
-    notes = keep(run, certified, polish=polish, report=report, say=say)
+    notes = []
+    if polish:
+        notes.append(put_polished_head(run, certified))
+        run = Run(folder)
+        certified = certify_run(run, seconds=seconds, say=say)
+    keep(run, certified, report=report, say=say)
     interval = certified.interval
     if as_json:
         print_json({**interval.to_json(), "file": str(folder / CERTIFICATE)})
@@ -73,17 +80,28 @@ def check_and_show(file: Path, folder: Path | None, *, as_json: bool) -> int:
 
 
 def _same_run(file: Path, run: Run) -> list[str]:
-    """Return a sentence if data and weights of a run are those of a certificate.
+    """Return sentences if data, weights, loss and counts of a run are those of a certificate.
 
     Raises:
         Refused: if they are others.
     """
-    hashes = check.read(file)[0]["hashes"]
-    found = hashes_of(run)
+    content = check.read(file)[0]
+    facts = facts_of(run)
     for what in ("data", "weights"):
-        if hashes.get(what) != found[what]:
+        if content["hashes"].get(what) != facts.hashes[what]:
             raise check.Refused(f"The certificate is about other {what} than those of {run.folder}.")
-    return [f"Data and weights are those of {run.folder}."]
+    check.need(
+        abs(content["loss"] - facts.loss) <= check.slack(facts.loss),
+        f"The certificate claims the loss {content['loss']:.12g}, and the run has {facts.loss:.12g}.",
+    )
+    for level in content["levels"]:
+        if level["name"] == "floor":
+            counted = facts.floors.get(level["quantity"], -math.inf)
+            check.need(
+                level["bound"] <= counted + check.slack(counted),
+                f"The floor of {level['quantity']} is claimed to be {level['bound']:.9g}; the data give {counted:.9g}.",
+            )
+    return [f"Data, weights, loss and the counts of the floors are those of {run.folder}."]
 
 
 def _parts(interval: Interval) -> Iterator[Any]:

@@ -129,6 +129,7 @@ def predict(
     top: int = 3,
     length: int | None = None,
     temperature: float = 0.8,
+    top_p: float = 1.0,
     beam: int = 4,
     seed: int = 0,
     json: Flag = False,
@@ -145,13 +146,14 @@ def predict(
         top: Candidates shown for each input.
         length: Longest generated text in tokens (200); for a forecast, steps ahead (1).
         temperature: Of sampled text; 0 takes the most probable token each time.
+        top_p: Of sampled text: only the fewest most probable tokens that together have this probability.
         beam: Candidates kept while translating.
         seed: Seed of sampling.
         json: Print one JSON object a line.
     """
     from thalweg.cli.answers import predict_and_show
 
-    options = {"top": top, "length": length, "temperature": temperature, "beam": beam, "seed": seed}
+    options = {"top": top, "length": length, "temperature": temperature, "top_p": top_p, "beam": beam, "seed": seed}
     return predict_and_show(folder, inputs or [], file, options, as_json=json)
 
 
@@ -175,7 +177,7 @@ def certify(
     folder: Path,
     /,
     *,
-    seconds: Annotated[float, Parameter(converter=duration)] = 60.0,
+    seconds: Annotated[float, Parameter(converter=duration)] = 20.0,
     polish: bool = False,
     report: bool = True,
     json: bool = False,

@@ -80,7 +80,7 @@ class Live:
         now = time.monotonic()
         if now - self._shown > 0.1:  # a terminal needs no more than ten pictures a second
             self._shown = now
-            figures = f"loss {self._smoothed:.4g}  lr {entry['lr']:.2g}{_rate(entry)}"
+            figures = f"loss {self._smoothed:.4g}  lr {entry['lr']:.2g}{_gap(entry)}{_rate(entry)}"
             self._progress.update(self._bar, completed=entry["step"], figures=figures)
 
 
@@ -109,7 +109,7 @@ class Lines:
             self._next = now + self._pause
             place = f"step {entry['step']:,} of {self._total_steps:,}"
             left = _time_left(entry, self._total_steps)
-            text = f"{place}: loss {entry['loss']:.4g}, lr {entry['lr']:.2g}{_rate(entry)}{left}"
+            text = f"{place}: loss {entry['loss']:.4g}, lr {entry['lr']:.2g}{_gap(entry)}{_rate(entry)}{left}"
         else:
             text = describe(entry)
         if text:
@@ -124,7 +124,8 @@ def describe(entry: dict[str, Any]) -> str:
             figures = ", ".join(f"{name} {entry['metrics'][name]:.4g}" for name in names)
             mark = "  (best so far)" if entry["best"] else ""
             place = f"step {entry['step']:,}, epoch {entry['epoch']:.3g}"
-            return f"{place}: validation loss {entry['loss']:.4g}, {figures}{mark}"
+            gap = f", relative gap {entry['gap']:.1e}" if "gap" in entry else ""
+            return f"{place}: validation loss {entry['loss']:.4g}, {figures}{gap}{mark}"
         case "rejected":
             return f"step {entry['step']:,} was not taken: {entry['reason']}."
         case "rollback":
@@ -135,6 +136,10 @@ def describe(entry: dict[str, Any]) -> str:
         case "resumed":
             return f"Going on from step {entry['step']:,}."
     return ""
+
+
+def _gap(entry: dict[str, Any]) -> str:
+    return f"  gap {entry['gap']:.1e}" if "gap" in entry else ""
 
 
 def _rate(entry: dict[str, Any]) -> str:

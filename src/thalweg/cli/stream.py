@@ -1,20 +1,23 @@
 """`thalweg train - --online`: learn from standard input, row by row."""
 
-import contextlib
+import math
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, final
 
 from thalweg.cli.output import print_json
 from thalweg.data.incoming import open_stream
+from thalweg.data.rows import AbstractSource
 from thalweg.data.sources import open_source
 from thalweg.errors import InputError
+from thalweg.status import Status
 from thalweg.training.online import OnlineModel, OnlineRecord, learn_online, load_online, source_rows
 from thalweg.training.online_classifier import OnlineClassifier
 from thalweg.training.online_regressor import OnlineRegressor
+from thalweg.training.prepare import skipped_rows
 from thalweg.training.recipe import Recipe
 from thalweg.training.run import remove_online, run_name
 
@@ -38,11 +41,11 @@ def learn(given: Recipe, out: Path, *, overwrite: bool, as_json: bool, say: Call
         model = KINDS[task](**_options(given))
     skip = bool(given.data.skip_bad_rows)
     source = open_stream(sys.stdin.buffer, skip_bad_rows=skip) if name == "-" else open_source(name, skip_bad_rows=skip)
-    record = None
+    record, num_shown = None, 0
     header_due = not as_json
-    with _terminating():
+    with _Stop() as stop:
         for record in learn_online(
-            source_rows(source),
+            stop.rows(source),
             model,
             label_column=given.data.label_column or None,
             save_folder=folder,
@@ -51,31 +54,63 @@ def learn(given: Recipe, out: Path, *, overwrite: bool, as_json: bool, say: Call
             if header_due:
                 say(_header(record))
                 header_due = False
-            if not as_json:
+            if not as_json and record.num_rows > num_shown:  # the last one may say nothing new
                 say(_row(record))
+                num_shown = record.num_rows
     if record is None:
         raise InputError("The stream ended before its first row; expected JSONL, or CSV with a header.")
-    for note in record.notes:
+    for note in [*skipped_rows(source), *record.notes]:
         say(note)
+    status = Status.COMPLETED if stop.received is None else Status.INTERRUPTED
     if as_json:
-        print_json(_summary(record, task, folder))
+        print_json(_summary(record, task, folder, status))
     say(f"Saved in {folder}; the same command goes on from there, and thalweg predict {folder} answers.")
-    return 0
+    return 0 if stop.received is None else 128 + stop.received
 
 
-@contextlib.contextmanager
-def _terminating() -> Iterator[None]:
-    """Let SIGTERM end the stream as Ctrl-C does: the row under way is finished, the model saved."""
+@final
+class _Stop:
+    """Lets Ctrl-C and SIGTERM end the rows: the one under way is learned, then the model is saved and its score told.
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        raise KeyboardInterrupt
+    A second signal acts as if nobody had listened.
+    """
 
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._is_waiting = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "_Stop":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def rows(self, source: AbstractSource) -> Iterator[dict[str, object]]:
+        """Give the source's rows until a signal comes."""
+        rows = source_rows(source)
+        while self.received is None:
+            self._is_waiting = True
+            try:
+                row = next(rows, None)
+            except KeyboardInterrupt:  # out of the wait for a row that may never come
+                return
+            finally:
+                self._is_waiting = False
+            if row is None:
+                return
+            yield row
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        self.received = number
+        for known, handler in self._before.items():
+            signal.signal(known, handler)
+        if self._is_waiting:
+            raise KeyboardInterrupt
 
 
 def _options(given: Recipe) -> dict[str, Any]:
@@ -94,12 +129,13 @@ def _header(record: OnlineRecord) -> str:
 def _row(record: OnlineRecord) -> str:
     figures = (record.score, record.score_since, record.loss, record.loss_since)
     counts = (record.num_classes, record.num_features, round(record.examples_per_second))
+    shown = [f"{figure:.4f}" if math.isfinite(figure) else "-" for figure in figures]
     return "".join(
-        [f"{record.num_rows:>10,}", *(f"{figure:>10.4f}" for figure in figures), *(f"{count:>10,}" for count in counts)]
+        [f"{record.num_rows:>10,}", *(f"{text:>10}" for text in shown), *(f"{count:>10,}" for count in counts)]
     )
 
 
-def _summary(record: OnlineRecord, task: str, folder: Path) -> dict[str, Any]:
+def _summary(record: OnlineRecord, task: str, folder: Path, status: Status) -> dict[str, Any]:
     """Return the keys of every training summary, and the record."""
     values = record.to_dict()
     return {
@@ -110,6 +146,6 @@ def _summary(record: OnlineRecord, task: str, folder: Path) -> dict[str, Any]:
         "steps": record.num_rows,
         "seconds": record.seconds,
         "metrics": {record.score_name.lower(): values["score"], "loss": values["loss"]},
-        "status": "COMPLETED",
+        "status": status.name,
         "online": values,
     }

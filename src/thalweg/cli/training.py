@@ -23,7 +23,7 @@ from thalweg.training.run import REPORT, finite
 from thalweg.training.session import Session
 
 MAX_METRICS = 12  # shown on the terminal; a tagger has one for each type of span
-JSON_KEYS = ("run", "task", "model", "optimizer", "steps", "seconds", "metrics", "status")
+JSON_KEYS = ("run", "task", "model", "optimizer", "steps", "seconds", "metrics", "status", "certificate")
 
 
 def train_and_show(
@@ -55,7 +55,7 @@ def train_and_show(
         say("Measuring the best weights and writing the report.")
     summary = finish(session, status)
     if as_json:
-        print_json(finite({key: summary[key] for key in JSON_KEYS}))
+        print_json(finite({key: summary[key] for key in JSON_KEYS if key in summary}))
     elif not quiet:
         show_summary(summary, console)
     if received is not None:
@@ -65,6 +65,10 @@ def train_and_show(
 
 def _bounds(session: Session) -> str:
     """Return how long the run is at most."""
+    tolerance = session.run.recipe.training.certify
+    if tolerance:
+        steps = counted(session.total_steps, "step")
+        return f"{steps} at most, until the loss is proved to be within {tolerance:g} of the best possible one"
     each = session.feed.steps_per_epoch
     epochs = session.feed.epoch_of(session.total_steps)
     whole = f"{epochs:,.0f}" if epochs >= 100 else f"{epochs:.3g}"
@@ -83,10 +87,15 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
         table.add_row(name.replace("_", " "), f"{value:.4f}")
     if len(summary["metrics"]) > MAX_METRICS:
         table.add_row(f"... {len(summary['metrics']) - MAX_METRICS} more", "in the report")
-    table.add_row("best step", f"{summary['best_step']:,} of {summary['steps']:,}")
+    if summary["best_step"]:
+        table.add_row("best step", f"{summary['best_step']:,} of {summary['steps']:,}")
+    else:  # interrupted before the first evaluation
+        table.add_row("steps", f"{summary['steps']:,}")
     table.add_row("seconds", f"{summary['seconds']:.1f}")
     out.print(table)
     out.print(summary["sentence"], markup=False, highlight=False, soft_wrap=True)
+    if "certificate" in summary:
+        out.print(summary["certificate"]["sentence"], markup=False, highlight=False, soft_wrap=True)
     if summary["num_rejected"]:
         steps = counted(summary["num_rejected"], "step")
         out.print(f"Rejected because loss or gradient was NaN or infinite: {steps}.", highlight=False)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg import distributed, vectors
-from thalweg.curvature.check import refusing
+from thalweg.curvature.check import CurvatureError, refusing
 from thalweg.curvature.differentiable import Replacing, twice_differentiable
 from thalweg.curvature.operators import AbstractOperator, check_positions
 from thalweg.curvature.rows import flatten_rows, split_rows
@@ -56,13 +56,18 @@ class Point:
         self.penalties = [objective.l2 if id(tensor) in penalized else 0.0 for tensor in self.parameters]
         self._versions = [tensor._version for tensor in objective.parameters]
 
+    @property
+    def moved(self) -> bool:
+        """Whether a parameter was changed in place since the matrix was made."""
+        return [tensor._version for tensor in self.objective.parameters] != self._versions
+
     def require_unmoved(self) -> None:
         """Refuse to go on with a graph whose parameters have changed.
 
         Raises:
             RuntimeError: if a parameter was changed in place since.
         """
-        if [tensor._version for tensor in self.objective.parameters] != self._versions:
+        if self.moved:
             raise RuntimeError(
                 "The parameters have changed since this curvature matrix was made, and it belongs to the point where "
                 "they were; make a new one here."
@@ -173,6 +178,11 @@ class AbstractCurvature(AbstractOperator):
                 point.objective.require_determinism()
             with refusing(point.objective):
                 count = self._build()
+        if point.moved:
+            raise CurvatureError(
+                "The model changes its own parameters whenever it is evaluated, as nn.Embedding(max_norm=...) does, so "
+                "the loss is no function of them. Build it without that, or keep the rows short by a penalty."
+            )
         point.settle(count, replacing)
         point.ready = True
         if point.check:

@@ -59,16 +59,15 @@ class Spread:
 
 
 @torch.no_grad()
-def spread_of(table: Tensor, leave_out: tuple[int, ...] = (), limit: int = MAX_ROWS) -> Spread:
+def spread_of(table: Tensor, limit: int = MAX_ROWS) -> Spread:
     """Measure the spread of the rows of a table.
 
     Args:
         table: unit vectors `[num, width]`.
-        leave_out: ids of rows that are no words.
         limit: most rows that are looked at; of more, evenly chosen ones.
 
     Raises:
-        ValueError: if fewer than two rows are left.
+        ValueError: if there are fewer than two rows.
 
     Example:
         >>> spread = spread_of(torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]]))
@@ -77,15 +76,11 @@ def spread_of(table: Tensor, leave_out: tuple[int, ...] = (), limit: int = MAX_R
         >>> spread_of(torch.tensor([[1.0, 0.0], [1.0, 0.0]])).warnings()[0][:38]
         "The words' vectors have collapsed: the"
     """
-    keep = torch.ones(len(table), dtype=torch.bool, device=table.device)
-    if leave_out:
-        keep[torch.tensor(leave_out, device=table.device)] = False
-    ids = keep.nonzero().squeeze(1)
-    if len(ids) < 2:
-        raise ValueError(f"spread_of needs at least two words; got {len(ids)}.")
-    if len(ids) > limit:
-        ids = ids[torch.arange(limit, device=ids.device) * len(ids) // limit]
-    rows = table.index_select(0, ids).double()
+    if len(table) < 2:
+        raise ValueError(f"spread_of needs at least two vectors; got {len(table)}.")
+    if len(table) > limit:
+        table = table[torch.arange(limit, device=table.device) * len(table) // limit]
+    rows = table.double()
     cosines = (rows @ rows.T).fill_diagonal_(-1.0)
     place = int(cosines.argmax())
     first, second = rows[place // len(rows)], rows[place % len(rows)]

@@ -28,6 +28,8 @@ from thalweg.heads.neighbors import block_size, log_normalizer, rank
 from thalweg.heads.targets import Targets
 
 _CALIBRATION_STEPS = 60
+_LEAST, _MOST = 1e-6, 1e6  # concentrations
+_MAX_SCORES = 2**22  # scores held at once in calibration
 
 
 @final
@@ -208,22 +210,22 @@ class AbstractContinuous(AbstractHead):
     @final
     def figures(self) -> dict[str, float]:
         """Return how widely the words' vectors are spread (`thalweg.heads.collapse`), and the concentration."""
-        spread = spread_of(self.targets.table(), self.targets.special)
+        spread = spread_of(self.targets(self.targets.words()).detach())
         return {**spread.figures(), "concentration": float(self.concentration)}
 
     @final
     def notes(self) -> list[str]:
         """Warn where the words' vectors have collapsed."""
-        return spread_of(self.targets.table(), self.targets.special).warnings()
+        return spread_of(self.targets(self.targets.words()).detach()).warnings()
 
     @final
     @torch.no_grad()
     def calibrate(self, prediction: Tensor, targets: Tensor, mask: Tensor | None = None) -> float:
         r"""Set `concentration` to what makes the exact log-probability of held-out targets largest, and return it.
 
-        The log-likelihood is concave in the concentration $c$ for scores $c f_w + \beta \log p_w$, so bisection of its
-        derivative, the mean of $f_y - \sum_w p_w f_w$, finds the best. The losses of some families (cosine, margins)
-        say nothing about it; for those that do it is near 1.
+        The log-likelihood is concave in the concentration $c$ for scores $c f_w + \beta \log p_w$. Newton's method
+        between bounds finds where its derivative is zero, the mean of $f_y - \sum_w p_w f_w$. The losses of some
+        families (cosine, margins) say nothing about it; for those that do it is near 1.
 
         Args:
             prediction: `[..., m]`, a few thousand predictions.
@@ -233,37 +235,42 @@ class AbstractContinuous(AbstractHead):
         Raises:
             ValueError: there is no real target.
         """
+        self._check_width(prediction)
         rows = self._rows(prediction, targets, mask, None, drop=True)
         if not len(rows.ids):
             raise ValueError(f"{type(self).__name__}.calibrate needs at least one real target; got none.")
-        low, high = math.log(1e-4), math.log(1e6)
+        low, high = 0.0, math.inf
+        here = float(self.concentration)
         for _ in range(_CALIBRATION_STEPS):
-            middle = 0.5 * (low + high)
-            if self._slope(rows, math.exp(middle)) > 0.0:
-                low = middle
-            else:
-                high = middle
-            if high - low < 1e-4:
+            with torch.autocast(prediction.device.type, enabled=False):
+                slope, bend = self._slope(rows, here)
+            low, high = (here, high) if slope > 0.0 else (low, here)
+            new = here + slope / bend if bend > 0.0 else math.inf
+            if not low < new < high:
+                new = 2.0 * low if math.isinf(high) else 0.5 * (low + high)
+            change, here = abs(new - here), min(max(new, _LEAST), _MOST)
+            if change <= 1e-4 * here or here in (_LEAST, _MOST):
                 break
-        self.concentration.fill_(math.exp(0.5 * (low + high)))
+        self.concentration.fill_(here)
         return float(self.concentration)
 
-    def _slope(self, rows: Rows, concentration: float) -> float:
-        """The derivative of the mean log-probability with respect to the concentration."""
-        prediction, num, total = rows.prediction, self.targets.num, 0.0
-        size = max(1, 2**22 // num)
+    def _slope(self, rows: Rows, concentration: float) -> tuple[float, float]:
+        """The first derivative of the mean log-probability with respect to the concentration, and minus the second."""
+        prediction, prior = rows.prediction, self._log_prior(rows.prediction.dtype)
+        table = self.targets.table().to(prediction.dtype)
+        sums = torch.zeros(2, dtype=torch.float64 if prediction.device.type == "cpu" else prediction.dtype)
+        sums = sums.to(prediction.device)
+        size = max(1, _MAX_SCORES // len(table))
         for start in range(0, len(prediction), size):
             part = prediction[start : start + size]
-            ids = rows.ids[start : start + size].unsqueeze(-1)
-            dots = part @ self.targets.table().to(part.dtype).T
-            bare = self._scores(dots, part.square().sum(-1, keepdim=True))
-            logits = concentration * bare
-            prior = self._log_prior(part.dtype)
-            if prior is not None:
-                logits += prior
-            expected = (torch.softmax(logits, -1) * bare).sum(-1)
-            total += float((bare.gather(-1, ids).squeeze(-1) - expected).double().sum())
-        return total / len(prediction)
+            bare = self._scores(part @ table.T, part.square().sum(-1, keepdim=True))
+            own = bare.gather(-1, rows.ids[start : start + size].unsqueeze(-1)).squeeze(-1)
+            p = torch.softmax(concentration * bare if prior is None else concentration * bare + prior, -1)
+            mean = (p * bare).sum(-1)
+            spread = (p * (bare - mean.unsqueeze(-1)).square()).sum(-1)
+            sums += torch.stack([(own - mean).sum(), spread.sum()])
+        first, second = (sums / len(prediction)).tolist()
+        return first, second
 
     def _block_scores(self, prediction: Tensor, start: int, stop: int) -> Tensor:
         with torch.autocast(prediction.device.type, enabled=False):

@@ -23,11 +23,19 @@ SMALL_SQUARE = 1e-8
 
 
 class AbstractDirectional(AbstractContinuous):
-    """A family whose loss is a function of the prediction's square and of one inner product."""
+    """A family whose loss is a function of the prediction's square and of one inner product.
+
+    A family of your own writes `potential`; gradient, curvature, masks, decoding and perplexity follow.
+    """
 
     @abc.abstractmethod
-    def _potential(self, square: Tensor, dot: Tensor) -> Tensor:
-        """Return the loss `[n]` from squares and inner products `[n]`, in operations that differentiate twice."""
+    def potential(self, square: Tensor, dot: Tensor) -> Tensor:
+        r"""Return the loss of each row, `[n]`, in operations that differentiate twice.
+
+        Args:
+            square: $q = \lVert e \rVert^2$, `[n]`.
+            dot: $t = e \cdot u_y$, `[n]`.
+        """
 
     def _against(self, prediction: Tensor, ids: Tensor, real: Tensor | None) -> Tensor:
         """Return the vectors `[n, m]` of the inner products."""
@@ -37,7 +45,7 @@ class AbstractDirectional(AbstractContinuous):
     @final
     def _losses(self, prediction: Tensor, ids: Tensor, real: Tensor | None) -> Tensor:
         vectors = self._against(prediction, ids, real).to(prediction.dtype)
-        return self._potential(prediction.square().sum(-1), (prediction * vectors).sum(-1))
+        return self.potential(prediction.square().sum(-1), (prediction * vectors).sum(-1))
 
     @final
     def _curvature(self, prediction: Tensor, ids: Tensor, real: Tensor | None, v: Tensor, root: bool) -> Tensor:
@@ -46,7 +54,7 @@ class AbstractDirectional(AbstractContinuous):
             square, dot = prediction.square().sum(-1), (prediction * vectors).sum(-1)
         with torch.enable_grad():
             q, t = square.requires_grad_(), dot.requires_grad_()
-            slope_q, slope_t = _derivatives(self._potential(q, t), q, t)
+            slope_q, slope_t = _derivatives(self.potential(q, t), q, t)
             bend_qq, bend_qt = _derivatives(slope_q, q, t)
             _, bend_tt = _derivatives(slope_t, q, t)
         with torch.no_grad():

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 CLOSE = 1e-3  # two vectors nearer than this count as one
+NOISE = 0.05  # how far such a vector is moved before the penalty looks at it
 FLOOR = 1e-2  # distances below it push no harder
 
 
@@ -142,7 +143,7 @@ def parted(vectors: Tensor) -> Tensor:
         earlier = torch.tril(vectors @ vectors.T, diagonal=-1)
         # 1 - cos = d^2 / 2; float32 cosines are only good to about 1e-7, which is below CLOSE^2 / 2.
         again = (earlier > 1.0 - 0.5 * CLOSE**2).any(-1, keepdim=True)
-        noise = torch.randn_like(vectors) * (CLOSE / vectors.shape[1] ** 0.5)
+        noise = torch.randn_like(vectors) * (NOISE / vectors.shape[1] ** 0.5)
     return vectors + torch.where(again, noise, 0.0)
 
 

@@ -88,7 +88,8 @@ class L2(AbstractDirectional):
         self.squared = squared
         self.label_smoothing = label_smoothing
 
-    def _potential(self, square: Tensor, dot: Tensor) -> Tensor:
+    def potential(self, square: Tensor, dot: Tensor) -> Tensor:
+        """Return the loss of each row from $q$ and $t$."""
         if self.squared:
             return 0.5 * square - (1.0 - self.label_smoothing) * dot
         return length_of((square - 2.0 * dot + 1.0).clamp_min(0.0)) - 1.0
@@ -151,7 +152,8 @@ class Cosine(AbstractDirectional):
         check_share(label_smoothing, "Cosine(label_smoothing=...)")
         self.label_smoothing = label_smoothing
 
-    def _potential(self, square: Tensor, dot: Tensor) -> Tensor:
+    def potential(self, square: Tensor, dot: Tensor) -> Tensor:
+        """Return the loss of each row from $q$ and $t$."""
         return (self.label_smoothing - 1.0) * dot / length_of(square)
 
     def _scores(self, dots: Tensor, square: Tensor) -> Tensor:
@@ -206,7 +208,8 @@ class PowerSpherical(AbstractDirectional):
     ) -> None:
         super().__init__(width, targets, bias=bias, ignore_index=ignore_index, concentration=concentration, prior=prior)
 
-    def _potential(self, square: Tensor, dot: Tensor) -> Tensor:
+    def potential(self, square: Tensor, dot: Tensor) -> Tensor:
+        """Return the loss of each row from $q$ and $t$."""
         kappa = length_of(square)
         beta = 0.5 * (self.targets.width - 1)
         normalizer = torch.lgamma(beta + kappa) - torch.lgamma(2.0 * beta + kappa)

@@ -77,7 +77,8 @@ class MaxMargin(AbstractDirectional):
         self.margin = margin
         self.everywhere = everywhere
 
-    def _potential(self, square: Tensor, dot: Tensor) -> Tensor:
+    def potential(self, square: Tensor, dot: Tensor) -> Tensor:
+        """Return the loss of each row from $q$ and $t$."""
         return (self.margin + dot / length_of(square)).clamp_min(0.0) - self.margin
 
     def _against(self, prediction: Tensor, ids: Tensor, real: Tensor | None) -> Tensor:
@@ -158,7 +159,8 @@ class SyntheticMargin(AbstractDirectional):
         self.margin = margin
         self.difference = difference
 
-    def _potential(self, square: Tensor, dot: Tensor) -> Tensor:
+    def potential(self, square: Tensor, dot: Tensor) -> Tensor:
+        """Return the loss of each row from $q$ and $t$."""
         cosine = dot / length_of(square)
         squared = 0.5 * (1.0 - cosine) if self.difference else 1.0 - cosine.square()
         wrong = torch.sqrt(squared.clamp_min(1e-8))

@@ -45,6 +45,7 @@ class Targets(nn.Module):
         num: number of words.
         width: width of a vector.
         special: as given.
+        seen: bool `[num]`, which words training has as targets; None without counts.
         log_prior: float32 `[num]`, the logarithm of each word's share of the training data,
             $\log (c_w + 1/2) - \log \sum_v (c_v + 1/2)$; None without counts.
 
@@ -66,6 +67,7 @@ class Targets(nn.Module):
     """
 
     log_prior: Tensor | None
+    seen: Tensor | None
     fixed: Tensor | None
     slow: Tensor | None
 
@@ -117,6 +119,7 @@ class Targets(nn.Module):
                 self.embedding = nn.Embedding.from_pretrained(rows, freeze=False, sparse=sparse)
         self.register_buffer("fixed", rows if self.embedding is None else None)
         self.register_buffer("slow", rows.clone() if average else None)
+        self.register_buffer("seen", None if counts is None else (counts > 0).to(rows.device))
         self.register_buffer("log_prior", None if counts is None else log_shares(counts, len(rows)).to(rows.device))
 
     @property
@@ -153,6 +156,17 @@ class Targets(nn.Module):
         """Return the unit vectors of the ids from `start` up to `stop`, `[stop - start, width]`."""
         rows = self._rows()[start:stop]
         return rows if self.fixed is not None else F.normalize(rows, dim=-1)
+
+    def words(self) -> Tensor:
+        """Return the ids of the rows that stand for words of the training data; of all words where too few are known.
+
+        What is never a target (the words of the other language in a shared vocabulary) keeps the vector it began with,
+        and says nothing about the others.
+        """
+        is_word = torch.ones(self.num, dtype=torch.bool, device=self._rows().device)
+        is_word[list(self.special)] = False
+        known = is_word if self.seen is None else is_word & self.seen
+        return (known if int(known.sum()) >= 2 else is_word).nonzero().squeeze(1)
 
     def penalty(self) -> Tensor | None:
         """Return the weighted dispersion penalty, to be added to the loss of each target; None where there is none."""
@@ -201,6 +215,8 @@ class Targets(nn.Module):
                 raise ValueError(f"Targets.add(counts=...) must have the shape [{len(new)}]; got {list(shares.shape)}.")
             prior = torch.cat([prior, shares])
             self.log_prior = prior - prior.logsumexp(0)
+        if self.seen is not None:
+            self.seen = torch.cat([self.seen, self.seen.new_ones(len(new))])
         return torch.arange(first, self.num, device=rows.device)
 
     def _rows(self) -> Tensor:

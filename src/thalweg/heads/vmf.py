@@ -93,7 +93,8 @@ class VonMisesFisher(AbstractDirectional):
         self.logarithmic = logarithmic
         self.label_smoothing = label_smoothing
 
-    def _potential(self, square: Tensor, dot: Tensor) -> Tensor:
+    def potential(self, square: Tensor, dot: Tensor) -> Tensor:
+        """Return the loss of each row from $q$ and $t$."""
         loss = log_partition(square, self.targets.width)
         reward = self.reg2 * (1.0 - self.label_smoothing) * dot
         if not self.logarithmic and not self.reg1:

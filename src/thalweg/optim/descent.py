@@ -74,6 +74,7 @@ class Descent(Optimizer):
         step_size: default `Armijo()`.
         clip: clips the gradient that the direction is made from; slopes and curvature pairs use it as it is.
         clip_update: limits how far one step moves an entry; a line search then goes no further than that.
+        tolerance: norm of the gradient at which no step is taken any more: the status is then `CONVERGED`. >= 0.
 
     Attributes:
         status: how the last step ended; `Status.RUNNING` before the first.
@@ -82,7 +83,7 @@ class Descent(Optimizer):
             steps `rejected` (parameters left); evaluations of `values` and of `gradients`.
 
     Raises:
-        ValueError: for parts that don't fit: what the step size needs and the direction has not.
+        ValueError: for parts that don't fit: what the step size needs and the direction has not; a tolerance below 0.
 
     Example:
         >>> from thalweg.objective import Objective
@@ -105,7 +106,11 @@ class Descent(Optimizer):
         *,
         clip: AbstractClip | None = None,
         clip_update: ClipUpdate | None = None,
+        tolerance: float = 0.0,
     ) -> None:
+        if not tolerance >= 0.0:
+            raise ValueError(f"Descent(tolerance=...) must be zero or positive; got {tolerance!r}.")
+        self.tolerance = tolerance
         self.direction = LBFGS() if direction is None else direction
         self.step_size = Armijo() if step_size is None else step_size
         self.clip = clip
@@ -149,8 +154,8 @@ class Descent(Optimizer):
             memory["size"] = _size(parameters)
             memory["counts"]["restarts"] += 1
         start = self._evaluate_start(problem)
-        bad = _not_finite(start)
-        self.report = StepReport(bad, value=start.value) if bad else self._descend(problem, start, memory)
+        ended = _not_finite(start) or (Status.CONVERGED if 0.0 < start.size <= self.tolerance else None)
+        self.report = StepReport(ended, value=start.value) if ended else self._descend(problem, start, memory)
         counts = memory["counts"]
         counts["steps" if self.report.multiple != 0.0 else "rejected"] += 1
         counts["values"] += problem.num_values
@@ -191,7 +196,7 @@ class Descent(Optimizer):
             self.state[first] = memory
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("direction", "step_size", "clip", "clip_update", "report")
+        own = ("direction", "step_size", "clip", "clip_update", "tolerance", "report")
         return {**super().__getstate__(), **{name: getattr(self, name) for name in own}, "_cache": None}
 
     # ---- one step ----

@@ -1,17 +1,16 @@
 """Preconditioners for conjugate gradients on a curvature matrix; Jacobi's is its diagonal."""
 
 import abc
-import contextlib
 import dataclasses
-from collections.abc import Iterator
 from typing import final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from thalweg import distributed, vectors
 from thalweg.batch import Batch
 from thalweg.curvature.differentiable import twice_differentiable
+from thalweg.curvature.linear_calls import LinearCall, linear_calls
 from thalweg.curvature.operators import AbstractOperator, Diagonal
 from thalweg.objective import Objective
 from thalweg.optim.base import Point
@@ -91,8 +90,9 @@ def gauss_newton_diagonal(
 
     With random signs $\varepsilon$ in output space and the head's root S of the output curvature, the vector
     $\delta = J_l^\top S \varepsilon$ at the output of a linear layer l gives $\sum_n \delta_n^2 x_n^2$ for its weights,
-    example by example. That is unbiased, and exact for one output. Other parameters get the square of their whole
-    $J^\top S \varepsilon$, which is unbiased and noisier.
+    example by example. That is unbiased where each example passes the layer once, and exact there for one output; where
+    many tokens of one example pass it, what they have in common is left out. Other parameters get the square of their
+    whole $J^\top S \varepsilon$, which is unbiased and noisier.
 
     Args:
         objective: the function.
@@ -109,7 +109,7 @@ def gauss_newton_diagonal(
     diagonal = {id(tensor): torch.zeros_like(tensor) for tensor in parameters}
     count = torch.zeros(())
     for batch in objective.batches:
-        with torch.enable_grad(), twice_differentiable(), _recording(objective, diagonal) as calls:
+        with torch.enable_grad(), twice_differentiable(), linear_calls(objective, diagonal) as calls:
             prediction = objective.prediction(batch)
         own = _add_squares(objective, batch, prediction, calls, diagonal, parameters, num_samples, generator)
         count = count.to(own) + own
@@ -124,7 +124,7 @@ def _add_squares(
     objective: Objective,
     batch: Batch,
     prediction: Tensor,
-    calls: list[tuple[nn.Linear, Tensor, Tensor]],
+    calls: list[LinearCall],
     diagonal: dict[int, Tensor],
     parameters: list[Tensor],
     num_samples: int,
@@ -153,26 +153,3 @@ def _add_squares(
             if slope is not None:
                 diagonal[id(tensor)] += slope.square()
     return count
-
-
-@contextlib.contextmanager
-def _recording(objective: Objective, wanted: dict[int, Tensor]) -> Iterator[list[tuple[nn.Linear, Tensor, Tensor]]]:
-    """Note input and output of every linear layer that is called and has a parameter wanted."""
-    calls: list[tuple[nn.Linear, Tensor, Tensor]] = []
-
-    def note(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        assert isinstance(module, nn.Linear)
-        if output.requires_grad:
-            calls.append((module, args[0].detach(), output))
-
-    modules = {m for part in (objective.model, objective.head) for m in part.modules() if type(m) is nn.Linear}
-    hooks = [
-        m.register_forward_hook(note)
-        for m in modules
-        if id(m.weight) in wanted or (m.bias is not None and id(m.bias) in wanted)
-    ]
-    try:
-        yield calls
-    finally:
-        for hook in hooks:
-            hook.remove()

@@ -254,6 +254,7 @@ class AnswerOptions:
         top: how many candidates to give where there is a ranking.
         length: longest text to generate, in tokens.
         temperature: of sampled text, > 0; 0 takes the most probable token each time.
+        top_p: of sampled text: only the fewest most probable tokens that together have this probability, in (0, 1].
         beam: candidates kept while translating; 1 is greedy.
         seed: seed of sampling.
     """
@@ -261,6 +262,7 @@ class AnswerOptions:
     top: int = 3
     length: int = 200
     temperature: float = 0.8
+    top_p: float = 1.0
     beam: int = 4
     seed: int = 0
 
@@ -271,3 +273,5 @@ class AnswerOptions:
                 raise InputError(f"--{name} must be at least {least}; got {getattr(self, name)!r}.")
         if not 0.0 <= self.temperature < float("inf"):
             raise InputError(f"--temperature must be zero or above; got {self.temperature!r}.")
+        if not 0.0 < self.top_p <= 1.0:
+            raise InputError(f"--top-p must lie above 0 and be at most 1; got {self.top_p!r}.")

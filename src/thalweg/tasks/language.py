@@ -310,7 +310,7 @@ class Language(AbstractTask):
                 ids,
                 length=options.length,
                 window=self.max_length,
-                sampling=Sampling(options.temperature, forbidden=unwritten),
+                sampling=Sampling(options.temperature, options.top_p, forbidden=unwritten),
                 seeds=[options.seed] * len(ids),
                 device=parameter.device,
             )

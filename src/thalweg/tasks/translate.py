@@ -248,19 +248,45 @@ class Translate(AbstractTask):
         found = self.translations(model, head, examples, indices)
         return translate_report.scores(found, translate_report.texts_of(examples, "target", indices))
 
-    def translations(self, model: nn.Module, head: AbstractHead, examples: Examples, indices: np.ndarray) -> list[str]:
-        """Return the translation of each of these examples, the most probable token being taken each time."""
+    def translations(
+        self,
+        model: nn.Module,
+        head: AbstractHead,
+        examples: Examples,
+        indices: np.ndarray,
+        *,
+        beam: int = 1,
+        together: int = DECODED_TOGETHER,
+    ) -> list[str]:
+        """Return the translation of each of these examples.
+
+        Args:
+            model: writes.
+            head: ranks the tokens.
+            examples: hold the sources.
+            indices: which of them.
+            beam: beginnings that are kept; 1 takes the most probable token each time.
+            together: texts times `beam` that are decoded at once; a GPU wants thousands.
+        """
         source = examples.columns["source"]
         assert isinstance(source, Ragged)
-        return [texts[0][0] for texts in self._translate(model, head, source, indices, beam=1)]
+        found = self._translate(model, head, source, indices, beam=beam, together=together)
+        return [texts[0][0] for texts in found]
 
     def _translate(
-        self, model: nn.Module, head: AbstractHead, source: Ragged, indices: np.ndarray, *, beam: int
+        self,
+        model: nn.Module,
+        head: AbstractHead,
+        source: Ragged,
+        indices: np.ndarray,
+        *,
+        beam: int,
+        together: int = DECODED_TOGETHER,
     ) -> list[list[tuple[str, float]]]:
         """Return for each text its translations with their scores, best first."""
         order = np.argsort(source.lengths[indices], kind="stable")
         found: list[list[tuple[str, float]]] = [[] for _ in order]
-        size = max(1, DECODED_TOGETHER // beam)
+        size = max(1, together // beam)
         options: dict[str, Any] = {"first": BOS, "end": EOS, "length": self.max_length, "forbidden": FORBIDDEN}
         writer: Any = model
         with answering(model, head) as parameter:

@@ -190,7 +190,11 @@ def optimizer_defaults(optimizer: str | None) -> dict[str, float]:
     Raises:
         InputError: if there is no such optimizer.
     """
-    if optimizer is None or optimizer in names.METHODS or construct.find_optimizer(optimizer) is torch.optim.AdamW:
+    if (
+        optimizer is None
+        or optimizer in {**names.METHODS, **names.SOLVERS}
+        or construct.find_optimizer(optimizer) is torch.optim.AdamW
+    ):
         return {}
     return {
         "lr": construct.default_learning_rate(optimizer),
@@ -207,6 +211,9 @@ def build_optimizer(
     itself. Everything else is PyTorch's own optimizer or the one behind an import path.
     """
     training = recipe.training
+    if training.optimizer in names.SOLVERS:
+        parameters = vectors.trainable([*model.parameters(), *head.parameters()])
+        return names.find(names.SOLVERS, training.optimizer, "optimizer")(parameters)
     if is_composed(recipe):
         return _compose(recipe, model, head, clip or build_clipping(recipe, head))
     return construct.make_optimizer(

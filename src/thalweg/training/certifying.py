@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import final
 
 import numpy as np
+import torch
 from torch import nn
 
 from thalweg.batch import Batch
 from thalweg.certify.interval import Interval
-from thalweg.certify.levels import Groups, certify_objective, hash_of_data, hash_of_weights
+from thalweg.certify.levels import Groups, certify_objective, floor_levels, hash_of_data, hash_of_weights
+from thalweg.certify.targets_floor import collect_targets
 from thalweg.certify.views import Prefixes
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
@@ -22,7 +24,6 @@ from thalweg.training.recipe import Recipe
 from thalweg.training.reread import read_again
 from thalweg.training.run import Run
 
-CERTIFICATE = "certificate.json"
 BATCH_SIZE = 256
 
 Say = Callable[[str], None]
@@ -31,7 +32,8 @@ Say = Callable[[str], None]
 def certify(
     what: "Run | Objective | str | Path",
     *,
-    seconds: float = 60.0,
+    seconds: float = 20.0,
+    radius: float | None = None,
     say: Say = lambda sentence: None,  # noqa: ARG005
 ) -> Interval:
     r"""Return an interval $[L, f(\hat\theta)]$ for the best possible loss, with a proof for its lower end.
@@ -44,6 +46,8 @@ def certify(
     Args:
         what: a run, its folder, or an objective on all training data.
         seconds: time for the verdict about the neighborhood, above 0; the bounds themselves take less.
+        radius: of an objective: a length that the features below the head never exceed, whatever the weights; None:
+            nobody knows one.
         say: takes sentences about what is being done.
 
     Returns:
@@ -53,7 +57,6 @@ def certify(
         InputError: if the run's data have changed or cannot be read, or the loss is not finite.
 
     Example:
-        >>> import torch
         >>> x, y = torch.tensor([[0.0], [0.0], [1.0]]), torch.tensor([0, 1, 1])
         >>> model = nn.Linear(1, 2)
         >>> interval = certify(Objective(model, nn.CrossEntropyLoss(), x, y))
@@ -63,7 +66,7 @@ def certify(
     It speaks of the training loss. A low one promises nothing for new data.
     """
     if isinstance(what, Objective):
-        return certify_objective(what, seconds=seconds, say=say)
+        return certify_objective(what, seconds=seconds, radius=radius, say=say)
     run = what if isinstance(what, Run) else Run(what)
     return certify_run(run, seconds=seconds, say=say).interval
 
@@ -86,7 +89,7 @@ class Certified:
     prepared: Prepared
 
 
-def certify_run(run: Run, *, seconds: float = 60.0, say: Say = lambda sentence: None) -> Certified:  # noqa: ARG005
+def certify_run(run: Run, *, seconds: float = 20.0, say: Say = lambda sentence: None) -> Certified:  # noqa: ARG005
     """Read a run's data again and certify its weights.
 
     Raises:
@@ -138,12 +141,35 @@ def notes_of(recipe: Recipe) -> list[str]:
     return notes
 
 
-def hashes_of(run: Run) -> dict[str, str]:
-    """Return the hashes of a run's training data and weights, as its certificate holds them.
+@final
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What a certificate of a run must agree with, computed anew.
+
+    Args:
+        hashes: "data" and "weights" -> SHA-256.
+        loss: the training loss in float64.
+        floors: quantity -> its floor.
+    """
+
+    hashes: dict[str, str]
+    loss: float
+    floors: dict[str, float]
+
+
+def facts_of(run: Run) -> Facts:
+    """Return hashes, loss and floors of a run.
 
     Raises:
         InputError: as `certify`.
     """
     task, prepared = read_again(run)
-    objective, _ = training_objective(run.recipe, task, prepared, run.model, run.head)
-    return {"data": hash_of_data(objective), "weights": hash_of_weights(objective)}
+    objective, view = training_objective(run.recipe, task, prepared, run.model, run.head)
+    exact = objective.copied(torch.float64)
+    loss = float(exact.value())
+    try:
+        levels = floor_levels(exact, loss, collect_targets(exact), view)
+    except InputError:
+        levels = []
+    hashes = {"data": hash_of_data(objective), "weights": hash_of_weights(objective)}
+    return Facts(hashes, loss, {level.quantity: level.bound for level in levels})

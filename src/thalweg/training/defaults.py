@@ -4,6 +4,7 @@ from typing import Any
 
 from thalweg import names
 from thalweg.errors import InputError
+from thalweg.training import proved
 from thalweg.training.recipe import Recipe
 
 # Every option has a value here; the tables below change it for a task, or for a task's model.
@@ -19,7 +20,7 @@ GENERAL: dict[str, Any] = {
     "optimizer": "adamw", "line_search": "", "optimizer_options": {}, "schedule": "cosine", "schedule_options": {},
     "warmup": 0.05, "clip": 1.0, "clip_value": 0.0, "clip_adaptive": 0.0, "clip_update": 0.0, "weight_decay": 0.01,
     "l2": 0.0, "label_smoothing": 0.0, "batch_size": 64, "accumulate": 1, "epochs": 10.0, "steps": 0, "time": 0.0,
-    "patience": 0, "evaluate_every": 0, "checkpoint_every": 60.0,
+    "patience": 0, "certify": 0.0, "evaluate_every": 0, "checkpoint_every": 60.0,
 }  # fmt: skip
 
 BY_MODEL: dict[str, dict[str, Any]] = {
@@ -81,7 +82,7 @@ POSITIVE = ("vocabulary_size", "max_length", "target_width", "width", "hidden", 
 NOT_NEGATIVE = (
     "seed",
     "word_pairs", "lags", "layers", "warmup", "clip", "clip_value", "clip_adaptive", "clip_update", "weight_decay",
-    "l2", "dispersion_weight", "batch_size", "epochs", "steps", "time", "patience", "evaluate_every",
+    "l2", "dispersion_weight", "batch_size", "epochs", "steps", "time", "patience", "certify", "evaluate_every",
     "checkpoint_every",
 )  # fmt: skip
 SHARES = ("valid_share", "dropout", "sparsity", "label_smoothing", "target_average")
@@ -119,6 +120,8 @@ def defaults_for(given: Recipe, optimizer_defaults: dict[str, float] | None = No
     defaults |= optimizer_defaults or {}
     defaults |= head_defaults({**defaults, **values}, values)
     defaults |= composed_defaults(values.get("optimizer", ""), values.get("line_search", ""))
+    if proved.wants_proof({**defaults, **values}, values):
+        defaults |= proved.DEFAULTS
     if "steps" in values and values["steps"] and "epochs" not in values:
         defaults["epochs"] = 0.0
     if values.get("tokenizer", "word") != "word":
@@ -194,6 +197,7 @@ def check(recipe: Recipe) -> None:
     if model == "transformer" and values["width"] % values["heads"]:
         raise InputError(f"--width must be a multiple of --heads; got {values['width']} and {values['heads']}.")
     _check_head(values)
+    proved.check(values)
     if values["init"] == "tfixup" and (model != "transformer" or values["skip"] != "residual"):
         raise InputError("--init tfixup is for --model transformer with --skip residual (it replaces the layer norms).")
     if model != "mlp" and (values["input_skip"] or values["sparsity"]):

@@ -8,7 +8,7 @@ from typing import Any
 from thalweg.errors import InputError
 from thalweg.report.page import Report, write_report
 from thalweg.status import Status
-from thalweg.training import build, checkpoint
+from thalweg.training import build, checkpoint, proved
 from thalweg.training.evaluate import evaluate
 from thalweg.training.run import HISTORY, METRICS, REPORT, WEIGHTS, read_history, write_json, write_manifest
 from thalweg.training.session import Session, extra_figures
@@ -64,6 +64,9 @@ def finish(session: Session, status: Status) -> dict[str, Any]:
         generated=min(len(session.prepared.valid), MAX_GENERATED),
     )
     summary["loss"] = evaluation.loss
+    if certificate := proved.prove(session):
+        found = proved.figures(certificate)
+        summary["certificate"] = found | {"sentence": proved.sentence(found, recipe.training.certify or 0.0)}
     summary["metrics"] = evaluation.metrics
     if figures := session.head.figures():
         summary["head"] = figures
@@ -81,6 +84,11 @@ def make_report(session: Session, summary: dict[str, Any], more: Sequence[dict[s
     session.head.eval()
     data = run.data
     explanations = {"loss": ("lower", "Loss per target on the validation data."), **session.task.explanations}
+    if recipe.model.head != "softmax":
+        explanations["loss"] = (
+            "lower",
+            f"The loss of the head '{recipe.model.head}' for each token; the perplexity is what compares heads.",
+        )
     values = {"loss": summary["loss"], **summary["metrics"]}
     shown = _shown([name for name in values if name in explanations])
     metrics = [
@@ -92,6 +100,8 @@ def make_report(session: Session, summary: dict[str, Any], more: Sequence[dict[s
         f"{session.task.describe(session.prepared)} from {data['described']}."
     )
     notes = [*data["notes"], *session.prepared.notes, *summary["warnings"]]
+    if "certificate" in summary:
+        notes.append(summary["certificate"]["sentence"])
     if summary["num_rejected"]:
         notes.append(
             f"{summary['num_rejected']} steps were rejected because loss or gradient was NaN or infinite; "

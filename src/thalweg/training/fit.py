@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from thalweg import vectors
 from thalweg.batch import Batch
+from thalweg.certify.factored_training import FactoredNewton
 from thalweg.heads.base import AbstractHead
 from thalweg.objective import Objective
 from thalweg.optim.clipping import AbstractClip, ClipUpdate
@@ -42,6 +43,7 @@ class StepRecord:
         num_tokens: tokens that the step's batches hold, padding included; 0 where the data are numbers.
         layers: gradient norm and update/weight ratio by layer, on the steps that were watched.
         status: how a step of a direction and a step size ended; None with other optimizers.
+        gap: by which share the loss after the step is above the best possible one, at most; None where it isn't known.
     """
 
     step: int
@@ -54,6 +56,7 @@ class StepRecord:
     num_tokens: int
     layers: dict[str, dict[str, float]] | None = None
     status: Status | None = None
+    gap: float | None = None
 
     def resolve(self) -> dict[str, Any]:
         """Return the record as a plain history entry (waits for the device)."""
@@ -71,6 +74,8 @@ class StepRecord:
             entry["layers"] = self.layers
         if self.status is not None:
             entry["status"] = self.status.name
+        if self.gap is not None:
+            entry["gap"] = self.gap
         return entry
 
 
@@ -127,7 +132,7 @@ def fit(
     parameters = vectors.trainable([*model.parameters(), *head.parameters()])
     penalized = [tensor for tensor in parameters if tensor.dim() >= 2] if l2 > 0.0 else []
     layers = layer_names(model, head)
-    composed = isinstance(optimizer, Descent)
+    composed = isinstance(optimizer, Descent | FactoredNewton)
     take = _take_composed if composed else _take_with_closure if needs_closure else _take
     on_device = not needs_closure and _skips_on_device(optimizer, parameters)
     on_cpu = all(parameter.is_cpu for parameter in parameters)
@@ -165,6 +170,7 @@ def fit(
             sum(_num_tokens(batch) for batch in micro),
             layer_figures(layers, parameters, before) if watched and before else None,
             optimizer.status if composed else None,
+            optimizer.relative_gap if isinstance(optimizer, FactoredNewton) else None,
         )
 
 
@@ -252,7 +258,7 @@ def _take_composed(
 ) -> Taken:
     """Take a step of a direction and a step size, which clips and refuses what is not finite by itself."""
     del clip, before, on_device
-    assert isinstance(optimizer, Descent)
+    assert isinstance(optimizer, Descent | FactoredNewton)
     loss = optimizer.step(objective)
     assert loss is not None
     norm = vectors.norm([parameter.grad for parameter in parameters if parameter.grad is not None])

@@ -26,7 +26,7 @@ MAX_STUCK = 3  # such steps in a row end the run: on mini-batches one alone says
 LR_FACTOR = 0.5
 MAX_STEP_ENTRIES = 5000
 NUM_WATCHED = 200  # steps at most on which each layer is measured; it costs about as much as the optimizer's step
-MIN_WATCH_EVERY = 20
+MIN_WATCH_EVERY = 40
 DEVICE_QUEUE = 10  # steps a GPU may be ahead of the log
 
 
@@ -69,7 +69,8 @@ def _take_steps(session: Session, log: "_History", signals: "_Signals") -> Gener
         interrupted = signals.received is not None
         stuck_in_a_row = stuck_in_a_row + 1 if record.status in AT_THE_END else 0
         stuck = stuck_in_a_row >= MAX_STUCK
-        ends = place.step >= total or up or interrupted or stuck
+        proved = record.gap is not None and record.gap <= (recipe.certify or 0.0)
+        ends = place.step >= total or up or interrupted or stuck or proved
         due = place.step % session.evaluate_every == 0 or (ends and not interrupted)
         if session.device.type == "cpu" or len(pending) >= DEVICE_QUEUE or due or ends:
             for entry in log.steps(pending, clock.elapsed()):
@@ -85,7 +86,8 @@ def _take_steps(session: Session, log: "_History", signals: "_Signals") -> Gener
             yield log.add(_go_back(session))
             continue
         if due:
-            yield log.add(_evaluate(session, clock))
+            entry = _evaluate(session, clock)
+            yield log.add(entry if record.gap is None else entry | {"gap": record.gap})
         if due or ends or clock.elapsed() - last_saved > (recipe.checkpoint_every or math.inf):
             log.flush()
             session.save()
@@ -93,6 +95,8 @@ def _take_steps(session: Session, log: "_History", signals: "_Signals") -> Gener
             log.paused(last_saved)
         if interrupted:
             return Status.INTERRUPTED
+        if proved:
+            return Status.PROVED
         if due and recipe.patience and score.without_progress >= recipe.patience:
             return Status.STOPPED_EARLY
         if stuck and record.status is not None:

@@ -17,7 +17,7 @@ from thalweg.data.sources import open_source
 from thalweg.errors import InputError, counted
 from thalweg.optim import construct
 from thalweg.tasks.base import AbstractTask, Prepared
-from thalweg.training import build, checkpoint, run
+from thalweg.training import build, checkpoint, proved, run
 from thalweg.training.defaults import complete, defaults_for
 from thalweg.training.device import choose_device
 from thalweg.training.fit import Place, fit
@@ -32,6 +32,8 @@ DEFAULT_SOURCE = {
 MIN_DEFAULT_STEPS, MAX_DEFAULT_EPOCHS = 300, 100
 CALIBRATION_SECONDS = 1.0
 SHARE_OF_TIME = 0.9  # of a time limit is planned for steps; the rest is left to evaluation
+
+DEFAULT_OPTIMIZER = "adamw"  # of every task
 
 NO_COLUMN = "none"  # as --other-column: the texts are no pairs
 
@@ -93,12 +95,13 @@ def prepare(request: Request, say: Say) -> Session:
         task, prepared = kind.prepare(source, valid, build.settings_of(recipe, columns, spill))
     finally:
         shutil.rmtree(spill, ignore_errors=True)  # what is mapped into memory stays readable until it is closed
-    for note in [*_skipped(source, valid), *prepared.notes]:
+    for note in [*skipped_rows(source, valid), *prepared.notes]:
         say(note)
+    recipe = _fitted(recipe, given, choice, task, prepared, say)
     bounds = given.training.steps or given.training.epochs
     if not bounds:
         recipe.training.epochs = _enough_epochs(recipe, len(prepared.train))
-    timed = bool(given.training.time) and not bounds
+    timed = bool(given.training.time) and not bounds and recipe.training.optimizer not in names.SOLVERS
     folder, resumed = _find_folder(request, recipe, timed, say)
     description = _describe(source, valid, choice, prepared)
     new = None
@@ -117,6 +120,19 @@ def prepare(request: Request, say: Say) -> Session:
         raise
     session.new_folder = new
     return session
+
+
+def _fitted(recipe: Recipe, given: Recipe, choice: Choice, task: AbstractTask, prepared: Prepared, say: Say) -> Recipe:
+    """Return the recipe with what the size of the data decides, where training proves how good it is."""
+    if recipe.training.optimizer not in names.SOLVERS:
+        return recipe
+    reason = proved.obstacle(recipe, task, prepared)
+    if reason and given.training.optimizer is None:
+        say(f"{reason} So it is trained on mini-batches, and nothing is proved while it trains.")
+        given.training.optimizer = DEFAULT_OPTIMIZER
+        return _completed(given, choice)
+    proved.fit_to_data(recipe, given, task, prepared)
+    return recipe
 
 
 def _enough_epochs(recipe: Recipe, num_examples: int) -> float:
@@ -264,7 +280,7 @@ def _describe(
         for entry in (source, valid)
         if entry and entry.kind != "sample"
     }
-    notes = [note for note in [*source.notes, choice.sentence] if note] + _skipped(source, valid)
+    notes = [note for note in [*source.notes, choice.sentence] if note] + skipped_rows(source, valid)
     built_in = source.kind == "sample"
     return {
         "described": f"the built-in set '{source.name}'" if built_in else Path(source.name).name,
@@ -276,7 +292,7 @@ def _describe(
     }
 
 
-def _skipped(*sources: AbstractSource | None) -> list[str]:
+def skipped_rows(*sources: AbstractSource | None) -> list[str]:
     """Return a sentence for each source with rows that could not be read."""
     notes = []
     for source in sources:

@@ -110,6 +110,9 @@ class TrainingRecipe:
     steps: int | None = _option("Steps of the run; 0 when epochs bound it")
     time: float | None = _option("Time limit in seconds (on the command line 5m or 1h, too); 0 is off")
     patience: int | None = _option("Stop after this many evaluations without a better score; 0 is off")
+    certify: float | None = _option(
+        "Stop when the loss is proved to be this close to the best possible one (a share of it); 0 is off"
+    )
     evaluate_every: int | None = _option("Steps between evaluations; 0 is once an epoch, at most 20 times a run")
     checkpoint_every: float | None = _option("Seconds between checkpoints (there is one after every evaluation, too)")
 

@@ -17,12 +17,18 @@ from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.status import Status
 from thalweg.tasks.base import AbstractTask, AnswerOptions
+from thalweg.tasks.grow import add_words, vectors_of
 from thalweg.training import build, checkpoint
 from thalweg.training.device import choose_device, choose_precision
 from thalweg.training.evaluate import Evaluation, evaluate
 from thalweg.training.recipe import Recipe, read_recipe
 
 RECIPE, HISTORY, METRICS, DATA = "recipe.toml", "history.jsonl", "metrics.json", "data.json"
+CERTIFICATE, CERTIFICATE_ARRAYS, BEFORE_POLISH = (
+    "certificate.json",
+    "certificate.npz",
+    "model.before-polish.safetensors",
+)
 WEIGHTS, MANIFEST, CHECKPOINTS, REPORT = "model.safetensors", "manifest.json", "checkpoints", "report.html"
 
 
@@ -43,6 +49,11 @@ class Run:
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise InputError(f"There is no run folder {self.folder}; expected one that `thalweg train` made.")
+        if is_online(self.folder):
+            raise InputError(
+                f"{self.folder} has learned from a stream: thalweg predict answers with it, and the score it printed "
+                "is on rows it had not seen; for files, train a run (without --online)."
+            )
         if not (self.folder / RECIPE).is_file():
             raise InputError(f"{self.folder} is no run: it holds no {RECIPE}; give a folder that `thalweg train` made.")
         self.recipe: Recipe = read_recipe(self.folder / RECIPE)
@@ -106,7 +117,8 @@ class Run:
         Args:
             inputs: texts; for pairs tuples of two texts; for tags texts or lists of words; for a forecast lists of
                 numbers.
-            **options: see `thalweg.tasks.base.AnswerOptions` (`top`, `length`, `temperature`, `beam`, `seed`).
+            **options: see `thalweg.tasks.base.AnswerOptions` (`top`, `length`, `temperature`, `top_p`,
+                `beam`, `seed`).
 
         Returns:
             One dictionary an input; its keys depend on the task.
@@ -128,6 +140,27 @@ class Run:
         examples, _ = task.examples(source, self.data["columns"])
         _, autocast = choose_precision(self.recipe.run.precision or "auto", choose_device("cpu"))
         return evaluate(task, model, head, examples, autocast=autocast, generated=len(examples))
+
+    def add_words(self, words: dict[str, Any]) -> list[int]:
+        """Give a run of language or translate, with continuous outputs and words as tokens, new words to write.
+
+        They are in this object, not in the folder.
+
+        Args:
+            words: each with its vector, as wide as the run's targets (see `thalweg.tasks.grow.add_words`).
+
+        Returns:
+            Their ids.
+
+        Raises:
+            InputError: if the run cannot take new words, or a word or vector is none.
+        """
+        task, model, head = self._load()
+        try:
+            writer: Any = task
+            return add_words(writer, model, head, list(words), vectors_of(words))
+        except ValueError as error:
+            raise InputError(f"These words cannot be added: {error}") from None
 
     def _load(self) -> tuple[AbstractTask, nn.Module, AbstractHead]:
         if self._parts is None:
@@ -192,7 +225,9 @@ def write_manifest(folder: Path, *, weights: bool) -> None:
         folder: the run's folder.
         weights: also the weights'; only when they will not be written again.
     """
-    left_out = {MANIFEST, HISTORY, REPORT, METRICS} | (set() if weights else {WEIGHTS})
+    left_out = {MANIFEST, HISTORY, REPORT, METRICS, CERTIFICATE, CERTIFICATE_ARRAYS, BEFORE_POLISH} | (
+        set() if weights else {WEIGHTS}
+    )
     files = (path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     names_of_files = sorted(name for name in files if name not in left_out)
     sums = {name: checkpoint.checksum(folder / name) for name in names_of_files}

@@ -111,9 +111,11 @@ class Session:
         if improved:
             score.best, score.best_step, score.best_loss = value, self.place.step, evaluation.loss
             score.without_progress = 0
-            checkpoint.save_tensors(self.run.folder / WEIGHTS, build.get_weights(self.model, self.head))
         else:
             score.without_progress += 1
+        if improved or (self.run.recipe.training.certify and math.isfinite(value)):
+            score.best_step = self.place.step  # the weights that are certified are the last ones
+            checkpoint.save_tensors(self.run.folder / WEIGHTS, build.get_weights(self.model, self.head))
         return improved
 
     def is_sound(self) -> bool:
