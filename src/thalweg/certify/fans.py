@@ -90,9 +90,7 @@ class FanOracle(AbstractOracle):
             found.append(self._neuron(place // (2 * num), place, z, bool(inside[place]), image / value, value))
         return Answer(best + slack, different(found, self.at_most))
 
-    def _neuron(
-        self, fan: int, place: int, z: np.ndarray, inside: bool, output: np.ndarray, value: float
-    ) -> Neuron:
+    def _neuron(self, fan: int, place: int, z: np.ndarray, inside: bool, output: np.ndarray, value: float) -> Neuron:
         values = self.rows[fan] @ z
         active = self.rows[fan] @ self.middle.reshape(-1, 2)[place] > 0.0  # of the sector, where the ray says zero
         scale = np.abs(self.rows[fan]).max(initial=0.0)

@@ -237,6 +237,8 @@ class SoftmaxOutput(AbstractOutput):
         if share <= 0.0 or total <= 0.0:
             return dual
         mixed = np.maximum(wanted - (1.0 - share) * have, 0.0)
+        if mixed.sum() <= 0.0:  # nothing but rounding is left over
+            return dual
         return (1.0 - share) * dual + share * mixed / mixed.sum()
 
     def evidence(self) -> dict[str, np.ndarray | float | str]:

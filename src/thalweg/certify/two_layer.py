@@ -12,6 +12,7 @@ from thalweg.certify.columns import Solution, TwoLayerProblem, Weights, best_net
 from thalweg.certify.interval import Certificate, Proof, rounding_slack
 from thalweg.certify.neurons import AbstractOracle, Bias, CellOracle, with_bias
 from thalweg.certify.outputs import LogisticOutput, SoftmaxOutput, SquaredOutput
+from thalweg.certify.relaxed import RelaxedOracle
 from thalweg.certify.restricted import nonnegative_newton
 from thalweg.certify.two_layer_evidence import evidence
 from thalweg.certify.two_layer_point import TwoLayerPoint, two_layer_point
@@ -19,6 +20,7 @@ from thalweg.errors import InputError
 from thalweg.models.mlp import MLP
 from thalweg.objective import Objective
 
+MAX_NUMBERS = 100_000
 UNITS = {SquaredOutput: "squared error", LogisticOutput: "nats", SoftmaxOutput: "nats"}
 
 
@@ -93,6 +95,20 @@ def certify_two_layer(objective: Objective, *, tolerance: float = 1e-8, max_roun
     start = time.perf_counter()
     point = two_layer_point(objective)
     return certify_point(point, oracle_of(point.problem), tolerance, max_rounds, start)[0]
+
+
+def offer_neuron(objective: Objective) -> str | None:
+    """Return the sentence of `insert_neuron` for the network of an objective; None where no neuron helps.
+
+    Args:
+        objective: as for `certify_two_layer`.
+
+    Raises:
+        InputError: as `certify_two_layer`.
+    """
+    point = two_layer_point(objective)
+    offer = None if point.frozen else insert_neuron(point, oracle_of(point.problem))
+    return None if offer is None else offer.sentence()
 
 
 def certify_point(
@@ -187,6 +203,11 @@ def insert_neuron(point: TwoLayerPoint, oracle: AbstractOracle) -> Insertion | N
     return None
 
 
+def oracle_is_quick(oracle: AbstractOracle | None) -> bool:
+    """Whether an oracle answers within seconds; the relaxation of many numbers does not."""
+    return not isinstance(oracle, RelaxedOracle) or oracle.rows.size <= MAX_NUMBERS
+
+
 def pruned(problem: TwoLayerProblem, weights: Weights, width: int) -> Weights:
     """Return a network of at most `width` neurons: those that matter most, the output's linear part fitted anew.
 
@@ -245,6 +266,12 @@ def oracle_of(problem: TwoLayerProblem) -> AbstractOracle:
     if not np.isfinite(problem.features).all():
         raise InputError("The features hold NaN or infinity; correct the data.")
     oracle = problem.oracle()
+    if not oracle_is_quick(oracle):
+        num, rank = len(problem.features), problem.features.shape[1]
+        raise InputError(
+            f"{num:,} examples of {rank:,} features are too many for a bound on hidden units; certify a sample, or "
+            "give the network fewer inputs."
+        )
     if oracle is None:
         raise InputError(
             f"{len(problem.features):,} examples are too many for a bound on hidden units with a free bias; put the "
