@@ -126,12 +126,21 @@ class Batches:
     def next(self) -> tuple[int, Tensor]:
         """Return the number of the next batch's table and the rows that are in it."""
         if not self.queue:
-            for number, ((table, _), size) in enumerate(zip(self.tables, self.sizes, strict=True)):
-                if size:  # what does not fill a batch waits for another epoch's order
-                    order = torch.from_numpy(self.rng.permutation(len(table))).to(self.device)
-                    self.queue += [(number, rows) for rows in order.split(size) if len(rows) == size]
-            self.queue = [self.queue[place] for place in self.rng.permutation(len(self.queue))]
+            self._fill()
         return self.queue.pop()
+
+    def restart(self, seed: int) -> None:
+        """Begin anew with another order."""
+        self.rng = np.random.default_rng(seed)
+        self.queue = []
+        self._fill()
+
+    def _fill(self) -> None:
+        for number, ((table, _), size) in enumerate(zip(self.tables, self.sizes, strict=True)):
+            if size:  # what does not fill a batch waits for another epoch's order
+                order = torch.from_numpy(self.rng.permutation(len(table))).to(self.device)
+                self.queue += [(number, rows) for rows in order.split(size) if len(rows) == size]
+        self.queue = [self.queue[place] for place in self.rng.permutation(len(self.queue))]
 
     def batch(self, number: int, rows: Tensor) -> Batch:
         """Return a batch; all of one table have the same shape."""

@@ -283,8 +283,8 @@ def timing(folder: Path, family: str, options: Options, steps: int, repeats: int
     trainer.wait()
     each = []
     for _ in range(repeats):
-        trainer.batches.rng = np.random.default_rng(5)  # every family and repeat gets the same batches
-        trainer.batches.queue = []
+        trainer.batches.restart(5)  # every family and repeat gets the same batches
+        trainer.wait()
         started = clock(options.device)
         for _ in range(steps):
             trainer.take()

@@ -20,6 +20,7 @@ from thalweg.optim.base import AbstractDirection, AbstractStepSize
 from thalweg.optim.damping import Damping
 from thalweg.optim.descent import Descent
 from thalweg.optim.directions import Gradient, Update
+from thalweg.optim.initial import InverseDiagonal, InverseGaussNewton
 from thalweg.optim.jacobi import NoPreconditioner
 from thalweg.optim.lbfgs import LBFGS
 from thalweg.optim.levenberg_marquardt import LevenbergMarquardt
@@ -162,6 +163,8 @@ DIRECTIONS: dict[str, AbstractDirection] = {
     "self-scaled broyden": SelfScaledBroyden(),
     "lbfgs": LBFGS(memory=8),
     "damped lbfgs": LBFGS(memory=8, damping=0.2),
+    "bfgs from gauss-newton": BFGS(initial=InverseGaussNewton(refresh=20)),
+    "lbfgs from a diagonal": LBFGS(memory=8, initial=InverseDiagonal(damping=0.1)),
     "newton": Newton(),
     "modified newton": Newton(Floor()),
     "damped newton": Newton(Shift(), Damping()),
@@ -180,6 +183,8 @@ STEP_SIZES: dict[str, AbstractStepSize] = {
     "trust region": TrustRegion(),
 }
 UPDATES = ("sgd", "adamw")
+# Their first matrix needs an objective, so a plain closure is not enough.
+FROM_CURVATURE = ("bfgs from gauss-newton", "lbfgs from a diagonal")
 FIRST_ORDER = ("gradient", *UPDATES)
 # Without a search the first step of these is the bare gradient, whose length means nothing.
 UNSCALED_AT_FIRST = (
@@ -196,6 +201,8 @@ UNSCALED_AT_FIRST = (
 def fits(direction: str, step_size: str) -> bool:
     if step_size == "trust region":
         return direction not in UPDATES
+    if direction == "lbfgs from a diagonal" and "fixed" in step_size:
+        return False  # the scale of the first pair is right along that pair only
     if step_size in ("fixed", "small fixed"):
         return (step_size == "small fixed") == (direction in UNSCALED_AT_FIRST)
     return True

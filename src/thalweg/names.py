@@ -114,6 +114,28 @@ SOLVERS = {"factored-newton": "thalweg.certify.factored_training:FactoredNewton"
 # Its name is one of torch.optim's as well: the composed one is meant where a --line-search is named.
 LBFGS = "thalweg.optim.lbfgs:LBFGS"
 
+# Options of those methods that are objects, too.
+PARTS = {
+    "initial": {
+        "scaled-identity": "thalweg.optim.initial:ScaledIdentity",
+        "diagonal": "thalweg.optim.initial:InverseDiagonal",
+        "gauss-newton": "thalweg.optim.initial:InverseGaussNewton",
+    },
+    "eigenvalues": {
+        "absolute": "thalweg.optim.spectral:Absolute",
+        "floor": "thalweg.optim.spectral:Floor",
+        "shift": "thalweg.optim.spectral:Shift",
+    },
+    "curvature": {
+        "hessian": "thalweg.curvature.hessian:Hessian",
+        "gauss-newton": "thalweg.curvature.gauss_newton:GaussNewton",
+    },
+    "preconditioner": {
+        "jacobi": "thalweg.optim.jacobi:Jacobi",
+        "none": "thalweg.optim.jacobi:NoPreconditioner",
+    },
+}
+
 LINE_SEARCHES = {
     "none": "thalweg.optim.line_search:Fixed",
     "armijo": "thalweg.optim.line_search:Armijo",
@@ -197,4 +219,4 @@ def check(table: dict[str, str] | tuple[str, ...], name: str, what: str) -> None
     if name not in table:
         close = difflib.get_close_matches(name, list(table), n=1)
         hint = f" Did you mean '{close[0]}'?" if close else ""
-        raise InputError(f"There is no {what} '{name}'; expected one of {', '.join(table)}.{hint}")
+        raise InputError(f"There is no {what} '{name}'; expected one of {', '.join(filter(None, table))}.{hint}")

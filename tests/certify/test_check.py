@@ -294,5 +294,5 @@ def test_main_checks_every_file(saved, capsys):
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_the_checkers_files_are_short_and_need_numpy_alone(path):
     text = path.read_text()
-    assert text.count("\n") < 200
+    assert text.count("\n") <= 200
     assert "thalweg" not in text.split('"""', 2)[2]

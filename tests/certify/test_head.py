@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from linear_cases import LOSSES, as_tensor, random_features, random_loss
-from scipy import optimize
+from scipy import optimize, sparse
 from sklearn.linear_model import ElasticNet as SklearnElasticNet
 from sklearn.linear_model import Lasso, LogisticRegression, Ridge
 from sklearn.svm import LinearSVC
@@ -21,6 +21,7 @@ from thalweg.certify.matrices import Features
 from thalweg.certify.number_losses import HingeLoss, LogisticLoss, SquaredHingeLoss, SquaredLoss
 from thalweg.certify.polish import polish
 from thalweg.certify.regularizers import L1, L2, Ball, ElasticNet
+from thalweg.certify.sparse_polish import polish_sparse
 from thalweg.errors import InputError
 from thalweg.heads.bernoulli import Bernoulli
 from thalweg.heads.softmax import Softmax
@@ -127,6 +128,32 @@ def test_scikit_learns_own_optima_have_no_gap():
     svm = LinearSVC(C=0.5, fit_intercept=False, tol=1e-10, max_iter=100_000).fit(x, y)
     head = Head(Features(x), SquaredHingeLoss(signs), L2(1 / (0.5 * n)), intercept=False)
     assert head.relative_gap(head.at(as_tensor(svm.coef_.T))) < 1e-8
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("kind", ["logistic", "squared", "squared_hinge"])
+def test_sparse_polishing_closes_the_gap(kind, intercept):
+    rng = np.random.default_rng(5)
+    for regularizer in (L1(0.03), ElasticNet(0.02, 0.05)):
+        loss = random_loss(rng, kind, 60, 1)
+        x = rng.normal(size=(60, 120))
+        for features in (x, sparse.csr_array(x)):
+            head = Head(Features(features), loss, regularizer, intercept=intercept)
+            polished = polish_sparse(head, tolerance=1e-7)
+            assert polished.status is Status.CONVERGED
+            checked(head, polished.point)
+        assert int((polished.point.weight != 0.0).sum()) < 80
+    x, y = binary(n=200)
+    head = Head(Features(x), LogisticLoss(as_tensor(y.astype(float))[:, None]), L1(0.02), intercept=False)
+    other = LogisticRegression(
+        C=1 / (0.02 * 200), l1_ratio=1.0, solver="liblinear", fit_intercept=False, tol=1e-10, max_iter=5000
+    ).fit(x, y)
+    polished = polish_sparse(head, tolerance=1e-9).point
+    assert polished.total == pytest.approx(head.at(as_tensor(other.coef_.T)).total, rel=1e-7)
+    with pytest.raises(ValueError, match="for one output"):
+        polish_sparse(Head(Features(x), SoftmaxLoss.of_labels(torch.zeros(200), 2), L1(0.1), intercept=True))
+    with pytest.raises(ValueError, match="L1 or elastic-net"):
+        polish_sparse(Head(Features(x), head.loss, L2(0.1), intercept=True))
 
 
 def test_kept_duals_close_the_gap_of_a_hinge_that_predictions_leave_open():

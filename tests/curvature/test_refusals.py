@@ -149,3 +149,29 @@ def test_a_model_that_changes_its_parameters_is_refused(kind):
     objective = Objective(model, nn.CrossEntropyLoss(), torch.randint(5, (4, 2)), torch.randint(3, (4,)))
     with pytest.raises(CurvatureError, match=r"changes its own parameters .* nn.Embedding\(max_norm=...\)"):
         kind(objective).dense()
+
+
+class Single(nn.Module):
+    """Computes in single precision inside, whatever comes in, as the normalizations of many language models do."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        return self.inner(x.float()).to(x.dtype)
+
+
+@pytest.mark.parametrize("kind", [Hessian, GaussNewton])
+def test_single_precision_inside_is_not_taken_for_a_wrong_derivative(kind):
+    torch.manual_seed(0)
+    objective = objective_with(Single(nn.Tanh()))
+    matrix = kind(objective).dense()
+    objective.model[1] = nn.Tanh()
+    torch.testing.assert_close(matrix, kind(objective).dense(), rtol=1e-4, atol=1e-6)
+
+
+def test_a_wrong_derivative_in_single_precision_is_refused():
+    torch.manual_seed(0)
+    with pytest.raises(CurvatureError, match="a second derivative is wrong"):
+        Hessian(objective_with(Single(Applied(ForgetfulTanh)))).dense()

@@ -171,3 +171,32 @@ def test_a_sparse_gradient_holds_the_rows_that_were_used_and_trains(make):
     before = sparse.loss(prediction, ids)[0].item()
     torch.optim.SparseAdam(sparse.parameters(), lr=0.05).step()
     assert sparse.loss(prediction, ids)[0].item() < before
+
+
+@every_head
+@pytest.mark.parametrize("way", ["load_state_dict", "copy"])
+def test_words_are_chosen_anew_when_weights_bring_other_shares(make, way):
+    trained = make(targets(counts=COUNTS.flip(0)))
+    fresh = make(targets(counts=torch.zeros(VOCABULARY)))
+    prediction, ids = drawn(trained.targets)
+    if way == "load_state_dict":
+        fresh.loss(prediction, ids)  # used before
+        fresh.load_state_dict(trained.state_dict())
+    else:
+        for own, new in zip(fresh.state_dict().values(), trained.state_dict().values(), strict=True):
+            own.copy_(new)
+    assert torch.equal(fresh.candidates(ids).ids, trained.candidates(ids).ids)
+    assert torch.equal(fresh.loss(prediction, ids)[0], trained.loss(prediction, ids)[0])
+
+
+@every_head
+def test_new_words_are_met_at_once(make):
+    head = make(targets(counts=COUNTS))
+    prediction, ids = drawn(head.targets)
+    head.loss(prediction, ids)
+    (new,) = head.targets.add(torch.randn(1, WIDTH, dtype=torch.float64)).tolist()
+    ids[0] = new
+    total, count = head.loss(prediction, ids)
+    exact = -head.log_probability(prediction, ids).sum()
+    assert abs(total - exact) / count < 0.5
+    assert head.decode(30.0 * head.targets(ids[:1]), 1)[0].item() == new

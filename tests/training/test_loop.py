@@ -179,7 +179,7 @@ def test_a_timed_run_that_was_killed_before_its_plan_is_planned_again(reviews, t
     def killed(*arguments):
         raise SystemExit
 
-    options = {"model": "bag", "width": 4, "time": 1.5}
+    options = {"model": "bag", "width": 4, "time": 1.5, "optimizer": "adamw"}
     with monkeypatch.context() as patch:
         patch.setattr("thalweg.training.prepare._fit_to_time", killed)
         patch.setattr("thalweg.training.run.NewFolder.discard", lambda folder: None)

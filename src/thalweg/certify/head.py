@@ -1,7 +1,7 @@
 """The last layer on features that stay as they are: a convex problem, whose optimum is bounded from both sides."""
 
 import time
-from typing import final
+from typing import Final, final
 
 import numpy as np
 import torch
@@ -16,7 +16,8 @@ from thalweg.certify.regularizers import L2, AbstractRegularizer, Ball
 from thalweg.errors import InputError
 from thalweg.objective import Objective
 
-SCOPE = "No output layer is better on these features; the layers below it stay as they are and are not judged."
+SMALL: Final = 0.01  # a relative gap above this is worth the search for a better dual point
+SCOPE: Final = "No output layer is better on these features; the layers below it stay as they are and are not judged."
 
 
 @final
@@ -95,26 +96,31 @@ class Head:
             point: from `at`.
             search: where the gap is large, look for a better dual point on the way to zero.
         """
-        return self._gap(point, search=search)[0]
+        by_slope = self._by_slope(point)
+        if by_slope is not None and (by_slope <= SMALL * abs(point.total) or not search):
+            return by_slope
+        return self._gap(point)[0]
 
     def relative_gap(self, point: "HeadPoint") -> float:
         """Return the gap as a share of the loss with its penalty; 0 for a loss of 0."""
         return self.gap(point) / point.total if point.total > 0.0 else 0.0
 
-    def _gap(self, point: "HeadPoint", *, search: bool = True) -> tuple[float, DualPoint, float]:
-        """Return the gap, the dual point and the scale that prove it."""
+    def _by_slope(self, point: "HeadPoint") -> float | None:
+        """Return the gap as the squared gradient over twice the penalty, where that is what it is."""
         regularizer = self.regularizer
+        if not isinstance(regularizer, L2) or self.intercept or isinstance(self.loss, HingeLoss):
+            return None
+        slope = torch.add(point.gradient, point.weight, alpha=-regularizer.strength)
+        return float(torch.linalg.vector_norm(slope)) ** 2 / (2.0 * regularizer.strength)
+
+    def _gap(self, point: "HeadPoint") -> tuple[float, DualPoint, float]:
+        """Return the gap, the dual point and the scale that prove it."""
         dual = self.loss.dual_point(point.z, balanced=self.intercept)
-        if isinstance(regularizer, L2) and not self.intercept and not isinstance(self.loss, HingeLoss):
-            strength = regularizer.strength
-            slope = torch.add(strength * point.weight, point.gradient, alpha=-1.0)
-            gap = float(slope.square().sum()) / (2.0 * strength)
-            if gap <= 0.01 * abs(point.total) or not search:
-                return gap, dual, 1.0
-            bound, scale = regularizer.bound(dual, point.gradient, self._rounding)
-            return min(gap, max(0.0, point.total - bound)), dual, scale
-        gradient = self.features.adjoint(dual.residual)
-        bound, scale = regularizer.bound(dual, gradient, self._rounding)
+        by_slope = self._by_slope(point)
+        if by_slope is not None and by_slope <= SMALL * abs(point.total):
+            return by_slope, dual, 1.0
+        gradient = self.features.adjoint(dual.residual) if by_slope is None else point.gradient
+        bound, scale = self.regularizer.bound(dual, gradient, self._rounding)
         return max(0.0, point.total - bound), dual, scale
 
     def certificate(self, point: "HeadPoint", *, offset: float = 0.0, evidence: bool = True) -> Certificate:

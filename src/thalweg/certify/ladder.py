@@ -115,7 +115,7 @@ def ladder_section(interval: Interval) -> dict[str, Any]:
 
 def kind_of(level: Certificate) -> str:
     """Return the kind of proof, with the chance where there is one."""
-    return level.proof.value if level.probability is None else f"{level.proof.value} (wrong: {level.probability:.0e})"
+    return level.proof.value if level.probability is None else f"{level.proof.value} ({level.probability:.0e})"
 
 
 def _gap(level: Certificate) -> str:

@@ -50,6 +50,7 @@ class Features:
             if values.ndim != 2:
                 raise ValueError(f"Features(matrix) must have two dimensions; got the shape {list(values.shape)}.")
             self._rows, self._columns = values, values.T
+        self._by_columns: Any = None
         self._squares: Tensor | None = None
         self._single: tuple[Tensor, Tensor] | None = None
         if not bool(torch.isfinite(values).all()):
@@ -73,6 +74,15 @@ class Features:
     def adjoint(self, right: Tensor) -> Tensor:
         r"""Return $X^\top R$, `[num_features, outputs]`, for $R$ `[num_examples, outputs]`."""
         return (self._columns if right.dtype == torch.float64 else self._in_float32()[1]) @ right
+
+    def columns(self, chosen: Tensor) -> Tensor:
+        """Return some columns as a dense matrix, `[num_examples, len(chosen)]`."""
+        if self._sparse is None:
+            return self._rows[:, chosen]
+        if self._by_columns is None:
+            self._by_columns = self._sparse.tocsc()
+        part = self._by_columns[:, chosen.cpu().numpy()].toarray(order="F")
+        return torch.from_numpy(part.T).T.to(self.device)
 
     def square_sums(self, weights: Tensor) -> Tensor:
         r"""Return $\sum_i w_i x_{ij}^2$ for each feature $j$, `[num_features]`.

@@ -117,7 +117,7 @@ def _parts(interval: Interval) -> Iterator[Any]:
 
 def _table(interval: Interval) -> Table:
     table = Table(box=None, pad_edge=False)
-    for name in ("level", "at least", "you have", "gap", "proof", "seconds"):
+    for name in ("level", "at least", "you have", "gap", "proof", "time"):
         table.add_column(name, justify="left" if name in {"level", "proof"} else "right", no_wrap=True)
     places = digits(interval)
     for level in interval.levels:
@@ -127,7 +127,7 @@ def _table(interval: Interval) -> Table:
         places_here = places if own else 4
         shown = [f"{value:.{places_here}f}" if value > -1e300 else "nothing" for value in (level.bound, level.loss)]
         gap = percent(level.relative_gap) if level.unit != "1" else ""
-        table.add_row(name, *shown, gap, kind_of(level), f"{level.seconds:.2f}")
+        table.add_row(name, *shown, gap, kind_of(level), f"{level.seconds:.2f} s")
     return table
 
 

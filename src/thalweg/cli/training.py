@@ -93,7 +93,8 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
         table.add_row("steps", f"{summary['steps']:,}")
     table.add_row("seconds", f"{summary['seconds']:.1f}")
     out.print(table)
-    out.print(summary["sentence"], markup=False, highlight=False, soft_wrap=True)
+    for text in [summary["sentence"], *summary.get("warnings", [])]:
+        out.print(text, markup=False, highlight=False, soft_wrap=True)
     if "certificate" in summary:
         out.print(summary["certificate"]["sentence"], markup=False, highlight=False, soft_wrap=True)
     if summary["num_rejected"]:

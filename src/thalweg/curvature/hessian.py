@@ -106,8 +106,7 @@ class Hessian(AbstractCurvature):
             if self._scheme is Scheme.REBUILT_GRAPH:
                 part = self._backward(self._gradient_of(batch)[0], vector, sources, wanted, many, keep=False)
             elif many:
-                rows = [self._forward(batch, list(row), sources, wanted) for row in zip(*vector, strict=True)]
-                part = [torch.stack(column) for column in zip(*rows, strict=True)]
+                part = self._forward_many(batch, vector, sources, wanted)
             else:
                 part = self._forward(batch, vector, sources, wanted)
             result = _added(result, part)
@@ -149,8 +148,35 @@ class Hessian(AbstractCurvature):
         with warnings.catch_warnings():
             # PyTorch's forward mode uses its own deprecated torch.jit.script when it is first called.
             warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("ignore", FutureWarning)
             _, product, *_ = torch.func.jvp(torch.func.grad(loss), (point,), (tangent,))
         return [product[i] for i in wanted]
+
+    def _forward_many(
+        self, batch: Batch, vector: Vector, sources: Sequence[int], wanted: Sequence[int]
+    ) -> list[Tensor]:
+        """Return the products with several vectors at once; one by one where PyTorch's batching rules are wrong.
+
+        Forward derivatives of batched backward passes are silently wrong for some layers (`nn.LayerNorm`). Products are
+        linear: the product with the sum of all vectors, which is not batched, must be the sum of the products.
+        """
+
+        def product(*row: Tensor) -> tuple[Tensor, ...]:
+            return tuple(self._forward(batch, row, sources, wanted))
+
+        try:
+            found = list(torch.func.vmap(product)(*vector))
+        except RuntimeError:  # a layer without a batching rule
+            found = None
+        if found is not None:
+            single = self._forward(batch, [stack.sum(0) for stack in vector], sources, wanted)
+            pairs = [(one, many.sum(0)) for one, many in zip(single, found, strict=True)]
+            error = torch.stack([(one - total).norm() for one, total in pairs]).norm()
+            size = torch.stack([many.norm() for many in found]).norm()
+            if bool(error <= torch.finfo(size.dtype).eps ** 0.5 * size):
+                return found
+        rows = [self._forward(batch, list(row), sources, wanted) for row in zip(*vector, strict=True)]
+        return [torch.stack(column) for column in zip(*rows, strict=True)]
 
     def _check(self) -> None:
         check_hessian(self.objective, self.like, self.product)

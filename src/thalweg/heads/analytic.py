@@ -90,21 +90,20 @@ class AnalyticSoftmax(AbstractCandidateSoftmax):
             raise ValueError(f"AnalyticSoftmax(sample_share=...) must lie in [0, 1]; got {sample_share!r}.")
         self.with_batch = with_batch
         self.sample_share = (1.0 if targets.learns else 0.0) if sample_share is None else sample_share
-        rank = targets.log_prior
-        short = torch.arange(shortlist) if rank is None else rank.argsort(descending=True, stable=True)[:shortlist]
-        is_short = torch.zeros(targets.num, dtype=torch.bool, device=short.device)
-        is_short[short] = True
+        self.shortlist = shortlist
         # Both follow from the counts, so a run's weights need not carry them.
-        self.register_buffer("short", short, persistent=False)
-        self.register_buffer("is_short", is_short, persistent=False)
+        self.register_buffer("short", torch.zeros(0, dtype=torch.long), persistent=False)
+        self.register_buffer("is_short", torch.zeros(0, dtype=torch.bool), persistent=False)
+        self._keep_up()
 
     def candidates(self, ids: Tensor, real: Tensor | None = None) -> Candidates:
         """Return the shortlist and the batch's other words, and the mass of all that are neither."""
+        self._keep_up()
         words, offset = self.short, self._log_mass(self.short)
         rest = self._total_mass() - offset.exp().sum()
         if self.with_batch:
             own, there = distinct(ids, real, self.targets.num)
-            known = self._known(own)
+            known = self.is_short[own]
             outside = ~known if there is None else ~known & there
             if own.device.type == "cpu":
                 own, outside = own[outside], outside[outside]
@@ -129,10 +128,14 @@ class AnalyticSoftmax(AbstractCandidateSoftmax):
         part = torch.softmax(weight, 0) if len(weight) else weight
         return torch.log(mass.exp() + share * part), rest - share
 
-    def _known(self, words: Tensor) -> Tensor:
-        """Which words are in the shortlist; words that came later are not."""
-        num = len(self.is_short)
-        return self.is_short[words.clamp(max=num - 1)] & (words < num)
+    def _choose(self) -> None:
+        device, prior = self.concentration.device, self.targets.log_prior
+        words = torch.arange(self.targets.num, device=device)
+        if prior is not None:
+            words = prior.argsort(descending=True, stable=True)
+        self.short = words[: self.shortlist].clone()
+        self.is_short = torch.zeros(self.targets.num, dtype=torch.bool, device=words.device)
+        self.is_short[self.short] = True
 
     def _log_mass(self, words: Tensor) -> Tensor:
         """The logarithm of the weight of words in the sum, `[n]`."""

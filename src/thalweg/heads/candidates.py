@@ -62,6 +62,9 @@ class AbstractCandidateSoftmax(AbstractContinuous):
         super().__init__(width, targets, bias=bias, ignore_index=ignore_index, concentration=concentration, prior=prior)
         check_share(label_smoothing, f"{type(self).__name__}(label_smoothing=...)")
         self.label_smoothing = label_smoothing
+        self._chosen_for: Tensor | None = None
+        self._is_checked = False
+        self.register_load_state_dict_post_hook(_forget_check)
 
     @property
     @final
@@ -77,6 +80,21 @@ class AbstractCandidateSoftmax(AbstractContinuous):
             ids: the batch's targets `[n]`.
             real: which of them are; None: all.
         """
+
+    def _choose(self) -> None:
+        """Choose what follows from the words' shares once for all batches."""
+
+    @final
+    def _keep_up(self) -> None:
+        """Choose again if the shares are others than when the head was made: weights were loaded, or words came."""
+        prior, known = self.targets.log_prior, self._chosen_for
+        is_as_long = known is not None and len(known) == self.targets.num
+        if is_as_long and (self._is_checked or prior is None or _are_equal(prior, known)):
+            self._is_checked = True
+            return
+        self._choose()
+        self._chosen_for = torch.empty(self.targets.num) if prior is None else prior.detach().cpu().clone()
+        self._is_checked = known is not None  # weights may be put in after the head is made
 
     @final
     def row_losses(self, prediction: Tensor, ids: Tensor, candidates: Candidates) -> Tensor:
@@ -208,6 +226,10 @@ class _Spread:
         return result
 
 
+def _forget_check(head: AbstractCandidateSoftmax, _: object) -> None:
+    head._is_checked = False
+
+
 def _outer(vectors: Tensor, weights: Tensor) -> Tensor:
     return (weights * vectors).unsqueeze(2) * vectors.unsqueeze(1)
 
@@ -262,3 +284,7 @@ def _mixed(x: Tensor) -> Tensor:
     x = (x ^ ((x >> 30) & (2**34 - 1))) * -4658895280553007687
     x = (x ^ ((x >> 27) & (2**37 - 1))) * -7723592293110705685
     return x ^ ((x >> 31) & (2**33 - 1))
+
+
+def _are_equal(shares: Tensor, known: Tensor | None) -> bool:
+    return known is not None and torch.equal(shares.detach().cpu(), known)

@@ -142,6 +142,8 @@ class SampledSoftmax(AbstractCandidateSoftmax):
     Not where all words cost little: use `Softmax`.
     """
 
+    sampler: InclusionSampler
+
     def __init__(
         self,
         width: int | None,
@@ -170,12 +172,11 @@ class SampledSoftmax(AbstractCandidateSoftmax):
         self.power = power
         self.with_batch = with_batch
         self.seed = seed
-        self.sampler = self._make_sampler()
+        self._keep_up()
 
     def candidates(self, ids: Tensor, real: Tensor | None = None) -> Candidates:
         """Return the words drawn for this batch, and for how many each stands."""
-        if len(self.sampler.log_weights) != self.targets.num:  # the vocabulary has grown
-            self.sampler = self._make_sampler()
+        self._keep_up()
         words = self.sampler(fraction_of(ids, real, self.seed))
         there: Tensor | None = None
         share = self._shares()
@@ -203,9 +204,9 @@ class SampledSoftmax(AbstractCandidateSoftmax):
             return log_prior
         return torch.full((self.targets.num,), -self.chance, device=self.concentration.device)
 
-    def _make_sampler(self) -> InclusionSampler:
+    def _choose(self) -> None:
         shares = self._shares().double().exp()
-        return InclusionSampler(shares, self.num_samples, power=self.power).to(shares.device)
+        self.sampler = InclusionSampler(shares, self.num_samples, power=self.power).to(shares.device)
 
 
 def log_inclusion(log_share: Tensor, num: Tensor) -> Tensor:

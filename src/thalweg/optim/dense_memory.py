@@ -65,5 +65,6 @@ def check_dense(
     if needed > limit:
         raise InputError(
             f"{method} keeps a dense matrix of {rows:,} x {columns:,}, which takes {as_text(needed)} here; at most "
-            f"{as_text(limit)} is allowed. Use {instead}."
+            f"{as_text(limit)} is allowed. Use {instead}; as options, --optimizer newton-cg or --optimizer lbfgs "
+            "--line-search wolfe."
         )

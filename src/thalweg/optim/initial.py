@@ -55,7 +55,8 @@ class InverseDiagonal(AbstractInitial):
     an objective.
 
     Args:
-        damping: mu as a share of the largest entry of the diagonal, positive.
+        damping: mu as a share of the largest entry of the diagonal, positive. For a convex loss the smaller the
+            better; for networks 0.1 is safer, because units that hardly react would get steps that saturate them.
         refresh: after how many pairs it is made anew, at least 1; None: only after a restart.
 
     Raises:
@@ -65,7 +66,7 @@ class InverseDiagonal(AbstractInitial):
         >>> InverseDiagonal(refresh=50).every
         50
 
-    See `gauss_newton_diagonal` for where the diagonal is exact.
+    See `gauss_newton_diagonal` for where the diagonal is exact. To be used with a line search.
     """
 
     damping: float = 1e-6
@@ -131,7 +132,8 @@ class InverseGaussNewton(AbstractInitial):
         factor, info = torch.linalg.cholesky_ex(matrix)
         if not bool((info == 0) & (scale > 0.0) & torch.isfinite(factor).all()):
             return None
-        return torch.cholesky_inverse(factor)
+        # In the order in which it would be saved and loaded, so that a resumed run multiplies to the same bits.
+        return torch.cholesky_inverse(factor).contiguous()
 
 
 def _objective(point: Point, name: str) -> Objective:

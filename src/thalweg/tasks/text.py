@@ -104,7 +104,7 @@ class TextReader:
     def describes(self) -> str:
         """What the model sees of a text, as the end of "a model that sees ..."."""
         if self.features is not None:
-            return "a text as a bag of its known words and pairs, with their weights"
+            return "a text as a bag of its known words and pairs with their weights"
         return f"the first {self.max_length:,} tokens of a text, words that are not in the vocabulary all alike"
 
     def read(self, texts: Sequence[str], prefix: str = "") -> dict[str, Any]:

@@ -16,10 +16,9 @@ from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.models.presets import Options
 from thalweg.optim import clipping, construct
-from thalweg.optim.descent import Descent
-from thalweg.optim.directions import Update
 from thalweg.tasks.base import AbstractTask, HeadOptions, Settings
 from thalweg.tasks.target_sources import Pretrained, source_of
+from thalweg.training.compose import check_optimizer, compose, is_composed
 from thalweg.training.device import choose_device, choose_precision
 from thalweg.training.recipe import Recipe
 
@@ -168,15 +167,15 @@ def _put_word_vectors(recipe: Recipe, task: AbstractTask, model: nn.Module) -> N
     if tokenizer is None or not tables:
         raise InputError("--word-vectors needs a model with a word embedding (lstm, gru, transformer).")
     wanted = {tokenizer.token(index): index for index in range(size)}
-    vectors = read_word_vectors(_given(recipe.data.word_vectors), wanted=wanted.keys())
+    found = read_word_vectors(_given(recipe.data.word_vectors), wanted=wanted.keys())
     step = _given(recipe.data.normalize_vectors)
-    rows = torch.as_tensor(vectors.normalized(step))
-    ids = torch.tensor([wanted[word] for word in vectors.words], dtype=torch.long)
+    rows = torch.as_tensor(found.normalized(step))
+    ids = torch.tensor([wanted[word] for word in found.words], dtype=torch.long)
     for table in tables:
-        if vectors.width != table.embedding_dim:
+        if found.width != table.embedding_dim:
             raise InputError(
-                f"{recipe.data.word_vectors} holds vectors of width {vectors.width}, and the model's embedding has "
-                f"width {table.embedding_dim}; give --width {vectors.width}."
+                f"{recipe.data.word_vectors} holds vectors of width {found.width}, and the model's embedding has "
+                f"width {table.embedding_dim}; give --width {found.width}."
             )
         with torch.no_grad():
             # Vectors of unit length are scaled to the length that the embedding's own start has.
@@ -190,6 +189,8 @@ def optimizer_defaults(optimizer: str | None) -> dict[str, float]:
     Raises:
         InputError: if there is no such optimizer.
     """
+    if optimizer is not None:
+        check_optimizer(optimizer)
     if (
         optimizer is None
         or optimizer in {**names.METHODS, **names.SOLVERS}
@@ -215,7 +216,8 @@ def build_optimizer(
         parameters = vectors.trainable([*model.parameters(), *head.parameters()])
         return names.find(names.SOLVERS, training.optimizer, "optimizer")(parameters)
     if is_composed(recipe):
-        return _compose(recipe, model, head, clip or build_clipping(recipe, head))
+        clip = clip or build_clipping(recipe, head)
+        return compose(recipe, model, head, clip.gradient, clip.update)
     return construct.make_optimizer(
         construct.find_optimizer(_given(training.optimizer)),
         model,
@@ -224,40 +226,6 @@ def build_optimizer(
         weight_decay=_given(training.weight_decay),
         options=_given(training.optimizer_options),
     )
-
-
-def is_composed(recipe: Recipe) -> bool:
-    """Whether the optimizer is a direction with a step size of this package."""
-    return recipe.training.optimizer in names.METHODS or bool(recipe.training.line_search)
-
-
-def _compose(recipe: Recipe, model: nn.Module, head: nn.Module, clip: "Clipping") -> torch.optim.Optimizer:
-    """Return a direction with a step size over all parameters."""
-    training = recipe.training
-    name, options = _given(training.optimizer), dict(_given(training.optimizer_options))
-    step_size = names.find(names.LINE_SEARCHES, _given(training.line_search) or "none", "line search")
-    if training.weight_decay and (name in names.METHODS or name == "lbfgs"):
-        raise InputError(f"--weight-decay is no part of what {name} minimizes; give --l2, which is.")
-    try:
-        if name in names.METHODS:
-            direction = names.find(names.METHODS, name, "method")(**options)
-        elif name == "lbfgs":
-            direction = names.find({name: names.LBFGS}, name, "method")(**options)
-        else:
-            options |= {"lr": training.lr, "weight_decay": training.weight_decay}
-            direction = Update(construct.find_optimizer(name), **options)
-        parameters = vectors.trainable([*model.parameters(), *head.parameters()])
-        clipped = None if isinstance(clip.gradient, clipping.NoClip) else clip.gradient
-        optimizer = Descent(parameters, direction, step_size(), clip=clipped, clip_update=clip.update)
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"--optimizer {name} with --line-search {training.line_search} cannot work so: {error}"
-        ) from None
-    for group in optimizer.param_groups:
-        group["lr"] = (
-            training.lr if name not in names.METHODS and name != "lbfgs" else group["lr"] * _given(training.lr)
-        )
-    return optimizer
 
 
 def build_schedule(recipe: Recipe, optimizer: torch.optim.Optimizer, total_steps: int) -> LRScheduler:

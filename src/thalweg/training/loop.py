@@ -12,6 +12,7 @@ from typing import Any, TextIO, final
 
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from thalweg.curvature.check import CurvatureError
 from thalweg.errors import InputError
 from thalweg.optim.construct import needs_closure
 from thalweg.status import Status
@@ -44,10 +45,16 @@ def train(session: Session) -> Iterator[dict[str, Any]]:
             session.save()
         try:
             status = yield from _take_steps(session, log, signals)
-        except InputError:
+        except (InputError, CurvatureError) as error:
             # What only the first step can tell (a dense method on too many parameters) must leave nothing behind.
             if session.new_folder is not None:
                 session.new_folder.discard()
+            if isinstance(error, CurvatureError):
+                name = session.run.recipe.training.optimizer
+                raise InputError(
+                    f"{name} cannot trust the second derivatives here: {error} As options: --optimizer lbfgs "
+                    "--line-search wolfe, which needs none."
+                ) from None
             raise
         yield log.add({"event": "finished", "step": place.step, "status": status.name, "signal": signals.received})
 
