@@ -106,6 +106,8 @@ RULES = {
     "separable": "check_floors",
     "head": "check_linear",
     "factored": "check_linear",
+    "two_layer": "check_networks",
+    "threshold": "check_networks",
 }
 
 

@@ -26,6 +26,7 @@ from thalweg.certify.targets_floor import (
     floors_of_prefixes,
     groups_by_input,
 )
+from thalweg.certify.two_layer import certify_two_layer, offer_neuron
 from thalweg.certify.views import Prefixes
 from thalweg.errors import InputError
 from thalweg.objective import Objective
@@ -101,6 +102,7 @@ def certify_objective(
             attempt("norm_floor", lambda: [_norm_floor(objective_64, loss, targets, radius)])
     attempt("head", lambda: [head_level(objective_64)])
     attempt("factored", lambda: [_factored(objective_64)])
+    attempt("two_layer", lambda: [certify_two_layer(objective_64)])
     attempt("local", lambda: [_local(objective_64, seconds)])
     hashes = {"data": hash_of_data(objective), "weights": hash_of_weights(objective)}
     return Interval(
@@ -110,7 +112,7 @@ def certify_objective(
         unit=unit,
         left_out=left_out,
         hashes=hashes,
-        notes=(*_dropout(objective), *notes),
+        notes=(*_dropout(objective), *notes, *_neuron(objective_64, levels)),
     )
 
 
@@ -220,6 +222,14 @@ def _local(objective: Objective, seconds: float) -> Certificate:
             "(--seconds)."
         )
     return local_verdict(objective, max_products=products).certificate()
+
+
+def _neuron(objective: Objective, levels: Sequence[Certificate]) -> list[str]:
+    """Return the offer of one more hidden unit, where the two-layer level applies and one helps."""
+    if not any(level.name == "two_layer" and level.relative_gap > 1e-6 for level in levels):
+        return []
+    sentence = offer_neuron(objective)
+    return [] if sentence is None else [sentence]
 
 
 def _dropout(objective: Objective) -> list[str]:
