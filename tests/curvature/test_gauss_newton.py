@@ -157,3 +157,30 @@ def test_levenberg_marquardt_system_in_residual_space(float64):
 def test_no_samples_are_refused(build):
     with pytest.raises(ValueError, match=r"num_samples=.*at least 1, or None for the exact one; got 0"):
         Fisher(build("linear"), num_samples=0)
+
+
+class Padded(nn.Module):
+    """Tokens one by one through a table whose padding row is no zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(7, 4, padding_idx=0)
+        nn.init.normal_(self.table.weight)
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, tokens):
+        return self.layer(torch.tanh(self.table(tokens)))
+
+
+@pytest.mark.parametrize("told_by", ["mask", "ignored targets"])
+def test_predictions_of_padding_that_nobody_looks_at_are_no_reason_to_refuse(told_by):
+    torch.manual_seed(0)
+    tokens, targets = torch.tensor([[1, 2, 0], [3, 0, 0]]), torch.tensor([[1, 0, 2], [2, 1, 1]])
+    real = tokens != 0
+    mask = real if told_by == "mask" else None
+    targets = targets if told_by == "mask" else targets.masked_fill(~real, -100)
+    objective = Objective(Padded(), Softmax(None, 3), Batch({"tokens": tokens}, targets, mask))
+    rows = Objective(
+        objective.model, Softmax(None, 3), Batch({"tokens": tokens[real].unsqueeze(1)}, targets[real].unsqueeze(1))
+    )
+    torch.testing.assert_close(GaussNewton(objective).dense(), GaussNewton(rows, check=False).dense())

@@ -129,8 +129,10 @@ def check_jacobian(
                 f"{abs(float(there - back)) / max(size, 1e-300):.1e} of their size{_where(objective)}. {_LOOK}"
             )
         predictions = _difference_of_predictions(objective, parameters, direction, step)
-        gap = vectors.norm([a.double() - b for a, b in zip(slopes, predictions, strict=True)])
-        error = float(gap / vectors.norm(predictions).clamp(min=1e-30))
+        pairs = zip(slopes, predictions, _matters(objective), strict=True)
+        rows = [(row * (slope.double() - other), row * other) for slope, other, row in pairs]
+        gap, size = (vectors.norm([row[i] for row in rows]) for i in range(2))
+        error = float(gap / size.clamp(min=1e-30))
         if error <= tolerance:
             return
     raise CurvatureError(
@@ -202,6 +204,23 @@ def _difference_of_predictions(
             batches = [doubled(batch) for batch in objective.batches]
             sides.append(objective.exchange(place, lambda batches=batches: [objective.prediction(b) for b in batches]))
     return [(a - b) / (2.0 * step) for a, b in zip(*sides, strict=True)]
+
+
+@torch.no_grad()
+def _matters(objective: Objective) -> list[Tensor]:
+    """Return for each micro-batch 1 where a prediction has curvature, else 0, `[..., 1]`.
+
+    Padding has none. An embedding's padding row has no gradient either, by PyTorch's design, and yet predictions at
+    padded places move with it: there, and nowhere else, their difference is not their derivative.
+    """
+    rows = []
+    with uncompiled():
+        for batch in objective.batches:
+            prediction = objective.prediction(batch)
+            noise = _like([prediction], 0)[0]
+            product = objective.head.curvature_product(prediction, batch.targets, batch.mask, noise, batch.weights)
+            rows.append((product != 0).any(-1, keepdim=True).double())
+    return rows
 
 
 def _gradient(objective: Objective, parameters: Sequence[Tensor], direction: Vector, step: float) -> list[Tensor]:
