@@ -47,10 +47,10 @@ def percent(share: float) -> str:
 
 
 def digits(interval: Interval) -> int:
-    """Return how many decimals tell the loss from the bound, between 4 and 9."""
+    """Return how many decimals tell the loss from the bound, between 4 and 8."""
     low = [value for value in (interval.loss - interval.bound, interval.loss - interval.best_reached) if value > 0.0]
     smallest = min((value for value in low if math.isfinite(value)), default=1.0)
-    return max(4, min(9, 2 - math.floor(math.log10(smallest))))
+    return max(4, min(8, 2 - math.floor(math.log10(smallest))))
 
 
 def sentence(interval: Interval) -> str:

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from thalweg.certify import check
 from thalweg.certify.interval import Interval
-from thalweg.certify.ladder import MEANINGS, NAMES, digits, kind_of, percent, sentence
+from thalweg.certify.ladder import MEANINGS, NAMES, digits, percent, sentence
 from thalweg.cli.output import print_json, print_lines
 from thalweg.errors import InputError
 from thalweg.training.certified_run import keep
@@ -118,16 +118,17 @@ def _parts(interval: Interval) -> Iterator[Any]:
 def _table(interval: Interval) -> Table:
     table = Table(box=None, pad_edge=False)
     for name in ("level", "at least", "you have", "gap", "proof", "time"):
-        table.add_column(name, justify="left" if name in {"level", "proof"} else "right", no_wrap=True)
+        is_text = name in {"level", "proof"}  # words may go on in the next line, numbers are never cut
+        table.add_column(name, justify="left" if is_text else "right", no_wrap=not is_text)
     places = digits(interval)
     for level in interval.levels:
         name = NAMES.get(level.name, level.name)
         own = level.quantity == interval.quantity
-        name = name if own else f"{name}: {level.quantity}"
+        name = name if own else f"{level.quantity} ({level.name})"
         places_here = places if own else 4
         shown = [f"{value:.{places_here}f}" if value > -1e300 else "nothing" for value in (level.bound, level.loss)]
         gap = percent(level.relative_gap) if level.unit != "1" else ""
-        table.add_row(name, *shown, gap, kind_of(level), f"{level.seconds:.2f} s")
+        table.add_row(name, *shown, gap, level.proof.value, f"{level.seconds:.2f} s")
     return table
 
 
