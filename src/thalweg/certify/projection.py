@@ -25,8 +25,9 @@ def project(
 
     Example:
         >>> quadrant = np.ones((1, 2), np.int8)
-        >>> project(np.array([[3.0, -4.0]]), quadrant, np.eye(2), 0.0)[0]
-        array([[3., 0.]])
+        >>> moved, _, multiplier = project(np.array([[3.0, -4.0]]), quadrant, np.eye(2), 0.0)
+        >>> round(float(np.linalg.norm(moved)), 6), round(float(multiplier.max()), 6)
+        (3.0, 4.0)
 
     Source: Lawson and Hanson, "Solving Least Squares Problems" (1974).
     """

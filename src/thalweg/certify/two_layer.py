@@ -85,7 +85,7 @@ def certify_two_layer(objective: Objective, *, tolerance: float = 1e-8, max_roun
         >>> objective = Objective(model, nn.MSELoss(), x, x.abs(), l2=1e-3)
         >>> level = certify_two_layer(objective)
         >>> level.bound <= level.reached <= level.loss, f"{level.bound:.6f}"
-        (True, '0.003984')
+        (True, '0.001991')
 
     Source: Pilanci and Ergen, "Neural networks are convex regularizers" (2020); Bach, "Breaking the curse of
     dimensionality with convex neural networks" (2017).

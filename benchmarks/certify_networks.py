@@ -1,0 +1,117 @@
+"""Two-layer networks to a proved gap, relaxed bounds where cells are too many, threshold networks, separability.
+
+    OMP_NUM_THREADS=1 python benchmarks/certify_networks.py                       # about two minutes of CPU time
+    OMP_NUM_THREADS=1 python benchmarks/certify_networks.py --only listed threshold
+
+Data are Gaussian; targets of the networks are tanh of a linear function plus a sine, with noise. The strength of the
+penalty is given as a share of the one from which on the empty network is best. CPU seconds of one thread.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from table import Row, write_json
+
+from thalweg.certify.columns import TwoLayerProblem, best_network
+from thalweg.certify.neurons import Bias
+from thalweg.certify.outputs import SquaredOutput
+from thalweg.certify.separable import separability
+from thalweg.certify.threshold import Gate, fewest_errors
+
+
+def problem_of(num: int, rank: int, share: float) -> TwoLayerProblem:
+    """Return a regression problem without biases, its penalty a share of the largest that matters."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(num, rank))
+    y = np.tanh(x @ rng.normal(size=rank)) + 0.5 * np.sin(3.0 * x[:, 0]) + 0.1 * rng.normal(size=num)
+    output = SquaredOutput(y[:, None], np.full((num, 1), 1.0 / num))
+    first = TwoLayerProblem(x, output, 1.0, 0.0, Bias.NONE, Bias.NONE)
+    oracle = first.oracle()
+    assert oracle is not None
+    answer = oracle.search(output.residual(output.dual(np.zeros((num, 1)))), 0.0)
+    return TwoLayerProblem(x, output, share * answer.neurons[0].value, 0.0, Bias.NONE, Bias.NONE)
+
+
+def listed() -> Iterator[Row]:
+    """Networks on inputs of low rank, where every cell is looked into."""
+    for num, rank, share in [
+        (150, 3, 0.3), (150, 3, 0.1), (150, 3, 0.01), (400, 2, 0.1), (100, 3, 0.1), (60, 4, 0.1), (30, 5, 0.1),
+    ]:  # fmt: skip
+        problem = problem_of(num, rank, share)
+        start = time.process_time()
+        oracle = problem.oracle()
+        assert oracle is not None
+        solution = best_network(problem, oracle)
+        seconds = time.process_time() - start
+        gap = (solution.objective - solution.bound) / solution.objective
+        details = {"gap": gap, "rounds": solution.rounds, "width": len(solution.weights.ingoing)}
+        target = ("5 s", seconds <= 5.0 and gap <= 1e-8) if (num, rank) == (150, 3) else ("", None)
+        yield Row("listed", f"n={num}, rank {rank}, {share:g} of the largest l2", seconds, "CPU s", *target, details)
+        yield Row("listed", f"n={num}, rank {rank}, {share:g}: proved gap", gap * 1e9, "1e-9 of the loss")
+
+
+def relaxed() -> Iterator[Row]:
+    """Networks on inputs of higher rank, with the semidefinite bound: how much of the loss is left unproved."""
+    for num, rank, share in [(100, 10, 0.3), (100, 10, 0.1), (500, 20, 0.3), (500, 20, 0.1), (200, 20, 0.3)]:
+        problem = problem_of(num, rank, share)
+        start = time.process_time()
+        oracle = problem.oracle()
+        assert oracle is not None
+        solution = best_network(problem, oracle, max_rounds=30)
+        seconds = time.process_time() - start
+        gap = (solution.objective - solution.bound) / solution.objective
+        yield Row("relaxed", f"n={num}, rank {rank}, {share:g} of the largest l2", 100.0 * gap, "% unproved", "", None,
+                  {"seconds": seconds, "width": len(solution.weights.ingoing)})  # fmt: skip
+
+
+def threshold() -> Iterator[Row]:
+    """The AND of two threshold units on 60 points with random labels in 3 dimensions."""
+    seconds, errors = [], []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        x, labels = rng.normal(size=(60, 3)), rng.integers(0, 2, 60)
+        start = time.process_time()
+        errors.append(fewest_errors(x, labels, Gate.AND).errors)
+        seconds.append(time.process_time() - start)
+    yield Row("splits", "AND of two units, d=3, n=60, slowest of 10", max(seconds), "CPU s", "2 s", max(seconds) <= 2.0,
+              {"median": statistics.median(seconds), "errors": errors})  # fmt: skip
+
+
+def separable() -> Iterator[Row]:
+    """Inseparable data: the linear program and its proof of at most d + 2 points."""
+    for num, dimension in ((5000, 100), (20_000, 50)):
+        rng = np.random.default_rng(0)
+        x, sign = rng.normal(size=(num, dimension)), rng.choice([-1, 1], num)
+        start = time.process_time()
+        found = separability(x, sign)
+        seconds = time.process_time() - start
+        target = ("1 s", seconds <= 1.0 and found.residual <= 1e-9) if dimension == 50 else ("", None)
+        yield Row("separable", f"n={num}, d={dimension}", seconds, "CPU s", *target,
+                  {"points": len(found.points), "residual": found.residual})  # fmt: skip
+
+
+PARTS: dict[str, Callable[[], Iterator[Row]]] = {
+    "listed": listed, "relaxed": relaxed, "threshold": threshold, "separable": separable,
+}  # fmt: skip
+
+
+def main() -> None:
+    """Run the parts that were asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "certify_networks.json")
+    options = parser.parse_args()
+    rows = []
+    for name in options.only:
+        for row in PARTS[name]():
+            print(row.line(), flush=True)
+            rows.append(row)
+    write_json(options.out, rows)
+
+
+if __name__ == "__main__":
+    main()
