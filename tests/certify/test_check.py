@@ -92,7 +92,7 @@ def farkas_evidence():
     sign = np.array([1.0, 1.0, -1.0, -1.0])
     return {
         "rule": "separable", "X": x, "sign": sign, "multiplier": np.full(4, 0.25), "set": np.zeros(4, int),
-        "tolerance": 1e-12,
+        "example": np.arange(4), "tolerance": 1e-12,
     }  # fmt: skip
 
 

@@ -2,14 +2,18 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
+from torch import nn
 
-from thalweg.certify.check import rule
+from thalweg.certify.check import Refused, rule
 from thalweg.certify.separable import disjoint_conflicts, exactly_inseparable, layer_separable, separability
+from thalweg.certify.separable_level import separable_level
 from thalweg.certify.threshold import Gate, fewest_errors
 from thalweg.errors import InputError
+from thalweg.objective import Objective
 
 
 @st.composite
@@ -94,9 +98,42 @@ def test_the_checker_verifies_the_points():
     found = separability(x, sign)
     evidence = {
         "rule": "separable", "X": x[found.points], "sign": sign[found.points], "multiplier": found.multiplier,
-        "set": np.zeros(len(found.points), int), "tolerance": 1e-12,
+        "set": np.zeros(len(found.points), int), "example": found.points, "tolerance": 1e-12,
     }  # fmt: skip
     assert rule("separable")(evidence)[1] == 1.0
+    twice = {key: np.concatenate([value, value]) for key, value in evidence.items() if isinstance(value, np.ndarray)}
+    twice |= {"tolerance": 1e-12, "set": np.repeat([0, 1], len(found.points))}
+    with pytest.raises(Refused, match="belongs to two sets"):
+        rule("separable")(twice)
+
+
+def objective_of(targets, outputs, l2=0.0):
+    torch.manual_seed(0)
+    x = torch.tensor([[0.0, 0.0], [1.0, 1.0], [0.0, 1.0], [1.0, 0.0], [2.0, 3.0]])
+    loss = nn.BCEWithLogitsLoss() if outputs == 1 else nn.CrossEntropyLoss()
+    return Objective(nn.Linear(2, outputs), loss, x, targets, l2=l2).copied(torch.float64)
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_the_level_counts_errors_that_no_layer_avoids(outputs):
+    labels = torch.tensor([0, 0, 1, 1, 1])
+    level = separable_level(objective_of(labels[:, None].float() if outputs == 1 else labels, outputs))
+    assert level.bound == 1.0
+    assert level.loss >= 1.0
+    assert not level.whole
+    assert rule("separable")(level.evidence)[1] == 1.0
+
+
+@pytest.mark.parametrize(("labels", "bound"), [([0, 0, 1, 1, 2], 1.0), ([0, 1, 2, 0, 1], 0.0)])
+def test_the_level_of_three_classes(labels, bound):
+    level = separable_level(objective_of(torch.tensor(labels), 3))
+    assert level.bound == bound
+    assert ("infimum 0" in level.scope) == (bound == 0.0)
+
+
+def test_the_level_is_for_layers_without_a_penalty():
+    with pytest.raises(InputError, match="under an L2 penalty"):
+        separable_level(objective_of(torch.tensor([0, 0, 1, 1, 1]), 2, l2=0.1))
 
 
 @pytest.mark.parametrize(

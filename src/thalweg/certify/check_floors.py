@@ -8,7 +8,7 @@ Evidence of rule floor, about the loss of any function that is constant on each 
 Rule norm_floor, about every body whose features are no longer than radius, below a head with an L2 penalty:
   shares [m]; targets, dual [m,K]: of each class, rows are distributions; radius, l2, free_bias
 Rule separable, about halfspaces (each set of points proves one error):
-  X [m,d], sign, multiplier, set [m]; tolerance
+  X [m,d], sign, multiplier, set [m], example [m]: which of the data each is; tolerance
 """
 
 import numpy as np
@@ -60,4 +60,5 @@ def check_separable(e, base):
         base.need(abs(multiplier[mine].sum() - 1) <= 1e-9, "The multipliers of a set do not sum to 1.")
         off = np.abs(points[mine].sum(0)).max()
         base.need(off <= e["tolerance"], f"The hulls are {off:.3g} apart, above the stated tolerance.")
+    base.need(len(np.unique(e["example"])) == len(owner) == len(e["X"]), "An example belongs to two sets.")
     return None, float(len(np.unique(owner)))

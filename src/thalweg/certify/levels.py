@@ -16,6 +16,7 @@ from thalweg.certify.interval import Certificate, Interval, Proof
 from thalweg.certify.ladder import NAMES
 from thalweg.certify.local import local_verdict
 from thalweg.certify.norm_floor import norm_floor
+from thalweg.certify.separable_level import separable_level
 from thalweg.certify.split import split_last_layer
 from thalweg.certify.targets_floor import (
     ROW_BY_ROW,
@@ -103,6 +104,7 @@ def certify_objective(
     attempt("head", lambda: [head_level(objective_64)])
     attempt("factored", lambda: [_factored(objective_64)])
     attempt("two_layer", lambda: [certify_two_layer(objective_64)])
+    attempt("separable", lambda: [separable_level(objective_64)])
     attempt("local", lambda: [_local(objective_64, seconds)])
     hashes = {"data": hash_of_data(objective), "weights": hash_of_weights(objective)}
     return Interval(
