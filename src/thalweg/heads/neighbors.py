@@ -7,6 +7,7 @@ head knows.
 """
 
 import dataclasses
+import importlib
 from collections.abc import Callable
 from typing import Any, final
 
@@ -189,12 +190,11 @@ class ApproximateIndex:
 
 def _faiss() -> Any:
     try:
-        import faiss
+        return importlib.import_module("faiss")
     except ImportError:
         raise InputError(
             "An approximate index needs the faiss library; pip install 'thalweg[ann]', or search exactly."
         ) from None
-    return faiss
 
 
 def _check(k: int, size: int, num: int) -> None:
