@@ -223,3 +223,14 @@ NAN, INF = math.nan, math.inf
 def test_wrong_calls_say_what_is_wrong(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("look", [lambda t: t(torch.arange(5)), lambda t: t.table(), lambda t: t.block(0, 5)])
+def test_the_padding_row_of_a_shared_embedding_has_no_gradient(look):
+    # It is zero: the gradient of its direction would be as large as numbers go, and clipping would drop the rest.
+    embedding = nn.Embedding(5, 3, padding_idx=0)
+    vectors = look(Targets(embedding, trainable=True))
+    assert not vectors[0].any()
+    (vectors * torch.randn(5, 3)).sum().backward()
+    assert not embedding.weight.grad[0].any()
+    assert 0.0 < float(embedding.weight.grad[1:].norm()) < 100.0

@@ -143,19 +143,24 @@ class Targets(nn.Module):
         return self.embedding is not None and not self.stop_gradient
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Return unit vectors `[..., width]` for ids `[...]`; a gradient flows where the table is learned."""
-        rows = F.embedding(ids, self._rows(), sparse=self.embedding is not None and self.embedding.sparse)
-        return rows if self.fixed is not None else F.normalize(rows, dim=-1)
+        """Return unit vectors `[..., width]` for ids `[...]`; a gradient flows where the table is learned.
+
+        None flows to the padding row of a shared embedding: a row of zeros has no direction that could turn.
+        """
+        if self.embedding is None:
+            return F.embedding(ids, self._rows())
+        padding, sparse = self.embedding.padding_idx, self.embedding.sparse
+        return F.normalize(F.embedding(ids, self._rows(), padding_idx=padding, sparse=sparse), dim=-1)
 
     def table(self) -> Tensor:
         """Return all unit vectors `[num, width]`."""
-        rows = self._rows()
-        return rows if self.fixed is not None else F.normalize(rows, dim=-1)
+        return self.block(0, self.num)
 
     def block(self, start: int, stop: int) -> Tensor:
         """Return the unit vectors of the ids from `start` up to `stop`, `[stop - start, width]`."""
-        rows = self._rows()[start:stop]
-        return rows if self.fixed is not None else F.normalize(rows, dim=-1)
+        if self.fixed is not None:
+            return self.fixed[start:stop]
+        return self(torch.arange(start, stop, device=self._rows().device))
 
     def words(self) -> Tensor:
         """Return the ids of the rows that stand for words of the training data; of all words where too few are known.
@@ -172,10 +177,11 @@ class Targets(nn.Module):
         """Return the weighted dispersion penalty, to be added to the loss of each target; None where there is none."""
         if self.dispersion is None or not self.dispersion_weight or not self.learns or not self.training:
             return None
-        rows = self._rows()
-        if 0 < self.dispersion_rows < len(rows):
-            rows = rows[torch.randint(len(rows), (self.dispersion_rows,), device=rows.device)]
-        return self.dispersion_weight * self.dispersion(F.normalize(rows.float(), dim=-1))
+        device = self._rows().device
+        ids = torch.arange(self.num, device=device)
+        if 0 < self.dispersion_rows < self.num:
+            ids = torch.randint(self.num, (self.dispersion_rows,), device=device)
+        return self.dispersion_weight * self.dispersion(self(ids).float())
 
     @torch.no_grad()
     def after_step(self) -> None:
