@@ -12,13 +12,31 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from thalweg.batch import Batch
     from thalweg.certify.interval import Certificate, Interval, Proof
+    from thalweg.curvature.gauss_newton import EmpiricalFisher, Fisher, GaussNewton
+    from thalweg.curvature.hessian import Hessian
     from thalweg.errors import InputError
+    from thalweg.heads.analytic import AnalyticSoftmax
     from thalweg.heads.base import AbstractHead
     from thalweg.heads.bernoulli import Bernoulli
+    from thalweg.heads.contrastive import Contrastive, SampledSoftmax
+    from thalweg.heads.distance import Cosine
     from thalweg.heads.softmax import Softmax
     from thalweg.heads.squared import Squared
+    from thalweg.heads.targets import Targets
+    from thalweg.heads.vmf import VonMisesFisher
     from thalweg.models.mlp import MLP
     from thalweg.objective import Objective
+    from thalweg.optim.descent import Descent
+    from thalweg.optim.directions import Gradient, Update
+    from thalweg.optim.lbfgs import LBFGS
+    from thalweg.optim.levenberg_marquardt import LevenbergMarquardt
+    from thalweg.optim.line_search import Armijo, Fixed
+    from thalweg.optim.newton import Newton
+    from thalweg.optim.newton_cg import NewtonCG
+    from thalweg.optim.quasi_newton import BFGS, SelfScaledBFGS, SelfScaledBroyden
+    from thalweg.optim.stochastic import StochasticArmijo
+    from thalweg.optim.trust_region import TrustRegion
+    from thalweg.optim.wolfe import StrongWolfe
     from thalweg.status import Status
     from thalweg.training.api import train
     from thalweg.training.certifying import certify
@@ -27,18 +45,43 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AbstractHead": "thalweg.heads.base",
+    "AnalyticSoftmax": "thalweg.heads.analytic",
+    "Armijo": "thalweg.optim.line_search",
+    "BFGS": "thalweg.optim.quasi_newton",
     "Batch": "thalweg.batch",
     "Bernoulli": "thalweg.heads.bernoulli",
     "Certificate": "thalweg.certify.interval",
+    "Contrastive": "thalweg.heads.contrastive",
+    "Cosine": "thalweg.heads.distance",
+    "Descent": "thalweg.optim.descent",
+    "EmpiricalFisher": "thalweg.curvature.gauss_newton",
+    "Fisher": "thalweg.curvature.gauss_newton",
+    "Fixed": "thalweg.optim.line_search",
+    "GaussNewton": "thalweg.curvature.gauss_newton",
+    "Gradient": "thalweg.optim.directions",
+    "Hessian": "thalweg.curvature.hessian",
     "InputError": "thalweg.errors",
     "Interval": "thalweg.certify.interval",
+    "LBFGS": "thalweg.optim.lbfgs",
+    "LevenbergMarquardt": "thalweg.optim.levenberg_marquardt",
     "MLP": "thalweg.models.mlp",
+    "Newton": "thalweg.optim.newton",
+    "NewtonCG": "thalweg.optim.newton_cg",
     "Objective": "thalweg.objective",
     "Proof": "thalweg.certify.interval",
     "Run": "thalweg.training.run",
+    "SampledSoftmax": "thalweg.heads.contrastive",
+    "SelfScaledBFGS": "thalweg.optim.quasi_newton",
+    "SelfScaledBroyden": "thalweg.optim.quasi_newton",
     "Softmax": "thalweg.heads.softmax",
     "Squared": "thalweg.heads.squared",
     "Status": "thalweg.status",
+    "StochasticArmijo": "thalweg.optim.stochastic",
+    "StrongWolfe": "thalweg.optim.wolfe",
+    "Targets": "thalweg.heads.targets",
+    "TrustRegion": "thalweg.optim.trust_region",
+    "Update": "thalweg.optim.directions",
+    "VonMisesFisher": "thalweg.heads.vmf",
     "fit": "thalweg.training.fit",
     "load": "thalweg.training.run",
     "train": "thalweg.training.api",
@@ -47,19 +90,44 @@ _HOMES = {
 _VERBS = {"certify": "thalweg.training.certifying"}
 
 __all__ = [
+    "BFGS",
+    "LBFGS",
     "MLP",
     "AbstractHead",
+    "AnalyticSoftmax",
+    "Armijo",
     "Batch",
     "Bernoulli",
     "Certificate",
+    "Contrastive",
+    "Cosine",
+    "Descent",
+    "EmpiricalFisher",
+    "Fisher",
+    "Fixed",
+    "GaussNewton",
+    "Gradient",
+    "Hessian",
     "InputError",
     "Interval",
+    "LevenbergMarquardt",
+    "Newton",
+    "NewtonCG",
     "Objective",
     "Proof",
     "Run",
+    "SampledSoftmax",
+    "SelfScaledBFGS",
+    "SelfScaledBroyden",
     "Softmax",
     "Squared",
     "Status",
+    "StochasticArmijo",
+    "StrongWolfe",
+    "Targets",
+    "TrustRegion",
+    "Update",
+    "VonMisesFisher",
     "certify",
     "fit",
     "load",
