@@ -44,10 +44,7 @@ def main() -> None:
         axes.annotate(name, (x, y), xytext=shift, textcoords="offset points", ha=across, va=along)
     axes.set(xlim=(0, None), xlabel="CPU seconds of training", ylabel="exact perplexity (held out)")
     size = int(next(iter(values.values()))["size"])
-    axes.set_title(
-        f"The next word of {size:,}: orange softmax, blue learned vectors, gray frozen ones (above 300 left out)",
-        fontsize=10,
-    )
+    axes.set_title(f"The next of {size:,} words (heads above a perplexity of {HIGHEST:.0f} left out)", fontsize=10)
     axes.grid(alpha=0.3)
     figure.savefig(arguments.picture, dpi=110)
 
