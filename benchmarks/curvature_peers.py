@@ -122,7 +122,7 @@ def curvlinops(objective: Objective, needs: Needs) -> Peer:
         Job("eigenvalues", "eigsh, no lower end", largest),
         Job("trace", "Hutchinson", lambda: float(peer.hutchinson_trace(hessian, AT_ONCE)), share),
         Job("trace", f"XTrace, {even} products, no error", lambda: float(peer.xtrace(hessian, even)), comparable=False),
-        Job("density", "the ends given", lambda: density(1, needs.ends), 0.25, comparable=False),
+        Job("density", "the ends given", lambda: density(1, needs.ends), 0.25),
     ]
     if hessian.shape[1] < 500_000:  # it looks for the ends first, which takes much longer than the density itself
         jobs.append(Job("density", "as it is called", lambda: density(4, None)))

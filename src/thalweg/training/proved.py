@@ -101,8 +101,8 @@ def fit_to_data(recipe: Recipe, given: Recipe, task: AbstractTask, prepared: Pre
 def default_l2(num_examples: int, num_outputs: int, *, several: bool) -> float:
     """Return the penalty that is taken when none is given, to two digits.
 
-    It falls with the number of texts, as the noise of their mean does, and with the number of labels; the figures did
-    well on held-out texts of six data sets (docs/training.md).
+    It falls with the number of texts, as the noise of their mean does, and with the number of labels; the figures
+    were chosen by hand on held-out texts of a few data sets (docs/training.md).
 
     Example:
         >>> default_l2(1000, 2, several=False), default_l2(3162, 15, several=False)
