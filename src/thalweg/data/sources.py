@@ -148,8 +148,14 @@ def open_source(
         raise InputError("-: standard input can be read only once, as a stream; use --online, or save it to a file.")
     path = Path(path)
     lines = LineReader(path, max_line_length=max_line_length, skip_bad_rows=skip_bad_rows)
-    sample, is_whole = _sample(lines)
     name = str(path)
+    bad = BadRows(name, skip=True)
+    sample, is_whole = _sample(lines, bad)
+    if not sample.strip("\n") and bad.first:
+        raise InputError(
+            f"{name}, line {bad.first[0].line}: {bad.first[0].reason}, and there is no line before it that could be "
+            "read; check that the file is text with line ends."
+        )
     if not sample.strip("\n"):
         raise InputError(f"{name}: expected rows of data, got an empty file; check that it was saved.")
     notes: list[str] = []
@@ -170,10 +176,10 @@ def open_source(
     return FileSource(lines, kind, form.columns, notes + more, form.parse)
 
 
-def _sample(lines: LineReader) -> tuple[str, bool]:
+def _sample(lines: LineReader, bad: BadRows) -> tuple[str, bool]:
     """The first lines, and whether they are all."""
     texts, length, num_lines = [], 0, 0
-    for _, text in lines.blocks(BadRows(str(lines.path), skip=True)):
+    for _, text in lines.blocks(bad):
         texts.append(text)
         length, num_lines = length + len(text), num_lines + text.count("\n")
         if length > _SAMPLE_LENGTH or num_lines > _SAMPLE_LINES:
