@@ -26,16 +26,16 @@ from sklearn.linear_model import LogisticRegression
 from table import Row, write_json
 
 from thalweg.batch import Batch
-from thalweg.certify import factored_newton
-from thalweg.certify.factored import Factored
-from thalweg.certify.forms import factored_problem, factors_of
-from thalweg.certify.head import Head
-from thalweg.certify.losses import SoftmaxLoss
-from thalweg.certify.matrices import Features
-from thalweg.certify.number_losses import LogisticLoss
-from thalweg.certify.polish import polish
-from thalweg.certify.regularizers import L1, L2
-from thalweg.certify.sparse_polish import polish_sparse
+from thalweg.certificates.factored import newton as factored_newton
+from thalweg.certificates.factored.problem import Factored
+from thalweg.certificates.linear.forms import factored_problem, factors_of
+from thalweg.certificates.linear.head import Head
+from thalweg.certificates.linear.matrices import Features
+from thalweg.certificates.linear.polish import polish
+from thalweg.certificates.linear.regularizers import L1, L2
+from thalweg.certificates.linear.sparse_polish import polish_sparse
+from thalweg.certificates.losses import SoftmaxLoss
+from thalweg.certificates.number_losses import LogisticLoss
 from thalweg.heads.softmax import Softmax
 from thalweg.models.bag import Bag
 from thalweg.objective import Objective

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 from table import Row, write_json
 
-from thalweg.certify.columns import TwoLayerProblem, best_network
-from thalweg.certify.neurons import Bias
-from thalweg.certify.outputs import SquaredOutput
-from thalweg.certify.separable import separability
-from thalweg.certify.threshold import Gate, fewest_errors
+from thalweg.certificates.halfspaces.separable import separability
+from thalweg.certificates.halfspaces.threshold import Gate, fewest_errors
+from thalweg.certificates.two_layer.generation import TwoLayerProblem, best_network
+from thalweg.certificates.two_layer.neurons import Bias
+from thalweg.certificates.two_layer.outputs import SquaredOutput
 
 
 def problem_of(num: int, rank: int, share: float) -> TwoLayerProblem:

@@ -33,7 +33,7 @@ from table import Row, write_json
 from torch import Tensor, nn
 
 from thalweg.batch import Batch
-from thalweg.data.tokenizer import Tokenizer
+from thalweg.data.text.tokenizer import Tokenizer
 from thalweg.heads.analytic import AnalyticSoftmax
 from thalweg.heads.base import AbstractHead
 from thalweg.heads.continuous import AbstractContinuous

@@ -32,14 +32,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from thalweg.batch import Batch
-from thalweg.training import build
-from thalweg.training.feed import Feed
-from thalweg.training.fit import Place, fit
-from thalweg.training.loop import train as train_loop
-from thalweg.training.online_classifier import OnlineClassifier
-from thalweg.training.prepare import Request, prepare
-from thalweg.training.recipe import Recipe
-from thalweg.training.session import Session
+from thalweg.online.classifier import OnlineClassifier
+from thalweg.training.folder import build
+from thalweg.training.recipe.recipe import Recipe
+from thalweg.training.session.loop import train as train_loop
+from thalweg.training.session.prepare import Request, prepare
+from thalweg.training.session.session import Session
+from thalweg.training.steps.feed import Feed
+from thalweg.training.steps.fit import Place, fit
 
 RESULTS = Path(__file__).parent / "results" / "loop.json"
 

@@ -27,10 +27,10 @@ from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.linear_model import SGDClassifier
 from sklearn.preprocessing import StandardScaler
 
-from thalweg.data.incoming import open_stream
-from thalweg.training.online import learn_online, source_rows
-from thalweg.training.online_classifier import OnlineClassifier
-from thalweg.training.online_regressor import OnlineRegressor
+from thalweg.data.files.incoming import open_stream
+from thalweg.online.classifier import OnlineClassifier
+from thalweg.online.learn import learn_online, source_rows
+from thalweg.online.regressor import OnlineRegressor
 
 Rows = list[dict[str, object]]
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -23,15 +23,16 @@ import numpy as np
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from table import Row
 
-from thalweg.data.features import BagFeatures
-from thalweg.data.normalize import Normalizer
-from thalweg.data.sources import FileSource, open_source
-from thalweg.data.word_index import WordIndex
-from thalweg.tasks import classify, draft
+from thalweg.data.files.sources import FileSource, open_source
+from thalweg.data.text.features import BagFeatures
+from thalweg.data.text.normalize import Normalizer
+from thalweg.data.text.word_index import WordIndex
 from thalweg.tasks.base import Settings
-from thalweg.tasks.classify import Classify
-from thalweg.tasks.draft import TextDraft
-from thalweg.tasks.labels import LabelReader
+from thalweg.tasks.classify.task import Classify
+from thalweg.tasks.classify.task import task as classify
+from thalweg.tasks.reading import draft
+from thalweg.tasks.reading.draft import TextDraft
+from thalweg.tasks.reading.labels import LabelReader
 
 COLUMNS = {"text": "text", "label": "label"}
 

@@ -25,7 +25,7 @@ from table import Row, write_json
 from torch import Tensor, nn
 
 from thalweg.curvature.hessian import Hessian, Scheme
-from thalweg.data.samples_series import sunspots
+from thalweg.data.builtin.series import sunspots
 from thalweg.heads.squared import Squared
 from thalweg.models.mlp import MLP, MaskedLinear
 from thalweg.objective import Objective

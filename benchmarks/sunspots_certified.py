@@ -20,8 +20,8 @@ from sunspots import ALL, METHODS, windows
 from table import Row, write_json
 from torch import nn
 
-from thalweg.certify.two_layer import certify_point, oracle_of, pruned, to_mlp
-from thalweg.certify.two_layer_point import two_layer_point
+from thalweg.certificates.two_layer.level import certify_point, oracle_of, pruned, to_mlp
+from thalweg.certificates.two_layer.point import two_layer_point
 from thalweg.curvature.check import CurvatureError
 from thalweg.heads.squared import Squared
 from thalweg.models.mlp import MLP

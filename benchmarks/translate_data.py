@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from thalweg.batch import Batch
-from thalweg.data.batches import Examples
-from thalweg.data.ragged import Ragged
-from thalweg.data.samples import SAMPLES
-from thalweg.data.sources import open_source
-from thalweg.data.tokenizer import BOS
+from thalweg.data.arrays.batches import Examples
+from thalweg.data.arrays.ragged import Ragged
+from thalweg.data.builtin.catalog import SAMPLES
+from thalweg.data.files.sources import open_source
+from thalweg.data.text.tokenizer import BOS
 from thalweg.tasks.base import Settings
-from thalweg.tasks.translate import Translate
+from thalweg.tasks.translate.task import Translate
 
 EDGES = (8, 12, 16, 24, 32)  # lengths to which texts are padded; longer pairs are left out of training
 PARTS = ("train", "dev", "test")

@@ -18,12 +18,12 @@ from translate_data import Batches, Data
 
 from thalweg.heads.base import AbstractHead
 from thalweg.objective import Objective
-from thalweg.tasks.translate_report import scores, texts_of
-from thalweg.training import build
-from thalweg.training.calibrate import calibrate
-from thalweg.training.defaults import complete
-from thalweg.training.evaluate import evaluate
-from thalweg.training.recipe import Recipe
+from thalweg.tasks.translate.report import scores, texts_of
+from thalweg.training.folder import build
+from thalweg.training.recipe.defaults import complete
+from thalweg.training.recipe.recipe import Recipe
+from thalweg.training.steps.calibrate import calibrate
+from thalweg.training.steps.evaluate import evaluate
 
 FREQUENCIES = ((1, 2), (3, 9), (10, 99), (100, 999), (1000, 10**9))
 

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 import thalweg
-from thalweg.data.samples import SAMPLES
+from thalweg.data.builtin.catalog import SAMPLES
 from thalweg.optim.construct import make_optimizer
 from thalweg.optim.schedules import linear
 from thalweg.tasks.base import HeadOptions, Settings
-from thalweg.tasks.classify import Classify
-from thalweg.training.evaluate import evaluate
-from thalweg.training.feed import Feed
-from thalweg.training.fit import Place
+from thalweg.tasks.classify.task import Classify
+from thalweg.training.steps.evaluate import evaluate
+from thalweg.training.steps.feed import Feed
+from thalweg.training.steps.fit import Place
 
 
 class Convolution(nn.Module):

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thalweg.certify.losses import AbstractLoss, SoftmaxLoss
-from thalweg.certify.number_losses import HingeLoss, LogisticLoss, SquaredHingeLoss, SquaredLoss
+from thalweg.certificates.losses import AbstractLoss, SoftmaxLoss
+from thalweg.certificates.number_losses import HingeLoss, LogisticLoss, SquaredHingeLoss, SquaredLoss
 
 LOSSES = ("softmax", "soft", "smoothed", "class_weights", "logistic", "squared", "squared_hinge", "hinge")
 

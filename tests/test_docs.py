@@ -3,6 +3,8 @@
 import doctest
 import importlib
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -74,7 +76,7 @@ def test_public_names_are_documented(name):
     assert len(text.split()) >= 5, f"{name}'s docstring is too short to help."
 
 
-def test_the_readme_lists_every_file_of_the_package():
-    readme = PAGES[0].read_text(encoding="utf-8")
-    missing = [path.name for path in SOURCES if path.name not in readme]
-    assert not missing, f"README's file tree lacks {missing}."
+def test_the_tree_of_files_is_up_to_date():
+    script = ROOT / ".ci" / "tree.py"
+    found = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout

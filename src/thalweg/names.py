@@ -11,12 +11,12 @@ from typing import Any
 from thalweg.errors import InputError
 
 TASKS = {
-    "classify": "thalweg.tasks.classify:Classify",
-    "tag": "thalweg.tasks.tag:Tag",
-    "score": "thalweg.tasks.score:Score",
-    "forecast": "thalweg.tasks.forecast:Forecast",
-    "language": "thalweg.tasks.language:Language",
-    "translate": "thalweg.tasks.translate:Translate",
+    "classify": "thalweg.tasks.classify.task:Classify",
+    "tag": "thalweg.tasks.tag.task:Tag",
+    "score": "thalweg.tasks.score.task:Score",
+    "forecast": "thalweg.tasks.forecast.task:Forecast",
+    "language": "thalweg.tasks.language.task:Language",
+    "translate": "thalweg.tasks.translate.task:Translate",
 }
 
 # What a task reads: the family of its models, and the model a run takes when none is named.
@@ -110,7 +110,7 @@ METHODS = {
     "levenberg-marquardt": "thalweg.optim.levenberg_marquardt:LevenbergMarquardt",
 }
 # Methods for one kind of model, which prove how far from the best possible they are.
-SOLVERS = {"factored-newton": "thalweg.certify.factored_training:FactoredNewton"}
+SOLVERS = {"factored-newton": "thalweg.certificates.factored.optimizer:FactoredNewton"}
 # Its name is one of torch.optim's as well: the composed one is meant where a --line-search is named.
 LBFGS = "thalweg.optim.lbfgs:LBFGS"
 
@@ -167,8 +167,8 @@ HEAD_TASKS = ("language", "translate")
 
 # Where the vectors of words come from; anything else is a file of word vectors or the folder of a run.
 TARGETS = {
-    "random": "thalweg.tasks.target_sources:random_targets",
-    "hypercube": "thalweg.tasks.target_sources:hypercube_targets",
+    "random": "thalweg.tasks.writing.target_sources:random_targets",
+    "hypercube": "thalweg.tasks.writing.target_sources:hypercube_targets",
 }
 DISPERSIONS = {
     "none": "",

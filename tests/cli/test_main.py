@@ -15,7 +15,7 @@ import pytest
 
 from thalweg.cli.main import run
 from thalweg.cli.options import plain, to_recipe
-from thalweg.training.recipe import option_names
+from thalweg.training.recipe.recipe import option_names
 
 
 @pytest.fixture
@@ -302,7 +302,7 @@ def test_too_little_memory_is_told_in_a_sentence(reviews, capsys, tmp_path, monk
     def build(*arguments, **options):
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 54 bytes.")
 
-    monkeypatch.setattr("thalweg.training.build.build_networks", build)
+    monkeypatch.setattr("thalweg.training.folder.build.build_networks", build)
     code, out, err = train(capsys, reviews)
     assert (code, out) == (1, "")
     assert "error: There is not enough memory for 54 bytes more. Take a smaller --batch-size" in " ".join(err.split())

@@ -42,7 +42,7 @@ from thalweg.optim.stochastic import StochasticArmijo
 from thalweg.optim.trust_region import TrustRegion
 from thalweg.optim.wolfe import StrongWolfe
 from thalweg.status import Status
-from thalweg.training.checkpoint import pack, unpack
+from thalweg.training.folder.checkpoint import pack, unpack
 
 every_pair = pytest.mark.parametrize("pair", PAIRS, ids=" x ".join)
 GRADIENT_ONLY = [

@@ -9,11 +9,11 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from thalweg.cli.output import print_json, print_lines
-from thalweg.data.sources import open_source
+from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
-from thalweg.training.online import load_online, source_rows
-from thalweg.training.online_classifier import OnlineClassifier
-from thalweg.training.run import Run, finite, is_online, load
+from thalweg.online.classifier import OnlineClassifier
+from thalweg.online.learn import load_online, source_rows
+from thalweg.training.folder.run import Run, finite, is_online, load
 
 BATCH = 256
 TEXT_LENGTH = 200

@@ -13,15 +13,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from thalweg.certify import check
-from thalweg.certify.interval import Interval
-from thalweg.certify.ladder import MEANINGS, NAMES, digits, percent, sentence
+from thalweg.certificates.certificate.interval import Interval
+from thalweg.certificates.certificate.ladder import MEANINGS, NAMES, digits, percent, sentence
+from thalweg.certificates.checker import check
 from thalweg.cli.output import print_json, print_lines
 from thalweg.errors import InputError
-from thalweg.training.certified_run import keep
-from thalweg.training.certifying import certify_run, facts_of
-from thalweg.training.polishing import put_polished_head
-from thalweg.training.run import CERTIFICATE, REPORT, Run
+from thalweg.training.certified.certify import certify_run, facts_of
+from thalweg.training.certified.keep import keep
+from thalweg.training.certified.polishing import put_polished_head
+from thalweg.training.folder.run import CERTIFICATE, REPORT, Run
 
 WIDTH = 100
 

@@ -10,14 +10,14 @@ from rich.text import Text
 
 from thalweg import names
 from thalweg.cli.output import print_json
-from thalweg.data.columns import guess_task
-from thalweg.data.inspect import Inspection, inspect
-from thalweg.data.normalize import Normalizer
+from thalweg.data.columns.choice import guess_task
+from thalweg.data.columns.inspection import Inspection, inspect
+from thalweg.data.text.normalize import Normalizer
 from thalweg.errors import counted
-from thalweg.training.defaults import complete
-from thalweg.training.prepare import choose, columns_of, open_any, with_recipe_file
-from thalweg.training.recipe import Recipe
-from thalweg.training.run import finite
+from thalweg.training.folder.run import finite
+from thalweg.training.recipe.defaults import complete
+from thalweg.training.recipe.recipe import Recipe
+from thalweg.training.session.prepare import choose, columns_of, open_any, with_recipe_file
 
 SHOWN_LABELS = 20
 SHOWN_CHARACTERS = 160

@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_type_hints
 
 from cyclopts import Group, Parameter
 
-from thalweg.training import recipe as recipes
+from thalweg.training.recipe import recipe as recipes
 
 _GROUPS = {"run": "The run", "data": "Data", "model": "Model", "training": "Training"}
 _NOT_FLAGS = {"source"}  # given as the first argument

@@ -9,17 +9,17 @@ from types import FrameType
 from typing import Any, final
 
 from thalweg.cli.output import print_json
-from thalweg.data.incoming import open_stream
-from thalweg.data.rows import AbstractSource
-from thalweg.data.sources import open_source
+from thalweg.data.files.incoming import open_stream
+from thalweg.data.files.rows import AbstractSource
+from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
+from thalweg.online.classifier import OnlineClassifier
+from thalweg.online.learn import OnlineModel, OnlineRecord, learn_online, load_online, source_rows
+from thalweg.online.regressor import OnlineRegressor
 from thalweg.status import Status
-from thalweg.training.online import OnlineModel, OnlineRecord, learn_online, load_online, source_rows
-from thalweg.training.online_classifier import OnlineClassifier
-from thalweg.training.online_regressor import OnlineRegressor
-from thalweg.training.prepare import skipped_rows
-from thalweg.training.recipe import Recipe
-from thalweg.training.run import remove_online, run_name
+from thalweg.training.folder.run import remove_online, run_name
+from thalweg.training.recipe.recipe import Recipe
+from thalweg.training.session.prepare import skipped_rows
 
 RECORD_SECONDS = 30.0
 KINDS: dict[str, Callable[..., OnlineModel]] = {"classify": OnlineClassifier, "score": OnlineRegressor}

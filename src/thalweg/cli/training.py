@@ -15,12 +15,12 @@ from thalweg.cli.output import print_json
 from thalweg.cli.progress import make_display
 from thalweg.errors import counted
 from thalweg.status import Status
-from thalweg.training.finish import finish
-from thalweg.training.loop import train
-from thalweg.training.prepare import Request, prepare
-from thalweg.training.recipe import Recipe
-from thalweg.training.run import REPORT, finite
-from thalweg.training.session import Session
+from thalweg.training.folder.run import REPORT, finite
+from thalweg.training.recipe.recipe import Recipe
+from thalweg.training.session.finish import finish
+from thalweg.training.session.loop import train
+from thalweg.training.session.prepare import Request, prepare
+from thalweg.training.session.session import Session
 
 MAX_METRICS = 12  # shown on the terminal; a tagger has one for each type of span
 JSON_KEYS = ("run", "task", "model", "optimizer", "steps", "seconds", "metrics", "status", "certificate")

@@ -10,11 +10,11 @@ import numpy as np
 from torch import Tensor, nn
 
 from thalweg.batch import Batch
-from thalweg.certify.views import View
-from thalweg.data.batches import Examples
-from thalweg.data.normalize import Normalizer
-from thalweg.data.rows import AbstractSource
-from thalweg.data.tokenizer import Tokenizer
+from thalweg.data.arrays.batches import Examples
+from thalweg.data.arrays.equal import View
+from thalweg.data.files.rows import AbstractSource
+from thalweg.data.text.normalize import Normalizer
+from thalweg.data.text.tokenizer import Tokenizer
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.heads.targets import Targets
@@ -27,7 +27,7 @@ TableMaker = Callable[[int, int, Tokenizer | None], Tensor]
 @final
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What the data part of a recipe says, as plain values (see `thalweg.training.recipe.DataRecipe`).
+    """What the data part of a recipe says, as plain values (see `thalweg.training.recipe.recipe.DataRecipe`).
 
     Args:
         columns: role -> column name, as chosen (such as `{"text": "review", "label": "stars"}`). A forecast has a list

@@ -1,0 +1,6 @@
+"""Statements about a point: lower bounds for the loss, each with what proves it."""
+
+import lazy_loader
+
+# The public names stand in `__init__.pyi`; each is imported when it is first used.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,215 @@
+"""Linear models in two factors, such as an embedding bag under a softmax: their global optimum, bounded by a dual."""
+
+import time
+from typing import final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from thalweg.certificates.certificate.interval import Certificate, Proof
+from thalweg.certificates.linear.matrices import Features
+from thalweg.certificates.losses import AbstractLoss, DualPoint
+
+# A singular value from a Gram matrix in float64 is too low by no more than this share.
+_SPECTRAL_SLACK = 1e-13
+
+
+@final
+class Factored:
+    r"""The problem of a linear model whose matrix is a product of two, with L2 on both.
+
+    $$\min_{E, W, b} L(X E W^\top + b) + \frac{\lambda}{2} (\lVert E \rVert^2 + \lVert W \rVert^2)
+    \;\ge\; \min_{M, b} L(X M + b) + \lambda \lVert M \rVert_*$$
+
+    with equality as soon as the width (columns of $E$) is the rank of the best $M$ or more. The right side is convex in
+    $M$, so every dual point $R$ with $\sigma_{\max}(X^\top R) \le \lambda$ bounds the left side from below, for any
+    width and whatever the training did.
+
+    Args:
+        features: $X$, `[num_examples, num_features]`.
+        loss: $L$, of predictions `[num_examples, outputs]`.
+        l2: $\lambda > 0$.
+        intercept: whether there is a $b$; it is not penalized.
+
+    Raises:
+        ValueError: if `l2` is not positive, or the numbers of examples differ.
+
+    Example:
+        >>> from thalweg.certificates.losses import SoftmaxLoss
+        >>> x, labels = torch.eye(4, dtype=torch.float64), torch.tensor([0, 1, 0, 1])
+        >>> problem = Factored(Features(x), SoftmaxLoss.of_labels(labels, 2), l2=1.0, intercept=True)
+        >>> zero = problem.at(torch.zeros(4, 1), torch.zeros(2, 1), torch.zeros(2))
+        >>> round(zero.value, 4), problem.bound(zero)[0] == zero.value  # with so much decay, zero is the best
+        (0.6931, True)
+
+    Source: Srebro, Rennie and Jaakkola (2004), Maximum-Margin Matrix Factorization (the identity of the two penalties);
+    Haeffele and Vidal (2015), Global Optimality in Tensor Factorization, Deep Learning, and Beyond.
+    When not to use it: with dropout, a layer in between that is not linear, or decay outside the loss.
+    """
+
+    def __init__(self, features: Features, loss: AbstractLoss, l2: float, *, intercept: bool) -> None:
+        if not 0.0 < l2 < float("inf"):
+            raise ValueError(f"Factored(l2=...) must be above zero; got {l2!r}.")
+        if features.shape[0] != loss.num_examples:
+            raise ValueError(
+                f"Factored(features, loss): {features.shape[0]} rows of features, but {loss.num_examples} targets."
+            )
+        self.features, self.loss, self.l2, self.intercept = features, loss, l2, intercept
+        # Dual variables scaled and rounded again change X'R by no more than this.
+        rounding = 4.0 * torch.finfo(torch.float64).eps * loss.num_outputs**0.5
+        sizes = loss.factor.amax(1) * features.row_norms() * (1.0 + loss.targets.abs().amax())
+        self._rounding = rounding * float(sizes.sum())
+
+    def at(self, embedding: Tensor, weight: Tensor, bias: Tensor | None = None) -> "FactoredPoint":
+        """Return loss and derivatives at a point.
+
+        Args:
+            embedding: $E$, `[num_features, width]`.
+            weight: $W$, `[outputs, width]`.
+            bias: $b$, `[outputs]`; None: zero.
+
+        Raises:
+            ValueError: if the shapes do not fit, or a weight is NaN or infinite.
+        """
+        e, w = embedding.detach().double(), weight.detach().double()
+        b = w.new_zeros(len(w)) if bias is None else bias.detach().double()
+        expected = self.features.shape[1], self.loss.num_outputs
+        if (e.shape[0], w.shape[0]) != expected or e.shape[1] != w.shape[1]:
+            raise ValueError(
+                f"Factored.at(embedding, weight) needs [{expected[0]}, width] and [{expected[1]}, width]; got "
+                f"{list(e.shape)} and {list(w.shape)}."
+            )
+        if not bool(torch.isfinite(torch.stack([e.sum(), w.sum(), b.sum()])).all()):
+            raise ValueError("Factored.at(...): the weights hold NaN or infinity.")
+        return self.after(e, w, b, self.features.times(e @ w.T) + b)
+
+    def after(self, embedding: Tensor, weight: Tensor, bias: Tensor, z: Tensor) -> "FactoredPoint":
+        """Return what `at` returns, with the predictions `z` known already."""
+        loss, residual = self.loss.value_and_residual(z)
+        gradient = self.features.adjoint(residual)
+        squares = embedding.square().sum() + weight.square().sum()
+        value, penalty = torch.stack([loss, 0.5 * self.l2 * squares]).tolist()
+        return FactoredPoint(embedding, weight, bias, z, residual, gradient, value, penalty)
+
+    def bound(self, point: "FactoredPoint") -> tuple[float, DualPoint, float]:
+        """Return a lower bound of the whole problem, the dual point, and the scale it was made feasible with.
+
+        Never below what the zero network's residuals or no residuals at all prove.
+        """
+        dual = self.loss.dual_point(point.z, balanced=self.intercept)
+        largest = spectral_norm(self.features.adjoint(dual.residual))
+        allowed = max(0.0, self.l2 - self._rounding)
+        limit = 1.0 if largest <= allowed else allowed / largest
+        scale = best_scale(dual, limit)
+        return dual.value(scale), dual, scale
+
+    def relative_gap(self, point: "FactoredPoint") -> float:
+        """Return how far the point may be above the optimum, as a share of its loss; 0 for a loss of 0."""
+        gap = max(0.0, point.total - self.bound(point)[0])
+        return gap / point.total if point.total > 0.0 else 0.0
+
+    def certificate(self, point: "FactoredPoint", *, evidence: bool = True) -> Certificate:
+        """Return the certificate of a point.
+
+        Args:
+            point: from `at`.
+            evidence: keep what `thalweg.certificates.checker.check` needs, as large as the data.
+        """
+        start = time.perf_counter()
+        bound, dual, scale = self.bound(point)
+        seconds = time.perf_counter() - start
+        kept: dict[str, np.ndarray | float | int | str] = {}
+        if evidence:
+            kept = {
+                "rule": "factored",
+                "regularizer": "nuclear",
+                "l2": self.l2,
+                **self.features.arrays(),
+                **self.loss.evidence(),
+                "E": point.embedding.cpu().numpy(),
+                "W": point.weight.T.cpu().numpy(),
+                "dual": dual.scaled(scale).cpu().numpy(),
+            }
+            if self.intercept:
+                kept["b"] = point.bias.cpu().numpy()
+        return Certificate(
+            name="factored",
+            quantity="training loss",
+            unit=self.loss.unit,
+            loss=point.total,
+            bound=bound,
+            scope=(
+                "No embeddings and no output layer, of any width, have a lower training loss with this penalty, "
+                "however they are trained."
+            ),
+            proof=Proof.PROOF,
+            seconds=seconds,
+            evidence=kept,
+        )
+
+
+@final
+class FactoredPoint:
+    """Loss and derivatives of a `Factored` problem at one point.
+
+    Attributes:
+        embedding: $E$.
+        weight: $W$.
+        bias: $b$.
+        z: predictions.
+        residual: minus the loss's gradient by the predictions.
+        gradient: minus the loss's gradient by the product of the factors, `[num_features, outputs]`.
+        value: the loss without the penalty.
+        penalty: the penalty.
+    """
+
+    def __init__(
+        self,
+        embedding: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        z: Tensor,
+        residual: Tensor,
+        gradient: Tensor,
+        value: float,
+        penalty: float,
+    ) -> None:
+        self.embedding, self.weight, self.bias = embedding, weight, bias
+        self.z, self.residual, self.gradient = z, residual, gradient
+        self.value, self.penalty = value, penalty
+
+    @property
+    def total(self) -> float:
+        """Loss and penalty."""
+        return self.value + self.penalty
+
+
+def spectral_norm(matrix: Tensor) -> float:
+    """Return the largest singular value of a tall float64 matrix, rounded up.
+
+    The largest eigenvalue of the small Gram matrix is computed; its rounding error is bounded by a share of its trace.
+
+    Example:
+        >>> round(spectral_norm(torch.tensor([[3.0, 0.0], [0.0, 4.0], [0.0, 0.0]], dtype=torch.float64)), 9)
+        4.0
+    """
+    small = matrix.T @ matrix if matrix.shape[0] >= matrix.shape[1] else matrix @ matrix.T
+    largest, trace = torch.stack([torch.linalg.eigvalsh(small)[-1], small.trace()]).tolist()
+    return (max(largest, 0.0) + _SPECTRAL_SLACK * trace) ** 0.5
+
+
+def best_scale(dual: DualPoint, limit: float) -> float:
+    """Return the scale in [0, limit] at which the concave value of a dual point is highest, or nearly so."""
+    if limit <= 0.0 or dual.value(limit) >= dual.value(limit * (1.0 - 1e-4)):
+        return limit
+    low, high = 0.0, limit
+    for _ in range(40):
+        left, right = low + 0.382 * (high - low), low + 0.618 * (high - low)
+        if dual.value(left) < dual.value(right):
+            low = left
+        else:
+            high = right
+        if high - low < 1e-4 * limit:
+            break
+    return 0.5 * (low + high)

@@ -1,0 +1,218 @@
+"""The floor of an objective: its targets, and which of them the model cannot tell apart."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Final, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from thalweg.batch import Batch
+from thalweg.certificates.floors.contexts import prefix_levels
+from thalweg.certificates.floors.floor import (
+    Floor,
+    answers_floor,
+    class_floor,
+    error_floor,
+    levels_floor,
+    number_floor,
+    soft_floor,
+)
+from thalweg.data.arrays.equal import Prefixes, same_rows
+from thalweg.errors import InputError
+from thalweg.heads.linear_form import ConvexLoss, LinearForm
+from thalweg.objective import Objective
+
+MAX_MASSES: Final = 50_000_000  # of a table with a row a target and a column a class
+ROW_BY_ROW = "all of its input"
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Targets:
+    """What a head is to answer on all batches, and how often the model at hand is wrong.
+
+    Args:
+        form: the first batch's linear form, for what all batches share.
+        num_outputs: columns of the prediction.
+        targets: all targets, ids `[n]` or rows `[n, outputs]`.
+        weights: their weights or None.
+        count: what the sum is divided by.
+        positions: for each batch the place of each target: row, number of its position in the row.
+        errors: share of wrong answers; None where there are no classes.
+    """
+
+    form: LinearForm
+    num_outputs: int
+    targets: np.ndarray
+    weights: np.ndarray | None
+    count: float
+    positions: list[tuple[np.ndarray, np.ndarray]]
+    errors: float | None
+
+    @property
+    def unit(self) -> str:
+        """The unit of the loss."""
+        return "squared error" if self.form.loss is ConvexLoss.SQUARED else "nats"
+
+
+def collect_targets(objective: Objective) -> Targets:
+    """Return the targets of all batches, from one pass of the model.
+
+    Raises:
+        InputError: for a head whose loss is no convex function of a linear prediction, or no finite features.
+    """
+    forms: list[LinearForm] = []
+    positions: list[tuple[np.ndarray, np.ndarray]] = []
+    wrong, outputs = 0.0, 1
+    with torch.no_grad():
+        for batch in objective.batches:
+            hidden = objective.hidden(batch)
+            form = objective.head.linear_form(hidden, batch.targets, batch.mask, batch.weights)
+            if form is None:
+                raise InputError(
+                    f"{type(objective.head).__name__} is no linear layer under softmax, logistic or squared loss, and "
+                    "its loss may have no lower limit that counting could find."
+                )
+            if not bool(torch.isfinite(form.features).all()):
+                raise InputError(
+                    "The model's hidden states hold NaN or infinity, so there is nothing to certify; look at its "
+                    "inputs and weights."
+                )
+            prediction = form.features if form.layer is None else form.layer(form.features)
+            outputs = prediction.shape[-1]
+            wrong += _wrong(form, prediction)
+            positions.append(_positions(hidden, form))
+            # The features are not needed any more, and may be large.
+            forms.append(dataclasses.replace(form, features=form.features[:0], rows=None))
+    first = forms[0]
+    count = float(sum(float(form.count) for form in forms))
+    targets = np.concatenate([form.targets.cpu().numpy() for form in forms])
+    if not np.isfinite(targets).all():
+        raise InputError("The targets hold NaN or infinity; clean the data.")
+    weights = None
+    if any(form.weights is not None for form in forms):
+        weights = np.concatenate([_weights(form) for form in forms])
+    classes = first.loss is ConvexLoss.SOFTMAX and not first.targets.is_floating_point() and weights is None
+    return Targets(first, outputs, targets, weights, count, positions, wrong / len(targets) if classes else None)
+
+
+def groups_by_input(batches: Sequence[Batch], targets: Targets) -> np.ndarray:
+    """Return the group of each target where nothing is known of the model but that it looks at one row at a time.
+
+    Two targets share a group if their rows have equal inputs (of equal shape) and they have the same place in it.
+    """
+    rows = [_row_values(batch) for batch in batches]
+    values = np.concatenate([part.reshape(-1) for part in rows])
+    lengths = np.concatenate([np.full(len(part), part.shape[1]) for part in rows])
+    ids = same_rows((values, lengths))
+    longest = 1 + max(int(place.max(initial=0)) for _, place in targets.positions)
+    parts, start = [], 0
+    for part, (row, place) in zip(rows, targets.positions, strict=True):
+        parts.append(ids[start + row] * longest + place)
+        start += len(part)
+    return np.concatenate(parts)
+
+
+def floor_of_groups(targets: Targets, groups: np.ndarray) -> Floor:
+    """Return the floor of the mean loss for targets that the model sees in these groups.
+
+    Raises:
+        InputError: where class weights with label smoothing would take a table that is too large.
+    """
+    form, weights = targets.form, targets.weights
+    assert len(groups) == len(targets.targets), f"{len(groups)} groups of {len(targets.targets)} targets"
+    if form.loss is ConvexLoss.SQUARED:
+        return number_floor(groups, targets.targets, weights, targets.count, form.factor)
+    if form.loss is ConvexLoss.LOGISTIC:
+        return answers_floor(groups, targets.targets, weights, targets.count)
+    if form.class_weights is not None:
+        return _weighted_classes(targets, groups, form.class_weights.double().cpu().numpy())
+    if targets.targets.ndim == 2:
+        return soft_floor(groups, targets.targets, weights=weights, total=targets.count, smoothing=form.smoothing)
+    return class_floor(
+        groups,
+        targets.targets,
+        targets.num_outputs,
+        weights=weights,
+        total=targets.count,
+        smoothing=form.smoothing,
+    )
+
+
+def errors_of_groups(targets: Targets, groups: np.ndarray) -> Floor:
+    """Return the least possible share of wrong answers."""
+    return error_floor(groups, targets.targets, targets.num_outputs)
+
+
+def floors_of_prefixes(targets: Targets, view: Prefixes) -> tuple[Floor, Floor]:
+    """Return the floors of the mean loss and of the share of errors for a model that sees prefixes.
+
+    Raises:
+        InputError: for targets with weights, which prefixes are not counted with.
+    """
+    if targets.weights is not None or targets.form.class_weights is not None:
+        raise InputError("Targets with weights are not counted by their prefixes.")
+    assert len(view.symbols) == len(targets.targets), f"{len(view.symbols)} symbols, {len(targets.targets)} targets"
+    levels = prefix_levels(view.symbols, view.lengths, view.first)
+    return levels_floor(levels, targets.num_outputs, targets.form.smoothing)
+
+
+def _weighted_classes(targets: Targets, groups: np.ndarray, u: np.ndarray) -> Floor:
+    form, num_classes = targets.form, targets.num_outputs
+    if targets.targets.ndim == 1 and form.smoothing == 0.0:
+        each = u[targets.targets] * (1.0 if targets.weights is None else targets.weights)
+        return class_floor(groups, targets.targets, num_classes, weights=each, total=targets.count)
+    if len(groups) * num_classes > MAX_MASSES:
+        raise InputError("Class weights with label smoothing would take a table too large to count.")
+    hard = np.eye(num_classes)[targets.targets] if targets.targets.ndim == 1 else targets.targets
+    masses = u * ((1.0 - form.smoothing) * hard + form.smoothing / num_classes)
+    return soft_floor(groups, masses, weights=targets.weights, total=targets.count)
+
+
+def _wrong(form: LinearForm, prediction: Tensor) -> float:
+    if form.loss is not ConvexLoss.SOFTMAX or form.targets.is_floating_point():
+        return math.nan
+    return float((prediction.argmax(-1) != form.targets).sum())
+
+
+def _weights(form: LinearForm) -> np.ndarray:
+    if form.weights is not None:
+        return form.weights.cpu().numpy()
+    shape = form.targets.shape[:1] if form.loss is ConvexLoss.SOFTMAX else form.targets.shape
+    return np.ones(tuple(shape))
+
+
+def _positions(hidden: Tensor, form: LinearForm) -> tuple[np.ndarray, np.ndarray]:
+    """Return row and place in the row of each target."""
+    flat = np.arange(hidden.shape[:-1].numel())
+    if form.rows is not None:
+        flat = flat[form.rows.cpu().numpy()]
+    each = max(1, hidden.shape[1:-1].numel())
+    return flat // each, flat % each
+
+
+def _row_values(batch: Batch) -> np.ndarray:
+    """Return all inputs of a batch as one row of numbers an example; bags keep their features in their order."""
+    inputs = batch.inputs
+    if "offsets" in inputs:
+        return _bag_rows(batch)
+    parts = [inputs[name].detach().cpu() for name in sorted(inputs)]
+    if any(len(part) != batch.num_examples for part in parts):
+        raise InputError("The inputs have no row for each example, so nobody knows which of them look alike.")
+    return np.concatenate([part.reshape(len(part), -1).double().numpy() for part in parts], axis=1)
+
+
+def _bag_rows(batch: Batch) -> np.ndarray:
+    """Return the features of each bag with their weights, as rows of one length (a bag of fewer ends in -1)."""
+    inputs = batch.inputs
+    tokens, offsets = inputs["tokens"].cpu().numpy(), inputs["offsets"].cpu().numpy()
+    weights = inputs["weights"].double().cpu().numpy() if "weights" in inputs else np.ones(len(tokens))
+    lengths = np.diff(np.append(offsets, len(tokens)))
+    place = np.arange(len(tokens)) - np.repeat(offsets, lengths)
+    rows = np.full((len(offsets), 2, max(1, int(lengths.max(initial=0)))), -1.0)
+    example = np.repeat(np.arange(len(offsets)), lengths)
+    rows[example, 0, place], rows[example, 1, place] = tokens, weights
+    return rows.reshape(len(offsets), -1)

@@ -1,0 +1,252 @@
+"""The last layer on features that stay as they are: a convex problem, whose optimum is bounded from both sides."""
+
+import time
+from typing import Final, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from thalweg.certificates.certificate.interval import Certificate, Proof
+from thalweg.certificates.linear.forms import join_forms, loss_of
+from thalweg.certificates.linear.matrices import Features
+from thalweg.certificates.linear.regularizers import L2, AbstractRegularizer, Ball
+from thalweg.certificates.losses import AbstractLoss, DualPoint
+from thalweg.certificates.number_losses import HingeLoss
+from thalweg.errors import InputError
+from thalweg.objective import Objective
+
+SMALL: Final = 0.01  # a relative gap above this is worth the search for a better dual point
+SCOPE: Final = "No output layer is better on these features; the layers below it stay as they are and are not judged."
+
+
+@final
+class Head:
+    r"""The problem of a linear layer on given features.
+
+    $$\min_{W, b} L(X W + b) + r(W) \;\ge\; -L^*(-R) - r^*(X^\top R)$$
+
+    for every dual point $R$; with a free $b$ its columns sum to zero. With an L2 penalty $\frac\lambda2 \lVert W
+    \rVert^2$ and the dual point of the predictions, the difference of the two sides is
+    $\lVert \nabla \rVert^2 / (2 \lambda)$: a gap costs no more than a gradient, and is computed that way, without
+    taking the difference of two close numbers.
+
+    Args:
+        features: $X$, `[num_examples, num_features]`.
+        loss: $L$, of predictions `[num_examples, outputs]`.
+        regularizer: $r$: `L2`, `L1`, `ElasticNet` or `Ball`.
+        intercept: whether there is a $b$; it is not penalized.
+
+    Raises:
+        ValueError: if the numbers of examples differ.
+
+    Example:
+        >>> from thalweg.certificates.losses import SoftmaxLoss
+        >>> x, labels = torch.eye(4, dtype=torch.float64), torch.tensor([0, 1, 0, 1])
+        >>> head = Head(Features(x), SoftmaxLoss.of_labels(labels, 2), L2(0.1), intercept=False)
+        >>> level = head.certificate(head.at(torch.zeros(4, 2)))
+        >>> round(level.loss, 4), level.bound < level.loss, level.whole
+        (0.6931, True, False)
+
+    Source: Rockafellar (1970), Convex Analysis; Shalev-Shwartz and Zhang (2013), Stochastic Dual Coordinate Ascent
+    Methods; Jaggi (2013), Revisiting Frank-Wolfe.
+    When not to use it: for a layer whose weight is tied to the embedding: changing it changes the features.
+    """
+
+    def __init__(
+        self, features: Features, loss: AbstractLoss, regularizer: AbstractRegularizer, *, intercept: bool
+    ) -> None:
+        if features.shape[0] != loss.num_examples:
+            raise ValueError(
+                f"Head(features, loss): {features.shape[0]} rows of features, but {loss.num_examples} targets."
+            )
+        self.features, self.loss, self.regularizer, self.intercept = features, loss, regularizer, intercept
+        rounding = 4.0 * torch.finfo(torch.float64).eps * loss.num_outputs**0.5
+        sizes = loss.factor.amax(1) * features.row_norms() * (1.0 + loss.targets.abs().amax())
+        self._rounding = rounding * float(sizes.sum())
+
+    def at(self, weight: Tensor, bias: Tensor | None = None) -> "HeadPoint":
+        """Return loss and derivative at a point.
+
+        Args:
+            weight: $W$, `[num_features, outputs]` (the transpose of a layer's weight).
+            bias: $b$, `[outputs]`; None: zero.
+
+        Raises:
+            ValueError: if the shapes do not fit, or a weight is NaN or infinite.
+        """
+        w = weight.detach().double()
+        b = w.new_zeros(w.shape[-1]) if bias is None else bias.detach().double()
+        if tuple(w.shape) != (self.features.shape[1], self.loss.num_outputs) or b.shape != w.shape[1:]:
+            raise ValueError(
+                f"Head.at(weight, bias) needs [{self.features.shape[1]}, {self.loss.num_outputs}] and its columns; got "
+                f"{list(w.shape)} and {list(b.shape)}."
+            )
+        if not bool(torch.isfinite(w.sum() + b.sum())):
+            raise ValueError("Head.at(...): the weights hold NaN or infinity.")
+        z = self.features.times(w) + b
+        loss, residual = self.loss.value_and_residual(z)
+        value, penalty = torch.stack([loss, self.regularizer.penalty(w)]).tolist()
+        return HeadPoint(w, b, z, residual, self.features.adjoint(residual), value, penalty)
+
+    def gap(self, point: "HeadPoint", *, search: bool = True) -> float:
+        """Return how far the point may be above the optimum; not negative.
+
+        Args:
+            point: from `at`.
+            search: where the gap is large, look for a better dual point on the way to zero.
+        """
+        by_slope = self._by_slope(point)
+        if by_slope is not None and (by_slope <= SMALL * abs(point.total) or not search):
+            return by_slope
+        return self._gap(point)[0]
+
+    def relative_gap(self, point: "HeadPoint") -> float:
+        """Return the gap as a share of the loss with its penalty; 0 for a loss of 0."""
+        return self.gap(point) / point.total if point.total > 0.0 else 0.0
+
+    def _by_slope(self, point: "HeadPoint") -> float | None:
+        """Return the gap as the squared gradient over twice the penalty, where that is what it is."""
+        regularizer = self.regularizer
+        if not isinstance(regularizer, L2) or self.intercept or isinstance(self.loss, HingeLoss):
+            return None
+        slope = torch.add(point.gradient, point.weight, alpha=-regularizer.strength)
+        return float(torch.linalg.vector_norm(slope)) ** 2 / (2.0 * regularizer.strength)
+
+    def _gap(self, point: "HeadPoint") -> tuple[float, DualPoint, float]:
+        """Return the gap, the dual point and the scale that prove it."""
+        dual = self.loss.dual_point(point.z, balanced=self.intercept)
+        by_slope = self._by_slope(point)
+        if by_slope is not None and by_slope <= SMALL * abs(point.total):
+            return by_slope, dual, 1.0
+        gradient = self.features.adjoint(dual.residual) if by_slope is None else point.gradient
+        bound, scale = self.regularizer.bound(dual, gradient, self._rounding)
+        return max(0.0, point.total - bound), dual, scale
+
+    def certificate(self, point: "HeadPoint", *, offset: float = 0.0, evidence: bool = True) -> Certificate:
+        """Return the certificate of a point.
+
+        Args:
+            point: from `at`.
+            offset: what the rest adds to loss and bound, such as the penalty of the layers below.
+            evidence: keep what `thalweg.certificates.checker.check` needs, as large as the data.
+        """
+        begin = time.perf_counter()
+        gap, dual, scale = self._gap(point)
+        seconds = time.perf_counter() - begin
+        scope, assumptions = SCOPE, ()
+        if isinstance(self.regularizer, Ball):
+            scope = (
+                f"No output layer of norm up to {self.regularizer.radius:.4g} is better on these features; the layers "
+                "below it stay as they are and are not judged."
+            )
+            assumptions = ("The loss has no penalty on this layer; without a bound on its norm nothing is claimed.",)
+        kept: dict[str, np.ndarray | float | int | str] = {}
+        if evidence:
+            kept = {
+                "rule": "head",
+                "regularizer": self.regularizer.name,
+                **self.regularizer.settings(),
+                **self.features.arrays(),
+                **self.loss.evidence(),
+                "W": point.weight.cpu().numpy(),
+                "dual": dual.scaled(scale).cpu().numpy(),
+                "offset": offset,
+            }
+            if self.intercept:
+                kept["b"] = point.bias.cpu().numpy()
+        total = point.total + offset
+        return Certificate(
+            name="head",
+            quantity="training loss",
+            unit=self.loss.unit,
+            loss=total,
+            bound=total - gap,
+            scope=scope,
+            whole=False,
+            proof=Proof.PROOF,
+            seconds=seconds,
+            assumptions=assumptions,
+            evidence=kept,
+        )
+
+
+@final
+class HeadPoint:
+    """Loss and derivative of a `Head` at one point.
+
+    Attributes:
+        weight: $W$.
+        bias: $b$.
+        z: predictions.
+        residual: minus the loss's gradient by the predictions.
+        gradient: minus the loss's gradient by $W$.
+        value: the loss without the penalty.
+        penalty: the penalty.
+    """
+
+    def __init__(
+        self, weight: Tensor, bias: Tensor, z: Tensor, residual: Tensor, gradient: Tensor, value: float, penalty: float
+    ) -> None:
+        self.weight, self.bias, self.z, self.residual, self.gradient = weight, bias, z, residual, gradient
+        self.value, self.penalty = value, penalty
+
+    @property
+    def total(self) -> float:
+        """Loss and penalty."""
+        return self.value + self.penalty
+
+
+def head_problem(objective: Objective) -> tuple[Head, HeadPoint, float]:
+    """Return the problem of an objective's output layer on the features that its model gives now.
+
+    Features are computed batch by batch, in evaluation mode; the modes are put back.
+
+    Args:
+        objective: on all training data.
+
+    Returns:
+        The problem, the point of the present layer, and the penalty of everything else.
+
+    Raises:
+        InputError: where the head is no convex loss of a linear layer of its own; the message says why.
+    """
+    layer = _layer_of(objective)
+    forms = []
+    modes = [(module, module.training) for module in objective.model.modules()]
+    objective.model.eval()
+    try:
+        with torch.no_grad():
+            for batch in objective.batches:
+                hidden = objective.hidden(batch)
+                forms.append(objective.head.linear_form(hidden, batch.targets, batch.mask, batch.weights))
+    finally:
+        for module, mode in modes:
+            module.train(mode)
+    found = [form for form in forms if form is not None]
+    if len(found) < len(forms) or any(form.layer is not layer for form in found):
+        raise InputError(f"{type(objective.head).__name__} is no convex loss of a linear layer, so it has no head gap.")
+    form = join_forms(found)
+    if not bool(torch.isfinite(form.features).all()):
+        raise InputError("The features below the output layer hold NaN or infinity; there is nothing to certify.")
+    l2 = objective.l2 if any(tensor is layer.weight for tensor in objective.penalized) else 0.0
+    regularizer = L2(l2) if l2 > 0.0 else Ball(float(layer.weight.detach().double().norm()))
+    head = Head(Features(form.features.double()), loss_of(form), regularizer, intercept=layer.bias is not None)
+    rest = [tensor for tensor in objective.penalized if tensor is not layer.weight]
+    squares = sum(float(tensor.detach().double().square().sum()) for tensor in rest)
+    return head, head.at(layer.weight.T, layer.bias), 0.5 * objective.l2 * squares
+
+
+def _layer_of(objective: Objective) -> nn.Linear:
+    layers = [module for module in objective.head.modules() if isinstance(module, nn.Linear)]
+    name = type(objective.head).__name__
+    if len(layers) != 1:
+        raise InputError(f"{name} has no linear output layer of its own, so there is no head to certify.")
+    if any(tensor is layers[0].weight for tensor in objective.model.parameters()):
+        raise InputError(
+            "The output layer shares its weight with the embedding (tied), so changing it changes the features: no "
+            "statement about the layer alone holds for this model."
+        )
+    if any(tensor is layers[0].bias for tensor in objective.penalized):
+        raise InputError("The bias of the output layer is under the penalty; the head's gap takes it as free.")
+    return layers[0]

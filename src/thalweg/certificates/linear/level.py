@@ -1,0 +1,104 @@
+"""The level of the output layer: its bound, and what polishing it reaches."""
+
+import dataclasses
+import time
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from thalweg.certificates.certificate.interval import Certificate
+from thalweg.certificates.linear.head import Head, HeadPoint, head_problem
+from thalweg.certificates.linear.last_layer import split_last_layer
+from thalweg.certificates.linear.polish import polish
+from thalweg.certificates.linear.regularizers import L2
+from thalweg.certificates.losses import SoftmaxLoss
+from thalweg.certificates.number_losses import HingeLoss, LogisticLoss
+from thalweg.errors import InputError
+from thalweg.heads.linear_form import LinearForm
+from thalweg.objective import Objective
+
+TOLERANCE: Final = 1e-8  # relative gap to which the layer is polished
+NOT_ATTAINED: Final = (
+    "This layer answers every training example right, so without a penalty its multiples have losses down to 0: the "
+    "infimum is 0, and no layer attains it."
+)
+MAX_NUMBERS: Final = 200_000_000  # in the features or the predictions
+
+
+def head_level(objective: Objective) -> Certificate:
+    """Return the certificate of the output layer; `reached` is the loss with the polished one.
+
+    Args:
+        objective: in float64 and evaluation mode, on all training data.
+
+    Raises:
+        InputError: where there is no layer whose loss is convex in it, or too much data for one piece.
+    """
+    begin = time.perf_counter()
+    head, point, offset = _problem(objective)
+    level = head.certificate(point, offset=offset)
+    if not _can_be_polished(head):
+        return (
+            level
+            if not all_right(head, point)
+            else dataclasses.replace(level, assumptions=(*level.assumptions, NOT_ATTAINED))
+        )
+    polished = polish(head, point, tolerance=TOLERANCE)
+    better = head.certificate(polished.point, offset=offset)
+    if better.bound > level.bound:
+        own = {key: level.evidence[key] for key in ("W", "b") if key in level.evidence}
+        level = dataclasses.replace(level, bound=min(better.bound, level.loss), evidence={**better.evidence, **own})
+    reached = max(level.bound, min(level.loss, polished.point.total + offset))
+    return dataclasses.replace(level, reached=reached, seconds=time.perf_counter() - begin)
+
+
+def polished_layer(objective: Objective) -> tuple[Tensor, Tensor | None]:
+    """Return weight `[outputs, width]` and bias of the best output layer on the features as they are.
+
+    Args:
+        objective: as for `head_level`.
+
+    Raises:
+        InputError: as `head_level`; also without a penalty on the layer, where there may be no best one.
+    """
+    head, point, _ = _problem(objective)
+    if not _can_be_polished(head):
+        raise InputError(
+            "Polishing needs an L2 penalty on the output layer (--l2): without one the best layer may be at infinity."
+        )
+    best = polish(head, point, tolerance=TOLERANCE).point
+    return best.weight.T.contiguous(), best.bias if head.intercept else None
+
+
+def all_right(head: Head, point: HeadPoint) -> bool:
+    """Whether a layer answers every example right, so that multiples of it bring the loss of hard targets down to 0."""
+    targets = head.loss.targets
+    if not bool(((targets == 0.0) | (targets == 1.0)).all()):
+        return False
+    if isinstance(head.loss, SoftmaxLoss):
+        own = torch.where(targets == 1.0, point.z, -torch.inf).amax(1)
+        others = torch.where(targets == 1.0, -torch.inf, point.z).amax(1)
+        return bool((own > others).all())
+    return isinstance(head.loss, LogisticLoss) and bool(((2.0 * targets - 1.0) * point.z > 0.0).all())
+
+
+def _problem(objective: Objective) -> tuple[Head, HeadPoint, float]:
+    objective = split_last_layer(objective)
+    batch = objective.batches[0]
+    hidden = objective.hidden(batch)
+    form = objective.head.linear_form(hidden, batch.targets, batch.mask, batch.weights)
+    if isinstance(form, LinearForm) and form.layer is not None:
+        share = len(form.features) / max(1, batch.num_examples)
+        num_targets = share * sum(one.num_examples for one in objective.batches)
+        numbers = num_targets * max(form.layer.in_features, form.layer.out_features)
+        if numbers > MAX_NUMBERS:
+            raise InputError(
+                f"The output layer's features or predictions are about {numbers:,.0f} numbers, more than the "
+                f"{MAX_NUMBERS:,} that are held at once."
+            )
+    return head_problem(objective)
+
+
+def _can_be_polished(head: Head) -> bool:
+    return isinstance(head.regularizer, L2) and not isinstance(head.loss, HingeLoss)

@@ -1,0 +1,169 @@
+"""What a linear head pays for its weights, with the conjugate that a dual bound needs."""
+
+import abc
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from thalweg.certificates.factored.problem import best_scale
+from thalweg.certificates.losses import DualPoint
+
+
+class AbstractRegularizer(abc.ABC):
+    """A convex function of the weights `[num_features, outputs]`; a bias is free."""
+
+    name: ClassVar[str]
+
+    @abc.abstractmethod
+    def penalty(self, weight: Tensor) -> Tensor:
+        """Return its value at the weights, 0-dim."""
+
+    @abc.abstractmethod
+    def bound(self, dual: DualPoint, gradient: Tensor, rounding: float) -> tuple[float, float]:
+        r"""Return the best lower bound on the segment of a dual point, and the scale that gives it.
+
+        Args:
+            dual: the dual point, with residual $R$.
+            gradient: $X^\top R$.
+            rounding: by how much an entry or norm of it may be off.
+        """
+
+    @abc.abstractmethod
+    def settings(self) -> dict[str, float]:
+        """Return its numbers by their names in a certificate's evidence."""
+
+
+@final
+class L2(AbstractRegularizer):
+    r"""$\frac{\lambda}{2} \lVert W \rVert^2$.
+
+    Args:
+        strength: $\lambda > 0$; scikit-learn's C on n examples is $\lambda = 1 / (C n)$.
+    """
+
+    name = "l2"
+
+    def __init__(self, strength: float) -> None:
+        self.strength = _positive(strength, "L2(strength)")
+
+    def penalty(self, weight: Tensor) -> Tensor:
+        """See `AbstractRegularizer.penalty`."""
+        return 0.5 * self.strength * weight.square().sum()
+
+    def bound(self, dual: DualPoint, gradient: Tensor, rounding: float) -> tuple[float, float]:
+        """See `AbstractRegularizer.bound`."""
+        del rounding  # G is used as it is
+        square = float(gradient.square().sum()) / (2.0 * self.strength)
+        at_one = dual.value(1.0) - square
+        inside = DualPoint(dual.variables, dual.residual, lambda s: dual.value(s) - s * s * square, dual.scaled)
+        scale = best_scale(inside, 1.0)
+        best = inside.value(scale) if scale < 1.0 else at_one
+        return (best, scale) if best > at_one else (at_one, 1.0)
+
+    def settings(self) -> dict[str, float]:
+        """See `AbstractRegularizer.settings`."""
+        return {"l2": self.strength}
+
+
+@final
+class L1(AbstractRegularizer):
+    r"""$\lambda \lVert W \rVert_1$.
+
+    Args:
+        strength: $\lambda > 0$.
+    """
+
+    name = "l1"
+
+    def __init__(self, strength: float) -> None:
+        self.strength = _positive(strength, "L1(strength)")
+
+    def penalty(self, weight: Tensor) -> Tensor:
+        """See `AbstractRegularizer.penalty`."""
+        return self.strength * weight.abs().sum()
+
+    def bound(self, dual: DualPoint, gradient: Tensor, rounding: float) -> tuple[float, float]:
+        """See `AbstractRegularizer.bound`."""
+        largest, allowed = float(gradient.abs().amax()), max(0.0, self.strength - rounding)
+        scale = best_scale(dual, 1.0 if largest <= allowed else allowed / largest)
+        return dual.value(scale), scale
+
+    def settings(self) -> dict[str, float]:
+        """See `AbstractRegularizer.settings`."""
+        return {"l1": self.strength}
+
+
+@final
+class ElasticNet(AbstractRegularizer):
+    r"""$\lambda_1 \lVert W \rVert_1 + \frac{\lambda_2}{2} \lVert W \rVert^2$.
+
+    Args:
+        l1: $\lambda_1 > 0$.
+        l2: $\lambda_2 > 0$.
+    """
+
+    name = "elastic"
+
+    def __init__(self, l1: float, l2: float) -> None:
+        self.l1, self.l2 = _positive(l1, "ElasticNet(l1)"), _positive(l2, "ElasticNet(l2)")
+
+    def penalty(self, weight: Tensor) -> Tensor:
+        """See `AbstractRegularizer.penalty`."""
+        return self.l1 * weight.abs().sum() + 0.5 * self.l2 * weight.square().sum()
+
+    def bound(self, dual: DualPoint, gradient: Tensor, rounding: float) -> tuple[float, float]:
+        """See `AbstractRegularizer.bound`."""
+        del rounding
+        sizes = gradient.abs()
+
+        def value(scale: float) -> float:
+            excess = (scale * sizes - self.l1).clamp_min(0.0).square().sum()
+            return dual.value(scale) - float(excess) / (2.0 * self.l2)
+
+        scale = best_scale(DualPoint(dual.variables, dual.residual, value, dual.scaled), 1.0)
+        return value(scale), scale
+
+    def settings(self) -> dict[str, float]:
+        """See `AbstractRegularizer.settings`."""
+        return {"l1": self.l1, "l2": self.l2}
+
+
+@final
+class Ball(AbstractRegularizer):
+    r"""No penalty, but only weights with $\lVert W \rVert \le$ `radius`: "no head of this norm is better".
+
+    The statement for decay that is no part of the loss, and for none at all. Its gap is Frank and Wolfe's.
+
+    Args:
+        radius: of the ball, at least 0; usually the norm that the weights have.
+    """
+
+    name = "ball"
+
+    def __init__(self, radius: float) -> None:
+        if not 0.0 <= radius < float("inf"):
+            raise ValueError(f"Ball(radius) must be zero or positive; got {radius!r}.")
+        self.radius = radius
+
+    def penalty(self, weight: Tensor) -> Tensor:
+        """See `AbstractRegularizer.penalty`."""
+        return weight.new_zeros(())
+
+    def bound(self, dual: DualPoint, gradient: Tensor, rounding: float) -> tuple[float, float]:
+        """See `AbstractRegularizer.bound`."""
+        del rounding
+        size = self.radius * float(torch.linalg.vector_norm(gradient))
+        inside = DualPoint(dual.variables, dual.residual, lambda s: dual.value(s) - s * size, dual.scaled)
+        scale = best_scale(inside, 1.0)
+        return inside.value(scale), scale
+
+    def settings(self) -> dict[str, float]:
+        """See `AbstractRegularizer.settings`."""
+        return {"radius": self.radius}
+
+
+def _positive(value: float, call: str) -> float:
+    if not 0.0 < value < float("inf"):
+        raise ValueError(f"{call} must be above zero; got {value!r}.")
+    return value

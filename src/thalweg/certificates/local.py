@@ -1,0 +1,232 @@
+"""What can be said about a point from its neighborhood: that it is no minimum (proved), or that none is seen nearby."""
+
+import dataclasses
+import enum
+import math
+import time
+from typing import Final, final
+
+import torch
+from torch import Tensor
+
+from thalweg import vectors
+from thalweg.certificates.certificate.interval import Certificate, Proof
+from thalweg.curvature.hessian import Hessian
+from thalweg.curvature.lanczos import random_vector, tridiagonalize
+from thalweg.errors import InputError
+from thalweg.objective import Objective
+
+CURVATURE = "smallest curvature"  # the quantity of the certificate
+LENGTHS: Final = tuple(10.0**k for k in range(-6, 3))  # steps tried along a direction, times the length of the weights
+STEEPEST: Final = 1e-3  # of the loss: a step along minus the gradient that lowers it by more says "not stationary"
+
+
+class Verdict(enum.Enum):
+    """What was found; the value of a member is what the user reads."""
+
+    DESCENDS = "The point is no minimum: along minus the gradient the loss falls."
+    BENDS_DOWN = "The point is no minimum: there is a direction of negative curvature, and along it the loss falls."
+    SADDLE_OR_FLAT = "There is a direction of negative curvature, but along it the loss falls by less than rounding."
+    SECOND_ORDER = "No negative curvature was found: near the point the loss is a valley, as far as was looked."
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class LocalVerdict:
+    r"""What is known about the neighborhood of a point.
+
+    Args:
+        verdict: the finding.
+        loss: the loss at the point.
+        gradient_norm: $\lVert\nabla f\rVert$.
+        curvature: the smallest curvature that was met, $y^\top H y$ with $\lVert y\rVert = 1$: the smallest eigenvalue
+            is not above it (proved up to rounding).
+        least: what the smallest eigenvalue is not below, but for a chance of `failure`.
+        greatest: the largest curvature that was met.
+        failure: chance that `least` is wrong, over the random start of Lanczos.
+        num_products: products with the Hessian.
+        step: how to get to the improved point, one tensor a parameter; None where there is none.
+        improved_loss: the loss there, measured.
+        seconds: time it took.
+    """
+
+    verdict: Verdict
+    loss: float
+    gradient_norm: float
+    curvature: float
+    least: float
+    greatest: float
+    failure: float
+    num_products: int
+    step: list[Tensor] | None
+    improved_loss: float
+    seconds: float
+
+    @property
+    def sentence(self) -> str:
+        """The verdict with its figures."""
+        if self.step is not None:
+            how = f"a step of length {float(vectors.norm(self.step)):.3g} lowers the loss to {self.improved_loss:.9g}"
+            bend = f" (curvature {self.curvature:.3g})" if self.verdict is Verdict.BENDS_DOWN else ""
+            return f"{self.verdict.value[:-1]}{bend}; {how}, measured."
+        return (
+            f"{self.verdict.value} Curvatures are at least {self.least:.3g}, but for a chance of {self.failure:.0e}; "
+            f"the smallest that was met is {self.curvature:.3g}; the gradient has the norm {self.gradient_norm:.3g}."
+        )
+
+    def certificate(self) -> Certificate:
+        """Return the interval for the smallest curvature at the point as a certificate."""
+        improved = self.step is not None
+        return Certificate(
+            name="local",
+            quantity=CURVATURE,
+            unit="1",
+            loss=self.curvature,
+            bound=self.least,
+            scope=self.sentence,
+            whole=False,
+            proof=Proof.PROOF if improved else Proof.PROBABILISTIC,
+            probability=None if improved else self.failure,
+            assumptions=(
+                "The loss is twice differentiable at the point; for ReLU this is the curvature of its piece.",
+            ),
+            reached=self.improved_loss if improved else None,
+            seconds=self.seconds,
+        )
+
+
+def local_verdict(
+    objective: Objective, *, max_products: int = 100, failure: float = 1e-6, seed: int = 0
+) -> LocalVerdict:
+    r"""Look at the neighborhood of a point: gradient, curvature, and a step down where there is one.
+
+    With $k$ products of Lanczos from a random start, extreme Ritz values $\theta_1 \le \theta_k$ of an $n \times n$
+    Hessian and $\sqrt\varepsilon = \ln(2 \cdot 1.648 \sqrt n / \delta) / (2k - 1)$, its least eigenvalue is at least
+
+    $$\theta_1 - \frac{\varepsilon}{1 - 2\varepsilon} (\theta_k - \theta_1)$$
+
+    but for a chance of $\delta$ (`failure`). A direction of negative curvature is a proof that the point is no minimum;
+    the step along it (downhill of the gradient) is taken on trial and its loss measured.
+
+    Args:
+        objective: the function, a deterministic one; in float64 the figures are sharper.
+        max_products: $k$, products with the Hessian, at least 2.
+        failure: $\delta$ in (0, 1).
+        seed: of the random start.
+
+    Raises:
+        InputError: for a loss that is not the same at every evaluation (dropout in training mode), or not finite.
+        ValueError: for a number out of its range.
+
+    Example:
+        >>> model = torch.nn.Linear(1, 1, bias=False)
+        >>> objective = Objective(model, torch.nn.MSELoss(), torch.ones(1, 1), model(torch.ones(1, 1)).detach())
+        >>> found = local_verdict(objective)
+        >>> found.verdict.name, round(found.curvature, 3), round(found.least, 3)
+        ('SECOND_ORDER', 2.0, 2.0)
+
+    Source: Kuczyński and Woźniakowski (1992), Estimating the Largest Eigenvalue by the Power and Lanczos Algorithms
+    with a Random Start.
+
+    It says nothing about other valleys: a local minimum may be far above the best loss.
+    """
+    if max_products < 2 or not 0.0 < failure < 1.0:
+        raise ValueError(
+            "local_verdict(max_products=..., failure=...) must be at least 2, and lie in (0, 1); "
+            f"got {max_products!r}, {failure!r}."
+        )
+    begin = time.perf_counter()
+    objective.require_determinism()
+    value, gradient = objective.value_and_gradient()
+    loss, norm = float(value), float(vectors.norm(gradient))
+    if not math.isfinite(loss + norm):
+        raise InputError(f"The loss is {loss:g} and its gradient {norm:g} here, so there is nothing to certify.")
+    hessian = Hessian(objective)
+    run = tridiagonalize(hessian, random_vector(hessian, seed), max_products, lambda _: False)
+    ritz, coordinates, _ = run.ritz()
+    curvature, greatest = float(ritz[0]), float(ritz[-1])
+    rounding = 10.0 * torch.finfo(hessian.dtype).eps * max(abs(curvature), abs(greatest))
+    least = curvature - _missed(len(ritz), hessian.size, failure, run.complete) * (greatest - curvature) - rounding
+    # An eigenvector of the tridiagonal matrix is the direction whose curvature is the Ritz value itself.
+    direction = (run.basis[: len(ritz)].T @ coordinates[:, 0].to(run.basis)).detach()
+    candidates = [(Verdict.DESCENDS, _step_down(objective, [-part for part in gradient], loss))] if norm > 0.0 else []
+    bends = curvature < -rounding
+    if bends:
+        down = vectors.split(direction, gradient)
+        sign = -1.0 if float(vectors.dot(down, gradient)) > 0.0 else 1.0
+        candidates.append((Verdict.BENDS_DOWN, _step_down(objective, [sign * part for part in down], loss)))
+    verdict, (step, improved) = min(
+        candidates, key=lambda found: found[1][1], default=(Verdict.SECOND_ORDER, (None, loss))
+    )
+    threshold = 1e3 * torch.finfo(hessian.dtype).eps * abs(loss)
+    if verdict is Verdict.DESCENDS and improved > loss - max(STEEPEST * abs(loss), threshold):
+        # Close to a minimum a step along the gradient still lowers the loss a little; the curvature says more.
+        verdict, step, improved = Verdict.SECOND_ORDER, None, loss
+    if improved > loss - threshold:
+        verdict, step, improved = Verdict.SADDLE_OR_FLAT if bends else Verdict.SECOND_ORDER, None, loss
+    return LocalVerdict(
+        verdict, loss, norm, curvature, least, greatest, failure, len(ritz), step, improved,
+        time.perf_counter() - begin,
+    )  # fmt: skip
+
+
+def _missed(steps: int, size: int, failure: float, complete: bool) -> float:
+    """Return the share of the spectrum's width by which Lanczos may have missed its lower end."""
+    if complete:  # the start has a part in every eigenspace, so all of them have been met
+        return 0.0
+    root = math.log(2.0 * 1.648 * math.sqrt(size) / failure) / (2 * steps - 1)
+    return root**2 / (1.0 - 2.0 * root**2) if 2.0 * root**2 < 1.0 else math.inf
+
+
+def _step_down(objective: Objective, direction: list[Tensor], loss: float) -> tuple[list[Tensor] | None, float]:
+    """Return the best of a few steps along a direction and the loss there; the parameters stay as they are."""
+    length = float(vectors.norm(direction))
+    scale = max(float(vectors.norm([p.detach() for p in objective.parameters])), 1e-3) / length
+    best: tuple[list[Tensor] | None, float] = None, loss
+    held = [parameter.detach().clone() for parameter in objective.parameters]
+    try:
+        for factor in LENGTHS:
+            step = [factor * scale * part for part in direction]
+            with torch.no_grad():
+                for parameter, start, part in zip(objective.parameters, held, step, strict=True):
+                    parameter.copy_(start + part)
+            value = float(objective.value())
+            if math.isfinite(value) and value < best[1]:
+                best = step, value
+    finally:
+        with torch.no_grad():
+            for parameter, start in zip(objective.parameters, held, strict=True):
+                parameter.copy_(start)
+    return best
+
+
+def self_concordant_gap(decrement: float, ratio: float, strong: float) -> float:
+    r"""Return how far above its minimum a convex loss is at most, from the Newton decrement.
+
+    $$f - f^* \le \frac1{c^2}\bigl[c\nu + (1 - c\nu)\ln(1 - c\nu)\bigr], \qquad c = \rho / \sqrt\mu, \quad c\nu < 1$$
+
+    where $|g'''(t)| \le \rho\,\lVert v\rVert\, g''(t)$ along every direction $v$. Close to the minimum it is far
+    sharper than $\lVert\nabla f\rVert^2 / 2\mu$.
+
+    Args:
+        decrement: $\nu = \sqrt{\nabla f^\top H^{-1} \nabla f}$ at the point, or more.
+        ratio: $\rho$: the largest length of a feature vector for logistic regression, $\sqrt2$ times it for softmax.
+        strong: $\mu > 0$: what the Hessian's eigenvalues are not below at the point, such as the L2 penalty.
+
+    Returns:
+        The gap; infinity where $c\nu \ge 1$ and the bound says nothing.
+
+    Example:
+        >>> self_concordant_gap(1e-3, 1.0, 1.0) < 1.001 * 0.5 * 1e-6
+        True
+
+    Source: Bach (2010), Self-concordant Analysis for Logistic Regression; Sun and Tran-Dinh (2019), Generalized
+    Self-concordant Functions.
+    """
+    c = ratio / math.sqrt(strong)
+    x = c * decrement
+    if x >= 1.0:
+        return math.inf
+    if x < 1e-4:  # the closed form cancels
+        return 0.5 * decrement**2 * (1.0 + x / 3.0 + x**2 / 6.0 + x**3)
+    return (x + (1.0 - x) * math.log1p(-x)) / c**2

@@ -1,0 +1,303 @@
+"""Convex losses of a linear prediction with their duals: value, residual, curvature, and a feasible dual point."""
+
+import abc
+from collections.abc import Callable
+from typing import ClassVar, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+TINY = 1e-300
+
+
+class AbstractLoss(abc.ABC):
+    r"""A convex loss of predictions, summed over examples and divided by a count.
+
+    $$L(Z) = \sum_i c_i\, \phi_i(z_i), \qquad R = -\nabla L(Z),$$
+
+    where $Z$ is `[num_examples, outputs]` and $c$ are weights divided by the count. For every dual point,
+    $L(Z') \ge \text{value} - \langle R, Z' \rangle$ for all $Z'$: that is what lower bounds are made of.
+
+    Attributes:
+        name: of the loss in a certificate's evidence.
+        targets: `[num_examples, outputs]`.
+        factor: $c$, `[num_examples, 1]` or `[num_examples, outputs]`.
+        unit: of the loss.
+    """
+
+    name: ClassVar[str]
+    unit: ClassVar[str]
+
+    def __init__(self, targets: Tensor, weights: Tensor | None, count: float | None, counted: int) -> None:
+        self.targets = targets.detach().double()
+        if self.targets.ndim != 2 or not self.targets.numel():
+            shape = list(self.targets.shape)
+            raise ValueError(f"{type(self).__name__}(targets) must be [num_examples, outputs]; got the shape {shape}.")
+        if not bool(torch.isfinite(self.targets).all()):
+            raise ValueError(f"{type(self).__name__}(targets) must be finite; there is NaN or infinity among them.")
+        self.factor = _factors(weights, count, self.targets, counted)
+
+    @property
+    def num_examples(self) -> int:
+        """Number of examples."""
+        return self.targets.shape[0]
+
+    @property
+    def num_outputs(self) -> int:
+        """Predictions an example."""
+        return self.targets.shape[1]
+
+    @property
+    def scale(self) -> float:
+        """Of the squares; a half for losses without squares (the "factor" of a certificate's evidence)."""
+        return 0.5
+
+    @abc.abstractmethod
+    def value(self, z: Tensor) -> Tensor:
+        """Return the loss, a 0-dim tensor."""
+
+    @abc.abstractmethod
+    def value_and_residual(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss and minus its gradient, the shape of `z`."""
+
+    @abc.abstractmethod
+    def curvature(self, z: Tensor) -> "AbstractCurvature":
+        """Return the second derivative at `z`, in the type of `z` (where a loss has kinks, one of those nearby)."""
+
+    @abc.abstractmethod
+    def dual_point(self, z: Tensor, *, balanced: bool) -> "DualPoint":
+        """Return the dual point that belongs to `z`.
+
+        Args:
+            z: predictions.
+            balanced: make the residuals of each output sum to zero, as an unpenalized bias asks for.
+        """
+
+    def evidence(self) -> dict[str, "np.ndarray | float | str"]:
+        """Return what a certificate says about the loss (see `thalweg.certificates.checker.check`)."""
+        targets = self.targets.cpu().numpy()
+        return {"loss": self.name, "T": targets, "c": self.factor.cpu().numpy(), "factor": self.scale}
+
+
+class AbstractCurvature(abc.ABC):
+    """The second derivative of a loss by its predictions: one block an example."""
+
+    @abc.abstractmethod
+    def product(self, v: Tensor) -> Tensor:
+        """Return the product with `v`, both the shape of the predictions."""
+
+    @property
+    @abc.abstractmethod
+    def diagonal(self) -> Tensor:
+        """The diagonal, the shape of the predictions."""
+
+
+@final
+class DualPoint:
+    r"""A feasible dual point, and the segment between it and zero.
+
+    Args:
+        variables: "dual" of the certificate's evidence, the shape of the predictions.
+        residual: $R$ with the factors in it, the shape of the predictions.
+        value: scale -> $-L^*(-sR)$, so that $L(Z') \ge \text{value}(s) - s\langle R, Z' \rangle$; $s$ in [0, 1].
+        scaled: scale -> the variables of $sR$.
+    """
+
+    def __init__(
+        self,
+        variables: Tensor,
+        residual: Tensor,
+        value: Callable[[float], float],
+        scaled: Callable[[float], Tensor],
+    ) -> None:
+        self.variables, self.residual, self.value, self.scaled = variables, residual, value, scaled
+
+
+# ---- softmax ----
+
+
+@final
+class SoftmaxLoss(AbstractLoss):
+    r"""Cross-entropy of a softmax: $\phi_i(z) = \omega_i (\log\sum_c e^{z_c} - t_i^\top z)$.
+
+    Args:
+        targets: probabilities $t$, `[num_examples, classes]`; rows sum to one.
+        weights: $\omega \ge 0$, `[num_examples]`; None: all one.
+        count: $N$; None: the number of examples.
+
+    Raises:
+        ValueError: if a row of the targets is no distribution, or a weight is negative.
+
+    Example:
+        >>> loss = SoftmaxLoss.of_labels(torch.tensor([0, 1]), 2)
+        >>> round(loss.value(torch.zeros(2, 2, dtype=torch.float64)).item(), 4)
+        0.6931
+    """
+
+    name = "softmax"
+    unit = "nats"
+
+    def __init__(self, targets: Tensor, weights: Tensor | None = None, count: float | None = None) -> None:
+        super().__init__(targets, weights, count, 1)
+        total = self.targets.sum(1, keepdim=True)
+        if not bool(((total - 1.0).abs() < 1e-6).all()) or bool((self.targets < 0.0).any()):
+            raise ValueError("SoftmaxLoss(targets) must be probabilities: not negative, and each row's sum one.")
+        if self.factor.shape[1] != 1:
+            raise ValueError("SoftmaxLoss(weights) must be one number an example.")
+        self.targets = self.targets / total
+        self.labels: Tensor | None = None  # where the targets are hard
+
+    @classmethod
+    def of_labels(
+        cls,
+        labels: Tensor,
+        num_classes: int,
+        *,
+        label_smoothing: float = 0.0,
+        class_weights: Tensor | None = None,
+        weights: Tensor | None = None,
+        count: float | None = None,
+    ) -> "SoftmaxLoss":
+        """Return the loss of `thalweg.heads.softmax.Softmax` for class ids, its sum divided by its count.
+
+        Args:
+            labels: class ids, int `[num_examples]`.
+            num_classes: number of classes.
+            label_smoothing: share of each target that is spread over all classes, in [0, 1).
+            class_weights: `[num_classes]`.
+            weights: `[num_examples]`.
+            count: what the sum is divided by; None: the head's count, the weights of the examples' classes added up.
+        """
+        labels = labels.detach().long()
+        if not len(labels) or not bool(((labels >= 0) & (labels < num_classes)).all()):
+            raise ValueError(f"SoftmaxLoss.of_labels(labels) must be class ids in [0, {num_classes}), at least one.")
+        each = torch.ones(len(labels), dtype=torch.float64, device=labels.device)
+        each = each if weights is None else weights.detach().double().reshape(-1)
+        if count is None:
+            count = float((each if class_weights is None else each * class_weights.double()[labels]).sum())
+        hard = torch.nn.functional.one_hot(labels, num_classes).double()
+        loss = cls.of_distributions(
+            hard, label_smoothing=label_smoothing, class_weights=class_weights, weights=each, count=count
+        )
+        if not label_smoothing and class_weights is None:
+            loss.labels = labels
+        return loss
+
+    @classmethod
+    def of_distributions(
+        cls,
+        targets: Tensor,
+        *,
+        label_smoothing: float = 0.0,
+        class_weights: Tensor | None = None,
+        weights: Tensor | None = None,
+        count: float | None = None,
+    ) -> "SoftmaxLoss":
+        """Return the loss of `thalweg.heads.softmax.Softmax` for soft targets; arguments as for `of_labels`."""
+        targets = targets.detach().double()
+        mixed = (1.0 - label_smoothing) * targets + label_smoothing / targets.shape[1]
+        if class_weights is None:
+            return cls(mixed, weights, count)
+        mixed = mixed * class_weights.detach().double()
+        total = mixed.sum(1)
+        each = total if weights is None else total * weights.detach().double().reshape(-1)
+        mixed = torch.where(total.unsqueeze(1) > 0.0, mixed / total.clamp_min(TINY).unsqueeze(1), targets)
+        count = count if count is not None else float(len(targets) if weights is None else weights.sum())
+        return cls(mixed, each, count)
+
+    def evidence(self) -> dict[str, np.ndarray | float | str]:
+        """See `AbstractLoss.evidence`; hard targets are class ids."""
+        kept = super().evidence()
+        return kept if self.labels is None else {**kept, "T": self.labels.cpu().numpy()}
+
+    def value(self, z: Tensor) -> Tensor:
+        """See `AbstractLoss.value`."""
+        each = torch.logsumexp(z, dim=1) - (self.targets * z).sum(1)
+        return self.factor.squeeze(1) @ each
+
+    def value_and_residual(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """See `AbstractLoss.value_and_residual`."""
+        log_p = torch.log_softmax(z, dim=1)
+        value = -(self.factor.squeeze(1) @ (self.targets * log_p).sum(1))
+        return value, (self.targets - log_p.exp_()).mul_(self.factor)
+
+    def curvature(self, z: Tensor) -> AbstractCurvature:
+        """See `AbstractLoss.curvature`."""
+        return _SoftmaxCurvature(torch.softmax(z, dim=1), self.factor.to(z.dtype))
+
+    def dual_point(self, z: Tensor, *, balanced: bool) -> DualPoint:
+        """See `AbstractLoss.dual_point`.
+
+        Balanced: a share of each row is replaced by one and the same distribution, so that the weighted sums become
+        those of the targets; classes that no target has get probability zero.
+        """
+        q = torch.softmax(z, dim=1)
+        weights = self.factor.squeeze(1)
+        if balanced:
+            wanted = weights @ self.targets
+            q = torch.where(wanted > 0.0, q, 0.0)
+            q = q + torch.where(q.sum(1, keepdim=True) > 0.0, 0.0, wanted)  # all its classes had underflown
+            q = q / q.sum(1, keepdim=True)
+            sums = weights @ q
+            share = torch.where(sums > 0.0, 1.0 - wanted / sums.clamp_min(TINY), 0.0).amax().clamp(0.0, 1.0)
+            rest = (wanted - (1.0 - share) * sums).clamp_min(0.0)
+            q = torch.where(rest.sum() > 0.0, (1.0 - share) * q + share * rest / rest.sum().clamp_min(TINY), q)
+
+        def scaled(scale: float) -> Tensor:
+            return q if scale == 1.0 else torch.lerp(self.targets, q, scale)
+
+        def value(scale: float) -> float:
+            mixed = scaled(scale)
+            return float(-(weights @ torch.special.xlogy(mixed, mixed).sum(1)))
+
+        return DualPoint(q, (self.targets - q) * self.factor, value, scaled)
+
+
+@final
+class _SoftmaxCurvature(AbstractCurvature):
+    def __init__(self, p: Tensor, factor: Tensor) -> None:
+        self._p, self._factor = p, factor
+
+    def product(self, v: Tensor) -> Tensor:
+        pv = self._p * v
+        return torch.addcmul(pv, self._p, pv.sum(1, keepdim=True), value=-1.0).mul_(self._factor)
+
+    @property
+    def diagonal(self) -> Tensor:
+        return self._factor * self._p * (1.0 - self._p)
+
+
+def _factors(weights: Tensor | None, count: float | None, targets: Tensor, counted: int) -> Tensor:
+    """Return weights divided by the count, `[num_examples, 1]` or `[num_examples, outputs]`."""
+    num = len(targets)
+    each = targets.new_ones(num, 1) if weights is None else weights.detach().double().reshape(num, -1)
+    if bool((each < 0.0).any()) or not bool(torch.isfinite(each).all()):
+        raise ValueError("Weights of examples must be finite and not negative.")
+    if count is None:
+        count = float(each.sum()) * (1 if each.shape[1] > 1 else counted)
+    if not 0.0 < count < float("inf"):
+        raise ValueError(f"The weights of the examples must add up to more than zero; got {count!r}.")
+    return each / count
+
+
+def best_bias(loss: AbstractLoss) -> Tensor:
+    """Return the bias that is best without features, `[outputs]`, nearly; one that is never right gets -10.
+
+    Example:
+        >>> round(best_bias(SoftmaxLoss.of_labels(torch.tensor([0, 0, 1]), 2)).diff().item(), 4)  # log 1/3 - log 2/3
+        -0.6931
+    """
+    if isinstance(loss, SoftmaxLoss):
+        bias = (loss.factor.T @ loss.targets).squeeze(0).clamp_min(TINY).log()
+        return (bias - bias.max()).clamp_min(-10.0)
+    bias = torch.zeros_like(loss.targets[:1])
+    for _ in range(50):
+        z = bias.expand_as(loss.targets)
+        residual = loss.value_and_residual(z)[1].sum(0)
+        bend = loss.curvature(z).diagonal.sum(0)
+        change = (residual / bend.clamp_min(1e-12)).clamp(-2.0, 2.0)
+        bias = (bias + change).clamp(-10.0, 10.0)
+        if not float(change.abs().max()) > 1e-6:
+            break
+    return bias[0]

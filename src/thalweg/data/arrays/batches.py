@@ -1,0 +1,323 @@
+"""Which examples make up a batch, as a stateless function, and their collation into tensors."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import torch
+from numpy.typing import DTypeLike
+from torch import Tensor
+
+from thalweg.data.arrays.ragged import Ragged, flat_positions
+
+_WINDOW_BATCHES = 64  # batches whose examples are sorted by length together; more: less padding, less random batches
+
+
+@final
+@dataclass(frozen=True)
+class Examples:
+    """The examples of a task, column by column, as numbers.
+
+    Args:
+        columns: for each name one entry an example: sequences (`Ragged`) or an array `[num_examples, ...]`.
+        raw: the texts as they came, for messages and reports; None where they are not kept.
+        sort_by: the columns whose lengths say which examples go together in a batch, so that there is little padding;
+            None: all that are ragged; (): none, for a layout without padding.
+
+    Raises:
+        ValueError: if the columns have different lengths.
+
+    Example:
+        >>> examples = Examples({"tokens": Ragged.from_lists([[4, 5], [6]]), "label": np.array([0, 1])})
+        >>> len(examples), examples.lengths.tolist()
+        (2, [2, 1])
+    """
+
+    columns: dict[str, Ragged | np.ndarray]
+    raw: list[str] | None = None
+    sort_by: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        counts = {name: len(column) for name, column in self.columns.items()}
+        if self.raw is not None:
+            counts["raw"] = len(self.raw)
+        if len(set(counts.values())) != 1:
+            raise ValueError(f"Examples(columns=...) needs columns of one length; got {counts}.")
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    @property
+    def lengths(self) -> np.ndarray | None:
+        """Length of each example, int64 (of its longest sequence); None without sequences to sort by."""
+        columns = self.columns if self.sort_by is None else {name: self.columns[name] for name in self.sort_by}
+        lengths = [column.lengths for column in columns.values() if isinstance(column, Ragged)]
+        return np.max(lengths, axis=0) if lengths else None
+
+    def ragged(self, name: str) -> Ragged:
+        """Return a column of sequences.
+
+        Raises:
+            TypeError: if the column holds one number an example.
+        """
+        column = self.columns[name]
+        if not isinstance(column, Ragged):
+            raise TypeError(f"Examples.ragged({name!r}) needs a column of sequences; that column is an array.")
+        return column
+
+    def take(self, indices: np.ndarray | Sequence[int]) -> "Examples":
+        """Return a copy of the examples with these indices (int)."""
+        chosen = np.asarray(indices, dtype=np.int64)
+        columns: dict[str, Ragged | np.ndarray] = {
+            name: column.take(chosen) if isinstance(column, Ragged) else column[chosen]
+            for name, column in self.columns.items()
+        }
+        raw = None if self.raw is None else [self.raw[index] for index in chosen.tolist()]
+        return Examples(columns, raw, self.sort_by)
+
+
+@final
+class Order:
+    """Which examples are in which batch: a function of (seed, epoch, index) and of nothing that was asked before.
+
+    The examples are permuted anew for each epoch. With `lengths`, the examples of 64 consecutive batches are then
+    sorted by length and cut into batches anew, and the batches of the epoch are permuted: little padding, and each
+    example still exactly once an epoch.
+
+    Args:
+        num_examples: number of examples, at least 1.
+        batch_size: examples of a batch over all processes together, at least `world_size`; where it is `num_examples`
+            or more there is one batch.
+        seed: seed of the order, 0 or more.
+        lengths: length of each example, int `[num_examples]`, to put examples of similar length together.
+        shuffle: False keeps the examples as they are, and leaves `lengths` unused.
+        drop_last: leave out the last batch of an epoch if it is not full (other examples in each epoch).
+        rank: this process.
+        world_size: number of processes. Each gets its share of every batch, the shares differing by one example at
+            most; none is ever empty: a rest smaller than `world_size` joins the batch before it.
+
+    Attributes:
+        num_batches: batches of an epoch.
+
+    Raises:
+        ValueError: for an argument out of range.
+
+    Example:
+        >>> order = Order(10, 4, seed=0)
+        >>> order.num_batches, sorted(np.concatenate([order.batch(0, index) for index in range(3)]).tolist())
+        (3, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
+        >>> np.array_equal(Order(10, 4, seed=0).batch(7, 1), order.batch(7, 1))
+        True
+
+    Source: Salmon, Moraes, Dror and Shaw (2011), Parallel Random Numbers: As Easy as 1, 2, 3 (Philox, the generator
+    that is keyed by seed and epoch).
+    """
+
+    def __init__(
+        self,
+        num_examples: int,
+        batch_size: int,
+        *,
+        seed: int,
+        lengths: np.ndarray | None = None,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if num_examples < 1:
+            raise ValueError(f"Order(num_examples=...) must be at least 1; got {num_examples}.")
+        if not 0 <= rank < world_size:
+            raise ValueError(f"Order(rank=...) must lie in [0, world_size); got {rank} of {world_size}.")
+        if min(batch_size, num_examples) < world_size:
+            raise ValueError(
+                f"Order(batch_size=..., num_examples=...) must be at least the number of processes, {world_size}; "
+                f"got {batch_size} and {num_examples}."
+            )
+        if seed < 0:
+            raise ValueError(f"Order(seed=...) must be 0 or more; got {seed}.")
+        if lengths is not None and len(lengths) != num_examples:
+            raise ValueError(f"Order(lengths=...) needs one length an example, {num_examples}; got {len(lengths)}.")
+        self._num_examples = num_examples
+        self._batch_size = batch_size
+        self._seed = seed
+        self._lengths = lengths if shuffle else None
+        self._shuffle = shuffle
+        self._rank = rank
+        self._world_size = world_size
+        num_full, rest = divmod(num_examples, batch_size)
+        drop_last = drop_last and num_full > 0
+        self._num_used = num_full * batch_size if drop_last else num_examples
+        self.num_batches = num_full if num_full and (drop_last or rest < world_size) else num_full + 1
+        if not rest:
+            self.num_batches = num_full
+        self._epoch: tuple[int, np.ndarray, np.ndarray] | None = None
+
+    def batch(self, epoch: int, index: int) -> np.ndarray:
+        """Return this process's examples of a batch, int64.
+
+        Args:
+            epoch: 0 or more.
+            index: in [0, num_batches).
+
+        Raises:
+            IndexError: if there is no such batch.
+        """
+        if not 0 <= index < self.num_batches or epoch < 0:
+            raise IndexError(
+                f"Order has {self.num_batches} batches an epoch; there is no batch {index} in epoch {epoch}."
+            )
+        if self._epoch is None or self._epoch[0] != epoch:
+            self._epoch = (epoch, *self._plan(epoch))
+        _, examples, batches = self._epoch
+        number = int(batches[index])
+        start = number * self._batch_size
+        stop = self._num_used if number == self.num_batches - 1 else start + self._batch_size
+        return examples[start + self._rank : stop : self._world_size].copy()
+
+    def _plan(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the epoch's examples, and the order of its batches."""
+        if not self._shuffle:
+            return np.arange(self._num_used), np.arange(self.num_batches)
+        generator = np.random.Generator(np.random.Philox(key=[self._seed, epoch]))
+        examples = generator.permutation(self._num_examples)[: self._num_used]
+        if self._lengths is None or self.num_batches == 1:
+            return examples, np.arange(self.num_batches)
+        window = _WINDOW_BATCHES * self._batch_size
+        for start in range(0, len(examples), window):
+            part = examples[start : start + window]
+            part[:] = part[np.argsort(self._lengths[part], kind="stable")]
+        return examples, generator.permutation(self.num_batches)
+
+
+def example_seed(seed: int, epoch: int, index: int) -> int:
+    """Return a seed in [0, 2^63) for the noise of one example in one epoch, whatever was drawn before.
+
+    Args:
+        seed: the run's seed.
+        epoch: number of the epoch.
+        index: the example.
+
+    Example:
+        >>> example_seed(0, 1, 2) == example_seed(0, 1, 2), example_seed(0, 1, 2) == example_seed(0, 2, 1)
+        (True, False)
+    """
+    digest = hashlib.blake2b(f"{seed} {epoch} {index}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def pad(
+    ragged: Ragged,
+    indices: np.ndarray,
+    *,
+    max_length: int | None = None,
+    dtype: DTypeLike = np.int64,
+    padding: float = 0,
+) -> tuple[Tensor, Tensor]:
+    """Return some sequences as rows of one length, and which entries are real.
+
+    Args:
+        ragged: the sequences.
+        indices: which of them, int `[batch]`.
+        max_length: longer sequences are cut after so many values.
+        dtype: type of the values' tensor.
+        padding: fills the rest of a row.
+
+    Returns:
+        Values `[batch, longest]` and mask bool `[batch, longest]`; the longest is taken as 1 if all are empty.
+
+    Example:
+        >>> tokens, mask = pad(Ragged.from_lists([[5, 7], [8]]), np.array([1, 0]))
+        >>> tokens.tolist(), mask.tolist()
+        ([[8, 0], [5, 7]], [[True, False], [True, True]])
+    """
+    starts, lengths = ragged.spans(indices)
+    if max_length is not None:
+        lengths = np.minimum(lengths, max_length)
+    longest = max(1, int(lengths.max(initial=0)))
+    mask = np.arange(longest) < lengths[:, None]
+    values = np.full(mask.shape, padding, dtype=dtype)
+    values[mask] = ragged.values[flat_positions(starts, lengths)]
+    return torch.from_numpy(values), torch.from_numpy(mask)
+
+
+def flat(
+    tokens: Ragged, weights: Ragged | None, indices: np.ndarray, *, max_length: int | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return some bags of tokens one after the other, as `torch.nn.EmbeddingBag` reads them.
+
+    Args:
+        tokens: the tokens of each text.
+        weights: the weight of each token, the same lengths; None: all 1.
+        indices: which texts, int `[batch]`.
+        max_length: longer texts are cut after so many tokens.
+
+    Returns:
+        Tokens int64 `[total]`, where each text begins int64 `[batch]`, weights `[total]` (float32 if there are none).
+
+    Example:
+        >>> flat(Ragged.from_lists([[5, 7], [8]]), None, np.array([1, 0]))
+        (tensor([8, 5, 7]), tensor([0, 1]), tensor([1., 1., 1.]))
+    """
+    starts, lengths = tokens.spans(indices)
+    if max_length is not None:
+        lengths = np.minimum(lengths, max_length)
+    positions = flat_positions(starts, lengths)
+    ids = torch.from_numpy(tokens.values[positions].astype(np.int64))
+    offsets = torch.from_numpy(np.cumsum(lengths) - lengths)
+    if weights is None:
+        return ids, offsets, torch.ones(len(positions))
+    return ids, offsets, torch.from_numpy(np.asarray(weights.values[positions]))
+
+
+def windows(array: np.ndarray, starts: np.ndarray, lags: int, *, dtype: DTypeLike | None = None) -> Tensor:
+    """Return stretches of a series, `[batch, lags, columns]`.
+
+    Args:
+        array: the series, `[time, columns]`.
+        starts: the first time of each stretch, int `[batch]`, in [0, time - lags].
+        lags: length of a stretch, at least 1.
+        dtype: type of the result; None: that of `array`.
+
+    Example:
+        >>> windows(np.arange(5.0)[:, None], np.array([2, 0]), 3)[:, :, 0].tolist()
+        [[2.0, 3.0, 4.0], [0.0, 1.0, 2.0]]
+    """
+    return torch.from_numpy(
+        array[np.asarray(starts)[:, None] + np.arange(lags)].astype(dtype or array.dtype, copy=False)
+    )
+
+
+def num_chunks(num_values: int, length: int) -> int:
+    """Return how many chunks of `length` targets a text of `num_values` tokens has; all tokens but one are targets."""
+    return max(0, -(-(num_values - 1) // length))
+
+
+def contiguous(values: np.ndarray, indices: np.ndarray, length: int) -> tuple[Tensor, Tensor]:
+    """Return some chunks of one long text: chunk `i` holds the `length` targets after token `i * length`.
+
+    Each chunk has `length + 1` tokens and begins with the one that the chunk before it ended with, so that
+    `chunks[:, :-1]` are inputs and `chunks[:, 1:]` targets, and every token but the first is a target exactly once.
+    The order is `Order(num_chunks(len(values), length), batch_size, seed=...)`.
+
+    Args:
+        values: the tokens of the text, int `[time]`.
+        indices: which chunks, int `[batch]`, in [0, num_chunks).
+        length: targets of a chunk, at least 1.
+
+    Returns:
+        Chunks int64 `[batch, length + 1]`, and mask bool `[batch, length]`, False where the last chunk's targets are
+        padding (0) because the text has ended.
+
+    Example:
+        >>> chunks, mask = contiguous(np.array([4, 5, 6, 7, 8, 9]), np.array([1, 0]), 3)
+        >>> chunks.tolist(), mask.tolist()
+        ([[7, 8, 9, 0], [4, 5, 6, 7]], [[True, True, False], [True, True, True]])
+    """
+    positions = np.asarray(indices, dtype=np.int64)[:, None] * length + np.arange(length + 1)
+    real = positions < len(values)
+    chunks = np.zeros(positions.shape, dtype=np.int64)
+    chunks[real] = values[positions[real]]
+    return torch.from_numpy(chunks), torch.from_numpy(np.ascontiguousarray(real[:, 1:]))

@@ -1,0 +1,91 @@
+"""The built-in data sets: one for each task, made from what every Python has; nothing is downloaded."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Final, final
+
+from thalweg.data.builtin.code import docstrings, manual, tokens
+from thalweg.data.builtin.generated import numbers, phrases
+from thalweg.data.builtin.series import sunspots
+from thalweg.data.files.rows import AbstractSource, BadRow, Chunk
+
+
+@final
+@dataclass(frozen=True)
+class Sample(AbstractSource):
+    """A built-in data set; it can be read like an open file.
+
+    Args:
+        name: what the user types.
+        task: the task it is for.
+        description: one sentence.
+        columns: the names of the columns.
+        generate: makes the rows, the same at each call.
+        kind: always "sample".
+
+    Example:
+        >>> SAMPLES["sunspots"].columns, SAMPLES["sunspots"].head(1)[0].values
+        (('year', 'sunspots'), (1700, 5.0))
+    """
+
+    name: str
+    task: str
+    description: str
+    columns: tuple[str, ...]
+    generate: Callable[[], list[tuple[Any, ...]]]
+    kind: str = "sample"
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def bad_rows(self) -> list[BadRow]:
+        """Always empty."""
+        return []
+
+    @property
+    def num_bad_rows(self) -> int:
+        """Always 0."""
+        return 0
+
+    def chunks(self, size: int = 4096) -> Iterator[Chunk]:
+        """All rows, at most `size` at a time; the line of a row is its number, from 1."""
+        rows = self.generate()
+        for start in range(0, len(rows), size):
+            part = rows[start : start + size]
+            yield Chunk(
+                self.columns, range(start + 1, start + 1 + len(part)), tuple(map(list, zip(*part, strict=True)))
+            )
+
+
+# The rows are kept in memory once made: a run reads its data several times.
+SAMPLES: Final[dict[str, Sample]] = {
+    sample.name: sample
+    for sample in (
+        Sample(
+            "docstrings",
+            "classify",
+            "Docstrings of Python's standard library, labeled with their package.",
+            ("text", "label"),
+            cache(docstrings),
+        ),
+        Sample("manual", "language", "Python's own language manual.", ("text",), cache(manual)),
+        Sample("numbers", "translate", "English number names and German ones.", ("english", "german"), cache(numbers)),
+        Sample(
+            "tokens",
+            "tag",
+            "Source lines of Python's standard library, each word with its kind.",
+            ("tokens", "tags"),
+            cache(tokens),
+        ),
+        Sample(
+            "sunspots", "forecast", "Yearly mean sunspot numbers, 1700 to 2008.", ("year", "sunspots"), cache(sunspots)
+        ),
+        Sample(
+            "phrases",
+            "score",
+            "Pairs of sentences from a small grammar that knows how alike they are.",
+            ("sentence1", "sentence2", "similarity"),
+            cache(phrases),
+        ),
+    )
+}

@@ -1,0 +1,297 @@
+"""A look at a data file before anyone trains: counts, labels, lengths, duplicates, contradictions, empty texts."""
+
+import dataclasses
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final, final
+
+from thalweg.data.columns.choice import Choice
+from thalweg.data.columns.facts import number_of
+from thalweg.data.columns.tallies import SHOWN_LENGTH, Lengths, LengthTally, Numbers, NumberTally
+from thalweg.data.files.rows import AbstractSource, BadRow, Chunk
+from thalweg.errors import InputError
+
+_TEXT_ROLES: Final = ("text", "other", "source", "target", "tokens")
+_TARGET_ROLES: Final = ("label", "tags", "number")
+
+
+@final
+@dataclass(frozen=True)
+class Conflict:
+    """One text that comes with different labels.
+
+    Args:
+        text: its beginning.
+        labels: the labels of the first row and of the first that disagrees.
+        lines: their lines.
+    """
+
+    text: str
+    labels: tuple[str, str]
+    lines: tuple[int, int]
+
+
+@final
+@dataclass(frozen=True)
+class Inspection:
+    """What `inspect` found.
+
+    Args:
+        name: the file.
+        kind: csv, tsv, jsonl, conll, conllu, text or sample.
+        task: the task that the columns were chosen for.
+        columns: all columns.
+        choice: the columns chosen, with the sentence about it.
+        notes: choices made while opening the file.
+        num_rows: rows that can be read.
+        num_bad_rows: rows that can't.
+        bad_rows: the first of them.
+        labels: label or tag -> how often it comes, the most frequent first.
+        lengths: for each column of texts.
+        numbers: for each column of numbers.
+        num_duplicates: rows whose text (pair of texts) came before.
+        duplicates: the first of them: line, line of the first, beginning of the text.
+        num_conflicts: texts that come with different labels.
+        conflicts: the first of them.
+        num_unequal: rows with more words than tags, or fewer.
+        unequal_lines: the lines of the first of them.
+        num_valid_rows: rows of the validation file; 0 without one.
+        num_shared: rows of the validation file whose text is in the data too.
+        shared_lines: the lines (of the validation file) of the first of them.
+        unseen_labels: labels of the validation file that the data lack -> how often each comes.
+        preview: the first rows, by the name of the chosen columns.
+    """
+
+    name: str
+    kind: str
+    task: str
+    columns: tuple[str, ...]
+    choice: Choice
+    notes: list[str]
+    num_rows: int
+    num_bad_rows: int
+    bad_rows: list[BadRow]
+    labels: dict[str, int]
+    lengths: list[Lengths]
+    numbers: list[Numbers]
+    num_duplicates: int
+    duplicates: list[tuple[int, int, str]]
+    num_conflicts: int
+    conflicts: list[Conflict]
+    num_unequal: int
+    unequal_lines: list[int]
+    num_valid_rows: int
+    num_shared: int
+    shared_lines: list[int]
+    unseen_labels: dict[str, int]
+    preview: list[dict[str, Any]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values only, ready for `json.dumps`; a bad row is an object with line and reason."""
+        plain = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        plain["choice"] = dataclasses.asdict(self.choice)
+        for name in ("lengths", "numbers", "conflicts"):
+            plain[name] = [dataclasses.asdict(one) for one in plain[name]]
+        plain["bad_rows"] = [{"line": line, "reason": reason} for line, reason in self.bad_rows]
+        return plain
+
+
+def inspect(
+    source: AbstractSource,
+    task: str,
+    choice: Choice,
+    *,
+    valid_source: AbstractSource | None = None,
+    max_length: int | None = None,
+    num_preview: int = 5,
+    num_examples: int = 5,
+) -> Inspection:
+    """Read a data file once and say what is in it; texts are hashed, not kept, so memory stays small.
+
+    Args:
+        source: the data.
+        task: the task they are for.
+        choice: their columns, from `choose_columns`.
+        valid_source: a validation file with the same columns, to look for what both share.
+        max_length: words that the model takes, for counting longer texts.
+        num_preview: rows shown.
+        num_examples: examples of each finding.
+
+    Returns:
+        The findings, as plain data.
+
+    Raises:
+        InputError: when the data can't be read, or the validation file lacks a chosen column.
+
+    Example:
+        >>> from thalweg.data.columns.choice import choose_columns
+        >>> from thalweg.data.builtin.catalog import SAMPLES
+        >>> numbers = SAMPLES["numbers"]
+        >>> found = inspect(numbers, "translate", choose_columns(numbers, "translate"))
+        >>> found.num_rows, found.num_duplicates, found.lengths[0].maximum
+        (6001, 0, 7)
+    """
+    look = _Look(choice, num_examples, max_length, num_preview)
+    for chunk in source.chunks():
+        look.add(chunk)
+    num_valid, num_shared, shared_lines, unseen = _compare(look, valid_source) if valid_source else (0, 0, [], {})
+    return Inspection(
+        name=source.name,
+        kind=source.kind,
+        task=task,
+        columns=source.columns,
+        choice=choice,
+        notes=list(source.notes),
+        num_rows=look.num_rows,
+        num_bad_rows=source.num_bad_rows,
+        bad_rows=list(source.bad_rows),
+        labels=dict(look.labels.most_common()),
+        lengths=[tally.result() for tally in look.lengths.values()],
+        numbers=[tally.result() for tally in look.numbers.values()],
+        num_duplicates=look.num_duplicates,
+        duplicates=look.duplicates,
+        num_conflicts=len(look.conflicting),
+        conflicts=look.conflicts,
+        num_unequal=look.num_unequal,
+        unequal_lines=look.unequal_lines,
+        num_valid_rows=num_valid,
+        num_shared=num_shared,
+        shared_lines=shared_lines,
+        unseen_labels=unseen,
+        preview=look.preview,
+    )
+
+
+@final
+class _Look:
+    """One pass over the data."""
+
+    def __init__(self, choice: Choice, num_examples: int, max_length: int | None, num_preview: int) -> None:
+        self.choice = choice
+        self.num_examples = num_examples
+        self.num_preview = num_preview
+        self.preview: list[dict[str, Any]] = []
+        self.texts = [choice.columns[role] for role in _TEXT_ROLES if role in choice.columns]
+        self.target = next((choice.columns[role] for role in _TARGET_ROLES if role in choice.columns), None)
+        self.lengths = {name: LengthTally(name, num_examples, max_length) for name in self.texts}
+        series = [*choice.series, *([choice.columns["number"]] if "number" in choice.columns else [])]
+        self.numbers = {name: NumberTally(name, num_examples) for name in series}
+        self.labels: Counter[str] = Counter()
+        self.seen: dict[
+            int, tuple[int, int, str | None]
+        ] = {}  # hash of a text -> its line, hash and start of its label
+        self.num_rows = 0
+        self.num_duplicates = 0
+        self.duplicates: list[tuple[int, int, str]] = []
+        self.conflicting: set[int] = set()
+        self.conflicts: list[Conflict] = []
+        self.num_unequal = 0
+        self.unequal_lines: list[int] = []
+
+    def add(self, chunk: Chunk) -> None:
+        self.num_rows += len(chunk)
+        if room := self.num_preview - len(self.preview):
+            shown = [*self.choice.columns.values(), *self.choice.series]
+            rows = zip(*(chunk.column(name)[:room] for name in shown), strict=True)
+            self.preview.extend(dict(zip(shown, row, strict=True)) for row in rows)
+        for name, numbers in self.numbers.items():
+            for line, value in zip(chunk.lines, chunk.column(name), strict=True):
+                numbers.add(line, value)
+        for name, lengths in self.lengths.items():
+            for line, value in zip(chunk.lines, chunk.column(name), strict=True):
+                lengths.add(line, len(value) if isinstance(value, list) else len(as_text(value).split()))
+        if self.texts:
+            for line, key, text, target in self.keyed(chunk):
+                self._remember(line, key, text, target)
+        for labels in self.label_lists(chunk):
+            self.labels.update(labels)
+        if self.choice.task == "tag":
+            words, tags = chunk.column(self.choice.columns["tokens"]), chunk.column(self.choice.columns["tags"])
+            for line, one, other in zip(chunk.lines, words, tags, strict=True):
+                if not (isinstance(one, list) and isinstance(other, list) and len(one) == len(other)):
+                    self.num_unequal += 1
+                    if len(self.unequal_lines) < self.num_examples:
+                        self.unequal_lines.append(line)
+
+    def keyed(self, chunk: Chunk) -> Iterator[tuple[int, int, str, str | None]]:
+        """Line, hash of the text (pair of texts), text, and target of each row that has a text."""
+        columns = [[as_text(value).strip() for value in chunk.column(name)] for name in self.texts]
+        targets: list[str | None] = [None] * len(chunk)
+        if self.target:
+            # 5 and 5.00 are no contradiction.
+            is_score = self.choice.task == "score"
+            numbers = [number_of(value) if is_score else None for value in chunk.column(self.target)]
+            given = zip(numbers, chunk.column(self.target), strict=True)
+            targets = [as_text(value) if number is None else f"{number:g}" for number, value in given]
+        for line, texts, target in zip(chunk.lines, zip(*columns, strict=True), targets, strict=True):
+            if any(texts):
+                yield line, _hash("\0".join(texts)), texts[0], target
+
+    def label_lists(self, chunk: Chunk) -> Iterator[list[str]]:
+        """The labels of each row, or its tags."""
+        if self.choice.task not in ("classify", "tag") or self.target is None:
+            return
+        separator = self.choice.separator
+        for value in chunk.column(self.target):
+            if isinstance(value, list):
+                yield [as_text(one) for one in value]
+            elif separator and isinstance(value, str):
+                yield [part.strip() for part in value.split(separator) if part.strip()]
+            elif not (value is None or value == ""):
+                yield [as_text(value)]
+
+    def _remember(self, line: int, key: int, text: str, target: str | None) -> None:
+        label = _hash(target) if target is not None else 0
+        first = self.seen.setdefault(key, (line, label, target[:SHOWN_LENGTH] if target is not None else None))
+        if first[0] == line:
+            return
+        self.num_duplicates += 1
+        if len(self.duplicates) < self.num_examples:
+            self.duplicates.append((line, first[0], text[:SHOWN_LENGTH]))
+        if target is not None and first[1] != label and key not in self.conflicting:
+            self.conflicting.add(key)
+            if len(self.conflicts) < self.num_examples:
+                labels = (first[2] or "", target[:SHOWN_LENGTH])
+                self.conflicts.append(Conflict(text[:SHOWN_LENGTH], labels, (first[0], line)))
+
+
+def _compare(look: _Look, valid: AbstractSource) -> tuple[int, int, list[int], dict[str, int]]:
+    """Rows of the validation file, how many of them the data have too, their lines, and labels the data lack."""
+    for name in (*look.texts, *([look.target] if look.target else []), *look.choice.series):
+        if name not in valid.columns:
+            listed = ", ".join(map(repr, valid.columns))
+            raise InputError(f"{valid.name}: expected the column {name!r}, as in the training data; got {listed}.")
+    num_rows, num_shared = 0, 0
+    shared_lines: list[int] = []
+    unseen: Counter[str] = Counter()
+    for chunk in valid.chunks():
+        num_rows += len(chunk)
+        if look.texts:
+            for line, key, _, _ in look.keyed(chunk):
+                if key in look.seen:
+                    num_shared += 1
+                    if len(shared_lines) < look.num_examples:
+                        shared_lines.append(line)
+        for labels in look.label_lists(chunk):
+            unseen.update(label for label in labels if label not in look.labels)
+    return num_rows, num_shared, shared_lines, dict(unseen.most_common())
+
+
+def as_text(value: object) -> str:
+    """A value as a text: nothing for null, the items of a list joined by spaces.
+
+    Example:
+        >>> as_text(None), as_text(["a", 1]), as_text(2.5)
+        ('', 'a 1', '2.5')
+    """
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")

@@ -1,0 +1,218 @@
+"""Rows from a stream such as standard input, each as soon as its line has come in."""
+
+import codecs
+import csv
+import io
+from collections.abc import Iterator
+from itertools import chain
+from typing import IO, Any, final
+
+from thalweg.data.files.delimited import first_row_is_data, header_names, headerless
+from thalweg.data.files.jsonl import decoded
+from thalweg.data.files.lines import MAX_LINE_LENGTH
+from thalweg.data.files.rows import AbstractSource, BadRow, BadRows, Chunk, Row
+from thalweg.errors import InputError
+
+_STREAM_KINDS = ("csv", "tsv", "jsonl")
+
+
+@final
+class StreamSource(AbstractSource):
+    """Rows that come in over time; made by `open_stream`.
+
+    It has the interface of a file's source, but a row is given once: every call of `rows` or `chunks` goes on where the
+    last one stopped, and each chunk holds one row, so that nothing waits.
+
+    Args:
+        name: for messages.
+        kind: csv, tsv or jsonl.
+        columns: the names of the columns.
+        notes: choices made while opening.
+        values: the line and the values of each row, as they come.
+        bad: where the bad rows are counted.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        kind: str,
+        columns: tuple[str, ...],
+        notes: list[str],
+        values: Iterator[tuple[int, list[Any]]],
+        bad: BadRows,
+    ) -> None:
+        self.name = name
+        self.kind = kind
+        self.columns = columns
+        self.notes = notes
+        self._values = values
+        self._bad = bad
+        self._ahead: list[tuple[int, list[Any]]] = []
+        self._num_rows = 0
+
+    @property
+    def bad_rows(self) -> list[BadRow]:
+        """The first rows (at most 20) that could not be read so far."""
+        return list(self._bad.first)
+
+    @property
+    def num_bad_rows(self) -> int:
+        """How many rows could not be read so far."""
+        return self._bad.count
+
+    def chunks(self, size: int = 1) -> Iterator[Chunk]:
+        """The rows as they come, one in each chunk (`size` is not used: a stream must not wait).
+
+        Raises:
+            InputError: when more than 1 % of the rows are bad (and over 1,000), or there is no row at all.
+        """
+        del size
+        while True:
+            row = self._ahead.pop(0) if self._ahead else next(self._values, None)
+            if row is None:
+                break
+            self._num_rows += 1
+            self._bad.check(num_rows=self._num_rows, at_end=False)
+            yield Chunk(self.columns, (row[0],), tuple([value] for value in row[1]))
+        if not self._num_rows:
+            self._bad.check(num_rows=0, at_end=True)
+            raise InputError(f"{self.name}: expected rows of data, got none that can be read.")
+
+    def head(self, num_rows: int = 1000) -> list[Row]:
+        """The next row, which `rows` will give again; one only, since waiting for more would delay its answer."""
+        if num_rows > 0 and not self._ahead and (row := next(self._values, None)):
+            self._ahead.append(row)
+        return [Row(line, tuple(values)) for line, values in self._ahead[:num_rows]]
+
+
+def open_stream(
+    file: IO[Any],
+    kind: str | None = None,
+    *,
+    name: str = "standard input",
+    skip_bad_rows: bool = False,
+    max_line_length: int = MAX_LINE_LENGTH,
+) -> StreamSource:
+    r"""Read rows from a stream; waits for the first line, which tells the columns.
+
+    Args:
+        file: an open text or binary stream, best ``sys.stdin.buffer``; the text is UTF-8.
+        kind: jsonl, csv or tsv; None finds out from the first line.
+        name: for messages.
+        skip_bad_rows: go on however many rows can't be read.
+        max_line_length: in characters.
+
+    Returns:
+        A source whose rows come one at a time. The columns are the header of CSV and TSV, or the keys of the first
+        object of JSON Lines.
+
+    Raises:
+        InputError: when the stream ends before a first row, or the first line tells no columns.
+        ValueError: when `kind` is none of these.
+
+    Example:
+        >>> import io
+        >>> stream = open_stream(io.BytesIO(b'{"text": "fine", "label": 1}\n{"text": "bad", "label": 0}\n'))
+        >>> stream.columns, [row.values for row in stream.rows()]
+        (('text', 'label'), [('fine', 1), ('bad', 0)])
+    """
+    if kind is not None and kind not in _STREAM_KINDS:
+        raise ValueError(f"open_stream(kind=...) must be one of {', '.join(_STREAM_KINDS)}; got {kind!r}.")
+    bad = BadRows(name, skip=skip_bad_rows)
+    # A text layer would decode (and fail) on its own; the bytes below it tell which line is bad.
+    lines = _lines(file.buffer if isinstance(file, io.TextIOWrapper) else file, bad, max_line_length)
+    first = next((pair for pair in lines if pair[1].strip()), None)
+    if first is None:
+        raise InputError(f"{name}: expected rows of data, got an empty stream; check the command before the pipe.")
+    if kind is None:
+        kind = "jsonl" if first[1].lstrip().startswith("{") else "tsv" if "\t" in first[1] else "csv"
+    if kind == "jsonl":
+        return _json_stream(name, first, lines, bad)
+    return _table_stream(name, kind, first, lines, bad)
+
+
+def _lines(file: IO[Any], bad: BadRows, max_length: int) -> Iterator[tuple[int, str]]:
+    """Line number and text of each line as it comes, with a line feed; what can't be read is an empty line."""
+    number = 0
+    while line := file.readline(max_length + 1):
+        number += 1
+        if len(line) > max_length and line[-1:] not in ("\n", b"\n"):
+            while line and line[-1:] not in ("\n", b"\n"):
+                line = file.readline(1 << 20)
+            bad.add(number, f"the line is longer than {max_length:,} characters")
+            yield number, "\n"
+            continue
+        if isinstance(line, bytes):
+            try:
+                line = line.removeprefix(codecs.BOM_UTF8).decode() if number == 1 else line.decode()
+            except UnicodeDecodeError as error:
+                bad.add(number, f"expected UTF-8 text, got the byte 0x{line[error.start]:02x}")
+                line = "\n"
+        if "\0" in line:
+            bad.add(number, "the line has a NUL byte")
+            line = "\n"
+        yield number, line.rstrip("\r\n") + "\n"
+
+
+def _json_stream(name: str, first: tuple[int, str], lines: Iterator[tuple[int, str]], bad: BadRows) -> StreamSource:
+    row = decoded(first[1])
+    if not isinstance(row, dict) or not row:
+        problem = "got an empty one" if isinstance(row, dict) else row
+        raise InputError(f"{name}, line {first[0]}: expected one JSON object on each line; {problem}.")
+    columns = tuple(row)
+
+    def values() -> Iterator[tuple[int, list[Any]]]:
+        for line, text in chain([first], lines):
+            row = decoded(text)
+            if isinstance(row, dict):
+                yield line, [row.get(column) for column in columns]
+            elif row is not None:
+                bad.add(line, row)
+
+    return StreamSource(name, "jsonl", columns, [], values(), bad)
+
+
+def _table_stream(
+    name: str, kind: str, first: tuple[int, str], lines: Iterator[tuple[int, str]], bad: BadRows
+) -> StreamSource:
+    number, text = first
+    delimiter = "\t" if kind == "tsv" else max(",;|\t", key=text.count)
+    has_quotes, notes = kind == "csv", []
+    quoting = csv.QUOTE_MINIMAL if has_quotes else csv.QUOTE_NONE
+    texts = (text for _, text in chain([first], lines))
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_LENGTH))
+    reader = csv.reader(texts, delimiter=delimiter, quoting=quoting)
+    before = number - 1  # empty lines before the first row were read past the reader
+
+    def records() -> Iterator[tuple[int, list[str]]]:
+        while True:
+            line = before + reader.line_num + 1
+            try:
+                row = next(reader, None)
+            except csv.Error as error:
+                raise InputError(f"{name}, line {line}: the row can't be read ({error}).") from None
+            if row is None:
+                return
+            if row:
+                yield line, row
+
+    rows = records()
+    header = next(rows, (number, [""]))
+    evidence = first_row_is_data([header[1]])
+    if evidence and has_quotes:
+        raise headerless(name, number, evidence)
+    if evidence:
+        columns = tuple(f"column{i + 1}" for i in range(len(header[1])))
+        notes.append(f"The first row looks like data ({evidence}), so the columns are named {', '.join(columns)}.")
+        rows = chain([header], rows)
+    else:
+        columns = header_names(name, number, header[1], notes)
+
+    def values() -> Iterator[tuple[int, list[Any]]]:
+        for line, row in rows:
+            if len(row) == len(columns):
+                yield line, row
+            else:
+                bad.add(line, f"expected {len(columns)} columns, got {len(row)}")
+
+    return StreamSource(name, kind, columns, notes, values(), bad)

@@ -1,0 +1,116 @@
+"""JSON Lines: one object a line."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Any, Final, final
+
+from thalweg.data.files.rows import BadRows, Chunk
+from thalweg.errors import InputError
+
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_SURROGATE_ESCAPE: Final = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+@final
+@dataclass(frozen=True)
+class JsonLines:
+    """How the rows of a JSON Lines file are read.
+
+    Args:
+        columns: the keys that are read; an object that lacks one gives None.
+    """
+
+    columns: tuple[str, ...]
+
+    def parse(self, blocks: Iterator[tuple[int, str]], bad: BadRows, size: int) -> Iterator[Chunk]:
+        """Blocks of whole lines (see `LineReader.blocks`) -> chunks of at most `size` rows."""
+        texts = chain.from_iterable(text[:-1].split("\n") for _, text in blocks)
+        objects = (pair for pair in enumerate(map(decoded, texts), start=1) if pair[1] is not None)
+        while batch := list(islice(objects, size)):
+            lines, rows = [], []
+            for line, row in batch:
+                if isinstance(row, dict):
+                    lines.append(line)
+                    rows.append(row)
+                else:
+                    bad.add(line, str(row))
+            if rows:
+                yield Chunk(self.columns, lines, tuple([row.get(name) for row in rows] for name in self.columns))
+
+
+def decoded(text: str) -> dict[str, Any] | str | None:
+    """One line of JSON Lines: its object, or what is wrong with it as half a sentence, or None for an empty line.
+
+    Example:
+        >>> decoded('{"text": "fine", "stars": 4}'), decoded(""), decoded("[1]")
+        ({'text': 'fine', 'stars': 4}, None, 'expected a JSON object, got a list')
+    """
+    if not text or text.isspace():
+        return None
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        return f"not valid JSON ({error.msg} at column {error.colno})"
+    except RecursionError:
+        return "the JSON is nested too deeply"
+    except ValueError as error:  # a number with thousands of digits
+        return f"not readable JSON ({str(error).split(';')[0]})"
+    if not isinstance(value, dict):
+        kind = {list: "a list", str: "a text", type(None): "null", bool: "true or false"}.get(type(value), "a number")
+        return f"expected a JSON object, got {kind}"
+    if "\\u" in text and _SURROGATE_ESCAPE.search(text):
+        return _without_surrogates(value)
+    return value
+
+
+def _without_surrogates(value: Any) -> Any:
+    """Halves of surrogate pairs cannot be encoded again by anyone; they become the replacement character."""
+    if isinstance(value, str):
+        return _SURROGATE.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [_without_surrogates(one) for one in value]
+    if isinstance(value, dict):
+        return {_without_surrogates(key): _without_surrogates(one) for key, one in value.items()}
+    return value
+
+
+def open_json_lines(name: str, sample: str, *, is_whole: bool) -> tuple[JsonLines, list[str]]:
+    """Find the keys of a JSON Lines file in its first 1,000 lines.
+
+    Args:
+        name: the file's name for messages.
+        sample: the first lines (whole ones).
+        is_whole: whether that is the whole file.
+
+    Returns:
+        The reader, with the union of the keys in order of appearance, and notes.
+
+    Raises:
+        InputError: when no line of the sample is an object.
+    """
+    if sample.lstrip().startswith("["):
+        raise InputError(
+            f"{name}, line 1: expected one JSON object on each line (JSON Lines), got a JSON list; convert it, for "
+            "example with jq -c '.[]'."
+        )
+    lines = list(islice((line for line in sample.split("\n") if line and not line.isspace()), 1000))
+    if not lines:
+        raise InputError(f"{name}: expected rows of data, got a file without any; check that it was saved.")
+    rows = [decoded(line) for line in lines]
+    objects = [row for row in rows if isinstance(row, dict)]
+    columns = tuple(dict.fromkeys(key for row in objects for key in row))
+    if not columns:
+        if objects:
+            raise InputError(f"{name}, line 1: expected JSON objects with keys, got only empty ones.")
+        spread = " (one object over several lines must be put on one: jq -c .)" if lines[0].strip() == "{" else ""
+        raise InputError(f"{name}, line 1: expected one JSON object on each line; {rows[0]}{spread}.")
+    notes = []
+    sparse = [key for key in columns if any(key not in row for row in objects)]
+    if sparse:
+        notes.append(f"Some objects lack {', '.join(map(repr, sparse[:5]))}; what is missing is read as null.")
+    if not is_whole and len(objects) < len(rows):
+        notes.append(f"{len(rows) - len(objects)} of the first {len(rows):,} lines are no JSON objects.")
+    return JsonLines(columns), notes

@@ -1,0 +1,187 @@
+"""Bytes in a file -> blocks of whole lines of text: decompression, encodings, and every way a file can be broken."""
+
+import bz2
+import codecs
+import gzip
+import lzma
+import stat
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO, Final, NoReturn, cast, final
+
+from thalweg.data.files.rows import BadRows
+from thalweg.errors import InputError
+
+MAX_LINE_LENGTH: Final = 10_000_000  # characters
+BLOCK_SIZE: Final = 1 << 20  # bytes
+
+type_of_decoder = Callable[[bytes, str, bool], tuple[str, int]]
+
+# The longer byte-order marks first: that of UTF-32 begins with that of UTF-16.
+_DECODERS: Final[list[tuple[bytes, str, type_of_decoder]]] = [
+    (codecs.BOM_UTF32_LE, "UTF-32", codecs.utf_32_le_decode),
+    (codecs.BOM_UTF32_BE, "UTF-32", codecs.utf_32_be_decode),
+    (codecs.BOM_UTF8, "UTF-8", codecs.utf_8_decode),
+    (codecs.BOM_UTF16_LE, "UTF-16", codecs.utf_16_le_decode),
+    (codecs.BOM_UTF16_BE, "UTF-16", codecs.utf_16_be_decode),
+]
+# Files that are no text at all, by their first bytes.
+_FOREIGN: Final = [
+    (b"PK\x03\x04", "a zip archive (or a spreadsheet); unpack it, or save the sheet as CSV"),
+    (b"PAR1", "a Parquet file; convert it to CSV or JSON Lines"),
+    (b"%PDF-", "a PDF document; save its text as a .txt file"),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd; unpack it, or compress it with xz or gzip"),
+    (b"SQLite format 3\x00", "an SQLite database; export the table as CSV"),
+]
+COMPRESSED: Final = (".xz", ".gz", ".bz2")
+
+
+@final
+class LineReader:
+    r"""A text file as blocks of whole lines, from the beginning as often as wanted.
+
+    Compressed files (xz, gzip, bzip2) are recognized by their content. The text is UTF-8, or UTF-16 or UTF-32 with a
+    byte-order mark. Every line end becomes ``"\n"``. A line that is too long is never held in memory as a whole: it is
+    counted as bad and an empty line stands in its place, so that line numbers stay right.
+
+    Args:
+        path: a regular file.
+        max_line_length: in characters.
+        skip_bad_rows: leave out lines with NUL bytes and count them; otherwise they end the reading.
+
+    Raises:
+        InputError: when the file is missing, a folder, unreadable, or no text.
+    """
+
+    def __init__(self, path: Path, *, max_line_length: int = MAX_LINE_LENGTH, skip_bad_rows: bool = False) -> None:
+        self.path = path
+        self.max_line_length = max_line_length
+        self.skip_bad_rows = skip_bad_rows
+        try:
+            mode = path.stat().st_mode
+        except (OSError, ValueError) as error:
+            if isinstance(error, FileNotFoundError):
+                raise InputError(f"{path}: there is no such file; check the name and the folder.") from None
+            raise InputError(f"{path}: the file can't be opened ({_why(error)}).") from None
+        if stat.S_ISDIR(mode):
+            raise InputError(f"{path}: expected a file, got a folder; name a file inside it.")
+        if not stat.S_ISREG(mode):
+            raise InputError(f"{path}: expected a regular file that can be read twice; save the data to a file first.")
+
+    def blocks(self, bad: BadRows) -> Iterator[tuple[int, str]]:
+        """Yield (line number of the first line, text of whole lines that ends in a line end); bad lines go to `bad`."""
+        line, carry, skipping = 1, "", False
+        for text in self._text():
+            if skipping:
+                end = text.find("\n")
+                if end < 0:
+                    continue
+                text, skipping = text[end:], False
+            text = carry + text
+            end = text.rfind("\n") + 1
+            text, carry = text[:end], text[end:]
+            num_lines = text.count("\n")
+            if text.find("\n") > self.max_line_length:
+                bad.add(line, self._too_long())
+                text = text[text.find("\n") :]
+            if len(carry) > self.max_line_length:
+                bad.add(line + num_lines, self._too_long())
+                carry, skipping = "", True
+            if text:
+                yield line, self._without_nul(text, line, bad)
+            line += num_lines
+        if carry:
+            yield line, self._without_nul(carry + "\n", line, bad)
+
+    def _too_long(self) -> str:
+        return f"the line is longer than {self.max_line_length:,} characters"
+
+    def _without_nul(self, text: str, line: int, bad: BadRows) -> str:
+        if "\0" not in text:
+            return text
+        lines = text.split("\n")
+        for i, one in enumerate(lines):
+            if "\0" in one:
+                if not self.skip_bad_rows:
+                    raise InputError(
+                        f"{self.path}, line {line + i}: found a NUL byte, so this is not plain text (or UTF-16 without "
+                        "a byte-order mark); save the file as UTF-8."
+                    )
+                bad.add(line + i, "the line has a NUL byte")
+                lines[i] = ""
+        return "\n".join(lines)
+
+    def _text(self) -> Iterator[str]:
+        """The decoded text in blocks, with every line end as a line feed."""
+        name, decode = "UTF-8", codecs.utf_8_decode
+        position, num_lines, pending, held = 0, 0, b"", ""
+        # With lines shorter than a block only the first line of a block can be too long, which is quick to check.
+        for number, block in enumerate(self._bytes(min(BLOCK_SIZE, self.max_line_length))):
+            if number == 0:
+                for mark, mark_name, mark_decode in _DECODERS:
+                    if block.startswith(mark):
+                        name, decode, block, position = mark_name, mark_decode, block[len(mark) :], len(mark)
+                        break
+            data = pending + block
+            try:
+                text, used = decode(data, "strict", not block)
+            except UnicodeDecodeError as error:
+                self._undecodable(name, decode, data, error.start, position, num_lines)
+            position, pending = position + used, data[used:]
+            text = held + text
+            held = "\r" if text.endswith("\r") and block else ""
+            if held:
+                text = text[:-1]
+            if "\r" in text:
+                text = text.replace("\r\n", "\n").replace("\r", "\n")
+            num_lines += text.count("\n")
+            if text:
+                yield text
+
+    def _undecodable(
+        self, name: str, decode: type_of_decoder, data: bytes, start: int, position: int, num_lines: int
+    ) -> NoReturn:
+        before = decode(data[:start], "ignore", True)[0].replace("\r\n", "\n").replace("\r", "\n")
+        code = data[start : start + 1]
+        guess = code.decode("cp1252", "ignore") if name == "UTF-8" else ""
+        hint = f", which is {guess!r} in Windows-1252" if guess.isprintable() and guess else ""
+        raise InputError(
+            f"{self.path}, line {num_lines + before.count(chr(10)) + 1}: expected {name} text, got the byte "
+            f"0x{code.hex()} at position {position + start:,} of the file{hint}; save the file as UTF-8."
+        ) from None
+
+    def _bytes(self, size: int) -> Iterator[bytes]:
+        """The decompressed bytes in blocks of at least four (a byte-order mark); the last block is empty."""
+        try:
+            with self._open() as file:
+                while True:
+                    block = file.read(max(size, 4))
+                    yield block
+                    if not block:
+                        return
+        except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile, MemoryError) as error:
+            raise InputError(f"{self.path}: the compressed file is damaged or cut off ({_why(error)}).") from None
+        except OSError as error:
+            raise InputError(f"{self.path}: the file can't be read ({_why(error)}).") from None
+
+    def _open(self) -> BinaryIO:
+        with self.path.open("rb") as file:
+            start = file.read(16)
+        for mark, what in _FOREIGN:
+            if start.startswith(mark):
+                raise InputError(f"{self.path}: expected a text file, got {what}.")
+        if start.startswith(b"\xfd7zXZ\x00"):
+            return cast(BinaryIO, lzma.open(self.path, "rb"))
+        if start.startswith(b"\x1f\x8b"):
+            return cast(BinaryIO, gzip.open(self.path, "rb"))
+        # "BZh" may also be the start of a text; the format goes on with the level and a fixed mark.
+        if start.startswith(b"BZh") and start[4:10] in (b"1AY&SY", b"\x17rE8P\x90"):
+            return cast(BinaryIO, bz2.open(self.path, "rb"))
+        return self.path.open("rb")
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__

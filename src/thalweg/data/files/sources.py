@@ -1,0 +1,212 @@
+"""Files and streams in, rows out: CSV, TSV, JSON Lines, CoNLL and CoNLL-U, plain text."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, final
+
+from thalweg.data.files.conll import looks_like_conll, open_sentences
+from thalweg.data.files.delimited import open_table
+from thalweg.data.files.incoming import StreamSource, open_stream
+from thalweg.data.files.jsonl import decoded, open_json_lines
+from thalweg.data.files.lines import COMPRESSED, MAX_LINE_LENGTH, LineReader
+from thalweg.data.files.rows import AbstractSource, BadRow, BadRows, Chunk, Row
+from thalweg.errors import InputError
+
+__all__ = ["KINDS", "BadRow", "Chunk", "FileSource", "Row", "Source", "StreamSource", "open_source", "open_stream"]
+
+Source = AbstractSource  # the name for signatures
+
+KINDS: Final = ("csv", "tsv", "jsonl", "conll", "conllu", "text")
+_KIND_OF_SUFFIX: Final = {
+    **dict.fromkeys((".csv",), "csv"),
+    **dict.fromkeys((".tsv", ".tab"), "tsv"),
+    **dict.fromkeys((".jsonl", ".ndjson", ".json"), "jsonl"),
+    **dict.fromkeys((".conll", ".bio", ".iob", ".iob2", ".conll2002", ".conll2003"), "conll"),
+    **dict.fromkeys((".conllu",), "conllu"),
+    **dict.fromkeys((".txt", ".text", ".md", ".rst"), "text"),
+}
+_SAMPLE_LENGTH: Final = 2_000_000  # characters that are looked at to find the format, at most
+_SAMPLE_LINES: Final = 5_000
+
+type_of_parser = Callable[[Iterator[tuple[int, str]], BadRows, int], Iterator[Chunk]]
+
+
+@final
+class FileSource(AbstractSource):
+    """A file that can be read again and again; made by `open_source`.
+
+    Args:
+        lines: the file's lines.
+        kind: one of `KINDS`.
+        columns: the names of the columns.
+        notes: choices made while opening.
+        parse: blocks of lines, a list for bad rows and a chunk's size -> chunks.
+    """
+
+    def __init__(
+        self, lines: LineReader, kind: str, columns: tuple[str, ...], notes: list[str], parse: type_of_parser
+    ) -> None:
+        self.path = lines.path
+        self.name = str(lines.path)
+        self.kind = kind
+        self.columns = columns
+        self.notes = notes
+        self._lines = lines
+        self._parse = parse
+        self._bad = BadRows(self.name, skip=lines.skip_bad_rows)
+
+    @property
+    def bad_rows(self) -> list[BadRow]:
+        """The first rows (at most 20) that the latest pass over the file could not read."""
+        return sorted(self._bad.first)
+
+    @property
+    def num_bad_rows(self) -> int:
+        """How many rows the latest pass over the file could not read."""
+        return self._bad.count
+
+    def chunks(self, size: int = 4096) -> Iterator[Chunk]:
+        """All rows from the beginning, at most `size` at a time.
+
+        Raises:
+            InputError: with file and line, when the rest can't be read, when more than 1 % of the rows are bad, or
+                when there is no row at all.
+        """
+        self._bad = bad = BadRows(self.name, skip=self._lines.skip_bad_rows)
+        num_rows = 0
+        for chunk in self._parse(self._lines.blocks(bad), bad, size):
+            num_rows += len(chunk)
+            bad.check(num_rows=num_rows, at_end=False)
+            yield chunk
+        bad.check(num_rows=num_rows, at_end=True)
+        if not num_rows:
+            raise InputError(f"{self.name}: expected rows of data, got none that can be read; check the file.")
+
+
+@final
+@dataclass(frozen=True)
+class _PlainText:
+    """Each line of a text is a row, empty ones too: joined by line ends they are the text again."""
+
+    columns: tuple[str, ...] = ("text",)
+
+    def parse(self, blocks: Iterator[tuple[int, str]], bad: BadRows, size: int) -> Iterator[Chunk]:
+        del bad  # there is no bad line but those that the line reader finds
+        for first, text in blocks:
+            lines = text[:-1].split("\n")
+            for start in range(0, len(lines), size):
+                part = lines[start : start + size]
+                yield Chunk(self.columns, range(first + start, first + start + len(part)), (part,))
+
+
+def open_source(
+    path: str | Path,
+    *,
+    kind: str | None = None,
+    skip_bad_rows: bool = False,
+    header: bool | None = None,
+    max_line_length: int = MAX_LINE_LENGTH,
+) -> FileSource:
+    r"""Open a data file: find out what it is and what its columns are; the rows are read when asked for.
+
+    | kind | endings | a row |
+    | --- | --- | --- |
+    | csv | .csv | values by column; the delimiter is the one of ``, ; tab |`` that fits |
+    | tsv | .tsv .tab | the same with tabs; quotation marks are part of the text; a header is not needed |
+    | jsonl | .jsonl .ndjson .json | the values of an object; the columns are its keys |
+    | conll, conllu | .conll .conllu .bio .iob | a sentence: lists of words, of tags ... |
+    | text | .txt .text .md .rst | a line |
+
+    An ending .xz, .gz or .bz2 may follow; with any other ending the content decides.
+
+    Args:
+        path: the file.
+        kind: one of `KINDS`; None finds out.
+        skip_bad_rows: leave out rows that can't be read, however many; otherwise more than 1 % end the reading.
+        header: whether the first row of a CSV or TSV file holds the names of the columns; None finds out.
+        max_line_length: in characters; a longer line is a bad row, and is never held in memory as a whole.
+
+    Returns:
+        A source: `columns`, `notes`, `chunks()`, `rows()`, `bad_rows`, `num_bad_rows`.
+
+    Raises:
+        InputError: when the file can't be opened, is empty, or is no data of this kind.
+        ValueError: when `kind` is not one of `KINDS`.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "reviews.csv"
+        >>> _ = path.write_text("text,label\n'a fine film',good\n")
+        >>> source = open_source(path)
+        >>> source.kind, source.columns, [row.values for row in source.rows()]
+        ('csv', ('text', 'label'), [("'a fine film'", 'good')])
+    """
+    if kind is not None and kind not in KINDS:
+        raise ValueError(f"open_source(kind=...) must be one of {', '.join(KINDS)}; got {kind!r}.")
+    if str(path) == "-":
+        raise InputError("-: standard input can be read only once, as a stream; use --online, or save it to a file.")
+    path = Path(path)
+    lines = LineReader(path, max_line_length=max_line_length, skip_bad_rows=skip_bad_rows)
+    name = str(path)
+    bad = BadRows(name, skip=True)
+    sample, is_whole = _sample(lines, bad)
+    if not sample.strip("\n") and bad.first:
+        raise InputError(
+            f"{name}, line {bad.first[0].line}: {bad.first[0].reason}, and there is no line before it that could be "
+            "read; check that the file is text with line ends."
+        )
+    if not sample.strip("\n"):
+        raise InputError(f"{name}: expected rows of data, got an empty file; check that it was saved.")
+    notes: list[str] = []
+    if kind is None:
+        kind = _kind(path, sample)
+        if kind is None:
+            kind = _kind_of_content(sample)
+            notes.append(f"By its content the file is read as {kind}.")
+    if kind in ("csv", "tsv"):
+        form, more = open_table(name, sample, is_tsv=kind == "tsv", header=header, max_field_length=max_line_length)
+        kind = "csv" if form.has_quotes else "tsv"
+    elif kind == "jsonl":
+        form, more = open_json_lines(name, sample, is_whole=is_whole)
+    elif kind in ("conll", "conllu"):
+        form, more = open_sentences(name, sample)
+    else:
+        form, more = _PlainText(), []
+    return FileSource(lines, kind, form.columns, notes + more, form.parse)
+
+
+def _sample(lines: LineReader, bad: BadRows) -> tuple[str, bool]:
+    """The first lines, and whether they are all."""
+    texts, length, num_lines = [], 0, 0
+    for _, text in lines.blocks(bad):
+        texts.append(text)
+        length, num_lines = length + len(text), num_lines + text.count("\n")
+        if length > _SAMPLE_LENGTH or num_lines > _SAMPLE_LINES:
+            return "\n".join("".join(texts).removesuffix("\n").split("\n", _SAMPLE_LINES)[:_SAMPLE_LINES]) + "\n", False
+    return "".join(texts), True
+
+
+def _kind(path: Path, sample: str) -> str | None:
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    while suffixes and suffixes[-1] in COMPRESSED:
+        suffixes.pop()
+    kind = _KIND_OF_SUFFIX.get(suffixes[-1]) if suffixes else None
+    if kind == "csv" and sample.lstrip().startswith("{") and isinstance(decoded(sample.split("\n", 1)[0]), dict):
+        return "jsonl"
+    return kind
+
+
+def _kind_of_content(sample: str) -> str:
+    lines = [line for line in sample.split("\n") if line.strip()][:1000]
+    if sum(isinstance(decoded(line), dict) for line in lines[:20]) * 2 > len(lines[:20]):
+        return "jsonl"
+    if looks_like_conll(sample):
+        return "conll"
+    if not lines:
+        return "text"
+    for delimiter, kind in (("\t", "tsv"), (",", "csv"), (";", "csv")):
+        counts = [line.count(delimiter) for line in lines]
+        if counts[0] and sum(count == counts[0] for count in counts) > 0.9 * len(counts):
+            return kind
+    return "text"

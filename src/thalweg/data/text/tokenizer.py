@@ -1,0 +1,280 @@
+"""Text to ids and back: words, subwords (BPE), characters or bytes; saved as one file of the `tokenizers` library."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, final
+
+import numpy as np
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from thalweg.data.text.codecs import (
+    BOS,
+    BYTE_LETTERS,
+    BYTE_NAMES,
+    EOS,
+    PAD,
+    SPECIALS,
+    UNK,
+    AbstractCodec,
+    ByteCodec,
+    CharCodec,
+    SubwordCodec,
+    WordCodec,
+    byte_text,
+    code_points,
+)
+from thalweg.data.text.words import PATTERN, split_words
+from thalweg.errors import InputError
+
+__all__ = ["BOS", "EOS", "KINDS", "PAD", "SPECIALS", "UNK", "Tokenizer"]
+
+KINDS: Final = ("word", "bpe", "char", "byte")
+
+_CHUNK = 4096  # texts at a time, so that what lies between text and ids needs little memory
+
+
+@final
+class Tokenizer:
+    """A vocabulary, and how a text is cut into its entries.
+
+    | kind | entries | what is not in the vocabulary |
+    | --- | --- | --- |
+    | word | words and punctuation marks (see `thalweg.data.text.words`) | becomes `<unk>` |
+    | bpe | bytes, and frequent runs of them | cannot be: every text comes back exactly |
+    | char | characters, and the 256 bytes | becomes bytes: every text comes back exactly |
+    | byte | the 256 bytes of UTF-8 | cannot be: every text comes back exactly |
+    | list | given entries, for texts that are split already | becomes `<unk>` |
+
+    Ids 0 to 3 are `<pad>`, `<unk>`, `<bos>` and `<eos>`; their names in a text are text like any other. Half a
+    surrogate pair, which is no character, is left out by "word" and read as `?` by "bpe", "char" and "byte". Made by
+    `train`, `from_vocabulary` or `load`.
+
+    Args:
+        inner: the tokenizer as the `tokenizers` library has it: what `save` writes.
+        kind: one of the kinds above.
+
+    Attributes:
+        kind: one of the kinds above.
+
+    Example:
+        >>> tokenizer = Tokenizer.train(["a b a"], "word")
+        >>> tokenizer.vocabulary_size, tokenizer.encode("a b c"), tokenizer.decode([4, 5])
+        (6, [4, 5, 1], 'a b')
+        >>> tokenizer = Tokenizer.train([], "byte")
+        >>> tokenizer.decode(tokenizer.encode("déjà vu"))
+        'déjà vu'
+
+    Source: Sennrich, Haddow and Birch (2016), Neural Machine Translation of Rare Words with Subword Units (BPE).
+    """
+
+    def __init__(self, inner: tokenizers.Tokenizer, kind: str) -> None:
+        self.kind = kind
+        self._inner = inner
+        ids = inner.get_vocab(with_added_tokens=False)
+        self._tokens = sorted(ids, key=ids.__getitem__)
+        self._ids = {token: index for token, index in ids.items() if index >= len(SPECIALS)}
+        self._codec = _codec(kind, inner, self._tokens)
+
+    @classmethod
+    def train(
+        cls, texts: Iterable[str], kind: str = "word", vocabulary_size: int = 30_000, *, min_count: int = 1
+    ) -> "Tokenizer":
+        """Make a vocabulary from training texts.
+
+        Args:
+            texts: read once, not kept.
+            kind: "word", "bpe", "char" or "byte".
+            vocabulary_size: most entries, the four special ones included; the most frequent are taken (of equally
+                frequent words those that came first, of equally frequent characters those with the lowest code).
+            min_count: words, characters, or pairs of entries for "bpe", that are seen less often are left out.
+
+        Raises:
+            ValueError: for an unknown kind.
+            InputError: if the vocabulary has no room for what the kind always has.
+        """
+        if kind not in KINDS:
+            raise ValueError(f"Tokenizer.train(kind=...) must be one of {', '.join(KINDS)}; got {kind!r}.")
+        num_fixed = len(SPECIALS) + (0 if kind == "word" else 256)
+        if vocabulary_size < num_fixed:
+            raise InputError(
+                f"Expected a vocabulary of at least {num_fixed} entries for the tokenizer '{kind}', got "
+                f"{vocabulary_size}; raise --vocabulary-size."
+            )
+        if kind == "bpe":
+            return cls(_train_bpe(texts, vocabulary_size, min_count), kind)
+        if kind == "byte":
+            return cls(_byte_level({letter: len(SPECIALS) + byte for byte, letter in enumerate(BYTE_LETTERS)}), kind)
+        ranked = _ranked_words(texts) if kind == "word" else _ranked_characters(texts)
+        entries = [entry for entry, count in ranked[: vocabulary_size - num_fixed] if count >= min_count]
+        return cls.from_vocabulary(entries, kind)
+
+    @classmethod
+    def from_vocabulary(cls, entries: Iterable[str], kind: str = "list") -> "Tokenizer":
+        """Make a tokenizer of given entries.
+
+        Args:
+            entries: in the order of their ids, from 4 on (for "char" from 260 on, after the bytes); one that comes
+                again, or has the name of a special one, is left out.
+            kind: "list" for texts that are split already (a plain text is split at spaces), "word", or "char" with
+                single characters as entries.
+
+        Raises:
+            ValueError: for another kind.
+        """
+        if kind not in ("list", "word", "char"):
+            raise ValueError(f"Tokenizer.from_vocabulary(kind=...) must be list, word or char; got {kind!r}.")
+        names = dict.fromkeys([*SPECIALS, *(BYTE_NAMES if kind == "char" else ()), *entries])
+        vocabulary = {name: index for index, name in enumerate(names)}
+        if kind == "char":
+            inner = tokenizers.Tokenizer(models.BPE(vocabulary, [], unk_token=SPECIALS[UNK], byte_fallback=True))
+            inner.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+            return cls(inner, kind)
+        inner = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token=SPECIALS[UNK]))
+        if kind == "word":
+            inner.pre_tokenizer = pre_tokenizers.Split(tokenizers.Regex(PATTERN), "removed", invert=True)
+        else:
+            inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        return cls(inner, kind)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of entries, the special ones included."""
+        return len(self._tokens)
+
+    def token(self, index: int) -> str:
+        """Return the name of an entry; for "bpe" and "byte" in the library's letters, one for each byte."""
+        return self._tokens[index]
+
+    def id_of(self, token: str) -> int | None:
+        """Return the id of an entry; None if there is none, or it is a special one."""
+        return self._ids.get(token)
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of one text."""
+        return self._codec.encode([text])[0].tolist()
+
+    def encode_many(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the ids of all texts one after the other, int32, and how many each text has, int64 `[num_texts]`."""
+        parts = [self._codec.encode(texts[start : start + _CHUNK]) for start in range(0, len(texts), _CHUNK)]
+        if len(parts) == 1:
+            return parts[0]
+        if not parts:
+            return np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int64)
+        return np.concatenate([ids for ids, _ in parts]), np.concatenate([lengths for _, lengths in parts])
+
+    def encode_words(self, words: Iterable[str]) -> list[int]:
+        """Return the id of each word of a text that is split already; for the kinds "word" and "list"."""
+        ids = self._ids
+        return [ids.get(word, UNK) for word in words]
+
+    def decode(self, ids: Iterable[int] | np.ndarray) -> str:
+        """Return the text of these ids; padding, begin and end are left out.
+
+        Words are joined by spaces, with `<unk>` where a word was unknown.
+        """
+        return self._codec.decode(ids.tolist() if isinstance(ids, np.ndarray) else ids)
+
+    def save(self, path: str | Path) -> None:
+        """Write one JSON file, which the `tokenizers` library reads as well."""
+        Path(path).write_text(self._inner.to_str(pretty=True), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Tokenizer":
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: if the file is missing, damaged, or from something else.
+        """
+        try:
+            content = Path(path).read_text(encoding="utf-8")
+            kind = _kind(json.loads(content))
+            if kind is not None:
+                return cls(tokenizers.Tokenizer.from_str(content), kind)
+        except FileNotFoundError:
+            raise InputError(f"{path} is missing; restore it or train again.") from None
+        except Exception as error:  # the library raises plain exceptions
+            raise InputError(f"{path} is damaged: it is no tokenizer ({error}); restore it or train again.") from None
+        raise InputError(f"{path} is no tokenizer that this version of thalweg has written; restore it or train again.")
+
+
+def _codec(kind: str, inner: tokenizers.Tokenizer, tokens: list[str]) -> AbstractCodec:
+    if kind == "bpe":
+        return SubwordCodec(inner, tokens)
+    if kind == "char":
+        return CharCodec(tokens)
+    if kind == "byte":
+        return ByteCodec()
+    return WordCodec(tokens, split_words if kind == "word" else str.split)
+
+
+def _kind(saved: Any) -> str | None:
+    """Return the kind of a saved tokenizer, None if it is none of ours."""
+    model, splitter = saved["model"], saved["pre_tokenizer"]
+    names = list(model["vocab"])
+    if tuple(names[: len(SPECIALS)]) != SPECIALS or sorted(model["vocab"].values()) != list(range(len(names))):
+        return None
+    if saved["added_tokens"] or saved["normalizer"]:
+        return None
+    if model["type"] == "WordLevel":
+        if splitter == {"type": "WhitespaceSplit"}:
+            return "list"
+        return "word" if splitter["pattern"] == {"Regex": PATTERN} else None
+    if model["byte_fallback"]:
+        return "char" if not model["merges"] and tuple(names[4:260]) == BYTE_NAMES else None
+    if splitter["type"] != "ByteLevel":
+        return None
+    return "bpe" if splitter["use_regex"] else "byte"
+
+
+def _ranked_words(texts: Iterable[str]) -> list[tuple[str, int]]:
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(split_words(text))
+    return counts.most_common()
+
+
+def _ranked_characters(texts: Iterable[str]) -> list[tuple[str, int]]:
+    counts = np.zeros(0x110000, dtype=np.int64)
+    for chunk in _chunks(texts):
+        codes, numbers = np.unique(code_points(chunk), return_counts=True)
+        counts[codes] += numbers
+    codes = np.flatnonzero(counts)
+    order = np.argsort(-counts[codes], kind="stable")
+    return [
+        (chr(code), count) for code, count in zip(codes[order].tolist(), counts[codes][order].tolist(), strict=True)
+    ]
+
+
+def _train_bpe(texts: Iterable[str], vocabulary_size: int, min_count: int) -> tokenizers.Tokenizer:
+    inner = _byte_level({}, split=True)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary_size,
+        min_frequency=min_count,
+        special_tokens=list(SPECIALS),
+        initial_alphabet=list(BYTE_LETTERS),
+        show_progress=False,
+    )
+    inner.train_from_iterator(([byte_text(text).decode() for text in chunk] for chunk in _chunks(texts)), trainer)
+    # Training registers the special entries to be found in texts; a text that contains their names must stay a text.
+    saved = json.loads(inner.to_str())
+    saved["added_tokens"] = []
+    return tokenizers.Tokenizer.from_str(json.dumps(saved))
+
+
+def _byte_level(vocabulary: dict[str, int], *, split: bool = False) -> tokenizers.Tokenizer:
+    """Return a tokenizer for bytes; `split` cuts texts into words first, over whose borders no entry reaches."""
+    specials = {name: index for index, name in enumerate(SPECIALS)}
+    inner = tokenizers.Tokenizer(models.BPE(specials | vocabulary, []))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=split)
+    inner.decoder = decoders.ByteLevel()
+    return inner
+
+
+def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:
+    iterator = iter(texts)
+    while chunk := list(islice(iterator, _CHUNK)):
+        yield chunk

@@ -1,0 +1,6 @@
+"""Learning from a stream, one row at a time."""
+
+import lazy_loader
+
+# The public names stand in `__init__.pyi`; each is imported when it is first used.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,297 @@
+"""Learn from a stream: predict each row first, then learn from it, and tell the running score."""
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import final
+
+from thalweg.data.columns.role_names import name_score
+from thalweg.data.files.rows import AbstractSource
+from thalweg.errors import InputError
+from thalweg.online.classifier import OnlineClassifier
+from thalweg.online.progress import OnlineRecord, Outcome, Progress, Tally
+from thalweg.online.regressor import OnlineRegressor
+from thalweg.online.state import class_name, load_state, target_number
+
+OnlineModel = OnlineClassifier | OnlineRegressor
+Row = Mapping[str, object]
+
+
+def learn_online(
+    rows: Iterable[Row],
+    model: OnlineModel,
+    *,
+    label_column: str | None = None,
+    save_folder: str | Path | None = None,
+    save_seconds: float = 60.0,
+    record_seconds: float = math.inf,
+    on_row: Callable[[Row, Outcome], None] | None = None,
+) -> Iterator[OnlineRecord]:
+    """Predict and learn row after row, and give a record each time the number of rows has doubled, and at the end.
+
+    The score of row t comes from a model that has learned from rows 1 ... t-1 only (prequential score), so no part of
+    the data has to be set aside. A row without label (missing, None or empty) is predicted only. A row that can't be
+    read is rejected: it is counted and changes nothing.
+
+    The generator may be closed after any record, and Ctrl-C may come at any time: while a row is being learned, the
+    KeyboardInterrupt waits until that is done (in the main thread, unless the program handles the signal itself).
+    Either way the model is whole, and is saved if there is a `save_folder`.
+
+    Args:
+        rows: values by column; see `source_rows` for a file or standard input.
+        model: a new one, or one loaded to go on. Its `progress` counts all rows, so `itertools.islice(rows,
+            model.progress.num_rows, None)` goes on where a run over the same rows stopped.
+        label_column: column of the class or number; None takes what the model has learned before, or else chooses by
+            the names in the first row (the last column, when no name fits).
+        save_folder: where the model is saved as it goes, and when the generator ends for any reason; None for nowhere.
+        save_seconds: time between two savings, above 0.
+        record_seconds: give a record at least this often, too.
+        on_row: called with each row that was read and its outcome (of a row without label: its prediction only).
+
+    Yields:
+        Records; the last one has `last` set.
+
+    Raises:
+        ValueError: if a number of seconds is not above 0.
+
+    Example:
+        >>> rows = [{"text": "fine and clear", "label": "good"}, {"text": "dull and grey", "label": "bad"}] * 8
+        >>> for record in learn_online(rows, OnlineClassifier()):
+        ...     print(record.num_rows, record.score, record.num_classes)
+        1 0.0 1
+        2 0.0 2
+        4 0.25 2
+        8 0.625 2
+        16 0.8125 2
+        16 0.8125 2
+
+    Source:
+        Dawid (1984), Statistical theory: the prequential approach; Blum, Kalai and Langford (1999), Beating the
+        hold-out: bounds for k-fold and progressive cross-validation.
+    """
+    if not (save_seconds > 0 and record_seconds > 0):
+        raise ValueError("learn_online(save_seconds=..., record_seconds=...) must be above 0.")
+    model.label_column = label_column or model.label_column
+    progress = model.progress
+    run = _Run(model)
+    next_record = 1 << progress.num_rows.bit_length()
+    saved_rows = -1
+    saved_at = recorded_at = run.started
+    guard = _UnbrokenRows()
+    guard.install()
+    try:
+        for row in rows:
+            with guard:
+                outcome = run.take(row)
+                if outcome is not None and on_row is not None:
+                    on_row(row, outcome)
+            now = time.perf_counter()
+            if save_folder is not None and now - saved_at >= save_seconds:
+                with guard:
+                    run.save(save_folder)
+                saved_rows, saved_at = progress.num_rows, time.perf_counter()
+            doubled = progress.num_rows >= next_record
+            if doubled or now - recorded_at >= record_seconds:
+                recorded_at = now
+                record = run.record(last=False)
+                if doubled:
+                    next_record *= 2
+                    progress.recent = Tally()
+                yield record
+        record = run.record(last=True)
+    finally:
+        try:
+            if save_folder is not None and saved_rows != progress.num_rows:
+                with guard:
+                    run.save(save_folder)
+        finally:
+            guard.remove()
+    yield record
+
+
+def source_rows(source: AbstractSource) -> Iterator[dict[str, object]]:
+    r"""Give the rows of a file or of standard input (`open_stream`) by column, each as soon as it has come.
+
+    Example:
+        >>> import io
+        >>> from thalweg.data.files.incoming import open_stream
+        >>> stream = open_stream(io.BytesIO(b"text,label\nfine and clear,good\n"))
+        >>> list(source_rows(stream))
+        [{'text': 'fine and clear', 'label': 'good'}]
+    """
+    columns = source.columns
+    for chunk in source.chunks(1024):
+        for values in zip(*chunk.values, strict=True):
+            yield dict(zip(columns, values, strict=True))
+
+
+def load_online(folder: str | Path) -> OnlineModel:
+    """Load the model that `learn_online` saved, whichever kind it is.
+
+    Raises:
+        InputError: if nothing is there, or a file is damaged.
+    """
+    kind = load_state(folder, None, None).shared.kind
+    return OnlineClassifier.load(folder) if kind == OnlineClassifier.kind else OnlineRegressor.load(folder)
+
+
+def choose_label(columns: Iterable[str], role: str) -> str | None:
+    """Return the column that holds the label by its name, or else the last of several columns.
+
+    Args:
+        columns: names in order.
+        role: "label" for classes, "number" for numbers.
+
+    Returns:
+        The column's name; None if there is only one column and its name doesn't say that it is a label.
+
+    Example:
+        >>> [choose_label(names, "label") for names in (["intent", "text"], ["a", "b"], ["text"])]
+        ['intent', 'b', None]
+    """
+    names = list(columns)
+    best = max(names, key=lambda name: name_score(name, role), default=None)
+    if best is not None and name_score(best, role) > 0:
+        return best
+    return names[-1] if len(names) > 1 else None
+
+
+@final
+class _Run:
+    """One run over a stream: takes rows, makes records."""
+
+    def __init__(self, model: OnlineModel) -> None:
+        self.model = model
+        self.started = time.perf_counter()
+        self._rows_before = model.progress.num_rows
+        self._seconds_before = model.progress.seconds
+
+    def take(self, row: Row) -> Outcome | None:
+        """Predict and learn one row and count what came of it; None for a row that can't be read."""
+        model, progress = self.model, self.model.progress
+        progress.num_rows += 1
+        try:
+            if not isinstance(row, Mapping):
+                raise InputError(f"Expected a row of values by column, got {type(row).__name__}.")
+            column = model.label_column
+            if column is None:
+                column = model.label_column = choose_label(row, "label" if model.kind == "classify" else "number")
+            label = row.get(column) if column is not None else None
+            inputs = {name: value for name, value in row.items() if name != column}
+            if label is None or (isinstance(label, str) and not label.strip()):
+                prediction = model.predict(inputs)
+                progress.num_unlabeled += 1
+                return Outcome(prediction[0] if isinstance(prediction, tuple) else prediction, None, None)
+            outcome = model.learn(inputs, label)
+        except InputError as error:
+            progress.num_rejected += 1
+            progress.last_problem = str(error)
+            return None
+        if isinstance(model, OnlineClassifier):
+            progress.count_class(outcome, class_name(label))
+        else:
+            progress.count_number(outcome, target_number(label))
+        return outcome
+
+    def save(self, folder: str | Path) -> None:
+        """Save the model with the time spent so far."""
+        self.model.progress.seconds = self._seconds_before + time.perf_counter() - self.started
+        self.model.save(folder)
+
+    def record(self, *, last: bool) -> OnlineRecord:
+        """Return where the stream stands."""
+        model, progress = self.model, self.model.progress
+        spent = time.perf_counter() - self.started
+        total, recent = progress.total, progress.recent
+        classes = isinstance(model, OnlineClassifier)
+        score = total.share(total.right) if classes else total.relative(total.loss)
+        return OnlineRecord(
+            score_name="accuracy" if classes else "NMSE",
+            num_rows=progress.num_rows,
+            num_scored=total.num,
+            score=score,
+            score_since=recent.share(recent.right) if classes else recent.relative(recent.loss),
+            loss=total.mean_loss,
+            loss_since=recent.mean_loss,
+            mean_absolute_error=None if classes else total.share(total.errors),
+            frequent_score=total.share(total.frequent) if classes else total.relative(total.frequent),
+            repeat_score=total.share(total.repeated) if classes else total.relative(total.repeated),
+            num_classes=len(model.classes) if isinstance(model, OnlineClassifier) else 0,
+            num_features=model.num_features,
+            num_unlabeled=progress.num_unlabeled,
+            num_rejected=progress.num_rejected,
+            num_truncated=progress.num_truncated,
+            num_over_budget=progress.num_over_budget,
+            seconds=self._seconds_before + spent,
+            examples_per_second=(progress.num_rows - self._rows_before) / max(spent, 1e-9),
+            last=last,
+            notes=_notes(model, progress, score),
+        )
+
+
+def _notes(model: OnlineModel, progress: Progress, score: float) -> tuple[str, ...]:
+    """Return what the user should know, in sentences."""
+    notes = []
+    total = progress.total
+    if progress.num_rejected:
+        notes.append(f"{progress.num_rejected:,} rows were rejected; the last because: {progress.last_problem}")
+    if progress.num_over_budget and isinstance(model, OnlineClassifier):
+        notes.append(
+            f"{progress.num_over_budget:,} rows have a class beyond the {model.max_classes} that the model may hold; "
+            "they count as wrong and are not learned. Start again with a larger max_classes."
+        )
+    if progress.num_truncated:
+        notes.append(f"{progress.num_truncated:,} rows have a text that is longer than is read; its end was cut off.")
+    if model.label_column is None and progress.num_rows:
+        notes.append("No column with a label has come yet, so rows were predicted only; name the column of the label.")
+    if isinstance(model, OnlineClassifier):
+        beaten = total.share(total.repeated) > score
+    else:
+        beaten = total.relative(total.repeated) < score
+    if total.num >= 100 and beaten:
+        notes.append(
+            "Predicting what came last scores better than the model: the stream's order says more than its rows."
+        )
+    return tuple(notes)
+
+
+@final
+class _UnbrokenRows:
+    """Lets Ctrl-C wait while a row is being learned or the model is being saved."""
+
+    def __init__(self) -> None:
+        self._installed = False
+        self._busy = False
+        self._pending = False
+
+    def install(self) -> None:
+        """Take Python's own Ctrl-C over; a program that handles the signal itself keeps it."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._handle)
+            self._installed = True
+
+    def remove(self) -> None:
+        """Give Ctrl-C back."""
+        if self._installed and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            self._installed = False
+
+    def __enter__(self) -> None:
+        self._busy = True
+
+    def __exit__(self, *_: object) -> None:
+        self._busy = False
+        if self._pending:
+            self._pending = False
+            raise KeyboardInterrupt
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if not self._busy:
+            signal.default_int_handler(number, frame)
+        self._pending = True

@@ -1,0 +1,17 @@
+from .base import AbstractMeter as AbstractMeter
+from .base import AbstractTask as AbstractTask
+from .base import AnswerOptions as AnswerOptions
+from .base import HeadOptions as HeadOptions
+from .base import Prepared as Prepared
+from .base import Settings as Settings
+from .classify.task import Classify as Classify
+from .forecast.task import Forecast as Forecast
+from .language.task import Language as Language
+from .score.task import Score as Score
+from .tag.spans import Span as Span
+from .tag.spans import spans_of as spans_of
+from .tag.task import Tag as Tag
+from .translate.task import Translate as Translate
+from .writing.generate import beam_search as beam_search
+from .writing.generate import continue_texts as continue_texts
+from .writing.generate import greedy as greedy

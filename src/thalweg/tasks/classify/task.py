@@ -1,0 +1,209 @@
+"""Classification: a text, and one label or several."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from thalweg.batch import Batch
+from thalweg.data.arrays.batches import Examples
+from thalweg.data.arrays.equal import Rows, View, same_rows
+from thalweg.data.arrays.ragged import Ragged
+from thalweg.data.files.rows import AbstractSource
+from thalweg.data.text.tokenizer import Tokenizer
+from thalweg.errors import InputError
+from thalweg.heads.base import AbstractHead
+from thalweg.heads.bernoulli import Bernoulli
+from thalweg.heads.softmax import Softmax
+from thalweg.models.presets import Shape
+from thalweg.tasks.answering import answering
+from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
+from thalweg.tasks.classify.meters import MultiLabelMeter, SingleLabelMeter
+from thalweg.tasks.classify.report import several_labels_sections, single_label_sections
+from thalweg.tasks.reading.draft import TextDraft
+from thalweg.tasks.reading.labels import LabelReader, Labels, split_texts
+from thalweg.tasks.reading.text import MAX_RAW, TextReader, check_texts
+from thalweg.tasks.reading.texts import Texts
+
+LABELS = "labels.json"
+REPORT_BATCH = 256
+
+
+@final
+class Classify(AbstractTask):
+    """A text in, a label out (or every label that fits, when examples may have several)."""
+
+    name: ClassVar[str] = "classify"
+    roles: ClassVar[tuple[str, ...]] = ("text", "label")
+
+    def __init__(self, reader: TextReader, labels: tuple[str, ...], *, multilabel: bool) -> None:
+        self.reader = reader
+        self.labels = labels
+        self.multilabel = multilabel
+
+    @property
+    def vocabulary(self) -> Tokenizer:
+        """See `AbstractTask.vocabulary`."""
+        return self.reader.tokenizer
+
+    @classmethod
+    def prepare(
+        cls, source: AbstractSource, valid: AbstractSource | None, settings: Settings
+    ) -> tuple["Classify", Prepared]:
+        """See `AbstractTask.prepare`."""
+        columns = settings.columns
+        label_reader = LabelReader(multilabel=bool(columns.get("multilabel")), separator=columns.get("separator"))
+        texts, draft = Texts(source, columns["text"], settings.normalizer()), TextDraft(settings)
+        labels = label_reader.read(source, columns["label"], texts.read(draft.add))
+        notes = list(labels.notes)
+        if len(labels.names) < 2:
+            only = f"only one label ({labels.names[0]!r})" if labels.names else "no labels"
+            raise InputError(
+                f"{source.name}: expected at least two different labels in column '{columns['label']}', got {only}; "
+                "a classifier has nothing to learn here. Is it the right column (--label-column)?"
+            )
+        if valid is None:
+            in_valid = split_texts(draft.keys(), labels, settings.valid_share, source.name)
+        else:
+            in_valid = np.zeros(len(labels), dtype=bool)
+        in_train = labels.present & ~in_valid
+        reader = draft.reader(texts, in_train)
+        train_ids = draft.ids(reader, texts, in_train)
+        reader.fit_features(train_ids, settings)
+        task = cls(reader, labels.names, multilabel=label_reader.multilabel)
+        train, cut = task._examples(train_ids, labels.take(in_train), None)
+        notes += cut
+        if valid is None:
+            chosen = labels.present & in_valid
+            held_out, _ = task._examples(
+                draft.ids(reader, texts, chosen), labels.take(chosen), texts.kept(chosen, MAX_RAW)
+            )
+        else:
+            held_out, more = task.examples(valid, columns)
+            notes += more
+        return task, Prepared(train, held_out, notes)
+
+    def examples(self, source: AbstractSource, columns: dict[str, Any]) -> tuple[Examples, list[str]]:
+        """See `AbstractTask.examples`."""
+        if columns["label"] not in source.columns or columns["text"] not in source.columns:
+            wanted = f"'{columns['text']}' and '{columns['label']}'"
+            raise InputError(f"{source.name}: expected the columns {wanted}; got {', '.join(source.columns)}.")
+        texts = Texts(source, columns["text"], self.reader.normalizer)
+        label_reader = LabelReader(multilabel=self.multilabel, separator=columns.get("separator"), known=self.labels)
+        labels = label_reader.read(source, columns["label"], texts.read(lambda texts: None))  # noqa: ARG005
+        ids = self.reader.encode(texts.chosen(labels.present))
+        examples, cut = self._examples(ids, labels.take(labels.present), texts.kept(labels.present, MAX_RAW))
+        return examples, [*labels.notes, *cut]
+
+    def _examples(self, ids: Ragged, labels: Labels, raw: list[str] | None) -> tuple[Examples, list[str]]:
+        columns, notes = self.reader.columns(ids)
+        sort_by = () if self.reader.features is not None else ("tokens",)
+        return Examples(columns | {"labels": labels.ids}, raw=raw, sort_by=sort_by), notes
+
+    def view(self, examples: Examples) -> View:
+        """See `AbstractTask.view`."""
+        return Rows(same_rows(*self.reader.view_columns(examples)), self.reader.describes)
+
+    def save(self, folder: Path) -> None:
+        """See `AbstractTask.save`."""
+        self.reader.save(folder)
+        state = {"labels": self.labels, "multilabel": self.multilabel}
+        (folder / LABELS).write_text(json.dumps(state, ensure_ascii=False, indent=1), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path, settings: Settings) -> "Classify":
+        """See `AbstractTask.load`."""
+        state = json.loads((folder / LABELS).read_text(encoding="utf-8"))
+        return cls(TextReader.load(folder, settings), tuple(state["labels"]), multilabel=state["multilabel"])
+
+    def shape(self) -> Shape:
+        """See `AbstractTask.shape`."""
+        return Shape(vocabulary_size=self.reader.vocabulary_size, max_length=self.reader.max_length)
+
+    def head(self, model: nn.Module, options: HeadOptions) -> AbstractHead:
+        """Return a softmax over the labels, or an independent coin for each where a text may have several."""
+        width: int = model.width  # type: ignore[assignment]
+        if self.multilabel:
+            return Bernoulli(width, len(self.labels), label_smoothing=options.label_smoothing)
+        return Softmax(width, len(self.labels), label_smoothing=options.label_smoothing)
+
+    def batch(self, examples: Examples, indices: np.ndarray) -> Batch:
+        """See `AbstractTask.batch`."""
+        labels = examples.columns["labels"]
+        if isinstance(labels, Ragged):
+            targets = torch.zeros(len(indices), len(self.labels))
+            for row, index in enumerate(indices):
+                targets[row, labels[int(index)].tolist()] = 1.0
+        else:
+            targets = torch.from_numpy(labels[indices].astype(np.int64))
+        return Batch(self.reader.inputs(examples, indices), targets)
+
+    def meter(self) -> AbstractMeter:
+        """See `AbstractTask.meter`."""
+        return MultiLabelMeter(len(self.labels)) if self.multilabel else SingleLabelMeter(len(self.labels))
+
+    @property
+    def selects_by(self) -> tuple[str, str]:
+        """See `AbstractTask.selects_by`."""
+        return ("macro_f1", "higher") if self.multilabel else ("accuracy", "higher")
+
+    @property
+    def explanations(self) -> dict[str, tuple[str, str]]:
+        """See `AbstractTask.explanations`."""
+        exact = "Share of validation texts whose label is right."
+        if self.multilabel:
+            exact = "Share of validation texts whose labels are all right and complete."
+        return {
+            "accuracy": ("higher", exact),
+            "macro_f1": ("higher", "F1 (harmonic mean of precision and recall) averaged over labels, rare ones alike."),
+            "micro_f1": ("higher", "F1 over all single decisions together."),
+        }
+
+    def predict(
+        self, model: nn.Module, head: AbstractHead, inputs: Sequence[Any], options: AnswerOptions
+    ) -> list[dict[str, Any]]:
+        """Return for each text its `label` (or `labels`), the `probability`, and the `top` candidates."""
+        texts = check_texts(inputs, "a text")
+        examples = Examples(self.reader.read(texts), raw=None)
+        batch = Batch(self.reader.inputs(examples, np.arange(len(texts))), torch.zeros(len(texts)))
+        with answering(model, head) as parameter:
+            prediction = head(model(**batch.to(parameter.device, parameter.dtype).inputs))
+        if self.multilabel:
+            return self._several(texts, prediction, options)
+        ids, log_probabilities = head.decode(prediction, min(options.top, len(self.labels)))
+        answers = []
+        for text, row, scores in zip(texts, ids.tolist(), log_probabilities.exp().tolist(), strict=True):
+            top = [{"label": self.labels[i], "probability": p} for i, p in zip(row, scores, strict=True)]
+            answers.append({"text": text, **top[0], "top": top})
+        return answers
+
+    def _several(self, texts: list[str], prediction: Tensor, options: AnswerOptions) -> list[dict[str, Any]]:
+        answers = []
+        for text, row in zip(texts, prediction.double().sigmoid(), strict=True):
+            order = row.argsort(descending=True)[: options.top].tolist()
+            top = [{"label": self.labels[i], "probability": float(row[i])} for i in order]
+            chosen = [self.labels[i] for i in (row >= 0.5).nonzero().flatten().tolist()]
+            answers.append({"text": text, "labels": chosen, "top": top})
+        return answers
+
+    def sections(self, model: nn.Module, head: AbstractHead, prepared: Prepared, seed: int) -> list[dict[str, Any]]:
+        """Return the confusion matrix, the labels' F1 and the worst mistakes."""
+        del seed
+        valid = prepared.valid
+        predictions, targets = [], []
+        with answering(model, head) as parameter:
+            for start in range(0, len(valid), REPORT_BATCH):
+                indices = np.arange(start, min(start + REPORT_BATCH, len(valid)))
+                batch = self.batch(valid, indices).to(parameter.device, parameter.dtype)
+                predictions.append(head(model(**batch.inputs)).float().cpu())
+                targets.append(batch.targets.cpu())
+        sections = several_labels_sections if self.multilabel else single_label_sections
+        return sections(self.labels, torch.cat(predictions), torch.cat(targets), valid.raw or [])
+
+    def describe(self, prepared: Prepared) -> str:
+        """See `AbstractTask.describe`."""
+        return f"{len(prepared.train):,} texts with {len(self.labels):,} labels"

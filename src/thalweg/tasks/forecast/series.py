@@ -1,0 +1,114 @@
+"""Tables of numbers in time order: reading them, cutting off their end, checking that there is something to learn."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import final
+
+import numpy as np
+
+from thalweg.data.files.rows import AbstractSource
+from thalweg.errors import InputError
+from thalweg.tasks.reading.numeric import read_numbers
+from thalweg.tasks.reading.required import check_columns
+
+MIN_TARGETS = 2  # in each part: with a single one there is no variance to compare an error with
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Series:
+    """A table of numbers in time order.
+
+    Args:
+        name: where it comes from, for messages.
+        columns: names of the series.
+        values: float64 `[rows, columns]`.
+        labels: what each row is called: its time, or its number.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    values: np.ndarray
+    labels: list[str]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def part(self, start: int, stop: int | None = None) -> "Series":
+        """Return the rows from `start` to `stop` (not included)."""
+        return Series(self.name, self.columns, self.values[start:stop], self.labels[start:stop])
+
+
+def read_series(
+    source: AbstractSource, columns: Sequence[str], time: str | None = None, *, first_row: int = 1
+) -> Series:
+    """Read numeric columns.
+
+    Args:
+        source: the data.
+        columns: names of the series.
+        time: the column that names the rows; None, or a column that is not there: they are numbered.
+        first_row: number of the first row.
+
+    Raises:
+        InputError: if a column is not there, or holds a value that is no finite number.
+    """
+    check_columns(source, columns)
+    time = time if time in source.columns else None
+    parts: list[np.ndarray] = []
+    labels: list[str] = []
+    for chunk in source.chunks():
+        part = [read_numbers(chunk.column(name), chunk.lines, name, source.name) for name in columns]
+        parts.append(np.stack(part, 1))
+        if time is not None:
+            labels += [str(label) for label in chunk.column(time)]
+    values = np.concatenate(parts) if parts else np.empty((0, len(columns)))
+    if time is None:
+        labels = [str(row) for row in range(first_row, first_row + len(values))]
+    return Series(source.name, tuple(columns), values, labels)
+
+
+def split_end(series: Series, lags: int, share: float) -> tuple[Series, Series]:
+    """Cut off the end of a series; the second part begins `lags` rows earlier, so that its first forecasts have a past.
+
+    Args:
+        series: all rows.
+        lags: rows that a forecast sees.
+        share: share of all rows to be forecast in the second part.
+
+    Raises:
+        InputError: if there are too few rows.
+    """
+
+    def num_held_out(num_rows: int) -> int:
+        return max(MIN_TARGETS, round(share * num_rows))
+
+    num_rows = len(series)
+    if num_rows - num_held_out(num_rows) < lags + MIN_TARGETS:
+        needed = next(n for n in range(num_rows, 10**9) if n - num_held_out(n) >= lags + MIN_TARGETS)
+        raise InputError(
+            f"{series.name}: {lags} lags and a validation part of {share:.0%} need at least {needed:,} rows; "
+            f"got {num_rows:,}. Give fewer --lags."
+        )
+    start = num_rows - num_held_out(num_rows)
+    return series.part(0, start), series.part(start - lags)
+
+
+def check_length(series: Series, lags: int) -> None:
+    """Raise an InputError unless the series has rows enough for `lags`."""
+    if len(series) < lags + MIN_TARGETS:
+        raise InputError(
+            f"{series.name}: {lags} lags need at least {lags + MIN_TARGETS:,} rows; got {len(series):,}. "
+            "Give fewer --lags."
+        )
+
+
+def check_variation(series: Series, part: str) -> None:
+    """Raise an InputError if a column has one value only, so that there is nothing to forecast and no NMSE."""
+    for column, values in zip(series.columns, series.values.T, strict=True):
+        if math.isclose(values.min(), values.max(), rel_tol=1e-12, abs_tol=0.0):
+            raise InputError(
+                f"{series.name}: column {column!r} is {values[0]:g} in all {len(series):,} rows of the {part}, so its "
+                "error cannot be compared with its variance; leave the column out, or choose another --valid-share."
+            )

@@ -1,0 +1,172 @@
+"""What the report shows about a language model: texts it writes, and which tokens, lines and places cost most."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from thalweg.batch import Batch
+from thalweg.data.arrays.batches import Examples
+from thalweg.data.text.tokenizer import Tokenizer
+from thalweg.heads.base import AbstractHead
+from thalweg.tasks.answering import answering
+from thalweg.tasks.base import AnswerOptions
+
+MAX_TOKENS = 100_000  # of the validation text are looked at
+BATCH_TOKENS = 8192
+TEMPERATURES = (0.0, 0.7, 1.0)
+WRITTEN_TOKENS, PROMPT_LINES = 120, 2
+NUM_TOKENS, NUM_LINES, MIN_LINE_TOKENS, MAX_LINE_TOKENS = 20, 10, 6, 200
+MAX_PLACES = 64
+
+
+class Reader(Protocol):
+    """What is needed of the task."""
+
+    tokenizer: Tokenizer
+    max_length: int
+
+    def batch(self, examples: Examples, indices: np.ndarray) -> Batch:
+        """Collate chunks of text."""
+        ...
+
+    def text(self, ids: list[int]) -> str:
+        """Return the text of some ids."""
+        ...
+
+    def predict(
+        self, model: nn.Module, head: AbstractHead, inputs: Sequence[Any], options: AnswerOptions
+    ) -> list[dict[str, Any]]:
+        """Write on from prompts."""
+        ...
+
+
+def sections(task: Reader, model: nn.Module, head: AbstractHead, valid: Examples, seed: int) -> list[dict[str, Any]]:
+    """Return the sections for a language model's validation text."""
+    tokens, losses, places = token_losses(task, model, head, valid)
+    lines = _lines(task, tokens, losses)
+    return [
+        _written(task, model, head, lines, seed),
+        _expensive_tokens(task, tokens, losses),
+        _surprising_lines(lines),
+        _by_place(losses, places),
+    ]
+
+
+def token_losses(
+    task: Reader, model: nn.Module, head: AbstractHead, examples: Examples, limit: int = MAX_TOKENS
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the first tokens of a text, the loss of each in nats, and its place in its chunk, from 0."""
+    per_batch = max(1, BATCH_TOKENS // task.max_length)
+    num_chunks = min(len(examples), max(1, limit // task.max_length))
+    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    with answering(model, head) as parameter:
+        for start in range(0, num_chunks, per_batch):
+            batch = task.batch(examples, np.arange(start, min(start + per_batch, num_chunks))).to(parameter.device)
+            losses = -head.log_probability(head(model(**batch.inputs)), batch.targets)
+            mask = batch.mask if batch.mask is not None else torch.ones_like(batch.targets, dtype=torch.bool)
+            places = torch.arange(mask.shape[1], device=parameter.device).expand_as(mask)
+            values = batch.targets[mask], losses[mask].double(), places[mask]
+            found.append(tuple(value.cpu().numpy() for value in values))  # type: ignore[arg-type]
+    tokens, losses, places = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return tokens, losses, places
+
+
+def _lines(task: Reader, tokens: np.ndarray, losses: np.ndarray) -> list[tuple[float, int, str]]:
+    """Return for each line of the tokens: mean loss, number of tokens, text."""
+    texts = {token: task.text([token]) for token in np.unique(tokens).tolist()}
+    ends = np.isin(tokens, [token for token, text in texts.items() if "\n" in text])
+    lines, start = [], 0
+    for end in [*(np.flatnonzero(ends) + 1).tolist(), len(tokens)]:
+        # A text may have no line ends at all.
+        for begin in range(start, end, MAX_LINE_TOKENS):
+            part = slice(begin, min(begin + MAX_LINE_TOKENS, end))
+            text = task.text(tokens[part].tolist())
+            lines.append((float(losses[part].mean()), part.stop - part.start, text.strip("\n")))
+        start = end
+    return lines
+
+
+def _written(
+    task: Reader, model: nn.Module, head: AbstractHead, lines: list[tuple[float, int, str]], seed: int
+) -> dict[str, Any]:
+    """Return texts that the model writes, after nothing and after lines out of the validation text."""
+    prompts = [""]
+    full = [i for i, (_, size, _) in enumerate(lines[:-1]) if size >= MIN_LINE_TOKENS]
+    for share in (1 / 3, 2 / 3):
+        if full:
+            place = full[int(share * len(full))]
+            prompts.append("\n".join(text for _, _, text in lines[max(0, place + 1 - PROMPT_LINES) : place + 1]) + "\n")
+    texts = []
+    for temperature in TEMPERATURES:
+        options = AnswerOptions(length=WRITTEN_TOKENS, temperature=temperature, seed=seed)
+        for answer in task.predict(model, head, prompts, options):
+            after = f"after {answer['prompt']!r}" if answer["prompt"] else "after nothing"
+            texts.append({"label": f"temperature {temperature:g}, {after}", "text": answer["text"]})
+    return {
+        "kind": "texts",
+        "title": "Written by the model",
+        "text": "At temperature 0 the most probable token is taken each time, which tends to repeat itself; at 1 "
+        "tokens are drawn as the model weighs them, and in between rare ones come less often.",
+        "texts": texts,
+    }
+
+
+def _expensive_tokens(task: Reader, tokens: np.ndarray, losses: np.ndarray) -> dict[str, Any]:
+    """Return the tokens with the largest share of the whole loss."""
+    counts = np.bincount(tokens)
+    sums = np.bincount(tokens, weights=losses)
+    chosen = np.argsort(-sums, kind="stable")[: min(NUM_TOKENS, int((counts > 0).sum()))]
+    rows = [
+        [
+            repr(task.text([token]) or task.tokenizer.token(token)),
+            f"{counts[token] / len(tokens):.2%}",
+            f"{sums[token] / counts[token]:.2f}",
+            f"{sums[token] / max(losses.sum(), 1e-12):.2%}",
+        ]
+        for token in chosen.tolist()
+    ]
+    return {
+        "kind": "table",
+        "title": "Where the loss comes from",
+        "text": "The tokens that add most to the loss of the validation text: how frequent each is, how many nats it "
+        "costs where it comes, and its share of the whole loss.",
+        "columns": ["token", "of all tokens", "nats each", "of the loss"],
+        "rows": rows,
+    }
+
+
+def _surprising_lines(lines: list[tuple[float, int, str]]) -> dict[str, Any]:
+    """Return the lines with the highest and the lowest loss per token."""
+    ranked = sorted((line for line in lines if line[1] >= MIN_LINE_TOKENS), key=lambda line: -line[0])
+    most = ranked[:NUM_LINES]
+    least = ranked[max(len(most), len(ranked) - NUM_LINES) :]
+    rows = [["most", f"{loss:.2f}", text] for loss, _, text in most]
+    rows += [["least", f"{loss:.2f}", text] for loss, _, text in reversed(least)]
+    return {
+        "kind": "examples",
+        "title": "The most and the least surprising lines",
+        "text": "Lines of the validation text by their loss in nats per token; the model nearly foresees the last.",
+        "columns": ["surprising", "nats per token", "line"],
+        "rows": rows,
+    }
+
+
+def _by_place(losses: np.ndarray, places: np.ndarray) -> dict[str, Any]:
+    """Return the mean loss by the number of tokens that are seen before."""
+    width = -(-(int(places.max()) + 1) // MAX_PLACES)
+    groups = places // width
+    counts = np.bincount(groups)
+    means = np.bincount(groups, weights=losses) / np.maximum(counts, 1)
+    return {
+        "kind": "series",
+        "title": "Loss by place in a chunk",
+        "text": "A token late in a chunk has more text before it; where the curve is flat, longer ones would not help.",
+        "x": [int(group * width + width // 2 + 1) for group in range(len(means))],
+        "lines": {"loss": [float(mean) for mean in means]},
+        "x_label": "tokens seen",
+        "y_label": "nats per token",
+        "split": None,
+    }

@@ -1,0 +1,379 @@
+"""Language model: the next token of a text, from the tokens before it."""
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, final
+
+import numpy as np
+from torch import Tensor, nn
+
+from thalweg.batch import Batch
+from thalweg.data.arrays.batches import Examples, pad
+from thalweg.data.arrays.equal import Prefixes, View
+from thalweg.data.arrays.ragged import Ragged, RaggedBuilder
+from thalweg.data.files.rows import AbstractSource
+from thalweg.data.text.normalize import Normalizer
+from thalweg.data.text.tokenizer import BOS, EOS, PAD, UNK, Tokenizer
+from thalweg.data.text.words import split_words
+from thalweg.errors import InputError
+from thalweg.heads.base import AbstractHead
+from thalweg.models.presets import Shape
+from thalweg.tasks.answering import answering
+from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
+from thalweg.tasks.language import report as language_report
+from thalweg.tasks.reading.required import check_columns
+from thalweg.tasks.reading.saved import reading, write_json
+from thalweg.tasks.reading.text import TOKENIZER, check_texts
+from thalweg.tasks.reading.texts import Texts
+from thalweg.tasks.writing.generate import Sampling, continue_texts
+from thalweg.tasks.writing.token_head import token_counts, token_head
+from thalweg.tasks.writing.token_sums import TokenSums
+
+FILE = "language.json"
+MIN_PAIR_COUNT = 50  # of subwords: each token must come often enough to learn what follows it
+
+
+@final
+class LanguageMeter(AbstractMeter):
+    r"""Perplexity and bits per byte.
+
+    With the mean loss $\ell$ in nats per token (without label smoothing), $b$ bytes of UTF-8 per token and, where the
+    vocabulary has no name for a stretch of text, $u$ bytes per token that `<unk>` stands for,
+
+    $$\text{perplexity} = e^\ell, \quad \text{bits per byte} = \frac{\ell / \ln 2 + 8 u}{b} .$$
+
+    The bytes behind `<unk>` are charged in full, so that a vocabulary gains nothing by not knowing a word, and figures
+    can be compared between tokenizers. The mean is exact over all batches.
+
+    Args:
+        bytes_per_token: b.
+        unknown_per_token: u.
+    """
+
+    def __init__(self, bytes_per_token: float, unknown_per_token: float) -> None:
+        self._bytes = bytes_per_token
+        self._unknown = unknown_per_token
+        self._sums = TokenSums()
+
+    def use(self, head: AbstractHead) -> None:
+        """See `AbstractMeter.use`."""
+        self._sums.use(head)
+
+    def update(self, prediction: Tensor, batch: Batch) -> None:
+        """See `AbstractMeter.update`."""
+        self._sums.update(prediction, batch)
+
+    def compute(self) -> dict[str, float]:
+        """See `AbstractMeter.compute`."""
+        bits = self._sums.nats() / math.log(2) + 8 * self._unknown
+        return {"perplexity": self._sums.perplexity(), "bits_per_byte": bits / self._bytes}
+
+
+@final
+class Language(AbstractTask):
+    r"""A text as one long line of tokens, cut into chunks; every token is predicted from those before it in its chunk.
+
+    The rows of the source, each with a line end, are the text. Its first token is predicted from the id `<bos>`, so
+    every token is a target exactly once. The validation part is the end of the text, and the vocabulary comes from the
+    part before; subwords ("bpe") are joined only where they meet at least 50 times.
+
+    Args:
+        normalizer: steps before tokenizing.
+        tokenizer: text -> ids.
+        max_length: tokens of a chunk.
+        bytes_per_token: of the text that metrics are for.
+        unknown_per_token: bytes that the vocabulary has no token for, of that text.
+        spill_folder: where large arrays of ids go.
+        spill_bytes: from which size on.
+    """
+
+    name: ClassVar[str] = "language"
+    roles: ClassVar[tuple[str, ...]] = ("text",)
+
+    def __init__(
+        self,
+        normalizer: Normalizer,
+        tokenizer: Tokenizer,
+        max_length: int,
+        *,
+        bytes_per_token: float = 1.0,
+        unknown_per_token: float = 0.0,
+        spill_folder: Path | None = None,
+        spill_bytes: int = 256 * 2**20,
+    ) -> None:
+        self.normalizer = normalizer
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+        self.bytes_per_token = bytes_per_token
+        self.unknown_per_token = unknown_per_token
+        self.spill_folder = spill_folder
+        self.spill_bytes = spill_bytes
+
+    @property
+    def vocabulary(self) -> Tokenizer:
+        """See `AbstractTask.vocabulary`."""
+        return self.tokenizer
+
+    @classmethod
+    def prepare(
+        cls, source: AbstractSource, valid: AbstractSource | None, settings: Settings
+    ) -> tuple["Language", Prepared]:
+        """See `AbstractTask.prepare`.
+
+        Raises:
+            InputError: if the text is too short for a chunk.
+        """
+        texts = Texts(source, settings.columns["text"], settings.normalizer())
+        size = sum(sum(map(len, part)) + len(part) for _, part in texts.chunks())
+        cut = size if valid is not None else size - round(size * settings.valid_share)
+        tokenizer = Tokenizer.train(
+            (line for part in text_lines(texts, 0, cut) for line in part),
+            settings.tokenizer,
+            settings.vocabulary_size,
+            min_count=MIN_PAIR_COUNT if settings.tokenizer == "bpe" else 1,
+        )
+        task = cls(
+            settings.normalizer(),
+            tokenizer,
+            settings.max_length,
+            spill_folder=settings.spill_folder,
+            spill_bytes=settings.spill_bytes,
+        )
+        train, _ = task._encode(text_lines(texts, 0, cut))
+        num_tokens = num_targets(train)
+        if num_tokens < settings.max_length:
+            needed = math.ceil(size * settings.max_length / max(1, num_tokens))
+            raise InputError(
+                f"{source.name}: expected a training part of at least {settings.max_length} tokens (--max-length), got "
+                f"{num_tokens}; that takes a text of about {needed:,} characters instead of {size:,}, or a smaller "
+                "--max-length."
+            )
+        if valid is not None:
+            held_out, notes = task.examples(valid, settings.columns)
+            return task, Prepared(train, held_out, notes)
+        held_out, notes = task._encode(text_lines(texts, cut, size))
+        if not len(held_out):
+            raise InputError(
+                f"{source.name}: --valid-share {settings.valid_share:g} of {size:,} characters leaves no token to "
+                "validate on; give a larger share, or more text."
+            )
+        share = f"Validation is the last {settings.valid_share:.0%} of the text, {num_targets(held_out):,} tokens."
+        return task, Prepared(train, held_out, [share, *notes])
+
+    def examples(self, source: AbstractSource, columns: dict[str, Any]) -> tuple[Examples, list[str]]:
+        """Read another text; from then on bits per byte are those of this text."""
+        check_columns(source, (columns["text"],))
+        examples, notes = self._encode(text_lines(Texts(source, columns["text"], self.normalizer)))
+        if not len(examples):
+            raise InputError(f"{source.name}: expected a text of at least one token, got none.")
+        return examples, notes
+
+    def _encode(self, lines: Iterable[list[str]]) -> tuple[Examples, list[str]]:
+        """Return the chunks of a text, note how many bytes its tokens stand for, and say what has no token."""
+        chunks = RaggedBuilder(np.int32, spill_bytes=self.spill_bytes, folder=self.spill_folder)
+        rest = np.array([BOS], dtype=np.int32)
+        num_tokens = num_bytes = num_unknown = num_unknown_bytes = 0
+        for part in lines:
+            values = self._ids(part)
+            num_tokens += len(values)
+            num_bytes += sum(map(_num_bytes, part))
+            num_lost = int((values == UNK).sum())
+            if num_lost:
+                num_unknown += num_lost
+                num_unknown_bytes += self._unknown_bytes(part)
+            # A chunk has one token more than targets: the one that the chunk before ended with.
+            rest = np.concatenate([rest, values])
+            num_full = (len(rest) - 1) // self.max_length
+            places = np.arange(num_full)[:, None] * self.max_length + np.arange(self.max_length + 1)
+            chunks.extend_flat(rest[places].reshape(-1), np.full(num_full, self.max_length + 1))
+            rest = rest[num_full * self.max_length :].copy()
+        if len(rest) > 1:
+            chunks.append(rest)
+        self.bytes_per_token = num_bytes / max(1, num_tokens)
+        self.unknown_per_token = num_unknown_bytes / max(1, num_tokens)
+        notes = []
+        if num_unknown:
+            notes.append(
+                f"{num_unknown:,} of {num_tokens:,} validation tokens ({num_unknown / num_tokens:.2%}) are not in the "
+                "vocabulary; bits per byte charge 8 bits for each byte of them."
+            )
+        return Examples({"tokens": chunks.finish()}, sort_by=()), notes
+
+    def _ids(self, lines: list[str]) -> np.ndarray:
+        """Return the ids of some lines; words know no line ends, so there `<eos>` stands for one."""
+        values, lengths = self.tokenizer.encode_many(lines)
+        if self.tokenizer.kind != "word":
+            return values
+        ends = np.array([line.endswith("\n") for line in lines], dtype=bool)
+        return np.insert(values, np.cumsum(lengths)[ends], EOS)
+
+    def text(self, ids: list[int]) -> str:
+        """Return the text of some ids."""
+        if self.tokenizer.kind != "word":
+            return self.tokenizer.decode(ids)
+        ends = [-1, *(place for place, token in enumerate(ids) if token == EOS), len(ids)]
+        return "\n".join(self.tokenizer.decode(ids[a + 1 : b]) for a, b in itertools.pairwise(ends))
+
+    def _unknown_bytes(self, lines: list[str]) -> int:
+        """Return the bytes of the words that are not in the vocabulary (which other entries always are)."""
+        words = (word for line in lines for word in split_words(line))
+        return sum(_num_bytes(word) for word in words if self.tokenizer.id_of(word) is None)
+
+    def view(self, examples: Examples) -> View:
+        """See `AbstractTask.view`: a target is predicted from the tokens before it in its chunk."""
+        chunks = examples.ragged("tokens")
+        values, starts = chunks.values[: int(chunks.offsets[-1])], chunks.offsets[:-1]
+        is_target = np.ones(len(values), dtype=bool)
+        is_target[starts] = False
+        return Prefixes(
+            values[is_target],
+            chunks.lengths - 1,
+            values[starts],
+            f"the tokens before the next one in its chunk, at most {self.max_length:,}",
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write `tokenizer.json` and `language.json`."""
+        self.tokenizer.save(folder / TOKENIZER)
+        sizes = {"bytes_per_token": self.bytes_per_token, "unknown_per_token": self.unknown_per_token}
+        write_json(folder / FILE, sizes)
+
+    @classmethod
+    def load(cls, folder: Path, settings: Settings) -> "Language":
+        """See `AbstractTask.load`."""
+        with reading(folder / FILE) as saved:
+            return cls(
+                settings.normalizer(),
+                Tokenizer.load(folder / TOKENIZER),
+                settings.max_length,
+                bytes_per_token=float(saved["bytes_per_token"]),
+                unknown_per_token=float(saved["unknown_per_token"]),
+                spill_folder=settings.spill_folder,
+                spill_bytes=settings.spill_bytes,
+            )
+
+    def shape(self) -> Shape:
+        """See `AbstractTask.shape`."""
+        return Shape(vocabulary_size=self.tokenizer.vocabulary_size, max_length=self.max_length)
+
+    def head(self, model: nn.Module, options: HeadOptions) -> AbstractHead:
+        """Return a softmax over the vocabulary, on request tied to the model's embedding, or continuous outputs."""
+        return token_head(model, self.tokenizer, options)
+
+    def token_counts(self, examples: Examples) -> Tensor:
+        """See `AbstractTask.token_counts`."""
+        return token_counts(examples.columns["tokens"], self.tokenizer.vocabulary_size)
+
+    def batch(self, examples: Examples, indices: np.ndarray) -> Batch:
+        """Return tokens `[batch, time]`, and as targets the token after each."""
+        chunks = examples.columns["tokens"]
+        assert isinstance(chunks, Ragged)
+        tokens, mask = pad(chunks, indices)
+        return Batch({"tokens": tokens[:, :-1].contiguous()}, tokens[:, 1:].contiguous(), mask[:, 1:].contiguous())
+
+    def meter(self) -> AbstractMeter:
+        """See `AbstractTask.meter`."""
+        return LanguageMeter(self.bytes_per_token, self.unknown_per_token)
+
+    @property
+    def selects_by(self) -> tuple[str, str]:
+        """The lowest loss."""
+        return "loss", "lower"
+
+    @property
+    def explanations(self) -> dict[str, tuple[str, str]]:
+        """What the metrics mean."""
+        return {
+            "loss": ("lower", "Nats per token: how surprising the next token of the validation text is."),
+            "perplexity": ("lower", "e to the loss: as if the next token were drawn from so many equally likely ones."),
+            "bits_per_byte": (
+                "lower",
+                "Bits that a byte of the validation text costs when it is compressed with the model (8: not at all); "
+                "the one figure here that can be compared between tokenizers.",
+            ),
+        }
+
+    def predict(
+        self, model: nn.Module, head: AbstractHead, inputs: Sequence[Any], options: AnswerOptions
+    ) -> list[dict[str, Any]]:
+        """Write on from each prompt (a text, maybe empty): `{"prompt", "text"}`, the text without the prompt."""
+        prompts = check_texts(inputs, "a text to go on from (it may be empty)")
+        ids = [self.prompt(text) for text in prompts]
+        unwritten = (PAD, UNK, BOS) if self.tokenizer.kind == "word" else (PAD, UNK, BOS, EOS)
+        writer: Any = model
+        with answering(model, head) as parameter:
+            written = continue_texts(
+                writer,
+                head,
+                ids,
+                length=options.length,
+                window=self.max_length,
+                sampling=Sampling(options.temperature, options.top_p, forbidden=unwritten),
+                seeds=[options.seed] * len(ids),
+                device=parameter.device,
+            )
+        return [
+            {"prompt": prompt, "text": self.continuation(before, after)}
+            for prompt, before, after in zip(prompts, ids, written, strict=True)
+        ]
+
+    def prompt(self, text: str) -> list[int]:
+        """Return the ids of a text to go on from; an empty one is the beginning of a line."""
+        *full, last = text.split("\n")
+        lines = [self.normalizer(line) + "\n" for line in full] + [self.normalizer(last)]
+        ids = self._ids([line for line in lines if line])
+        if not len(ids):
+            ids = self._ids(["\n"])
+        return ids.tolist()
+
+    def continuation(self, before: list[int], after: list[int]) -> str:
+        """Return what the ids `after` add to the text of the ids `before`."""
+        begin, whole = self.text(before), self.text(before + after)
+        text = whole[len(begin) :] if whole.startswith(begin) else self.text(after)
+        return text.rstrip("\ufffd")  # the first bytes of a character whose others have not been written
+
+    def sections(self, model: nn.Module, head: AbstractHead, prepared: Prepared, seed: int) -> list[dict[str, Any]]:
+        """Return written texts, where the loss comes from, and the loss by place in a chunk."""
+        return language_report.sections(self, model, head, prepared.valid, seed)
+
+    def describe(self, prepared: Prepared) -> str:
+        """See `AbstractTask.describe`."""
+        return f"{num_targets(prepared.train):,} tokens of text with a vocabulary of {self.tokenizer.vocabulary_size:,}"
+
+
+def num_targets(examples: Examples) -> int:
+    """Return how many tokens are predicted in all chunks together."""
+    chunks = examples.columns["tokens"]
+    assert isinstance(chunks, Ragged)
+    return len(chunks.values) - len(chunks)
+
+
+def text_lines(texts: Texts, begin: int = 0, end: int | None = None) -> Iterator[list[str]]:
+    """Yield the lines of a text in blocks, each with its line end.
+
+    Args:
+        texts: the rows; a row may hold several lines.
+        begin: the first character wanted, line ends counted.
+        end: the character after the last one; None: to the end.
+    """
+    place = 0
+    for _, rows in texts.chunks():
+        lines = [line + "\n" for row in rows for line in (row.split("\n") if "\n" in row else (row,))]
+        size = sum(map(len, lines))
+        if place < begin or (end is not None and place + size > end):
+            starts = np.cumsum([place, *map(len, lines)]).tolist()
+            stop = math.inf if end is None else end
+            lines = [
+                line[max(0, begin - start) : int(min(len(line), stop - start))]
+                for start, line in zip(starts, lines, strict=False)
+                if start < stop and start + len(line) > begin
+            ]
+        if lines:
+            yield lines
+        place += size
+
+
+def _num_bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

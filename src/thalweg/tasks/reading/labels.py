@@ -1,0 +1,193 @@
+"""A column of labels: one of a row or several, as ids."""
+
+import dataclasses
+from collections.abc import Iterable
+from itertools import chain
+from typing import Any, Final, final
+
+import numpy as np
+
+from thalweg.data.arrays.ragged import Ragged, RaggedBuilder
+from thalweg.data.arrays.split import validation_rows
+from thalweg.data.files.rows import AbstractSource, Chunk
+from thalweg.errors import InputError
+from thalweg.tasks.reading.texts import as_text
+
+MAX_FIELDS: Final = 2**16  # different fields whose labels are remembered, so that memory stays bounded
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """The labels of all rows.
+
+    Args:
+        names: the labels in alphabetical order; ids are places in it.
+        ids: int32 `[rows]`, or `Ragged` where a row may have several.
+        present: False for rows that have no label (single-label data only); their id means nothing.
+        notes: sentences about what was noticed.
+    """
+
+    names: tuple[str, ...]
+    ids: np.ndarray | Ragged
+    present: np.ndarray
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, rows: np.ndarray) -> "Labels":
+        """Return the labels of the rows that are True."""
+        ids = self.ids.take(np.flatnonzero(rows)) if isinstance(self.ids, Ragged) else self.ids[rows]
+        return dataclasses.replace(self, ids=ids, present=self.present[rows])
+
+    def first_ids(self) -> np.ndarray:
+        """Return one label a row, for the cut (the first of several; one past the last for none)."""
+        if isinstance(self.ids, np.ndarray):
+            return self.ids
+        first = np.full(len(self.ids), len(self.names), dtype=np.int64)
+        some = self.ids.lengths > 0
+        first[some] = self.ids.values[self.ids.offsets[:-1][some]]
+        return first
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class LabelReader:
+    """Reads a label column.
+
+    Args:
+        multilabel: a row may have any number of labels.
+        separator: stands between them in a field; None where the field is a list.
+        known: the labels there may be (validation data); None collects them.
+    """
+
+    multilabel: bool = False
+    separator: str | None = None
+    known: tuple[str, ...] | None = None
+
+    def read(self, source: AbstractSource, column: str, chunks: Iterable[Chunk] | None = None) -> Labels:
+        """Read the labels of all rows.
+
+        Args:
+            source: where the rows are from.
+            column: name of the label column.
+            chunks: the source's, where they are read for something else as well; None reads them.
+
+        Raises:
+            InputError: for a label that is not known; its line is named.
+        """
+        fields = _Fields(self)
+        single: list[np.ndarray] = []
+        several = RaggedBuilder(np.int32)
+        for chunk in source.chunks() if chunks is None else chunks:
+            values = chunk.column(column)
+            try:
+                rows = fields.many(values)
+            except _UnseenError as error:
+                line = next(n for n, value in zip(chunk.lines, values, strict=True) if error.name in self.names(value))
+                raise InputError(self._unseen(source, line, column, error.name)) from None
+            if self.multilabel:
+                several.extend_flat(np.array(list(chain.from_iterable(rows)), dtype=np.int32), _lengths(rows))
+            else:
+                single.append(np.array([row[0] if row else -1 for row in rows], dtype=np.int32))
+        return self._sorted(fields.seen, single, several, source.name)
+
+    def names(self, value: object) -> list[str]:
+        """Return the labels in a field."""
+        if self.multilabel:
+            parts = value if isinstance(value, list) else as_text(value).split(self.separator)
+            return [name for name in (as_text(part).strip() for part in parts) if name]
+        if isinstance(value, bool):
+            return [str(value).lower()]
+        name = as_text(value).strip()
+        return [name] if name else []
+
+    def _unseen(self, source: AbstractSource, line: int, column: str, name: str) -> str:
+        known = self.known or ()
+        listed = ", ".join(known[:8]) + (", ..." if len(known) > 8 else "")
+        return (
+            f"{source.name}, line {line}: label {name!r} in column '{column}' is not among the labels of the training "
+            f"data ({listed}); correct it, or add examples of it to the training data."
+        )
+
+    def _sorted(self, seen: dict[str, int], single: list[np.ndarray], several: RaggedBuilder, name: str) -> Labels:
+        """Give the labels their ids in alphabetical order, whatever order they came in."""
+        order = tuple(self.known) if self.known is not None else tuple(sorted(seen, key=_natural))
+        new_id = np.zeros(len(seen) + 1, dtype=np.int32)
+        for place, label in enumerate(order):
+            new_id[seen[label]] = place
+        if self.multilabel:
+            ragged = several.finish()
+            ids = Ragged(new_id[ragged.values], ragged.offsets)
+            return Labels(order, ids, np.ones(len(ids), dtype=bool))
+        old = np.concatenate(single) if single else np.zeros(0, dtype=np.int32)
+        present = old >= 0
+        num_missing = len(present) - int(present.sum())
+        notes = (f"{name}: {num_missing:,} rows have no label and were left out.",) if num_missing else ()
+        return Labels(order, new_id[old], present, notes)
+
+
+@final
+class _Fields(dict[str, tuple[int, ...]]):
+    """The ids of the labels in a field: worked out once for each text that a field may hold, and then looked up."""
+
+    def __init__(self, reader: LabelReader) -> None:
+        self._reader = reader
+        self.seen = {name: i for i, name in enumerate(reader.known or ())}
+
+    def many(self, values: list[Any]) -> list[tuple[int, ...]]:
+        if set(map(type, values)) == {str}:
+            return list(map(self.__getitem__, values))
+        return [self[value] if type(value) is str else self._ids(value) for value in values]
+
+    def __missing__(self, value: str) -> tuple[int, ...]:
+        ids = self._ids(value)
+        if len(self) < MAX_FIELDS:
+            self[value] = ids
+        return ids
+
+    def _ids(self, value: object) -> tuple[int, ...]:
+        names = self._reader.names(value)
+        for name in names:
+            if name not in self.seen:
+                if self._reader.known is not None:
+                    raise _UnseenError(name)
+                self.seen[name] = len(self.seen)
+        return tuple(sorted({self.seen[name] for name in names}))
+
+
+@final
+class _UnseenError(Exception):
+    """A label that is not known."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+def _lengths(rows: list[tuple[int, ...]]) -> np.ndarray:
+    return np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
+
+
+def split_texts(keys: np.ndarray, labels: Labels, share: float, name: str) -> np.ndarray:
+    """Return True for the rows cut off for validation; the same text is always on one side.
+
+    Args:
+        keys: a key of each row's text.
+        labels: their labels; every label stays among the training rows. Rows without a label are on neither side.
+        share: share of the texts to cut off, in (0, 1).
+        name: where the rows come from, for messages.
+    """
+    valid = np.zeros(len(keys), dtype=bool)
+    present = labels.present
+    valid[present] = validation_rows(keys[present], share, labels=labels.first_ids()[present], name=name)
+    return valid
+
+
+def _natural(label: str) -> tuple[int, float, str]:
+    """Sort numbers by size and before words, so that ten stars come after nine."""
+    try:
+        return 0, float(label), label
+    except ValueError:
+        return 1, 0.0, label

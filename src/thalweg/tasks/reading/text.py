@@ -1,0 +1,141 @@
+"""Reading text: normalize -> tokenize -> (features) -> model inputs, for both layouts of pooled models."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+from torch import Tensor
+
+from thalweg.data.arrays.batches import Examples, flat, pad
+from thalweg.data.arrays.equal import Column
+from thalweg.data.arrays.ragged import Ragged, RaggedBuilder, flat_positions
+from thalweg.data.text.features import BagFeatures
+from thalweg.data.text.normalize import Normalizer
+from thalweg.data.text.tokenizer import Tokenizer
+from thalweg.errors import InputError
+from thalweg.tasks.base import Settings
+
+# Files of a run's folder.
+TOKENIZER, FEATURES = "tokenizer.json", "features.safetensors"
+MAX_RAW = 200_000  # so many validation texts, at most, are kept as they are to show the worst examples of
+
+
+@final
+@dataclasses.dataclass
+class TextReader:
+    """From texts to what a pooled model takes.
+
+    Args:
+        normalizer: steps before tokenizing.
+        tokenizer: text -> ids.
+        features: words and pairs with weights, for the "bag" layout; None for "padded".
+        max_length: longest text in tokens for "padded"; bags take all of a text.
+        spill_folder: where large arrays of ids go.
+        spill_bytes: from which size on.
+    """
+
+    normalizer: Normalizer
+    tokenizer: Tokenizer
+    features: BagFeatures | None
+    max_length: int
+    spill_folder: Path | None = None
+    spill_bytes: int = 256 * 2**20
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of ids that the model must have an embedding for."""
+        return self.tokenizer.vocabulary_size if self.features is None else self.features.num_features
+
+    @classmethod
+    def fit(cls, texts: Iterable[list[str]], settings: Settings) -> "TextReader":
+        """Make a reader from chunks of normalized training texts; features come later, with `fit_features`."""
+        tokenizer = Tokenizer.train(
+            (text for chunk in texts for text in chunk), settings.tokenizer, settings.vocabulary_size
+        )
+        return cls(
+            settings.normalizer(), tokenizer, None, settings.max_length, settings.spill_folder, settings.spill_bytes
+        )
+
+    def encode(self, chunks: Iterable[Sequence[str]]) -> Ragged:
+        """Return the ids of chunks of normalized texts."""
+        builder = RaggedBuilder(np.int32, spill_bytes=self.spill_bytes, folder=self.spill_folder)
+        for chunk in chunks:
+            builder.extend(*self.tokenizer.encode_many(list(chunk)))
+        return builder.finish()
+
+    def fit_features(self, train: Ragged, settings: Settings) -> None:
+        """Choose words and pairs from the training texts, when the layout is "bag"."""
+        if settings.layout == "bag":
+            self.features = BagFeatures.fit(
+                train, vocabulary_size=self.tokenizer.vocabulary_size, max_pairs=settings.word_pairs
+            )
+
+    def columns(self, ids: Ragged, prefix: str = "") -> tuple[dict[str, Any], list[str]]:
+        """Return the columns of `Examples` for these ids, and notes about what was cut."""
+        if self.features is not None:
+            tokens, weights = self.features.transform(ids, spill_bytes=self.spill_bytes, folder=self.spill_folder)
+            return {f"{prefix}tokens": tokens, f"{prefix}weights": weights}, []
+        num_long = int((ids.lengths > self.max_length).sum())
+        share = num_long / max(1, len(ids))
+        note = f"{num_long:,} texts ({share:.1%}) are longer than {self.max_length} tokens and were cut (--max-length)."
+        return {f"{prefix}tokens": ids}, [note] if num_long else []
+
+    def inputs(self, examples: Examples, indices: np.ndarray, prefix: str = "") -> dict[str, Tensor]:
+        """Return the model's keywords for these examples."""
+        tokens = examples.ragged(f"{prefix}tokens")
+        if self.features is not None:
+            flat_tokens, offsets, weights = flat(tokens, examples.ragged(f"{prefix}weights"), indices)
+            return {f"{prefix}tokens": flat_tokens, f"{prefix}offsets": offsets, f"{prefix}weights": weights}
+        padded, mask = pad(tokens, indices, max_length=self.max_length)
+        return {f"{prefix}tokens": padded, f"{prefix}mask": mask}
+
+    def view_columns(self, examples: Examples, prefix: str = "") -> list[Column]:
+        """Return what the model sees of these examples, for `thalweg.data.arrays.equal.same_rows`."""
+        tokens = examples.ragged(f"{prefix}tokens")
+        if self.features is not None:
+            weights = examples.ragged(f"{prefix}weights")
+            return [_parts(tokens), _parts(weights)]
+        lengths = np.minimum(tokens.lengths, self.max_length)
+        return [(tokens.values[flat_positions(tokens.offsets[:-1], lengths)], lengths)]
+
+    @property
+    def describes(self) -> str:
+        """What the model sees of a text, as the end of "a model that sees ..."."""
+        if self.features is not None:
+            return "a text as a bag of its known words and pairs with their weights"
+        return f"the first {self.max_length:,} tokens of a text, words that are not in the vocabulary all alike"
+
+    def read(self, texts: Sequence[str], prefix: str = "") -> dict[str, Any]:
+        """Return the columns of `Examples` for new texts."""
+        return self.columns(self.encode([self.normalizer.many(list(texts))]), prefix)[0]
+
+    def save(self, folder: Path) -> None:
+        """Write `tokenizer.json`, and `features.safetensors` for bags."""
+        self.tokenizer.save(folder / TOKENIZER)
+        if self.features is not None:
+            self.features.save(folder / FEATURES)
+
+    @classmethod
+    def load(cls, folder: Path, settings: Settings) -> "TextReader":
+        """Read back what `save` wrote."""
+        features = BagFeatures.load(folder / FEATURES) if settings.layout == "bag" else None
+        tokenizer = Tokenizer.load(folder / TOKENIZER)
+        return cls(settings.normalizer(), tokenizer, features, settings.max_length)
+
+
+def _parts(ragged: Ragged) -> Column:
+    return ragged.values[: int(ragged.offsets[-1])], ragged.lengths
+
+
+def check_texts(inputs: Sequence[Any], what: str) -> list[str]:
+    """Return new inputs as texts.
+
+    Raises:
+        InputError: if one of them is no text; its place is named.
+    """
+    for place, entry in enumerate(inputs):
+        if not isinstance(entry, str):
+            raise InputError(f"Input {place + 1} must be {what}; got {type(entry).__name__}.")
+    return list(inputs)

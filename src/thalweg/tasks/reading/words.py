@@ -1,0 +1,151 @@
+"""Reading sentences that are split into words already: words and tags to ids, and a text to words."""
+
+import dataclasses
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, final
+
+from thalweg.data.files.rows import AbstractSource
+from thalweg.data.text.normalize import Normalizer
+from thalweg.data.text.tokenizer import SPECIALS, UNK, Tokenizer
+from thalweg.errors import InputError
+from thalweg.tasks.base import Settings
+from thalweg.tasks.reading.required import check_columns
+from thalweg.tasks.reading.spelling import MAX_CLASSES, spelling_classes, spellings
+
+TOKENIZER = "tokenizer.json"
+MIN_COUNT = 2  # a word seen once is read by its spelling: that is how the network learns to read unseen words
+
+# Words with an apostrophe or hyphen inside, numbers with a point or comma inside; every other mark stands alone.
+_PIECES = re.compile(r"\d+(?:[.,]\d+)+|\w+(?:['’-]\w+)*|[^\w\s]")
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Sentence:
+    """One row: its line in the file, words and tags."""
+
+    line: int
+    words: list[str]
+    tags: list[str]
+
+
+def read_sentences(source: AbstractSource, columns: dict[str, Any]) -> Iterator[list[Sentence]]:
+    """Yield the rows in chunks; rows without words are left out.
+
+    Args:
+        source: the data.
+        columns: the columns of the roles "tokens" and "tags"; each value a list, or a text parted by spaces.
+
+    Raises:
+        InputError: if a column is not there, a value is no list, or a row has more words than tags or fewer.
+    """
+    check_columns(source, (columns["tokens"], columns["tags"]))
+    for chunk in source.chunks():
+        rows: list[Sentence] = []
+        both = chunk.column(columns["tokens"]), chunk.column(columns["tags"])
+        for line, tokens, tags in zip(chunk.lines, *both, strict=True):
+            words = _texts(tokens, source.name, line, columns["tokens"])
+            sentence = Sentence(line, words, _texts(tags, source.name, line, columns["tags"]))
+            if len(sentence.tags) != len(words):
+                raise InputError(
+                    f"{source.name}, line {line}: expected a tag for each word, got {len(words)} words and "
+                    f"{len(sentence.tags)} tags."
+                )
+            if words:
+                rows.append(sentence)
+        yield rows
+
+
+def _texts(value: Any, name: str, line: int, column: str) -> list[str]:
+    if isinstance(value, str):
+        return value.split()
+    if isinstance(value, list) and all(isinstance(entry, str | int | float) for entry in value):
+        return [str(entry) for entry in value]
+    raise InputError(f"{name}, line {line}: expected a list of texts in column {column!r}, got {str(value)[:60]!r}.")
+
+
+@final
+class WordReader:
+    """From words to ids: common words have their own, rare and unseen ones that of their spelling.
+
+    Args:
+        normalizer: steps applied to each word.
+        tokenizer: the vocabulary: words, and classes of spelling (see `thalweg.tasks.reading.spelling`).
+    """
+
+    def __init__(self, normalizer: Normalizer, tokenizer: Tokenizer) -> None:
+        self.normalizer = normalizer
+        self.tokenizer = tokenizer
+        self._ids: dict[str, int] = {}
+
+    @classmethod
+    def fit(cls, counts: Counter[str], settings: Settings) -> "WordReader":
+        """Make a vocabulary of the most frequent words and of the spellings of the others.
+
+        Args:
+            counts: how often each word, as it is written, is in the training data.
+            settings: at most `vocabulary_size` entries, and the steps of normalization.
+        """
+        normalizer = settings.normalizer()
+        normalized: Counter[str] = Counter()
+        for word, count in counts.items():
+            normalized[normalizer(word)] += count
+        # Equal counts in alphabetical order: the same data in another order give the same vocabulary.
+        ranked = sorted(normalized, key=lambda word: (-normalized[word], word))
+        ranked = [word for word in ranked if word]
+        # Where hardly a word is rare, as in made-up data, the rarest ones show how to read by spelling.
+        num_rare = max(sum(normalized[word] < MIN_COUNT for word in ranked), len(ranked) // 20)
+        common, rare = ranked[: len(ranked) - num_rare], ranked[len(ranked) - num_rare :]
+        room = max(0, settings.vocabulary_size - len(SPECIALS))
+        classes = spelling_classes(rare, limit=min(MAX_CLASSES, room // 2))
+        room -= len(classes)
+        return cls(normalizer, Tokenizer.from_vocabulary([*common[:room], *classes]))
+
+    def encode(self, words: Sequence[str]) -> list[int]:
+        """Return the id of each word."""
+        known = self._ids
+        return [known[word] if word in known else self._read(word) for word in words]
+
+    def knows(self, word: str) -> bool:
+        """Whether the word is in the vocabulary by itself."""
+        return self.tokenizer.id_of(self.normalizer(word)) is not None
+
+    def split(self, text: str) -> list[str]:
+        """Return a text's words: it is parted at spaces, and at punctuation where a part is no known word.
+
+        This is a simple rule: where the training data split words in another way (as "do", "n't"), give lists of words.
+        """
+        words: list[str] = []
+        for part in text.split():
+            words += [part] if self.knows(part) else _PIECES.findall(part) or [part]
+        return words
+
+    def _read(self, word: str) -> int:
+        normalized = self.normalizer(word)
+        candidates = (self.tokenizer.id_of(name) for name in (normalized, *spellings(normalized)) if name)
+        found = next((id_ for id_ in candidates if id_ is not None), UNK)
+        if len(self._ids) < 1_000_000:
+            self._ids[word] = found
+        return found
+
+    def save(self, folder: Path) -> None:
+        """Write `tokenizer.json`."""
+        self.tokenizer.save(folder / TOKENIZER)
+
+    @classmethod
+    def load(cls, folder: Path, settings: Settings) -> "WordReader":
+        """Read back what `save` wrote."""
+        return cls(settings.normalizer(), Tokenizer.load(folder / TOKENIZER))
+
+
+def pieces(sequence: Sequence[Any], length: int) -> Iterable[Sequence[Any]]:
+    """Yield a sequence in pieces of at most `length`.
+
+    Example:
+        >>> list(pieces("abcde", 2))
+        ['ab', 'cd', 'e']
+    """
+    return (sequence[start : start + length] for start in range(0, len(sequence), length))

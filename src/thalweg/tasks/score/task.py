@@ -1,0 +1,308 @@
+"""Scoring: a number for a text, or for a pair of texts."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from thalweg.batch import Batch
+from thalweg.data.arrays.batches import Examples
+from thalweg.data.arrays.equal import Rows, View, same_rows
+from thalweg.data.arrays.ragged import Ragged
+from thalweg.data.arrays.split import validation_rows
+from thalweg.data.arrays.standardize import Standardizer
+from thalweg.data.files.rows import AbstractSource
+from thalweg.data.text.tokenizer import Tokenizer
+from thalweg.errors import InputError
+from thalweg.heads.base import AbstractHead
+from thalweg.heads.squared import Squared
+from thalweg.models.presets import Shape
+from thalweg.tasks.answering import answering
+from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
+from thalweg.tasks.reading.numeric import read_numbers
+from thalweg.tasks.reading.required import check_columns
+from thalweg.tasks.reading.saved import reading, write_json
+from thalweg.tasks.reading.text import MAX_RAW, TextReader
+from thalweg.tasks.reading.texts import Texts
+from thalweg.tasks.regression import correlations, nmse
+from thalweg.tasks.score import report as score_report
+
+FILE = "score.json"
+ROLES = ("text", "other")
+PREFIX = {"text": "", "other": "other_"}  # of the model's keywords
+BATCH_SIZE = 256
+
+
+@final
+class ScoreMeter(AbstractMeter):
+    """NMSE, both correlations, and the mean absolute error in the numbers' own unit.
+
+    Args:
+        scaling: the way back from the standardized numbers.
+    """
+
+    def __init__(self, scaling: Standardizer) -> None:
+        self.scaling = scaling
+        self._parts: list[tuple[Tensor, Tensor]] = []
+
+    def update(self, prediction: Tensor, batch: Batch) -> None:
+        """See `AbstractMeter.update`."""
+        self._parts.append((prediction.detach().squeeze(-1), batch.targets.squeeze(-1)))
+
+    def compute(self) -> dict[str, float]:
+        """See `AbstractMeter.compute`."""
+        prediction, target = (torch.cat(parts).cpu().double() for parts in zip(*self._parts, strict=True))
+        pearson, spearman = correlations(prediction, target)
+        error = self.scaling.inverse(prediction.numpy()[:, None]) - self.scaling.inverse(target.numpy()[:, None])
+        return {
+            "nmse": nmse(prediction, target),
+            "pearson": pearson,
+            "spearman": spearman,
+            "mae": float(np.abs(error).mean()),
+        }
+
+
+@final
+class Score(AbstractTask):
+    """A text in, or a pair of texts, and a number out.
+
+    The network learns standardized numbers (mean 0, variance 1 over the training part), so that its loss is about half
+    the NMSE whatever the unit; answers are given in the original unit.
+
+    Args:
+        reader: from texts to what the model takes; both texts of a pair share it.
+        scaling: of the numbers.
+        is_pair: whether there are two texts.
+    """
+
+    name: ClassVar[str] = "score"
+    roles: ClassVar[tuple[str, ...]] = ("text", "other", "number")
+
+    def __init__(self, reader: TextReader, scaling: Standardizer, *, is_pair: bool) -> None:
+        self.reader = reader
+        self.scaling = scaling
+        self.is_pair = is_pair
+        self.text_roles = ROLES if is_pair else ROLES[:1]
+
+    @property
+    def family(self) -> str:
+        """Pairs have models of their own: one encoder reads both texts."""
+        return "score of pairs" if self.is_pair else self.name
+
+    @property
+    def vocabulary(self) -> Tokenizer:
+        """See `AbstractTask.vocabulary`."""
+        return self.reader.tokenizer
+
+    @classmethod
+    def prepare(
+        cls, source: AbstractSource, valid: AbstractSource | None, settings: Settings
+    ) -> tuple["Score", Prepared]:
+        """See `AbstractTask.prepare`."""
+        columns = settings.columns
+        text_roles = [role for role in ROLES if role in columns]
+        numbers = _numbers(source, columns)
+        texts = [Texts(source, columns[role], settings.normalizer()) for role in text_roles]
+        in_valid = np.zeros(len(numbers), dtype=bool)
+        if valid is None:
+            in_valid = validation_rows(_joint_keys(texts), settings.valid_share, name=source.name)
+        _check_variation(numbers[~in_valid], columns["number"], f"the training part of {source.name}")
+        reader = TextReader.fit((part for column in texts for part in column.chosen(~in_valid)), settings)
+        ids = [reader.encode(column.chosen(~in_valid)) for column in texts]
+        reader.fit_features(_joined(ids), settings)
+        scaling = Standardizer.fit(numbers[~in_valid][:, None], "standard")
+        task = cls(reader, scaling, is_pair=len(text_roles) == 2)
+        train, notes = task._examples(ids, numbers[~in_valid], None)
+        if valid is None:
+            held_out, _ = task._examples(
+                [reader.encode(column.chosen(in_valid)) for column in texts],
+                numbers[in_valid],
+                _raw(texts, in_valid),
+            )
+            _check_variation(numbers[in_valid], columns["number"], f"the validation part of {source.name}")
+        else:
+            held_out, more = task.examples(valid, columns)
+            notes += more
+        return task, Prepared(train, held_out, notes)
+
+    def examples(self, source: AbstractSource, columns: dict[str, Any]) -> tuple[Examples, list[str]]:
+        """See `AbstractTask.examples`."""
+        numbers = _numbers(source, columns)
+        _check_variation(numbers, columns["number"], source.name)
+        texts = [Texts(source, columns[role], self.reader.normalizer) for role in self.text_roles]
+        everything = np.ones(len(numbers), dtype=bool)
+        ids = [self.reader.encode(column.chosen(everything)) for column in texts]
+        return self._examples(ids, numbers, _raw(texts, everything))
+
+    def _examples(
+        self, ids: Sequence[Ragged], numbers: np.ndarray, raw: list[str] | None
+    ) -> tuple[Examples, list[str]]:
+        columns: dict[str, Ragged | np.ndarray] = {}
+        notes: list[str] = []
+        for role, part in zip(self.text_roles, ids, strict=True):
+            more, cut = self.reader.columns(part, PREFIX[role])
+            columns |= more
+            notes += cut
+        columns["targets"] = self.scaling.forward(numbers[:, None]).astype(np.float32)
+        return Examples(columns, raw, self._sort_by()), notes
+
+    def _sort_by(self) -> tuple[str, ...]:
+        padded = self.reader.features is None
+        return tuple(f"{PREFIX[role]}tokens" for role in self.text_roles) if padded else ()
+
+    def view(self, examples: Examples) -> View:
+        """See `AbstractTask.view`."""
+        columns = [column for role in self.text_roles for column in self.reader.view_columns(examples, PREFIX[role])]
+        return Rows(same_rows(*columns), self.reader.describes + (", for both texts of a pair" if self.is_pair else ""))
+
+    def save(self, folder: Path) -> None:
+        """See `AbstractTask.save`."""
+        self.reader.save(folder)
+        write_json(folder / FILE, {"is_pair": self.is_pair, "scaling": self.scaling.to_dict()})
+
+    @classmethod
+    def load(cls, folder: Path, settings: Settings) -> "Score":
+        """See `AbstractTask.load`."""
+        with reading(folder / FILE) as saved:
+            scaling, is_pair = Standardizer.from_dict(saved["scaling"]), bool(saved["is_pair"])
+        return cls(TextReader.load(folder, settings), scaling, is_pair=is_pair)
+
+    def shape(self) -> Shape:
+        """See `AbstractTask.shape`."""
+        return Shape(vocabulary_size=self.reader.vocabulary_size, max_length=self.reader.max_length)
+
+    def head(self, model: nn.Module, options: HeadOptions) -> AbstractHead:
+        """Return a squared-error head with one output."""
+        del options
+        width: int = model.width  # type: ignore[assignment]
+        return Squared(width, 1)
+
+    def batch(self, examples: Examples, indices: np.ndarray) -> Batch:
+        """See `AbstractTask.batch`."""
+        inputs: dict[str, Tensor] = {}
+        for role in self.text_roles:
+            inputs |= self.reader.inputs(examples, indices, PREFIX[role])
+        targets = examples.columns["targets"]
+        assert isinstance(targets, np.ndarray)
+        return Batch(inputs, torch.from_numpy(targets[indices]))
+
+    def meter(self) -> AbstractMeter:
+        """See `AbstractTask.meter`."""
+        return ScoreMeter(self.scaling)
+
+    @property
+    def selects_by(self) -> tuple[str, str]:
+        """See `AbstractTask.selects_by`."""
+        return "nmse", "lower"
+
+    @property
+    def explanations(self) -> dict[str, tuple[str, str]]:
+        """See `AbstractTask.explanations`."""
+        return {
+            "nmse": (
+                "lower",
+                "Mean squared error over the variance of the true numbers: 0 is exact, 1 is what their mean gives.",
+            ),
+            "pearson": ("higher", "Correlation of predicted and true numbers: 1 if they lie on a rising line."),
+            "spearman": ("higher", "Correlation of their ranks: 1 if they come in the same order."),
+            "mae": ("lower", "Mean absolute error, in the numbers' own unit."),
+        }
+
+    def predict(
+        self, model: nn.Module, head: AbstractHead, inputs: Sequence[Any], options: AnswerOptions
+    ) -> list[dict[str, Any]]:
+        """Score each input: a text, or for pairs a tuple of two texts.
+
+        Returns:
+            For each input `{"text": ..., "score": ...}`, with "other" for pairs; the score is in the original unit.
+
+        Raises:
+            InputError: if an input is no text (no pair of texts).
+        """
+        del options
+        rows = [self._texts_of(value, place) for place, value in enumerate(inputs, start=1)]
+        if not rows:
+            return []
+        columns: dict[str, Ragged | np.ndarray] = {}
+        for role, texts in zip(self.text_roles, zip(*rows, strict=True), strict=True):
+            columns |= self.reader.read(texts, PREFIX[role])
+        columns["targets"] = np.zeros((len(rows), 1), dtype=np.float32)
+        scores = self._predicted(model, head, Examples(columns, None, self._sort_by()))
+        return [
+            {**dict(zip(self.text_roles, row, strict=True)), "score": score}
+            for row, score in zip(rows, scores.tolist(), strict=True)
+        ]
+
+    def _texts_of(self, value: Any, place: int) -> tuple[str, ...]:
+        texts = (value,) if isinstance(value, str) else value
+        fits = isinstance(texts, list | tuple) and all(isinstance(text, str) for text in texts)
+        if not fits or len(texts) != len(self.text_roles):
+            wanted = "a pair of texts" if self.is_pair else "a text"
+            raise InputError(f"Input {place} must be {wanted}; got {str(value)[:60]!r}.")
+        return tuple(texts)
+
+    def _predicted(self, model: nn.Module, head: AbstractHead, examples: Examples) -> np.ndarray:
+        """Return the numbers in their original unit, `[examples]`."""
+        found: list[Tensor] = []
+        with answering(model, head) as parameter:
+            for start in range(0, len(examples), BATCH_SIZE):
+                indices = np.arange(start, min(start + BATCH_SIZE, len(examples)))
+                batch = self.batch(examples, indices).to(parameter.device, parameter.dtype)
+                found.append(head(model(**batch.inputs)).cpu().double())
+        return self.scaling.inverse(torch.cat(found).numpy())[:, 0]
+
+    def sections(self, model: nn.Module, head: AbstractHead, prepared: Prepared, seed: int) -> list[dict[str, Any]]:
+        """Return predicted against true numbers, their distributions, and the worst examples."""
+        del seed
+        targets = prepared.valid.columns["targets"]
+        assert isinstance(targets, np.ndarray)
+        true = self.scaling.inverse(targets.astype(np.float64))[:, 0]
+        predicted = self._predicted(model, head, prepared.valid)
+        return score_report.sections(true, predicted, prepared.valid.raw or [])
+
+    def describe(self, prepared: Prepared) -> str:
+        """See `AbstractTask.describe`."""
+        return f"{len(prepared.train):,} {'pairs of texts' if self.is_pair else 'texts'} with a number"
+
+
+def _numbers(source: AbstractSource, columns: dict[str, Any]) -> np.ndarray:
+    """Read the column of numbers, float64 `[rows]`."""
+    check_columns(source, (columns.get(role) for role in (*ROLES, "number")))
+    name = columns["number"]
+    parts = [read_numbers(chunk.column(name), chunk.lines, name, source.name) for chunk in source.chunks()]
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def _check_variation(numbers: np.ndarray, column: str, where: str) -> None:
+    if len(numbers) < 2 or numbers.min() == numbers.max():
+        value = f"{numbers[0]:g} in all {len(numbers):,} rows" if len(numbers) else "no rows"
+        raise InputError(
+            f"{where[0].upper()}{where[1:]}: expected different numbers in column {column!r}, got {value}; there is "
+            "nothing to learn. Is it the right column (--label-column)?"
+        )
+
+
+def _joint_keys(texts: Sequence[Texts]) -> np.ndarray:
+    """Return one 64-bit key a row: equal rows have equal keys, and a pair's key depends on its order."""
+    keys = texts[0].keys()
+    for column in texts[1:]:
+        keys = keys * np.uint64(0x9E3779B97F4A7C15) + column.keys()
+    return keys
+
+
+def _joined(ids: Sequence[Ragged]) -> Ragged:
+    """Return all texts of all columns as one, to choose features from."""
+    if len(ids) == 1:
+        return ids[0]
+    values = np.concatenate([part.values for part in ids])
+    return Ragged.from_lengths(values, np.concatenate([part.lengths for part in ids]))
+
+
+def _raw(texts: Sequence[Texts], rows: np.ndarray) -> list[str] | None:
+    """Return the texts as they are shown, pairs around a bar; None where they are too many to keep."""
+    columns = [column.kept(rows, MAX_RAW) for column in texts]
+    kept = [column for column in columns if column is not None]
+    return [" | ".join(parts) for parts in zip(*kept, strict=True)] if len(kept) == len(texts) else None

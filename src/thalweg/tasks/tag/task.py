@@ -1,0 +1,279 @@
+"""Tagging: a tag for each word of a sentence."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, final
+
+import numpy as np
+from torch import nn
+
+from thalweg.batch import Batch
+from thalweg.data.arrays.batches import Examples, pad
+from thalweg.data.arrays.equal import Rows, View, same_rows
+from thalweg.data.arrays.ragged import Ragged, RaggedBuilder
+from thalweg.data.arrays.split import text_key, validation_rows
+from thalweg.data.files.rows import AbstractSource
+from thalweg.data.text.tokenizer import Tokenizer
+from thalweg.errors import InputError
+from thalweg.heads.base import AbstractHead
+from thalweg.heads.softmax import Softmax
+from thalweg.models.presets import Shape
+from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
+from thalweg.tasks.reading.saved import reading, write_json
+from thalweg.tasks.reading.text import MAX_RAW
+from thalweg.tasks.reading.words import Sentence, WordReader, pieces, read_sentences
+from thalweg.tasks.tag import report as tag_report
+from thalweg.tasks.tag.meters import TagMeter
+from thalweg.tasks.tag.spans import is_bio, spans_of, split_tag
+
+LABELS = "labels.json"
+
+
+@final
+class Tag(AbstractTask):
+    """A sentence of words in, a tag for each word out.
+
+    Words that training saw at least twice have their own ids; the others share the ids of their spelling (see
+    `thalweg.tasks.reading.spelling`). Sentences longer than the model takes are read in pieces. With BIO tags (`B-X`,
+    `I-X`, `O`) the spans count: they are measured, and they pick the best weights.
+
+    Args:
+        reader: from words to ids.
+        tags: names of the tags; ids are places in it.
+        max_length: longest piece in words.
+    """
+
+    name: ClassVar[str] = "tag"
+    roles: ClassVar[tuple[str, ...]] = ("tokens", "tags")
+
+    def __init__(self, reader: WordReader, tags: Sequence[str], max_length: int) -> None:
+        self.reader = reader
+        self.tags = tuple(tags)
+        self.max_length = max_length
+        self.has_spans = is_bio(self.tags)
+        self._tag_ids = {tag: i for i, tag in enumerate(self.tags)}
+
+    @property
+    def vocabulary(self) -> Tokenizer:
+        """See `AbstractTask.vocabulary`."""
+        return self.reader.tokenizer
+
+    @classmethod
+    def prepare(
+        cls, source: AbstractSource, valid: AbstractSource | None, settings: Settings
+    ) -> tuple["Tag", Prepared]:
+        """See `AbstractTask.prepare`."""
+        columns = settings.columns
+        chosen = None if valid is not None else _validation_sentences(source, columns, settings.valid_share)
+        counts: Counter[str] = Counter()
+        names: set[str] = set()
+        for sentence in _sentences(source, columns, chosen, wanted=False):
+            counts.update(sentence.words)
+            names.update(sentence.tags)
+        if len(names) < 2:
+            only = f"only {min(names)!r}" if names else "none"
+            raise InputError(
+                f"{source.name}: expected at least two different tags in column {columns['tags']!r}, got {only}; is it "
+                "the right column (--label-column)?"
+            )
+        task = cls(WordReader.fit(counts, settings), sorted(names), settings.max_length)
+        train, notes = task._read(source, _sentences(source, columns, chosen, wanted=False), settings, keep=0)
+        if valid is None:
+            held_out, _ = task._read(source, _sentences(source, columns, chosen, wanted=True), settings, keep=MAX_RAW)
+        else:
+            held_out, more = task._read(valid, _sentences(valid, columns), settings, keep=MAX_RAW)
+            notes += more
+        return task, Prepared(train, held_out, notes)
+
+    def examples(self, source: AbstractSource, columns: dict[str, Any]) -> tuple[Examples, list[str]]:
+        """See `AbstractTask.examples`."""
+        return self._read(source, _sentences(source, columns), None, keep=MAX_RAW)
+
+    def _read(
+        self, source: AbstractSource, sentences: Iterator[Sentence], settings: Settings | None, *, keep: int
+    ) -> tuple[Examples, list[str]]:
+        """Encode sentences in pieces; keep the words of the first `keep` pieces as they are."""
+        spill = {"spill_bytes": settings.spill_bytes, "folder": settings.spill_folder} if settings else {}
+        tokens, tags = RaggedBuilder(np.int32, **spill), RaggedBuilder(np.int32, **spill)
+        raw: list[str] = []
+        num_long = 0
+        for sentence in sentences:
+            ids = self._ids(sentence, source.name)
+            num_long += len(ids) > self.max_length
+            tokens.extend(pieces(self.reader.encode(sentence.words), self.max_length))
+            tags.extend(pieces(ids, self.max_length))
+            if keep:
+                raw += [
+                    tag_report.DIVIDER.join(part) if len(raw) < keep else ""
+                    for part in pieces(sentence.words, self.max_length)
+                ]
+        if not len(tokens):
+            raise InputError(f"{source.name}: expected sentences of words with tags, got none.")
+        note = f"{source.name}: {num_long:,} sentences of more than {self.max_length} words are read in pieces."
+        columns: dict[str, Ragged | np.ndarray] = {"tokens": tokens.finish(), "tags": tags.finish()}
+        return Examples(columns, raw if keep else None, sort_by=("tokens",)), [note] if num_long else []
+
+    def _ids(self, sentence: Sentence, name: str) -> list[int]:
+        try:
+            return [self._tag_ids[tag] for tag in sentence.tags]
+        except KeyError as error:
+            listed = ", ".join(self.tags[:8]) + (", ..." if len(self.tags) > 8 else "")
+            raise InputError(
+                f"{name}, line {sentence.line}: tag {error.args[0]!r} in this sentence is not among the tags of the "
+                f"training data ({listed}); correct it, or add examples of it to the training data."
+            ) from None
+
+    def view(self, examples: Examples) -> View:
+        """See `AbstractTask.view`."""
+        tokens = examples.ragged("tokens")
+        values = tokens.values[: int(tokens.offsets[-1])]
+        return Rows(
+            same_rows((values, tokens.lengths)),
+            "all words of a sentence (rare ones by their spelling) and the place of the one to tag",
+            tokens.lengths,
+        )
+
+    def save(self, folder: Path) -> None:
+        """See `AbstractTask.save`."""
+        self.reader.save(folder)
+        write_json(folder / LABELS, {"tags": self.tags, "max_length": self.max_length})
+
+    @classmethod
+    def load(cls, folder: Path, settings: Settings) -> "Tag":
+        """See `AbstractTask.load`."""
+        with reading(folder / LABELS) as saved:
+            tags, max_length = [str(tag) for tag in saved["tags"]], int(saved["max_length"])
+        return cls(WordReader.load(folder, settings), tags, max_length)
+
+    def shape(self) -> Shape:
+        """See `AbstractTask.shape`."""
+        return Shape(vocabulary_size=self.reader.tokenizer.vocabulary_size, max_length=self.max_length)
+
+    def head(self, model: nn.Module, options: HeadOptions) -> AbstractHead:
+        """Return a softmax over the tags."""
+        width: int = model.width  # type: ignore[assignment]
+        return Softmax(width, len(self.tags), label_smoothing=options.label_smoothing)
+
+    def batch(self, examples: Examples, indices: np.ndarray) -> Batch:
+        """See `AbstractTask.batch`."""
+        tokens, tags = examples.columns["tokens"], examples.columns["tags"]
+        assert isinstance(tokens, Ragged)
+        assert isinstance(tags, Ragged)
+        padded, mask = pad(tokens, indices)
+        return Batch({"tokens": padded, "mask": mask}, pad(tags, indices)[0], mask)
+
+    def meter(self) -> AbstractMeter:
+        """See `AbstractTask.meter`."""
+        return TagMeter(self.tags)
+
+    @property
+    def selects_by(self) -> tuple[str, str]:
+        """See `AbstractTask.selects_by`."""
+        return ("span_f1", "higher") if self.has_spans else ("accuracy", "higher")
+
+    @property
+    def explanations(self) -> dict[str, tuple[str, str]]:
+        """See `AbstractTask.explanations`."""
+        texts = {
+            "accuracy": ("higher", "Share of validation words whose tag is right."),
+            "macro_f1": ("higher", "F1 (harmonic mean of precision and recall) averaged over tags, rare ones alike."),
+        }
+        if self.has_spans:
+            texts |= {
+                "span_f1": ("higher", "F1 over spans: one counts when its start, end and type are all right."),
+                "span_precision": ("higher", "Share of the predicted spans that are right."),
+                "span_recall": ("higher", "Share of the true spans that are found."),
+            }
+            kinds = sorted({split_tag(tag)[1] for tag in self.tags} - {""})
+            texts |= {f"span_f1 {kind}": ("higher", f"F1 over spans of type {kind}.") for kind in kinds}
+        return texts
+
+    def predict(
+        self, model: nn.Module, head: AbstractHead, inputs: Sequence[Any], options: AnswerOptions
+    ) -> list[dict[str, Any]]:
+        """Tag each input: a list of words, or a text, which is parted into words (see `WordReader.split`).
+
+        Returns:
+            For each input `{"tokens": [...], "tags": [...], "spans": [{"type", "start", "end", "text"}]}`; start and
+            end (not included) count words, and without BIO tags there are no spans.
+
+        Raises:
+            InputError: if an input is neither a text nor a list of words.
+        """
+        del options
+        sentences = [self._words(value, place) for place, value in enumerate(inputs, start=1)]
+        parts = [list(pieces(words, self.max_length)) for words in sentences]
+        ids = [self.reader.encode(part) for words in parts for part in words]
+        found = iter(self._answers(model, head, ids))
+        answers = []
+        for words, split in zip(sentences, parts, strict=True):
+            tags = [self.tags[i] for _ in split for i in next(found)]
+            spans = spans_of(tags) if self.has_spans else []
+            shown = [{**dataclasses.asdict(s), "text": " ".join(words[s.start : s.end])} for s in spans]
+            answers.append({"tokens": words, "tags": tags, "spans": shown})
+        return answers
+
+    def _words(self, value: Any, place: int) -> list[str]:
+        if isinstance(value, str):
+            return self.reader.split(value)
+        if isinstance(value, list | tuple) and all(isinstance(word, str) for word in value):
+            return list(value)
+        raise InputError(f"Input {place} must be a text or a list of words; got {type(value).__name__}.")
+
+    def _answers(self, model: nn.Module, head: AbstractHead, ids: list[list[int]]) -> list[list[int]]:
+        """Return the best tag of each word, in batches of sentences of like length."""
+        found: list[list[int]] = [[] for _ in ids]
+        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+        for batch in pieces(order, tag_report.BATCH_SIZE):
+            tokens, mask = pad(Ragged.from_lists([ids[i] for i in batch]), np.arange(len(batch)))
+            best = tag_report.best_tags(model, head, {"tokens": tokens, "mask": mask})
+            for i, row in zip(batch, best.tolist(), strict=True):
+                found[i] = row[: len(ids[i])]
+        return found
+
+    def sections(self, model: nn.Module, head: AbstractHead, prepared: Prepared, seed: int) -> list[dict[str, Any]]:
+        """Return the confusion of tags, F1 by tag and by type of span, and the sentences with the most errors."""
+        del seed
+        batches = (
+            self.batch(prepared.valid, np.arange(start, min(start + tag_report.BATCH_SIZE, len(prepared.valid))))
+            for start in range(0, len(prepared.valid), tag_report.BATCH_SIZE)
+        )
+        return tag_report.sections(self.tags, model, head, batches, prepared.valid.raw or [])
+
+    def describe(self, prepared: Prepared) -> str:
+        """See `AbstractTask.describe`."""
+        tokens = prepared.train.columns["tokens"]
+        num_words = int(tokens.lengths.sum()) if isinstance(tokens, Ragged) else 0
+        kinds = len({split_tag(tag)[1] for tag in self.tags if tag != "O"})
+        what = f"{kinds} types of spans" if self.has_spans else f"{len(self.tags)} tags"
+        return f"{len(prepared.train):,} sentences ({num_words:,} words) with {what}"
+
+
+def _sentences(
+    source: AbstractSource, columns: dict[str, Any], chosen: np.ndarray | None = None, *, wanted: bool = True
+) -> Iterator[Sentence]:
+    """Yield the sentences for which `chosen` is `wanted`; all of them where nothing is chosen."""
+    place = 0
+    for rows in read_sentences(source, columns):
+        for sentence in rows:
+            if chosen is None or bool(chosen[place]) == wanted:
+                yield sentence
+            place += 1
+
+
+def _validation_sentences(source: AbstractSource, columns: dict[str, Any], share: float) -> np.ndarray:
+    """Return which sentences are for validation: chosen by their words, and no tag is only among them."""
+    keys: list[int] = []
+    tag_ids: dict[str, int] = {}
+    tags = RaggedBuilder(np.int32)
+    for sentence in _sentences(source, columns):
+        keys.append(text_key(" ".join(sentence.words)))
+        tags.append(sorted({tag_ids.setdefault(tag, len(tag_ids)) for tag in sentence.tags}))
+    if not keys:
+        raise InputError(f"{source.name}: expected sentences of words with tags, got none.")
+    per_sentence = tags.finish()
+    has_tag = np.zeros((len(keys), len(tag_ids)), dtype=bool)
+    has_tag[np.repeat(np.arange(len(keys)), per_sentence.lengths), per_sentence.values] = True
+    return validation_rows(np.array(keys, dtype=np.uint64), share, has_tag, source.name)

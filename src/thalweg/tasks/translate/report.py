@@ -1,0 +1,158 @@
+"""How good translations are: BLEU, chrF and exact match, by length, and the best and worst of them."""
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torchmetrics.functional.text import chrf_score
+from torchmetrics.text import CHRFScore, SacreBLEUScore
+
+from thalweg.data.arrays.batches import Examples
+from thalweg.data.arrays.ragged import Ragged
+
+MAX_TRANSLATED = 500
+NUM_EXAMPLES = 12
+NUM_GROUPS = 5
+NUM_BINS = 10
+MIN_WORDS = 4
+
+
+def spread(size: int, limit: int) -> np.ndarray:
+    """Return at most `limit` indices, evenly spread over `size`.
+
+    Example:
+        >>> spread(10, 4).tolist(), spread(3, 4).tolist()
+        ([0, 2, 5, 7], [0, 1, 2])
+    """
+    return np.arange(size) if size <= limit else np.arange(limit) * size // limit
+
+
+def texts_of(examples: Examples, side: str, indices: np.ndarray) -> list[str]:
+    """Return the texts of some examples as they were before tokenizing; `side` is "source" or "target"."""
+    column = examples.columns[f"{side}_text"]
+    assert isinstance(column, Ragged)
+    return [column[index].tobytes().decode("utf-8", "surrogatepass") for index in indices.tolist()]
+
+
+def scores(translations: list[str], references: list[str]) -> dict[str, float]:
+    """Return BLEU (of sacreBLEU, tokenized by its "13a") and chrF from 0 to 100, and the share of exact matches.
+
+    BLEU is left out where no reference has four words: it counts runs of up to four, so it would always be zero.
+
+    Source: Papineni et al. (2002), BLEU; Post (2018), A Call for Clarity in Reporting BLEU Scores; Popovic
+    (2015), chrF.
+    """
+    wanted = [[reference] for reference in references]
+    found = {}
+    if any(len(reference.split()) >= MIN_WORDS for reference in references):
+        bleu = SacreBLEUScore()
+        bleu.update(translations, wanted)
+        found["bleu"] = 100 * float(bleu.compute())
+    chrf = CHRFScore(n_word_order=0)
+    chrf.update(translations, wanted)
+    chrf_value = chrf.compute()
+    assert isinstance(chrf_value, Tensor)
+    found["chrf"] = 100 * float(chrf_value)
+    found["exact_match"] = sum(map(str.__eq__, translations, references)) / max(1, len(references))
+    return found
+
+
+def sections(translate: Callable[[np.ndarray], list[str]], valid: Examples, seed: int) -> list[dict[str, Any]]:
+    """Return the sections for a translator's validation data.
+
+    Args:
+        translate: indices of examples to their translations.
+        valid: the examples.
+        seed: of the choice of those that are shown.
+    """
+    indices = spread(len(valid), MAX_TRANSLATED)
+    sources, references = (texts_of(valid, side, indices) for side in ("source", "target"))
+    translations = translate(indices)
+    wanted = [[reference] for reference in references]
+    _, each = chrf_score(translations, wanted, n_word_order=0, return_sentence_level_score=True)  # type: ignore[misc]
+    quality = 100 * each.double().numpy()
+    chosen = np.random.default_rng(seed).permutation(len(indices))[:NUM_EXAMPLES]
+    wrong = [place for place in np.argsort(quality, kind="stable").tolist() if translations[place] != references[place]]
+
+    def rows(places: list[int]) -> list[list[str]]:
+        return [[sources[i], references[i], translations[i], f"{quality[i]:.0f}"] for i in places]
+
+    columns = ["source", "reference", "translation", "chrF"]
+    by_length = _by_length(valid, indices, translations, references)
+    return [
+        {
+            "kind": "examples",
+            "title": "Translations",
+            "text": "Validation texts picked at random, their true translations and those of the model (the most "
+            "probable token each time).",
+            "columns": columns,
+            "rows": rows(sorted(chosen.tolist())),
+        },
+        {
+            "kind": "examples",
+            "title": "Worst translations",
+            "text": "Those that share the fewest runs of characters with the true translation.",
+            "columns": columns,
+            "rows": rows(wrong[:NUM_EXAMPLES]),
+        },
+        {
+            "kind": "table",
+            "title": "Quality by length",
+            "text": "Validation texts by the length of the source; long ones are seldom right to the letter.",
+            "columns": ["source tokens", "texts", "BLEU", "chrF", "exact match"],
+            "rows": [
+                [
+                    name,
+                    size,
+                    f"{found['bleu']:.1f}" if "bleu" in found else "-",
+                    f"{found['chrf']:.1f}",
+                    f"{found['exact_match']:.1%}",
+                ]
+                for name, size, found in by_length
+            ],
+        },
+        {
+            "kind": "bars",
+            "title": "Exact match by length",
+            "text": "Share of translations that are right to the letter, by the source's length in tokens.",
+            "names": [name for name, _, _ in by_length],
+            "values": [found["exact_match"] for _, _, found in by_length],
+            "x_label": "share",
+        },
+        _histogram(quality),
+    ]
+
+
+def _by_length(
+    valid: Examples, indices: np.ndarray, translations: list[str], references: list[str]
+) -> list[tuple[str, int, dict[str, float]]]:
+    """Return for groups of about equal size: the range of lengths, number of texts, scores."""
+    column = valid.columns["source"]
+    assert isinstance(column, Ragged)
+    lengths = column.lengths[indices] - 1  # without the end
+    edges = np.unique(np.quantile(lengths, np.linspace(0, 1, NUM_GROUPS + 1), method="higher"))
+    edges[-1] += 1
+    if len(edges) == 1:
+        edges = np.array([lengths.min(), lengths.max() + 1])
+    groups = []
+    for low, high in itertools.pairwise(edges.tolist()):
+        places = np.flatnonzero((lengths >= low) & (lengths < high)).tolist()
+        if places:
+            found = scores([translations[i] for i in places], [references[i] for i in places])
+            name = f"{low}" if high == low + 1 else f"{low} to {high - 1}"
+            groups.append((name, len(places), found))
+    return groups
+
+
+def _histogram(quality: np.ndarray) -> dict[str, Any]:
+    counts, edges = np.histogram(quality, bins=NUM_BINS, range=(0.0, 100.0))
+    return {
+        "kind": "bars",
+        "title": "How many translations are how good",
+        "text": "Number of validation texts by chrF of their translation; 100 is the true one.",
+        "names": [f"{low:.0f} to {high:.0f}" for low, high in itertools.pairwise(edges)],
+        "values": [float(count) for count in counts],
+        "x_label": "texts",
+    }

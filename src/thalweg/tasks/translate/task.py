@@ -1,0 +1,385 @@
+"""Translation: a text in, a text out, learned from pairs."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from thalweg.batch import Batch
+from thalweg.data.arrays.batches import Examples, pad
+from thalweg.data.arrays.equal import Prefixes, View, same_rows
+from thalweg.data.arrays.ragged import Ragged, RaggedBuilder
+from thalweg.data.arrays.split import validation_rows
+from thalweg.data.files.rows import AbstractSource
+from thalweg.data.text.normalize import Normalizer
+from thalweg.data.text.tokenizer import BOS, EOS, PAD, UNK, Tokenizer
+from thalweg.errors import InputError
+from thalweg.heads.base import AbstractHead
+from thalweg.models.presets import Shape
+from thalweg.tasks.answering import answering
+from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
+from thalweg.tasks.reading.required import check_columns
+from thalweg.tasks.reading.text import TOKENIZER, check_texts
+from thalweg.tasks.reading.texts import Texts
+from thalweg.tasks.translate import report as translate_report
+from thalweg.tasks.writing.generate import beam_search, greedy
+from thalweg.tasks.writing.token_head import token_counts, token_head
+from thalweg.tasks.writing.token_sums import TokenSums
+
+FORBIDDEN = PAD, UNK, BOS
+MIN_PAIR_COUNT = 20  # of subwords: what is rarer stays in parts, which says more about unseen words
+DECODED_TOGETHER = 128  # texts, times the width of the beam
+
+
+@final
+class TranslateMeter(AbstractMeter):
+    """Perplexity and token accuracy, each token being predicted after the true ones before it."""
+
+    def __init__(self) -> None:
+        self._sums = TokenSums()
+
+    def use(self, head: AbstractHead) -> None:
+        """See `AbstractMeter.use`."""
+        self._sums.use(head)
+
+    def update(self, prediction: Tensor, batch: Batch) -> None:
+        """See `AbstractMeter.update`."""
+        self._sums.update(prediction, batch)
+
+    def compute(self) -> dict[str, float]:
+        """See `AbstractMeter.compute`."""
+        return {"token_accuracy": self._sums.accuracy(), "perplexity": self._sums.perplexity()}
+
+
+@final
+class Translate(AbstractTask):
+    """A source text in, a target text out.
+
+    Source and target share one vocabulary, which suits languages that have names, numbers and word stems in common.
+    Subwords ("bpe") are joined only where they meet at least 20 times, so that small data get a small vocabulary. Each
+    text ends in the id `<eos>`, unless it was cut; the decoder begins with `<bos>`.
+
+    Args:
+        normalizer: steps before tokenizing, for both sides.
+        tokenizer: text -> ids, for both sides.
+        max_length: longest text in tokens, its end included.
+        spill_folder: where large arrays of ids go.
+        spill_bytes: from which size on.
+    """
+
+    name: ClassVar[str] = "translate"
+    roles: ClassVar[tuple[str, ...]] = ("source", "target")
+
+    def __init__(
+        self,
+        normalizer: Normalizer,
+        tokenizer: Tokenizer,
+        max_length: int,
+        *,
+        spill_folder: Path | None = None,
+        spill_bytes: int = 256 * 2**20,
+    ) -> None:
+        self.normalizer = normalizer
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+        self.spill_folder = spill_folder
+        self.spill_bytes = spill_bytes
+
+    @property
+    def vocabulary(self) -> Tokenizer:
+        """See `AbstractTask.vocabulary`."""
+        return self.tokenizer
+
+    @classmethod
+    def prepare(
+        cls, source: AbstractSource, valid: AbstractSource | None, settings: Settings
+    ) -> tuple["Translate", Prepared]:
+        """See `AbstractTask.prepare`; the same source text is never on both sides of the cut."""
+        if settings.max_length < 2:
+            raise InputError(f"--max-length must be at least 2, for a token and the end; got {settings.max_length}.")
+        pairs = Pairs(source, settings.columns, settings.normalizer())
+        keep, notes = pairs.complete()
+        in_valid = np.zeros(len(keep), dtype=bool)
+        if valid is None:
+            in_valid[keep] = validation_rows(pairs.sources.keys()[keep], settings.valid_share, name=source.name)
+        chosen = keep & ~in_valid
+        tokenizer = Tokenizer.train(
+            (text for side in (pairs.sources, pairs.targets) for part in side.chosen(chosen) for text in part),
+            settings.tokenizer,
+            settings.vocabulary_size,
+            min_count=MIN_PAIR_COUNT if settings.tokenizer == "bpe" else 1,
+        )
+        task = cls(
+            settings.normalizer(),
+            tokenizer,
+            settings.max_length,
+            spill_folder=settings.spill_folder,
+            spill_bytes=settings.spill_bytes,
+        )
+        train, cut = task._examples(pairs, chosen, with_texts=False)
+        notes += cut
+        if valid is None:
+            held_out, _ = task._examples(pairs, keep & in_valid, with_texts=True)
+        else:
+            held_out, more = task.examples(valid, settings.columns)
+            notes += more
+        return task, Prepared(train, held_out, notes)
+
+    def examples(self, source: AbstractSource, columns: dict[str, Any]) -> tuple[Examples, list[str]]:
+        """See `AbstractTask.examples`."""
+        pairs = Pairs(source, columns, self.normalizer)
+        keep, notes = pairs.complete()
+        examples, cut = self._examples(pairs, keep, with_texts=True)
+        return examples, notes + cut
+
+    def _examples(self, pairs: "Pairs", rows: np.ndarray, *, with_texts: bool) -> tuple[Examples, list[str]]:
+        """Return ids of both sides, and for validation the texts themselves, as bytes."""
+        columns: dict[str, Ragged | np.ndarray] = {}
+        num_long = 0
+        for name, side in (("source", pairs.sources), ("target", pairs.targets)):
+            columns[name], num_cut = self._encode(side.chosen(rows))
+            num_long += num_cut
+            if with_texts:
+                columns[f"{name}_text"] = self._as_bytes(side.chosen(rows))
+        notes = [f"{num_long:,} texts are longer than {self.max_length - 1} tokens and were cut (--max-length)."]
+        return Examples(columns, sort_by=("source", "target")), notes if num_long else []
+
+    def _encode(self, parts: Iterable[Sequence[str]]) -> tuple[Ragged, int]:
+        """Return ids with the end after each text, and how many texts were cut; those have no end."""
+        builder = RaggedBuilder(np.int32, spill_bytes=self.spill_bytes, folder=self.spill_folder)
+        num_cut = 0
+        for part in parts:
+            ids = Ragged.from_lengths(*self.tokenizer.encode_many(list(part)))
+            is_long = ids.lengths >= self.max_length
+            num_cut += int(is_long.sum())
+            tokens, mask = pad(ids, np.arange(len(ids)), max_length=self.max_length, dtype=np.int32)
+            rows = torch.cat([tokens, torch.zeros(len(ids), 1, dtype=torch.int32)], 1).numpy()
+            lengths = mask.sum(1).numpy()
+            short = np.flatnonzero(~is_long)
+            rows[short, lengths[short]] = EOS
+            lengths = lengths + ~is_long
+            builder.extend_flat(rows[np.arange(rows.shape[1]) < lengths[:, None]], lengths)
+        return builder.finish(), num_cut
+
+    def _as_bytes(self, parts: Iterable[Sequence[str]]) -> Ragged:
+        builder = RaggedBuilder(np.uint8, spill_bytes=self.spill_bytes, folder=self.spill_folder)
+        for part in parts:
+            builder.extend([np.frombuffer(text.encode("utf-8", "surrogatepass"), dtype=np.uint8) for text in part])
+        return builder.finish()
+
+    def view(self, examples: Examples) -> View:
+        """See `AbstractTask.view`: a target token is predicted from the source text and the target tokens before it."""
+        source, target = examples.ragged("source"), examples.ragged("target")
+        first = same_rows((source.values[: int(source.offsets[-1])], source.lengths))
+        return Prefixes(
+            target.values[: int(target.offsets[-1])],
+            target.lengths,
+            first,
+            f"the source text and the translation up to the next token, each cut after {self.max_length:,} tokens",
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write `tokenizer.json`."""
+        self.tokenizer.save(folder / TOKENIZER)
+
+    @classmethod
+    def load(cls, folder: Path, settings: Settings) -> "Translate":
+        """See `AbstractTask.load`."""
+        return cls(
+            settings.normalizer(),
+            Tokenizer.load(folder / TOKENIZER),
+            settings.max_length,
+            spill_folder=settings.spill_folder,
+            spill_bytes=settings.spill_bytes,
+        )
+
+    def shape(self) -> Shape:
+        """See `AbstractTask.shape`."""
+        size = self.tokenizer.vocabulary_size
+        return Shape(vocabulary_size=size, target_vocabulary_size=size, max_length=self.max_length)
+
+    def head(self, model: nn.Module, options: HeadOptions) -> AbstractHead:
+        """Return a softmax over the vocabulary, on request tied to the decoder's embedding, or continuous outputs."""
+        return token_head(model, self.tokenizer, options)
+
+    def token_counts(self, examples: Examples) -> Tensor:
+        """See `AbstractTask.token_counts`."""
+        return token_counts(examples.columns["target"], self.tokenizer.vocabulary_size)
+
+    def batch(self, examples: Examples, indices: np.ndarray) -> Batch:
+        """Return source tokens with their mask, the target behind `<bos>` as decoder tokens, and the target."""
+        source, target = examples.columns["source"], examples.columns["target"]
+        assert isinstance(source, Ragged)
+        assert isinstance(target, Ragged)
+        tokens, mask = pad(source, indices)
+        targets, target_mask = pad(target, indices)
+        decoder_tokens = torch.cat([torch.full((len(targets), 1), BOS), targets[:, :-1]], 1)
+        return Batch({"tokens": tokens, "mask": mask, "decoder_tokens": decoder_tokens}, targets, target_mask)
+
+    def meter(self) -> AbstractMeter:
+        """See `AbstractTask.meter`."""
+        return TranslateMeter()
+
+    @property
+    def selects_by(self) -> tuple[str, str]:
+        """The lowest loss."""
+        return "loss", "lower"
+
+    @property
+    def explanations(self) -> dict[str, tuple[str, str]]:
+        """What the metrics mean."""
+        return {
+            "loss": ("lower", "Nats per token of the true translation, label smoothing included."),
+            "token_accuracy": ("higher", "Share of tokens that are predicted right after the true ones before them."),
+            "perplexity": ("lower", "As if each token were drawn from so many equally likely ones; without smoothing."),
+            "bleu": ("higher", "BLEU from 0 to 100: runs of up to four words shared with the true translations."),
+            "chrf": ("higher", "chrF from 0 to 100: runs of up to six characters shared with the true translation."),
+            "exact_match": ("higher", "Share of translations that are the true one to the letter."),
+        }
+
+    def generated_metrics(
+        self, model: nn.Module, head: AbstractHead, examples: Examples, limit: int
+    ) -> dict[str, float]:
+        """Return BLEU, chrF and exact match of translations that take the most probable token each time."""
+        indices = translate_report.spread(len(examples), limit)
+        found = self.translations(model, head, examples, indices)
+        return translate_report.scores(found, translate_report.texts_of(examples, "target", indices))
+
+    def translations(
+        self,
+        model: nn.Module,
+        head: AbstractHead,
+        examples: Examples,
+        indices: np.ndarray,
+        *,
+        beam: int = 1,
+        together: int = DECODED_TOGETHER,
+    ) -> list[str]:
+        """Return the translation of each of these examples.
+
+        Args:
+            model: writes.
+            head: ranks the tokens.
+            examples: hold the sources.
+            indices: which of them.
+            beam: beginnings that are kept; 1 takes the most probable token each time.
+            together: texts times `beam` that are decoded at once; a GPU wants thousands.
+        """
+        source = examples.columns["source"]
+        assert isinstance(source, Ragged)
+        found = self._translate(model, head, source, indices, beam=beam, together=together)
+        return [texts[0][0] for texts in found]
+
+    def _translate(
+        self,
+        model: nn.Module,
+        head: AbstractHead,
+        source: Ragged,
+        indices: np.ndarray,
+        *,
+        beam: int,
+        together: int = DECODED_TOGETHER,
+    ) -> list[list[tuple[str, float]]]:
+        """Return for each text its translations with their scores, best first."""
+        order = np.argsort(source.lengths[indices], kind="stable")
+        found: list[list[tuple[str, float]]] = [[] for _ in order]
+        size = max(1, together // beam)
+        options: dict[str, Any] = {"first": BOS, "end": EOS, "length": self.max_length, "forbidden": FORBIDDEN}
+        writer: Any = model
+        with answering(model, head) as parameter:
+            for start in range(0, len(order), size):
+                part = order[start : start + size]
+                tokens, mask = (tensor.to(parameter.device) for tensor in pad(source, indices[part]))
+                state = writer.start(tokens, mask)
+                if beam == 1:
+                    ids = greedy(writer, head, state, **options).unsqueeze(1)
+                    scores = torch.zeros(len(part), 1)
+                else:
+                    hypotheses = beam_search(writer, head, state, width=beam, **options)
+                    ids, scores = hypotheses.tokens, hypotheses.scores
+                for place, rows, row_scores in zip(part.tolist(), ids.tolist(), scores.tolist(), strict=True):
+                    found[place] = [(self._text(row), score) for row, score in zip(rows, row_scores, strict=True)]
+        return found
+
+    def _text(self, ids: list[int]) -> str:
+        return self.tokenizer.decode([token for token in ids if token > EOS])
+
+    def predict(
+        self, model: nn.Module, head: AbstractHead, inputs: Sequence[Any], options: AnswerOptions
+    ) -> list[dict[str, Any]]:
+        """Translate texts: `{"source", "text", "candidates": [{"text", "score"}]}`.
+
+        A score is the mean log-probability of the translation's tokens. A text that was cut has a "note".
+        """
+        texts = check_texts(inputs, "a text to translate")
+        if options.beam < 1:
+            raise InputError(f"--beam must be at least 1; got {options.beam}.")
+        source, _ = self._encode([self.normalizer.many(texts)])
+        found = self._translate(model, head, source, np.arange(len(texts)), beam=options.beam)
+        answers: list[dict[str, Any]] = []
+        for text, ids, translations in zip(texts, source, found, strict=True):
+            # Two sequences of tokens may be one text.
+            best = dict(reversed([pair for pair in translations if pair[1] > -torch.inf]))
+            ranked = sorted(best.items(), key=lambda pair: -pair[1])[: max(1, options.top)]
+            answer: dict[str, Any] = {"source": text, "text": ranked[0][0] if text.strip() else ""}
+            answer["candidates"] = [{"text": other, "score": score} for other, score in ranked] if text.strip() else []
+            if ids[-1] != EOS:
+                answer["note"] = f"cut after {self.max_length} tokens"
+            answers.append(answer)
+        return answers
+
+    def sections(self, model: nn.Module, head: AbstractHead, prepared: Prepared, seed: int) -> list[dict[str, Any]]:
+        """Return translations, the worst ones among them, and scores by length."""
+        valid = prepared.valid
+        return translate_report.sections(lambda rows: self.translations(model, head, valid, rows), valid, seed)
+
+    def describe(self, prepared: Prepared) -> str:
+        """See `AbstractTask.describe`."""
+        return f"{len(prepared.train):,} pairs of texts with a joint vocabulary of {self.tokenizer.vocabulary_size:,}"
+
+
+@final
+class Pairs:
+    """Source and target texts, normalized, read in step.
+
+    Args:
+        source: rows.
+        columns: the columns of the roles "source" and "target".
+        normalizer: applied to every text.
+
+    Raises:
+        InputError: if there is no such column.
+    """
+
+    def __init__(self, source: AbstractSource, columns: dict[str, Any], normalizer: Normalizer) -> None:
+        check_columns(source, (columns["source"], columns["target"]))
+        self.name = source.name
+        self.sources = Texts(source, columns["source"], normalizer)
+        self.targets = Texts(source, columns["target"], normalizer)
+
+    def __iter__(self) -> Iterator[tuple[Sequence[int], list[str], list[str]]]:
+        for (lines, sources), (_, targets) in zip(self.sources.chunks(), self.targets.chunks(), strict=True):
+            yield lines, sources, targets
+
+    def complete(self) -> tuple[np.ndarray, list[str]]:
+        """Return True for the rows with a text on both sides, and a note about the others.
+
+        Raises:
+            InputError: if there are none.
+        """
+        parts, missing = [np.zeros(0, dtype=bool)], []
+        num_missing = 0
+        for lines, sources, targets in self:
+            present = [bool(source.strip() and target.strip()) for source, target in zip(sources, targets, strict=True)]
+            parts.append(np.array(present, dtype=bool))
+            num_missing += present.count(False)
+            missing += [line for line, there in zip(lines, present, strict=True) if not there][: 3 - len(missing)]
+        keep = np.concatenate(parts)
+        if not keep.any():
+            raise InputError(f"{self.name}: expected pairs of texts, got none in which neither is empty.")
+        where = ", ".join(str(line) for line in missing) + (", ..." if num_missing > 3 else "")
+        note = f"{self.name}: {num_missing:,} pairs without a source or a target were left out (line {where})."
+        return keep, [note] if num_missing else []

@@ -1,0 +1,12 @@
+from .certified.certify import certify as certify
+from .folder.run import Run as Run
+from .folder.run import load as load
+from .recipe.recipe import Recipe as Recipe
+from .recipe.recipe import read_recipe as read_recipe
+from .session.api import train as train
+from .steps.evaluate import Evaluation as Evaluation
+from .steps.evaluate import evaluate as evaluate
+from .steps.feed import Feed as Feed
+from .steps.fit import Place as Place
+from .steps.fit import StepRecord as StepRecord
+from .steps.fit import fit as fit

@@ -1,0 +1,175 @@
+"""From a run to the arrays that certificates are made of, and back into its folder."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import final
+
+import numpy as np
+import torch
+from torch import nn
+
+from thalweg.batch import Batch
+from thalweg.certificates.certificate.interval import Interval
+from thalweg.certificates.floors.targets import collect_targets
+from thalweg.certificates.levels import Groups, certify_objective, floor_levels, hash_of_data, hash_of_weights
+from thalweg.data.arrays.equal import Prefixes
+from thalweg.errors import InputError
+from thalweg.heads.base import AbstractHead
+from thalweg.objective import Objective
+from thalweg.tasks.base import AbstractTask, Prepared
+from thalweg.training.folder.run import Run
+from thalweg.training.recipe.recipe import Recipe
+from thalweg.training.session.reread import read_again
+from thalweg.training.steps.device import choose_device, choose_precision
+from thalweg.training.steps.feed import in_order
+
+BATCH_SIZE = 256
+
+Say = Callable[[str], None]
+
+
+def certify(
+    what: "Run | Objective | str | Path",
+    *,
+    seconds: float = 20.0,
+    radius: float | None = None,
+    say: Say = lambda sentence: None,  # noqa: ARG005
+) -> Interval:
+    r"""Return an interval $[L, f(\hat\theta)]$ for the best possible loss, with a proof for its lower end.
+
+    $L \le \min_\theta f(\theta) \le f(\hat\theta)$, where $f$ is the training loss with its L2 penalty and
+    $\hat\theta$ the weights as they are. Every level that applies gives a bound of its own (floors of the data, the
+    best head on these features, the best linear model of any width ...); the interval takes the best one that holds
+    for every training of this configuration.
+
+    Args:
+        what: a run, its folder, or an objective on all training data.
+        seconds: time for the verdict about the neighborhood, above 0; the bounds themselves take less.
+        radius: of an objective: a length that the features below the head never exceed, whatever the weights; None:
+            nobody knows one.
+        say: takes sentences about what is being done.
+
+    Returns:
+        The interval; `interval.bound`, `interval.levels`, `interval.scope`, `interval.proof`, `interval.save(path)`.
+
+    Raises:
+        InputError: if the run's data have changed or cannot be read, or the loss is not finite.
+
+    Example:
+        >>> x, y = torch.tensor([[0.0], [0.0], [1.0]]), torch.tensor([0, 1, 1])
+        >>> model = nn.Linear(1, 2)
+        >>> interval = certify(Objective(model, nn.CrossEntropyLoss(), x, y))
+        >>> round(interval.bound, 4)  # the first two inputs are equal: 2 log(2) / 3
+        0.4621
+
+    It speaks of the training loss. A low one promises nothing for new data.
+    """
+    if isinstance(what, Objective):
+        return certify_objective(what, seconds=seconds, radius=radius, say=say)
+    run = what if isinstance(what, Run) else Run(what)
+    return certify_run(run, seconds=seconds, say=say).interval
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Certified:
+    """A certified run: the interval, and what it was made from.
+
+    Args:
+        interval: the interval.
+        objective: the training loss on all training data.
+        task: the run's task.
+        prepared: its examples.
+    """
+
+    interval: Interval
+    objective: Objective
+    task: AbstractTask
+    prepared: Prepared
+
+
+def certify_run(run: Run, *, seconds: float = 20.0, say: Say = lambda sentence: None) -> Certified:  # noqa: ARG005
+    """Read a run's data again and certify its weights.
+
+    Raises:
+        InputError: as `certify`.
+    """
+    if not run.result.get("metrics"):
+        raise InputError(f"{run.folder} has no weights to certify yet: {run.status.value}")
+    say("Reading the training data again.")
+    task, prepared = read_again(run)
+    objective, view = training_objective(run.recipe, task, prepared, run.model, run.head)
+    interval = certify_objective(objective, view, seconds=seconds, notes=notes_of(run.recipe), say=say)
+    return Certified(interval, objective, task, prepared)
+
+
+def training_objective(
+    recipe: Recipe, task: AbstractTask, prepared: Prepared, model: nn.Module, head: AbstractHead
+) -> tuple[Objective, Groups | Prefixes | None]:
+    """Return the loss that training minimizes, on all training data at once, and what the model sees of them.
+
+    Args:
+        recipe: gives the L2 penalty.
+        task: collates.
+        prepared: the training examples.
+        model: with the weights to certify.
+        head: likewise.
+    """
+    parameter = next(model.parameters())
+    pairs: list[tuple[np.ndarray, Batch]] = list(
+        in_order(prepared.train, task.batch, BATCH_SIZE, parameter.device, parameter.dtype)
+    )
+    _, autocast = choose_precision(recipe.run.precision or "auto", choose_device("cpu"))
+    objective = Objective(model, head, [batch for _, batch in pairs], l2=recipe.training.l2 or 0.0, autocast=autocast)
+    view = task.view(prepared.train)
+    if view is None or isinstance(view, Prefixes):
+        return objective, view
+    return objective, Groups(np.concatenate([view.of(indices) for indices, _ in pairs]), view.describes)
+
+
+def notes_of(recipe: Recipe) -> list[str]:
+    """Return sentences about what a training did that is no part of its objective."""
+    training, notes = recipe.training, []
+    if training.weight_decay:
+        notes.append(
+            f"Training also shrank the weights beside the gradient (--weight-decay {training.weight_decay:g}), which "
+            "is part of no objective; the certified loss is without it."
+        )
+    if recipe.run.precision == "bfloat16":
+        notes.append("Training ran its forward pass in bfloat16; the certified loss is computed in float64.")
+    return notes
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What a certificate of a run must agree with, computed anew.
+
+    Args:
+        hashes: "data" and "weights" -> SHA-256.
+        loss: the training loss in float64.
+        floors: quantity -> its floor.
+    """
+
+    hashes: dict[str, str]
+    loss: float
+    floors: dict[str, float]
+
+
+def facts_of(run: Run) -> Facts:
+    """Return hashes, loss and floors of a run.
+
+    Raises:
+        InputError: as `certify`.
+    """
+    task, prepared = read_again(run)
+    objective, view = training_objective(run.recipe, task, prepared, run.model, run.head)
+    exact = objective.copied(torch.float64)
+    loss = float(exact.value())
+    try:
+        levels = floor_levels(exact, loss, collect_targets(exact), view)
+    except InputError:
+        levels = []
+    hashes = {"data": hash_of_data(objective), "weights": hash_of_weights(objective)}
+    return Facts(hashes, loss, {level.quantity: level.bound for level in levels})

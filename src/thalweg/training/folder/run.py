@@ -1,0 +1,348 @@
+"""A run: a folder that a person can read, and what can be asked of it."""
+
+import contextlib
+import json
+import math
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, final
+
+from torch import nn
+
+from thalweg import names
+from thalweg.data.files.sources import open_source
+from thalweg.errors import InputError
+from thalweg.heads.base import AbstractHead
+from thalweg.status import Status
+from thalweg.tasks.base import AbstractTask, AnswerOptions
+from thalweg.tasks.writing.grow import add_words, vectors_of
+from thalweg.training.folder import build, checkpoint
+from thalweg.training.recipe.recipe import Recipe, read_recipe
+from thalweg.training.steps.device import choose_device, choose_precision
+from thalweg.training.steps.evaluate import Evaluation, evaluate
+
+RECIPE, HISTORY, METRICS, DATA = "recipe.toml", "history.jsonl", "metrics.json", "data.json"
+CERTIFICATE, CERTIFICATE_ARRAYS, BEFORE_POLISH = (
+    "certificate.json",
+    "certificate.npz",
+    "model.before-polish.safetensors",
+)
+WEIGHTS, MANIFEST, CHECKPOINTS, REPORT = "model.safetensors", "manifest.json", "checkpoints", "report.html"
+
+
+@final
+class Run:
+    """A finished or unfinished run in its folder.
+
+    The recipe is read at once; task, weights and everything else when they are first needed.
+
+    Args:
+        folder: the run's folder, such as `runs/docstrings`.
+
+    Raises:
+        InputError: if there is no such folder, or it holds no recipe.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise InputError(f"There is no run folder {self.folder}; expected one that `thalweg train` made.")
+        if is_online(self.folder):
+            raise InputError(
+                f"{self.folder} has learned from a stream: thalweg predict answers with it, and the score it printed "
+                "is on rows it had not seen; for files, train a run (without --online)."
+            )
+        if not (self.folder / RECIPE).is_file():
+            raise InputError(f"{self.folder} is no run: it holds no {RECIPE}; give a folder that `thalweg train` made.")
+        self.recipe: Recipe = read_recipe(self.folder / RECIPE)
+        if self.recipe.missing():
+            gone = ", ".join(self.recipe.missing()[:3])
+            raise InputError(f"{self.folder / RECIPE} is damaged: it lacks {gone}; restore it or train the run again.")
+        self._parts: tuple[AbstractTask, nn.Module, AbstractHead] | None = None
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r})"
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Metrics on the validation data, of the weights that were kept; empty before the end."""
+        return self.result.get("metrics", {})
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """What `metrics.json` says: status, metrics, best step, seconds ...; empty before the end."""
+        path = self.folder / METRICS
+        return _read_json(path) if path.is_file() else {}
+
+    @property
+    def status(self) -> Status:
+        """How the run ended, or that it has not."""
+        return Status[self.result.get("status", "RUNNING")]
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run ended by itself, so that there is nothing to resume."""
+        return self.status not in {Status.RUNNING, Status.INTERRUPTED}
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The entries of `history.jsonl`, in order."""
+        return read_history(self.folder / HISTORY)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What was read: source, checksum, columns, counts, notes."""
+        return _read_json(self.folder / DATA)
+
+    @property
+    def task(self) -> AbstractTask:
+        """The task, which reads new input as the training data were read."""
+        return self._load()[0]
+
+    @property
+    def model(self) -> nn.Module:
+        """The network with the best weights, in evaluation mode."""
+        return self._load()[1]
+
+    @property
+    def head(self) -> AbstractHead:
+        """The output layer with the best weights."""
+        return self._load()[2]
+
+    def predict(self, inputs: Sequence[Any], **options: Any) -> list[dict[str, Any]]:
+        """Answer new inputs.
+
+        Args:
+            inputs: texts; for pairs tuples of two texts; for tags texts or lists of words; for a forecast lists of
+                numbers.
+            **options: see `thalweg.tasks.base.AnswerOptions` (`top`, `length`, `temperature`, `top_p`,
+                `beam`, `seed`).
+
+        Returns:
+            One dictionary an input; its keys depend on the task.
+
+        Raises:
+            InputError: if an input has the wrong form.
+        """
+        task, model, head = self._load()
+        return task.predict(model, head, inputs, AnswerOptions(**options))
+
+    def evaluate(self, path: str | Path, *, skip_bad_rows: bool = False) -> Evaluation:
+        """Measure loss and metrics on a file with the same columns as the training data.
+
+        Raises:
+            InputError: if the file cannot be read, lacks a column, or holds labels that training has not seen.
+        """
+        task, model, head = self._load()
+        source = open_source(path, skip_bad_rows=skip_bad_rows)
+        examples, _ = task.examples(source, self.data["columns"])
+        _, autocast = choose_precision(self.recipe.run.precision or "auto", choose_device("cpu"))
+        return evaluate(task, model, head, examples, autocast=autocast, generated=len(examples))
+
+    def add_words(self, words: dict[str, Any]) -> list[int]:
+        """Give a run of language or translate, with continuous outputs and words as tokens, new words to write.
+
+        They are in this object, not in the folder.
+
+        Args:
+            words: each with its vector, as wide as the run's targets (see `thalweg.tasks.writing.grow.add_words`).
+
+        Returns:
+            Their ids.
+
+        Raises:
+            InputError: if the run cannot take new words, or a word or vector is none.
+        """
+        task, model, head = self._load()
+        try:
+            writer: Any = task
+            return add_words(writer, model, head, list(words), vectors_of(words))
+        except ValueError as error:
+            raise InputError(f"These words cannot be added: {error}") from None
+
+    def _load(self) -> tuple[AbstractTask, nn.Module, AbstractHead]:
+        if self._parts is None:
+            verify_files(self.folder)
+            settings = build.settings_of(self.recipe, self.data["columns"])
+            kind = names.find(names.TASKS, self.recipe.run.task or "", "task")
+            task: AbstractTask = kind.load(self.folder, settings)
+            weights = checkpoint.load_tensors(self.folder / WEIGHTS)
+            counts = build.counts_behind(weights)
+            model, head = build.build_networks(self.recipe, task, fresh=False, counts=counts)
+            build.put_weights(model, head, weights, self.folder / WEIGHTS)
+            model.eval()
+            head.eval()
+            self._parts = task, model, head
+        return self._parts
+
+
+def load(folder: str | Path) -> Run:
+    """Open the run in a folder.
+
+    Example:
+        >>> load("runs/no-such-run")
+        Traceback (most recent call last):
+            ...
+        thalweg.errors.InputError: There is no run folder runs/no-such-run; expected one that `thalweg train` made.
+    """
+    return Run(folder)
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """Read a history file; a last line that was cut off by a crash is left out."""
+    entries: list[dict[str, Any]] = []
+    if path.is_file():
+        with open(path, encoding="utf-8") as file:
+            for line in file:
+                try:
+                    entries.append(json.loads(line))
+                except ValueError:
+                    break
+    return entries
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON as a whole or not at all; numbers that are not finite become null."""
+    text = json.dumps(finite(value), indent=1, ensure_ascii=False, allow_nan=False)
+    checkpoint.write_atomically(path, text + "\n")
+
+
+def finite(value: Any) -> Any:
+    """Return the value with None in place of NaN and infinities, which JSON has no words for."""
+    if isinstance(value, dict):
+        return {key: finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write_manifest(folder: Path, *, weights: bool) -> None:
+    """Record the checksums of the files that answering needs.
+
+    Args:
+        folder: the run's folder.
+        weights: also the weights'; only when they will not be written again.
+    """
+    left_out = {MANIFEST, HISTORY, REPORT, METRICS, CERTIFICATE, CERTIFICATE_ARRAYS, BEFORE_POLISH} | (
+        set() if weights else {WEIGHTS}
+    )
+    files = (path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    names_of_files = sorted(name for name in files if name not in left_out)
+    sums = {name: checkpoint.checksum(folder / name) for name in names_of_files}
+    write_json(folder / MANIFEST, {"format": checkpoint.FORMAT, "files": sums})
+
+
+def verify_files(folder: Path) -> None:
+    """Compare the run's files with their checksums.
+
+    Raises:
+        InputError: if one is missing or changed; it is named.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise InputError(f"{path} is missing, so the run's files cannot be verified; restore it or train again.")
+    for name, expected in _read_json(path)["files"].items():
+        if name == RECIPE:
+            continue  # a recipe is text for people; its values are checked when it is read
+        if not (folder / name).is_file():
+            raise InputError(f"{folder / name} is missing; restore it or train the run again.")
+        if checkpoint.checksum(folder / name) != expected:
+            raise InputError(f"{folder / name} is damaged (its checksum differs); restore it or train the run again.")
+
+
+def run_name(text: str) -> str:
+    """Return a name as a folder name: letters, digits, dots, dashes and underscores only, so it stays in its folder.
+
+    Example:
+        >>> run_name("../my reviews.csv")
+        'my-reviews'
+    """
+    stem = re.sub(r"\.(csv|tsv|jsonl?|ndjson|txt|conllu?|toml|xz|gz|bz2)\b", "", Path(text).name)
+    return re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "run"
+
+
+def free_folder(out: Path, name: str) -> Path:
+    """Return `out/name`, or `out/name-2` and so on when that is taken."""
+    folder, number = out / name, 1
+    while folder.exists():
+        number += 1
+        folder = out / f"{name}-{number}"
+    return folder
+
+
+@final
+class NewFolder:
+    """A folder that appears as a whole, and goes again without a trace if the run never takes a step.
+
+    Args:
+        folder: its name. A run that is there already is put aside, and comes back if this one is discarded.
+        fill: writes the files into the folder it is given.
+
+    Raises:
+        InputError: if something is there that is no run.
+    """
+
+    def __init__(self, folder: Path, fill: Callable[[Path], None]) -> None:
+        self._folder = folder
+        self._aside = folder.with_name(f".{folder.name}.replaced")
+        self._made_parent = not folder.parent.exists()
+        if folder.exists() and not (folder / RECIPE).is_file():
+            raise InputError(
+                f"{folder} is no run (it holds no {RECIPE}), so --overwrite leaves it alone; choose a --name."
+            )
+        temporary = folder.with_name(f".{folder.name}.tmp")
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir()
+        except OSError as error:
+            raise InputError(
+                f"The run cannot be written under {folder.parent} ({error.strerror}); give --out."
+            ) from None
+        fill(temporary)
+        if folder.exists():
+            shutil.rmtree(self._aside, ignore_errors=True)
+            folder.rename(self._aside)
+        temporary.rename(folder)
+
+    def keep(self) -> None:
+        """The run is under way: what it replaces is removed."""
+        shutil.rmtree(self._aside, ignore_errors=True)
+
+    def discard(self) -> None:
+        """The run never began: its folder goes, and what it replaced comes back."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._aside.exists():
+            self._aside.rename(self._folder)
+        elif self._made_parent:
+            with contextlib.suppress(OSError):
+                self._folder.parent.rmdir()
+
+
+def is_online(folder: Path) -> bool:
+    """Whether a folder holds a model that learns from a stream (its checkpoints, and no recipe)."""
+    return not (folder / RECIPE).exists() and checkpoint.latest(folder) is not None
+
+
+def remove_online(folder: Path) -> None:
+    """Remove an online model's folder (and refuse to remove anything else).
+
+    Raises:
+        InputError: if the folder holds something else.
+    """
+    if not is_online(folder):
+        raise InputError(
+            f"{folder} is no model that learns from a stream, so --overwrite leaves it alone; give a --name."
+        )
+    shutil.rmtree(folder)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing; restore it or train the run again.") from None
+    except (OSError, ValueError):
+        raise InputError(f"{path} is damaged (it is no valid JSON); restore it or train the run again.") from None

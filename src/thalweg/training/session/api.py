@@ -1,0 +1,66 @@
+"""The same verbs in Python."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from thalweg.errors import InputError
+from thalweg.status import Status
+from thalweg.training.folder.run import Run
+from thalweg.training.recipe.recipe import Recipe
+from thalweg.training.session.finish import finish
+from thalweg.training.session.loop import train as train_loop
+from thalweg.training.session.prepare import Request, prepare
+
+
+def train(
+    source: str | Path | None = None,
+    *,
+    out: str | Path = "runs",
+    overwrite: bool = False,
+    resume: str | Path | None = None,
+    fast: bool = False,
+    say: Callable[[str], None] = lambda sentence: None,  # noqa: ARG005
+    watch: Callable[[dict[str, Any]], None] = lambda entry: None,  # noqa: ARG005
+    **options: Any,
+) -> Run:
+    """Train a model on a file or a built-in set, and return the run.
+
+    Args:
+        source: a data file, the name of a built-in set, or a `recipe.toml`; None takes the task's built-in set.
+        out: folder that holds runs.
+        overwrite: replace a run of the same name instead of taking the next free one.
+        resume: folder of an unfinished run to go on with. (The same call again goes on with it, too.)
+        fast: take two steps of everything, to see that it works.
+        say: takes the sentences about what was chosen.
+        watch: takes every history entry.
+        **options: any option of the recipe, under the name of the command line's with underscores
+            (`model="gru"`, `lr=3e-3`, `epochs=5`, `seed=1` ...); `thalweg.training.recipe.recipe` lists them.
+
+    Returns:
+        The run. Its `status` tells how it ended; an interruption (Ctrl-C) leaves it unfinished.
+
+    Raises:
+        InputError: for anything in data or options that cannot be used.
+
+    Example:
+        >>> run = train("docstrings", fast=True, out=getfixture("tmp_path"))
+        >>> run.status.name
+        'COMPLETED'
+    """
+    given = Recipe()
+    if source is not None:
+        given.data.source = str(source)
+    for key, value in options.items():
+        if value is None:
+            raise InputError(f"Option '{key}' is None; leave it out to take the default.")
+        given.set(key, list(value) if isinstance(value, tuple) else value)
+    request = Request(given, Path(out), overwrite, None if resume is None else Path(resume), fast)
+    session = prepare(request, say)
+    status = Status.COMPLETED
+    for entry in train_loop(session):
+        watch(entry)
+        if entry["event"] == "finished":
+            status = Status[entry["status"]]
+    finish(session, status)
+    return Run(session.run.folder)

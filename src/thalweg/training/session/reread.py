@@ -1,0 +1,44 @@
+"""A finished run's data, read again exactly as its training read them."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from thalweg import names
+from thalweg.errors import InputError
+from thalweg.tasks.base import AbstractTask, Prepared
+from thalweg.training.folder import build, checkpoint
+from thalweg.training.folder.run import Run
+from thalweg.training.session.prepare import open_any
+
+
+def read_again(run: Run) -> tuple[AbstractTask, Prepared]:
+    """Return the task and the training and validation examples of a run.
+
+    Raises:
+        InputError: if a file is missing or has changed since the run was trained.
+    """
+    recipe, data = run.recipe, run.data
+    for name, expected in data["files"].items():
+        if not Path(name).is_file():
+            raise InputError(f"The data of {run.folder} are missing: there is no {name}; put the file back.")
+        if checkpoint.checksum(Path(name)) != expected:
+            raise InputError(
+                f"{name} has changed since {run.folder} was trained on it, so nothing can be said about that training; "
+                "put the old file back, or train again."
+            )
+    source = open_any(recipe.data.source or "", recipe)
+    valid = open_any(recipe.data.valid, recipe) if recipe.data.valid else None
+    spill = Path(tempfile.mkdtemp(prefix="thalweg-"))
+    try:
+        kind: type[AbstractTask] = names.find(names.TASKS, recipe.run.task or "", "task")
+        task, prepared = kind.prepare(source, valid, build.settings_of(recipe, data["columns"], spill))
+    finally:
+        shutil.rmtree(spill, ignore_errors=True)
+    if (len(prepared.train), len(prepared.valid)) != (data["num_train"], data["num_valid"]):
+        raise InputError(
+            f"{run.folder} was trained on {data['num_train']:,} examples and validated on {data['num_valid']:,}; now "
+            f"there are {len(prepared.train):,} and {len(prepared.valid):,} (another version of Python has other "
+            "built-in sets). Train again."
+        )
+    return task, prepared

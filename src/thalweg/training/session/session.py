@@ -1,0 +1,194 @@
+"""One run under way: its objects, its place, and how both are saved and put back."""
+
+import dataclasses
+import math
+from typing import Any, final
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
+
+from thalweg import vectors
+from thalweg.errors import InputError
+from thalweg.heads.base import AbstractHead
+from thalweg.tasks.base import AbstractTask, Prepared
+from thalweg.training.folder import build, checkpoint
+from thalweg.training.folder.run import CHECKPOINTS, WEIGHTS, NewFolder, Run
+from thalweg.training.steps.calibrate import calibrate
+from thalweg.training.steps.device import choose_precision
+from thalweg.training.steps.evaluate import Evaluation, evaluate
+from thalweg.training.steps.feed import Feed
+from thalweg.training.steps.fit import Place
+
+MAX_EVALUATIONS = 20
+
+
+@final
+@dataclasses.dataclass
+class Score:
+    """The best evaluation so far, and what has happened on the way."""
+
+    best: float | None = None
+    best_step: int = 0
+    best_loss: float | None = None
+    without_progress: int = 0
+    seconds: float = 0.0
+    num_rejected: int = 0
+    num_rollbacks: int = 0
+    lr_scale: float = 1.0
+
+
+@final
+class Session:
+    """Everything that a run needs while it trains.
+
+    Args:
+        run: the run's folder, with its recipe written.
+        task: reads the data.
+        prepared: training and validation examples.
+        device: where to compute.
+        fast: take two steps only, on little validation data.
+    """
+
+    def __init__(self, run: Run, task: AbstractTask, prepared: Prepared, device: torch.device, *, fast: bool) -> None:
+        recipe = run.recipe
+        training = recipe.training
+        self.run, self.task, self.prepared, self.device = run, task, prepared, device
+        seed = recipe.run.seed or 0
+        dtype, self.autocast = choose_precision(recipe.run.precision or "auto", device)
+        self.feed = Feed(
+            prepared.train,
+            task.batch,
+            batch_size=training.batch_size or 0,
+            accumulate=training.accumulate or 1,
+            seed=seed,
+            device=device,
+            dtype=dtype,
+        )
+        by_epochs = math.ceil((training.epochs or 0.0) * self.feed.steps_per_epoch) or math.inf
+        self.total_steps = 2 if fast else int(min(training.steps or math.inf, by_epochs))
+        every = training.evaluate_every or max(self.feed.steps_per_epoch, math.ceil(self.total_steps / MAX_EVALUATIONS))
+        self.evaluate_every = 1 if fast else every
+        first = self.feed(0)[0].to("cpu", dtype)
+        counts = task.token_counts(prepared.train) if recipe.model.head != "softmax" else None
+        self.model, self.head = build.build_networks(recipe, task, batch=first, counts=counts)
+        self.model.to(device)
+        self.head.to(device)
+        self.clipping = build.build_clipping(recipe, self.head)
+        self.optimizer = build.build_optimizer(recipe, self.model, self.head, self.clipping)
+        self.schedule: LRScheduler = build.build_schedule(recipe, self.optimizer, self.total_steps)
+        self.place = Place()
+        self.new_folder: NewFolder | None = None
+        self.score = Score()
+
+    @property
+    def parts(self) -> tuple[nn.Module, AbstractHead]:
+        """Model and head."""
+        return self.model, self.head
+
+    def measure(self) -> Evaluation:
+        """Evaluate the present weights on the validation data, probabilities calibrated on training data before."""
+        calibrate(self.model, self.head, self.feed(0), autocast=self.autocast)
+        return evaluate(
+            self.task,
+            self.model,
+            self.head,
+            self.prepared.valid,
+            batch_size=max(64, self.run.recipe.training.batch_size or 64),
+            device=self.device,
+            autocast=self.autocast,
+        )
+
+    def take_score(self, evaluation: Evaluation) -> bool:
+        """Compare an evaluation with the best so far, and keep the weights if it is better."""
+        name, better = self.task.selects_by
+        value = evaluation.value(name)
+        sign = 1.0 if better == "higher" else -1.0
+        score = self.score
+        improved = math.isfinite(value) and (score.best is None or sign * value > sign * score.best)
+        if math.isfinite(value) and score.best == value and score.best_loss is not None:
+            improved = evaluation.loss < score.best_loss  # among equal scores the smaller loss is the better model
+        if improved:
+            score.best, score.best_step, score.best_loss = value, self.place.step, evaluation.loss
+            score.without_progress = 0
+        else:
+            score.without_progress += 1
+        if improved or (self.run.recipe.training.certify and math.isfinite(value)):
+            score.best_step = self.place.step  # the weights that are certified are the last ones
+            checkpoint.save_tensors(self.run.folder / WEIGHTS, build.get_weights(self.model, self.head))
+        return improved
+
+    def is_sound(self) -> bool:
+        """Whether all weights are finite, so that they may be saved as good ones."""
+        return bool(torch.isfinite(vectors.norm([p.detach() for m in self.parts for p in m.parameters()])))
+
+    def save(self) -> None:
+        """Write a checkpoint; spoiled weights are never written over good ones."""
+        if not self.is_sound():
+            return
+        state = {
+            "model": self.model.state_dict(),
+            "head": self.head.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "step": self.place.step,
+            "score": dataclasses.asdict(self.score),
+        }
+        checkpoint.save(self.run.folder / CHECKPOINTS, self.place.step, state)
+
+    def restore(self, *, weights_only: bool = False) -> bool:
+        """Put the newest checkpoint back, if there is one.
+
+        Args:
+            weights_only: keep the counts and times of this session (after going back), take the rest.
+
+        Raises:
+            InputError: if it is damaged, or from another model or optimizer.
+        """
+        newest = checkpoint.latest(self.run.folder / CHECKPOINTS)
+        if newest is None:
+            return False
+        state = checkpoint.load(newest)
+        where = newest / "state.safetensors"
+        saved = {f"{part}.{name}": t for part in ("model", "head") for name, t in state[part].items()}
+        own = {f"{p}.{name}" for p, m in zip(("model", "head"), self.parts, strict=True) for name in m.state_dict()}
+        if own != saved.keys():
+            differing = sorted(own ^ saved.keys())[0]
+            raise InputError(
+                f"{where} is from another model: '{differing}' is in only one of the two; use its own recipe."
+            )
+        try:
+            self.model.load_state_dict(state["model"])
+            self.head.load_state_dict(state["head"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"{where} is from another model or optimizer ({reason}); use its own recipe.") from None
+        self.schedule.load_state_dict(state["schedule"])
+        self.place.step = state["step"]
+        saved_score = Score(**state["score"])
+        if weights_only:
+            self.score.lr_scale = saved_score.lr_scale  # the one that the restored rates have in them
+        else:
+            self.score = saved_score
+        return True
+
+    def scale_lr(self, factor: float) -> None:
+        """Multiply the learning rate of every group, now and for the rest of the schedule."""
+        self.score.lr_scale *= factor
+        for group in self.optimizer.param_groups:
+            for key in ("lr", "initial_lr"):
+                if key in group:
+                    group[key] = group[key] * factor
+        if "base_lrs" in vars(self.schedule):
+            self.schedule.base_lrs = [rate * factor for rate in self.schedule.base_lrs]
+
+
+def extra_figures(session: Session) -> dict[str, Any]:
+    """Return sizes that summaries show: parameters, examples, steps an epoch."""
+    return {
+        "num_parameters": build.count_parameters(session.model, session.head),
+        "num_train": len(session.prepared.train),
+        "num_valid": len(session.prepared.valid),
+        "steps_per_epoch": session.feed.steps_per_epoch,
+    }

@@ -1,0 +1,75 @@
+"""Held-out loss and metrics."""
+
+import dataclasses
+from typing import final
+
+import torch
+from torch import nn
+
+from thalweg.data.arrays.batches import Examples
+from thalweg.heads.base import AbstractHead
+from thalweg.tasks.base import AbstractTask
+from thalweg.training.steps.feed import in_order
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Loss per target (without any penalty) and the task's metrics."""
+
+    loss: float
+    metrics: dict[str, float]
+
+    def value(self, name: str) -> float:
+        """Return a metric, or the loss under the name "loss"."""
+        return self.loss if name == "loss" else self.metrics[name]
+
+
+def evaluate(
+    task: AbstractTask,
+    model: nn.Module,
+    head: AbstractHead,
+    examples: Examples,
+    *,
+    batch_size: int = 256,
+    device: torch.device | str = "cpu",
+    autocast: torch.dtype | None = None,
+    generated: int = 0,
+) -> Evaluation:
+    """Measure loss and metrics on examples, in evaluation mode (the mode is put back).
+
+    Sums and counts are added over batches and divided once, so the batch size changes nothing but the speed.
+
+    Args:
+        task: collates, and gives the meter.
+        model: from inputs to hidden states.
+        head: from hidden states to loss.
+        examples: what to measure on.
+        batch_size: examples a batch.
+        device: where the model is.
+        autocast: type of the forward pass.
+        generated: metrics that need generated text are measured on so many examples; 0 leaves them out.
+    """
+    modes = [(module, module.training) for module in (model, head)]
+    for module, _ in modes:
+        module.eval()
+    meter = task.meter()
+    meter.use(head)
+    total, count = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+    device_type = torch.device(device).type
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    try:
+        with torch.inference_mode(), torch.autocast(device_type, autocast, enabled=autocast is not None):
+            for _, batch in in_order(examples, task.batch, batch_size, device, dtype):
+                prediction = head(model(**batch.inputs))
+                batch_total, batch_count = head.loss(prediction, batch.targets, batch.mask, batch.weights)
+                total += batch_total.double().cpu()
+                count += batch_count.double().cpu()
+                meter.update(prediction, batch)
+            metrics = meter.compute()
+            if generated:
+                metrics |= task.generated_metrics(model, head, examples, generated)
+    finally:
+        for module, mode in modes:
+            module.train(mode)
+    return Evaluation(float(total / count), metrics)

@@ -1,0 +1,95 @@
+"""From a step's number to its batches: mini-batches with accumulation, or all data at once."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import final
+
+import numpy as np
+import torch
+
+from thalweg import distributed
+from thalweg.batch import Batch
+from thalweg.data.arrays.batches import Examples, Order
+
+Collate = Callable[[Examples, np.ndarray], Batch]
+
+
+@final
+class Feed:
+    """The micro-batches of a step, as a stateless function of the step's number.
+
+    Step `s` of an epoch holds the micro-batches `s * accumulate ... (s + 1) * accumulate - 1` of its order; the last
+    step of an epoch may hold fewer. So the place in the data is one number, and a resumed run sees what the
+    undisturbed one would have seen.
+
+    Args:
+        examples: the training examples.
+        collate: `task.batch`.
+        batch_size: examples a micro-batch; 0 takes all of them (full batch, collated once).
+        accumulate: micro-batches a step.
+        seed: seed of the order.
+        device: where the batches go.
+        dtype: type of the weights; numbers among inputs and targets take it.
+    """
+
+    def __init__(
+        self,
+        examples: Examples,
+        collate: Collate,
+        *,
+        batch_size: int,
+        accumulate: int = 1,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.examples = examples
+        self.collate = collate
+        self.accumulate = accumulate
+        self.device = device
+        self.dtype = dtype
+        self._order = Order(
+            len(examples),
+            batch_size or len(examples),
+            seed=seed,
+            lengths=examples.lengths,
+            shuffle=batch_size > 0,
+            rank=distributed.rank(),
+            world_size=distributed.world_size(),
+        )
+        self._full: list[Batch] | None = None
+        self.steps_per_epoch = max(1, math.ceil(self._order.num_batches / accumulate))
+
+    def epoch_of(self, step: int) -> float:
+        """Return how many epochs `step` steps are."""
+        return step / self.steps_per_epoch
+
+    def __call__(self, step: int) -> list[Batch]:
+        """Return the micro-batches of a step, on the device."""
+        if self._full is not None:
+            return self._full
+        epoch, place = divmod(step, self.steps_per_epoch)
+        first = place * self.accumulate
+        last = min(first + self.accumulate, self._order.num_batches)
+        batches = [self._collate(self._order.batch(epoch, index)) for index in range(first, last)]
+        if self._order.num_batches == 1:
+            self._full = batches
+        return batches
+
+    def _collate(self, indices: np.ndarray) -> Batch:
+        return self.collate(self.examples, indices).to(self.device, self.dtype)
+
+
+def in_order(
+    examples: Examples,
+    collate: Collate,
+    batch_size: int,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Iterator[tuple[np.ndarray, Batch]]:
+    """Yield all examples once, sorted by length so that there is little padding, with their indices."""
+    lengths = examples.lengths
+    indices = np.arange(len(examples)) if lengths is None else np.argsort(lengths, kind="stable")
+    for start in range(0, len(indices), batch_size):
+        part = indices[start : start + batch_size]
+        yield part, collate(examples, part).to(device, dtype)

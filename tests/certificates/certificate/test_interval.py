@@ -1,0 +1,102 @@
+"""Certificates and intervals never tell more than they know."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from thalweg.certificates.certificate.interval import Certificate, Interval, Proof, relative
+from thalweg.certificates.certificate.ladder import ladder_section, percent, rungs, sentence
+from thalweg.certificates.checker.check import Refused, check
+
+
+def level(**changes):
+    fields = {
+        "name": "floor",
+        "quantity": "training loss",
+        "unit": "nats",
+        "loss": 0.5,
+        "bound": 0.4,
+        "scope": "No model is better.",
+        "proof": Proof.PROOF,
+        "seconds": 0.1,
+    }
+    return Certificate(**fields | changes)
+
+
+def test_the_best_bound_is_that_of_the_whole_configuration():
+    levels = (
+        level(bound=0.1),
+        level(name="head", bound=0.49, whole=False),
+        level(name="factored", bound=0.3),
+        level(name="guess", bound=0.3, proof=Proof.ESTIMATE),
+        level(quantity="training errors", loss=3.0, bound=2.0),
+    )
+    interval = Interval(loss=0.5, levels=levels)
+    assert interval.best is levels[2]
+    assert (interval.bound, interval.proof) == (0.3, Proof.PROOF)
+    assert math.isclose(interval.relative_gap, 0.4)
+
+
+def test_a_bound_that_rounding_lifts_above_the_loss_is_lowered_and_a_false_one_refused():
+    assert level(bound=0.5 + 1e-11).gap == 0.0
+    with pytest.raises(ValueError, match="above its value"):
+        level(bound=0.51)
+    with pytest.raises(ValueError, match="has the loss nan"):
+        level(loss=math.nan)
+
+
+@pytest.mark.parametrize(
+    ("gap", "loss", "share"), [(0.0, 0.0, 0.0), (0.1, 0.0, math.inf), (0.5, -2.0, 0.25), (math.inf, 1.0, math.inf)]
+)
+def test_relative_gaps(gap, loss, share):
+    assert relative(gap, loss) == share
+
+
+def test_levels_of_another_point_are_refused():
+    with pytest.raises(ValueError, match="certify one point at a time"):
+        Interval(loss=0.6, levels=(level(),))
+
+
+def test_an_interval_without_a_bound_is_open_below():
+    interval = Interval(loss=0.5, levels=(level(whole=False),))
+    assert interval.bound == -math.inf
+    assert interval.proof is Proof.ESTIMATE
+    assert interval.to_json()["bound"] is None
+    assert "nothing bounds the best one" in sentence(interval)
+    assert ladder_section(interval)["low"] is None
+
+
+def test_what_was_reached_is_the_upper_end_and_never_below_the_bound():
+    interval = Interval(loss=0.5, levels=(level(), level(name="head", whole=False, bound=0.42, reached=0.45)))
+    assert interval.best_reached == 0.45
+    assert [rung["value"] for rung in rungs(interval)] == [0.5, 0.45, 0.42, 0.4]
+    assert [rung["kind"] for rung in rungs(interval)] == ["model", "reached", "partial", "bound"]
+    assert "and at most 0.4500" in sentence(interval)
+    assert Interval(loss=0.5, levels=(level(reached=0.4 - 1e-12),)).best_reached == 0.4
+
+
+def test_a_sentence_shows_the_digits_that_matter():
+    assert "0.4999900 nats" in sentence(Interval(loss=0.5, levels=(level(bound=0.49999),)))
+    assert "as far as float64 can tell" in sentence(Interval(loss=0.5, levels=(level(bound=0.5),)))
+    assert percent(25.0) == "2,500\u00a0%"
+
+
+def test_saved_and_read_back(tmp_path):
+    shared = np.arange(3.0)
+    evidence = {"rule": "unknown here", "X": shared, "l2": 0.5}
+    levels = (level(evidence=evidence), level(name="head", whole=False, evidence={**evidence, "Y": shared.copy()}))
+    path = tmp_path / "certificate.json"
+    Interval(loss=0.5, levels=levels, left_out={"local": "No time."}, hashes={"data": "ab"}).save(path)
+    content = json.loads(path.read_text())
+    keys = {"loss", "bound", "relative_gap", "scope", "proof", "levels"}
+    assert keys <= content.keys()
+    assert {"name", "bound", "scope", "proof", "seconds"} <= content["levels"][0].keys()
+    assert len(content["arrays"]) == 1  # equal arrays are written once
+    assert [name.name for name in tmp_path.iterdir() if name.name.startswith(".")] == []
+    with pytest.raises(Refused, match="no rule 'unknown here'"):
+        check(path)
+    path.with_suffix(".npz").unlink()
+    with pytest.raises(Refused, match="cannot be read as a certificate"):
+        check(path)

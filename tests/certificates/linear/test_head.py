@@ -1,0 +1,269 @@
+"""Linear heads: every bound below every loss, and at the optimum of other programs."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from linear_cases import LOSSES, as_tensor, random_features, random_loss
+from scipy import optimize, sparse
+from sklearn.linear_model import ElasticNet as SklearnElasticNet
+from sklearn.linear_model import Lasso, LogisticRegression, Ridge
+from sklearn.svm import LinearSVC
+from torch import nn
+
+from thalweg.certificates.certificate.interval import level_to_json
+from thalweg.certificates.checker.check import check_level
+from thalweg.certificates.linear.head import Head, head_problem
+from thalweg.certificates.linear.matrices import Features
+from thalweg.certificates.linear.polish import polish
+from thalweg.certificates.linear.regularizers import L1, L2, Ball, ElasticNet
+from thalweg.certificates.linear.sparse_polish import polish_sparse
+from thalweg.certificates.losses import SoftmaxLoss, best_bias
+from thalweg.certificates.number_losses import HingeLoss, LogisticLoss, SquaredHingeLoss, SquaredLoss
+from thalweg.errors import InputError
+from thalweg.heads.bernoulli import Bernoulli
+from thalweg.heads.softmax import Softmax
+from thalweg.heads.squared import Squared
+from thalweg.objective import Objective
+from thalweg.status import Status
+
+SMOOTH = tuple(kind for kind in LOSSES if kind not in {"hinge", "squared_hinge"})
+
+
+def random_regularizer(rng, weight):
+    strength = float(10.0 ** rng.uniform(-4, 0))
+    kinds = [L2(strength), L1(strength), ElasticNet(strength, float(10.0 ** rng.uniform(-4, 0)))]
+    return [*kinds, Ball(float(weight.norm()))][rng.integers(4)]
+
+
+def checked(head, point):
+    level = head.certificate(point)
+    assert level.bound <= level.loss
+    assert "is proved" in check_level(level_to_json(level), dict(level.evidence))
+    return level
+
+
+@hypothesis_settings(max_examples=500)
+@given(st.integers(0, 2**31), st.sampled_from(LOSSES), st.booleans())
+def test_every_bound_lies_below_every_loss(seed, kind, intercept):
+    rng = np.random.default_rng(seed)
+    n, d, outputs = int(rng.integers(1, 12)), int(rng.integers(1, 6)), int(rng.integers(2, 5))
+    weights = [as_tensor(scale * rng.normal(size=(d, outputs))) for scale in (1.0, 0.0, 0.03, 0.3)]
+    regularizer = random_regularizer(rng, weights[0])
+    loss = random_loss(rng, kind, n, outputs)
+    head = Head(Features(random_features(rng, n, d)), loss, regularizer, intercept=bool(intercept))
+    bias = as_tensor(rng.normal(size=outputs)) * float(intercept)
+    points = [head.at(weight, bias) for weight in weights]
+    if isinstance(regularizer, L2) and kind != "hinge" and seed % 2:
+        points.append(polish(head, tolerance=1e-8, max_steps=12).point)
+    bound = max(point.total - head.gap(point) for point in points)
+    least = min(point.total for point in points)
+    assert bound <= least + 1e-9 * abs(least) + 1e-12
+    checked(head, points[int(rng.integers(len(points)))])
+
+
+@pytest.mark.parametrize("kind", SMOOTH)
+def test_the_gap_is_the_squared_gradient_over_twice_the_penalty(kind):
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        head = Head(Features(rng.normal(size=(20, 4))), random_loss(rng, kind, 20, 3), L2(0.05), intercept=False)
+        point = polish(head, tolerance=1e-3).point
+        dual = head.loss.dual_point(point.z, balanced=False)
+        direct = point.total - (dual.value(1.0) - float(point.gradient.square().sum()) / (2.0 * 0.05))
+        assert abs(direct - head.gap(point)) <= 1e-12 * abs(point.total)
+
+
+@pytest.mark.parametrize("kind", [*SMOOTH, "squared_hinge"])
+@pytest.mark.parametrize("intercept", [True, False])
+def test_polishing_ends_where_scipy_ends(kind, intercept):
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(40, 5))
+    head = Head(Features(x), random_loss(rng, kind, 40, 3), L2(0.02), intercept=intercept)
+    polished = polish(head, tolerance=1e-10)
+
+    def value(flat):
+        w, b = as_tensor(flat[:15].reshape(5, 3)), as_tensor(flat[15:]) * float(intercept)
+        point = head.at(w, b)
+        slope = 0.02 * w - point.gradient
+        return point.total, np.r_[slope.reshape(-1), -float(intercept) * point.residual.sum(0)]
+
+    other = optimize.minimize(value, np.zeros(18), jac=True, method="BFGS", options={"gtol": 1e-9, "maxiter": 500})
+    assert polished.status is Status.CONVERGED
+    assert polished.bound <= other.fun * (1 + 1e-12)
+    assert polished.point.total == pytest.approx(other.fun, rel=1e-8)
+    assert polished.excess >= 0.0
+
+
+def binary(seed=0, n=60, d=5):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, d))
+    y = (x[:, 0] + rng.normal(size=n) > 0.3).astype(int)
+    return x, y
+
+
+def test_scikit_learns_own_optima_have_no_gap():
+    x, y = binary()
+    n, signs = len(y), as_tensor(2.0 * y - 1)[:, None]
+    for intercept in (True, False):
+        model = LogisticRegression(C=2.0, fit_intercept=intercept, tol=1e-10, max_iter=1000).fit(x, y)
+        loss = LogisticLoss(as_tensor(y.astype(float))[:, None])
+        head = Head(Features(x), loss, L2(1 / (2.0 * n)), intercept=intercept)
+        assert head.relative_gap(head.at(as_tensor(model.coef_.T), as_tensor(model.intercept_.reshape(1)))) < 1e-8
+        ridge = Ridge(alpha=3.0, fit_intercept=intercept).fit(x, y)
+        head = Head(Features(x), SquaredLoss(as_tensor(y.astype(float))[:, None]), L2(3.0 / n), intercept=intercept)
+        bias = as_tensor(np.reshape(ridge.intercept_, 1))
+        assert head.relative_gap(head.at(as_tensor(ridge.coef_.reshape(-1, 1)), bias)) < 1e-12
+        lasso = Lasso(alpha=0.05, fit_intercept=intercept, tol=1e-12).fit(x, y)
+        head = Head(Features(x), SquaredLoss(as_tensor(y.astype(float))[:, None]), L1(0.05), intercept=intercept)
+        bias = as_tensor(np.reshape(lasso.intercept_, 1))
+        assert head.relative_gap(head.at(as_tensor(lasso.coef_.reshape(-1, 1)), bias)) < 1e-8
+        net = SklearnElasticNet(alpha=0.1, l1_ratio=0.5, fit_intercept=intercept, tol=1e-12).fit(x, y)
+        head = Head(
+            Features(x), SquaredLoss(as_tensor(y.astype(float))[:, None]), ElasticNet(0.05, 0.05), intercept=intercept
+        )
+        bias = as_tensor(np.reshape(net.intercept_, 1))
+        assert head.relative_gap(head.at(as_tensor(net.coef_.reshape(-1, 1)), bias)) < 1e-8
+    svm = LinearSVC(C=0.5, fit_intercept=False, tol=1e-10, max_iter=100_000).fit(x, y)
+    head = Head(Features(x), SquaredHingeLoss(signs), L2(1 / (0.5 * n)), intercept=False)
+    assert head.relative_gap(head.at(as_tensor(svm.coef_.T))) < 1e-8
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("kind", ["logistic", "squared", "squared_hinge"])
+def test_sparse_polishing_closes_the_gap(kind, intercept):
+    rng = np.random.default_rng(5)
+    for regularizer in (L1(0.03), ElasticNet(0.02, 0.05)):
+        loss = random_loss(rng, kind, 60, 1)
+        x = rng.normal(size=(60, 120))
+        for features in (x, sparse.csr_array(x)):
+            head = Head(Features(features), loss, regularizer, intercept=intercept)
+            polished = polish_sparse(head, tolerance=1e-7)
+            assert polished.status is Status.CONVERGED
+            checked(head, polished.point)
+        assert int((polished.point.weight != 0.0).sum()) < 80
+    x, y = binary(n=200)
+    head = Head(Features(x), LogisticLoss(as_tensor(y.astype(float))[:, None]), L1(0.02), intercept=False)
+    other = LogisticRegression(
+        C=1 / (0.02 * 200), l1_ratio=1.0, solver="liblinear", fit_intercept=False, tol=1e-10, max_iter=5000
+    ).fit(x, y)
+    polished = polish_sparse(head, tolerance=1e-9).point
+    assert polished.total == pytest.approx(head.at(as_tensor(other.coef_.T)).total, rel=1e-7)
+    with pytest.raises(ValueError, match="for one output"):
+        polish_sparse(Head(Features(x), SoftmaxLoss.of_labels(torch.zeros(200), 2), L1(0.1), intercept=True))
+    with pytest.raises(ValueError, match="L1 or elastic-net"):
+        polish_sparse(Head(Features(x), head.loss, L2(0.1), intercept=True))
+
+
+def test_kept_duals_close_the_gap_of_a_hinge_that_predictions_leave_open():
+    x, y = binary()
+    n, signs, strength = len(y), as_tensor(2.0 * y - 1)[:, None], 0.05
+    rows = (signs * as_tensor(x)).numpy()
+    matrix = rows @ rows.T / (strength * n * n)
+
+    def value(a):
+        return 0.5 * a @ matrix @ a - a.mean(), matrix @ a - 1 / n
+
+    solved = optimize.minimize(
+        value, np.full(n, 0.5), jac=True, bounds=[(0, 1)] * n, method="L-BFGS-B", options={"ftol": 1e-16, "gtol": 1e-12}
+    )
+    weight = as_tensor(rows.T @ solved.x / (strength * n))[:, None]
+    kept = HingeLoss(signs, duals=as_tensor(solved.x)[:, None])
+    gaps = []
+    for loss in (kept, HingeLoss(signs)):
+        head = Head(Features(x), loss, L2(strength), intercept=False)
+        gaps.append(head.relative_gap(head.at(weight)))
+        checked(head, head.at(weight))
+    assert gaps[0] < 1e-6 < gaps[1]
+    with pytest.raises(ValueError, match="divide those of a solver"):
+        HingeLoss(signs, duals=2.0 * as_tensor(solved.x + 1)[:, None])
+
+
+def test_the_best_weights_within_a_ball():
+    x, y = binary()
+    loss = LogisticLoss(as_tensor(y.astype(float))[:, None])
+    ridge = Head(Features(x), loss, L2(0.1), intercept=False)
+    point = polish(ridge, tolerance=1e-12).point
+    # The penalty's optimum is also the best of all weights that are no longer.
+    head = Head(Features(x), loss, Ball(float(point.weight.norm())), intercept=False)
+    assert head.relative_gap(head.at(point.weight)) < 1e-6
+    assert head.relative_gap(head.at(0.5 * point.weight)) > 1e-3
+
+
+def test_a_bias_that_is_best_alone():
+    loss = LogisticLoss(torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0], [1.0, 0.0]]))
+    torch.testing.assert_close(best_bias(loss), torch.tensor([3.0, 1 / 3], dtype=torch.float64).log())
+    assert best_bias(SoftmaxLoss.of_labels(torch.tensor([0, 0]), 2)).tolist() == [0.0, -10.0]
+
+
+def body(dropout=0.0):
+    return nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Dropout(dropout)).double()
+
+
+HEADS = {
+    "softmax": (lambda: Softmax(6, 3, label_smoothing=0.1), lambda: torch.arange(20) % 3),
+    "bernoulli": (lambda: Bernoulli(6, 3), lambda: torch.rand(20, 3).round().double()),
+    "squared": (lambda: Squared(6, 2), lambda: torch.randn(20, 2).double()),
+    "no bias": (lambda: Softmax(6, 3, bias=False), lambda: torch.arange(20) % 3),
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("l2", [0.0, 0.02])
+def test_the_head_of_any_network(name, l2):
+    make, targets = HEADS[name]
+    model = body(dropout=0.5).train()
+    objective = Objective(model, make().double(), torch.randn(20, 4).double(), targets(), l2=l2)
+    head, point, rest = head_problem(objective)
+    assert model.training
+    model.eval()
+    assert point.total + rest == pytest.approx(objective.value().item(), rel=1e-12)
+    level = head.certificate(point, offset=rest)
+    assert level.loss == pytest.approx(objective.value().item(), rel=1e-12)
+    assert not level.whole
+    assert "is proved" in check_level(level_to_json(level), dict(level.evidence))
+    if l2:
+        polished = polish(head, point, tolerance=1e-8)
+        layer = objective.head.output
+        with torch.no_grad():
+            layer.weight.copy_(polished.point.weight.T)
+            if layer.bias is not None:
+                layer.bias.copy_(polished.point.bias)
+        assert objective.value().item() == pytest.approx(point.total + rest - polished.excess, rel=1e-9)
+        assert objective.value().item() >= level.bound - 1e-12
+
+
+def test_refusals():
+    embedding = nn.Embedding(5, 6).double()
+    tied = Objective(
+        nn.Sequential(embedding, nn.Tanh()), Softmax(6, 5, tied=embedding), torch.arange(5), torch.arange(5), l2=0.1
+    )
+    with pytest.raises(InputError, match="shares its weight with the embedding"):
+        head_problem(tied)
+    with pytest.raises(InputError, match="no linear output layer"):
+        head_problem(Objective(body(), nn.CrossEntropyLoss(), torch.randn(20, 4).double(), torch.arange(20) % 6))
+    spoiled = Objective(body(), Softmax(6, 3).double(), torch.full((3, 4), torch.nan).double(), torch.arange(3))
+    with pytest.raises(InputError, match="NaN or infinity"):
+        head_problem(spoiled)
+    x, y = binary()
+    head = Head(Features(x), HingeLoss(as_tensor(2.0 * y - 1)[:, None]), L2(0.1), intercept=False)
+    with pytest.raises(ValueError, match="a hinge has none"):
+        polish(head)
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        head.at(torch.full((5, 1), torch.inf))
+    with pytest.raises(ValueError, match="rows of features"):
+        Head(Features(x[:3]), head.loss, L2(0.1), intercept=False)
+    for wrong in (lambda: L2(0.0), lambda: L1(-1.0), lambda: ElasticNet(1.0, 0.0)):
+        with pytest.raises(ValueError, match="above zero"):
+            wrong()
+    with pytest.raises(ValueError, match="-1 or 1"):
+        SquaredHingeLoss(torch.zeros(3, 1))
+    with pytest.raises(ValueError, match=r"in \[0, 1\]"):
+        LogisticLoss(torch.full((3, 1), 2.0))
+    with pytest.raises(ValueError, match="probabilities"):
+        SoftmaxLoss(torch.ones(3, 2))
+    with pytest.raises(ValueError, match="class ids"):
+        SoftmaxLoss.of_labels(torch.tensor([5]), 2)
+    with pytest.raises(ValueError, match="not negative"):
+        LogisticLoss(torch.zeros(3, 1), -torch.ones(3))

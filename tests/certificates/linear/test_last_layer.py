@@ -1,0 +1,67 @@
+"""Plain PyTorch models are taken apart above their last linear layer, and only where that is their end."""
+
+import pytest
+import torch
+from torch import nn
+
+from thalweg.certificates.linear.last_layer import split_last_layer
+from thalweg.errors import InputError
+from thalweg.heads.softmax import Softmax
+from thalweg.objective import Objective
+
+X, Y = torch.randn(6, 4), torch.tensor([0, 1, 2, 0, 1, 2])
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.last.weight = self.first.weight
+
+    def forward(self, inputs):
+        return self.last(torch.tanh(self.first(inputs)))
+
+
+class Twice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, inputs):
+        return self.layer(self.layer(inputs))
+
+
+@pytest.mark.parametrize(
+    ("model", "loss", "targets"),
+    [
+        (nn.Linear(4, 3), nn.CrossEntropyLoss(label_smoothing=0.1), Y),
+        (nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)), nn.CrossEntropyLoss(), Y),
+        (nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Sequential(nn.Linear(5, 2))), nn.MSELoss(), torch.randn(6, 2)),
+        (nn.Linear(4, 1), nn.BCEWithLogitsLoss(), torch.rand(6, 1)),
+    ],
+)
+def test_the_parts_are_the_same_function(model, loss, targets):
+    objective = Objective(model, loss, X, targets, l2=0.1)
+    other = split_last_layer(objective)
+    assert torch.isclose(other.value(), objective.value())
+    assert isinstance(other.head.output, nn.Linear)
+    assert not any(parameter is other.head.output.weight for parameter in other.model.parameters())
+    assert split_last_layer(other) is other
+
+
+def test_a_head_with_a_layer_is_left_alone():
+    objective = Objective(nn.Identity(), Softmax(4, 3), X, Y)
+    assert split_last_layer(objective) is objective
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (nn.Sequential(nn.Linear(4, 3), nn.Tanh()), "not that of a linear layer itself"),
+        (Twice(), "used more than once"),
+        (Tied(), "tied"),
+    ],
+)
+def test_models_that_do_not_end_so_are_refused(model, message):
+    with pytest.raises(InputError, match=message):
+        split_last_layer(Objective(model, nn.CrossEntropyLoss(), X, Y))

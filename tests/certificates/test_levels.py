@@ -1,0 +1,209 @@
+"""Objectives of one's own: what is told about them, and what is refused."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import thalweg
+from thalweg.batch import Batch
+from thalweg.certificates.checker.check import Refused, check
+from thalweg.certificates.levels import ERRORS, hash_of_data, hash_of_weights
+from thalweg.errors import InputError
+from thalweg.heads.bernoulli import Bernoulli
+from thalweg.heads.softmax import Softmax
+from thalweg.heads.squared import Squared
+from thalweg.models.bag import Bag
+from thalweg.objective import Objective
+
+
+def floor_of(objective, quantity="training loss"):
+    interval = thalweg.certify(objective, seconds=1e-9)
+    (found,) = [level for level in interval.levels if level.name == "floor" and level.quantity == quantity]
+    return found
+
+
+X = torch.tensor([[0.0], [0.0], [1.0], [1.0]])
+
+
+def test_duplicates_of_a_classifier():
+    objective = Objective(nn.Linear(1, 3), nn.CrossEntropyLoss(), X, torch.tensor([0, 1, 2, 2]))
+    assert math.isclose(floor_of(objective).bound, math.log(2) / 2, rel_tol=1e-12)
+    assert math.isclose(floor_of(objective, ERRORS).bound, 0.25)
+
+
+def test_duplicates_of_a_regression():
+    objective = Objective(nn.Linear(1, 1), nn.MSELoss(), X, torch.tensor([[0.0], [2.0], [5.0], [5.0]]))
+    assert math.isclose(floor_of(objective).bound, 0.5, rel_tol=1e-12)
+
+
+def test_duplicates_of_independent_answers():
+    answers = torch.tensor([[1.0, 0.0], [0.0, 0.0], [1.0, 1.0], [1.0, 1.0]])
+    model = nn.Linear(1, 3)
+    objective = Objective(model, Bernoulli(3, 2), X, answers)
+    assert math.isclose(floor_of(objective).bound, 2 * math.log(2) / 8, rel_tol=1e-12)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_class_weights_and_weights_of_examples(smoothing):
+    """The floor is what a free table of logits, one row for each kind of input, can reach."""
+    weights, classes = torch.tensor([1.0, 2.0, 0.5, 1.0]), torch.tensor([1.0, 3.0, 0.5])
+    table = nn.Embedding(2, 3)
+    head = Softmax(None, 3, class_weights=classes, label_smoothing=smoothing)
+    inputs = X[:, 0].long()
+    objective = Objective(table, head, inputs, torch.tensor([0, 1, 2, 1]), weights=weights).copied(torch.float64)
+    optimizer = torch.optim.LBFGS(objective.parameters, max_iter=200, line_search_fn="strong_wolfe")
+    optimizer.step(objective)
+    found = floor_of(objective)
+    assert found.bound <= float(objective.value()) + 1e-12
+    assert math.isclose(found.bound, float(objective.value()), rel_tol=1e-5)
+
+
+def test_bags_and_masked_places():
+    bags = Batch({"tokens": torch.tensor([1, 2, 1, 2, 1]), "offsets": torch.tensor([0, 2, 4])}, torch.tensor([0, 1, 1]))
+    found = floor_of(Objective(Bag(3, 4), Softmax(4, 2), bags))
+    assert math.isclose(found.bound, 2 * math.log(2) / 3, rel_tol=1e-12)
+    tokens, mask = torch.tensor([[1, 2], [1, 2], [1, 0]]), torch.tensor([[True, True], [True, True], [True, False]])
+    targets = torch.tensor([[0, 1], [1, 1], [0, 0]])
+    model = nn.Sequential(nn.Embedding(3, 4), nn.Tanh())
+    found = floor_of(Objective(model, Softmax(4, 2), tokens, targets, mask=mask))
+    assert math.isclose(found.bound, 2 * math.log(2) / 5, rel_tol=1e-12)
+
+
+def test_dropout_is_labeled_and_left_out():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(1, 8), nn.Dropout(0.5), nn.Linear(8, 3))
+    objective = Objective(model, nn.CrossEntropyLoss(), X, torch.tensor([0, 1, 2, 2]))
+    interval = thalweg.certify(objective)
+    assert "without dropout" in interval.notes[0]
+    assert model.training
+    assert thalweg.certify(objective).loss == interval.loss
+
+
+def test_a_head_that_is_no_convex_loss_is_told():
+    class Odd(Squared):  # type: ignore[misc]
+        def linear_form(self, hidden, targets, mask=None, weights=None):
+            return None
+
+    interval = thalweg.certify(Objective(nn.Linear(1, 1), Odd(), X, torch.zeros(4, 1)))
+    assert "no linear layer under softmax, logistic or squared loss" in interval.left_out["floor"]
+
+
+@pytest.mark.parametrize("what", ["inputs", "targets", "weights"])
+def test_numbers_that_are_none_are_refused(what):
+    model, inputs, targets = nn.Linear(1, 1), X.clone(), torch.zeros(4, 1)
+    for tensor in {"inputs": [inputs], "targets": [targets], "weights": [model.weight.data]}[what]:
+        tensor[0] = torch.nan
+    with pytest.raises(InputError, match="loss is nan"):
+        thalweg.certify(Objective(model, nn.MSELoss(), inputs, targets))
+
+
+def test_no_time_for_the_neighborhood():
+    objective = Objective(nn.Linear(1, 3), nn.CrossEntropyLoss(), X, torch.tensor([0, 1, 2, 2]))
+    assert "give it the time" in thalweg.certify(objective, seconds=1e-9).left_out["local"]
+
+
+def level_of(interval, name):
+    (found,) = [level for level in interval.levels if level.name == name]
+    return found
+
+
+def test_the_head_of_a_plain_model_is_polished(tmp_path):
+    torch.manual_seed(0)
+    x, y = torch.randn(60, 4), torch.randint(0, 3, (60,))
+    body = nn.Sequential(nn.Linear(4, 6), nn.ReLU())
+    layer = nn.Linear(6, 3)
+    objective = Objective(nn.Sequential(body, layer), nn.CrossEntropyLoss(), x, y, l2=1e-2)
+    interval = thalweg.certify(objective, seconds=1e-9)
+    head = level_of(interval, "head")
+    exact = objective.copied(torch.float64)
+    last = exact.model[1]
+    optimizer = torch.optim.LBFGS(
+        last.parameters(), max_iter=500, tolerance_grad=1e-10, tolerance_change=0.0, line_search_fn="strong_wolfe"
+    )
+    optimizer.step(exact)  # all gradients are computed, and the layer alone moves
+    best = float(exact.value())
+    assert head.bound <= best <= head.reached + 1e-9
+    assert math.isclose(head.bound, best, rel_tol=1e-6)
+    assert math.isclose(head.reached, best, rel_tol=1e-6)
+    assert interval.bound < head.bound  # it says nothing about the whole
+    assert interval.best_reached == head.reached
+    interval.save(tmp_path / "c.json")
+    assert "and the weights have the loss" in " ".join(check(tmp_path / "c.json"))
+
+
+def test_without_a_penalty_a_separable_problem_has_an_infimum_that_nothing_attains():
+    model = nn.Linear(1, 2)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[-1.0], [1.0]]))
+        model.bias.copy_(torch.tensor([0.5, -0.5]))
+    objective = Objective(model, nn.CrossEntropyLoss(), X, torch.tensor([0, 0, 1, 1]))
+    head = level_of(thalweg.certify(objective, seconds=1e-9), "head")
+    assert "no layer attains it" in head.assumptions[-1]
+    assert "norm up to" in head.scope
+    model.weight.data.neg_()
+    head = level_of(thalweg.certify(objective, seconds=1e-9), "head")
+    assert not any("attains" in sentence for sentence in head.assumptions)
+
+
+def test_features_of_bounded_length_give_a_floor_of_every_depth():
+    torch.manual_seed(0)
+    x, y = torch.randn(40, 4), torch.arange(40) % 4
+    model = nn.Sequential(nn.Linear(4, 9), nn.Tanh(), nn.Linear(9, 4))
+    objective = Objective(model, nn.CrossEntropyLoss(), x, y, l2=1e-2)
+    found = level_of(thalweg.certify(objective, seconds=1e-9, radius=3.0), "norm_floor")
+    assert 0.0 < found.bound < found.loss
+    assert "yours to know" in found.assumptions[0]
+    free = Objective(model, nn.CrossEntropyLoss(), x, y)
+    assert "with an L2 penalty" in thalweg.certify(free, seconds=1e-9, radius=3.0).left_out["norm_floor"]
+
+
+def test_a_tied_head_is_refused():
+    embedding = nn.Embedding(5, 3)
+    objective = Objective(embedding, Softmax(3, 5, tied=embedding), torch.tensor([0, 1]), torch.tensor([1, 2]), l2=0.1)
+    assert "tied" in thalweg.certify(objective, seconds=1e-9).left_out["head"]
+
+
+def test_more_classes_than_examples():
+    objective = Objective(nn.Linear(1, 9), nn.CrossEntropyLoss(), X, torch.tensor([0, 1, 2, 2]), l2=0.1)
+    interval = thalweg.certify(objective, seconds=1e-9)
+    assert level_of(interval, "head").bound <= interval.loss
+    assert math.isclose(floor_of(objective).bound, math.log(2) / 2, rel_tol=1e-12)
+
+
+def test_hashes_tell_data_and_weights_apart():
+    model, targets = nn.Linear(1, 3), torch.tensor([0, 1, 2, 2])
+    objective = Objective(model, nn.CrossEntropyLoss(), X, targets)
+    data, weights = hash_of_data(objective), hash_of_weights(objective)
+    other = Objective(model, nn.CrossEntropyLoss(), X, targets.flip(0))
+    assert hash_of_data(other) != data
+    assert hash_of_weights(other) == weights
+    with torch.no_grad():
+        model.bias[0] += 1e-3
+    assert hash_of_weights(objective) != weights
+
+
+def test_the_copy_leaves_the_original_alone():
+    embedding = nn.Embedding(5, 3)
+    head = Softmax(3, 5, tied=embedding)
+    objective = Objective(embedding, head, torch.tensor([0, 1]), torch.tensor([1, 2]), l2=0.1)
+    copy = objective.copied(torch.float64)
+    assert copy.model.weight is copy.head.output.weight
+    assert math.isclose(float(copy.value()), float(objective.value()), rel_tol=1e-6)
+    with torch.no_grad():
+        copy.model.weight.zero_()
+    assert bool(embedding.weight.any())
+    assert (embedding.weight.dtype, embedding.training) == (torch.float32, True)
+    assert not copy.penalized[0].any()
+
+
+def test_an_objectives_interval_can_be_saved_and_checked(tmp_path):
+    objective = Objective(nn.Linear(1, 3), nn.CrossEntropyLoss(), X, torch.tensor([0, 1, 2, 2]))
+    interval = thalweg.certify(objective)
+    interval.save(tmp_path / "c.json")
+    assert "is proved" in check(tmp_path / "c.json")[0]
+    text = (tmp_path / "c.json").read_text()
+    (tmp_path / "c.json").write_text(text.replace('"bound"', '"bund"'))
+    with pytest.raises(Refused, match="cannot be read as a certificate"):
+        check(tmp_path / "c.json")

@@ -1,0 +1,344 @@
+"""Two-layer networks: the bound below every network, the reached loss at the bound, and the checker's own opinion."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from thalweg.certificates.certificate.interval import Interval, Proof
+from thalweg.certificates.checker.check import Refused, check, rule
+from thalweg.certificates.halfspaces.cells import arrange
+from thalweg.certificates.two_layer.fans import FanOracle
+from thalweg.certificates.two_layer.generation import TwoLayerProblem, Weights, best_network
+from thalweg.certificates.two_layer.level import (
+    certify_point,
+    certify_two_layer,
+    insert_neuron,
+    oracle_of,
+    pruned,
+    to_mlp,
+)
+from thalweg.certificates.two_layer.neurons import Bias, CellOracle, with_bias
+from thalweg.certificates.two_layer.outputs import LogisticOutput, SoftmaxOutput, SquaredOutput
+from thalweg.certificates.two_layer.point import TwoLayerPoint, two_layer_point
+from thalweg.certificates.two_layer.relaxed import RelaxedOracle
+from thalweg.errors import InputError
+from thalweg.heads.bernoulli import Bernoulli
+from thalweg.heads.softmax import Softmax
+from thalweg.heads.squared import Squared
+from thalweg.models.mlp import MLP
+from thalweg.models.presets import FlatWindow
+from thalweg.objective import Objective
+
+
+def random_weights(rng, problem, width):
+    dimension, outputs = problem.features.shape[1], problem.output.targets.shape[1]
+    there = problem.hidden_bias is not Bias.NONE, problem.output_bias is not Bias.NONE
+    return Weights(
+        rng.normal(size=(width, dimension)),
+        there[0] * rng.normal(size=width),
+        rng.normal(size=(width, outputs)),
+        there[1] * rng.normal(size=outputs),
+        problem.skip * rng.normal(size=(dimension, outputs)),
+    )
+
+
+def make_output(rng, kind, num, outputs):
+    if kind == "squared":
+        return SquaredOutput(rng.integers(-2, 3, (num, outputs)).astype(float), np.full((num, outputs), 1.0 / num), 0.5)
+    if kind == "logistic":
+        return LogisticOutput(rng.integers(0, 2, (num, outputs)).astype(float), np.full((num, outputs), 1.0 / num))
+    return SoftmaxOutput(np.eye(outputs)[rng.integers(0, outputs, num)], np.full((num, 1), 1.0 / num))
+
+
+@st.composite
+def problems(draw):
+    """Small problems on a grid (ties, duplicates, collinear points, zero features, one class only) or off it."""
+    rng = np.random.default_rng(draw(st.integers(0, 10_000)))
+    num, dimension = draw(st.integers(1, 9)), draw(st.integers(1, 3))
+    grid = draw(st.booleans())
+    features = rng.integers(-1, 2, (num, dimension)).astype(float) if grid else rng.normal(size=(num, dimension))
+    if draw(st.booleans()):
+        features[:, 0] = 0.0
+    kind, hidden = draw(st.sampled_from(["squared", "logistic", "softmax"])), draw(st.sampled_from(list(Bias)))
+    outputs = draw(st.integers(1, 3)) if kind != "softmax" else 3
+    problem = TwoLayerProblem(
+        features,
+        make_output(rng, kind, num, outputs),
+        draw(st.sampled_from([0.003, 0.03, 0.3])),
+        draw(st.sampled_from([0.0, 0.01, -0.5, 1.5])),
+        hidden,
+        draw(st.sampled_from(list(Bias))),
+        skip=draw(st.booleans()),
+    )
+    return rng, problem
+
+
+@settings(max_examples=120, deadline=None, phases=[Phase.generate])
+@given(problems())
+def test_bound_below_optimum_below_loss(data):
+    rng, problem = data
+    oracle = problem.oracle()
+    if not oracle.exact:
+        oracle = RelaxedOracle(problem.features, problem.hidden_bias, problem.leak, steps=20, branches=1, starts=8)
+    point = TwoLayerPoint(problem, random_weights(rng, problem, 3))
+    level, solution = certify_point(point, oracle, max_rounds=20 if oracle.exact else 4)
+    assert level.bound <= level.reached <= level.loss == pytest.approx(problem.objective(point.weights))
+    for width in (0, 1, 4):
+        for size in (0.1, 1.0):
+            other = random_weights(rng, problem, width)
+            other = dataclasses.replace(other, ingoing=size * other.ingoing, outgoing=size * other.outgoing)
+            assert problem.objective(other, balanced=True) >= level.bound - 1e-12
+    if oracle.exact:
+        assert solution.objective - solution.bound <= 1e-5 * abs(solution.objective) + 1e-7
+    if level.evidence:  # enumerated again, by other code
+        loss, bound = rule("two_layer")(level.evidence)
+        assert loss == pytest.approx(level.loss, rel=1e-10)
+        assert bound >= level.bound - 1e-9 * abs(level.loss)
+
+
+@pytest.mark.parametrize("leak", [0.0, 0.1])
+@pytest.mark.parametrize("bias", list(Bias))
+def test_oracles_agree_and_bound_every_direction(bias, leak):
+    rng = np.random.default_rng(4)
+    dimension = 1 if bias is Bias.PENALIZED else 2
+    features, residual = rng.integers(-3, 4, (12, dimension)).astype(float), rng.normal(size=(12, 1))
+    residual -= residual.mean()
+    fan, cells = (kind(features, bias, leak).search(residual, 0.0) for kind in (FanOracle, CellOracle))
+    relaxed = RelaxedOracle(features, bias, leak)
+    assert fan.bound == pytest.approx(cells.bound, rel=1e-12)
+    assert relaxed.sharpened(residual) >= fan.bound * (1.0 - 1e-12)
+    inputs = with_bias(features, bias)
+    directions = rng.normal(size=(4000, inputs.shape[1]))
+    sized = directions[:, :dimension] if bias is Bias.FREE else directions
+    directions /= np.linalg.norm(sized, axis=1, keepdims=True)
+    hidden = inputs @ directions.T
+    values = np.abs(residual.T @ np.where(hidden > 0, hidden, leak * hidden))
+    assert values.max() <= fan.bound * (1.0 + 1e-12)
+    for answer in (fan, cells, relaxed.search(residual, 0.0)):
+        for neuron in answer.neurons:
+            hidden = inputs @ neuron.weights
+            image = residual.T @ np.where(hidden > 0, hidden, leak * hidden)
+            assert abs(image[0]) == pytest.approx(neuron.value, rel=1e-9)
+
+
+def test_several_outputs_on_a_fan_against_a_fine_turn():
+    rng = np.random.default_rng(0)
+    features, residual = rng.normal(size=(15, 2)), rng.normal(size=(15, 3))
+    bound = FanOracle(features, Bias.NONE).search(residual, 0.0).bound
+    angle = np.linspace(0.0, 2.0 * np.pi, 100_001)
+    values = residual.T @ np.maximum(features @ np.stack([np.cos(angle), np.sin(angle)]), 0.0)
+    largest = np.sqrt((values**2).sum(0)).max()
+    assert largest <= bound <= largest * (1.0 + 1e-3)
+
+
+@pytest.mark.parametrize(("num", "rank"), [(150, 3), (40, 4), (20, 5)])
+def test_a_small_gap_where_cells_are_listed(num, rank):
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(num, rank))
+    targets = np.tanh(features[:, :1]) + 0.1 * rng.normal(size=(num, 1))
+    output = SquaredOutput(targets, np.ones((num, 1)))
+    oracle = CellOracle(features, Bias.NONE)
+    strongest = oracle.search(targets, 0.0).bound  # from here on the empty network is best
+    empty = TwoLayerProblem(features, output, 1.0001 * strongest, 0.0, Bias.NONE, Bias.NONE)
+    assert not len(best_network(empty, oracle).weights.ingoing)
+    problem = dataclasses.replace(empty, l2=0.2 * strongest)
+    solution = best_network(problem, oracle)
+    assert 0.0 <= solution.objective - solution.bound <= 1e-8 * solution.objective
+
+
+def test_the_convex_program_over_all_patterns_has_the_same_value():
+    cvxpy = pytest.importorskip("cvxpy")
+    rng = np.random.default_rng(0)
+    features = rng.integers(-2, 3, (8, 2)).astype(float)
+    problem = TwoLayerProblem(features, make_output(rng, "squared", 8, 1), 0.02, 0.1, Bias.PENALIZED, Bias.NONE)
+    inputs = with_bias(features, Bias.PENALIZED)
+    total, penalty, constraints = 0, 0, []
+    for active in np.unique(arrange(inputs).active(), axis=0):
+        for sign in (1.0, -1.0):
+            v = cvxpy.Variable(3)
+            total = total + sign * cvxpy.multiply(np.where(active, 1.0, 0.1), inputs @ v)
+            penalty = penalty + cvxpy.norm(v)
+            constraints.append(cvxpy.multiply(np.where(active, 1.0, -1.0), inputs @ v) >= 0)
+    loss = cvxpy.sum_squares(total - problem.output.targets[:, 0]) / 16
+    value = cvxpy.Problem(cvxpy.Minimize(loss + 0.02 * penalty), constraints).solve(solver="CLARABEL")
+    solution = best_network(problem, problem.oracle())
+    assert solution.bound - 1e-7 <= value <= solution.objective + 1e-7
+
+
+def objective_of(rng, *, activation=nn.ReLU, head=None, outputs=1, penalized="weights", l2=0.01, **options):
+    torch.manual_seed(int(rng.integers(1000)))
+    model = MLP([2, 4, outputs], activation=activation, **options).double()
+    x = torch.from_numpy(rng.normal(size=(11, 2)))
+    head = nn.MSELoss() if head is None else head
+    if isinstance(head, Softmax):
+        y = torch.from_numpy(rng.integers(0, outputs, 11))
+    else:
+        y = torch.from_numpy(rng.random((11, outputs)))
+    chosen = None if penalized == "weights" else list(model.parameters())
+    mask = torch.from_numpy(rng.random(11) < 0.8)
+    return Objective(model, head, x, y, mask=mask, l2=l2, penalized=chosen)
+
+
+@pytest.mark.parametrize("penalized", ["weights", "all"])
+@pytest.mark.parametrize(
+    ("head", "outputs"),
+    [(nn.MSELoss(), 2), (Squared(factor=0.5), 1), (Bernoulli(None, 2, label_smoothing=0.1), 2),
+     (Softmax(None, 3, label_smoothing=0.1, class_weights=torch.tensor([1.0, 2.0, 0.5])), 3), (Softmax(None, 3), 3)],
+)  # fmt: skip
+@pytest.mark.parametrize("options", [{}, {"bias": False}, {"input_skip": True}, {"activation": nn.LeakyReLU}])
+def test_the_objective_is_mapped_exactly(head, outputs, options, penalized):
+    objective = objective_of(np.random.default_rng(0), head=head, outputs=outputs, penalized=penalized, **options)
+    point = two_layer_point(objective)
+    assert point.loss == pytest.approx(objective.value().item(), rel=1e-12)
+    expected = Bias.NONE if options.get("bias") is False else Bias.FREE if penalized == "weights" else Bias.PENALIZED
+    assert point.problem.hidden_bias is expected
+    # Balanced, the network predicts the same and its penalty is that of the convex form.
+    weights = point.problem.balanced(point.weights)
+    assert point.problem.predictions(weights) == pytest.approx(point.problem.predictions(point.weights))
+    assert point.problem.objective(weights) <= point.loss + 1e-12
+    sizes = (weights.ingoing**2).sum(1) + (weights.hidden_bias**2 if expected is Bias.PENALIZED else 0.0)
+    assert sizes == pytest.approx((weights.outgoing**2).sum(1))
+
+
+def test_a_forecasts_network_is_two_layers():
+    rng = np.random.default_rng(0)
+    body = MLP([2, 3], activation=nn.LeakyReLU, output_activation=nn.LeakyReLU)
+    model, head = FlatWindow(body).double(), Squared(3, 1).double()
+    windows, following = torch.from_numpy(rng.normal(size=(30, 2, 1))), torch.from_numpy(rng.normal(size=(30, 1)))
+    objective = Objective(model, head, {"features": windows}, following, l2=0.01)
+    level = certify_two_layer(objective)
+    assert level.loss == pytest.approx(objective.value().item(), rel=1e-12)
+    assert level.proof is Proof.PROOF
+    assert level.whole
+    assert level.relative_gap > (level.reached - level.bound) / level.reached
+    assert (level.reached - level.bound) / level.reached < 1e-6
+
+
+def test_the_last_two_layers_of_a_deeper_network():
+    torch.manual_seed(0)
+    model = MLP([3, 2, 4, 1], activation=nn.ReLU).double()
+    x, y = torch.randn(12, 3).double(), torch.randn(12, 1).double()
+    objective = Objective(model, nn.MSELoss(), x, y, l2=0.01)
+    level = certify_two_layer(objective)
+    assert not level.whole
+    assert "earlier layers" in level.scope
+    assert level.loss == pytest.approx(objective.value().item(), rel=1e-12)
+    assert level.bound <= level.reached <= level.loss
+
+
+def test_the_better_network_goes_into_a_model_and_can_be_pruned():
+    rng = np.random.default_rng(1)
+    objective = objective_of(rng, activation=nn.LeakyReLU, head=Squared())
+    point = two_layer_point(objective)
+    level, solution = certify_point(point, oracle_of(point.problem))
+    model = to_mlp(solution.weights, 0.01)
+    batch = objective.batches[0]
+    again = Objective(model, objective.head, [batch], l2=0.01)
+    again._positional = True
+    assert again.value().item() == pytest.approx(level.reached, rel=1e-12)
+    small = pruned(point.problem, solution.weights, 1)
+    assert len(small.ingoing) == 1
+    assert point.problem.objective(small) >= level.bound
+    with pytest.raises(ValueError, match="at least 1"):
+        pruned(point.problem, small, 0)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_an_inserted_neuron_lowers_the_loss(bias):
+    objective = objective_of(np.random.default_rng(2), bias=bias)
+    point = two_layer_point(objective)
+    offer = insert_neuron(point, oracle_of(point.problem))
+    assert offer.loss < point.loss
+    assert point.problem.objective(offer.weights) == pytest.approx(offer.loss)
+    assert len(offer.weights.ingoing) == 5
+    assert "One more hidden unit would lower the loss" in offer.sentence()
+
+
+def test_no_neuron_is_offered_at_the_optimum():
+    objective = objective_of(np.random.default_rng(2))
+    point = two_layer_point(objective)
+    solution = best_network(point.problem, oracle_of(point.problem), tolerance=1e-12)
+    best = dataclasses.replace(point, weights=solution.weights)
+    offer = insert_neuron(best, oracle_of(point.problem))
+    assert offer is None or offer.before - offer.loss < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"activation": nn.Tanh}, "relu or leaky_relu"),
+        ({"l2": 0.0}, "L2 penalty in the loss"),
+        ({"dropout": 0.5}, "dropout is 0.5"),
+    ],
+)
+def test_what_is_in_the_way_is_told(change, message):
+    with pytest.raises(InputError, match=message):
+        certify_two_layer(objective_of(np.random.default_rng(0), **change))
+
+
+def test_other_models_and_nan_are_told():
+    x = torch.zeros(3, 2)
+    with pytest.raises(InputError, match="must be an MLP"):
+        certify_two_layer(Objective(nn.Linear(2, 1), nn.MSELoss(), x, torch.zeros(3, 1), l2=0.1))
+    with pytest.raises(InputError, match="NaN or infinity"):
+        certify_two_layer(Objective(MLP([2, 2, 1], activation=nn.ReLU), nn.MSELoss(), x * torch.nan, x[:, :1], l2=0.1))
+
+
+TAMPERED = [
+    ("dual", lambda value: 1.5 * value),
+    ("T", lambda value: value + 0.1),
+    ("U", lambda value: value * 1.01),
+    ("l2", lambda value: 0.9 * value),
+    ("leak", lambda value: value + 0.1),
+    ("X", lambda value: value * 1.01),
+]
+
+
+@pytest.mark.parametrize("method", ["fan", "cells", "relaxed"])
+@pytest.mark.parametrize(("name", "change"), TAMPERED, ids=[name for name, _ in TAMPERED])
+def test_tampered_evidence_is_refused(name, change, method, tmp_path):
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(12, 2 if method == "fan" else 3))
+    problem = TwoLayerProblem(features, make_output(rng, "squared", 12, 1), 0.05, 0.0, Bias.NONE, Bias.NONE)
+    oracle = RelaxedOracle(features, Bias.NONE, branches=2) if method == "relaxed" else problem.oracle()
+    level, _ = certify_point(TwoLayerPoint(problem, random_weights(rng, problem, 2)), oracle)
+    assert level.evidence["method"] == method
+    path = tmp_path / "certificate.json"
+    Interval(loss=level.loss, levels=(level,), unit=level.unit).save(path)
+    assert "is proved, and the weights have the loss" in check(path)[0]
+    evidence = {**level.evidence, name: change(level.evidence[name])}
+    Interval(loss=level.loss, levels=(dataclasses.replace(level, evidence=evidence),), unit=level.unit).save(path)
+    with pytest.raises(Refused, match=r"claims the (bound|loss)|not feasible|does not|is no|are not|above|below"):
+        check(path)
+
+
+@pytest.mark.parametrize(("name", "message"), [("inside", "there are more"), ("multiplier", "negative|not feasible")])
+def test_missing_cells_and_negative_multipliers_are_refused(name, message):
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(12, 3))
+    problem = TwoLayerProblem(features, make_output(rng, "squared", 12, 1), 0.05, 0.0, Bias.NONE, Bias.NONE)
+    level, _ = certify_point(TwoLayerPoint(problem, random_weights(rng, problem, 2)), problem.oracle())
+    evidence = dict(level.evidence)
+    if name == "inside":
+        evidence |= {"inside": evidence["inside"][:-1], "block": evidence["block"][:-1]}
+    else:
+        evidence["multiplier"] = -evidence["multiplier"]
+    with pytest.raises(Refused, match=message):
+        rule("two_layer")(evidence)
+
+
+def test_cases_that_leave_a_gap_are_refused():
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(10, 4))
+    problem = TwoLayerProblem(features, make_output(rng, "squared", 10, 1), 0.05, 0.0, Bias.NONE, Bias.NONE)
+    oracle = RelaxedOracle(features, Bias.NONE, branches=3)
+    level, _ = certify_point(TwoLayerPoint(problem, random_weights(rng, problem, 2)), oracle)
+    evidence = dict(level.evidence)
+    evidence |= {name: evidence[name][:-1] for name in ("leaf", "sides_count", "theta_count", "delta_count")}
+    with pytest.raises(Refused, match="do not cover"):
+        rule("two_layer")(evidence)

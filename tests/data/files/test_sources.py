@@ -1,0 +1,429 @@
+"""Files and streams -> rows: what is read right, and every kind of broken file told in a sentence."""
+
+import bz2
+import gzip
+import lzma
+import os
+import tracemalloc
+
+import pytest
+
+from thalweg.data.files.sources import KINDS, open_source
+from thalweg.errors import InputError
+
+
+def write(folder, name, content):
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def values(source):
+    return [row.values for row in source.rows()]
+
+
+# name of the file, its content, kind, columns, rows
+GOOD = {
+    "plain csv": ("a.csv", "text,label\nfine,1\nbad,0\n", "csv", ("text", "label"), [("fine", "1"), ("bad", "0")]),
+    "no line end at the end": (
+        "a.csv",
+        "text,label\nfine,1\nbad,0",
+        "csv",
+        ("text", "label"),
+        [("fine", "1"), ("bad", "0")],
+    ),
+    "quotes": ("a.csv", 'text,label\n"a, b ""c""",1\n', "csv", ("text", "label"), [('a, b "c"', "1")]),
+    "line end in quotes": (
+        "a.csv",
+        'text,label\n"a\nb",1\nc,0\n',
+        "csv",
+        ("text", "label"),
+        [("a\nb", "1"), ("c", "0")],
+    ),
+    "windows line ends": ("a.csv", 'text,label\r\n"a\r\nb",1\r\n', "csv", ("text", "label"), [("a\nb", "1")]),
+    "old mac line ends": ("a.csv", "text,label\rfine,1\r", "csv", ("text", "label"), [("fine", "1")]),
+    "empty lines": ("a.csv", "\n\ntext,label\n\nfine,1\n\n", "csv", ("text", "label"), [("fine", "1")]),
+    "semicolons": ("a.csv", "text;label\na, b;1\nc, d;0\n", "csv", ("text", "label"), [("a, b", "1"), ("c, d", "0")]),
+    "bars": ("a.csv", "text|label\na, b|1\nc|0\n", "csv", ("text", "label"), [("a, b", "1"), ("c", "0")]),
+    "tabs in csv": ("a.csv", 'text\tlabel\n"a\t1\n', "tsv", ("text", "label"), [('"a', "1")]),
+    "numbers": ("a.csv", "year,value\n1700,5\n1701,11\n", "csv", ("year", "value"), [("1700", "5"), ("1701", "11")]),
+    "one column": ("a.csv", "text\nfine\nbad\n", "csv", ("text",), [("fine",), ("bad",)]),
+    "empty values": ("a.csv", "text,label\n,\n", "csv", ("text", "label"), [("", "")]),
+    "unnamed column": ("a.csv", ",text\n0,fine\n", "csv", ("column1", "text"), [("0", "fine")]),
+    "byte-order mark": ("a.csv", b"\xef\xbb\xbftext,label\nfine,1\n", "csv", ("text", "label"), [("fine", "1")]),
+    "utf-16": ("a.csv", "text,label\ngrün,1\n".encode("utf-16"), "csv", ("text", "label"), [("grün", "1")]),
+    "utf-16 big end": (
+        "a.csv",
+        b"\xfe\xff" + "text,label\n😀,1\n".encode("utf-16-be"),
+        "csv",
+        ("text", "label"),
+        [("😀", "1")],
+    ),
+    "utf-32": ("a.csv", "text,label\ngrün,1\n".encode("utf-32"), "csv", ("text", "label"), [("grün", "1")]),
+    "tsv with header": ("a.tsv", 'text\tlabel\n"fine\t1\n', "tsv", ("text", "label"), [('"fine', "1")]),
+    "tsv without header": (
+        "a.tsv",
+        "one long string\t0\na good film\t1\n",
+        "tsv",
+        ("column1", "column2"),
+        [("one long string", "0"), ("a good film", "1")],
+    ),
+    "tsv whose first label comes again": (
+        "a.tsv",
+        "ham\tok then\nspam\twin\nham\tno\n",
+        "tsv",
+        ("column1", "column2"),
+        [("ham", "ok then"), ("spam", "win"), ("ham", "no")],
+    ),
+    "tsv of sentences": (
+        "a.tsv",
+        "Hi.\tHallo!\nRun!\tLauf!\n",
+        "tsv",
+        ("column1", "column2"),
+        [("Hi.", "Hallo!"), ("Run!", "Lauf!")],
+    ),
+    "separators of unicode are text": (
+        "a.tsv",
+        "text\tlabel\na\u2028b\x0bc\t1\n",
+        "tsv",
+        ("text", "label"),
+        [("a\u2028b\x0bc", "1")],
+    ),
+    "jsonl": (
+        "a.jsonl",
+        '{"text":"fine","n":1}\n\n{"text":"bad"}\n',
+        "jsonl",
+        ("text", "n"),
+        [("fine", 1), ("bad", None)],
+    ),
+    "jsonl with lists": (
+        "a.ndjson",
+        '{"tokens":["a","b"],"tags":["X","Y"]}\n',
+        "jsonl",
+        ("tokens", "tags"),
+        [(["a", "b"], ["X", "Y"])],
+    ),
+    "json lines in .json": ("a.json", '{"text":"fine"}\n', "jsonl", ("text",), [("fine",)]),
+    "half a surrogate pair": ("a.jsonl", '{"text":"a\\ud800b"}\n', "jsonl", ("text",), [("a\ufffdb",)]),
+    "a whole surrogate pair": ("a.jsonl", '{"text":"\\ud83d\\ude00"}\n', "jsonl", ("text",), [("😀",)]),
+    "conll": (
+        "a.conll",
+        "I\tO\nran\tB-x\n\nHe\tO\n",
+        "conll",
+        ("tokens", "tags"),
+        [(["I", "ran"], ["O", "B-x"]), (["He"], ["O"])],
+    ),
+    "conll with spaces": (
+        "a.conll",
+        "-DOCSTART- X X O\n\nEU NNP B-NP B-ORG\nrejects VBZ B-VP O\n",
+        "conll",
+        ("tokens", "pos", "chunk", "tags"),
+        [(["EU", "rejects"], ["NNP", "VBZ"], ["B-NP", "B-VP"], ["B-ORG", "O"])],
+    ),
+    "conll with hashes": (
+        "a.conll",
+        "# a comment\n#tag\tO\n#\tO\n\t\nx\tB\n",
+        "conll",
+        ("tokens", "tags"),
+        [(["#tag", "#"], ["O", "O"]), (["x"], ["B"])],
+    ),
+    "conll with facts": (
+        "a.conll",
+        "# intent = Play\nplay\tO\nit\tO\n\n# intent = Stop\nstop\tO\n",
+        "conll",
+        ("tokens", "tags", "intent", "text"),
+        [(["play", "it"], ["O", "O"], "Play", "play it"), (["stop"], ["O"], "Stop", "stop")],
+    ),
+    "text": ("a.txt", "one\n\ntwo", "text", ("text",), [("one",), ("",), ("two",)]),
+    "tsv by content": (
+        "data",
+        "ham\tok then\nspam\twin\nham\tno\n",
+        "tsv",
+        ("column1", "column2"),
+        [("ham", "ok then"), ("spam", "win"), ("ham", "no")],
+    ),
+    "jsonl by content": ("data", '{"text":"fine"}\n{"text":"bad"}\n', "jsonl", ("text",), [("fine",), ("bad",)]),
+    "conll by content": (
+        "data.annotated",
+        "I\tO\nran\tB-x\n\nHe\tO\nhid\tO\n\n",
+        "conll",
+        ("tokens", "tags"),
+        [(["I", "ran"], ["O", "B-x"]), (["He", "hid"], ["O", "O"])],
+    ),
+    "text by content": ("README", "one\n\ntwo, three\n", "text", ("text",), [("one",), ("",), ("two, three",)]),
+}
+
+
+@pytest.mark.parametrize("case", GOOD)
+def test_a_good_file_gives_its_rows(tmp_path, case):
+    name, content, kind, columns, rows = GOOD[case]
+    source = open_source(write(tmp_path, name, content))
+    assert (source.kind, source.columns) == (kind, columns)
+    assert values(source) == rows
+    assert values(source) == rows, "a source can be read again"
+    assert source.num_bad_rows == 0
+
+
+@pytest.mark.parametrize("case", ["plain csv", "jsonl", "conll", "tsv without header"])
+@pytest.mark.parametrize(
+    ("ending", "compress"), [(".gz", gzip.compress), (".bz2", bz2.compress), (".xz", lzma.compress)]
+)
+def test_a_compressed_file_gives_the_same_rows(tmp_path, case, ending, compress):
+    name, content, kind, columns, rows = GOOD[case]
+    source = open_source(write(tmp_path, name + ending, compress(content.encode())))
+    assert (source.kind, source.columns, values(source)) == (kind, columns, rows)
+
+
+def test_conllu_leaves_out_ranges_and_empty_words(tmp_path):
+    content = (
+        "# sent_id = 1\n# text = Don't go\n"
+        "1-2\tDon't\t_\t_\t_\t_\t_\t_\t_\t_\n"
+        "1\tDo\tdo\tAUX\tVB\t_\t3\taux\t_\t_\n2\tn't\tnot\tPART\tRB\t_\t3\tadvmod\t_\t_\n"
+        "2.1\tx\t_\t_\t_\t_\t_\t_\t_\t_\n3\tgo\tgo\tVERB\tVB\t_\t0\troot\t_\t_\n\n"
+    )
+    source = open_source(write(tmp_path, "a.conllu", content))
+    assert source.columns[:4] == ("tokens", "lemma", "upos", "xpos")
+    assert source.columns[-2:] == ("sent_id", "text")
+    row = source.head(1)[0]
+    assert row.line == 4
+    assert row.values[0] == ["Do", "n't", "go"]
+    assert row.values[2] == ["AUX", "PART", "VERB"]
+    assert row.values[-2:] == ("1", "Don't go")
+
+
+# name of the file, its content, pattern of the message
+BAD = {
+    "empty": ("a.csv", "", "a.csv: expected rows of data, got an empty file"),
+    "only line ends": ("a.csv", "\n\n\n", "got an empty file"),
+    "empty gz": ("a.csv.gz", gzip.compress(b""), "got an empty file"),
+    "header only": ("a.csv", "text,label\n", "expected rows after the header on line 1, got none"),
+    "header only in tsv": ("a.tsv", "text\tlabel\n", "expected rows after the header"),
+    "no header": (
+        "a.csv",
+        "one long text here,1\nanother,0\n",
+        "line 1: expected the names of the columns, got what looks like data",
+    ),
+    "two columns of one name": (
+        "a.csv",
+        "text,text\na,b\n",
+        "line 1: expected a different name for each column, got 'text' 2 times",
+    ),
+    "latin-1": (
+        "a.csv",
+        "text,label\nfine,1\ngrün,1\n".encode("latin-1"),
+        r"line 3: expected UTF-8 text, got the byte 0xfc at position 20 of the file, which is 'ü' in Windows-1252;",
+    ),
+    "cut utf-8": ("a.csv", "text,label\nfine,ü".encode()[:-1], "line 2: expected UTF-8 text, got the byte 0xc3"),
+    "odd utf-16": ("a.csv", "text,label\nfine,1\n".encode("utf-16") + b"x", "line 3: expected UTF-16 text"),
+    "nul": ("a.csv", "text,label\nfine,1\na\0b,1\n", "line 3: found a NUL byte"),
+    "utf-16 without mark": ("a.csv", "text,label\nfine,1\n".encode("utf-16-le"), "line 1: found a NUL byte"),
+    "ragged": (
+        "a.csv",
+        "text,label\nfine,1\nbad\nfine,1,2\n",
+        r"2 of 3 rows can't be read \(line 3: expected 2 columns, got 1; line 4: expected 2 columns, got 3\)",
+    ),
+    "ragged tsv": ("a.tsv", "text\tlabel\nfine\t1\nbad\n", "1 of 2 rows can't be read"),
+    "open quote": (
+        "a.csv",
+        'text,label\nfine,1\n"bad,0\nfine,1\n',
+        "line 3: this row opens a quotation mark that is never closed",
+    ),
+    "no json": ("a.jsonl", '{"a":1}\n{"a":\n', r"line 2: not valid JSON \(Expecting value at column 6\)"),
+    "json list lines": ("a.jsonl", '{"a":1}\n[1]\n', "line 2: expected a JSON object, got a list"),
+    "json list": (
+        "a.json",
+        '[{"a":1}]\n',
+        "line 1: expected one JSON object on each line .JSON Lines., got a JSON list",
+    ),
+    "spread json": ("a.json", '{\n "a": 1\n}\n', "one object over several lines must be put on one"),
+    "json without keys": ("a.jsonl", "{}\n", "got only empty ones"),
+    "deep json": ("a.jsonl", '{"a":1}\n' + "[" * 100_000 + "\n", "line 2: the JSON is nested too deeply"),
+    "huge number": ("a.jsonl", '{"a":1}\n{"a":' + "1" * 10_000 + "}\n", "line 2: not readable JSON"),
+    "conll with one column": ("a.conll", "a\nb\n\n", "got lines with one column"),
+    "ragged conll": ("a.conll", "a\tO\nb\n\nc\tO\n", "line 1: expected 2 columns on line 2, got 1"),
+    "cut gz": (
+        "a.csv.gz",
+        gzip.compress(b"text,label\n" + os.urandom(9999))[:-2000],
+        "the compressed file is damaged or cut off",
+    ),
+    "cut xz": (
+        "a.csv.xz",
+        lzma.compress(b"text,label\n" + os.urandom(9999))[:-2000],
+        "the compressed file is damaged or cut off",
+    ),
+    "broken bz2": ("a.csv.bz2", bz2.compress(b"text,label\na,b\n" * 99)[:20] + b"x" * 99, "can't be read|damaged"),
+    "zip": ("a.csv", b"PK\x03\x04" + b"x" * 99, "expected a text file, got a zip archive"),
+    "parquet": ("a.csv", b"PAR1" + b"x" * 99, "got a Parquet file"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_file_is_told_in_a_sentence(tmp_path, case):
+    name, content, message = BAD[case]
+    path = write(tmp_path, name, content)
+    with pytest.raises(InputError, match=message) as caught:
+        values(open_source(path))
+    assert str(path) in str(caught.value)
+
+
+def test_missing_files_and_folders_are_told(tmp_path):
+    with pytest.raises(InputError, match=r"nothing\.csv: there is no such file"):
+        open_source(tmp_path / "nothing.csv")
+    with pytest.raises(InputError, match="expected a file, got a folder"):
+        open_source(tmp_path)
+    with pytest.raises(InputError, match="can't be opened"):
+        open_source(tmp_path / "a\0b")
+    with pytest.raises(InputError, match="standard input can be read only once"):
+        open_source("-")
+    with pytest.raises(ValueError, match=r"open_source\(kind=...\) must be one of csv, .*; got 'excel'"):
+        open_source(tmp_path / "a.csv", kind="excel")
+
+
+def test_a_pipe_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="expected a regular file"):
+        open_source(tmp_path / "pipe")
+
+
+def test_few_bad_rows_are_left_out_counted_and_listed(tmp_path):
+    rows = [f"text {i},{i % 2}" for i in range(1000)]
+    rows[500] = "only one"
+    rows[700] = "one,two,three"
+    source = open_source(write(tmp_path, "a.csv", "text,label\n" + "\n".join(rows) + "\n"))
+    found = list(source.rows())
+    assert len(found) == 998
+    assert source.num_bad_rows == 2
+    assert source.bad_rows == [(502, "expected 2 columns, got 1"), (702, "expected 2 columns, got 3")]
+    assert found[500].line == 503
+    assert found[500].values == ("text 501", "1")
+
+
+def test_more_than_one_percent_of_bad_rows_end_the_reading_unless_skipped(tmp_path):
+    rows = [f"text {i},{i % 2}" if i % 50 else "bad" for i in range(1000)]
+    path = write(tmp_path, "a.csv", "text,label\n" + "\n".join(rows) + "\n")
+    with pytest.raises(
+        InputError, match=r"20 of 1,000 rows can't be read .* which is more than 1 %; .*--skip-bad-rows"
+    ):
+        values(open_source(path))
+    source = open_source(path, skip_bad_rows=True)
+    assert len(values(source)) == 980
+    assert source.num_bad_rows == 20
+    assert len(source.bad_rows) == 20
+
+
+def test_a_hopeless_file_ends_before_its_end(tmp_path):
+    path = write(tmp_path, "a.tsv", "text\tlabel\n" + "fine\t1\n" * 6000 + "bad\n" * 200_000)
+    with pytest.raises(InputError, match="more than 1 %") as caught:
+        values(open_source(path))
+    assert "206,000" not in str(caught.value)
+
+
+def test_skipping_bad_rows_skips_nul_bytes_and_open_quotes(tmp_path):
+    path = write(tmp_path, "a.csv", 'text,label\nfine,1\na\0b,0\n"open,1\n')
+    source = open_source(path, skip_bad_rows=True)
+    assert values(source) == [("fine", "1")]
+    assert source.bad_rows == [(3, "the line has a NUL byte"), (4, "a quotation mark is never closed")]
+
+
+def test_nothing_left_is_an_error_even_when_skipping(tmp_path):
+    path = write(tmp_path, "a.csv", "text,label\n1\n2\n")
+    with pytest.raises(InputError, match="got none that can be read"):
+        values(open_source(path, skip_bad_rows=True))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 4096])
+def test_chunks_have_lines_and_columns_of_any_size(tmp_path, size):
+    path = write(tmp_path, "a.csv", 'text,label\na,1\n"b\nb",2\n\nc,3\nd,4\n"e\n\ne",5\nf,6\n')
+    source = open_source(path)
+    chunks = list(source.chunks(size))
+    assert all(1 <= len(chunk) <= size for chunk in chunks)
+    assert [line for chunk in chunks for line in chunk.lines] == [2, 3, 6, 7, 8, 11]
+    assert [value for chunk in chunks for value in chunk.column("label")] == list("123456")
+
+
+def test_an_overlong_line_is_a_bad_row_and_the_others_keep_their_lines(tmp_path):
+    rows = [f"text {i}\t{i % 2}\n" for i in range(500)]
+    rows[100] = "x" * 5000 + "\t1\n"
+    rows[300] = "y" * 999 + "\t1\n"
+    source = open_source(write(tmp_path, "a.tsv", "text\tlabel\n" + "".join(rows)), max_line_length=1000)
+    found = list(source.rows())
+    assert source.bad_rows == [
+        (102, "the line is longer than 1,000 characters"),
+        (302, "the line is longer than 1,000 characters"),
+    ]
+    assert len(found) == 498
+    assert all(row.values[0] == f"text {row.line - 2}" for row in found)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.txt", "a.conll"])
+def test_a_line_of_many_megabytes_is_refused_with_little_memory(tmp_path, name):
+    path = write(tmp_path, name, "x" * 40_000_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match=r"line 1: the line is longer than 1,000,000 characters, and"):
+            values(open_source(path, max_line_length=1_000_000))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 20_000_000
+
+
+def test_a_quote_left_open_does_not_fill_the_memory(tmp_path):
+    path = write(tmp_path, "a.csv", 'text,label\nfine,1\n"bad,0\n' + "fine,1\n" * 2_000_000)
+    with pytest.raises(
+        InputError, match=r"line \d+: a row .*quotation mark that is never closed|line 3: this row opens"
+    ):
+        values(open_source(path, max_line_length=1_000_000))
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path):
+    peaks = []
+    for num_rows in (40_000, 120_000):
+        path = write(tmp_path, "a.csv", "text,label\n" + "some words of a text of middle length,yes\n" * num_rows)
+        tracemalloc.start()
+        assert sum(len(chunk) for chunk in open_source(path).chunks()) == num_rows
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0]
+
+
+def test_the_header_can_be_declared(tmp_path):
+    path = write(tmp_path, "a.csv", "1,2\n3,4\n")
+    assert open_source(path, header=True).columns == ("1", "2")
+    source = open_source(path, header=False)
+    assert source.columns == ("column1", "column2")
+    assert values(source) == [("1", "2"), ("3", "4")]
+    assert "named column1, column2" in source.notes[0]
+
+
+def test_notes_tell_the_choices(tmp_path):
+    notes = open_source(write(tmp_path, "a.csv", "text;label\na;1\n")).notes
+    assert notes == ["The columns are separated by a semicolon."]
+    notes = open_source(write(tmp_path, "a.tsv", "a text\t0\nb text\t1\n")).notes
+    assert notes == [
+        "The first row looks like data ('0' is a number), so the columns are named column1, column2; fields after the "
+        "last of them are left out."
+    ]
+    notes = open_source(write(tmp_path, "a.jsonl", '{"a":1}\n{"b":1}\n')).notes
+    assert notes == ["Some objects lack 'a', 'b'; what is missing is read as null."]
+
+
+def test_extra_fields_of_a_headerless_tsv_are_dropped(tmp_path):
+    path = write(tmp_path, "a.tsv", "a text\t0\nb text\t1\tsource\nc text\t1\n")
+    assert values(open_source(path)) == [("a text", "0"), ("b text", "1"), ("c text", "1")]
+
+
+def test_lines_split_anywhere_by_the_blocks_are_whole(tmp_path):
+    text = "text\tlabel\r\n" + "".join(f"grün {i} 😀\t{i}\r\n" for i in range(300))
+    path = write(tmp_path, "a.tsv", text)
+    for max_line_length in (24, 25, 26, 27, 31, 64, 101):
+        source = open_source(path, max_line_length=max_line_length)
+        assert values(source) == [(f"grün {i} 😀", str(i)) for i in range(300)]
+        assert source.num_bad_rows == 0
+
+
+def test_every_kind_can_be_forced(tmp_path):
+    path = write(tmp_path, "data", '{"a": 1}\n{"a": 2}\n')
+    assert open_source(path, kind="text").kind == "text"
+    assert open_source(path, kind="jsonl").columns == ("a",)
+    assert set(KINDS) == {"csv", "tsv", "jsonl", "conll", "conllu", "text"}

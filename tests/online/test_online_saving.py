@@ -1,0 +1,174 @@
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from thalweg.errors import InputError
+from thalweg.online.classifier import OnlineClassifier
+from thalweg.online.learn import learn_online, load_online
+from thalweg.online.regressor import OnlineRegressor
+
+
+def rows(num_rows: int, kind: str) -> list[dict[str, object]]:
+    """Rows of texts, numbers and categories; new words, columns and classes come all the time."""
+    rng = random.Random(0)
+    made: list[dict[str, object]] = []
+    for number in range(num_rows):
+        label = rng.randrange(2 + number // 40)
+        row: dict[str, object] = {
+            "text": f"w{label} w{rng.randrange(30)} new{number}",
+            "x": label + rng.gauss(0, 1),
+            "city": f"c{rng.randrange(4)}",
+            "note": "late text" if number > 150 and rng.random() < 0.5 else f"n{label}",
+        }
+        if number > 100:
+            row["y"] = rng.gauss(100, 5)
+        if number % 17 == 0:
+            row["x"] = float("nan")
+        row["label"] = (f"class {label}" if kind == "classify" else label * 2.5) if number % 13 else None
+        made.append(row)
+    return made
+
+
+def make(kind: str) -> OnlineClassifier | OnlineRegressor:
+    return OnlineClassifier(num_buckets=5000) if kind == "classify" else OnlineRegressor(num_buckets=5000)
+
+
+def learn(model, some) -> None:
+    for _ in learn_online(some, model, label_column="label"):
+        pass
+
+
+def saved_bytes(model, folder: Path) -> tuple[bytes, dict]:
+    """The saved files, with the seconds (which no two runs share) left out."""
+    model.progress.seconds = 0.0
+    model.save(folder)
+    newest = max(folder.glob("step-*"))
+    return (newest / "state.safetensors").read_bytes(), json.loads((newest / "state.json").read_text())
+
+
+@pytest.mark.parametrize("kind", ["classify", "score"])
+@pytest.mark.parametrize("stops", [(1,), (64, 65, 200), (120, 180)])
+def test_restarted_run_is_bit_equal_to_one_without_break(kind: str, stops: tuple[int, ...], tmp_path: Path):
+    stream = rows(300, kind)
+    whole = make(kind)
+    learn(whole, stream)
+    broken = make(kind)
+    for start, end in zip((0, *stops), (*stops, 300), strict=True):
+        learn(broken, stream[start:end])
+        broken.save(tmp_path / "model")
+        broken = type(broken).load(tmp_path / "model")
+    assert saved_bytes(whole, tmp_path / "a") == saved_bytes(broken, tmp_path / "b")
+    for row in rows(20, kind):
+        row["x"] = 1.0
+        assert whole.predict(row) == broken.predict(row)
+
+
+def test_model_is_saved_when_the_generator_is_closed_and_on_an_error(tmp_path: Path):
+    def failing():
+        yield from rows(30, "classify")
+        raise OSError("the pipe broke")
+
+    model = OnlineClassifier()
+    with pytest.raises(OSError, match="the pipe broke"):
+        list(learn_online(failing(), model, label_column="label", save_folder=tmp_path / "error"))
+    assert OnlineClassifier.load(tmp_path / "error").progress.num_rows == 30
+
+    records = learn_online(rows(30, "classify"), OnlineClassifier(), save_folder=tmp_path / "closed")
+    while next(records).num_rows < 16:
+        pass
+    records.close()  # type: ignore[attr-defined]
+    assert load_online(tmp_path / "closed").progress.num_rows == 16
+
+
+def test_model_is_saved_as_it_goes(tmp_path: Path):
+    seen = []
+
+    def stream():
+        for row in rows(10, "classify"):
+            yield row
+            seen.append(load_online(tmp_path).progress.num_rows)
+
+    list(learn_online(stream(), OnlineClassifier(), save_folder=tmp_path, save_seconds=1e-9))
+    assert seen == list(range(1, 11))
+    assert len(list(tmp_path.glob("step-*"))) == 2
+    assert not list(tmp_path.glob("**/*.pkl"))
+    assert not list(tmp_path.glob(".tmp*"))
+
+
+def test_progress_and_label_column_go_on_after_a_restart(tmp_path: Path):
+    stream = rows(100, "classify")
+    whole = list(learn_online(stream, OnlineClassifier(), label_column="label"))[-1]
+    list(learn_online(stream[:50], OnlineClassifier(), label_column="label", save_folder=tmp_path))
+    model = OnlineClassifier.load(tmp_path)
+    assert model.label_column == "label"
+    last = list(learn_online(stream[model.progress.num_rows :], model))[-1]
+    for name in ("num_rows", "num_scored", "score", "loss", "score_since", "repeat_score", "num_rejected"):
+        assert getattr(last, name) == getattr(whole, name)
+
+
+def test_new_model_replaces_a_longer_one_in_the_same_folder(tmp_path: Path):
+    old, new = OnlineClassifier(), OnlineClassifier()
+    learn(old, rows(100, "classify"))
+    learn(new, rows(5, "classify"))
+    for model in (old, old, old, new):
+        model.save(tmp_path)
+    assert OnlineClassifier.load(tmp_path).progress.num_rows == 5
+
+
+def test_odd_class_names_survive(tmp_path: Path):
+    names = ["", "<script>", 'quote " back \\', "line\nbreak", "\u202e", "🏔", "\ud800", "null", "step-1"]
+    model = OnlineClassifier()
+    for number, name in enumerate(names[1:]):
+        model.learn(f"w{number}", name)
+    model.save(tmp_path)
+    assert OnlineClassifier.load(tmp_path).classes == names[1:]
+
+
+@pytest.mark.parametrize("name", ["state.safetensors", "state.json", "manifest.json"])
+@pytest.mark.parametrize("damage", ["cut", "changed", "missing", "empty"])
+def test_damaged_file_is_refused(name: str, damage: str, tmp_path: Path):
+    model = OnlineClassifier(num_buckets=100)
+    learn(model, rows(20, "classify"))
+    model.save(tmp_path)
+    (path,) = tmp_path.glob(f"*/{name}")
+    data = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    elif damage == "changed":
+        middle = len(data) // 2
+        path.write_bytes(data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :])
+    else:
+        path.write_bytes(data[: len(data) // 2] if damage == "cut" else b"")
+    with pytest.raises(InputError, match="step-00000001"):
+        OnlineClassifier.load(tmp_path)
+
+
+def test_folder_without_model_and_model_of_another_kind_are_refused(tmp_path: Path):
+    with pytest.raises(InputError, match="no saved online model"):
+        OnlineClassifier.load(tmp_path / "nowhere")
+    OnlineRegressor().save(tmp_path)
+    with pytest.raises(InputError, match="of the kind 'score'; expected 'classify'"):
+        OnlineClassifier.load(tmp_path)
+    assert isinstance(load_online(tmp_path), OnlineRegressor)
+
+
+def test_normalization_must_be_the_same(tmp_path: Path):
+    OnlineClassifier(normalize=str.upper).save(tmp_path)
+    with pytest.raises(InputError, match="a normalization of its own"):
+        OnlineClassifier.load(tmp_path)
+    assert OnlineClassifier.load(tmp_path, normalize=str.upper).num_features == 0
+
+
+def test_saved_weights_are_plain_float32(tmp_path: Path):
+    from safetensors.numpy import load_file
+
+    model = OnlineClassifier(num_buckets=100)
+    learn(model, rows(20, "classify"))
+    model.save(tmp_path)
+    tensors = load_file(next(tmp_path.glob("*/state.safetensors")))
+    (weights,) = (tensor for name, tensor in tensors.items() if name.endswith("weights"))
+    np.testing.assert_array_equal(weights, model._table.arrays()["weights"])
+    assert weights.dtype == np.float32

@@ -1,0 +1,329 @@
+"""Forecasts: windows, scaling, the split in time, metrics against sklearn, answers, messages, a small training."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import mean_absolute_error, mean_squared_error
+
+from thalweg.data.files.rows import AbstractSource, Chunk
+from thalweg.data.files.sources import open_source
+from thalweg.errors import InputError
+from thalweg.models.presets import Options, window_lstm, window_mlp
+from thalweg.tasks.base import AnswerOptions, HeadOptions, Settings
+from thalweg.tasks.forecast.task import Forecast, ForecastMeter
+
+
+class Table(AbstractSource):
+    """Columns in memory."""
+
+    kind = "sample"
+    bad_rows = ()
+    num_bad_rows = 0
+
+    def __init__(self, name="table", **columns):
+        self.name = name
+        self.columns = tuple(columns)
+        self.values = [list(values) for values in columns.values()]
+
+    def chunks(self, size=7):
+        for start in range(0, len(self.values[0]), size):
+            part = tuple(values[start : start + size] for values in self.values)
+            yield Chunk(self.columns, range(start + 2, start + 2 + len(part[0])), part)
+
+
+def settings(series=("y",), *, lags=3, scaling="range", share=0.2, time=None):
+    columns = {"series": list(series)} | ({"time": time} if time else {})
+    return Settings(columns, share, (), "word", 100, 0, 16, lags, scaling, "window")
+
+
+def wave(num=60):
+    return [10 + 5 * math.sin(0.7 * t) for t in range(num)]
+
+
+def networks(task, build=window_mlp, seed=0, **options):
+    torch.manual_seed(seed)
+    model = build(task.shape(), Options(**({"hidden": 8, "layers": 1, "dropout": 0.0} | options)))
+    return model, task.head(model, HeadOptions())
+
+
+def everything(task, examples):
+    return task.batch(examples, np.arange(len(examples)))
+
+
+def test_windows_hold_the_lags_before_each_target():
+    task, prepared = Forecast.prepare(
+        Table(a=range(20), b=range(100, 120)), None, settings(("a", "b"), lags=3, scaling="none")
+    )
+    batch = everything(task, prepared.train)
+    assert len(prepared.train) == 13
+    assert len(prepared.valid) == 4
+    assert batch.inputs["features"].shape == (13, 3, 2)
+    assert batch.inputs["features"][5].tolist() == [[5, 105], [6, 106], [7, 107]]
+    assert batch.targets[5].tolist() == [8, 108]
+    # The first window of the validation part reaches back into the training part.
+    held_out = task.batch(prepared.valid, np.array([0]))
+    assert held_out.inputs["features"][0, :, 0].tolist() == [13, 14, 15]
+    assert held_out.targets[0].tolist() == [16, 116]
+
+
+def test_batch_with_indices_in_any_order():
+    task, prepared = Forecast.prepare(Table(y=range(20)), None, settings(scaling="none"))
+    batch = task.batch(prepared.train, np.array([4, 0]))
+    assert batch.inputs["features"][:, :, 0].tolist() == [[4, 5, 6], [0, 1, 2]]
+    assert batch.targets.tolist() == [[7], [3]]
+    assert batch.inputs["features"].dtype == torch.float32
+
+
+def test_scaling_is_fitted_on_the_training_part_only():
+    values = [*range(16), 1000, 2000, 3000, 4000]
+    task, prepared = Forecast.prepare(Table(y=values), None, settings(scaling="range"))
+    assert task.scaling.forward(np.array([[0.0], [15.0]])).ravel().tolist() == [-1.0, 1.0]
+    targets = everything(task, prepared.valid).targets.double().numpy()
+    assert task.scaling.inverse(targets).ravel() == pytest.approx([1000, 2000, 3000, 4000], rel=1e-6)
+
+
+def test_preparing_twice_gives_the_same():
+    first, second = (Forecast.prepare(Table(y=wave()), None, settings())[1] for _ in range(2))
+    for part in ("train", "valid"):
+        for column in ("features", "targets"):
+            assert np.array_equal(getattr(first, part).columns[column], getattr(second, part).columns[column])
+
+
+def test_valid_file_is_used_whole_and_scaled_like_training():
+    task, prepared = Forecast.prepare(
+        Table(y=range(20)), Table(name="later", y=range(30, 40)), settings(scaling="none")
+    )
+    assert len(prepared.train) == 17
+    assert everything(task, prepared.valid).targets.ravel().tolist() == [33, 34, 35, 36, 37, 38, 39]
+    assert "later" in prepared.notes[0]
+
+
+def test_examples_of_another_file_and_its_columns():
+    task, _ = Forecast.prepare(Table(y=range(20)), None, settings(scaling="none"))
+    examples, notes = task.examples(Table(z=range(50, 58)), {"series": ["z"]})
+    assert everything(task, examples).targets.ravel().tolist() == [53, 54, 55, 56, 57]
+    assert "3 rows" in notes[0]
+    with pytest.raises(InputError, match="expected 1 columns to forecast, got 2"):
+        task.examples(Table(y=range(9), z=range(9)), {"series": ["y", "z"]})
+
+
+@pytest.mark.parametrize("scaling", ["standard", "range", "none"])
+def test_metrics_equal_sklearn_in_the_original_unit(scaling):
+    rng = np.random.default_rng(0)
+    values = np.cumsum(rng.normal(size=(80, 2)), 0) * [3.0, 0.001] + [500.0, 0.01]
+    source = Table(a=values[:, 0], b=values[:, 1])
+    task, prepared = Forecast.prepare(source, None, settings(("a", "b"), scaling=scaling))
+    meter = task.meter()
+    guesses = []
+    for start in range(0, len(prepared.valid), 5):
+        batch = task.batch(prepared.valid, np.arange(start, min(start + 5, len(prepared.valid))))
+        guess = batch.targets + torch.randn(batch.targets.shape, generator=torch.Generator().manual_seed(start)) * 0.1
+        guesses.append(guess)
+        meter.update(guess, batch)
+    metrics = meter.compute()
+    true = values[-len(prepared.valid) :]
+    last = values[-len(prepared.valid) - 1 : -1]
+    predicted = task.scaling.inverse(torch.cat(guesses).double().numpy())
+    for i, name in enumerate("ab"):
+        expected = mean_squared_error(true[:, i], predicted[:, i]) / true[:, i].var()
+        assert metrics[f"nmse {name}"] == pytest.approx(expected, rel=1e-3)
+        assert metrics[f"mae {name}"] == pytest.approx(mean_absolute_error(true[:, i], predicted[:, i]), rel=1e-3)
+    naive = np.mean([mean_squared_error(true[:, i], last[:, i]) / true[:, i].var() for i in (0, 1)])
+    assert metrics["naive_nmse"] == pytest.approx(naive, rel=1e-3)
+    assert metrics["nmse"] == pytest.approx((metrics["nmse a"] + metrics["nmse b"]) / 2)
+    assert metrics.keys() == task.explanations.keys()
+
+
+def test_meter_of_one_series_by_hand():
+    task, prepared = Forecast.prepare(
+        Table(y=[0, 1, 2, 3, 4, 0, 4, 2]), None, settings(lags=2, scaling="none", share=0.4)
+    )
+    batch = everything(task, prepared.valid)
+    assert batch.targets.ravel().tolist() == [0, 4, 2]
+    meter = task.meter()
+    assert isinstance(meter, ForecastMeter)
+    meter.update(torch.tensor([[1.0], [4.0], [2.0]]), batch)
+    # Squared error 1, variance sum 8; the last values 4, 0, 4 miss by 4, 4, 2.
+    assert meter.compute() == pytest.approx({"nmse": 1 / 8, "naive_nmse": 36 / 8, "mae": 1 / 3})
+
+
+def test_save_and_load_answer_the_same(tmp_path):
+    task, _ = Forecast.prepare(Table(a=wave(), b=wave()[::-1]), None, settings(("a", "b"), time="year"))
+    model, head = networks(task)
+    task.save(tmp_path)
+    again = Forecast.load(tmp_path, settings(("a", "b")))
+    inputs = [[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], "1 2; 3 4; 5 6; 7 8"]
+    assert again.predict(model, head, inputs, AnswerOptions()) == task.predict(model, head, inputs, AnswerOptions())
+    assert (again.columns, again.lags, again.time) == (("a", "b"), 3, "year")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "forecast.json is missing"),
+        ("{", "forecast.json is damaged"),
+        ('{"lags": 3}', "forecast.json is damaged"),
+    ],
+)
+def test_load_names_the_damaged_file(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "forecast.json").write_text(content)
+    with pytest.raises(InputError, match=message):
+        Forecast.load(tmp_path, settings())
+
+
+def test_saved_file_holds_plain_json(tmp_path):
+    task, _ = Forecast.prepare(Table(y=wave()), None, settings())
+    task.save(tmp_path)
+    assert json.loads((tmp_path / "forecast.json").read_text())["columns"] == ["y"]
+
+
+def test_predict_takes_numbers_texts_and_rows_and_uses_the_last_lags():
+    task, _ = Forecast.prepare(Table(y=wave()), None, settings())
+    model, head = networks(task)
+    answers = task.predict(
+        model, head, [[1, 2, 3], [9, 1, 2, 3], "1, 2, 3", [[1], [2], [3]], np.array([1.0, 2.0, 3.0])], AnswerOptions()
+    )
+    assert all(answer == answers[0] for answer in answers)
+    assert len(answers[0]["forecast"]) == 1
+    assert task.predict(model, head, [], AnswerOptions()) == []
+
+
+def test_predict_several_steps_reads_its_own_forecasts():
+    task, _ = Forecast.prepare(Table(y=wave()), None, settings())
+    model, head = networks(task)
+    start = [10.0, 12.0, 14.0]
+    (answer,) = task.predict(model, head, [{"values": start, "steps": 3}], AnswerOptions())
+    rolled = list(start)
+    for _ in range(3):
+        rolled += task.predict(model, head, [rolled], AnswerOptions())[0]["forecast"]
+    assert answer["forecast"] == pytest.approx(rolled[3:], rel=1e-5)
+
+
+def test_predict_several_series_names_them():
+    task, _ = Forecast.prepare(Table(a=wave(), b=wave()[::-1]), None, settings(("a", "b")))
+    model, head = networks(task)
+    (answer,) = task.predict(model, head, [{"values": [[1, 2], [3, 4], [5, 6]], "steps": 2}], AnswerOptions())
+    assert [set(step) for step in answer["forecast"]] == [{"a", "b"}, {"a", "b"}]
+
+
+def test_predict_leaves_the_mode_as_it_was():
+    task, _ = Forecast.prepare(Table(y=wave()), None, settings())
+    model, head = networks(task, dropout=0.5)
+    model.train()
+    answers = [task.predict(model, head, [[1, 2, 3]], AnswerOptions()) for _ in range(2)]
+    assert answers[0] == answers[1]
+    assert model.training
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([1, 2], r"Input 1: expected at least 3 numbers \(lags\); got 2"),
+        ("1 2 x", "got 'x' among them"),
+        ([1, 2, float("nan")], "Input 1: expected numbers, oldest first"),
+        ([[1, 2], [3, 4], [5, 6]], "Input 1: expected numbers, oldest first"),
+        (["a", "b", "c"], "Input 1: expected numbers, oldest first"),
+        ({"values": [1, 2, 3], "steps": 0}, "steps must be a whole number from 1 to 200; got 0"),
+        ({"values": [1, 2, 3], "steps": 201}, "steps must be a whole number from 1 to 200; got 201"),
+        ({"steps": 1}, "Input 1: expected numbers, oldest first"),
+        (None, "Input 1: expected numbers, oldest first"),
+        ([1e300, 2, 3], "expected numbers of a size that fits the training data"),
+    ],
+)
+def test_predict_refuses_what_is_no_window(value, message):
+    task, _ = Forecast.prepare(Table(y=wave()), None, settings())
+    model, head = networks(task)
+    with pytest.raises(InputError, match=message):
+        task.predict(model, head, [value], AnswerOptions())
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("abc", r"data.csv, line 4: expected a number in column 'y', got 'abc'"),
+        ("", r"data.csv, line 4: expected a number in column 'y', got nothing"),
+        ("nan", r"data.csv, line 4: expected a number in column 'y', got nothing \('nan'\)"),
+        ("inf", r"data.csv, line 4: expected a number in column 'y', got 'inf'"),
+        ("1_0", r"data.csv, line 4: expected a number in column 'y', got '1_0'"),
+    ],
+)
+def test_bad_numbers_are_named_with_file_and_line(tmp_path, cell, message):
+    path = tmp_path / "data.csv"
+    rows = [f"{1900 + t},{value:.3f}" for t, value in enumerate(wave())]
+    rows[2] = f"1902,{cell}"
+    path.write_text("\n".join(["year,y", *rows]) + "\n")
+    with pytest.raises(InputError, match=message):
+        Forecast.prepare(open_source(path), None, settings())
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "message"),
+    [
+        (range(6), {}, "table: 3 lags and a validation part of 20% need at least 7 rows; got 6"),
+        (range(20), {"lags": 0}, "at least 1 past value; got --lags 0"),
+        ([1.0] * 30, {}, "column 'y' is 1 in all 24 rows of the training part"),
+        ([*range(16), 3, 3, 3, 3], {}, "column 'y' is 3 in all 4 rows of the validation part"),
+        ([1e300, *range(30)], {"scaling": "none"}, "expected numbers of a size that fits"),
+    ],
+)
+def test_unusable_series_are_refused(values, options, message):
+    with pytest.raises(InputError, match=message):
+        Forecast.prepare(Table(y=values), None, settings(**options))
+
+
+def test_shortest_series_that_is_said_to_be_enough_is_enough():
+    _, prepared = Forecast.prepare(Table(y=range(7)), None, settings())
+    assert (len(prepared.train), len(prepared.valid)) == (2, 2)
+
+
+def test_short_validation_file_and_missing_column_are_refused():
+    with pytest.raises(InputError, match="short: 3 lags need at least 5 rows; got 4"):
+        Forecast.prepare(Table(y=range(20)), Table(name="short", y=range(4)), settings())
+    with pytest.raises(InputError, match="short: there is no column 'y'; it has z"):
+        Forecast.prepare(Table(y=range(20)), Table(name="short", z=range(9)), settings())
+
+
+@pytest.mark.parametrize("build", [window_mlp, window_lstm])
+def test_training_beats_the_last_value_and_the_mean(build):
+    task, prepared = Forecast.prepare(Table(year=range(1900, 2020), y=wave(120)), None, settings(time="year"))
+    model, head = networks(task, build, hidden=16)
+    optimizer = torch.optim.Adam([*model.parameters(), *head.parameters()], lr=0.02)
+    batch = everything(task, prepared.train)
+    losses = []
+    for _ in range(150):
+        total, count = head.loss(head(model(**batch.inputs)), batch.targets)
+        optimizer.zero_grad()
+        (total / count).backward()
+        optimizer.step()
+        losses.append((total / count).item())
+    assert math.isfinite(losses[0])
+    assert losses[-1] < 0.1 * losses[0]
+    meter = task.meter()
+    held_out = everything(task, prepared.valid)
+    with torch.no_grad():
+        meter.update(head(model(**held_out.inputs)), held_out)
+    metrics = meter.compute()
+    assert metrics["nmse"] < 0.1
+    assert metrics["nmse"] < 0.5 * metrics["naive_nmse"]
+
+    table, picture, residuals = task.sections(model, head, prepared, seed=0)
+    assert [row[0] for row in table["rows"]] == ["in sample (training)", "out of sample (validation)"]
+    assert table["rows"][1][2] == pytest.approx(metrics["nmse"], rel=1e-3)
+    assert (picture["x"][0], picture["split"], picture["x"][-1]) == (1903, 1996, 2019)
+    assert picture["lines"]["actual"] == pytest.approx(wave(120)[3:], rel=1e-5)
+    assert len(picture["lines"]["forecast"]) == len(residuals["lines"]["residual"]) == 117
+    json.dumps([table, picture, residuals], allow_nan=False)
+    assert task.describe(prepared) == "117 windows of y, each of 3 past values and the one to forecast"
+
+
+def test_sections_of_many_series_have_four_pictures_and_all_errors():
+    columns = {f"s{i}": [math.sin(0.3 * t + i) for t in range(40)] for i in range(5)}
+    task, prepared = Forecast.prepare(Table(**columns), None, settings(tuple(columns)))
+    sections = task.sections(*networks(task), prepared, seed=0)
+    assert [section["kind"] for section in sections] == ["table"] + ["series"] * 8
+    assert len(sections[0]["rows"]) == 2 * 6
+    assert all(len(row) == len(sections[0]["columns"]) for row in sections[0]["rows"])

@@ -1,0 +1,130 @@
+"""Training to a proved optimum: when it is the default, what it keeps, what it says, and that it resumes."""
+
+import json
+
+import pytest
+
+from thalweg.cli.main import run as command
+from thalweg.errors import InputError
+from thalweg.status import Status
+from thalweg.training.certified import proved
+from thalweg.training.folder import checkpoint
+from thalweg.training.recipe.recipe import Recipe
+from thalweg.training.session.api import train
+from thalweg.training.session.loop import train as train_loop
+from thalweg.training.session.prepare import Request, prepare
+
+ROWS = [("a fine film", "good"), ("a clever plot", "good"), ("lovely songs", "good"), ("a dull film", "bad")]
+ROWS += [("noisy songs", "bad"), ("a silly plot", "bad"), ("it begins at nine", "other"), ("a film at nine", "other")]
+
+
+@pytest.fixture
+def labeled(tmp_path):
+    path = tmp_path / "labeled.csv"
+    rows = [f"{text} {number % 7},{label}" for number in range(12) for text, label in ROWS]
+    path.write_text("text,label\n" + "\n".join(rows) + "\n")
+    return path
+
+
+def session_for(source, out, **options):
+    recipe = Recipe()
+    for key, value in {"source": str(source), **options}.items():
+        recipe.set(key, value)
+    return prepare(Request(recipe, out), lambda sentence: None)
+
+
+def test_the_default_ends_at_a_proved_optimum_and_keeps_the_last_weights(labeled, tmp_path):
+    run = train(labeled, out=tmp_path / "runs")
+    found = run.result["certificate"]
+    assert run.status is Status.PROVED
+    assert run.recipe.training.optimizer == "factored-newton"
+    assert run.recipe.model.width == 3
+    assert found["relative_gap"] <= 1e-4
+    assert found["bound"] <= found["loss"]
+    assert run.result["best_step"] == run.result["steps"]
+    assert run.history[-2]["gap"] == pytest.approx(found["relative_gap"], rel=1e-3)
+    assert "Proved: no bag of any width" in (run.folder / "report.html").read_text()
+
+
+def test_the_same_recipe_gives_the_same_bits(labeled, tmp_path):
+    first = train(labeled, out=tmp_path / "one")
+    again = train(first.folder / "recipe.toml", out=tmp_path / "two")
+    weights = [checkpoint.checksum(run.folder / "model.safetensors") for run in (first, again)]
+    assert weights[0] == weights[1]
+
+
+def test_an_interrupted_run_ends_with_the_same_bits(labeled, tmp_path):
+    whole = train(labeled, out=tmp_path / "one", certify=1e-9, evaluate_every=2)
+    session = session_for(labeled, tmp_path / "two", certify=1e-9, evaluate_every=2)
+    for entry in train_loop(session):
+        if entry["event"] == "evaluation":
+            break
+    resumed = train(labeled, out=tmp_path / "two", certify=1e-9, evaluate_every=2)
+    assert resumed.result["steps"] == whole.result["steps"] > 2
+    assert [checkpoint.checksum(run.folder / "model.safetensors") for run in (whole, resumed)] == [
+        checkpoint.checksum(whole.folder / "model.safetensors")
+    ] * 2
+
+
+def test_a_gap_that_stays_open_is_told(labeled, tmp_path):
+    run = train(labeled, out=tmp_path, certify=1e-4, steps=2)
+    assert run.status is Status.COMPLETED
+    assert run.result["certificate"]["relative_gap"] > 1e-4
+    assert "above the tolerance of 0.0001" in run.result["certificate"]["sentence"]
+
+
+@pytest.mark.parametrize("option", [
+    {"epochs": 1.0}, {"steps": 3}, {"lr": 0.01, "epochs": 1.0}, {"optimizer": "adamw", "epochs": 1.0},
+    {"dropout": 0.1, "epochs": 1.0}, {"batch_size": 16, "epochs": 1.0}, {"model": "mlp", "steps": 1},
+])  # fmt: skip
+def test_who_asks_for_something_else_gets_it(labeled, tmp_path, option):
+    session = session_for(labeled, tmp_path, **option)
+    training = session.run.recipe.training
+    assert (training.optimizer, training.certify) == ("adamw", 0.0)
+    assert training.batch_size
+
+
+def test_data_that_are_too_large_are_trained_on_mini_batches(labeled, tmp_path, monkeypatch):
+    monkeypatch.setattr(proved, "MAX_BYTES", 1000)
+    recipe, said = Recipe(), []
+    recipe.set("source", str(labeled))
+    session = prepare(Request(recipe, tmp_path), said.append)
+    assert session.run.recipe.training.optimizer == "adamw"
+    assert any("nothing is proved while it trains" in sentence for sentence in said)
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"model": "mlp", "certify": 1e-3}, "only --model bag"),
+    ({"model": "gru", "optimizer": "factored-newton"}, "is for --model bag"),
+    ({"optimizer": "factored-newton", "l2": 0.0}, "needs an --l2 above zero"),
+    ({"optimizer": "factored-newton", "dropout": 0.2}, "needs --dropout 0"),
+    ({"optimizer": "factored-newton", "batch_size": 8}, "needs --batch-size 0"),
+    ({"optimizer": "factored-newton", "precision": "bfloat16"}, "needs --precision float64"),
+])  # fmt: skip
+def test_refusals(labeled, tmp_path, options, message):
+    with pytest.raises(InputError, match=message):
+        session_for(labeled, tmp_path, **options)
+
+
+def test_float32_and_several_labels(labeled, tmp_path):
+    run = train(labeled, out=tmp_path, precision="float32", optimizer="factored-newton")
+    assert run.result["certificate"]["relative_gap"] <= 1e-4
+    path = tmp_path / "several.jsonl"
+    rows = [{"text": text, "label": [label, "any"] if number % 2 else [label]} for number, (text, label) in
+            enumerate(ROWS * 12)]  # fmt: skip
+    path.write_text("\n".join(map(json.dumps, rows)))
+    run = train(path, out=tmp_path, task="classify")
+    assert run.status is Status.PROVED
+    assert run.result["certificate"]["relative_gap"] <= 1e-4
+
+
+def test_the_summary_and_the_json_have_the_proved_line(labeled, tmp_path, capsys):
+    for more in ([], ["--json", "--quiet"]):
+        with pytest.raises(SystemExit) as ended:
+            command(["train", str(labeled), "--out", str(tmp_path / "runs"), *more])
+        assert ended.value.code == 0
+        out = capsys.readouterr().out
+        if more:
+            assert json.loads(out)["certificate"]["relative_gap"] <= 1e-4
+        else:
+            assert "Proved: no bag of any width" in out

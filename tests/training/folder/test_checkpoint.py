@@ -1,0 +1,187 @@
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from thalweg.errors import InputError
+from thalweg.training.folder import checkpoint
+
+PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+TREES = st.recursive(
+    PLAIN,
+    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers(), inner) | st.tuples(inner, inner),
+    max_leaves=20,
+)
+
+
+def same(left, right):
+    if isinstance(left, float):
+        return type(right) is float and (left == right or (math.isnan(left) and math.isnan(right)))
+    if isinstance(left, list | tuple):
+        return type(left) is type(right) and len(left) == len(right) and all(map(same, left, right))
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(same(value, right[key]) for key, value in left.items())
+    return type(left) is type(right) and left == right
+
+
+@given(TREES)
+@settings(max_examples=200, deadline=None)
+def test_any_tree_comes_back_through_json_as_it_was(tree):
+    packed, tensors = checkpoint.pack(tree)
+    assert same(checkpoint.unpack(json.loads(json.dumps(packed)), tensors), tree)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.int64, torch.bool])
+def test_tensors_come_back_bit_for_bit(tmp_path, dtype):
+    tensor = torch.tensor([[1.0, -0.0, 3.7], [2.0, 0.0, -5.0]]).to(dtype)
+    saved = checkpoint.save(tmp_path, 3, {"a": [tensor, tensor.t()], "b": tensor})
+    back = checkpoint.load(saved)
+    assert torch.equal(back["a"][0], tensor)
+    assert torch.equal(back["a"][1], tensor.t())
+    assert back["b"].dtype is dtype
+
+
+@pytest.mark.parametrize("make", [
+    lambda p: torch.optim.AdamW(p, lr=0.01, fused=True),
+    lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9),
+    lambda p: torch.optim.LBFGS(p, history_size=3),
+    lambda p: torch.optim.Adafactor(p),
+])  # fmt: skip
+def test_an_optimizer_goes_on_bit_for_bit_from_its_checkpoint(tmp_path, make):
+    def steps(model, optimizer, num_steps):
+        for _ in range(num_steps):
+
+            def closure():
+                optimizer.zero_grad()
+                loss = (model(torch.ones(2, 3)) - 1.0).square().sum()
+                loss.backward()
+                return loss
+
+            optimizer.step(closure)
+
+    model = torch.nn.Linear(3, 2)
+    optimizer = make(model.parameters())
+    steps(model, optimizer, 4)
+    saved = checkpoint.save(tmp_path, 4, {"model": model.state_dict(), "optimizer": optimizer.state_dict()})
+    steps(model, optimizer, 4)
+    other = torch.nn.Linear(3, 2)
+    other_optimizer = make(other.parameters())
+    state = checkpoint.load(saved)
+    other.load_state_dict(state["model"])
+    other_optimizer.load_state_dict(state["optimizer"])
+    steps(other, other_optimizer, 4)
+    assert torch.equal(other.weight, model.weight)
+    assert torch.equal(other.bias, model.bias)
+
+
+def test_objects_are_refused_by_their_place():
+    with pytest.raises(TypeError, match=r"got object at 'state\.a\.1'"):
+        checkpoint.pack({"a": [1, object()]})
+
+
+def test_the_newest_are_kept(tmp_path):
+    for step in (1, 2, 10):
+        checkpoint.save(tmp_path, step, {"step": step})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002", "step-00000010"]
+    newest = checkpoint.latest(tmp_path)
+    assert newest is not None
+    assert checkpoint.load(newest) == {"step": 10}
+
+
+def test_no_checkpoint_is_none(tmp_path):
+    assert checkpoint.latest(tmp_path) is None
+    assert checkpoint.latest(tmp_path / "missing") is None
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def flip_a_bit(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+
+
+DAMAGE = {
+    "tensors cut short": ("state.safetensors", truncate, "bytes long instead of"),
+    "tensors changed": ("state.safetensors", flip_a_bit, "checksum differs"),
+    "tensors missing": ("state.safetensors", lambda path: path.unlink(), "is missing"),
+    "state changed": ("state.json", flip_a_bit, "checksum differs"),
+    "state missing": ("state.json", lambda path: path.unlink(), "is missing"),
+    "manifest missing": ("manifest.json", lambda path: path.unlink(), "missing or unreadable"),
+    "manifest empty": ("manifest.json", lambda path: path.write_text(""), "missing or unreadable"),
+    "manifest of another kind": ("manifest.json", lambda path: path.write_text("[]"), "missing or unreadable"),
+    "other format": (
+        "manifest.json",
+        lambda p: p.write_text(p.read_text().replace('"format": 1', '"format": 9')),
+        "format 9",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_a_damaged_checkpoint_is_refused_by_name(tmp_path, case):
+    name, damage, message = DAMAGE[case]
+    saved = checkpoint.save(tmp_path, 1, {"x": torch.arange(100.0), "y": "text"})
+    damage(saved / name)
+    with pytest.raises(InputError, match=message) as caught:
+        checkpoint.load(saved)
+    assert name in str(caught.value)
+
+
+def test_the_message_names_the_older_checkpoint(tmp_path):
+    checkpoint.save(tmp_path, 1, {"x": torch.arange(100.0)})
+    saved = checkpoint.save(tmp_path, 2, {"x": torch.arange(100.0)})
+    truncate(saved / "state.safetensors")
+    with pytest.raises(InputError, match="to go on from step-00000001"):
+        checkpoint.load(saved)
+
+
+def test_leftovers_of_a_crash_are_no_checkpoints(tmp_path):
+    (tmp_path / ".tmp-step-00000009").mkdir()
+    checkpoint.save(tmp_path, 1, {"x": 1})
+    assert checkpoint.latest(tmp_path) == tmp_path / "step-00000001"
+    assert not list(tmp_path.glob(".tmp*"))
+
+
+@pytest.mark.slow
+def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
+    """A process that saves without pause is killed at many moments; what it leaves must always load."""
+    script = textwrap.dedent("""
+        import sys, torch
+        from pathlib import Path
+        from thalweg.training.folder import checkpoint
+        step = 0
+        while True:
+            step += 1
+            checkpoint.save(Path(sys.argv[1]), step, {"step": step, "x": torch.full((200_000,), float(step))})
+            print(step, flush=True)
+    """)
+    for kill in range(12):
+        folder = tmp_path / str(kill)
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, str(folder)],
+            stdout=subprocess.PIPE,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            process.wait(timeout=0.005 + 0.013 * kill)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        newest = checkpoint.latest(folder)
+        assert newest is not None
+        state = checkpoint.load(newest)
+        assert float(state["x"][0]) == state["step"]

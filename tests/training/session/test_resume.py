@@ -1,0 +1,204 @@
+"""A run that was interrupted, killed or damaged ends as the undisturbed one would have, or says why it cannot."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from safetensors.torch import load_file
+
+from thalweg.errors import InputError
+from thalweg.status import Status
+from thalweg.training.folder.run import Run
+from thalweg.training.recipe.recipe import Recipe
+from thalweg.training.session.api import train
+from thalweg.training.session.finish import finish
+from thalweg.training.session.loop import train as train_loop
+from thalweg.training.session.prepare import Request, prepare
+
+WORDS = ["river", "stone", "light", "water", "field", "cloud", "house", "table", "music", "paper"]
+
+
+@pytest.fixture
+def reviews(tmp_path):
+    """A small file that a classifier can learn: the label is in the words."""
+    generator = random.Random(0)
+    rows = ["text,label"]
+    for number in range(240):
+        label = ("good", "bad")[number % 2]
+        mark = {"good": "fine", "bad": "awful"}[label] if generator.random() < 0.9 else "plain"
+        rows.append(f"{' '.join(generator.choices(WORDS, k=6))} {mark} {number},{label}")
+    path = tmp_path / "reviews.csv"
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+OPTIONS = {
+    "bag": {"model": "bag", "width": 8, "epochs": 4.0},
+    "lstm with dropout": {"model": "lstm", "width": 8, "hidden": 8, "epochs": 3.0, "dropout": 0.3},
+    "momentum and accumulation": {
+        "model": "mlp", "width": 8, "hidden": 8, "epochs": 3.0, "optimizer": "sgd", "accumulate": 2,
+        "optimizer_options": {"momentum": 0.9}, "batch_size": 16, "schedule": "warmup_stable_decay",
+    },
+    "lbfgs full batch": {
+        "model": "bag", "width": 4, "steps": 6, "optimizer": "lbfgs", "batch_size": 0, "schedule": "constant",
+    },
+    "plateau": {
+        "model": "bag", "width": 8, "epochs": 4.0, "schedule": "reduce_on_plateau", "schedule_options": {"patience": 0},
+    },
+}  # fmt: skip
+
+
+def weights(run):
+    return load_file(run.folder / "model.safetensors")
+
+
+def same_weights(one, other):
+    left, right = weights(one), weights(other)
+    return left.keys() == right.keys() and all(left[name].equal(right[name]) for name in left)
+
+
+def interrupted(reviews, out, at_step, **options):
+    """Train, stop as Ctrl-C does after a step, and leave the run unfinished."""
+    recipe = Recipe()
+    recipe.data.source = str(reviews)
+    for key, value in options.items():
+        recipe.set(key, value)
+    session = prepare(Request(recipe, out), lambda sentence: None)
+    for entry in train_loop(session):
+        if entry["event"] == "step" and entry["step"] == at_step:
+            os.kill(os.getpid(), signal.SIGINT)
+        if entry["event"] == "finished":
+            assert entry["status"] == "INTERRUPTED"
+    finish(session, Status.INTERRUPTED)
+    return Run(session.run.folder)
+
+
+@pytest.mark.parametrize("case", OPTIONS)
+def test_an_interrupted_run_ends_with_the_bits_of_the_undisturbed_one(reviews, tmp_path, case):
+    options = OPTIONS[case]
+    whole = train(reviews, out=tmp_path / "whole", **options)
+    for at_step in (1, 4):
+        out = tmp_path / f"cut-{at_step}"
+        cut = interrupted(reviews, out, at_step, **options)
+        assert cut.status is Status.INTERRUPTED
+        again = train(reviews, out=out, **options)
+        assert again.folder == cut.folder
+        assert same_weights(again, whole)
+        assert again.metrics == whole.metrics
+        steps = [entry["step"] for entry in again.history if entry["event"] == "step"]
+        assert steps == sorted(set(steps))
+        assert any(entry["event"] == "resumed" for entry in again.history)
+
+
+def test_a_recipe_alone_repeats_the_run(reviews, tmp_path):
+    first = train(reviews, out=tmp_path / "one", **OPTIONS["lstm with dropout"])
+    again = train(first.folder / "recipe.toml", out=tmp_path / "two")
+    assert same_weights(first, again)
+    assert (again.folder / "recipe.toml").read_bytes() == (first.folder / "recipe.toml").read_bytes()
+
+
+def test_resume_by_folder_goes_on(reviews, tmp_path):
+    cut = interrupted(reviews, tmp_path / "a", 3, **OPTIONS["bag"])
+    again = train(resume=cut.folder, out=tmp_path / "elsewhere")
+    assert again.folder == cut.folder
+    assert again.status is Status.COMPLETED
+    assert same_weights(again, train(reviews, out=tmp_path / "b", **OPTIONS["bag"]))
+
+
+def test_a_finished_run_is_kept_and_the_next_takes_the_next_name(reviews, tmp_path):
+    first = train(reviews, out=tmp_path, **OPTIONS["bag"])
+    second = train(reviews, out=tmp_path, **OPTIONS["bag"])
+    third = train(reviews, out=tmp_path, overwrite=True, **OPTIONS["bag"])
+    assert [run.folder.name for run in (first, second, third)] == ["reviews", "reviews-2", "reviews"]
+
+
+def test_an_unfinished_run_of_another_recipe_is_left_alone(reviews, tmp_path):
+    cut = interrupted(reviews, tmp_path, 2, **OPTIONS["bag"])
+    other = train(reviews, out=tmp_path, **OPTIONS["bag"] | {"lr": 0.123})
+    assert other.folder != cut.folder
+    assert not Run(cut.folder).finished
+
+
+def damaged_state(folder, name, damage):
+    [newest] = sorted(folder.glob("checkpoints/step-*"))[-1:]
+    damage(newest / name)
+
+
+REFUSED = {
+    "state cut short": lambda f: damaged_state(f, "state.safetensors", lambda p: p.write_bytes(p.read_bytes()[:-9])),
+    "state of another model": lambda f: damaged_state(f, "state.json", lambda p: p.unlink()),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_damaged_checkpoint_is_named_and_not_used(reviews, tmp_path, case):
+    cut = interrupted(reviews, tmp_path, 3, **OPTIONS["bag"])
+    REFUSED[case](cut.folder)
+    with pytest.raises(InputError, match=r"checkpoint file .*state\.(safetensors|json) is .*so it is not used"):
+        train(reviews, out=tmp_path, **OPTIONS["bag"])
+
+
+def test_a_checkpoint_of_another_model_is_refused(reviews, tmp_path):
+    cut = interrupted(reviews, tmp_path / "a", 3, **OPTIONS["bag"])
+    other = interrupted(reviews, tmp_path / "b", 3, **OPTIONS["bag"] | {"width": 16})
+    shutil.rmtree(cut.folder / "checkpoints")
+    shutil.copytree(other.folder / "checkpoints", cut.folder / "checkpoints")
+    with pytest.raises(InputError, match=r"state\.safetensors is from another model"):
+        train(reviews, out=tmp_path / "a", **OPTIONS["bag"])
+
+
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "tokenizer.json", "labels.json", "features.safetensors", "data.json"]
+)
+@pytest.mark.parametrize("damage", ["cut short", "missing", "changed"])
+def test_a_damaged_file_of_a_finished_run_is_named(reviews, tmp_path, name, damage):
+    run = train(reviews, out=tmp_path, fast=True, model="bag", width=4)
+    path = run.folder / name
+    content = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(content[:-5] if damage == "cut short" else content[:-9] + b"!" + content[-8:])
+    with pytest.raises(InputError, match=name.replace(".", r"\.")):
+        Run(run.folder).predict(["fine water"])
+
+
+def test_changed_data_are_noticed(reviews, tmp_path):
+    interrupted(reviews, tmp_path, 3, **OPTIONS["bag"])
+    reviews.write_text(reviews.read_text().replace("awful", "dreadful"))
+    with pytest.raises(InputError, match="The data have changed since"):
+        train(reviews, out=tmp_path, **OPTIONS["bag"])
+
+
+def test_a_finished_run_has_nothing_to_resume(reviews, tmp_path):
+    run = train(reviews, out=tmp_path, fast=True, model="bag", width=4)
+    with pytest.raises(InputError, match="is finished, so there is nothing to resume"):
+        train(resume=run.folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_a_killed_command_goes_on_and_ends_with_the_same_bits(reviews, tmp_path, number, code):
+    options = {"model": "lstm", "width": 32, "hidden": 32, "epochs": 12.0, "checkpoint_every": 0.2}
+    flags = [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]
+    command = [sys.executable, "-m", "thalweg", "train", str(reviews), f"--out={tmp_path / 'cut'}", *flags]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    state = tmp_path / "cut" / "reviews" / "checkpoints"
+    deadline = time.monotonic() + 60
+    while not list(state.glob("step-0000000[1-9]")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(number)
+    assert process.wait() == code
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert "Going on with the unfinished run" in again.stderr
+    subprocess.run(
+        [*command[:5], f"--out={tmp_path / 'whole'}", *flags], env=environment, capture_output=True, check=True
+    )
+    assert same_weights(Run(tmp_path / "cut" / "reviews"), Run(tmp_path / "whole" / "reviews"))

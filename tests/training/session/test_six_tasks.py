@@ -1,0 +1,149 @@
+"""Every task from a hostile file to predictions and a report: what people put into data stays data."""
+
+import csv
+import json
+import random
+
+import pytest
+import torch
+from browser import BROWSER, look_at
+
+from thalweg import names
+from thalweg.training.folder.run import Run
+from thalweg.training.session.api import train
+
+EVIL = [
+    "<script>alert(1)</script>",
+    "</script><img src=x onerror=alert(2)>",
+    '"><b>bold</b>',
+    "{{ 7*7 }} ${x} %{y}",
+    "naïve 日本語 🙂 \u202eright-to-left",
+    "=HYPERLINK(0)",
+]
+WORDS = ["river", "stone", "light", "water", "field", "cloud", "house", "table", "music", "paper"]
+
+
+def text(generator):
+    words = [*generator.choices(WORDS, k=5), generator.choice(EVIL)]
+    generator.shuffle(words)
+    return " ".join(words)
+
+
+def write_csv(path, header, rows):
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+def write_jsonl(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def make(task, folder):
+    """Write a hostile file for a task; return it with the inputs for a prediction."""
+    g = random.Random(1)
+    if task == "classify":
+        rows = [[text(g), g.choice([EVIL[0], EVIL[1], "plain"])] for _ in range(120)]
+        return write_csv(folder / "texts.csv", [EVIL[2], EVIL[3]], rows), {
+            "text_column": EVIL[2], "label_column": EVIL[3],
+        }, [EVIL[0], ""]  # fmt: skip
+    if task == "several labels":
+        rows = [{"text": text(g), "labels": g.sample([EVIL[0], "calm", "wild"], k=g.randint(1, 2))} for _ in range(120)]
+        return write_jsonl(folder / "many.jsonl", rows), {}, [EVIL[0]]
+    if task == "tag":
+        rows = []
+        for _ in range(80):
+            tokens = [*g.choices(WORDS, k=4), g.choice(EVIL)]
+            rows.append({"tokens": tokens, "tags": ["B-<i>x</i>" if token in EVIL else "O" for token in tokens]})
+        return write_jsonl(folder / "tags.jsonl", rows), {}, [f"river {EVIL[0]} stone", ["river", EVIL[1]]]
+    if task == "score":
+        rows = [{"sentence1": text(g), "sentence2": text(g), "score": round(g.random(), 3)} for _ in range(120)]
+        return write_jsonl(folder / "pairs.jsonl", rows), {}, [(EVIL[0], EVIL[1])]
+    if task == "forecast":
+        rows = [[2000 + k, (k % 7) + g.random(), (k % 5) + g.random()] for k in range(120)]
+        return write_csv(folder / "series.csv", ["year", EVIL[0], EVIL[1]], rows), {"lags": 7}, [[[1.0, 2.0]] * 8]
+    if task == "language":
+        path = folder / "prose.txt"
+        path.write_text("\n".join(text(g) for _ in range(300)), encoding="utf-8")
+        return path, {"vocabulary_size": 400, "max_length": 32}, ["river ", EVIL[0]]
+    rows = [{"source": line, "target": line.upper()} for line in (text(g) for _ in range(120))]
+    return write_jsonl(folder / "lines.jsonl", rows), {"vocabulary_size": 400}, [EVIL[0]]
+
+
+TASKS = ["classify", "several labels", "tag", "score", "forecast", "language", "translate"]
+
+
+@pytest.fixture(scope="module", params=TASKS)
+def trained(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("task")
+    path, options, inputs = make(request.param, folder)
+    task = "classify" if request.param == "several labels" else request.param
+    run = train(path, out=folder / "runs", task=task, fast=True, **options)
+    return request.param, run, inputs
+
+
+def test_the_run_has_its_files_and_finite_metrics(trained):
+    _, run, _ = trained
+    for name in ("recipe.toml", "model.safetensors", "history.jsonl", "metrics.json", "report.html", "data.json"):
+        assert (run.folder / name).stat().st_size > 0, name
+    assert run.metrics
+    assert all(value is not None for value in run.metrics.values()), run.metrics
+    assert run.result["loss"] > 0.0
+
+
+def test_predictions_are_json_and_the_same_after_loading(trained):
+    _, run, inputs = trained
+    first = run.predict(inputs, length=5)
+    assert len(first) == len(inputs)
+    assert json.loads(json.dumps(first, allow_nan=False)) == json.loads(
+        json.dumps(Run(run.folder).predict(inputs, length=5), allow_nan=False)
+    )
+
+
+def test_hostile_text_is_escaped_in_the_page(trained):
+    kind, run, _ = trained
+    page = (run.folder / "report.html").read_text(encoding="utf-8")
+    body = page[page.index("<body") :]
+    assert "<script>alert" not in body
+    assert "<img src=x" not in body
+    if kind not in {"forecast"}:
+        assert "alert(" in page, "the hostile text is shown somewhere, as text"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="no chromium or google-chrome on the PATH")
+def test_the_report_opens_in_a_browser_without_an_error(trained, tmp_path):
+    _, run, _ = trained
+    seen = look_at((run.folder / "report.html").read_text(encoding="utf-8"), tmp_path)
+    assert seen["problems"] == []
+    assert seen["requests"] == []
+    assert seen["unwanted"] == []
+    assert seen["plots"] == seen["drawn"] > 3
+
+
+def test_nothing_in_a_run_is_a_pickle(trained):
+    _, run, _ = trained
+    for path in run.folder.rglob("*"):
+        if path.is_file():
+            start = path.read_bytes()[:2]
+            assert start[:1] != b"\x80", f"{path.name} begins as a pickle does"
+            assert start != b"PK", f"{path.name} begins as a zip of pickles does"
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_runs_in_float64(tmp_path, task):
+    path, options, inputs = make(task, tmp_path)
+    name = "classify" if task == "several labels" else task
+    run = train(path, out=tmp_path / "runs", task=name, fast=True, precision="float64", **options)
+    assert len(run.predict(inputs, length=4)) == len(inputs)
+    assert {parameter.dtype for parameter in run.model.parameters()} == {torch.float64}
+
+
+@pytest.mark.parametrize(("task", "model"), [(t, m) for t in names.TASKS for m in names.MODELS[t]])
+def test_every_model_of_every_task_runs(tmp_path, task, model):
+    path, options, inputs = make(task, tmp_path)
+    small = {"width": 8, "hidden": 8, "heads": 2}
+    run = train(path, out=tmp_path / "runs", task=task, model=model, fast=True, **small, **options)
+    assert run.metrics
+    assert len(run.predict(inputs, length=4)) == len(inputs)
