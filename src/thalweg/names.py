@@ -6,54 +6,20 @@ become objects. Entries are import paths, so reading the table (for `--help`) im
 
 import difflib
 import importlib
+from collections.abc import Iterable
 from typing import Any
 
 from thalweg.errors import InputError
+from thalweg.tasks.spec import TaskSpec
 
+# The whole list of tasks: each is a folder with a `spec.py`, and a line here.
 TASKS = {
-    "classify": "thalweg.tasks.classify.task:Classify",
-    "tag": "thalweg.tasks.tag.task:Tag",
-    "score": "thalweg.tasks.score.task:Score",
-    "forecast": "thalweg.tasks.forecast.task:Forecast",
-    "language": "thalweg.tasks.language.task:Language",
-    "translate": "thalweg.tasks.translate.task:Translate",
-}
-
-# What a task reads: the family of its models, and the model a run takes when none is named.
-MODELS = {
-    "classify": {
-        "bag": "thalweg.models.presets:pooled_bag",
-        "mlp": "thalweg.models.presets:pooled_mlp",
-        "lstm": "thalweg.models.presets:pooled_lstm",
-        "gru": "thalweg.models.presets:pooled_gru",
-        "transformer": "thalweg.models.presets:pooled_transformer",
-    },
-    "tag": {
-        "lstm": "thalweg.models.presets:tokens_lstm",
-        "transformer": "thalweg.models.presets:tokens_transformer",
-    },
-    "score": {
-        "bag": "thalweg.models.presets:pooled_bag",
-        "lstm": "thalweg.models.presets:pooled_lstm",
-        "transformer": "thalweg.models.presets:pooled_transformer",
-    },
-    "score of pairs": {
-        "bag": "thalweg.models.presets:pair_bag",
-        "lstm": "thalweg.models.presets:pair_lstm",
-        "transformer": "thalweg.models.presets:pair_transformer",
-    },
-    "forecast": {
-        "mlp": "thalweg.models.presets:window_mlp",
-        "lstm": "thalweg.models.presets:window_lstm",
-    },
-    "language": {
-        "lstm": "thalweg.models.presets:causal_lstm",
-        "transformer": "thalweg.models.presets:causal_transformer",
-    },
-    "translate": {
-        "lstm": "thalweg.models.presets:translate_lstm",
-        "transformer": "thalweg.models.presets:translate_transformer",
-    },
+    "classify": "thalweg.tasks.classify.spec:SPEC",
+    "tag": "thalweg.tasks.tag.spec:SPEC",
+    "score": "thalweg.tasks.score.spec:SPEC",
+    "forecast": "thalweg.tasks.forecast.spec:SPEC",
+    "language": "thalweg.tasks.language.spec:SPEC",
+    "translate": "thalweg.tasks.translate.spec:SPEC",
 }
 
 ACTIVATIONS = {
@@ -163,7 +129,6 @@ HEADS = {"softmax": ""} | {
         "analytic",
     )
 }
-HEAD_TASKS = ("language", "translate")
 
 # Where the vectors of words come from; anything else is a file of word vectors or the folder of a run.
 TARGETS = {
@@ -183,15 +148,26 @@ PRECISIONS = ("float32", "float64", "bfloat16")
 VECTOR_STEPS = ("none", "length", "center", "top")
 
 
-def layout_of(task: str, model: str) -> str:
-    """Return how a model of a task reads its input (see `thalweg.tasks.base.Settings`)."""
-    if task == "forecast":
-        return "window"
-    if task == "language":
-        return "causal"
-    if task == "translate":
-        return "translate"
-    return "bag" if model in {"bag", "mlp"} else "padded"
+def task_spec(name: str) -> TaskSpec:
+    """Return what is known of a task before its code is imported.
+
+    Raises:
+        InputError: if there is no such task.
+
+    Example:
+        >>> task_spec("forecast").sample
+        'sunspots'
+    """
+    return find(TASKS, name, "task")
+
+
+def task_class(name: str) -> Any:
+    """Return a task's class (this imports torch).
+
+    Raises:
+        InputError: if there is no such task.
+    """
+    return load(task_spec(name).task)
 
 
 def find(table: dict[str, str], name: str, what: str) -> Any:
@@ -210,13 +186,19 @@ def find(table: dict[str, str], name: str, what: str) -> Any:
         <class 'torch.nn.modules.activation.Tanh'>
     """
     check(table, name, what)
-    module, attribute = table[name].split(":")
+    return load(table[name])
+
+
+def load(path: str) -> Any:
+    """Return what an import path `module:attribute` names."""
+    module, attribute = path.split(":")
     return getattr(importlib.import_module(module), attribute)
 
 
-def check(table: dict[str, str] | tuple[str, ...], name: str, what: str) -> None:
+def check(table: Iterable[str], name: str, what: str) -> None:
     """Raise an InputError unless the table has the name."""
+    table = tuple(table)
     if name not in table:
-        close = difflib.get_close_matches(name, list(table), n=1)
+        close = difflib.get_close_matches(name, table, n=1)
         hint = f" Did you mean '{close[0]}'?" if close else ""
         raise InputError(f"There is no {what} '{name}'; expected one of {', '.join(filter(None, table))}.{hint}")

@@ -141,9 +141,9 @@ class AbstractTask(ABC):
     """Names of the columns' roles, in the order in which `predict` takes the inputs and then the answer."""
 
     @property
-    def family(self) -> str:
-        """Key of the task's models in `thalweg.names.MODELS`: the task's name, unless it has several families."""
-        return self.name
+    def reads_pairs(self) -> bool:
+        """Whether an input is two texts."""
+        return False
 
     @property
     def vocabulary(self) -> Tokenizer | None:

@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from thalweg import names
 from thalweg.data.builtin import code as samples_code
 from thalweg.data.builtin.catalog import SAMPLES
 from thalweg.data.builtin.code import docstrings, manual, tagged_lines, tokens
@@ -15,15 +16,7 @@ from thalweg.errors import InputError
 
 
 def test_there_is_one_set_for_each_task():
-    tasks = {name: sample.task for name, sample in SAMPLES.items()}
-    assert tasks == {
-        "docstrings": "classify",
-        "manual": "language",
-        "numbers": "translate",
-        "tokens": "tag",
-        "sunspots": "forecast",
-        "phrases": "score",
-    }
+    assert {names.task_spec(task).sample for task in names.TASKS} == set(SAMPLES)
 
 
 @pytest.mark.parametrize("name", SAMPLES)

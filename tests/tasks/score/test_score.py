@@ -81,7 +81,7 @@ def test_training_learns_the_rule_and_answers_in_the_original_unit(tmp_path, lay
         (total / count).backward()
         optimizer.step()
         losses.append((total / count).item())
-    assert task.family == ("score of pairs" if pair else "score")
+    assert task.reads_pairs == pair
     assert 0.2 < losses[0] < 2.0  # half the variance, whatever the unit
     assert np.mean(losses[-5:]) < 0.4 * losses[0]
     meter = task.meter()

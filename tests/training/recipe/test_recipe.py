@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from thalweg import names
 from thalweg.errors import InputError
-from thalweg.training.recipe.defaults import BY_TASK, complete
+from thalweg.training.recipe.defaults import complete
 from thalweg.training.recipe.recipe import Recipe, option_names, read_recipe, read_toml
 
-TASK_MODELS = [(task, model) for task in names.TASKS for model in names.MODELS[task]]
+TASK_MODELS = [(task, model) for task in names.TASKS for model in names.task_spec(task).models]
 
 
 def given_recipe(**options):
@@ -120,7 +120,7 @@ def test_steps_alone_bound_the_run():
 
 
 def test_defaults_hold_only_options_that_exist():
-    for table in BY_TASK.values():
+    for table in (names.task_spec(task).defaults for task in names.TASKS):
         assert set(table) <= set(option_names())
 
 

@@ -5,7 +5,7 @@ import pytest
 from thalweg import names
 from thalweg.training.recipe.defaults import complete, defaults_for
 from thalweg.training.recipe.recipe import Recipe, option_names
-from thalweg.training.recipe.without_effect import _MODELS, _TASKS, without_effect
+from thalweg.training.recipe.without_effect import _MODELS, _TRAITS, without_effect
 
 
 def sentences(**options):
@@ -59,6 +59,7 @@ def test_a_complete_recipe_is_silent_about_its_defaults(task):
 
 
 def test_the_tables_hold_names_that_exist():
-    assert set(_MODELS) | set(_TASKS) <= set(option_names())
-    assert set().union(*_TASKS.values()) == set(names.TASKS)
-    assert set().union(*_MODELS.values()) == {model for models in names.MODELS.values() for model in models}
+    specs = [names.task_spec(task) for task in names.TASKS]
+    assert set(_MODELS) | set(_TRAITS) <= set(option_names())
+    assert set().union(*_TRAITS.values()) <= set().union(*(spec.traits for spec in specs))
+    assert set().union(*_MODELS.values()) == {model for spec in specs for model in spec.models}

@@ -140,7 +140,7 @@ def test_every_task_runs_in_float64(tmp_path, task):
     assert {parameter.dtype for parameter in run.model.parameters()} == {torch.float64}
 
 
-@pytest.mark.parametrize(("task", "model"), [(t, m) for t in names.TASKS for m in names.MODELS[t]])
+@pytest.mark.parametrize(("task", "model"), [(t, m) for t in names.TASKS for m in names.task_spec(t).models])
 def test_every_model_of_every_task_runs(tmp_path, task, model):
     path, options, inputs = make(task, tmp_path)
     small = {"width": 8, "hidden": 8, "heads": 2}

@@ -18,7 +18,6 @@ class Sample(AbstractSource):
 
     Args:
         name: what the user types.
-        task: the task it is for.
         description: one sentence.
         columns: the names of the columns.
         generate: makes the rows, the same at each call.
@@ -30,7 +29,6 @@ class Sample(AbstractSource):
     """
 
     name: str
-    task: str
     description: str
     columns: tuple[str, ...]
     generate: Callable[[], list[tuple[Any, ...]]]
@@ -63,26 +61,21 @@ SAMPLES: Final[dict[str, Sample]] = {
     for sample in (
         Sample(
             "docstrings",
-            "classify",
             "Docstrings of Python's standard library, labeled with their package.",
             ("text", "label"),
             cache(docstrings),
         ),
-        Sample("manual", "language", "Python's own language manual.", ("text",), cache(manual)),
-        Sample("numbers", "translate", "English number names and German ones.", ("english", "german"), cache(numbers)),
+        Sample("manual", "Python's own language manual.", ("text",), cache(manual)),
+        Sample("numbers", "English number names and German ones.", ("english", "german"), cache(numbers)),
         Sample(
             "tokens",
-            "tag",
             "Source lines of Python's standard library, each word with its kind.",
             ("tokens", "tags"),
             cache(tokens),
         ),
-        Sample(
-            "sunspots", "forecast", "Yearly mean sunspot numbers, 1700 to 2008.", ("year", "sunspots"), cache(sunspots)
-        ),
+        Sample("sunspots", "Yearly mean sunspot numbers, 1700 to 2008.", ("year", "sunspots"), cache(sunspots)),
         Sample(
             "phrases",
-            "score",
             "Pairs of sentences from a small grammar that knows how alike they are.",
             ("sentence1", "sentence2", "similarity"),
             cache(phrases),

@@ -88,9 +88,9 @@ class Score(AbstractTask):
         self.text_roles = ROLES if is_pair else ROLES[:1]
 
     @property
-    def family(self) -> str:
-        """Pairs have models of their own: one encoder reads both texts."""
-        return "score of pairs" if self.is_pair else self.name
+    def reads_pairs(self) -> bool:
+        """See `AbstractTask.reads_pairs`."""
+        return self.is_pair
 
     @property
     def vocabulary(self) -> Tokenizer:

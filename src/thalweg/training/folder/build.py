@@ -38,7 +38,7 @@ def settings_of(recipe: Recipe, columns: dict[str, Any], spill_folder: Path | No
         max_length=_given(data.max_length),
         lags=_given(data.lags),
         scaling=_given(data.scaling),
-        layout=names.layout_of(_given(recipe.run.task), _given(model.model)),
+        layout=names.task_spec(_given(recipe.run.task)).models[_given(model.model)].layout,
         spill_folder=spill_folder,
     )
 
@@ -62,7 +62,8 @@ def build_networks(
     """
     options = recipe.model
     torch.manual_seed(_given(recipe.run.seed))
-    builder = names.find(names.MODELS[task.family], _given(options.model), "model")
+    spec = names.task_spec(task.name).models[_given(options.model)]
+    builder = names.load(spec.pair_builder if task.reads_pairs else spec.builder)
     try:
         model: nn.Module = builder(task.shape(), model_options(recipe))
     except ValueError as error:

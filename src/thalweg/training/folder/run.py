@@ -166,7 +166,7 @@ class Run:
         if self._parts is None:
             verify_files(self.folder)
             settings = build.settings_of(self.recipe, self.data["columns"])
-            kind = names.find(names.TASKS, self.recipe.run.task or "", "task")
+            kind = names.task_class(self.recipe.run.task or "")
             task: AbstractTask = kind.load(self.folder, settings)
             weights = checkpoint.load_tensors(self.folder / WEIGHTS)
             counts = build.counts_behind(weights)

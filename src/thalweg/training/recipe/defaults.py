@@ -4,6 +4,7 @@ from typing import Any
 
 from thalweg import names
 from thalweg.errors import InputError
+from thalweg.tasks.spec import TaskSpec
 from thalweg.training.certified import proved
 from thalweg.training.recipe.recipe import Recipe
 
@@ -32,36 +33,6 @@ BY_MODEL: dict[str, dict[str, Any]] = {
         "layers": 2, "hidden": 256, "lr": 1e-3, "skip": "prenorm", "activation": "gelu", "warmup": 0.1,
     },
 }  # fmt: skip
-
-BY_TASK: dict[str, dict[str, Any]] = {
-    "classify": {"model": "bag"},
-    "tag": {
-        "model": "lstm", "batch_size": 32, "normalize": ["nfc"], "dropout": 0.3, "lr": 5e-3, "epochs": 5.0,
-    },
-    "score": {"model": "bag", "word_pairs": 0},
-    "forecast": {
-        "model": "mlp", "lags": 10, "scaling": "range", "activation": "tanh", "hidden": 16, "width": 16, "dropout": 0.0,
-        "weight_decay": 0.0, "epochs": 200.0, "batch_size": 32, "lr": 0.01, "normalize": [],
-    },
-    "language": {
-        "model": "lstm", "tokenizer": "bpe", "vocabulary_size": 4000, "normalize": [], "max_length": 64, "tie": True,
-        "batch_size": 16, "epochs": 8.0, "width": 256, "hidden": 256,
-    },
-    "translate": {
-        "model": "transformer", "tokenizer": "bpe", "vocabulary_size": 4000, "normalize": ["nfc"], "max_length": 64,
-        "tie": True, "label_smoothing": 0.1, "epochs": 12.0,
-    },
-}  # fmt: skip
-
-# Where one model of a task wants something else than the task's other models.
-BY_TASK_AND_MODEL: dict[tuple[str, str], dict[str, Any]] = {
-    ("tag", "transformer"): {"lr": 1e-3, "dropout": 0.1, "epochs": 8.0},
-    ("score", "bag"): {"width": 256, "lr": 3e-3},
-    ("score", "lstm"): {"dropout": 0.3, "epochs": 6.0},
-    ("score", "transformer"): {"epochs": 8.0},
-    ("forecast", "lstm"): {"epochs": 100.0},
-    ("translate", "transformer"): {"lr": 2e-3},
-}
 
 # Methods that look at curvature want the same function at every evaluation: all data, no dropout, no schedule.
 FULL_BATCH = {
@@ -110,11 +81,10 @@ def complete(given: Recipe, optimizer_defaults: dict[str, float] | None = None) 
 def defaults_for(given: Recipe, optimizer_defaults: dict[str, float] | None = None) -> dict[str, Any]:
     """Return the value that each option has when it is not given; the arguments are those of `complete`."""
     values = {key: value for section in given.to_dict().values() for key, value in section.items()}
-    names.check(names.TASKS, values["task"], "task")
-    task_defaults = BY_TASK[values["task"]]
-    model = values.get("model") or task_defaults["model"]
-    _check_model(values["task"], model)
-    defaults = GENERAL | BY_MODEL[model] | task_defaults | BY_TASK_AND_MODEL.get((values["task"], model), {})
+    spec = names.task_spec(values["task"])
+    model = values.get("model") or spec.defaults["model"]
+    _check_model(spec, model)
+    defaults = GENERAL | BY_MODEL[model] | {**spec.defaults} | {**spec.models[model].defaults}
     defaults["model"] = model
     defaults["name"] = values["task"]
     defaults |= optimizer_defaults or {}
@@ -164,7 +134,7 @@ def check(recipe: Recipe) -> None:
     """Raise an InputError where a complete recipe cannot work."""
     values = {key: value for section in recipe.to_dict().values() for key, value in section.items()}
     task, model = values["task"], values["model"]
-    _check_model(task, model)
+    _check_model(names.task_spec(task), model)
     for table, key, what in (
         (names.ACTIVATIONS, "activation", "activation"),
         (names.SKIPS, "skip", "skip connection"),
@@ -216,9 +186,10 @@ def _check_head(values: dict[str, Any]) -> None:
                     "--head analytic (or another family), or leave it out."
                 )
         return
-    if task not in names.HEAD_TASKS:
+    if "writes" not in names.task_spec(task).traits:
+        writers = [name for name in names.TASKS if "writes" in names.task_spec(name).traits]
         raise InputError(
-            f"--head {head} writes words by their vectors, so it is for --task {' or '.join(names.HEAD_TASKS)}; task "
+            f"--head {head} writes words by their vectors, so it is for --task {' or '.join(writers)}; task "
             f"'{task}' has an output layer of its own."
         )
     if values["tie"] and targets != "trained":
@@ -238,8 +209,8 @@ def _check_head(values: dict[str, Any]) -> None:
         )
 
 
-def _check_model(task: str, model: str) -> None:
-    if model not in names.MODELS[task]:
+def _check_model(spec: TaskSpec, model: str) -> None:
+    if model not in spec.models:
         raise InputError(
-            f"Task '{task}' has no model '{model}'; expected one of {', '.join(names.MODELS[task])} (--model)."
+            f"Task '{spec.name}' has no model '{model}'; expected one of {', '.join(spec.models)} (--model)."
         )

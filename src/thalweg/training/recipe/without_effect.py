@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from thalweg import names
 from thalweg.training.recipe.recipe import Recipe
 
 # Models that look at an option; the other models do not.
@@ -14,23 +15,22 @@ _MODELS: dict[str, frozenset[str]] = {
     "word_pairs": frozenset({"bag", "mlp"}),
     "max_length": frozenset({"lstm", "gru", "transformer"}),
 }
-_TEXT = frozenset({"classify", "tag", "score", "language", "translate"})
-# Tasks that look at an option.
-_TASKS: dict[str, frozenset[str]] = {
-    "other_column": frozenset({"score"}),
-    "columns": frozenset({"forecast"}),
-    "lags": frozenset({"forecast"}),
-    "scaling": frozenset({"forecast"}),
-    "text_column": _TEXT,
-    "normalize": _TEXT,
-    "tokenizer": _TEXT - {"tag"},
-    "vocabulary_size": _TEXT,
-    "word_pairs": frozenset({"classify", "score"}),
-    "max_length": _TEXT,
-    "word_vectors": _TEXT,
-    "normalize_vectors": _TEXT,
-    "tie": frozenset({"language", "translate"}),
-    "label_smoothing": _TEXT - {"score"},
+# What a task must have to do with (see `thalweg.tasks.spec.TaskSpec`) to look at an option.
+_TRAITS: dict[str, frozenset[str]] = {
+    "other_column": frozenset({"pairs"}),
+    "columns": frozenset({"series"}),
+    "lags": frozenset({"series"}),
+    "scaling": frozenset({"series"}),
+    "text_column": frozenset({"text"}),
+    "normalize": frozenset({"text"}),
+    "tokenizer": frozenset({"tokens"}),
+    "vocabulary_size": frozenset({"text"}),
+    "word_pairs": frozenset({"bigrams"}),
+    "max_length": frozenset({"text"}),
+    "word_vectors": frozenset({"text"}),
+    "normalize_vectors": frozenset({"text"}),
+    "tie": frozenset({"writes"}),
+    "label_smoothing": frozenset({"classes"}),
 }
 _NO_WARMUP = {"constant", "reduce_on_plateau"}
 
@@ -46,12 +46,13 @@ def without_effect(given: Recipe, defaults: dict[str, Any]) -> list[str]:
     chosen = {key: value for section in given.to_dict().values() for key, value in section.items()}
     values = defaults | chosen
     task, model = values["task"], values["model"]
+    traits = names.task_spec(task).traits
     sentences = []
     for key, value in chosen.items():
         if value == defaults.get(key):
             continue
         option = f"--{key.replace('_', '-')}"
-        if task not in _TASKS.get(key, {task}):
+        if not _TRAITS.get(key, frozenset()) <= traits:
             sentences.append(f"{option} has no effect on --task {task}.")
         elif model not in _MODELS.get(key, {model}):
             sentences.append(f"{option} has no effect on --model {model}.")

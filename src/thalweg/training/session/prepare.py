@@ -26,10 +26,6 @@ from thalweg.training.session.session import Session
 from thalweg.training.steps.device import choose_device
 from thalweg.training.steps.fit import Place, fit
 
-DEFAULT_SOURCE = {
-    "classify": "docstrings", "tag": "tokens", "score": "phrases", "forecast": "sunspots", "language": "manual",
-    "translate": "numbers",
-}  # fmt: skip
 MIN_DEFAULT_STEPS, MAX_DEFAULT_EPOCHS = 300, 100
 CALIBRATION_SECONDS = 1.0
 SHARE_OF_TIME = 0.9  # of a time limit is planned for steps; the rest is left to evaluation
@@ -92,7 +88,7 @@ def prepare(request: Request, say: Say) -> Session:
         raise InputError(f"The run {request.resume} is finished, so there is nothing to resume; train a new one.")
     spill = Path(tempfile.mkdtemp(prefix="thalweg-"))
     try:
-        kind: type[AbstractTask] = names.find(names.TASKS, given.run.task, "task")
+        kind: type[AbstractTask] = names.task_class(given.run.task)
         task, prepared = kind.prepare(source, valid, build.settings_of(recipe, columns, spill))
     finally:
         shutil.rmtree(spill, ignore_errors=True)  # what is mapped into memory stays readable until it is closed
@@ -173,10 +169,9 @@ def with_recipe_file(given: Recipe, resume: Path | None = None) -> Recipe:
             base.set(key, value)
     if base.data.source is None:
         task = base.run.task or "classify"
-        names.check(names.TASKS, task, "task")
-        base.data.source, base.run.task = DEFAULT_SOURCE[task], task
+        base.data.source, base.run.task = names.task_spec(task).sample, task
     if base.run.task is None and base.data.source in SAMPLES and not Path(base.data.source).exists():
-        base.run.task = SAMPLES[base.data.source].task
+        base.run.task = next(task for task in names.TASKS if names.task_spec(task).sample == base.data.source)
     return base
 
 

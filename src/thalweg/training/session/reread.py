@@ -31,7 +31,7 @@ def read_again(run: Run) -> tuple[AbstractTask, Prepared]:
     valid = open_any(recipe.data.valid, recipe) if recipe.data.valid else None
     spill = Path(tempfile.mkdtemp(prefix="thalweg-"))
     try:
-        kind: type[AbstractTask] = names.find(names.TASKS, recipe.run.task or "", "task")
+        kind: type[AbstractTask] = names.task_class(recipe.run.task or "")
         task, prepared = kind.prepare(source, valid, build.settings_of(recipe, data["columns"], spill))
     finally:
         shutil.rmtree(spill, ignore_errors=True)

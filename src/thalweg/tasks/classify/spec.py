@@ -1,0 +1,18 @@
+"""Classification before its code is imported."""
+
+from thalweg.tasks.spec import ModelSpec, TaskSpec
+
+SPEC = TaskSpec(
+    name="classify",
+    task="thalweg.tasks.classify.task:Classify",
+    sample="docstrings",
+    models={
+        "bag": ModelSpec("thalweg.models.presets:pooled_bag", "bag"),
+        "mlp": ModelSpec("thalweg.models.presets:pooled_mlp", "bag"),
+        "lstm": ModelSpec("thalweg.models.presets:pooled_lstm", "padded"),
+        "gru": ModelSpec("thalweg.models.presets:pooled_gru", "padded"),
+        "transformer": ModelSpec("thalweg.models.presets:pooled_transformer", "padded"),
+    },
+    defaults={"model": "bag"},
+    traits=frozenset({"text", "tokens", "bigrams", "classes"}),
+)

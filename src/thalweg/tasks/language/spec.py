@@ -1,0 +1,18 @@
+"""Language models before their code is imported."""
+
+from thalweg.tasks.spec import ModelSpec, TaskSpec
+
+SPEC = TaskSpec(
+    name="language",
+    task="thalweg.tasks.language.task:Language",
+    sample="manual",
+    models={
+        "lstm": ModelSpec("thalweg.models.presets:causal_lstm", "causal"),
+        "transformer": ModelSpec("thalweg.models.presets:causal_transformer", "causal"),
+    },
+    defaults={
+        "model": "lstm", "tokenizer": "bpe", "vocabulary_size": 4000, "normalize": [], "max_length": 64, "tie": True,
+        "batch_size": 16, "epochs": 8.0, "width": 256, "hidden": 256,
+    },
+    traits=frozenset({"text", "tokens", "classes", "writes"}),
+)  # fmt: skip

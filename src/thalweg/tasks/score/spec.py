@@ -1,0 +1,31 @@
+"""Scoring before its code is imported."""
+
+from thalweg.tasks.spec import ModelSpec, TaskSpec
+
+SPEC = TaskSpec(
+    name="score",
+    task="thalweg.tasks.score.task:Score",
+    sample="phrases",
+    models={
+        "bag": ModelSpec(
+            "thalweg.models.presets:pooled_bag",
+            "bag",
+            pair_builder="thalweg.models.presets:pair_bag",
+            defaults={"width": 256, "lr": 3e-3},
+        ),
+        "lstm": ModelSpec(
+            "thalweg.models.presets:pooled_lstm",
+            "padded",
+            pair_builder="thalweg.models.presets:pair_lstm",
+            defaults={"dropout": 0.3, "epochs": 6.0},
+        ),
+        "transformer": ModelSpec(
+            "thalweg.models.presets:pooled_transformer",
+            "padded",
+            pair_builder="thalweg.models.presets:pair_transformer",
+            defaults={"epochs": 8.0},
+        ),
+    },
+    defaults={"model": "bag", "word_pairs": 0},
+    traits=frozenset({"text", "tokens", "bigrams", "pairs"}),
+)

@@ -1,0 +1,47 @@
+"""What the rest of the house knows of a task before its code is imported: models, defaults, built-in sample, traits."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, final
+
+
+@final
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model that a task can be given.
+
+    Args:
+        builder: import path of what builds it (see `thalweg.models.presets`).
+        layout: how it reads its input (see `thalweg.tasks.base.Settings`).
+        pair_builder: import path of what builds it for pairs of texts; "" where there are none.
+        defaults: options that have another default with this model of this task.
+    """
+
+    builder: str
+    layout: str
+    pair_builder: str = ""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+
+@final
+@dataclass(frozen=True)
+class TaskSpec:
+    """A task as plain values; it imports no torch, so that the command line can read it at once.
+
+    Args:
+        name: what the user types.
+        task: import path of the `thalweg.tasks.base.AbstractTask`.
+        sample: the built-in data set that a run reads when none is named.
+        models: the models that can be chosen, by name.
+        defaults: options whose default differs from the general one; `model` is always among them.
+        traits: what the task has to do with, for options that only some tasks read: "text" (reads texts), "tokens"
+            (cuts texts into tokens by itself), "bigrams" (can read pairs of adjacent words), "pairs" (can read two
+            texts), "series" (reads numeric columns), "classes" (answers with classes), "writes" (writes text).
+    """
+
+    name: str
+    task: str
+    sample: str
+    models: Mapping[str, ModelSpec]
+    defaults: Mapping[str, Any]
+    traits: frozenset[str] = frozenset()

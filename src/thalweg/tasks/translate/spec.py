@@ -1,0 +1,18 @@
+"""Translation before its code is imported."""
+
+from thalweg.tasks.spec import ModelSpec, TaskSpec
+
+SPEC = TaskSpec(
+    name="translate",
+    task="thalweg.tasks.translate.task:Translate",
+    sample="numbers",
+    models={
+        "lstm": ModelSpec("thalweg.models.presets:translate_lstm", "translate"),
+        "transformer": ModelSpec("thalweg.models.presets:translate_transformer", "translate", defaults={"lr": 2e-3}),
+    },
+    defaults={
+        "model": "transformer", "tokenizer": "bpe", "vocabulary_size": 4000, "normalize": ["nfc"], "max_length": 64,
+        "tie": True, "label_smoothing": 0.1, "epochs": 12.0,
+    },
+    traits=frozenset({"text", "tokens", "classes", "writes"}),
+)  # fmt: skip
