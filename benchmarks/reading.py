@@ -75,10 +75,10 @@ def make_csv(path: Path, num_bytes: int, seed: int = 0) -> int:
 
 
 def settings_for(layout: str, folder: Path, **options: Any) -> Settings:
-    word_pairs, size = (100_000, 50_000) if layout == "bag" else (0, 30_000)  # the defaults of the models
+    bigrams, size = (100_000, 50_000) if layout == "bag" else (0, 30_000)  # the defaults of the models
     values = {
         "columns": COLUMNS, "valid_share": 0.1, "normalize": ("nfc", "lower", "spaces"), "tokenizer": "word",
-        "vocabulary_size": size, "word_pairs": word_pairs, "max_length": 256, "lags": 0, "scaling": "none",
+        "vocabulary_size": size, "bigrams": bigrams, "max_length": 256, "lags": 0, "scaling": "none",
         "layout": layout, "spill_folder": folder,
     }  # fmt: skip
     return Settings(**{**values, **options})

@@ -27,7 +27,7 @@ def settings(tokenizer: str, vocabulary_size: int) -> Settings:
     """Return the data part of a recipe for translation."""
     return Settings(
         columns={"source": "english", "target": "german"}, valid_share=0.1, normalize=("nfc",), tokenizer=tokenizer,
-        vocabulary_size=vocabulary_size, word_pairs=0, max_length=EDGES[-1] * 2, lags=0, scaling="none",
+        vocabulary_size=vocabulary_size, bigrams=0, max_length=EDGES[-1] * 2, lags=0, scaling="none",
         layout="translate",
     )  # fmt: skip
 

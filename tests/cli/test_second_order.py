@@ -46,8 +46,8 @@ def test_every_method_trains_with_every_line_search(capsys, method, line_search)
 
 ON_OTHER_TASKS = {
     "bag, all data": ("docstrings", "--task", "classify", "--model", "bag", "--width", 4, "--vocabulary-size", 200,
-                      "--word-pairs", 0, "--optimizer", "lbfgs", "--line-search", "wolfe", "--steps", 3),
-    "bag, products only": ("docstrings", "--model", "bag", "--width", 4, "--vocabulary-size", 200, "--word-pairs", 0,
+                      "--bigrams", 0, "--optimizer", "lbfgs", "--line-search", "wolfe", "--steps", 3),
+    "bag, products only": ("docstrings", "--model", "bag", "--width", 4, "--vocabulary-size", 200, "--bigrams", 0,
                            "--optimizer", "newton-cg", "--line-search", "trust-region", "--steps", 2),
     "mini-batches": ("phrases", "--width", 4, "--optimizer", "adamw", "--line-search", "stochastic", "--steps", 6),
 }  # fmt: skip

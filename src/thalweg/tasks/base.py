@@ -36,7 +36,7 @@ class Settings:
         normalize: steps of text normalization.
         tokenizer: kind of tokenizer.
         vocabulary_size: most entries of the vocabulary.
-        word_pairs: most pairs of adjacent words among the features of the "bag" layout.
+        bigrams: most pairs of adjacent words among the features of the "bag" layout.
         max_length: longest sequence in tokens.
         lags: past values that a forecast sees.
         scaling: scaling of numeric columns.
@@ -50,7 +50,7 @@ class Settings:
     normalize: tuple[str, ...]
     tokenizer: str
     vocabulary_size: int
-    word_pairs: int
+    bigrams: int
     max_length: int
     lags: int
     scaling: str

@@ -39,7 +39,7 @@ class Rows(AbstractSource):
 def settings(folder=None, **options):
     values = {
         "columns": COLUMNS, "valid_share": 0.3, "normalize": ("lower", "spaces"), "tokenizer": "word",
-        "vocabulary_size": 40, "word_pairs": 0, "max_length": 9, "lags": 0, "scaling": "none", "layout": "padded",
+        "vocabulary_size": 40, "bigrams": 0, "max_length": 9, "lags": 0, "scaling": "none", "layout": "padded",
         "spill_folder": folder,
     }  # fmt: skip
     return Settings(**{**values, **options})
@@ -144,8 +144,8 @@ def test_a_csv_file_is_prepared_alike_whatever_stays_in_memory(tmp_path):
         csv.writer(file).writerows([("text", "label"), *zip(*made_up().values, strict=True)])
     results = []
     for spill_bytes in (2**28, 1):
-        for layout, word_pairs in (("padded", 0), ("bag", 20)):
-            options = settings(tmp_path, layout=layout, word_pairs=word_pairs, spill_bytes=spill_bytes)
+        for layout, bigrams in (("padded", 0), ("bag", 20)):
+            options = settings(tmp_path, layout=layout, bigrams=bigrams, spill_bytes=spill_bytes)
             results.append(Classify.prepare(open_source(path), None, options)[1])
     for whole, spilled in (results[::2], results[1::2]):
         assert whole.valid.raw == spilled.valid.raw

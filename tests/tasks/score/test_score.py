@@ -32,7 +32,7 @@ BAD = ["dull", "weak", "bleak", "clumsy", "cold", "silly"]
 
 def settings(columns=SINGLE, layout="padded", **changes):
     values = {"columns": columns, "valid_share": 0.2, "normalize": ("lower",), "tokenizer": "word"}
-    values |= {"vocabulary_size": 1000, "word_pairs": 50 if layout == "bag" else 0, "max_length": 12, "lags": 0}
+    values |= {"vocabulary_size": 1000, "bigrams": 50 if layout == "bag" else 0, "max_length": 12, "lags": 0}
     return Settings(**(values | {"scaling": "none", "layout": layout} | changes))
 
 

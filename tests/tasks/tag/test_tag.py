@@ -23,7 +23,7 @@ COLUMNS = {"tokens": "tokens", "tags": "tags"}
 
 def settings(**changes):
     values = {"columns": COLUMNS, "valid_share": 0.2, "normalize": (), "tokenizer": "word", "vocabulary_size": 1000}
-    values |= {"word_pairs": 0, "max_length": 50, "lags": 0, "scaling": "none", "layout": "padded"}
+    values |= {"bigrams": 0, "max_length": 50, "lags": 0, "scaling": "none", "layout": "padded"}
     return Settings(**(values | changes))
 
 

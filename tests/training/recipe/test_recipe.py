@@ -90,7 +90,7 @@ REFUSED = {
     "dropout of all": ({"dropout": 1.0}, r"--dropout is a share and must lie in \[0, 1\)"),
     "nothing to validate on": ({"valid_share": 0.0}, "--valid-share must be above zero"),
     "no bound": ({"epochs": 0.0}, "needs a bound"),
-    "pairs of characters": ({"tokenizer": "char", "word_pairs": 10}, "--word-pairs needs --tokenizer word"),
+    "pairs of characters": ({"tokenizer": "char", "bigrams": 10}, "--bigrams needs --tokenizer word"),
     "width and heads": ({"model": "transformer", "width": 10, "heads": 4}, "multiple of --heads; got 10 and 4"),
     "tfixup with norms": ({"model": "transformer", "init": "tfixup"}, "--init tfixup is for"),
     "sparse lstm": ({"model": "lstm", "sparsity": 0.5}, "--sparsity are for --model mlp"),

@@ -26,6 +26,6 @@ SPEC = TaskSpec(
             defaults={"epochs": 8.0},
         ),
     },
-    defaults={"model": "bag", "word_pairs": 0},
+    defaults={"model": "bag", "bigrams": 0},
     traits=frozenset({"text", "tokens", "bigrams", "pairs"}),
 )

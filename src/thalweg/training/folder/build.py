@@ -34,7 +34,7 @@ def settings_of(recipe: Recipe, columns: dict[str, Any], spill_folder: Path | No
         normalize=tuple(_given(data.normalize)),
         tokenizer=_given(data.tokenizer),
         vocabulary_size=_given(data.vocabulary_size),
-        word_pairs=_given(data.word_pairs),
+        bigrams=_given(data.bigrams),
         max_length=_given(data.max_length),
         lags=_given(data.lags),
         scaling=_given(data.scaling),

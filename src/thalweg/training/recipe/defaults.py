@@ -13,7 +13,7 @@ GENERAL: dict[str, Any] = {
     "seed": 0, "device": "auto", "precision": "auto",
     "valid": "", "valid_share": 0.1, "text_column": "", "other_column": "", "label_column": "", "columns": [],
     "skip_bad_rows": False, "normalize": ["nfc", "lower", "spaces"], "tokenizer": "word", "vocabulary_size": 30_000,
-    "word_pairs": 0, "max_length": 256, "word_vectors": "", "normalize_vectors": "length", "lags": 0, "scaling": "none",
+    "bigrams": 0, "max_length": 256, "word_vectors": "", "normalize_vectors": "length", "lags": 0, "scaling": "none",
     "width": 128, "hidden": 128, "layers": 1, "heads": 4, "dropout": 0.1, "activation": "relu", "skip": "none",
     "input_skip": False, "sparsity": 0.0, "init": "default", "tie": False,
     "head": "softmax", "targets": "random", "target_width": 128, "target_average": 0.0, "dispersion": "none",
@@ -25,7 +25,7 @@ GENERAL: dict[str, Any] = {
 }  # fmt: skip
 
 BY_MODEL: dict[str, dict[str, Any]] = {
-    "bag": {"width": 64, "word_pairs": 100_000, "vocabulary_size": 50_000, "lr": 0.01, "layers": 0},
+    "bag": {"width": 64, "bigrams": 100_000, "vocabulary_size": 50_000, "lr": 0.01, "layers": 0},
     "mlp": {"lr": 3e-3},
     "lstm": {"lr": 3e-3},
     "gru": {"lr": 3e-3},
@@ -52,7 +52,7 @@ HEAD_OPTIONS = ("targets", "target_width", "target_average", "dispersion", "disp
 POSITIVE = ("vocabulary_size", "max_length", "target_width", "width", "hidden", "heads", "lr", "accumulate")
 NOT_NEGATIVE = (
     "seed",
-    "word_pairs", "lags", "layers", "warmup", "clip", "clip_value", "clip_adaptive", "clip_update", "weight_decay",
+    "bigrams", "lags", "layers", "warmup", "clip", "clip_value", "clip_adaptive", "clip_update", "weight_decay",
     "l2", "dispersion_weight", "batch_size", "epochs", "steps", "time", "patience", "certify", "evaluate_every",
     "checkpoint_every",
 )  # fmt: skip
@@ -95,7 +95,7 @@ def defaults_for(given: Recipe, optimizer_defaults: dict[str, float] | None = No
     if "steps" in values and values["steps"] and "epochs" not in values:
         defaults["epochs"] = 0.0
     if values.get("tokenizer", "word") != "word":
-        defaults["word_pairs"] = 0  # pairs of adjacent words need words
+        defaults["bigrams"] = 0  # pairs of adjacent words need words
     return defaults
 
 
@@ -162,8 +162,8 @@ def check(recipe: Recipe) -> None:
         raise InputError("--valid-share must be above zero when there is no --valid file; got 0.")
     if not values["steps"] and not values["epochs"]:
         raise InputError("A run needs a bound: give --epochs or --steps (or --time alone).")
-    if values["tokenizer"] != "word" and values["word_pairs"]:
-        raise InputError(f"--word-pairs needs --tokenizer word; got '{values['tokenizer']}'. Give --word-pairs 0.")
+    if values["tokenizer"] != "word" and values["bigrams"]:
+        raise InputError(f"--bigrams needs --tokenizer word; got '{values['tokenizer']}'. Give --bigrams 0.")
     if model == "transformer" and values["width"] % values["heads"]:
         raise InputError(f"--width must be a multiple of --heads; got {values['width']} and {values['heads']}.")
     _check_head(values)

@@ -37,7 +37,7 @@ class DataRecipe:
     )
     tokenizer: str | None = _option("word, bpe, char or byte")
     vocabulary_size: int | None = _option("Most entries of the vocabulary")
-    word_pairs: int | None = _option("Most pairs of adjacent words read as features by bag and mlp; 0 for none")
+    bigrams: int | None = _option("Maximum number of bigrams read as features by bag and mlp; 0 for none")
     max_length: int | None = _option("Longest sequence in tokens; longer ones are cut and counted")
     word_vectors: str | None = _option('Text file of word vectors to start the embedding from; "" for none')
     normalize_vectors: str | None = _option("What is done to those word vectors: none, length, center or top")

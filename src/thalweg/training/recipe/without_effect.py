@@ -12,7 +12,7 @@ _MODELS: dict[str, frozenset[str]] = {
     "heads": frozenset({"transformer"}),
     "activation": frozenset({"mlp", "transformer"}),
     "skip": frozenset({"mlp", "lstm", "gru", "transformer"}),
-    "word_pairs": frozenset({"bag", "mlp"}),
+    "bigrams": frozenset({"bag", "mlp"}),
     "max_length": frozenset({"lstm", "gru", "transformer"}),
 }
 # What a task must have to do with (see `thalweg.tasks.spec.TaskSpec`) to look at an option.
@@ -25,7 +25,7 @@ _TRAITS: dict[str, frozenset[str]] = {
     "normalize": frozenset({"text"}),
     "tokenizer": frozenset({"tokens"}),
     "vocabulary_size": frozenset({"text"}),
-    "word_pairs": frozenset({"bigrams"}),
+    "bigrams": frozenset({"bigrams"}),
     "max_length": frozenset({"text"}),
     "word_vectors": frozenset({"text"}),
     "normalize_vectors": frozenset({"text"}),
