@@ -1,6 +1,8 @@
 from .base import AbstractDirection as AbstractDirection
 from .base import AbstractModel as AbstractModel
 from .base import AbstractStepSize as AbstractStepSize
+from .base import ReportsGap as ReportsGap
+from .base import ReportsStatus as ReportsStatus
 from .clipping import AbstractClip as AbstractClip
 from .clipping import ClipAdaptive as ClipAdaptive
 from .clipping import ClipNorm as ClipNorm

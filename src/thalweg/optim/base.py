@@ -10,12 +10,13 @@ import abc
 import dataclasses
 import enum
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol, final
+from typing import Any, ClassVar, Protocol, final, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from thalweg.objective import Objective
+from thalweg.status import Status
 
 State = dict[str, Any]
 Groups = list[dict[str, Any]]
@@ -244,6 +245,26 @@ class AbstractStepSize(abc.ABC):
     @abc.abstractmethod
     def search(self, line: Line, state: State) -> Found:
         """Return how far to go."""
+
+
+@runtime_checkable
+class ReportsStatus(Protocol):
+    """An optimizer whose `step(objective)` decides by itself how far to go, and says afterwards how it ended."""
+
+    @property
+    def status(self) -> Status:
+        """How the last step ended; `Status.RUNNING` before the first."""
+        ...
+
+
+@runtime_checkable
+class ReportsGap(ReportsStatus, Protocol):
+    """An optimizer that also proves how far the loss may be above its global minimum."""
+
+    @property
+    def relative_gap(self) -> float | None:
+        """The gap at the present parameters as a fraction of the loss; None before the first step."""
+        ...
 
 
 def curvature_of(move: Move, slope: float) -> float | None:
