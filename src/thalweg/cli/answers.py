@@ -93,7 +93,7 @@ def _from_file(run: Run, file: Path, steps: int) -> Iterator[Any]:
         rows = [row for chunk in source.chunks() for row in zip(*(chunk.column(c) for c in wanted), strict=True)]
         yield {"values": [[_number(value) for value in row] for row in rows], "steps": steps}
         return
-    roles = [role for role in task.roles[:-1] if role in columns]
+    roles = [role for role in task.inputs if role in columns]
     wanted = [columns[role] for role in roles]
     if source.kind == "text" or not roles:
         wanted = list(source.columns[:1])

@@ -1,7 +1,8 @@
-"""Running a network for its answers only."""
+"""Running a network for its answers only, and writing answers as lines."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -31,3 +32,33 @@ def answering(*networks: nn.Module) -> Iterator[torch.Tensor]:
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+def figure_lines(answer: Mapping[str, Any], inputs: Collection[str] = ()) -> list[str]:
+    """Return an answer as one line of its values, without those that only repeat the input.
+
+    Example:
+        >>> figure_lines({"text": "a fine film", "score": 4.25}, ("text",))
+        ['4.25']
+    """
+    return ["  ".join(figure(value) for name, value in answer.items() if name not in inputs)]
+
+
+def candidate_lines(answer: Mapping[str, Any]) -> list[str]:
+    """Return an answer with candidates (`top`) as lines: the best (or all of its `labels`), then the others, indented.
+
+    Example:
+        >>> candidate_lines({"top": [{"label": "ham", "probability": 0.75}, {"label": "spam", "probability": 0.25}]})
+        ['ham  75.0%', '    spam  25.0%']
+    """
+    candidates = [f"{entry['label']}  {entry['probability']:.1%}" for entry in answer["top"]]
+    if "labels" in answer:
+        return [", ".join(answer["labels"]) or "(none)", *(f"    {entry}" for entry in candidates)]
+    return [candidates[0], *(f"    {entry}" for entry in candidates[1:])]
+
+
+def figure(value: Any) -> str:
+    """Return a value as text: four digits of a number, the names and values of a dictionary."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {figure(entry)}" for name, entry in value.items())
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

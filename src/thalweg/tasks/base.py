@@ -2,7 +2,7 @@
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, final
 
@@ -19,6 +19,7 @@ from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.heads.targets import Targets
 from thalweg.models.presets import Shape
+from thalweg.tasks.answering import figure_lines
 
 TableMaker = Callable[[int, int, Tokenizer | None], Tensor]
 """Size of the vocabulary, width, tokenizer -> unit vectors `[vocabulary, width]`."""
@@ -137,8 +138,8 @@ class AbstractTask(ABC):
     """
 
     name: ClassVar[str]
-    roles: ClassVar[tuple[str, ...]]
-    """Names of the columns' roles, in the order in which `predict` takes the inputs and then the answer."""
+    inputs: ClassVar[tuple[str, ...]]
+    """Roles of the columns that `predict` reads, in the order of an input's parts; none: a file's first column."""
 
     @property
     def reads_pairs(self) -> bool:
@@ -235,6 +236,45 @@ class AbstractTask(ABC):
         Raises:
             InputError: if an input has the wrong form.
         """
+
+    def parse_input(self, text: str, length: int | None) -> Any:
+        """Return the input that an argument or a line of standard input stands for: by default the text as it is.
+
+        Args:
+            text: what was typed.
+            length: how long an answer was asked for (`--length`); None: nothing was said.
+        """
+        del length
+        return text
+
+    def inputs_of(self, source: AbstractSource, columns: Mapping[str, Any], length: int | None) -> Iterator[Any]:
+        """Yield the inputs that the rows of a file stand for: by default the columns of the roles `inputs`.
+
+        Args:
+            source: the file.
+            columns: role -> column, as `Settings.columns`.
+            length: see `parse_input`.
+
+        Raises:
+            InputError: if a column is missing.
+        """
+        del length
+        wanted = [columns[role] for role in self.inputs if role in columns]
+        if source.kind == "text" or not wanted:
+            wanted = list(source.columns[:1])
+        for name in wanted:
+            if name not in source.columns:
+                raise InputError(
+                    f"{source.name} has no column '{name}', which the run was trained on; it has "
+                    f"{', '.join(source.columns)}."
+                )
+        for chunk in source.chunks():
+            values = [chunk.column(name) for name in wanted]
+            yield from values[0] if len(values) == 1 else zip(*values, strict=True)
+
+    def lines_of(self, answer: Mapping[str, Any]) -> list[str]:
+        """Return one of `predict`'s answers as lines for a terminal: by default its values without the inputs."""
+        return figure_lines(answer, self.inputs)
 
     @abstractmethod
     def sections(self, model: nn.Module, head: AbstractHead, prepared: Prepared, seed: int) -> list[dict[str, Any]]:

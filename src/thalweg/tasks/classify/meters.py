@@ -11,6 +11,7 @@ from torchmetrics.classification import (
     MultilabelExactMatch,
     MultilabelF1Score,
 )
+from typing_extensions import override
 
 from thalweg.batch import Batch
 from thalweg.tasks.base import AbstractMeter
@@ -26,13 +27,13 @@ class SingleLabelMeter(AbstractMeter):
             "macro_f1": MulticlassF1Score(num_labels, average="macro", validate_args=False),
         })  # fmt: skip
 
+    @override
     def update(self, prediction: Tensor, batch: Batch) -> None:
-        """See `AbstractMeter.update`."""
         self._metrics.to(prediction.device)
         self._metrics.update(prediction.argmax(-1), batch.targets)
 
+    @override
     def compute(self) -> dict[str, float]:
-        """See `AbstractMeter.compute`."""
         return {name: float(value) for name, value in self._metrics.compute().items()}
 
 
@@ -47,11 +48,11 @@ class MultiLabelMeter(AbstractMeter):
             "micro_f1": MultilabelF1Score(num_labels, average="micro", validate_args=False),
         })  # fmt: skip
 
+    @override
     def update(self, prediction: Tensor, batch: Batch) -> None:
-        """See `AbstractMeter.update`."""
         self._metrics.to(prediction.device)
         self._metrics.update((prediction > 0).to(torch.int64), batch.targets.to(torch.int64))
 
+    @override
     def compute(self) -> dict[str, float]:
-        """See `AbstractMeter.compute`."""
         return {name: float(value) for name, value in self._metrics.compute().items()}

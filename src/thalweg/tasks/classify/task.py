@@ -1,13 +1,14 @@
 """Classification: a text, and one label or several."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, final
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from thalweg.batch import Batch
 from thalweg.data.arrays.batches import Examples
@@ -20,7 +21,7 @@ from thalweg.heads.base import AbstractHead
 from thalweg.heads.bernoulli import Bernoulli
 from thalweg.heads.softmax import Softmax
 from thalweg.models.presets import Shape
-from thalweg.tasks.answering import answering
+from thalweg.tasks.answering import answering, candidate_lines
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
 from thalweg.tasks.classify.meters import MultiLabelMeter, SingleLabelMeter
 from thalweg.tasks.classify.report import several_labels_sections, single_label_sections
@@ -38,7 +39,7 @@ class Classify(AbstractTask):
     """A text in, a label out (or every label that fits, when examples may have several)."""
 
     name: ClassVar[str] = "classify"
-    roles: ClassVar[tuple[str, ...]] = ("text", "label")
+    inputs: ClassVar[tuple[str, ...]] = ("text",)
 
     def __init__(self, reader: TextReader, labels: tuple[str, ...], *, multilabel: bool) -> None:
         self.reader = reader
@@ -46,15 +47,15 @@ class Classify(AbstractTask):
         self.multilabel = multilabel
 
     @property
+    @override
     def vocabulary(self) -> Tokenizer:
-        """See `AbstractTask.vocabulary`."""
         return self.reader.tokenizer
 
     @classmethod
+    @override
     def prepare(
         cls, source: AbstractSource, valid: AbstractSource | None, settings: Settings
     ) -> tuple["Classify", Prepared]:
-        """See `AbstractTask.prepare`."""
         columns = settings.columns
         label_reader = LabelReader(multilabel=bool(columns.get("multilabel")), separator=columns.get("separator"))
         texts, draft = Texts(source, columns["text"], settings.normalizer()), TextDraft(settings)
@@ -87,8 +88,8 @@ class Classify(AbstractTask):
             notes += more
         return task, Prepared(train, held_out, notes)
 
+    @override
     def examples(self, source: AbstractSource, columns: dict[str, Any]) -> tuple[Examples, list[str]]:
-        """See `AbstractTask.examples`."""
         if columns["label"] not in source.columns or columns["text"] not in source.columns:
             wanted = f"'{columns['text']}' and '{columns['label']}'"
             raise InputError(f"{source.name}: expected the columns {wanted}; got {', '.join(source.columns)}.")
@@ -104,24 +105,24 @@ class Classify(AbstractTask):
         sort_by = () if self.reader.features is not None else ("tokens",)
         return Examples(columns | {"labels": labels.ids}, raw=raw, sort_by=sort_by), notes
 
+    @override
     def view(self, examples: Examples) -> View:
-        """See `AbstractTask.view`."""
         return Rows(same_rows(*self.reader.view_columns(examples)), self.reader.describes)
 
+    @override
     def save(self, folder: Path) -> None:
-        """See `AbstractTask.save`."""
         self.reader.save(folder)
         state = {"labels": self.labels, "multilabel": self.multilabel}
         (folder / LABELS).write_text(json.dumps(state, ensure_ascii=False, indent=1), encoding="utf-8")
 
     @classmethod
+    @override
     def load(cls, folder: Path, settings: Settings) -> "Classify":
-        """See `AbstractTask.load`."""
         state = json.loads((folder / LABELS).read_text(encoding="utf-8"))
         return cls(TextReader.load(folder, settings), tuple(state["labels"]), multilabel=state["multilabel"])
 
+    @override
     def shape(self) -> Shape:
-        """See `AbstractTask.shape`."""
         return Shape(vocabulary_size=self.reader.vocabulary_size, max_length=self.reader.max_length)
 
     def head(self, model: nn.Module, options: HeadOptions) -> AbstractHead:
@@ -131,8 +132,8 @@ class Classify(AbstractTask):
             return Bernoulli(width, len(self.labels), label_smoothing=options.label_smoothing)
         return Softmax(width, len(self.labels), label_smoothing=options.label_smoothing)
 
+    @override
     def batch(self, examples: Examples, indices: np.ndarray) -> Batch:
-        """See `AbstractTask.batch`."""
         labels = examples.columns["labels"]
         if isinstance(labels, Ragged):
             targets = torch.zeros(len(indices), len(self.labels))
@@ -142,18 +143,18 @@ class Classify(AbstractTask):
             targets = torch.from_numpy(labels[indices].astype(np.int64))
         return Batch(self.reader.inputs(examples, indices), targets)
 
+    @override
     def meter(self) -> AbstractMeter:
-        """See `AbstractTask.meter`."""
         return MultiLabelMeter(len(self.labels)) if self.multilabel else SingleLabelMeter(len(self.labels))
 
     @property
+    @override
     def selects_by(self) -> tuple[str, str]:
-        """See `AbstractTask.selects_by`."""
         return ("macro_f1", "higher") if self.multilabel else ("accuracy", "higher")
 
     @property
+    @override
     def explanations(self) -> dict[str, tuple[str, str]]:
-        """See `AbstractTask.explanations`."""
         exact = "Share of validation texts whose label is right."
         if self.multilabel:
             exact = "Share of validation texts whose labels are all right and complete."
@@ -190,6 +191,10 @@ class Classify(AbstractTask):
             answers.append({"text": text, "labels": chosen, "top": top})
         return answers
 
+    @override
+    def lines_of(self, answer: Mapping[str, Any]) -> list[str]:
+        return candidate_lines(answer)
+
     def sections(self, model: nn.Module, head: AbstractHead, prepared: Prepared, seed: int) -> list[dict[str, Any]]:
         """Return the confusion matrix, the labels' F1 and the worst mistakes."""
         del seed
@@ -204,6 +209,6 @@ class Classify(AbstractTask):
         sections = several_labels_sections if self.multilabel else single_label_sections
         return sections(self.labels, torch.cat(predictions), torch.cat(targets), valid.raw or [])
 
+    @override
     def describe(self, prepared: Prepared) -> str:
-        """See `AbstractTask.describe`."""
         return f"{len(prepared.train):,} texts with {len(self.labels):,} labels"

@@ -1,12 +1,13 @@
 """Forecast: the next values of one or several series, from the values before."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, final
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from thalweg.batch import Batch
 from thalweg.data.arrays.batches import Examples
@@ -18,6 +19,7 @@ from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.heads.squared import Squared
 from thalweg.models.presets import Shape
+from thalweg.tasks.answering import figure
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
 from thalweg.tasks.forecast.report import Part, forecasts, sections
 from thalweg.tasks.forecast.series import Series, check_length, check_variation, read_series, split_end
@@ -92,7 +94,7 @@ class Forecast(AbstractTask):
     """
 
     name: ClassVar[str] = "forecast"
-    roles: ClassVar[tuple[str, ...]] = ("series",)
+    inputs: ClassVar[tuple[str, ...]] = ("series",)
 
     def __init__(self, columns: Sequence[str], lags: int, scaling: Standardizer, time: str | None = None) -> None:
         if lags < 1:
@@ -146,8 +148,8 @@ class Forecast(AbstractTask):
         check_variation(series.part(self.lags), "data")
         return self._windows(series), [f"The first {self.lags} rows are only seen, not forecast."]
 
+    @override
     def view(self, examples: Examples) -> View:
-        """See `AbstractTask.view`."""
         return Rows(same_rows(_arrays(examples)[0]), f"the {self.lags} rows before the one to forecast")
 
     def save(self, folder: Path) -> None:
@@ -237,6 +239,23 @@ class Forecast(AbstractTask):
             windows = np.concatenate([windows[:, 1:], following[:, None].astype(np.float32)], 1)
         return [{"forecast": self._named(rows[:n])} for rows, (_, n) in zip(answers, asked, strict=True)]
 
+    def parse_input(self, text: str, length: int | None) -> Any:
+        """Return the numbers of a text with `length` steps to forecast."""
+        return {"values": text, "steps": length or 1}
+
+    def inputs_of(self, source: AbstractSource, columns: Mapping[str, Any], length: int | None) -> Iterator[Any]:
+        """Return the whole file as one input."""
+        rows = [
+            [_number(value) for value in row]
+            for chunk in source.chunks()
+            for row in zip(*(chunk.column(name) for name in columns["series"]), strict=True)
+        ]
+        yield {"values": rows, "steps": length or 1}
+
+    @override
+    def lines_of(self, answer: Mapping[str, Any]) -> list[str]:
+        return ["  ".join(figure(value) for value in answer["forecast"])]
+
     def sections(self, model: nn.Module, head: AbstractHead, prepared: Prepared, seed: int) -> list[dict[str, Any]]:
         """Return the series with their forecasts, the errors in and out of sample, and the residuals."""
         del seed
@@ -313,3 +332,10 @@ def _arrays(examples: Examples) -> tuple[np.ndarray, np.ndarray]:
     assert isinstance(features, np.ndarray)
     assert isinstance(targets, np.ndarray)
     return features, targets
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise InputError(f"A forecast starts from numbers, such as 3.1,2.9,3.4; got {value!r}.") from None

@@ -2,12 +2,13 @@
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, final
 
 import numpy as np
 from torch import Tensor, nn
+from typing_extensions import override
 
 from thalweg.batch import Batch
 from thalweg.data.arrays.batches import Examples, pad
@@ -57,16 +58,16 @@ class LanguageMeter(AbstractMeter):
         self._unknown = unknown_per_token
         self._sums = TokenSums()
 
+    @override
     def use(self, head: AbstractHead) -> None:
-        """See `AbstractMeter.use`."""
         self._sums.use(head)
 
+    @override
     def update(self, prediction: Tensor, batch: Batch) -> None:
-        """See `AbstractMeter.update`."""
         self._sums.update(prediction, batch)
 
+    @override
     def compute(self) -> dict[str, float]:
-        """See `AbstractMeter.compute`."""
         bits = self._sums.nats() / math.log(2) + 8 * self._unknown
         return {"perplexity": self._sums.perplexity(), "bits_per_byte": bits / self._bytes}
 
@@ -90,7 +91,7 @@ class Language(AbstractTask):
     """
 
     name: ClassVar[str] = "language"
-    roles: ClassVar[tuple[str, ...]] = ("text",)
+    inputs: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
@@ -112,8 +113,8 @@ class Language(AbstractTask):
         self.spill_bytes = spill_bytes
 
     @property
+    @override
     def vocabulary(self) -> Tokenizer:
-        """See `AbstractTask.vocabulary`."""
         return self.tokenizer
 
     @classmethod
@@ -241,8 +242,8 @@ class Language(AbstractTask):
         write_json(folder / FILE, sizes)
 
     @classmethod
+    @override
     def load(cls, folder: Path, settings: Settings) -> "Language":
-        """See `AbstractTask.load`."""
         with reading(folder / FILE) as saved:
             return cls(
                 settings.normalizer(),
@@ -254,16 +255,16 @@ class Language(AbstractTask):
                 spill_bytes=settings.spill_bytes,
             )
 
+    @override
     def shape(self) -> Shape:
-        """See `AbstractTask.shape`."""
         return Shape(vocabulary_size=self.tokenizer.vocabulary_size, max_length=self.max_length)
 
     def head(self, model: nn.Module, options: HeadOptions) -> AbstractHead:
         """Return a softmax over the vocabulary, on request tied to the model's embedding, or continuous outputs."""
         return token_head(model, self.tokenizer, options)
 
+    @override
     def token_counts(self, examples: Examples) -> Tensor:
-        """See `AbstractTask.token_counts`."""
         return token_counts(examples.columns["tokens"], self.tokenizer.vocabulary_size)
 
     def batch(self, examples: Examples, indices: np.ndarray) -> Batch:
@@ -273,8 +274,8 @@ class Language(AbstractTask):
         tokens, mask = pad(chunks, indices)
         return Batch({"tokens": tokens[:, :-1].contiguous()}, tokens[:, 1:].contiguous(), mask[:, 1:].contiguous())
 
+    @override
     def meter(self) -> AbstractMeter:
-        """See `AbstractTask.meter`."""
         return LanguageMeter(self.bytes_per_token, self.unknown_per_token)
 
     @property
@@ -334,12 +335,16 @@ class Language(AbstractTask):
         text = whole[len(begin) :] if whole.startswith(begin) else self.text(after)
         return text.rstrip("\ufffd")  # the first bytes of a character whose others have not been written
 
+    def lines_of(self, answer: Mapping[str, Any]) -> list[str]:
+        """Return the prompt and what was written after it."""
+        return [answer["prompt"] + answer["text"]]
+
     def sections(self, model: nn.Module, head: AbstractHead, prepared: Prepared, seed: int) -> list[dict[str, Any]]:
         """Return written texts, where the loss comes from, and the loss by place in a chunk."""
         return language_report.sections(self, model, head, prepared.valid, seed)
 
+    @override
     def describe(self, prepared: Prepared) -> str:
-        """See `AbstractTask.describe`."""
         return f"{num_targets(prepared.train):,} tokens of text with a vocabulary of {self.tokenizer.vocabulary_size:,}"
 
 

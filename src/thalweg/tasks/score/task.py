@@ -7,6 +7,7 @@ from typing import Any, ClassVar, final
 import numpy as np
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from thalweg.batch import Batch
 from thalweg.data.arrays.batches import Examples
@@ -48,12 +49,12 @@ class ScoreMeter(AbstractMeter):
         self.scaling = scaling
         self._parts: list[tuple[Tensor, Tensor]] = []
 
+    @override
     def update(self, prediction: Tensor, batch: Batch) -> None:
-        """See `AbstractMeter.update`."""
         self._parts.append((prediction.detach().squeeze(-1), batch.targets.squeeze(-1)))
 
+    @override
     def compute(self) -> dict[str, float]:
-        """See `AbstractMeter.compute`."""
         prediction, target = (torch.cat(parts).cpu().double() for parts in zip(*self._parts, strict=True))
         pearson, spearman = correlations(prediction, target)
         error = self.scaling.inverse(prediction.numpy()[:, None]) - self.scaling.inverse(target.numpy()[:, None])
@@ -79,7 +80,7 @@ class Score(AbstractTask):
     """
 
     name: ClassVar[str] = "score"
-    roles: ClassVar[tuple[str, ...]] = ("text", "other", "number")
+    inputs: ClassVar[tuple[str, ...]] = ("text", "other")
 
     def __init__(self, reader: TextReader, scaling: Standardizer, *, is_pair: bool) -> None:
         self.reader = reader
@@ -88,20 +89,20 @@ class Score(AbstractTask):
         self.text_roles = ROLES if is_pair else ROLES[:1]
 
     @property
+    @override
     def reads_pairs(self) -> bool:
-        """See `AbstractTask.reads_pairs`."""
         return self.is_pair
 
     @property
+    @override
     def vocabulary(self) -> Tokenizer:
-        """See `AbstractTask.vocabulary`."""
         return self.reader.tokenizer
 
     @classmethod
+    @override
     def prepare(
         cls, source: AbstractSource, valid: AbstractSource | None, settings: Settings
     ) -> tuple["Score", Prepared]:
-        """See `AbstractTask.prepare`."""
         columns = settings.columns
         text_roles = [role for role in ROLES if role in columns]
         numbers = _numbers(source, columns)
@@ -128,8 +129,8 @@ class Score(AbstractTask):
             notes += more
         return task, Prepared(train, held_out, notes)
 
+    @override
     def examples(self, source: AbstractSource, columns: dict[str, Any]) -> tuple[Examples, list[str]]:
-        """See `AbstractTask.examples`."""
         numbers = _numbers(source, columns)
         _check_variation(numbers, columns["number"], source.name)
         texts = [Texts(source, columns[role], self.reader.normalizer) for role in self.text_roles]
@@ -153,25 +154,25 @@ class Score(AbstractTask):
         padded = self.reader.features is None
         return tuple(f"{PREFIX[role]}tokens" for role in self.text_roles) if padded else ()
 
+    @override
     def view(self, examples: Examples) -> View:
-        """See `AbstractTask.view`."""
         columns = [column for role in self.text_roles for column in self.reader.view_columns(examples, PREFIX[role])]
         return Rows(same_rows(*columns), self.reader.describes + (", for both texts of a pair" if self.is_pair else ""))
 
+    @override
     def save(self, folder: Path) -> None:
-        """See `AbstractTask.save`."""
         self.reader.save(folder)
         write_json(folder / FILE, {"is_pair": self.is_pair, "scaling": self.scaling.to_dict()})
 
     @classmethod
+    @override
     def load(cls, folder: Path, settings: Settings) -> "Score":
-        """See `AbstractTask.load`."""
         with reading(folder / FILE) as saved:
             scaling, is_pair = Standardizer.from_dict(saved["scaling"]), bool(saved["is_pair"])
         return cls(TextReader.load(folder, settings), scaling, is_pair=is_pair)
 
+    @override
     def shape(self) -> Shape:
-        """See `AbstractTask.shape`."""
         return Shape(vocabulary_size=self.reader.vocabulary_size, max_length=self.reader.max_length)
 
     def head(self, model: nn.Module, options: HeadOptions) -> AbstractHead:
@@ -180,8 +181,8 @@ class Score(AbstractTask):
         width: int = model.width  # type: ignore[assignment]
         return Squared(width, 1)
 
+    @override
     def batch(self, examples: Examples, indices: np.ndarray) -> Batch:
-        """See `AbstractTask.batch`."""
         inputs: dict[str, Tensor] = {}
         for role in self.text_roles:
             inputs |= self.reader.inputs(examples, indices, PREFIX[role])
@@ -189,18 +190,18 @@ class Score(AbstractTask):
         assert isinstance(targets, np.ndarray)
         return Batch(inputs, torch.from_numpy(targets[indices]))
 
+    @override
     def meter(self) -> AbstractMeter:
-        """See `AbstractTask.meter`."""
         return ScoreMeter(self.scaling)
 
     @property
+    @override
     def selects_by(self) -> tuple[str, str]:
-        """See `AbstractTask.selects_by`."""
         return "nmse", "lower"
 
     @property
+    @override
     def explanations(self) -> dict[str, tuple[str, str]]:
-        """See `AbstractTask.explanations`."""
         return {
             "nmse": (
                 "lower",
@@ -254,6 +255,11 @@ class Score(AbstractTask):
                 found.append(head(model(**batch.inputs)).cpu().double())
         return self.scaling.inverse(torch.cat(found).numpy())[:, 0]
 
+    def parse_input(self, text: str, length: int | None) -> Any:
+        """Return a text, or the two texts around a tab."""
+        del length
+        return tuple(text.split("\t", 1)) if "\t" in text and self.is_pair else text
+
     def sections(self, model: nn.Module, head: AbstractHead, prepared: Prepared, seed: int) -> list[dict[str, Any]]:
         """Return predicted against true numbers, their distributions, and the worst examples."""
         del seed
@@ -263,8 +269,8 @@ class Score(AbstractTask):
         predicted = self._predicted(model, head, prepared.valid)
         return score_report.sections(true, predicted, prepared.valid.raw or [])
 
+    @override
     def describe(self, prepared: Prepared) -> str:
-        """See `AbstractTask.describe`."""
         return f"{len(prepared.train):,} {'pairs of texts' if self.is_pair else 'texts'} with a number"
 
 

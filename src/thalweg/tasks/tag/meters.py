@@ -6,6 +6,7 @@ from typing import final
 import torch
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_f1_score
+from typing_extensions import override
 
 from thalweg.batch import Batch
 from thalweg.tasks.base import AbstractMeter
@@ -25,8 +26,8 @@ class TagMeter(AbstractMeter):
         self.spans = SpanScore(tags) if is_bio(tags) else None
         self._parts: list[tuple[Tensor, Tensor]] = []
 
+    @override
     def update(self, prediction: Tensor, batch: Batch) -> None:
-        """See `AbstractMeter.update`."""
         guess, target, mask = prediction.argmax(-1), batch.targets, batch.mask
         assert mask is not None
         if self.spans is not None:
@@ -35,8 +36,8 @@ class TagMeter(AbstractMeter):
         # Padding is marked and left out at the end: to leave it out here would mean to wait for the device.
         self._parts.append((guess.to(torch.int32).flatten(), target.masked_fill(~mask, -1).to(torch.int32).flatten()))
 
+    @override
     def compute(self) -> dict[str, float]:
-        """See `AbstractMeter.compute`."""
         guess, target = (torch.cat(parts).long() for parts in zip(*self._parts, strict=True))
         guess, target = guess[target >= 0], target[target >= 0]
         num = max(2, self.num_tags)

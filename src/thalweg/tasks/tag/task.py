@@ -2,12 +2,13 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, final
 
 import numpy as np
 from torch import nn
+from typing_extensions import override
 
 from thalweg.batch import Batch
 from thalweg.data.arrays.batches import Examples, pad
@@ -46,7 +47,7 @@ class Tag(AbstractTask):
     """
 
     name: ClassVar[str] = "tag"
-    roles: ClassVar[tuple[str, ...]] = ("tokens", "tags")
+    inputs: ClassVar[tuple[str, ...]] = ("tokens",)
 
     def __init__(self, reader: WordReader, tags: Sequence[str], max_length: int) -> None:
         self.reader = reader
@@ -56,15 +57,15 @@ class Tag(AbstractTask):
         self._tag_ids = {tag: i for i, tag in enumerate(self.tags)}
 
     @property
+    @override
     def vocabulary(self) -> Tokenizer:
-        """See `AbstractTask.vocabulary`."""
         return self.reader.tokenizer
 
     @classmethod
+    @override
     def prepare(
         cls, source: AbstractSource, valid: AbstractSource | None, settings: Settings
     ) -> tuple["Tag", Prepared]:
-        """See `AbstractTask.prepare`."""
         columns = settings.columns
         chosen = None if valid is not None else _validation_sentences(source, columns, settings.valid_share)
         counts: Counter[str] = Counter()
@@ -87,8 +88,8 @@ class Tag(AbstractTask):
             notes += more
         return task, Prepared(train, held_out, notes)
 
+    @override
     def examples(self, source: AbstractSource, columns: dict[str, Any]) -> tuple[Examples, list[str]]:
-        """See `AbstractTask.examples`."""
         return self._read(source, _sentences(source, columns), None, keep=MAX_RAW)
 
     def _read(
@@ -125,8 +126,8 @@ class Tag(AbstractTask):
                 f"training data ({listed}); correct it, or add examples of it to the training data."
             ) from None
 
+    @override
     def view(self, examples: Examples) -> View:
-        """See `AbstractTask.view`."""
         tokens = examples.ragged("tokens")
         values = tokens.values[: int(tokens.offsets[-1])]
         return Rows(
@@ -135,20 +136,20 @@ class Tag(AbstractTask):
             tokens.lengths,
         )
 
+    @override
     def save(self, folder: Path) -> None:
-        """See `AbstractTask.save`."""
         self.reader.save(folder)
         write_json(folder / LABELS, {"tags": self.tags, "max_length": self.max_length})
 
     @classmethod
+    @override
     def load(cls, folder: Path, settings: Settings) -> "Tag":
-        """See `AbstractTask.load`."""
         with reading(folder / LABELS) as saved:
             tags, max_length = [str(tag) for tag in saved["tags"]], int(saved["max_length"])
         return cls(WordReader.load(folder, settings), tags, max_length)
 
+    @override
     def shape(self) -> Shape:
-        """See `AbstractTask.shape`."""
         return Shape(vocabulary_size=self.reader.tokenizer.vocabulary_size, max_length=self.max_length)
 
     def head(self, model: nn.Module, options: HeadOptions) -> AbstractHead:
@@ -156,26 +157,26 @@ class Tag(AbstractTask):
         width: int = model.width  # type: ignore[assignment]
         return Softmax(width, len(self.tags), label_smoothing=options.label_smoothing)
 
+    @override
     def batch(self, examples: Examples, indices: np.ndarray) -> Batch:
-        """See `AbstractTask.batch`."""
         tokens, tags = examples.columns["tokens"], examples.columns["tags"]
         assert isinstance(tokens, Ragged)
         assert isinstance(tags, Ragged)
         padded, mask = pad(tokens, indices)
         return Batch({"tokens": padded, "mask": mask}, pad(tags, indices)[0], mask)
 
+    @override
     def meter(self) -> AbstractMeter:
-        """See `AbstractTask.meter`."""
         return TagMeter(self.tags)
 
     @property
+    @override
     def selects_by(self) -> tuple[str, str]:
-        """See `AbstractTask.selects_by`."""
         return ("span_f1", "higher") if self.has_spans else ("accuracy", "higher")
 
     @property
+    @override
     def explanations(self) -> dict[str, tuple[str, str]]:
-        """See `AbstractTask.explanations`."""
         texts = {
             "accuracy": ("higher", "Share of validation words whose tag is right."),
             "macro_f1": ("higher", "F1 (harmonic mean of precision and recall) averaged over tags, rare ones alike."),
@@ -233,6 +234,10 @@ class Tag(AbstractTask):
                 found[i] = row[: len(ids[i])]
         return found
 
+    @override
+    def lines_of(self, answer: Mapping[str, Any]) -> list[str]:
+        return ["  ".join(f"{word}/{tag}" for word, tag in zip(answer["tokens"], answer["tags"], strict=True))]
+
     def sections(self, model: nn.Module, head: AbstractHead, prepared: Prepared, seed: int) -> list[dict[str, Any]]:
         """Return the confusion of tags, F1 by tag and by type of span, and the sentences with the most errors."""
         del seed
@@ -242,8 +247,8 @@ class Tag(AbstractTask):
         )
         return tag_report.sections(self.tags, model, head, batches, prepared.valid.raw or [])
 
+    @override
     def describe(self, prepared: Prepared) -> str:
-        """See `AbstractTask.describe`."""
         tokens = prepared.train.columns["tokens"]
         num_words = int(tokens.lengths.sum()) if isinstance(tokens, Ragged) else 0
         kinds = len({split_tag(tag)[1] for tag in self.tags if tag != "O"})

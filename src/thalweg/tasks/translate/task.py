@@ -1,12 +1,13 @@
 """Translation: a text in, a text out, learned from pairs."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, final
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from thalweg.batch import Batch
 from thalweg.data.arrays.batches import Examples, pad
@@ -41,16 +42,16 @@ class TranslateMeter(AbstractMeter):
     def __init__(self) -> None:
         self._sums = TokenSums()
 
+    @override
     def use(self, head: AbstractHead) -> None:
-        """See `AbstractMeter.use`."""
         self._sums.use(head)
 
+    @override
     def update(self, prediction: Tensor, batch: Batch) -> None:
-        """See `AbstractMeter.update`."""
         self._sums.update(prediction, batch)
 
+    @override
     def compute(self) -> dict[str, float]:
-        """See `AbstractMeter.compute`."""
         return {"token_accuracy": self._sums.accuracy(), "perplexity": self._sums.perplexity()}
 
 
@@ -71,7 +72,7 @@ class Translate(AbstractTask):
     """
 
     name: ClassVar[str] = "translate"
-    roles: ClassVar[tuple[str, ...]] = ("source", "target")
+    inputs: ClassVar[tuple[str, ...]] = ("source",)
 
     def __init__(
         self,
@@ -89,8 +90,8 @@ class Translate(AbstractTask):
         self.spill_bytes = spill_bytes
 
     @property
+    @override
     def vocabulary(self) -> Tokenizer:
-        """See `AbstractTask.vocabulary`."""
         return self.tokenizer
 
     @classmethod
@@ -128,8 +129,8 @@ class Translate(AbstractTask):
             notes += more
         return task, Prepared(train, held_out, notes)
 
+    @override
     def examples(self, source: AbstractSource, columns: dict[str, Any]) -> tuple[Examples, list[str]]:
-        """See `AbstractTask.examples`."""
         pairs = Pairs(source, columns, self.normalizer)
         keep, notes = pairs.complete()
         examples, cut = self._examples(pairs, keep, with_texts=True)
@@ -186,8 +187,8 @@ class Translate(AbstractTask):
         self.tokenizer.save(folder / TOKENIZER)
 
     @classmethod
+    @override
     def load(cls, folder: Path, settings: Settings) -> "Translate":
-        """See `AbstractTask.load`."""
         return cls(
             settings.normalizer(),
             Tokenizer.load(folder / TOKENIZER),
@@ -196,8 +197,8 @@ class Translate(AbstractTask):
             spill_bytes=settings.spill_bytes,
         )
 
+    @override
     def shape(self) -> Shape:
-        """See `AbstractTask.shape`."""
         size = self.tokenizer.vocabulary_size
         return Shape(vocabulary_size=size, target_vocabulary_size=size, max_length=self.max_length)
 
@@ -205,8 +206,8 @@ class Translate(AbstractTask):
         """Return a softmax over the vocabulary, on request tied to the decoder's embedding, or continuous outputs."""
         return token_head(model, self.tokenizer, options)
 
+    @override
     def token_counts(self, examples: Examples) -> Tensor:
-        """See `AbstractTask.token_counts`."""
         return token_counts(examples.columns["target"], self.tokenizer.vocabulary_size)
 
     def batch(self, examples: Examples, indices: np.ndarray) -> Batch:
@@ -219,8 +220,8 @@ class Translate(AbstractTask):
         decoder_tokens = torch.cat([torch.full((len(targets), 1), BOS), targets[:, :-1]], 1)
         return Batch({"tokens": tokens, "mask": mask, "decoder_tokens": decoder_tokens}, targets, target_mask)
 
+    @override
     def meter(self) -> AbstractMeter:
-        """See `AbstractTask.meter`."""
         return TranslateMeter()
 
     @property
@@ -331,13 +332,18 @@ class Translate(AbstractTask):
             answers.append(answer)
         return answers
 
+    def lines_of(self, answer: Mapping[str, Any]) -> list[str]:
+        """Return the translation, and the other candidates with their scores below."""
+        others = [f"    {entry['text']}  ({entry['score']:.3g})" for entry in answer["candidates"][1:]]
+        return [answer["text"], *others]
+
     def sections(self, model: nn.Module, head: AbstractHead, prepared: Prepared, seed: int) -> list[dict[str, Any]]:
         """Return translations, the worst ones among them, and scores by length."""
         valid = prepared.valid
         return translate_report.sections(lambda rows: self.translations(model, head, valid, rows), valid, seed)
 
+    @override
     def describe(self, prepared: Prepared) -> str:
-        """See `AbstractTask.describe`."""
         return f"{len(prepared.train):,} pairs of texts with a joint vocabulary of {self.tokenizer.vocabulary_size:,}"
 
 
