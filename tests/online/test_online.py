@@ -76,6 +76,30 @@ def test_separable_stream_is_learned():
     assert record.num_classes == 3
 
 
+CHINESE = ("电影很好看喜欢精彩感动", "糟糕无聊失望难受讨厌退票", "今天我们去看了一场新上映的片子和朋友在城里")
+HINDI = (
+    "अच्छी सुंदर बढ़िया शानदार मज़ेदार पसंद",
+    "बुरी उबाऊ खराब निराश बेकार नापसंद",
+    "यह फ़िल्म हमने कल शहर में दोस्तों के साथ देखी और कहानी",
+)
+
+
+@pytest.mark.parametrize(("words", "space"), [(CHINESE, ""), ([part.split() for part in HINDI], " ")])
+@pytest.mark.parametrize("column", ["text", "评论"])
+def test_texts_in_other_scripts_are_learned(words, space, column):
+    good, bad, neutral = words
+    rng = random.Random(0)
+    rows = []
+    for _ in range(1000):
+        label = rng.random() < 0.5
+        chosen = [*rng.choices(good if label else bad, k=3), *rng.choices(neutral, k=9)]
+        rng.shuffle(chosen)
+        rows.append({column: space.join(chosen), "label": label})
+    record = run(rows, OnlineClassifier())
+    assert record.frequent_score < 0.6
+    assert record.score >= 0.95
+
+
 def test_rows_are_predicted_before_they_are_learned():
     rng = random.Random(0)
     rows = [{"text": f"unique{i} words{i}", "label": rng.choice("ab")} for i in range(2000)]

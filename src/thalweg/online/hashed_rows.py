@@ -8,6 +8,7 @@ from typing import Any, final
 import numpy as np
 
 from thalweg.data.text.hashing import HashingOptions, TextHasher, pair_hash, stable_hash
+from thalweg.data.text.words import is_running_text
 from thalweg.errors import InputError
 
 _MISSING = frozenset({"", "?", "na", "n/a", "null"})
@@ -202,7 +203,7 @@ class RowHasher:
             kind = self.kinds.get(name)
             if value is None or (kind != "text" and isinstance(value, str) and _is_missing(value)):
                 continue
-            if kind is None or (kind == "category" and isinstance(value, str) and _has_space(value)):
+            if kind is None or (kind == "category" and isinstance(value, str) and is_running_text(value)):
                 kind = kinds[name] = self._guess(name, value, num_new=len(kinds))
             if kind == "number":
                 numbers[name] = _number(name, value)
@@ -218,7 +219,7 @@ class RowHasher:
                 "name the columns to read."
             )
         if isinstance(value, str):
-            if name.lower() in _TEXT_NAMES or _has_space(value):
+            if name.lower() in _TEXT_NAMES or is_running_text(value):
                 return "text"
             return "number" if _is_number(value) else "category"
         return "number" if isinstance(value, int | float) and not isinstance(value, bool) else "category"
@@ -268,10 +269,6 @@ class RowHasher:
 
 def _is_missing(value: str) -> bool:
     return len(value) < 10 and value.strip().lower() in _MISSING
-
-
-def _has_space(value: str) -> bool:
-    return len(value.split(None, 2)) > 1
 
 
 def _is_number(value: str) -> bool:

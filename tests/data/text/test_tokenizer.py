@@ -14,7 +14,6 @@ from tokenizers import pre_tokenizers
 
 from thalweg.data.text.codecs import BYTE_LETTERS
 from thalweg.data.text.tokenizer import BOS, EOS, KINDS, PAD, SPECIALS, UNK, Tokenizer
-from thalweg.data.text.words import PATTERN, split_words
 from thalweg.errors import InputError
 
 CORPUS = [
@@ -45,36 +44,6 @@ def test_any_text_comes_back_exactly(kind, text):
 def test_ids_are_those_of_the_saved_tokenizer(kind, text):
     inner = tokenizers.Tokenizer.from_str(TRAINED[kind]._inner.to_str())
     assert TRAINED[kind].encode(text) == inner.encode(text, add_special_tokens=False).ids
-
-
-@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
-def test_words_are_those_of_the_library_with_the_same_pattern(text):
-    splitter = pre_tokenizers.Split(tokenizers.Regex(PATTERN), "removed", invert=True)
-    assert split_words(text) == [word for word, _ in splitter.pre_tokenize_str(text)]
-
-
-def test_every_character_is_classed_alike_by_both_patterns():
-    splitter = pre_tokenizers.Split(tokenizers.Regex(PATTERN), "removed", invert=True)
-    # Beyond these planes there are tags (which begin at U+E0000) and private characters only.
-    codes = [*range(0xD800), *range(0xE000, 0x20000), *range(0x20000, 0x110000, 97)]
-    text = "".join(f"a{chr(code)}" for code in codes)
-    assert split_words(text) == [word for word, _ in splitter.pre_tokenize_str(text)]
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("It's 3 pm.", ["It", "'", "s", "3", "pm", "."]),
-        ("snake_case  état\u00a0e\u0301", ["snake_case", "état", "e\u0301"]),
-        ("नमस्ते दुनिया।", ["नमस्ते", "दुनिया", "।"]),
-        ("日本語 is ペン", ["日", "本", "語", "is", "ペ", "ン"]),
-        ("👍🏽❤\ufe0f!?", ["👍", "🏽", "❤", "!", "?"]),
-        ("a\x00b\ufeffc\ud800d", ["a", "b", "c", "d"]),
-        (" \t\n", []),
-    ],
-)
-def test_texts_are_split_into_words(text, words):
-    assert split_words(text) == words
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,12 +1,17 @@
-"""One pass over the texts gives what two passes give."""
+"""One pass over the texts gives what two passes give, and finds the words of the regular expression."""
+
+import sys
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from thalweg.data.arrays.ragged import RaggedBuilder
+from thalweg.data.text import word_index
 from thalweg.data.text.tokenizer import Tokenizer
 from thalweg.data.text.word_index import WordIndex
+from thalweg.data.text.words import split_words
 
 TEXTS = st.lists(st.text("abc de.😀谷", max_size=20), max_size=8)
 
@@ -47,3 +52,48 @@ def test_words_beyond_the_bound_are_unknown():
     tokenizer, table = index.finish()
     assert table[ids].tolist() == [4, 5, 1, 1, 1, 4]
     assert tokenizer.vocabulary_size == 6
+
+
+ANY_TEXT = st.text(st.characters(), max_size=30) | st.text("ab_ .'\n\u00e9\u4e2d\ud800\U0001f600", max_size=12)
+
+
+@given(st.lists(ANY_TEXT, max_size=6))
+def test_the_words_are_those_of_the_regular_expression(texts):
+    words = word_index.word_hashes(texts)
+    expected = [split_words(text) for text in texts]
+    assert words.words_of.tolist() == [len(row) for row in expected]
+    assert [words.word(i) for i in range(len(words.hashes))] == [word for row in expected for word in row]
+
+
+def test_every_character_alone_is_read_as_by_the_regular_expression():
+    characters = [chr(code) for code in range(sys.maxunicode + 1)]
+    words = word_index.word_hashes(characters)
+    assert words.words_of.tolist() == [len(split_words(character)) for character in characters]
+    assert len(np.unique(words.hashes)) == len(words.hashes)
+
+
+def test_different_words_have_different_hashes_and_equal_words_equal_ones():
+    generator = np.random.default_rng(0)
+    letters = np.array(list("ab"))  # few letters: many words that differ in their order alone
+    text = [" ".join("".join(generator.choice(letters, size)) for _ in range(3000)) for size in (6, 12, 17, 64)]
+    words = word_index.word_hashes(text)
+    spelled = [words.word(i) for i in range(len(words.hashes))]
+    assert len(set(spelled)) == len(set(zip(spelled, words.hashes.tolist(), strict=True)))
+    assert len(set(spelled)) == len(np.unique(words.hashes))
+
+
+@pytest.mark.parametrize("num_characters", [1, 50, 10**6])
+def test_numbers_are_given_in_order_whatever_the_tables_hold(monkeypatch, num_characters):
+    """Tables so small that words fight for slots, and grow on the way."""
+    monkeypatch.setattr(word_index, "_NUM_CHARACTERS", num_characters)
+    monkeypatch.setattr(word_index, "_FIRST_BITS", 2)
+    monkeypatch.setattr(word_index, "_LAST_BITS", 6)
+    generator = np.random.default_rng(1)
+    texts = [" ".join(f"w{i}" for i in generator.zipf(1.3, generator.integers(0, 20)) % 500) for _ in range(300)]
+    index = WordIndex()
+    numbers: dict[str, int] = {}
+    for _ in range(2):
+        ids, lengths = index.encode(texts)
+        expected = [[numbers.setdefault(word, len(numbers) + 1) for word in text.split()] for text in texts]
+        assert ids.tolist() == [number for row in expected for number in row]
+        assert lengths.tolist() == [len(row) for row in expected]

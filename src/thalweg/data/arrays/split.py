@@ -30,6 +30,16 @@ def text_keys(texts: Iterable[str]) -> np.ndarray:
     return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64, copy=False)
 
 
+def splitmix64(numbers: np.ndarray) -> np.ndarray:
+    """Return uint64 numbers scrambled over all bits, one to one: the finalizer of SplitMix64.
+
+    Source: Steele, Lea and Flood (2014), Fast Splittable Pseudorandom Number Generators.
+    """
+    numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return numbers ^ (numbers >> np.uint64(31))
+
+
 def validation_rows(
     keys: np.ndarray, share: float, labels: np.ndarray | None = None, name: str | None = None
 ) -> np.ndarray:
@@ -61,7 +71,7 @@ def validation_rows(
     if not 0.0 < share < 1.0:
         raise ValueError(f"validation_rows(share=...) must lie in (0, 1); got {share!r}.")
     keys = np.asarray(keys, dtype=np.uint64)
-    fractions = _mixed(keys)
+    fractions = splitmix64(keys + np.uint64(0x9E3779B97F4A7C15))
     if not len(keys) or fractions.min() == fractions.max():
         raise InputError(
             f"{name or 'The data'}: expected at least two different texts, to cut off a validation part; "
@@ -119,14 +129,3 @@ def _first_spare(fractions: np.ndarray, labels: np.ndarray) -> np.ndarray:
     if needed.all():
         return np.zeros(len(text), dtype=bool)
     return np.isin(text, np.argmin(needed))
-
-
-def _mixed(keys: np.ndarray) -> np.ndarray:
-    """Return the keys through the finalizer of SplitMix64, so that keys that are no good hashes are spread as well.
-
-    Source: Steele, Lea and Flood (2014), Fast Splittable Pseudorandom Number Generators.
-    """
-    mixed = keys + np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))

@@ -1,4 +1,4 @@
-"""Texts as hashed features: words and pairs of adjacent words in a fixed number of buckets.
+"""Texts as hashed features: words and bigrams in a fixed number of buckets.
 
 No vocabulary is built, so nothing grows with the words of the stream except a bounded cache. The hash is CRC-32, which
 is the same in every process and on every machine (Python's own hash of a text is not).
@@ -6,7 +6,6 @@ is the same in every process and on every machine (Python's own hash of a text i
 
 import itertools
 import math
-import re
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ from typing import Any, final
 
 import numpy as np
 
-_WORD = re.compile(r"\w+|[^\w\s]")
+from thalweg.data.text.words import split_words
+
 _CHARACTERS_PER_WORD = 16  # a text is cut to max_words times this many characters before it is split
 _CACHED_WORD = 40  # longer words are hashed anew each time
 _MIXED = (0x9E3779B1, 0x85EBCA77)  # odd multipliers that make a pair's hash depend on the order of its words
@@ -123,7 +123,7 @@ class TextHasher:
         options = self._options
         limit = options.max_words * _CHARACTERS_PER_WORD
         truncated = len(text) > limit
-        words = _WORD.findall(self._normalize(text[:limit] if truncated else text))
+        words = split_words(self._normalize(text[:limit] if truncated else text))
         if len(words) > options.max_words:
             truncated = True
             del words[options.max_words :]

@@ -1,19 +1,23 @@
-"""Words to ids and a vocabulary in one pass over the texts, for data that are read once."""
+"""Words to ids and a vocabulary in one pass over the texts, by 64-bit hashes in numpy, not one object a word."""
 
 from collections.abc import Iterator, Sequence
-from typing import Final, final
+from typing import Final, NamedTuple, final
 
 import numpy as np
 
+from thalweg.data.arrays.split import splitmix64
 from thalweg.data.text.codecs import SPECIALS, UNK
 from thalweg.data.text.tokenizer import Tokenizer
-from thalweg.data.text.word_hash import word_hashes
+from thalweg.data.text.words import IDEOGRAPHS, MARKS, SURROGATES, UNSEEN
 
 MAX_WORDS: Final = 2**22
 _COUNT_VALUES: Final = 2**22  # counted at a time
 _NUM_CHARACTERS: Final = 2**18  # read at a time: what is made of them fits into the processor's caches
 _FIRST_BITS, _LAST_BITS = 16, 22  # of the number of slots
 _MULTIPLIER: Final = 0x9E3779B97F4A7C15
+_NUM_CODES: Final = 0x110000  # of Unicode
+_INSIDE, _ALONE = 1, 2  # kinds of characters: part of a word, a word by itself; 0 stands between words
+_FACTOR: Final = np.uint64(0xD1B54A32D192ED03)
 
 
 @final
@@ -24,7 +28,7 @@ class WordIndex:
     frequent words those that came first are taken.
 
     Args:
-        max_words: different words that are told apart, so that memory stays bounded; later ones are `<unk>`.
+        max_words: maximum number of distinct words, so that memory stays bounded; later ones are `<unk>`.
 
     Example:
         >>> index = WordIndex()
@@ -121,3 +125,83 @@ def _parts(texts: Sequence[str]) -> Iterator[Sequence[str]]:
         stop = max(start + 1, int(np.searchsorted(lengths, before + _NUM_CHARACTERS, side="right")))
         yield texts[start:stop]
         start, before = stop, int(lengths[stop - 1])
+
+
+@final
+class WordHashes(NamedTuple):
+    """The words of some texts, one text after the other.
+
+    Args:
+        hashes: uint64 `[num_words]`; equal words have equal hashes, and different ones different hashes (but for one
+            pair in 2^64).
+        starts: where each word begins among `characters`, int64 `[num_words]`.
+        lengths: characters of each word, int64 `[num_words]`.
+        words_of: number of words of each text, int64 `[num_texts]`.
+        characters: the code points of all words, uint32.
+    """
+
+    hashes: np.ndarray
+    starts: np.ndarray
+    lengths: np.ndarray
+    words_of: np.ndarray
+    characters: np.ndarray
+
+    def word(self, index: int) -> str:
+        """Return one word as text."""
+        start = int(self.starts[index])
+        return self.characters[start : start + int(self.lengths[index])].tobytes().decode("utf-32-le")
+
+
+def word_hashes(texts: Sequence[str]) -> WordHashes:
+    r"""Return the hashes of the words that `split_words` finds in each text.
+
+    With a random number $r_c$ for each character, the hash of $c_0 c_1 \dots$ is $\sum_i r_{c_i} p^i$ modulo $2^{64}$.
+
+    Args:
+        texts: any texts; what is made of them on the way takes about forty bytes a character.
+
+    Example:
+        >>> words = word_hashes(["a b", "b!"])
+        >>> words.words_of.tolist(), [words.word(i) for i in range(4)], len(set(words.hashes.tolist()))
+        ([2, 2], ['a', 'b', 'b', '!'], 3)
+
+    Source: Karp and Rabin (1987), Efficient randomized pattern-matching algorithms.
+    """
+    # A line feed is no part of a word; one after each text keeps them apart, and no text without a character.
+    codes = np.frombuffer("".join([f"{text}\n" for text in texts]).encode("utf-32-le", "surrogatepass"), dtype="<u4")
+    kinds = _KINDS[codes]
+    is_inside = kinds == _INSIDE
+    begins = kinds == _ALONE
+    begins[1:] |= is_inside[1:] & ~is_inside[:-1]
+    begins[:1] |= is_inside[:1]
+    ends_of_texts = np.cumsum(np.fromiter(map(len, texts), dtype=np.int64, count=len(texts)) + 1)
+    words_of = np.add.reduceat(begins, ends_of_texts - np.diff(ends_of_texts, prepend=0), dtype=np.int64)
+    is_kept = kinds != 0
+    characters = codes[is_kept]
+    starts = np.flatnonzero(begins[is_kept])
+    lengths = np.diff(starts, append=len(characters))
+    if not len(starts):
+        return WordHashes(np.empty(0, dtype=np.uint64), starts, lengths, words_of, characters)
+    places = np.arange(len(characters)) - np.repeat(starts, lengths)
+    terms = _RANDOM[characters]
+    terms *= _powers(int(lengths.max()))[places]
+    return WordHashes(np.add.reduceat(terms, starts), starts, lengths, words_of, characters)
+
+
+def _kinds() -> np.ndarray:
+    """Return the kind of every character, as `split_words` has it."""
+    kinds = np.full(_NUM_CODES, _INSIDE, dtype=np.uint8)
+    for ranges, kind in ((MARKS, _ALONE), (IDEOGRAPHS, _ALONE), (UNSEEN, 0), (SURROGATES, 0)):
+        for first, last in ranges:
+            kinds[first : last + 1] = kind
+    return kinds
+
+
+def _powers(number: int) -> np.ndarray:
+    powers = np.full(number, _FACTOR)
+    powers[0] = 1
+    return np.multiply.accumulate(powers)
+
+
+_KINDS: Final = _kinds()
+_RANDOM: Final = splitmix64(np.arange(1, _NUM_CODES + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))

@@ -1,8 +1,8 @@
-"""Where a text is split into words: one rule, for Python's regular expressions and for those of `tokenizers`.
+"""What a word is: the one definition, as ranges of characters, for every reader of text.
 
-A word is a run of letters, digits, underscores and vowel signs; every other mark stands alone, and so does every
-ideograph or kana, for Chinese and Japanese have no spaces. White space and unseen characters are dropped. The classes
-are written out as ranges because the two engines differ in what they call a letter or a space.
+A word is a run of letters, digits, underscores and vowel signs; every other mark is a word by itself, and so is every
+ideograph or kana, for Chinese and Japanese are written without spaces. White space and invisible characters separate
+words. The ranges are spelled out because Python, `tokenizers` and numpy differ in what they call a letter or a space.
 """
 
 import re
@@ -36,17 +36,39 @@ MARKS: Final = (
 SURROGATES: Final = ((0xD800, 0xDFFF),)  # half characters, which can stand in a Python string only
 
 
-def _pattern(code: str, extra: tuple[tuple[int, int], ...] = ()) -> str:
-    def ranges(*tables: tuple[tuple[int, int], ...]) -> str:
-        return "".join(f"{code % first}-{code % last}" for table in tables for first, last in table)
+MANY_IDEOGRAPHS: Final = 8  # names are shorter, sentences are longer
 
-    return f"[^{ranges(UNSEEN, extra, MARKS, IDEOGRAPHS)}]+|[^{ranges(UNSEEN, extra)}]"
+
+def _ranges(code: str, *tables: tuple[tuple[int, int], ...]) -> str:
+    return "".join(f"{code % first}-{code % last}" for table in tables for first, last in table)
+
+
+def _pattern(code: str, extra: tuple[tuple[int, int], ...] = ()) -> str:
+    return f"[^{_ranges(code, UNSEEN, extra, MARKS, IDEOGRAPHS)}]+|[^{_ranges(code, UNSEEN, extra)}]"
 
 
 PATTERN: Final = _pattern(r"\x{%X}")
 """The words of a text, as a regular expression of `tokenizers` (Oniguruma's syntax)."""
 
-_WORD: Final = re.compile(_pattern(r"\U%08X", SURROGATES))
+_PYTHON: Final = _pattern(r"\U%08X", SURROGATES)
+_LETTERS: Final = _PYTHON.partition("|")[0]
+_IDEOGRAPHS: Final = re.compile(f"[{_ranges(chr(92) + 'U%08X', IDEOGRAPHS)}]")
 
-split_words: Final = _WORD.findall
+split_words: Final = re.compile(_PYTHON).findall
 """Return the words of a text, in order: `split_words("It's 3 pm.")` is `["It", "'", "s", "3", "pm", "."]`."""
+
+split_tokens: Final = re.compile(rf"\d+(?:[.,]\d+)+|{_LETTERS}(?:['’-]{_LETTERS})*|{_PYTHON}").findall
+"""Return words as taggers take them: an apostrophe or hyphen inside a word, and a point or comma inside a number, part
+of it: `split_tokens("It's 3.5 pm.")` is `["It's", "3.5", "pm", "."]`."""
+
+
+def is_running_text(value: str) -> bool:
+    """Return whether a value is a text and not a name: white space inside it, or many ideographs.
+
+    Example:
+        >>> [is_running_text(value) for value in ("a fine film", "Bern", "北京市", "今天我们去河边散步")]
+        [True, False, False, True]
+    """
+    if len(value.split(None, 2)) > 1:
+        return True
+    return len(value) >= MANY_IDEOGRAPHS and not value.isascii() and len(_IDEOGRAPHS.findall(value)) >= MANY_IDEOGRAPHS

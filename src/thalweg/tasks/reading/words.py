@@ -1,7 +1,6 @@
 """Reading sentences that are split into words already: words and tags to ids, and a text to words."""
 
 import dataclasses
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, final
 from thalweg.data.files.rows import AbstractSource
 from thalweg.data.text.normalize import Normalizer
 from thalweg.data.text.tokenizer import SPECIALS, UNK, Tokenizer
+from thalweg.data.text.words import split_tokens
 from thalweg.errors import InputError
 from thalweg.tasks.base import Settings
 from thalweg.tasks.reading.required import check_columns
@@ -17,9 +17,6 @@ from thalweg.tasks.reading.spelling import MAX_CLASSES, spelling_classes, spelli
 
 TOKENIZER = "tokenizer.json"
 MIN_COUNT = 2  # a word seen once is read by its spelling: that is how the network learns to read unseen words
-
-# Words with an apostrophe or hyphen inside, numbers with a point or comma inside; every other mark stands alone.
-_PIECES = re.compile(r"\d+(?:[.,]\d+)+|\w+(?:['’-]\w+)*|[^\w\s]")
 
 
 @final
@@ -120,7 +117,7 @@ class WordReader:
         """
         words: list[str] = []
         for part in text.split():
-            words += [part] if self.knows(part) else _PIECES.findall(part) or [part]
+            words += [part] if self.knows(part) else split_tokens(part) or [part]
         return words
 
     def _read(self, word: str) -> int:
