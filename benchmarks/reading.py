@@ -23,6 +23,7 @@ import numpy as np
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from table import Row
 
+from thalweg.data.arrays.ragged import Spill
 from thalweg.data.files.sources import FileSource, open_source
 from thalweg.data.text.features import BagFeatures
 from thalweg.data.text.normalize import Normalizer
@@ -79,7 +80,7 @@ def settings_for(layout: str, folder: Path, **options: Any) -> Settings:
     values = {
         "columns": COLUMNS, "valid_share": 0.1, "normalize": ("nfc", "lower", "spaces"), "tokenizer": "word",
         "vocabulary_size": size, "bigrams": bigrams, "max_length": 256, "lags": 0, "scaling": "none",
-        "layout": layout, "spill_folder": folder,
+        "layout": layout, "spill": Spill(folder),
     }  # fmt: skip
     return Settings(**{**values, **options})
 
@@ -248,7 +249,9 @@ def print_memory(layout: str, path: Path) -> None:
     watcher = threading.Thread(target=watch)
     watcher.start()
     with tempfile.TemporaryDirectory() as folder:
-        _, prepared = Classify.prepare(open_source(path), None, settings_for(layout, Path(folder), spill_bytes=2**20))
+        _, prepared = Classify.prepare(
+            open_source(path), None, settings_for(layout, Path(folder), spill=Spill(Path(folder), 2**20))
+        )
         done.set()
         watcher.join()
         rows = len(prepared.train) + len(prepared.valid)

@@ -9,8 +9,8 @@ from types import FrameType
 from typing import Any, final
 
 from thalweg.cli.output import print_json
+from thalweg.data.files.base import AbstractSource
 from thalweg.data.files.incoming import open_stream
-from thalweg.data.files.rows import AbstractSource
 from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
 from thalweg.online.classifier import OnlineClassifier

@@ -7,9 +7,9 @@ from .builtin.catalog import SAMPLES as SAMPLES
 from .builtin.series import sunspots as sunspots
 from .columns.choice import Choice as Choice
 from .columns.choice import choose_columns as choose_columns
-from .files.rows import AbstractSource as AbstractSource
-from .files.rows import Chunk as Chunk
-from .files.rows import Row as Row
+from .files.base import AbstractSource as AbstractSource
+from .files.base import Chunk as Chunk
+from .files.base import Row as Row
 from .files.sources import open_source as open_source
 from .text.features import BagFeatures as BagFeatures
 from .text.normalize import Normalizer as Normalizer

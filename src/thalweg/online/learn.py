@@ -10,7 +10,7 @@ from types import FrameType
 from typing import final
 
 from thalweg.data.columns.role_names import name_score
-from thalweg.data.files.rows import AbstractSource
+from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError
 from thalweg.online.classifier import OnlineClassifier
 from thalweg.online.progress import OnlineRecord, Outcome, Progress, Tally

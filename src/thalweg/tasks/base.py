@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from thalweg.batch import Batch
 from thalweg.data.arrays.batches import Examples
 from thalweg.data.arrays.equal import View
-from thalweg.data.files.rows import AbstractSource
+from thalweg.data.arrays.ragged import IN_MEMORY, Spill
+from thalweg.data.files.base import AbstractSource
 from thalweg.data.text.normalize import Normalizer
 from thalweg.data.text.tokenizer import Tokenizer
 from thalweg.errors import InputError
@@ -42,8 +43,7 @@ class Settings:
         lags: past values that a forecast sees.
         scaling: scaling of numeric columns.
         layout: how the model reads its input: "bag", "padded", "window", "causal" or "translate".
-        spill_folder: where arrays of ids go that are too large for memory.
-        spill_bytes: from which size on.
+        spill: where arrays of ids go that are too large for memory.
     """
 
     columns: dict[str, Any]
@@ -56,8 +56,7 @@ class Settings:
     lags: int
     scaling: str
     layout: str
-    spill_folder: Path | None = None
-    spill_bytes: int = 256 * 2**20
+    spill: Spill = IN_MEMORY
 
     def normalizer(self) -> Normalizer:
         """Return the steps of text normalization."""

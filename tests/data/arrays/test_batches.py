@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch.nn.utils.rnn import pad_sequence
 
 from thalweg.data.arrays.batches import Examples, Order, contiguous, example_seed, flat, num_chunks, pad, windows
-from thalweg.data.arrays.ragged import Ragged, RaggedBuilder
+from thalweg.data.arrays.ragged import Ragged, RaggedBuilder, Spill
 
 
 def epoch_of(order: Order, epoch: int) -> list[np.ndarray]:
@@ -186,7 +186,7 @@ def test_flat_bags_are_read_by_embedding_bag():
 
 def test_collation_reads_files_as_it_reads_memory(tmp_path):
     lists = [[1, 2, 3], [], [4]]
-    builder = RaggedBuilder(np.int32, spill_bytes=0, folder=tmp_path)
+    builder = RaggedBuilder(np.int32, Spill(tmp_path, 0))
     builder.extend(lists)
     mapped, indices = builder.finish(), np.array([2, 0, 1])
     assert isinstance(mapped.values, np.memmap)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thalweg.data.arrays.ragged import Ragged, RaggedBuilder, flat_positions
+from thalweg.data.arrays.ragged import Ragged, RaggedBuilder, Spill, flat_positions
 
 LISTS = st.lists(st.lists(st.integers(0, 2**31 - 1), max_size=8), max_size=12)
 
@@ -61,7 +61,7 @@ def test_shapes_that_do_not_fit_are_refused():
 @given(LISTS, st.integers(0, 200), st.sampled_from([np.int32, np.float32]))
 def test_a_builder_that_spills_gives_the_same_as_one_in_memory(tmp_path_factory, lists, spill_bytes, dtype):
     folder = tmp_path_factory.mktemp("spill")
-    builder = RaggedBuilder(dtype, spill_bytes=spill_bytes, folder=folder)
+    builder = RaggedBuilder(dtype, Spill(folder, spill_bytes))
     for entry in lists[:3]:
         builder.append(entry)
     builder.extend(lists[3:6])
@@ -81,7 +81,7 @@ def test_a_builder_that_spills_gives_the_same_as_one_in_memory(tmp_path_factory,
 
 @pytest.mark.parametrize("spill_bytes", [0, 10**9])
 def test_provisional_values_are_replaced_by_the_table(tmp_path, spill_bytes):
-    builder = RaggedBuilder(np.int32, spill_bytes=spill_bytes, folder=tmp_path)
+    builder = RaggedBuilder(np.int32, Spill(tmp_path, spill_bytes))
     builder.extend([[0, 1], [], [2, 1]])
     ragged = builder.finish(np.array([10, 30, 20]))
     assert as_lists(ragged) == [[10, 30], [], [20, 30]]
@@ -89,7 +89,7 @@ def test_provisional_values_are_replaced_by_the_table(tmp_path, spill_bytes):
 
 
 def test_a_large_array_is_not_held_in_memory(tmp_path):
-    builder = RaggedBuilder(np.int32, spill_bytes=2**20, folder=tmp_path)
+    builder = RaggedBuilder(np.int32, Spill(tmp_path, 2**20))
     part = np.arange(2**20, dtype=np.int32)
     for _ in range(20):  # 80 MB, written in pieces of 16 MB
         builder.extend_flat(part.copy(), np.full(2**10, 2**10))

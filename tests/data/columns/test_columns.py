@@ -9,7 +9,7 @@ from thalweg.data.builtin.catalog import SAMPLES
 from thalweg.data.columns.choice import TASKS, choose_columns, guess_task
 from thalweg.data.columns.facts import column_facts, number_of
 from thalweg.data.columns.role_names import name_score, normalized
-from thalweg.data.files.rows import Row
+from thalweg.data.files.base import Row
 from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
 

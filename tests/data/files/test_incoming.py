@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thalweg.data.files.sources import open_stream
+from thalweg.data.files.incoming import open_stream
 from thalweg.errors import InputError
 
 BYTES = st.one_of(
@@ -74,7 +74,7 @@ def test_an_overlong_line_is_left_out():
 
 def test_a_row_is_given_before_the_next_line_is_written():
     program = (
-        "import sys\nfrom thalweg.data.files.sources import open_stream\n"
+        "import sys\nfrom thalweg.data.files.incoming import open_stream\n"
         "for row in open_stream(sys.stdin).rows():\n    print(row.values[0], flush=True)\n"
     )
     process = subprocess.Popen(

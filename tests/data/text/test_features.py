@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from thalweg.data.arrays.ragged import Ragged
+from thalweg.data.arrays.ragged import Ragged, Spill
 from thalweg.data.text import features as features_module
 from thalweg.data.text.features import BagFeatures
 from thalweg.errors import InputError
@@ -88,7 +88,7 @@ def test_chunks_change_nothing(monkeypatch, chunk, tmp_path):
     parts = BagFeatures.fit(texts, vocabulary_size=12, max_pairs=20)
     np.testing.assert_array_equal(parts.pairs, whole.pairs)
     np.testing.assert_array_equal(parts.idf, whole.idf)
-    more_tokens, more_weights = parts.transform(texts, spill_bytes=0, folder=tmp_path)
+    more_tokens, more_weights = parts.transform(texts, Spill(tmp_path, 0))
     assert isinstance(more_tokens.values, np.memmap)
     np.testing.assert_array_equal(more_tokens.values, tokens.values)
     np.testing.assert_array_equal(more_tokens.offsets, tokens.offsets)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from sklearn.metrics import mean_absolute_error, mean_squared_error
 
-from thalweg.data.files.rows import AbstractSource, Chunk
+from thalweg.data.files.base import AbstractSource, Chunk
 from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
 from thalweg.models.presets import Options, window_lstm, window_mlp

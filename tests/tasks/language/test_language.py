@@ -9,7 +9,8 @@ import torch
 from torchmetrics.text import Perplexity
 
 from thalweg.batch import Batch
-from thalweg.data.files.rows import AbstractSource, Chunk
+from thalweg.data.arrays.ragged import Spill
+from thalweg.data.files.base import AbstractSource, Chunk
 from thalweg.data.files.sources import open_source
 from thalweg.data.text.words import split_words
 from thalweg.errors import InputError
@@ -129,7 +130,7 @@ def test_chunks_do_not_depend_on_how_the_file_is_read(chunk_size):
 
 def test_large_texts_go_to_files(tmp_path):
     in_memory = Language.prepare(Lines(story()), None, settings())[1]
-    spilled = Language.prepare(Lines(story()), None, settings(spill_folder=tmp_path, spill_bytes=100))[1]
+    spilled = Language.prepare(Lines(story()), None, settings(spill=Spill(tmp_path, 100)))[1]
     assert isinstance(spilled.train.columns["tokens"].values, np.memmap)
     assert any(tmp_path.iterdir())
     assert np.array_equal(spilled.train.columns["tokens"].values, in_memory.train.columns["tokens"].values)

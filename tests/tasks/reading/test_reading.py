@@ -5,7 +5,8 @@ import csv
 import numpy as np
 import pytest
 
-from thalweg.data.files.rows import AbstractSource, Chunk
+from thalweg.data.arrays.ragged import Spill
+from thalweg.data.files.base import AbstractSource, Chunk
 from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
 from thalweg.tasks.base import Settings
@@ -40,7 +41,7 @@ def settings(folder=None, **options):
     values = {
         "columns": COLUMNS, "valid_share": 0.3, "normalize": ("lower", "spaces"), "tokenizer": "word",
         "vocabulary_size": 40, "bigrams": 0, "max_length": 9, "lags": 0, "scaling": "none", "layout": "padded",
-        "spill_folder": folder,
+        "spill": Spill(folder),
     }  # fmt: skip
     return Settings(**{**values, **options})
 
@@ -57,9 +58,9 @@ def made_up(num_rows=300, seed=0):
 @pytest.mark.parametrize("tokenizer", ["word", "char", "bpe"])
 @pytest.mark.parametrize("spill_bytes", [2**28, 1])
 def test_a_draft_gives_the_ids_of_a_reader_that_reads_twice(tokenizer, spill_bytes, tmp_path):
-    source, options = made_up(), settings(
-        tmp_path, tokenizer=tokenizer, spill_bytes=spill_bytes, vocabulary_size=40 if tokenizer == "word" else 300
-    )  # fmt: skip
+    source, spill = made_up(), Spill(tmp_path, spill_bytes)
+    size = 40 if tokenizer == "word" else 300
+    options = settings(tmp_path, tokenizer=tokenizer, spill=spill, vocabulary_size=size)
     texts, draft = Texts(source, "text", options.normalizer()), TextDraft(options)
     for _ in texts.read(draft.add):
         pass
@@ -145,7 +146,7 @@ def test_a_csv_file_is_prepared_alike_whatever_stays_in_memory(tmp_path):
     results = []
     for spill_bytes in (2**28, 1):
         for layout, bigrams in (("padded", 0), ("bag", 20)):
-            options = settings(tmp_path, layout=layout, bigrams=bigrams, spill_bytes=spill_bytes)
+            options = settings(tmp_path, layout=layout, bigrams=bigrams, spill=Spill(tmp_path, spill_bytes))
             results.append(Classify.prepare(open_source(path), None, options)[1])
     for whole, spilled in (results[::2], results[1::2]):
         assert whole.valid.raw == spilled.valid.raw

@@ -9,7 +9,8 @@ import torch
 from torch.nn import functional as F
 
 from thalweg.batch import Batch
-from thalweg.data.files.rows import AbstractSource, Chunk
+from thalweg.data.arrays.ragged import Spill
+from thalweg.data.files.base import AbstractSource, Chunk
 from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
 from thalweg.models.presets import Options, translate_lstm, translate_transformer
@@ -201,7 +202,7 @@ def test_incomplete_pairs_are_left_out_and_told():
 
 def test_large_data_go_to_files(tmp_path):
     kept = Translate.prepare(Pairs(words()), None, settings())[1]
-    spilled = Translate.prepare(Pairs(words()), None, settings(spill_folder=tmp_path, spill_bytes=50))[1]
+    spilled = Translate.prepare(Pairs(words()), None, settings(spill=Spill(tmp_path, 50)))[1]
     for name in ("source", "target", "source_text", "target_text"):
         assert isinstance(spilled.valid.columns[name].values, np.memmap)
         assert np.array_equal(spilled.valid.columns[name].values, kept.valid.columns[name].values)

@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, final, overload
+from typing import IO, Any, Final, final, overload
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -117,14 +117,29 @@ def flat_positions(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 
 @final
+@dataclass(frozen=True)
+class Spill:
+    """When arrays leave memory: beyond `threshold_bytes` each is written to a file in `folder` and mapped from there.
+
+    Args:
+        folder: where the files go, which the caller deletes with the folder; None: everything stays in memory.
+        threshold_bytes: bytes of one array that are kept in memory.
+    """
+
+    folder: Path | None = None
+    threshold_bytes: int = 256 * 2**20
+
+
+IN_MEMORY: Final = Spill()
+
+
+@final
 class RaggedBuilder:
-    """Collects sequences into a `Ragged`; beyond `spill_bytes` they go to files, and memory no longer grows.
+    """Collects sequences into a `Ragged`, in memory or, once they are large, in files.
 
     Args:
         dtype: type of the values.
-        spill_bytes: bytes kept in memory; only with a folder.
-        folder: where files go that are mapped into memory afterwards; None: everything stays in memory. The files are
-            the caller's to delete, with the folder.
+        spill: when and where files are written; see `Spill`.
 
     Example:
         >>> builder = RaggedBuilder(np.int32)
@@ -134,12 +149,10 @@ class RaggedBuilder:
         (3, [2, 1, 0])
     """
 
-    def __init__(
-        self, dtype: DTypeLike = np.int32, spill_bytes: int = 256 * 2**20, folder: str | Path | None = None
-    ) -> None:
+    def __init__(self, dtype: DTypeLike = np.int32, spill: Spill = IN_MEMORY) -> None:
         self._dtype = np.dtype(dtype)
-        self._values = _Spool(self._dtype, spill_bytes, folder)
-        self._offsets = _Spool(np.dtype(np.int64), spill_bytes, folder)
+        self._values = _Spool(self._dtype, spill)
+        self._offsets = _Spool(np.dtype(np.int64), spill)
         self._offsets.add(np.zeros(1, dtype=np.int64))
         self._num_sequences = 0
         self._num_values = 0
@@ -201,10 +214,9 @@ class RaggedBuilder:
 class _Spool:
     """A growing 1-d array: pieces in memory, or appended to a file once they are too many."""
 
-    def __init__(self, dtype: np.dtype, spill_bytes: int, folder: str | Path | None) -> None:
+    def __init__(self, dtype: np.dtype, spill: Spill) -> None:
         self._dtype = dtype
-        self._spill_bytes = spill_bytes
-        self._folder = folder
+        self._spill = spill
         self._pieces: list[np.ndarray] = []
         self._num_bytes = 0
         self._file: IO[bytes] | None = None
@@ -212,7 +224,8 @@ class _Spool:
     def add(self, piece: np.ndarray) -> None:
         self._pieces.append(piece)
         self._num_bytes += piece.nbytes
-        if self._folder is not None and self._num_bytes > (_WRITE_BYTES if self._file else self._spill_bytes):
+        limit = _WRITE_BYTES if self._file else self._spill.threshold_bytes
+        if self._spill.folder is not None and self._num_bytes > limit:
             self._write()
 
     def finish(self, table: np.ndarray | None) -> np.ndarray:
@@ -234,7 +247,7 @@ class _Spool:
     def _write(self) -> None:
         if self._file is None:
             self._file = tempfile.NamedTemporaryFile(  # noqa: SIM115 (closed by finish)
-                dir=self._folder, prefix="ragged-", suffix=f".{self._dtype.name}", delete=False
+                dir=self._spill.folder, prefix="ragged-", suffix=f".{self._dtype.name}", delete=False
             )
         for piece in self._pieces:
             piece.tofile(self._file)

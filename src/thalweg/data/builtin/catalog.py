@@ -8,7 +8,7 @@ from typing import Any, Final, final
 from thalweg.data.builtin.code import docstrings, manual, tokens
 from thalweg.data.builtin.generated import numbers, phrases
 from thalweg.data.builtin.series import sunspots
-from thalweg.data.files.rows import AbstractSource, BadRow, Chunk
+from thalweg.data.files.base import AbstractSource, BadRow, Chunk
 
 
 @final

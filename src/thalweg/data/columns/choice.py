@@ -7,7 +7,7 @@ from typing import Final, final
 from thalweg.data.columns.facts import ColumnFacts, column_facts
 from thalweg.data.columns.role_names import is_side, name_score, normalized
 from thalweg.data.columns.scores import is_label_like, is_time, label_score, number_score, text_score
-from thalweg.data.files.rows import AbstractSource
+from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError
 
 TASKS: Final = ("classify", "tag", "score", "forecast", "language", "translate")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, final
 
-from thalweg.data.files.rows import Row
+from thalweg.data.files.base import Row
 
 _MISSING: Final = frozenset(("", "na", "n/a", "nan", "null", "none", "?", "-"))
 _DATE: Final = re.compile(r"\d{1,4}[-/.]\d{1,2}([-/.]\d{1,4})?([T ]\d{1,2}:\d\d.*)?|\d{1,2}:\d\d(:\d\d)?")

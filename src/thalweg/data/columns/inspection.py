@@ -10,7 +10,7 @@ from typing import Any, Final, final
 from thalweg.data.columns.choice import Choice
 from thalweg.data.columns.facts import number_of
 from thalweg.data.columns.tallies import SHOWN_LENGTH, Lengths, LengthTally, Numbers, NumberTally
-from thalweg.data.files.rows import AbstractSource, BadRow, Chunk
+from thalweg.data.files.base import AbstractSource, BadRow, Chunk
 from thalweg.errors import InputError
 
 _TEXT_ROLES: Final = ("text", "other", "source", "target", "tokens")

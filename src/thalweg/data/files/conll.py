@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, final
 
-from thalweg.data.files.rows import BadRows, Chunk
+from thalweg.data.files.base import BadRows, Chunk
 from thalweg.errors import InputError
 
 MAX_WORDS: Final = 100_000  # in one sentence: a file without empty lines must not fill the memory

@@ -9,7 +9,7 @@ from itertools import chain, islice
 from typing import Final, final
 
 from thalweg.data.columns.role_names import ALL_NAMES, normalized
-from thalweg.data.files.rows import BadRows, Chunk
+from thalweg.data.files.base import BadRows, Chunk
 from thalweg.errors import InputError
 
 _DELIMITERS: Final = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import IO, Any, final
 
+from thalweg.data.files.base import AbstractSource, BadRow, BadRows, Chunk, Row
 from thalweg.data.files.delimited import first_row_is_data, header_names, headerless
 from thalweg.data.files.jsonl import decoded
 from thalweg.data.files.lines import MAX_LINE_LENGTH
-from thalweg.data.files.rows import AbstractSource, BadRow, BadRows, Chunk, Row
 from thalweg.errors import InputError
 
 _STREAM_KINDS = ("csv", "tsv", "jsonl")

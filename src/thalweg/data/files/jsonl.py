@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any, Final, final
 
-from thalweg.data.files.rows import BadRows, Chunk
+from thalweg.data.files.base import BadRows, Chunk
 from thalweg.errors import InputError
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")

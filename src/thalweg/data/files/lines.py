@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, NoReturn, cast, final
 
-from thalweg.data.files.rows import BadRows
+from thalweg.data.files.base import BadRows
 from thalweg.errors import InputError
 
 MAX_LINE_LENGTH: Final = 10_000_000  # characters

@@ -5,17 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
 
+from thalweg.data.files.base import AbstractSource, BadRow, BadRows, Chunk
 from thalweg.data.files.conll import looks_like_conll, open_sentences
 from thalweg.data.files.delimited import open_table
-from thalweg.data.files.incoming import StreamSource, open_stream
 from thalweg.data.files.jsonl import decoded, open_json_lines
 from thalweg.data.files.lines import COMPRESSED, MAX_LINE_LENGTH, LineReader
-from thalweg.data.files.rows import AbstractSource, BadRow, BadRows, Chunk, Row
 from thalweg.errors import InputError
-
-__all__ = ["KINDS", "BadRow", "Chunk", "FileSource", "Row", "Source", "StreamSource", "open_source", "open_stream"]
-
-Source = AbstractSource  # the name for signatures
 
 KINDS: Final = ("csv", "tsv", "jsonl", "conll", "conllu", "text")
 _KIND_OF_SUFFIX: Final = {

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from scipy.sparse import csr_array
 
-from thalweg.data.arrays.ragged import Ragged, RaggedBuilder
+from thalweg.data.arrays.ragged import IN_MEMORY, Ragged, RaggedBuilder, Spill
 from thalweg.data.text.codecs import SPECIALS
 from thalweg.errors import InputError
 
@@ -115,18 +115,15 @@ class BagFeatures:
         all_counts = np.concatenate([counts, numbers[chosen]])
         return cls(vocabulary_size, pairs[chosen], np.log((1 + len(texts)) / (1 + all_counts)) + 1.0, sublinear)
 
-    def transform(
-        self, texts: Ragged, *, spill_bytes: int = 256 * 2**20, folder: str | Path | None = None
-    ) -> tuple[Ragged, Ragged]:
+    def transform(self, texts: Ragged, spill: Spill = IN_MEMORY) -> tuple[Ragged, Ragged]:
         """Return the features of each text, int32, each once and in rising order; and their weights, float32.
 
         Args:
             texts: word ids, in [0, vocabulary_size).
-            spill_bytes: bytes kept in memory, see `RaggedBuilder`.
-            folder: where files go beyond that; None: everything stays in memory.
+            spill: where large results go.
         """
-        tokens = RaggedBuilder(np.int32, spill_bytes, folder)
-        weights = RaggedBuilder(np.float32, spill_bytes, folder)
+        tokens = RaggedBuilder(np.int32, spill)
+        weights = RaggedBuilder(np.float32, spill)
         places = _Places(self.pairs)
         for part in _chunks(texts):
             rows, features, values = self._weighted(part, places)

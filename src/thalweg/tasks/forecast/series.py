@@ -7,7 +7,7 @@ from typing import final
 
 import numpy as np
 
-from thalweg.data.files.rows import AbstractSource
+from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError
 from thalweg.tasks.reading.numeric import read_numbers
 from thalweg.tasks.reading.required import check_columns

@@ -14,7 +14,7 @@ from thalweg.data.arrays.batches import Examples
 from thalweg.data.arrays.equal import Rows, View, same_rows
 from thalweg.data.arrays.ragged import Ragged
 from thalweg.data.arrays.standardize import Standardizer
-from thalweg.data.files.rows import AbstractSource
+from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.heads.squared import Squared

@@ -13,8 +13,8 @@ from typing_extensions import override
 from thalweg.batch import Batch
 from thalweg.data.arrays.batches import Examples, pad
 from thalweg.data.arrays.equal import Prefixes, View
-from thalweg.data.arrays.ragged import Ragged, RaggedBuilder
-from thalweg.data.files.rows import AbstractSource
+from thalweg.data.arrays.ragged import IN_MEMORY, Ragged, RaggedBuilder, Spill
+from thalweg.data.files.base import AbstractSource
 from thalweg.data.text.normalize import Normalizer
 from thalweg.data.text.tokenizer import BOS, EOS, PAD, UNK, Tokenizer
 from thalweg.data.text.words import split_words
@@ -86,8 +86,7 @@ class Language(AbstractTask):
         max_length: tokens of a chunk.
         bytes_per_token: of the text that metrics are for.
         unknown_per_token: bytes that the vocabulary has no token for, of that text.
-        spill_folder: where large arrays of ids go.
-        spill_bytes: from which size on.
+        spill: where arrays of ids go that are too large for memory.
     """
 
     name: ClassVar[str] = "language"
@@ -101,16 +100,14 @@ class Language(AbstractTask):
         *,
         bytes_per_token: float = 1.0,
         unknown_per_token: float = 0.0,
-        spill_folder: Path | None = None,
-        spill_bytes: int = 256 * 2**20,
+        spill: Spill = IN_MEMORY,
     ) -> None:
         self.normalizer = normalizer
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.bytes_per_token = bytes_per_token
         self.unknown_per_token = unknown_per_token
-        self.spill_folder = spill_folder
-        self.spill_bytes = spill_bytes
+        self.spill = spill
 
     @property
     @override
@@ -139,8 +136,7 @@ class Language(AbstractTask):
             settings.normalizer(),
             tokenizer,
             settings.max_length,
-            spill_folder=settings.spill_folder,
-            spill_bytes=settings.spill_bytes,
+            spill=settings.spill,
         )
         train, _ = task._encode(text_lines(texts, 0, cut))
         num_tokens = num_targets(train)
@@ -173,7 +169,7 @@ class Language(AbstractTask):
 
     def _encode(self, lines: Iterable[list[str]]) -> tuple[Examples, list[str]]:
         """Return the chunks of a text, note how many bytes its tokens stand for, and say what has no token."""
-        chunks = RaggedBuilder(np.int32, spill_bytes=self.spill_bytes, folder=self.spill_folder)
+        chunks = RaggedBuilder(np.int32, self.spill)
         rest = np.array([BOS], dtype=np.int32)
         num_tokens = num_bytes = num_unknown = num_unknown_bytes = 0
         for part in lines:
@@ -251,8 +247,7 @@ class Language(AbstractTask):
                 settings.max_length,
                 bytes_per_token=float(saved["bytes_per_token"]),
                 unknown_per_token=float(saved["unknown_per_token"]),
-                spill_folder=settings.spill_folder,
-                spill_bytes=settings.spill_bytes,
+                spill=settings.spill,
             )
 
     @override

@@ -65,9 +65,7 @@ class TextDraft:
         for part in _parts(self._draft, train):
             self._words.count(part.values)
         tokenizer, self._table = self._words.finish(settings.vocabulary_size)
-        return TextReader(
-            settings.normalizer(), tokenizer, None, settings.max_length, settings.spill_folder, settings.spill_bytes
-        )
+        return TextReader(settings.normalizer(), tokenizer, None, settings.max_length, settings.spill)
 
     def ids(self, reader: TextReader, texts: Texts, rows: np.ndarray) -> Ragged:
         """Return the ids of the texts of the rows that are True; `reader` is the one from here."""
@@ -79,7 +77,7 @@ class TextDraft:
         return builder.finish()
 
     def _builder(self) -> RaggedBuilder:
-        return RaggedBuilder(np.int32, self._settings.spill_bytes, self._settings.spill_folder)
+        return RaggedBuilder(np.int32, self._settings.spill)
 
 
 def _parts(ragged: Ragged, rows: np.ndarray) -> Iterator[Ragged]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from thalweg.data.arrays.ragged import Ragged, RaggedBuilder
 from thalweg.data.arrays.split import validation_rows
-from thalweg.data.files.rows import AbstractSource, Chunk
+from thalweg.data.files.base import AbstractSource, Chunk
 from thalweg.errors import InputError
 from thalweg.tasks.reading.texts import as_text
 

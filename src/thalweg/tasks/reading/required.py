@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from thalweg.data.files.rows import AbstractSource
+from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from thalweg.data.arrays.batches import Examples, flat, pad
 from thalweg.data.arrays.equal import Column
-from thalweg.data.arrays.ragged import Ragged, RaggedBuilder, flat_positions
+from thalweg.data.arrays.ragged import IN_MEMORY, Ragged, RaggedBuilder, Spill, flat_positions
 from thalweg.data.text.features import BagFeatures
 from thalweg.data.text.normalize import Normalizer
 from thalweg.data.text.tokenizer import Tokenizer
@@ -32,16 +32,14 @@ class TextReader:
         tokenizer: text -> ids.
         features: words and pairs with weights, for the "bag" layout; None for "padded".
         max_length: longest text in tokens for "padded"; bags take all of a text.
-        spill_folder: where large arrays of ids go.
-        spill_bytes: from which size on.
+        spill: where arrays of ids go that are too large for memory.
     """
 
     normalizer: Normalizer
     tokenizer: Tokenizer
     features: BagFeatures | None
     max_length: int
-    spill_folder: Path | None = None
-    spill_bytes: int = 256 * 2**20
+    spill: Spill = IN_MEMORY
 
     @property
     def vocabulary_size(self) -> int:
@@ -54,13 +52,11 @@ class TextReader:
         tokenizer = Tokenizer.train(
             (text for chunk in texts for text in chunk), settings.tokenizer, settings.vocabulary_size
         )
-        return cls(
-            settings.normalizer(), tokenizer, None, settings.max_length, settings.spill_folder, settings.spill_bytes
-        )
+        return cls(settings.normalizer(), tokenizer, None, settings.max_length, settings.spill)
 
     def encode(self, chunks: Iterable[Sequence[str]]) -> Ragged:
         """Return the ids of chunks of normalized texts."""
-        builder = RaggedBuilder(np.int32, spill_bytes=self.spill_bytes, folder=self.spill_folder)
+        builder = RaggedBuilder(np.int32, self.spill)
         for chunk in chunks:
             builder.extend(*self.tokenizer.encode_many(list(chunk)))
         return builder.finish()
@@ -75,7 +71,7 @@ class TextReader:
     def columns(self, ids: Ragged, prefix: str = "") -> tuple[dict[str, Any], list[str]]:
         """Return the columns of `Examples` for these ids, and notes about what was cut."""
         if self.features is not None:
-            tokens, weights = self.features.transform(ids, spill_bytes=self.spill_bytes, folder=self.spill_folder)
+            tokens, weights = self.features.transform(ids, self.spill)
             return {f"{prefix}tokens": tokens, f"{prefix}weights": weights}, []
         num_long = int((ids.lengths > self.max_length).sum())
         share = num_long / max(1, len(ids))

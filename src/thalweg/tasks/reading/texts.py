@@ -6,7 +6,7 @@ from typing import final
 import numpy as np
 
 from thalweg.data.arrays.split import text_keys
-from thalweg.data.files.rows import AbstractSource, Chunk
+from thalweg.data.files.base import AbstractSource, Chunk
 from thalweg.data.text.normalize import Normalizer
 
 MAX_CHARACTERS_IN_MEMORY = 200_000_000

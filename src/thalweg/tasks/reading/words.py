@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, final
 
-from thalweg.data.files.rows import AbstractSource
+from thalweg.data.files.base import AbstractSource
 from thalweg.data.text.normalize import Normalizer
 from thalweg.data.text.tokenizer import SPECIALS, UNK, Tokenizer
 from thalweg.data.text.words import split_tokens

@@ -13,9 +13,9 @@ from typing_extensions import override
 from thalweg.batch import Batch
 from thalweg.data.arrays.batches import Examples, pad
 from thalweg.data.arrays.equal import Rows, View, same_rows
-from thalweg.data.arrays.ragged import Ragged, RaggedBuilder
+from thalweg.data.arrays.ragged import IN_MEMORY, Ragged, RaggedBuilder
 from thalweg.data.arrays.split import text_key, validation_rows
-from thalweg.data.files.rows import AbstractSource
+from thalweg.data.files.base import AbstractSource
 from thalweg.data.text.tokenizer import Tokenizer
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
@@ -96,8 +96,8 @@ class Tag(AbstractTask):
         self, source: AbstractSource, sentences: Iterator[Sentence], settings: Settings | None, *, keep: int
     ) -> tuple[Examples, list[str]]:
         """Encode sentences in pieces; keep the words of the first `keep` pieces as they are."""
-        spill = {"spill_bytes": settings.spill_bytes, "folder": settings.spill_folder} if settings else {}
-        tokens, tags = RaggedBuilder(np.int32, **spill), RaggedBuilder(np.int32, **spill)
+        spill = settings.spill if settings else IN_MEMORY
+        tokens, tags = RaggedBuilder(np.int32, spill), RaggedBuilder(np.int32, spill)
         raw: list[str] = []
         num_long = 0
         for sentence in sentences:

@@ -12,9 +12,9 @@ from typing_extensions import override
 from thalweg.batch import Batch
 from thalweg.data.arrays.batches import Examples, pad
 from thalweg.data.arrays.equal import Prefixes, View, same_rows
-from thalweg.data.arrays.ragged import Ragged, RaggedBuilder
+from thalweg.data.arrays.ragged import IN_MEMORY, Ragged, RaggedBuilder, Spill
 from thalweg.data.arrays.split import validation_rows
-from thalweg.data.files.rows import AbstractSource
+from thalweg.data.files.base import AbstractSource
 from thalweg.data.text.normalize import Normalizer
 from thalweg.data.text.tokenizer import BOS, EOS, PAD, UNK, Tokenizer
 from thalweg.errors import InputError
@@ -67,8 +67,7 @@ class Translate(AbstractTask):
         normalizer: steps before tokenizing, for both sides.
         tokenizer: text -> ids, for both sides.
         max_length: longest text in tokens, its end included.
-        spill_folder: where large arrays of ids go.
-        spill_bytes: from which size on.
+        spill: where arrays of ids go that are too large for memory.
     """
 
     name: ClassVar[str] = "translate"
@@ -80,14 +79,12 @@ class Translate(AbstractTask):
         tokenizer: Tokenizer,
         max_length: int,
         *,
-        spill_folder: Path | None = None,
-        spill_bytes: int = 256 * 2**20,
+        spill: Spill = IN_MEMORY,
     ) -> None:
         self.normalizer = normalizer
         self.tokenizer = tokenizer
         self.max_length = max_length
-        self.spill_folder = spill_folder
-        self.spill_bytes = spill_bytes
+        self.spill = spill
 
     @property
     @override
@@ -117,8 +114,7 @@ class Translate(AbstractTask):
             settings.normalizer(),
             tokenizer,
             settings.max_length,
-            spill_folder=settings.spill_folder,
-            spill_bytes=settings.spill_bytes,
+            spill=settings.spill,
         )
         train, cut = task._examples(pairs, chosen, with_texts=False)
         notes += cut
@@ -150,7 +146,7 @@ class Translate(AbstractTask):
 
     def _encode(self, parts: Iterable[Sequence[str]]) -> tuple[Ragged, int]:
         """Return ids with the end after each text, and how many texts were cut; those have no end."""
-        builder = RaggedBuilder(np.int32, spill_bytes=self.spill_bytes, folder=self.spill_folder)
+        builder = RaggedBuilder(np.int32, self.spill)
         num_cut = 0
         for part in parts:
             ids = Ragged.from_lengths(*self.tokenizer.encode_many(list(part)))
@@ -166,7 +162,7 @@ class Translate(AbstractTask):
         return builder.finish(), num_cut
 
     def _as_bytes(self, parts: Iterable[Sequence[str]]) -> Ragged:
-        builder = RaggedBuilder(np.uint8, spill_bytes=self.spill_bytes, folder=self.spill_folder)
+        builder = RaggedBuilder(np.uint8, self.spill)
         for part in parts:
             builder.extend([np.frombuffer(text.encode("utf-8", "surrogatepass"), dtype=np.uint8) for text in part])
         return builder.finish()
@@ -193,8 +189,7 @@ class Translate(AbstractTask):
             settings.normalizer(),
             Tokenizer.load(folder / TOKENIZER),
             settings.max_length,
-            spill_folder=settings.spill_folder,
-            spill_bytes=settings.spill_bytes,
+            spill=settings.spill,
         )
 
     @override

@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from thalweg import names, vectors
 from thalweg.batch import Batch
+from thalweg.data.arrays.ragged import IN_MEMORY, Spill
 from thalweg.data.text.word_vectors import read_word_vectors
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
@@ -25,7 +26,7 @@ from thalweg.training.steps.device import choose_device, choose_precision
 COMBINED_SHARE = 0.5  # of pretrained vectors in combined targets
 
 
-def settings_of(recipe: Recipe, columns: dict[str, Any], spill_folder: Path | None = None) -> Settings:
+def settings_of(recipe: Recipe, columns: dict[str, Any], spill: Spill = IN_MEMORY) -> Settings:
     """Return the data part of a complete recipe as the settings of a task."""
     data, model = recipe.data, recipe.model
     return Settings(
@@ -39,7 +40,7 @@ def settings_of(recipe: Recipe, columns: dict[str, Any], spill_folder: Path | No
         lags=_given(data.lags),
         scaling=_given(data.scaling),
         layout=names.task_spec(_given(recipe.run.task)).models[_given(model.model)].layout,
-        spill_folder=spill_folder,
+        spill=spill,
     )
 
 

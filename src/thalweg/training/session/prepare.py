@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, final
 
 from thalweg import names
+from thalweg.data.arrays.ragged import Spill
 from thalweg.data.builtin.catalog import SAMPLES
 from thalweg.data.columns.choice import Choice, choose_columns, guess_task
-from thalweg.data.files.rows import AbstractSource
+from thalweg.data.files.base import AbstractSource
 from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError, counted
 from thalweg.optim import construct
@@ -89,7 +90,7 @@ def prepare(request: Request, say: Say) -> Session:
     spill = Path(tempfile.mkdtemp(prefix="thalweg-"))
     try:
         kind: type[AbstractTask] = names.task_class(given.run.task)
-        task, prepared = kind.prepare(source, valid, build.settings_of(recipe, columns, spill))
+        task, prepared = kind.prepare(source, valid, build.settings_of(recipe, columns, Spill(spill)))
     finally:
         shutil.rmtree(spill, ignore_errors=True)  # what is mapped into memory stays readable until it is closed
     for note in [*skipped_rows(source, valid), *prepared.notes]:

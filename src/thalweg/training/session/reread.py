@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 from thalweg import names
+from thalweg.data.arrays.ragged import Spill
 from thalweg.errors import InputError
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.folder import build, checkpoint
@@ -32,7 +33,7 @@ def read_again(run: Run) -> tuple[AbstractTask, Prepared]:
     spill = Path(tempfile.mkdtemp(prefix="thalweg-"))
     try:
         kind: type[AbstractTask] = names.task_class(recipe.run.task or "")
-        task, prepared = kind.prepare(source, valid, build.settings_of(recipe, data["columns"], spill))
+        task, prepared = kind.prepare(source, valid, build.settings_of(recipe, data["columns"], Spill(spill)))
     finally:
         shutil.rmtree(spill, ignore_errors=True)
     if (len(prepared.train), len(prepared.valid)) != (data["num_train"], data["num_valid"]):
