@@ -39,7 +39,8 @@ from thalweg.training.session.loop import train as train_loop
 from thalweg.training.session.prepare import Request, prepare
 from thalweg.training.session.session import Session
 from thalweg.training.steps.feed import Feed
-from thalweg.training.steps.fit import Place, fit
+from thalweg.training.steps.fit import fit
+from thalweg.training.steps.stepper import stepper_for
 
 RESULTS = Path(__file__).parent / "results" / "loop.json"
 
@@ -201,13 +202,12 @@ def check_same_losses(session: Session, feed: Callable[[int], list[Batch]], num_
         elif "dropout" in vars(module) and isinstance(module.dropout, float):
             module.dropout = 0.0
     quiet.optimizer = build.build_optimizer(session.run.recipe, quiet.model, quiet.head)
+    clip = build.build_clipping(session.run.recipe, quiet.head)
+    quiet.stepper = stepper_for(quiet.optimizer, clip=clip.gradient)
     quiet.schedule = build.build_schedule(session.run.recipe, quiet.optimizer, session.total_steps)
     bare = bare_steps(quiet, feed, session.total_steps)
     first = next(bare)  # copies the weights before ours changes them
-    ours = fit(
-        quiet.model, quiet.head, quiet.optimizer, quiet.feed, steps=num_steps, place=Place(), schedule=quiet.schedule,
-        clip=quiet.clipping.gradient,
-    )  # fmt: skip
+    ours = fit(quiet.model, quiet.head, quiet.stepper, quiet.feed, steps=num_steps, schedule=quiet.schedule)
     peers = [first, *(next(bare) for _ in range(num_steps - 1))]
     return max(abs(float(record.loss) - loss) for record, loss in zip(ours, peers, strict=True))
 

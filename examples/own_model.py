@@ -15,7 +15,6 @@ from thalweg.tasks.base import HeadOptions, Settings
 from thalweg.tasks.classify.task import Classify
 from thalweg.training.steps.evaluate import evaluate
 from thalweg.training.steps.feed import Feed
-from thalweg.training.steps.fit import Place
 
 
 class Convolution(nn.Module):
@@ -53,9 +52,8 @@ def main(steps: int = 100) -> None:
     optimizer = make_optimizer(torch.optim.AdamW, model, head, lr=0.01)
     feed = Feed(prepared.train, task.batch, batch_size=64)
 
-    for record in thalweg.fit(
-        model, head, optimizer, feed, steps=steps, place=Place(), schedule=linear(optimizer, total_steps=steps)
-    ):
+    schedule = linear(optimizer, total_steps=steps)
+    for record in thalweg.fit(model, head, optimizer, feed, steps=steps, schedule=schedule):
         if record.step % 25 == 0:
             print(f"step {record.step}, epoch {feed.epoch_of(record.step):.2f}: loss {record.loss:.3f}")
     result = evaluate(task, model, head, prepared.valid)

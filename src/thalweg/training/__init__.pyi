@@ -7,6 +7,13 @@ from .session.api import train as train
 from .steps.evaluate import Evaluation as Evaluation
 from .steps.evaluate import evaluate as evaluate
 from .steps.feed import Feed as Feed
+from .steps.fit import FitOptions as FitOptions
 from .steps.fit import Place as Place
 from .steps.fit import StepRecord as StepRecord
 from .steps.fit import fit as fit
+from .steps.stepper import AbstractStepper as AbstractStepper
+from .steps.stepper import ClosureStepper as ClosureStepper
+from .steps.stepper import FirstOrderStepper as FirstOrderStepper
+from .steps.stepper import ObjectiveStepper as ObjectiveStepper
+from .steps.stepper import StepOutcome as StepOutcome
+from .steps.stepper import stepper_for as stepper_for

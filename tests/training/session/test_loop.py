@@ -12,9 +12,9 @@ from thalweg.status import Status
 from thalweg.training.recipe.recipe import Recipe
 from thalweg.training.session.api import train
 from thalweg.training.session.finish import finish
-from thalweg.training.session.loop import MAX_REJECTED, MAX_ROLLBACKS
 from thalweg.training.session.loop import train as train_loop
 from thalweg.training.session.prepare import Request, prepare
+from thalweg.training.session.stopping import MAX_REJECTED, MAX_ROLLBACKS
 
 
 @pytest.fixture

@@ -8,7 +8,11 @@ from thalweg.batch import Batch
 from thalweg.heads.softmax import Softmax
 from thalweg.heads.squared import Squared
 from thalweg.optim.clipping import ClipNorm, ClipUpdate, NoClip
-from thalweg.training.steps.fit import Place, fit, layer_names
+from thalweg.optim.descent import Descent
+from thalweg.optim.directions import Gradient
+from thalweg.optim.line_search import Fixed
+from thalweg.training.steps.fit import FitOptions, Place, fit, layer_names
+from thalweg.training.steps.stepper import ClosureStepper, stepper_for
 
 
 class Body(nn.Module):
@@ -41,10 +45,10 @@ def parameters(*modules):
     return [parameter for module in modules for parameter in module.parameters()]
 
 
-def run(optimizer_class, *, steps=10, batches=data, dropout=0.0, **options):
+def run(optimizer_class, *, steps=10, batches=data, dropout=0.0, make_stepper=stepper_for, clips=None, **options):
     model, head = parts(dropout)
-    optimizer = optimizer_class(parameters(model, head), lr=0.05)
-    records = list(fit(model, head, optimizer, batches, steps=steps, place=Place(), **options))
+    stepper = make_stepper(optimizer_class(parameters(model, head), lr=0.05), **(clips or {}))
+    records = list(fit(model, head, stepper, batches, steps=steps, options=FitOptions(**options)))
     return model, head, records
 
 
@@ -72,23 +76,22 @@ def test_a_run_cut_in_two_is_the_same_bit_for_bit_with_dropout():
     whole, whole_head, _ = run(torch.optim.AdamW, steps=9, dropout=0.5)
     model, head = parts(dropout=0.5)
     optimizer = torch.optim.AdamW(parameters(model, head), lr=0.05)
-    list(fit(model, head, optimizer, data, steps=4, place=Place()))
+    list(fit(model, head, optimizer, data, steps=4))
     torch.rand(1000)  # the random state in between does not matter
     list(fit(model, head, optimizer, data, steps=9, place=Place(4)))
     for ours, theirs in zip(parameters(model, head), parameters(whole, whole_head), strict=True):
         assert torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize(
-    ("optimizer", "needs_closure"), [(torch.optim.AdamW, False), (torch.optim.SGD, False), (torch.optim.LBFGS, True)]
-)
-def test_a_step_that_is_not_finite_changes_nothing(optimizer, needs_closure):
+@pytest.mark.parametrize("make", [
+    lambda p: torch.optim.AdamW(p, lr=0.05), lambda p: torch.optim.SGD(p, lr=0.05),
+    lambda p: torch.optim.LBFGS(p, lr=0.05), lambda p: Descent(p, Gradient(), Fixed(0.05)),
+])  # fmt: skip
+def test_a_step_that_is_not_finite_changes_nothing(make):
     model, head = parts()
-    stepper = optimizer(parameters(model, head), lr=0.05)
+    optimizer = make(parameters(model, head))
     before, rejected = None, []
-    for record in fit(
-        model, head, stepper, lambda step: data(step, {3, 5}), steps=8, place=Place(), needs_closure=needs_closure
-    ):
+    for record in fit(model, head, optimizer, lambda step: data(step, {3, 5}), steps=8):
         now = [p.detach().clone() for p in parameters(model, head)]
         rejected.append(bool(record.rejected))
         if rejected[-1]:
@@ -105,7 +108,7 @@ def test_a_step_that_is_not_finite_changes_nothing(optimizer, needs_closure):
 def test_the_optimizer_remembers_nothing_of_a_rejected_step():
     model, head = parts()
     optimizer = torch.optim.AdamW(parameters(model, head), lr=0.05)
-    list(fit(model, head, optimizer, lambda step: data(step, {1}), steps=3, place=Place()))
+    list(fit(model, head, optimizer, lambda step: data(step, {1}), steps=3))
     for state in optimizer.state.values():
         assert float(state["step"]) == 2.0
         assert state["exp_avg"].isfinite().all()
@@ -123,13 +126,13 @@ def test_an_update_that_spoils_the_weights_is_undone():
                     self.param_groups[0]["params"][0].fill_(float("inf"))
             return loss
 
-    _, _, records = run(Jump, steps=4, needs_closure=True)
+    _, _, records = run(Jump, steps=4, make_stepper=ClosureStepper)
     assert [bool(record.rejected) for record in records] == [False, True, False, False]
 
 
 def test_clipping_is_applied_and_the_norm_before_it_is_told():
-    _, _, plain = run(torch.optim.SGD, steps=1, clip=NoClip())
-    model, head, clipped = run(torch.optim.SGD, steps=1, clip=ClipNorm(1e-3))
+    _, _, plain = run(torch.optim.SGD, steps=1, clips={"clip": NoClip()})
+    model, head, clipped = run(torch.optim.SGD, steps=1, clips={"clip": ClipNorm(1e-3)})
     assert float(plain[0].grad_norm) == pytest.approx(float(clipped[0].grad_norm))
     assert bool(clipped[0].clipped)
     start, start_head = parts()
@@ -140,7 +143,7 @@ def test_clipping_is_applied_and_the_norm_before_it_is_told():
 
 
 def test_update_clipping_bounds_every_entry():
-    model, head, _ = run(torch.optim.AdamW, steps=1, clip_update=ClipUpdate(1e-4))
+    model, head, _ = run(torch.optim.AdamW, steps=1, clips={"clip_update": ClipUpdate(1e-4)})
     start, start_head = parts()
     for now, before in zip(parameters(model, head), parameters(start, start_head), strict=True):
         assert float((now - before).detach().abs().max()) <= 1e-4 * 1.01
@@ -165,7 +168,7 @@ def test_the_schedule_moves_once_a_step():
     model, head = parts()
     optimizer = torch.optim.SGD(parameters(model, head), lr=1.0)
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.5)
-    records = list(fit(model, head, optimizer, data, steps=4, place=Place(), schedule=schedule))
+    records = list(fit(model, head, optimizer, data, steps=4, schedule=schedule))
     assert [record.lr for record in records] == [1.0, 0.5, 0.25, 0.125]
 
 
@@ -200,7 +203,7 @@ def test_squared_head_in_float64_keeps_its_type():
     model, head = Body().double(), Squared(4, 1).double()
     batch = [Batch({"x": torch.randn(5, 3, dtype=torch.float64)}, torch.randn(5, 1, dtype=torch.float64))]
     optimizer = torch.optim.SGD(parameters(model, head), lr=0.01)
-    [record] = list(fit(model, head, optimizer, lambda _: batch, steps=1, place=Place()))
+    [record] = list(fit(model, head, optimizer, lambda _: batch, steps=1))
     assert record.loss.dtype is torch.float64
 
 

@@ -1,18 +1,21 @@
 """Which runs train to a proved optimum, with which defaults, and the sentence about it."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
+from torch import nn
 
-from thalweg import distributed, names
+from thalweg import distributed
+from thalweg.batch import Batch
 from thalweg.certificates.certificate.interval import Certificate
 from thalweg.certificates.linear.forms import factored_problem, factors_of
 from thalweg.data.arrays.batches import Examples
 from thalweg.errors import InputError
+from thalweg.heads.base import AbstractHead
 from thalweg.objective import Objective
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.recipe.recipe import Recipe
-from thalweg.training.session.session import Session
 from thalweg.training.steps.device import choose_device
 
 OPTIMIZER: Final = "factored-newton"
@@ -112,38 +115,34 @@ def default_l2(num_examples: int, num_outputs: int, *, several: bool) -> float:
     return float(f"{share / num_examples:.2g}")
 
 
-def prove(session: Session) -> Certificate | None:
-    """Return the certificate of a session's weights as they are, or None where training has none."""
-    recipe = session.run.recipe
-    if recipe.training.optimizer not in names.SOLVERS:
-        return None
-    objective = Objective(session.model, session.head, session.feed(0), l2=recipe.training.l2 or 0.0)
+def prove(recipe: Recipe, model: nn.Module, head: AbstractHead, batches: Sequence[Batch]) -> dict[str, Any]:
+    """Return what the summary says about the proof for the present weights, as plain values.
+
+    Args:
+        recipe: gives the penalty and the tolerance.
+        model: with the weights to certify.
+        head: likewise.
+        batches: all training data.
+    """
+    objective = Objective(model, head, batches, l2=recipe.training.l2 or 0.0)
     problem = factored_problem(objective)
-    return problem.certificate(problem.at(*factors_of(objective)), evidence=False)
-
-
-def figures(certificate: Certificate) -> dict[str, Any]:
-    """Return what the summary says about a certificate, as plain values."""
+    certificate = problem.certificate(problem.at(*factors_of(objective)), evidence=False)
     return {
         "loss": certificate.loss,
         "bound": certificate.bound,
         "relative_gap": certificate.relative_gap,
         "scope": certificate.scope,
         "proof": certificate.proof.value,
+        "sentence": _sentence(certificate, recipe.training.certify or 0.0),
     }
 
 
-def sentence(found: dict[str, Any], tolerance: float) -> str:
-    """Return the proved line of a summary.
-
-    Args:
-        found: what `figures` returned.
-        tolerance: relative gap that was asked for; 0 for none.
-    """
-    gap = found["relative_gap"]
+def _sentence(certificate: Certificate, tolerance: float) -> str:
+    """Return the line of a summary about a proof; a tolerance of 0 means that none was asked for."""
+    gap = certificate.relative_gap
     text = (
         f"Proved: no bag of any width, however it is trained, has a training loss (with this penalty) below "
-        f"{found['bound']:.7g}; this one has {found['loss']:.7g} (relative gap {gap:.1e})."
+        f"{certificate.bound:.7g}; this one has {certificate.loss:.7g} (relative gap {gap:.1e})."
     )
     if tolerance and not gap <= tolerance:
         text += f" That is above the tolerance of {tolerance:g}: more --epochs, a larger --width or --l2 close it."

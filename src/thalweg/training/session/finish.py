@@ -5,13 +5,18 @@ import importlib.metadata
 from collections.abc import Sequence
 from typing import Any
 
+from torch import nn
+
+from thalweg import names
 from thalweg.errors import InputError
+from thalweg.heads.base import AbstractHead
 from thalweg.report.page import Report, write_report
 from thalweg.status import Status
+from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.certified import proved
 from thalweg.training.folder import build, checkpoint
-from thalweg.training.folder.run import HISTORY, METRICS, REPORT, WEIGHTS, read_history, write_json, write_manifest
-from thalweg.training.session.session import Session, extra_figures
+from thalweg.training.folder.run import HISTORY, METRICS, REPORT, WEIGHTS, Run, read_history, write_json, write_manifest
+from thalweg.training.session.session import Session
 from thalweg.training.steps.evaluate import evaluate
 
 MAX_CARDS = 8  # metrics with a card and a curve of their own, where some are about a part: a column, a type of span
@@ -44,7 +49,10 @@ def finish(session: Session, status: Status) -> dict[str, Any]:
         "num_rejected": score.num_rejected,
         "num_rollbacks": score.num_rollbacks,
         "best_step": score.best_step,
-        **extra_figures(session),
+        "num_parameters": build.count_parameters(session.model, session.head),
+        "num_train": len(session.prepared.train),
+        "num_valid": len(session.prepared.valid),
+        "steps_per_epoch": session.feed.steps_per_epoch,
     }
     if status is Status.INTERRUPTED:
         write_json(run.folder / METRICS, summary)
@@ -65,26 +73,41 @@ def finish(session: Session, status: Status) -> dict[str, Any]:
         generated=min(len(session.prepared.valid), MAX_GENERATED),
     )
     summary["loss"] = evaluation.loss
-    if certificate := proved.prove(session):
-        found = proved.figures(certificate)
-        summary["certificate"] = found | {"sentence": proved.sentence(found, recipe.training.certify or 0.0)}
+    if recipe.training.optimizer in names.SOLVERS:
+        summary["certificate"] = proved.prove(recipe, session.model, session.head, session.feed(0))
     summary["metrics"] = evaluation.metrics
     if figures := session.head.figures():
         summary["head"] = figures
     summary["warnings"] = session.head.notes()
     write_manifest(run.folder, weights=True)
     write_json(run.folder / METRICS, summary)
-    write_report(run.folder / REPORT, make_report(session, summary))
+    report = make_report(run, session.task, session.prepared, (session.model, session.head), summary)
+    write_report(run.folder / REPORT, report)
     return summary
 
 
-def make_report(session: Session, summary: dict[str, Any], more: Sequence[dict[str, Any]] = ()) -> Report:
-    """Return the report of a session that has its best weights in place, with more sections first."""
-    run, recipe = session.run, session.run.recipe
-    session.model.eval()
-    session.head.eval()
-    data = run.data
-    explanations = {"loss": ("lower", "Loss per target on the validation data."), **session.task.explanations}
+def make_report(
+    run: Run,
+    task: AbstractTask,
+    prepared: Prepared,
+    networks: tuple[nn.Module, AbstractHead],
+    summary: dict[str, Any],
+    more: Sequence[dict[str, Any]] = (),
+) -> Report:
+    """Return the report of a finished run.
+
+    Args:
+        run: its folder.
+        task: its task.
+        prepared: its examples.
+        networks: model and head with the weights that were kept.
+        summary: what `finish` returned; `run.result` later.
+        more: sections that come first.
+    """
+    recipe, data = run.recipe, run.data
+    for network in networks:
+        network.eval()
+    explanations = {"loss": ("lower", "Loss per target on the validation data."), **task.explanations}
     if recipe.model.head != "softmax":
         explanations["loss"] = (
             "lower",
@@ -98,9 +121,9 @@ def make_report(session: Session, summary: dict[str, Any], more: Sequence[dict[s
     ]
     sentence = (
         f"A {recipe.model.model} model with {summary['num_parameters']:,} parameters, trained on "
-        f"{session.task.describe(session.prepared)} from {data['described']}."
+        f"{task.describe(prepared)} from {data['described']}."
     )
-    notes = [*data["notes"], *session.prepared.notes, *summary["warnings"]]
+    notes = [*data["notes"], *prepared.notes, *summary["warnings"]]
     if "certificate" in summary:
         notes.append(summary["certificate"]["sentence"])
     if summary["num_rejected"]:
@@ -119,19 +142,16 @@ def make_report(session: Session, summary: dict[str, Any], more: Sequence[dict[s
         summary=[
             ("Optimizer", f"{recipe.training.optimizer}, {recipe.training.schedule} schedule"),
             ("Steps", summary["steps"]),
-            ("Epochs", round(session.feed.epoch_of(summary["steps"]), 2)),
+            ("Epochs", round(summary["steps"] / summary["steps_per_epoch"], 2)),
             ("Training time", f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.1f} min"),
-            ("Kept weights of step", summary["best_step"]),
+            ("Best step", summary["best_step"]),
             ("Training examples", summary["num_train"]),
             ("Validation examples", summary["num_valid"]),
         ],
         metrics=metrics,
         history=[_only(entry, shown) for entry in read_history(run.folder / HISTORY)],
         notes=notes,
-        sections=[
-            *more,
-            *session.task.sections(session.model, session.head, session.prepared, recipe.run.seed or 0),
-        ],
+        sections=[*more, *task.sections(*networks, prepared, recipe.run.seed or 0)],
         recipe=recipe.to_toml(),
         reproduce=[f"thalweg train {run.folder / 'recipe.toml'}", f"thalweg predict {run.folder} ..."],
     )

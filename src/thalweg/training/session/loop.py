@@ -14,16 +14,12 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from thalweg.curvature.check import CurvatureError
 from thalweg.errors import InputError
-from thalweg.optim.construct import needs_closure
 from thalweg.status import Status
 from thalweg.training.folder.run import HISTORY, finite, read_history
+from thalweg.training.session import stopping
 from thalweg.training.session.session import Session
-from thalweg.training.steps.fit import StepRecord, fit
+from thalweg.training.steps.fit import FitOptions, StepRecord, fit
 
-MAX_REJECTED = 3  # steps rejected in a row before the run goes back
-MAX_ROLLBACKS = 4
-AT_THE_END = {Status.STATIONARY, Status.NO_STEP}  # nothing is left to descend
-MAX_STUCK = 3  # such steps in a row end the run: on mini-batches one alone says little
 LR_FACTOR = 0.5
 MAX_STEP_ENTRIES = 5000
 NUM_WATCHED = 200  # steps at most on which each layer is measured; it costs about as much as the optimizer's step
@@ -47,8 +43,7 @@ def train(session: Session) -> Iterator[dict[str, Any]]:
             status = yield from _take_steps(session, log, signals)
         except (InputError, CurvatureError) as error:
             # What only the first step can tell (a dense method on too many parameters) must leave nothing behind.
-            if session.new_folder is not None:
-                session.new_folder.discard()
+            session.discard_folder()
             if isinstance(error, CurvatureError):
                 name = session.run.recipe.training.optimizer
                 raise InputError(
@@ -60,56 +55,47 @@ def train(session: Session) -> Iterator[dict[str, Any]]:
 
 
 def _take_steps(session: Session, log: "_History", signals: "_Signals") -> Generator[dict[str, Any], None, Status]:
-    """Take steps until something ends the run, yielding entries; return how it ended."""
-    recipe = session.run.recipe.training
-    score, place, total = session.score, session.place, session.total_steps
-    clock = _Clock(score.seconds, recipe.time or 0.0)
-    last_saved = clock.elapsed()
+    """Take steps until a rule of `stopping` ends the run, yielding entries; return how it ended."""
+    recipe, score, place = session.run.recipe.training, session.score, session.place
+    clock = _Clock(score.seconds)
+    saves = _Saves(session, log, clock, recipe.checkpoint_every or math.inf)
+    moment = stopping.Moment(
+        session.total_steps,
+        seconds_limit=recipe.time or 0.0,
+        tolerance=recipe.certify or 0.0,
+        patience=recipe.patience or 0,
+        num_rollbacks=score.num_rollbacks,
+    )
     pending: list[StepRecord] = []
-    rejected_in_a_row, stuck_in_a_row = 0, 0
     for record in _steps(session):
-        if session.new_folder is not None:
-            session.new_folder.keep()
-            session.new_folder = None
+        session.keep_folder()
         pending.append(record)
-        up = clock.is_up() and place.step < total
         interrupted = signals.received is not None
-        stuck_in_a_row = stuck_in_a_row + 1 if record.status in AT_THE_END else 0
-        stuck = stuck_in_a_row >= MAX_STUCK
-        proved = record.gap is not None and record.gap <= (recipe.certify or 0.0)
-        ends = place.step >= total or up or interrupted or stuck or proved
-        due = place.step % session.evaluate_every == 0 or (ends and not interrupted)
-        if session.device.type == "cpu" or len(pending) >= DEVICE_QUEUE or due or ends:
+        moment.advance(place.step, clock.elapsed(), record.gap, record.status, interrupted=interrupted)
+        status = stopping.ending(moment)
+        due = place.step % session.evaluate_every == 0 or status not in {None, Status.INTERRUPTED}
+        if session.device.type == "cpu" or len(pending) >= DEVICE_QUEUE or due or status is not None:
             for entry in log.steps(pending, clock.elapsed()):
-                rejected_in_a_row = rejected_in_a_row + 1 if entry["event"] == "rejected" else 0
-                score.num_rejected += entry["event"] == "rejected"
+                rejected = entry["event"] == "rejected"
+                moment.rejected_in_a_row = moment.rejected_in_a_row + 1 if rejected else 0
+                score.num_rejected += rejected
                 yield entry
             pending.clear()
         score.seconds = clock.elapsed()
-        if rejected_in_a_row >= MAX_REJECTED and not interrupted:
-            rejected_in_a_row = 0
-            if score.num_rollbacks >= MAX_ROLLBACKS:
+        if moment.is_spoiled:
+            if stopping.not_finite(moment):
                 return Status.NOT_FINITE
             yield log.add(_go_back(session))
+            moment.rejected_in_a_row, moment.num_rollbacks = 0, score.num_rollbacks
             continue
         if due:
             entry = _evaluate(session, clock)
             yield log.add(entry if record.gap is None else entry | {"gap": record.gap})
-        if due or ends or clock.elapsed() - last_saved > (recipe.checkpoint_every or math.inf):
-            log.flush()
-            session.save()
-            last_saved = clock.elapsed()
-            log.paused(last_saved)
-        if interrupted:
-            return Status.INTERRUPTED
-        if proved:
-            return Status.PROVED
-        if due and recipe.patience and score.without_progress >= recipe.patience:
-            return Status.STOPPED_EARLY
-        if stuck and record.status is not None:
-            return record.status
-        if up:
-            return Status.OUT_OF_TIME
+            moment.without_progress = score.without_progress
+            status = stopping.ending(moment)
+        saves.after_step(at_once=due or status is not None)
+        if status is not None:
+            return status
     return Status.COMPLETED
 
 
@@ -117,30 +103,34 @@ def _steps(session: Session) -> Iterator[StepRecord]:
     """Return the steps of a session, from its place to its end."""
     recipe, total = session.run.recipe, session.total_steps
     watch_every = max(MIN_WATCH_EVERY, total // NUM_WATCHED)
-    return fit(
-        session.model,
-        session.head,
-        session.optimizer,
-        session.feed,
-        steps=total,
-        place=session.place,
+    options = FitOptions(
         seed=recipe.run.seed or 0,
-        schedule=session.schedule,
-        clip=session.clipping.gradient,
-        clip_update=session.clipping.update,
-        needs_closure=needs_closure(session.optimizer),
         l2=recipe.training.l2 or 0.0,
         autocast=session.autocast,
         watch=lambda step: step < 5 or step % watch_every == 0,
     )
+    return fit(
+        session.model,
+        session.head,
+        session.stepper,
+        session.feed,
+        steps=total,
+        place=session.place,
+        schedule=session.schedule,
+        options=options,
+    )
 
 
 def _evaluate(session: Session, clock: "_Clock") -> dict[str, Any]:
+    """Measure the present weights, keep them where they are the best so far, and return the entry."""
     evaluation = session.measure()
+    name, better = session.task.selects_by
+    value = evaluation.value(name)
     if isinstance(session.schedule, ReduceLROnPlateau):
-        name, better = session.task.selects_by
-        value = evaluation.value(name)
         session.schedule.step(-value if better == "higher" else value)
+    improved = session.take_score(evaluation)
+    if improved or (session.keeps_last and math.isfinite(value)):
+        session.keep_weights()
     entry = {
         "event": "evaluation",
         "step": session.place.step,
@@ -148,7 +138,7 @@ def _evaluate(session: Session, clock: "_Clock") -> dict[str, Any]:
         "seconds": clock.elapsed(),
         "loss": evaluation.loss,
         "metrics": evaluation.metrics,
-        "best": session.take_score(evaluation),
+        "best": improved,
     }
     figures = session.head.figures()
     return entry | {"head": figures} if figures else entry
@@ -160,8 +150,24 @@ def _go_back(session: Session) -> dict[str, Any]:
     session.restore(weights_only=True)
     session.scale_lr(scale / session.score.lr_scale)
     session.score.num_rollbacks += 1
-    reason = f"loss or gradient was NaN or infinite on {MAX_REJECTED} steps in a row"
+    reason = f"loss or gradient was NaN or infinite on {stopping.MAX_REJECTED} steps in a row"
     return {"event": "rollback", "step": step, "to_step": session.place.step, "lr_scale": scale, "reason": reason}
+
+
+@final
+class _Saves:
+    """Writes checkpoints: when told to, and whenever so many seconds have passed since the last one."""
+
+    def __init__(self, session: Session, log: "_History", clock: "_Clock", every: float) -> None:
+        self._session, self._log, self._clock, self._every = session, log, clock, every
+        self._last = clock.elapsed()
+
+    def after_step(self, *, at_once: bool) -> None:
+        if at_once or self._clock.elapsed() - self._last > self._every:
+            self._log.flush()
+            self._session.save()
+            self._last = self._clock.elapsed()
+            self._log.paused(self._last)
 
 
 @final
@@ -227,15 +233,11 @@ class _History:
 class _Clock:
     """Seconds of training, those before a resume included."""
 
-    def __init__(self, before: float, limit: float) -> None:
+    def __init__(self, before: float) -> None:
         self._start = time.monotonic() - before
-        self._limit = limit
 
     def elapsed(self) -> float:
         return time.monotonic() - self._start
-
-    def is_up(self) -> bool:
-        return self._limit > 0 and self.elapsed() >= self._limit
 
 
 @final

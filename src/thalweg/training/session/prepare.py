@@ -16,7 +16,6 @@ from thalweg.data.columns.choice import Choice, choose_columns, guess_task
 from thalweg.data.files.base import AbstractSource
 from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError, counted
-from thalweg.optim import construct
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.certified import proved
 from thalweg.training.folder import build, checkpoint, run
@@ -25,7 +24,7 @@ from thalweg.training.recipe.recipe import Recipe, read_recipe
 from thalweg.training.recipe.without_effect import without_effect
 from thalweg.training.session.session import Session
 from thalweg.training.steps.device import choose_device
-from thalweg.training.steps.fit import Place, fit
+from thalweg.training.steps.fit import FitOptions, Place, fit
 
 MIN_DEFAULT_STEPS, MAX_DEFAULT_EPOCHS = 300, 100
 CALIBRATION_SECONDS = 1.0
@@ -325,9 +324,8 @@ def _fit_to_time(session: Session, recipe: Recipe, say: Say) -> Session:
     place, start = Place(), time.monotonic()
     first = start
     for record in fit(
-        session.model, session.head, session.optimizer, session.feed, steps=1000, place=place,
-        clip=session.clipping.gradient, autocast=session.autocast,
-        needs_closure=construct.needs_closure(session.optimizer),
+        session.model, session.head, session.stepper, session.feed, steps=1000, place=place,
+        options=FitOptions(autocast=session.autocast),
     ):  # fmt: skip
         float(record.loss)
         if record.step == 1:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import nn
@@ -19,6 +19,7 @@ from thalweg.training.steps.device import choose_precision
 from thalweg.training.steps.evaluate import Evaluation, evaluate
 from thalweg.training.steps.feed import Feed
 from thalweg.training.steps.fit import Place
+from thalweg.training.steps.stepper import stepper_for
 
 MAX_EVALUATIONS = 20
 
@@ -74,8 +75,9 @@ class Session:
         self.model, self.head = build.build_networks(recipe, task, batch=first, counts=counts)
         self.model.to(device)
         self.head.to(device)
-        self.clipping = build.build_clipping(recipe, self.head)
-        self.optimizer = build.build_optimizer(recipe, self.model, self.head, self.clipping)
+        clip = build.build_clipping(recipe, self.head)
+        self.optimizer = build.build_optimizer(recipe, self.model, self.head, clip)
+        self.stepper = stepper_for(self.optimizer, clip=clip.gradient, clip_update=clip.update)
         self.schedule: LRScheduler = build.build_schedule(recipe, self.optimizer, self.total_steps)
         self.place = Place()
         self.new_folder: NewFolder | None = None
@@ -99,8 +101,13 @@ class Session:
             autocast=self.autocast,
         )
 
+    @property
+    def keeps_last(self) -> bool:
+        """Whether the last weights are kept, not the best ones on the validation data: those that are certified."""
+        return bool(self.run.recipe.training.certify)
+
     def take_score(self, evaluation: Evaluation) -> bool:
-        """Compare an evaluation with the best so far, and keep the weights if it is better."""
+        """Compare an evaluation with the best so far; return whether it is better. Writes nothing."""
         name, better = self.task.selects_by
         value = evaluation.value(name)
         sign = 1.0 if better == "higher" else -1.0
@@ -109,14 +116,26 @@ class Session:
         if math.isfinite(value) and score.best == value and score.best_loss is not None:
             improved = evaluation.loss < score.best_loss  # among equal scores the smaller loss is the better model
         if improved:
-            score.best, score.best_step, score.best_loss = value, self.place.step, evaluation.loss
-            score.without_progress = 0
+            score.best, score.best_loss, score.without_progress = value, evaluation.loss, 0
         else:
             score.without_progress += 1
-        if improved or (self.run.recipe.training.certify and math.isfinite(value)):
-            score.best_step = self.place.step  # the weights that are certified are the last ones
-            checkpoint.save_tensors(self.run.folder / WEIGHTS, build.get_weights(self.model, self.head))
         return improved
+
+    def keep_weights(self) -> None:
+        """Write the present weights as those of the run."""
+        self.score.best_step = self.place.step
+        checkpoint.save_tensors(self.run.folder / WEIGHTS, build.get_weights(self.model, self.head))
+
+    def keep_folder(self) -> None:
+        """After the first step a new run's folder stays."""
+        if self.new_folder is not None:
+            self.new_folder.keep()
+            self.new_folder = None
+
+    def discard_folder(self) -> None:
+        """A new run that never took a step leaves nothing behind."""
+        if self.new_folder is not None:
+            self.new_folder.discard()
 
     def is_sound(self) -> bool:
         """Whether all weights are finite, so that they may be saved as good ones."""
@@ -182,13 +201,3 @@ class Session:
                     group[key] = group[key] * factor
         if "base_lrs" in vars(self.schedule):
             self.schedule.base_lrs = [rate * factor for rate in self.schedule.base_lrs]
-
-
-def extra_figures(session: Session) -> dict[str, Any]:
-    """Return sizes that summaries show: parameters, examples, steps an epoch."""
-    return {
-        "num_parameters": build.count_parameters(session.model, session.head),
-        "num_train": len(session.prepared.train),
-        "num_valid": len(session.prepared.valid),
-        "steps_per_epoch": session.feed.steps_per_epoch,
-    }

@@ -4,10 +4,8 @@ Logging, checkpoints, evaluation and stopping are ordinary code around a `for`; 
 """
 
 import dataclasses
-import inspect
 import math
 import warnings
-from collections import defaultdict
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, final
 
@@ -17,12 +15,10 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from thalweg import vectors
 from thalweg.batch import Batch
-from thalweg.certificates.factored.optimizer import FactoredNewton
 from thalweg.heads.base import AbstractHead
 from thalweg.objective import Objective
-from thalweg.optim.clipping import AbstractClip, ClipUpdate
-from thalweg.optim.descent import Descent
 from thalweg.status import Status
+from thalweg.training.steps.stepper import AbstractStepper, stepper_for
 
 LARGEST_SEED = 2**63 - 1
 
@@ -43,7 +39,7 @@ class StepRecord:
         num_tokens: tokens that the step's batches hold, padding included; 0 where the data are numbers.
         layers: gradient norm and update/weight ratio by layer, on the steps that were watched.
         status: how a step of a direction and a step size ended; None with other optimizers.
-        gap: by which share the loss after the step is above the best possible one, at most; None where it isn't known.
+        gap: at most this fraction of the loss after the step could still be gained; None where it isn't known.
     """
 
     step: int
@@ -87,22 +83,34 @@ class Place:
     step: int = 0
 
 
+@final
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FitOptions:
+    """What `fit` can be told beside what it trains.
+
+    Args:
+        seed: random seed of the dropout.
+        l2: squared penalty inside the loss, as `Objective(l2=...)`, >= 0.
+        autocast: type of the forward pass; None: as the parameters are.
+        watch: step -> whether the figures by layer are measured on it (costs a copy of the parameters).
+    """
+
+    seed: int = 0
+    l2: float = 0.0
+    autocast: torch.dtype | None = None
+    watch: Callable[[int], bool] = lambda step: False  # noqa: ARG005
+
+
 def fit(
     model: nn.Module,
     head: AbstractHead,
-    optimizer: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer | AbstractStepper,
     batches: Callable[[int], Sequence[Batch]],
     *,
     steps: int,
-    place: Place,
-    seed: int = 0,
+    place: Place | None = None,
     schedule: LRScheduler | None = None,
-    clip: AbstractClip | None = None,
-    clip_update: ClipUpdate | None = None,
-    needs_closure: bool = False,
-    l2: float = 0.0,
-    autocast: torch.dtype | None = None,
-    watch: Callable[[int], bool] = lambda step: False,  # noqa: ARG005
+    options: FitOptions = FitOptions(),
 ) -> Generator[StepRecord, None, None]:
     """Take steps, and yield a record after each.
 
@@ -113,64 +121,59 @@ def fit(
     Args:
         model: from inputs to hidden states.
         head: from hidden states to loss.
-        optimizer: over the parameters of both.
+        optimizer: over the parameters of both; or a stepper, as `stepper_for(optimizer, clip=...)` makes one.
         batches: step -> micro-batches of that step, on the right device; a stateless function.
         steps: number of steps after which to stop.
-        place: where the run is; read before each step and advanced after it.
-        seed: seed of the dropout.
+        place: where the run is; read before each step and advanced after it. None: at the start.
         schedule: advanced once a step (`ReduceLROnPlateau` is left to the caller, who has the score).
-        clip: gradient clipping; gives the norm, too.
-        clip_update: update clipping.
-        needs_closure: hand the optimizer the objective as its closure, instead of calling it first.
-        l2: penalty inside the loss.
-        autocast: type of the forward pass.
-        watch: steps on which the per-layer figures are measured (costs a copy of the parameters).
+        options: random seed, penalty, precision, and which steps are watched.
 
     Yields:
         One record a step.
+
+    Example:
+        >>> from thalweg.heads.softmax import Softmax
+        >>> model, head = nn.Linear(2, 3), Softmax(3, 2)
+        >>> optimizer = torch.optim.SGD([*model.parameters(), *head.parameters()], lr=1.0)
+        >>> batch = Batch({"input": torch.eye(2)}, torch.tensor([0, 1]))
+        >>> losses = [float(record.loss) for record in fit(model, head, optimizer, lambda step: [batch], steps=20)]
+        >>> losses[-1] < losses[0]
+        True
     """
-    parameters = vectors.trainable([*model.parameters(), *head.parameters()])
-    penalized = [tensor for tensor in parameters if tensor.dim() >= 2] if l2 > 0.0 else []
+    stepper = optimizer if isinstance(optimizer, AbstractStepper) else stepper_for(optimizer)
+    place = Place() if place is None else place
     layers = layer_names(model, head)
-    composed = isinstance(optimizer, Descent | FactoredNewton)
-    take = _take_composed if composed else _take_with_closure if needs_closure else _take
-    on_device = not needs_closure and _skips_on_device(optimizer, parameters)
-    on_cpu = all(parameter.is_cpu for parameter in parameters)
+    on_cpu = all(parameter.is_cpu for tensors in layers.values() for parameter in tensors)
     objective: Objective | None = None
     for module in (model, head):
         module.train()
     while place.step < steps:
         step = place.step
-        _set_seed((seed * 1_000_003 + step) % LARGEST_SEED, on_cpu)
+        _set_seed((options.seed * 1_000_003 + step) % LARGEST_SEED, on_cpu)
         micro = batches(step)
         if objective is None:
-            objective = Objective(model, head, micro, l2=l2, penalized=penalized, autocast=autocast)
-        elif not (composed and _are_same(micro, objective.batches)):
-            objective = objective.on(micro)  # on the same batches a composed optimizer knows where it ended
-        watched = watch(step)
-        before = vectors.clone(parameters) if watched or (needs_closure and not composed) else None
-        if clip_update is not None and not composed:
-            clip_update.before(parameters)
-        lr = optimizer.param_groups[0]["lr"]
-        loss, norm, clipped, rejected = take(optimizer, objective, parameters, clip, before, on_device)
-        if clip_update is not None and not composed:
-            clip_update.after(parameters)
+            objective = Objective(model, head, micro, l2=options.l2, autocast=options.autocast)
+        elif not (stepper.reuses_objective and _are_same(micro, objective.batches)):
+            objective = objective.on(micro)
+        before = vectors.clone(objective.parameters) if options.watch(step) else None
+        lr = stepper.optimizer.param_groups[0]["lr"]
+        outcome = stepper.step(objective)
         head.after_step()
         place.step = step + 1
         if schedule is not None and not isinstance(schedule, ReduceLROnPlateau):
-            _advance(schedule, quietly=not on_device and bool(rejected))
+            _advance(schedule, quietly=outcome.rejected is True)
         yield StepRecord(
             place.step,
-            loss,
-            norm,
-            clipped,
-            rejected,
+            outcome.loss,
+            outcome.grad_norm,
+            outcome.clipped,
+            outcome.rejected,
             float(lr),
             sum(batch.num_examples for batch in micro),
             sum(_num_tokens(batch) for batch in micro),
-            layer_figures(layers, parameters, before) if watched and before else None,
-            optimizer.status if composed else None,
-            optimizer.relative_gap if isinstance(optimizer, FactoredNewton) else None,
+            None if before is None else layer_figures(layers, objective.parameters, before),
+            outcome.status,
+            outcome.gap,
         )
 
 
@@ -184,106 +187,8 @@ def _advance(schedule: LRScheduler, *, quietly: bool) -> None:
         schedule.step()
 
 
-Taken = tuple[Tensor, Tensor, Tensor | bool, Tensor | bool]
-
-
-def _take(
-    optimizer: torch.optim.Optimizer,
-    objective: Objective,
-    parameters: list[Tensor],
-    clip: AbstractClip | None,
-    before: list[Tensor] | None,
-    on_device: bool,
-) -> Taken:
-    """Take a first-order step unless loss or gradient is not finite."""
-    del before
-    loss = objective()
-    norm, clipped = _clip(clip, parameters)
-    if on_device:
-        rejected = ~(torch.isfinite(loss) & torch.isfinite(norm))
-        # The fused kernels leave everything as it is where this flag is 1, without the CPU having to know.
-        optimizer.found_inf = rejected.to(torch.float32)  # type: ignore[attr-defined]
-        optimizer.step()
-        return loss, norm, clipped, rejected
-    is_finite = _is_finite(loss, norm)
-    if is_finite:
-        optimizer.step()
-    return loss, norm, clipped, not is_finite
-
-
-def _take_with_closure(
-    optimizer: torch.optim.Optimizer,
-    objective: Objective,
-    parameters: list[Tensor],
-    clip: AbstractClip | None,
-    before: list[Tensor] | None,
-    on_device: bool,
-) -> Taken:
-    """Take a step that evaluates the objective by itself; put the parameters back where it ends badly."""
-    del on_device
-    assert before is not None
-    first: list[tuple[Tensor, Tensor, Tensor | bool]] = []
-
-    def closure() -> Tensor:
-        loss = objective()
-        norm, clipped = _clip(clip, parameters)
-        if not first:
-            first.append((loss, norm, clipped))
-            if not _is_finite(loss, norm):
-                raise _NotFiniteError
-        return loss
-
-    bad = False
-    try:
-        optimizer.step(closure)  # type: ignore[call-overload, arg-type]
-        bad = not bool(torch.isfinite(vectors.norm([parameter.detach() for parameter in parameters])))
-        if bad:  # what the optimizer remembers is spoiled, too: it starts its memory again
-            optimizer.state = defaultdict(dict)
-    except _NotFiniteError:
-        bad = True
-    if bad:
-        with torch.no_grad():
-            vectors.copy_(parameters, before)
-    loss, norm, clipped = first[0]
-    return loss, norm, clipped, bad
-
-
-def _take_composed(
-    optimizer: torch.optim.Optimizer,
-    objective: Objective,
-    parameters: list[Tensor],
-    clip: AbstractClip | None,
-    before: list[Tensor] | None,
-    on_device: bool,
-) -> Taken:
-    """Take a step of a direction and a step size, which clips and refuses what is not finite by itself."""
-    del clip, before, on_device
-    assert isinstance(optimizer, Descent | FactoredNewton)
-    loss = optimizer.step(objective)
-    assert loss is not None
-    norm = vectors.norm([parameter.grad for parameter in parameters if parameter.grad is not None])
-    return loss, norm, False, optimizer.status in {Status.LOSS_NOT_FINITE, Status.GRADIENT_NOT_FINITE}
-
-
 def _are_same(micro: Sequence[Batch], others: Sequence[Batch]) -> bool:
     return len(micro) == len(others) and all(one is other for one, other in zip(micro, others, strict=True))
-
-
-@final
-class _NotFiniteError(Exception):
-    """Leaves an optimizer's step before it has changed anything."""
-
-
-def _clip(clip: AbstractClip | None, parameters: list[Tensor]) -> tuple[Tensor, Tensor | bool]:
-    if clip is None:
-        return vectors.norm([parameter.grad for parameter in parameters if parameter.grad is not None]), False
-    result = clip(parameters)
-    return result.norm, result.was_clipped
-
-
-def _is_finite(loss: Tensor, norm: Tensor) -> bool:
-    """Whether both numbers are finite (waits for the device; quicker than tensor operations where there is none)."""
-    return math.isfinite(loss.item()) and math.isfinite(norm.item())
 
 
 def _set_seed(seed: int, on_cpu: bool) -> None:
@@ -292,12 +197,6 @@ def _set_seed(seed: int, on_cpu: bool) -> None:
         torch.default_generator.manual_seed(seed)
     else:
         torch.manual_seed(seed)
-
-
-def _skips_on_device(optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> bool:
-    """Whether the optimizer's own kernel can leave out a step, so that no step has to wait for the device."""
-    on_gpu = all(parameter.is_cuda for parameter in parameters)
-    return on_gpu and bool(optimizer.defaults.get("fused")) and "found_inf" in inspect.getsource(type(optimizer))
 
 
 def _num_tokens(batch: Batch) -> int:

@@ -1,0 +1,120 @@
+"""When a run ends: rules in order of precedence, each one idea.
+
+A rule looks at the run just after a step and says how it ends, or nothing. The first rule that speaks decides.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Final, final
+
+from thalweg.status import Status
+
+MAX_REJECTED = 3  # steps rejected in a row before the run goes back
+MAX_ROLLBACKS = 4
+MAX_STUCK = 3  # steps in a row with nothing left to descend that end the run: on mini-batches one alone says little
+_NOTHING_TO_DESCEND = {Status.STATIONARY, Status.NO_STEP}
+
+
+@final
+@dataclasses.dataclass
+class Moment:
+    """What the rules look at: the limits of a run, and where it is just after a step.
+
+    Args:
+        total_steps: steps of the whole run.
+        seconds_limit: time limit; 0: none.
+        tolerance: gap at which the run is good enough, where the optimizer knows one; 0: only the best possible.
+        patience: evaluations without progress that are allowed; 0: any number.
+        step: steps taken.
+        seconds: time spent.
+        gap: at most this fraction of the loss could still be gained; None: not known.
+        step_status: how the last step ended, where the optimizer says so.
+        interrupted: whether somebody asked the run to stop.
+        stuck_in_a_row: steps in a row that found nothing to descend.
+        rejected_in_a_row: steps in a row whose loss or gradient was not finite, as far as the log has seen them.
+        num_rollbacks: how often the run went back to a checkpoint.
+        without_progress: evaluations in a row without a better score, where one was made after this step; else 0.
+    """
+
+    total_steps: int
+    seconds_limit: float = 0.0
+    tolerance: float = 0.0
+    patience: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    gap: float | None = None
+    step_status: Status | None = None
+    interrupted: bool = False
+    stuck_in_a_row: int = 0
+    rejected_in_a_row: int = 0
+    num_rollbacks: int = 0
+    without_progress: int = 0
+
+    def advance(
+        self, step: int, seconds: float, gap: float | None, step_status: Status | None, *, interrupted: bool
+    ) -> None:
+        """Take note of one more step."""
+        self.step, self.seconds, self.gap, self.step_status = step, seconds, gap, step_status
+        self.interrupted = interrupted
+        self.stuck_in_a_row = self.stuck_in_a_row + 1 if step_status in _NOTHING_TO_DESCEND else 0
+        self.without_progress = 0
+
+    @property
+    def is_spoiled(self) -> bool:
+        """Whether the run should go back to its last good checkpoint."""
+        return self.rejected_in_a_row >= MAX_REJECTED and not self.interrupted
+
+
+def interrupted(moment: Moment) -> Status | None:
+    """Somebody asked for it; it can be resumed, so it precedes everything."""
+    return Status.INTERRUPTED if moment.interrupted else None
+
+
+def not_finite(moment: Moment) -> Status | None:
+    """Going back has not helped: the weights since the last good checkpoint are worth nothing."""
+    return Status.NOT_FINITE if moment.is_spoiled and moment.num_rollbacks >= MAX_ROLLBACKS else None
+
+
+def certified(moment: Moment) -> Status | None:
+    """The loss is provably good enough, however the budget stands."""
+    return Status.PROVED if moment.gap is not None and moment.gap <= moment.tolerance else None
+
+
+def out_of_patience(moment: Moment) -> Status | None:
+    """The validation score no longer improves."""
+    return Status.STOPPED_EARLY if moment.patience and moment.without_progress >= moment.patience else None
+
+
+def stuck(moment: Moment) -> Status | None:
+    """The optimizer finds nothing to descend."""
+    return moment.step_status if moment.stuck_in_a_row >= MAX_STUCK else None
+
+
+def completed(moment: Moment) -> Status | None:
+    """All steps are taken; with the last one a time limit has been kept."""
+    return Status.COMPLETED if moment.step >= moment.total_steps else None
+
+
+def out_of_time(moment: Moment) -> Status | None:
+    """The time limit is reached before the last step."""
+    return Status.OUT_OF_TIME if 0.0 < moment.seconds_limit <= moment.seconds else None
+
+
+RULES: Final[tuple[Callable[[Moment], Status | None], ...]] = (
+    interrupted,
+    not_finite,
+    certified,
+    out_of_patience,
+    stuck,
+    completed,
+    out_of_time,
+)
+
+
+def ending(moment: Moment) -> Status | None:
+    """Return how the run ends at this moment, or None where it goes on."""
+    for rule in RULES:
+        status = rule(moment)
+        if status is not None:
+            return status
+    return None
