@@ -1,4 +1,4 @@
-"""Ranks, sums and broadcasts; every function returns its input on one process."""
+"""Ranks and sums; every function returns its input on one process."""
 
 import torch
 import torch.distributed as dist
@@ -35,10 +35,3 @@ def sum_over_ranks(tensors: list[Tensor]) -> list[Tensor]:
     dist.all_reduce(flat)
     parts = flat.split([tensor.numel() for tensor in tensors])
     return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
-
-
-def broadcast_from_first(tensors: list[Tensor]) -> None:
-    """Overwrite each tensor in place with the first process's; does nothing on one process."""
-    if is_active():
-        for tensor in tensors:
-            dist.broadcast(tensor, 0)

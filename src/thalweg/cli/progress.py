@@ -70,6 +70,8 @@ class Live:
 
     def show(self, entry: dict[str, Any]) -> None:
         """Move the bar, or print a line for what is no plain step."""
+        if entry["event"] == "finished":
+            self._progress.stop()
         if entry["event"] != "step":
             text = describe(entry)
             if text:

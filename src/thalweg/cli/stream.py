@@ -16,8 +16,9 @@ from thalweg.errors import InputError
 from thalweg.online.classifier import OnlineClassifier
 from thalweg.online.learn import OnlineModel, OnlineRecord, learn_online, load_online, source_rows
 from thalweg.online.regressor import OnlineRegressor
+from thalweg.online.state import remove_online
 from thalweg.status import Status
-from thalweg.training.folder.run import remove_online, run_name
+from thalweg.training.folder.run import run_name
 from thalweg.training.recipe.recipe import Recipe
 from thalweg.training.session.prepare import skipped_rows
 

@@ -17,8 +17,7 @@ from thalweg.errors import counted
 from thalweg.status import Status
 from thalweg.training.folder.run import REPORT, finite
 from thalweg.training.recipe.recipe import Recipe
-from thalweg.training.session.finish import finish
-from thalweg.training.session.loop import train
+from thalweg.training.session.finish import train_and_finish
 from thalweg.training.session.prepare import Request, prepare
 from thalweg.training.session.session import Session
 
@@ -44,22 +43,23 @@ def train_and_show(
             console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
     session = prepare(Request(recipe, out, overwrite, resume, fast), say)
-    status, received = Status.COMPLETED, None
+    received: int | None = None
     say(f"Training {session.run.recipe.model.model} on {session.task.describe(session.prepared)}: {_bounds(session)}.")
     with make_display(console, session.total_steps, session.place.step, quiet=quiet) as display:
-        for entry in train(session):
+
+        def watch(entry: dict[str, Any]) -> None:
+            nonlocal received
+            received = entry.get("signal")
             display.show(entry)
-            if entry["event"] == "finished":
-                status, received = Status[entry["status"]], entry["signal"]
-    if status is not Status.INTERRUPTED:
-        say("Measuring the best weights and writing the report.")
-    summary = finish(session, status)
+
+        summary = train_and_finish(session, say, watch)
     if as_json:
         print_json(finite({key: summary[key] for key in JSON_KEYS if key in summary}))
     elif not quiet:
         show_summary(summary, console)
     if received is not None:
         return 128 + received
+    status = Status[summary["status"]]
     return 0 if status.good or status is Status.NO_STEP else 1
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, final
@@ -120,6 +121,24 @@ def load_state(folder: str | Path, kind: str | None, plain: bool | None) -> Stat
         state["features"],
         state["table"],
     )
+
+
+def is_online(folder: Path) -> bool:
+    """Whether a folder holds a model that learns from a stream: its checkpoints, and no recipe."""
+    return not (folder / "recipe.toml").exists() and checkpoint.latest(folder) is not None
+
+
+def remove_online(folder: Path) -> None:
+    """Remove an online model's folder.
+
+    Raises:
+        InputError: if the folder holds something else.
+    """
+    if not is_online(folder):
+        raise InputError(
+            f"{folder} is no model that learns from a stream, so --overwrite leaves it alone; give a --name."
+        )
+    shutil.rmtree(folder)
 
 
 def class_name(label: object) -> str:

@@ -49,12 +49,12 @@ class Run:
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise InputError(f"There is no run folder {self.folder}; expected one that `thalweg train` made.")
-        if is_online(self.folder):
-            raise InputError(
-                f"{self.folder} has learned from a stream: thalweg predict answers with it, and the score it printed "
-                "is on rows it had not seen; for files, train a run (without --online)."
-            )
         if not (self.folder / RECIPE).is_file():
+            if checkpoint.latest(self.folder) is not None:  # a stream's model is nothing but its checkpoints
+                raise InputError(
+                    f"{self.folder} has learned from a stream: thalweg predict answers with it, and the score it "
+                    "printed is on rows it had not seen; for files, train a run (without --online)."
+                )
             raise InputError(f"{self.folder} is no run: it holds no {RECIPE}; give a folder that `thalweg train` made.")
         self.recipe: Recipe = read_recipe(self.folder / RECIPE)
         if self.recipe.missing():
@@ -263,15 +263,6 @@ def run_name(text: str) -> str:
     return re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "run"
 
 
-def free_folder(out: Path, name: str) -> Path:
-    """Return `out/name`, or `out/name-2` and so on when that is taken."""
-    folder, number = out / name, 1
-    while folder.exists():
-        number += 1
-        folder = out / f"{name}-{number}"
-    return folder
-
-
 @final
 class NewFolder:
     """A folder that appears as a whole, and goes again without a trace if the run never takes a step.
@@ -319,24 +310,6 @@ class NewFolder:
         elif self._made_parent:
             with contextlib.suppress(OSError):
                 self._folder.parent.rmdir()
-
-
-def is_online(folder: Path) -> bool:
-    """Whether a folder holds a model that learns from a stream (its checkpoints, and no recipe)."""
-    return not (folder / RECIPE).exists() and checkpoint.latest(folder) is not None
-
-
-def remove_online(folder: Path) -> None:
-    """Remove an online model's folder (and refuse to remove anything else).
-
-    Raises:
-        InputError: if the folder holds something else.
-    """
-    if not is_online(folder):
-        raise InputError(
-            f"{folder} is no model that learns from a stream, so --overwrite leaves it alone; give a --name."
-        )
-    shutil.rmtree(folder)
 
 
 def _read_json(path: Path) -> Any:

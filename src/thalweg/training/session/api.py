@@ -5,11 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from thalweg.errors import InputError
-from thalweg.status import Status
 from thalweg.training.folder.run import Run
 from thalweg.training.recipe.recipe import Recipe
-from thalweg.training.session.finish import finish
-from thalweg.training.session.loop import train as train_loop
+from thalweg.training.session.finish import train_and_finish
 from thalweg.training.session.prepare import Request, prepare
 
 
@@ -32,7 +30,7 @@ def train(
         overwrite: replace a run of the same name instead of taking the next free one.
         resume: folder of an unfinished run to go on with. (The same call again goes on with it, too.)
         fast: take two steps of everything, to see that it works.
-        say: takes the sentences about what was chosen.
+        say: takes the sentences about what was chosen and is being done.
         watch: takes every history entry.
         **options: any option of the recipe, under the name of the command line's with underscores
             (`model="gru"`, `lr=3e-3`, `epochs=5`, `seed=1` ...); `thalweg.training.recipe.recipe` lists them.
@@ -57,10 +55,5 @@ def train(
         given.set(key, list(value) if isinstance(value, tuple) else value)
     request = Request(given, Path(out), overwrite, None if resume is None else Path(resume), fast)
     session = prepare(request, say)
-    status = Status.COMPLETED
-    for entry in train_loop(session):
-        watch(entry)
-        if entry["event"] == "finished":
-            status = Status[entry["status"]]
-    finish(session, status)
+    train_and_finish(session, say, watch)
     return Run(session.run.folder)

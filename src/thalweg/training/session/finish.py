@@ -2,7 +2,7 @@
 
 import datetime as dt
 import importlib.metadata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import nn
@@ -16,11 +16,35 @@ from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.certified import proved
 from thalweg.training.folder import build, checkpoint
 from thalweg.training.folder.run import HISTORY, METRICS, REPORT, WEIGHTS, Run, read_history, write_json, write_manifest
+from thalweg.training.session.loop import train
 from thalweg.training.session.session import Session
 from thalweg.training.steps.evaluate import evaluate
 
 MAX_CARDS = 8  # metrics with a card and a curve of their own, where some are about a part: a column, a type of span
 MAX_GENERATED = 2000  # validation examples that are written out for BLEU and the like; `evaluate` takes all of a file
+
+
+def train_and_finish(
+    session: Session, say: Callable[[str], None], watch: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    """Train to the end, measure the best weights and write the report: what Python and the command line share.
+
+    Args:
+        session: what `prepare` returned.
+        say: takes sentences about what is being done.
+        watch: takes every history entry.
+
+    Returns:
+        The summary, as `finish`.
+    """
+    status = Status.COMPLETED
+    for entry in train(session):
+        watch(entry)
+        if entry["event"] == "finished":
+            status = Status[entry["status"]]
+    if status is not Status.INTERRUPTED:
+        say("Measuring the best weights and writing the report.")
+    return finish(session, status)
 
 
 def finish(session: Session, status: Status) -> dict[str, Any]:
