@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg import AbstractHead, Objective
+from thalweg.heads import masked
 
 
 @final
@@ -36,7 +37,7 @@ class Poisson(AbstractHead):
         """Return the sum over all real counts, and how many there are."""
         log_rate = prediction.squeeze(-1)
         factor = self._factor(log_rate, mask, weights)
-        log_rate, targets = _keep(mask, log_rate), _keep(mask, targets.to(log_rate.dtype))
+        log_rate, targets = masked(mask, log_rate), masked(mask, targets.to(log_rate.dtype))
         each = log_rate.exp() - targets * log_rate + torch.lgamma(targets + 1.0)
         return (factor * each).sum(), factor.sum()
 
@@ -63,15 +64,10 @@ class Poisson(AbstractHead):
 
     def _curvature(self, prediction: Tensor, mask: Tensor | None, weights: Tensor | None) -> Tensor:
         log_rate = prediction.squeeze(-1)
-        return (self._factor(log_rate, mask, weights) * _keep(mask, log_rate).exp()).unsqueeze(-1)
+        return (self._factor(log_rate, mask, weights) * masked(mask, log_rate).exp()).unsqueeze(-1)
 
     def _factor(self, log_rate: Tensor, mask: Tensor | None, weights: Tensor | None) -> Tensor:
-        return _keep(mask, torch.ones_like(log_rate) if weights is None else weights.to(log_rate.dtype))
-
-
-def _keep(mask: Tensor | None, values: Tensor) -> Tensor:
-    """Zeros where the mask is False; a product with the mask would let NaN through."""
-    return values if mask is None else torch.where(mask, values, 0.0)
+        return masked(mask, torch.ones_like(log_rate) if weights is None else weights.to(log_rate.dtype))
 
 
 def check_curvature(head: Poisson) -> float:

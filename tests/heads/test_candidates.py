@@ -35,8 +35,8 @@ HEADS = {
     "sampled with batch": lambda table: SampledSoftmax(None, table, num_samples=80, with_batch=True),
     "analytic": lambda table: AnalyticSoftmax(None, table, shortlist=60),
     "analytic without batch": lambda table: AnalyticSoftmax(None, table, shortlist=60, with_batch=False),
-    "analytic sampled": lambda table: AnalyticSoftmax(None, table, shortlist=60, sample_share=1.0),
-    "analytic mixed": lambda table: AnalyticSoftmax(None, table, shortlist=0, sample_share=0.5),
+    "analytic sampled": lambda table: AnalyticSoftmax(None, table, shortlist=60, sample_fraction=1.0),
+    "analytic mixed": lambda table: AnalyticSoftmax(None, table, shortlist=0, sample_fraction=0.5),
 }
 every_head = pytest.mark.parametrize("make", HEADS.values(), ids=HEADS)
 every_prior = pytest.mark.parametrize("counts", [None, COUNTS], ids=["uniform", "counts"])
@@ -144,7 +144,7 @@ def test_starts_are_spread_evenly():
     ("make", "message"),
     [
         (lambda t: AnalyticSoftmax(None, t, shortlist=VOCABULARY + 1), r"shortlist=.*\[0, 600\].*got 601"),
-        (lambda t: AnalyticSoftmax(None, t, sample_share=1.5), r"sample_share=.*\[0, 1\].*got 1.5"),
+        (lambda t: AnalyticSoftmax(None, t, sample_fraction=1.5), r"sample_fraction=.*\[0, 1\].*got 1.5"),
         (lambda t: SampledSoftmax(None, t, num_samples=VOCABULARY + 1), "there are 600"),
         (lambda t: SampledSoftmax(None, t, num_samples=0), "at least 1"),
         (lambda t: Contrastive(None, t, label_smoothing=1.0), r"label_smoothing=.*\[0, 1\)"),

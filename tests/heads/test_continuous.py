@@ -60,7 +60,7 @@ CASES = [
     Case("sampled smoothed", lambda t: SampledSoftmax(None, t, num_samples=5, label_smoothing=0.2), alone=False),
     Case("analytic", lambda t: AnalyticSoftmax(None, t, shortlist=3), alone=False),
     Case("analytic without batch", lambda t: AnalyticSoftmax(None, t, shortlist=3, with_batch=False)),
-    Case("analytic shared", lambda t: AnalyticSoftmax(None, t, shortlist=2, sample_share=0.5), alone=False),
+    Case("analytic shared", lambda t: AnalyticSoftmax(None, t, shortlist=2, sample_fraction=0.5), alone=False),
     Case("analytic smoothed", lambda t: AnalyticSoftmax(None, t, shortlist=2, label_smoothing=0.1), alone=False),
 ]
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

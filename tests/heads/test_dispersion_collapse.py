@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from thalweg.heads.collapse import spread_of
-from thalweg.heads.dispersion import Kernel, KoLeo, Sliced, parted
+from thalweg.heads.dispersion import Kernel, KoLeo, Sliced, dispersion_of, parted
 
 PENALTIES = {"sliced": Sliced(3), "kernel": Kernel(2.0), "koleo": KoLeo()}
 
@@ -75,24 +74,24 @@ def test_only_doubles_are_moved():
 
 def test_figures_of_known_tables():
     frame = torch.cat([torch.eye(6), -torch.eye(6)])
-    spread = spread_of(frame)
+    spread = dispersion_of(frame)
     assert spread.figures() == pytest.approx({"smallest_angle": math.pi / 2, "variance": 1.0, "effective_rank": 6.0})
     assert spread.warnings() == []
     pair = torch.cat([frame, F.normalize(torch.tensor([[1.0, 1e-4, 0, 0, 0, 0]]), dim=-1)])
-    found = spread_of(pair)
+    found = dispersion_of(pair)
     assert found.smallest_angle == pytest.approx(1e-4, rel=1e-3)
     assert "nearly the same vector (an angle of 0.0001)" in found.warnings()[0]
     alike = F.normalize(torch.ones(50, 6) + 0.01 * torch.randn(50, 6), dim=-1)
-    assert "have collapsed: their spread is 0.00" in spread_of(alike).warnings()[0]
+    assert "have collapsed: their spread is 0.00" in dispersion_of(alike).warnings()[0]
     line = torch.tensor([[1.0] + [0.0] * 99, [-1.0] + [0.0] * 99]).repeat(50, 1)
-    assert spread_of(line).effective_rank == pytest.approx(1.0)
-    assert "use 1.0 of 100 dimensions" in spread_of(line).warnings()[0]
+    assert dispersion_of(line).effective_rank == pytest.approx(1.0)
+    assert "use 1.0 of 100 dimensions" in dispersion_of(line).warnings()[0]
 
 
 def test_large_tables_are_sampled_evenly():
     table = F.normalize(torch.randn(5000, 8), dim=-1)
-    found = spread_of(table, limit=100)
-    assert found == spread_of(table[torch.arange(100) * 50])
+    found = dispersion_of(table, limit=100)
+    assert found == dispersion_of(table[torch.arange(100) * 50])
 
 
 @pytest.mark.parametrize(
@@ -102,7 +101,7 @@ def test_large_tables_are_sampled_evenly():
         (lambda: Kernel(0.0), r"gamma=...\) must be positive; got 0.0"),
         (lambda: KoLeo()(torch.ones(1, 3)), "KoLeo needs at least two vectors; got 1"),
         (lambda: Kernel()(torch.ones(1, 3)), "Kernel needs at least two vectors; got 1"),
-        (lambda: spread_of(torch.eye(3)[:1]), "at least two vectors; got 1"),
+        (lambda: dispersion_of(torch.eye(3)[:1]), "at least two vectors; got 1"),
     ],
 )
 def test_wrong_calls_say_what_is_wrong(call, message):

@@ -6,8 +6,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from thalweg.heads.adapt import as_head
+from thalweg.heads.base import ConvexLoss
 from thalweg.heads.bernoulli import Bernoulli
-from thalweg.heads.linear_form import ConvexLoss
 from thalweg.heads.softmax import Softmax
 from thalweg.heads.squared import Squared
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from thalweg.batch import Batch
 from thalweg.curvature.check import check_jacobian
 from thalweg.curvature.point import AbstractCurvature, Choice, Point
-from thalweg.heads.base import spread
+from thalweg.heads.base import expand_to
 from thalweg.objective import Objective
 from thalweg.vectors import Vector
 
@@ -238,7 +238,7 @@ class EmpiricalFisher(AbstractSandwich):
         if batch.weights is not None:
             root = batch.weights.to(score.dtype).sqrt()
             shape = score.shape if root.dim() == score.dim() else score.shape[:-1]
-            root = spread(root, shape, "weights")
+            root = expand_to(root, shape, "weights")
             score = score * (root if root.dim() == score.dim() else root.unsqueeze(-1))
         return lambda v: _outer_products(score.unsqueeze(0), v)
 

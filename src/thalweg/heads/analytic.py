@@ -4,9 +4,17 @@ from typing import final
 
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
-from thalweg.heads.candidates import NOTHING, AbstractCandidateSoftmax, Candidates, distinct
-from thalweg.heads.contrastive import log_inclusion
+from thalweg.heads.candidates import (
+    NOTHING,
+    AbstractCandidateSoftmax,
+    Candidates,
+    distinct,
+    log_inclusion,
+    num_real,
+)
+from thalweg.heads.continuous import ContinuousOptions
 from thalweg.heads.targets import Targets
 
 
@@ -22,20 +30,16 @@ class AnalyticSoftmax(AbstractCandidateSoftmax):
     with exact terms for a shortlist $S$ of frequent words, for the batch's own targets $B$ and for the row's target
     $y$. The rest costs nothing and has no variance; it is right as far as the other targets are dispersed, as random
     ones are. Learned targets are not: there the batch's words also stand for the rest, each in proportion to
-    $p_w^\beta / \pi_w$ with its inclusion probability $\pi_w$, and `sample_share` says how much of it.
+    $p_w^\beta / \pi_w$ with its inclusion probability $\pi_w$, and `sample_fraction` says how much of it.
 
     Args:
         width: width of the hidden states; None: there is no layer, the hidden states are the prediction.
         targets: the words' vectors. With `counts` they know $p$; else all words are alike.
         shortlist: number of words that are always exact, the most frequent ones (without counts the first); 0 to V.
         with_batch: whether the batch's own targets are exact in all its rows.
-        sample_share: in [0, 1], how much of the rest the batch's words stand for, the formula for what is left; None:
-            all of it where the table is learned, nothing where it is frozen.
-        bias: whether the layer has one.
-        ignore_index: target that counts as masked.
-        concentration: factor of $e \cdot u_w$ in probabilities, positive; it has no part in the loss.
-        prior: $\beta \ge 0$, of no effect without counts.
-        label_smoothing: $a$ in [0, 1): the share of the target that is spread over all words.
+        sample_fraction: in [0, 1], how much of the rest the batch's words stand for (the formula for what remains);
+            None: all of it where the table is learned, nothing where it is frozen.
+        **options: see `AbstractContinuous`; $\beta$ is `prior`, and label smoothing spreads targets over all words.
 
     Shapes: prediction `[..., m]`; targets int `[...]`; mask and weights `[...]` or only its first dimensions.
 
@@ -65,31 +69,19 @@ class AnalyticSoftmax(AbstractCandidateSoftmax):
         *,
         shortlist: int = 512,
         with_batch: bool = True,
-        sample_share: float | None = None,
-        bias: bool = True,
-        ignore_index: int = -100,
-        concentration: float = 1.0,
-        prior: float = 1.0,
-        label_smoothing: float = 0.0,
+        sample_fraction: float | None = None,
+        **options: Unpack[ContinuousOptions],
     ) -> None:
-        super().__init__(
-            width,
-            targets,
-            bias=bias,
-            ignore_index=ignore_index,
-            concentration=concentration,
-            prior=prior,
-            label_smoothing=label_smoothing,
-        )
+        super().__init__(width, targets, **options)
         if not 0 <= shortlist <= targets.num:
             raise ValueError(
                 f"AnalyticSoftmax(shortlist=...) must lie in [0, {targets.num}], there are no more words; "
                 f"got {shortlist!r}."
             )
-        if sample_share is not None and not 0.0 <= sample_share <= 1.0:
-            raise ValueError(f"AnalyticSoftmax(sample_share=...) must lie in [0, 1]; got {sample_share!r}.")
+        if sample_fraction is not None and not 0.0 <= sample_fraction <= 1.0:
+            raise ValueError(f"AnalyticSoftmax(sample_fraction=...) must lie in [0, 1]; got {sample_fraction!r}.")
         self.with_batch = with_batch
-        self.sample_share = (1.0 if targets.learns else 0.0) if sample_share is None else sample_share
+        self.sample_fraction = (1.0 if targets.learns else 0.0) if sample_fraction is None else sample_fraction
         self.shortlist = shortlist
         # Both follow from the counts, so a run's weights need not carry them.
         self.register_buffer("short", torch.zeros(0, dtype=torch.long), persistent=False)
@@ -109,14 +101,14 @@ class AnalyticSoftmax(AbstractCandidateSoftmax):
                 own, outside = own[outside], outside[outside]
             mass = self._log_mass(own)
             rest = rest - torch.where(outside, mass.exp(), 0.0).sum()
-            if self.sample_share:
-                mass, rest = self._share_rest(own, outside, mass, rest, _real_number(ids, real))
+            if self.sample_fraction:
+                mass, rest = self._distribute_rest(own, outside, mass, rest, num_real(ids, real))
             words = torch.cat([words, own])
             offset = torch.cat([offset, torch.where(outside, mass, NOTHING)])
         tiny = torch.finfo(offset.dtype).tiny
         return Candidates(words, offset, rest.clamp_min(tiny).log().to(offset.dtype))
 
-    def _share_rest(
+    def _distribute_rest(
         self, own: Tensor, outside: Tensor, mass: Tensor, rest: Tensor, num: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Let the batch's words stand for a share of the rest, as far as there are any; return their masses and it."""
@@ -124,7 +116,7 @@ class AnalyticSoftmax(AbstractCandidateSoftmax):
         weight = mass if log_prior is None else mass - log_inclusion(log_prior[own], num)
         weight = torch.where(outside, weight, NOTHING)
         any_outside = outside.any()
-        share = torch.where(any_outside, self.sample_share, 0.0) * rest.clamp_min(0.0)
+        share = torch.where(any_outside, self.sample_fraction, 0.0) * rest.clamp_min(0.0)
         part = torch.softmax(weight, 0) if len(weight) else weight
         return torch.log(mass.exp() + share * part), rest - share
 
@@ -150,7 +142,3 @@ class AnalyticSoftmax(AbstractCandidateSoftmax):
         if prior is None:
             return float(self.targets.num)
         return 1.0 if self.prior == 1.0 else (self.prior * prior).exp().sum()
-
-
-def _real_number(ids: Tensor, real: Tensor | None) -> Tensor:
-    return torch.full((), float(len(ids)), device=ids.device) if real is None else real.sum().float()

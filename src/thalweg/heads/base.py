@@ -1,8 +1,8 @@
 """What a head must provide: the output layer, its loss, the curvature of that loss, and the answers.
 
-These belong together because each follows from one choice, the distribution that the network is to predict: softmax
-for one class of many, independent coins for several labels, a Gaussian for numbers. Code that needs a loss, a
-Gauss-Newton product or an answer asks the head, so that a new family is one new class and nothing else changes.
+These belong together because each follows from one choice, the distribution that the network predicts: softmax for one
+class of many, Bernoulli for several labels, a Gaussian for numbers. Code that needs a loss, a Gauss-Newton product or
+an answer asks the head, so a new family is one new class and nothing else changes.
 
 Conventions (`...` stands for the leading dimensions, `[batch]` or `[batch, time]`):
 
@@ -19,14 +19,58 @@ and its target hold, even NaN.
 """
 
 import abc
+import dataclasses
+import enum
+from typing import final
 
 import torch
 from torch import Tensor, nn
 
-from thalweg.heads.linear_form import LinearForm
-
 # Sums over thousands of targets lose their last digits in these types.
 HALF_PRECISION = (torch.float16, torch.bfloat16)
+
+
+class ConvexLoss(enum.Enum):
+    """Losses of a linear prediction z that are convex; the value says what one target adds."""
+
+    SOFTMAX = "log sum exp(z) - t.z, t a distribution over classes"
+    LOGISTIC = "log(1 + exp(z)) - t z, t in [0, 1]"
+    SQUARED = "factor (z - t)^2"
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class LinearForm:
+    r"""A head's loss on one batch as a function of its linear layer alone, the hidden states being fixed.
+
+    $$f(W, b) = \frac1N \sum_i \omega_i\, \phi_{t_i}(W h_i + b)$$
+
+    with the hidden states $h_i$ of the real targets. It is the head's sum over its count, exactly. Certificates of the
+    head and floors are made from it.
+
+    Args:
+        loss: which $\phi$.
+        layer: the linear layer; None: the hidden states are the prediction.
+        features: $h$, `[n, width]`.
+        targets: softmax: class ids int `[n]`, or distributions `[n, outputs]`; else numbers float64 `[n, outputs]`.
+        count: $N$, 0-dim float64; it adds up over batches.
+        weights: $\omega$, float64 `[n]` or `[n, outputs]`; None: all one.
+        smoothing: fraction of each target that is spread over all classes (softmax; elsewhere the targets have it).
+        class_weights: `[outputs]`, factor of each class's part of a target's cross-entropy (softmax).
+        factor: of the squares.
+        rows: bool, one entry for each position of the batch: which have a real target; None: all.
+    """
+
+    loss: ConvexLoss
+    layer: nn.Linear | None
+    features: Tensor
+    targets: Tensor
+    count: Tensor
+    weights: Tensor | None = None
+    smoothing: float = 0.0
+    class_weights: Tensor | None = None
+    factor: float = 0.5
+    rows: Tensor | None = None
 
 
 class AbstractHead(nn.Module, abc.ABC):
@@ -86,7 +130,7 @@ class AbstractHead(nn.Module, abc.ABC):
     def linear_form(
         self, hidden: Tensor, targets: Tensor, mask: Tensor | None = None, weights: Tensor | None = None
     ) -> LinearForm | None:
-        """Return the loss as a convex function of a linear layer; None for a head that is none.
+        """Return the loss as a convex function of a linear layer; None for a head that is not one.
 
         A head that returns its form can be certified: how far its layer is from the best one for these hidden states.
         Arguments as for `loss_from_hidden`. No gradient flows through the result by intent.
@@ -96,17 +140,17 @@ class AbstractHead(nn.Module, abc.ABC):
     def log_probability(self, prediction: Tensor, targets: Tensor) -> Tensor:
         """Return the exact log-probability of each target, normalized over all answers, without label smoothing.
 
-        This is what perplexity is made of, so that every family is measured in the same unit.
+        Perplexity is made of it, so every family is measured in the same unit.
 
         Args:
             prediction: `[..., outputs]`.
-            targets: ids `[...]`; whatever is no id (a masked target, -100) gives any finite number.
+            targets: ids `[...]`; what is not an id (a masked target, -100) gives any finite number.
 
         Returns:
             `[...]`, float32 at least.
 
         Raises:
-            ValueError: for a head whose targets are no ids.
+            ValueError: for a head whose targets are not ids.
         """
         del prediction, targets
         raise ValueError(f"{type(self).__name__} gives no probabilities to ids, so there is no perplexity.")
@@ -116,10 +160,10 @@ class AbstractHead(nn.Module, abc.ABC):
         return self.decode(prediction, 1)[0].squeeze(-1)
 
     def after_step(self) -> None:
-        """Called by the training loop after each step of the optimizer; for heads with something that follows."""
+        """Called by the training loop after each optimizer step; for heads that track something."""
 
     def calibrate(self, prediction: Tensor, targets: Tensor, mask: Tensor | None = None) -> float | None:
-        """Fit what turns scores into probabilities, where the loss says nothing about it; nothing to do by default.
+        """Fit the number that turns scores into probabilities, where the loss leaves it open; by default nothing to do.
 
         Args:
             prediction: `[..., outputs]` of training data.
@@ -127,7 +171,7 @@ class AbstractHead(nn.Module, abc.ABC):
             mask: True where a target is real.
 
         Returns:
-            What was found, or None.
+            The number, or None.
         """
         del prediction, targets, mask
         return None
@@ -141,7 +185,7 @@ class AbstractHead(nn.Module, abc.ABC):
         return []
 
 
-def spread(tensor: Tensor, shape: torch.Size, name: str) -> Tensor:
+def expand_to(tensor: Tensor, shape: torch.Size, name: str) -> Tensor:
     """Return a mask or weights as a view of the given shape, repeated over the dimensions they don't have.
 
     Args:
@@ -150,10 +194,10 @@ def spread(tensor: Tensor, shape: torch.Size, name: str) -> Tensor:
         name: what the tensor is called in the message.
 
     Raises:
-        ValueError: the shape is no beginning of `shape`.
+        ValueError: the tensor's shape is not the beginning of `shape`.
 
     Example:
-        >>> spread(torch.tensor([True, False]), torch.Size([2, 3]), "mask").shape
+        >>> expand_to(torch.tensor([True, False]), torch.Size([2, 3]), "mask").shape
         torch.Size([2, 3])
     """
     if tensor.shape != shape[: tensor.ndim]:
@@ -161,22 +205,44 @@ def spread(tensor: Tensor, shape: torch.Size, name: str) -> Tensor:
     return tensor.reshape(tensor.shape + (1,) * (len(shape) - tensor.ndim)).expand(shape)
 
 
-def keep(mask: Tensor | None, values: Tensor) -> Tensor:
+def masked(mask: Tensor | None, values: Tensor) -> Tensor:
     """Return `values` with exact zeros where the mask is False (`mask`: the shape of `values` or of its last dims).
 
     Example:
-        >>> keep(torch.tensor([True, False]), torch.tensor([1.0, float("nan")]))
+        >>> masked(torch.tensor([True, False]), torch.tensor([1.0, float("nan")]))
         tensor([1., 0.])
     """
     return values if mask is None else torch.where(mask, values, 0.0)
 
 
-def summable(prediction: Tensor) -> Tensor:
-    """Return the prediction in a type in which sums over many targets are safe (float32 at least)."""
+def upcast(prediction: Tensor) -> Tensor:
+    """Return the prediction in a type in which sums over many targets are safe (float32 at least).
+
+    Example:
+        >>> upcast(torch.ones(2, dtype=torch.bfloat16)).dtype
+        torch.float32
+    """
     return prediction.float() if prediction.dtype in HALF_PRECISION else prediction
 
 
-def check_share(value: float, call: str) -> None:
+def top_k(log_probabilities: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the ids and values of the `k` largest entries of the last dimension, largest first.
+
+    Where there are fewer than `k` entries, all of them are returned.
+
+    Raises:
+        ValueError: `k` is below 1.
+
+    Example:
+        >>> top_k(torch.tensor([0.1, 0.7, 0.2]), 2)
+        (tensor([1, 2]), tensor([0.7000, 0.2000]))
+    """
+    check_positive(k, "decode(k=...)")
+    values, ids = log_probabilities.topk(min(k, log_probabilities.shape[-1]), dim=-1)
+    return ids, values
+
+
+def check_fraction(value: float, call: str) -> None:
     """Raise ValueError unless `value` lies in [0, 1)."""
     if not 0.0 <= value < 1.0:
         raise ValueError(f"{call} must lie in [0, 1); got {value!r}.")
@@ -188,18 +254,74 @@ def check_positive(value: int, call: str) -> None:
         raise ValueError(f"{call} must be at least 1; got {value!r}.")
 
 
-def best(log_probabilities: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Return the ids and values of the `k` largest entries of the last dimension, largest first.
+def real_rows(values: Tensor, rows: Tensor | None) -> Tensor:
+    """Return a batch's values `[..., width]` as rows `[n, width]`, those of real targets only."""
+    flat = values.reshape(-1, values.shape[-1])
+    return flat if rows is None else flat[rows]
 
-    Where there are fewer than `k` entries, all of them are returned.
 
-    Raises:
-        ValueError: `k` is below 1.
+# For heads whose targets are one number for each output: everything is brought to the prediction's shape.
 
-    Example:
-        >>> best(torch.tensor([0.1, 0.7, 0.2]), 2)
-        (tensor([1, 2]), tensor([0.7000, 0.2000]))
+
+def match_targets(prediction: Tensor, targets: Tensor, head: str) -> tuple[Tensor, Tensor]:
+    """Return prediction `[..., outputs]` and targets in one shape and one floating type.
+
+    Targets `[...]` fit a prediction `[..., 1]`. Everything else must agree exactly: broadcasting `[batch]` against
+    `[batch, 1]` would silently compare each example with all the others.
     """
-    check_positive(k, "decode(k=...)")
-    values, ids = log_probabilities.topk(min(k, log_probabilities.shape[-1]), dim=-1)
-    return ids, values
+    if (*targets.shape, 1) == prediction.shape:
+        targets = targets.unsqueeze(-1)
+    if targets.shape != prediction.shape:
+        raise ValueError(
+            f"{head}: the targets must have the shape of the prediction, {list(prediction.shape)}"
+            f"{' (without the last 1)' if prediction.shape[-1:] == (1,) else ''}; got {list(targets.shape)}."
+        )
+    prediction = upcast(prediction)
+    return prediction, targets.to(prediction.dtype)
+
+
+def expand_over(prediction: Tensor, mask: Tensor | None, weights: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """Return mask and weights in the prediction's shape, weights zero where masked and in the prediction's type."""
+    if mask is not None:
+        mask = expand_to(mask, prediction.shape, "mask")
+    if weights is not None:
+        weights = masked(mask, expand_to(weights.to(prediction.dtype), prediction.shape, "weights"))
+    return mask, weights
+
+
+def count_numbers(prediction: Tensor, mask: Tensor | None, weights: Tensor | None) -> Tensor:
+    """Return how many numbers count, or the sum of their weights (arguments as `expand_over` returns them)."""
+    if weights is not None:
+        return weights.sum()
+    if mask is not None:
+        return mask.sum().to(prediction.dtype)
+    return torch.full((), float(prediction.numel()), dtype=prediction.dtype, device=prediction.device)
+
+
+def form_of_numbers(
+    loss: ConvexLoss,
+    head: str,
+    output: nn.Module,
+    hidden: Tensor,
+    targets: Tensor,
+    mask: Tensor | None,
+    weights: Tensor | None,
+    *,
+    factor: float = 0.5,
+) -> LinearForm:
+    """Return the form of a head with the layer `output` (or none); arguments as for `AbstractHead.linear_form`."""
+    layer = output if isinstance(output, nn.Linear) else None
+    outputs = hidden.shape[-1] if layer is None else layer.out_features
+    like = hidden.new_empty((*hidden.shape[:-1], outputs), dtype=torch.float64)
+    like, numbers = match_targets(like, targets, head)
+    mask, weights = expand_over(like, mask, weights)
+    count = count_numbers(like, mask, weights)
+    numbers = numbers.reshape(-1, outputs)
+    weights = None if weights is None else weights.reshape(-1, outputs)
+    rows = None
+    if mask is not None:
+        mask = mask.reshape(-1, outputs)
+        rows = mask.any(1)
+        numbers = torch.where(mask, numbers, 0.0)[rows]
+        weights = mask.double()[rows] if weights is None else weights[rows]
+    return LinearForm(loss, layer, real_rows(hidden.detach(), rows), numbers, count, weights, factor=factor, rows=rows)

@@ -6,10 +6,22 @@ from typing import final
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
-from thalweg.heads.base import AbstractHead, best, check_positive, check_share, keep, summable
-from thalweg.heads.elementwise import count_numbers, match_targets, numbers_form, spread_over
-from thalweg.heads.linear_form import ConvexLoss, LinearForm
+from thalweg.heads.base import (
+    AbstractHead,
+    ConvexLoss,
+    LinearForm,
+    check_fraction,
+    check_positive,
+    count_numbers,
+    expand_over,
+    form_of_numbers,
+    masked,
+    match_targets,
+    top_k,
+    upcast,
+)
 
 
 @final
@@ -27,8 +39,8 @@ class Bernoulli(AbstractHead):
         label_smoothing: `a` in [0, 1): targets `y` become `y (1 - a) + a / 2`.
         bias: whether the layer has one.
         pos_weight: weight of the positive answers, broadcast over `[..., num_classes]`; above 1 favors recall.
-        factor: what each loss is multiplied with, broadcast over `[..., num_classes]`, without any effect on the count
-            (the `weight` of `nn.BCEWithLogitsLoss`).
+        factor: factor of each loss, broadcast over `[..., num_classes]`, without any effect on the count: the `weight`
+            of `nn.BCEWithLogitsLoss`.
 
     Shapes: prediction `[..., num_classes]`; targets the same, bool or numbers in [0, 1] (or `[...]` for one class);
     mask and weights `[...]` (whole examples) or `[..., num_classes]` (single answers).
@@ -60,7 +72,7 @@ class Bernoulli(AbstractHead):
     ) -> None:
         super().__init__()
         check_positive(num_classes, "Bernoulli(num_classes=...)")
-        check_share(label_smoothing, "Bernoulli(label_smoothing=...)")
+        check_fraction(label_smoothing, "Bernoulli(label_smoothing=...)")
         self.num_classes = num_classes
         self.label_smoothing = label_smoothing
         self.output = nn.Identity() if width is None else nn.Linear(width, num_classes, bias=bias)
@@ -77,7 +89,7 @@ class Bernoulli(AbstractHead):
     ) -> tuple[Tensor, Tensor]:
         """Return the summed binary cross-entropy and the number of examples times classes."""
         prediction, targets = match_targets(prediction, targets, "Bernoulli")
-        mask, weights = spread_over(prediction, mask, weights)
+        mask, weights = expand_over(prediction, mask, weights)
         count = count_numbers(prediction, mask, weights)
         pos_weight, factor = self._settings(prediction)
         if weights is not None:
@@ -89,9 +101,9 @@ class Bernoulli(AbstractHead):
             )
             return total, count
         each = F.binary_cross_entropy_with_logits(
-            keep(mask, prediction), self._smooth(keep(mask, targets)), pos_weight=pos_weight, reduction="none"
+            masked(mask, prediction), self._smooth(masked(mask, targets)), pos_weight=pos_weight, reduction="none"
         )
-        return keep(mask, each if factor is None else factor * each).sum(), count
+        return masked(mask, each if factor is None else factor * each).sum(), count
 
     def curvature_product(
         self, prediction: Tensor, targets: Tensor, mask: Tensor | None, v: Tensor, weights: Tensor | None = None
@@ -105,16 +117,14 @@ class Bernoulli(AbstractHead):
         """Return the square root of the diagonal curvature times `v`."""
         return self._curvature(prediction, targets, mask, weights).sqrt() * self._kept(prediction, mask, v)
 
+    @override
     def linear_form(
         self, hidden: Tensor, targets: Tensor, mask: Tensor | None = None, weights: Tensor | None = None
     ) -> LinearForm | None:
-        """See `AbstractHead.linear_form`; smoothing and the weights of positive answers are mixed into the targets."""
-        layer = self.output if isinstance(self.output, nn.Linear) else None
-        if (self.pos_weight is not None and self.pos_weight.ndim > 1) or (
-            self.factor is not None and self.factor.ndim > 1
-        ):
+        # Smoothing and the weights of positive answers go into the targets.
+        if any(setting is not None and setting.ndim > 1 for setting in (self.pos_weight, self.factor)):
             return None  # a weight for each example would have to be cut into rows as well
-        form = numbers_form(ConvexLoss.LOGISTIC, "Bernoulli", layer, hidden, targets, mask, weights)
+        form = form_of_numbers(ConvexLoss.LOGISTIC, "Bernoulli", self.output, hidden, targets, mask, weights)
         y = self._smooth(form.targets)
         positive, factor = self._settings(y)
         if positive is None and factor is None:
@@ -131,14 +141,12 @@ class Bernoulli(AbstractHead):
 
         The classes are independent, so that the probabilities don't add up to 1: every one above `log 0.5` is a yes.
         """
-        return best(F.logsigmoid(summable(prediction)), k)
+        return top_k(F.logsigmoid(upcast(prediction)), k)
 
     def _smooth(self, targets: Tensor) -> Tensor:
-        return (
-            targets
-            if not self.label_smoothing
-            else torch.lerp(targets, 0.5 * torch.ones_like(targets), self.label_smoothing)
-        )
+        if not self.label_smoothing:
+            return targets
+        return torch.lerp(targets, 0.5 * torch.ones_like(targets), self.label_smoothing)
 
     def _settings(self, prediction: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """The weight of positive answers and the factor, in the prediction's type."""
@@ -147,17 +155,17 @@ class Bernoulli(AbstractHead):
         return positive, factor
 
     def _kept(self, prediction: Tensor, mask: Tensor | None, v: Tensor) -> Tensor:
-        return keep(spread_over(prediction, mask, None)[0], v)
+        return masked(expand_over(prediction, mask, None)[0], v)
 
     def _curvature(self, prediction: Tensor, targets: Tensor, mask: Tensor | None, weights: Tensor | None) -> Tensor:
         prediction, targets = match_targets(prediction, targets, "Bernoulli")
-        mask, weights = spread_over(prediction, mask, weights)
-        p = torch.sigmoid(keep(mask, prediction))
+        mask, weights = expand_over(prediction, mask, weights)
+        p = torch.sigmoid(masked(mask, prediction))
         diagonal = p * (1.0 - p)
         pos_weight, factor = self._settings(prediction)
         if pos_weight is not None:
-            y = self._smooth(keep(mask, targets))
+            y = self._smooth(masked(mask, targets))
             diagonal = diagonal * (pos_weight * y + 1.0 - y)
         for each in (factor, weights):
             diagonal = diagonal if each is None else diagonal * each
-        return keep(mask, diagonal)
+        return masked(mask, diagonal)

@@ -1,14 +1,16 @@
 """Answers of a head with continuous outputs from few words: a shortlist, an approximate index, or both."""
 
+import importlib
 from collections.abc import Callable
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
-from thalweg.heads.base import AbstractHead
+from thalweg.errors import InputError
+from thalweg.heads.base import AbstractHead, check_positive
 from thalweg.heads.continuous import AbstractContinuous
-from thalweg.heads.neighbors import rank_candidates
 
 Search = Callable[[Tensor, int], Tensor]
 """Predictions `[n, m]` and a number -> about so many ids of words near each, such as `ApproximateIndex`."""
@@ -84,30 +86,30 @@ class CandidateDecoding(AbstractHead):
         self.register_buffer("shortlist", words.to(device), persistent=False)
         self.register_buffer("sample", sample.to(device), persistent=False)
 
+    @override
     def forward(self, hidden: Tensor) -> Tensor:
-        """Return the head's prediction."""
         return self.head(hidden)
 
+    @override
     def loss(
         self, prediction: Tensor, targets: Tensor, mask: Tensor | None = None, weights: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return the head's loss."""
         return self.head.loss(prediction, targets, mask, weights)
 
+    @override
     def curvature_product(
         self, prediction: Tensor, targets: Tensor, mask: Tensor | None, v: Tensor, weights: Tensor | None = None
     ) -> Tensor:
-        """Return the head's curvature times `v`."""
         return self.head.curvature_product(prediction, targets, mask, v, weights)
 
+    @override
     def curvature_root(
         self, prediction: Tensor, targets: Tensor, mask: Tensor | None, v: Tensor, weights: Tensor | None = None
     ) -> Tensor:
-        """Return the root of the head's curvature times `v`."""
         return self.head.curvature_root(prediction, targets, mask, v, weights)
 
+    @override
     def log_probability(self, prediction: Tensor, targets: Tensor) -> Tensor:
-        """Return the head's exact log-probabilities."""
         return self.head.log_probability(prediction, targets)
 
     def decode(self, prediction: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -116,9 +118,9 @@ class CandidateDecoding(AbstractHead):
         ids = self.shortlist.expand(len(flat), -1)
         if self.search is not None:
             ids = torch.cat([ids, self.search(flat, max(self.num_near, k))], 1)
-        found = rank_candidates(ids, self.head.scores(flat, ids), k, self._log_tail(flat, ids))
-        shape = (*prediction.shape[:-1], found.ids.shape[-1])
-        return found.ids.reshape(shape), found.log_probabilities.reshape(shape)
+        ids, values = rank_candidates(ids, self.head.scores(flat, ids), k, self._log_tail(flat, ids))
+        shape = (*prediction.shape[:-1], ids.shape[-1])
+        return ids.reshape(shape), values.reshape(shape)
 
     def _log_tail(self, prediction: Tensor, ids: Tensor) -> Tensor:
         """The logarithm of the sum over all words that are no candidates, `[n]`, from the sample."""
@@ -130,3 +132,96 @@ class CandidateDecoding(AbstractHead):
         others = (self.head.targets.num - num_candidates).to(scores.dtype)
         sampled = (~is_candidate).sum(-1).to(scores.dtype)
         return scores.logsumexp(-1) + torch.log(others / sampled.clamp_min(1.0))
+
+
+def rank_candidates(ids: Tensor, scores: Tensor, k: int, log_tail: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    r"""Return ids `[n, k]` of the `k` best of some candidates and their log-probabilities; other words are the tail.
+
+    $$\log p_w = s_w - \log\Big(\sum_{c \in C} e^{s_c} + e^{t}\Big)$$
+
+    Args:
+        ids: candidates of each prediction, `[n, candidates]`; one that comes twice counts once.
+        scores: theirs, `[n, candidates]`.
+        k: how many are wanted, at least 1; all candidates where there are fewer.
+        log_tail: $t$, `[n]`: the logarithm of the sum over all other words, as a head estimates it; None: there is
+            nothing else, so that the probabilities of the candidates add up to 1.
+
+    Raises:
+        ValueError: `k` is below 1.
+
+    Example:
+        >>> log_tail = torch.tensor([2.0]).log()
+        >>> ids, log_probabilities = rank_candidates(torch.tensor([[5, 9, 5]]), torch.zeros(1, 3), 2, log_tail)
+        >>> ids, log_probabilities.exp()
+        (tensor([[5, 9]]), tensor([[0.2500, 0.2500]]))
+    """
+    check_positive(k, "decode(k=...)")
+    order = ids.argsort(dim=-1, stable=True)
+    ids, scores = ids.gather(-1, order), scores.gather(-1, order)
+    again = torch.zeros_like(ids, dtype=torch.bool)
+    again[..., 1:] = ids[..., 1:] == ids[..., :-1]
+    scores = scores.masked_fill(again, -torch.inf)
+    total = scores.logsumexp(-1)
+    if log_tail is not None:
+        total = torch.logaddexp(total, log_tail)
+    values, places = scores.topk(min(k, scores.shape[-1]), dim=-1)
+    return ids.gather(-1, places), values - total.unsqueeze(-1)
+
+
+@final
+class ApproximateIndex:
+    """Words near a prediction without looking at all of them: an index of the `faiss` library (extra `ann`).
+
+    An inverted file: vectors are put into cells by k-means, and only the cells nearest to a query are searched. It is
+    built on the CPU, once for a table; for a table that has changed build it again.
+
+    Args:
+        table: unit vectors `[num, width]`.
+        num_cells: cells; 0: about `4 sqrt(num)`.
+        num_probes: cells that a query looks into, at least 1; more is slower and misses less.
+        seed: of the k-means.
+
+    Raises:
+        InputError: `faiss` is not installed.
+        ValueError: a number out of its range.
+
+    Not below some ten thousand words, where exact search is as fast.
+
+    Source: Douze et al. (2024), The Faiss library; Sivic and Zisserman (2003), Video Google (inverted files).
+    """
+
+    def __init__(self, table: Tensor, *, num_cells: int = 0, num_probes: int = 16, seed: int = 0) -> None:
+        if num_cells < 0 or num_probes < 1:
+            raise ValueError(
+                f"ApproximateIndex needs num_cells >= 0 and num_probes >= 1; got {num_cells!r} and {num_probes!r}."
+            )
+        faiss = _faiss()
+        vectors = table.detach().float().cpu().contiguous().numpy()
+        cells = min(num_cells or max(1, round(4 * len(vectors) ** 0.5)), len(vectors))
+        quantizer = faiss.IndexFlatIP(vectors.shape[1])
+        self._index: Any = faiss.IndexIVFFlat(quantizer, vectors.shape[1], cells, faiss.METRIC_INNER_PRODUCT)
+        self._index.cp.seed = seed
+        self._index.cp.min_points_per_centroid = 1  # fewer than its 39 is no reason for a warning
+        self._index.train(vectors)
+        self._index.add(vectors)
+        self._index.nprobe = min(num_probes, cells)
+        self.num = len(vectors)
+
+    def __call__(self, queries: Tensor, k: int) -> Tensor:
+        """Return the ids of about the `k` vectors of largest inner product with each query `[n, width]`, `[n, k]`.
+
+        Where the cells looked into hold fewer than `k` vectors, the best one stands in the places left.
+        """
+        check_positive(k, "decode(k=...)")
+        _, ids = self._index.search(queries.detach().float().cpu().contiguous().numpy(), min(k, self.num))
+        found = torch.from_numpy(ids).to(queries.device)
+        return torch.where(found < 0, found[:, :1].clamp_min(0), found)
+
+
+def _faiss() -> Any:
+    try:
+        return importlib.import_module("faiss")
+    except ImportError:
+        raise InputError(
+            "An approximate index needs the faiss library; pip install 'thalweg[ann]', or search exactly."
+        ) from None

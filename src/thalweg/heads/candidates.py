@@ -15,10 +15,10 @@ from typing import final
 
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
-from thalweg.heads.base import check_share
 from thalweg.heads.bessel import log_partition
-from thalweg.heads.continuous import AbstractContinuous
+from thalweg.heads.continuous import AbstractContinuous, ContinuousOptions
 from thalweg.heads.targets import Targets
 
 # The logarithm of nothing, finite so that no difference of infinities can occur.
@@ -48,20 +48,11 @@ class Candidates:
 class AbstractCandidateSoftmax(AbstractContinuous):
     """A cross-entropy over the vocabulary whose sum is estimated from candidates; a subclass chooses them."""
 
-    def __init__(
-        self,
-        width: int | None,
-        targets: Targets,
-        *,
-        bias: bool = True,
-        ignore_index: int = -100,
-        concentration: float = 1.0,
-        prior: float = 1.0,
-        label_smoothing: float = 0.0,
-    ) -> None:
-        super().__init__(width, targets, bias=bias, ignore_index=ignore_index, concentration=concentration, prior=prior)
-        check_share(label_smoothing, f"{type(self).__name__}(label_smoothing=...)")
-        self.label_smoothing = label_smoothing
+    default_prior = 1.0
+    takes_smoothing = True
+
+    def __init__(self, width: int | None, targets: Targets, **options: Unpack[ContinuousOptions]) -> None:
+        super().__init__(width, targets, **options)
         self._chosen_for: Tensor | None = None
         self._is_checked = False
         self.register_load_state_dict_post_hook(_forget_check)
@@ -136,16 +127,17 @@ class AbstractCandidateSoftmax(AbstractContinuous):
 
     @torch.no_grad()
     def _curvature(self, prediction: Tensor, ids: Tensor, real: Tensor | None, v: Tensor, root: bool) -> Tensor:
-        spread = self._spread(prediction, ids, self.candidates(ids, real))
+        covariance = self._covariance(prediction, ids, self.candidates(ids, real))
         if not root:
-            return spread.product(v)
-        size = max(1, MAX_MATRIX // (prediction.shape[1] * (len(spread.vectors) + 3 * prediction.shape[1])))
+            return covariance.product(v)
+        size = max(1, MAX_MATRIX // (prediction.shape[1] * (len(covariance.vectors) + 3 * prediction.shape[1])))
         parts = [
-            spread.rows(start, start + size).root(v[..., start : start + size, :]) for start in range(0, len(ids), size)
+            covariance.rows(start, start + size).root(v[..., start : start + size, :])
+            for start in range(0, len(ids), size)
         ]
         return torch.cat(parts, -2) if parts else v
 
-    def _spread(self, prediction: Tensor, ids: Tensor, candidates: Candidates) -> "_Spread":
+    def _covariance(self, prediction: Tensor, ids: Tensor, candidates: Candidates) -> "_Covariance":
         vectors, own = self._look_up(candidates.ids, ids, prediction.dtype)
         offset, prior = candidates.offset.to(prediction.dtype), self._log_prior(prediction.dtype)
         score = (prediction * own).sum(-1)
@@ -158,16 +150,16 @@ class AbstractCandidateSoftmax(AbstractContinuous):
             q = square.detach().requires_grad_()
             tail = log_partition(q, prediction.shape[1])
             (slope,) = torch.autograd.grad(tail.sum(), q, create_graph=True)
-            (bend,) = torch.autograd.grad(slope.sum(), q)
+            (second,) = torch.autograd.grad(slope.sum(), q)
         tail, slope = tail.detach(), slope.detach()
         tail = tail + (NOTHING if candidates.log_tail is None else candidates.log_tail.to(tail.dtype))
         p = torch.softmax(torch.cat([logits, score.unsqueeze(1), tail.unsqueeze(1)], 1), 1)
-        return _Spread(vectors, own, prediction, p[:, :-2], p[:, -2:-1], p[:, -1:], slope, bend)
+        return _Covariance(vectors, own, prediction, p[:, :-2], p[:, -2:-1], p[:, -1:], slope, second)
 
 
 @final
 @dataclasses.dataclass(frozen=True)
-class _Spread:
+class _Covariance:
     r"""The curvature of the estimated logarithm of the sum: the covariance of the vectors, and the tail's own.
 
     $$H = \sum_c p_c u_c u_c^\top + p_y u_y u_y^\top + p_t (g g^\top + T) - \mu \mu^\top,$$
@@ -182,15 +174,15 @@ class _Spread:
     p_own: Tensor  # [rows, 1]
     p_tail: Tensor  # [rows, 1]
     slope: Tensor  # [rows]
-    bend: Tensor  # [rows]
+    second: Tensor  # [rows]
 
-    def rows(self, start: int, stop: int) -> "_Spread":
+    def rows(self, start: int, stop: int) -> "_Covariance":
         """The same for some rows."""
         cut = [
             part[start:stop]
-            for part in (self.own, self.prediction, self.p, self.p_own, self.p_tail, self.slope, self.bend)
+            for part in (self.own, self.prediction, self.p, self.p_own, self.p_tail, self.slope, self.second)
         ]
-        return _Spread(self.vectors, *cut)
+        return _Covariance(self.vectors, *cut)
 
     def mean(self) -> Tensor:
         """The mean of the vectors, `[rows, m]`."""
@@ -199,7 +191,7 @@ class _Spread:
 
     def along(self) -> Tensor:
         """What the tail's part of the curvature has along the prediction, `[rows, 1]`."""
-        return self.p_tail * (4.0 * self.slope.square() + 4.0 * self.bend).unsqueeze(1)
+        return self.p_tail * (4.0 * self.slope.square() + 4.0 * self.second).unsqueeze(1)
 
     def product(self, v: Tensor) -> Tensor:
         """Return `H v`."""
@@ -286,5 +278,26 @@ def _mixed(x: Tensor) -> Tensor:
     return x ^ ((x >> 31) & (2**33 - 1))
 
 
-def _are_equal(shares: Tensor, known: Tensor | None) -> bool:
-    return known is not None and torch.equal(shares.detach().cpu(), known)
+def _are_equal(prior: Tensor, known: Tensor | None) -> bool:
+    return known is not None and torch.equal(prior.detach().cpu(), known)
+
+
+def log_inclusion(log_share: Tensor, num: Tensor) -> Tensor:
+    r"""Return $\log(1 - (1 - p)^N)$, the logarithm of the probability to be among $N$ draws.
+
+    Args:
+        log_share: $\log p$, any shape.
+        num: $N$, 0-dim.
+
+    Example:
+        >>> log_inclusion(torch.tensor([0.5]).log(), torch.tensor(2.0)).exp()
+        tensor([0.7500])
+    """
+    return torch.log(-torch.expm1(num * torch.log1p(-log_share.exp())))
+
+
+def num_real(ids: Tensor, real: Tensor | None) -> Tensor:
+    """How many are real, a 0-dim float32."""
+    if real is None:
+        return torch.full((), float(len(ids)), device=ids.device)
+    return real.sum().float()

@@ -17,13 +17,13 @@ the literature minus the value of a prediction at right angles to everything.
 import abc
 import dataclasses
 import math
-from typing import final
+from typing import ClassVar, TypedDict, final
 
 import torch
 from torch import Tensor, nn
 
-from thalweg.heads.base import AbstractHead, check_share, keep, spread, summable
-from thalweg.heads.collapse import spread_of
+from thalweg.heads.base import AbstractHead, check_fraction, expand_to, masked, upcast
+from thalweg.heads.dispersion import Dispersion, dispersion_of
 from thalweg.heads.neighbors import block_size, log_normalizer, rank
 from thalweg.heads.targets import Targets
 
@@ -50,21 +50,46 @@ class Rows:
     real: Tensor | None
 
 
+class ContinuousOptions(TypedDict, total=False):
+    """What every head with continuous outputs takes beside width and targets: see `AbstractContinuous`."""
+
+    bias: bool
+    ignore_index: int
+    concentration: float | None
+    prior: float | None
+    label_smoothing: float
+
+
 class AbstractContinuous(AbstractHead):
     r"""A linear layer whose output is compared with the target vectors of words.
 
-    Subclasses write the loss of single rows, its curvature, and how scores follow from inner products.
+    Subclasses write the loss of single rows, its curvature, and how scores follow from inner products. Every head takes
+    the arguments below; one with arguments of its own passes the others on as `**options`.
 
     Args:
         width: width of the hidden states; None: there is no layer, the hidden states are the prediction.
         targets: the words' vectors `[V, m]`.
         bias: whether the layer has one.
         ignore_index: target that counts as masked.
-        concentration: what scores are multiplied with before they become probabilities, positive (`calibrate` finds
-            the best); it has no part in the loss.
-        prior: $\beta$ in $s_w = \dots + \beta \log p_w$ with the words' shares $p_w$ of the training data
-            (`targets.log_prior`), not negative; of no effect where the targets know no counts.
+        concentration: factor $c$ of the scores before they become probabilities, positive (`calibrate` finds the best);
+            it has no part in the loss. None: 1 where the loss is a likelihood, else $2 \log V$, with which a word that
+            is predicted exactly is likely among the $V$.
+        prior: $\beta$ in the scores $s_w = \dots + \beta \log p_w$ with the words' fractions $p_w$ of the training data
+            (`targets.log_prior`), not negative; of no effect where the targets know no counts. None: 1 for
+            cross-entropies over words, else 0.
+        label_smoothing: $a$ in [0, 1), the fraction of a target that is spread over all words; only for losses that
+            have a mean over words.
+
+    Raises:
+        ValueError: an argument out of its range; in use: shapes that don't fit, ids out of range.
     """
+
+    default_prior: ClassVar[float] = 0.0
+    """The prior where none is given."""
+    is_likelihood: ClassVar[bool] = True
+    r"""Whether the loss says how sure a prediction is; else the concentration begins at $2 \log V$."""
+    takes_smoothing: ClassVar[bool] = False
+    """Whether label smoothing has a meaning."""
 
     concentration: Tensor
 
@@ -75,18 +100,29 @@ class AbstractContinuous(AbstractHead):
         *,
         bias: bool = True,
         ignore_index: int = -100,
-        concentration: float = 1.0,
-        prior: float = 0.0,
+        concentration: float | None = None,
+        prior: float | None = None,
+        label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
         name = type(self).__name__
+        if concentration is None:
+            concentration = 1.0 if self.is_likelihood else 2.0 * math.log(max(targets.num, 2))
+        prior = self.default_prior if prior is None else prior
         if not (math.isfinite(concentration) and concentration > 0.0):
             raise ValueError(f"{name}(concentration=...) must be positive and finite; got {concentration!r}.")
         if not (math.isfinite(prior) and prior >= 0.0):
             raise ValueError(f"{name}(prior=...) must be zero or positive; got {prior!r}.")
+        check_fraction(label_smoothing, f"{name}(label_smoothing=...)")
+        if label_smoothing and not self.takes_smoothing:
+            raise ValueError(
+                f"{name} compares with no distribution over words, so there is nothing to smooth; got label smoothing "
+                f"{label_smoothing:g}, give 0."
+            )
         self.targets = targets
         self.ignore_index = ignore_index
         self.prior = prior
+        self.label_smoothing = label_smoothing
         self.output = nn.Identity() if width is None else nn.Linear(width, targets.width, bias=bias)
         self.register_buffer("concentration", torch.tensor(concentration))
 
@@ -121,7 +157,7 @@ class AbstractContinuous(AbstractHead):
         self._check_width(prediction)
         with torch.autocast(prediction.device.type, enabled=False):
             rows = self._rows(prediction, targets, mask, weights, drop=prediction.device.type == "cpu")
-            total = (keep(rows.real, self._losses(rows.prediction, rows.ids, rows.real)) * rows.factor).sum()
+            total = (masked(rows.real, self._losses(rows.prediction, rows.ids, rows.real)) * rows.factor).sum()
             count = rows.factor.sum()
             penalty = self.targets.penalty()
             if penalty is not None:
@@ -136,9 +172,9 @@ class AbstractContinuous(AbstractHead):
         if mask is None or hidden.device.type != "cpu":
             return self.loss(self(hidden), targets, mask, weights)
         self._check_ids(hidden.shape[:-1], targets)
-        mask = spread(mask, targets.shape, "mask")
+        mask = expand_to(mask, targets.shape, "mask")
         places = mask.reshape(-1).nonzero().squeeze(1)
-        weights = None if weights is None else spread(weights, targets.shape, "weights").reshape(-1)[places]
+        weights = None if weights is None else expand_to(weights, targets.shape, "weights").reshape(-1)[places]
         hidden = hidden.reshape(-1, hidden.shape[-1]).index_select(0, places)
         return self.loss(self(hidden), targets.reshape(-1)[places], None, weights)
 
@@ -171,7 +207,7 @@ class AbstractContinuous(AbstractHead):
         if ids is None:
             return self._block_scores(prediction, 0, self.targets.num)
         with torch.autocast(prediction.device.type, enabled=False):
-            prediction = summable(prediction)
+            prediction = upcast(prediction)
             vectors = self.targets(ids).to(prediction.dtype)
             dots = (vectors @ prediction.unsqueeze(-1)).squeeze(-1)
             prior = self._log_prior(prediction.dtype)
@@ -198,9 +234,9 @@ class AbstractContinuous(AbstractHead):
         """Return the `k` best words and their exact log-probabilities, best first."""
         self._check_width(prediction)
         flat = prediction.reshape(-1, prediction.shape[-1])
-        found = rank(lambda a, b: self._block_scores(flat, a, b), self.targets.num, k, block_size(len(flat)))
-        shape = (*prediction.shape[:-1], found.ids.shape[-1])
-        return found.ids.reshape(shape), found.log_probabilities.reshape(shape)
+        ids, values = rank(lambda a, b: self._block_scores(flat, a, b), self.targets.num, k, block_size(len(flat)))
+        shape = (*prediction.shape[:-1], ids.shape[-1])
+        return ids.reshape(shape), values.reshape(shape)
 
     @final
     def after_step(self) -> None:
@@ -209,14 +245,16 @@ class AbstractContinuous(AbstractHead):
 
     @final
     def figures(self) -> dict[str, float]:
-        """Return how widely the words' vectors are spread (`thalweg.heads.collapse`), and the concentration."""
-        spread = spread_of(self.targets(self.targets.words()).detach())
-        return {**spread.figures(), "concentration": float(self.concentration)}
+        """Return how widely the words' vectors are dispersed (`Dispersion`), and the concentration."""
+        return {**self._dispersion().figures(), "concentration": float(self.concentration)}
 
     @final
     def notes(self) -> list[str]:
         """Warn where the words' vectors have collapsed."""
-        return spread_of(self.targets(self.targets.words()).detach()).warnings()
+        return self._dispersion().warnings()
+
+    def _dispersion(self) -> Dispersion:
+        return dispersion_of(self.targets(self.targets.words()).detach())
 
     @final
     @torch.no_grad()
@@ -243,9 +281,9 @@ class AbstractContinuous(AbstractHead):
         here = float(self.concentration)
         for _ in range(_CALIBRATION_STEPS):
             with torch.autocast(prediction.device.type, enabled=False):
-                slope, bend = self._slope(rows, here)
+                slope, variance = self._slope(rows, here)
             low, high = (here, high) if slope > 0.0 else (low, here)
-            new = here + slope / bend if bend > 0.0 else math.inf
+            new = here + slope / variance if variance > 0.0 else math.inf
             if not low < new < high:
                 new = 2.0 * low if math.isinf(high) else 0.5 * (low + high)
             change, here = abs(new - here), min(max(new, _LEAST), _MOST)
@@ -255,7 +293,10 @@ class AbstractContinuous(AbstractHead):
         return float(self.concentration)
 
     def _slope(self, rows: Rows, concentration: float) -> tuple[float, float]:
-        """The first derivative of the mean log-probability with respect to the concentration, and minus the second."""
+        """The first derivative of the mean log-probability with respect to the concentration, and minus the second.
+
+        Minus the second is the variance of the scores under the predicted probabilities.
+        """
         prediction, prior = rows.prediction, self._log_prior(rows.prediction.dtype)
         table = self.targets.table().to(prediction.dtype)
         sums = torch.zeros(2, dtype=torch.float64 if prediction.device.type == "cpu" else prediction.dtype)
@@ -267,14 +308,14 @@ class AbstractContinuous(AbstractHead):
             own = bare.gather(-1, rows.ids[start : start + size].unsqueeze(-1)).squeeze(-1)
             p = torch.softmax(concentration * bare if prior is None else concentration * bare + prior, -1)
             mean = (p * bare).sum(-1)
-            spread = (p * (bare - mean.unsqueeze(-1)).square()).sum(-1)
-            sums += torch.stack([(own - mean).sum(), spread.sum()])
+            variance = (p * (bare - mean.unsqueeze(-1)).square()).sum(-1)
+            sums += torch.stack([(own - mean).sum(), variance.sum()])
         first, second = (sums / len(prediction)).tolist()
         return first, second
 
     def _block_scores(self, prediction: Tensor, start: int, stop: int) -> Tensor:
         with torch.autocast(prediction.device.type, enabled=False):
-            prediction = summable(prediction)
+            prediction = upcast(prediction)
             dots = prediction @ self.targets.block(start, stop).to(prediction.dtype).T
             prior = self._log_prior(prediction.dtype)
             return self._scaled(dots, prediction, None if prior is None else prior[start:stop])
@@ -295,12 +336,12 @@ class AbstractContinuous(AbstractHead):
         """Return what counts, flat; with `drop` only the real rows, which needs to look at the device."""
         shape = prediction.shape[:-1]
         self._check_ids(shape, targets)
-        prediction = summable(prediction).reshape(-1, prediction.shape[-1])
+        prediction = upcast(prediction).reshape(-1, prediction.shape[-1])
         ids = targets.reshape(-1).long()
         real = ids != self.ignore_index
         if mask is not None:
-            real = real & spread(mask, shape, "mask").reshape(-1)
-        factor = None if weights is None else spread(weights.to(prediction.dtype), shape, "weights").reshape(-1)
+            real = real & expand_to(mask, shape, "mask").reshape(-1)
+        factor = None if weights is None else expand_to(weights.to(prediction.dtype), shape, "weights").reshape(-1)
         if drop:
             if not bool(real.all()):
                 places = real.nonzero().squeeze(1)
@@ -312,8 +353,8 @@ class AbstractContinuous(AbstractHead):
                     f"got {int(ids.min())} to {int(ids.max())}."
                 )
             return Rows(prediction, ids, torch.ones_like(prediction[:, 0]) if factor is None else factor, None)
-        factor = real.to(prediction.dtype) if factor is None else keep(real, factor)
-        return Rows(keep(real.unsqueeze(-1), prediction), torch.where(real, ids, 0), factor, real)
+        factor = real.to(prediction.dtype) if factor is None else masked(real, factor)
+        return Rows(masked(real.unsqueeze(-1), prediction), torch.where(real, ids, 0), factor, real)
 
     def _curved(
         self,
@@ -331,10 +372,10 @@ class AbstractContinuous(AbstractHead):
             many = v.shape[: v.ndim - prediction.ndim]
             flat = v.reshape(*many, -1, prediction.shape[-1]).to(rows.prediction.dtype)
             if rows.real is not None:
-                flat = keep(rows.real.unsqueeze(-1), flat)
+                flat = masked(rows.real.unsqueeze(-1), flat)
             factor = rows.factor.sqrt() if root else rows.factor
             result = factor.unsqueeze(-1) * self._curvature(rows.prediction, rows.ids, rows.real, flat, root)
-            return keep(None if rows.real is None else rows.real.unsqueeze(-1), result).reshape(v.shape)
+            return masked(None if rows.real is None else rows.real.unsqueeze(-1), result).reshape(v.shape)
 
     def _check_width(self, prediction: Tensor) -> None:
         if prediction.shape[-1] != self.targets.width:
@@ -349,8 +390,3 @@ class AbstractContinuous(AbstractHead):
             raise ValueError(f"{name}: targets must be ids of words, integers; got {targets.dtype}.")
         if targets.shape != shape:
             raise ValueError(f"{name}: ids must have the shape {list(shape)}; got {list(targets.shape)}.")
-
-
-def check_smoothing(value: float, head: str) -> None:
-    """Raise ValueError unless a label smoothing lies in [0, 1)."""
-    check_share(value, f"{head}(label_smoothing=...)")

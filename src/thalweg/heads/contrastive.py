@@ -4,8 +4,18 @@ from typing import final
 
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
-from thalweg.heads.candidates import NOTHING, AbstractCandidateSoftmax, Candidates, distinct, fraction_of
+from thalweg.heads.candidates import (
+    NOTHING,
+    AbstractCandidateSoftmax,
+    Candidates,
+    distinct,
+    fraction_of,
+    log_inclusion,
+    num_real,
+)
+from thalweg.heads.continuous import ContinuousOptions
 from thalweg.heads.inclusion import InclusionSampler
 from thalweg.heads.targets import Targets
 
@@ -28,11 +38,7 @@ class Contrastive(AbstractCandidateSoftmax):
         targets: the words' vectors; trainable, as a rule. With `counts` they know $p$.
         correct: whether to divide by $\pi$; False gives the published loss, without duplicates and false negatives,
             plus log(V / words in the batch) to be readable.
-        bias: whether the layer has one.
-        ignore_index: target that counts as masked.
-        concentration: factor of $e \cdot u_w$ in probabilities, positive; it has no part in the loss.
-        prior: $\beta \ge 0$.
-        label_smoothing: $a$ in [0, 1): the share of the target that is spread over all words.
+        **options: see `AbstractContinuous`; $\beta$ is `prior`, and label smoothing spreads targets over all words.
 
     Shapes: prediction `[..., m]`; targets int `[...]`; mask and weights `[...]` or only its first dimensions.
 
@@ -61,27 +67,17 @@ class Contrastive(AbstractCandidateSoftmax):
         targets: Targets,
         *,
         correct: bool = True,
-        bias: bool = True,
-        ignore_index: int = -100,
-        concentration: float = 1.0,
-        prior: float = 1.0,
-        label_smoothing: float = 0.0,
+        **options: Unpack[ContinuousOptions],
     ) -> None:
-        super().__init__(
-            width,
-            targets,
-            bias=bias,
-            ignore_index=ignore_index,
-            concentration=concentration,
-            prior=prior if correct else 0.0,
-            label_smoothing=label_smoothing,
-        )
+        if not correct:
+            options["prior"] = 0.0
+        super().__init__(width, targets, **options)
         self.correct = correct
 
     def candidates(self, ids: Tensor, real: Tensor | None = None) -> Candidates:
         """Return the batch's different words, and for how many each stands."""
         words, there = distinct(ids, real, self.targets.num)
-        num_words = _number(words, there)
+        num_words = num_real(words, there)
         log_prior = self.targets.log_prior
         shift: Tensor | float = 0.0
         if not self.correct:
@@ -92,7 +88,7 @@ class Contrastive(AbstractCandidateSoftmax):
             offset = others.expand(len(words))
         else:
             share = log_prior[words]
-            offset = self.prior * share - log_inclusion(share, _number(ids, real))
+            offset = self.prior * share - log_inclusion(share, num_real(ids, real))
         if there is not None:
             offset = torch.where(there, offset, NOTHING)
         return Candidates(words, offset, shift=shift)
@@ -118,11 +114,7 @@ class SampledSoftmax(AbstractCandidateSoftmax):
         with_batch: whether the batch's own targets are candidates as well, with the inclusion probability
             $1 - (1 - \pi_w)(1 - p_w)^N$.
         seed: other words for the same batch.
-        bias: whether the layer has one.
-        ignore_index: target that counts as masked.
-        concentration: factor of $e \cdot u_w$ in probabilities, positive; it has no part in the loss.
-        prior: $\beta \ge 0$.
-        label_smoothing: $a$ in [0, 1): the share of the target that is spread over all words.
+        **options: see `AbstractContinuous`; $\beta$ is `prior`, and label smoothing spreads targets over all words.
 
     Shapes: prediction `[..., m]`; targets int `[...]`; mask and weights `[...]` or only its first dimensions.
 
@@ -153,21 +145,9 @@ class SampledSoftmax(AbstractCandidateSoftmax):
         power: float = 1.0,
         with_batch: bool = False,
         seed: int = 0,
-        bias: bool = True,
-        ignore_index: int = -100,
-        concentration: float = 1.0,
-        prior: float = 1.0,
-        label_smoothing: float = 0.0,
+        **options: Unpack[ContinuousOptions],
     ) -> None:
-        super().__init__(
-            width,
-            targets,
-            bias=bias,
-            ignore_index=ignore_index,
-            concentration=concentration,
-            prior=prior,
-            label_smoothing=label_smoothing,
-        )
+        super().__init__(width, targets, **options)
         self.num_samples = num_samples
         self.power = power
         self.with_batch = with_batch
@@ -188,7 +168,7 @@ class SampledSoftmax(AbstractCandidateSoftmax):
                 self.targets.num,
             )
             drawn = log_weights[words].neg().exp().clamp(max=1.0)
-            missed = (1.0 - drawn) * torch.exp(_number(ids, real) * torch.log1p(-share[words].exp()))
+            missed = (1.0 - drawn) * torch.exp(num_real(ids, real) * torch.log1p(-share[words].exp()))
             log_weights = -torch.log1p(-missed)
         else:
             log_weights = log_weights[words]
@@ -207,24 +187,3 @@ class SampledSoftmax(AbstractCandidateSoftmax):
     def _choose(self) -> None:
         shares = self._shares().double().exp()
         self.sampler = InclusionSampler(shares, self.num_samples, power=self.power).to(shares.device)
-
-
-def log_inclusion(log_share: Tensor, num: Tensor) -> Tensor:
-    r"""Return $\log(1 - (1 - p)^N)$, the logarithm of the probability to be among $N$ draws.
-
-    Args:
-        log_share: $\log p$, any shape.
-        num: $N$, 0-dim.
-
-    Example:
-        >>> log_inclusion(torch.tensor([0.5]).log(), torch.tensor(2.0)).exp()
-        tensor([0.7500])
-    """
-    return torch.log(-torch.expm1(num * torch.log1p(-log_share.exp())))
-
-
-def _number(ids: Tensor, real: Tensor | None) -> Tensor:
-    """How many are real, a 0-dim float32."""
-    if real is None:
-        return torch.full((), float(len(ids)), device=ids.device)
-    return real.sum().float()

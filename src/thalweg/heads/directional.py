@@ -55,10 +55,10 @@ class AbstractDirectional(AbstractContinuous):
         with torch.enable_grad():
             q, t = square.requires_grad_(), dot.requires_grad_()
             slope_q, slope_t = _derivatives(self.potential(q, t), q, t)
-            bend_qq, bend_qt = _derivatives(slope_q, q, t)
-            _, bend_tt = _derivatives(slope_t, q, t)
+            second_qq, second_qt = _derivatives(slope_q, q, t)
+            _, second_tt = _derivatives(slope_t, q, t)
         with torch.no_grad():
-            curved = PlaneCurvature(prediction, vectors, 2.0 * slope_q, 4.0 * bend_qq, 2.0 * bend_qt, bend_tt)
+            curved = PlaneCurvature(prediction, vectors, 2.0 * slope_q, 4.0 * second_qq, 2.0 * second_qt, second_tt)
             return curved.apply(v, root)
 
 

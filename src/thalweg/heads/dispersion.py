@@ -1,10 +1,11 @@
-"""Penalties that keep unit vectors apart: sliced over great circles, by a kernel, by nearest neighbors.
+"""Dispersion of unit vectors: measured, and enforced by penalties (great circles, a kernel, nearest neighbors).
 
-Each is a module from vectors `[n, m]` to a mean, so that neither its value nor its weight depends on the number of
-vectors. Vectors that are exactly equal attract no force by symmetry, and would stay together for ever: here they are
+Each penalty is a module from vectors `[n, m]` to a mean, so that neither its value nor its weight depends on the number
+of vectors. Vectors that are exactly equal attract no force by symmetry, and would stay together forever: here they are
 parted by a little noise first.
 """
 
+import dataclasses
 import math
 from typing import final
 
@@ -15,6 +16,10 @@ from torch.nn import functional as F
 CLOSE = 1e-3  # two vectors nearer than this count as one
 NOISE = 0.05  # how far such a vector is moved before the penalty looks at it
 FLOOR = 1e-2  # distances below it push no harder
+MAX_ROWS = 2048  # of a table that are compared with each other
+LEAST_VARIANCE = 0.1
+LEAST_RANK = 0.05  # as a fraction of what is possible
+LEAST_ANGLE = 1e-3
 
 
 @final
@@ -151,3 +156,83 @@ def _check_pairs(vectors: Tensor, name: str) -> int:
     if len(vectors) < 2:
         raise ValueError(f"{name} needs at least two vectors; got {len(vectors)}.")
     return len(vectors)
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Dispersion:
+    r"""How widely unit vectors are dispersed: whether learned ones still tell words apart.
+
+    Args:
+        smallest_angle: between two of those looked at, in radians, in $[0, \pi]$.
+        variance: spherical variance $1 - \lVert \bar x \rVert$ in [0, 1]: 0 where all are alike.
+        effective_rank: $\exp(-\sum_i p_i \log p_i)$ with $p$ the eigenvalues of the second moments, divided by their
+            sum: from 1 (all on a line) to `most_rank`.
+        most_rank: the largest that is possible, the smaller of width and number.
+
+    Source of the effective rank: Roy and Vetterli (2007), The effective rank.
+    """
+
+    smallest_angle: float
+    variance: float
+    effective_rank: float
+    most_rank: int
+
+    def figures(self) -> dict[str, float]:
+        """Return the figures by name, as a run's history has them."""
+        return {
+            "smallest_angle": self.smallest_angle,
+            "variance": self.variance,
+            "effective_rank": self.effective_rank,
+        }
+
+    def warnings(self) -> list[str]:
+        """Return sentences about what has gone wrong; none where nothing has."""
+        found = []
+        if self.variance < LEAST_VARIANCE or self.effective_rank < LEAST_RANK * self.most_rank:
+            found.append(
+                f"The words' vectors have collapsed: their spread is {self.variance:.2f} (1 is even) and they use "
+                f"{self.effective_rank:.1f} of {self.most_rank} dimensions, so many words cannot be told apart. Train "
+                "against a loss with contrast, add --dispersion sliced, or take --targets random."
+            )
+        elif self.smallest_angle < LEAST_ANGLE:
+            found.append(
+                f"At least two words have nearly the same vector (an angle of {self.smallest_angle:.1g}), so that "
+                "one is written for the other; --dispersion sliced keeps them apart."
+            )
+        return found
+
+
+@torch.no_grad()
+def dispersion_of(table: Tensor, limit: int = MAX_ROWS) -> Dispersion:
+    """Measure the dispersion of the rows of a table.
+
+    Args:
+        table: unit vectors `[num, width]`.
+        limit: most rows that are looked at; of more, evenly chosen ones.
+
+    Raises:
+        ValueError: if there are fewer than two rows.
+
+    Example:
+        >>> found = dispersion_of(torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]]))
+        >>> round(found.smallest_angle, 4), round(found.variance, 4), round(found.effective_rank, 4)
+        (1.5708, 1.0, 2.0)
+        >>> dispersion_of(torch.tensor([[1.0, 0.0], [1.0, 0.0]])).warnings()[0][:38]
+        "The words' vectors have collapsed: the"
+    """
+    if len(table) < 2:
+        raise ValueError(f"dispersion_of needs at least two vectors; got {len(table)}.")
+    if len(table) > limit:
+        table = table[torch.arange(limit, device=table.device) * len(table) // limit]
+    rows = table.double()
+    cosines = (rows @ rows.T).fill_diagonal_(-1.0)
+    place = int(cosines.argmax())
+    first, second = rows[place // len(rows)], rows[place % len(rows)]
+    # From the difference: a cosine near 1 has no digits left for a small angle.
+    angle = 2.0 * math.asin(min(1.0, 0.5 * float((first - second).norm())))
+    variance = 1.0 - float(rows.mean(0).norm())
+    values = torch.linalg.eigvalsh(rows.T @ rows).clamp_min(0.0)
+    fractions = values / values.sum()
+    rank = float(torch.exp(-torch.special.xlogy(fractions, fractions).sum()))
+    return Dispersion(angle, max(0.0, variance), rank, min(rows.shape))

@@ -5,22 +5,11 @@ from typing import final
 
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
-from thalweg.heads.base import check_share
+from thalweg.heads.continuous import ContinuousOptions
 from thalweg.heads.directional import AbstractDirectional, length_of
 from thalweg.heads.targets import Targets
-
-
-def sharpness(num: int) -> float:
-    r"""Return $2 \log V$, a concentration with which a word predicted exactly is likely among `num` words.
-
-    Losses of an angle alone say nothing about how sure they are; `calibrate` finds it from held-out data.
-
-    Example:
-        >>> round(sharpness(1000), 3)
-        13.816
-    """
-    return 2.0 * math.log(max(num, 2))
 
 
 @final
@@ -35,12 +24,8 @@ class L2(AbstractDirectional):
         width: width of the hidden states; None: there is no layer, the hidden states are the prediction.
         targets: the words' vectors, frozen as a rule: nothing in this loss keeps learned ones apart.
         squared: whether the distance is squared.
-        label_smoothing: $a$ in [0, 1), only of the squared distance: the vector becomes $(1 - a) u_y$, the mean over
-            smoothed targets where the vectors' mean is zero.
-        bias: whether the layer has one.
-        ignore_index: target that counts as masked.
-        concentration: factor $c$ in the scores $c\, e \cdot u_w + \beta \log p_w$; None: $2 \log V$.
-        prior: $\beta \ge 0$ (only with `targets` that know counts).
+        **options: see `AbstractContinuous`; scores are $c\, e \cdot u_w + \beta \log p_w$. Label smoothing $a$ makes
+            the squared distance one to $(1 - a) u_y$, the mean over smoothed targets if the vectors' mean is zero.
 
     Shapes: prediction `[..., m]`; targets int `[...]`; mask and weights `[...]` or only its first dimensions.
 
@@ -60,33 +45,23 @@ class L2(AbstractDirectional):
     Not where words must be told apart: use `Cosine` or better.
     """
 
+    is_likelihood = False
+    takes_smoothing = True
+
     def __init__(
         self,
         width: int | None,
         targets: Targets,
         *,
         squared: bool = True,
-        label_smoothing: float = 0.0,
-        bias: bool = True,
-        ignore_index: int = -100,
-        concentration: float | None = None,
-        prior: float = 0.0,
+        **options: Unpack[ContinuousOptions],
     ) -> None:
-        super().__init__(
-            width,
-            targets,
-            bias=bias,
-            ignore_index=ignore_index,
-            concentration=sharpness(targets.num) if concentration is None else concentration,
-            prior=prior,
-        )
-        check_share(label_smoothing, "L2(label_smoothing=...)")
-        if label_smoothing and not squared:
+        super().__init__(width, targets, **options)
+        if self.label_smoothing and not squared:
             raise ValueError(
                 "L2(label_smoothing=...) has no meaning for a distance that is not squared; leave it at 0."
             )
         self.squared = squared
-        self.label_smoothing = label_smoothing
 
     def potential(self, square: Tensor, dot: Tensor) -> Tensor:
         """Return the loss of each row from $q$ and $t$."""
@@ -105,12 +80,8 @@ class Cosine(AbstractDirectional):
     Args:
         width: width of the hidden states; None: there is no layer, the hidden states are the prediction.
         targets: the words' vectors, frozen as a rule: nothing in this loss keeps learned ones apart.
-        label_smoothing: $a$ in [0, 1): the loss is multiplied with $1 - a$, the mean over smoothed targets where the
-            vectors' mean is zero; of use only beside other losses.
-        bias: whether the layer has one.
-        ignore_index: target that counts as masked.
-        concentration: factor $c$ in the scores $c \cos\theta_w + \beta \log p_w$; None: $2 \log V$.
-        prior: $\beta \ge 0$ (only with `targets` that know counts).
+        **options: see `AbstractContinuous`; scores are $c \cos\theta_w + \beta \log p_w$. Label smoothing $a$
+            multiplies the loss by $1 - a$, the mean over smoothed targets if the vectors' mean is zero.
 
     Shapes: prediction `[..., m]`; targets int `[...]`; mask and weights `[...]` or only its first dimensions.
 
@@ -130,27 +101,8 @@ class Cosine(AbstractDirectional):
     Not where probabilities matter: use `AnalyticSoftmax`.
     """
 
-    def __init__(
-        self,
-        width: int | None,
-        targets: Targets,
-        *,
-        label_smoothing: float = 0.0,
-        bias: bool = True,
-        ignore_index: int = -100,
-        concentration: float | None = None,
-        prior: float = 0.0,
-    ) -> None:
-        super().__init__(
-            width,
-            targets,
-            bias=bias,
-            ignore_index=ignore_index,
-            concentration=sharpness(targets.num) if concentration is None else concentration,
-            prior=prior,
-        )
-        check_share(label_smoothing, "Cosine(label_smoothing=...)")
-        self.label_smoothing = label_smoothing
+    is_likelihood = False
+    takes_smoothing = True
 
     def potential(self, square: Tensor, dot: Tensor) -> Tensor:
         """Return the loss of each row from $q$ and $t$."""
@@ -174,10 +126,7 @@ class PowerSpherical(AbstractDirectional):
     Args:
         width: width of the hidden states; None: there is no layer, the hidden states are the prediction.
         targets: the words' vectors, frozen as a rule: nothing in this loss keeps learned ones apart.
-        bias: whether the layer has one.
-        ignore_index: target that counts as masked.
-        concentration: factor $c$ in the scores $c\,\kappa \log(1 + \cos\theta_w) + b \log p_w$.
-        prior: $b \ge 0$ (only with `targets` that know counts).
+        **options: see `AbstractContinuous`; scores are $c\,\kappa \log(1 + \cos\theta_w) + b \log p_w$, $b$ the prior.
 
     Shapes: prediction `[..., m]`; targets int `[...]`; mask and weights `[...]` or only its first dimensions.
 
@@ -195,18 +144,6 @@ class PowerSpherical(AbstractDirectional):
 
     Not for comparing its likelihood with that of `VonMisesFisher`: they are two distributions.
     """
-
-    def __init__(
-        self,
-        width: int | None,
-        targets: Targets,
-        *,
-        bias: bool = True,
-        ignore_index: int = -100,
-        concentration: float = 1.0,
-        prior: float = 0.0,
-    ) -> None:
-        super().__init__(width, targets, bias=bias, ignore_index=ignore_index, concentration=concentration, prior=prior)
 
     def potential(self, square: Tensor, dot: Tensor) -> Tensor:
         """Return the loss of each row from $q$ and $t$."""

@@ -5,12 +5,12 @@ from typing import final
 
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
-from thalweg.heads.base import keep
+from thalweg.heads.base import masked
 from thalweg.heads.candidates import NOTHING, distinct
-from thalweg.heads.continuous import AbstractContinuous
+from thalweg.heads.continuous import AbstractContinuous, ContinuousOptions
 from thalweg.heads.directional import AbstractDirectional, PlaneCurvature, length_of
-from thalweg.heads.distance import sharpness
 from thalweg.heads.neighbors import block_size
 from thalweg.heads.targets import Targets
 
@@ -31,10 +31,7 @@ class MaxMargin(AbstractDirectional):
         targets: the words' vectors.
         margin: $\gamma > 0$.
         everywhere: whether the wrong word is searched in the whole vocabulary, a block at a time.
-        bias: whether the layer has one.
-        ignore_index: target that counts as masked.
-        concentration: factor $c$ in the scores $c \cos\theta_w + \beta \log p_w$; None: $2 \log V$.
-        prior: $\beta \ge 0$ (only with `targets` that know counts).
+        **options: see `AbstractContinuous`; scores are $c \cos\theta_w + \beta \log p_w$.
 
     Shapes: prediction `[..., m]`; targets int `[...]`; mask and weights `[...]` or only its first dimensions.
 
@@ -53,6 +50,8 @@ class MaxMargin(AbstractDirectional):
     for Training Sequence to Sequence Models with Continuous Outputs.
     """
 
+    is_likelihood = False
+
     def __init__(
         self,
         width: int | None,
@@ -60,19 +59,9 @@ class MaxMargin(AbstractDirectional):
         *,
         margin: float = 0.5,
         everywhere: bool = False,
-        bias: bool = True,
-        ignore_index: int = -100,
-        concentration: float | None = None,
-        prior: float = 0.0,
+        **options: Unpack[ContinuousOptions],
     ) -> None:
-        super().__init__(
-            width,
-            targets,
-            bias=bias,
-            ignore_index=ignore_index,
-            concentration=sharpness(targets.num) if concentration is None else concentration,
-            prior=prior,
-        )
+        super().__init__(width, targets, **options)
         _check_margin(margin, "MaxMargin")
         self.margin = margin
         self.everywhere = everywhere
@@ -90,7 +79,7 @@ class MaxMargin(AbstractDirectional):
             wrong, found = _farthest_everywhere(self.targets, query, ids)
         else:
             wrong, found = _farthest_in_batch(self.targets, query, ids, real)
-        return keep(found.unsqueeze(1), self.targets(wrong).to(prediction.dtype) - own)
+        return masked(found.unsqueeze(1), self.targets(wrong).to(prediction.dtype) - own)
 
     def _scores(self, dots: Tensor, square: Tensor) -> Tensor:
         return dots / length_of(square)
@@ -114,10 +103,7 @@ class SyntheticMargin(AbstractDirectional):
         targets: the words' vectors, frozen as a rule: nothing in this loss keeps learned ones apart.
         margin: $\lambda > 0$.
         difference: whether the wrong vector is made by difference.
-        bias: whether the layer has one.
-        ignore_index: target that counts as masked.
-        concentration: factor $c$ in the scores $c \cos\theta_w + \beta \log p_w$; None: $2 \log V$.
-        prior: $\beta \ge 0$ (only with `targets` that know counts).
+        **options: see `AbstractContinuous`; scores are $c \cos\theta_w + \beta \log p_w$.
 
     Shapes: prediction `[..., m]`; targets int `[...]`; mask and weights `[...]` or only its first dimensions.
 
@@ -135,6 +121,8 @@ class SyntheticMargin(AbstractDirectional):
     Machine Translation.
     """
 
+    is_likelihood = False
+
     def __init__(
         self,
         width: int | None,
@@ -142,19 +130,9 @@ class SyntheticMargin(AbstractDirectional):
         *,
         margin: float = 0.5,
         difference: bool = False,
-        bias: bool = True,
-        ignore_index: int = -100,
-        concentration: float | None = None,
-        prior: float = 0.0,
+        **options: Unpack[ContinuousOptions],
     ) -> None:
-        super().__init__(
-            width,
-            targets,
-            bias=bias,
-            ignore_index=ignore_index,
-            concentration=sharpness(targets.num) if concentration is None else concentration,
-            prior=prior,
-        )
+        super().__init__(width, targets, **options)
         _check_margin(margin, "SyntheticMargin")
         self.margin = margin
         self.difference = difference
@@ -184,10 +162,7 @@ class Triplet(AbstractContinuous):
         width: width of the hidden states; None: there is no layer, the hidden states are the prediction.
         targets: the words' vectors.
         margin: $\gamma > 0$.
-        bias: whether the layer has one.
-        ignore_index: target that counts as masked.
-        concentration: factor $c$ in the scores $c\, e \cdot u_w + \beta \log p_w$; None: $2 \log V$.
-        prior: $\beta \ge 0$ (only with `targets` that know counts).
+        **options: see `AbstractContinuous`; scores are $c\, e \cdot u_w + \beta \log p_w$.
 
     Shapes: prediction `[..., m]`; targets int `[...]`; mask and weights `[...]` or only its first dimensions.
 
@@ -206,32 +181,24 @@ class Triplet(AbstractContinuous):
     (hardest negative of the batch).
     """
 
+    is_likelihood = False
+
     def __init__(
         self,
         width: int | None,
         targets: Targets,
         *,
         margin: float = 0.5,
-        bias: bool = True,
-        ignore_index: int = -100,
-        concentration: float | None = None,
-        prior: float = 0.0,
+        **options: Unpack[ContinuousOptions],
     ) -> None:
-        super().__init__(
-            width,
-            targets,
-            bias=bias,
-            ignore_index=ignore_index,
-            concentration=sharpness(targets.num) if concentration is None else concentration,
-            prior=prior,
-        )
+        super().__init__(width, targets, **options)
         _check_margin(margin, "Triplet")
         self.margin = margin
 
     def _losses(self, prediction: Tensor, ids: Tensor, real: Tensor | None) -> Tensor:
         right, wrong, found = self._ways(prediction, ids, real)
         near, far = (length_of(way.square().sum(-1)) for way in (right, wrong))
-        return keep(found, (self.margin + near - far).clamp_min(0.0) - self.margin)
+        return masked(found, (self.margin + near - far).clamp_min(0.0) - self.margin)
 
     @torch.no_grad()
     def _curvature(self, prediction: Tensor, ids: Tensor, real: Tensor | None, v: Tensor, root: bool) -> Tensor:

@@ -5,10 +5,21 @@ from typing import final
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
-from thalweg.heads.base import AbstractHead, best, check_positive, check_share, keep, spread, summable
+from thalweg.heads.base import (
+    AbstractHead,
+    ConvexLoss,
+    LinearForm,
+    check_fraction,
+    check_positive,
+    expand_to,
+    masked,
+    real_rows,
+    top_k,
+    upcast,
+)
 from thalweg.heads.chunked import chunked_cross_entropy
-from thalweg.heads.linear_form import ConvexLoss, LinearForm, real_rows
 
 # Logits held at once before the loss is computed in chunks: 16 million, 64 MB in float32.
 MAX_LOGITS = 2**24
@@ -69,7 +80,7 @@ class Softmax(AbstractHead):
         class_weights: Tensor | None = None,
     ) -> None:
         super().__init__()
-        check_share(label_smoothing, "Softmax(label_smoothing=...)")
+        check_fraction(label_smoothing, "Softmax(label_smoothing=...)")
         if num_classes is not None:
             check_positive(num_classes, "Softmax(num_classes=...)")
         if chunk is not None:
@@ -93,10 +104,10 @@ class Softmax(AbstractHead):
         self._check(prediction, targets)
         shape = prediction.shape[:-1]
         if mask is not None:
-            mask = spread(mask, shape, "mask")
-            prediction = keep(mask.unsqueeze(-1), prediction)
+            mask = expand_to(mask, shape, "mask")
+            prediction = masked(mask.unsqueeze(-1), prediction)
         if weights is not None:
-            weights = spread(weights, shape, "weights")
+            weights = expand_to(weights, shape, "weights")
         return self._loss_of_finite(prediction, targets, mask, weights)
 
     def loss_from_hidden(
@@ -113,9 +124,9 @@ class Softmax(AbstractHead):
         if not soft:
             self._check_shape(shape, targets.shape)
         if weights is not None:
-            weights = spread(weights, shape, "weights")
+            weights = expand_to(weights, shape, "weights")
         if mask is not None:
-            mask = spread(mask, shape, "mask")
+            mask = expand_to(mask, shape, "mask")
             if hidden.device.type == "cpu" and not soft:
                 # Here the masked rows can be left out without waiting for a device.
                 rows = mask.reshape(-1).nonzero().squeeze(1)
@@ -125,7 +136,7 @@ class Softmax(AbstractHead):
                 mask = None
             else:
                 # Zero rows in, finite logits out: cheaper than clearing the logits, which are wider.
-                hidden = keep(mask.unsqueeze(-1), hidden)
+                hidden = masked(mask.unsqueeze(-1), hidden)
         chunk = self.chunk or max(1, MAX_LOGITS // (self.num_classes or 1))
         if soft or not isinstance(layer, nn.Linear) or targets.numel() <= chunk:
             prediction = self(hidden)
@@ -161,17 +172,17 @@ class Softmax(AbstractHead):
         r = p.sqrt()
         return factor.sqrt() * (r * v - p * (r * v).sum(-1, keepdim=True))
 
+    @override
     def linear_form(
         self, hidden: Tensor, targets: Tensor, mask: Tensor | None = None, weights: Tensor | None = None
     ) -> LinearForm | None:
-        """See `AbstractHead.linear_form`."""
         shape, soft = hidden.shape[:-1], targets.is_floating_point()
-        mask = None if mask is None else spread(mask, shape, "mask")
+        mask = None if mask is None else expand_to(mask, shape, "mask")
         flat = targets.reshape(-1, targets.shape[-1]) if soft else self._ids(targets, mask).reshape(-1)
         rows = mask if soft else flat != self.ignore_index
         rows = None if rows is None or bool(rows.all()) else rows.reshape(-1)
         if weights is not None:
-            weights = spread(weights, shape, "weights").reshape(-1, 1).double()
+            weights = expand_to(weights, shape, "weights").reshape(-1, 1).double()
             weights = real_rows(weights, rows).squeeze(1)
         real = flat if rows is None else flat[rows]
         count = torch.full((), float(len(real)), dtype=torch.float64, device=real.device)
@@ -194,16 +205,16 @@ class Softmax(AbstractHead):
 
     def decode(self, prediction: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Return the `k` most probable classes and their log-probabilities, best first."""
-        return best(torch.log_softmax(summable(prediction), dim=-1), k)
+        return top_k(torch.log_softmax(upcast(prediction), dim=-1), k)
 
+    @override
     def best_ids(self, prediction: Tensor) -> Tensor:
-        """See `AbstractHead.best_ids`."""
         return prediction.argmax(-1)
 
+    @override
     def log_probability(self, prediction: Tensor, targets: Tensor) -> Tensor:
-        """See `AbstractHead.log_probability`."""
         self._check(prediction, targets)
-        logits = summable(prediction)
+        logits = upcast(prediction)
         ids = targets.long().clamp(0, logits.shape[-1] - 1)
         each = F.cross_entropy(logits.reshape(-1, logits.shape[-1]), ids.reshape(-1), reduction="none")
         return -each.view(ids.shape)
@@ -211,7 +222,7 @@ class Softmax(AbstractHead):
     def _loss_of_finite(
         self, prediction: Tensor, targets: Tensor, mask: Tensor | None, weights: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        logits = summable(prediction)
+        logits = upcast(prediction)
         logits = logits.reshape(-1, logits.shape[-1])
         if targets.is_floating_point():
             return self._loss_of_probabilities(logits, targets, mask, weights)
@@ -236,11 +247,11 @@ class Softmax(AbstractHead):
         probabilities = targets.to(logits.dtype).reshape(logits.shape)
         mask = None if mask is None else mask.reshape(-1)
         if mask is not None:
-            probabilities = keep(mask.unsqueeze(-1), probabilities)
+            probabilities = masked(mask.unsqueeze(-1), probabilities)
         u = None if self.class_weights is None else self.class_weights.to(logits.dtype)
         each = F.cross_entropy(logits, probabilities, weight=u, reduction="none", label_smoothing=self.label_smoothing)
         weights = torch.ones_like(each) if weights is None else weights.reshape(-1).to(each.dtype)
-        weights = keep(mask, weights)
+        weights = masked(mask, weights)
         return (each * weights).sum(), weights.sum()
 
     def _ids(self, targets: Tensor, mask: Tensor | None) -> Tensor:
@@ -262,14 +273,14 @@ class Softmax(AbstractHead):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Probabilities `[..., C]`, factor of each target `[..., 1]` (0 where masked) and `v` without masked rows."""
         self._check(prediction, targets)
-        prediction = summable(prediction)
+        prediction = upcast(prediction)
         shape, num_classes = prediction.shape[:-1], prediction.shape[-1]
-        mask = None if mask is None else spread(mask, shape, "mask")
+        mask = None if mask is None else expand_to(mask, shape, "mask")
         rows = None if mask is None else mask.unsqueeze(-1)
         u = prediction.new_ones(num_classes) if self.class_weights is None else self.class_weights.to(prediction.dtype)
         smoothing = self.label_smoothing / num_classes * u.sum()
         if targets.is_floating_point():
-            factor = (keep(rows, targets.to(prediction.dtype)) * u).sum(-1)
+            factor = (masked(rows, targets.to(prediction.dtype)) * u).sum(-1)
             real = mask
         else:
             ids = self._ids(targets, mask)
@@ -277,8 +288,8 @@ class Softmax(AbstractHead):
             factor = u[torch.where(real, ids, 0)]
         factor = (1.0 - self.label_smoothing) * factor + smoothing
         if weights is not None:
-            factor = factor * spread(weights.to(prediction.dtype), shape, "weights")
-        return torch.softmax(keep(rows, prediction), dim=-1), keep(real, factor).unsqueeze(-1), keep(rows, v)
+            factor = factor * expand_to(weights.to(prediction.dtype), shape, "weights")
+        return torch.softmax(masked(rows, prediction), dim=-1), masked(real, factor).unsqueeze(-1), masked(rows, v)
 
     def _check(self, prediction: Tensor, targets: Tensor) -> None:
         if self.num_classes not in (None, prediction.shape[-1]):

@@ -5,10 +5,19 @@ from typing import final
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
-from thalweg.heads.base import AbstractHead, check_positive, keep
-from thalweg.heads.elementwise import count_numbers, match_targets, numbers_form, spread_over
-from thalweg.heads.linear_form import ConvexLoss, LinearForm
+from thalweg.heads.base import (
+    AbstractHead,
+    ConvexLoss,
+    LinearForm,
+    check_positive,
+    count_numbers,
+    expand_over,
+    form_of_numbers,
+    masked,
+    match_targets,
+)
 
 
 @final
@@ -24,7 +33,7 @@ class Squared(AbstractHead):
         width: width of the hidden states; None: there is no layer, the hidden states are the prediction.
         outputs: numbers for each example, at least 1 (only used with a layer).
         bias: whether the layer has one.
-        factor: what each square is multiplied with, positive; 1 gives the values of `nn.MSELoss`.
+        factor: factor of each square, positive; 1 gives the values of `nn.MSELoss`.
 
     Shapes: prediction `[..., outputs]`; targets `[..., outputs]`, or `[...]` where there is one output; mask and
     weights `[...]` (whole examples) or `[..., outputs]` (single numbers).
@@ -60,11 +69,11 @@ class Squared(AbstractHead):
     ) -> tuple[Tensor, Tensor]:
         """Return the sum of `factor * (y - prediction)^2` and the number of real target numbers."""
         prediction, targets = match_targets(prediction, targets, "Squared")
-        mask, weights = spread_over(prediction, mask, weights)
+        mask, weights = expand_over(prediction, mask, weights)
         count = count_numbers(prediction, mask, weights)
         if mask is None and weights is None:
             return self.factor * F.mse_loss(prediction, targets, reduction="sum"), count
-        square = keep(mask, prediction - targets).square()
+        square = masked(mask, prediction - targets).square()
         return self.factor * (square if weights is None else weights * square).sum(), count
 
     def curvature_product(
@@ -72,8 +81,8 @@ class Squared(AbstractHead):
     ) -> Tensor:
         """Return `2 * factor * weight * v`, zero where masked."""
         del targets
-        mask, weights = spread_over(prediction, mask, weights)
-        v = 2.0 * self.factor * keep(mask, v)
+        mask, weights = expand_over(prediction, mask, weights)
+        v = 2.0 * self.factor * masked(mask, v)
         return v if weights is None else weights * v
 
     def curvature_root(
@@ -81,23 +90,23 @@ class Squared(AbstractHead):
     ) -> Tensor:
         """Return `sqrt(2 * factor * weight) * v`, zero where masked."""
         del targets
-        mask, weights = spread_over(prediction, mask, weights)
-        v = (2.0 * self.factor) ** 0.5 * keep(mask, v)
+        mask, weights = expand_over(prediction, mask, weights)
+        v = (2.0 * self.factor) ** 0.5 * masked(mask, v)
         return v if weights is None else weights.sqrt() * v
 
+    @override
     def linear_form(
         self, hidden: Tensor, targets: Tensor, mask: Tensor | None = None, weights: Tensor | None = None
     ) -> LinearForm | None:
-        """See `AbstractHead.linear_form`."""
-        layer = self.output if isinstance(self.output, nn.Linear) else None
-        return numbers_form(ConvexLoss.SQUARED, "Squared", layer, hidden, targets, mask, weights, factor=self.factor)
+        squared, factor = ConvexLoss.SQUARED, self.factor
+        return form_of_numbers(squared, "Squared", self.output, hidden, targets, mask, weights, factor=factor)
 
     def decode(self, prediction: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
         """Return the numbers themselves (there are no ids) and zeros: a point estimate carries no probability.
 
         Args:
             prediction: `[..., outputs]`.
-            k: must be 1, there is one best number only.
+            k: must be 1: there is only one best number.
 
         Returns:
             The prediction `[..., outputs]` and zeros of its shape.

@@ -4,9 +4,10 @@ from typing import final
 
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
-from thalweg.heads.base import check_share
 from thalweg.heads.bessel import log_partition
+from thalweg.heads.continuous import ContinuousOptions
 from thalweg.heads.directional import AbstractDirectional, length_of
 from thalweg.heads.targets import Targets
 
@@ -40,12 +41,8 @@ class VonMisesFisher(AbstractDirectional):
         reg1: $\lambda_1 \ge 0$, against long predictions.
         reg2: $\lambda_2 > 0$, factor of the reward for the right direction.
         logarithmic: $s(\kappa) = \log(1 + \kappa)$.
-        label_smoothing: $a$ in [0, 1): the reward is multiplied with $1 - a$, which is the mean over smoothed targets
-            where the vectors' mean is zero, as it is for dispersed ones.
-        bias: whether the layer has one.
-        ignore_index: target that counts as masked.
-        concentration: factor of $e \cdot u_w$ in probabilities, positive; it has no part in the loss.
-        prior: $\beta \ge 0$ in the scores $e \cdot u_w + \beta \log p_w$ (only with `targets` that know counts).
+        **options: see `AbstractContinuous`; scores are $c\, e \cdot u_w + \beta \log p_w$. Label smoothing $a$
+            multiplies the reward by $1 - a$, the mean over smoothed targets if the vectors' mean is zero.
 
     Shapes: prediction `[..., m]`; targets int `[...]`; mask and weights `[...]` or only its first dimensions.
 
@@ -68,6 +65,8 @@ class VonMisesFisher(AbstractDirectional):
     Not for pretrained vectors whose directions crowd together, unless the model may lose rare words.
     """
 
+    takes_smoothing = True
+
     def __init__(
         self,
         width: int | None,
@@ -76,22 +75,16 @@ class VonMisesFisher(AbstractDirectional):
         reg1: float = 0.0,
         reg2: float = 1.0,
         logarithmic: bool = False,
-        label_smoothing: float = 0.0,
-        bias: bool = True,
-        ignore_index: int = -100,
-        concentration: float = 1.0,
-        prior: float = 0.0,
+        **options: Unpack[ContinuousOptions],
     ) -> None:
-        super().__init__(width, targets, bias=bias, ignore_index=ignore_index, concentration=concentration, prior=prior)
+        super().__init__(width, targets, **options)
         if not (reg1 >= 0.0 and reg2 > 0.0):
             raise ValueError(
                 f"VonMisesFisher needs reg1 >= 0 and reg2 > 0; got {reg1!r} and {reg2!r}. The plain form is 0 and 1."
             )
-        check_share(label_smoothing, "VonMisesFisher(label_smoothing=...)")
         self.reg1 = reg1
         self.reg2 = reg2
         self.logarithmic = logarithmic
-        self.label_smoothing = label_smoothing
 
     def potential(self, square: Tensor, dot: Tensor) -> Tensor:
         """Return the loss of each row from $q$ and $t$."""

@@ -1,3 +1,5 @@
+from . import activations as activations
+from . import pool as pool
 from .activations import gain as gain
 from .attention import Attention as Attention
 from .bag import Bag as Bag

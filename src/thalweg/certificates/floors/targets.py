@@ -22,7 +22,7 @@ from thalweg.certificates.floors.floor import (
 )
 from thalweg.data.arrays.equal import Prefixes, same_rows
 from thalweg.errors import InputError
-from thalweg.heads.linear_form import ConvexLoss, LinearForm
+from thalweg.heads.base import ConvexLoss, LinearForm
 from thalweg.objective import Objective
 
 MAX_MASSES: Final = 50_000_000  # of a table with a row a target and a column a class

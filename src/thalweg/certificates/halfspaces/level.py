@@ -9,7 +9,7 @@ from thalweg.certificates.certificate.interval import Certificate, Proof
 from thalweg.certificates.halfspaces.separable import disjoint_conflicts, layer_separable
 from thalweg.certificates.linear.last_layer import split_last_layer
 from thalweg.errors import InputError
-from thalweg.heads.linear_form import ConvexLoss, LinearForm
+from thalweg.heads.base import ConvexLoss, LinearForm
 from thalweg.objective import Objective
 
 MAX_NUMBERS = 2_000_000  # in the linear program

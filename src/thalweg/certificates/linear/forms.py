@@ -10,7 +10,7 @@ from thalweg.certificates.linear.matrices import Features, from_bags
 from thalweg.certificates.losses import AbstractLoss, SoftmaxLoss
 from thalweg.certificates.number_losses import LogisticLoss, SquaredLoss
 from thalweg.errors import InputError
-from thalweg.heads.linear_form import ConvexLoss, LinearForm
+from thalweg.heads.base import ConvexLoss, LinearForm
 from thalweg.models.bag import Bag
 from thalweg.objective import Objective
 

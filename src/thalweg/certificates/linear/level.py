@@ -15,7 +15,7 @@ from thalweg.certificates.linear.regularizers import L2
 from thalweg.certificates.losses import SoftmaxLoss
 from thalweg.certificates.number_losses import HingeLoss, LogisticLoss
 from thalweg.errors import InputError
-from thalweg.heads.linear_form import LinearForm
+from thalweg.heads.base import LinearForm
 from thalweg.objective import Objective
 
 TOLERANCE: Final = 1e-8  # relative gap to which the layer is polished

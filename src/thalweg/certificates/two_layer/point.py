@@ -12,7 +12,7 @@ from thalweg.certificates.two_layer.generation import TwoLayerProblem, Weights
 from thalweg.certificates.two_layer.neurons import Bias
 from thalweg.certificates.two_layer.outputs import AbstractOutput, LogisticOutput, SoftmaxOutput, SquaredOutput
 from thalweg.errors import InputError
-from thalweg.heads.linear_form import ConvexLoss, LinearForm
+from thalweg.heads.base import ConvexLoss, LinearForm
 from thalweg.models.mlp import MLP, MaskedLinear
 from thalweg.models.presets import FlatWindow
 from thalweg.objective import Objective
