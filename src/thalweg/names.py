@@ -9,6 +9,7 @@ import importlib
 from collections.abc import Iterable
 from typing import Any
 
+from thalweg.data.columns.choice import TaskColumns
 from thalweg.errors import InputError
 from thalweg.tasks.spec import TaskSpec
 
@@ -159,6 +160,20 @@ def task_spec(name: str) -> TaskSpec:
         'sunspots'
     """
     return find(TASKS, name, "task")
+
+
+def task_columns(name: str) -> TaskColumns:
+    """Return which columns a task reads, and how they are recognized.
+
+    Raises:
+        InputError: if there is no such task.
+    """
+    return load(task_spec(name).columns)
+
+
+def all_task_columns() -> list[TaskColumns]:
+    """Return the columns of every task, to guess which one a file is for."""
+    return [task_columns(name) for name in TASKS]
 
 
 def task_class(name: str) -> Any:

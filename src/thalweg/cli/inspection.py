@@ -10,14 +10,14 @@ from rich.text import Text
 
 from thalweg import names
 from thalweg.cli.output import print_json
-from thalweg.data.columns.choice import guess_task
-from thalweg.data.columns.inspection import Inspection, inspect
+from thalweg.data.columns.choice import Kind, guess_task
+from thalweg.data.columns.inspection import MIN_ROWS_OF_A_LABEL, Inspection, inspect
 from thalweg.data.text.normalize import Normalizer
 from thalweg.errors import counted
 from thalweg.training.folder.run import finite
 from thalweg.training.recipe.defaults import complete
 from thalweg.training.recipe.recipe import Recipe
-from thalweg.training.session.prepare import choose, columns_of, open_any, with_recipe_file
+from thalweg.training.session.prepare import choose, open_any, with_recipe_file
 
 SHOWN_LABELS = 20
 SHOWN_CHARACTERS = 160
@@ -31,19 +31,20 @@ def inspect_and_show(given: Recipe, *, as_json: bool) -> int:
     valid = open_any(given.data.valid, given) if given.data.valid else None
     guessed = None
     if given.run.task is None:
-        given.run.task, guessed = guess_task(source)
-    names.check(names.TASKS, given.run.task, "task")
+        task, guessed = guess_task(source, names.all_task_columns())
+        given.run.task = task.task
+    task = names.task_columns(given.run.task)
     choice = choose(source, given)
     recipe = complete(given)
-    found = inspect(source, given.run.task, choice, valid_source=valid, max_length=recipe.data.max_length)
+    found = inspect(source, task, choice, valid_source=valid, max_length=recipe.data.max_length)
     normalizer = Normalizer(tuple(recipe.data.normalize or ()))
-    answers = {choice.columns.get(role) for role in ("label", "tags", "number")}
+    texts = {name for role, name in choice.columns.items() if task.roles[role] in (Kind.TEXT, Kind.WORDS)}
     seen = [
-        {name: value if name in answers else _as_seen(value, normalizer) for name, value in row.items()}
+        {name: _as_seen(value, normalizer) if name in texts else value for name, value in row.items()}
         for row in found.preview
     ]
     if as_json:
-        extra = {"columns_chosen": columns_of(choice), "as_seen": seen, "guess": guessed}
+        extra = {"columns_chosen": choice.plain(), "as_seen": seen, "guess": guessed}
         print_json(finite(found.to_json() | extra))
         return 0
     console = Console(file=sys.stdout, highlight=False)
@@ -158,9 +159,8 @@ def _findings(found: Inspection) -> Iterator[str]:
         yield f"  {found.num_shared:,} validation rows are in the training data, too (lines {where})."
     for label, count in list(found.unseen_labels.items())[:SHOWN_LABELS]:
         yield f"  Label {label!r} is in {count:,} validation rows and in no training row."
-    rare = [label for label, count in found.labels.items() if count < 5]
-    if rare and found.task == "classify":
-        yield f"  {len(rare):,} labels have fewer than 5 rows ({_listed(rare[:8])})."
+    if rare := found.rare_labels:
+        yield f"  {len(rare):,} labels have fewer than {MIN_ROWS_OF_A_LABEL} rows ({_listed(rare[:8])})."
 
 
 def _listed(items: list[Any]) -> str:

@@ -6,7 +6,13 @@ from .arrays.standardize import Standardizer as Standardizer
 from .builtin.catalog import SAMPLES as SAMPLES
 from .builtin.series import sunspots as sunspots
 from .columns.choice import Choice as Choice
+from .columns.choice import Kind as Kind
+from .columns.choice import Rule as Rule
+from .columns.choice import Table as Table
+from .columns.choice import TaskColumns as TaskColumns
 from .columns.choice import choose_columns as choose_columns
+from .columns.choice import guess_task as guess_task
+from .columns.role_names import name_score as name_score
 from .files.base import AbstractSource as AbstractSource
 from .files.base import Chunk as Chunk
 from .files.base import Row as Row

@@ -31,6 +31,7 @@ class TaskSpec:
     Args:
         name: what the user types.
         task: import path of the `thalweg.tasks.base.AbstractTask`.
+        columns: import path of its `thalweg.data.columns.choice.TaskColumns`, which imports no torch either.
         sample: the built-in data set that a run reads when none is named.
         models: the models that can be chosen, by name.
         defaults: options whose default differs from the general one; `model` is always among them.
@@ -41,6 +42,7 @@ class TaskSpec:
 
     name: str
     task: str
+    columns: str
     sample: str
     models: Mapping[str, ModelSpec]
     defaults: Mapping[str, Any]

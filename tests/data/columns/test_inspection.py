@@ -8,7 +8,7 @@ import pytest
 from thalweg import names
 from thalweg.data.builtin.catalog import SAMPLES
 from thalweg.data.columns.choice import choose_columns
-from thalweg.data.columns.inspection import as_text, inspect
+from thalweg.data.columns.inspection import inspect
 from thalweg.data.columns.tallies import LengthTally, NumberTally
 from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
@@ -23,7 +23,8 @@ def write(folder, name, lines):
 
 
 def look(source, task, overrides=None, **options):
-    return inspect(source, task, choose_columns(source, task, overrides), **options)
+    columns = names.task_columns(task)
+    return inspect(source, columns, choose_columns(source, columns, overrides), **options)
 
 
 LINES = [
@@ -44,7 +45,7 @@ def test_a_table_of_texts_and_labels_is_described(tmp_path):
     found = look(write(tmp_path, "a.csv", LINES), "classify", max_length=8)
     assert (found.kind, found.task, found.columns) == ("csv", "classify", ("text", "label"))
     assert (found.num_rows, found.num_bad_rows, found.bad_rows) == (9, 0, [])
-    assert found.labels == {"good": 5, "bad": 4}
+    assert (found.labels, found.rare_labels) == ({"good": 5, "bad": 4}, ["bad"])
     (length,) = found.lengths
     words = sorted([5, 4, 5, 5, 2, 2, 9])
     assert (length.count, length.minimum, length.maximum) == (7, 2, 9)
@@ -112,7 +113,7 @@ def test_tags_are_counted_and_must_be_as_many_as_the_words(tmp_path):
         {"tokens": [], "tags": []},
     ]
     found = look(write(tmp_path, "a.jsonl", map(json.dumps, rows)), "tag")
-    assert found.labels == {"O": 4, "B": 2}
+    assert (found.labels, found.rare_labels) == ({"O": 4, "B": 2}, [])
     assert (found.num_unequal, found.unequal_lines) == (1, [2])
     assert (found.lengths[0].maximum, found.lengths[0].num_empty) == (2, 1)
     assert (found.num_conflicts, found.conflicts[0].labels) == (1, ("O B", "O O"))
@@ -174,7 +175,3 @@ def test_numbers_are_summed_without_loss():
         tally.add(i, str(number))
     assert tally.result().deviation == pytest.approx(statistics.pstdev(numbers), rel=1e-9)
     assert NumberTally("x", 1).result().minimum == 0
-
-
-def test_values_of_any_kind_have_a_text():
-    assert [as_text(value) for value in ("a", None, ["a", "b"], 1.5, True)] == ["a", "", "a b", "1.5", "True"]

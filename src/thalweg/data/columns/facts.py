@@ -1,11 +1,11 @@
 """What the first rows say about a column: texts or labels or numbers, how long, how many different."""
 
+import dataclasses
 import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any, Final, final
 
 from thalweg.data.files.base import Row
@@ -13,6 +13,12 @@ from thalweg.data.files.base import Row
 _MISSING: Final = frozenset(("", "na", "n/a", "nan", "null", "none", "?", "-"))
 _DATE: Final = re.compile(r"\d{1,4}[-/.]\d{1,2}([-/.]\d{1,4})?([T ]\d{1,2}:\d\d.*)?|\d{1,2}:\d\d(:\d\d)?")
 _SEPARATORS: Final = (";", "|", ",")
+MIN_LISTS: Final = 0.5  # of the values, in a column of lists
+MIN_CLEAN: Final = 0.95  # of the values, in a column of numbers or of sets: a few may be broken
+NUM_DATES: Final = 100  # values that are compared with the form of a date
+MIN_SEPARATED: Final = 0.05  # of the rows have several labels, in a column of separated labels
+MIN_REPEATED: Final = 0.9  # of its labels come more than once
+MAX_PART_WORDS: Final = 4  # in one of its labels
 
 
 def number_of(value: object) -> float | None:
@@ -33,6 +39,20 @@ def number_of(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def as_text(value: object) -> str:
+    """A value as a text: nothing for null, the items of a list joined by spaces.
+
+    Example:
+        >>> as_text(None), as_text(["a", 1]), as_text(2.5)
+        ('', 'a 1', '2.5')
+    """
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    return " ".join(map(as_text, value)) if isinstance(value, list) else str(value)
+
+
 def is_missing(value: object) -> bool:
     """Whether a value stands for nothing: null, empty, NA, nan ...
 
@@ -44,7 +64,7 @@ def is_missing(value: object) -> bool:
 
 
 @final
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class ColumnFacts:
     """What the first rows say about one column.
 
@@ -68,20 +88,25 @@ class ColumnFacts:
     position: int
     num_values: int
     num_rows: int
-    num_distinct: int
-    mean_words: float
-    is_list: bool
-    is_set: bool
-    is_number: bool
-    has_decimals: bool
-    is_date: bool
-    is_increasing: bool
-    separator: str | None
+    num_distinct: int = 0
+    mean_words: float = 0.0
+    is_list: bool = False
+    is_set: bool = False
+    is_number: bool = False
+    has_decimals: bool = False
+    is_date: bool = False
+    is_increasing: bool = False
+    separator: str | None = None
 
     @property
-    def distinct_share(self) -> float:
+    def distinct_fraction(self) -> float:
         """Different values per value, in (0, 1]."""
         return self.num_distinct / max(self.num_values, 1)
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether several rows all have one value."""
+        return self.num_distinct == 1 and self.num_values > 1
 
     @property
     def is_text(self) -> bool:
@@ -102,47 +127,63 @@ def column_facts(columns: Sequence[str], rows: Sequence[Row]) -> list[ColumnFact
 
 def _facts(name: str, position: int, values: list[Any]) -> ColumnFacts:
     present = [value for value in values if not is_missing(value)]
-    is_list = 2 * sum(isinstance(value, list) for value in present) > len(present)
+    base = ColumnFacts(name, position, num_values=len(present), num_rows=len(values))
+    if _most(present, lambda value: isinstance(value, list), MIN_LISTS):
+        return _list_facts(base, present)
+    texts = [value if isinstance(value, str) else str(value) for value in present]
+    base = dataclasses.replace(base, mean_words=sum(len(text.split()) for text in texts) / max(len(texts), 1))
     numbers = [number for value in present if (number := number_of(value)) is not None]
-    is_number = not is_list and len(numbers) > 0.95 * len(present)
-    separator, num_sets = None, 0
-    if is_list:
-        texts = [str(part) for value in present if isinstance(value, list) for part in value]
-        lengths = [len(value) if isinstance(value, list) else 1 for value in present]
-        num_sets = sum(isinstance(value, list) and len(set(map(str, value))) == len(value) for value in present)
-    else:
-        texts = [value if isinstance(value, str) else str(value) for value in present]
-        lengths = [len(text.split()) for text in texts]
-        if not is_number and (separator := _separator(texts)):
-            texts = [part.strip() for text in texts for part in text.split(separator) if part.strip()]
-    return ColumnFacts(
-        name=name,
-        position=position,
-        num_values=len(present),
-        num_rows=len(values),
+    if len(numbers) > MIN_CLEAN * len(present):
+        return dataclasses.replace(
+            base,
+            num_distinct=len(set(texts)),
+            is_number=True,
+            has_decimals=any("." in text for text in texts),
+            is_increasing=len(numbers) > 1 and all(a < b for a, b in itertools.pairwise(numbers)),
+        )
+    separator = _separator(texts)
+    if separator:
+        texts = [part.strip() for text in texts for part in text.split(separator) if part.strip()]
+    return dataclasses.replace(base, num_distinct=len(set(texts)), is_date=_are_dates(texts), separator=separator)
+
+
+def _list_facts(base: ColumnFacts, present: list[Any]) -> ColumnFacts:
+    texts = [str(part) for value in present if isinstance(value, list) for part in value]
+    lengths = [len(value) if isinstance(value, list) else 1 for value in present]
+    return dataclasses.replace(
+        base,
         num_distinct=len(set(texts)),
-        mean_words=sum(lengths) / max(len(lengths), 1),
-        is_list=is_list,
-        is_set=is_list and num_sets > 0.95 * len(present),
-        is_number=is_number,
-        has_decimals=is_number and any("." in str(value) for value in present),
-        is_date=bool(texts) and not is_number and all(_DATE.fullmatch(text.strip()) for text in texts[:100]),
-        is_increasing=is_number and len(numbers) > 1 and all(a < b for a, b in itertools.pairwise(numbers)),
-        separator=separator,
+        mean_words=sum(lengths) / len(lengths),
+        is_list=True,
+        is_set=_most(present, lambda value: isinstance(value, list) and _is_set(value), MIN_CLEAN),
+        is_date=_are_dates(texts),
     )
+
+
+def _most(values: list[Any], holds: Callable[[Any], bool], share: float) -> bool:
+    return sum(map(holds, values)) > share * len(values)
+
+
+def _is_set(value: list[Any]) -> bool:
+    return len(set(map(str, value))) == len(value)
+
+
+def _are_dates(texts: list[str]) -> bool:
+    return bool(texts) and all(_DATE.fullmatch(text.strip()) for text in texts[:NUM_DATES])
 
 
 def _separator(texts: list[str]) -> str | None:
     """The character between several labels: nearly every part comes in several rows, and each is short."""
-    for separator in _SEPARATORS:
-        parts = [part.strip() for text in texts for part in text.split(separator)]
-        if len(parts) < len(texts) + max(2, 0.05 * len(texts)):
-            continue
-        counts = Counter(parts)
-        repeated = sum(count for count in counts.values() if count > 1)
-        is_short = max(len(part.split()) for part in parts) <= 4
-        # Labels of their own come in several combinations; parts that never come apart are one label.
-        is_free = len(counts) <= len(set(texts))
-        if is_short and is_free and repeated >= 0.9 * len(parts) and 2 * len(counts) < len(parts):
-            return separator
-    return None
+    return next((one for one in _SEPARATORS if _separates(one, texts)), None)
+
+
+def _separates(separator: str, texts: list[str]) -> bool:
+    parts = [part.strip() for text in texts for part in text.split(separator)]
+    if len(parts) < len(texts) + max(2, MIN_SEPARATED * len(texts)):
+        return False
+    counts = Counter(parts)
+    repeated = sum(count for count in counts.values() if count > 1)
+    is_short = max(len(part.split()) for part in parts) <= MAX_PART_WORDS
+    # Labels of their own come in several combinations; parts that never come apart are one label.
+    is_free = len(counts) <= len(set(texts))
+    return is_short and is_free and repeated >= MIN_REPEATED * len(parts) and 2 * len(counts) < len(parts)

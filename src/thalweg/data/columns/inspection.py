@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, final
 
-from thalweg.data.columns.choice import Choice
-from thalweg.data.columns.facts import number_of
+from thalweg.data.columns.choice import Choice, Kind, TaskColumns
+from thalweg.data.columns.facts import as_text, number_of
 from thalweg.data.columns.tallies import SHOWN_LENGTH, Lengths, LengthTally, Numbers, NumberTally
 from thalweg.data.files.base import AbstractSource, BadRow, Chunk
 from thalweg.errors import InputError
 
-_TEXT_ROLES: Final = ("text", "other", "source", "target", "tokens")
-_TARGET_ROLES: Final = ("label", "tags", "number")
+MIN_ROWS_OF_A_LABEL: Final = 5  # fewer say little about it
 
 
 @final
@@ -49,6 +48,7 @@ class Inspection:
         num_bad_rows: rows that can't.
         bad_rows: the first of them.
         labels: label or tag -> how often it comes, the most frequent first.
+        rare_labels: the labels (not tags) with fewer than 5 rows.
         lengths: for each column of texts.
         numbers: for each column of numbers.
         num_duplicates: rows whose text (pair of texts) came before.
@@ -74,6 +74,7 @@ class Inspection:
     num_bad_rows: int
     bad_rows: list[BadRow]
     labels: dict[str, int]
+    rare_labels: list[str]
     lengths: list[Lengths]
     numbers: list[Numbers]
     num_duplicates: int
@@ -100,7 +101,7 @@ class Inspection:
 
 def inspect(
     source: AbstractSource,
-    task: str,
+    task: TaskColumns,
     choice: Choice,
     *,
     valid_source: AbstractSource | None = None,
@@ -112,7 +113,7 @@ def inspect(
 
     Args:
         source: the data.
-        task: the task they are for.
+        task: the columns of the task they are for.
         choice: their columns, from `choose_columns`.
         valid_source: a validation file with the same columns, to look for what both share.
         max_length: words that the model takes, for counting longer texts.
@@ -126,28 +127,30 @@ def inspect(
         InputError: when the data can't be read, or the validation file lacks a chosen column.
 
     Example:
-        >>> from thalweg.data.columns.choice import choose_columns
-        >>> from thalweg.data.builtin.catalog import SAMPLES
-        >>> numbers = SAMPLES["numbers"]
-        >>> found = inspect(numbers, "translate", choose_columns(numbers, "translate"))
+        >>> from thalweg import names
+        >>> from thalweg.data import SAMPLES, choose_columns
+        >>> numbers, task = SAMPLES["numbers"], names.task_columns("translate")
+        >>> found = inspect(numbers, task, choose_columns(numbers, task))
         >>> found.num_rows, found.num_duplicates, found.lengths[0].maximum
         (6001, 0, 7)
     """
-    look = _Look(choice, num_examples, max_length, num_preview)
+    look = _Look(task, choice, num_examples, max_length, num_preview)
     for chunk in source.chunks():
         look.add(chunk)
     num_valid, num_shared, shared_lines, unseen = _compare(look, valid_source) if valid_source else (0, 0, [], {})
+    labels = dict(look.labels.most_common())
     return Inspection(
         name=source.name,
         kind=source.kind,
-        task=task,
+        task=task.task,
         columns=source.columns,
         choice=choice,
         notes=list(source.notes),
         num_rows=look.num_rows,
         num_bad_rows=source.num_bad_rows,
         bad_rows=list(source.bad_rows),
-        labels=dict(look.labels.most_common()),
+        labels=labels,
+        rare_labels=look.rare(labels),
         lengths=[tally.result() for tally in look.lengths.values()],
         numbers=[tally.result() for tally in look.numbers.values()],
         num_duplicates=look.num_duplicates,
@@ -168,20 +171,24 @@ def inspect(
 class _Look:
     """One pass over the data."""
 
-    def __init__(self, choice: Choice, num_examples: int, max_length: int | None, num_preview: int) -> None:
+    def __init__(
+        self, task: TaskColumns, choice: Choice, num_examples: int, max_length: int | None, num_preview: int
+    ) -> None:
         self.choice = choice
         self.num_examples = num_examples
         self.num_preview = num_preview
         self.preview: list[dict[str, Any]] = []
-        self.texts = [choice.columns[role] for role in _TEXT_ROLES if role in choice.columns]
-        self.target = next((choice.columns[role] for role in _TARGET_ROLES if role in choice.columns), None)
+        self.columns = {task.roles[role]: choice.columns[role] for role in task.roles if role in choice.columns}
+        texts = [role for role, kind in task.roles.items() if kind in (Kind.TEXT, Kind.WORDS)]
+        self.texts = [choice.columns[role] for role in texts if role in choice.columns]
+        self.target_kind = next((kind for kind in (Kind.LABEL, Kind.TAGS, Kind.NUMBER) if kind in self.columns), None)
+        self.target = self.columns[self.target_kind] if self.target_kind else None
         self.lengths = {name: LengthTally(name, num_examples, max_length) for name in self.texts}
-        series = [*choice.series, *([choice.columns["number"]] if "number" in choice.columns else [])]
-        self.numbers = {name: NumberTally(name, num_examples) for name in series}
+        numbers = [*choice.series, *([self.columns[Kind.NUMBER]] if Kind.NUMBER in self.columns else [])]
+        self.numbers = {name: NumberTally(name, num_examples) for name in numbers}
         self.labels: Counter[str] = Counter()
-        self.seen: dict[
-            int, tuple[int, int, str | None]
-        ] = {}  # hash of a text -> its line, hash and start of its label
+        # Hash of a text -> its line, hash and start of its label.
+        self.seen: dict[int, tuple[int, int, str | None]] = {}
         self.num_rows = 0
         self.num_duplicates = 0
         self.duplicates: list[tuple[int, int, str]] = []
@@ -207,8 +214,8 @@ class _Look:
                 self._remember(line, key, text, target)
         for labels in self.label_lists(chunk):
             self.labels.update(labels)
-        if self.choice.task == "tag":
-            words, tags = chunk.column(self.choice.columns["tokens"]), chunk.column(self.choice.columns["tags"])
+        if Kind.WORDS in self.columns and Kind.TAGS in self.columns:
+            words, tags = chunk.column(self.columns[Kind.WORDS]), chunk.column(self.columns[Kind.TAGS])
             for line, one, other in zip(chunk.lines, words, tags, strict=True):
                 if not (isinstance(one, list) and isinstance(other, list) and len(one) == len(other)):
                     self.num_unequal += 1
@@ -221,8 +228,8 @@ class _Look:
         targets: list[str | None] = [None] * len(chunk)
         if self.target:
             # 5 and 5.00 are no contradiction.
-            is_score = self.choice.task == "score"
-            numbers = [number_of(value) if is_score else None for value in chunk.column(self.target)]
+            is_number = self.target_kind is Kind.NUMBER
+            numbers = [number_of(value) if is_number else None for value in chunk.column(self.target)]
             given = zip(numbers, chunk.column(self.target), strict=True)
             targets = [as_text(value) if number is None else f"{number:g}" for number, value in given]
         for line, texts, target in zip(chunk.lines, zip(*columns, strict=True), targets, strict=True):
@@ -231,7 +238,7 @@ class _Look:
 
     def label_lists(self, chunk: Chunk) -> Iterator[list[str]]:
         """The labels of each row, or its tags."""
-        if self.choice.task not in ("classify", "tag") or self.target is None:
+        if self.target is None or self.target_kind is Kind.NUMBER:
             return
         separator = self.choice.separator
         for value in chunk.column(self.target):
@@ -241,6 +248,11 @@ class _Look:
                 yield [part.strip() for part in value.split(separator) if part.strip()]
             elif not (value is None or value == ""):
                 yield [as_text(value)]
+
+    def rare(self, labels: dict[str, int]) -> list[str]:
+        """The labels of few rows; a sentence has many tags, so that these are no rows."""
+        is_label = self.target_kind is Kind.LABEL
+        return [label for label, count in labels.items() if is_label and count < MIN_ROWS_OF_A_LABEL]
 
     def _remember(self, line: int, key: int, text: str, target: str | None) -> None:
         label = _hash(target) if target is not None else 0
@@ -277,20 +289,6 @@ def _compare(look: _Look, valid: AbstractSource) -> tuple[int, int, list[int], d
         for labels in look.label_lists(chunk):
             unseen.update(label for label in labels if label not in look.labels)
     return num_rows, num_shared, shared_lines, dict(unseen.most_common())
-
-
-def as_text(value: object) -> str:
-    """A value as a text: nothing for null, the items of a list joined by spaces.
-
-    Example:
-        >>> as_text(None), as_text(["a", 1]), as_text(2.5)
-        ('', 'a 1', '2.5')
-    """
-    if isinstance(value, str):
-        return value
-    if value is None:
-        return ""
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _hash(text: str) -> int:

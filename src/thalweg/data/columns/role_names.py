@@ -1,6 +1,7 @@
-"""The names that people give to columns, by the role that the column plays."""
+"""The names that people give to columns, by what the columns hold."""
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 
@@ -43,6 +44,11 @@ ROLE_NAMES: Final[dict[str, tuple[str, ...]]] = {
     "tags": _words("tags ner_tags ner slots bio upos pos_tags pos tag labels label xpos chunk chunk_tags"),
     "time": _words("date time year month day datetime timestamp week hour quarter period index id step t unnamed row"),
 }
+# What `name_score` gives: from 1 down to the first of these for a usual name, then for parts of one.
+WHOLE_NAME: Final = 0.6
+LAST_WORD: Final = 0.5  # as in "review_text"
+ANY_WORD: Final = 0.3  # as in "text_id"
+
 ALL_NAMES: Final = frozenset(name for names in ROLE_NAMES.values() for name in names)
 
 
@@ -67,21 +73,21 @@ def is_side(name: str, role: str) -> bool:
     return normalized(name) in ROLE_NAMES[role] and normalized(name) not in _LANGUAGES
 
 
-def name_score(name: str, role: str) -> float:
+def name_score(name: str, role: str | Sequence[str]) -> float:
     """How well a column's name fits a role, from 0 (not at all) to 1 (the role's usual name).
 
     Args:
         name: the column's name as it stands in the file.
-        role: a key of `ROLE_NAMES`.
+        role: a key of `ROLE_NAMES`; or names of a role of your own as `normalized` has them, the most usual one first.
 
     Example:
         >>> name_score("text", "text") > name_score("Review Text", "text") > name_score("column1", "text")
         True
     """
-    names, name = ROLE_NAMES[role], normalized(name)
+    names, name = ROLE_NAMES[role] if isinstance(role, str) else role, normalized(name)
     if name in names:
-        return 1.0 - 0.4 * names.index(name) / len(names)
+        return 1.0 - (1.0 - WHOLE_NAME) * names.index(name) / len(names)
     parts = [part for part in name.split("_") if len(part) > 2]
     if parts and parts[-1] in names:
-        return 0.5
-    return 0.3 if any(part in names for part in parts) else 0.0
+        return LAST_WORD
+    return ANY_WORD if any(part in names for part in parts) else 0.0

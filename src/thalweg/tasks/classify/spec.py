@@ -5,6 +5,7 @@ from thalweg.tasks.spec import ModelSpec, TaskSpec
 SPEC = TaskSpec(
     name="classify",
     task="thalweg.tasks.classify.task:Classify",
+    columns="thalweg.tasks.classify.columns:COLUMNS",
     sample="docstrings",
     models={
         "bag": ModelSpec("thalweg.models.presets:pooled_bag", "bag"),

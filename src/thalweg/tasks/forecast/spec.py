@@ -5,6 +5,7 @@ from thalweg.tasks.spec import ModelSpec, TaskSpec
 SPEC = TaskSpec(
     name="forecast",
     task="thalweg.tasks.forecast.task:Forecast",
+    columns="thalweg.tasks.forecast.columns:COLUMNS",
     sample="sunspots",
     models={
         "mlp": ModelSpec("thalweg.models.presets:window_mlp", "window"),

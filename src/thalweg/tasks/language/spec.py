@@ -5,6 +5,7 @@ from thalweg.tasks.spec import ModelSpec, TaskSpec
 SPEC = TaskSpec(
     name="language",
     task="thalweg.tasks.language.task:Language",
+    columns="thalweg.tasks.language.columns:COLUMNS",
     sample="manual",
     models={
         "lstm": ModelSpec("thalweg.models.presets:causal_lstm", "causal"),

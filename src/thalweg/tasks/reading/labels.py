@@ -9,9 +9,9 @@ import numpy as np
 
 from thalweg.data.arrays.ragged import Ragged, RaggedBuilder
 from thalweg.data.arrays.split import validation_rows
+from thalweg.data.columns.facts import as_text
 from thalweg.data.files.base import AbstractSource, Chunk
 from thalweg.errors import InputError
-from thalweg.tasks.reading.texts import as_text
 
 MAX_FIELDS: Final = 2**16  # different fields whose labels are remembered, so that memory stays bounded
 

@@ -6,6 +6,7 @@ from typing import final
 import numpy as np
 
 from thalweg.data.arrays.split import text_keys
+from thalweg.data.columns.facts import as_text
 from thalweg.data.files.base import AbstractSource, Chunk
 from thalweg.data.text.normalize import Normalizer
 
@@ -85,14 +86,3 @@ class Texts:
         """Return a 64-bit key of every text: equal texts have equal keys."""
         parts = [text_keys(texts) for _, texts in self.chunks()]
         return np.concatenate(parts) if parts else np.zeros(0, dtype=np.uint64)
-
-
-def as_text(value: object) -> str:
-    """Return a value of a column as text; what is missing is empty."""
-    if isinstance(value, str):
-        return value
-    if value is None:
-        return ""
-    if isinstance(value, list):
-        return " ".join(map(as_text, value))
-    return str(value)

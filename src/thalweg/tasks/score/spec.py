@@ -5,6 +5,7 @@ from thalweg.tasks.spec import ModelSpec, TaskSpec
 SPEC = TaskSpec(
     name="score",
     task="thalweg.tasks.score.task:Score",
+    columns="thalweg.tasks.score.columns:COLUMNS",
     sample="phrases",
     models={
         "bag": ModelSpec(

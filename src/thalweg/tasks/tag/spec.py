@@ -5,6 +5,7 @@ from thalweg.tasks.spec import ModelSpec, TaskSpec
 SPEC = TaskSpec(
     name="tag",
     task="thalweg.tasks.tag.task:Tag",
+    columns="thalweg.tasks.tag.columns:COLUMNS",
     sample="tokens",
     models={
         "lstm": ModelSpec("thalweg.models.presets:tokens_lstm", "padded"),

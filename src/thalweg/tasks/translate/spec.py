@@ -5,6 +5,7 @@ from thalweg.tasks.spec import ModelSpec, TaskSpec
 SPEC = TaskSpec(
     name="translate",
     task="thalweg.tasks.translate.task:Translate",
+    columns="thalweg.tasks.translate.columns:COLUMNS",
     sample="numbers",
     models={
         "lstm": ModelSpec("thalweg.models.presets:translate_lstm", "translate"),

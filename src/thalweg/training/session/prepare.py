@@ -32,8 +32,6 @@ SHARE_OF_TIME = 0.9  # of a time limit is planned for steps; the rest is left to
 
 DEFAULT_OPTIMIZER = "adamw"  # of every task
 
-NO_COLUMN = "none"  # as --other-column: the texts are no pairs
-
 Say = Callable[[str], None]
 
 
@@ -73,11 +71,12 @@ def prepare(request: Request, say: Say) -> Session:
     source = open_any(given.data.source or "", given)
     valid = open_any(given.data.valid, given) if given.data.valid else None
     if given.run.task is None:
-        given.run.task, sentence = guess_task(source)
+        guessed, sentence = guess_task(source, names.all_task_columns())
+        given.run.task = guessed.task
         say(sentence)
     names.check(names.TASKS, given.run.task, "task")
     choice = choose(source, given)
-    columns = columns_of(choice)
+    columns = choice.plain()
     recipe = _completed(given, choice)
     unused = without_effect(given, defaults_for(given, build.optimizer_defaults(given.training.optimizer)))
     for note in [*source.notes, choice.sentence, *unused]:
@@ -175,50 +174,28 @@ def with_recipe_file(given: Recipe, resume: Path | None = None) -> Recipe:
     return base
 
 
-_INPUT_ROLES, _ANSWER_ROLES = ("text", "tokens", "source"), ("label", "tags", "number", "target")
-
-
 def choose(source: AbstractSource, given: Recipe) -> Choice:
     """Choose the columns, those that the user named first.
 
     Raises:
         InputError: if a named column is missing, or none fits.
     """
-    data, task = given.data, given.run.task or ""
-    overrides: dict[str, str | None] = {"text": data.text_column, "label": data.label_column}
-    if data.other_column and data.other_column != NO_COLUMN:
-        overrides["other"] = data.other_column
-    if task == "forecast" and data.columns:
-        overrides = {"label": ",".join(data.columns)}
-    choice = choose_columns(source, task, overrides)
-    if data.other_column == NO_COLUMN and "other" in choice.columns:
-        columns = {role: name for role, name in choice.columns.items() if role != "other"}
-        sentence = f"Text column '{columns['text']}' alone, number column '{columns['number']}'."
-        choice = dataclasses.replace(choice, columns=columns, sentence=sentence)
-    return choice
-
-
-def columns_of(choice: Choice) -> dict[str, Any]:
-    """Return a choice of columns as plain values, as `Settings.columns` has them."""
-    columns: dict[str, Any] = dict(choice.columns)
-    if choice.series:
-        columns["series"] = list(choice.series)
-    if choice.is_multilabel:
-        columns |= {"multilabel": True, "separator": choice.separator}
-    return columns
+    data, task = given.data, names.task_columns(given.run.task or "")
+    named = {"text": data.text_column, "label": data.label_column, "other": data.other_column}
+    if data.columns and "series" in task.roles:
+        named = {"series": ",".join(data.columns)}
+    return choose_columns(source, task, named)
 
 
 def _completed(given: Recipe, choice: Choice) -> Recipe:
     """Fill in the defaults and the columns that were chosen."""
     _take_width(given)
     recipe = complete(given, build.optimizer_defaults(given.training.optimizer))
+    task = names.task_columns(choice.task)
     for role, column in choice.columns.items():
-        if role in _INPUT_ROLES:
-            recipe.data.text_column = column
-        elif role in _ANSWER_ROLES:
-            recipe.data.label_column = column
-        elif role == "other":
-            recipe.data.other_column = column
+        option = f"{task.option_of(role)}_column"
+        if option in ("text_column", "label_column", "other_column"):
+            recipe.set(option, column)
     recipe.data.columns = list(choice.series)
     recipe.run.name = run.run_name(given.run.name or recipe.data.source or "run")
     return recipe
@@ -281,7 +258,7 @@ def _describe(
     return {
         "described": f"the built-in set '{source.name}'" if built_in else Path(source.name).name,
         "files": files,
-        "columns": columns_of(choice),
+        "columns": choice.plain(),
         "num_train": len(prepared.train),
         "num_valid": len(prepared.valid),
         "notes": notes,

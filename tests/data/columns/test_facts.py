@@ -1,0 +1,23 @@
+"""What the first rows say about a column."""
+
+from thalweg.data.columns.facts import as_text, column_facts, number_of
+from thalweg.data.files.base import Row
+
+
+def test_numbers_are_what_python_and_people_call_numbers():
+    values = ["1", " 2.5 ", "-1e3", 3, 2.5, "nan", "inf", "", "1_000", None, True, [1], "0x10", "1,5", 10**400]
+    assert [number_of(value) for value in values] == [1, 2.5, -1000, 3, 2.5, *[None] * 10]
+
+
+def test_facts_describe_a_column():
+    rows = [Row(i, (f"a text {i}", str(i), f"2024-01-0{i}", ["a", "a"], None)) for i in range(1, 6)]
+    text, number, date, words, nothing = column_facts(("text", "n", "when", "words", "none"), rows)
+    assert (text.is_text, text.mean_words, text.distinct_fraction) == (True, 3, 1)
+    assert (number.is_number, number.is_increasing, number.has_decimals) == (True, True, False)
+    assert (date.is_date, date.is_text) == (True, False)
+    assert (words.is_list, words.is_set, words.num_distinct) == (True, False, 1)
+    assert (nothing.num_values, nothing.is_text) == (0, False)
+
+
+def test_values_of_any_kind_have_a_text():
+    assert [as_text(value) for value in ("a", None, ["a", None, "b"], 1.5, True)] == ["a", "", "a  b", "1.5", "True"]
