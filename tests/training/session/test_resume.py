@@ -197,7 +197,7 @@ def test_a_killed_command_goes_on_and_ends_with_the_same_bits(reviews, tmp_path,
     assert process.wait() == code
     again = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
-    assert "Resuming the unfinished run" in again.stderr
+    assert "Going on with the unfinished run" in again.stderr
     subprocess.run(
         [*command[:5], f"--out={tmp_path / 'whole'}", *flags], env=environment, capture_output=True, check=True
     )

@@ -84,7 +84,7 @@ def defaults_for(given: Recipe, optimizer_defaults: dict[str, float] | None = No
     spec = names.task_spec(values["task"])
     model = values.get("model") or spec.defaults["model"]
     _check_model(spec, model)
-    defaults = GENERAL | BY_MODEL[model] | {**spec.defaults} | {**spec.models[model].defaults}
+    defaults = GENERAL | BY_MODEL.get(model, {}) | {**spec.defaults} | {**spec.models[model].defaults}
     defaults["model"] = model
     defaults["name"] = values["task"]
     defaults |= optimizer_defaults or {}

@@ -225,7 +225,7 @@ def _find_folder(request: Request, recipe: Recipe, timed: bool, say: Say) -> tup
         if (folder / run.RECIPE).is_file():
             existing = run.Run(folder)
             if not existing.finished and _same(existing.recipe, recipe, timed):
-                say(f"Resuming the unfinished run {folder} (--overwrite to start over).")
+                say(f"Going on with the unfinished run {folder} (--overwrite starts it anew).")
                 return folder, True
         number += 1
         folder = request.out / f"{recipe.run.name}-{number}"
