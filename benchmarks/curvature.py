@@ -36,7 +36,7 @@ from thalweg.curvature.hessian import Hessian, Scheme
 from thalweg.curvature.lanczos import extreme_eigenvalues, spectral_density
 from thalweg.curvature.split_trace import hessian_trace
 from thalweg.heads.softmax import Softmax
-from thalweg.models.presets import Options, Shape, pooled_transformer
+from thalweg.models.presets import ModelOptions, ModelShape, pooled_transformer
 from thalweg.objective import Objective
 
 RESULTS = Path(__file__).parent / "results" / "curvature.json"
@@ -60,8 +60,8 @@ def mlp() -> Objective:
 def transformer(num_samples: int) -> Objective:
     """A pre-norm encoder: 2 layers, width 128, 4 heads, vocabulary 5,000, 64 tokens, 4 classes."""
     torch.manual_seed(0)
-    options = Options(width=128, hidden=512, layers=2, heads=4, dropout=0.0)
-    model = pooled_transformer(Shape(vocabulary_size=5000, max_length=64), options)
+    options = ModelOptions(width=128, hidden=512, layers=2, heads=4, dropout=0.0)
+    model = pooled_transformer(ModelShape(vocabulary_size=5000, max_length=64), options)
     tokens = torch.randint(4, 5000, (num_samples, 64))
     targets = torch.randint(4, (num_samples,))
     return trained(Objective(model, Softmax(128, 4), Batch({"tokens": tokens}, targets)), 20)

@@ -43,7 +43,7 @@ from thalweg.heads.softmax import Softmax
 from thalweg.heads.target_tables import random_table
 from thalweg.heads.targets import Targets
 from thalweg.heads.vmf import VonMisesFisher
-from thalweg.models.presets import Options, Shape, causal_transformer
+from thalweg.models.presets import ModelOptions, ModelShape, causal_transformer
 from thalweg.objective import Objective
 
 HERE = Path(__file__).parent
@@ -224,7 +224,9 @@ def measure(part: str, name: str, seed: int, steps: int, options: argparse.Names
         body: nn.Module = FiveWords(num)
         batches, tests = word_batches(ids, steps, seed), held_out_words(held_out)
     else:
-        body = causal_transformer(Shape(num, max_length=TIME), Options(width=WIDTH, hidden=4 * WIDTH, dropout=0.0))
+        body = causal_transformer(
+            ModelShape(num, max_length=TIME), ModelOptions(width=WIDTH, hidden=4 * WIDTH, dropout=0.0)
+        )
         batches, tests = text_batches(ids, steps, seed), held_out_texts(held_out)
     head = head_of(name, counts.cpu(), options.candidates)
     body.to(options.device)

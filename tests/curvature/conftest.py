@@ -16,12 +16,19 @@ from thalweg.heads.squared import Squared
 from thalweg.models import pool
 from thalweg.models.bag import Bag
 from thalweg.models.mlp import MLP
-from thalweg.models.presets import Options, Shape, causal_transformer, pooled_gru, pooled_lstm, pooled_transformer
+from thalweg.models.presets import (
+    ModelOptions,
+    ModelShape,
+    causal_transformer,
+    pooled_gru,
+    pooled_lstm,
+    pooled_transformer,
+)
 from thalweg.models.pretrained import Pretrained
 from thalweg.objective import Objective
 
-SMALL = Options(width=4, hidden=5, layers=1, heads=2, dropout=0.0)
-WORDS = Shape(vocabulary_size=7, max_length=6)
+SMALL = ModelOptions(width=4, hidden=5, layers=1, heads=2, dropout=0.0)
+WORDS = ModelShape(vocabulary_size=7, max_length=6)
 
 
 def numbers(n=9):
@@ -150,8 +157,8 @@ MODELS = {
     "torch bag, sparse mean": (lambda: TorchBag("mean", sparse=True), bags),
     "torch bag, max": (lambda: TorchBag("max"), bags),
     "torch bag, padded": (PaddedBag, tokens),
-    "lstm": (lambda: pooled_lstm(WORDS, Options(width=2, hidden=2, layers=1, dropout=0.0)), tokens),
-    "gru": (lambda: pooled_gru(WORDS, Options(width=2, hidden=2, layers=1, dropout=0.0)), tokens),
+    "lstm": (lambda: pooled_lstm(WORDS, ModelOptions(width=2, hidden=2, layers=1, dropout=0.0)), tokens),
+    "gru": (lambda: pooled_gru(WORDS, ModelOptions(width=2, hidden=2, layers=1, dropout=0.0)), tokens),
     "transformer": (lambda: pooled_transformer(WORDS, SMALL), tokens),
     "torch transformer in evaluation": (TorchAttention, tokens),
     "hugging face": (lambda: Pretrained(HuggingFaceLike(), pooling=pool.mean), tokens),

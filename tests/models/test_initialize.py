@@ -11,7 +11,7 @@ from thalweg.models.activations import gain
 from thalweg.models.bag import Bag
 from thalweg.models.initialize import LSUV, He, Orthogonal, TFixup, Xavier
 from thalweg.models.mlp import MLP, random_mask
-from thalweg.models.presets import FlatWindow, Options, Shape
+from thalweg.models.presets import FlatWindow, ModelOptions, ModelShape
 from thalweg.models.recurrent import Recurrent
 from thalweg.models.skips import Highway, NoSkip, PreNorm, Residual
 from thalweg.models.transformer import Decoder, Encoder, EncoderDecoder
@@ -167,7 +167,7 @@ def test_biases_are_zero_but_for_forget_gates_and_highway_gates(scheme):
 @SCHEMES
 @pytest.mark.parametrize("name", ["pooled_mlp", "tokens_lstm", "causal_transformer", "translate_lstm", "window_lstm"])
 def test_every_scheme_reports_every_layer_it_has_to_set(scheme, name):
-    model = getattr(presets, name)(Shape(20, 2, 3, 15, 16), Options(width=8, hidden=12, layers=2, heads=2))
+    model = getattr(presets, name)(ModelShape(20, 2, 3, 15, 16), ModelOptions(width=8, hidden=12, layers=2, heads=2))
     expected = [
         layer_name for layer_name, module in model.named_modules() if isinstance(module, nn.Linear | nn.LSTM | nn.GRU)
     ]

@@ -9,10 +9,10 @@ from torch import nn
 
 from thalweg.models import presets, skips
 from thalweg.models.mlp import MaskedLinear
-from thalweg.models.presets import Options, Shape
+from thalweg.models.presets import ModelOptions, ModelShape
 
-SHAPE = Shape(vocabulary_size=30, num_columns=2, lags=4, target_vocabulary_size=25, max_length=16)
-OPTIONS = Options(width=8, hidden=12, layers=2, heads=2, dropout=0.1)
+SHAPE = ModelShape(vocabulary_size=30, num_columns=2, lags=4, target_vocabulary_size=25, max_length=16)
+OPTIONS = ModelOptions(width=8, hidden=12, layers=2, heads=2, dropout=0.1)
 BATCH = 3
 
 
@@ -102,7 +102,7 @@ def test_hidden_states_have_the_stated_shape_and_are_finite(name):
 @pytest.mark.parametrize("skip", [skips.NoSkip, skips.Residual, skips.PreNorm, skips.Highway, skips.ReZero])
 def test_gradient_reaches_every_parameter(name, skip):
     model, inputs = make(
-        name, Options(width=8, hidden=12, layers=2, heads=2, dropout=0.0, activation=nn.Tanh, skip=skip)
+        name, ModelOptions(width=8, hidden=12, layers=2, heads=2, dropout=0.0, activation=nn.Tanh, skip=skip)
     )
     for module in model.modules():
         if isinstance(module, skips.ReZero):
@@ -121,7 +121,7 @@ def test_gradient_reaches_every_parameter(name, skip):
 
 @every_preset
 def test_evaluation_is_deterministic_and_training_has_dropout(name):
-    model, inputs = make(name, Options(width=8, hidden=12, layers=2, heads=2, dropout=0.5))
+    model, inputs = make(name, ModelOptions(width=8, hidden=12, layers=2, heads=2, dropout=0.5))
     assert not torch.equal(model(**inputs), model(**inputs))
     model.eval()
     assert torch.equal(model(**inputs), model(**inputs))
@@ -141,7 +141,7 @@ def test_double_precision_agrees_with_single(name):
 @every_preset
 @pytest.mark.parametrize("skip", [skips.NoSkip, skips.Highway, skips.PreNorm])
 def test_bfloat16_autocast_gives_finite_hidden_states_and_gradients(name, skip):
-    model, inputs = make(name, Options(width=8, hidden=12, layers=2, heads=2, dropout=0.0, skip=skip))
+    model, inputs = make(name, ModelOptions(width=8, hidden=12, layers=2, heads=2, dropout=0.0, skip=skip))
     exact = model(**inputs)
     with torch.autocast("cpu", torch.bfloat16):
         hidden = model(**inputs)
@@ -152,7 +152,7 @@ def test_bfloat16_autocast_gives_finite_hidden_states_and_gradients(name, skip):
 
 @every_preset
 def test_weights_go_to_disk_and_back(name, tmp_path):
-    options = Options(width=8, hidden=12, layers=2, heads=2, input_skip=True, sparsity=0.5)
+    options = ModelOptions(width=8, hidden=12, layers=2, heads=2, input_skip=True, sparsity=0.5)
     model, inputs = make(name, options)
     safetensors.torch.save_model(model, str(tmp_path / "model.safetensors"))
     torch.manual_seed(99)
@@ -195,7 +195,7 @@ def test_model_moves_with_everything_it_owns(name):
 
 @pytest.mark.parametrize("name", ["causal_lstm", "causal_transformer", "translate_lstm", "translate_transformer"])
 def test_generating_models_can_share_their_table_with_a_head(name):
-    model, inputs = make(name, Options(width=12, hidden=12, layers=1, heads=2))
+    model, inputs = make(name, ModelOptions(width=12, hidden=12, layers=1, heads=2))
     assert isinstance(model.embedding, nn.Embedding)
     vocabulary = 25 if name.startswith("translate") else 30
     assert model.embedding.weight.shape == (vocabulary, model.width)
@@ -204,7 +204,7 @@ def test_generating_models_can_share_their_table_with_a_head(name):
 
 @pytest.mark.parametrize("name", ["pooled_mlp", "window_mlp"])
 def test_sparsity_and_input_skip_reach_the_mlp(name):
-    model, inputs = make(name, Options(width=8, hidden=12, layers=2, heads=2, input_skip=True, sparsity=0.5))
+    model, inputs = make(name, ModelOptions(width=8, hidden=12, layers=2, heads=2, input_skip=True, sparsity=0.5))
     assert model.body.shortcut is not None
     layers = [*model.body.layers, model.body.shortcut]
     assert all(isinstance(layer, MaskedLinear) for layer in layers)
@@ -223,5 +223,5 @@ def test_sparsity_and_input_skip_reach_the_mlp(name):
     ],
 )
 def test_a_shape_without_what_the_model_needs_is_refused(builder, field):
-    with pytest.raises(ValueError, match=rf"Shape\({field}=\.\.\.\) of at least 1; got 0"):
-        builder(Shape(), OPTIONS)
+    with pytest.raises(ValueError, match=rf"ModelShape\({field}=\.\.\.\) of at least 1; got 0"):
+        builder(ModelShape(), OPTIONS)

@@ -1,10 +1,9 @@
 """The softmax whose sum over the vocabulary is a formula, up to the words that matter most."""
 
-from typing import final
+from typing import Unpack, final
 
 import torch
 from torch import Tensor
-from typing_extensions import Unpack
 
 from thalweg.heads.candidates import (
     NOTHING,

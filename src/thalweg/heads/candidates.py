@@ -11,11 +11,10 @@ itself is exact. The tail $t$ depends on the prediction's length alone.
 import abc
 import dataclasses
 import math
-from typing import final
+from typing import Unpack, final
 
 import torch
 from torch import Tensor
-from typing_extensions import Unpack
 
 from thalweg.heads.bessel import log_partition
 from thalweg.heads.continuous import AbstractContinuous, ContinuousOptions

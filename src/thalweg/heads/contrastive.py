@@ -1,10 +1,9 @@
 """Softmax over few words: the batch's own targets, or words that are drawn, with unbiased sums."""
 
-from typing import final
+from typing import Unpack, final
 
 import torch
 from torch import Tensor
-from typing_extensions import Unpack
 
 from thalweg.heads.candidates import (
     NOTHING,

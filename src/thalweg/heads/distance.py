@@ -1,11 +1,10 @@
 """Distances and angles to a word's vector: L2, cosine, and the power spherical distribution."""
 
 import math
-from typing import final
+from typing import Unpack, final
 
 import torch
 from torch import Tensor
-from typing_extensions import Unpack
 
 from thalweg.heads.continuous import ContinuousOptions
 from thalweg.heads.directional import AbstractDirectional, length_of

@@ -1,11 +1,10 @@
 """Margins: the target's vector must be nearer than a wrong one, found in the batch or made from the prediction."""
 
 import math
-from typing import final
+from typing import Unpack, final
 
 import torch
 from torch import Tensor
-from typing_extensions import Unpack
 
 from thalweg.heads.base import masked
 from thalweg.heads.candidates import NOTHING, distinct

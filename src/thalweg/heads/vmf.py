@@ -1,10 +1,9 @@
 """The von Mises-Fisher likelihood of a word's vector, plain and regularized."""
 
-from typing import final
+from typing import Unpack, final
 
 import torch
 from torch import Tensor
-from typing_extensions import Unpack
 
 from thalweg.heads.bessel import log_partition
 from thalweg.heads.continuous import ContinuousOptions

@@ -6,6 +6,7 @@ from .bag import Bag as Bag
 from .blocks import Block as Block
 from .blocks import Stack as Stack
 from .initialize import LSUV as LSUV
+from .initialize import AbstractScheme as AbstractScheme
 from .initialize import He as He
 from .initialize import Orthogonal as Orthogonal
 from .initialize import TFixup as TFixup
@@ -14,10 +15,11 @@ from .mlp import MLP as MLP
 from .mlp import MaskedLinear as MaskedLinear
 from .mlp import random_mask as random_mask
 from .pair import Pair as Pair
-from .presets import Options as Options
-from .presets import Shape as Shape
+from .presets import ModelOptions as ModelOptions
+from .presets import ModelShape as ModelShape
 from .pretrained import Pretrained as Pretrained
 from .recurrent import Recurrent as Recurrent
+from .recurrent import RecurrentStack as RecurrentStack
 from .recurrent import RecurrentWindow as RecurrentWindow
 from .skips import AbstractSkip as AbstractSkip
 from .skips import Highway as Highway
@@ -28,4 +30,6 @@ from .skips import ReZero as ReZero
 from .transformer import Decoder as Decoder
 from .transformer import Encoder as Encoder
 from .transformer import EncoderDecoder as EncoderDecoder
+from .transformer import LearnedPositions as LearnedPositions
+from .transformer import SinusoidalPositions as SinusoidalPositions
 from .translator import Translator as Translator

@@ -26,7 +26,7 @@ def attend(
         mask: True at the places of the memory that may be seen, `[batch, memory]`; None: all. M is minus infinity
             elsewhere.
         causal: whether time t sees the memory only up to t; memory and time are then the same.
-        dropout: share of the attention weights set to zero, in [0, 1).
+        dropout: dropout probability of the attention weights, in [0, 1).
         scale: s; None: one over the root of `size`.
 
     Returns:
@@ -54,7 +54,7 @@ class Attention(nn.Module):
     Args:
         width: size of inputs and outputs.
         heads: number of heads; must divide `width`.
-        dropout: share of the attention weights set to zero in training, in [0, 1).
+        dropout: dropout probability of the attention weights, in [0, 1).
 
     Attributes:
         query, key, value, output: the linear maps, each from `width` to `width`.

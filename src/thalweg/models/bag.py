@@ -19,7 +19,7 @@ class Bag(nn.Module):
     Args:
         num_features: rows of the table.
         width: size of a vector.
-        dropout: share of the sum's units set to zero in training, in [0, 1).
+        dropout: dropout probability of the sum's units, in [0, 1).
         body: network on the sum; None: the sum itself.
 
     Attributes:

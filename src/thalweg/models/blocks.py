@@ -1,15 +1,26 @@
-"""Layers of a transformer: attention and feed-forward parts with a skip around each."""
+"""The layers that every transformer stacks: attention and feed-forward parts with a skip around each."""
 
-from typing import final
+from typing import NotRequired, TypedDict, final
 
 import torch
 from torch import Tensor, nn
 
+from thalweg.models import activations
 from thalweg.models.activations import ActivationFactory
 from thalweg.models.attention import Attention
-from thalweg.models.skips import AbstractSkip, SkipFactory
+from thalweg.models.skips import AbstractSkip, PreNorm, SkipFactory, Sublayer
 
 State = tuple[Tensor, ...]
+
+
+class LayerOptions(TypedDict):
+    """What every transformer says about its layers: see `Stack`."""
+
+    hidden: int
+    layers: int
+    heads: int
+    activation: NotRequired[ActivationFactory]
+    skip: NotRequired[SkipFactory]
 
 
 @final
@@ -20,7 +31,7 @@ class Block(nn.Module):
         width: size of the hidden state.
         hidden: units inside the feed-forward part.
         heads: attention heads.
-        dropout: share of units and of attention weights set to zero in training.
+        dropout: dropout probability of units and of attention weights.
         activation: makes the activation of the feed-forward part.
         skip: makes the way around each part.
         causal: whether a token sees only itself and those before.
@@ -55,30 +66,33 @@ class Block(nn.Module):
         self, x: Tensor, mask: Tensor | None, memory: Tensor | None = None, memory_mask: Tensor | None = None
     ) -> Tensor:
         """Return `[batch, time, width]` for `x` of that shape; masks are True at real tokens."""
-        x = self.attention_skip(x, lambda h: self.dropout(self.attention(h, mask=mask, causal=self.causal)))
-        if self.cross is not None and self.cross_skip is not None:
-            cross = self.cross
-            x = self.cross_skip(x, lambda h: self.dropout(cross(h, memory, memory_mask)))
-        return self.feed_skip(x, self._feed)
+        cross = self.cross
+        return self._parts(
+            x,
+            lambda h: self.attention(h, mask=mask, causal=self.causal),
+            None if cross is None else lambda h: cross(h, memory, memory_mask),
+        )
 
     def advance(
         self, x: Tensor, cache: tuple[Tensor, Tensor], memory: tuple[Tensor, Tensor] | None, mask: Tensor | None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Take one more step: `x` `[batch, 1, width]`, with keys and values of the steps before and of the memory."""
-        longer = cache
+        longer, cross = cache, self.cross
 
         def look_back(h: Tensor) -> Tensor:
             nonlocal longer
             new = self.attention.remember(h)
             longer = (torch.cat([cache[0], new[0]], 2), torch.cat([cache[1], new[1]], 2))
-            return self.dropout(self.attention.recall(h, *longer))
+            return self.attention.recall(h, *longer)
 
-        x = self.attention_skip(x, look_back)
-        if self.cross is not None and self.cross_skip is not None:
-            assert memory is not None
-            cross = self.cross
-            x = self.cross_skip(x, lambda h: self.dropout(cross.recall(h, *memory, mask)))
-        return self.feed_skip(x, self._feed), longer
+        attend = None if cross is None or memory is None else lambda h: cross.recall(h, *memory, mask)
+        return self._parts(x, look_back, attend), longer
+
+    def _parts(self, x: Tensor, look: Sublayer, cross: Sublayer | None) -> Tensor:
+        x = self.attention_skip(x, lambda h: self.dropout(look(h)))
+        if cross is not None and self.cross_skip is not None:
+            x = self.cross_skip(x, lambda h: self.dropout(cross(h)))
+        return self.feed_skip(x, self._feed)
 
     def _feed(self, h: Tensor) -> Tensor:
         return self.dropout(self.feed_out(self.dropout(self.activation(self.feed_in(h)))))
@@ -90,14 +104,17 @@ class Stack(nn.Module):
 
     Args:
         width: size of the hidden state.
-        hidden: units inside the feed-forward parts.
+        hidden: units inside the feed-forward parts, at least 1.
         layers: number of layers, at least 1.
-        heads: attention heads.
-        dropout: share of units and of attention weights set to zero in training.
+        heads: attention heads; must divide `width`.
+        dropout: dropout probability of units and of attention weights.
         activation: makes the activation of the feed-forward parts.
-        skip: makes the way around each part.
+        skip: makes the way around each part; `PreNorm` also gives the last LayerNorm.
         causal: whether a token sees only itself and those before.
         cross: whether there is a memory.
+
+    Raises:
+        ValueError: for a number out of its range.
     """
 
     def __init__(
@@ -108,9 +125,9 @@ class Stack(nn.Module):
         layers: int,
         heads: int,
         dropout: float,
-        activation: ActivationFactory,
-        skip: SkipFactory,
-        causal: bool,
+        activation: ActivationFactory = activations.gelu,
+        skip: SkipFactory = PreNorm,
+        causal: bool = False,
         cross: bool = False,
     ) -> None:
         super().__init__()
@@ -133,6 +150,11 @@ class Stack(nn.Module):
         for block in self.blocks:
             x = block(x, mask, memory, memory_mask)
         return self.norm(x)
+
+    def remember(self, memory: Tensor) -> State:
+        """Return keys and values of a memory `[batch, memory, width]`, those of each layer that attends to it."""
+        crosses = [block.cross for block in self.blocks if isinstance(block, Block) and block.cross is not None]
+        return tuple(part for cross in crosses for part in cross.remember(memory))
 
     def start(self, like: Tensor, batch_size: int) -> State:
         """Return empty caches, keys and values of each layer, on the device and in the dtype of `like`."""

@@ -29,7 +29,7 @@ def token_table(vocabulary_size: int, width: int) -> nn.Embedding:
 
 
 def reset_token_table(table: nn.Embedding, scale: float = 1.0) -> None:
-    """Draw the table anew: entries N(0, scale^2 / width), zeros for padding."""
+    """Draw the table again: entries N(0, scale^2 / width), zeros for padding."""
     nn.init.normal_(table.weight, std=scale * table.embedding_dim**-0.5)
     if table.padding_idx is not None:
         nn.init.zeros_(table.weight.data[table.padding_idx])

@@ -1,4 +1,4 @@
-"""Schemes that draw a model's weights anew, each with what it assumes and the layers it touches.
+"""Schemes that initialize a model's weights, each with what it assumes and the layers it touches.
 
 A scheme is called with a model and, where it looks at data, one batch of inputs: `scheme(model, inputs)`. It returns
 the names of the layers it set. Common to all: biases become zero, but 1 for an LSTM's forget gates and -2 for highway
@@ -7,6 +7,7 @@ positions, normalizations and ReZero's factors stay as they were constructed, wh
 activation's gain counts in the layers of MLPs and feed-forward parts; attention's maps and gates have gain 1.
 """
 
+import abc
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from typing import final
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from thalweg.models.activations import ActivationFactory, gain
 from thalweg.models.attention import Attention
@@ -25,14 +27,32 @@ from thalweg.models.skips import Highway
 from thalweg.models.translator import Translator
 
 Inputs = dict[str, Tensor]
-Scheme = Callable[[nn.Module, Inputs | None], list[str]]
 # Draws one matrix [outputs, inputs] in place; the mask (0/1, same shape, or None) says which entries count.
 _Draw = Callable[[Tensor, Tensor | None, float], None]
 
 
+class AbstractScheme(abc.ABC):
+    """A way to draw a model's weights."""
+
+    @abc.abstractmethod
+    def __call__(self, model: nn.Module, inputs: Inputs | None = None) -> list[str]:
+        """Set the model's weights.
+
+        Args:
+            model: what is set, in place.
+            inputs: one batch of the model's inputs, for schemes that look at data.
+
+        Returns:
+            The names of the layers that were set.
+
+        Raises:
+            ValueError: the model is none for this scheme, or inputs are missing.
+        """
+
+
 @final
 @dataclasses.dataclass(frozen=True)
-class Xavier:
+class Xavier(AbstractScheme):
     r"""Normal weights with variance $g^2 \cdot 2 / (\text{inputs} + \text{outputs})$: forward and backward in balance.
 
     Assumes activations that are linear around zero, such as tanh. Inputs and outputs are counted without masked
@@ -46,18 +66,14 @@ class Xavier:
 
     activation: ActivationFactory = nn.Identity
 
-    def __call__(self, model: nn.Module, inputs: Inputs | None = None) -> list[str]:  # noqa: ARG002
-        """Set the model's weights; returns the names of the layers.
-
-        Raises:
-            ValueError: if the model has no linear or recurrent layer.
-        """
+    @override
+    def __call__(self, model: nn.Module, inputs: Inputs | None = None) -> list[str]:
         return _draw_all(model, _xavier, gain(self.activation), "Xavier")
 
 
 @final
 @dataclasses.dataclass(frozen=True)
-class He:
+class He(AbstractScheme):
     r"""Normal weights with variance $g^2 / \text{inputs}$: the size of hidden states stays what it is, layer by layer.
 
     Inputs are counted without masked connections. With GELU and SiLU the size is held only near one, and drifts away
@@ -72,18 +88,14 @@ class He:
 
     activation: ActivationFactory = nn.ReLU
 
-    def __call__(self, model: nn.Module, inputs: Inputs | None = None) -> list[str]:  # noqa: ARG002
-        """Set the model's weights; returns the names of the layers.
-
-        Raises:
-            ValueError: if the model has no linear or recurrent layer.
-        """
+    @override
+    def __call__(self, model: nn.Module, inputs: Inputs | None = None) -> list[str]:
         return _draw_all(model, _he, gain(self.activation), "He")
 
 
 @final
 @dataclasses.dataclass(frozen=True)
-class Orthogonal:
+class Orthogonal(AbstractScheme):
     r"""Random matrices with orthogonal rows or columns (whichever are fewer), $W W^\top = g^2 I$ or $W^\top W = g^2 I$.
 
     Keeps lengths through many layers and time steps. With masked connections the matrix is cut after it was drawn, and
@@ -105,18 +117,14 @@ class Orthogonal:
         if not 0.0 < self.gain < math.inf:
             raise ValueError(f"Orthogonal(gain=...) must be positive; got {self.gain!r}.")
 
-    def __call__(self, model: nn.Module, inputs: Inputs | None = None) -> list[str]:  # noqa: ARG002
-        """Set the model's weights; returns the names of the layers.
-
-        Raises:
-            ValueError: if the model has no linear or recurrent layer.
-        """
+    @override
+    def __call__(self, model: nn.Module, inputs: Inputs | None = None) -> list[str]:
         return _draw_all(model, _orthogonal, self.gain, "Orthogonal", everywhere=True)
 
 
 @final
 @dataclasses.dataclass(frozen=True)
-class LSUV:
+class LSUV(AbstractScheme):
     """Orthogonal weights, then each linear layer scaled until its outputs on a batch have variance one.
 
     Layers are taken in the order in which they run, without dropout. Recurrent layers stay orthogonal; a layer whose
@@ -141,12 +149,8 @@ class LSUV:
         if self.max_iterations < 1:
             raise ValueError(f"LSUV(max_iterations=...) must be at least 1; got {self.max_iterations!r}.")
 
+    @override
     def __call__(self, model: nn.Module, inputs: Inputs | None = None) -> list[str]:
-        """Set the model's weights on one batch of inputs; returns the names of the layers.
-
-        Raises:
-            ValueError: without inputs, or if the model has no linear or recurrent layer.
-        """
         if inputs is None:
             raise ValueError("LSUV needs a batch of the model's inputs to measure its layers on; got None.")
         touched = _draw_all(model, _orthogonal, 1.0, "LSUV", everywhere=True)
@@ -178,7 +182,7 @@ class LSUV:
 
 @final
 @dataclasses.dataclass(frozen=True)
-class TFixup:
+class TFixup(AbstractScheme):
     r"""Weights with which a transformer trains without layer normalization and without warm-up.
 
     Xavier (gain 1) everywhere. Token vectors: normal with standard deviation $d^{-1/2}$, times $(9N)^{-1/4}$. Value and
@@ -188,16 +192,15 @@ class TFixup:
 
     Use it with `Residual`.
 
+    Raises:
+        ValueError: in use, for a model with a LayerNorm or without transformer layers.
+
     Source: Huang, Perez, Ba and Volkovs (2020), Improving Transformer Optimization Through Better Initialization.
     The paper derives the constants for an encoder-decoder; taking the encoder's for a stack by itself is ours.
     """
 
-    def __call__(self, model: nn.Module, inputs: Inputs | None = None) -> list[str]:  # noqa: ARG002
-        """Set the model's weights; returns the names of the layers.
-
-        Raises:
-            ValueError: if the model has a LayerNorm, or is no transformer.
-        """
+    @override
+    def __call__(self, model: nn.Module, inputs: Inputs | None = None) -> list[str]:
         norms = [name for name, module in model.named_modules() if isinstance(module, nn.LayerNorm)]
         if norms:
             raise ValueError(

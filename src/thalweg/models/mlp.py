@@ -59,7 +59,7 @@ class MaskedLinear(nn.Module):
 
     @torch.no_grad()
     def clear_(self) -> None:
-        """Set the stored values without a connection to zero (after they were drawn anew)."""
+        """Set the stored values without a connection to zero (after they were drawn again)."""
         self.stored.mul_(self.mask)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ class MLP(nn.Module):
         skip: makes the way around a hidden layer, given its width; used where a hidden layer follows another of the
             same width.
         bias: whether the layers have biases.
-        dropout: share of each hidden layer's outputs set to zero in training, in [0, 1).
+        dropout: dropout probability of each hidden layer's outputs, in [0, 1).
         input_skip: whether a linear map without bias leads from the input straight to the output.
         masks: sparse wiring: for each weight matrix in order, the input skip's last, a 0/1 matrix `[outputs, inputs]`
             or None for full wiring.
@@ -158,7 +158,7 @@ def random_mask(outputs: int, inputs: int, sparsity: float) -> Tensor:
     Args:
         outputs: rows.
         inputs: columns.
-        sparsity: share of zeros, in [0, 1); each row keeps at least one connection.
+        sparsity: fraction of zeros, in [0, 1); each row keeps at least one connection.
 
     Raises:
         ValueError: if `sparsity` lies outside [0, 1).

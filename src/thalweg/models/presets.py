@@ -1,4 +1,4 @@
-"""What the model names of the command line stand for: one function a name, all with the same two arguments.
+"""What the model names of the command line stand for: one builder for each name, all with the same two arguments.
 
 The first half of a name says what the task needs (`pooled`: one hidden state a text; `pair`: one for two texts;
 `tokens`: one a token; `window`: one a window of numbers; `causal`: one a token, which sees only the tokens before;
@@ -6,18 +6,21 @@ The first half of a name says what the task needs (`pooled`: one hidden state a 
 """
 
 import dataclasses
+import functools
 import itertools
 import math
-from typing import final
+from collections.abc import Callable
+from typing import Literal, final
 
 from torch import Tensor, nn
 
 from thalweg.models import activations, pool
 from thalweg.models.activations import ActivationFactory
 from thalweg.models.bag import Bag
+from thalweg.models.blocks import LayerOptions
 from thalweg.models.mlp import MLP, random_mask
 from thalweg.models.pair import Pair
-from thalweg.models.recurrent import Recurrent, RecurrentWindow
+from thalweg.models.recurrent import Cell, Recurrent, RecurrentWindow
 from thalweg.models.skips import NoSkip, PreNorm, SkipFactory
 from thalweg.models.transformer import Decoder, Encoder, EncoderDecoder
 from thalweg.models.translator import Translator
@@ -25,7 +28,7 @@ from thalweg.models.translator import Translator
 
 @final
 @dataclasses.dataclass(frozen=True)
-class Shape:
+class ModelShape:
     """What the data asks of a model.
 
     Args:
@@ -46,7 +49,7 @@ class Shape:
 
 @final
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options:
+class ModelOptions:
     """What the user may choose about a model; each builder says in its docstring what it uses.
 
     Args:
@@ -55,13 +58,13 @@ class Options:
             direction).
         layers: number of layers (hidden ones in an MLP; in encoder and decoder each for a translation).
         heads: attention heads of a transformer; must divide `width`.
-        dropout: share of activations set to zero in training, in [0, 1).
+        dropout: dropout probability, in [0, 1).
         activation: makes the activation of MLPs and transformers; None: the model's usual one (GELU). LSTM and GRU have
             their own.
         skip: makes the way around a layer, given its width; None: the model's usual one (pre-norm for transformers,
             none elsewhere).
         input_skip: whether an MLP's input also reaches its output by a linear map of its own.
-        sparsity: share of an MLP's connections that are left out for good, drawn at random, in [0, 1).
+        sparsity: fraction of an MLP's connections that are removed for good, drawn at random, in [0, 1).
     """
 
     width: int = 128
@@ -93,72 +96,26 @@ class FlatWindow(nn.Module):
         return self.body(features.flatten(1))
 
 
-def pooled_bag(shape: Shape, options: Options) -> nn.Module:
+def pooled_bag(shape: ModelShape, options: ModelOptions) -> Bag:
     """Return a bag of features (uses `width`, `dropout`)."""
-    return Bag(_positive(shape, "vocabulary_size"), options.width, dropout=options.dropout)
+    return Bag(_at_least_1(shape, "vocabulary_size"), options.width, dropout=options.dropout)
 
 
-def pooled_mlp(shape: Shape, options: Options) -> nn.Module:
+def pooled_mlp(shape: ModelShape, options: ModelOptions) -> Bag:
     """Return an MLP on a bag of features (uses all options but `heads`)."""
-    features = _positive(shape, "vocabulary_size")
+    features = _at_least_1(shape, "vocabulary_size")
     return Bag(features, options.width, dropout=options.dropout, body=_mlp(options.width, options))
 
 
-def pooled_lstm(shape: Shape, options: Options) -> nn.Module:
-    """Return an LSTM in both directions, its states averaged (uses `width`, `hidden`, `layers`, `dropout`, `skip`)."""
-    return _recurrent(nn.LSTM, shape, options, pooling=pool.mean)
-
-
-def pooled_gru(shape: Shape, options: Options) -> nn.Module:
-    """Return a GRU in both directions, its states averaged (uses `width`, `hidden`, `layers`, `dropout`, `skip`)."""
-    return _recurrent(nn.GRU, shape, options, pooling=pool.mean)
-
-
-def pooled_transformer(shape: Shape, options: Options) -> nn.Module:
-    """Return a transformer encoder, its states averaged (uses all options but the MLP's)."""
-    return _encoder(shape, options, pooling=pool.mean)
-
-
-def _pair(encoder: nn.Module) -> Pair:
-    """Return a pair whose products are about as large as the states themselves."""
-    return Pair(encoder, product_scale=math.sqrt(encoder.width))  # type: ignore[arg-type]
-
-
-def pair_bag(shape: Shape, options: Options) -> nn.Module:
-    """Return two texts through one bag of features (uses `width`, `dropout`)."""
-    return _pair(pooled_bag(shape, options))
-
-
-def pair_lstm(shape: Shape, options: Options) -> nn.Module:
-    """Return two texts through one LSTM (uses `width`, `hidden`, `layers`, `dropout`, `skip`)."""
-    return _pair(pooled_lstm(shape, options))
-
-
-def pair_transformer(shape: Shape, options: Options) -> nn.Module:
-    """Return two texts through one transformer encoder (uses all options but the MLP's)."""
-    return _pair(pooled_transformer(shape, options))
-
-
-def tokens_lstm(shape: Shape, options: Options) -> nn.Module:
-    """Return an LSTM in both directions, a state a token (uses `width`, `hidden`, `layers`, `dropout`, `skip`)."""
-    return _recurrent(nn.LSTM, shape, options, pooling=pool.every)
-
-
-def tokens_transformer(shape: Shape, options: Options) -> nn.Module:
-    """Return a transformer encoder, a state a token (uses all options but the MLP's)."""
-    return _encoder(shape, options, pooling=pool.every)
-
-
-def window_mlp(shape: Shape, options: Options) -> nn.Module:
+def window_mlp(shape: ModelShape, options: ModelOptions) -> FlatWindow:
     """Return an MLP on a window of numbers (uses all options but `width`, `heads`)."""
-    return FlatWindow(_mlp(_positive(shape, "lags") * _positive(shape, "num_columns"), options))
+    return FlatWindow(_mlp(_at_least_1(shape, "lags") * _at_least_1(shape, "num_columns"), options))
 
 
-def window_lstm(shape: Shape, options: Options) -> nn.Module:
+def window_lstm(shape: ModelShape, options: ModelOptions) -> RecurrentWindow:
     """Return an LSTM over a window of numbers, its last state (uses `hidden`, `layers`, `dropout`, `skip`)."""
     return RecurrentWindow(
-        _positive(shape, "num_columns"),
-        cell=nn.LSTM,
+        _at_least_1(shape, "num_columns"),
         hidden=options.hidden,
         layers=options.layers,
         dropout=options.dropout,
@@ -166,31 +123,46 @@ def window_lstm(shape: Shape, options: Options) -> nn.Module:
     )
 
 
-def causal_lstm(shape: Shape, options: Options) -> nn.Module:
-    """Return an LSTM from left to right (uses `width`, `hidden`, `layers`, `dropout`, `skip`)."""
-    return _recurrent(nn.LSTM, shape, options, pooling=pool.every, bidirectional=False)
-
-
-def causal_transformer(shape: Shape, options: Options) -> nn.Module:
-    """Return a transformer decoder (uses all options but the MLP's)."""
-    return Decoder(
-        _positive(shape, "vocabulary_size"),
+def recurrent(
+    shape: ModelShape,
+    options: ModelOptions,
+    *,
+    cell: Cell = nn.LSTM,
+    pooling: pool.Pooling = pool.every,
+    bidirectional: bool = True,
+) -> Recurrent:
+    """Return an LSTM or GRU over tokens (uses `width`, `hidden`, `layers`, `dropout`, `skip`)."""
+    return Recurrent(
+        _at_least_1(shape, "vocabulary_size"),
         options.width,
+        cell=cell,
         hidden=options.hidden,
         layers=options.layers,
-        heads=options.heads,
+        bidirectional=bidirectional,
         dropout=options.dropout,
-        activation=options.activation or activations.gelu,
-        skip=options.skip or PreNorm,
-        max_length=shape.max_length,
+        pooling=pooling,
+        skip=options.skip or NoSkip,
     )
 
 
-def translate_lstm(shape: Shape, options: Options) -> nn.Module:
+def encoder(shape: ModelShape, options: ModelOptions, *, pooling: pool.Pooling = pool.every) -> Encoder:
+    """Return a transformer encoder over tokens (uses all options but the MLP's)."""
+    size = _at_least_1(shape, "vocabulary_size")
+    length, dropout = shape.max_length, options.dropout
+    return Encoder(size, options.width, dropout=dropout, max_length=length, pooling=pooling, **_layers(options))
+
+
+def causal_transformer(shape: ModelShape, options: ModelOptions) -> Decoder:
+    """Return a transformer decoder (uses all options but the MLP's)."""
+    size = _at_least_1(shape, "vocabulary_size")
+    return Decoder(size, options.width, dropout=options.dropout, max_length=shape.max_length, **_layers(options))
+
+
+def translate_lstm(shape: ModelShape, options: ModelOptions) -> Translator:
     """Return LSTM encoder and decoder with attention (uses `width`, `hidden`, `layers`, `dropout`, `skip`)."""
     return Translator(
-        _positive(shape, "vocabulary_size"),
-        _positive(shape, "target_vocabulary_size"),
+        _at_least_1(shape, "vocabulary_size"),
+        _at_least_1(shape, "target_vocabulary_size"),
         options.width,
         hidden=options.hidden,
         layers=options.layers,
@@ -199,35 +171,50 @@ def translate_lstm(shape: Shape, options: Options) -> nn.Module:
     )
 
 
-def translate_transformer(shape: Shape, options: Options) -> nn.Module:
+def translate_transformer(shape: ModelShape, options: ModelOptions) -> EncoderDecoder:
     """Return a transformer encoder and decoder (uses all options but the MLP's)."""
-    return EncoderDecoder(
-        _positive(shape, "vocabulary_size"),
-        _positive(shape, "target_vocabulary_size"),
-        options.width,
-        hidden=options.hidden,
-        layers=options.layers,
-        heads=options.heads,
-        dropout=options.dropout,
-        activation=options.activation or activations.gelu,
-        skip=options.skip or PreNorm,
-        max_length=shape.max_length,
-    )
+    sizes = _at_least_1(shape, "vocabulary_size"), _at_least_1(shape, "target_vocabulary_size")
+    length, dropout = shape.max_length, options.dropout
+    return EncoderDecoder(*sizes, options.width, dropout=dropout, max_length=length, **_layers(options))
 
 
-def _positive(shape: Shape, field: str) -> int:
-    value = {
-        "vocabulary_size": shape.vocabulary_size,
-        "num_columns": shape.num_columns,
-        "lags": shape.lags,
-        "target_vocabulary_size": shape.target_vocabulary_size,
-    }[field]
+def _pair(encode: Callable[[ModelShape, ModelOptions], nn.Module], shape: ModelShape, options: ModelOptions) -> Pair:
+    model = encode(shape, options)
+    # Products are then about as large as the states themselves.
+    return Pair(model, product_scale=math.sqrt(model.width))  # type: ignore[arg-type]
+
+
+pooled_lstm = functools.partial(recurrent, pooling=pool.mean)
+pooled_gru = functools.partial(recurrent, cell=nn.GRU, pooling=pool.mean)
+pooled_transformer = functools.partial(encoder, pooling=pool.mean)
+pair_bag = functools.partial(_pair, pooled_bag)
+pair_lstm = functools.partial(_pair, pooled_lstm)
+pair_transformer = functools.partial(_pair, pooled_transformer)
+tokens_lstm = recurrent
+tokens_transformer = encoder
+causal_lstm = functools.partial(recurrent, bidirectional=False)
+
+
+def _at_least_1(
+    shape: ModelShape, field: Literal["vocabulary_size", "num_columns", "lags", "target_vocabulary_size"]
+) -> int:
+    value = getattr(shape, field)
     if value < 1:
-        raise ValueError(f"This model needs Shape({field}=...) of at least 1; got {value!r}.")
+        raise ValueError(f"This model needs ModelShape({field}=...) of at least 1; got {value!r}.")
     return value
 
 
-def _mlp(num_inputs: int, options: Options) -> MLP:
+def _layers(options: ModelOptions) -> LayerOptions:
+    return LayerOptions(
+        hidden=options.hidden,
+        layers=options.layers,
+        heads=options.heads,
+        activation=options.activation or activations.gelu,
+        skip=options.skip or PreNorm,
+    )
+
+
+def _mlp(num_inputs: int, options: ModelOptions) -> MLP:
     activation = options.activation or activations.gelu
     sizes = [num_inputs] + [options.hidden] * options.layers
     shapes = [(outputs, inputs) for inputs, outputs in itertools.pairwise(sizes)]
@@ -241,40 +228,4 @@ def _mlp(num_inputs: int, options: Options) -> MLP:
         dropout=options.dropout,
         input_skip=options.input_skip,
         masks=[random_mask(*shape, options.sparsity) for shape in shapes] if options.sparsity else None,
-    )
-
-
-def _recurrent(
-    cell: type[nn.LSTM] | type[nn.GRU],
-    shape: Shape,
-    options: Options,
-    *,
-    pooling: pool.Pooling,
-    bidirectional: bool = True,
-) -> Recurrent:
-    return Recurrent(
-        _positive(shape, "vocabulary_size"),
-        options.width,
-        cell=cell,
-        hidden=options.hidden,
-        layers=options.layers,
-        bidirectional=bidirectional,
-        dropout=options.dropout,
-        pooling=pooling,
-        skip=options.skip or NoSkip,
-    )
-
-
-def _encoder(shape: Shape, options: Options, *, pooling: pool.Pooling) -> Encoder:
-    return Encoder(
-        _positive(shape, "vocabulary_size"),
-        options.width,
-        hidden=options.hidden,
-        layers=options.layers,
-        heads=options.heads,
-        dropout=options.dropout,
-        activation=options.activation or activations.gelu,
-        skip=options.skip or PreNorm,
-        max_length=shape.max_length,
-        pooling=pooling,
     )

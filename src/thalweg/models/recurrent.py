@@ -1,6 +1,8 @@
 """LSTM and GRU over tokens or over windows of numbers."""
 
-from typing import final
+import functools
+from collections.abc import Callable
+from typing import NotRequired, TypedDict, Unpack, final
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +13,14 @@ from thalweg.models.pool import Pooling
 from thalweg.models.skips import AbstractSkip, NoSkip, SkipFactory
 
 Cell = type[nn.LSTM] | type[nn.GRU]
+
+
+class RecurrentOptions(TypedDict):
+    """What every network of LSTM or GRU layers says about them: see `RecurrentStack`."""
+
+    hidden: int
+    layers: NotRequired[int]
+    skip: NotRequired[SkipFactory]
 
 
 @final
@@ -26,8 +36,8 @@ class RecurrentStack(nn.Module):
         cell: `nn.LSTM` or `nn.GRU`.
         layers: number of layers, at least 1.
         bidirectional: whether each layer also reads from right to left.
-        dropout: share of each layer's input units, but the first's, set to zero in training, in [0, 1).
-        skip: makes the way around each layer but the first, given its width.
+        dropout: dropout probability of each layer's input, except the first's, in [0, 1).
+        skip: makes the way around each layer except the first, given its width.
 
     Attributes:
         width: size of the output vectors: `hidden`, twice that in both directions.
@@ -74,9 +84,15 @@ class RecurrentStack(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return states `[batch, time, width]` for vectors `[batch, time, num_inputs]`; zeros at padding."""
         turn = _turned_positions(x, mask) if self.bidirectional else None
-        for i, skip in enumerate(self.skips):
-            x = skip(x if i == 0 else self.dropout(x), lambda inputs, i=i: self._layer(i, inputs, turn))
-        return pool.every(self.norm(x), mask)
+
+        def layer(i: int, inputs: Tensor) -> Tensor:
+            outputs = self.forward_cells[i](inputs)[0]
+            if turn is None:
+                return outputs
+            backward = self.backward_cells[i](_take(inputs, turn))[0]
+            return torch.cat([outputs, _take(backward, turn)], -1)
+
+        return pool.every(self._through(layer, x), mask)
 
     def start(self, like: Tensor, batch_size: int) -> tuple[Tensor, ...]:
         """Return the state before the first token, two (LSTM) or one (GRU) tensors `[batch, layers, hidden]`.
@@ -89,7 +105,7 @@ class RecurrentStack(nn.Module):
         return (zeros, zeros) if isinstance(self.forward_cells[0], nn.LSTM) else (zeros,)
 
     def run(self, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Go on from a state over some vectors, from left to right.
+        """Read some more vectors from a state on, from left to right.
 
         Args:
             x: vectors `[batch, time, num_inputs]`, none of them padding that is followed by a real one.
@@ -101,23 +117,21 @@ class RecurrentStack(nn.Module):
         assert not self.bidirectional
         after: list[tuple[Tensor, ...]] = []
 
-        def layer(inputs: Tensor, i: int) -> Tensor:
+        def layer(i: int, inputs: Tensor) -> Tensor:
             before = tuple(part[:, i].unsqueeze(0).contiguous() for part in state)
             cell = self.forward_cells[i]
             outputs, end = cell(inputs, before if isinstance(cell, nn.LSTM) else before[0])
             after.append(end if isinstance(cell, nn.LSTM) else (end,))
             return outputs
 
-        for i, skip in enumerate(self.skips):
-            x = skip(x if i == 0 else self.dropout(x), lambda inputs, i=i: layer(inputs, i))
-        return self.norm(x), tuple(torch.cat(parts, 0).transpose(0, 1) for parts in zip(*after, strict=True))
+        outputs = self._through(layer, x)
+        return outputs, tuple(torch.cat(parts, 0).transpose(0, 1) for parts in zip(*after, strict=True))
 
-    def _layer(self, i: int, inputs: Tensor, turn: Tensor | None) -> Tensor:
-        outputs = self.forward_cells[i](inputs)[0]
-        if turn is None:
-            return outputs
-        backward = self.backward_cells[i](_take(inputs, turn))[0]
-        return torch.cat([outputs, _take(backward, turn)], -1)
+    def _through(self, layer: Callable[[int, Tensor], Tensor], x: Tensor) -> Tensor:
+        """All layers, each with its skip and dropout on what lies between."""
+        for i, skip in enumerate(self.skips):
+            x = skip(x if i == 0 else self.dropout(x), functools.partial(layer, i))
+        return self.norm(x)
 
 
 @final
@@ -128,12 +142,10 @@ class Recurrent(nn.Module):
         vocabulary_size: number of token ids.
         width: size of the token vectors.
         cell: `nn.LSTM` or `nn.GRU`.
-        hidden: units of each layer and direction.
-        layers: number of layers.
         bidirectional: whether layers read in both directions (for labeling and classifying; not for generating).
-        dropout: share of units set to zero in training, in [0, 1): of token vectors, between layers and of the result.
+        dropout: dropout probability, in [0, 1): of token vectors, between layers and of the result.
         pooling: from a state a token to what the task needs; see `thalweg.models.pool`.
-        skip: makes the way around each layer but the first.
+        **options: `hidden`, and if wanted `layers` and `skip`: see `RecurrentStack`.
 
     Attributes:
         width: size of the hidden states.
@@ -152,19 +164,15 @@ class Recurrent(nn.Module):
         width: int,
         *,
         cell: Cell = nn.LSTM,
-        hidden: int,
-        layers: int = 1,
         bidirectional: bool = False,
         dropout: float = 0.0,
         pooling: Pooling = pool.every,
-        skip: SkipFactory = NoSkip,
+        **options: Unpack[RecurrentOptions],
     ) -> None:
         super().__init__()
         self.embedding = token_table(vocabulary_size, width)
         self.vectors = ScaledEmbedding(self.embedding)
-        self.stack = RecurrentStack(
-            width, hidden, cell=cell, layers=layers, bidirectional=bidirectional, dropout=dropout, skip=skip
-        )
+        self.stack = RecurrentStack(width, cell=cell, bidirectional=bidirectional, dropout=dropout, **options)
         self.dropout = nn.Dropout(dropout)
         self.pooling = pooling
         self.width = self.stack.width
@@ -210,10 +218,8 @@ class RecurrentWindow(nn.Module):
     Args:
         num_columns: numbers at each time.
         cell: `nn.LSTM` or `nn.GRU`.
-        hidden: units of each layer.
-        layers: number of layers.
-        dropout: share of units set to zero in training, in [0, 1): between layers and of the result.
-        skip: makes the way around each layer but the first.
+        dropout: dropout probability, in [0, 1): between layers and of the result.
+        **options: `hidden`, and if wanted `layers` and `skip`: see `RecurrentStack`.
 
     Attributes:
         width: `hidden`.
@@ -227,13 +233,11 @@ class RecurrentWindow(nn.Module):
         num_columns: int,
         *,
         cell: Cell = nn.LSTM,
-        hidden: int,
-        layers: int = 1,
         dropout: float = 0.0,
-        skip: SkipFactory = NoSkip,
+        **options: Unpack[RecurrentOptions],
     ) -> None:
         super().__init__()
-        self.stack = RecurrentStack(num_columns, hidden, cell=cell, layers=layers, dropout=dropout, skip=skip)
+        self.stack = RecurrentStack(num_columns, cell=cell, dropout=dropout, **options)
         self.dropout = nn.Dropout(dropout)
         self.width = self.stack.width
 

@@ -1,17 +1,15 @@
 """Transformers: encoder, causal decoder, and both together."""
 
 import math
-from typing import final
+from typing import Unpack, final
 
 import torch
 from torch import Tensor, nn
 
-from thalweg.models import activations, pool
-from thalweg.models.activations import ActivationFactory
-from thalweg.models.blocks import Block, Stack, State
+from thalweg.models import pool
+from thalweg.models.blocks import LayerOptions, Stack, State
 from thalweg.models.embedding import ScaledEmbedding, token_table
 from thalweg.models.pool import Pooling
-from thalweg.models.skips import PreNorm, SkipFactory
 
 
 @final
@@ -70,7 +68,7 @@ class InputLayer(nn.Module):
         table: vectors of tokens.
         positions: class of the vectors of positions.
         max_length: longest sequence.
-        dropout: share of units set to zero in training.
+        dropout: dropout probability.
     """
 
     def __init__(self, table: nn.Embedding, positions: Positions, max_length: int, dropout: float) -> None:
@@ -106,15 +104,12 @@ class Encoder(nn.Module):
     Args:
         vocabulary_size: number of token ids.
         width: size of token vectors and hidden states.
-        hidden: units inside the feed-forward parts.
-        layers: number of layers.
-        heads: attention heads; must divide `width`.
-        dropout: share of units and of attention weights set to zero in training, in [0, 1).
-        activation: makes the activation of the feed-forward parts.
-        skip: makes the way around each part; `PreNorm` also gives a last LayerNorm.
+        dropout: dropout probability of units and of attention weights, in [0, 1).
         positions: class of the vectors of positions.
         max_length: longest sequence.
         pooling: from a state a token to what the task needs; see `thalweg.models.pool`.
+        **layers: `hidden`, `layers`, `heads` (they must divide `width`), and if wanted `activation` and `skip`: see
+            `Stack`.
 
     Attributes:
         width: size of the hidden states.
@@ -131,29 +126,16 @@ class Encoder(nn.Module):
         vocabulary_size: int,
         width: int,
         *,
-        hidden: int,
-        layers: int,
-        heads: int,
         dropout: float = 0.0,
-        activation: ActivationFactory = activations.gelu,
-        skip: SkipFactory = PreNorm,
         positions: Positions = SinusoidalPositions,
         max_length: int = 512,
         pooling: Pooling = pool.every,
+        **layers: Unpack[LayerOptions],
     ) -> None:
         super().__init__()
         self.embedding = token_table(vocabulary_size, width)
         self.inputs = InputLayer(self.embedding, positions, max_length, dropout)
-        self.stack = Stack(
-            width,
-            hidden=hidden,
-            layers=layers,
-            heads=heads,
-            dropout=dropout,
-            activation=activation,
-            skip=skip,
-            causal=False,
-        )
+        self.stack = Stack(width, dropout=dropout, **layers)
         self.pooling = pooling
         self.width = width
 
@@ -174,14 +156,10 @@ class Decoder(nn.Module):
     Args:
         vocabulary_size: number of token ids.
         width: size of token vectors and hidden states.
-        hidden: units inside the feed-forward parts.
-        layers: number of layers.
-        heads: attention heads; must divide `width`.
-        dropout: share of units and of attention weights set to zero in training, in [0, 1).
-        activation: makes the activation of the feed-forward parts.
-        skip: makes the way around each part; `PreNorm` also gives a last LayerNorm.
+        dropout: dropout probability of units and of attention weights, in [0, 1).
         positions: class of the vectors of positions.
         max_length: longest sequence.
+        **layers: `hidden`, `layers`, `heads`, and if wanted `activation` and `skip`: see `Stack`.
 
     Attributes:
         width: size of the hidden states.
@@ -198,28 +176,15 @@ class Decoder(nn.Module):
         vocabulary_size: int,
         width: int,
         *,
-        hidden: int,
-        layers: int,
-        heads: int,
         dropout: float = 0.0,
-        activation: ActivationFactory = activations.gelu,
-        skip: SkipFactory = PreNorm,
         positions: Positions = SinusoidalPositions,
         max_length: int = 512,
+        **layers: Unpack[LayerOptions],
     ) -> None:
         super().__init__()
         self.embedding = token_table(vocabulary_size, width)
         self.inputs = InputLayer(self.embedding, positions, max_length, dropout)
-        self.stack = Stack(
-            width,
-            hidden=hidden,
-            layers=layers,
-            heads=heads,
-            dropout=dropout,
-            activation=activation,
-            skip=skip,
-            causal=True,
-        )
+        self.stack = Stack(width, dropout=dropout, causal=True, **layers)
         self.width = width
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -245,14 +210,11 @@ class EncoderDecoder(nn.Module):
         vocabulary_size: number of token ids on the source side.
         target_vocabulary_size: number of token ids on the target side.
         width: size of token vectors and hidden states.
-        hidden: units inside the feed-forward parts.
-        layers: number of layers, of the encoder and of the decoder each.
-        heads: attention heads; must divide `width`.
-        dropout: share of units and of attention weights set to zero in training, in [0, 1).
-        activation: makes the activation of the feed-forward parts.
-        skip: makes the way around each part; `PreNorm` also gives a last LayerNorm on both sides.
+        dropout: dropout probability of units and of attention weights, in [0, 1).
         positions: class of the vectors of positions.
         max_length: longest sequence, on either side.
+        **layers: `hidden`, `layers` (of the encoder and of the decoder each), `heads`, and if wanted `activation` and
+            `skip`: see `Stack`.
 
     Attributes:
         width: size of the hidden states.
@@ -271,36 +233,18 @@ class EncoderDecoder(nn.Module):
         target_vocabulary_size: int,
         width: int,
         *,
-        hidden: int,
-        layers: int,
-        heads: int,
         dropout: float = 0.0,
-        activation: ActivationFactory = activations.gelu,
-        skip: SkipFactory = PreNorm,
         positions: Positions = SinusoidalPositions,
         max_length: int = 512,
+        **layers: Unpack[LayerOptions],
     ) -> None:
         super().__init__()
-
-        def stack(*, cross: bool) -> Stack:
-            return Stack(
-                width,
-                hidden=hidden,
-                layers=layers,
-                heads=heads,
-                dropout=dropout,
-                activation=activation,
-                skip=skip,
-                causal=cross,
-                cross=cross,
-            )
-
         self.source_embedding = token_table(vocabulary_size, width)
         self.embedding = token_table(target_vocabulary_size, width)
         self.source_inputs = InputLayer(self.source_embedding, positions, max_length, dropout)
         self.inputs = InputLayer(self.embedding, positions, max_length, dropout)
-        self.encoder = stack(cross=False)
-        self.decoder = stack(cross=True)
+        self.encoder = Stack(width, dropout=dropout, **layers)
+        self.decoder = Stack(width, dropout=dropout, causal=True, cross=True, **layers)
         self.width = width
 
     def forward(self, tokens: Tensor, decoder_tokens: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -319,15 +263,10 @@ class EncoderDecoder(nn.Module):
         if mask is None:
             mask = torch.ones_like(tokens, dtype=torch.bool)
         memory = self.encoder(self.source_inputs(tokens), mask)
-        remembered: list[Tensor] = []
-        for block in self.decoder.blocks:
-            assert isinstance(block, Block)
-            assert block.cross is not None
-            remembered += block.cross.remember(memory)
-        return (mask, *remembered, *self.decoder.start(memory, len(tokens)))
+        return (mask, *self.decoder.remember(memory), *self.decoder.start(memory, len(tokens)))
 
     def advance(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """Write one token more of each text: ids `[batch]` to hidden states `[batch, width]` and new state."""
+        """Write one more token of each text: ids `[batch]` to hidden states `[batch, width]` and new state."""
         middle = 1 + 2 * len(self.decoder.blocks)
         mask, memory, caches = state[0], state[1:middle], state[middle:]
         x = self.inputs(tokens.unsqueeze(1), begin=caches[0].shape[2])

@@ -1,6 +1,6 @@
 """LSTM encoder and decoder with attention between them."""
 
-from typing import final
+from typing import Unpack, final
 
 import torch
 from torch import Tensor, nn
@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from thalweg.models import pool
 from thalweg.models.attention import attend
 from thalweg.models.embedding import ScaledEmbedding, token_table
-from thalweg.models.recurrent import RecurrentStack
-from thalweg.models.skips import NoSkip, SkipFactory
+from thalweg.models.recurrent import RecurrentOptions, RecurrentStack
 
 State = tuple[Tensor, ...]
 
@@ -29,10 +28,9 @@ class Translator(nn.Module):
         vocabulary_size: number of token ids on the source side.
         target_vocabulary_size: number of token ids on the target side.
         width: size of token vectors and of the hidden states $\tilde h$.
-        hidden: units of each LSTM layer (per direction in the encoder).
-        layers: number of layers, of the encoder and of the decoder each.
-        dropout: share of units set to zero in training, in [0, 1).
-        skip: makes the way around each layer but the first.
+        dropout: dropout probability, in [0, 1).
+        **options: `hidden` (per direction in the encoder), and if wanted `layers` (of the encoder and of the decoder
+            each) and `skip`: see `RecurrentStack`.
 
     Attributes:
         width: size of the hidden states.
@@ -52,19 +50,18 @@ class Translator(nn.Module):
         target_vocabulary_size: int,
         width: int,
         *,
-        hidden: int,
-        layers: int = 1,
         dropout: float = 0.0,
-        skip: SkipFactory = NoSkip,
+        **options: Unpack[RecurrentOptions],
     ) -> None:
         super().__init__()
         self.source_embedding = token_table(vocabulary_size, width)
         self.embedding = token_table(target_vocabulary_size, width)
         self.source_vectors = ScaledEmbedding(self.source_embedding)
         self.vectors = ScaledEmbedding(self.embedding)
-        self.encoder = RecurrentStack(width, hidden, layers=layers, bidirectional=True, dropout=dropout, skip=skip)
-        self.decoder = RecurrentStack(width, hidden, layers=layers, dropout=dropout, skip=skip)
-        self.bridge = nn.Linear(2 * hidden, 2 * layers * hidden)
+        self.encoder = RecurrentStack(width, bidirectional=True, dropout=dropout, **options)
+        self.decoder = RecurrentStack(width, dropout=dropout, **options)
+        hidden = self.decoder.hidden
+        self.bridge = nn.Linear(2 * hidden, 2 * len(self.decoder.skips) * hidden)
         self.key = nn.Linear(2 * hidden, hidden, bias=False)
         self.combine = nn.Linear(3 * hidden, width)
         self.dropout = nn.Dropout(dropout)
@@ -90,7 +87,7 @@ class Translator(nn.Module):
         return self.key(memory), memory, mask, h, c
 
     def advance(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """Write one token more of each text: ids `[batch]` to hidden states `[batch, width]` and new state."""
+        """Write one more token of each text: ids `[batch]` to hidden states `[batch, width]` and new state."""
         hidden, state = self._write(tokens.unsqueeze(1), state)
         return hidden.squeeze(1), state
 

@@ -19,7 +19,7 @@ from thalweg.data.text.tokenizer import Tokenizer
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.heads.targets import Targets
-from thalweg.models.presets import Shape
+from thalweg.models.presets import ModelShape
 from thalweg.tasks.answering import figure_lines
 
 TableMaker = Callable[[int, int, Tokenizer | None], Tensor]
@@ -194,7 +194,7 @@ class AbstractTask(ABC):
         """
 
     @abstractmethod
-    def shape(self) -> Shape:
+    def shape(self) -> ModelShape:
         """Return the sizes that a model for this task needs."""
 
     @abstractmethod

@@ -11,7 +11,7 @@ from sklearn.metrics import mean_absolute_error, mean_squared_error
 from thalweg.data.files.base import AbstractSource, Chunk
 from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
-from thalweg.models.presets import Options, window_lstm, window_mlp
+from thalweg.models.presets import ModelOptions, window_lstm, window_mlp
 from thalweg.tasks.base import AnswerOptions, HeadOptions, Settings
 from thalweg.tasks.forecast.task import Forecast, ForecastMeter
 
@@ -45,7 +45,7 @@ def wave(num=60):
 
 def networks(task, build=window_mlp, seed=0, **options):
     torch.manual_seed(seed)
-    model = build(task.shape(), Options(**({"hidden": 8, "layers": 1, "dropout": 0.0} | options)))
+    model = build(task.shape(), ModelOptions(**({"hidden": 8, "layers": 1, "dropout": 0.0} | options)))
     return model, task.head(model, HeadOptions())
 
 

@@ -15,7 +15,7 @@ from thalweg.data.files.sources import open_source
 from thalweg.data.text.words import split_words
 from thalweg.errors import InputError
 from thalweg.heads.softmax import Softmax
-from thalweg.models.presets import Options, causal_lstm, causal_transformer
+from thalweg.models.presets import ModelOptions, causal_lstm, causal_transformer
 from thalweg.objective import Objective
 from thalweg.tasks.base import AnswerOptions, HeadOptions, Settings
 from thalweg.tasks.language.task import Language, LanguageMeter, num_targets, text_lines
@@ -58,7 +58,7 @@ def settings(tokenizer="char", *, max_length=16, share=0.1, vocabulary_size=400,
 
 def networks(task, build=causal_lstm, seed=0, tie=False, **options):
     torch.manual_seed(seed)
-    model = build(task.shape(), Options(**({"width": 16, "hidden": 16, "layers": 1, "heads": 2} | options)))
+    model = build(task.shape(), ModelOptions(**({"width": 16, "hidden": 16, "layers": 1, "heads": 2} | options)))
     return model, task.head(model, HeadOptions(tie=tie))
 
 

@@ -64,7 +64,7 @@ def prepared(tmp_path, layout="padded", *, pair=False, num=200, **changes):
 def networks(task, build=presets.pooled_lstm, **options):
     torch.manual_seed(0)
     sizes = {"width": 16, "hidden": 16, "layers": 1, "heads": 2, "dropout": 0.0}
-    model = build(task.shape(), presets.Options(**(sizes | options)))
+    model = build(task.shape(), presets.ModelOptions(**(sizes | options)))
     return model, task.head(model, HeadOptions())
 
 

@@ -12,7 +12,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from thalweg.data.arrays.ragged import Ragged
 from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
-from thalweg.models.presets import Options, tokens_lstm, tokens_transformer
+from thalweg.models.presets import ModelOptions, tokens_lstm, tokens_transformer
 from thalweg.tasks.base import AnswerOptions, HeadOptions, Settings
 from thalweg.tasks.reading.spelling import spelling_classes, spellings
 from thalweg.tasks.reading.words import WordReader
@@ -47,7 +47,7 @@ def made_up(num, seed=0):
 def networks(task, build=tokens_lstm, **options):
     torch.manual_seed(0)
     sizes = {"width": 16, "hidden": 16, "layers": 1, "heads": 2, "dropout": 0.0}
-    model = build(task.shape(), Options(**(sizes | options)))
+    model = build(task.shape(), ModelOptions(**(sizes | options)))
     return model, task.head(model, HeadOptions())
 
 

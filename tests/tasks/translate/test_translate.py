@@ -13,7 +13,7 @@ from thalweg.data.arrays.ragged import Spill
 from thalweg.data.files.base import AbstractSource, Chunk
 from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
-from thalweg.models.presets import Options, translate_lstm, translate_transformer
+from thalweg.models.presets import ModelOptions, translate_lstm, translate_transformer
 from thalweg.objective import Objective
 from thalweg.tasks.base import AnswerOptions, HeadOptions, Settings
 from thalweg.tasks.translate.report import scores, spread, texts_of
@@ -50,7 +50,7 @@ def settings(tokenizer="char", *, max_length=20, share=0.2, vocabulary_size=400,
 
 def networks(task, build=translate_transformer, seed=0, tie=False, label_smoothing=0.0, **options):
     torch.manual_seed(seed)
-    model = build(task.shape(), Options(**({"width": 16, "hidden": 16, "layers": 1, "heads": 2} | options)))
+    model = build(task.shape(), ModelOptions(**({"width": 16, "hidden": 16, "layers": 1, "heads": 2} | options)))
     return model, task.head(model, HeadOptions(tie=tie, label_smoothing=label_smoothing))
 
 

@@ -182,8 +182,8 @@ def test_search_refuses_numbers_out_of_range() -> None:
 @pytest.mark.parametrize("build", [presets.causal_lstm, presets.causal_transformer])
 def test_continued_texts_follow_the_models_own_forward_pass(build) -> None:
     torch.manual_seed(0)
-    shape, window = presets.Shape(vocabulary_size=9, max_length=8), 8
-    model = build(shape, presets.Options(width=16, hidden=16, layers=2, heads=2)).double().eval()
+    shape, window = presets.ModelShape(vocabulary_size=9, max_length=8), 8
+    model = build(shape, presets.ModelOptions(width=16, hidden=16, layers=2, heads=2)).double().eval()
     head = Softmax(model.width, 9).double().eval()
     with torch.no_grad():
         head.output.weight.mul_(20)

@@ -20,7 +20,7 @@ from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.heads.bernoulli import Bernoulli
 from thalweg.heads.softmax import Softmax
-from thalweg.models.presets import Shape
+from thalweg.models.presets import ModelShape
 from thalweg.tasks.answering import answering, candidate_lines
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
 from thalweg.tasks.classify.meters import MultiLabelMeter, SingleLabelMeter
@@ -122,8 +122,8 @@ class Classify(AbstractTask):
         return cls(TextReader.load(folder, settings), tuple(state["labels"]), multilabel=state["multilabel"])
 
     @override
-    def shape(self) -> Shape:
-        return Shape(vocabulary_size=self.reader.vocabulary_size, max_length=self.reader.max_length)
+    def shape(self) -> ModelShape:
+        return ModelShape(vocabulary_size=self.reader.vocabulary_size, max_length=self.reader.max_length)
 
     def head(self, model: nn.Module, options: HeadOptions) -> AbstractHead:
         """Return a softmax over the labels, or an independent coin for each where a text may have several."""

@@ -18,7 +18,7 @@ from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.heads.squared import Squared
-from thalweg.models.presets import Shape
+from thalweg.models.presets import ModelShape
 from thalweg.tasks.answering import figure
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
 from thalweg.tasks.forecast.report import Part, forecasts, sections
@@ -171,9 +171,9 @@ class Forecast(AbstractTask):
             scaling = Standardizer.from_dict(saved["scaling"])
             return cls([str(name) for name in saved["columns"]], int(saved["lags"]), scaling, saved["time"])
 
-    def shape(self) -> Shape:
+    def shape(self) -> ModelShape:
         """Return the size of a window."""
-        return Shape(num_columns=len(self.columns), lags=self.lags)
+        return ModelShape(num_columns=len(self.columns), lags=self.lags)
 
     def head(self, model: nn.Module, options: HeadOptions) -> AbstractHead:
         """Return a squared-error head with one output a column."""

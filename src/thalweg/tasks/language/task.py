@@ -20,7 +20,7 @@ from thalweg.data.text.tokenizer import BOS, EOS, PAD, UNK, Tokenizer
 from thalweg.data.text.words import split_words
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
-from thalweg.models.presets import Shape
+from thalweg.models.presets import ModelShape
 from thalweg.tasks.answering import answering
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
 from thalweg.tasks.language import report as language_report
@@ -251,8 +251,8 @@ class Language(AbstractTask):
             )
 
     @override
-    def shape(self) -> Shape:
-        return Shape(vocabulary_size=self.tokenizer.vocabulary_size, max_length=self.max_length)
+    def shape(self) -> ModelShape:
+        return ModelShape(vocabulary_size=self.tokenizer.vocabulary_size, max_length=self.max_length)
 
     def head(self, model: nn.Module, options: HeadOptions) -> AbstractHead:
         """Return a softmax over the vocabulary, on request tied to the model's embedding, or continuous outputs."""

@@ -20,7 +20,7 @@ from thalweg.data.text.tokenizer import Tokenizer
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.heads.squared import Squared
-from thalweg.models.presets import Shape
+from thalweg.models.presets import ModelShape
 from thalweg.tasks.answering import answering
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
 from thalweg.tasks.reading.numeric import read_numbers
@@ -172,8 +172,8 @@ class Score(AbstractTask):
         return cls(TextReader.load(folder, settings), scaling, is_pair=is_pair)
 
     @override
-    def shape(self) -> Shape:
-        return Shape(vocabulary_size=self.reader.vocabulary_size, max_length=self.reader.max_length)
+    def shape(self) -> ModelShape:
+        return ModelShape(vocabulary_size=self.reader.vocabulary_size, max_length=self.reader.max_length)
 
     def head(self, model: nn.Module, options: HeadOptions) -> AbstractHead:
         """Return a squared-error head with one output."""

@@ -20,7 +20,7 @@ from thalweg.data.text.tokenizer import Tokenizer
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.heads.softmax import Softmax
-from thalweg.models.presets import Shape
+from thalweg.models.presets import ModelShape
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
 from thalweg.tasks.reading.saved import reading, write_json
 from thalweg.tasks.reading.text import MAX_RAW
@@ -149,8 +149,8 @@ class Tag(AbstractTask):
         return cls(WordReader.load(folder, settings), tags, max_length)
 
     @override
-    def shape(self) -> Shape:
-        return Shape(vocabulary_size=self.reader.tokenizer.vocabulary_size, max_length=self.max_length)
+    def shape(self) -> ModelShape:
+        return ModelShape(vocabulary_size=self.reader.tokenizer.vocabulary_size, max_length=self.max_length)
 
     def head(self, model: nn.Module, options: HeadOptions) -> AbstractHead:
         """Return a softmax over the tags."""

@@ -19,7 +19,7 @@ from thalweg.data.text.normalize import Normalizer
 from thalweg.data.text.tokenizer import BOS, EOS, PAD, UNK, Tokenizer
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
-from thalweg.models.presets import Shape
+from thalweg.models.presets import ModelShape
 from thalweg.tasks.answering import answering
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
 from thalweg.tasks.reading.required import check_columns
@@ -193,9 +193,9 @@ class Translate(AbstractTask):
         )
 
     @override
-    def shape(self) -> Shape:
+    def shape(self) -> ModelShape:
         size = self.tokenizer.vocabulary_size
-        return Shape(vocabulary_size=size, target_vocabulary_size=size, max_length=self.max_length)
+        return ModelShape(vocabulary_size=size, target_vocabulary_size=size, max_length=self.max_length)
 
     def head(self, model: nn.Module, options: HeadOptions) -> AbstractHead:
         """Return a softmax over the vocabulary, on request tied to the decoder's embedding, or continuous outputs."""

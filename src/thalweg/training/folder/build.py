@@ -15,7 +15,7 @@ from thalweg.data.arrays.ragged import IN_MEMORY, Spill
 from thalweg.data.text.word_vectors import read_word_vectors
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
-from thalweg.models.presets import Options
+from thalweg.models.presets import ModelOptions
 from thalweg.optim import clipping, construct
 from thalweg.tasks.base import AbstractTask, HeadOptions, Settings
 from thalweg.tasks.writing.target_sources import Pretrained, source_of
@@ -80,10 +80,10 @@ def build_networks(
     return model, head
 
 
-def model_options(recipe: Recipe) -> Options:
+def model_options(recipe: Recipe) -> ModelOptions:
     """Return the model part of a complete recipe as objects."""
     options = recipe.model
-    return Options(
+    return ModelOptions(
         width=_given(options.width),
         hidden=_given(options.hidden),
         layers=_given(options.layers),
