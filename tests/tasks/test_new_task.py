@@ -60,7 +60,7 @@ from torchmetrics.classification import BinaryAccuracy
 from thalweg.batch import Batch
 from thalweg.data import Examples
 from thalweg.heads.bernoulli import Bernoulli
-from thalweg.models.presets import Shape
+from thalweg.models.presets import ModelShape
 from thalweg.tasks import AbstractMeter, AbstractTask, Prepared
 
 NOTES = "CDEFGAB"
@@ -124,7 +124,7 @@ class Melody(AbstractTask):
         return cls()
 
     def shape(self):
-        return Shape()
+        return ModelShape()
 
     def head(self, model, options):
         return Bernoulli(model.width, 1)
