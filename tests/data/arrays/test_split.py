@@ -1,6 +1,7 @@
-"""The validation part: decided by the text alone, every label kept in training."""
+"""The validation split: decided by the text alone, every label kept in training, neither side empty."""
 
 import hashlib
+import math
 
 import numpy as np
 import pytest
@@ -24,10 +25,10 @@ def test_keys_are_the_published_hash_and_the_fast_way_agrees():
     assert text_keys([]).tolist() == []
 
 
-@pytest.mark.parametrize("share", [0.01, 0.1, 0.5, 0.9])
-def test_the_share_is_met(share):
-    found = validation_rows(text_keys(TEXTS), share).mean()
-    assert abs(found - share) < 4 * (share * (1 - share) / len(TEXTS)) ** 0.5
+@pytest.mark.parametrize("fraction", [0.01, 0.1, 0.5, 0.9])
+def test_the_fraction_is_met(fraction):
+    found = validation_rows(text_keys(TEXTS), fraction).mean()
+    assert abs(found - fraction) < 4 * (fraction * (1 - fraction) / len(TEXTS)) ** 0.5
 
 
 def test_the_choice_does_not_depend_on_order_or_on_other_rows():
@@ -47,7 +48,7 @@ LABELED = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 2)), min_size=1, 
 
 
 @given(LABELED, st.floats(0.01, 0.99), st.booleans())
-def test_no_text_is_on_both_sides_and_no_label_is_missing_from_training(rows, share, several):
+def test_no_text_is_on_both_sides_and_no_label_is_missing_from_training(rows, fraction, several):
     texts = np.array([text for text, _ in rows])
     labels = np.array([label for _, label in rows])
     table = labels[:, None] == np.arange(3) if several else labels
@@ -56,9 +57,9 @@ def test_no_text_is_on_both_sides_and_no_label_is_missing_from_training(rows, sh
     can_go = [text for text in others if {label for t, label in rows if t == text} <= others[text]]
     if not can_go:
         with pytest.raises(InputError, match=r"films\.csv: expected"):
-            validation_rows(keys, share, table, name="films.csv")
+            validation_rows(keys, fraction, table, name="films.csv")
         return
-    valid = validation_rows(keys, share, table)
+    valid = validation_rows(keys, fraction, table)
     assert valid.any()
     assert not valid.all()
     assert valid.dtype == bool
@@ -81,9 +82,55 @@ def test_string_labels_are_taken():
     assert 0 < validation_rows(text_keys(TEXTS[:40]), 0.25, labels).sum() < 40
 
 
-@pytest.mark.parametrize("share", [1e-9, 1 - 1e-9])
-def test_neither_side_is_empty(share):
-    assert validation_rows(text_keys(["a", "b", "b"]), share).sum() in (1, 2)
+def place(text: str) -> float:
+    """Where a text lies in [0, 1), in Python's own integers."""
+    number, mask = text_key(text) + 0x9E3779B97F4A7C15 & 2**64 - 1, 2**64 - 1
+    number = (number ^ number >> 30) * 0xBF58476D1CE4E5B9 & mask
+    number = (number ^ number >> 27) * 0x94D049BB133111EB & mask
+    return (number ^ number >> 31) / 2**64
+
+
+def expected_split(texts: list[str], labels: list[int] | None, fraction: float) -> set[str]:
+    """The texts for validation, by the rule as it is documented."""
+    ordered = sorted(set(texts), key=place)
+    valid = {text for text in ordered if place(text) < fraction} or {ordered[0]}
+    if len(valid) == len(ordered):
+        valid.remove(ordered[-1])
+    if labels is None:
+        return valid
+    labels_of = {text: {label for t, label in zip(texts, labels, strict=True) if t == text} for text in ordered}
+    in_training = set().union(*(labels_of[text] for text in ordered if text not in valid))
+    kept = {text for text in valid if labels_of[text] <= in_training}
+    spare = (t for t in ordered if all(any(x in labels_of[o] for o in ordered if o != t) for x in labels_of[t]))
+    return kept or {next(spare)}
+
+
+@pytest.mark.parametrize("fraction", [1e-9, 0.05, 0.1, 0.3, 0.5, 0.9, 1 - 1e-9])
+def test_tiny_data_are_split_as_documented_and_not_nearly_all_to_one_side(fraction):
+    for num_texts in range(2, 31):
+        for seed in range(6):
+            generator = np.random.default_rng([num_texts, seed])
+            texts = [f"{seed} text {number}" for number in range(num_texts)]
+            texts += generator.choice(texts, generator.integers(0, 4)).tolist()  # some come again
+            labels = generator.integers(0, 2, len(texts)).tolist()
+            valid = validation_rows(text_keys(texts), fraction)
+            assert {text for text, chosen in zip(texts, valid, strict=True) if chosen} == expected_split(
+                texts, None, fraction
+            )
+            num_valid = len(set(np.array(texts)[valid]))
+            assert 1 <= num_valid <= num_texts - 1
+            # Six standard deviations of a binomial count.
+            reach = 6 * math.sqrt(num_texts * fraction * (1 - fraction)) + 1
+            assert abs(num_valid - fraction * num_texts) <= reach
+            try:
+                valid = validation_rows(text_keys(texts), fraction, np.array(labels))
+            except InputError:
+                with pytest.raises(StopIteration):
+                    expected_split(texts, labels, fraction)
+                continue
+            assert {text for text, chosen in zip(texts, valid, strict=True) if chosen} == expected_split(
+                texts, labels, fraction
+            )
 
 
 @pytest.mark.parametrize("texts", [[], ["a"], ["a", "a"]])
@@ -97,7 +144,7 @@ def test_texts_with_a_label_each_cannot_be_cut():
         validation_rows(text_keys(TEXTS[:50]), 0.2, np.arange(50))
 
 
-@pytest.mark.parametrize("share", [0.0, 1.0, -0.1, float("nan")])
-def test_a_share_outside_is_refused(share):
-    with pytest.raises(ValueError, match=r"share=\.\.\.\) must lie in \(0, 1\)"):
-        validation_rows(text_keys(TEXTS), share)
+@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, float("nan")])
+def test_a_fraction_outside_is_refused(fraction):
+    with pytest.raises(ValueError, match=r"fraction=\.\.\.\) must lie in \(0, 1\)"):
+        validation_rows(text_keys(TEXTS), fraction)

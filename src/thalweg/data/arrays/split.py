@@ -1,4 +1,4 @@
-"""A validation part cut off by the text itself: the same text always lands on the same side."""
+"""The validation split, decided by the text itself: the same text always lands on the same side."""
 
 import hashlib
 from collections.abc import Iterable
@@ -41,26 +41,26 @@ def splitmix64(numbers: np.ndarray) -> np.ndarray:
 
 
 def validation_rows(
-    keys: np.ndarray, share: float, labels: np.ndarray | None = None, name: str | None = None
+    keys: np.ndarray, fraction: float, labels: np.ndarray | None = None, name: str | None = None
 ) -> np.ndarray:
     """Return which rows are for validation, decided by each row's key alone.
 
-    A row is for validation when its key, mixed and read as a fraction of 2^64, is below `share`. So the choice does not
-    depend on the order of the rows or on the other rows, and two rows with the same text are never parted. Two repairs:
-    if a side would be empty, the text with the lowest (highest) fraction goes there; and rows whose label would be
-    missing from training move to training, all rows of the same text with them.
+    A row is for validation when its key, scrambled and read as a number in [0, 1), is below `fraction`. So the choice
+    depends neither on the order of the rows nor on the other rows, and two rows with the same text are never separated.
+    Two repairs: if one side would be empty, the text nearest to the threshold goes there; and rows whose label would be
+    missing from training move to training, along with all rows of the same text.
 
     Args:
         keys: `text_key` of each row, uint64 `[num_rows]`.
-        share: share of the texts for validation, in (0, 1).
-        labels: each row's label, `[num_rows]`; or for rows with several labels bool `[num_rows, num_labels]`.
+        fraction: fraction of the texts for validation, in (0, 1).
+        labels: each row's label, `[num_rows]`, or for rows with several labels bool `[num_rows, num_labels]`.
         name: where the rows come from, for messages.
 
     Returns:
         bool `[num_rows]`, True for validation.
 
     Raises:
-        ValueError: for a share outside (0, 1).
+        ValueError: for a fraction outside (0, 1).
         InputError: with fewer than two different texts, or if every text is the only one with its label.
 
     Example:
@@ -68,39 +68,35 @@ def validation_rows(
         >>> 70 < int(valid.sum()) < 130
         True
     """
-    if not 0.0 < share < 1.0:
-        raise ValueError(f"validation_rows(share=...) must lie in (0, 1); got {share!r}.")
+    if not 0.0 < fraction < 1.0:
+        raise ValueError(f"validation_rows(fraction=...) must lie in (0, 1); got {fraction!r}.")
     keys = np.asarray(keys, dtype=np.uint64)
-    fractions = splitmix64(keys + np.uint64(0x9E3779B97F4A7C15))
-    if not len(keys) or fractions.min() == fractions.max():
+    places = splitmix64(keys + np.uint64(0x9E3779B97F4A7C15))
+    if not len(keys) or places.min() == places.max():
         raise InputError(
-            f"{name or 'The data'}: expected at least two different texts, to cut off a validation part; "
+            f"{name or 'The data'}: expected at least two different texts, to split off validation data; "
             f"got {min(len(keys), 1)}. Give more data, or a validation file."
         )
-    valid = fractions < np.uint64(share * 2.0**64)
+    valid = places < np.uint64(fraction * 2.0**64)
     if not valid.any():
-        valid = fractions == fractions.min()
+        valid = places == places.min()
     elif valid.all():
-        valid = fractions != fractions.max()
+        valid = places != places.max()
     if labels is not None:
-        valid = _with_all_labels(valid, fractions, np.asarray(labels), name or "The data")
+        valid = _with_all_labels(valid, places, np.asarray(labels), name or "The data")
     return valid
 
 
-def _with_all_labels(valid: np.ndarray, fractions: np.ndarray, labels: np.ndarray, name: str) -> np.ndarray:
+def _with_all_labels(valid: np.ndarray, places: np.ndarray, labels: np.ndarray, name: str) -> np.ndarray:
     """Move texts out of validation until every label is in training; refuse if nothing is left for validation."""
-    for candidate in (valid, None):
-        if candidate is None:
-            # The texts that were drawn are needed for training: take the first text that is not, in order of fraction.
-            candidate = _first_spare(fractions, labels)
-        lacking = _lacking(candidate, labels)
-        # Moving a text moves all rows of that text; they can only add labels to training, so one round is enough.
-        moved = np.isin(fractions, fractions[candidate & lacking])
-        candidate = candidate & ~moved
-        if candidate.any():
-            return candidate
+    # Moving a text moves all rows of that text; they can only add labels to training, so one round is enough.
+    valid = valid & ~np.isin(places, places[valid & _lacking(valid, labels)])
+    if not valid.any():  # training needs all texts that were drawn: take the first one that it does not need
+        valid = _first_spare(places, labels)
+    if valid.any():
+        return valid
     raise InputError(
-        f"{name}: expected a label with at least two different texts, to cut off a validation part; every text is the "
+        f"{name}: expected a label with at least two different texts, to split off validation data; every text is the "
         "only one with its label. Give more data, or a validation file."
     )
 
@@ -113,9 +109,9 @@ def _lacking(valid: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return ~np.isin(labels, labels[~valid])
 
 
-def _first_spare(fractions: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the rows of the text with the lowest fraction whose labels other texts have as well; else all False."""
-    text = np.unique(fractions, return_inverse=True)[1]  # texts numbered from the lowest fraction on
+def _first_spare(places: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the rows of the text with the lowest place whose labels other texts have as well; else all False."""
+    text = np.unique(places, return_inverse=True)[1]  # texts numbered from the lowest place on
     if labels.ndim == 2:
         order = np.argsort(text, kind="stable")
         begins = np.flatnonzero(np.diff(text[order], prepend=-1))
