@@ -401,8 +401,8 @@ def test_notes_tell_the_choices(tmp_path):
     assert notes == ["The columns are separated by a semicolon."]
     notes = open_source(write(tmp_path, "a.tsv", "a text\t0\nb text\t1\n")).notes
     assert notes == [
-        "The first row looks like data ('0' is a number), so the columns are named column1, column2; fields after the "
-        "last of them are left out."
+        "The first row looks like data ('0' is a number), so the columns are named column1, column2.",
+        "Fields after the last column are ignored.",
     ]
     notes = open_source(write(tmp_path, "a.jsonl", '{"a":1}\n{"b":1}\n')).notes
     assert notes == ["Some objects lack 'a', 'b'; what is missing is read as null."]

@@ -20,8 +20,6 @@ class Table(AbstractSource):
     """Columns in memory."""
 
     kind = "sample"
-    bad_rows = ()
-    num_bad_rows = 0
 
     def __init__(self, name="table", **columns):
         self.name = name

@@ -36,8 +36,6 @@ class Lines(AbstractSource):
     """A text in memory."""
 
     kind = "text"
-    bad_rows = ()
-    num_bad_rows = 0
     columns = ("text",)
 
     def __init__(self, lines, name="book.txt"):

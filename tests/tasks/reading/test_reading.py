@@ -23,7 +23,6 @@ class Rows(AbstractSource):
     """Rows in chunks of two, that counts how often it is read."""
 
     kind, name, notes = "csv", "rows.csv", []
-    bad_rows, num_bad_rows = [], 0
 
     def __init__(self, labels, texts=None):
         self.columns = ("text", "label")

@@ -26,8 +26,6 @@ class Pairs(AbstractSource):
     """Pairs of texts in memory."""
 
     kind = "sample"
-    bad_rows = ()
-    num_bad_rows = 0
     columns = ("english", "german")
 
     def __init__(self, rows, name="pairs.tsv"):

@@ -8,7 +8,7 @@ from typing import Any, Final, final
 from thalweg.data.builtin.code import docstrings, manual, tokens
 from thalweg.data.builtin.generated import numbers, phrases
 from thalweg.data.builtin.series import sunspots
-from thalweg.data.files.base import AbstractSource, BadRow, Chunk
+from thalweg.data.files.base import AbstractSource, Chunk
 
 
 @final
@@ -34,16 +34,6 @@ class Sample(AbstractSource):
     generate: Callable[[], list[tuple[Any, ...]]]
     kind: str = "sample"
     notes: list[str] = field(default_factory=list)
-
-    @property
-    def bad_rows(self) -> list[BadRow]:
-        """Always empty."""
-        return []
-
-    @property
-    def num_bad_rows(self) -> int:
-        """Always 0."""
-        return 0
 
     def chunks(self, size: int = 4096) -> Iterator[Chunk]:
         """All rows, at most `size` at a time; the line of a row is its number, from 1."""

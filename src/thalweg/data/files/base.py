@@ -1,4 +1,4 @@
-"""What every source of data gives: rows, chunks of rows, and a list of the rows that could not be read."""
+"""What every source of data gives: rows, chunks of rows, and the rows that could not be read."""
 
 import abc
 from collections.abc import Iterator, Sequence
@@ -8,9 +8,9 @@ from typing import Any, Final, NamedTuple, final
 
 from thalweg.errors import InputError, counted
 
-MAX_BAD_SHARE: Final = 0.01
+MAX_BAD_FRACTION: Final = 0.01
 NUM_LISTED: Final = 20  # bad rows that are kept with their reason; the others are only counted
-EARLY_NUM_ROWS: Final = 100_000  # before the end of the data, the share of bad rows is taken of at least so many rows
+EARLY_NUM_ROWS: Final = 100_000  # before the end of the data, the fraction is taken of at least so many rows
 
 
 @final
@@ -69,11 +69,11 @@ class BadRow(NamedTuple):
 
 @final
 class BadRows:
-    """Counts the rows that cannot be read, and ends the reading when they are more than one in a hundred.
+    """Counts the rows that cannot be read, and stops reading when they are more than one in a hundred.
 
     Args:
         name: the file's name as the user wrote it, for the message.
-        skip: go on however many there are (``--skip-bad-rows``).
+        skip: continue however many there are (``--skip-bad-rows``).
 
     Example:
         >>> bad = BadRows("data.csv", skip=False)
@@ -101,11 +101,11 @@ class BadRows:
         Args:
             num_rows: the good rows read so far.
             at_end: whether there is nothing more to come; before that, a cluster of bad rows is given the benefit of
-                the doubt: the share is taken of at least 100,000 rows.
+                the doubt: the fraction is taken of at least 100,000 rows.
         """
         total = self.count + num_rows
         reference = total if at_end else max(total, EARLY_NUM_ROWS)
-        if self.skip or self.count <= MAX_BAD_SHARE * reference:
+        if self.skip or self.count <= MAX_BAD_FRACTION * reference:
             return
         listed = "; ".join(f"line {row.line}: {row.reason}" for row in sorted(self.first)[:3])
         more = "; ..." if self.count > 3 else ""
@@ -118,7 +118,7 @@ class BadRows:
 class AbstractSource(abc.ABC):
     """Rows from somewhere, with named columns, that can be read again and again.
 
-    A subclass gives `chunks`; `rows` and `head` follow from it.
+    A subclass gives `chunks`, and counts in `_bad` what it cannot read; everything else follows.
 
     Attributes:
         name: the file as the user wrote it, or the name of the built-in data set; for messages.
@@ -131,16 +131,19 @@ class AbstractSource(abc.ABC):
     kind: str
     columns: tuple[str, ...]
     notes: list[str]
+    _bad: BadRows | None = None
 
+    @final
     @property
-    @abc.abstractmethod
     def bad_rows(self) -> list[BadRow]:
         """The first rows (at most 20) that the latest pass over the data could not read."""
+        return sorted(self._bad.first) if self._bad else []
 
+    @final
     @property
-    @abc.abstractmethod
     def num_bad_rows(self) -> int:
         """How many rows the latest pass over the data could not read."""
+        return self._bad.count if self._bad else 0
 
     @abc.abstractmethod
     def chunks(self, size: int = 4096) -> Iterator[Chunk]:

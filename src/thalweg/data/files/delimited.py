@@ -121,7 +121,7 @@ def open_table(
         name: the file's name for messages.
         sample: the first lines (whole ones), which may be the whole file.
         is_tsv: tabs and no quoting; otherwise the delimiter is the one of ``, ; tab |`` that fits best.
-        header: whether the first row holds the names of the columns; None finds out.
+        header: whether the first row holds the names of the columns; None detects it.
         max_field_length: in characters.
 
     Returns:
@@ -143,33 +143,58 @@ def open_table(
     if not rows:
         raise InputError(f"{name}: expected rows of data, got a file without any; check that it was saved.")
     line = 1 + (len(sample) - len(sample.lstrip("\n")))
-    evidence = first_row_is_data(rows) if header is None else ""
-    if evidence and not is_tsv:
-        raise headerless(name, line, evidence)
-    has_header = header if header is not None else not evidence
-    if has_header:
-        columns = header_names(name, line, rows[0], notes)
-        if len(rows) == 1:
-            raise InputError(f"{name}: expected rows after the header on line {line}, got none; check the file.")
-    else:
+    columns, has_header, more = named_columns(name, line, rows, needs_header=not is_tsv, header=header)
+    if has_header and len(rows) == 1:
+        raise InputError(f"{name}: expected rows after the header on line {line}, got none; check the file.")
+    drops_extra = is_tsv and not has_header
+    if drops_extra and len(columns) > 1:
+        more.append("Fields after the last column are ignored.")
+    return Table(name, columns, delimiter, not is_tsv, has_header, drops_extra, max_field_length), notes + more
+
+
+def named_columns(
+    name: str, line: int, rows: list[list[str]], *, needs_header: bool, header: bool | None = None
+) -> tuple[tuple[str, ...], bool, list[str]]:
+    """Find the names of the columns in the first row, or make them up.
+
+    Args:
+        name: the file's name for messages.
+        line: the line of the first row.
+        rows: the first row and some of those after it, if there are any yet.
+        needs_header: whether a first row that looks like data is a mistake.
+        header: whether the first row holds the names; None detects it.
+
+    Returns:
+        The names, whether the first row holds them, and notes.
+
+    Raises:
+        InputError: when there is no header where one is needed, or two columns have one name.
+    """
+    evidence = _first_row_is_data(rows) if header is None else ""
+    if evidence and needs_header:
+        raise InputError(
+            f"{name}, line {line}: expected the names of the columns, got what looks like data ({evidence}); add a "
+            "first line with names, such as text,label."
+        )
+    if header is False or evidence:
         # The usual number of fields, and not that of the first row.
         width = Counter(map(len, rows)).most_common(1)[0][0]
-        columns = tuple(f"column{i + 1}" for i in range(width))
+        columns = [f"column{i + 1}" for i in range(width)]
         why = f" ({evidence})" if evidence else ""
-        notes.append(
-            f"The first row looks like data{why}, so the columns are named {_listed(columns)}"
-            + ("." if width == 1 else "; fields after the last of them are left out.")
+        return (
+            tuple(columns),
+            False,
+            [f"The first row looks like data{why}, so the columns are named {_listed(columns)}."],
         )
-    drops_extra = is_tsv and not has_header
-    return Table(name, columns, delimiter, not is_tsv, has_header, drops_extra, max_field_length), notes
-
-
-def headerless(name: str, line: int, evidence: str) -> InputError:
-    """The mistake of a CSV file that begins with data."""
-    return InputError(
-        f"{name}, line {line}: expected the names of the columns, got what looks like data ({evidence}); add a "
-        "first line with names, such as text,label."
-    )
+    names = tuple(cell.strip() or f"column{i + 1}" for i, cell in enumerate(rows[0]))
+    repeated, count = Counter(names).most_common(1)[0]
+    if count > 1:
+        raise InputError(
+            f"{name}, line {line}: expected a different name for each column, got {repeated!r} {count} times; rename "
+            "the others."
+        )
+    unnamed = [column for column, cell in zip(names, rows[0], strict=True) if not cell.strip()]
+    return names, True, [f"Column {column[6:]} has no name and is called {column}." for column in unnamed]
 
 
 def _listed(columns: Sequence[str]) -> str:
@@ -193,9 +218,9 @@ def _sniff(sample: str) -> str:
             continue
         rows = _split(sample, delimiter, has_quotes=True, num_rows=100)
         width = len(rows[0]) if rows else 0
-        share = sum(len(row) == width for row in rows) / max(len(rows), 1)
-        # Commas stand in texts too, so a few rows more or less don't decide; the number of fields does.
-        score = (round(share, 1), width)
+        fraction = sum(len(row) == width for row in rows) / max(len(rows), 1)
+        # Texts contain commas too, so a few rows more or less don't decide; the number of fields does.
+        score = (round(fraction, 1), width)
         if width > 1 and score > best_score:
             best, best_score = delimiter, score
     return best
@@ -209,13 +234,8 @@ def _is_number(field: str) -> bool:
     return True
 
 
-def first_row_is_data(rows: list[list[str]]) -> str:
-    """Why the first row is no header, as half a sentence; empty when it may be one.
-
-    Example:
-        >>> first_row_is_data([["text", "label"], ["fine", "1"]]), first_row_is_data([["fine", "1"], ["bad", "0"]])
-        ('', "'1' is a number")
-    """
+def _first_row_is_data(rows: list[list[str]]) -> str:
+    """Why the first row is no header, as half a sentence such as "'1' is a number"; empty when it may be one."""
     first, later = rows[0], rows[1:]
     cells = [cell.strip() for cell in first]
     known = [normalized(cell) in ALL_NAMES and not cell.endswith(_TEXT_ENDS) for cell in cells]
@@ -232,19 +252,3 @@ def first_row_is_data(rows: list[list[str]]) -> str:
         if _is_number(cell) and not any(known):
             return f"{cell!r} is a number"
     return ""
-
-
-def header_names(name: str, line: int, row: list[str], notes: list[str]) -> tuple[str, ...]:
-    """The names in a header row; a missing name is made up and noted, a repeated one is an `InputError`."""
-    columns = [cell.strip() for cell in row]
-    for i, column in enumerate(columns):
-        if not column:
-            columns[i] = f"column{i + 1}"
-            notes.append(f"Column {i + 1} has no name and is called {columns[i]}.")
-    twice = [column for column, count in Counter(columns).items() if count > 1]
-    if twice:
-        raise InputError(
-            f"{name}, line {line}: expected a different name for each column, got {twice[0]!r} "
-            f"{columns.count(twice[0])} times; rename the others."
-        )
-    return tuple(columns)

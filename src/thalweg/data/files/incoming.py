@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import IO, Any, final
 
-from thalweg.data.files.base import AbstractSource, BadRow, BadRows, Chunk, Row
-from thalweg.data.files.delimited import first_row_is_data, header_names, headerless
+from thalweg.data.files.base import AbstractSource, BadRows, Chunk, Row
+from thalweg.data.files.delimited import named_columns
 from thalweg.data.files.jsonl import decoded
 from thalweg.data.files.lines import MAX_LINE_LENGTH
 from thalweg.errors import InputError
@@ -20,8 +20,8 @@ _STREAM_KINDS = ("csv", "tsv", "jsonl")
 class StreamSource(AbstractSource):
     """Rows that come in over time; made by `open_stream`.
 
-    It has the interface of a file's source, but a row is given once: every call of `rows` or `chunks` goes on where the
-    last one stopped, and each chunk holds one row, so that nothing waits.
+    It has the interface of a file's source, but a row is given once: every call of `rows` or `chunks` continues where
+    the last one stopped, and each chunk holds one row, so that nothing waits.
 
     Args:
         name: for messages.
@@ -46,19 +46,9 @@ class StreamSource(AbstractSource):
         self.columns = columns
         self.notes = notes
         self._values = values
-        self._bad = bad
+        self._bad: BadRows = bad
         self._ahead: list[tuple[int, list[Any]]] = []
         self._num_rows = 0
-
-    @property
-    def bad_rows(self) -> list[BadRow]:
-        """The first rows (at most 20) that could not be read so far."""
-        return list(self._bad.first)
-
-    @property
-    def num_bad_rows(self) -> int:
-        """How many rows could not be read so far."""
-        return self._bad.count
 
     def chunks(self, size: int = 1) -> Iterator[Chunk]:
         """The rows as they come, one in each chunk (`size` is not used: a stream must not wait).
@@ -97,9 +87,9 @@ def open_stream(
 
     Args:
         file: an open text or binary stream, best ``sys.stdin.buffer``; the text is UTF-8.
-        kind: jsonl, csv or tsv; None finds out from the first line.
+        kind: jsonl, csv or tsv; None detects it from the first line.
         name: for messages.
-        skip_bad_rows: go on however many rows can't be read.
+        skip_bad_rows: skip rows that can't be read, however many.
         max_line_length: in characters.
 
     Returns:
@@ -177,8 +167,7 @@ def _table_stream(
 ) -> StreamSource:
     number, text = first
     delimiter = "\t" if kind == "tsv" else max(",;|\t", key=text.count)
-    has_quotes, notes = kind == "csv", []
-    quoting = csv.QUOTE_MINIMAL if has_quotes else csv.QUOTE_NONE
+    quoting = csv.QUOTE_MINIMAL if kind == "csv" else csv.QUOTE_NONE
     texts = (text for _, text in chain([first], lines))
     csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_LENGTH))
     reader = csv.reader(texts, delimiter=delimiter, quoting=quoting)
@@ -198,15 +187,9 @@ def _table_stream(
 
     rows = records()
     header = next(rows, (number, [""]))
-    evidence = first_row_is_data([header[1]])
-    if evidence and has_quotes:
-        raise headerless(name, number, evidence)
-    if evidence:
-        columns = tuple(f"column{i + 1}" for i in range(len(header[1])))
-        notes.append(f"The first row looks like data ({evidence}), so the columns are named {', '.join(columns)}.")
+    columns, has_header, notes = named_columns(name, number, [header[1]], needs_header=kind == "csv")
+    if not has_header:
         rows = chain([header], rows)
-    else:
-        columns = header_names(name, number, header[1], notes)
 
     def values() -> Iterator[tuple[int, list[Any]]]:
         for line, row in rows:

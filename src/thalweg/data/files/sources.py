@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
 
-from thalweg.data.files.base import AbstractSource, BadRow, BadRows, Chunk
+from thalweg.data.files.base import AbstractSource, BadRows, Chunk
 from thalweg.data.files.conll import looks_like_conll, open_sentences
 from thalweg.data.files.delimited import open_table
 from thalweg.data.files.jsonl import decoded, open_json_lines
@@ -24,7 +24,7 @@ _KIND_OF_SUFFIX: Final = {
 _SAMPLE_LENGTH: Final = 2_000_000  # characters that are looked at to find the format, at most
 _SAMPLE_LINES: Final = 5_000
 
-type_of_parser = Callable[[Iterator[tuple[int, str]], BadRows, int], Iterator[Chunk]]
+Parser = Callable[[Iterator[tuple[int, str]], BadRows, int], Iterator[Chunk]]
 
 
 @final
@@ -36,12 +36,10 @@ class FileSource(AbstractSource):
         kind: one of `KINDS`.
         columns: the names of the columns.
         notes: choices made while opening.
-        parse: blocks of lines, a list for bad rows and a chunk's size -> chunks.
+        parse: blocks of lines, a counter of bad rows and a chunk's size -> chunks.
     """
 
-    def __init__(
-        self, lines: LineReader, kind: str, columns: tuple[str, ...], notes: list[str], parse: type_of_parser
-    ) -> None:
+    def __init__(self, lines: LineReader, kind: str, columns: tuple[str, ...], notes: list[str], parse: Parser) -> None:
         self.path = lines.path
         self.name = str(lines.path)
         self.kind = kind
@@ -49,17 +47,6 @@ class FileSource(AbstractSource):
         self.notes = notes
         self._lines = lines
         self._parse = parse
-        self._bad = BadRows(self.name, skip=lines.skip_bad_rows)
-
-    @property
-    def bad_rows(self) -> list[BadRow]:
-        """The first rows (at most 20) that the latest pass over the file could not read."""
-        return sorted(self._bad.first)
-
-    @property
-    def num_bad_rows(self) -> int:
-        """How many rows the latest pass over the file could not read."""
-        return self._bad.count
 
     def chunks(self, size: int = 4096) -> Iterator[Chunk]:
         """All rows from the beginning, at most `size` at a time.
@@ -103,7 +90,7 @@ def open_source(
     header: bool | None = None,
     max_line_length: int = MAX_LINE_LENGTH,
 ) -> FileSource:
-    r"""Open a data file: find out what it is and what its columns are; the rows are read when asked for.
+    r"""Open a data file: detect its format and its columns; the rows are read when asked for.
 
     | kind | endings | a row |
     | --- | --- | --- |
@@ -117,9 +104,9 @@ def open_source(
 
     Args:
         path: the file.
-        kind: one of `KINDS`; None finds out.
-        skip_bad_rows: leave out rows that can't be read, however many; otherwise more than 1 % end the reading.
-        header: whether the first row of a CSV or TSV file holds the names of the columns; None finds out.
+        kind: one of `KINDS`; None detects it automatically.
+        skip_bad_rows: skip rows that can't be read, however many; otherwise more than 1 % are an error.
+        header: whether the first row of a CSV or TSV file holds the names of the columns; None detects it.
         max_line_length: in characters; a longer line is a bad row, and is never held in memory as a whole.
 
     Returns:
@@ -146,19 +133,19 @@ def open_source(
     name = str(path)
     bad = BadRows(name, skip=True)
     sample, is_whole = _sample(lines, bad)
-    if not sample.strip("\n") and bad.first:
-        raise InputError(
-            f"{name}, line {bad.first[0].line}: {bad.first[0].reason}, and there is no line before it that could be "
-            "read; check that the file is text with line ends."
-        )
     if not sample.strip("\n"):
+        if bad.first:
+            raise InputError(
+                f"{name}, line {bad.first[0].line}: {bad.first[0].reason}, and no line before it could be read; check "
+                "that the file is text with line breaks."
+            )
         raise InputError(f"{name}: expected rows of data, got an empty file; check that it was saved.")
     notes: list[str] = []
     if kind is None:
         kind = _kind(path, sample)
         if kind is None:
             kind = _kind_of_content(sample)
-            notes.append(f"By its content the file is read as {kind}.")
+            notes.append(f"Judging by its content, the file is read as {kind}.")
     if kind in ("csv", "tsv"):
         form, more = open_table(name, sample, is_tsv=kind == "tsv", header=header, max_field_length=max_line_length)
         kind = "csv" if form.has_quotes else "tsv"
