@@ -39,7 +39,7 @@ def run(rows, model, **options) -> OnlineRecord:
 
 
 def weights(model) -> list[np.ndarray]:
-    return [array.copy() for array in model._table.arrays().values()]
+    return [array.copy() for array in model._linear.table.arrays().values()]
 
 
 def test_one_step_of_the_classifier_follows_the_gradient_of_its_loss():
@@ -47,9 +47,9 @@ def test_one_step_of_the_classifier_follows_the_gradient_of_its_loss():
     for row in separable(30):
         model.learn(row["text"], row["label"])
     text, label = "water peak cloud", "sky"
-    features = model._hasher.features(text)
-    before = torch.tensor(model._forward(features)[1].astype(np.float64), requires_grad=True)
-    squares = model._table._squares[model._forward(features)[0]].astype(np.float64)
+    features = model._linear.hasher.features(text)
+    before = torch.tensor(model._linear.outputs(features)[1].astype(np.float64), requires_grad=True)
+    squares = model._linear.table._squares[model._linear.outputs(features)[0]].astype(np.float64)
     values = torch.tensor(features.values.astype(np.float64))
     logits = values @ before + torch.tensor(model._bias.astype(np.float64))
     torch.nn.functional.cross_entropy(logits[None], torch.tensor([model.classes.index(label)])).backward()
@@ -60,7 +60,7 @@ def test_one_step_of_the_classifier_follows_the_gradient_of_its_loss():
     )
     step = 1e-3 * math.log2(3) / np.sqrt(squares + (gradient**2).sum(axis=1) + 1e-8)
     np.testing.assert_allclose(
-        model._forward(features)[1], before.detach().numpy() - step[:, None] * gradient, rtol=1e-4, atol=1e-7
+        model._linear.outputs(features)[1], before.detach().numpy() - step[:, None] * gradient, rtol=1e-4, atol=1e-7
     )
 
 
@@ -164,7 +164,7 @@ def test_l2_keeps_weights_smaller():
     for l2 in (0.0, 0.1):
         model = OnlineClassifier(l2=l2)
         run(separable(500), model)
-        sizes.append(float(np.abs(model._table.arrays()["weights"]).sum()))
+        sizes.append(float(np.abs(model._linear.table.arrays()["weights"]).sum()))
     assert sizes[1] < 0.8 * sizes[0]
 
 
@@ -255,7 +255,7 @@ def test_class_growth_keeps_the_old_weights():
     small, grown = OnlineClassifier(), OnlineClassifier()
     for model in (small, grown):
         run(separable(100), model)
-    grown._table.widen(16)
+    grown._linear.table.widen(16)
     grown._bias = np.concatenate([grown._bias, np.full(12, -np.inf, dtype=np.float32)])
     for text in ("water stream", "peak", "nothing known"):
         assert small.predict(text)[1] == pytest.approx(grown.predict(text)[1], rel=1e-6)
@@ -355,7 +355,7 @@ def test_odd_texts_are_learned(text: str):
     model = OnlineClassifier()
     record = run([{"text": text, "label": "a"}, {"text": "b c", "label": "b"}] * 10, model)
     assert record.num_scored == 20
-    assert np.isfinite(model._table.arrays()["weights"]).all()
+    assert np.isfinite(model._linear.table.arrays()["weights"]).all()
     assert record.num_truncated == (10 if len(text) > 10_000 else 0)
 
 

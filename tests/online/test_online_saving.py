@@ -150,7 +150,7 @@ def test_folder_without_model_and_model_of_another_kind_are_refused(tmp_path: Pa
     with pytest.raises(InputError, match="no saved online model"):
         OnlineClassifier.load(tmp_path / "nowhere")
     OnlineRegressor().save(tmp_path)
-    with pytest.raises(InputError, match="of the kind 'score'; expected 'classify'"):
+    with pytest.raises(InputError, match="is a regressor; expected a classifier"):
         OnlineClassifier.load(tmp_path)
     assert isinstance(load_online(tmp_path), OnlineRegressor)
 
@@ -170,5 +170,5 @@ def test_saved_weights_are_plain_float32(tmp_path: Path):
     model.save(tmp_path)
     tensors = load_file(next(tmp_path.glob("*/state.safetensors")))
     (weights,) = (tensor for name, tensor in tensors.items() if name.endswith("weights"))
-    np.testing.assert_array_equal(weights, model._table.arrays()["weights"])
+    np.testing.assert_array_equal(weights, model._linear.table.arrays()["weights"])
     assert weights.dtype == np.float32

@@ -1,22 +1,22 @@
 """A classifier that learns from one row at a time."""
 
 import math
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Self, final
+from collections.abc import Callable
+from typing import Any, final
 
 import numpy as np
 import torch
+from typing_extensions import override
 
 from thalweg.data.text.hashing import HashingOptions
-from thalweg.models.hashed import HashedTable, softmax_loss
-from thalweg.online.hashed_rows import Features, RowHasher
-from thalweg.online.progress import Outcome, Progress
-from thalweg.online.state import BIAS_STEP, Shared, check_steps, class_name, load_state, save_state
+from thalweg.models.hashed import softmax_loss
+from thalweg.online.base import AbstractOnlineModel, HashedLinear, Row
+from thalweg.online.progress import Outcome, Progress, Tally
+from thalweg.online.values import class_name
 
 
 @final
-class OnlineClassifier:
+class OnlineClassifier(AbstractOnlineModel):
     """A softmax classifier over hashed features that learns one row at a time, in memory with a fixed upper bound.
 
     p(c | row) = exp(z_c) / sum_j exp(z_j),  z = bias + sum_i x_i W[b_i]
@@ -28,12 +28,12 @@ class OnlineClassifier:
     No random numbers are drawn: the same rows in the same order give the same weights.
 
     Args:
-        num_buckets: number of hashed features, the budget for words, >= 2.
-        ngrams: 1 for words, 2 for words and pairs of adjacent words.
+        num_buckets: number of hashed features, >= 2.
+        ngrams: 1 for words, 2 for words and bigrams.
         lr: step size, above 0.
         l2: the loss has the term l2/2 times the squared weights of the example's features, >= 0.
-        max_classes: the budget for classes, >= 2; the table holds at most num_buckets * max_classes * 4 bytes and a
-            little (268 MB for the defaults), and only what has come.
+        max_classes: maximum number of classes, >= 2; the table takes at most num_buckets * max_classes * 4 bytes and a
+            little more (268 MB for the defaults), and only for what has come.
         normalize: what is done to a text before it is split into words.
         columns: the columns that are read; None for all (but the label).
 
@@ -56,11 +56,13 @@ class OnlineClassifier:
         Weinberger and others (2009), Feature hashing for large scale multitask learning.
 
     When not to use it:
-        when the data are all there from the start and order in words matters: a network trained in several passes is
+        when all data are available from the start and word order matters: a network trained in several passes is
         better.
     """
 
-    kind = "classify"
+    kind = "classifier"
+    score_name = "accuracy"
+    label_role = "label"
 
     def __init__(
         self,
@@ -73,37 +75,29 @@ class OnlineClassifier:
         normalize: Callable[[str], str] = str.lower,
         columns: tuple[str, ...] | None = None,
     ) -> None:
-        check_steps("OnlineClassifier", lr, l2)
+        options = HashingOptions(num_buckets=num_buckets, ngrams=ngrams, columns=columns)
+        self._linear = HashedLinear("OnlineClassifier", options, 2, lr, l2, normalize)
         if max_classes < 2:
             raise ValueError(f"OnlineClassifier(max_classes=...) must be 2 or more; got {max_classes}.")
-        options = HashingOptions(num_buckets=num_buckets, ngrams=ngrams, columns=columns)
-        self.lr = lr
-        self.l2 = l2
+        self._arguments = {
+            "num_buckets": num_buckets,
+            "ngrams": ngrams,
+            "lr": lr,
+            "l2": l2,
+            "max_classes": max_classes,
+            "columns": columns,
+        }
         self.max_classes = max_classes
         self.classes: list[str] = []
-        self.label_column: str | None = None
+        self.label_column = None
         self.progress = Progress()
-        self._normalize = normalize
-        self._hasher = RowHasher(options, normalize)
-        self._table = HashedTable(num_buckets, 2)
         self._numbers: dict[str, int] = {}
         self._bias = np.full(2, -np.inf, dtype=np.float32)  # a class that doesn't exist has the logit -inf
-        self._bias_squares = 0.0
         self._num_learned = 0
         self._step = lr
 
-    @property
-    def num_features(self) -> int:
-        """How many buckets have been learned."""
-        return self._table.num_rows - 1
-
-    @property
-    def num_bytes(self) -> int:
-        """Memory of the weights as they are."""
-        return self._table.num_bytes
-
-    def predict(self, row: str | Mapping[str, object]) -> tuple[str | None, dict[str, float]]:
-        """Return the likeliest class and all classes' probabilities; nothing changes.
+    def predict(self, row: Row) -> tuple[str | None, dict[str, float]]:
+        """Return the most probable class and the probabilities of all classes; nothing changes.
 
         Args:
             row: a text, or values by column (without the label).
@@ -114,15 +108,15 @@ class OnlineClassifier:
         Raises:
             InputError: if the row can't be read, such as a number that is not finite.
         """
-        features = self._hasher.features(row)
+        features = self._linear.hasher.features(row)
         if not self.classes:
             return None, {}
-        _, _, logits = self._forward(features)
+        logits = self._linear.outputs(features)[2] + self._bias
         probabilities, _, _ = softmax_loss(logits.astype(np.float64), 0)
         best = int(logits.argmax())
         return self.classes[best], dict(zip(self.classes, probabilities.tolist(), strict=False))
 
-    def learn(self, row: str | Mapping[str, object], label: object) -> Outcome:
+    def learn(self, row: Row, label: object) -> Outcome:
         """Predict a row, then learn from its label.
 
         Args:
@@ -135,82 +129,51 @@ class OnlineClassifier:
         Raises:
             InputError: if the row or its label can't be read; then nothing has changed.
         """
+        linear = self._linear
         name = class_name(label)
-        features = self._hasher.features(row)
-        slots, rows, logits = self._forward(features)
+        features = linear.hasher.features(row)
+        slots, rows, logits = linear.outputs(features)
+        logits += self._bias
         prediction = self.classes[int(logits.argmax())] if self.classes else None
         target = self._numbers.get(name)
         if target is None:
             if len(self.classes) >= self.max_classes:
                 return Outcome(prediction, 0.0, math.inf, False, features.truncated)
             target = self._add_class(name)
-            slots, rows, logits = self._forward(features)
+            slots, rows, logits = linear.outputs(features)
+            logits += self._bias
         probabilities, loss, gradient = softmax_loss(logits, target)
         probability = float(probabilities[target])
-        step = self._step
-        self._table.learn(features.buckets, features.values, slots, rows, gradient=gradient, step=step, l2=self.l2)
-        self._bias_squares += float(gradient.dot(gradient))
-        bias_step = step * (BIAS_STEP if features.has_text else 1.0)
-        self._bias -= gradient * (bias_step / math.sqrt(self._bias_squares + 1e-8))
+        self._bias -= gradient * linear.learn(features, slots, rows, gradient, self._step)
         self._num_learned += 1
-        self._hasher.observe(features)
+        linear.hasher.observe(features)
         return Outcome(prediction, probability, loss, True, features.truncated)
 
-    def save(self, folder: str | Path) -> None:
-        """Save as a whole or not at all; the one saved before stays until this one is in place (and one longer)."""
-        own = {
-            "max_classes": self.max_classes,
-            "classes": self.classes,
-            "bias": torch.from_numpy(self._bias),
-            "bias_squares": self._bias_squares,
-            "num_learned": self._num_learned,
-        }
-        shared = Shared(self.kind, self.lr, self.l2, self.label_column, self.progress, self._normalize is str.lower)
-        save_state(folder, shared, self._hasher, self._table, own)
+    @override
+    def count(self, outcome: Outcome, label: object) -> None:
+        self.progress.count_class(outcome, class_name(label))
 
-    @classmethod
-    def load(cls, folder: str | Path, normalize: Callable[[str], str] = str.lower) -> Self:
-        """Load what `save` saved; learning goes on exactly as if it had never stopped.
+    @override
+    def scores(self, tally: Tally) -> tuple[float, float, float]:
+        return tally.fraction(tally.right), tally.fraction(tally.frequent), tally.fraction(tally.repeated)
 
-        Args:
-            folder: the folder given to `save`.
-            normalize: the same as when it was made (a function can't be saved).
+    @override
+    def _state(self) -> dict[str, Any]:
+        return {"classes": self.classes, "bias": torch.from_numpy(self._bias), "num_learned": self._num_learned}
 
-        Raises:
-            InputError: if nothing is there, a file is damaged, or it was saved with another `normalize`.
-        """
-        state = load_state(folder, cls.kind, normalize is str.lower)
-        options, own = state.options, state.own
-        model = cls(
-            options.num_buckets,
-            options.ngrams,
-            state.shared.lr,
-            state.shared.l2,
-            max_classes=own["max_classes"],
-            normalize=normalize,
-            columns=options.columns,
-        )
-        state.restore(model._hasher, model._table)
-        model.label_column, model.progress = state.shared.label_column, state.shared.progress
-        model.classes = own["classes"]
-        model._numbers = {name: number for number, name in enumerate(model.classes)}
-        model._bias, model._bias_squares = own["bias"].numpy(), own["bias_squares"]
-        model._num_learned = own["num_learned"]
-        model._step = model.lr * math.log2(max(2, len(model.classes)))
-        return model
-
-    def _forward(self, features: Features) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        slots, rows = self._table.gather(features.buckets)
-        logits = features.values.dot(rows)
-        logits += self._bias
-        return slots, rows, logits
+    @override
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.classes = state["classes"]
+        self._numbers = {name: number for number, name in enumerate(self.classes)}
+        self._bias, self._num_learned = state["bias"].numpy(), state["num_learned"]
+        self._step = self._linear.lr * math.log2(max(2, len(self.classes)))
 
     def _add_class(self, name: str) -> int:
         """Add a class with the prior of one example among those learned, and return its number."""
         number = len(self.classes)
         if number == len(self._bias):
             width = min(2 * number, self.max_classes)
-            self._table.widen(width)
+            self._linear.table.widen(width)
             wider = np.full(width, -np.inf, dtype=np.float32)
             wider[:number] = self._bias
             self._bias = wider
@@ -223,5 +186,5 @@ class OnlineClassifier:
             self._bias[number] = 0.0
         self._numbers[name] = number
         self.classes.append(name)
-        self._step = self.lr * math.log2(max(2, number + 1))
+        self._step = self._linear.lr * math.log2(max(2, number + 1))
         return number

@@ -1,19 +1,18 @@
-"""Rows of a stream as hashed features: texts, categories and numbers, each column of a kind that it shows by itself."""
+"""Rows of a stream as hashed features: texts, categories and numbers; the kind of each column is detected."""
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import numpy as np
 
 from thalweg.data.text.hashing import HashingOptions, TextHasher, pair_hash, stable_hash
 from thalweg.data.text.words import is_running_text
 from thalweg.errors import InputError
+from thalweg.online.values import column_number, column_word, is_number
 
 _MISSING = frozenset({"", "?", "na", "n/a", "null"})
 _TEXT_NAMES = frozenset({"text", "sentence", "message", "body", "content", "title", "question", "review", "comment"})
-_LARGEST = 1e30  # squares of larger numbers would leave the range of the float32 weights
 _CLIP = 4.0  # standardized numbers are cut to [-4, 4]
 _SETTLED = 30  # from this many values on, outliers are cut to 10 standard deviations before they enter the statistics
 
@@ -206,9 +205,11 @@ class RowHasher:
             if kind is None or (kind == "category" and isinstance(value, str) and is_running_text(value)):
                 kind = kinds[name] = self._guess(name, value, num_new=len(kinds))
             if kind == "number":
-                numbers[name] = _number(name, value)
+                numbers[name] = column_number(name, value)
             else:
-                (texts if kind == "text" else categories)[name] = value if type(value) is str else _word(name, value)
+                (texts if kind == "text" else categories)[name] = (
+                    value if type(value) is str else column_word(name, value)
+                )
         return texts, categories, numbers, kinds
 
     def _guess(self, name: str, value: object, num_new: int) -> str:
@@ -218,11 +219,9 @@ class RowHasher:
                 f"Column {name!r} is one more than the {self.options.max_columns} columns that a stream may have; "
                 "name the columns to read."
             )
-        if isinstance(value, str):
-            if name.lower() in _TEXT_NAMES or is_running_text(value):
-                return "text"
-            return "number" if _is_number(value) else "category"
-        return "number" if isinstance(value, int | float) and not isinstance(value, bool) else "category"
+        if isinstance(value, str) and (name.lower() in _TEXT_NAMES or is_running_text(value)):
+            return "text"
+        return "number" if is_number(value) else "category"
 
     def _salt(self, name: str, new_kinds: Mapping[str, str]) -> int:
         """Return what keeps the words of the text columns apart: 0 for the first one, which a bare text shares."""
@@ -269,48 +268,3 @@ class RowHasher:
 
 def _is_missing(value: str) -> bool:
     return len(value) < 10 and value.strip().lower() in _MISSING
-
-
-def _is_number(value: str) -> bool:
-    try:
-        float(value)
-    except ValueError:
-        return False
-    return True
-
-
-def _number(name: str, value: Any) -> float:
-    """Return a column's number.
-
-    Raises:
-        InputError: if it is no finite number, or one too large.
-    """
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if not abs(number) <= _LARGEST:
-        raise InputError(
-            f"Column {name!r}: expected a finite number of at most {_LARGEST:g} in size, got {_shown(value)}."
-        )
-    return number
-
-
-def _word(name: str, value: object) -> str:
-    """Return a value of a text or category column that is no text itself: a number, or true or false.
-
-    Raises:
-        InputError: if it is a list or an object.
-    """
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float) and abs(value) <= _LARGEST:
-        return str(value)
-    raise InputError(f"Column {name!r}: expected a text or a finite number, got {_shown(value)}.")
-
-
-def _shown(value: object) -> str:
-    """Return a value for a message; Python refuses to write out very large integers, so their size is told."""
-    if isinstance(value, int) and value.bit_length() > 1000:
-        return f"an integer of {value.bit_length()} bits"
-    return f"{str(value)[:60]!r}" if isinstance(value, str) else repr(value)[:60]

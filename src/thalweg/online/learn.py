@@ -12,10 +12,10 @@ from typing import final
 from thalweg.data.columns.role_names import name_score
 from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError
+from thalweg.online.base import load_state
 from thalweg.online.classifier import OnlineClassifier
-from thalweg.online.progress import OnlineRecord, Outcome, Progress, Tally
+from thalweg.online.progress import OnlineRecord, Outcome, Tally
 from thalweg.online.regressor import OnlineRegressor
-from thalweg.online.state import class_name, load_state, target_number
 
 OnlineModel = OnlineClassifier | OnlineRegressor
 Row = Mapping[str, object]
@@ -135,7 +135,7 @@ def load_online(folder: str | Path) -> OnlineModel:
     Raises:
         InputError: if nothing is there, or a file is damaged.
     """
-    kind = load_state(folder, None, None).shared.kind
+    kind = load_state(folder)["kind"]
     return OnlineClassifier.load(folder) if kind == OnlineClassifier.kind else OnlineRegressor.load(folder)
 
 
@@ -179,7 +179,7 @@ class _Run:
                 raise InputError(f"Expected a row of values by column, got {type(row).__name__}.")
             column = model.label_column
             if column is None:
-                column = model.label_column = choose_label(row, "label" if model.kind == "classify" else "number")
+                column = model.label_column = choose_label(row, model.label_role)
             label = row.get(column) if column is not None else None
             inputs = {name: value for name, value in row.items() if name != column}
             if label is None or (isinstance(label, str) and not label.strip()):
@@ -191,10 +191,7 @@ class _Run:
             progress.num_rejected += 1
             progress.last_problem = str(error)
             return None
-        if isinstance(model, OnlineClassifier):
-            progress.count_class(outcome, class_name(label))
-        else:
-            progress.count_number(outcome, target_number(label))
+        model.count(outcome, label)
         return outcome
 
     def save(self, folder: str | Path) -> None:
@@ -207,20 +204,20 @@ class _Run:
         model, progress = self.model, self.model.progress
         spent = time.perf_counter() - self.started
         total, recent = progress.total, progress.recent
-        classes = isinstance(model, OnlineClassifier)
-        score = total.share(total.right) if classes else total.relative(total.loss)
+        score, frequent, repeated = model.scores(total)
+        classes = model.classes if isinstance(model, OnlineClassifier) else None
         return OnlineRecord(
-            score_name="accuracy" if classes else "NMSE",
+            score_name=model.score_name,
             num_rows=progress.num_rows,
             num_scored=total.num,
             score=score,
-            score_since=recent.share(recent.right) if classes else recent.relative(recent.loss),
+            score_since=model.scores(recent)[0],
             loss=total.mean_loss,
             loss_since=recent.mean_loss,
-            mean_absolute_error=None if classes else total.share(total.errors),
-            frequent_score=total.share(total.frequent) if classes else total.relative(total.frequent),
-            repeat_score=total.share(total.repeated) if classes else total.relative(total.repeated),
-            num_classes=len(model.classes) if isinstance(model, OnlineClassifier) else 0,
+            mean_absolute_error=total.fraction(total.errors) if classes is None else None,
+            frequent_score=frequent,
+            repeat_score=repeated,
+            num_classes=len(classes or ()),
             num_features=model.num_features,
             num_unlabeled=progress.num_unlabeled,
             num_rejected=progress.num_rejected,
@@ -229,14 +226,13 @@ class _Run:
             seconds=self._seconds_before + spent,
             examples_per_second=(progress.num_rows - self._rows_before) / max(spent, 1e-9),
             last=last,
-            notes=_notes(model, progress, score),
+            notes=_notes(model, score, repeated),
         )
 
 
-def _notes(model: OnlineModel, progress: Progress, score: float) -> tuple[str, ...]:
+def _notes(model: OnlineModel, score: float, repeated: float) -> tuple[str, ...]:
     """Return what the user should know, in sentences."""
-    notes = []
-    total = progress.total
+    notes, progress = [], model.progress
     if progress.num_rejected:
         notes.append(f"{progress.num_rejected:,} rows were rejected; the last because: {progress.last_problem}")
     if progress.num_over_budget and isinstance(model, OnlineClassifier):
@@ -248,11 +244,8 @@ def _notes(model: OnlineModel, progress: Progress, score: float) -> tuple[str, .
         notes.append(f"{progress.num_truncated:,} rows have a text that is longer than is read; its end was cut off.")
     if model.label_column is None and progress.num_rows:
         notes.append("No column with a label has come yet, so rows were predicted only; name the column of the label.")
-    if isinstance(model, OnlineClassifier):
-        beaten = total.share(total.repeated) > score
-    else:
-        beaten = total.relative(total.repeated) < score
-    if total.num >= 100 and beaten:
+    is_beaten = repeated > score if isinstance(model, OnlineClassifier) else repeated < score
+    if progress.total.num >= 100 and is_beaten:
         notes.append(
             "Predicting what came last scores better than the model: the stream's order says more than its rows."
         )

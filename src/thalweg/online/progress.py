@@ -29,30 +29,19 @@ class Outcome(NamedTuple):
 @final
 @dataclass
 class Tally:
-    """Sums over some scored rows.
-
-    Args:
-        num: rows scored.
-        right: classes predicted right.
-        num_losses: rows that have a loss.
-        loss: sum of losses.
-        errors: sum of absolute errors of numbers.
-        frequent: rows that the most frequent class so far would have got right; for numbers, the squared errors of
-            predicting the mean so far.
-        repeated: the same for predicting what came last.
-        mean: mean of the true numbers.
-        squares: sum of squared deviations of the true numbers from their mean.
-    """
+    """Sums over some scored rows."""
 
     num: int = 0
-    right: int = 0
-    num_losses: int = 0
+    right: int = 0  # classes predicted correctly
+    num_losses: int = 0  # rows that have a loss
     loss: float = 0.0
-    errors: float = 0.0
-    frequent: float = 0.0
-    repeated: float = 0.0
-    mean: float = 0.0
-    squares: float = 0.0
+    errors: float = 0.0  # absolute errors of numbers
+    frequent: float = (
+        0.0  # correct for the most frequent class so far; squared errors for the mean of the numbers so far
+    )
+    repeated: float = 0.0  # the same for predicting what came last
+    mean: float = 0.0  # of the true numbers
+    squares: float = 0.0  # squared deviations of the true numbers from their mean
 
     def add_class(self, outcome: Outcome, *, right: bool, frequent: bool, repeated: bool) -> None:
         """Count one classified row."""
@@ -76,8 +65,8 @@ class Tally:
         self.mean += delta / self.num
         self.squares += delta * (truth - self.mean)
 
-    def share(self, part: float) -> float:
-        """Return a part of the rows as a share; NaN when there are no rows."""
+    def fraction(self, part: float) -> float:
+        """Return a part of the rows as a fraction; NaN when there are no rows."""
         return part / self.num if self.num else math.nan
 
     def relative(self, squared_errors: float) -> float:
@@ -93,39 +82,22 @@ class Tally:
 @final
 @dataclass
 class Progress:
-    """All counts of a stream so far; saved with the model, so that a restart goes on counting.
-
-    Args:
-        num_rows: rows read, whatever became of them.
-        num_unlabeled: rows without label, predicted only.
-        num_rejected: rows that could not be read, and changed nothing.
-        num_truncated: labeled rows with a text longer than is read.
-        num_over_budget: rows of a class beyond the budget.
-        last_problem: why the last of the rejected rows was rejected.
-        seconds: time spent, waiting for rows included.
-        total: sums over all scored rows.
-        recent: sums since the number of rows last doubled.
-        counts: examples of each class.
-        frequent: the most frequent class so far.
-        last: the last class or number.
-        num_numbers: true numbers so far.
-        mean: their mean.
-    """
+    """All counts of a stream so far, those of `OnlineRecord` among them; saved with the model."""
 
     num_rows: int = 0
     num_unlabeled: int = 0
     num_rejected: int = 0
     num_truncated: int = 0
     num_over_budget: int = 0
-    last_problem: str = ""
+    last_problem: str = ""  # why the last of the rejected rows was rejected
     seconds: float = 0.0
     total: Tally = field(default_factory=Tally)
-    recent: Tally = field(default_factory=Tally)
-    counts: dict[str, int] = field(default_factory=dict)
-    frequent: str | None = None
-    last: str | float | None = None
+    recent: Tally = field(default_factory=Tally)  # since the number of rows last doubled
+    counts: dict[str, int] = field(default_factory=dict)  # examples of each class
+    frequent: str | None = None  # the most frequent class so far
+    last: str | float | None = None  # the last class or number
     num_numbers: int = 0
-    mean: float = 0.0
+    mean: float = 0.0  # of the true numbers
 
     def count_class(self, outcome: Outcome, label: str) -> None:
         """Count a labeled row of a classifier."""

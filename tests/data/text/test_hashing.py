@@ -211,7 +211,7 @@ def test_missing_number_gives_nothing(missing: object):
         ({"x": 1.0}, {"x": float("nan")}, "Column 'x': expected a finite number"),
         ({"x": 1.0}, {"x": "inf"}, "Column 'x': expected a finite number"),
         ({"x": 1.0}, {"x": 1e31}, "at most 1e\\+30"),
-        ({"x": 1.0}, {"x": 10**5000}, "an integer of 16610 bits"),
+        ({"x": 1.0}, {"x": 10**5000}, "a very large integer"),
         ({"x": 1.0}, {"x": "high"}, "got 'high'"),
         ({"x": 1.0}, {"x": True}, "got True"),
         ({"x": 1.0}, {"x": [1.0]}, "expected a finite number"),
