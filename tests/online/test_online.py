@@ -397,7 +397,7 @@ def test_stream_without_any_label_is_told():
     record = run([{"text": "a b"}] * 3, OnlineClassifier())
     assert record.num_unlabeled == 3
     assert math.isnan(record.score)
-    assert any("No column with a label" in note for note in record.notes)
+    assert any("No label column" in note for note in record.notes)
 
 
 def test_stream_whose_order_says_more_than_its_rows_is_told():
@@ -405,7 +405,7 @@ def test_stream_whose_order_says_more_than_its_rows_is_told():
     rows = [{"text": f"w{rng.randrange(50)} x", "label": "ab"[i // 100 % 2]} for i in range(1000)]
     record = run(rows, OnlineClassifier())
     assert record.repeat_score > 0.98
-    assert any("Predicting what came last" in note for note in record.notes)
+    assert any("Repeating the last answer" in note for note in record.notes)
 
 
 def test_empty_stream_gives_one_record():

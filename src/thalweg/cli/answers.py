@@ -11,9 +11,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from thalweg.cli.output import print_json, print_lines
 from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
+from thalweg.online.base import is_online
 from thalweg.online.classifier import OnlineClassifier
 from thalweg.online.learn import load_online, source_rows
-from thalweg.online.state import is_online
 from thalweg.tasks.answering import candidate_lines, figure_lines
 from thalweg.training.folder.run import Run, finite
 

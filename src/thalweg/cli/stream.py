@@ -13,10 +13,10 @@ from thalweg.data.files.base import AbstractSource
 from thalweg.data.files.incoming import open_stream
 from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
+from thalweg.online.base import remove_online
 from thalweg.online.classifier import OnlineClassifier
 from thalweg.online.learn import OnlineModel, OnlineRecord, learn_online, load_online, source_rows
 from thalweg.online.regressor import OnlineRegressor
-from thalweg.online.state import remove_online
 from thalweg.status import Status
 from thalweg.training.folder.run import run_name
 from thalweg.training.recipe.recipe import Recipe
@@ -37,7 +37,7 @@ def learn(given: Recipe, out: Path, *, overwrite: bool, as_json: bool, say: Call
         remove_online(folder)
     if folder.exists():
         model = load_online(folder)
-        say(f"Going on with {folder}, which has seen {model.progress.num_rows:,} rows (--overwrite starts it anew).")
+        say(f"Resuming {folder}, which has seen {model.progress.num_rows:,} rows (--overwrite to start over).")
     else:
         model = KINDS[task](**_options(given))
     skip = bool(given.data.skip_bad_rows)
@@ -65,15 +65,15 @@ def learn(given: Recipe, out: Path, *, overwrite: bool, as_json: bool, say: Call
     status = Status.COMPLETED if stop.received is None else Status.INTERRUPTED
     if as_json:
         print_json(_summary(record, task, folder, status))
-    say(f"Saved in {folder}; the same command goes on from there, and thalweg predict {folder} answers.")
+    say(f"Saved in {folder}; the same command resumes there, and `thalweg predict {folder}` answers.")
     return 0 if stop.received is None else 128 + stop.received
 
 
 @final
 class _Stop:
-    """Lets Ctrl-C and SIGTERM end the rows: the one under way is learned, then the model is saved and its score told.
+    """Lets Ctrl-C and SIGTERM end the rows: the current one is learned, then the model is saved and its score printed.
 
-    A second signal acts as if nobody had listened.
+    A second signal has its usual effect.
     """
 
     def __init__(self) -> None:
@@ -91,7 +91,7 @@ class _Stop:
             signal.signal(number, handler)
 
     def rows(self, source: AbstractSource) -> Iterator[dict[str, object]]:
-        """Give the source's rows until a signal comes."""
+        """Yield the source's rows until a signal comes."""
         rows = source_rows(source)
         while self.received is None:
             self._is_waiting = True

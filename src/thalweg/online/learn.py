@@ -1,4 +1,4 @@
-"""Learn from a stream: predict each row first, then learn from it, and tell the running score."""
+"""Learn from a stream: predict each row first, then learn from it, and report the running score."""
 
 import math
 import signal
@@ -31,7 +31,7 @@ def learn_online(
     record_seconds: float = math.inf,
     on_row: Callable[[Row, Outcome], None] | None = None,
 ) -> Iterator[OnlineRecord]:
-    """Predict and learn row after row, and give a record each time the number of rows has doubled, and at the end.
+    """Predict and learn row after row; yield a record each time the number of rows has doubled, and at the end.
 
     The score of row t comes from a model that has learned from rows 1 ... t-1 only (prequential score), so no part of
     the data has to be set aside. A row without label (missing, None or empty) is predicted only. A row that can't be
@@ -43,13 +43,13 @@ def learn_online(
 
     Args:
         rows: values by column; see `source_rows` for a file or standard input.
-        model: a new one, or one loaded to go on. Its `progress` counts all rows, so `itertools.islice(rows,
-            model.progress.num_rows, None)` goes on where a run over the same rows stopped.
+        model: a new one, or one loaded to resume. Its `progress` counts all rows, so `itertools.islice(rows,
+            model.progress.num_rows, None)` resumes where a run over the same rows stopped.
         label_column: column of the class or number; None takes what the model has learned before, or else chooses by
             the names in the first row (the last column, when no name fits).
         save_folder: where the model is saved as it goes, and when the generator ends for any reason; None for nowhere.
-        save_seconds: time between two savings, above 0.
-        record_seconds: give a record at least this often, too.
+        save_seconds: seconds between two saves, above 0.
+        record_seconds: yield a record at least this often, too.
         on_row: called with each row that was read and its outcome (of a row without label: its prediction only).
 
     Yields:
@@ -114,7 +114,7 @@ def learn_online(
 
 
 def source_rows(source: AbstractSource) -> Iterator[dict[str, object]]:
-    r"""Give the rows of a file or of standard input (`open_stream`) by column, each as soon as it has come.
+    r"""Yield the rows of a file or of standard input (`open_stream`) by column, each as soon as it arrives.
 
     Example:
         >>> import io
@@ -238,16 +238,16 @@ def _notes(model: OnlineModel, score: float, repeated: float) -> tuple[str, ...]
     if progress.num_over_budget and isinstance(model, OnlineClassifier):
         notes.append(
             f"{progress.num_over_budget:,} rows have a class beyond the {model.max_classes} that the model may hold; "
-            "they count as wrong and are not learned. Start again with a larger max_classes."
+            "they count as wrong and are not learned. Start over with a larger max_classes."
         )
     if progress.num_truncated:
-        notes.append(f"{progress.num_truncated:,} rows have a text that is longer than is read; its end was cut off.")
+        notes.append(f"{progress.num_truncated:,} rows have a text over the length limit; the rest of it was ignored.")
     if model.label_column is None and progress.num_rows:
-        notes.append("No column with a label has come yet, so rows were predicted only; name the column of the label.")
+        notes.append("No label column has appeared yet, so rows were only predicted; name it with --label-column.")
     is_beaten = repeated > score if isinstance(model, OnlineClassifier) else repeated < score
     if progress.total.num >= 100 and is_beaten:
         notes.append(
-            "Predicting what came last scores better than the model: the stream's order says more than its rows."
+            "Repeating the last answer scores better than the model: their order says more than their content."
         )
     return tuple(notes)
 

@@ -46,7 +46,7 @@ class StreamSource(AbstractSource):
         self.columns = columns
         self.notes = notes
         self._values = values
-        self._bad: BadRows = bad
+        self._bad = bad
         self._ahead: list[tuple[int, list[Any]]] = []
         self._num_rows = 0
 
@@ -57,15 +57,17 @@ class StreamSource(AbstractSource):
             InputError: when more than 1 % of the rows are bad (and over 1,000), or there is no row at all.
         """
         del size
+        bad = self._bad
+        assert bad is not None
         while True:
             row = self._ahead.pop(0) if self._ahead else next(self._values, None)
             if row is None:
                 break
             self._num_rows += 1
-            self._bad.check(num_rows=self._num_rows, at_end=False)
+            bad.check(num_rows=self._num_rows, at_end=False)
             yield Chunk(self.columns, (row[0],), tuple([value] for value in row[1]))
         if not self._num_rows:
-            self._bad.check(num_rows=0, at_end=True)
+            bad.check(num_rows=0, at_end=True)
             raise InputError(f"{self.name}: expected rows of data, got none that can be read.")
 
     def head(self, num_rows: int = 1000) -> list[Row]:
