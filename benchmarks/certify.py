@@ -27,13 +27,12 @@ from table import Row, write_json
 
 from thalweg.batch import Batch
 from thalweg.certificates.factored import newton as factored_newton
+from thalweg.certificates.factored.bags import factored_problem, factors_of
 from thalweg.certificates.factored.problem import Factored
-from thalweg.certificates.linear.forms import factored_problem, factors_of
 from thalweg.certificates.linear.head import Head
 from thalweg.certificates.linear.matrices import Features
 from thalweg.certificates.linear.polish import polish
 from thalweg.certificates.linear.regularizers import L1, L2
-from thalweg.certificates.linear.sparse_polish import polish_sparse
 from thalweg.certificates.losses import SoftmaxLoss
 from thalweg.certificates.number_losses import LogisticLoss
 from thalweg.heads.softmax import Softmax
@@ -99,7 +98,7 @@ def gap_rows(data: dict[int, Any], repeats: int) -> Iterator[Row]:
         point = head.at(weight)
         dual = head.loss.dual_point(point.z, balanced=False)
         square = float(point.gradient.square().sum()) / (2 * head.regularizer.strength)  # type: ignore[attr-defined]
-        error = abs(point.total - (dual.value(1.0) - square) - head.gap(point)) / abs(point.total)
+        error = abs(point.total - (head.loss.dual_value(dual) - square) - head.gap(point)) / abs(point.total)
         yield Row("gap", f"identity, {classes} classes", error * 1e12, "1e-12 of the loss", "1", error <= 1e-12)
 
 
@@ -206,7 +205,7 @@ def sparse_rows(data: dict[int, Any], repeats: int) -> Iterator[Row]:
         strength = L1(share * largest)
 
         def ours(strength: L1 = strength) -> Any:
-            return polish_sparse(Head(Features(x), loss, strength, intercept=False), tolerance=TOLERANCE)
+            return polish(Head(Features(x), loss, strength, intercept=False), tolerance=TOLERANCE)
 
         seconds, polished = cpu(ours, repeats)
         details = {"ours": seconds, "used": int((polished.point.weight != 0.0).sum())}

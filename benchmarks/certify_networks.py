@@ -4,68 +4,66 @@
     OMP_NUM_THREADS=1 python benchmarks/certify_networks.py --only listed threshold
 
 Data are Gaussian; targets of the networks are tanh of a linear function plus a sine, with noise. The strength of the
-penalty is given as a share of the one from which on the empty network is best. CPU seconds of one thread.
+penalty is given as a fraction of the one from which on the empty network is best. CPU seconds of one thread.
 """
 
 import argparse
+import dataclasses
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 from table import Row, write_json
 
 from thalweg.certificates.halfspaces.separable import separability
 from thalweg.certificates.halfspaces.threshold import Gate, fewest_errors
-from thalweg.certificates.two_layer.generation import TwoLayerProblem, best_network
+from thalweg.certificates.number_losses import SquaredLoss
+from thalweg.certificates.two_layer.column_generation import best_network
 from thalweg.certificates.two_layer.neurons import Bias
-from thalweg.certificates.two_layer.outputs import SquaredOutput
+from thalweg.certificates.two_layer.oracles import oracle_of
+from thalweg.certificates.two_layer.problem import TwoLayerProblem
 
 
-def problem_of(num: int, rank: int, share: float) -> TwoLayerProblem:
-    """Return a regression problem without biases, its penalty a share of the largest that matters."""
+def problem_of(num: int, rank: int, fraction: float) -> TwoLayerProblem:
+    """Return a regression problem without biases, its penalty a fraction of the largest that matters."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(num, rank))
     y = np.tanh(x @ rng.normal(size=rank)) + 0.5 * np.sin(3.0 * x[:, 0]) + 0.1 * rng.normal(size=num)
-    output = SquaredOutput(y[:, None], np.full((num, 1), 1.0 / num))
-    first = TwoLayerProblem(x, output, 1.0, 0.0, Bias.NONE, Bias.NONE)
-    oracle = first.oracle()
-    assert oracle is not None
-    answer = oracle.search(output.residual(output.dual(np.zeros((num, 1)))), 0.0)
-    return TwoLayerProblem(x, output, share * answer.neurons[0].value, 0.0, Bias.NONE, Bias.NONE)
+    first = TwoLayerProblem(x, SquaredLoss(torch.from_numpy(y[:, None])), 1.0, 0.0, Bias.NONE, Bias.NONE)
+    answer = oracle_of(first).search(first.array_loss.residual(np.zeros((num, 1))), 0.0)
+    return dataclasses.replace(first, l2=fraction * answer.neurons[0].value)
 
 
 def listed() -> Iterator[Row]:
     """Networks on inputs of low rank, where every cell is looked into."""
-    for num, rank, share in [
+    for num, rank, fraction in [
         (150, 3, 0.3), (150, 3, 0.1), (150, 3, 0.01), (400, 2, 0.1), (100, 3, 0.1), (60, 4, 0.1), (30, 5, 0.1),
     ]:  # fmt: skip
-        problem = problem_of(num, rank, share)
+        problem = problem_of(num, rank, fraction)
         start = time.process_time()
-        oracle = problem.oracle()
-        assert oracle is not None
-        solution = best_network(problem, oracle)
+        solution = best_network(problem, oracle_of(problem))
         seconds = time.process_time() - start
         gap = (solution.objective - solution.bound) / solution.objective
         details = {"gap": gap, "rounds": solution.rounds, "width": len(solution.weights.ingoing)}
         target = ("5 s", seconds <= 5.0 and gap <= 1e-8) if (num, rank) == (150, 3) else ("", None)
-        yield Row("listed", f"n={num}, rank {rank}, {share:g} of the largest l2", seconds, "CPU s", *target, details)
-        yield Row("listed", f"n={num}, rank {rank}, {share:g}: proved gap", gap * 1e9, "1e-9 of the loss")
+        yield Row("listed", f"n={num}, rank {rank}, {fraction:g} of the largest l2", seconds, "CPU s", *target, details)
+        yield Row("listed", f"n={num}, rank {rank}, {fraction:g}: proved gap", gap * 1e9, "1e-9 of the loss")
 
 
 def relaxed() -> Iterator[Row]:
     """Networks on inputs of higher rank, with the semidefinite bound: how much of the loss is left unproved."""
-    for num, rank, share in [(100, 10, 0.3), (100, 10, 0.1), (500, 20, 0.3), (500, 20, 0.1), (200, 20, 0.3)]:
-        problem = problem_of(num, rank, share)
+    for num, rank, fraction in [(100, 10, 0.3), (100, 10, 0.1), (500, 20, 0.3), (500, 20, 0.1), (200, 20, 0.3)]:
+        problem = problem_of(num, rank, fraction)
         start = time.process_time()
-        oracle = problem.oracle()
-        assert oracle is not None
-        solution = best_network(problem, oracle, max_rounds=30)
+        solution = best_network(problem, oracle_of(problem), max_rounds=30)
         seconds = time.process_time() - start
         gap = (solution.objective - solution.bound) / solution.objective
-        yield Row("relaxed", f"n={num}, rank {rank}, {share:g} of the largest l2", 100.0 * gap, "% unproved", "", None,
-                  {"seconds": seconds, "width": len(solution.weights.ingoing)})  # fmt: skip
+        details = {"seconds": seconds, "width": len(solution.weights.ingoing)}
+        what = f"n={num}, rank {rank}, {fraction:g} of the largest l2"
+        yield Row("relaxed", what, 100.0 * gap, "% unproved", "", None, details)
 
 
 def threshold() -> Iterator[Row]:

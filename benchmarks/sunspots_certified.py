@@ -14,14 +14,14 @@ import statistics
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 from sunspots import ALL, METHODS, windows
 from table import Row, write_json
 from torch import nn
 
-from thalweg.certificates.two_layer.level import certify_point, oracle_of, pruned, to_mlp
-from thalweg.certificates.two_layer.point import two_layer_point
+from thalweg.certificates.two_layer.level import certify_point
+from thalweg.certificates.two_layer.oracles import oracle_of
+from thalweg.certificates.two_layer.point import to_mlp, two_layer_point
 from thalweg.curvature.check import CurvatureError
 from thalweg.heads.squared import Squared
 from thalweg.models.mlp import MLP
@@ -74,14 +74,13 @@ def certified(l2: float) -> tuple[list[Row], float]:
     level, solution = certify_point(point, oracle_of(point.problem), max_rounds=100)
     seconds = time.process_time() - start
     part = f"l2={l2:g}"
-    small = to_mlp(pruned(point.problem, solution.weights, 3), LEAK)
+    small = to_mlp(point.problem.pruned(solution.weights, 3), LEAK)
     with torch.no_grad():  # the units of the proof lie on kinks; a smooth method must start beside them
         for parameter in small.parameters():
             parameter.add_(1e-3 * torch.randn_like(parameter))
     cut = train(small, lambda p: Descent(p, BFGS(), StrongWolfe()), l2, 300)
-    constant = point.problem.output.value(
-        np.full_like(point.problem.output.targets, point.problem.output.targets.mean())
-    )
+    loss = point.problem.loss
+    constant = float(loss.value(torch.full_like(loss.targets, loss.targets.mean().item())))
     gap = (solution.objective - level.bound) / solution.objective
     width = len(solution.weights.ingoing)
     return [

@@ -11,6 +11,7 @@ from torch import nn
 from thalweg.certificates.certificate.interval import Certificate, Interval, Proof
 from thalweg.certificates.certificate.ladder import NAMES
 from thalweg.certificates.checker.check import fingerprint
+from thalweg.certificates.factored.bags import factored_problem, factors_of
 from thalweg.certificates.floors.floor import Floor
 from thalweg.certificates.floors.norm import norm_floor
 from thalweg.certificates.floors.targets import (
@@ -23,7 +24,6 @@ from thalweg.certificates.floors.targets import (
     groups_by_input,
 )
 from thalweg.certificates.halfspaces.level import separable_level
-from thalweg.certificates.linear.forms import factored_problem, factors_of
 from thalweg.certificates.linear.last_layer import split_last_layer
 from thalweg.certificates.linear.level import head_level
 from thalweg.certificates.local import local_verdict

@@ -1,4 +1,4 @@
-"""Convex losses of a linear prediction with their duals: value, residual, curvature, and a feasible dual point."""
+"""Convex losses of predictions with their duals: value, residual, second derivative, and a feasible dual point."""
 
 import abc
 from collections.abc import Callable
@@ -7,6 +7,8 @@ from typing import ClassVar, final
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+from typing_extensions import override
 
 TINY = 1e-300
 
@@ -16,18 +18,25 @@ class AbstractLoss(abc.ABC):
 
     $$L(Z) = \sum_i c_i\, \phi_i(z_i), \qquad R = -\nabla L(Z),$$
 
-    where $Z$ is `[num_examples, outputs]` and $c$ are weights divided by the count. For every dual point,
-    $L(Z') \ge \text{value} - \langle R, Z' \rangle$ for all $Z'$: that is what lower bounds are made of.
+    where $Z$ is `[num_examples, outputs]` and $c$ are weights divided by the count. A dual point $A$ has a residual
+    $R(A)$ and a value $-L^*(-R(A))$, so that $L(Z') \ge \text{value} - \langle R, Z' \rangle$ for all $Z'$: that is
+    what lower bounds are made of. Its variables have the shape of the predictions and are those of the table in
+    `thalweg.certificates.checker.check`: probabilities for softmax and logistic, slopes for the others.
 
     Attributes:
         name: of the loss in a certificate's evidence.
+        unit: of the loss.
+        largest_scale: the largest number that any dual point may be scaled by.
         targets: `[num_examples, outputs]`.
         factor: $c$, `[num_examples, 1]` or `[num_examples, outputs]`.
-        unit: of the loss.
+        scale: of the squares; a half for losses without squares (the "factor" of a certificate's evidence).
+        labels: the targets as class ids, where they are hard; else None.
+        zero_dual: the dual point whose residual is zero.
     """
 
     name: ClassVar[str]
     unit: ClassVar[str]
+    largest_scale: ClassVar[float] = 1.0
 
     def __init__(self, targets: Tensor, weights: Tensor | None, count: float | None, counted: int) -> None:
         self.targets = targets.detach().double()
@@ -37,6 +46,9 @@ class AbstractLoss(abc.ABC):
         if not bool(torch.isfinite(self.targets).all()):
             raise ValueError(f"{type(self).__name__}(targets) must be finite; there is NaN or infinity among them.")
         self.factor = _factors(weights, count, self.targets, counted)
+        self.scale = 0.5
+        self.labels: Tensor | None = None
+        self.zero_dual = self.targets.new_zeros(())
 
     @property
     def num_examples(self) -> int:
@@ -48,73 +60,66 @@ class AbstractLoss(abc.ABC):
         """Predictions an example."""
         return self.targets.shape[1]
 
-    @property
-    def scale(self) -> float:
-        """Of the squares; a half for losses without squares (the "factor" of a certificate's evidence)."""
-        return 0.5
-
     @abc.abstractmethod
     def value(self, z: Tensor) -> Tensor:
         """Return the loss, a 0-dim tensor."""
 
     @abc.abstractmethod
     def value_and_residual(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss and minus its gradient, the shape of `z`."""
+        """Return the loss and minus its gradient, the shape of `z` (at the kink of a hinge, half of what is below)."""
 
     @abc.abstractmethod
     def curvature(self, z: Tensor) -> "AbstractCurvature":
         """Return the second derivative at `z`, in the type of `z` (where a loss has kinks, one of those nearby)."""
 
     @abc.abstractmethod
-    def dual_point(self, z: Tensor, *, balanced: bool) -> "DualPoint":
-        """Return the dual point that belongs to `z`.
+    def dual_point(self, z: Tensor, *, balanced: bool) -> Tensor:
+        """Return the dual point that belongs to predictions.
 
         Args:
             z: predictions.
-            balanced: make the residuals of each output sum to zero, as an unpenalized bias asks for.
+            balanced: move it so that the residuals of each output sum to zero, as an unpenalized bias requires.
         """
+
+    @abc.abstractmethod
+    def dual_residual(self, dual: Tensor) -> Tensor:
+        """Return the residual R of a dual point, with the factors in it."""
+
+    @abc.abstractmethod
+    def dual_value(self, dual: Tensor) -> float:
+        """Return the value of a dual point."""
+
+    def scaled(self, dual: Tensor, scale: float) -> Tensor:
+        """Return the dual point whose residual is `scale` times as large; `scale` in [0, `largest_scale`]."""
+        return dual if scale == 1.0 else torch.lerp(self.zero_dual, dual, scale)
+
+    def dual_rounding(self, row_norms: Tensor) -> float:
+        r"""Return by how much an entry or a norm of $X^\top R$ changes when a dual point is scaled and rounded.
+
+        Args:
+            row_norms: lengths of the rows of $X$, `[num_examples]`.
+        """
+        sizes = self.factor.amax(1) * row_norms * (1.0 + self.targets.abs().amax())
+        return 4.0 * torch.finfo(torch.float64).eps * self.num_outputs**0.5 * float(sizes.sum())
 
     def evidence(self) -> dict[str, "np.ndarray | float | str"]:
         """Return what a certificate says about the loss (see `thalweg.certificates.checker.check`)."""
-        targets = self.targets.cpu().numpy()
+        targets = (self.targets if self.labels is None else self.labels).cpu().numpy()
         return {"loss": self.name, "T": targets, "c": self.factor.cpu().numpy(), "factor": self.scale}
 
 
 class AbstractCurvature(abc.ABC):
     """The second derivative of a loss by its predictions: one block an example."""
 
+    diagonal: Tensor
+
     @abc.abstractmethod
     def product(self, v: Tensor) -> Tensor:
         """Return the product with `v`, both the shape of the predictions."""
 
-    @property
     @abc.abstractmethod
-    def diagonal(self) -> Tensor:
-        """The diagonal, the shape of the predictions."""
-
-
-@final
-class DualPoint:
-    r"""A feasible dual point, and the segment between it and zero.
-
-    Args:
-        variables: "dual" of the certificate's evidence, the shape of the predictions.
-        residual: $R$ with the factors in it, the shape of the predictions.
-        value: scale -> $-L^*(-sR)$, so that $L(Z') \ge \text{value}(s) - s\langle R, Z' \rangle$; $s$ in [0, 1].
-        scaled: scale -> the variables of $sR$.
-    """
-
-    def __init__(
-        self,
-        variables: Tensor,
-        residual: Tensor,
-        value: Callable[[float], float],
-        scaled: Callable[[float], Tensor],
-    ) -> None:
-        self.variables, self.residual, self.value, self.scaled = variables, residual, value, scaled
-
-
-# ---- softmax ----
+    def blocks(self) -> Tensor:
+        """Return the matrix of each example, `[num_examples, outputs, outputs]`."""
 
 
 @final
@@ -145,8 +150,7 @@ class SoftmaxLoss(AbstractLoss):
             raise ValueError("SoftmaxLoss(targets) must be probabilities: not negative, and each row's sum one.")
         if self.factor.shape[1] != 1:
             raise ValueError("SoftmaxLoss(weights) must be one number an example.")
-        self.targets = self.targets / total
-        self.labels: Tensor | None = None  # where the targets are hard
+        self.targets = self.zero_dual = self.targets / total
 
     @classmethod
     def of_labels(
@@ -164,10 +168,13 @@ class SoftmaxLoss(AbstractLoss):
         Args:
             labels: class ids, int `[num_examples]`.
             num_classes: number of classes.
-            label_smoothing: share of each target that is spread over all classes, in [0, 1).
+            label_smoothing: fraction of each target that is spread over all classes, in [0, 1).
             class_weights: `[num_classes]`.
             weights: `[num_examples]`.
             count: what the sum is divided by; None: the head's count, the weights of the examples' classes added up.
+
+        Raises:
+            ValueError: for labels out of range, or none.
         """
         labels = labels.detach().long()
         if not len(labels) or not bool(((labels >= 0) & (labels < num_classes)).all()):
@@ -176,7 +183,7 @@ class SoftmaxLoss(AbstractLoss):
         each = each if weights is None else weights.detach().double().reshape(-1)
         if count is None:
             count = float((each if class_weights is None else each * class_weights.double()[labels]).sum())
-        hard = torch.nn.functional.one_hot(labels, num_classes).double()
+        hard = F.one_hot(labels, num_classes).double()
         loss = cls.of_distributions(
             hard, label_smoothing=label_smoothing, class_weights=class_weights, weights=each, count=count
         )
@@ -206,52 +213,48 @@ class SoftmaxLoss(AbstractLoss):
         count = count if count is not None else float(len(targets) if weights is None else weights.sum())
         return cls(mixed, each, count)
 
-    def evidence(self) -> dict[str, np.ndarray | float | str]:
-        """See `AbstractLoss.evidence`; hard targets are class ids."""
-        kept = super().evidence()
-        return kept if self.labels is None else {**kept, "T": self.labels.cpu().numpy()}
-
+    @override
     def value(self, z: Tensor) -> Tensor:
-        """See `AbstractLoss.value`."""
         each = torch.logsumexp(z, dim=1) - (self.targets * z).sum(1)
         return self.factor.squeeze(1) @ each
 
+    @override
     def value_and_residual(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """See `AbstractLoss.value_and_residual`."""
         log_p = torch.log_softmax(z, dim=1)
         value = -(self.factor.squeeze(1) @ (self.targets * log_p).sum(1))
         return value, (self.targets - log_p.exp_()).mul_(self.factor)
 
+    @override
     def curvature(self, z: Tensor) -> AbstractCurvature:
-        """See `AbstractLoss.curvature`."""
         return _SoftmaxCurvature(torch.softmax(z, dim=1), self.factor.to(z.dtype))
 
-    def dual_point(self, z: Tensor, *, balanced: bool) -> DualPoint:
-        """See `AbstractLoss.dual_point`.
+    @override
+    def dual_point(self, z: Tensor, *, balanced: bool) -> Tensor:
+        """Return the predicted distributions.
 
-        Balanced: a share of each row is replaced by one and the same distribution, so that the weighted sums become
+        Balanced: a fraction of each row is replaced by one and the same distribution, so that the weighted sums become
         those of the targets; classes that no target has get probability zero.
         """
         q = torch.softmax(z, dim=1)
+        if not balanced:
+            return q
         weights = self.factor.squeeze(1)
-        if balanced:
-            wanted = weights @ self.targets
-            q = torch.where(wanted > 0.0, q, 0.0)
-            q = q + torch.where(q.sum(1, keepdim=True) > 0.0, 0.0, wanted)  # all its classes had underflown
-            q = q / q.sum(1, keepdim=True)
-            sums = weights @ q
-            share = torch.where(sums > 0.0, 1.0 - wanted / sums.clamp_min(TINY), 0.0).amax().clamp(0.0, 1.0)
-            rest = (wanted - (1.0 - share) * sums).clamp_min(0.0)
-            q = torch.where(rest.sum() > 0.0, (1.0 - share) * q + share * rest / rest.sum().clamp_min(TINY), q)
+        wanted = weights @ self.targets
+        q = torch.where(wanted > 0.0, q, 0.0)
+        q = q + torch.where(q.sum(1, keepdim=True) > 0.0, 0.0, wanted)  # all its classes had underflown
+        q = q / q.sum(1, keepdim=True)
+        sums = weights @ q
+        mixed = torch.where(sums > 0.0, 1.0 - wanted / sums.clamp_min(TINY), 0.0).amax().clamp(0.0, 1.0)
+        rest = (wanted - (1.0 - mixed) * sums).clamp_min(0.0)
+        return torch.where(rest.sum() > 0.0, (1.0 - mixed) * q + mixed * rest / rest.sum().clamp_min(TINY), q)
 
-        def scaled(scale: float) -> Tensor:
-            return q if scale == 1.0 else torch.lerp(self.targets, q, scale)
+    @override
+    def dual_residual(self, dual: Tensor) -> Tensor:
+        return (self.targets - dual) * self.factor
 
-        def value(scale: float) -> float:
-            mixed = scaled(scale)
-            return float(-(weights @ torch.special.xlogy(mixed, mixed).sum(1)))
-
-        return DualPoint(q, (self.targets - q) * self.factor, value, scaled)
+    @override
+    def dual_value(self, dual: Tensor) -> float:
+        return float(-(self.factor.squeeze(1) @ torch.special.xlogy(dual, dual).sum(1)))
 
 
 @final
@@ -259,13 +262,19 @@ class _SoftmaxCurvature(AbstractCurvature):
     def __init__(self, p: Tensor, factor: Tensor) -> None:
         self._p, self._factor = p, factor
 
+    @override
     def product(self, v: Tensor) -> Tensor:
         pv = self._p * v
         return torch.addcmul(pv, self._p, pv.sum(1, keepdim=True), value=-1.0).mul_(self._factor)
 
     @property
-    def diagonal(self) -> Tensor:
+    def diagonal(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The diagonal, the shape of the predictions."""
         return self._factor * self._p * (1.0 - self._p)
+
+    @override
+    def blocks(self) -> Tensor:
+        return torch.diag_embed(self._factor * self._p) - (self._factor * self._p)[:, :, None] * self._p[:, None, :]
 
 
 def _factors(weights: Tensor | None, count: float | None, targets: Tensor, counted: int) -> Tensor:
@@ -295,9 +304,33 @@ def best_bias(loss: AbstractLoss) -> Tensor:
     for _ in range(50):
         z = bias.expand_as(loss.targets)
         residual = loss.value_and_residual(z)[1].sum(0)
-        bend = loss.curvature(z).diagonal.sum(0)
-        change = (residual / bend.clamp_min(1e-12)).clamp(-2.0, 2.0)
+        second = loss.curvature(z).diagonal.sum(0)
+        change = (residual / second.clamp_min(1e-12)).clamp(-2.0, 2.0)
         bias = (bias + change).clamp(-10.0, 10.0)
         if not float(change.abs().max()) > 1e-6:
             break
     return bias[0]
+
+
+def best_scale(value: Callable[[float], float], limit: float = 1.0) -> tuple[float, float]:
+    """Return the highest value of a concave function of a dual point's scale in [0, limit], nearly, and the scale.
+
+    Example:
+        >>> found, scale = best_scale(lambda s: s - s * s)
+        >>> round(found, 6), round(scale, 2), best_scale(lambda s: s - s * s, 0.25)
+        (0.25, 0.5, (0.1875, 0.25))
+    """
+    at_limit = value(limit)
+    if limit <= 0.0 or at_limit >= value(limit * (1.0 - 1e-4)):
+        return at_limit, limit
+    low, high = 0.0, limit
+    for _ in range(40):
+        left, right = low + 0.382 * (high - low), low + 0.618 * (high - low)
+        if value(left) < value(right):
+            low = left
+        else:
+            high = right
+        if high - low < 1e-4 * limit:
+            break
+    inside = 0.5 * (low + high)
+    return max((value(inside), inside), (at_limit, limit))

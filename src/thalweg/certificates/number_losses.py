@@ -1,16 +1,81 @@
 """Convex losses of single numbers, each prediction on its own: logistic, squared, squared hinge, hinge."""
 
+import abc
 from typing import final
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import override
 
-from thalweg.certificates.losses import TINY, AbstractCurvature, AbstractLoss, DualPoint
+from thalweg.certificates.losses import TINY, AbstractCurvature, AbstractLoss
+
+
+class AbstractNumberLoss(AbstractLoss):
+    r"""A loss of single numbers: $\phi(z)$, its dual variable $a(z)$ with the residual $r(a) = -\phi'(z)$, and so on.
+
+    Args:
+        targets: $t$, `[num_examples, outputs]`.
+        weights: `[num_examples]` or `[num_examples, outputs]`, not negative; None: all one.
+        count: what the sum is divided by; None: the sum of the weights of all numbers.
+    """
+
+    def __init__(self, targets: Tensor, weights: Tensor | None, count: float | None) -> None:
+        super().__init__(targets, weights, count, targets.shape[-1])
+        self.duals: Tensor | None = None  # kept ones, in place of those of the predictions
+
+    @abc.abstractmethod
+    def each(self, z: Tensor) -> Tensor:
+        r"""Return $\phi(z)$, the shape of `z`."""
+
+    @abc.abstractmethod
+    def each_second(self, z: Tensor) -> Tensor:
+        r"""Return $\phi''(z)$."""
+
+    @abc.abstractmethod
+    def each_dual(self, z: Tensor) -> Tensor:
+        """Return $a(z)$."""
+
+    @abc.abstractmethod
+    def each_residual(self, dual: Tensor) -> Tensor:
+        """Return $r(a)$."""
+
+    @abc.abstractmethod
+    def each_dual_value(self, dual: Tensor) -> Tensor:
+        r"""Return $-\phi^*(-r(a))$."""
+
+    @abc.abstractmethod
+    def balanced(self, dual: Tensor) -> Tensor:
+        """Return a dual point nearby whose weighted residuals sum to zero in each column."""
+
+    @override
+    def value(self, z: Tensor) -> Tensor:
+        return (self.factor * self.each(z)).sum()
+
+    @override
+    def value_and_residual(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        return self.value(z), self.dual_residual(self.each_dual(z))
+
+    @override
+    def curvature(self, z: Tensor) -> AbstractCurvature:
+        return _Diagonal(self.factor.to(z.dtype) * self.each_second(z))
+
+    @override
+    def dual_point(self, z: Tensor, *, balanced: bool) -> Tensor:
+        dual = self.each_dual(z) if self.duals is None else self.duals
+        return self.balanced(dual) if balanced else dual
+
+    @override
+    def dual_residual(self, dual: Tensor) -> Tensor:
+        return self.factor * self.each_residual(dual)
+
+    @override
+    def dual_value(self, dual: Tensor) -> float:
+        return float((self.factor * self.each_dual_value(dual)).sum())
 
 
 @final
-class LogisticLoss(AbstractLoss):
+class LogisticLoss(AbstractNumberLoss):
     r"""Binary cross-entropy of a logit: $\phi(z) = \log(1 + e^z) - t z$.
 
     Args:
@@ -31,47 +96,45 @@ class LogisticLoss(AbstractLoss):
     unit = "nats"
 
     def __init__(self, targets: Tensor, weights: Tensor | None = None, count: float | None = None) -> None:
-        super().__init__(targets, weights, count, targets.shape[-1])
+        super().__init__(targets, weights, count)
         if bool((self.targets < 0.0).any()) or bool((self.targets > 1.0).any()):
             raise ValueError("LogisticLoss(targets) must lie in [0, 1].")
+        self.zero_dual = self.targets
 
-    def value(self, z: Tensor) -> Tensor:
-        """See `AbstractLoss.value`."""
-        return (self.factor * (F.softplus(z, threshold=1e9) - self.targets * z)).sum()
+    @override
+    def each(self, z: Tensor) -> Tensor:
+        return F.softplus(z, threshold=1e9) - self.targets * z
 
-    def value_and_residual(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """See `AbstractLoss.value_and_residual`."""
-        return self.value(z), (self.targets - torch.sigmoid(z)).mul_(self.factor)
-
-    def curvature(self, z: Tensor) -> AbstractCurvature:
-        """See `AbstractLoss.curvature`."""
+    @override
+    def each_second(self, z: Tensor) -> Tensor:
         q = torch.sigmoid(z)
-        return Diagonal(self.factor.to(z.dtype) * q * (1.0 - q))
+        return q * (1.0 - q)
 
-    def dual_point(self, z: Tensor, *, balanced: bool) -> DualPoint:
-        """See `AbstractLoss.dual_point`; balanced: the probabilities of the side that is too heavy are scaled down."""
-        q = torch.sigmoid(z)
-        factor = self.factor.expand_as(q)
-        if balanced:
-            wanted, sums = (factor * self.targets).sum(0), (factor * q).sum(0)
-            rest, others = (factor * (1.0 - self.targets)).sum(0), (factor * (1.0 - q)).sum(0)
-            lower = q * (wanted / sums.clamp_min(TINY))
-            higher = 1.0 - (1.0 - q) * (rest / others.clamp_min(TINY))
-            q = torch.where(sums > wanted, lower, higher).clamp(0.0, 1.0)
+    @override
+    def each_dual(self, z: Tensor) -> Tensor:
+        return torch.sigmoid(z)
 
-        def scaled(scale: float) -> Tensor:
-            return q if scale == 1.0 else torch.lerp(self.targets, q, scale)
+    @override
+    def each_residual(self, dual: Tensor) -> Tensor:
+        return self.targets - dual
 
-        def value(scale: float) -> float:
-            mixed = scaled(scale)
-            entropy = torch.special.xlogy(mixed, mixed) + torch.special.xlogy(1.0 - mixed, 1.0 - mixed)
-            return float(-(self.factor * entropy).sum())
+    @override
+    def each_dual_value(self, dual: Tensor) -> Tensor:
+        return -torch.special.xlogy(dual, dual) - torch.special.xlogy(1.0 - dual, 1.0 - dual)
 
-        return DualPoint(q, (self.targets - q) * self.factor, value, scaled)
+    @override
+    def balanced(self, dual: Tensor) -> Tensor:
+        """Return the probabilities with the side that is too heavy scaled down."""
+        factor = self.factor.expand_as(dual)
+        wanted, sums = (factor * self.targets).sum(0), (factor * dual).sum(0)
+        rest, others = (factor * (1.0 - self.targets)).sum(0), (factor * (1.0 - dual)).sum(0)
+        lower = dual * (wanted / sums.clamp_min(TINY))
+        higher = 1.0 - (1.0 - dual) * (rest / others.clamp_min(TINY))
+        return torch.where(sums > wanted, lower, higher).clamp(0.0, 1.0)
 
 
 @final
-class SquaredLoss(AbstractLoss):
+class SquaredLoss(AbstractNumberLoss):
     r"""Squared error: $\phi(z) = a (z - t)^2$.
 
     Args:
@@ -79,6 +142,9 @@ class SquaredLoss(AbstractLoss):
         weights: `[num_examples]` or `[num_examples, outputs]`, not negative; None: all one.
         count: what the sum is divided by; None: the sum of the weights of all numbers.
         scale: $a > 0$; a half for ridge regression, one for `nn.MSELoss`.
+
+    Raises:
+        ValueError: if a weight is negative, or the scale is not positive.
 
     Example:
         >>> loss = SquaredLoss(torch.tensor([[1.0], [3.0]]))
@@ -88,49 +154,45 @@ class SquaredLoss(AbstractLoss):
 
     name = "squared"
     unit = "squared error"
+    largest_scale = float("inf")
 
     def __init__(
         self, targets: Tensor, weights: Tensor | None = None, count: float | None = None, *, scale: float = 0.5
     ) -> None:
-        super().__init__(targets, weights, count, targets.shape[-1])
+        super().__init__(targets, weights, count)
         if not scale > 0.0:
             raise ValueError(f"SquaredLoss(scale=...) must be above zero; got {scale!r}.")
-        self._scale = scale
+        self.scale = scale
 
-    @property
-    def scale(self) -> float:
-        """See `AbstractLoss.scale`."""
-        return self._scale
+    @override
+    def each(self, z: Tensor) -> Tensor:
+        return self.scale * (z - self.targets).square()
 
-    def value(self, z: Tensor) -> Tensor:
-        """See `AbstractLoss.value`."""
-        return self._scale * (self.factor * (z - self.targets).square()).sum()
+    @override
+    def each_second(self, z: Tensor) -> Tensor:
+        return torch.full_like(z, 2.0 * self.scale)
 
-    def value_and_residual(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """See `AbstractLoss.value_and_residual`."""
-        difference = self.targets - z
-        residual = 2.0 * self._scale * self.factor * difference
-        return 0.5 * (residual * difference).sum(), residual
+    @override
+    def each_dual(self, z: Tensor) -> Tensor:
+        return 2.0 * self.scale * (self.targets - z)
 
-    def curvature(self, z: Tensor) -> AbstractCurvature:
-        """See `AbstractLoss.curvature`."""
-        return Diagonal((2.0 * self._scale * self.factor.to(z.dtype)).expand_as(z))
+    @override
+    def each_residual(self, dual: Tensor) -> Tensor:
+        return dual
 
-    def dual_point(self, z: Tensor, *, balanced: bool) -> DualPoint:
-        """See `AbstractLoss.dual_point`; balanced: the weighted mean is subtracted."""
-        a = 2.0 * self._scale * (self.targets - z)
-        factor = self.factor.expand_as(a)
-        if balanced:
-            a = a - (factor * a).sum(0) / factor.sum(0).clamp_min(TINY)
+    @override
+    def each_dual_value(self, dual: Tensor) -> Tensor:
+        return dual * self.targets - dual.square() / (4.0 * self.scale)
 
-        def value(scale: float) -> float:
-            return float((factor * (scale * a * self.targets - (scale * a).square() / (4.0 * self._scale))).sum())
-
-        return DualPoint(a, a * factor, value, lambda scale: scale * a)
+    @override
+    def balanced(self, dual: Tensor) -> Tensor:
+        """Return the slopes less their weighted mean."""
+        factor = self.factor.expand_as(dual)
+        return dual - (factor * dual).sum(0) / factor.sum(0).clamp_min(TINY)
 
 
 @final
-class SquaredHingeLoss(AbstractLoss):
+class SquaredHingeLoss(AbstractNumberLoss):
     r"""Squared hinge: $\phi(z) = \max(1 - t z, 0)^2$.
 
     Args:
@@ -149,39 +211,39 @@ class SquaredHingeLoss(AbstractLoss):
 
     name = "squared_hinge"
     unit = "squared hinge"
+    largest_scale = float("inf")
 
     def __init__(self, targets: Tensor, weights: Tensor | None = None, count: float | None = None) -> None:
-        super().__init__(targets, weights, count, targets.shape[-1])
-        check_signs(self.targets, "SquaredHingeLoss")
+        super().__init__(targets, weights, count)
+        _check_signs(self)
 
-    def value(self, z: Tensor) -> Tensor:
-        """See `AbstractLoss.value`."""
-        return (self.factor * (1.0 - self.targets * z).clamp_min(0.0).square()).sum()
+    @override
+    def each(self, z: Tensor) -> Tensor:
+        return (1.0 - self.targets * z).clamp_min(0.0).square()
 
-    def value_and_residual(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """See `AbstractLoss.value_and_residual`."""
-        slack = (1.0 - self.targets * z).clamp_min(0.0)
-        return (self.factor * slack.square()).sum(), 2.0 * self.factor * self.targets * slack
+    @override
+    def each_second(self, z: Tensor) -> Tensor:
+        return torch.where(self.targets * z < 1.0, 2.0, 0.0).to(z.dtype)
 
-    def curvature(self, z: Tensor) -> AbstractCurvature:
-        """See `AbstractLoss.curvature`."""
-        return Diagonal(torch.where(self.targets * z < 1.0, 2.0 * self.factor.expand_as(z), 0.0).to(z.dtype))
+    @override
+    def each_dual(self, z: Tensor) -> Tensor:
+        return 2.0 * (1.0 - self.targets * z).clamp_min(0.0)
 
-    def dual_point(self, z: Tensor, *, balanced: bool) -> DualPoint:
-        """See `AbstractLoss.dual_point`; balanced: the side that is too heavy is scaled down."""
-        a = 2.0 * (1.0 - self.targets * z).clamp_min(0.0)
-        factor = self.factor.expand_as(a)
-        if balanced:
-            a = equal_sides(a, self.targets, factor)
+    @override
+    def each_residual(self, dual: Tensor) -> Tensor:
+        return self.targets * dual
 
-        def value(scale: float) -> float:
-            return float((factor * (scale * a - (scale * a).square() / 4.0)).sum())
+    @override
+    def each_dual_value(self, dual: Tensor) -> Tensor:
+        return dual - dual.square() / 4.0
 
-        return DualPoint(a, self.targets * a * factor, value, lambda scale: scale * a)
+    @override
+    def balanced(self, dual: Tensor) -> Tensor:
+        return _equal_sides(self, dual)
 
 
 @final
-class HingeLoss(AbstractLoss):
+class HingeLoss(AbstractNumberLoss):
     r"""Hinge: $\phi(z) = \max(1 - t z, 0)$.
 
     At a kink the predictions do not determine the dual point, so bounds from predictions alone are loose even at the
@@ -214,79 +276,63 @@ class HingeLoss(AbstractLoss):
         *,
         duals: Tensor | None = None,
     ) -> None:
-        super().__init__(targets, weights, count, targets.shape[-1])
-        check_signs(self.targets, "HingeLoss")
+        super().__init__(targets, weights, count)
+        _check_signs(self)
         self.duals = None if duals is None else duals.detach().double().reshape(self.targets.shape)
         if self.duals is not None and not bool(((self.duals >= 0.0) & (self.duals <= 1.0)).all()):
             raise ValueError("HingeLoss(duals) must lie in [0, 1]; divide those of a solver by its C.")
 
-    def value(self, z: Tensor) -> Tensor:
-        """See `AbstractLoss.value`."""
-        return (self.factor * (1.0 - self.targets * z).clamp_min(0.0)).sum()
+    @override
+    def each(self, z: Tensor) -> Tensor:
+        return (1.0 - self.targets * z).clamp_min(0.0)
 
-    def value_and_residual(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """See `AbstractLoss.value_and_residual`; at a kink the residual is half of what it is below."""
+    @override
+    def each_second(self, z: Tensor) -> Tensor:
+        """Return zero: so it is everywhere but at the kinks, where there is no second derivative."""
+        return torch.zeros_like(z)
+
+    @override
+    def each_dual(self, z: Tensor) -> Tensor:
         margin = self.targets * z
-        return self.value(z), self.targets * self.factor * _step(margin)
+        return (margin < 1.0).double() + 0.5 * (margin == 1.0).double()
 
-    def curvature(self, z: Tensor) -> AbstractCurvature:
-        """See `AbstractLoss.curvature`: zero everywhere but at the kinks, where there is none."""
-        return Diagonal(torch.zeros_like(z))
+    @override
+    def each_residual(self, dual: Tensor) -> Tensor:
+        return self.targets * dual
 
-    def dual_point(self, z: Tensor, *, balanced: bool) -> DualPoint:
-        """See `AbstractLoss.dual_point`; balanced: the side that is too heavy is scaled down."""
-        a = _step(self.targets * z) if self.duals is None else self.duals
-        factor = self.factor.expand_as(a)
-        if balanced:
-            a = equal_sides(a, self.targets, factor)
+    @override
+    def each_dual_value(self, dual: Tensor) -> Tensor:
+        return dual
 
-        def value(scale: float) -> float:
-            return float((factor * (scale * a)).sum())
-
-        return DualPoint(a, self.targets * a * factor, value, lambda scale: scale * a)
+    @override
+    def balanced(self, dual: Tensor) -> Tensor:
+        return _equal_sides(self, dual)
 
 
 @final
-class Diagonal(AbstractCurvature):
-    """A curvature that does not couple the predictions.
-
-    Args:
-        diagonal: the shape of the predictions.
-    """
+class _Diagonal(AbstractCurvature):
+    """A second derivative that does not couple the predictions."""
 
     def __init__(self, diagonal: Tensor) -> None:
-        self._diagonal = diagonal
+        self.diagonal = diagonal
 
+    @override
     def product(self, v: Tensor) -> Tensor:
-        """See `AbstractCurvature.product`."""
-        return self._diagonal * v
+        return self.diagonal * v
 
-    @property
-    def diagonal(self) -> Tensor:
-        """See `AbstractCurvature.diagonal`."""
-        return self._diagonal
+    @override
+    def blocks(self) -> Tensor:
+        return torch.diag_embed(self.diagonal)
 
 
-def _step(margin: Tensor) -> Tensor:
-    return (margin < 1.0).double() + 0.5 * (margin == 1.0).double()
+def _check_signs(loss: AbstractLoss) -> None:
+    if not bool((loss.targets.abs() == 1.0).all()):
+        raise ValueError(f"{type(loss).__name__}(targets) must be -1 or 1.")
 
 
-def check_signs(targets: Tensor, name: str) -> None:
-    """Raise ValueError unless all targets are -1 or 1."""
-    if not bool((targets.abs() == 1.0).all()):
-        raise ValueError(f"{name}(targets) must be -1 or 1.")
-
-
-def equal_sides(a: Tensor, signs: Tensor, factor: Tensor) -> Tensor:
-    """Return dual variables not above `a`, by outputs, so that the two signs have the same weighted sum.
-
-    Example:
-        >>> ones = torch.ones(3, 1, dtype=torch.float64)
-        >>> equal_sides(ones, torch.tensor([[1.0], [1.0], [-1.0]]), ones).flatten().tolist()
-        [0.5, 0.5, 1.0]
-    """
-    positive = (factor * a * (signs > 0.0)).sum(0)
-    negative = (factor * a * (signs < 0.0)).sum(0)
-    least = torch.minimum(positive, negative)
-    share = torch.where(signs > 0.0, least / positive.clamp_min(TINY), least / negative.clamp_min(TINY))
-    return a * share
+def _equal_sides(loss: AbstractLoss, dual: Tensor) -> Tensor:
+    """Scale down the heavier of the two signs in each output, so that their weighted sums are equal."""
+    weighted, positive = loss.factor * dual, loss.targets > 0.0
+    up, down = torch.where(positive, weighted, 0.0).sum(0), torch.where(positive, 0.0, weighted).sum(0)
+    least = torch.minimum(up, down)
+    return dual * torch.where(positive, least / up.clamp_min(TINY), least / down.clamp_min(TINY))

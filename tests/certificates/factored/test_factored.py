@@ -12,13 +12,13 @@ from torch import nn
 
 from thalweg.certificates.certificate.interval import level_to_json
 from thalweg.certificates.checker.check import RULES, check_level
+from thalweg.certificates.factored.bags import factored_problem
 from thalweg.certificates.factored.newton import solve
 from thalweg.certificates.factored.optimizer import FactoredNewton
-from thalweg.certificates.factored.problem import Factored, best_scale, spectral_norm
+from thalweg.certificates.factored.problem import Factored, spectral_norm
 from thalweg.certificates.factored.start import balance, grow, start
-from thalweg.certificates.linear.forms import factored_problem
 from thalweg.certificates.linear.matrices import Features, from_bags
-from thalweg.certificates.losses import SoftmaxLoss
+from thalweg.certificates.losses import SoftmaxLoss, best_scale
 from thalweg.errors import InputError
 from thalweg.heads.bernoulli import Bernoulli
 from thalweg.heads.softmax import Softmax
@@ -165,8 +165,12 @@ def test_spectral_norm_is_never_below():
 def test_the_best_scale_is_inside_where_the_dual_bends():
     loss = SoftmaxLoss.of_labels(torch.tensor([0, 1]), 2)
     dual = loss.dual_point(torch.tensor([[-9.0, 9.0], [9.0, -9.0]], dtype=torch.float64), balanced=False)
-    assert best_scale(dual, 1.0) == pytest.approx(0.5, abs=1e-3)
-    assert best_scale(dual, 0.2) == 0.2
+
+    def value(scale):
+        return loss.dual_value(loss.scaled(dual, scale))
+
+    assert best_scale(value)[1] == pytest.approx(0.5, abs=1e-3)
+    assert best_scale(value, 0.2) == (value(0.2), 0.2)
 
 
 HEADS = {
@@ -250,7 +254,7 @@ def test_refusals():
         factored_problem(bag_objective(*make, l2=0.0))
     with pytest.raises(InputError, match="without a network"):
         factored_problem(bag_objective(*make, body=MLP([3, 3], activation=nn.Tanh)))
-    with pytest.raises(InputError, match="no linear layer"):
+    with pytest.raises(InputError, match="not a linear layer"):
         factored_problem(bag_objective(lambda: Softmax(None, 3), lambda n: torch.arange(n) % 3))
     objective = bag_objective(*make)
     objective.penalized = objective.penalized[:1]

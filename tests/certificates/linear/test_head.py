@@ -19,7 +19,6 @@ from thalweg.certificates.linear.head import Head, head_problem
 from thalweg.certificates.linear.matrices import Features
 from thalweg.certificates.linear.polish import polish
 from thalweg.certificates.linear.regularizers import L1, L2, Ball, ElasticNet
-from thalweg.certificates.linear.sparse_polish import polish_sparse
 from thalweg.certificates.losses import SoftmaxLoss, best_bias
 from thalweg.certificates.number_losses import HingeLoss, LogisticLoss, SquaredHingeLoss, SquaredLoss
 from thalweg.errors import InputError
@@ -71,7 +70,7 @@ def test_the_gap_is_the_squared_gradient_over_twice_the_penalty(kind):
         head = Head(Features(rng.normal(size=(20, 4))), random_loss(rng, kind, 20, 3), L2(0.05), intercept=False)
         point = polish(head, tolerance=1e-3).point
         dual = head.loss.dual_point(point.z, balanced=False)
-        direct = point.total - (dual.value(1.0) - float(point.gradient.square().sum()) / (2.0 * 0.05))
+        direct = point.total - (head.loss.dual_value(dual) - float(point.gradient.square().sum()) / (2.0 * 0.05))
         assert abs(direct - head.gap(point)) <= 1e-12 * abs(point.total)
 
 
@@ -139,7 +138,7 @@ def test_sparse_polishing_closes_the_gap(kind, intercept):
         x = rng.normal(size=(60, 120))
         for features in (x, sparse.csr_array(x)):
             head = Head(Features(features), loss, regularizer, intercept=intercept)
-            polished = polish_sparse(head, tolerance=1e-7)
+            polished = polish(head, tolerance=1e-7)
             assert polished.status is Status.CONVERGED
             checked(head, polished.point)
         assert int((polished.point.weight != 0.0).sum()) < 80
@@ -148,12 +147,12 @@ def test_sparse_polishing_closes_the_gap(kind, intercept):
     other = LogisticRegression(
         C=1 / (0.02 * 200), l1_ratio=1.0, solver="liblinear", fit_intercept=False, tol=1e-10, max_iter=5000
     ).fit(x, y)
-    polished = polish_sparse(head, tolerance=1e-9).point
+    polished = polish(head, tolerance=1e-9).point
     assert polished.total == pytest.approx(head.at(as_tensor(other.coef_.T)).total, rel=1e-7)
     with pytest.raises(ValueError, match="for one output"):
-        polish_sparse(Head(Features(x), SoftmaxLoss.of_labels(torch.zeros(200), 2), L1(0.1), intercept=True))
-    with pytest.raises(ValueError, match="L1 or elastic-net"):
-        polish_sparse(Head(Features(x), head.loss, L2(0.1), intercept=True))
+        polish(Head(Features(x), SoftmaxLoss.of_labels(torch.zeros(200), 2), L1(0.1), intercept=True))
+    with pytest.raises(ValueError, match="got Ball and LogisticLoss"):
+        polish(Head(Features(x), head.loss, Ball(0.1), intercept=True))
 
 
 def test_kept_duals_close_the_gap_of_a_hinge_that_predictions_leave_open():

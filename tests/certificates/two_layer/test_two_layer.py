@@ -12,20 +12,17 @@ from torch import nn
 from thalweg.certificates.certificate.interval import Interval, Proof
 from thalweg.certificates.checker.check import Refused, check, rule
 from thalweg.certificates.halfspaces.cells import arrange
-from thalweg.certificates.two_layer.fans import FanOracle
-from thalweg.certificates.two_layer.generation import TwoLayerProblem, Weights, best_network
-from thalweg.certificates.two_layer.level import (
-    certify_point,
-    certify_two_layer,
-    insert_neuron,
-    oracle_of,
-    pruned,
-    to_mlp,
-)
-from thalweg.certificates.two_layer.neurons import Bias, CellOracle, with_bias
-from thalweg.certificates.two_layer.outputs import LogisticOutput, SoftmaxOutput, SquaredOutput
-from thalweg.certificates.two_layer.point import TwoLayerPoint, two_layer_point
-from thalweg.certificates.two_layer.relaxed import RelaxedOracle
+from thalweg.certificates.losses import SoftmaxLoss
+from thalweg.certificates.number_losses import LogisticLoss, SquaredLoss
+from thalweg.certificates.two_layer.cell_oracle import CellOracle
+from thalweg.certificates.two_layer.column_generation import best_network
+from thalweg.certificates.two_layer.fan_oracle import FanOracle
+from thalweg.certificates.two_layer.level import certify_point, certify_two_layer, insert_neuron
+from thalweg.certificates.two_layer.neurons import Bias, with_bias
+from thalweg.certificates.two_layer.oracles import oracle_of
+from thalweg.certificates.two_layer.point import TwoLayerPoint, to_mlp, two_layer_point
+from thalweg.certificates.two_layer.problem import TwoLayerProblem, Weights
+from thalweg.certificates.two_layer.relaxed_oracle import RelaxedOracle
 from thalweg.errors import InputError
 from thalweg.heads.bernoulli import Bernoulli
 from thalweg.heads.softmax import Softmax
@@ -36,7 +33,7 @@ from thalweg.objective import Objective
 
 
 def random_weights(rng, problem, width):
-    dimension, outputs = problem.features.shape[1], problem.output.targets.shape[1]
+    dimension, outputs = problem.features.shape[1], problem.loss.num_outputs
     there = problem.hidden_bias is not Bias.NONE, problem.output_bias is not Bias.NONE
     return Weights(
         rng.normal(size=(width, dimension)),
@@ -47,12 +44,12 @@ def random_weights(rng, problem, width):
     )
 
 
-def make_output(rng, kind, num, outputs):
+def make_loss(rng, kind, num, outputs):
     if kind == "squared":
-        return SquaredOutput(rng.integers(-2, 3, (num, outputs)).astype(float), np.full((num, outputs), 1.0 / num), 0.5)
+        return SquaredLoss(torch.from_numpy(rng.integers(-2, 3, (num, outputs)).astype(float)), count=num)
     if kind == "logistic":
-        return LogisticOutput(rng.integers(0, 2, (num, outputs)).astype(float), np.full((num, outputs), 1.0 / num))
-    return SoftmaxOutput(np.eye(outputs)[rng.integers(0, outputs, num)], np.full((num, 1), 1.0 / num))
+        return LogisticLoss(torch.from_numpy(rng.integers(0, 2, (num, outputs)).astype(float)), count=num)
+    return SoftmaxLoss.of_labels(torch.from_numpy(rng.integers(0, outputs, num)), outputs)
 
 
 @st.composite
@@ -68,7 +65,7 @@ def problems(draw):
     outputs = draw(st.integers(1, 3)) if kind != "softmax" else 3
     problem = TwoLayerProblem(
         features,
-        make_output(rng, kind, num, outputs),
+        make_loss(rng, kind, num, outputs),
         draw(st.sampled_from([0.003, 0.03, 0.3])),
         draw(st.sampled_from([0.0, 0.01, -0.5, 1.5])),
         hidden,
@@ -82,7 +79,7 @@ def problems(draw):
 @given(problems())
 def test_bound_below_optimum_below_loss(data):
     rng, problem = data
-    oracle = problem.oracle()
+    oracle = oracle_of(problem)
     if not oracle.exact:
         oracle = RelaxedOracle(problem.features, problem.hidden_bias, problem.leak, steps=20, branches=1, starts=8)
     point = TwoLayerPoint(problem, random_weights(rng, problem, 3))
@@ -141,10 +138,10 @@ def test_a_small_gap_where_cells_are_listed(num, rank):
     rng = np.random.default_rng(0)
     features = rng.normal(size=(num, rank))
     targets = np.tanh(features[:, :1]) + 0.1 * rng.normal(size=(num, 1))
-    output = SquaredOutput(targets, np.ones((num, 1)))
+    loss = SquaredLoss(torch.from_numpy(targets), count=1.0)
     oracle = CellOracle(features, Bias.NONE)
     strongest = oracle.search(targets, 0.0).bound  # from here on the empty network is best
-    empty = TwoLayerProblem(features, output, 1.0001 * strongest, 0.0, Bias.NONE, Bias.NONE)
+    empty = TwoLayerProblem(features, loss, 1.0001 * strongest, 0.0, Bias.NONE, Bias.NONE)
     assert not len(best_network(empty, oracle).weights.ingoing)
     problem = dataclasses.replace(empty, l2=0.2 * strongest)
     solution = best_network(problem, oracle)
@@ -155,7 +152,7 @@ def test_the_convex_program_over_all_patterns_has_the_same_value():
     cvxpy = pytest.importorskip("cvxpy")
     rng = np.random.default_rng(0)
     features = rng.integers(-2, 3, (8, 2)).astype(float)
-    problem = TwoLayerProblem(features, make_output(rng, "squared", 8, 1), 0.02, 0.1, Bias.PENALIZED, Bias.NONE)
+    problem = TwoLayerProblem(features, make_loss(rng, "squared", 8, 1), 0.02, 0.1, Bias.PENALIZED, Bias.NONE)
     inputs = with_bias(features, Bias.PENALIZED)
     total, penalty, constraints = 0, 0, []
     for active in np.unique(arrange(inputs).active(), axis=0):
@@ -164,9 +161,9 @@ def test_the_convex_program_over_all_patterns_has_the_same_value():
             total = total + sign * cvxpy.multiply(np.where(active, 1.0, 0.1), inputs @ v)
             penalty = penalty + cvxpy.norm(v)
             constraints.append(cvxpy.multiply(np.where(active, 1.0, -1.0), inputs @ v) >= 0)
-    loss = cvxpy.sum_squares(total - problem.output.targets[:, 0]) / 16
+    loss = cvxpy.sum_squares(total - problem.loss.targets[:, 0].numpy()) / 16
     value = cvxpy.Problem(cvxpy.Minimize(loss + 0.02 * penalty), constraints).solve(solver="CLARABEL")
-    solution = best_network(problem, problem.oracle())
+    solution = best_network(problem, oracle_of(problem))
     assert solution.bound - 1e-7 <= value <= solution.objective + 1e-7
 
 
@@ -241,11 +238,11 @@ def test_the_better_network_goes_into_a_model_and_can_be_pruned():
     again = Objective(model, objective.head, [batch], l2=0.01)
     again._positional = True
     assert again.value().item() == pytest.approx(level.reached, rel=1e-12)
-    small = pruned(point.problem, solution.weights, 1)
+    small = point.problem.pruned(solution.weights, 1)
     assert len(small.ingoing) == 1
     assert point.problem.objective(small) >= level.bound
     with pytest.raises(ValueError, match="at least 1"):
-        pruned(point.problem, small, 0)
+        point.problem.pruned(small, 0)
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -304,8 +301,8 @@ TAMPERED = [
 def test_tampered_evidence_is_refused(name, change, method, tmp_path):
     rng = np.random.default_rng(0)
     features = rng.normal(size=(12, 2 if method == "fan" else 3))
-    problem = TwoLayerProblem(features, make_output(rng, "squared", 12, 1), 0.05, 0.0, Bias.NONE, Bias.NONE)
-    oracle = RelaxedOracle(features, Bias.NONE, branches=2) if method == "relaxed" else problem.oracle()
+    problem = TwoLayerProblem(features, make_loss(rng, "squared", 12, 1), 0.05, 0.0, Bias.NONE, Bias.NONE)
+    oracle = RelaxedOracle(features, Bias.NONE, branches=2) if method == "relaxed" else oracle_of(problem)
     level, _ = certify_point(TwoLayerPoint(problem, random_weights(rng, problem, 2)), oracle)
     assert level.evidence["method"] == method
     path = tmp_path / "certificate.json"
@@ -321,8 +318,8 @@ def test_tampered_evidence_is_refused(name, change, method, tmp_path):
 def test_missing_cells_and_negative_multipliers_are_refused(name, message):
     rng = np.random.default_rng(0)
     features = rng.normal(size=(12, 3))
-    problem = TwoLayerProblem(features, make_output(rng, "squared", 12, 1), 0.05, 0.0, Bias.NONE, Bias.NONE)
-    level, _ = certify_point(TwoLayerPoint(problem, random_weights(rng, problem, 2)), problem.oracle())
+    problem = TwoLayerProblem(features, make_loss(rng, "squared", 12, 1), 0.05, 0.0, Bias.NONE, Bias.NONE)
+    level, _ = certify_point(TwoLayerPoint(problem, random_weights(rng, problem, 2)), oracle_of(problem))
     evidence = dict(level.evidence)
     if name == "inside":
         evidence |= {"inside": evidence["inside"][:-1], "block": evidence["block"][:-1]}
@@ -335,7 +332,7 @@ def test_missing_cells_and_negative_multipliers_are_refused(name, message):
 def test_cases_that_leave_a_gap_are_refused():
     rng = np.random.default_rng(0)
     features = rng.normal(size=(10, 4))
-    problem = TwoLayerProblem(features, make_output(rng, "squared", 10, 1), 0.05, 0.0, Bias.NONE, Bias.NONE)
+    problem = TwoLayerProblem(features, make_loss(rng, "squared", 10, 1), 0.05, 0.0, Bias.NONE, Bias.NONE)
     oracle = RelaxedOracle(features, Bias.NONE, branches=3)
     level, _ = certify_point(TwoLayerPoint(problem, random_weights(rng, problem, 2)), oracle)
     evidence = dict(level.evidence)

@@ -9,11 +9,13 @@ from torch import Tensor
 
 from thalweg.certificates.factored.problem import Factored, FactoredPoint
 from thalweg.certificates.factored.start import balance, grow, start
+from thalweg.certificates.newton import ConvexPoint, conjugate_gradients, dot
 from thalweg.status import Status
 
 MAX_PRODUCTS: Final = 200  # curvature products of one step
 MAX_PRODUCTS_ONE_FACTOR: Final = 8
-LITTLE: Final = 0.03  # a step of one factor that gains less than this share is the last one of its kind
+ONE_FACTOR_ACCURACY: Final = 0.3
+LITTLE: Final = 0.03  # a step of one factor that gains a smaller fraction than this is the last one of its kind
 LARGEST_GROWTH: Final = 3.0
 
 
@@ -111,65 +113,19 @@ def solve(
 
 
 def _one_factor_step(problem: Factored, point: FactoredPoint, state: NewtonState) -> FactoredPoint:
-    """Move embeddings and bias by a truncated Newton step with a backtracking search; the problem in them is convex."""
-    features, l2, weight = problem.features, problem.l2, point.weight.float()
-    curvature = problem.loss.curvature(point.z.float())
-    diagonal = curvature.diagonal
-    free = 1.0 if problem.intercept else 0.0
-    by_embedding = torch.addmm(l2 * point.embedding, point.gradient, point.weight, alpha=-1.0)
-    by_bias = -free * point.residual.sum(0)
-    unit = max(float(torch.maximum(by_embedding.abs().amax(), by_bias.abs().amax())), 1e-300)
-    sums = features.square_sums(diagonal.mean(1).double()).float()
-    inverse = 1.0 / (l2 + sums[:, None] * weight.square().sum(0))
-    inverse_bias = free / diagonal.sum(0).clamp_min(1e-12)
-    right, right_bias = (-by_embedding / unit).float(), (-by_bias / unit).float()
-    z, z_bias = inverse * right, inverse_bias * right_bias
-    along, along_bias = z.clone(), z_bias.clone()
-    moved, moved_bias, moved_z = torch.zeros_like(z), torch.zeros_like(z_bias), torch.zeros_like(diagonal)
-    size = first = _dot(right, z) + _dot(right_bias, z_bias)
-    slope = 0.0
-    for _ in range(MAX_PRODUCTS_ONE_FACTOR):
-        state.products += 1
-        change = features.times(along @ weight.T) + along_bias
-        bent = curvature.product(change)
-        product = torch.addmm(l2 * along, features.adjoint(bent), weight)
-        product_bias = free * bent.sum(0)
-        bend = _dot(along, product) + _dot(along_bias, product_bias)
-        if not bend > 0.0:
-            break
-        length = size / bend
-        moved.add_(along, alpha=length)
-        moved_bias.add_(along_bias, alpha=length)
-        moved_z.add_(change, alpha=length)
-        right.add_(product, alpha=-length)
-        right_bias.add_(product_bias, alpha=-length)
-        slope -= length * size
-        z, z_bias = inverse * right, inverse_bias * right_bias
-        new = _dot(right, z) + _dot(right_bias, z_bias)
-        if not new > 0.09 * first:
-            break
-        along.mul_(new / size).add_(z)
-        along_bias.mul_(new / size).add_(z_bias)
-        size = new
-    return _search(problem, point, (moved.double() * unit, moved_bias.double() * unit, moved_z * unit), slope * unit**2)
-
-
-def _search(
-    problem: Factored, point: FactoredPoint, step: tuple[Tensor, Tensor, Tensor], slope: float
-) -> FactoredPoint:
-    """Go along a step of one factor as far as it lowers the loss enough; the predictions move on a line."""
-    moved, bias, moved_z = step
-    squares = [_dot(point.embedding, point.embedding), _dot(point.embedding, moved), _dot(moved, moved)]
-    fixed = 0.5 * problem.l2 * _dot(point.weight, point.weight)
-    length = 1.0
-    for _ in range(30):
-        penalty = 0.5 * problem.l2 * (squares[0] + 2.0 * length * squares[1] + length * length * squares[2]) + fixed
-        value = float(problem.loss.value(point.z + length * moved_z))
-        if value + penalty <= point.total + 1e-4 * length * slope:
-            new = problem.at(point.embedding + length * moved, point.weight, point.bias + length * bias)
-            return new if new.total < point.total else point
-        length *= 0.5
-    return point
+    """Move embeddings and bias by a truncated Newton step; the problem in them is convex."""
+    slope = torch.addmm(problem.l2 * point.embedding, point.gradient, point.weight, alpha=-1.0)
+    slope_bias = -float(problem.intercept) * point.residual.sum(0)
+    convex = ConvexPoint(
+        problem.loss, problem.features, problem.l2, problem.intercept, point.embedding, point.weight.float(), point.z,
+        slope, slope_bias, point.total, point.penalty,
+    )  # fmt: skip
+    embedding, bias, products = convex.step(ONE_FACTOR_ACCURACY, MAX_PRODUCTS_ONE_FACTOR)
+    state.products += products
+    if embedding is None:
+        return point
+    new = problem.at(embedding, point.weight, point.bias + bias)
+    return new if new.total < point.total else point
 
 
 def _joint_step(problem: Factored, point: FactoredPoint, state: NewtonState) -> tuple[FactoredPoint, bool]:
@@ -222,17 +178,17 @@ class _Joint:
 
     def size(self) -> float:
         """Return the size of the gradient in the metric of the curvature's diagonal."""
-        return math.sqrt(_dot(self.gradient, self.gradient / self.scale))
+        return math.sqrt(dot(self.gradient, self.gradient / self.scale))
 
     def product(self, flat: Tensor) -> Tensor:
         """Return the Hessian times a vector: two products with the features."""
         e, w, b = self.part(flat)
         l2, features = self.problem.l2, self.problem.features
-        bent = self.curvature.product(features.times(torch.addmm(e @ self.w.T, self.e, w.T)) + b)
-        back = features.adjoint(bent)
+        weighted = self.curvature.product(features.times(torch.addmm(e @ self.w.T, self.e, w.T)) + b)
+        back = features.adjoint(weighted)
         by_e = torch.addmm(back @ self.w, self.g, w, alpha=-1.0).add_(e, alpha=l2)
         by_w = torch.addmm(back.T @ self.e, self.g.T, e, alpha=-1.0).add_(w, alpha=l2)
-        return _join(by_e, by_w, self.free * bent.sum(0))
+        return _join(by_e, by_w, self.free * weighted.sum(0))
 
     def solve(self, radius: float, accuracy: float, state: NewtonState) -> tuple[Tensor, float, float]:
         """Minimize the model by conjugate gradients until the edge of the region or a direction that bends down.
@@ -241,40 +197,16 @@ class _Joint:
             The step in float64, the change it predicts, and its length in the metric.
         """
         unit = self.size()
-        right = (-self.gradient / unit).float()
-        radius = radius / unit
-        x, r = torch.zeros_like(right), right.clone()
-        z = r / self.scale
-        d = z.clone()
-        size = first = _dot(r, z)
-        xx, xd, dd = 0.0, 0.0, size
-        for count in range(MAX_PRODUCTS):
-            state.products += 1
-            product = self.product(d)
-            bend = _dot(d, product)
-            length = size / bend if bend > 0.0 else math.inf
-            if bend <= 0.0 and math.isinf(radius):
-                if count:
-                    break
-                radius = math.sqrt(first)
-            if not xx + 2.0 * length * xd + length * length * dd < radius * radius:
-                length = (math.sqrt(max(0.0, xd * xd + dd * (radius * radius - xx))) - xd) / dd
-                x.add_(d, alpha=length)
-                r.add_(product, alpha=-length)
-                xx = radius * radius
-                break
-            x.add_(d, alpha=length)
-            r.add_(product, alpha=-length)
-            xx += 2.0 * length * xd + length * length * dd
-            z = r / self.scale
-            new = _dot(r, z)
-            if not new > accuracy * accuracy * first:
-                break
-            share, size = new / size, new
-            xd, dd = share * (xd + length * dd), new + share * share * dd
-            d.mul_(share).add_(z)
-        predicted = -0.5 * (_dot(x, right) + _dot(x, r))
-        return x.double() * unit, predicted * unit * unit, math.sqrt(max(xx, 0.0)) * unit
+        solved = conjugate_gradients(
+            lambda flat: (self.product(flat), None),
+            (-self.gradient / unit).float(),
+            1.0 / self.scale,
+            accuracy=accuracy,
+            max_products=MAX_PRODUCTS,
+            radius=radius / unit,
+        )
+        state.products += solved.products
+        return solved.solution.double() * unit, solved.predicted * unit * unit, solved.length * unit
 
     def moved(self, flat: Tensor) -> FactoredPoint:
         """Return the point a step further."""
@@ -287,7 +219,3 @@ class _Joint:
 
 def _join(e: Tensor, w: Tensor, b: Tensor) -> Tensor:
     return torch.cat([e.reshape(-1), w.reshape(-1), b])
-
-
-def _dot(left: Tensor, right: Tensor) -> float:
-    return torch.dot(left.reshape(-1), right.reshape(-1)).item()

@@ -1,6 +1,7 @@
 """Newton's method for bags as a `torch.optim.Optimizer` that knows how far from the best possible it is."""
 
 import dataclasses
+import operator
 from collections.abc import Iterable
 from typing import Any, final
 
@@ -9,10 +10,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from thalweg.batch import Batch
+from thalweg.certificates.factored.bags import factored_problem, factors_of
 from thalweg.certificates.factored.newton import NewtonState, step
-from thalweg.certificates.factored.problem import Factored, FactoredPoint
+from thalweg.certificates.factored.problem import Factored, FactoredPoint, relative_gap
 from thalweg.certificates.factored.start import start
-from thalweg.certificates.linear.forms import factored_problem, factors_of
 from thalweg.errors import InputError
 from thalweg.objective import Objective
 from thalweg.status import Status
@@ -34,7 +35,7 @@ class FactoredNewton(Optimizer):
 
     Attributes:
         status: how the last step ended; `Status.RUNNING` before the first.
-        relative_gap: of the weights as they are now, as a share of the loss; None before the first step.
+        relative_gap: of the weights as they are now, as a fraction of the loss; None before the first step.
         bound: the lower bound of the loss that goes with it.
 
     Example:
@@ -97,10 +98,12 @@ class FactoredNewton(Optimizer):
             first = start(problem, point.embedding.shape[1])
             new, self.status = (first if first.total < point.total else point), Status.STEPPED
             state.steps = 1
-        self.bound = problem.bound(new)[0]
-        gap = max(0.0, new.total - self.bound)
-        self.relative_gap = gap / new.total if new.total > 0.0 else 0.0
+        self._judge(problem, new)
         return new
+
+    def _judge(self, problem: Factored, point: FactoredPoint) -> None:
+        self.bound = problem.bound(point)[0]
+        self.relative_gap = relative_gap(point.total, self.bound)
 
     def _put(self, problem: Factored, new: FactoredPoint, tensors: tuple[Tensor, Tensor, Tensor | None]) -> None:
         """Write the point into the parameters; where they are rounded, the gap is that of the rounded ones."""
@@ -110,14 +113,12 @@ class FactoredNewton(Optimizer):
         if bias is not None:
             bias.copy_(new.bias)
         if embedding.dtype != torch.float64:
-            rounded = problem.at(embedding, weight, bias)
-            self.bound = problem.bound(rounded)[0]
-            self.relative_gap = max(0.0, rounded.total - self.bound) / rounded.total if rounded.total > 0.0 else 0.0
+            self._judge(problem, problem.at(embedding, weight, bias))
 
     def _problem_of(self, objective: Objective) -> Factored:
         if self._problem is not None:
             known, problem = self._problem
-            if len(known) == len(objective.batches) and all(map(_is, known, objective.batches)):
+            if len(known) == len(objective.batches) and all(map(operator.is_, known, objective.batches)):
                 return problem
             raise InputError(
                 "--optimizer factored-newton looks at all the data in every step; give --batch-size full and "
@@ -132,12 +133,8 @@ class FactoredNewton(Optimizer):
         return {**super().__getstate__(), **own}
 
 
-def _is(left: object, right: object) -> bool:
-    return left is right
-
-
 def _set_gradients(problem: Factored, point: FactoredPoint, tensors: tuple[Tensor, Tensor, Tensor | None]) -> None:
-    """Leave the gradient where PyTorch's optimizers leave it, so that whoever watches the run finds it."""
+    """Leave the gradient in `.grad`, as PyTorch's optimizers do, for whatever watches the run."""
     embedding, weight, bias = tensors
     l2 = problem.l2
     embedding.grad = torch.addmm(l2 * point.embedding, point.gradient, point.weight, alpha=-1.0).to(embedding.dtype)

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from thalweg.certificates.certificate.interval import Certificate, Proof
 from thalweg.certificates.linear.matrices import Features
-from thalweg.certificates.losses import AbstractLoss, DualPoint
+from thalweg.certificates.losses import AbstractLoss, best_scale
 
-# A singular value from a Gram matrix in float64 is too low by no more than this share.
+# A singular value from a Gram matrix in float64 is too low by no more than this fraction.
 _SPECTRAL_SLACK = 1e-13
 
 
@@ -56,10 +56,7 @@ class Factored:
                 f"Factored(features, loss): {features.shape[0]} rows of features, but {loss.num_examples} targets."
             )
         self.features, self.loss, self.l2, self.intercept = features, loss, l2, intercept
-        # Dual variables scaled and rounded again change X'R by no more than this.
-        rounding = 4.0 * torch.finfo(torch.float64).eps * loss.num_outputs**0.5
-        sizes = loss.factor.amax(1) * features.row_norms() * (1.0 + loss.targets.abs().amax())
-        self._rounding = rounding * float(sizes.sum())
+        self._rounding = loss.dual_rounding(features.row_norms())
 
     def at(self, embedding: Tensor, weight: Tensor, bias: Tensor | None = None) -> "FactoredPoint":
         """Return loss and derivatives at a point.
@@ -92,22 +89,21 @@ class Factored:
         value, penalty = torch.stack([loss, 0.5 * self.l2 * squares]).tolist()
         return FactoredPoint(embedding, weight, bias, z, residual, gradient, value, penalty)
 
-    def bound(self, point: "FactoredPoint") -> tuple[float, DualPoint, float]:
-        """Return a lower bound of the whole problem, the dual point, and the scale it was made feasible with.
+    def bound(self, point: "FactoredPoint") -> tuple[float, Tensor]:
+        """Return a lower bound of the whole problem, and the feasible dual point that proves it.
 
         Never below what the zero network's residuals or no residuals at all prove.
         """
-        dual = self.loss.dual_point(point.z, balanced=self.intercept)
-        largest = spectral_norm(self.features.adjoint(dual.residual))
+        loss, dual = self.loss, self.loss.dual_point(point.z, balanced=self.intercept)
+        largest = spectral_norm(self.features.adjoint(loss.dual_residual(dual)))
         allowed = max(0.0, self.l2 - self._rounding)
         limit = 1.0 if largest <= allowed else allowed / largest
-        scale = best_scale(dual, limit)
-        return dual.value(scale), dual, scale
+        bound, scale = best_scale(lambda scale: loss.dual_value(loss.scaled(dual, scale)), limit)
+        return bound, loss.scaled(dual, scale)
 
     def relative_gap(self, point: "FactoredPoint") -> float:
-        """Return how far the point may be above the optimum, as a share of its loss; 0 for a loss of 0."""
-        gap = max(0.0, point.total - self.bound(point)[0])
-        return gap / point.total if point.total > 0.0 else 0.0
+        """Return how far the point may be above the optimum, as a fraction of its loss; 0 for a loss of 0."""
+        return relative_gap(point.total, self.bound(point)[0])
 
     def certificate(self, point: "FactoredPoint", *, evidence: bool = True) -> Certificate:
         """Return the certificate of a point.
@@ -117,7 +113,7 @@ class Factored:
             evidence: keep what `thalweg.certificates.checker.check` needs, as large as the data.
         """
         start = time.perf_counter()
-        bound, dual, scale = self.bound(point)
+        bound, dual = self.bound(point)
         seconds = time.perf_counter() - start
         kept: dict[str, np.ndarray | float | int | str] = {}
         if evidence:
@@ -129,7 +125,7 @@ class Factored:
                 **self.loss.evidence(),
                 "E": point.embedding.cpu().numpy(),
                 "W": point.weight.T.cpu().numpy(),
-                "dual": dual.scaled(scale).cpu().numpy(),
+                "dual": dual.cpu().numpy(),
             }
             if self.intercept:
                 kept["b"] = point.bias.cpu().numpy()
@@ -185,10 +181,15 @@ class FactoredPoint:
         return self.value + self.penalty
 
 
+def relative_gap(total: float, bound: float) -> float:
+    """Return how far a loss may be above the optimum by its lower bound, as a fraction; 0 for a loss of 0."""
+    return max(0.0, total - bound) / total if total > 0.0 else 0.0
+
+
 def spectral_norm(matrix: Tensor) -> float:
     """Return the largest singular value of a tall float64 matrix, rounded up.
 
-    The largest eigenvalue of the small Gram matrix is computed; its rounding error is bounded by a share of its trace.
+    The rounding error of the small Gram matrix's largest eigenvalue is bounded by a fraction of its trace.
 
     Example:
         >>> round(spectral_norm(torch.tensor([[3.0, 0.0], [0.0, 4.0], [0.0, 0.0]], dtype=torch.float64)), 9)
@@ -197,19 +198,3 @@ def spectral_norm(matrix: Tensor) -> float:
     small = matrix.T @ matrix if matrix.shape[0] >= matrix.shape[1] else matrix @ matrix.T
     largest, trace = torch.stack([torch.linalg.eigvalsh(small)[-1], small.trace()]).tolist()
     return (max(largest, 0.0) + _SPECTRAL_SLACK * trace) ** 0.5
-
-
-def best_scale(dual: DualPoint, limit: float) -> float:
-    """Return the scale in [0, limit] at which the concave value of a dual point is highest, or nearly so."""
-    if limit <= 0.0 or dual.value(limit) >= dual.value(limit * (1.0 - 1e-4)):
-        return limit
-    low, high = 0.0, limit
-    for _ in range(40):
-        left, right = low + 0.382 * (high - low), low + 0.618 * (high - low)
-        if dual.value(left) < dual.value(right):
-            low = left
-        else:
-            high = right
-        if high - low < 1e-4 * limit:
-            break
-    return 0.5 * (low + high)

@@ -9,7 +9,7 @@ from torch import Tensor
 from thalweg.certificates.factored.problem import Factored, FactoredPoint
 from thalweg.certificates.losses import best_bias
 
-DROPPED: Final = 1e-10  # singular values below this share of the largest are zero
+DROPPED: Final = 1e-10  # singular values below this fraction of the largest are zero
 
 
 def start(problem: Factored, width: int) -> FactoredPoint:
@@ -97,10 +97,10 @@ def _best_length(problem: Factored, base: Tensor, along: Tensor, slope: float) -
     best = float(value)
     for _ in range(30):
         first = slope - float((residual * along).sum())
-        bend = float((loss.curvature(base + length * along).product(along) * along).sum())
-        if not bend > 0.0 or not math.isfinite(first / bend):
+        second = float((loss.curvature(base + length * along).product(along) * along).sum())
+        if not second > 0.0 or not math.isfinite(first / second):
             break
-        change = max(-first / bend, -0.5 * length)
+        change = max(-first / second, -0.5 * length)
         while True:
             value, residual = loss.value_and_residual(base + (length + change) * along)
             if float(value) + slope * (length + change) <= best or abs(change) < 1e-6 * (length + 1e-300):

@@ -15,6 +15,7 @@ import numpy as np
 
 # Hyperplanes whose unit normals differ by less are one; a sector narrower than this is none.
 TOLERANCE = 1e-10
+RANK_TOLERANCE = 1e-12  # singular values below this fraction of the largest are zero
 CHUNK = 2_000_000
 
 
@@ -76,6 +77,18 @@ def arrange(rows: np.ndarray) -> Arrangement:
     most = most_cells(len(normals), rows.shape[1])
     complete = len(signs) == most or len(signs) == count_cells(normals)
     return Arrangement(normals, owner, orientation, signs, inside, complete)
+
+
+def reduced(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return coordinates `[n, r]` and orthonormal axes `[d, r]` with features = coordinates @ axes.T, r the rank.
+
+    Example:
+        >>> reduced(np.array([[1.0, 1.0], [2.0, 2.0]]))[0].shape
+        (2, 1)
+    """
+    left, size, right = np.linalg.svd(features, full_matrices=False)
+    rank = max(1, int((size > RANK_TOLERANCE * size.max(initial=0.0)).sum()))
+    return left[:, :rank] * size[:rank], right[:rank].T
 
 
 def most_cells(num_rows: int, rank: int) -> int:

@@ -10,9 +10,8 @@ from scipy import sparse
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from thalweg.certificates.certificate.interval import Certificate, Proof
-from thalweg.certificates.halfspaces.cells import arrange, most_cells
+from thalweg.certificates.halfspaces.cells import arrange, most_cells, reduced
 from thalweg.certificates.halfspaces.separable import disjoint_conflicts
-from thalweg.certificates.two_layer.neurons import reduced
 from thalweg.errors import InputError
 
 MAX_CELLS = 1_500_000

@@ -1,44 +1,55 @@
-"""From a head's linear form, or an objective on a bag of features, to a convex problem."""
+"""From a head's linear form to a convex loss on features."""
 
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from thalweg.certificates.factored.problem import Factored
-from thalweg.certificates.linear.matrices import Features, from_bags
+from thalweg.batch import Batch
 from thalweg.certificates.losses import AbstractLoss, SoftmaxLoss
 from thalweg.certificates.number_losses import LogisticLoss, SquaredLoss
 from thalweg.errors import InputError
 from thalweg.heads.base import ConvexLoss, LinearForm
-from thalweg.models.bag import Bag
 from thalweg.objective import Objective
+
+
+def form_on(objective: Objective, batch: Batch) -> tuple[Tensor, LinearForm]:
+    """Return the hidden states of a batch and the linear form of the head on them, without a graph.
+
+    Raises:
+        InputError: if the head has none.
+    """
+    with torch.no_grad():
+        hidden = objective.hidden(batch)
+        form = objective.head.linear_form(hidden, batch.targets, batch.mask, batch.weights)
+    if form is None:
+        raise no_form(objective)
+    return hidden, form
+
+
+def no_form(objective: Objective) -> InputError:
+    """Return the error that says that a head has no linear form."""
+    return InputError(
+        f"{type(objective.head).__name__} is not a convex loss (softmax, logistic, squared) of a linear layer."
+    )
 
 
 def loss_of(form: LinearForm) -> AbstractLoss:
     """Return the loss of a linear form, its sum divided by its count."""
     count = float(form.count)
-    if form.loss is ConvexLoss.SOFTMAX and form.targets.is_floating_point():
-        return SoftmaxLoss.of_distributions(
-            form.targets,
-            label_smoothing=form.smoothing,
-            class_weights=form.class_weights,
-            weights=form.weights,
-            count=count,
-        )
-    if form.loss is ConvexLoss.SOFTMAX:
-        num_classes = form.features.shape[1] if form.layer is None else form.layer.out_features
-        return SoftmaxLoss.of_labels(
-            form.targets,
-            num_classes,
-            label_smoothing=form.smoothing,
-            class_weights=form.class_weights,
-            weights=form.weights,
-            count=count,
-        )
     if form.loss is ConvexLoss.LOGISTIC:
         return LogisticLoss(form.targets, form.weights, count)
-    return SquaredLoss(form.targets, form.weights, count, scale=form.factor)
+    if form.loss is ConvexLoss.SQUARED:
+        return SquaredLoss(form.targets, form.weights, count, scale=form.factor)
+    smoothing, by_class = form.smoothing, form.class_weights
+    if form.targets.is_floating_point():
+        return SoftmaxLoss.of_distributions(
+            form.targets, label_smoothing=smoothing, class_weights=by_class, weights=form.weights, count=count
+        )
+    num_classes = form.features.shape[1] if form.layer is None else form.layer.out_features
+    return SoftmaxLoss.of_labels(
+        form.targets, num_classes, label_smoothing=smoothing, class_weights=by_class, weights=form.weights, count=count
+    )
 
 
 def join_forms(forms: Sequence[LinearForm]) -> LinearForm:
@@ -51,96 +62,17 @@ def join_forms(forms: Sequence[LinearForm]) -> LinearForm:
     if len(forms) == 1:
         return first
     weighted = any(form.weights is not None for form in forms)
-    weights = [_weights(form) for form in forms] if weighted else None
     return LinearForm(
         first.loss,
         first.layer,
         torch.cat([form.features for form in forms]),
         torch.cat([form.targets for form in forms]),
         torch.stack([form.count for form in forms]).sum(),
-        None if weights is None else torch.cat(weights),
+        torch.cat([_weights(form) for form in forms]) if weighted else None,
         smoothing=first.smoothing,
         class_weights=first.class_weights,
         factor=first.factor,
     )
-
-
-def factored_problem(objective: Objective) -> Factored:
-    """Return the problem of an objective whose model is an embedding bag under a linear head.
-
-    Raises:
-        InputError: where the loss is no such problem: another model, dropout, no L2 in the loss ...; the message says
-            what is in the way.
-    """
-    model, head = objective.model, objective.head
-    reason = _obstacle(objective)
-    if reason:
-        raise InputError(f"This loss has no factored form: {reason}.")
-    assert isinstance(model, Bag)
-    hidden = [_empty_hidden(model, batch.num_examples) for batch in objective.batches]
-    forms = [
-        head.linear_form(states, batch.targets, batch.mask, batch.weights)
-        for states, batch in zip(hidden, objective.batches, strict=True)
-    ]
-    found = [form for form in forms if form is not None and form.layer is not None]
-    if len(found) < len(forms):
-        raise InputError(f"This loss has no factored form: {type(head).__name__} is no convex loss of a linear layer.")
-    form = join_forms(found)
-    if any(one.rows is not None for one in found):
-        raise InputError("This loss has no factored form: some targets are masked; leave those texts out.")
-    layer = form.layer
-    assert layer is not None
-    penalized = {id(tensor) for tensor in objective.penalized}
-    if penalized != {id(model.embedding.weight), id(layer.weight)}:
-        raise InputError(
-            "This loss has no factored form: the penalty must be on embedding and layer, and nothing else."
-        )
-    return Factored(_bag_features(objective), loss_of(form), objective.l2, intercept=layer.bias is not None)
-
-
-def factors_of(objective: Objective) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return embedding, weight and bias of a bag under a linear head."""
-    layer = next(module for module in objective.head.modules() if isinstance(module, nn.Linear))
-    assert isinstance(objective.model, Bag)
-    return objective.model.embedding.weight, layer.weight, layer.bias
-
-
-def _obstacle(objective: Objective) -> str:
-    """Return what keeps an objective from being a factored problem, or nothing."""
-    model = objective.model
-    if not isinstance(model, Bag) or model.body is not None:
-        return "the model must be a bag without a network on it (--model bag)"
-    if model.dropout.p > 0.0 and model.training:
-        return f"dropout is {model.dropout.p:g}, so that the loss is random (--dropout 0)"
-    if not objective.l2 > 0.0:
-        return "there must be an L2 penalty in the loss (--l2)"
-    if objective.autocast is not None:
-        return "the forward pass must run in the type of the weights (--precision float32 or float64)"
-    if len([module for module in objective.head.modules() if isinstance(module, nn.Linear)]) != 1:
-        return f"{type(objective.head).__name__} is no linear layer under a convex loss"
-    if not all(tensor.requires_grad for tensor in objective.every_tensor()[0]):
-        return "some weights are frozen"
-    return ""
-
-
-def _empty_hidden(model: Bag, num_examples: int) -> Tensor:
-    """Return hidden states that nobody reads: the linear form is asked for its targets."""
-    return model.embedding.weight.detach().new_zeros(()).expand(num_examples, model.width)
-
-
-def _bag_features(objective: Objective) -> Features:
-    """Return the features of all micro-batches, one below the other."""
-    tokens, offsets, weights, start = [], [], [], 0
-    for batch in objective.batches:
-        inputs = batch.inputs
-        tokens.append(inputs["tokens"])
-        offsets.append(inputs["offsets"] + start)
-        each = inputs.get("weights")
-        weights.append(torch.ones_like(inputs["tokens"], dtype=torch.float64) if each is None else each)
-        start += len(inputs["tokens"])
-    assert isinstance(objective.model, Bag)
-    size = objective.model.embedding.num_embeddings
-    return from_bags(torch.cat(tokens), torch.cat(offsets), torch.cat(weights), size)
 
 
 def _weights(form: LinearForm) -> Tensor:

@@ -8,16 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.certificates.certificate.interval import Certificate, Proof
-from thalweg.certificates.linear.forms import join_forms, loss_of
+from thalweg.certificates.linear.forms import form_on, join_forms, loss_of, no_form
 from thalweg.certificates.linear.matrices import Features
 from thalweg.certificates.linear.regularizers import L2, AbstractRegularizer, Ball
-from thalweg.certificates.losses import AbstractLoss, DualPoint
+from thalweg.certificates.losses import AbstractLoss
 from thalweg.certificates.number_losses import HingeLoss
 from thalweg.errors import InputError
 from thalweg.objective import Objective
 
 SMALL: Final = 0.01  # a relative gap above this is worth the search for a better dual point
-SCOPE: Final = "No output layer is better on these features; the layers below it stay as they are and are not judged."
+SCOPE: Final = "No output layer{} is better on these features; the layers below it are kept fixed and are not judged."
 
 
 @final
@@ -61,9 +61,7 @@ class Head:
                 f"Head(features, loss): {features.shape[0]} rows of features, but {loss.num_examples} targets."
             )
         self.features, self.loss, self.regularizer, self.intercept = features, loss, regularizer, intercept
-        rounding = 4.0 * torch.finfo(torch.float64).eps * loss.num_outputs**0.5
-        sizes = loss.factor.amax(1) * features.row_norms() * (1.0 + loss.targets.abs().amax())
-        self._rounding = rounding * float(sizes.sum())
+        self._rounding = loss.dual_rounding(features.row_norms())
 
     def at(self, weight: Tensor, bias: Tensor | None = None) -> "HeadPoint":
         """Return loss and derivative at a point.
@@ -102,7 +100,7 @@ class Head:
         return self._gap(point)[0]
 
     def relative_gap(self, point: "HeadPoint") -> float:
-        """Return the gap as a share of the loss with its penalty; 0 for a loss of 0."""
+        """Return the gap as a fraction of the loss with its penalty; 0 for a loss of 0."""
         return self.gap(point) / point.total if point.total > 0.0 else 0.0
 
     def _by_slope(self, point: "HeadPoint") -> float | None:
@@ -113,15 +111,15 @@ class Head:
         slope = torch.add(point.gradient, point.weight, alpha=-regularizer.strength)
         return float(torch.linalg.vector_norm(slope)) ** 2 / (2.0 * regularizer.strength)
 
-    def _gap(self, point: "HeadPoint") -> tuple[float, DualPoint, float]:
-        """Return the gap, the dual point and the scale that prove it."""
-        dual = self.loss.dual_point(point.z, balanced=self.intercept)
+    def _gap(self, point: "HeadPoint") -> tuple[float, Tensor]:
+        """Return the gap and the dual point that proves it."""
+        loss, dual = self.loss, self.loss.dual_point(point.z, balanced=self.intercept)
         by_slope = self._by_slope(point)
         if by_slope is not None and by_slope <= SMALL * abs(point.total):
-            return by_slope, dual, 1.0
-        gradient = self.features.adjoint(dual.residual) if by_slope is None else point.gradient
-        bound, scale = self.regularizer.bound(dual, gradient, self._rounding)
-        return max(0.0, point.total - bound), dual, scale
+            return by_slope, dual
+        gradient = self.features.adjoint(loss.dual_residual(dual)) if by_slope is None else point.gradient
+        bound, scale = self.regularizer.bound(loss, dual, gradient, self._rounding)
+        return max(0.0, point.total - bound), loss.scaled(dual, scale)
 
     def certificate(self, point: "HeadPoint", *, offset: float = 0.0, evidence: bool = True) -> Certificate:
         """Return the certificate of a point.
@@ -132,14 +130,11 @@ class Head:
             evidence: keep what `thalweg.certificates.checker.check` needs, as large as the data.
         """
         begin = time.perf_counter()
-        gap, dual, scale = self._gap(point)
+        gap, dual = self._gap(point)
         seconds = time.perf_counter() - begin
-        scope, assumptions = SCOPE, ()
+        which, assumptions = "", ()
         if isinstance(self.regularizer, Ball):
-            scope = (
-                f"No output layer of norm up to {self.regularizer.radius:.4g} is better on these features; the layers "
-                "below it stay as they are and are not judged."
-            )
+            which = f" of norm up to {self.regularizer.radius:.4g}"
             assumptions = ("The loss has no penalty on this layer; without a bound on its norm nothing is claimed.",)
         kept: dict[str, np.ndarray | float | int | str] = {}
         if evidence:
@@ -150,7 +145,7 @@ class Head:
                 **self.features.arrays(),
                 **self.loss.evidence(),
                 "W": point.weight.cpu().numpy(),
-                "dual": dual.scaled(scale).cpu().numpy(),
+                "dual": dual.cpu().numpy(),
                 "offset": offset,
             }
             if self.intercept:
@@ -162,7 +157,7 @@ class Head:
             unit=self.loss.unit,
             loss=total,
             bound=total - gap,
-            scope=scope,
+            scope=SCOPE.format(which),
             whole=False,
             proof=Proof.PROOF,
             seconds=seconds,
@@ -212,21 +207,16 @@ def head_problem(objective: Objective) -> tuple[Head, HeadPoint, float]:
         InputError: where the head is no convex loss of a linear layer of its own; the message says why.
     """
     layer = _layer_of(objective)
-    forms = []
     modes = [(module, module.training) for module in objective.model.modules()]
     objective.model.eval()
     try:
-        with torch.no_grad():
-            for batch in objective.batches:
-                hidden = objective.hidden(batch)
-                forms.append(objective.head.linear_form(hidden, batch.targets, batch.mask, batch.weights))
+        forms = [form_on(objective, batch)[1] for batch in objective.batches]
     finally:
         for module, mode in modes:
             module.train(mode)
-    found = [form for form in forms if form is not None]
-    if len(found) < len(forms) or any(form.layer is not layer for form in found):
-        raise InputError(f"{type(objective.head).__name__} is no convex loss of a linear layer, so it has no head gap.")
-    form = join_forms(found)
+    if any(form.layer is not layer for form in forms):
+        raise no_form(objective)
+    form = join_forms(forms)
     if not bool(torch.isfinite(form.features).all()):
         raise InputError("The features below the output layer hold NaN or infinity; there is nothing to certify.")
     l2 = objective.l2 if any(tensor is layer.weight for tensor in objective.penalized) else 0.0

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from thalweg.certificates.certificate.interval import Certificate
+from thalweg.certificates.linear.forms import form_on
 from thalweg.certificates.linear.head import Head, HeadPoint, head_problem
 from thalweg.certificates.linear.last_layer import split_last_layer
 from thalweg.certificates.linear.polish import polish
@@ -15,13 +16,12 @@ from thalweg.certificates.linear.regularizers import L2
 from thalweg.certificates.losses import SoftmaxLoss
 from thalweg.certificates.number_losses import HingeLoss, LogisticLoss
 from thalweg.errors import InputError
-from thalweg.heads.base import LinearForm
 from thalweg.objective import Objective
 
 TOLERANCE: Final = 1e-8  # relative gap to which the layer is polished
 NOT_ATTAINED: Final = (
-    "This layer answers every training example right, so without a penalty its multiples have losses down to 0: the "
-    "infimum is 0, and no layer attains it."
+    "This layer classifies every training example correctly, so without a penalty its multiples have losses "
+    "arbitrarily close to 0: the infimum is 0, and no layer attains it."
 )
 MAX_NUMBERS: Final = 200_000_000  # in the features or the predictions
 
@@ -39,11 +39,8 @@ def head_level(objective: Objective) -> Certificate:
     head, point, offset = _problem(objective)
     level = head.certificate(point, offset=offset)
     if not _can_be_polished(head):
-        return (
-            level
-            if not all_right(head, point)
-            else dataclasses.replace(level, assumptions=(*level.assumptions, NOT_ATTAINED))
-        )
+        said = (NOT_ATTAINED,) if _fits_perfectly(head, point) else ()
+        return dataclasses.replace(level, assumptions=(*level.assumptions, *said))
     polished = polish(head, point, tolerance=TOLERANCE)
     better = head.certificate(polished.point, offset=offset)
     if better.bound > level.bound:
@@ -71,8 +68,8 @@ def polished_layer(objective: Objective) -> tuple[Tensor, Tensor | None]:
     return best.weight.T.contiguous(), best.bias if head.intercept else None
 
 
-def all_right(head: Head, point: HeadPoint) -> bool:
-    """Whether a layer answers every example right, so that multiples of it bring the loss of hard targets down to 0."""
+def _fits_perfectly(head: Head, point: HeadPoint) -> bool:
+    """Whether a layer classifies every example correctly, so that its multiples bring the loss of hard targets to 0."""
     targets = head.loss.targets
     if not bool(((targets == 0.0) | (targets == 1.0)).all()):
         return False
@@ -85,12 +82,10 @@ def all_right(head: Head, point: HeadPoint) -> bool:
 
 def _problem(objective: Objective) -> tuple[Head, HeadPoint, float]:
     objective = split_last_layer(objective)
-    batch = objective.batches[0]
-    hidden = objective.hidden(batch)
-    form = objective.head.linear_form(hidden, batch.targets, batch.mask, batch.weights)
-    if isinstance(form, LinearForm) and form.layer is not None:
-        share = len(form.features) / max(1, batch.num_examples)
-        num_targets = share * sum(one.num_examples for one in objective.batches)
+    _, form = form_on(objective, objective.batches[0])
+    if form.layer is not None:
+        each = len(form.features) / max(1, objective.batches[0].num_examples)
+        num_targets = each * sum(one.num_examples for one in objective.batches)
         numbers = num_targets * max(form.layer.in_features, form.layer.out_features)
         if numbers > MAX_NUMBERS:
             raise InputError(

@@ -5,9 +5,9 @@ from typing import ClassVar, final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
-from thalweg.certificates.factored.problem import best_scale
-from thalweg.certificates.losses import DualPoint
+from thalweg.certificates.losses import AbstractLoss, best_scale
 
 
 class AbstractRegularizer(abc.ABC):
@@ -20,11 +20,12 @@ class AbstractRegularizer(abc.ABC):
         """Return its value at the weights, 0-dim."""
 
     @abc.abstractmethod
-    def bound(self, dual: DualPoint, gradient: Tensor, rounding: float) -> tuple[float, float]:
-        r"""Return the best lower bound on the segment of a dual point, and the scale that gives it.
+    def bound(self, loss: AbstractLoss, dual: Tensor, gradient: Tensor, rounding: float) -> tuple[float, float]:
+        r"""Return the best lower bound from a dual point scaled down, and the scale that gives it.
 
         Args:
-            dual: the dual point, with residual $R$.
+            loss: the loss.
+            dual: a dual point of it, with residual $R$.
             gradient: $X^\top R$.
             rounding: by how much an entry or norm of it may be off.
         """
@@ -47,22 +48,18 @@ class L2(AbstractRegularizer):
     def __init__(self, strength: float) -> None:
         self.strength = _positive(strength, "L2(strength)")
 
+    @override
     def penalty(self, weight: Tensor) -> Tensor:
-        """See `AbstractRegularizer.penalty`."""
         return 0.5 * self.strength * weight.square().sum()
 
-    def bound(self, dual: DualPoint, gradient: Tensor, rounding: float) -> tuple[float, float]:
-        """See `AbstractRegularizer.bound`."""
+    @override
+    def bound(self, loss: AbstractLoss, dual: Tensor, gradient: Tensor, rounding: float) -> tuple[float, float]:
         del rounding  # G is used as it is
         square = float(gradient.square().sum()) / (2.0 * self.strength)
-        at_one = dual.value(1.0) - square
-        inside = DualPoint(dual.variables, dual.residual, lambda s: dual.value(s) - s * s * square, dual.scaled)
-        scale = best_scale(inside, 1.0)
-        best = inside.value(scale) if scale < 1.0 else at_one
-        return (best, scale) if best > at_one else (at_one, 1.0)
+        return best_scale(lambda s: loss.dual_value(loss.scaled(dual, s)) - s * s * square)
 
+    @override
     def settings(self) -> dict[str, float]:
-        """See `AbstractRegularizer.settings`."""
         return {"l2": self.strength}
 
 
@@ -79,18 +76,18 @@ class L1(AbstractRegularizer):
     def __init__(self, strength: float) -> None:
         self.strength = _positive(strength, "L1(strength)")
 
+    @override
     def penalty(self, weight: Tensor) -> Tensor:
-        """See `AbstractRegularizer.penalty`."""
         return self.strength * weight.abs().sum()
 
-    def bound(self, dual: DualPoint, gradient: Tensor, rounding: float) -> tuple[float, float]:
-        """See `AbstractRegularizer.bound`."""
+    @override
+    def bound(self, loss: AbstractLoss, dual: Tensor, gradient: Tensor, rounding: float) -> tuple[float, float]:
         largest, allowed = float(gradient.abs().amax()), max(0.0, self.strength - rounding)
-        scale = best_scale(dual, 1.0 if largest <= allowed else allowed / largest)
-        return dual.value(scale), scale
+        limit = 1.0 if largest <= allowed else allowed / largest
+        return best_scale(lambda s: loss.dual_value(loss.scaled(dual, s)), limit)
 
+    @override
     def settings(self) -> dict[str, float]:
-        """See `AbstractRegularizer.settings`."""
         return {"l1": self.strength}
 
 
@@ -108,24 +105,23 @@ class ElasticNet(AbstractRegularizer):
     def __init__(self, l1: float, l2: float) -> None:
         self.l1, self.l2 = _positive(l1, "ElasticNet(l1)"), _positive(l2, "ElasticNet(l2)")
 
+    @override
     def penalty(self, weight: Tensor) -> Tensor:
-        """See `AbstractRegularizer.penalty`."""
         return self.l1 * weight.abs().sum() + 0.5 * self.l2 * weight.square().sum()
 
-    def bound(self, dual: DualPoint, gradient: Tensor, rounding: float) -> tuple[float, float]:
-        """See `AbstractRegularizer.bound`."""
+    @override
+    def bound(self, loss: AbstractLoss, dual: Tensor, gradient: Tensor, rounding: float) -> tuple[float, float]:
         del rounding
         sizes = gradient.abs()
 
         def value(scale: float) -> float:
             excess = (scale * sizes - self.l1).clamp_min(0.0).square().sum()
-            return dual.value(scale) - float(excess) / (2.0 * self.l2)
+            return loss.dual_value(loss.scaled(dual, scale)) - float(excess) / (2.0 * self.l2)
 
-        scale = best_scale(DualPoint(dual.variables, dual.residual, value, dual.scaled), 1.0)
-        return value(scale), scale
+        return best_scale(value)
 
+    @override
     def settings(self) -> dict[str, float]:
-        """See `AbstractRegularizer.settings`."""
         return {"l1": self.l1, "l2": self.l2}
 
 
@@ -146,20 +142,18 @@ class Ball(AbstractRegularizer):
             raise ValueError(f"Ball(radius) must be zero or positive; got {radius!r}.")
         self.radius = radius
 
+    @override
     def penalty(self, weight: Tensor) -> Tensor:
-        """See `AbstractRegularizer.penalty`."""
         return weight.new_zeros(())
 
-    def bound(self, dual: DualPoint, gradient: Tensor, rounding: float) -> tuple[float, float]:
-        """See `AbstractRegularizer.bound`."""
+    @override
+    def bound(self, loss: AbstractLoss, dual: Tensor, gradient: Tensor, rounding: float) -> tuple[float, float]:
         del rounding
         size = self.radius * float(torch.linalg.vector_norm(gradient))
-        inside = DualPoint(dual.variables, dual.residual, lambda s: dual.value(s) - s * size, dual.scaled)
-        scale = best_scale(inside, 1.0)
-        return inside.value(scale), scale
+        return best_scale(lambda s: loss.dual_value(loss.scaled(dual, s)) - s * size)
 
+    @override
     def settings(self) -> dict[str, float]:
-        """See `AbstractRegularizer.settings`."""
         return {"radius": self.radius}
 
 

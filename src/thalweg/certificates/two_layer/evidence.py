@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 
 from thalweg.certificates.halfspaces.cells import Arrangement
-from thalweg.certificates.two_layer.fans import FanOracle
-from thalweg.certificates.two_layer.generation import TwoLayerProblem, Weights
-from thalweg.certificates.two_layer.neurons import AbstractOracle, CellOracle
+from thalweg.certificates.two_layer.cell_oracle import CellOracle
+from thalweg.certificates.two_layer.fan_oracle import FanOracle
+from thalweg.certificates.two_layer.neurons import AbstractOracle
+from thalweg.certificates.two_layer.problem import TwoLayerProblem, Weights
 from thalweg.certificates.two_layer.projection import project
-from thalweg.certificates.two_layer.relaxed import RelaxedOracle
+from thalweg.certificates.two_layer.relaxed_oracle import RelaxedOracle
 
 
 def evidence(
@@ -27,7 +28,7 @@ def evidence(
     found: dict[str, Any] = {
         "rule": "two_layer",
         "X": problem.features,
-        **problem.output.evidence(),
+        **problem.loss.evidence(),
         "dual": dual,
         "l2": problem.l2,
         "leak": problem.leak,
@@ -41,7 +42,7 @@ def evidence(
         "a": weights.output_bias,
         "S": weights.skip,
     }
-    residual = problem.output.residual(dual)
+    residual = problem.array_loss.dual_residual(dual)
     if isinstance(oracle, FanOracle):
         return {**found, "method": "fan", "axes": oracle.axes}
     if isinstance(oracle, CellOracle) and oracle.complete:
@@ -49,8 +50,14 @@ def evidence(
     if isinstance(oracle, RelaxedOracle):
         packed, top = _leaves(oracle, residual)
         # Computed again for the scaled dual, the relaxation may end a little higher; its multipliers suit every scale.
-        share = min(1.0, problem.l2 / top * (1.0 - 1e-12)) if top > 0.0 else 1.0
-        return {**found, "dual": problem.output.scaled(dual, share), "method": "relaxed", "axes": oracle.axes, **packed}
+        scale = min(1.0, problem.l2 / top * (1.0 - 1e-12)) if top > 0.0 else 1.0
+        return {
+            **found,
+            "dual": problem.array_loss.scaled(dual, scale),
+            "method": "relaxed",
+            "axes": oracle.axes,
+            **packed,
+        }
     return {}
 
 

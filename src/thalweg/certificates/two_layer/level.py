@@ -5,23 +5,17 @@ import time
 from typing import final
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from thalweg.certificates.certificate.interval import Certificate, Proof, rounding_slack
+from thalweg.certificates.two_layer.cell_oracle import CellOracle
+from thalweg.certificates.two_layer.column_generation import Solution, best_network, bound_at
 from thalweg.certificates.two_layer.evidence import evidence
-from thalweg.certificates.two_layer.generation import Solution, TwoLayerProblem, Weights, best_network, bound_at
-from thalweg.certificates.two_layer.neurons import AbstractOracle, Bias, CellOracle, with_bias
-from thalweg.certificates.two_layer.outputs import LogisticOutput, SoftmaxOutput, SquaredOutput
+from thalweg.certificates.two_layer.neurons import AbstractOracle, Bias, with_bias
+from thalweg.certificates.two_layer.oracles import oracle_of
 from thalweg.certificates.two_layer.point import TwoLayerPoint, two_layer_point
-from thalweg.certificates.two_layer.relaxed import RelaxedOracle
+from thalweg.certificates.two_layer.problem import TwoLayerProblem, Weights
 from thalweg.certificates.two_layer.restricted import nonnegative_newton
-from thalweg.errors import InputError
-from thalweg.models.mlp import MLP
 from thalweg.objective import Objective
-
-MAX_NUMBERS = 100_000
-UNITS = {SquaredOutput: "squared error", LogisticOutput: "nats", SoftmaxOutput: "nats"}
 
 
 @final
@@ -79,6 +73,9 @@ def certify_two_layer(objective: Objective, *, tolerance: float = 1e-8, max_roun
         InputError: where the loss is no such problem; the message says what is in the way.
 
     Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from thalweg.models.mlp import MLP
         >>> _ = torch.manual_seed(0)
         >>> x = torch.linspace(-1, 1, 9, dtype=torch.float64)[:, None]
         >>> model = MLP([1, 3, 1], activation=nn.ReLU).double()
@@ -144,7 +141,7 @@ def certify_point(
     certificate = Certificate(
         name="two_layer",
         quantity="training loss",
-        unit=UNITS[type(problem.output)],
+        unit=problem.loss.unit,
         loss=loss,
         bound=min(own + point.offset, reached),
         reached=reached,
@@ -179,13 +176,11 @@ def insert_neuron(point: TwoLayerPoint, oracle: AbstractOracle) -> Insertion | N
         design = np.concatenate([atoms, constants], 2)
         bounded = np.arange(design.shape[2]) < atoms.shape[2]
         nothing = np.zeros(design.shape[2])
-        return nonnegative_newton(problem.output, design, problem.l2 * bounded, nothing, bounded, nothing, base)
+        return nonnegative_newton(problem.array_loss, design, problem.l2 * bounded, nothing, bounded, nothing, base)
 
     shift = fit(np.zeros((len(base), width, 0)))
-    dual = problem.output.dual(base + constants @ shift)
-    if problem.free_intercept:
-        dual = problem.output.centered(dual)
-    for neuron in oracle.search(problem.output.residual(dual), problem.l2 * (1.0 + 1e-9)).neurons[:1]:
+    dual = problem.array_loss.dual_point(base + constants @ shift, balanced=problem.free_intercept)
+    for neuron in oracle.search(problem.array_loss.dual_residual(dual), problem.l2 * (1.0 + 1e-9)).neurons[:1]:
         hidden = neuron.slopes * (with_bias(problem.features, problem.hidden_bias) @ neuron.weights)
         size, *shift = fit(np.outer(hidden, neuron.output)[:, :, None])
         root = float(np.sqrt(size))
@@ -201,92 +196,6 @@ def insert_neuron(point: TwoLayerPoint, oracle: AbstractOracle) -> Insertion | N
         if loss < before:
             return Insertion(after, loss, before, neuron.value)
     return None
-
-
-def oracle_is_quick(oracle: AbstractOracle | None) -> bool:
-    """Whether an oracle answers within seconds; the relaxation of many numbers does not."""
-    return not isinstance(oracle, RelaxedOracle) or oracle.rows.size <= MAX_NUMBERS
-
-
-def pruned(problem: TwoLayerProblem, weights: Weights, width: int) -> Weights:
-    """Return a network of at most `width` neurons: those that matter most, the output's linear part fitted anew.
-
-    The certificate is about networks of any width; this is a good start for training one of a given width.
-
-    Args:
-        problem: the problem.
-        weights: of any width.
-        width: at least 1.
-
-    Raises:
-        ValueError: for a width below 1.
-    """
-    if width < 1:
-        raise ValueError(f"pruned(width=...) must be at least 1; got {width!r}.")
-    while len(weights.ingoing) > width:
-        losses = [problem.objective(_without(weights, place)) for place in range(len(weights.ingoing))]
-        weights = _without(weights, int(np.argmin(losses)))
-    return weights
-
-
-def to_mlp(weights: Weights, leak: float, *, bias: bool = True, skip: bool = False) -> MLP:
-    """Return the network as a `thalweg.models.mlp.MLP` in float64, with at least one hidden unit.
-
-    Args:
-        weights: the network.
-        leak: slope of its activation on the left.
-        bias: whether the layers have biases.
-        skip: whether there is a linear map from the input to the output.
-    """
-    if not len(weights.ingoing):
-        dimension, width = weights.skip.shape
-        nothing = {"ingoing": np.zeros((1, dimension)), "hidden_bias": np.zeros(1), "outgoing": np.zeros((1, width))}
-        weights = dataclasses.replace(weights, **nothing)
-    sizes = [weights.ingoing.shape[1], len(weights.ingoing), weights.outgoing.shape[1]]
-    model = MLP(sizes, activation=lambda: nn.LeakyReLU(leak), bias=bias, input_skip=skip).double()
-    first, last = model.layers
-    values = [(first.weight, weights.ingoing), (last.weight, weights.outgoing.T)]
-    if bias:
-        values += [(first.bias, weights.hidden_bias), (last.bias, weights.output_bias)]
-    if model.shortcut is not None:
-        values.append((model.shortcut.weight, weights.skip.T))
-    with torch.no_grad():
-        for parameter, value in values:
-            assert isinstance(parameter, Tensor)
-            parameter.copy_(torch.from_numpy(np.ascontiguousarray(value)))
-    return model
-
-
-def oracle_of(problem: TwoLayerProblem) -> AbstractOracle:
-    """Return the sharpest oracle for a problem.
-
-    Raises:
-        InputError: if the problem is too large for any.
-    """
-    if not np.isfinite(problem.features).all():
-        raise InputError("The features hold NaN or infinity; correct the data.")
-    oracle = problem.oracle()
-    if not oracle_is_quick(oracle):
-        num, rank = len(problem.features), problem.features.shape[1]
-        raise InputError(
-            f"{num:,} examples of {rank:,} features are too many for a bound on hidden units; certify a sample, or "
-            "give the network fewer inputs."
-        )
-    if oracle is None:
-        raise InputError(
-            f"{len(problem.features):,} examples are too many for a bound on hidden units with a free bias; put the "
-            "biases under the penalty as well, or certify a sample."
-        )
-    return oracle
-
-
-def _without(weights: Weights, place: int) -> Weights:
-    return dataclasses.replace(
-        weights,
-        ingoing=np.delete(weights.ingoing, place, 0),
-        hidden_bias=np.delete(weights.hidden_bias, place),
-        outgoing=np.delete(weights.outgoing, place, 0),
-    )
 
 
 def _scope(point: TwoLayerPoint) -> str:

@@ -1,4 +1,4 @@
-"""From an objective to the two-layer network in it, and the problem that its training is about."""
+"""From an objective to the two-layer network in it and the problem of its training; from a network to a model."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from thalweg.certificates.two_layer.generation import TwoLayerProblem, Weights
+from thalweg.certificates.linear.forms import form_on, join_forms, loss_of
 from thalweg.certificates.two_layer.neurons import Bias
-from thalweg.certificates.two_layer.outputs import AbstractOutput, LogisticOutput, SoftmaxOutput, SquaredOutput
+from thalweg.certificates.two_layer.problem import TwoLayerProblem, Weights
 from thalweg.errors import InputError
-from thalweg.heads.base import ConvexLoss, LinearForm
+from thalweg.heads.base import LinearForm
 from thalweg.models.mlp import MLP, MaskedLinear
 from thalweg.models.presets import FlatWindow
 from thalweg.objective import Objective
@@ -43,34 +43,6 @@ class TwoLayerPoint:
     def loss(self) -> float:
         """The objective at its parameters."""
         return self.problem.objective(self.weights) + self.offset
-
-
-def output_of(forms: Sequence[LinearForm], num_outputs: int) -> AbstractOutput:
-    """Return the convex loss of the predictions that linear forms of several batches have together."""
-    count = sum(float(form.count) for form in forms)
-    targets, weights = [], []
-    for form in forms:
-        target = form.targets.detach().cpu()
-        if form.loss is ConvexLoss.SOFTMAX:
-            if not target.is_floating_point():
-                target = nn.functional.one_hot(target.long(), num_outputs)
-            target = (1.0 - form.smoothing) * target.double() + form.smoothing / num_outputs
-            if form.class_weights is not None:
-                target = target * form.class_weights.detach().cpu().double()
-        target = target.double().reshape(len(target), num_outputs)
-        weight = torch.ones(len(target), 1).double() if form.weights is None else form.weights.detach().cpu().double()
-        weights.append(
-            weight.reshape(len(target), -1).expand(-1, 1 if form.loss is ConvexLoss.SOFTMAX else num_outputs)
-        )
-        targets.append(target)
-    y, c = torch.cat(targets).numpy(), torch.cat(weights).numpy() / count
-    match forms[0].loss:
-        case ConvexLoss.SQUARED:
-            return SquaredOutput(y, c, forms[0].factor)
-        case ConvexLoss.LOGISTIC:
-            return LogisticOutput(y, c)
-    total = y.sum(1, keepdims=True)
-    return SoftmaxOutput(y / np.where(total > 0.0, total, 1.0), c * total)
 
 
 def two_layer_point(objective: Objective) -> TwoLayerPoint:
@@ -117,7 +89,7 @@ def two_layer_point(objective: Objective) -> TwoLayerPoint:
     )
     problem = TwoLayerProblem(
         features,
-        output_of(forms, last.weight.shape[0]),
+        loss_of(join_forms(forms)),
         objective.l2,
         leak,
         _bias_cost(first, costs),
@@ -159,18 +131,14 @@ def _leak(activation: nn.Module) -> float:
 def _forms(objective: Objective) -> tuple[list[LinearForm], list[Tensor]]:
     """The head's linear form on each batch, and the rows of the model's input that have a target."""
     forms, inputs = [], []
-    with torch.no_grad():
-        for batch in objective.batches:
-            if len(batch.inputs) != 1:
-                raise _no(f"the model must read one tensor, not {', '.join(batch.inputs)}")
-            x = next(iter(batch.inputs.values()))
-            hidden = objective.model(x)
-            form = objective.head.linear_form(hidden, batch.targets, batch.mask, batch.weights)
-            if form is None:
-                raise _no(f"{type(objective.head).__name__} is no convex loss of a linear layer")
-            x = x.flatten(1) if isinstance(objective.model, FlatWindow) else x.reshape(-1, x.shape[-1])
-            forms.append(form)
-            inputs.append(x if form.rows is None else x[form.rows])
+    for batch in objective.batches:
+        if len(batch.inputs) != 1:
+            raise _no(f"the model must read one tensor, not {', '.join(batch.inputs)}")
+        x = next(iter(batch.inputs.values()))
+        form = form_on(objective, batch)[1]
+        x = x.flatten(1) if isinstance(objective.model, FlatWindow) else x.reshape(-1, x.shape[-1])
+        forms.append(form)
+        inputs.append(x if form.rows is None else x[form.rows])
     return forms, inputs
 
 
@@ -208,3 +176,31 @@ def _bias_cost(layer: Layer, costs: set[int]) -> Bias:
     if layer.bias is None:
         return Bias.NONE
     return Bias.PENALIZED if id(layer.bias) in costs else Bias.FREE
+
+
+def to_mlp(weights: Weights, leak: float, *, bias: bool = True, skip: bool = False) -> MLP:
+    """Return the network as a `thalweg.models.mlp.MLP` in float64, with at least one hidden unit.
+
+    Args:
+        weights: the network.
+        leak: slope of its activation on the left.
+        bias: whether the layers have biases.
+        skip: whether there is a linear map from the input to the output.
+    """
+    if not len(weights.ingoing):
+        dimension, width = weights.skip.shape
+        nothing = {"ingoing": np.zeros((1, dimension)), "hidden_bias": np.zeros(1), "outgoing": np.zeros((1, width))}
+        weights = dataclasses.replace(weights, **nothing)
+    sizes = [weights.ingoing.shape[1], len(weights.ingoing), weights.outgoing.shape[1]]
+    model = MLP(sizes, activation=lambda: nn.LeakyReLU(leak), bias=bias, input_skip=skip).double()
+    first, last = model.layers
+    values = [(first.weight, weights.ingoing), (last.weight, weights.outgoing.T)]
+    if bias:
+        values += [(first.bias, weights.hidden_bias), (last.bias, weights.output_bias)]
+    if model.shortcut is not None:
+        values.append((model.shortcut.weight, weights.skip.T))
+    with torch.no_grad():
+        for parameter, value in values:
+            assert isinstance(parameter, Tensor)
+            parameter.copy_(torch.from_numpy(np.ascontiguousarray(value)))
+    return model

@@ -1,13 +1,14 @@
 """The best network made of a few neurons that stay in their cells: the inner problem of column generation."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import final
 
 import numpy as np
 
+from thalweg.certificates.newton import backtracking
+from thalweg.certificates.two_layer.loss import ArrayLoss
 from thalweg.certificates.two_layer.neurons import Neuron
-from thalweg.certificates.two_layer.outputs import AbstractOutput
 
 SMALLEST = 1e-13
 
@@ -36,7 +37,7 @@ class RestrictedNetwork:
 
     Args:
         inputs: what ingoing weights are multiplied with, the column of ones last where there is a bias, `[n, p]`.
-        output: the loss.
+        loss: of the predictions.
         beta: strength of the penalty, positive.
         linear: Z, what leads to the output without a neuron, `[n, q]`.
         ridge: rho, the penalty of each of its columns, zero for a free one, `[q]`.
@@ -47,7 +48,7 @@ class RestrictedNetwork:
     def __init__(
         self,
         inputs: np.ndarray,
-        output: AbstractOutput,
+        loss: ArrayLoss,
         beta: float,
         linear: np.ndarray,
         ridge: np.ndarray,
@@ -55,7 +56,7 @@ class RestrictedNetwork:
         width: int,
         num_sized: int,
     ) -> None:
-        self.inputs, self.output, self.beta, self.linear, self.ridge = inputs, output, beta, linear, ridge
+        self.inputs, self.loss, self.beta, self.linear, self.ridge = inputs, loss, beta, linear, ridge
         self.units: list[Unit] = []
         self.num_sized = num_sized
         self.coefficients = np.zeros((linear.shape[1], width))
@@ -70,7 +71,7 @@ class RestrictedNetwork:
     def objective(self) -> float:
         """Return the loss with its penalties."""
         penalty = sum(float(unit.z @ unit.z + unit.a @ unit.a) for unit in self.units)
-        return self.output.value(self.predictions()) + self._penalty(penalty)
+        return self.loss.value(self.predictions()) + self._penalty(penalty)
 
     def add(self, neurons: Iterable[Neuron]) -> None:
         """Take neurons in, each with the size that suits it and the others best."""
@@ -129,7 +130,7 @@ class RestrictedNetwork:
         ridge = np.r_[np.zeros(len(atoms)), np.repeat(self.ridge, width)]
         bounded = np.arange(design.shape[2]) < len(atoms)
         start = np.r_[sizes, self.coefficients.ravel()]
-        best = nonnegative_newton(self.output, design, linear_cost, ridge, bounded, start)
+        best = nonnegative_newton(self.loss, design, linear_cost, ridge, bounded, start)
         kept = []
         for unit, (z, a), size in zip(self.units, directions, best, strict=False):
             if size > SMALLEST:
@@ -168,10 +169,29 @@ class RestrictedNetwork:
     def _hidden(self, unit: Unit) -> np.ndarray:
         return unit.slopes * (self.inputs @ (unit.basis @ unit.z))
 
+    # A step in all unknowns is one flat vector: unit by unit, then the linear part row by row.
+    #
+    #     z_1 [k_1] | a_1 [K] | z_2 [k_2] | a_2 [K] | ... | z_m [k_m] | a_m [K] | C [q K]
+    #
+    # k_j is the number of columns of the unit's basis, which shrinks when the unit meets a wall; K is the number of
+    # outputs. The Jacobian of the predictions is [n, K, unknowns], with the parts
+    #
+    #     by z_j: slopes_i (x_i B_j)_c a_jk     by a_j: hidden_ij [k = l]     by C: Z_ip [k = l]
+    #
+    # and the Hessian is J' curvature J, plus beta (units) or rho (linear part) on the diagonal, minus the cross
+    # blocks (D_j X B_j)' V between z_j and a_j of the same unit, V the residual [n, K].
+    def _places(self) -> Iterator[tuple[Unit, slice, slice]]:
+        """Yield each unit with the places of its z and its a in the flat vector."""
+        place, width = 0, self.coefficients.shape[1]
+        for unit in self.units:
+            middle = place + len(unit.z)
+            yield unit, slice(place, middle), slice(middle, middle + width)
+            place = middle + width
+
     def _derivatives(self) -> tuple[np.ndarray, np.ndarray]:
-        """Gradient and Hessian by all z, a and C, one after the other."""
+        """Return gradient and Hessian by all unknowns."""
         predictions = self.predictions()
-        residual, curvature = self.output.descent(predictions), self.output.curvature(predictions)
+        residual, curvature = self.loss.residual(predictions), self.loss.blocks(predictions)
         width = residual.shape[1]
         eye = np.eye(width)
         jacobian, gradient, blocks = [], [], []
@@ -188,55 +208,61 @@ class RestrictedNetwork:
         whole = np.concatenate(jacobian, 2)
         flat = whole.reshape(-1, whole.shape[2])
         hessian = flat.T @ np.einsum("nkl,nlp->nkp", curvature, whole).reshape(flat.shape)
-        diagonal = np.full(len(hessian), self.beta)
-        place = 0
-        for unit, cross in zip(self.units, blocks, strict=True):
-            k = len(unit.z)
-            hessian[place : place + k, place + k : place + k + width] -= cross
-            hessian[place + k : place + k + width, place : place + k] -= cross.T
-            place += k + width
-        diagonal[place:] = np.repeat(self.ridge, width)
+        for (_, z, a), cross in zip(self._places(), blocks, strict=True):
+            hessian[z, a] -= cross
+            hessian[a, z] -= cross.T
+        penalties = np.repeat(self.ridge, width)
+        diagonal = np.concatenate([np.full(len(hessian) - len(penalties), self.beta), penalties])
         hessian[np.arange(len(hessian)), np.arange(len(hessian))] += diagonal
         return np.concatenate(gradient), hessian
 
     def _move(self, step: np.ndarray, slope: float, before: float) -> float | None:
-        """Go along a step as far as it helps, each neuron up to its wall; return the objective, or None if nowhere."""
-        width, place = self.coefficients.shape[1], 0
-        parts, walls = [], []
-        for unit in self.units:
-            k = len(unit.z)
-            parts.append((step[place : place + k], step[place + k : place + k + width]))
-            walls.append(self._wall(unit, parts[-1][0]))
-            place += k + width
+        """Go along a step as far as it helps, each neuron up to its wall; return the objective, or None if nowhere.
+
+        Args:
+            step: in all unknowns, see `_places`.
+            slope: of the objective along it, negative.
+            before: the objective.
+        """
+        parts = [(step[z], step[a]) for _, z, a in self._places()]
+        walls = [self._wall(unit, dz) for unit, (dz, _) in zip(self.units, parts, strict=True)]
         at_wall = [number for number, (reach, _) in enumerate(walls) if reach <= 1e-14]
         if at_wall:
             for number in reversed(at_wall):
                 self._hold(number, walls[number][1])
             return self.objective()
-        rest = step[place:].reshape(self.coefficients.shape)
+        rest = step[len(step) - self.coefficients.size :].reshape(self.coefficients.shape)
         held = [(unit.z, unit.a) for unit in self.units], self.coefficients
-        nearest = min((reach for reach, _ in walls), default=np.inf)
-        share, together = 1.0, False
-        for _ in range(60):
-            # First each neuron goes as far as its own wall; if that does not help, all go as far as the first one.
-            shares = [share if together else min(share, reach) for reach, _ in walls]
-            for unit, (z, a), (dz, da), own in zip(self.units, held[0], parts, shares, strict=True):
+
+        def go(lengths: list[float], length: float) -> None:
+            for unit, (z, a), (dz, da), own in zip(self.units, held[0], parts, lengths, strict=True):
                 unit.z, unit.a = z + own * dz, a + own * da
-            self.coefficients = held[1] + share * rest
-            after = self.objective()
-            at_rest = share == 1.0 and -slope <= 1e-12 * abs(before) and after <= before + 1e-15 * abs(before)
-            if (after <= before + 1e-4 * share * slope and after < before) or at_rest:
+            self.coefficients = held[1] + length * rest
+
+        def own_walls(length: float) -> list[float]:
+            return [min(length, reach) for reach, _ in walls]
+
+        def together(length: float) -> list[float]:
+            return [length] * len(walls)
+
+        # First each neuron goes as far as its own wall; if that does not help, all go as far as the first one.
+        nearest = min((reach for reach, _ in walls), default=np.inf)
+        for lengths, longest, halvings in ((own_walls, 1.0, 4), (together, min(1.0, nearest), 56)):
+
+            def attempt(length: float, lengths: Callable[[float], list[float]] = lengths) -> tuple[float, float]:
+                go(lengths(length), length)
+                after = self.objective()
+                if length == 1.0 and -slope <= 1e-12 * abs(before):  # where rounding hides what is gained
+                    return after - 1e-15 * abs(before), 0.0
+                return (after if after < before else np.inf), length * slope
+
+            length = backtracking(attempt, before, longest=longest, max_halvings=halvings)
+            if length is not None:
                 for number in reversed(range(len(self.units))):
-                    if walls[number][0] <= shares[number]:
+                    if walls[number][0] <= lengths(length)[number]:
                         self._hold(number, walls[number][1])
                 return self.objective()
-            if not together and share < 0.2:
-                share, together = min(1.0, nearest), True
-            else:
-                share *= 0.5
-        for unit, (z, a) in zip(self.units, held[0], strict=True):
-            unit.z, unit.a = z, a
-        self.coefficients = held[1]
+        go(together(0.0), 0.0)
         return None
 
     def _wall(self, unit: Unit, dz: np.ndarray) -> tuple[float, int]:
@@ -266,7 +292,7 @@ class RestrictedNetwork:
 
 
 def nonnegative_newton(
-    output: AbstractOutput,
+    loss: ArrayLoss,
     design: np.ndarray,
     cost: np.ndarray,
     ridge: np.ndarray,
@@ -277,7 +303,7 @@ def nonnegative_newton(
     """Minimize `loss(base + design x) + cost . x + 1/2 ridge . x^2` with x >= 0 where bounded, by Newton steps.
 
     Args:
-        output: the loss.
+        loss: the loss.
         design: `[n, K, m]`.
         cost: `[m]`.
         ridge: not negative, `[m]`.
@@ -290,7 +316,7 @@ def nonnegative_newton(
     """
 
     def value(x: np.ndarray) -> float:
-        return output.value(base + design @ x) + float(cost @ x) + 0.5 * float(ridge @ (x * x))
+        return loss.value(base + design @ x) + float(cost @ x) + 0.5 * float(ridge @ (x * x))
 
     if not len(start):
         return start
@@ -298,26 +324,37 @@ def nonnegative_newton(
     now = value(x)
     for _ in range(100):
         predictions = base + design @ x
-        gradient = cost + ridge * x - flat.T @ output.descent(predictions).ravel()
+        gradient = cost + ridge * x - flat.T @ loss.residual(predictions).ravel()
         free = ~bounded | (x > 0.0) | (gradient < 0.0)
         if not free.any():
             break
         part = design[:, :, free]
-        hessian = np.einsum("nkl,nlp->nkp", output.curvature(predictions), part).reshape(-1, part.shape[2])
+        hessian = np.einsum("nkl,nlp->nkp", loss.blocks(predictions), part).reshape(-1, part.shape[2])
         hessian = part.reshape(-1, part.shape[2]).T @ hessian + np.diag(ridge[free])
         hessian += (1e-12 * np.trace(hessian) / max(1, len(hessian)) + 1e-300) * np.eye(len(hessian))
         step = np.zeros_like(x)
         step[free] = -np.linalg.solve(hessian, gradient[free])
         if not -(gradient @ step) > 1e-15 * abs(now):
             break
-        share, moved = 1.0, False
-        for _ in range(30):
-            trial = np.where(bounded, np.maximum(x + share * step, 0.0), x + share * step)
-            after = value(trial)
-            if after < now - 1e-4 * abs(gradient @ (trial - x)):
-                x, now, moved = trial, after, True
-                break
-            share *= 0.5
-        if not moved:
+        after = _along(value, x, step, gradient, bounded)
+        if after is None:
             break
+        x, now = after, value(after)
     return x
+
+
+def _along(
+    value: Callable[[np.ndarray], float], x: np.ndarray, step: np.ndarray, gradient: np.ndarray, bounded: np.ndarray
+) -> np.ndarray | None:
+    """Return the point on the way x + t step, bent to stay at zero or above where bounded, that gains enough."""
+    start = value(x)
+
+    def at(length: float) -> np.ndarray:
+        return np.where(bounded, np.maximum(x + length * step, 0.0), x + length * step)
+
+    def attempt(length: float) -> tuple[float, float]:
+        after = value(at(length))
+        return (after if after < start else np.inf), -abs(float(gradient @ (at(length) - x)))
+
+    length = backtracking(attempt, start)
+    return None if length is None else at(length)

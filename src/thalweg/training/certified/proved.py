@@ -9,7 +9,7 @@ from torch import nn
 from thalweg import distributed
 from thalweg.batch import Batch
 from thalweg.certificates.certificate.interval import Certificate
-from thalweg.certificates.linear.forms import factored_problem, factors_of
+from thalweg.certificates.factored.bags import factored_problem, factors_of
 from thalweg.data.arrays.batches import Examples
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead

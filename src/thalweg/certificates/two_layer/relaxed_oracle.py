@@ -6,7 +6,8 @@ from typing import final
 
 import numpy as np
 
-from thalweg.certificates.two_layer.neurons import AbstractOracle, Answer, Bias, Neuron, different, reduced, with_bias
+from thalweg.certificates.halfspaces.cells import reduced
+from thalweg.certificates.two_layer.neurons import AbstractOracle, Answer, Bias, Neuron, different, with_bias
 
 FACTOR_RANK = 12
 MAX_ANCHORS = 400

@@ -4,7 +4,8 @@ from typing import final
 
 import numpy as np
 
-from thalweg.certificates.two_layer.neurons import AbstractOracle, Answer, Bias, Neuron, different, reduced, with_bias
+from thalweg.certificates.halfspaces.cells import reduced
+from thalweg.certificates.two_layer.neurons import AbstractOracle, Answer, Bias, Neuron, different, with_bias
 
 ON_LINE = 1e-11
 

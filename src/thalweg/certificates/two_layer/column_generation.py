@@ -1,0 +1,166 @@
+"""The best two-layer network of any width, with a bound that proves it: column generation over neurons."""
+
+import dataclasses
+from typing import final
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+from thalweg.certificates.two_layer.neurons import AbstractOracle, Answer, Bias, with_bias
+from thalweg.certificates.two_layer.problem import TwoLayerProblem, Weights
+from thalweg.certificates.two_layer.restricted import RestrictedNetwork
+
+MAX_STALLS = 3
+FAR = 1e6  # a free bias that makes a constant of a neuron
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Solution:
+    """The best network that was found, and the best bound.
+
+    Args:
+        weights: the network.
+        objective: its loss and penalty.
+        bound: no network of any width has less.
+        dual: the feasible dual point that proves it.
+        oracle: what bounded the neurons.
+        rounds: how often the oracle was asked.
+    """
+
+    weights: Weights
+    objective: float
+    bound: float
+    dual: np.ndarray
+    oracle: AbstractOracle
+    rounds: int
+
+
+def best_network(
+    problem: TwoLayerProblem, oracle: AbstractOracle, *, tolerance: float = 1e-8, max_rounds: int = 100
+) -> Solution:
+    r"""Return the best network of any width, and a lower bound on all of them.
+
+    From the network without neurons on, the oracle names neurons that lower the loss by more than they cost; they are
+    taken in, and all turn within their cells until nothing moves. The residual V that is left, scaled until no neuron's
+    value exceeds l2, is feasible for the convex dual, whose value bounds every network of every width.
+
+    Args:
+        problem: what to minimize.
+        oracle: from `thalweg.certificates.two_layer.oracles.oracle_of`, or another one for its features, bias and leak.
+        tolerance: gap relative to the objective at which to stop.
+        max_rounds: at most so many calls of the oracle.
+
+    Example:
+        >>> import torch
+        >>> from thalweg.certificates.number_losses import SquaredLoss
+        >>> from thalweg.certificates.two_layer.oracles import oracle_of
+        >>> x = np.array([[-1.0], [0.0], [1.0], [2.0]])
+        >>> problem = TwoLayerProblem(x, SquaredLoss(torch.from_numpy(np.abs(x))), l2=0.01)
+        >>> solution = best_network(problem, oracle_of(problem))
+        >>> len(solution.weights.ingoing), f"{solution.objective:.6f}"
+        (2, '0.019333')
+        >>> solution.objective - solution.bound < 1e-9
+        True
+
+    Source: Pilanci and Ergen, "Neural networks are convex regularizers: exact polynomial-time convex optimization
+    formulations for two-layer networks" (2020); Bach, "Breaking the curse of dimensionality with convex neural
+    networks" (2017).
+
+    Not to be read as a statement about the network's width: the best one may need more neurons than yours has.
+    """
+    linear, ridge, axes = problem.linear()
+    num, dimension = problem.features.shape
+    width = problem.loss.num_outputs
+    inputs = with_bias(problem.features, problem.hidden_bias)
+    network = RestrictedNetwork(
+        inputs,
+        problem.array_loss,
+        problem.l2,
+        linear,
+        ridge,
+        width=width,
+        num_sized=dimension + (problem.hidden_bias is Bias.PENALIZED),
+    )
+    network.fit_sizes()
+    bound, best_dual, rounds = -np.inf, np.zeros((num, width)), 0
+    stalls = 0
+    for rounds in range(1, max_rounds + 1):
+        dual, answer = _ask(problem, oracle, network.predictions())
+        value = problem.dual_value(dual)
+        if value > bound or rounds == 1:
+            bound, best_dual = value, dual
+        objective = network.objective()
+        if objective - bound <= tolerance * abs(objective) or not answer.neurons:
+            break
+        network.add(answer.neurons)
+        network.polish()
+        network.fit_sizes()
+        if network.merge():
+            network.polish()
+        stalls = stalls + 1 if network.objective() >= objective - 1e-15 * abs(objective) else 0
+        if stalls == MAX_STALLS:
+            break
+    if not oracle.exact:
+        dual = _sharpened(problem, oracle, network.predictions())
+        if problem.dual_value(dual) > bound:
+            bound, best_dual = problem.dual_value(dual), dual
+    ingoing, outgoing, coefficients = network.parameters()
+    rest = coefficients[axes.shape[1] :]
+    weights = Weights(
+        ingoing[:, :dimension],
+        ingoing[:, dimension] if ingoing.shape[1] > dimension else np.zeros(len(ingoing)),
+        outgoing,
+        rest[0] if len(rest) else np.zeros(width),
+        axes @ coefficients[: axes.shape[1]],
+    )
+    if problem.hidden_bias is Bias.FREE and problem.output_bias is not Bias.FREE:
+        weights = _constant_as_neuron(weights)
+    return Solution(weights, problem.objective(weights), bound, best_dual, oracle, rounds)
+
+
+def _constant_as_neuron(weights: Weights) -> Weights:
+    """Return the network with its output bias made by a neuron whose bias is free: it costs next to nothing."""
+    return dataclasses.replace(
+        weights,
+        ingoing=np.vstack([weights.ingoing, np.zeros(weights.ingoing.shape[1])]),
+        hidden_bias=np.append(weights.hidden_bias, FAR),
+        outgoing=np.vstack([weights.outgoing, weights.output_bias / FAR]),
+        output_bias=np.zeros_like(weights.output_bias),
+    )
+
+
+def bound_at(problem: TwoLayerProblem, oracle: AbstractOracle, weights: Weights) -> tuple[float, np.ndarray]:
+    """Return the bound, and its dual point, that one network's own residual gives: one call of the oracle."""
+    predictions = problem.predictions(weights)
+    dual = _ask(problem, oracle, predictions)[0] if oracle.exact else _sharpened(problem, oracle, predictions)
+    return problem.dual_value(dual), dual
+
+
+def _ask(problem: TwoLayerProblem, oracle: AbstractOracle, predictions: np.ndarray) -> tuple[np.ndarray, Answer]:
+    """Return a feasible dual point near the one of predictions, and what the oracle said."""
+    dual = _dual(problem, predictions)
+    answer = oracle.search(problem.array_loss.dual_residual(dual), problem.l2 * (1.0 + 1e-10))
+    return _scaled(problem, dual, answer.bound), answer
+
+
+def _sharpened(problem: TwoLayerProblem, oracle: AbstractOracle, predictions: np.ndarray) -> np.ndarray:
+    dual = _dual(problem, predictions)
+    return _scaled(problem, dual, oracle.sharpened(problem.array_loss.dual_residual(dual)))
+
+
+def _dual(problem: TwoLayerProblem, predictions: np.ndarray) -> np.ndarray:
+    return problem.array_loss.dual_point(predictions, balanced=problem.free_intercept)
+
+
+def _scaled(problem: TwoLayerProblem, dual: np.ndarray, bound: float) -> np.ndarray:
+    """Scale a dual point to the best feasible size; its neurons' values are at most `bound`."""
+    most = min(problem.loss.largest_scale, problem.l2 / bound if bound > 0.0 else np.inf)
+
+    def lost(scale: float) -> float:
+        return -problem.dual_value(problem.array_loss.scaled(dual, scale))
+
+    most = min(most, 1e6)
+    scales = [most, min(1.0, most), minimize_scalar(lost, bounds=(0.0, most), method="bounded").x]  # type: ignore[attr-defined]
+    scale = min(scales, key=lost)
+    return problem.array_loss.scaled(dual, scale)
