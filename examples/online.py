@@ -6,8 +6,7 @@ After 1,024 rows the two desks swap their work; the score since the last record 
 import random
 from collections.abc import Iterator
 
-from thalweg.online.classifier import OnlineClassifier
-from thalweg.online.learn import learn_online, load_online
+from thalweg.online import OnlineClassifier, learn_online, load_online
 
 WORDS = {"billing": ["invoice", "refund", "card", "charge"], "support": ["crash", "error", "login", "screen"]}
 SWAPPED = {"billing": "support", "support": "billing"}

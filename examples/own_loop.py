@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 from thalweg import Batch, Objective
-from thalweg.optim.clipping import ClipNorm
-from thalweg.optim.schedules import cosine
+from thalweg.optim import ClipNorm, cosine
 
 
 def ring(num_points: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:

@@ -8,13 +8,10 @@ import torch
 from torch import Tensor, nn
 
 import thalweg
-from thalweg.data.builtin.catalog import SAMPLES
-from thalweg.optim.construct import make_optimizer
-from thalweg.optim.schedules import linear
-from thalweg.tasks.base import HeadOptions, Settings
-from thalweg.tasks.classify.task import Classify
-from thalweg.training.steps.evaluate import evaluate
-from thalweg.training.steps.feed import Feed
+from thalweg.data import SAMPLES
+from thalweg.optim import linear, make_optimizer
+from thalweg.tasks import Classify, HeadOptions, Settings
+from thalweg.training import Feed, evaluate
 
 
 class Convolution(nn.Module):
