@@ -1,0 +1,239 @@
+"""What people would take instead on public data: one method a process, so that its whole cost is counted.
+
+`python benchmarks/peers.py METHOD TRAIN DEV TEST` prints one JSON object; an empty DEV takes a tenth of TRAIN.
+Settings are chosen on DEV among those that people try; the final model is that of TRAIN, as thalweg's is.
+"""
+
+import csv
+import json
+import sys
+from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Texts = list[str]
+FASTTEXT = ((0.1, 5), (0.5, 25), (0.5, 50), (1.0, 25))  # learning rate, epochs
+
+
+def main() -> None:
+    method, train, valid, test = sys.argv[1:]
+    print(json.dumps(METHODS[method](Path(train), Path(valid) if valid else None, Path(test))))
+
+
+def read_labeled(path: Path) -> tuple[Texts, Texts]:
+    """Return texts and labels of a CSV file with a header."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))[1:]
+    return [row[0] for row in rows], [row[1] for row in rows]
+
+
+def labeled_parts(train: Path, valid: Path | None) -> tuple[Texts, Texts, Texts, Texts, bool]:
+    """Return texts and labels to train on, those to choose on, and whether these were cut from the training part."""
+    texts, labels = read_labeled(train)
+    if valid is not None:
+        return texts, labels, *read_labeled(valid), False
+    from sklearn.model_selection import train_test_split
+
+    kept, chosen, kept_labels, chosen_labels = train_test_split(
+        texts, labels, test_size=0.1, random_state=0, stratify=labels
+    )
+    return kept, kept_labels, chosen, chosen_labels, True
+
+
+def tfidf(train: Path, valid: Path | None, test: Path) -> dict[str, Any]:
+    """Words and bigrams, TF-IDF, logistic regression; C from 0.1 to 1000."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    def fitted(c: float, texts: Texts, labels: Texts) -> Any:
+        vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+        return make_pipeline(vectorizer, LogisticRegression(C=c, max_iter=1000)).fit(texts, labels)
+
+    texts, labels, valid_texts, valid_labels, cut = labeled_parts(train, valid)
+    models = {c: fitted(c, texts, labels) for c in (0.1, 1.0, 10.0, 100.0, 1000.0)}
+    scores = {c: float(model.score(valid_texts, valid_labels)) for c, model in models.items()}
+    best = max(scores, key=scores.__getitem__)
+    model = fitted(best, *read_labeled(train)) if cut else models[best]
+    return {"score": float(model.score(*read_labeled(test))), "valid": scores[best], "C": best}
+
+
+def fasttext(train: Path, valid: Path | None, test: Path) -> dict[str, Any]:
+    """Supervised fastText with bigrams on one thread; its default rate and epochs, or larger ones."""
+    import fasttext as library
+
+    texts, labels, valid_texts, valid_labels, cut = labeled_parts(train, valid)
+    names = {label: f"__label__{number}" for number, label in enumerate(sorted(set(labels)))}
+
+    def fitted(settings: tuple[float, int], texts: Texts, labels: Texts) -> Any:
+        path = train.with_suffix(".fasttext")
+        lines = (f"{names[label]} {_words(text)}" for text, label in zip(texts, labels, strict=True))
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        lr, epoch = settings
+        return library.train_supervised(
+            str(path), lr=lr, epoch=epoch, wordNgrams=2, bucket=200_000, thread=1, verbose=0
+        )
+
+    def accuracy(model: Any, texts: Texts, labels: Texts) -> float:
+        # The wrapper's own `predict` does not know numpy 2; what it wraps does.
+        answers = [model.f.predict(_words(text) + "\n", 1, 0.0, "strict") for text in texts]
+        return float(np.mean([names[label] == answer[0][1] for answer, label in zip(answers, labels, strict=True)]))
+
+    models = {settings: fitted(settings, texts, labels) for settings in FASTTEXT}
+    scores = {settings: accuracy(model, valid_texts, valid_labels) for settings, model in models.items()}
+    best = max(scores, key=scores.__getitem__)
+    model = fitted(best, *read_labeled(train)) if cut else models[best]
+    return {"score": accuracy(model, *read_labeled(test)), "valid": scores[best], "settings": best}
+
+
+def _words(text: str) -> str:
+    """Lower case, punctuation apart: what fastText's tutorial does to a text."""
+    import re
+
+    return " ".join(re.findall(r"\w+|[^\w\s]", text.lower()))
+
+
+def read_pairs(path: Path) -> tuple[Texts, Texts, np.ndarray]:
+    """Return both sentences and the scores."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))[1:]
+    return [row[0] for row in rows], [row[1] for row in rows], np.array([float(row[2]) for row in rows])
+
+
+def cosine(train: Path, valid: Path | None, test: Path) -> dict[str, Any]:
+    """Cosine of the TF-IDF vectors of both sentences; nothing is learned but the weights of words."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    first, second, _ = read_pairs(train)
+    vectorizer = TfidfVectorizer(sublinear_tf=True).fit(first + second)
+
+    def pearson(path: Path) -> float:
+        first, second, scores = read_pairs(path)
+        products = vectorizer.transform(first).multiply(vectorizer.transform(second)).sum(axis=1)
+        return float(np.corrcoef(np.asarray(products).ravel(), scores)[0, 1])
+
+    assert valid is not None
+    return {"score": pearson(test), "valid": pearson(valid)}
+
+
+def ridge(train: Path, valid: Path | None, test: Path) -> dict[str, Any]:
+    """Ridge regression on products and differences of the TF-IDF vectors, and on their cosine."""
+    from scipy import sparse
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import Ridge
+
+    first, second, scores = read_pairs(train)
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True).fit(first + second)
+
+    def features(first: Texts, second: Texts) -> Any:
+        u, v = vectorizer.transform(first), vectorizer.transform(second)
+        product = u.multiply(v)
+        return sparse.hstack([10 * sparse.csr_matrix(product.sum(axis=1)), product, abs(u - v)]).tocsr()
+
+    def pearson(model: Any, path: Path) -> float:
+        first, second, scores = read_pairs(path)
+        return float(np.corrcoef(model.predict(features(first, second)), scores)[0, 1])
+
+    assert valid is not None
+    inputs = features(first, second)
+    models = {alpha: Ridge(alpha=alpha).fit(inputs, scores) for alpha in (0.1, 1.0, 10.0, 100.0)}
+    scores_of = {alpha: pearson(model, valid) for alpha, model in models.items()}
+    best = max(scores_of, key=scores_of.__getitem__)
+    return {"score": pearson(models[best], test), "valid": scores_of[best], "alpha": best}
+
+
+def read_tagged(path: Path) -> tuple[list[list[str]], list[list[str]]]:
+    """Return words and tags of each sentence: the columns FORM and UPOS of CoNLL-U, the first and last of CoNLL."""
+    word, tag = (1, 3) if path.suffix == ".conllu" else (0, -1)
+    sentences: list[tuple[list[str], list[str]]] = [([], [])]
+    for line in path.read_text(encoding="utf-8").split("\n"):
+        cells = line.split("\t")
+        if not line.strip():
+            sentences.append(([], []))
+        elif not line.startswith("#") and (path.suffix != ".conllu" or cells[0].isdigit()):
+            sentences[-1][0].append(cells[word])
+            sentences[-1][1].append(cells[tag])
+    full = [sentence for sentence in sentences if sentence[0]]
+    return [words for words, _ in full], [tags for _, tags in full]
+
+
+def word_features(words: list[str], place: int) -> dict[str, str | bool | float]:
+    """The usual fifteen features of a word and its neighbors."""
+    word = words[place]
+    found: dict[str, str | bool | float] = {
+        "bias": 1.0,
+        "lower": word.lower(),
+        "last 3": word[-3:],
+        "last 2": word[-2:],
+        "first 3": word[:3],
+        "upper": word.isupper(),
+        "title": word.istitle(),
+        "digits": word.isdigit(),
+        "hyphen": "-" in word,
+    }
+    for name, other in (("previous", place - 1), ("next", place + 1)):
+        if 0 <= other < len(words):
+            neighbor = words[other]
+            found |= {
+                f"{name} lower": neighbor.lower(),
+                f"{name} title": neighbor.istitle(),
+                f"{name} upper": neighbor.isupper(),
+            }
+        else:
+            found[f"{name} none"] = True
+    return found
+
+
+def crf(train: Path, valid: Path | None, test: Path) -> dict[str, Any]:
+    """A linear-chain CRF with the settings of sklearn-crfsuite's tutorial: F1 of spans, or accuracy for CoNLL-U."""
+    del valid  # nothing is chosen
+    from sklearn_crfsuite import CRF
+
+    def inputs(sentences: list[list[str]]) -> list[list[dict[str, str | bool | float]]]:
+        return [[word_features(words, place) for place in range(len(words))] for words in sentences]
+
+    words, tags = read_tagged(train)
+    model = CRF(algorithm="lbfgs", c1=0.1, c2=0.1, max_iterations=100, all_possible_transitions=True)
+    model.fit(inputs(words), tags)
+    words, tags = read_tagged(test)
+    answers = [list(answer) for answer in model.predict(inputs(words))]
+    if test.suffix != ".conllu":
+        return {"score": span_f1(tags, answers)}
+    flat = zip(chain.from_iterable(tags), chain.from_iterable(answers), strict=True)
+    return {"score": float(np.mean([tag == answer for tag, answer in flat]))}
+
+
+def span_f1(tags: list[list[str]], answers: list[list[str]]) -> float:
+    """Micro F1 of spans that agree in both ends and in kind."""
+    true = {(number, *span) for number, row in enumerate(tags) for span in spans(row)}
+    found = {(number, *span) for number, row in enumerate(answers) for span in spans(row)}
+    return 2 * len(true & found) / max(len(true) + len(found), 1)
+
+
+def spans(tags: list[str]) -> list[tuple[int, int, str]]:
+    """Return start, end and kind of each BIO span; an I of another kind begins a new one."""
+    found, start, kind = [], 0, ""
+    for place, tag in enumerate([*tags, "O"]):
+        prefix, _, name = tag.partition("-")
+        if kind and (prefix != "I" or name != kind):
+            found.append((start, place, kind))
+            kind = ""
+        if prefix in {"B", "I"} and not kind:
+            start, kind = place, name
+    return found
+
+
+METHODS: dict[str, Callable[[Path, Path | None, Path], dict[str, Any]]] = {
+    "tfidf": tfidf,
+    "fasttext": fasttext,
+    "cosine": cosine,
+    "ridge": ridge,
+    "crf": crf,
+}
+
+
+if __name__ == "__main__":
+    main()
