@@ -29,7 +29,9 @@ def main() -> None:
             scores = f"accuracy {record.score:.3f} in all, {record.score_since:.3f} since the last record"
             print(f"{record.num_rows:5,} rows: {scores}")
     restored = load_online("desks")
+    assert isinstance(restored, OnlineClassifier)  # a stream of numbers gives an OnlineRegressor
     label, probabilities = restored.predict("the login screen is blank")
+    assert label is not None  # only a model that has seen no label answers with none
     print(f"{label} ({probabilities[label]:.2f}), after {restored.progress.num_rows:,} rows")
 
 

@@ -22,6 +22,8 @@ class Poisson(AbstractHead):
         max_count: largest count that `decode` considers.
     """
 
+    counts: Tensor
+
     def __init__(self, width: int, max_count: int = 100) -> None:
         super().__init__()
         self.output = nn.Linear(width, 1)
