@@ -33,8 +33,8 @@ from torch.nn import functional as F
 
 from thalweg.batch import Batch
 from thalweg.online.classifier import OnlineClassifier
-from thalweg.training.folder import build
-from thalweg.training.recipe.recipe import Recipe
+from thalweg.training.recipe.recipe import Options
+from thalweg.training.session import optimizer
 from thalweg.training.session.loop import train as train_loop
 from thalweg.training.session.prepare import Request, prepare
 from thalweg.training.session.session import Session
@@ -64,11 +64,8 @@ class Collated:
 
 def session_for(folder: Path, steps: int, **options: Any) -> Session:
     """Return a session of `thalweg train` that neither evaluates nor saves on the way."""
-    given = Recipe()
     settings = {"device": "cpu", "steps": steps, "evaluate_every": 10**9, "checkpoint_every": 0.0, "seed": 1}
-    for key, value in {**settings, **options}.items():
-        given.set(key, value)
-    return prepare(Request(given, folder), lambda _: None)
+    return prepare(Request(Options({**settings, **options}), folder), lambda _: None)
 
 
 def our_steps(session: Session) -> Generator[float, None, None]:
@@ -201,10 +198,10 @@ def check_same_losses(session: Session, feed: Callable[[int], list[Batch]], num_
             module.p = 0.0
         elif "dropout" in vars(module) and isinstance(module.dropout, float):
             module.dropout = 0.0
-    quiet.optimizer = build.build_optimizer(session.run.recipe, quiet.model, quiet.head)
-    clip = build.build_clipping(session.run.recipe, quiet.head)
+    quiet.optimizer = optimizer.build_optimizer(session.run.recipe, quiet.model, quiet.head)
+    clip = optimizer.build_clipping(session.run.recipe, quiet.head)
     quiet.stepper = stepper_for(quiet.optimizer, clip=clip.gradient)
-    quiet.schedule = build.build_schedule(session.run.recipe, quiet.optimizer, session.total_steps)
+    quiet.schedule = optimizer.build_schedule(session.run.recipe, quiet.optimizer, session.total_steps)
     bare = bare_steps(quiet, feed, session.total_steps)
     first = next(bare)  # copies the weights before ours changes them
     ours = fit(quiet.model, quiet.head, quiet.stepper, quiet.feed, steps=num_steps, schedule=quiet.schedule)

@@ -18,9 +18,11 @@ from translate_data import Batches, Data
 
 from thalweg.heads.base import AbstractHead
 from thalweg.objective import Objective
+from thalweg.optim import construct
 from thalweg.tasks.translate.report import scores, texts_of
 from thalweg.training.folder import build
-from thalweg.training.recipe.defaults import complete
+from thalweg.training.recipe.complete import complete
+from thalweg.training.recipe.recipe import Options as Given
 from thalweg.training.recipe.recipe import Recipe
 from thalweg.training.steps.calibrate import calibrate
 from thalweg.training.steps.evaluate import evaluate
@@ -53,7 +55,6 @@ class Options:
 def recipe_for(family: str, seed: int, options: Options) -> Recipe:
     """Return the product's own recipe for a family such as `vmf:random` or `analytic:trained`."""
     head, _, targets = family.partition(":")
-    given = Recipe()
     chosen: dict[str, Any] = {
         "task": "translate", "source": "", "head": head, "seed": seed, "width": options.width, "precision": "float32",
         "hidden": options.hidden, "layers": options.layers, "dropout": options.dropout, "steps": options.steps,
@@ -64,9 +65,7 @@ def recipe_for(family: str, seed: int, options: Options) -> Recipe:
         chosen["target_width"] = options.target_width
     if options.lr:
         chosen["lr"] = options.lr
-    for key, value in chosen.items():
-        given.set(key, value)
-    return complete(given)
+    return complete(Given(chosen))
 
 
 @final
@@ -87,7 +86,7 @@ class Trainer:
         self.autocast = torch.bfloat16 if options.bfloat16 else None
         self.batches = Batches(data.parts["train"], options.tokens, seed, self.device)
         self.lr: Any = torch.zeros((), device=self.device) if self.on_gpu else 0.0
-        self.optimizer = build.construct.make_optimizer(
+        self.optimizer = construct.make_optimizer(
             torch.optim.AdamW, self.model, self.head, lr=1e-3, weight_decay=self.recipe.training.weight_decay,
             options={"capturable": True} if self.on_gpu else {},
         )  # fmt: skip

@@ -34,7 +34,10 @@ LEVEL = {part: level for level, parts in enumerate(ORDER) for part in parts}
 NO_TORCH = {"errors", "report"}
 # Modules inside a part that must stay quick to import, because `thalweg --help` or reading files needs them.
 NO_TORCH_MODULES = {
+    "training/recipe/complete.py",
+    "training/recipe/options.py",
     "training/recipe/recipe.py",
+    "training/recipe/rules.py",
     "names.py",
     "cli/main.py",
     "cli/options.py",

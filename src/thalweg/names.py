@@ -66,6 +66,8 @@ SCHEDULES = {
     )
 }
 
+OPTIMIZER = "adamw"  # the usual one
+
 # Directions that are composed with a step size; every optimizer of torch.optim can be one, too, with a --line-search.
 METHODS = {
     "gradient": "thalweg.optim.directions:Gradient",
@@ -76,6 +78,7 @@ METHODS = {
     "newton-cg": "thalweg.optim.newton_cg:NewtonCG",
     "levenberg-marquardt": "thalweg.optim.levenberg_marquardt:LevenbergMarquardt",
 }
+QUASI_NEWTON = ("bfgs", "self-scaled-bfgs", "self-scaled-broyden")  # of them; they want a Wolfe search
 # Methods for one kind of model, which prove how far from the best possible they are.
 SOLVERS = {"factored-newton": "thalweg.certificates.factored.optimizer:FactoredNewton"}
 # Its name is one of torch.optim's as well: the composed one is meant where a --line-search is named.
@@ -130,6 +133,8 @@ HEADS = {"softmax": ""} | {
         "analytic",
     )
 }
+# Losses in which other words push where one pulls, so that their targets can be trained.
+CONTRASTIVE_HEADS = ("contrastive", "sampled", "analytic")
 
 # Where the vectors of words come from; anything else is a file of word vectors or the folder of a run.
 TARGETS = {
@@ -174,6 +179,16 @@ def task_columns(name: str) -> TaskColumns:
 def all_task_columns() -> list[TaskColumns]:
     """Return the columns of every task, to guess which one a file is for."""
     return [task_columns(name) for name in TASKS]
+
+
+def models() -> list[str]:
+    """Return the names of the models of all tasks.
+
+    Example:
+        >>> models()
+        ['bag', 'mlp', 'lstm', 'gru', 'transformer']
+    """
+    return list(dict.fromkeys(model for task in TASKS for model in task_spec(task).models))
 
 
 def task_class(name: str) -> Any:

@@ -10,45 +10,38 @@ from rich.text import Text
 
 from thalweg import names
 from thalweg.cli.output import print_json
-from thalweg.data.columns.choice import Kind, guess_task
+from thalweg.data.columns.choice import Kind
 from thalweg.data.columns.inspection import MIN_ROWS_OF_A_LABEL, Inspection, inspect
 from thalweg.data.text.normalize import Normalizer
 from thalweg.errors import counted
 from thalweg.training.folder.run import finite
-from thalweg.training.recipe.defaults import complete
-from thalweg.training.recipe.recipe import Recipe
-from thalweg.training.session.prepare import choose, open_any, with_recipe_file
+from thalweg.training.recipe.complete import complete
+from thalweg.training.recipe.recipe import Options
+from thalweg.training.session.reading import open_data
 
 SHOWN_LABELS = 20
 SHOWN_CHARACTERS = 160
 BAR = 30
 
 
-def inspect_and_show(given: Recipe, *, as_json: bool) -> int:
+def inspect_and_show(given: Options, *, as_json: bool) -> int:
     """Inspect a file, print what was found on standard output, and return the exit code."""
-    given = with_recipe_file(given)
-    source = open_any(given.data.source or "", given)
-    valid = open_any(given.data.valid, given) if given.data.valid else None
-    guessed = None
-    if given.run.task is None:
-        task, guessed = guess_task(source, names.all_task_columns())
-        given.run.task = task.task
-    task = names.task_columns(given.run.task)
-    choice = choose(source, given)
-    recipe = complete(given)
-    found = inspect(source, task, choice, valid_source=valid, max_length=recipe.data.max_length)
-    normalizer = Normalizer(tuple(recipe.data.normalize or ()))
+    guess: list[str] = []
+    opened = open_data(given, guess.append)
+    recipe, choice, task = complete(opened.decided()), opened.choice, names.task_columns(opened.options["task"])
+    found = inspect(opened.source, task, choice, valid_source=opened.valid, max_length=recipe.data.max_length)
+    normalizer = Normalizer(recipe.data.normalize)
     texts = {name for role, name in choice.columns.items() if task.roles[role] in (Kind.TEXT, Kind.WORDS)}
     seen = [
         {name: _as_seen(value, normalizer) if name in texts else value for name, value in row.items()}
         for row in found.preview
     ]
     if as_json:
-        extra = {"columns_chosen": choice.plain(), "as_seen": seen, "guess": guessed}
+        extra = {"columns_chosen": choice.plain(), "as_seen": seen, "guess": guess[0] if guess else None}
         print_json(finite(found.to_json() | extra))
         return 0
     console = Console(file=sys.stdout, highlight=False)
-    for part in _parts(found, guessed, seen):
+    for part in _parts(found, guess, seen):
         console.print(part, markup=False, soft_wrap=isinstance(part, str))
     return 0
 
@@ -60,10 +53,9 @@ def _as_seen(value: Any, normalizer: Normalizer) -> Any:
     return normalizer(value) if isinstance(value, str) else value
 
 
-def _parts(found: Inspection, guessed: str | None, seen: list[dict[str, Any]]) -> Iterator[Any]:
+def _parts(found: Inspection, guess: list[str], seen: list[dict[str, Any]]) -> Iterator[Any]:
     yield Text(f"{found.name} ({found.kind}), task {found.task}", style="bold")
-    if guessed:
-        yield guessed
+    yield from guess
     yield from found.notes
     yield found.choice.sentence
     yield ""

@@ -10,8 +10,7 @@ from typing import Annotated
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
-from thalweg.cli.options import DataOptions, ModelOptions, RunOptions, TrainingOptions, to_recipe
-from thalweg.cli.options import seconds as duration
+from thalweg.cli.options import DataOptions, ModelOptions, RunOptions, TrainingOptions, duration, to_options
 from thalweg.errors import InputError, is_out_of_memory
 
 SMALLER = "Take a smaller --batch-size, --width, --vocabulary-size or --max-length."
@@ -91,7 +90,7 @@ def train(
     """Train a model on a file, a built-in set or a recipe.
 
     Without a file the built-in set of the task is used (docstrings, tokens, phrases, sunspots, manual, numbers). The
-    task and the columns are found by themselves and printed. The same command again goes on with an interrupted run.
+    task and the columns are detected automatically and printed. The same command again resumes an interrupted run.
 
     Args:
         source: CSV, TSV, JSONL, CoNLL or text file; a built-in set; a recipe.toml; "-" with --online.
@@ -100,23 +99,23 @@ def train(
         model: .
         training: .
         out: Folder that holds runs.
-        resume: Go on with the unfinished run in this folder.
+        resume: Resume the unfinished run in this folder.
         overwrite: Replace a run of the same name.
         online: Learn from a stream: predict each row, then learn from it.
-        fast: Two steps of everything, to see that it works.
+        fast: Smoke test: two steps of everything.
         json: Print the summary as one JSON object on standard output.
-        quiet: Say nothing but errors.
+        quiet: Print nothing but errors.
     """
-    recipe = to_recipe(source, run, data, model, training)
+    options = to_options(source, run, data, model, training)
     console = Console(stderr=True)
     say = _speaker(console, quiet)
     if online:
         from thalweg.cli.stream import learn
 
-        return learn(recipe, out, overwrite=overwrite, as_json=json, say=say)
+        return learn(options, out, overwrite=overwrite, as_json=json, say=say)
     from thalweg.cli.training import train_and_show
 
-    return train_and_show(recipe, out, resume, console, overwrite=overwrite, fast=fast, as_json=json, quiet=quiet)
+    return train_and_show(options, out, resume, console, overwrite=overwrite, fast=fast, as_json=json, quiet=quiet)
 
 
 @app.command
@@ -164,7 +163,7 @@ def evaluate(folder: Path, file: Path, /, *, skip_bad_rows: Flag = False, json: 
     Args:
         folder: The run's folder, such as runs/docstrings.
         file: The held-out file.
-        skip_bad_rows: Go on although more than 1 % of the rows cannot be read.
+        skip_bad_rows: Evaluate although more than 1 % of the rows cannot be read.
         json: Print the metrics as one JSON object on standard output.
     """
     from thalweg.cli.answers import evaluate_and_show
@@ -195,7 +194,7 @@ def certify(
         polish: Put the best head for these features into the run; the weights before stay beside it.
         report: Draw the report anew, with the picture of the bounds.
         json: Print the interval as one JSON object on standard output.
-        quiet: Say nothing but errors.
+        quiet: Print nothing but errors.
     """
     from thalweg.cli.certificates import certify_and_show
 
@@ -239,4 +238,4 @@ def look(
     """
     from thalweg.cli.inspection import inspect_and_show
 
-    return inspect_and_show(to_recipe(source, run, data), as_json=json)
+    return inspect_and_show(to_options(source, run, data), as_json=json)

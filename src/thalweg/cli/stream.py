@@ -19,20 +19,20 @@ from thalweg.online.learn import OnlineModel, OnlineRecord, learn_online, load_o
 from thalweg.online.regressor import OnlineRegressor
 from thalweg.status import Status
 from thalweg.training.folder.run import run_name
-from thalweg.training.recipe.recipe import Recipe
-from thalweg.training.session.prepare import skipped_rows
+from thalweg.training.recipe.recipe import Options
+from thalweg.training.session.reading import skipped_rows
 
 RECORD_SECONDS = 30.0
 KINDS: dict[str, Callable[..., OnlineModel]] = {"classify": OnlineClassifier, "score": OnlineRegressor}
 
 
-def learn(given: Recipe, out: Path, *, overwrite: bool, as_json: bool, say: Callable[[str], None]) -> int:
+def learn(given: Options, out: Path, *, overwrite: bool, as_json: bool, say: Callable[[str], None]) -> int:
     """Learn from the stream to its end (or Ctrl-C), print the running score, and return the exit code."""
-    task = given.run.task or "classify"
+    task = given.get("task", "classify")
     if task not in KINDS:
         raise InputError(f"--online learns the tasks {' and '.join(KINDS)}; got --task {task}.")
-    name = given.data.source or "-"
-    folder = out / run_name(given.run.name or ("stream" if name == "-" else name))
+    name = given.get("source", "-")
+    folder = out / run_name(given.get("name") or ("stream" if name == "-" else name))
     if overwrite and folder.exists():
         remove_online(folder)
     if folder.exists():
@@ -40,7 +40,7 @@ def learn(given: Recipe, out: Path, *, overwrite: bool, as_json: bool, say: Call
         say(f"Resuming {folder}, which has seen {model.progress.num_rows:,} rows (--overwrite to start over).")
     else:
         model = KINDS[task](**_options(given))
-    skip = bool(given.data.skip_bad_rows)
+    skip = bool(given.get("skip_bad_rows"))
     source = open_stream(sys.stdin.buffer, skip_bad_rows=skip) if name == "-" else open_source(name, skip_bad_rows=skip)
     record, num_shown = None, 0
     header_due = not as_json
@@ -48,7 +48,7 @@ def learn(given: Recipe, out: Path, *, overwrite: bool, as_json: bool, say: Call
         for record in learn_online(
             stop.rows(source),
             model,
-            label_column=given.data.label_column or None,
+            label_column=given.get("label_column") or None,
             save_folder=folder,
             record_seconds=RECORD_SECONDS,
         ):
@@ -114,11 +114,11 @@ class _Stop:
             raise KeyboardInterrupt
 
 
-def _options(given: Recipe) -> dict[str, Any]:
+def _options(given: Options) -> dict[str, Any]:
     """Return the options that mean something to an online learner."""
-    options = {"lr": given.training.lr, "l2": given.training.l2, "num_buckets": given.data.vocabulary_size}
-    if given.data.text_column:
-        options["columns"] = [given.data.text_column]
+    options = {"lr": given.get("lr"), "l2": given.get("l2"), "num_buckets": given.get("vocabulary_size")}
+    if given.get("text_column"):
+        options["columns"] = [given["text_column"]]
     return {name: value for name, value in options.items() if value is not None}
 
 

@@ -16,7 +16,7 @@ from thalweg.cli.progress import make_display
 from thalweg.errors import counted
 from thalweg.status import Status
 from thalweg.training.folder.run import REPORT, finite
-from thalweg.training.recipe.recipe import Recipe
+from thalweg.training.recipe.recipe import Options
 from thalweg.training.session.finish import train_and_finish
 from thalweg.training.session.prepare import Request, prepare
 from thalweg.training.session.session import Session
@@ -26,7 +26,7 @@ JSON_KEYS = ("run", "task", "model", "optimizer", "steps", "seconds", "metrics",
 
 
 def train_and_show(
-    recipe: Recipe,
+    options: Options,
     out: Path,
     resume: Path | None,
     console: Console,
@@ -42,7 +42,7 @@ def train_and_show(
         if not quiet:
             console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
-    session = prepare(Request(recipe, out, overwrite, resume, fast), say)
+    session = prepare(Request(options, out, overwrite, resume, fast), say)
     received: int | None = None
     say(f"Training {session.run.recipe.model.model} on {session.task.describe(session.prepared)}: {_bounds(session)}.")
     with make_display(console, session.total_steps, session.place.step, quiet=quiet) as display:

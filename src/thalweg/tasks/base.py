@@ -29,7 +29,7 @@ TableMaker = Callable[[int, int, Tokenizer | None], Tensor]
 @final
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What the data part of a recipe says, as plain values (see `thalweg.training.recipe.recipe.DataRecipe`).
+    """What the data part of a recipe says, as plain values (see `thalweg.training.recipe.options.DataSection`).
 
     Args:
         columns: role -> column name, as chosen (such as `{"text": "review", "label": "stars"}`). A forecast has a list

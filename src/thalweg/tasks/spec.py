@@ -15,12 +15,16 @@ class ModelSpec:
         layout: how it reads its input (see `thalweg.tasks.base.Settings`).
         pair_builder: import path of what builds it for pairs of texts; "" where there are none.
         defaults: options that have another default with this model of this task.
+        solver: the method of `thalweg.names.SOLVERS` that trains it to a proved optimum; "" where there is none.
+        solves_by_default: whether it is trained so where nothing speaks against it.
     """
 
     builder: str
     layout: str
     pair_builder: str = ""
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    solver: str = ""
+    solves_by_default: bool = False
 
 
 @final
@@ -36,7 +40,7 @@ class TaskSpec:
         models: the models that can be chosen, by name.
         defaults: options whose default differs from the general one; `model` is always among them.
         traits: what the task has to do with, for options that only some tasks read: "text" (reads texts), "tokens"
-            (cuts texts into tokens by itself), "bigrams" (can read pairs of adjacent words), "pairs" (can read two
+            (cuts texts into tokens by itself), "bigrams" (can read bigrams), "pairs" (can read two
             texts), "series" (reads numeric columns), "classes" (answers with classes), "writes" (writes text).
     """
 

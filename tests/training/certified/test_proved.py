@@ -7,9 +7,9 @@ import pytest
 from thalweg.cli.main import run as command
 from thalweg.errors import InputError
 from thalweg.status import Status
-from thalweg.training.certified import proved
 from thalweg.training.folder import checkpoint
-from thalweg.training.recipe.recipe import Recipe
+from thalweg.training.recipe.recipe import Options
+from thalweg.training.session import sizing
 from thalweg.training.session.api import train
 from thalweg.training.session.loop import train as train_loop
 from thalweg.training.session.prepare import Request, prepare
@@ -27,10 +27,7 @@ def labeled(tmp_path):
 
 
 def session_for(source, out, **options):
-    recipe = Recipe()
-    for key, value in {"source": str(source), **options}.items():
-        recipe.set(key, value)
-    return prepare(Request(recipe, out), lambda sentence: None)
+    return prepare(Request(Options(options, source=source), out), lambda sentence: None)
 
 
 def test_the_default_ends_at_a_proved_optimum_and_keeps_the_last_weights(labeled, tmp_path):
@@ -85,10 +82,9 @@ def test_who_asks_for_something_else_gets_it(labeled, tmp_path, option):
 
 
 def test_data_that_are_too_large_are_trained_on_mini_batches(labeled, tmp_path, monkeypatch):
-    monkeypatch.setattr(proved, "MAX_BYTES", 1000)
-    recipe, said = Recipe(), []
-    recipe.set("source", str(labeled))
-    session = prepare(Request(recipe, tmp_path), said.append)
+    monkeypatch.setattr(sizing, "MAX_BYTES", 1000)
+    said = []
+    session = prepare(Request(Options(source=labeled), tmp_path), said.append)
     assert session.run.recipe.training.optimizer == "adamw"
     assert any("nothing is proved while it trains" in sentence for sentence in said)
 

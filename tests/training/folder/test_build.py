@@ -15,7 +15,7 @@ from thalweg.models.mlp import MaskedLinear
 from thalweg.optim.construct import optimizer_names
 from thalweg.status import Status
 from thalweg.training.folder import build
-from thalweg.training.recipe.recipe import Recipe
+from thalweg.training.recipe.recipe import Options
 from thalweg.training.session.api import train
 from thalweg.training.session.finish import finish
 from thalweg.training.session.loop import train as train_loop
@@ -37,11 +37,8 @@ def reviews(tmp_path_factory):
 
 
 def session_for(source, out, **options):
-    recipe = Recipe()
     small = {"width": 8, "hidden": 8, "heads": 2, "steps": 6, "batch_size": 32}
-    for key, value in {"source": str(source), **small, **options}.items():
-        recipe.set(key, value)
-    return prepare(Request(recipe, out), lambda sentence: None)
+    return prepare(Request(Options({"source": source, **small, **options}), out), lambda sentence: None)
 
 
 @pytest.mark.parametrize(("name", "kind"), [

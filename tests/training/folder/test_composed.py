@@ -11,7 +11,7 @@ from thalweg import names
 from thalweg.errors import InputError
 from thalweg.optim.descent import Descent
 from thalweg.training.folder.run import Run
-from thalweg.training.recipe.recipe import Recipe
+from thalweg.training.recipe.recipe import Options
 from thalweg.training.session.api import train
 from thalweg.training.session.loop import train as train_loop
 from thalweg.training.session.prepare import Request, prepare
@@ -25,13 +25,10 @@ COMPOSED = [
 
 
 def session_for(out, optimizer, line_search, **options):
-    recipe = Recipe()
     given = {"source": "sunspots", "optimizer": optimizer, "width": 6, "hidden": 6, "epochs": 8.0, **options}
     if line_search:
         given["line_search"] = line_search
-    for key, value in given.items():
-        recipe.set(key, value)
-    return prepare(Request(recipe, out), lambda sentence: None)
+    return prepare(Request(Options(given), out), lambda sentence: None)
 
 
 @pytest.mark.parametrize(("optimizer", "line_search"), COMPOSED)

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from thalweg.errors import InputError
-from thalweg.training.recipe.recipe import Recipe
+from thalweg.training.recipe.recipe import Options
 from thalweg.training.session.prepare import Request, prepare
 
 WORDS = ["river", "stone", "light", "water", "field", "cloud", "house", "table", "music", "paper"]
@@ -69,12 +69,10 @@ def test_a_damaged_file_gives_a_session_or_a_sentence(tmp_path, task):
         rows, ending = lines_of(task, g)
         path = tmp_path / f"file{seed}{ending}"
         path.write_bytes(damaged("\n".join(rows).encode(), g))
-        recipe = Recipe()
         small = {"width": 4, "hidden": 4, "heads": 2, "layers": 1, "steps": 1, "lags": 3, "max_length": 16}
-        for key, value in {"source": str(path), "task": task, **small}.items():
-            recipe.set(key, value)
+        given = Options(small, source=path, task=task)
         try:
-            session = prepare(Request(recipe, tmp_path / "runs"), lambda sentence: None)
+            session = prepare(Request(given, tmp_path / "runs"), lambda sentence: None)
         except InputError:
             assert not (tmp_path / "runs" / path.stem).exists(), "nothing may be left half-written"
             outcomes.append("refused")

@@ -12,10 +12,11 @@ from torch.nn import functional as F
 
 from thalweg import names
 from thalweg.errors import InputError
+from thalweg.names import CONTRASTIVE_HEADS
 from thalweg.status import Status
 from thalweg.training.folder.run import Run
-from thalweg.training.recipe.defaults import CONTRASTING, complete
-from thalweg.training.recipe.recipe import Recipe
+from thalweg.training.recipe.complete import complete
+from thalweg.training.recipe.recipe import Options
 from thalweg.training.session.api import train
 from thalweg.training.session.finish import finish
 from thalweg.training.session.loop import train as train_loop
@@ -67,7 +68,7 @@ def test_every_family_trains_measures_and_writes(task, head, pairs, prose, tmp_p
     assert 1 < perplexity < 3 * size
     figures = run.result["head"]
     assert 0 <= figures["variance"] <= 1
-    assert 1 <= figures["effective_rank"] <= 16 or head not in CONTRASTING
+    assert 1 <= figures["effective_rank"] <= 16 or head not in CONTRASTIVE_HEADS
     entries = [entry for entry in run.history if entry["event"] == "evaluation"]
     assert all(entry["head"].keys() == figures.keys() for entry in entries)
     if task == "translate":
@@ -146,10 +147,7 @@ OPTIONS = {"head": "contrastive", "dispersion": "sliced", "steps": 12, "dropout"
 def test_a_resumed_run_ends_where_the_undisturbed_one_does(options, pairs, tmp_path):
     given = {"task": "translate", **SMALL, **options}
     whole = train(pairs, out=tmp_path / "whole", **given)
-    recipe = Recipe()
-    for key, value in {"source": str(pairs), **given}.items():
-        recipe.set(key, value)
-    session = prepare(Request(recipe, tmp_path / "cut"), lambda sentence: None)
+    session = prepare(Request(Options(given, source=pairs), tmp_path / "cut"), lambda sentence: None)
     for entry in train_loop(session):
         if entry["event"] == "step" and entry["step"] == 7:
             os.kill(os.getpid(), signal.SIGINT)
@@ -209,17 +207,14 @@ def test_collapsed_vectors_are_told_in_summary_and_report(pairs, tmp_path):
 
 
 def completed(**options):
-    recipe = Recipe()
-    for key, value in {"source": "numbers", "task": "translate", **options}.items():
-        recipe.set(key, value)
-    return complete(recipe)
+    return complete(Options({"source": "numbers", "task": "translate", **options}))
 
 
 def test_defaults_fit_the_head():
     assert completed().model.head == "softmax"
     for head in FAMILIES:
         recipe = completed(head=head)
-        contrasting = head in CONTRASTING
+        contrasting = head in CONTRASTIVE_HEADS
         assert (recipe.model.targets, recipe.model.tie) == (("trained", True) if contrasting else ("random", False))
         assert recipe.training.label_smoothing == (0.1 if contrasting else 0.0)
     assert completed(head="analytic", width=64).model.target_width == 64

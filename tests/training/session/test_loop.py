@@ -9,7 +9,7 @@ from torch import nn
 
 from thalweg.errors import InputError
 from thalweg.status import Status
-from thalweg.training.recipe.recipe import Recipe
+from thalweg.training.recipe.recipe import Options
 from thalweg.training.session.api import train
 from thalweg.training.session.finish import finish
 from thalweg.training.session.loop import train as train_loop
@@ -29,11 +29,8 @@ def reviews(tmp_path):
 
 
 def session_for(reviews, out, **options):
-    recipe = Recipe()
-    recipe.data.source = str(reviews)
-    for key, value in {"model": "bag", "width": 4, "epochs": 6.0, **options}.items():
-        recipe.set(key, value)
-    return prepare(Request(recipe, out), lambda sentence: None)
+    given = Options({"source": reviews, "model": "bag", "width": 4, "epochs": 6.0, **options})
+    return prepare(Request(given, out), lambda sentence: None)
 
 
 def spoil(session, steps):

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from thalweg.errors import InputError
 from thalweg.status import Status
 from thalweg.training.folder.run import Run
-from thalweg.training.recipe.recipe import Recipe
+from thalweg.training.recipe.recipe import Options
 from thalweg.training.session.api import train
 from thalweg.training.session.finish import finish
 from thalweg.training.session.loop import train as train_loop
@@ -64,11 +64,7 @@ def same_weights(one, other):
 
 def interrupted(reviews, out, at_step, **options):
     """Train, stop as Ctrl-C does after a step, and leave the run unfinished."""
-    recipe = Recipe()
-    recipe.data.source = str(reviews)
-    for key, value in options.items():
-        recipe.set(key, value)
-    session = prepare(Request(recipe, out), lambda sentence: None)
+    session = prepare(Request(Options(options, source=reviews), out), lambda sentence: None)
     for entry in train_loop(session):
         if entry["event"] == "step" and entry["step"] == at_step:
             os.kill(os.getpid(), signal.SIGINT)
@@ -197,7 +193,7 @@ def test_a_killed_command_goes_on_and_ends_with_the_same_bits(reviews, tmp_path,
     assert process.wait() == code
     again = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
-    assert "Going on with the unfinished run" in again.stderr
+    assert "Resuming the unfinished run" in again.stderr
     subprocess.run(
         [*command[:5], f"--out={tmp_path / 'whole'}", *flags], env=environment, capture_output=True, check=True
     )

@@ -8,7 +8,7 @@ SPEC = TaskSpec(
     columns="thalweg.tasks.classify.columns:COLUMNS",
     sample="docstrings",
     models={
-        "bag": ModelSpec("thalweg.models.presets:pooled_bag", "bag"),
+        "bag": ModelSpec("thalweg.models.presets:pooled_bag", "bag", solver="factored-newton", solves_by_default=True),
         "mlp": ModelSpec("thalweg.models.presets:pooled_mlp", "bag"),
         "lstm": ModelSpec("thalweg.models.presets:pooled_lstm", "padded"),
         "gru": ModelSpec("thalweg.models.presets:pooled_gru", "padded"),

@@ -13,7 +13,7 @@ SPEC = TaskSpec(
     },
     defaults={
         "model": "mlp", "lags": 10, "scaling": "range", "activation": "tanh", "hidden": 16, "width": 16, "dropout": 0.0,
-        "weight_decay": 0.0, "epochs": 200.0, "batch_size": 32, "lr": 0.01, "normalize": [],
+        "weight_decay": 0.0, "epochs": 200.0, "batch_size": 32, "lr": 0.01, "normalize": (),
     },
     traits=frozenset({"series"}),
 )  # fmt: skip

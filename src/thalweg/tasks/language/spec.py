@@ -12,7 +12,7 @@ SPEC = TaskSpec(
         "transformer": ModelSpec("thalweg.models.presets:causal_transformer", "causal"),
     },
     defaults={
-        "model": "lstm", "tokenizer": "bpe", "vocabulary_size": 4000, "normalize": [], "max_length": 64, "tie": True,
+        "model": "lstm", "tokenizer": "bpe", "vocabulary_size": 4000, "normalize": (), "max_length": 64, "tie": True,
         "batch_size": 16, "epochs": 8.0, "width": 256, "hidden": 256,
     },
     traits=frozenset({"text", "tokens", "classes", "writes"}),

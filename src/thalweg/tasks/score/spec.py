@@ -13,6 +13,7 @@ SPEC = TaskSpec(
             "bag",
             pair_builder="thalweg.models.presets:pair_bag",
             defaults={"width": 256, "lr": 3e-3},
+            solver="factored-newton",
         ),
         "lstm": ModelSpec(
             "thalweg.models.presets:pooled_lstm",

@@ -13,6 +13,6 @@ SPEC = TaskSpec(
             "thalweg.models.presets:tokens_transformer", "padded", defaults={"lr": 1e-3, "dropout": 0.1, "epochs": 8.0}
         ),
     },
-    defaults={"model": "lstm", "batch_size": 32, "normalize": ["nfc"], "dropout": 0.3, "lr": 5e-3, "epochs": 5.0},
+    defaults={"model": "lstm", "batch_size": 32, "normalize": ("nfc",), "dropout": 0.3, "lr": 5e-3, "epochs": 5.0},
     traits=frozenset({"text", "classes"}),
 )

@@ -12,7 +12,7 @@ SPEC = TaskSpec(
         "transformer": ModelSpec("thalweg.models.presets:translate_transformer", "translate", defaults={"lr": 2e-3}),
     },
     defaults={
-        "model": "transformer", "tokenizer": "bpe", "vocabulary_size": 4000, "normalize": ["nfc"], "max_length": 64,
+        "model": "transformer", "tokenizer": "bpe", "vocabulary_size": 4000, "normalize": ("nfc",), "max_length": 64,
         "tie": True, "label_smoothing": 0.1, "epochs": 12.0,
     },
     traits=frozenset({"text", "tokens", "classes", "writes"}),

@@ -120,8 +120,8 @@ def training_objective(
     pairs: list[tuple[np.ndarray, Batch]] = list(
         in_order(prepared.train, task.batch, BATCH_SIZE, parameter.device, parameter.dtype)
     )
-    _, autocast = choose_precision(recipe.run.precision or "auto", choose_device("cpu"))
-    objective = Objective(model, head, [batch for _, batch in pairs], l2=recipe.training.l2 or 0.0, autocast=autocast)
+    _, autocast = choose_precision(recipe.run.precision, choose_device("cpu"))
+    objective = Objective(model, head, [batch for _, batch in pairs], l2=recipe.training.l2, autocast=autocast)
     view = task.view(prepared.train)
     if view is None or isinstance(view, Prefixes):
         return objective, view

@@ -1,25 +1,21 @@
-"""From a complete recipe to objects: settings, networks, optimizer, schedule, clipping."""
+"""From a recipe to objects: settings of a task, networks, their weights."""
 
 import dataclasses
-import inspect
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LRScheduler
 
-from thalweg import names, vectors
+from thalweg import names
 from thalweg.batch import Batch
 from thalweg.data.arrays.ragged import IN_MEMORY, Spill
 from thalweg.data.text.word_vectors import read_word_vectors
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.models.presets import ModelOptions
-from thalweg.optim import clipping, construct
 from thalweg.tasks.base import AbstractTask, HeadOptions, Settings
 from thalweg.tasks.writing.target_sources import Pretrained, source_of
-from thalweg.training.folder.compose import check_optimizer, compose, is_composed
 from thalweg.training.recipe.recipe import Recipe
 from thalweg.training.steps.device import choose_device, choose_precision
 
@@ -31,15 +27,15 @@ def settings_of(recipe: Recipe, columns: dict[str, Any], spill: Spill = IN_MEMOR
     data, model = recipe.data, recipe.model
     return Settings(
         columns=columns,
-        valid_share=_given(data.valid_share),
-        normalize=tuple(_given(data.normalize)),
-        tokenizer=_given(data.tokenizer),
-        vocabulary_size=_given(data.vocabulary_size),
-        bigrams=_given(data.bigrams),
-        max_length=_given(data.max_length),
-        lags=_given(data.lags),
-        scaling=_given(data.scaling),
-        layout=names.task_spec(_given(recipe.run.task)).models[_given(model.model)].layout,
+        valid_share=data.valid_share,
+        normalize=data.normalize,
+        tokenizer=data.tokenizer,
+        vocabulary_size=data.vocabulary_size,
+        bigrams=data.bigrams,
+        max_length=data.max_length,
+        lags=data.lags,
+        scaling=data.scaling,
+        layout=names.task_spec(recipe.run.task).models[model.model].layout,
         spill=spill,
     )
 
@@ -62,15 +58,15 @@ def build_networks(
         counts: how often each token is a target in the training data, for heads that know of frequencies.
     """
     options = recipe.model
-    torch.manual_seed(_given(recipe.run.seed))
-    spec = names.task_spec(task.name).models[_given(options.model)]
+    torch.manual_seed(recipe.run.seed)
+    spec = names.task_spec(task.name).models[options.model]
     builder = names.load(spec.pair_builder if task.reads_pairs else spec.builder)
     try:
         model: nn.Module = builder(task.shape(), model_options(recipe))
     except ValueError as error:
         raise InputError(f"--model {options.model} cannot be built so: {error}") from None
     head = task.head(model, head_options(recipe, fresh=fresh, counts=counts))
-    dtype, _ = choose_precision(_given(recipe.run.precision), choose_device("cpu"))
+    dtype, _ = choose_precision(recipe.run.precision, choose_device("cpu"))
     model.to(dtype)
     head.to(dtype)
     if fresh:
@@ -84,43 +80,41 @@ def model_options(recipe: Recipe) -> ModelOptions:
     """Return the model part of a complete recipe as objects."""
     options = recipe.model
     return ModelOptions(
-        width=_given(options.width),
-        hidden=_given(options.hidden),
-        layers=_given(options.layers),
-        heads=_given(options.heads),
-        dropout=_given(options.dropout),
-        activation=names.find(names.ACTIVATIONS, _given(options.activation), "activation"),
-        skip=names.find(names.SKIPS, _given(options.skip), "skip connection"),
-        input_skip=_given(options.input_skip),
-        sparsity=_given(options.sparsity),
+        width=options.width,
+        hidden=options.hidden,
+        layers=options.layers,
+        heads=options.heads,
+        dropout=options.dropout,
+        activation=names.find(names.ACTIVATIONS, options.activation, "activation"),
+        skip=names.find(names.SKIPS, options.skip, "skip connection"),
+        input_skip=options.input_skip,
+        sparsity=options.sparsity,
     )
 
 
 def head_options(recipe: Recipe, *, fresh: bool = True, counts: Tensor | None = None) -> HeadOptions:
     """Return what a complete recipe says about the output layer; arguments as for `build_networks`."""
     options = recipe.model
-    smoothing, tie, name = _given(recipe.training.label_smoothing), _given(options.tie), _given(options.head)
+    smoothing, tie, name = recipe.training.label_smoothing, options.tie, options.head
     if name == "softmax":
         return HeadOptions(smoothing, tie)
     dispersion = (
-        names.find(names.DISPERSIONS, _given(options.dispersion), "dispersion")()
-        if options.dispersion != ("none")
-        else None
+        names.find(names.DISPERSIONS, options.dispersion, "dispersion")() if options.dispersion != ("none") else None
     )
-    kind, _, start = _given(options.targets).partition(":")
+    kind, _, start = options.targets.partition(":")
     table: Any = names.find(names.TARGETS, "random", "kind of targets")
     if fresh:  # else the weights bring the vectors, and the file or run they came from need not be there
-        table = target_table(_given(options.targets))
+        table = target_table(options.targets)
     return HeadOptions(
         smoothing,
         tie and kind == "trained" and not start,
         family=names.find(names.HEADS, name, "head"),
         table=table,
         trained=kind == "trained",
-        follow=_given(options.target_average) if kind == "embedding" else None,
-        target_width=_given(options.target_width),
+        follow=options.target_average if kind == "embedding" else None,
+        target_width=options.target_width,
         dispersion=dispersion,
-        dispersion_weight=_given(options.dispersion_weight),
+        dispersion_weight=options.dispersion_weight,
         counts=counts,
     )
 
@@ -149,12 +143,12 @@ def target_table(text: str) -> Any:
 
 
 def _initialize(recipe: Recipe, model: nn.Module, batch: Batch | None) -> None:
-    name = _given(recipe.model.init)
+    name = recipe.model.init
     if name == "default":
         return
     scheme = names.find(names.INITIALIZATIONS, name, "initialization")
     takes_activation = "activation" in {field.name for field in dataclasses.fields(scheme)}
-    activation = names.find(names.ACTIVATIONS, _given(recipe.model.activation), "activation")
+    activation = names.find(names.ACTIVATIONS, recipe.model.activation, "activation")
     try:
         (scheme(activation=activation) if takes_activation else scheme())(model, batch.inputs if batch else None)
     except ValueError as error:
@@ -169,8 +163,8 @@ def _put_word_vectors(recipe: Recipe, task: AbstractTask, model: nn.Module) -> N
     if tokenizer is None or not tables:
         raise InputError("--word-vectors needs a model with a word embedding (lstm, gru, transformer).")
     wanted = {tokenizer.token(index): index for index in range(size)}
-    found = read_word_vectors(_given(recipe.data.word_vectors), wanted=wanted.keys())
-    step = _given(recipe.data.normalize_vectors)
+    found = read_word_vectors(recipe.data.word_vectors, wanted=wanted.keys())
+    step = recipe.data.normalize_vectors
     rows = torch.as_tensor(found.normalized(step))
     ids = torch.tensor([wanted[word] for word in found.words], dtype=torch.long)
     for table in tables:
@@ -183,93 +177,6 @@ def _put_word_vectors(recipe: Recipe, task: AbstractTask, model: nn.Module) -> N
             # Vectors of unit length are scaled to the length that the embedding's own start has.
             scale = table.weight.norm(dim=1).mean() if step != "none" else 1.0
             table.weight[ids] = rows.to(table.weight.dtype) * scale
-
-
-def optimizer_defaults(optimizer: str | None) -> dict[str, float]:
-    """Return the usual learning rate and weight decay of an optimizer other than the tasks' own AdamW.
-
-    Raises:
-        InputError: if there is no such optimizer.
-    """
-    if optimizer is not None:
-        check_optimizer(optimizer)
-    if (
-        optimizer is None
-        or optimizer in {**names.METHODS, **names.SOLVERS}
-        or construct.find_optimizer(optimizer) is torch.optim.AdamW
-    ):
-        return {}
-    return {
-        "lr": construct.default_learning_rate(optimizer),
-        "weight_decay": construct.default_weight_decay(optimizer),
-    }
-
-
-def build_optimizer(
-    recipe: Recipe, model: nn.Module, head: nn.Module, clip: "Clipping | None" = None
-) -> torch.optim.Optimizer:
-    """Return the recipe's optimizer over the parameters of model and head.
-
-    A method of `thalweg.names.METHODS`, or any optimizer with a `line_search`, becomes a `Descent`, which clips by
-    itself. Everything else is PyTorch's own optimizer or the one behind an import path.
-    """
-    training = recipe.training
-    if training.optimizer in names.SOLVERS:
-        parameters = vectors.trainable([*model.parameters(), *head.parameters()])
-        return names.find(names.SOLVERS, training.optimizer, "optimizer")(parameters)
-    if is_composed(recipe):
-        clip = clip or build_clipping(recipe, head)
-        return compose(recipe, model, head, clip.gradient, clip.update)
-    return construct.make_optimizer(
-        construct.find_optimizer(_given(training.optimizer)),
-        model,
-        head,
-        lr=_given(training.lr),
-        weight_decay=_given(training.weight_decay),
-        options=_given(training.optimizer_options),
-    )
-
-
-def build_schedule(recipe: Recipe, optimizer: torch.optim.Optimizer, total_steps: int) -> LRScheduler:
-    """Return the recipe's schedule over `total_steps` steps."""
-    training = recipe.training
-    make = names.find(names.SCHEDULES, _given(training.schedule), "schedule")
-    options: dict[str, Any] = dict(_given(training.schedule_options))
-    warmup = min(_given(training.warmup), total_steps) if _given(training.warmup) >= 1 else _given(training.warmup)
-    takes = [name for name in inspect.signature(make).parameters if name not in {"optimizer", "total_steps", "warmup"}]
-    for name in options:
-        if name not in takes:
-            listed = f"it takes {', '.join(takes)}" if takes else "it takes none"
-            raise InputError(f"--schedule {training.schedule} has no option '{name}'; {listed}.")
-    try:
-        return make(optimizer, total_steps=total_steps, warmup=warmup, **options)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"--schedule {training.schedule} cannot work so: {error}") from None
-
-
-@final
-@dataclasses.dataclass(frozen=True)
-class Clipping:
-    """What is clipped: the gradient (in the order value, units, norm) and the update."""
-
-    gradient: clipping.AbstractClip
-    update: clipping.ClipUpdate | None
-
-
-def build_clipping(recipe: Recipe, head: nn.Module) -> Clipping:
-    """Return the recipe's clipping; several kinds are applied one after the other. AGC leaves the head out."""
-    training = recipe.training
-    parts: list[clipping.AbstractClip] = []
-    if training.clip_value:
-        parts.append(clipping.ClipValue(training.clip_value))
-    if training.clip_adaptive:
-        parts.append(clipping.ClipAdaptive(training.clip_adaptive, leave_out=tuple(head.parameters())))
-    if training.clip:
-        parts.append(clipping.ClipNorm(training.clip))
-    update = clipping.ClipUpdate(training.clip_update) if training.clip_update else None
-    if not parts:
-        return Clipping(clipping.NoClip(), update)
-    return Clipping(parts[0] if len(parts) == 1 else clipping.ClipSequence(tuple(parts)), update)
 
 
 def get_weights(model: nn.Module, head: nn.Module) -> dict[str, Tensor]:
@@ -320,8 +227,3 @@ def count_parameters(model: nn.Module, head: nn.Module) -> int:
     """Return the number of trainable numbers, tied ones counted once."""
     seen = {id(p): p.numel() for p in [*model.parameters(), *head.parameters()] if p.requires_grad}
     return sum(seen.values())
-
-
-def _given(value: Any) -> Any:
-    assert value is not None, "the recipe must be complete here"
-    return value

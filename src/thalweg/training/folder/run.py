@@ -57,9 +57,6 @@ class Run:
                 )
             raise InputError(f"{self.folder} is no run: it holds no {RECIPE}; give a folder that `thalweg train` made.")
         self.recipe: Recipe = read_recipe(self.folder / RECIPE)
-        if self.recipe.missing():
-            gone = ", ".join(self.recipe.missing()[:3])
-            raise InputError(f"{self.folder / RECIPE} is damaged: it lacks {gone}; restore it or train the run again.")
         self._parts: tuple[AbstractTask, nn.Module, AbstractHead] | None = None
 
     def __repr__(self) -> str:
@@ -138,7 +135,7 @@ class Run:
         task, model, head = self._load()
         source = open_source(path, skip_bad_rows=skip_bad_rows)
         examples, _ = task.examples(source, self.data["columns"])
-        _, autocast = choose_precision(self.recipe.run.precision or "auto", choose_device("cpu"))
+        _, autocast = choose_precision(self.recipe.run.precision, choose_device("cpu"))
         return evaluate(task, model, head, examples, autocast=autocast, generated=len(examples))
 
     def add_words(self, words: dict[str, Any]) -> list[int]:
@@ -166,7 +163,7 @@ class Run:
         if self._parts is None:
             verify_files(self.folder)
             settings = build.settings_of(self.recipe, self.data["columns"])
-            kind = names.task_class(self.recipe.run.task or "")
+            kind = names.task_class(self.recipe.run.task)
             task: AbstractTask = kind.load(self.folder, settings)
             weights = checkpoint.load_tensors(self.folder / WEIGHTS)
             counts = build.counts_behind(weights)

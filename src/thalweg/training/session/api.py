@@ -6,7 +6,7 @@ from typing import Any
 
 from thalweg.errors import InputError
 from thalweg.training.folder.run import Run
-from thalweg.training.recipe.recipe import Recipe
+from thalweg.training.recipe.recipe import Options
 from thalweg.training.session.finish import train_and_finish
 from thalweg.training.session.prepare import Request, prepare
 
@@ -28,12 +28,12 @@ def train(
         source: a data file, the name of a built-in set, or a `recipe.toml`; None takes the task's built-in set.
         out: folder that holds runs.
         overwrite: replace a run of the same name instead of taking the next free one.
-        resume: folder of an unfinished run to go on with. (The same call again goes on with it, too.)
-        fast: take two steps of everything, to see that it works.
+        resume: folder of an unfinished run to resume. (The same call again resumes it, too.)
+        fast: take two steps of everything, as a smoke test.
         say: takes the sentences about what was chosen and is being done.
         watch: takes every history entry.
         **options: any option of the recipe, under the name of the command line's with underscores
-            (`model="gru"`, `lr=3e-3`, `epochs=5`, `seed=1` ...); `thalweg.training.recipe.recipe` lists them.
+            (`model="gru"`, `lr=3e-3`, `epochs=5`, `seed=1` ...); `thalweg.training.recipe.options` lists them.
 
     Returns:
         The run. Its `status` tells how it ended; an interruption (Ctrl-C) leaves it unfinished.
@@ -46,13 +46,10 @@ def train(
         >>> run.status.name
         'COMPLETED'
     """
-    given = Recipe()
-    if source is not None:
-        given.data.source = str(source)
     for key, value in options.items():
         if value is None:
             raise InputError(f"Option '{key}' is None; leave it out to take the default.")
-        given.set(key, list(value) if isinstance(value, tuple) else value)
+    given = Options(options, source=source)
     request = Request(given, Path(out), overwrite, None if resume is None else Path(resume), fast)
     session = prepare(request, say)
     train_and_finish(session, say, watch)

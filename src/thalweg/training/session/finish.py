@@ -91,7 +91,7 @@ def finish(session: Session, status: Status) -> dict[str, Any]:
         session.model,
         session.head,
         session.prepared.valid,
-        batch_size=max(64, recipe.training.batch_size or 64),
+        batch_size=max(64, recipe.training.batch_size),
         device=session.device,
         autocast=session.autocast,
         generated=min(len(session.prepared.valid), MAX_GENERATED),
@@ -158,7 +158,7 @@ def make_report(
     seconds = summary["seconds"]
     return Report(
         name=run.folder.name,
-        task=recipe.run.task or "",
+        task=recipe.run.task,
         sentence=sentence,
         status=summary["sentence"],
         created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
@@ -175,7 +175,7 @@ def make_report(
         metrics=metrics,
         history=[_only(entry, shown) for entry in read_history(run.folder / HISTORY)],
         notes=notes,
-        sections=[*more, *task.sections(*networks, prepared, recipe.run.seed or 0)],
+        sections=[*more, *task.sections(*networks, prepared, recipe.run.seed)],
         recipe=recipe.to_toml(),
         reproduce=[f"thalweg train {run.folder / 'recipe.toml'}", f"thalweg predict {run.folder} ..."],
     )

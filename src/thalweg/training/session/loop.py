@@ -61,9 +61,9 @@ def _take_steps(session: Session, log: "_History", signals: "_Signals") -> Gener
     saves = _Saves(session, log, clock, recipe.checkpoint_every or math.inf)
     moment = stopping.Moment(
         session.total_steps,
-        seconds_limit=recipe.time or 0.0,
-        tolerance=recipe.certify or 0.0,
-        patience=recipe.patience or 0,
+        seconds_limit=recipe.time,
+        tolerance=recipe.certify,
+        patience=recipe.patience,
         num_rollbacks=score.num_rollbacks,
     )
     pending: list[StepRecord] = []
@@ -104,8 +104,8 @@ def _steps(session: Session) -> Iterator[StepRecord]:
     recipe, total = session.run.recipe, session.total_steps
     watch_every = max(MIN_WATCH_EVERY, total // NUM_WATCHED)
     options = FitOptions(
-        seed=recipe.run.seed or 0,
-        l2=recipe.training.l2 or 0.0,
+        seed=recipe.run.seed,
+        l2=recipe.training.l2,
         autocast=session.autocast,
         watch=lambda step: step < 5 or step % watch_every == 0,
     )

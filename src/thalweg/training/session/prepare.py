@@ -1,36 +1,29 @@
-"""From what the user typed to a session: data read, defaults filled in, the run's folder found or made."""
+"""From what the user asked for to a session, in steps that each return a new value.
+
+options -> open data -> recipe -> examples -> the recipe that suits their size -> folder -> session (-> plan of steps).
+"""
 
 import dataclasses
-import math
-import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, final
 
 from thalweg import names
-from thalweg.data.arrays.ragged import Spill
-from thalweg.data.builtin.catalog import SAMPLES
-from thalweg.data.columns.choice import Choice, choose_columns, guess_task
-from thalweg.data.files.base import AbstractSource
-from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError, counted
 from thalweg.tasks.base import AbstractTask, Prepared
-from thalweg.training.certified import proved
 from thalweg.training.folder import build, checkpoint, run
-from thalweg.training.recipe.defaults import complete, defaults_for
-from thalweg.training.recipe.recipe import Recipe, read_recipe
-from thalweg.training.recipe.without_effect import without_effect
+from thalweg.training.recipe.complete import complete, without_effect
+from thalweg.training.recipe.recipe import Options, Recipe
+from thalweg.training.session import sizing
+from thalweg.training.session.optimizer import optimizer_defaults
+from thalweg.training.session.reading import Opened, open_data, read_examples, skipped_rows
 from thalweg.training.session.session import Session
 from thalweg.training.steps.device import choose_device
 from thalweg.training.steps.fit import FitOptions, Place, fit
 
-MIN_DEFAULT_STEPS, MAX_DEFAULT_EPOCHS = 300, 100
 CALIBRATION_SECONDS = 1.0
-SHARE_OF_TIME = 0.9  # of a time limit is planned for steps; the rest is left to evaluation
-
-DEFAULT_OPTIMIZER = "adamw"  # of every task
+FRACTION_OF_TIME = 0.9  # of a time limit is planned for steps; the rest is left to evaluation
 
 Say = Callable[[str], None]
 
@@ -41,14 +34,14 @@ class Request:
     """What the user asked for.
 
     Args:
-        given: the options that were given; the others are None.
+        options: the options that were given.
         out: folder that holds runs.
         overwrite: replace a run of the same name.
-        resume: folder of the run to go on with.
+        resume: folder of the run to resume.
         fast: two steps of everything.
     """
 
-    given: Recipe
+    options: Options
     out: Path = Path("runs")
     overwrite: bool = False
     resume: Path | None = None
@@ -67,39 +60,19 @@ def prepare(request: Request, say: Say) -> Session:
     Raises:
         InputError: for anything the user has to mend.
     """
-    given = with_recipe_file(request.given, request.resume)
-    source = open_any(given.data.source or "", given)
-    valid = open_any(given.data.valid, given) if given.data.valid else None
-    if given.run.task is None:
-        guessed, sentence = guess_task(source, names.all_task_columns())
-        given.run.task = guessed.task
-        say(sentence)
-    names.check(names.TASKS, given.run.task, "task")
-    choice = choose(source, given)
-    columns = choice.plain()
-    recipe = _completed(given, choice)
-    unused = without_effect(given, defaults_for(given, build.optimizer_defaults(given.training.optimizer)))
-    for note in [*source.notes, choice.sentence, *unused]:
-        if note:
-            say(note)
-    device = choose_device(recipe.run.device or "auto")
-    if request.resume is not None and run.Run(request.resume).finished:
-        raise InputError(f"The run {request.resume} is finished, so there is nothing to resume; train a new one.")
-    spill = Path(tempfile.mkdtemp(prefix="thalweg-"))
-    try:
-        kind: type[AbstractTask] = names.task_class(given.run.task)
-        task, prepared = kind.prepare(source, valid, build.settings_of(recipe, columns, Spill(spill)))
-    finally:
-        shutil.rmtree(spill, ignore_errors=True)  # what is mapped into memory stays readable until it is closed
-    for note in [*skipped_rows(source, valid), *prepared.notes]:
+    opened = open_data(_all_options(request), say)
+    known = known_defaults(opened.options)
+    recipe = complete(_named(opened.decided()), known)
+    device = choose_device(recipe.run.device)
+    for note in (*opened.notes(), *without_effect(opened.options, known)):
         say(note)
-    recipe = _fitted(recipe, given, choice, task, prepared, say)
-    bounds = given.training.steps or given.training.epochs
-    if not bounds:
-        recipe.training.epochs = _enough_epochs(recipe, len(prepared.train))
-    timed = bool(given.training.time) and not bounds and recipe.training.optimizer not in names.SOLVERS
+    task, prepared = read_examples(opened.source, opened.valid, recipe, opened.choice.plain())
+    for note in (*skipped_rows(opened.source, opened.valid), *prepared.notes):
+        say(note)
+    recipe = _suited(recipe, opened, known, task, prepared, say)
+    timed = _is_timed(recipe, opened.options)
     folder, resumed = _find_folder(request, recipe, timed, say)
-    description = _describe(source, valid, choice, prepared)
+    description = _describe(opened, prepared)
     new = None
     if resumed:
         _check_same_data(folder, description)
@@ -109,7 +82,7 @@ def prepare(request: Request, say: Say) -> Session:
         session = Session(run.Run(folder), task, prepared, device, fast=request.fast)
         begun = checkpoint.latest(folder / run.CHECKPOINTS) is not None
         if timed and not begun and not request.fast:  # killed before its first checkpoint, it is planned again
-            session = _fit_to_time(session, recipe, say)
+            session = _fit_to_time(session, say)
     except BaseException:
         if new is not None:  # an option that no part takes, or Ctrl-C: nothing has been trained, so nothing stays
             new.discard()
@@ -118,104 +91,63 @@ def prepare(request: Request, say: Say) -> Session:
     return session
 
 
-def _fitted(recipe: Recipe, given: Recipe, choice: Choice, task: AbstractTask, prepared: Prepared, say: Say) -> Recipe:
-    """Return the recipe with what the size of the data decides, where training proves how good it is."""
-    if recipe.training.optimizer not in names.SOLVERS:
+def _all_options(request: Request) -> Options:
+    """Return the options, on top of those of the run that is resumed."""
+    if request.resume is None:
+        return request.options
+    resumed = run.Run(request.resume)
+    if resumed.finished:
+        raise InputError(f"The run {request.resume} is finished, so there is nothing to resume; train a new one.")
+    return Options(resumed.recipe.values()).with_(request.options)
+
+
+def _named(options: Options) -> Options:
+    return options.with_(name=run.run_name(options.get("name") or options["source"]))
+
+
+def known_defaults(options: Options) -> dict[str, Any]:
+    """Return the defaults that lie outside the recipe: the optimizer's own, and the width of vectors in a file or run.
+
+    Raises:
+        InputError: if there is no such optimizer, file or run.
+    """
+    known: dict[str, Any] = dict(optimizer_defaults(options.get("optimizer")))
+    targets = options.get("targets", "")
+    kind, _, start = targets.partition(":")
+    text = start if kind in ("trained", "combined") else targets
+    if "target_width" not in options and text not in ("", "embedding", *names.TARGETS):
+        known["target_width"] = build.target_table(text).width()
+    return known
+
+
+def _suited(
+    recipe: Recipe, opened: Opened, known: dict[str, Any], task: AbstractTask, prepared: Prepared, say: Say
+) -> Recipe:
+    """Return the recipe that suits the size of the data."""
+    options = opened.options
+    if recipe.training.optimizer in names.SOLVERS:
+        reason = sizing.obstacle(recipe, task, prepared)
+        if not reason or "optimizer" in options:
+            recipe = sizing.for_solver(recipe, options, task, prepared)
+        else:
+            say(f"{reason} So it is trained on mini-batches, and nothing is proved while it trains.")
+            recipe = complete(_named(opened.decided()).with_(optimizer=names.OPTIMIZER), known)
+    if options.get("steps") or options.get("epochs"):
         return recipe
-    reason = proved.obstacle(recipe, task, prepared)
-    if reason and given.training.optimizer is None:
-        say(f"{reason} So it is trained on mini-batches, and nothing is proved while it trains.")
-        given.training.optimizer = DEFAULT_OPTIMIZER
-        return _completed(given, choice)
-    proved.fit_to_data(recipe, given, task, prepared)
-    return recipe
+    return sizing.with_enough_epochs(recipe, len(prepared.train))
 
 
-def _enough_epochs(recipe: Recipe, num_examples: int) -> float:
-    """Return the default number of epochs, or more where the data are so few that it would be a handful of steps."""
-    training = recipe.training
-    default, batch = training.epochs or 0.0, (training.batch_size or num_examples) * (training.accumulate or 1)
-    steps_per_epoch = math.ceil(num_examples / batch)
-    return max(default, float(min(MAX_DEFAULT_EPOCHS, math.ceil(MIN_DEFAULT_STEPS / steps_per_epoch))))
-
-
-def open_any(name: str, given: Recipe | None = None) -> AbstractSource:
-    """Open a file, or a built-in set where there is no file of that name.
-
-    Raises:
-        InputError: if it is neither.
-    """
-    if name in SAMPLES and not Path(name).exists():
-        return SAMPLES[name]
-    try:
-        return open_source(name, skip_bad_rows=bool(given and given.data.skip_bad_rows))
-    except InputError as error:
-        if "/" not in name and "." not in name:
-            raise InputError(f"{error} The built-in sets are {', '.join(SAMPLES)}.") from None
-        raise
-
-
-def with_recipe_file(given: Recipe, resume: Path | None = None) -> Recipe:
-    """Return the given options on top of the recipe file that was named, if one was, with task and source filled in."""
-    base = Recipe()
-    if resume is not None:
-        base = run.Run(resume).recipe
-    elif (given.data.source or "").endswith(".toml"):
-        base = read_recipe(given.data.source or "")
-        given.data.source = None
-    for section in given.to_dict().values():
-        for key, value in section.items():
-            base.set(key, value)
-    if base.data.source is None:
-        task = base.run.task or "classify"
-        base.data.source, base.run.task = names.task_spec(task).sample, task
-    if base.run.task is None and base.data.source in SAMPLES and not Path(base.data.source).exists():
-        base.run.task = next(task for task in names.TASKS if names.task_spec(task).sample == base.data.source)
-    return base
-
-
-def choose(source: AbstractSource, given: Recipe) -> Choice:
-    """Choose the columns, those that the user named first.
-
-    Raises:
-        InputError: if a named column is missing, or none fits.
-    """
-    data, task = given.data, names.task_columns(given.run.task or "")
-    named = {"text": data.text_column, "label": data.label_column, "other": data.other_column}
-    if data.columns and "series" in task.roles:
-        named = {"series": ",".join(data.columns)}
-    return choose_columns(source, task, named)
-
-
-def _completed(given: Recipe, choice: Choice) -> Recipe:
-    """Fill in the defaults and the columns that were chosen."""
-    _take_width(given)
-    recipe = complete(given, build.optimizer_defaults(given.training.optimizer))
-    task = names.task_columns(choice.task)
-    for role, column in choice.columns.items():
-        option = f"{task.option_of(role)}_column"
-        if option in ("text_column", "label_column", "other_column"):
-            recipe.set(option, column)
-    recipe.data.columns = list(choice.series)
-    recipe.run.name = run.run_name(given.run.name or recipe.data.source or "run")
-    return recipe
-
-
-def _take_width(given: Recipe) -> None:
-    """Fill in the width of targets that come from a file or a run."""
-    options = given.model
-    kind, _, start = (options.targets or "").partition(":")
-    text = start if kind in ("trained", "combined") else options.targets
-    if options.target_width or not text or text in ("embedding", "trained", *names.TARGETS):
-        return
-    options.target_width = build.target_table(text).width()
+def _is_timed(recipe: Recipe, options: Options) -> bool:
+    """Whether a time limit alone bounds the run, so that steps are planned to fit into it."""
+    bounded = options.get("steps") or options.get("epochs") or recipe.training.optimizer in names.SOLVERS
+    return bool(options.get("time")) and not bounded
 
 
 def _find_folder(request: Request, recipe: Recipe, timed: bool, say: Say) -> tuple[Path, bool]:
     """Return the folder of the unfinished run that goes on and True, or the folder of a new run and False."""
     if request.resume is not None:
         return request.resume, True
-    folder = request.out / (recipe.run.name or "run")
+    folder = request.out / recipe.run.name
     if not folder.exists():
         return folder, False
     if request.overwrite:
@@ -225,11 +157,11 @@ def _find_folder(request: Request, recipe: Recipe, timed: bool, say: Say) -> tup
         if (folder / run.RECIPE).is_file():
             existing = run.Run(folder)
             if not existing.finished and _same(existing.recipe, recipe, timed):
-                say(f"Going on with the unfinished run {folder} (--overwrite starts it anew).")
+                say(f"Resuming the unfinished run {folder} (--overwrite to start over).")
                 return folder, True
         number += 1
         folder = request.out / f"{recipe.run.name}-{number}"
-    say(f"{request.out / str(recipe.run.name)} is kept; the new run is {folder} (--overwrite replaces the old one).")
+    say(f"{request.out / recipe.run.name} is kept; the new run is {folder} (--overwrite to replace the old one).")
     return folder, False
 
 
@@ -244,37 +176,17 @@ def _same(left: Recipe, right: Recipe, timed: bool) -> bool:
     return sections[0] == sections[1]
 
 
-def _describe(
-    source: AbstractSource, valid: AbstractSource | None, choice: Choice, prepared: Prepared
-) -> dict[str, Any]:
+def _describe(opened: Opened, prepared: Prepared) -> dict[str, Any]:
     """Return what `data.json` says; checksums let a resumed run notice that a file has changed."""
-    files = {
-        entry.name: checkpoint.checksum(Path(entry.name))
-        for entry in (source, valid)
-        if entry and entry.kind != "sample"
-    }
-    notes = [note for note in [*source.notes, choice.sentence] if note] + skipped_rows(source, valid)
-    built_in = source.kind == "sample"
+    source, files = opened.source, [entry for entry in (opened.source, opened.valid) if entry is not None]
     return {
-        "described": f"the built-in set '{source.name}'" if built_in else Path(source.name).name,
-        "files": files,
-        "columns": choice.plain(),
+        "described": f"the built-in set '{source.name}'" if source.kind == "sample" else Path(source.name).name,
+        "files": {file.name: checkpoint.checksum(Path(file.name)) for file in files if file.kind != "sample"},
+        "columns": opened.choice.plain(),
         "num_train": len(prepared.train),
         "num_valid": len(prepared.valid),
-        "notes": notes,
+        "notes": [*opened.notes(), *skipped_rows(source, opened.valid)],
     }
-
-
-def skipped_rows(*sources: AbstractSource | None) -> list[str]:
-    """Return a sentence for each source with rows that could not be read."""
-    notes = []
-    for source in sources:
-        if source is not None and source.num_bad_rows:
-            listed = "; ".join(f"line {row.line}: {row.reason}" for row in source.bad_rows[:5])
-            more = "; ..." if source.num_bad_rows > 5 else ""
-            count = counted(source.num_bad_rows, "row")
-            notes.append(f"{source.name}: {count} cannot be read, left out ({listed}{more}).")
-    return notes
 
 
 def _check_same_data(folder: Path, description: dict[str, Any]) -> None:
@@ -282,8 +194,8 @@ def _check_same_data(folder: Path, description: dict[str, Any]) -> None:
     for key in ("files", "num_train", "num_valid"):
         if before.get(key) != description[key]:
             raise InputError(
-                f"The data have changed since {folder} was started, so it cannot go on where it was; "
-                "put the old files back, or start anew with --overwrite."
+                f"The data have changed since {folder} was started, so it cannot be resumed; put the "
+                "old files back, or start over with --overwrite."
             )
 
 
@@ -295,11 +207,22 @@ def _fill(folder: Path, recipe: Recipe, task: AbstractTask, description: dict[st
     run.write_manifest(folder, weights=False)
 
 
-def _fit_to_time(session: Session, recipe: Recipe, say: Say) -> Session:
-    """Measure a few steps and plan as many as fit into the time limit; the number goes into the recipe."""
-    limit = recipe.training.time or 0.0
-    place, start = Place(), time.monotonic()
-    first = start
+def _fit_to_time(session: Session, say: Say) -> Session:
+    """Measure a few steps and plan as many as fit into the time limit; the number goes into the run's recipe."""
+    recipe, folder = session.run.recipe, session.run.folder
+    limit = recipe.training.time
+    seconds = _seconds_per_step(session, min(CALIBRATION_SECONDS, limit / 10))
+    num_steps = max(1, int(FRACTION_OF_TIME * limit / seconds))
+    epochs = session.feed.epoch_of(num_steps)
+    each = f"{seconds:.2g} s each" if seconds >= 1 else f"{seconds * 1e3:{'.0f' if seconds > 0.01 else '.2g'}} ms each"
+    say(f"{limit:g} s are time for about {counted(num_steps, 'step')} ({epochs:.3g} epochs) at {each}.")
+    checkpoint.write_atomically(folder / run.RECIPE, recipe.with_(epochs=0.0, steps=num_steps).to_toml())
+    run.write_manifest(folder, weights=False)
+    return Session(run.Run(folder), session.task, session.prepared, session.device, fast=False)
+
+
+def _seconds_per_step(session: Session, enough: float) -> float:
+    place, first = Place(), time.monotonic()
     for record in fit(
         session.model, session.head, session.stepper, session.feed, steps=1000, place=place,
         options=FitOptions(autocast=session.autocast),
@@ -307,15 +230,6 @@ def _fit_to_time(session: Session, recipe: Recipe, say: Say) -> Session:
         float(record.loss)
         if record.step == 1:
             first = time.monotonic()  # the first step is slower than the others
-        if record.step > 3 and time.monotonic() - first > min(CALIBRATION_SECONDS, limit / 10):
+        if record.step > 3 and time.monotonic() - first > enough:
             break
-    seconds = (time.monotonic() - first) / max(1, place.step - 1)
-    recipe.training.epochs = 0.0
-    recipe.training.steps = max(1, int(SHARE_OF_TIME * limit / seconds))
-    epochs = session.feed.epoch_of(recipe.training.steps)
-    each = f"{seconds:.2g} s each" if seconds >= 1 else f"{seconds * 1e3:{'.0f' if seconds > 0.01 else '.2g'}} ms each"
-    steps = counted(recipe.training.steps, "step")
-    say(f"{limit:g} s are time for about {steps} ({epochs:.3g} epochs) at {each}.")
-    checkpoint.write_atomically(session.run.folder / run.RECIPE, recipe.to_toml())
-    run.write_manifest(session.run.folder, weights=False)
-    return Session(run.Run(session.run.folder), session.task, session.prepared, session.device, fast=False)
+    return (time.monotonic() - first) / max(1, place.step - 1)

@@ -1,16 +1,12 @@
 """A finished run's data, read again exactly as its training read them."""
 
-import shutil
-import tempfile
 from pathlib import Path
 
-from thalweg import names
-from thalweg.data.arrays.ragged import Spill
 from thalweg.errors import InputError
 from thalweg.tasks.base import AbstractTask, Prepared
-from thalweg.training.folder import build, checkpoint
+from thalweg.training.folder import checkpoint
 from thalweg.training.folder.run import Run
-from thalweg.training.session.prepare import open_any
+from thalweg.training.session.reading import open_any, read_examples
 
 
 def read_again(run: Run) -> tuple[AbstractTask, Prepared]:
@@ -28,14 +24,10 @@ def read_again(run: Run) -> tuple[AbstractTask, Prepared]:
                 f"{name} has changed since {run.folder} was trained on it, so nothing can be said about that training; "
                 "put the old file back, or train again."
             )
-    source = open_any(recipe.data.source or "", recipe)
-    valid = open_any(recipe.data.valid, recipe) if recipe.data.valid else None
-    spill = Path(tempfile.mkdtemp(prefix="thalweg-"))
-    try:
-        kind: type[AbstractTask] = names.task_class(recipe.run.task or "")
-        task, prepared = kind.prepare(source, valid, build.settings_of(recipe, data["columns"], Spill(spill)))
-    finally:
-        shutil.rmtree(spill, ignore_errors=True)
+    skip = recipe.data.skip_bad_rows
+    source = open_any(recipe.data.source, skip_bad_rows=skip)
+    valid = open_any(recipe.data.valid, skip_bad_rows=skip) if recipe.data.valid else None
+    task, prepared = read_examples(source, valid, recipe, data["columns"])
     if (len(prepared.train), len(prepared.valid)) != (data["num_train"], data["num_valid"]):
         raise InputError(
             f"{run.folder} was trained on {data['num_train']:,} examples and validated on {data['num_valid']:,}; now "

@@ -14,6 +14,7 @@ from thalweg.heads.base import AbstractHead
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.folder import build, checkpoint
 from thalweg.training.folder.run import CHECKPOINTS, WEIGHTS, NewFolder, Run
+from thalweg.training.session import optimizer
 from thalweg.training.steps.calibrate import calibrate
 from thalweg.training.steps.device import choose_precision
 from thalweg.training.steps.evaluate import Evaluation, evaluate
@@ -55,18 +56,18 @@ class Session:
         recipe = run.recipe
         training = recipe.training
         self.run, self.task, self.prepared, self.device = run, task, prepared, device
-        seed = recipe.run.seed or 0
-        dtype, self.autocast = choose_precision(recipe.run.precision or "auto", device)
+        seed = recipe.run.seed
+        dtype, self.autocast = choose_precision(recipe.run.precision, device)
         self.feed = Feed(
             prepared.train,
             task.batch,
-            batch_size=training.batch_size or 0,
-            accumulate=training.accumulate or 1,
+            batch_size=training.batch_size,
+            accumulate=training.accumulate,
             seed=seed,
             device=device,
             dtype=dtype,
         )
-        by_epochs = math.ceil((training.epochs or 0.0) * self.feed.steps_per_epoch) or math.inf
+        by_epochs = math.ceil(training.epochs * self.feed.steps_per_epoch) or math.inf
         self.total_steps = 2 if fast else int(min(training.steps or math.inf, by_epochs))
         every = training.evaluate_every or max(self.feed.steps_per_epoch, math.ceil(self.total_steps / MAX_EVALUATIONS))
         self.evaluate_every = 1 if fast else every
@@ -75,10 +76,10 @@ class Session:
         self.model, self.head = build.build_networks(recipe, task, batch=first, counts=counts)
         self.model.to(device)
         self.head.to(device)
-        clip = build.build_clipping(recipe, self.head)
-        self.optimizer = build.build_optimizer(recipe, self.model, self.head, clip)
+        clip = optimizer.build_clipping(recipe, self.head)
+        self.optimizer = optimizer.build_optimizer(recipe, self.model, self.head, clip)
         self.stepper = stepper_for(self.optimizer, clip=clip.gradient, clip_update=clip.update)
-        self.schedule: LRScheduler = build.build_schedule(recipe, self.optimizer, self.total_steps)
+        self.schedule: LRScheduler = optimizer.build_schedule(recipe, self.optimizer, self.total_steps)
         self.place = Place()
         self.new_folder: NewFolder | None = None
         self.score = Score()
@@ -96,7 +97,7 @@ class Session:
             self.model,
             self.head,
             self.prepared.valid,
-            batch_size=max(64, self.run.recipe.training.batch_size or 64),
+            batch_size=max(64, self.run.recipe.training.batch_size),
             device=self.device,
             autocast=self.autocast,
         )

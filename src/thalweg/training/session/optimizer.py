@@ -1,13 +1,16 @@
-"""From names and options of a recipe to a direction with a step size: one `Descent` over model and head."""
+"""From a recipe to what moves the weights: the optimizer, its learning-rate schedule, clipping."""
 
+import dataclasses
 import difflib
+import inspect
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, final
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from thalweg import names, vectors
 from thalweg.errors import InputError
@@ -18,6 +21,93 @@ from thalweg.optim.directions import Update
 from thalweg.training.recipe.recipe import Recipe
 
 WORDS = {float: "a number", int: "a whole number", bool: "true or false", str: "a text", types.NoneType: "false"}
+
+
+def optimizer_defaults(optimizer: str | None) -> dict[str, float]:
+    """Return the usual learning rate and weight decay of an optimizer other than the tasks' own AdamW.
+
+    Raises:
+        InputError: if there is no such optimizer.
+    """
+    if optimizer is not None:
+        check_optimizer(optimizer)
+    if (
+        optimizer is None
+        or optimizer in {**names.METHODS, **names.SOLVERS}
+        or construct.find_optimizer(optimizer) is torch.optim.AdamW
+    ):
+        return {}
+    return {
+        "lr": construct.default_learning_rate(optimizer),
+        "weight_decay": construct.default_weight_decay(optimizer),
+    }
+
+
+def build_optimizer(
+    recipe: Recipe, model: nn.Module, head: nn.Module, clip: "Clipping | None" = None
+) -> torch.optim.Optimizer:
+    """Return the recipe's optimizer over the parameters of model and head.
+
+    A method of `thalweg.names.METHODS`, or any optimizer with a `line_search`, becomes a `Descent`, which clips by
+    itself. Everything else is PyTorch's own optimizer or the one behind an import path.
+    """
+    training = recipe.training
+    if training.optimizer in names.SOLVERS:
+        parameters = vectors.trainable([*model.parameters(), *head.parameters()])
+        return names.find(names.SOLVERS, training.optimizer, "optimizer")(parameters)
+    if is_composed(recipe):
+        clip = clip or build_clipping(recipe, head)
+        return compose(recipe, model, head, clip.gradient, clip.update)
+    return construct.make_optimizer(
+        construct.find_optimizer(training.optimizer),
+        model,
+        head,
+        lr=training.lr,
+        weight_decay=training.weight_decay,
+        options=training.optimizer_options,
+    )
+
+
+def build_schedule(recipe: Recipe, optimizer: torch.optim.Optimizer, total_steps: int) -> LRScheduler:
+    """Return the recipe's schedule over `total_steps` steps."""
+    training = recipe.training
+    make = names.find(names.SCHEDULES, training.schedule, "schedule")
+    options: dict[str, Any] = dict(training.schedule_options)
+    warmup = min(training.warmup, total_steps) if training.warmup >= 1 else training.warmup
+    takes = [name for name in inspect.signature(make).parameters if name not in {"optimizer", "total_steps", "warmup"}]
+    for name in options:
+        if name not in takes:
+            listed = f"it takes {', '.join(takes)}" if takes else "it takes none"
+            raise InputError(f"--schedule {training.schedule} has no option '{name}'; {listed}.")
+    try:
+        return make(optimizer, total_steps=total_steps, warmup=warmup, **options)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"--schedule {training.schedule} cannot work so: {error}") from None
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Clipping:
+    """What is clipped: the gradient (in the order value, units, norm) and the update."""
+
+    gradient: clipping.AbstractClip
+    update: clipping.ClipUpdate | None
+
+
+def build_clipping(recipe: Recipe, head: nn.Module) -> Clipping:
+    """Return the recipe's clipping; several kinds are applied one after the other. AGC leaves the head out."""
+    training = recipe.training
+    parts: list[clipping.AbstractClip] = []
+    if training.clip_value:
+        parts.append(clipping.ClipValue(training.clip_value))
+    if training.clip_adaptive:
+        parts.append(clipping.ClipAdaptive(training.clip_adaptive, leave_out=tuple(head.parameters())))
+    if training.clip:
+        parts.append(clipping.ClipNorm(training.clip))
+    update = clipping.ClipUpdate(training.clip_update) if training.clip_update else None
+    if not parts:
+        return Clipping(clipping.NoClip(), update)
+    return Clipping(parts[0] if len(parts) == 1 else clipping.ClipSequence(tuple(parts)), update)
 
 
 def check_optimizer(name: str) -> None:
@@ -57,8 +147,8 @@ def compose(
         InputError: an option that the direction has not, or a value that it cannot take; parts that don't fit.
     """
     training = recipe.training
-    name, options = training.optimizer or "", dict(training.optimizer_options or {})
-    line_search = training.line_search or "none"
+    name, options = training.optimizer, dict(training.optimizer_options)
+    line_search = training.line_search if training.line_search else "none"
     step_size = names.find(names.LINE_SEARCHES, line_search, "line search")
     methods = names.METHODS | {"lbfgs": names.LBFGS}
     if training.weight_decay and name in methods:

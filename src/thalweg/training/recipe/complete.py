@@ -1,0 +1,89 @@
+"""From options to a complete recipe: every default filled in, everything checked, and what has no effect told."""
+
+from typing import Any
+
+from thalweg import names
+from thalweg.errors import InputError
+from thalweg.training.recipe.options import OPTIONS, Values, sees_all_data
+from thalweg.training.recipe.recipe import Options, Recipe, typed
+from thalweg.training.recipe.rules import check
+
+
+def complete(options: Options, known: Values | None = None) -> Recipe:
+    """Return the recipe with every option filled in, and checked.
+
+    Args:
+        options: what the user gave; `task` and `source` are among them.
+        known: defaults that this part cannot know: the optimizer's own learning rate, the width of vectors in a file.
+
+    Raises:
+        InputError: for a name no table has, a number out of its range, or options that contradict each other.
+    """
+    recipe = Recipe.of({**defaults_for(options, known), **options})
+    check(recipe)
+    return recipe
+
+
+def defaults_for(options: Options, known: Values | None = None) -> dict[str, Any]:
+    """Return the value that each option has when it is not given; the arguments are those of `complete`."""
+    spec = names.task_spec(options["task"])
+    model = options.get("model") or spec.defaults["model"]
+    if model not in spec.models:
+        raise InputError(
+            f"Task '{spec.name}' has no model '{model}'; expected one of {', '.join(spec.models)} (--model)."
+        )
+    own = spec.models[model]
+    found = {name: option.by_model.get(model, option.default) for name, option in OPTIONS.items()}
+    found |= {**spec.defaults, **own.defaults, **(known or {}), "task": spec.name, "model": model, "name": spec.name}
+    values = {**found, **options}
+    proved = wants_proof(options, solver=own.solver, by_default=own.solves_by_default)
+    for name, option in OPTIONS.items():
+        if (proved or sees_all_data(values)) and option.full_batch is not None:
+            found[name] = option.full_batch
+        if proved and option.proved is not None:
+            found[name] = option.proved
+    if proved:
+        found["optimizer"] = own.solver or options["optimizer"]
+    for name, option in OPTIONS.items():
+        if option.follows is not None:
+            found[name] = option.follows({**found, **options, name: found[name]})
+    return found
+
+
+def wants_proof(options: Options, *, solver: str, by_default: bool) -> bool:
+    """Whether a run trains to a proved optimum, unless the data turn out to be too large.
+
+    Args:
+        options: what the user gave.
+        solver: the solver of its model, "" where there is none.
+        by_default: whether the task takes the solver where nothing speaks against it.
+    """
+    if options.get("optimizer") in names.SOLVERS:
+        return True
+    if not solver or not by_default or options.get("precision") == "bfloat16":
+        return False
+    asks = {OPTIONS[name].wants for name, value in options.items() if value}
+    return "method" not in asks and (bool(options.get("certify")) or "passes" not in asks)
+
+
+def without_effect(options: Options, known: Values | None = None) -> list[str]:
+    """Return a sentence for each option that was given and does nothing here, so that nobody waits for its effect.
+
+    A value that is the default anyway is passed over, as in a recipe file, which holds every option. The arguments
+    are those of `complete`.
+    """
+    defaults = defaults_for(options, known)
+    values = {**defaults, **options}
+    traits = names.task_spec(values["task"]).traits
+    sentences = []
+    for name, value in options.items():
+        option = OPTIONS[name]
+        if defaults[name] is not None and value == typed(name, defaults[name], name):
+            continue
+        if option.trait and option.trait not in traits:
+            sentences.append(f"{option.flag} has no effect on --task {values['task']}.")
+        elif option.models and values["model"] not in option.models:
+            sentences.append(f"{option.flag} has no effect on --model {values['model']}.")
+        elif why := option.idle(values):
+            sentences.append(f"{option.flag} has no effect {why}.")
+    return sentences

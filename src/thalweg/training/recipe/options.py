@@ -1,0 +1,403 @@
+"""The table of options: name, type, default, range, choices, help and readers, each written once.
+
+The recipe, its TOML, the flags of the command line, the checks, the defaults and the sentences about options without
+effect are made from it. Only the defaults of one task stand elsewhere, in that task's `spec.py`. Imports no torch.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal, final, get_type_hints
+
+from thalweg import names
+
+Values = Mapping[str, Any]  # options by name
+
+
+@final
+@dataclass(frozen=True)
+class Range:
+    """The numbers that an option may be, and how to say so."""
+
+    says: str
+    holds: Callable[[float], bool]
+
+
+ABOVE_ZERO: Final = Range("must be above zero", lambda value: 0 < value < math.inf)
+NOT_NEGATIVE: Final = Range("must be zero (off) or above", lambda value: 0 <= value < math.inf)
+FRACTION: Final = Range("is a fraction and must lie in [0, 1)", lambda value: 0 <= value < 1)
+
+
+@final
+@dataclass(frozen=True)
+class Option:
+    """What the house knows of an option.
+
+    Args:
+        help: one sentence, without its period.
+        default: the usual value; None where every task or run has its own.
+        range: the numbers that are allowed.
+        choices: the names that are allowed.
+        what: what one of the choices is called in messages; the option's name if empty.
+        by_model: the models with another default.
+        full_batch: default for methods that look at curvature, which want the same function at every evaluation.
+        proved: default for training to a proved optimum, where it differs from `full_batch`.
+        follows: default as a function of the values so far, its own default among them.
+        solver_needs: the only value that the solver behind such training takes.
+        wants: what giving it asks for: a "method" other than that solver, or a number of "passes" over the data.
+        trait: what a task must have to do with to read it (see `thalweg.tasks.spec.TaskSpec`).
+        models: the models that read it; all where empty.
+        idle: why the values make it have no effect, as the end of a sentence; "" where they don't.
+        continuous: read by continuous outputs only, and refused beside a softmax.
+        parse: makes the value from the command line's text, where that is not as its type's.
+        name: its name; this and the next two are filled in by `OPTIONS`.
+        kind: its type.
+        section: its section of the recipe.
+    """
+
+    help: str
+    default: Any = None
+    range: Range | None = None
+    choices: Iterable[str] | None = None
+    what: str = ""
+    by_model: Values = dataclasses.field(default_factory=dict)
+    full_batch: Any = None
+    proved: Any = None
+    follows: Callable[[Values], Any] | None = None
+    solver_needs: Any = None
+    wants: Literal["", "method", "passes"] = ""
+    trait: str = ""
+    models: tuple[str, ...] = ()
+    idle: Callable[[Values], str] = lambda values: ""  # noqa: ARG005
+    continuous: bool = False
+    parse: Callable[[str], Any] | None = None
+    name: str = ""
+    kind: Any = None
+    section: str = ""
+
+    @property
+    def flag(self) -> str:
+        """Its name on the command line."""
+        return f"--{self.name.replace('_', '-')}"
+
+
+_UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+
+def seconds(text: str) -> float:
+    """Return a duration in seconds.
+
+    Raises:
+        ValueError: if it is none.
+
+    Example:
+        >>> seconds("60s"), seconds("1.5h"), seconds("90")
+        (60.0, 5400.0, 90.0)
+    """
+    match = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*(s|m|min|h|)", text.strip())
+    if not match:
+        raise ValueError(f"expected a duration such as 60s, 5m or 1h; got {text!r}.")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def batch_size(text: str) -> int:
+    """Return a batch size; "full" is 0, all data in one batch.
+
+    Raises:
+        ValueError: if it is neither a number nor "full".
+    """
+    try:
+        return 0 if text == "full" else int(text)
+    except ValueError:
+        raise ValueError(f'expected a number of examples or "full"; got {text!r}.') from None
+
+
+# Defaults that follow from other options, and what makes an option idle.
+
+
+def sees_all_data(values: Values) -> bool:
+    """Whether the optimizer is a direction of this package, which wants all data in every step."""
+    return values["optimizer"] in names.METHODS or (values["optimizer"] == "lbfgs" and bool(values["line_search"]))
+
+
+def _line_search(values: Values) -> str:
+    own = "wolfe" if values["optimizer"] in names.QUASI_NEWTON else "armijo"
+    return own if values["optimizer"] in names.METHODS else values["line_search"]
+
+
+def _targets(values: Values) -> str:
+    return "trained" if values["head"] in names.CONTRASTIVE_HEADS else values["targets"]
+
+
+def _target_width(values: Values) -> int:
+    learned = values["targets"] == "embedding" or (values["targets"] == "trained" and values["tie"])
+    return values["width"] if learned and values["head"] != "softmax" else values["target_width"]
+
+
+def _tie(values: Values) -> bool:  # only trained vectors can be the embedding's
+    return values["tie"] and (values["head"] == "softmax" or values["targets"] == "trained")
+
+
+def _label_smoothing(values: Values) -> float:  # no other loss has a distribution over words to smooth
+    return values["label_smoothing"] if values["head"] in ("softmax", *names.CONTRASTIVE_HEADS) else 0.0
+
+
+def _schedule(values: Values) -> str:  # a line search sets the step, so no schedule does
+    return "constant" if values["line_search"] else values["schedule"]
+
+
+def _warmup(values: Values) -> float:
+    return 0.0 if values["line_search"] else values["warmup"]
+
+
+def _no_warmup(values: Values) -> str:
+    schedule = values["schedule"]
+    return f"on --schedule {schedule}" if schedule in ("constant", "reduce_on_plateau") and values["warmup"] else ""
+
+
+def _listed(table: Iterable[str]) -> str:
+    *first, last = filter(None, table)
+    return f"{', '.join(first)} or {last}"
+
+
+_LAYERED: Final = ("mlp", "lstm", "gru", "transformer")
+
+# The table. Each field is `name: Annotated[type, Option(help, default, range, ...)]`.
+# fmt: off
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class RunSection:
+    """Which run this is and where it computes."""
+
+    task: Annotated[str, Option(f"Task: {_listed(names.TASKS)}", choices=names.TASKS)]
+    name: Annotated[str, Option("Name of the run's folder")]
+    seed: Annotated[int, Option("Random seed of initialization, data order and dropout", 0, NOT_NEGATIVE)]
+    device: Annotated[str, Option("Device: auto, cpu, cuda, cuda:1 or mps", "auto")]
+    precision: Annotated[str, Option(
+        "Precision: auto, float32, float64 or bfloat16 (which runs the forward pass in it)", "auto",
+        choices=("auto", *names.PRECISIONS), proved="float64",
+    )]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class DataSection:
+    """What is read, and how text and numbers become tensors."""
+
+    source: Annotated[str, Option("File to train on, or the name of a built-in set")]
+    valid: Annotated[str, Option('Validation file; "" splits off a part of the training file', "")]
+    valid_share: Annotated[float, Option(
+        "Fraction of the examples in the validation split, when no file is given", 0.1, FRACTION
+    )]
+    text_column: Annotated[str, Option(
+        'Column of the text (tokens, source sentence); "" is detected automatically', "", trait="text"
+    )]
+    other_column: Annotated[str, Option(
+        'Column of the second text of a pair; "" is detected automatically, "none" is no pair', "", trait="pairs"
+    )]
+    label_column: Annotated[str, Option(
+        'Column of the answer (label, tags, number, target); "" is detected automatically', ""
+    )]
+    columns: Annotated[tuple[str, ...], Option(
+        "Numeric columns to forecast, in order; [] is all of them", (), trait="series"
+    )]
+    skip_bad_rows: Annotated[bool, Option("Train although more than 1 % of the rows cannot be read", False)]
+    normalize: Annotated[tuple[str, ...], Option(
+        "Steps of text normalization, in order: nfc, nfkc, lower, casefold, spaces, digits, accents, controls",
+        ("nfc", "lower", "spaces"), trait="text",
+    )]
+    tokenizer: Annotated[str, Option(
+        f"Tokenizer: {_listed(names.TOKENIZERS)}", "word", choices=names.TOKENIZERS, trait="tokens"
+    )]
+    vocabulary_size: Annotated[int, Option(
+        "Maximum vocabulary size", 30_000, ABOVE_ZERO, by_model={"bag": 50_000}, trait="text"
+    )]
+    bigrams: Annotated[int, Option(
+        "Maximum number of bigrams read as features by bag and mlp; 0 for none", 0, NOT_NEGATIVE,
+        by_model={"bag": 100_000}, trait="bigrams", models=("bag", "mlp"),
+        follows=lambda values: values["bigrams"] if values["tokenizer"] == "word" else 0,
+    )]
+    max_length: Annotated[int, Option(
+        "Maximum sequence length in tokens; longer sequences are truncated and counted", 256, ABOVE_ZERO,
+        trait="text", models=("lstm", "gru", "transformer"),
+    )]
+    word_vectors: Annotated[str, Option(
+        'Text file of word vectors that initialize the embedding; "" for none', "", trait="text"
+    )]
+    normalize_vectors: Annotated[str, Option(
+        f"Normalization of those word vectors: {_listed(names.VECTOR_STEPS)}", "length", choices=names.VECTOR_STEPS,
+        what="normalization of word vectors", trait="text",
+        idle=lambda values: "" if values["word_vectors"] else "without --word-vectors",
+    )]
+    lags: Annotated[int, Option("Number of past values that a forecast sees", 0, NOT_NEGATIVE, trait="series")]
+    scaling: Annotated[str, Option(
+        "Scaling of numeric columns: standard, range (to [-1, 1]) or none", "none", choices=names.SCALINGS,
+        trait="series",
+    )]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ModelSection:
+    """The network."""
+
+    model: Annotated[str, Option(f"Model: {_listed(names.models())}")]
+    width: Annotated[int, Option("Width of embeddings and hidden states", 128, ABOVE_ZERO, by_model={"bag": 64})]
+    hidden: Annotated[int, Option(
+        "Units of a hidden layer (of the feed-forward block in a transformer)", 128, ABOVE_ZERO,
+        by_model={"transformer": 256}, models=_LAYERED,
+    )]
+    layers: Annotated[int, Option(
+        "Number of layers", 1, NOT_NEGATIVE, by_model={"bag": 0, "transformer": 2}, models=_LAYERED
+    )]
+    heads: Annotated[int, Option("Number of attention heads of a transformer", 4, ABOVE_ZERO, models=("transformer",))]
+    dropout: Annotated[float, Option(
+        "Dropout probability", 0.1, FRACTION, full_batch=0.0, solver_needs=0.0, wants="method"
+    )]
+    activation: Annotated[str, Option(
+        f"Activation function: {_listed(names.ACTIVATIONS)}", "relu", choices=names.ACTIVATIONS,
+        by_model={"transformer": "gelu"}, models=("mlp", "transformer"),
+    )]
+    skip: Annotated[str, Option(
+        f"Skip connections: {_listed(names.SKIPS)}", "none", choices=names.SKIPS, what="skip connection",
+        by_model={"transformer": "prenorm"}, models=_LAYERED,
+    )]
+    input_skip: Annotated[bool, Option("Add a linear map from the mlp's input to its output", False)]
+    sparsity: Annotated[float, Option(
+        "Fraction of the mlp's weights that are fixed at zero (one mask per matrix)", 0.0, FRACTION
+    )]
+    init: Annotated[str, Option(
+        f"Initialization: {_listed(names.INITIALIZATIONS)}", "default", choices=names.INITIALIZATIONS,
+        what="initialization", wants="method",
+    )]
+    head: Annotated[str, Option(
+        "Output layer of tasks that write text: softmax, or a family of continuous outputs", "softmax",
+        choices=names.HEADS,
+    )]
+    targets: Annotated[str, Option(
+        "Word vectors of continuous outputs: random, hypercube, trained, trained:FROM, combined:PATH, embedding, a "
+        "file of word vectors, or a run's folder", "random", follows=_targets, continuous=True,
+    )]
+    tie: Annotated[bool, Option(
+        "Tie the output layer's matrix to the embedding (language, translate)", False, trait="writes", follows=_tie
+    )]
+    target_width: Annotated[int, Option(
+        "Width of those word vectors", 128, ABOVE_ZERO, follows=_target_width, continuous=True
+    )]
+    target_average: Annotated[float, Option(
+        "Fraction of the old vectors that --targets embedding keeps at each step", 0.0, FRACTION, continuous=True
+    )]
+    dispersion: Annotated[str, Option(
+        f"Penalty that keeps trained vectors apart: {_listed(names.DISPERSIONS)}", "none", choices=names.DISPERSIONS,
+        continuous=True,
+    )]
+    dispersion_weight: Annotated[float, Option("Weight of that penalty", 0.1, NOT_NEGATIVE, continuous=True)]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class TrainingSection:
+    """How the loss is driven down, and when to stop."""
+
+    optimizer: Annotated[str, Option(
+        f"Any of torch.optim in lower case; {_listed(names.METHODS)}; or an import path such as "
+        "pytorch_optimizer.SOAP", names.OPTIMIZER, wants="method",
+    )]
+    line_search: Annotated[str, Option(
+        f"Step size: {_listed(names.LINE_SEARCHES)}; \"\" is the method's own", "", proved="",
+        choices=("", *names.LINE_SEARCHES), follows=_line_search, wants="method",
+    )]
+    optimizer_options: Annotated[Values, Option(
+        "More arguments of the optimizer: --optimizer-options.momentum 0.9", {}, wants="method"
+    )]
+    lr: Annotated[float, Option(
+        "Peak learning rate", 3e-3, ABOVE_ZERO, by_model={"bag": 0.01, "transformer": 1e-3}, full_batch=1.0,
+        wants="method",
+    )]
+    schedule: Annotated[str, Option(
+        f"Learning-rate schedule: {_listed(names.SCHEDULES)}", "cosine", choices=names.SCHEDULES,
+        full_batch="constant", follows=_schedule, wants="method",
+    )]
+    schedule_options: Annotated[Values, Option(
+        "More arguments of the schedule: --schedule-options.num_cycles 2", {}, wants="method"
+    )]
+    warmup: Annotated[float, Option(
+        "Warm-up: a fraction of the run below 1, or a number of steps from 1 on", 0.05, NOT_NEGATIVE,
+        by_model={"transformer": 0.1}, full_batch=0.0, follows=_warmup, idle=_no_warmup, wants="method",
+    )]
+    clip: Annotated[float, Option(
+        "Clip the gradient to this norm; 0 is off", 1.0, NOT_NEGATIVE, full_batch=0.0, wants="method"
+    )]
+    clip_value: Annotated[float, Option(
+        "Clip each entry of the gradient to +- this; 0 is off", 0.0, NOT_NEGATIVE, wants="method"
+    )]
+    clip_adaptive: Annotated[float, Option(
+        "Clip each unit's gradient to this fraction of its weights' norm (AGC); 0 is off", 0.0, NOT_NEGATIVE,
+        wants="method",
+    )]
+    clip_update: Annotated[float, Option(
+        "Clip each entry of the optimizer's update to +- this; 0 is off", 0.0, NOT_NEGATIVE, wants="method"
+    )]
+    weight_decay: Annotated[float, Option(
+        "Decoupled weight decay: shrinks the weights beside the gradient step", 0.01, NOT_NEGATIVE, full_batch=0.0,
+        solver_needs=0.0, wants="method",
+    )]
+    l2: Annotated[float, Option(
+        "L2 penalty inside the loss: l2/2 times the squared norm of the weights", 0.0, NOT_NEGATIVE, full_batch=1e-4
+    )]
+    label_smoothing: Annotated[float, Option(
+        "Fraction of the target that is spread over all classes", 0.0, FRACTION, trait="classes",
+        follows=_label_smoothing,
+    )]
+    batch_size: Annotated[int, Option(
+        'Examples per micro-batch; "full" (0) is all data in one batch', 64, NOT_NEGATIVE, full_batch=0,
+        solver_needs=0, wants="method", parse=batch_size,
+    )]
+    accumulate: Annotated[int, Option(
+        "Micro-batches per step; the step's loss is exact over all of them", 1, ABOVE_ZERO, solver_needs=1,
+        wants="passes",
+    )]
+    epochs: Annotated[float, Option(
+        "Passes over the training data; 0 when steps bound the run", 10.0, NOT_NEGATIVE, full_batch=100.0,
+        follows=lambda values: 0.0 if values["steps"] else values["epochs"], wants="passes",
+    )]
+    steps: Annotated[int, Option("Number of steps; 0 when epochs bound the run", 0, NOT_NEGATIVE, wants="passes")]
+    time: Annotated[float, Option(
+        "Time limit in seconds (on the command line 5m or 1h, too); 0 is off", 0.0, NOT_NEGATIVE, parse=seconds
+    )]
+    patience: Annotated[int, Option(
+        "Stop after this many evaluations without a better score; 0 is off", 0, NOT_NEGATIVE, wants="method"
+    )]
+    certify: Annotated[float, Option(
+        "Stop when the loss is provably within this fraction of the global optimum; 0 is off", 0.0, NOT_NEGATIVE,
+        proved=1e-4,
+    )]
+    evaluate_every: Annotated[int, Option(
+        "Steps between evaluations; 0 is once an epoch, at most 20 times a run", 0, NOT_NEGATIVE
+    )]
+    checkpoint_every: Annotated[float, Option(
+        "Seconds between checkpoints (there is one after every evaluation, too)", 60.0, NOT_NEGATIVE
+    )]
+# fmt: on
+
+
+SECTIONS: Final[dict[str, type]] = {
+    "run": RunSection,
+    "data": DataSection,
+    "model": ModelSection,
+    "training": TrainingSection,
+}
+
+
+def _entries() -> Iterable[Option]:
+    for section, fields in SECTIONS.items():
+        for name, hint in get_type_hints(fields, include_extras=True).items():
+            (option,) = hint.__metadata__
+            yield dataclasses.replace(option, name=name, kind=hint.__origin__, section=section)
+
+
+OPTIONS: Final[dict[str, Option]] = {option.name: option for option in _entries()}

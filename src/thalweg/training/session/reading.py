@@ -1,0 +1,141 @@
+"""From options to data: the recipe file, the source, the task, the columns, and the examples."""
+
+import dataclasses
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, final
+
+from thalweg import names
+from thalweg.data.arrays.ragged import Spill
+from thalweg.data.builtin.catalog import SAMPLES
+from thalweg.data.columns.choice import Choice, choose_columns, guess_task
+from thalweg.data.files.base import AbstractSource
+from thalweg.data.files.sources import open_source
+from thalweg.errors import InputError, counted
+from thalweg.tasks.base import AbstractTask, Prepared
+from thalweg.training.folder import build
+from thalweg.training.recipe.recipe import Options, Recipe, read_options
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """Data that are open, and what was chosen about them.
+
+    Args:
+        options: what the user gave, with source and task.
+        source: the training data.
+        valid: the validation data; None where they are split off.
+        choice: the columns.
+    """
+
+    options: Options
+    source: AbstractSource
+    valid: AbstractSource | None
+    choice: Choice
+
+    def decided(self) -> Options:
+        """Return the options with the columns that were chosen."""
+        task = names.task_columns(self.options["task"])
+        chosen: dict[str, Any] = {"columns": self.choice.series}
+        for role, column in self.choice.columns.items():
+            option = f"{task.option_of(role)}_column"
+            if option in ("text_column", "label_column", "other_column"):
+                chosen[option] = column
+        return self.options.with_(chosen)
+
+    def notes(self) -> list[str]:
+        """Return sentences about the files and the columns."""
+        return [note for note in (*self.source.notes, self.choice.sentence) if note]
+
+
+def open_data(options: Options, say: Callable[[str], None]) -> Opened:
+    """Open the data, and choose the task and the columns, those that the user named first.
+
+    Args:
+        options: what the user gave.
+        say: takes a sentence about the task, where it is guessed.
+
+    Raises:
+        InputError: if a file cannot be opened, a named column is missing, or none fits.
+    """
+    options = _with_source(options)
+    skip = bool(options.get("skip_bad_rows"))
+    source = open_any(options["source"], skip_bad_rows=skip)
+    valid = open_any(options["valid"], skip_bad_rows=skip) if options.get("valid") else None
+    if "task" not in options:
+        guessed, sentence = guess_task(source, names.all_task_columns())
+        say(sentence)
+        options = options.with_(task=guessed.task)
+    names.check(names.TASKS, options["task"], "task")
+    return Opened(options, source, valid, _choose(source, options))
+
+
+def open_any(name: str, *, skip_bad_rows: bool = False) -> AbstractSource:
+    """Open a file, or a built-in set where there is no file of that name.
+
+    Raises:
+        InputError: if it is neither.
+    """
+    if _is_sample(name):
+        return SAMPLES[name]
+    try:
+        return open_source(name, skip_bad_rows=skip_bad_rows)
+    except InputError as error:
+        if "/" not in name and "." not in name:
+            raise InputError(f"{error} The built-in sets are {', '.join(SAMPLES)}.") from None
+        raise
+
+
+def read_examples(
+    source: AbstractSource, valid: AbstractSource | None, recipe: Recipe, columns: dict[str, Any]
+) -> tuple[AbstractTask, Prepared]:
+    """Return the task, and the training and validation examples, as a complete recipe says.
+
+    Raises:
+        InputError: for rows that the task cannot use.
+    """
+    spill = Path(tempfile.mkdtemp(prefix="thalweg-"))
+    try:
+        kind: type[AbstractTask] = names.task_class(recipe.run.task)
+        return kind.prepare(source, valid, build.settings_of(recipe, columns, Spill(spill)))
+    finally:
+        shutil.rmtree(spill, ignore_errors=True)  # what is mapped into memory stays readable until it is closed
+
+
+def skipped_rows(*sources: AbstractSource | None) -> list[str]:
+    """Return a sentence for each source with rows that could not be read."""
+    notes = []
+    for source in sources:
+        if source is not None and source.num_bad_rows:
+            listed = "; ".join(f"line {row.line}: {row.reason}" for row in source.bad_rows[:5])
+            more = "; ..." if source.num_bad_rows > 5 else ""
+            count = counted(source.num_bad_rows, "row")
+            notes.append(f"{source.name}: {count} cannot be read, left out ({listed}{more}).")
+    return notes
+
+
+def _with_source(options: Options) -> Options:
+    """Return the options on top of the recipe file that was named, if one was, and with a source."""
+    if options.get("source", "").endswith(".toml"):
+        options = read_options(options["source"]).with_(options.with_(source=None))
+    if "source" not in options:
+        task = options.get("task", next(iter(names.TASKS)))
+        return options.with_(source=names.task_spec(task).sample, task=task)
+    if "task" not in options and _is_sample(options["source"]):
+        return options.with_(task=next(t for t in names.TASKS if names.task_spec(t).sample == options["source"]))
+    return options
+
+
+def _is_sample(name: str) -> bool:
+    return name in SAMPLES and not Path(name).exists()
+
+
+def _choose(source: AbstractSource, options: Options) -> Choice:
+    task = names.task_columns(options["task"])
+    named = {role: options.get(f"{role}_column") for role in ("text", "label", "other")}
+    if options.get("columns") and "series" in task.roles:
+        named = {"series": ",".join(options["columns"])}
+    return choose_columns(source, task, named)

@@ -1,0 +1,69 @@
+"""What the size of the data decides in a recipe: whether all of them are trained on at once, width, penalty, epochs."""
+
+import math
+from typing import Final
+
+import numpy as np
+
+from thalweg import distributed
+from thalweg.tasks.base import AbstractTask, Prepared
+from thalweg.training.recipe.recipe import Options, Recipe
+from thalweg.training.steps.device import choose_device
+
+MIN_DEFAULT_STEPS: Final = 300
+MAX_DEFAULT_EPOCHS: Final = 100.0
+MAX_BYTES: Final = 3 * 2**30
+MAX_SECONDS: Final = 600.0
+_PRODUCTS, _SPARSE_RATE, _DENSE_RATE = 400, 1e9, 1.6e10  # products of a usual run; terms a second on one core
+
+
+def obstacle(recipe: Recipe, task: AbstractTask, prepared: Prepared) -> str:
+    """Return a sentence that says why a solver cannot train on all data at once, or nothing."""
+    if distributed.is_active():
+        return "Training runs on several processes."
+    if choose_device(recipe.run.device).type == "mps":
+        return "This device has no float64."
+    outputs, features = _num_outputs(task), task.shape().vocabulary_size
+    terms, rows = int(np.sum(prepared.train.ragged("tokens").lengths)), len(prepared.train)
+    memory = 60 * terms + 80 * features * outputs + 64 * rows * outputs
+    each = 2 * terms * outputs / _SPARSE_RATE + 6 * features * outputs * min(outputs, features) / _DENSE_RATE
+    if memory > MAX_BYTES or _PRODUCTS * each > MAX_SECONDS:
+        return (
+            f"{rows:,} texts with {features:,} features and {outputs:,} labels would take about "
+            f"{memory / 2**30:.1f} GB and {_PRODUCTS * each / 60:.0f} minutes to train on all at once."
+        )
+    return ""
+
+
+def for_solver(recipe: Recipe, options: Options, task: AbstractTask, prepared: Prepared) -> Recipe:
+    """Return the recipe with the width and the penalty that suit a solver on these data, where they were not given."""
+    outputs = _num_outputs(task)
+    several = bool(getattr(task, "multilabel", False))
+    width = options.get("width", outputs)  # the best solution has no higher rank
+    return recipe.with_(width=width, l2=options.get("l2", default_l2(len(prepared.train), outputs, several=several)))
+
+
+def default_l2(num_examples: int, num_outputs: int, *, several: bool) -> float:
+    """Return the penalty that is taken when none is given, to two digits.
+
+    It falls with the number of texts, as the noise of their mean does, and with the number of labels; the figures
+    were chosen by hand on held-out texts of a few data sets (docs/training.md).
+
+    Example:
+        >>> default_l2(1000, 2, several=False), default_l2(3162, 15, several=False)
+        (0.0075, 4.2e-05)
+    """
+    strength = 5.0 / num_outputs if several else max(0.05, 30.0 / num_outputs**2)
+    return float(f"{strength / num_examples:.2g}")
+
+
+def with_enough_epochs(recipe: Recipe, num_examples: int) -> Recipe:
+    """Return the recipe with more epochs where its own would be a handful of steps."""
+    training = recipe.training
+    steps_per_epoch = math.ceil(num_examples / ((training.batch_size or num_examples) * training.accumulate))
+    enough = min(MAX_DEFAULT_EPOCHS, float(math.ceil(MIN_DEFAULT_STEPS / steps_per_epoch)))
+    return recipe.with_(epochs=max(training.epochs, enough))
+
+
+def _num_outputs(task: AbstractTask) -> int:
+    return len(getattr(task, "labels", ())) or 1
