@@ -22,7 +22,7 @@ from torch import nn
 from thalweg.certificates.two_layer.level import certify_point
 from thalweg.certificates.two_layer.oracles import oracle_of
 from thalweg.certificates.two_layer.point import to_mlp, two_layer_point
-from thalweg.curvature.check import CurvatureError
+from thalweg.curvature.culprit import CurvatureError
 from thalweg.heads.squared import Squared
 from thalweg.models.mlp import MLP
 from thalweg.objective import Objective

@@ -87,7 +87,7 @@ LBFGS = "thalweg.optim.lbfgs:LBFGS"
 # Options of those methods that are objects, too.
 PARTS = {
     "initial": {
-        "scaled-identity": "thalweg.optim.initial:ScaledIdentity",
+        "scaled-identity": "thalweg.optim.lbfgs:ScaledIdentity",
         "diagonal": "thalweg.optim.initial:InverseDiagonal",
         "gauss-newton": "thalweg.optim.initial:InverseGaussNewton",
     },

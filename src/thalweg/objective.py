@@ -14,6 +14,7 @@ from thalweg.batch import Batch
 from thalweg.errors import InputError
 from thalweg.heads.adapt import as_head
 from thalweg.heads.base import AbstractHead
+from thalweg.models.exchange import exchanged
 
 Inputs = Tensor | Mapping[str, Tensor]
 Result = TypeVar("Result")
@@ -165,7 +166,7 @@ class Objective:
         return [(_short(name), tensor) for name, tensor in self._network().named_parameters() if tensor.requires_grad]
 
     def choose(self, what: "str | nn.Module | Iterable[Tensor] | None") -> list[Tensor]:
-        """Return some of the parameters, in their order.
+        """Return some of the parameters: tensors in the order given, otherwise in the order of `parameters`.
 
         Args:
             what: a pattern for names such as `layers.0.*` or `*.bias` (as file names are matched), a module, the
@@ -190,14 +191,21 @@ class Objective:
                 raise ValueError(f"Objective.choose({what!r}) fits no trainable parameter; there are: {names}.")
             return chosen
         wanted = vectors.trainable(what.parameters() if isinstance(what, nn.Module) else what)
-        ids = {id(tensor) for tensor in wanted}
-        chosen = [tensor for tensor in self.parameters if id(tensor) in ids]
-        if not chosen or len(chosen) != len(ids):
+        positions = {id(tensor): i for i, tensor in enumerate(self.parameters)}
+        chosen = [tensor for tensor in wanted if id(tensor) in positions]
+        if not chosen or len(chosen) != len(wanted):
             raise ValueError(
                 "Objective.choose(...) takes trainable parameters of the model or the head; "
-                f"{len(ids) - len(chosen)} of {len(ids)} tensors given are none."
+                f"{len(wanted) - len(chosen)} of {len(wanted)} tensors given are none."
             )
+        if isinstance(what, nn.Module):
+            chosen.sort(key=lambda tensor: positions[id(tensor)])
         return chosen
+
+    def penalties(self, parameters: Iterable[Tensor]) -> list[float]:
+        """Return the second derivative of the penalty in each entry of each tensor: `l2` where penalized, else 0."""
+        penalized = {id(tensor) for tensor in self.penalized}
+        return [self.l2 if id(tensor) in penalized else 0.0 for tensor in parameters]
 
     def sum_and_count(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the summed loss of one micro-batch, with a graph, and what it is to be divided by."""
@@ -304,44 +312,6 @@ class Objective:
         torch.set_rng_state(self._noise[0])
         for device, state in zip(devices, self._noise[1], strict=True):
             torch.cuda.set_rng_state(state, device)
-
-
-def exchanged(module: nn.Module, pairs: Sequence[tuple[Tensor, Tensor]], evaluate: Callable[[], Result]) -> Result:
-    """Return what `evaluate()` returns while other tensors stand in the place of a module's parameters and buffers.
-
-    Args:
-        module: owner of the tensors.
-        pairs: a parameter or buffer of it, and what stands for it, wherever it is used.
-        evaluate: calls the module.
-    """
-    if not pairs:
-        return evaluate()
-    others = {id(tensor): other for tensor, other in pairs}
-    # One name for each owner. PyTorch finds tied tensors itself, but does not put them all back where one module has
-    # two names.
-    places = {
-        f"module.{prefix}.{name}" if prefix else f"module.{name}": others[id(tensor)]
-        for prefix, owner in module.named_modules()
-        for name, tensor in [
-            *owner.named_parameters(recurse=False, remove_duplicate=False),
-            *owner.named_buffers(recurse=False, remove_duplicate=False),
-        ]
-        if id(tensor) in others
-    }
-    return torch.func.functional_call(_Evaluation(module), places, (evaluate,), tie_weights=False)
-
-
-@final
-class _Evaluation(nn.Module):
-    """A module around another whose forward pass is whatever it is given."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, evaluate: Callable[[], Result]) -> Result:
-        """Return what the function returns."""
-        return evaluate()
 
 
 def _short(name: str) -> str:

@@ -84,6 +84,17 @@ def split(flat: Tensor, like: Vector) -> list[Tensor]:
     return [part.view(tensor.shape) for part, tensor in zip(flat.split(sizes), like, strict=True)]
 
 
+def split_rows(rows: Tensor, like: Vector) -> list[Tensor]:
+    """Cut `k` flat vectors, rows `[k, n]`, into tensors `[k, *shape]`."""
+    parts = rows.split([tensor.numel() for tensor in like], dim=1)
+    return [part.reshape(len(rows), *tensor.shape) for part, tensor in zip(parts, like, strict=True)]
+
+
+def flatten_rows(stacks: Vector) -> Tensor:
+    """Join tensors `[k, *shape]` to rows `[k, n]`; the inverse of `split_rows`."""
+    return torch.cat([stack.reshape(len(stack), -1) for stack in stacks], dim=1)
+
+
 def trainable(parameters: Iterable[Tensor]) -> list[Tensor]:
     """Return the parameters that ask for a gradient, each once (tied ones are not repeated)."""
     seen: dict[int, Tensor] = {}

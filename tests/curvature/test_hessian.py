@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from thalweg.batch import Batch
-from thalweg.curvature.check import CurvatureError
+from thalweg.curvature.culprit import CurvatureError
 from thalweg.curvature.hessian import Hessian, Scheme
 from thalweg.heads.softmax import Softmax
 from thalweg.objective import Objective

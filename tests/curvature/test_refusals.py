@@ -6,7 +6,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
-from thalweg.curvature.check import CurvatureError
+from thalweg.curvature.culprit import CurvatureError
 from thalweg.curvature.gauss_newton import EmpiricalFisher, Fisher, GaussNewton
 from thalweg.curvature.hessian import Hessian
 from thalweg.errors import InputError

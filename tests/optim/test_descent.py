@@ -28,7 +28,7 @@ from thalweg import vectors
 from thalweg.heads.squared import Squared
 from thalweg.models.mlp import MaskedLinear
 from thalweg.objective import Objective
-from thalweg.optim.base import AbstractDirection, Move, Needs, Way
+from thalweg.optim.base import AbstractDirection, Recovery, Requires, SearchDirection
 from thalweg.optim.clipping import ClipNorm, ClipUpdate
 from thalweg.optim.descent import Descent
 from thalweg.optim.directions import Gradient, Update
@@ -46,7 +46,7 @@ from thalweg.training.folder.checkpoint import pack, unpack
 
 every_pair = pytest.mark.parametrize("pair", PAIRS, ids=" x ".join)
 GRADIENT_ONLY = [
-    pair for pair in PAIRS if Needs.CURVATURE not in DIRECTIONS[pair[0]].needs and pair[0] not in FROM_CURVATURE
+    pair for pair in PAIRS if Requires.CURVATURE not in DIRECTIONS[pair[0]].requires and pair[0] not in FROM_CURVATURE
 ]
 gradient_pair = pytest.mark.parametrize("pair", GRADIENT_ONLY, ids=" x ".join)
 
@@ -294,18 +294,18 @@ def test_update_clipping_must_be_one():
 class Uphill(AbstractDirection):
     """Leads uphill until its memory is started again `failures` times."""
 
-    def __init__(self, failures: int, way: Way) -> None:
+    def __init__(self, failures: int, way: Recovery) -> None:
         self.failures, self.way = failures, way
 
     def start(self, groups):
         return {"failures": self.failures}
 
     def propose(self, point, state):
-        return Move((1.0 if state["failures"] else -1.0) * point.gradient, natural=False)
+        return SearchDirection((1.0 if state["failures"] else -1.0) * point.gradient, well_scaled=False)
 
-    def give_way(self, state):
+    def on_failure(self, state):
         if not state["failures"]:
-            return Way.NONE
+            return Recovery.NONE
         state["failures"] -= 1
         return self.way
 
@@ -314,10 +314,10 @@ class Uphill(AbstractDirection):
 @pytest.mark.parametrize(
     ("way", "failures", "status", "fallbacks", "restarts"),
     [
-        (Way.RESTART, 1, Status.TURNED_DOWNHILL, 1, 1),
-        (Way.CAUTION, 2, Status.STEPPED, 0, 0),
-        (Way.NONE, 5, Status.TURNED_DOWNHILL, 1, 0),
-        (Way.RESTART, 1000, Status.TURNED_DOWNHILL, 11, 10),
+        (Recovery.RESTART, 1, Status.TURNED_DOWNHILL, 1, 1),
+        (Recovery.DAMP, 2, Status.STEPPED, 0, 0),
+        (Recovery.NONE, 5, Status.TURNED_DOWNHILL, 1, 0),
+        (Recovery.RESTART, 1000, Status.TURNED_DOWNHILL, 11, 10),
     ],
 )
 def test_a_direction_that_leads_uphill_is_replaced_and_counted(way, failures, status, fallbacks, restarts, step_size):
@@ -335,7 +335,7 @@ class Elsewhere(AbstractDirection):
     """Leads downhill by the slope, but every step along it is far too long."""
 
     def propose(self, point, state):
-        return Move(-1e20 * point.gradient)
+        return SearchDirection(-1e20 * point.gradient)
 
 
 def test_a_search_that_finds_nothing_is_followed_by_steepest_descent():

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from thalweg import vectors
 from thalweg.curvature.gauss_newton import GaussNewton
 from thalweg.objective import Objective
-from thalweg.optim.base import Point, Taken
+from thalweg.optim.base import Point, StepInfo
 from thalweg.optim.descent import Descent
-from thalweg.optim.initial import InverseDiagonal, InverseGaussNewton, ScaledIdentity
-from thalweg.optim.lbfgs import LBFGS
+from thalweg.optim.initial import InverseDiagonal, InverseGaussNewton
+from thalweg.optim.lbfgs import LBFGS, ScaledIdentity
 from thalweg.optim.quasi_newton import BFGS, SelfScaledBFGS, SelfScaledBroyden
 from thalweg.optim.wolfe import StrongWolfe
 
@@ -49,7 +49,7 @@ def test_the_first_step_is_by_the_inverse(initial, make):
     direction = make(initial=initial)
     move = direction.propose(point, direction.start([]))
     torch.testing.assert_close(move.vector, -(by_hand(initial, objective) @ point.gradient), rtol=1e-6, atol=1e-9)
-    assert move.natural
+    assert move.well_scaled
 
 
 @every_initial
@@ -61,7 +61,7 @@ def test_the_two_loops_go_on_from_it(initial):
     direction.propose(point, state)
     pairs = [pair(objective, seed) for seed in range(3)]
     for step, change in pairs:
-        direction.learn(Taken(point, step, change, None, None), state)
+        direction.learn(StepInfo(point, step, change, None, None), state)
     inverse = by_hand(initial, objective)
     step, change = pairs[-1]
     inverse = inverse * (step @ change) / (change @ inverse @ change)
@@ -110,7 +110,7 @@ def test_without_curvature_the_first_step_is_the_gradient(initial):
     assert initial.inverse(point, {}) is None
     move = BFGS(initial=initial).propose(point, BFGS(initial=initial).start([]))
     assert torch.equal(move.vector, -point.gradient)
-    assert not move.natural
+    assert not move.well_scaled
 
 
 @every_initial

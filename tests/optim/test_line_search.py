@@ -25,7 +25,7 @@ class Curve:
 
     phi: Callable[[float], float]
     derivative: Callable[[float], float]
-    natural: bool = True
+    well_scaled: bool = True
     largest: float = math.inf
     curvature: float = 0.0
     num_evaluations: int = 0
@@ -78,7 +78,7 @@ every_curve = pytest.mark.parametrize("name", [name for name in CURVES if CURVES
 @pytest.mark.parametrize("natural", [True, False])
 def test_armijo_lowers_the_loss_enough(name, slope, natural):
     curve = CURVES[name]()
-    curve.natural = natural
+    curve.well_scaled = natural
     found = Armijo(slope=slope).search(curve, {})
     assert found.multiple > 0.0
     assert found.value == curve.phi(found.multiple)
@@ -143,7 +143,7 @@ def test_negative_curvature_is_enough_without_a_slope():
 def test_the_first_trial_follows_the_last_step_where_the_length_means_nothing():
     state = {}
     curve = CURVES["far parabola"]()
-    curve.natural = False
+    curve.well_scaled = False
     first = Armijo(growth=2.0).search(curve, state)
     second = Armijo(growth=2.0).search(curve, state)
     assert second.multiple == pytest.approx(2.0 * first.multiple)

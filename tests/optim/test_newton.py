@@ -391,8 +391,8 @@ def test_warm_starts_save_products():
 @pytest.mark.parametrize(
     ("direction", "message"),
     [
-        (Newton(max_bytes=10_000), r"Newton keeps a dense matrix of 49 x 49.*Use NewtonCG or LBFGS"),
-        (LevenbergMarquardt(max_bytes=10_000), r"LevenbergMarquardt keeps a dense matrix of 40 x 49.*Use NewtonCG"),
+        (Newton(max_bytes=10_000), r"Newton needs a dense matrix of 49 x 49.*Use NewtonCG or LBFGS"),
+        (LevenbergMarquardt(max_bytes=10_000), r"LevenbergMarquardt needs a dense matrix of 40 x 49.*Use NewtonCG"),
     ],
     ids=["newton", "levenberg-marquardt"],
 )

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from thalweg.errors import InputError
 from thalweg.objective import Objective
-from thalweg.optim.base import Move, Point, Taken
+from thalweg.optim.base import Point, SearchDirection, StepInfo
 from thalweg.optim.descent import Descent
 from thalweg.optim.lbfgs import LBFGS
 from thalweg.optim.line_search import Armijo, Fixed
@@ -38,8 +38,8 @@ def pairs(count: int) -> list[tuple[Tensor, Tensor]]:
     return [(vector(i), hessian @ vector(i)) for i in range(count)]
 
 
-def taken(step: Tensor, change: Tensor, gradient: Tensor | None = None, multiple: float | None = None) -> Taken:
-    return Taken(point(torch.zeros(N) if gradient is None else gradient), step, change, multiple, None)
+def taken(step: Tensor, change: Tensor, gradient: Tensor | None = None, multiple: float | None = None) -> StepInfo:
+    return StepInfo(point(torch.zeros(N) if gradient is None else gradient), step, change, multiple, None)
 
 
 def bfgs_inverse(steps: list[tuple[Tensor, Tensor]], scale: float) -> Tensor:
@@ -63,8 +63,8 @@ def test_bfgs_is_the_textbook_update():
     gradient = vector(50)
     move = direction.propose(point(gradient), state)
     torch.testing.assert_close(move.vector, -(expected @ gradient))
-    assert move.natural
-    assert move.minimizes
+    assert move.well_scaled
+    assert move.minimizes_model
 
 
 @pytest.mark.parametrize("memory", [1, 3, 10])
@@ -256,7 +256,7 @@ def test_mini_batches_give_pairs_of_one_batch():
 def test_a_matrix_that_is_too_large_is_refused_with_its_size():
     objective = PROBLEMS["regression"].make(torch.float64, None)
     optimizer = Descent(objective.parameters, BFGS(max_bytes=1000), StrongWolfe())
-    with pytest.raises(InputError, match=r"BFGS keeps a dense matrix of 49 x 49.*38.4 kB.*Use LBFGS or NewtonCG"):
+    with pytest.raises(InputError, match=r"BFGS needs a dense matrix of 49 x 49.*38.4 kB.*Use LBFGS or NewtonCG"):
         optimizer.step(objective)
 
 
@@ -278,6 +278,6 @@ def test_settings_out_of_range_are_refused(make, message):
 def test_before_the_first_pair_it_is_the_gradient():
     for direction in [*DENSE, LBFGS()]:
         move = direction.propose(point(vector(9)), direction.start([]))
-        assert isinstance(move, Move)
-        assert not move.natural
+        assert isinstance(move, SearchDirection)
+        assert not move.well_scaled
         assert torch.equal(move.vector, -vector(9))

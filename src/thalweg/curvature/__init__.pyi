@@ -1,4 +1,5 @@
-from .check import CurvatureError as CurvatureError
+from .culprit import CurvatureError as CurvatureError
+from .diagonal import gauss_newton_diagonal as gauss_newton_diagonal
 from .estimate import DiagonalEstimate as DiagonalEstimate
 from .estimate import Estimate as Estimate
 from .estimate import frobenius_norm as frobenius_norm
@@ -7,10 +8,12 @@ from .estimate import hutchinson_diagonal as hutchinson_diagonal
 from .estimate import hutchinson_trace as hutchinson_trace
 from .estimate import xdiagonal as xdiagonal
 from .estimate import xtrace as xtrace
+from .gauss_newton import AbstractSandwich as AbstractSandwich
 from .gauss_newton import EmpiricalFisher as EmpiricalFisher
 from .gauss_newton import Fisher as Fisher
 from .gauss_newton import GaussNewton as GaussNewton
 from .hessian import Hessian as Hessian
+from .hessian import Scheme as Scheme
 from .lanczos import Density as Density
 from .lanczos import Spectrum as Spectrum
 from .lanczos import extreme_eigenvalues as extreme_eigenvalues
@@ -19,6 +22,9 @@ from .operators import AbstractOperator as AbstractOperator
 from .operators import Diagonal as Diagonal
 from .operators import Identity as Identity
 from .operators import Matrix as Matrix
+from .point import AbstractCurvature as AbstractCurvature
+from .root import Root as Root
+from .root import gauss_newton_root as gauss_newton_root
 from .solve import Solve as Solve
 from .solve import conjugate_gradients as conjugate_gradients
 from .solve import minres as minres

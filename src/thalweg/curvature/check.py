@@ -1,4 +1,4 @@
-"""Checks that refuse a wrong second derivative, and find the module it comes from.
+"""Checks that refuse a wrong second derivative.
 
 Several operations have a second derivative that is missing, and some have one that is silently wrong. Neither may
 reach an eigenvalue or a Newton step. The reference is a difference of two *first* derivatives (or two predictions),
@@ -6,10 +6,9 @@ taken in float64 whatever the model's own type: in float32 the step would have t
 kinks of a ReLU network.
 """
 
-import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, final
 
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from thalweg import distributed, vectors
 from thalweg.batch import Batch
-from thalweg.curvature.culprit import culprit
+from thalweg.curvature.culprit import CurvatureError
 from thalweg.curvature.differentiable import uncompiled
 from thalweg.objective import Objective
 from thalweg.vectors import Vector
@@ -33,35 +32,16 @@ _COARSE_NOISE = 4.0 * torch.finfo(torch.float32).eps
 _LOOK = "Set check=False only to look at it."
 
 
-@final
-class CurvatureError(RuntimeError):
-    """A curvature matrix cannot be multiplied with, or would give wrong numbers; the message says which module."""
-
-
-@contextlib.contextmanager
-def refusing(objective: Objective) -> Iterator[None]:
-    """Turn PyTorch's complaint about a missing second derivative into one sentence that names the module."""
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        raise
-    except (RuntimeError, NotImplementedError) as error:
-        if isinstance(error, CurvatureError) or "memory" in str(error):
-            raise
-        reason = str(error).strip().split("\n")[0].removesuffix(".")
-        raise CurvatureError(
-            f"This model cannot be differentiated twice{_where(objective)}. PyTorch says: {reason}. "
-            f"{_advice(str(error))}"
-        ) from error
-
-
-def check_hessian(objective: Objective, parameters: Sequence[Tensor], product: Callable[[Vector], Vector]) -> None:
+def check_hessian(
+    objective: Objective, parameters: Sequence[Tensor], product: Callable[[Vector], Vector], where: Callable[[], str]
+) -> None:
     """Refuse a Hessian that is not symmetric, or is not the difference of two gradients.
 
     Args:
         objective: the function.
         parameters: what rows and columns belong to.
         product: multiplies with the matrix.
+        where: names the module at fault, as the end of a clause.
 
     Raises:
         CurvatureError: if it is one of these.
@@ -81,7 +61,7 @@ def check_hessian(objective: Objective, parameters: Sequence[Tensor], product: C
         if not gap <= tolerance * size * 10.0 + 1e-30:
             raise CurvatureError(
                 f"The Hessian of this model is not symmetric (by {gap / max(size, 1e-300):.1e} of its size), so its "
-                f"second derivative is wrong{_where(objective)}. {_LOOK}"
+                f"second derivative is wrong{where()}. {_LOOK}"
             )
         noise = 1e-14 if attempt < len(_STEPS) else _COARSE_NOISE
         difference = _difference_of_gradients(objective, parameters, left, step, noise)
@@ -90,7 +70,7 @@ def check_hessian(objective: Objective, parameters: Sequence[Tensor], product: C
             return
     raise CurvatureError(
         f"A product with the Hessian differs from a difference of gradients by {mismatch.size:.1e} of its size, most "
-        f"in '{mismatch.name}': a second derivative is wrong{_where(objective)}. {_LOOK}"
+        f"in '{mismatch.name}': a second derivative is wrong{where()}. {_LOOK}"
     )
 
 
@@ -99,6 +79,7 @@ def check_jacobian(
     parameters: Sequence[Tensor],
     forward: Callable[[Vector], Sequence[Tensor]],
     backward: Callable[[Sequence[Tensor]], Vector],
+    where: Callable[[], str],
 ) -> None:
     """Refuse a Jacobian of the predictions that is not the difference of two predictions, or has a wrong transpose.
 
@@ -107,6 +88,7 @@ def check_jacobian(
         parameters: what the columns belong to.
         forward: maps a vector `v` to `J v`, one tensor for each micro-batch.
         backward: maps such tensors `u` to `J^T u`.
+        where: names the module at fault, as the end of a clause.
 
     Raises:
         CurvatureError: if it is one of these.
@@ -126,7 +108,7 @@ def check_jacobian(
         if not abs(float(there - back)) <= tolerance * size * 10.0 + 1e-30:
             raise CurvatureError(
                 "The Jacobian of this model and its transpose disagree by "
-                f"{abs(float(there - back)) / max(size, 1e-300):.1e} of their size{_where(objective)}. {_LOOK}"
+                f"{abs(float(there - back)) / max(size, 1e-300):.1e} of their size{where()}. {_LOOK}"
             )
         predictions = _difference_of_predictions(objective, parameters, direction, step)
         pairs = zip(slopes, predictions, _matters(objective), strict=True)
@@ -137,7 +119,7 @@ def check_jacobian(
             return
     raise CurvatureError(
         f"The derivative of the predictions differs from a difference of predictions by {error:.1e} of its size"
-        f"{_where(objective)}. {_LOOK}"
+        f"{where()}. {_LOOK}"
     )
 
 
@@ -186,12 +168,12 @@ def _difference_of_gradients(
 def _is_coarse(objective: Objective, parameters: Sequence[Tensor]) -> bool:
     """Whether the model computes in less than float64 even when all of its numbers are float64.
 
-    Its gradients then jump where they should hardly bend.
+    Its gradients then jump where they should be nearly linear.
     """
     direction = _direction(parameters, 0)
     up, down, here = (_gradient(objective, parameters, direction, step) for step in (1e-9, -1e-9, 0.0))
-    bend = vectors.norm([a + b - 2.0 * c for a, b, c in zip(up, down, here, strict=True)])
-    return bool(bend > 1e-12 * vectors.norm(here))
+    second = vectors.norm([a + b - 2.0 * c for a, b, c in zip(up, down, here, strict=True)])
+    return bool(second > 1e-12 * vectors.norm(here))
 
 
 def _difference_of_predictions(
@@ -239,8 +221,7 @@ def _gradient(objective: Objective, parameters: Sequence[Tensor], direction: Vec
 
     with torch.enable_grad(), uncompiled():
         *total, count = distributed.sum_over_ranks(objective.exchange(place, sums))
-    penalized = {id(tensor) for tensor in objective.penalized}
-    penalties = [objective.l2 if id(tensor) in penalized else 0.0 for tensor in parameters]
+    penalties = objective.penalties(parameters)
     return [a / count + penalty * b.detach() for a, b, penalty in zip(total, moved, penalties, strict=True)]
 
 
@@ -288,22 +269,3 @@ def _tolerance(objective: Objective, parameters: Sequence[Tensor]) -> float:
     if objective.autocast is not None:
         return _HALF_TOLERANCE
     return max(_TOLERANCES.get(tensor.dtype, _HALF_TOLERANCE) for tensor in parameters)
-
-
-def _where(objective: Objective) -> str:
-    """Say where the trouble sits, as the end of a clause; nothing where it cannot be found."""
-    found = culprit(objective)
-    return "" if found is None else f", by the look of it in '{found[0]}' ({found[1]})"
-
-
-def _advice(message: str) -> str:
-    """Return what to do about PyTorch's message, one sentence."""
-    if "checkpoint" in message:
-        return "Checkpoint with use_reentrant=False, or switch checkpointing off for the curvature."
-    if "torch.func" in message or "transform" in message or "forward AD" in message:
-        return "Leave scheme at its default, Scheme.KEPT_GRAPH, which needs no forward differentiation."
-    if "once_differentiable" in message:
-        return "Write its backward in differentiable operations, or use gauss_newton with a head that allows it."
-    if "aot_autograd" in message or "compile" in message:
-        return "Give the objective the model from before torch.compile."
-    return "Replace that operation, or keep its parameters out with parameters=...."

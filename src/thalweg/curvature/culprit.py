@@ -1,34 +1,64 @@
-"""Which module a missing or wrong second derivative comes from: each one is tried alone, innermost first."""
+"""The refusal of a missing or wrong second derivative, and which module it comes from.
+
+To find it, each module is tried alone, innermost first.
+"""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
 from thalweg.curvature.differentiable import twice_differentiable
-from thalweg.objective import Objective, exchanged
+from thalweg.models.exchange import exchanged
 
 _STEP = 1e-7
 _TOLERANCE = 1e-4
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 
-def culprit(objective: Objective) -> tuple[str, str] | None:
+@final
+class CurvatureError(RuntimeError):
+    """A curvature matrix cannot be multiplied with, or would give wrong numbers; the message says which module."""
+
+
+@contextlib.contextmanager
+def refusing(where: Callable[[], str]) -> Iterator[None]:
+    """Turn PyTorch's complaint about a missing second derivative into one sentence that names the module.
+
+    Args:
+        where: returns the module as the end of a clause; called only in case of need.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, NotImplementedError) as error:
+        if isinstance(error, CurvatureError) or "memory" in str(error):
+            raise
+        reason = str(error).strip().split("\n")[0].removesuffix(".")
+        raise CurvatureError(
+            f"This model cannot be differentiated twice{where()}. PyTorch says: {reason}. {_advice(str(error))}"
+        ) from error
+
+
+def culprit(model: nn.Module, head: nn.Module, evaluate: Callable[[], object]) -> tuple[str, str] | None:
     """Return name and class of the module whose second derivative fails or is wrong, or None if none is found.
 
-    The modules' inputs are recorded in one forward pass over the first micro-batch. Then, innermost modules first, a
-    random combination of each one's outputs is differentiated twice and compared with a difference of first
-    derivatives, in float64.
+    The modules' inputs are recorded in one forward pass. Then, innermost modules first, a random combination of each
+    one's outputs is differentiated twice and compared with a difference of first derivatives, in float64.
+
+    Args:
+        model: the network.
+        head: the output layer.
+        evaluate: runs a forward pass through both.
     """
-    modules = {"head": objective.head} | {name: module for name, module in objective.model.named_modules() if name}
-    modules |= {"model": objective.model}
+    modules = {"head": head} | {name: module for name, module in model.named_modules() if name} | {"model": model}
     innermost_first = sorted(modules, key=lambda name: (name == "model", -name.count(".")))
     calls: dict[str, Call] = {}
     with contextlib.suppress(Exception), _recorded(modules, calls), torch.no_grad(), twice_differentiable():
-        buffers = [(buffer, buffer.clone()) for buffer in objective.every_tensor()[1]]
-        objective.exchange(buffers, lambda: objective.sum_and_count(objective.batches[0]))
+        evaluate()
     for name in innermost_first:
         if name in calls and not _is_right(modules[name], *calls[name]):
             return name, type(modules[name]).__name__
@@ -123,3 +153,16 @@ def _tensors(result: Any) -> Iterator[Tensor]:
     elif isinstance(result, tuple | list):
         for part in result:
             yield from _tensors(part)
+
+
+def _advice(message: str) -> str:
+    """Return what to do about PyTorch's message, one sentence."""
+    if "checkpoint" in message:
+        return "Checkpoint with use_reentrant=False, or switch checkpointing off for the curvature."
+    if "torch.func" in message or "transform" in message or "forward AD" in message:
+        return "Leave scheme at its default, Scheme.KEPT_GRAPH, which needs no forward differentiation."
+    if "once_differentiable" in message:
+        return "Write its backward in differentiable operations, or use gauss_newton with a head that allows it."
+    if "aot_autograd" in message or "compile" in message:
+        return "Give the objective the model from before torch.compile."
+    return "Replace that operation, or keep its parameters out with parameters=...."

@@ -12,10 +12,11 @@ from typing import final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from thalweg.batch import Batch
 from thalweg.curvature.check import check_jacobian
-from thalweg.curvature.point import AbstractCurvature, Choice, Point
+from thalweg.curvature.point import AbstractCurvature, Choice, Point, added, vector_jacobian
 from thalweg.heads.base import expand_to
 from thalweg.objective import Objective
 from thalweg.vectors import Vector
@@ -41,6 +42,7 @@ class AbstractSandwich(AbstractCurvature):
         It maps tensors of the prediction's shape to the like; more dimensions in front are so many vectors.
         """
 
+    @override
     def _build(self) -> Tensor:
         objective, parameters = self.objective, self.like
         self._predictions, self._cotangents, self._curvatures = [], [], []
@@ -56,51 +58,35 @@ class AbstractSandwich(AbstractCurvature):
             self._curvatures.append(self._output_curvature(batch, fixed))
             if prediction.requires_grad:
                 parts = torch.autograd.grad(prediction, parameters, cotangent, create_graph=True, allow_unused=True)
-                pullback = [b if a is None else a if b is None else a + b for a, b in zip(pullback, parts, strict=True)]
+                pullback = added(pullback, parts)
         self._pullback = pullback
         return torch.stack(counts).sum()
 
+    @override
     def _undivided(
         self, vector: Vector, sources: Sequence[int], wanted: Sequence[int], many: bool
     ) -> Sequence[Tensor | None]:
         slopes = self._forward(vector, sources, many)
         with torch.no_grad():
-            bent = [curve(slope) for curve, slope in zip(self._curvatures, slopes, strict=True)]
-        return self._backward(bent, wanted, many)
+            curved = [curvature(slope) for curvature, slope in zip(self._curvatures, slopes, strict=True)]
+        return self._backward(curved, wanted, many)
 
     def _forward(self, vector: Vector, sources: Sequence[int], many: bool) -> list[Tensor]:
         """Return `J v` for each micro-batch, with `v` zero outside `sources`."""
-        pairs = [(part, v) for i, v in zip(sources, vector, strict=True) if (part := self._pullback[i]) is not None]
-        if not pairs:
-            return [self._zeros(cotangent, vector, many) for cotangent in self._cotangents]
-        slopes = torch.autograd.grad(
-            [part for part, _ in pairs],
-            self._cotangents,
-            [v for _, v in pairs],
-            retain_graph=True,
-            allow_unused=True,
-            is_grads_batched=many,
-        )
-        return [self._zeros(c, vector, many) if s is None else s for s, c in zip(slopes, self._cotangents, strict=True)]
-
-    @staticmethod
-    def _zeros(like: Tensor, vector: Vector, many: bool) -> Tensor:
-        return like.new_zeros((len(vector[0]), *like.shape) if many else like.shape)
+        pairs = zip((self._pullback[i] for i in sources), vector, strict=True)
+        slopes = vector_jacobian(pairs, self._cotangents, many=many)
+        stack = (len(vector[0]),) if many else ()
+        return [
+            cotangent.new_zeros(*stack, *cotangent.shape) if slope is None else slope
+            for cotangent, slope in zip(self._cotangents, slopes, strict=True)
+        ]
 
     def _backward(self, outer: Sequence[Tensor], wanted: Sequence[int], many: bool) -> Sequence[Tensor | None]:
         """Return `J^T u`, the rows `wanted`."""
-        pairs = [(p, u.to(p.dtype)) for p, u in zip(self._predictions, outer, strict=True) if p.requires_grad]
-        if not pairs:
-            return [None] * len(wanted)
-        return torch.autograd.grad(
-            [p for p, _ in pairs],
-            [self.like[i] for i in wanted],
-            [u for _, u in pairs],
-            retain_graph=True,
-            allow_unused=True,
-            is_grads_batched=many,
-        )
+        pairs = [(p if p.requires_grad else None, u.to(p.dtype)) for p, u in zip(self._predictions, outer, strict=True)]
+        return vector_jacobian(pairs, [self.like[i] for i in wanted], many=many)
 
+    @override
     def _check(self) -> None:
         every = range(len(self.like))
 
@@ -108,7 +94,10 @@ class AbstractSandwich(AbstractCurvature):
             parts = self._backward(outer, every, many=False)
             return [torch.zeros_like(t) if part is None else part for t, part in zip(self.like, parts, strict=True)]
 
-        check_jacobian(self.objective, self.like, lambda v: self._forward(v, every, many=False), backward)
+        def forward(v: Vector) -> list[Tensor]:
+            return self._forward(v, every, many=False)
+
+        check_jacobian(self.objective, self.like, forward, backward, self._point.where)
 
 
 @final
@@ -147,6 +136,7 @@ class GaussNewton(AbstractSandwich):
     def __init__(self, objective: Objective, parameters: Choice = None, *, check: bool = True) -> None:
         self._point = Point(objective, parameters, check=check)
 
+    @override
     def _output_curvature(self, batch: Batch, prediction: Tensor) -> OutputCurvature:
         head = self.objective.head
         return lambda v: head.curvature_product(prediction, batch.targets, batch.mask, v, batch.weights)
@@ -196,6 +186,7 @@ class Fisher(AbstractSandwich):
         self._num_samples = num_samples
         self._generator = torch.Generator().manual_seed(seed)
 
+    @override
     def _output_curvature(self, batch: Batch, prediction: Tensor) -> OutputCurvature:
         head = self.objective.head
         if self._num_samples is None:
@@ -231,6 +222,7 @@ class EmpiricalFisher(AbstractSandwich):
     def __init__(self, objective: Objective, parameters: Choice = None, *, check: bool = True) -> None:
         self._point = Point(objective, parameters, check=check)
 
+    @override
     def _output_curvature(self, batch: Batch, prediction: Tensor) -> OutputCurvature:
         leaf = prediction.detach().requires_grad_()
         loss, _ = self.objective.head.loss(leaf, batch.targets, batch.mask, None)

@@ -7,10 +7,11 @@ from typing import final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from thalweg.batch import Batch
 from thalweg.curvature.check import check_hessian
-from thalweg.curvature.point import AbstractCurvature, Choice, Point
+from thalweg.curvature.point import AbstractCurvature, Choice, Point, added, vector_jacobian
 from thalweg.objective import Objective
 from thalweg.vectors import Vector
 
@@ -73,6 +74,7 @@ class Hessian(AbstractCurvature):
         self._scheme = scheme
         self._gradient: list[Tensor | None] = []
 
+    @override
     def _build(self) -> Tensor:
         batches = self.objective.batches
         if self._scheme is Scheme.KEPT_GRAPH:
@@ -80,7 +82,7 @@ class Hessian(AbstractCurvature):
             for batch in batches:
                 gradient, own = self._gradient_of(batch)
                 count = count.to(own) + own
-                self._gradient = _added(self._gradient, gradient) if self._gradient else gradient
+                self._gradient = added(self._gradient, gradient) if self._gradient else gradient
             return count
         with torch.no_grad():
             return torch.stack([self._sum_and_count(batch)[1] for batch in batches]).sum()
@@ -96,43 +98,26 @@ class Hessian(AbstractCurvature):
         gradient = torch.autograd.grad(total, self.like, create_graph=True, allow_unused=True)
         return [part if part is not None and part.requires_grad else None for part in gradient], count
 
+    @override
     def _undivided(
         self, vector: Vector, sources: Sequence[int], wanted: Sequence[int], many: bool
     ) -> Sequence[Tensor | None]:
+        inputs = [self.like[i] for i in wanted]
         if self._scheme is Scheme.KEPT_GRAPH:
-            return self._backward(self._gradient, vector, sources, wanted, many, keep=True)
+            pairs = zip((self._gradient[i] for i in sources), vector, strict=True)
+            return vector_jacobian(pairs, inputs, many=many)
         result: list[Tensor | None] = [None] * len(wanted)
         for batch in self.objective.batches:
             if self._scheme is Scheme.REBUILT_GRAPH:
-                part = self._backward(self._gradient_of(batch)[0], vector, sources, wanted, many, keep=False)
+                gradient = self._gradient_of(batch)[0]
+                pairs = zip((gradient[i] for i in sources), vector, strict=True)
+                part = vector_jacobian(pairs, inputs, many=many, keep=False)
             elif many:
                 part = self._forward_many(batch, vector, sources, wanted)
             else:
                 part = self._forward(batch, vector, sources, wanted)
-            result = _added(result, part)
+            result = added(result, part)
         return result
-
-    def _backward(
-        self,
-        gradient: Sequence[Tensor | None],
-        vector: Vector,
-        sources: Sequence[int],
-        wanted: Sequence[int],
-        many: bool,
-        *,
-        keep: bool,
-    ) -> Sequence[Tensor | None]:
-        pairs = [(part, v) for i, v in zip(sources, vector, strict=True) if (part := gradient[i]) is not None]
-        if not pairs:
-            return [None] * len(wanted)
-        return torch.autograd.grad(
-            [part for part, _ in pairs],
-            [self.like[i] for i in wanted],
-            [v for _, v in pairs],
-            retain_graph=keep,
-            allow_unused=True,
-            is_grads_batched=many,
-        )
 
     def _forward(self, batch: Batch, vector: Vector, sources: Sequence[int], wanted: Sequence[int]) -> list[Tensor]:
         point = [tensor.detach() for tensor in self.like]
@@ -178,9 +163,6 @@ class Hessian(AbstractCurvature):
         rows = [self._forward(batch, list(row), sources, wanted) for row in zip(*vector, strict=True)]
         return [torch.stack(column) for column in zip(*rows, strict=True)]
 
+    @override
     def _check(self) -> None:
-        check_hessian(self.objective, self.like, self.product)
-
-
-def _added(left: Sequence[Tensor | None], right: Sequence[Tensor | None]) -> list[Tensor | None]:
-    return [b if a is None else a if b is None else a + b for a, b in zip(left, right, strict=True)]
+        check_hessian(self.objective, self.like, self.product, self._point.where)

@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any, final, overload
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from thalweg import vectors
-from thalweg.curvature.rows import flatten_rows, split_rows
 from thalweg.errors import InputError
 from thalweg.vectors import Vector
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
 
-MAX_DENSE_BYTES = 8 * 2**30
+MAX_DENSE_BYTES = 8 * 2**30  # half of what a laptop has
+_MULTIPLYING = "a method that only multiplies with it (Newton-CG, L-BFGS, Lanczos), or a block of fewer parameters"
 
 
 class AbstractOperator(abc.ABC):
@@ -105,18 +106,8 @@ class AbstractOperator(abc.ABC):
         Raises:
             InputError: if it would take more.
         """
-        self.require_memory(max_bytes)
+        require_memory(f"{type(self).__name__}.dense()", self.size, self.size, self.dtype, max_bytes, _MULTIPLYING)
         return self._dense()
-
-    def require_memory(self, max_bytes: int = MAX_DENSE_BYTES) -> None:
-        """Raise InputError if the dense matrix would take more than `max_bytes`."""
-        num_bytes = self.size**2 * self.dtype.itemsize
-        if num_bytes > max_bytes:
-            raise InputError(
-                f"The dense matrix of {self.size:,} parameters needs {in_units(num_bytes)} of memory, more than the "
-                f"{in_units(max_bytes)} allowed. Use a method that only multiplies with it (Newton-CG, L-BFGS, "
-                "Lanczos), or a block of fewer parameters."
-            )
 
     def to_scipy(self) -> "LinearOperator":
         """Return the matrix as SciPy's `LinearOperator`, for `scipy.sparse.linalg`."""
@@ -162,7 +153,7 @@ class AbstractOperator(abc.ABC):
         result = torch.empty_like(columns)
         for first in range(0, columns.shape[1], self.columns_at_once):
             some = slice(first, first + self.columns_at_once)
-            result[:, some] = flatten_rows(self.products(split_rows(columns[:, some].T, self.like))).T
+            result[:, some] = vectors.flatten_rows(self.products(vectors.split_rows(columns[:, some].T, self.like))).T
         return result
 
     def _check_flat(self, flat: Tensor) -> None:
@@ -194,17 +185,17 @@ class Matrix(AbstractOperator):
         self._like = [matrix.new_empty(len(matrix))] if like is None else list(like)
 
     @property
+    @override
     def like(self) -> list[Tensor]:
-        """Tensors with the shapes of the vectors."""
         return self._like
 
+    @override
     def product(self, vector: Vector) -> list[Tensor]:
-        """Return the matrix times one vector."""
         return vectors.split(self._matrix @ vectors.flatten(vector), self._like)
 
     @property
+    @override
     def adjoint(self) -> AbstractOperator:
-        """The transposed matrix."""
         return Matrix(self._matrix.T, self._like)
 
 
@@ -216,16 +207,16 @@ class Identity(AbstractOperator):
         self._like = list(like)
 
     @property
+    @override
     def like(self) -> list[Tensor]:
-        """Tensors with the shapes of the vectors."""
         return self._like
 
+    @override
     def product(self, vector: Vector) -> list[Tensor]:
-        """Return the vector."""
         return list(vector)
 
+    @override
     def products(self, stacks: Vector) -> list[Tensor]:
-        """Return the vectors."""
         return list(stacks)
 
 
@@ -245,16 +236,16 @@ class Diagonal(AbstractOperator):
             self._diagonal = list(diagonal)
 
     @property
+    @override
     def like(self) -> list[Tensor]:
-        """Tensors with the shapes of the vectors."""
         return self._diagonal
 
+    @override
     def product(self, vector: Vector) -> list[Tensor]:
-        """Return entry times entry."""
         return [entries * part for entries, part in zip(self._diagonal, vector, strict=True)]
 
+    @override
     def products(self, stacks: Vector) -> list[Tensor]:
-        """Return entry times entry, for each vector."""
         return self.product(stacks)
 
 
@@ -273,32 +264,33 @@ class Sum(AbstractOperator):
         ]
 
     @property
+    @override
     def like(self) -> list[Tensor]:
-        """Tensors with the shapes of the vectors."""
         return self._terms[0][1].like
 
+    @override
     def product(self, vector: Vector) -> list[Tensor]:
-        """Return the sum of the products."""
         return self._added([operator.product(vector) for _, operator in self._terms])
 
+    @override
     def products(self, stacks: Vector) -> list[Tensor]:
-        """Return the sums of the products."""
         return self._added([operator.products(stacks) for _, operator in self._terms])
 
     @property
+    @override
     def adjoint(self) -> AbstractOperator:
-        """The sum of the transposed matrices."""
         return Sum([(factor, operator.adjoint) for factor, operator in self._terms])
 
     @property
+    @override
     def columns_at_once(self) -> int:
-        """As many as any term wants; each cuts them up further as it needs."""
         return max(operator.columns_at_once for _, operator in self._terms)
 
+    @override
     def restricted(self, positions: Sequence[int]) -> AbstractOperator:
-        """Return the sum of the blocks."""
         return Sum([(factor, operator.restricted(positions)) for factor, operator in self._terms])
 
+    @override
     def _dense(self) -> Tensor:
         total = self._terms[0][0] * self._terms[0][1]._dense()
         for factor, operator in self._terms[1:]:
@@ -326,26 +318,26 @@ class Product(AbstractOperator):
         self._left, self._right = left, right
 
     @property
+    @override
     def like(self) -> list[Tensor]:
-        """Tensors with the shapes of the vectors."""
         return self._right.like
 
+    @override
     def product(self, vector: Vector) -> list[Tensor]:
-        """Return the product of the product."""
         return self._left.product(self._right.product(vector))
 
+    @override
     def products(self, stacks: Vector) -> list[Tensor]:
-        """Return the products of the products."""
         return self._left.products(self._right.products(stacks))
 
     @property
+    @override
     def adjoint(self) -> AbstractOperator:
-        """The transposed factors in the other order."""
         return Product(self._right.adjoint, self._left.adjoint)
 
     @property
+    @override
     def columns_at_once(self) -> int:
-        """As many as either factor wants; each cuts them up further as it needs."""
         return max(self._left.columns_at_once, self._right.columns_at_once)
 
 
@@ -358,12 +350,12 @@ class Restricted(AbstractOperator):
         self._operator, self._positions = operator, list(positions)
 
     @property
+    @override
     def like(self) -> list[Tensor]:
-        """The tensors of the block."""
         return [self._operator.like[i] for i in self._positions]
 
+    @override
     def product(self, vector: Vector) -> list[Tensor]:
-        """Return the block times one vector."""
         whole = [torch.zeros_like(tensor) for tensor in self._operator.like]
         for i, part in zip(self._positions, vector, strict=True):
             whole[i] = part
@@ -371,8 +363,8 @@ class Restricted(AbstractOperator):
         return [result[i] for i in self._positions]
 
     @property
+    @override
     def adjoint(self) -> AbstractOperator:
-        """The same block of the transposed matrix."""
         return Restricted(self._operator.adjoint, self._positions)
 
 
@@ -384,15 +376,39 @@ def check_positions(positions: Sequence[int], num_tensors: int) -> None:
         )
 
 
+def require_memory(
+    what: str, rows: int, columns: int, dtype: torch.dtype, max_bytes: float, instead: str, *, copies: int = 1
+) -> None:
+    """Refuse a dense matrix that does not fit.
+
+    Args:
+        what: who needs it, the subject of the message.
+        rows: of the matrix.
+        columns: of the matrix.
+        dtype: of its numbers.
+        max_bytes: memory that it may take.
+        instead: what to use instead, in the message.
+        copies: how many of them are held at once.
+
+    Raises:
+        InputError: if it would take more.
+    """
+    num_bytes = copies * rows * columns * dtype.itemsize
+    if num_bytes > max_bytes:
+        raise InputError(
+            f"{what} needs a dense matrix of {rows:,} x {columns:,}, which takes {in_units(num_bytes)} here; at most "
+            f"{in_units(max_bytes)} is allowed. Use {instead}."
+        )
+
+
 def in_units(num_bytes: float) -> str:
-    """Return a number of bytes as people read it.
+    """Return a number of bytes in the unit that a person would use.
 
     Example:
-        >>> in_units(4e14)
-        '400.0 TB'
+        >>> in_units(4e14), in_units(2_500_000)
+        ('400 TB', '2.5 MB')
     """
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if num_bytes < 1000.0:
-            return f"{num_bytes:.4g} {unit}"
-        num_bytes /= 1000.0
-    return f"{num_bytes:,.1f} TB"
+    for unit, size in (("PB", 1e15), ("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if num_bytes >= size:
+            return f"{num_bytes / size:.3g} {unit}"
+    return f"{num_bytes / 1e3:.3g} kB"

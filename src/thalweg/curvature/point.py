@@ -9,14 +9,14 @@ from typing import final
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from thalweg import distributed, vectors
-from thalweg.curvature.check import CurvatureError, refusing
+from thalweg.curvature.culprit import CurvatureError, culprit, refusing
 from thalweg.curvature.differentiable import Replacing, twice_differentiable
 from thalweg.curvature.operators import AbstractOperator, check_positions
-from thalweg.curvature.rows import flatten_rows, split_rows
 from thalweg.objective import Objective
-from thalweg.vectors import Vector
+from thalweg.vectors import Vector, flatten_rows, split_rows
 
 Choice = str | nn.Module | Iterable[Tensor] | None
 
@@ -52,8 +52,7 @@ class Point:
         self.count = torch.ones(())
         self.columns_at_once = 1
         self.batching = Batching.UNTRIED
-        penalized = {id(tensor) for tensor in objective.penalized}
-        self.penalties = [objective.l2 if id(tensor) in penalized else 0.0 for tensor in self.parameters]
+        self.penalties = objective.penalties(self.parameters)
         self._versions = [tensor._version for tensor in objective.parameters]
 
     @property
@@ -72,6 +71,16 @@ class Point:
                 "The parameters have changed since this curvature matrix was made, and it belongs to the point where "
                 "they were; make a new one here."
             )
+
+    def where(self) -> str:
+        """Say which module has no right second derivative, as the end of a clause; nothing where none is found."""
+        objective = self.objective
+        found = culprit(
+            objective.model,
+            objective.head,
+            lambda: objective.exchange(self.buffers(), lambda: objective.sum_and_count(objective.batches[0])),
+        )
+        return "" if found is None else f", by the look of it in '{found[0]}' ({found[1]})"
 
     def buffers(self) -> list[tuple[Tensor, Tensor]]:
         """Return all buffers with copies, for evaluations that must not change the model (running statistics)."""
@@ -98,8 +107,8 @@ class AbstractCurvature(AbstractOperator):
     _point: Point
 
     @property
+    @override
     def like(self) -> list[Tensor]:
-        """The parameters that rows and columns belong to."""
         return self._point.parameters
 
     @property
@@ -108,18 +117,18 @@ class AbstractCurvature(AbstractOperator):
         return self._point.objective
 
     @property
+    @override
     def columns_at_once(self) -> int:
-        """How many columns go through the graph together; 1 where the model is large."""
         self._prepare()
         return self._point.columns_at_once
 
+    @override
     def product(self, vector: Vector) -> list[Tensor]:
-        """Return the matrix times one vector."""
         every = range(len(self.like))
         return self.multiply(vector, every, every, many=False)
 
+    @override
     def products(self, stacks: Vector) -> list[Tensor]:
-        """Return the matrix times `k` vectors, several at once where that is right."""
         every = range(len(self.like))
         return self.multiply(stacks, every, every, many=True)
 
@@ -132,8 +141,8 @@ class AbstractCurvature(AbstractOperator):
         ids = {id(tensor) for tensor in self.objective.choose(choice)}
         return self.restricted([i for i, tensor in enumerate(self.like) if id(tensor) in ids])
 
+    @override
     def restricted(self, positions: Sequence[int]) -> AbstractOperator:
-        """Return the block of some tensors of `like`, given by position."""
         return Block(self, positions)
 
     def multiply(self, vector: Vector, sources: Sequence[int], wanted: Sequence[int], *, many: bool) -> list[Tensor]:
@@ -176,7 +185,7 @@ class AbstractCurvature(AbstractOperator):
         with torch.enable_grad(), twice_differentiable(replacing):
             if point.check:
                 point.objective.require_determinism()
-            with refusing(point.objective):
+            with refusing(point.where):
                 count = self._build()
         if point.moved:
             raise CurvatureError(
@@ -197,7 +206,7 @@ class AbstractCurvature(AbstractOperator):
         objective.num_products += len(vector[0]) if many else 1
         scaled = torch._foreach_div([tensor.detach() for tensor in vector], point.count)
         # Where a batched product fails single ones may still work; then there is nothing to refuse.
-        refuse = contextlib.nullcontext() if many else refusing(objective)
+        refuse = contextlib.nullcontext() if many else refusing(point.where)
         with torch.enable_grad(), twice_differentiable(), refuse:
             parts = self._undivided(scaled, sources, wanted, many)
         shapes = [(len(vector[0]), *point.parameters[i].shape) if many else point.parameters[i].shape for i in wanted]
@@ -250,6 +259,7 @@ class AbstractCurvature(AbstractOperator):
             point.batching = Batching.RIGHT if (together - single).norm() <= tolerance else Batching.IMPOSSIBLE
         return result if point.batching is Batching.RIGHT else None
 
+    @override
     def _dense(self) -> Tensor:
         return _symmetric_blocks(self, range(len(self.like)))
 
@@ -263,30 +273,56 @@ class Block(AbstractOperator):
         self._whole, self._positions = whole, sorted(positions)
 
     @property
+    @override
     def like(self) -> list[Tensor]:
-        """The parameters of the block."""
         return [self._whole.like[i] for i in self._positions]
 
     @property
+    @override
     def columns_at_once(self) -> int:
-        """As for the whole matrix."""
         return self._whole.columns_at_once
 
+    @override
     def product(self, vector: Vector) -> list[Tensor]:
-        """Return the block times one vector."""
         return self._whole.multiply(vector, self._positions, self._positions, many=False)
 
+    @override
     def products(self, stacks: Vector) -> list[Tensor]:
-        """Return the block times `k` vectors."""
         return self._whole.multiply(stacks, self._positions, self._positions, many=True)
 
+    @override
     def restricted(self, positions: Sequence[int]) -> AbstractOperator:
-        """Return a block of the block."""
         check_positions(positions, len(self._positions))
         return Block(self._whole, [self._positions[i] for i in positions])
 
+    @override
     def _dense(self) -> Tensor:
         return _symmetric_blocks(self._whole, self._positions)
+
+
+def vector_jacobian(
+    pairs: Iterable[tuple[Tensor | None, Tensor]], inputs: Sequence[Tensor], *, many: bool, keep: bool = True
+) -> Sequence[Tensor | None]:
+    """Return the derivatives by the inputs of all inner products `<output, vector>` together; None stands for zeros.
+
+    Args:
+        pairs: outputs, None where there is none, with their vectors; with `many` stacks of vectors.
+        inputs: tensors of the graph.
+        many: whether there are several vectors for each output.
+        keep: whether the graph is needed again.
+    """
+    known = [(output, vector) for output, vector in pairs if output is not None]
+    if not known:
+        return [None] * len(inputs)
+    outputs, cotangents = zip(*known, strict=True)
+    return torch.autograd.grad(
+        outputs, list(inputs), cotangents, retain_graph=keep, allow_unused=True, is_grads_batched=many
+    )
+
+
+def added(left: Sequence[Tensor | None], right: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Return the sums, tensor by tensor; None stands for zeros."""
+    return [b if a is None else a if b is None else a + b for a, b in zip(left, right, strict=True)]
 
 
 def _symmetric_blocks(whole: AbstractCurvature, positions: Sequence[int]) -> Tensor:

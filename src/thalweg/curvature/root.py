@@ -10,10 +10,8 @@ from thalweg import vectors
 from thalweg.batch import Batch
 from thalweg.curvature.differentiable import twice_differentiable
 from thalweg.curvature.gauss_newton import GaussNewton
-from thalweg.curvature.operators import MAX_DENSE_BYTES, in_units
+from thalweg.curvature.operators import MAX_DENSE_BYTES, require_memory
 from thalweg.curvature.point import Choice
-from thalweg.curvature.rows import flatten_rows
-from thalweg.errors import InputError
 from thalweg.objective import Objective
 
 # Numbers of per-example gradients that are made at once.
@@ -74,6 +72,7 @@ def gauss_newton_root(
                 [24.0000, 32.0000]])
     """
     chosen = objective.choose(parameters)
+    name, instead = "gauss_newton_root(...)", "a method that only multiplies (Newton-CG), or fewer examples"
     parts: list[Tensor] = []
     counts: list[Tensor] = []
     by_example = per_example is not False
@@ -81,8 +80,9 @@ def gauss_newton_root(
         for batch in objective.batches:
             prediction = objective.prediction(batch)
             counts.append(objective.head.loss(prediction, batch.targets, batch.mask, batch.weights)[1])
-            _require_memory(prediction, chosen, max_bytes)
-            cotangents = _cotangents(objective, batch, prediction)
+            sides = prediction.numel(), sum(tensor.numel() for tensor in chosen)
+            require_memory(name, *sides, prediction.dtype, max_bytes, instead)
+            cotangents = output_roots(objective, batch, prediction)
             rows = None
             if by_example:
                 rows = _rows_by_example(objective, batch, cotangents, chosen)
@@ -94,8 +94,8 @@ def gauss_newton_root(
     return Root(matrix, by_example)
 
 
-def _cotangents(objective: Objective, batch: Batch, prediction: Tensor) -> Tensor:
-    """Return the columns of the root of the output curvature, `[outputs, *prediction.shape]`."""
+def output_roots(objective: Objective, batch: Batch, prediction: Tensor) -> Tensor:
+    """Return the columns of the root of the head's curvature for one micro-batch, `[outputs, *prediction.shape]`."""
     outputs = prediction.shape[-1]
     units = torch.eye(outputs, dtype=prediction.dtype, device=prediction.device)
     units = units.reshape(outputs, *(1,) * (prediction.dim() - 1), outputs).expand(outputs, *prediction.shape)
@@ -135,7 +135,7 @@ def _rows_by_example(objective: Objective, batch: Batch, cotangents: Tensor, cho
         raise
     except (RuntimeError, UserWarning):  # functions without a batching rule, or that read their values
         return None
-    return flatten_rows([part.flatten(0, 1) for part in result])
+    return vectors.flatten_rows([part.flatten(0, 1) for part in result])
 
 
 def _rows_of_batch(objective: Objective, batch: Batch, cotangents: Tensor, chosen: list[Tensor]) -> Tensor:
@@ -158,18 +158,7 @@ def _fits(objective: Objective, chosen: list[Tensor], matrix: Tensor) -> bool:
     """Whether the root gives the product of the Gauss-Newton matrix with a random vector."""
     generator = torch.Generator().manual_seed(0)
     v = torch.randn(matrix.shape[1], generator=generator, dtype=torch.float64).to(matrix)
-    penalized = {id(tensor): objective.l2 for tensor in objective.penalized}
-    penalty = vectors.flatten([torch.full_like(tensor, penalized.get(id(tensor), 0.0)) for tensor in chosen])
+    penalties = zip(chosen, objective.penalties(chosen), strict=True)
+    penalty = vectors.flatten([torch.full_like(tensor, number) for tensor, number in penalties])
     expected = GaussNewton(objective, chosen) @ v - penalty * v
     return bool((matrix.T @ (matrix @ v) - expected).norm() <= torch.finfo(v.dtype).eps ** 0.5 * expected.norm())
-
-
-def _require_memory(prediction: Tensor, chosen: list[Tensor], max_bytes: int) -> None:
-    columns = sum(tensor.numel() for tensor in chosen)
-    num_bytes = prediction.numel() * columns * prediction.dtype.itemsize
-    if num_bytes > max_bytes:
-        raise InputError(
-            f"The root of the Gauss-Newton matrix has {prediction.numel():,} rows and {columns:,} columns and needs "
-            f"{in_units(num_bytes)}, more than the {in_units(max_bytes)} allowed. Use a method that only multiplies "
-            "with the matrix (Newton-CG), or fewer examples."
-        )

@@ -5,11 +5,11 @@ from torch import Tensor
 
 from thalweg import distributed
 from thalweg.batch import Batch
+from thalweg.curvature.diagonal import LinearCall, linear_calls
 from thalweg.curvature.differentiable import twice_differentiable
 from thalweg.curvature.estimate import Estimate, xtrace
 from thalweg.curvature.gauss_newton import GaussNewton
 from thalweg.curvature.hessian import Hessian
-from thalweg.curvature.linear_calls import LinearCall, linear_calls
 from thalweg.objective import Objective
 
 MAX_OUTPUTS = 64  # a backward pass for each, up to the inputs of the layers only
@@ -107,9 +107,8 @@ def gauss_newton_trace(objective: Objective, parameters: list[Tensor]) -> float 
     total, count, fits = distributed.sum_over_ranks([total, count, fits])
     if round(float(fits)) < distributed.world_size():
         return None
-    penalized = {id(tensor) for tensor in objective.penalized}
-    num_penalized = sum(tensor.numel() for tensor in parameters if id(tensor) in penalized)
-    return float(total / count) + objective.l2 * num_penalized
+    penalties = zip(parameters, objective.penalties(parameters), strict=True)
+    return float(total / count) + sum(penalty * tensor.numel() for tensor, penalty in penalties)
 
 
 def _of_batch(objective: Objective, batch: Batch, parameters: list[Tensor]) -> tuple[Tensor, Tensor] | None:

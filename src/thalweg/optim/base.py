@@ -1,29 +1,33 @@
 """What a direction and a step size are, and what they tell each other.
 
-A direction turns what is known at a point into a `Move`; a step size looks along it on a `Line` and answers with how
-far to go (`Found`); afterwards the direction learns from what happened (`Taken`). Both are frozen settings; what they
-remember is a plain dictionary that `Descent` keeps, so that a saved optimizer is nothing but tensors, lists and plain
-values.
+A direction turns what is known at a point into a `SearchDirection`; a step size looks along it on a `Line` and answers
+with how far to go (`SearchResult`); afterwards the direction learns from what happened (`StepInfo`). Both are frozen
+settings; what they remember is a plain dictionary that `Descent` keeps, so that a saved optimizer is nothing but
+tensors, lists and plain values.
 """
 
 import abc
 import dataclasses
 import enum
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol, final, runtime_checkable
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from thalweg.objective import Objective
 from thalweg.status import Status
 
 State = dict[str, Any]
 Groups = list[dict[str, Any]]
+# What a method that keeps a dense matrix advises besides, where that is too large.
+AS_OPTIONS = "; as options, --optimizer newton-cg or --optimizer lbfgs --line-search wolfe"
 
 
-class Needs(enum.Flag):
-    """What a part asks of the problem, or of the part it is composed with.
+class Requires(enum.Flag):
+    """What a part requires of the problem, or of the part it is composed with.
 
     Args:
         GRADIENT: the gradient where the step starts.
@@ -68,29 +72,38 @@ class Point:
 
 @final
 @dataclasses.dataclass(frozen=True, eq=False)
-class Move:
+class SearchDirection:
     """Where a direction wants to go: from x to x + vector.
 
     Args:
         vector: flat, `[n]`.
-        natural: whether its length means something (a Newton step); False: only the direction counts.
+        well_scaled: whether step 1 is a good first guess (a Newton step); False: the vector's length means nothing.
         curvature: second derivative of the direction's own model along the vector, `d' B d`; None: it has no model.
-        minimizes: whether step 1 is the lowest point of that model along the vector, so that `d' B d = -g'd`.
-        negative: whether the curvature was measured as negative, so that a step may lower the loss without a slope.
+        minimizes_model: whether step 1 is the lowest point of that model along the vector, so that `d' B d = -g'd`.
+        negative_curvature: whether the curvature was measured as negative, so that a step may lower the loss without a
+            slope.
         endpoint: the parameters at step 1 to the last bit, where another optimizer has computed them.
     """
 
     vector: Tensor
-    natural: bool = True
+    well_scaled: bool = True
     curvature: float | None = None
-    minimizes: bool = False
-    negative: bool = False
+    minimizes_model: bool = False
+    negative_curvature: bool = False
     endpoint: list[Tensor] | None = None
+
+    def model_curvature(self, slope: float) -> float | None:
+        """Return the second derivative of the direction's model along the vector; None without a model.
+
+        Args:
+            slope: the loss's derivative along the vector.
+        """
+        return -slope if self.minimizes_model else self.curvature
 
 
 @final
 @dataclasses.dataclass(frozen=True, eq=False)
-class Taken:
+class StepInfo:
     """What a step did, for the direction to learn from.
 
     Args:
@@ -109,11 +122,11 @@ class Taken:
     gain: float | None
 
 
-class Way(enum.Enum):
-    """What a direction did about a move that failed."""
+class Recovery(enum.Enum):
+    """What a direction does after a proposal that failed."""
 
     NONE = enum.auto()  # nothing: the next proposal would be the same
-    CAUTION = enum.auto()  # the next proposal comes from the same model, with more damping
+    DAMP = enum.auto()  # the next proposal comes from the same model, with more damping
     RESTART = enum.auto()  # the memory was started again
 
 
@@ -128,11 +141,11 @@ class AbstractModel(abc.ABC):
 class AbstractDirection(abc.ABC):
     """Where to go from a point: settings only; what is remembered lies in the state dictionary.
 
-    A direction of your own subclasses this class, declares `needs`, and writes `propose`; `learn` where it remembers
-    something, `model` where it can do better within a trust region than shorten its move.
+    A direction of your own subclasses this class, declares `requires`, and writes `propose`; `learn` where it remembers
+    something, `model` where it can do better within a trust region than shorten its step.
     """
 
-    needs: ClassVar[Needs] = Needs.GRADIENT
+    requires: ClassVar[Requires] = Requires.GRADIENT
     has_model: ClassVar[bool] = True
     uses_rate: ClassVar[bool] = False  # whether the groups' `lr` is used up inside the direction
 
@@ -146,21 +159,21 @@ class AbstractDirection(abc.ABC):
         return {}
 
     @abc.abstractmethod
-    def propose(self, point: Point, state: State) -> Move:
-        """Return a move; the parameters are as at the point before and after."""
+    def propose(self, point: Point, state: State) -> SearchDirection:
+        """Return a search direction; the parameters are as at the point before and after."""
 
     def model(self, point: Point, state: State) -> AbstractModel:
-        """Return the quadratic model for a trust region; by default the move itself, shortened."""
-        return AlongMove(self.propose(point, state), point.gradient)
+        """Return the quadratic model for a trust region; by default along the proposal only."""
+        return ModelAlongLine(self.propose(point, state), point.gradient)
 
-    def learn(self, taken: Taken, state: State) -> None:
+    def learn(self, info: StepInfo, state: State) -> None:
         """Take in what the step did."""
-        del taken, state
+        del info, state
 
-    def give_way(self, state: State) -> Way:
-        """Change the memory after a move that failed, so that the next proposal is another."""
+    def on_failure(self, state: State) -> Recovery:
+        """Change the memory after a proposal that failed, so that the next one is another."""
         del state
-        return Way.NONE
+        return Recovery.NONE
 
     def resize(self, state: State, groups: Groups) -> State:
         """Return the memory after parameters were added, frozen or thawed; by default a fresh one."""
@@ -177,15 +190,24 @@ class AbstractDirection(abc.ABC):
 
 
 class Line(Protocol):
-    """The loss along a move, `phi(t) = f(x + t d)`, as a step size sees it.
+    """The loss along a search direction, `phi(t) = f(x + t d)`, as a step size sees it.
 
     Every evaluation leaves the parameters somewhere along the line; `Descent` puts them right afterwards.
+
+    Attributes:
+        value: `phi(0)`.
+        slope: `phi'(0)`.
+        length: Euclidean norm of d.
+        well_scaled: whether t = 1 is a good first guess.
+        curvature: second derivative measured along d where it is negative, else 0.
+        largest: no t beyond it.
+        rounding: differences of values below this are noise.
     """
 
     value: float
     slope: float
     length: float
-    natural: bool
+    well_scaled: bool
     curvature: float
     largest: float
     rounding: float
@@ -209,7 +231,7 @@ class Line(Protocol):
 
 @final
 @dataclasses.dataclass(frozen=True, eq=False)
-class Found:
+class SearchResult:
     """A step size's answer.
 
     Args:
@@ -230,8 +252,8 @@ class Found:
 class AbstractStepSize(abc.ABC):
     """How far to go along a direction: settings only; what is remembered lies in the state dictionary."""
 
-    needs: ClassVar[Needs] = Needs.VALUES
-    needs_downhill: ClassVar[bool] = True
+    requires: ClassVar[Requires] = Requires.VALUES
+    requires_descent: ClassVar[bool] = True
 
     @property
     def rate(self) -> float:
@@ -243,7 +265,7 @@ class AbstractStepSize(abc.ABC):
         return {}
 
     @abc.abstractmethod
-    def search(self, line: Line, state: State) -> Found:
+    def search(self, line: Line, state: State) -> SearchResult:
         """Return how far to go."""
 
 
@@ -267,38 +289,45 @@ class ReportsGap(ReportsStatus, Protocol):
         ...
 
 
-def curvature_of(move: Move, slope: float) -> float | None:
-    """Return the second derivative of the direction's model along its move, given the slope; None without a model."""
-    return -slope if move.minimizes else move.curvature
+def gain_ratio(decrease: float, predicted: float, rounding: float) -> float:
+    """Return decrease / predicted, close to 1 where both are below rounding errors; minus infinity for no number.
+
+    Example:
+        >>> gain_ratio(1.0, 2.0, 0.0), gain_ratio(-1e-17, 1e-18, 1e-15)
+        (0.5, 0.98...)
+    """
+    if not math.isfinite(decrease) or not predicted > 0.0:
+        return -math.inf
+    return (decrease + rounding) / (predicted + rounding)
 
 
 @final
-class AlongMove(AbstractModel):
-    """The quadratic model along one move only: the trust region shortens it.
+class ModelAlongLine(AbstractModel):
+    """The quadratic model along one search direction only: the trust region shortens it.
 
     Args:
-        move: with the curvature `d' B d` of its model; None counts as 0, a linear model.
+        direction: with the curvature `d' B d` of its model; None counts as 0, a linear model.
         gradient: flat gradient.
     """
 
-    def __init__(self, move: Move, gradient: Tensor) -> None:
-        self.move = move
-        self.slope, self.length = torch.stack([gradient @ move.vector, move.vector.norm()]).tolist()
+    def __init__(self, direction: SearchDirection, gradient: Tensor) -> None:
+        self.vector = direction.vector
+        self.slope, self.length = torch.stack([gradient @ self.vector, self.vector.norm()]).tolist()
+        self.curvature = direction.model_curvature(self.slope) or 0.0
 
+    @override
     def within(self, radius: float) -> tuple[Tensor, float]:
-        """Return the best multiple of the move no longer than the radius."""
         if not self.slope < 0.0:
-            return torch.zeros_like(self.move.vector), 0.0
+            return torch.zeros_like(self.vector), 0.0
         t = radius / self.length
-        curvature = curvature_of(self.move, self.slope) or 0.0
-        if curvature > 0.0:
-            t = min(t, -self.slope / curvature)
-        return t * self.move.vector, -(t * self.slope + 0.5 * t * t * curvature)
+        if self.curvature > 0.0:
+            t = min(t, -self.slope / self.curvature)
+        return t * self.vector, -(t * self.slope + 0.5 * t * t * self.curvature)
 
 
 @final
-class Limited(AbstractModel):
-    """A model whose steps are multiplied by a rate and limited entry by entry.
+class ClippedModel(AbstractModel):
+    """A model whose steps are multiplied by a rate and clipped entry by entry; it predicts for the step as it was.
 
     Args:
         model: the model.
@@ -309,8 +338,8 @@ class Limited(AbstractModel):
     def __init__(self, model: AbstractModel, factor: float | Tensor, limit: float) -> None:
         self.model, self.factor, self.limit = model, factor, limit
 
+    @override
     def within(self, radius: float) -> tuple[Tensor, float]:
-        """Return the model's step, multiplied and limited, and what was predicted for the step as it was."""
         step, predicted = self.model.within(radius)
         return (self.factor * step).clamp(-self.limit, self.limit), predicted
 

@@ -13,6 +13,7 @@ from typing import NamedTuple, final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from thalweg import vectors
 
@@ -50,8 +51,8 @@ class NoClip(AbstractClip):
         Clipped(norm=tensor(5.), was_clipped=tensor(False))
     """
 
+    @override
     def __call__(self, parameters: Iterable[Tensor]) -> Clipped:
-        """Return the norm of the gradient."""
         norm = vectors.norm(_gradients(parameters))
         return Clipped(norm, torch.zeros_like(norm, dtype=torch.bool))
 
@@ -77,12 +78,11 @@ class ClipValue(AbstractClip):
     limit: float
 
     def __post_init__(self) -> None:
-        """Check the limit."""
         _check_limit(self.limit, "ClipValue(limit=...)")
 
     @torch.no_grad()
+    @override
     def __call__(self, parameters: Iterable[Tensor]) -> Clipped:
-        """Clip the gradients of the parameters that have one."""
         gradients = _gradients(parameters)
         norm = vectors.norm(gradients)
         if not gradients:
@@ -116,12 +116,11 @@ class ClipNorm(AbstractClip):
     limit: float
 
     def __post_init__(self) -> None:
-        """Check the limit."""
         _check_limit(self.limit, "ClipNorm(limit=...)")
 
     @torch.no_grad()
+    @override
     def __call__(self, parameters: Iterable[Tensor]) -> Clipped:
-        """Clip the gradients of the parameters that have one."""
         gradients = _gradients(parameters)
         norm = vectors.norm(gradients)
         factor = torch.where(norm.isfinite(), self.limit / (norm + 1e-6), 1.0).clamp(max=1.0)
@@ -161,13 +160,12 @@ class ClipAdaptive(AbstractClip):
     leave_out: tuple[Tensor, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check ratio and eps."""
         _check_limit(self.ratio, "ClipAdaptive(ratio=...)")
         _check_limit(self.eps, "ClipAdaptive(eps=...)")
 
     @torch.no_grad()
+    @override
     def __call__(self, parameters: Iterable[Tensor]) -> Clipped:
-        """Clip the gradients of the parameters that have one."""
         parameters = [parameter for parameter in parameters if parameter.grad is not None]
         norm = vectors.norm(_gradients(parameters))
         left_out = {id(parameter) for parameter in self.leave_out}
@@ -196,12 +194,11 @@ class ClipSequence(AbstractClip):
     clips: tuple[AbstractClip, ...]
 
     def __post_init__(self) -> None:
-        """Check that there is a clip."""
         if not self.clips:
             raise ValueError("ClipSequence(clips=...) must hold at least one clip; got none.")
 
+    @override
     def __call__(self, parameters: Iterable[Tensor]) -> Clipped:
-        """Clip the gradients of the parameters that have one."""
         parameters = list(parameters)
         results = [clip(parameters) for clip in self.clips]
         return Clipped(results[0].norm, torch.stack([result.was_clipped for result in results]).any())

@@ -39,7 +39,6 @@ class Damping:
     smallest: float = 1e-14
 
     def __post_init__(self) -> None:
-        """Check the arguments."""
         if not 0.0 < self.fall < 1.0:
             raise ValueError(f"Damping(fall=...) must lie in (0, 1); got {self.fall!r}.")
         for name in ("initial", "smallest"):

@@ -15,19 +15,19 @@ from thalweg.objective import Objective
 from thalweg.optim.base import (
     AbstractDirection,
     AbstractStepSize,
-    AlongMove,
-    Found,
-    Limited,
-    Move,
-    Needs,
+    ClippedModel,
+    ModelAlongLine,
     Point,
+    Recovery,
+    Requires,
+    SearchDirection,
+    SearchResult,
     State,
-    Taken,
-    Way,
+    StepInfo,
     name_of,
 )
 from thalweg.optim.clipping import AbstractClip, ClipUpdate
-from thalweg.optim.evaluation import Along, Closure, Evaluation, Problem, flatten_gradients
+from thalweg.optim.evaluation import Closure, Evaluation, LineEvaluator, Problem, flatten_gradients
 from thalweg.optim.lbfgs import LBFGS
 from thalweg.optim.line_search import Armijo
 from thalweg.status import Status
@@ -203,60 +203,54 @@ class Descent(Optimizer):
 
     def _descend(self, problem: Problem, start: Evaluation, memory: State) -> StepReport:
         """Propose and search until a step is found; the parameters end there, or where they were."""
-        searches = Needs.VALUES in self.step_size.needs
+        searches = Requires.VALUES in self.step_size.requires
         stationary = searches and start.size == 0.0
-        if stationary and Needs.CURVATURE not in self.direction.needs:
+        if stationary and Requires.CURVATURE not in self.direction.requires:
             return StepReport(Status.STATIONARY, value=start.value)
         point = self._point(problem, start)
         origin = vectors.clone(problem.parameters)
         status, steepest, num_trials = Status.STEPPED, False, 0
         for left in reversed(range(MAX_PROPOSALS)):
-            line, scale = self._line(problem, origin, start, point, memory, steepest)
-            found = Found(0.0)
-            if line.leads_down or not self.step_size.needs_downhill:
-                found = self.step_size.search(line, memory["step_size"])
-            num_trials += found.num_trials
-            if found.multiple != 0.0:
-                return self._take(line, found, point, memory, status, num_trials, scale)
+            line = self._line(problem, origin, start, point, memory["direction"], steepest)
+            result = SearchResult(0.0)
+            if line.is_descent or not self.step_size.requires_descent:
+                result = self.step_size.search(line, memory["step_size"])
+            num_trials += result.num_trials
+            if result.multiple != 0.0:
+                value, gain = self._take(line, result, point, memory["direction"])
+                return StepReport(status, result.multiple, value, gain, num_trials)
             line.restore()
             if steepest or stationary:
                 break
-            way = self.direction.give_way(memory["direction"]) if left > 1 else Way.NONE
-            steepest = way is Way.NONE
-            if way is not Way.CAUTION:
+            recovery = self.direction.on_failure(memory["direction"]) if left > 1 else Recovery.NONE
+            steepest = recovery is Recovery.NONE
+            if recovery is not Recovery.DAMP:
                 memory["counts"]["fallbacks"] += 1
-                memory["counts"]["restarts"] += way is Way.RESTART
-                status = Status.SEARCHED_AGAIN if line.leads_down else Status.TURNED_DOWNHILL
+                memory["counts"]["restarts"] += recovery is Recovery.RESTART
+                status = Status.SEARCHED_AGAIN if line.is_descent else Status.TURNED_DOWNHILL
         return StepReport(Status.STATIONARY if stationary else Status.NO_STEP, value=start.value, num_trials=num_trials)
 
     def _take(
-        self,
-        line: Along,
-        found: Found,
-        point: Point,
-        memory: State,
-        status: Status,
-        num_trials: int,
-        scale: float | None,
-    ) -> StepReport:
-        """Leave the parameters where the search ended, and let the direction learn from the step."""
-        problem, needs = line.problem, self.direction.needs
-        ended = line.settle(found.multiple, found.step)
-        if ended is None and Needs.END_GRADIENT in needs:
+        self, line: LineEvaluator, result: SearchResult, point: Point, state: State
+    ) -> tuple[float | None, float | None]:
+        """Leave the parameters where the search ended, and let the direction learn; return the loss and the gain."""
+        problem, requires = line.problem, self.direction.requires
+        ended = line.settle(result.multiple, result.step)
+        if ended is None and Requires.END_GRADIENT in requires:
             ended = problem.evaluate()
-        value = found.value if ended is None else ended.value
-        if value is None and Needs.END_VALUE in needs:
+        value = result.value if ended is None else ended.value
+        if value is None and Requires.END_VALUE in requires:
             value = problem.value()[0]
-        gain = line.gain_of(found, value)
-        if ended is not None or needs & (Needs.END_GRADIENT | Needs.END_VALUE):
+        gain = line.gain_of(result, value)
+        if ended is not None or requires & (Requires.END_GRADIENT | Requires.END_VALUE):
             after = vectors.flatten([parameter.detach() for parameter in problem.parameters])
             if ended is not None and problem.objective is not None:
                 self._cache = problem.objective, after, ended
             step = after - vectors.flatten(line.origin)
             change = ended.flat - point.gradient if ended is not None else None
-            multiple = scale * found.multiple if scale is not None else None
-            self.direction.learn(Taken(point, step, change, multiple, gain), memory["direction"])
-        return StepReport(status, found.multiple, value, gain, num_trials)
+            multiple = line.scale * result.multiple if line.scale is not None else None
+            self.direction.learn(StepInfo(point, step, change, multiple, gain), state)
+        return value, gain
 
     def _line(
         self,
@@ -264,31 +258,29 @@ class Descent(Optimizer):
         origin: list[Tensor],
         start: Evaluation,
         point: Point,
-        memory: State,
+        state: State,
         steepest: bool,
-    ) -> tuple[Along, float | None]:
-        """Return the line to search, and which multiple of the direction's own proposal it is (None: it is another)."""
+    ) -> LineEvaluator:
+        """Return the line to search: along the direction's proposal, or along steepest descent."""
         limit = math.inf if self.clip_update is None else self.clip_update.limit
         factor = 1.0 if self.direction.uses_rate else _factor(self.param_groups)
-        downhill = Move(-point.clipped, natural=False)
-        if Needs.MODEL in self.step_size.needs:
-            state = memory["direction"]
-            model = AlongMove(downhill, start.flat) if steepest else self.direction.model(point, state)
+        downhill = SearchDirection(-point.clipped, well_scaled=False)
+        if Requires.MODEL in self.step_size.requires:
+            model = ModelAlongLine(downhill, start.flat) if steepest else self.direction.model(point, state)
             if limit < math.inf or not (isinstance(factor, float) and factor == 1.0):
-                model = Limited(model, factor, limit)
-            return Along(problem, origin, start, None, model, math.inf), None
-        proposed = downhill if steepest else self.direction.propose(point, memory["direction"])
-        move = _scaled(proposed, factor)
+                model = ClippedModel(model, factor, limit)
+            return LineEvaluator(problem, origin, start, None, model)
+        direction = _scaled(downhill if steepest else self.direction.propose(point, state), factor)
         largest, clamped = math.inf, False
         if limit < math.inf:
-            clamped = move.natural or Needs.VALUES not in self.step_size.needs
+            clamped = direction.well_scaled or Requires.VALUES not in self.step_size.requires
             if clamped:
-                move = _clamped(move, origin, limit)
-            longest = move.vector.abs().max().item()
+                direction = _clamped(direction, origin, limit)
+            longest = direction.vector.abs().max().item()
             largest = limit / longest if longest > 0.0 else math.inf
             largest = max(largest, 1.0) if clamped else largest
         scale = None if steepest or clamped or isinstance(factor, Tensor) else factor
-        return Along(problem, origin, start, move, None, largest), scale
+        return LineEvaluator(problem, origin, start, direction, largest=largest, scale=scale)
 
     def _evaluate_start(self, problem: Problem) -> Evaluation:
         """Evaluate where the step starts, unless the last step ended there and has done so."""
@@ -329,16 +321,16 @@ class Descent(Optimizer):
         return memory
 
     def _check_given(self, problem: Problem) -> None:
-        """Check that the closure gives what the parts need."""
+        """Check that the closure gives what the parts require."""
         direction, size = name_of(self.direction), name_of(self.step_size)
-        if Needs.CURVATURE in self.direction.needs and problem.objective is None:
+        if Requires.CURVATURE in self.direction.requires and problem.objective is None:
             got = "nothing" if problem.closure is None else type(problem.closure).__name__
             raise ValueError(
                 f"{direction} needs second derivatives: step(objective) with a thalweg.objective.Objective; got {got}."
             )
         if problem.closure is None:
-            for name, needs in ((size, self.step_size.needs), (direction, self.direction.needs)):
-                if needs & ~(Needs.GRADIENT | Needs.MODEL):
+            for name, requires in ((size, self.step_size.requires), (direction, self.direction.requires)):
+                if requires & ~(Requires.GRADIENT | Requires.MODEL):
                     raise ValueError(
                         f"{name} evaluates the loss itself: step(objective) or step(closure) is expected; got no "
                         "closure. Without one use Gradient() or Update(...) with Fixed()."
@@ -346,7 +338,7 @@ class Descent(Optimizer):
 
 
 def _check_fit(direction: AbstractDirection, step_size: AbstractStepSize, clip_update: ClipUpdate | None) -> None:
-    if Needs.MODEL in step_size.needs and not direction.has_model:
+    if Requires.MODEL in step_size.requires and not direction.has_model:
         raise ValueError(
             f"Descent: {name_of(step_size)} needs a direction with a quadratic model of the loss, and "
             f"{name_of(direction)} has none; use Fixed, Armijo, StrongWolfe or StochasticArmijo with it."
@@ -375,19 +367,18 @@ def _factor(groups: list[dict[str, Any]]) -> float | Tensor:
     return vectors.flatten([torch.full_like(parameter, by_parameter[id(parameter)]) for parameter in parameters])
 
 
-def _scaled(move: Move, factor: float | Tensor) -> Move:
+def _scaled(direction: SearchDirection, factor: float | Tensor) -> SearchDirection:
     if isinstance(factor, float) and factor == 1.0:
-        return move
+        return direction
     curvature = None
-    if move.curvature is not None and isinstance(factor, float):
-        curvature = factor * factor * move.curvature
-    negative = move.negative and curvature is not None
-    return Move(factor * move.vector, move.natural, curvature, negative=negative)
+    if direction.curvature is not None and isinstance(factor, float):
+        curvature = factor * factor * direction.curvature
+    negative = direction.negative_curvature and curvature is not None
+    return SearchDirection(factor * direction.vector, direction.well_scaled, curvature, negative_curvature=negative)
 
 
-def _clamped(move: Move, origin: list[Tensor], limit: float) -> Move:
-    endpoint = move.endpoint
+def _clamped(direction: SearchDirection, origin: list[Tensor], limit: float) -> SearchDirection:
+    endpoint = direction.endpoint
     if endpoint is not None:
         endpoint = [torch.clamp(end, old - limit, old + limit) for end, old in zip(endpoint, origin, strict=True)]
-    vector = move.vector.clamp(-limit, limit)
-    return dataclasses.replace(move, vector=vector, endpoint=endpoint, curvature=None, minimizes=False, negative=False)
+    return SearchDirection(direction.vector.clamp(-limit, limit), direction.well_scaled, endpoint=endpoint)

@@ -8,9 +8,10 @@ from typing import Any, ClassVar, final
 import torch
 from torch import nn
 from torch.optim import Optimizer
+from typing_extensions import override
 
 from thalweg import vectors
-from thalweg.optim.base import AbstractDirection, Groups, Move, Needs, Point, State
+from thalweg.optim.base import AbstractDirection, Groups, Point, Requires, SearchDirection, State
 
 
 @final
@@ -34,10 +35,9 @@ class Gradient(AbstractDirection):
     Not where the curvature differs much between directions: the number of steps grows with their ratio.
     """
 
-    def propose(self, point: Point, state: State) -> Move:
-        """Return minus the (clipped) gradient; its length means nothing."""
-        del state
-        return Move(-point.clipped, natural=False)
+    @override
+    def propose(self, point: Point, state: State) -> SearchDirection:
+        return SearchDirection(-point.clipped, well_scaled=False)
 
 
 @final
@@ -68,7 +68,7 @@ class Update(AbstractDirection):
     Without a line search the optimizer itself does the same for less: this one keeps a copy of the parameters.
     """
 
-    needs: ClassVar[Needs] = Needs.GRADIENT
+    requires: ClassVar[Requires] = Requires.GRADIENT
     has_model: ClassVar[bool] = False
     uses_rate: ClassVar[bool] = True
 
@@ -84,35 +84,34 @@ class Update(AbstractDirection):
             )
         self._defaults = {key: value for key, value in example.param_groups[0].items() if key != "params"}
 
+    @override
     def defaults(self) -> dict[str, Any]:
-        """Return the inner optimizer's options, `lr` among them."""
         return copy.deepcopy(self._defaults)
 
+    @override
     def start(self, groups: Groups) -> State:
-        """Return a fresh inner optimizer."""
         return {"optimizer": self.constructor([{**group} for group in groups], **self.options)}
 
-    def propose(self, point: Point, state: State) -> Move:
-        """Let the inner optimizer step, note where it went, and come back."""
+    @override
+    def propose(self, point: Point, state: State) -> SearchDirection:
         optimizer: Optimizer = state["optimizer"]
         optimizer.param_groups = point.groups
         before = vectors.clone(point.parameters)
         optimizer.step()
         endpoint = vectors.clone(point.parameters)
         vectors.copy_(point.parameters, before)
-        return Move(vectors.flatten(torch._foreach_sub(endpoint, before)), endpoint=endpoint)
+        return SearchDirection(vectors.flatten(torch._foreach_sub(endpoint, before)), endpoint=endpoint)
 
+    @override
     def resize(self, state: State, groups: Groups) -> State:
-        """Return the memory as it is: PyTorch's optimizers keep one for each parameter."""
-        del groups
         return state
 
+    @override
     def pack(self, state: State) -> State:
-        """Return what the inner optimizer remembers, in PyTorch's layout."""
         return {"optimizer": state["optimizer"].state_dict()["state"]}
 
+    @override
     def unpack(self, packed: State, groups: Groups) -> State:
-        """Return an inner optimizer that remembers what was packed."""
         state = self.start(groups)
         own = state["optimizer"].state_dict()
         state["optimizer"].load_state_dict({**own, "state": packed["optimizer"]})

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from thalweg import vectors
 from thalweg.objective import Objective
-from thalweg.optim.base import AbstractModel, Found, Move, curvature_of
+from thalweg.optim.base import AbstractModel, SearchDirection, SearchResult, gain_ratio
 
 Closure = Callable[[], Tensor | float]
 
@@ -79,16 +79,17 @@ class Problem:
 
 
 @final
-class Along:
-    """The loss along a move from a point; keeps the evaluation at the last place it looked.
+class LineEvaluator:
+    """The loss along a search direction from a point; keeps the evaluation at the last place it looked.
 
     Args:
         problem: what to evaluate.
         origin: the parameters where the line starts.
         start: loss and gradient there.
-        move: the move, or None when a model is given.
+        direction: the search direction, or None when a model is given.
         model: the model for a trust region, or None.
-        largest: no step beyond this multiple of the move.
+        largest: no step beyond this multiple of the direction.
+        scale: which multiple of what the optimizer's direction proposed this one is; None: it is another one.
     """
 
     def __init__(
@@ -96,28 +97,30 @@ class Along:
         problem: Problem,
         origin: list[Tensor],
         start: Evaluation,
-        move: Move | None,
-        model: AbstractModel | None,
-        largest: float,
+        direction: SearchDirection | None,
+        model: AbstractModel | None = None,
+        *,
+        largest: float = math.inf,
+        scale: float | None = None,
     ) -> None:
-        self.problem, self.origin, self.move, self._model = problem, origin, move, model
-        self.value, self.largest = start.value, largest
+        self.problem, self.origin, self.direction, self._model = problem, origin, direction, model
+        self.value, self.largest, self.scale = start.value, largest, scale
         precision = torch.float32 if start.loss is None else start.loss.dtype
         # The loss is a sum of many rounded terms: differences below this are noise.
         self.rounding = 10.0 * torch.finfo(precision).eps * abs(start.value)
-        self.natural = move is not None and move.natural
+        self.well_scaled = direction is not None and direction.well_scaled
         self.slope, self.length, self.curvature = math.nan, math.nan, 0.0
-        if move is not None:
-            self.slope, self.length = torch.stack([start.flat @ move.vector, move.vector.norm()]).tolist()
-            if move.negative and move.curvature is not None:
-                self.curvature = move.curvature
+        if direction is not None:
+            self.slope, self.length = torch.stack([start.flat @ direction.vector, direction.vector.norm()]).tolist()
+            if direction.negative_curvature and direction.curvature is not None:
+                self.curvature = direction.curvature
         self._evaluated: tuple[float | Tensor, Evaluation] | None = None
         self._moved = False
 
     @property
-    def leads_down(self) -> bool:
-        """Whether the loss falls along the move, by its slope or by measured negative curvature."""
-        if self.move is None:
+    def is_descent(self) -> bool:
+        """Whether the loss falls along the direction, by its slope or by measured negative curvature."""
+        if self.direction is None:
             return True  # a model's steps lead down by themselves
         if not (math.isfinite(self.slope) and math.isfinite(self.length)) or self.length == 0.0:
             return False
@@ -129,12 +132,12 @@ class Along:
         return self._value(t)
 
     def value_and_slope_at(self, t: float) -> tuple[float, float]:
-        """Return the loss at step t and its derivative along the move."""
-        assert self.move is not None
+        """Return the loss at step t and its derivative along the direction."""
+        assert self.direction is not None
         self._go(t)
         evaluation = self.problem.evaluate()
         self._evaluated = t, evaluation
-        return evaluation.value, (evaluation.flat @ self.move.vector).item()
+        return evaluation.value, (evaluation.flat @ self.direction.vector).item()
 
     def within(self, radius: float) -> tuple[Tensor, float]:
         """Return the model's best step no longer than the radius, and the decrease it predicts."""
@@ -160,18 +163,18 @@ class Along:
         here = place is step if step is not None else isinstance(place, float) and place == multiple
         return evaluation if here else None
 
-    def gain_of(self, found: Found, value: float | None) -> float | None:
-        """Return the decrease of the loss over that predicted by the move's model, where both are known.
+    def gain_of(self, found: SearchResult, value: float | None) -> float | None:
+        """Return the decrease of the loss over that predicted by the direction's model, where both are known.
 
-        A shortened move is measured against what the whole one had promised: that it had to be shortened counts
+        A shortened step is measured against the whole one's predicted decrease: that it had to be shortened counts
         against the model.
         """
-        curvature = None if self.move is None else curvature_of(self.move, self.slope)
+        curvature = None if self.direction is None else self.direction.model_curvature(self.slope)
         if found.gain is not None or value is None or curvature is None:
             return found.gain
         t = max(found.multiple, 1.0)
         predicted = -(t * self.slope + 0.5 * t * t * curvature)
-        return ratio(self.value - value, predicted, self.rounding)
+        return gain_ratio(self.value - value, predicted, self.rounding)
 
     def restore(self) -> None:
         """Put the parameters back, to the last bit."""
@@ -185,29 +188,17 @@ class Along:
         return value
 
     def _go(self, t: float) -> None:
-        assert self.move is not None
+        assert self.direction is not None
         self._moved = True
-        if t == 1.0 and self.move.endpoint is not None:
-            vectors.copy_(self.problem.parameters, self.move.endpoint)
+        if t == 1.0 and self.direction.endpoint is not None:
+            vectors.copy_(self.problem.parameters, self.direction.endpoint)
         else:
-            self._move(self.move.vector, t)
+            self._move(self.direction.vector, t)
 
     def _move(self, step: Tensor, scale: float) -> None:
         parameters, self._moved = self.problem.parameters, True
         vectors.copy_(parameters, self.origin)
         vectors.add_(parameters, vectors.split(step, parameters), scale=scale)
-
-
-def ratio(decrease: float, predicted: float, rounding: float) -> float:
-    """Return decrease / predicted, close to 1 where both drown in rounding errors; minus infinity for no number.
-
-    Example:
-        >>> ratio(1.0, 2.0, 0.0), ratio(-1e-17, 1e-18, 1e-15)
-        (0.5, 0.98...)
-    """
-    if not math.isfinite(decrease) or not predicted > 0.0:
-        return -math.inf
-    return (decrease + rounding) / (predicted + rounding)
 
 
 def flatten_gradients(gradients: list[Tensor | None], parameters: list[Tensor]) -> Tensor:

@@ -1,49 +1,19 @@
-"""What a quasi-Newton method knows of the curvature before its first pair."""
+"""What a quasi-Newton method may know of the curvature before its first pair."""
 
-import abc
 import dataclasses
 from typing import final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
+from thalweg.curvature.diagonal import gauss_newton_diagonal
 from thalweg.curvature.gauss_newton import GaussNewton
 from thalweg.objective import Objective
 from thalweg.optim.base import Point, State
-from thalweg.optim.jacobi import gauss_newton_diagonal
-from thalweg.optim.line_search import check_trials
+from thalweg.optim.lbfgs import AbstractInitial
+from thalweg.optim.line_search import check_count
 from thalweg.optim.matrix import curvature_at
-
-
-class AbstractInitial(abc.ABC):
-    """Makes the inverse Hessian that a quasi-Newton method starts from."""
-
-    @property
-    def every(self) -> int | None:
-        """After how many pairs the memory is started again from a new one; None: never."""
-        return None
-
-    @abc.abstractmethod
-    def inverse(self, point: Point, state: State) -> Tensor | None:
-        """Return a positive definite matrix `[n, n]`, its diagonal `[n]`, or None: the first pair is to tell the scale.
-
-        Args:
-            point: where the memory starts.
-            state: the direction's memory.
-        """
-
-
-@final
-@dataclasses.dataclass(frozen=True)
-class ScaledIdentity(AbstractInitial):
-    """The identity, times `s'y / y'y` of a pair; the first step goes along the gradient.
-
-    Source: Nocedal and Wright, "Numerical Optimization" (2006), equation 6.20.
-    """
-
-    def inverse(self, point: Point, state: State) -> Tensor | None:
-        """Return None."""
-        del point, state
 
 
 @final
@@ -51,11 +21,11 @@ class ScaledIdentity(AbstractInitial):
 class InverseDiagonal(AbstractInitial):
     r"""The inverse diagonal of the damped Gauss-Newton matrix, $1 / (\operatorname{diag}(G) + \mu)$.
 
-    For one more gradient at the beginning, the method no longer depends on how the inputs are scaled one by one. Needs
-    an objective.
+    For one more gradient at the beginning, the method no longer depends on how the inputs are scaled one by one.
+    Needs an objective.
 
     Args:
-        damping: mu as a share of the largest entry of the diagonal, positive. For a convex loss the smaller the
+        damping: mu as a fraction of the largest entry of the diagonal, positive. For a convex loss the smaller the
             better; for networks 0.1 is safer, because units that hardly react would get steps that saturate them.
         refresh: after how many pairs it is made anew, at least 1; None: only after a restart.
 
@@ -63,7 +33,7 @@ class InverseDiagonal(AbstractInitial):
         ValueError: an argument out of range; in a step: there is no objective.
 
     Example:
-        >>> InverseDiagonal(refresh=50).every
+        >>> InverseDiagonal(refresh=50).refresh
         50
 
     See `gauss_newton_diagonal` for where the diagonal is exact. To be used with a line search.
@@ -73,17 +43,10 @@ class InverseDiagonal(AbstractInitial):
     refresh: int | None = None
 
     def __post_init__(self) -> None:
-        """Check the arguments."""
         _check(self.damping, self.refresh, "InverseDiagonal")
 
-    @property
-    def every(self) -> int | None:
-        """The number of pairs."""
-        return self.refresh
-
+    @override
     def inverse(self, point: Point, state: State) -> Tensor | None:
-        """Return the diagonal; None where it is zero or not finite."""
-        del state
         diagonal = gauss_newton_diagonal(_objective(point, "InverseDiagonal"), point.parameters)
         scale = diagonal.amax().item()
         return 1.0 / (diagonal + self.damping * scale) if 0.0 < scale < float("inf") else None
@@ -95,10 +58,10 @@ class InverseGaussNewton(AbstractInitial):
     r"""The inverse of the damped Gauss-Newton matrix, $(G + \mu I)^{-1}$.
 
     One dense matrix at the beginning spares about as many steps as there are parameters, which the pairs would need to
-    find all of the curvature. Needs an objective.
+    find all of the curvature. Requires an objective.
 
     Args:
-        damping: mu as a share of the largest diagonal entry of G, positive.
+        damping: mu as a fraction of the largest diagonal entry of G, positive.
         refresh: after how many pairs it is made anew, at least 1; None: only after a restart.
 
     Raises:
@@ -115,16 +78,10 @@ class InverseGaussNewton(AbstractInitial):
     refresh: int | None = None
 
     def __post_init__(self) -> None:
-        """Check the arguments."""
         _check(self.damping, self.refresh, "InverseGaussNewton")
 
-    @property
-    def every(self) -> int | None:
-        """The number of pairs."""
-        return self.refresh
-
+    @override
     def inverse(self, point: Point, state: State) -> Tensor | None:
-        """Return the inverse; None where the matrix is zero or not finite."""
         _objective(point, "InverseGaussNewton")
         matrix = curvature_at(GaussNewton, point, state).dense()
         scale = matrix.diagonal().amax()
@@ -149,4 +106,4 @@ def _check(damping: float, refresh: int | None, name: str) -> None:
     if not damping > 0.0:
         raise ValueError(f"{name}(damping=...) must be positive; got {damping!r}.")
     if refresh is not None:
-        check_trials(refresh, f"{name}(refresh=...)")
+        check_count(refresh, f"{name}(refresh=...)")

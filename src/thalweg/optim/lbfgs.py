@@ -1,14 +1,58 @@
-"""L-BFGS: the inverse Hessian of the last few pairs, never written down."""
+"""L-BFGS: the inverse Hessian of the last few pairs, never written down; and what all quasi-Newton methods share."""
 
+import abc
 import dataclasses
 import math
 from typing import ClassVar, final
 
+import torch
 from torch import Tensor
+from typing_extensions import override
 
-from thalweg.optim.base import AbstractDirection, Groups, Move, Needs, Point, State, Taken, Way
-from thalweg.optim.initial import AbstractInitial, ScaledIdentity
-from thalweg.optim.quasi_newton import check_damping, damped_step, enough_curvature
+from thalweg.optim.base import (
+    AbstractDirection,
+    Groups,
+    Point,
+    Recovery,
+    Requires,
+    SearchDirection,
+    State,
+    StepInfo,
+)
+
+
+class AbstractInitial(abc.ABC):
+    """Makes the inverse Hessian that a quasi-Newton method starts from.
+
+    Attributes:
+        refresh: after how many pairs the memory is started again from a new one; None: never.
+    """
+
+    refresh: int | None
+
+    @abc.abstractmethod
+    def inverse(self, point: Point, state: State) -> Tensor | None:
+        """Return a positive definite matrix `[n, n]`, its diagonal `[n]`, or None: the first pair is to tell the scale.
+
+        Args:
+            point: where the memory starts.
+            state: the direction's memory.
+        """
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class ScaledIdentity(AbstractInitial):
+    """The identity, times `s'y / y'y` of a pair; the first step goes along the gradient.
+
+    Source: Nocedal and Wright, "Numerical Optimization" (2006), equation 6.20.
+    """
+
+    refresh: int | None = dataclasses.field(default=None, init=False, repr=False)
+
+    @override
+    def inverse(self, point: Point, state: State) -> Tensor | None:
+        return None
 
 
 @final
@@ -16,11 +60,10 @@ from thalweg.optim.quasi_newton import check_damping, damped_step, enough_curvat
 class LBFGS(AbstractDirection):
     r"""Limited-memory BFGS: `d = -H g` with the inverse that BFGS makes of the last pairs, by the two-loop recursion.
 
-    Each pair is measured on **one** batch: the
-    gradient where the step ends is evaluated on the batch that the step was made with (full overlap), so that the
-    difference between two batches never passes for curvature. On the same `Objective` again, the next step starts from
-    that evaluation, so it costs nothing; with a new batch at every step it costs one gradient, unless the line search
-    has evaluated it.
+    Each pair is measured on **one** batch: the gradient where the step ends is evaluated on the batch that the step was
+    made with (full overlap), so that the difference between two batches never passes for curvature. On the same
+    `Objective` again, the next step starts from that evaluation, so it costs nothing; with a new batch at every step it
+    costs one gradient, unless the line search has evaluated it.
 
     Args:
         memory: number of pairs, at least 1; 4 * memory * n multiplications a step.
@@ -44,37 +87,35 @@ class LBFGS(AbstractDirection):
 
     memory: int = 20
     damping: float = 0.0
-    initial: AbstractInitial = ScaledIdentity()  # noqa: RUF009  (frozen)
-    needs: ClassVar[Needs] = Needs.GRADIENT | Needs.END_GRADIENT
+    initial: AbstractInitial = ScaledIdentity()
+    requires: ClassVar[Requires] = Requires.GRADIENT | Requires.END_GRADIENT
 
     def __post_init__(self) -> None:
-        """Check the arguments."""
         if self.memory < 1:
             raise ValueError(f"LBFGS(memory=...) must be at least 1; got {self.memory!r}.")
         check_damping(self.damping, "LBFGS")
 
+    @override
     def start(self, groups: Groups) -> State:
-        """Return a memory without pairs."""
-        del groups
         counts = {"num_pairs": 0, "num_skipped": 0, "num_learned": 0}
         return {"steps": [], "changes": [], "products": [], "scale": 1.0, "initial": None, **counts}
 
-    def propose(self, point: Point, state: State) -> Move:
-        """Return `-H g`."""
-        every = self.initial.every
-        if every is not None and state["num_learned"] >= every:
+    @override
+    def propose(self, point: Point, state: State) -> SearchDirection:
+        refresh = self.initial.refresh
+        if refresh is not None and state["num_learned"] >= refresh:
             state.update(steps=[], changes=[], products=[], num_learned=0)
         if not state["steps"]:
             state["initial"], state["scale"] = self.initial.inverse(point, state), 1.0
             if state["initial"] is None:
-                return Move(-point.clipped, natural=False)
-        return Move(_two_loop(-point.clipped, state), minimizes=True)
+                return SearchDirection(-point.clipped, well_scaled=False)
+        return SearchDirection(_two_loop(-point.clipped, state), minimizes_model=True)
 
-    def learn(self, taken: Taken, state: State) -> None:
-        """Remember the step's pair, and forget the oldest."""
-        step, change = taken.step, taken.change
+    @override
+    def learn(self, info: StepInfo, state: State) -> None:
+        step, change = info.step, info.change
         assert change is not None
-        sy, yy, good = enough_curvature(step, change)
+        sy, yy, good = curvature_condition(step, change)
         if self.damping > 0.0 and state["steps"] and math.isfinite(yy) and yy > 0.0:
             inverse_change = _two_loop(change, state)
             yhy = (change @ inverse_change).item()
@@ -94,12 +135,40 @@ class LBFGS(AbstractDirection):
         state["num_pairs"] += 1
         state["num_learned"] += 1
 
-    def give_way(self, state: State) -> Way:
-        """Forget the pairs."""
+    @override
+    def on_failure(self, state: State) -> Recovery:
         if not state["steps"]:
-            return Way.NONE
+            return Recovery.NONE
         state.update(steps=[], changes=[], products=[], num_learned=0)
-        return Way.RESTART
+        return Recovery.RESTART
+
+
+def curvature_condition(step: Tensor, change: Tensor) -> tuple[float, float, bool]:
+    """Return `s'y`, `y'y`, and whether `s'y` is positive beyond rounding, however s and y are scaled."""
+    sy, yy, ss = torch.stack([step @ change, change @ change, step @ step]).tolist()
+    eps = 10.0 * torch.finfo(step.dtype).eps
+    return sy, yy, math.isfinite(sy) and math.isfinite(yy) and sy > eps * math.sqrt(ss * yy) > 0.0
+
+
+def damped_step(step: Tensor, inverse_change: Tensor, sy: float, yhy: float, damping: float) -> tuple[Tensor, float]:
+    """Return the step moved towards `H y` so that `s'y = damping * y'Hy`, and the new `s'y`; unchanged if it is larger.
+
+    Args:
+        step: s.
+        inverse_change: H y.
+        sy: s'y.
+        yhy: y'Hy, positive.
+        damping: in [0, 1).
+    """
+    if damping == 0.0 or sy >= damping * yhy:
+        return step, sy
+    return torch.lerp(inverse_change, step, (1.0 - damping) * yhy / (yhy - sy)), damping * yhy
+
+
+def check_damping(damping: float, name: str) -> None:
+    """Raise ValueError unless the damping lies in [0, 1)."""
+    if not 0.0 <= damping < 1.0:
+        raise ValueError(f"{name}(damping=...) must lie in [0, 1); got {damping!r}.")
 
 
 def _times(inverse: Tensor, vector: Tensor) -> Tensor:
@@ -110,14 +179,14 @@ def _two_loop(vector: Tensor, state: State) -> Tensor:
     """Return the inverse Hessian's product with a vector; no number leaves the device."""
     pairs = list(zip(state["steps"], state["changes"], state["products"], strict=True))
     result = vector.clone()
-    shares = []
+    coefficients = []
     for step, change, product in reversed(pairs):
-        share = (step @ result) / product
-        result.addcmul_(change, share, value=-1.0)
-        shares.append(share)
+        coefficient = (step @ result) / product
+        result.addcmul_(change, coefficient, value=-1.0)
+        coefficients.append(coefficient)
     if state["initial"] is not None:
         result = _times(state["initial"], result)
     result *= state["scale"]
-    for (step, change, product), share in zip(pairs, reversed(shares), strict=True):
-        result.addcmul_(step, share - (change @ result) / product)
+    for (step, change, product), coefficient in zip(pairs, reversed(coefficients), strict=True):
+        result.addcmul_(step, coefficient - (change @ result) / product)
     return result

@@ -5,15 +5,28 @@ from typing import ClassVar, final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from thalweg import distributed, vectors
 from thalweg.batch import Batch
-from thalweg.curvature.root import Root, gauss_newton_root
+from thalweg.curvature.operators import MAX_DENSE_BYTES, require_memory
+from thalweg.curvature.root import Root, gauss_newton_root, output_roots
 from thalweg.errors import InputError
 from thalweg.objective import Objective
-from thalweg.optim.base import AbstractDirection, AbstractModel, Groups, Move, Needs, Point, State, Taken, Way, name_of
+from thalweg.optim.base import (
+    AS_OPTIONS,
+    AbstractDirection,
+    AbstractModel,
+    Groups,
+    Point,
+    Recovery,
+    Requires,
+    SearchDirection,
+    State,
+    StepInfo,
+    name_of,
+)
 from thalweg.optim.damping import Damping
-from thalweg.optim.dense_memory import DENSE_BYTES, check_dense
 from thalweg.optim.spectral import SpectralModel, spectral_model
 
 
@@ -56,37 +69,36 @@ class LevenbergMarquardt(AbstractDirection):
     """
 
     damping: Damping = Damping()  # noqa: RUF009  (frozen)
-    max_bytes: float = DENSE_BYTES
-    needs: ClassVar[Needs] = Needs.GRADIENT | Needs.CURVATURE | Needs.END_VALUE
+    max_bytes: float = MAX_DENSE_BYTES
+    requires: ClassVar[Requires] = Requires.GRADIENT | Requires.CURVATURE | Requires.END_VALUE
 
+    @override
     def start(self, groups: Groups) -> State:
-        """Return an empty memory."""
-        del groups
         return {"checked": False}
 
-    def propose(self, point: Point, state: State) -> Move:
-        """Return the damped step."""
+    @override
+    def propose(self, point: Point, state: State) -> SearchDirection:
         factors = self._factors(point, state)
         damping = self.damping.value(state, factors.scale)
         step = factors.solve(damping)
-        return Move(step, curvature=factors.curvature(step))
+        return SearchDirection(step, curvature=factors.curvature(step))
 
+    @override
     def model(self, point: Point, state: State) -> AbstractModel:
-        """Return the exact quadratic model."""
         return self._factors(point, state).spectrum()
 
-    def learn(self, taken: Taken, state: State) -> None:
-        """Let the damping follow the gain ratio."""
-        self.damping.learn(state, taken.gain)
+    @override
+    def learn(self, info: StepInfo, state: State) -> None:
+        self.damping.learn(state, info.gain)
         state.pop("factors", None)
 
-    def give_way(self, state: State) -> Way:
-        """Raise the damping."""
+    @override
+    def on_failure(self, state: State) -> Recovery:
         self.damping.worsen(state)
-        return Way.CAUTION
+        return Recovery.DAMP
 
+    @override
     def pack(self, state: State) -> State:
-        """Return the memory without the present point's matrices."""
         return {key: value for key, value in state.items() if key != "factors"}
 
     def _factors(self, point: Point, state: State) -> "Factors":
@@ -104,7 +116,8 @@ class LevenbergMarquardt(AbstractDirection):
             with torch.no_grad():
                 rows = sum(objective.prediction(batch).numel() for batch in objective.batches)
             sides = (min(rows, n), max(rows, n))
-            check_dense(name_of(self), *sides, point.gradient.dtype, copies=2, limit=self.max_bytes, instead="NewtonCG")
+            instead = f"NewtonCG{AS_OPTIONS}"
+            require_memory(name_of(self), *sides, point.gradient.dtype, self.max_bytes, instead, copies=2)
         root = gauss_newton_root(
             objective, point.parameters, per_example=state.get("per_example"), max_bytes=int(self.max_bytes)
         )
@@ -119,19 +132,19 @@ class Factors:
 
     Args:
         point: with an objective.
-        root: A, its columns in the order of the objective.
+        root: A.
     """
 
     def __init__(self, point: Point, root: Root) -> None:
         objective = point.objective
         assert objective is not None
         self.point = point
-        a = self.root = root.matrix[:, _order(objective, point.parameters)] if _differs(point) else root.matrix
-        penalized = {id(tensor) for tensor in objective.penalized}
+        a = self.root = root.matrix
+        penalties = objective.penalties(point.parameters)
         self.penalty = vectors.flatten(
-            [torch.full_like(p, objective.l2 if id(p) in penalized else 0.0) for p in point.parameters]
+            [torch.full_like(tensor, penalty) for tensor, penalty in zip(point.parameters, penalties, strict=True)]
         )
-        self.has_penalty = bool(penalized)
+        self.has_penalty = bool(objective.penalized)
         self.dual = a.shape[0] < a.shape[1]
         if self.dual:
             self.gram = a @ a.T if not self.has_penalty else a.new_zeros(0)
@@ -190,9 +203,7 @@ def _residuals(objective: Objective, per_example: bool) -> Tensor:
         with torch.no_grad():
             prediction = objective.prediction(batch)
         outputs = prediction.shape[-1]
-        units = torch.eye(outputs, dtype=prediction.dtype, device=prediction.device)
-        units = units.view(outputs, *[1] * (prediction.dim() - 1), outputs).expand(outputs, *prediction.shape)
-        root = objective.head.curvature_root(prediction, batch.targets, batch.mask, units, batch.weights).movedim(0, -1)
+        root = output_roots(objective, batch, prediction).movedim(0, -1)
         slope = _slope(objective, batch, prediction)
         if outputs == 1:
             solved = torch.where(root[..., 0] > 0.0, slope / root[..., 0], 0.0)
@@ -215,20 +226,6 @@ def _slope(objective: Objective, batch: Batch, prediction: Tensor) -> Tensor:
 def _count(objective: Objective) -> float:
     with torch.no_grad():
         return sum(float(objective.sum_and_count(batch)[1]) for batch in objective.batches)
-
-
-def _differs(point: Point) -> bool:
-    assert point.objective is not None
-    chosen = point.objective.choose(point.parameters)
-    return any(a is not b for a, b in zip(chosen, point.parameters, strict=True))
-
-
-def _order(objective: Objective, parameters: list[Tensor]) -> Tensor:
-    """Return which of the root's columns belongs to each entry of the flat vectors."""
-    chosen = objective.choose(parameters)
-    places = torch.arange(sum(p.numel() for p in parameters), device=parameters[0].device)
-    parts = dict(zip(map(id, chosen), places.split([p.numel() for p in chosen]), strict=True))
-    return torch.cat([parts[id(parameter)] for parameter in parameters])
 
 
 def _solve_positive(matrix: Tensor, right: Tensor) -> Tensor:

@@ -4,15 +4,28 @@ import dataclasses
 from typing import ClassVar, final
 
 import torch
+from typing_extensions import override
 
 from thalweg.curvature.hessian import Hessian
-from thalweg.optim.base import AbstractDirection, AbstractModel, Groups, Move, Needs, Point, State, Taken, Way, name_of
+from thalweg.curvature.operators import MAX_DENSE_BYTES, require_memory
+from thalweg.optim.base import (
+    AS_OPTIONS,
+    AbstractDirection,
+    AbstractModel,
+    Groups,
+    Point,
+    Recovery,
+    Requires,
+    SearchDirection,
+    State,
+    StepInfo,
+    name_of,
+)
 from thalweg.optim.damping import Damping
-from thalweg.optim.dense_memory import DENSE_BYTES, check_dense
 from thalweg.optim.matrix import CurvatureFactory, curvature_at
 from thalweg.optim.spectral import Absolute, AbstractEigenvalues, SpectralModel, spectral_model
 
-ESCAPE_SHARE = 0.01
+ESCAPE_FRACTION = 0.01
 
 
 @final
@@ -24,7 +37,7 @@ class Newton(AbstractDirection):
     eigenvalues made positive by `eigenvalues` and mu comes from `damping`. Within a `TrustRegion` the exact minimizer
     in the ball is used instead, negative eigenvalues as they are.
 
-    On or near a saddle, where the gradient has nearly nothing to say but an eigenvalue is negative, the move goes along
+    On or near a saddle, where the gradient has nearly nothing to say but an eigenvalue is negative, the step goes along
     that eigenvector.
 
     Args:
@@ -58,16 +71,15 @@ class Newton(AbstractDirection):
     eigenvalues: AbstractEigenvalues = Absolute()  # noqa: RUF009  (frozen)
     damping: Damping | None = None
     curvature: CurvatureFactory = Hessian
-    max_bytes: float = DENSE_BYTES
-    needs: ClassVar[Needs] = Needs.GRADIENT | Needs.CURVATURE | Needs.END_VALUE
+    max_bytes: float = MAX_DENSE_BYTES
+    requires: ClassVar[Requires] = Requires.GRADIENT | Requires.CURVATURE | Requires.END_VALUE
 
+    @override
     def start(self, groups: Groups) -> State:
-        """Return an empty memory."""
-        del groups
         return {"checked": False, "escapes": True}
 
-    def propose(self, point: Point, state: State) -> Move:
-        """Return the damped step, or the way out of a saddle."""
+    @override
+    def propose(self, point: Point, state: State) -> SearchDirection:
         model = self._spectrum(point, state)
         values, along = model.values, model.coordinates
         positive = self.eigenvalues.positive(values)
@@ -75,47 +87,50 @@ class Newton(AbstractDirection):
             positive = positive + self.damping.value(state, values.abs().max().item())
         step = -along / positive
         size = 1.0 + torch.stack([parameter.detach().norm() for parameter in point.parameters]).norm()
-        distance = ESCAPE_SHARE * size
+        distance = ESCAPE_FRACTION * size
         measured = torch.stack([(values * step) @ step, -(along @ step), values[0], distance, along[0]])
-        curvature, promised, lowest, length, slope = measured.tolist()
-        if state["escapes"] and -lowest * length * length > promised:
+        curvature, predicted, lowest, length, slope = measured.tolist()
+        if state["escapes"] and -lowest * length * length > predicted:
             state["escaping"] = True
             sign = -1.0 if slope > 0.0 else 1.0
-            return Move(sign * length * model.basis[:, 0], curvature=lowest * length * length, negative=True)
+            return SearchDirection(
+                sign * length * model.basis[:, 0], curvature=lowest * length * length, negative_curvature=True
+            )
         state["escaping"] = False
-        return Move(model.basis @ step, curvature=curvature, negative=curvature < 0.0)
+        return SearchDirection(model.basis @ step, curvature=curvature, negative_curvature=curvature < 0.0)
 
+    @override
     def model(self, point: Point, state: State) -> AbstractModel:
-        """Return the exact quadratic model."""
         return self._spectrum(point, state)
 
-    def learn(self, taken: Taken, state: State) -> None:
-        """Let the damping follow the gain ratio."""
+    @override
+    def learn(self, info: StepInfo, state: State) -> None:
         if self.damping is not None and not state.get("escaping"):
-            self.damping.learn(state, taken.gain)
+            self.damping.learn(state, info.gain)
         state["escapes"] = True
         state.pop("spectrum", None)
 
+    @override
     def pack(self, state: State) -> State:
-        """Return the memory without the present point's matrix."""
         return {key: value for key, value in state.items() if key != "spectrum"}
 
-    def give_way(self, state: State) -> Way:
-        """Raise the damping; after a failed way out of a saddle, don't try that one."""
+    @override
+    def on_failure(self, state: State) -> Recovery:
         if state.get("escaping"):
             state.update(escapes=False, escaping=False)
-            return Way.CAUTION
+            return Recovery.DAMP
         if self.damping is None:
-            return Way.NONE
+            return Recovery.NONE
         self.damping.worsen(state)
-        return Way.CAUTION
+        return Recovery.DAMP
 
     def _spectrum(self, point: Point, state: State) -> SpectralModel:
         kept = state.get("spectrum")
         if kept is not None and kept[0] is point:
             return kept[1]
         n, dtype = point.gradient.numel(), point.gradient.dtype
-        check_dense(name_of(self), n, n, dtype, copies=3.0, limit=self.max_bytes, instead="NewtonCG or LBFGS")
+        instead = f"NewtonCG or LBFGS{AS_OPTIONS}"
+        require_memory(name_of(self), n, n, dtype, self.max_bytes, instead, copies=3)
         dense = curvature_at(self.curvature, point, state).dense()
         if not bool(torch.isfinite(dense).all()):
             dense = torch.eye(n, dtype=dtype, device=dense.device)

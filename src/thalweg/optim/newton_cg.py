@@ -8,19 +8,30 @@ from typing import ClassVar, final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from thalweg.curvature.gauss_newton import GaussNewton
 from thalweg.curvature.hessian import Hessian
 from thalweg.curvature.operators import AbstractOperator
 from thalweg.curvature.solve import conjugate_gradients
-from thalweg.optim.base import AbstractDirection, AbstractModel, Groups, Move, Needs, Point, State, Taken, Way
+from thalweg.optim.base import (
+    AbstractDirection,
+    AbstractModel,
+    Groups,
+    Point,
+    Recovery,
+    Requires,
+    SearchDirection,
+    State,
+    StepInfo,
+)
 from thalweg.optim.damping import Damping
 from thalweg.optim.jacobi import AbstractPreconditioner, Jacobi
-from thalweg.optim.line_search import check_trials
+from thalweg.optim.line_search import check_count
 from thalweg.optim.matrix import CurvatureFactory, curvature_at
 
 NEARLY_STILL = 1e-4
-ESCAPE_SHARE = 0.01
+ESCAPE_FRACTION = 0.01
 NUM_PROBES = 30
 
 
@@ -40,7 +51,7 @@ class NewtonCG(AbstractDirection):
         damping: adapts mu to the gain ratio; None: no damping, right for convex losses.
         tolerance: largest forcing term, in (0, 1).
         progress: least relative improvement of the model an iteration, such as 5e-4; None: not looked at.
-        warm_start: share of the last solution to start from, in [0, 1].
+        warm_start: fraction of the last solution to start from, in [0, 1].
         max_iterations: products a step, at least 1.
 
     Raises:
@@ -73,25 +84,23 @@ class NewtonCG(AbstractDirection):
     progress: float | None = 5e-4
     warm_start: float = 0.0
     max_iterations: int = 250
-    needs: ClassVar[Needs] = Needs.GRADIENT | Needs.CURVATURE | Needs.END_VALUE
+    requires: ClassVar[Requires] = Requires.GRADIENT | Requires.CURVATURE | Requires.END_VALUE
 
     def __post_init__(self) -> None:
-        """Check the arguments."""
         if not 0.0 < self.tolerance < 1.0:
             raise ValueError(f"NewtonCG(tolerance=...) must lie in (0, 1); got {self.tolerance!r}.")
         if self.progress is not None and not self.progress > 0.0:
             raise ValueError(f"NewtonCG(progress=...) must be positive or None; got {self.progress!r}.")
         if not 0.0 <= self.warm_start <= 1.0:
             raise ValueError(f"NewtonCG(warm_start=...) must lie in [0, 1]; got {self.warm_start!r}.")
-        check_trials(self.max_iterations, "NewtonCG(max_iterations=...)")
+        check_count(self.max_iterations, "NewtonCG(max_iterations=...)")
 
+    @override
     def start(self, groups: Groups) -> State:
-        """Return an empty memory."""
-        del groups
         return {"checked": False, "solution": None, "escapes": True, "num_steps": 0}
 
-    def propose(self, point: Point, state: State) -> Move:
-        """Return the solution, or the way along negative curvature."""
+    @override
+    def propose(self, point: Point, state: State) -> SearchDirection:
         matrix, inverse, damping = self._equation(point, state)
         damped = matrix.damped(damping) if damping > 0.0 else matrix
         right = -point.clipped
@@ -107,24 +116,24 @@ class NewtonCG(AbstractDirection):
             progress=self.progress,
             max_iterations=self.max_iterations,
         )
-        step, bent = unit * solve.solution, solve.negative_curvature
+        step, negative = unit * solve.solution, solve.negative_curvature
         if self.warm_start > 0.0:
             state["solution"] = step
-        promised, length, size, unit = torch.stack([right @ step, step.norm(), _size(point), unit]).tolist()
-        bend = 2.0 * (unit * unit * solve.model + promised) - damping * length * length
-        if bent is not None:
-            return self._along(bent, step, matrix, right)
+        predicted, length, size, unit = torch.stack([right @ step, step.norm(), _size(point), unit]).tolist()
+        curvature = 2.0 * (unit * unit * solve.model + predicted) - damping * length * length
+        if negative is not None:
+            return self._along(negative, step, matrix, right)
         if length <= NEARLY_STILL * (1.0 + size) and self._probes(state):
             state["num_steps"] += 1
-            bent = _probe(matrix, right, state["num_steps"])
-            if bent is not None:
+            escape = _probe(matrix, right, state["num_steps"])
+            if escape is not None:
                 state["escaping"] = True
-                bent *= ESCAPE_SHARE * (1.0 + size)
-                return Move(bent, curvature=(bent @ (matrix @ bent)).item(), negative=True)
-        return Move(step, curvature=bend)
+                escape *= ESCAPE_FRACTION * (1.0 + size)
+                return SearchDirection(escape, curvature=_form(matrix, escape).item(), negative_curvature=True)
+        return SearchDirection(step, curvature=curvature)
 
+    @override
     def model(self, point: Point, state: State) -> AbstractModel:
-        """Return the quadratic model, minimized within a ball by conjugate gradients that end at its edge."""
         matrix, inverse, _ = self._equation(point, state, damped=False)
         again = functools.partial(curvature_at, self.curvature, point, state)
         escape = None
@@ -135,22 +144,22 @@ class NewtonCG(AbstractDirection):
         bounds = self._forcing(point, state), self.max_iterations
         return WithinBall(matrix, again, inverse, point.clipped, bounds, escape)
 
-    def learn(self, taken: Taken, state: State) -> None:
-        """Let the damping follow the gain ratio."""
+    @override
+    def learn(self, info: StepInfo, state: State) -> None:
         if self.damping is not None and not state.pop("escaping", False):
-            self.damping.learn(state, taken.gain)
+            self.damping.learn(state, info.gain)
         state["escapes"] = True
 
-    def give_way(self, state: State) -> Way:
-        """Drop the warm start and raise the damping; after a failed way out of a saddle, don't try that one."""
+    @override
+    def on_failure(self, state: State) -> Recovery:
         if state.pop("escaping", False):
             state["escapes"] = False
-            return Way.CAUTION
+            return Recovery.DAMP
         warm, state["solution"] = state["solution"], None
         if self.damping is not None:
             self.damping.worsen(state)
-            return Way.CAUTION
-        return Way.NONE if warm is None else Way.RESTART
+            return Recovery.DAMP
+        return Recovery.NONE if warm is None else Recovery.RESTART
 
     def _equation(
         self, point: Point, state: State, *, damped: bool = True
@@ -180,13 +189,14 @@ class NewtonCG(AbstractDirection):
     def _probes(self, state: State) -> bool:
         return state["escapes"] and self.curvature is Hessian
 
-    def _along(self, bent: Tensor, step: Tensor, matrix: AbstractOperator, right: Tensor) -> Move:
-        """Return the solve's step and, from there, as far along the negative curvature as its absolute value says."""
-        curvature, slope, size = torch.stack([bent @ (matrix @ bent), right @ bent, bent @ bent]).tolist()
-        least = max(abs(curvature), torch.finfo(bent.dtype).eps * size)
-        further = step + (slope / least) * bent if least > 0.0 else step
-        bend = (further @ (matrix @ further)).item()
-        return Move(further, curvature=bend, negative=bend < 0.0)
+    def _along(self, negative: Tensor, step: Tensor, matrix: AbstractOperator, right: Tensor) -> SearchDirection:
+        """Return the solve's step and, from there, as far along negative curvature as its absolute value says."""
+        numbers = torch.stack([_form(matrix, negative), right @ negative, negative @ negative])
+        curvature, slope, size = numbers.tolist()
+        least = max(abs(curvature), torch.finfo(negative.dtype).eps * size)
+        further = step + (slope / least) * negative if least > 0.0 else step
+        curvature = _form(matrix, further).item()
+        return SearchDirection(further, curvature=curvature, negative_curvature=curvature < 0.0)
 
 
 @final
@@ -216,13 +226,13 @@ class WithinBall(AbstractModel):
         self._tolerance, self._max_iterations = bounds
         self._escape = escape
 
+    @override
     def within(self, radius: float) -> tuple[Tensor, float]:
-        """Return the solve's step, no longer than the radius, and the decrease it predicts."""
         matrix, self._matrix = self._matrix or self._again(), None
         if self._escape is not None:
             step = radius * self._escape
-            slope, bend = torch.stack([self._gradient @ step, step @ (matrix @ step)]).tolist()
-            return step, -(slope + 0.5 * bend)
+            slope, curvature = torch.stack([self._gradient @ step, _form(matrix, step)]).tolist()
+            return step, -(slope + 0.5 * curvature)
         unit = max(self._gradient.norm().item(), torch.finfo(self._gradient.dtype).tiny)
         solve = conjugate_gradients(
             matrix,
@@ -239,17 +249,21 @@ def _probe(matrix: AbstractOperator, right: Tensor, seed: int) -> Tensor | None:
     """Look for negative curvature by solving for a random vector; return a unit vector that leads downhill, or None."""
     noise = torch.randn(right.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     solve = conjugate_gradients(matrix, noise.to(right), tolerance=1e-4, max_iterations=NUM_PROBES)
-    bent = solve.negative_curvature
-    if bent is None:
+    if solve.negative_curvature is None:
         return None
-    bent = bent / bent.norm()
-    curvature, slope = torch.stack([bent @ (matrix @ bent), right @ bent]).tolist()
-    return (bent if slope >= 0.0 else -bent) if curvature < 0.0 else None
+    direction = solve.negative_curvature / solve.negative_curvature.norm()
+    curvature, slope = torch.stack([_form(matrix, direction), right @ direction]).tolist()
+    return (direction if slope >= 0.0 else -direction) if curvature < 0.0 else None
+
+
+def _form(matrix: AbstractOperator, vector: Tensor) -> Tensor:
+    """Return `v' A v`."""
+    return vector @ (matrix @ vector)
 
 
 def _curvature_along(matrix: AbstractOperator, vector: Tensor) -> float:
-    bend, size = torch.stack([vector @ (matrix @ vector), vector @ vector]).tolist()
-    return abs(bend) / size if size > 0.0 else 1.0
+    curvature, size = torch.stack([_form(matrix, vector), vector @ vector]).tolist()
+    return abs(curvature) / size if size > 0.0 else 1.0
 
 
 def _size(point: Point) -> Tensor:

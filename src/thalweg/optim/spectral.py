@@ -7,9 +7,10 @@ from typing import final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from thalweg.optim.base import AbstractModel
-from thalweg.optim.line_search import check_share
+from thalweg.optim.line_search import check_fraction
 
 
 class AbstractEigenvalues(abc.ABC):
@@ -35,11 +36,10 @@ class Absolute(AbstractEigenvalues):
     least: float = 1e-8
 
     def __post_init__(self) -> None:
-        """Check the share."""
-        check_share(self.least, "Absolute(least=...)")
+        check_fraction(self.least, "Absolute(least=...)")
 
+    @override
     def positive(self, values: Tensor) -> Tensor:
-        """Return the absolute values."""
         return _at_least(values.abs(), values, self.least)
 
 
@@ -58,11 +58,10 @@ class Floor(AbstractEigenvalues):
     least: float = 1e-3
 
     def __post_init__(self) -> None:
-        """Check the share."""
-        check_share(self.least, "Floor(least=...)")
+        check_fraction(self.least, "Floor(least=...)")
 
+    @override
     def positive(self, values: Tensor) -> Tensor:
-        """Return the values, none below the floor."""
         return _at_least(values, values, self.least)
 
 
@@ -80,11 +79,10 @@ class Shift(AbstractEigenvalues):
     least: float = 1e-12
 
     def __post_init__(self) -> None:
-        """Check the share."""
-        check_share(self.least, "Shift(least=...)")
+        check_fraction(self.least, "Shift(least=...)")
 
+    @override
     def positive(self, values: Tensor) -> Tensor:
-        """Return the shifted values."""
         return _at_least(values - values.min().clamp(max=0.0), values, self.least)
 
 
@@ -116,8 +114,8 @@ class SpectralModel(AbstractModel):
         noise = 20.0 * torch.finfo(gradient.dtype).eps * gradient.norm()
         self.coordinates = torch.where(along.abs() > noise, along, 0.0)
 
+    @override
     def within(self, radius: float) -> tuple[Tensor, float]:
-        """Return the best step no longer than the radius, and the decrease it predicts."""
         lowest, largest = self.values[0].item(), self.values.abs().max().item()
         rounding = 10.0 * torch.finfo(self.values.dtype).eps * largest
         low = max(0.0, -lowest) + (rounding if lowest <= rounding else 0.0)

@@ -4,8 +4,11 @@ import dataclasses
 import math
 from typing import ClassVar, final
 
-from thalweg.optim.base import AbstractStepSize, Found, Line, Needs, State
-from thalweg.optim.line_search import check_share, check_trials, drowns, slack
+from typing_extensions import override
+
+from thalweg.optim.backtracking import backtrack
+from thalweg.optim.base import AbstractStepSize, Line, Requires, SearchResult, State
+from thalweg.optim.line_search import below_rounding, check_count, check_fraction, rounding_allowance
 
 # To first order a direction that leads uphill on this batch has the ratio -1; what is below comes from curvature.
 LOWEST_RATIO = -2.0
@@ -16,7 +19,8 @@ LOWEST_RATIO = -2.0
 class StochasticArmijo(AbstractStepSize):
     r"""Shrinks the step until the batch losses fall enough **on average over the last steps**.
 
-    On the step's own batch, before and after it, $\varphi_k(t)$, the ratio of what came to what the slope speaks of is
+    On the step's own batch, before and after it, $\varphi_k(t)$, the ratio of the decrease to that predicted by the
+    slope is
 
     $$r_k(t) = \min\left(1, \frac{\varphi_k(0) - \varphi_k(t)}{t \, |\varphi_k'(0)|}\right),$$
 
@@ -24,7 +28,7 @@ class StochasticArmijo(AbstractStepSize):
     is at least c, and the ratio itself at least -2. Between steps t grows by the factor `growth`, so that it follows
     the curvature both ways.
 
-    One step may raise the loss of its batch, by some multiple of what the slope speaks of, as long as the last ones
+    One step may raise the loss of its batch, by some multiple of the predicted decrease, as long as the last ones
     together did well; so a direction with momentum need not lead downhill on every batch. Ratios are averaged, not the
     decreases themselves: early ones are so large that they would excuse everything later.
 
@@ -33,8 +37,7 @@ class StochasticArmijo(AbstractStepSize):
         smoothing: beta, in [0, 1); 0 judges each step by itself.
         growth: factor between steps, at least 1.
         shrink: factor between trials, in (0, 1).
-        start_step: t of the first trial of all; None: 1 where the move has a length of its own, else a move of length
-            1.
+        start_step: t of the first trial of all; None: 1 where the direction is well scaled, else a step of length 1.
         largest: t never exceeds it; positive.
         max_trials: at least 1.
 
@@ -60,14 +63,13 @@ class StochasticArmijo(AbstractStepSize):
     start_step: float | None = None
     largest: float = math.inf
     max_trials: int = 20
-    needs: ClassVar[Needs] = Needs.VALUES
-    needs_downhill: ClassVar[bool] = False
+    requires: ClassVar[Requires] = Requires.VALUES
+    requires_descent: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        """Check the arguments."""
-        check_share(self.slope, "StochasticArmijo(slope=...)")
-        check_share(self.shrink, "StochasticArmijo(shrink=...)")
-        check_trials(self.max_trials, "StochasticArmijo(max_trials=...)")
+        check_fraction(self.slope, "StochasticArmijo(slope=...)")
+        check_fraction(self.shrink, "StochasticArmijo(shrink=...)")
+        check_count(self.max_trials, "StochasticArmijo(max_trials=...)")
         if not 0.0 <= self.smoothing < 1.0:
             raise ValueError(f"StochasticArmijo(smoothing=...) must lie in [0, 1); got {self.smoothing!r}.")
         if not self.growth >= 1.0:
@@ -76,31 +78,40 @@ class StochasticArmijo(AbstractStepSize):
             if value is not None and not value > 0.0:
                 raise ValueError(f"StochasticArmijo({name}=...) must be positive; got {value!r}.")
 
-    def search(self, line: Line, state: State) -> Found:
-        """Return the first step that keeps the averages in order."""
+    @override
+    def search(self, line: Line, state: State) -> SearchResult:
         if not (math.isfinite(line.slope) and line.length > 0.0):
-            return Found(0.0)
+            return SearchResult(0.0)
         beta, before = self.smoothing, state.get("average", self.slope)
         t = min(self._first(line, state), self.largest, line.largest)
-        unseen = slack(line, t)
-        for trial in range(1, self.max_trials + 1):
-            value = line.value_at(t)
-            decrease, spoken_of = line.value - value + unseen, t * abs(line.slope) + unseen
-            ratio = min(decrease / spoken_of, 1.0) if spoken_of > 0.0 and math.isfinite(value) else -math.inf
+        allowance = rounding_allowance(line, t)
+        average = before
+
+        def accepts(t: float, value: float) -> bool:
+            nonlocal average
+            decrease, predicted = line.value - value + allowance, t * abs(line.slope) + allowance
+            ratio = min(decrease / predicted, 1.0) if predicted > 0.0 and math.isfinite(value) else -math.inf
             average = beta * before + (1.0 - beta) * ratio
-            if average >= self.slope and ratio >= LOWEST_RATIO:
-                state.update(step=t, average=average, natural=line.natural)
-                return Found(t, value, num_trials=trial)
-            t *= self.shrink if math.isfinite(value) else 0.1 * self.shrink
-            if line.slope < 0.0 and drowns(line, t):
-                break
-        state.update(step=t / self.shrink, natural=line.natural)
-        return Found(0.0, num_trials=self.max_trials)
+            return average >= self.slope and ratio >= LOWEST_RATIO
+
+        found = backtrack(
+            line.value_at,
+            accepts,
+            t,
+            shorten=lambda t, value: t * (self.shrink if math.isfinite(value) else 0.1 * self.shrink),
+            hopeless=lambda t: line.slope < 0.0 and below_rounding(line, t),
+            max_trials=self.max_trials,
+        )
+        if found.value is None:
+            state.update(step=found.step / self.shrink, well_scaled=line.well_scaled)
+            return SearchResult(0.0, num_trials=found.num_trials)
+        state.update(step=found.step, average=average, well_scaled=line.well_scaled)
+        return SearchResult(found.step, found.value, num_trials=found.num_trials)
 
     def _first(self, line: Line, state: State) -> float:
-        # A step along the bare gradient says nothing about the step along a direction with a length of its own.
-        if "step" in state and state["natural"] == line.natural:
+        # A step along the bare gradient says nothing about the step along a well-scaled direction.
+        if "step" in state and state["well_scaled"] == line.well_scaled:
             return self.growth * state["step"]
         if self.start_step is not None:
             return self.start_step
-        return 1.0 if line.natural else 1.0 / line.length
+        return 1.0 if line.well_scaled else 1.0 / line.length

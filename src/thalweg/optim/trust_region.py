@@ -4,9 +4,10 @@ import dataclasses
 import math
 from typing import ClassVar, final
 
-from thalweg.optim.base import AbstractStepSize, Found, Line, Needs, State
-from thalweg.optim.evaluation import ratio
-from thalweg.optim.line_search import check_share, check_trials
+from typing_extensions import override
+
+from thalweg.optim.base import AbstractStepSize, Line, Requires, SearchResult, State, gain_ratio
+from thalweg.optim.line_search import check_count, check_fraction
 
 
 @final
@@ -20,7 +21,7 @@ class TrustRegion(AbstractStepSize):
 
     The step is taken where $\rho$ exceeds `accept`. Below 1/4 the radius shrinks to a quarter of the step's length,
     above 3/4 it doubles if the step reached the edge. `Newton`, `NewtonCG` and `LevenbergMarquardt` minimize their
-    model within the ball (negative curvature leads to the edge); the others shorten their move.
+    model within the ball (negative curvature leads to the edge); the others shorten their step.
 
     Args:
         radius: of the first step, positive.
@@ -44,41 +45,38 @@ class TrustRegion(AbstractStepSize):
     largest: float = 1e6
     accept: float = 1e-4
     max_trials: int = 25
-    needs: ClassVar[Needs] = Needs.VALUES | Needs.MODEL
+    requires: ClassVar[Requires] = Requires.VALUES | Requires.MODEL
 
     def __post_init__(self) -> None:
-        """Check the arguments."""
-        check_share(4.0 * self.accept, "4 * TrustRegion(accept=...)")
-        check_trials(self.max_trials, "TrustRegion(max_trials=...)")
+        check_fraction(4.0 * self.accept, "4 * TrustRegion(accept=...)")
+        check_count(self.max_trials, "TrustRegion(max_trials=...)")
         for name, value in (("radius", self.radius), ("largest", self.largest)):
             if not value > 0.0:
                 raise ValueError(f"TrustRegion({name}=...) must be positive; got {value!r}.")
 
-    def search(self, line: Line, state: State) -> Found:
-        """Return the first step whose decrease is as predicted, shrinking the radius until there is one."""
+    @override
+    def search(self, line: Line, state: State) -> SearchResult:
         radius = state.get("radius", min(self.radius, self.largest))
-        unseen = 0.0
+        allowance = 0.0
         for trial in range(1, self.max_trials + 1):
             step, predicted = line.within(radius)
             length = step.norm().item()
             if not (length > 0.0 and math.isfinite(length) and predicted > 0.0):
                 break
             value = line.value_of(step)
-            if trial == 1 and predicted <= line.rounding:  # shorter steps promise less, too, and prove nothing
-                unseen = line.rounding
-            gain = ratio(line.value - value, predicted, unseen)
+            if trial == 1 and predicted <= line.rounding:  # shorter steps predict less, too, and prove nothing
+                allowance = line.rounding
+            gain = gain_ratio(line.value - value, predicted, allowance)
+            before = radius
             if gain < 0.25:
-                shorter = 0.25 * min(length, radius)
+                radius = 0.25 * min(length, radius)
             elif gain > 0.75 and length > 0.99 * radius:
-                shorter = min(2.0 * radius, self.largest)
-            else:
-                shorter = radius
-            radius, before = shorter, radius
+                radius = min(2.0 * radius, self.largest)
             if gain > self.accept:
                 state["radius"] = radius
-                return Found(1.0, value, step, gain, trial)
+                return SearchResult(1.0, value, step, gain, trial)
             if before < 1e-300:
                 break
         # Close to a minimum the ratio is all rounding; the radius it ended with says nothing about the next point.
         state["radius"] = state.get("radius", self.radius)
-        return Found(0.0, num_trials=self.max_trials)
+        return SearchResult(0.0, num_trials=self.max_trials)

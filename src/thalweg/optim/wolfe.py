@@ -4,8 +4,17 @@ import dataclasses
 import math
 from typing import ClassVar, NamedTuple, final
 
-from thalweg.optim.base import AbstractStepSize, Found, Line, Needs, State
-from thalweg.optim.line_search import check_share, check_trials, drowns, falls_enough, first_trial, remember_trial
+from typing_extensions import override
+
+from thalweg.optim.base import AbstractStepSize, Line, Requires, SearchResult, State
+from thalweg.optim.line_search import (
+    below_rounding,
+    check_count,
+    check_fraction,
+    falls_enough,
+    first_trial,
+    remember_trial,
+)
 
 
 @final
@@ -52,24 +61,23 @@ class StrongWolfe(AbstractStepSize):
     slope: float = 1e-4
     flatness: float = 0.9
     max_trials: int = 25
-    needs: ClassVar[Needs] = Needs.VALUES | Needs.SLOPES
+    requires: ClassVar[Requires] = Requires.VALUES | Requires.SLOPES
 
     def __post_init__(self) -> None:
-        """Check the arguments."""
-        check_share(self.slope, "StrongWolfe(slope=...)")
-        check_share(self.flatness, "StrongWolfe(flatness=...)")
-        check_trials(self.max_trials, "StrongWolfe(max_trials=...)")
+        check_fraction(self.slope, "StrongWolfe(slope=...)")
+        check_fraction(self.flatness, "StrongWolfe(flatness=...)")
+        check_count(self.max_trials, "StrongWolfe(max_trials=...)")
         if not self.slope < self.flatness:
             raise ValueError(
                 f"StrongWolfe(slope=..., flatness=...) needs slope < flatness; got {self.slope!r}, {self.flatness!r}."
             )
 
-    def search(self, line: Line, state: State) -> Found:
-        """Return a step that fulfils both conditions, or the best that fulfils the first."""
+    @override
+    def search(self, line: Line, state: State) -> SearchResult:
         low, high = _Trial(0.0, line.value, line.slope), None
         best: _Trial | None = None
         widths: list[float] = []
-        t = first_trial(line, state)
+        t, trial = first_trial(line, state), 0
         for trial in range(1, self.max_trials + 1):
             now = _Trial(t, *line.value_and_slope_at(t))
             finite = math.isfinite(now.value) and math.isfinite(now.slope)
@@ -78,7 +86,7 @@ class StrongWolfe(AbstractStepSize):
                 best = now
             if enough and (abs(now.slope) <= -self.flatness * line.slope or (now.t >= line.largest and now.slope < 0)):
                 remember_trial(line, state, t)
-                return Found(t, now.value, num_trials=trial)
+                return SearchResult(t, now.value, num_trials=trial)
             if not enough or (low.t > 0.0 and now.value > low.value + line.rounding):
                 high = now
             elif high is None:
@@ -96,12 +104,12 @@ class StrongWolfe(AbstractStepSize):
             if widths[-1] <= 1e-14 * max(abs(low.t), abs(high.t)):
                 break
             t = _between(low, high, halve=len(widths) > 2 and widths[-1] > 0.6 * widths[-3])
-            if drowns(line, t):
+            if below_rounding(line, t):
                 break
         if best is None:
-            return Found(0.0, num_trials=self.max_trials)
+            return SearchResult(0.0, num_trials=trial)
         remember_trial(line, state, best.t)
-        return Found(best.t, best.value, num_trials=self.max_trials)
+        return SearchResult(best.t, best.value, num_trials=trial)
 
     def _falls_enough(self, line: Line, now: _Trial) -> bool:
         if falls_enough(line, now.t, now.value, self.slope):
@@ -126,8 +134,7 @@ def _between(low: _Trial, high: _Trial, *, halve: bool) -> float:
     guess = _cubic_minimum(low, high)
     if guess is None:
         return low.t + 0.5 * gap
-    share = (guess - low.t) / gap
-    return low.t + min(max(share, 0.1), 0.9) * gap
+    return low.t + min(max((guess - low.t) / gap, 0.1), 0.9) * gap
 
 
 def _cubic_minimum(a: _Trial, b: _Trial) -> float | None:

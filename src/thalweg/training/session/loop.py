@@ -12,7 +12,7 @@ from typing import Any, TextIO, final
 
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from thalweg.curvature.check import CurvatureError
+from thalweg.curvature.culprit import CurvatureError
 from thalweg.errors import InputError
 from thalweg.status import Status
 from thalweg.training.folder.run import HISTORY, finite, read_history
