@@ -1,4 +1,7 @@
-"""The command line: arguments -> calls. Nothing heavy is imported before a command really runs."""
+"""The command line: arguments -> calls.
+
+A command's work is loaded by its import path when the command really runs, so that every `--help` is quick.
+"""
 
 import os
 import re
@@ -12,6 +15,7 @@ from rich.console import Console
 
 from thalweg.cli.options import DataOptions, ModelOptions, RunOptions, TrainingOptions, duration, to_options
 from thalweg.errors import InputError, is_out_of_memory
+from thalweg.names import load
 
 SMALLER = "Take a smaller --batch-size, --width, --vocabulary-size or --max-length."
 EPILOGUE = "Exit codes: 0 done, 1 the work failed, 2 the command line or the data is wrong."
@@ -110,12 +114,10 @@ def train(
     console = Console(stderr=True)
     say = _speaker(console, quiet)
     if online:
-        from thalweg.cli.stream import learn
-
-        return learn(options, out, overwrite=overwrite, as_json=json, say=say)
-    from thalweg.cli.training import train_and_show
-
-    return train_and_show(options, out, resume, console, overwrite=overwrite, fast=fast, as_json=json, quiet=quiet)
+        return load("thalweg.cli.stream:learn")(options, out, overwrite=overwrite, as_json=json, say=say)
+    return load("thalweg.cli.training:train_and_show")(
+        options, out, resume, console, overwrite=overwrite, fast=fast, as_json=json, quiet=quiet
+    )
 
 
 @app.command
@@ -150,10 +152,8 @@ def predict(
         seed: Seed of sampling.
         json: Print one JSON object a line.
     """
-    from thalweg.cli.answers import predict_and_show
-
     options = {"top": top, "length": length, "temperature": temperature, "top_p": top_p, "beam": beam, "seed": seed}
-    return predict_and_show(folder, inputs or [], file, options, as_json=json)
+    return load("thalweg.cli.answers:predict_and_show")(folder, inputs or [], file, options, as_json=json)
 
 
 @app.command
@@ -166,9 +166,7 @@ def evaluate(folder: Path, file: Path, /, *, skip_bad_rows: Flag = False, json: 
         skip_bad_rows: Evaluate although more than 1 % of the rows cannot be read.
         json: Print the metrics as one JSON object on standard output.
     """
-    from thalweg.cli.answers import evaluate_and_show
-
-    return evaluate_and_show(folder, file, skip_bad_rows=skip_bad_rows, as_json=json)
+    return load("thalweg.cli.answers:evaluate_and_show")(folder, file, skip_bad_rows=skip_bad_rows, as_json=json)
 
 
 @app.command
@@ -196,10 +194,10 @@ def certify(
         json: Print the interval as one JSON object on standard output.
         quiet: Print nothing but errors.
     """
-    from thalweg.cli.certificates import certify_and_show
-
     say = _speaker(Console(stderr=True), quiet)
-    return certify_and_show(folder, seconds, say, polish=polish, report=report, as_json=json, quiet=quiet)
+    return load("thalweg.cli.certificates:certify_and_show")(
+        folder, seconds, say, polish=polish, report=report, as_json=json, quiet=quiet
+    )
 
 
 @app.command
@@ -211,9 +209,7 @@ def check(file: Path, /, *, run: Path | None = None, json: bool = False) -> int:
         run: Also compare the hashes of data and weights with those of this run's folder.
         json: Print what was verified as one JSON object on standard output.
     """
-    from thalweg.cli.certificates import check_and_show
-
-    return check_and_show(file, run, as_json=json)
+    return load("thalweg.cli.certificates:check_and_show")(file, run, as_json=json)
 
 
 @app.command(name="data")
@@ -236,6 +232,4 @@ def look(
         data: .
         json: Print everything as one JSON object on standard output.
     """
-    from thalweg.cli.inspection import inspect_and_show
-
-    return inspect_and_show(to_options(source, run, data), as_json=json)
+    return load("thalweg.cli.inspection:inspect_and_show")(to_options(source, run, data), as_json=json)
