@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, final
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from thalweg.batch import Batch
@@ -20,7 +21,9 @@ from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.heads.targets import Targets
 from thalweg.models.presets import ModelShape
-from thalweg.tasks.answering import figure_lines
+from thalweg.tasks.answering import answering, figure_lines
+
+BATCH_SIZE = 256  # of examples that are looked at once training is over
 
 TableMaker = Callable[[int, int, Tokenizer | None], Tensor]
 """Size of the vocabulary, width, tokenizer -> unit vectors `[vocabulary, width]`."""
@@ -204,6 +207,21 @@ class AbstractTask(ABC):
     @abstractmethod
     def batch(self, examples: Examples, indices: np.ndarray) -> Batch:
         """Collate the examples with these indices."""
+
+    @final
+    def predictions(self, model: nn.Module, head: AbstractHead, examples: Examples) -> tuple[Tensor, Tensor]:
+        """Return what the head says about all examples, and their targets, both on the CPU.
+
+        For tasks with one prediction an example (so that batches can be joined).
+        """
+        found: list[tuple[Tensor, Tensor]] = []
+        with answering(model, head) as parameter:
+            for start in range(0, len(examples), BATCH_SIZE):
+                indices = np.arange(start, min(start + BATCH_SIZE, len(examples)))
+                batch = self.batch(examples, indices).to(parameter.device, parameter.dtype)
+                found.append((head(model(**batch.inputs)).cpu(), batch.targets.cpu()))
+        predictions, targets = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return predictions, targets
 
     @abstractmethod
     def meter(self) -> AbstractMeter:

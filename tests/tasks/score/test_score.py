@@ -147,6 +147,17 @@ def test_cut_is_deterministic_and_keeps_equal_pairs_on_one_side(tmp_path):
     assert len(first.train) + len(first.valid) == 200
 
 
+def test_features_of_a_pair_are_those_of_both_texts(tmp_path):
+    rows = [{"first": "fine warm film", "second": f"x y {'a b' if i % 2 else 'b a'}", "score": i} for i in range(40)]
+    source = rows_file(tmp_path / "a.jsonl", [row | {"first": f"{row['first']} {row['score']}"} for row in rows])
+    task, data = Score.prepare(source, None, settings(PAIR, "bag"))
+    features, word = task.reader.features, task.reader.tokenizer.id_of
+    bigrams = {features.parts(place) for place in range(features.vocabulary_size, features.num_features)}
+    assert {(word("fine"), word("warm")), (word("x"), word("y"))} <= bigrams
+    num_texts = 2 * len(data.train)
+    assert features.idf[word("x")] == pytest.approx(np.log((1 + num_texts) / (1 + num_texts / 2)) + 1)
+
+
 def test_pairs_in_another_order_are_other_pairs(tmp_path):
     task, data = prepared(tmp_path, pair=True)
     batch = task.batch(data.train, np.array([0, 1]))

@@ -1,6 +1,5 @@
 """Classification: a text, and one label or several."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, final
@@ -27,11 +26,11 @@ from thalweg.tasks.classify.meters import MultiLabelMeter, SingleLabelMeter
 from thalweg.tasks.classify.report import several_labels_sections, single_label_sections
 from thalweg.tasks.reading.draft import TextDraft
 from thalweg.tasks.reading.labels import LabelReader, Labels, split_texts
+from thalweg.tasks.reading.saved import reading, write_json
 from thalweg.tasks.reading.text import MAX_RAW, TextReader, check_texts
-from thalweg.tasks.reading.texts import Texts
+from thalweg.tasks.reading.texts import Texts, check_columns
 
 LABELS = "labels.json"
-REPORT_BATCH = 256
 
 
 @final
@@ -90,9 +89,7 @@ class Classify(AbstractTask):
 
     @override
     def examples(self, source: AbstractSource, columns: dict[str, Any]) -> tuple[Examples, list[str]]:
-        if columns["label"] not in source.columns or columns["text"] not in source.columns:
-            wanted = f"'{columns['text']}' and '{columns['label']}'"
-            raise InputError(f"{source.name}: expected the columns {wanted}; got {', '.join(source.columns)}.")
+        check_columns(source, (columns["text"], columns["label"]))
         texts = Texts(source, columns["text"], self.reader.normalizer)
         label_reader = LabelReader(multilabel=self.multilabel, separator=columns.get("separator"), known=self.labels)
         labels = label_reader.read(source, columns["label"], texts.read(lambda texts: None))  # noqa: ARG005
@@ -112,14 +109,14 @@ class Classify(AbstractTask):
     @override
     def save(self, folder: Path) -> None:
         self.reader.save(folder)
-        state = {"labels": self.labels, "multilabel": self.multilabel}
-        (folder / LABELS).write_text(json.dumps(state, ensure_ascii=False, indent=1), encoding="utf-8")
+        write_json(folder / LABELS, {"labels": self.labels, "multilabel": self.multilabel})
 
     @classmethod
     @override
     def load(cls, folder: Path, settings: Settings) -> "Classify":
-        state = json.loads((folder / LABELS).read_text(encoding="utf-8"))
-        return cls(TextReader.load(folder, settings), tuple(state["labels"]), multilabel=state["multilabel"])
+        with reading(folder / LABELS) as saved:
+            labels, multilabel = tuple(map(str, saved["labels"])), bool(saved["multilabel"])
+        return cls(TextReader.load(folder, settings), labels, multilabel=multilabel)
 
     @override
     def shape(self) -> ModelShape:
@@ -199,15 +196,9 @@ class Classify(AbstractTask):
         """Return the confusion matrix, the labels' F1 and the worst mistakes."""
         del seed
         valid = prepared.valid
-        predictions, targets = [], []
-        with answering(model, head) as parameter:
-            for start in range(0, len(valid), REPORT_BATCH):
-                indices = np.arange(start, min(start + REPORT_BATCH, len(valid)))
-                batch = self.batch(valid, indices).to(parameter.device, parameter.dtype)
-                predictions.append(head(model(**batch.inputs)).float().cpu())
-                targets.append(batch.targets.cpu())
+        predictions, targets = self.predictions(model, head, valid)
         sections = several_labels_sections if self.multilabel else single_label_sections
-        return sections(self.labels, torch.cat(predictions), torch.cat(targets), valid.raw or [])
+        return sections(self.labels, predictions.float(), targets, valid.raw or [])
 
     @override
     def describe(self, prepared: Prepared) -> str:

@@ -24,10 +24,9 @@ from thalweg.models.presets import ModelShape
 from thalweg.tasks.answering import answering
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
 from thalweg.tasks.language import report as language_report
-from thalweg.tasks.reading.required import check_columns
 from thalweg.tasks.reading.saved import reading, write_json
 from thalweg.tasks.reading.text import TOKENIZER, check_texts
-from thalweg.tasks.reading.texts import Texts
+from thalweg.tasks.reading.texts import Texts, check_columns
 from thalweg.tasks.writing.generate import Sampling, continue_texts
 from thalweg.tasks.writing.token_head import token_counts, token_head
 from thalweg.tasks.writing.token_sums import TokenSums

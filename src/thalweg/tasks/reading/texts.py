@@ -1,6 +1,6 @@
 """A column of texts, normalized, read as often as needed; kept in memory while it is small."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import final
 
 import numpy as np
@@ -9,8 +9,17 @@ from thalweg.data.arrays.split import text_keys
 from thalweg.data.columns.facts import as_text
 from thalweg.data.files.base import AbstractSource, Chunk
 from thalweg.data.text.normalize import Normalizer
+from thalweg.errors import InputError
 
 MAX_CHARACTERS_IN_MEMORY = 200_000_000
+
+
+def check_columns(source: AbstractSource, names: Iterable[str | None]) -> None:
+    """Raise an InputError unless the source has all these columns; None stands for one that is not used."""
+    for name in names:
+        if name is not None and name not in source.columns:
+            listed = ", ".join(source.columns[:20]) + (", ..." if len(source.columns) > 20 else "")
+            raise InputError(f"{source.name}: there is no column {name!r}; it has {listed}.")
 
 
 @final

@@ -21,20 +21,17 @@ from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.heads.squared import Squared
 from thalweg.models.presets import ModelShape
-from thalweg.tasks.answering import answering
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
 from thalweg.tasks.reading.numeric import read_numbers
-from thalweg.tasks.reading.required import check_columns
 from thalweg.tasks.reading.saved import reading, write_json
 from thalweg.tasks.reading.text import MAX_RAW, TextReader
-from thalweg.tasks.reading.texts import Texts
+from thalweg.tasks.reading.texts import Texts, check_columns
 from thalweg.tasks.regression import correlations, nmse
 from thalweg.tasks.score import report as score_report
 
 FILE = "score.json"
 ROLES = ("text", "other")
 PREFIX = {"text": "", "other": "other_"}  # of the model's keywords
-BATCH_SIZE = 256
 
 
 @final
@@ -247,13 +244,7 @@ class Score(AbstractTask):
 
     def _predicted(self, model: nn.Module, head: AbstractHead, examples: Examples) -> np.ndarray:
         """Return the numbers in their original unit, `[examples]`."""
-        found: list[Tensor] = []
-        with answering(model, head) as parameter:
-            for start in range(0, len(examples), BATCH_SIZE):
-                indices = np.arange(start, min(start + BATCH_SIZE, len(examples)))
-                batch = self.batch(examples, indices).to(parameter.device, parameter.dtype)
-                found.append(head(model(**batch.inputs)).cpu().double())
-        return self.scaling.inverse(torch.cat(found).numpy())[:, 0]
+        return self.scaling.inverse(self.predictions(model, head, examples)[0].double().numpy())[:, 0]
 
     def parse_input(self, text: str, length: int | None) -> Any:
         """Return a text, or the two texts around a tab."""

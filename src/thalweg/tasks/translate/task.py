@@ -22,9 +22,8 @@ from thalweg.heads.base import AbstractHead
 from thalweg.models.presets import ModelShape
 from thalweg.tasks.answering import answering
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
-from thalweg.tasks.reading.required import check_columns
 from thalweg.tasks.reading.text import TOKENIZER, check_texts
-from thalweg.tasks.reading.texts import Texts
+from thalweg.tasks.reading.texts import Texts, check_columns
 from thalweg.tasks.translate import report as translate_report
 from thalweg.tasks.writing.generate import beam_search, greedy
 from thalweg.tasks.writing.token_head import token_counts, token_head
