@@ -6,52 +6,51 @@ import enum
 class Status(enum.Enum):
     """How a piece of work ended.
 
-    The value of a member is the sentence shown to the user, so nothing has to be translated on the way.
+    The value of a member is the sentence that the user reads.
 
     Example:
         >>> Status.COMPLETED.value
-        'The run took all the steps it was given.'
+        'The run completed all of its steps.'
         >>> Status.COMPLETED.good
         True
     """
 
-    RUNNING = "The run has not ended; the same command goes on with it."
-    COMPLETED = "The run took all the steps it was given."
-    OUT_OF_TIME = "The time limit was reached; the best weights so far were kept."
-    STOPPED_EARLY = "The validation score stopped improving; the best weights so far were kept."
-    INTERRUPTED = "The run was interrupted; the same command goes on with it."
+    RUNNING = "The run has not finished; run the same command again to resume it."
+    COMPLETED = "The run completed all of its steps."
+    OUT_OF_TIME = "Stopped at the time limit; the best weights so far were kept."
+    STOPPED_EARLY = "Stopped early because the validation score no longer improved; the best weights were kept."
+    INTERRUPTED = "The run was interrupted; run the same command again to resume it."
     NOT_FINITE = (
-        "The loss stayed NaN or infinite even after going back to the last good checkpoint with a smaller step; "
-        "the best weights before that were kept. A smaller --lr, --clip 1.0 or a longer --warmup usually helps."
+        "The loss stayed NaN or infinite even after returning to the last good checkpoint with a smaller learning "
+        "rate; the best weights from before were kept. A smaller --lr, --clip 1.0 or a longer --warmup usually helps."
     )
-    PROVED = "The loss was proved to be as close to the best possible one as asked for."
-    CONVERGED = "The tolerance asked for was reached."
-    LITTLE_PROGRESS = "Further iterations would improve the result by less than asked for."
+    PROVED = "Converged: the training loss is provably within the requested tolerance of the global optimum."
+    CONVERGED = "Converged to the requested tolerance."
+    LITTLE_PROGRESS = "Stopped because further iterations would improve the result by less than requested."
     NEGATIVE_CURVATURE = "A direction of negative curvature was found; the solution from before it was kept."
-    ON_BOUNDARY = "The step reached the edge of the trust region."
-    OUT_OF_ITERATIONS = "The iterations allowed were used up before the tolerance was reached."
+    ON_BOUNDARY = "The step reached the boundary of the trust region."
+    OUT_OF_ITERATIONS = "The iteration limit was reached before the tolerance."
     BROKE_DOWN = "A product with the matrix was NaN or infinite; the solution from before it was kept."
     STEPPED = "The step was taken."
     TURNED_DOWNHILL = (
-        "The direction did not lead downhill, so its memory was started again and a steepest-descent step was taken."
+        "The proposed direction was not a descent direction, so its memory was reset and a steepest-descent step was "
+        "taken."
     )
     SEARCHED_AGAIN = (
-        "No step along the direction was good enough, so its memory was started again and another step was taken."
+        "No step along the proposed direction was good enough, so its memory was reset and another step was taken."
     )
-    STATIONARY = "The gradient is zero: there is nothing to descend, and the parameters are as before the step."
+    STATIONARY = "The gradient is zero, so there is nothing to descend; the parameters are unchanged."
     NO_STEP = (
-        "No step lowers the loss, not even along steepest descent; the parameters are as before the step. Close to a "
-        "minimum this is the limit of the number format (float64 goes further); elsewhere it means that the loss is "
-        "not the same function at every evaluation, or that the gradient is wrong."
+        "No step lowers the loss, not even along steepest descent; the parameters are unchanged. Near a minimum this "
+        "is the limit of the floating-point precision (float64 goes further); elsewhere the loss is not the same "
+        "function at every evaluation, or the gradient is wrong."
     )
-    LOSS_NOT_FINITE = "The loss is NaN or infinite where the step starts; the parameters are as before the step."
-    GRADIENT_NOT_FINITE = (
-        "The gradient is NaN or infinite where the step starts; the parameters are as before the step."
-    )
+    LOSS_NOT_FINITE = "The loss is NaN or infinite at the start of the step; the parameters are unchanged."
+    GRADIENT_NOT_FINITE = "The gradient is NaN or infinite at the start of the step; the parameters are unchanged."
 
     @property
     def good(self) -> bool:
-        """Whether the work ended as asked for (done, out of its budget, or early because nothing improved)."""
+        """Whether the work ended as requested: done, out of its budget, or early because nothing improved."""
         return self in {
             Status.COMPLETED,
             Status.OUT_OF_TIME,

@@ -17,9 +17,8 @@ from thalweg.certificates.certificate.interval import Interval
 from thalweg.certificates.certificate.ladder import MEANINGS, NAMES, digits, percent, sentence
 from thalweg.certificates.checker import check
 from thalweg.cli.output import print_json, print_lines
-from thalweg.errors import InputError
-from thalweg.training.certified.certify import certify_run, facts_of
-from thalweg.training.certified.keep import keep
+from thalweg.errors import InputError, counted
+from thalweg.training.certified.certify import certify_run, facts_of, keep
 from thalweg.training.certified.polishing import put_polished_head
 from thalweg.training.folder.run import CERTIFICATE, REPORT, Run
 
@@ -43,7 +42,7 @@ def certify_and_show(
     certified = certify_run(run, seconds=seconds, say=say)
     notes = []
     if polish:
-        notes.append(put_polished_head(run, certified))
+        notes.append(put_polished_head(run, certified.objective, certified.task, certified.prepared.valid))
         run = Run(folder)
         certified = certify_run(run, seconds=seconds, say=say)
     keep(run, certified, report=report, say=say)
@@ -64,10 +63,11 @@ def check_and_show(file: Path, folder: Path | None, *, as_json: bool) -> int:
     """Verify a certificate, print what was verified, and return 0, or 1 if it is refused."""
     if not file.is_file():
         raise InputError(f"There is no certificate {file}; expected one that `thalweg certify` wrote.")
-    refused = ""
+    refused, verdict = "", ""
     sentences: list[str] = []
     try:
         sentences = check.check(file)
+        verdict = _verdict(check.read(file)[0]["levels"])
         if folder is not None:
             sentences += _same_run(file, Run(folder))
     except check.Refused as error:
@@ -75,8 +75,17 @@ def check_and_show(file: Path, folder: Path | None, *, as_json: bool) -> int:
     if as_json:
         print_json({"file": str(file), "accepted": not refused, "sentences": sentences, "refused": refused or None})
     else:
-        print_lines([*sentences, f"REFUSED: {refused}" if refused else f"{file}: nothing in it was refused."])
+        print_lines([*sentences, f"REFUSED: {refused}" if refused else f"{file}: {verdict}"])
     return 1 if refused else 0
+
+
+def _verdict(levels: list[dict[str, Any]]) -> str:
+    """Return how much of a certificate in which nothing is wrong was verified."""
+    bounds = [level for level in levels if level["bound"] is not None]
+    missing = sum(not level["evidence"] for level in bounds)
+    rest = f", {missing} {'has' if missing == 1 else 'have'} no evidence" if missing else ""
+    word = "valid" if missing < len(bounds) else "NOT VERIFIED"
+    return f"{word} ({len(bounds) - missing} of {counted(len(bounds), 'level')} verified{rest})"
 
 
 def _same_run(file: Path, run: Run) -> list[str]:
@@ -96,10 +105,10 @@ def _same_run(file: Path, run: Run) -> list[str]:
     )
     for level in content["levels"]:
         if level["name"] == "floor":
-            counted = facts.floors.get(level["quantity"], -math.inf)
+            floor = facts.floors.get(level["quantity"], -math.inf)
             check.need(
-                level["bound"] <= counted + check.slack(counted),
-                f"The floor of {level['quantity']} is claimed to be {level['bound']:.9g}; the data give {counted:.9g}.",
+                level["bound"] <= floor + check.slack(floor),
+                f"The floor of {level['quantity']} is claimed to be {level['bound']:.9g}; the data give {floor:.9g}.",
             )
     return [f"Data, weights, loss and the counts of the floors are those of {run.folder}."]
 

@@ -129,14 +129,14 @@ def describe(entry: dict[str, Any]) -> str:
             gap = f", relative gap {entry['gap']:.1e}" if "gap" in entry else ""
             return f"{place}: validation loss {entry['loss']:.4g}, {figures}{gap}{mark}"
         case "rejected":
-            return f"step {entry['step']:,} was not taken: {entry['reason']}."
+            return f"step {entry['step']:,} was rejected: {entry['reason']}."
         case "rollback":
             return (
-                f"step {entry['step']:,}: {entry['reason']}; going back to step {entry['to_step']:,} "
+                f"step {entry['step']:,}: {entry['reason']}; returning to step {entry['to_step']:,} "
                 f"with {entry['lr_scale']:g} times the learning rate."
             )
         case "resumed":
-            return f"Going on from step {entry['step']:,}."
+            return f"Resuming at step {entry['step']:,}."
     return ""
 
 

@@ -64,11 +64,11 @@ def train_and_show(
 
 
 def _bounds(session: Session) -> str:
-    """Return how long the run is at most."""
+    """Return the length of the run in words."""
     tolerance = session.run.recipe.training.certify
     if tolerance:
         steps = counted(session.total_steps, "step")
-        return f"{steps} at most, until the loss is proved to be within {tolerance:g} of the best possible one"
+        return f"at most {steps}, until the loss is provably within {tolerance:g} of the global optimum"
     each = session.feed.steps_per_epoch
     epochs = session.feed.epoch_of(session.total_steps)
     whole = f"{epochs:,.0f}" if epochs >= 100 else f"{epochs:.3g}"
@@ -99,7 +99,7 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
         out.print(summary["certificate"]["sentence"], markup=False, highlight=False, soft_wrap=True)
     if summary["num_rejected"]:
         steps = counted(summary["num_rejected"], "step")
-        out.print(f"Rejected because loss or gradient was NaN or infinite: {steps}.", highlight=False)
+        out.print(f"Rejected because the loss or gradient was NaN or infinite: {steps}.", highlight=False)
     if summary["metrics"]:
         folder = Path(summary["run"])
         out.print(f"Report: {folder / REPORT}", markup=False, highlight=False, soft_wrap=True)

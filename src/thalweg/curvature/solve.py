@@ -86,7 +86,7 @@ def conjugate_gradients(
         >>> from thalweg.curvature.operators import Matrix
         >>> solve = conjugate_gradients(Matrix(torch.diag(torch.tensor([1.0, 4.0]))), torch.tensor([1.0, 2.0]))
         >>> solve.solution, solve.status.value
-        (tensor([1.0000, 0.5000]), 'The tolerance asked for was reached.')
+        (tensor([1.0000, 0.5000]), 'Converged to the requested tolerance.')
 
     Source: Hestenes and Stiefel (1952), Methods of Conjugate Gradients for Solving Linear Systems; trust region:
     Steihaug (1983), The Conjugate Gradient Method and Trust Regions in Large Scale Optimization; progress: Martens

@@ -11,14 +11,17 @@ from torch import nn
 
 from thalweg.batch import Batch
 from thalweg.certificates.certificate.interval import Interval
+from thalweg.certificates.certificate.ladder import ladder_section
 from thalweg.certificates.floors.targets import collect_targets
 from thalweg.certificates.levels import Groups, certify_objective, floor_levels, hash_of_data, hash_of_weights
 from thalweg.data.arrays.equal import Prefixes
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.objective import Objective
+from thalweg.report.page import write_report
 from thalweg.tasks.base import AbstractTask, Prepared
-from thalweg.training.folder.run import Run
+from thalweg.training.folder.report import make_report
+from thalweg.training.folder.run import CERTIFICATE, REPORT, Run
 from thalweg.training.recipe.recipe import Recipe
 from thalweg.training.session.reread import read_again
 from thalweg.training.steps.device import choose_device, choose_precision
@@ -97,11 +100,28 @@ def certify_run(run: Run, *, seconds: float = 20.0, say: Say = lambda sentence: 
     """
     if not run.result.get("metrics"):
         raise InputError(f"{run.folder} has no weights to certify yet: {run.status.value}")
-    say("Reading the training data again.")
+    say("Rereading the training data.")
     task, prepared = read_again(run)
     objective, view = training_objective(run.recipe, task, prepared, run.model, run.head)
     interval = certify_objective(objective, view, seconds=seconds, notes=notes_of(run.recipe), say=say)
     return Certified(interval, objective, task, prepared)
+
+
+def keep(run: Run, certified: Certified, *, report: bool, say: Say) -> None:
+    """Write the certificate into the run.
+
+    Args:
+        run: the run.
+        certified: what `certify_run` returned.
+        report: draw the report once more, with the picture of the bounds as the first of its results.
+        say: takes sentences about what is being done.
+    """
+    certified.interval.save(run.folder / CERTIFICATE)
+    if report:
+        say("Redrawing the report.")
+        section = ladder_section(certified.interval)
+        page = make_report(run, certified.task, certified.prepared, (run.model, run.head), run.result, [section])
+        write_report(run.folder / REPORT, page)
 
 
 def training_objective(
