@@ -1,54 +1,37 @@
 """What a person sees while a run trains: one live line on a terminal, plain lines anywhere else."""
 
+import contextlib
 import math
 import sys
 import time
-from types import TracebackType
-from typing import Any, Protocol, final
+from collections.abc import Callable, Iterator
+from typing import Any, final
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-
-class Display(Protocol):
-    """Takes history entries while a run trains."""
-
-    def __enter__(self) -> "Display": ...
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
-
-    def show(self, entry: dict[str, Any]) -> None:
-        """Show one entry."""
-        ...
+Show = Callable[[dict[str, Any]], None]
 
 
-def make_display(console: Console, total_steps: int, start: int, *, quiet: bool) -> Display:
-    """Return what fits: nothing when quiet, a live bar on a terminal, lines now and then elsewhere."""
+@contextlib.contextmanager
+def display(console: Console, total_steps: int, start: int, *, quiet: bool) -> Iterator[Show]:
+    """Give what shows history entries: nothing when quiet, a live bar on a terminal, lines now and then elsewhere."""
     if quiet:
-        return Silent()
-    return Live(console, total_steps, start) if console.is_terminal else Lines(total_steps)
+        yield lambda entry: None  # noqa: ARG005
+    elif console.is_terminal:
+        live = _Live(console, total_steps, start)
+        with live.progress:
+            yield live.show
+    else:
+        yield _Lines(total_steps).show
 
 
 @final
-class Silent:
-    """Shows nothing."""
-
-    def __enter__(self) -> "Silent":
-        return self
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        pass
-
-    def show(self, entry: dict[str, Any]) -> None:
-        """Show nothing."""
-
-
-@final
-class Live:
+class _Live:
     """A bar with loss, learning rate, speed and time left; evaluations stay above it as lines."""
 
     def __init__(self, console: Console, total_steps: int, start: int) -> None:
-        self._progress = Progress(
+        self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
             TextColumn("{task.completed:,.0f}/{task.total:,.0f} steps"),
@@ -57,25 +40,18 @@ class Live:
             console=console,
             transient=True,
         )
-        self._bar = self._progress.add_task("training", total=total_steps, completed=start, figures="")
+        self._bar = self.progress.add_task("training", total=total_steps, completed=start, figures="")
         self._smoothed: float | None = None
         self._shown = 0.0
-
-    def __enter__(self) -> "Live":
-        self._progress.start()
-        return self
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._progress.stop()
 
     def show(self, entry: dict[str, Any]) -> None:
         """Move the bar, or print a line for what is no plain step."""
         if entry["event"] == "finished":
-            self._progress.stop()
+            self.progress.stop()
         if entry["event"] != "step":
             text = describe(entry)
             if text:
-                self._progress.console.print(text, markup=False, highlight=False)
+                self.progress.console.print(text, markup=False, highlight=False)
             return
         loss = entry["loss"]
         self._smoothed = loss if self._smoothed is None else 0.95 * self._smoothed + 0.05 * loss
@@ -83,23 +59,17 @@ class Live:
         if now - self._shown > 0.1:  # a terminal needs no more than ten pictures a second
             self._shown = now
             figures = f"loss {self._smoothed:.4g}  lr {entry['lr']:.2g}{_gap(entry)}{_rate(entry)}"
-            self._progress.update(self._bar, completed=entry["step"], figures=figures)
+            self.progress.update(self._bar, completed=entry["step"], figures=figures)
 
 
 @final
-class Lines:
+class _Lines:
     """Evaluations, and every few seconds a line; for logs and pipes."""
 
     def __init__(self, total_steps: int) -> None:
         self._total_steps = total_steps
         self._next = time.monotonic() + 5.0
         self._pause = 5.0
-
-    def __enter__(self) -> "Lines":
-        return self
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        pass
 
     def show(self, entry: dict[str, Any]) -> None:
         """Print evaluations and events at once, steps with growing pauses."""

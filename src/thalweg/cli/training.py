@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from thalweg.cli.output import print_json
-from thalweg.cli.progress import make_display
+from thalweg.cli.progress import display
 from thalweg.errors import counted
 from thalweg.status import Status
 from thalweg.training.folder.run import REPORT, finite
@@ -45,12 +45,12 @@ def train_and_show(
     session = prepare(Request(options, out, overwrite, resume, fast), say)
     received: int | None = None
     say(f"Training {session.run.recipe.model.model} on {session.task.describe(session.prepared)}: {_bounds(session)}.")
-    with make_display(console, session.total_steps, session.place.step, quiet=quiet) as display:
+    with display(console, session.total_steps, session.place.step, quiet=quiet) as show:
 
         def watch(entry: dict[str, Any]) -> None:
             nonlocal received
             received = entry.get("signal")
-            display.show(entry)
+            show(entry)
 
         summary = train_and_finish(session, say, watch)
     if as_json:

@@ -51,7 +51,7 @@ def trained(request, tmp_path_factory):
 
 
 def test_a_run_of_every_task_gets_an_interval(trained, tmp_path):
-    certified = certify_run(trained, seconds=5.0)
+    certified = certify_run(trained, seconds=1.0)
     interval = certified.interval
     assert math.isfinite(interval.loss)
     assert 0.0 < interval.bound < interval.loss
@@ -75,12 +75,12 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
         captured = capsys.readouterr()
         return ended.value.code, captured.out, captured.err
 
-    code, out, _ = call("certify", folder, "--seconds", "5s")
+    code, out, _ = call("certify", folder, "--seconds", "1s")
     assert code == 0
     assert out.startswith("The best possible training loss is at least 0.")
     assert "floor of the data" in out
     assert "How far from the best?" in (folder / "report.html").read_text(encoding="utf-8")
-    code, out, err = call("certify", folder, "--json", "--no-report", "--quiet")
+    code, out, err = call("certify", folder, "--json", "--no-report", "--quiet", "--seconds", "1s")
     content = json.loads(out)
     assert (code, err) == (0, "")
     assert {"loss", "bound", "relative_gap", "scope", "proof", "levels"} <= content.keys()
@@ -102,12 +102,12 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
     assert "Polishing needs an L2 penalty" in err
     assert (folder / "model.safetensors").read_bytes() == before
     decayed = thalweg.train(path, **options | {"name": "decayed", "l2": 1e-3, "model": "lstm", "weight_decay": 0.0})
-    loss = thalweg.certify(decayed).loss
-    code, out, _ = call("certify", decayed.folder, "--polish", "--seconds", "5s")
+    loss = thalweg.certify(decayed, seconds=1.0).loss
+    code, out, _ = call("certify", decayed.folder, "--polish", "--seconds", "1s")
     assert code == 0
     assert "The polished output layer is in the run" in out
     polished = thalweg.load(decayed.folder)
-    (head,) = [level for level in thalweg.certify(polished).levels if level.name == "head"]
+    (head,) = [level for level in thalweg.certify(polished, seconds=1.0).levels if level.name == "head"]
     assert head.loss < loss
     assert head.relative_gap < 1e-5
     assert (decayed.folder / "model.before-polish.safetensors").is_file()

@@ -33,7 +33,7 @@ def same(left, right):
 
 
 @given(TREES)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100)
 def test_any_tree_comes_back_through_json_as_it_was(tree):
     packed, tensors = checkpoint.pack(tree)
     assert same(checkpoint.unpack(json.loads(json.dumps(packed)), tensors), tree)
@@ -166,7 +166,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
             checkpoint.save(Path(sys.argv[1]), step, {"step": step, "x": torch.full((200_000,), float(step))})
             print(step, flush=True)
     """)
-    for kill in range(12):
+    for kill in range(6):
         folder = tmp_path / str(kill)
         process = subprocess.Popen(
             [sys.executable, "-c", script, str(folder)],
@@ -176,7 +176,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
         assert process.stdout is not None
         process.stdout.readline()
         try:
-            process.wait(timeout=0.005 + 0.013 * kill)
+            process.wait(timeout=0.005 + 0.026 * kill)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
         process.wait()

@@ -9,7 +9,7 @@ from thalweg.training.recipe.recipe import Options
 from thalweg.training.session.prepare import Request, prepare
 
 WORDS = ["river", "stone", "light", "water", "field", "cloud", "house", "table", "music", "paper"]
-NUM_FILES = 25
+NUM_FILES = 15
 PIECES = [
     b"\0",
     b'"',

@@ -31,7 +31,7 @@ def pairs(tmp_path_factory):
     """Numbers spelled digit by digit, in letters of two kinds."""
     words, others = ["nul", "een", "twee", "drie", "vier"], ["zero", "one", "two", "three", "four"]
     rows = ["english\tgerman"]
-    for number in range(625):
+    for number in range(0, 625, 2):
         digits = [number // 5**place % 5 for place in range(4)]
         rows.append(" ".join(others[d] for d in digits) + "\t" + " ".join(words[d] for d in digits))
     path = tmp_path_factory.mktemp("pairs") / "digits.tsv"
@@ -58,7 +58,7 @@ def prose(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("task", "head"),
-    [*(("translate", head) for head in FAMILIES), *(("language", head) for head in ("vmf", "margin", "analytic"))],
+    [*(("translate", head) for head in FAMILIES), ("language", "vmf"), ("language", "analytic")],
 )
 def test_every_family_trains_measures_and_writes(task, head, pairs, prose, tmp_path):
     source = pairs if task == "translate" else prose
@@ -102,7 +102,7 @@ TARGETS = {
 
 @pytest.mark.parametrize(
     ("kind", "tokenizer"),
-    [*((kind, "word") for kind in TARGETS), ("word vectors", "bpe"), ("trained from vectors", "bpe")],
+    [*((kind, "word") for kind in TARGETS), ("word vectors", "bpe")],
 )
 def test_every_kind_of_targets(kind, tokenizer, pairs, vectors, tmp_path):
     options = {k: v.format(vectors=vectors) if isinstance(v, str) else v for k, v in TARGETS[kind].items()}
@@ -197,7 +197,7 @@ def test_heads_that_take_no_new_words_say_so(pairs, tmp_path):
 
 def test_collapsed_vectors_are_told_in_summary_and_report(pairs, tmp_path):
     run = train(
-        pairs, out=tmp_path, task="translate", head="cosine", targets="trained", dispersion="sliced", steps=60,
+        pairs, out=tmp_path, task="translate", head="cosine", targets="trained", dispersion="sliced", steps=40,
         dispersion_weight=0.0, tokenizer="word", lr=0.05, tie=False, target_width=16, **SMALL,
     )  # fmt: skip
     (warning,) = run.result["warnings"]

@@ -77,14 +77,7 @@ def certify(
 @final
 @dataclasses.dataclass(frozen=True)
 class Certified:
-    """A certified run: the interval, and what it was made from.
-
-    Args:
-        interval: the interval.
-        objective: the training loss on all training data.
-        task: the run's task.
-        prepared: its examples.
-    """
+    """A certified run: the interval, and what it was made from (the training loss on all training data)."""
 
     interval: Interval
     objective: Objective
@@ -108,14 +101,7 @@ def certify_run(run: Run, *, seconds: float = 20.0, say: Say = lambda sentence: 
 
 
 def keep(run: Run, certified: Certified, *, report: bool, say: Say) -> None:
-    """Write the certificate into the run.
-
-    Args:
-        run: the run.
-        certified: what `certify_run` returned.
-        report: draw the report once more, with the picture of the bounds as the first of its results.
-        say: takes sentences about what is being done.
-    """
+    """Write the certificate into its run, and the report once more, with the picture of the bounds first."""
     certified.interval.save(run.folder / CERTIFICATE)
     if report:
         say("Redrawing the report.")
@@ -127,15 +113,7 @@ def keep(run: Run, certified: Certified, *, report: bool, say: Say) -> None:
 def training_objective(
     recipe: Recipe, task: AbstractTask, prepared: Prepared, model: nn.Module, head: AbstractHead
 ) -> tuple[Objective, Groups | Prefixes | None]:
-    """Return the loss that training minimizes, on all training data at once, and what the model sees of them.
-
-    Args:
-        recipe: gives the L2 penalty.
-        task: collates.
-        prepared: the training examples.
-        model: with the weights to certify.
-        head: likewise.
-    """
+    """Return the loss that training minimizes, on all training data at once, and what the model sees of them."""
     parameter = next(model.parameters())
     pairs: list[tuple[np.ndarray, Batch]] = list(
         in_order(prepared.train, task.batch, BATCH_SIZE, parameter.device, parameter.dtype)

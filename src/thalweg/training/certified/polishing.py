@@ -15,15 +15,6 @@ from thalweg.training.steps.evaluate import evaluate
 def put_polished_head(run: Run, objective: Objective, task: AbstractTask, valid: Examples) -> str:
     """Write the best output layer for the present features into the run, and say what that does to the scores.
 
-    Args:
-        run: the run.
-        objective: its training loss on all training data.
-        task: its task.
-        valid: its validation examples.
-
-    Returns:
-        A sentence.
-
     Raises:
         InputError: if the run's head is no linear layer of its own under an L2 penalty.
     """

@@ -14,14 +14,7 @@ from thalweg.training.recipe.recipe import Recipe
 
 
 def prove(recipe: Recipe, model: nn.Module, head: AbstractHead, batches: Sequence[Batch]) -> dict[str, Any]:
-    """Return what the summary says about the proof for the present weights, as plain values.
-
-    Args:
-        recipe: gives the penalty and the tolerance.
-        model: with the weights to certify.
-        head: likewise.
-        batches: all training data.
-    """
+    """Return what the summary says about the proof for the present weights on all training data, as plain values."""
     objective = Objective(model, head, batches, l2=recipe.training.l2)
     problem = factored_problem(objective)
     certificate = problem.certificate(problem.at(*factors_of(objective)), evidence=False)

@@ -30,7 +30,7 @@ def make_report(
         task: its task.
         prepared: its examples.
         networks: model and head with the weights that were kept.
-        summary: what `finish` returned; `run.result` later.
+        summary: what `metrics.json` says.
         more: sections that come first.
     """
     recipe, data = run.recipe, run.data

@@ -24,11 +24,8 @@ from thalweg.training.steps.device import choose_device, choose_precision
 from thalweg.training.steps.evaluate import Evaluation, evaluate
 
 RECIPE, HISTORY, METRICS, DATA = "recipe.toml", "history.jsonl", "metrics.json", "data.json"
-CERTIFICATE, CERTIFICATE_ARRAYS, BEFORE_POLISH = (
-    "certificate.json",
-    "certificate.npz",
-    "model.before-polish.safetensors",
-)
+CERTIFICATE, CERTIFICATE_ARRAYS = "certificate.json", "certificate.npz"
+BEFORE_POLISH = "model.before-polish.safetensors"
 WEIGHTS, MANIFEST, CHECKPOINTS, REPORT = "model.safetensors", "manifest.json", "checkpoints", "report.html"
 
 

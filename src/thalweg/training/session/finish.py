@@ -21,15 +21,12 @@ MAX_GENERATED = 2000  # validation examples that are written out for BLEU and th
 def train_and_finish(
     session: Session, say: Callable[[str], None], watch: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any]:
-    """Train to the end, measure the best weights and write the report: what Python and the command line share.
+    """Train to the end, measure the best weights, write the report and return the summary, in Python and on the shell.
 
     Args:
         session: what `prepare` returned.
         say: takes sentences about what is being done.
         watch: takes every history entry.
-
-    Returns:
-        The summary, as `finish`.
     """
     status = Status.COMPLETED
     for entry in train(session):
@@ -44,14 +41,8 @@ def train_and_finish(
 def finish(session: Session, status: Status) -> dict[str, Any]:
     """Measure the best weights, write `metrics.json`, the manifest and the report, and return the summary.
 
-    After an interruption nothing is measured and no report is written, only the state noted.
-
-    Args:
-        session: the session after `loop.train`.
-        status: how the loop ended.
-
-    Returns:
-        The summary that `--json` prints: `run task model optimizer steps seconds metrics status`, and more.
+    After an interruption nothing is measured and no report is written, only the state noted. The summary is what
+    `--json` prints (`run task model optimizer steps seconds metrics status`), and more.
     """
     run, recipe, score = session.run, session.run.recipe, session.score
     summary: dict[str, Any] = {

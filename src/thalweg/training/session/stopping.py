@@ -18,37 +18,21 @@ _NOTHING_TO_DESCEND = {Status.STATIONARY, Status.NO_STEP}
 @final
 @dataclasses.dataclass
 class Moment:
-    """What the rules look at: the limits of a run, and where it is just after a step.
-
-    Args:
-        total_steps: steps of the whole run.
-        seconds_limit: time limit; 0: none.
-        tolerance: gap at which the run is good enough, where the optimizer knows one; 0: only the best possible.
-        patience: evaluations without progress that are allowed; 0: any number.
-        step: steps taken.
-        seconds: time spent.
-        gap: at most this fraction of the loss could still be gained; None: not known.
-        step_status: how the last step ended, where the optimizer says so.
-        interrupted: whether somebody asked the run to stop.
-        stuck_in_a_row: steps in a row that found nothing to descend.
-        rejected_in_a_row: steps in a row whose loss or gradient was not finite, as far as the log has seen them.
-        num_rollbacks: how often the run went back to a checkpoint.
-        without_progress: evaluations in a row without a better score, where one was made after this step; else 0.
-    """
+    """What the rules look at: the limits of a run (0: none), and where it is just after a step."""
 
     total_steps: int
     seconds_limit: float = 0.0
-    tolerance: float = 0.0
-    patience: int = 0
+    tolerance: float = 0.0  # the gap at which the run is good enough, where the optimizer knows one
+    patience: int = 0  # evaluations without progress
     step: int = 0
     seconds: float = 0.0
     gap: float | None = None
     step_status: Status | None = None
     interrupted: bool = False
-    stuck_in_a_row: int = 0
-    rejected_in_a_row: int = 0
+    stuck_in_a_row: int = 0  # steps that found nothing to descend
+    rejected_in_a_row: int = 0  # steps that were not finite, as far as the log has seen them
     num_rollbacks: int = 0
-    without_progress: int = 0
+    without_progress: int = 0  # evaluations, where one was made after this step; else 0
 
     def advance(
         self, step: int, seconds: float, gap: float | None, step_status: Status | None, *, interrupted: bool
@@ -113,8 +97,4 @@ RULES: Final[tuple[Callable[[Moment], Status | None], ...]] = (
 
 def ending(moment: Moment) -> Status | None:
     """Return how the run ends at this moment, or None where it goes on."""
-    for rule in RULES:
-        status = rule(moment)
-        if status is not None:
-            return status
-    return None
+    return next(filter(None, (rule(moment) for rule in RULES)), None)

@@ -8,7 +8,7 @@ from torch import nn
 from thalweg.batch import Batch
 from thalweg.heads.base import AbstractHead
 
-MAX_TARGETS = 512  # one number is fitted, so some hundred targets say it to about a hundredth
+MAX_TARGETS = 512  # one number is fitted: some hundred targets determine it to about a hundredth
 
 
 def calibrate(
@@ -19,15 +19,7 @@ def calibrate(
     limit: int = MAX_TARGETS,
     autocast: torch.dtype | None = None,
 ) -> None:
-    """Let the head fit its calibration on the first targets of some batches, in evaluation mode (which is put back).
-
-    Args:
-        model: from inputs to hidden states.
-        head: a head without anything to fit costs nothing.
-        batches: of training data, on the model's device.
-        limit: targets that are looked at.
-        autocast: type of the forward pass.
-    """
+    """Let the head fit its calibration on some targets (at most `limit`) of training batches, in evaluation mode."""
     if type(head).calibrate is AbstractHead.calibrate:
         return
     modes = [(module, module.training) for network in (model, head) for module in network.modules()]
@@ -38,7 +30,7 @@ def calibrate(
             batch = batches[0]
             prediction = head(model(**batch.inputs))
             mask = torch.ones_like(batch.targets, dtype=torch.bool) if batch.mask is None else batch.mask
-            # Spread over the batch, so that neither the beginnings of texts nor the short ones are all there is.
+            # Evenly over the batch, so that neither the beginnings of texts nor short texts dominate.
             places = mask.flatten().nonzero().squeeze(1)
             places = places[:: max(1, len(places) // limit)][:limit]
             head.calibrate(prediction.flatten(0, -2)[places], batch.targets.flatten()[places])

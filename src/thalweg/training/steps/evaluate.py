@@ -8,6 +8,7 @@ from torch import nn
 
 from thalweg.data.arrays.batches import Examples
 from thalweg.heads.base import AbstractHead
+from thalweg.tasks.answering import answering
 from thalweg.tasks.base import AbstractTask
 from thalweg.training.steps.feed import in_order
 
@@ -50,26 +51,19 @@ def evaluate(
         autocast: type of the forward pass.
         generated: metrics that need generated text are measured on so many examples; 0 leaves them out.
     """
-    modes = [(module, module.training) for module in (model, head)]
-    for module, _ in modes:
-        module.eval()
     meter = task.meter()
     meter.use(head)
     total, count = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     device_type = torch.device(device).type
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-    try:
-        with torch.inference_mode(), torch.autocast(device_type, autocast, enabled=autocast is not None):
-            for _, batch in in_order(examples, task.batch, batch_size, device, dtype):
-                prediction = head(model(**batch.inputs))
-                batch_total, batch_count = head.loss(prediction, batch.targets, batch.mask, batch.weights)
-                total += batch_total.double().cpu()
-                count += batch_count.double().cpu()
-                meter.update(prediction, batch)
-            metrics = meter.compute()
-            if generated:
-                metrics |= task.generated_metrics(model, head, examples, generated)
-    finally:
-        for module, mode in modes:
-            module.train(mode)
+    with answering(model, head), torch.autocast(device_type, autocast, enabled=autocast is not None):
+        for _, batch in in_order(examples, task.batch, batch_size, device, dtype):
+            prediction = head(model(**batch.inputs))
+            batch_total, batch_count = head.loss(prediction, batch.targets, batch.mask, batch.weights)
+            total += batch_total.double().cpu()
+            count += batch_count.double().cpu()
+            meter.update(prediction, batch)
+        metrics = meter.compute()
+        if generated:
+            metrics |= task.generated_metrics(model, head, examples, generated)
     return Evaluation(float(total / count), metrics)

@@ -45,9 +45,16 @@ class StepOutcome:
 class AbstractStepper(abc.ABC):
     """Takes one step at a time with an optimizer; a step that is not finite leaves everything as it was."""
 
-    optimizer: Optimizer
     reuses_objective: ClassVar[bool] = False
     """Whether equal batches should come as the same `Objective` again."""
+
+    def __init__(
+        self, optimizer: Optimizer, *, clip: AbstractClip | None = None, clip_update: ClipUpdate | None = None
+    ) -> None:
+        self.optimizer = optimizer
+        self._clip = clip
+        self._clip_update = clip_update
+        self._skips_on_device = _skips_on_device(optimizer)
 
     @abc.abstractmethod
     def step(self, objective: Objective) -> StepOutcome:
@@ -83,14 +90,6 @@ class FirstOrderStepper(AbstractStepper):
     On a GPU the optimizer's fused kernel skips a bad step by itself, so that no step has to wait for the device.
     """
 
-    def __init__(
-        self, optimizer: Optimizer, *, clip: AbstractClip | None = None, clip_update: ClipUpdate | None = None
-    ) -> None:
-        self.optimizer = optimizer
-        self._clip = clip
-        self._clip_update = clip_update
-        self._skips_on_device = _skips_on_device(optimizer)
-
     @override
     def step(self, objective: Objective) -> StepOutcome:
         parameters = objective.parameters
@@ -116,13 +115,6 @@ class FirstOrderStepper(AbstractStepper):
 @final
 class ClosureStepper(AbstractStepper):
     """Hands the optimizer a closure, for those that evaluate the loss themselves; a step that ends badly is undone."""
-
-    def __init__(
-        self, optimizer: Optimizer, *, clip: AbstractClip | None = None, clip_update: ClipUpdate | None = None
-    ) -> None:
-        self.optimizer = optimizer
-        self._clip = clip
-        self._clip_update = clip_update
 
     @override
     def step(self, objective: Objective) -> StepOutcome:
@@ -162,9 +154,6 @@ class ObjectiveStepper(AbstractStepper):
     """Hands the objective to an optimizer that `ReportsStatus`: a direction with a step size, or one like it."""
 
     reuses_objective = True  # on the same batches the optimizer has already evaluated the point where it ended
-
-    def __init__(self, optimizer: Optimizer) -> None:
-        self.optimizer = optimizer
 
     @override
     def step(self, objective: Objective) -> StepOutcome:
