@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "src" / "thalweg"
 MAX_LINES = 450
-MAX_DEPTH = 27
+MAX_DEPTH = 15
 MAX_FILES = 15
 CATALOGS = {"heads", "optim", "models"}  # one idea a file, as many as there are ideas
 

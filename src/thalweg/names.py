@@ -9,7 +9,6 @@ import importlib
 from collections.abc import Iterable
 from typing import Any
 
-from thalweg.data.columns.choice import TaskColumns
 from thalweg.errors import InputError
 from thalweg.tasks.spec import TaskSpec
 
@@ -167,8 +166,8 @@ def task_spec(name: str) -> TaskSpec:
     return find(TASKS, name, "task")
 
 
-def task_columns(name: str) -> TaskColumns:
-    """Return which columns a task reads, and how they are recognized.
+def task_columns(name: str) -> Any:
+    """Return the `thalweg.data.columns.choice.TaskColumns` of a task: what it reads, and how it is recognized.
 
     Raises:
         InputError: if there is no such task.
@@ -176,7 +175,7 @@ def task_columns(name: str) -> TaskColumns:
     return load(task_spec(name).columns)
 
 
-def all_task_columns() -> list[TaskColumns]:
+def all_task_columns() -> list[Any]:
     """Return the columns of every task, to guess which one a file is for."""
     return [task_columns(name) for name in TASKS]
 

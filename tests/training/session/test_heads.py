@@ -256,7 +256,7 @@ def test_what_does_not_fit_is_refused_in_a_sentence(options, message):
         ({"targets": "{ragged}"}, r"ragged.txt, line 2: expected a word and 12 numbers, got 11 entries"),
         ({"targets": "{strange}"}, "has a vector for none of the .* entries of the vocabulary"),
         ({"targets": "{empty}"}, "model.safetensors is missing; --targets wants the folder of a trained run"),
-        ({"head": "margin", "label_smoothing": 0.1}, "--head margin compares with no distribution over words"),
+        ({"head": "margin", "label_smoothing": 0.1}, "MaxMargin compares with no distribution over words"),
         ({"targets": "hypercube", "target_width": 3}, "3 dimensions have 8 corners, fewer than"),
         ({"head": "contrastive", "targets": "trained", "target_width": 20}, "Give --target-width 16, or --no-tie"),
         ({"head": "analytic", "targets": "embedding", "target_width": 20}, "Give --target-width 16"),
