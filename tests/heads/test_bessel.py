@@ -7,22 +7,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from thalweg.heads.bessel import bessel_ratio, log_bessel, log_partition, log_sphere_area
+from thalweg.heads.bessel import bessel_ratio, log_partition
 
 mpmath.mp.dps = 40
 KAPPAS = (1e-6, 1e-3, 0.3, 4.0, 15.0, 60.0, 250.0, 1e3, 1e4)
-WIDTHS = (2, 3, 16, 33, 49, 50, 64, 128, 129, 300, 1024, 4096)
+WIDTHS = (2, 3, 16, 49, 50, 128, 300, 4096)  # 50 needs no recurrence; one width for each number of terms
 every_width = pytest.mark.parametrize("width", WIDTHS)
 
 
-def exact(width: int, kappa: float) -> tuple[float, float, float, float]:
-    """log I_v, L, A = I_{v+1} / I_v, and the derivative of A."""
+def exact(width: int, kappa: float) -> tuple[float, float, float]:
+    """L, A = I_{v+1} / I_v, and the derivative of A."""
     v, k = mpmath.mpf(width) / 2 - 1, mpmath.mpf(kappa)
     first, second = mpmath.besseli(v, k), mpmath.besseli(v + 1, k)
     ratio = second / first
     partition = mpmath.log(first) + mpmath.loggamma(v + 1) + v * mpmath.log(2 / k)
-    bend = 1 - ratio**2 - (width - 1) / k * ratio
-    return float(mpmath.log(first)), float(partition), float(ratio), float(bend)
+    curvature = 1 - ratio**2 - (width - 1) / k * ratio
+    return float(partition), float(ratio), float(curvature)
 
 
 def references(width: int, kappas: Tensor) -> list[Tensor]:
@@ -34,23 +34,20 @@ def references(width: int, kappas: Tensor) -> list[Tensor]:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_values_and_two_derivatives_agree_with_mpmath(width, dtype):
     kappa = torch.tensor(KAPPAS, dtype=torch.float64).to(dtype).requires_grad_()
-    bessel, partition, ratio, bend = references(width, kappa.detach().double())
+    partition, ratio, curvature = references(width, kappa.detach().double())
     is_double = dtype == torch.float64
 
     got = bessel_ratio(kappa, width)
     torch.testing.assert_close(got.detach().double(), ratio, rtol=1e-12 if is_double else 5e-7, atol=0)
-    (got_bend,) = torch.autograd.grad(got.sum(), kappa)
+    (got_curvature,) = torch.autograd.grad(got.sum(), kappa)
     # 1 - A^2 - (m - 1) A / kappa is tiny where kappa is large, and float32 has no more digits of A.
-    torch.testing.assert_close(got_bend.double(), bend, rtol=1e-9 if is_double else 4e-3, atol=0)
+    torch.testing.assert_close(got_curvature.double(), curvature, rtol=1e-9 if is_double else 4e-3, atol=0)
 
     value = log_partition(kappa.square(), width)
     rtol, atol = (1e-12, 1e-13) if is_double else (2e-6, 2e-7)
     torch.testing.assert_close(value.detach().double(), partition, rtol=rtol, atol=atol)
     (slope,) = torch.autograd.grad(value.sum(), kappa)
     torch.testing.assert_close(slope.double(), ratio, rtol=1e-12 if is_double else 1e-6, atol=0)
-
-    rtol, atol = (1e-12, 1e-12) if is_double else (3e-6, 1e-6)
-    torch.testing.assert_close(log_bessel(kappa.detach(), width).double(), bessel, rtol=rtol, atol=atol)
 
 
 # PyTorch's own forward mode calls what PyTorch deprecates.
@@ -64,33 +61,32 @@ def test_derivatives_agree_with_finite_differences_in_every_mode(width):
     def slope(q: Tensor) -> Tensor:
         return torch.func.grad(lambda one: log_partition(one, width))(q)
 
-    bend = torch.func.vmap(lambda q: torch.func.jvp(slope, (q,), (torch.ones_like(q),))[1])(square.detach())
+    curvature = torch.func.vmap(lambda q: torch.func.jvp(slope, (q,), (torch.ones_like(q),))[1])(square.detach())
     value = log_partition(square, width).sum()
     (first,) = torch.autograd.grad(value, square, create_graph=True)
     (second,) = torch.autograd.grad(first.sum(), square)
-    torch.testing.assert_close(bend, second, rtol=1e-12, atol=0)
+    torch.testing.assert_close(curvature, second, rtol=1e-12, atol=0)
 
 
-@every_width
+@pytest.mark.parametrize("width", [2, 49, 300])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_zero_is_no_special_case(width, dtype):
     e = torch.zeros(width, dtype=dtype, requires_grad=True)
     value = log_partition(e.square().sum(), width)
     (slope,) = torch.autograd.grad(value, e, create_graph=True)
-    (bend,) = torch.autograd.grad(slope[0], e)
+    (curvature,) = torch.autograd.grad(slope[0], e)
     assert value.item() == pytest.approx(0.0, abs=1e-7)
     assert (slope == 0).all()
-    assert bend[0].item() == pytest.approx(1.0 / width, rel=1e-5)  # the identity / m
-    assert (bend[1:] == 0).all()
+    assert curvature[0].item() == pytest.approx(1.0 / width, rel=1e-5)  # the identity / m
+    assert (curvature[1:] == 0).all()
     assert bessel_ratio(torch.zeros(1, dtype=dtype), width).item() == 0.0
 
 
 def test_three_dimensions_have_elementary_functions():
-    """L_3 = log(sinh(kappa) / kappa) and A_3 = coth(kappa) - 1 / kappa; the area of the sphere is 4 pi."""
+    """L_3 = log(sinh(kappa) / kappa) and A_3 = coth(kappa) - 1 / kappa."""
     kappa = torch.tensor([0.1, 1.0, 10.0], dtype=torch.float64)
     torch.testing.assert_close(log_partition(kappa.square(), 3), torch.log(torch.sinh(kappa) / kappa))
     torch.testing.assert_close(bessel_ratio(kappa, 3), 1.0 / torch.tanh(kappa) - 1.0 / kappa)
-    assert log_sphere_area(3) == pytest.approx(math.log(4.0 * math.pi))
 
 
 def test_it_is_the_mean_over_the_sphere():

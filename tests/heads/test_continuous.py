@@ -64,12 +64,25 @@ CASES = [
     Case("analytic smoothed", lambda t: AnalyticSoftmax(None, t, shortlist=2, label_smoothing=0.1), alone=False),
 ]
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+# One family of each way to a loss, for what the base class does for all of them.
+WAYS = {
+    "l2",
+    "cosine",
+    "power spherical",
+    "vmf",
+    "max margin",
+    "triplet",
+    "contrastive",
+    "sampled with batch",
+    "analytic",
+}
+one_of_each = pytest.mark.parametrize("case", [case for case in CASES if case.name in WAYS], ids=lambda case: case.name)
 every_prior = pytest.mark.parametrize("counts", [None, COUNTS], ids=["uniform", "counts"])
 MASK = torch.tensor([True, False, True, True, False, True])
 WEIGHTS = torch.tensor([0.5, 2.0, 0.0, 1.0, 3.0, 0.25], dtype=torch.float64)
 IDS = torch.tensor([3, 0, 7, 3, 11, 1])
 masks_and_weights = pytest.mark.parametrize(
-    ("mask", "weights"), [(None, None), (MASK, None), (MASK, WEIGHTS)], ids=["all", "mask", "both"]
+    ("mask", "weights"), [(None, None), (MASK, WEIGHTS)], ids=["all", "mask and weights"]
 )
 
 
@@ -117,13 +130,12 @@ class _Loss(nn.Module):
 
 
 @every_case
-@masks_and_weights
-def test_sum_and_count_add_up_over_a_split_batch(case, mask, weights):
+def test_sum_and_count_add_up_over_a_split_batch(case):
     """Where rows are compared with each other's words: with the words of the whole batch given to both parts."""
     head, prediction = case.make(table(counts=COUNTS)), prediction_of(ROWS)
 
     def part(rows: slice) -> tuple[Tensor, Tensor]:
-        cut = [None if x is None else x[rows] for x in (prediction, IDS, mask, weights)]
+        cut = [x[rows] for x in (prediction, IDS, MASK, WEIGHTS)]
         return head.loss(*cut)
 
     whole, halves = part(slice(None)), [part(slice(0, 2)), part(slice(2, None))]
@@ -131,9 +143,8 @@ def test_sum_and_count_add_up_over_a_split_batch(case, mask, weights):
     if case.alone:
         torch.testing.assert_close(halves[0][0] + halves[1][0], whole[0], rtol=1e-12, atol=1e-14)
     elif isinstance(head, Contrastive | SampledSoftmax | AnalyticSoftmax):
-        real = torch.ones(ROWS, dtype=torch.bool) if mask is None else mask
-        words = head.candidates(IDS[real])
-        factor = torch.where(real, 1.0 if weights is None else weights, 0.0)
+        words = head.candidates(IDS[MASK])
+        factor = torch.where(MASK, WEIGHTS, 0.0)
         pieces = [head.row_losses(prediction[rows], IDS[rows], words) for rows in (slice(0, 2), slice(2, None))]
         torch.testing.assert_close((torch.cat(pieces) * factor).sum(), whole[0], rtol=1e-12, atol=1e-14)
 
@@ -163,14 +174,14 @@ def test_masked_rows_add_exactly_nothing_even_when_they_hold_nan(case):
             assert (result[~MASK] == 0).all()
 
 
-@every_case
+@one_of_each
 def test_the_ignored_id_is_a_mask(case):
     head, prediction = case.make(table(counts=COUNTS)), prediction_of(ROWS)
     ids = torch.where(MASK, IDS, -100)
     torch.testing.assert_close(head.loss(prediction, ids), head.loss(prediction, IDS, MASK), rtol=1e-12, atol=0)
 
 
-@every_case
+@one_of_each
 def test_a_batch_without_targets_adds_nothing(case):
     head, prediction = case.make(table(counts=COUNTS)), prediction_of(ROWS)
     for ids, mask in ((torch.full((ROWS,), -100), None), (IDS, torch.zeros(ROWS, dtype=torch.bool))):
@@ -190,7 +201,7 @@ def test_one_target_alone_has_a_finite_loss(case):
     assert gradient(total, prediction).isfinite().all()
 
 
-@every_case
+@one_of_each
 @every_prior
 def test_the_order_of_the_vocabulary_changes_nothing(case, counts):
     order = torch.randperm(VOCABULARY)
@@ -207,7 +218,7 @@ def test_the_order_of_the_vocabulary_changes_nothing(case, counts):
     torch.testing.assert_close(place[head.decode(prediction, 3)[0]], turned.decode(prediction, 3)[0])
 
 
-@every_case
+@one_of_each
 def test_targets_decode_to_themselves(case):
     targets = table()
     head = case.make(targets)
@@ -219,7 +230,7 @@ def test_targets_decode_to_themselves(case):
     assert (log_probabilities.diff(dim=-1) <= 0).all()
 
 
-@every_case
+@one_of_each
 @every_prior
 def test_log_probabilities_are_those_of_a_softmax_over_the_scores(case, counts):
     head, prediction = case.make(table(counts=counts)), prediction_of(2, 3)
@@ -286,7 +297,7 @@ def test_zero_and_huge_predictions_give_finite_losses_and_gradients(case):
         assert head.decode(prediction, 2)[1].isfinite().all(), scale
 
 
-@every_case
+@one_of_each
 def test_half_precision_is_summed_in_float32_and_autocast_is_safe(case):
     head, prediction = case.make(Targets(table().table().float(), counts=COUNTS)), prediction_of(ROWS)
     exact = head.loss(prediction.float(), IDS)[0]
@@ -302,9 +313,8 @@ def test_half_precision_is_summed_in_float32_and_autocast_is_safe(case):
 
 
 @every_case
-@every_prior
-def test_training_steps_lower_the_loss_through_an_objective(case, counts):
-    head = case.make(Targets(table().table().float(), counts=counts))
+def test_training_steps_lower_the_loss_through_an_objective(case):
+    head = case.make(Targets(table().table().float(), counts=COUNTS))
     model = nn.Embedding(VOCABULARY, WIDTH)
     nn.init.normal_(model.weight, std=0.5)
     inputs = torch.arange(VOCABULARY)
@@ -317,13 +327,13 @@ def test_training_steps_lower_the_loss_through_an_objective(case, counts):
     assert (head.decode(head(model(inputs)), 1)[0][:, 0] == inputs.flip(0)).float().mean() > 0.6
 
 
-@every_case
+@one_of_each
 def test_the_same_batch_has_the_same_loss_again(case):
     head, prediction = case.make(table(counts=COUNTS)), prediction_of(ROWS)
     assert torch.equal(head.loss(prediction, IDS)[0], head.loss(prediction, IDS)[0])
 
 
-@every_case
+@one_of_each
 def test_layer_and_hidden_states(case):
     """A head with a layer of its own, sequences, masked rows left out before the layer."""
     bare = case.make(table(counts=COUNTS))
@@ -339,7 +349,7 @@ def test_layer_and_hidden_states(case):
     torch.testing.assert_close(head.loss(prediction, ids, mask, weights), expected, rtol=1e-9, atol=1e-12)
 
 
-@every_case
+@pytest.mark.parametrize("case", [case for case in CASES if case.name in {"cosine", "sampled"}], ids=lambda c: c.name)
 @pytest.mark.parametrize(
     ("prediction", "ids", "mask", "message"),
     [
@@ -354,3 +364,31 @@ def test_layer_and_hidden_states(case):
 def test_wrong_shapes_and_ids_are_refused(case, prediction, ids, mask, message):
     with pytest.raises(ValueError, match=message):
         case.make(table()).loss(prediction, ids, mask)
+
+
+@pytest.mark.parametrize("counts", [None, torch.arange(1.0, 51.0)], ids=["uniform", "counts"])
+@pytest.mark.parametrize("family", [Cosine, VonMisesFisher])
+def test_calibration_finds_the_concentration_that_made_the_data(family, counts):
+    targets = Targets(torch.randn(50, 16, dtype=torch.float64), counts=counts)
+    head = family(None, targets, concentration=7.0, prior=1.0)
+    prediction = F.normalize(torch.randn(4000, 16, dtype=torch.float64), dim=-1)
+    ids = torch.multinomial(head.scores(prediction).softmax(-1), 1).squeeze(-1)
+    head.concentration.fill_(1.0)
+    before = head.log_probability(prediction, ids).sum()
+    ids[:100] = -100
+    mask = torch.arange(4000) >= 200
+    found = head.calibrate(prediction, ids, mask)
+    assert found == pytest.approx(7.0, rel=0.1)
+    assert head.concentration.item() == pytest.approx(found)
+    ids[:200] = 0
+    at = head.log_probability(prediction, ids)[200:].sum()
+    assert at > before
+    for factor in (0.97, 1.03):
+        head.concentration.fill_(found * factor)
+        assert head.log_probability(prediction, ids)[200:].sum() < at
+
+
+def test_calibration_needs_targets():
+    head = Cosine(None, Targets(torch.eye(4)))
+    with pytest.raises(ValueError, match="at least one real target"):
+        head.calibrate(torch.zeros(2, 4), torch.full((2,), -100))

@@ -165,7 +165,7 @@ def test_biases_are_zero_but_for_forget_gates_and_highway_gates(scheme):
 
 
 @SCHEMES
-@pytest.mark.parametrize("name", ["pooled_mlp", "tokens_lstm", "causal_transformer", "translate_lstm", "window_lstm"])
+@pytest.mark.parametrize("name", ["pooled_mlp", "causal_transformer", "translate_lstm"])
 def test_every_scheme_reports_every_layer_it_has_to_set(scheme, name):
     model = getattr(presets, name)(ModelShape(20, 2, 3, 15, 16), ModelOptions(width=8, hidden=12, layers=2, heads=2))
     expected = [
@@ -173,7 +173,6 @@ def test_every_scheme_reports_every_layer_it_has_to_set(scheme, name):
     ]
     inputs = {
         "pooled_mlp": {"tokens": torch.randint(20, (40,)), "offsets": torch.arange(0, 40, 4)},
-        "window_lstm": {"features": torch.randn(5, 3, 2)},
     }.get(name, {"tokens": torch.randint(4, 20, (5, 7))})
     if name.startswith("translate"):
         inputs["decoder_tokens"] = torch.randint(4, 15, (5, 4))

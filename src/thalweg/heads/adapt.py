@@ -50,7 +50,7 @@ def as_head(loss: object) -> AbstractHead:
     got = loss.__name__ if isinstance(loss, type) else type(loss).__name__
     raise ValueError(
         "A head is expected: thalweg's own, or an nn.CrossEntropyLoss(), nn.MSELoss() or nn.BCEWithLogitsLoss(); got "
-        f"{got}. For a loss of your own subclass thalweg.heads.base.AbstractHead and write forward, loss, "
+        f"{got}. For a loss of your own subclass thalweg.AbstractHead and write forward, loss, "
         "curvature_product, curvature_root and decode."
     )
 

@@ -27,8 +27,8 @@ class AnalyticSoftmax(AbstractCandidateSoftmax):
     \qquad M = \sum_{w \notin S \cup B} p_w^\beta,$$
 
     with exact terms for a shortlist $S$ of frequent words, for the batch's own targets $B$ and for the row's target
-    $y$. The rest costs nothing and has no variance; it is right as far as the other targets are dispersed, as random
-    ones are. Learned targets are not: there the batch's words also stand for the rest, each in proportion to
+    $y$. The rest costs nothing and has no variance; it is right where the other targets are dispersed, as random ones
+    are. Learned targets are not: there the batch's words also stand for the rest, each in proportion to
     $p_w^\beta / \pi_w$ with its inclusion probability $\pi_w$, and `sample_fraction` says how much of it.
 
     Args:
@@ -110,14 +110,14 @@ class AnalyticSoftmax(AbstractCandidateSoftmax):
     def _distribute_rest(
         self, own: Tensor, outside: Tensor, mass: Tensor, rest: Tensor, num: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Let the batch's words stand for a share of the rest, as far as there are any; return their masses and it."""
+        """Let the batch's words, if any, represent a part of the rest; return their masses and what remains."""
         log_prior = self.targets.log_prior
         weight = mass if log_prior is None else mass - log_inclusion(log_prior[own], num)
         weight = torch.where(outside, weight, NOTHING)
         any_outside = outside.any()
-        share = torch.where(any_outside, self.sample_fraction, 0.0) * rest.clamp_min(0.0)
-        part = torch.softmax(weight, 0) if len(weight) else weight
-        return torch.log(mass.exp() + share * part), rest - share
+        part = torch.where(any_outside, self.sample_fraction, 0.0) * rest.clamp_min(0.0)
+        fractions = torch.softmax(weight, 0) if len(weight) else weight
+        return torch.log(mass.exp() + part * fractions), rest - part
 
     def _choose(self) -> None:
         device, prior = self.concentration.device, self.targets.log_prior

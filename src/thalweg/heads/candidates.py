@@ -72,11 +72,11 @@ class AbstractCandidateSoftmax(AbstractContinuous):
         """
 
     def _choose(self) -> None:
-        """Choose what follows from the words' shares once for all batches."""
+        """Choose what follows from the words' frequencies once for all batches."""
 
     @final
     def _keep_up(self) -> None:
-        """Choose again if the shares are others than when the head was made: weights were loaded, or words came."""
+        """Choose again if the frequencies have changed since: weights were loaded, or words were added."""
         prior, known = self.targets.log_prior, self._chosen_for
         is_as_long = known is not None and len(known) == self.targets.num
         if is_as_long and (self._is_checked or prior is None or _are_equal(prior, known)):
@@ -281,18 +281,18 @@ def _are_equal(prior: Tensor, known: Tensor | None) -> bool:
     return known is not None and torch.equal(prior.detach().cpu(), known)
 
 
-def log_inclusion(log_share: Tensor, num: Tensor) -> Tensor:
-    r"""Return $\log(1 - (1 - p)^N)$, the logarithm of the probability to be among $N$ draws.
+def log_inclusion(log_fraction: Tensor, num: Tensor) -> Tensor:
+    r"""Return $\log(1 - (1 - p)^N)$, the logarithm of the probability of being among $N$ draws.
 
     Args:
-        log_share: $\log p$, any shape.
+        log_fraction: $\log p$, any shape.
         num: $N$, 0-dim.
 
     Example:
         >>> log_inclusion(torch.tensor([0.5]).log(), torch.tensor(2.0)).exp()
         tensor([0.7500])
     """
-    return torch.log(-torch.expm1(num * torch.log1p(-log_share.exp())))
+    return torch.log(-torch.expm1(num * torch.log1p(-log_fraction.exp())))
 
 
 def num_real(ids: Tensor, real: Tensor | None) -> Tensor:

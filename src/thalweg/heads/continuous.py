@@ -1,4 +1,4 @@
-r"""What all continuous outputs share: the network predicts a vector, and each word has a target vector.
+r"""What all continuous outputs have in common: the network predicts a vector, and each word has a target vector.
 
 The output layer costs O(width of the vectors) for each target instead of O(vocabulary). Conventions, beside those of
 `thalweg.heads.base`:
@@ -11,7 +11,7 @@ scores         `[..., V]`          unnormalized log-probabilities of all words, 
 
 Losses are readable. Those of a distribution over the vocabulary estimate the cross-entropy in nats: about $\log V$ at
 the start. All others are 0 where the prediction says nothing, and negative where it is better than that: the value in
-the literature minus the value of a prediction at right angles to everything.
+the literature minus the value of a prediction orthogonal to everything.
 """
 
 import abc

@@ -28,9 +28,9 @@ class Contrastive(AbstractCandidateSoftmax):
     $$\ell = \log\Big(e^{s_y} + \sum_{c \in B,\, c \ne y} \frac{e^{s_c}}{\pi_c}\Big) - s_y, \qquad
     s_w = e \cdot u_w + \beta \log p_w,$$
 
-    where $\pi_c = 1 - (1 - p_c)^N$ is the probability that a word with the share $p_c$ of the training data is among
+    where $\pi_c = 1 - (1 - p_c)^N$ is the probability that a word with the fraction $p_c$ of the training data is among
     $N$ targets. With it the sum is unbiased for that over the whole vocabulary, and the loss an estimate of the
-    softmax's. Without counts every word is taken for equally frequent.
+    softmax's. Without counts all words are taken to be equally frequent.
 
     Args:
         width: width of the hidden states; None: there is no layer, the hidden states are the prediction.
@@ -86,8 +86,8 @@ class Contrastive(AbstractCandidateSoftmax):
             others = torch.log((self.targets.num - 1.0) / (num_words - 1.0).clamp_min(1.0))
             offset = others.expand(len(words))
         else:
-            share = log_prior[words]
-            offset = self.prior * share - log_inclusion(share, num_real(ids, real))
+            log_p = log_prior[words]
+            offset = self.prior * log_p - log_inclusion(log_p, num_real(ids, real))
         if there is not None:
             offset = torch.where(there, offset, NOTHING)
         return Candidates(words, offset, shift=shift)
@@ -158,7 +158,7 @@ class SampledSoftmax(AbstractCandidateSoftmax):
         self._keep_up()
         words = self.sampler(fraction_of(ids, real, self.seed))
         there: Tensor | None = None
-        share = self._shares()
+        log_p = self._log_frequencies()
         log_weights = self.sampler.log_weights.to(ids.device)
         if self.with_batch:
             words, there = distinct(
@@ -167,22 +167,23 @@ class SampledSoftmax(AbstractCandidateSoftmax):
                 self.targets.num,
             )
             drawn = log_weights[words].neg().exp().clamp(max=1.0)
-            missed = (1.0 - drawn) * torch.exp(num_real(ids, real) * torch.log1p(-share[words].exp()))
+            missed = (1.0 - drawn) * torch.exp(num_real(ids, real) * torch.log1p(-log_p[words].exp()))
             log_weights = -torch.log1p(-missed)
         else:
             log_weights = log_weights[words]
-        offset = log_weights if self.targets.log_prior is None else log_weights + self.prior * share[words]
+        offset = log_weights if self.targets.log_prior is None else log_weights + self.prior * log_p[words]
         if there is not None:
             offset = torch.where(there, offset, NOTHING)
         return Candidates(words, offset)
 
-    def _shares(self) -> Tensor:
-        """The logarithm of each word's share, `[V]`."""
+    def _log_frequencies(self) -> Tensor:
+        """The logarithm of each word's fraction of the training data, `[V]`."""
         log_prior = self.targets.log_prior
         if log_prior is not None:
             return log_prior
         return torch.full((self.targets.num,), -self.chance, device=self.concentration.device)
 
     def _choose(self) -> None:
-        shares = self._shares().double().exp()
-        self.sampler = InclusionSampler(shares, self.num_samples, power=self.power).to(shares.device)
+        frequencies = self._log_frequencies().double().exp()
+        sampler = InclusionSampler(frequencies, self.num_samples, power=self.power)
+        self.sampler = sampler.to(frequencies.device)

@@ -73,7 +73,7 @@ class L2(AbstractDirectional):
 class Cosine(AbstractDirectional):
     r"""The angle between the prediction and the target's vector: $\ell = -\cos\theta$.
 
-    That is the published $1 - \cos\theta$ minus 1: 0 for a prediction at right angles, -1 for the best. The length of
+    That is the published $1 - \cos\theta$ minus 1: 0 for an orthogonal prediction, -1 for the best. The length of
     the prediction means nothing.
 
     Args:

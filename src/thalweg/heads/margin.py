@@ -88,14 +88,14 @@ class MaxMargin(AbstractDirectional):
 class SyntheticMargin(AbstractDirectional):
     r"""Hinge against a wrong vector that is made from the prediction, so that no word has to be searched.
 
-    By projection the wrong vector is the part of the prediction at right angles to the target, by difference it is the
-    way from the target to the prediction (unit lengths). Both make the loss a function of the angle alone:
+    By projection the wrong vector is the part of the prediction orthogonal to the target, by difference it is the way
+    from the target to the prediction (unit lengths). Both make the loss a function of the angle alone:
 
     $$\ell = \max(0,\; \lambda + \sin\theta - \cos\theta) - (\lambda + 1) \quad\text{or}\quad
     \max\big(0,\; \lambda + \sin\tfrac\theta2 - \cos\theta\big) - \big(\lambda + \tfrac1{\sqrt2}\big),$$
 
-    0 at right angles, smallest where the angle is small enough. Value and gradient belong together: published code
-    detaches the wrong vector, which changes no gradient by projection, and by difference doubles the sine's part.
+    0 for orthogonal vectors, smallest where the angle is small enough. Value and gradient belong together: published
+    code detaches the wrong vector, which changes no gradient by projection, and by difference doubles the sine's part.
 
     Args:
         width: width of the hidden states; None: there is no layer, the hidden states are the prediction.
@@ -141,8 +141,8 @@ class SyntheticMargin(AbstractDirectional):
         cosine = dot / length_of(square)
         squared = 0.5 * (1.0 - cosine) if self.difference else 1.0 - cosine.square()
         wrong = torch.sqrt(squared.clamp_min(1e-8))
-        at_right_angles = math.sqrt(0.5) if self.difference else 1.0
-        return (self.margin + wrong - cosine).clamp_min(0.0) - (self.margin + at_right_angles)
+        orthogonal = math.sqrt(0.5) if self.difference else 1.0
+        return (self.margin + wrong - cosine).clamp_min(0.0) - (self.margin + orthogonal)
 
     def _scores(self, dots: Tensor, square: Tensor) -> Tensor:
         return dots / length_of(square)

@@ -1,4 +1,4 @@
-"""The vectors that stand for words in continuous outputs: frozen, trained, or following the model's own embedding."""
+"""The vectors that represent words in continuous outputs: frozen, trained, or following the model's own embedding."""
 
 from collections.abc import Sequence
 from typing import final
@@ -7,8 +7,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from thalweg.heads.target_tables import apart
-
 SMOOTHING = 0.5  # added to every count, so that a word that training never saw has a probability
 
 
@@ -16,7 +14,7 @@ SMOOTHING = 0.5  # added to every count, so that a word that training never saw 
 class Targets(nn.Module):
     r"""A table of unit vectors, one for each word, on which a head's predictions are to fall.
 
-    It is frozen unless told otherwise: the rows are scaled to unit length once. A trainable table is scaled whenever it
+    It is frozen by default: the rows are scaled to unit length once. A trainable table is scaled whenever it
     is read, so that only directions are learned. Nothing but the loss keeps trained vectors apart: a loss that only
     pulls predictions to their targets makes them all alike. Devices against this:
 
@@ -26,32 +24,31 @@ class Targets(nn.Module):
     - `dispersion`: a penalty from `thalweg.heads.dispersion`, added to the loss once for each target.
 
     Args:
-        table: `[num, width]`, or the model's `nn.Embedding` to share it. Zero rows and numbers that are not finite are
-            refused.
+        table: `[num, width]`, or the model's `nn.Embedding` to share it. Zero rows and non-finite numbers are refused.
         trainable: whether the table is learned (an embedding that is given is, by the model, in any case).
-        special: ids of tokens that are no words (end, unknown, padding); they are set at right angles to all others at
-            the start, unless the table is shared.
-        counts: how often training saw each word, `[num]`, not negative: what `log_prior` is from.
+        special: ids of tokens that are not words (end, unknown, padding); they start out orthogonal to all others,
+            unless the table is shared.
+        counts: how often each word occurs in the training data, `[num]`, not negative: the source of `log_prior`.
         stop_gradient: no gradient flows through the targets; only for a shared table.
         average: $d$ in [0, 1), how much of the old targets stays at each step; only with `stop_gradient`; 0 is off.
         dispersion: module from vectors `[n, width]` to a 0-dim penalty, for a trainable table.
-        dispersion_weight: what the penalty is multiplied with, not negative.
+        dispersion_weight: factor of the penalty, not negative.
         sparse: whether the gradient of a trainable table holds only the rows that were used, as `nn.Embedding` has it,
             so that a step's cost does not grow with the vocabulary; for optimizers that take such gradients
             (`torch.optim.SGD`, `SparseAdam`, `Adagrad`). An embedding that is given decides for itself.
-        dispersion_rows: rows of the table that are looked at each time, drawn at random; 0: all.
+        dispersion_rows: rows of the table that the penalty sees each time, drawn at random; 0: all.
 
     Attributes:
         num: number of words.
         width: width of a vector.
         special: as given.
         seen: bool `[num]`, which words training has as targets; None without counts.
-        log_prior: float32 `[num]`, the logarithm of each word's share of the training data,
+        log_prior: float32 `[num]`, the logarithm of each word's fraction of the training data,
             $\log (c_w + 1/2) - \log \sum_v (c_v + 1/2)$; None without counts.
 
     Raises:
-        ValueError: a table that is no matrix, has a row of zeros or a number that is not finite; counts or special ids
-            that don't fit it; an option out of range.
+        ValueError: a table that is not a matrix, has a zero row or a non-finite number; counts or special ids that
+            don't fit it; an option out of range.
 
     Example:
         >>> targets = Targets(torch.tensor([[3.0, 4.0], [0.0, 2.0]]))
@@ -120,7 +117,7 @@ class Targets(nn.Module):
         self.register_buffer("fixed", rows if self.embedding is None else None)
         self.register_buffer("slow", rows.clone() if average else None)
         self.register_buffer("seen", None if counts is None else (counts > 0).to(rows.device))
-        self.register_buffer("log_prior", None if counts is None else log_shares(counts, len(rows)).to(rows.device))
+        self.register_buffer("log_prior", None if counts is None else log_fractions(counts, len(rows)).to(rows.device))
 
     @property
     def num(self) -> int:
@@ -133,11 +130,6 @@ class Targets(nn.Module):
         return self._rows().shape[1]
 
     @property
-    def trainable(self) -> bool:
-        """Whether the vectors change in training."""
-        return self.embedding is not None
-
-    @property
     def learns(self) -> bool:
         """Whether a loss can change the vectors: a gradient flows through them."""
         return self.embedding is not None and not self.stop_gradient
@@ -145,7 +137,7 @@ class Targets(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """Return unit vectors `[..., width]` for ids `[...]`; a gradient flows where the table is learned.
 
-        None flows to the padding row of a shared embedding: a row of zeros has no direction that could turn.
+        None flows to the padding row of a shared embedding: a zero row has no direction that could turn.
         """
         if self.embedding is None:
             return F.embedding(ids, self._rows())
@@ -191,17 +183,17 @@ class Targets(nn.Module):
 
     @torch.no_grad()
     def add(self, vectors: Tensor, counts: Tensor | None = None) -> Tensor:
-        """Put new words behind those there are, and return their ids `[n]`: a head can write them at once.
+        """Append new words and return their ids `[n]`: a head can write them at once.
 
         An optimizer made before does not know the longer table.
 
         Args:
             vectors: `[n, width]`, scaled to unit length.
             counts: how often each word is expected, in the unit of the counts that the prior came from, relative to
-                their sum: shares in (0, 1), `[n]`; None: as often as the rarest word so far.
+                their sum: fractions in (0, 1), `[n]`; None: as often as the rarest word so far.
 
         Raises:
-            ValueError: for vectors of another width, rows of zeros, numbers that are not finite.
+            ValueError: for vectors of another width, zero rows, non-finite numbers.
         """
         check_table(vectors, "Targets.add(vectors=...)", self.width)
         first, rows = self.num, self._rows()
@@ -216,10 +208,10 @@ class Targets(nn.Module):
             self.slow = torch.cat([self.slow, new])
         if self.log_prior is not None:
             prior = self.log_prior
-            shares = prior.min().expand(len(new)) if counts is None else counts.to(prior).log()
-            if shares.shape != (len(new),):
-                raise ValueError(f"Targets.add(counts=...) must have the shape [{len(new)}]; got {list(shares.shape)}.")
-            prior = torch.cat([prior, shares])
+            added = prior.min().expand(len(new)) if counts is None else counts.to(prior).log()
+            if added.shape != (len(new),):
+                raise ValueError(f"Targets.add(counts=...) must have the shape [{len(new)}]; got {list(added.shape)}.")
+            prior = torch.cat([prior, added])
             self.log_prior = prior - prior.logsumexp(0)
         if self.seen is not None:
             self.seen = torch.cat([self.seen, self.seen.new_ones(len(new))])
@@ -233,16 +225,40 @@ class Targets(nn.Module):
         return self.embedding.weight.detach() if self.stop_gradient else self.embedding.weight
 
 
+def apart(table: Tensor, special: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
+    """Return the table of unit vectors with the special rows orthogonal to each other and to all other rows.
+
+    The end of a text, unknown words and padding are not words; next to one, they are written in its place. Each special
+    row becomes a random direction, and the others lose what they have in common with those directions.
+
+    Example:
+        >>> table = apart(F.normalize(torch.randn(50, 16), dim=-1), [0, 3])
+        >>> cosines = table @ table.T
+        >>> bool(cosines[0, 1:].abs().max() < 1e-6), bool(cosines[3, 4:].abs().max() < 1e-6)
+        (True, True)
+    """
+    width = table.shape[1]
+    ids = sorted(set(special))
+    if not ids:
+        return table.clone()
+    if len(ids) >= width:
+        raise ValueError(f"Targets: {len(ids)} special rows leave no direction for others in {width} dimensions.")
+    drawn = torch.randn(width, len(ids), generator=generator, dtype=torch.float64)
+    directions = torch.linalg.qr(drawn)[0].to(table.device)
+    others = table.double() - (table.double() @ directions) @ directions.T
+    # A row inside the span of those directions would vanish: it gets one of the directions that are left.
+    lost = others.norm(dim=-1) < 1e-6
+    if bool(lost.any()):
+        replaced = torch.randn(int(lost.sum()), width, generator=generator, dtype=torch.float64).to(table.device)
+        others[lost] = replaced - (replaced @ directions) @ directions.T
+    others = F.normalize(others, dim=-1)
+    others[torch.tensor(ids, device=table.device)] = directions.T
+    return others.to(table.dtype)
+
+
 @torch.no_grad()
 def grow_embedding(embedding: nn.Embedding, rows: Tensor) -> None:
-    """Put rows behind those of an embedding, in place: whoever shares the module shares the longer table.
-
-    Args:
-        embedding: with a table `[num, width]`.
-        rows: `[n, width]`.
-
-    Raises:
-        ValueError: for rows of another width.
+    """Append rows `[n, width]` to an embedding, in place: whoever shares the module shares the longer table.
 
     Example:
         >>> table = nn.Embedding(2, 3)
@@ -257,14 +273,11 @@ def grow_embedding(embedding: nn.Embedding, rows: Tensor) -> None:
     embedding.num_embeddings = len(embedding.weight)
 
 
-def log_shares(counts: Tensor, num: int) -> Tensor:
-    """Return the logarithm of each word's share, half a count added to all, float32 `[num]`.
-
-    Raises:
-        ValueError: if there are not `num` counts, or one is negative or not finite.
+def log_fractions(counts: Tensor, num: int) -> Tensor:
+    """Return the logarithm of each word's fraction, half a count added to all, float32 `[num]`.
 
     Example:
-        >>> log_shares(torch.tensor([0, 1, 2]), 3).exp()
+        >>> log_fractions(torch.tensor([0, 1, 2]), 3).exp()
         tensor([0.1111, 0.3333, 0.5556])
     """
     if counts.shape != (num,):
@@ -276,14 +289,7 @@ def log_shares(counts: Tensor, num: int) -> Tensor:
 
 
 def check_table(table: Tensor, call: str, width: int | None = None, padding: int | None = None) -> None:
-    """Raise a ValueError unless the table is a matrix of finite numbers without a row of zeros.
-
-    Args:
-        table: what is looked at.
-        call: what it is called in the message.
-        width: the width it must have; None: any.
-        padding: a row that may be zero, that of an embedding's padding.
-    """
+    """Raise a ValueError unless the table is a finite matrix (of some width) without zero rows except for `padding`."""
     if table.ndim != 2 or not table.is_floating_point() or table.shape[1] < 2 or not len(table):
         raise ValueError(
             f"{call} must be a matrix of real numbers [num, width >= 2]; got {table.dtype} of shape "
@@ -298,7 +304,7 @@ def check_table(table: Tensor, call: str, width: int | None = None, padding: int
     bad = is_bad.nonzero()
     if len(bad):
         row = int(bad[0])
-        what = "only zeros" if float(sizes[row]) == 0.0 else "a number that is not finite"
+        what = "only zeros" if float(sizes[row]) == 0.0 else "a non-finite number"
         raise ValueError(
-            f"{call}: row {row} holds {what}, and {len(bad)} of {len(table)} rows are such; a target needs a direction."
+            f"{call}: row {row} holds {what} ({len(bad)} of {len(table)} rows do so); a target needs a direction."
         )

@@ -11,7 +11,7 @@ from torch.autograd.functional import hessian
 from torch.nn import functional as F
 
 from thalweg.heads.adapt import as_head
-from thalweg.heads.base import AbstractHead
+from thalweg.heads.base import AbstractHead, ConvexLoss
 from thalweg.heads.bernoulli import Bernoulli
 from thalweg.heads.softmax import Softmax
 from thalweg.heads.squared import Squared
@@ -102,10 +102,10 @@ CASES = [
 MASK = torch.tensor([True, False, True, True, False, True])
 WEIGHTS = torch.tensor([0.5, 2.0, 0.0, 1.0, 3.0, 0.25], dtype=torch.float64)
 every_head = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+one_of_each = pytest.mark.parametrize("case", [CASES[0], CASES[2], CASES[3], CASES[4]], ids=lambda case: case.name)
+# A mask alone and weights alone have tests of their own below.
 masks_and_weights = pytest.mark.parametrize(
-    ("mask", "weights"),
-    [(None, None), (MASK, None), (None, WEIGHTS), (MASK, WEIGHTS)],
-    ids=["all", "mask", "w", "both"],
+    ("mask", "weights"), [(None, None), (MASK, WEIGHTS)], ids=["all", "mask and weights"]
 )
 
 
@@ -182,7 +182,7 @@ def test_weights_are_repetitions(case):
     torch.testing.assert_close(weighted, repeated, rtol=1e-12, atol=1e-14)
 
 
-@every_head
+@one_of_each
 def test_sequences_equal_the_same_targets_in_a_row(case):
     head, targets = case.make(), targets_of(case.targets)
     prediction = prediction_of(ROWS)
@@ -217,7 +217,7 @@ def test_root_times_its_transpose_is_the_curvature(case, mask, weights):
     torch.testing.assert_close(root @ root.T, product, rtol=1e-10, atol=1e-12)
 
 
-@every_head
+@one_of_each
 def test_half_precision_predictions_are_summed_in_float32(case):
     head, prediction, targets = case.make(), prediction_of(ROWS), targets_of(case.targets)
     exact = head.loss(prediction.float(), targets.float() if targets.is_floating_point() else targets)[0]
@@ -229,7 +229,7 @@ def test_half_precision_predictions_are_summed_in_float32(case):
     torch.testing.assert_close(unweighted, exact, rtol=2e-2, atol=1e-2)
 
 
-@every_head
+@one_of_each
 def test_masks_and_weights_of_a_wrong_shape_are_refused(case):
     head, prediction, targets = case.make(), prediction_of(ROWS), targets_of(case.targets)
     with pytest.raises(ValueError, match=r"mask must have the shape \[6.*got \[4\]"):
@@ -238,8 +238,79 @@ def test_masks_and_weights_of_a_wrong_shape_are_refused(case):
         head.loss(prediction, targets, None, torch.ones(1))
 
 
-@every_head
+@one_of_each
 def test_targets_of_a_wrong_shape_are_refused(case):
     head, prediction, targets = case.make(), prediction_of(ROWS), targets_of(case.targets)
     with pytest.raises(ValueError, match=r"must have the shape"):
         head.loss(prediction, targets[:3])
+
+
+POSITIVE = torch.tensor([1.0, 3.0, 0.5])
+HEADS = {
+    "softmax": (lambda: Softmax(4, 3), "ids"),
+    "smoothed": (lambda: Softmax(4, 3, label_smoothing=0.2, bias=False), "ids"),
+    "class weights": (lambda: Softmax(4, 3, class_weights=POSITIVE, label_smoothing=0.1), "ids"),
+    "soft targets": (lambda: Softmax(4, 3), "rows"),
+    "bernoulli": (lambda: Bernoulli(4, 3, label_smoothing=0.1), "answers"),
+    "positive weights": (lambda: Bernoulli(4, 3, pos_weight=POSITIVE, factor=POSITIVE.flip(0)), "answers"),
+    "squared": (lambda: Squared(4, 3, factor=0.7), "numbers"),
+}
+
+
+def make_targets(kind):
+    if kind == "ids":
+        return torch.randint(0, 3, (5, 2))
+    raw = torch.rand(5, 2, 3)
+    return {"rows": raw / raw.sum(-1, keepdim=True), "answers": (raw > 0.5).double(), "numbers": raw}[kind]
+
+
+def value(form):
+    """The loss as the form's docstring says it."""
+    z = form.features if form.layer is None else form.layer(form.features)
+    t = form.targets
+    if form.loss is ConvexLoss.SOFTMAX:
+        t = t if t.is_floating_point() else F.one_hot(t, z.shape[-1]).double()
+        t = (1 - form.smoothing) * t + form.smoothing / z.shape[-1]
+        u = torch.ones(z.shape[-1]) if form.class_weights is None else form.class_weights
+        each = -(t * u * z.log_softmax(-1)).sum(-1)
+    elif form.loss is ConvexLoss.LOGISTIC:
+        each = F.softplus(z) - t * z
+    else:
+        each = form.factor * (z - t) ** 2
+    return (each if form.weights is None else each * form.weights).sum() / form.count
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize(("masked", "weighted"), [(False, False), (True, False), (True, True)])
+def test_it_is_the_heads_own_loss(name, masked, weighted):
+    make, kind = HEADS[name]
+    head, hidden, targets = make().double(), torch.randn(5, 2, 4), make_targets(kind)
+    mask = torch.rand(5, 2) > 0.4 if masked else None
+    weights = torch.rand(5, 2) if weighted else None
+    if masked and kind != "ids":
+        targets = torch.where(mask.unsqueeze(-1), targets, torch.nan)
+    total, count = head.loss_from_hidden(hidden, targets, mask, weights)
+    form = head.linear_form(hidden, targets, mask, weights)
+    assert torch.isclose(value(form), total / count, rtol=1e-12, atol=0.0)
+    assert not form.features.requires_grad
+
+
+@pytest.mark.usefixtures("float64")
+def test_a_loss_without_a_layer_has_the_prediction_as_features():
+    prediction, numbers = torch.randn(5, 3), torch.randn(5, 3)
+    form = as_head(nn.MSELoss()).linear_form(prediction, numbers)
+    assert form.layer is None
+    assert torch.isclose(value(form), nn.MSELoss()(prediction, numbers))
+    ids = torch.tensor([0, 1, -100, 2, 0])
+    form = as_head(nn.CrossEntropyLoss()).linear_form(prediction, ids)
+    assert form.targets.tolist() == [0, 1, 2, 0]
+    assert torch.isclose(value(form), nn.CrossEntropyLoss()(prediction, ids))
+
+
+@pytest.mark.usefixtures("float64")
+def test_single_answers_may_be_masked():
+    head, hidden = Squared(4, 3), torch.randn(5, 4)
+    targets, mask = torch.randn(5, 3), torch.rand(5, 3) > 0.5
+    total, count = head.loss_from_hidden(hidden, targets, mask)
+    assert torch.isclose(value(head.linear_form(hidden, targets, mask)), total / count)
