@@ -320,7 +320,7 @@ def test_many_metrics_of_parts_are_in_the_reports_tables_only(tmp_path, capsys, 
     assert code == 0
     assert "... 27 more" in out
     page = (tmp_path / "runs" / "many" / "report.html").read_text()
-    shown = page[page.index("<body") : page.index("What was noticed")]
+    shown = page[page.index("<body") : page.index("<h2>Notes")]
     assert "naive_nmse" in shown
     assert "nmse c12" not in shown
     assert '"title": "nmse c12"' not in page

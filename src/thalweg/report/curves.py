@@ -38,7 +38,7 @@ class Curve:
 def surviving(history: Sequence[Record]) -> list[Record]:
     """Return the history without the records that a resumed run computed a second time.
 
-    A run that was killed goes on from its last checkpoint and repeats the steps after it; the first copies go.
+    A run that was killed resumes from its last checkpoint and repeats the steps after it; the first copies are dropped.
 
     Args:
         history: records in the order in which they were written.

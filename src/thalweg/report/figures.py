@@ -8,11 +8,13 @@ from typing import Any, cast
 import plotly.graph_objects as go
 
 from thalweg.report.curves import Curve, Record, curve, has_values, of_event, smooth, thinned
-from thalweg.report.text import figure_text, format_share, format_value, number
-from thalweg.report.theme import BLUE, COLORWAY, DASHES, GREEN, ORANGE, PINK, RED, new_figure
+from thalweg.report.text import distinct, figure_text, format_percentage, format_value, number, short_names
+from thalweg.report.theme import BLUE, COLORWAY, DASHES, GREEN, ORANGE, PINK, RED, colorbar, new_figure
 
 MAX_MARKS = 300  # of rejected steps; more would hide the curve
 SHORTEST_SMOOTHED = 60  # points; a shorter curve is drawn as it is
+MAX_LINES = 8  # layers drawn as lines; more are a heat map
+MAX_COLUMNS = 200  # of a heat map over steps
 
 _HOVER = "%{y:.4~g} at step %{x:,}<extra>%{fullData.name}</extra>"
 _HOVER_EPOCH = "%{y:.4~g} at step %{x:,}, epoch %{customdata:.2f}<extra>%{fullData.name}</extra>"
@@ -43,13 +45,34 @@ def _add_smoothed(figure: go.Figure, line: Curve, name: str, color: str) -> None
     figure.add_trace(trace_of(smooth(line), f"{name}, smoothed", color))
 
 
+def _add_evaluations(figure: go.Figure, line: Curve, name: str, color: str, dash: str = "solid") -> None:
+    """Add a curve over the evaluations, with a mark at each where they are few."""
+    mode = "lines+markers" if len(line) <= SHORTEST_SMOOTHED else "lines"
+    figure.add_trace(trace_of(line, name, color, mode=mode, marker={"size": 5}, dash=dash))
+
+
+def _step_figure(history: Sequence[Record], key: str, name: str, color: str, *, is_smooth: bool) -> go.Figure | None:
+    """Return one quantity over the steps, or None where it was not recorded."""
+    line = curve(of_event(history, "step"), key)
+    if not has_values(line):
+        return None
+    figure = new_figure(height=270)
+    if is_smooth:
+        _add_smoothed(figure, line, name, color)
+    else:
+        figure.add_trace(trace_of(line, name, color))
+    figure.update_layout(showlegend=False)
+    return figure
+
+
 def make_logarithmic(figure: go.Figure) -> None:
-    """Give the vertical axis a logarithmic scale."""
+    """Give the vertical axis a logarithmic scale, with the ticks of `add_power_ticks`."""
+    add_power_ticks(figure)
     figure.update_layout(yaxis={"type": "log", "tickmode": "array"})
 
 
 def add_power_ticks(figure: go.Figure) -> None:
-    """Give the vertical axis the ticks that it uses while it is logarithmic: 1, 2, 5 over a short range, or powers."""
+    """Set the ticks that the vertical axis uses while it is logarithmic: 1, 2, 5 over a short range, or powers."""
     positive = [value for value in all_values(figure) if value > 0]
     if positive:
         ticks = power_ticks(min(positive), max(positive))
@@ -92,7 +115,7 @@ def best_evaluation(history: Sequence[Record]) -> Record | None:
 
 
 def _place_of_marks(history: Sequence[Record], event: str) -> list[tuple[Record, float]]:
-    """Return the records of an event with the last finite training loss before each, where its mark is drawn."""
+    """Return records of an event with the last finite training loss before each, where its mark is drawn."""
     places, pending, last = [], [], None
     for record in history:
         if record.get("event") == "step":
@@ -105,13 +128,12 @@ def _place_of_marks(history: Sequence[Record], event: str) -> list[tuple[Record,
                 pending.append(record)
             else:
                 places.append((record, last))
-    return places
+    return places[:: math.ceil(len(places) / MAX_MARKS) or 1]
 
 
 def _add_rejected(figure: go.Figure, history: Sequence[Record]) -> None:
     """Mark the rejected steps on the loss."""
     marks = _place_of_marks(history, "rejected")
-    marks = marks[:: math.ceil(len(marks) / MAX_MARKS) or 1]
     if marks:
         figure.add_scatter(
             x=[record["step"] for record, _ in marks],
@@ -125,35 +147,26 @@ def _add_rejected(figure: go.Figure, history: Sequence[Record]) -> None:
 
 
 def _add_rollbacks(figure: go.Figure, history: Sequence[Record]) -> None:
-    """Draw an arrow from each rollback to the step from which the run went on."""
-    marks = [
-        (record, loss)
-        for record, loss in _place_of_marks(history, "rollback")
-        if number(record.get("to_step")) is not None
-    ]
-    marks = marks[:: math.ceil(len(marks) / MAX_MARKS) or 1]
+    """Draw an arrow from each rollback to the step at which the run resumed."""
+    marks = [mark for mark in _place_of_marks(history, "rollback") if number(mark[0].get("to_step")) is not None]
     if marks:
         reasons = [figure_text(record.get("reason", ""), 120) for record, _ in marks]
         figure.add_scatter(
             x=[x for record, _ in marks for x in (record["step"], record["to_step"], None)],
             y=[y for _, loss in marks for y in (loss, loss, None)],
             text=[text for reason in reasons for text in (reason, reason, "")],
-            name="went back",
+            name="rolled back",
             mode="lines+markers",
             line={"color": RED, "width": 1.5, "dash": "dot"},
             marker={"symbol": ["circle", "triangle-left", "circle"] * len(marks), "size": 8, "color": RED},
-            hovertemplate="went back: %{text}<extra></extra>",
+            hovertemplate="rolled back: %{text}<extra></extra>",
         )
 
 
 def loss_figure(history: Sequence[Record]) -> go.Figure:
     """Return the loss over the steps: training raw and smoothed, validation with its best point, what went wrong.
 
-    Args:
-        history: records of a run (see `thalweg.report.curves.surviving`).
-
-    Returns:
-        The figure; its vertical axis is logarithmic where the positive losses differ by a factor of 50 or more.
+    The vertical axis is logarithmic where the positive losses differ by a factor of 50 or more.
     """
     figure = new_figure(height=380)
     train = curve(of_event(history, "step"), "loss")
@@ -162,8 +175,7 @@ def loss_figure(history: Sequence[Record]) -> go.Figure:
     if has_values(train):
         _add_smoothed(figure, train, "training", BLUE)
     if has_values(validation):
-        mode = "lines+markers" if len(validation) <= SHORTEST_SMOOTHED else "lines"
-        figure.add_trace(trace_of(validation, "validation", ORANGE, mode=mode, marker={"size": 5}))
+        _add_evaluations(figure, validation, "validation", ORANGE)
     _add_rejected(figure, history)
     _add_rollbacks(figure, history)
     best = best_evaluation(history)
@@ -184,12 +196,7 @@ def loss_figure(history: Sequence[Record]) -> go.Figure:
 
 
 def metric_groups(history: Sequence[Record], max_names: int = 4) -> list[list[str]]:
-    """Return the names of the metrics, those between 0 and 1 together and every other one alone.
-
-    Args:
-        history: records of a run.
-        max_names: most metrics in a group.
-    """
+    """Return the names of the metrics, those between 0 and 1 together (at most `max_names`), every other one alone."""
     extremes: dict[str, tuple[float, float]] = {}
     for record in of_event(history, "evaluation"):
         metrics = record.get("metrics")
@@ -198,25 +205,18 @@ def metric_groups(history: Sequence[Record], max_names: int = 4) -> list[list[st
             if value is not None:
                 low, high = extremes.get(name, (value, value))
                 extremes[name] = (min(low, value), max(high, value))
-    shares = [name for name, (low, high) in extremes.items() if low >= 0 and high <= 1]
-    groups = [shares[i : i + max_names] for i in range(0, len(shares), max_names)]
-    return groups + [[name] for name in extremes if name not in shares]
+    fractions = [name for name, (low, high) in extremes.items() if low >= 0 and high <= 1]
+    groups = [fractions[i : i + max_names] for i in range(0, len(fractions), max_names)]
+    return groups + [[name] for name in extremes if name not in fractions]
 
 
 def metric_figure(history: Sequence[Record], names: Sequence[str]) -> go.Figure:
-    """Return validation metrics over the steps, with a line where the best weights were kept.
-
-    Args:
-        history: records of a run.
-        names: the metrics drawn, in the order of the legend.
-    """
+    """Return the validation metrics `names` over the steps, with a line where the best weights were kept."""
     figure = new_figure(height=270)
     evaluations = of_event(history, "evaluation")
     for place, name in enumerate(names):
-        line = curve(evaluations, "metrics", name)
-        mode = "lines+markers" if len(line) <= SHORTEST_SMOOTHED else "lines"
         color, dash = COLORWAY[place % len(COLORWAY)], DASHES[place // len(COLORWAY) % len(DASHES)]
-        figure.add_trace(trace_of(line, name, color, mode=mode, marker={"size": 5}, dash=dash))
+        _add_evaluations(figure, curve(evaluations, "metrics", name), name, color, dash)
     best = best_evaluation(history)
     if best is not None:
         figure.add_vline(x=best["step"], line={"color": ORANGE, "width": 1.5, "dash": "dot"})
@@ -227,30 +227,20 @@ def metric_figure(history: Sequence[Record], names: Sequence[str]) -> go.Figure:
         figure.add_annotation(x=best["step"], yref="paper", text="best ", xanchor="right", **end)
     figure.layout.showlegend = len(names) > 1
     if spans_magnitudes(all_values(figure)) and max(all_values(figure)) > 1:
-        add_power_ticks(figure)
         make_logarithmic(figure)
     return figure
 
 
 def learning_rate_figure(history: Sequence[Record]) -> go.Figure | None:
     """Return the learning rate over the steps, or None where none was recorded."""
-    line = curve(of_event(history, "step"), "lr")
-    if not has_values(line):
-        return None
-    figure = new_figure(height=270)
-    figure.add_trace(trace_of(line, "learning rate", GREEN))
-    figure.update_layout(showlegend=False)
-    figure.update_yaxes(exponentformat="power", rangemode="tozero")
+    figure = _step_figure(history, "lr", "learning rate", GREEN, is_smooth=False)
+    if figure is not None:
+        figure.update_yaxes(exponentformat="power", rangemode="tozero")
     return figure
 
 
-def clipped_shares(history: Sequence[Record], num_bins: int = 60) -> tuple[list[float], list[float]]:
-    """Return the middle step and the share of clipped steps, between 0 and 1, of equal stretches of the run.
-
-    Args:
-        history: records of a run.
-        num_bins: most stretches.
-    """
+def clipped_fractions(history: Sequence[Record], num_bins: int = 60) -> tuple[list[float], list[float]]:
+    """Return the middle step and the fraction of clipped steps of at most `num_bins` equal stretches of the run."""
     records = [record for record in of_event(history, "step") if isinstance(record.get("clipped"), bool)]
     if not records:
         return [], []
@@ -267,56 +257,119 @@ def clipped_sentence(history: Sequence[Record]) -> str:
     num_clipped, num_known = flags.count(True), flags.count(True) + flags.count(False)
     if not num_clipped:
         return "No step was clipped." if num_known else ""
-    share = format_share(num_clipped, num_known)
-    return f"The gradient was clipped in {share} of the steps ({format_value(num_clipped)})."
+    percentage = format_percentage(num_clipped, num_known)
+    return f"The gradient was clipped in {percentage} of the steps ({format_value(num_clipped)})."
 
 
 def gradient_norm_figure(history: Sequence[Record]) -> go.Figure | None:
-    """Return the norm of the gradient over the steps, above the share of clipped steps where any was clipped.
-
-    Returns:
-        The figure, or None where no gradient norm was recorded.
-    """
-    line = curve(of_event(history, "step"), "grad_norm")
-    if not has_values(line):
+    """Return the gradient norm over the steps, above the fraction of clipped steps if any; None without records."""
+    figure = _step_figure(history, "grad_norm", "gradient norm", BLUE, is_smooth=True)
+    if figure is None:
         return None
-    figure = new_figure(height=270)
-    _add_smoothed(figure, line, "gradient norm", BLUE)
-    figure.update_layout(showlegend=False)
     if spans_magnitudes(all_values(figure), factor=20):
-        add_power_ticks(figure)
         make_logarithmic(figure)
-    middles, shares = clipped_shares(history)
-    if any(shares):
+    middles, fractions = clipped_fractions(history)
+    if any(fractions):
         figure.add_bar(
             x=middles,
-            y=shares,
+            y=fractions,
             yaxis="y2",
-            name="share of steps clipped",
+            name="fraction of steps clipped",
             width=(max(middles) - min(middles)) / len(middles) or 1,
             marker={"color": ORANGE, "line": {"width": 0}},
             hovertemplate="%{y:.3~p} clipped near step %{x:,}<extra></extra>",
         )
-        top = max(shares)
+        top = max(fractions)
         figure.update_layout(
             yaxis={"domain": [0.36, 1]},
             yaxis2={"domain": [0, 0.17], "range": [0, top], "tickvals": [0, top], "tickformat": ".2~p", "anchor": "x"},
             xaxis={"anchor": "y2"},
         )
         place = {"x": 0, "xref": "paper", "xanchor": "left", "y": 0.18, "yref": "paper", "yanchor": "bottom"}
-        figure.add_annotation(text="share of steps clipped", **place)
+        figure.add_annotation(text="fraction of steps clipped", **place)
     return figure
 
 
 def throughput_figure(history: Sequence[Record]) -> go.Figure | None:
-    """Return tokens (or, without tokens, examples) a second over the steps, or None where neither was recorded."""
-    records = of_event(history, "step")
+    """Return tokens (or, without tokens, examples) per second over the steps, or None where neither was recorded."""
     for key in ("tokens_per_second", "examples_per_second"):
-        line = curve(records, key)
-        if any(line.values):
-            figure = new_figure(height=270)
-            _add_smoothed(figure, line, key.replace("_per_", " a ").replace("_", " "), PINK)
-            figure.update_layout(showlegend=False)
-            figure.update_yaxes(rangemode="tozero", exponentformat="SI")
-            return figure
+        if any(curve(of_event(history, "step"), key).values):
+            figure = _step_figure(history, key, key.replace("_", " "), PINK, is_smooth=True)
+            return figure and figure.update_yaxes(rangemode="tozero", exponentformat="SI")
     return None
+
+
+def layer_values(history: Sequence[Record], quantity: str) -> tuple[list[float], list[str], list[list[float | None]]]:
+    """Return the steps, the layers and the values [layer][step] of "update_ratio" or "grad_norm", where recorded.
+
+    A step that was repeated after a rollback counts once, with its last values; more than `MAX_COLUMNS` steps are
+    joined in stretches of which the largest value is kept.
+    """
+    by_step = {
+        float(record["step"]): record["layers"]
+        for record in of_event(history, "step")
+        if isinstance(record.get("layers"), Mapping)
+    }
+    names = list(dict.fromkeys(name for layers in by_step.values() for name in layers))
+    steps = sorted(by_step)
+    size = math.ceil(len(steps) / MAX_COLUMNS) or 1
+    stretches = [steps[i : i + size] for i in range(0, len(steps), size)]
+    rows: list[list[float | None]] = []
+    for name in names:
+        row: list[float | None] = []
+        for stretch in stretches:
+            found = [number((by_step[step].get(name) or {}).get(quantity)) for step in stretch]
+            row.append(max((value for value in found if value is not None), default=None))
+        rows.append(row)
+    kept = [i for i, row in enumerate(rows) if any(value is not None for value in row)]
+    return [stretch[0] for stretch in stretches], [names[i] for i in kept], [rows[i] for i in kept]
+
+
+def layer_figure(history: Sequence[Record], quantity: str) -> go.Figure | None:
+    """Return a quantity of every layer over the steps: lines for a few, a heat map for many; None without any."""
+    steps, names, rows = layer_values(history, quantity)
+    if not names:
+        return None
+    if len(names) > MAX_LINES:
+        return _layer_map(steps, names, rows)
+    figure = new_figure(height=300)
+    for place, (name, row) in enumerate(zip(short_names(names, 40), rows, strict=True)):
+        line = Curve(steps, row, [None] * len(row))
+        figure.add_trace(trace_of(line, name, COLORWAY[place % len(COLORWAY)]))
+    make_logarithmic(figure)
+    return figure
+
+
+def _layer_map(steps: list[float], names: list[str], rows: list[list[float | None]]) -> go.Figure:
+    """Return a heat map with a row per layer, the first on top, colored by the power of ten."""
+    row_height = 18 if len(names) <= 30 else 12 if len(names) <= 120 else 6
+    figure = new_figure(height=row_height * len(names) + 80)
+    powers = [[round(math.log10(value), 3) if value and value > 0 else None for value in row] for row in rows]
+    known = [power for row in powers for power in row if power is not None] or [0.0]
+    ticks = list(range(math.ceil(min(known)), math.floor(max(known)) + 1))
+    ticks = ticks[:: math.ceil(len(ticks) / 5) or 1]
+    figure.add_heatmap(
+        x=steps,
+        y=distinct([figure_text(name, 60) for name in names]),
+        z=powers,
+        customdata=[[value and float(f"{value:.4g}") for value in row] for row in rows],
+        coloraxis="coloraxis",
+        hovertemplate="%{y}<br>%{customdata:.3~g} at step %{x:,}<extra></extra>",
+    )
+    figure.update_layout(
+        margin={"t": 4, "r": 24},
+        coloraxis={"colorbar": colorbar(tickvals=ticks, ticktext=[format_value(10.0**tick) for tick in ticks])},
+    )
+    every = 1 if row_height >= 12 else 2
+    shown = list(range(0, len(names), every))
+    figure.update_yaxes(
+        type="category",
+        autorange="reversed",
+        tickvals=shown,
+        ticktext=[figure_text(name) for name in short_names(names, 26)[::every]],
+        tickfont={"size": 11 if row_height >= 18 else 9},
+        showgrid=False,
+        tickcolor="rgba(0,0,0,0)",
+    )
+    figure.update_xaxes(showgrid=False)
+    return figure

@@ -34,11 +34,11 @@ class Report:
         summary: pairs of a label and a value.
         metrics: for each metric its `name`, `value`, `better` ("higher" or "lower") and `explanation`.
         history: records of the run in the order in which they were written.
-        notes: sentences about what was noticed on the way.
+        notes: sentences about what was noticed during the run.
         sections: results of the task; each has a `kind` out of `thalweg.report.panels.RENDERERS`, a `title`, a
             `text` that says how to read it, and the entries of its kind.
-        recipe: the text that repeats the run.
-        reproduce: command lines that repeat the run.
+        recipe: the text that reproduces the run.
+        reproduce: command lines that reproduce the run.
     """
 
     name: str
@@ -81,7 +81,7 @@ def render_report(report: Report) -> str:
     two that belong to the page. All text from the report is escaped, in figures too.
 
     Args:
-        report: what is told.
+        report: what the page shows.
 
     Raises:
         ValueError: a section has an unknown kind or lacks an entry.
@@ -119,7 +119,7 @@ def write_report(path: str | os.PathLike[str], report: Report) -> None:
 
     Args:
         path: the file; its folder is made where it is missing.
-        report: what is told.
+        report: what the page shows.
 
     Raises:
         ValueError: a section has an unknown kind or lacks an entry.

@@ -7,8 +7,7 @@ from typing import Any, final
 import plotly.graph_objects as go
 
 from thalweg.report import section_figures
-from thalweg.report.ladder import ladder_figure
-from thalweg.report.text import clip, common_decimals, format_share, format_value, number, visible
+from thalweg.report.text import clip, common_decimals, format_percentage, format_value, number, visible
 
 LONGEST_TEXT = 280  # characters of a cell or a caption; the rest is folded away
 LONGEST_WORD = 24  # characters; a longer one is broken at the edge of its column
@@ -124,7 +123,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], stacked: boo
 
 
 def most_frequent_mistakes(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> Table | None:
-    """Return the pairs of different labels that were confused most often, or None where none was."""
+    """Return the pairs of labels that were confused most often, or None where none was."""
     pairs = [
         (int(count), true, predicted)
         for true, row in enumerate(counts)
@@ -139,7 +138,7 @@ def most_frequent_mistakes(labels: Sequence[str], counts: Sequence[Sequence[int]
             cell(labels[true]),
             cell(labels[predicted]),
             cell(count),
-            Cell(format_share(count, sum(counts[true])), numeric=True),
+            Cell(format_percentage(count, sum(counts[true])), numeric=True),
         ]
         for count, true, predicted in pairs[:MAX_MISTAKES]
     ]
@@ -151,9 +150,9 @@ def _confusion(section: Mapping[str, Any]) -> Panel:
     if any(len(row) != len(labels) for row in counts) or len(counts) != len(labels):
         raise ValueError(f"a confusion matrix of {len(labels)} labels needs as many rows and columns of counts.")
     numbered = len(labels) > section_figures.NAMES_ON_BOTH_SIDES
-    text = f"{section['text']} Colors are shares of a row; "
+    text = f"{section['text']} Colors show the fraction of each row; "
     text += (
-        "hover over a cell for its count. Columns carry the numbers of the rows." if numbered else "numbers are counts."
+        "hover over a cell for its count. Columns are numbered like the rows." if numbered else "numbers are counts."
     )
     return Panel(
         section["title"],
@@ -176,12 +175,10 @@ def _scatter(section: Mapping[str, Any]) -> Panel:
     )
     if num_finite < num_all:
         text += (
-            f" {format_value(num_all - num_finite)} of {format_value(num_all)} points lack a value and are left out."
+            f" {format_value(num_all - num_finite)} of {format_value(num_all)} points have no value and are not drawn."
         )
     if num_finite > section_figures.MAX_POINTS:
-        text += (
-            f" {format_value(section_figures.MAX_POINTS)} points are drawn, those farthest from the line among them."
-        )
+        text += f" {format_value(section_figures.MAX_POINTS)} points are drawn, including those farthest from the line."
     return Panel(section["title"], text, figure=figure, max_width_pixels=640)
 
 
@@ -202,9 +199,9 @@ def _bars(section: Mapping[str, Any]) -> Panel:
 
 
 def _ladder(section: Mapping[str, Any]) -> Panel:
-    figure = ladder_figure(section["rungs"], section["low"], section["high"], section["x_label"])
+    figure = section_figures.ladder_figure(section["rungs"], section["low"], section["high"], section["x_label"])
     rows = table(section["columns"], section["rows"])
-    return Panel(section["title"], section["text"], figure=figure, table=rows, table_title="What stands behind it")
+    return Panel(section["title"], section["text"], figure=figure, table=rows, table_title="Evidence for each level")
 
 
 def _table(section: Mapping[str, Any]) -> Panel:

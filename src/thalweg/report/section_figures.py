@@ -1,4 +1,4 @@
-"""Figures of a task's results: confusion matrix, predictions against truth, forecasts, bars."""
+"""Figures of results: confusion matrix, predictions against truth, forecasts, bars, the ladder of a certificate."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,13 +8,21 @@ from typing import Any
 import plotly.graph_objects as go
 
 from thalweg.report.curves import thin
-from thalweg.report.text import clip, distinct, figure_text, number
-from thalweg.report.theme import BLUE, COLORWAY, DASHES, GRAY, colorbar, new_figure
+from thalweg.report.text import clip, distinct, figure_text, format_value, number
+from thalweg.report.theme import BLUE, COLORWAY, DASHES, GRAY, GREEN, ORANGE, colorbar, new_figure
 
 MAX_LABELS = 150  # of a confusion matrix
 MAX_POINTS = 4000  # of a scatter plot
 MAX_BARS = 150
 NAMES_ON_BOTH_SIDES = 30  # labels; with more, the columns carry the numbers of the rows
+RUNG_HEIGHT = 34
+# What a rung is -> its color, its mark, and how it is read.
+MARKS = {
+    "model": (BLUE, "diamond", "your model"),
+    "reached": (ORANGE, "circle", "loss reached"),
+    "bound": (GREEN, "triangle-right", "proved lower bound"),
+    "partial": (GRAY, "triangle-right-open", "bound for a part only"),
+}
 
 
 def most_frequent_labels(
@@ -25,7 +33,7 @@ def most_frequent_labels(
     Args:
         labels: names of the classes.
         counts: counts[true][predicted].
-        limit: most rows of the result.
+        limit: maximum number of rows of the result.
     """
     if len(labels) <= limit:
         return [str(label) for label in labels], [[int(count) for count in row] for row in counts]
@@ -41,7 +49,7 @@ def most_frequent_labels(
 
 
 def confusion_figure(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> go.Figure:
-    """Return the confusion matrix, colored by the share of each row, with the counts on hover.
+    """Return the confusion matrix, colored by the fraction of each row, with the counts on hover.
 
     z_ij = n_ij / sum_k n_ik, where n_ij = counts[i][j] is the number of examples of class i predicted as j.
 
@@ -52,7 +60,7 @@ def confusion_figure(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> 
     labels, table = most_frequent_labels(labels, counts)
     size = len(labels)
     names = distinct([figure_text(label, 80) for label in labels])
-    shares = [[round(count / sum(row), 4) if sum(row) else None for count in row] for row in table]
+    fractions = [[round(count / sum(row), 4) if sum(row) else None for count in row] for row in table]
     numbered = size > NAMES_ON_BOTH_SIDES
     cell = 46 if size <= 8 else 30 if size <= 16 else 22 if size <= NAMES_ON_BOTH_SIDES else 15 if size <= 60 else 11
     font_size = 11 if cell >= 15 else 8
@@ -60,7 +68,7 @@ def confusion_figure(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> 
     figure.add_heatmap(
         x=names,
         y=names,
-        z=shares,
+        z=fractions,
         customdata=table,
         text=[[f"{count:,}" if count else "" for count in row] for row in table] if not numbered else None,
         texttemplate="%{text}" if not numbered else None,
@@ -240,4 +248,57 @@ def bars_figure(names: Sequence[str], values: Sequence[float | None], x_label: s
         showgrid=False,
         tickcolor="rgba(0,0,0,0)",
     )
+    return figure
+
+
+def ladder_figure(rungs: Sequence[Mapping[str, Any]], low: float | None, high: float, x_label: str) -> go.Figure:
+    """Return the ladder of a certificate: bounds from below, losses from above, and as a band the best possible loss.
+
+    Args:
+        rungs: each with its `name`, `value` and `kind` out of `MARKS`, the highest value first.
+        low: the lower end of the band; None: nothing bounds it.
+        high: the upper end.
+        x_label: what the values are.
+
+    Raises:
+        ValueError: for an unknown kind.
+    """
+    for rung in rungs:
+        if rung["kind"] not in MARKS:
+            raise ValueError(f"a rung has the unknown kind {rung['kind']!r}; known: {', '.join(MARKS)}.")
+    figure = new_figure(height=RUNG_HEIGHT * len(rungs) + 80, x_title=figure_text(x_label, 80))
+    values = [number(rung["value"]) or 0.0 for rung in rungs]
+    ends = [*values, high, *([] if low is None else [low])]
+    margin = 0.12 * (max(ends) - min(ends) or abs(high) or 1.0)
+    left, right = min(ends) - margin, max(ends) + 2.5 * margin
+    if min(ends) >= 0.0:
+        left = max(left, 0.0) if min(ends) > margin else -0.15 * margin
+    if low is not None:
+        figure.add_vrect(x0=low, x1=high, fillcolor=GREEN, opacity=0.16, line_width=0, layer="below")
+    for end, dash in ((low, "solid"), (high, "dot")):
+        if end is not None:
+            figure.add_vline(x=end, line={"color": GREEN, "width": 1.5, "dash": dash}, layer="below")
+    for kind, (color, mark, label) in MARKS.items():
+        places = [place for place, rung in enumerate(rungs) if rung["kind"] == kind]
+        if places:
+            figure.add_scatter(
+                x=[values[place] for place in places],
+                y=places,
+                mode="markers+text",
+                name=label,
+                text=[f"  {format_value(values[place])}" for place in places],
+                textposition="middle right",
+                customdata=[figure_text(rungs[place]["name"], 80) for place in places],
+                marker={"color": color, "symbol": mark, "size": 12, "line": {"width": 2, "color": color}},
+                cliponaxis=False,
+                hovertemplate="%{customdata}: %{x:.8~g}<extra></extra>",
+            )
+    figure.update_xaxes(range=[left, right])
+    figure.update_yaxes(
+        range=[len(rungs) - 0.4, -0.6],
+        tickvals=list(range(len(rungs))),
+        ticktext=[figure_text(clip(str(rung["name"]), 30)) for rung in rungs],
+        tickcolor="rgba(0,0,0,0)",
+    )
+    figure.update_layout(showlegend=True)
     return figure

@@ -81,11 +81,11 @@ def common_decimals(values: Sequence[object]) -> int | None:
     return decimals if min((size for size in sizes if size), default=1.0) >= 10**-decimals else None
 
 
-def format_share(part: float, whole: float) -> str:
-    """Return a share as a percentage with three significant digits, "0%" of nothing.
+def format_percentage(part: float, whole: float) -> str:
+    """Return a part of a whole as a percentage with three significant digits; "0%" of nothing.
 
     Example:
-        >>> format_share(1, 8), format_share(0, 0)
+        >>> format_percentage(1, 8), format_percentage(0, 0)
         ('12.5%', '0%')
     """
     return f"{100 * part / whole:.3g}%" if whole else "0%"

@@ -6,12 +6,12 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from thalweg.report import figures, layer_figures
+from thalweg.report import figures
 from thalweg.report.curves import Record, curve, of_event, surviving
 from thalweg.report.panels import Panel, table
 from thalweg.report.text import format_value, number
 
-INCIDENTS = {"rejected": "rejected", "rollback": "went back", "resumed": "resumed"}
+INCIDENTS = {"rejected": "rejected", "rollback": "rolled back", "resumed": "resumed"}
 MAX_INCIDENTS = 50
 SHORTEST_AUTOMATIC_TICKS = 10  # steps
 
@@ -26,12 +26,12 @@ def _loss(history: Sequence[Record]) -> Panel | None:
     values = figures.all_values(figure)
     if not values:
         return None
-    text = "Lower is better. Training is the mean loss of each batch"
+    text = "Lower is better. Training: the mean loss of each batch"
     if len(of_event(history, "step")) >= figures.SHORTEST_SMOOTHED:
         text += " (faint) and its moving average (strong)"
     text += (
-        ". Validation is data that the model was not fitted to; where it rises while training still falls, the model "
-        "learns by heart."
+        ". Validation: data that the model was not trained on; where it rises while the training loss still falls, the "
+        "model is memorizing its training data."
     )
     best = figures.best_evaluation(history)
     if best is not None and number(best.get("loss")) is not None:
@@ -41,7 +41,7 @@ def _loss(history: Sequence[Record]) -> Panel | None:
 
 
 def _metrics(history: Sequence[Record], metrics: Sequence[Mapping[str, Any]]) -> list[Panel]:
-    if len(of_event(history, "evaluation")) < 2:  # one value is told by its card
+    if len(of_event(history, "evaluation")) < 2:  # a single value is on its card
         return []
     better = {metric["name"]: f"{metric['better']} is better" for metric in metrics}
     panels = []
@@ -60,14 +60,14 @@ def _half(title: str, text: str, figure: go.Figure | None) -> list[Panel]:
 
 def _rate_sentence(history: Sequence[Record]) -> str:
     rates = [rate for rate in curve(of_event(history, "step"), "lr").values if rate is not None]
-    highest = f" The highest was {format_value(float(f'{max(rates):.3g}'))}." if rates else ""
-    return f"The factor that sets how far each step goes.{highest}"
+    peak = f" Its peak was {format_value(float(f'{max(rates):.3g}'))}." if rates else ""
+    return f"The step size as scheduled.{peak}"
 
 
 def _throughput(history: Sequence[Record]) -> list[Panel]:
     records = of_event(history, "step")
     rates = [
-        f"{format_value(float(f'{mean:.3g}'))} {what} a second"
+        f"{format_value(float(f'{mean:.3g}'))} {what} per second"
         for what, mean in (
             ("examples", _mean(curve(records, "examples_per_second").values)),
             ("tokens", _mean(curve(records, "tokens_per_second").values)),
@@ -76,7 +76,7 @@ def _throughput(history: Sequence[Record]) -> list[Panel]:
     ]
     figure = figures.throughput_figure(history)
     what = "Tokens" if any(curve(records, "tokens_per_second").values) else "Examples"
-    return _half("Speed", f"{what} a second. On average {' and '.join(rates)}.", figure)
+    return _half("Speed", f"{what} per second; on average {' and '.join(rates)}.", figure)
 
 
 def _layers(history: Sequence[Record]) -> list[Panel]:
@@ -84,28 +84,24 @@ def _layers(history: Sequence[Record]) -> list[Panel]:
     for quantity, title, text in (
         (
             "update_ratio",
-            "Update to weight ratio of each layer",
-            "Norm of one step's change divided by the norm of the weights. Near 10⁻³ is usual; far less means that a "
-            "layer hardly learns, far more that it is thrown about.",
+            "Update-to-weight ratio by layer",
+            "Norm of one step's update divided by the norm of the weights. Around 10⁻³ is typical; much less means "
+            "that a layer hardly learns, much more that its training is unstable.",
         ),
         (
             "grad_norm",
-            "Gradient norm of each layer",
-            "A layer that fades away against the others gets no signal; one that stands out holds the step size down.",
+            "Gradient norm by layer",
+            "A layer whose gradients vanish next to the others learns little; one that stands out limits the step.",
         ),
     ):
-        figure = layer_figures.layer_figure(history, quantity)
+        figure = figures.layer_figure(history, quantity)
         if figure is not None:
             panels.append(Panel(title, text, figure=figure))
     return panels
 
 
 def incident_rows(history: Sequence[Record]) -> list[list[object]]:
-    """Return a row (step, what, why) per rejected step, rollback and resume, equal neighbors joined into one.
-
-    Args:
-        history: records of a run.
-    """
+    """Return a row (step, what, why) per rejected step, rollback and resume, equal neighbors joined into one."""
     rows: list[list[object]] = []
     last: tuple[object, object, float] | None = None
     num_joined = 1
@@ -115,7 +111,7 @@ def incident_rows(history: Sequence[Record]) -> list[list[object]]:
             continue
         reason = str(record.get("reason", ""))
         if event == "rollback":
-            reason += f" (went on from step {format_value(record.get('to_step'))}"
+            reason += f" (resumed from step {format_value(record.get('to_step'))}"
             scale = number(record.get("lr_scale"))
             reason += f", steps scaled by {format_value(scale)})" if scale is not None else ")"
         if event == "rejected" and last is not None and last[:2] == (event, reason) and step == last[2] + 1:
@@ -138,20 +134,15 @@ def _incidents(history: Sequence[Record]) -> list[Panel]:
         return []
     num_rejected, num_back = (len(of_event(history, event)) for event in ("rejected", "rollback"))
     text = (
-        f"{_counted(num_rejected, 'rejected step')}, {_counted(num_back, 'return')} to an earlier checkpoint. "
-        "A step whose loss or gradient is not a finite number is never applied to the weights."
+        f"{_counted(num_rejected, 'rejected step')}, {_counted(num_back, 'rollback')} to an earlier checkpoint. "
+        "A step whose loss or gradient is not finite is never applied to the weights."
     )
     shown = table(["step", "event", "reason"], rows[:MAX_INCIDENTS])
     return [Panel("Incidents", text, table=replace(shown, num_left_out=max(0, len(rows) - MAX_INCIDENTS)))]
 
 
 def training_panels(history: Sequence[Record], metrics: Sequence[Mapping[str, Any]] = ()) -> list[Panel]:
-    """Return what a history shows: loss, metrics, step size, gradients, speed, layers, incidents.
-
-    Args:
-        history: all records of a run in the order in which they were written.
-        metrics: what is known of the metrics: their `name` and whether `better` is "higher" or "lower".
-    """
+    """Return what a history shows: loss, metrics, learning rate, gradients, speed, layers, incidents."""
     history = surviving(history)
     loss = _loss(history)
     halves = [
@@ -159,7 +150,7 @@ def training_panels(history: Sequence[Record], metrics: Sequence[Mapping[str, An
         *_half("Learning rate", _rate_sentence(history), figures.learning_rate_figure(history)),
         *_half(
             "Gradient norm",
-            f"Length of the gradient before clipping. {figures.clipped_sentence(history)}".rstrip(),
+            f"Norm of the gradient before clipping. {figures.clipped_sentence(history)}".rstrip(),
             figures.gradient_norm_figure(history),
         ),
         *_throughput(history),

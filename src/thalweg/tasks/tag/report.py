@@ -128,7 +128,7 @@ def _worst(
     return {
         "kind": "examples",
         "title": "Sentences with the most errors",
-        "text": "Errors of one kind point at the data: a type of text or a rule of tagging that training hardly shows.",
+        "text": "Clusters of similar errors usually come from mislabeled or rare data.",
         "columns": ["errors", "sentence", "what was wrong"],
         "rows": rows,
     }

@@ -9,7 +9,7 @@ from thalweg.report.text import (
     common_decimals,
     distinct,
     figure_text,
-    format_share,
+    format_percentage,
     format_value,
     number,
     script_json,
@@ -80,9 +80,9 @@ def test_common_decimals_of_a_column(values, decimals):
     assert common_decimals(values) == decimals
 
 
-def test_format_share_of_a_part_and_of_nothing():
-    assert format_share(1, 3) == "33.3%"
-    assert format_share(0, 0) == "0%"
+def test_format_percentage_of_a_part_and_of_nothing():
+    assert format_percentage(1, 3) == "33.3%"
+    assert format_percentage(0, 0) == "0%"
 
 
 def test_clip_keeps_both_ends_and_the_width():

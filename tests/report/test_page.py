@@ -238,7 +238,7 @@ def test_incidents_join_rejected_neighbors():
     assert incident_rows(history) == [
         ["4 to 6", "rejected", "NaN"],
         ["9", "rejected", "NaN"],
-        ["9", "went back", "too many (went on from step 0, steps scaled by 0.5)"],
+        ["9", "rolled back", "too many (resumed from step 0, steps scaled by 0.5)"],
         ["1,000", "resumed", "–"],
     ]
 
@@ -258,8 +258,8 @@ def test_training_panels_of_a_full_history_and_of_none():
         "Learning rate",
         "Gradient norm",
         "Speed",
-        "Update to weight ratio of each layer",
-        "Gradient norm of each layer",
+        "Update-to-weight ratio by layer",
+        "Gradient norm by layer",
     ]
     assert all(panel.text for panel in panels)
     assert panels[1].text == "On the validation data; higher is better."

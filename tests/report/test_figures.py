@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from thalweg.report import figures, layer_figures, section_figures
+from thalweg.report import figures
 
 
 def step(number, **entries):
@@ -56,8 +56,8 @@ def test_loss_figure_marks_rejected_steps_and_rollbacks_at_the_last_finite_loss(
     drawn = traces(figures.loss_figure(history))
     assert (drawn["rejected step"].x, drawn["rejected step"].y) == ((2,), (2.0,))
     assert drawn["rejected step"].text == ("&lt;b&gt;NaN&lt;/b&gt;",)
-    assert drawn["went back"].x == (2, 0, None)
-    assert drawn["went back"].y == (2.0, 2.0, None)
+    assert drawn["rolled back"].x == (2, 0, None)
+    assert drawn["rolled back"].y == (2.0, 2.0, None)
     assert list(drawn["training"].y) == [2.0, None, None, 1.9]
 
 
@@ -80,7 +80,7 @@ def test_an_empty_history_gives_no_curves():
     assert figures.learning_rate_figure([]) is None
     assert figures.gradient_norm_figure([]) is None
     assert figures.throughput_figure([]) is None
-    assert layer_figures.layer_figure([], "update_ratio") is None
+    assert figures.layer_figure([], "update_ratio") is None
     assert figures.metric_groups([]) == []
 
 
@@ -110,13 +110,13 @@ def test_learning_rate_and_speed_are_drawn_as_recorded():
     history = [step(i, lr=i / 1000, examples_per_second=10.0 * i, tokens_per_second=0.0) for i in (1, 2, 3)]
     assert list(figures.learning_rate_figure(history).data[0].y) == [0.001, 0.002, 0.003]
     speed = figures.throughput_figure(history).data[0]
-    assert speed.name == "examples a second"
+    assert speed.name == "examples per second"
     assert list(speed.y) == [10.0, 20.0, 30.0]
 
 
-def test_clipped_shares_count_each_stretch():
+def test_clipped_fractions_count_each_stretch():
     history = [step(i, grad_norm=1.0, clipped=i > 6) for i in range(1, 9)]
-    middles, shares = figures.clipped_shares(history, num_bins=2)
+    middles, shares = figures.clipped_fractions(history, num_bins=2)
     assert middles == [3.0, 7.0]
     assert shares == [0.0, 0.5]
     assert figures.clipped_sentence(history) == "The gradient was clipped in 25% of the steps (2)."
@@ -138,14 +138,14 @@ def layered(num_layers, num_steps=3):
 
 
 def test_few_layers_are_lines_with_their_values():
-    figure = layer_figures.layer_figure(layered(3), "update_ratio")
+    figure = figures.layer_figure(layered(3), "update_ratio")
     assert [trace.type for trace in figure.data] == ["scatter"] * 3
     assert [trace.name for trace in figure.data] == ["net.0", "net.1", "net.2"]
     assert [list(trace.y) for trace in figure.data] == [[0.1] * 3, [0.01] * 3, [0.001] * 3]
 
 
 def test_many_layers_are_a_heat_map_of_powers_of_ten():
-    figure = layer_figures.layer_figure(layered(100), "update_ratio")
+    figure = figures.layer_figure(layered(100), "update_ratio")
     (heat,) = figure.data
     assert heat.type == "heatmap"
     assert len(heat.z) == 100
@@ -157,7 +157,7 @@ def test_many_layers_are_a_heat_map_of_powers_of_ten():
 
 def test_layer_values_join_stretches_by_their_largest_and_count_repeated_steps_once():
     history = [*layered(1, num_steps=500), step(500, layers={"net.0.weight": {"grad_norm": 7.0}})]
-    steps, names, rows = layer_figures.layer_values(history, "grad_norm")
+    steps, names, rows = figures.layer_values(history, "grad_norm")
     assert names == ["net.0.weight"]
     assert len(steps) == len(rows[0]) == 167
     assert rows[0][:2] == [3.0, 6.0]
@@ -166,91 +166,4 @@ def test_layer_values_join_stretches_by_their_largest_and_count_repeated_steps_o
 
 def test_layer_values_leave_out_a_layer_without_a_finite_value():
     history = [step(1, layers={"a": {"grad_norm": math.nan}, "b": {"grad_norm": 0.0}, "c": None})]
-    assert layer_figures.layer_values(history, "grad_norm")[1:] == (["b"], [[0.0]])
-
-
-def test_confusion_figure_is_normalized_by_row_and_keeps_the_counts():
-    figure = section_figures.confusion_figure(["a", "b", "c"], [[3, 1, 0], [0, 0, 0], [1, 1, 2]])
-    (heat,) = figure.data
-    assert [list(row) for row in heat.z] == [[0.75, 0.25, 0.0], [None] * 3, [0.25, 0.25, 0.5]]
-    assert [list(row) for row in heat.customdata] == [[3, 1, 0], [0, 0, 0], [1, 1, 2]]
-    assert figure.layout.xaxis.ticktext == figure.layout.yaxis.ticktext == ("a", "b", "c")
-
-
-def test_confusion_figure_keeps_labels_apart_that_look_alike_or_like_numbers():
-    figure = section_figures.confusion_figure(["1", "1", "2024-01-01"], [[1, 0, 0]] * 3)
-    assert figure.data[0].x == ("1", "1 (2)", "2024-01-01")
-    assert figure.layout.xaxis.type == figure.layout.yaxis.type == "category"
-
-
-def test_many_labels_are_numbered_on_the_columns():
-    size = 150
-    figure = section_figures.confusion_figure([f"label {i}" for i in range(size)], [[1] * size] * size)
-    assert len(figure.layout.yaxis.ticktext) == size
-    assert figure.layout.yaxis.ticktext[9] == "label 9  10"
-    assert figure.layout.xaxis.ticktext[:2] == ("5", "10")
-
-
-def test_rare_labels_beyond_the_limit_are_counted_together_without_losing_any():
-    labels = [f"l{i}" for i in range(6)]
-    counts = [[i + 1 if j == i else 1 for j in range(6)] for i in range(6)]
-    kept, joined = section_figures.most_frequent_labels(labels, counts, limit=4)
-    assert kept == ["l3", "l4", "l5", "3 rarer labels"]
-    assert sum(map(sum, joined)) == sum(map(sum, counts))
-    assert joined[0][0] == 4
-    assert joined[3][3] == sum(counts[i][j] for i in range(3) for j in range(3))
-
-
-def test_scatter_draws_the_finite_points_and_the_diagonal():
-    figure = section_figures.scatter_figure([1, 2, math.nan, 4], [2, 1, 3, None], "true <b>", "predicted", list("abcd"))
-    diagonal, points = figure.data
-    assert list(diagonal.x) == list(diagonal.y) == [1, 2]
-    assert (list(points.x), list(points.y), list(points.text)) == ([1, 2], [2, 1], ["a", "b"])
-    assert figure.layout.xaxis.title.text == "true &lt;b&gt;"
-
-
-def test_scatter_of_many_points_keeps_those_farthest_from_the_diagonal():
-    x = [i / 1000 for i in range(50_000)]
-    y = list(x)
-    y[123] = 99.0
-    points = section_figures.scatter_figure(x, y, "x", "y").data[1]
-    assert len(points.x) == section_figures.MAX_POINTS
-    assert max(points.y) == 99.0
-    assert len(set(points.x)) == len(points.x)
-
-
-def test_scatter_without_points_is_an_empty_figure():
-    assert section_figures.scatter_figure([], [], "x", "y").data[1].x == ()
-
-
-@pytest.mark.parametrize(
-    ("x", "drawn", "kind"),
-    [
-        ([1, 2, 3], (1.0, 2.0, 3.0), "linear"),
-        (["2024-01-01", "2024-02-01", "2024-03-01"], ("2024-01-01", "2024-02-01", "2024-03-01"), "date"),
-        (["<b>", "x", "y"], (0, 1, 2), "linear"),
-    ],
-)
-def test_series_lie_over_numbers_dates_or_names(x, drawn, kind):
-    figure = section_figures.series_figure(
-        x, {"actual": [1.0, None, 3.0], "forecast": [1.0, 2.0, math.inf]}, "t", "v", x[1]
-    )
-    actual, forecast = figure.data
-    assert actual.x == drawn
-    assert actual.y == (1.0, None, 3.0)
-    assert forecast.y == (1.0, 2.0, None)
-    assert figure.layout.xaxis.type == kind
-    assert figure.layout.shapes[0].x0 == drawn[1]
-
-
-def test_series_of_different_length_are_refused():
-    with pytest.raises(ValueError, match="'forecast' has 1 values for 2 x"):
-        section_figures.series_figure([1, 2], {"forecast": [1.0]}, "t", "v")
-
-
-def test_bars_keep_names_values_and_order():
-    figure = section_figures.bars_figure(["b", "<i>a</i>"], [0.5, None], "F1")
-    assert figure.data[0].x == (0.5, None)
-    assert figure.layout.yaxis.ticktext == ("b", "&lt;i&gt;a&lt;/i&gt;")
-    with pytest.raises(ValueError, match="2 names for 1 values"):
-        section_figures.bars_figure(["a", "b"], [1.0], "F1")
+    assert figures.layer_values(history, "grad_norm")[1:] == (["b"], [[0.0]])
