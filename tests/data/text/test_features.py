@@ -82,11 +82,11 @@ def test_the_plain_vectorizer_of_scikit_learn_gives_the_same_numbers():
 def test_chunks_change_nothing(monkeypatch, chunk, tmp_path):
     generator = np.random.default_rng(1)
     texts = Ragged.from_lists([generator.integers(0, 12, generator.integers(0, 9)) for _ in range(60)])
-    whole = BagFeatures.fit(texts, vocabulary_size=12, max_pairs=20)
+    whole = BagFeatures.fit(texts, vocabulary_size=12, max_bigrams=20)
     tokens, weights = whole.transform(texts)
     monkeypatch.setattr(features_module, "_CHUNK_TOKENS", chunk)
-    parts = BagFeatures.fit(texts, vocabulary_size=12, max_pairs=20)
-    np.testing.assert_array_equal(parts.pairs, whole.pairs)
+    parts = BagFeatures.fit(texts, vocabulary_size=12, max_bigrams=20)
+    np.testing.assert_array_equal(parts.bigrams, whole.bigrams)
     np.testing.assert_array_equal(parts.idf, whole.idf)
     more_tokens, more_weights = parts.transform(texts, Spill(tmp_path, 0))
     assert isinstance(more_tokens.values, np.memmap)
@@ -97,9 +97,9 @@ def test_chunks_change_nothing(monkeypatch, chunk, tmp_path):
 
 def test_the_pairs_in_the_most_texts_are_taken():
     lists = [[4, 5, 1, 6, 7]] * 3 + [[4, 5], [8, 9], [8, 9], [9, 8]]
-    features = BagFeatures.fit(Ragged.from_lists(lists), vocabulary_size=10, max_pairs=2)
+    features = BagFeatures.fit(Ragged.from_lists(lists), vocabulary_size=10, max_bigrams=2)
     assert [features.parts(f) for f in (10, 11)] == [(4, 5), (6, 7)]
-    assert BagFeatures.fit(Ragged.from_lists(lists), vocabulary_size=10, max_pairs=0).num_features == 10
+    assert BagFeatures.fit(Ragged.from_lists(lists), vocabulary_size=10, max_bigrams=0).num_features == 10
     every = BagFeatures.fit(Ragged.from_lists(lists), vocabulary_size=10)
     assert [every.parts(f) for f in range(10, every.num_features)] == [(4, 5), (6, 7), (8, 9)]
 
@@ -109,9 +109,9 @@ def test_counting_forgets_the_rarest_pairs_when_there_are_too_many(monkeypatch):
     monkeypatch.setattr(features_module, "_CHUNK_TOKENS", 32)
     generator = np.random.default_rng(2)
     lists = [[4, 5, *generator.integers(6, 100, 6)] for _ in range(200)]
-    features = BagFeatures.fit(Ragged.from_lists(lists), vocabulary_size=100, max_pairs=3)
+    features = BagFeatures.fit(Ragged.from_lists(lists), vocabulary_size=100, max_bigrams=3)
     assert (4, 5) in [features.parts(f) for f in range(100, features.num_features)]
-    counts = features_module._PairCounts(20)
+    counts = features_module._BigramCounts(20)
     for keys in np.arange(400, dtype=np.int32).reshape(4, 100):
         counts.add(np.arange(100, dtype=np.int32), *np.divmod(keys, np.int32(20)))
     assert len(counts.finish()[0]) <= 8

@@ -59,7 +59,7 @@ def test_pairs_depend_on_the_order_of_their_words():
 
 @pytest.mark.parametrize(("ngrams", "num_features"), [(1, 3), (2, 6)])
 def test_text_features_match_a_direct_computation(ngrams: int, num_features: int):
-    options = HashingOptions(num_buckets=2**20, ngrams=ngrams, pair_weight=0.5)
+    options = HashingOptions(num_buckets=2**20, ngrams=ngrams, bigram_weight=0.5)
     buckets, values, truncated = TextHasher(options)("To be, to be")
     words = ["to", "be", ",", "to", "be"]
     hashes = [zlib.crc32(word.encode()) for word in words]
@@ -261,7 +261,7 @@ def test_odd_characters_are_hashed_and_do_not_fail():
     [
         ({"num_buckets": 1}, r"HashingOptions\(num_buckets=...\) must be 2 or more; got 1"),
         ({"ngrams": 3}, r"HashingOptions\(ngrams=...\) must be 1 or 2; got 3"),
-        ({"pair_weight": 0.0}, r"HashingOptions\(pair_weight=...\) must be above 0"),
+        ({"bigram_weight": 0.0}, r"HashingOptions\(bigram_weight=...\) must be above 0"),
         ({"bins": -1}, r"HashingOptions\(bins=...\) must be 0 or more"),
         ({"max_words": 0}, r"must be 1 or more"),
     ],

@@ -198,7 +198,7 @@ def test_a_tokenizer_of_another_make_is_refused(tmp_path, change):
     saved = json.loads(path.read_text(encoding="utf-8"))
     change(saved)
     path.write_text(json.dumps(saved), encoding="utf-8")
-    with pytest.raises(InputError, match="no tokenizer that this version of thalweg has written"):
+    with pytest.raises(InputError, match="not a tokenizer written by this version of thalweg"):
         Tokenizer.load(path)
 
 

@@ -7,6 +7,7 @@ from typing import Final, final
 
 import numpy as np
 import tokenizers
+from typing_extensions import override
 
 SPECIALS: Final = ("<pad>", "<unk>", "<bos>", "<eos>")
 PAD, UNK, BOS, EOS = range(4)
@@ -43,6 +44,15 @@ def code_points(texts: Iterable[str]) -> np.ndarray:
     return np.frombuffer("".join(texts).encode("utf-32-le", "replace"), dtype="<u4")
 
 
+def joined(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ids of several parts one after the other, int32, and how many each text has, int64."""
+    if len(parts) == 1:
+        return parts[0]
+    if not parts:
+        return np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int64)
+    return np.concatenate([ids for ids, _ in parts]), np.concatenate([lengths for _, lengths in parts])
+
+
 class AbstractCodec(abc.ABC):
     """How one kind of tokenizer cuts texts and joins them."""
 
@@ -52,7 +62,7 @@ class AbstractCodec(abc.ABC):
 
     @abc.abstractmethod
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the text."""
+        """Return the text; bytes that are not UTF-8 become the replacement character."""
 
 
 @final
@@ -70,8 +80,8 @@ class WordCodec(AbstractCodec):
         ids = _Lookup({token: index for index, token in enumerate(tokens) if index >= len(SPECIALS)})
         self._lookup = ids.__getitem__
 
+    @override
     def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Return flat ids and lengths."""
         words = list(map(self._split, texts))
         lengths = np.fromiter(map(len, words), dtype=np.int64, count=len(words))
         ids = map(self._lookup, chain.from_iterable(words))
@@ -94,14 +104,14 @@ class _Lookup(dict[str, int]):
 class ByteCodec(AbstractCodec):
     """Byte `b` of a text's UTF-8 form is id `4 + b`."""
 
+    @override
     def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Return flat ids and lengths."""
         encoded = list(map(byte_text, texts))
         lengths = np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded))
         return np.frombuffer(b"".join(encoded), dtype=np.uint8).astype(np.int32) + len(SPECIALS), lengths
 
+    @override
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the text; bytes that are no UTF-8 become the replacement character."""
         return bytes([index - len(SPECIALS) for index in ids if index >= len(SPECIALS)]).decode("utf-8", "replace")
 
 
@@ -120,8 +130,8 @@ class CharCodec(AbstractCodec):
         self._table = np.full(_NUM_CODES, -1, dtype=np.int32)
         self._table[[ord(token) for token in tokens[first:]]] = np.arange(first, len(tokens), dtype=np.int32)
 
+    @override
     def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Return flat ids and lengths."""
         lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
         codes = code_points(texts)
         ids = self._table[codes]
@@ -136,8 +146,8 @@ class CharCodec(AbstractCodec):
         ids[ids < 0] = np.frombuffer(byte_text(missing), dtype=np.uint8).astype(np.int32) + len(SPECIALS)
         return ids, np.diff(ends)
 
+    @override
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the text; bytes that are no UTF-8 become the replacement character."""
         return b"".join([self._pieces[index] for index in ids]).decode("utf-8", "replace")
 
 
@@ -155,8 +165,8 @@ class SubwordCodec(AbstractCodec):
         values = {letter: byte for byte, letter in enumerate(BYTE_LETTERS)}
         self._pieces = [b""] * len(SPECIALS) + [bytes(map(values.__getitem__, t)) for t in tokens[len(SPECIALS) :]]
 
+    @override
     def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Return flat ids and lengths."""
         try:
             encodings = self._inner.encode_batch_fast(list(texts), add_special_tokens=False)
         except TypeError:  # half a surrogate pair somewhere
@@ -166,6 +176,6 @@ class SubwordCodec(AbstractCodec):
         lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
         return np.fromiter(chain.from_iterable(ids), dtype=np.int32, count=int(lengths.sum())), lengths
 
+    @override
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the text; bytes that are no UTF-8 become the replacement character."""
         return b"".join([self._pieces[index] for index in ids]).decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""Texts as bags of words and pairs of adjacent words, weighted by TF-IDF; all in numpy, in chunks."""
+"""Texts as bags of words and bigrams, weighted by TF-IDF; all in numpy, in chunks."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from thalweg.data.text.codecs import SPECIALS
 from thalweg.errors import InputError
 
 _CHUNK_TOKENS: Final = 2**20  # tokens at a time
-_MAX_TRACKED: Final = 2**21  # distinct pairs that are counted at the same time
+_MAX_TRACKED: Final = 2**21  # distinct bigrams that are counted at the same time
 _NUM_SPECIALS: Final = len(SPECIALS)
 _MULTIPLIERS: Final = (0x9E3779B97F4A7C15, 0xD1B54A32D192ED03)  # odd, without pattern
 
@@ -23,18 +23,18 @@ _MULTIPLIERS: Final = (0x9E3779B97F4A7C15, 0xD1B54A32D192ED03)  # odd, without p
 @final
 @dataclass(frozen=True, eq=False)
 class BagFeatures:
-    r"""Words and pairs of adjacent words as features, with weights whose squares sum to one in each text.
+    r"""Words and bigrams as features, with weights whose squares sum to one in each text.
 
     $$w_{d,f} = \frac{u_{d,f}}{\sqrt{\sum_g u_{d,g}^2}}, \quad
     u_{d,f} = t_{d,f} \Bigl(\ln\frac{1 + n}{1 + n_f} + 1\Bigr)$$
 
     where $n$ is the number of training texts, $n_f$ of those with feature $f$, and $t_{d,f}$ how often $f$ is in text
     $d$; with `sublinear` one plus the logarithm of that. Features 0 ... `vocabulary_size` - 1 are the words, by their
-    ids; the pairs come after them. The special ids 0 to 3, unknown words among them, are no features, nor in a pair.
+    ids; bigrams come after them. The special ids 0 to 3, unknown words among them, are no features, nor part of one.
 
     Args:
         vocabulary_size: number of word ids.
-        pairs: the pairs (first, second) that are features, as `first * vocabulary_size + second`, int64, rising.
+        bigrams: the bigrams (first, second) that are features, as `first * vocabulary_size + second`, int64, rising.
         idf: the factor in parentheses for each feature, float64 `[num_features]`.
         sublinear: whether repetitions count by their logarithm.
 
@@ -56,24 +56,24 @@ class BagFeatures:
     """
 
     vocabulary_size: int
-    pairs: np.ndarray
+    bigrams: np.ndarray
     idf: np.ndarray
     sublinear: bool = True
 
     def __post_init__(self) -> None:
-        if len(self.idf) != self.num_features or (np.diff(self.pairs) <= 0).any():
-            raise ValueError("BagFeatures(idf=...) needs one number a feature, and the pairs must rise.")
+        if len(self.idf) != self.num_features or (np.diff(self.bigrams) <= 0).any():
+            raise ValueError("BagFeatures(idf=...) needs one number a feature, and increasing bigrams.")
 
     @property
     def num_features(self) -> int:
-        """Number of features: words and pairs."""
-        return self.vocabulary_size + len(self.pairs)
+        """Number of features: words and bigrams."""
+        return self.vocabulary_size + len(self.bigrams)
 
     def parts(self, feature: int) -> tuple[int, ...]:
-        """Return the word ids that a feature consists of: one, or two for a pair."""
+        """Return the word ids that a feature consists of: one, or two for a bigram."""
         if feature < self.vocabulary_size:
             return (feature,)
-        first, second = divmod(int(self.pairs[feature - self.vocabulary_size]), self.vocabulary_size)
+        first, second = divmod(int(self.bigrams[feature - self.vocabulary_size]), self.vocabulary_size)
         return first, second
 
     @classmethod
@@ -82,41 +82,41 @@ class BagFeatures:
         texts: Ragged,
         *,
         vocabulary_size: int,
-        max_pairs: int = 200_000,
+        max_bigrams: int = 200_000,
         min_documents: int = 2,
         sublinear: bool = True,
     ) -> "BagFeatures":
-        """Choose the pairs, and count in how many texts each feature is.
+        """Choose the bigrams, and count in how many texts each feature is.
 
         Args:
             texts: word ids of the training texts, in [0, vocabulary_size).
             vocabulary_size: number of word ids.
-            max_pairs: most pairs; those in the most texts are taken. 0 for words alone.
-            min_documents: a pair in fewer texts is left out.
+            max_bigrams: maximum number of bigrams; those in the most texts are taken. 0 for words alone.
+            min_documents: a bigram in fewer texts is left out.
             sublinear: count repetitions by their logarithm.
 
-        Where the texts have more than 2^21 different pairs, the rarest are forgotten now and then, so that memory stays
-        bounded; a pair may then be counted too low by a few.
+        Where the texts have more than 2^21 distinct bigrams, the rarest are dropped now and then, so that memory stays
+        bounded; a count may then be too low by a few.
         """
         counts = np.zeros(vocabulary_size, dtype=np.int64)
-        pair_counts = _PairCounts(vocabulary_size)
+        bigram_counts = _BigramCounts(vocabulary_size)
         for part in _chunks(texts):
             rows, words, is_word = _words(part)
             order = _order(words[is_word], vocabulary_size)
             _, found = _distinct(rows[is_word][order], words[is_word][order])
             counts += np.bincount(found, minlength=vocabulary_size)
-            if max_pairs:
-                is_pair = is_word[:-1] & is_word[1:] & (rows[:-1] == rows[1:])
-                pair_counts.add(rows[:-1][is_pair], words[:-1][is_pair], words[1:][is_pair])
-        pairs, numbers = pair_counts.finish()
+            if max_bigrams:
+                is_bigram = is_word[:-1] & is_word[1:] & (rows[:-1] == rows[1:])
+                bigram_counts.add(rows[:-1][is_bigram], words[:-1][is_bigram], words[1:][is_bigram])
+        bigrams, numbers = bigram_counts.finish()
         frequent = numbers >= min_documents
-        pairs, numbers = pairs[frequent], numbers[frequent]
-        chosen = np.sort(np.argsort(-numbers, kind="stable")[:max_pairs])
+        bigrams, numbers = bigrams[frequent], numbers[frequent]
+        chosen = np.sort(np.argsort(-numbers, kind="stable")[:max_bigrams])
         all_counts = np.concatenate([counts, numbers[chosen]])
-        return cls(vocabulary_size, pairs[chosen], np.log((1 + len(texts)) / (1 + all_counts)) + 1.0, sublinear)
+        return cls(vocabulary_size, bigrams[chosen], np.log((1 + len(texts)) / (1 + all_counts)) + 1.0, sublinear)
 
     def transform(self, texts: Ragged, spill: Spill = IN_MEMORY) -> tuple[Ragged, Ragged]:
-        """Return the features of each text, int32, each once and in rising order; and their weights, float32.
+        """Return the features of each text, int32, each once and in increasing order; and their weights, float32.
 
         Args:
             texts: word ids, in [0, vocabulary_size).
@@ -124,7 +124,7 @@ class BagFeatures:
         """
         tokens = RaggedBuilder(np.int32, spill)
         weights = RaggedBuilder(np.float32, spill)
-        places = _Places(self.pairs)
+        places = _Places(self.bigrams)
         for part in _chunks(texts):
             rows, features, values = self._weighted(part, places)
             lengths = np.bincount(rows, minlength=len(part))
@@ -136,11 +136,11 @@ class BagFeatures:
         """Return row, feature and weight of every entry that is not zero."""
         rows, words, is_word = _words(part)
         entry_rows, features = [rows[is_word]], [words[is_word]]
-        if len(self.pairs):
-            is_pair = is_word[:-1] & is_word[1:] & (rows[:-1] == rows[1:])
-            first, second = words[:-1][is_pair].astype(np.int64), words[1:][is_pair]
+        if len(self.bigrams):
+            is_bigram = is_word[:-1] & is_word[1:] & (rows[:-1] == rows[1:])
+            first, second = words[:-1][is_bigram].astype(np.int64), words[1:][is_bigram]
             known, found = places.find(first * self.vocabulary_size + second)
-            entry_rows.append(rows[:-1][is_pair][known])
+            entry_rows.append(rows[:-1][is_bigram][known])
             features.append((self.vocabulary_size + found).astype(np.int32))
         all_rows, all_features = np.concatenate(entry_rows), np.concatenate(features)
         order = _order(all_features, self.num_features)
@@ -157,7 +157,7 @@ class BagFeatures:
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file."""
-        arrays = {"pairs": self.pairs, "idf": self.idf}
+        arrays = {"bigrams": self.bigrams, "idf": self.idf}
         kept = {"vocabulary_size": str(self.vocabulary_size), "sublinear": str(int(self.sublinear))}
         save_file(arrays, str(path), metadata=kept)
 
@@ -173,35 +173,35 @@ class BagFeatures:
         try:
             with safe_open(str(path), framework="numpy") as saved:
                 kept = saved.metadata()
-                pairs, idf = saved.get_tensor("pairs"), saved.get_tensor("idf")
-            return cls(int(kept["vocabulary_size"]), pairs, idf, kept["sublinear"] == "1")
+                bigrams, idf = saved.get_tensor("bigrams"), saved.get_tensor("idf")
+            return cls(int(kept["vocabulary_size"]), bigrams, idf, kept["sublinear"] == "1")
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path} is damaged ({error}); restore it or train again.") from None
 
 
 @final
-class _PairCounts:
-    """In how many texts each pair is, in rising order; what comes is merged when it is half of what is there."""
+class _BigramCounts:
+    """In how many texts each bigram is, in increasing order; new ones are merged when they are half of the known."""
 
     def __init__(self, vocabulary_size: int) -> None:
         self._size = vocabulary_size
-        self._kept = _Pairs(*(np.empty(0, dtype=np.int32) for _ in range(3)))
-        self._pending: list[_Pairs] = []
+        self._kept = _Bigrams(*(np.empty(0, dtype=np.int32) for _ in range(3)))
+        self._pending: list[_Bigrams] = []
         self._num_pending = 0
 
     def add(self, rows: np.ndarray, first: np.ndarray, second: np.ndarray) -> None:
-        """Count these pairs once more, each once in a row (rows never falling)."""
+        """Count these bigrams once more, each once in a row (rows non-decreasing)."""
         order = self._order(first, second)
         _, first, second = _distinct(rows[order], first[order], second[order])
         starts = np.flatnonzero(_is_new(first, second))
         counts = np.diff(starts, append=len(first)).astype(np.int32)
-        self._pending.append(_Pairs(first[starts], second[starts], counts))
+        self._pending.append(_Bigrams(first[starts], second[starts], counts))
         self._num_pending += len(starts)
         if self._num_pending > max(_CHUNK_TOKENS, len(self._kept.counts) // 2):
             self._merge()
 
     def finish(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the pairs, `first * vocabulary_size + second`, rising, and their counts; both int64."""
+        """Return the bigrams, `first * vocabulary_size + second`, increasing, and their counts; both int64."""
         self._merge()
         kept = self._kept
         return kept.first.astype(np.int64) * self._size + kept.second, kept.counts.astype(np.int64)
@@ -211,24 +211,24 @@ class _PairCounts:
         return order[_order(first[order], self._size)]
 
     def _merge(self) -> None:
-        joined = _Pairs(*(np.concatenate(column) for column in zip(self._kept, *self._pending, strict=True)))
+        joined = _Bigrams(*(np.concatenate(column) for column in zip(self._kept, *self._pending, strict=True)))
         self._kept, self._pending, self._num_pending = joined, [], 0  # here, so that the parts need no memory any more
         order = self._order(joined.first, joined.second)
         first, second, counts = (column[order] for column in joined)
         starts = np.flatnonzero(_is_new(first, second))
         if len(starts):
             counts = np.add.reduceat(counts, starts)
-        kept = _Pairs(first[starts], second[starts], counts)
+        kept = _Bigrams(first[starts], second[starts], counts)
         least = 1
         while len(kept.counts) > _MAX_TRACKED:
-            kept = _Pairs(*(column[kept.counts > least] for column in kept))
+            kept = _Bigrams(*(column[kept.counts > least] for column in kept))
             least += 1
         self._kept = kept
 
 
 @final
-class _Pairs(NamedTuple):
-    """Pairs of word ids and their counts, all int32."""
+class _Bigrams(NamedTuple):
+    """Bigrams of word ids and their counts, all int32."""
 
     first: np.ndarray
     second: np.ndarray
@@ -237,28 +237,28 @@ class _Pairs(NamedTuple):
 
 @final
 class _Places:
-    """Where pairs are in a sorted list, by two tables of hashes: much faster than a binary search for each."""
+    """Where keys are in a sorted list, by two tables of hashes: much faster than a binary search for each."""
 
-    def __init__(self, pairs: np.ndarray) -> None:
-        self._pairs = pairs
-        self._bits = max(10, (4 * len(pairs)).bit_length())
+    def __init__(self, keys: np.ndarray) -> None:
+        self._keys = keys
+        self._bits = max(10, (4 * len(keys)).bit_length())
         self._table = np.zeros(2**self._bits, dtype=np.int32)
-        slots = self._slots(pairs, _MULTIPLIERS[0])
-        self._table[slots] = np.arange(len(pairs))
-        # Of pairs with one slot the last has it; the others are few, and searched for where a second hash says so.
-        self._others = np.flatnonzero(self._table[slots] != np.arange(len(pairs)))
+        slots = self._slots(keys, _MULTIPLIERS[0])
+        self._table[slots] = np.arange(len(keys))
+        # Of keys with one slot the last has it; the others are few, and searched for where a second hash says so.
+        self._others = np.flatnonzero(self._table[slots] != np.arange(len(keys)))
         self._may_be_other = np.zeros(2**self._bits, dtype=bool)
-        self._may_be_other[self._slots(pairs[self._others], _MULTIPLIERS[1])] = True
+        self._may_be_other[self._slots(keys[self._others], _MULTIPLIERS[1])] = True
 
     def find(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return which keys (int64) are in the list, bool `[len(keys)]`, and the places of those."""
         places = self._table[self._slots(keys, _MULTIPLIERS[0])]
-        if not len(self._pairs):
+        if not len(self._keys):
             return np.zeros(len(keys), dtype=bool), np.empty(0, dtype=np.int32)
-        known = self._pairs[places] == keys
+        known = self._keys[places] == keys
         rest = np.flatnonzero(self._may_be_other[self._slots(keys, _MULTIPLIERS[1])] & ~known)
         if len(self._others):
-            others = self._pairs[self._others]
+            others = self._keys[self._others]
             found = np.minimum(np.searchsorted(others, keys[rest]), len(others) - 1)
             places[rest] = self._others[found]
             known[rest] = others[found] == keys[rest]

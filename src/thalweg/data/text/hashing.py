@@ -17,7 +17,7 @@ from thalweg.data.text.words import split_words
 
 _CHARACTERS_PER_WORD = 16  # a text is cut to max_words times this many characters before it is split
 _CACHED_WORD = 40  # longer words are hashed anew each time
-_MIXED = (0x9E3779B1, 0x85EBCA77)  # odd multipliers that make a pair's hash depend on the order of its words
+_MIXED = (0x9E3779B1, 0x85EBCA77)  # odd multipliers that make a bigram's hash depend on the order of its words
 
 
 @final
@@ -27,12 +27,12 @@ class HashingOptions:
 
     Args:
         num_buckets: number of hashed features, 2 or more.
-        ngrams: 1 for words, 2 for words and pairs of adjacent words.
-        pair_weight: value of a pair next to a word's 1, before the text is normalized to length 1; above 0.
+        ngrams: 1 for words, 2 for words and bigrams.
+        bigram_weight: value of a bigram next to a word's 1, before the text is normalized to length 1; above 0.
         bins: a number is also read as one of this many intervals (of -2 to 2 standard deviations), which lets a linear
-            model bend; 0 for none.
-        max_words: words read of one text; the rest is cut.
-        max_columns: most columns of a stream.
+            model follow curves; 0 for none.
+        max_words: words read of one text; the rest is ignored.
+        max_columns: maximum number of columns of a stream.
         columns: the columns that are read; None for all.
 
     Raises:
@@ -41,7 +41,7 @@ class HashingOptions:
 
     num_buckets: int = 2**18
     ngrams: int = 2
-    pair_weight: float = 0.5
+    bigram_weight: float = 0.5
     bins: int = 8
     max_words: int = 1000
     max_columns: int = 1000
@@ -52,8 +52,8 @@ class HashingOptions:
             raise ValueError(f"HashingOptions(num_buckets=...) must be 2 or more; got {self.num_buckets}.")
         if self.ngrams not in (1, 2):
             raise ValueError(f"HashingOptions(ngrams=...) must be 1 or 2; got {self.ngrams}.")
-        if not (self.pair_weight > 0 and math.isfinite(self.pair_weight)):
-            raise ValueError(f"HashingOptions(pair_weight=...) must be above 0; got {self.pair_weight}.")
+        if not (self.bigram_weight > 0 and math.isfinite(self.bigram_weight)):
+            raise ValueError(f"HashingOptions(bigram_weight=...) must be above 0; got {self.bigram_weight}.")
         if self.bins < 0:
             raise ValueError(f"HashingOptions(bins=...) must be 0 or more; got {self.bins}.")
         if self.max_words < 1 or self.max_columns < 1:
@@ -77,11 +77,10 @@ def pair_hash(first: int, second: int) -> int:
 
 @final
 class TextHasher:
-    """Turns a text into hashed words and pairs of adjacent words, as values of length 1 together.
+    """Turns a text into hashed words and bigrams, as values of length 1 together.
 
-    Words are runs of letters, digits and underscores; every other mark that is no white space is a word of its own. A
-    word or pair counts once however often it stands in the text (measured against counts and their square roots: no
-    difference on short texts, and faster).
+    Words are those of `split_words`. A word or bigram counts once however often it occurs in the text (measured against
+    counts and their square roots: no difference on short texts, and faster).
 
     Args:
         options: see `HashingOptions`.
@@ -158,7 +157,7 @@ class TextHasher:
     def _values(self, num_words: int, num_features: int) -> np.ndarray:
         """Return the values of a text's features, words first, of length 1 together."""
         values = np.ones(num_features)
-        values[num_words:] = self._options.pair_weight
+        values[num_words:] = self._options.bigram_weight
         values = (values / math.sqrt(max(1e-30, float(values @ values)))).astype(np.float32)
         values.flags.writeable = False
         if num_features < 200:

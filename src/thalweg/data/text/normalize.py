@@ -15,10 +15,6 @@ _DIGIT = re.compile(r"\d")
 _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 
 
-def _spaces(text: str) -> str:
-    return " ".join(text.split())
-
-
 def _digits(text: str) -> str:
     return text.translate(_ASCII_DIGITS) if text.isascii() else _DIGIT.sub("0", text)
 
@@ -28,10 +24,6 @@ def _accents(text: str) -> str:
         return text
     decomposed = unicodedata.normalize("NFD", text)
     return unicodedata.normalize("NFC", "".join([c for c in decomposed if unicodedata.category(c) != "Mn"]))
-
-
-def _controls(text: str) -> str:
-    return _CONTROLS.sub("", text)
 
 
 def _form(name: Literal["NFC", "NFKC"]) -> Callable[[str], str]:
@@ -46,27 +38,27 @@ STEPS: Final[dict[str, Callable[[str], str]]] = {
     "nfkc": _form("NFKC"),
     "lower": str.lower,
     "casefold": str.casefold,
-    "spaces": _spaces,
+    "spaces": lambda text: " ".join(text.split()),
     "digits": _digits,
     "accents": _accents,
-    "controls": _controls,
+    "controls": lambda text: _CONTROLS.sub("", text),
 }
 
 
 @final
 class Normalizer:
-    r"""Steps that bring different ways of writing the same text together.
+    r"""Steps that unify different ways of writing the same text.
 
     | step | what it does |
     | --- | --- |
     | nfc | Unicode form C: one code for a letter with its accent, however it was typed |
     | nfkc | Unicode form KC: also wide letters, ligatures, superscripts and the like become plain ones |
     | lower | lower case |
-    | casefold | lower case, and more that differs in case only (German ss) |
+    | casefold | lower case, and whatever else differs only in case (German ß becomes ss) |
     | spaces | any white space becomes one space; none at the ends |
-    | digits | every decimal digit of any script becomes 0, so that numbers of one length are one word |
+    | digits | every decimal digit of any script becomes 0, so that numbers of the same length are one word |
     | accents | letters lose their accents (and vowel signs: not for Hindi, Hebrew or Arabic) |
-    | controls | control characters, marks of direction and other unseen characters go, except tab and line ends |
+    | controls | control characters and other invisible characters are removed, except tabs and line breaks |
 
     Args:
         steps: names of steps, done in this order.
@@ -81,7 +73,7 @@ class Normalizer:
         'Cafe 0000'
 
     Source: The Unicode Consortium, Unicode Standard Annex 15 (normalization forms).
-    When not to use it: where the text itself is wanted back, as for generating text; give no steps there.
+    When not to use it: where the text itself must be restored, as for generating text; use no steps there.
     """
 
     def __init__(self, steps: Iterable[str] = DEFAULT_STEPS) -> None:

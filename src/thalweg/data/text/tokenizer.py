@@ -26,6 +26,7 @@ from thalweg.data.text.codecs import (
     WordCodec,
     byte_text,
     code_points,
+    joined,
 )
 from thalweg.data.text.words import PATTERN, split_words
 from thalweg.errors import InputError
@@ -39,14 +40,14 @@ _CHUNK = 4096  # texts at a time, so that what lies between text and ids needs l
 
 @final
 class Tokenizer:
-    """A vocabulary, and how a text is cut into its entries.
+    """A vocabulary, and how a text is split into its entries.
 
     | kind | entries | what is not in the vocabulary |
     | --- | --- | --- |
     | word | words and punctuation marks (see `thalweg.data.text.words`) | becomes `<unk>` |
-    | bpe | bytes, and frequent runs of them | cannot be: every text comes back exactly |
-    | char | characters, and the 256 bytes | becomes bytes: every text comes back exactly |
-    | byte | the 256 bytes of UTF-8 | cannot be: every text comes back exactly |
+    | bpe | bytes, and frequent runs of them | cannot occur: every text is restored exactly |
+    | char | characters, and the 256 bytes | becomes bytes: every text is restored exactly |
+    | byte | the 256 bytes of UTF-8 | cannot occur: every text is restored exactly |
     | list | given entries, for texts that are split already | becomes `<unk>` |
 
     Ids 0 to 3 are `<pad>`, `<unk>`, `<bos>` and `<eos>`; their names in a text are text like any other. Half a
@@ -88,9 +89,9 @@ class Tokenizer:
         Args:
             texts: read once, not kept.
             kind: "word", "bpe", "char" or "byte".
-            vocabulary_size: most entries, the four special ones included; the most frequent are taken (of equally
-                frequent words those that came first, of equally frequent characters those with the lowest code).
-            min_count: words, characters, or pairs of entries for "bpe", that are seen less often are left out.
+            vocabulary_size: maximum vocabulary size, the four special entries included; the most frequent are taken (of
+                equally frequent words those that came first, of characters those with the lowest code).
+            min_count: words, characters, or merges for "bpe", that are seen less often are left out.
 
         Raises:
             ValueError: for an unknown kind.
@@ -159,12 +160,7 @@ class Tokenizer:
 
     def encode_many(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Return the ids of all texts one after the other, int32, and how many each text has, int64 `[num_texts]`."""
-        parts = [self._codec.encode(texts[start : start + _CHUNK]) for start in range(0, len(texts), _CHUNK)]
-        if len(parts) == 1:
-            return parts[0]
-        if not parts:
-            return np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int64)
-        return np.concatenate([ids for ids, _ in parts]), np.concatenate([lengths for _, lengths in parts])
+        return joined([self._codec.encode(texts[start : start + _CHUNK]) for start in range(0, len(texts), _CHUNK)])
 
     def encode_words(self, words: Iterable[str]) -> list[int]:
         """Return the id of each word of a text that is split already; for the kinds "word" and "list"."""
@@ -197,8 +193,10 @@ class Tokenizer:
         except FileNotFoundError:
             raise InputError(f"{path} is missing; restore it or train again.") from None
         except Exception as error:  # the library raises plain exceptions
-            raise InputError(f"{path} is damaged: it is no tokenizer ({error}); restore it or train again.") from None
-        raise InputError(f"{path} is no tokenizer that this version of thalweg has written; restore it or train again.")
+            raise InputError(
+                f"{path} is damaged: it is not a tokenizer ({error}); restore it or train again."
+            ) from None
+        raise InputError(f"{path} is not a tokenizer written by this version of thalweg; restore it or train again.")
 
 
 def _codec(kind: str, inner: tokenizers.Tokenizer, tokens: list[str]) -> AbstractCodec:

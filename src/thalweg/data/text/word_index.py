@@ -6,7 +6,7 @@ from typing import Final, NamedTuple, final
 import numpy as np
 
 from thalweg.data.arrays.split import splitmix64
-from thalweg.data.text.codecs import SPECIALS, UNK
+from thalweg.data.text.codecs import SPECIALS, UNK, joined
 from thalweg.data.text.tokenizer import Tokenizer
 from thalweg.data.text.words import IDEOGRAPHS, MARKS, SURROGATES, UNSEEN
 
@@ -54,12 +54,7 @@ class WordIndex:
 
         Collect them with `RaggedBuilder.extend_flat`, and give `RaggedBuilder.finish` the table that replaces them.
         """
-        parts = [self._encode(part) for part in _parts(texts)]
-        if len(parts) == 1:
-            return parts[0]
-        if not parts:
-            return np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int64)
-        return np.concatenate([ids for ids, _ in parts]), np.concatenate([lengths for _, lengths in parts])
+        return joined([self._encode(part) for part in _parts(texts)])
 
     def _encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         words = word_hashes(texts)
@@ -104,7 +99,7 @@ class WordIndex:
         """Return a tokenizer of kind "word", and for each provisional id the id in its vocabulary, int32.
 
         Args:
-            vocabulary_size: most entries, the four special ones included.
+            vocabulary_size: maximum vocabulary size, the four special entries included.
             min_count: words counted less often are left out.
         """
         counts = np.zeros(len(self._words) + 1, dtype=np.int64)

@@ -65,7 +65,7 @@ class TextReader:
         """Choose words and pairs from the training texts, when the layout is "bag"."""
         if settings.layout == "bag":
             self.features = BagFeatures.fit(
-                train, vocabulary_size=self.tokenizer.vocabulary_size, max_pairs=settings.bigrams
+                train, vocabulary_size=self.tokenizer.vocabulary_size, max_bigrams=settings.bigrams
             )
 
     def columns(self, ids: Ragged, prefix: str = "") -> tuple[dict[str, Any], list[str]]:
