@@ -123,7 +123,7 @@ def test_density_has_the_right_mass_trace_and_ends():
     trace, error = density.trace()
     assert abs(trace - float(matrix.trace())) <= 3.0 * error
     for low, high in ((1.0, 20.0), (-5.0, -0.5), (-0.5, 1.0)):
-        share, error = density.share(low, high)
+        share, error = density.fraction(low, high)
         exact = float(((values >= low) & (values < high)).double().mean())
         assert abs(share - exact) <= 3.0 * error + 1e-12
     assert float(density.nodes.max()) == pytest.approx(10.0, rel=1e-6)

@@ -131,25 +131,6 @@ def test_a_trust_region_is_kept(least):
         torch.testing.assert_close(wide.solution, torch.linalg.solve(matrix, right), rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize("options", [{"tolerance": 1e-3}, {"radius": 0.5}, {"radius": 1e6, "tolerance": 1e-8}], ids=str)
-@pytest.mark.parametrize("least", [0.1, -0.5])
-def test_in_the_natural_norm_the_scale_of_the_unknowns_does_not_matter(options, least):
-    """With x = S u the preconditioned solve of S A S is the plain solve of A, tolerance and radius included."""
-    matrix, right = with_eigenvalues(torch.linspace(least, 3.0, SIZE)), torch.randn(SIZE)
-    scale = torch.logspace(-2, 2, SIZE)
-    plain = conjugate_gradients(Matrix(matrix), right, max_iterations=200, **options)
-    scaled = conjugate_gradients(
-        Matrix(scale[:, None] * matrix * scale),
-        scale * right,
-        preconditioner=Diagonal(scale**-2),
-        natural_norm=True,
-        max_iterations=200,
-        **options,
-    )
-    assert (scaled.status, scaled.num_iterations) == (plain.status, plain.num_iterations)
-    torch.testing.assert_close(scale * scaled.solution, plain.solution, rtol=1e-6, atol=1e-9)
-
-
 def test_it_ends_when_the_model_improves_too_little():
     matrix, right = with_eigenvalues(torch.logspace(-6, 0, 300)), torch.randn(300)
     result = conjugate_gradients(Matrix(matrix), right, progress=5e-4, tolerance=0.0, max_iterations=2000)
@@ -206,11 +187,7 @@ REFUSED = {
     "radius": (lambda: conjugate_gradients(Matrix(torch.eye(2)), torch.ones(2), radius=0.0), "radius=0.0"),
     "start": (
         lambda: conjugate_gradients(Matrix(torch.eye(2)), torch.ones(2), start=torch.ones(2), radius=1.0),
-        r"\(start=\.\.\.\) must lie inside the radius",
-    ),
-    "natural norm": (
-        lambda: conjugate_gradients(Matrix(torch.eye(2)), torch.ones(2), start=torch.ones(2), natural_norm=True),
-        r"\(start=\.\.\.\) must .*be None with natural_norm",
+        "start must lie inside the radius",
     ),
     "minres": (lambda: minres(Matrix(torch.eye(2)), torch.ones(2), tolerance=math.nan), "tolerance=.*got nan"),
     "preconditioner": (

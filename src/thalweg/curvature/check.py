@@ -35,17 +35,7 @@ _LOOK = "Set check=False only to look at it."
 def check_hessian(
     objective: Objective, parameters: Sequence[Tensor], product: Callable[[Vector], Vector], where: Callable[[], str]
 ) -> None:
-    """Refuse a Hessian that is not symmetric, or is not the difference of two gradients.
-
-    Args:
-        objective: the function.
-        parameters: what rows and columns belong to.
-        product: multiplies with the matrix.
-        where: names the module at fault, as the end of a clause.
-
-    Raises:
-        CurvatureError: if it is one of these.
-    """
+    """Refuse a Hessian that is not symmetric, or is not the difference of two gradients."""
     tolerance = _tolerance(objective, parameters)
     mismatch = _Mismatch("", 0.0)
     for attempt, step in enumerate((*_STEPS, *_COARSE_STEPS)):
@@ -83,15 +73,7 @@ def check_jacobian(
 ) -> None:
     """Refuse a Jacobian of the predictions that is not the difference of two predictions, or has a wrong transpose.
 
-    Args:
-        objective: the function.
-        parameters: what the columns belong to.
-        forward: maps a vector `v` to `J v`, one tensor for each micro-batch.
-        backward: maps such tensors `u` to `J^T u`.
-        where: names the module at fault, as the end of a clause.
-
-    Raises:
-        CurvatureError: if it is one of these.
+    `forward` maps a vector v to J v, one tensor for each micro-batch, and `backward` such tensors u to J^T u.
     """
     tolerance = _tolerance(objective, parameters)
     error = 0.0

@@ -25,11 +25,7 @@ class CurvatureError(RuntimeError):
 
 @contextlib.contextmanager
 def refusing(where: Callable[[], str]) -> Iterator[None]:
-    """Turn PyTorch's complaint about a missing second derivative into one sentence that names the module.
-
-    Args:
-        where: returns the module as the end of a clause; called only in case of need.
-    """
+    """Turn PyTorch's complaint about a missing second derivative into one sentence that names the module."""
     try:
         yield
     except torch.OutOfMemoryError:
@@ -48,11 +44,6 @@ def culprit(model: nn.Module, head: nn.Module, evaluate: Callable[[], object]) -
 
     The modules' inputs are recorded in one forward pass. Then, innermost modules first, a random combination of each
     one's outputs is differentiated twice and compared with a difference of first derivatives, in float64.
-
-    Args:
-        model: the network.
-        head: the output layer.
-        evaluate: runs a forward pass through both.
     """
     modules = {"head": head} | {name: module for name, module in model.named_modules() if name} | {"model": model}
     innermost_first = sorted(modules, key=lambda name: (name == "model", -name.count(".")))

@@ -160,8 +160,8 @@ class Density:
         bell = torch.exp(-0.5 * distance**2) / (width * math.sqrt(2.0 * math.pi))
         return (bell * self.weights).sum(-1).mean(-1)
 
-    def share(self, low: float = -math.inf, high: float = math.inf) -> tuple[float, float]:
-        """Return the share of eigenvalues in `[low, high)` and its standard error over probes (NaN for one probe)."""
+    def fraction(self, low: float = -math.inf, high: float = math.inf) -> tuple[float, float]:
+        """Return the fraction of eigenvalues in `[low, high)` and its standard error over probes."""
         inside = ((self.nodes >= low) & (self.nodes < high)) * self.weights
         return _mean_and_error(inside.sum(-1))
 
@@ -192,7 +192,7 @@ def spectral_density(operator: AbstractOperator, *, num_probes: int = 4, num_ste
     Example:
         >>> from thalweg.curvature.operators import Matrix
         >>> density = spectral_density(Matrix(torch.diag(torch.tensor([3.0, 3.0, 1.0, 1.0]))), num_steps=2)
-        >>> round(density.share(2.0, 4.0)[0], 6)
+        >>> round(density.fraction(2.0, 4.0)[0], 6)
         0.5
 
     Source: Ubaru, Chen and Saad (2017), Fast Estimation of tr(f(A)) via Stochastic Lanczos Quadrature; Ghorbani,

@@ -379,20 +379,7 @@ def check_positions(positions: Sequence[int], num_tensors: int) -> None:
 def require_memory(
     what: str, rows: int, columns: int, dtype: torch.dtype, max_bytes: float, instead: str, *, copies: int = 1
 ) -> None:
-    """Refuse a dense matrix that does not fit.
-
-    Args:
-        what: who needs it, the subject of the message.
-        rows: of the matrix.
-        columns: of the matrix.
-        dtype: of its numbers.
-        max_bytes: memory that it may take.
-        instead: what to use instead, in the message.
-        copies: how many of them are held at once.
-
-    Raises:
-        InputError: if it would take more.
-    """
+    """Refuse a dense matrix, of which `what` holds some copies, where it would take more memory than allowed."""
     num_bytes = copies * rows * columns * dtype.itemsize
     if num_bytes > max_bytes:
         raise InputError(

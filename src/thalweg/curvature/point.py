@@ -305,11 +305,7 @@ def vector_jacobian(
 ) -> Sequence[Tensor | None]:
     """Return the derivatives by the inputs of all inner products `<output, vector>` together; None stands for zeros.
 
-    Args:
-        pairs: outputs, None where there is none, with their vectors; with `many` stacks of vectors.
-        inputs: tensors of the graph.
-        many: whether there are several vectors for each output.
-        keep: whether the graph is needed again.
+    With `many` there is a stack of vectors for each output; `keep` says whether the graph is needed again.
     """
     known = [(output, vector) for output, vector in pairs if output is not None]
     if not known:

@@ -2,23 +2,16 @@
 
 import dataclasses
 import math
-from typing import Generic, Protocol, TypeVar, final
+from typing import Generic, TypeVar, final
 
 import torch
 from torch import Tensor
 
 from thalweg import vectors
+from thalweg.curvature.operators import AbstractOperator
 from thalweg.status import Status
 
 Vectors = TypeVar("Vectors", Tensor, list[Tensor])
-
-
-class Multiplies(Protocol):
-    """A square matrix given by its products with flat vectors: an `AbstractOperator`, or anything that has `@`."""
-
-    def __matmul__(self, other: Tensor, /) -> Tensor:
-        """Return the matrix times a flat vector."""
-        ...
 
 
 @final
@@ -44,15 +37,14 @@ class Solve(Generic[Vectors]):
 
 
 def conjugate_gradients(
-    operator: Multiplies,
+    operator: AbstractOperator,
     right: Vectors,
     *,
     start: Vectors | None = None,
-    preconditioner: Multiplies | None = None,
+    preconditioner: AbstractOperator | None = None,
     tolerance: float = 1e-6,
     progress: float | None = None,
     radius: float | None = None,
-    natural_norm: bool = False,
     max_iterations: int | None = None,
 ) -> Solve[Vectors]:
     r"""Solve $A x = b$ for a positive definite $A$, and notice where it is not.
@@ -70,8 +62,6 @@ def conjugate_gradients(
         tolerance: on the residual, relative to b, >= 0.
         progress: least improvement of the model an iteration, such as 5e-4; None: not looked at.
         radius: of the trust region, above 0; None: there is none.
-        natural_norm: measure residuals in the norm of the preconditioner P, $(r^\top P r)^{1/2}$, and the radius in
-            that of its inverse, so that neither depends on how the unknowns are scaled.
         max_iterations: products allowed; None: as many as there are unknowns.
 
     Returns:
@@ -79,8 +69,7 @@ def conjugate_gradients(
         radius, the solution is the start.
 
     Raises:
-        ValueError: for a tolerance below 0, a radius of 0 or less, a start outside the radius, or one with
-            `natural_norm`.
+        ValueError: for a tolerance below 0, a radius of 0 or less, or a start outside the radius.
 
     Example:
         >>> from thalweg.curvature.operators import Matrix
@@ -101,17 +90,16 @@ def conjugate_gradients(
         )
     b = _flat(right)
     x = torch.zeros_like(b) if start is None else _flat(start).clone()
-    if start is not None and (natural_norm or (radius is not None and not float(x.norm()) <= radius)):
-        raise ValueError("conjugate_gradients(start=...) must lie inside the radius, and be None with natural_norm.")
+    if radius is not None and not float(x.norm()) <= radius:
+        raise ValueError("conjugate_gradients(start=..., radius=...): the start must lie inside the radius.")
     limit = len(b) if max_iterations is None else max_iterations
     r = b.clone() if start is None else b - operator @ x
     z = r if preconditioner is None else preconditioner @ r
     p, rz = z.clone(), float(torch.dot(r, z))
-    norm = _NaturalNorm(rz) if natural_norm else _EuclideanNorm()
-    goal = tolerance * (norm.residual(r, rz) if start is None else float(b.norm()))
+    goal = tolerance * float(b.norm())
     models = [_model(x, b, r)]
     status, negative, i = Status.OUT_OF_ITERATIONS, None, 0
-    if norm.residual(r, rz) <= goal:
+    if float(r.norm()) <= goal:
         status, limit = Status.CONVERGED, 0
     while i < limit:
         product = operator @ p
@@ -126,9 +114,9 @@ def conjugate_gradients(
             negative, status = p.clone(), Status.NEGATIVE_CURVATURE
             if radius is None:
                 break
-        on_boundary = radius is not None and norm.after(x, p, step) >= radius
+        on_boundary = radius is not None and (step == math.inf or float((x + step * p).norm()) >= radius)
         if on_boundary:
-            step, status = _to_sphere(*norm.products(x, p), radius), Status.ON_BOUNDARY
+            step, status = _to_sphere(x, p, radius), Status.ON_BOUNDARY
         x.add_(p, alpha=step)
         r = r - step * product
         models.append(_model(x, b, r))
@@ -136,24 +124,23 @@ def conjugate_gradients(
             break
         z = r if preconditioner is None else preconditioner @ r
         before, rz = rz, float(torch.dot(r, z))
-        if norm.residual(r, rz) <= goal:
+        if float(r.norm()) <= goal:
             status = Status.CONVERGED
             break
         if progress is not None and _stalled(models, progress):
             status = Status.LITTLE_PROGRESS
             break
-        norm.follow(step, rz, before)
         p = p.mul_(rz / before).add_(z)
     direction = None if negative is None else _as(negative, right)
     return Solve(_as(x, right), status, i, float(r.norm()), models[-1], direction)
 
 
 def minres(
-    operator: Multiplies,
+    operator: AbstractOperator,
     right: Vectors,
     *,
     start: Vectors | None = None,
-    preconditioner: Multiplies | None = None,
+    preconditioner: AbstractOperator | None = None,
     tolerance: float = 1e-6,
     stop_at_negative_curvature: bool = False,
     max_iterations: int | None = None,
@@ -258,61 +245,9 @@ def _stalled(models: list[float], progress: float) -> bool:
     return i > k and models[-1] < 0.0 and (models[-1] - models[-1 - k]) / models[-1] < k * progress
 
 
-@final
-class _EuclideanNorm:
-    """Lengths of residuals and steps as they are."""
-
-    def residual(self, r: Tensor, rz: float) -> float:
-        del rz
-        return float(r.norm())
-
-    def products(self, x: Tensor, p: Tensor) -> tuple[float, float, float]:
-        """Return `x'x`, `x'p` and `p'p`."""
-        return float(torch.dot(x, x)), float(torch.dot(x, p)), float(torch.dot(p, p))
-
-    def after(self, x: Tensor, p: Tensor, step: float) -> float:
-        """Return the length of `x + step p`."""
-        return math.inf if step == math.inf else float((x + step * p).norm())
-
-    def follow(self, step: float, rz: float, before: float) -> None:
-        """Do nothing: lengths are computed where they are wanted."""
-
-
-@final
-class _NaturalNorm:
-    """Lengths of residuals in the norm of the preconditioner, of steps in that of its inverse M.
-
-    M is never applied. As `p` becomes `z + beta p`, and x is a combination of earlier directions, `x'Mx`, `x'Mp` and
-    `p'Mp` follow from the step lengths and from `r'z`.
-    """
-
-    def __init__(self, rz: float) -> None:
-        self.xx, self.xp, self.pp = 0.0, 0.0, rz
-
-    def residual(self, r: Tensor, rz: float) -> float:
-        del r
-        return math.sqrt(max(rz, 0.0))
-
-    def products(self, x: Tensor, p: Tensor) -> tuple[float, float, float]:
-        """Return `x'Mx`, `x'Mp` and `p'Mp`."""
-        del x, p
-        return self.xx, self.xp, self.pp
-
-    def after(self, x: Tensor, p: Tensor, step: float) -> float:
-        """Return the length of `x + step p`."""
-        del x, p
-        return math.inf if step == math.inf else math.sqrt(self.xx + 2.0 * step * self.xp + step * step * self.pp)
-
-    def follow(self, step: float, rz: float, before: float) -> None:
-        """Take in the step, and the change of `r'z` that makes the next direction."""
-        beta = rz / before
-        self.xx += 2.0 * step * self.xp + step * step * self.pp
-        self.xp, self.pp = beta * (self.xp + step * self.pp), rz + beta * beta * self.pp
-
-
-def _to_sphere(xx: float, xp: float, pp: float, radius: float) -> float:
-    """Return the positive t with `||x + t p|| = radius`, from the inner products of x and p."""
-    outside = xx - radius**2
+def _to_sphere(x: Tensor, p: Tensor, radius: float) -> float:
+    """Return the positive t for which `x + t p` has the length of the radius."""
+    pp, xp, outside = float(torch.dot(p, p)), float(torch.dot(x, p)), float(torch.dot(x, x)) - radius**2
     root = math.sqrt(max(xp * xp - pp * outside, 0.0))
     # Whichever form does not subtract numbers of one size.
     return -outside / (xp + root) if xp > 0.0 else (root - xp) / pp

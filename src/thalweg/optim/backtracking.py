@@ -13,16 +13,10 @@ from typing import final
 @final
 @dataclasses.dataclass(frozen=True)
 class Backtracked:
-    """How a backtracking search ended.
+    """How a backtracking search ended."""
 
-    Args:
-        step: the step accepted; where none was, the one that would have been tried next.
-        value: the function there; None where no step was accepted.
-        num_trials: values computed.
-    """
-
-    step: float
-    value: float | None
+    step: float  # the one accepted; where none was, the one that would have been tried next
+    value: float | None  # the function there; None where no step was accepted
     num_trials: int
 
 

@@ -303,12 +303,7 @@ def gain_ratio(decrease: float, predicted: float, rounding: float) -> float:
 
 @final
 class ModelAlongLine(AbstractModel):
-    """The quadratic model along one search direction only: the trust region shortens it.
-
-    Args:
-        direction: with the curvature `d' B d` of its model; None counts as 0, a linear model.
-        gradient: flat gradient.
-    """
+    """The quadratic model along one search direction only, which the trust region shortens; linear if it has none."""
 
     def __init__(self, direction: SearchDirection, gradient: Tensor) -> None:
         self.vector = direction.vector
@@ -327,13 +322,7 @@ class ModelAlongLine(AbstractModel):
 
 @final
 class ClippedModel(AbstractModel):
-    """A model whose steps are multiplied by a rate and clipped entry by entry; it predicts for the step as it was.
-
-    Args:
-        model: the model.
-        factor: the rate, one number or one an entry.
-        limit: farthest that an entry may move.
-    """
+    """A model whose steps are multiplied by a rate and clipped entry by entry; it predicts for the step as it was."""
 
     def __init__(self, model: AbstractModel, factor: float | Tensor, limit: float) -> None:
         self.model, self.factor, self.limit = model, factor, limit

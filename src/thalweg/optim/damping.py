@@ -20,9 +20,9 @@ class Damping:
     where nu is 2, 4, 8 ... on failures in a row.
 
     Args:
-        initial: first mu, as a share of the largest diagonal entry of the first matrix; positive.
+        initial: first mu, as a fraction of the largest diagonal entry of the first matrix; positive.
         fall: smallest factor of one step, in (0, 1); near a minimum 0.1 converges faster than the usual 1/3.
-        smallest: mu never falls below this share of the largest diagonal entry of the first matrix; positive.
+        smallest: mu never falls below this fraction of the largest diagonal entry of the first matrix; positive.
 
     Raises:
         ValueError: an argument out of range.
@@ -63,12 +63,12 @@ class Damping:
         if gain is None or "damping" not in state:
             return
         if not gain > 0.0:
-            self.worsen(state)
+            self.increase(state)
             return
-        share = 1.0 - (2.0 * min(gain, 1.0) - 1.0) ** 3
-        state.update(damping=max(state["damping"] * max(self.fall, share), state["least"]), rise=2.0)
+        factor = max(self.fall, 1.0 - (2.0 * min(gain, 1.0) - 1.0) ** 3)
+        state.update(damping=max(state["damping"] * factor, state["least"]), rise=2.0)
 
-    def worsen(self, state: State) -> None:
+    def increase(self, state: State) -> None:
         """Let mu rise after a failure."""
         if "damping" in state:
             state.update(damping=state["damping"] * state["rise"], rise=2.0 * state["rise"])

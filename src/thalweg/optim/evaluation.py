@@ -18,32 +18,18 @@ Closure = Callable[[], Tensor | float]
 @final
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Loss and gradient at one point.
-
-    Args:
-        value: the loss.
-        loss: the loss as the closure returned it; None where there was no closure.
-        gradients: the gradient of each parameter, None where it has none.
-        flat: the gradient as one vector, zeros where there is none.
-        size: Euclidean norm of the gradient.
-    """
+    """Loss and gradient at one point."""
 
     value: float
-    loss: Tensor | None
+    loss: Tensor | None  # as the closure returned it; None where there was no closure
     gradients: list[Tensor | None]
-    flat: Tensor
-    size: float
+    flat: Tensor  # the gradient as one vector, zeros where a parameter has none
+    size: float  # its Euclidean norm
 
 
 @final
 class Problem:
-    """One step's closure over the parameters that are to move.
-
-    Args:
-        closure: an `Objective`, any closure of `torch.optim` (it clears the gradients, runs forward and backward and
-            returns the loss), or None where the gradients are already there.
-        parameters: the trainable tensors.
-    """
+    """One step's closure over the parameters that are to move; None where the gradients are already there."""
 
     def __init__(self, closure: Closure | None, parameters: list[Tensor]) -> None:
         self.closure = closure

@@ -151,15 +151,7 @@ def curvature_condition(step: Tensor, change: Tensor) -> tuple[float, float, boo
 
 
 def damped_step(step: Tensor, inverse_change: Tensor, sy: float, yhy: float, damping: float) -> tuple[Tensor, float]:
-    """Return the step moved towards `H y` so that `s'y = damping * y'Hy`, and the new `s'y`; unchanged if it is larger.
-
-    Args:
-        step: s.
-        inverse_change: H y.
-        sy: s'y.
-        yhy: y'Hy, positive.
-        damping: in [0, 1).
-    """
+    """Return the step moved towards `H y` so that `s'y = damping * y'Hy`, and `s'y`; unchanged if that is larger."""
     if damping == 0.0 or sy >= damping * yhy:
         return step, sy
     return torch.lerp(inverse_change, step, (1.0 - damping) * yhy / (yhy - sy)), damping * yhy

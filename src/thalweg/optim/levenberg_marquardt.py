@@ -94,7 +94,7 @@ class LevenbergMarquardt(AbstractDirection):
 
     @override
     def on_failure(self, state: State) -> Recovery:
-        self.damping.worsen(state)
+        self.damping.increase(state)
         return Recovery.DAMP
 
     @override
@@ -128,12 +128,7 @@ class LevenbergMarquardt(AbstractDirection):
 
 @final
 class Factors:
-    """The matrices of one point.
-
-    Args:
-        point: with an objective.
-        root: A.
-    """
+    """The matrices of one point, made of the root A."""
 
     def __init__(self, point: Point, root: Root) -> None:
         objective = point.objective

@@ -19,13 +19,7 @@ class CurvatureFactory(Protocol):
 
 
 def curvature_at(factory: CurvatureFactory, point: Point, state: State) -> AbstractCurvature:
-    """Return the curvature at a point over the optimizer's parameters; it checks itself at the first step only.
-
-    Args:
-        factory: `Hessian` or `GaussNewton`.
-        point: with an objective.
-        state: the direction's memory; notes that the check was made.
-    """
+    """Return the curvature at a point over the optimizer's parameters; it checks itself at the first step only."""
     assert point.objective is not None
     matrix = factory(point.objective, point.parameters, check=not state.get("checked", False))
     state["checked"] = True

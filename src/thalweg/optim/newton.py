@@ -121,7 +121,7 @@ class Newton(AbstractDirection):
             return Recovery.DAMP
         if self.damping is None:
             return Recovery.NONE
-        self.damping.worsen(state)
+        self.damping.increase(state)
         return Recovery.DAMP
 
     def _spectrum(self, point: Point, state: State) -> SpectralModel:

@@ -157,7 +157,7 @@ class NewtonCG(AbstractDirection):
             return Recovery.DAMP
         warm, state["solution"] = state["solution"], None
         if self.damping is not None:
-            self.damping.worsen(state)
+            self.damping.increase(state)
             return Recovery.DAMP
         return Recovery.NONE if warm is None else Recovery.RESTART
 
@@ -203,13 +203,9 @@ class NewtonCG(AbstractDirection):
 class WithinBall(AbstractModel):
     """The quadratic model of a curvature matrix, minimized within a ball by conjugate gradients.
 
-    Args:
-        matrix: on flat vectors, for the first radius.
-        again: makes the matrix anew for the next radius, because in between the parameters have been elsewhere.
-        inverse: the preconditioner, or None.
-        gradient: flat.
-        bounds: tolerance on the residual relative to the gradient, and products allowed for one radius.
-        escape: unit vector of negative curvature to follow where the gradient says nothing, or None.
+    `matrix` serves the first radius; `again` makes it anew for the next one, because in between the parameters have
+    been elsewhere. `bounds` are the tolerance and the products allowed; `escape` is a unit vector of negative curvature
+    to follow where the gradient says nothing.
     """
 
     def __init__(

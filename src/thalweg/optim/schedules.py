@@ -21,11 +21,11 @@ def warmup_steps(warmup: float, total_steps: int | None) -> int:
     """Return a warmup as a number of steps.
 
     Args:
-        warmup: below 1 a share of the run, from 1 on a whole number of steps; not negative.
+        warmup: below 1 a fraction of the run, from 1 on a whole number of steps; not negative.
         total_steps: steps of the run, at least 1; None where unknown.
 
     Raises:
-        ValueError: an argument out of range, more warmup than steps, or a share of an unknown number of steps.
+        ValueError: an argument out of range, more warmup than steps, or a fraction of an unknown number of steps.
 
     Example:
         >>> warmup_steps(0.1, 200), warmup_steps(30, 200)
@@ -35,11 +35,11 @@ def warmup_steps(warmup: float, total_steps: int | None) -> int:
         raise ValueError(f"total_steps=... must be at least 1; got {total_steps!r}.")
     if not (0 <= warmup < 1 or (warmup >= 1 and warmup == math.floor(warmup))):
         raise ValueError(
-            f"warmup=... must be a share of the run in [0, 1) or a whole number of steps from 1 on; got {warmup!r}."
+            f"warmup=... must be a fraction of the run in [0, 1) or a whole number of steps from 1 on; got {warmup!r}."
         )
     if 0 < warmup < 1:
         if total_steps is None:
-            raise ValueError(f"warmup=... must be in steps where total_steps is None; got the share {warmup!r}.")
+            raise ValueError(f"warmup=... must be in steps where total_steps is None; got the fraction {warmup!r}.")
         return round(warmup * total_steps)
     if total_steps is not None and warmup > total_steps:
         raise ValueError(f"warmup=... must be at most total_steps={total_steps}; got {warmup!r}.")
@@ -53,24 +53,18 @@ def constant(optimizer: Optimizer, *, total_steps: int | None = None, warmup: fl
         optimizer: whose groups' rates are set.
         total_steps: not used; here so that all schedules are called alike.
         warmup: not used either; see `constant_with_warmup`.
-
-    Returns:
-        The scheduler.
     """
     warmup_steps(warmup, total_steps)
     return _schedule(optimizer, _level, 0)
 
 
 def constant_with_warmup(optimizer: Optimizer, *, total_steps: int | None = None, warmup: float = 0) -> LRScheduler:
-    """Return warmup, then the base rate for ever.
+    """Return warmup, then the base rate forever.
 
     Args:
         optimizer: whose groups' rates are set.
-        total_steps: steps of the run; needed where `warmup` is a share.
+        total_steps: steps of the run; needed where `warmup` is a fraction.
         warmup: see `warmup_steps`.
-
-    Returns:
-        The scheduler.
     """
     return _schedule(optimizer, _level, warmup_steps(warmup, total_steps))
 
@@ -84,9 +78,6 @@ def linear(optimizer: Optimizer, *, total_steps: int, warmup: float = 0) -> LRSc
         optimizer: whose groups' rates are set.
         total_steps: steps of the run, at least 1.
         warmup: see `warmup_steps`.
-
-    Returns:
-        The scheduler.
 
     Example:
         >>> import torch
@@ -105,7 +96,7 @@ def linear(optimizer: Optimizer, *, total_steps: int, warmup: float = 0) -> LRSc
 def polynomial(
     optimizer: Optimizer, *, total_steps: int, warmup: float = 0, power: float = 1.0, end_ratio: float = 0.0
 ) -> LRScheduler:
-    """Return warmup, then a polynomial down to a share of the base rate.
+    """Return warmup, then a polynomial down to a fraction of the base rate.
 
     The factor at progress `s` from 0 to 1 is `(1 - end_ratio) (1 - s)^power + end_ratio`.
 
@@ -114,14 +105,11 @@ def polynomial(
         total_steps: steps of the run, at least 1.
         warmup: see `warmup_steps`.
         power: positive; 1 is `linear`.
-        end_ratio: share of the base rate at the end, in [0, 1].
-
-    Returns:
-        The scheduler.
+        end_ratio: fraction of the base rate at the end, in [0, 1].
     """
     if not power > 0:
         raise ValueError(f"polynomial(power=...) must be positive; got {power!r}.")
-    _check_share(end_ratio, "polynomial(end_ratio=...)")
+    _check_fraction(end_ratio, "polynomial(end_ratio=...)")
     first = warmup_steps(warmup, _known(total_steps, "polynomial"))
     return _schedule(
         optimizer,
@@ -133,7 +121,7 @@ def polynomial(
 def cosine(
     optimizer: Optimizer, *, total_steps: int, warmup: float = 0, num_cycles: float = 0.5, end_ratio: float = 0.0
 ) -> LRScheduler:
-    """Return warmup, then half a cosine down to a share of the base rate.
+    """Return warmup, then half a cosine down to a fraction of the base rate.
 
     The factor at progress `s` from 0 to 1 is `(1 - end_ratio) (1 + cos(2 pi num_cycles s)) / 2 + end_ratio`.
 
@@ -142,15 +130,12 @@ def cosine(
         total_steps: steps of the run, at least 1.
         warmup: see `warmup_steps`.
         num_cycles: cosine waves in the run, positive; 0.5 goes down once.
-        end_ratio: share of the base rate at the lowest point, in [0, 1].
-
-    Returns:
-        The scheduler.
+        end_ratio: fraction of the base rate at the lowest point, in [0, 1].
 
     Source: Loshchilov, Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts" (2017).
     """
     _check_positive(num_cycles, "cosine(num_cycles=...)")
-    _check_share(end_ratio, "cosine(end_ratio=...)")
+    _check_fraction(end_ratio, "cosine(end_ratio=...)")
     first = warmup_steps(warmup, _known(total_steps, "cosine"))
     return _schedule(
         optimizer,
@@ -172,9 +157,6 @@ def cosine_with_restarts(
         warmup: see `warmup_steps`.
         num_cycles: descents in the run, at least 1.
 
-    Returns:
-        The scheduler.
-
     Source: Loshchilov, Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts" (2017).
     """
     if num_cycles < 1 or num_cycles != int(num_cycles):
@@ -193,12 +175,9 @@ def inverse_sqrt(
 
     Args:
         optimizer: whose groups' rates are set.
-        total_steps: steps of the run; needed where `warmup` is a share.
+        total_steps: steps of the run; needed where `warmup` is a fraction.
         warmup: see `warmup_steps`.
         timescale: steps, at least 1; None: the warmup `W`, or 10,000 without one.
-
-    Returns:
-        The scheduler.
 
     Source: Vaswani et al., "Attention Is All You Need" (2017), section 5.3.
     """
@@ -217,15 +196,12 @@ def warmup_stable_decay(
         optimizer: whose groups' rates are set.
         total_steps: steps of the run, at least 1.
         warmup: see `warmup_steps`.
-        decay: length of the line at the end: a share of the run below 1, or a number of steps.
-        end_ratio: share of the base rate that the line goes down to, in [0, 1].
-
-    Returns:
-        The scheduler.
+        decay: length of the line at the end: a fraction of the run below 1, or a number of steps.
+        end_ratio: fraction of the base rate that the line goes down to, in [0, 1].
 
     Source: Hu et al., "MiniCPM: Unveiling the Potential of Small Language Models" (2024).
     """
-    _check_share(end_ratio, "warmup_stable_decay(end_ratio=...)")
+    _check_fraction(end_ratio, "warmup_stable_decay(end_ratio=...)")
     first = warmup_steps(warmup, _known(total_steps, "warmup_stable_decay"))
     try:
         last = warmup_steps(decay, total_steps)
@@ -254,13 +230,10 @@ def step(
 
     Args:
         optimizer: whose groups' rates are set.
-        total_steps: steps of the run; needed where `warmup` is a share or `step_size` None.
+        total_steps: steps of the run; needed where `warmup` is a fraction or `step_size` None.
         warmup: see `warmup_steps`.
         step_size: steps between two drops, at least 1; None: a third of the run.
         gamma: factor of one drop, in (0, 1].
-
-    Returns:
-        The scheduler.
     """
     _check_factor(gamma, "step(gamma=...)")
     if step_size is None:
@@ -279,12 +252,9 @@ def exponential(
 
     Args:
         optimizer: whose groups' rates are set.
-        total_steps: steps of the run; needed where `warmup` is a share or `gamma` None.
+        total_steps: steps of the run; needed where `warmup` is a fraction or `gamma` None.
         warmup: see `warmup_steps`.
         gamma: factor of each step, in (0, 1]; None: the one that ends the run at 1 % of the base rate.
-
-    Returns:
-        The scheduler.
     """
     if gamma is None:
         steps = _known(total_steps, "exponential")
@@ -314,8 +284,7 @@ def reduce_on_plateau(
         threshold: progress below this doesn't count, at least 0, in the unit of the score.
         min_lr: the rate is not lowered below this, at least 0.
 
-    Returns:
-        The scheduler; its `step` takes the score.
+    Its `step` takes the score.
     """
     warmup_steps(warmup, total_steps)
     if not 0 < factor < 1:
@@ -385,7 +354,7 @@ def _known(total_steps: int | None, schedule: str) -> int:
     return total_steps
 
 
-def _check_share(value: float, call: str) -> None:
+def _check_fraction(value: float, call: str) -> None:
     if not 0 <= value <= 1:
         raise ValueError(f"{call} must lie in [0, 1]; got {value!r}.")
 

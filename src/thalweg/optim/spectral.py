@@ -27,7 +27,7 @@ class Absolute(AbstractEigenvalues):
     r"""Saddle-free: $|\lambda|$, so that the step leaves saddles along negative curvature.
 
     Args:
-        least: smallest result as a share of the largest $|\lambda|$, in (0, 1).
+        least: smallest result as a fraction of the largest $|\lambda|$, in (0, 1).
 
     Source: Dauphin and others, "Identifying and attacking the saddle point problem in high-dimensional non-convex
     optimization" (2014).
@@ -49,8 +49,8 @@ class Floor(AbstractEigenvalues):
     r"""Modified Newton: $\max(\lambda, \text{least} \cdot \max|\lambda|)$.
 
     Args:
-        least: share of the largest absolute eigenvalue, in (0, 1). The smaller, the longer the steps along negative and
-            zero curvature.
+        least: fraction of the largest absolute eigenvalue, in (0, 1). The smaller, the longer the steps along
+            negative and zero curvature.
 
     Source: Nocedal and Wright, "Numerical Optimization" (2006), section 3.4.
     """
@@ -73,7 +73,7 @@ class Shift(AbstractEigenvalues):
     To be used with a `Damping`, which adds the rest.
 
     Args:
-        least: smallest result as a share of the largest $|\lambda|$, in (0, 1).
+        least: smallest result as a fraction of the largest $|\lambda|$, in (0, 1).
     """
 
     least: float = 1e-12
@@ -86,9 +86,9 @@ class Shift(AbstractEigenvalues):
         return _at_least(values - values.min().clamp(max=0.0), values, self.least)
 
 
-def _at_least(changed: Tensor, values: Tensor, share: float) -> Tensor:
+def _at_least(changed: Tensor, values: Tensor, fraction: float) -> Tensor:
     tiny = torch.finfo(values.dtype).tiny
-    return torch.maximum(changed, (share * values.abs().max()).clamp(min=tiny))
+    return torch.maximum(changed, (fraction * values.abs().max()).clamp(min=tiny))
 
 
 @final
@@ -139,11 +139,11 @@ class SpectralModel(AbstractModel):
         shift = low
         for _ in range(60):
             step = self._step(shift)
-            length, bend = torch.stack([step.norm(), (step * step / (self.values + shift)).sum()]).tolist()
+            length, curvature = torch.stack([step.norm(), (step * step / (self.values + shift)).sum()]).tolist()
             if abs(length - radius) <= 1e-8 * radius:
                 break
             low, high = (shift, high) if length > radius else (low, shift)
-            shift += length * length * (length - radius) / (radius * bend) if bend > 0.0 else 0.0
+            shift += length * length * (length - radius) / (radius * curvature) if curvature > 0.0 else 0.0
             if not low < shift < high:
                 shift = 0.5 * (low + high)
         return shift
@@ -154,10 +154,6 @@ def spectral_model(dense: Tensor, gradient: Tensor) -> SpectralModel:
 
     Entries that neither know of (missing connections, units that are never active) are left out before the eigenvalues
     are computed, so that they stay where they are to the last bit.
-
-    Args:
-        dense: `[n, n]`.
-        gradient: flat, `[n]`.
     """
     known = (dense != 0.0).any(1) | (gradient != 0.0)
     if bool(known.all()) or not bool(known.any()):
