@@ -212,6 +212,18 @@ PAIRS = [(direction, step_size) for direction in DIRECTIONS for step_size in STE
 SEARCHED = [pair for pair in PAIRS if "fixed" not in pair[1]]
 
 
+def some_pairs() -> list[tuple[str, str]]:
+    """Every direction with two of its step sizes, in turn, so that each step size meets many directions."""
+    chosen = []
+    for place, direction in enumerate(DIRECTIONS):
+        sizes = [step_size for step_size in STEP_SIZES if fits(direction, step_size)]
+        chosen += [(direction, sizes[(place + i) % len(sizes)]) for i in (0, 2)]
+    return chosen
+
+
+SOME_PAIRS = some_pairs()
+
+
 def descent(objective: Objective, pair: tuple[str, str], **options) -> Descent:
     return Descent(objective.parameters, DIRECTIONS[pair[0]], STEP_SIZES[pair[1]], **options)
 

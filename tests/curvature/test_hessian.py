@@ -30,6 +30,28 @@ def test_dense_equals_double_backward_row_by_row(case, objective, references):
     torch.testing.assert_close(Hessian(objective).dense()[rows], expected, rtol=1e-9, atol=1e-11)
 
 
+# One case for each way through the graph: plain layers, replaced functions, shared and padded tables, micro-batches.
+some_cases = pytest.mark.parametrize(
+    "case",
+    [
+        "linear",
+        "layer norm",
+        "batch norm, uneven",
+        "bag, uneven",
+        "sparse embedding",
+        "weight norm",
+        "gru",
+        "transformer",
+        "checkpointed",
+        "compiled",
+        "layer norm, chunked softmax",
+        "tied language model",
+    ],
+    indirect=True,
+)
+
+
+@some_cases
 def test_products_of_lists_vectors_and_columns_are_those_of_the_dense_matrix(objective):
     hessian = Hessian(objective)
     dense = hessian.dense()
@@ -43,12 +65,14 @@ def test_products_of_lists_vectors_and_columns_are_those_of_the_dense_matrix(obj
     torch.testing.assert_close(torch.cat([part.reshape(-1) for part in product]), dense @ flat, rtol=1e-9, atol=1e-11)
 
 
+@some_cases
 def test_a_graph_made_anew_gives_the_same(objective):
     kept, rebuilt = Hessian(objective), Hessian(objective, scheme=Scheme.REBUILT_GRAPH)
     columns = torch.randn(kept.size, 2)
     torch.testing.assert_close(rebuilt @ columns, kept @ columns, rtol=1e-8, atol=1e-11)
 
 
+@some_cases
 def test_forward_over_reverse_gives_the_same_or_refuses(case, objective):
     kept, forward = Hessian(objective), Hessian(objective, scheme=Scheme.FORWARD_OVER_REVERSE)
     columns = torch.randn(kept.size, 2)

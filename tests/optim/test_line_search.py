@@ -75,19 +75,19 @@ every_curve = pytest.mark.parametrize("name", [name for name in CURVES if CURVES
 
 @every_curve
 @pytest.mark.parametrize("slope", [1e-4, 0.3])
-@pytest.mark.parametrize("natural", [True, False])
-def test_armijo_lowers_the_loss_enough(name, slope, natural):
-    curve = CURVES[name]()
-    curve.well_scaled = natural
-    found = Armijo(slope=slope).search(curve, {})
-    assert found.multiple > 0.0
-    assert found.value == curve.phi(found.multiple)
-    assert found.value <= curve.value + slope * found.multiple * curve.slope
-    assert found.num_trials == curve.num_evaluations
+def test_armijo_lowers_the_loss_enough(name, slope):
+    for well_scaled in (True, False):
+        curve = CURVES[name]()
+        curve.well_scaled = well_scaled
+        found = Armijo(slope=slope).search(curve, {})
+        assert found.multiple > 0.0
+        assert found.value == curve.phi(found.multiple)
+        assert found.value <= curve.value + slope * found.multiple * curve.slope
+        assert found.num_trials == curve.num_evaluations
 
 
 @every_curve
-@pytest.mark.parametrize(("slope", "flatness"), [(1e-4, 0.9), (1e-4, 0.1), (0.1, 0.2), (1e-4, 0.001)])
+@pytest.mark.parametrize(("slope", "flatness"), [(1e-4, 0.9), (0.1, 0.2), (1e-4, 0.001)])
 def test_both_wolfe_conditions_hold(name, slope, flatness):
     curve = CURVES[name]()
     found = StrongWolfe(slope=slope, flatness=flatness).search(curve, {})

@@ -239,7 +239,7 @@ def test_jacobi_makes_newton_cg_blind_to_the_scale_of_the_inputs():
 # ---- within a ball ----
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("radius", [1e-3, 0.3, 3.0, 100.0])
 def test_the_ball_is_solved_exactly(seed, radius):
     """The conditions of More and Sorensen: (H + sigma) d = -g, H + sigma positive, sigma (|d| - radius) = 0."""
@@ -310,8 +310,17 @@ def test_trust_regions_end_where_scipys_end(name, direction):
 
 
 @pytest.mark.parametrize("start", [(0.0, 0.0), (0.0, 1.0), (1e-9, 1e-9)], ids=["on it", "above it", "beside it"])
-@pytest.mark.parametrize("step_size", ["armijo", "wolfe", "trust region"])
-@pytest.mark.parametrize("direction", ["newton", "modified newton", "damped newton", "newton-cg with hessian"])
+@pytest.mark.parametrize(
+    ("direction", "step_size"),
+    [
+        ("newton", "armijo"),
+        ("newton", "trust region"),
+        ("modified newton", "wolfe"),
+        ("damped newton", "armijo"),
+        ("newton-cg with hessian", "armijo"),
+        ("newton-cg with hessian", "trust region"),
+    ],
+)
 def test_saddles_are_left(direction, step_size, start):
     objective = make("saddle")
     with torch.no_grad():

@@ -13,7 +13,7 @@ from thalweg.optim import schedules
 
 T = 60
 RATES = (0.3, 0.07)
-WARMUPS = [0, 1, 10, 0.25]
+WARMUPS = {0: 0, 1: 1, 10: 10, 0.25: 15}  # as it is given, in steps
 
 
 def optimizer() -> torch.optim.SGD:
@@ -83,15 +83,15 @@ every_schedule = pytest.mark.parametrize("name", CASES)
 
 
 @every_schedule
-@pytest.mark.parametrize("warmup", WARMUPS)
-def test_every_step_follows_the_published_formula_after_the_warmup(name, warmup):
+def test_every_step_follows_the_published_formula_after_the_warmup(name):
     make, options, formula = CASES[name]
-    sgd = optimizer()
-    rates = walk(sgd, make(sgd, total_steps=T, warmup=warmup, **options), T)
-    w = 15 if warmup == 0.25 else warmup
-    for t in range(T):
-        factor = (t + 1) / w if t < w else formula(t, w)
-        assert rates[t] == pytest.approx([factor * rate for rate in RATES], rel=1e-12, abs=1e-15), f"step {t}"
+    for warmup, w in WARMUPS.items():
+        sgd = optimizer()
+        rates = walk(sgd, make(sgd, total_steps=T, warmup=warmup, **options), T)
+        for t in range(T):
+            factor = (t + 1) / w if t < w else formula(t, w)
+            expected = [factor * rate for rate in RATES]
+            assert rates[t] == pytest.approx(expected, rel=1e-12, abs=1e-15), f"warmup {warmup}, step {t}"
 
 
 def by_pytorch(make: Callable[[torch.optim.Optimizer], LRScheduler]) -> list[list[float]]:
@@ -131,21 +131,21 @@ def test_every_step_equals_pytorchs_own_class(ours, pytorch):
 
 
 @every_schedule
-@pytest.mark.parametrize("stop", [1, 5, 30])
-def test_a_resumed_schedule_goes_on_exactly_and_its_state_is_json(name, stop):
+def test_a_resumed_schedule_goes_on_exactly_and_its_state_is_json(name):
     make, options, _ = CASES[name]
 
     def build() -> tuple[torch.optim.Optimizer, LRScheduler]:
         sgd = optimizer()
         return sgd, make(sgd, total_steps=T, warmup=10, **options)
 
-    sgd, schedule = build()
-    walk(sgd, schedule, stop)
-    saved = json.loads(json.dumps([sgd.state_dict(), schedule.state_dict()], allow_nan=False))
-    resumed, resumed_schedule = build()
-    resumed.load_state_dict(saved[0])
-    resumed_schedule.load_state_dict(saved[1])
-    assert walk(resumed, resumed_schedule, T - stop) == walk(sgd, schedule, T - stop)
+    for stop in (1, 5, 30):
+        sgd, schedule = build()
+        walk(sgd, schedule, stop)
+        saved = json.loads(json.dumps([sgd.state_dict(), schedule.state_dict()], allow_nan=False))
+        resumed, resumed_schedule = build()
+        resumed.load_state_dict(saved[0])
+        resumed_schedule.load_state_dict(saved[1])
+        assert walk(resumed, resumed_schedule, T - stop) == walk(sgd, schedule, T - stop)
 
 
 @every_schedule
