@@ -114,9 +114,9 @@ def conjugate_gradients(
             negative, status = p.clone(), Status.NEGATIVE_CURVATURE
             if radius is None:
                 break
-        on_boundary = radius is not None and (step == math.inf or float((x + step * p).norm()) >= radius)
-        if on_boundary:
-            step, status = _to_sphere(x, p, radius), Status.ON_BOUNDARY
+        on_boundary = False
+        if radius is not None and (step == math.inf or float((x + step * p).norm()) >= radius):
+            step, status, on_boundary = _to_sphere(x, p, radius), Status.ON_BOUNDARY, True
         x.add_(p, alpha=step)
         r = r - step * product
         models.append(_model(x, b, r))
