@@ -1,12 +1,10 @@
 """`thalweg train - --online`: learn from standard input, row by row."""
 
 import math
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
-from typing import Any, final
+from typing import Any
 
 from thalweg.cli.output import print_json
 from thalweg.data.files.base import AbstractSource
@@ -21,6 +19,7 @@ from thalweg.status import Status
 from thalweg.training.folder.run import run_name
 from thalweg.training.recipe.recipe import Options
 from thalweg.training.session.reading import skipped_rows
+from thalweg.training.session.signals import Signals
 
 RECORD_SECONDS = 30.0
 KINDS: dict[str, Callable[..., OnlineModel]] = {"classify": OnlineClassifier, "score": OnlineRegressor}
@@ -44,9 +43,9 @@ def learn(given: Options, out: Path, *, overwrite: bool, as_json: bool, say: Cal
     source = open_stream(sys.stdin.buffer, skip_bad_rows=skip) if name == "-" else open_source(name, skip_bad_rows=skip)
     record, num_shown = None, 0
     header_due = not as_json
-    with _Stop() as stop:
+    with Signals() as signals:
         for record in learn_online(
-            stop.rows(source),
+            _rows(source, signals),
             model,
             label_column=given.get("label_column") or None,
             save_folder=folder,
@@ -62,56 +61,27 @@ def learn(given: Options, out: Path, *, overwrite: bool, as_json: bool, say: Cal
         raise InputError("The stream ended before its first row; expected JSONL, or CSV with a header.")
     for note in [*skipped_rows(source), *record.notes]:
         say(note)
-    status = Status.COMPLETED if stop.received is None else Status.INTERRUPTED
+    status = Status.COMPLETED if signals.received is None else Status.INTERRUPTED
     if as_json:
         print_json(_summary(record, task, folder, status))
     say(f"Saved in {folder}; the same command resumes there, and `thalweg predict {folder}` answers.")
-    return 0 if stop.received is None else 128 + stop.received
+    return 0 if signals.received is None else 128 + signals.received
 
 
-@final
-class _Stop:
-    """Lets Ctrl-C and SIGTERM end the rows: the current one is learned, then the model is saved and its score printed.
-
-    A second signal has its usual effect.
-    """
-
-    def __init__(self) -> None:
-        self.received: int | None = None
-        self._is_waiting = False
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> "_Stop":
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def rows(self, source: AbstractSource) -> Iterator[dict[str, object]]:
-        """Yield the source's rows until a signal comes."""
-        rows = source_rows(source)
-        while self.received is None:
-            self._is_waiting = True
-            try:
-                row = next(rows, None)
-            except KeyboardInterrupt:  # out of the wait for a row that may never come
-                return
-            finally:
-                self._is_waiting = False
-            if row is None:
-                return
-            yield row
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        del frame
-        self.received = number
-        for known, handler in self._before.items():
-            signal.signal(known, handler)
-        if self._is_waiting:
-            raise KeyboardInterrupt
+def _rows(source: AbstractSource, signals: Signals) -> Iterator[dict[str, object]]:
+    """Yield the source's rows until a signal comes; the current one is learned, then the score is printed."""
+    rows = source_rows(source)
+    while signals.received is None:
+        signals.interrupts = True
+        try:
+            row = next(rows, None)
+        except KeyboardInterrupt:  # out of the wait for a row that may never come
+            return
+        finally:
+            signals.interrupts = False
+        if row is None:
+            return
+        yield row
 
 
 def _options(given: Options) -> dict[str, Any]:

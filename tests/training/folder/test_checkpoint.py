@@ -142,7 +142,7 @@ def test_the_message_names_the_older_checkpoint(tmp_path):
     checkpoint.save(tmp_path, 1, {"x": torch.arange(100.0)})
     saved = checkpoint.save(tmp_path, 2, {"x": torch.arange(100.0)})
     truncate(saved / "state.safetensors")
-    with pytest.raises(InputError, match="to go on from step-00000001"):
+    with pytest.raises(InputError, match="to resume from step-00000001"):
         checkpoint.load(saved)
 
 

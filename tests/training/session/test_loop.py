@@ -15,6 +15,7 @@ from thalweg.training.session.finish import finish
 from thalweg.training.session.loop import train as train_loop
 from thalweg.training.session.prepare import Request, prepare
 from thalweg.training.session.stopping import MAX_REJECTED, MAX_ROLLBACKS
+from thalweg.training.steps.evaluate import Evaluation
 
 
 @pytest.fixture
@@ -139,6 +140,15 @@ def test_the_best_weights_are_kept_not_the_last(reviews, tmp_path):
     finish(session, Status.COMPLETED)
     for name, tensor in session.run.model.state_dict().items():
         assert torch.equal(tensor, best[name])
+
+
+def test_scores_are_compared_and_nothing_is_written(reviews, tmp_path):
+    session = session_for(reviews, tmp_path)
+    scores = [(0.7, 0.5), (0.6, 0.4), (0.6, 0.5), (math.nan, math.nan)]  # of equal scores the smaller loss is better
+    taken = [session.take_score(Evaluation(loss, {"accuracy": accuracy})) for loss, accuracy in scores]
+    assert taken == [True, False, True, False]
+    assert (session.score.best, session.score.best_loss, session.score.without_progress) == (0.5, 0.6, 1)
+    assert not (session.run.folder / "model.safetensors").exists()
 
 
 def break_weights(session):

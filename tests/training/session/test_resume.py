@@ -174,7 +174,7 @@ def test_a_finished_run_has_nothing_to_resume(reviews, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_a_killed_command_goes_on_and_ends_with_the_same_bits(reviews, tmp_path, number, code):
     options = {"model": "lstm", "width": 32, "hidden": 32, "epochs": 12.0, "checkpoint_every": 0.2}
     flags = [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]
@@ -190,7 +190,4 @@ def test_a_killed_command_goes_on_and_ends_with_the_same_bits(reviews, tmp_path,
     again = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     assert "Resuming the unfinished run" in again.stderr
-    subprocess.run(
-        [*command[:5], f"--out={tmp_path / 'whole'}", *flags], env=environment, capture_output=True, check=True
-    )
-    assert same_weights(Run(tmp_path / "cut" / "reviews"), Run(tmp_path / "whole" / "reviews"))
+    assert same_weights(Run(tmp_path / "cut" / "reviews"), train(reviews, out=tmp_path / "whole", **options))

@@ -189,14 +189,14 @@ def load(checkpoint: Path) -> dict[str, Any]:
             raise InputError(_damaged(checkpoint, name, "changed (its checksum differs)"))
     tree = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
     # A copy has memory that is aligned as PyTorch's own. Tensors that point into the file may not be, and a matrix
-    # library's sums depend on it in the last bits, so that the run would not go on bit for bit.
+    # library's sums depend on it in the last bits, so the resumed run would not match bit for bit.
     tensors = {name: tensor.clone() for name, tensor in load_tensors(checkpoint / "state.safetensors").items()}
     return unpack(tree, tensors)
 
 
 def _damaged(checkpoint: Path, name: str, how: str) -> str:
     older = [path for path in _steps(checkpoint.parent) if path.name < checkpoint.name]
-    way_out = f"remove {checkpoint} to go on from {older[-1].name}" if older else "start again with --overwrite"
+    way_out = f"remove {checkpoint} to resume from {older[-1].name}" if older else "start again with --overwrite"
     return f"The checkpoint file {checkpoint / name} is {how}, so it is not used; {way_out}."
 
 

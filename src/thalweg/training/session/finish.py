@@ -1,4 +1,4 @@
-"""The end of a run: the best weights put back and measured, `metrics.json`, and the report."""
+"""The end of a run: the best weights restored and measured, `metrics.json`, and the report."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,6 @@ from thalweg.training.folder.report import make_report
 from thalweg.training.folder.run import METRICS, REPORT, WEIGHTS, write_json, write_manifest
 from thalweg.training.session.loop import train
 from thalweg.training.session.session import Session
-from thalweg.training.steps.evaluate import evaluate
 
 MAX_GENERATED = 2000  # validation examples that are written out for BLEU and the like; `evaluate` takes all of a file
 
@@ -71,16 +70,7 @@ def finish(session: Session, status: Status) -> dict[str, Any]:
         raise InputError(f"No weights of this run gave a finite score, so none were kept. {Status.NOT_FINITE.value}")
     weights = checkpoint.load_tensors(run.folder / WEIGHTS)
     build.put_weights(session.model, session.head, weights, run.folder / WEIGHTS)
-    evaluation = evaluate(
-        session.task,
-        session.model,
-        session.head,
-        session.prepared.valid,
-        batch_size=max(64, recipe.training.batch_size),
-        device=session.device,
-        autocast=session.autocast,
-        generated=min(len(session.prepared.valid), MAX_GENERATED),
-    )
+    evaluation = session.evaluate(generated=min(len(session.prepared.valid), MAX_GENERATED))
     summary["loss"] = evaluation.loss
     if recipe.training.optimizer in names.SOLVERS:
         summary["certificate"] = proved.prove(recipe, session.model, session.head, session.feed(0))

@@ -3,11 +3,8 @@
 import json
 import math
 import os
-import signal
-import threading
 import time
 from collections.abc import Generator, Iterator
-from types import FrameType
 from typing import Any, TextIO, final
 
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -18,6 +15,7 @@ from thalweg.status import Status
 from thalweg.training.folder.run import HISTORY, finite, read_history
 from thalweg.training.session import stopping
 from thalweg.training.session.session import Session
+from thalweg.training.session.signals import Signals
 from thalweg.training.steps.fit import FitOptions, StepRecord, fit
 
 LR_FACTOR = 0.5
@@ -34,7 +32,7 @@ def train(session: Session) -> Iterator[dict[str, Any]]:
     """
     place = session.place
     resumed = session.restore()
-    with _History(session, place.step) as log, _Signals() as signals:
+    with _History(session, place.step) as log, Signals() as signals:
         if resumed:
             yield log.add({"event": "resumed", "step": place.step})
         else:
@@ -54,7 +52,7 @@ def train(session: Session) -> Iterator[dict[str, Any]]:
         yield log.add({"event": "finished", "step": place.step, "status": status.name, "signal": signals.received})
 
 
-def _take_steps(session: Session, log: "_History", signals: "_Signals") -> Generator[dict[str, Any], None, Status]:
+def _take_steps(session: Session, log: "_History", signals: Signals) -> Generator[dict[str, Any], None, Status]:
     """Take steps until a rule of `stopping` ends the run, yielding entries; return how it ended."""
     recipe, score, place = session.run.recipe.training, session.score, session.place
     clock = _Clock(score.seconds)
@@ -238,28 +236,3 @@ class _Clock:
 
     def elapsed(self) -> float:
         return time.monotonic() - self._start
-
-
-@final
-class _Signals:
-    """Notes the first SIGINT or SIGTERM; the second one acts as if nobody had listened."""
-
-    def __init__(self) -> None:
-        self.received: int | None = None
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> "_Signals":
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        del frame
-        self.received = number
-        for known, handler in self._before.items():
-            signal.signal(known, handler)

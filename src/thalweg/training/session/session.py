@@ -1,4 +1,4 @@
-"""One run under way: its objects, its place, and how both are saved and put back."""
+"""One run under way: its objects, its place, and how both are saved and restored."""
 
 import dataclasses
 import math
@@ -92,6 +92,10 @@ class Session:
     def measure(self) -> Evaluation:
         """Evaluate the present weights on the validation data, probabilities calibrated on training data before."""
         calibrate(self.model, self.head, self.feed(0), autocast=self.autocast)
+        return self.evaluate()
+
+    def evaluate(self, generated: int = 0) -> Evaluation:
+        """Evaluate the present weights as they are; metrics of generated text on that many examples."""
         return evaluate(
             self.task,
             self.model,
@@ -100,6 +104,7 @@ class Session:
             batch_size=max(64, self.run.recipe.training.batch_size),
             device=self.device,
             autocast=self.autocast,
+            generated=generated,
         )
 
     @property

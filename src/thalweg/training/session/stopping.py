@@ -97,4 +97,8 @@ RULES: Final[tuple[Callable[[Moment], Status | None], ...]] = (
 
 def ending(moment: Moment) -> Status | None:
     """Return how the run ends at this moment, or None where it goes on."""
-    return next(filter(None, (rule(moment) for rule in RULES)), None)
+    for rule in RULES:  # at every step, so no generator
+        status = rule(moment)
+        if status is not None:
+            return status
+    return None

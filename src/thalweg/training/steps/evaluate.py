@@ -37,7 +37,7 @@ def evaluate(
     autocast: torch.dtype | None = None,
     generated: int = 0,
 ) -> Evaluation:
-    """Measure loss and metrics on examples, in evaluation mode (the mode is put back).
+    """Measure loss and metrics on examples, in evaluation mode (the mode is restored).
 
     Sums and counts are added over batches and divided once, so the batch size changes nothing but the speed.
 

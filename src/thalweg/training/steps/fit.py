@@ -78,7 +78,7 @@ class StepRecord:
 @final
 @dataclasses.dataclass
 class Place:
-    """Where a run is. The caller may set `step` back (after a checkpoint was put back)."""
+    """Where a run is. The caller may set `step` back (after restoring a checkpoint)."""
 
     step: int = 0
 
@@ -86,7 +86,7 @@ class Place:
 @final
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FitOptions:
-    """What `fit` can be told beside what it trains.
+    """Options of `fit`.
 
     Args:
         seed: random seed of the dropout.

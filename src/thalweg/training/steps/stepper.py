@@ -1,11 +1,10 @@
 """One step of an optimizer, whatever its kind: who evaluates and clips, and what happens where it is not finite."""
 
 import abc
-import dataclasses
 import inspect
 import math
 from collections import defaultdict
-from typing import ClassVar, final
+from typing import ClassVar, NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -21,8 +20,7 @@ from thalweg.status import Status
 
 
 @final
-@dataclasses.dataclass(frozen=True, slots=True)
-class StepOutcome:
+class StepOutcome(NamedTuple):
     """What one step did. Tensors are 0-dim and may still be on their way on a GPU.
 
     Args:
