@@ -28,7 +28,7 @@ def inspect_and_show(given: Options, *, as_json: bool) -> int:
     """Inspect a file, print what was found on standard output, and return the exit code."""
     guess: list[str] = []
     opened = open_data(given, guess.append)
-    recipe, choice, task = complete(opened.decided()), opened.choice, names.task_columns(opened.options["task"])
+    recipe, choice, task = complete(opened.decided), opened.choice, names.task_columns(opened.options["task"])
     found = inspect(opened.source, task, choice, valid_source=opened.valid, max_length=recipe.data.max_length)
     normalizer = Normalizer(recipe.data.normalize)
     texts = {name for role, name in choice.columns.items() if task.roles[role] in (Kind.TEXT, Kind.WORDS)}

@@ -1,7 +1,6 @@
 """From a recipe to what moves the weights: the optimizer, its learning-rate schedule, clipping."""
 
 import dataclasses
-import difflib
 import inspect
 import types
 import typing
@@ -21,26 +20,6 @@ from thalweg.optim.directions import Update
 from thalweg.training.recipe.recipe import Recipe
 
 WORDS = {float: "a number", int: "a whole number", bool: "true or false", str: "a text", types.NoneType: "false"}
-
-
-def optimizer_defaults(optimizer: str | None) -> dict[str, float]:
-    """Return the usual learning rate and weight decay of an optimizer other than the tasks' own AdamW.
-
-    Raises:
-        InputError: if there is no such optimizer.
-    """
-    if optimizer is not None:
-        check_optimizer(optimizer)
-    if (
-        optimizer is None
-        or optimizer in {**names.METHODS, **names.SOLVERS}
-        or construct.find_optimizer(optimizer) is torch.optim.AdamW
-    ):
-        return {}
-    return {
-        "lr": construct.default_learning_rate(optimizer),
-        "weight_decay": construct.default_weight_decay(optimizer),
-    }
 
 
 def build_optimizer(
@@ -108,25 +87,6 @@ def build_clipping(recipe: Recipe, head: nn.Module) -> Clipping:
     if not parts:
         return Clipping(clipping.NoClip(), update)
     return Clipping(parts[0] if len(parts) == 1 else clipping.ClipSequence(tuple(parts)), update)
-
-
-def check_optimizer(name: str) -> None:
-    """Raise an InputError unless an optimizer, or a method of this package, has the name.
-
-    Example:
-        >>> check_optimizer("L-BFGS")
-        Traceback (most recent call last):
-        thalweg.errors.InputError: There is no optimizer 'L-BFGS'; ... Did you mean 'lbfgs'?
-    """
-    own, torch_names = [*names.METHODS, *names.SOLVERS], list(construct.optimizer_names())
-    if name in own or "." in name or name.lower() in torch_names:
-        return
-    close = difflib.get_close_matches(name.lower().replace("_", "-"), [*own, *torch_names], n=1)
-    hint = f" Did you mean '{close[0]}'?" if close else ""
-    raise InputError(
-        f"There is no optimizer {name!r}; expected one of {', '.join(own)}, one of "
-        f"torch.optim's ({', '.join(torch_names)}), or an import path such as pytorch_optimizer.SOAP.{hint}"
-    )
 
 
 def is_composed(recipe: Recipe) -> bool:

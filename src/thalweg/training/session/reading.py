@@ -10,7 +10,7 @@ from typing import Any, final
 from thalweg import names
 from thalweg.data.arrays.ragged import Spill
 from thalweg.data.builtin.catalog import SAMPLES
-from thalweg.data.columns.choice import Choice, choose_columns, guess_task
+from thalweg.data.columns.choice import Choice, TaskColumns, choose_columns, guess_task
 from thalweg.data.files.base import AbstractSource
 from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError, counted
@@ -26,25 +26,17 @@ class Opened:
 
     Args:
         options: what the user gave, with source and task.
+        decided: the same, with the columns that were chosen.
         source: the training data.
         valid: the validation data; None where they are split off.
         choice: the columns.
     """
 
     options: Options
+    decided: Options
     source: AbstractSource
     valid: AbstractSource | None
     choice: Choice
-
-    def decided(self) -> Options:
-        """Return the options with the columns that were chosen."""
-        task = names.task_columns(self.options["task"])
-        chosen: dict[str, Any] = {"columns": self.choice.series}
-        for role, column in self.choice.columns.items():
-            option = f"{task.option_of(role)}_column"
-            if option in ("text_column", "label_column", "other_column"):
-                chosen[option] = column
-        return self.options.with_(chosen)
 
     def notes(self) -> list[str]:
         """Return sentences about the files and the columns."""
@@ -69,8 +61,9 @@ def open_data(options: Options, say: Callable[[str], None]) -> Opened:
         guessed, sentence = guess_task(source, names.all_task_columns())
         say(sentence)
         options = options.with_(task=guessed.task)
-    names.check(names.TASKS, options["task"], "task")
-    return Opened(options, source, valid, _choose(source, options))
+    task = names.task_columns(options["task"])
+    choice = _choose(source, task, options)
+    return Opened(options, _with_columns(options, task, choice), source, valid, choice)
 
 
 def open_any(name: str, *, skip_bad_rows: bool = False) -> AbstractSource:
@@ -133,9 +126,17 @@ def _is_sample(name: str) -> bool:
     return name in SAMPLES and not Path(name).exists()
 
 
-def _choose(source: AbstractSource, options: Options) -> Choice:
-    task = names.task_columns(options["task"])
+def _choose(source: AbstractSource, task: TaskColumns, options: Options) -> Choice:
     named = {role: options.get(f"{role}_column") for role in ("text", "label", "other")}
     if options.get("columns") and "series" in task.roles:
         named = {"series": ",".join(options["columns"])}
     return choose_columns(source, task, named)
+
+
+def _with_columns(options: Options, task: TaskColumns, choice: Choice) -> Options:
+    chosen: dict[str, Any] = {"columns": choice.series}
+    for role, column in choice.columns.items():
+        option = f"{task.option_of(role)}_column"
+        if option in ("text_column", "label_column", "other_column"):
+            chosen[option] = column
+    return options.with_(chosen)
