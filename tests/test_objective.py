@@ -198,3 +198,12 @@ def test_what_cannot_be_is_refused(case):
     make, message = CASES[case]
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_tensors_are_chosen_in_the_order_given_and_modules_in_the_objectives():
+    model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    objective = Objective(model, nn.MSELoss(), torch.zeros(1, 2), torch.zeros(1, 1), l2=0.5)
+    weight, bias, last, _ = objective.parameters
+    assert [id(t) for t in objective.choose([last, weight, last])] == [id(last), id(weight)]
+    assert [id(t) for t in objective.choose(model[0])] == [id(weight), id(bias)]
+    assert objective.penalties([bias, last]) == [0.0, 0.5]

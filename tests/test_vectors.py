@@ -33,6 +33,14 @@ def test_split_refuses_a_wrong_length():
         vectors.split(torch.zeros(5), shapes())
 
 
+def test_rows_are_flat_vectors_one_below_the_other():
+    vector = shapes()
+    stacks = vectors.split_rows(torch.stack([vectors.flatten(vector), torch.zeros(11)]), vector)
+    assert [tuple(stack.shape) for stack in stacks] == [(2, *tensor.shape) for tensor in vector]
+    assert all(torch.equal(stack[0], tensor) for stack, tensor in zip(stacks, vector, strict=True))
+    torch.testing.assert_close(vectors.flatten_rows(stacks)[0], vectors.flatten(vector))
+
+
 def test_add_and_copy_change_in_place():
     x, y = shapes(), shapes()
     before = vectors.clone(x)

@@ -225,12 +225,12 @@ class Objective:
         return list(network.parameters()), list(network.buffers())
 
     def exchange(self, pairs: Sequence[tuple[Tensor, Tensor]], evaluate: Callable[[], Result]) -> Result:
-        """Return what `evaluate()` returns while other tensors stand in the place of parameters and buffers.
+        """Return what `evaluate()` returns while other tensors replace some parameters and buffers.
 
         Derivatives of checkpointed models must be taken inside `evaluate`, because they call the model again.
 
         Args:
-            pairs: a parameter or buffer, and what stands for it, wherever it is used.
+            pairs: a parameter or buffer, and what replaces it wherever it is used.
             evaluate: calls methods of this objective.
         """
         return exchanged(self._network(), pairs, evaluate)

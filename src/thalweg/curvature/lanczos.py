@@ -183,9 +183,6 @@ def spectral_density(operator: AbstractOperator, *, num_probes: int = 4, num_ste
         num_steps: products for each, at least 1.
         seed: of the random vectors.
 
-    Returns:
-        The density.
-
     Raises:
         ValueError: for a number below 1.
 

@@ -80,7 +80,7 @@ class Point:
             objective.head,
             lambda: objective.exchange(self.buffers(), lambda: objective.sum_and_count(objective.batches[0])),
         )
-        return "" if found is None else f", by the look of it in '{found[0]}' ({found[1]})"
+        return "" if found is None else f", probably in '{found[0]}' ({found[1]})"
 
     def buffers(self) -> list[tuple[Tensor, Tensor]]:
         """Return all buffers with copies, for evaluations that must not change the model (running statistics)."""
@@ -325,7 +325,11 @@ def _symmetric_blocks(whole: AbstractCurvature, positions: Sequence[int]) -> Ten
     """Return the dense block; of each pair of tensors only one side is computed, the one that needs less of the graph.
 
     A row of an early layer's block needs the columns of that layer and the later ones only, and a row of the last
-    layer's block never goes back through the network.
+    layer's block never goes back through the network. With three tensors, rows computed at once (=) and mirrored (.):
+
+        tensor 0   ======== ==== ==
+        tensor 1   ........ ==== ==
+        tensor 2   ........ .... ==
     """
     like = [whole.like[i] for i in positions]
     sizes = [tensor.numel() for tensor in like]

@@ -57,9 +57,6 @@ def gauss_newton_root(
             then on.
         max_bytes: memory that the matrix may take.
 
-    Returns:
-        The root, and how it was made.
-
     Raises:
         InputError: if it would take more memory.
 
@@ -109,9 +106,12 @@ def _rows_by_example(objective: Objective, batch: Batch, cotangents: Tensor, cho
     if any(tensor.dim() == 0 or len(tensor) != num_examples for tensor in batch.inputs.values()):
         return None
     times = cotangents[0, 0].numel() // cotangents.shape[-1]
-    # [examples, outputs * times, ...]: one vector for each output at each time, zero at the other times.
-    spread = cotangents.movedim(1, 0).reshape(num_examples, -1, times, cotangents.shape[-1])
-    apart = torch.eye(times, dtype=spread.dtype, device=spread.device)[None, None, :, :, None] * spread[:, :, None]
+    # One vector for each output k at each time t, zero at the other times; of one example with two outputs and times:
+    #   row (k, t)   k=0,t=0   k=0,t=1   k=1,t=0   k=1,t=1
+    #   at time 0     S[0,0]      0       S[1,0]      0        S[k,t]: column k of the head's root at time t, [outputs]
+    #   at time 1       0       S[0,1]      0       S[1,1]
+    stacked = cotangents.movedim(1, 0).reshape(num_examples, -1, times, cotangents.shape[-1])
+    apart = torch.eye(times, dtype=stacked.dtype, device=stacked.device)[None, None, :, :, None] * stacked[:, :, None]
     apart = apart.reshape(num_examples, -1, *cotangents.shape[2:])
 
     point = [tensor.detach() for tensor in chosen]

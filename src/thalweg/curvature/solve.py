@@ -160,9 +160,6 @@ def minres(
             returned; not with a preconditioner.
         max_iterations: products allowed; None: as many as there are unknowns.
 
-    Returns:
-        The solution.
-
     Raises:
         ValueError: for a tolerance below 0, or the search for negative curvature with a preconditioner.
 

@@ -1,4 +1,4 @@
-"""A module evaluated with other tensors in the place of its own."""
+"""A module evaluated with other tensors instead of its own."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar, final
@@ -10,11 +10,11 @@ Result = TypeVar("Result")
 
 
 def exchanged(module: nn.Module, pairs: Sequence[tuple[Tensor, Tensor]], evaluate: Callable[[], Result]) -> Result:
-    """Return what `evaluate()` returns while other tensors stand in the place of a module's parameters and buffers.
+    """Return what `evaluate()` returns while other tensors replace some of a module's parameters and buffers.
 
     Args:
         module: owner of the tensors.
-        pairs: a parameter or buffer of it, and what stands for it, wherever it is used.
+        pairs: a parameter or buffer of it, and what replaces it wherever it is used.
         evaluate: calls the module.
     """
     if not pairs:

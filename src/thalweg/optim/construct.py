@@ -79,9 +79,6 @@ def make_optimizer(
         weight_decay: not negative; None: the constructor's own default.
         options: further arguments of the constructor.
 
-    Returns:
-        The optimizer.
-
     Raises:
         InputError: SparseAdam; an argument that the constructor doesn't take; a value that it refuses; Muon where there
             is no matrix for it; nothing to train.

@@ -153,7 +153,7 @@ class BFGS(AbstractDenseQuasiNewton):
 @final
 @dataclasses.dataclass(frozen=True)
 class SelfScaledBFGS(AbstractDenseQuasiNewton):
-    r"""BFGS that scales down its old inverse where it has promised too much: $\phi = 1$, $\tau = \min(1, s'y / s'Bs)$.
+    r"""BFGS that scales its old inverse down where its steps were too long: $\phi = 1$, $\tau = \min(1, s'y / s'Bs)$.
 
     Args:
         damping: as for `BFGS`.
