@@ -6,15 +6,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from thalweg import names
 from thalweg.cli.output import print_json
 from thalweg.data.files.base import AbstractSource
 from thalweg.data.files.incoming import open_stream
 from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
 from thalweg.online.base import remove_online
-from thalweg.online.classifier import OnlineClassifier
-from thalweg.online.learn import OnlineModel, OnlineRecord, learn_online, load_online, source_rows
-from thalweg.online.regressor import OnlineRegressor
+from thalweg.online.learn import OnlineRecord, learn_online, load_online, source_rows
 from thalweg.status import Status
 from thalweg.training.folder.run import run_name
 from thalweg.training.recipe.recipe import Options
@@ -22,14 +21,14 @@ from thalweg.training.session.reading import skipped_rows
 from thalweg.training.session.signals import Signals
 
 RECORD_SECONDS = 30.0
-KINDS: dict[str, Callable[..., OnlineModel]] = {"classify": OnlineClassifier, "score": OnlineRegressor}
 
 
 def learn(given: Options, out: Path, *, overwrite: bool, as_json: bool, say: Callable[[str], None]) -> int:
     """Learn from the stream to its end (or Ctrl-C), print the running score, and return the exit code."""
-    task = given.get("task", "classify")
-    if task not in KINDS:
-        raise InputError(f"--online learns the tasks {' and '.join(KINDS)}; got --task {task}.")
+    learners = {one: path for one in names.TASKS if (path := names.task_spec(one).online)}
+    task = given.get("task", next(iter(learners)))
+    if task not in learners:
+        raise InputError(f"--online learns the tasks {' and '.join(learners)}; got --task {task}.")
     name = given.get("source", "-")
     folder = out / run_name(given.get("name") or ("stream" if name == "-" else name))
     if overwrite and folder.exists():
@@ -38,7 +37,7 @@ def learn(given: Options, out: Path, *, overwrite: bool, as_json: bool, say: Cal
         model = load_online(folder)
         say(f"Resuming {folder}, which has seen {model.progress.num_rows:,} rows (--overwrite to start over).")
     else:
-        model = KINDS[task](**_options(given))
+        model = names.load(learners[task])(**_options(given))
     skip = bool(given.get("skip_bad_rows"))
     source = open_stream(sys.stdin.buffer, skip_bad_rows=skip) if name == "-" else open_source(name, skip_bad_rows=skip)
     record, num_shown = None, 0
@@ -93,8 +92,8 @@ def _options(given: Options) -> dict[str, Any]:
 
 
 def _header(record: OnlineRecord) -> str:
-    names = ("rows", record.score_name, "since", "loss", "since", "classes", "features", "rows/s")
-    return "".join(f"{name:>10}" for name in names)
+    titles = ("rows", record.score_name, "since", "loss", "since", "classes", "features", "rows/s")
+    return "".join(f"{name:>10}" for name in titles)
 
 
 def _row(record: OnlineRecord) -> str:

@@ -42,6 +42,7 @@ class TaskSpec:
         traits: what the task has to do with, for options that only some tasks read: "text" (reads texts), "tokens"
             (cuts texts into tokens by itself), "bigrams" (can read bigrams), "pairs" (can read two
             texts), "series" (reads numeric columns), "classes" (answers with classes), "writes" (writes text).
+        online: import path of what learns the task from a stream; "" where nothing does.
     """
 
     name: str
@@ -51,3 +52,4 @@ class TaskSpec:
     models: Mapping[str, ModelSpec]
     defaults: Mapping[str, Any]
     traits: frozenset[str] = frozenset()
+    online: str = ""

@@ -16,4 +16,5 @@ SPEC = TaskSpec(
     },
     defaults={"model": "bag"},
     traits=frozenset({"text", "tokens", "bigrams", "classes"}),
+    online="thalweg.online.classifier:OnlineClassifier",
 )

@@ -30,4 +30,5 @@ SPEC = TaskSpec(
     },
     defaults={"model": "bag", "bigrams": 0},
     traits=frozenset({"text", "tokens", "bigrams", "pairs"}),
+    online="thalweg.online.regressor:OnlineRegressor",
 )
