@@ -75,7 +75,7 @@ def _parts(found: Inspection, guess: list[str], seen: list[dict[str, Any]]) -> I
     findings = list(_findings(found))
     yield ""
     yield Text("Findings", style="bold")
-    yield from findings or ["  Nothing to worry about was found."]
+    yield from findings or ["  No problems found."]
     yield ""
     yield Text("What the model will see (before it is cut into tokens)", style="bold")
     for row in seen:
@@ -87,8 +87,8 @@ def _parts(found: Inspection, guess: list[str], seen: list[dict[str, Any]]) -> I
 
 def _labels(labels: dict[str, int]) -> Table:
     table = Table(box=None, title=f"{len(labels):,} labels", title_justify="left", title_style="bold", pad_edge=True)
-    for name in ("label", "rows", "share", ""):
-        table.add_column(name, justify="right" if name in {"rows", "share"} else "left")
+    for name in ("label", "rows", "fraction", ""):
+        table.add_column(name, justify="right" if name in {"rows", "fraction"} else "left")
     total, most = sum(labels.values()), max(labels.values())
     for name, count in list(labels.items())[:SHOWN_LABELS]:
         table.add_row(Text(name), f"{count:,}", f"{count / total:.1%}", "█" * max(1, round(BAR * count / most)))
@@ -142,13 +142,13 @@ def _findings(found: Inspection) -> Iterator[str]:
             yield f"  {one.num_missing:,} values of '{one.column}' are missing (lines {_listed(one.missing_lines)})."
         if one.num_unreadable:
             listed = "; ".join(f"line {line}: {value!r}" for line, value in one.unreadable)
-            yield f"  {one.num_unreadable:,} values of '{one.column}' are no numbers ({listed})."
+            yield f"  {one.num_unreadable:,} values of '{one.column}' are not numbers ({listed})."
     if found.num_unequal:
         where = _listed(found.unequal_lines)
         yield f"  {found.num_unequal:,} rows have another number of tags than of words (lines {where})."
     if found.num_shared:
         where = _listed(found.shared_lines)
-        yield f"  {found.num_shared:,} validation rows are in the training data, too (lines {where})."
+        yield f"  {found.num_shared:,} validation rows are also in the training data (lines {where})."
     for label, count in list(found.unseen_labels.items())[:SHOWN_LABELS]:
         yield f"  Label {label!r} is in {count:,} validation rows and in no training row."
     if rare := found.rare_labels:

@@ -37,11 +37,11 @@ class Settings:
     Args:
         columns: role -> column name, as chosen (such as `{"text": "review", "label": "stars"}`). A forecast has a list
             under "series". Several labels in one field have "separator", and any number of labels "multilabel": True.
-        valid_share: share cut off for validation when there is no validation file.
+        valid_share: fraction held out for validation when there is no validation file.
         normalize: steps of text normalization.
         tokenizer: kind of tokenizer.
-        vocabulary_size: most entries of the vocabulary.
-        bigrams: most pairs of adjacent words among the features of the "bag" layout.
+        vocabulary_size: maximum vocabulary size.
+        bigrams: maximum number of bigrams among the features of the "bag" layout.
         max_length: longest sequence in tokens.
         lags: past values that a forecast sees.
         scaling: scaling of numeric columns.
@@ -86,7 +86,7 @@ class HeadOptions:
         table: makes the vectors of the words for such a head, from the task's vocabulary (its size and, where it is
             one, the tokenizer); None: random ones.
         trained: whether those vectors are learned.
-        follow: share of the old targets that stays at each step while they follow the model's embedding, in [0, 1);
+        follow: fraction of the old targets that stays at each step while they follow the model's embedding, in [0, 1);
             None: they don't.
         target_width: width of the vectors.
         dispersion: penalty that keeps learned vectors apart; None for none.
@@ -169,7 +169,7 @@ class AbstractTask(ABC):
         """Read the data and make the task and its examples.
 
         Raises:
-            InputError: if the data cannot be used (one class only, a number that is none, unseen labels ...).
+            InputError: if the data cannot be used (one class only, a number that is not a number, unseen labels ...).
         """
 
     @abstractmethod

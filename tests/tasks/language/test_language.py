@@ -310,7 +310,7 @@ def test_subwords_that_meet_seldom_stay_in_parts():
     ("lines", "options", "message"),
     [
         (["ab"], {}, r"book.txt: expected a training part of at least 16 tokens \(--max-length\), got 3; that takes"),
-        (["abcdefgh"] * 3, {"share": 0.01}, "leaves no token to validate on; give a larger share"),
+        (["abcdefgh"] * 3, {"share": 0.01}, "leaves no token to validate on; give a larger fraction"),
     ],
 )
 def test_short_texts_are_refused_with_the_length_they_need(lines, options, message):
@@ -328,7 +328,7 @@ def test_message_about_a_short_text_names_a_length_that_is_enough():
 def test_bad_requests_are_refused(tmp_path):
     task, _ = Language.prepare(Lines(story()), None, settings())
     model, head = networks(task)
-    with pytest.raises(InputError, match="Input 2 must be a text to go on from"):
+    with pytest.raises(InputError, match="Input 2 must be a prompt"):
         task.predict(model, head, ["a", 7], AnswerOptions())
     with pytest.raises(InputError, match="--temperature must be zero or above"):
         task.predict(model, head, ["a"], AnswerOptions(temperature=-1.0))

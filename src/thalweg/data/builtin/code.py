@@ -123,8 +123,8 @@ def manual() -> list[tuple[str]]:
 def tokens() -> list[tuple[list[str], list[str]]]:
     """Lines of the standard library's source, split into words, with the kind of each word.
 
-    The tags are spans (B- begins one, I- goes on): keyword, number, string, comment, function, class, parameter, call,
-    attribute, argument, import, decorator and name; O is for operators and punctuation. Strings, comments and
+    The tags are spans (B- begins one, I- continues it): keyword, number, string, comment, function, class, parameter,
+    call, attribute, argument, import, decorator and name; O is for operators and punctuation. Strings, comments and
     dotted imports are spans of several words.
 
     Returns:

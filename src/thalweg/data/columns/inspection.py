@@ -58,7 +58,7 @@ class Inspection:
         num_unequal: rows with more words than tags, or fewer.
         unequal_lines: the lines of the first of them.
         num_valid_rows: rows of the validation file; 0 without one.
-        num_shared: rows of the validation file whose text is in the data too.
+        num_shared: rows of the validation file whose text is also in the data.
         shared_lines: the lines (of the validation file) of the first of them.
         unseen_labels: labels of the validation file that the data lack -> how often each comes.
         preview: the first rows, by the name of the chosen columns.

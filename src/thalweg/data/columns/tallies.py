@@ -21,7 +21,7 @@ class Lengths:
         count: texts that are not empty.
         mean: words in such a text.
         minimum: words in the shortest.
-        quantiles: share of the texts (as "0.95") -> the length that they do not exceed.
+        quantiles: fraction of the texts (as "0.95") -> the length that they do not exceed.
         maximum: words in the longest.
         num_empty: texts without a word.
         empty_lines: the lines of the first of them.
@@ -110,7 +110,7 @@ class LengthTally:
 
 
 def _quantile(filled: list[tuple[int, int]], total: int, share: float) -> int:
-    """The smallest length that at least this share of the texts does not exceed."""
+    """The smallest length that at least this fraction of the texts does not exceed."""
     seen = 0
     for length, count in filled:
         seen += count

@@ -67,8 +67,9 @@ def _worst(labels: Sequence[str], prediction: Tensor, target: Tensor, raw: Seque
     return {
         "kind": "examples",
         "title": "Worst mistakes",
-        "text": "Validation texts where the network was surest of a wrong answer; many of one kind point at the data.",
-        "columns": ["true", "predicted", "sure", "text"],
+        "text": "Validation texts where the network was most confident of a wrong answer; clusters of similar errors "
+        "usually come from mislabeled or rare data.",
+        "columns": ["true", "predicted", "confidence", "text"],
         "rows": rows,
     }
 

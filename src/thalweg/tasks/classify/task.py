@@ -152,12 +152,15 @@ class Classify(AbstractTask):
     @property
     @override
     def explanations(self) -> dict[str, tuple[str, str]]:
-        exact = "Share of validation texts whose label is right."
+        exact = "Fraction of validation texts whose label is right."
         if self.multilabel:
-            exact = "Share of validation texts whose labels are all right and complete."
+            exact = "Fraction of validation texts whose labels are all right and complete."
         return {
             "accuracy": ("higher", exact),
-            "macro_f1": ("higher", "F1 (harmonic mean of precision and recall) averaged over labels, rare ones alike."),
+            "macro_f1": (
+                "higher",
+                "F1 (harmonic mean of precision and recall) averaged over labels, rare ones counting as much as frequent ones.",
+            ),
             "micro_f1": ("higher", "F1 over all single decisions together."),
         }
 

@@ -52,7 +52,7 @@ def read_series(
         first_row: number of the first row.
 
     Raises:
-        InputError: if a column is not there, or holds a value that is no finite number.
+        InputError: if a column is not there, or holds a value that is not a finite number.
     """
     check_columns(source, columns)
     time = time if time in source.columns else None
@@ -75,7 +75,7 @@ def split_end(series: Series, lags: int, share: float) -> tuple[Series, Series]:
     Args:
         series: all rows.
         lags: rows that a forecast sees.
-        share: share of all rows to be forecast in the second part.
+        share: fraction of all rows to be forecast in the second part.
 
     Raises:
         InputError: if there are too few rows.

@@ -111,7 +111,7 @@ class Forecast(AbstractTask):
         """Read the series, fit the scaling on the training part and cut both parts into windows.
 
         Raises:
-            InputError: for a value that is no number, a series too short or without variation, or no lags.
+            InputError: for a value that is not a number, a series too short or without variation, or no lags.
         """
         columns, time = tuple(settings.columns["series"]), settings.columns.get("time")
         lags = settings.lags
@@ -217,7 +217,7 @@ class Forecast(AbstractTask):
         """Forecast what follows each input.
 
         An input is what was last seen, oldest first, at least `lags` rows of it: a list of numbers (one series), a list
-        of rows with a number for each column, or a text that holds them (rows parted by `;` or line ends). The
+        of rows with a number for each column, or a text that holds them (rows separated by `;` or line ends). The
         dictionary `{"values": ..., "steps": 5}` asks for five steps, each forecast being read as if it had happened
         (at most `options.length`); errors add up on the way.
 

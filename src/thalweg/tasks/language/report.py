@@ -115,7 +115,7 @@ def _written(
 
 
 def _expensive_tokens(task: Reader, tokens: np.ndarray, losses: np.ndarray) -> dict[str, Any]:
-    """Return the tokens with the largest share of the whole loss."""
+    """Return the tokens with the largest fraction of the total loss."""
     counts = np.bincount(tokens)
     sums = np.bincount(tokens, weights=losses)
     chosen = np.argsort(-sums, kind="stable")[: min(NUM_TOKENS, int((counts > 0).sum()))]
@@ -132,7 +132,7 @@ def _expensive_tokens(task: Reader, tokens: np.ndarray, losses: np.ndarray) -> d
         "kind": "table",
         "title": "Where the loss comes from",
         "text": "The tokens that add most to the loss of the validation text: how frequent each is, how many nats it "
-        "costs where it comes, and its share of the whole loss.",
+        "costs where it comes, and its fraction of the total loss.",
         "columns": ["token", "of all tokens", "nats each", "of the loss"],
         "rows": rows,
     }

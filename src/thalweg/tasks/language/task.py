@@ -153,7 +153,7 @@ class Language(AbstractTask):
         if not len(held_out):
             raise InputError(
                 f"{source.name}: --valid-share {settings.valid_share:g} of {size:,} characters leaves no token to "
-                "validate on; give a larger share, or more text."
+                "validate on; give a larger fraction, or more text."
             )
         share = f"Validation is the last {settings.valid_share:.0%} of the text, {num_targets(held_out):,} tokens."
         return task, Prepared(train, held_out, [share, *notes])
@@ -294,7 +294,7 @@ class Language(AbstractTask):
         self, model: nn.Module, head: AbstractHead, inputs: Sequence[Any], options: AnswerOptions
     ) -> list[dict[str, Any]]:
         """Write on from each prompt (a text, maybe empty): `{"prompt", "text"}`, the text without the prompt."""
-        prompts = check_texts(inputs, "a text to go on from (it may be empty)")
+        prompts = check_texts(inputs, "a prompt (it may be empty)")
         ids = [self.prompt(text) for text in prompts]
         unwritten = (PAD, UNK, BOS) if self.tokenizer.kind == "word" else (PAD, UNK, BOS, EOS)
         writer: Any = model
@@ -315,7 +315,7 @@ class Language(AbstractTask):
         ]
 
     def prompt(self, text: str) -> list[int]:
-        """Return the ids of a text to go on from; an empty one is the beginning of a line."""
+        """Return the ids of a prompt; an empty one is the beginning of a line."""
         *full, last = text.split("\n")
         lines = [self.normalizer(line) + "\n" for line in full] + [self.normalizer(last)]
         ids = self._ids([line for line in lines if line])

@@ -176,7 +176,7 @@ def split_texts(keys: np.ndarray, labels: Labels, share: float, name: str) -> np
     Args:
         keys: a key of each row's text.
         labels: their labels; every label stays among the training rows. Rows without a label are on neither side.
-        share: share of the texts to cut off, in (0, 1).
+        share: fraction of the texts to cut off, in (0, 1).
         name: where the rows come from, for messages.
     """
     valid = np.zeros(len(keys), dtype=bool)

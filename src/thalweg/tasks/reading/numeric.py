@@ -39,7 +39,7 @@ def read_numbers(values: Sequence[Any], lines: Sequence[int], column: str, name:
 
 
 def numbers_in(text: str) -> list[list[float]]:
-    """Return the numbers of a text, row by row: rows are lines or parted by `;`, numbers by spaces or commas.
+    """Return the numbers of a text, row by row: rows are lines or separated by `;`, numbers by spaces or commas.
 
     Raises:
         InputError: if something between them is no number.
@@ -54,7 +54,7 @@ def numbers_in(text: str) -> list[list[float]]:
         for part in row.replace(",", " ").split():
             number = number_of(part)
             if number is None:
-                raise InputError(f"Expected numbers parted by spaces or commas, got {_shown(part)} among them.")
+                raise InputError(f"Expected numbers separated by spaces or commas, got {_shown(part)} among them.")
             numbers.append(number)
         if numbers:
             rows.append(numbers)

@@ -30,7 +30,7 @@ class TextReader:
     Args:
         normalizer: steps before tokenizing.
         tokenizer: text -> ids.
-        features: words and pairs with weights, for the "bag" layout; None for "padded".
+        features: words and bigrams with weights, for the "bag" layout; None for "padded".
         max_length: longest text in tokens for "padded"; bags take all of a text.
         spill: where arrays of ids go that are too large for memory.
     """
@@ -62,7 +62,7 @@ class TextReader:
         return builder.finish()
 
     def fit_features(self, train: Ragged, settings: Settings) -> None:
-        """Choose words and pairs from the training texts, when the layout is "bag"."""
+        """Choose words and bigrams from the training texts, when the layout is "bag"."""
         if settings.layout == "bag":
             self.features = BagFeatures.fit(
                 train, vocabulary_size=self.tokenizer.vocabulary_size, max_bigrams=settings.bigrams
@@ -100,7 +100,7 @@ class TextReader:
     def describes(self) -> str:
         """What the model sees of a text, as the end of "a model that sees ..."."""
         if self.features is not None:
-            return "a text as a bag of its known words and pairs with their weights"
+            return "a text as a bag of its known words and bigrams with their weights"
         return f"the first {self.max_length:,} tokens of a text, words that are not in the vocabulary all alike"
 
     def read(self, texts: Sequence[str], prefix: str = "") -> dict[str, Any]:

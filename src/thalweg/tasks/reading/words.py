@@ -34,7 +34,7 @@ def read_sentences(source: AbstractSource, columns: dict[str, Any]) -> Iterator[
 
     Args:
         source: the data.
-        columns: the columns of the roles "tokens" and "tags"; each value a list, or a text parted by spaces.
+        columns: the columns of the roles "tokens" and "tags"; each value a list, or a text separated by spaces.
 
     Raises:
         InputError: if a column is not there, a value is no list, or a row has more words than tags or fewer.
@@ -111,7 +111,7 @@ class WordReader:
         return self.tokenizer.id_of(self.normalizer(word)) is not None
 
     def split(self, text: str) -> list[str]:
-        """Return a text's words: it is parted at spaces, and at punctuation where a part is no known word.
+        """Return a text's words: it is split at spaces, and at punctuation where a part is no known word.
 
         This is a simple rule: where the training data split words in another way (as "do", "n't"), give lists of words.
         """

@@ -101,7 +101,7 @@ def has_typical_number(table: Table) -> bool:
 
 
 def has_number(table: Table) -> bool:
-    """Beside a text there is a number that is no numbering."""
+    """Beside a text there is a number that is not a numbering."""
     number = _number(table)
     return number is not None and (number_score(number) or 0) > 0
 

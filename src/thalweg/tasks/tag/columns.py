@@ -9,7 +9,7 @@ from thalweg.data.columns.scores import NAME_WEIGHT
 
 
 def choose(table: Table) -> Choice:
-    """Return two columns of lists, or of texts whose words are parted by spaces: as many tags as words."""
+    """Return two columns of lists, or of texts whose words are separated by spaces: as many tags as words."""
     tokens = table.best("tokens", tokens_score)
     tags = table.best("tags", tags_score(tokens), (tokens,)) if tokens else None
     if tokens is None or tags is None:

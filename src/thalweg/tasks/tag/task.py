@@ -178,14 +178,17 @@ class Tag(AbstractTask):
     @override
     def explanations(self) -> dict[str, tuple[str, str]]:
         texts = {
-            "accuracy": ("higher", "Share of validation words whose tag is right."),
-            "macro_f1": ("higher", "F1 (harmonic mean of precision and recall) averaged over tags, rare ones alike."),
+            "accuracy": ("higher", "Fraction of validation words whose tag is right."),
+            "macro_f1": (
+                "higher",
+                "F1 (harmonic mean of precision and recall) averaged over tags, rare ones counting as much as frequent ones.",
+            ),
         }
         if self.has_spans:
             texts |= {
                 "span_f1": ("higher", "F1 over spans: one counts when its start, end and type are all right."),
-                "span_precision": ("higher", "Share of the predicted spans that are right."),
-                "span_recall": ("higher", "Share of the true spans that are found."),
+                "span_precision": ("higher", "Fraction of the predicted spans that are right."),
+                "span_recall": ("higher", "Fraction of the true spans that are found."),
             }
             kinds = sorted({split_tag(tag)[1] for tag in self.tags} - {""})
             texts |= {f"span_f1 {kind}": ("higher", f"F1 over spans of type {kind}.") for kind in kinds}
@@ -194,7 +197,7 @@ class Tag(AbstractTask):
     def predict(
         self, model: nn.Module, head: AbstractHead, inputs: Sequence[Any], options: AnswerOptions
     ) -> list[dict[str, Any]]:
-        """Tag each input: a list of words, or a text, which is parted into words (see `WordReader.split`).
+        """Tag each input: a list of words, or a text, which is split into words (see `WordReader.split`).
 
         Returns:
             For each input `{"tokens": [...], "tags": [...], "spans": [{"type", "start", "end", "text"}]}`; start and

@@ -37,7 +37,7 @@ def texts_of(examples: Examples, side: str, indices: np.ndarray) -> list[str]:
 
 
 def scores(translations: list[str], references: list[str]) -> dict[str, float]:
-    """Return BLEU (of sacreBLEU, tokenized by its "13a") and chrF from 0 to 100, and the share of exact matches.
+    """Return BLEU (of sacreBLEU, tokenized by its "13a") and chrF from 0 to 100, and the fraction of exact matches.
 
     BLEU is left out where no reference has four words: it counts runs of up to four, so it would always be zero.
 
@@ -116,10 +116,10 @@ def sections(translate: Callable[[np.ndarray], list[str]], valid: Examples, seed
         {
             "kind": "bars",
             "title": "Exact match by length",
-            "text": "Share of translations that are right to the letter, by the source's length in tokens.",
+            "text": "Fraction of translations that are right to the letter, by the source's length in tokens.",
             "names": [name for name, _, _ in by_length],
             "values": [found["exact_match"] for _, _, found in by_length],
-            "x_label": "share",
+            "x_label": "fraction",
         },
         _histogram(quality),
     ]

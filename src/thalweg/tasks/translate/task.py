@@ -228,11 +228,14 @@ class Translate(AbstractTask):
         """What the metrics mean."""
         return {
             "loss": ("lower", "Nats per token of the true translation, label smoothing included."),
-            "token_accuracy": ("higher", "Share of tokens that are predicted right after the true ones before them."),
+            "token_accuracy": (
+                "higher",
+                "Fraction of tokens that are predicted right after the true ones before them.",
+            ),
             "perplexity": ("lower", "As if each token were drawn from so many equally likely ones; without smoothing."),
             "bleu": ("higher", "BLEU from 0 to 100: runs of up to four words shared with the true translations."),
             "chrf": ("higher", "chrF from 0 to 100: runs of up to six characters shared with the true translation."),
-            "exact_match": ("higher", "Share of translations that are the true one to the letter."),
+            "exact_match": ("higher", "Fraction of translations that are the true one to the letter."),
         }
 
     def generated_metrics(

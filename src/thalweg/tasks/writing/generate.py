@@ -245,7 +245,7 @@ def beam_search(
     r"""Write while keeping the `width` most probable beginnings of each text.
 
     A text of n tokens (its end included) with probability p has the score $\log p / n^a$ with a = `length_power`. An
-    end counts when it is among the best `width` of all ways to go on. A text's search is over when it has `width`
+    end counts when it is among the best `width` of all continuations. A text's search is over when it has `width`
     ended texts and the best unended one, scored at its present length, is no better than the last of them. Texts that
     have not ended after `length` tokens compete as they are.
 
@@ -286,7 +286,7 @@ def beam_search(
         ids, gains = ranked(head, head(hidden), width + 1, forbidden)
         num_ways = ids.shape[-1]
         totals = (scores.unsqueeze(-1) + gains.to(scores.dtype).view(batch, width, num_ways)).flatten(1)
-        # Of 2 * width ways at most width end (one of each beginning), so enough are left to go on with.
+        # Of 2 * width ways at most width end (one of each beginning), so enough are left to continue.
         best, places = totals.topk(min(2 * width, totals.shape[1]), dim=1)
         parents = places // num_ways
         chosen = ids.view(batch, -1).gather(1, places)
@@ -296,7 +296,7 @@ def beam_search(
         counts = is_end & ~is_over
         counts[:, width:] = False
         ended = _merge(ended, longer, (best / normalizer).masked_fill(~counts, -torch.inf), width)
-        # Those that go on: the best that have not ended.
+        # Those that continue: the best that have not ended.
         scores, kept = best.masked_fill(is_end, -torch.inf).topk(min(width, best.shape[1]), dim=1)
         if kept.shape[1] < width:  # fewer ways than beginnings wanted, in a tiny vocabulary
             missing = width - kept.shape[1]

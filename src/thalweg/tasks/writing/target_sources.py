@@ -53,7 +53,7 @@ class Pretrained:
 
     Args:
         path: the file.
-        share: of the pretrained vectors in what comes out, the rest being random (`combined_table`); 1: all.
+        share: fraction of the pretrained vectors in the result, the rest being random (`combined_table`); 1: all.
     """
 
     path: str

@@ -51,7 +51,7 @@ class TokenSums:
         return float(self._sums["nats"].compute() / self._sums["count"].compute())
 
     def accuracy(self) -> float:
-        """Return the share of tokens that were the most probable one."""
+        """Return the fraction of tokens that were the most probable one."""
         return float(self._sums["right"].compute() / self._sums["count"].compute())
 
     def perplexity(self) -> float:
