@@ -217,26 +217,26 @@ def test_predict_leaves_the_mode_as_it_was():
     assert model.training
 
 
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [
-        ([1, 2], r"Input 1: expected at least 3 numbers \(lags\); got 2"),
-        ("1 2 x", "got 'x' among them"),
-        ([1, 2, float("nan")], "Input 1: expected numbers, oldest first"),
-        ([[1, 2], [3, 4], [5, 6]], "Input 1: expected numbers, oldest first"),
-        (["a", "b", "c"], "Input 1: expected numbers, oldest first"),
-        ({"values": [1, 2, 3], "steps": 0}, "steps must be a whole number from 1 to 200; got 0"),
-        ({"values": [1, 2, 3], "steps": 201}, "steps must be a whole number from 1 to 200; got 201"),
-        ({"steps": 1}, "Input 1: expected numbers, oldest first"),
-        (None, "Input 1: expected numbers, oldest first"),
-        ([1e300, 2, 3], "expected numbers of a size that fits the training data"),
-    ],
-)
-def test_predict_refuses_what_is_no_window(value, message):
+NO_WINDOWS = [
+    ([1, 2], r"Input 1: expected at least 3 numbers \(lags\); got 2"),
+    ("1 2 x", "got 'x' among them"),
+    ([1, 2, float("nan")], "Input 1: expected numbers, oldest first"),
+    ([[1, 2], [3, 4], [5, 6]], "Input 1: expected numbers, oldest first"),
+    (["a", "b", "c"], "Input 1: expected numbers, oldest first"),
+    ({"values": [1, 2, 3], "steps": 0}, "steps must be a whole number from 1 to 200; got 0"),
+    ({"values": [1, 2, 3], "steps": 201}, "steps must be a whole number from 1 to 200; got 201"),
+    ({"steps": 1}, "Input 1: expected numbers, oldest first"),
+    (None, "Input 1: expected numbers, oldest first"),
+    ([1e300, 2, 3], "expected numbers of a size that fits the training data"),
+]
+
+
+def test_predict_refuses_what_is_no_window():
     task, _ = Forecast.prepare(Table(y=wave()), None, settings())
     model, head = networks(task)
-    with pytest.raises(InputError, match=message):
-        task.predict(model, head, [value], AnswerOptions())
+    for value, message in NO_WINDOWS:
+        with pytest.raises(InputError, match=message):
+            task.predict(model, head, [value], AnswerOptions())
 
 
 @pytest.mark.parametrize(

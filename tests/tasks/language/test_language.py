@@ -208,8 +208,9 @@ def test_uniform_model_costs_eight_bits_per_byte():
     assert metrics["perplexity"] == pytest.approx(256.0, abs=1e-2)
 
 
-@pytest.mark.parametrize("build", [causal_lstm, causal_transformer])
-@pytest.mark.parametrize("tie", [False, True])
+@pytest.mark.parametrize(
+    ("build", "tie"), [(causal_lstm, True), (causal_transformer, True), (causal_transformer, False)]
+)
 def test_loss_of_a_batch_is_finite_and_has_gradients(build, tie):
     task, prepared = Language.prepare(Lines(story()), None, settings("bpe"))
     model, head = networks(task, build, tie=tie)

@@ -48,8 +48,9 @@ def all_texts(model: Toy, text: int, vocabulary_size: int, length: int, power: f
     return sorted(found, reverse=True)
 
 
-@pytest.mark.parametrize("power", [0.0, 0.7, 1.0])
-@pytest.mark.parametrize(("vocabulary_size", "length"), [(3, 4), (4, 3), (2, 5), (5, 1)])
+@pytest.mark.parametrize(
+    ("vocabulary_size", "length", "power"), [(3, 4, 0.7), (4, 3, 0.0), (4, 3, 1.0), (2, 5, 0.7), (5, 1, 1.0)]
+)
 def test_wide_beam_finds_what_exhaustive_search_finds(vocabulary_size: int, length: int, power: float) -> None:
     model, head = Toy(3, vocabulary_size, length), Softmax(None, vocabulary_size)
     width = vocabulary_size**length
@@ -65,7 +66,7 @@ def test_wide_beam_finds_what_exhaustive_search_finds(vocabulary_size: int, leng
         assert (found.scores[text, len(expected) :] == -math.inf).all()
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(2))
 def test_beam_of_one_writes_what_greedy_writes(seed: int) -> None:
     model, head = Toy(20, 6, 12, seed=seed), Softmax(None, 6)
     options = {"first": BEGIN, "end": END, "length": 12}

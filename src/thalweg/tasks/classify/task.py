@@ -159,7 +159,7 @@ class Classify(AbstractTask):
             "accuracy": ("higher", exact),
             "macro_f1": (
                 "higher",
-                "F1 (harmonic mean of precision and recall) averaged over labels, rare ones counting as much as frequent ones.",
+                "F1 (harmonic mean of precision and recall), averaged over labels whatever their frequency.",
             ),
             "micro_f1": ("higher", "F1 over all single decisions together."),
         }

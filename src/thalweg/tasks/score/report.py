@@ -63,7 +63,8 @@ def _worst(true: np.ndarray, predicted: np.ndarray, raw: Sequence[str]) -> dict[
     return {
         "kind": "examples",
         "title": "Worst examples",
-        "text": "Validation examples with the largest errors; clusters of similar errors usually come from mislabeled or rare data.",
+        "text": "Validation examples with the largest errors; clusters of similar errors usually come from mislabeled "
+        "or rare data.",
         "columns": ["true", "predicted", "text"],
         "rows": [[f"{true[i]:.4g}", f"{predicted[i]:.4g}", raw[i]] for i in shown],
     }

@@ -64,8 +64,8 @@ def _span_table(spans: SpanScore) -> dict[str, Any]:
     return {
         "kind": "table",
         "title": "Spans by type",
-        "text": "Precision is the fraction of the predicted spans that are right, recall the fraction of the true ones that "
-        "are found; a span is right when its start, end and type are.",
+        "text": "Precision is the fraction of the predicted spans that are right, recall the fraction of the true ones "
+        "that are found; a span is right when its start, end and type are.",
         "columns": ["type", "precision", "recall", "F1", "true", "predicted"],
         "rows": [[kind, *(round(x, 4) for x in scores), *counts] for kind, *scores, counts in _rows(spans)],
     }

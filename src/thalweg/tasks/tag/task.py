@@ -181,7 +181,7 @@ class Tag(AbstractTask):
             "accuracy": ("higher", "Fraction of validation words whose tag is right."),
             "macro_f1": (
                 "higher",
-                "F1 (harmonic mean of precision and recall) averaged over tags, rare ones counting as much as frequent ones.",
+                "F1 (harmonic mean of precision and recall), averaged over tags whatever their frequency.",
             ),
         }
         if self.has_spans:
