@@ -1,5 +1,6 @@
 """Every docstring's example runs, pages name only what exists and is public, and the tree of files is up to date."""
 
+import ast
 import doctest
 import importlib
 import re
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import public_names
 import pytest
 
 import thalweg
@@ -39,25 +41,13 @@ def test_docstring_examples_run(part, tmp_path, monkeypatch):
     assert not failed, f"examples failed (see above): {failed}"
 
 
-# Pages that still import what is not public; only ever shorter.
-DEEP = {
-    "certify.md": 12,
-    "curvature.md": 12,
-    "data.md": 12,
-    "heads.md": 12,
-    "models.md": 12,
-    "online.md": 12,
-    "report.md": 12,
-}
-
-
 @pytest.mark.parametrize("path", [*PAGES, *sorted((ROOT / "examples").glob("*.py"))], ids=lambda path: path.name)
 def test_samples_import_public_names_only(path):
     """`thalweg` and its parts are public; what lies deeper may move without notice."""
     text = path.read_text(encoding="utf-8")
     found = re.findall(r"^\s*(?:from|import) (thalweg(?:\.\w+)+)", text, re.M)
     deep = sorted(name for name in found if name.count(".") > 1)
-    assert len(deep) <= DEEP.get(path.name, 0), f"{path.name} imports {deep}; export what readers need from its part."
+    assert not deep, f"{path.name} imports {deep}; export what readers need from its part."
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -92,3 +82,26 @@ def test_the_tree_of_files_is_up_to_date():
     script = ROOT / ".ci" / "tree.py"
     found = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stdout
+
+
+@pytest.mark.parametrize(
+    "part", ["", *sorted(path.parent.name for path in (ROOT / "src" / "thalweg").glob("*/__init__.pyi"))]
+)
+def test_the_users_file_uses_every_public_name(part):
+    """`public_names.py` is what pyright checks as a user's file, so every name of every stub stands in it."""
+    tree = ast.parse((ROOT / "tests" / "public_names.py").read_text(encoding="utf-8"))
+    attributes = [
+        node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+    ]
+    used = {
+        node.attr for node in attributes if isinstance(node.value, ast.Name) and node.value.id == (part or "thalweg")
+    }
+    public = importlib.import_module(f"thalweg.{part}" if part else "thalweg").__all__
+    assert not set(public) - used, "use these names in tests/public_names.py"
+
+
+@pytest.mark.slow
+def test_the_users_file_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    public_names.main(tmp_path)
+    assert (tmp_path / "report.html").is_file()
