@@ -29,8 +29,8 @@ from thalweg.data.text.features import BagFeatures
 from thalweg.data.text.normalize import Normalizer
 from thalweg.data.text.word_index import WordIndex
 from thalweg.tasks.base import Settings
+from thalweg.tasks.classify import task as classify
 from thalweg.tasks.classify.task import Classify
-from thalweg.tasks.classify.task import task as classify
 from thalweg.tasks.reading import draft
 from thalweg.tasks.reading.draft import TextDraft
 from thalweg.tasks.reading.labels import LabelReader

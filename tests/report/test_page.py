@@ -161,10 +161,10 @@ def test_unknown_kind_of_section_is_refused_by_name():
         render_report(report(sections=[{"kind": "pie", "title": "Pie", "text": ""}]))
 
 
-@pytest.mark.parametrize("kind", list(RENDERERS))
-def test_section_without_its_entries_is_refused_by_name(kind):
-    with pytest.raises(ValueError, match=f"section 'Title' of kind '{kind}' lacks '"):
-        section_panel(section(kind))
+def test_section_without_its_entries_is_refused_by_name():
+    for kind in list(RENDERERS):
+        with pytest.raises(ValueError, match=f"section 'Title' of kind '{kind}' lacks '"):
+            section_panel(section(kind))
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,8 @@ from thalweg.report.text import (
 )
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
+def test_format_value_writes_numbers_as_people_do():
+    for value, text in [
         (0, "0"),
         (0.0, "0"),
         (7, "7"),
@@ -44,15 +43,13 @@ from thalweg.report.text import (
         (np.float32(0.25), "0.25"),
         (np.int64(4000), "4,000"),
         ("AdamW", "AdamW"),
-    ],
-)
-def test_format_value_writes_numbers_as_people_do(value, text):
-    assert format_value(value) == text
+    ]:
+        assert format_value(value) == text
 
 
-@pytest.mark.parametrize("value", [None, "7", math.nan, math.inf, -math.inf, True, [1.0], np.float32("nan")])
-def test_number_is_none_for_everything_but_a_finite_number(value):
-    assert number(value) is None
+def test_number_is_none_for_everything_but_a_finite_number():
+    for value in [None, "7", math.nan, math.inf, -math.inf, True, [1.0], np.float32("nan")]:
+        assert number(value) is None
 
 
 def test_number_takes_numpy_scalars():
@@ -60,9 +57,8 @@ def test_number_takes_numpy_scalars():
     assert number(np.float32(0.5)) == 0.5
 
 
-@pytest.mark.parametrize(
-    ("values", "decimals"),
-    [
+def test_common_decimals_of_a_column():
+    for values, decimals in [
         ([0.5, 0.25], 4),
         ([1.0, 0.0], 4),
         ([9.5, 1], 3),
@@ -74,10 +70,8 @@ def test_number_takes_numpy_scalars():
         ([None, 0.5, "text"], 4),
         ([], None),
         ([None], None),
-    ],
-)
-def test_common_decimals_of_a_column(values, decimals):
-    assert common_decimals(values) == decimals
+    ]:
+        assert common_decimals(values) == decimals
 
 
 def test_format_percentage_of_a_part_and_of_nothing():
@@ -91,9 +85,8 @@ def test_clip_keeps_both_ends_and_the_width():
     assert all(len(clip("x" * 100, width)) == width for width in range(2, 30))
 
 
-@pytest.mark.parametrize(
-    ("names", "short"),
-    [
+def test_short_names_drop_what_all_names_share():
+    for names, short in [
         (["a.x.w", "a.y.w"], ["x", "y"]),
         (["a.w", "a.b"], ["w", "b"]),
         (["net.layers.0.w", "net.layers.1.w"], ["layers.0", "layers.1"]),
@@ -103,25 +96,20 @@ def test_clip_keeps_both_ends_and_the_width():
         (["a", "a.b"], ["a", "a.b"]),
         (["same.name", "same.name"], ["name", "name"]),
         ([], []),
-    ],
-)
-def test_short_names_drop_what_all_names_share(names, short):
-    assert short_names(names, 30) == short
+    ]:
+        assert short_names(names, 30) == short
 
 
-@pytest.mark.parametrize(
-    ("text", "safe"),
-    [
+def test_figure_text_has_nothing_that_plotly_would_interpret():
+    for text, safe in [
         ("<b>bold</b>", "&lt;b&gt;bold&lt;/b&gt;"),
         ("R&D", "R&amp;D"),
         ("&lt;", "&amp;lt;"),
         ("%{y} %{meta[0]}", "&#37;{y} &#37;{meta[0]}"),
         ("two\nlines\t here", "two lines here"),
         ("\x00\x1b[31m\ud800", "\ufffd\ufffd[31m\ufffd"),
-    ],
-)
-def test_figure_text_has_nothing_that_plotly_would_interpret(text, safe):
-    assert figure_text(text) == safe
+    ]:
+        assert figure_text(text) == safe
 
 
 def test_figure_text_clips_before_it_escapes():
@@ -132,11 +120,11 @@ def test_visible_replaces_control_characters_but_not_line_breaks():
     assert visible("a\r\nb\tc\x07\x85") == "a\nb\tc\ufffd\ufffd"
 
 
-@pytest.mark.parametrize("text", ["</script>", "<!-- <script>", "a\u2028b\u2029c", "&amp;", "Ünïcode ☃", '"quotes" \\'])
-def test_script_json_comes_back_equal_and_cannot_leave_its_element(text):
-    written = script_json({"text": text})
-    assert not set(written) & set("<>&\u2028\u2029")
-    assert json.loads(written) == {"text": text}
+def test_script_json_comes_back_equal_and_cannot_leave_its_element():
+    for text in ["</script>", "<!-- <script>", "a\u2028b\u2029c", "&amp;", "Ünïcode ☃", '"quotes" \\']:
+        written = script_json({"text": text})
+        assert not set(written) & set("<>&\u2028\u2029")
+        assert json.loads(written) == {"text": text}
 
 
 def test_script_json_survives_a_broken_surrogate():

@@ -112,26 +112,23 @@ def test_without_shuffling_the_order_is_that_of_the_examples():
     assert [batch.tolist() for batch in epoch_of(Order(5, 2, seed=3, shuffle=False), 9)] == [[0, 1], [2, 3], [4]]
 
 
-@pytest.mark.parametrize(
-    ("options", "match"),
-    [
+def test_orders_that_cannot_be_are_refused():
+    for options, match in [
         ({"num_examples": 0}, r"num_examples=\.\.\.\) must be at least 1; got 0"),
         ({"batch_size": 0}, r"at least the number of processes, 1; got 0 and 10"),
         ({"rank": 2, "world_size": 2}, r"rank=\.\.\.\) must lie in \[0, world_size\); got 2 of 2"),
         ({"batch_size": 2, "world_size": 3}, r"number of processes, 3"),
         ({"seed": -1}, r"seed=\.\.\.\) must be 0 or more; got -1"),
         ({"lengths": np.ones(3)}, r"one length an example, 10; got 3"),
-    ],
-)
-def test_orders_that_cannot_be_are_refused(options, match):
-    with pytest.raises(ValueError, match=match):
-        Order(**{"num_examples": 10, "batch_size": 4, "seed": 0} | options)
+    ]:
+        with pytest.raises(ValueError, match=match):
+            Order(**{"num_examples": 10, "batch_size": 4, "seed": 0} | options)
 
 
-@pytest.mark.parametrize(("epoch", "index"), [(0, 3), (0, -1), (-1, 0)])
-def test_a_batch_that_is_not_there_is_refused(epoch, index):
-    with pytest.raises(IndexError, match="has 3 batches an epoch"):
-        Order(10, 4, seed=0).batch(epoch, index)
+def test_a_batch_that_is_not_there_is_refused():
+    for epoch, index in [(0, 3), (0, -1), (-1, 0)]:
+        with pytest.raises(IndexError, match="has 3 batches an epoch"):
+            Order(10, 4, seed=0).batch(epoch, index)
 
 
 def test_example_seeds_are_all_different_and_fit_a_generator():

@@ -50,20 +50,17 @@ def test_json_lines_keep_the_columns_of_the_first_object():
     assert [row.line for row in stream.bad_rows] == [5, 6, 7]
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
+def test_a_bad_stream_is_told():
+    for content, message in [
         (b"", "got an empty stream"),
         (b"\n\n", "got an empty stream"),
         (b"text,label\n", "got none that can be read"),
         (b"a long text of words here,1\n", "line 1: expected the names of the columns"),
         (b"a,a\n1,2\n", "expected a different name for each column"),
         (b"{}\n", "got an empty one"),
-    ],
-)
-def test_a_bad_stream_is_told(content, message):
-    with pytest.raises(InputError, match=message):
-        list(open_stream(io.BytesIO(content), name="standard input").rows())
+    ]:
+        with pytest.raises(InputError, match=message):
+            list(open_stream(io.BytesIO(content), name="standard input").rows())
 
 
 def test_an_overlong_line_is_left_out():

@@ -27,7 +27,7 @@ BYTES = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     content=BYTES,
     ending=st.sampled_from([".csv", ".tsv", ".jsonl", ".conll", ".conllu", ".txt", "", ".csv.gz"]),

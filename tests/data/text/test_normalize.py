@@ -21,10 +21,10 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("step", "text", "expected"), CASES, ids=[case[0] for case in CASES])
-def test_each_step_does_what_it_says(step, text, expected):
-    assert Normalizer([step])(text) == expected
-    assert Normalizer([step]).many([text, "plain"]) == [expected, "plain"]
+def test_each_step_does_what_it_says():
+    for step, text, expected in CASES:
+        assert Normalizer([step])(text) == expected
+        assert Normalizer([step]).many([text, "plain"]) == [expected, "plain"]
 
 
 def test_every_step_has_a_case():

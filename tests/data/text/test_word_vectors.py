@@ -17,9 +17,7 @@ def written(folder, text: str | bytes):
     return path
 
 
-@pytest.mark.parametrize("header", ["", "5 3\n"])
-@pytest.mark.parametrize("end", ["\n", " \n", "\r\n"])
-@pytest.mark.parametrize("space", [" ", "\t"])
+@pytest.mark.parametrize(("header", "end", "space"), [("", "\n", " "), ("5 3\n", " \n", "\t"), ("", "\r\n", "\t")])
 def test_both_formats_are_read(tmp_path, header, end, space):
     text = header + "".join(line.replace(" ", space) + end for line in LINES)
     vectors = read_word_vectors(written(tmp_path, text))
@@ -45,9 +43,8 @@ def test_of_a_word_that_comes_twice_the_first_vector_counts(tmp_path):
     assert vectors.vectors.tolist() == [[1, 2], [3, 4]]
 
 
-@pytest.mark.parametrize(
-    ("text", "match"),
-    [
+def test_a_damaged_file_is_refused_with_its_line(tmp_path):
+    for text, match in [
         ("a 1 2\nb 3\n", "line 2: expected a word and 2 numbers, got 1 entries"),
         ("a 1 2\nb 3 4 5\n", "line 2: expected a word and 2 numbers, got 3 entries"),
         ("a 1 2\n\n", "line 2: expected a word and 2 numbers, got 0 entries"),
@@ -60,11 +57,9 @@ def test_of_a_word_that_comes_twice_the_first_vector_counts(tmp_path):
         ("a b c\n", "line 1: expected a word and its numbers"),
         ("", "got an empty file"),
         (b"2 2\nab \x00\x01\xff\xfe\x80?\x00\x00cd \x9f\n", "line 2: expected"),
-    ],
-)
-def test_a_damaged_file_is_refused_with_its_line(tmp_path, text, match):
-    with pytest.raises(InputError, match=rf"vectors\.txt.*{match}"):
-        read_word_vectors(written(tmp_path, text))
+    ]:
+        with pytest.raises(InputError, match=rf"vectors\.txt.*{match}"):
+            read_word_vectors(written(tmp_path, text))
 
 
 def test_a_missing_file_is_named(tmp_path):
