@@ -12,6 +12,7 @@ from torch.autograd.functional import hessian
 from torch.nn import functional as F
 
 from thalweg.heads.analytic import AnalyticSoftmax
+from thalweg.heads.bessel import log_partition
 from thalweg.heads.continuous import AbstractContinuous
 from thalweg.heads.contrastive import Contrastive, SampledSoftmax
 from thalweg.heads.distance import L2, Cosine, PowerSpherical
@@ -99,6 +100,70 @@ def prediction_of(*leading: int, scale: float = 1.5) -> Tensor:
 
 def gradient(total: Tensor, prediction: Tensor) -> Tensor:
     return torch.autograd.grad(total, prediction)[0]
+
+
+def _length(x: Tensor) -> Tensor:
+    return x.norm(dim=-1)
+
+
+def _power_spherical(e: Tensor, cosine: Tensor) -> Tensor:
+    kappa, beta = _length(e), 0.5 * (WIDTH - 1)
+    normalizer = torch.lgamma(beta + kappa) - torch.lgamma(2 * beta + kappa) - math.lgamma(beta) + math.lgamma(2 * beta)
+    return kappa * math.log(2.0) + normalizer - kappa * torch.log(1 + cosine)
+
+
+def _partition(e: Tensor) -> Tensor:
+    return log_partition(_length(e).square(), WIDTH)
+
+
+# The formulas of the docstrings from the prediction, the target's vector and the cosine between them.
+FORMULAS = {
+    "l2": lambda e, u, cosine: 0.5 * _length(e - u).square() - 0.5,
+    "l2 not squared": lambda e, u, cosine: _length(e - u) - 1,
+    "cosine": lambda e, u, cosine: -cosine,
+    "power spherical": lambda e, u, cosine: _power_spherical(e, cosine),
+    "vmf": lambda e, u, cosine: _partition(e) - (e * u).sum(-1),
+    "vmf reg1 reg2": lambda e, u, cosine: _partition(e) + 0.02 * _length(e) - 0.1 * (e * u).sum(-1),
+    "vmf log": lambda e, u, cosine: _partition(e) + torch.log1p(_length(e)) * (0.2 - cosine),
+    "projection margin": lambda e, u, cosine: (0.5 + (1 - cosine**2).sqrt() - cosine).clamp_min(0) - 1.5,
+    "difference margin": lambda e, u, cosine: (0.5 + ((1 - cosine) / 2).sqrt() - cosine).clamp_min(0) - 0.5 - 0.5**0.5,
+}
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_values_are_the_formulas(name):
+    head, prediction = next(case for case in CASES if case.name == name).make(table()), prediction_of(ROWS).detach()
+    own = head.targets(IDS)
+    expected = FORMULAS[name](prediction, own, F.cosine_similarity(prediction, own)).sum()
+    torch.testing.assert_close(head.loss(prediction, IDS)[0], expected, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("family", [L2, Cosine, VonMisesFisher])
+def test_smoothing_is_the_mean_over_smoothed_targets_where_the_vectors_have_mean_zero(family):
+    """Up to the constant of L2, whose distance to the smoothed vector is measured."""
+    targets, a = Targets(torch.cat([torch.eye(WIDTH), -torch.eye(WIDTH)]).double()), 0.3
+    plain, smoothed = family(None, targets), family(None, targets, label_smoothing=a)
+    for prediction in prediction_of(2, 1).detach():
+        ids = torch.tensor([3])
+        others = torch.stack([plain.loss(prediction, torch.tensor([w]))[0] for w in range(targets.num)]).mean()
+        expected = (1 - a) * plain.loss(prediction, ids)[0] + a * others
+        torch.testing.assert_close(smoothed.loss(prediction, ids)[0], expected, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("family", [PowerSpherical, MaxMargin, SyntheticMargin, Triplet])
+def test_smoothing_is_refused_where_it_has_no_meaning(family):
+    with pytest.raises(ValueError, match=rf"{family.__name__} compares with no distribution.*smoothing 0.1, give 0"):
+        family(None, table(), label_smoothing=0.1)
+
+
+def test_exact_softmaxes_smooth_as_pytorch_does():
+    targets, prediction = table(), prediction_of(ROWS).detach()
+    exact = F.cross_entropy(prediction @ targets.table().T, IDS, reduction="sum", label_smoothing=0.2)
+    for head in (
+        SampledSoftmax(None, targets, num_samples=VOCABULARY, label_smoothing=0.2),
+        AnalyticSoftmax(None, targets, shortlist=VOCABULARY, label_smoothing=0.2),
+    ):
+        torch.testing.assert_close(head.loss(prediction, IDS)[0], exact, rtol=1e-5, atol=1e-5)
 
 
 @every_case
