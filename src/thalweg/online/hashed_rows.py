@@ -13,8 +13,8 @@ from thalweg.online.values import column_number, column_word, is_number
 
 _MISSING = frozenset({"", "?", "na", "n/a", "null"})
 _TEXT_NAMES = frozenset({"text", "sentence", "message", "body", "content", "title", "question", "review", "comment"})
-_CLIP = 4.0  # standardized numbers are cut to [-4, 4]
-_SETTLED = 30  # from this many values on, outliers are cut to 10 standard deviations before they enter the statistics
+_CLIP = 4.0  # standardized numbers are clipped to [-4, 4]
+_SETTLED = 30  # from this many values on, outliers are clipped to 10 standard deviations before they count
 
 
 @final
@@ -43,8 +43,8 @@ class Features:
 class RunningScales:
     """Mean and standard deviation of each of a growing number of columns, up to the latest value.
 
-    A value further than 10 standard deviations from the mean (of 30 values or more) is cut to that distance first, so
-    that one wild number can't flatten a column for the rest of the stream.
+    A value further than 10 standard deviations from the mean (of 30 values or more) is clipped to that distance first,
+    so that one outlier can't flatten a column for the rest of the stream.
 
     Source:
         Welford (1962), Note on a method for calculating corrected sums of squares and products.
@@ -101,11 +101,11 @@ class RunningScales:
 class RowHasher:
     """Turns rows (or single texts) into hashed features.
 
-    A column's kind is decided by its first value that is not missing: a number, a text (white space inside, or a
-    column named like one), or else a category, which becomes a text when a value with white space comes. A text gives
+    A column's kind is decided by its first value that is not missing: a number, a text (white space or many ideographs
+    inside, or a column named like one), or else a category, which becomes a text when such a value comes. A text gives
     the features of `TextHasher`, other ones for each text column; a category gives the feature `name=value`; a number x
-    gives (x - mean) / standard deviation, cut to [-4, 4], with mean and deviation of the rows observed *before*, and
-    the interval in which that lies (`bins`). A missing number gives nothing, which is the same as the mean.
+    gives (x - mean) / standard deviation of the rows observed *before*, clipped to [-4, 4], and the
+    interval in which that lies (`bins`). A missing number gives nothing, which is the same as the mean.
 
     `features` changes nothing; `observe` takes a row's numbers and columns into the statistics.
 

@@ -39,9 +39,6 @@ def surviving(history: Sequence[Record]) -> list[Record]:
     """Return the history without the records that a resumed run computed a second time.
 
     A run that was killed resumes from its last checkpoint and repeats the steps after it; the first copies are dropped.
-
-    Args:
-        history: records in the order in which they were written.
     """
     kept: list[Record] = []
     for record in history:
@@ -59,12 +56,7 @@ def of_event(history: Sequence[Record], event: str) -> list[Record]:
 
 
 def curve(records: Sequence[Record], *keys: str) -> Curve:
-    """Return the values found under nested keys over the steps, with a gap wherever the steps go back.
-
-    Args:
-        records: records of one event, each with a step.
-        keys: where the value lies, such as ``"loss"`` or ``"metrics", "accuracy"``.
-    """
+    """Return the values under nested keys ("metrics", "accuracy") over the steps; a gap where the steps go back."""
     steps: list[float] = []
     values: list[float | None] = []
     epochs: list[float | None] = []
@@ -102,11 +94,8 @@ def smooth(line: Curve, span: float | None = None) -> Curve:
 
     s_i = sum_j exp(-|i - j| / span) y_j / sum_j exp(-|i - j| / span), over the points j that have a value and lie
     between the same two rollbacks as i. A two-sided kernel does not lag behind the data, and sums that only decay
-    forget a spike, where differences of running totals would keep its rounding error for ever.
-
-    Args:
-        line: the curve.
-        span: width of the kernel in points; by default a hundredth of the curve, at least 2.
+    forget a spike, where differences of running totals would keep its rounding error forever. The `span` is in points;
+    by default a hundredth of the curve, at least 2.
     """
     decay = math.exp(-1 / (span or max(2.0, len(line) / 100)))
     starts = [i for i in range(len(line)) if i == 0 or line.steps[i] <= line.steps[i - 1]]
@@ -124,15 +113,8 @@ def smooth(line: Curve, span: float | None = None) -> Curve:
 def thin(values: Sequence[float | None], limit: int = 1500) -> list[int]:
     """Return the indices of at most `limit` values that draw the same line, extremes and gaps included.
 
-    The values are cut into equal stretches; of each the smallest, the largest and one gap stay, and the first and
-    last value of all. No peak is lost, however narrow.
-
-    Args:
-        values: numbers, None for a gap.
-        limit: largest number of indices returned, at least 5.
-
-    Returns:
-        Increasing indices; all of them where there are no more than `limit`.
+    The values (None for a gap) are cut into equal stretches; of each the smallest, the largest and one gap stay, and
+    the first and last value of all. No peak is lost, however narrow. The limit is at least 5.
 
     Example:
         >>> thin([0.0] * 500 + [9.0] + [0.0] * 500, limit=8)

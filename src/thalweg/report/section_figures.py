@@ -28,13 +28,7 @@ MARKS = {
 def most_frequent_labels(
     labels: Sequence[str], counts: Sequence[Sequence[int]], limit: int = MAX_LABELS
 ) -> tuple[list[str], list[list[int]]]:
-    """Return a confusion matrix of at most `limit` labels, the rare ones counted together at the end.
-
-    Args:
-        labels: names of the classes.
-        counts: counts[true][predicted].
-        limit: maximum number of rows of the result.
-    """
+    """Return a confusion matrix counts[true][predicted] of at most `limit` labels, the rare ones joined at the end."""
     if len(labels) <= limit:
         return [str(label) for label in labels], [[int(count) for count in row] for row in counts]
     order = sorted(range(len(labels)), key=lambda i: -sum(counts[i]))

@@ -148,11 +148,7 @@ def figure_text(text: object, width: int = 300) -> str:
     """Return a text that a plotly figure shows as it is.
 
     Plotly reads a subset of HTML (``<b>``, ``<a href>``, ``<br>``, entities) and ``%{...}`` in every label, so those
-    characters become entities; line breaks become spaces.
-
-    Args:
-        text: any text from data.
-        width: longest number of characters shown; the middle of a longer text is left out.
+    characters become entities; line breaks become spaces. The middle of a text longer than `width` is left out.
 
     Example:
         >>> figure_text('<a href="x">R&D</a>')
