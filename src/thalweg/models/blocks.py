@@ -27,15 +27,7 @@ class LayerOptions(TypedDict):
 class Block(nn.Module):
     """One layer: attention to itself, attention to a memory where there is one, feed-forward; a skip around each.
 
-    Args:
-        width: size of the hidden state.
-        hidden: units inside the feed-forward part.
-        heads: attention heads.
-        dropout: dropout probability of units and of attention weights.
-        activation: makes the activation of the feed-forward part.
-        skip: makes the way around each part.
-        causal: whether a token sees only itself and those before.
-        cross: whether there is a memory.
+    Arguments as for `Stack`.
     """
 
     def __init__(
