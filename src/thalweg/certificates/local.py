@@ -198,35 +198,3 @@ def _step_down(objective: Objective, direction: list[Tensor], loss: float) -> tu
             for parameter, start in zip(objective.parameters, held, strict=True):
                 parameter.copy_(start)
     return best
-
-
-def self_concordant_gap(decrement: float, ratio: float, strong: float) -> float:
-    r"""Return how far above its minimum a convex loss is at most, from the Newton decrement.
-
-    $$f - f^* \le \frac1{c^2}\bigl[c\nu + (1 - c\nu)\ln(1 - c\nu)\bigr], \qquad c = \rho / \sqrt\mu, \quad c\nu < 1$$
-
-    where $|g'''(t)| \le \rho\,\lVert v\rVert\, g''(t)$ along every direction $v$. Close to the minimum it is far
-    sharper than $\lVert\nabla f\rVert^2 / 2\mu$.
-
-    Args:
-        decrement: $\nu = \sqrt{\nabla f^\top H^{-1} \nabla f}$ at the point, or more.
-        ratio: $\rho$: the largest length of a feature vector for logistic regression, $\sqrt2$ times it for softmax.
-        strong: $\mu > 0$: what the Hessian's eigenvalues are not below at the point, such as the L2 penalty.
-
-    Returns:
-        The gap; infinity where $c\nu \ge 1$ and the bound says nothing.
-
-    Example:
-        >>> self_concordant_gap(1e-3, 1.0, 1.0) < 1.001 * 0.5 * 1e-6
-        True
-
-    Source: Bach (2010), Self-concordant Analysis for Logistic Regression; Sun and Tran-Dinh (2019), Generalized
-    Self-concordant Functions.
-    """
-    c = ratio / math.sqrt(strong)
-    x = c * decrement
-    if x >= 1.0:
-        return math.inf
-    if x < 1e-4:  # the closed form cancels
-        return 0.5 * decrement**2 * (1.0 + x / 3.0 + x**2 / 6.0 + x**3)
-    return (x + (1.0 - x) * math.log1p(-x)) / c**2

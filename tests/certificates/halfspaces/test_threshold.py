@@ -53,7 +53,7 @@ def small(draw):
     )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=30)
 @given(small())
 def test_the_fewest_errors_are_those_of_brute_force(data):
     x, labels = data
@@ -67,7 +67,7 @@ def test_the_fewest_errors_are_those_of_brute_force(data):
         assert rule("threshold")(level.evidence) == (level.loss, level.bound)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10)
 @given(small())
 def test_the_mixed_integer_program_agrees(data):
     x, labels = data
@@ -86,7 +86,7 @@ def test_more_than_one_word_of_points_agrees_with_the_program(gate):
     assert exact.network.errors(x, labels) == exact.errors
     if gate is Gate.AND:
         assert exact.errors <= 3
-        assert _by_program(x, labels, gate, 20.0).errors >= exact.errors
+        assert _by_program(x, labels, gate, 1.0).errors >= exact.errors
 
 
 def test_sixty_random_points_in_three_dimensions():

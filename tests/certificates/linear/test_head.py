@@ -19,7 +19,7 @@ from thalweg.certificates.linear.head import Head, head_problem
 from thalweg.certificates.linear.matrices import Features
 from thalweg.certificates.linear.polish import polish
 from thalweg.certificates.linear.regularizers import L1, L2, Ball, ElasticNet
-from thalweg.certificates.losses import SoftmaxLoss, best_bias
+from thalweg.certificates.losses import SoftmaxLoss
 from thalweg.certificates.number_losses import HingeLoss, LogisticLoss, SquaredHingeLoss, SquaredLoss
 from thalweg.errors import InputError
 from thalweg.heads.bernoulli import Bernoulli
@@ -44,7 +44,7 @@ def checked(head, point):
     return level
 
 
-@hypothesis_settings(max_examples=500)
+@hypothesis_settings(max_examples=200)
 @given(st.integers(0, 2**31), st.sampled_from(LOSSES), st.booleans())
 def test_every_bound_lies_below_every_loss(seed, kind, intercept):
     rng = np.random.default_rng(seed)
@@ -175,8 +175,6 @@ def test_kept_duals_close_the_gap_of_a_hinge_that_predictions_leave_open():
         gaps.append(head.relative_gap(head.at(weight)))
         checked(head, head.at(weight))
     assert gaps[0] < 1e-6 < gaps[1]
-    with pytest.raises(ValueError, match="divide those of a solver"):
-        HingeLoss(signs, duals=2.0 * as_tensor(solved.x + 1)[:, None])
 
 
 def test_the_best_weights_within_a_ball():
@@ -188,12 +186,6 @@ def test_the_best_weights_within_a_ball():
     head = Head(Features(x), loss, Ball(float(point.weight.norm())), intercept=False)
     assert head.relative_gap(head.at(point.weight)) < 1e-6
     assert head.relative_gap(head.at(0.5 * point.weight)) > 1e-3
-
-
-def test_a_bias_that_is_best_alone():
-    loss = LogisticLoss(torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0], [1.0, 0.0]]))
-    torch.testing.assert_close(best_bias(loss), torch.tensor([3.0, 1 / 3], dtype=torch.float64).log())
-    assert best_bias(SoftmaxLoss.of_labels(torch.tensor([0, 0]), 2)).tolist() == [0.0, -10.0]
 
 
 def body(dropout=0.0):

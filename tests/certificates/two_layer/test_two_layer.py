@@ -23,6 +23,7 @@ from thalweg.certificates.two_layer.oracles import oracle_of
 from thalweg.certificates.two_layer.point import TwoLayerPoint, to_mlp, two_layer_point
 from thalweg.certificates.two_layer.problem import TwoLayerProblem, Weights
 from thalweg.certificates.two_layer.relaxed_oracle import RelaxedOracle
+from thalweg.certificates.two_layer.restricted import RestrictedNetwork
 from thalweg.errors import InputError
 from thalweg.heads.bernoulli import Bernoulli
 from thalweg.heads.softmax import Softmax
@@ -75,10 +76,37 @@ def problems(draw):
     return rng, problem
 
 
-@settings(max_examples=120, deadline=None, phases=[Phase.generate])
+@settings(max_examples=60, phases=[Phase.generate])
 @given(problems())
 def test_bound_below_optimum_below_loss(data):
-    rng, problem = data
+    check_bounds(*data)
+
+
+@pytest.mark.xfail(strict=True, reason="Equal examples tie, and rounding orders them otherwise in the checker.")
+def test_ties_are_no_reason_to_refuse():
+    rng = np.random.default_rng(446)
+    features = rng.integers(-1, 2, (9, 2)).astype(float)
+    loss = make_loss(rng, "softmax", 9, 3)
+    check_bounds(rng, TwoLayerProblem(features, loss, 0.3, -0.5, Bias.PENALIZED, Bias.PENALIZED))
+
+
+@pytest.mark.xfail(strict=True, reason="A unit of length zero is divided by its length in RestrictedNetwork.fit_sizes.")
+def test_a_unit_of_length_zero_is_left_out():
+    """Rounding decides whether column generation meets one on this problem, so it is made to."""
+    features = np.array([[0.0, 0.0, -1.0], [0.0, 0.0, 1.0], [0.0, 0.0, -1.0]])
+    loss = LogisticLoss(torch.tensor([[1.0], [0.0], [0.0]]))
+    problem = TwoLayerProblem(features, loss, 0.003, 0.0, Bias.PENALIZED, Bias.NONE, skip=True)
+    linear, ridge, _ = problem.linear()
+    inputs = with_bias(features, Bias.PENALIZED)
+    network = RestrictedNetwork(inputs, problem.array_loss, problem.l2, linear, ridge, width=1, num_sized=4)
+    network.add(oracle_of(problem).search(problem.array_loss.residual(np.zeros((3, 1))), problem.l2).neurons)
+    network.units[0].z = np.zeros_like(network.units[0].z)
+    network.fit_sizes()
+    assert np.isfinite(network.objective())
+
+
+def check_bounds(rng, problem):
+    """The bound lies below every network, the reached loss at the bound, and the checker agrees."""
     oracle = oracle_of(problem)
     if not oracle.exact:
         oracle = RelaxedOracle(problem.features, problem.hidden_bias, problem.leak, steps=20, branches=1, starts=8)
@@ -187,8 +215,12 @@ def objective_of(rng, *, activation=nn.ReLU, head=None, outputs=1, penalized="we
     [(nn.MSELoss(), 2), (Squared(factor=0.5), 1), (Bernoulli(None, 2, label_smoothing=0.1), 2),
      (Softmax(None, 3, label_smoothing=0.1, class_weights=torch.tensor([1.0, 2.0, 0.5])), 3), (Softmax(None, 3), 3)],
 )  # fmt: skip
-@pytest.mark.parametrize("options", [{}, {"bias": False}, {"input_skip": True}, {"activation": nn.LeakyReLU}])
-def test_the_objective_is_mapped_exactly(head, outputs, options, penalized):
+def test_the_objective_is_mapped_exactly(head, outputs, penalized):
+    for options in ({}, {"bias": False}, {"input_skip": True}, {"activation": nn.LeakyReLU}):
+        check_the_mapping(head, outputs, options, penalized)
+
+
+def check_the_mapping(head, outputs, options, penalized):
     objective = objective_of(np.random.default_rng(0), head=head, outputs=outputs, penalized=penalized, **options)
     point = two_layer_point(objective)
     assert point.loss == pytest.approx(objective.value().item(), rel=1e-12)
@@ -297,8 +329,7 @@ TAMPERED = [
 
 
 @pytest.mark.parametrize("method", ["fan", "cells", "relaxed"])
-@pytest.mark.parametrize(("name", "change"), TAMPERED, ids=[name for name, _ in TAMPERED])
-def test_tampered_evidence_is_refused(name, change, method, tmp_path):
+def test_tampered_evidence_is_refused(method, tmp_path):
     rng = np.random.default_rng(0)
     features = rng.normal(size=(12, 2 if method == "fan" else 3))
     problem = TwoLayerProblem(features, make_loss(rng, "squared", 12, 1), 0.05, 0.0, Bias.NONE, Bias.NONE)
@@ -308,10 +339,11 @@ def test_tampered_evidence_is_refused(name, change, method, tmp_path):
     path = tmp_path / "certificate.json"
     Interval(loss=level.loss, levels=(level,), unit=level.unit).save(path)
     assert "is proved, and the weights have the loss" in check(path)[0]
-    evidence = {**level.evidence, name: change(level.evidence[name])}
-    Interval(loss=level.loss, levels=(dataclasses.replace(level, evidence=evidence),), unit=level.unit).save(path)
-    with pytest.raises(Refused, match=r"claims the (bound|loss)|not feasible|does not|is no|are not|above|below"):
-        check(path)
+    for name, change in TAMPERED:
+        evidence = {**level.evidence, name: change(level.evidence[name])}
+        Interval(loss=level.loss, levels=(dataclasses.replace(level, evidence=evidence),), unit=level.unit).save(path)
+        with pytest.raises(Refused, match=r"claims the (bound|loss)|not feasible|does not|is no|are not|above|below"):
+            check(path)
 
 
 @pytest.mark.parametrize(("name", "message"), [("inside", "there are more"), ("multiplier", "negative|not feasible")])

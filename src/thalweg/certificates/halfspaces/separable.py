@@ -1,7 +1,6 @@
 """Whether a hyperplane, or a linear layer, is right on all examples; and how many errors none can avoid."""
 
 import dataclasses
-from fractions import Fraction
 from typing import Any, final
 
 import numpy as np
@@ -125,26 +124,6 @@ def disjoint_conflicts(x: Matrix, sign: np.ndarray, *, at_most: int | None = Non
     return found
 
 
-def exactly_inseparable(x: np.ndarray, sign: np.ndarray, points: np.ndarray) -> bool:
-    """Whether the hulls of the given points have a point in common, in rational arithmetic on the numbers as stored.
-
-    True is a proof without any rounding. False says that these points alone do not prove it: rounding may have named
-    one that is not needed, or one too few.
-
-    Args:
-        x: `[n, d]`.
-        sign: -1 or 1, `[n]`.
-        points: indices, a few.
-
-    Example:
-        >>> corners = np.array([[0.0, 0.0], [1.0, 1.0], [0.0, 1.0], [1.0, 0.0]])
-        >>> exactly_inseparable(corners, np.array([-1, -1, 1, 1]), np.arange(4))
-        True
-    """
-    rows = [[Fraction(float(sign[i]) * float(value)) for value in (*x[i], 1.0)] for i in points]
-    return _positive_kernel([list(column) for column in zip(*rows, strict=True)], len(rows))
-
-
 def layer_separable(x: Matrix, labels: np.ndarray) -> tuple[bool, np.ndarray, np.ndarray]:
     r"""Say whether a linear layer with a bias gives every example's own class the highest score.
 
@@ -230,27 +209,3 @@ def _polished(x: Any, sign: np.ndarray, points: np.ndarray, start: np.ndarray) -
             break
         best = better / better.sum()
     return best, float(np.abs(best @ signed).max())
-
-
-def _positive_kernel(matrix: list[list[Fraction]], num: int) -> bool:
-    """Whether a kernel of dimension one is spanned by a vector of one sign (zeros allowed), by elimination."""
-    pivots: list[int] = []
-    row = 0
-    for column in range(num):
-        place = next((i for i in range(row, len(matrix)) if matrix[i][column] != 0), None)
-        if place is None:
-            continue
-        matrix[row], matrix[place] = matrix[place], matrix[row]
-        head = matrix[row][column]
-        matrix[row] = [value / head for value in matrix[row]]
-        for i in range(len(matrix)):
-            if i != row and matrix[i][column] != 0:
-                factor = matrix[i][column]
-                matrix[i] = [a - factor * b for a, b in zip(matrix[i], matrix[row], strict=True)]
-        pivots.append(column)
-        row += 1
-    free = [column for column in range(num) if column not in pivots]
-    if len(free) != 1:
-        return False
-    vector = [-matrix[i][free[0]] for i in range(len(pivots))]
-    return all(value >= 0 for value in vector)
