@@ -42,7 +42,7 @@ def train(objective):
 def test_a_saddle_is_left_downhill():
     objective = Objective(Product(0.0), nn.MSELoss(), torch.zeros(1, 1), torch.ones(1, 1))
     found = local_verdict(objective)
-    assert found.verdict is Verdict.BENDS_DOWN
+    assert found.verdict is Verdict.NEGATIVE_CURVATURE
     assert math.isclose(found.curvature, -2.0, rel_tol=1e-9)
     with torch.no_grad():
         for parameter, part in zip(objective.parameters, found.step, strict=True):
@@ -57,7 +57,7 @@ def test_a_slope_is_no_minimum():
     objective = small_network()
     before = [parameter.detach().clone() for parameter in objective.parameters]
     found = local_verdict(objective)
-    assert found.verdict in {Verdict.DESCENDS, Verdict.BENDS_DOWN}
+    assert found.verdict in {Verdict.DESCENDS, Verdict.NEGATIVE_CURVATURE}
     assert "lowers the loss to" in found.sentence
     assert all(torch.equal(a, b) for a, b in zip(before, objective.parameters, strict=True))
 

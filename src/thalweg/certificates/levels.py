@@ -24,6 +24,7 @@ from thalweg.certificates.floors.targets import (
     groups_by_input,
 )
 from thalweg.certificates.halfspaces.level import separable_level
+from thalweg.certificates.linear.forms import form_on
 from thalweg.certificates.linear.last_layer import split_last_layer
 from thalweg.certificates.linear.level import head_level
 from thalweg.certificates.local import local_verdict
@@ -141,17 +142,17 @@ def floor_levels(
     found = [
         floor.certificate(
             loss,
-            f"No model whatever that sees {describes} has a lower training loss{_why(floor, targets)}.",
+            f"No model at all that sees {describes} has a lower training loss{_why(floor, targets)}.",
             seconds=seconds,
             quantity=LOSS,
             unit=targets.unit,
         )
     ]
     if errors is not None and targets.errors is not None:
-        scope = f"No model whatever that sees {describes} is wrong less often: its accuracy is at most "
+        scope = f"No model at all that sees {describes} is wrong less often: its accuracy is at most "
         scope += f"{1.0 - errors.value:.2%} on the training data."
         found.append(
-            errors.certificate(targets.errors, scope, seconds=seconds, quantity=ERRORS, unit="share of the targets")
+            errors.certificate(targets.errors, scope, seconds=seconds, quantity=ERRORS, unit="fraction of the targets")
         )
     return found
 
@@ -163,9 +164,9 @@ def _why(floor: Floor, targets: Targets) -> str:
         noun = "inputs look" if floor.num_conflicts > 1 else "input looks"
         reasons.append(f"{floor.num_conflicts:,} {noun} the same with different targets")
     if targets.form.smoothing > 0.0:
-        reasons.append(f"label smoothing {targets.form.smoothing:g} costs a perfect model something")
+        reasons.append(f"label smoothing {targets.form.smoothing:g} has a cost even for a perfect model")
     if not reasons:
-        return " (all inputs differ, so a table could learn them by heart)"
+        return " (all inputs differ, so a lookup table could memorize them)"
     return f" ({', and '.join(reasons)})"
 
 
@@ -176,9 +177,8 @@ def _norm_floor(objective: Objective, loss: float, targets: Targets, radius: flo
         InputError: where the head is no softmax over class ids with a penalty on its layer.
     """
     start = time.perf_counter()
-    batch, split = objective.batches[0], split_last_layer(objective)
-    own = split.head.linear_form(split.hidden(batch), batch.targets, batch.mask, batch.weights)
-    layer = None if own is None else own.layer
+    split = split_last_layer(objective)
+    layer = form_on(split, split.batches[0])[1].layer
     penalized = layer is not None and any(tensor is layer.weight for tensor in objective.penalized)
     plain = targets.errors is not None and targets.form.class_weights is None
     if not (penalized and plain):
@@ -195,7 +195,9 @@ def _norm_floor(objective: Objective, loss: float, targets: Targets, radius: flo
         scope=f"No network of any depth whose features are at most {radius:.4g} long has a lower training loss with "
         "this penalty on its output layer.",
         proof=Proof.PROOF,
-        assumptions=(f"The features are never longer than {radius:.4g}, whatever the weights: that is yours to know.",),
+        assumptions=(
+            f"The features are never longer than {radius:.4g}, whatever the weights; this is taken from you, not checked.",
+        ),
         seconds=time.perf_counter() - start,
         evidence=floor.evidence,
     )
@@ -220,8 +222,7 @@ def _local(objective: Objective, seconds: float) -> Certificate:
     products = int(min(PRODUCTS, seconds / max(each, 1e-9)))
     if products < MIN_PRODUCTS:
         raise InputError(
-            f"A verdict about the neighborhood would take about {MIN_PRODUCTS * each:,.0f} s; give it the time "
-            "(--seconds)."
+            f"Examining the neighborhood would take about {MIN_PRODUCTS * each:,.0f} s; allow more time (--seconds)."
         )
     return local_verdict(objective, max_products=products).certificate()
 

@@ -24,10 +24,10 @@ STEEPEST: Final = 1e-3  # of the loss: a step along minus the gradient that lowe
 class Verdict(enum.Enum):
     """What was found; the value of a member is what the user reads."""
 
-    DESCENDS = "The point is no minimum: along minus the gradient the loss falls."
-    BENDS_DOWN = "The point is no minimum: there is a direction of negative curvature, and along it the loss falls."
+    DESCENDS = "The point is not a minimum: the loss falls along the negative gradient."
+    NEGATIVE_CURVATURE = "The point is not a minimum: the loss falls along a direction of negative curvature."
     SADDLE_OR_FLAT = "There is a direction of negative curvature, but along it the loss falls by less than rounding."
-    SECOND_ORDER = "No negative curvature was found: near the point the loss is a valley, as far as was looked."
+    SECOND_ORDER = "No negative curvature was found: within what was examined, the loss near the point is a valley."
 
 
 @final
@@ -67,11 +67,11 @@ class LocalVerdict:
         """The verdict with its figures."""
         if self.step is not None:
             how = f"a step of length {float(vectors.norm(self.step)):.3g} lowers the loss to {self.improved_loss:.9g}"
-            bend = f" (curvature {self.curvature:.3g})" if self.verdict is Verdict.BENDS_DOWN else ""
-            return f"{self.verdict.value[:-1]}{bend}; {how}, measured."
+            curved = f" (curvature {self.curvature:.3g})" if self.verdict is Verdict.NEGATIVE_CURVATURE else ""
+            return f"{self.verdict.value[:-1]}{curved}; {how}, measured."
         return (
-            f"{self.verdict.value} Curvatures are at least {self.least:.3g}, but for a chance of {self.failure:.0e}; "
-            f"the smallest that was met is {self.curvature:.3g}; the gradient has the norm {self.gradient_norm:.3g}."
+            f"{self.verdict.value} Except with probability {self.failure:.0e}, curvatures are at least {self.least:.3g}; "
+            f"the smallest one found is {self.curvature:.3g}; the gradient has the norm {self.gradient_norm:.3g}."
         )
 
     def certificate(self) -> Certificate:
@@ -150,11 +150,11 @@ def local_verdict(
     # An eigenvector of the tridiagonal matrix is the direction whose curvature is the Ritz value itself.
     direction = (run.basis[: len(ritz)].T @ coordinates[:, 0].to(run.basis)).detach()
     candidates = [(Verdict.DESCENDS, _step_down(objective, [-part for part in gradient], loss))] if norm > 0.0 else []
-    bends = curvature < -rounding
-    if bends:
+    negative = curvature < -rounding
+    if negative:
         down = vectors.split(direction, gradient)
         sign = -1.0 if float(vectors.dot(down, gradient)) > 0.0 else 1.0
-        candidates.append((Verdict.BENDS_DOWN, _step_down(objective, [sign * part for part in down], loss)))
+        candidates.append((Verdict.NEGATIVE_CURVATURE, _step_down(objective, [sign * part for part in down], loss)))
     verdict, (step, improved) = min(
         candidates, key=lambda found: found[1][1], default=(Verdict.SECOND_ORDER, (None, loss))
     )
@@ -163,7 +163,7 @@ def local_verdict(
         # Close to a minimum a step along the gradient still lowers the loss a little; the curvature says more.
         verdict, step, improved = Verdict.SECOND_ORDER, None, loss
     if improved > loss - threshold:
-        verdict, step, improved = Verdict.SADDLE_OR_FLAT if bends else Verdict.SECOND_ORDER, None, loss
+        verdict, step, improved = Verdict.SADDLE_OR_FLAT if negative else Verdict.SECOND_ORDER, None, loss
     return LocalVerdict(
         verdict, loss, norm, curvature, least, greatest, failure, len(ritz), step, improved,
         time.perf_counter() - begin,
@@ -171,7 +171,7 @@ def local_verdict(
 
 
 def _missed(steps: int, size: int, failure: float, complete: bool) -> float:
-    """Return the share of the spectrum's width by which Lanczos may have missed its lower end."""
+    """Return the fraction of the spectrum's width by which Lanczos may have missed its lower end."""
     if complete:  # the start has a part in every eigenspace, so all of them have been met
         return 0.0
     root = math.log(2.0 * 1.648 * math.sqrt(size) / failure) / (2 * steps - 1)

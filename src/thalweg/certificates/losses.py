@@ -65,8 +65,12 @@ class AbstractLoss(abc.ABC):
         """Return the loss, a 0-dim tensor."""
 
     @abc.abstractmethod
+    def residual(self, z: Tensor) -> Tensor:
+        """Return minus the gradient, the shape of `z` (at the kink of a hinge, half of what is below)."""
+
+    @abc.abstractmethod
     def value_and_residual(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss and minus its gradient, the shape of `z` (at the kink of a hinge, half of what is below)."""
+        """Return the loss and minus its gradient."""
 
     @abc.abstractmethod
     def curvature(self, z: Tensor) -> "AbstractCurvature":
@@ -217,6 +221,10 @@ class SoftmaxLoss(AbstractLoss):
     def value(self, z: Tensor) -> Tensor:
         each = torch.logsumexp(z, dim=1) - (self.targets * z).sum(1)
         return self.factor.squeeze(1) @ each
+
+    @override
+    def residual(self, z: Tensor) -> Tensor:
+        return self.dual_residual(torch.softmax(z, dim=1))
 
     @override
     def value_and_residual(self, z: Tensor) -> tuple[Tensor, Tensor]:

@@ -53,8 +53,12 @@ class AbstractNumberLoss(AbstractLoss):
         return (self.factor * self.each(z)).sum()
 
     @override
+    def residual(self, z: Tensor) -> Tensor:
+        return self.dual_residual(self.each_dual(z))
+
+    @override
     def value_and_residual(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        return self.value(z), self.dual_residual(self.each_dual(z))
+        return self.value(z), self.residual(z)
 
     @override
     def curvature(self, z: Tensor) -> AbstractCurvature:

@@ -96,7 +96,7 @@ def test_a_unit_of_length_zero_is_left_out():
     features = np.array([[0.0, 0.0, -1.0], [0.0, 0.0, 1.0], [0.0, 0.0, -1.0]])
     loss = LogisticLoss(torch.tensor([[1.0], [0.0], [0.0]]))
     problem = TwoLayerProblem(features, loss, 0.003, 0.0, Bias.PENALIZED, Bias.NONE, skip=True)
-    linear, ridge, _ = problem.linear()
+    linear, ridge, _ = problem.linear
     inputs = with_bias(features, Bias.PENALIZED)
     network = RestrictedNetwork(inputs, problem.array_loss, problem.l2, linear, ridge, width=1, num_sized=4)
     network.add(oracle_of(problem).search(problem.array_loss.residual(np.zeros((3, 1))), problem.l2).neurons)

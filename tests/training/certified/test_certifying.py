@@ -56,7 +56,7 @@ def test_a_run_of_every_task_gets_an_interval(trained, tmp_path):
     assert math.isfinite(interval.loss)
     assert 0.0 < interval.bound < interval.loss
     assert interval.levels[0].name == "floor"
-    assert interval.scope.startswith("No model whatever that sees ")
+    assert interval.scope.startswith("No model at all that sees ")
     interval.save(tmp_path / CERTIFICATE)
     assert "is proved" in check(tmp_path / CERTIFICATE)[0]
     facts = facts_of(trained)

@@ -13,7 +13,7 @@ import numpy as np
 
 from thalweg.certificates.checker import check
 
-# Two sums of the same numbers in float64 may differ by this share of their size; a larger difference is a mistake.
+# Two sums of the same numbers in float64 may differ by this fraction of their size; a larger difference is a mistake.
 ROUNDING = 1e-9
 Evidence = Mapping[str, np.ndarray | float | int | str]
 
@@ -105,12 +105,12 @@ class Certificate:
 
     @property
     def relative_gap(self) -> float:
-        """The gap as a share of |loss|; where the loss is 0: zero if the gap is, else infinite."""
+        """The gap as a fraction of |loss|; where the loss is 0: zero if the gap is, else infinite."""
         return relative(self.gap, self.loss)
 
 
 def relative(gap: float, loss: float) -> float:
-    """Return a gap as a share of |loss|.
+    """Return a gap as a fraction of |loss|.
 
     Example:
         >>> relative(0.1, 0.0), relative(0.0, 0.0), relative(0.5, -2.0)
@@ -191,7 +191,7 @@ class Interval:
 
     @property
     def relative_gap(self) -> float:
-        """The gap as a share of |loss|; see `Certificate.relative_gap`."""
+        """The gap as a fraction of |loss|; see `Certificate.relative_gap`."""
         return relative(self.gap, self.loss)
 
     @property

@@ -25,22 +25,22 @@ REACHED = {
 }
 MEANINGS = {
     Proof.PROOF: "It is proved; thalweg check verifies it with numpy alone.",
-    Proof.PROOF_WITH_TOLERANCE: "It is proved but for the tolerance that is named.",
-    Proof.PROBABILISTIC: "It holds but for the chance that is named, over random numbers of our own.",
+    Proof.PROOF_WITH_TOLERANCE: "It is proved up to the stated tolerance.",
+    Proof.PROBABILISTIC: "It holds except with the stated probability, over random numbers drawn by thalweg.",
     Proof.ESTIMATE: "It is an estimate and proves nothing.",
 }
 
 
-def percent(share: float) -> str:
-    r"""Return a share as people write it, with the digits that matter.
+def percent(fraction: float) -> str:
+    r"""Return a fraction as a percentage, with the digits that matter.
 
     Example:
         >>> percent(0.1234), percent(0.00012), percent(3e-8), percent(float("inf"))
         ('12.3\xa0%', '0.012\xa0%', '3e-06\xa0%', '–')
     """
-    if not math.isfinite(share):
+    if not math.isfinite(fraction):
         return "–"
-    value = 100.0 * share
+    value = 100.0 * fraction
     if value >= 1000.0:
         return f"{value:,.0f}\u00a0%"
     return f"{value:.3g}\u00a0%"
@@ -65,14 +65,16 @@ def sentence(interval: Interval) -> str:
     places = digits(interval)
     unit = f" {interval.unit}" if interval.unit == "nats" else ""
     if interval.best is None:
-        return f"Your model has the {interval.quantity} {interval.loss:.{places}f}{unit}; nothing bounds the best one."
+        return (
+            f"Your model has the {interval.quantity} {interval.loss:.{places}f}{unit}; there is no bound on the best."
+        )
     begin = f"The best possible {interval.quantity} is at least {interval.bound:.{places}f}{unit}"
     if interval.best_reached < interval.loss:
         begin += f" and at most {interval.best_reached:.{places}f}"
     begin += f", and your model has {interval.loss:.{places}f}"
     if interval.gap == 0.0:
-        return f"{begin}: it is the best possible, as far as float64 can tell."
-    return f"{begin}: at most {percent(interval.relative_gap)} of it can go."
+        return f"{begin}: it is the best possible, up to float64 rounding."
+    return f"{begin}: at most {percent(interval.relative_gap)} could still be gained."
 
 
 def rungs(interval: Interval) -> list[dict[str, Any]]:

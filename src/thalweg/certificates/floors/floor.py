@@ -93,7 +93,7 @@ def class_floor(
 
 
 def error_floor(groups: np.ndarray, labels: np.ndarray, num_classes: int, weights: np.ndarray | None = None) -> Floor:
-    """Return the least possible share of wrong answers; one minus it is the ceiling of the accuracy.
+    """Return the least possible fraction of wrong answers; one minus it is the ceiling of the accuracy.
 
     Args:
         groups: which examples look the same, int `[n]`.
@@ -124,7 +124,7 @@ def soft_floor(
         probabilities: `[n, classes]`, not negative.
         weights: of the examples, `[n]`; None: all one.
         total: what the sum is divided by; None: the sum of all masses.
-        smoothing: share of each target that is spread over all classes.
+        smoothing: fraction of each target that is spread over all classes.
 
     Example:
         >>> round(soft_floor(np.array([0, 0]), np.array([[1.0, 0.0], [0.0, 1.0]])).value, 4)
@@ -195,12 +195,12 @@ def number_floor(
 
 
 def levels_floor(levels: Iterable[Level], num_classes: int, smoothing: float = 0.0) -> tuple[Floor, Floor]:
-    """Return the floors of the cross-entropy and of the share of errors over all levels of some contexts.
+    """Return the floors of the cross-entropy and of the fraction of errors over all levels of some contexts.
 
     Args:
         levels: from `thalweg.certificates.floors.contexts`: all levels of prefixes, or one level of windows.
         num_classes: number of symbols that could follow.
-        smoothing: share of each target that is spread over all of them.
+        smoothing: fraction of each target that is spread over all of them.
     """
     groups, labels, counts = [], [], []
     offset = num_targets = 0

@@ -20,6 +20,7 @@ from thalweg.certificates.floors.floor import (
     number_floor,
     soft_floor,
 )
+from thalweg.certificates.linear.forms import form_on, join_forms
 from thalweg.data.arrays.equal import Prefixes, same_rows
 from thalweg.errors import InputError
 from thalweg.heads.base import ConvexLoss, LinearForm
@@ -41,7 +42,7 @@ class Targets:
         weights: their weights or None.
         count: what the sum is divided by.
         positions: for each batch the place of each target: row, number of its position in the row.
-        errors: share of wrong answers; None where there are no classes.
+        errors: fraction of wrong answers; None where there are no classes.
     """
 
     form: LinearForm
@@ -69,13 +70,7 @@ def collect_targets(objective: Objective) -> Targets:
     wrong, outputs = 0.0, 1
     with torch.no_grad():
         for batch in objective.batches:
-            hidden = objective.hidden(batch)
-            form = objective.head.linear_form(hidden, batch.targets, batch.mask, batch.weights)
-            if form is None:
-                raise InputError(
-                    f"{type(objective.head).__name__} is no linear layer under softmax, logistic or squared loss, and "
-                    "its loss may have no lower limit that counting could find."
-                )
+            hidden, form = form_on(objective, batch)
             if not bool(torch.isfinite(form.features).all()):
                 raise InputError(
                     "The model's hidden states hold NaN or infinity, so there is nothing to certify; look at its "
@@ -88,15 +83,15 @@ def collect_targets(objective: Objective) -> Targets:
             # The features are not needed any more, and may be large.
             forms.append(dataclasses.replace(form, features=form.features[:0], rows=None))
     first = forms[0]
-    count = float(sum(float(form.count) for form in forms))
-    targets = np.concatenate([form.targets.cpu().numpy() for form in forms])
+    joined = join_forms(forms)
+    targets = joined.targets.cpu().numpy()
     if not np.isfinite(targets).all():
         raise InputError("The targets hold NaN or infinity; clean the data.")
-    weights = None
-    if any(form.weights is not None for form in forms):
-        weights = np.concatenate([_weights(form) for form in forms])
+    weights = None if joined.weights is None else joined.weights.cpu().numpy()
     classes = first.loss is ConvexLoss.SOFTMAX and not first.targets.is_floating_point() and weights is None
-    return Targets(first, outputs, targets, weights, count, positions, wrong / len(targets) if classes else None)
+    return Targets(
+        first, outputs, targets, weights, float(joined.count), positions, wrong / len(targets) if classes else None
+    )
 
 
 def groups_by_input(batches: Sequence[Batch], targets: Targets) -> np.ndarray:
@@ -143,12 +138,12 @@ def floor_of_groups(targets: Targets, groups: np.ndarray) -> Floor:
 
 
 def errors_of_groups(targets: Targets, groups: np.ndarray) -> Floor:
-    """Return the least possible share of wrong answers."""
+    """Return the least possible fraction of wrong answers."""
     return error_floor(groups, targets.targets, targets.num_outputs)
 
 
 def floors_of_prefixes(targets: Targets, view: Prefixes) -> tuple[Floor, Floor]:
-    """Return the floors of the mean loss and of the share of errors for a model that sees prefixes.
+    """Return the floors of the mean loss and of the fraction of errors for a model that sees prefixes.
 
     Raises:
         InputError: for targets with weights, which prefixes are not counted with.
@@ -178,13 +173,6 @@ def _wrong(form: LinearForm, prediction: Tensor) -> float:
     return float((prediction.argmax(-1) != form.targets).sum())
 
 
-def _weights(form: LinearForm) -> np.ndarray:
-    if form.weights is not None:
-        return form.weights.cpu().numpy()
-    shape = form.targets.shape[:1] if form.loss is ConvexLoss.SOFTMAX else form.targets.shape
-    return np.ones(tuple(shape))
-
-
 def _positions(hidden: Tensor, form: LinearForm) -> tuple[np.ndarray, np.ndarray]:
     """Return row and place in the row of each target."""
     flat = np.arange(hidden.shape[:-1].numel())
@@ -201,7 +189,7 @@ def _row_values(batch: Batch) -> np.ndarray:
         return _bag_rows(batch)
     parts = [inputs[name].detach().cpu() for name in sorted(inputs)]
     if any(len(part) != batch.num_examples for part in parts):
-        raise InputError("The inputs have no row for each example, so nobody knows which of them look alike.")
+        raise InputError("The inputs have no row for each example, so it is unknown which of them look alike.")
     return np.concatenate([part.reshape(len(part), -1).double().numpy() for part in parts], axis=1)
 
 

@@ -1,4 +1,4 @@
-"""The level of separation: whether an output layer without a penalty could be right on every training example."""
+"""The level of separability: whether an output layer without a penalty could classify every training example."""
 
 import time
 
@@ -7,6 +7,7 @@ import torch
 
 from thalweg.certificates.certificate.interval import Certificate, Proof
 from thalweg.certificates.halfspaces.separable import disjoint_conflicts, layer_separable
+from thalweg.certificates.linear.forms import form_on, no_form
 from thalweg.certificates.linear.last_layer import split_last_layer
 from thalweg.errors import InputError
 from thalweg.heads.base import ConvexLoss, LinearForm
@@ -31,17 +32,14 @@ def separable_level(objective: Objective) -> Certificate:
     """
     start = time.perf_counter()
     other = split_last_layer(objective)
-    with torch.no_grad():
-        forms = [other.head.linear_form(other.hidden(b), b.targets, b.mask, b.weights) for b in other.batches]
-    found = [form for form in forms if isinstance(form, LinearForm) and form.layer is not None]
-    if len(found) < len(forms):
-        raise InputError(f"{type(other.head).__name__} is no convex loss of a linear layer.")
+    found = [form_on(other, batch)[1] for batch in other.batches]
     layer = found[0].layer
-    assert layer is not None
+    if layer is None:
+        raise no_form(other)
     if any(tensor is layer.weight for tensor in objective.penalized):
-        raise InputError("The output layer is under an L2 penalty, so its loss has a minimum; see the best head.")
+        raise InputError("The output layer is under an L2 penalty, so its loss has a minimum: see the best head.")
     if layer.bias is None:
-        raise InputError("The output layer has no bias; separation is told for layers with one.")
+        raise InputError("The output layer has no bias; separability is examined for layers with one.")
     features = torch.cat([form.features for form in found]).double().cpu().numpy()
     labels = np.concatenate([_labels(form) for form in found])
     num_classes = max(2, layer.out_features)
@@ -68,13 +66,13 @@ def separable_level(objective: Objective) -> Certificate:
 
 def _bound(features: np.ndarray, labels: np.ndarray, num_classes: int) -> tuple[float, str, dict]:
     right = (
-        "An output layer exists that is right on every training example, on these features; without a penalty the "
-        "loss has the infimum 0, which no weights attain."
+        "Some output layer classifies every training example correctly on these features; without a penalty the loss "
+        "has the infimum 0, which no weights attain."
     )
     if num_classes > 2:
         if layer_separable(features, labels)[0]:
             return 0.0, right, {}
-        return 1.0, "No output layer is right on every training example, on these features.", {}
+        return 1.0, "No output layer classifies every training example correctly on these features.", {}
     sign = np.where(labels == 1, 1, -1)
     conflicts = disjoint_conflicts(features, sign, at_most=MAX_CONFLICTS)
     if not conflicts:
@@ -103,4 +101,4 @@ def _labels(form: LinearForm) -> np.ndarray:
     one = form.loss is ConvexLoss.LOGISTIC and targets.shape[1] == 1
     if one and bool(((targets == 0.0) | (targets == 1.0)).all()):
         return targets[:, 0].numpy().astype(int)
-    raise InputError("Separation is told for one class an example; these targets are not that.")
+    raise InputError("Separability is defined for one class per example; these targets are not of that kind.")

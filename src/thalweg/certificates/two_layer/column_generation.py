@@ -69,7 +69,7 @@ def best_network(
 
     Not to be read as a statement about the network's width: the best one may need more neurons than yours has.
     """
-    linear, ridge, axes = problem.linear()
+    linear, ridge, axes = problem.linear
     num, dimension = problem.features.shape
     width = problem.loss.num_outputs
     inputs = with_bias(problem.features, problem.hidden_bias)

@@ -42,12 +42,12 @@ class Insertion:
             >>> nothing = np.zeros((0, 1))
             >>> weights = Weights(nothing, np.zeros(0), nothing, np.zeros(1), np.zeros((1, 1)))
             >>> Insertion(weights, 0.5, 1.0, 2.0).sentence()
-            'One more hidden unit would lower the loss from 1 to 0.5 (50 %), all other units as they are.'
+            'One more hidden unit would lower the loss from 1 to 0.5 (50 %), keeping all other units.'
         """
-        share = 100.0 * (self.before - self.loss) / abs(self.before)
+        gain = 100.0 * (self.before - self.loss) / abs(self.before)
         return (
-            f"One more hidden unit would lower the loss from {self.before:.6g} to {self.loss:.6g} ({share:.2g} %), "
-            "all other units as they are."
+            f"One more hidden unit would lower the loss from {self.before:.6g} to {self.loss:.6g} ({gain:.2g} %), "
+            "keeping all other units."
         )
 
 

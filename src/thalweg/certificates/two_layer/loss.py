@@ -25,7 +25,7 @@ class ArrayLoss:
 
     def residual(self, predictions: np.ndarray) -> np.ndarray:
         """Return minus the gradient."""
-        return self.loss.value_and_residual(torch.from_numpy(predictions))[1].numpy()
+        return self.loss.residual(torch.from_numpy(predictions)).numpy()
 
     def blocks(self, predictions: np.ndarray) -> np.ndarray:
         """Return the second derivatives by the predictions of one example, `[n, K, K]`."""

@@ -113,8 +113,9 @@ class TwoLayerProblem:
             outgoing=weights.outgoing / factor[:, None],
         )
 
+    @functools.cached_property
     def linear(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return what bypasses the neurons `[n, q]`, its penalties `[q]`, and the skip's axes `[d, r]`."""
+        """What bypasses the neurons `[n, q]`, its penalties `[q]`, and the skip's axes `[d, r]`."""
         num, dimension = self.features.shape
         parts, ridge, axes = [np.zeros((num, 0))], [], np.zeros((dimension, 0))
         if self.skip:
@@ -132,7 +133,7 @@ class TwoLayerProblem:
     def dual_value(self, dual: np.ndarray) -> float:
         """Return the lower bound that a feasible dual point gives (feasible: no neuron's value is above l2)."""
         residual = self.array_loss.dual_residual(dual)
-        linear, ridge, _ = self.linear()
+        linear, ridge, _ = self.linear
         against = (linear.T @ residual)[ridge > 0.0]
         return self.array_loss.dual_value(dual) - float((against**2).sum()) / (2.0 * self.l2)
 

@@ -64,9 +64,11 @@ class RestrictedNetwork:
     def predictions(self) -> np.ndarray:
         """Return F, `[n, K]`."""
         total = self.linear @ self.coefficients
-        for unit in self.units:
-            total = total + np.outer(self._hidden(unit), unit.a)
-        return total
+        if not self.units:
+            return total
+        ingoing = np.array([unit.basis @ unit.z for unit in self.units])
+        hidden = np.array([unit.slopes for unit in self.units]) * (ingoing @ self.inputs.T)
+        return total + hidden.T @ np.array([unit.a for unit in self.units])
 
     def objective(self) -> float:
         """Return the loss with its penalties."""
@@ -258,8 +260,9 @@ class RestrictedNetwork:
 
             length = backtracking(attempt, before, longest=longest, max_halvings=halvings)
             if length is not None:
+                gone = lengths(length)
                 for number in reversed(range(len(self.units))):
-                    if walls[number][0] <= lengths(length)[number]:
+                    if walls[number][0] <= gone[number]:
                         self._hold(number, walls[number][1])
                 return self.objective()
         go(together(0.0), 0.0)
@@ -336,25 +339,28 @@ def nonnegative_newton(
         step[free] = -np.linalg.solve(hessian, gradient[free])
         if not -(gradient @ step) > 1e-15 * abs(now):
             break
-        after = _along(value, x, step, gradient, bounded)
+        after = _along(value, x, now, step, gradient, bounded)
         if after is None:
             break
-        x, now = after, value(after)
+        x, now = after
     return x
 
 
 def _along(
-    value: Callable[[np.ndarray], float], x: np.ndarray, step: np.ndarray, gradient: np.ndarray, bounded: np.ndarray
-) -> np.ndarray | None:
+    value: Callable[[np.ndarray], float],
+    x: np.ndarray,
+    now: float,
+    step: np.ndarray,
+    gradient: np.ndarray,
+    bounded: np.ndarray,
+) -> tuple[np.ndarray, float] | None:
     """Return the point on the way x + t step, bent to stay at zero or above where bounded, that gains enough."""
-    start = value(x)
-
-    def at(length: float) -> np.ndarray:
-        return np.where(bounded, np.maximum(x + length * step, 0.0), x + length * step)
+    reached = x, now
 
     def attempt(length: float) -> tuple[float, float]:
-        after = value(at(length))
-        return (after if after < start else np.inf), -abs(float(gradient @ (at(length) - x)))
+        nonlocal reached
+        trial = np.where(bounded, np.maximum(x + length * step, 0.0), x + length * step)
+        reached = trial, value(trial)
+        return (reached[1] if reached[1] < now else np.inf), -abs(float(gradient @ (trial - x)))
 
-    length = backtracking(attempt, start)
-    return None if length is None else at(length)
+    return None if backtracking(attempt, now) is None else reached
