@@ -87,7 +87,22 @@ def use_certificates() -> None:
     fewest: certificates.FewestErrors = certificates.fewest_errors(
         corners, np.array([0, 0, 1, 1]), certificates.Gate.OR
     )
-    print(separation.separable, fewest.errors)
+    print(separation.separable, fewest.errors, certificates.layer_separable(corners, np.array([0, 1, 2, 2]))[0])
+    units = certificates.ThresholdNetwork(np.ones((1, 2)), np.zeros(1), certificates.Gate.SINGLE)
+    print(certificates.certify_threshold(corners, np.array([0, 0, 1, 1]), units).bound)
+    features, signs = certificates.Features(corners), torch.tensor([[1.0], [1.0], [-1.0], [-1.0]])
+    losses = [
+        certificates.SquaredLoss(signs),
+        certificates.LogisticLoss(0.5 * (signs + 1.0)),
+        certificates.SquaredHingeLoss(signs),
+        certificates.HingeLoss(signs),
+        certificates.SoftmaxLoss.of_labels(torch.tensor([0, 1, 1, 0]), 2),
+    ]
+    penalties = [certificates.L2(0.1), certificates.L1(0.1), certificates.ElasticNet(0.1, 0.1), certificates.Ball(1.0)]
+    for loss in losses:
+        for penalty in penalties:
+            linear = certificates.Head(features, loss, penalty, intercept=True)
+            print(linear.gap(linear.at(torch.zeros(2, loss.num_outputs))))
     objective = small_objective()
     problem, point, _ = certificates.head_problem(objective)
     same: certificates.Head = problem

@@ -87,7 +87,7 @@ def test_a_head_that_is_no_convex_loss_is_told():
             return None
 
     interval = thalweg.certify(Objective(nn.Linear(1, 1), Odd(), X, torch.zeros(4, 1)))
-    assert "no linear layer under softmax, logistic or squared loss" in interval.left_out["floor"]
+    assert "not a convex loss (softmax, logistic, squared) of a linear layer" in interval.left_out["floor"]
 
 
 @pytest.mark.parametrize("what", ["inputs", "targets", "weights"])
@@ -101,7 +101,7 @@ def test_numbers_that_are_none_are_refused(what):
 
 def test_no_time_for_the_neighborhood():
     objective = Objective(nn.Linear(1, 3), nn.CrossEntropyLoss(), X, torch.tensor([0, 1, 2, 2]))
-    assert "give it the time" in thalweg.certify(objective, seconds=1e-9).left_out["local"]
+    assert "allow more time" in thalweg.certify(objective, seconds=1e-9).left_out["local"]
 
 
 def level_of(interval, name):
@@ -154,7 +154,7 @@ def test_features_of_bounded_length_give_a_floor_of_every_depth():
     objective = Objective(model, nn.CrossEntropyLoss(), x, y, l2=1e-2)
     found = level_of(thalweg.certify(objective, seconds=1e-9, radius=3.0), "norm_floor")
     assert 0.0 < found.bound < found.loss
-    assert "yours to know" in found.assumptions[0]
+    assert "given, not checked" in found.assumptions[0]
     free = Objective(model, nn.CrossEntropyLoss(), x, y)
     assert "with an L2 penalty" in thalweg.certify(free, seconds=1e-9, radius=3.0).left_out["norm_floor"]
 

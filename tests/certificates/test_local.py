@@ -72,7 +72,7 @@ def test_the_least_curvature_is_bounded_where_training_has_ended(products):
     assert found.verdict is Verdict.SECOND_ORDER
     level = found.certificate()
     assert (level.proof, level.probability) == (Proof.PROBABILISTIC, 1e-6)
-    assert "but for a chance of 1e-06" in level.scope
+    assert "Except with probability 1e-06" in level.scope
 
 
 def test_dropout_is_refused():

@@ -195,9 +195,7 @@ def _norm_floor(objective: Objective, loss: float, targets: Targets, radius: flo
         scope=f"No network of any depth whose features are at most {radius:.4g} long has a lower training loss with "
         "this penalty on its output layer.",
         proof=Proof.PROOF,
-        assumptions=(
-            f"The features are never longer than {radius:.4g}, whatever the weights; this is taken from you, not checked.",
-        ),
+        assumptions=(f"The features are never longer than {radius:.4g}, whatever the weights (given, not checked).",),
         seconds=time.perf_counter() - start,
         evidence=floor.evidence,
     )

@@ -1,4 +1,4 @@
-"""What can be said about a point from its neighborhood: that it is no minimum (proved), or that none is seen nearby."""
+"""What can be said about a point from its neighborhood: that it is no minimum (proved), or that no way down is seen."""
 
 import dataclasses
 import enum
@@ -70,8 +70,9 @@ class LocalVerdict:
             curved = f" (curvature {self.curvature:.3g})" if self.verdict is Verdict.NEGATIVE_CURVATURE else ""
             return f"{self.verdict.value[:-1]}{curved}; {how}, measured."
         return (
-            f"{self.verdict.value} Except with probability {self.failure:.0e}, curvatures are at least {self.least:.3g}; "
-            f"the smallest one found is {self.curvature:.3g}; the gradient has the norm {self.gradient_norm:.3g}."
+            f"{self.verdict.value} Except with probability {self.failure:.0e}, curvatures are at least "
+            f"{self.least:.3g}; the smallest one found is {self.curvature:.3g}; the gradient has the norm "
+            f"{self.gradient_norm:.3g}."
         )
 
     def certificate(self) -> Certificate:

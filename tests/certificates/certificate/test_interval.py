@@ -64,7 +64,7 @@ def test_an_interval_without_a_bound_is_open_below():
     assert interval.bound == -math.inf
     assert interval.proof is Proof.ESTIMATE
     assert interval.to_json()["bound"] is None
-    assert "nothing bounds the best one" in sentence(interval)
+    assert "there is no bound on the best" in sentence(interval)
     assert ladder_section(interval)["low"] is None
 
 
@@ -79,7 +79,7 @@ def test_what_was_reached_is_the_upper_end_and_never_below_the_bound():
 
 def test_a_sentence_shows_the_digits_that_matter():
     assert "0.4999900 nats" in sentence(Interval(loss=0.5, levels=(level(bound=0.49999),)))
-    assert "as far as float64 can tell" in sentence(Interval(loss=0.5, levels=(level(bound=0.5),)))
+    assert "up to float64 rounding" in sentence(Interval(loss=0.5, levels=(level(bound=0.5),)))
     assert percent(25.0) == "2,500\u00a0%"
 
 
