@@ -238,7 +238,7 @@ def anonymous_bytes() -> int:
 
 def print_memory(layout: str, path: Path) -> None:
     """Prepare a file while keeping little in memory, and print the most memory used beyond that at the start."""
-    classify.Texts = functools.partial(classify.Texts, max_characters=2**20)  # type: ignore[misc]
+    classify.TextColumn = functools.partial(classify.TextColumn, max_characters=2**20)  # type: ignore[misc]
     peak, before, done = 0, anonymous_bytes(), threading.Event()
 
     def watch() -> None:

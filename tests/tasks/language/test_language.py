@@ -19,7 +19,7 @@ from thalweg.models.presets import ModelOptions, causal_lstm, causal_transformer
 from thalweg.objective import Objective
 from thalweg.tasks.base import AnswerOptions, HeadOptions, Settings
 from thalweg.tasks.language.task import Language, LanguageMeter, num_targets, text_lines
-from thalweg.tasks.reading.texts import Texts
+from thalweg.tasks.reading.text_column import TextColumn
 from thalweg.training.steps.evaluate import evaluate
 
 ODD = [
@@ -105,7 +105,7 @@ def test_words_see_line_ends_and_unknown_words():
 
 def test_rows_with_line_ends_inside_are_lines():
     rows = ["a\nbb", "", "ccc"]
-    texts = Texts(Lines(rows), "text", settings().normalizer())
+    texts = TextColumn(Lines(rows), "text", settings().normalizer())
     assert [line for part in text_lines(texts) for line in part] == ["a\n", "bb\n", "\n", "ccc\n"]
     whole = "a\nbb\n\nccc\n"
     for begin in range(len(whole) + 1):

@@ -13,8 +13,8 @@ from thalweg.tasks.base import Settings
 from thalweg.tasks.classify.task import Classify
 from thalweg.tasks.reading.draft import TextDraft
 from thalweg.tasks.reading.labels import LabelReader
-from thalweg.tasks.reading.text import TextReader
-from thalweg.tasks.reading.texts import Texts
+from thalweg.tasks.reading.text_column import TextColumn
+from thalweg.tasks.reading.text_reader import TextReader
 
 COLUMNS = {"text": "text", "label": "label"}
 
@@ -60,7 +60,7 @@ def test_a_draft_gives_the_ids_of_a_reader_that_reads_twice(tokenizer, spill_byt
     source, spill = made_up(), Spill(tmp_path, spill_bytes)
     size = 40 if tokenizer == "word" else 300
     options = settings(tmp_path, tokenizer=tokenizer, spill=spill, vocabulary_size=size)
-    texts, draft = Texts(source, "text", options.normalizer()), TextDraft(options)
+    texts, draft = TextColumn(source, "text", options.normalizer()), TextDraft(options)
     for _ in texts.read(draft.add):
         pass
     train = np.arange(300) % 3 > 0
@@ -95,7 +95,9 @@ def test_one_pass_reads_texts_and_labels():
 
 def test_texts_that_are_too_many_to_keep_are_read_again_with_the_same_result():
     source = made_up()
-    kept, read_again = (Texts(source, "text", settings().normalizer(), max_characters=size) for size in (10**6, 50))
+    kept, read_again = (
+        TextColumn(source, "text", settings().normalizer(), max_characters=size) for size in (10**6, 50)
+    )
     rows = np.arange(300) % 2 == 0
     for texts in (kept, read_again):
         assert list(texts.read(lambda _: None))

@@ -16,7 +16,7 @@ from thalweg.errors import InputError
 from thalweg.models.presets import ModelOptions, translate_lstm, translate_transformer
 from thalweg.objective import Objective
 from thalweg.tasks.base import AnswerOptions, HeadOptions, Settings
-from thalweg.tasks.translate.report import scores, spread, texts_of
+from thalweg.tasks.translate.report import evenly_spaced, texts_of, translation_scores
 from thalweg.tasks.translate.task import Translate, TranslateMeter
 from thalweg.training.steps.evaluate import evaluate
 from thalweg.training.steps.feed import Feed
@@ -246,20 +246,22 @@ def test_beam_of_one_is_what_the_metrics_use():
 
 def test_scores_of_known_translations():
     references = ["the cat sat on the mat", "it is a fine day", "yes"]
-    assert scores(references, references) == pytest.approx({"bleu": 100.0, "chrf": 100.0, "exact_match": 1.0})
-    found = scores(["the cat sat on the mat", "it was a fine day", "no"], references)
+    assert translation_scores(references, references) == pytest.approx(
+        {"bleu": 100.0, "chrf": 100.0, "exact_match": 1.0}
+    )
+    found = translation_scores(["the cat sat on the mat", "it was a fine day", "no"], references)
     assert found["exact_match"] == pytest.approx(1 / 3)
     # By hand: shares of the runs of one to four words that are in the reference; both have the same length.
     by_hand = 100 * math.exp(np.mean(np.log([10 / 12, 7 / 9, 5 / 7, 3 / 5])))
     assert found["bleu"] == pytest.approx(by_hand, rel=1e-4)
     assert 0 < found["chrf"] < 100
-    assert "bleu" not in scores(["eins"], ["eins"])  # no run of four words to count
+    assert "bleu" not in translation_scores(["eins"], ["eins"])  # no run of four words to count
 
 
 def test_spread_indices_are_distinct_and_inside():
     for size in range(1, 40):
         for limit in range(1, 40):
-            found = spread(size, limit).tolist()
+            found = evenly_spaced(size, limit).tolist()
             assert len(set(found)) == len(found) == min(size, limit)
             assert min(found) == 0
             assert max(found) < size

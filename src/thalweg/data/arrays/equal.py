@@ -12,7 +12,7 @@ _SEED: Final = 5
 
 @final
 @dataclasses.dataclass(frozen=True)
-class Rows:
+class WholeExamples:
     """A model that answers each example, or each place of it, from the whole example.
 
     Args:
@@ -29,7 +29,7 @@ class Rows:
         """Return the group of each target of these examples, one example after the other.
 
         Example:
-            >>> Rows(np.array([0, 1, 0]), "words", np.array([2, 1, 2])).of(np.array([0, 2, 1])).tolist()
+            >>> WholeExamples(np.array([0, 1, 0]), "words", np.array([2, 1, 2])).of(np.array([0, 2, 1])).tolist()
             [0, 1, 0, 1, 3]
         """
         if self.lengths is None:
@@ -58,7 +58,7 @@ class Prefixes:
     describes: str
 
 
-View = Rows | Prefixes
+View = WholeExamples | Prefixes
 
 
 def same_rows(*columns: Column) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from thalweg.batch import Batch
 from thalweg.data.arrays.batches import Examples
-from thalweg.data.arrays.equal import Rows, View, same_rows
+from thalweg.data.arrays.equal import View, WholeExamples, same_rows
 from thalweg.data.arrays.ragged import Ragged
 from thalweg.data.files.base import AbstractSource
 from thalweg.data.text.tokenizer import Tokenizer
@@ -27,8 +27,8 @@ from thalweg.tasks.classify.report import several_labels_sections, single_label_
 from thalweg.tasks.reading.draft import TextDraft
 from thalweg.tasks.reading.labels import LabelReader, Labels, split_texts
 from thalweg.tasks.reading.saved import reading, write_json
-from thalweg.tasks.reading.text import MAX_RAW, TextReader, check_texts
-from thalweg.tasks.reading.texts import Texts, check_columns
+from thalweg.tasks.reading.text_column import TextColumn, check_columns
+from thalweg.tasks.reading.text_reader import MAX_RAW, TextReader, check_texts
 
 LABELS = "labels.json"
 
@@ -57,7 +57,7 @@ class Classify(AbstractTask):
     ) -> tuple["Classify", Prepared]:
         columns = settings.columns
         label_reader = LabelReader(multilabel=bool(columns.get("multilabel")), separator=columns.get("separator"))
-        texts, draft = Texts(source, columns["text"], settings.normalizer()), TextDraft(settings)
+        texts, draft = TextColumn(source, columns["text"], settings.normalizer()), TextDraft(settings)
         labels = label_reader.read(source, columns["label"], texts.read(draft.add))
         notes = list(labels.notes)
         if len(labels.names) < 2:
@@ -90,7 +90,7 @@ class Classify(AbstractTask):
     @override
     def examples(self, source: AbstractSource, columns: dict[str, Any]) -> tuple[Examples, list[str]]:
         check_columns(source, (columns["text"], columns["label"]))
-        texts = Texts(source, columns["text"], self.reader.normalizer)
+        texts = TextColumn(source, columns["text"], self.reader.normalizer)
         label_reader = LabelReader(multilabel=self.multilabel, separator=columns.get("separator"), known=self.labels)
         labels = label_reader.read(source, columns["label"], texts.read(lambda texts: None))  # noqa: ARG005
         ids = self.reader.encode(texts.chosen(labels.present))
@@ -104,7 +104,7 @@ class Classify(AbstractTask):
 
     @override
     def view(self, examples: Examples) -> View:
-        return Rows(same_rows(*self.reader.view_columns(examples)), self.reader.describes)
+        return WholeExamples(same_rows(*self.reader.view_columns(examples)), self.reader.describes)
 
     @override
     def save(self, folder: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError
 from thalweg.tasks.reading.numeric import read_numbers
-from thalweg.tasks.reading.texts import check_columns
+from thalweg.tasks.reading.text_column import check_columns
 
 MIN_TARGETS = 2  # in each part: with a single one there is no variance to compare an error with
 

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from thalweg.batch import Batch
 from thalweg.data.arrays.batches import Examples
-from thalweg.data.arrays.equal import Rows, View, same_rows
+from thalweg.data.arrays.equal import View, WholeExamples, same_rows
 from thalweg.data.arrays.ragged import Ragged
 from thalweg.data.arrays.standardize import Standardizer
 from thalweg.data.files.base import AbstractSource
@@ -150,7 +150,7 @@ class Forecast(AbstractTask):
 
     @override
     def view(self, examples: Examples) -> View:
-        return Rows(same_rows(_arrays(examples)[0]), f"the {self.lags} rows before the one to forecast")
+        return WholeExamples(same_rows(_arrays(examples)[0]), f"the {self.lags} rows before the one to forecast")
 
     def save(self, folder: Path) -> None:
         """Write `forecast.json`."""

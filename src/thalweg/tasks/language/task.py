@@ -25,8 +25,8 @@ from thalweg.tasks.answering import answering
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
 from thalweg.tasks.language import report as language_report
 from thalweg.tasks.reading.saved import reading, write_json
-from thalweg.tasks.reading.text import TOKENIZER, check_texts
-from thalweg.tasks.reading.texts import Texts, check_columns
+from thalweg.tasks.reading.text_column import TextColumn, check_columns
+from thalweg.tasks.reading.text_reader import TOKENIZER, check_texts
 from thalweg.tasks.writing.generate import Sampling, continue_texts
 from thalweg.tasks.writing.token_head import token_counts, token_head
 from thalweg.tasks.writing.token_sums import TokenSums
@@ -122,7 +122,7 @@ class Language(AbstractTask):
         Raises:
             InputError: if the text is too short for a chunk.
         """
-        texts = Texts(source, settings.columns["text"], settings.normalizer())
+        texts = TextColumn(source, settings.columns["text"], settings.normalizer())
         size = sum(sum(map(len, part)) + len(part) for _, part in texts.chunks())
         cut = size if valid is not None else size - round(size * settings.valid_share)
         tokenizer = Tokenizer.train(
@@ -161,7 +161,7 @@ class Language(AbstractTask):
     def examples(self, source: AbstractSource, columns: dict[str, Any]) -> tuple[Examples, list[str]]:
         """Read another text; from then on bits per byte are those of this text."""
         check_columns(source, (columns["text"],))
-        examples, notes = self._encode(text_lines(Texts(source, columns["text"], self.normalizer)))
+        examples, notes = self._encode(text_lines(TextColumn(source, columns["text"], self.normalizer)))
         if not len(examples):
             raise InputError(f"{source.name}: expected a text of at least one token, got none.")
         return examples, notes
@@ -349,7 +349,7 @@ def num_targets(examples: Examples) -> int:
     return len(chunks.values) - len(chunks)
 
 
-def text_lines(texts: Texts, begin: int = 0, end: int | None = None) -> Iterator[list[str]]:
+def text_lines(texts: TextColumn, begin: int = 0, end: int | None = None) -> Iterator[list[str]]:
     """Yield the lines of a text in blocks, each with its line end.
 
     Args:

@@ -10,8 +10,8 @@ from thalweg.data.arrays.split import text_keys
 from thalweg.data.text.tokenizer import Tokenizer
 from thalweg.data.text.word_index import WordIndex
 from thalweg.tasks.base import Settings
-from thalweg.tasks.reading.text import TextReader
-from thalweg.tasks.reading.texts import Texts
+from thalweg.tasks.reading.text_column import TextColumn
+from thalweg.tasks.reading.text_reader import TextReader
 
 _ROWS = 8192  # whose ids are replaced at a time
 
@@ -51,7 +51,7 @@ class TextDraft:
         """Return a 64-bit key of every text: equal texts have equal keys."""
         return np.concatenate(self._keys) if self._keys else np.zeros(0, dtype=np.uint64)
 
-    def reader(self, texts: Texts, train: np.ndarray) -> TextReader:
+    def reader(self, texts: TextColumn, train: np.ndarray) -> TextReader:
         """Return a reader with the vocabulary of the training texts; features come later, with `fit_features`.
 
         Args:
@@ -67,7 +67,7 @@ class TextDraft:
         tokenizer, self._table = self._words.finish(settings.vocabulary_size)
         return TextReader(settings.normalizer(), tokenizer, None, settings.max_length, settings.spill)
 
-    def ids(self, reader: TextReader, texts: Texts, rows: np.ndarray) -> Ragged:
+    def ids(self, reader: TextReader, texts: TextColumn, rows: np.ndarray) -> Ragged:
         """Return the ids of the texts of the rows that are True; `reader` is the one from here."""
         if self._draft is None:
             return reader.encode(texts.chosen(rows))

@@ -13,7 +13,7 @@ from thalweg.data.text.words import split_tokens
 from thalweg.errors import InputError
 from thalweg.tasks.base import Settings
 from thalweg.tasks.reading.spelling import MAX_CLASSES, spelling_classes, spellings
-from thalweg.tasks.reading.texts import check_columns
+from thalweg.tasks.reading.text_column import check_columns
 
 TOKENIZER = "tokenizer.json"
 MIN_COUNT = 2  # a word seen once is read by its spelling: that is how the network learns to read unseen words

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from thalweg.batch import Batch
 from thalweg.data.arrays.batches import Examples
-from thalweg.data.arrays.equal import Rows, View, same_rows
+from thalweg.data.arrays.equal import View, WholeExamples, same_rows
 from thalweg.data.arrays.ragged import Ragged
 from thalweg.data.arrays.split import validation_rows
 from thalweg.data.arrays.standardize import Standardizer
@@ -24,8 +24,8 @@ from thalweg.models.presets import ModelShape
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
 from thalweg.tasks.reading.numeric import read_numbers
 from thalweg.tasks.reading.saved import reading, write_json
-from thalweg.tasks.reading.text import MAX_RAW, TextReader
-from thalweg.tasks.reading.texts import Texts, check_columns
+from thalweg.tasks.reading.text_column import TextColumn, check_columns
+from thalweg.tasks.reading.text_reader import MAX_RAW, TextReader
 from thalweg.tasks.regression import correlations, nmse
 from thalweg.tasks.score import report as score_report
 
@@ -103,7 +103,7 @@ class Score(AbstractTask):
         columns = settings.columns
         text_roles = [role for role in ROLES if role in columns]
         numbers = _numbers(source, columns)
-        texts = [Texts(source, columns[role], settings.normalizer()) for role in text_roles]
+        texts = [TextColumn(source, columns[role], settings.normalizer()) for role in text_roles]
         in_valid = np.zeros(len(numbers), dtype=bool)
         if valid is None:
             in_valid = validation_rows(_joint_keys(texts), settings.valid_share, name=source.name)
@@ -130,7 +130,7 @@ class Score(AbstractTask):
     def examples(self, source: AbstractSource, columns: dict[str, Any]) -> tuple[Examples, list[str]]:
         numbers = _numbers(source, columns)
         _check_variation(numbers, columns["number"], source.name)
-        texts = [Texts(source, columns[role], self.reader.normalizer) for role in self.text_roles]
+        texts = [TextColumn(source, columns[role], self.reader.normalizer) for role in self.text_roles]
         everything = np.ones(len(numbers), dtype=bool)
         ids = [self.reader.encode(column.chosen(everything)) for column in texts]
         return self._examples(ids, numbers, _raw(texts, everything))
@@ -154,7 +154,9 @@ class Score(AbstractTask):
     @override
     def view(self, examples: Examples) -> View:
         columns = [column for role in self.text_roles for column in self.reader.view_columns(examples, PREFIX[role])]
-        return Rows(same_rows(*columns), self.reader.describes + (", for both texts of a pair" if self.is_pair else ""))
+        return WholeExamples(
+            same_rows(*columns), self.reader.describes + (", for both texts of a pair" if self.is_pair else "")
+        )
 
     @override
     def save(self, folder: Path) -> None:
@@ -282,7 +284,7 @@ def _check_variation(numbers: np.ndarray, column: str, where: str) -> None:
         )
 
 
-def _joint_keys(texts: Sequence[Texts]) -> np.ndarray:
+def _joint_keys(texts: Sequence[TextColumn]) -> np.ndarray:
     """Return one 64-bit key a row: equal rows have equal keys, and a pair's key depends on its order."""
     keys = texts[0].keys()
     for column in texts[1:]:
@@ -298,7 +300,7 @@ def _joined(ids: Sequence[Ragged]) -> Ragged:
     return Ragged.from_lengths(values, np.concatenate([part.lengths for part in ids]))
 
 
-def _raw(texts: Sequence[Texts], rows: np.ndarray) -> list[str] | None:
+def _raw(texts: Sequence[TextColumn], rows: np.ndarray) -> list[str] | None:
     """Return the texts as they are shown, pairs around a bar; None where they are too many to keep."""
     columns = [column.kept(rows, MAX_RAW) for column in texts]
     kept = [column for column in columns if column is not None]

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from thalweg.batch import Batch
 from thalweg.data.arrays.batches import Examples, pad
-from thalweg.data.arrays.equal import Rows, View, same_rows
+from thalweg.data.arrays.equal import View, WholeExamples, same_rows
 from thalweg.data.arrays.ragged import IN_MEMORY, Ragged, RaggedBuilder
 from thalweg.data.arrays.split import text_key, validation_rows
 from thalweg.data.files.base import AbstractSource
@@ -23,7 +23,7 @@ from thalweg.heads.softmax import Softmax
 from thalweg.models.presets import ModelShape
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
 from thalweg.tasks.reading.saved import reading, write_json
-from thalweg.tasks.reading.text import MAX_RAW
+from thalweg.tasks.reading.text_reader import MAX_RAW
 from thalweg.tasks.reading.words import Sentence, WordReader, pieces, read_sentences
 from thalweg.tasks.tag import report as tag_report
 from thalweg.tasks.tag.meters import TagMeter
@@ -130,7 +130,7 @@ class Tag(AbstractTask):
     def view(self, examples: Examples) -> View:
         tokens = examples.ragged("tokens")
         values = tokens.values[: int(tokens.offsets[-1])]
-        return Rows(
+        return WholeExamples(
             same_rows((values, tokens.lengths)),
             "all words of a sentence (rare ones by their spelling) and the place of the one to tag",
             tokens.lengths,

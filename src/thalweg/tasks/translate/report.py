@@ -19,11 +19,11 @@ NUM_BINS = 10
 MIN_WORDS = 4
 
 
-def spread(size: int, limit: int) -> np.ndarray:
+def evenly_spaced(size: int, limit: int) -> np.ndarray:
     """Return at most `limit` indices, evenly spread over `size`.
 
     Example:
-        >>> spread(10, 4).tolist(), spread(3, 4).tolist()
+        >>> evenly_spaced(10, 4).tolist(), evenly_spaced(3, 4).tolist()
         ([0, 2, 5, 7], [0, 1, 2])
     """
     return np.arange(size) if size <= limit else np.arange(limit) * size // limit
@@ -36,7 +36,7 @@ def texts_of(examples: Examples, side: str, indices: np.ndarray) -> list[str]:
     return [column[index].tobytes().decode("utf-8", "surrogatepass") for index in indices.tolist()]
 
 
-def scores(translations: list[str], references: list[str]) -> dict[str, float]:
+def translation_scores(translations: list[str], references: list[str]) -> dict[str, float]:
     """Return BLEU (of sacreBLEU, tokenized by its "13a") and chrF from 0 to 100, and the fraction of exact matches.
 
     BLEU is left out where no reference has four words: it counts runs of up to four, so it would always be zero.
@@ -67,7 +67,7 @@ def sections(translate: Callable[[np.ndarray], list[str]], valid: Examples, seed
         valid: the examples.
         seed: of the choice of those that are shown.
     """
-    indices = spread(len(valid), MAX_TRANSLATED)
+    indices = evenly_spaced(len(valid), MAX_TRANSLATED)
     sources, references = (texts_of(valid, side, indices) for side in ("source", "target"))
     translations = translate(indices)
     wanted = [[reference] for reference in references]
@@ -140,7 +140,7 @@ def _by_length(
     for low, high in itertools.pairwise(edges.tolist()):
         places = np.flatnonzero((lengths >= low) & (lengths < high)).tolist()
         if places:
-            found = scores([translations[i] for i in places], [references[i] for i in places])
+            found = translation_scores([translations[i] for i in places], [references[i] for i in places])
             name = f"{low}" if high == low + 1 else f"{low} to {high - 1}"
             groups.append((name, len(places), found))
     return groups

@@ -22,8 +22,8 @@ from thalweg.heads.base import AbstractHead
 from thalweg.models.presets import ModelShape
 from thalweg.tasks.answering import answering
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
-from thalweg.tasks.reading.text import TOKENIZER, check_texts
-from thalweg.tasks.reading.texts import Texts, check_columns
+from thalweg.tasks.reading.text_column import TextColumn, check_columns
+from thalweg.tasks.reading.text_reader import TOKENIZER, check_texts
 from thalweg.tasks.translate import report as translate_report
 from thalweg.tasks.writing.generate import beam_search, greedy
 from thalweg.tasks.writing.token_head import token_counts, token_head
@@ -242,9 +242,9 @@ class Translate(AbstractTask):
         self, model: nn.Module, head: AbstractHead, examples: Examples, limit: int
     ) -> dict[str, float]:
         """Return BLEU, chrF and exact match of translations that take the most probable token each time."""
-        indices = translate_report.spread(len(examples), limit)
+        indices = translate_report.evenly_spaced(len(examples), limit)
         found = self.translations(model, head, examples, indices)
-        return translate_report.scores(found, translate_report.texts_of(examples, "target", indices))
+        return translate_report.translation_scores(found, translate_report.texts_of(examples, "target", indices))
 
     def translations(
         self,
@@ -360,8 +360,8 @@ class Pairs:
     def __init__(self, source: AbstractSource, columns: dict[str, Any], normalizer: Normalizer) -> None:
         check_columns(source, (columns["source"], columns["target"]))
         self.name = source.name
-        self.sources = Texts(source, columns["source"], normalizer)
-        self.targets = Texts(source, columns["target"], normalizer)
+        self.sources = TextColumn(source, columns["source"], normalizer)
+        self.targets = TextColumn(source, columns["target"], normalizer)
 
     def __iter__(self) -> Iterator[tuple[Sequence[int], list[str], list[str]]]:
         for (lines, sources), (_, targets) in zip(self.sources.chunks(), self.targets.chunks(), strict=True):

@@ -15,7 +15,7 @@ from thalweg.data.text.tokenizer import SPECIALS, Tokenizer
 from thalweg.data.text.word_vectors import WordVectors, read_word_vectors, width_of_vectors, word_vector_shards
 from thalweg.errors import InputError
 from thalweg.heads.target_tables import combined_table, completed_table, hypercube_table, random_table
-from thalweg.tasks.reading.text import TOKENIZER
+from thalweg.tasks.reading.text_reader import TOKENIZER
 
 MAX_WORDS = 200_000  # of a file of word vectors, for the vectors of subwords; files have the frequent words first
 WEIGHTS = "model.safetensors"

@@ -23,7 +23,7 @@ def check_columns(source: AbstractSource, names: Iterable[str | None]) -> None:
 
 
 @final
-class Texts:
+class TextColumn:
     """The normalized texts of a column, in chunks.
 
     The first pass keeps them, unless they are more than a set size: then every pass reads the file again, so memory
