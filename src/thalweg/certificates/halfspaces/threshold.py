@@ -261,6 +261,16 @@ def _count(words: np.ndarray) -> np.ndarray:
 
 def _by_program(x: np.ndarray, labels: np.ndarray, gate: Gate, seconds: float) -> FewestErrors:
     """Mixed-integer program: units that must answer right with a margin unless a binary variable pays for the error."""
+    # Unknowns, with u units, n examples, p of them negative (under OR: of the complement):
+    #
+    #     w_1 [d], b_1 | ... | w_u [d], b_u | error [n] | passes_1 [p] | ... | passes_u [p]
+    #     real, |w| <= 1                    | binary    | binary
+    #
+    # Rows of the matrix, each "sum >= least":
+    #
+    #     u n rows   side_i (w . z_i + b) + big error_i >= margin       for a positive i: every unit must say yes
+    #                side_i (w . z_i + b) + big passes_ki >= margin     for a negative i: or unit k lets it pass
+    #     p rows     error_i - sum_k passes_ki >= 1 - u                 an error where every unit lets it pass
     size = np.abs(x).max(0, initial=0.0)
     size = np.where(size > 0.0, size, 1.0)
     z = x / size
