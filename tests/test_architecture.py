@@ -5,6 +5,7 @@ import functools
 from pathlib import Path
 
 import pytest
+from modules import TESTED_IN
 
 ROOT = Path(__file__).parents[1] / "src" / "thalweg"
 MAX_LINES = 450
@@ -146,3 +147,17 @@ def test_package_files_hold_a_docstring_and_lazy_names_only(path):
 
 def test_the_order_names_no_part_twice():
     assert sum(len(parts) for parts in ORDER) == len(LEVEL)
+
+
+def test_every_module_is_named_by_one_test_file():
+    tests, listed = Path(__file__).parent, set()
+    for path in FILES.values():
+        place = path.relative_to(ROOT)
+        own = tests / place.parent / f"test_{place.stem}.py"
+        keys = [key for key in (place.as_posix(), f"{place.parent.as_posix()}/") if key in TESTED_IN]
+        assert own.exists() or keys, f"{place} has no test file; write one, or name it in tests/modules.py."
+        assert not own.exists() or place.as_posix() not in TESTED_IN, f"{place} has a test file of its own."
+        listed |= set() if own.exists() else {keys[0]}
+    assert listed == TESTED_IN.keys(), "these lines of tests/modules.py name nothing"
+    for name in TESTED_IN.values():
+        assert (tests / name).is_file(), f"{name} is named in tests/modules.py, and is not there."
