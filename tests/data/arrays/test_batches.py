@@ -1,6 +1,5 @@
 """Batch order as a stateless function, and collation against loops written out."""
 
-import itertools
 from itertools import chain
 
 import numpy as np
@@ -10,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.utils.rnn import pad_sequence
 
-from thalweg.data.arrays.batches import Examples, Order, contiguous, example_seed, flat, num_chunks, pad, windows
+from thalweg.data.arrays.batches import Examples, Order, contiguous, flat, num_chunks, pad, windows
 from thalweg.data.arrays.ragged import Ragged, RaggedBuilder, Spill
 
 
@@ -129,13 +128,6 @@ def test_a_batch_that_is_not_there_is_refused():
     for epoch, index in [(0, 3), (0, -1), (-1, 0)]:
         with pytest.raises(IndexError, match="has 3 batches an epoch"):
             Order(10, 4, seed=0).batch(epoch, index)
-
-
-def test_example_seeds_are_all_different_and_fit_a_generator():
-    seeds = {example_seed(*case) for case in itertools.product(range(5), range(5), range(200))}
-    assert len(seeds) == 5 * 5 * 200
-    assert all(0 <= seed < 2**63 for seed in seeds)
-    torch.Generator().manual_seed(max(seeds))
 
 
 LISTS = st.lists(st.lists(st.integers(1, 1000), max_size=6), min_size=1, max_size=8)

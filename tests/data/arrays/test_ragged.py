@@ -66,7 +66,7 @@ def test_a_builder_that_spills_gives_the_same_as_one_in_memory(tmp_path_factory,
         builder.append(entry)
     builder.extend(lists[3:6])
     rest = lists[6:]
-    builder.extend(
+    builder.extend_flat(
         np.array(list(chain.from_iterable(rest)), dtype=dtype), np.array([len(entry) for entry in rest], dtype=np.int64)
     )
     ragged, reference = builder.finish(), Ragged.from_lists(lists, dtype)
@@ -99,14 +99,6 @@ def test_a_large_array_is_not_held_in_memory(tmp_path):
     assert isinstance(ragged.values, np.memmap)
     assert len(ragged) == 20 * 2**10
     np.testing.assert_array_equal(ragged[3 * 2**10 + 5], np.arange(5 * 2**10, 6 * 2**10))
-
-
-def test_sequences_of_another_ragged_array_are_copied_in_parts():
-    lists = [[index] * (index % 4) for index in range(50)]
-    builder = RaggedBuilder()
-    indices = np.random.default_rng(0).permutation(50)
-    builder.extend_ragged(Ragged.from_lists(lists), indices, num_rows=7)
-    assert as_lists(builder.finish()) == [lists[index] for index in indices]
 
 
 @given(st.lists(st.tuples(st.integers(0, 100), st.integers(0, 5))))

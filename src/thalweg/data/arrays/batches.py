@@ -1,6 +1,5 @@
 """Which examples make up a batch, as a stateless function, and their collation into tensors."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
@@ -192,22 +191,6 @@ class Order:
         return examples, generator.permutation(self.num_batches)
 
 
-def example_seed(seed: int, epoch: int, index: int) -> int:
-    """Return a seed in [0, 2^63) for the noise of one example in one epoch, whatever was drawn before.
-
-    Args:
-        seed: the run's seed.
-        epoch: number of the epoch.
-        index: the example.
-
-    Example:
-        >>> example_seed(0, 1, 2) == example_seed(0, 1, 2), example_seed(0, 1, 2) == example_seed(0, 2, 1)
-        (True, False)
-    """
-    digest = hashlib.blake2b(f"{seed} {epoch} {index}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
-
-
 def pad(
     ragged: Ragged,
     indices: np.ndarray,
@@ -216,22 +199,10 @@ def pad(
     dtype: DTypeLike = np.int64,
     padding: float = 0,
 ) -> tuple[Tensor, Tensor]:
-    """Return some sequences as rows of one length, and which entries are real.
+    """Return some sequences (`indices`, int [batch]) as rows of one length, and which entries are real.
 
-    Args:
-        ragged: the sequences.
-        indices: which of them, int `[batch]`.
-        max_length: longer sequences are cut after so many values.
-        dtype: type of the values' tensor.
-        padding: fills the rest of a row.
-
-    Returns:
-        Values `[batch, longest]` and mask bool `[batch, longest]`; the longest is taken as 1 if all are empty.
-
-    Example:
-        >>> tokens, mask = pad(Ragged.from_lists([[5, 7], [8]]), np.array([1, 0]))
-        >>> tokens.tolist(), mask.tolist()
-        ([[8, 0], [5, 7]], [[True, False], [True, True]])
+    Sequences are cut after `max_length` values, and rows are filled with `padding`. Both results are `[batch,
+    longest]`, the mask bool; the longest is taken as 1 if all are empty.
     """
     starts, lengths = ragged.spans(indices)
     if max_length is not None:
@@ -246,20 +217,10 @@ def pad(
 def flat(
     tokens: Ragged, weights: Ragged | None, indices: np.ndarray, *, max_length: int | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return some bags of tokens one after the other, as `torch.nn.EmbeddingBag` reads them.
+    """Return some bags of tokens (`indices`, int [batch]) one after the other, as `torch.nn.EmbeddingBag` reads them.
 
-    Args:
-        tokens: the tokens of each text.
-        weights: the weight of each token, the same lengths; None: all 1.
-        indices: which texts, int `[batch]`.
-        max_length: longer texts are cut after so many tokens.
-
-    Returns:
-        Tokens int64 `[total]`, where each text begins int64 `[batch]`, weights `[total]` (float32 if there are none).
-
-    Example:
-        >>> flat(Ragged.from_lists([[5, 7], [8]]), None, np.array([1, 0]))
-        (tensor([8, 5, 7]), tensor([0, 1]), tensor([1., 1., 1.]))
+    Texts are cut after `max_length` tokens. The results are tokens int64 `[total]`, where each text begins int64
+    `[batch]`, and weights `[total]` (float32 ones where `weights` is None).
     """
     starts, lengths = tokens.spans(indices)
     if max_length is not None:
@@ -273,18 +234,7 @@ def flat(
 
 
 def windows(array: np.ndarray, starts: np.ndarray, lags: int, *, dtype: DTypeLike | None = None) -> Tensor:
-    """Return stretches of a series, `[batch, lags, columns]`.
-
-    Args:
-        array: the series, `[time, columns]`.
-        starts: the first time of each stretch, int `[batch]`, in [0, time - lags].
-        lags: length of a stretch, at least 1.
-        dtype: type of the result; None: that of `array`.
-
-    Example:
-        >>> windows(np.arange(5.0)[:, None], np.array([2, 0]), 3)[:, :, 0].tolist()
-        [[2.0, 3.0, 4.0], [0.0, 1.0, 2.0]]
-    """
+    """Return the stretches of a series `[time, columns]` from these `starts` on, as `[batch, lags, columns]`."""
     return torch.from_numpy(
         array[np.asarray(starts)[:, None] + np.arange(lags)].astype(dtype or array.dtype, copy=False)
     )
@@ -298,23 +248,10 @@ def num_chunks(num_values: int, length: int) -> int:
 def contiguous(values: np.ndarray, indices: np.ndarray, length: int) -> tuple[Tensor, Tensor]:
     """Return some chunks of one long text: chunk `i` holds the `length` targets after token `i * length`.
 
-    Each chunk has `length + 1` tokens and begins with the one that the chunk before it ended with, so that
-    `chunks[:, :-1]` are inputs and `chunks[:, 1:]` targets, and every token but the first is a target exactly once.
+    The chunks are int64 `[batch, length + 1]`; each begins with the token that the chunk before it ended with, so that
+    `chunks[:, :-1]` are inputs and `chunks[:, 1:]` targets, and every token but the first is a target exactly once. The
+    mask, bool `[batch, length]`, is False where the last chunk's targets are padding (0) because the text has ended.
     The order is `Order(num_chunks(len(values), length), batch_size, seed=...)`.
-
-    Args:
-        values: the tokens of the text, int `[time]`.
-        indices: which chunks, int `[batch]`, in [0, num_chunks).
-        length: targets of a chunk, at least 1.
-
-    Returns:
-        Chunks int64 `[batch, length + 1]`, and mask bool `[batch, length]`, False where the last chunk's targets are
-        padding (0) because the text has ended.
-
-    Example:
-        >>> chunks, mask = contiguous(np.array([4, 5, 6, 7, 8, 9]), np.array([1, 0]), 3)
-        >>> chunks.tolist(), mask.tolist()
-        ([[7, 8, 9, 0], [4, 5, 6, 7]], [[True, True, False], [True, True, True]])
     """
     positions = np.asarray(indices, dtype=np.int64)[:, None] * length + np.arange(length + 1)
     real = positions < len(values)

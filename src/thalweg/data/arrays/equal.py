@@ -13,25 +13,14 @@ _SEED: Final = 5
 @final
 @dataclasses.dataclass(frozen=True)
 class WholeExamples:
-    """A model that answers each example, or each place of it, from the whole example.
+    """A model that answers each example, or each place of it, from the whole example."""
 
-    Args:
-        groups: which examples look the same, int `[num_examples]` (from `same_rows`).
-        describes: what the model sees, as the end of "a model that sees ...".
-        lengths: targets of each example, int `[num_examples]`; None: one each.
-    """
-
-    groups: np.ndarray
-    describes: str
-    lengths: np.ndarray | None = None
+    groups: np.ndarray  # which examples look the same, int [num_examples] (from `same_rows`)
+    describes: str  # what the model sees, as the end of "a model that sees ..."
+    lengths: np.ndarray | None = None  # targets of each example, int [num_examples]; None: one each
 
     def of(self, indices: np.ndarray) -> np.ndarray:
-        """Return the group of each target of these examples, one example after the other.
-
-        Example:
-            >>> WholeExamples(np.array([0, 1, 0]), "words", np.array([2, 1, 2])).of(np.array([0, 2, 1])).tolist()
-            [0, 1, 0, 1, 3]
-        """
+        """Return the group of each target of these examples, one example after the other."""
         if self.lengths is None:
             return self.groups[indices]
         lengths = self.lengths[indices]
@@ -43,19 +32,12 @@ class WholeExamples:
 @final
 @dataclasses.dataclass(frozen=True)
 class Prefixes:
-    """A model that predicts each symbol of a sequence from what is given first and the symbols before it.
+    """A model that predicts each symbol of a sequence from what is given first and the symbols before it."""
 
-    Args:
-        symbols: what is predicted, all sequences one after the other, int `[total]`.
-        lengths: length of each sequence, int `[num_sequences]`.
-        first: what is known before the first symbol, as a number, int `[num_sequences]`.
-        describes: what the model sees, as the end of "a model that sees ...".
-    """
-
-    symbols: np.ndarray
-    lengths: np.ndarray
-    first: np.ndarray
-    describes: str
+    symbols: np.ndarray  # what is predicted, all sequences one after the other, int [total]
+    lengths: np.ndarray  # of each sequence, int [num_sequences]
+    first: np.ndarray  # what is known before the first symbol, as a number, int [num_sequences]
+    describes: str  # what the model sees, as the end of "a model that sees ..."
 
 
 View = WholeExamples | Prefixes
@@ -94,12 +76,7 @@ def same_rows(*columns: Column) -> np.ndarray:
 
 
 def renumbered(keys: np.ndarray) -> np.ndarray:
-    """Return ids from 0 without gaps, equal where the keys are.
-
-    Example:
-        >>> renumbered(np.array([7, 3, 7])).tolist()
-        [1, 0, 1]
-    """
+    """Return ids from 0 without gaps, equal where the keys are."""
     return np.unique(keys, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
@@ -140,9 +117,8 @@ def _bits(values: np.ndarray) -> np.ndarray:
 def _hashes(bits: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Return a 64-bit hash of each sequence: a sum of scrambled values times a random odd number for each place."""
     longest = int(lengths.max(initial=0))
-    factors = np.random.default_rng(_SEED).integers(0, 2**63, longest + 1, dtype=np.uint64) * np.uint64(2) + np.uint64(
-        1
-    )
+    factors = np.random.default_rng(_SEED).integers(0, 2**63, longest + 1, dtype=np.uint64)
+    factors = factors * np.uint64(2) + np.uint64(1)
     mixed = (bits ^ (bits >> np.uint64(31))) * np.uint64(0x9E3779B97F4A7C15)
     mixed ^= mixed >> np.uint64(29)
     places = np.arange(len(bits)) - np.repeat(starts, lengths)

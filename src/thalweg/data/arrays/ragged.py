@@ -103,12 +103,7 @@ class Ragged:
 
 
 def flat_positions(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Return `starts[0], starts[0] + 1, ... (lengths[0] of them), starts[1], ...`: where spans lie in a flat array.
-
-    Example:
-        >>> flat_positions(np.array([10, 3]), np.array([2, 3])).tolist()
-        [10, 11, 3, 4, 5]
-    """
+    """Return where spans lie in a flat array: `starts[0], starts[0] + 1, ... (lengths[0] of them), starts[1], ...`."""
     ends = np.cumsum(lengths)
     total = int(ends[-1]) if len(ends) else 0
     positions = np.repeat(starts - ends + lengths, lengths)
@@ -119,14 +114,9 @@ def flat_positions(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 @final
 @dataclass(frozen=True)
 class Spill:
-    """When arrays leave memory: beyond `threshold_bytes` each is written to a file in `folder` and mapped from there.
+    """When arrays leave memory: each of more than `threshold_bytes` is mapped from a file in `folder`."""
 
-    Args:
-        folder: where the files go, which the caller deletes with the folder; None: everything stays in memory.
-        threshold_bytes: bytes of one array that are kept in memory.
-    """
-
-    folder: Path | None = None
+    folder: Path | None = None  # the caller deletes it with its files; None: everything stays in memory
     threshold_bytes: int = 256 * 2**20
 
 
@@ -135,19 +125,7 @@ IN_MEMORY: Final = Spill()
 
 @final
 class RaggedBuilder:
-    """Collects sequences into a `Ragged`, in memory or, once they are large, in files.
-
-    Args:
-        dtype: type of the values.
-        spill: when and where files are written; see `Spill`.
-
-    Example:
-        >>> builder = RaggedBuilder(np.int32)
-        >>> builder.append([1, 2])
-        >>> builder.extend([[3], []])
-        >>> len(builder), builder.finish().lengths.tolist()
-        (3, [2, 1, 0])
-    """
+    """Collects sequences into a `Ragged`, in memory or, once they are large, in files (see `Spill`)."""
 
     def __init__(self, dtype: DTypeLike = np.int32, spill: Spill = IN_MEMORY) -> None:
         self._dtype = np.dtype(dtype)
@@ -164,26 +142,17 @@ class RaggedBuilder:
         """Add one sequence."""
         self.extend([sequence])
 
-    def extend(
-        self, sequences: Iterable[Sequence[Any] | np.ndarray] | np.ndarray, lengths: np.ndarray | None = None
-    ) -> None:
-        """Add sequences; with `lengths`, `sequences` are their values one after the other, as for `extend_flat`."""
-        if lengths is not None:
-            self.extend_flat(np.asarray(sequences), lengths)
-            return
+    def extend(self, sequences: Iterable[Sequence[Any] | np.ndarray]) -> None:
+        """Add sequences."""
         arrays = [np.asarray(sequence, dtype=self._dtype) for sequence in sequences]
         if arrays:
             self.extend_flat(np.concatenate(arrays), np.array([len(array) for array in arrays], dtype=np.int64))
 
     def extend_flat(self, values: np.ndarray, lengths: np.ndarray) -> None:
-        """Add sequences that are joined already: the fast way.
+        """Add sequences of these lengths that are joined already, which is fast.
 
-        Args:
-            values: the sequences one after the other, 1-d; kept, not copied, so do not change it afterwards.
-            lengths: their lengths.
-
-        Raises:
-            ValueError: if the lengths do not sum to the number of values.
+        The values (1-d) are kept, not copied, so do not change them afterwards. Raises `ValueError` if the lengths do
+        not sum to their number.
         """
         ends = np.cumsum(lengths, dtype=np.int64)
         total = int(ends[-1]) if len(ends) else 0
@@ -195,17 +164,10 @@ class RaggedBuilder:
         self._num_values += total
         self._num_sequences += len(lengths)
 
-    def extend_ragged(self, ragged: Ragged, indices: np.ndarray, num_rows: int = 65_536) -> None:
-        """Add the sequences of `ragged` with these indices, `num_rows` at a time."""
-        for start in range(0, len(indices), num_rows):
-            part = ragged.take(indices[start : start + num_rows])
-            self.extend_flat(part.values, part.lengths)
-
     def finish(self, table: np.ndarray | None = None) -> Ragged:
         """Return everything that was added; the builder cannot be used afterwards.
 
-        Args:
-            table: replace every value `v` by `table[v]`, for ids that were provisional until all data had been seen.
+        With a `table` every value `v` becomes `table[v]`: for ids that were provisional until all data had been seen.
         """
         return Ragged(self._values.finish(table), self._offsets.finish(None))
 

@@ -9,22 +9,12 @@ from thalweg.errors import InputError
 
 
 def text_key(text: str) -> int:
-    """Return a 64-bit number for a text: the same in every process and on every machine (BLAKE2b of its UTF-8 form).
-
-    Example:
-        >>> text_key("valley") == text_key("valley"), text_key("valley") == text_key("Valley")
-        (True, False)
-    """
+    """Return a 64-bit number for a text, the same in every process and on every machine (BLAKE2b of its UTF-8 form)."""
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
 def text_keys(texts: Iterable[str]) -> np.ndarray:
-    """Return `text_key` of each text, uint64 `[num_texts]`.
-
-    Example:
-        >>> bool(text_keys(["a", "b"])[1] == text_key("b"))
-        True
-    """
+    """Return `text_key` of each text, uint64 `[num_texts]`."""
     blake2b = hashlib.blake2b
     digests = [blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest() for text in texts]
     return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64, copy=False)
@@ -43,30 +33,16 @@ def splitmix64(numbers: np.ndarray) -> np.ndarray:
 def validation_rows(
     keys: np.ndarray, fraction: float, labels: np.ndarray | None = None, name: str | None = None
 ) -> np.ndarray:
-    """Return which rows are for validation, decided by each row's key alone.
+    """Return which rows are for validation, bool `[num_rows]`, decided by each row's key (from `text_keys`) alone.
 
     A row is for validation when its key, scrambled and read as a number in [0, 1), is below `fraction`. So the choice
     depends neither on the order of the rows nor on the other rows, and two rows with the same text are never separated.
     Two repairs: if one side would be empty, the text nearest to the threshold goes there; and rows whose label would be
     missing from training move to training, along with all rows of the same text.
 
-    Args:
-        keys: `text_key` of each row, uint64 `[num_rows]`.
-        fraction: fraction of the texts for validation, in (0, 1).
-        labels: each row's label, `[num_rows]`, or for rows with several labels bool `[num_rows, num_labels]`.
-        name: where the rows come from, for messages.
-
-    Returns:
-        bool `[num_rows]`, True for validation.
-
-    Raises:
-        ValueError: for a fraction outside (0, 1).
-        InputError: with fewer than two different texts, or if every text is the only one with its label.
-
-    Example:
-        >>> valid = validation_rows(text_keys(f"text {number}" for number in range(1000)), 0.1)
-        >>> 70 < int(valid.sum()) < 130
-        True
+    The labels are `[num_rows]`, or for rows with several labels bool `[num_rows, num_labels]`; `name` is where the rows
+    come from, for messages. Raises `ValueError` for a fraction outside (0, 1), and `InputError` with fewer than two
+    different texts, or if every text is the only one with its label.
     """
     if not 0.0 < fraction < 1.0:
         raise ValueError(f"validation_rows(fraction=...) must lie in (0, 1); got {fraction!r}.")

@@ -14,24 +14,12 @@ from thalweg.data.files.base import AbstractSource, Chunk
 @final
 @dataclass(frozen=True)
 class Sample(AbstractSource):
-    """A built-in data set; it can be read like an open file.
+    """A built-in data set; it can be read like an open file."""
 
-    Args:
-        name: what the user types.
-        description: one sentence.
-        columns: the names of the columns.
-        generate: makes the rows, the same at each call.
-        kind: always "sample".
-
-    Example:
-        >>> SAMPLES["sunspots"].columns, SAMPLES["sunspots"].head(1)[0].values
-        (('year', 'sunspots'), (1700, 5.0))
-    """
-
-    name: str
-    description: str
+    name: str  # what the user types
+    description: str  # one sentence
     columns: tuple[str, ...]
-    generate: Callable[[], list[tuple[Any, ...]]]
+    generate: Callable[[], list[tuple[Any, ...]]]  # makes the rows, the same at each call
     kind: str = "sample"
     notes: list[str] = field(default_factory=list)
 
@@ -40,9 +28,8 @@ class Sample(AbstractSource):
         rows = self.generate()
         for start in range(0, len(rows), size):
             part = rows[start : start + size]
-            yield Chunk(
-                self.columns, range(start + 1, start + 1 + len(part)), tuple(map(list, zip(*part, strict=True)))
-            )
+            lines = range(start + 1, start + 1 + len(part))
+            yield Chunk(self.columns, lines, tuple(map(list, zip(*part, strict=True))))
 
 
 # The rows are kept in memory once made: a run reads its data several times.

@@ -62,32 +62,24 @@ def _packages(root: Path) -> dict[str, list[bytes]]:
     return packages
 
 
-def docstrings(min_texts: int = MIN_TEXTS) -> list[tuple[str, str]]:
-    """Docstrings of the standard library with the package they come from.
+def docstrings() -> list[tuple[str, str]]:
+    """Pairs (docstring, package) of the standard library, in a mixed order that is always the same.
 
     They are read from the source files with `ast`; nothing is imported. A text comes once; one that several packages
-    share is left out, and so are texts of one or two words.
-
-    Args:
-        min_texts: packages with fewer texts are left out.
-
-    Returns:
-        Pairs (text, package) in a mixed order that is always the same.
-
-    Raises:
-        InputError: when the standard library was installed without its source files.
+    share is left out, and so are texts of one or two words and packages with fewer than `MIN_TEXTS` texts. Raises
+    `InputError` when the standard library was installed without its source files.
     """
     labels: dict[str, str] = {}
     shared = set()
     for package, sources in sorted(_packages(_library()).items()):
         # Each docstring has two triple quotes: this spares parsing what can't have enough.
-        if sum(source.count(b'"""') + source.count(b"'''") for source in sources) < 2 * min_texts:
+        if sum(source.count(b'"""') + source.count(b"'''") for source in sources) < 2 * MIN_TEXTS:
             continue
         for text in (text for source in sources for text in _docstrings_of(source)):
             if labels.setdefault(text, package) != package:
                 shared.add(text)
     counts = Counter(label for text, label in labels.items() if text not in shared)
-    rows = [(text, label) for text, label in labels.items() if text not in shared and counts[label] >= min_texts]
+    rows = [(text, label) for text, label in labels.items() if text not in shared and counts[label] >= MIN_TEXTS]
     return sorted(rows, key=lambda row: hashlib.blake2b(row[0].encode(), digest_size=8).digest())
 
 
@@ -121,17 +113,12 @@ def manual() -> list[tuple[str]]:
 
 
 def tokens() -> list[tuple[list[str], list[str]]]:
-    """Lines of the standard library's source, split into words, with the kind of each word.
+    """Pairs (words, tags) of lines of the standard library's source, each once, of 3 to 60 words.
 
     The tags are spans (B- begins one, I- continues it): keyword, number, string, comment, function, class, parameter,
     call, attribute, argument, import, decorator and name; O is for operators and punctuation. Strings, comments and
-    dotted imports are spans of several words.
-
-    Returns:
-        Pairs (words, tags), each once, of 3 to 60 words.
-
-    Raises:
-        InputError: when the standard library was installed without its source files.
+    dotted imports are spans of several words. Raises `InputError` when the library was installed without its source
+    files.
     """
     root = _library()
     rows: dict[tuple[str, ...], list[str]] = {}
@@ -145,12 +132,7 @@ def tokens() -> list[tuple[list[str], list[str]]]:
 
 
 def tagged_lines(source: str) -> Iterator[tuple[list[str], list[str]]]:
-    """The logical lines of a Python source text: words and their tags (see `tokens`).
-
-    Example:
-        >>> list(tagged_lines("x = 1  # one"))
-        [(['x', '=', '1', '#', 'one'], ['B-name', 'O', 'B-number', 'B-comment', 'I-comment'])]
-    """
+    """The logical lines of a Python source text: words and their tags (see `tokens`)."""
     line: list[tuple[str, str]] = []  # (kind of Python token, text)
     for kind, text in _python_tokens(source):
         if kind in ("newline", "comment line"):

@@ -25,12 +25,7 @@ NUM_BY_DIGITS: Final = {4: 1500, 5: 1500, 6: 2000}  # how many numbers of so man
 
 
 def english_number(n: int) -> str:
-    """The English name of a number from 0 to 999,999.
-
-    Example:
-        >>> english_number(21), english_number(101), english_number(12_345)
-        ('twenty-one', 'one hundred one', 'twelve thousand three hundred forty-five')
-    """
+    """The English name of a number from 0 to 999,999, such as "twelve thousand three hundred forty-five"."""
     if not 0 <= n < 1_000_000:
         raise ValueError(f"english_number(n) must lie in [0, 999999]; got {n}.")
     if n >= 1000:
@@ -45,12 +40,7 @@ def english_number(n: int) -> str:
 
 
 def german_number(n: int) -> str:
-    """The German name of a number from 0 to 999,999, which is one word.
-
-    Example:
-        >>> german_number(21), german_number(101), german_number(17)
-        ('einundzwanzig', 'einhunderteins', 'siebzehn')
-    """
+    """The German name of a number from 0 to 999,999, which is one word, such as "einhunderteins"."""
     if not 0 <= n < 1_000_000:
         raise ValueError(f"german_number(n) must lie in [0, 999999]; got {n}.")
     return _german_stem(n) + ("s" if n % 100 == 1 else "")
@@ -129,16 +119,11 @@ _RELATED: Final = 0.4  # the likeness of two ideas of one group
 
 
 def phrases(num_pairs: int = 6000) -> list[tuple[str, str, float]]:
-    """Pairs of sentences (subject, verb, object, manner) and their likeness in [0, 1].
+    """Different pairs of sentences (subject, verb, object, manner) and their likeness in [0, 1], to 3 decimals.
 
-    The likeness is the sum over the four slots of weight times likeness of the two ideas: 1 for the same idea (in
-    the same or another word), 0.4 for ideas of one group, otherwise 0; the weights are 0.35, 0.3, 0.25 and 0.1.
-
-    Args:
-        num_pairs: at least 0; the first pairs are the same for every number.
-
-    Returns:
-        Different pairs (sentence, other sentence, likeness rounded to 3 decimals).
+    The likeness is the sum over the four slots of weight times likeness of the two ideas: 1 for the same idea (in the
+    same or another word), 0.4 for ideas of one group, otherwise 0; the weights are 0.35, 0.3, 0.25 and 0.1. The first
+    pairs are the same for every number of pairs.
     """
     generator = random.Random(0)
 

@@ -69,19 +69,7 @@ class BadRow(NamedTuple):
 
 @final
 class BadRows:
-    """Counts the rows that cannot be read, and stops reading when they are more than one in a hundred.
-
-    Args:
-        name: the file's name as the user wrote it, for the message.
-        skip: continue however many there are (``--skip-bad-rows``).
-
-    Example:
-        >>> bad = BadRows("data.csv", skip=False)
-        >>> bad.add(7, "expected 2 columns, got 3")
-        >>> bad.check(num_rows=5000, at_end=True)
-        >>> bad.count, bad.first
-        (1, [BadRow(line=7, reason='expected 2 columns, got 3')])
-    """
+    """Counts the rows of the file `name` that cannot be read; unless `skip` is set, over 1 % of them are an error."""
 
     def __init__(self, name: str, *, skip: bool) -> None:
         self.name = name
@@ -98,10 +86,8 @@ class BadRows:
     def check(self, *, num_rows: int, at_end: bool) -> None:
         """Raise `InputError` when more than 1 % of the rows were bad.
 
-        Args:
-            num_rows: the good rows read so far.
-            at_end: whether there is nothing more to come; before that, a cluster of bad rows is given the benefit of
-                the doubt: the fraction is taken of at least 100,000 rows.
+        Before the end a cluster of bad rows gets the benefit of the doubt: the fraction is that of at least 100,000
+        rows.
         """
         total = self.count + num_rows
         reference = total if at_end else max(total, EARLY_NUM_ROWS)

@@ -18,23 +18,14 @@ _FACT: Final = re.compile(r"#\s*([^=]+?)\s*=\s*(.*)")
 @final
 @dataclass(frozen=True)
 class Sentences:
-    """How the sentences of a CoNLL file are read.
+    """How the sentences of a CoNLL file are read."""
 
-    Args:
-        columns: first those of the words (lists of str), then those of the sentence (str or None).
-        num_fields: fields on each line of a word, at least 1.
-        delimiter: a tab, or None for any white space.
-        is_conllu: the ten columns of CoNLL-U, where ranges of words (1-2) and empty words (1.1) are left out.
-        facts: keys of the comments ``# key = value`` that are columns.
-        joins_text: whether the last column, "text", is the words joined by spaces.
-    """
-
-    columns: tuple[str, ...]
-    num_fields: int
-    delimiter: str | None
-    is_conllu: bool
-    facts: tuple[str, ...]
-    joins_text: bool
+    columns: tuple[str, ...]  # first those of the words (lists of str), then those of the sentence (str or None)
+    num_fields: int  # on each line of a word
+    delimiter: str | None  # a tab, or None for any white space
+    is_conllu: bool  # the ten columns of CoNLL-U, where ranges of words (1-2) and empty words (1.1) are left out
+    facts: tuple[str, ...]  # keys of the comments `# key = value` that are columns
+    joins_text: bool  # whether the last column, "text", is the words joined by spaces
 
     def parse(self, blocks: Iterator[tuple[int, str]], bad: BadRows, size: int) -> Iterator[Chunk]:
         """Blocks of whole lines (see `LineReader.blocks`) -> chunks of at most `size` sentences."""
@@ -84,23 +75,14 @@ class Sentences:
 
 
 def open_sentences(name: str, sample: str) -> tuple[Sentences, list[str]]:
-    """Find out how a CoNLL file is to be read from its first lines.
+    """Return how a CoNLL file is read, judged by its first (whole) lines, and notes on the choices made.
 
-    Args:
-        name: the file's name for messages.
-        sample: the first lines (whole ones), which may be the whole file.
-
-    Returns:
-        The reader and notes on the choices made.
-
-    Raises:
-        InputError: when there are no words, or a word has no tag.
+    Raises `InputError` when there are no words, or a word has no tag.
     """
     lines = [line for line in sample.split("\n") if line and not line.isspace()]
-    delimiter = _delimiter(lines)
     if not lines:
         raise InputError(f"{name}: expected words with their tags, one word a line, got an empty file.")
-    num_fields = _num_fields(lines, delimiter)
+    delimiter, num_fields = _layout(lines)
     if num_fields < 2:
         raise InputError(
             f"{name}: expected words with their tags, one word a line, the columns separated by tabs or spaces; got "
@@ -124,15 +106,11 @@ def open_sentences(name: str, sample: str) -> tuple[Sentences, list[str]]:
     return Sentences(columns, num_fields, delimiter, is_conllu, facts, joins_text), notes
 
 
-def _delimiter(lines: list[str]) -> str | None:
-    """A tab when most lines have one."""
+def _layout(lines: list[str]) -> tuple[str | None, int]:
+    """The delimiter (a tab when most lines have one, or None) and the usual number of fields; at least one line."""
     words = [line for line in lines if not line.startswith("#")] or lines
-    return "\t" if sum("\t" in line for line in words) * 2 > len(words) else None
-
-
-def _num_fields(lines: list[str], delimiter: str | None) -> int:
-    words = [line for line in lines if not line.startswith("#")] or lines
-    return Counter(len(line.split(delimiter)) for line in words).most_common(1)[0][0] if words else 0
+    delimiter = "\t" if sum("\t" in line for line in words) * 2 > len(words) else None
+    return delimiter, Counter(len(line.split(delimiter)) for line in words).most_common(1)[0][0]
 
 
 def _frequent_facts(sample: str, reader: Sentences) -> list[str]:
@@ -153,8 +131,7 @@ def looks_like_conll(sample: str) -> bool:
     words = [line for line in lines if line.strip() and not line.startswith("#")]
     if len(words) < 4 or len(words) > 0.99 * len(lines):
         return False
-    delimiter = _delimiter(words)
-    num_fields = _num_fields(words, delimiter)
+    delimiter, num_fields = _layout(words)
     fitting = [fields for fields in (line.split(delimiter) for line in words) if len(fields) == num_fields]
     if num_fields < 2 or len(fitting) < 0.99 * len(words):
         return False

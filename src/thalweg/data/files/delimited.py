@@ -22,25 +22,15 @@ _TEXT_ENDS: Final = (".", "!", "?")
 @final
 @dataclass(frozen=True)
 class Table:
-    """How the rows of a delimited file are read.
+    """How the rows of a delimited file are read."""
 
-    Args:
-        name: the file's name for messages.
-        columns: the names of the columns.
-        delimiter: one character.
-        has_quotes: whether ``"`` quotes a field (CSV) or is a character like any other (TSV).
-        has_header: whether the first row holds the names.
-        drops_extra: whether a row with too many fields keeps the first ones; otherwise it is a bad row.
-        max_field_length: in characters.
-    """
-
-    name: str
+    name: str  # of the file, for messages
     columns: tuple[str, ...]
     delimiter: str
-    has_quotes: bool
+    has_quotes: bool  # whether `"` quotes a field (CSV) or is a character like any other (TSV)
     has_header: bool
-    drops_extra: bool
-    max_field_length: int
+    drops_extra: bool  # a row with too many fields keeps the first ones; otherwise it is a bad row
+    max_field_length: int  # in characters
 
     def parse(self, blocks: Iterator[tuple[int, str]], bad: BadRows, size: int) -> Iterator[Chunk]:
         """Blocks of whole lines (see `LineReader.blocks`) -> chunks of at most `size` rows."""
@@ -115,20 +105,11 @@ class Table:
 def open_table(
     name: str, sample: str, *, is_tsv: bool, header: bool | None, max_field_length: int
 ) -> tuple[Table, list[str]]:
-    """Find out how a delimited file is to be read from its first lines.
+    """Return how a delimited file is read, judged by its first (whole) lines, and notes on the choices made.
 
-    Args:
-        name: the file's name for messages.
-        sample: the first lines (whole ones), which may be the whole file.
-        is_tsv: tabs and no quoting; otherwise the delimiter is the one of ``, ; tab |`` that fits best.
-        header: whether the first row holds the names of the columns; None detects it.
-        max_field_length: in characters.
-
-    Returns:
-        The table and notes on the choices made.
-
-    Raises:
-        InputError: when there is no row, no header where one is needed, or two columns have one name.
+    With `is_tsv`, tabs and no quoting; otherwise the delimiter is the one of ``, ; tab |`` that fits best. `header`
+    says whether the first row holds the names of the columns; None detects it. Raises `InputError` when there is no
+    row, no header where one is needed, or two columns have one name.
     """
     csv.field_size_limit(max(csv.field_size_limit(), max_field_length))
     notes: list[str] = []
@@ -155,20 +136,10 @@ def open_table(
 def named_columns(
     name: str, line: int, rows: list[list[str]], *, needs_header: bool, header: bool | None = None
 ) -> tuple[tuple[str, ...], bool, list[str]]:
-    """Find the names of the columns in the first row, or make them up.
+    """Return the names of the columns (of the first row, or made up), whether that row holds them, and notes.
 
-    Args:
-        name: the file's name for messages.
-        line: the line of the first row.
-        rows: the first row and some of those after it, if there are any yet.
-        needs_header: whether a first row that looks like data is a mistake.
-        header: whether the first row holds the names; None detects it.
-
-    Returns:
-        The names, whether the first row holds them, and notes.
-
-    Raises:
-        InputError: when there is no header where one is needed, or two columns have one name.
+    `rows` are the first row, which is on `line`, and some after it, if there are any yet. Raises `InputError` when the
+    first row looks like data although a header is needed, or two columns have one name.
     """
     evidence = _first_row_is_data(rows) if header is None else ""
     if evidence and needs_header:
@@ -181,11 +152,8 @@ def named_columns(
         width = Counter(map(len, rows)).most_common(1)[0][0]
         columns = [f"column{i + 1}" for i in range(width)]
         why = f" ({evidence})" if evidence else ""
-        return (
-            tuple(columns),
-            False,
-            [f"The first row looks like data{why}, so the columns are named {_listed(columns)}."],
-        )
+        note = f"The first row looks like data{why}, so the columns are named {_listed(columns)}."
+        return tuple(columns), False, [note]
     names = tuple(cell.strip() or f"column{i + 1}" for i, cell in enumerate(rows[0]))
     repeated, count = Counter(names).most_common(1)[0]
     if count > 1:

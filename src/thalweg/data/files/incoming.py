@@ -4,6 +4,7 @@ import codecs
 import csv
 import io
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import IO, Any, final
 
@@ -17,44 +18,27 @@ _STREAM_KINDS = ("csv", "tsv", "jsonl")
 
 
 @final
+@dataclass(eq=False, repr=False)
 class StreamSource(AbstractSource):
     """Rows that come in over time; made by `open_stream`.
 
     It has the interface of a file's source, but a row is given once: every call of `rows` or `chunks` continues where
     the last one stopped, and each chunk holds one row, so that nothing waits.
-
-    Args:
-        name: for messages.
-        kind: csv, tsv or jsonl.
-        columns: the names of the columns.
-        notes: choices made while opening.
-        values: the line and the values of each row, as they come.
-        bad: where the bad rows are counted.
     """
 
-    def __init__(
-        self,
-        name: str,
-        kind: str,
-        columns: tuple[str, ...],
-        notes: list[str],
-        values: Iterator[tuple[int, list[Any]]],
-        bad: BadRows,
-    ) -> None:
-        self.name = name
-        self.kind = kind
-        self.columns = columns
-        self.notes = notes
-        self._values = values
-        self._bad = bad
-        self._ahead: list[tuple[int, list[Any]]] = []
-        self._num_rows = 0
+    name: str
+    kind: str  # csv, tsv or jsonl
+    columns: tuple[str, ...]
+    notes: list[str]
+    _values: Iterator[tuple[int, list[Any]]]  # the line and the values of each row, as they come
+    _bad: BadRows | None
+    _ahead: list[tuple[int, list[Any]]] = field(default_factory=list)
+    _num_rows: int = 0
 
     def chunks(self, size: int = 1) -> Iterator[Chunk]:
         """The rows as they come, one in each chunk (`size` is not used: a stream must not wait).
 
-        Raises:
-            InputError: when more than 1 % of the rows are bad (and over 1,000), or there is no row at all.
+        Raises `InputError` when more than 1 % of the rows are bad (and over 1,000), or there is no row at all.
         """
         del size
         bad = self._bad
@@ -85,28 +69,13 @@ def open_stream(
     skip_bad_rows: bool = False,
     max_line_length: int = MAX_LINE_LENGTH,
 ) -> StreamSource:
-    r"""Read rows from a stream; waits for the first line, which tells the columns.
+    """Read rows from an open stream, best ``sys.stdin.buffer``; the text is UTF-8.
 
-    Args:
-        file: an open text or binary stream, best ``sys.stdin.buffer``; the text is UTF-8.
-        kind: jsonl, csv or tsv; None detects it from the first line.
-        name: for messages.
-        skip_bad_rows: skip rows that can't be read, however many.
-        max_line_length: in characters.
-
-    Returns:
-        A source whose rows come one at a time. The columns are the header of CSV and TSV, or the keys of the first
-        object of JSON Lines.
-
-    Raises:
-        InputError: when the stream ends before a first row, or the first line tells no columns.
-        ValueError: when `kind` is none of these.
-
-    Example:
-        >>> import io
-        >>> stream = open_stream(io.BytesIO(b'{"text": "fine", "label": 1}\n{"text": "bad", "label": 0}\n'))
-        >>> stream.columns, [row.values for row in stream.rows()]
-        (('text', 'label'), [('fine', 1), ('bad', 0)])
+    This waits for the first line, which tells the columns: the header of CSV and TSV, or the keys of the first object
+    of JSON Lines; also the `kind` (jsonl, csv, tsv) where that is None. Rows that can't be read, or have lines of more
+    than `max_line_length` characters, are bad; with `skip_bad_rows` there may be any number of them. Raises
+    `InputError` when the stream ends before a first row, or the first line tells no columns; `ValueError` for another
+    `kind`.
     """
     if kind is not None and kind not in _STREAM_KINDS:
         raise ValueError(f"open_stream(kind=...) must be one of {', '.join(_STREAM_KINDS)}; got {kind!r}.")

@@ -17,11 +17,7 @@ _SURROGATE_ESCAPE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 @final
 @dataclass(frozen=True)
 class JsonLines:
-    """How the rows of a JSON Lines file are read.
-
-    Args:
-        columns: the keys that are read; an object that lacks one gives None.
-    """
+    """Reads these keys of JSON Lines as columns; an object that lacks one gives None."""
 
     columns: tuple[str, ...]
 
@@ -42,12 +38,7 @@ class JsonLines:
 
 
 def decoded(text: str) -> dict[str, Any] | str | None:
-    """One line of JSON Lines: its object, or what is wrong with it as half a sentence, or None for an empty line.
-
-    Example:
-        >>> decoded('{"text": "fine", "stars": 4}'), decoded(""), decoded("[1]")
-        ({'text': 'fine', 'stars': 4}, None, 'expected a JSON object, got a list')
-    """
+    """The object on a line of JSON Lines, or what is wrong with the line as half a sentence; None for an empty line."""
     if not text or text.isspace():
         return None
     try:
@@ -78,18 +69,10 @@ def _without_surrogates(value: Any) -> Any:
 
 
 def open_json_lines(name: str, sample: str, *, is_whole: bool) -> tuple[JsonLines, list[str]]:
-    """Find the keys of a JSON Lines file in its first 1,000 lines.
+    """Return a reader of the keys in the first 1,000 lines, in order of appearance, and notes on what it found.
 
-    Args:
-        name: the file's name for messages.
-        sample: the first lines (whole ones).
-        is_whole: whether that is the whole file.
-
-    Returns:
-        The reader, with the union of the keys in order of appearance, and notes.
-
-    Raises:
-        InputError: when no line of the sample is an object.
+    The `sample` is the first (whole) lines; `is_whole` says that there are no more. Raises `InputError` when no line of
+    the sample is an object with keys.
     """
     if sample.lstrip().startswith("["):
         raise InputError(

@@ -39,19 +39,13 @@ COMPRESSED: Final = (".xz", ".gz", ".bz2")
 
 @final
 class LineReader:
-    r"""A text file as blocks of whole lines, from the beginning as often as wanted.
+    r"""The regular file `path` as blocks of whole lines, from the beginning as often as wanted.
 
     Compressed files (xz, gzip, bzip2) are recognized by their content. The text is UTF-8, or UTF-16 or UTF-32 with a
-    byte-order mark. Every line end becomes ``"\n"``. A line that is too long is never held in memory as a whole: it is
-    counted as bad and an empty line stands in its place, so that line numbers stay right.
-
-    Args:
-        path: a regular file.
-        max_line_length: in characters.
-        skip_bad_rows: leave out lines with NUL bytes and count them; otherwise they end the reading.
-
-    Raises:
-        InputError: when the file is missing, a folder, unreadable, or no text.
+    byte-order mark. Every line end becomes ``"\n"``. A line of more than `max_line_length` characters is never held in
+    memory as a whole: it is counted as bad and an empty line stands in its place, so that line numbers stay right; with
+    `skip_bad_rows` the same goes for a line with a NUL byte, which is an error otherwise. Raises `InputError` when the
+    file is missing, a folder, unreadable, or no text.
     """
 
     def __init__(self, path: Path, *, max_line_length: int = MAX_LINE_LENGTH, skip_bad_rows: bool = False) -> None:

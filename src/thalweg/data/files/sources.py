@@ -24,36 +24,24 @@ _KIND_OF_SUFFIX: Final = {
 _SAMPLE_LENGTH: Final = 2_000_000  # characters that are looked at to find the format, at most
 _SAMPLE_LINES: Final = 5_000
 
-Parser = Callable[[Iterator[tuple[int, str]], BadRows, int], Iterator[Chunk]]
-
 
 @final
+@dataclass(eq=False, repr=False)
 class FileSource(AbstractSource):
-    """A file that can be read again and again; made by `open_source`.
+    """A file that can be read again and again; made by `open_source`."""
 
-    Args:
-        lines: the file's lines.
-        kind: one of `KINDS`.
-        columns: the names of the columns.
-        notes: choices made while opening.
-        parse: blocks of lines, a counter of bad rows and a chunk's size -> chunks.
-    """
-
-    def __init__(self, lines: LineReader, kind: str, columns: tuple[str, ...], notes: list[str], parse: Parser) -> None:
-        self.path = lines.path
-        self.name = str(lines.path)
-        self.kind = kind
-        self.columns = columns
-        self.notes = notes
-        self._lines = lines
-        self._parse = parse
+    name: str
+    kind: str  # one of `KINDS`
+    columns: tuple[str, ...]
+    notes: list[str]
+    _lines: LineReader
+    _parse: Callable[[Iterator[tuple[int, str]], BadRows, int], Iterator[Chunk]]  # blocks, bad rows, a chunk's size
 
     def chunks(self, size: int = 4096) -> Iterator[Chunk]:
         """All rows from the beginning, at most `size` at a time.
 
-        Raises:
-            InputError: with file and line, when the rest can't be read, when more than 1 % of the rows are bad, or
-                when there is no row at all.
+        Raises `InputError`, with file and line, when the rest can't be read, more than 1 % of the rows are bad, or
+        there is no row at all.
         """
         self._bad = bad = BadRows(self.name, skip=self._lines.skip_bad_rows)
         num_rows = 0
@@ -155,7 +143,7 @@ def open_source(
         form, more = open_sentences(name, sample)
     else:
         form, more = _PlainText(), []
-    return FileSource(lines, kind, form.columns, notes + more, form.parse)
+    return FileSource(name, kind, form.columns, notes + more, lines, form.parse)
 
 
 def _sample(lines: LineReader, bad: BadRows) -> tuple[str, bool]:

@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
+from itertools import chain, count
 from typing import Final, final
 
 import numpy as np
@@ -19,15 +19,9 @@ _NUM_CODES = 0x110000  # of Unicode
 
 
 def _byte_letters() -> tuple[str, ...]:
-    # Printable Latin-1 characters stand for themselves; the others, in order, for the letters from U+0100 on.
-    letters, num_moved = [], 0
-    for byte in range(256):
-        if 0x21 <= byte <= 0x7E or 0xA1 <= byte <= 0xAC or byte >= 0xAE:
-            letters.append(chr(byte))
-        else:
-            letters.append(chr(0x100 + num_moved))
-            num_moved += 1
-    return tuple(letters)
+    # Printable Latin-1 characters represent themselves; the others get, in order, the letters from U+0100 on.
+    moved = count(0x100)
+    return tuple(chr(b if 0x21 <= b <= 0x7E or 0xA1 <= b <= 0xAC or b >= 0xAE else next(moved)) for b in range(256))
 
 
 BYTE_LETTERS: Final = _byte_letters()
@@ -67,12 +61,7 @@ class AbstractCodec(abc.ABC):
 
 @final
 class WordCodec(AbstractCodec):
-    """Looks words up in a dictionary: much faster than the library's own encoding, and the same.
-
-    Args:
-        tokens: the vocabulary, the special entries first.
-        split: cuts a text into words.
-    """
+    """Looks words up in a dictionary, which is much faster than the library's own encoding and gives the same ids."""
 
     def __init__(self, tokens: Sequence[str], split: Callable[[str], list[str]]) -> None:
         self._tokens = tokens
@@ -117,14 +106,10 @@ class ByteCodec(AbstractCodec):
 
 @final
 class CharCodec(AbstractCodec):
-    """A character is looked up by its code point; one that is not in the vocabulary becomes its bytes in UTF-8.
-
-    Args:
-        tokens: the vocabulary: the special entries, `BYTE_NAMES`, characters.
-    """
+    """A character is looked up by its code point; one that is not in the vocabulary becomes its bytes in UTF-8."""
 
     def __init__(self, tokens: Sequence[str]) -> None:
-        first = len(SPECIALS) + len(BYTE_NAMES)
+        first = len(SPECIALS) + len(BYTE_NAMES)  # after which the vocabulary has characters only
         self._pieces = [b""] * len(SPECIALS) + [bytes([byte]) for byte in range(256)]
         self._pieces += [byte_text(token) for token in tokens[first:]]
         self._table = np.full(_NUM_CODES, -1, dtype=np.int32)
@@ -153,12 +138,7 @@ class CharCodec(AbstractCodec):
 
 @final
 class SubwordCodec(AbstractCodec):
-    """Runs of bytes, found by the library.
-
-    Args:
-        inner: the library's tokenizer.
-        tokens: its vocabulary, written in `BYTE_LETTERS`.
-    """
+    """Runs of bytes, found by the library's tokenizer, whose vocabulary is written in `BYTE_LETTERS`."""
 
     def __init__(self, inner: tokenizers.Tokenizer, tokens: Sequence[str]) -> None:
         self._inner = inner

@@ -23,29 +23,15 @@ _MIXED = (0x9E3779B1, 0x85EBCA77)  # odd multipliers that make a bigram's hash d
 @final
 @dataclass(frozen=True, kw_only=True)
 class HashingOptions:
-    """How a row becomes features; all of it is saved with a model.
+    """How a row becomes features; all of it is saved with a model. Raises `ValueError` for a number out of range."""
 
-    Args:
-        num_buckets: number of hashed features, 2 or more.
-        ngrams: 1 for words, 2 for words and bigrams.
-        bigram_weight: value of a bigram next to a word's 1, before the text is normalized to length 1; above 0.
-        bins: a number is also read as one of this many intervals (of -2 to 2 standard deviations), which lets a linear
-            model follow curves; 0 for none.
-        max_words: words read of one text; the rest is ignored.
-        max_columns: maximum number of columns of a stream.
-        columns: the columns that are read; None for all.
-
-    Raises:
-        ValueError: if one of them is out of range.
-    """
-
-    num_buckets: int = 2**18
-    ngrams: int = 2
-    bigram_weight: float = 0.5
-    bins: int = 8
-    max_words: int = 1000
-    max_columns: int = 1000
-    columns: tuple[str, ...] | None = None
+    num_buckets: int = 2**18  # number of hashed features, 2 or more
+    ngrams: int = 2  # 1 for words, 2 for words and bigrams
+    bigram_weight: float = 0.5  # next to a word's 1, before the text is normalized to length 1
+    bins: int = 8  # a number is also one of so many intervals of [-2, 2] deviations, to follow curves; 0: none
+    max_words: int = 1000  # that are read of one text
+    max_columns: int = 1000  # of a stream
+    columns: tuple[str, ...] | None = None  # those that are read; None for all
 
     def __post_init__(self) -> None:
         if self.num_buckets < 2:
@@ -61,12 +47,7 @@ class HashingOptions:
 
 
 def stable_hash(text: str) -> int:
-    """Return the CRC-32 of a text's UTF-8 form: the same number in every process.
-
-    Example:
-        >>> stable_hash("valley")
-        3380952327
-    """
+    """Return the CRC-32 of a text's UTF-8 form: the same number in every process."""
     return zlib.crc32(text.encode("utf-8", "surrogatepass"))
 
 
@@ -79,28 +60,13 @@ def pair_hash(first: int, second: int) -> int:
 class TextHasher:
     """Turns a text into hashed words and bigrams, as values of length 1 together.
 
-    Words are those of `split_words`. A word or bigram counts once however often it occurs in the text (measured against
-    counts and their square roots: no difference on short texts, and faster).
+    Words are those of `split_words`, after `normalize`; the hashes of `cache_size` of them are remembered. A word or
+    bigram counts once however often it occurs in the text (measured against counts and their square roots: no
+    difference on short texts, and faster).
 
-    Args:
-        options: see `HashingOptions`.
-        normalize: what is done to a text before it is split into words.
-        cache_size: words whose hash is remembered.
-
-    Example:
-        >>> buckets, values, truncated = TextHasher(HashingOptions(num_buckets=1000))("a b a")
-        >>> buckets.size, truncated  # a, b, "a b", "b a"
-        (4, False)
-        >>> float(values @ values).__round__(6)
-        1.0
-
-    Source:
-        Weinberger, Dasgupta, Langford, Smola and Attenberg (2009), Feature hashing for large scale multitask learning.
-        The sign bit that they add is left out: it makes collisions cancel in sums of counts, while here a learned
-        weight stands behind every bucket.
-
-    When not to use it:
-        when you must know which word a weight belongs to: a hash has no way back.
+    Source: Weinberger, Dasgupta, Langford, Smola and Attenberg (2009), Feature hashing for large scale multitask
+    learning. The sign bit that they add is left out: it makes collisions cancel in sums of counts, while here every
+    bucket has a learned weight.
     """
 
     def __init__(
@@ -115,9 +81,7 @@ class TextHasher:
     def __call__(self, text: str, salt: int = 0) -> tuple[np.ndarray, np.ndarray, bool]:
         """Return buckets (int64 [k], no two alike), their values (float32 [k]), and whether the text was cut.
 
-        Args:
-            text: any text; an empty one has no features.
-            salt: another number gives the same words other buckets.
+        An empty text has no features; another `salt` gives the same words other buckets.
         """
         options = self._options
         limit = options.max_words * _CHARACTERS_PER_WORD

@@ -25,18 +25,8 @@ class WordIndex:
     """Numbers words as they come; when all have come, the frequent ones get their ids in a vocabulary.
 
     This takes a fourth of the time of `Tokenizer.train` and then `encode_many`, and leads to the same ids: of equally
-    frequent words those that came first are taken.
-
-    Args:
-        max_words: maximum number of distinct words, so that memory stays bounded; later ones are `<unk>`.
-
-    Example:
-        >>> index = WordIndex()
-        >>> ids, lengths = index.encode(["a b c", "c c"])
-        >>> index.count(ids)
-        >>> tokenizer, table = index.finish(vocabulary_size=6)
-        >>> table[ids].tolist(), tokenizer.encode("a b c")
-        ([5, 1, 4, 4, 4], [5, 1, 4])
+    frequent words those that came first are taken. At most `max_words` distinct words are kept, so that memory stays
+    bounded; later ones are `<unk>`.
     """
 
     def __init__(self, max_words: int = MAX_WORDS) -> None:
@@ -98,9 +88,7 @@ class WordIndex:
     def finish(self, vocabulary_size: int = 30_000, *, min_count: int = 1) -> tuple[Tokenizer, np.ndarray]:
         """Return a tokenizer of kind "word", and for each provisional id the id in its vocabulary, int32.
 
-        Args:
-            vocabulary_size: maximum vocabulary size, the four special entries included.
-            min_count: words counted less often are left out.
+        The maximum vocabulary size includes the four special entries.
         """
         counts = np.zeros(len(self._words) + 1, dtype=np.int64)
         counts[: len(self._counts)] = self._counts
@@ -124,22 +112,13 @@ def _parts(texts: Sequence[str]) -> Iterator[Sequence[str]]:
 
 @final
 class WordHashes(NamedTuple):
-    """The words of some texts, one text after the other.
+    """The words of some texts, one text after the other."""
 
-    Args:
-        hashes: uint64 `[num_words]`; equal words have equal hashes, and different ones different hashes (but for one
-            pair in 2^64).
-        starts: where each word begins among `characters`, int64 `[num_words]`.
-        lengths: characters of each word, int64 `[num_words]`.
-        words_of: number of words of each text, int64 `[num_texts]`.
-        characters: the code points of all words, uint32.
-    """
-
-    hashes: np.ndarray
-    starts: np.ndarray
-    lengths: np.ndarray
-    words_of: np.ndarray
-    characters: np.ndarray
+    hashes: np.ndarray  # uint64 [num_words], equal exactly where the words are (but for one pair in 2^64)
+    starts: np.ndarray  # where each word begins among `characters`, int64 [num_words]
+    lengths: np.ndarray  # characters of each word, int64 [num_words]
+    words_of: np.ndarray  # number of words of each text, int64 [num_texts]
+    characters: np.ndarray  # the code points of all words, uint32
 
     def word(self, index: int) -> str:
         """Return one word as text."""
@@ -148,17 +127,9 @@ class WordHashes(NamedTuple):
 
 
 def word_hashes(texts: Sequence[str]) -> WordHashes:
-    r"""Return the hashes of the words that `split_words` finds in each text.
+    r"""Return the hashes of the words that `split_words` finds in each text; takes forty bytes a character.
 
     With a random number $r_c$ for each character, the hash of $c_0 c_1 \dots$ is $\sum_i r_{c_i} p^i$ modulo $2^{64}$.
-
-    Args:
-        texts: any texts; what is made of them on the way takes about forty bytes a character.
-
-    Example:
-        >>> words = word_hashes(["a b", "b!"])
-        >>> words.words_of.tolist(), [words.word(i) for i in range(4)], len(set(words.hashes.tolist()))
-        ([2, 2], ['a', 'b', 'b', '!'], 3)
 
     Source: Karp and Rabin (1987), Efficient randomized pattern-matching algorithms.
     """

@@ -67,46 +67,26 @@ class WordVectors:
 
 
 def unit_length(vectors: np.ndarray) -> np.ndarray:
-    """Return each row divided by its Euclidean length; a row of zeros stays one.
-
-    Example:
-        >>> unit_length(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
-        [[0.6, 0.8], [0.0, 0.0]]
-    """
+    """Return each row divided by its Euclidean length; a row of zeros stays one."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / np.where(lengths == 0, 1.0, lengths)
 
 
 def centered(vectors: np.ndarray) -> np.ndarray:
-    """Return the rows minus their mean.
-
-    Example:
-        >>> centered(np.array([[1.0, 5.0], [3.0, 5.0]])).tolist()
-        [[-1.0, 0.0], [1.0, 0.0]]
-    """
+    """Return the rows minus their mean."""
     return vectors - vectors.mean(axis=0) if len(vectors) else vectors
 
 
 def without_top(vectors: np.ndarray, num_directions: int) -> np.ndarray:
-    r"""Return the centered rows without their parts along the directions of largest variance.
+    r"""Return the centered rows without their parts along the `num_directions` directions of largest variance.
 
     $$v' = \tilde v - \sum_{i=1}^{d} (u_i \cdot \tilde v) u_i, \qquad \tilde v = v - \text{mean}$$
 
-    with $u_i$ the first principal components: what all words share, and mostly their frequency.
+    with $u_i$ the first principal components: what all words share, and mostly their frequency. Raises `ValueError`
+    unless $d$ lies in [0, width).
 
-    Args:
-        vectors: `[num_words, width]`.
-        num_directions: how many directions $d$, in [0, width).
-
-    Raises:
-        ValueError: if `num_directions` is out of range.
-
-    Example:
-        >>> without_top(np.array([[4.0, 1.0], [-4.0, 1.0], [0.0, -2.0]]), 1).round(6).tolist()
-        [[0.0, 1.0], [0.0, 1.0], [0.0, -2.0]]
-
-    Source: Mu and Viswanath (2018), All-but-the-Top: Simple and Effective Postprocessing for Word Representations;
-    they advise about width / 100 directions.
+    Source: Mu and Viswanath (2018), All-but-the-Top: Simple and Effective Postprocessing for Word Representations; they
+    advise about width / 100 directions.
     """
     if not 0 <= num_directions < vectors.shape[1]:
         raise ValueError(
@@ -164,11 +144,7 @@ def word_vector_shards(path: str | Path, size: int = 20_000) -> Iterator[WordVec
 
 
 def width_of_vectors(path: str | Path) -> int:
-    """Return the width of a file's vectors, from its beginning.
-
-    Raises:
-        InputError: as `read_word_vectors`.
-    """
+    """Return the width of a file's vectors, from its beginning; raises `InputError` as `read_word_vectors` does."""
     for _, width, _, _ in _entries(path):
         return width
     raise InputError(f"{path}: expected lines with a word and its numbers, got only a header.")

@@ -63,12 +63,7 @@ of it: `split_tokens("It's 3.5 pm.")` is `["It's", "3.5", "pm", "."]`."""
 
 
 def is_running_text(value: str) -> bool:
-    """Return whether a value is a text and not a name: white space inside it, or many ideographs.
-
-    Example:
-        >>> [is_running_text(value) for value in ("a fine film", "Bern", "北京市", "今天我们去河边散步")]
-        [True, False, False, True]
-    """
+    """Return whether a value is a text and not a name: white space inside it, or many ideographs."""
     if len(value.split(None, 2)) > 1:
         return True
     return len(value) >= MANY_IDEOGRAPHS and not value.isascii() and len(_IDEOGRAPHS.findall(value)) >= MANY_IDEOGRAPHS

@@ -58,7 +58,7 @@ class TextReader:
         """Return the ids of chunks of normalized texts."""
         builder = RaggedBuilder(np.int32, self.spill)
         for chunk in chunks:
-            builder.extend(*self.tokenizer.encode_many(list(chunk)))
+            builder.extend_flat(*self.tokenizer.encode_many(list(chunk)))
         return builder.finish()
 
     def fit_features(self, train: Ragged, settings: Settings) -> None:
