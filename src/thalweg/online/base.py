@@ -27,16 +27,9 @@ _FORMAT: Final = "thalweg online 2"
 class HashedLinear:
     """Outputs that are linear in a row's hashed features, learned by the AdaGrad of `HashedTable`.
 
-    Args:
-        owner: the class named in messages.
-        options: how rows become features.
-        width: number of outputs.
-        lr: step size, above 0.
-        l2: the loss has the term l2/2 times the squared weights of the example's features, >= 0.
-        normalize: what is done to a text before it is split into words.
-
-    Raises:
-        ValueError: if `lr` or `l2` is out of range.
+    Messages name the class `owner`. The loss has the term l2/2 times the squared weights of the example's features;
+    `normalize` is applied to a text before it is split into words. Raises `ValueError` unless `lr` > 0 and `l2` >= 0,
+    both finite.
     """
 
     def __init__(
@@ -63,12 +56,7 @@ class HashedLinear:
     ) -> float:
         """Take one step on what `outputs` gave, which is overwritten, and return the step size for the bias.
 
-        Args:
-            features: the row's features.
-            slots: their places in the table.
-            rows: their weights.
-            gradient: derivative of the loss in the outputs, float32 [width].
-            step: step size, above 0.
+        The gradient is that of the loss in the outputs, float32 [width]; the step size is above 0.
         """
         self.table.learn(features.buckets, features.values, slots, rows, gradient=gradient, step=step, l2=self.l2)
         self._bias_squares += float(gradient.dot(gradient))
@@ -85,29 +73,20 @@ class HashedLinear:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state` gave.
-
-        Raises:
-            ValueError: if the weights are not those of a table of this size.
-        """
+        """Take back what `state` gave; raises `ValueError` if the weights are not those of a table of this size."""
         self._bias_squares = state["bias_squares"]
         self.hasher.restore(state["kinds"], state["number_columns"], _arrays(state["scales"]))
         self.table.restore(_arrays(state["table"]))
 
 
 class AbstractOnlineModel(abc.ABC):
-    """A model that learns one row at a time; made by a subclass's constructor, or by its `load`.
-
-    Attributes:
-        label_column: column of the label; None while it is not known.
-        progress: counts of the stream.
-    """
+    """A model that learns one row at a time; made by a subclass's constructor, or by its `load`."""
 
     kind: ClassVar[str]
     score_name: ClassVar[str]
     label_role: ClassVar[str]  # of the column of the label, a key of `thalweg.data.columns.role_names.ROLE_NAMES`
-    label_column: str | None
-    progress: Progress
+    label_column: str | None  # None while it is not known
+    progress: Progress  # counts of the stream
     _linear: HashedLinear
     _arguments: dict[str, Any]  # of the constructor, but for `normalize`
 
@@ -196,11 +175,7 @@ class AbstractOnlineModel(abc.ABC):
 
 
 def load_state(folder: str | Path) -> dict[str, Any]:
-    """Read and verify a saved model of any kind.
-
-    Raises:
-        InputError: if nothing is there, a file is damaged, or it is no online model.
-    """
+    """Read and verify a saved model of any kind; raises `InputError` if it is missing, damaged, or no online model."""
     newest = checkpoint.latest(Path(folder))
     if newest is None:
         raise InputError(f"There is no saved online model in {folder}; train one with `thalweg train - --online`.")
@@ -216,11 +191,7 @@ def is_online(folder: Path) -> bool:
 
 
 def remove_online(folder: Path) -> None:
-    """Remove an online model's folder.
-
-    Raises:
-        InputError: if the folder holds something else.
-    """
+    """Remove an online model's folder; raises `InputError` if the folder holds something else."""
     if not is_online(folder):
         raise InputError(f"{folder} holds no online model, so --overwrite leaves it alone; choose another --name.")
     shutil.rmtree(folder)

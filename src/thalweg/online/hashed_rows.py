@@ -20,23 +20,14 @@ _SETTLED = 30  # from this many values on, outliers are clipped to 10 standard d
 @final
 @dataclass(frozen=True, slots=True)
 class Features:
-    """One row's features and what `RowHasher.observe` needs to know of it.
+    """One row's features and what `RowHasher.observe` needs to know of it."""
 
-    Args:
-        buckets: the features' numbers, int64 [k], no two alike.
-        values: their values, float32 [k].
-        has_text: the row has a text.
-        truncated: a text was cut to `max_words`.
-        new_kinds: columns whose kind this row decides.
-        numbers: the row's numbers by column.
-    """
-
-    buckets: np.ndarray
-    values: np.ndarray
+    buckets: np.ndarray  # the features' numbers, int64 [k], no two alike
+    values: np.ndarray  # their values, float32 [k]
     has_text: bool
-    truncated: bool
-    new_kinds: dict[str, str]
-    numbers: dict[str, float]
+    truncated: bool  # a text was cut to `max_words`
+    new_kinds: dict[str, str]  # columns whose kind this row decides
+    numbers: dict[str, float]  # the row's numbers by column
 
 
 @final
@@ -46,16 +37,7 @@ class RunningScales:
     A value further than 10 standard deviations from the mean (of 30 values or more) is clipped to that distance first,
     so that one outlier can't flatten a column for the rest of the stream.
 
-    Source:
-        Welford (1962), Note on a method for calculating corrected sums of squares and products.
-
-    Example:
-        >>> scales = RunningScales()
-        >>> scales.add_column()
-        >>> for value in (1.0, 2.0, 3.0):
-        ...     scales.observe(np.array([0]), np.array([value]))
-        >>> scales.standardize(np.array([0]), np.array([2.0])).tolist()
-        [0.0]
+    Source: Welford (1962), Note on a method for calculating corrected sums of squares and products.
     """
 
     def __init__(self) -> None:
@@ -104,25 +86,11 @@ class RowHasher:
     A column's kind is decided by its first value that is not missing: a number, a text (white space or many ideographs
     inside, or a column named like one), or else a category, which becomes a text when such a value comes. A text gives
     the features of `TextHasher`, other ones for each text column; a category gives the feature `name=value`; a number x
-    gives (x - mean) / standard deviation of the rows observed *before*, clipped to [-4, 4], and the
-    interval in which that lies (`bins`). A missing number gives nothing, which is the same as the mean.
+    gives (x - mean) / standard deviation of the rows observed *before*, clipped to [-4, 4], and the interval in which
+    that lies (`bins`). A missing number gives nothing, which is the same as the mean.
 
-    `features` changes nothing; `observe` takes a row's numbers and columns into the statistics.
-
-    Args:
-        options: see `HashingOptions`.
-        normalize: what is done to a text before it is split into words.
-
-    Example:
-        >>> hasher = RowHasher(HashingOptions(num_buckets=1000))
-        >>> row = hasher.features({"height": 1.8, "city": "Bern"})
-        >>> hasher.observe(row)
-        >>> hasher.kinds
-        {'height': 'number', 'city': 'category'}
-
-    When not to use it:
-        for columns of numbers that are names (postal codes, user numbers): they are read as quantities. Write them as
-        `"user 17"` without the space, such as `"user17"`.
+    `features` changes nothing; `observe` takes a row's numbers and columns into the statistics. Numbers that are names
+    (postal codes, user numbers) are read as quantities; write them as `"user17"`.
     """
 
     def __init__(self, options: HashingOptions, normalize: Callable[[str], str] = str.lower) -> None:
@@ -138,8 +106,7 @@ class RowHasher:
     def features(self, row: str | Mapping[str, object]) -> Features:
         """Return the features of a row, or of a text (read as the stream's first text column).
 
-        Raises:
-            InputError: if a number is not finite or too large, or a value is neither text nor number.
+        Raises `InputError` if a number is not finite or too large, or a value is neither text nor number.
         """
         if isinstance(row, str):
             buckets, values, truncated = self._text(row)

@@ -114,15 +114,7 @@ def learn_online(
 
 
 def source_rows(source: AbstractSource) -> Iterator[dict[str, object]]:
-    r"""Yield the rows of a file or of standard input (`open_stream`) by column, each as soon as it arrives.
-
-    Example:
-        >>> import io
-        >>> from thalweg.data.files.incoming import open_stream
-        >>> stream = open_stream(io.BytesIO(b"text,label\nfine and clear,good\n"))
-        >>> list(source_rows(stream))
-        [{'text': 'fine and clear', 'label': 'good'}]
-    """
+    """Yield the rows of a file or of standard input (`open_stream`) by column, each as soon as it arrives."""
     columns = source.columns
     for chunk in source.chunks(1024):
         for values in zip(*chunk.values, strict=True):
@@ -140,18 +132,9 @@ def load_online(folder: str | Path) -> OnlineModel:
 
 
 def choose_label(columns: Iterable[str], role: str) -> str | None:
-    """Return the column that holds the label by its name, or else the last of several columns.
+    """Return the column whose name fits the `role` ("label" or "number") best; where none does, the last of several.
 
-    Args:
-        columns: names in order.
-        role: "label" for classes, "number" for numbers.
-
-    Returns:
-        The column's name; None if there is only one column and its name doesn't say that it is a label.
-
-    Example:
-        >>> [choose_label(names, "label") for names in (["intent", "text"], ["a", "b"], ["text"])]
-        ['intent', 'b', None]
+    None if there is only one column and its name doesn't say that it is a label.
     """
     names = list(columns)
     best = max(names, key=lambda name: name_score(name, role), default=None)

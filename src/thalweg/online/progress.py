@@ -9,21 +9,13 @@ from typing import Any, NamedTuple, Self, final
 
 @final
 class Outcome(NamedTuple):
-    """What a row gave: predicted first, then learned.
+    """What a row gave: predicted first, then learned."""
 
-    Args:
-        prediction: class or number predicted before learning; None when nothing was known yet.
-        probability: of the true class, before learning; None for numbers.
-        loss: -log(probability) in nats, or the squared error of a number (None without a prediction).
-        learned: False for a class beyond `max_classes`, which can be neither predicted nor learned.
-        truncated: a text was longer than is read.
-    """
-
-    prediction: str | float | None
-    probability: float | None
-    loss: float | None
-    learned: bool = True
-    truncated: bool = False
+    prediction: str | float | None  # class or number, before learning; None when nothing was known yet
+    probability: float | None  # of the true class, before learning; None for numbers
+    loss: float | None  # -log(probability) in nats, or the squared error of a number (None without a prediction)
+    learned: bool = True  # False for a class beyond `max_classes`, which can be neither predicted nor learned
+    truncated: bool = False  # a text was longer than is read
 
 
 @final
@@ -36,9 +28,7 @@ class Tally:
     num_losses: int = 0  # rows that have a loss
     loss: float = 0.0
     errors: float = 0.0  # absolute errors of numbers
-    frequent: float = (
-        0.0  # correct for the most frequent class so far; squared errors for the mean of the numbers so far
-    )
+    frequent: float = 0.0  # correct for the most frequent class; squared errors for the mean of the numbers so far
     repeated: float = 0.0  # the same for predicting what came last
     mean: float = 0.0  # of the true numbers
     squares: float = 0.0  # squared deviations of the true numbers from their mean

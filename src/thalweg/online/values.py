@@ -10,8 +10,7 @@ LARGEST: Final = 1e30  # squares of larger numbers would leave the range of floa
 def class_name(label: object) -> str:
     """Return a label as the name of a class: 1, 1.0 and "1" are the same class.
 
-    Raises:
-        InputError: if it is neither a text nor a finite number.
+    Raises `InputError` if it is neither a text nor a finite number.
     """
     if isinstance(label, str):
         name = label.strip()
@@ -25,11 +24,7 @@ def class_name(label: object) -> str:
 
 
 def target_number(label: object) -> float:
-    """Return a label as a number.
-
-    Raises:
-        InputError: if it is no finite number, or one beyond 1e30.
-    """
+    """Return a label as a number; raises `InputError` if it is no finite number, or one beyond 1e30."""
     number = _finite(label)
     if number is None:
         raise InputError(
@@ -40,11 +35,7 @@ def target_number(label: object) -> float:
 
 
 def column_number(column: str, value: object) -> float:
-    """Return the number in a column.
-
-    Raises:
-        InputError: if it is no finite number, or one beyond 1e30.
-    """
+    """Return the number in a column; raises `InputError` if it is no finite number, or one beyond 1e30."""
     number = _finite(value)
     if number is None:
         raise InputError(
@@ -54,11 +45,7 @@ def column_number(column: str, value: object) -> float:
 
 
 def column_word(column: str, value: object) -> str:
-    """Return a value of a column of texts or categories as a text.
-
-    Raises:
-        InputError: if it is a list or an object.
-    """
+    """Return a value of a column of texts or categories as a text; raises `InputError` for a list or an object."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
