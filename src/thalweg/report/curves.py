@@ -13,17 +13,11 @@ Record = Mapping[str, Any]
 @final
 @dataclass(frozen=True)
 class Curve:
-    """One quantity over the steps of a run; a value of None is a gap in the line.
+    """One quantity over the steps of a run; a value of None is a gap in the line."""
 
-    Args:
-        steps: the step of each point; it goes back only after a rollback, and there a gap stands between.
-        values: the finite value at each point, or None.
-        epochs: the epoch at each point, or None where it was not recorded.
-    """
-
-    steps: list[float]
-    values: list[float | None]
-    epochs: list[float | None]
+    steps: list[float]  # they go back only after a rollback, and there a gap stands between
+    values: list[float | None]  # finite, or None
+    epochs: list[float | None]  # None where it was not recorded
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -111,14 +105,10 @@ def smooth(line: Curve, span: float | None = None) -> Curve:
 
 
 def thin(values: Sequence[float | None], limit: int = 1500) -> list[int]:
-    """Return the indices of at most `limit` values that draw the same line, extremes and gaps included.
+    """Return the indices of at most `limit` (>= 5) values that draw the same line, extremes and gaps included.
 
     The values (None for a gap) are cut into equal stretches; of each the smallest, the largest and one gap stay, and
-    the first and last value of all. No peak is lost, however narrow. The limit is at least 5.
-
-    Example:
-        >>> thin([0.0] * 500 + [9.0] + [0.0] * 500, limit=8)
-        [0, 1, 499, 500, 501, 1000]
+    the first and last value of all. No peak is lost, however narrow.
     """
     if limit < 5:
         raise ValueError(f"thin(limit=...) must be at least 5; got {limit}.")

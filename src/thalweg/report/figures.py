@@ -80,12 +80,7 @@ def add_power_ticks(figure: go.Figure) -> None:
 
 
 def power_ticks(low: float, high: float) -> list[float]:
-    """Return round numbers around positive values, evenly spread on a logarithmic axis.
-
-    Example:
-        >>> power_ticks(0.3, 4), power_ticks(1e-6, 1e6)
-        ([0.2, 0.5, 1.0, 2.0, 5.0], [1e-06, 0.0001, 0.01, 1.0, 100.0, 10000.0, 1000000.0])
-    """
+    """Return round numbers around positive values, evenly spread on a logarithmic axis: 1, 2, 5 or powers of 10."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     if last - first <= 3:
         ticks = [float(f"{digit}e{power}") for power in range(first, last + 1) for digit in (1, 2, 5)]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, final
 
 import plotly.graph_objects as go
@@ -19,17 +20,11 @@ MAX_MISTAKES = 10  # pairs of labels listed under a confusion matrix
 @final
 @dataclass(frozen=True)
 class Cell:
-    """One entry of a table.
+    """One entry of a table."""
 
-    Args:
-        text: all of it.
-        short: its beginning where it is long, otherwise None.
-        numeric: whether it is a number, and so aligned to the right.
-    """
-
-    text: str
-    short: str | None = None
-    numeric: bool = False
+    text: str  # all of it
+    short: str | None = None  # its beginning where it is long
+    numeric: bool = False  # whether it is a number, and so aligned to the right
 
     @property
     def style(self) -> str:
@@ -42,19 +37,12 @@ class Cell:
 @final
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells under named columns.
-
-    Args:
-        columns: names of the columns.
-        rows: cells, as many in each row as there are columns.
-        num_left_out: rows that were too many to show.
-        stacked: whether a row becomes a card on a narrow screen (for long texts).
-    """
+    """Rows of cells under named columns."""
 
     columns: list[str]
-    rows: list[list[Cell]]
-    num_left_out: int = 0
-    stacked: bool = False
+    rows: list[list[Cell]]  # as many cells in each as there are columns
+    num_left_out: int = 0  # rows that were too many to show
+    stacked: bool = False  # whether a row becomes a card on a narrow screen (for long texts)
 
     @property
     def numeric(self) -> list[bool]:
@@ -65,31 +53,18 @@ class Table:
 @final
 @dataclass(frozen=True)
 class Panel:
-    """A heading with a sentence that says how to read what follows, and any of a figure, a table and texts.
-
-    Args:
-        title: heading.
-        text: how to read it.
-        figure: a plotly figure.
-        table: rows below the figure.
-        table_title: a heading of the table where a figure stands above it.
-        texts: pairs of a label and a preformatted text.
-        half: whether two such panels stand side by side on a wide screen.
-        log_toggle: whether a button switches the vertical axis between linear and logarithmic.
-        max_width_pixels: widest that the figure may become, or None.
-        min_width_pixels: narrowest that it may become, beyond which it scrolls, or None.
-    """
+    """A heading with a sentence that says how to read what follows, and any of a figure, a table and texts."""
 
     title: str
-    text: str = ""
+    text: str = ""  # how to read it
     figure: go.Figure | None = None
-    table: Table | None = None
-    table_title: str = ""
-    texts: list[tuple[str, Cell]] = field(default_factory=list)
-    half: bool = False
-    log_toggle: bool = False
-    max_width_pixels: int | None = None
-    min_width_pixels: int | None = None
+    table: Table | None = None  # below the figure
+    table_title: str = ""  # where a figure stands above the table
+    texts: list[tuple[str, Cell]] = field(default_factory=list)  # pairs of a label and a preformatted text
+    half: bool = False  # whether two such panels stand side by side on a wide screen
+    log_toggle: bool = False  # whether a button switches the vertical axis between linear and logarithmic
+    max_width_pixels: int | None = None  # widest that the figure may become
+    min_width_pixels: int | None = None  # narrowest that it may become, beyond which it scrolls
 
 
 def cell(value: object, longest: int = LONGEST_TEXT) -> Cell:
@@ -111,8 +86,7 @@ def _aligned(value: object, decimals: int | None) -> Cell:
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], stacked: bool = False) -> Table:
     """Return a table of values, long texts clipped and too many rows left out.
 
-    Raises:
-        ValueError: a row has not as many values as there are columns.
+    Raises `ValueError` where a row has not as many values as there are columns.
     """
     for place, row in enumerate(rows):
         if len(row) != len(columns):
@@ -204,8 +178,8 @@ def _ladder(section: Mapping[str, Any]) -> Panel:
     return Panel(section["title"], section["text"], figure=figure, table=rows, table_title="Evidence for each level")
 
 
-def _table(section: Mapping[str, Any]) -> Panel:
-    return Panel(section["title"], section["text"], table=table(section["columns"], section["rows"]))
+def _table(section: Mapping[str, Any], *, stacked: bool = False) -> Panel:
+    return Panel(section["title"], section["text"], table=table(section["columns"], section["rows"], stacked))
 
 
 def _texts(section: Mapping[str, Any]) -> Panel:
@@ -213,10 +187,6 @@ def _texts(section: Mapping[str, Any]) -> Panel:
         (visible(clip(str(item["label"]), 200)), cell(str(item["text"]), LONGEST_SAMPLE)) for item in section["texts"]
     ]
     return Panel(section["title"], section["text"], texts=texts)
-
-
-def _examples(section: Mapping[str, Any]) -> Panel:
-    return Panel(section["title"], section["text"], table=table(section["columns"], section["rows"], stacked=True))
 
 
 RENDERERS: dict[str, Callable[[Mapping[str, Any]], Panel]] = {
@@ -227,18 +197,14 @@ RENDERERS: dict[str, Callable[[Mapping[str, Any]], Panel]] = {
     "ladder": _ladder,
     "table": _table,
     "texts": _texts,
-    "examples": _examples,
+    "examples": partial(_table, stacked=True),
 }
 
 
 def section_panel(section: Mapping[str, Any]) -> Panel:
-    """Return the panel of a result section.
+    """Return the panel of a result section: its `kind`, `title`, `text` and the entries of its kind.
 
-    Args:
-        section: `kind`, `title`, `text` and the entries of its kind.
-
-    Raises:
-        ValueError: the kind is unknown, or an entry is missing or of the wrong size.
+    Raises `ValueError` where the kind is unknown, or an entry is missing or of the wrong size.
     """
     kind, title = section.get("kind"), section.get("title")
     if kind not in RENDERERS:

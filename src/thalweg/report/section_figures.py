@@ -43,13 +43,10 @@ def most_frequent_labels(
 
 
 def confusion_figure(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> go.Figure:
-    """Return the confusion matrix, colored by the fraction of each row, with the counts on hover.
+    """Return the confusion matrix of `counts`, colored by the fraction of each row, with the counts on hover.
 
-    z_ij = n_ij / sum_k n_ik, where n_ij = counts[i][j] is the number of examples of class i predicted as j.
-
-    Args:
-        labels: names of the classes.
-        counts: a square table, counts[true][predicted]; a row without examples stays empty.
+    z_ij = n_ij / sum_k n_ik, where n_ij = counts[i][j] is the number of examples of class i (true) predicted as j; a
+    row without examples stays empty.
     """
     labels, table = most_frequent_labels(labels, counts)
     size = len(labels)
@@ -95,16 +92,9 @@ def confusion_figure(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> 
 def scatter_figure(
     x: Sequence[float], y: Sequence[float], x_label: str, y_label: str, names: Sequence[str] | None = None
 ) -> go.Figure:
-    """Return points with the diagonal on which both are equal.
+    """Return points (named on hover) with the diagonal on which both are equal; one with a missing value is left out.
 
     Of more than `MAX_POINTS` points, those farthest from the diagonal and an even choice of the others are drawn.
-
-    Args:
-        x: horizontal values; a point where either value is missing is left out.
-        y: vertical values, one for each of x.
-        x_label: what x is.
-        y_label: what y is.
-        names: text shown on hover, one for each point.
     """
     points = [(i, number(a), number(b)) for i, (a, b) in enumerate(zip(x, y, strict=True))]
     finite = [(i, a, b) for i, a, b in points if a is not None and b is not None]
@@ -149,20 +139,12 @@ def _horizontal(x: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
 
 
 def series_figure(
-    x: Sequence[Any],
-    lines: Mapping[str, Sequence[float | None]],
-    x_label: str,
-    y_label: str,
-    split: Any = None,
+    x: Sequence[Any], lines: Mapping[str, Sequence[float | None]], x_label: str, y_label: str, split: Any = None
 ) -> go.Figure:
     """Return series over time, the first one (what happened) in gray and the others (forecasts) in color.
 
-    Args:
-        x: numbers, ISO dates or names in their order, increasing.
-        lines: the values of each series at each x, None where there is none.
-        x_label: what x is.
-        y_label: what the values are.
-        split: the first x that was not used for fitting, or None.
+    The x are numbers, ISO dates or names, increasing; a series has a value or None for each. `split` is the first x
+    that was not used for fitting.
     """
     figure = new_figure(height=380, x_title=figure_text(x_label, 80), y_title=figure_text(y_label, 80))
     places, axis = _horizontal(x)
@@ -208,13 +190,7 @@ def series_figure(
 
 
 def bars_figure(names: Sequence[str], values: Sequence[float | None], x_label: str) -> go.Figure:
-    """Return horizontal bars, the first on top.
-
-    Args:
-        names: name of each bar.
-        values: length of each bar; a missing one is left empty.
-        x_label: what the lengths are.
-    """
+    """Return horizontal bars, the first on top; a missing length is left empty."""
     if len(names) != len(values):
         raise ValueError(f"bars_figure(names=..., values=...): {len(names)} names for {len(values)} values.")
     row_height = 24 if len(names) <= 40 else 15
@@ -248,14 +224,8 @@ def bars_figure(names: Sequence[str], values: Sequence[float | None], x_label: s
 def ladder_figure(rungs: Sequence[Mapping[str, Any]], low: float | None, high: float, x_label: str) -> go.Figure:
     """Return the ladder of a certificate: bounds from below, losses from above, and as a band the best possible loss.
 
-    Args:
-        rungs: each with its `name`, `value` and `kind` out of `MARKS`, the highest value first.
-        low: the lower end of the band; None: nothing bounds it.
-        high: the upper end.
-        x_label: what the values are.
-
-    Raises:
-        ValueError: for an unknown kind.
+    The rungs each have a `name`, a `value` and a `kind` out of `MARKS` (or `ValueError` is raised), the highest value
+    first. The band reaches from `low` (None: nothing bounds it) to `high`.
     """
     for rung in rungs:
         if rung["kind"] not in MARKS:

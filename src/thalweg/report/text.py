@@ -15,12 +15,7 @@ _PLOTLY_ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "%": "&#37;"}
 
 
 def number(value: object) -> float | None:
-    """Return a finite number as a float and everything else (None, NaN, infinity, text, truth values) as None.
-
-    Example:
-        >>> number(3), number(float("nan")), number("7")
-        (3.0, None, None)
-    """
+    """Return a finite number as a float and everything else (None, NaN, infinity, text, truth values) as None."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return None
     as_float = float(value)
@@ -30,15 +25,7 @@ def number(value: object) -> float | None:
 def format_value(value: object) -> str:
     """Return a value as a person writes it: four significant digits, thousands separators, no computer notation.
 
-    Args:
-        value: a number, a truth value, None or anything with a text form.
-
-    Returns:
-        The text; whole numbers keep all their digits, None is a dash, texts are unchanged.
-
-    Example:
-        >>> format_value(1234567), format_value(0.123456), format_value(0.0000321), format_value(True)
-        ('1,234,567', '0.1235', '3.21 × 10⁻⁵', 'yes')
+    Whole numbers keep all their digits, 0.0000321 is "3.21 × 10⁻⁵", True is "yes", None is a dash, texts are unchanged.
     """
     if value is None:
         return "–"
@@ -64,13 +51,8 @@ def format_value(value: object) -> str:
 def common_decimals(values: Sequence[object]) -> int | None:
     """Return how many decimals give a column of numbers four significant digits at its largest.
 
-    Returns:
-        The decimals; None where they would not suit every value: all are whole, one is as large as a thousand, or one
-        is so small that nothing of it would be left.
-
-    Example:
-        >>> common_decimals([0.5, 0.25]), common_decimals([3, 4]), common_decimals([12.5, 0.00001])
-        (4, None, None)
+    None where they would not suit every value: all are whole, one is as large as a thousand, or one is so small that
+    nothing of it would be left.
     """
     sizes = [abs(value) for value in map(number, values) if value is not None]
     fractional = any(not isinstance(value, numbers.Integral) and number(value) is not None for value in values)
@@ -82,12 +64,7 @@ def common_decimals(values: Sequence[object]) -> int | None:
 
 
 def format_percentage(part: float, whole: float) -> str:
-    """Return a part of a whole as a percentage with three significant digits; "0%" of nothing.
-
-    Example:
-        >>> format_percentage(1, 8), format_percentage(0, 0)
-        ('12.5%', '0%')
-    """
+    """Return a part of a whole as a percentage with three significant digits; "0%" of nothing."""
     return f"{100 * part / whole:.3g}%" if whole else "0%"
 
 
@@ -100,10 +77,6 @@ def clip(text: str, width: int) -> str:
     """Return a text of at most `width` characters, the middle replaced by an ellipsis where it is longer.
 
     The end is kept because the names of layers and files differ there.
-
-    Example:
-        >>> clip("encoder.layers.11.attention.weight", 20)
-        'encoder.l…ion.weight'
     """
     if len(text) <= width:
         return text
@@ -114,11 +87,7 @@ def clip(text: str, width: int) -> str:
 def short_names(names: Sequence[str], width: int) -> list[str]:
     """Return dotted names without the parts with which all of them begin or end, clipped to a width.
 
-    A number alone says nothing; there the part before it stays.
-
-    Example:
-        >>> short_names(["encoder.layers.0.up.weight", "encoder.layers.1.down.weight"], 20)
-        ['0.up', '1.down']
+    A number alone says nothing; there the part before it stays: "0.up" and "1.down".
     """
     parts = [name.split(".") for name in names]
     shortest = min((len(part) for part in parts), default=1)
@@ -131,12 +100,7 @@ def short_names(names: Sequence[str], width: int) -> list[str]:
 
 
 def distinct(names: Sequence[str]) -> list[str]:
-    """Return names with a number behind each that occurred before, since an axis joins equal categories.
-
-    Example:
-        >>> distinct(["a", "b", "a"])
-        ['a', 'b', 'a (2)']
-    """
+    """Return names with a number behind each that occurred before, since an axis joins equal categories."""
     result: dict[str, None] = {}
     for name in names:
         copies = itertools.chain([name], (f"{name} ({copy})" for copy in itertools.count(2)))
@@ -149,22 +113,13 @@ def figure_text(text: object, width: int = 300) -> str:
 
     Plotly reads a subset of HTML (``<b>``, ``<a href>``, ``<br>``, entities) and ``%{...}`` in every label, so those
     characters become entities; line breaks become spaces. The middle of a text longer than `width` is left out.
-
-    Example:
-        >>> figure_text('<a href="x">R&D</a>')
-        '&lt;a href="x"&gt;R&amp;D&lt;/a&gt;'
     """
     flat = clip(" ".join(visible(text).split()), width)
     return "".join(_PLOTLY_ESCAPES.get(letter, letter) for letter in flat)
 
 
 def script_json(value: Any) -> str:
-    r"""Return JSON that can stand inside a script element: nothing in it can close the element or end a line.
-
-    Example:
-        >>> print(script_json({"text": "</script>"}))
-        {"text":"\u003c/script\u003e"}
-    """
+    r"""Return JSON that can stand inside a script element: nothing in it can close the element or end a line."""
     as_json = json.dumps(value, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
     as_json = "".join(_SCRIPT_ESCAPES.get(letter, letter) for letter in as_json)
     return as_json.encode("utf-8", "replace").decode("utf-8")

@@ -61,12 +61,9 @@ DARK = _template("#e4e8ee", "#9aa5b3", "#2e3540", "#1f242c", _DARK_SCALE)
 
 
 def new_figure(height: int, x_title: str = "step", y_title: str | None = None) -> go.Figure:
-    """Return an empty figure in the light theme.
+    """Return an empty figure in the light theme, of a height in pixels; the width follows the page.
 
-    Args:
-        height: in pixels; the width follows the page.
-        x_title: what the horizontal axis shows, already safe for plotly.
-        y_title: what the vertical axis shows, already safe for plotly; None where the figure's heading says it.
+    The titles of the axes must be safe for plotly; no vertical one where the figure's heading says it.
     """
     return go.Figure(
         layout={
