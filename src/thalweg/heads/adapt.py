@@ -35,11 +35,7 @@ def as_head(loss: object) -> AbstractHead:
     if type(loss) is nn.CrossEntropyLoss:
         _check_reduction(loss.reduction, "CrossEntropyLoss")
         return Softmax(
-            None,
-            None,
-            label_smoothing=loss.label_smoothing,
-            ignore_index=loss.ignore_index,
-            class_weights=loss.weight,
+            None, None, label_smoothing=loss.label_smoothing, ignore_index=loss.ignore_index, class_weights=loss.weight
         )
     if type(loss) is nn.MSELoss:
         _check_reduction(loss.reduction, "MSELoss")

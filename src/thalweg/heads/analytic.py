@@ -5,14 +5,7 @@ from typing import Unpack, final
 import torch
 from torch import Tensor
 
-from thalweg.heads.candidates import (
-    NOTHING,
-    AbstractCandidateSoftmax,
-    Candidates,
-    distinct,
-    log_inclusion,
-    num_real,
-)
+from thalweg.heads.candidates import NOTHING, AbstractCandidateSoftmax, Candidates, distinct, log_inclusion, num_real
 from thalweg.heads.continuous import ContinuousOptions
 from thalweg.heads.targets import Targets
 

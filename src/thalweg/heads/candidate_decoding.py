@@ -139,21 +139,8 @@ def rank_candidates(ids: Tensor, scores: Tensor, k: int, log_tail: Tensor | None
 
     $$\log p_w = s_w - \log\Big(\sum_{c \in C} e^{s_c} + e^{t}\Big)$$
 
-    Args:
-        ids: candidates of each prediction, `[n, candidates]`; one that comes twice counts once.
-        scores: theirs, `[n, candidates]`.
-        k: how many are wanted, at least 1; all candidates where there are fewer.
-        log_tail: $t$, `[n]`: the logarithm of the sum over all other words, as a head estimates it; None: there is
-            nothing else, so that the probabilities of the candidates add up to 1.
-
-    Raises:
-        ValueError: `k` is below 1.
-
-    Example:
-        >>> log_tail = torch.tensor([2.0]).log()
-        >>> ids, log_probabilities = rank_candidates(torch.tensor([[5, 9, 5]]), torch.zeros(1, 3), 2, log_tail)
-        >>> ids, log_probabilities.exp()
-        (tensor([[5, 9]]), tensor([[0.2500, 0.2500]]))
+    Ids and scores are `[n, candidates]`, where an id that comes twice counts once. `log_tail` is $t$ `[n]`, a head's
+    estimate of the sum over all other words; None: the probabilities of the candidates add up to 1.
     """
     check_positive(k, "decode(k=...)")
     order = ids.argsort(dim=-1, stable=True)

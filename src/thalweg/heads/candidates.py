@@ -28,15 +28,7 @@ MAX_MATRIX = 2**24  # numbers held at once for curvature roots: 64 MB in float32
 @final
 @dataclasses.dataclass(frozen=True)
 class Candidates:
-    r"""Words that all rows compare with.
-
-    Args:
-        ids: int64 `[n]`.
-        offset: $o_c$, `[n]`; `NOTHING` for a place that is empty.
-        log_tail: logarithm of the mass of the words that are no candidates, 0-dim, to which $L_m(\kappa)$ is added;
-            None: there is no tail.
-        shift: what is added to each row's loss to make it readable.
-    """
+    """Words that all rows compare with."""
 
     ids: Tensor
     offset: Tensor
@@ -64,12 +56,7 @@ class AbstractCandidateSoftmax(AbstractContinuous):
 
     @abc.abstractmethod
     def candidates(self, ids: Tensor, real: Tensor | None = None) -> Candidates:
-        """Return the words with which a batch is compared; they are a function of the batch's targets.
-
-        Args:
-            ids: the batch's targets `[n]`.
-            real: which of them are; None: all.
-        """
+        """Return the words to compare a batch with, a function of its `real` targets `[n]` (None: all are)."""
 
     def _choose(self) -> None:
         """Choose what follows from the words' frequencies once for all batches."""
@@ -88,13 +75,7 @@ class AbstractCandidateSoftmax(AbstractContinuous):
 
     @final
     def row_losses(self, prediction: Tensor, ids: Tensor, candidates: Candidates) -> Tensor:
-        """Return the loss of each row, `[n]`, with candidates of your own.
-
-        Args:
-            prediction: `[n, m]`, float32 or float64.
-            ids: targets `[n]`.
-            candidates: as `candidates` returns them.
-        """
+        """Return the loss `[n]` of predictions `[n, m]` with targets `[n]` and candidates of your own."""
         vectors, own = self._look_up(candidates.ids, ids, prediction.dtype)
         offset, prior = candidates.offset.to(prediction.dtype), self._log_prior(prediction.dtype)
         score = (prediction * own).sum(-1)
@@ -229,15 +210,6 @@ def distinct(ids: Tensor, real: Tensor | None, num: int) -> tuple[Tensor, Tensor
     """Return the different ids of a batch, and which of them are real (None: all).
 
     On the CPU each id comes once. Elsewhere the result is as long as the batch, so that nothing waits for the device.
-
-    Args:
-        ids: int64 `[n]`, in [0, num).
-        real: bool `[n]`; None: all.
-        num: number of words.
-
-    Example:
-        >>> distinct(torch.tensor([5, 2, 5]), None, 9)
-        (tensor([2, 5]), None)
     """
     if ids.device.type == "cpu":
         return torch.unique(ids if real is None else ids[real]), None
@@ -257,12 +229,6 @@ def fraction_of(ids: Tensor, real: Tensor | None, seed: int) -> Tensor:
 
     Draws that start from it are random over batches, and yet the loss is a function of the batch: a line search, a
     curvature product and a resumed run see the same words.
-
-    Example:
-        >>> a = fraction_of(torch.tensor([3, 1, 4]), None, 0)
-        >>> b = fraction_of(torch.tensor([1, 4, 3]), None, 0)
-        >>> bool(a == b), bool(a == fraction_of(torch.tensor([1, 4, 4]), None, 0))
-        (True, False)
     """
     each = _mixed(ids + 1)
     total = (each if real is None else torch.where(real, each, 0)).sum()
@@ -282,16 +248,7 @@ def _are_equal(prior: Tensor, known: Tensor | None) -> bool:
 
 
 def log_inclusion(log_fraction: Tensor, num: Tensor) -> Tensor:
-    r"""Return $\log(1 - (1 - p)^N)$, the logarithm of the probability of being among $N$ draws.
-
-    Args:
-        log_fraction: $\log p$, any shape.
-        num: $N$, 0-dim.
-
-    Example:
-        >>> log_inclusion(torch.tensor([0.5]).log(), torch.tensor(2.0)).exp()
-        tensor([0.7500])
-    """
+    r"""Return $\log(1 - (1 - p)^N)$ for $\log p$: the log-probability of being among $N$ draws."""
     return torch.log(-torch.expm1(num * torch.log1p(-log_fraction.exp())))
 
 

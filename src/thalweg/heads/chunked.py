@@ -34,26 +34,10 @@ def chunked_cross_entropy(
     ignore_index: int,
     chunk: int,
 ) -> Tensor:
-    """Return the summed cross-entropy of the logits `hidden @ weight.T + bias`.
+    """Return the summed cross-entropy of the logits `hidden @ weight.T + bias`; `chunk` targets have logits at once.
 
-    Twice differentiable with respect to hidden, weight and bias in reverse mode.
-
-    Args:
-        hidden: `[targets, width]`.
-        weight: `[classes, width]`.
-        bias: `[classes]` or None.
-        ids: int64 `[targets]`, class of each target.
-        factor: `[targets]`, weight of each target, or None; no gradient.
-        class_weights: `[classes]` or None; no gradient.
-        label_smoothing: in [0, 1), as in `F.cross_entropy`.
-        ignore_index: the id of targets that don't count.
-        chunk: targets for which logits exist at once.
-
-    Example:
-        >>> x, w = torch.eye(2), torch.zeros(3, 2)
-        >>> chunked_cross_entropy(x, w, None, torch.tensor([0, 2]), None, class_weights=None, label_smoothing=0.0,
-        ...                       ignore_index=-100, chunk=1)
-        tensor(2.1972)
+    Twice differentiable in reverse mode with respect to hidden `[targets, width]`, weight `[classes, width]` and bias;
+    no gradient flows to `factor` `[targets]`, the weight of each target, nor to `class_weights`.
     """
     differentiable = any(t is not None and t.requires_grad for t in (hidden, weight, bias))
     settings = _Settings(label_smoothing, ignore_index, chunk, torch.is_grad_enabled() and differentiable)

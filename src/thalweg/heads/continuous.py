@@ -35,14 +35,7 @@ _MAX_SCORES = 2**22  # scores held at once in calibration
 @final
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """Predictions and targets one below the other, ready to be summed.
-
-    Args:
-        prediction: `[n, m]`, float32 at least, zero where not real.
-        ids: int64 `[n]`, 0 where not real.
-        factor: weight of each row, `[n]`, 0 where not real.
-        real: bool `[n]`; None: all are.
-    """
+    """Predictions and targets one below the other, ready to be summed."""
 
     prediction: Tensor
     ids: Tensor
@@ -357,14 +350,7 @@ class AbstractContinuous(AbstractHead):
         return Rows(masked(real.unsqueeze(-1), prediction), torch.where(real, ids, 0), factor, real)
 
     def _curved(
-        self,
-        prediction: Tensor,
-        targets: Tensor,
-        mask: Tensor | None,
-        v: Tensor,
-        weights: Tensor | None,
-        *,
-        root: bool,
+        self, prediction: Tensor, targets: Tensor, mask: Tensor | None, v: Tensor, weights: Tensor | None, *, root: bool
     ) -> Tensor:
         self._check_width(prediction)
         with torch.autocast(prediction.device.type, enabled=False):

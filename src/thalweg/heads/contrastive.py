@@ -61,12 +61,7 @@ class Contrastive(AbstractCandidateSoftmax):
     """
 
     def __init__(
-        self,
-        width: int | None,
-        targets: Targets,
-        *,
-        correct: bool = True,
-        **options: Unpack[ContinuousOptions],
+        self, width: int | None, targets: Targets, *, correct: bool = True, **options: Unpack[ContinuousOptions]
     ) -> None:
         if not correct:
             options["prior"] = 0.0

@@ -77,18 +77,7 @@ def _derivatives(of: Tensor, q: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
 class PlaneCurvature:
     r"""For each row a matrix $H = c I + a\, x x^\top + b (x y^\top + y x^\top) + d\, y y^\top$, made semidefinite.
 
-    Args:
-        x: `[n, m]`.
-        y: `[n, m]`.
-        identity: $c$, `[n]`.
-        xx: $a$, `[n]`.
-        xy: $b$, `[n]`.
-        yy: $d$, `[n]`.
-
-    Example:
-        >>> x, y, zero, one = torch.eye(3)[:1], torch.eye(3)[1:2], torch.zeros(1), torch.ones(1)
-        >>> PlaneCurvature(x, y, one, -4 * one, zero, 3 * one).apply(torch.ones(1, 3), root=True)
-        tensor([[0., 2., 1.]])
+    `x` and `y` are `[n, m]`; `identity`, `xx`, `xy` and `yy` are the factors $c, a, b, d$, `[n]`.
     """
 
     def __init__(self, x: Tensor, y: Tensor, identity: Tensor, xx: Tensor, xy: Tensor, yy: Tensor) -> None:
@@ -125,10 +114,5 @@ class PlaneCurvature:
 
 
 def length_of(square: Tensor) -> Tensor:
-    r"""Return $\sqrt{q + 10^{-8}}$, a length that has a derivative at zero.
-
-    Example:
-        >>> length_of(torch.tensor([4.0]))
-        tensor([2.])
-    """
+    r"""Return $\sqrt{q + 10^{-8}}$, a length that has a derivative at zero."""
     return torch.sqrt(square + SMALL_SQUARE)

@@ -137,13 +137,7 @@ class KoLeo(nn.Module):
 
 
 def parted(vectors: Tensor) -> Tensor:
-    """Return the vectors with a little noise on those that (nearly) equal an earlier one; others are as they were.
-
-    Example:
-        >>> x = parted(torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
-        >>> torch.equal(x[0], x[1]), torch.equal(x[2], torch.tensor([0.0, 1.0]))
-        (False, True)
-    """
+    """Return the vectors with a little noise on those that (nearly) equal an earlier one; others are as they were."""
     with torch.no_grad():
         earlier = torch.tril(vectors @ vectors.T, diagonal=-1)
         # 1 - cos = d^2 / 2; float32 cosines are only good to about 1e-7, which is below CLOSE^2 / 2.
@@ -180,11 +174,7 @@ class Dispersion:
 
     def figures(self) -> dict[str, float]:
         """Return the figures by name, as a run's history has them."""
-        return {
-            "smallest_angle": self.smallest_angle,
-            "variance": self.variance,
-            "effective_rank": self.effective_rank,
-        }
+        return {"smallest_angle": self.smallest_angle, "variance": self.variance, "effective_rank": self.effective_rank}
 
     def warnings(self) -> list[str]:
         """Return sentences about what has gone wrong; none where nothing has."""

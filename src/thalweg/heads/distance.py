@@ -48,12 +48,7 @@ class L2(AbstractDirectional):
     takes_smoothing = True
 
     def __init__(
-        self,
-        width: int | None,
-        targets: Targets,
-        *,
-        squared: bool = True,
-        **options: Unpack[ContinuousOptions],
+        self, width: int | None, targets: Targets, *, squared: bool = True, **options: Unpack[ContinuousOptions]
     ) -> None:
         super().__init__(width, targets, **options)
         if self.label_smoothing and not squared:

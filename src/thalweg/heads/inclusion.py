@@ -14,40 +14,21 @@ from thalweg.heads.base import check_positive
 class InclusionSampler(nn.Module):
     r"""Draws `num` different words with prescribed inclusion probabilities, and the weights that make sums unbiased.
 
-    With word frequencies $f_w$, the probability that word $w$ is drawn is
+    With word frequencies $f_w > 0$ `[V]`, in any unit, the probability that word $w$ is drawn is
 
     $$\pi_w = \min(1, c f_w^a), \qquad \sum_w \pi_w = n,$$
 
     so frequent words are drawn every time (a shortlist that nobody has to choose) and the others in proportion to
-    $f_w^a$. For any numbers $x_w$, the sum of $x_w / \pi_w$ over the drawn words has the mean $\sum_w x_w$; with
-    $x_w = \exp(s_w)$ that is the sum under a softmax, from $n$ words instead of all.
+    $f_w^a$; $a$ is `power` in [0, 1]. The sum of $x_w / \pi_w$ over the drawn words has the mean $\sum_w x_w$; with
+    $x_w = \exp(s_w)$ that is the sum under a softmax, from $n$ words instead of all. `log_weights` is $-\log \pi_w$,
+    `[V]`.
 
     The draw is systematic: the words lie in order of frequency on a line, each with a length $\pi_w$, and $n$ points
     one apart fall on it from one random start. So every draw has exactly `num` different words, costs
     $O(n \log V)$, waits for no device, and neighbors in frequency stand for each other, which lowers the variance.
 
-    Args:
-        frequencies: $f_w > 0$ `[V]`, in any unit (counts plus one, probabilities).
-        num: n, from 1 to V; V draws every word.
-        power: a in [0, 1]; 1 draws as often as the words occur, 0 all alike.
-
-    Attributes:
-        log_weights: $-\log \pi_w$, `[V]`.
-
-    Raises:
-        ValueError: a frequency is not positive and finite, or a number is out of its range.
-
-    Example:
-        >>> sampler = InclusionSampler(torch.tensor([8.0, 1.0, 1.0, 1.0, 1.0]), 3)
-        >>> sampler.log_weights.neg().exp()
-        tensor([1.0000, 0.5000, 0.5000, 0.5000, 0.5000])
-        >>> len(set(sampler().tolist()))
-        3
-
     Sources: Horvitz, Thompson, "A Generalization of Sampling Without Replacement From a Finite Universe" (1952);
     Madow, "On the Theory of Systematic Sampling, II" (1949).
-
-    Not for vocabularies so small that all words cost little: use `Softmax`.
     """
 
     log_weights: Tensor
@@ -82,11 +63,7 @@ class InclusionSampler(nn.Module):
         self.register_buffer("reach", torch.from_numpy(reach), persistent=False)
 
     def forward(self, start: Tensor | None = None) -> Tensor:
-        """Draw: ids `[num]`, all different.
-
-        Args:
-            start: where the first point falls, 0-dim, in [0, 1): equal starts draw equal words; None: at random.
-        """
+        """Draw ids `[num]`, all different; equal starts (0-dim, in [0, 1)) draw equal words, None at random."""
         num_drawn = self.num - len(self.sure)
         if num_drawn == 0:
             return self.sure

@@ -183,12 +183,7 @@ class Triplet(AbstractContinuous):
     is_likelihood = False
 
     def __init__(
-        self,
-        width: int | None,
-        targets: Targets,
-        *,
-        margin: float = 0.5,
-        **options: Unpack[ContinuousOptions],
+        self, width: int | None, targets: Targets, *, margin: float = 0.5, **options: Unpack[ContinuousOptions]
     ) -> None:
         super().__init__(width, targets, **options)
         _check_margin(margin, "Triplet")

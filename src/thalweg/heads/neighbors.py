@@ -17,32 +17,15 @@ Block = Callable[[int, int], Tensor]
 
 
 def block_size(num_rows: int, most: int = MAX_SCORES) -> int:
-    """Return how many words may be scored at once for so many predictions.
-
-    Example:
-        >>> block_size(1024), block_size(10**9)
-        (4096, 1)
-    """
+    """Return how many words may be scored at once for so many predictions."""
     return max(1, most // max(1, num_rows))
 
 
 def rank(block: Block, num: int, k: int, size: int) -> tuple[Tensor, Tensor]:
     r"""Return the ids `[n, k]` of the `k` best of all words and their log-probabilities $s_w - \log\sum_v e^{s_v}$.
 
-    Args:
-        block: `block(start, stop)` gives the scores `[n, stop - start]` of the words from `start` up to `stop`.
-        num: number of words.
-        k: how many are wanted, at least 1; all where there are fewer.
-        size: words scored at once.
-
-    Raises:
-        ValueError: `k` or `size` is below 1, or `num` is.
-
-    Example:
-        >>> scores = torch.tensor([[0.0, 2.0, 1.0, -1.0]])
-        >>> ids, log_probabilities = rank(lambda start, stop: scores[:, start:stop], 4, 2, 3)
-        >>> ids, torch.allclose(log_probabilities, scores.log_softmax(-1)[:, [1, 2]])
-        (tensor([[1, 2]]), True)
+    `block(start, stop)` gives the scores `[n, stop - start]` of the words from `start` up to `stop`, `size` at once. Of
+    fewer than `k` words all are returned.
     """
     best: Tensor | None = None
     ids: Tensor | None = None
@@ -62,13 +45,7 @@ def rank(block: Block, num: int, k: int, size: int) -> tuple[Tensor, Tensor]:
 
 
 def log_normalizer(block: Block, num: int, size: int) -> Tensor:
-    r"""Return $\log\sum_w e^{s_w}$ over all words, `[n]`, in blocks; arguments as for `rank`.
-
-    Example:
-        >>> scores = torch.zeros(1, 10)
-        >>> log_normalizer(lambda start, stop: scores[:, start:stop], 10, 4).exp()
-        tensor([10.])
-    """
+    r"""Return $\log\sum_w e^{s_w}$ over all words, `[n]`, in blocks; arguments as for `rank`."""
     total: Tensor | None = None
     for _, scores in _blocks(block, num, 1, size):
         part = scores.logsumexp(-1)

@@ -230,12 +230,6 @@ def apart(table: Tensor, special: Sequence[int], generator: torch.Generator | No
 
     The end of a text, unknown words and padding are not words; next to one, they are written in its place. Each special
     row becomes a random direction, and the others lose what they have in common with those directions.
-
-    Example:
-        >>> table = apart(F.normalize(torch.randn(50, 16), dim=-1), [0, 3])
-        >>> cosines = table @ table.T
-        >>> bool(cosines[0, 1:].abs().max() < 1e-6), bool(cosines[3, 4:].abs().max() < 1e-6)
-        (True, True)
     """
     width = table.shape[1]
     ids = sorted(set(special))
@@ -258,14 +252,7 @@ def apart(table: Tensor, special: Sequence[int], generator: torch.Generator | No
 
 @torch.no_grad()
 def grow_embedding(embedding: nn.Embedding, rows: Tensor) -> None:
-    """Append rows `[n, width]` to an embedding, in place: whoever shares the module shares the longer table.
-
-    Example:
-        >>> table = nn.Embedding(2, 3)
-        >>> grow_embedding(table, torch.ones(1, 3))
-        >>> table.num_embeddings, table(torch.tensor([2]))
-        (3, tensor([[1., 1., 1.]], grad_fn=<EmbeddingBackward0>))
-    """
+    """Append rows `[n, width]` to an embedding, in place: whoever shares the module shares the longer table."""
     weight = embedding.weight
     if rows.ndim != 2 or rows.shape[1] != weight.shape[1]:
         raise ValueError(f"grow_embedding: expected rows of width {weight.shape[1]}; got shape {list(rows.shape)}.")
@@ -274,12 +261,7 @@ def grow_embedding(embedding: nn.Embedding, rows: Tensor) -> None:
 
 
 def log_fractions(counts: Tensor, num: int) -> Tensor:
-    """Return the logarithm of each word's fraction, half a count added to all, float32 `[num]`.
-
-    Example:
-        >>> log_fractions(torch.tensor([0, 1, 2]), 3).exp()
-        tensor([0.1111, 0.3333, 0.5556])
-    """
+    """Return the logarithm of each word's fraction, half a count added to all, float32 `[num]`."""
     if counts.shape != (num,):
         raise ValueError(f"Targets(counts=...) must have one count for each row, [{num}]; got {list(counts.shape)}.")
     smoothed = counts.double() + SMOOTHING

@@ -19,18 +19,9 @@ def attend(
 ) -> Tensor:
     r"""Return $\operatorname{softmax}(s\, Q K^\top + M) V$, with zeros where there is nothing to attend to.
 
-    Args:
-        queries: Q, `[batch, heads, time, size]`.
-        keys: K, `[batch, heads, memory, size]`.
-        values: V, `[batch, heads, memory, value size]`.
-        mask: True at the places of the memory that may be seen, `[batch, memory]`; None: all. M is minus infinity
-            elsewhere.
-        causal: whether time t sees the memory only up to t; memory and time are then the same.
-        dropout: dropout probability of the attention weights, in [0, 1).
-        scale: s; None: one over the root of `size`.
-
-    Returns:
-        `[batch, heads, time, value size]`.
+    Q is `[batch, heads, time, size]`; K and V have the memory's length in place of time, and V may have a size of its
+    own. M is minus infinity where `mask` `[batch, memory]` is False and, if causal, at memory after time t. $s$ is
+    `scale`; None: one over the root of `size`. Dropout acts on the attention weights.
 
     Source: Vaswani et al. (2017), Attention Is All You Need.
     """

@@ -13,13 +13,6 @@ def token_table(vocabulary_size: int, width: int) -> nn.Embedding:
 
     That is the scale at which the same table can serve as the weight of a softmax head (Press and Wolf, 2017, Using the
     Output Embedding to Improve Language Models). Padding (id 0) has the zero vector, and keeps it.
-
-    Args:
-        vocabulary_size: number of ids, at least 1.
-        width: size of a vector, at least 1.
-
-    Raises:
-        ValueError: if one of them is smaller than 1.
     """
     if vocabulary_size < 1 or width < 1:
         raise ValueError(f"token_table(vocabulary_size, width) needs both at least 1; got {vocabulary_size}, {width}.")
@@ -39,10 +32,7 @@ def reset_token_table(table: nn.Embedding, scale: float = 1.0) -> None:
 class ScaledEmbedding(nn.Module):
     """Token vectors times the square root of their size, so that entries are of size one while the table's are small.
 
-    Args:
-        table: from `token_table`; shared, so that a head can be tied to it.
-
-    Source: Vaswani et al. (2017), Attention Is All You Need, section 3.4.
+    The table is shared, so that a head can be tied to it. Source: Vaswani et al. (2017), section 3.4.
     """
 
     def __init__(self, table: nn.Embedding) -> None:

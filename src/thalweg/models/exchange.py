@@ -12,10 +12,7 @@ Result = TypeVar("Result")
 def exchanged(module: nn.Module, pairs: Sequence[tuple[Tensor, Tensor]], evaluate: Callable[[], Result]) -> Result:
     """Return what `evaluate()` returns while other tensors replace some of a module's parameters and buffers.
 
-    Args:
-        module: owner of the tensors.
-        pairs: a parameter or buffer of it, and what replaces it wherever it is used.
-        evaluate: calls the module.
+    Each pair is a tensor of the module and what replaces it wherever it is used; `evaluate` calls the module.
     """
     if not pairs:
         return evaluate()

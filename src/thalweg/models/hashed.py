@@ -11,24 +11,10 @@ _FIRST_ROWS = 1024
 
 
 def softmax_loss(logits: np.ndarray, target: int) -> tuple[np.ndarray, float, np.ndarray]:
-    """Return the softmax of some logits, the loss of a target in nats, and its gradient in the logits.
+    """Return the softmax p `[C]` of logits `[C]`, the loss -log p_t of a target t in nats, and its gradient p - e_t.
 
-    p_c = exp(z_c) / sum_j exp(z_j),  loss = -log p_t = log sum_j exp(z_j) - z_t,  gradient = p - e_t
-
-    with z = `logits`, t = `target` and e_t the unit vector of t. A logit of -inf is a class that doesn't exist: its
-    probability and gradient are exactly 0.
-
-    Args:
-        logits: float [C], at least one of them finite, and `logits[target]` among these.
-        target: number of the true class.
-
-    Returns:
-        probabilities [C], loss, gradient [C].
-
-    Example:
-        >>> probabilities, loss, gradient = softmax_loss(np.array([0.0, 0.0, -np.inf]), 1)
-        >>> probabilities.tolist(), round(loss, 6), gradient.tolist()
-        ([0.5, 0.5, 0.0], 0.693147, [0.5, -0.5, 0.0])
+    A logit of -inf is a class that doesn't exist: its probability and gradient are exactly 0. At least one logit is
+    finite, and the target's is.
     """
     top = np.maximum.reduce(logits)  # what .max() and .sum() call in the end; at this size the way there costs more
     probabilities = np.exp(logits - top)
@@ -54,24 +40,8 @@ class HashedTable:
     memory follows the features that came, and ends at `num_buckets` rows. Row 0 stays zero and stands for all buckets
     not yet learned.
 
-    Args:
-        num_buckets: number of buckets, >= 1.
-        width: number of weights of a bucket, >= 1.
-
-    Example:
-        >>> table = HashedTable(num_buckets=100, width=1)
-        >>> buckets, values = np.array([3, 50]), np.array([1.0, 0.5], dtype=np.float32)
-        >>> slots, rows = table.gather(buckets)
-        >>> table.learn(buckets, values, slots, rows, gradient=np.array([-2.0], dtype=np.float32), step=0.1)
-        >>> slots, rows = table.gather(buckets)
-        >>> [round(float(weight), 3) for weight in rows.ravel()]  # whatever value and gradient
-        [0.1, 0.1]
-
-    Source:
-        Duchi, Hazan and Singer (2011), Adaptive subgradient methods for online learning and stochastic optimization.
-
-    When not to use it:
-        for features that interact: it is linear in them.
+    Source: Duchi, Hazan and Singer (2011), Adaptive Subgradient Methods for Online Learning and Stochastic
+    Optimization. Not for features that interact: it is linear in them.
     """
 
     def __init__(self, num_buckets: int, width: int) -> None:
@@ -109,16 +79,10 @@ class HashedTable:
         step: float,
         l2: float = 0.0,
     ) -> None:
-        """Take one step for one example.
+        """Take one step for one example with the gradient `[width]` of the loss in the outputs.
 
-        Args:
-            buckets: its features, no two alike.
-            values: their values.
-            slots: what `gather` gave for them; overwritten.
-            rows: what `gather` gave for them; overwritten.
-            gradient: derivative of the loss in the outputs, float32 [width].
-            step: step size, above 0.
-            l2: the loss has the term l2/2 times the squared weights of the example's features.
+        No two buckets are alike; `slots` and `rows` are what `gather` gave for them, and are overwritten. With `l2` the
+        loss has the term l2/2 times the squared weights of the example's features.
         """
         if not slots.all():
             slots = self._claim(buckets, slots)
@@ -145,11 +109,7 @@ class HashedTable:
         return {"row_of": self._row_of, "weights": self._weights[rows], "squares": self._squares[rows]}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Take back what `arrays` gave.
-
-        Raises:
-            ValueError: if the arrays are not those of a table with as many buckets.
-        """
+        """Take back what `arrays` gave; a ValueError unless it came from a table with as many buckets."""
         row_of, weights, squares = arrays["row_of"], arrays["weights"], arrays["squares"]
         fits = row_of.shape == self._row_of.shape and squares.shape == weights.shape[:1] and weights.ndim == 2
         if not (fits and len(weights) and row_of.min() >= 0 and row_of.max() < len(weights)):

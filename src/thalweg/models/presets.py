@@ -80,11 +80,7 @@ class ModelOptions:
 
 @final
 class FlatWindow(nn.Module):
-    """A body that reads a whole window of numbers as one row: hidden = body(features flattened).
-
-    Args:
-        body: module on `[batch, lags * num_columns]` with an attribute `width`.
-    """
+    """A body that reads a whole window of numbers as one row: hidden = body(features flattened)."""
 
     def __init__(self, body: MLP) -> None:
         super().__init__()

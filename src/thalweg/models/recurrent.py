@@ -229,12 +229,7 @@ class RecurrentWindow(nn.Module):
     """
 
     def __init__(
-        self,
-        num_columns: int,
-        *,
-        cell: Cell = nn.LSTM,
-        dropout: float = 0.0,
-        **options: Unpack[RecurrentOptions],
+        self, num_columns: int, *, cell: Cell = nn.LSTM, dropout: float = 0.0, **options: Unpack[RecurrentOptions]
     ) -> None:
         super().__init__()
         self.stack = RecurrentStack(num_columns, cell=cell, dropout=dropout, **options)

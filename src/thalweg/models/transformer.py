@@ -62,14 +62,7 @@ Positions = type[SinusoidalPositions] | type[LearnedPositions]
 
 @final
 class InputLayer(nn.Module):
-    """Vectors of tokens plus vectors of their positions.
-
-    Args:
-        table: vectors of tokens.
-        positions: class of the vectors of positions.
-        max_length: longest sequence.
-        dropout: dropout probability.
-    """
+    """Vectors of tokens plus vectors of their positions, for sequences of at most `max_length` tokens."""
 
     def __init__(self, table: nn.Embedding, positions: Positions, max_length: int, dropout: float) -> None:
         super().__init__()
@@ -83,11 +76,7 @@ class InputLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, tokens: Tensor, begin: int = 0) -> Tensor:
-        """Return `[batch, time, width]` for ids `[batch, time]` that stand at positions `begin`, `begin + 1`, ...
-
-        Raises:
-            ValueError: if the sequence is longer than `max_length`.
-        """
+        """Return `[batch, time, width]` for ids `[batch, time]` that stand at positions `begin`, `begin + 1`, ..."""
         end = begin + tokens.shape[1]
         if end > self.max_length:
             raise ValueError(
