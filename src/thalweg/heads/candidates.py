@@ -65,10 +65,10 @@ class AbstractCandidateSoftmax(AbstractContinuous):
     def _keep_up(self) -> None:
         """Choose again if the frequencies have changed since: weights were loaded, or words were added."""
         prior, known = self.targets.log_prior, self._chosen_for
-        is_as_long = known is not None and len(known) == self.targets.num
-        if is_as_long and (self._is_checked or prior is None or _are_equal(prior, known)):
-            self._is_checked = True
-            return
+        if known is not None and len(known) == self.targets.num:
+            self._is_checked = self._is_checked or prior is None or torch.equal(prior.detach().cpu(), known)
+            if self._is_checked:
+                return
         self._choose()
         self._chosen_for = torch.empty(self.targets.num) if prior is None else prior.detach().cpu().clone()
         self._is_checked = known is not None  # weights may be put in after the head is made
@@ -76,22 +76,16 @@ class AbstractCandidateSoftmax(AbstractContinuous):
     @final
     def row_losses(self, prediction: Tensor, ids: Tensor, candidates: Candidates) -> Tensor:
         """Return the loss `[n]` of predictions `[n, m]` with targets `[n]` and candidates of your own."""
-        vectors, own = self._look_up(candidates.ids, ids, prediction.dtype)
-        offset, prior = candidates.offset.to(prediction.dtype), self._log_prior(prediction.dtype)
-        score = (prediction * own).sum(-1)
-        if prior is not None:
-            score = score + prior[ids]
+        vectors, _, logits, score = self._compare(prediction, ids, candidates)
         parts = [score]
         if len(vectors):
-            logits = torch.addmm(offset, prediction, vectors.T)
-            logits = logits.masked_fill_(ids.unsqueeze(1) == candidates.ids, NOTHING)
             parts.append(logits.logsumexp(1))
         if candidates.log_tail is not None:
             square = prediction.square().sum(-1)
             parts.append(log_partition(square, prediction.shape[1]) + candidates.log_tail.to(prediction.dtype))
         log_sum = torch.stack(parts).logsumexp(0)
         if self.label_smoothing:
-            there = (offset > 0.5 * NOTHING).to(vectors.dtype)
+            there, prior = (candidates.offset > 0.5 * NOTHING).to(vectors.dtype), self._log_prior(prediction.dtype)
             mean = prediction @ ((there @ vectors) / there.sum().clamp_min(1.0))
             score = torch.lerp(score, mean if prior is None else mean + prior.mean(), self.label_smoothing)
         return log_sum - score + candidates.shift
@@ -100,10 +94,18 @@ class AbstractCandidateSoftmax(AbstractContinuous):
     def _losses(self, prediction: Tensor, ids: Tensor, real: Tensor | None) -> Tensor:
         return self.row_losses(prediction, ids, self.candidates(ids, real))
 
-    def _look_up(self, words: Tensor, ids: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """The vectors of candidates and of targets in one look: the gradient of a learned table is made once."""
-        vectors = self.targets(torch.cat([words, ids])).to(dtype)
-        return vectors[: len(words)], vectors[len(words) :]
+    def _compare(
+        self, prediction: Tensor, ids: Tensor, candidates: Candidates
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The vectors of candidates and of targets, the candidates' logits `[n, candidates]`, the targets' scores."""
+        # In one look: the gradient of a learned table is made once.
+        vectors = self.targets(torch.cat([candidates.ids, ids])).to(prediction.dtype)
+        vectors, own = vectors[: len(candidates.ids)], vectors[len(candidates.ids) :]
+        score, prior = (prediction * own).sum(-1), self._log_prior(prediction.dtype)
+        if prior is not None:
+            score = score + prior[ids]
+        logits = torch.addmm(candidates.offset.to(prediction.dtype), prediction, vectors.T)
+        return vectors, own, logits.masked_fill_(ids.unsqueeze(1) == candidates.ids, NOTHING), score
 
     @torch.no_grad()
     def _curvature(self, prediction: Tensor, ids: Tensor, real: Tensor | None, v: Tensor, root: bool) -> Tensor:
@@ -118,13 +120,7 @@ class AbstractCandidateSoftmax(AbstractContinuous):
         return torch.cat(parts, -2) if parts else v
 
     def _covariance(self, prediction: Tensor, ids: Tensor, candidates: Candidates) -> "_Covariance":
-        vectors, own = self._look_up(candidates.ids, ids, prediction.dtype)
-        offset, prior = candidates.offset.to(prediction.dtype), self._log_prior(prediction.dtype)
-        score = (prediction * own).sum(-1)
-        if prior is not None:
-            score = score + prior[ids]
-        logits = torch.addmm(offset, prediction, vectors.T)
-        logits.masked_fill_(ids.unsqueeze(1) == candidates.ids, NOTHING)
+        vectors, own, logits, score = self._compare(prediction, ids, candidates)
         square = prediction.square().sum(-1)
         with torch.enable_grad():
             q = square.detach().requires_grad_()
@@ -158,11 +154,8 @@ class _Covariance:
 
     def rows(self, start: int, stop: int) -> "_Covariance":
         """The same for some rows."""
-        cut = [
-            part[start:stop]
-            for part in (self.own, self.prediction, self.p, self.p_own, self.p_tail, self.slope, self.second)
-        ]
-        return _Covariance(self.vectors, *cut)
+        names = (field.name for field in dataclasses.fields(self) if field.name != "vectors")
+        return dataclasses.replace(self, **{name: getattr(self, name)[start:stop] for name in names})
 
     def mean(self) -> Tensor:
         """The mean of the vectors, `[rows, m]`."""
@@ -184,7 +177,6 @@ class _Covariance:
 
     def root(self, v: Tensor) -> Tensor:
         """Return the symmetric root of `H` times `v`, from the eigenvectors of each row's matrix."""
-        width = self.prediction.shape[1]
         weighted = self.p.unsqueeze(-1) * self.vectors  # [rows, n, m]
         dense = weighted.transpose(1, 2) @ self.vectors
         dense += _outer(self.own, self.p_own) + _outer(self.prediction, self.along())
@@ -193,9 +185,7 @@ class _Covariance:
         dense.diagonal(dim1=1, dim2=2).add_(2.0 * self.p_tail * self.slope.unsqueeze(1))
         values, turn = torch.linalg.eigh(dense)
         inside = (v.unsqueeze(-2) @ turn).squeeze(-2) * values.clamp_min(0.0).sqrt()
-        result = (turn @ inside.unsqueeze(-1)).squeeze(-1)
-        assert result.shape[-1] == width
-        return result
+        return (turn @ inside.unsqueeze(-1)).squeeze(-1)
 
 
 def _forget_check(head: AbstractCandidateSoftmax, _: object) -> None:
@@ -241,10 +231,6 @@ def _mixed(x: Tensor) -> Tensor:
     x = (x ^ ((x >> 30) & (2**34 - 1))) * -4658895280553007687
     x = (x ^ ((x >> 27) & (2**37 - 1))) * -7723592293110705685
     return x ^ ((x >> 31) & (2**33 - 1))
-
-
-def _are_equal(prior: Tensor, known: Tensor | None) -> bool:
-    return known is not None and torch.equal(prior.detach().cpu(), known)
 
 
 def log_inclusion(log_fraction: Tensor, num: Tensor) -> Tensor:

@@ -15,63 +15,55 @@ from torch.nn import functional as F
 
 @final
 @dataclasses.dataclass(frozen=True)
-class _Settings:
+class TargetsOfLogits:
+    """What the logits of some targets are compared with; no gradient flows to it."""
+
+    ids: Tensor  # int64 [targets]
+    factor: Tensor | None  # weight of each target, [targets]
+    class_weights: Tensor | None  # [classes]
     label_smoothing: float
     ignore_index: int
-    chunk: int
-    differentiate: bool
+
+    def part(self, rows: slice) -> "TargetsOfLogits":
+        """The same for some rows."""
+        factor = None if self.factor is None else self.factor[rows]
+        return dataclasses.replace(self, ids=self.ids[rows], factor=factor)
+
+    def columns(self) -> Tensor:
+        """Where each target's own logit is, `[targets, 1]`; anywhere for one that doesn't count."""
+        return torch.where(self.ids == self.ignore_index, 0, self.ids).unsqueeze(-1)
+
+    def weights(self, like: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Weight of each target's own class, and with which the smoothing term counts; None without smoothing."""
+        real = self.ids != self.ignore_index
+        rows = real.to(like.dtype) if self.factor is None else torch.where(real, self.factor.to(like.dtype), 0.0)
+        own = rows
+        if self.class_weights is not None:
+            own = rows * self.class_weights[self.columns().squeeze(-1)].to(like.dtype)
+        if not self.label_smoothing:
+            return own, None
+        return (1.0 - self.label_smoothing) * own, self.label_smoothing * rows
+
+    def logits_gradient(self, log_p: Tensor, own: Tensor, smooth: Tensor | None) -> Tensor:
+        """The derivative of the summed loss with respect to the logits, `(sum q) p - q` row by row."""
+        if smooth is None:
+            gradient = log_p.exp() * own.unsqueeze(-1)
+            return gradient.scatter_add(-1, self.columns(), -own.unsqueeze(-1))
+        u = torch.ones_like(log_p[0]) if self.class_weights is None else self.class_weights.to(log_p.dtype)
+        gradient = log_p.exp() * (own + smooth * u.mean()).unsqueeze(-1)
+        gradient = gradient.scatter_add(-1, self.columns(), -own.unsqueeze(-1))
+        return gradient - smooth.unsqueeze(-1) * (u / log_p.shape[-1])
 
 
 def chunked_cross_entropy(
-    hidden: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    ids: Tensor,
-    factor: Tensor | None,
-    *,
-    class_weights: Tensor | None,
-    label_smoothing: float,
-    ignore_index: int,
-    chunk: int,
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: TargetsOfLogits, chunk: int
 ) -> Tensor:
     """Return the summed cross-entropy of the logits `hidden @ weight.T + bias`; `chunk` targets have logits at once.
 
-    Twice differentiable in reverse mode with respect to hidden `[targets, width]`, weight `[classes, width]` and bias;
-    no gradient flows to `factor` `[targets]`, the weight of each target, nor to `class_weights`.
+    Twice differentiable in reverse mode with respect to hidden `[targets, width]`, weight `[classes, width]` and bias.
     """
-    differentiable = any(t is not None and t.requires_grad for t in (hidden, weight, bias))
-    settings = _Settings(label_smoothing, ignore_index, chunk, torch.is_grad_enabled() and differentiable)
-    return _ChunkedCrossEntropy.apply(hidden, weight, bias, ids, factor, class_weights, settings)  # type: ignore[no-any-return]
-
-
-def _row_weights(
-    ids: Tensor, factor: Tensor | None, class_weights: Tensor | None, settings: _Settings, like: Tensor
-) -> tuple[Tensor, Tensor | None]:
-    """Weight of each target's own class, and weight with which the smoothing term counts; None without smoothing."""
-    real = ids != settings.ignore_index
-    rows = real.to(like.dtype) if factor is None else torch.where(real, factor.to(like.dtype), 0.0)
-    own = rows if class_weights is None else rows * class_weights[torch.where(real, ids, 0)].to(like.dtype)
-    if not settings.label_smoothing:
-        return own, None
-    return (1.0 - settings.label_smoothing) * own, settings.label_smoothing * rows
-
-
-def _logits_gradient(
-    log_p: Tensor, ids: Tensor, own: Tensor, smooth: Tensor | None, class_weights: Tensor | None, ignore_index: int
-) -> Tensor:
-    """The derivative of the summed loss with respect to the logits, `(sum q) p - q` row by row."""
-    num_classes = log_p.shape[-1]
-    total = own
-    u = None
-    if smooth is not None:
-        u = torch.ones_like(log_p[0]) if class_weights is None else class_weights.to(log_p.dtype)
-        total = own + smooth * u.mean()
-    gradient = log_p.exp() * total.unsqueeze(-1)
-    columns = torch.where(ids == ignore_index, 0, ids).unsqueeze(-1)
-    gradient = gradient.scatter_add(-1, columns, -own.unsqueeze(-1))
-    if smooth is not None and u is not None:
-        gradient = gradient - smooth.unsqueeze(-1) * (u / num_classes)
-    return gradient
+    differentiate = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (hidden, weight, bias))
+    return _ChunkedCrossEntropy.apply(hidden, weight, bias, targets, chunk, differentiate)  # type: ignore[no-any-return]
 
 
 @final
@@ -82,73 +74,64 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         hidden: Tensor,
         weight: Tensor,
         bias: Tensor | None,
-        ids: Tensor,
-        factor: Tensor | None,
-        class_weights: Tensor | None,
-        settings: _Settings,
+        targets: TargetsOfLogits,
+        chunk: int,
+        differentiate: bool,
     ) -> Tensor:
         sum_type = torch.float64 if hidden.dtype == torch.float64 else torch.float32
         total = torch.zeros((), dtype=sum_type, device=hidden.device)
-        d_hidden = torch.empty_like(hidden) if settings.differentiate else None
-        d_weight = torch.zeros_like(weight, dtype=sum_type) if settings.differentiate else None
-        d_bias = torch.zeros_like(bias, dtype=sum_type) if settings.differentiate and bias is not None else None
-        for start in range(0, len(hidden), settings.chunk):
-            rows = slice(start, start + settings.chunk)
+        d_hidden = torch.empty_like(hidden) if differentiate else None
+        d_weight = torch.zeros_like(weight, dtype=sum_type) if differentiate else None
+        d_bias = torch.zeros_like(bias, dtype=sum_type) if differentiate and bias is not None else None
+        for start in range(0, len(hidden), chunk):
+            rows = slice(start, start + chunk)
             logits = F.linear(hidden[rows], weight, bias)
             log_p = torch.log_softmax(logits.to(total.dtype), dim=-1)
             del logits
-            own, smooth = _row_weights(
-                ids[rows], None if factor is None else factor[rows], class_weights, settings, total
-            )
-            columns = torch.where(ids[rows] == settings.ignore_index, 0, ids[rows]).unsqueeze(-1)
-            total -= (log_p.gather(-1, columns).squeeze(-1) * own).sum()
+            part = targets.part(rows)
+            own, smooth = part.weights(total)
+            total -= (log_p.gather(-1, part.columns()).squeeze(-1) * own).sum()
             if smooth is not None:
-                mean = log_p.mean(-1) if class_weights is None else (log_p * class_weights.to(total.dtype)).mean(-1)
+                u = targets.class_weights
+                mean = log_p.mean(-1) if u is None else (log_p * u.to(total.dtype)).mean(-1)
                 total -= (mean * smooth).sum()
             if d_hidden is not None and d_weight is not None:
                 # Under autocast the products are taken in the lower precision, as in an ordinary backward pass.
-                d_logits = _logits_gradient(log_p, ids[rows], own, smooth, class_weights, settings.ignore_index)
-                d_logits = d_logits.to(weight.dtype)
+                d_logits = part.logits_gradient(log_p, own, smooth).to(weight.dtype)
                 d_hidden[rows] = d_logits @ weight
                 d_weight += d_logits.T @ hidden[rows].to(weight.dtype)
                 if d_bias is not None:
                     d_bias += d_logits.sum(0)
-        ctx.save_for_backward(hidden, weight, bias, ids, factor, class_weights, d_hidden, d_weight, d_bias)
-        ctx.settings = settings
+        ctx.save_for_backward(hidden, weight, bias, d_hidden, d_weight, d_bias)
+        ctx.targets, ctx.chunk = targets, chunk
         return total
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, weight, bias, ids, factor, class_weights, d_hidden, d_weight, d_bias = ctx.saved_tensors
+        hidden, weight, bias, d_hidden, d_weight, d_bias = ctx.saved_tensors
         (scale,) = outer
         if torch.is_grad_enabled():
             # The gradient itself is to be differentiated: say it in operations that autograd can follow.
-            d_hidden, d_weight, d_bias = _gradients(hidden, weight, bias, ids, factor, class_weights, ctx.settings)
+            d_hidden, d_weight, d_bias = _gradients(hidden, weight, bias, ctx.targets, ctx.chunk)
         return (
             (d_hidden * scale).to(hidden.dtype),
             (d_weight * scale).to(weight.dtype),
             None if d_bias is None else (d_bias * scale).to(bias.dtype),
-            *(None, None, None, None),
+            *(None, None, None),
         )
 
 
 def _gradients(
-    hidden: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    ids: Tensor,
-    factor: Tensor | None,
-    class_weights: Tensor | None,
-    settings: _Settings,
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: TargetsOfLogits, chunk: int
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """The derivatives of hidden, weight and bias as differentiable functions of them."""
     hidden = hidden.to(weight.dtype)
     d_hidden, d_weight, d_bias = [], torch.zeros_like(weight), None if bias is None else torch.zeros_like(bias)
-    for start in range(0, len(hidden), settings.chunk):
-        rows = slice(start, start + settings.chunk)
+    for start in range(0, len(hidden), chunk):
+        rows = slice(start, start + chunk)
         log_p = torch.log_softmax(F.linear(hidden[rows], weight, bias), dim=-1)
-        own, smooth = _row_weights(ids[rows], None if factor is None else factor[rows], class_weights, settings, log_p)
-        d_logits = _logits_gradient(log_p, ids[rows], own, smooth, class_weights, settings.ignore_index)
+        part = targets.part(rows)
+        d_logits = part.logits_gradient(log_p, *part.weights(log_p))
         d_hidden.append(d_logits @ weight)
         d_weight = d_weight + d_logits.T @ hidden[rows]
         d_bias = None if d_bias is None else d_bias + d_logits.sum(0)

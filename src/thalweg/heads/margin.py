@@ -190,26 +190,21 @@ class Triplet(AbstractContinuous):
         self.margin = margin
 
     def _losses(self, prediction: Tensor, ids: Tensor, real: Tensor | None) -> Tensor:
-        right, wrong, found = self._ways(prediction, ids, real)
-        near, far = (length_of(way.square().sum(-1)) for way in (right, wrong))
+        *_, near, far, found = self._ways(prediction, ids, real)
         return masked(found, (self.margin + near - far).clamp_min(0.0) - self.margin)
 
     @torch.no_grad()
     def _curvature(self, prediction: Tensor, ids: Tensor, real: Tensor | None, v: Tensor, root: bool) -> Tensor:
-        right, wrong, found = self._ways(prediction, ids, real)
-        near, far = (length_of(way.square().sum(-1)) for way in (right, wrong))
+        right, wrong, near, far, found = self._ways(prediction, ids, real)
         active = ((self.margin + near - far > 0.0) & found).to(v.dtype)
-        zero = torch.zeros_like(near)
-        curved = PlaneCurvature(
-            right, wrong, active * (1.0 / near - 1.0 / far), -active * near**-3, zero, active * far**-3
-        )
-        return curved.apply(v, root)
+        identity, zero = active * (1.0 / near - 1.0 / far), torch.zeros_like(near)
+        return PlaneCurvature(right, wrong, identity, -active * near**-3, zero, active * far**-3).apply(v, root)
 
-    def _ways(self, prediction: Tensor, ids: Tensor, real: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """From the right and the wrong vector to the prediction, `[n, m]`, and whether there is a wrong one."""
+    def _ways(self, prediction: Tensor, ids: Tensor, real: Tensor | None) -> tuple[Tensor, ...]:
+        """From the right and the wrong vector to the prediction, `[n, m]`; their lengths; whether there is a wrong one."""
         wrong, found = _farthest_in_batch(self.targets, prediction, ids, real)
-        right = prediction - self.targets(ids).to(prediction.dtype)
-        return right, prediction - self.targets(wrong).to(prediction.dtype), found
+        ways = [prediction - self.targets(words).to(prediction.dtype) for words in (ids, wrong)]
+        return (*ways, *(length_of(way.square().sum(-1)) for way in ways), found)
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ from thalweg.heads.base import (
     top_k,
     upcast,
 )
-from thalweg.heads.chunked import chunked_cross_entropy
+from thalweg.heads.chunked import TargetsOfLogits, chunked_cross_entropy
 
 # Logits held at once before the loss is computed in chunks: 16 million, 64 MB in float32.
 MAX_LOGITS = 2**24
@@ -144,17 +144,9 @@ class Softmax(AbstractHead):
             return self._loss_of_finite(prediction, targets, mask, weights)
         targets = self._ids(targets, mask)
         factor = None if weights is None else weights.reshape(-1)
-        total = chunked_cross_entropy(
-            hidden.reshape(-1, hidden.shape[-1]),
-            layer.weight,
-            layer.bias,
-            targets.reshape(-1),
-            factor,
-            class_weights=self.class_weights,
-            label_smoothing=self.label_smoothing,
-            ignore_index=self.ignore_index,
-            chunk=chunk,
-        )
+        settings = self.class_weights, self.label_smoothing, self.ignore_index
+        compared = TargetsOfLogits(targets.reshape(-1), factor, *settings)
+        total = chunked_cross_entropy(hidden.reshape(-1, hidden.shape[-1]), layer.weight, layer.bias, compared, chunk)
         return total, self._count(targets, weights, total)
 
     def curvature_product(

@@ -154,15 +154,15 @@ class LSUV(AbstractScheme):
         if inputs is None:
             raise ValueError("LSUV needs a batch of the model's inputs to measure its layers on; got None.")
         touched = _draw_all(model, _orthogonal, 1.0, "LSUV", everywhere=True)
-        training = {module: module.training for module in model.modules()}
+        training = [module for module in model.modules() if module.training]
         model.eval()
         try:
             with torch.no_grad():
                 for layer in _running_order(model, inputs):
                     self._scale(model, layer, inputs)
         finally:
-            for module, was_training in training.items():
-                module.training = was_training
+            for module in training:
+                module.training = True
         return touched
 
     def _scale(self, model: nn.Module, layer: nn.Linear | MaskedLinear, inputs: Inputs) -> None:
@@ -214,7 +214,8 @@ class TFixup(AbstractScheme):
             )
         touched = _draw_all(model, _xavier, 1.0, "TFixup")
         for stack in stacks:
-            factor = _tfixup_factor(len(stack.blocks), has_memory=stack.has_memory)
+            num_layers = len(stack.blocks)
+            factor = (9 * num_layers) ** -0.25 if stack.has_memory else 0.67 * num_layers**-0.25
             for block in stack.blocks:
                 assert isinstance(block, Block)
                 _shrink(block, factor)
@@ -223,10 +224,6 @@ class TFixup(AbstractScheme):
                 reset_token_table(module, (9 * len(stacks[-1].blocks)) ** -0.25)
                 touched.append(name)
         return touched
-
-
-def _tfixup_factor(num_layers: int, *, has_memory: bool) -> float:
-    return (9 * num_layers) ** -0.25 if has_memory else 0.67 * num_layers**-0.25
 
 
 @torch.no_grad()
@@ -242,12 +239,8 @@ def _draw_all(model: nn.Module, draw: _Draw, factor: float, scheme: str, *, ever
 
     The factor counts everywhere, or only in layers that an activation follows or precedes.
     """
-    plain = {
-        child
-        for module in model.modules()
-        if isinstance(module, Attention | Highway | Translator)
-        for child in module.children()
-    }
+    owners = [module for module in model.modules() if isinstance(module, Attention | Highway | Translator)]
+    plain = {child for owner in owners for child in owner.children()}
     touched: list[str] = []
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear | MaskedLinear):
@@ -305,9 +298,7 @@ def _running_order(model: nn.Module, inputs: Inputs) -> list[nn.Linear | MaskedL
         if isinstance(layer, nn.Linear | MaskedLinear) and layer not in order:
             order.append(layer)
 
-    hooks = [
-        module.register_forward_hook(note) for module in model.modules() if isinstance(module, nn.Linear | MaskedLinear)
-    ]
+    hooks = [module.register_forward_hook(note) for module in model.modules()]
     try:
         model(**inputs)
     finally:

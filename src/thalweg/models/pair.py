@@ -1,16 +1,9 @@
 """Two texts through one encoder, for questions about the pair."""
 
-from typing import Protocol, final, runtime_checkable
+from typing import final
 
 import torch
 from torch import Tensor, nn
-
-
-@runtime_checkable
-class HasWidth(Protocol):
-    """Every model: it says how wide its hidden states are."""
-
-    width: int
 
 
 @final
@@ -37,13 +30,14 @@ class Pair(nn.Module):
 
     def __init__(self, encoder: nn.Module, product_scale: float = 1.0) -> None:
         super().__init__()
-        if not isinstance(encoder, HasWidth):
+        width = getattr(encoder, "width", None)
+        if width is None:
             raise ValueError("Pair(encoder) needs an encoder with an attribute `width`, the size of its hidden states.")
         if not product_scale > 0.0:
             raise ValueError(f"Pair(product_scale=...) must be above 0; got {product_scale!r}.")
         self.encoder = encoder
         self.product_scale = product_scale
-        self.width = 4 * encoder.width
+        self.width: int = 4 * width
 
     def forward(self, **inputs: Tensor) -> Tensor:
         """Return hidden states `[batch, 4 * encoder.width]`.

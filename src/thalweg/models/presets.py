@@ -10,7 +10,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable
-from typing import Literal, final
+from typing import final
 
 from torch import Tensor, nn
 
@@ -20,7 +20,7 @@ from thalweg.models.bag import Bag
 from thalweg.models.blocks import LayerOptions
 from thalweg.models.mlp import MLP, random_mask
 from thalweg.models.pair import Pair
-from thalweg.models.recurrent import Cell, Recurrent, RecurrentWindow
+from thalweg.models.recurrent import Cell, Recurrent, RecurrentOptions, RecurrentWindow
 from thalweg.models.skips import NoSkip, PreNorm, SkipFactory
 from thalweg.models.transformer import Decoder, Encoder, EncoderDecoder
 from thalweg.models.translator import Translator
@@ -110,13 +110,7 @@ def window_mlp(shape: ModelShape, options: ModelOptions) -> FlatWindow:
 
 def window_lstm(shape: ModelShape, options: ModelOptions) -> RecurrentWindow:
     """Return an LSTM over a window of numbers, its last state (uses `hidden`, `layers`, `dropout`, `skip`)."""
-    return RecurrentWindow(
-        _at_least_1(shape, "num_columns"),
-        hidden=options.hidden,
-        layers=options.layers,
-        dropout=options.dropout,
-        skip=options.skip or NoSkip,
-    )
+    return RecurrentWindow(_at_least_1(shape, "num_columns"), dropout=options.dropout, **_recurrent_layers(options))
 
 
 def recurrent(
@@ -128,16 +122,9 @@ def recurrent(
     bidirectional: bool = True,
 ) -> Recurrent:
     """Return an LSTM or GRU over tokens (uses `width`, `hidden`, `layers`, `dropout`, `skip`)."""
+    size, dropout, layers = _at_least_1(shape, "vocabulary_size"), options.dropout, _recurrent_layers(options)
     return Recurrent(
-        _at_least_1(shape, "vocabulary_size"),
-        options.width,
-        cell=cell,
-        hidden=options.hidden,
-        layers=options.layers,
-        bidirectional=bidirectional,
-        dropout=options.dropout,
-        pooling=pooling,
-        skip=options.skip or NoSkip,
+        size, options.width, cell=cell, bidirectional=bidirectional, dropout=dropout, pooling=pooling, **layers
     )
 
 
@@ -156,15 +143,8 @@ def causal_transformer(shape: ModelShape, options: ModelOptions) -> Decoder:
 
 def translate_lstm(shape: ModelShape, options: ModelOptions) -> Translator:
     """Return LSTM encoder and decoder with attention (uses `width`, `hidden`, `layers`, `dropout`, `skip`)."""
-    return Translator(
-        _at_least_1(shape, "vocabulary_size"),
-        _at_least_1(shape, "target_vocabulary_size"),
-        options.width,
-        hidden=options.hidden,
-        layers=options.layers,
-        dropout=options.dropout,
-        skip=options.skip or NoSkip,
-    )
+    sizes = _at_least_1(shape, "vocabulary_size"), _at_least_1(shape, "target_vocabulary_size")
+    return Translator(*sizes, options.width, dropout=options.dropout, **_recurrent_layers(options))
 
 
 def translate_transformer(shape: ModelShape, options: ModelOptions) -> EncoderDecoder:
@@ -174,10 +154,9 @@ def translate_transformer(shape: ModelShape, options: ModelOptions) -> EncoderDe
     return EncoderDecoder(*sizes, options.width, dropout=dropout, max_length=length, **_layers(options))
 
 
-def _pair(encode: Callable[[ModelShape, ModelOptions], nn.Module], shape: ModelShape, options: ModelOptions) -> Pair:
+def _pair(encode: Callable[..., Bag | Recurrent | Encoder], shape: ModelShape, options: ModelOptions) -> Pair:
     model = encode(shape, options)
-    # Products are then about as large as the states themselves.
-    return Pair(model, product_scale=math.sqrt(model.width))  # type: ignore[arg-type]
+    return Pair(model, product_scale=math.sqrt(model.width))  # products are then about as large as the states
 
 
 pooled_lstm = functools.partial(recurrent, pooling=pool.mean)
@@ -191,9 +170,7 @@ tokens_transformer = encoder
 causal_lstm = functools.partial(recurrent, bidirectional=False)
 
 
-def _at_least_1(
-    shape: ModelShape, field: Literal["vocabulary_size", "num_columns", "lags", "target_vocabulary_size"]
-) -> int:
+def _at_least_1(shape: ModelShape, field: str) -> int:
     value = getattr(shape, field)
     if value < 1:
         raise ValueError(f"This model needs ModelShape({field}=...) of at least 1; got {value!r}.")
@@ -201,13 +178,13 @@ def _at_least_1(
 
 
 def _layers(options: ModelOptions) -> LayerOptions:
-    return LayerOptions(
-        hidden=options.hidden,
-        layers=options.layers,
-        heads=options.heads,
-        activation=options.activation or activations.gelu,
-        skip=options.skip or PreNorm,
-    )
+    activation, skip = options.activation or activations.gelu, options.skip or PreNorm
+    hidden, layers, heads = options.hidden, options.layers, options.heads
+    return LayerOptions(hidden=hidden, layers=layers, heads=heads, activation=activation, skip=skip)
+
+
+def _recurrent_layers(options: ModelOptions) -> RecurrentOptions:
+    return RecurrentOptions(hidden=options.hidden, layers=options.layers, skip=options.skip or NoSkip)
 
 
 def _mlp(num_inputs: int, options: ModelOptions) -> MLP:
