@@ -201,7 +201,7 @@ class Triplet(AbstractContinuous):
         return PlaneCurvature(right, wrong, identity, -active * near**-3, zero, active * far**-3).apply(v, root)
 
     def _ways(self, prediction: Tensor, ids: Tensor, real: Tensor | None) -> tuple[Tensor, ...]:
-        """From the right and the wrong vector to the prediction, `[n, m]`; their lengths; whether there is a wrong one."""
+        """From the right and the wrong vector to the prediction, `[n, m]`, their lengths, and whether one is wrong."""
         wrong, found = _farthest_in_batch(self.targets, prediction, ids, real)
         ways = [prediction - self.targets(words).to(prediction.dtype) for words in (ids, wrong)]
         return (*ways, *(length_of(way.square().sum(-1)) for way in ways), found)

@@ -16,9 +16,9 @@ MAX_SCORES = 2**22  # scores held at once: 4 million, 16 MB in float32
 Block = Callable[[int, int], Tensor]
 
 
-def block_size(num_rows: int, most: int = MAX_SCORES) -> int:
+def block_size(num_rows: int) -> int:
     """Return how many words may be scored at once for so many predictions."""
-    return max(1, most // max(1, num_rows))
+    return max(1, MAX_SCORES // max(1, num_rows))
 
 
 def rank(block: Block, num: int, k: int, size: int) -> tuple[Tensor, Tensor]:
