@@ -36,10 +36,9 @@ from thalweg.optim.initial import InverseGaussNewton
 from thalweg.optim.lbfgs import LBFGS
 from thalweg.optim.levenberg_marquardt import LevenbergMarquardt
 from thalweg.optim.line_search import Armijo
-from thalweg.optim.newton import Newton
+from thalweg.optim.newton import Absolute, Floor, Newton, Shift
 from thalweg.optim.newton_cg import NewtonCG
 from thalweg.optim.quasi_newton import BFGS, SelfScaledBFGS, SelfScaledBroyden
-from thalweg.optim.spectral import Absolute, Floor, Shift
 from thalweg.optim.stochastic import StochasticArmijo
 from thalweg.optim.wolfe import StrongWolfe
 from thalweg.status import Status

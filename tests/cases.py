@@ -21,14 +21,12 @@ from thalweg.optim.damping import Damping
 from thalweg.optim.descent import Descent
 from thalweg.optim.directions import Gradient, Update
 from thalweg.optim.initial import InverseDiagonal, InverseGaussNewton
-from thalweg.optim.jacobi import NoPreconditioner
 from thalweg.optim.lbfgs import LBFGS
 from thalweg.optim.levenberg_marquardt import LevenbergMarquardt
 from thalweg.optim.line_search import Armijo, Fixed
-from thalweg.optim.newton import Newton
-from thalweg.optim.newton_cg import NewtonCG
+from thalweg.optim.newton import Floor, Newton, Shift
+from thalweg.optim.newton_cg import NewtonCG, NoPreconditioner
 from thalweg.optim.quasi_newton import BFGS, SelfScaledBFGS, SelfScaledBroyden
-from thalweg.optim.spectral import Floor, Shift
 from thalweg.optim.stochastic import StochasticArmijo
 from thalweg.optim.trust_region import TrustRegion
 from thalweg.optim.wolfe import StrongWolfe

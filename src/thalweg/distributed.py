@@ -21,14 +21,7 @@ def world_size() -> int:
 
 
 def sum_over_ranks(tensors: list[Tensor]) -> list[Tensor]:
-    """Add each tensor over all processes, with one message for tensors of one type.
-
-    Args:
-        tensors: tensors of one dtype and device; they are left as they are.
-
-    Returns:
-        The sums, or the input itself on one process.
-    """
+    """Return each tensor's sum over all processes, by one message; the tensors, of one dtype and device, stay as is."""
     if not is_active() or not tensors:
         return tensors
     flat = torch.cat([tensor.detach().reshape(-1) for tensor in tensors])

@@ -35,6 +35,19 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def require(holds: bool, what: str, got: object) -> None:
+    """Raise ValueError with the sentence "WHAT; got GOT." unless a condition holds.
+
+    Example:
+        >>> require(0.0 < 2.0 < 1.0, "Armijo(slope=...) must lie in (0, 1)", 2.0)
+        Traceback (most recent call last):
+            ...
+        ValueError: Armijo(slope=...) must lie in (0, 1); got 2.0.
+    """
+    if not holds:
+        raise ValueError(f"{what}; got {got!r}.")
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory, of the machine or of its GPU, did not suffice.
 

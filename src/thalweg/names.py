@@ -91,17 +91,17 @@ PARTS = {
         "gauss-newton": "thalweg.optim.initial:InverseGaussNewton",
     },
     "eigenvalues": {
-        "absolute": "thalweg.optim.spectral:Absolute",
-        "floor": "thalweg.optim.spectral:Floor",
-        "shift": "thalweg.optim.spectral:Shift",
+        "absolute": "thalweg.optim.newton:Absolute",
+        "floor": "thalweg.optim.newton:Floor",
+        "shift": "thalweg.optim.newton:Shift",
     },
     "curvature": {
         "hessian": "thalweg.curvature.hessian:Hessian",
         "gauss-newton": "thalweg.curvature.gauss_newton:GaussNewton",
     },
     "preconditioner": {
-        "jacobi": "thalweg.optim.jacobi:Jacobi",
-        "none": "thalweg.optim.jacobi:NoPreconditioner",
+        "jacobi": "thalweg.optim.newton_cg:Jacobi",
+        "none": "thalweg.optim.newton_cg:NoPreconditioner",
     },
 }
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from thalweg import distributed, vectors
 from thalweg.batch import Batch
-from thalweg.errors import InputError
+from thalweg.errors import InputError, require
 from thalweg.heads.adapt import as_head
 from thalweg.heads.base import AbstractHead
 from thalweg.models.exchange import exchanged
@@ -81,8 +81,7 @@ class Objective:
         penalized: Iterable[Tensor] | None = None,
         autocast: torch.dtype | None = None,
     ) -> None:
-        if not l2 >= 0.0:
-            raise ValueError(f"Objective(l2=...) must be zero or positive; got {l2!r}.")
+        require(l2 >= 0.0, "Objective(l2=...) must be zero or positive", l2)
         self.model = model
         self.head = as_head(head)
         self.batches, self._positional = _as_batches(inputs, targets, mask, weights)

@@ -14,12 +14,7 @@ Vector = Sequence[Tensor]
 
 
 def dot(left: Vector, right: Vector) -> Tensor:
-    """Return the inner product, a 0-dim tensor.
-
-    Example:
-        >>> dot([torch.tensor([1.0, 2.0])], [torch.tensor([3.0, 4.0])])
-        tensor(11.)
-    """
+    """Return the inner product, a 0-dim tensor."""
     if not left:
         return torch.zeros(())
     products = [torch.linalg.vecdot(x.reshape(-1), y.reshape(-1)) for x, y in zip(left, right, strict=True)]
@@ -27,26 +22,14 @@ def dot(left: Vector, right: Vector) -> Tensor:
 
 
 def norm(vector: Vector) -> Tensor:
-    """Return the Euclidean norm, a 0-dim tensor (0 for an empty list).
-
-    Example:
-        >>> norm([torch.tensor([3.0]), torch.tensor([[4.0]])])
-        tensor(5.)
-    """
+    """Return the Euclidean norm, a 0-dim tensor (0 for an empty list)."""
     if not vector:
         return torch.zeros(())
     return torch.linalg.vector_norm(torch.stack(list(torch._foreach_norm(list(vector)))))
 
 
 def add_(vector: Vector, other: Vector, scale: float = 1.0) -> None:
-    """Add `scale * other` to `vector` in place.
-
-    Example:
-        >>> x = [torch.zeros(2)]
-        >>> add_(x, [torch.ones(2)], scale=2.0)
-        >>> x
-        [tensor([2., 2.])]
-    """
+    """Add `scale * other` to `vector` in place."""
     if vector:
         torch._foreach_add_(list(vector), list(other), alpha=scale)
 
@@ -63,21 +46,12 @@ def clone(vector: Vector) -> list[Tensor]:
 
 
 def flatten(vector: Vector) -> Tensor:
-    """Return one flat tensor of shape `[total]`.
-
-    Example:
-        >>> flatten([torch.ones(2), torch.zeros(1, 1)])
-        tensor([1., 1., 0.])
-    """
+    """Return one flat tensor of shape `[total]`."""
     return torch.cat([tensor.reshape(-1) for tensor in vector]) if vector else torch.zeros(0)
 
 
 def split(flat: Tensor, like: Vector) -> list[Tensor]:
-    """Cut a flat tensor into views with the shapes of `like`; the inverse of `flatten`.
-
-    Raises:
-        ValueError: if the lengths differ.
-    """
+    """Cut a flat tensor into views with the shapes of `like`, the inverse of `flatten`; refuse other lengths."""
     sizes = [tensor.numel() for tensor in like]
     if flat.numel() != sum(sizes):
         raise ValueError(f"split(flat, like) needs {sum(sizes)} numbers for these shapes; got {flat.numel()}.")

@@ -21,8 +21,8 @@ from thalweg.optim.construct import (
     make_optimizer,
     needs_closure,
     optimizer_names,
+    roles_of,
 )
-from thalweg.optim.roles import roles_of
 
 NAMES = [*(name for name in optimizer_names() if name != "sparseadam"), "pytorch_optimizer.SOAP"]
 every_optimizer = pytest.mark.parametrize("name", NAMES)

@@ -18,13 +18,11 @@ from thalweg.objective import Objective
 from thalweg.optim.base import Point
 from thalweg.optim.damping import Damping
 from thalweg.optim.descent import Descent
-from thalweg.optim.jacobi import Jacobi, NoPreconditioner, gauss_newton_diagonal
 from thalweg.optim.lbfgs import LBFGS
 from thalweg.optim.levenberg_marquardt import LevenbergMarquardt
 from thalweg.optim.line_search import Armijo, Fixed
-from thalweg.optim.newton import Newton
-from thalweg.optim.newton_cg import NewtonCG
-from thalweg.optim.spectral import Absolute, Floor, Shift, SpectralModel, spectral_model
+from thalweg.optim.newton import Absolute, Floor, Newton, Shift, SpectralModel, spectral_model
+from thalweg.optim.newton_cg import Jacobi, NewtonCG, NoPreconditioner, gauss_newton_diagonal
 from thalweg.optim.trust_region import TrustRegion
 from thalweg.optim.wolfe import StrongWolfe
 from thalweg.status import Status

@@ -6,10 +6,9 @@ taken in float64 whatever the model's own type: in float32 the step would have t
 kinks of a ReLU network.
 """
 
-import dataclasses
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, final
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,13 +35,8 @@ def check_hessian(
     objective: Objective, parameters: Sequence[Tensor], product: Callable[[Vector], Vector], where: Callable[[], str]
 ) -> None:
     """Refuse a Hessian that is not symmetric, or is not the difference of two gradients."""
-    tolerance = _tolerance(objective, parameters)
-    mismatch = _Mismatch("", 0.0)
-    for attempt, step in enumerate((*_STEPS, *_COARSE_STEPS)):
-        if step == _COARSE_STEPS[0]:
-            if not _is_coarse(objective, parameters):
-                break
-            tolerance = max(tolerance, _COARSE_TOLERANCE)
+    name, error = "", 0.0
+    for attempt, step, noise, tolerance in _attempts(objective, parameters):
         left, right = (_direction(parameters, 2 * attempt + i) for i in range(2))
         product_left, product_right = product(left), product(right)
         gap = abs(float(vectors.dot(left, product_right) - vectors.dot(right, product_left)))
@@ -53,14 +47,15 @@ def check_hessian(
                 f"The Hessian of this model is not symmetric (by {gap / max(size, 1e-300):.1e} of its size), so its "
                 f"second derivative is wrong{where()}. {_LOOK}"
             )
-        noise = 1e-14 if attempt < len(_STEPS) else _COARSE_NOISE
-        difference = _difference_of_gradients(objective, parameters, left, step, noise)
-        mismatch = _compare(objective, parameters, product_left, difference, tolerance)
-        if mismatch.size == 0.0:
+        up, down = (_gradient(objective, parameters, left, sign * step) for sign in (1.0, -1.0))
+        difference = [(a - b) / (2.0 * step) for a, b in zip(up, down, strict=True)]
+        rounding = noise / step * float(vectors.norm(up)) + 1e-30
+        name, error = _worst(objective, parameters, product_left, difference, tolerance, rounding)
+        if error == 0.0:
             return
     raise CurvatureError(
-        f"A product with the Hessian differs from a difference of gradients by {mismatch.size:.1e} of its size, most "
-        f"in '{mismatch.name}': a second derivative is wrong{where()}. {_LOOK}"
+        f"A product with the Hessian differs from a difference of gradients by {error:.1e} of its size, most "
+        f"in '{name}': a second derivative is wrong{where()}. {_LOOK}"
     )
 
 
@@ -75,13 +70,8 @@ def check_jacobian(
 
     `forward` maps a vector v to J v, one tensor for each micro-batch, and `backward` such tensors u to J^T u.
     """
-    tolerance = _tolerance(objective, parameters)
     error = 0.0
-    for attempt, step in enumerate((*_STEPS, *_COARSE_STEPS)):
-        if step == _COARSE_STEPS[0]:
-            if not _is_coarse(objective, parameters):
-                break
-            tolerance = max(tolerance, _COARSE_TOLERANCE)
+    for attempt, step, _, tolerance in _attempts(objective, parameters):
         direction = _direction(parameters, attempt)
         slopes = forward(direction)
         noise = _like(slopes, attempt)
@@ -105,53 +95,40 @@ def check_jacobian(
     )
 
 
-@final
-@dataclasses.dataclass(frozen=True)
-class _Mismatch:
-    """The parameter where two vectors differ most, and by how much; the size is 0 where all agree."""
+def _attempts(objective: Objective, parameters: Sequence[Tensor]) -> Iterator[tuple[int, float, float, float]]:
+    """Yield number, step, relative rounding error and tolerance of one comparison after another."""
+    tolerance = _tolerance(objective, parameters)
+    for attempt, step in enumerate(_STEPS):
+        yield attempt, step, 1e-14, tolerance
+    if _is_coarse(objective, parameters):
+        for attempt, step in enumerate(_COARSE_STEPS, len(_STEPS)):
+            yield attempt, step, _COARSE_NOISE, max(tolerance, _COARSE_TOLERANCE)
 
-    name: str
-    size: float
 
-
-def _compare(
-    objective: Objective, parameters: Sequence[Tensor], product: Vector, reference: "_Difference", tolerance: float
-) -> _Mismatch:
+def _worst(
+    objective: Objective,
+    parameters: Sequence[Tensor],
+    product: Vector,
+    reference: Vector,
+    tolerance: float,
+    rounding: float,
+) -> tuple[str, float]:
+    """Return the parameter where two vectors differ most, and by how much of its size: 0 where all agree."""
     names = {id(tensor): name for name, tensor in objective.named_parameters()}
-    whole = float(vectors.norm(reference.vector))
-    worst = _Mismatch("", 0.0)
-    for parameter, ours, theirs in zip(parameters, product, reference.vector, strict=True):
+    whole = float(vectors.norm(reference))
+    worst = "", 0.0
+    for parameter, ours, theirs in zip(parameters, product, reference, strict=True):
         gap = float((ours.double() - theirs).norm())
         size = max(float(theirs.norm()), 0.1 * whole)
-        if not gap <= tolerance * size + reference.noise:
+        if not gap <= tolerance * size + rounding:
             relative = gap / max(size, 1e-300)
             relative = math.inf if math.isnan(relative) else relative
-            worst = max(worst, _Mismatch(names[id(parameter)], relative), key=lambda mismatch: mismatch.size)
+            worst = max(worst, (names[id(parameter)], relative), key=lambda mismatch: mismatch[1])
     return worst
 
 
-@final
-@dataclasses.dataclass(frozen=True)
-class _Difference:
-    """A difference quotient of gradients and the rounding error it may have."""
-
-    vector: list[Tensor]
-    noise: float
-
-
-def _difference_of_gradients(
-    objective: Objective, parameters: Sequence[Tensor], direction: Vector, step: float, rounding: float
-) -> _Difference:
-    up, down = (_gradient(objective, parameters, direction, sign * step) for sign in (1.0, -1.0))
-    noise = rounding / step * float(vectors.norm(up)) + 1e-30
-    return _Difference([(a - b) / (2.0 * step) for a, b in zip(up, down, strict=True)], noise)
-
-
 def _is_coarse(objective: Objective, parameters: Sequence[Tensor]) -> bool:
-    """Whether the model computes in less than float64 even when all of its numbers are float64.
-
-    Its gradients then jump where they should be nearly linear.
-    """
+    """Whether the model computes in less than float64 even in float64: gradients jump where they should be linear."""
     direction = _direction(parameters, 0)
     up, down, here = (_gradient(objective, parameters, direction, step) for step in (1e-9, -1e-9, 0.0))
     second = vectors.norm([a + b - 2.0 * c for a, b, c in zip(up, down, here, strict=True)])

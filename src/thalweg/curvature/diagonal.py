@@ -24,12 +24,7 @@ class LinearCall(NamedTuple):
 
 @contextlib.contextmanager
 def linear_calls(objective: Objective, wanted: Collection[int]) -> Iterator[list[LinearCall]]:
-    """Note the calls of every linear layer of model and head, for a while.
-
-    Args:
-        objective: the function.
-        wanted: ids of parameters; layers that have none of them are left out.
-    """
+    """Note the calls of every linear layer of model and head that has one of the parameters with these ids."""
     calls: list[LinearCall] = []
 
     def note(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:

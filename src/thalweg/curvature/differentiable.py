@@ -22,8 +22,7 @@ from torch.overrides import TorchFunctionMode
 def twice_differentiable(replace: "Replacing | None" = None) -> Iterator[None]:
     """Run with kernels that have second derivatives; everything is put back at the end.
 
-    Args:
-        replace: the replacements of functions, when the caller wants its counts; None: a new one.
+    Who wants the counts of the functions' replacement passes one.
     """
     recurrent, encoder = torch.backends.mkldnn.enabled, torch.backends.mha.get_fastpath_enabled()
     try:
@@ -52,15 +51,11 @@ def uncompiled() -> contextlib.AbstractContextManager[object]:
 
 @final
 class Replacing(TorchFunctionMode):
-    """Calls our form of a function where PyTorch's cannot be differentiated twice, whoever calls it.
-
-    Attributes:
-        num_activations: numbers that passed through functions so far, a measure of the graph's memory.
-    """
+    """Calls our form of a function where PyTorch's cannot be differentiated twice, whoever calls it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.num_activations = 0
+        self.num_activations = 0  # numbers that passed through functions so far: a measure of the graph's memory
 
     def __torch_function__(
         self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from thalweg.curvature.operators import AbstractOperator
+from thalweg.errors import require
 
 
 @final
@@ -58,7 +59,7 @@ def hutchinson_trace(operator: AbstractOperator, num_products: int, *, seed: int
 
     Source: Hutchinson (1989), A Stochastic Estimator of the Trace of the Influence Matrix.
     """
-    _check(num_products, 2, "hutchinson_trace")
+    require(num_products >= 2, "hutchinson_trace(num_products=...) must be at least 2", num_products)
     parts = torch.cat([_forms(operator, some) for some in _signs(operator, num_products, _generator(seed))])
     return _estimate(parts, num_products)
 
@@ -80,7 +81,7 @@ def hutch_plus_plus(operator: AbstractOperator, num_products: int, *, seed: int 
 
     Source: Meyer, Musco, Musco and Woodruff (2021), Hutch++: Optimal Stochastic Trace Estimation.
     """
-    _check(num_products, 6, "hutch_plus_plus")
+    require(num_products >= 6, "hutch_plus_plus(num_products=...) must be at least 6", num_products)
     size = min(num_products // 3, operator.size)
     generator = _generator(seed)
     sketch = torch.cat([operator @ some for some in _signs(operator, size, generator)], dim=1)
@@ -119,7 +120,7 @@ def xtrace(
 
     Source: Epperly, Tropp and Webber (2024), XTrace: Making the Most of Every Sample in Stochastic Trace Estimation.
     """
-    _check(num_products, 4, "xtrace")
+    require(num_products >= 4, "xtrace(num_products=...) must be at least 4", num_products)
     if batch < 1 or (relative_error is not None and not relative_error > 0.0):
         raise ValueError(
             "xtrace(batch=..., relative_error=...) must be at least 1 and positive; "
@@ -154,7 +155,7 @@ def hutchinson_diagonal(operator: AbstractOperator, num_products: int, *, seed: 
 
     Source: Bekas, Kokiopoulou and Saad (2007), An Estimator for the Diagonal of a Matrix.
     """
-    _check(num_products, 2, "hutchinson_diagonal")
+    require(num_products >= 2, "hutchinson_diagonal(num_products=...) must be at least 2", num_products)
     total = torch.zeros(operator.size, dtype=operator.dtype, device=operator.device)
     squares = torch.zeros_like(total)
     for some in _signs(operator, num_products, _generator(seed)):
@@ -179,7 +180,7 @@ def xdiagonal(operator: AbstractOperator, num_products: int, *, seed: int = 0) -
 
     Source: Epperly, Tropp and Webber (2024), XTrace: Making the Most of Every Sample in Stochastic Trace Estimation.
     """
-    _check(num_products, 4, "xdiagonal")
+    require(num_products >= 4, "xdiagonal(num_products=...) must be at least 4", num_products)
     sketch = _Sketch(operator, seed, sphere=False)
     sketch.extend(min(num_products // 2, operator.size))
     return sketch.diagonal()
@@ -196,7 +197,7 @@ def frobenius_norm(operator: AbstractOperator, num_products: int, *, seed: int =
     Raises:
         ValueError: for fewer than 2 products.
     """
-    _check(num_products, 2, "frobenius_norm")
+    require(num_products >= 2, "frobenius_norm(num_products=...) must be at least 2", num_products)
     signs = _signs(operator, num_products, _generator(seed))
     squares = [(operator @ some).double().square().sum(0).cpu() for some in signs]
     square = _estimate(torch.cat(squares), num_products)
@@ -303,8 +304,3 @@ def _forms(operator: AbstractOperator, columns: Tensor) -> Tensor:
 def _estimate(parts: Tensor, num_products: int) -> Estimate:
     error = float(parts.std()) / len(parts) ** 0.5 if len(parts) > 1 else math.nan
     return Estimate(float(parts.mean()), error, num_products)
-
-
-def _check(num_products: int, least: int, name: str) -> None:
-    if num_products < least:
-        raise ValueError(f"{name}(num_products=...) must be at least {least}; got {num_products!r}.")

@@ -389,12 +389,7 @@ def require_memory(
 
 
 def in_units(num_bytes: float) -> str:
-    """Return a number of bytes in the unit that a person would use.
-
-    Example:
-        >>> in_units(4e14), in_units(2_500_000)
-        ('400 TB', '2.5 MB')
-    """
+    """Return a number of bytes in the unit that a person would use, such as '2.5 MB'."""
     for unit, size in (("PB", 1e15), ("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
         if num_bytes >= size:
             return f"{num_bytes / size:.3g} {unit}"

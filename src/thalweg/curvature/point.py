@@ -29,20 +29,14 @@ _MAX_COLUMNS = 64
 class Batching(enum.Enum):
     """Whether several columns may go through the graph together."""
 
-    UNTRIED = "Nobody has tried yet."
-    RIGHT = "A batched product agreed with a single one."
-    IMPOSSIBLE = "It failed or differed; columns go one by one."
+    UNTRIED = enum.auto()
+    RIGHT = enum.auto()  # a batched product agreed with a single one
+    IMPOSSIBLE = enum.auto()  # it failed or differed: columns go one by one
 
 
 @final
 class Point:
-    """An objective, the parameters that a matrix is about, and where they were when it was made.
-
-    Args:
-        objective: the function.
-        choice: the parameters, as `Objective.choose` takes them.
-        check: whether the matrix checks itself before its first product.
-    """
+    """An objective, the parameters that a matrix is about, and where they were when it was made."""
 
     def __init__(self, objective: Objective, choice: Choice, *, check: bool) -> None:
         self.objective = objective
@@ -61,11 +55,7 @@ class Point:
         return [tensor._version for tensor in self.objective.parameters] != self._versions
 
     def require_unmoved(self) -> None:
-        """Refuse to go on with a graph whose parameters have changed.
-
-        Raises:
-            RuntimeError: if a parameter was changed in place since.
-        """
+        """Refuse to go on with a graph whose parameters have changed."""
         if self.moved:
             raise RuntimeError(
                 "The parameters have changed since this curvature matrix was made, and it belongs to the point where "

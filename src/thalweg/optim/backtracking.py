@@ -35,20 +35,10 @@ def backtrack(
     hopeless: Callable[[float], bool] = lambda t: not t > 0.0,
     max_trials: int = 30,
 ) -> Backtracked:
-    """Try shorter and shorter steps until one is accepted.
+    """Try shorter and shorter steps until one is accepted, by the step and its value.
 
-    Args:
-        value_at: the function at a step.
-        accepts: whether a step with this value is good enough, such as by `sufficient_decrease`.
-        step: the first one to try.
-        shorten: the step after one that was not accepted, from it and its value.
-        hopeless: whether a step is too short for its value to say anything, which ends the search.
-        max_trials: at least 1.
-
-    Example:
-        >>> found = backtrack(lambda t: (t - 0.1) ** 2, lambda t, value: sufficient_decrease(0.01 - value, 0.2 * t))
-        >>> found.step, found.num_trials
-        (0.125, 4)
+    `shorten` makes the next step from both; the search ends where a step is `hopeless`, too short for its value to say
+    anything, or after `max_trials`, at least 1.
     """
     for trial in range(1, max_trials + 1):
         value = value_at(step)
@@ -67,15 +57,10 @@ def sufficient_decrease(decrease: float, predicted: float, fraction: float = 1e-
 
 @final
 class Interpolation:
-    """Shortens to where a parabola, later a cubic, through the values seen has its minimum, within 0.1 and 0.5 of t.
-
-    Args:
-        value: the function at 0.
-        slope: its derivative there.
-    """
+    """Shortens to where a parabola, later a cubic, through the values seen has its minimum, within 0.1 and 0.5 of t."""
 
     def __init__(self, value: float, slope: float) -> None:
-        self.value, self.slope = value, slope
+        self.value, self.slope = value, slope  # of the function, at 0
         self._before: tuple[float, float] | None = None
 
     def __call__(self, t: float, value: float) -> float:

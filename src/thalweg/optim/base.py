@@ -290,12 +290,7 @@ class ReportsGap(ReportsStatus, Protocol):
 
 
 def gain_ratio(decrease: float, predicted: float, rounding: float) -> float:
-    """Return decrease / predicted, close to 1 where both are below rounding errors; minus infinity for no number.
-
-    Example:
-        >>> gain_ratio(1.0, 2.0, 0.0), gain_ratio(-1e-17, 1e-18, 1e-15)
-        (0.5, 0.98...)
-    """
+    """Return decrease / predicted, close to 1 where both are below rounding errors; minus infinity for no number."""
     if not math.isfinite(decrease) or not predicted > 0.0:
         return -math.inf
     return (decrease + rounding) / (predicted + rounding)

@@ -16,6 +16,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from thalweg import vectors
+from thalweg.errors import require
 
 
 @final
@@ -78,7 +79,7 @@ class ClipValue(AbstractClip):
     limit: float
 
     def __post_init__(self) -> None:
-        _check_limit(self.limit, "ClipValue(limit=...)")
+        require(0 < self.limit < math.inf, "ClipValue(limit=...) must be positive and finite", self.limit)
 
     @torch.no_grad()
     @override
@@ -116,7 +117,7 @@ class ClipNorm(AbstractClip):
     limit: float
 
     def __post_init__(self) -> None:
-        _check_limit(self.limit, "ClipNorm(limit=...)")
+        require(0 < self.limit < math.inf, "ClipNorm(limit=...) must be positive and finite", self.limit)
 
     @torch.no_grad()
     @override
@@ -160,8 +161,8 @@ class ClipAdaptive(AbstractClip):
     leave_out: tuple[Tensor, ...] = ()
 
     def __post_init__(self) -> None:
-        _check_limit(self.ratio, "ClipAdaptive(ratio=...)")
-        _check_limit(self.eps, "ClipAdaptive(eps=...)")
+        require(0 < self.ratio < math.inf, "ClipAdaptive(ratio=...) must be positive and finite", self.ratio)
+        require(0 < self.eps < math.inf, "ClipAdaptive(eps=...) must be positive and finite", self.eps)
 
     @torch.no_grad()
     @override
@@ -228,7 +229,7 @@ class ClipUpdate:
     """
 
     def __init__(self, limit: float) -> None:
-        _check_limit(limit, "ClipUpdate(limit=...)")
+        require(0 < limit < math.inf, "ClipUpdate(limit=...) must be positive and finite", limit)
         self.limit = limit
         self._before: list[Tensor] | None = None
 
@@ -278,8 +279,3 @@ def _unit_norms(tensor: Tensor) -> Tensor:
 def _limit_where_finite(norm: Tensor, limit: float) -> Tensor:
     """The limit as a tensor of the norm's type, infinite where the norm is not finite: then nothing is limited."""
     return torch.where(norm.isfinite(), torch.full_like(norm, limit), math.inf)
-
-
-def _check_limit(value: float, call: str) -> None:
-    if not 0 < value < math.inf:
-        raise ValueError(f"{call} must be positive and finite; got {value!r}.")

@@ -4,12 +4,13 @@ Decides what every training script otherwise decides by hand: which parameters d
 what a matrix method is given, and which learning rate is worth trying first.
 """
 
+import dataclasses
 import difflib
 import functools
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, final
 
 import torch
 from torch import nn
@@ -17,7 +18,6 @@ from torch.optim import Optimizer
 
 from thalweg.errors import InputError
 from thalweg.optim.combined import Combined
-from thalweg.optim.roles import Roles, roles_of
 
 Constructor = type[Optimizer] | Callable[..., Optimizer]
 
@@ -46,6 +46,7 @@ MATRIX_METHODS = frozenset(
 
 # Device types with fused kernels for every optimizer that has a `fused` argument.
 FUSED_DEVICES = frozenset({"cpu", "cuda"})
+EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 
 
 def make_optimizer(
@@ -164,17 +165,9 @@ def find_optimizer(name: str) -> type[Optimizer]:
 
 
 def load_optimizer(path: str) -> type[Optimizer]:
-    """Import an optimizer's class.
+    """Import an optimizer's class by module and name, such as "pytorch_optimizer.SOAP".
 
-    Args:
-        path: module and class, such as "pytorch_optimizer.SOAP".
-
-    Raises:
-        InputError: the module or the class is missing, or it is no `torch.optim.Optimizer`.
-
-    Example:
-        >>> load_optimizer("torch.optim.SGD")
-        <class 'torch.optim.sgd.SGD'>
+    Raises InputError where either is missing, or the class is no `torch.optim.Optimizer`.
     """
     module_path, _, name = path.rpartition(".")
     if not all(part.isidentifier() for part in path.split(".")) or not module_path:
@@ -212,6 +205,66 @@ def needs_closure(optimizer: Optimizer) -> bool:
     if isinstance(optimizer, Combined):
         return any(map(needs_closure, optimizer.optimizers))
     return isinstance(optimizer, torch.optim.LBFGS) or type(optimizer) not in optimizer_names().values()
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Roles:
+    """The trainable parameters of a model and its head, each in one list.
+
+    Args:
+        matrices: weights with at least two dimensions inside the model.
+        output: weights with at least two dimensions of the head.
+        embeddings: tables of vectors, one for each id; with tied weights the output layer's too.
+        vectors: biases, scales, everything with fewer than two dimensions.
+    """
+
+    matrices: list[nn.Parameter]
+    output: list[nn.Parameter]
+    embeddings: list[nn.Parameter]
+    vectors: list[nn.Parameter]
+
+    def all(self) -> list[nn.Parameter]:
+        """Return every parameter once."""
+        return [*self.matrices, *self.output, *self.embeddings, *self.vectors]
+
+
+def roles_of(model: nn.Module, head: nn.Module) -> Roles:
+    """Return the trainable parameters sorted by role.
+
+    A parameter with several owners is an embedding if one of them is. Where the output layer is inside the model (and
+    the head has no parameters) it is a matrix like the others: nothing tells it apart.
+
+    Args:
+        model: the network up to its hidden states.
+        head: the output layer.
+
+    Example:
+        >>> roles = roles_of(nn.Sequential(nn.Embedding(10, 4), nn.Linear(4, 4)), nn.Linear(4, 2))
+        >>> [tuple(p.shape) for p in roles.matrices + roles.output]
+        [(4, 4), (2, 4)]
+        >>> [tuple(p.shape) for p in roles.embeddings + roles.vectors]
+        [(10, 4), (4,), (2,)]
+    """
+    tables = {
+        id(parameter)
+        for part in (model, head)
+        for module in part.modules()
+        if isinstance(module, EMBEDDINGS)
+        for parameter in module.parameters(recurse=False)
+    }
+    roles = Roles([], [], [], [])
+    seen: set[int] = set()
+    for part, matrices in ((model, roles.matrices), (head, roles.output)):
+        for parameter in part.parameters():
+            if id(parameter) in seen or not parameter.requires_grad:
+                continue
+            seen.add(id(parameter))
+            if id(parameter) in tables:
+                roles.embeddings.append(parameter)
+            else:
+                (matrices if parameter.dim() >= 2 else roles.vectors).append(parameter)
+    return roles
 
 
 def _with_companion(

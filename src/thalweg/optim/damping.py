@@ -4,6 +4,7 @@ import dataclasses
 import math
 from typing import final
 
+from thalweg.errors import require
 from thalweg.optim.base import State
 
 
@@ -39,12 +40,10 @@ class Damping:
     smallest: float = 1e-14
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.fall < 1.0:
-            raise ValueError(f"Damping(fall=...) must lie in (0, 1); got {self.fall!r}.")
+        require(0.0 < self.fall < 1.0, "Damping(fall=...) must lie in (0, 1)", self.fall)
         for name in ("initial", "smallest"):
             value = getattr(self, name)
-            if not 0.0 < value < math.inf:
-                raise ValueError(f"Damping({name}=...) must be positive and finite; got {value!r}.")
+            require(0.0 < value < math.inf, f"Damping({name}=...) must be positive and finite", value)
 
     def value(self, state: State, scale: float) -> float:
         """Return mu, made from the scale of the matrix at the first call.

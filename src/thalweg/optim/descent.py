@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from thalweg import vectors
+from thalweg.errors import require
 from thalweg.objective import Objective
 from thalweg.optim.base import (
     AbstractDirection,
@@ -108,8 +109,7 @@ class Descent(Optimizer):
         clip_update: ClipUpdate | None = None,
         tolerance: float = 0.0,
     ) -> None:
-        if not tolerance >= 0.0:
-            raise ValueError(f"Descent(tolerance=...) must be zero or positive; got {tolerance!r}.")
+        require(tolerance >= 0.0, "Descent(tolerance=...) must be zero or positive", tolerance)
         self.tolerance = tolerance
         self.direction = LBFGS() if direction is None else direction
         self.step_size = Armijo() if step_size is None else step_size

@@ -66,16 +66,10 @@ class Problem:
 
 @final
 class LineEvaluator:
-    """The loss along a search direction from a point; keeps the evaluation at the last place it looked.
+    """The loss along a search direction from `origin`, or over the steps of a trust region's model.
 
-    Args:
-        problem: what to evaluate.
-        origin: the parameters where the line starts.
-        start: loss and gradient there.
-        direction: the search direction, or None when a model is given.
-        model: the model for a trust region, or None.
-        largest: no step beyond this multiple of the direction.
-        scale: which multiple of what the optimizer's direction proposed this one is; None: it is another one.
+    It goes no further than `largest` times the direction, which is `scale` times the one proposed (None: another one),
+    and keeps the evaluation at the last place it looked.
     """
 
     def __init__(

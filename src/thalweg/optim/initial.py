@@ -9,10 +9,10 @@ from typing_extensions import override
 
 from thalweg.curvature.diagonal import gauss_newton_diagonal
 from thalweg.curvature.gauss_newton import GaussNewton
+from thalweg.errors import require
 from thalweg.objective import Objective
 from thalweg.optim.base import Point, State
 from thalweg.optim.lbfgs import AbstractInitial
-from thalweg.optim.line_search import check_count
 from thalweg.optim.matrix import curvature_at
 
 
@@ -103,7 +103,6 @@ def _objective(point: Point, name: str) -> Objective:
 
 
 def _check(damping: float, refresh: int | None, name: str) -> None:
-    if not damping > 0.0:
-        raise ValueError(f"{name}(damping=...) must be positive; got {damping!r}.")
+    require(damping > 0.0, f"{name}(damping=...) must be positive", damping)
     if refresh is not None:
-        check_count(refresh, f"{name}(refresh=...)")
+        require(refresh >= 1, f"{name}(refresh=...) must be at least 1", refresh)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from thalweg.errors import require
 from thalweg.optim.base import (
     AbstractDirection,
     Groups,
@@ -91,9 +92,8 @@ class LBFGS(AbstractDirection):
     requires: ClassVar[Requires] = Requires.GRADIENT | Requires.END_GRADIENT
 
     def __post_init__(self) -> None:
-        if self.memory < 1:
-            raise ValueError(f"LBFGS(memory=...) must be at least 1; got {self.memory!r}.")
-        check_damping(self.damping, "LBFGS")
+        require(self.memory >= 1, "LBFGS(memory=...) must be at least 1", self.memory)
+        require(0.0 <= self.damping < 1.0, "LBFGS(damping=...) must lie in [0, 1)", self.damping)
 
     @override
     def start(self, groups: Groups) -> State:
@@ -155,12 +155,6 @@ def damped_step(step: Tensor, inverse_change: Tensor, sy: float, yhy: float, dam
     if damping == 0.0 or sy >= damping * yhy:
         return step, sy
     return torch.lerp(inverse_change, step, (1.0 - damping) * yhy / (yhy - sy)), damping * yhy
-
-
-def check_damping(damping: float, name: str) -> None:
-    """Raise ValueError unless the damping lies in [0, 1)."""
-    if not 0.0 <= damping < 1.0:
-        raise ValueError(f"{name}(damping=...) must lie in [0, 1); got {damping!r}.")
 
 
 def _times(inverse: Tensor, vector: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from thalweg.optim.base import (
     name_of,
 )
 from thalweg.optim.damping import Damping
-from thalweg.optim.spectral import SpectralModel, spectral_model
+from thalweg.optim.newton import SpectralModel, spectral_model
 
 
 @final

@@ -7,6 +7,7 @@ from typing import ClassVar, final
 
 from typing_extensions import override
 
+from thalweg.errors import require
 from thalweg.optim.backtracking import Interpolation, backtrack, sufficient_decrease
 from thalweg.optim.base import AbstractStepSize, Line, Requires, SearchResult, State
 
@@ -45,8 +46,7 @@ class Fixed(AbstractStepSize):
     requires_descent: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.lr < math.inf:
-            raise ValueError(f"Fixed(lr=...) must be positive and finite; got {self.lr!r}.")
+        require(0.0 < self.lr < math.inf, "Fixed(lr=...) must be positive and finite", self.lr)
 
     @property
     @override
@@ -99,10 +99,9 @@ class Armijo(AbstractStepSize):
     requires: ClassVar[Requires] = Requires.VALUES
 
     def __post_init__(self) -> None:
-        check_fraction(self.slope, "Armijo(slope=...)")
-        check_count(self.max_trials, "Armijo(max_trials=...)")
-        if not self.growth >= 1.0:
-            raise ValueError(f"Armijo(growth=...) must be at least 1; got {self.growth!r}.")
+        require(0.0 < self.slope < 1.0, "Armijo(slope=...) must lie in (0, 1)", self.slope)
+        require(self.max_trials >= 1, "Armijo(max_trials=...) must be at least 1", self.max_trials)
+        require(self.growth >= 1.0, "Armijo(growth=...) must be at least 1", self.growth)
 
     @override
     def search(self, line: Line, state: State) -> SearchResult:
@@ -165,15 +164,3 @@ def remember_trial(line: Line, state: State, t: float) -> None:
     """Keep what the next first trial is made from."""
     if not line.well_scaled and line.slope < 0.0:
         state["step"], state["decrease"] = t, -t * line.slope
-
-
-def check_fraction(value: float, call: str) -> None:
-    """Raise ValueError unless `value` lies in (0, 1)."""
-    if not 0.0 < value < 1.0:
-        raise ValueError(f"{call} must lie in (0, 1); got {value!r}.")
-
-
-def check_count(value: int, call: str) -> None:
-    """Raise ValueError unless `value` is at least 1."""
-    if value < 1:
-        raise ValueError(f"{call} must be at least 1; got {value!r}.")

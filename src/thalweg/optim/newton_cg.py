@@ -1,5 +1,6 @@
-"""Newton-CG (Hessian-free): Newton's equation solved by conjugate gradients, without a matrix."""
+"""Newton-CG (Hessian-free): Newton's equation by conjugate gradients, without a matrix; and preconditioners for it."""
 
+import abc
 import dataclasses
 import functools
 import math
@@ -10,10 +11,12 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from thalweg.curvature.diagonal import gauss_newton_diagonal
 from thalweg.curvature.gauss_newton import GaussNewton
 from thalweg.curvature.hessian import Hessian
-from thalweg.curvature.operators import AbstractOperator
+from thalweg.curvature.operators import AbstractOperator, Diagonal
 from thalweg.curvature.solve import conjugate_gradients
+from thalweg.errors import require
 from thalweg.optim.base import (
     AbstractDirection,
     AbstractModel,
@@ -26,13 +29,75 @@ from thalweg.optim.base import (
     StepInfo,
 )
 from thalweg.optim.damping import Damping
-from thalweg.optim.jacobi import AbstractPreconditioner, Jacobi
-from thalweg.optim.line_search import check_count
 from thalweg.optim.matrix import CurvatureFactory, curvature_at
 
 NEARLY_STILL = 1e-4
 ESCAPE_FRACTION = 0.01
 NUM_PROBES = 30
+
+
+class AbstractPreconditioner(abc.ABC):
+    """Makes an approximate inverse of a damped curvature matrix."""
+
+    @abc.abstractmethod
+    def diagonal(self, point: Point) -> Tensor | None:
+        """Return a flat estimate of the diagonal of the curvature at a point, or None where it makes none."""
+
+    @abc.abstractmethod
+    def inverse(self, diagonal: Tensor | None, damping: float) -> AbstractOperator | None:
+        """Return an operator on flat vectors that stands for the inverse of curvature plus damping."""
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class NoPreconditioner(AbstractPreconditioner):
+    """None: plain conjugate gradients."""
+
+    @override
+    def diagonal(self, point: Point) -> Tensor | None:
+        return None
+
+    @override
+    def inverse(self, diagonal: Tensor | None, damping: float) -> AbstractOperator | None:
+        return None
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Jacobi(AbstractPreconditioner):
+    r"""The diagonal of the Gauss-Newton matrix, $(\operatorname{diag}(G) + \mu)^{-\text{power}}$.
+
+    It makes conjugate gradients independent of how inputs and parameters are scaled one by one, at the price of about
+    one gradient a step. See `gauss_newton_diagonal` for where it is exact.
+
+    Args:
+        power: in (0, 1]; 1 is the inverse itself, 0.75 trusts a noisy estimate less.
+        num_samples: random vectors a batch, at least 1; more make the estimate less noisy.
+
+    Raises:
+        ValueError: an argument out of range.
+
+    Source: Martens, "Deep learning via Hessian-free optimization" (2010), section 4.7, for the power.
+    """
+
+    power: float = 1.0
+    num_samples: int = 1
+
+    def __post_init__(self) -> None:
+        require(0.0 < self.power <= 1.0, "Jacobi(power=...) must lie in (0, 1]", self.power)
+        require(self.num_samples >= 1, "Jacobi(num_samples=...) must be at least 1", self.num_samples)
+
+    @override
+    def diagonal(self, point: Point) -> Tensor | None:
+        assert point.objective is not None
+        return gauss_newton_diagonal(point.objective, point.parameters, self.num_samples)
+
+    @override
+    def inverse(self, diagonal: Tensor | None, damping: float) -> AbstractOperator | None:
+        assert diagonal is not None
+        # Parameters that the loss does not depend on here must not get infinite weight.
+        least = 1e-10 * diagonal.amax().clamp(min=torch.finfo(diagonal.dtype).tiny)
+        return Diagonal((diagonal + damping).clamp(min=least).pow(-self.power))
 
 
 @final
@@ -78,7 +143,7 @@ class NewtonCG(AbstractDirection):
     """
 
     curvature: CurvatureFactory = GaussNewton
-    preconditioner: AbstractPreconditioner = Jacobi()  # noqa: RUF009  (frozen)
+    preconditioner: AbstractPreconditioner = Jacobi()
     damping: Damping | None = Damping()  # noqa: RUF009  (frozen)
     tolerance: float = 0.5
     progress: float | None = 5e-4
@@ -87,13 +152,14 @@ class NewtonCG(AbstractDirection):
     requires: ClassVar[Requires] = Requires.GRADIENT | Requires.CURVATURE | Requires.END_VALUE
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.tolerance < 1.0:
-            raise ValueError(f"NewtonCG(tolerance=...) must lie in (0, 1); got {self.tolerance!r}.")
-        if self.progress is not None and not self.progress > 0.0:
-            raise ValueError(f"NewtonCG(progress=...) must be positive or None; got {self.progress!r}.")
-        if not 0.0 <= self.warm_start <= 1.0:
-            raise ValueError(f"NewtonCG(warm_start=...) must lie in [0, 1]; got {self.warm_start!r}.")
-        check_count(self.max_iterations, "NewtonCG(max_iterations=...)")
+        require(0.0 < self.tolerance < 1.0, "NewtonCG(tolerance=...) must lie in (0, 1)", self.tolerance)
+        require(
+            self.progress is None or self.progress > 0.0,
+            "NewtonCG(progress=...) must be positive or None",
+            self.progress,
+        )
+        require(0.0 <= self.warm_start <= 1.0, "NewtonCG(warm_start=...) must lie in [0, 1]", self.warm_start)
+        require(self.max_iterations >= 1, "NewtonCG(max_iterations=...) must be at least 1", self.max_iterations)
 
     @override
     def start(self, groups: Groups) -> State:

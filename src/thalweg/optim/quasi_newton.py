@@ -19,6 +19,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from thalweg.curvature.operators import MAX_DENSE_BYTES, require_memory
+from thalweg.errors import require
 from thalweg.optim.base import (
     AS_OPTIONS,
     AbstractDirection,
@@ -31,7 +32,7 @@ from thalweg.optim.base import (
     StepInfo,
     name_of,
 )
-from thalweg.optim.lbfgs import AbstractInitial, ScaledIdentity, check_damping, curvature_condition, damped_step
+from thalweg.optim.lbfgs import AbstractInitial, ScaledIdentity, curvature_condition, damped_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +45,7 @@ class AbstractDenseQuasiNewton(AbstractDirection):
     requires: ClassVar[Requires] = Requires.GRADIENT | Requires.END_GRADIENT
 
     def __post_init__(self) -> None:
-        check_damping(self.damping, name_of(self))
+        require(0.0 <= self.damping < 1.0, f"{name_of(self)}(damping=...) must lie in [0, 1)", self.damping)
 
     @abc.abstractmethod
     def _scaling(self, sy: float, yhy: float, sbs: float, n: int) -> tuple[float, float]:

@@ -16,33 +16,27 @@ from collections.abc import Callable
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
+from thalweg.errors import require
+
 
 def warmup_steps(warmup: float, total_steps: int | None) -> int:
-    """Return a warmup as a number of steps.
+    """Return a warmup as a number of steps: below 1 it is a fraction of the run, from 1 on a whole number of steps.
 
-    Args:
-        warmup: below 1 a fraction of the run, from 1 on a whole number of steps; not negative.
-        total_steps: steps of the run, at least 1; None where unknown.
-
-    Raises:
-        ValueError: an argument out of range, more warmup than steps, or a fraction of an unknown number of steps.
-
-    Example:
-        >>> warmup_steps(0.1, 200), warmup_steps(30, 200)
-        (20, 30)
+    Raises ValueError for numbers out of range, more warmup than steps, or a fraction of an unknown number of steps.
     """
-    if total_steps is not None and total_steps < 1:
-        raise ValueError(f"total_steps=... must be at least 1; got {total_steps!r}.")
-    if not (0 <= warmup < 1 or (warmup >= 1 and warmup == math.floor(warmup))):
-        raise ValueError(
-            f"warmup=... must be a fraction of the run in [0, 1) or a whole number of steps from 1 on; got {warmup!r}."
-        )
+    require(total_steps is None or total_steps >= 1, "total_steps=... must be at least 1", total_steps)
+    require(
+        0 <= warmup < 1 or (warmup >= 1 and warmup == math.floor(warmup)),
+        "warmup=... must be a fraction of the run in [0, 1) or a whole number of steps from 1 on",
+        warmup,
+    )
     if 0 < warmup < 1:
         if total_steps is None:
             raise ValueError(f"warmup=... must be in steps where total_steps is None; got the fraction {warmup!r}.")
         return round(warmup * total_steps)
-    if total_steps is not None and warmup > total_steps:
-        raise ValueError(f"warmup=... must be at most total_steps={total_steps}; got {warmup!r}.")
+    require(
+        total_steps is None or warmup <= total_steps, f"warmup=... must be at most total_steps={total_steps}", warmup
+    )
     return int(warmup)
 
 
@@ -55,7 +49,7 @@ def constant(optimizer: Optimizer, *, total_steps: int | None = None, warmup: fl
         warmup: not used either; see `constant_with_warmup`.
     """
     warmup_steps(warmup, total_steps)
-    return _schedule(optimizer, _level, 0)
+    return _schedule(optimizer, 0, _level)
 
 
 def constant_with_warmup(optimizer: Optimizer, *, total_steps: int | None = None, warmup: float = 0) -> LRScheduler:
@@ -66,7 +60,7 @@ def constant_with_warmup(optimizer: Optimizer, *, total_steps: int | None = None
         total_steps: steps of the run; needed where `warmup` is a fraction.
         warmup: see `warmup_steps`.
     """
-    return _schedule(optimizer, _level, warmup_steps(warmup, total_steps))
+    return _schedule(optimizer, warmup_steps(warmup, total_steps), _level)
 
 
 def linear(optimizer: Optimizer, *, total_steps: int, warmup: float = 0) -> LRScheduler:
@@ -107,15 +101,10 @@ def polynomial(
         power: positive; 1 is `linear`.
         end_ratio: fraction of the base rate at the end, in [0, 1].
     """
-    if not power > 0:
-        raise ValueError(f"polynomial(power=...) must be positive; got {power!r}.")
-    _check_fraction(end_ratio, "polynomial(end_ratio=...)")
+    require(power > 0, "polynomial(power=...) must be positive", power)
+    require(0 <= end_ratio <= 1, "polynomial(end_ratio=...) must lie in [0, 1]", end_ratio)
     first = warmup_steps(warmup, _known(total_steps, "polynomial"))
-    return _schedule(
-        optimizer,
-        functools.partial(_polynomial, length=total_steps - first, power=power, end_ratio=end_ratio),
-        first,
-    )
+    return _schedule(optimizer, first, _polynomial, length=total_steps - first, power=power, end_ratio=end_ratio)
 
 
 def cosine(
@@ -134,14 +123,11 @@ def cosine(
 
     Source: Loshchilov, Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts" (2017).
     """
-    _check_positive(num_cycles, "cosine(num_cycles=...)")
-    _check_fraction(end_ratio, "cosine(end_ratio=...)")
+    require(num_cycles > 0, "cosine(num_cycles=...) must be positive", num_cycles)
+    require(0 <= end_ratio <= 1, "cosine(end_ratio=...) must lie in [0, 1]", end_ratio)
     first = warmup_steps(warmup, _known(total_steps, "cosine"))
-    return _schedule(
-        optimizer,
-        functools.partial(_cosine, length=total_steps - first, num_cycles=num_cycles, end_ratio=end_ratio),
-        first,
-    )
+    length = total_steps - first
+    return _schedule(optimizer, first, _cosine, length=length, num_cycles=num_cycles, end_ratio=end_ratio)
 
 
 def cosine_with_restarts(
@@ -159,10 +145,13 @@ def cosine_with_restarts(
 
     Source: Loshchilov, Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts" (2017).
     """
-    if num_cycles < 1 or num_cycles != int(num_cycles):
-        raise ValueError(f"cosine_with_restarts(num_cycles=...) must be a whole number from 1 on; got {num_cycles!r}.")
+    require(
+        num_cycles >= 1 and num_cycles == int(num_cycles),
+        "cosine_with_restarts(num_cycles=...) must be a whole number from 1 on",
+        num_cycles,
+    )
     first = warmup_steps(warmup, _known(total_steps, "cosine_with_restarts"))
-    return _schedule(optimizer, functools.partial(_restarts, length=total_steps - first, num_cycles=num_cycles), first)
+    return _schedule(optimizer, first, _restarts, length=total_steps - first, num_cycles=num_cycles)
 
 
 def inverse_sqrt(
@@ -182,9 +171,8 @@ def inverse_sqrt(
     Source: Vaswani et al., "Attention Is All You Need" (2017), section 5.3.
     """
     first = warmup_steps(warmup, total_steps)
-    if timescale is not None and timescale < 1:
-        raise ValueError(f"inverse_sqrt(timescale=...) must be at least 1; got {timescale!r}.")
-    return _schedule(optimizer, functools.partial(_inverse_sqrt, timescale=timescale or first or 10_000), first)
+    require(timescale is None or timescale >= 1, "inverse_sqrt(timescale=...) must be at least 1", timescale)
+    return _schedule(optimizer, first, _inverse_sqrt, timescale=timescale or first or 10_000)
 
 
 def warmup_stable_decay(
@@ -201,7 +189,7 @@ def warmup_stable_decay(
 
     Source: Hu et al., "MiniCPM: Unveiling the Potential of Small Language Models" (2024).
     """
-    _check_fraction(end_ratio, "warmup_stable_decay(end_ratio=...)")
+    require(0 <= end_ratio <= 1, "warmup_stable_decay(end_ratio=...) must lie in [0, 1]", end_ratio)
     first = warmup_steps(warmup, _known(total_steps, "warmup_stable_decay"))
     try:
         last = warmup_steps(decay, total_steps)
@@ -213,9 +201,7 @@ def warmup_stable_decay(
             f"decay are more than total_steps={total_steps}."
         )
     stable = total_steps - first - last
-    return _schedule(
-        optimizer, functools.partial(_stable_decay, stable=stable, length=last, end_ratio=end_ratio), first
-    )
+    return _schedule(optimizer, first, _stable_decay, stable=stable, length=last, end_ratio=end_ratio)
 
 
 def step(
@@ -235,14 +221,12 @@ def step(
         step_size: steps between two drops, at least 1; None: a third of the run.
         gamma: factor of one drop, in (0, 1].
     """
-    _check_factor(gamma, "step(gamma=...)")
+    require(0 < gamma <= 1, "step(gamma=...) must lie in (0, 1]", gamma)
     if step_size is None:
         steps = _known(total_steps, "step")
         step_size = max(1, (steps - warmup_steps(warmup, steps)) // 3)
-    if step_size < 1:
-        raise ValueError(f"step(step_size=...) must be at least 1; got {step_size!r}.")
-    after = functools.partial(_step, step_size=step_size, gamma=gamma)
-    return _schedule(optimizer, after, warmup_steps(warmup, total_steps))
+    require(step_size >= 1, "step(step_size=...) must be at least 1", step_size)
+    return _schedule(optimizer, warmup_steps(warmup, total_steps), _step, step_size=step_size, gamma=gamma)
 
 
 def exponential(
@@ -259,8 +243,8 @@ def exponential(
     if gamma is None:
         steps = _known(total_steps, "exponential")
         gamma = math.pow(0.01, 1 / max(1, steps - warmup_steps(warmup, steps)))
-    _check_factor(gamma, "exponential(gamma=...)")
-    return _schedule(optimizer, functools.partial(_exponential, gamma=gamma), warmup_steps(warmup, total_steps))
+    require(0 < gamma <= 1, "exponential(gamma=...) must lie in (0, 1]", gamma)
+    return _schedule(optimizer, warmup_steps(warmup, total_steps), _exponential, gamma=gamma)
 
 
 def reduce_on_plateau(
@@ -287,33 +271,33 @@ def reduce_on_plateau(
     Its `step` takes the score.
     """
     warmup_steps(warmup, total_steps)
-    if not 0 < factor < 1:
-        raise ValueError(f"reduce_on_plateau(factor=...) must lie in (0, 1); got {factor!r}.")
+    require(0 < factor < 1, "reduce_on_plateau(factor=...) must lie in (0, 1)", factor)
     for name, value in (("patience", patience), ("threshold", threshold), ("min_lr", min_lr)):
-        if value < 0:
-            raise ValueError(f"reduce_on_plateau({name}=...) must not be negative; got {value!r}.")
+        require(value >= 0, f"reduce_on_plateau({name}=...) must not be negative", value)
     # PyTorch's relative threshold takes a standstill for progress where scores are negative.
     return ReduceLROnPlateau(
         optimizer, factor=factor, patience=patience, threshold=threshold, threshold_mode="abs", min_lr=min_lr
     )
 
 
-def _schedule(optimizer: Optimizer, after: Callable[[int], float], first: int) -> LambdaLR:
-    # A partial of module-level functions: its saved state is an empty dict, where a lambda could not be saved at all.
-    return LambdaLR(optimizer, functools.partial(_with_warmup, first=first, after=after))
+def _schedule(optimizer: Optimizer, first: int, formula: Callable[..., float], **numbers: float) -> LambdaLR:
+    # Partials of module-level functions, so that a schedule can be pickled; its saved state is an empty dict.
+    return LambdaLR(
+        optimizer, functools.partial(_with_warmup, first=first, after=functools.partial(formula, **numbers))
+    )
 
 
 def _with_warmup(step: int, *, first: int, after: Callable[[int], float]) -> float:
     return (step + 1) / first if step < first else after(step - first)
 
 
+def _progress(steps: int, length: int) -> float:
+    return min(1.0, steps / length) if length else 1.0
+
+
 def _level(steps: int) -> float:
     del steps
     return 1.0
-
-
-def _progress(steps: int, length: int) -> float:
-    return min(1.0, steps / length) if length else 1.0
 
 
 def _polynomial(steps: int, *, length: int, power: float, end_ratio: float) -> float:
@@ -335,9 +319,7 @@ def _inverse_sqrt(steps: int, *, timescale: int) -> float:
 
 
 def _stable_decay(steps: int, *, stable: int, length: int, end_ratio: float) -> float:
-    if steps < stable:
-        return 1.0
-    return 1.0 - (1.0 - end_ratio) * _progress(steps - stable, length)
+    return 1.0 if steps < stable else 1.0 - (1.0 - end_ratio) * _progress(steps - stable, length)
 
 
 def _step(steps: int, *, step_size: int, gamma: float) -> float:
@@ -352,18 +334,3 @@ def _known(total_steps: int | None, schedule: str) -> int:
     if total_steps is None:
         raise ValueError(f"{schedule}(total_steps=...) must be given: this schedule depends on the length of the run.")
     return total_steps
-
-
-def _check_fraction(value: float, call: str) -> None:
-    if not 0 <= value <= 1:
-        raise ValueError(f"{call} must lie in [0, 1]; got {value!r}.")
-
-
-def _check_positive(value: float, call: str) -> None:
-    if not value > 0:
-        raise ValueError(f"{call} must be positive; got {value!r}.")
-
-
-def _check_factor(value: float, call: str) -> None:
-    if not 0 < value <= 1:
-        raise ValueError(f"{call} must lie in (0, 1]; got {value!r}.")

@@ -6,9 +6,10 @@ from typing import ClassVar, final
 
 from typing_extensions import override
 
+from thalweg.errors import require
 from thalweg.optim.backtracking import backtrack
 from thalweg.optim.base import AbstractStepSize, Line, Requires, SearchResult, State
-from thalweg.optim.line_search import below_rounding, check_count, check_fraction, rounding_allowance
+from thalweg.optim.line_search import below_rounding, rounding_allowance
 
 # To first order a direction that leads uphill on this batch has the ratio -1; what is below comes from curvature.
 LOWEST_RATIO = -2.0
@@ -67,16 +68,13 @@ class StochasticArmijo(AbstractStepSize):
     requires_descent: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        check_fraction(self.slope, "StochasticArmijo(slope=...)")
-        check_fraction(self.shrink, "StochasticArmijo(shrink=...)")
-        check_count(self.max_trials, "StochasticArmijo(max_trials=...)")
-        if not 0.0 <= self.smoothing < 1.0:
-            raise ValueError(f"StochasticArmijo(smoothing=...) must lie in [0, 1); got {self.smoothing!r}.")
-        if not self.growth >= 1.0:
-            raise ValueError(f"StochasticArmijo(growth=...) must be at least 1; got {self.growth!r}.")
+        require(0.0 < self.slope < 1.0, "StochasticArmijo(slope=...) must lie in (0, 1)", self.slope)
+        require(0.0 < self.shrink < 1.0, "StochasticArmijo(shrink=...) must lie in (0, 1)", self.shrink)
+        require(self.max_trials >= 1, "StochasticArmijo(max_trials=...) must be at least 1", self.max_trials)
+        require(0.0 <= self.smoothing < 1.0, "StochasticArmijo(smoothing=...) must lie in [0, 1)", self.smoothing)
+        require(self.growth >= 1.0, "StochasticArmijo(growth=...) must be at least 1", self.growth)
         for name, value in (("start_step", self.start_step), ("largest", self.largest)):
-            if value is not None and not value > 0.0:
-                raise ValueError(f"StochasticArmijo({name}=...) must be positive; got {value!r}.")
+            require(value is None or value > 0.0, f"StochasticArmijo({name}=...) must be positive", value)
 
     @override
     def search(self, line: Line, state: State) -> SearchResult:

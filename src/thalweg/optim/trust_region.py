@@ -6,8 +6,8 @@ from typing import ClassVar, final
 
 from typing_extensions import override
 
+from thalweg.errors import require
 from thalweg.optim.base import AbstractStepSize, Line, Requires, SearchResult, State, gain_ratio
-from thalweg.optim.line_search import check_count, check_fraction
 
 
 @final
@@ -48,11 +48,10 @@ class TrustRegion(AbstractStepSize):
     requires: ClassVar[Requires] = Requires.VALUES | Requires.MODEL
 
     def __post_init__(self) -> None:
-        check_fraction(4.0 * self.accept, "4 * TrustRegion(accept=...)")
-        check_count(self.max_trials, "TrustRegion(max_trials=...)")
+        require(0.0 < 4.0 * self.accept < 1.0, "4 * TrustRegion(accept=...) must lie in (0, 1)", 4.0 * self.accept)
+        require(self.max_trials >= 1, "TrustRegion(max_trials=...) must be at least 1", self.max_trials)
         for name, value in (("radius", self.radius), ("largest", self.largest)):
-            if not value > 0.0:
-                raise ValueError(f"TrustRegion({name}=...) must be positive; got {value!r}.")
+            require(value > 0.0, f"TrustRegion({name}=...) must be positive", value)
 
     @override
     def search(self, line: Line, state: State) -> SearchResult:

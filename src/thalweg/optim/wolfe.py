@@ -6,11 +6,10 @@ from typing import ClassVar, NamedTuple, final
 
 from typing_extensions import override
 
+from thalweg.errors import require
 from thalweg.optim.base import AbstractStepSize, Line, Requires, SearchResult, State
 from thalweg.optim.line_search import (
     below_rounding,
-    check_count,
-    check_fraction,
     falls_enough,
     first_trial,
     remember_trial,
@@ -64,9 +63,9 @@ class StrongWolfe(AbstractStepSize):
     requires: ClassVar[Requires] = Requires.VALUES | Requires.SLOPES
 
     def __post_init__(self) -> None:
-        check_fraction(self.slope, "StrongWolfe(slope=...)")
-        check_fraction(self.flatness, "StrongWolfe(flatness=...)")
-        check_count(self.max_trials, "StrongWolfe(max_trials=...)")
+        require(0.0 < self.slope < 1.0, "StrongWolfe(slope=...) must lie in (0, 1)", self.slope)
+        require(0.0 < self.flatness < 1.0, "StrongWolfe(flatness=...) must lie in (0, 1)", self.flatness)
+        require(self.max_trials >= 1, "StrongWolfe(max_trials=...) must be at least 1", self.max_trials)
         if not self.slope < self.flatness:
             raise ValueError(
                 f"StrongWolfe(slope=..., flatness=...) needs slope < flatness; got {self.slope!r}, {self.flatness!r}."
