@@ -225,6 +225,8 @@ def tied_language_model():
 
 
 ALL = [*CASES, "tied language model"]
+# PyTorch's own double backward is missing or wrong for these (that is why ours replaces functions); differences remain.
+NO_DOUBLE_BACKWARD = ("bag", "sparse", "weight norm", "compiled")
 
 
 @pytest.fixture(params=ALL)
@@ -236,6 +238,13 @@ def case(request):
 def objective(case, float64):
     torch.manual_seed(3)
     return objective_of(case)
+
+
+@pytest.fixture(params=[case for case in ALL if not any(part in case for part in NO_DOUBLE_BACKWARD)])
+def twice_differentiated(request, float64):
+    """An objective whose second derivatives PyTorch has, too."""
+    torch.manual_seed(3)
+    return objective_of(request.param)
 
 
 @pytest.fixture
@@ -262,7 +271,7 @@ def loss_of(objective):
     return loss + 0.5 * objective.l2 * sum(p.square().sum() for p in objective.penalized)
 
 
-def rows_by_double_backward(objective, most=60):
+def rows_by_double_backward(objective, most=20):
     """Some rows of the Hessian, by plain PyTorch in attention's plain form: their numbers, and the rows."""
     parameters = objective.parameters
     chosen = torch.randperm(sum(p.numel() for p in parameters))[:most]
@@ -275,7 +284,7 @@ def rows_by_double_backward(objective, most=60):
     return chosen, torch.stack(rows)
 
 
-def rows_by_differences(objective, step=1e-5, most=40):
+def rows_by_differences(objective, step=1e-5, most=15):
     """Some rows of the Hessian by central differences of the gradient: their numbers, and the rows."""
     places = [(p, i) for p in objective.parameters for i in range(p.numel())]
     chosen = torch.randperm(len(places))[:most]

@@ -95,9 +95,9 @@ def test_gauss_newton_and_exact_fisher(case, float64):
 @pytest.mark.parametrize("case", CASES, ids=" ".join)
 def test_exact_fisher_is_the_mean_of_sampled_ones(case, float64):
     objective, theirs = problem(case)
-    sampled = dense(curvlinops.FisherMCLinearOperator(*theirs, mc_samples=4000))
+    sampled = dense(curvlinops.FisherMCLinearOperator(*theirs, mc_samples=1000))
     exact = Fisher(objective).dense()
-    assert (sampled - exact).norm() <= 0.05 * exact.norm()
+    assert (sampled - exact).norm() <= 0.1 * exact.norm()
 
 
 # For several outputs it takes another sum over them for one target's loss.

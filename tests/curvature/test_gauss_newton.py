@@ -39,13 +39,13 @@ def test_sampled_fisher_tends_to_the_exact_one(build, name):
     objective = build(name)
     exact = Fisher(objective).dense()
     errors = []
-    for num_samples in (4, 400):
+    for num_samples in (2, 200):
         sampled = Fisher(objective, num_samples=num_samples).dense()
         assert torch.linalg.eigvalsh(sampled).min() > -1e-12
         errors.append(float((sampled - exact).norm() / exact.norm()))
     # A hundred times the samples, a tenth of the error, within what one draw may differ.
     assert 0.03 < errors[1] / errors[0] < 0.3
-    assert errors[1] < 0.1
+    assert errors[1] < 0.15
 
 
 def test_sampled_fisher_is_one_matrix_and_depends_on_its_seed(build):

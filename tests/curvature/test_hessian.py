@@ -12,8 +12,6 @@ from thalweg.curvature.hessian import Hessian, Scheme
 from thalweg.heads.softmax import Softmax
 from thalweg.objective import Objective
 
-# PyTorch's own double backward is missing or wrong for these (that is why ours replaces functions); differences remain.
-NO_DOUBLE_BACKWARD = ("bag", "sparse", "weight norm", "compiled")
 # What forward differentiation cannot do: it must refuse, with the way out.
 NO_FORWARD = ("batch norm", "checkpointed", "chunked")
 
@@ -23,11 +21,9 @@ def test_dense_equals_differences_of_gradients(objective, references):
     assert (Hessian(objective).dense()[rows] - expected).norm() <= 3e-6 * expected.norm()
 
 
-def test_dense_equals_double_backward_row_by_row(case, objective, references):
-    if any(part in case for part in NO_DOUBLE_BACKWARD):
-        pytest.skip("PyTorch cannot do it")
-    rows, expected = references.rows_by_double_backward(objective)
-    torch.testing.assert_close(Hessian(objective).dense()[rows], expected, rtol=1e-9, atol=1e-11)
+def test_dense_equals_double_backward_row_by_row(twice_differentiated, references):
+    rows, expected = references.rows_by_double_backward(twice_differentiated)
+    torch.testing.assert_close(Hessian(twice_differentiated).dense()[rows], expected, rtol=1e-9, atol=1e-11)
 
 
 # One case for each way through the graph: plain layers, replaced functions, shared and padded tables, micro-batches.

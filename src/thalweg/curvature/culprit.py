@@ -4,6 +4,7 @@ To find it, each module is tried alone, innermost first.
 """
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, final
 
@@ -58,14 +59,14 @@ def culprit(model: nn.Module, head: nn.Module, evaluate: Callable[[], object]) -
 
 @contextlib.contextmanager
 def _recorded(modules: dict[str, nn.Module], calls: dict[str, Call]) -> Iterator[None]:
-    def recorder(name: str) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
-        def record(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            del module
-            calls.setdefault(name, (args, kwargs))
+    def record(name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        del module
+        calls.setdefault(name, (args, kwargs))
 
-        return record
-
-    handles = [m.register_forward_pre_hook(recorder(name), with_kwargs=True) for name, m in modules.items()]
+    handles = [
+        module.register_forward_pre_hook(functools.partial(record, name), with_kwargs=True)
+        for name, module in modules.items()
+    ]
     try:
         yield
     finally:

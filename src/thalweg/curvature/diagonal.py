@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from thalweg import distributed, vectors
-from thalweg.batch import Batch
 from thalweg.curvature.differentiable import twice_differentiable
 from thalweg.objective import Objective
 
@@ -73,44 +72,34 @@ def gauss_newton_diagonal(
     for batch in objective.batches:
         with torch.enable_grad(), twice_differentiable(), linear_calls(objective, diagonal) as calls:
             prediction = objective.prediction(batch)
-        own = _add_squares(objective, batch, prediction, calls, diagonal, parameters, num_samples, generator)
+        fixed = prediction.detach()
+        own = objective.head.loss(fixed, batch.targets, batch.mask, batch.weights)[1]
         count = count.to(own) + own
+        within = {id(tensor) for layer, _, _ in calls for tensor in (layer.weight, layer.bias) if tensor is not None}
+        others = [tensor for tensor in parameters if id(tensor) not in within]
+        outputs = [output for _, _, output in calls]
+        for sample in range(num_samples):
+            signs = torch.randint(0, 2, fixed.shape, generator=generator).to(fixed) * 2.0 - 1.0
+            root = objective.head.curvature_root(fixed, batch.targets, batch.mask, signs, batch.weights)
+            keep = sample < num_samples - 1
+            found = torch.autograd.grad(prediction, [*outputs, *others], root, retain_graph=keep, allow_unused=True)
+            for (layer, x, _), delta in zip(calls, found, strict=False):
+                if delta is None:
+                    continue
+                square = delta.reshape(-1, delta.shape[-1]).square()
+                if id(layer.weight) in diagonal:
+                    diagonal[id(layer.weight)] += square.T @ x.reshape(-1, x.shape[-1]).square().to(square)
+                if layer.bias is not None and id(layer.bias) in diagonal:
+                    diagonal[id(layer.bias)] += square.sum(0)
+            for tensor, slope in zip(others, found[len(outputs) :], strict=True):
+                if slope is not None:
+                    diagonal[id(tensor)] += slope.square()
     flat = vectors.flatten([diagonal[id(tensor)] for tensor in parameters]) / num_samples
     flat, count = distributed.sum_over_ranks([flat])[0], distributed.sum_over_ranks([count])[0]
+    return flat / count + penalty_diagonal(objective, parameters)
+
+
+def penalty_diagonal(objective: Objective, parameters: list[Tensor]) -> Tensor:
+    """Return the penalty's second derivatives, flat `[n]`."""
     penalties = zip(parameters, objective.penalties(parameters), strict=True)
-    return flat / count + vectors.flatten([torch.full_like(tensor, penalty) for tensor, penalty in penalties])
-
-
-def _add_squares(
-    objective: Objective,
-    batch: Batch,
-    prediction: Tensor,
-    calls: list[LinearCall],
-    diagonal: dict[int, Tensor],
-    parameters: list[Tensor],
-    num_samples: int,
-    generator: torch.Generator,
-) -> Tensor:
-    """Add one micro-batch's squares to the diagonal; return its count."""
-    fixed = prediction.detach()
-    count = objective.head.loss(fixed, batch.targets, batch.mask, batch.weights)[1]
-    within = {id(tensor) for layer, _, _ in calls for tensor in (layer.weight, layer.bias) if tensor is not None}
-    others = [tensor for tensor in parameters if id(tensor) not in within]
-    outputs = [output for _, _, output in calls]
-    for sample in range(num_samples):
-        signs = torch.randint(0, 2, fixed.shape, generator=generator).to(fixed) * 2.0 - 1.0
-        root = objective.head.curvature_root(fixed, batch.targets, batch.mask, signs, batch.weights)
-        keep = sample < num_samples - 1
-        found = torch.autograd.grad(prediction, [*outputs, *others], root, retain_graph=keep, allow_unused=True)
-        for (layer, x, _), delta in zip(calls, found, strict=False):
-            if delta is None:
-                continue
-            square = delta.reshape(-1, delta.shape[-1]).square()
-            if id(layer.weight) in diagonal:
-                diagonal[id(layer.weight)] += square.T @ x.reshape(-1, x.shape[-1]).square().to(square)
-            if layer.bias is not None and id(layer.bias) in diagonal:
-                diagonal[id(layer.bias)] += square.sum(0)
-        for tensor, slope in zip(others, found[len(outputs) :], strict=True):
-            if slope is not None:
-                diagonal[id(tensor)] += slope.square()
-    return count
+    return vectors.flatten([torch.full_like(tensor, penalty) for tensor, penalty in penalties])

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from thalweg import vectors
 from thalweg.batch import Batch
+from thalweg.curvature.diagonal import penalty_diagonal
 from thalweg.curvature.differentiable import twice_differentiable
 from thalweg.curvature.gauss_newton import GaussNewton
 from thalweg.curvature.operators import MAX_DENSE_BYTES, require_memory
@@ -158,7 +159,5 @@ def _fits(objective: Objective, chosen: list[Tensor], matrix: Tensor) -> bool:
     """Whether the root gives the product of the Gauss-Newton matrix with a random vector."""
     generator = torch.Generator().manual_seed(0)
     v = torch.randn(matrix.shape[1], generator=generator, dtype=torch.float64).to(matrix)
-    penalties = zip(chosen, objective.penalties(chosen), strict=True)
-    penalty = vectors.flatten([torch.full_like(tensor, number) for tensor, number in penalties])
-    expected = GaussNewton(objective, chosen) @ v - penalty * v
+    expected = GaussNewton(objective, chosen) @ v - penalty_diagonal(objective, chosen) * v
     return bool((matrix.T @ (matrix @ v) - expected).norm() <= torch.finfo(v.dtype).eps ** 0.5 * expected.norm())

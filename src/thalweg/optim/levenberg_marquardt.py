@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from thalweg import distributed, vectors
-from thalweg.batch import Batch
+from thalweg import distributed
+from thalweg.curvature.diagonal import penalty_diagonal
 from thalweg.curvature.operators import MAX_DENSE_BYTES, require_memory
 from thalweg.curvature.root import Root, gauss_newton_root, output_roots
 from thalweg.errors import InputError
@@ -135,15 +135,14 @@ class Factors:
         assert objective is not None
         self.point = point
         a = self.root = root.matrix
-        penalties = objective.penalties(point.parameters)
-        self.penalty = vectors.flatten(
-            [torch.full_like(tensor, penalty) for tensor, penalty in zip(point.parameters, penalties, strict=True)]
-        )
+        self.penalty = penalty_diagonal(objective, point.parameters)
         self.has_penalty = bool(objective.penalized)
         self.dual = a.shape[0] < a.shape[1]
         if self.dual:
             self.gram = a @ a.T if not self.has_penalty else a.new_zeros(0)
-            self.residuals = _residuals(objective, root.per_example) * a.new_tensor(_count(objective)).rsqrt()
+            with torch.no_grad():
+                count = sum(float(objective.sum_and_count(batch)[1]) for batch in objective.batches)
+            self.residuals = _residuals(objective, root.per_example) * a.new_tensor(count).rsqrt()
         else:
             self.gram = a.T @ a
             self.gram.diagonal().add_(self.penalty)
@@ -199,7 +198,10 @@ def _residuals(objective: Objective, per_example: bool) -> Tensor:
             prediction = objective.prediction(batch)
         outputs = prediction.shape[-1]
         root = output_roots(objective, batch, prediction).movedim(0, -1)
-        slope = _slope(objective, batch, prediction)
+        with torch.enable_grad():
+            leaf = prediction.detach().requires_grad_()
+            total, _ = objective.head.loss(leaf, batch.targets, batch.mask, batch.weights)
+            (slope,) = torch.autograd.grad(total, leaf)
         if outputs == 1:
             solved = torch.where(root[..., 0] > 0.0, slope / root[..., 0], 0.0)
         else:
@@ -208,19 +210,6 @@ def _residuals(objective: Objective, per_example: bool) -> Tensor:
         solved = solved.reshape(len(solved), -1, outputs)
         parts.append((solved.mT if per_example else solved).flatten())
     return torch.cat(parts)
-
-
-def _slope(objective: Objective, batch: Batch, prediction: Tensor) -> Tensor:
-    with torch.enable_grad():
-        leaf = prediction.detach().requires_grad_()
-        total, _ = objective.head.loss(leaf, batch.targets, batch.mask, batch.weights)
-        (slope,) = torch.autograd.grad(total, leaf)
-    return slope
-
-
-def _count(objective: Objective) -> float:
-    with torch.no_grad():
-        return sum(float(objective.sum_and_count(batch)[1]) for batch in objective.batches)
 
 
 def _solve_positive(matrix: Tensor, right: Tensor) -> Tensor:

@@ -207,8 +207,8 @@ class NewtonCG(AbstractDirection):
         if self._probes(state) and bool(nearly_zero):
             state["num_steps"] += 1
             escape = _probe(matrix, -point.clipped, state["num_steps"])
-        bounds = self._forcing(point, state), self.max_iterations
-        return WithinBall(matrix, again, inverse, point.clipped, bounds, escape)
+        forcing = self._forcing(point, state)
+        return WithinBall(matrix, again, inverse, point.clipped, forcing, self.max_iterations, escape)
 
     @override
     def learn(self, info: StepInfo, state: State) -> None:
@@ -266,43 +266,33 @@ class NewtonCG(AbstractDirection):
 
 
 @final
+@dataclasses.dataclass(eq=False)
 class WithinBall(AbstractModel):
-    """The quadratic model of a curvature matrix, minimized within a ball by conjugate gradients.
+    """The quadratic model of a curvature matrix, minimized within a ball by conjugate gradients."""
 
-    `matrix` serves the first radius; `again` makes it anew for the next one, because in between the parameters have
-    been elsewhere. `bounds` are the tolerance and the products allowed; `escape` is a unit vector of negative curvature
-    to follow where the gradient says nothing.
-    """
-
-    def __init__(
-        self,
-        matrix: AbstractOperator,
-        again: Callable[[], AbstractOperator],
-        inverse: AbstractOperator | None,
-        gradient: Tensor,
-        bounds: tuple[float, int],
-        escape: Tensor | None,
-    ) -> None:
-        self._matrix: AbstractOperator | None = matrix
-        self._again, self._inverse, self._gradient = again, inverse, gradient
-        self._tolerance, self._max_iterations = bounds
-        self._escape = escape
+    matrix: AbstractOperator | None  # for the first radius
+    again: Callable[[], AbstractOperator]  # makes it for the next one: in between the parameters have been elsewhere
+    inverse: AbstractOperator | None
+    gradient: Tensor
+    tolerance: float
+    max_iterations: int
+    escape: Tensor | None  # a unit vector of negative curvature to follow where the gradient says nothing
 
     @override
     def within(self, radius: float) -> tuple[Tensor, float]:
-        matrix, self._matrix = self._matrix or self._again(), None
-        if self._escape is not None:
-            step = radius * self._escape
-            slope, curvature = torch.stack([self._gradient @ step, _form(matrix, step)]).tolist()
+        matrix, self.matrix = self.matrix or self.again(), None
+        if self.escape is not None:
+            step = radius * self.escape
+            slope, curvature = torch.stack([self.gradient @ step, _form(matrix, step)]).tolist()
             return step, -(slope + 0.5 * curvature)
-        unit = max(self._gradient.norm().item(), torch.finfo(self._gradient.dtype).tiny)
+        unit = max(self.gradient.norm().item(), torch.finfo(self.gradient.dtype).tiny)
         solve = conjugate_gradients(
             matrix,
-            -self._gradient / unit,
-            preconditioner=self._inverse,
-            tolerance=self._tolerance,
+            -self.gradient / unit,
+            preconditioner=self.inverse,
+            tolerance=self.tolerance,
             radius=radius / unit,
-            max_iterations=self._max_iterations,
+            max_iterations=self.max_iterations,
         )
         return unit * solve.solution, -unit * unit * solve.model
 
