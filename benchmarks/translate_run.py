@@ -24,8 +24,7 @@ from thalweg.training.folder import build
 from thalweg.training.recipe.complete import complete
 from thalweg.training.recipe.recipe import Options as Given
 from thalweg.training.recipe.recipe import Recipe
-from thalweg.training.steps.calibrate import calibrate
-from thalweg.training.steps.evaluate import evaluate
+from thalweg.training.steps.evaluate import calibrate, evaluate
 
 FREQUENCIES = ((1, 2), (3, 9), (10, 99), (100, 999), (1000, 10**9))
 
@@ -207,7 +206,7 @@ def run(folder: Path, family: str, seed: int, options: Options, say: Callable[[s
 def measured(data: Data, trainer: Trainer, options: Options) -> dict[str, Any]:
     """Return exact perplexity, and greedy and beam scores on the test pairs."""
     number, rows = trainer.batches.next()
-    calibrate(trainer.model, trainer.head, [trainer.batches.batch(number, rows)], autocast=trainer.autocast)
+    calibrate(trainer.model, trainer.head, trainer.batches.batch(number, rows), autocast=trainer.autocast)
     some = subset(data, "test", options.num_test)
     evaluation = evaluate(
         data.task, trainer.model, trainer.head, some, batch_size=128, device=trainer.device, autocast=trainer.autocast

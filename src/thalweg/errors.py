@@ -22,11 +22,7 @@ class InputError(ValueError):
 
 
 def counted(number: int, noun: str) -> str:
-    """Return a number with its noun, for messages.
-
-    Args:
-        number: how many.
-        noun: in the singular; an "s" makes it the plural.
+    """Return a number with its noun, given in the singular, for messages.
 
     Example:
         >>> counted(1, "row"), counted(2000, "row")
@@ -57,7 +53,5 @@ def is_out_of_memory(error: BaseException) -> bool:
     """
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, without importing it
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
-
-
-_NO_MEMORY = ("can't allocate memory", "not enough memory")
+    words = ("can't allocate memory", "not enough memory")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)

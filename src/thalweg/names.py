@@ -51,19 +51,10 @@ INITIALIZATIONS = {
 SCHEDULES = {
     name: f"thalweg.optim.schedules:{name}"
     for name in (
-        "constant",
-        "constant_with_warmup",
-        "linear",
-        "cosine",
-        "cosine_with_restarts",
-        "polynomial",
-        "inverse_sqrt",
-        "warmup_stable_decay",
-        "step",
-        "exponential",
-        "reduce_on_plateau",
+        "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial", "inverse_sqrt",
+        "warmup_stable_decay", "step", "exponential", "reduce_on_plateau",
     )
-}
+}  # fmt: skip
 
 OPTIMIZER = "adamw"  # the usual one
 
@@ -117,21 +108,10 @@ LINE_SEARCHES = {
 HEADS = {"softmax": ""} | {
     name: f"thalweg.heads.presets:{name.replace('-', '_')}"
     for name in (
-        "vmf",
-        "vmf-reg1",
-        "vmf-reg2",
-        "vmf-log",
-        "l2",
-        "cosine",
-        "power-spherical",
-        "margin",
-        "syn-margin",
-        "triplet",
-        "contrastive",
-        "sampled",
-        "analytic",
+        "vmf", "vmf-reg1", "vmf-reg2", "vmf-log", "l2", "cosine", "power-spherical", "margin", "syn-margin", "triplet",
+        "contrastive", "sampled", "analytic",
     )
-}
+}  # fmt: skip
 # Losses in which other words push where one pulls, so that their targets can be trained.
 CONTRASTIVE_HEADS = ("contrastive", "sampled", "analytic")
 
@@ -154,24 +134,12 @@ VECTOR_STEPS = ("none", "length", "center", "top")
 
 
 def task_spec(name: str) -> TaskSpec:
-    """Return what is known of a task before its code is imported.
-
-    Raises:
-        InputError: if there is no such task.
-
-    Example:
-        >>> task_spec("forecast").sample
-        'sunspots'
-    """
+    """Return what is known of a task before its code is imported; raise an InputError if there is none of that name."""
     return find(TASKS, name, "task")
 
 
 def task_columns(name: str) -> Any:
-    """Return the `thalweg.data.columns.choice.TaskColumns` of a task: what it reads, and how it is recognized.
-
-    Raises:
-        InputError: if there is no such task.
-    """
+    """Return the `thalweg.data.columns.choice.TaskColumns` of a task: what it reads, and how it is recognized."""
     return load(task_spec(name).columns)
 
 
@@ -181,39 +149,17 @@ def all_task_columns() -> list[Any]:
 
 
 def models() -> list[str]:
-    """Return the names of the models of all tasks.
-
-    Example:
-        >>> models()
-        ['bag', 'mlp', 'lstm', 'gru', 'transformer']
-    """
+    """Return the names of the models of all tasks, each once."""
     return list(dict.fromkeys(model for task in TASKS for model in task_spec(task).models))
 
 
 def task_class(name: str) -> Any:
-    """Return a task's class (this imports torch).
-
-    Raises:
-        InputError: if there is no such task.
-    """
+    """Return a task's class (this imports torch)."""
     return load(task_spec(name).task)
 
 
 def find(table: dict[str, str], name: str, what: str) -> Any:
-    """Return the constructor behind a name.
-
-    Args:
-        table: one of the tables of this module.
-        name: the name the user gave.
-        what: what kind of thing it is, for the message ("model", "schedule").
-
-    Raises:
-        InputError: if the table has no such name; the message lists those it has.
-
-    Example:
-        >>> find(ACTIVATIONS, "tanh", "activation")
-        <class 'torch.nn.modules.activation.Tanh'>
-    """
+    """Return the constructor behind a name in one of the tables above; `what` it is ("schedule") is for `check`."""
     check(table, name, what)
     return load(table[name])
 
@@ -225,7 +171,7 @@ def load(path: str) -> Any:
 
 
 def check(table: Iterable[str], name: str, what: str) -> None:
-    """Raise an InputError unless the table has the name."""
+    """Raise an InputError that lists the names, and the nearest one, unless the table has the name."""
     table = tuple(table)
     if name not in table:
         close = difflib.get_close_matches(name, table, n=1)

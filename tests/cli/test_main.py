@@ -252,7 +252,9 @@ READ = {"batch_size": 0, "time": 120.0, "tie": True, "input_skip": True, "skip_b
 def test_every_option_of_the_recipe_is_one_of_the_command_line(monkeypatch):
     """Each reaches the recipe under its own name, in its own kind, and no other is set."""
     seen = []
-    monkeypatch.setattr("thalweg.cli.training.train_and_show", lambda options, *rest, **more: seen.append(options))
+    monkeypatch.setattr(
+        "thalweg.cli.training.train_and_show", lambda request, *rest, **more: seen.append(request.options)
+    )
     for name in OPTIONS.keys() - {"source"}:
         is_table, flag = name.endswith("_options"), f"--{name.replace('_', '-')}"
         value = "3" if VALUES.get(name, "") == "" else VALUES[name]

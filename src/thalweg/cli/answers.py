@@ -1,12 +1,9 @@
 """`thalweg predict` and `thalweg evaluate`."""
 
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from thalweg.cli.output import print_json, print_lines
 from thalweg.data.files.sources import open_source

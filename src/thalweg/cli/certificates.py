@@ -1,13 +1,10 @@
 """`thalweg certify` and `thalweg check`."""
 
 import math
-import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from rich.console import Console
 from rich.table import Table
@@ -89,11 +86,7 @@ def _verdict(levels: list[dict[str, Any]]) -> str:
 
 
 def _same_run(file: Path, run: Run) -> list[str]:
-    """Return sentences if data, weights, loss and counts of a run are those of a certificate.
-
-    Raises:
-        Refused: if they are others.
-    """
+    """Return sentences if data, weights, loss and counts of a run are those of a certificate; else raise `Refused`."""
     content = check.read(file)[0]
     facts = facts_of(run)
     for what in ("data", "weights"):

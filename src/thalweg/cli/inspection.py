@@ -1,7 +1,7 @@
 """`thalweg data`: what is in a file, before anyone trains on it."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -64,18 +64,13 @@ def _parts(found: Inspection, guess: list[str], seen: list[dict[str, Any]]) -> I
         yield f"{counted(found.num_bad_rows, 'row')} cannot be read:"
         yield from (f"  line {row.line}: {row.reason}" for row in found.bad_rows)
     if found.labels:
-        yield ""
-        yield _labels(found.labels)
+        yield from ("", _labels(found.labels))
     if found.lengths:
-        yield ""
-        yield _lengths(found)
+        yield from ("", _lengths(found))
     if found.numbers:
-        yield ""
-        yield _numbers(found)
-    findings = list(_findings(found))
-    yield ""
-    yield Text("Findings", style="bold")
-    yield from findings or ["  No problems found."]
+        yield from ("", _numbers(found))
+    yield from ("", Text("Findings", style="bold"))
+    yield from list(_findings(found)) or ["  No problems found."]
     yield ""
     yield Text("What the model will see (before it is cut into tokens)", style="bold")
     for row in seen:
@@ -85,10 +80,16 @@ def _parts(found: Inspection, guess: list[str], seen: list[dict[str, Any]]) -> I
         yield ""
 
 
+def _table(title: str, columns: Sequence[str]) -> Table:
+    """Return an empty table: words in the first column and under no title are on the left, figures on the right."""
+    table = Table(box=None, title=title, title_justify="left", title_style="bold", pad_edge=True)
+    for place, name in enumerate(columns):
+        table.add_column(name, justify="right" if place and name else "left")
+    return table
+
+
 def _labels(labels: dict[str, int]) -> Table:
-    table = Table(box=None, title=f"{len(labels):,} labels", title_justify="left", title_style="bold", pad_edge=True)
-    for name in ("label", "rows", "fraction", ""):
-        table.add_column(name, justify="right" if name in {"rows", "fraction"} else "left")
+    table = _table(f"{len(labels):,} labels", ("label", "rows", "fraction", ""))
     total, most = sum(labels.values()), max(labels.values())
     for name, count in list(labels.items())[:SHOWN_LABELS]:
         table.add_row(Text(name), f"{count:,}", f"{count / total:.1%}", "█" * max(1, round(BAR * count / most)))
@@ -99,22 +100,17 @@ def _labels(labels: dict[str, int]) -> Table:
 
 
 def _lengths(found: Inspection) -> Table:
-    table = Table(box=None, title="Lengths in words", title_justify="left", title_style="bold", pad_edge=True)
-    for name in ("column", "texts", "mean", "min", *found.lengths[0].quantiles, "max"):
-        table.add_column(
-            f"{float(name):.0%}" if name[0].isdigit() else name, justify="left" if name == "column" else "right"
-        )
+    quantiles = [f"{float(name):.0%}" for name in found.lengths[0].quantiles]
+    table = _table("Lengths in words", ("column", "texts", "mean", "min", *quantiles, "max"))
     for one in found.lengths:
-        quantiles = [f"{value:,}" for value in one.quantiles.values()]
-        cells = [f"{one.count:,}", f"{one.mean:.1f}", f"{one.minimum:,}", *quantiles, f"{one.maximum:,}"]
+        middle = [f"{value:,}" for value in one.quantiles.values()]
+        cells = [f"{one.count:,}", f"{one.mean:.1f}", f"{one.minimum:,}", *middle, f"{one.maximum:,}"]
         table.add_row(Text(one.column), *cells)
     return table
 
 
 def _numbers(found: Inspection) -> Table:
-    table = Table(box=None, title="Numbers", title_justify="left", title_style="bold", pad_edge=True)
-    for name in ("column", "values", "mean", "deviation", "min", "max"):
-        table.add_column(name, justify="left" if name == "column" else "right")
+    table = _table("Numbers", ("column", "values", "mean", "deviation", "min", "max"))
     for one in found.numbers:
         figures = (one.mean, one.deviation, one.minimum, one.maximum)
         table.add_row(Text(one.column), f"{one.count:,}", *(f"{figure:.5g}" for figure in figures))

@@ -34,13 +34,12 @@ Flag = Annotated[bool, Parameter(negative=(), show_default=False)]
 
 def run(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    # Threads that spin while they wait make a loaded machine absurdly slow; this must be set before torch starts them.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     console = Console(stderr=True)
     try:
         code = app(arguments, exit_on_error=False, print_error=False, console=Console(), error_console=console)
-    except CycloptsError as error:
-        _complain(console, str(error))
-        code = 2
-    except InputError as error:
+    except (CycloptsError, InputError) as error:
         _complain(console, str(error))
         code = 2
     except (MemoryError, RuntimeError) as error:
@@ -110,14 +109,12 @@ def train(
         json: Print the summary as one JSON object on standard output.
         quiet: Print nothing but errors.
     """
-    options = to_options(source, run, data, model, training)
-    console = Console(stderr=True)
+    options, console = to_options(source, run, data, model, training), Console(stderr=True)
     say = _speaker(console, quiet)
     if online:
         return load("thalweg.cli.stream:learn")(options, out, overwrite=overwrite, as_json=json, say=say)
-    return load("thalweg.cli.training:train_and_show")(
-        options, out, resume, console, overwrite=overwrite, fast=fast, as_json=json, quiet=quiet
-    )
+    request = load("thalweg.training.session.plan:Request")(options, out, overwrite, resume, fast)
+    return load("thalweg.cli.training:train_and_show")(request, console, say, as_json=json, quiet=quiet)
 
 
 @app.command

@@ -66,10 +66,11 @@ def plain(options: Mapping[str, str]) -> dict[str, Any]:
         >>> plain({"momentum": "0.9", "nesterov": "true", "fused": "no"})
         {'momentum': 0.9, 'nesterov': True, 'fused': 'no'}
     """
-    values = {}
-    for name, text in options.items():
+
+    def value(text: str) -> Any:
         try:
-            values[name] = tomllib.loads(f"value = {text}")["value"]
+            return tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
-            values[name] = text
-    return values
+            return text
+
+    return {name: value(text) for name, text in options.items()}

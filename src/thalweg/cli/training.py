@@ -1,12 +1,9 @@
 """`thalweg train`: the live display, the summary, and the exit code."""
 
-import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-# Threads that spin while they wait make a loaded machine absurdly slow; this must be set before torch starts them.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from rich.console import Console
 from rich.table import Table
@@ -16,7 +13,6 @@ from thalweg.cli.progress import display
 from thalweg.errors import counted
 from thalweg.status import Status
 from thalweg.training.folder.run import REPORT, finite
-from thalweg.training.recipe.recipe import Options
 from thalweg.training.session.finish import train_and_finish
 from thalweg.training.session.prepare import Request, prepare
 from thalweg.training.session.session import Session
@@ -26,23 +22,10 @@ JSON_KEYS = ("run", "task", "model", "optimizer", "steps", "seconds", "metrics",
 
 
 def train_and_show(
-    options: Options,
-    out: Path,
-    resume: Path | None,
-    console: Console,
-    *,
-    overwrite: bool,
-    fast: bool,
-    as_json: bool,
-    quiet: bool,
+    request: Request, console: Console, say: Callable[[str], None], *, as_json: bool, quiet: bool
 ) -> int:
     """Train, show what happens, print the summary, and return the exit code."""
-
-    def say(sentence: str) -> None:
-        if not quiet:
-            console.print(sentence, markup=False, highlight=False, soft_wrap=True)
-
-    session = prepare(Request(options, out, overwrite, resume, fast), say)
+    session = prepare(request, say)
     received: int | None = None
     say(f"Training {session.run.recipe.model.model} on {session.task.describe(session.prepared)}: {_bounds(session)}.")
     with display(console, session.total_steps, session.place.step, quiet=quiet) as show:
@@ -93,14 +76,14 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
         table.add_row("steps", f"{summary['steps']:,}")
     table.add_row("seconds", f"{summary['seconds']:.1f}")
     out.print(table)
-    for text in [summary["sentence"], *summary.get("warnings", [])]:
-        out.print(text, markup=False, highlight=False, soft_wrap=True)
+    lines = [summary["sentence"], *summary.get("warnings", [])]
     if "certificate" in summary:
-        out.print(summary["certificate"]["sentence"], markup=False, highlight=False, soft_wrap=True)
+        lines.append(summary["certificate"]["sentence"])
     if summary["num_rejected"]:
         steps = counted(summary["num_rejected"], "step")
-        out.print(f"Rejected because the loss or gradient was NaN or infinite: {steps}.", highlight=False)
+        lines.append(f"Rejected because the loss or gradient was NaN or infinite: {steps}.")
     if summary["metrics"]:
         folder = Path(summary["run"])
-        out.print(f"Report: {folder / REPORT}", markup=False, highlight=False, soft_wrap=True)
-        out.print(f"Try it: thalweg predict {folder} ...", markup=False, highlight=False, soft_wrap=True)
+        lines += [f"Report: {folder / REPORT}", f"Try it: thalweg predict {folder} ..."]
+    for line in lines:
+        out.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -189,7 +189,8 @@ def test_l2_and_weight_decay_are_different_things(reviews, tmp_path):
     penalized = session_for(reviews, tmp_path / "c", weight_decay=0.0, l2=0.5)
     first = [next(e for e in train_loop(s) if e["event"] == "step")["loss"] for s in (plain, decayed, penalized)]
     assert first[0] == first[1]
-    weights = [p for m in (session_for(reviews, tmp_path / "d").parts) for p in m.parameters() if p.dim() >= 2]
+    session = session_for(reviews, tmp_path / "d")
+    weights = [p for m in (session.model, session.head) for p in m.parameters() if p.dim() >= 2]
     penalty = 0.25 * sum(float(w.detach().square().sum()) for w in weights)
     assert first[2] == pytest.approx(first[0] + penalty, rel=1e-5)
 

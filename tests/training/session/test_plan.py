@@ -1,4 +1,4 @@
-"""A plan is decided from what was given, step by step, and nothing is written; also `reading`, `known` and `sizing`."""
+"""A plan is decided from what was given, step by step, and nothing is written; also `reading` and `sizing`."""
 
 import dataclasses
 
@@ -7,8 +7,7 @@ import pytest
 from thalweg.errors import InputError
 from thalweg.training.recipe.recipe import Options
 from thalweg.training.session import sizing
-from thalweg.training.session.known import known_defaults
-from thalweg.training.session.plan import Request, make_plan
+from thalweg.training.session.plan import Request, known_defaults, make_plan
 from thalweg.training.session.reading import open_any, open_data
 
 

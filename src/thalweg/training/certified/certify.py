@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from thalweg.batch import Batch
 from thalweg.certificates.certificate.interval import Interval
 from thalweg.certificates.certificate.ladder import ladder_section
 from thalweg.certificates.floors.targets import collect_targets
@@ -20,10 +19,11 @@ from thalweg.heads.base import AbstractHead
 from thalweg.objective import Objective
 from thalweg.report.page import write_report
 from thalweg.tasks.base import AbstractTask, Prepared
+from thalweg.training.folder.checkpoint import checksum
 from thalweg.training.folder.report import make_report
 from thalweg.training.folder.run import CERTIFICATE, REPORT, Run
 from thalweg.training.recipe.recipe import Recipe
-from thalweg.training.session.reread import read_again
+from thalweg.training.session.reading import open_any, read_examples
 from thalweg.training.steps.device import choose_device, choose_precision
 from thalweg.training.steps.feed import in_order
 
@@ -86,11 +86,7 @@ class Certified:
 
 
 def certify_run(run: Run, *, seconds: float = 20.0, say: Say = lambda sentence: None) -> Certified:  # noqa: ARG005
-    """Read a run's data again and certify its weights.
-
-    Raises:
-        InputError: as `certify`.
-    """
+    """Read a run's data again and certify its weights. Raises as `certify`."""
     if not run.result.get("metrics"):
         raise InputError(f"{run.folder} has no weights to certify yet: {run.status.value}")
     say("Rereading the training data.")
@@ -98,6 +94,33 @@ def certify_run(run: Run, *, seconds: float = 20.0, say: Say = lambda sentence: 
     objective, view = training_objective(run.recipe, task, prepared, run.model, run.head)
     interval = certify_objective(objective, view, seconds=seconds, notes=notes_of(run.recipe), say=say)
     return Certified(interval, objective, task, prepared)
+
+
+def read_again(run: Run) -> tuple[AbstractTask, Prepared]:
+    """Return task and examples of a finished run exactly as its training read them.
+
+    An InputError tells of a file that is missing or has changed since.
+    """
+    recipe, data = run.recipe, run.data
+    for name, expected in data["files"].items():
+        if not Path(name).is_file():
+            raise InputError(f"The data of {run.folder} are missing: there is no {name}; put the file back.")
+        if checksum(Path(name)) != expected:
+            raise InputError(
+                f"{name} has changed since {run.folder} was trained on it, so nothing can be said about that training; "
+                "put the old file back, or train again."
+            )
+    skip = recipe.data.skip_bad_rows
+    source = open_any(recipe.data.source, skip_bad_rows=skip)
+    valid = open_any(recipe.data.valid, skip_bad_rows=skip) if recipe.data.valid else None
+    task, prepared = read_examples(source, valid, recipe, data["columns"])
+    if (len(prepared.train), len(prepared.valid)) != (data["num_train"], data["num_valid"]):
+        raise InputError(
+            f"{run.folder} was trained on {data['num_train']:,} examples and validated on {data['num_valid']:,}; now "
+            f"there are {len(prepared.train):,} and {len(prepared.valid):,} (another version of Python has other "
+            "built-in sets). Train again."
+        )
+    return task, prepared
 
 
 def keep(run: Run, certified: Certified, *, report: bool, say: Say) -> None:
@@ -115,9 +138,7 @@ def training_objective(
 ) -> tuple[Objective, Groups | Prefixes | None]:
     """Return the loss that training minimizes, on all training data at once, and what the model sees of them."""
     parameter = next(model.parameters())
-    pairs: list[tuple[np.ndarray, Batch]] = list(
-        in_order(prepared.train, task.batch, BATCH_SIZE, parameter.device, parameter.dtype)
-    )
+    pairs = list(in_order(prepared.train, task.batch, BATCH_SIZE, parameter.device, parameter.dtype))
     _, autocast = choose_precision(recipe.run.precision, choose_device("cpu"))
     objective = Objective(model, head, [batch for _, batch in pairs], l2=recipe.training.l2, autocast=autocast)
     view = task.view(prepared.train)
@@ -142,25 +163,15 @@ def notes_of(recipe: Recipe) -> list[str]:
 @final
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """What a certificate of a run must agree with, computed anew.
+    """What a certificate of a run must agree with, computed anew."""
 
-    Args:
-        hashes: "data" and "weights" -> SHA-256.
-        loss: the training loss in float64.
-        floors: quantity -> its floor.
-    """
-
-    hashes: dict[str, str]
-    loss: float
-    floors: dict[str, float]
+    hashes: dict[str, str]  # "data" and "weights" -> SHA-256
+    loss: float  # the training loss in float64
+    floors: dict[str, float]  # quantity -> its floor
 
 
 def facts_of(run: Run) -> Facts:
-    """Return hashes, loss and floors of a run.
-
-    Raises:
-        InputError: as `certify`.
-    """
+    """Return hashes, loss and floors of a run. Raises as `certify`."""
     task, prepared = read_again(run)
     objective, view = training_objective(run.recipe, task, prepared, run.model, run.head)
     exact = objective.copied(torch.float64)

@@ -50,12 +50,9 @@ def build_networks(
 ) -> tuple[nn.Module, AbstractHead]:
     """Return model and head as the recipe says, on the CPU.
 
-    Args:
-        recipe: a complete recipe.
-        task: gives the sizes and the head.
-        batch: a batch of training data, for initializations that look at data.
-        fresh: initialize as the recipe says (word vectors, scheme, targets); False when weights will be put in anyway.
-        counts: how often each token is a target in the training data, for heads that know of frequencies.
+    They are initialized as it says (word vectors, scheme, targets) where they are `fresh`; False when weights will be
+    put in anyway. `batch`, of training data, is for initializations that look at data; `counts`, how often each token
+    is a target in the training data, for heads that know of frequencies.
     """
     options = recipe.model
     torch.manual_seed(recipe.run.seed)
@@ -98,9 +95,9 @@ def head_options(recipe: Recipe, *, fresh: bool = True, counts: Tensor | None = 
     smoothing, tie, name = recipe.training.label_smoothing, options.tie, options.head
     if name == "softmax":
         return HeadOptions(smoothing, tie)
-    dispersion = (
-        names.find(names.DISPERSIONS, options.dispersion, "dispersion")() if options.dispersion != ("none") else None
-    )
+    dispersion = None
+    if options.dispersion != "none":
+        dispersion = names.find(names.DISPERSIONS, options.dispersion, "dispersion")()
     kind, _, start = options.targets.partition(":")
     table: Any = names.find(names.TARGETS, "random", "kind of targets")
     if fresh:  # else the weights bring the vectors, and the file or run they came from need not be there
@@ -120,15 +117,7 @@ def head_options(recipe: Recipe, *, fresh: bool = True, counts: Tensor | None = 
 
 
 def target_table(text: str) -> Any:
-    """Return what makes the vectors that `--targets` names.
-
-    Raises:
-        InputError: if it names nothing.
-
-    Example:
-        >>> target_table("hypercube").__name__, target_table("trained").__name__
-        ('hypercube_targets', 'random_targets')
-    """
+    """Return what makes the vectors that `--targets` names; raise an InputError if it names nothing."""
     kind, _, start = text.partition(":")
     if kind == "embedding" or text == "trained":
         return names.find(names.TARGETS, "random", "kind of targets")
@@ -201,11 +190,7 @@ def counts_behind(weights: dict[str, Tensor]) -> Tensor | None:
 
 
 def put_weights(model: nn.Module, head: nn.Module, weights: dict[str, Tensor], where: Path | str) -> None:
-    """Copy weights into model and head in place.
-
-    Raises:
-        InputError: if they are from another model; the first difference is named.
-    """
+    """Copy weights into model and head in place; an InputError names the first difference from another model."""
     own = get_weights(model, head)
     for name in sorted(own.keys() | weights.keys()):
         if name not in own or name not in weights:

@@ -27,20 +27,8 @@ MANIFEST = "manifest.json"
 def pack(tree: Any) -> tuple[Any, dict[str, Tensor]]:
     """Split a tree of dictionaries, lists, tuples, tensors and plain values into JSON and named tensors, exactly.
 
-    Args:
-        tree: as `state_dict()` gives it; keys may be strings or whole numbers.
-
-    Returns:
-        JSON-able tree and tensors by name. Tensors that share memory are stored once each, as copies.
-
-    Raises:
-        TypeError: for a value that is none of these; it is named with its place in the tree.
-
-    Example:
-        >>> tree = {"lr": 0.1, 3: [torch.ones(2), None, float("nan")], "pair": (1, True)}
-        >>> back = unpack(*pack(tree))
-        >>> back["lr"], back[3][0], back["pair"]
-        (0.1, tensor([1., 1.]), (1, True))
+    The tree is as `state_dict()` gives it; its keys may be strings or whole numbers. Tensors that share memory are
+    stored once each, as copies. A value that is none of these is a TypeError, which names its place in the tree.
     """
     tensors: dict[str, Tensor] = {}
 
@@ -105,11 +93,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file.
-
-    Raises:
-        InputError: if it is missing or damaged.
-    """
+    """Read a safetensors file; raise an InputError if it is missing or damaged."""
     try:
         return load_file(path)
     except FileNotFoundError:
@@ -119,16 +103,9 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def save(folder: Path, step: int, state: Mapping[str, Any], keep: int = 2) -> Path:
-    """Save a checkpoint under `folder`, then remove all but the `keep` newest.
+    """Save a checkpoint, named after the number of steps taken, under `folder`; return its own folder.
 
-    Args:
-        folder: where checkpoints lie; made if it is missing.
-        step: number of steps taken; names the checkpoint.
-        state: tree of tensors and plain values.
-        keep: how many checkpoints stay, >= 1.
-
-    Returns:
-        The checkpoint's folder.
+    Then all but the `keep` >= 1 newest are removed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"step-{step:08d}"
@@ -163,9 +140,7 @@ def latest(folder: Path) -> Path | None:
 def load(checkpoint: Path) -> dict[str, Any]:
     """Verify a checkpoint against its manifest and read it.
 
-    Raises:
-        InputError: if a file is missing, cut short or changed; the message names it, and an older checkpoint if there
-            is one.
+    An InputError names a file that is missing, cut short or changed, and an older checkpoint if there is one.
     """
     try:
         manifest = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))

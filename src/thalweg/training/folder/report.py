@@ -23,15 +23,9 @@ def make_report(
     summary: dict[str, Any],
     more: Sequence[dict[str, Any]] = (),
 ) -> Report:
-    """Return the report of a finished run.
+    """Return the report of a finished run: `networks` hold the kept weights, `more` are sections that come first.
 
-    Args:
-        run: its folder.
-        task: its task.
-        prepared: its examples.
-        networks: model and head with the weights that were kept.
-        summary: what `metrics.json` says.
-        more: sections that come first.
+    `summary` is what `metrics.json` says.
     """
     recipe, data = run.recipe, run.data
     for network in networks:

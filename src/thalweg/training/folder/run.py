@@ -149,10 +149,9 @@ class Run:
         Raises:
             InputError: if the run cannot take new words, or a word or vector is none.
         """
-        task, model, head = self._load()
+        task: Any = self.task
         try:
-            writer: Any = task
-            return add_words(writer, model, head, list(words), vectors_of(words))
+            return add_words(task, self.model, self.head, list(words), vectors_of(words))
         except ValueError as error:
             raise InputError(f"These words cannot be added: {error}") from None
 
@@ -160,8 +159,7 @@ class Run:
         if self._parts is None:
             verify_files(self.folder)
             settings = build.settings_of(self.recipe, self.data["columns"])
-            kind = names.task_class(self.recipe.run.task)
-            task: AbstractTask = kind.load(self.folder, settings)
+            task: AbstractTask = names.task_class(self.recipe.run.task).load(self.folder, settings)
             weights = checkpoint.load_tensors(self.folder / WEIGHTS)
             counts = build.counts_behind(weights)
             model, head = build.build_networks(self.recipe, task, fresh=False, counts=counts)
@@ -213,27 +211,16 @@ def finite(value: Any) -> Any:
 
 
 def write_manifest(folder: Path, *, weights: bool) -> None:
-    """Record the checksums of the files that answering needs.
-
-    Args:
-        folder: the run's folder.
-        weights: also the weights'; only when they will not be written again.
-    """
-    left_out = {MANIFEST, HISTORY, REPORT, METRICS, CERTIFICATE, CERTIFICATE_ARRAYS, BEFORE_POLISH} | (
-        set() if weights else {WEIGHTS}
-    )
-    files = (path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    names_of_files = sorted(name for name in files if name not in left_out)
-    sums = {name: checkpoint.checksum(folder / name) for name in names_of_files}
+    """Record the checksums of the files that answering needs; of the weights when they will not be written again."""
+    left_out = {MANIFEST, HISTORY, REPORT, METRICS, CERTIFICATE, CERTIFICATE_ARRAYS, BEFORE_POLISH}
+    left_out |= set() if weights else {WEIGHTS}
+    files = sorted(path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    sums = {name: checkpoint.checksum(folder / name) for name in files if name not in left_out}
     write_json(folder / MANIFEST, {"format": checkpoint.FORMAT, "files": sums})
 
 
 def verify_files(folder: Path) -> None:
-    """Compare the run's files with their checksums.
-
-    Raises:
-        InputError: if one is missing or changed; it is named.
-    """
+    """Compare the run's files with their checksums; an InputError names one that is missing or changed."""
     path = folder / MANIFEST
     if not path.is_file():
         raise InputError(f"{path} is missing, so the run's files cannot be verified; restore it or train again.")
@@ -247,12 +234,7 @@ def verify_files(folder: Path) -> None:
 
 
 def run_name(text: str) -> str:
-    """Return a name as a folder name: letters, digits, dots, dashes and underscores only, so it stays in its folder.
-
-    Example:
-        >>> run_name("../my reviews.csv")
-        'my-reviews'
-    """
+    """Return a name as a folder name: letters, digits, dots, dashes and underscores only, so it stays in its folder."""
     stem = re.sub(r"\.(csv|tsv|jsonl?|ndjson|txt|conllu?|toml|xz|gz|bz2)\b", "", Path(text).name)
     return re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "run"
 
@@ -261,12 +243,8 @@ def run_name(text: str) -> str:
 class NewFolder:
     """A folder that appears as a whole, and goes again without a trace if the run never takes a step.
 
-    Args:
-        folder: its name. A run that is there already is put aside, and comes back if this one is discarded.
-        fill: writes the files into the folder it is given.
-
-    Raises:
-        InputError: if something is there that is no run.
+    `fill` writes the files into the folder it is given. A run that is there already is put aside, and comes back if
+    this one is discarded; anything else that is there is an InputError.
     """
 
     def __init__(self, folder: Path, fill: Callable[[Path], None]) -> None:
@@ -283,9 +261,8 @@ class NewFolder:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()
         except OSError as error:
-            raise InputError(
-                f"The run cannot be written under {folder.parent} ({error.strerror}); give --out."
-            ) from None
+            where = folder.parent
+            raise InputError(f"The run cannot be written under {where} ({error.strerror}); give --out.") from None
         fill(temporary)
         if folder.exists():
             shutil.rmtree(self._aside, ignore_errors=True)

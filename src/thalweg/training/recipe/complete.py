@@ -10,14 +10,10 @@ from thalweg.training.recipe.rules import check
 
 
 def complete(options: Options, known: Values | None = None) -> Recipe:
-    """Return the recipe with every option filled in, and checked.
+    """Return the recipe with every option filled in, and checked; `options` hold `task` and `source` at least.
 
-    Args:
-        options: what the user gave; `task` and `source` are among them.
-        known: defaults that this part cannot know: the optimizer's own learning rate, the width of vectors in a file.
-
-    Raises:
-        InputError: for a name no table has, a number out of its range, or options that contradict each other.
+    `known` are defaults that this part cannot know: the optimizer's own learning rate, the width of vectors in a file.
+    An InputError tells of a name no table has, a number out of its range, or options that contradict each other.
     """
     recipe = Recipe.of({**defaults_for(options, known), **options})
     check(recipe)
@@ -53,10 +49,7 @@ def defaults_for(options: Options, known: Values | None = None) -> dict[str, Any
 def wants_proof(options: Options, *, solver: str, by_default: bool) -> bool:
     """Whether a run trains to a proved optimum, unless the data turn out to be too large.
 
-    Args:
-        options: what the user gave.
-        solver: the solver of its model, "" where there is none.
-        by_default: whether the task takes the solver where nothing speaks against it.
+    `solver` is the one of its model, or "". The task may take it `by_default`, where nothing speaks against it.
     """
     if options.get("optimizer") in names.SOLVERS:
         return True

@@ -33,49 +33,27 @@ FRACTION: Final = Range("is a fraction and must lie in [0, 1)", lambda value: 0 
 @final
 @dataclass(frozen=True)
 class Option:
-    """What the house knows of an option.
+    """What is known of an option; `OPTIONS` fills in the last three fields."""
 
-    Args:
-        help: one sentence, without its period.
-        default: the usual value; None where every task or run has its own.
-        range: the numbers that are allowed.
-        choices: the names that are allowed.
-        what: what one of the choices is called in messages; the option's name if empty.
-        by_model: the models with another default.
-        full_batch: default for methods that look at curvature, which want the same function at every evaluation.
-        proved: default for training to a proved optimum, where it differs from `full_batch`.
-        follows: default as a function of the values so far, its own default among them.
-        solver_needs: the only value that the solver behind such training takes.
-        wants: what giving it asks for: a "method" other than that solver, or a number of "passes" over the data.
-        trait: what a task must have to do with to read it (see `thalweg.tasks.spec.TaskSpec`).
-        models: the models that read it; all where empty.
-        idle: why the values make it have no effect, as the end of a sentence; "" where they don't.
-        continuous: read by continuous outputs only, and refused beside a softmax.
-        parse: makes the value from the command line's text, where that is not as its type's.
-        name: its name; this and the next two are filled in by `OPTIONS`.
-        kind: its type.
-        section: its section of the recipe.
-    """
-
-    help: str
-    default: Any = None
-    range: Range | None = None
-    choices: Iterable[str] | None = None
-    what: str = ""
-    by_model: Values = dataclasses.field(default_factory=dict)
-    full_batch: Any = None
-    proved: Any = None
-    follows: Callable[[Values], Any] | None = None
-    solver_needs: Any = None
-    wants: Literal["", "method", "passes"] = ""
-    trait: str = ""
-    models: tuple[str, ...] = ()
-    idle: Callable[[Values], str] = lambda values: ""  # noqa: ARG005
-    continuous: bool = False
-    parse: Callable[[str], Any] | None = None
+    help: str  # one sentence, without its period
+    default: Any = None  # the usual value; None where every task or run has its own
+    range: Range | None = None  # the numbers that are allowed
+    choices: Iterable[str] | None = None  # the names that are allowed
+    what: str = ""  # what one of the choices is called in messages; the option's name if empty
+    by_model: Values = dataclasses.field(default_factory=dict)  # the models with another default
+    full_batch: Any = None  # default for methods that look at curvature, which want the same function every time
+    proved: Any = None  # default for training to a proved optimum, where it differs from `full_batch`
+    follows: Callable[[Values], Any] | None = None  # default from the values so far, its own default among them
+    solver_needs: Any = None  # the only value that the solver behind such training takes
+    wants: Literal["", "method", "passes"] = ""  # giving it asks for a method other than that solver, or so many passes
+    trait: str = ""  # what a task must have to do with to read it (see `thalweg.tasks.spec.TaskSpec`)
+    models: tuple[str, ...] = ()  # the models that read it; all where empty
+    idle: Callable[[Values], str] = lambda values: ""  # noqa: ARG005  (why it has no effect, as the end of a sentence)
+    continuous: bool = False  # read by continuous outputs only, and refused beside a softmax
+    parse: Callable[[str], Any] | None = None  # makes the value from the command line's text, where its type does not
     name: str = ""
-    kind: Any = None
-    section: str = ""
+    kind: Any = None  # its type
+    section: str = ""  # of the recipe
 
     @property
     def flag(self) -> str:
@@ -87,15 +65,7 @@ _UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
 def seconds(text: str) -> float:
-    """Return a duration in seconds.
-
-    Raises:
-        ValueError: if it is none.
-
-    Example:
-        >>> seconds("60s"), seconds("1.5h"), seconds("90")
-        (60.0, 5400.0, 90.0)
-    """
+    """Return a duration such as "60s", "1.5h" or "90" in seconds; raise a ValueError if it is none."""
     match = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*(s|m|min|h|)", text.strip())
     if not match:
         raise ValueError(f"expected a duration such as 60s, 5m or 1h; got {text!r}.")
@@ -103,11 +73,7 @@ def seconds(text: str) -> float:
 
 
 def batch_size(text: str) -> int:
-    """Return a batch size; "full" is 0, all data in one batch.
-
-    Raises:
-        ValueError: if it is neither a number nor "full".
-    """
+    """Return a batch size; "full" is 0, all data in one batch. Anything but a number raises a ValueError."""
     try:
         return 0 if text == "full" else int(text)
     except ValueError:

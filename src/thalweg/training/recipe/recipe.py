@@ -11,31 +11,14 @@ from pathlib import Path
 from typing import Any, final
 
 from thalweg.errors import InputError
-from thalweg.training.recipe.options import (
-    OPTIONS,
-    SECTIONS,
-    DataSection,
-    ModelSection,
-    RunSection,
-    TrainingSection,
-)
+from thalweg.training.recipe.options import OPTIONS, SECTIONS, DataSection, ModelSection, RunSection, TrainingSection
 
 
 @final
 class Options(Mapping[str, Any]):
-    """The options that were given, by name; the others are absent. It never changes.
+    """The options that were given, by name; the others, and those that are None, are absent. It never changes.
 
-    Args:
-        values: options by name; None means "not given".
-        **more: likewise.
-
-    Raises:
-        InputError: for a name that no option has, or a value of another type.
-
-    Example:
-        >>> options = Options(lr=1, model="gru")
-        >>> options.get("lr"), options.get("seed"), options.with_(seed=3).get("seed")
-        (1.0, None, 3)
+    A name that no option has, or a value of another type, is an InputError.
     """
 
     def __init__(self, values: Mapping[str, Any] | None = None, /, **more: Any) -> None:
@@ -130,8 +113,8 @@ def read_recipe(path: str | Path) -> Recipe:
 def read_options(path: str | Path) -> Options:
     """Read the options that a recipe file gives, all of them or some.
 
-    Raises:
-        InputError: if the file is missing or no TOML, or holds an unknown section, option or a value of a wrong type.
+    An InputError tells of a missing file, one that is no TOML, an unknown section or option, or a value of another
+    type.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -143,11 +126,7 @@ def read_options(path: str | Path) -> Options:
 
 
 def read_toml(text: str, where: str) -> Options:
-    """Read options from TOML text; `where` names it in messages.
-
-    Raises:
-        InputError: as `read_options`.
-    """
+    """Read options from TOML text; `where` names it in messages. Raises as `read_options`."""
     try:
         parsed = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -167,13 +146,9 @@ def read_toml(text: str, where: str) -> Options:
 
 
 _WORDS: dict[type, str] = {
-    str: "a text",
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    tuple: "a list of texts",
+    str: "a text", int: "a whole number", float: "a number", bool: "true or false", tuple: "a list of texts",
     Mapping: "a table",
-}
+}  # fmt: skip
 
 
 def typed(name: str, value: Any, where: str) -> Any:

@@ -1,16 +1,22 @@
 """The end of a run: the best weights restored and measured, `metrics.json`, and the report."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from torch import nn
+
 from thalweg import names
+from thalweg.batch import Batch
+from thalweg.certificates.factored.bags import factored_problem, factors_of
 from thalweg.errors import InputError
+from thalweg.heads.base import AbstractHead
+from thalweg.objective import Objective
 from thalweg.report.page import write_report
 from thalweg.status import Status
-from thalweg.training.certified import proved
 from thalweg.training.folder import build, checkpoint
 from thalweg.training.folder.report import make_report
 from thalweg.training.folder.run import METRICS, REPORT, WEIGHTS, write_json, write_manifest
+from thalweg.training.recipe.recipe import Recipe
 from thalweg.training.session.loop import train
 from thalweg.training.session.session import Session
 
@@ -20,12 +26,9 @@ MAX_GENERATED = 2000  # validation examples that are written out for BLEU and th
 def train_and_finish(
     session: Session, say: Callable[[str], None], watch: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any]:
-    """Train to the end, measure the best weights, write the report and return the summary, in Python and on the shell.
+    """Train to the end, measure the best weights, write the report and return the summary.
 
-    Args:
-        session: what `prepare` returned.
-        say: takes sentences about what is being done.
-        watch: takes every history entry.
+    `say` takes sentences about what is being done, `watch` every history entry.
     """
     status = Status.COMPLETED
     for entry in train(session):
@@ -73,7 +76,7 @@ def finish(session: Session, status: Status) -> dict[str, Any]:
     evaluation = session.evaluate(generated=min(len(session.prepared.valid), MAX_GENERATED))
     summary["loss"] = evaluation.loss
     if recipe.training.optimizer in names.SOLVERS:
-        summary["certificate"] = proved.prove(recipe, session.model, session.head, session.feed(0))
+        summary["certificate"] = prove(recipe, session.model, session.head, session.feed(0))
     summary["metrics"] = evaluation.metrics
     if figures := session.head.figures():
         summary["head"] = figures
@@ -83,3 +86,25 @@ def finish(session: Session, status: Status) -> dict[str, Any]:
     report = make_report(run, session.task, session.prepared, (session.model, session.head), summary)
     write_report(run.folder / REPORT, report)
     return summary
+
+
+def prove(recipe: Recipe, model: nn.Module, head: AbstractHead, batches: Sequence[Batch]) -> dict[str, Any]:
+    """Return what the summary says about the proof for the present weights on all training data, as plain values."""
+    objective = Objective(model, head, batches, l2=recipe.training.l2)
+    problem = factored_problem(objective)
+    certificate = problem.certificate(problem.at(*factors_of(objective)), evidence=False)
+    gap, tolerance = certificate.relative_gap, recipe.training.certify
+    sentence = (
+        f"Proved: no bag of any width, however it is trained, has a training loss (with this penalty) below "
+        f"{certificate.bound:.7g}; this one has {certificate.loss:.7g} (relative gap {gap:.1e})."
+    )
+    if tolerance and not gap <= tolerance:  # 0: none was asked for
+        sentence += f" That is above the tolerance of {tolerance:g}: more --epochs, a larger --width or --l2 close it."
+    return {
+        "loss": certificate.loss,
+        "bound": certificate.bound,
+        "relative_gap": gap,
+        "scope": certificate.scope,
+        "proof": certificate.proof.value,
+        "sentence": sentence,
+    }

@@ -107,16 +107,8 @@ def _steps(session: Session) -> Iterator[StepRecord]:
         autocast=session.autocast,
         watch=lambda step: step < 5 or step % watch_every == 0,
     )
-    return fit(
-        session.model,
-        session.head,
-        session.stepper,
-        session.feed,
-        steps=total,
-        place=session.place,
-        schedule=session.schedule,
-        options=options,
-    )
+    parts = (session.model, session.head, session.stepper, session.feed)
+    return fit(*parts, steps=total, place=session.place, schedule=session.schedule, options=options)
 
 
 def _evaluate(session: Session, clock: "_Clock") -> dict[str, Any]:
@@ -127,7 +119,8 @@ def _evaluate(session: Session, clock: "_Clock") -> dict[str, Any]:
     if isinstance(session.schedule, ReduceLROnPlateau):
         session.schedule.step(-value if better == "higher" else value)
     improved = session.take_score(evaluation)
-    if improved or (session.keeps_last and math.isfinite(value)):
+    keeps_last = session.run.recipe.training.certify  # what is certified is the end of training, not its best score
+    if improved or (keeps_last and math.isfinite(value)):
         session.keep_weights()
     entry = {
         "event": "evaluation",

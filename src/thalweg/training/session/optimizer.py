@@ -34,9 +34,8 @@ def build_optimizer(
     if training.optimizer in names.SOLVERS:
         parameters = vectors.trainable([*model.parameters(), *head.parameters()])
         return names.find(names.SOLVERS, training.optimizer, "optimizer")(parameters)
-    if is_composed(recipe):
-        clip = clip or build_clipping(recipe, head)
-        return compose(recipe, model, head, clip.gradient, clip.update)
+    if training.optimizer in names.METHODS or training.line_search:
+        return _compose(recipe, model, head, clip or build_clipping(recipe, head))
     return construct.make_optimizer(
         construct.find_optimizer(training.optimizer),
         model,
@@ -89,22 +88,10 @@ def build_clipping(recipe: Recipe, head: nn.Module) -> Clipping:
     return Clipping(parts[0] if len(parts) == 1 else clipping.ClipSequence(tuple(parts)), update)
 
 
-def is_composed(recipe: Recipe) -> bool:
-    """Whether the optimizer is a direction with a step size of this package."""
-    return recipe.training.optimizer in names.METHODS or bool(recipe.training.line_search)
-
-
-def compose(
-    recipe: Recipe,
-    model: nn.Module,
-    head: nn.Module,
-    clip: clipping.AbstractClip,
-    clip_update: clipping.ClipUpdate | None,
-) -> torch.optim.Optimizer:
+def _compose(recipe: Recipe, model: nn.Module, head: nn.Module, clip: Clipping) -> torch.optim.Optimizer:
     """Return a direction with a step size over all parameters, as a complete recipe says.
 
-    Raises:
-        InputError: an option that the direction has not, or a value that it cannot take; parts that don't fit.
+    An InputError tells of an option that the direction has not, a value that it cannot take, or parts that don't fit.
     """
     training = recipe.training
     name, options = training.optimizer, dict(training.optimizer_options)
@@ -120,8 +107,8 @@ def compose(
             options |= {"lr": training.lr, "weight_decay": training.weight_decay}
             direction = Update(construct.find_optimizer(name), **options)
         parameters = vectors.trainable([*model.parameters(), *head.parameters()])
-        clipped = None if isinstance(clip, clipping.NoClip) else clip
-        optimizer = Descent(parameters, direction, step_size(), clip=clipped, clip_update=clip_update)
+        clipped = None if isinstance(clip.gradient, clipping.NoClip) else clip.gradient
+        optimizer = Descent(parameters, direction, step_size(), clip=clipped, clip_update=clip.update)
         optimizer.state_dict()  # starts the memory: some optimizers look at the parameters only then
     except (TypeError, ValueError) as error:
         raise InputError(f"--optimizer {name} with --line-search {line_search} cannot work so: {error}") from None
@@ -132,7 +119,8 @@ def compose(
 
 def _direction(name: str, constructor: Any, options: Mapping[str, Any]) -> Any:
     """Return a direction of this package, its options made into what its constructor takes."""
-    hints = {key: hint for key, hint in typing.get_type_hints(constructor).items() if not _is_constant(hint)}
+    hints = typing.get_type_hints(constructor)
+    hints = {key: hint for key, hint in hints.items() if typing.get_origin(hint) is not typing.ClassVar}
     for key in options:
         if key not in hints:
             raise InputError(f"--optimizer {name} has no option {key!r}; it has {', '.join(hints)}.")
@@ -169,7 +157,3 @@ def _part(where: str, key: str, value: Any) -> Any:
         return part(**arguments)
     except (TypeError, ValueError) as error:
         raise InputError(f"{where} cannot be {value!r}: {error}.") from None
-
-
-def _is_constant(hint: Any) -> bool:
-    return typing.get_origin(hint) is typing.ClassVar

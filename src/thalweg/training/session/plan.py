@@ -4,6 +4,7 @@ Each step returns a new value, and nothing is written.
 """
 
 import dataclasses
+import difflib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, final
@@ -12,12 +13,13 @@ import torch
 
 from thalweg import names
 from thalweg.errors import InputError
+from thalweg.optim import construct
 from thalweg.tasks.base import AbstractTask, Prepared
+from thalweg.tasks.writing.target_sources import source_of
 from thalweg.training.folder import checkpoint, run
 from thalweg.training.recipe.complete import complete, without_effect
 from thalweg.training.recipe.recipe import Options, Recipe
 from thalweg.training.session import sizing
-from thalweg.training.session.known import known_defaults
 from thalweg.training.session.reading import Opened, open_data, read_examples, skipped_rows
 from thalweg.training.steps.device import choose_device
 
@@ -27,61 +29,33 @@ Say = Callable[[str], None]
 @final
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What the user asked for.
+    """What the user asked for."""
 
-    Args:
-        options: the options that were given.
-        out: folder that holds runs.
-        overwrite: replace a run of the same name.
-        resume: folder of the run to resume.
-        fast: two steps of everything.
-    """
-
-    options: Options
-    out: Path = Path("runs")
-    overwrite: bool = False
-    resume: Path | None = None
-    fast: bool = False
+    options: Options  # those that were given
+    out: Path = Path("runs")  # holds runs
+    overwrite: bool = False  # replace a run of the same name
+    resume: Path | None = None  # folder of the run to resume
+    fast: bool = False  # two steps of everything
 
 
 @final
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """A run that is decided, with its data read and nothing written.
-
-    Args:
-        recipe: the complete recipe.
-        task: reads and collates.
-        prepared: training and validation examples.
-        device: where to compute.
-        folder: the run's folder.
-        is_resumed: whether it is an unfinished run that is resumed.
-        is_timed: whether a time limit alone bounds the run, so that steps are planned to fit into it.
-        description: what `data.json` says.
-        fast: two steps of everything.
-    """
+    """A run that is decided, with its data read and nothing written."""
 
     recipe: Recipe
     task: AbstractTask
     prepared: Prepared
     device: torch.device
     folder: Path
-    is_resumed: bool
-    is_timed: bool
-    description: dict[str, Any]
-    fast: bool
+    is_resumed: bool  # whether the folder holds an unfinished run
+    is_timed: bool  # whether a time limit alone bounds the run, so that steps are planned to fit into it
+    description: dict[str, Any]  # what `data.json` says
+    fast: bool  # two steps of everything
 
 
 def make_plan(request: Request, say: Say) -> Plan:
-    """Read the data and decide everything.
-
-    Args:
-        request: what the user asked for.
-        say: takes sentences about what was chosen.
-
-    Raises:
-        InputError: for anything the user has to mend.
-    """
+    """Read the data and decide everything; `say` and InputError as in `prepare`."""
     opened = open_data(_all_options(request), say)
     known = known_defaults(opened.options)
     recipe = complete(_named(opened.decided), known)
@@ -92,7 +66,8 @@ def make_plan(request: Request, say: Say) -> Plan:
     for note in (*skipped_rows(opened.source, opened.valid), *prepared.notes):
         say(note)
     recipe = _suited(recipe, opened, known, task, prepared, say)
-    is_timed = _is_timed(recipe, opened.options)
+    bounded = _is_bounded(opened.options) or recipe.training.optimizer in names.SOLVERS
+    is_timed = bool(opened.options.get("time")) and not bounded
     folder, is_resumed = _find_folder(request, recipe, is_timed, say)
     description = _describe(opened, prepared)
     return Plan(recipe, task, prepared, device, folder, is_resumed, is_timed, description, request.fast)
@@ -106,6 +81,40 @@ def _all_options(request: Request) -> Options:
     if resumed.finished:
         raise InputError(f"The run {request.resume} is finished, so there is nothing to resume; train a new one.")
     return Options(resumed.recipe.values()).with_(request.options)
+
+
+def known_defaults(options: Options) -> dict[str, Any]:
+    """Return the defaults outside the table of options: an optimizer's own, and the width of vectors in a file or run.
+
+    An InputError tells of an optimizer, a file or a run that does not exist. An optimizer other than AdamW, which the
+    tasks' own defaults are for, has its usual learning rate and weight decay.
+    """
+    known: dict[str, Any] = {}
+    optimizer = options.get("optimizer")
+    if optimizer is not None:
+        _check_optimizer(optimizer)
+        own = optimizer in names.METHODS or optimizer in names.SOLVERS
+        if not own and construct.find_optimizer(optimizer) is not torch.optim.AdamW:
+            known["lr"] = construct.default_learning_rate(optimizer)
+            known["weight_decay"] = construct.default_weight_decay(optimizer)
+    targets = options.get("targets", "")
+    kind, _, start = targets.partition(":")
+    text = start if kind in ("trained", "combined") else targets
+    if "target_width" not in options and text not in ("", "embedding", *names.TARGETS):
+        known["target_width"] = source_of(text).width()
+    return known
+
+
+def _check_optimizer(name: str) -> None:
+    own, torch_names = [*names.METHODS, *names.SOLVERS], list(construct.optimizer_names())
+    if name in own or "." in name or name.lower() in torch_names:
+        return
+    close = difflib.get_close_matches(name.lower().replace("_", "-"), [*own, *torch_names], n=1)
+    hint = f" Did you mean '{close[0]}'?" if close else ""
+    raise InputError(
+        f"There is no optimizer {name!r}; expected one of {', '.join(own)}, one of "
+        f"torch.optim's ({', '.join(torch_names)}), or an import path such as pytorch_optimizer.SOAP.{hint}"
+    )
 
 
 def _named(options: Options) -> Options:
@@ -124,15 +133,11 @@ def _suited(
         else:
             say(f"{reason} So it is trained on mini-batches, and nothing is proved while it trains.")
             recipe = complete(_named(opened.decided).with_(optimizer=names.OPTIMIZER), known)
-    if options.get("steps") or options.get("epochs"):
-        return recipe
-    return sizing.with_enough_epochs(recipe, len(prepared.train))
+    return recipe if _is_bounded(options) else sizing.with_enough_epochs(recipe, len(prepared.train))
 
 
-def _is_timed(recipe: Recipe, options: Options) -> bool:
-    """Whether a time limit alone bounds the run, so that steps are planned to fit into it."""
-    bounded = options.get("steps") or options.get("epochs") or recipe.training.optimizer in names.SOLVERS
-    return bool(options.get("time")) and not bounded
+def _is_bounded(options: Options) -> bool:
+    return bool(options.get("steps") or options.get("epochs"))
 
 
 def _find_folder(request: Request, recipe: Recipe, timed: bool, say: Say) -> tuple[Path, bool]:
@@ -140,9 +145,7 @@ def _find_folder(request: Request, recipe: Recipe, timed: bool, say: Say) -> tup
     if request.resume is not None:
         return request.resume, True
     folder = request.out / recipe.run.name
-    if not folder.exists():
-        return folder, False
-    if request.overwrite:
+    if request.overwrite or not folder.exists():
         return folder, False
     number = 1
     while folder.exists():

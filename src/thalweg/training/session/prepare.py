@@ -16,12 +16,7 @@ FRACTION_OF_TIME = 0.9  # of a time limit is planned for steps; the rest is left
 def prepare(request: Request, say: Say) -> Session:
     """Read the data, decide everything, find or make the run's folder, and build what trains.
 
-    Args:
-        request: what the user asked for.
-        say: takes sentences about what was chosen.
-
-    Raises:
-        InputError: for anything the user has to mend.
+    `say` takes sentences about what was chosen. An InputError tells what the user has to mend.
     """
     return start(make_plan(request, say), say)
 
@@ -29,8 +24,7 @@ def prepare(request: Request, say: Say) -> Session:
 def start(plan: Plan, say: Say) -> Session:
     """Return the session of a plan; if it cannot begin, its new folder goes again.
 
-    Raises:
-        InputError: if a part does not take an option, or the data of a resumed run have changed.
+    An InputError tells of an option that its part does not take, or that the data of a resumed run have changed.
     """
     new = None
     if plan.is_resumed:
@@ -85,10 +79,8 @@ def _fit_to_time(session: Session, say: Say) -> Session:
 
 def _seconds_per_step(session: Session, enough: float) -> float:
     place, first = Place(), time.monotonic()
-    for record in fit(
-        session.model, session.head, session.stepper, session.feed, steps=1000, place=place,
-        options=FitOptions(autocast=session.autocast),
-    ):  # fmt: skip
+    parts, options = (session.model, session.head, session.stepper, session.feed), FitOptions(autocast=session.autocast)
+    for record in fit(*parts, steps=1000, place=place, options=options):
         float(record.loss)
         if record.step == 1:
             first = time.monotonic()  # the first step is slower than the others

@@ -22,20 +22,12 @@ from thalweg.training.recipe.recipe import Options, Recipe, read_options
 @final
 @dataclasses.dataclass(frozen=True)
 class Opened:
-    """Data that are open, and what was chosen about them.
+    """Data that are open, and what was chosen about them."""
 
-    Args:
-        options: what the user gave, with source and task.
-        decided: the same, with the columns that were chosen.
-        source: the training data.
-        valid: the validation data; None where they are split off.
-        choice: the columns.
-    """
-
-    options: Options
-    decided: Options
+    options: Options  # what the user gave, with source and task
+    decided: Options  # the same, with the columns that were chosen
     source: AbstractSource
-    valid: AbstractSource | None
+    valid: AbstractSource | None  # None where the validation data are split off
     choice: Choice
 
     def notes(self) -> list[str]:
@@ -44,14 +36,9 @@ class Opened:
 
 
 def open_data(options: Options, say: Callable[[str], None]) -> Opened:
-    """Open the data, and choose the task and the columns, those that the user named first.
+    """Open the data, and choose the task (`say` takes a sentence about the guess) and the columns.
 
-    Args:
-        options: what the user gave.
-        say: takes a sentence about the task, where it is guessed.
-
-    Raises:
-        InputError: if a file cannot be opened, a named column is missing, or none fits.
+    An InputError tells of a file that cannot be opened, a named column that is missing, or that none fits.
     """
     options = _with_source(options)
     skip = bool(options.get("skip_bad_rows"))
@@ -67,11 +54,7 @@ def open_data(options: Options, say: Callable[[str], None]) -> Opened:
 
 
 def open_any(name: str, *, skip_bad_rows: bool = False) -> AbstractSource:
-    """Open a file, or a built-in set where there is no file of that name.
-
-    Raises:
-        InputError: if it is neither.
-    """
+    """Open a file, or a built-in set where there is no file of that name; raise an InputError if it is neither."""
     if _is_sample(name):
         return SAMPLES[name]
     try:
@@ -85,11 +68,7 @@ def open_any(name: str, *, skip_bad_rows: bool = False) -> AbstractSource:
 def read_examples(
     source: AbstractSource, valid: AbstractSource | None, recipe: Recipe, columns: dict[str, Any]
 ) -> tuple[AbstractTask, Prepared]:
-    """Return the task, and the training and validation examples, as a complete recipe says.
-
-    Raises:
-        InputError: for rows that the task cannot use.
-    """
+    """Return task and examples as a complete recipe says; an InputError tells of rows that the task cannot use."""
     spill = Path(tempfile.mkdtemp(prefix="thalweg-"))
     try:
         kind: type[AbstractTask] = names.task_class(recipe.run.task)

@@ -5,19 +5,16 @@ import math
 from typing import final
 
 import torch
-from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from thalweg import vectors
 from thalweg.errors import InputError
-from thalweg.heads.base import AbstractHead
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.folder import build, checkpoint
 from thalweg.training.folder.run import CHECKPOINTS, WEIGHTS, NewFolder, Run
 from thalweg.training.session import optimizer
-from thalweg.training.steps.calibrate import calibrate
 from thalweg.training.steps.device import choose_precision
-from thalweg.training.steps.evaluate import Evaluation, evaluate
+from thalweg.training.steps.evaluate import Evaluation, calibrate, evaluate
 from thalweg.training.steps.feed import Feed
 from thalweg.training.steps.fit import Place
 from thalweg.training.steps.stepper import stepper_for
@@ -42,31 +39,14 @@ class Score:
 
 @final
 class Session:
-    """Everything that a run needs while it trains.
-
-    Args:
-        run: the run's folder, with its recipe written.
-        task: reads the data.
-        prepared: training and validation examples.
-        device: where to compute.
-        fast: take two steps only, on little validation data.
-    """
+    """Everything that a run needs while it trains; its folder has a recipe already. `fast` takes two steps only."""
 
     def __init__(self, run: Run, task: AbstractTask, prepared: Prepared, device: torch.device, *, fast: bool) -> None:
-        recipe = run.recipe
-        training = recipe.training
+        recipe, training = run.recipe, run.recipe.training
         self.run, self.task, self.prepared, self.device = run, task, prepared, device
-        seed = recipe.run.seed
         dtype, self.autocast = choose_precision(recipe.run.precision, device)
-        self.feed = Feed(
-            prepared.train,
-            task.batch,
-            batch_size=training.batch_size,
-            accumulate=training.accumulate,
-            seed=seed,
-            device=device,
-            dtype=dtype,
-        )
+        order = {"batch_size": training.batch_size, "accumulate": training.accumulate, "seed": recipe.run.seed}
+        self.feed = Feed(prepared.train, task.batch, **order, device=device, dtype=dtype)
         by_epochs = math.ceil(training.epochs * self.feed.steps_per_epoch) or math.inf
         self.total_steps = 2 if fast else int(min(training.steps or math.inf, by_epochs))
         every = training.evaluate_every or max(self.feed.steps_per_epoch, math.ceil(self.total_steps / MAX_EVALUATIONS))
@@ -84,14 +64,9 @@ class Session:
         self.new_folder: NewFolder | None = None
         self.score = Score()
 
-    @property
-    def parts(self) -> tuple[nn.Module, AbstractHead]:
-        """Model and head."""
-        return self.model, self.head
-
     def measure(self) -> Evaluation:
         """Evaluate the present weights on the validation data, probabilities calibrated on training data before."""
-        calibrate(self.model, self.head, self.feed(0), autocast=self.autocast)
+        calibrate(self.model, self.head, self.feed(0)[0], autocast=self.autocast)
         return self.evaluate()
 
     def evaluate(self, generated: int = 0) -> Evaluation:
@@ -106,11 +81,6 @@ class Session:
             autocast=self.autocast,
             generated=generated,
         )
-
-    @property
-    def keeps_last(self) -> bool:
-        """Whether the last weights are kept, not the best ones on the validation data: those that are certified."""
-        return bool(self.run.recipe.training.certify)
 
     def take_score(self, evaluation: Evaluation) -> bool:
         """Compare an evaluation with the best so far; return whether it is better. Writes nothing."""
@@ -145,7 +115,8 @@ class Session:
 
     def is_sound(self) -> bool:
         """Whether all weights are finite, so that they may be saved as good ones."""
-        return bool(torch.isfinite(vectors.norm([p.detach() for m in self.parts for p in m.parameters()])))
+        parameters = [*self.model.parameters(), *self.head.parameters()]
+        return bool(torch.isfinite(vectors.norm([parameter.detach() for parameter in parameters])))
 
     def save(self) -> None:
         """Write a checkpoint; spoiled weights are never written over good ones."""
@@ -162,23 +133,21 @@ class Session:
         checkpoint.save(self.run.folder / CHECKPOINTS, self.place.step, state)
 
     def restore(self, *, weights_only: bool = False) -> bool:
-        """Put the newest checkpoint back, if there is one.
+        """Put the newest checkpoint back and return True, or return False where there is none.
 
-        Args:
-            weights_only: keep the counts and times of this session (after going back), take the rest.
-
-        Raises:
-            InputError: if it is damaged, or from another model or optimizer.
+        With `weights_only` this session keeps its counts and times (after going back). An InputError tells of one
+        that is damaged, or from another model or optimizer.
         """
         newest = checkpoint.latest(self.run.folder / CHECKPOINTS)
         if newest is None:
             return False
         state = checkpoint.load(newest)
         where = newest / "state.safetensors"
-        saved = {f"{part}.{name}": t for part in ("model", "head") for name, t in state[part].items()}
-        own = {f"{p}.{name}" for p, m in zip(("model", "head"), self.parts, strict=True) for name in m.state_dict()}
-        if own != saved.keys():
-            differing = sorted(own ^ saved.keys())[0]
+        networks = {"model": self.model, "head": self.head}
+        saved = {f"{part}.{name}" for part in networks for name in state[part]}
+        own = {f"{part}.{name}" for part, network in networks.items() for name in network.state_dict()}
+        if own != saved:
+            differing = sorted(own ^ saved)[0]
             raise InputError(
                 f"{where} is from another model: '{differing}' is in only one of the two; use its own recipe."
             )
@@ -191,11 +160,10 @@ class Session:
             raise InputError(f"{where} is from another model or optimizer ({reason}); use its own recipe.") from None
         self.schedule.load_state_dict(state["schedule"])
         self.place.step = state["step"]
-        saved_score = Score(**state["score"])
         if weights_only:
-            self.score.lr_scale = saved_score.lr_scale  # the one that the restored rates have in them
+            self.score.lr_scale = state["score"]["lr_scale"]  # the one that the restored rates have in them
         else:
-            self.score = saved_score
+            self.score = Score(**state["score"])
         return True
 
     def scale_lr(self, factor: float) -> None:

@@ -8,16 +8,11 @@ from typing import Any, final
 
 @final
 class Signals:
-    """Notes the first SIGINT or SIGTERM while it is entered; a second one has its usual effect.
-
-    Attributes:
-        received: number of the signal; None before it.
-        interrupts: whether it also raises `KeyboardInterrupt`, out of a wait that may never end.
-    """
+    """Notes the first SIGINT or SIGTERM while it is entered; a second one has its usual effect."""
 
     def __init__(self) -> None:
-        self.received: int | None = None
-        self.interrupts = False
+        self.received: int | None = None  # number of the signal
+        self.interrupts = False  # whether it also raises `KeyboardInterrupt`, out of a wait that may never end
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Signals":

@@ -1,4 +1,4 @@
-"""Held-out loss and metrics."""
+"""Held-out loss and metrics, and before them what a head needs to turn its scores into probabilities."""
 
 import dataclasses
 from typing import final
@@ -6,11 +6,14 @@ from typing import final
 import torch
 from torch import nn
 
+from thalweg.batch import Batch
 from thalweg.data.arrays.batches import Examples
 from thalweg.heads.base import AbstractHead
 from thalweg.tasks.answering import answering
 from thalweg.tasks.base import AbstractTask
 from thalweg.training.steps.feed import in_order
+
+MAX_TARGETS = 512  # one number is fitted: some hundred targets determine it to about a hundredth
 
 
 @final
@@ -67,3 +70,23 @@ def evaluate(
         if generated:
             metrics |= task.generated_metrics(model, head, examples, generated)
     return Evaluation(float(total / count), metrics)
+
+
+def calibrate(model: nn.Module, head: AbstractHead, batch: Batch, *, autocast: torch.dtype | None = None) -> None:
+    """Let the head fit its calibration on some targets of a training batch, in evaluation mode."""
+    if type(head).calibrate is AbstractHead.calibrate:
+        return
+    modes = [(module, module.training) for network in (model, head) for module in network.modules()]
+    model.eval()
+    head.eval()
+    try:
+        with torch.no_grad(), torch.autocast(batch.targets.device.type, autocast, enabled=autocast is not None):
+            prediction = head(model(**batch.inputs))
+            mask = torch.ones_like(batch.targets, dtype=torch.bool) if batch.mask is None else batch.mask
+            # Evenly over the batch, so that neither the beginnings of texts nor short texts dominate.
+            places = mask.flatten().nonzero().squeeze(1)
+            places = places[:: max(1, len(places) // MAX_TARGETS)][:MAX_TARGETS]
+            head.calibrate(prediction.flatten(0, -2)[places], batch.targets.flatten()[places])
+    finally:
+        for module, mode in modes:
+            module.training = mode

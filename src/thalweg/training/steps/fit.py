@@ -153,7 +153,7 @@ def fit(
         micro = batches(step)
         if objective is None:
             objective = Objective(model, head, micro, l2=options.l2, autocast=options.autocast)
-        elif not (stepper.reuses_objective and _are_same(micro, objective.batches)):
+        elif not (stepper.reuses_objective and [*map(id, micro)] == [*map(id, objective.batches)]):
             objective = objective.on(micro)
         before = vectors.clone(objective.parameters) if options.watch(step) else None
         lr = stepper.optimizer.param_groups[0]["lr"]
@@ -187,10 +187,6 @@ def _advance(schedule: LRScheduler, *, quietly: bool) -> None:
         schedule.step()
 
 
-def _are_same(micro: Sequence[Batch], others: Sequence[Batch]) -> bool:
-    return len(micro) == len(others) and all(one is other for one, other in zip(micro, others, strict=True))
-
-
 def _set_seed(seed: int, on_cpu: bool) -> None:
     """Set the random state; `torch.manual_seed` takes 0.1 ms where a GPU might come later, and remembers every call."""
     if on_cpu:
@@ -219,12 +215,9 @@ def layer_names(model: nn.Module, head: nn.Module) -> dict[str, list[Tensor]]:
 def layer_figures(
     layers: dict[str, list[Tensor]], parameters: list[Tensor], before: list[Tensor]
 ) -> dict[str, dict[str, float]]:
-    """Return gradient norm and update/weight ratio of each layer.
+    """Return gradient norm and update/weight ratio of each layer, from the parameters after a step and before it.
 
-    Args:
-        layers: parameters by layer.
-        parameters: all of them, after the step, with their gradients.
-        before: the same before the step; overwritten with the change.
+    `before` is overwritten with the change.
     """
     sizes = torch.stack(torch._foreach_norm(before))
     torch._foreach_sub_(before, [parameter.detach() for parameter in parameters])
