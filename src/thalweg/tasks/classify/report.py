@@ -4,11 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
-from torchmetrics.functional.classification import (
-    multiclass_confusion_matrix,
-    multiclass_f1_score,
-    multilabel_f1_score,
-)
+from torchmetrics.functional.classification import multiclass_confusion_matrix, multiclass_f1_score, multilabel_f1_score
 
 NUM_WORST = 20
 

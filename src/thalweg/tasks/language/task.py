@@ -131,12 +131,7 @@ class Language(AbstractTask):
             settings.vocabulary_size,
             min_count=MIN_PAIR_COUNT if settings.tokenizer == "bpe" else 1,
         )
-        task = cls(
-            settings.normalizer(),
-            tokenizer,
-            settings.max_length,
-            spill=settings.spill,
-        )
+        task = cls(settings.normalizer(), tokenizer, settings.max_length, spill=settings.spill)
         train, _ = task._encode(text_lines(texts, 0, cut))
         num_tokens = num_targets(train)
         if num_tokens < settings.max_length:

@@ -2,16 +2,7 @@
 
 from typing import Final
 
-from thalweg.data.columns.choice import (
-    PAIR_AND_NUMBER,
-    POSSIBLE,
-    TYPICAL,
-    Choice,
-    Kind,
-    Rule,
-    Table,
-    TaskColumns,
-)
+from thalweg.data.columns.choice import PAIR_AND_NUMBER, POSSIBLE, TYPICAL, Choice, Kind, Rule, Table, TaskColumns
 from thalweg.data.columns.facts import ColumnFacts
 from thalweg.data.columns.role_names import name_score, normalized
 from thalweg.data.columns.scores import FREQUENT_NAME, is_text_like, number_score, text_score

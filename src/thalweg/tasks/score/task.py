@@ -116,9 +116,7 @@ class Score(AbstractTask):
         train, notes = task._examples(ids, numbers[~in_valid], None)
         if valid is None:
             held_out, _ = task._examples(
-                [reader.encode(column.chosen(in_valid)) for column in texts],
-                numbers[in_valid],
-                _raw(texts, in_valid),
+                [reader.encode(column.chosen(in_valid)) for column in texts], numbers[in_valid], _raw(texts, in_valid)
             )
             _check_variation(numbers[in_valid], columns["number"], f"the validation part of {source.name}")
         else:

@@ -73,12 +73,7 @@ class Translate(AbstractTask):
     inputs: ClassVar[tuple[str, ...]] = ("source",)
 
     def __init__(
-        self,
-        normalizer: Normalizer,
-        tokenizer: Tokenizer,
-        max_length: int,
-        *,
-        spill: Spill = IN_MEMORY,
+        self, normalizer: Normalizer, tokenizer: Tokenizer, max_length: int, *, spill: Spill = IN_MEMORY
     ) -> None:
         self.normalizer = normalizer
         self.tokenizer = tokenizer
@@ -109,12 +104,7 @@ class Translate(AbstractTask):
             settings.vocabulary_size,
             min_count=MIN_PAIR_COUNT if settings.tokenizer == "bpe" else 1,
         )
-        task = cls(
-            settings.normalizer(),
-            tokenizer,
-            settings.max_length,
-            spill=settings.spill,
-        )
+        task = cls(settings.normalizer(), tokenizer, settings.max_length, spill=settings.spill)
         train, cut = task._examples(pairs, chosen, with_texts=False)
         notes += cut
         if valid is None:
@@ -184,12 +174,7 @@ class Translate(AbstractTask):
     @classmethod
     @override
     def load(cls, folder: Path, settings: Settings) -> "Translate":
-        return cls(
-            settings.normalizer(),
-            Tokenizer.load(folder / TOKENIZER),
-            settings.max_length,
-            spill=settings.spill,
-        )
+        return cls(settings.normalizer(), Tokenizer.load(folder / TOKENIZER), settings.max_length, spill=settings.spill)
 
     @override
     def shape(self) -> ModelShape:

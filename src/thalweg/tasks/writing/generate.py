@@ -175,14 +175,7 @@ def continue_texts(
 
 @torch.inference_mode()
 def greedy(
-    model: Writer,
-    head: AbstractHead,
-    state: State,
-    *,
-    first: int,
-    end: int,
-    length: int,
-    forbidden: Sequence[int] = (),
+    model: Writer, head: AbstractHead, state: State, *, first: int, end: int, length: int, forbidden: Sequence[int] = ()
 ) -> Tensor:
     """Write the most probable token each time, until every text has ended.
 
