@@ -10,18 +10,9 @@ from torch import nn
 
 @contextmanager
 def answering(*networks: nn.Module) -> Iterator[torch.Tensor]:
-    """Switch networks to evaluation mode and gradients off; afterwards each has the mode it had.
+    """Switch networks to evaluation mode and gradients off, and back to the mode that each module had.
 
-    Yields:
-        One of the parameters, whose device and type the inputs should have.
-
-    Example:
-        >>> layer = nn.Linear(2, 1).train()
-        >>> with answering(layer) as parameter:
-        ...     layer.training, layer(torch.zeros(1, 2).to(parameter)).requires_grad
-        (False, False)
-        >>> layer.training
-        True
+    Yields one of the parameters, whose device and type the inputs should have.
     """
     modes = [(module, module.training) for network in networks for module in network.modules()]
     try:

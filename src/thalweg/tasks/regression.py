@@ -12,37 +12,15 @@ def nmse(prediction: Tensor, target: Tensor) -> float:
     """Return the normalized mean squared error, the relative squared error.
 
     NMSE = sum_i (y_i - p_i)^2 / sum_i (y_i - mean(y))^2, with y = target and p = prediction: the mean squared error
-    over the variance of the true values. 0 is exact, 1 is what their mean would give.
-
-    Args:
-        prediction: `[examples]`.
-        target: the same shape.
-
-    Returns:
-        The error; NaN where all true values are equal, since then it is not defined.
-
-    Example:
-        >>> import torch
-        >>> nmse(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 2.0, 6.0]))  # 9 / 14
-        0.6428571428571428
+    over the variance of the true values, both `[examples]`. 0 is exact, 1 is what their mean would give; NaN where all
+    true values are equal, since then it is not defined.
     """
     prediction, target, varies = _standardized(prediction, target)
     return float(relative_squared_error(prediction, target)) if varies else math.nan
 
 
 def correlations(prediction: Tensor, target: Tensor) -> tuple[float, float]:
-    """Return Pearson's and Spearman's correlation; both are 0 where all predictions or all true values are equal.
-
-    Args:
-        prediction: `[examples]`.
-        target: the same shape.
-
-    Example:
-        >>> import torch
-        >>> pearson, spearman = correlations(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 2.0, 6.0]))
-        >>> round(pearson, 4), round(spearman, 4)
-        (0.9449, 1.0)
-    """
+    """Return Pearson's and Spearman's correlation of `[examples]` each; both 0 where either has one value only."""
     prediction, target, varies = _standardized(prediction, target)
     spread = prediction.std(correction=0)
     # torchmetrics warns and gives NaN, which neither a checkpoint nor JSON can hold.

@@ -12,8 +12,7 @@ from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
 from thalweg.models import presets
 from thalweg.tasks.base import AnswerOptions, HeadOptions, Settings
-from thalweg.tasks.classify.meters import MultiLabelMeter, SingleLabelMeter
-from thalweg.tasks.classify.task import Classify
+from thalweg.tasks.classify.task import Classify, LabelMeter
 
 SINGLE = {"text": "text", "label": "label"}
 SEVERAL = {**SINGLE, "multilabel": True, "separator": ";"}
@@ -82,7 +81,7 @@ def test_answers_are_lines(tmp_path):
 
 def test_metrics_of_one_label_equal_sklearn():
     logits, targets = torch.randn(200, 5), torch.randint(4, (200,))  # the last label never comes
-    meter = SingleLabelMeter(5)
+    meter = LabelMeter(5, multilabel=False)
     for part in (slice(0, 120), slice(120, 200)):
         meter.update(logits[part], Batch({}, targets[part]))
     found, guess = meter.compute(), logits.argmax(-1)
@@ -92,7 +91,7 @@ def test_metrics_of_one_label_equal_sklearn():
 
 def test_metrics_of_several_labels_equal_sklearn():
     logits, targets = torch.randn(200, 4), torch.randint(2, (200, 4)).float()
-    meter = MultiLabelMeter(4)
+    meter = LabelMeter(4, multilabel=True)
     meter.update(logits, Batch({}, targets))
     found, guess = meter.compute(), (logits > 0).int()
     assert found["accuracy"] == pytest.approx(accuracy_score(targets.int(), guess))

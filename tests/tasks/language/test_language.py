@@ -12,13 +12,14 @@ from thalweg.batch import Batch
 from thalweg.data.arrays.ragged import Spill
 from thalweg.data.files.base import AbstractSource, Chunk
 from thalweg.data.files.sources import open_source
+from thalweg.data.text.tokenizer import Tokenizer
 from thalweg.data.text.words import split_words
 from thalweg.errors import InputError
 from thalweg.heads.softmax import Softmax
 from thalweg.models.presets import ModelOptions, causal_lstm, causal_transformer
 from thalweg.objective import Objective
 from thalweg.tasks.base import AnswerOptions, HeadOptions, Settings
-from thalweg.tasks.language.task import Language, LanguageMeter, num_targets, text_lines
+from thalweg.tasks.language.task import Language, num_targets, text_lines
 from thalweg.tasks.reading.text_column import TextColumn
 from thalweg.training.steps.evaluate import evaluate
 
@@ -58,6 +59,10 @@ def networks(task, build=causal_lstm, seed=0, tie=False, **options):
     torch.manual_seed(seed)
     model = build(task.shape(), ModelOptions(**({"width": 16, "hidden": 16, "layers": 1, "heads": 2} | options)))
     return model, task.head(model, HeadOptions(tie=tie))
+
+
+def empty(**sizes):
+    return Language(settings().normalizer(), Tokenizer.from_vocabulary([]), 16, **sizes)
 
 
 def story(num_lines=60):
@@ -183,7 +188,7 @@ def test_metrics_are_those_of_their_definitions(tokenizer):
 def test_meter_charges_unknown_bytes_and_leaves_padding_out():
     logits = torch.zeros(2, 3, 4)
     batch = Batch({}, torch.tensor([[1, 2, 0], [3, 0, 0]]), torch.tensor([[True, True, False], [True, False, False]]))
-    meter = LanguageMeter(bytes_per_token=2.0, unknown_per_token=0.5)
+    meter = empty(bytes_per_token=2.0, unknown_per_token=0.5).meter()
     meter.update(logits, batch)
     meter.update(logits, batch)
     # Four equally likely tokens are 2 bits; 2 bits and 4 for the unknown, over 2 bytes.
@@ -191,7 +196,7 @@ def test_meter_charges_unknown_bytes_and_leaves_padding_out():
 
 
 def test_meter_of_a_hopeless_model_is_infinite_not_an_error():
-    meter = LanguageMeter(1.0, 0.0)
+    meter = empty().meter()
     meter.update(torch.tensor([[[0.0, 5000.0]]]), Batch({}, torch.tensor([[0]])))
     assert meter.compute()["perplexity"] == math.inf
 
@@ -236,6 +241,7 @@ def test_tying_unlike_sizes_is_refused_with_the_way_out():
 def test_saved_and_loaded_task_answers_alike(tmp_path, tokenizer):
     chosen = settings(tokenizer, normalize=("nfc", "lower"))
     task, _ = Language.prepare(Lines(story()), None, chosen)
+    task.bytes_per_token, task.unknown_per_token = 1.5, 0.25
     task.save(tmp_path)
     loaded = Language.load(tmp_path, chosen)
     model, head = networks(task)
@@ -245,7 +251,8 @@ def test_saved_and_loaded_task_answers_alike(tmp_path, tokenizer):
     assert first == second
     assert [answer["prompt"] for answer in first] == prompts
     assert all(set(answer) == {"prompt", "text"} for answer in first)
-    assert loaded.meter().compute.__self__._bytes == task.bytes_per_token
+    sizes = [(one.bytes_per_token, one.unknown_per_token) for one in (task, loaded)]
+    assert sizes == [(1.5, 0.25)] * 2
     held_out, _ = loaded.examples(Lines(story()[50:]), {"text": "text"})
     assert evaluate(loaded, model, head, held_out).metrics["bits_per_byte"] > 0
     assert loaded.shape() == task.shape()

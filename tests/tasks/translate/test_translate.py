@@ -12,12 +12,13 @@ from thalweg.batch import Batch
 from thalweg.data.arrays.ragged import Spill
 from thalweg.data.files.base import AbstractSource, Chunk
 from thalweg.data.files.sources import open_source
+from thalweg.data.text.tokenizer import Tokenizer
 from thalweg.errors import InputError
 from thalweg.models.presets import ModelOptions, translate_lstm, translate_transformer
 from thalweg.objective import Objective
 from thalweg.tasks.base import AnswerOptions, HeadOptions, Settings
 from thalweg.tasks.translate.report import evenly_spaced, texts_of, translation_scores
-from thalweg.tasks.translate.task import Translate, TranslateMeter
+from thalweg.tasks.translate.task import Translate
 from thalweg.training.steps.evaluate import evaluate
 from thalweg.training.steps.feed import Feed
 
@@ -130,7 +131,7 @@ def test_meter_against_the_definition():
     logits = torch.randn(3, 4, 6, dtype=torch.float64)
     targets = torch.randint(0, 6, (3, 4))
     mask = torch.tensor([[True] * 4, [True, True, False, False], [True, False, False, False]])
-    meter = TranslateMeter()
+    meter = Translate(settings().normalizer(), Tokenizer.from_vocabulary([]), 8).meter()
     meter.update(logits[:2], Batch({}, targets[:2], mask[:2]))
     meter.update(logits[2:], Batch({}, targets[2:], mask[2:]))
     losses = -torch.log_softmax(logits, -1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)[mask]

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, final
 
-from thalweg.data.columns.facts import ColumnFacts, column_facts
+from thalweg.data.columns.facts import ColumnFacts, column_facts, shortened
 from thalweg.data.columns.scores import text_score
 from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError
@@ -128,8 +128,7 @@ class Table:
 
     def fail(self, what: str, how: str) -> InputError:
         """Return an error that says what was expected, which columns there are, and what to do."""
-        names = ", ".join(map(repr, self.source.columns[:NUM_SHOWN]))
-        names += ", ..." if len(self.source.columns) > NUM_SHOWN else ""
+        names = shortened([*map(repr, self.source.columns)], NUM_SHOWN)
         return InputError(f"{self.source.name}: expected {what}, found none among the columns {names}; {how}.")
 
     def sentence(self, text: str) -> str:
@@ -235,17 +234,13 @@ def choose_columns(source: AbstractSource, task: TaskColumns, named: Mapping[str
 
 
 def existing(source: AbstractSource, name: str) -> str:
-    """Return a column's name as the source spells it; capital letters may differ if that leaves no doubt.
-
-    Raises:
-        InputError: if there is no such column.
-    """
+    """Return a column's name as the source spells it, ignoring case where one column matches; else an InputError."""
     if name in source.columns:
         return name
     same = [column for column in source.columns if column.lower() == name.lower()]
     if len(same) == 1:
         return same[0]
-    listed = ", ".join(map(repr, source.columns[:20])) + (", ..." if len(source.columns) > 20 else "")
+    listed = shortened([*map(repr, source.columns)], 20)
     raise InputError(f"{source.name}: there is no column {name!r}; the columns are {listed}.")
 
 

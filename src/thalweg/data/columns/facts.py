@@ -22,12 +22,7 @@ MAX_PART_WORDS: Final = 4  # in one of its labels
 
 
 def number_of(value: object) -> float | None:
-    """The finite number that a value is or spells, or None.
-
-    Example:
-        >>> number_of("2.5"), number_of(3), number_of("three"), number_of(True), number_of("1_000")
-        (2.5, 3.0, None, None, None)
-    """
+    """The finite number that a value is or spells; None for anything else, also for True and "1_000"."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     if isinstance(value, str) and "_" in value:
@@ -40,12 +35,7 @@ def number_of(value: object) -> float | None:
 
 
 def as_text(value: object) -> str:
-    """A value as a text: nothing for null, the items of a list joined by spaces.
-
-    Example:
-        >>> as_text(None), as_text(["a", 1]), as_text(2.5)
-        ('', 'a 1', '2.5')
-    """
+    """A value as a text: nothing for null, the items of a list joined by spaces."""
     if isinstance(value, str):
         return value
     if value is None:
@@ -54,49 +44,33 @@ def as_text(value: object) -> str:
 
 
 def is_missing(value: object) -> bool:
-    """Whether a value stands for nothing: null, empty, NA, nan ...
-
-    Example:
-        >>> is_missing(None), is_missing(" "), is_missing("NA"), is_missing(0)
-        (True, True, True, False)
-    """
+    """Whether a value stands for nothing: null, blank, NA, nan ..."""
     return value is None or (isinstance(value, str) and value.strip().lower() in _MISSING)
+
+
+def shortened(names: Sequence[str], limit: int) -> str:
+    """The first `limit` names, separated by commas, with "..." where there are more."""
+    return ", ".join([*names[:limit], *(["..."] if len(names) > limit else [])])
 
 
 @final
 @dataclasses.dataclass(frozen=True)
 class ColumnFacts:
-    """What the first rows say about one column.
-
-    Args:
-        name: the column's name.
-        position: its place in the file, from 0.
-        num_values: rows in which it is not missing.
-        num_rows: rows that were looked at.
-        num_distinct: different values (for labels of which a row has several: different parts).
-        mean_words: words in a value, on average.
-        is_list: whether its values are lists.
-        is_set: whether they are lists in which nothing comes twice, such as the labels of a row.
-        is_number: whether its values are numbers.
-        has_decimals: whether some of them are no whole numbers.
-        is_date: whether its values are dates or times such as 2024-05-31, 5/31/2024 or 12:30.
-        is_increasing: whether each number is greater than the one before.
-        separator: the character between the labels of a row with several; None when each row has one.
-    """
+    """What the first rows say about one column."""
 
     name: str
-    position: int
-    num_values: int
-    num_rows: int
-    num_distinct: int = 0
-    mean_words: float = 0.0
+    position: int  # its place in the file, from 0
+    num_values: int  # rows in which it is not missing
+    num_rows: int  # rows examined
+    num_distinct: int = 0  # different values (where a row has several labels: different labels)
+    mean_words: float = 0.0  # words in a value, on average
     is_list: bool = False
-    is_set: bool = False
+    is_set: bool = False  # lists without repeated entries, such as the labels of a row
     is_number: bool = False
-    has_decimals: bool = False
-    is_date: bool = False
-    is_increasing: bool = False
-    separator: str | None = None
+    has_decimals: bool = False  # some of the numbers are not whole
+    is_date: bool = False  # dates or times such as 2024-05-31, 5/31/2024 or 12:30
+    is_increasing: bool = False  # each number is greater than the one before
+    separator: str | None = None  # the character between several labels in a row; None when each row has one
 
     @property
     def distinct_fraction(self) -> float:
@@ -115,13 +89,7 @@ class ColumnFacts:
 
 
 def column_facts(columns: Sequence[str], rows: Sequence[Row]) -> list[ColumnFacts]:
-    """Look at each column of the first rows.
-
-    Example:
-        >>> facts = column_facts(("text", "label"), [Row(2, ("a fine film", "1")), Row(3, ("a bad one", "0"))])
-        >>> [(one.is_text, one.is_number, one.mean_words) for one in facts]
-        [(True, False, 3.0), (False, True, 1.0)]
-    """
+    """What these rows, the first of a file, say about each column."""
     return [_facts(name, i, [row.values[i] for row in rows]) for i, name in enumerate(columns)]
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final, final
 
 from thalweg.data.columns.choice import Choice, Kind, TaskColumns
 from thalweg.data.columns.facts import as_text, number_of
-from thalweg.data.columns.tallies import SHOWN_LENGTH, Lengths, LengthTally, Numbers, NumberTally
+from thalweg.data.columns.tallies import SHOWN_LENGTH, Finding, Lengths, LengthTally, Numbers, NumberTally
 from thalweg.data.files.base import AbstractSource, BadRow, Chunk
 from thalweg.errors import InputError
 
@@ -19,75 +19,42 @@ MIN_ROWS_OF_A_LABEL: Final = 5  # fewer say little about it
 @final
 @dataclass(frozen=True)
 class Conflict:
-    """One text that comes with different labels.
+    """One text that comes with different labels."""
 
-    Args:
-        text: its beginning.
-        labels: the labels of the first row and of the first that disagrees.
-        lines: their lines.
-    """
-
-    text: str
-    labels: tuple[str, str]
-    lines: tuple[int, int]
+    text: str  # its beginning
+    labels: tuple[str, str]  # the labels of the first row and of the first that disagrees
+    lines: tuple[int, int]  # their lines
 
 
 @final
 @dataclass(frozen=True)
 class Inspection:
-    """What `inspect` found.
+    """What `inspect` found; of the rows behind each count, the first few are listed."""
 
-    Args:
-        name: the file.
-        kind: csv, tsv, jsonl, conll, conllu, text or sample.
-        task: the task that the columns were chosen for.
-        columns: all columns.
-        choice: the columns chosen, with the sentence about it.
-        notes: choices made while opening the file.
-        num_rows: rows that can be read.
-        num_bad_rows: rows that can't.
-        bad_rows: the first of them.
-        labels: label or tag -> how often it comes, the most frequent first.
-        rare_labels: the labels (not tags) with fewer than 5 rows.
-        lengths: for each column of texts.
-        numbers: for each column of numbers.
-        num_duplicates: rows whose text (pair of texts) came before.
-        duplicates: the first of them: line, line of the first, beginning of the text.
-        num_conflicts: texts that come with different labels.
-        conflicts: the first of them.
-        num_unequal: rows with more words than tags, or fewer.
-        unequal_lines: the lines of the first of them.
-        num_valid_rows: rows of the validation file; 0 without one.
-        num_shared: rows of the validation file whose text is also in the data.
-        shared_lines: the lines (of the validation file) of the first of them.
-        unseen_labels: labels of the validation file that the data lack -> how often each comes.
-        preview: the first rows, by the name of the chosen columns.
-    """
-
-    name: str
-    kind: str
-    task: str
-    columns: tuple[str, ...]
-    choice: Choice
-    notes: list[str]
-    num_rows: int
-    num_bad_rows: int
+    name: str  # of the file
+    kind: str  # csv, tsv, jsonl, conll, conllu, text or sample
+    task: str  # that the columns were chosen for
+    columns: tuple[str, ...]  # all columns
+    choice: Choice  # the columns chosen, with the sentence about it
+    notes: list[str]  # choices made while opening the file
+    num_rows: int  # rows that can be read
+    num_bad_rows: int  # rows that can't
     bad_rows: list[BadRow]
-    labels: dict[str, int]
-    rare_labels: list[str]
-    lengths: list[Lengths]
-    numbers: list[Numbers]
-    num_duplicates: int
-    duplicates: list[tuple[int, int, str]]
-    num_conflicts: int
+    labels: dict[str, int]  # label or tag -> number of occurrences, the most frequent first
+    rare_labels: list[str]  # the labels (not tags) with fewer than 5 rows
+    lengths: list[Lengths]  # of each column of texts
+    numbers: list[Numbers]  # of each column of numbers
+    num_duplicates: int  # rows whose text (pair of texts) came before
+    duplicates: list[tuple[int, int, str]]  # line, line of the first, beginning of the text
+    num_conflicts: int  # texts that come with different labels
     conflicts: list[Conflict]
-    num_unequal: int
+    num_unequal: int  # rows with more words than tags, or fewer
     unequal_lines: list[int]
-    num_valid_rows: int
-    num_shared: int
-    shared_lines: list[int]
-    unseen_labels: dict[str, int]
-    preview: list[dict[str, Any]]
+    num_valid_rows: int  # rows of the validation file; 0 without one
+    num_shared: int  # rows of the validation file whose text is also in the data
+    shared_lines: list[int]  # in the validation file
+    unseen_labels: dict[str, int]  # labels of the validation file that the data lack -> number of occurrences
+    preview: list[dict[str, Any]]  # the first rows, by the name of the chosen columns
 
     def to_json(self) -> dict[str, Any]:
         """Plain values only, ready for `json.dumps`; a bad row is an object with line and reason."""
@@ -111,33 +78,15 @@ def inspect(
 ) -> Inspection:
     """Read a data file once and say what is in it; texts are hashed, not kept, so memory stays small.
 
-    Args:
-        source: the data.
-        task: the columns of the task they are for.
-        choice: their columns, from `choose_columns`.
-        valid_source: a validation file with the same columns, to look for what both share.
-        max_length: words that the model takes, for counting longer texts.
-        num_preview: rows shown.
-        num_examples: examples of each finding.
-
-    Returns:
-        The findings, as plain data.
-
-    Raises:
-        InputError: when the data can't be read, or the validation file lacks a chosen column.
-
-    Example:
-        >>> from thalweg import names
-        >>> from thalweg.data import SAMPLES, choose_columns
-        >>> numbers, task = SAMPLES["numbers"], names.task_columns("translate")
-        >>> found = inspect(numbers, task, choose_columns(numbers, task))
-        >>> found.num_rows, found.num_duplicates, found.lengths[0].maximum
-        (6001, 0, 7)
+    `choice` comes from `choose_columns`; a validation file with the same columns is searched for what both share; texts
+    of more than `max_length` words are counted, and `num_examples` of each finding listed. Unreadable data, or a
+    validation file that lacks a chosen column, is an InputError.
     """
     look = _Look(task, choice, num_examples, max_length, num_preview)
     for chunk in source.chunks():
         look.add(chunk)
-    num_valid, num_shared, shared_lines, unseen = _compare(look, valid_source) if valid_source else (0, 0, [], {})
+    shared: Finding[int] = Finding(num_examples)
+    num_valid, unseen = _compare(look, valid_source, shared) if valid_source else (0, {})
     labels = dict(look.labels.most_common())
     return Inspection(
         name=source.name,
@@ -153,15 +102,15 @@ def inspect(
         rare_labels=look.rare(labels),
         lengths=[tally.result() for tally in look.lengths.values()],
         numbers=[tally.result() for tally in look.numbers.values()],
-        num_duplicates=look.num_duplicates,
-        duplicates=look.duplicates,
-        num_conflicts=len(look.conflicting),
-        conflicts=look.conflicts,
-        num_unequal=look.num_unequal,
-        unequal_lines=look.unequal_lines,
+        num_duplicates=look.duplicates.count,
+        duplicates=look.duplicates.first,
+        num_conflicts=look.conflicts.count,
+        conflicts=look.conflicts.first,
+        num_unequal=look.unequal.count,
+        unequal_lines=look.unequal.first,
         num_valid_rows=num_valid,
-        num_shared=num_shared,
-        shared_lines=shared_lines,
+        num_shared=shared.count,
+        shared_lines=shared.first,
         unseen_labels=unseen,
         preview=look.preview,
     )
@@ -175,7 +124,6 @@ class _Look:
         self, task: TaskColumns, choice: Choice, num_examples: int, max_length: int | None, num_preview: int
     ) -> None:
         self.choice = choice
-        self.num_examples = num_examples
         self.num_preview = num_preview
         self.preview: list[dict[str, Any]] = []
         self.columns = {task.roles[role]: choice.columns[role] for role in task.roles if role in choice.columns}
@@ -190,12 +138,10 @@ class _Look:
         # Hash of a text -> its line, hash and start of its label.
         self.seen: dict[int, tuple[int, int, str | None]] = {}
         self.num_rows = 0
-        self.num_duplicates = 0
-        self.duplicates: list[tuple[int, int, str]] = []
         self.conflicting: set[int] = set()
-        self.conflicts: list[Conflict] = []
-        self.num_unequal = 0
-        self.unequal_lines: list[int] = []
+        self.duplicates = Finding[tuple[int, int, str]](num_examples)
+        self.conflicts = Finding[Conflict](num_examples)
+        self.unequal = Finding[int](num_examples)
 
     def add(self, chunk: Chunk) -> None:
         self.num_rows += len(chunk)
@@ -218,9 +164,7 @@ class _Look:
             words, tags = chunk.column(self.columns[Kind.WORDS]), chunk.column(self.columns[Kind.TAGS])
             for line, one, other in zip(chunk.lines, words, tags, strict=True):
                 if not (isinstance(one, list) and isinstance(other, list) and len(one) == len(other)):
-                    self.num_unequal += 1
-                    if len(self.unequal_lines) < self.num_examples:
-                        self.unequal_lines.append(line)
+                    self.unequal.add(line)
 
     def keyed(self, chunk: Chunk) -> Iterator[tuple[int, int, str, str | None]]:
         """Line, hash of the text (pair of texts), text, and target of each row that has a text."""
@@ -259,36 +203,30 @@ class _Look:
         first = self.seen.setdefault(key, (line, label, target[:SHOWN_LENGTH] if target is not None else None))
         if first[0] == line:
             return
-        self.num_duplicates += 1
-        if len(self.duplicates) < self.num_examples:
-            self.duplicates.append((line, first[0], text[:SHOWN_LENGTH]))
+        self.duplicates.add((line, first[0], text[:SHOWN_LENGTH]))
         if target is not None and first[1] != label and key not in self.conflicting:
             self.conflicting.add(key)
-            if len(self.conflicts) < self.num_examples:
-                labels = (first[2] or "", target[:SHOWN_LENGTH])
-                self.conflicts.append(Conflict(text[:SHOWN_LENGTH], labels, (first[0], line)))
+            labels = (first[2] or "", target[:SHOWN_LENGTH])
+            self.conflicts.add(Conflict(text[:SHOWN_LENGTH], labels, (first[0], line)))
 
 
-def _compare(look: _Look, valid: AbstractSource) -> tuple[int, int, list[int], dict[str, int]]:
-    """Rows of the validation file, how many of them the data have too, their lines, and labels the data lack."""
+def _compare(look: _Look, valid: AbstractSource, shared: Finding[int]) -> tuple[int, dict[str, int]]:
+    """Number of rows of the validation file, and labels the data lack; `shared` takes the lines the data have too."""
     for name in (*look.texts, *([look.target] if look.target else []), *look.choice.series):
         if name not in valid.columns:
             listed = ", ".join(map(repr, valid.columns))
             raise InputError(f"{valid.name}: expected the column {name!r}, as in the training data; got {listed}.")
-    num_rows, num_shared = 0, 0
-    shared_lines: list[int] = []
+    num_rows = 0
     unseen: Counter[str] = Counter()
     for chunk in valid.chunks():
         num_rows += len(chunk)
         if look.texts:
             for line, key, _, _ in look.keyed(chunk):
                 if key in look.seen:
-                    num_shared += 1
-                    if len(shared_lines) < look.num_examples:
-                        shared_lines.append(line)
+                    shared.add(line)
         for labels in look.label_lists(chunk):
             unseen.update(label for label in labels if label not in look.labels)
-    return num_rows, num_shared, shared_lines, dict(unseen.most_common())
+    return num_rows, dict(unseen.most_common())
 
 
 def _hash(text: str) -> int:

@@ -53,23 +53,13 @@ ALL_NAMES: Final = frozenset(name for names in ROLE_NAMES.values() for name in n
 
 
 def normalized(name: str) -> str:
-    """A column's name in small letters, its words joined by underscores.
-
-    Example:
-        >>> normalized("Review Text"), normalized("textA"), normalized("ner-tags")
-        ('review_text', 'text_a', 'ner_tags')
-    """
+    """A column's name in lower case, its words joined by underscores: "review_text" for "Review Text", "reviewText"."""
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.strip())
     return re.sub(r"[^\w]+", "_", name.lower()).strip("_")
 
 
 def is_side(name: str, role: str) -> bool:
-    """Whether a name says source or target by itself, as "src" does and "english" does not.
-
-    Example:
-        >>> is_side("src", "source"), is_side("english", "source")
-        (True, False)
-    """
+    """Whether a name says source or target by itself, as "src" does and "english" does not."""
     return normalized(name) in ROLE_NAMES[role] and normalized(name) not in _LANGUAGES
 
 

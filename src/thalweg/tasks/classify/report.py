@@ -6,7 +6,10 @@ from typing import Any
 from torch import Tensor, nn
 from torchmetrics.functional.classification import multiclass_confusion_matrix, multiclass_f1_score, multilabel_f1_score
 
+from thalweg.tasks.sections import confusion, f1_bars
+
 NUM_WORST = 20
+WEAKNESS = "label that is often missed, or often given wrongly"
 
 
 def single_label_sections(
@@ -14,22 +17,15 @@ def single_label_sections(
 ) -> list[dict[str, Any]]:
     """Return the sections for labels that exclude one another.
 
-    Args:
-        labels: their names.
-        prediction: logits `[texts, labels]`.
-        target: ids `[texts]`.
-        raw: the texts, or none of them.
+    The prediction holds logits `[texts, labels]`, the target ids `[texts]`, `raw` the texts or none of them.
     """
     counts = multiclass_confusion_matrix(prediction.argmax(-1), target, len(labels))
     scores = multiclass_f1_score(prediction.argmax(-1), target, len(labels), average="none")
-    confusion = {
-        "kind": "confusion",
-        "title": "What is taken for what",
-        "text": "Each row holds the validation texts of one true label; the columns say what was predicted.",
-        "labels": list(labels),
-        "counts": counts.tolist(),
-    }
-    return [confusion, _bars(labels, scores), _worst(labels, prediction, target, raw)]
+    return [
+        confusion("texts of one true label", labels, counts.tolist()),
+        f1_bars("label", WEAKNESS, labels, scores.tolist()),
+        _worst(labels, prediction, target, raw),
+    ]
 
 
 def several_labels_sections(
@@ -37,19 +33,7 @@ def several_labels_sections(
 ) -> list[dict[str, Any]]:
     """Return the sections for labels that may come together; `target` holds 0 and 1, `[texts, labels]`."""
     scores = multilabel_f1_score(prediction.sigmoid(), target.long(), len(labels), average="none")
-    return [_bars(labels, scores), _worst_of_several(labels, prediction, target, raw)]
-
-
-def _bars(labels: Sequence[str], scores: Tensor) -> dict[str, Any]:
-    order = scores.argsort(descending=True).tolist()
-    return {
-        "kind": "bars",
-        "title": "F1 by label",
-        "text": "1 is perfect; a short bar is a label that is often missed, or often given wrongly.",
-        "names": [labels[i] for i in order],
-        "values": [float(scores[i]) for i in order],
-        "x_label": "F1",
-    }
+    return [f1_bars("label", WEAKNESS, labels, scores.tolist()), _worst_of_several(labels, prediction, target, raw)]
 
 
 def _worst(labels: Sequence[str], prediction: Tensor, target: Tensor, raw: Sequence[str]) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from typing import Any, ClassVar, final
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score, MultilabelExactMatch, MultilabelF1Score
 from typing_extensions import override
 
 from thalweg.batch import Batch
@@ -22,15 +24,47 @@ from thalweg.heads.softmax import Softmax
 from thalweg.models.presets import ModelShape
 from thalweg.tasks.answering import answering, candidate_lines
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
-from thalweg.tasks.classify.meters import MultiLabelMeter, SingleLabelMeter
 from thalweg.tasks.classify.report import several_labels_sections, single_label_sections
 from thalweg.tasks.reading.draft import TextDraft
 from thalweg.tasks.reading.labels import LabelReader, Labels, split_texts
 from thalweg.tasks.reading.saved import reading, write_json
 from thalweg.tasks.reading.text_column import TextColumn, check_columns
 from thalweg.tasks.reading.text_reader import MAX_RAW, TextReader, check_texts
+from thalweg.tasks.sections import F1
 
 LABELS = "labels.json"
+
+
+@final
+class LabelMeter(AbstractMeter):
+    """Accuracy and macro F1 of labels that exclude one another; exact match, macro and micro F1 where they may not."""
+
+    def __init__(self, num_labels: int, *, multilabel: bool) -> None:
+        self.multilabel = multilabel
+        if multilabel:
+            metrics = {
+                "accuracy": MultilabelExactMatch(num_labels, validate_args=False),
+                "macro_f1": MultilabelF1Score(num_labels, average="macro", validate_args=False),
+                "micro_f1": MultilabelF1Score(num_labels, average="micro", validate_args=False),
+            }
+        else:
+            metrics = {
+                "accuracy": MulticlassAccuracy(num_labels, average="micro", validate_args=False),
+                "macro_f1": MulticlassF1Score(num_labels, average="macro", validate_args=False),
+            }
+        self._metrics = MetricCollection(dict(metrics))
+
+    @override
+    def update(self, prediction: Tensor, batch: Batch) -> None:
+        self._metrics.to(prediction.device)
+        if self.multilabel:
+            self._metrics.update((prediction > 0).to(torch.int64), batch.targets.to(torch.int64))
+        else:
+            self._metrics.update(prediction.argmax(-1), batch.targets)
+
+    @override
+    def compute(self) -> dict[str, float]:
+        return {name: float(value) for name, value in self._metrics.compute().items()}
 
 
 @final
@@ -66,10 +100,9 @@ class Classify(AbstractTask):
                 f"{source.name}: expected at least two different labels in column '{columns['label']}', got {only}; "
                 "a classifier has nothing to learn here. Is it the right column (--label-column)?"
             )
+        in_valid = np.zeros(len(labels), dtype=bool)
         if valid is None:
             in_valid = split_texts(draft.keys(), labels, settings.valid_share, source.name)
-        else:
-            in_valid = np.zeros(len(labels), dtype=bool)
         in_train = labels.present & ~in_valid
         reader = draft.reader(texts, in_train)
         train_ids = draft.ids(reader, texts, in_train)
@@ -79,9 +112,8 @@ class Classify(AbstractTask):
         notes += cut
         if valid is None:
             chosen = labels.present & in_valid
-            held_out, _ = task._examples(
-                draft.ids(reader, texts, chosen), labels.take(chosen), texts.kept(chosen, MAX_RAW)
-            )
+            ids = draft.ids(reader, texts, chosen)
+            held_out, _ = task._examples(ids, labels.take(chosen), texts.kept(chosen, MAX_RAW))
         else:
             held_out, more = task.examples(valid, columns)
             notes += more
@@ -142,7 +174,7 @@ class Classify(AbstractTask):
 
     @override
     def meter(self) -> AbstractMeter:
-        return MultiLabelMeter(len(self.labels)) if self.multilabel else SingleLabelMeter(len(self.labels))
+        return LabelMeter(len(self.labels), multilabel=self.multilabel)
 
     @property
     @override
@@ -157,10 +189,7 @@ class Classify(AbstractTask):
             exact = "Fraction of validation texts whose labels are all right and complete."
         return {
             "accuracy": ("higher", exact),
-            "macro_f1": (
-                "higher",
-                "F1 (harmonic mean of precision and recall), averaged over labels whatever their frequency.",
-            ),
+            "macro_f1": ("higher", f"{F1}, averaged over labels whatever their frequency."),
             "micro_f1": ("higher", "F1 over all single decisions together."),
         }
 

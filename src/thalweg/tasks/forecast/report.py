@@ -17,13 +17,7 @@ CHUNK = 4096
 
 
 def forecasts(model: nn.Module, head: AbstractHead, windows: np.ndarray) -> np.ndarray:
-    """Return the network's answers, float64 `[windows, columns]`.
-
-    Args:
-        model: from windows to hidden states.
-        head: from hidden states to numbers.
-        windows: scaled numbers `[windows, lags, columns]`.
-    """
+    """Return the network's answers to scaled numbers `[windows, lags, columns]`, float64 `[windows, columns]`."""
     answers: list[Tensor] = []
     with answering(model, head) as parameter:
         for start in range(0, len(windows), CHUNK):
@@ -35,69 +29,45 @@ def forecasts(model: nn.Module, head: AbstractHead, windows: np.ndarray) -> np.n
 @final
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """One part's forecasts, in the series' own units.
+    """One part's forecasts, in the series' own units."""
 
-    Args:
-        name: "in sample (training)" ...
-        labels: what each forecast row is called.
-        forecast: `[rows, columns]`.
-        actual: the true values, the same shape.
-        metrics: see `thalweg.tasks.forecast.task.series_metrics`.
-    """
-
-    name: str
-    labels: list[str]
-    forecast: np.ndarray
-    actual: np.ndarray
-    metrics: Mapping[str, float]
+    name: str  # "in sample (training)" ...
+    labels: list[str]  # what each forecast row is called
+    forecast: np.ndarray  # [rows, columns]
+    actual: np.ndarray  # the true values, the same shape
+    metrics: Mapping[str, float]  # see `thalweg.tasks.forecast.task.series_metrics`
 
 
 def sections(columns: Sequence[str], train: Part, valid: Part, time: str) -> list[dict[str, Any]]:
-    """Return the report's sections.
-
-    Args:
-        columns: names of the series.
-        train: the part the network was fitted to.
-        valid: the part it was not.
-        time: what the rows' names are.
-    """
+    """Return the report's sections; `columns` names the series, `time` says what the rows' names are."""
     x = _axis([*train.labels, *valid.labels])
     split = x[len(train.labels)]
     actual = np.concatenate([train.actual, valid.actual])
     forecast = np.concatenate([train.forecast, valid.forecast])
     found: list[dict[str, Any]] = [_table(columns, (train, valid))]
+    common = {"kind": "series", "x": x, "x_label": time, "split": split}
     for i, column in enumerate(columns[:MAX_PICTURES]):
-        found.append(
-            {
-                "kind": "series",
-                "title": f"{column}: actual and forecast",
-                "text": "Each forecast is made from the true values before it; right of the line the network has seen "
-                "nothing in training.",
-                "x": x,
-                "lines": {"actual": actual[:, i].tolist(), "forecast": forecast[:, i].tolist()},
-                "x_label": time,
-                "y_label": column,
-                "split": split,
-            }
-        )
-        found.append(
-            {
-                "kind": "series",
-                "title": f"{column}: residuals",
-                "text": "Actual minus forecast: a good forecast leaves noise around zero; waves or a drift are "
-                "structure that it missed.",
-                "x": x,
-                "lines": {"zero": [0.0] * len(x), "residual": (actual - forecast)[:, i].tolist()},
-                "x_label": time,
-                "y_label": f"{column}, actual - forecast",
-                "split": split,
-            }
-        )
+        together = {
+            "title": f"{column}: actual and forecast",
+            "text": "Each forecast is made from the true values before it; right of the line the network has seen "
+            "nothing in training.",
+            "lines": {"actual": actual[:, i].tolist(), "forecast": forecast[:, i].tolist()},
+            "y_label": column,
+        }
+        residuals = {
+            "title": f"{column}: residuals",
+            "text": "Actual minus forecast: a good forecast leaves noise around zero; waves or a drift are structure "
+            "that it missed.",
+            "lines": {"zero": [0.0] * len(x), "residual": (actual - forecast)[:, i].tolist()},
+            "y_label": f"{column}, actual - forecast",
+        }
+        found += [common | together, common | residuals]
     return found
 
 
 def _table(columns: Sequence[str], parts: Sequence[Part]) -> dict[str, Any]:
     several = len(columns) > 1
+    names = ["part", *(["series"] if several else []), "forecasts", "NMSE", "NMSE of last value", "mean |error|"]
     rows: list[list[Any]] = []
     for part in parts:
         for key in ("", *(f" {column}" for column in columns)) if several else ("",):
@@ -109,14 +79,7 @@ def _table(columns: Sequence[str], parts: Sequence[Part]) -> dict[str, Any]:
         "title": "Errors in and out of sample",
         "text": "NMSE is the mean squared error over the variance of the true values: 0 is exact, 1 is what their mean "
         'would give; "last value" forecasts no change, which a network should beat.',
-        "columns": [
-            "part",
-            *(["series"] if several else []),
-            "forecasts",
-            "NMSE",
-            "NMSE of last value",
-            "mean |error|",
-        ],
+        "columns": names,
         "rows": rows,
     }
 

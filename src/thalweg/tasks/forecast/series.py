@@ -18,19 +18,12 @@ MIN_TARGETS = 2  # in each part: with a single one there is no variance to compa
 @final
 @dataclasses.dataclass(frozen=True)
 class Series:
-    """A table of numbers in time order.
+    """A table of numbers in time order."""
 
-    Args:
-        name: where it comes from, for messages.
-        columns: names of the series.
-        values: float64 `[rows, columns]`.
-        labels: what each row is called: its time, or its number.
-    """
-
-    name: str
-    columns: tuple[str, ...]
-    values: np.ndarray
-    labels: list[str]
+    name: str  # where it comes from, for messages
+    columns: tuple[str, ...]  # names of the series
+    values: np.ndarray  # float64 [rows, columns]
+    labels: list[str]  # what each row is called: its time, or its number
 
     def __len__(self) -> int:
         return len(self.values)
@@ -43,16 +36,9 @@ class Series:
 def read_series(
     source: AbstractSource, columns: Sequence[str], time: str | None = None, *, first_row: int = 1
 ) -> Series:
-    """Read numeric columns.
+    """Read numeric columns; a missing one, or a value that is not a finite number, is an InputError.
 
-    Args:
-        source: the data.
-        columns: names of the series.
-        time: the column that names the rows; None, or a column that is not there: they are numbered.
-        first_row: number of the first row.
-
-    Raises:
-        InputError: if a column is not there, or holds a value that is not a finite number.
+    The column `time` names the rows; without it they are numbered from `first_row`.
     """
     check_columns(source, columns)
     time = time if time in source.columns else None
@@ -70,15 +56,9 @@ def read_series(
 
 
 def split_end(series: Series, lags: int, share: float) -> tuple[Series, Series]:
-    """Cut off the end of a series; the second part begins `lags` rows earlier, so that its first forecasts have a past.
+    """Hold out the end of a series, this fraction of its rows; too few rows are an InputError.
 
-    Args:
-        series: all rows.
-        lags: rows that a forecast sees.
-        share: fraction of all rows to be forecast in the second part.
-
-    Raises:
-        InputError: if there are too few rows.
+    The second part begins `lags` rows earlier, so that its first forecasts have a past.
     """
 
     def num_held_out(num_rows: int) -> int:

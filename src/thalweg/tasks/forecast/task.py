@@ -32,24 +32,19 @@ FILE = "forecast.json"
 
 @final
 class ForecastMeter(AbstractMeter):
-    """NMSE (of the network, and of the forecast "as the last value") and mean absolute error in the series' own unit.
-
-    Args:
-        columns: names of the series.
-        scaling: the way back from the scaled numbers.
-    """
+    """The metrics of `series_metrics`, in the series' own unit, to which `scaling` leads back."""
 
     def __init__(self, columns: Sequence[str], scaling: Standardizer) -> None:
         self.columns = columns
         self.scaling = scaling
         self._parts: list[tuple[Tensor, Tensor, Tensor]] = []
 
+    @override
     def update(self, prediction: Tensor, batch: Batch) -> None:
-        """Take one batch's forecasts."""
         self._parts.append((prediction.detach(), batch.targets, batch.inputs["features"][:, -1]))
 
+    @override
     def compute(self) -> dict[str, float]:
-        """Return the means over the series, and with several series each one's figures, too."""
         forecast, actual, last = (
             self.scaling.inverse(torch.cat(parts).cpu().double().numpy()) for parts in zip(*self._parts, strict=True)
         )
@@ -59,13 +54,9 @@ class ForecastMeter(AbstractMeter):
 def series_metrics(
     columns: Sequence[str], forecast: np.ndarray, actual: np.ndarray, last: np.ndarray
 ) -> dict[str, float]:
-    """Return `nmse`, `naive_nmse` and `mae`, means over the series, and with several series each one's, too.
+    """Return NMSE, that of the true values one step earlier (`last`), and mean absolute error, of `[rows, columns]`.
 
-    Args:
-        columns: names of the series.
-        forecast: `[rows, columns]`.
-        actual: the true values, the same shape.
-        last: the true values one step earlier, the same shape.
+    They are means over the series, and with several series each one's, too.
     """
     rows: dict[str, list[float]] = {"nmse": [], "naive_nmse": [], "mae": []}
     for i in range(len(columns)):
@@ -105,14 +96,10 @@ class Forecast(AbstractTask):
         self.time = time
 
     @classmethod
+    @override
     def prepare(
         cls, source: AbstractSource, valid: AbstractSource | None, settings: Settings
     ) -> tuple["Forecast", Prepared]:
-        """Read the series, fit the scaling on the training part and cut both parts into windows.
-
-        Raises:
-            InputError: for a value that is not a number, a series too short or without variation, or no lags.
-        """
         columns, time = tuple(settings.columns["series"]), settings.columns.get("time")
         lags = settings.lags
         if lags < 1:
@@ -134,12 +121,8 @@ class Forecast(AbstractTask):
         task = cls(columns, lags, Standardizer.fit(series.values, settings.scaling), time)
         return task, Prepared(task._windows(series), task._windows(held_out), [note])
 
+    @override
     def examples(self, source: AbstractSource, columns: dict[str, Any]) -> tuple[Examples, list[str]]:
-        """Read one more table and cut it into windows.
-
-        Raises:
-            InputError: as `prepare`; also if there are not as many columns as the task has.
-        """
         chosen = tuple(columns["series"])
         if len(chosen) != len(self.columns):
             raise InputError(f"{source.name}: expected {len(self.columns)} columns to forecast, got {len(chosen)}.")
@@ -152,27 +135,21 @@ class Forecast(AbstractTask):
     def view(self, examples: Examples) -> View:
         return WholeExamples(same_rows(_arrays(examples)[0]), f"the {self.lags} rows before the one to forecast")
 
+    @override
     def save(self, folder: Path) -> None:
-        """Write `forecast.json`."""
-        write_json(
-            folder / FILE,
-            {"columns": self.columns, "lags": self.lags, "time": self.time, "scaling": self.scaling.to_dict()},
-        )
+        sizes = {"columns": self.columns, "lags": self.lags, "time": self.time}
+        write_json(folder / FILE, sizes | {"scaling": self.scaling.to_dict()})
 
     @classmethod
+    @override
     def load(cls, folder: Path, settings: Settings) -> "Forecast":
-        """Read `forecast.json`.
-
-        Raises:
-            InputError: if it is missing or damaged.
-        """
         del settings
         with reading(folder / FILE) as saved:
             scaling = Standardizer.from_dict(saved["scaling"])
             return cls([str(name) for name in saved["columns"]], int(saved["lags"]), scaling, saved["time"])
 
+    @override
     def shape(self) -> ModelShape:
-        """Return the size of a window."""
         return ModelShape(num_columns=len(self.columns), lags=self.lags)
 
     def head(self, model: nn.Module, options: HeadOptions) -> AbstractHead:
@@ -186,29 +163,28 @@ class Forecast(AbstractTask):
         features, targets = _arrays(examples)
         return Batch({"features": torch.from_numpy(features[indices])}, torch.from_numpy(targets[indices]))
 
+    @override
     def meter(self) -> AbstractMeter:
-        """Return an empty meter."""
         return ForecastMeter(self.columns, self.scaling)
 
     @property
+    @override
     def selects_by(self) -> tuple[str, str]:
-        """The lowest NMSE out of sample."""
         return "nmse", "lower"
 
     @property
+    @override
     def explanations(self) -> dict[str, tuple[str, str]]:
-        """What the metrics mean."""
         error = "mean squared error over the variance of the true values: 0 is exact, 1 is what their mean would give"
         texts = {
             "nmse": ("lower", f"NMSE out of sample, {error}."),
             "naive_nmse": ("lower", 'NMSE of the forecast "the same as the last value", which a network should beat.'),
             "mae": ("lower", "Mean absolute error, in the series' own unit."),
         }
-        if len(self.columns) > 1:
-            for column in self.columns:
-                texts[f"nmse {column}"] = ("lower", f"NMSE of {column}.")
-                texts[f"naive_nmse {column}"] = ("lower", f'NMSE of "the same as the last value" for {column}.')
-                texts[f"mae {column}"] = ("lower", f"Mean absolute error of {column}.")
+        for column in self.columns if len(self.columns) > 1 else ():
+            texts[f"nmse {column}"] = ("lower", f"NMSE of {column}.")
+            texts[f"naive_nmse {column}"] = ("lower", f'NMSE of "the same as the last value" for {column}.')
+            texts[f"mae {column}"] = ("lower", f"Mean absolute error of {column}.")
         return texts
 
     def predict(
@@ -259,14 +235,12 @@ class Forecast(AbstractTask):
     def sections(self, model: nn.Module, head: AbstractHead, prepared: Prepared, seed: int) -> list[dict[str, Any]]:
         """Return the series with their forecasts, the errors in and out of sample, and the residuals."""
         del seed
-        parts = [
-            self._part("in sample (training)", model, head, prepared.train),
-            self._part("out of sample (validation)", model, head, prepared.valid),
-        ]
-        return sections(self.columns, parts[0], parts[1], self.time or "row")
+        train = self._part("in sample (training)", model, head, prepared.train)
+        valid = self._part("out of sample (validation)", model, head, prepared.valid)
+        return sections(self.columns, train, valid, self.time or "row")
 
+    @override
     def describe(self, prepared: Prepared) -> str:
-        """Return half a sentence."""
         num_rows = len(prepared.train) + len(prepared.valid)
         series = f"of {self.columns[0]}" if len(self.columns) == 1 else f"of {len(self.columns)} series"
         return f"{num_rows:,} windows {series}, each of {self.lags} past values and the one to forecast"

@@ -1,18 +1,16 @@
 """What the report shows about a language model: texts it writes, and which tokens, lines and places cost most."""
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from thalweg.batch import Batch
 from thalweg.data.arrays.batches import Examples
-from thalweg.data.text.tokenizer import Tokenizer
 from thalweg.heads.base import AbstractHead
 from thalweg.tasks.answering import answering
 from thalweg.tasks.base import AnswerOptions
+from thalweg.tasks.writing.base import AbstractWritingTask
 
 MAX_TOKENS = 100_000  # of the validation text are looked at
 BATCH_TOKENS = 8192
@@ -22,28 +20,9 @@ NUM_TOKENS, NUM_LINES, MIN_LINE_TOKENS, MAX_LINE_TOKENS = 20, 10, 6, 200
 MAX_PLACES = 64
 
 
-class Reader(Protocol):
-    """What is needed of the task."""
-
-    tokenizer: Tokenizer
-    max_length: int
-
-    def batch(self, examples: Examples, indices: np.ndarray) -> Batch:
-        """Collate chunks of text."""
-        ...
-
-    def text(self, ids: list[int]) -> str:
-        """Return the text of some ids."""
-        ...
-
-    def predict(
-        self, model: nn.Module, head: AbstractHead, inputs: Sequence[Any], options: AnswerOptions
-    ) -> list[dict[str, Any]]:
-        """Write on from prompts."""
-        ...
-
-
-def sections(task: Reader, model: nn.Module, head: AbstractHead, valid: Examples, seed: int) -> list[dict[str, Any]]:
+def sections(
+    task: AbstractWritingTask, model: nn.Module, head: AbstractHead, valid: Examples, seed: int
+) -> list[dict[str, Any]]:
     """Return the sections for a language model's validation text."""
     tokens, losses, places = token_losses(task, model, head, valid)
     lines = _lines(task, tokens, losses)
@@ -56,7 +35,7 @@ def sections(task: Reader, model: nn.Module, head: AbstractHead, valid: Examples
 
 
 def token_losses(
-    task: Reader, model: nn.Module, head: AbstractHead, examples: Examples, limit: int = MAX_TOKENS
+    task: AbstractWritingTask, model: nn.Module, head: AbstractHead, examples: Examples, limit: int = MAX_TOKENS
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the first tokens of a text, the loss of each in nats, and its place in its chunk, from 0."""
     per_batch = max(1, BATCH_TOKENS // task.max_length)
@@ -74,7 +53,7 @@ def token_losses(
     return tokens, losses, places
 
 
-def _lines(task: Reader, tokens: np.ndarray, losses: np.ndarray) -> list[tuple[float, int, str]]:
+def _lines(task: AbstractWritingTask, tokens: np.ndarray, losses: np.ndarray) -> list[tuple[float, int, str]]:
     """Return for each line of the tokens: mean loss, number of tokens, text."""
     texts = {token: task.text([token]) for token in np.unique(tokens).tolist()}
     ends = np.isin(tokens, [token for token, text in texts.items() if "\n" in text])
@@ -90,7 +69,7 @@ def _lines(task: Reader, tokens: np.ndarray, losses: np.ndarray) -> list[tuple[f
 
 
 def _written(
-    task: Reader, model: nn.Module, head: AbstractHead, lines: list[tuple[float, int, str]], seed: int
+    task: AbstractWritingTask, model: nn.Module, head: AbstractHead, lines: list[tuple[float, int, str]], seed: int
 ) -> dict[str, Any]:
     """Return texts that the model writes, after nothing and after lines out of the validation text."""
     prompts = [""]
@@ -114,20 +93,16 @@ def _written(
     }
 
 
-def _expensive_tokens(task: Reader, tokens: np.ndarray, losses: np.ndarray) -> dict[str, Any]:
+def _expensive_tokens(task: AbstractWritingTask, tokens: np.ndarray, losses: np.ndarray) -> dict[str, Any]:
     """Return the tokens with the largest fraction of the total loss."""
     counts = np.bincount(tokens)
     sums = np.bincount(tokens, weights=losses)
     chosen = np.argsort(-sums, kind="stable")[: min(NUM_TOKENS, int((counts > 0).sum()))]
-    rows = [
-        [
-            repr(task.text([token]) or task.tokenizer.token(token)),
-            f"{counts[token] / len(tokens):.2%}",
-            f"{sums[token] / counts[token]:.2f}",
-            f"{sums[token] / max(losses.sum(), 1e-12):.2%}",
-        ]
-        for token in chosen.tolist()
-    ]
+    rows = []
+    for token in chosen.tolist():
+        count, cost = counts[token], sums[token]
+        figures = [f"{count / len(tokens):.2%}", f"{cost / count:.2f}", f"{cost / max(losses.sum(), 1e-12):.2%}"]
+        rows.append([repr(task.text([token]) or task.tokenizer.token(token)), *figures])
     return {
         "kind": "table",
         "title": "Where the loss comes from",

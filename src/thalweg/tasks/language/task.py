@@ -1,5 +1,6 @@
 """Language model: the next token of a text, from the tokens before it."""
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -7,72 +8,35 @@ from pathlib import Path
 from typing import Any, ClassVar, final
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 from typing_extensions import override
 
 from thalweg.batch import Batch
 from thalweg.data.arrays.batches import Examples, pad
 from thalweg.data.arrays.equal import Prefixes, View
-from thalweg.data.arrays.ragged import IN_MEMORY, Ragged, RaggedBuilder, Spill
+from thalweg.data.arrays.ragged import RaggedBuilder
 from thalweg.data.files.base import AbstractSource
-from thalweg.data.text.normalize import Normalizer
 from thalweg.data.text.tokenizer import BOS, EOS, PAD, UNK, Tokenizer
 from thalweg.data.text.words import split_words
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.models.presets import ModelShape
 from thalweg.tasks.answering import answering
-from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
+from thalweg.tasks.base import AbstractMeter, AnswerOptions, Prepared, Settings
 from thalweg.tasks.language import report as language_report
 from thalweg.tasks.reading.saved import reading, write_json
 from thalweg.tasks.reading.text_column import TextColumn, check_columns
 from thalweg.tasks.reading.text_reader import TOKENIZER, check_texts
+from thalweg.tasks.writing.base import AbstractWritingTask
 from thalweg.tasks.writing.generate import Sampling, continue_texts
-from thalweg.tasks.writing.token_head import token_counts, token_head
-from thalweg.tasks.writing.token_sums import TokenSums
+from thalweg.tasks.writing.token_sums import TokenMeter, TokenSums
 
 FILE = "language.json"
-MIN_PAIR_COUNT = 50  # of subwords: each token must come often enough to learn what follows it
 
 
 @final
-class LanguageMeter(AbstractMeter):
-    r"""Perplexity and bits per byte.
-
-    With the mean loss $\ell$ in nats per token (without label smoothing), $b$ bytes of UTF-8 per token and, where the
-    vocabulary has no name for a stretch of text, $u$ bytes per token that `<unk>` stands for,
-
-    $$\text{perplexity} = e^\ell, \quad \text{bits per byte} = \frac{\ell / \ln 2 + 8 u}{b} .$$
-
-    The bytes behind `<unk>` are charged in full, so that a vocabulary gains nothing by not knowing a word, and figures
-    can be compared between tokenizers. The mean is exact over all batches.
-
-    Args:
-        bytes_per_token: b.
-        unknown_per_token: u.
-    """
-
-    def __init__(self, bytes_per_token: float, unknown_per_token: float) -> None:
-        self._bytes = bytes_per_token
-        self._unknown = unknown_per_token
-        self._sums = TokenSums()
-
-    @override
-    def use(self, head: AbstractHead) -> None:
-        self._sums.use(head)
-
-    @override
-    def update(self, prediction: Tensor, batch: Batch) -> None:
-        self._sums.update(prediction, batch)
-
-    @override
-    def compute(self) -> dict[str, float]:
-        bits = self._sums.nats() / math.log(2) + 8 * self._unknown
-        return {"perplexity": self._sums.perplexity(), "bits_per_byte": bits / self._bytes}
-
-
-@final
-class Language(AbstractTask):
+@dataclasses.dataclass(eq=False, repr=False)
+class Language(AbstractWritingTask):
     r"""A text as one long line of tokens, cut into chunks; every token is predicted from those before it in its chunk.
 
     The rows of the source, each with a line end, are the text. Its first token is predicted from the id `<bos>`, so
@@ -90,47 +54,22 @@ class Language(AbstractTask):
 
     name: ClassVar[str] = "language"
     inputs: ClassVar[tuple[str, ...]] = ()
+    target: ClassVar[str] = "tokens"
+    min_pair_count: ClassVar[int] = 50  # each token must come often enough to learn what follows it
 
-    def __init__(
-        self,
-        normalizer: Normalizer,
-        tokenizer: Tokenizer,
-        max_length: int,
-        *,
-        bytes_per_token: float = 1.0,
-        unknown_per_token: float = 0.0,
-        spill: Spill = IN_MEMORY,
-    ) -> None:
-        self.normalizer = normalizer
-        self.tokenizer = tokenizer
-        self.max_length = max_length
-        self.bytes_per_token = bytes_per_token
-        self.unknown_per_token = unknown_per_token
-        self.spill = spill
-
-    @property
-    @override
-    def vocabulary(self) -> Tokenizer:
-        return self.tokenizer
+    _: dataclasses.KW_ONLY
+    bytes_per_token: float = 1.0
+    unknown_per_token: float = 0.0
 
     @classmethod
+    @override
     def prepare(
         cls, source: AbstractSource, valid: AbstractSource | None, settings: Settings
     ) -> tuple["Language", Prepared]:
-        """See `AbstractTask.prepare`.
-
-        Raises:
-            InputError: if the text is too short for a chunk.
-        """
         texts = TextColumn(source, settings.columns["text"], settings.normalizer())
         size = sum(sum(map(len, part)) + len(part) for _, part in texts.chunks())
         cut = size if valid is not None else size - round(size * settings.valid_share)
-        tokenizer = Tokenizer.train(
-            (line for part in text_lines(texts, 0, cut) for line in part),
-            settings.tokenizer,
-            settings.vocabulary_size,
-            min_count=MIN_PAIR_COUNT if settings.tokenizer == "bpe" else 1,
-        )
+        tokenizer = cls.train_tokenizer((line for part in text_lines(texts, 0, cut) for line in part), settings)
         task = cls(settings.normalizer(), tokenizer, settings.max_length, spill=settings.spill)
         train, _ = task._encode(text_lines(texts, 0, cut))
         num_tokens = num_targets(train)
@@ -200,8 +139,8 @@ class Language(AbstractTask):
         ends = np.array([line.endswith("\n") for line in lines], dtype=bool)
         return np.insert(values, np.cumsum(lengths)[ends], EOS)
 
+    @override
     def text(self, ids: list[int]) -> str:
-        """Return the text of some ids."""
         if self.tokenizer.kind != "word":
             return self.tokenizer.decode(ids)
         ends = [-1, *(place for place, token in enumerate(ids) if token == EOS), len(ids)]
@@ -213,20 +152,16 @@ class Language(AbstractTask):
         return sum(_num_bytes(word) for word in words if self.tokenizer.id_of(word) is None)
 
     def view(self, examples: Examples) -> View:
-        """See `AbstractTask.view`: a target is predicted from the tokens before it in its chunk."""
+        """Return the targets, each predicted from the tokens before it in its chunk."""
         chunks = examples.ragged("tokens")
         values, starts = chunks.values[: int(chunks.offsets[-1])], chunks.offsets[:-1]
         is_target = np.ones(len(values), dtype=bool)
         is_target[starts] = False
-        return Prefixes(
-            values[is_target],
-            chunks.lengths - 1,
-            values[starts],
-            f"the tokens before the next one in its chunk, at most {self.max_length:,}",
-        )
+        sees = f"the tokens before the next one in its chunk, at most {self.max_length:,}"
+        return Prefixes(values[is_target], chunks.lengths - 1, values[starts], sees)
 
+    @override
     def save(self, folder: Path) -> None:
-        """Write `tokenizer.json` and `language.json`."""
         self.tokenizer.save(folder / TOKENIZER)
         sizes = {"bytes_per_token": self.bytes_per_token, "unknown_per_token": self.unknown_per_token}
         write_json(folder / FILE, sizes)
@@ -235,46 +170,40 @@ class Language(AbstractTask):
     @override
     def load(cls, folder: Path, settings: Settings) -> "Language":
         with reading(folder / FILE) as saved:
-            return cls(
-                settings.normalizer(),
-                Tokenizer.load(folder / TOKENIZER),
-                settings.max_length,
-                bytes_per_token=float(saved["bytes_per_token"]),
-                unknown_per_token=float(saved["unknown_per_token"]),
-                spill=settings.spill,
-            )
+            sizes = {name: float(saved[name]) for name in ("bytes_per_token", "unknown_per_token")}
+        tokenizer = Tokenizer.load(folder / TOKENIZER)
+        return cls(settings.normalizer(), tokenizer, settings.max_length, **sizes, spill=settings.spill)
 
     @override
     def shape(self) -> ModelShape:
         return ModelShape(vocabulary_size=self.tokenizer.vocabulary_size, max_length=self.max_length)
 
-    def head(self, model: nn.Module, options: HeadOptions) -> AbstractHead:
-        """Return a softmax over the vocabulary, on request tied to the model's embedding, or continuous outputs."""
-        return token_head(model, self.tokenizer, options)
-
-    @override
-    def token_counts(self, examples: Examples) -> Tensor:
-        return token_counts(examples.columns["tokens"], self.tokenizer.vocabulary_size)
-
     def batch(self, examples: Examples, indices: np.ndarray) -> Batch:
         """Return tokens `[batch, time]`, and as targets the token after each."""
-        chunks = examples.columns["tokens"]
-        assert isinstance(chunks, Ragged)
-        tokens, mask = pad(chunks, indices)
+        tokens, mask = pad(examples.ragged("tokens"), indices)
         return Batch({"tokens": tokens[:, :-1].contiguous()}, tokens[:, 1:].contiguous(), mask[:, 1:].contiguous())
 
     @override
     def meter(self) -> AbstractMeter:
-        return LanguageMeter(self.bytes_per_token, self.unknown_per_token)
+        return TokenMeter(self.figures)
+
+    def figures(self, sums: TokenSums) -> dict[str, float]:
+        r"""Return perplexity and bits per byte.
+
+        With the mean loss $\ell$ in nats per token (without label smoothing), $b$ bytes of UTF-8 per token and, where
+        the vocabulary has no name for a stretch of text, $u$ bytes per token that `<unk>` stands for,
+
+        $$\text{perplexity} = e^\ell, \quad \text{bits per byte} = \frac{\ell / \ln 2 + 8 u}{b} .$$
+
+        The bytes behind `<unk>` are charged in full, so that a vocabulary gains nothing by not knowing a word, and
+        figures can be compared between tokenizers.
+        """
+        bits = sums.nats() / math.log(2) + 8 * self.unknown_per_token
+        return {"perplexity": sums.perplexity(), "bits_per_byte": bits / self.bytes_per_token}
 
     @property
-    def selects_by(self) -> tuple[str, str]:
-        """The lowest loss."""
-        return "loss", "lower"
-
-    @property
+    @override
     def explanations(self) -> dict[str, tuple[str, str]]:
-        """What the metrics mean."""
         return {
             "loss": ("lower", "Nats per token: how surprising the next token of the validation text is."),
             "perplexity": ("lower", "e to the loss: as if the next token were drawn from so many equally likely ones."),
@@ -294,29 +223,17 @@ class Language(AbstractTask):
         unwritten = (PAD, UNK, BOS) if self.tokenizer.kind == "word" else (PAD, UNK, BOS, EOS)
         writer: Any = model
         with answering(model, head) as parameter:
-            written = continue_texts(
-                writer,
-                head,
-                ids,
-                length=options.length,
-                window=self.max_length,
-                sampling=Sampling(options.temperature, options.top_p, forbidden=unwritten),
-                seeds=[options.seed] * len(ids),
-                device=parameter.device,
-            )
-        return [
-            {"prompt": prompt, "text": self.continuation(before, after)}
-            for prompt, before, after in zip(prompts, ids, written, strict=True)
-        ]
+            sampling = Sampling(options.temperature, options.top_p, forbidden=unwritten)
+            sizes: dict[str, Any] = {"length": options.length, "window": self.max_length, "device": parameter.device}
+            written = continue_texts(writer, head, ids, sampling=sampling, seeds=[options.seed] * len(ids), **sizes)
+        texts = map(self.continuation, ids, written)
+        return [{"prompt": prompt, "text": text} for prompt, text in zip(prompts, texts, strict=True)]
 
     def prompt(self, text: str) -> list[int]:
         """Return the ids of a prompt; an empty one is the beginning of a line."""
         *full, last = text.split("\n")
         lines = [self.normalizer(line) + "\n" for line in full] + [self.normalizer(last)]
-        ids = self._ids([line for line in lines if line])
-        if not len(ids):
-            ids = self._ids(["\n"])
-        return ids.tolist()
+        return self._ids([line for line in lines if line]).tolist() or self._ids(["\n"]).tolist()
 
     def continuation(self, before: list[int], after: list[int]) -> str:
         """Return what the ids `after` add to the text of the ids `before`."""
@@ -324,8 +241,8 @@ class Language(AbstractTask):
         text = whole[len(begin) :] if whole.startswith(begin) else self.text(after)
         return text.rstrip("\ufffd")  # the first bytes of a character whose others have not been written
 
+    @override
     def lines_of(self, answer: Mapping[str, Any]) -> list[str]:
-        """Return the prompt and what was written after it."""
         return [answer["prompt"] + answer["text"]]
 
     def sections(self, model: nn.Module, head: AbstractHead, prepared: Prepared, seed: int) -> list[dict[str, Any]]:
@@ -339,18 +256,14 @@ class Language(AbstractTask):
 
 def num_targets(examples: Examples) -> int:
     """Return how many tokens are predicted in all chunks together."""
-    chunks = examples.columns["tokens"]
-    assert isinstance(chunks, Ragged)
+    chunks = examples.ragged("tokens")
     return len(chunks.values) - len(chunks)
 
 
 def text_lines(texts: TextColumn, begin: int = 0, end: int | None = None) -> Iterator[list[str]]:
-    """Yield the lines of a text in blocks, each with its line end.
+    """Yield the lines of a text in blocks, each with its line end; a row may hold several lines.
 
-    Args:
-        texts: the rows; a row may hold several lines.
-        begin: the first character wanted, line ends counted.
-        end: the character after the last one; None: to the end.
+    Wanted are the characters from `begin` to `end` (not included; None: all that follow), line ends counted.
     """
     place = 0
     for _, rows in texts.chunks():

@@ -21,13 +21,8 @@ class TextDraft:
     """Takes normalized texts as they are read: their keys, and for words their ids as well.
 
     The vocabulary is that of the training texts, and the labels decide which those are; so words are numbered as they
-    come, and get their ids afterwards. Other tokenizers read the texts once more.
-
-    Args:
-        settings: the tokenizer, the size of its vocabulary, and where large arrays go.
-
-    Raises:
-        InputError: if the vocabulary has no room for what the tokenizer always has.
+    come, and get their ids afterwards. Other tokenizers read the texts once more. A vocabulary without room for what
+    the tokenizer always has is an InputError.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -52,12 +47,7 @@ class TextDraft:
         return np.concatenate(self._keys) if self._keys else np.zeros(0, dtype=np.uint64)
 
     def reader(self, texts: TextColumn, train: np.ndarray) -> TextReader:
-        """Return a reader with the vocabulary of the training texts; features come later, with `fit_features`.
-
-        Args:
-            texts: the same texts.
-            train: True for the rows that are for training.
-        """
+        """Return a reader with the vocabulary of the rows for which `train` is True; `fit_features` comes later."""
         settings = self._settings
         if self._words is None:
             return TextReader.fit(texts.chosen(train), settings)

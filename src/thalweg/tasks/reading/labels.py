@@ -1,7 +1,7 @@
 """A column of labels: one of a row or several, as ids."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any, Final, final
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from thalweg.data.arrays.ragged import Ragged, RaggedBuilder
 from thalweg.data.arrays.split import validation_rows
-from thalweg.data.columns.facts import as_text
+from thalweg.data.columns.facts import as_text, shortened
 from thalweg.data.files.base import AbstractSource, Chunk
 from thalweg.errors import InputError
 
@@ -19,19 +19,12 @@ MAX_FIELDS: Final = 2**16  # different fields whose labels are remembered, so th
 @final
 @dataclasses.dataclass(frozen=True)
 class Labels:
-    """The labels of all rows.
+    """The labels of all rows."""
 
-    Args:
-        names: the labels in alphabetical order; ids are places in it.
-        ids: int32 `[rows]`, or `Ragged` where a row may have several.
-        present: False for rows that have no label (single-label data only); their id means nothing.
-        notes: sentences about what was noticed.
-    """
-
-    names: tuple[str, ...]
-    ids: np.ndarray | Ragged
-    present: np.ndarray
-    notes: tuple[str, ...] = ()
+    names: tuple[str, ...]  # in alphabetical order; ids are places in it
+    ids: np.ndarray | Ragged  # int32 [rows], or `Ragged` where a row may have several
+    present: np.ndarray  # False for rows that have no label (single-label data only); their id means nothing
+    notes: tuple[str, ...] = ()  # sentences about what was noticed
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -54,28 +47,16 @@ class Labels:
 @final
 @dataclasses.dataclass(frozen=True)
 class LabelReader:
-    """Reads a label column.
+    """Reads a label column."""
 
-    Args:
-        multilabel: a row may have any number of labels.
-        separator: stands between them in a field; None where the field is a list.
-        known: the labels there may be (validation data); None collects them.
-    """
-
-    multilabel: bool = False
-    separator: str | None = None
-    known: tuple[str, ...] | None = None
+    multilabel: bool = False  # a row may have any number of labels
+    separator: str | None = None  # stands between them in a field; None where the field is a list
+    known: tuple[str, ...] | None = None  # the labels there may be (validation data); None collects them
 
     def read(self, source: AbstractSource, column: str, chunks: Iterable[Chunk] | None = None) -> Labels:
-        """Read the labels of all rows.
+        """Read the labels of all rows; an InputError names the line of a label that is not known.
 
-        Args:
-            source: where the rows are from.
-            column: name of the label column.
-            chunks: the source's, where they are read for something else as well; None reads them.
-
-        Raises:
-            InputError: for a label that is not known; its line is named.
+        `chunks` are the source's where they are read for something else as well.
         """
         fields = _Fields(self)
         single: list[np.ndarray] = []
@@ -85,10 +66,12 @@ class LabelReader:
             try:
                 rows = fields.many(values)
             except _UnseenError as error:
-                line = next(n for n, value in zip(chunk.lines, values, strict=True) if error.name in self.names(value))
-                raise InputError(self._unseen(source, line, column, error.name)) from None
+                name = error.args[0]
+                line = next(n for n, value in zip(chunk.lines, values, strict=True) if name in self.names(value))
+                raise unseen("label", name, f"in column '{column}'", self.known, source.name, line) from None
             if self.multilabel:
-                several.extend_flat(np.array(list(chain.from_iterable(rows)), dtype=np.int32), _lengths(rows))
+                lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
+                several.extend_flat(np.array(list(chain.from_iterable(rows)), dtype=np.int32), lengths)
             else:
                 single.append(np.array([row[0] if row else -1 for row in rows], dtype=np.int32))
         return self._sorted(fields.seen, single, several, source.name)
@@ -102,14 +85,6 @@ class LabelReader:
             return [str(value).lower()]
         name = as_text(value).strip()
         return [name] if name else []
-
-    def _unseen(self, source: AbstractSource, line: int, column: str, name: str) -> str:
-        known = self.known or ()
-        listed = ", ".join(known[:8]) + (", ..." if len(known) > 8 else "")
-        return (
-            f"{source.name}, line {line}: label {name!r} in column '{column}' is not among the labels of the training "
-            f"data ({listed}); correct it, or add examples of it to the training data."
-        )
 
     def _sorted(self, seen: dict[str, int], single: list[np.ndarray], several: RaggedBuilder, name: str) -> Labels:
         """Give the labels their ids in alphabetical order, whatever order they came in."""
@@ -159,25 +134,22 @@ class _Fields(dict[str, tuple[int, ...]]):
 
 @final
 class _UnseenError(Exception):
-    """A label that is not known."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.name = name
+    """A label that is not known: its name."""
 
 
-def _lengths(rows: list[tuple[int, ...]]) -> np.ndarray:
-    return np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
+def unseen(kind: str, name: str, where: str, known: Sequence[str] | None, source: str, line: int) -> InputError:
+    """Return the refusal of a label or tag that the training data lack."""
+    return InputError(
+        f"{source}, line {line}: {kind} {name!r} {where} is not among the {kind}s of the training data "
+        f"({shortened(known or (), 8)}); correct it, or add examples of it to the training data."
+    )
 
 
 def split_texts(keys: np.ndarray, labels: Labels, share: float, name: str) -> np.ndarray:
-    """Return True for the rows cut off for validation; the same text is always on one side.
+    """Return True for the rows held out for validation: this fraction of the texts, of which `keys` holds a key each.
 
-    Args:
-        keys: a key of each row's text.
-        labels: their labels; every label stays among the training rows. Rows without a label are on neither side.
-        share: fraction of the texts to cut off, in (0, 1).
-        name: where the rows come from, for messages.
+    The same text is always on one side, and every label stays in the training part. Rows without a label are in
+    neither.
     """
     valid = np.zeros(len(keys), dtype=bool)
     present = labels.present

@@ -11,20 +11,9 @@ from thalweg.errors import InputError
 
 
 def read_numbers(values: Sequence[Any], lines: Sequence[int], column: str, name: str) -> np.ndarray:
-    """Return a column's values as float64 `[len(values)]`.
+    """Return numbers, and texts that spell numbers, as float64 `[len(values)]`.
 
-    Args:
-        values: numbers, or texts that spell numbers.
-        lines: the line of the file for each value.
-        column: the column's name, for messages.
-        name: the file's name, for messages.
-
-    Raises:
-        InputError: at the first value that is missing, no number, NaN or infinite; with file, line and column.
-
-    Example:
-        >>> read_numbers(["1.5", 2], [2, 3], "price", "prices.csv").tolist()
-        [1.5, 2.0]
+    An InputError names file, line and column of the first value that is missing, not a number, NaN or infinite.
     """
     numbers = np.empty(len(values))
     for place, value in enumerate(values):
@@ -41,12 +30,7 @@ def read_numbers(values: Sequence[Any], lines: Sequence[int], column: str, name:
 def numbers_in(text: str) -> list[list[float]]:
     """Return the numbers of a text, row by row: rows are lines or separated by `;`, numbers by spaces or commas.
 
-    Raises:
-        InputError: if something between them is no number.
-
-    Example:
-        >>> numbers_in("1 2 3.5"), numbers_in("1,2; 3,4")
-        ([[1.0, 2.0, 3.5]], [[1.0, 2.0], [3.0, 4.0]])
+    An InputError quotes what is not a number.
     """
     rows: list[list[float]] = []
     for row in re.split(r"[;\n]", text):

@@ -9,6 +9,7 @@ Against one id for all rare words, an LSTM in both directions gained 2 points of
 on unseen words), and its F1 on rare names rose from 6 % to 20 %.
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable
 
@@ -28,18 +29,7 @@ def spellings(word: str) -> list[str]:
         >>> spellings("2:0")
         ['<unk:0:0>']
     """
-    signs: list[str] = []
-    for letter in word:
-        if letter.isdigit():
-            sign = "0"
-        elif letter.isalpha():
-            # Letters without capitals, as in Chinese, are as good as small ones.
-            sign = "X" if letter.isupper() else "x"
-        else:
-            sign = letter
-        if not signs or signs[-1] != sign:
-            signs.append(sign)
-    shape = "".join(signs[:4])
+    shape = "".join([sign for sign, _ in itertools.groupby(map(_sign, word))][:4])
     ending = word[-MAX_ENDING:].lower()
     fine: list[str] = []
     if len(word) > MAX_ENDING and ending.isalpha():
@@ -47,17 +37,14 @@ def spellings(word: str) -> list[str]:
     return [*fine, f"<unk:{shape}>"]
 
 
+def _sign(letter: str) -> str:
+    if letter.isdigit():
+        return "0"
+    # Letters without upper case, as in Chinese, count as lower case.
+    return ("X" if letter.isupper() else "x") if letter.isalpha() else letter
+
+
 def spelling_classes(words: Iterable[str], min_count: int = 3, limit: int = MAX_CLASSES) -> list[str]:
-    """Return the classes worth an id: those that at least `min_count` of the words belong to, common ones first.
-
-    Args:
-        words: the rare words of the training data, each once.
-        min_count: words of a class.
-        limit: most classes.
-
-    Example:
-        >>> spelling_classes(["making", "taking", "Paris"], min_count=2)
-        ['<unk:x:ing>', '<unk:x:ng>', '<unk:x:g>', '<unk:x>']
-    """
+    """Return the `limit` most common classes that at least `min_count` of the words (each given once) belong to."""
     counts = Counter(name for word in words for name in spellings(word))
     return [name for name, count in counts.most_common(limit) if count >= min_count]

@@ -1,12 +1,13 @@
 """A column of texts, normalized, read as often as needed; kept in memory while it is small."""
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import final
 
 import numpy as np
 
 from thalweg.data.arrays.split import text_keys
-from thalweg.data.columns.facts import as_text
+from thalweg.data.columns.facts import as_text, shortened
 from thalweg.data.files.base import AbstractSource, Chunk
 from thalweg.data.text.normalize import Normalizer
 from thalweg.errors import InputError
@@ -18,36 +19,23 @@ def check_columns(source: AbstractSource, names: Iterable[str | None]) -> None:
     """Raise an InputError unless the source has all these columns; None stands for one that is not used."""
     for name in names:
         if name is not None and name not in source.columns:
-            listed = ", ".join(source.columns[:20]) + (", ..." if len(source.columns) > 20 else "")
-            raise InputError(f"{source.name}: there is no column {name!r}; it has {listed}.")
+            raise InputError(f"{source.name}: there is no column {name!r}; it has {shortened(source.columns, 20)}.")
 
 
 @final
+@dataclasses.dataclass(eq=False)
 class TextColumn:
     """The normalized texts of a column, in chunks.
 
-    The first pass keeps them, unless they are more than a set size: then every pass reads the file again, so memory
-    does not grow with the file.
-
-    Args:
-        source: rows.
-        column: name of the text column.
-        normalizer: applied to every text.
-        max_characters: how much may be kept.
+    The first pass keeps them, unless they have more than `max_characters`: then every pass reads the file again, so
+    memory does not grow with the file.
     """
 
-    def __init__(
-        self,
-        source: AbstractSource,
-        column: str,
-        normalizer: Normalizer,
-        max_characters: int = MAX_CHARACTERS_IN_MEMORY,
-    ) -> None:
-        self.source = source
-        self.column = column
-        self.normalizer = normalizer
-        self.max_characters = max_characters
-        self._kept: list[tuple[Sequence[int], list[str]]] | None = None
+    source: AbstractSource
+    column: str
+    normalizer: Normalizer
+    max_characters: int = MAX_CHARACTERS_IN_MEMORY
+    _kept: list[tuple[Sequence[int], list[str]]] | None = dataclasses.field(default=None, init=False, repr=False)
 
     def chunks(self) -> Iterator[tuple[Sequence[int], list[str]]]:
         """Yield line numbers and normalized texts."""

@@ -25,21 +25,13 @@ MAX_RAW = 200_000  # so many validation texts, at most, are kept as they are to 
 @final
 @dataclasses.dataclass
 class TextReader:
-    """From texts to what a pooled model takes.
-
-    Args:
-        normalizer: steps before tokenizing.
-        tokenizer: text -> ids.
-        features: words and bigrams with weights, for the "bag" layout; None for "padded".
-        max_length: longest text in tokens for "padded"; bags take all of a text.
-        spill: where arrays of ids go that are too large for memory.
-    """
+    """From texts to what a pooled model takes."""
 
     normalizer: Normalizer
     tokenizer: Tokenizer
-    features: BagFeatures | None
-    max_length: int
-    spill: Spill = IN_MEMORY
+    features: BagFeatures | None  # words and bigrams with weights, for the "bag" layout; None for "padded"
+    max_length: int  # longest text in tokens for "padded"; bags take all of a text
+    spill: Spill = IN_MEMORY  # where arrays of ids go that are too large for memory
 
     @property
     def vocabulary_size(self) -> int:
@@ -126,11 +118,7 @@ def _parts(ragged: Ragged) -> Column:
 
 
 def check_texts(inputs: Sequence[Any], what: str) -> list[str]:
-    """Return new inputs as texts.
-
-    Raises:
-        InputError: if one of them is no text; its place is named.
-    """
+    """Return new inputs as texts; an InputError names the place of one that is not a text."""
     for place, entry in enumerate(inputs):
         if not isinstance(entry, str):
             raise InputError(f"Input {place + 1} must be {what}; got {type(entry).__name__}.")

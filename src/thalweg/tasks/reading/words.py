@@ -30,14 +30,10 @@ class Sentence:
 
 
 def read_sentences(source: AbstractSource, columns: dict[str, Any]) -> Iterator[list[Sentence]]:
-    """Yield the rows in chunks; rows without words are left out.
+    """Yield the rows that have words, in chunks; a value is a list, or a text separated by spaces.
 
-    Args:
-        source: the data.
-        columns: the columns of the roles "tokens" and "tags"; each value a list, or a text separated by spaces.
-
-    Raises:
-        InputError: if a column is not there, a value is no list, or a row has more words than tags or fewer.
+    An InputError says if one of the columns "tokens" and "tags" is missing, a value is of another type, or a row has
+    more words than tags or fewer.
     """
     check_columns(source, (columns["tokens"], columns["tags"]))
     for chunk in source.chunks():
@@ -68,9 +64,7 @@ def _texts(value: Any, name: str, line: int, column: str) -> list[str]:
 class WordReader:
     """From words to ids: common words have their own, rare and unseen ones that of their spelling.
 
-    Args:
-        normalizer: steps applied to each word.
-        tokenizer: the vocabulary: words, and classes of spelling (see `thalweg.tasks.reading.spelling`).
+    The vocabulary holds words and classes of spelling (see `thalweg.tasks.reading.spelling`).
     """
 
     def __init__(self, normalizer: Normalizer, tokenizer: Tokenizer) -> None:
@@ -80,12 +74,7 @@ class WordReader:
 
     @classmethod
     def fit(cls, counts: Counter[str], settings: Settings) -> "WordReader":
-        """Make a vocabulary of the most frequent words and of the spellings of the others.
-
-        Args:
-            counts: how often each word, as it is written, is in the training data.
-            settings: at most `vocabulary_size` entries, and the steps of normalization.
-        """
+        """Make a vocabulary of the most frequent words, as written in the training data, and the others' spellings."""
         normalizer = settings.normalizer()
         normalized: Counter[str] = Counter()
         for word, count in counts.items():
@@ -139,10 +128,5 @@ class WordReader:
 
 
 def pieces(sequence: Sequence[Any], length: int) -> Iterable[Sequence[Any]]:
-    """Yield a sequence in pieces of at most `length`.
-
-    Example:
-        >>> list(pieces("abcde", 2))
-        ['ab', 'cd', 'e']
-    """
+    """Yield a sequence in pieces of at most `length`."""
     return (sequence[start : start + length] for start in range(0, len(sequence), length))

@@ -54,12 +54,7 @@ def pair_of(table: Table, number: ColumnFacts) -> tuple[ColumnFacts, ColumnFacts
 
 
 def are_twins(first: str, second: str) -> bool:
-    """Whether two names are those of a pair.
-
-    Example:
-        >>> are_twins("sentence1", "sentence2"), are_twins("Text A", "Text B"), are_twins("premise", "hypothesis")
-        (True, True, True)
-    """
+    """Whether two names are those of a pair, such as "Text A" and "Text B", "premise" and "hypothesis"."""
     first, second = normalized(first), normalized(second)
     same_stem = first[:-1] == second[:-1] != UNNAMED
     return (same_stem and (first[-1:], second[-1:]) in ENDINGS) or (first, second) in NAMES

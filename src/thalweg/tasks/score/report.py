@@ -11,12 +11,9 @@ NUM_BINS = 20
 
 
 def sections(true: np.ndarray, predicted: np.ndarray, raw: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the sections for validation data.
+    """Return the sections for numbers of validation data, `[examples]`.
 
-    Args:
-        true: the true numbers, `[examples]`.
-        predicted: the network's answers, the same shape.
-        raw: the texts of the first examples; "" where they were not kept.
+    `raw` holds the texts of the first examples, "" where they were not kept.
     """
     true, predicted = _rounded(true, true), _rounded(predicted, true)
     names = [text if len(text) <= 120 else f"{text[:117]}..." for text in raw]

@@ -30,17 +30,14 @@ from thalweg.tasks.regression import correlations, nmse
 from thalweg.tasks.score import report as score_report
 
 FILE = "score.json"
+NMSE = "Mean squared error over the variance of the true numbers"
 ROLES = ("text", "other")
 PREFIX = {"text": "", "other": "other_"}  # of the model's keywords
 
 
 @final
 class ScoreMeter(AbstractMeter):
-    """NMSE, both correlations, and the mean absolute error in the numbers' own unit.
-
-    Args:
-        scaling: the way back from the standardized numbers.
-    """
+    """NMSE, both correlations, and the mean absolute error in the numbers' own unit, to which `scaling` leads back."""
 
     def __init__(self, scaling: Standardizer) -> None:
         self.scaling = scaling
@@ -55,12 +52,8 @@ class ScoreMeter(AbstractMeter):
         prediction, target = (torch.cat(parts).cpu().double() for parts in zip(*self._parts, strict=True))
         pearson, spearman = correlations(prediction, target)
         error = self.scaling.inverse(prediction.numpy()[:, None]) - self.scaling.inverse(target.numpy()[:, None])
-        return {
-            "nmse": nmse(prediction, target),
-            "pearson": pearson,
-            "spearman": spearman,
-            "mae": float(np.abs(error).mean()),
-        }
+        mae = float(np.abs(error).mean())
+        return {"nmse": nmse(prediction, target), "pearson": pearson, "spearman": spearman, "mae": mae}
 
 
 @final
@@ -115,9 +108,8 @@ class Score(AbstractTask):
         task = cls(reader, scaling, is_pair=len(text_roles) == 2)
         train, notes = task._examples(ids, numbers[~in_valid], None)
         if valid is None:
-            held_out, _ = task._examples(
-                [reader.encode(column.chosen(in_valid)) for column in texts], numbers[in_valid], _raw(texts, in_valid)
-            )
+            ids = [reader.encode(column.chosen(in_valid)) for column in texts]
+            held_out, _ = task._examples(ids, numbers[in_valid], _raw(texts, in_valid))
             _check_variation(numbers[in_valid], columns["number"], f"the validation part of {source.name}")
         else:
             held_out, more = task.examples(valid, columns)
@@ -152,9 +144,8 @@ class Score(AbstractTask):
     @override
     def view(self, examples: Examples) -> View:
         columns = [column for role in self.text_roles for column in self.reader.view_columns(examples, PREFIX[role])]
-        return WholeExamples(
-            same_rows(*columns), self.reader.describes + (", for both texts of a pair" if self.is_pair else "")
-        )
+        sees = self.reader.describes + (", for both texts of a pair" if self.is_pair else "")
+        return WholeExamples(same_rows(*columns), sees)
 
     @override
     def save(self, folder: Path) -> None:
@@ -200,10 +191,7 @@ class Score(AbstractTask):
     @override
     def explanations(self) -> dict[str, tuple[str, str]]:
         return {
-            "nmse": (
-                "lower",
-                "Mean squared error over the variance of the true numbers: 0 is exact, 1 is what their mean gives.",
-            ),
+            "nmse": ("lower", f"{NMSE}: 0 is exact, 1 is what their mean gives."),
             "pearson": ("higher", "Correlation of predicted and true numbers: 1 if they lie on a rising line."),
             "spearman": ("higher", "Correlation of their ranks: 1 if they come in the same order."),
             "mae": ("lower", "Mean absolute error, in the numbers' own unit."),
@@ -229,10 +217,8 @@ class Score(AbstractTask):
             columns |= self.reader.read(texts, PREFIX[role])
         columns["targets"] = np.zeros((len(rows), 1), dtype=np.float32)
         scores = self._predicted(model, head, Examples(columns, None, self._sort_by()))
-        return [
-            {**dict(zip(self.text_roles, row, strict=True)), "score": score}
-            for row, score in zip(rows, scores.tolist(), strict=True)
-        ]
+        texts = [dict(zip(self.text_roles, row, strict=True)) for row in rows]
+        return [{**inputs, "score": score} for inputs, score in zip(texts, scores.tolist(), strict=True)]
 
     def _texts_of(self, value: Any, place: int) -> tuple[str, ...]:
         texts = (value,) if isinstance(value, str) else value

@@ -10,10 +10,12 @@ from torchmetrics.functional.classification import multiclass_confusion_matrix, 
 from thalweg.batch import Batch
 from thalweg.heads.base import AbstractHead
 from thalweg.tasks.answering import answering
+from thalweg.tasks.sections import confusion, f1_bars
 from thalweg.tasks.tag.spans import SpanScore, is_bio
 
 BATCH_SIZE = 128
 NUM_WORST = 20
+WEAKNESS = "tag that is often missed, or often given wrongly"
 DIVIDER = "\t"  # between the words of a sentence that is kept as it is
 
 
@@ -27,14 +29,9 @@ def best_tags(model: nn.Module, head: AbstractHead, inputs: dict[str, Tensor]) -
 def sections(
     tags: Sequence[str], model: nn.Module, head: AbstractHead, batches: Iterable[Batch], raw: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Return the sections for a tagger's validation data.
+    """Return the sections for a tagger's validation data, whose sentences `batches` holds in order.
 
-    Args:
-        tags: names of the tags.
-        model: from words to hidden states.
-        head: from hidden states to tags.
-        batches: all validation sentences, in order.
-        raw: the words of the first of them, joined by `DIVIDER`; "" where they were not kept.
+    `raw` holds the words of the first sentences, joined by `DIVIDER`; "" where they were not kept.
     """
     spans = SpanScore(tags) if is_bio(tags) else None
     guesses: list[Tensor] = []
@@ -55,62 +52,29 @@ def sections(
                 worst.append((num_errors, place + row, guess[row, :length].tolist(), target[row, :length].tolist()))
         worst = sorted(worst, key=lambda entry: (-entry[0], entry[1]))[:NUM_WORST]
         place += len(errors)
-    guess, target = torch.cat(guesses), torch.cat(targets)
-    found: list[dict[str, Any]] = [] if spans is None else [_span_table(spans), _span_bars(spans)]
-    return [*found, _confusion(tags, guess, target), _bars(tags, guess, target), _worst(tags, worst, raw)]
+    guess, target, num_classes = torch.cat(guesses), torch.cat(targets), max(2, len(tags))
+    counts = multiclass_confusion_matrix(guess, target, num_classes, validate_args=False)
+    scores = multiclass_f1_score(guess, target, num_classes, average="none", validate_args=False).tolist()
+    seen = [i for i, size in enumerate(torch.bincount(target, minlength=num_classes).tolist()) if size]
+    return [
+        *([] if spans is None else _span_sections(spans.table())),
+        confusion("words with one true tag", tags, counts.tolist()),
+        f1_bars("tag", WEAKNESS, [tags[i] for i in seen], [scores[i] for i in seen]),
+        _worst(tags, worst, raw),
+    ]
 
 
-def _span_table(spans: SpanScore) -> dict[str, Any]:
-    return {
+def _span_sections(rows: list[list[Any]]) -> list[dict[str, Any]]:
+    table = {
         "kind": "table",
         "title": "Spans by type",
         "text": "Precision is the fraction of the predicted spans that are right, recall the fraction of the true ones "
         "that are found; a span is right when its start, end and type are.",
         "columns": ["type", "precision", "recall", "F1", "true", "predicted"],
-        "rows": [[kind, *(round(x, 4) for x in scores), *counts] for kind, *scores, counts in _rows(spans)],
+        "rows": [[kind, *(round(score, 4) for score in figures[:3]), *figures[3:]] for kind, *figures in rows],
     }
-
-
-def _rows(spans: SpanScore) -> list[tuple[str, float, float, float, list[int]]]:
-    return [(row[0], row[1], row[2], row[3], row[4:]) for row in spans.table()]
-
-
-def _span_bars(spans: SpanScore) -> dict[str, Any]:
-    rows = sorted(spans.table(), key=lambda row: -row[3])
-    return {
-        "kind": "bars",
-        "title": "F1 by type of span",
-        "text": "1 is perfect; a short bar is a type that is often missed, cut wrongly or taken for another.",
-        "names": [row[0] for row in rows],
-        "values": [row[3] for row in rows],
-        "x_label": "F1",
-    }
-
-
-def _confusion(tags: Sequence[str], guess: Tensor, target: Tensor) -> dict[str, Any]:
-    counts = multiclass_confusion_matrix(guess, target, max(2, len(tags)), validate_args=False)
-    return {
-        "kind": "confusion",
-        "title": "What is taken for what",
-        "text": "Each row holds the validation words with one true tag; the columns say what was predicted.",
-        "labels": list(tags),
-        "counts": counts.tolist(),
-    }
-
-
-def _bars(tags: Sequence[str], guess: Tensor, target: Tensor) -> dict[str, Any]:
-    num = max(2, len(tags))
-    scores = multiclass_f1_score(guess, target, num, average="none", validate_args=False)
-    seen = torch.bincount(target, minlength=num).tolist()
-    order = [i for i in scores.argsort(descending=True).tolist() if seen[i]]
-    return {
-        "kind": "bars",
-        "title": "F1 by tag",
-        "text": "1 is perfect; a short bar is a tag that is often missed, or often given wrongly.",
-        "names": [tags[i] for i in order],
-        "values": [float(scores[i]) for i in order],
-        "x_label": "F1",
-    }
+    weakness = "type that is often missed, cut wrongly or taken for another"
+    return [table, f1_bars("type of span", weakness, [row[0] for row in rows], [row[3] for row in rows])]
 
 
 def _worst(

@@ -40,23 +40,13 @@ class Span:
 
 
 def split_tag(tag: str) -> tuple[str, str]:
-    """Return the letter and the type of a tag: `B-person` -> ("B", "person"), `O` -> ("O", "").
-
-    Example:
-        >>> split_tag("I-geo-loc"), split_tag("O"), split_tag("B")
-        (('I', 'geo-loc'), ('O', ''), ('B', ''))
-    """
+    """Return the letter and the type of a tag: `B-person` -> ("B", "person"), `O` -> ("O", "")."""
     letter, _, kind = tag.partition("-")
     return letter, kind
 
 
 def is_bio(tags: Sequence[str]) -> bool:
-    """Whether a set of tags describes spans: each is `O`, `B-X`, `I-X` (or `E-X`, `S-X`), and some are `B-X` or `I-X`.
-
-    Example:
-        >>> is_bio(["O", "B-person", "I-person"]), is_bio(["NOUN", "VERB"]), is_bio(["O"])
-        (True, False, False)
-    """
+    """Whether tags describe spans: each is `O`, `B-X`, `I-X` (or `E-X`, `S-X`), and some are `B-X` or `I-X`."""
     parts = [split_tag(tag) for tag in tags if tag != OUTSIDE]
     letters = {letter for letter, _ in parts}
     # Without types only a "B" tells these letters from others.
@@ -91,16 +81,8 @@ class SpanScore(Metric):
     """Counts right, predicted and true spans by type, on the device, and gives precision, recall and F1.
 
     With c right spans (same start, end and type), p predicted and t true ones, precision = c / p, recall = c / t and
-    F1 = 2 c / (p + t): over all spans together, and for each type. What has no spans scores 0.
-
-    Args:
-        tags: names of the tags in the order of their ids; `is_bio(tags)` holds.
-
-    Example:
-        >>> score = SpanScore(["O", "B-a", "I-a"])
-        >>> score.update(torch.tensor([[1, 2, 0, 1]]), torch.tensor([[1, 2, 0, 0]]), torch.ones(1, 4, dtype=torch.bool))
-        >>> {name: round(value, 2) for name, value in score.compute().items()}
-        {'span_f1': 0.67, 'span_precision': 0.5, 'span_recall': 1.0, 'span_f1 a': 0.67}
+    F1 = 2 c / (p + t): over all spans together, and for each type. What has no spans scores 0. The tags, in the order
+    of their ids, must fit `is_bio`.
     """
 
     full_state_update = False
@@ -120,13 +102,7 @@ class SpanScore(Metric):
         self.register_buffer("_ends", torch.tensor([letter in _ENDS for letter, _ in parts]), persistent=False)
 
     def update(self, prediction: Tensor, target: Tensor, mask: Tensor) -> None:
-        """Take a batch.
-
-        Args:
-            prediction: ids of the predicted tags, int64 `[batch, time]`.
-            target: ids of the true tags, the same shape.
-            mask: True at real words, the same shape; padding is on the right.
-        """
+        """Take ids of predicted and true tags, int64 `[batch, time]`; padding, on the right, is False in the mask."""
         found = self._marks(prediction, mask)
         true = self._marks(target, mask)
         same = found[0] & true[0] & (found[1] == true[1]) & (found[2] == true[2])

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any, ClassVar, final
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torchmetrics.functional.classification import multiclass_accuracy, multiclass_f1_score
 from typing_extensions import override
 
 from thalweg.batch import Batch
@@ -22,14 +24,46 @@ from thalweg.heads.base import AbstractHead
 from thalweg.heads.softmax import Softmax
 from thalweg.models.presets import ModelShape
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
+from thalweg.tasks.reading.labels import unseen
 from thalweg.tasks.reading.saved import reading, write_json
 from thalweg.tasks.reading.text_reader import MAX_RAW
 from thalweg.tasks.reading.words import Sentence, WordReader, pieces, read_sentences
+from thalweg.tasks.sections import F1
 from thalweg.tasks.tag import report as tag_report
-from thalweg.tasks.tag.meters import TagMeter
-from thalweg.tasks.tag.spans import is_bio, spans_of, split_tag
+from thalweg.tasks.tag.spans import SpanScore, is_bio, spans_of, split_tag
 
 LABELS = "labels.json"
+
+
+@final
+class TagMeter(AbstractMeter):
+    """Accuracy and macro F1 over words; with BIO tags also precision, recall and F1 of spans."""
+
+    def __init__(self, tags: Sequence[str]) -> None:  # in the order of their ids
+        self.num_tags = len(tags)
+        self.spans = SpanScore(tags) if is_bio(tags) else None
+        self._parts: list[tuple[Tensor, Tensor]] = []
+
+    @override
+    def update(self, prediction: Tensor, batch: Batch) -> None:
+        guess, target, mask = prediction.argmax(-1), batch.targets, batch.mask
+        assert mask is not None
+        if self.spans is not None:
+            self.spans.to(guess.device)
+            self.spans.update(guess, target, mask)
+        # Padding is marked and left out at the end: to leave it out here would mean to wait for the device.
+        self._parts.append((guess.to(torch.int32).flatten(), target.masked_fill(~mask, -1).to(torch.int32).flatten()))
+
+    @override
+    def compute(self) -> dict[str, float]:
+        guess, target = (torch.cat(parts).long() for parts in zip(*self._parts, strict=True))
+        guess, target = guess[target >= 0], target[target >= 0]
+        num = max(2, self.num_tags)
+        metrics = {
+            "accuracy": float(multiclass_accuracy(guess, target, num, average="micro", validate_args=False)),
+            "macro_f1": float(multiclass_f1_score(guess, target, num, average="macro", validate_args=False)),
+        }
+        return metrics if self.spans is None else metrics | self.spans.compute()
 
 
 @final
@@ -120,21 +154,14 @@ class Tag(AbstractTask):
         try:
             return [self._tag_ids[tag] for tag in sentence.tags]
         except KeyError as error:
-            listed = ", ".join(self.tags[:8]) + (", ..." if len(self.tags) > 8 else "")
-            raise InputError(
-                f"{name}, line {sentence.line}: tag {error.args[0]!r} in this sentence is not among the tags of the "
-                f"training data ({listed}); correct it, or add examples of it to the training data."
-            ) from None
+            raise unseen("tag", error.args[0], "in this sentence", self.tags, name, sentence.line) from None
 
     @override
     def view(self, examples: Examples) -> View:
         tokens = examples.ragged("tokens")
-        values = tokens.values[: int(tokens.offsets[-1])]
-        return WholeExamples(
-            same_rows((values, tokens.lengths)),
-            "all words of a sentence (rare ones by their spelling) and the place of the one to tag",
-            tokens.lengths,
-        )
+        sees = "all words of a sentence (rare ones by their spelling) and the place of the one to tag"
+        same = same_rows((tokens.values[: int(tokens.offsets[-1])], tokens.lengths))
+        return WholeExamples(same, sees, tokens.lengths)
 
     @override
     def save(self, folder: Path) -> None:
@@ -159,11 +186,8 @@ class Tag(AbstractTask):
 
     @override
     def batch(self, examples: Examples, indices: np.ndarray) -> Batch:
-        tokens, tags = examples.columns["tokens"], examples.columns["tags"]
-        assert isinstance(tokens, Ragged)
-        assert isinstance(tags, Ragged)
-        padded, mask = pad(tokens, indices)
-        return Batch({"tokens": padded, "mask": mask}, pad(tags, indices)[0], mask)
+        padded, mask = pad(examples.ragged("tokens"), indices)
+        return Batch({"tokens": padded, "mask": mask}, pad(examples.ragged("tags"), indices)[0], mask)
 
     @override
     def meter(self) -> AbstractMeter:
@@ -179,10 +203,7 @@ class Tag(AbstractTask):
     def explanations(self) -> dict[str, tuple[str, str]]:
         texts = {
             "accuracy": ("higher", "Fraction of validation words whose tag is right."),
-            "macro_f1": (
-                "higher",
-                "F1 (harmonic mean of precision and recall), averaged over tags whatever their frequency.",
-            ),
+            "macro_f1": ("higher", f"{F1}, averaged over tags whatever their frequency."),
         }
         if self.has_spans:
             texts |= {
@@ -252,8 +273,7 @@ class Tag(AbstractTask):
 
     @override
     def describe(self, prepared: Prepared) -> str:
-        tokens = prepared.train.columns["tokens"]
-        num_words = int(tokens.lengths.sum()) if isinstance(tokens, Ragged) else 0
+        num_words = int(prepared.train.ragged("tokens").lengths.sum())
         kinds = len({split_tag(tag)[1] for tag in self.tags if tag != "O"})
         what = f"{kinds} types of spans" if self.has_spans else f"{len(self.tags)} tags"
         return f"{len(prepared.train):,} sentences ({num_words:,} words) with {what}"

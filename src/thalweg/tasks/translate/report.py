@@ -10,7 +10,6 @@ from torchmetrics.functional.text import chrf_score
 from torchmetrics.text import CHRFScore, SacreBLEUScore
 
 from thalweg.data.arrays.batches import Examples
-from thalweg.data.arrays.ragged import Ragged
 
 MAX_TRANSLATED = 500
 NUM_EXAMPLES = 12
@@ -20,19 +19,13 @@ MIN_WORDS = 4
 
 
 def evenly_spaced(size: int, limit: int) -> np.ndarray:
-    """Return at most `limit` indices, evenly spread over `size`.
-
-    Example:
-        >>> evenly_spaced(10, 4).tolist(), evenly_spaced(3, 4).tolist()
-        ([0, 2, 5, 7], [0, 1, 2])
-    """
+    """Return at most `limit` indices, evenly spread over `size`."""
     return np.arange(size) if size <= limit else np.arange(limit) * size // limit
 
 
 def texts_of(examples: Examples, side: str, indices: np.ndarray) -> list[str]:
     """Return the texts of some examples as they were before tokenizing; `side` is "source" or "target"."""
-    column = examples.columns[f"{side}_text"]
-    assert isinstance(column, Ragged)
+    column = examples.ragged(f"{side}_text")
     return [column[index].tobytes().decode("utf-8", "surrogatepass") for index in indices.tolist()]
 
 
@@ -60,12 +53,9 @@ def translation_scores(translations: list[str], references: list[str]) -> dict[s
 
 
 def sections(translate: Callable[[np.ndarray], list[str]], valid: Examples, seed: int) -> list[dict[str, Any]]:
-    """Return the sections for a translator's validation data.
+    """Return the sections for validation data; `translate` maps indices of examples to translations.
 
-    Args:
-        translate: indices of examples to their translations.
-        valid: the examples.
-        seed: of the choice of those that are shown.
+    The seed picks the examples that are shown.
     """
     indices = evenly_spaced(len(valid), MAX_TRANSLATED)
     sources, references = (texts_of(valid, side, indices) for side in ("source", "target"))
@@ -79,22 +69,24 @@ def sections(translate: Callable[[np.ndarray], list[str]], valid: Examples, seed
     def rows(places: list[int]) -> list[list[str]]:
         return [[sources[i], references[i], translations[i], f"{quality[i]:.0f}"] for i in places]
 
-    columns = ["source", "reference", "translation", "chrF"]
+    examples = {"kind": "examples", "columns": ["source", "reference", "translation", "chrF"]}
     by_length = _by_length(valid, indices, translations, references)
+    quality_rows = []
+    for name, size, found in by_length:
+        bleu = f"{found['bleu']:.1f}" if "bleu" in found else "-"
+        quality_rows.append([name, size, bleu, f"{found['chrf']:.1f}", f"{found['exact_match']:.1%}"])
     return [
-        {
-            "kind": "examples",
+        examples
+        | {
             "title": "Translations",
             "text": "Validation texts picked at random, their true translations and those of the model (the most "
             "probable token each time).",
-            "columns": columns,
             "rows": rows(sorted(chosen.tolist())),
         },
-        {
-            "kind": "examples",
+        examples
+        | {
             "title": "Worst translations",
             "text": "Those that share the fewest runs of characters with the true translation.",
-            "columns": columns,
             "rows": rows(wrong[:NUM_EXAMPLES]),
         },
         {
@@ -102,16 +94,7 @@ def sections(translate: Callable[[np.ndarray], list[str]], valid: Examples, seed
             "title": "Quality by length",
             "text": "Validation texts by the length of the source; long ones are seldom right to the letter.",
             "columns": ["source tokens", "texts", "BLEU", "chrF", "exact match"],
-            "rows": [
-                [
-                    name,
-                    size,
-                    f"{found['bleu']:.1f}" if "bleu" in found else "-",
-                    f"{found['chrf']:.1f}",
-                    f"{found['exact_match']:.1%}",
-                ]
-                for name, size, found in by_length
-            ],
+            "rows": quality_rows,
         },
         {
             "kind": "bars",
@@ -129,9 +112,7 @@ def _by_length(
     valid: Examples, indices: np.ndarray, translations: list[str], references: list[str]
 ) -> list[tuple[str, int, dict[str, float]]]:
     """Return for groups of about equal size: the range of lengths, number of texts, scores."""
-    column = valid.columns["source"]
-    assert isinstance(column, Ragged)
-    lengths = column.lengths[indices] - 1  # without the end
+    lengths = valid.ragged("source").lengths[indices] - 1  # without the end
     edges = np.unique(np.quantile(lengths, np.linspace(0, 1, NUM_GROUPS + 1), method="higher"))
     edges[-1] += 1
     if len(edges) == 1:

@@ -1,18 +1,19 @@
 """Translation: a text in, a text out, learned from pairs."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, final
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from typing_extensions import override
 
 from thalweg.batch import Batch
 from thalweg.data.arrays.batches import Examples, pad
 from thalweg.data.arrays.equal import Prefixes, View, same_rows
-from thalweg.data.arrays.ragged import IN_MEMORY, Ragged, RaggedBuilder, Spill
+from thalweg.data.arrays.ragged import Ragged, RaggedBuilder
 from thalweg.data.arrays.split import validation_rows
 from thalweg.data.files.base import AbstractSource
 from thalweg.data.text.normalize import Normalizer
@@ -21,41 +22,21 @@ from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.models.presets import ModelShape
 from thalweg.tasks.answering import answering
-from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
+from thalweg.tasks.base import AbstractMeter, AnswerOptions, Prepared, Settings
 from thalweg.tasks.reading.text_column import TextColumn, check_columns
 from thalweg.tasks.reading.text_reader import TOKENIZER, check_texts
 from thalweg.tasks.translate import report as translate_report
+from thalweg.tasks.writing.base import AbstractWritingTask
 from thalweg.tasks.writing.generate import beam_search, greedy
-from thalweg.tasks.writing.token_head import token_counts, token_head
-from thalweg.tasks.writing.token_sums import TokenSums
+from thalweg.tasks.writing.token_sums import TokenMeter
 
 FORBIDDEN = PAD, UNK, BOS
-MIN_PAIR_COUNT = 20  # of subwords: what is rarer stays in parts, which says more about unseen words
 DECODED_TOGETHER = 128  # texts, times the width of the beam
 
 
 @final
-class TranslateMeter(AbstractMeter):
-    """Perplexity and token accuracy, each token being predicted after the true ones before it."""
-
-    def __init__(self) -> None:
-        self._sums = TokenSums()
-
-    @override
-    def use(self, head: AbstractHead) -> None:
-        self._sums.use(head)
-
-    @override
-    def update(self, prediction: Tensor, batch: Batch) -> None:
-        self._sums.update(prediction, batch)
-
-    @override
-    def compute(self) -> dict[str, float]:
-        return {"token_accuracy": self._sums.accuracy(), "perplexity": self._sums.perplexity()}
-
-
-@final
-class Translate(AbstractTask):
+@dataclasses.dataclass(eq=False, repr=False)
+class Translate(AbstractWritingTask):
     """A source text in, a target text out.
 
     Source and target share one vocabulary, which suits languages that have names, numbers and word stems in common.
@@ -71,25 +52,14 @@ class Translate(AbstractTask):
 
     name: ClassVar[str] = "translate"
     inputs: ClassVar[tuple[str, ...]] = ("source",)
-
-    def __init__(
-        self, normalizer: Normalizer, tokenizer: Tokenizer, max_length: int, *, spill: Spill = IN_MEMORY
-    ) -> None:
-        self.normalizer = normalizer
-        self.tokenizer = tokenizer
-        self.max_length = max_length
-        self.spill = spill
-
-    @property
-    @override
-    def vocabulary(self) -> Tokenizer:
-        return self.tokenizer
+    target: ClassVar[str] = "target"
+    min_pair_count: ClassVar[int] = 20  # what is rarer stays in parts, which says more about unseen words
 
     @classmethod
     def prepare(
         cls, source: AbstractSource, valid: AbstractSource | None, settings: Settings
     ) -> tuple["Translate", Prepared]:
-        """See `AbstractTask.prepare`; the same source text is never on both sides of the cut."""
+        """Read the pairs; the same source text is never in both the training and the validation part."""
         if settings.max_length < 2:
             raise InputError(f"--max-length must be at least 2, for a token and the end; got {settings.max_length}.")
         pairs = Pairs(source, settings.columns, settings.normalizer())
@@ -98,12 +68,8 @@ class Translate(AbstractTask):
         if valid is None:
             in_valid[keep] = validation_rows(pairs.sources.keys()[keep], settings.valid_share, name=source.name)
         chosen = keep & ~in_valid
-        tokenizer = Tokenizer.train(
-            (text for side in (pairs.sources, pairs.targets) for part in side.chosen(chosen) for text in part),
-            settings.tokenizer,
-            settings.vocabulary_size,
-            min_count=MIN_PAIR_COUNT if settings.tokenizer == "bpe" else 1,
-        )
+        parts = (part for side in (pairs.sources, pairs.targets) for part in side.chosen(chosen))
+        tokenizer = cls.train_tokenizer((text for part in parts for text in part), settings)
         task = cls(settings.normalizer(), tokenizer, settings.max_length, spill=settings.spill)
         train, cut = task._examples(pairs, chosen, with_texts=False)
         notes += cut
@@ -157,18 +123,14 @@ class Translate(AbstractTask):
         return builder.finish()
 
     def view(self, examples: Examples) -> View:
-        """See `AbstractTask.view`: a target token is predicted from the source text and the target tokens before it."""
+        """Return the target tokens, each predicted from the source text and the target tokens before it."""
         source, target = examples.ragged("source"), examples.ragged("target")
         first = same_rows((source.values[: int(source.offsets[-1])], source.lengths))
-        return Prefixes(
-            target.values[: int(target.offsets[-1])],
-            target.lengths,
-            first,
-            f"the source text and the translation up to the next token, each cut after {self.max_length:,} tokens",
-        )
+        sees = f"the source text and the translation up to the next token, each cut after {self.max_length:,} tokens"
+        return Prefixes(target.values[: int(target.offsets[-1])], target.lengths, first, sees)
 
+    @override
     def save(self, folder: Path) -> None:
-        """Write `tokenizer.json`."""
         self.tokenizer.save(folder / TOKENIZER)
 
     @classmethod
@@ -181,42 +143,23 @@ class Translate(AbstractTask):
         size = self.tokenizer.vocabulary_size
         return ModelShape(vocabulary_size=size, target_vocabulary_size=size, max_length=self.max_length)
 
-    def head(self, model: nn.Module, options: HeadOptions) -> AbstractHead:
-        """Return a softmax over the vocabulary, on request tied to the decoder's embedding, or continuous outputs."""
-        return token_head(model, self.tokenizer, options)
-
-    @override
-    def token_counts(self, examples: Examples) -> Tensor:
-        return token_counts(examples.columns["target"], self.tokenizer.vocabulary_size)
-
     def batch(self, examples: Examples, indices: np.ndarray) -> Batch:
         """Return source tokens with their mask, the target behind `<bos>` as decoder tokens, and the target."""
-        source, target = examples.columns["source"], examples.columns["target"]
-        assert isinstance(source, Ragged)
-        assert isinstance(target, Ragged)
-        tokens, mask = pad(source, indices)
-        targets, target_mask = pad(target, indices)
+        tokens, mask = pad(examples.ragged("source"), indices)
+        targets, target_mask = pad(examples.ragged("target"), indices)
         decoder_tokens = torch.cat([torch.full((len(targets), 1), BOS), targets[:, :-1]], 1)
         return Batch({"tokens": tokens, "mask": mask, "decoder_tokens": decoder_tokens}, targets, target_mask)
 
     @override
     def meter(self) -> AbstractMeter:
-        return TranslateMeter()
+        return TokenMeter(lambda sums: {"token_accuracy": sums.accuracy(), "perplexity": sums.perplexity()})
 
     @property
-    def selects_by(self) -> tuple[str, str]:
-        """The lowest loss."""
-        return "loss", "lower"
-
-    @property
+    @override
     def explanations(self) -> dict[str, tuple[str, str]]:
-        """What the metrics mean."""
         return {
             "loss": ("lower", "Nats per token of the true translation, label smoothing included."),
-            "token_accuracy": (
-                "higher",
-                "Fraction of tokens that are predicted right after the true ones before them.",
-            ),
+            "token_accuracy": ("higher", "Fraction of tokens predicted correctly after the true ones before them."),
             "perplexity": ("lower", "As if each token were drawn from so many equally likely ones; without smoothing."),
             "bleu": ("higher", "BLEU from 0 to 100: runs of up to four words shared with the true translations."),
             "chrf": ("higher", "chrF from 0 to 100: runs of up to six characters shared with the true translation."),
@@ -251,9 +194,7 @@ class Translate(AbstractTask):
             beam: beginnings that are kept; 1 takes the most probable token each time.
             together: texts times `beam` that are decoded at once; a GPU wants thousands.
         """
-        source = examples.columns["source"]
-        assert isinstance(source, Ragged)
-        found = self._translate(model, head, source, indices, beam=beam, together=together)
+        found = self._translate(model, head, examples.ragged("source"), indices, beam=beam, together=together)
         return [texts[0][0] for texts in found]
 
     def _translate(
@@ -284,10 +225,11 @@ class Translate(AbstractTask):
                     hypotheses = beam_search(writer, head, state, width=beam, **options)
                     ids, scores = hypotheses.tokens, hypotheses.scores
                 for place, rows, row_scores in zip(part.tolist(), ids.tolist(), scores.tolist(), strict=True):
-                    found[place] = [(self._text(row), score) for row, score in zip(rows, row_scores, strict=True)]
+                    found[place] = [(self.text(row), score) for row, score in zip(rows, row_scores, strict=True)]
         return found
 
-    def _text(self, ids: list[int]) -> str:
+    @override
+    def text(self, ids: list[int]) -> str:
         return self.tokenizer.decode([token for token in ids if token > EOS])
 
     def predict(
@@ -314,8 +256,8 @@ class Translate(AbstractTask):
             answers.append(answer)
         return answers
 
+    @override
     def lines_of(self, answer: Mapping[str, Any]) -> list[str]:
-        """Return the translation, and the other candidates with their scores below."""
         others = [f"    {entry['text']}  ({entry['score']:.3g})" for entry in answer["candidates"][1:]]
         return [answer["text"], *others]
 
@@ -331,16 +273,7 @@ class Translate(AbstractTask):
 
 @final
 class Pairs:
-    """Source and target texts, normalized, read in step.
-
-    Args:
-        source: rows.
-        columns: the columns of the roles "source" and "target".
-        normalizer: applied to every text.
-
-    Raises:
-        InputError: if there is no such column.
-    """
+    """Texts of the columns "source" and "target", normalized, read in step; a missing column is an InputError."""
 
     def __init__(self, source: AbstractSource, columns: dict[str, Any], normalizer: Normalizer) -> None:
         check_columns(source, (columns["source"], columns["target"]))
@@ -348,19 +281,11 @@ class Pairs:
         self.sources = TextColumn(source, columns["source"], normalizer)
         self.targets = TextColumn(source, columns["target"], normalizer)
 
-    def __iter__(self) -> Iterator[tuple[Sequence[int], list[str], list[str]]]:
-        for (lines, sources), (_, targets) in zip(self.sources.chunks(), self.targets.chunks(), strict=True):
-            yield lines, sources, targets
-
     def complete(self) -> tuple[np.ndarray, list[str]]:
-        """Return True for the rows with a text on both sides, and a note about the others.
-
-        Raises:
-            InputError: if there are none.
-        """
+        """Return True for the rows with a text on both sides (none is an InputError), and a note about the others."""
         parts, missing = [np.zeros(0, dtype=bool)], []
         num_missing = 0
-        for lines, sources, targets in self:
+        for (lines, sources), (_, targets) in zip(self.sources.chunks(), self.targets.chunks(), strict=True):
             present = [bool(source.strip() and target.strip()) for source, target in zip(sources, targets, strict=True)]
             parts.append(np.array(present, dtype=bool))
             num_missing += present.count(False)

@@ -210,16 +210,10 @@ def greedy(
 @final
 @dataclasses.dataclass(frozen=True)
 class Hypotheses:
-    """The texts that a beam search has found.
+    """The texts that a beam search has found, best first."""
 
-    Args:
-        tokens: ids `[batch, width, length]`, best text first; the end is included, zeros follow.
-        scores: their log-probabilities divided by length ** length_power, `[batch, width]`; minus infinity where the
-            search has found fewer texts than `width`.
-    """
-
-    tokens: Tensor
-    scores: Tensor
+    tokens: Tensor  # ids [batch, width, length]; the end is included, zeros follow
+    scores: Tensor  # log-probability / length ** length_power, [batch, width]; minus infinity where fewer were found
 
 
 @torch.inference_mode()

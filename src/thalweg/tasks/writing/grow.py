@@ -28,19 +28,13 @@ def add_words(task: Writer, model: nn.Module, head: AbstractHead, words: Sequenc
 
     The head can write a word as soon as it has its vector. So that the model can read what it has written (and find the
     word in a source), its embeddings get a row as well: the mean of the rows of the words whose targets are nearest,
-    weighted by their likeness.
+    weighted by their likeness. The task's tokenizer is replaced by a longer one; the model's embeddings of tokens grow
+    in place.
 
-    Args:
-        task: its tokenizer, of words, is replaced by a longer one.
-        model: every embedding of tokens in it grows, in place.
-        head: with continuous outputs.
-        words: new ones, each a single word for the tokenizer.
-        vectors: where they lie among the targets, `[words, width]`: from the same file of word vectors as the targets,
-            the mean of the vectors of similar words, or a random direction that training will fill with meaning.
-
-    Raises:
-        InputError: if the head is a softmax, the tokenizer has no words, or a word is known or no single word.
-        ValueError: for vectors of another width or number, rows of zeros, numbers that are not finite.
+    The vectors `[words, width]` say where the words lie among the targets: from the same file of word vectors, the mean
+    of the vectors of similar words, or a random direction that training will fill with meaning. It is an InputError if
+    the head is a softmax, the tokenizer has no words, or a word is known or no single word; a ValueError if vectors
+    differ in width or number, have rows of zeros or numbers that are not finite.
     """
     tokenizer = task.tokenizer
     if not isinstance(head, AbstractContinuous):
@@ -79,15 +73,7 @@ def add_words(task: Writer, model: nn.Module, head: AbstractHead, words: Sequenc
 
 
 def vectors_of(words: dict[str, Any]) -> Tensor:
-    """Return the vectors of a dictionary as a matrix.
-
-    Raises:
-        InputError: if there are none, or they differ in width.
-
-    Example:
-        >>> vectors_of({"a": [1.0, 2.0], "b": [0.0, 1.0]}).shape
-        torch.Size([2, 2])
-    """
+    """Return the vectors of a dictionary as a matrix; none, or several widths, are an InputError."""
     rows = [torch.as_tensor(vector, dtype=torch.float32).flatten() for vector in words.values()]
     if not rows or len({len(row) for row in rows}) > 1:
         raise InputError(

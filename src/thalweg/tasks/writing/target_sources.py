@@ -30,11 +30,7 @@ def random_targets(size: int, width: int, tokenizer: Tokenizer | None) -> Tensor
 
 
 def hypercube_targets(size: int, width: int, tokenizer: Tokenizer | None) -> Tensor:
-    """Return random corners of a hypercube for a vocabulary of this size; the tokenizer doesn't matter.
-
-    Raises:
-        InputError: if it has fewer corners than there are words.
-    """
+    """Return random corners of a hypercube, an InputError if it has fewer than words; the tokenizer doesn't matter."""
     del tokenizer
     try:
         return hypercube_table(size, width)
@@ -50,25 +46,17 @@ class Pretrained:
     A word is looked up as it is, then in lower case. Of a vocabulary of subwords those that are words have the word's
     vector, and any other the mean of the vectors of words that it is a part of. Whatever is left is drawn from the
     distribution of the others (`completed_table`).
-
-    Args:
-        path: the file.
-        share: fraction of the pretrained vectors in the result, the rest being random (`combined_table`); 1: all.
     """
 
     path: str
-    share: float = 1.0
+    share: float = 1.0  # fraction of the pretrained vectors in the result, the rest being random (`combined_table`)
 
     def width(self) -> int:
         """Return the width of the file's vectors."""
         return width_of_vectors(self.path)
 
     def __call__(self, size: int, width: int, tokenizer: Tokenizer | None) -> Tensor:
-        """Return unit vectors `[size, width]`.
-
-        Raises:
-            InputError: if the file cannot be used, has vectors of another width, or knows none of the words.
-        """
+        """Return unit vectors `[size, width]`; a file of another width or with none of the words is an InputError."""
         if self.width() != width:
             raise InputError(
                 f"{self.path} holds vectors of width {self.width()}, and --target-width is {width}; give "
@@ -117,9 +105,6 @@ class Transferred:
     A softmax stays the same when one vector is added to all its rows, so their mean is taken away before they are
     scaled to unit length.
 
-    Args:
-        folder: the run's folder.
-
     Source: Tokarchuk and Niculae (2022), On Target Representation in Continuous-output Neural Machine Translation.
     """
 
@@ -130,11 +115,7 @@ class Transferred:
         return self._rows().shape[1]
 
     def __call__(self, size: int, width: int, tokenizer: Tokenizer | None) -> Tensor:
-        """Return unit vectors `[size, width]`.
-
-        Raises:
-            InputError: if the run holds no vectors of words, or has another width.
-        """
+        """Return unit vectors `[size, width]`; a run without vectors of words or of another width is an InputError."""
         assert tokenizer is not None
         rows = self._rows()
         if rows.shape[1] != width:
@@ -174,11 +155,7 @@ class Transferred:
 
 
 def source_of(text: str) -> Any:
-    """Return where targets come from: a run's folder, or a file of word vectors.
-
-    Raises:
-        InputError: if it is neither.
-    """
+    """Return where targets come from: a run's folder or a file of word vectors; an InputError for anything else."""
     path = Path(text)
     if path.is_dir():
         return Transferred(text)

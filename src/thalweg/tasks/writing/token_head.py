@@ -21,13 +21,8 @@ _COUNTED = 2**22  # ids at a time
 def token_head(model: nn.Module, tokenizer: Tokenizer, options: HeadOptions) -> AbstractHead:
     """Return a softmax over the tokens, or the head with continuous outputs that the options name.
 
-    Args:
-        model: with `width`, and where something is to be tied with `embedding`, the table of token vectors.
-        tokenizer: the vocabulary.
-        options: what the recipe says.
-
-    Raises:
-        InputError: if the head is to be tied, and the model has no such table or one of another width.
+    The model has a `width`, and `embedding`, a table of token vectors, where something is to be tied: without one, or
+    with one of another width, that is an InputError.
 
     Source of tying: Press and Wolf (2017), Using the Output Embedding to Improve Language Models.
     """
@@ -48,12 +43,7 @@ def token_head(model: nn.Module, tokenizer: Tokenizer, options: HeadOptions) -> 
 
 
 def token_counts(column: Ragged | np.ndarray, vocabulary_size: int) -> Tensor:
-    """Return how often each id stands in a column of ids, float64 `[vocabulary_size]`.
-
-    Example:
-        >>> token_counts(Ragged.from_lists([[4, 1], [4]]), 6).tolist()
-        [0.0, 1.0, 0.0, 0.0, 2.0, 0.0]
-    """
+    """Return how often each id stands in a column of ids, float64 `[vocabulary_size]`."""
     values = column.values if isinstance(column, Ragged) else column
     counts = np.zeros(vocabulary_size, dtype=np.int64)
     for start in range(0, len(values), _COUNTED):

@@ -1,15 +1,18 @@
 """Exact sums over the real tokens of an evaluation: loss, right answers, number of tokens."""
 
 import math
+from collections.abc import Callable
 from typing import final
 
 import torch
 from torch import Tensor
 from torchmetrics import MetricCollection, SumMetric
+from typing_extensions import override
 
 from thalweg.batch import Batch
 from thalweg.heads.base import AbstractHead
 from thalweg.heads.softmax import Softmax
+from thalweg.tasks.base import AbstractMeter
 
 
 @final
@@ -18,12 +21,6 @@ class TokenSums:
 
     The loss is the negative log-probability of the tokens as the head gives it, exact and without label smoothing, so
     that every family of heads is measured in the same unit. Without `use` predictions are taken for logits.
-
-    Example:
-        >>> sums = TokenSums()
-        >>> sums.update(torch.zeros(1, 2, 4), Batch({}, torch.tensor([[0, 3]]), torch.tensor([[True, False]])))
-        >>> round(sums.perplexity(), 4), sums.accuracy()
-        (4.0, 1.0)
     """
 
     def __init__(self) -> None:
@@ -58,3 +55,24 @@ class TokenSums:
         """Return e to the mean loss; infinite where that is beyond all numbers."""
         nats = self.nats()
         return math.exp(nats) if nats < 700.0 else math.inf
+
+
+@final
+class TokenMeter(AbstractMeter):
+    """The metrics that `figures` makes of the sums over all tokens."""
+
+    def __init__(self, figures: Callable[[TokenSums], dict[str, float]]) -> None:
+        self._figures = figures
+        self._sums = TokenSums()
+
+    @override
+    def use(self, head: AbstractHead) -> None:
+        self._sums.use(head)
+
+    @override
+    def update(self, prediction: Tensor, batch: Batch) -> None:
+        self._sums.update(prediction, batch)
+
+    @override
+    def compute(self) -> dict[str, float]:
+        return self._figures(self._sums)
