@@ -90,6 +90,13 @@ class AbstractOnlineModel(abc.ABC):
     _linear: HashedLinear
     _arguments: dict[str, Any]  # of the constructor, but for `normalize`
 
+    @final
+    def _begin(self, linear: HashedLinear) -> None:
+        """Set what the constructors have in common: nothing has been seen."""
+        options = {name: getattr(linear.hasher.options, name) for name in ("num_buckets", "ngrams", "columns")}
+        self._linear, self._arguments = linear, options | {"lr": linear.lr, "l2": linear.l2}
+        self.label_column, self.progress = None, Progress()
+
     @abc.abstractmethod
     def predict(self, row: Row) -> Any:
         """Return the answer for a text, or for values by column; nothing changes."""

@@ -11,7 +11,7 @@ from typing_extensions import override
 from thalweg.data.text.hashing import HashingOptions
 from thalweg.models.hashed import softmax_loss
 from thalweg.online.base import AbstractOnlineModel, HashedLinear, Row
-from thalweg.online.progress import Outcome, Progress, Tally
+from thalweg.online.progress import Outcome, Tally
 from thalweg.online.values import class_name
 
 
@@ -76,21 +76,11 @@ class OnlineClassifier(AbstractOnlineModel):
         columns: tuple[str, ...] | None = None,
     ) -> None:
         options = HashingOptions(num_buckets=num_buckets, ngrams=ngrams, columns=columns)
-        self._linear = HashedLinear("OnlineClassifier", options, 2, lr, l2, normalize)
+        self._begin(HashedLinear("OnlineClassifier", options, 2, lr, l2, normalize))
         if max_classes < 2:
             raise ValueError(f"OnlineClassifier(max_classes=...) must be 2 or more; got {max_classes}.")
-        self._arguments = {
-            "num_buckets": num_buckets,
-            "ngrams": ngrams,
-            "lr": lr,
-            "l2": l2,
-            "max_classes": max_classes,
-            "columns": columns,
-        }
-        self.max_classes = max_classes
+        self._arguments["max_classes"] = self.max_classes = max_classes
         self.classes: list[str] = []
-        self.label_column = None
-        self.progress = Progress()
         self._numbers: dict[str, int] = {}
         self._bias = np.full(2, -np.inf, dtype=np.float32)  # a class that doesn't exist has the logit -inf
         self._num_learned = 0

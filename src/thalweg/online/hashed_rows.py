@@ -174,9 +174,8 @@ class RowHasher:
             if kind == "number":
                 numbers[name] = column_number(name, value)
             else:
-                (texts if kind == "text" else categories)[name] = (
-                    value if type(value) is str else column_word(name, value)
-                )
+                found = texts if kind == "text" else categories
+                found[name] = value if type(value) is str else column_word(name, value)
         return texts, categories, numbers, kinds
 
     def _guess(self, name: str, value: object, num_new: int) -> str:

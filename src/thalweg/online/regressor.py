@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from thalweg.data.text.hashing import HashingOptions
 from thalweg.online.base import AbstractOnlineModel, HashedLinear, Row
-from thalweg.online.progress import Outcome, Progress, Tally
+from thalweg.online.progress import Outcome, Tally
 from thalweg.online.values import target_number
 
 _SETTLED = 30  # from this many numbers on, outliers are clipped
@@ -67,10 +67,7 @@ class OnlineRegressor(AbstractOnlineModel):
         columns: tuple[str, ...] | None = None,
     ) -> None:
         options = HashingOptions(num_buckets=num_buckets, ngrams=ngrams, columns=columns)
-        self._linear = HashedLinear("OnlineRegressor", options, 1, lr, l2, normalize)
-        self._arguments = {"num_buckets": num_buckets, "ngrams": ngrams, "lr": lr, "l2": l2, "columns": columns}
-        self.label_column = None
-        self.progress = Progress()
+        self._begin(HashedLinear("OnlineRegressor", options, 1, lr, l2, normalize))
         self._bias = 0.0
         self._target = _Target()
 

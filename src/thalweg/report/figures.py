@@ -309,13 +309,12 @@ def layer_values(history: Sequence[Record], quantity: str) -> tuple[list[float],
     steps = sorted(by_step)
     size = math.ceil(len(steps) / MAX_COLUMNS) or 1
     stretches = [steps[i : i + size] for i in range(0, len(steps), size)]
-    rows: list[list[float | None]] = []
-    for name in names:
-        row: list[float | None] = []
-        for stretch in stretches:
-            found = [number((by_step[step].get(name) or {}).get(quantity)) for step in stretch]
-            row.append(max((value for value in found if value is not None), default=None))
-        rows.append(row)
+
+    def largest(name: str, stretch: list[float]) -> float | None:
+        found = [number((by_step[step].get(name) or {}).get(quantity)) for step in stretch]
+        return max((value for value in found if value is not None), default=None)
+
+    rows = [[largest(name, stretch) for stretch in stretches] for name in names]
     kept = [i for i, row in enumerate(rows) if any(value is not None for value in row)]
     return [stretch[0] for stretch in stretches], [names[i] for i in kept], [rows[i] for i in kept]
 

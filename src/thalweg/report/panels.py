@@ -108,13 +108,8 @@ def most_frequent_mistakes(labels: Sequence[str], counts: Sequence[Sequence[int]
         return None
     pairs.sort(key=lambda pair: -pair[0])
     rows = [
-        [
-            cell(labels[true]),
-            cell(labels[predicted]),
-            cell(count),
-            Cell(format_percentage(count, sum(counts[true])), numeric=True),
-        ]
-        for count, true, predicted in pairs[:MAX_MISTAKES]
+        [*map(cell, (labels[i], labels[j], count)), Cell(format_percentage(count, sum(counts[i])), numeric=True)]
+        for count, i, j in pairs[:MAX_MISTAKES]
     ]
     return Table(["true", "predicted as", "examples", "of this label"], rows)
 

@@ -174,15 +174,7 @@ def series_figure(
         if place is None and axis["type"] == "date":
             place = str(split)
         if place is not None:
-            figure.add_shape(
-                type="line",
-                x0=place,
-                x1=place,
-                y0=0,
-                y1=1,
-                yref="paper",
-                line={"color": GRAY, "width": 1, "dash": "dot"},
-            )
+            figure.add_vline(x=place, line={"color": GRAY, "width": 1, "dash": "dot"})
             for text, side in (("used for fitting ", "right"), (" not used", "left")):
                 figure.add_annotation(x=place, y=0, yref="paper", text=text, xanchor=side, yanchor="bottom")
     figure.update_layout(xaxis=axis, showlegend=len(lines) > 1)

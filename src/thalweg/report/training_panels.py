@@ -6,6 +6,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from thalweg.errors import counted
 from thalweg.report import figures
 from thalweg.report.curves import Record, curve, of_event, surviving
 from thalweg.report.panels import Panel, table
@@ -124,17 +125,13 @@ def incident_rows(history: Sequence[Record]) -> list[list[object]]:
     return rows
 
 
-def _counted(count: int, noun: str) -> str:
-    return f"{format_value(count)} {noun}{'' if count == 1 else 's'}"
-
-
 def _incidents(history: Sequence[Record]) -> list[Panel]:
     rows = incident_rows(history)
     if not rows:
         return []
     num_rejected, num_back = (len(of_event(history, event)) for event in ("rejected", "rollback"))
     text = (
-        f"{_counted(num_rejected, 'rejected step')}, {_counted(num_back, 'rollback')} to an earlier checkpoint. "
+        f"{counted(num_rejected, 'rejected step')}, {counted(num_back, 'rollback')} to an earlier checkpoint. "
         "A step whose loss or gradient is not finite is never applied to the weights."
     )
     shown = table(["step", "event", "reason"], rows[:MAX_INCIDENTS])

@@ -6,6 +6,8 @@ from typing import Final, final
 
 import numpy as np
 
+from thalweg.data.arrays.ragged import flat_positions
+
 Column = np.ndarray | tuple[np.ndarray, np.ndarray]
 _SEED: Final = 5
 
@@ -24,7 +26,7 @@ class WholeExamples:
         if self.lengths is None:
             return self.groups[indices]
         lengths = self.lengths[indices]
-        places = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        places = flat_positions(np.zeros_like(lengths), lengths)
         # Equal examples have equal lengths, so group * longest + place tells their places apart.
         return np.repeat(self.groups[indices], lengths) * (int(self.lengths.max(initial=0)) + 1) + places
 
@@ -132,8 +134,5 @@ def _equal(bits: np.ndarray, starts: np.ndarray, lengths: np.ndarray, left: np.n
     """Whether the sequences `left` and `right` (indices) are equal, pair by pair."""
     if not np.array_equal(lengths[left], lengths[right]):
         return False
-    counts = lengths[left]
-    places = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
-    return np.array_equal(
-        bits[np.repeat(starts[left], counts) + places], bits[np.repeat(starts[right], counts) + places]
-    )
+    one, other = (bits[flat_positions(starts[rows], lengths[rows])] for rows in (left, right))
+    return np.array_equal(one, other)

@@ -149,8 +149,10 @@ def word_hashes(texts: Sequence[str]) -> WordHashes:
     if not len(starts):
         return WordHashes(np.empty(0, dtype=np.uint64), starts, lengths, words_of, characters)
     places = np.arange(len(characters)) - np.repeat(starts, lengths)
+    powers = np.full(int(lengths.max()), _FACTOR)
+    powers[0] = 1
     terms = _RANDOM[characters]
-    terms *= _powers(int(lengths.max()))[places]
+    terms *= np.multiply.accumulate(powers)[places]
     return WordHashes(np.add.reduceat(terms, starts), starts, lengths, words_of, characters)
 
 
@@ -163,11 +165,5 @@ def _kinds() -> np.ndarray:
     return kinds
 
 
-def _powers(number: int) -> np.ndarray:
-    powers = np.full(number, _FACTOR)
-    powers[0] = 1
-    return np.multiply.accumulate(powers)
-
-
 _KINDS: Final = _kinds()
-_RANDOM: Final = splitmix64(np.arange(1, _NUM_CODES + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+_RANDOM: Final = splitmix64(np.arange(1, _NUM_CODES + 1, dtype=np.uint64) * np.uint64(_MULTIPLIER))
