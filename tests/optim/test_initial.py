@@ -93,9 +93,9 @@ def test_a_diagonal_makes_lbfgs_blind_to_the_scale_of_the_inputs():
         x = torch.randn(200, 20, dtype=torch.float64) * torch.logspace(-2, 1, 20, dtype=torch.float64)
         y = (torch.rand(200, 1, dtype=torch.float64) < 0.5).double()
         model = nn.Linear(20, 1, dtype=torch.float64)
-        objective = Objective(model, nn.BCEWithLogitsLoss(), x, y, l2=1e-5)
+        objective = Objective(model, nn.BCEWithLogitsLoss(), x, y, l2=1e-4)
         optimizer = Descent(model.parameters(), LBFGS(initial=initial), StrongWolfe())
-        while point_of(objective).gradient.norm() > 1e-4:
+        while point_of(objective).gradient.norm() > 1e-3:
             optimizer.step(objective)
         steps[type(initial)] = optimizer.counts["steps"]
     assert steps[InverseDiagonal] < 0.5 * steps[ScaledIdentity]
