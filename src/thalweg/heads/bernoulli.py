@@ -109,13 +109,15 @@ class Bernoulli(AbstractHead):
         self, prediction: Tensor, targets: Tensor, mask: Tensor | None, v: Tensor, weights: Tensor | None = None
     ) -> Tensor:
         """Return the diagonal curvature times `v`."""
-        return self._curvature(prediction, targets, mask, weights) * self._kept(prediction, mask, v)
+        diagonal, v = self._curvature(prediction, targets, mask, v, weights)
+        return diagonal * v
 
     def curvature_root(
         self, prediction: Tensor, targets: Tensor, mask: Tensor | None, v: Tensor, weights: Tensor | None = None
     ) -> Tensor:
         """Return the square root of the diagonal curvature times `v`."""
-        return self._curvature(prediction, targets, mask, weights).sqrt() * self._kept(prediction, mask, v)
+        diagonal, v = self._curvature(prediction, targets, mask, v, weights)
+        return diagonal.sqrt() * v
 
     @override
     def linear_form(
@@ -154,10 +156,10 @@ class Bernoulli(AbstractHead):
         positive, factor = (None if setting is None else setting.to(prediction.dtype) for setting in settings)
         return positive, factor
 
-    def _kept(self, prediction: Tensor, mask: Tensor | None, v: Tensor) -> Tensor:
-        return masked(expand_over(prediction, mask, None)[0], v)
-
-    def _curvature(self, prediction: Tensor, targets: Tensor, mask: Tensor | None, weights: Tensor | None) -> Tensor:
+    def _curvature(
+        self, prediction: Tensor, targets: Tensor, mask: Tensor | None, v: Tensor, weights: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """The diagonal, and `v` without what is masked."""
         prediction, targets = match_targets(prediction, targets, "Bernoulli")
         mask, weights = expand_over(prediction, mask, weights)
         p = torch.sigmoid(masked(mask, prediction))
@@ -168,4 +170,4 @@ class Bernoulli(AbstractHead):
             diagonal = diagonal * (pos_weight * y + 1.0 - y)
         for each in (factor, weights):
             diagonal = diagonal if each is None else diagonal * each
-        return masked(mask, diagonal)
+        return masked(mask, diagonal), masked(mask, v)

@@ -66,11 +66,8 @@ def _derivatives(of: Tensor, q: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     """Derivatives of each number with respect to its own two; zeros where it does not depend on them."""
     if not of.requires_grad:
         return torch.zeros_like(q), torch.zeros_like(t)
-    found = torch.autograd.grad(of.sum(), (q, t), create_graph=True, allow_unused=True)
-    return (
-        torch.zeros_like(q) if found[0] is None else found[0],
-        torch.zeros_like(t) if found[1] is None else found[1],
-    )
+    slope_q, slope_t = torch.autograd.grad(of.sum(), (q, t), create_graph=True, materialize_grads=True)
+    return slope_q, slope_t
 
 
 @final

@@ -4,6 +4,7 @@ A head's scores are unnormalized log-probabilities. The search keeps the best of
 bounded whatever the size of the vocabulary.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 
 import torch
@@ -27,31 +28,23 @@ def rank(block: Block, num: int, k: int, size: int) -> tuple[Tensor, Tensor]:
     `block(start, stop)` gives the scores `[n, stop - start]` of the words from `start` up to `stop`, `size` at once. Of
     fewer than `k` words all are returned.
     """
-    best: Tensor | None = None
-    ids: Tensor | None = None
-    total: Tensor | None = None
-    for start, scores in _blocks(block, num, k, size):
-        part = scores.logsumexp(-1)
+
+    def best_of(start: int, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         values, places = scores.topk(min(k, scores.shape[-1]), dim=-1)
-        places = places + start
-        if best is None or ids is None or total is None:
-            best, ids, total = values, places, part
-            continue
-        total = torch.logaddexp(total, part)
-        best, order = torch.cat([best, values], -1).topk(min(k, best.shape[-1] + values.shape[-1]), dim=-1)
-        ids = torch.cat([ids, places], -1).gather(-1, order)
-    assert best is not None and ids is not None and total is not None  # noqa: PT018 - at least one block
+        return values, places + start, scores.logsumexp(-1)
+
+    def merged(a: tuple[Tensor, Tensor, Tensor], b: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        values = torch.cat([a[0], b[0]], -1)
+        values, order = values.topk(min(k, values.shape[-1]), dim=-1)
+        return values, torch.cat([a[1], b[1]], -1).gather(-1, order), torch.logaddexp(a[2], b[2])
+
+    best, ids, total = functools.reduce(merged, (best_of(*each) for each in _blocks(block, num, k, size)))
     return ids, best - total.unsqueeze(-1)
 
 
 def log_normalizer(block: Block, num: int, size: int) -> Tensor:
     r"""Return $\log\sum_w e^{s_w}$ over all words, `[n]`, in blocks; arguments as for `rank`."""
-    total: Tensor | None = None
-    for _, scores in _blocks(block, num, 1, size):
-        part = scores.logsumexp(-1)
-        total = part if total is None else torch.logaddexp(total, part)
-    assert total is not None
-    return total
+    return functools.reduce(torch.logaddexp, (scores.logsumexp(-1) for _, scores in _blocks(block, num, 1, size)))
 
 
 def _blocks(block: Block, num: int, k: int, size: int) -> Iterator[tuple[int, Tensor]]:

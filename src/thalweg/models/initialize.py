@@ -8,6 +8,7 @@ activation's gain counts in the layers of MLPs and feed-forward parts; attention
 """
 
 import abc
+import contextlib
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
@@ -169,11 +170,8 @@ class LSUV(AbstractScheme):
         weight = _stored(layer)
         for _ in range(self.max_iterations):
             outputs: list[Tensor] = []
-            hook = layer.register_forward_hook(lambda _layer, _inputs, output: outputs.append(output.flatten()))  # noqa: B023
-            try:
+            with layer.register_forward_hook(lambda _layer, _inputs, output: outputs.append(output.flatten())):  # noqa: B023
                 model(**inputs)
-            finally:
-                hook.remove()
             variance = float(torch.cat(outputs).double().var(correction=0))
             if not 0.0 < variance < math.inf or abs(variance - 1.0) <= self.tolerance:
                 return
@@ -298,10 +296,8 @@ def _running_order(model: nn.Module, inputs: Inputs) -> list[nn.Linear | MaskedL
         if isinstance(layer, nn.Linear | MaskedLinear) and layer not in order:
             order.append(layer)
 
-    hooks = [module.register_forward_hook(note) for module in model.modules()]
-    try:
+    with contextlib.ExitStack() as hooks:
+        for module in model.modules():
+            hooks.enter_context(module.register_forward_hook(note))
         model(**inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
     return order

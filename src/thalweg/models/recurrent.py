@@ -70,9 +70,8 @@ class RecurrentStack(nn.Module):
         self.bidirectional = bidirectional
         sizes = [num_inputs] + [self.width] * (layers - 1)
         self.forward_cells = nn.ModuleList(cell(size, hidden, batch_first=True) for size in sizes)
-        self.backward_cells = nn.ModuleList(
-            cell(size, hidden, batch_first=True) for size in (sizes if bidirectional else [])
-        )
+        backward_sizes = sizes if bidirectional else []
+        self.backward_cells = nn.ModuleList(cell(size, hidden, batch_first=True) for size in backward_sizes)
         skips: list[AbstractSkip] = [(NoSkip if i == 0 else skip)(self.width) for i in range(layers)]
         self.skips = nn.ModuleList(skips)
         self.norm = nn.LayerNorm(self.width) if any(module.normalizes for module in skips) else nn.Identity()
