@@ -237,7 +237,7 @@ def top_k(log_probabilities: Tensor, k: int) -> tuple[Tensor, Tensor]:
         >>> top_k(torch.tensor([0.1, 0.7, 0.2]), 2)
         (tensor([1, 2]), tensor([0.7000, 0.2000]))
     """
-    check_positive(k, "decode(k=...)")
+    check_count(k, "decode(k=...)")
     values, ids = log_probabilities.topk(min(k, log_probabilities.shape[-1]), dim=-1)
     return ids, values
 
@@ -248,7 +248,7 @@ def check_fraction(value: float, call: str) -> None:
         raise ValueError(f"{call} must lie in [0, 1); got {value!r}.")
 
 
-def check_positive(value: int, call: str) -> None:
+def check_count(value: int, call: str) -> None:
     """Raise ValueError unless `value` is at least 1."""
     if value < 1:
         raise ValueError(f"{call} must be at least 1; got {value!r}.")
@@ -258,70 +258,3 @@ def real_rows(values: Tensor, rows: Tensor | None) -> Tensor:
     """Return a batch's values `[..., width]` as rows `[n, width]`, those of real targets only."""
     flat = values.reshape(-1, values.shape[-1])
     return flat if rows is None else flat[rows]
-
-
-# For heads whose targets are one number for each output: everything is brought to the prediction's shape.
-
-
-def match_targets(prediction: Tensor, targets: Tensor, head: str) -> tuple[Tensor, Tensor]:
-    """Return prediction `[..., outputs]` and targets in one shape and one floating type.
-
-    Targets `[...]` fit a prediction `[..., 1]`. Everything else must agree exactly: broadcasting `[batch]` against
-    `[batch, 1]` would silently compare each example with all the others.
-    """
-    if (*targets.shape, 1) == prediction.shape:
-        targets = targets.unsqueeze(-1)
-    if targets.shape != prediction.shape:
-        raise ValueError(
-            f"{head}: the targets must have the shape of the prediction, {list(prediction.shape)}"
-            f"{' (without the last 1)' if prediction.shape[-1:] == (1,) else ''}; got {list(targets.shape)}."
-        )
-    prediction = upcast(prediction)
-    return prediction, targets.to(prediction.dtype)
-
-
-def expand_over(prediction: Tensor, mask: Tensor | None, weights: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-    """Return mask and weights in the prediction's shape, weights zero where masked and in the prediction's type."""
-    if mask is not None:
-        mask = expand_to(mask, prediction.shape, "mask")
-    if weights is not None:
-        weights = masked(mask, expand_to(weights.to(prediction.dtype), prediction.shape, "weights"))
-    return mask, weights
-
-
-def count_numbers(prediction: Tensor, mask: Tensor | None, weights: Tensor | None) -> Tensor:
-    """Return how many numbers count, or the sum of their weights (arguments as `expand_over` returns them)."""
-    if weights is not None:
-        return weights.sum()
-    if mask is not None:
-        return mask.sum().to(prediction.dtype)
-    return torch.full((), float(prediction.numel()), dtype=prediction.dtype, device=prediction.device)
-
-
-def form_of_numbers(
-    loss: ConvexLoss,
-    head: str,
-    output: nn.Module,
-    hidden: Tensor,
-    targets: Tensor,
-    mask: Tensor | None,
-    weights: Tensor | None,
-    *,
-    factor: float = 0.5,
-) -> LinearForm:
-    """Return the form of a head with the layer `output` (or none); arguments as for `AbstractHead.linear_form`."""
-    layer = output if isinstance(output, nn.Linear) else None
-    outputs = hidden.shape[-1] if layer is None else layer.out_features
-    like = hidden.new_empty((*hidden.shape[:-1], outputs), dtype=torch.float64)
-    like, numbers = match_targets(like, targets, head)
-    mask, weights = expand_over(like, mask, weights)
-    count = count_numbers(like, mask, weights)
-    numbers = numbers.reshape(-1, outputs)
-    weights = None if weights is None else weights.reshape(-1, outputs)
-    rows = None
-    if mask is not None:
-        mask = mask.reshape(-1, outputs)
-        rows = mask.any(1)
-        numbers = torch.where(mask, numbers, 0.0)[rows]
-        weights = mask.double()[rows] if weights is None else weights[rows]
-    return LinearForm(loss, layer, real_rows(hidden.detach(), rows), numbers, count, weights, factor=factor, rows=rows)

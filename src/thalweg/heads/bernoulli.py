@@ -1,6 +1,7 @@
 """Several labels for each example: an independent yes or no for each class."""
 
 import dataclasses
+import functools
 from typing import final
 
 import torch
@@ -8,20 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from thalweg.heads.base import (
-    AbstractHead,
-    ConvexLoss,
-    LinearForm,
-    check_fraction,
-    check_positive,
-    count_numbers,
-    expand_over,
-    form_of_numbers,
-    masked,
-    match_targets,
-    top_k,
-    upcast,
-)
+from thalweg.heads.base import AbstractHead, ConvexLoss, LinearForm, check_count, check_fraction, masked, top_k, upcast
+from thalweg.heads.numeric import count_numbers, form_of_numbers, match
 
 
 @final
@@ -71,7 +60,7 @@ class Bernoulli(AbstractHead):
         factor: Tensor | None = None,
     ) -> None:
         super().__init__()
-        check_positive(num_classes, "Bernoulli(num_classes=...)")
+        check_count(num_classes, "Bernoulli(num_classes=...)")
         check_fraction(label_smoothing, "Bernoulli(label_smoothing=...)")
         self.num_classes = num_classes
         self.label_smoothing = label_smoothing
@@ -88,21 +77,15 @@ class Bernoulli(AbstractHead):
         self, prediction: Tensor, targets: Tensor, mask: Tensor | None = None, weights: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return the summed binary cross-entropy and the number of examples times classes."""
-        prediction, targets = match_targets(prediction, targets, "Bernoulli")
-        mask, weights = expand_over(prediction, mask, weights)
+        prediction, targets, mask, weights = match(prediction, targets, mask, weights, "Bernoulli")
         count = count_numbers(prediction, mask, weights)
         pos_weight, factor = self._settings(prediction)
         if weights is not None:
             factor = weights if factor is None else weights * factor
+        cross_entropy = functools.partial(F.binary_cross_entropy_with_logits, pos_weight=pos_weight)
         if mask is None:
-            targets = self._smooth(targets)
-            total = F.binary_cross_entropy_with_logits(
-                prediction, targets, weight=factor, pos_weight=pos_weight, reduction="sum"
-            )
-            return total, count
-        each = F.binary_cross_entropy_with_logits(
-            masked(mask, prediction), self._smooth(masked(mask, targets)), pos_weight=pos_weight, reduction="none"
-        )
+            return cross_entropy(prediction, self._smooth(targets), weight=factor, reduction="sum"), count
+        each = cross_entropy(masked(mask, prediction), self._smooth(masked(mask, targets)), reduction="none")
         return masked(mask, each if factor is None else factor * each).sum(), count
 
     def curvature_product(
@@ -160,8 +143,7 @@ class Bernoulli(AbstractHead):
         self, prediction: Tensor, targets: Tensor, mask: Tensor | None, v: Tensor, weights: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """The diagonal, and `v` without what is masked."""
-        prediction, targets = match_targets(prediction, targets, "Bernoulli")
-        mask, weights = expand_over(prediction, mask, weights)
+        prediction, targets, mask, weights = match(prediction, targets, mask, weights, "Bernoulli")
         p = torch.sigmoid(masked(mask, prediction))
         diagonal = p * (1.0 - p)
         pos_weight, factor = self._settings(prediction)

@@ -113,10 +113,7 @@ class AbstractCandidateSoftmax(AbstractContinuous):
         if not root:
             return covariance.product(v)
         size = max(1, MAX_MATRIX // (prediction.shape[1] * (len(covariance.vectors) + 3 * prediction.shape[1])))
-        parts = [
-            covariance.rows(start, start + size).root(v[..., start : start + size, :])
-            for start in range(0, len(ids), size)
-        ]
+        parts = [covariance.rows(i, i + size).root(v[..., i : i + size, :]) for i in range(0, len(ids), size)]
         return torch.cat(parts, -2) if parts else v
 
     def _covariance(self, prediction: Tensor, ids: Tensor, candidates: Candidates) -> "_Covariance":

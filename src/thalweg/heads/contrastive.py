@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from thalweg.heads.base import check_positive
+from thalweg.heads.base import check_count
 from thalweg.heads.candidates import (
     NOTHING,
     AbstractCandidateSoftmax,
@@ -211,7 +211,7 @@ class InclusionSampler(nn.Module):
 
     def __init__(self, frequencies: Tensor, num: int, *, power: float = 1.0) -> None:
         super().__init__()
-        check_positive(num, "InclusionSampler(num=...)")
+        check_count(num, "InclusionSampler(num=...)")
         f = frequencies.detach().double().cpu().numpy()
         if f.ndim != 1 or not (np.isfinite(f).all() and (f > 0).all()):
             raise ValueError("InclusionSampler(frequencies=...) must be a vector of positive, finite numbers.")

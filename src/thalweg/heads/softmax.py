@@ -11,8 +11,8 @@ from thalweg.heads.base import (
     AbstractHead,
     ConvexLoss,
     LinearForm,
+    check_count,
     check_fraction,
-    check_positive,
     expand_to,
     masked,
     real_rows,
@@ -82,9 +82,9 @@ class Softmax(AbstractHead):
         super().__init__()
         check_fraction(label_smoothing, "Softmax(label_smoothing=...)")
         if num_classes is not None:
-            check_positive(num_classes, "Softmax(num_classes=...)")
+            check_count(num_classes, "Softmax(num_classes=...)")
         if chunk is not None:
-            check_positive(chunk, "Softmax(chunk=...)")
+            check_count(chunk, "Softmax(chunk=...)")
         self.num_classes = num_classes
         self.label_smoothing = label_smoothing
         self.ignore_index = ignore_index
@@ -183,17 +183,9 @@ class Softmax(AbstractHead):
             count = (each if weights is None else each * weights).sum()
         elif weights is not None:
             count = weights.sum()
-        return LinearForm(
-            ConvexLoss.SOFTMAX,
-            self.output if isinstance(self.output, nn.Linear) else None,
-            real_rows(hidden.detach(), rows),
-            real,
-            count,
-            weights,
-            smoothing=self.label_smoothing,
-            class_weights=self.class_weights,
-            rows=rows,
-        )
+        layer = self.output if isinstance(self.output, nn.Linear) else None
+        features, smoothing, u = real_rows(hidden.detach(), rows), self.label_smoothing, self.class_weights
+        return LinearForm(ConvexLoss.SOFTMAX, layer, features, real, count, weights, smoothing, u, rows=rows)
 
     def decode(self, prediction: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Return the `k` most probable classes and their log-probabilities, best first."""
@@ -219,13 +211,10 @@ class Softmax(AbstractHead):
         if targets.is_floating_point():
             return self._loss_of_probabilities(logits, targets, mask, weights)
         ids = self._ids(targets, mask).reshape(-1)
+        u = None if self.class_weights is None else self.class_weights.to(logits.dtype)
+        reduction, smoothing = "sum" if weights is None else "none", self.label_smoothing
         each = F.cross_entropy(
-            logits,
-            ids,
-            weight=None if self.class_weights is None else self.class_weights.to(logits.dtype),
-            ignore_index=self.ignore_index,
-            reduction="sum" if weights is None else "none",
-            label_smoothing=self.label_smoothing,
+            logits, ids, u, ignore_index=self.ignore_index, reduction=reduction, label_smoothing=smoothing
         )
         if weights is None:
             return each, self._count(ids, None, each)

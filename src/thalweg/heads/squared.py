@@ -7,17 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from thalweg.heads.base import (
-    AbstractHead,
-    ConvexLoss,
-    LinearForm,
-    check_positive,
-    count_numbers,
-    expand_over,
-    form_of_numbers,
-    masked,
-    match_targets,
-)
+from thalweg.heads.base import AbstractHead, ConvexLoss, LinearForm, check_count, masked
+from thalweg.heads.numeric import count_numbers, expand_over, form_of_numbers, match
 
 
 @final
@@ -53,7 +44,7 @@ class Squared(AbstractHead):
 
     def __init__(self, width: int | None = None, outputs: int = 1, *, bias: bool = True, factor: float = 0.5) -> None:
         super().__init__()
-        check_positive(outputs, "Squared(outputs=...)")
+        check_count(outputs, "Squared(outputs=...)")
         if not factor > 0:
             raise ValueError(f"Squared(factor=...) must be positive; got {factor!r}.")
         self.outputs = outputs
@@ -68,8 +59,7 @@ class Squared(AbstractHead):
         self, prediction: Tensor, targets: Tensor, mask: Tensor | None = None, weights: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return the sum of `factor * (y - prediction)^2` and the number of real target numbers."""
-        prediction, targets = match_targets(prediction, targets, "Squared")
-        mask, weights = expand_over(prediction, mask, weights)
+        prediction, targets, mask, weights = match(prediction, targets, mask, weights, "Squared")
         count = count_numbers(prediction, mask, weights)
         if mask is None and weights is None:
             return self.factor * F.mse_loss(prediction, targets, reduction="sum"), count

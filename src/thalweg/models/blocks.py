@@ -59,11 +59,8 @@ class Block(nn.Module):
     ) -> Tensor:
         """Return `[batch, time, width]` for `x` of that shape; masks are True at real tokens."""
         cross = self.cross
-        return self._parts(
-            x,
-            lambda h: self.attention(h, mask=mask, causal=self.causal),
-            None if cross is None else lambda h: cross(h, memory, memory_mask),
-        )
+        attend = None if cross is None else lambda h: cross(h, memory, memory_mask)
+        return self._parts(x, lambda h: self.attention(h, mask=mask, causal=self.causal), attend)
 
     def advance(
         self, x: Tensor, cache: tuple[Tensor, Tensor], memory: tuple[Tensor, Tensor] | None, mask: Tensor | None
