@@ -26,6 +26,8 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from thalweg.errors import require
+
 # Sums over thousands of targets lose their last digits in these types.
 HALF_PRECISION = (torch.float16, torch.bfloat16)
 
@@ -237,21 +239,9 @@ def top_k(log_probabilities: Tensor, k: int) -> tuple[Tensor, Tensor]:
         >>> top_k(torch.tensor([0.1, 0.7, 0.2]), 2)
         (tensor([1, 2]), tensor([0.7000, 0.2000]))
     """
-    check_count(k, "decode(k=...)")
+    require(k >= 1, "decode(k=...) must be at least 1", k)
     values, ids = log_probabilities.topk(min(k, log_probabilities.shape[-1]), dim=-1)
     return ids, values
-
-
-def check_fraction(value: float, call: str) -> None:
-    """Raise ValueError unless `value` lies in [0, 1)."""
-    if not 0.0 <= value < 1.0:
-        raise ValueError(f"{call} must lie in [0, 1); got {value!r}.")
-
-
-def check_count(value: int, call: str) -> None:
-    """Raise ValueError unless `value` is at least 1."""
-    if value < 1:
-        raise ValueError(f"{call} must be at least 1; got {value!r}.")
 
 
 def real_rows(values: Tensor, rows: Tensor | None) -> Tensor:

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from thalweg.heads.base import AbstractHead, ConvexLoss, LinearForm, check_count, check_fraction, masked, top_k, upcast
+from thalweg.errors import require
+from thalweg.heads.base import AbstractHead, ConvexLoss, LinearForm, masked, top_k, upcast
 from thalweg.heads.numeric import count_numbers, form_of_numbers, match
 
 
@@ -60,8 +61,8 @@ class Bernoulli(AbstractHead):
         factor: Tensor | None = None,
     ) -> None:
         super().__init__()
-        check_count(num_classes, "Bernoulli(num_classes=...)")
-        check_fraction(label_smoothing, "Bernoulli(label_smoothing=...)")
+        require(num_classes >= 1, "Bernoulli(num_classes=...) must be at least 1", num_classes)
+        require(0.0 <= label_smoothing < 1.0, "Bernoulli(label_smoothing=...) must lie in [0, 1)", label_smoothing)
         self.num_classes = num_classes
         self.label_smoothing = label_smoothing
         self.output = nn.Identity() if width is None else nn.Linear(width, num_classes, bias=bias)

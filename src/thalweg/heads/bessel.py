@@ -27,6 +27,8 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from thalweg.errors import require
+
 # The expansion is used from this order on: with 8 terms its ratio is accurate to 3e-13 there.
 MIN_ORDER = 24.0
 
@@ -254,7 +256,6 @@ def _debye(num_terms: int) -> tuple[dict[int, Fraction], ...]:
 
 
 def _check(tensor: Tensor, width: int) -> None:
-    if width < 2:
-        raise ValueError(f"The width of the vectors must be at least 2; got {width!r}.")
+    require(width >= 2, "The width of the vectors must be at least 2", width)
     if tensor.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"Bessel functions are computed in float32 or float64; got {tensor.dtype}.")

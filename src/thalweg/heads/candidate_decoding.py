@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from thalweg.errors import InputError
-from thalweg.heads.base import AbstractHead, check_count
+from thalweg.errors import InputError, require
+from thalweg.heads.base import AbstractHead
 from thalweg.heads.continuous import AbstractContinuous
 
 Search = Callable[[Tensor, int], Tensor]
@@ -142,7 +142,7 @@ def rank_candidates(ids: Tensor, scores: Tensor, k: int, log_tail: Tensor | None
     Ids and scores are `[n, candidates]`, where an id that comes twice counts once. `log_tail` is $t$ `[n]`, a head's
     estimate of the sum over all other words; None: the probabilities of the candidates add up to 1.
     """
-    check_count(k, "decode(k=...)")
+    require(k >= 1, "decode(k=...) must be at least 1", k)
     order = ids.argsort(dim=-1, stable=True)
     ids, scores = ids.gather(-1, order), scores.gather(-1, order)
     again = torch.zeros_like(ids, dtype=torch.bool)
@@ -199,7 +199,7 @@ class ApproximateIndex:
 
         Where the cells looked into hold fewer than `k` vectors, the best one stands in the places left.
         """
-        check_count(k, "decode(k=...)")
+        require(k >= 1, "decode(k=...) must be at least 1", k)
         _, ids = self._index.search(queries.detach().float().cpu().contiguous().numpy(), min(k, self.num))
         found = torch.from_numpy(ids).to(queries.device)
         return torch.where(found < 0, found[:, :1].clamp_min(0), found)

@@ -22,7 +22,8 @@ from typing import ClassVar, TypedDict, final
 import torch
 from torch import Tensor, nn
 
-from thalweg.heads.base import AbstractHead, check_fraction, expand_to, masked, upcast
+from thalweg.errors import require
+from thalweg.heads.base import AbstractHead, expand_to, masked, upcast
 from thalweg.heads.dispersion import Dispersion, dispersion_of
 from thalweg.heads.neighbors import block_size, log_normalizer, rank
 from thalweg.heads.targets import Targets
@@ -104,9 +105,8 @@ class AbstractContinuous(AbstractHead):
         prior = self.default_prior if prior is None else prior
         if not (math.isfinite(concentration) and concentration > 0.0):
             raise ValueError(f"{name}(concentration=...) must be positive and finite; got {concentration!r}.")
-        if not (math.isfinite(prior) and prior >= 0.0):
-            raise ValueError(f"{name}(prior=...) must be zero or positive; got {prior!r}.")
-        check_fraction(label_smoothing, f"{name}(label_smoothing=...)")
+        require(math.isfinite(prior) and prior >= 0.0, f"{name}(prior=...) must be zero or positive", prior)
+        require(0.0 <= label_smoothing < 1.0, f"{name}(label_smoothing=...) must lie in [0, 1)", label_smoothing)
         if label_smoothing and not self.takes_smoothing:
             raise ValueError(
                 f"{name} compares with no distribution over words, so there is nothing to smooth; got label smoothing "

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from thalweg.heads.base import check_count
+from thalweg.errors import require
 from thalweg.heads.candidates import (
     NOTHING,
     AbstractCandidateSoftmax,
@@ -211,7 +211,7 @@ class InclusionSampler(nn.Module):
 
     def __init__(self, frequencies: Tensor, num: int, *, power: float = 1.0) -> None:
         super().__init__()
-        check_count(num, "InclusionSampler(num=...)")
+        require(num >= 1, "InclusionSampler(num=...) must be at least 1", num)
         f = frequencies.detach().double().cpu().numpy()
         if f.ndim != 1 or not (np.isfinite(f).all() and (f > 0).all()):
             raise ValueError("InclusionSampler(frequencies=...) must be a vector of positive, finite numbers.")
@@ -219,8 +219,7 @@ class InclusionSampler(nn.Module):
             raise ValueError(
                 f"InclusionSampler(num={num}) draws different words, and there are {len(f)}; give a smaller num."
             )
-        if not 0.0 <= power <= 1.0:
-            raise ValueError(f"InclusionSampler(power=...) must lie in [0, 1]; got {power!r}.")
+        require(0.0 <= power <= 1.0, "InclusionSampler(power=...) must lie in [0, 1]", power)
         order = np.argsort(-f, kind="stable")
         probabilities, num_sure = _probabilities(f[order] ** power, num)
         self.num = num

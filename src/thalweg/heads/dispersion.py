@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from thalweg.errors import require
+
 CLOSE = 1e-3  # two vectors nearer than this count as one
 NOISE = 0.05  # how far such a vector is moved before the penalty looks at it
 FLOOR = 1e-2  # distances below it push no harder
@@ -51,8 +53,7 @@ class Sliced(nn.Module):
 
     def __init__(self, num_circles: int = 1) -> None:
         super().__init__()
-        if num_circles < 1:
-            raise ValueError(f"Sliced(num_circles=...) must be at least 1; got {num_circles!r}.")
+        require(num_circles >= 1, "Sliced(num_circles=...) must be at least 1", num_circles)
         self.num_circles = num_circles
 
     def forward(self, vectors: Tensor) -> Tensor:
@@ -95,8 +96,7 @@ class Kernel(nn.Module):
 
     def __init__(self, gamma: float = 4.0) -> None:
         super().__init__()
-        if not 0.0 < gamma < math.inf:
-            raise ValueError(f"Kernel(gamma=...) must be positive; got {gamma!r}.")
+        require(0.0 < gamma < math.inf, "Kernel(gamma=...) must be positive", gamma)
         self.gamma = gamma
 
     def forward(self, vectors: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Unpack, final
 import torch
 from torch import Tensor
 
+from thalweg.errors import require
 from thalweg.heads.base import masked
 from thalweg.heads.candidates import NOTHING, distinct
 from thalweg.heads.continuous import AbstractContinuous, ContinuousOptions
@@ -237,5 +238,4 @@ def _farthest_everywhere(targets: Targets, query: Tensor, ids: Tensor) -> tuple[
 
 
 def _check_margin(margin: float, head: str) -> None:
-    if not 0.0 < margin < math.inf:
-        raise ValueError(f"{head}(margin=...) must be positive and finite; got {margin!r}.")
+    require(0.0 < margin < math.inf, f"{head}(margin=...) must be positive and finite", margin)

@@ -7,18 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from thalweg.heads.base import (
-    AbstractHead,
-    ConvexLoss,
-    LinearForm,
-    check_count,
-    check_fraction,
-    expand_to,
-    masked,
-    real_rows,
-    top_k,
-    upcast,
-)
+from thalweg.errors import require
+from thalweg.heads.base import AbstractHead, ConvexLoss, LinearForm, expand_to, masked, real_rows, top_k, upcast
 from thalweg.heads.chunked import TargetsOfLogits, chunked_cross_entropy
 
 # Logits held at once before the loss is computed in chunks: 16 million, 64 MB in float32.
@@ -80,11 +70,11 @@ class Softmax(AbstractHead):
         class_weights: Tensor | None = None,
     ) -> None:
         super().__init__()
-        check_fraction(label_smoothing, "Softmax(label_smoothing=...)")
+        require(0.0 <= label_smoothing < 1.0, "Softmax(label_smoothing=...) must lie in [0, 1)", label_smoothing)
         if num_classes is not None:
-            check_count(num_classes, "Softmax(num_classes=...)")
+            require(num_classes >= 1, "Softmax(num_classes=...) must be at least 1", num_classes)
         if chunk is not None:
-            check_count(chunk, "Softmax(chunk=...)")
+            require(chunk >= 1, "Softmax(chunk=...) must be at least 1", chunk)
         self.num_classes = num_classes
         self.label_smoothing = label_smoothing
         self.ignore_index = ignore_index

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from thalweg.heads.base import AbstractHead, ConvexLoss, LinearForm, check_count, masked
+from thalweg.errors import require
+from thalweg.heads.base import AbstractHead, ConvexLoss, LinearForm, masked
 from thalweg.heads.numeric import count_numbers, expand_over, form_of_numbers, match
 
 
@@ -44,9 +45,8 @@ class Squared(AbstractHead):
 
     def __init__(self, width: int | None = None, outputs: int = 1, *, bias: bool = True, factor: float = 0.5) -> None:
         super().__init__()
-        check_count(outputs, "Squared(outputs=...)")
-        if not factor > 0:
-            raise ValueError(f"Squared(factor=...) must be positive; got {factor!r}.")
+        require(outputs >= 1, "Squared(outputs=...) must be at least 1", outputs)
+        require(factor > 0, "Squared(factor=...) must be positive", factor)
         self.outputs = outputs
         self.factor = factor
         self.output = nn.Identity() if width is None else nn.Linear(width, outputs, bias=bias)

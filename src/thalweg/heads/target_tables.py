@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from thalweg.errors import require
+
 
 def random_table(num: int, width: int, generator: torch.Generator | None = None) -> Tensor:
     """Return `num` vectors drawn uniformly from the unit sphere.
@@ -88,8 +90,7 @@ def combined_table(pretrained: Tensor, other: Tensor, fraction: float = 0.5) -> 
         raise ValueError(
             f"combined_table needs two tables of one shape; got {list(pretrained.shape)} and {list(other.shape)}."
         )
-    if not 0.0 <= fraction <= 1.0:
-        raise ValueError(f"combined_table(fraction=...) must lie in [0, 1]; got {fraction!r}.")
+    require(0.0 <= fraction <= 1.0, "combined_table(fraction=...) must lie in [0, 1]", fraction)
     return F.normalize(fraction * F.normalize(pretrained, dim=-1) + (1 - fraction) * F.normalize(other, dim=-1), dim=-1)
 
 

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from thalweg.errors import require
+
 SMOOTHING = 0.5  # added to every count, so that a word that training never saw has a probability
 
 
@@ -87,8 +89,7 @@ class Targets(nn.Module):
         rows = table.weight.detach() if isinstance(table, nn.Embedding) else table
         padding = table.padding_idx if isinstance(table, nn.Embedding) else None
         check_table(rows, "Targets(table=...)", padding=padding)
-        if not 0.0 <= average < 1.0:
-            raise ValueError(f"Targets(average=...) must lie in [0, 1); got {average!r}.")
+        require(0.0 <= average < 1.0, "Targets(average=...) must lie in [0, 1)", average)
         if (stop_gradient or average) and not (shared and stop_gradient):
             raise ValueError(
                 "Targets(stop_gradient=..., average=...) need the model's nn.Embedding as table, and average needs "

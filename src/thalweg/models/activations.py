@@ -6,6 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from thalweg.errors import require
+
 ActivationFactory = Callable[[], nn.Module]
 
 
@@ -47,8 +49,7 @@ def leaky_relu(slope: float = 0.01) -> nn.Module:
     Raises:
         ValueError: if `slope` is not finite.
     """
-    if not math.isfinite(slope):
-        raise ValueError(f"leaky_relu(slope=...) must be finite; got {slope!r}.")
+    require(math.isfinite(slope), "leaky_relu(slope=...) must be finite", slope)
     return nn.LeakyReLU(slope)
 
 

@@ -4,6 +4,7 @@ from typing import final
 
 from torch import Tensor, nn
 
+from thalweg.errors import require
 from thalweg.models.mlp import MLP
 
 
@@ -42,8 +43,7 @@ class Bag(nn.Module):
         super().__init__()
         if num_features < 1 or width < 1:
             raise ValueError(f"Bag(num_features, width) needs both at least 1; got {num_features}, {width}.")
-        if not 0.0 <= dropout < 1.0:
-            raise ValueError(f"Bag(dropout=...) must lie in [0, 1); got {dropout!r}.")
+        require(0.0 <= dropout < 1.0, "Bag(dropout=...) must lie in [0, 1)", dropout)
         self.embedding = nn.EmbeddingBag(num_features, width, mode="sum")
         nn.init.normal_(self.embedding.weight, std=width**-0.5)
         self.dropout = nn.Dropout(dropout)

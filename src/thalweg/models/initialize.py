@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from thalweg.errors import require
 from thalweg.models.activations import ActivationFactory, gain
 from thalweg.models.attention import Attention
 from thalweg.models.blocks import Block, Stack
@@ -115,8 +116,7 @@ class Orthogonal(AbstractScheme):
     gain: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.gain < math.inf:
-            raise ValueError(f"Orthogonal(gain=...) must be positive; got {self.gain!r}.")
+        require(0.0 < self.gain < math.inf, "Orthogonal(gain=...) must be positive", self.gain)
 
     @override
     def __call__(self, model: nn.Module, inputs: Inputs | None = None) -> list[str]:
@@ -145,10 +145,8 @@ class LSUV(AbstractScheme):
     max_iterations: int = 10
 
     def __post_init__(self) -> None:
-        if not self.tolerance > 0.0:
-            raise ValueError(f"LSUV(tolerance=...) must be positive; got {self.tolerance!r}.")
-        if self.max_iterations < 1:
-            raise ValueError(f"LSUV(max_iterations=...) must be at least 1; got {self.max_iterations!r}.")
+        require(self.tolerance > 0.0, "LSUV(tolerance=...) must be positive", self.tolerance)
+        require(self.max_iterations >= 1, "LSUV(max_iterations=...) must be at least 1", self.max_iterations)
 
     @override
     def __call__(self, model: nn.Module, inputs: Inputs | None = None) -> list[str]:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from thalweg.errors import require
 from thalweg.models.activations import ActivationFactory
 from thalweg.models.skips import NoSkip, SkipFactory
 
@@ -117,8 +118,7 @@ class MLP(nn.Module):
         super().__init__()
         if len(sizes) < 2 or min(sizes) < 1:
             raise ValueError(f"MLP(sizes) needs at least two sizes of at least 1, input first; got {list(sizes)!r}.")
-        if not 0.0 <= dropout < 1.0:
-            raise ValueError(f"MLP(dropout=...) must lie in [0, 1); got {dropout!r}.")
+        require(0.0 <= dropout < 1.0, "MLP(dropout=...) must lie in [0, 1)", dropout)
         shapes = [(outputs, inputs) for inputs, outputs in itertools.pairwise(sizes)]
         num_layers = len(shapes)
         if input_skip:
@@ -167,8 +167,7 @@ def random_mask(outputs: int, inputs: int, sparsity: float) -> Tensor:
         >>> random_mask(3, 10, 0.8).sum(1)
         tensor([2., 2., 2.])
     """
-    if not 0.0 <= sparsity < 1.0:
-        raise ValueError(f"random_mask(sparsity=...) must lie in [0, 1); got {sparsity!r}.")
+    require(0.0 <= sparsity < 1.0, "random_mask(sparsity=...) must lie in [0, 1)", sparsity)
     num_kept = max(1, round((1.0 - sparsity) * inputs))
     kept = torch.rand(outputs, inputs).topk(num_kept, dim=1).indices
     return torch.zeros(outputs, inputs).scatter_(1, kept, 1.0)

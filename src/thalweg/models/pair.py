@@ -5,6 +5,8 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from thalweg.errors import require
+
 
 @final
 class Pair(nn.Module):
@@ -33,8 +35,7 @@ class Pair(nn.Module):
         width = getattr(encoder, "width", None)
         if width is None:
             raise ValueError("Pair(encoder) needs an encoder with an attribute `width`, the size of its hidden states.")
-        if not product_scale > 0.0:
-            raise ValueError(f"Pair(product_scale=...) must be above 0; got {product_scale!r}.")
+        require(product_scale > 0.0, "Pair(product_scale=...) must be above 0", product_scale)
         self.encoder = encoder
         self.product_scale = product_scale
         self.width: int = 4 * width

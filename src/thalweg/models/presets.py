@@ -14,6 +14,7 @@ from typing import final
 
 from torch import Tensor, nn
 
+from thalweg.errors import require
 from thalweg.models import activations, pool
 from thalweg.models.activations import ActivationFactory
 from thalweg.models.bag import Bag
@@ -172,8 +173,7 @@ causal_lstm = functools.partial(recurrent, bidirectional=False)
 
 def _at_least_1(shape: ModelShape, field: str) -> int:
     value = getattr(shape, field)
-    if value < 1:
-        raise ValueError(f"This model needs ModelShape({field}=...) of at least 1; got {value!r}.")
+    require(value >= 1, f"This model needs ModelShape({field}=...) of at least 1", value)
     return value
 
 

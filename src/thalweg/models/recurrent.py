@@ -7,6 +7,7 @@ from typing import NotRequired, TypedDict, Unpack, final
 import torch
 from torch import Tensor, nn
 
+from thalweg.errors import require
 from thalweg.models import pool
 from thalweg.models.embedding import ScaledEmbedding, token_table
 from thalweg.models.pool import Pooling
@@ -63,8 +64,7 @@ class RecurrentStack(nn.Module):
                 "A recurrent network needs inputs, hidden and layers of at least 1; "
                 f"got {num_inputs}, {hidden}, {layers}."
             )
-        if not 0.0 <= dropout < 1.0:
-            raise ValueError(f"A recurrent network's dropout must lie in [0, 1); got {dropout!r}.")
+        require(0.0 <= dropout < 1.0, "A recurrent network's dropout must lie in [0, 1)", dropout)
         self.width = 2 * hidden if bidirectional else hidden
         self.hidden = hidden
         self.bidirectional = bidirectional

@@ -6,6 +6,7 @@ from typing import Unpack, final
 import torch
 from torch import Tensor, nn
 
+from thalweg.errors import require
 from thalweg.models import pool
 from thalweg.models.blocks import LayerOptions, Stack, State
 from thalweg.models.embedding import ScaledEmbedding, token_table
@@ -66,10 +67,8 @@ class InputLayer(nn.Module):
 
     def __init__(self, table: nn.Embedding, positions: Positions, max_length: int, dropout: float) -> None:
         super().__init__()
-        if max_length < 1:
-            raise ValueError(f"A transformer's max_length must be at least 1; got {max_length!r}.")
-        if not 0.0 <= dropout < 1.0:
-            raise ValueError(f"A transformer's dropout must lie in [0, 1); got {dropout!r}.")
+        require(max_length >= 1, "A transformer's max_length must be at least 1", max_length)
+        require(0.0 <= dropout < 1.0, "A transformer's dropout must lie in [0, 1)", dropout)
         self.vectors = ScaledEmbedding(table)
         self.positions = positions(table.embedding_dim, max_length)
         self.max_length = max_length
