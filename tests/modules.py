@@ -37,6 +37,7 @@ TESTED_IN = {
     "heads/directional.py": "heads/test_continuous.py",
     "heads/distance.py": "heads/test_continuous.py",
     "heads/margin.py": "heads/test_candidates.py",
+    "heads/numeric.py": "heads/test_base.py",
     "heads/presets.py": "training/session/test_heads.py",
     "heads/squared.py": "heads/test_adapt.py",
     "heads/target_tables.py": "heads/test_targets.py",
