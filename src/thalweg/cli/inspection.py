@@ -89,7 +89,7 @@ def _table(title: str, columns: Sequence[str]) -> Table:
 
 
 def _labels(labels: dict[str, int]) -> Table:
-    table = _table(f"{len(labels):,} labels", ("label", "rows", "fraction", ""))
+    table = _table(f"{len(labels):,} labels", ("label", "rows", "percent", ""))
     total, most = sum(labels.values()), max(labels.values())
     for name, count in list(labels.items())[:SHOWN_LABELS]:
         table.add_row(Text(name), f"{count:,}", f"{count / total:.1%}", "█" * max(1, round(BAR * count / most)))

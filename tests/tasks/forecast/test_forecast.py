@@ -281,7 +281,7 @@ def test_shortest_series_that_is_said_to_be_enough_is_enough():
 def test_short_validation_file_and_missing_column_are_refused():
     with pytest.raises(InputError, match="short: 3 lags need at least 5 rows; got 4"):
         Forecast.prepare(Table(y=range(20)), Table(name="short", y=range(4)), settings())
-    with pytest.raises(InputError, match="short: there is no column 'y'; it has z"):
+    with pytest.raises(InputError, match="short has no column 'y'; its columns are z"):
         Forecast.prepare(Table(y=range(20)), Table(name="short", z=range(9)), settings())
 
 

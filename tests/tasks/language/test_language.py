@@ -340,7 +340,7 @@ def test_bad_requests_are_refused(tmp_path):
         task.predict(model, head, ["a", 7], AnswerOptions())
     with pytest.raises(InputError, match="--temperature must be zero or above"):
         task.predict(model, head, ["a"], AnswerOptions(temperature=-1.0))
-    with pytest.raises(InputError, match="there is no column 'body'"):
+    with pytest.raises(InputError, match="has no column 'body'"):
         task.examples(Lines(story()), {"text": "body"})
     with pytest.raises(InputError, match=r"language.json is missing"):
         Language.load(tmp_path, settings())

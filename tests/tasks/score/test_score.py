@@ -248,7 +248,7 @@ def test_validation_file_is_read_with_the_training_vocabulary_and_must_have_the_
     assert len(data.valid.raw) == 10
     assert task.describe(data) == "50 texts with a number"
     wrong = rows_file(tmp_path / "wrong.jsonl", made_up(10, pair=True))
-    with pytest.raises(InputError, match=r"wrong.jsonl: there is no column 'text'; it has first, second, score"):
+    with pytest.raises(InputError, match=r"wrong.jsonl has no column 'text'; its columns are first, second, score"):
         Score.prepare(train, wrong, settings())
 
 

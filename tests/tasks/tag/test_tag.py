@@ -233,7 +233,7 @@ def test_unusable_data_are_refused(tmp_path, rows, message):
 
 def test_missing_column_is_named(tmp_path):
     source = rows_file(tmp_path / "a.jsonl", made_up(5))
-    with pytest.raises(InputError, match="there is no column 'pos'; it has tokens, tags"):
+    with pytest.raises(InputError, match="has no column 'pos'; its columns are tokens, tags"):
         Tag.prepare(source, None, settings(columns={"tokens": "tokens", "tags": "pos"}))
 
 

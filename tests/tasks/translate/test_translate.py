@@ -329,7 +329,7 @@ def test_bad_requests_are_refused(tmp_path):
         task.predict(model, head, [3], AnswerOptions())
     with pytest.raises(InputError, match="--beam must be at least 1; got 0"):
         task.predict(model, head, ["a"], AnswerOptions(beam=0))
-    with pytest.raises(InputError, match="there is no column 'french'"):
+    with pytest.raises(InputError, match="has no column 'french'"):
         task.examples(Pairs(words()), {"source": "english", "target": "french"})
     with pytest.raises(InputError, match=r"tokenizer.json is missing"):
         Translate.load(tmp_path, settings())

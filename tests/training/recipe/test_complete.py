@@ -23,7 +23,7 @@ REFUSED = {
     "skip": ({"skip": "resid"}, "no skip connection 'resid'; expected one of none, residual"),
     "negative rate": ({"lr": -1.0}, "--lr must be above zero; got -1.0"),
     "rate that is no number": ({"lr": float("nan")}, "--lr must be above zero; got nan"),
-    "dropout of all": ({"dropout": 1.0}, r"--dropout is a fraction and must lie in \[0, 1\)"),
+    "dropout of all": ({"dropout": 1.0}, r"--dropout must lie in \[0, 1\)"),
     "nothing to validate on": ({"valid_share": 0.0}, "--valid-share must be above zero"),
     "no bound": ({"epochs": 0.0}, "needs a bound"),
     "bigrams of characters": ({"tokenizer": "char", "bigrams": 10}, "--bigrams needs --tokenizer word"),

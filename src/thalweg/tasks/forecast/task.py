@@ -25,6 +25,7 @@ from thalweg.tasks.forecast.report import Part, forecasts, sections
 from thalweg.tasks.forecast.series import Series, check_length, check_variation, read_series, split_end
 from thalweg.tasks.reading.numeric import numbers_in
 from thalweg.tasks.reading.saved import reading, write_json
+from thalweg.tasks.reading.text_column import check_columns
 from thalweg.tasks.regression import nmse
 
 FILE = "forecast.json"
@@ -221,6 +222,7 @@ class Forecast(AbstractTask):
 
     def inputs_of(self, source: AbstractSource, columns: Mapping[str, Any], length: int | None) -> Iterator[Any]:
         """Return the whole file as one input."""
+        check_columns(source, columns["series"])
         rows = [
             [_number(value) for value in row]
             for chunk in source.chunks()

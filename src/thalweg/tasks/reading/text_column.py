@@ -19,7 +19,7 @@ def check_columns(source: AbstractSource, names: Iterable[str | None]) -> None:
     """Raise an InputError unless the source has all these columns; None stands for one that is not used."""
     for name in names:
         if name is not None and name not in source.columns:
-            raise InputError(f"{source.name}: there is no column {name!r}; it has {shortened(source.columns, 20)}.")
+            raise InputError(f"{source.name} has no column {name!r}; its columns are {shortened(source.columns, 20)}.")
 
 
 @final

@@ -88,7 +88,7 @@ class Certified:
 def certify_run(run: Run, *, seconds: float = 20.0, say: Say = lambda sentence: None) -> Certified:  # noqa: ARG005
     """Read a run's data again and certify its weights. Raises as `certify`."""
     if not run.result.get("metrics"):
-        raise InputError(f"{run.folder} has no weights to certify yet: {run.status.value}")
+        raise InputError(f"{run.folder} has no weights to certify yet; repeat its `thalweg train` command.")
     say("Rereading the training data.")
     task, prepared = read_again(run)
     objective, view = training_objective(run.recipe, task, prepared, run.model, run.head)

@@ -27,7 +27,8 @@ class Range:
 
 ABOVE_ZERO: Final = Range("must be above zero", lambda value: 0 < value < math.inf)
 NOT_NEGATIVE: Final = Range("must be zero (off) or above", lambda value: 0 <= value < math.inf)
-FRACTION: Final = Range("is a fraction and must lie in [0, 1)", lambda value: 0 <= value < 1)
+SEED: Final = Range("must lie in [0, 2**63)", lambda value: 0 <= value < 2**63)
+FRACTION: Final = Range("must lie in [0, 1)", lambda value: 0 <= value < 1)
 
 
 @final
@@ -141,7 +142,7 @@ class RunSection:
 
     task: Annotated[str, Option(f"Task: {_listed(names.TASKS)}", choices=names.TASKS)]
     name: Annotated[str, Option("Name of the run's folder")]
-    seed: Annotated[int, Option("Random seed of initialization, data order and dropout", 0, NOT_NEGATIVE)]
+    seed: Annotated[int, Option("Random seed of initialization, data order and dropout", 0, SEED)]
     device: Annotated[str, Option("Device: auto, cpu, cuda, cuda:1 or mps", "auto")]
     precision: Annotated[str, Option(
         "Precision: auto, float32, float64 or bfloat16 (which runs the forward pass in it)", "auto",
@@ -252,7 +253,7 @@ class ModelSection:
         "Tie the output layer's matrix to the embedding (language, translate)", False, trait="writes", follows=_tie
     )]
     target_width: Annotated[int, Option(
-        "Width of those word vectors", 128, ABOVE_ZERO, follows=_target_width, continuous=True
+        "Width of the --targets vectors", 128, ABOVE_ZERO, follows=_target_width, continuous=True
     )]
     target_average: Annotated[float, Option(
         "Fraction of the old vectors that --targets embedding keeps at each step", 0.0, FRACTION, continuous=True

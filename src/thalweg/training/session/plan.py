@@ -149,15 +149,22 @@ def _find_folder(request: Request, recipe: Recipe, timed: bool, say: Say) -> tup
         return folder, False
     number = 1
     while folder.exists():
-        if (folder / run.RECIPE).is_file():
-            existing = run.Run(folder)
-            if not existing.finished and _same(existing.recipe, recipe, timed):
-                say(f"Resuming the unfinished run {folder} (--overwrite to start over).")
-                return folder, True
+        if _can_be_resumed(folder, recipe, timed):
+            say(f"Resuming the unfinished run {folder} (--overwrite to start over).")
+            return folder, True
         number += 1
         folder = request.out / f"{recipe.run.name}-{number}"
     say(f"{request.out / recipe.run.name} is kept; the new run is {folder} (--overwrite to replace the old one).")
     return folder, False
+
+
+def _can_be_resumed(folder: Path, recipe: Recipe, timed: bool) -> bool:
+    """Whether a folder holds an unfinished run of the same recipe; what cannot be read is left alone."""
+    try:
+        existing = run.Run(folder)
+        return not existing.finished and _same(existing.recipe, recipe, timed)
+    except InputError:
+        return False
 
 
 def _same(left: Recipe, right: Recipe, timed: bool) -> bool:

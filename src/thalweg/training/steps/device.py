@@ -11,6 +11,8 @@ def choose_device(name: str) -> torch.device:
     Raises:
         InputError: if the device is unknown or not there.
     """
+    if not name:
+        raise InputError("--device must be auto, cpu, cuda, cuda:1 or mps; got ''.")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
