@@ -26,22 +26,12 @@ def answering(*networks: nn.Module) -> Iterator[torch.Tensor]:
 
 
 def figure_lines(answer: Mapping[str, Any], inputs: Collection[str] = ()) -> list[str]:
-    """Return an answer as one line of its values, without those that only repeat the input.
-
-    Example:
-        >>> figure_lines({"text": "a fine film", "score": 4.25}, ("text",))
-        ['4.25']
-    """
+    """Return an answer as one line of its values, without those that only repeat the input."""
     return ["  ".join(figure(value) for name, value in answer.items() if name not in inputs)]
 
 
 def candidate_lines(answer: Mapping[str, Any]) -> list[str]:
-    """Return an answer with candidates (`top`) as lines: the best (or all of its `labels`), then the others, indented.
-
-    Example:
-        >>> candidate_lines({"top": [{"label": "ham", "probability": 0.75}, {"label": "spam", "probability": 0.25}]})
-        ['ham  75.0%', '    spam  25.0%']
-    """
+    """Return an answer with candidates (`top`) as lines: the best (or all its `labels`), then the others, indented."""
     candidates = [f"{entry['label']}  {entry['probability']:.1%}" for entry in answer["top"]]
     if "labels" in answer:
         return [", ".join(answer["labels"]) or "(none)", *(f"    {entry}" for entry in candidates)]

@@ -123,7 +123,7 @@ def _list_facts(base: ColumnFacts, present: list[Any]) -> ColumnFacts:
         num_distinct=len(set(texts)),
         mean_words=sum(lengths) / len(lengths),
         is_list=True,
-        is_set=_most(present, lambda value: isinstance(value, list) and _is_set(value), MIN_CLEAN),
+        is_set=_most(present, _is_set, MIN_CLEAN),
         is_date=_are_dates(texts),
     )
 
@@ -132,8 +132,8 @@ def _most(values: list[Any], holds: Callable[[Any], bool], share: float) -> bool
     return sum(map(holds, values)) > share * len(values)
 
 
-def _is_set(value: list[Any]) -> bool:
-    return len(set(map(str, value))) == len(value)
+def _is_set(value: Any) -> bool:
+    return isinstance(value, list) and len(set(map(str, value))) == len(value)
 
 
 def _are_dates(texts: list[str]) -> bool:

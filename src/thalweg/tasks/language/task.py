@@ -29,7 +29,7 @@ from thalweg.tasks.reading.text_column import TextColumn, check_columns
 from thalweg.tasks.reading.text_reader import TOKENIZER, check_texts
 from thalweg.tasks.writing.base import AbstractWritingTask
 from thalweg.tasks.writing.generate import Sampling, continue_texts
-from thalweg.tasks.writing.token_sums import TokenMeter, TokenSums
+from thalweg.tasks.writing.token_sums import TokenMeter
 
 FILE = "language.json"
 
@@ -187,7 +187,7 @@ class Language(AbstractWritingTask):
     def meter(self) -> AbstractMeter:
         return TokenMeter(self.figures)
 
-    def figures(self, sums: TokenSums) -> dict[str, float]:
+    def figures(self, sums: TokenMeter) -> dict[str, float]:
         r"""Return perplexity and bits per byte.
 
         With the mean loss $\ell$ in nats per token (without label smoothing), $b$ bytes of UTF-8 per token and, where

@@ -1,6 +1,14 @@
 """Scoring before its code is imported."""
 
+from typing import Any
+
 from thalweg.tasks.spec import ModelSpec, TaskSpec
+
+
+def _model(name: str, layout: str, defaults: dict[str, Any], solver: str = "") -> ModelSpec:
+    single, pair = (f"thalweg.models.presets:{kind}_{name}" for kind in ("pooled", "pair"))
+    return ModelSpec(single, layout, pair, defaults, solver)
+
 
 SPEC = TaskSpec(
     name="score",
@@ -8,25 +16,9 @@ SPEC = TaskSpec(
     columns="thalweg.tasks.score.columns:COLUMNS",
     sample="phrases",
     models={
-        "bag": ModelSpec(
-            "thalweg.models.presets:pooled_bag",
-            "bag",
-            pair_builder="thalweg.models.presets:pair_bag",
-            defaults={"width": 256, "lr": 3e-3},
-            solver="factored-newton",
-        ),
-        "lstm": ModelSpec(
-            "thalweg.models.presets:pooled_lstm",
-            "padded",
-            pair_builder="thalweg.models.presets:pair_lstm",
-            defaults={"dropout": 0.3, "epochs": 6.0},
-        ),
-        "transformer": ModelSpec(
-            "thalweg.models.presets:pooled_transformer",
-            "padded",
-            pair_builder="thalweg.models.presets:pair_transformer",
-            defaults={"epochs": 8.0},
-        ),
+        "bag": _model("bag", "bag", {"width": 256, "lr": 3e-3}, solver="factored-newton"),
+        "lstm": _model("lstm", "padded", {"dropout": 0.3, "epochs": 6.0}),
+        "transformer": _model("transformer", "padded", {"epochs": 8.0}),
     },
     defaults={"model": "bag", "bigrams": 0},
     traits=frozenset({"text", "tokens", "bigrams", "pairs"}),

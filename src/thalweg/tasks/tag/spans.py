@@ -89,6 +89,9 @@ class SpanScore(Metric):
     right: Tensor
     predicted: Tensor
     true: Tensor
+    _kinds: Tensor
+    _begins: Tensor
+    _ends: Tensor
 
     def __init__(self, tags: Sequence[str]) -> None:
         super().__init__()
@@ -131,11 +134,11 @@ class SpanScore(Metric):
 
     def _marks(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Where spans start, the type at each word (-1 outside), and the place before which the span there ends."""
-        kinds = self._table("_kinds")[ids].masked_fill(~mask, -1)
+        kinds = self._kinds[ids].masked_fill(~mask, -1)
         inside = kinds >= 0
         starts = torch.ones_like(inside)  # the first word has no word before it
-        starts[:, 1:] = (kinds[:, 1:] != kinds[:, :-1]) | self._table("_ends")[ids[:, :-1]]
-        starts = inside & (starts | self._table("_begins")[ids])
+        starts[:, 1:] = (kinds[:, 1:] != kinds[:, :-1]) | self._ends[ids[:, :-1]]
+        starts = inside & (starts | self._begins[ids])
         # A span ends at the next place that starts another or is outside: the smallest such place to the right.
         length = ids.shape[1]
         places = torch.arange(1, length + 1, device=ids.device).expand_as(ids)
@@ -147,11 +150,6 @@ class SpanScore(Metric):
     def _by_type(self, marks: Tensor, kinds: Tensor) -> Tensor:
         one_hot = kinds.unsqueeze(-1) == torch.arange(len(self.types), device=kinds.device)
         return (one_hot & marks.unsqueeze(-1)).flatten(0, -2).sum(0)
-
-    def _table(self, name: str) -> Tensor:
-        table = self.get_buffer(name)
-        assert isinstance(table, Tensor)
-        return table
 
 
 def _ratio(numerator: float, denominator: float) -> float:

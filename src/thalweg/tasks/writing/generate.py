@@ -51,14 +51,6 @@ class Sampling:
         ValueError: for a number out of its range.
 
     Source of `top_p`: Holtzman, Buys, Du, Forbes, Choi (2020), The Curious Case of Neural Text Degeneration.
-
-    Example:
-        >>> from thalweg.heads.softmax import Softmax
-        >>> prediction = torch.log(torch.tensor([[0.1, 0.6, 0.3]]))
-        >>> Sampling(0.0).pick(Softmax(None, 3), prediction, torch.tensor([0.99]))
-        tensor([1])
-        >>> Sampling(1.0).pick(Softmax(None, 3), prediction, torch.tensor([0.85]))
-        tensor([2])
     """
 
     temperature: float = 1.0
@@ -75,12 +67,9 @@ class Sampling:
             raise ValueError(f"Sampling(num_candidates=...) must be at least 1; got {self.num_candidates!r}.")
 
     def pick(self, head: AbstractHead, prediction: Tensor, uniform: Tensor) -> Tensor:
-        """Return one id for each text, `[batch]`.
+        """Return an id for each prediction of the next token, `[batch, outputs]`.
 
-        Args:
-            head: ranks the tokens.
-            prediction: of the next token, `[batch, outputs]`.
-            uniform: numbers in [0, 1), `[batch]`: equal numbers draw equal tokens.
+        Equal numbers `uniform` in [0, 1), `[batch]`, draw equal tokens.
         """
         num = 1 if self.temperature == 0.0 else self.num_candidates
         ids, scores = ranked(head, prediction, num, self.forbidden)
