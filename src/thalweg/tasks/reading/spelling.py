@@ -21,13 +21,8 @@ def spellings(word: str) -> list[str]:
     """Return the classes that a word belongs to, from the finest to the coarsest.
 
     The shape is the word with `X` for capital letters, `x` for other letters and `0` for digits, runs joined (`Xx`,
-    `X`, `0-0`, `@x`), cut after four signs; the finer classes add the last three, two or one letters.
-
-    Example:
-        >>> spellings("Running")
-        ['<unk:Xx:ing>', '<unk:Xx:ng>', '<unk:Xx:g>', '<unk:Xx>']
-        >>> spellings("2:0")
-        ['<unk:0:0>']
+    `X`, `0-0`, `@x`), cut after four signs; the finer classes add the last three, two or one letters: "Running" has
+    `<unk:Xx:ing>`, `<unk:Xx:ng>`, `<unk:Xx:g>` and `<unk:Xx>`.
     """
     shape = "".join([sign for sign, _ in itertools.groupby(map(_sign, word))][:4])
     ending = word[-MAX_ENDING:].lower()

@@ -194,18 +194,11 @@ class Translate(AbstractWritingTask):
             beam: beginnings that are kept; 1 takes the most probable token each time.
             together: texts times `beam` that are decoded at once; a GPU wants thousands.
         """
-        found = self._translate(model, head, examples.ragged("source"), indices, beam=beam, together=together)
+        found = self._translate(model, head, examples.ragged("source"), indices, beam, together)
         return [texts[0][0] for texts in found]
 
     def _translate(
-        self,
-        model: nn.Module,
-        head: AbstractHead,
-        source: Ragged,
-        indices: np.ndarray,
-        *,
-        beam: int,
-        together: int = DECODED_TOGETHER,
+        self, model: nn.Module, head: AbstractHead, source: Ragged, indices: np.ndarray, beam: int, together: int
     ) -> list[list[tuple[str, float]]]:
         """Return for each text its translations with their scores, best first."""
         order = np.argsort(source.lengths[indices], kind="stable")
@@ -240,15 +233,13 @@ class Translate(AbstractWritingTask):
         A score is the mean log-probability of the translation's tokens. A text that was cut has a "note".
         """
         texts = check_texts(inputs, "a text to translate")
-        if options.beam < 1:
-            raise InputError(f"--beam must be at least 1; got {options.beam}.")
         source, _ = self._encode([self.normalizer.many(texts)])
-        found = self._translate(model, head, source, np.arange(len(texts)), beam=options.beam)
+        found = self._translate(model, head, source, np.arange(len(texts)), options.beam, DECODED_TOGETHER)
         answers: list[dict[str, Any]] = []
         for text, ids, translations in zip(texts, source, found, strict=True):
             # Two sequences of tokens may be one text.
             best = dict(reversed([pair for pair in translations if pair[1] > -torch.inf]))
-            ranked = sorted(best.items(), key=lambda pair: -pair[1])[: max(1, options.top)]
+            ranked = sorted(best.items(), key=lambda pair: -pair[1])[: options.top]
             answer: dict[str, Any] = {"source": text, "text": ranked[0][0] if text.strip() else ""}
             answer["candidates"] = [{"text": other, "score": score} for other, score in ranked] if text.strip() else []
             if ids[-1] != EOS:
