@@ -17,6 +17,9 @@ SMALL = ("--hidden", 4, "--steps", 4, "--evaluate-every", 4)
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        "thalweg.training.session.finish.write_report", lambda path, report: None
+    )  # drawing takes longer
 
 
 def train(capsys, *arguments):
@@ -96,14 +99,17 @@ def options(*pairs):
     return [part for name, value in pairs for part in (f"--{name}", value)]
 
 
-BAG = ["docstrings", "--model", "bag"]
+BAG = ["words.csv", "--model", "bag", "--bigrams", "0"]  # 220 texts of a hundred words that no other text has
 REFUSED = {
     "a dense Hessian of 10 million weights": (
         [*BAG, *options(("width", 512), ("optimizer", "newton"))],
         ["dense matrix of 10,", "PB", "NewtonCG", "--optimizer newton-cg", "--optimizer lbfgs --line-search wolfe"],
     ),
     "a dense quasi-Newton matrix": ([*BAG, "--optimizer", "bfgs"], ["dense matrix of", "TB", "--optimizer lbfgs"]),
-    "a dense Jacobian": ([*BAG, "--optimizer", "levenberg-marquardt"], ["dense matrix of", "GB", "newton-cg"]),
+    "a dense Jacobian": (
+        [*BAG, *options(("width", 512), ("optimizer", "levenberg-marquardt"))],
+        ["dense matrix of", "GB", "newton-cg"],
+    ),
     "an update in a trust region": (
         ["sunspots", *options(("optimizer", "adamw"), ("line-search", "trust-region"))],
         ["TrustRegion needs a direction with a quadratic model", "Update(AdamW)"],
@@ -159,6 +165,8 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_work_ends_with_a_sentence_and_leaves_nothing(tmp_path, capsys, case):
     arguments, words = REFUSED[case]
+    rows = [f"{' '.join(f'w{100 * k + i}' for i in range(100))},{'good' if k % 2 else 'bad'}" for k in range(220)]
+    Path("words.csv").write_text("text,label\n" + "\n".join(rows) + "\n")
     code, out, err = train(capsys, *arguments, "--steps", 2)
     assert code == 2, err
     sentence = err.splitlines()[-1]

@@ -6,11 +6,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 from safetensors.torch import load_file
 
+from thalweg.cli.main import run as command
 from thalweg.errors import InputError
 from thalweg.status import Status
 from thalweg.training.folder.run import Run
@@ -21,6 +23,12 @@ from thalweg.training.session.loop import train as train_loop
 from thalweg.training.session.prepare import Request, prepare
 
 WORDS = ["river", "stone", "light", "water", "field", "cloud", "house", "table", "music", "paper"]
+
+
+@pytest.fixture(autouse=True)
+def _no_pictures(monkeypatch):
+    """Drawing the report takes longer than these runs; nothing here looks at it."""
+    monkeypatch.setattr("thalweg.training.session.finish.write_report", lambda path, report: None)
 
 
 @pytest.fixture
@@ -174,20 +182,39 @@ def test_a_finished_run_has_nothing_to_resume(reviews, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
-def test_a_killed_command_goes_on_and_ends_with_the_same_bits(reviews, tmp_path, number, code):
-    options = {"model": "lstm", "width": 32, "hidden": 32, "epochs": 12.0, "checkpoint_every": 0.2}
+def test_a_killed_command_goes_on_and_ends_with_the_same_bits(reviews, tmp_path, capsys):
+    """A command is asked to end; the same command in another process resumes and is killed; a third run ends it."""
+    options = {"model": "lstm", "width": 32, "hidden": 32, "epochs": 20.0, "checkpoint_every": 0.2}
     flags = [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]
-    command = [sys.executable, "-m", "thalweg", "train", str(reviews), f"--out={tmp_path / 'cut'}", *flags]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    state = tmp_path / "cut" / "reviews" / "checkpoints"
-    deadline = time.monotonic() + 60
-    while not list(state.glob("step-0000000[1-9]")) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(number)
-    assert process.wait() == code
-    again = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert again.returncode == 0, again.stderr
-    assert "Resuming the unfinished run" in again.stderr
-    assert same_weights(Run(tmp_path / "cut" / "reviews"), train(reviews, out=tmp_path / "whole", **options))
+    arguments = ["train", str(reviews), f"--out={tmp_path / 'cut'}", *flags]
+    folder, resumed = tmp_path / "cut" / "reviews", "Resuming the unfinished run"
+
+    def after_a_save(before, act, seconds=60.0):
+        deadline = time.monotonic() + seconds
+        while steps_saved() <= before and time.monotonic() < deadline:
+            time.sleep(0.005)
+        act()
+
+    def steps_saved():
+        return max((int(path.name[5:]) for path in folder.glob("checkpoints/step-*")), default=0)
+
+    ask = threading.Thread(target=after_a_save, args=(0, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+    ask.start()
+    with pytest.raises(SystemExit) as ended:
+        command(arguments)
+    ask.join()
+    assert ended.value.code == 143
+    assert resumed not in capsys.readouterr().err
+    process = subprocess.Popen(
+        [sys.executable, "-m", "thalweg", *arguments], env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    after_a_save(steps_saved(), process.kill)
+    _, told = process.communicate()
+    assert process.returncode == -9
+    assert resumed in told
+    assert not Run(folder).finished
+    said = []
+    again = train(reviews, out=tmp_path / "cut", say=said.append, **options)
+    assert any(resumed in sentence for sentence in said)
+    assert same_weights(again, train(reviews, out=tmp_path / "whole", **options))
