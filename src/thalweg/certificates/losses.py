@@ -1,11 +1,13 @@
 """Convex losses of predictions with their duals: value, residual, second derivative, and a feasible dual point."""
 
 import abc
+import copy
 from collections.abc import Callable
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 import torch
+from scipy.special import expit, xlogy
 from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import override
@@ -95,7 +97,11 @@ class AbstractLoss(abc.ABC):
 
     def scaled(self, dual: Tensor, scale: float) -> Tensor:
         """Return the dual point whose residual is `scale` times as large; `scale` in [0, `largest_scale`]."""
-        return dual if scale == 1.0 else torch.lerp(self.zero_dual, dual, scale)
+        if scale == 1.0:
+            return dual
+        if isinstance(dual, Tensor):
+            return torch.lerp(self.zero_dual, dual, scale)
+        return (1.0 - scale) * self.zero_dual + scale * dual
 
     def dual_rounding(self, row_norms: Tensor) -> float:
         r"""Return by how much an entry or a norm of $X^\top R$ changes when a dual point is scaled and rounded.
@@ -105,6 +111,15 @@ class AbstractLoss(abc.ABC):
         """
         sizes = self.factor.amax(1) * row_norms * (1.0 + self.targets.abs().amax())
         return 4.0 * torch.finfo(torch.float64).eps * self.num_outputs**0.5 * float(sizes.sum())
+
+    def as_arrays(self) -> Any:
+        """Return this loss with NumPy arrays for its tensors.
+
+        All formulas but that of `dual_point` then take and return arrays: for a few hundred numbers NumPy is faster.
+        """
+        twin = copy.copy(self)
+        vars(twin).update({k: v.cpu().numpy() for k, v in vars(self).items() if isinstance(v, Tensor)})
+        return twin
 
     def evidence(self) -> dict[str, "np.ndarray | float | str"]:
         """Return what a certificate says about the loss (see `thalweg.certificates.checker.check`)."""
@@ -219,12 +234,12 @@ class SoftmaxLoss(AbstractLoss):
 
     @override
     def value(self, z: Tensor) -> Tensor:
-        each = torch.logsumexp(z, dim=1) - (self.targets * z).sum(1)
+        each = _logsumexp(z) - (self.targets * z).sum(1)
         return self.factor.squeeze(1) @ each
 
     @override
     def residual(self, z: Tensor) -> Tensor:
-        return self.dual_residual(torch.softmax(z, dim=1))
+        return self.dual_residual(_softmax(z))
 
     @override
     def value_and_residual(self, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -234,7 +249,7 @@ class SoftmaxLoss(AbstractLoss):
 
     @override
     def curvature(self, z: Tensor) -> AbstractCurvature:
-        return _SoftmaxCurvature(torch.softmax(z, dim=1), self.factor.to(z.dtype))
+        return _SoftmaxCurvature(_softmax(z), as_type(z, self.factor))
 
     @override
     def dual_point(self, z: Tensor, *, balanced: bool) -> Tensor:
@@ -262,7 +277,7 @@ class SoftmaxLoss(AbstractLoss):
 
     @override
     def dual_value(self, dual: Tensor) -> float:
-        return float(-(self.factor.squeeze(1) @ torch.special.xlogy(dual, dual).sum(1)))
+        return float(-(self.factor.squeeze(1) @ times_log(dual).sum(1)))
 
 
 @final
@@ -282,7 +297,8 @@ class _SoftmaxCurvature(AbstractCurvature):
 
     @override
     def blocks(self) -> Tensor:
-        return torch.diag_embed(self._factor * self._p) - (self._factor * self._p)[:, :, None] * self._p[:, None, :]
+        weighted = self._factor * self._p
+        return diagonal_blocks(weighted) - weighted[:, :, None] * self._p[:, None, :]
 
 
 def _factors(weights: Tensor | None, count: float | None, targets: Tensor, counted: int) -> Tensor:
@@ -296,6 +312,56 @@ def _factors(weights: Tensor | None, count: float | None, targets: Tensor, count
     if not 0.0 < count < float("inf"):
         raise ValueError(f"The weights of the examples must add up to more than zero; got {count!r}.")
     return each / count
+
+
+# ---- functions of tensors and of NumPy arrays alike (typed as if for tensors) ----
+
+
+def softplus(z: Tensor) -> Tensor:
+    """Return `log(1 + e^z)`."""
+    return F.softplus(z, threshold=1e9) if isinstance(z, Tensor) else np.logaddexp(0.0, z)
+
+
+def sigmoid(z: Tensor) -> Tensor:
+    """Return `1 / (1 + e^-z)`."""
+    return torch.sigmoid(z) if isinstance(z, Tensor) else expit(z)
+
+
+def times_log(p: Tensor) -> Tensor:
+    """Return `p log p`, 0 at 0."""
+    return torch.special.xlogy(p, p) if isinstance(p, Tensor) else xlogy(p, p)
+
+
+def full_like(z: Tensor, value: float) -> Tensor:
+    """Return one value everywhere, in shape and type of `z`."""
+    return torch.full_like(z, value) if isinstance(z, Tensor) else np.full_like(z, value)
+
+
+def as_type(z: Tensor, values: Tensor) -> Tensor:
+    """Return the values in the type of `z`; arrays are float64 already."""
+    return values.to(z.dtype) if isinstance(z, Tensor) else values
+
+
+def diagonal_blocks(diagonal: Tensor) -> Tensor:
+    """Return diagonal matrices, `[num_examples, outputs, outputs]`."""
+    if isinstance(diagonal, Tensor):
+        return torch.diag_embed(diagonal)
+    width = diagonal.shape[1]
+    return diagonal[:, :, None] if width == 1 else diagonal[:, :, None] * np.eye(width)
+
+
+def _logsumexp(z: Tensor) -> Tensor:
+    if isinstance(z, Tensor):
+        return torch.logsumexp(z, dim=1)
+    largest = z.max(1)
+    return largest + np.log(np.exp(z - largest[:, None]).sum(1))
+
+
+def _softmax(z: Tensor) -> Tensor:
+    if isinstance(z, Tensor):
+        return torch.softmax(z, dim=1)
+    p = np.exp(z - z.max(1, keepdims=True))
+    return p / p.sum(1, keepdims=True)
 
 
 def best_bias(loss: AbstractLoss) -> Tensor:

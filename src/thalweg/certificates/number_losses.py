@@ -5,10 +5,19 @@ from typing import final
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from typing_extensions import override
 
-from thalweg.certificates.losses import TINY, AbstractCurvature, AbstractLoss
+from thalweg.certificates.losses import (
+    TINY,
+    AbstractCurvature,
+    AbstractLoss,
+    as_type,
+    diagonal_blocks,
+    full_like,
+    sigmoid,
+    softplus,
+    times_log,
+)
 
 
 class AbstractNumberLoss(AbstractLoss):
@@ -62,7 +71,7 @@ class AbstractNumberLoss(AbstractLoss):
 
     @override
     def curvature(self, z: Tensor) -> AbstractCurvature:
-        return _Diagonal(self.factor.to(z.dtype) * self.each_second(z))
+        return _Diagonal(as_type(z, self.factor) * self.each_second(z))
 
     @override
     def dual_point(self, z: Tensor, *, balanced: bool) -> Tensor:
@@ -107,16 +116,16 @@ class LogisticLoss(AbstractNumberLoss):
 
     @override
     def each(self, z: Tensor) -> Tensor:
-        return F.softplus(z, threshold=1e9) - self.targets * z
+        return softplus(z) - self.targets * z
 
     @override
     def each_second(self, z: Tensor) -> Tensor:
-        q = torch.sigmoid(z)
+        q = sigmoid(z)
         return q * (1.0 - q)
 
     @override
     def each_dual(self, z: Tensor) -> Tensor:
-        return torch.sigmoid(z)
+        return sigmoid(z)
 
     @override
     def each_residual(self, dual: Tensor) -> Tensor:
@@ -124,7 +133,7 @@ class LogisticLoss(AbstractNumberLoss):
 
     @override
     def each_dual_value(self, dual: Tensor) -> Tensor:
-        return -torch.special.xlogy(dual, dual) - torch.special.xlogy(1.0 - dual, 1.0 - dual)
+        return -times_log(dual) - times_log(1.0 - dual)
 
     @override
     def balanced(self, dual: Tensor) -> Tensor:
@@ -170,11 +179,11 @@ class SquaredLoss(AbstractNumberLoss):
 
     @override
     def each(self, z: Tensor) -> Tensor:
-        return self.scale * (z - self.targets).square()
+        return self.scale * (z - self.targets) ** 2
 
     @override
     def each_second(self, z: Tensor) -> Tensor:
-        return torch.full_like(z, 2.0 * self.scale)
+        return full_like(z, 2.0 * self.scale)
 
     @override
     def each_dual(self, z: Tensor) -> Tensor:
@@ -186,7 +195,7 @@ class SquaredLoss(AbstractNumberLoss):
 
     @override
     def each_dual_value(self, dual: Tensor) -> Tensor:
-        return dual * self.targets - dual.square() / (4.0 * self.scale)
+        return dual * self.targets - dual**2 / (4.0 * self.scale)
 
     @override
     def balanced(self, dual: Tensor) -> Tensor:
@@ -223,15 +232,15 @@ class SquaredHingeLoss(AbstractNumberLoss):
 
     @override
     def each(self, z: Tensor) -> Tensor:
-        return (1.0 - self.targets * z).clamp_min(0.0).square()
+        return (1.0 - self.targets * z).clip(min=0.0) ** 2
 
     @override
     def each_second(self, z: Tensor) -> Tensor:
-        return torch.where(self.targets * z < 1.0, 2.0, 0.0).to(z.dtype)
+        return full_like(z, 2.0) * (self.targets * z < 1.0)
 
     @override
     def each_dual(self, z: Tensor) -> Tensor:
-        return 2.0 * (1.0 - self.targets * z).clamp_min(0.0)
+        return 2.0 * (1.0 - self.targets * z).clip(min=0.0)
 
     @override
     def each_residual(self, dual: Tensor) -> Tensor:
@@ -239,7 +248,7 @@ class SquaredHingeLoss(AbstractNumberLoss):
 
     @override
     def each_dual_value(self, dual: Tensor) -> Tensor:
-        return dual - dual.square() / 4.0
+        return dual - dual**2 / 4.0
 
     @override
     def balanced(self, dual: Tensor) -> Tensor:
@@ -288,17 +297,17 @@ class HingeLoss(AbstractNumberLoss):
 
     @override
     def each(self, z: Tensor) -> Tensor:
-        return (1.0 - self.targets * z).clamp_min(0.0)
+        return (1.0 - self.targets * z).clip(min=0.0)
 
     @override
     def each_second(self, z: Tensor) -> Tensor:
         """Return zero: so it is everywhere but at the kinks, where there is no second derivative."""
-        return torch.zeros_like(z)
+        return full_like(z, 0.0)
 
     @override
     def each_dual(self, z: Tensor) -> Tensor:
         margin = self.targets * z
-        return (margin < 1.0).double() + 0.5 * (margin == 1.0).double()
+        return full_like(margin, 1.0) * (margin < 1.0) + full_like(margin, 0.5) * (margin == 1.0)
 
     @override
     def each_residual(self, dual: Tensor) -> Tensor:
@@ -326,7 +335,7 @@ class _Diagonal(AbstractCurvature):
 
     @override
     def blocks(self) -> Tensor:
-        return torch.diag_embed(self.diagonal)
+        return diagonal_blocks(self.diagonal)
 
 
 def _check_signs(loss: AbstractLoss) -> None:

@@ -58,7 +58,7 @@ def slow_optimum(problem, steps=800):
     return best
 
 
-@hypothesis_settings(max_examples=60)
+@hypothesis_settings(max_examples=20)
 @given(st.integers(0, 2**31), st.sampled_from(LOSSES), st.booleans())
 def test_every_bound_lies_below_every_loss(seed, kind, intercept):
     rng = np.random.default_rng(seed)

@@ -47,7 +47,7 @@ def mean_targets(groups, targets):
     return table
 
 
-@settings(max_examples=120)
+@settings(max_examples=40)
 @given(examples, smoothings, seeds)
 def test_no_lookup_table_is_below_the_floor_of_classes_and_the_best_one_attains_it(data, smoothing, seed):
     groups, labels = (np.array(column) for column in zip(*data, strict=True))
@@ -69,7 +69,7 @@ def test_no_lookup_table_is_below_the_floor_of_classes_and_the_best_one_attains_
     assert math.isclose(soft.value, floor.value, rel_tol=1e-12, abs_tol=1e-14)
 
 
-@settings(max_examples=80)
+@settings(max_examples=25)
 @given(examples, seeds)
 def test_weighted_soft_targets_answers_and_numbers_have_the_floor_of_their_mean(data, seed):
     rng = np.random.default_rng(seed)
@@ -99,7 +99,7 @@ def test_weighted_soft_targets_answers_and_numbers_have_the_floor_of_their_mean(
         assert math.isclose(proved(floor), floor.value, rel_tol=1e-12, abs_tol=1e-14)
 
 
-@settings(max_examples=80)
+@settings(max_examples=25)
 @given(st.lists(st.integers(0, 2), min_size=1, max_size=40), st.integers(0, 5))
 def test_windows_are_those_of_a_dictionary(symbols, length):
     text = np.array(symbols)
@@ -119,7 +119,7 @@ def test_windows_are_those_of_a_dictionary(symbols, length):
     assert math.isclose(proved(entropy), entropy.value, abs_tol=1e-12)
 
 
-@settings(max_examples=80)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(st.integers(0, 1), st.lists(st.integers(0, 2), max_size=6)), min_size=1, max_size=12))
 def test_prefixes_are_those_of_a_dictionary(data):
     sequences = [sequence for _, sequence in data]
@@ -157,7 +157,7 @@ def test_known_figures_of_a_text():
     assert values[12] < 0.01
 
 
-@settings(max_examples=80)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(st.lists(st.integers(-2, 3), max_size=3), st.sampled_from([0.0, -0.0, 1.5])), max_size=20))
 def test_equal_rows_are_those_of_a_dictionary(data):
     values = np.array([v for row, _ in data for v in row], dtype=np.int32)

@@ -64,7 +64,7 @@ def labeled(draw, most=10):
     return np.array(points, float).reshape(num, dimension), np.array(signs)
 
 
-@settings(max_examples=80)
+@settings(max_examples=30)
 @given(labeled())
 def test_either_a_hyperplane_or_a_proof_without_rounding(data):
     x, sign = data
@@ -78,7 +78,7 @@ def test_either_a_hyperplane_or_a_proof_without_rounding(data):
         assert found.multiplier.sum() == pytest.approx(1.0)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(labeled())
 def test_conflicts_bound_the_errors(data):
     x, sign = data
@@ -113,7 +113,7 @@ def test_one_wrong_label_in_wide_data_is_separable():
     assert found.margin > 0.0
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(labeled(most=7))
 def test_a_layer_separates_two_classes_when_a_hyperplane_does(data):
     x, sign = data

@@ -53,7 +53,7 @@ def small(draw):
     )
 
 
-@settings(max_examples=30)
+@settings(max_examples=12)
 @given(small())
 def test_the_fewest_errors_are_those_of_brute_force(data):
     x, labels = data
@@ -67,7 +67,7 @@ def test_the_fewest_errors_are_those_of_brute_force(data):
         assert rule("threshold")(level.evidence) == (level.loss, level.bound)
 
 
-@settings(max_examples=10)
+@settings(max_examples=6)
 @given(small())
 def test_the_mixed_integer_program_agrees(data):
     x, labels = data

@@ -44,7 +44,7 @@ def checked(head, point):
     return level
 
 
-@hypothesis_settings(max_examples=200)
+@hypothesis_settings(max_examples=50)
 @given(st.integers(0, 2**31), st.sampled_from(LOSSES), st.booleans())
 def test_every_bound_lies_below_every_loss(seed, kind, intercept):
     rng = np.random.default_rng(seed)

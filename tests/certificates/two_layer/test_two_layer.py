@@ -76,7 +76,7 @@ def problems(draw):
     return rng, problem
 
 
-@settings(max_examples=60, phases=[Phase.generate])
+@settings(max_examples=25, phases=[Phase.generate])
 @given(problems())
 def test_bound_below_optimum_below_loss(data):
     check_bounds(*data)

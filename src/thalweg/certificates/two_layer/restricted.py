@@ -249,9 +249,11 @@ class RestrictedNetwork:
 
         # First each neuron goes as far as its own wall; if that does not help, all go as far as the first one.
         nearest = min((reach for reach, _ in walls), default=np.inf)
+        after = before
         for lengths, longest, halvings in ((own_walls, 1.0, 4), (together, min(1.0, nearest), 56)):
 
             def attempt(length: float, lengths: Callable[[float], list[float]] = lengths) -> tuple[float, float]:
+                nonlocal after
                 go(lengths(length), length)
                 after = self.objective()
                 if length == 1.0 and -slope <= 1e-12 * abs(before):  # where rounding hides what is gained
@@ -260,11 +262,10 @@ class RestrictedNetwork:
 
             length = backtracking(attempt, before, longest=longest, max_halvings=halvings)
             if length is not None:
-                gone = lengths(length)
-                for number in reversed(range(len(self.units))):
-                    if walls[number][0] <= gone[number]:
-                        self._hold(number, walls[number][1])
-                return self.objective()
+                arrived = [number for number, own in enumerate(lengths(length)) if walls[number][0] <= own]
+                for number in reversed(arrived):
+                    self._hold(number, walls[number][1])
+                return self.objective() if arrived else after
         go(together(0.0), 0.0)
         return None
 
