@@ -41,12 +41,7 @@ PRODUCT_COST: Final = 4.0  # gradients that a product with the Hessian costs, ab
 
 @final
 class Groups:
-    """Which targets look the same to the model.
-
-    Args:
-        groups: int, one for each target in the order of the batches.
-        describes: what the model sees, as the end of "a model that sees ...".
-    """
+    """Which targets look the same to the model: a number each, in the order of the batches; and what it sees."""
 
     def __init__(self, groups: np.ndarray, describes: str) -> None:
         self.groups = groups
@@ -122,11 +117,7 @@ def certify_objective(
 def floor_levels(
     objective: Objective, loss: float, targets: Targets, view: Groups | Prefixes | None
 ) -> list[Certificate]:
-    """Return the floors of the loss and of the errors.
-
-    Raises:
-        InputError: where they cannot be counted.
-    """
+    """Return the floors of the loss and of the errors; an InputError says that they cannot be counted."""
     start = time.perf_counter()
     errors: Floor | None = None
     if isinstance(view, Prefixes):
@@ -171,11 +162,7 @@ def _why(floor: Floor, targets: Targets) -> str:
 
 
 def _norm_floor(objective: Objective, loss: float, targets: Targets, radius: float) -> Certificate:
-    """Return the floor of networks whose features are no longer than the radius.
-
-    Raises:
-        InputError: where the head is no softmax over class ids with a penalty on its layer.
-    """
+    """Return the floor of networks whose features are no longer than the radius, for a penalized softmax of class ids."""
     start = time.perf_counter()
     split = split_last_layer(objective)
     layer = form_on(split, split.batches[0])[1].layer
@@ -202,11 +189,7 @@ def _norm_floor(objective: Objective, loss: float, targets: Targets, radius: flo
 
 
 def _factored(objective: Objective) -> Certificate:
-    """Return the certificate of an embedding bag under a linear head.
-
-    Raises:
-        InputError: where the objective is none.
-    """
+    """Return the certificate of an embedding bag under a linear head, or raise an InputError where there is none."""
     problem = factored_problem(objective)
     point = problem.at(*factors_of(objective))
     return problem.certificate(point, evidence=True)

@@ -18,21 +18,13 @@ MAX_HALVINGS: Final = 30
 @final
 @dataclasses.dataclass(frozen=True)
 class Solved:
-    """What conjugate gradients found.
+    """What conjugate gradients found."""
 
-    Args:
-        solution: x.
-        image: what the operator returned beside its products, summed along with the solution; None: nothing.
-        predicted: the value of the quadratic model at x.
-        length: of x in the metric of the preconditioner.
-        products: with the matrix.
-    """
-
-    solution: Tensor
-    image: Tensor | None
-    predicted: float
-    length: float
-    products: int
+    solution: Tensor  # x
+    image: Tensor | None  # what the operator returned beside its products, summed along with the solution
+    predicted: float  # the value of the quadratic model at x
+    length: float  # of x in the metric of the preconditioner
+    products: int  # with the matrix
 
 
 def conjugate_gradients(
@@ -44,21 +36,15 @@ def conjugate_gradients(
     max_products: int,
     radius: float = math.inf,
 ) -> Solved:
-    r"""Minimize $\frac12 x^\top H x - b^\top x$ from zero, until the preconditioned residual has shrunk enough.
+    r"""Minimize $\frac12 x^\top H x - b^\top x$ from zero, until the preconditioned residual has shrunk by `accuracy`.
 
-    Where H bends down, and at the edge of the trust region, it ends on the edge; with an infinite radius it ends before
-    a direction that bends down (if that is the first, after one step of the residual's length).
+    Where H bends down, and at the edge of the trust region (`radius`, in the preconditioner's metric), it ends on the
+    edge; with an infinite radius it ends before a direction that bends down (if that is the first, after one step of
+    the residual's length). `multiply` returns H v, and something linear in v that is wanted for x as well (None:
+    nothing). `inverse` is the diagonal of the preconditioner, not negative; entries of x stay zero where it is zero.
 
     `thalweg.curvature.solve.conjugate_gradients` judges by the plain residual and keeps the model's value at every
     iterate, which costs several more passes over x; here x is as large as the data, and H cheap.
-
-    Args:
-        multiply: v -> H v, and something linear in v that is wanted for x as well (None: nothing).
-        right: b, `[n]`.
-        inverse: the diagonal of the preconditioner, not negative; entries of x stay zero where it is zero.
-        accuracy: the factor by which the residual has to shrink.
-        max_products: at most so many.
-        radius: of the trust region, in the preconditioner's metric.
 
     Source: Steihaug (1983), The Conjugate Gradient Method and Trust Regions in Large Scale Optimization.
     """
@@ -107,16 +93,8 @@ def backtracking(
 ) -> float | None:
     """Return the first of `longest`, half of it, ... at which a function falls enough; None where it never does.
 
-    Args:
-        attempt: length -> the value there, and the change that the slope promises (not positive).
-        start: the value at zero.
-        slack: a rise of this size counts as rounding.
-        longest: where to begin.
-        max_halvings: lengths tried.
-
-    Example:
-        >>> backtracking(lambda t: ((3.0 * t - 1.0) ** 2, -6.0 * t), 1.0)
-        0.5
+    `attempt` maps a length to the value there and the change that the slope promises (not positive); `start` is the
+    value at zero, and a rise of the size of `slack` counts as rounding.
 
     Source: Armijo (1966), Minimization of Functions Having Lipschitz Continuous First Partial Derivatives.
     """
@@ -132,33 +110,19 @@ def backtracking(
 @final
 @dataclasses.dataclass(frozen=True)
 class ConvexPoint:
-    r"""A point of $L(X M V^\top + b) + \frac\lambda2 \lVert M \rVert^2$ + what stays as it is, convex in $M$ and $b$.
+    r"""A point of $L(X M V^\top + b) + \frac\lambda2 \lVert M \rVert^2$ + a constant, convex in $M$ and $b$."""
 
-    Args:
-        loss: $L$.
-        features: $X$.
-        l2: $\lambda > 0$.
-        intercept: whether b moves.
-        matrix: $M$, `[num_features, width]`.
-        factor: $V$, `[outputs, width]`, in float32; None: the identity.
-        z: predictions.
-        slope: the derivative by $M$.
-        slope_bias: the derivative by b; zeros without intercept.
-        total: the value here.
-        penalty: everything in it but the loss.
-    """
-
-    loss: AbstractLoss
-    features: Features
-    l2: float
-    intercept: bool
-    matrix: Tensor
-    factor: Tensor | None
-    z: Tensor
-    slope: Tensor
-    slope_bias: Tensor
-    total: float
-    penalty: float
+    loss: AbstractLoss  # L
+    features: Features  # X
+    l2: float  # lambda > 0
+    intercept: bool  # whether b moves
+    matrix: Tensor  # M, [num_features, width]
+    factor: Tensor | None  # V, [outputs, width], in float32; None: the identity
+    z: Tensor  # predictions
+    slope: Tensor  # the derivative by M
+    slope_bias: Tensor  # the derivative by b; zeros without intercept
+    total: float  # the value here
+    penalty: float  # everything in it but the loss
 
     def size(self) -> float:
         """Return the length of the gradient."""

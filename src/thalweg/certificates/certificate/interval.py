@@ -33,12 +33,7 @@ class Proof(enum.Enum):
 
 
 def rounding_slack(*values: float) -> float:
-    """Return by how much two float64 sums of the size of `values` may differ without a mistake.
-
-    Example:
-        >>> f"{rounding_slack(0.5, -2.0):.3g}"
-        '2e-09'
-    """
+    """Return by how much two float64 sums of the size of `values` may differ without a mistake."""
     return ROUNDING * max((abs(value) for value in values if math.isfinite(value)), default=0.0) + 1e-14
 
 
@@ -110,12 +105,7 @@ class Certificate:
 
 
 def relative(gap: float, loss: float) -> float:
-    """Return a gap as a fraction of |loss|.
-
-    Example:
-        >>> relative(0.1, 0.0), relative(0.0, 0.0), relative(0.5, -2.0)
-        (inf, 0.0, 0.25)
-    """
+    """Return a gap as a fraction of |loss|: 0 where both are 0, infinite where only the loss is."""
     if gap == 0.0:
         return 0.0
     return gap / abs(loss) if loss != 0.0 and math.isfinite(gap) else math.inf

@@ -32,12 +32,7 @@ MEANINGS = {
 
 
 def percent(fraction: float) -> str:
-    r"""Return a fraction as a percentage, with the digits that matter.
-
-    Example:
-        >>> percent(0.1234), percent(0.00012), percent(3e-8), percent(float("inf"))
-        ('12.3\xa0%', '0.012\xa0%', '3e-06\xa0%', '–')
-    """
+    """Return a fraction as a percentage, with the digits that matter."""
     if not math.isfinite(fraction):
         return "–"
     value = 100.0 * fraction
@@ -54,14 +49,7 @@ def digits(interval: Interval) -> int:
 
 
 def sentence(interval: Interval) -> str:
-    """Return the answer in a sentence or two.
-
-    Example:
-        >>> level = Certificate(name="floor", quantity="training loss", unit="nats", loss=0.5, bound=0.4,
-        ...     scope="No model that reads this input has a lower training loss.", proof=Proof.PROOF, seconds=0.0)
-        >>> sentence(Interval(loss=0.5, levels=(level,)))[:64]
-        'The best possible training loss is at least 0.4000 nats, and you'
-    """
+    """Return the answer in a sentence or two."""
     places = digits(interval)
     unit = f" {interval.unit}" if interval.unit == "nats" else ""
     if interval.best is None:

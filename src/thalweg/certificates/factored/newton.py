@@ -22,37 +22,21 @@ LARGEST_GROWTH: Final = 3.0
 @final
 @dataclasses.dataclass
 class NewtonState:
-    """What the method remembers between two steps; plain numbers, so that a run can be resumed.
+    """What the method remembers between two steps; plain numbers, so that a run can be resumed."""
 
-    Args:
-        steps: steps taken.
-        radius: of the trust region; 0 before the first joint step.
-        first: size of the first gradient, for the accuracy of the solves.
-        one_factor: whether the next step moves the embeddings alone.
-        products: curvature products so far.
-    """
-
-    steps: int = 0
-    radius: float = 0.0
-    first: float = 0.0
-    one_factor: bool = True
-    products: int = 0
+    steps: int = 0  # taken
+    radius: float = 0.0  # of the trust region; 0 before the first joint step
+    first: float = 0.0  # size of the first gradient, for the accuracy of the solves
+    one_factor: bool = True  # whether the next step moves the embeddings alone
+    products: int = 0  # with the curvature, so far
 
 
 def step(problem: Factored, point: FactoredPoint, state: NewtonState) -> tuple[FactoredPoint, Status]:
-    """Take one step; the loss never rises.
+    """Take one step from a point and return the new one; the loss never rises, and `state` is changed in place.
 
     First the embeddings alone move, where the problem is convex; then both factors together, in a trust region, until
     the gap is closed at Newton's rate. After each step the factors are balanced, which keeps their product and lowers
     the penalty to its least.
-
-    Args:
-        problem: the problem.
-        point: where to start from.
-        state: changed in place.
-
-    Returns:
-        The new point and how the step ended.
     """
     point = grow(problem, balance(problem, point))
     before = point.total
@@ -74,27 +58,10 @@ def step(problem: Factored, point: FactoredPoint, state: NewtonState) -> tuple[F
 def solve(
     problem: Factored, width: int, *, tolerance: float = 1e-6, max_steps: int = 200, point: FactoredPoint | None = None
 ) -> tuple[FactoredPoint, Status]:
-    """Train until the relative gap to the global optimum is proved to be at most the tolerance.
+    """Train from a point (None: `start`) until the relative gap to the global optimum is proved to be small enough.
 
-    Args:
-        problem: the problem.
-        width: columns of the factors; below the rank of the best solution the gap cannot close.
-        tolerance: relative gap.
-        max_steps: steps at most.
-        point: where to start from; None: `start`.
-
-    Returns:
-        The point, and CONVERGED, NO_STEP (rounding, or the width, allows no more) or OUT_OF_ITERATIONS.
-
-    Example:
-        >>> from thalweg.certificates.losses import SoftmaxLoss
-        >>> from thalweg.certificates.linear.matrices import Features
-        >>> labels = torch.tensor([0, 1, 2] * 4)
-        >>> x = Features(torch.nn.functional.one_hot(labels, 5).double() + 0.1)
-        >>> problem = Factored(x, SoftmaxLoss.of_labels(labels, 3), l2=1e-2, intercept=True)
-        >>> point, status = solve(problem, width=3)
-        >>> status.name, problem.relative_gap(point) <= 1e-6
-        ('CONVERGED', True)
+    Below the rank of the best solution for the `width` the gap cannot close. The status is CONVERGED, NO_STEP
+    (rounding, or the width, allows no more) or OUT_OF_ITERATIONS.
     """
     point = start(problem, width) if point is None else point
     state, stuck = NewtonState(), 0
@@ -193,8 +160,7 @@ class _Joint:
     def solve(self, radius: float, accuracy: float, state: NewtonState) -> tuple[Tensor, float, float]:
         """Minimize the model by conjugate gradients until the edge of the region or a direction that bends down.
 
-        Returns:
-            The step in float64, the change it predicts, and its length in the metric.
+        Returns the step in float64, the change it predicts, and its length in the metric.
         """
         unit = self.size()
         solved = conjugate_gradients(

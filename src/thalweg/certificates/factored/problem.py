@@ -1,5 +1,6 @@
 """Linear models in two factors, such as an embedding bag under a softmax: their global optimum, bounded by a dual."""
 
+import dataclasses
 import time
 from typing import final
 
@@ -24,24 +25,7 @@ class Factored:
 
     with equality as soon as the width (columns of $E$) is the rank of the best $M$ or more. The right side is convex in
     $M$, so every dual point $R$ with $\sigma_{\max}(X^\top R) \le \lambda$ bounds the left side from below, for any
-    width and whatever the training did.
-
-    Args:
-        features: $X$, `[num_examples, num_features]`.
-        loss: $L$, of predictions `[num_examples, outputs]`.
-        l2: $\lambda > 0$.
-        intercept: whether there is a $b$; it is not penalized.
-
-    Raises:
-        ValueError: if `l2` is not positive, or the numbers of examples differ.
-
-    Example:
-        >>> from thalweg.certificates.losses import SoftmaxLoss
-        >>> x, labels = torch.eye(4, dtype=torch.float64), torch.tensor([0, 1, 0, 1])
-        >>> problem = Factored(Features(x), SoftmaxLoss.of_labels(labels, 2), l2=1.0, intercept=True)
-        >>> zero = problem.at(torch.zeros(4, 1), torch.zeros(2, 1), torch.zeros(2))
-        >>> round(zero.value, 4), problem.bound(zero)[0] == zero.value  # with so much decay, zero is the best
-        (0.6931, True)
+    width and whatever the training did. An intercept is not penalized.
 
     Source: Srebro, Rennie and Jaakkola (2004), Maximum-Margin Matrix Factorization (the identity of the two penalties);
     Haeffele and Vidal (2015), Global Optimality in Tensor Factorization, Deep Learning, and Beyond.
@@ -59,15 +43,9 @@ class Factored:
         self._rounding = loss.dual_rounding(features.row_norms())
 
     def at(self, embedding: Tensor, weight: Tensor, bias: Tensor | None = None) -> "FactoredPoint":
-        """Return loss and derivatives at a point.
+        """Return loss and derivatives at $E$ `[num_features, width]`, $W$ `[outputs, width]`, $b$ `[outputs]` (None: 0).
 
-        Args:
-            embedding: $E$, `[num_features, width]`.
-            weight: $W$, `[outputs, width]`.
-            bias: $b$, `[outputs]`; None: zero.
-
-        Raises:
-            ValueError: if the shapes do not fit, or a weight is NaN or infinite.
+        It raises a ValueError if the shapes do not fit, or a weight is NaN or infinite.
         """
         e, w = embedding.detach().double(), weight.detach().double()
         b = w.new_zeros(len(w)) if bias is None else bias.detach().double()
@@ -106,12 +84,7 @@ class Factored:
         return relative_gap(point.total, self.bound(point)[0])
 
     def certificate(self, point: "FactoredPoint", *, evidence: bool = True) -> Certificate:
-        """Return the certificate of a point.
-
-        Args:
-            point: from `at`.
-            evidence: keep what `thalweg.certificates.checker.check` needs, as large as the data.
-        """
+        """Return the certificate of a point; its evidence, which can be left out, is as large as the data."""
         start = time.perf_counter()
         bound, dual = self.bound(point)
         seconds = time.perf_counter() - start
@@ -146,34 +119,18 @@ class Factored:
 
 
 @final
+@dataclasses.dataclass(frozen=True, eq=False)
 class FactoredPoint:
-    """Loss and derivatives of a `Factored` problem at one point.
+    """Loss and derivatives of a `Factored` problem at one point."""
 
-    Attributes:
-        embedding: $E$.
-        weight: $W$.
-        bias: $b$.
-        z: predictions.
-        residual: minus the loss's gradient by the predictions.
-        gradient: minus the loss's gradient by the product of the factors, `[num_features, outputs]`.
-        value: the loss without the penalty.
-        penalty: the penalty.
-    """
-
-    def __init__(
-        self,
-        embedding: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        z: Tensor,
-        residual: Tensor,
-        gradient: Tensor,
-        value: float,
-        penalty: float,
-    ) -> None:
-        self.embedding, self.weight, self.bias = embedding, weight, bias
-        self.z, self.residual, self.gradient = z, residual, gradient
-        self.value, self.penalty = value, penalty
+    embedding: Tensor  # E
+    weight: Tensor  # W
+    bias: Tensor  # b
+    z: Tensor  # predictions
+    residual: Tensor  # minus the loss's gradient by the predictions
+    gradient: Tensor  # minus the loss's gradient by the product of the factors, [num_features, outputs]
+    value: float  # the loss without the penalty
+    penalty: float
 
     @property
     def total(self) -> float:
@@ -190,10 +147,6 @@ def spectral_norm(matrix: Tensor) -> float:
     """Return the largest singular value of a tall float64 matrix, rounded up.
 
     The rounding error of the small Gram matrix's largest eigenvalue is bounded by a fraction of its trace.
-
-    Example:
-        >>> round(spectral_norm(torch.tensor([[3.0, 0.0], [0.0, 4.0], [0.0, 0.0]], dtype=torch.float64)), 9)
-        4.0
     """
     small = matrix.T @ matrix if matrix.shape[0] >= matrix.shape[1] else matrix @ matrix.T
     largest, trace = torch.stack([torch.linalg.eigvalsh(small)[-1], small.trace()]).tolist()

@@ -13,14 +13,10 @@ DROPPED: Final = 1e-10  # singular values below this fraction of the largest are
 
 
 def start(problem: Factored, width: int) -> FactoredPoint:
-    r"""Return where training starts: one proximal step from zero, of the best length.
+    r"""Return where training starts: one proximal step from zero, of the best length, in factors of `width` columns.
 
     With $b$ from the frequencies of the targets and the residuals there, $X^\top R = U S V^\top$;
     the start is $t\, U (S - \lambda)_+ V^\top$, in balanced factors.
-
-    Args:
-        problem: the problem.
-        width: columns of the factors, at least 1.
     """
     features, loss = problem.features, problem.loss
     outputs = loss.num_outputs

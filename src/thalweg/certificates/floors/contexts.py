@@ -15,19 +15,12 @@ import numpy as np
 @final
 @dataclasses.dataclass(frozen=True)
 class Level:
-    """Which symbols follow the contexts of one length; contexts that occur once are left out.
+    """Which symbols follow the contexts of one length; contexts that occur once are left out."""
 
-    Args:
-        group: number of the context, int `[num_pairs]`, never falling.
-        label: the symbol that follows, int `[num_pairs]`.
-        count: how often, int `[num_pairs]`.
-        num_targets: positions that are predicted at this level, those left out as well.
-    """
-
-    group: np.ndarray
-    label: np.ndarray
-    count: np.ndarray
-    num_targets: int
+    group: np.ndarray  # number of the context, non-decreasing, int [num_pairs]
+    label: np.ndarray  # the symbol that follows, int [num_pairs]
+    count: np.ndarray  # how often, int [num_pairs]
+    num_targets: int  # positions that are predicted at this level, those left out as well
 
     def nats_and_hits(self) -> tuple[float, int]:
         """Return the least possible sum of cross-entropies, and the largest number of right guesses."""
@@ -91,11 +84,8 @@ def prefix_levels(symbols: np.ndarray, lengths: np.ndarray, first: np.ndarray) -
 def _walk(symbols: np.ndarray, positions: np.ndarray, groups: np.ndarray, continues: np.ndarray) -> Iterator[Level]:
     """Yield one level after the other, until no context is shared.
 
-    Args:
-        symbols: all symbols.
-        positions: those that are predicted at the first level.
-        groups: their contexts, as numbers.
-        continues: whether the position after this one is predicted next.
+    The first level predicts the symbols at `positions`, whose contexts are the numbers `groups`; `continues` says
+    whether the position after each one is predicted next.
     """
     width = int(symbols.max(initial=0)).bit_length()
     symbols = symbols.astype(np.int64)

@@ -24,27 +24,14 @@ MAX_CELLS = 50_000_000  # of a table with a row a group and a column a class, wh
 @final
 @dataclasses.dataclass(frozen=True)
 class Floor:
-    """A floor before it is compared with a loss.
+    """A floor before it is compared with a loss."""
 
-    Args:
-        value: the least possible loss.
-        evidence: what `thalweg.certificates.checker.check` verifies the value from.
-        num_conflicts: groups with different targets.
-    """
-
-    value: float
-    evidence: Evidence
-    num_conflicts: int
+    value: float  # the least possible loss
+    evidence: Evidence  # what `thalweg.certificates.checker.check` verifies the value from
+    num_conflicts: int  # groups with different targets
 
     def certificate(self, loss: float, scope: str, *, seconds: float, **fields: str) -> Certificate:
-        """Return the certificate of a point with this loss.
-
-        Args:
-            loss: the point's.
-            scope: the sentence.
-            seconds: time it took.
-            **fields: `quantity` and `unit`, where they are not the training loss in nats.
-        """
+        """Return the certificate of a point; `fields` are `quantity` and `unit` where it is not the loss in nats."""
         quantity, unit = fields.get("quantity", "training loss"), fields.get("unit", "nats")
         return Certificate(
             name="floor",

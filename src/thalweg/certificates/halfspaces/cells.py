@@ -22,28 +22,15 @@ CHUNK = 2_000_000
 @final
 @dataclasses.dataclass(frozen=True)
 class Arrangement:
-    r"""The different hyperplanes that rows of numbers are normal to, and their cells.
+    """The different hyperplanes that rows of numbers are normal to, and their cells."""
 
-    Args:
-        normals: unit normals, no two parallel, `[m, r]`.
-        owner: index of each row's hyperplane, -1 for a row of zeros, `[n]`.
-        orientation: whether the row points along its normal (1.0), against it (-1.0), or is zero (0.0), `[n]`.
-        signs: 1 or -1, on which side of each hyperplane each cell lies, int8 `[cells, m]`.
-        inside: a unit direction inside each cell, `[cells, r]`.
-        complete: whether the count proves that no cell is missing: as many different ones, each with a direction
-            inside, as such hyperplanes can have at most.
-
-    Example:
-        >>> found = arrange(np.array([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]]))
-        >>> len(found.normals), len(found.signs), found.complete
-        (2, 4, True)
-    """
-
-    normals: np.ndarray
-    owner: np.ndarray
-    orientation: np.ndarray
-    signs: np.ndarray
-    inside: np.ndarray
+    normals: np.ndarray  # of length 1, no two parallel, [m, r]
+    owner: np.ndarray  # index of each row's hyperplane, -1 for a row of zeros, [n]
+    orientation: np.ndarray  # whether the row points along its normal (1.0), against it (-1.0), or is zero (0.0), [n]
+    signs: np.ndarray  # 1 or -1, on which side of each hyperplane each cell lies, int8 [cells, m]
+    inside: np.ndarray  # a unit direction inside each cell, [cells, r]
+    # Whether the count proves that no cell is missing: as many different ones, each with a direction inside, as such
+    # hyperplanes can have at most.
     complete: bool
 
     def active(self) -> np.ndarray:
@@ -54,16 +41,7 @@ class Arrangement:
 def arrange(rows: np.ndarray) -> Arrangement:
     """Return the arrangement of the hyperplanes `{u : row . u = 0}`, with all its cells.
 
-    Args:
-        rows: finite numbers, float64 `[n, r]`, of full rank r >= 1 but for rounding.
-
-    Raises:
-        ValueError: if `rows` is no matrix of finite numbers with a column.
-
-    Example:
-        >>> rows = np.random.default_rng(0).normal(size=(30, 3))
-        >>> len(arrange(rows).signs) == most_cells(30, 3)
-        True
+    The rows are finite numbers, float64 `[n, r]`, of full rank r >= 1 but for rounding (else a ValueError).
 
     Source: Cover, "Geometrical and statistical properties of systems of linear inequalities" (1965); Zaslavsky, "Facing
     up to arrangements" (1975).
@@ -80,24 +58,14 @@ def arrange(rows: np.ndarray) -> Arrangement:
 
 
 def reduced(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return coordinates `[n, r]` and orthonormal axes `[d, r]` with features = coordinates @ axes.T, r the rank.
-
-    Example:
-        >>> reduced(np.array([[1.0, 1.0], [2.0, 2.0]]))[0].shape
-        (2, 1)
-    """
+    """Return coordinates `[n, r]` and orthonormal axes `[d, r]` with features = coordinates @ axes.T, r the rank."""
     left, size, right = np.linalg.svd(features, full_matrices=False)
     rank = max(1, int((size > RANK_TOLERANCE * size.max(initial=0.0)).sum()))
     return left[:, :rank] * size[:rank], right[:rank].T
 
 
 def most_cells(num_rows: int, rank: int) -> int:
-    """Return the number of cells in general position, the most there can be: `2 sum_{k < rank} C(num_rows - 1, k)`.
-
-    Example:
-        >>> most_cells(150, 3), most_cells(60, 4), most_cells(30, 5)
-        (22352, 68560, 55682)
-    """
+    """Return the number of cells in general position, the most there can be: `2 sum_{k < rank} C(num_rows - 1, k)`."""
     return 2 * sum(math.comb(num_rows - 1, k) for k in range(rank)) if num_rows else 1
 
 
@@ -105,14 +73,7 @@ def count_cells(normals: np.ndarray) -> int:
     """Return the number of cells of different hyperplanes, whatever their position, without listing the cells.
 
     Each hyperplane adds as many cells as the earlier ones cut it into, so the count needs only ever smaller dimensions.
-
-    Args:
-        normals: unit normals, no two parallel, `[m, r]`.
-
-    Example:
-        >>> three_in_a_line = np.array([[1.0, 0, 0], [0, 1.0, 0], [0.6, 0.8, 0]])
-        >>> count_cells(three_in_a_line)
-        6
+    The normals `[m, r]` have length 1, and no two are parallel.
     """
     num, rank = normals.shape
     if num == 0 or rank == 0:
@@ -127,17 +88,10 @@ def count_cells(normals: np.ndarray) -> int:
 
 
 def distinct(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the different hyperplanes that rows are normal to: unit normals, each row's index and orientation.
+    """Return the different hyperplanes that rows `[n, r]` are normal to.
 
-    Args:
-        rows: `[n, r]`.
-
-    Returns:
-        normals `[m, r]`, owner `[n]` (-1 for a row of zeros), orientation `[n]` (1.0, -1.0, or 0.0 for zeros).
-
-    Example:
-        >>> distinct(np.array([[3.0, 0.0], [-1.0, 0.0], [0.0, 0.0]]))[1:]
-        (array([ 0,  0, -1]), array([ 1., -1.,  0.]))
+    These are unit normals `[m, r]`, each row's owner `[n]` (-1 for a row of zeros) and its orientation (1.0, -1.0, or
+    0.0 for zeros).
     """
     length = np.sqrt((rows * rows).sum(1))
     real = np.flatnonzero(length > TOLERANCE * max(length.max(initial=0.0), np.finfo(float).tiny))
@@ -187,10 +141,9 @@ def _cells(normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _sectors(normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sectors of arrangements in the plane: index of the arrangement and a unit direction in the middle of each.
+    """Return the sectors of arrangements in the plane: index of the arrangement, and a unit direction in the middle.
 
-    Args:
-        normals: of length 1, or zero for "no hyperplane", `[f, m, 2]`.
+    The normals `[f, m, 2]` have length 1, or are zero for "no hyperplane".
     """
     there = np.abs(normals).max(2) > 0.0
     angle = np.where(there, np.arctan2(-normals[..., 0], normals[..., 1]), np.inf)  # of a ray on the line

@@ -98,18 +98,8 @@ def separability(x: Matrix, sign: np.ndarray) -> Separation:
 def disjoint_conflicts(x: Matrix, sign: np.ndarray, *, at_most: int | None = None) -> list[Separation]:
     """Return sets of examples without a common member of which no hyperplane is right on all: each costs an error.
 
-    Their number is a proved lower bound on the errors of every hyperplane. They are found one after the other, each
-    among what the ones before left over, so that there may be more.
-
-    Args:
-        x: finite numbers, `[n, d]`.
-        sign: -1 or 1, `[n]`.
-        at_most: stop after so many.
-
-    Example:
-        >>> twice = np.array([[0.0], [0.0], [1.0], [1.0]])
-        >>> len(disjoint_conflicts(twice, np.array([1, -1, 1, -1])))
-        2
+    Their number is a proved lower bound on the errors of every hyperplane. They are found one after the other (up to
+    `at_most`), each among what the ones before left over, so that there may be more.
 
     Source: Amaldi, Pfetsch and Trotter, "On the maximum feasible subsystem problem, IISs and IIS-hypergraphs" (2003).
     """

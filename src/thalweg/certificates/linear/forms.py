@@ -14,11 +14,7 @@ from thalweg.objective import Objective
 
 
 def form_on(objective: Objective, batch: Batch) -> tuple[Tensor, LinearForm]:
-    """Return the hidden states of a batch and the linear form of the head on them, without a graph.
-
-    Raises:
-        InputError: if the head has none.
-    """
+    """Return the hidden states of a batch and the head's linear form, without a graph, or raise an InputError."""
     with torch.no_grad():
         hidden = objective.hidden(batch)
         form = objective.head.linear_form(hidden, batch.targets, batch.mask, batch.weights)
@@ -53,11 +49,7 @@ def loss_of(form: LinearForm) -> AbstractLoss:
 
 
 def join_forms(forms: Sequence[LinearForm]) -> LinearForm:
-    """Return the form of several batches together.
-
-    Args:
-        forms: of one head, at least one.
-    """
+    """Return the form of several batches together, of one head, at least one."""
     first = forms[0]
     if len(forms) == 1:
         return first

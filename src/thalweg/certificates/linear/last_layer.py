@@ -25,13 +25,6 @@ def split_last_layer(objective: Objective) -> Objective:
 
     Raises:
         InputError: if the model ends in no linear layer, calls it more than once, or shares its weight.
-
-    Example:
-        >>> model = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 3))
-        >>> objective = Objective(model, nn.CrossEntropyLoss(), torch.zeros(1, 2), torch.tensor([0]))
-        >>> other = split_last_layer(objective)
-        >>> other.head.output is model[2], other.hidden(other.batches[0]).shape
-        (True, torch.Size([1, 4]))
     """
     if any(isinstance(module, nn.Linear) for module in objective.head.modules()):
         return objective
@@ -44,12 +37,7 @@ def split_last_layer(objective: Objective) -> Objective:
 
 @final
 class Below(nn.Module):
-    """A model without its last linear layer: returns what that layer is given.
-
-    Args:
-        model: the whole model.
-        layer: its last layer.
-    """
+    """A model without its last linear layer: returns what that layer is given."""
 
     def __init__(self, model: nn.Module, layer: nn.Linear) -> None:
         super().__init__()

@@ -29,11 +29,8 @@ MAX_NUMBERS: Final = 200_000_000  # in the features or the predictions
 def head_level(objective: Objective) -> Certificate:
     """Return the certificate of the output layer; `reached` is the loss with the polished one.
 
-    Args:
-        objective: in float64 and evaluation mode, on all training data.
-
-    Raises:
-        InputError: where there is no layer whose loss is convex in it, or too much data for one piece.
+    The objective is in float64 and evaluation mode, on all training data. It raises an InputError where there is no
+    layer whose loss is convex in it, or too much data for one piece.
     """
     begin = time.perf_counter()
     head, point, offset = _problem(objective)
@@ -53,11 +50,7 @@ def head_level(objective: Objective) -> Certificate:
 def polished_layer(objective: Objective) -> tuple[Tensor, Tensor | None]:
     """Return weight `[outputs, width]` and bias of the best output layer on the features as they are.
 
-    Args:
-        objective: as for `head_level`.
-
-    Raises:
-        InputError: as `head_level`; also without a penalty on the layer, where there may be no best one.
+    It raises an InputError as `head_level` does, and without a penalty on the layer, where there may be no best one.
     """
     head, point, _ = _problem(objective)
     if not _can_be_polished(head):

@@ -128,18 +128,10 @@ class Features:
 
 
 def from_bags(tokens: Tensor, offsets: Tensor, weights: Tensor | None, num_features: int) -> Features:
-    """Return the matrix that an `nn.EmbeddingBag` multiplies its table with.
+    """Return the matrix that an `nn.EmbeddingBag` multiplies its table of `num_features` rows with.
 
-    Args:
-        tokens: features of all texts, one after the other, int `[total]`; one that comes twice in a text is added up.
-        offsets: where each text begins, int `[batch]`.
-        weights: `[total]`; None: all one.
-        num_features: rows of the table.
-
-    Example:
-        >>> features = from_bags(torch.tensor([0, 2, 2]), torch.tensor([0, 1]), None, 3)
-        >>> features.times(torch.eye(3, dtype=torch.float64)).tolist()
-        [[1.0, 0.0, 0.0], [0.0, 0.0, 2.0]]
+    The tokens are the features of all texts, one after the other (one that comes twice in a text is added up), and the
+    offsets say where each text begins; weights of None are all one.
     """
     ids = tokens.detach().cpu().numpy()
     values = np.ones(len(ids)) if weights is None else weights.detach().cpu().double().numpy()

@@ -17,36 +17,18 @@ CHUNK = 4_000_000
 @final
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """One arrangement, and how its directions become neurons.
+    """One arrangement, and how its directions become neurons."""
 
-    Args:
-        rows: what is multiplied with z, `[n, r]`.
-        lift: maps z to the neuron's weights, the bias last where there is one, `[inputs (+ 1), r]`.
-        arrangement: of the rows.
-    """
-
-    rows: np.ndarray
-    lift: np.ndarray
-    arrangement: Arrangement
+    rows: np.ndarray  # what is multiplied with z, [n, r]
+    lift: np.ndarray  # maps z to the neuron's weights, the bias last where there is one, [inputs (+ 1), r]
+    arrangement: Arrangement  # of the rows
 
 
 @final
 class CellOracle(AbstractOracle):
     """Looks into every cell: exact for one output, by projections onto cones.
 
-    Args:
-        features: X, `[n, d]`.
-        bias: of the neurons.
-        leak: slope of the activation on the left, 0 for the rectifier.
-        at_most: how many neurons an answer holds.
-
-    Raises:
-        ValueError: if the cells are too many to list; look at `num_patterns` first.
-
-    Example:
-        >>> features, residual = np.array([[1.0], [-2.0]]), np.array([[1.0], [1.0]])
-        >>> round(CellOracle(features, Bias.NONE).search(residual, 0.0).bound, 6)
-        2.0
+    It raises a ValueError where the cells are too many to list (see `num_patterns`). An answer holds `at_most` neurons.
 
     Source: Bach, "Breaking the curse of dimensionality with convex neural networks" (2017); Pilanci and Ergen, "Neural
     networks are convex regularizers" (2020).

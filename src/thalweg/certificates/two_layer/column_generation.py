@@ -17,51 +17,25 @@ FAR = 1e6  # a free bias that makes a constant of a neuron
 @final
 @dataclasses.dataclass(frozen=True)
 class Solution:
-    """The best network that was found, and the best bound.
-
-    Args:
-        weights: the network.
-        objective: its loss and penalty.
-        bound: no network of any width has less.
-        dual: the feasible dual point that proves it.
-        oracle: what bounded the neurons.
-        rounds: how often the oracle was asked.
-    """
+    """The best network that was found, and the best bound."""
 
     weights: Weights
-    objective: float
-    bound: float
-    dual: np.ndarray
-    oracle: AbstractOracle
-    rounds: int
+    objective: float  # its loss and penalty
+    bound: float  # no network of any width has less
+    dual: np.ndarray  # the feasible dual point that proves it
+    oracle: AbstractOracle  # what bounded the neurons
+    rounds: int  # how often the oracle was asked
 
 
 def best_network(
     problem: TwoLayerProblem, oracle: AbstractOracle, *, tolerance: float = 1e-8, max_rounds: int = 100
 ) -> Solution:
-    r"""Return the best network of any width, and a lower bound on all of them.
+    """Return the best network of any width, and a lower bound on all of them.
 
-    From the network without neurons on, the oracle names neurons that lower the loss by more than they cost; they are
-    taken in, and all turn within their cells until nothing moves. The residual V that is left, scaled until no neuron's
-    value exceeds l2, is feasible for the convex dual, whose value bounds every network of every width.
-
-    Args:
-        problem: what to minimize.
-        oracle: from `thalweg.certificates.two_layer.oracles.oracle_of`, or another one for its features, bias and leak.
-        tolerance: gap relative to the objective at which to stop.
-        max_rounds: at most so many calls of the oracle.
-
-    Example:
-        >>> import torch
-        >>> from thalweg.certificates.number_losses import SquaredLoss
-        >>> from thalweg.certificates.two_layer.oracles import oracle_of
-        >>> x = np.array([[-1.0], [0.0], [1.0], [2.0]])
-        >>> problem = TwoLayerProblem(x, SquaredLoss(torch.from_numpy(np.abs(x))), l2=0.01)
-        >>> solution = best_network(problem, oracle_of(problem))
-        >>> len(solution.weights.ingoing), f"{solution.objective:.6f}"
-        (2, '0.019333')
-        >>> solution.objective - solution.bound < 1e-9
-        True
+    Starting from the network without neurons, the oracle (of `oracle_of`, or another one for these features, bias and
+    leak) names neurons that lower the loss by more than they cost; they are taken in, and all turn within their cells
+    until nothing moves. The residual V that is left, scaled until no neuron's value exceeds l2, is feasible for the
+    convex dual, whose value bounds every network of every width. It ends at a relative gap of `tolerance`.
 
     Source: Pilanci and Ergen, "Neural networks are convex regularizers: exact polynomial-time convex optimization
     formulations for two-layer networks" (2020); Bach, "Breaking the curse of dimensionality with convex neural

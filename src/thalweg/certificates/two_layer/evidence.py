@@ -18,12 +18,8 @@ def evidence(
 ) -> dict[str, Any]:
     """Return the evidence of rule "two_layer"; see the table in `thalweg.certificates.checker.check`.
 
-    Args:
-        problem: the problem.
-        weights: the network whose loss is compared.
-        dual: a feasible dual point.
-        oracle: what bounded the neurons.
-        offset: what the frozen rest adds to loss and bound.
+    The network is the one whose loss is compared, the dual point is feasible, the oracle is what bounded the neurons,
+    and `offset` is what the frozen rest adds to loss and bound.
     """
     found: dict[str, Any] = {
         "rule": "two_layer",

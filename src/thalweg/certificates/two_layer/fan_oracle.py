@@ -12,27 +12,15 @@ ON_LINE = 1e-11
 
 @final
 class FanOracle(AbstractOracle):
-    r"""Turns a direction u once around and keeps the sum over the examples that are active up to date.
+    """Turns a direction u once around and keeps the sum over the examples that are active up to date.
 
     Between two of the angles at which an example starts or stops being active the objective is a matrix times u, whose
     largest value over the sector is known: at its top singular vector if that lies inside, else at an end. No tolerance
     decides anything: two angles that rounding puts in the wrong order bound a sector of no width.
 
-    With a free bias there is a fan for each different example, on whose hyperplane the neuron's kink lies.
-
-    Args:
-        features: X, `[n, d]`, of rank 2 at most: with the bias if that is penalized, after centering if it is free.
-        bias: of the neurons.
-        leak: slope of the activation on the left, 0 for the rectifier.
-        at_most: how many neurons an answer holds.
-
-    Raises:
-        ValueError: if the rank is above 2.
-
-    Example:
-        >>> features, residual = np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[3.0], [4.0]])
-        >>> round(FanOracle(features, Bias.NONE).search(residual, 0.0).bound, 6)
-        5.0
+    The rank must be 2 at most: with the bias if that is penalized, after centering if it is free. With a free bias
+    there is a fan for each different example, on whose hyperplane the neuron's kink lies. An answer holds `at_most`
+    neurons.
     """
 
     exact = True

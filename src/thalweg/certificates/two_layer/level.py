@@ -21,29 +21,15 @@ from thalweg.objective import Objective
 @final
 @dataclasses.dataclass(frozen=True)
 class Insertion:
-    """A neuron that lowers the loss, put into the network.
+    """A neuron that lowers the loss, put into the network."""
 
-    Args:
-        weights: the network with it (and with all neurons balanced).
-        loss: what it has then.
-        before: what it had.
-        value: how fast the loss falls with the neuron's size at first, before the penalty.
-    """
-
-    weights: Weights
+    weights: Weights  # with it, and with all neurons balanced
     loss: float
-    before: float
-    value: float
+    before: float  # the loss without it
+    value: float  # how fast the loss falls with the neuron's size at first, before the penalty
 
     def sentence(self) -> str:
-        """Return the offer as a sentence.
-
-        Example:
-            >>> nothing = np.zeros((0, 1))
-            >>> weights = Weights(nothing, np.zeros(0), nothing, np.zeros(1), np.zeros((1, 1)))
-            >>> Insertion(weights, 0.5, 1.0, 2.0).sentence()
-            'One more hidden unit would lower the loss from 1 to 0.5 (50 %), keeping all other units.'
-        """
+        """Return the offer as a sentence."""
         gain = 100.0 * (self.before - self.loss) / abs(self.before)
         return (
             f"One more hidden unit would lower the loss from {self.before:.6g} to {self.loss:.6g} ({gain:.2g} %), "
@@ -115,15 +101,7 @@ def certify_point(
     max_rounds: int = 60,
     start: float | None = None,
 ) -> tuple[Certificate, Solution]:
-    """Return the certificate of a point, and the best network that was found.
-
-    Args:
-        point: from `two_layer_point`, or made of arrays.
-        oracle: from `oracle_of`.
-        tolerance: relative gap at which the search ends.
-        max_rounds: calls of the search for neurons, at most.
-        start: when the work began (`time.perf_counter()`); None: now.
-    """
+    """Return the certificate of a point, and the best network that was found; the work began at `start`, None: now."""
     start = time.perf_counter() if start is None else start
     problem = point.problem
     solution = best_network(problem, oracle, tolerance=tolerance, max_rounds=max_rounds)
@@ -160,10 +138,6 @@ def insert_neuron(point: TwoLayerPoint, oracle: AbstractOracle) -> Insertion | N
 
     The network is balanced first (ingoing and outgoing weights of the same length), which changes no prediction, and an
     output bias without penalty is fitted along with the neuron.
-
-    Args:
-        point: the network and its problem.
-        oracle: from `oracle_of`.
     """
     problem, weights = point.problem, point.problem.balanced(point.weights)
     num, width = problem.features.shape[1], weights.outgoing.shape[1]

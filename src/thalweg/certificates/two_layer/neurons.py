@@ -20,24 +20,16 @@ class Bias(enum.Enum):
 @final
 @dataclasses.dataclass(frozen=True)
 class Neuron:
-    r"""A direction in which a new neuron lowers the loss, and the cone in which it may turn without a kink.
+    """A direction in which a new neuron lowers the loss, and the cone in which it may turn without a kink."""
 
-    Args:
-        basis: maps z to the neuron's weights, the bias last where there is one: `[inputs (+ 1), k]`; weights under the
-            penalty have the length of z.
-        slopes: the activation's slope at each example: 1 where the neuron is active, else the leak, `[n]`.
-        held: whether the neuron's kink stays at this example whatever z is, bool `[n]`.
-        z: `[k]`, of length 1.
-        output: the neuron's outgoing direction, of length 1, `[K]`.
-        value: by how much the loss falls for each unit of its size, before the penalty.
-    """
-
+    # Maps z to the neuron's weights, the bias last where there is one, [inputs (+ 1), k]; those under the penalty have
+    # the length of z.
     basis: np.ndarray
-    slopes: np.ndarray
-    held: np.ndarray
-    z: np.ndarray
-    output: np.ndarray
-    value: float
+    slopes: np.ndarray  # of the activation at each example: 1 where the neuron is active, else the leak, [n]
+    held: np.ndarray  # whether the neuron's kink stays at this example whatever z is, bool [n]
+    z: np.ndarray  # of length 1, [k]
+    output: np.ndarray  # the neuron's outgoing direction, of length 1, [K]
+    value: float  # by how much the loss falls for each unit of its size, before the penalty
 
     @property
     def weights(self) -> np.ndarray:
@@ -48,15 +40,10 @@ class Neuron:
 @final
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What a search for neurons found.
+    """What a search for neurons found."""
 
-    Args:
-        bound: no neuron of size 1 has a larger value: an upper bound, rounding included.
-        neurons: different ones, best first.
-    """
-
-    bound: float
-    neurons: Sequence[Neuron]
+    bound: float  # no neuron of size 1 has a larger value, rounding included
+    neurons: Sequence[Neuron]  # different ones, best first
 
 
 class AbstractOracle(abc.ABC):
@@ -68,9 +55,7 @@ class AbstractOracle(abc.ABC):
     def search(self, residual: np.ndarray, floor: float) -> Answer:
         """Return a bound on the value of every neuron, and the best ones of a value above `floor`.
 
-        Args:
-            residual: V, `[n, K]`; with a free bias its columns must sum to zero.
-            floor: values up to this are of no interest.
+        The residual is V, `[n, K]`; with a free bias its columns must sum to zero.
         """
 
     def sharpened(self, residual: np.ndarray) -> float:

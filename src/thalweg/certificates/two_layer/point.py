@@ -23,21 +23,13 @@ Layer = nn.Linear | MaskedLinear
 @final
 @dataclasses.dataclass(frozen=True)
 class TwoLayerPoint:
-    """A two-layer network as an objective holds it, and the problem that its training is about.
-
-    Args:
-        problem: the loss, the penalty, the activation and what the biases cost.
-        weights: the network at the objective's parameters, in float64.
-        offset: penalty of everything that stays as it is.
-        frozen: whether earlier layers stay as they are.
-        masked: whether the wiring is sparse.
-    """
+    """A two-layer network as an objective holds it, and the problem that its training is about."""
 
     problem: TwoLayerProblem
-    weights: Weights
-    offset: float = 0.0
-    frozen: bool = False
-    masked: bool = False
+    weights: Weights  # at the objective's parameters, in float64
+    offset: float = 0.0  # penalty of everything that stays as it is
+    frozen: bool = False  # whether earlier layers stay as they are
+    masked: bool = False  # whether the wiring is sparse
 
     @property
     def loss(self) -> float:
@@ -46,10 +38,7 @@ class TwoLayerPoint:
 
 
 def two_layer_point(objective: Objective) -> TwoLayerPoint:
-    """Return the two-layer network that an objective holds, and its problem.
-
-    Args:
-        objective: see `certify_two_layer`.
+    """Return the two-layer network that an objective (see `certify_two_layer`) holds, and its problem.
 
     Raises:
         InputError: where the loss is no such problem; the message says what is in the way.
@@ -179,14 +168,7 @@ def _bias_cost(layer: Layer, costs: set[int]) -> Bias:
 
 
 def to_mlp(weights: Weights, leak: float, *, bias: bool = True, skip: bool = False) -> MLP:
-    """Return the network as a `thalweg.models.mlp.MLP` in float64, with at least one hidden unit.
-
-    Args:
-        weights: the network.
-        leak: slope of its activation on the left.
-        bias: whether the layers have biases.
-        skip: whether there is a linear map from the input to the output.
-    """
+    """Return the network as a `thalweg.models.mlp.MLP` in float64, with at least one hidden unit."""
     if not len(weights.ingoing):
         dimension, width = weights.skip.shape
         nothing = {"ingoing": np.zeros((1, dimension)), "hidden_bias": np.zeros(1), "outgoing": np.zeros((1, width))}

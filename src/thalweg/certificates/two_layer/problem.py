@@ -15,21 +15,13 @@ from thalweg.certificates.two_layer.neurons import Bias
 @final
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    r"""A two-layer network $f(x) = \sum_j a_j \sigma(w_j^\top x + b_j) + c + S x$.
+    r"""A two-layer network $f(x) = \sum_j a_j \sigma(w_j^\top x + b_j) + c + S x$; what it lacks is zero."""
 
-    Args:
-        ingoing: w, `[m, d]`.
-        hidden_bias: b, `[m]`; zeros where the neurons have none.
-        outgoing: a, `[m, K]`.
-        output_bias: c, `[K]`; zeros where there is none.
-        skip: S transposed, `[d, K]`; zeros where there is none.
-    """
-
-    ingoing: np.ndarray
-    hidden_bias: np.ndarray
-    outgoing: np.ndarray
-    output_bias: np.ndarray
-    skip: np.ndarray
+    ingoing: np.ndarray  # w, [m, d]
+    hidden_bias: np.ndarray  # b, [m]
+    outgoing: np.ndarray  # a, [m, K]
+    output_bias: np.ndarray  # c, [K]
+    skip: np.ndarray  # S transposed, [d, K]
 
 
 @final
@@ -38,28 +30,16 @@ class TwoLayerProblem:
     r"""$\min \ell(f(X)) + \frac{\text{l2}}{2} (\sum_j \|w_j\|^2 + \|a_j\|^2 + \|S\|^2)$ over networks of any width.
 
     A bias under the penalty is added to the squares. The activation is $\sigma(t) = t$ for $t > 0$, `leak` times t
-    otherwise.
-
-    Args:
-        features: X, finite, `[n, d]`.
-        loss: of the predictions `[n, K]`.
-        l2: strength of the penalty, positive.
-        leak: slope on the left; 0 for the rectifier.
-        hidden_bias: of the neurons.
-        output_bias: of the output.
-        skip: whether a linear map S leads from the input to the output.
-
-    Raises:
-        ValueError: for features that are not finite, or an l2 that is not positive.
+    otherwise. A ValueError says that the features or l2 are out of range.
     """
 
-    features: np.ndarray
-    loss: AbstractLoss
-    l2: float
-    leak: float = 0.0
+    features: np.ndarray  # X, finite, [n, d]
+    loss: AbstractLoss  # of the predictions [n, K]
+    l2: float  # positive
+    leak: float = 0.0  # 0 for the rectifier
     hidden_bias: Bias = Bias.FREE
     output_bias: Bias = Bias.FREE
-    skip: bool = False
+    skip: bool = False  # whether a linear map S leads from the input to the output
 
     def __post_init__(self) -> None:
         """Check the arguments."""
@@ -138,16 +118,9 @@ class TwoLayerProblem:
         return self.array_loss.dual_value(dual) - float((against**2).sum()) / (2.0 * self.l2)
 
     def pruned(self, weights: Weights, width: int) -> Weights:
-        """Return a network of at most `width` neurons: those without which the loss would be highest.
+        """Return a network of at most `width` >= 1 neurons: those without which the loss would be highest.
 
         The certificate is about networks of any width; this is a good start for training one of a given width.
-
-        Args:
-            weights: of any width.
-            width: at least 1.
-
-        Raises:
-            ValueError: for a width below 1.
         """
         if width < 1:
             raise ValueError(f"pruned(width=...) must be at least 1; got {width!r}.")

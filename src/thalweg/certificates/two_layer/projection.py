@@ -8,26 +8,14 @@ ACCURACY = 1e-13
 def project(
     vectors: np.ndarray, signs: np.ndarray, normals: np.ndarray, enough: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    r"""Project each vector g onto its cone $\{u : s_i n_i^\top u \ge 0\}$, all in one batch, by active sets.
+    r"""Project each vector g `[p, r]` onto its cone $\{u : s_i n_i^\top u \ge 0\}$, all in one batch, by active sets.
 
-    For **any** multipliers $\mu \ge 0$ the length of $g + \sum_i \mu_i s_i n_i$ is at least that of the projection,
-    which is the largest value of $g^\top u$ over the unit directions of the cone (or 0). So an early end costs
-    tightness only.
+    The signs s are int8 `[p, m]`, the normals n of length 1, `[m, r]`. For **any** multipliers $\mu \ge 0$ the length
+    of $g + \sum_i \mu_i s_i n_i$ is at least that of the projection, which is the largest value of $g^\top u$ over the
+    unit directions of the cone (or 0). So an early end costs tightness only, and a vector no longer than `enough` is
+    left alone.
 
-    Args:
-        vectors: g, `[p, r]`.
-        signs: s, int8 `[p, m]`.
-        normals: n, of length 1, `[m, r]`.
-        enough: a vector is left alone once it is no longer than this.
-
-    Returns:
-        `g + sum mu s n` `[p, r]`; indices of the normals in use `[p, r]`, -1 for none; multipliers `[p, r]`, >= 0.
-
-    Example:
-        >>> quadrant = np.ones((1, 2), np.int8)
-        >>> moved, _, multiplier = project(np.array([[3.0, -4.0]]), quadrant, np.eye(2), 0.0)
-        >>> round(float(np.linalg.norm(moved)), 6), round(float(multiplier.max()), 6)
-        (3.0, 4.0)
+    Returns `g + sum mu s n`, the indices of the normals in use (-1 for none) and their multipliers, each `[p, r]`.
 
     Source: Lawson and Hanson, "Solving Least Squares Problems" (1974).
     """

@@ -20,25 +20,10 @@ class RelaxedOracle(AbstractOracle):
     For a residual v, an active example with $v_i > 0$ adds $\tfrac12 (1 + s_i) v_i x_i$ with a sign $s_i$, and one with
     $v_i < 0$ at most $-\theta_i |v_i| x_i$ for any $\theta_i \in [0, 1]$. What is left, the longest sum over signs, is
     a binary quadratic program, bounded by $\sqrt{\sum \delta \cdot \lambda_{\max}(C \Delta^{-1} C^\top)}$ for **any**
-    $\delta > 0$. Good $\delta$ and $\theta$ come from a low-rank ascent. For K outputs the bounds of the columns are
-    added as squares, which is looser still.
-
-    Args:
-        features: X, `[n, d]`.
-        bias: of the neurons; with a free one there is a problem for each different example, at most `MAX_ANCHORS`.
-        leak: slope of the activation on the left, 0 for the rectifier.
-        at_most: how many neurons an answer holds.
-        steps: rounds of the low-rank ascent.
-        branches: how often a case is split in two by whether one example is active, the loosest case first.
-        starts: directions from which the search for neurons starts.
-
-    Raises:
-        ValueError: for a free bias with more different examples.
-
-    Example:
-        >>> features, residual = np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[3.0], [4.0]])
-        >>> 5.0 <= RelaxedOracle(features, Bias.NONE).search(residual, 0.0).bound < 5.01
-        True
+    $\delta > 0$. Good $\delta$ and $\theta$ come from a low-rank ascent of `steps` rounds. A case is split in two by
+    whether one example is active, `branches` times, the loosest case first. For K outputs the bounds of the columns are
+    added as squares, which is looser still. With a free bias there is a problem for each different example, at most
+    `MAX_ANCHORS` (else a ValueError). The search for neurons starts from `starts` directions and keeps `at_most`.
 
     Source: Nesterov, "Semidefinite relaxation and nonconvex quadratic optimization" (1998); Burer and Monteiro, "A
     nonlinear programming algorithm for solving semidefinite programs via low-rank factorization" (2003).
@@ -225,27 +210,16 @@ class RelaxedOracle(AbstractOracle):
 @final
 @dataclasses.dataclass(frozen=True)
 class Leaf:
-    """One case of a relaxed bound, and the multipliers that prove it.
+    """One case of a relaxed bound, and the multipliers that prove it: no direction of this case has a larger value."""
 
-    Args:
-        sides: for the examples of largest weight in turn, whether they are active (1.0) or not (-1.0).
-        used: how many of them the multipliers make use of, the first.
-        bound: no direction of this case has a larger value.
-        theta: multipliers of the negative examples, then of the known ones.
-        delta: positive, one for each column of the quadratic program.
-        anchor: the example on which the kink lies, -1 without a free bias.
-        output: which column of the residual.
-        sign: which of its two signs.
-    """
-
-    sides: np.ndarray
+    sides: np.ndarray  # of the examples of largest weight in turn, whether active (1.0) or not (-1.0)
     bound: float
-    theta: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
-    delta: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
-    used: int = 0
-    anchor: int = -1
-    output: int = 0
-    sign: float = 1.0
+    theta: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))  # of negative, then of known ones
+    delta: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))  # positive, one a column of the program
+    used: int = 0  # how many of the sides the multipliers make use of, the first
+    anchor: int = -1  # the example on which the kink lies, -1 without a free bias
+    output: int = 0  # which column of the residual
+    sign: float = 1.0  # which of its two signs
 
 
 def _starts(rows: np.ndarray, num: int, rank: int) -> np.ndarray:

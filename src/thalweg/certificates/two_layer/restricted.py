@@ -32,17 +32,9 @@ class RestrictedNetwork:
     $$\ell\Bigl(\sum_j D_j \tilde X B_j z_j a_j^\top + Z C\Bigr)
     + \frac{\beta}{2} \sum_j (\|z_j\|^2 + \|a_j\|^2) + \frac12 \sum_i \rho_i \|C_i\|^2$$
 
-    At a wall a neuron stays on it from then on: on the other side another column is needed, which the oracle finds.
-    No step raises the objective.
-
-    Args:
-        inputs: what ingoing weights are multiplied with, the column of ones last where there is a bias, `[n, p]`.
-        loss: of the predictions.
-        beta: strength of the penalty, positive.
-        linear: Z, what leads to the output without a neuron, `[n, q]`.
-        ridge: rho, the penalty of each of its columns, zero for a free one, `[q]`.
-        width: K, the number of outputs.
-        num_sized: how many of the p ingoing weights, the first, are under the penalty.
+    At a wall a neuron stays on it from then on: on the other side another column is needed, which the oracle finds. No
+    step raises the objective. $\tilde X$ is `inputs` `[n, p]`, the column of ones last where there is a bias, of whose
+    p weights the first `num_sized` are under the penalty; Z is `linear` `[n, q]`, with the penalties rho `ridge` `[q]`.
     """
 
     def __init__(
@@ -219,12 +211,9 @@ class RestrictedNetwork:
         return np.concatenate(gradient), hessian
 
     def _move(self, step: np.ndarray, slope: float, before: float) -> float | None:
-        """Go along a step as far as it helps, each neuron up to its wall; return the objective, or None if nowhere.
+        """Go along a step (see `_places`) as far as it helps, each neuron up to its wall.
 
-        Args:
-            step: in all unknowns, see `_places`.
-            slope: of the objective along it, negative.
-            before: the objective.
+        Returns the objective, or None if nothing helps; `slope` is its derivative along the step, negative.
         """
         parts = [(step[z], step[a]) for _, z, a in self._places()]
         walls = [self._wall(unit, dz) for unit, (dz, _) in zip(self.units, parts, strict=True)]
@@ -306,17 +295,7 @@ def nonnegative_newton(
 ) -> np.ndarray:
     """Minimize `loss(base + design x) + cost . x + 1/2 ridge . x^2` with x >= 0 where bounded, by Newton steps.
 
-    Args:
-        loss: the loss.
-        design: `[n, K, m]`.
-        cost: `[m]`.
-        ridge: not negative, `[m]`.
-        bounded: which unknowns must not be negative, bool `[m]`.
-        start: `[m]`, feasible.
-        base: predictions to begin with, `[n, K]`.
-
-    Returns:
-        The minimizer, `[m]`.
+    The design is `[n, K, m]`, the feasible `start` `[m]`, and `base` holds predictions to begin with, `[n, K]`.
     """
 
     def value(x: np.ndarray) -> float:
