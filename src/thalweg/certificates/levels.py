@@ -1,5 +1,6 @@
 """All levels of an objective at once: which bounds apply, each with its certificate, and why the others do not."""
 
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from typing import Final, final
@@ -40,12 +41,12 @@ PRODUCT_COST: Final = 4.0  # gradients that a product with the Hessian costs, ab
 
 
 @final
+@dataclasses.dataclass(frozen=True, eq=False)
 class Groups:
-    """Which targets look the same to the model: a number each, in the order of the batches; and what it sees."""
+    """Which targets look the same to the model."""
 
-    def __init__(self, groups: np.ndarray, describes: str) -> None:
-        self.groups = groups
-        self.describes = describes
+    groups: np.ndarray  # int, one for each target in the order of the batches
+    describes: str  # what the model sees, as the end of "a model that sees ..."
 
 
 def certify_objective(
@@ -162,7 +163,7 @@ def _why(floor: Floor, targets: Targets) -> str:
 
 
 def _norm_floor(objective: Objective, loss: float, targets: Targets, radius: float) -> Certificate:
-    """Return the floor of networks whose features are no longer than the radius, for a penalized softmax of class ids."""
+    """Return the floor of networks whose features are no longer than the radius, under a penalized softmax."""
     start = time.perf_counter()
     split = split_last_layer(objective)
     layer = form_on(split, split.batches[0])[1].layer

@@ -365,12 +365,7 @@ def _softmax(z: Tensor) -> Tensor:
 
 
 def best_bias(loss: AbstractLoss) -> Tensor:
-    """Return the bias that is best without features, `[outputs]`, nearly; one that is never right gets -10.
-
-    Example:
-        >>> round(best_bias(SoftmaxLoss.of_labels(torch.tensor([0, 0, 1]), 2)).diff().item(), 4)  # log 1/3 - log 2/3
-        -0.6931
-    """
+    """Return the bias that is best without features, `[outputs]`, nearly; one that is never right gets -10."""
     if isinstance(loss, SoftmaxLoss):
         bias = (loss.factor.T @ loss.targets).squeeze(0).clamp_min(TINY).log()
         return (bias - bias.max()).clamp_min(-10.0)
@@ -387,13 +382,7 @@ def best_bias(loss: AbstractLoss) -> Tensor:
 
 
 def best_scale(value: Callable[[float], float], limit: float = 1.0) -> tuple[float, float]:
-    """Return the highest value of a concave function of a dual point's scale in [0, limit], nearly, and the scale.
-
-    Example:
-        >>> found, scale = best_scale(lambda s: s - s * s)
-        >>> round(found, 6), round(scale, 2), best_scale(lambda s: s - s * s, 0.25)
-        (0.25, 0.5, (0.1875, 0.25))
-    """
+    """Return the highest value of a concave function of a dual point's scale in [0, limit], nearly, and the scale."""
     at_limit = value(limit)
     if limit <= 0.0 or at_limit >= value(limit * (1.0 - 1e-4)):
         return at_limit, limit

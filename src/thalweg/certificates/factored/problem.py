@@ -43,7 +43,7 @@ class Factored:
         self._rounding = loss.dual_rounding(features.row_norms())
 
     def at(self, embedding: Tensor, weight: Tensor, bias: Tensor | None = None) -> "FactoredPoint":
-        """Return loss and derivatives at $E$ `[num_features, width]`, $W$ `[outputs, width]`, $b$ `[outputs]` (None: 0).
+        """Return loss and derivatives at $E$ `[num_features, width]`, $W$ `[outputs, width]` and $b$ (None: zero).
 
         It raises a ValueError if the shapes do not fit, or a weight is NaN or infinite.
         """

@@ -60,11 +60,8 @@ def window_levels(symbols: np.ndarray, longest: int) -> Iterator[Level]:
 def prefix_levels(symbols: np.ndarray, lengths: np.ndarray, first: np.ndarray) -> Iterator[Level]:
     """Yield the levels of prefixes of 0, 1, ... symbols of many sequences, at last those that nothing shares as one.
 
-    Args:
-        symbols: what is predicted: all sequences one after the other, int `[total]`, not negative.
-        lengths: length of each sequence, int `[num_sequences]`.
-        first: what is known before the first symbol, as a number: equal ones where it is the same
-            (`thalweg.data.arrays.equal.same_rows`), int `[num_sequences]`.
+    The symbols to predict are those of all sequences, one after the other, not negative, int `[total]`. What is known
+    before the first one of each is a number, `first`: equal ones where it is the same, int `[num_sequences]`.
     """
     lengths = np.asarray(lengths, dtype=np.int64)
     ends = np.cumsum(lengths)

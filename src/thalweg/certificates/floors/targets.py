@@ -33,25 +33,15 @@ ROW_BY_ROW = "all of its input"
 @final
 @dataclasses.dataclass(frozen=True)
 class Targets:
-    """What a head is to answer on all batches, and how often the model at hand is wrong.
+    """What a head is to answer on all batches, and how often the model at hand is wrong."""
 
-    Args:
-        form: the first batch's linear form, for what all batches share.
-        num_outputs: columns of the prediction.
-        targets: all targets, ids `[n]` or rows `[n, outputs]`.
-        weights: their weights or None.
-        count: what the sum is divided by.
-        positions: for each batch the place of each target: row, number of its position in the row.
-        errors: fraction of wrong answers; None where there are no classes.
-    """
-
-    form: LinearForm
-    num_outputs: int
-    targets: np.ndarray
+    form: LinearForm  # of the first batch, for what all batches share
+    num_outputs: int  # columns of the prediction
+    targets: np.ndarray  # all of them, ids [n] or rows [n, outputs]
     weights: np.ndarray | None
-    count: float
-    positions: list[tuple[np.ndarray, np.ndarray]]
-    errors: float | None
+    count: float  # what the sum is divided by
+    positions: list[tuple[np.ndarray, np.ndarray]]  # for each batch the row and the place in it of each target
+    errors: float | None  # fraction of wrong answers; None where there are no classes
 
     @property
     def unit(self) -> str:

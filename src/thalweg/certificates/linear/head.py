@@ -1,5 +1,6 @@
 """The last layer on features that stay as they are: a convex problem, whose optimum is bounded from both sides."""
 
+import dataclasses
 import time
 from typing import Final, final
 
@@ -167,24 +168,17 @@ class Head:
 
 
 @final
+@dataclasses.dataclass(frozen=True, eq=False)
 class HeadPoint:
-    """Loss and derivative of a `Head` at one point.
+    """Loss and derivative of a `Head` at one point."""
 
-    Attributes:
-        weight: $W$.
-        bias: $b$.
-        z: predictions.
-        residual: minus the loss's gradient by the predictions.
-        gradient: minus the loss's gradient by $W$.
-        value: the loss without the penalty.
-        penalty: the penalty.
-    """
-
-    def __init__(
-        self, weight: Tensor, bias: Tensor, z: Tensor, residual: Tensor, gradient: Tensor, value: float, penalty: float
-    ) -> None:
-        self.weight, self.bias, self.z, self.residual, self.gradient = weight, bias, z, residual, gradient
-        self.value, self.penalty = value, penalty
+    weight: Tensor  # W
+    bias: Tensor  # b
+    z: Tensor  # predictions
+    residual: Tensor  # minus the loss's gradient by the predictions
+    gradient: Tensor  # minus the loss's gradient by W
+    value: float  # the loss without the penalty
+    penalty: float
 
     @property
     def total(self) -> float:

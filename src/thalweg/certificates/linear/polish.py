@@ -1,5 +1,6 @@
 """Polishing a linear head by Newton's method, down to a proved relative gap."""
 
+import dataclasses
 import math
 from typing import Final, final
 
@@ -20,23 +21,16 @@ MAX_SWEEPS: Final = 200
 
 
 @final
+@dataclasses.dataclass(frozen=True, eq=False)
 class Polished:
-    """What polishing gave.
+    """What polishing gave."""
 
-    Attributes:
-        point: the improved head.
-        status: CONVERGED, OUT_OF_ITERATIONS or NO_STEP.
-        bound: a lower bound of the best head's loss, the best that was found on the way.
-        excess: by how much the head from before is above the polished one: at least so much it was not the best.
-        products: curvature products.
-        gradients: gradients.
-    """
-
-    def __init__(
-        self, point: HeadPoint, status: Status, bound: float, excess: float, products: int, gradients: int
-    ) -> None:
-        self.point, self.status, self.bound, self.excess = point, status, bound, excess
-        self.products, self.gradients = products, gradients
+    point: HeadPoint  # the improved head
+    status: Status  # CONVERGED, OUT_OF_ITERATIONS or NO_STEP
+    bound: float  # a lower bound of the best head's loss, the best that was found on the way
+    excess: float  # by how much the head from before is above the polished one: at least so much it was not the best
+    products: int  # with the curvature
+    gradients: int
 
 
 def polish(head: Head, point: HeadPoint | None = None, *, tolerance: float = 1e-6, max_steps: int = 100) -> Polished:
@@ -109,9 +103,7 @@ class _Newton:
     def step(self, point: HeadPoint, wanted: float) -> HeadPoint | None:
         """Return the next point, or None where rounding allows no decrease.
 
-        Args:
-            point: where to start.
-            wanted: by which factor the gradient has to shrink for the gap asked for.
+        For the gap asked for the gradient has to shrink by the factor `wanted`.
         """
         head = self.head
         slope = torch.add(self.strength * point.weight, point.gradient, alpha=-1.0)

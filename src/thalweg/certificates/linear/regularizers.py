@@ -23,11 +23,8 @@ class AbstractRegularizer(abc.ABC):
     def bound(self, loss: AbstractLoss, dual: Tensor, gradient: Tensor, rounding: float) -> tuple[float, float]:
         r"""Return the best lower bound from a dual point scaled down, and the scale that gives it.
 
-        Args:
-            loss: the loss.
-            dual: a dual point of it, with residual $R$.
-            gradient: $X^\top R$.
-            rounding: by how much an entry or norm of it may be off.
+        The gradient is $X^\top R$ for the residual $R$ of the dual point; an entry or norm of it may be off by
+        `rounding`.
         """
 
     @abc.abstractmethod

@@ -15,11 +15,7 @@ MAX_NUMBERS = 100_000  # with more the relaxation takes longer than seconds
 
 
 def oracle_of(problem: TwoLayerProblem) -> AbstractOracle:
-    """Return the sharpest oracle for a problem.
-
-    Raises:
-        InputError: if the problem is too large for any.
-    """
+    """Return the sharpest oracle for a problem, or raise an InputError if it is too large for any."""
     num, width = problem.features.shape[0], problem.loss.num_outputs
     bias, free = problem.hidden_bias, problem.hidden_bias is Bias.FREE
     inputs = problem.features - problem.features.mean(0) if free else with_bias(problem.features, bias)
