@@ -82,9 +82,7 @@ class AbstractLoss(abc.ABC):
     def dual_point(self, z: Tensor, *, balanced: bool) -> Tensor:
         """Return the dual point that belongs to predictions.
 
-        Args:
-            z: predictions.
-            balanced: move it so that the residuals of each output sum to zero, as an unpenalized bias requires.
+        Balanced, it is moved so that the residuals of each output sum to zero, as an unpenalized bias requires.
         """
 
     @abc.abstractmethod
@@ -106,8 +104,7 @@ class AbstractLoss(abc.ABC):
     def dual_rounding(self, row_norms: Tensor) -> float:
         r"""Return by how much an entry or a norm of $X^\top R$ changes when a dual point is scaled and rounded.
 
-        Args:
-            row_norms: lengths of the rows of $X$, `[num_examples]`.
+        It takes the lengths of the rows of $X$, `[num_examples]`.
         """
         sizes = self.factor.amax(1) * row_norms * (1.0 + self.targets.abs().amax())
         return 4.0 * torch.finfo(torch.float64).eps * self.num_outputs**0.5 * float(sizes.sum())

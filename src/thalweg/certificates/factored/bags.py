@@ -14,9 +14,8 @@ from thalweg.objective import Objective
 def factored_problem(objective: Objective) -> Factored:
     """Return the problem of an objective whose model is an embedding bag under a linear head.
 
-    Raises:
-        InputError: where the loss is no such problem: another model, dropout, no L2 in the loss ...; the message says
-            what is in the way.
+    It raises an InputError where the loss is no such problem (another model, dropout, no L2 in the loss ...), which
+    says what is in the way.
     """
     model, head = objective.model, objective.head
     reason = _obstacle(objective)

@@ -52,8 +52,7 @@ class Targets:
 def collect_targets(objective: Objective) -> Targets:
     """Return the targets of all batches, from one pass of the model.
 
-    Raises:
-        InputError: for a head whose loss is no convex function of a linear prediction, or no finite features.
+    It raises an InputError for a head whose loss is no convex function of a linear prediction, or no finite features.
     """
     forms: list[LinearForm] = []
     positions: list[tuple[np.ndarray, np.ndarray]] = []
@@ -104,8 +103,7 @@ def groups_by_input(batches: Sequence[Batch], targets: Targets) -> np.ndarray:
 def floor_of_groups(targets: Targets, groups: np.ndarray) -> Floor:
     """Return the floor of the mean loss for targets that the model sees in these groups.
 
-    Raises:
-        InputError: where class weights with label smoothing would take a table that is too large.
+    It raises an InputError where class weights with label smoothing would take a table that is too large.
     """
     form, weights = targets.form, targets.weights
     assert len(groups) == len(targets.targets), f"{len(groups)} groups of {len(targets.targets)} targets"
@@ -135,8 +133,7 @@ def errors_of_groups(targets: Targets, groups: np.ndarray) -> Floor:
 def floors_of_prefixes(targets: Targets, view: Prefixes) -> tuple[Floor, Floor]:
     """Return the floors of the mean loss and of the fraction of errors for a model that sees prefixes.
 
-    Raises:
-        InputError: for targets with weights, which prefixes are not counted with.
+    It raises an InputError for targets with weights, which prefixes are not counted with.
     """
     if targets.weights is not None or targets.form.class_weights is not None:
         raise InputError("Targets with weights are not counted by their prefixes.")

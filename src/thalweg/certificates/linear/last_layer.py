@@ -21,10 +21,8 @@ def split_last_layer(objective: Objective) -> Objective:
     """Return the same function with the model's last linear layer as part of the head.
 
     Objectives whose head has a layer already are returned as they are. For a loss without one, such as
-    `nn.CrossEntropyLoss`, the model's output must be what an `nn.Linear` in it returned, itself.
-
-    Raises:
-        InputError: if the model ends in no linear layer, calls it more than once, or shares its weight.
+    `nn.CrossEntropyLoss`, the model's output must be what an `nn.Linear` in it returned, itself. It raises an
+    InputError if the model ends in no linear layer, calls it more than once, or shares its weight.
     """
     if any(isinstance(module, nn.Linear) for module in objective.head.modules()):
         return objective

@@ -86,7 +86,7 @@ class Certified:
 
 
 def certify_run(run: Run, *, seconds: float = 20.0, say: Say = lambda sentence: None) -> Certified:  # noqa: ARG005
-    """Read a run's data again and certify its weights. Raises as `certify`."""
+    """Read a run's data again and certify its weights; it raises what `certify` does."""
     if not run.result.get("metrics"):
         raise InputError(f"{run.folder} has no weights to certify yet; repeat its `thalweg train` command.")
     say("Rereading the training data.")
@@ -171,7 +171,7 @@ class Facts:
 
 
 def facts_of(run: Run) -> Facts:
-    """Return hashes, loss and floors of a run. Raises as `certify`."""
+    """Return hashes, loss and floors of a run; it raises what `certify` does."""
     task, prepared = read_again(run)
     objective, view = training_objective(run.recipe, task, prepared, run.model, run.head)
     exact = objective.copied(torch.float64)
