@@ -345,7 +345,7 @@ def test_training_learns_to_copy_to_the_letter(build):
     optimizer = torch.optim.AdamW({*model.parameters(), *head.parameters()}, lr=1e-2)
     feed = Feed(prepared.train, task.batch, batch_size=64, seed=0)
     before = evaluate(task, model, head, prepared.valid)
-    num_steps = 400
+    num_steps = 250
     for step in range(num_steps):
         optimizer.param_groups[0]["lr"] = 1e-2 * min((step + 1) / 30, 1 - step / num_steps)
         optimizer.step(Objective(model, head, feed(step)))
