@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from modules import TESTED_IN
 
+from thalweg.names import TASKS
+
 ROOT = Path(__file__).parents[1] / "src" / "thalweg"
 MAX_LINES = 450
 MAX_DEPTH = 15
@@ -32,19 +34,20 @@ ORDER = [
     {"__main__"},
 ]
 LEVEL = {part: level for level, parts in enumerate(ORDER) for part in parts}
-NO_TORCH = {"errors", "report"}
-# Modules inside a part that must stay quick to import, because `thalweg --help` or reading files needs them.
-NO_TORCH_MODULES = {
-    "training/recipe/complete.py",
-    "training/recipe/options.py",
-    "training/recipe/recipe.py",
-    "training/recipe/rules.py",
-    "names.py",
-    "cli/main.py",
-    "cli/options.py",
-    "cli/progress.py",
-    "cli/output.py",
-}
+# What must be quick to import, because `thalweg --help` or looking at a file needs it: nothing that these load at once,
+# directly or through others, may load one of HEAVY.
+QUICK = (
+    *("errors", "report", "names", "tasks.spec", "training.recipe"),
+    *("cli.main", "cli.options", "cli.progress", "cli.output"),
+    *(f"tasks.{path.parent.name}.spec" for path in sorted(ROOT.glob("tasks/*/spec.py"))),
+    *(f"tasks.{path.parent.name}.columns" for path in sorted(ROOT.glob("tasks/*/columns.py"))),
+)
+HEAVY = {"torch", "torchmetrics", "scipy", "sklearn", "numpy"}
+# Mathematics: no files, clocks, terminals or environment.
+PURE = {"status", "vectors", "batch", "models", "heads", "objective", "curvature", "optim"}
+WORLD = {"os", "time", "pathlib", "io", "shutil", "subprocess", "socket", "tempfile", "datetime", "rich"}
+# The only modules that import by a name they are given.
+BY_NAME = {"thalweg.names", "thalweg.optim.construct"}
 FORBIDDEN = {"pickle", "cPickle", "dill", "shelve", "marshal", "cloudpickle", "joblib"}
 
 
@@ -60,10 +63,18 @@ def part_of(name: str) -> str:
     return name.split(".")[1]
 
 
+def at_once(tree: ast.AST):
+    """The nodes that run when a module is imported, those inside `try` and `if` as well; not those of functions."""
+    for node in ast.iter_child_nodes(tree):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield node
+            yield from at_once(node)
+
+
 def imported(tree: ast.Module, *, top_level_only: bool = False) -> set[str]:
     """Every module that is imported, names inside it included as if they were modules."""
     names = set()
-    for node in tree.body if top_level_only else ast.walk(tree):
+    for node in at_once(tree) if top_level_only else ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -123,18 +134,62 @@ def test_folders_stay_small():
 def test_no_module_unpickles():
     for name, tree in TREES.items():
         assert not {other.split(".")[0] for other in imported(tree)} & FORBIDDEN, f"{name} uses a pickle."
+        assert "torch.load" not in imported(tree), f"{name} imports torch.load."
         for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
             if isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.Name):
                 assert (call.func.value.id, call.func.attr) != ("torch", "load"), f"{name} calls torch.load."
             if isinstance(call.func, ast.Name):
                 assert call.func.id not in {"eval", "exec"}, f"{name} calls {call.func.id}."
+            for keyword in call.keywords:
+                is_on = isinstance(keyword.value, ast.Constant) and keyword.value.value is False
+                assert keyword.arg != "allow_pickle" or is_on, f"{name} allows pickles."
 
 
-def test_quick_modules_import_no_torch():
-    for name, path in FILES.items():
-        if part_of(name) in NO_TORCH or path.relative_to(ROOT).as_posix() in NO_TORCH_MODULES:
-            modules = {other.split(".")[0] for other in imported(TREES[name], top_level_only=True)}
-            assert not modules & {"torch", "torchmetrics", "numpy"}, f"{name} must not import them at the top."
+def test_modules_are_imported_from_where_they_are():
+    """A name taken from `thalweg` or from a part's `__init__` would hide an import from every other test here."""
+    for name, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "thalweg":
+                for alias in node.names:
+                    there = {node.module, f"{node.module}.{alias.name}"}
+                    assert there & FILES.keys(), f"{name} imports {alias.name} from the package {node.module}."
+            if isinstance(node, ast.Import):
+                inside = [alias.name for alias in node.names if alias.name.split(".")[0] == "thalweg"]
+                assert not inside, f"{name}: write `from ... import`, not `import {inside[0]}`."
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in {"importlib.import_module", "__import__"}:
+                is_other = isinstance(node.args[0], ast.Constant) and not str(node.args[0].value).startswith("thalweg")
+                assert is_other or name in BY_NAME, f"{name} imports by name; `thalweg.names` does that."
+
+
+@functools.cache
+def loads(name: str) -> frozenset[str]:
+    """The packages of others that importing a module loads at once."""
+    found = imported(TREES[name], top_level_only=True)
+    own = {other for other in found if other in FILES and other != name}
+    return frozenset(other.split(".")[0] for other in found).union(*map(loads, own)) - {"thalweg"}
+
+
+def test_quick_modules_load_nothing_heavy():
+    for name in FILES:
+        place = name.removeprefix("thalweg.")
+        if place.startswith(QUICK):
+            assert not loads(name) & HEAVY, f"{name} loads {loads(name) & HEAVY}."
+
+
+def test_mathematics_does_not_touch_the_world():
+    for name, tree in TREES.items():
+        if part_of(name) in PURE and name not in {*BY_NAME, "thalweg.models.pretrained"}:  # opens a model's folder
+            touched = {other.split(".")[0] for other in imported(tree)} & WORLD
+            assert not touched, f"{name} imports {touched}."
+
+
+def test_only_a_task_knows_its_name():
+    for name, tree in TREES.items():
+        if not name.startswith("thalweg.tasks."):
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Compare):
+                    values = {inner.value for inner in ast.walk(node) if isinstance(inner, ast.Constant)}
+                    assert not values & (TASKS.keys() - {"score"}), f"{name}, line {node.lineno}: {ast.unparse(node)}"
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.rglob("__init__.py")), ids=lambda path: str(path.relative_to(ROOT)))

@@ -98,6 +98,19 @@ def test_no_option_is_named_in_more_than_two_tables():
     assert len(tables[worst]) <= MAX_TABLES, (worst, tables[worst])
 
 
+def test_every_option_is_read_somewhere():
+    """Outside the recipe's own folder, as an attribute of a section: an option that nobody reads promises too much."""
+    read = {
+        node.attr
+        for path in ROOT.rglob("*.py")
+        if "recipe" not in path.relative_to(ROOT).parts
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute)
+    }
+    by_role = {name for name in OPTIONS if name.endswith("_column")}  # `thalweg.tasks.*.columns` name the roles
+    assert not OPTIONS.keys() - read - by_role
+
+
 def test_no_recipe_is_read_with_a_fallback():
     """A complete recipe has a value for every option, so `recipe.x or 0` and `_given(recipe.x)` hide a mistake."""
     for path in (ROOT / "training").rglob("*.py"):
