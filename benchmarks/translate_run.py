@@ -19,7 +19,7 @@ from translate_data import Batches, Data
 from thalweg.heads.base import AbstractHead
 from thalweg.objective import Objective
 from thalweg.optim import construct
-from thalweg.tasks.translate.report import translation_scores, texts_of
+from thalweg.tasks.translate.report import texts_of, translation_scores
 from thalweg.training.folder import build
 from thalweg.training.recipe.complete import complete
 from thalweg.training.recipe.recipe import Options as Given

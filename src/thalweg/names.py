@@ -69,7 +69,7 @@ METHODS = {
     "levenberg-marquardt": "thalweg.optim.levenberg_marquardt:LevenbergMarquardt",
 }
 QUASI_NEWTON = ("bfgs", "self-scaled-bfgs", "self-scaled-broyden")  # of them; they want a Wolfe search
-# Methods for one kind of model, which prove how far from the best possible they are.
+# Methods for one kind of model, which prove how far from the global optimum they are.
 SOLVERS = {"factored-newton": "thalweg.certificates.factored.optimizer:FactoredNewton"}
 # Its name is one of torch.optim's as well: the composed one is meant where a --line-search is named.
 LBFGS = "thalweg.optim.lbfgs:LBFGS"

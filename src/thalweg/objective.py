@@ -97,7 +97,7 @@ class Objective:
         self._noise: tuple[Tensor, list[Tensor]] | None = None
 
     def on(self, batches: Batch | Sequence[Batch]) -> "Objective":
-        """Return the same function on other batches, with counts of its own: a training loop needs one a step."""
+        """Return the same function on other batches, with counts of its own: a training loop needs one per step."""
         other = copy.copy(self)
         other.batches, other._positional = _as_batches(batches, None, None, None)
         other.num_values = other.num_gradients = other.num_products = 0
@@ -132,7 +132,7 @@ class Objective:
             return total / count + self._penalty()
 
     def value_and_gradient(self) -> tuple[Tensor, list[Tensor]]:
-        """Return loss and gradient, one tensor a parameter; the parameters' `.grad` is left alone."""
+        """Return loss and gradient, one tensor per parameter; the parameters' `.grad` is left alone."""
         held = [parameter.grad for parameter in self.parameters]
         try:
             loss = self()
@@ -335,7 +335,7 @@ def _as_batches(
     """Return the batches, and whether the model takes one positional tensor."""
     if isinstance(inputs, Tensor | Mapping):
         if targets is None:
-            raise ValueError("Objective(model, head, inputs, targets) needs targets when inputs is no Batch.")
+            raise ValueError("Objective(model, head, inputs, targets) needs targets when inputs is not a Batch.")
         positional = isinstance(inputs, Tensor)
         keywords = {"inputs": inputs} if isinstance(inputs, Tensor) else dict(inputs)
         return [Batch(keywords, targets, mask, weights)], positional

@@ -39,11 +39,11 @@ class Status(enum.Enum):
     SEARCHED_AGAIN = (
         "No step along the proposed direction was good enough, so its memory was reset and another step was taken."
     )
-    STATIONARY = "The gradient is zero, so there is nothing to descend; the parameters are unchanged."
+    STATIONARY = "The gradient is zero; the parameters are unchanged."
     NO_STEP = (
         "No step lowers the loss, not even along steepest descent; the parameters are unchanged. Near a minimum this "
-        "is the limit of the floating-point precision (float64 goes further); elsewhere the loss is not the same "
-        "function at every evaluation, or the gradient is wrong."
+        "is the limit of the floating-point precision (float64 goes further); otherwise the loss is "
+        "nondeterministic, or the gradient is wrong."
     )
     LOSS_NOT_FINITE = "The loss is NaN or infinite at the start of the step; the parameters are unchanged."
     GRADIENT_NOT_FINITE = "The gradient is NaN or infinite at the start of the step; the parameters are unchanged."

@@ -165,7 +165,7 @@ WRONG = {
     "time without sense": (["train", "reviews.csv", "--time", "soon"], "expected a duration such as 60s"),
     "device that is not there": (["train", "reviews.csv", "--device", "cuda:7"], "cuda:7"),
     "predict without a run": (["predict", "runs/none", "x"], "no run folder runs/none"),
-    "evaluate a folder that is no run": (["evaluate", ".", "reviews.csv"], "is no run"),
+    "evaluate a folder that is no run": (["evaluate", ".", "reviews.csv"], "is not a run folder"),
     "resume what is not there": (["train", "--resume", "runs/none"], "no run folder"),
     "both arguments and a file": (["predict", "runs/none", "x", "--file", "y"], "not both"),
     "stream of another task": (["train", "-", "--online", "--task", "tag"], "--online learns the tasks"),
@@ -175,7 +175,7 @@ WRONG = {
     "empty file": (["train", "empty.csv"], "empty.csv"),
     "unseen label": (["train", "reviews.csv", "--valid", "unseen.csv"], "unseen.csv, line 3: label 'splendid'"),
     "numbers that are none": (["train", "numbers.csv", "--task", "forecast"], "numbers.csv"),
-    "negative seed": (["train", "reviews.csv", "--seed", "-1"], "--seed must be zero"),
+    "negative seed": (["train", "reviews.csv", "--seed", "-1"], "--seed must lie in [0, 2**63)"),
     "unwritable folder": (["train", "reviews.csv", "--out", "/proc/nope"], "cannot be written under /proc/nope"),
     "dash without online": (["train", "-"], "-"),
     "name outside the folder": (["data", "../../etc/nothing"], "nothing"),
@@ -222,7 +222,7 @@ def test_overwrite_refuses_what_is_no_run(reviews, capsys, tmp_path):
     (tmp_path / "runs" / "reviews" / "thesis.txt").write_text("years of work")
     code, _, err = train(capsys, reviews, "--overwrite")
     assert code == 2
-    assert "is no run" in err
+    assert "is not a run folder" in err
     assert (tmp_path / "runs" / "reviews" / "thesis.txt").exists()
 
 

@@ -116,7 +116,7 @@ REFUSED = {
     ),
     "an optimizer that takes no vectors": (
         ["sunspots", *options(("optimizer", "muon"), ("line-search", "armijo"))],
-        ["--optimizer muon with --line-search armijo cannot work so", "2D"],
+        ["--optimizer muon with --line-search armijo is invalid with these options", "2D"],
     ),
     "dropout": (
         ["sunspots", *options(("optimizer", "newton"), ("dropout", 0.3), ("layers", 2))],

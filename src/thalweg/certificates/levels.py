@@ -46,7 +46,7 @@ class Groups:
     """Which targets look the same to the model."""
 
     groups: np.ndarray  # int, one for each target in the order of the batches
-    describes: str  # what the model sees, as the end of "a model that sees ..."
+    describes: str  # what the model sees, as the end of "a model whose input is ..."
 
 
 def certify_objective(
@@ -134,15 +134,14 @@ def floor_levels(
     found = [
         floor.certificate(
             loss,
-            f"No model at all that sees {describes} has a lower training loss{_why(floor, targets)}.",
+            f"No model whose input is {describes} reaches a lower training loss{_why(floor, targets)}.",
             seconds=seconds,
             quantity=LOSS,
             unit=targets.unit,
         )
     ]
     if errors is not None and targets.errors is not None:
-        scope = f"No model at all that sees {describes} is wrong less often: its accuracy is at most "
-        scope += f"{1.0 - errors.value:.2%} on the training data."
+        scope = f"No model whose input is {describes} can exceed {1.0 - errors.value:.2%} training accuracy."
         found.append(
             errors.certificate(targets.errors, scope, seconds=seconds, quantity=ERRORS, unit="fraction of the targets")
         )
@@ -170,7 +169,7 @@ def _norm_floor(objective: Objective, loss: float, targets: Targets, radius: flo
     penalized = layer is not None and any(tensor is layer.weight for tensor in objective.penalized)
     plain = targets.errors is not None and targets.form.class_weights is None
     if not (penalized and plain):
-        raise InputError("It needs a softmax over class ids, unweighted, with an L2 penalty on its layer.")
+        raise InputError("Requires an unweighted softmax over class ids with an L2 penalty on its layer.")
     assert layer is not None
     shares = np.bincount(targets.targets, minlength=targets.num_outputs) / len(targets.targets)
     floor = norm_floor(shares, radius, objective.l2, smoothing=targets.form.smoothing, free_bias=layer.bias is not None)
@@ -223,7 +222,7 @@ def _dropout(objective: Objective) -> list[str]:
     shares += [float(m.dropout) for m in objective.model.modules() if isinstance(m, nn.RNNBase) and m.dropout > 0.0]
     if not shares:
         return []
-    return [f"Training used dropout ({max(shares):g}); the certified loss is the one without dropout."]
+    return [f"Training used dropout ({max(shares):g}); the certified loss is computed without dropout."]
 
 
 def hash_of_data(objective: Objective) -> str:

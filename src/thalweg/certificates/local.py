@@ -1,4 +1,4 @@
-"""What can be said about a point from its neighborhood: that it is no minimum (proved), or that no way down is seen."""
+"""What a point's neighborhood says about it: that it is not a minimum (proved), or that no way down is seen."""
 
 import dataclasses
 import enum
@@ -27,7 +27,7 @@ class Verdict(enum.Enum):
     DESCENDS = "The point is not a minimum: the loss falls along the negative gradient."
     NEGATIVE_CURVATURE = "The point is not a minimum: the loss falls along a direction of negative curvature."
     SADDLE_OR_FLAT = "There is a direction of negative curvature, but along it the loss falls by less than rounding."
-    SECOND_ORDER = "No negative curvature was found: within what was examined, the loss near the point is a valley."
+    SECOND_ORDER = "No negative curvature was found in the directions examined; the point looks like a local minimum."
 
 
 @final
@@ -45,7 +45,7 @@ class LocalVerdict:
         greatest: the largest curvature that was met.
         failure: chance that `least` is wrong, over the random start of Lanczos.
         num_products: products with the Hessian.
-        step: how to get to the improved point, one tensor a parameter; None where there is none.
+        step: how to get to the improved point, one tensor per parameter; None where there is none.
         improved_loss: the loss there, measured.
         seconds: time it took.
     """
@@ -106,7 +106,7 @@ def local_verdict(
 
     $$\theta_1 - \frac{\varepsilon}{1 - 2\varepsilon} (\theta_k - \theta_1)$$
 
-    but for a chance of $\delta$ (`failure`). A direction of negative curvature is a proof that the point is no minimum;
+    but for a chance of $\delta$ (`failure`). A direction of negative curvature proves that the point is not a minimum;
     the step along it (downhill of the gradient) is taken on trial and its loss measured.
 
     Args:

@@ -148,7 +148,7 @@ class SoftmaxLoss(AbstractLoss):
         count: $N$; None: the number of examples.
 
     Raises:
-        ValueError: if a row of the targets is no distribution, or a weight is negative.
+        ValueError: if a row of the targets is not a distribution, or a weight is negative.
 
     Example:
         >>> loss = SoftmaxLoss.of_labels(torch.tensor([0, 1]), 2)
@@ -165,7 +165,7 @@ class SoftmaxLoss(AbstractLoss):
         if not bool(((total - 1.0).abs() < 1e-6).all()) or bool((self.targets < 0.0).any()):
             raise ValueError("SoftmaxLoss(targets) must be probabilities: not negative, and each row's sum one.")
         if self.factor.shape[1] != 1:
-            raise ValueError("SoftmaxLoss(weights) must be one number an example.")
+            raise ValueError("SoftmaxLoss(weights) must be one number per example.")
         self.targets = self.zero_dual = self.targets / total
 
     @classmethod

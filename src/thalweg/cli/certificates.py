@@ -91,7 +91,7 @@ def _same_run(file: Path, run: Run) -> list[str]:
     facts = facts_of(run)
     for what in ("data", "weights"):
         if content["hashes"].get(what) != facts.hashes[what]:
-            raise check.Refused(f"The certificate is about other {what} than those of {run.folder}.")
+            raise check.Refused(f"The {what} of the certificate do not match those of {run.folder}.")
     check.need(
         abs(content["loss"] - facts.loss) <= check.slack(facts.loss),
         f"The certificate claims the loss {content['loss']:.12g}, and the run has {facts.loss:.12g}.",

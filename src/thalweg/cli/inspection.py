@@ -1,4 +1,4 @@
-"""`thalweg data`: what is in a file, before anyone trains on it."""
+"""`thalweg data`: what is in a file, before training."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -47,7 +47,7 @@ def inspect_and_show(given: Options, *, as_json: bool) -> int:
 
 
 def _as_seen(value: Any, normalizer: Normalizer) -> Any:
-    """Return a value of the preview as the model will see it, apart from the cut into tokens."""
+    """Return a value of the preview as the model will see it, before tokenization."""
     if isinstance(value, list):
         return [_as_seen(entry, normalizer) for entry in value]
     return normalizer(value) if isinstance(value, str) else value
@@ -72,7 +72,7 @@ def _parts(found: Inspection, guess: list[str], seen: list[dict[str, Any]]) -> I
     yield from ("", Text("Findings", style="bold"))
     yield from list(_findings(found)) or ["  No problems found."]
     yield ""
-    yield Text("What the model will see (before it is cut into tokens)", style="bold")
+    yield Text("What the model will see (before tokenization)", style="bold")
     for row in seen:
         for name, value in row.items():
             text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
@@ -110,7 +110,7 @@ def _lengths(found: Inspection) -> Table:
 
 
 def _numbers(found: Inspection) -> Table:
-    table = _table("Numbers", ("column", "values", "mean", "deviation", "min", "max"))
+    table = _table("Numbers", ("column", "values", "mean", "std", "min", "max"))
     for one in found.numbers:
         figures = (one.mean, one.deviation, one.minimum, one.maximum)
         table.add_row(Text(one.column), f"{one.count:,}", *(f"{figure:.5g}" for figure in figures))
@@ -120,7 +120,7 @@ def _numbers(found: Inspection) -> Table:
 def _findings(found: Inspection) -> Iterator[str]:
     """Yield what a careful person would look into, one line each."""
     if found.num_duplicates:
-        yield f"  {found.num_duplicates:,} rows repeat an earlier text (kept on one side of the validation cut):"
+        yield f"  {found.num_duplicates:,} rows repeat an earlier text (kept on the same side of the split):"
         yield from (f"    line {line} repeats line {first}: {text!r}" for line, first, text in found.duplicates)
     if found.num_conflicts:
         yield f"  {found.num_conflicts:,} texts come with different labels, so no model can get all of them right:"
@@ -141,7 +141,7 @@ def _findings(found: Inspection) -> Iterator[str]:
             yield f"  {one.num_unreadable:,} values of '{one.column}' are not numbers ({listed})."
     if found.num_unequal:
         where = _listed(found.unequal_lines)
-        yield f"  {found.num_unequal:,} rows have another number of tags than of words (lines {where})."
+        yield f"  {found.num_unequal:,} rows have different numbers of words and tags (lines {where})."
     if found.num_shared:
         where = _listed(found.shared_lines)
         yield f"  {found.num_shared:,} validation rows are also in the training data (lines {where})."

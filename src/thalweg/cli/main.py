@@ -22,7 +22,7 @@ EPILOGUE = "Exit codes: 0 done, 1 the work failed, 2 the command line or the dat
 
 app = App(
     name="thalweg",
-    help="Train neural networks on text, and learn how far from the best possible they are.",
+    help="Train neural networks on text, and measure how far they are from the global optimum.",
     help_epilogue=EPILOGUE,
     version_flags=["--version"],
     result_action="return_value",
@@ -132,7 +132,7 @@ def predict(
     seed: int = 0,
     json: Flag = False,
 ) -> int:
-    """Answer new inputs with a run.
+    """Predict on new inputs.
 
     Inputs are the arguments, the lines or rows of a file, or the lines of standard input.
 
@@ -142,12 +142,12 @@ def predict(
             (rows of several columns with semicolons between them).
         file: File with inputs: lines of text, or CSV, TSV or JSONL with the run's column names.
         top: Candidates shown for each input.
-        length: Longest generated text in tokens (200); for a forecast, steps ahead (1).
-        temperature: Of sampled text; 0 takes the most probable token each time.
-        top_p: Of sampled text: only the fewest most probable tokens that together have this probability.
-        beam: Candidates kept while translating.
-        seed: Seed of sampling.
-        json: Print one JSON object a line.
+        length: Maximum number of generated tokens (200); for a forecast, steps ahead (1).
+        temperature: Sampling temperature; 0 is greedy.
+        top_p: Nucleus sampling: smallest token set with this total probability.
+        beam: Beam size of translations.
+        seed: Random seed for sampling.
+        json: Print one JSON object per line.
     """
     options = {"top": top, "length": length, "temperature": temperature, "top_p": top_p, "beam": beam, "seed": seed}
     return load("thalweg.cli.answers:predict_and_show")(folder, inputs or [], file, options, as_json=json)
@@ -155,12 +155,12 @@ def predict(
 
 @app.command
 def evaluate(folder: Path, file: Path, /, *, skip_bad_rows: Flag = False, json: Flag = False) -> int:
-    """Measure a run on a file with the same columns as its training data.
+    """Evaluate a run on a file with the same columns as its training data.
 
     Args:
         folder: The run's folder, such as runs/docstrings.
         file: The held-out file.
-        skip_bad_rows: Evaluate although more than 1 % of the rows cannot be read.
+        skip_bad_rows: Evaluate even if more than 1 % of the rows cannot be read.
         json: Print the metrics as one JSON object on standard output.
     """
     return load("thalweg.cli.answers:evaluate_and_show")(folder, file, skip_bad_rows=skip_bad_rows, as_json=json)
@@ -177,17 +177,17 @@ def certify(
     json: bool = False,
     quiet: bool = False,
 ) -> int:
-    """Say how far a run is from the best that its configuration could reach, and what proves it.
+    """Bound a run's distance from the global optimum of its configuration, with a proof.
 
-    The training loss of the kept weights is compared with lower bounds for the best possible one: floors of the data,
-    the best head on these features, the best linear model of any width, and more, as far as they apply. The run gets a
-    certificate.json, and its report a picture.
+    The training loss of the saved weights is compared with lower bounds on the best possible one: floors of the data,
+    the best head on these features, the best linear model of any width, and more, where they apply. Writes
+    certificate.json and adds a plot to the report.
 
     Args:
         folder: The run's folder, such as runs/docstrings.
-        seconds: Time for the verdict about the neighborhood.
-        polish: Put the best head for these features into the run; the weights before stay beside it.
-        report: Draw the report anew, with the picture of the bounds.
+        seconds: Time budget for the local curvature check.
+        polish: Put the best head for these features into the run; the previous weights are kept.
+        report: Regenerate the report, with a plot of the bounds.
         json: Print the interval as one JSON object on standard output.
         quiet: Print nothing but errors.
     """
@@ -199,11 +199,11 @@ def certify(
 
 @app.command
 def check(file: Path, /, *, run: Path | None = None, json: bool = False) -> int:
-    """Verify a certificate with numpy alone, without trusting what made it.
+    """Verify a certificate independently, using only numpy.
 
     Args:
         file: The certificate, such as runs/docstrings/certificate.json.
-        run: Also compare the hashes of data and weights with those of this run's folder.
+        run: Also compare the hashes of the data and weights with those of this run.
         json: Print what was verified as one JSON object on standard output.
     """
     return load("thalweg.cli.certificates:check_and_show")(file, run, as_json=json)
@@ -218,7 +218,7 @@ def look(
     data: Annotated[DataOptions | None, _flattened] = None,  # type: ignore[valid-type]
     json: Flag = False,
 ) -> int:
-    """Look at a data file before anyone trains on it.
+    """Inspect a data file before training.
 
     Shows the columns and the choice made, counts, labels and lengths, duplicates across the split, conflicting labels,
     empty and over-long texts, and what the model will see.

@@ -60,7 +60,7 @@ def to_options(source: str | None, *sections: Any) -> Options:
 
 
 def plain(options: Mapping[str, str]) -> dict[str, Any]:
-    """Return options with their values read as TOML (0.9, true, [0.9, 0.95]); what is no TOML stays text.
+    """Return options with their values read as TOML (0.9, true, [0.9, 0.95]); what is not TOML stays text.
 
     Example:
         >>> plain({"momentum": "0.9", "nesterov": "true", "fused": "no"})

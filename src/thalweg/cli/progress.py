@@ -45,7 +45,7 @@ class _Live:
         self._shown = 0.0
 
     def show(self, entry: dict[str, Any]) -> None:
-        """Move the bar, or print a line for what is no plain step."""
+        """Move the bar, or print a line for what is not a plain step."""
         if entry["event"] == "finished":
             self.progress.stop()
         if entry["event"] != "step":

@@ -57,7 +57,7 @@ def learn(given: Options, out: Path, *, overwrite: bool, as_json: bool, say: Cal
                 say(_row(record))
                 num_shown = record.num_rows
     if record is None:
-        raise InputError("The stream ended before its first row; expected JSONL, or CSV with a header.")
+        raise InputError("The stream was empty; expected JSONL, or CSV with a header.")
     for note in [*skipped_rows(source), *record.notes]:
         say(note)
     status = Status.COMPLETED if signals.received is None else Status.INTERRUPTED

@@ -205,7 +205,7 @@ class EmpiricalFisher(AbstractSandwich):
     $$E = \frac{1}{\sum_t w_t} \sum_t w_t\, g_t g_t^\top + \text{l2}\, I_w$$
 
     with the gradient $g_t$ of target $t$'s own loss and its weight $w_t$ (1 unless given). A token of a sequence is a
-    target. It is no approximation of the Hessian, even at a minimum of the loss that fits noise; use it as a measure of
+    target. It is not an approximation of the Hessian, even at a minimum that fits noise; use it as a measure of
     gradient noise or as a preconditioner.
 
     Args:

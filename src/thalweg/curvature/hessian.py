@@ -21,7 +21,7 @@ class Scheme(enum.Enum):
     """How second derivatives are computed; both give the same numbers where both work."""
 
     KEPT_GRAPH = "Backward through the graph of the gradient, made once and kept: the fastest, and the most memory."
-    REBUILT_GRAPH = "The same, with the graph made anew for each product, one micro-batch at a time: less memory."
+    REBUILT_GRAPH = "The same, with the graph rebuilt for each product, one micro-batch at a time: less memory."
     FORWARD_OVER_REVERSE = "The R-operator: the derivative of the gradient along a vector, by forward differentiation."
 
 
@@ -58,7 +58,7 @@ class Hessian(AbstractCurvature):
 
     Source: Pearlmutter (1994), Fast Exact Multiplication by the Hessian.
 
-    Not for models whose loss is no function of the parameters (dropout in training mode), and not for a piecewise
+    Not for models whose loss is not a function of the parameters (dropout in training mode), and not for a piecewise
     linear network's kinks: there it gives the curvature of the piece.
     """
 

@@ -145,7 +145,7 @@ class AbstractCurvature(AbstractOperator):
             many: whether there are several vectors.
 
         Raises:
-            InputError: the loss is no function of the parameters (dropout).
+            InputError: the loss is not a function of the parameters (dropout).
             CurvatureError: the model has no second derivative here, or the product would be wrong.
             RuntimeError: the parameters have changed since the matrix was made.
         """
@@ -180,7 +180,7 @@ class AbstractCurvature(AbstractOperator):
         if point.moved:
             raise CurvatureError(
                 "The model changes its own parameters whenever it is evaluated, as nn.Embedding(max_norm=...) does, so "
-                "the loss is no function of them. Build it without that, or keep the rows short by a penalty."
+                "the loss is not a function of them. Build it without that, or keep the rows short by a penalty."
             )
         point.settle(count, replacing)
         point.ready = True

@@ -6,7 +6,7 @@ $$L_m(\kappa) = \log\frac{\Gamma(v+1)\,(2/\kappa)^v\,I_v(\kappa)}{1} = \log \mat
 
 $u$ uniform on the unit sphere of $\mathbb R^m$. It is what the distribution's normalizer is above that of the uniform
 distribution; its derivative is the ratio $A_m(\kappa) = I_{v+1}(\kappa)/I_v(\kappa)$. The argument is $q = \kappa^2$,
-in which $L_m$ is smooth: a prediction of exactly zero is no special case.
+in which $L_m$ is smooth: a prediction of exactly zero is not a special case.
 
 Debye's uniform expansion, summed in the logarithm, with $z = \kappa/v$, $s = \sqrt{1 + z^2}$, $p = 1/s$:
 

@@ -123,7 +123,7 @@ class CandidateDecoding(AbstractHead):
         return ids.reshape(shape), values.reshape(shape)
 
     def _log_tail(self, prediction: Tensor, ids: Tensor) -> Tensor:
-        """The logarithm of the sum over all words that are no candidates, `[n]`, from the sample."""
+        """The logarithm of the sum over all words that are not candidates, `[n]`, from the sample."""
         order = ids.sort(-1).values
         places = torch.searchsorted(order, self.sample.expand(len(ids), -1).contiguous())
         is_candidate = order.gather(1, places.clamp(max=order.shape[1] - 1)) == self.sample

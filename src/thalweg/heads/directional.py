@@ -6,7 +6,7 @@ curvature in $e$ follows from five derivatives of $f$:
 $$H = 2 f_q I + 4 f_{qq}\, e e^\top + 2 f_{qt} (e u^\top + u e^\top) + f_{tt}\, u u^\top,$$
 
 a multiple of the identity and a matrix on the span of $e$ and $u$, whose two eigenvalues there are known. Nothing is
-divided by $\lVert e\rVert$, so a prediction of zero is no special case.
+divided by $\lVert e\rVert$, so a prediction of zero is not a special case.
 """
 
 import abc

@@ -31,7 +31,7 @@ class MaskedLinear(nn.Module):
         weight: M * W, the weight in use.
 
     Raises:
-        ValueError: if the mask is no matrix of zeros and ones.
+        ValueError: if the mask is not a matrix of zeros and ones.
 
     Example:
         >>> layer = MaskedLinear(torch.tensor([[1, 0], [0, 1]]), bias=False)

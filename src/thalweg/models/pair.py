@@ -16,7 +16,7 @@ class Pair(nn.Module):
     `tokens`, `mask`, `other_tokens`, `other_mask`.
 
     Args:
-        encoder: model with one hidden state a text.
+        encoder: model with one hidden state per text.
         product_scale: s, above 0. The entries of states of length about one are about 1/sqrt(width), so those of their
             product are sqrt(width) times smaller than all others, and learned late; s = sqrt(width) mends that.
 

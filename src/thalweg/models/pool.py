@@ -1,4 +1,4 @@
-"""From a state a token to a state a text: functions of hidden `[batch, time, width]` and mask `[batch, time]`.
+"""From one state per token to one state per text: functions of hidden `[batch, time, width]` and mask `[batch, time]`.
 
 The mask is True at real tokens; None means that all are. What lies at padding has no influence, and a text without any
 token gets zeros.
@@ -13,7 +13,7 @@ Pooling = Callable[[Tensor, Tensor | None], Tensor]
 
 
 def every(hidden: Tensor, mask: Tensor | None) -> Tensor:
-    """Keep a state a token, zeros at padding: `[batch, time, width]`."""
+    """Keep one state per token, zeros at padding: `[batch, time, width]`."""
     return hidden if mask is None else hidden.masked_fill(~mask.unsqueeze(-1), 0.0)
 
 

@@ -18,7 +18,7 @@ class Pretrained(nn.Module):
     Args:
         model: a module called with `input_ids` and `attention_mask` whose result has `last_hidden_state`, and whose
             `config` has `hidden_size` (what `transformers.AutoModel` gives), or the folder to load one from.
-        pooling: from a state a token to what the task needs; see `thalweg.models.pool`.
+        pooling: from one state per token to what the task needs; see `thalweg.models.pool`.
 
     Attributes:
         width: size of the hidden states.

@@ -143,7 +143,7 @@ class Recurrent(nn.Module):
         cell: `nn.LSTM` or `nn.GRU`.
         bidirectional: whether layers read in both directions (for labeling and classifying; not for generating).
         dropout: dropout probability, in [0, 1): of token vectors, between layers and of the result.
-        pooling: from a state a token to what the task needs; see `thalweg.models.pool`.
+        pooling: from one state per token to what the task needs; see `thalweg.models.pool`.
         **options: `hidden`, and if wanted `layers` and `skip`: see `RecurrentStack`.
 
     Attributes:

@@ -95,7 +95,7 @@ class Encoder(nn.Module):
         dropout: dropout probability of units and of attention weights, in [0, 1).
         positions: class of the vectors of positions.
         max_length: longest sequence.
-        pooling: from a state a token to what the task needs; see `thalweg.models.pool`.
+        pooling: from one state per token to what the task needs; see `thalweg.models.pool`.
         **layers: `hidden`, `layers`, `heads` (they must divide `width`), and if wanted `activation` and `skip`: see
             `Stack`.
 

@@ -229,9 +229,7 @@ def _notes(model: OnlineModel, score: float, repeated: float) -> tuple[str, ...]
         notes.append("No label column has appeared yet, so rows were only predicted; name it with --label-column.")
     is_beaten = repeated > score if isinstance(model, OnlineClassifier) else repeated < score
     if progress.total.num >= 100 and is_beaten:
-        notes.append(
-            "Repeating the last answer scores better than the model: their order says more than their content."
-        )
+        notes.append("Repeating the last answer scores better than the model: the stream is strongly autocorrelated.")
     return tuple(notes)
 
 

@@ -24,7 +24,7 @@ def class_name(label: object) -> str:
 
 
 def target_number(label: object) -> float:
-    """Return a label as a number; raises `InputError` if it is no finite number, or one beyond 1e30."""
+    """Return a label as a number; raises `InputError` if it is not a finite number, or one beyond 1e30."""
     number = _finite(label)
     if number is None:
         raise InputError(
@@ -35,7 +35,7 @@ def target_number(label: object) -> float:
 
 
 def column_number(column: str, value: object) -> float:
-    """Return the number in a column; raises `InputError` if it is no finite number, or one beyond 1e30."""
+    """Return the number in a column; raises `InputError` if it is not a finite number, or one beyond 1e30."""
     number = _finite(value)
     if number is None:
         raise InputError(

@@ -187,7 +187,7 @@ def load_optimizer(path: str) -> type[Optimizer]:
     if not (isinstance(found, type) and issubclass(found, Optimizer)):
         known = [key for key, value in vars(module).items() if isinstance(value, type) and issubclass(value, Optimizer)]
         close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        what = f"{module_path} has no {name!r}" if found is None else f"{path} is no torch.optim.Optimizer"
+        what = f"{module_path} has no {name!r}" if found is None else f"{path} is not a torch.optim.Optimizer"
         raise InputError(f"{what}; expected an optimizer's class{f', such as {close[0]}' if close else ''}.")
     return found
 

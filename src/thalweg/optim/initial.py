@@ -27,7 +27,7 @@ class InverseDiagonal(AbstractInitial):
     Args:
         damping: mu as a fraction of the largest entry of the diagonal, positive. For a convex loss the smaller the
             better; for networks 0.1 is safer, because units that hardly react would get steps that saturate them.
-        refresh: after how many pairs it is made anew, at least 1; None: only after a restart.
+        refresh: after how many pairs it is rebuilt, at least 1; None: only after a restart.
 
     Raises:
         ValueError: an argument out of range; in a step: there is no objective.
@@ -62,7 +62,7 @@ class InverseGaussNewton(AbstractInitial):
 
     Args:
         damping: mu as a fraction of the largest diagonal entry of G, positive.
-        refresh: after how many pairs it is made anew, at least 1; None: only after a restart.
+        refresh: after how many pairs it is rebuilt, at least 1; None: only after a restart.
 
     Raises:
         ValueError: an argument out of range; in a step: there is no objective.

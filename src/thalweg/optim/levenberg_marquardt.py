@@ -45,7 +45,7 @@ class LevenbergMarquardt(AbstractDirection):
         max_bytes: largest dense matrix allowed; A, and a square one of its shorter side, are kept.
 
     Raises:
-        InputError: at the first step, where a matrix is larger than `max_bytes`, the loss is no function of the
+        InputError: at the first step, where a matrix is larger than `max_bytes`, the loss is not a function of the
             parameters (dropout), or on several processes.
 
     Example:

@@ -329,6 +329,6 @@ class AnswerOptions:
             if getattr(self, name) < least:
                 raise InputError(f"--{name} must be at least {least}; got {getattr(self, name)!r}.")
         if not 0.0 <= self.temperature < float("inf"):
-            raise InputError(f"--temperature must be zero or above; got {self.temperature!r}.")
+            raise InputError(f"--temperature must be at least 0; got {self.temperature!r}.")
         if not 0.0 < self.top_p <= 1.0:
             raise InputError(f"--top-p must lie above 0 and be at most 1; got {self.top_p!r}.")

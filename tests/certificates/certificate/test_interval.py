@@ -64,7 +64,7 @@ def test_an_interval_without_a_bound_is_open_below():
     assert interval.bound == -math.inf
     assert interval.proof is Proof.ESTIMATE
     assert interval.to_json()["bound"] is None
-    assert "there is no bound on the best" in sentence(interval)
+    assert "no lower bound applies" in sentence(interval)
     assert ladder_section(interval)["low"] is None
 
 

@@ -119,7 +119,7 @@ def test_the_checker_refuses_a_missing_split():
 
 @pytest.mark.parametrize(
     ("x", "labels", "message"),
-    [([[np.inf]], [1], "NaN or infinity"), ([[1.0]], [2], "labels 0 or 1"), ([[1.0]], [], "one an")],
+    [([[np.inf]], [1], "NaN or infinity"), ([[1.0]], [2], "labels 0 or 1"), ([[1.0]], [], "one per")],
 )
 def test_bad_input_is_told(x, labels, message):
     with pytest.raises(InputError, match=message):

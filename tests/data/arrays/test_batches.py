@@ -126,7 +126,7 @@ def test_orders_that_cannot_be_are_refused():
 
 def test_a_batch_that_is_not_there_is_refused():
     for epoch, index in [(0, 3), (0, -1), (-1, 0)]:
-        with pytest.raises(IndexError, match="has 3 batches an epoch"):
+        with pytest.raises(IndexError, match="has 3 batches per epoch"):
             Order(10, 4, seed=0).batch(epoch, index)
 
 

@@ -244,12 +244,12 @@ BAD = {
     "cut gz": (
         "a.csv.gz",
         gzip.compress(b"text,label\n" + os.urandom(9999))[:-2000],
-        "the compressed file is damaged or cut off",
+        "the compressed file is damaged or truncated",
     ),
     "cut xz": (
         "a.csv.xz",
         lzma.compress(b"text,label\n" + os.urandom(9999))[:-2000],
-        "the compressed file is damaged or cut off",
+        "the compressed file is damaged or truncated",
     ),
     "broken bz2": ("a.csv.bz2", bz2.compress(b"text,label\na,b\n" * 99)[:20] + b"x" * 99, "can't be read|damaged"),
     "zip": ("a.csv", b"PK\x03\x04" + b"x" * 99, "expected a text file, got a zip archive"),

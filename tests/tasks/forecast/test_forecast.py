@@ -243,8 +243,8 @@ def test_predict_refuses_what_is_no_window():
     ("cell", "message"),
     [
         ("abc", r"data.csv, line 4: expected a number in column 'y', got 'abc'"),
-        ("", r"data.csv, line 4: expected a number in column 'y', got nothing"),
-        ("nan", r"data.csv, line 4: expected a number in column 'y', got nothing \('nan'\)"),
+        ("", r"data.csv, line 4: expected a number in column 'y', got an empty value"),
+        ("nan", r"data.csv, line 4: expected a number in column 'y', got an empty value \('nan'\)"),
         ("inf", r"data.csv, line 4: expected a number in column 'y', got 'inf'"),
         ("1_0", r"data.csv, line 4: expected a number in column 'y', got '1_0'"),
     ],

@@ -214,7 +214,7 @@ def test_correlation_of_a_constant_prediction_is_zero():
     ("cell", "message"),
     [
         ("good", "data.csv, line 3: expected a number in column 'score', got 'good'"),
-        ("", "data.csv, line 3: expected a number in column 'score', got nothing"),
+        ("", "data.csv, line 3: expected a number in column 'score', got an empty value"),
         ("inf", "data.csv, line 3: expected a number in column 'score', got 'inf'"),
     ],
 )

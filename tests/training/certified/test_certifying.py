@@ -56,7 +56,7 @@ def test_a_run_of_every_task_gets_an_interval(trained, tmp_path):
     assert math.isfinite(interval.loss)
     assert 0.0 < interval.bound < interval.loss
     assert interval.levels[0].name == "floor"
-    assert interval.scope.startswith("No model at all that sees ")
+    assert interval.scope.startswith("No model whose input is ")
     interval.save(tmp_path / CERTIFICATE)
     assert "is proved" in check(tmp_path / CERTIFICATE)[0]
     facts = facts_of(trained)
@@ -94,7 +94,7 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
     other = thalweg.train(path, **options | {"seed": 2, "name": "other"}).folder
     code, out, _ = call("check", folder / CERTIFICATE, "--run", other)
     assert code == 1
-    assert "REFUSED: The certificate is about other weights" in out
+    assert "REFUSED: The weights of the certificate do not match" in out
     code, out, _ = call("check", folder / CERTIFICATE, "--run", other, "--json")
     assert json.loads(out)["accepted"] is False
 
@@ -125,7 +125,7 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
     assert code == 2
     assert "has changed since" in err
     path.unlink()
-    with pytest.raises(InputError, match="put the file back"):
+    with pytest.raises(InputError, match="restore the file"):
         thalweg.certify(folder)
 
 

@@ -86,11 +86,11 @@ def test_data_that_are_too_large_are_trained_on_mini_batches(labeled, tmp_path, 
     said = []
     session = prepare(Request(Options(source=labeled), tmp_path), said.append)
     assert session.run.recipe.training.optimizer == "adamw"
-    assert any("nothing is proved while it trains" in sentence for sentence in said)
+    assert any("without a proof of optimality" in sentence for sentence in said)
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"model": "mlp", "certify": 1e-3}, "only --model bag"),
+    ({"model": "mlp", "certify": 1e-3}, "duality gap that only"),
     ({"model": "gru", "optimizer": "factored-newton"}, "is for --model bag"),
     ({"optimizer": "factored-newton", "l2": 0.0}, "needs an --l2 above zero"),
     ({"optimizer": "factored-newton", "dropout": 0.2}, "needs --dropout 0"),

@@ -25,12 +25,12 @@ REFUSED = {
     "rate that is no number": ({"lr": float("nan")}, "--lr must be above zero; got nan"),
     "dropout of all": ({"dropout": 1.0}, r"--dropout must lie in \[0, 1\)"),
     "nothing to validate on": ({"valid_share": 0.0}, "--valid-share must be above zero"),
-    "no bound": ({"epochs": 0.0}, "needs a bound"),
+    "no bound": ({"epochs": 0.0}, "Give --epochs or --steps"),
     "bigrams of characters": ({"tokenizer": "char", "bigrams": 10}, "--bigrams needs --tokenizer word"),
     "width and heads": ({"model": "transformer", "width": 10, "heads": 4}, "multiple of --heads; got 10 and 4"),
     "tfixup with norms": ({"model": "transformer", "init": "tfixup"}, "--init tfixup is for"),
     "sparse lstm": ({"model": "lstm", "sparsity": 0.5}, "--sparsity are for --model mlp"),
-    "warmup below zero": ({"warmup": -0.1}, "--warmup must be zero"),
+    "warmup below zero": ({"warmup": -0.1}, "--warmup must be at least 0"),
 }
 
 

@@ -56,7 +56,7 @@ def test_any_value_survives_toml(text, number, texts, table):
 
 
 WRONG = {
-    "no toml": ("[run", "no valid TOML"),
+    "no toml": ("[run", "not valid TOML"),
     "unknown section": ("[model2]\n", r"no section \[model2\]"),
     "value outside a section": ("lr = 1\n", r"no section \[lr\]"),
     "unknown option": ("[training]\nlrr = 1\n", r"no option 'lrr'; did you mean 'lr'\?"),
@@ -65,7 +65,7 @@ WRONG = {
     "fraction for a count": ("[training]\nbatch_size = 1.5\n", "batch_size must be a whole number; got 1.5"),
     "true for a count": ("[run]\nseed = true\n", "seed must be a whole number; got True"),
     "number for a switch": ("[model]\ntie = 1\n", "tie must be true or false; got 1"),
-    "number in a list of texts": ("[data]\nnormalize = [1]\n", "must be a list of texts"),
+    "number in a list of texts": ("[data]\nnormalize = [1]\n", "must be a list of strings"),
 }
 
 
@@ -83,7 +83,7 @@ def test_a_file_that_is_missing_or_incomplete_is_named(tmp_path):
     path = tmp_path / "part.toml"
     path.write_text(completed().to_toml().replace("seed = 0", "").replace("valid_share = 0.1", ""))
     assert "seed" not in read_options(path)
-    with pytest.raises(InputError, match=r"part\.toml is damaged: it lacks seed, valid_share; restore it"):
+    with pytest.raises(InputError, match=r"part\.toml is damaged: missing options: seed, valid_share; restore it"):
         read_recipe(path)
 
 

@@ -240,13 +240,13 @@ def test_defaults_fit_the_head():
         ),
         ({"targets": "trained"}, "--targets is for continuous outputs"),
         ({"head": "vmf", "tie": True}, "--tie shares the model's embedding with trained targets"),
-        ({"head": "vmf", "targets": "trained"}, "learned targets would all become alike.* or --dispersion sliced"),
-        ({"head": "vmf", "targets": "embedding"}, "would all become alike"),
+        ({"head": "vmf", "targets": "trained"}, "learned targets would collapse.* or --dispersion sliced"),
+        ({"head": "vmf", "targets": "embedding"}, "would collapse"),
         ({"head": "vmf", "dispersion": "sliced"}, "--dispersion moves trained vectors; --targets random are not"),
-        ({"head": "analytic", "target_average": 0.5}, "--target-average is for --targets embedding"),
+        ({"head": "analytic", "target_average": 0.5}, "--target-average requires --targets embedding"),
         ({"head": "analytic", "dispersion": "even"}, "There is no dispersion 'even'"),
         ({"head": "analytic", "target_width": 0}, "--target-width must be above zero; got 0"),
-        ({"head": "analytic", "dispersion_weight": -1.0}, "--dispersion-weight must be zero"),
+        ({"head": "analytic", "dispersion_weight": -1.0}, "--dispersion-weight must be at least 0"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_a_sentence(options, message):

@@ -113,7 +113,7 @@ def test_a_run_that_never_had_a_finite_loss_says_so(reviews, tmp_path):
     inner = session.measure
     session.measure = lambda: type(inner())(math.nan, {"accuracy": math.nan})
     assert list(train_loop(session))[-1]["status"] == "NOT_FINITE"
-    with pytest.raises(InputError, match="No weights of this run gave a finite score"):
+    with pytest.raises(InputError, match="No evaluation produced a finite score"):
         finish(session, Status.NOT_FINITE)
 
 
@@ -178,7 +178,7 @@ def test_time_alone_plans_the_steps_and_writes_them_into_the_recipe(reviews, tmp
     run = train(reviews, out=tmp_path, model="bag", optimizer="adamw", width=4, time=1.5, say=said.append)
     assert run.recipe.training.steps
     assert run.recipe.training.steps >= run.result["steps"] > 10
-    assert any("are time for about" in sentence for sentence in said)
+    assert any("Planning about" in sentence for sentence in said)
     assert run.result["seconds"] < 6.0
 
 

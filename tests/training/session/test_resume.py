@@ -171,7 +171,7 @@ def test_a_damaged_file_of_a_finished_run_is_named(reviews, tmp_path):
 def test_changed_data_are_noticed(reviews, tmp_path):
     interrupted(reviews, tmp_path, 3, **OPTIONS["bag"])
     reviews.write_text(reviews.read_text().replace("awful", "dreadful"))
-    with pytest.raises(InputError, match="The data have changed since"):
+    with pytest.raises(InputError, match="The data has changed since"):
         train(reviews, out=tmp_path, **OPTIONS["bag"])
 
 

@@ -225,7 +225,7 @@ class Interval:
         _replace(path, lambda file: file.write(text.encode() + b"\n"))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the interval as plain values (no arrays), as `thalweg certify --json` prints it; None is no bound."""
+        """Return the interval as plain values (no arrays), as `thalweg certify --json` prints it; None: no bound."""
         return finite(self._content())
 
     def _content(self) -> dict[str, Any]:

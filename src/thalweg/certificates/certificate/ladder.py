@@ -24,8 +24,8 @@ REACHED = {
     "factored": "a better linear model",
 }
 MEANINGS = {
-    Proof.PROOF: "It is proved; thalweg check verifies it with numpy alone.",
-    Proof.PROOF_WITH_TOLERANCE: "It is proved up to the stated tolerance.",
+    Proof.PROOF: "Proved; `thalweg check` verifies it with numpy alone.",
+    Proof.PROOF_WITH_TOLERANCE: "Proved up to the stated tolerance.",
     Proof.PROBABILISTIC: "It holds except with the stated probability, over random numbers drawn by thalweg.",
     Proof.ESTIMATE: "It is an estimate and proves nothing.",
 }
@@ -53,9 +53,7 @@ def sentence(interval: Interval) -> str:
     places = digits(interval)
     unit = f" {interval.unit}" if interval.unit == "nats" else ""
     if interval.best is None:
-        return (
-            f"Your model has the {interval.quantity} {interval.loss:.{places}f}{unit}; there is no bound on the best."
-        )
+        return f"Your model has the {interval.quantity} {interval.loss:.{places}f}{unit}; no lower bound applies."
     begin = f"The best possible {interval.quantity} is at least {interval.bound:.{places}f}{unit}"
     if interval.best_reached < interval.loss:
         begin += f" and at most {interval.best_reached:.{places}f}"

@@ -69,7 +69,7 @@ def dual_terms(e):
     kind, target, a = e["loss"], e["T"], e["dual"]
     if kind == "softmax":
         need(
-            a.min() >= 0 and np.abs(a.sum(1) - 1).max() <= 1e-12 * a.shape[1] + 1e-9, "Rows of P are no distributions."
+            a.min() >= 0 and np.abs(a.sum(1) - 1).max() <= 1e-12 * a.shape[1] + 1e-9, "Rows of P are not distributions."
         )
         a = a / a.sum(1, keepdims=True)
         if target.ndim == 1:
@@ -77,7 +77,7 @@ def dual_terms(e):
             residual = -a
             residual[np.arange(len(a)), target] += 1
         else:
-            need(target.min() >= 0 and np.abs(target.sum(1) - 1).max() <= 1e-9, "Rows of T are no distributions.")
+            need(target.min() >= 0 and np.abs(target.sum(1) - 1).max() <= 1e-9, "Rows of T are not distributions.")
             residual = target - a
         return -xlogx(a).sum(1, keepdims=True), residual
     need(a.shape == target.shape, "T and the dual have different shapes.")

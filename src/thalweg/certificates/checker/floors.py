@@ -43,7 +43,7 @@ def check_norm_floor(e, base):
     base.need(
         share.min() >= 0 and abs(share.sum() - 1) <= 1e-9 and l2 > 0 and radius > 0, "Shares, l2 or radius are wrong."
     )
-    base.need(dual.min() >= 0 and np.abs(dual.sum(1) - 1).max() <= 1e-9, "Rows of the dual are no distributions.")
+    base.need(dual.min() >= 0 and np.abs(dual.sum(1) - 1).max() <= 1e-9, "Rows of the dual are not distributions.")
     off = np.abs(share @ (target - dual)).max()
     base.need(not e["free_bias"] or off <= 1e-9, f"A free bias needs residuals that sum to 0, got {off:.3g}.")
     top = np.linalg.norm(np.sqrt(share)[:, None] * (target - dual), 2)

@@ -14,7 +14,7 @@ from thalweg.objective import Objective
 def factored_problem(objective: Objective) -> Factored:
     """Return the problem of an objective whose model is an embedding bag under a linear head.
 
-    It raises an InputError where the loss is no such problem (another model, dropout, no L2 in the loss ...), which
+    It raises an InputError where the loss is not such a problem (another model, dropout, no L2 in the loss ...), which
     says what is in the way.
     """
     model, head = objective.model, objective.head
@@ -51,7 +51,7 @@ def factors_of(objective: Objective) -> tuple[Tensor, Tensor, Tensor | None]:
 
 
 def _obstacle(objective: Objective) -> str:
-    """Return why an objective is no factored problem; nothing where it is one."""
+    """Return why an objective is not a factored problem; nothing where it is one."""
     model = objective.model
     if not isinstance(model, Bag) or model.body is not None:
         return "the model must be a bag without a network on it (--model bag)"

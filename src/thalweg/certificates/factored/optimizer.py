@@ -70,7 +70,7 @@ class FactoredNewton(Optimizer):
 
         Raises:
             ValueError: without an objective.
-            InputError: where its loss is no factored problem.
+            InputError: where its loss is not a factored problem.
         """
         if not isinstance(closure, Objective):
             raise ValueError(

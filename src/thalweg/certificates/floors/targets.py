@@ -27,7 +27,7 @@ from thalweg.heads.base import ConvexLoss, LinearForm
 from thalweg.objective import Objective
 
 MAX_MASSES: Final = 50_000_000  # of a table with a row a target and a column a class
-ROW_BY_ROW = "all of its input"
+ROW_BY_ROW = "each full example"
 
 
 @final
@@ -52,7 +52,7 @@ class Targets:
 def collect_targets(objective: Objective) -> Targets:
     """Return the targets of all batches, from one pass of the model.
 
-    It raises an InputError for a head whose loss is no convex function of a linear prediction, or no finite features.
+    It raises an InputError if the loss is not a convex function of a linear prediction, or no finite features.
     """
     forms: list[LinearForm] = []
     positions: list[tuple[np.ndarray, np.ndarray]] = []

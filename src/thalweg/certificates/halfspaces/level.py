@@ -22,8 +22,8 @@ def separable_level(objective: Objective) -> Certificate:
 
     With two classes, examples are named that no hyperplane is right on together; each such set costs an error. With
     more, a linear program says whether any layer is right on all. If one is, the loss without a penalty has the infimum
-    0, which no weights attain. It raises an InputError with a penalty on the layer, for targets that are no classes, or
-    for too much data; the objective is in evaluation mode, on all training data.
+    0, which no weights attain. It raises an InputError with a penalty on the layer, for targets that are not classes,
+    or for too much data; the objective is in evaluation mode, on all training data.
     """
     start = time.perf_counter()
     other = split_last_layer(objective)

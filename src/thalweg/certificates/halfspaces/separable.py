@@ -38,7 +38,7 @@ class Separation:
 
 
 def separability(x: Matrix, sign: np.ndarray) -> Separation:
-    r"""Say whether a hyperplane parts two kinds of examples, by a linear program, with a proof either way.
+    r"""Say whether a hyperplane separates two kinds of examples, by a linear program, with a proof either way.
 
     The program maximizes the margin t with $s_i (w^\top x_i + b) \ge t$, $\|w\|_\infty \le 1$, $t \le 1$. If $t > 0$
     its solution is the hyperplane. Else its dual names at most d + 2 examples, a point in the hulls of both kinds
@@ -176,7 +176,7 @@ def _checked(x: Any, sign: np.ndarray) -> tuple[Any, np.ndarray]:
         raise InputError("The features hold NaN or infinity; correct the data.")
     sign = np.asarray(sign, dtype=float)
     if not np.isin(sign, (-1.0, 1.0)).all() or len(sign) != x.shape[0]:
-        raise InputError(f"Expected {x.shape[0]} signs -1 or 1, one an example; got {len(sign)}.")
+        raise InputError(f"Expected {x.shape[0]} signs -1 or 1, one per example; got {len(sign)}.")
     return (x.tocsr() if sparse.issparse(x) else np.asarray(x, dtype=float)), sign
 
 

@@ -112,7 +112,7 @@ def fewest_errors(x: np.ndarray, labels: np.ndarray, gate: Gate, *, seconds: flo
     if not np.isfinite(x).all():
         raise InputError("The features hold NaN or infinity; correct the data.")
     if not np.isin(labels, (0, 1)).all() or len(labels) != len(x):
-        raise InputError(f"Expected {len(x)} labels 0 or 1, one an example; got {len(labels)}.")
+        raise InputError(f"Expected {len(x)} labels 0 or 1, one per example; got {len(labels)}.")
     labels = labels.astype(bool)
     rows, axes = reduced(np.column_stack([x, np.ones(len(x))]))
     num = len(np.unique(x, axis=0))

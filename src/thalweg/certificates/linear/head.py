@@ -198,7 +198,7 @@ def head_problem(objective: Objective) -> tuple[Head, HeadPoint, float]:
         The problem, the point of the present layer, and the penalty of everything else.
 
     Raises:
-        InputError: where the head is no convex loss of a linear layer of its own; the message says why.
+        InputError: where the head is not a convex loss of a linear layer of its own; the message says why.
     """
     layer = _layer_of(objective)
     modes = [(module, module.training) for module in objective.model.modules()]

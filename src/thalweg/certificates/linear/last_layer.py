@@ -39,7 +39,7 @@ class Below(nn.Module):
 
     def __init__(self, model: nn.Module, layer: nn.Linear) -> None:
         super().__init__()
-        # In tuples, so that the layer is no part of this module.
+        # In tuples, so that the layer is not part of this module.
         self._model = (model,)
         self._layer = (layer,)
 

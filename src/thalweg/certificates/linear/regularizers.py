@@ -126,7 +126,7 @@ class ElasticNet(AbstractRegularizer):
 class Ball(AbstractRegularizer):
     r"""No penalty, but only weights with $\lVert W \rVert \le$ `radius`: "no head of this norm is better".
 
-    The statement for decay that is no part of the loss, and for none at all. Its gap is Frank and Wolfe's.
+    The statement for decay that is not part of the loss, and for none at all. Its gap is Frank and Wolfe's.
 
     Args:
         radius: of the ball, at least 0; usually the norm that the weights have.

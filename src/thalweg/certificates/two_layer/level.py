@@ -56,7 +56,7 @@ def certify_two_layer(objective: Objective, *, tolerance: float = 1e-8, max_roun
         A certificate of level "two_layer". `whole` is False where earlier layers are frozen.
 
     Raises:
-        InputError: where the loss is no such problem; the message says what is in the way.
+        InputError: where the loss is not such a problem; the message says what is in the way.
 
     Example:
         >>> import torch

@@ -40,7 +40,7 @@ class TwoLayerPoint:
 def two_layer_point(objective: Objective) -> TwoLayerPoint:
     """Return the two-layer network that an objective (see `certify_two_layer`) holds, and its problem.
 
-    It raises an InputError where the loss is no such problem; the message says what is in the way.
+    It raises an InputError where the loss is not such a problem; the message says what is in the way.
     """
     model = objective.model.body if isinstance(objective.model, FlatWindow) else objective.model
     if not isinstance(model, MLP):

@@ -59,7 +59,7 @@ class Examples:
         """Return a column of sequences.
 
         Raises:
-            TypeError: if the column holds one number an example.
+            TypeError: if the column holds one number per example.
         """
         column = self.columns[name]
         if not isinstance(column, Ragged):
@@ -81,9 +81,9 @@ class Examples:
 class Order:
     """Which examples are in which batch: a function of (seed, epoch, index) and of nothing that was asked before.
 
-    The examples are permuted anew for each epoch. With `lengths`, the examples of 64 consecutive batches are then
+    The examples are permuted again for each epoch. With `lengths`, the examples of 64 consecutive batches are then
     sorted by length and cut into batches anew, and the batches of the epoch are permuted: little padding, and each
-    example still exactly once an epoch.
+    example still exactly once per epoch.
 
     Args:
         num_examples: number of examples, at least 1.
@@ -166,7 +166,7 @@ class Order:
         """
         if not 0 <= index < self.num_batches or epoch < 0:
             raise IndexError(
-                f"Order has {self.num_batches} batches an epoch; there is no batch {index} in epoch {epoch}."
+                f"Order has {self.num_batches} batches per epoch; there is no batch {index} in epoch {epoch}."
             )
         if self._epoch is None or self._epoch[0] != epoch:
             self._epoch = (epoch, *self._plan(epoch))

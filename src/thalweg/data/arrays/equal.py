@@ -18,7 +18,7 @@ class WholeExamples:
     """A model that answers each example, or each place of it, from the whole example."""
 
     groups: np.ndarray  # which examples look the same, int [num_examples] (from `same_rows`)
-    describes: str  # what the model sees, as the end of "a model that sees ..."
+    describes: str  # what the model sees, as the end of "a model whose input is ..."
     lengths: np.ndarray | None = None  # targets of each example, int [num_examples]; None: one each
 
     def of(self, indices: np.ndarray) -> np.ndarray:
@@ -39,7 +39,7 @@ class Prefixes:
     symbols: np.ndarray  # what is predicted, all sequences one after the other, int [total]
     lengths: np.ndarray  # of each sequence, int [num_sequences]
     first: np.ndarray  # what is known before the first symbol, as a number, int [num_sequences]
-    describes: str  # what the model sees, as the end of "a model that sees ..."
+    describes: str  # what the model sees, as the end of "a model whose input is ..."
 
 
 View = WholeExamples | Prefixes

@@ -114,7 +114,7 @@ class Standardizer:
             return cls(*(np.array(saved[name], dtype=np.float64) for name in ("shift", "scale")))
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
-                f"Expected a saved scaling with 'shift' and 'scale', a number a column; {error}."
+                f"Expected a saved scaling with 'shift' and 'scale', one number per column; {error}."
             ) from None
 
 

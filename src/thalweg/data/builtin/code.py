@@ -20,7 +20,7 @@ def _words(names: str) -> tuple[str, ...]:
     return tuple(names.split())
 
 
-MIN_TEXTS: Final = 100  # a package with fewer docstrings is no label
+MIN_TEXTS: Final = 100  # a package with fewer docstrings is not a label
 # Tests, bundled installers, third-party packages, and what some of Python 3.11 to 3.14 lack.
 _LEFT_OUT: Final = _words(
     "test tests idlelib idle_test lib2to3 distutils site-packages dist-packages turtledemo pydoc_data ensurepip "

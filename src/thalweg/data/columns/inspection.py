@@ -1,4 +1,4 @@
-"""A look at a data file before anyone trains: counts, labels, lengths, duplicates, contradictions, empty texts."""
+"""A look at a data file before training: counts, labels, lengths, duplicates, contradictions, empty texts."""
 
 import dataclasses
 import hashlib
@@ -194,7 +194,7 @@ class _Look:
                 yield [as_text(value)]
 
     def rare(self, labels: dict[str, int]) -> list[str]:
-        """The labels of few rows; a sentence has many tags, so that these are no rows."""
+        """The labels of few rows; a sentence has many tags, so that these are not rows."""
         is_label = self.target_kind is Kind.LABEL
         return [label for label, count in labels.items() if is_label and count < MIN_ROWS_OF_A_LABEL]
 

@@ -45,7 +45,7 @@ def text_score(one: ColumnFacts) -> float | None:
 
 
 def is_text_like(one: ColumnFacts) -> bool:
-    """Whether a column may be a text, and is no column of labels in words."""
+    """Whether a column may be a text, and is not a column of labels in words."""
     return text_score(one) is not None and (one.mean_words >= MIN_WORDS or not is_label_like(one))
 
 

@@ -203,7 +203,7 @@ def _is_number(field: str) -> bool:
 
 
 def _first_row_is_data(rows: list[list[str]]) -> str:
-    """Why the first row is no header, as half a sentence such as "'1' is a number"; empty when it may be one."""
+    """Why the first row is not a header, as half a sentence such as "'1' is a number"; empty when it may be one."""
     first, later = rows[0], rows[1:]
     cells = [cell.strip() for cell in first]
     known = [normalized(cell) in ALL_NAMES and not cell.endswith(_TEXT_ENDS) for cell in cells]

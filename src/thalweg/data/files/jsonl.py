@@ -1,4 +1,4 @@
-"""JSON Lines: one object a line."""
+"""JSON Lines: one object per line."""
 
 import json
 import re
@@ -95,5 +95,5 @@ def open_json_lines(name: str, sample: str, *, is_whole: bool) -> tuple[JsonLine
     if sparse:
         notes.append(f"Some objects lack {', '.join(map(repr, sparse[:5]))}; what is missing is read as null.")
     if not is_whole and len(objects) < len(rows):
-        notes.append(f"{len(rows) - len(objects)} of the first {len(rows):,} lines are no JSON objects.")
+        notes.append(f"{len(rows) - len(objects)} of the first {len(rows):,} lines are not JSON objects.")
     return JsonLines(columns), notes

@@ -26,7 +26,7 @@ _DECODERS: Final[list[tuple[bytes, str, type_of_decoder]]] = [
     (codecs.BOM_UTF16_LE, "UTF-16", codecs.utf_16_le_decode),
     (codecs.BOM_UTF16_BE, "UTF-16", codecs.utf_16_be_decode),
 ]
-# Files that are no text at all, by their first bytes.
+# Files that are not text at all, by their first bytes.
 _FOREIGN: Final = [
     (b"PK\x03\x04", "a zip archive (or a spreadsheet); unpack it, or save the sheet as CSV"),
     (b"PAR1", "a Parquet file; convert it to CSV or JSON Lines"),
@@ -155,7 +155,7 @@ class LineReader:
                     if not block:
                         return
         except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile, MemoryError) as error:
-            raise InputError(f"{self.path}: the compressed file is damaged or cut off ({_why(error)}).") from None
+            raise InputError(f"{self.path}: the compressed file is damaged or truncated ({_why(error)}).") from None
         except OSError as error:
             raise InputError(f"{self.path}: the file can't be read ({_why(error)}).") from None
 

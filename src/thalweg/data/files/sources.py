@@ -101,7 +101,7 @@ def open_source(
         A source: `columns`, `notes`, `chunks()`, `rows()`, `bad_rows`, `num_bad_rows`.
 
     Raises:
-        InputError: when the file can't be opened, is empty, or is no data of this kind.
+        InputError: when the file can't be opened, is empty, or is not data of this kind.
         ValueError: when `kind` is not one of `KINDS`.
 
     Example:

@@ -29,7 +29,7 @@ BYTE_LETTERS: Final = _byte_letters()
 
 
 def byte_text(text: str) -> bytes:
-    """Return a text in UTF-8, with `?` for half a surrogate pair, which is no character."""
+    """Return a text in UTF-8, with `?` for half a surrogate pair, which is not a character."""
     return text.encode("utf-8", "replace")
 
 

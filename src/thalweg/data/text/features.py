@@ -30,7 +30,7 @@ class BagFeatures:
 
     where $n$ is the number of training texts, $n_f$ of those with feature $f$, and $t_{d,f}$ how often $f$ is in text
     $d$; with `sublinear` one plus the logarithm of that. Features 0 ... `vocabulary_size` - 1 are the words, by their
-    ids; bigrams come after them. The special ids 0 to 3, unknown words among them, are no features, nor part of one.
+    ids; bigrams come after them. The special ids 0 to 3, unknown words among them, are not features, nor part of one.
 
     Args:
         vocabulary_size: number of word ids.

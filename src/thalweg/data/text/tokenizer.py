@@ -51,7 +51,7 @@ class Tokenizer:
     | list | given entries, for texts that are split already | becomes `<unk>` |
 
     Ids 0 to 3 are `<pad>`, `<unk>`, `<bos>` and `<eos>`; their names in a text are text like any other. Half a
-    surrogate pair, which is no character, is left out by "word" and read as `?` by "bpe", "char" and "byte". Made by
+    surrogate pair, which is not a character, is left out by "word" and read as `?` by "bpe", "char" and "byte". Made by
     `train`, `from_vocabulary` or `load`.
 
     Args:

@@ -1,4 +1,4 @@
-"""Words to ids and a vocabulary in one pass over the texts, by 64-bit hashes in numpy, not one object a word."""
+"""Words to ids and a vocabulary in one pass over the texts, by 64-bit hashes in numpy, not one object per word."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple, final
@@ -133,7 +133,7 @@ def word_hashes(texts: Sequence[str]) -> WordHashes:
 
     Source: Karp and Rabin (1987), Efficient randomized pattern-matching algorithms.
     """
-    # A line feed is no part of a word; one after each text keeps them apart, and no text without a character.
+    # A line feed is not part of a word; one after each text keeps them apart, and no text without a character.
     codes = np.frombuffer("".join([f"{text}\n" for text in texts]).encode("utf-32-le", "surrogatepass"), dtype="<u4")
     kinds = _KINDS[codes]
     is_inside = kinds == _INSIDE

@@ -111,7 +111,7 @@ def read_word_vectors(path: str | Path, wanted: Collection[str] | None = None) -
 
     Raises:
         InputError: if the file cannot be read or holds no vectors, or at a line whose vector has the wrong width or an
-            entry that is no finite number (looked at for wanted words); with file and line.
+            entry that is not a finite number (looked at for wanted words); with file and line.
 
     Source of the formats: Pennington, Socher and Manning (2014), GloVe: Global Vectors for Word Representation;
     Mikolov, Chen, Corrado and Dean (2013), Efficient Estimation of Word Representations in Vector Space.
@@ -179,19 +179,19 @@ def _first_line(line: str, path: str | Path) -> tuple[int, bool]:
         return int(parts[1]), True
     if len(parts) < 2 or not all(map(_is_number, parts[1:])):
         raise InputError(
-            f"{path}, line 1: expected a word and its numbers, parted by spaces, got {line[:60]!r}; "
+            f"{path}, line 1: expected a word and its numbers, separated by spaces, got {line[:60]!r}; "
             "is it a text file of GloVe or word2vec?"
         )
     return len(parts) - 1, False
 
 
 def _word_with_spaces(line: str, width: int, path: str | Path, number: int) -> tuple[str, str]:
-    """Return word and numbers of a line with more entries than usual, refuse it if it is no word that has them."""
+    """Return word and numbers of a line with more entries than usual, refuse it if it is not a word that has them."""
     parts = line.split(" ")
     if len(parts) <= width or all(map(_is_number, parts[1:])):
         raise InputError(
             f"{path}, line {number}: expected a word and {width} numbers, got {len(parts) - 1} entries after the word; "
-            "was the file cut off or changed?"
+            "was the file truncated or changed?"
         )
     return " ".join(parts[:-width]), " ".join(parts[-width:])
 

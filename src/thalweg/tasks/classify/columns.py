@@ -13,7 +13,7 @@ def choose(table: Table) -> Choice:
     label = label or table.best("label", label_score, (text,))
     if label is None:
         raise table.fail(
-            f"a column of labels beside the text {text.name!r} (values that come again and again)",
+            f"a column of labels along with the text {text.name!r} (values that repeat)",
             "name it with --label-column",
         )
     shown = f"{label.num_distinct} label{'s' if label.num_distinct != 1 else ''}{table.looked_at}"

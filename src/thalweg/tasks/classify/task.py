@@ -189,8 +189,8 @@ class Classify(AbstractTask):
             exact = "Fraction of validation texts whose labels are all right and complete."
         return {
             "accuracy": ("higher", exact),
-            "macro_f1": ("higher", f"{F1}, averaged over labels whatever their frequency."),
-            "micro_f1": ("higher", "F1 over all single decisions together."),
+            "macro_f1": ("higher", f"{F1}, macro-averaged over labels."),
+            "micro_f1": ("higher", "Micro-averaged F1."),
         }
 
     def predict(

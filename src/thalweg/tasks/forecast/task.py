@@ -110,13 +110,13 @@ class Forecast(AbstractTask):
             series, held_out = split_end(series, lags, settings.valid_share)
             note = (
                 f"Validation is the end of the series, {len(held_out) - lags:,} rows from {held_out.labels[lags]} on; "
-                "it plays no part in the scaling."
+                "it is not used to fit the scaling."
             )
         else:
             check_length(series, lags)
             held_out = read_series(valid, columns, time, first_row=len(series) + 1)
             check_length(held_out, lags)
-            note = f"Validation is {valid.name}; its first {lags} rows are only seen, not forecast."
+            note = f"Validation is {valid.name}; its first {lags} rows are used as context only."
         check_variation(series, "training part")
         check_variation(held_out.part(lags), "validation part")
         task = cls(columns, lags, Standardizer.fit(series.values, settings.scaling), time)
@@ -130,7 +130,7 @@ class Forecast(AbstractTask):
         series = read_series(source, chosen, columns.get("time"))
         check_length(series, self.lags)
         check_variation(series.part(self.lags), "data")
-        return self._windows(series), [f"The first {self.lags} rows are only seen, not forecast."]
+        return self._windows(series), [f"The first {self.lags} rows are used as context only."]
 
     @override
     def view(self, examples: Examples) -> View:

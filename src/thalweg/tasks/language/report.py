@@ -123,7 +123,7 @@ def _surprising_lines(lines: list[tuple[float, int, str]]) -> dict[str, Any]:
     return {
         "kind": "examples",
         "title": "The most and the least surprising lines",
-        "text": "Lines of the validation text by their loss in nats per token; the model nearly foresees the last.",
+        "text": "Lines of the validation text by loss in nats per token; the model almost predicts the last ones.",
         "columns": ["surprising", "nats per token", "line"],
         "rows": rows,
     }

@@ -206,7 +206,7 @@ class Language(AbstractWritingTask):
     def explanations(self) -> dict[str, tuple[str, str]]:
         return {
             "loss": ("lower", "Nats per token: how surprising the next token of the validation text is."),
-            "perplexity": ("lower", "e to the loss: as if the next token were drawn from so many equally likely ones."),
+            "perplexity": ("lower", "exp(loss): the effective number of equally likely next tokens."),
             "bits_per_byte": (
                 "lower",
                 "Bits that a byte of the validation text costs when it is compressed with the model (8: not at all); "

@@ -21,7 +21,7 @@ def read_numbers(values: Sequence[Any], lines: Sequence[int], column: str, name:
         if number is None:
             where = f"{name}, line {lines[place]}: expected a number in column {column!r}, got"
             if is_missing(value):
-                raise InputError(f"{where} nothing ({value!r}); fill it in, or leave the row out.")
+                raise InputError(f"{where} an empty value ({value!r}); fill it in, or leave the row out.")
             raise InputError(f"{where} {_shown(value)}; correct it, or leave the row out.")
         numbers[place] = number
     return numbers

@@ -19,7 +19,7 @@ def reading(path: Path) -> Iterator[dict[str, Any]]:
     """Give the object that `write_json` wrote; what fails inside the block because of its content counts as damage.
 
     Raises:
-        InputError: if the file is missing, is no JSON object, or the block finds something in it missing or wrong.
+        InputError: if the file is missing, is not a JSON object, or the block finds something in it missing or wrong.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))

@@ -90,10 +90,10 @@ class TextReader:
 
     @property
     def describes(self) -> str:
-        """What the model sees of a text, as the end of "a model that sees ..."."""
+        """What the model sees of a text, as the end of "a model whose input is ..."."""
         if self.features is not None:
             return "a text as a bag of its known words and bigrams with their weights"
-        return f"the first {self.max_length:,} tokens of a text, words that are not in the vocabulary all alike"
+        return f"the first {self.max_length:,} tokens of a text, with out-of-vocabulary words all alike"
 
     def read(self, texts: Sequence[str], prefix: str = "") -> dict[str, Any]:
         """Return the columns of `Examples` for new texts."""

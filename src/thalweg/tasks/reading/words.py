@@ -100,7 +100,7 @@ class WordReader:
         return self.tokenizer.id_of(self.normalizer(word)) is not None
 
     def split(self, text: str) -> list[str]:
-        """Return a text's words: it is split at spaces, and at punctuation where a part is no known word.
+        """Return a text's words: it is split at spaces, and at punctuation where a part is not a known word.
 
         This is a simple rule: where the training data split words in another way (as "do", "n't"), give lists of words.
         """

@@ -45,7 +45,7 @@ def _distribution(true: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
     return {
         "kind": "series",
         "title": "Distribution of the numbers",
-        "text": "Validation examples by number; predictions that crowd in the middle say that the network is unsure.",
+        "text": "Validation examples by number; predictions that cluster near the mean mean an unsure network.",
         "x": [float(f"{center:.6g}") for center in centers],
         "lines": {name: [int(count) for count in values] for name, values in counts.items()},
         "x_label": "number",

@@ -206,7 +206,7 @@ class Score(AbstractTask):
             For each input `{"text": ..., "score": ...}`, with "other" for pairs; the score is in the original unit.
 
         Raises:
-            InputError: if an input is no text (no pair of texts).
+            InputError: if an input is not text (no pair of texts).
         """
         del options
         rows = [self._texts_of(value, place) for place, value in enumerate(inputs, start=1)]

@@ -203,7 +203,7 @@ class Tag(AbstractTask):
     def explanations(self) -> dict[str, tuple[str, str]]:
         texts = {
             "accuracy": ("higher", "Fraction of validation words whose tag is right."),
-            "macro_f1": ("higher", f"{F1}, averaged over tags whatever their frequency."),
+            "macro_f1": ("higher", f"{F1}, macro-averaged over tags."),
         }
         if self.has_spans:
             texts |= {

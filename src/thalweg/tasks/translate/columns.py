@@ -40,7 +40,7 @@ def side_score(role: str) -> Callable[[ColumnFacts], float | None]:
 
 
 def has_two_texts(table: Table) -> bool:
-    """There are two texts that are no labels."""
+    """There are two texts that are not labels."""
     return sum(is_text_like(one) and not is_label_like(one) for one in table.facts) >= 2
 
 

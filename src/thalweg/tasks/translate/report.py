@@ -32,7 +32,7 @@ def texts_of(examples: Examples, side: str, indices: np.ndarray) -> list[str]:
 def translation_scores(translations: list[str], references: list[str]) -> dict[str, float]:
     """Return BLEU (of sacreBLEU, tokenized by its "13a") and chrF from 0 to 100, and the fraction of exact matches.
 
-    BLEU is left out where no reference has four words: it counts runs of up to four, so it would always be zero.
+    BLEU is left out where no reference has four words: it counts n-grams of up to four, so it would always be zero.
 
     Source: Papineni et al. (2002), BLEU; Post (2018), A Call for Clarity in Reporting BLEU Scores; Popovic
     (2015), chrF.
@@ -92,14 +92,14 @@ def sections(translate: Callable[[np.ndarray], list[str]], valid: Examples, seed
         {
             "kind": "table",
             "title": "Quality by length",
-            "text": "Validation texts by the length of the source; long ones are seldom right to the letter.",
+            "text": "Validation texts by the length of the source; long ones are seldom an exact match.",
             "columns": ["source tokens", "texts", "BLEU", "chrF", "exact match"],
             "rows": quality_rows,
         },
         {
             "kind": "bars",
             "title": "Exact match by length",
-            "text": "Fraction of translations that are right to the letter, by the source's length in tokens.",
+            "text": "Fraction of translations that match the reference exactly, by the source's length in tokens.",
             "names": [name for name, _, _ in by_length],
             "values": [found["exact_match"] for _, _, found in by_length],
             "x_label": "fraction",

@@ -160,10 +160,10 @@ class Translate(AbstractWritingTask):
         return {
             "loss": ("lower", "Nats per token of the true translation, label smoothing included."),
             "token_accuracy": ("higher", "Fraction of tokens predicted correctly after the true ones before them."),
-            "perplexity": ("lower", "As if each token were drawn from so many equally likely ones; without smoothing."),
-            "bleu": ("higher", "BLEU from 0 to 100: runs of up to four words shared with the true translations."),
-            "chrf": ("higher", "chrF from 0 to 100: runs of up to six characters shared with the true translation."),
-            "exact_match": ("higher", "Fraction of translations that are the true one to the letter."),
+            "perplexity": ("lower", "exp(loss), without label smoothing."),
+            "bleu": ("higher", "BLEU from 0 to 100: n-grams of up to four words shared with the references."),
+            "chrf": ("higher", "chrF from 0 to 100: n-grams of up to six characters shared with the reference."),
+            "exact_match": ("higher", "Fraction of translations that match the reference exactly."),
         }
 
     def generated_metrics(

@@ -83,7 +83,7 @@ class Pretrained:
         return table if self.share == 1.0 else combined_table(table, random_table(size, width), self.share)
 
     def _add_parts(self, tokenizer: Tokenizer, rows: np.ndarray, known: np.ndarray) -> None:
-        """Give subwords that are no words the mean vector of the words that contain them, in place."""
+        """Give subwords that are not words the mean vector of the words that contain them, in place."""
         sums, counts = np.zeros(rows.shape), np.zeros(len(rows))
         for shard in _limited(word_vector_shards(self.path), MAX_WORDS):
             vectors = shard.normalized("length")

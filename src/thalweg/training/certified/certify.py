@@ -57,7 +57,7 @@ def certify(
         The interval; `interval.bound`, `interval.levels`, `interval.scope`, `interval.proof`, `interval.save(path)`.
 
     Raises:
-        InputError: if the run's data have changed or cannot be read, or the loss is not finite.
+        InputError: if the run's data has changed or cannot be read, or the loss is not finite.
 
     Example:
         >>> x, y = torch.tensor([[0.0], [0.0], [1.0]]), torch.tensor([0, 1, 1])
@@ -104,11 +104,11 @@ def read_again(run: Run) -> tuple[AbstractTask, Prepared]:
     recipe, data = run.recipe, run.data
     for name, expected in data["files"].items():
         if not Path(name).is_file():
-            raise InputError(f"The data of {run.folder} are missing: there is no {name}; put the file back.")
+            raise InputError(f"The data of {run.folder} is missing: there is no {name}; restore the file.")
         if checksum(Path(name)) != expected:
             raise InputError(
                 f"{name} has changed since {run.folder} was trained on it, so nothing can be said about that training; "
-                "put the old file back, or train again."
+                "restore the original file, or train again."
             )
     skip = recipe.data.skip_bad_rows
     source = open_any(recipe.data.source, skip_bad_rows=skip)
@@ -148,12 +148,12 @@ def training_objective(
 
 
 def notes_of(recipe: Recipe) -> list[str]:
-    """Return sentences about what a training did that is no part of its objective."""
+    """Return sentences about what a training did that is not part of its objective."""
     training, notes = recipe.training, []
     if training.weight_decay:
         notes.append(
-            f"Training also shrank the weights beside the gradient (--weight-decay {training.weight_decay:g}), which "
-            "is part of no objective; the certified loss is without it."
+            f"Training also used decoupled weight decay (--weight-decay {training.weight_decay:g}), which is not "
+            "part of the objective; the certified loss is computed without it."
         )
     if recipe.run.precision == "bfloat16":
         notes.append("Training ran its forward pass in bfloat16; the certified loss is computed in float64.")

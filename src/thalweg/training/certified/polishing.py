@@ -1,4 +1,4 @@
-"""A better output layer put into a run; the weights from before stay beside it."""
+"""A better output layer put into a run; the previous weights are kept."""
 
 import torch
 
@@ -15,7 +15,7 @@ from thalweg.training.steps.evaluate import evaluate
 def put_polished_head(run: Run, objective: Objective, task: AbstractTask, valid: Examples) -> str:
     """Write the best output layer for the present features into the run, and say what that does to the scores.
 
-    It raises an InputError if the run's head is no linear layer of its own under an L2 penalty.
+    It raises an InputError if the run's head is not a linear layer of its own under an L2 penalty.
     """
     weight, bias = polished_layer(objective.copied(torch.float64))
     model, head = run.model, run.head

@@ -61,7 +61,7 @@ def build_networks(
     try:
         model: nn.Module = builder(task.shape(), model_options(recipe))
     except ValueError as error:
-        raise InputError(f"--model {options.model} cannot be built so: {error}") from None
+        raise InputError(f"--model {options.model} cannot be built with these options: {error}") from None
     head = task.head(model, head_options(recipe, fresh=fresh, counts=counts))
     dtype, _ = choose_precision(recipe.run.precision, choose_device("cpu"))
     model.to(dtype)

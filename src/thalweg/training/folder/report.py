@@ -34,7 +34,7 @@ def make_report(
     if recipe.model.head != "softmax":
         explanations["loss"] = (
             "lower",
-            f"The loss of the head '{recipe.model.head}' for each token; the perplexity is what compares heads.",
+            f"The loss of the head '{recipe.model.head}' for each token; use perplexity to compare heads.",
         )
     values = {"loss": summary["loss"], **summary["metrics"]}
     shown = _shown([name for name in values if name in explanations])

@@ -52,7 +52,9 @@ class Run:
                     f"{self.folder} has learned from a stream: thalweg predict answers with it, and the score it "
                     "printed is on rows it had not seen; for files, train a run (without --online)."
                 )
-            raise InputError(f"{self.folder} is no run: it holds no {RECIPE}; give a folder that `thalweg train` made.")
+            raise InputError(
+                f"{self.folder} is not a run folder: it has no {RECIPE}; give a folder that `thalweg train` made."
+            )
         self.recipe: Recipe = read_recipe(self.folder / RECIPE)
         self._parts: tuple[AbstractTask, nn.Module, AbstractHead] | None = None
 
@@ -253,7 +255,7 @@ class NewFolder:
         self._made_parent = not folder.parent.exists()
         if folder.exists() and not (folder / RECIPE).is_file():
             raise InputError(
-                f"{folder} is no run (it holds no {RECIPE}), so --overwrite leaves it alone; choose a --name."
+                f"{folder} is not a run folder (it has no {RECIPE}), so --overwrite leaves it alone; choose a --name."
             )
         temporary = folder.with_name(f".{folder.name}.tmp")
         try:
@@ -289,4 +291,4 @@ def _read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise InputError(f"{path} is missing; restore it or train the run again.") from None
     except (OSError, ValueError):
-        raise InputError(f"{path} is damaged (it is no valid JSON); restore it or train the run again.") from None
+        raise InputError(f"{path} is damaged (it is not valid JSON); restore it or train the run again.") from None

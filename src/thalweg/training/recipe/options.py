@@ -26,7 +26,7 @@ class Range:
 
 
 ABOVE_ZERO: Final = Range("must be above zero", lambda value: 0 < value < math.inf)
-NOT_NEGATIVE: Final = Range("must be zero (off) or above", lambda value: 0 <= value < math.inf)
+NOT_NEGATIVE: Final = Range("must be at least 0 (0 = off)", lambda value: 0 <= value < math.inf)
 SEED: Final = Range("must lie in [0, 2**63)", lambda value: 0 <= value < 2**63)
 FRACTION: Final = Range("must lie in [0, 1)", lambda value: 0 <= value < 1)
 
@@ -161,18 +161,18 @@ class DataSection:
         "Fraction of the examples in the validation split, when no file is given", 0.1, FRACTION
     )]
     text_column: Annotated[str, Option(
-        'Column of the text (tokens, source sentence); "" is detected automatically', "", trait="text"
+        'Column of the text (tokens, source sentence); default: detected automatically', "", trait="text"
     )]
     other_column: Annotated[str, Option(
-        'Column of the second text of a pair; "" is detected automatically, "none" is no pair', "", trait="pairs"
+        'Column of the second text of a pair; default: detected automatically; "none": no pair', "", trait="pairs"
     )]
     label_column: Annotated[str, Option(
-        'Column of the answer (label, tags, number, target); "" is detected automatically', ""
+        'Column of the answer (label, tags, number, target); default: detected automatically', ""
     )]
     columns: Annotated[tuple[str, ...], Option(
         "Numeric columns to forecast, in order; [] is all of them", (), trait="series"
     )]
-    skip_bad_rows: Annotated[bool, Option("Train although more than 1 % of the rows cannot be read", False)]
+    skip_bad_rows: Annotated[bool, Option("Train even if more than 1 % of the rows cannot be read", False)]
     normalize: Annotated[tuple[str, ...], Option(
         "Steps of text normalization, in order: nfc, nfkc, lower, casefold, spaces, digits, accents, controls",
         ("nfc", "lower", "spaces"), trait="text",
@@ -256,7 +256,7 @@ class ModelSection:
         "Width of the --targets vectors", 128, ABOVE_ZERO, follows=_target_width, continuous=True
     )]
     target_average: Annotated[float, Option(
-        "Fraction of the old vectors that --targets embedding keeps at each step", 0.0, FRACTION, continuous=True
+        "EMA decay of the target vectors of --targets embedding", 0.0, FRACTION, continuous=True
     )]
     dispersion: Annotated[str, Option(
         f"Penalty that keeps trained vectors apart: {_listed(names.DISPERSIONS)}", "none", choices=names.DISPERSIONS,
@@ -268,7 +268,7 @@ class ModelSection:
 @final
 @dataclass(frozen=True, kw_only=True)
 class TrainingSection:
-    """How the loss is driven down, and when to stop."""
+    """Optimization and stopping."""
 
     optimizer: Annotated[str, Option(
         f"Any of torch.optim in lower case; {_listed(names.METHODS)}; or an import path such as "
@@ -279,7 +279,7 @@ class TrainingSection:
         choices=("", *names.LINE_SEARCHES), follows=_line_search, wants="method",
     )]
     optimizer_options: Annotated[Values, Option(
-        "More arguments of the optimizer: --optimizer-options.momentum 0.9", {}, wants="method"
+        "Extra arguments of the optimizer: --optimizer-options.momentum 0.9", {}, wants="method"
     )]
     lr: Annotated[float, Option(
         "Peak learning rate", 3e-3, ABOVE_ZERO, by_model={"bag": 0.01, "transformer": 1e-3}, full_batch=1.0,
@@ -290,34 +290,34 @@ class TrainingSection:
         full_batch="constant", follows=_schedule, wants="method",
     )]
     schedule_options: Annotated[Values, Option(
-        "More arguments of the schedule: --schedule-options.num_cycles 2", {}, wants="method"
+        "Extra arguments of the schedule: --schedule-options.num_cycles 2", {}, wants="method"
     )]
     warmup: Annotated[float, Option(
-        "Warm-up: a fraction of the run below 1, or a number of steps from 1 on", 0.05, NOT_NEGATIVE,
+        "Warm-up: fraction of the run if below 1, else number of steps", 0.05, NOT_NEGATIVE,
         by_model={"transformer": 0.1}, full_batch=0.0, follows=_warmup, idle=_no_warmup, wants="method",
     )]
     clip: Annotated[float, Option(
         "Clip the gradient to this norm; 0 is off", 1.0, NOT_NEGATIVE, full_batch=0.0, wants="method"
     )]
     clip_value: Annotated[float, Option(
-        "Clip each entry of the gradient to +- this; 0 is off", 0.0, NOT_NEGATIVE, wants="method"
+        "Clip each entry of the gradient to [-c, c] for this c; 0 is off", 0.0, NOT_NEGATIVE, wants="method"
     )]
     clip_adaptive: Annotated[float, Option(
         "Clip each unit's gradient to this fraction of its weights' norm (AGC); 0 is off", 0.0, NOT_NEGATIVE,
         wants="method",
     )]
     clip_update: Annotated[float, Option(
-        "Clip each entry of the optimizer's update to +- this; 0 is off", 0.0, NOT_NEGATIVE, wants="method"
+        "Clip each entry of the optimizer's update to [-c, c] for this c; 0 is off", 0.0, NOT_NEGATIVE, wants="method"
     )]
     weight_decay: Annotated[float, Option(
-        "Decoupled weight decay: shrinks the weights beside the gradient step", 0.01, NOT_NEGATIVE, full_batch=0.0,
+        "Decoupled weight decay (as in AdamW)", 0.01, NOT_NEGATIVE, full_batch=0.0,
         solver_needs=0.0, wants="method",
     )]
     l2: Annotated[float, Option(
         "L2 penalty inside the loss: l2/2 times the squared norm of the weights", 0.0, NOT_NEGATIVE, full_batch=1e-4
     )]
     label_smoothing: Annotated[float, Option(
-        "Fraction of the target that is spread over all classes", 0.0, FRACTION, trait="classes",
+        "Label smoothing: probability mass spread uniformly over all classes", 0.0, FRACTION, trait="classes",
         follows=_label_smoothing,
     )]
     batch_size: Annotated[int, Option(
@@ -325,14 +325,14 @@ class TrainingSection:
         solver_needs=0, wants="method", parse=batch_size,
     )]
     accumulate: Annotated[int, Option(
-        "Micro-batches per step; the step's loss is exact over all of them", 1, ABOVE_ZERO, solver_needs=1,
+        "Gradient accumulation: micro-batches per optimizer step", 1, ABOVE_ZERO, solver_needs=1,
         wants="passes",
     )]
     epochs: Annotated[float, Option(
-        "Passes over the training data; 0 when steps bound the run", 10.0, NOT_NEGATIVE, full_batch=100.0,
+        "Passes over the training data; 0 if --steps limits the run", 10.0, NOT_NEGATIVE, full_batch=100.0,
         follows=lambda values: 0.0 if values["steps"] else values["epochs"], wants="passes",
     )]
-    steps: Annotated[int, Option("Number of steps; 0 when epochs bound the run", 0, NOT_NEGATIVE, wants="passes")]
+    steps: Annotated[int, Option("Number of steps; 0 if --epochs limits the run", 0, NOT_NEGATIVE, wants="passes")]
     time: Annotated[float, Option(
         "Time limit in seconds (on the command line 5m or 1h, too); 0 is off", 0.0, NOT_NEGATIVE, parse=seconds
     )]
@@ -344,10 +344,10 @@ class TrainingSection:
         proved=1e-4,
     )]
     evaluate_every: Annotated[int, Option(
-        "Steps between evaluations; 0 is once an epoch, at most 20 times a run", 0, NOT_NEGATIVE
+        "Steps between evaluations; 0: once per epoch, at most 20 per run", 0, NOT_NEGATIVE
     )]
     checkpoint_every: Annotated[float, Option(
-        "Seconds between checkpoints (there is one after every evaluation, too)", 60.0, NOT_NEGATIVE
+        "Seconds between checkpoints (one is also written after each evaluation)", 60.0, NOT_NEGATIVE
     )]
 # fmt: on
 

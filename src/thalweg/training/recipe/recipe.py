@@ -106,14 +106,16 @@ def read_recipe(path: str | Path) -> Recipe:
     """
     options = read_options(path)
     if gone := [name for name in OPTIONS if name not in options]:
-        raise InputError(f"{path} is damaged: it lacks {', '.join(gone[:3])}; restore it or train the run again.")
+        raise InputError(
+            f"{path} is damaged: missing options: {', '.join(gone[:3])}; restore it or train the run again."
+        )
     return Recipe.of(options)
 
 
 def read_options(path: str | Path) -> Options:
     """Read the options that a recipe file gives, all of them or some.
 
-    An InputError tells of a missing file, one that is no TOML, an unknown section or option, or a value of another
+    An InputError tells of a missing file, one that is not TOML, an unknown section or option, or a value of another
     type.
     """
     try:
@@ -130,7 +132,7 @@ def read_toml(text: str, where: str) -> Options:
     try:
         parsed = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{where} is no valid TOML: {error}.") from None
+        raise InputError(f"{where} is not valid TOML: {error}.") from None
     given = {}
     for section, values in parsed.items():
         if section not in SECTIONS or not isinstance(values, dict):
@@ -146,7 +148,7 @@ def read_toml(text: str, where: str) -> Options:
 
 
 _WORDS: dict[type, str] = {
-    str: "a text", int: "a whole number", float: "a number", bool: "true or false", tuple: "a list of texts",
+    str: "a string", int: "a whole number", float: "a number", bool: "true or false", tuple: "a list of strings",
     Mapping: "a table",
 }  # fmt: skip
 

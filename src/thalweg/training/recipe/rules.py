@@ -26,7 +26,7 @@ def _sizes(recipe: Recipe) -> Iterator[str]:
     if not (data.valid or data.valid_share):
         yield "--valid-share must be above zero when there is no --valid file; got 0."
     if not (training.steps or training.epochs):
-        yield "A run needs a bound: give --epochs or --steps (or --time alone)."
+        yield "Give --epochs or --steps (or --time alone)."
     if data.bigrams and data.tokenizer != "word":
         yield f"--bigrams needs --tokenizer word; got '{data.tokenizer}'. Give --bigrams 0."
     if model.model == "transformer" and model.width % model.heads:
@@ -57,14 +57,14 @@ def _outputs(recipe: Recipe) -> Iterator[str]:
             "to share. Give --no-tie, or --targets trained (or embedding)."
         )
     if model.target_average and kind != "embedding":
-        yield "--target-average is for --targets embedding; other vectors follow nothing."
+        yield "--target-average requires --targets embedding."
     if model.dispersion != "none" and kind != "trained":
         yield f"--dispersion moves trained vectors; --targets {model.targets} are not trained by the loss."
     learned = kind in ("trained", "embedding")
     if learned and model.dispersion == "none" and model.head not in names.CONTRASTIVE_HEADS:
         yield (
-            f"--head {model.head} only pulls predictions to their targets, so learned targets would all become alike. "
-            f"Give --targets random, or a family with contrast: --head {', '.join(names.CONTRASTIVE_HEADS)}"
+            f"--head {model.head} has no contrastive term, so learned targets would collapse. "
+            f"Give --targets random, or a contrastive head: --head {', '.join(names.CONTRASTIVE_HEADS)}"
             + (", or --dispersion sliced." if kind == "trained" else ".")
         )
 
@@ -78,9 +78,9 @@ def _solvers(recipe: Recipe) -> Iterator[str]:
     if solver not in names.SOLVERS:
         if training.certify:
             yield (
-                f"--certify stops training by a gap that only {solved} with --optimizer {' or '.join(names.SOLVERS)} "
-                f"knows while it trains; got --model {model} with {solver}. Leave it out, and ask `thalweg certify` "
-                "about the finished run."
+                f"--certify needs the duality gap that only --optimizer {' or '.join(names.SOLVERS)} with {solved} "
+                f"computes; got --model {model} with {solver}. Leave it out, and run `thalweg certify` on the "
+                "finished run."
             )
         return
     if names.task_spec(recipe.run.task).models[model].solver != solver:

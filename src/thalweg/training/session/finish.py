@@ -36,7 +36,7 @@ def train_and_finish(
         if entry["event"] == "finished":
             status = Status[entry["status"]]
     if status is not Status.INTERRUPTED:
-        say("Measuring the best weights and writing the report.")
+        say("Evaluating the best weights and writing the report.")
     return finish(session, status)
 
 
@@ -70,7 +70,7 @@ def finish(session: Session, status: Status) -> dict[str, Any]:
         return summary
     if score.best is None:  # not one evaluation gave a number
         write_json(run.folder / METRICS, summary)
-        raise InputError(f"No weights of this run gave a finite score, so none were kept. {Status.NOT_FINITE.value}")
+        raise InputError(f"No evaluation produced a finite score, so no weights were saved. {Status.NOT_FINITE.value}")
     weights = checkpoint.load_tensors(run.folder / WEIGHTS)
     build.put_weights(session.model, session.head, weights, run.folder / WEIGHTS)
     evaluation = session.evaluate(generated=min(len(session.prepared.valid), MAX_GENERATED))

@@ -45,8 +45,8 @@ def train(session: Session) -> Iterator[dict[str, Any]]:
             if isinstance(error, CurvatureError):
                 name = session.run.recipe.training.optimizer
                 raise InputError(
-                    f"{name} cannot trust the second derivatives here: {error} As options: --optimizer lbfgs "
-                    "--line-search wolfe, which needs none."
+                    f"{name} found unreliable second derivatives: {error} Use --optimizer lbfgs --line-search wolfe, "
+                    "which needs none."
                 ) from None
             raise
         yield log.add({"event": "finished", "step": place.step, "status": status.name, "signal": signals.received})

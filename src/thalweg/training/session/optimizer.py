@@ -19,7 +19,7 @@ from thalweg.optim.descent import Descent
 from thalweg.optim.directions import Update
 from thalweg.training.recipe.recipe import Recipe
 
-WORDS = {float: "a number", int: "a whole number", bool: "true or false", str: "a text", types.NoneType: "false"}
+WORDS = {float: "a number", int: "a whole number", bool: "true or false", str: "a string", types.NoneType: "false"}
 
 
 def build_optimizer(
@@ -60,7 +60,7 @@ def build_schedule(recipe: Recipe, optimizer: torch.optim.Optimizer, total_steps
     try:
         return make(optimizer, total_steps=total_steps, warmup=warmup, **options)
     except (TypeError, ValueError) as error:
-        raise InputError(f"--schedule {training.schedule} cannot work so: {error}") from None
+        raise InputError(f"--schedule {training.schedule} is invalid with these options: {error}") from None
 
 
 @final
@@ -99,7 +99,7 @@ def _compose(recipe: Recipe, model: nn.Module, head: nn.Module, clip: Clipping) 
     step_size = names.find(names.LINE_SEARCHES, line_search, "line search")
     methods = names.METHODS | {"lbfgs": names.LBFGS}
     if training.weight_decay and name in methods:
-        raise InputError(f"--weight-decay is no part of what {name} minimizes; give --l2, which is.")
+        raise InputError(f"{name} does not support --weight-decay; use --l2.")
     try:
         if name in methods:
             direction = _direction(name, names.find(methods, name, "method"), options)
@@ -111,7 +111,9 @@ def _compose(recipe: Recipe, model: nn.Module, head: nn.Module, clip: Clipping) 
         optimizer = Descent(parameters, direction, step_size(), clip=clipped, clip_update=clip.update)
         optimizer.state_dict()  # starts the memory: some optimizers look at the parameters only then
     except (TypeError, ValueError) as error:
-        raise InputError(f"--optimizer {name} with --line-search {line_search} cannot work so: {error}") from None
+        raise InputError(
+            f"--optimizer {name} with --line-search {line_search} is invalid with these options: {error}"
+        ) from None
     for group in optimizer.param_groups:
         group["lr"] = group["lr"] * training.lr if name in methods else training.lr
     return optimizer

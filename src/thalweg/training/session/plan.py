@@ -131,7 +131,7 @@ def _suited(
         if not reason or "optimizer" in options:
             recipe = sizing.for_solver(recipe, options, task, prepared)
         else:
-            say(f"{reason} So it is trained on mini-batches, and nothing is proved while it trains.")
+            say(f"{reason} Falling back to mini-batch training, without a proof of optimality.")
             recipe = complete(_named(opened.decided).with_(optimizer=names.OPTIMIZER), known)
     return recipe if _is_bounded(options) else sizing.with_enough_epochs(recipe, len(prepared.train))
 

@@ -50,8 +50,8 @@ def _check_same_data(plan: Plan) -> None:
     for key in ("files", "num_train", "num_valid"):
         if before.get(key) != description[key]:
             raise InputError(
-                f"The data have changed since {folder} was started, so it cannot be resumed; put the "
-                "old files back, or start over with --overwrite."
+                f"The data has changed since {folder} was started, so it cannot be resumed; restore the "
+                "original files, or start over with --overwrite."
             )
 
 
@@ -71,7 +71,7 @@ def _fit_to_time(session: Session, say: Say) -> Session:
     num_steps = max(1, int(FRACTION_OF_TIME * limit / seconds))
     epochs = session.feed.epoch_of(num_steps)
     each = f"{seconds:.2g} s each" if seconds >= 1 else f"{seconds * 1e3:{'.0f' if seconds > 0.01 else '.2g'}} ms each"
-    say(f"{limit:g} s are time for about {counted(num_steps, 'step')} ({epochs:.3g} epochs) at {each}.")
+    say(f"Planning about {counted(num_steps, 'step')} ({epochs:.3g} epochs, {each}) for the {limit:g} s limit.")
     checkpoint.write_atomically(folder / run.RECIPE, recipe.with_(epochs=0.0, steps=num_steps).to_toml())
     run.write_manifest(folder, weights=False)
     return Session(run.Run(folder), session.task, session.prepared, session.device, fast=False)

@@ -22,7 +22,7 @@ def obstacle(recipe: Recipe, task: AbstractTask, prepared: Prepared) -> str:
     if distributed.is_active():
         return "Training runs on several processes."
     if choose_device(recipe.run.device).type == "mps":
-        return "This device has no float64."
+        return "This device does not support float64."
     outputs, features = _num_outputs(task), task.shape().vocabulary_size
     terms, rows = int(np.sum(prepared.train.ragged("tokens").lengths)), len(prepared.train)
     memory = 60 * terms + 80 * features * outputs + 64 * rows * outputs

@@ -35,5 +35,5 @@ def choose_precision(name: str, device: torch.device) -> tuple[torch.dtype, torc
     if name == "bfloat16":
         return torch.float32, torch.bfloat16
     if name == "float64" and device.type == "mps":
-        raise InputError("--precision float64 is not there on mps; give --device cpu or --precision float32.")
+        raise InputError("--precision float64 is not supported on mps; give --device cpu or --precision float32.")
     return (torch.float64 if name == "float64" else torch.float32), None

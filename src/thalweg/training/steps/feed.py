@@ -26,7 +26,7 @@ class Feed:
         examples: the training examples.
         collate: `task.batch`.
         batch_size: examples a micro-batch; 0 takes all of them (full batch, collated once).
-        accumulate: micro-batches a step.
+        accumulate: micro-batches per step.
         seed: seed of the order.
         device: where the batches go.
         dtype: type of the weights; numbers among inputs and targets take it.

@@ -125,7 +125,7 @@ def fit(
         batches: step -> micro-batches of that step, on the right device; a stateless function.
         steps: number of steps after which to stop.
         place: where the run is; read before each step and advanced after it. None: at the start.
-        schedule: advanced once a step (`ReduceLROnPlateau` is left to the caller, who has the score).
+        schedule: advanced once per step (`ReduceLROnPlateau` is left to the caller, who has the score).
         options: random seed, penalty, precision, and which steps are watched.
 
     Yields:
