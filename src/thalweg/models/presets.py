@@ -69,8 +69,8 @@ class ModelOptions:
     """
 
     width: int = 128
-    hidden: int = 256
-    layers: int = 2
+    hidden: int = 128
+    layers: int = 1
     heads: int = 4
     dropout: float = 0.1
     activation: ActivationFactory | None = None

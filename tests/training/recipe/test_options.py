@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from thalweg import names
+from thalweg.models.presets import ModelOptions
 from thalweg.training.recipe.options import OPTIONS, SECTIONS, Option, batch_size, seconds
 from thalweg.training.recipe.recipe import typed
 
@@ -129,3 +130,9 @@ def test_durations_and_batch_sizes_of_the_command_line():
             seconds(wrong)
     with pytest.raises(ValueError, match='expected a number of examples or "full"; got'):
         batch_size("half")
+
+
+def test_models_built_in_python_have_the_same_defaults():
+    for field in dataclasses.fields(ModelOptions):
+        if field.name not in {"activation", "skip"}:  # objects there, names here
+            assert field.default == OPTIONS[field.name].default, field.name
