@@ -180,10 +180,7 @@ def test_inputs_that_are_not_counted_by_examples_work_too():
 
     torch.manual_seed(0)
     objective = Objective(
-        Bag().double(),
-        Softmax(None, None),
-        {"tokens": tokens, "offsets": offsets},
-        torch.tensor([0, 1, 1]),
+        Bag().double(), Softmax(None, None), {"tokens": tokens, "offsets": offsets}, torch.tensor([0, 1, 1])
     )
     direction = LevenbergMarquardt(Damping(initial=1e-2))
     state = direction.start([])

@@ -97,7 +97,8 @@ def check_jacobian(
 
 def _attempts(objective: Objective, parameters: Sequence[Tensor]) -> Iterator[tuple[int, float, float, float]]:
     """Yield number, step, relative rounding error and tolerance of one comparison after another."""
-    tolerance = _tolerance(objective, parameters)
+    tolerance = max(_TOLERANCES.get(tensor.dtype, _HALF_TOLERANCE) for tensor in parameters)
+    tolerance = tolerance if objective.autocast is None else _HALF_TOLERANCE
     for attempt, step in enumerate(_STEPS):
         yield attempt, step, 1e-14, tolerance
     if _is_coarse(objective, parameters):
@@ -222,9 +223,3 @@ def _like(tensors: Sequence[Tensor], seed: int) -> list[Tensor]:
     # A generator of its own: checking must not change what the caller draws next.
     generator = torch.Generator().manual_seed(seed)
     return [torch.randn(t.shape, generator=generator, dtype=torch.float64).to(t) for t in tensors]
-
-
-def _tolerance(objective: Objective, parameters: Sequence[Tensor]) -> float:
-    if objective.autocast is not None:
-        return _HALF_TOLERANCE
-    return max(_TOLERANCES.get(tensor.dtype, _HALF_TOLERANCE) for tensor in parameters)

@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from thalweg.batch import Batch
 from thalweg.curvature.check import check_jacobian
-from thalweg.curvature.point import AbstractCurvature, Choice, Point, added, vector_jacobian
+from thalweg.curvature.point import AbstractCurvature, Choice, added, vector_jacobian
 from thalweg.heads.base import expand_to
 from thalweg.objective import Objective
 from thalweg.vectors import Vector
@@ -133,9 +133,6 @@ class GaussNewton(AbstractSandwich):
     Source: Schraudolph (2002), Fast Curvature Matrix-Vector Products for Second-Order Gradient Descent.
     """
 
-    def __init__(self, objective: Objective, parameters: Choice = None, *, check: bool = True) -> None:
-        self._point = Point(objective, parameters, check=check)
-
     @override
     def _output_curvature(self, batch: Batch, prediction: Tensor) -> OutputCurvature:
         head = self.objective.head
@@ -182,7 +179,7 @@ class Fisher(AbstractSandwich):
             raise ValueError(
                 f"Fisher(num_samples=...) must be at least 1, or None for the exact one; got {num_samples!r}."
             )
-        self._point = Point(objective, parameters, check=check)
+        super().__init__(objective, parameters, check=check)
         self._num_samples = num_samples
         self._generator = torch.Generator().manual_seed(seed)
 
@@ -218,9 +215,6 @@ class EmpiricalFisher(AbstractSandwich):
 
     When not to use it: Kunstner, Balles and Hennig (2019), Limitations of the Empirical Fisher Approximation.
     """
-
-    def __init__(self, objective: Objective, parameters: Choice = None, *, check: bool = True) -> None:
-        self._point = Point(objective, parameters, check=check)
 
     @override
     def _output_curvature(self, batch: Batch, prediction: Tensor) -> OutputCurvature:

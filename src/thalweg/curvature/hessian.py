@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from thalweg.batch import Batch
 from thalweg.curvature.check import check_hessian
-from thalweg.curvature.point import AbstractCurvature, Choice, Point, added, vector_jacobian
+from thalweg.curvature.point import AbstractCurvature, Choice, added, vector_jacobian
 from thalweg.objective import Objective
 from thalweg.vectors import Vector
 
@@ -63,14 +63,9 @@ class Hessian(AbstractCurvature):
     """
 
     def __init__(
-        self,
-        objective: Objective,
-        parameters: Choice = None,
-        *,
-        scheme: Scheme = Scheme.KEPT_GRAPH,
-        check: bool = True,
+        self, objective: Objective, parameters: Choice = None, *, scheme: Scheme = Scheme.KEPT_GRAPH, check: bool = True
     ) -> None:
-        self._point = Point(objective, parameters, check=check)
+        super().__init__(objective, parameters, check=check)
         self._scheme = scheme
         self._gradient: list[Tensor | None] = []
 

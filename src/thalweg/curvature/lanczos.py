@@ -101,11 +101,8 @@ def extreme_eigenvalues(
             "extreme_eigenvalues(tolerance=..., max_products=...) must be positive; "
             f"got {tolerance!r}, {max_products!r}."
         )
-    if start is None:
-        first = random_vector(operator, seed)
-    else:
-        first = start if isinstance(start, Tensor) else vectors.flatten(start)
-
+    start = random_vector(operator, seed) if start is None else start
+    first = start if isinstance(start, Tensor) else vectors.flatten(start)
     history: list[Tensor] = []
 
     def done(run: _Tridiagonal) -> bool:

@@ -94,7 +94,8 @@ class AbstractCurvature(AbstractOperator):
     parameters were: once they change it refuses to multiply. It multiplies in the type of the parameters.
     """
 
-    _point: Point
+    def __init__(self, objective: Objective, parameters: Choice = None, *, check: bool = True) -> None:
+        self._point = Point(objective, parameters, check=check)
 
     @property
     @override

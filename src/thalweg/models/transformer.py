@@ -248,8 +248,7 @@ class EncoderDecoder(nn.Module):
 
     def start(self, tokens: Tensor, mask: Tensor | None = None) -> State:
         """Read the source; returns the state before the first target token, the batch as dimension 0 everywhere."""
-        if mask is None:
-            mask = torch.ones_like(tokens, dtype=torch.bool)
+        mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
         memory = self.encoder(self.source_inputs(tokens), mask)
         return (mask, *self.decoder.remember(memory), *self.decoder.start(memory, len(tokens)))
 

@@ -79,8 +79,7 @@ class Translator(nn.Module):
 
     def start(self, tokens: Tensor, mask: Tensor | None = None) -> State:
         """Read the source; returns the state before the first target token, the batch as dimension 0 everywhere."""
-        if mask is None:
-            mask = torch.ones_like(tokens, dtype=torch.bool)
+        mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
         memory = self.encoder(self.dropout(self.source_vectors(tokens)), mask)
         begin = torch.tanh(self.bridge(pool.both_ends(memory, mask)))
         h, c = begin.unflatten(-1, (2, len(self.decoder.skips), self.decoder.hidden)).unbind(1)

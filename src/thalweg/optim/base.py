@@ -22,8 +22,6 @@ from thalweg.status import Status
 
 State = dict[str, Any]
 Groups = list[dict[str, Any]]
-# What a method that keeps a dense matrix advises besides, where that is too large.
-AS_OPTIONS = "; as options, --optimizer newton-cg or --optimizer lbfgs --line-search wolfe"
 
 
 class Requires(enum.Flag):

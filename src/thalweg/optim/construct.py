@@ -315,9 +315,9 @@ def _build(
     if weight_decay and "decoupled_weight_decay" in inspect.signature(constructor).parameters:
         arguments.setdefault("decoupled_weight_decay", True)
     if unknown := [key for key in options if not _takes(constructor, key)]:
-        raise InputError(
-            f"{name} takes no {', '.join(map(repr, unknown))}; it takes {', '.join(_names(constructor, also))}."
-        )
+        own = list(inspect.signature(constructor).parameters.values())[1:]
+        known = [*(p.name for p in own if p.kind is not p.VAR_KEYWORD), *also]
+        raise InputError(f"{name} takes no {', '.join(map(repr, unknown))}; it takes {', '.join(known)}.")
     if _can_fuse(constructor, options, [*decayed, *others]):
         arguments["fused"] = True
     groups: list[Any] = [*decayed, *others]
@@ -346,12 +346,6 @@ def _takes(constructor: Constructor, argument: str) -> bool:
     parameters = inspect.signature(constructor).parameters
     takes_anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values()) and "lr" not in parameters
     return argument in parameters or takes_anything
-
-
-def _names(constructor: Constructor, also: tuple[str, ...]) -> list[str]:
-    """The constructor's own arguments after the parameters, and those that are ours."""
-    parameters = list(inspect.signature(constructor).parameters.values())[1:]
-    return [*(p.name for p in parameters if p.kind is not p.VAR_KEYWORD), *also]
 
 
 def _own_default(constructor: Constructor, argument: str) -> Any:

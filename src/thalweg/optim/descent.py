@@ -253,13 +253,7 @@ class Descent(Optimizer):
         return value, gain
 
     def _line(
-        self,
-        problem: Problem,
-        origin: list[Tensor],
-        start: Evaluation,
-        point: Point,
-        state: State,
-        steepest: bool,
+        self, problem: Problem, origin: list[Tensor], start: Evaluation, point: Point, state: State, steepest: bool
     ) -> LineEvaluator:
         """Return the line to search: along the direction's proposal, or along steepest descent."""
         limit = math.inf if self.clip_update is None else self.clip_update.limit
@@ -313,11 +307,8 @@ class Descent(Optimizer):
     def _memory(self) -> State:
         memory: State = self.state[self.param_groups[0]["params"][0]]
         if not memory:
-            memory["parts"] = self._parts()
-            memory["size"] = _size(self._parameters())
-            memory["counts"] = dict.fromkeys(COUNTS, 0)
-            memory["direction"] = self.direction.start(self.param_groups)
-            memory["step_size"] = self.step_size.start()
+            memory.update(parts=self._parts(), size=_size(self._parameters()), counts=dict.fromkeys(COUNTS, 0))
+            memory.update(direction=self.direction.start(self.param_groups), step_size=self.step_size.start())
         return memory
 
     def _check_given(self, problem: Problem) -> None:

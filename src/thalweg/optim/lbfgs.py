@@ -10,16 +10,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from thalweg.errors import require
-from thalweg.optim.base import (
-    AbstractDirection,
-    Groups,
-    Point,
-    Recovery,
-    Requires,
-    SearchDirection,
-    State,
-    StepInfo,
-)
+from thalweg.optim.base import AbstractDirection, Groups, Point, Recovery, Requires, SearchDirection, State, StepInfo
 
 
 class AbstractInitial(abc.ABC):
@@ -125,13 +116,10 @@ class LBFGS(AbstractDirection):
         if not good:
             state["num_skipped"] += 1
             return
-        pairs = (("steps", step), ("changes", change), ("products", sy))
-        for name, value in pairs:
+        for name, value in (("steps", step), ("changes", change), ("products", sy)):
             state[name] = [*state[name], value][-self.memory :]
-        if state["initial"] is None:
-            state["scale"] = sy / yy
-        else:
-            state["scale"] = sy / (change @ _times(state["initial"], change)).item()
+        first = state["initial"]
+        state["scale"] = sy / (yy if first is None else (change @ _times(first, change)).item())
         state["num_pairs"] += 1
         state["num_learned"] += 1
 
@@ -151,9 +139,7 @@ def curvature_condition(step: Tensor, change: Tensor) -> tuple[float, float, boo
 
 
 def damped_step(step: Tensor, inverse_change: Tensor, sy: float, yhy: float, damping: float) -> tuple[Tensor, float]:
-    """Return the step moved towards `H y` so that `s'y = damping * y'Hy`, and `s'y`; unchanged if that is larger."""
-    if damping == 0.0 or sy >= damping * yhy:
-        return step, sy
+    """Return the step moved towards `H y` so that `s'y = damping * y'Hy`, and `s'y`, which was less."""
     return torch.lerp(inverse_change, step, (1.0 - damping) * yhy / (yhy - sy)), damping * yhy
 
 

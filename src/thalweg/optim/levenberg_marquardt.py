@@ -9,24 +9,13 @@ from typing_extensions import override
 
 from thalweg import distributed
 from thalweg.curvature.diagonal import penalty_diagonal
-from thalweg.curvature.operators import MAX_DENSE_BYTES, require_memory
+from thalweg.curvature.operators import MAX_DENSE_BYTES
 from thalweg.curvature.root import Root, gauss_newton_root, output_roots
 from thalweg.errors import InputError
 from thalweg.objective import Objective
-from thalweg.optim.base import (
-    AS_OPTIONS,
-    AbstractDirection,
-    AbstractModel,
-    Groups,
-    Point,
-    Recovery,
-    Requires,
-    SearchDirection,
-    State,
-    StepInfo,
-    name_of,
-)
+from thalweg.optim.base import AbstractDirection, Groups, Point, Recovery, Requires, SearchDirection, State, StepInfo
 from thalweg.optim.damping import Damping
+from thalweg.optim.matrix import require_room
 from thalweg.optim.newton import SpectralModel, spectral_model
 
 
@@ -84,7 +73,7 @@ class LevenbergMarquardt(AbstractDirection):
         return SearchDirection(step, curvature=factors.curvature(step))
 
     @override
-    def model(self, point: Point, state: State) -> AbstractModel:
+    def model(self, point: Point, state: State) -> SpectralModel:
         return self._factors(point, state).spectrum()
 
     @override
@@ -116,8 +105,7 @@ class LevenbergMarquardt(AbstractDirection):
             with torch.no_grad():
                 rows = sum(objective.prediction(batch).numel() for batch in objective.batches)
             sides = (min(rows, n), max(rows, n))
-            instead = f"NewtonCG{AS_OPTIONS}"
-            require_memory(name_of(self), *sides, point.gradient.dtype, self.max_bytes, instead, copies=2)
+            require_room(self, sides, point.gradient, self.max_bytes, "NewtonCG", copies=2)
         root = gauss_newton_root(
             objective, point.parameters, per_example=state.get("per_example"), max_bytes=int(self.max_bytes)
         )

@@ -10,10 +10,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from thalweg.curvature.hessian import Hessian
-from thalweg.curvature.operators import MAX_DENSE_BYTES, require_memory
+from thalweg.curvature.operators import MAX_DENSE_BYTES
 from thalweg.errors import require
 from thalweg.optim.base import (
-    AS_OPTIONS,
     AbstractDirection,
     AbstractModel,
     Groups,
@@ -23,12 +22,9 @@ from thalweg.optim.base import (
     SearchDirection,
     State,
     StepInfo,
-    name_of,
 )
 from thalweg.optim.damping import Damping
-from thalweg.optim.matrix import CurvatureFactory, curvature_at
-
-ESCAPE_FRACTION = 0.01
+from thalweg.optim.matrix import ESCAPE_FRACTION, CurvatureFactory, curvature_at, require_room, size_of
 
 
 class AbstractEigenvalues(abc.ABC):
@@ -236,8 +232,7 @@ class Newton(AbstractDirection):
         if self.damping is not None:
             positive = positive + self.damping.value(state, values.abs().max().item())
         step = -along / positive
-        size = 1.0 + torch.stack([parameter.detach().norm() for parameter in point.parameters]).norm()
-        distance = ESCAPE_FRACTION * size
+        distance = ESCAPE_FRACTION * (1.0 + size_of(point))
         measured = torch.stack([(values * step) @ step, -(along @ step), values[0], distance, along[0]])
         curvature, predicted, lowest, length, slope = measured.tolist()
         if state["escapes"] and -lowest * length * length > predicted:
@@ -279,8 +274,7 @@ class Newton(AbstractDirection):
         if kept is not None and kept[0] is point:
             return kept[1]
         n, dtype = point.gradient.numel(), point.gradient.dtype
-        instead = f"NewtonCG or LBFGS{AS_OPTIONS}"
-        require_memory(name_of(self), n, n, dtype, self.max_bytes, instead, copies=3)
+        require_room(self, (n, n), point.gradient, self.max_bytes, "NewtonCG or LBFGS", copies=3)
         dense = curvature_at(self.curvature, point, state).dense()
         if not bool(torch.isfinite(dense).all()):
             dense = torch.eye(n, dtype=dtype, device=dense.device)

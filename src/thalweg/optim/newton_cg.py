@@ -29,10 +29,9 @@ from thalweg.optim.base import (
     StepInfo,
 )
 from thalweg.optim.damping import Damping
-from thalweg.optim.matrix import CurvatureFactory, curvature_at
+from thalweg.optim.matrix import ESCAPE_FRACTION, CurvatureFactory, curvature_at, size_of
 
 NEARLY_STILL = 1e-4
-ESCAPE_FRACTION = 0.01
 NUM_PROBES = 30
 
 
@@ -153,11 +152,8 @@ class NewtonCG(AbstractDirection):
 
     def __post_init__(self) -> None:
         require(0.0 < self.tolerance < 1.0, "NewtonCG(tolerance=...) must lie in (0, 1)", self.tolerance)
-        require(
-            self.progress is None or self.progress > 0.0,
-            "NewtonCG(progress=...) must be positive or None",
-            self.progress,
-        )
+        progress = self.progress
+        require(progress is None or progress > 0.0, "NewtonCG(progress=...) must be positive or None", progress)
         require(0.0 <= self.warm_start <= 1.0, "NewtonCG(warm_start=...) must lie in [0, 1]", self.warm_start)
         require(self.max_iterations >= 1, "NewtonCG(max_iterations=...) must be at least 1", self.max_iterations)
 
@@ -185,7 +181,7 @@ class NewtonCG(AbstractDirection):
         step, negative = unit * solve.solution, solve.negative_curvature
         if self.warm_start > 0.0:
             state["solution"] = step
-        predicted, length, size, unit = torch.stack([right @ step, step.norm(), _size(point), unit]).tolist()
+        predicted, length, size, unit = torch.stack([right @ step, step.norm(), size_of(point), unit]).tolist()
         curvature = 2.0 * (unit * unit * solve.model + predicted) - damping * length * length
         if negative is not None:
             return self._along(negative, step, matrix, right)
@@ -316,7 +312,3 @@ def _form(matrix: AbstractOperator, vector: Tensor) -> Tensor:
 def _curvature_along(matrix: AbstractOperator, vector: Tensor) -> float:
     curvature, size = torch.stack([_form(matrix, vector), vector @ vector]).tolist()
     return abs(curvature) / size if size > 0.0 else 1.0
-
-
-def _size(point: Point) -> Tensor:
-    return torch.stack([parameter.detach().norm() for parameter in point.parameters]).norm()

@@ -18,21 +18,11 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from thalweg.curvature.operators import MAX_DENSE_BYTES, require_memory
+from thalweg.curvature.operators import MAX_DENSE_BYTES
 from thalweg.errors import require
-from thalweg.optim.base import (
-    AS_OPTIONS,
-    AbstractDirection,
-    Groups,
-    Point,
-    Recovery,
-    Requires,
-    SearchDirection,
-    State,
-    StepInfo,
-    name_of,
-)
+from thalweg.optim.base import AbstractDirection, Groups, Point, Recovery, Requires, SearchDirection, State, StepInfo
 from thalweg.optim.lbfgs import AbstractInitial, ScaledIdentity, curvature_condition, damped_step
+from thalweg.optim.matrix import require_room
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +35,7 @@ class AbstractDenseQuasiNewton(AbstractDirection):
     requires: ClassVar[Requires] = Requires.GRADIENT | Requires.END_GRADIENT
 
     def __post_init__(self) -> None:
-        require(0.0 <= self.damping < 1.0, f"{name_of(self)}(damping=...) must lie in [0, 1)", self.damping)
+        require(0.0 <= self.damping < 1.0, f"{type(self).__name__}(damping=...) must lie in [0, 1)", self.damping)
 
     @abc.abstractmethod
     def _scaling(self, sy: float, yhy: float, sbs: float, n: int) -> tuple[float, float]:
@@ -110,8 +100,8 @@ class AbstractDenseQuasiNewton(AbstractDirection):
         return Recovery.RESTART if learned else Recovery.NONE
 
     def _require_memory(self, vector: Tensor) -> None:
-        n, instead = vector.numel(), f"LBFGS or NewtonCG{AS_OPTIONS}"
-        require_memory(name_of(self), n, n, vector.dtype, self.max_bytes, instead, copies=2)
+        n = vector.numel()
+        require_room(self, (n, n), vector, self.max_bytes, "LBFGS or NewtonCG", copies=2)
 
 
 @final

@@ -8,12 +8,7 @@ from typing_extensions import override
 
 from thalweg.errors import require
 from thalweg.optim.base import AbstractStepSize, Line, Requires, SearchResult, State
-from thalweg.optim.line_search import (
-    below_rounding,
-    falls_enough,
-    first_trial,
-    remember_trial,
-)
+from thalweg.optim.line_search import below_rounding, falls_enough, first_trial, remember_trial
 
 
 @final
