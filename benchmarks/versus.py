@@ -25,8 +25,8 @@ COMMANDS = {
     "train: proved bag": "train docstrings --out {out} --overwrite --quiet",
     "train: LSTM, 60 steps": "train docstrings --model lstm --steps 60 --out {out} --name lstm --overwrite --quiet",
     "train: transformer, 30 steps": "train numbers --steps 30 --out {out} --name numbers --overwrite --quiet",
-    "train: L-BFGS, 40 steps": "train sunspots --optimizer lbfgs --line-search wolfe --steps 40 --out {out} --name lbfgs"
-    " --overwrite --quiet",
+    "train: L-BFGS, 40 steps": "train sunspots --optimizer lbfgs --line-search wolfe --steps 40 --out {out} --name"
+    " lbfgs --overwrite --quiet",
     "read: 40,000 rows into ids": "train {file} --model lstm --fast --out {out} --overwrite --quiet",
     "certify: bag": "certify {out}/docstrings --no-report --quiet",
 }

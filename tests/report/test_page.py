@@ -163,7 +163,7 @@ def test_unknown_kind_of_section_is_refused_by_name():
 
 def test_section_without_its_entries_is_refused_by_name():
     for kind in list(RENDERERS):
-        with pytest.raises(ValueError, match=f"section 'Title' of kind '{kind}' lacks '"):
+        with pytest.raises(ValueError, match=f"section 'Title' of kind '{kind}' is missing '"):
             section_panel(section(kind))
 
 

@@ -52,7 +52,7 @@ def certify_and_show(
         for part in _parts(interval):
             console.print(part, markup=False)
         files = f"Certificate: {folder / CERTIFICATE} (thalweg check {folder / CERTIFICATE} verifies it)"
-        print_lines([*notes, files, *([f"Picture: {folder / REPORT}"] if report else [])])
+        print_lines([*notes, files, *([f"Plot: {folder / REPORT}"] if report else [])])
     return 0
 
 
@@ -101,7 +101,7 @@ def _same_run(file: Path, run: Run) -> list[str]:
             floor = facts.floors.get(level["quantity"], -math.inf)
             check.need(
                 level["bound"] <= floor + check.slack(floor),
-                f"The floor of {level['quantity']} is claimed to be {level['bound']:.9g}; the data give {floor:.9g}.",
+                f"The floor of {level['quantity']} is claimed to be {level['bound']:.9g}; the data gives {floor:.9g}.",
             )
     return [f"Data, weights, loss and the counts of the floors are those of {run.folder}."]
 

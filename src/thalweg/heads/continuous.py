@@ -109,7 +109,7 @@ class AbstractContinuous(AbstractHead):
         require(0.0 <= label_smoothing < 1.0, f"{name}(label_smoothing=...) must lie in [0, 1)", label_smoothing)
         if label_smoothing and not self.takes_smoothing:
             raise ValueError(
-                f"{name} compares with no distribution over words, so there is nothing to smooth; got label smoothing "
+                f"{name} has no distribution over words, so there is nothing to smooth; got label smoothing "
                 f"{label_smoothing:g}, give 0."
             )
         self.targets = targets

@@ -125,7 +125,7 @@ class MLP(nn.Module):
             shapes.append((sizes[-1], sizes[0]))
         wiring = [None] * len(shapes) if masks is None else list(masks)
         if len(wiring) != len(shapes):
-            raise ValueError(f"MLP(masks=...) needs {len(shapes)} entries, one a weight matrix; got {len(wiring)}.")
+            raise ValueError(f"MLP(masks=...) needs {len(shapes)} entries, one per weight matrix; got {len(wiring)}.")
         for shape, mask in zip(shapes, wiring, strict=True):
             if mask is not None and tuple(mask.shape) != shape:
                 raise ValueError(f"MLP(masks=...) needs a mask of shape {shape} here; got {tuple(mask.shape)}.")

@@ -167,7 +167,7 @@ class AbstractOnlineModel(abc.ABC):
             raise InputError(f"The model in {folder} is a {state['kind']}; expected a {cls.kind}.")
         has_default = state["has_default_normalization"]
         if has_default != (normalize is str.lower):
-            made = "the default normalization" if has_default else "a normalization of its own"
+            made = "the default normalization" if has_default else "its own normalization"
             raise InputError(
                 f"The model in {folder} was trained with {made} of texts; load it with the same `normalize`."
             )
@@ -200,7 +200,7 @@ def is_online(folder: Path) -> bool:
 def remove_online(folder: Path) -> None:
     """Remove an online model's folder; raises `InputError` if the folder holds something else."""
     if not is_online(folder):
-        raise InputError(f"{folder} holds no online model, so --overwrite leaves it alone; choose another --name.")
+        raise InputError(f"{folder} is not an online model, so --overwrite leaves it alone; choose another --name.")
     shutil.rmtree(folder)
 
 

@@ -54,7 +54,7 @@ class LevenbergMarquardt(AbstractDirection):
 
     Not where rows and parameters both go into the ten thousands (A is kept), nor for noisy batches; `NewtonCG` is the
     same step without matrices. Models whose examples can't be differentiated one by one (flat bags of tokens) take a
-    backward pass a row.
+    backward pass per row.
     """
 
     damping: Damping = Damping()  # noqa: RUF009  (frozen)

@@ -174,7 +174,7 @@ class SelfScaledBFGS(AbstractDenseQuasiNewton):
 @final
 @dataclasses.dataclass(frozen=True)
 class SelfScaledBroyden(AbstractDenseQuasiNewton):
-    r"""A self-scaled member of Broyden's family, chosen anew at every step: between BFGS and DFP and beyond.
+    r"""A self-scaled member of Broyden's family, chosen again at every step: between BFGS and DFP and beyond.
 
     With $b = s'Bs / s'y$, $h = y'Hy / s'y$ and $a = bh - 1$, the member is
 

@@ -209,6 +209,6 @@ def section_panel(section: Mapping[str, Any]) -> Panel:
     try:
         return RENDERERS[kind](section)
     except KeyError as error:
-        raise ValueError(f"Report(sections=...): section {title!r} of kind {kind!r} lacks {error}.") from None
+        raise ValueError(f"Report(sections=...): section {title!r} of kind {kind!r} is missing {error}.") from None
     except ValueError as error:
         raise ValueError(f"Report(sections=...): section {title!r} of kind {kind!r}: {error}") from error

@@ -92,7 +92,7 @@ def _layers(history: Sequence[Record]) -> list[Panel]:
         (
             "grad_norm",
             "Gradient norm by layer",
-            "A layer whose gradients vanish next to the others learns little; one that stands out limits the step.",
+            "A layer with much smaller gradients than the others learns little; a much larger one limits the step.",
         ),
     ):
         figure = figures.layer_figure(history, quantity)

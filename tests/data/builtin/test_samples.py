@@ -81,9 +81,9 @@ def test_nested_definitions_are_found():
 
 def test_a_library_without_sources_is_told(monkeypatch, tmp_path):
     monkeypatch.setattr(samples_code.sysconfig, "get_path", lambda name: str(tmp_path))
-    with pytest.raises(InputError, match="the source files of Python's standard library are not there"):
+    with pytest.raises(InputError, match="the source files of Python's standard library are missing"):
         docstrings()
-    with pytest.raises(InputError, match="the source files of Python's standard library are not there"):
+    with pytest.raises(InputError, match="the source files of Python's standard library are missing"):
         tokens()
 
 

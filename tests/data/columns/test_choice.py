@@ -140,7 +140,7 @@ def test_words_and_tags_may_be_texts(tmp_path):
 def test_several_labels_in_one_value_are_noticed(tmp_path):
     choice = choose(table(tmp_path, {"text": TEXTS, "topics": cycle("a;b", "b", "a;c", "c")}), "classify")
     assert (choice.separator, choice.is_multilabel) == (";", True)
-    assert "(3 labels, several a row, separated by ';')" in choice.sentence
+    assert "(3 labels, several per row, separated by ';')" in choice.sentence
     choice = choose(table(tmp_path, {"text": TEXTS, "topics": cycle("a|b", "b|c", "a")}), "classify")
     assert (choice.separator, choice.is_multilabel) == ("|", True)
     choice = choose(table(tmp_path, {"text": TEXTS, "label": cycle("a;b", "c;d")}), "classify")
@@ -171,7 +171,7 @@ def test_sentence_facts_of_conll_can_be_classified(tmp_path):
             "classify",
             {"text": TEXTS},
             {},
-            "expected a column of labels beside the text 'text' .* name it with --label-column",
+            "expected a column of labels along with the text 'text' .* name it with --label-column",
         ),
         (
             "classify",

@@ -161,5 +161,5 @@ def test_missing_features_are_named(tmp_path):
 
 
 def test_sizes_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match="one number a feature"):
+    with pytest.raises(ValueError, match="one number per feature"):
         BagFeatures(5, np.array([3]), np.ones(5))

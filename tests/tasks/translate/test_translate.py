@@ -183,11 +183,11 @@ def test_long_texts_are_cut_counted_and_have_no_end():
     assert torch.equal(with_end, ~cut_targets)
     long = sum(len(f"{n}{a}") > 9 for n, (a, _) in enumerate(rows)) + sum(len(b) > 9 for _, b in rows)
     counted = int(prepared.notes[0].split()[0])
-    assert "longer than 9 tokens and were cut (--max-length)" in prepared.notes[0]
+    assert "longer than 9 tokens and were truncated (--max-length)" in prepared.notes[0]
     assert 0 < counted <= long
     model, head = networks(task)
     answers = task.predict(model, head, ["abcdefghijkl", "ab"], AnswerOptions(beam=1))
-    assert answers[0]["note"] == "cut after 10 tokens"
+    assert answers[0]["note"] == "truncated to 10 tokens"
     assert "note" not in answers[1]
 
 

@@ -257,13 +257,13 @@ def test_what_does_not_fit_is_refused_in_a_sentence(options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"targets": "nonesuch"}, "there is no such kind of targets, no file of word vectors and no run there"),
+        ({"targets": "nonesuch"}, "not a kind of targets, a file of word vectors or the folder of a run"),
         ({"targets": "combined"}, "--targets combined needs a file of word vectors"),
         ({"targets": "{vectors}", "target_width": 20}, "holds vectors of width 12, and --target-width is 20"),
         ({"targets": "{ragged}"}, r"ragged.txt, line 2: expected a word and 12 numbers, got 11 entries"),
         ({"targets": "{strange}"}, "has a vector for none of the .* entries of the vocabulary"),
-        ({"targets": "{empty}"}, "model.safetensors is missing; --targets wants the folder of a trained run"),
-        ({"head": "margin", "label_smoothing": 0.1}, "MaxMargin compares with no distribution over words"),
+        ({"targets": "{empty}"}, "model.safetensors is missing; --targets needs the folder of a trained run"),
+        ({"head": "margin", "label_smoothing": 0.1}, "MaxMargin has no distribution over words"),
         ({"targets": "hypercube", "target_width": 3}, "3 dimensions have 8 corners, fewer than"),
         ({"head": "contrastive", "targets": "trained", "target_width": 20}, "Give --target-width 16, or --no-tie"),
         ({"head": "analytic", "targets": "embedding", "target_width": 20}, "Give --target-width 16"),

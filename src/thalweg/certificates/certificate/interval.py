@@ -195,7 +195,7 @@ class Interval:
         return Proof.ESTIMATE if self.best is None else self.best.proof
 
     def save(self, path: Path, *, max_bytes: int = 2**28) -> None:
-        """Write the interval to `path` (JSON), and the arrays of its evidence beside it, with the suffix `.npz`.
+        """Write the interval to `path` (JSON), and the arrays of its evidence next to it, with the suffix `.npz`.
 
         The JSON holds the checksum of every array; `thalweg.certificates.checker.check` reads the two files.
 

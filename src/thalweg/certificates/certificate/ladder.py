@@ -26,8 +26,8 @@ REACHED = {
 MEANINGS = {
     Proof.PROOF: "Proved; `thalweg check` verifies it with numpy alone.",
     Proof.PROOF_WITH_TOLERANCE: "Proved up to the stated tolerance.",
-    Proof.PROBABILISTIC: "It holds except with the stated probability, over random numbers drawn by thalweg.",
-    Proof.ESTIMATE: "It is an estimate and proves nothing.",
+    Proof.PROBABILISTIC: "Holds with the stated probability, over random numbers drawn by thalweg.",
+    Proof.ESTIMATE: "An estimate, not a proof.",
 }
 
 

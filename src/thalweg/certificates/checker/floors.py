@@ -26,7 +26,7 @@ def check_floor(e, base):
         mean = np.add.reduceat(weight * label, starts) / np.where(mass > 0, mass, 1) if len(starts) else mass
         return None, e["factor"] * np.sum(weight * (label - np.repeat(mean, sizes)) ** 2)
     new = np.r_[True, (np.diff(label) != 0) | (np.diff(group) != 0)][: len(group)]
-    base.need(new.all() and e["pure"] >= 0, "A pair of group and label comes twice.")
+    base.need(new.all() and e["pure"] >= 0, "A pair of group and label appears twice.")
     if e["measure"] == "errors":
         return None, mass.sum() - (np.maximum.reduceat(weight, starts).sum() if len(starts) else 0.0)
     rest = e["smoothing"] / e["classes"]

@@ -176,7 +176,7 @@ def _row_values(batch: Batch) -> np.ndarray:
         return _bag_rows(batch)
     parts = [inputs[name].detach().cpu() for name in sorted(inputs)]
     if any(len(part) != batch.num_examples for part in parts):
-        raise InputError("The inputs have no row for each example, so it is unknown which of them look alike.")
+        raise InputError("The inputs have no row for each example, so it is unknown which of them are equal.")
     return np.concatenate([part.reshape(len(part), -1).double().numpy() for part in parts], axis=1)
 
 

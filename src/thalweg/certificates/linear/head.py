@@ -18,7 +18,7 @@ from thalweg.errors import InputError
 from thalweg.objective import Objective
 
 SMALL: Final = 0.01  # a relative gap above this is worth the search for a better dual point
-SCOPE: Final = "No output layer{} is better on these features; the layers below it are kept fixed and are not judged."
+SCOPE: Final = "No output layer{} is better on these features; the layers below it are kept fixed and are not covered."
 
 
 @final
@@ -136,7 +136,9 @@ class Head:
         which, assumptions = "", ()
         if isinstance(self.regularizer, Ball):
             which = f" of norm up to {self.regularizer.radius:.4g}"
-            assumptions = ("The loss has no penalty on this layer; without a bound on its norm nothing is claimed.",)
+            assumptions = (
+                "The loss has no penalty on this layer; without a bound on its norm there is no certificate.",
+            )
         kept: dict[str, np.ndarray | float | int | str] = {}
         if evidence:
             kept = {

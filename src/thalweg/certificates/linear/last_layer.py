@@ -104,7 +104,9 @@ def _with_layer(head: AbstractHead, layer: nn.Linear) -> AbstractHead:
     """Return a copy of a head without a layer, with this one."""
     head = as_head(head)
     if not isinstance(head, Softmax | Bernoulli | Squared):
-        raise InputError(f"{type(head).__name__} is no convex loss of a linear layer, so there is no head to certify.")
+        raise InputError(
+            f"{type(head).__name__} is not a convex loss of a linear layer, so there is no head to certify."
+        )
     other = copy.copy(head)
     other._modules = {**head._modules, "output": layer}
     return other

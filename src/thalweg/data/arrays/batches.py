@@ -82,7 +82,7 @@ class Order:
     """Which examples are in which batch: a function of (seed, epoch, index) and of nothing that was asked before.
 
     The examples are permuted again for each epoch. With `lengths`, the examples of 64 consecutive batches are then
-    sorted by length and cut into batches anew, and the batches of the epoch are permuted: little padding, and each
+    sorted by length and cut into batches again, and the batches of the epoch are permuted: little padding, and each
     example still exactly once per epoch.
 
     Args:

@@ -53,7 +53,7 @@ SAMPLES: Final[dict[str, Sample]] = {
         Sample("sunspots", "Yearly mean sunspot numbers, 1700 to 2008.", ("year", "sunspots"), cache(sunspots)),
         Sample(
             "phrases",
-            "Pairs of sentences from a small grammar that knows how alike they are.",
+            "Pairs of sentences from a small grammar that defines how similar they are.",
             ("sentence1", "sentence2", "similarity"),
             cache(phrases),
         ),

@@ -41,7 +41,7 @@ def _library() -> Path:
     root = Path(sysconfig.get_path("stdlib"))
     if not (root / "argparse.py").is_file():
         raise InputError(
-            f"{root}: the source files of Python's standard library are not there, so the built-in data can't be made; "
+            f"{root}: the source files of Python's standard library are missing, so the built-in data can't be made; "
             "install them, or name a data file."
         )
     return root

@@ -1,4 +1,4 @@
-"""CoNLL and CoNLL-U: one word a line with its columns, an empty line between sentences; a row is a sentence."""
+"""CoNLL and CoNLL-U: one word per line with its columns, an empty line between sentences; a row is a sentence."""
 
 import re
 from collections import Counter
@@ -81,11 +81,11 @@ def open_sentences(name: str, sample: str) -> tuple[Sentences, list[str]]:
     """
     lines = [line for line in sample.split("\n") if line and not line.isspace()]
     if not lines:
-        raise InputError(f"{name}: expected words with their tags, one word a line, got an empty file.")
+        raise InputError(f"{name}: expected words with their tags, one word per line, got an empty file.")
     delimiter, num_fields = _layout(lines)
     if num_fields < 2:
         raise InputError(
-            f"{name}: expected words with their tags, one word a line, the columns separated by tabs or spaces; got "
+            f"{name}: expected words with their tags, one word per line, the columns separated by tabs or spaces; got "
             "lines with one column."
         )
     words = [line.split(delimiter) for line in lines if not line.startswith("#")]

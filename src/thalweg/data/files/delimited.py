@@ -215,7 +215,7 @@ def _first_row_is_data(rows: list[list[str]]) -> str:
             return f"{shown!r} is a text"
     for i, cell in enumerate(cells):
         if cell and any(len(row) > i and row[i].strip() == cell for row in later):
-            return f"{cell!r} comes again in a later row"
+            return f"{cell!r} appears again in a later row"
     for cell in cells:
         if _is_number(cell) and not any(known):
             return f"{cell!r} is a number"

@@ -62,7 +62,7 @@ class BagFeatures:
 
     def __post_init__(self) -> None:
         if len(self.idf) != self.num_features or (np.diff(self.bigrams) <= 0).any():
-            raise ValueError("BagFeatures(idf=...) needs one number a feature, and increasing bigrams.")
+            raise ValueError("BagFeatures(idf=...) needs one number per feature, and increasing bigrams.")
 
     @property
     def num_features(self) -> int:

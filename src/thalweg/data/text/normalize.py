@@ -80,7 +80,7 @@ class Normalizer:
         self.steps = tuple(steps)
         for step in self.steps:
             if step not in STEPS:
-                raise InputError(f"Expected steps of text normalization out of {', '.join(STEPS)}; got {step!r}.")
+                raise InputError(f"Expected steps of text normalization among {', '.join(STEPS)}; got {step!r}.")
         self._functions = [STEPS[step] for step in self.steps]
 
     def __call__(self, text: str) -> str:

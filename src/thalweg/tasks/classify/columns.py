@@ -17,7 +17,7 @@ def choose(table: Table) -> Choice:
             "name it with --label-column",
         )
     shown = f"{label.num_distinct} label{'s' if label.num_distinct != 1 else ''}{table.looked_at}"
-    shown += f", several a row, separated by {label.separator!r}" if label.separator else ""
+    shown += f", several per row, separated by {label.separator!r}" if label.separator else ""
     shown += ", several a row" if label.is_list else ""
     return Choice(
         "classify",

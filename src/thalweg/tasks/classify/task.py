@@ -184,9 +184,9 @@ class Classify(AbstractTask):
     @property
     @override
     def explanations(self) -> dict[str, tuple[str, str]]:
-        exact = "Fraction of validation texts whose label is right."
+        exact = "Fraction of validation texts with the correct label."
         if self.multilabel:
-            exact = "Fraction of validation texts whose labels are all right and complete."
+            exact = "Fraction of validation texts with exactly the correct set of labels."
         return {
             "accuracy": ("higher", exact),
             "macro_f1": ("higher", f"{F1}, macro-averaged over labels."),

@@ -67,7 +67,7 @@ class TextReader:
             return {f"{prefix}tokens": tokens, f"{prefix}weights": weights}, []
         num_long = int((ids.lengths > self.max_length).sum())
         share = num_long / max(1, len(ids))
-        note = f"{num_long:,} texts ({share:.1%}) are longer than {self.max_length} tokens and were cut (--max-length)."
+        note = f"{num_long:,} texts ({share:.1%}) exceed {self.max_length} tokens and were truncated (--max-length)."
         return {f"{prefix}tokens": ids}, [note] if num_long else []
 
     def inputs(self, examples: Examples, indices: np.ndarray, prefix: str = "") -> dict[str, Tensor]:

@@ -193,7 +193,7 @@ class Score(AbstractTask):
         return {
             "nmse": ("lower", f"{NMSE}: 0 is exact, 1 is what their mean gives."),
             "pearson": ("higher", "Correlation of predicted and true numbers: 1 if they lie on a rising line."),
-            "spearman": ("higher", "Correlation of their ranks: 1 if they come in the same order."),
+            "spearman": ("higher", "Rank correlation: 1 if they are in the same order."),
             "mae": ("lower", "Mean absolute error, in the numbers' own unit."),
         }
 

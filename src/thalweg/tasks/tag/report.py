@@ -73,7 +73,7 @@ def _span_sections(rows: list[list[Any]]) -> list[dict[str, Any]]:
         "columns": ["type", "precision", "recall", "F1", "true", "predicted"],
         "rows": [[kind, *(round(score, 4) for score in figures[:3]), *figures[3:]] for kind, *figures in rows],
     }
-    weakness = "type that is often missed, cut wrongly or taken for another"
+    weakness = "type that is often missed, has wrong boundaries or is confused with another"
     return [table, f1_bars("type of span", weakness, [row[0] for row in rows], [row[3] for row in rows])]
 
 

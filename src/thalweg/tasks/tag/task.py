@@ -202,7 +202,7 @@ class Tag(AbstractTask):
     @override
     def explanations(self) -> dict[str, tuple[str, str]]:
         texts = {
-            "accuracy": ("higher", "Fraction of validation words whose tag is right."),
+            "accuracy": ("higher", "Fraction of validation words with the correct tag."),
             "macro_f1": ("higher", f"{F1}, macro-averaged over tags."),
         }
         if self.has_spans:

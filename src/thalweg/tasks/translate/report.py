@@ -86,7 +86,7 @@ def sections(translate: Callable[[np.ndarray], list[str]], valid: Examples, seed
         examples
         | {
             "title": "Worst translations",
-            "text": "Those that share the fewest runs of characters with the true translation.",
+            "text": "Those that share the fewest character n-grams with the reference.",
             "rows": rows(wrong[:NUM_EXAMPLES]),
         },
         {

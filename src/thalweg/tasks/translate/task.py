@@ -96,7 +96,7 @@ class Translate(AbstractWritingTask):
             num_long += num_cut
             if with_texts:
                 columns[f"{name}_text"] = self._as_bytes(side.chosen(rows))
-        notes = [f"{num_long:,} texts are longer than {self.max_length - 1} tokens and were cut (--max-length)."]
+        notes = [f"{num_long:,} texts are longer than {self.max_length - 1} tokens and were truncated (--max-length)."]
         return Examples(columns, sort_by=("source", "target")), notes if num_long else []
 
     def _encode(self, parts: Iterable[Sequence[str]]) -> tuple[Ragged, int]:
@@ -126,7 +126,7 @@ class Translate(AbstractWritingTask):
         """Return the target tokens, each predicted from the source text and the target tokens before it."""
         source, target = examples.ragged("source"), examples.ragged("target")
         first = same_rows((source.values[: int(source.offsets[-1])], source.lengths))
-        sees = f"the source text and the translation up to the next token, each cut after {self.max_length:,} tokens"
+        sees = f"the source text and the translation up to the next token, each truncated to {self.max_length:,} tokens"
         return Prefixes(target.values[: int(target.offsets[-1])], target.lengths, first, sees)
 
     @override
@@ -159,7 +159,7 @@ class Translate(AbstractWritingTask):
     def explanations(self) -> dict[str, tuple[str, str]]:
         return {
             "loss": ("lower", "Nats per token of the true translation, label smoothing included."),
-            "token_accuracy": ("higher", "Fraction of tokens predicted correctly after the true ones before them."),
+            "token_accuracy": ("higher", "Token accuracy (teacher forcing)."),
             "perplexity": ("lower", "exp(loss), without label smoothing."),
             "bleu": ("higher", "BLEU from 0 to 100: n-grams of up to four words shared with the references."),
             "chrf": ("higher", "chrF from 0 to 100: n-grams of up to six characters shared with the reference."),
@@ -243,7 +243,7 @@ class Translate(AbstractWritingTask):
             answer: dict[str, Any] = {"source": text, "text": ranked[0][0] if text.strip() else ""}
             answer["candidates"] = [{"text": other, "score": score} for other, score in ranked] if text.strip() else []
             if ids[-1] != EOS:
-                answer["note"] = f"cut after {self.max_length} tokens"
+                answer["note"] = f"truncated to {self.max_length} tokens"
             answers.append(answer)
         return answers
 

@@ -148,7 +148,7 @@ class Transferred:
                     )
                 rows = file.get_tensor(place).float()
         except FileNotFoundError:
-            raise InputError(f"{path} is missing; --targets wants the folder of a trained run.") from None
+            raise InputError(f"{path} is missing; --targets needs the folder of a trained run.") from None
         except SafetensorError as error:
             raise InputError(f"{path} is damaged ({error}); restore it or train that run again.") from None
         return F.normalize(rows - rows[len(SPECIALS) :].mean(0), dim=-1) if "targets" not in place else rows
@@ -161,7 +161,7 @@ def source_of(text: str) -> Any:
         return Transferred(text)
     if path.is_file():
         return Pretrained(text)
-    raise InputError(f"--targets {text}: there is no such kind of targets, no file of word vectors and no run there.")
+    raise InputError(f"--targets {text}: not a kind of targets, a file of word vectors or the folder of a run.")
 
 
 def _name(tokenizer: Tokenizer, index: int) -> str:

@@ -163,7 +163,7 @@ def notes_of(recipe: Recipe) -> list[str]:
 @final
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """What a certificate of a run must agree with, computed anew."""
+    """What a certificate of a run must agree with, recomputed."""
 
     hashes: dict[str, str]  # "data" and "weights" -> SHA-256
     loss: float  # the training loss in float64

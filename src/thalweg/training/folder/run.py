@@ -49,8 +49,8 @@ class Run:
         if not (self.folder / RECIPE).is_file():
             if checkpoint.latest(self.folder) is not None:  # a stream's model is nothing but its checkpoints
                 raise InputError(
-                    f"{self.folder} has learned from a stream: thalweg predict answers with it, and the score it "
-                    "printed is on rows it had not seen; for files, train a run (without --online)."
+                    f"{self.folder} has learned from a stream: use thalweg predict (the score it "
+                    "printed is on rows it had not seen); to evaluate files, train a run (without --online)."
                 )
             raise InputError(
                 f"{self.folder} is not a run folder: it has no {RECIPE}; give a folder that `thalweg train` made."
