@@ -13,13 +13,12 @@ from thalweg.certificates.certificate.interval import Certificate, Interval, Pro
 from thalweg.certificates.certificate.ladder import NAMES
 from thalweg.certificates.checker.check import fingerprint
 from thalweg.certificates.factored.bags import factored_problem, factors_of
-from thalweg.certificates.floors.floor import Floor
+from thalweg.certificates.floors.floor import Floor, error_floor
 from thalweg.certificates.floors.norm import norm_floor
 from thalweg.certificates.floors.targets import (
     ROW_BY_ROW,
     Targets,
     collect_targets,
-    errors_of_groups,
     floor_of_groups,
     floors_of_prefixes,
     groups_by_input,
@@ -83,7 +82,7 @@ def certify_objective(
     unit = "nats"
 
     def attempt(name: str, make: Callable[[], list[Certificate]]) -> None:
-        say(f"Looking for: {NAMES[name]}.")
+        say(f"Looking for: {NAMES.get(name, name)}.")
         try:
             levels.extend(make())
         except InputError as error:
@@ -129,7 +128,7 @@ def floor_levels(
         describes = ROW_BY_ROW if view is None else view.describes
         floor = floor_of_groups(targets, groups)
         if targets.errors is not None:
-            errors = errors_of_groups(targets, groups)
+            errors = error_floor(groups, targets.targets, targets.num_outputs)
     seconds = time.perf_counter() - start
     found = [
         floor.certificate(
@@ -191,8 +190,7 @@ def _norm_floor(objective: Objective, loss: float, targets: Targets, radius: flo
 def _factored(objective: Objective) -> Certificate:
     """Return the certificate of an embedding bag under a linear head, or raise an InputError where there is none."""
     problem = factored_problem(objective)
-    point = problem.at(*factors_of(objective))
-    return problem.certificate(point, evidence=True)
+    return problem.certificate(problem.at(*factors_of(objective)))
 
 
 def _local(objective: Objective, seconds: float) -> Certificate:

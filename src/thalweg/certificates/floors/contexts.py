@@ -26,7 +26,7 @@ class Level:
         """Return the least possible sum of cross-entropies, and the largest number of right guesses."""
         if not len(self.group):
             return 0.0, self.num_targets
-        starts = _starts(self.group)
+        starts = starts_of(self.group)
         groups = np.add.reduceat(self.count, starts)
         nats = float(_n_log_n(groups).sum() - _n_log_n(self.count).sum())
         hits = int(np.maximum.reduceat(self.count, starts).sum()) + self.num_targets - int(groups.sum())
@@ -88,7 +88,7 @@ def _walk(symbols: np.ndarray, positions: np.ndarray, groups: np.ndarray, contin
     symbols = symbols.astype(np.int64)
     while len(positions):
         keys, order = _sorted((groups << width) | symbols[positions])
-        starts = _starts(keys)
+        starts = starts_of(keys)
         counts = np.diff(starts, append=len(keys))
         pairs = keys[starts]
         yield Level(*_shared(pairs >> width, pairs & ((1 << width) - 1), counts), num_targets=len(positions))
@@ -101,14 +101,14 @@ def _walk(symbols: np.ndarray, positions: np.ndarray, groups: np.ndarray, contin
         positions, groups = following + 1, number
 
 
-def _starts(sorted_keys: np.ndarray) -> np.ndarray:
+def starts_of(sorted_keys: np.ndarray) -> np.ndarray:
     """Return where each run of equal keys begins."""
-    return np.flatnonzero(np.concatenate([[True], sorted_keys[1:] != sorted_keys[:-1]]))
+    return np.flatnonzero(np.concatenate([[True], sorted_keys[1:] != sorted_keys[:-1]])[: len(sorted_keys)])
 
 
 def _shared(group: np.ndarray, label: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Leave out groups that hold one position only, and number the others."""
-    starts = _starts(group)
+    starts = starts_of(group)
     sizes = np.diff(starts, append=len(group))
     often = np.add.reduceat(count, starts) > 1
     keep = np.repeat(often, sizes)

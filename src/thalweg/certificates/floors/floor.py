@@ -15,10 +15,8 @@ from typing import final
 import numpy as np
 
 from thalweg.certificates.certificate.interval import Certificate, Evidence, Proof
-from thalweg.certificates.floors.contexts import Level
+from thalweg.certificates.floors.contexts import Level, starts_of
 from thalweg.data.arrays.equal import renumbered
-
-MAX_CELLS = 50_000_000  # of a table with a row a group and a column a class, where class weights need one
 
 
 @final
@@ -30,9 +28,10 @@ class Floor:
     evidence: Evidence  # what `thalweg.certificates.checker.check` verifies the value from
     num_conflicts: int  # groups with different targets
 
-    def certificate(self, loss: float, scope: str, *, seconds: float, **fields: str) -> Certificate:
-        """Return the certificate of a point; `fields` are `quantity` and `unit` where it is not the loss in nats."""
-        quantity, unit = fields.get("quantity", "training loss"), fields.get("unit", "nats")
+    def certificate(
+        self, loss: float, scope: str, *, seconds: float, quantity: str = "training loss", unit: str = "nats"
+    ) -> Certificate:
+        """Return the certificate of a point."""
         return Certificate(
             name="floor",
             quantity=quantity,
@@ -223,7 +222,7 @@ def _pairs(
 
 def _groups_of(group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return where each group of sorted pairs begins, and how many pairs it has."""
-    starts = np.flatnonzero(np.concatenate([[True], group[1:] != group[:-1]])) if len(group) else np.zeros(0, int)
+    starts = starts_of(group)
     return starts, np.diff(starts, append=len(group))
 
 
@@ -265,7 +264,7 @@ def _entropy_floor(
 
 def _hits_floor(group: np.ndarray, label: np.ndarray, weight: np.ndarray, pure: float = 0.0) -> Floor:
     group, label, weight, pure = _impure(group, label, weight, pure)
-    starts, _ = _groups_of(group)
+    starts = starts_of(group)
     hits = float(np.maximum.reduceat(weight, starts).sum()) if len(starts) else 0.0
     evidence = {"rule": "floor", "measure": "errors", "group": group, "label": label, "weight": weight, "pure": pure}
     return Floor(max(0.0, float(weight.sum()) - hits), evidence, len(starts))

@@ -15,7 +15,6 @@ from thalweg.certificates.floors.floor import (
     Floor,
     answers_floor,
     class_floor,
-    error_floor,
     levels_floor,
     number_floor,
     soft_floor,
@@ -123,11 +122,6 @@ def floor_of_groups(targets: Targets, groups: np.ndarray) -> Floor:
         total=targets.count,
         smoothing=form.smoothing,
     )
-
-
-def errors_of_groups(targets: Targets, groups: np.ndarray) -> Floor:
-    """Return the least possible fraction of wrong answers."""
-    return error_floor(groups, targets.targets, targets.num_outputs)
 
 
 def floors_of_prefixes(targets: Targets, view: Prefixes) -> tuple[Floor, Floor]:

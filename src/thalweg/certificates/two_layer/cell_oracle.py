@@ -5,8 +5,17 @@ from typing import final
 
 import numpy as np
 
-from thalweg.certificates.halfspaces.cells import Arrangement, arrange, most_cells, reduced
-from thalweg.certificates.two_layer.neurons import AbstractOracle, Answer, Bias, Neuron, different, with_bias
+from thalweg.certificates.halfspaces.cells import Arrangement, arrange, most_cells
+from thalweg.certificates.two_layer.neurons import (
+    AbstractOracle,
+    Answer,
+    Bias,
+    Neuron,
+    anchors,
+    coordinates,
+    different,
+    families,
+)
 from thalweg.certificates.two_layer.projection import project
 
 # Bytes of sign patterns that may be held: about one a cell and example.
@@ -41,7 +50,8 @@ class CellOracle(AbstractOracle):
             raise ValueError(
                 f"CellOracle cannot list {num_patterns(features, bias):,} cells of {len(features)} examples."
             )
-        self.blocks, self.axes = blocks(features, bias)
+        found, self.axes = families(features, bias)
+        self.blocks = [Block(rows, lift, arrange(rows)) for rows, lift in found]
         self.leak = leak
         self.at_most = at_most
         self.complete = all(block.arrangement.complete for block in self.blocks)
@@ -71,7 +81,8 @@ class CellOracle(AbstractOracle):
                     for place in np.argsort(-value)[: 4 * self.at_most]:
                         if value[place] > floor + 0.5 * (best - floor):
                             found.append((value[place], sign, block, part[place], moved[place], index[place]))
-        slack = 1e-14 * sum_of_sizes(self.blocks, v)
+        # A bound on the size of every number that was added up.
+        slack = 1e-14 * max(float(np.abs(v) @ np.sqrt((block.rows**2).sum(1))) for block in self.blocks)
         found.sort(key=lambda one: -one[0])
         neurons = (
             make_neuron(block, cell, moved / value, index, np.array([sign]), float(value), self.leak)
@@ -81,57 +92,29 @@ class CellOracle(AbstractOracle):
 
     def gradients(self, block: Block, v: np.ndarray) -> np.ndarray:
         """Return `sum_i v_i slope_i row_i` in each cell of a block, `[cells, r]`."""
-        arrangement = block.arrangement
-        return sum_over_active(arrangement, v[:, None] * block.rows, self.leak)
+        arrangement, terms = block.arrangement, v[:, None] * block.rows
+        num, rank = arrangement.normals.shape
+        there = arrangement.owner >= 0
+        ahead, behind = np.zeros((num, rank)), np.zeros((num, rank))
+        for sums, mine in ((ahead, arrangement.orientation > 0), (behind, arrangement.orientation < 0)):
+            np.add.at(sums, arrangement.owner[there & mine], terms[there & mine])
+        base = self.leak * terms[there].sum(0) + (1.0 - self.leak) * behind.sum(0)
+        weights = (1.0 - self.leak) * (ahead - behind)
+        result = np.empty((len(arrangement.signs), rank))
+        step = max(1, CHUNK // max(1, num))
+        for start in range(0, len(result), step):
+            positive = (arrangement.signs[start : start + step] > 0).astype(float)
+            result[start : start + step] = base + positive @ weights
+        return result
 
 
 def num_patterns(features: np.ndarray, bias: Bias) -> int:
-    """Return how many cells `blocks` would list, at most."""
+    """Return how many cells the oracle would list, at most."""
+    rank = coordinates(features, bias)[0].shape[1]
     if bias is Bias.FREE:
-        num = len(np.unique(features, axis=0))
-        return num * most_cells(num - 1, reduced(features - features.mean(0))[0].shape[1])
-    return most_cells(len(features), reduced(with_bias(features, bias))[0].shape[1])
-
-
-def blocks(features: np.ndarray, bias: Bias) -> tuple[list[Block], np.ndarray]:
-    """Return the arrangements that hold every neuron that matters, and the axes of their coordinates.
-
-    A bias under the penalty is one more input that is always 1. A free bias may move until the neuron's kink meets an
-    example, because along it the objective is linear between two examples: so there is one arrangement for each
-    different example, of what the others differ from it by.
-    """
-    if bias is not Bias.FREE:
-        rows, axes = reduced(with_bias(features, bias))
-        return [Block(rows, axes, arrange(rows))], axes
-    rows, axes = reduced(features - features.mean(0))
-    found = []
-    for place in np.unique(features, axis=0, return_index=True)[1]:
-        lift = np.vstack([axes, -(features[place] @ axes)])
-        moved = rows - rows[place]
-        moved[(features == features[place]).all(1)] = 0.0
-        found.append(Block(moved, lift, arrange(moved)))
-    return found, axes
-
-
-def sum_over_active(arrangement: Arrangement, terms: np.ndarray, leak: float) -> np.ndarray:
-    """Return the sums over examples of terms `[n, q]` times the activation's slope in each cell, `[cells, q]`."""
-    there = arrangement.owner >= 0
-    num = len(arrangement.normals)
-    ahead, behind = np.zeros((num, terms.shape[1])), np.zeros((num, terms.shape[1]))
-    np.add.at(
-        ahead, arrangement.owner[there & (arrangement.orientation > 0)], terms[there & (arrangement.orientation > 0)]
-    )
-    np.add.at(
-        behind, arrangement.owner[there & (arrangement.orientation < 0)], terms[there & (arrangement.orientation < 0)]
-    )
-    base = leak * terms[there].sum(0) + (1.0 - leak) * behind.sum(0)
-    weights = (1.0 - leak) * (ahead - behind)
-    result = np.empty((len(arrangement.signs), terms.shape[1]))
-    step = max(1, CHUNK // max(1, num))
-    for start in range(0, len(result), step):
-        positive = (arrangement.signs[start : start + step] > 0).astype(float)
-        result[start : start + step] = base + positive @ weights
-    return result
+        num = len(anchors(features))
+        return num * most_cells(num - 1, rank)
+    return most_cells(len(features), rank)
 
 
 def make_neuron(
@@ -148,8 +131,3 @@ def make_neuron(
     on = np.isin(arrangement.owner, index[index >= 0]) | (arrangement.owner < 0)
     inner = basis.T @ z
     return Neuron(block.lift @ basis, np.where(active, 1.0, leak), on, inner / np.linalg.norm(inner), output, value)
-
-
-def sum_of_sizes(parts: list[Block], v: np.ndarray) -> float:
-    """Return a bound on the size of every number that is added up in a search."""
-    return max(float(np.abs(v) @ np.sqrt((block.rows * block.rows).sum(1))) for block in parts)

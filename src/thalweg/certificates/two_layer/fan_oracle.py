@@ -4,8 +4,7 @@ from typing import final
 
 import numpy as np
 
-from thalweg.certificates.halfspaces.cells import reduced
-from thalweg.certificates.two_layer.neurons import AbstractOracle, Answer, Bias, Neuron, different, with_bias
+from thalweg.certificates.two_layer.neurons import AbstractOracle, Answer, Bias, Neuron, different, families
 
 ON_LINE = 1e-11
 
@@ -26,27 +25,16 @@ class FanOracle(AbstractOracle):
     exact = True
 
     def __init__(self, features: np.ndarray, bias: Bias, leak: float = 0.0, *, at_most: int = 12) -> None:
-        self.bias, self.leak, self.at_most = bias, leak, at_most
-        if bias is Bias.FREE:
-            rows, axes = reduced(features - features.mean(0))
-            anchors = np.unique(features, axis=0, return_index=True)[1]
-            rows = rows - rows[anchors][:, None]
-            same = (features == features[anchors][:, None]).all(2)
-            rows[same] = 0.0
-            self.lifts = [np.vstack([axes, -(features[place] @ axes)]) for place in anchors]
-        else:
-            rows, axes = reduced(with_bias(features, bias))
-            rows, self.lifts = rows[None], [axes]
-        self.axes = axes
-        if rows.shape[2] > 2:
-            raise ValueError(f"FanOracle needs features of rank 2 at most; got rank {rows.shape[2]}.")
-        if rows.shape[2] == 1:
-            rows = np.concatenate([rows, np.zeros_like(rows)], 2)
-            self.lifts = [np.column_stack([lift, np.zeros(len(lift))]) for lift in self.lifts]
-            self.flat = True
-        else:
-            self.flat = False
-        self.rows = rows
+        self.leak, self.at_most = leak, at_most
+        found, self.axes = families(features, bias)
+        rank = self.axes.shape[1]
+        if rank > 2:
+            raise ValueError(f"FanOracle needs features of rank 2 at most; got rank {rank}.")
+        self.flat = rank == 1
+        # In one dimension the second coordinate is zero.
+        spare = 2 - rank
+        self.rows = np.stack([np.pad(rows, ((0, 0), (0, spare))) for rows, _ in found])
+        self.lifts = [np.pad(lift, ((0, 0), (0, spare))) for _, lift in found]
         self._sort()
 
     def search(self, residual: np.ndarray, floor: float) -> Answer:

@@ -182,11 +182,9 @@ def _scope(point: TwoLayerPoint) -> str:
 
 def _proof(problem: TwoLayerProblem, oracle: AbstractOracle) -> tuple[Proof, tuple[str, ...]]:
     said = [f"The hidden layer has {problem.hidden_bias.value}, the output {problem.output_bias.value}."]
-    if isinstance(oracle, CellOracle):
-        if not oracle.complete:
-            said.append("Hyperplanes closer than 1e-10 count as one; the count of cells does not prove them complete.")
-            return Proof.PROOF_WITH_TOLERANCE, tuple(said)
-        return Proof.PROOF, tuple(said)
+    if isinstance(oracle, CellOracle) and not oracle.complete:
+        said.append("Hyperplanes closer than 1e-10 count as one; the count of cells does not prove them complete.")
+        return Proof.PROOF_WITH_TOLERANCE, tuple(said)
     if not oracle.exact:
         said.append("The hidden units are bounded by a semidefinite relaxation, which can be far from tight.")
     return Proof.PROOF, tuple(said)

@@ -8,6 +8,8 @@ from typing import final
 
 import numpy as np
 
+from thalweg.certificates.halfspaces.cells import reduced
+
 
 class Bias(enum.Enum):
     """What a layer's bias costs; the value of a member is what the user reads."""
@@ -66,6 +68,40 @@ class AbstractOracle(abc.ABC):
 def with_bias(features: np.ndarray, bias: Bias) -> np.ndarray:
     """Return the features, with a column of ones unless there is no bias."""
     return features if bias is Bias.NONE else np.column_stack([features, np.ones(len(features))])
+
+
+def coordinates(features: np.ndarray, bias: Bias) -> tuple[np.ndarray, np.ndarray]:
+    """Return the coordinates of a neuron's inputs and their axes, as `reduced`; under a free bias of centered ones."""
+    return reduced(features - features.mean(0) if bias is Bias.FREE else with_bias(features, bias))
+
+
+def anchors(features: np.ndarray) -> np.ndarray:
+    """Return the indices of the different examples, on one of which the kink of a neuron with a free bias lies."""
+    return np.unique(features, axis=0, return_index=True)[1]
+
+
+def lift_at(axes: np.ndarray, example: np.ndarray) -> np.ndarray:
+    """Return what maps a direction to the weights, bias last, of the neuron whose kink lies on an example."""
+    return np.vstack([axes, -(example @ axes)])
+
+
+def families(features: np.ndarray, bias: Bias) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]:
+    """Return the families that hold every neuron that matters, and the axes of their coordinates.
+
+    A family is what is multiplied with a direction, `[n, r]`, and what maps the direction to the neuron's weights, the
+    bias last where there is one, `[inputs (+ 1), r]`. A bias under the penalty is one more input that is always 1. A
+    free bias may move until the neuron's kink meets an example, because along it the objective is linear between two
+    examples: so there is one family for each different example, of what the others differ from it by.
+    """
+    rows, axes = coordinates(features, bias)
+    if bias is not Bias.FREE:
+        return [(rows, axes)], axes
+    found = []
+    for place in anchors(features):
+        moved = rows - rows[place]
+        moved[(features == features[place]).all(1)] = 0.0
+        found.append((moved, lift_at(axes, features[place])))
+    return found, axes
 
 
 def different(neurons: Iterable[Neuron], at_most: int) -> list[Neuron]:

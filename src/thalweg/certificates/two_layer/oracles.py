@@ -1,11 +1,8 @@
 """Which search for neurons suits a problem."""
 
-import numpy as np
-
-from thalweg.certificates.halfspaces.cells import reduced
 from thalweg.certificates.two_layer.cell_oracle import MAX_SIGNS, CellOracle, num_patterns
 from thalweg.certificates.two_layer.fan_oracle import FanOracle
-from thalweg.certificates.two_layer.neurons import AbstractOracle, Bias, with_bias
+from thalweg.certificates.two_layer.neurons import AbstractOracle, Bias, anchors, coordinates
 from thalweg.certificates.two_layer.problem import TwoLayerProblem
 from thalweg.certificates.two_layer.relaxed_oracle import MAX_ANCHORS, RelaxedOracle
 from thalweg.errors import InputError
@@ -18,9 +15,8 @@ def oracle_of(problem: TwoLayerProblem) -> AbstractOracle:
     """Return the sharpest oracle for a problem, or raise an InputError if it is too large for any."""
     num, width = problem.features.shape[0], problem.loss.num_outputs
     bias, free = problem.hidden_bias, problem.hidden_bias is Bias.FREE
-    inputs = problem.features - problem.features.mean(0) if free else with_bias(problem.features, bias)
-    rank = reduced(inputs)[0].shape[1]
-    fans = len(np.unique(problem.features, axis=0)) if free else 1
+    rank = coordinates(problem.features, bias)[0].shape[1]
+    fans = len(anchors(problem.features)) if free else 1
     if rank <= 2 and fans * num * width <= MAX_FANS:
         return FanOracle(problem.features, bias, problem.leak)
     if width == 1 and rank <= 5 and num_patterns(problem.features, bias) * num <= MAX_SIGNS:

@@ -6,8 +6,16 @@ from typing import final
 
 import numpy as np
 
-from thalweg.certificates.halfspaces.cells import reduced
-from thalweg.certificates.two_layer.neurons import AbstractOracle, Answer, Bias, Neuron, different, with_bias
+from thalweg.certificates.two_layer.neurons import (
+    AbstractOracle,
+    Answer,
+    Bias,
+    Neuron,
+    anchors,
+    coordinates,
+    different,
+    lift_at,
+)
 
 FACTOR_RANK = 12
 MAX_ANCHORS = 400
@@ -44,9 +52,8 @@ class RelaxedOracle(AbstractOracle):
     ) -> None:
         self.free = bias is Bias.FREE
         self.leak, self.at_most, self.steps, self.branches, self.starts = leak, at_most, steps, branches, starts
-        inputs = features - features.mean(0) if self.free else with_bias(features, bias)
-        self.rows, self.axes = reduced(inputs)
-        self.anchors = np.unique(features, axis=0, return_index=True)[1] if self.free else np.array([-1])
+        self.rows, self.axes = coordinates(features, bias)
+        self.anchors = anchors(features) if self.free else np.array([-1])
         if len(self.anchors) > MAX_ANCHORS:
             raise ValueError(
                 f"RelaxedOracle with a free bias solves one problem for each different example, at most {MAX_ANCHORS}; "
@@ -195,9 +202,8 @@ class RelaxedOracle(AbstractOracle):
         for number in np.argsort(-best):
             if best[number] <= floor + 0.3 * max(0.0, best.max() - floor) or best[number] <= 0.0:
                 break
-            rows, lift = self._rows_at(int(anchor[number])), self.axes
-            if self.free:
-                lift = np.vstack([lift, -(self.features[anchor[number]] @ lift)])
+            rows = self._rows_at(int(anchor[number]))
+            lift = lift_at(self.axes, self.features[anchor[number]]) if self.free else self.axes
             hidden = rows @ kept[number]
             slopes = np.where(hidden > 0.0, 1.0, self.leak)
             image = residual.T @ (slopes * hidden)

@@ -7,8 +7,8 @@ from typing import final
 import numpy as np
 
 from thalweg.certificates.newton import backtracking
-from thalweg.certificates.two_layer.loss import ArrayLoss
 from thalweg.certificates.two_layer.neurons import Neuron
+from thalweg.certificates.two_layer.problem import ArrayLoss
 
 SMALLEST = 1e-13
 
