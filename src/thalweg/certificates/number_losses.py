@@ -204,8 +204,29 @@ class SquaredLoss(AbstractNumberLoss):
         return dual - (factor * dual).sum(0) / factor.sum(0).clamp_min(TINY)
 
 
+class _AbstractSignLoss(AbstractNumberLoss):
+    """A loss of the margin $t z$ for targets that are signs."""
+
+    def __init__(self, targets: Tensor, weights: Tensor | None = None, count: float | None = None) -> None:
+        super().__init__(targets, weights, count)
+        if not bool((self.targets.abs() == 1.0).all()):
+            raise ValueError(f"{type(self).__name__}(targets) must be -1 or 1.")
+
+    @override
+    def each_residual(self, dual: Tensor) -> Tensor:
+        return self.targets * dual
+
+    @override
+    def balanced(self, dual: Tensor) -> Tensor:
+        """Scale down the heavier of the two signs in each output, so that their weighted sums are equal."""
+        weighted, positive = self.factor * dual, self.targets > 0.0
+        up, down = torch.where(positive, weighted, 0.0).sum(0), torch.where(positive, 0.0, weighted).sum(0)
+        least = torch.minimum(up, down)
+        return dual * torch.where(positive, least / up.clamp_min(TINY), least / down.clamp_min(TINY))
+
+
 @final
-class SquaredHingeLoss(AbstractNumberLoss):
+class SquaredHingeLoss(_AbstractSignLoss):
     r"""Squared hinge: $\phi(z) = \max(1 - t z, 0)^2$.
 
     Args:
@@ -226,10 +247,6 @@ class SquaredHingeLoss(AbstractNumberLoss):
     unit = "squared hinge"
     largest_scale = float("inf")
 
-    def __init__(self, targets: Tensor, weights: Tensor | None = None, count: float | None = None) -> None:
-        super().__init__(targets, weights, count)
-        _check_signs(self)
-
     @override
     def each(self, z: Tensor) -> Tensor:
         return (1.0 - self.targets * z).clip(min=0.0) ** 2
@@ -243,20 +260,12 @@ class SquaredHingeLoss(AbstractNumberLoss):
         return 2.0 * (1.0 - self.targets * z).clip(min=0.0)
 
     @override
-    def each_residual(self, dual: Tensor) -> Tensor:
-        return self.targets * dual
-
-    @override
     def each_dual_value(self, dual: Tensor) -> Tensor:
         return dual - dual**2 / 4.0
 
-    @override
-    def balanced(self, dual: Tensor) -> Tensor:
-        return _equal_sides(self, dual)
-
 
 @final
-class HingeLoss(AbstractNumberLoss):
+class HingeLoss(_AbstractSignLoss):
     r"""Hinge: $\phi(z) = \max(1 - t z, 0)$.
 
     At a kink the predictions do not determine the dual point, so bounds from predictions alone are loose even at the
@@ -290,7 +299,6 @@ class HingeLoss(AbstractNumberLoss):
         duals: Tensor | None = None,
     ) -> None:
         super().__init__(targets, weights, count)
-        _check_signs(self)
         self.duals = None if duals is None else duals.detach().double().reshape(self.targets.shape)
         if self.duals is not None and not bool(((self.duals >= 0.0) & (self.duals <= 1.0)).all()):
             raise ValueError("HingeLoss(duals) must lie in [0, 1]; divide those of a solver by its C.")
@@ -310,16 +318,8 @@ class HingeLoss(AbstractNumberLoss):
         return full_like(margin, 1.0) * (margin < 1.0) + full_like(margin, 0.5) * (margin == 1.0)
 
     @override
-    def each_residual(self, dual: Tensor) -> Tensor:
-        return self.targets * dual
-
-    @override
     def each_dual_value(self, dual: Tensor) -> Tensor:
         return dual
-
-    @override
-    def balanced(self, dual: Tensor) -> Tensor:
-        return _equal_sides(self, dual)
 
 
 @final
@@ -336,16 +336,3 @@ class _Diagonal(AbstractCurvature):
     @override
     def blocks(self) -> Tensor:
         return diagonal_blocks(self.diagonal)
-
-
-def _check_signs(loss: AbstractLoss) -> None:
-    if not bool((loss.targets.abs() == 1.0).all()):
-        raise ValueError(f"{type(loss).__name__}(targets) must be -1 or 1.")
-
-
-def _equal_sides(loss: AbstractLoss, dual: Tensor) -> Tensor:
-    """Scale down the heavier of the two signs in each output, so that their weighted sums are equal."""
-    weighted, positive = loss.factor * dual, loss.targets > 0.0
-    up, down = torch.where(positive, weighted, 0.0).sum(0), torch.where(positive, 0.0, weighted).sum(0)
-    least = torch.minimum(up, down)
-    return dual * torch.where(positive, least / up.clamp_min(TINY), least / down.clamp_min(TINY))

@@ -113,18 +113,14 @@ def bound_at(problem: TwoLayerProblem, oracle: AbstractOracle, weights: Weights)
 
 def _ask(problem: TwoLayerProblem, oracle: AbstractOracle, predictions: np.ndarray) -> tuple[np.ndarray, Answer]:
     """Return a feasible dual point near the one of predictions, and what the oracle said."""
-    dual = _dual(problem, predictions)
+    dual = problem.dual_point(predictions)
     answer = oracle.search(problem.array_loss.dual_residual(dual), problem.l2 * (1.0 + 1e-10))
     return _scaled(problem, dual, answer.bound), answer
 
 
 def _sharpened(problem: TwoLayerProblem, oracle: AbstractOracle, predictions: np.ndarray) -> np.ndarray:
-    dual = _dual(problem, predictions)
+    dual = problem.dual_point(predictions)
     return _scaled(problem, dual, oracle.sharpened(problem.array_loss.dual_residual(dual)))
-
-
-def _dual(problem: TwoLayerProblem, predictions: np.ndarray) -> np.ndarray:
-    return problem.array_loss.dual_point(predictions, balanced=problem.free_intercept)
 
 
 def _scaled(problem: TwoLayerProblem, dual: np.ndarray, bound: float) -> np.ndarray:

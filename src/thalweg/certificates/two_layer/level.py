@@ -153,7 +153,7 @@ def insert_neuron(point: TwoLayerPoint, oracle: AbstractOracle) -> Insertion | N
         return nonnegative_newton(problem.array_loss, design, problem.l2 * bounded, nothing, bounded, nothing, base)
 
     shift = fit(np.zeros((len(base), width, 0)))
-    dual = problem.array_loss.dual_point(base + constants @ shift, balanced=problem.free_intercept)
+    dual = problem.dual_point(base + constants @ shift)
     for neuron in oracle.search(problem.array_loss.dual_residual(dual), problem.l2 * (1.0 + 1e-9)).neurons[:1]:
         hidden = neuron.slopes * (with_bias(problem.features, problem.hidden_bias) @ neuron.weights)
         size, *shift = fit(np.outer(hidden, neuron.output)[:, :, None])

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -10,43 +10,6 @@ import torch
 from thalweg.certificates.halfspaces.cells import reduced
 from thalweg.certificates.losses import AbstractLoss
 from thalweg.certificates.two_layer.neurons import Bias
-
-
-@final
-class ArrayLoss:
-    """A loss of `thalweg.certificates.losses` (on the CPU) whose predictions and dual points are arrays `[n, K]`."""
-
-    def __init__(self, loss: AbstractLoss) -> None:
-        self._loss = loss
-        self._arrays = loss.as_arrays()
-
-    def value(self, predictions: np.ndarray) -> float:
-        """Return the loss."""
-        return float(self._arrays.value(predictions))
-
-    def residual(self, predictions: np.ndarray) -> np.ndarray:
-        """Return minus the gradient."""
-        return self._arrays.residual(predictions)
-
-    def blocks(self, predictions: np.ndarray) -> np.ndarray:
-        """Return the second derivatives by the predictions of one example, `[n, K, K]`."""
-        return self._arrays.curvature(predictions).blocks()
-
-    def dual_point(self, predictions: np.ndarray, *, balanced: bool) -> np.ndarray:
-        """Return the dual point that belongs to predictions; see `AbstractLoss.dual_point`."""
-        return self._loss.dual_point(torch.from_numpy(predictions), balanced=balanced).numpy()
-
-    def dual_residual(self, dual: np.ndarray) -> np.ndarray:
-        """Return the residual of a dual point."""
-        return self._arrays.dual_residual(dual)
-
-    def dual_value(self, dual: np.ndarray) -> float:
-        """Return the value of a dual point, without anything else that the problem adds."""
-        return self._arrays.dual_value(dual)
-
-    def scaled(self, dual: np.ndarray, scale: float) -> np.ndarray:
-        """Return the dual point whose residual is `scale` times as large."""
-        return self._arrays.scaled(dual, scale)
 
 
 @final
@@ -86,9 +49,9 @@ class TwoLayerProblem:
             raise ValueError(f"TwoLayerProblem needs a positive l2 and a finite leak; got {self.l2}, {self.leak}.")
 
     @functools.cached_property
-    def array_loss(self) -> ArrayLoss:
-        """The loss for NumPy arrays."""
-        return ArrayLoss(self.loss)
+    def array_loss(self) -> Any:
+        """The loss with NumPy arrays for its tensors (see `AbstractLoss.as_arrays`), but for its `dual_point`."""
+        return self.loss.as_arrays()
 
     @property
     def free_intercept(self) -> bool:
@@ -110,7 +73,7 @@ class TwoLayerProblem:
             squares += (weights.hidden_bias**2).sum()
         if self.output_bias is Bias.PENALIZED:
             squares += (weights.output_bias**2).sum()
-        return self.array_loss.value(self.predictions(weights)) + 0.5 * self.l2 * float(squares)
+        return float(self.array_loss.value(self.predictions(weights))) + 0.5 * self.l2 * float(squares)
 
     def balanced(self, weights: Weights) -> Weights:
         """Return the network that predicts the same with ingoing and outgoing weights of the same length.
@@ -146,6 +109,10 @@ class TwoLayerProblem:
             parts.append(np.ones((num, 1)))
             ridge.append(self.l2)
         return np.concatenate(parts, 1), np.array(ridge), axes
+
+    def dual_point(self, predictions: np.ndarray) -> np.ndarray:
+        """Return the dual point that belongs to predictions `[n, K]`, balanced where a constant costs nothing."""
+        return self.loss.dual_point(torch.from_numpy(predictions), balanced=self.free_intercept).numpy()
 
     def dual_value(self, dual: np.ndarray) -> float:
         """Return the lower bound that a feasible dual point gives (feasible: no neuron's value is above l2)."""

@@ -2,13 +2,12 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
-from typing import final
+from typing import Any, final
 
 import numpy as np
 
 from thalweg.certificates.newton import backtracking
 from thalweg.certificates.two_layer.neurons import Neuron
-from thalweg.certificates.two_layer.problem import ArrayLoss
 
 SMALLEST = 1e-13
 
@@ -35,12 +34,13 @@ class RestrictedNetwork:
     At a wall a neuron stays on it from then on: on the other side another column is needed, which the oracle finds. No
     step raises the objective. $\tilde X$ is `inputs` `[n, p]`, the column of ones last where there is a bias, of whose
     p weights the first `num_sized` are under the penalty; Z is `linear` `[n, q]`, with the penalties rho `ridge` `[q]`.
+    The loss takes and returns arrays (`TwoLayerProblem.array_loss`).
     """
 
     def __init__(
         self,
         inputs: np.ndarray,
-        loss: ArrayLoss,
+        loss: Any,
         beta: float,
         linear: np.ndarray,
         ridge: np.ndarray,
@@ -65,7 +65,7 @@ class RestrictedNetwork:
     def objective(self) -> float:
         """Return the loss with its penalties."""
         penalty = sum(float(unit.z @ unit.z + unit.a @ unit.a) for unit in self.units)
-        return self.loss.value(self.predictions()) + self._penalty(penalty)
+        return float(self.loss.value(self.predictions())) + self._penalty(penalty)
 
     def add(self, neurons: Iterable[Neuron]) -> None:
         """Take neurons in, each with the size that suits it and the others best."""
@@ -185,7 +185,7 @@ class RestrictedNetwork:
     def _derivatives(self) -> tuple[np.ndarray, np.ndarray]:
         """Return gradient and Hessian by all unknowns."""
         predictions = self.predictions()
-        residual, curvature = self.loss.residual(predictions), self.loss.blocks(predictions)
+        residual, curvature = self.loss.residual(predictions), self.loss.curvature(predictions).blocks()
         width = residual.shape[1]
         eye = np.eye(width)
         jacobian, gradient, blocks = [], [], []
@@ -285,7 +285,7 @@ class RestrictedNetwork:
 
 
 def nonnegative_newton(
-    loss: ArrayLoss,
+    loss: Any,
     design: np.ndarray,
     cost: np.ndarray,
     ridge: np.ndarray,
@@ -299,7 +299,7 @@ def nonnegative_newton(
     """
 
     def value(x: np.ndarray) -> float:
-        return loss.value(base + design @ x) + float(cost @ x) + 0.5 * float(ridge @ (x * x))
+        return float(loss.value(base + design @ x)) + float(cost @ x) + 0.5 * float(ridge @ (x * x))
 
     if not len(start):
         return start
@@ -312,7 +312,7 @@ def nonnegative_newton(
         if not free.any():
             break
         part = design[:, :, free]
-        hessian = np.einsum("nkl,nlp->nkp", loss.blocks(predictions), part).reshape(-1, part.shape[2])
+        hessian = np.einsum("nkl,nlp->nkp", loss.curvature(predictions).blocks(), part).reshape(-1, part.shape[2])
         hessian = part.reshape(-1, part.shape[2]).T @ hessian + np.diag(ridge[free])
         hessian += (1e-12 * np.trace(hessian) / max(1, len(hessian)) + 1e-300) * np.eye(len(hessian))
         step = np.zeros_like(x)
