@@ -87,8 +87,9 @@ def test_hidden_states_have_the_stated_shape_and_are_finite(name):
 @pytest.mark.parametrize("skip", [skips.PreNorm, skips.Highway, skips.ReZero])
 def test_gradient_reaches_every_parameter(name, skip):
     model, inputs = make(
-        name, ModelOptions(width=8, hidden=12, layers=2, heads=2, dropout=0.0, activation=nn.Tanh, skip=skip)
+        name, ModelOptions(width=8, hidden=12, layers=3, heads=2, dropout=0.0, activation=nn.Tanh, skip=skip)
     )
+    assert any(isinstance(module, skip) for module in model.modules()) == ("bag" not in name)
     for module in model.modules():
         if isinstance(module, skips.ReZero):
             nn.init.constant_(module.alpha, 0.5)
