@@ -152,7 +152,7 @@ def test_smoothing_is_the_mean_over_smoothed_targets_where_the_vectors_have_mean
 
 @pytest.mark.parametrize("family", [PowerSpherical, MaxMargin, SyntheticMargin, Triplet])
 def test_smoothing_is_refused_where_it_has_no_meaning(family):
-    with pytest.raises(ValueError, match=rf"{family.__name__} compares with no distribution.*smoothing 0.1, give 0"):
+    with pytest.raises(ValueError, match=rf"{family.__name__} has no distribution.*smoothing 0.1, give 0"):
         family(None, table(), label_smoothing=0.1)
 
 

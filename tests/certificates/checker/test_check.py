@@ -185,7 +185,7 @@ def truncated(one, evidence, scalars):
 
 # What a refusal may say: what is claimed and what is proved, what is out of its range, or what does not fit together.
 REASONS = (
-    r"claims the (bound|loss)|bound is above the loss|NaN or infinity|not feasible|no distributions|cannot be read|"
+    r"claims the (bound|loss)|bound is above the loss|NaN or infinity|not feasible|not distributions|cannot be read|"
     r"do(es)? not fit|different shapes|outside|sum to|apart|negative|positive|comes twice|two sets|"
     r"are wrong|needs labels"
 )

@@ -68,7 +68,7 @@ def test_steps_come_back_from_their_saved_form():
 
 
 def test_an_unknown_step_is_refused_with_the_list_of_steps():
-    with pytest.raises(InputError, match=r"out of nfc, nfkc, lower, casefold, spaces.*got 'upper'"):
+    with pytest.raises(InputError, match=r"among nfc, nfkc, lower, casefold, spaces.*got 'upper'"):
         Normalizer(["nfc", "upper"])
 
 

@@ -88,7 +88,7 @@ REFUSED = {
         "sunspots", {"optimizer": "adamw", "line_search": "trust-region"}, "quadratic model"
     ),
     "dropout": ("sunspots", {"optimizer": "newton-cg", "dropout": 0.5, "layers": 2}, "dropout"),
-    "weight decay": ("sunspots", {"optimizer": "bfgs", "weight_decay": 0.1}, "give --l2"),
+    "weight decay": ("sunspots", {"optimizer": "bfgs", "weight_decay": 0.1}, "use --l2"),
     "unknown option": ("sunspots", {"optimizer": "bfgs", "optimizer_options": {"memory": 3}}, "memory"),
     "unknown line search": ("sunspots", {"optimizer": "bfgs", "line_search": "wolf"}, "Did you mean 'wolfe'"),
 }  # fmt: skip
@@ -106,7 +106,7 @@ def test_what_cannot_work_is_refused_and_leaves_nothing(tmp_path, case):
 def test_a_refused_run_does_not_destroy_the_one_it_was_to_replace(tmp_path):
     first = train("sunspots", out=tmp_path, steps=5)
     weights = (first.folder / "model.safetensors").read_bytes()
-    with pytest.raises(InputError, match="give --l2"):
+    with pytest.raises(InputError, match="use --l2"):
         train("sunspots", out=tmp_path, overwrite=True, optimizer="bfgs", weight_decay=0.1)
     with pytest.raises(InputError, match="dropout"):
         train("sunspots", out=tmp_path, overwrite=True, optimizer="newton-cg", dropout=0.5, layers=2)
