@@ -1,11 +1,11 @@
 """Every switch of a recipe reaches the network, the optimizer or the loop, and does there what it says."""
 
 import math
-import random
 
 import numpy as np
 import pytest
 import torch
+from reviews import WORDS, session_for
 from torch import nn
 
 from thalweg import names
@@ -14,31 +14,9 @@ from thalweg.models import skips
 from thalweg.models.mlp import MaskedLinear
 from thalweg.status import Status
 from thalweg.training.folder import build
-from thalweg.training.recipe.recipe import Options
 from thalweg.training.session.api import train
 from thalweg.training.session.finish import finish
 from thalweg.training.session.loop import train as train_loop
-from thalweg.training.session.prepare import Request, prepare
-
-WORDS = ["river", "stone", "light", "water", "field", "cloud", "house", "table", "music", "paper"]
-
-
-@pytest.fixture(scope="module")
-def reviews(tmp_path_factory):
-    generator = random.Random(0)
-    rows = [
-        f"{' '.join(generator.choices(WORDS, k=5))} {'fine' if k % 2 else 'awful'},{'good' if k % 2 else 'bad'}"
-        for k in range(160)
-    ]
-    path = tmp_path_factory.mktemp("data") / "reviews.csv"
-    path.write_text("text,label\n" + "\n".join(rows) + "\n")
-    return path
-
-
-def session_for(source, out, **options):
-    small = {"width": 8, "hidden": 8, "heads": 2, "steps": 6, "batch_size": 32}
-    return prepare(Request(Options({"source": source, **small, **options}), out), lambda sentence: None)
-
 
 ACTIVATIONS = {
     "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "gelu": nn.GELU,

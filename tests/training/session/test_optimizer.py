@@ -1,11 +1,11 @@
 """Optimizers, schedules and clipping of a recipe: they train, resume, and say what they cannot do."""
 
 import os
-import random
 import signal
 
 import pytest
 import torch
+from reviews import session_for
 from safetensors.torch import load_file
 
 from thalweg import names
@@ -18,26 +18,6 @@ from thalweg.training.recipe.recipe import Options
 from thalweg.training.session.api import train
 from thalweg.training.session.loop import train as train_loop
 from thalweg.training.session.prepare import Request, prepare
-
-WORDS = ["river", "stone", "light", "water", "field", "cloud", "house", "table", "music", "paper"]
-
-
-@pytest.fixture(scope="module")
-def reviews(tmp_path_factory):
-    generator = random.Random(0)
-    rows = [
-        f"{' '.join(generator.choices(WORDS, k=5))} {'fine' if k % 2 else 'awful'},{'good' if k % 2 else 'bad'}"
-        for k in range(160)
-    ]
-    path = tmp_path_factory.mktemp("data") / "reviews.csv"
-    path.write_text("text,label\n" + "\n".join(rows) + "\n")
-    return path
-
-
-def session_for(source, out, **options):
-    small = {"width": 8, "hidden": 8, "heads": 2, "steps": 6, "batch_size": 32}
-    return prepare(Request(Options({"source": source, **small, **options}), out), lambda sentence: None)
-
 
 COMPOSED = [
     ("gradient", ""), ("bfgs", ""), ("lbfgs", "wolfe"), ("newton", ""), ("newton", "trust-region"), ("newton-cg", ""),
