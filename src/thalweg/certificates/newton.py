@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import time
 from collections.abc import Callable
 from typing import Final, final
 
@@ -35,6 +36,7 @@ def conjugate_gradients(
     accuracy: float,
     max_products: int,
     radius: float = math.inf,
+    end: float = math.inf,
 ) -> Solved:
     r"""Minimize $\frac12 x^\top H x - b^\top x$ from zero, until the preconditioned residual has shrunk by `accuracy`.
 
@@ -42,6 +44,7 @@ def conjugate_gradients(
     edge; with an infinite radius it ends before a direction that bends down (if that is the first, after one step of
     the residual's length). `multiply` returns H v, and something linear in v that is wanted for x as well (None:
     nothing). `inverse` is the diagonal of the preconditioner, not negative; entries of x stay zero where it is zero.
+    Past `end`, on the clock `time.perf_counter`, the first product is the last.
 
     `thalweg.curvature.solve.conjugate_gradients` judges by the plain residual and keeps the model's value at every
     iterate, which costs several more passes over x; here x is as large as the data, and H cheap.
@@ -74,7 +77,7 @@ def conjugate_gradients(
             break
         z = inverse * r
         new = dot(r, z)
-        if not new > accuracy * accuracy * first:
+        if not new > accuracy * accuracy * first or time.perf_counter() >= end:
             break
         ratio, size = new / size, new
         xd, dd = ratio * (xd + length * dd), new + ratio * ratio * dd
@@ -128,16 +131,17 @@ class ConvexPoint:
         """Return the length of the gradient."""
         return float(self.slope.square().sum() + self.slope_bias.square().sum()) ** 0.5
 
-    def step(self, accuracy: float, max_products: int) -> tuple[Tensor | None, Tensor, int]:
+    def step(self, accuracy: float, max_products: int, end: float = math.inf) -> tuple[Tensor | None, Tensor, int]:
         """Return the next M (None: no step lowers the value), the change of b, and the products that it took.
 
         The Newton equation is solved in float32, to the accuracy given; the predictions move on a line, so the search
-        along it needs no more products. What counts is computed in float64.
+        along it needs no more products. What counts is computed in float64. Past `end`, on the clock
+        `time.perf_counter`, the equation is solved no further.
         """
         size = self.size()
         if not size > 0.0:
             return None, self.slope_bias, 0
-        solved = self._direction(size, accuracy, max_products)
+        solved = self._direction(size, accuracy, max_products, end)
         assert solved.image is not None
         moved, along = solved.solution.double() * size, solved.image.double() * size
         bias = moved[self.slope.numel() :]
@@ -154,7 +158,7 @@ class ConvexPoint:
             return None, bias, solved.products
         return self.matrix + length * moved, length * bias, solved.products
 
-    def _direction(self, size: float, accuracy: float, max_products: int) -> Solved:
+    def _direction(self, size: float, accuracy: float, max_products: int, end: float) -> Solved:
         """Solve the Newton equation for the gradient divided by its size; x is M row by row, then b."""
         curvature = self.loss.curvature(self.z.float())
         diagonal, factor, free = curvature.diagonal, self.factor, float(self.intercept)
@@ -176,7 +180,7 @@ class ConvexPoint:
             torch.mul(weighted.sum(0), free, out=product[self.slope.numel() :])
             return product, change
 
-        return conjugate_gradients(multiply, right, inverse, accuracy=accuracy, max_products=max_products)
+        return conjugate_gradients(multiply, right, inverse, accuracy=accuracy, max_products=max_products, end=end)
 
 
 def dot(left: Tensor, right: Tensor) -> float:

@@ -1,5 +1,7 @@
 """Linear heads: every bound below every loss, and at the optimum of other programs."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -20,6 +22,7 @@ from thalweg.certificates.linear.matrices import Features
 from thalweg.certificates.linear.polish import polish
 from thalweg.certificates.linear.regularizers import L1, L2, Ball, ElasticNet
 from thalweg.certificates.losses import SoftmaxLoss
+from thalweg.certificates.newton import conjugate_gradients
 from thalweg.certificates.number_losses import HingeLoss, LogisticLoss, SquaredHingeLoss, SquaredLoss
 from thalweg.errors import InputError
 from thalweg.heads.bernoulli import Bernoulli
@@ -258,3 +261,28 @@ def test_refusals():
         SoftmaxLoss.of_labels(torch.tensor([5]), 2)
     with pytest.raises(ValueError, match="not negative"):
         LogisticLoss(torch.zeros(3, 1), -torch.ones(3))
+
+
+def test_polishing_keeps_a_limit_of_seconds():
+    x, y = binary()
+    loss = LogisticLoss(as_tensor(y.astype(float))[:, None])
+    for regularizer in (L2(1e-4), L1(1e-3)):
+        head = Head(Features(x), loss, regularizer, intercept=True)
+        best = polish(head, tolerance=1e-10)
+        none = polish(head, tolerance=1e-10, seconds=0.0)
+        assert none.status is Status.OUT_OF_TIME
+        assert (none.gradients, none.products, none.excess) == (1, 0, 0.0)
+        assert none.bound <= best.point.total < none.point.total
+        assert polish(head, best.point, tolerance=1e-6, seconds=0.0).status is Status.CONVERGED
+    with pytest.raises(ValueError, match="number of seconds; got NaN"):
+        polish(head, seconds=float("nan"))
+
+
+def test_past_the_limit_the_first_product_is_the_last():
+    matrix, right = torch.diag(torch.arange(1.0, 9.0)), torch.ones(8)
+    for end, products in ((math.inf, 8), (0.0, 1)):
+        solved = conjugate_gradients(
+            lambda v: (matrix @ v, None), right, torch.ones(8), accuracy=1e-5, max_products=20, end=end
+        )
+        assert solved.products == products
+        assert solved.predicted < 0.0

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import time
 from typing import Final, final
 
 import torch
@@ -26,14 +27,21 @@ class Polished:
     """What polishing gave."""
 
     point: HeadPoint  # the improved head
-    status: Status  # CONVERGED, OUT_OF_ITERATIONS or NO_STEP
+    status: Status  # CONVERGED, OUT_OF_ITERATIONS, OUT_OF_TIME or NO_STEP
     bound: float  # a lower bound of the best head's loss, the best that was found on the way
     excess: float  # by how much the head from before is above the polished one: at least so much it was not the best
     products: int  # with the curvature
     gradients: int
 
 
-def polish(head: Head, point: HeadPoint | None = None, *, tolerance: float = 1e-6, max_steps: int = 100) -> Polished:
+def polish(
+    head: Head,
+    point: HeadPoint | None = None,
+    *,
+    tolerance: float = 1e-6,
+    max_steps: int = 100,
+    seconds: float = math.inf,
+) -> Polished:
     """Improve a head until its relative gap is proved to be at most the tolerance.
 
     With an `L2` penalty these are truncated Newton steps, by conjugate gradients. With an `L1` or `ElasticNet` penalty
@@ -47,9 +55,11 @@ def polish(head: Head, point: HeadPoint | None = None, *, tolerance: float = 1e-
         point: where to start; None: zero.
         tolerance: relative gap.
         max_steps: Newton steps at most.
+        seconds: a limit: no step begins later, and a Newton equation is solved no further; the best head so far and its
+            bound are returned. One step costs some passes over the features at least.
 
     Raises:
-        ValueError: for another regularizer, a hinge loss, or an L1 penalty with several outputs.
+        ValueError: for another regularizer, a hinge loss, an L1 penalty with several outputs, or seconds that are NaN.
 
     Example:
         >>> from thalweg.certificates.losses import SoftmaxLoss
@@ -70,24 +80,26 @@ def polish(head: Head, point: HeadPoint | None = None, *, tolerance: float = 1e-
         )
     if not isinstance(head.regularizer, L2) and head.loss.num_outputs != 1:
         raise ValueError(f"polish(head) with an L1 penalty is for one output; got {head.loss.num_outputs}.")
+    if math.isnan(seconds):
+        raise ValueError("polish(seconds=...) must be a number of seconds; got NaN.")
+    end = time.perf_counter() + seconds
     zeros = torch.zeros(head.features.shape[1], head.loss.num_outputs, dtype=torch.float64, device=head.features.device)
     now = head.at(zeros, best_bias(head.loss) if head.intercept else None) if point is None else point
     before, best = now.total, -math.inf
     solver = _Newton(head, head.regularizer) if isinstance(head.regularizer, L2) else _Sparse(head, head.regularizer)
-    status, gradients = Status.OUT_OF_ITERATIONS, max_steps
-    for count in range(max_steps + 1):
-        gap = head.gap(now, search=not isinstance(head.regularizer, L2))
+    status, gradients = None, 0
+    while status is None:
+        gap, gradients = head.gap(now, search=not isinstance(head.regularizer, L2)), gradients + 1
         best = max(best, now.total - gap)
         if now.total - best <= tolerance * abs(now.total):
-            status, gradients = Status.CONVERGED, count + 1
-            break
-        if count == max_steps:
-            break
-        new = solver.step(now, math.sqrt(tolerance * abs(now.total) / gap) if gap > 0.0 else 1.0)
-        if new is None:
-            status, gradients = Status.NO_STEP, count + 1
-            break
-        now = new
+            status = Status.CONVERGED
+        elif gradients > max_steps:
+            status = Status.OUT_OF_ITERATIONS
+        elif time.perf_counter() >= end:
+            status = Status.OUT_OF_TIME
+        else:
+            new = solver.step(now, math.sqrt(tolerance * abs(now.total) / gap) if gap > 0.0 else 1.0, end)
+            status, now = (Status.NO_STEP, now) if new is None else (None, new)
     return Polished(now, status, best, before - now.total, solver.products, gradients)
 
 
@@ -100,10 +112,11 @@ class _Newton:
         self.products = 0
         self.first: float | None = None
 
-    def step(self, point: HeadPoint, wanted: float) -> HeadPoint | None:
+    def step(self, point: HeadPoint, wanted: float, end: float) -> HeadPoint | None:
         """Return the next point, or None where rounding allows no decrease.
 
-        For the gap asked for the gradient has to shrink by the factor `wanted`.
+        For the gap asked for the gradient has to shrink by the factor `wanted`. `end` is when to end, on the clock
+        `time.perf_counter`.
         """
         head = self.head
         slope = torch.add(self.strength * point.weight, point.gradient, alpha=-1.0)
@@ -115,7 +128,7 @@ class _Newton:
         size = convex.size()
         self.first = self.first or size
         accuracy = max(min(0.25, (size / self.first) ** 0.5), 0.5 * wanted) if self.first else 0.25
-        weight, bias, products = convex.step(min(accuracy, 0.5), MAX_PRODUCTS)
+        weight, bias, products = convex.step(min(accuracy, 0.5), MAX_PRODUCTS, end)
         self.products += products
         return None if weight is None else head.at(weight, point.bias + bias)
 
@@ -129,9 +142,9 @@ class _Sparse:
         self.l1 = regularizer.strength if isinstance(regularizer, L1) else regularizer.l1
         self.l2 = 0.0 if isinstance(regularizer, L1) else regularizer.l2
 
-    def step(self, point: HeadPoint, wanted: float) -> HeadPoint | None:
+    def step(self, point: HeadPoint, wanted: float, end: float) -> HeadPoint | None:
         """Return the next point, or None where rounding allows no decrease."""
-        del wanted  # the quadratic model is minimized exactly
+        del wanted, end  # the quadratic model is minimized exactly, and small
         used = int((point.weight != 0.0).sum())
         self.size = min(len(point.weight), max(self.size, GROWTH * used))
         # The features in use, and those whose derivatives come nearest to the penalty.
