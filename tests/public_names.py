@@ -81,6 +81,12 @@ def use_certificates() -> None:
     print(certificates.soft_floor(groups, half), certificates.answers_floor(groups, half, None, 3.0))
     print(certificates.number_floor(groups, np.array([[1.0], [2.0], [3.0]]), None, 3.0, 0.5))
     print(certificates.levels_floor(certificates.window_levels(np.array([0, 1, 0, 1]), 2), 2))
+    found: certificates.Contradictions = certificates.contradictions(groups, labels)
+    worst: certificates.Contradiction = found.worst[0]
+    print(worst.rows, worst.cost, worst.errors)
+    table: list[certificates.ContextFloor] = certificates.context_floors(labels, np.array([3]), (1,))
+    suspects: certificates.Suspects = certificates.suspect_labels(certificates.Features(np.eye(3)), labels, 2)
+    print(table[0].floor, suspects.order, suspects.own, suspects.likelier)
     print(certificates.norm_floor(np.array([0.5, 0.5]), 1.0, 0.1))
     corners = np.array([[0.0, 0.0], [1.0, 1.0], [0.0, 1.0], [1.0, 0.0]])
     separation: certificates.Separation = certificates.separability(corners, np.array([-1, -1, 1, 1]))

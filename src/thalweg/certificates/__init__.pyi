@@ -1,3 +1,10 @@
+from .by_example.contexts import ContextFloor as ContextFloor
+from .by_example.contexts import context_floors as context_floors
+from .by_example.contradictions import Contradiction as Contradiction
+from .by_example.contradictions import Contradictions as Contradictions
+from .by_example.contradictions import contradictions as contradictions
+from .by_example.suspects import Suspects as Suspects
+from .by_example.suspects import suspect_labels as suspect_labels
 from .certificate.interval import Certificate as Certificate
 from .certificate.interval import Interval as Interval
 from .certificate.interval import Proof as Proof

@@ -78,6 +78,22 @@ def prefix_levels(symbols: np.ndarray, lengths: np.ndarray, first: np.ndarray) -
     yield Level(nothing, nothing, nothing, rest)
 
 
+def chunk_levels(symbols: np.ndarray, lengths: np.ndarray, longest: int) -> Iterator[Level]:
+    """Yield the levels of contexts of 0, 1, ... `longest` symbols within the chunks of a text.
+
+    A level predicts the symbols that have as many before them in their chunk, or more, from the last of these. The
+    chunks stand one after the other, int `[total]`, and `lengths` holds the symbols of each, int `[num_chunks]`.
+    """
+    lengths = np.asarray(lengths, dtype=np.int64)
+    continues = np.ones(len(symbols), dtype=bool)
+    continues[np.cumsum(lengths)[lengths > 0] - 1] = False
+    shared = _walk(symbols, np.arange(len(symbols)), np.zeros(len(symbols), dtype=np.int64), continues)
+    nothing = np.zeros(0, dtype=np.int64)
+    for depth in range(longest + 1):
+        level = next(shared, Level(nothing, nothing, nothing, 0))
+        yield dataclasses.replace(level, num_targets=int(np.maximum(0, lengths - depth).sum()))
+
+
 def _walk(symbols: np.ndarray, positions: np.ndarray, groups: np.ndarray, continues: np.ndarray) -> Iterator[Level]:
     """Yield one level after the other, until no context is shared.
 
