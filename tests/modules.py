@@ -25,6 +25,7 @@ TESTED_IN = {
     "curvature/root.py": "curvature/test_gauss_newton.py",
     "data/arrays/equal.py": "certificates/floors/test_floor.py",
     "data/builtin/": "data/builtin/test_samples.py",
+    "data/columns/conflicts.py": "data/columns/test_inspection.py",
     "data/columns/role_names.py": "data/columns/test_scores.py",
     "data/columns/tallies.py": "data/columns/test_inspection.py",
     "data/files/": "data/files/test_sources.py",

@@ -1,5 +1,6 @@
 """`thalweg data`: what is in a file, before training."""
 
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from thalweg.data.columns.choice import Kind
 from thalweg.data.columns.inspection import MIN_ROWS_OF_A_LABEL, Inspection, inspect
 from thalweg.data.text.normalize import Normalizer
 from thalweg.errors import counted
+from thalweg.report.text import visible
 from thalweg.training.folder.run import finite
 from thalweg.training.recipe.complete import complete
 from thalweg.training.recipe.recipe import Options
@@ -29,8 +31,15 @@ def inspect_and_show(given: Options, *, as_json: bool) -> int:
     guess: list[str] = []
     opened = open_data(given, guess.append)
     recipe, choice, task = complete(opened.decided), opened.choice, names.task_columns(opened.options["task"])
-    found = inspect(opened.source, task, choice, valid_source=opened.valid, max_length=recipe.data.max_length)
     normalizer = Normalizer(recipe.data.normalize)
+    found = inspect(
+        opened.source,
+        task,
+        choice,
+        valid_source=opened.valid,
+        max_length=recipe.data.max_length,
+        normalize=normalizer,
+    )
     texts = {name for role, name in choice.columns.items() if task.roles[role] in (Kind.TEXT, Kind.WORDS)}
     seen = [
         {name: _as_seen(value, normalizer) if name in texts else value for name, value in row.items()}
@@ -75,7 +84,7 @@ def _parts(found: Inspection, guess: list[str], seen: list[dict[str, Any]]) -> I
     yield Text("What the model will see (before tokenization)", style="bold")
     for row in seen:
         for name, value in row.items():
-            text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+            text = visible(" ".join(map(str, value)) if isinstance(value, list) else str(value))
             yield f"  {name}: {text[:SHOWN_CHARACTERS]}{'...' if len(text) > SHOWN_CHARACTERS else ''}"
         yield ""
 
@@ -122,11 +131,7 @@ def _findings(found: Inspection) -> Iterator[str]:
     if found.num_duplicates:
         yield f"  {found.num_duplicates:,} rows repeat an earlier text (kept on the same side of the split):"
         yield from (f"    line {line} repeats line {first}: {text!r}" for line, first, text in found.duplicates)
-    if found.num_conflicts:
-        yield f"  {found.num_conflicts:,} texts come with different labels, so no model can get all of them right:"
-        for conflict in found.conflicts:
-            (one, other), (first, second) = conflict.labels, conflict.lines
-            yield f"    {one!r} (line {first}) and {other!r} (line {second}): {conflict.text!r}"
+    yield from _conflicts(found)
     for one in found.lengths:
         if one.num_empty:
             yield f"  {one.num_empty:,} texts of '{one.column}' are empty (lines {_listed(one.empty_lines)})."
@@ -149,6 +154,37 @@ def _findings(found: Inspection) -> Iterator[str]:
         yield f"  Label {label!r} is in {count:,} validation rows and in no training row."
     if rare := found.rare_labels:
         yield f"  {len(rare):,} labels have fewer than {MIN_ROWS_OF_A_LABEL} rows ({_listed(rare[:8])})."
+
+
+def _conflicts(found: Inspection) -> Iterator[str]:
+    """Yield the texts that come with different labels, and what they cost every model."""
+    if not found.num_conflicts:
+        return
+    yield (
+        f"  {counted(found.num_conflicts, 'text')} ({found.num_conflict_rows:,} rows) come with different labels, so "
+        f"every model that sees only the normalized text is wrong on at least {counted(found.conflict_errors, 'row')}"
+        f"{_at_least(found.conflict_nats)}:"
+    )
+    for one in found.conflicts:
+        labels = "; ".join(
+            f"{label!r} {_places(count, lines)}"
+            for label, count, lines in zip(one.labels, one.counts, one.lines, strict=True)
+        )
+        more = f"; {one.num_labels - len(one.labels):,} more labels" if one.num_labels > len(one.labels) else ""
+        yield f"    {labels}{more}: {one.text!r}"
+    if found.num_conflicts > len(found.conflicts):
+        yield f"    ... and {counted(found.num_conflicts - len(found.conflicts), 'more text')}."
+
+
+def _at_least(nats: float | None) -> str:
+    """Return what a sum of cross-entropies is at least, rounded down, as the end of a sentence."""
+    return "" if nats is None else f" and pays at least {math.floor(100.0 * nats) / 100.0:,.2f} nats in all"
+
+
+def _places(count: int, lines: Sequence[int]) -> str:
+    """Return on which lines a label stands, the first of them where they are many."""
+    noun = "line" if count == 1 else "lines"
+    return f"({noun} {_listed([*lines, *(['...'] if count > len(lines) else [])])})"
 
 
 def _listed(items: list[Any]) -> str:

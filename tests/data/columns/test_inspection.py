@@ -1,6 +1,7 @@
 """What `thalweg data FILE` finds in a file."""
 
 import json
+import math
 import statistics
 
 import pytest
@@ -11,6 +12,7 @@ from thalweg.data.columns.choice import choose_columns
 from thalweg.data.columns.inspection import inspect
 from thalweg.data.columns.tallies import LengthTally, NumberTally
 from thalweg.data.files.sources import open_source
+from thalweg.data.text.normalize import Normalizer
 from thalweg.errors import InputError
 
 TASK_OF = {names.task_spec(task).sample: task for task in names.TASKS}
@@ -55,13 +57,35 @@ def test_a_table_of_texts_and_labels_is_described(tmp_path):
     assert (length.num_too_long, length.too_long_lines) == (1, [10])
     assert found.num_duplicates == 3
     assert found.duplicates == [(4, 2, "a fine film to see"), (5, 2, "a fine film to see"), (9, 8, "so so")]
-    assert found.num_conflicts == 2
-    assert [(one.text, one.labels, one.lines) for one in found.conflicts] == [
-        ("a fine film to see", ("good", "bad"), (2, 5)),
-        ("so so", ("good", "bad"), (8, 9)),
+    assert (found.num_conflicts, found.num_conflict_rows, found.conflict_errors) == (2, 5, 2)
+    costs = [3 * math.log(3) - 2 * math.log(2), 2 * math.log(2)]
+    assert found.conflict_nats == pytest.approx(sum(costs))
+    assert [(one.text, one.labels, one.counts, one.lines, one.errors) for one in found.conflicts] == [
+        ("a fine film to see", ("good", "bad"), (2, 1), ((2, 4), (5,)), 1),
+        ("so so", ("good", "bad"), (1, 1), ((8,), (9,)), 1),
     ]
+    assert [one.nats for one in found.conflicts] == pytest.approx(costs)
     assert found.preview[0] == {"text": "a fine film to see", "label": "good"}
     assert len(found.preview) == 5
+
+
+def test_texts_are_the_same_once_normalized_and_rows_without_a_label_contradict_nobody(tmp_path):
+    lines = ["text,label", "So  so,", "so so,good", "so SO,good", "SO so,bad", "other,", "other,bad"]
+    source = write(tmp_path, "a.csv", lines)
+    assert look(source, "classify").num_conflicts == 0
+    found = look(source, "classify", normalize=Normalizer())
+    assert (found.num_conflicts, found.num_conflict_rows, found.conflict_errors) == (1, 3, 1)
+    assert found.conflicts[0].lines == ((3, 4), (5,))
+    assert found.duplicates == [(3, 2, "so so"), (4, 3, "so SO"), (5, 3, "SO so"), (7, 6, "other")]
+
+
+def test_long_lists_of_labels_and_lines_are_cut_and_counted(tmp_path):
+    rows = [f"so so,{k % 7}" for k in range(70)] + ["so so,6"]
+    found = look(write(tmp_path, "a.csv", ["text,label", *rows]), "classify", num_examples=3)
+    (one,) = found.conflicts
+    assert (one.num_rows, one.num_labels, one.errors) == (71, 7, 60)
+    assert (one.labels, one.counts) == (("6", "0", "1", "2", "3"), (11, 10, 10, 10, 10))
+    assert one.lines[0] == (8, 15, 22, 29, 36)
 
 
 def test_a_validation_file_is_compared(tmp_path):
@@ -89,6 +113,10 @@ def test_labels_of_rows_with_several_are_counted_one_by_one(tmp_path):
     rows = [f"text number {i} here,{('a;b', 'b', 'a;c', 'c')[i % 4]}" for i in range(40)]
     found = look(write(tmp_path, "a.csv", ["text,topics", *rows]), "classify")
     assert found.labels == {"a": 20, "b": 20, "c": 20}
+    same = ["one text,a;b", "one text,b; a", "one text,b"]
+    found = look(write(tmp_path, "b.csv", ["text,topics", *rows, *same]), "classify")
+    assert (found.num_conflicts, found.conflict_errors, found.conflict_nats) == (1, 1, None)
+    assert found.conflicts[0].labels == ("a, b", "b")
 
 
 def test_pairs_with_numbers_are_described(tmp_path):

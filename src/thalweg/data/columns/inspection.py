@@ -1,29 +1,19 @@
 """A look at a data file before training: counts, labels, lengths, duplicates, contradictions, empty texts."""
 
 import dataclasses
-import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, final
 
 from thalweg.data.columns.choice import Choice, Kind, TaskColumns
-from thalweg.data.columns.facts import as_text, number_of
+from thalweg.data.columns.conflicts import Answer, Conflict, ConflictTally, hash_of
+from thalweg.data.columns.facts import as_text, is_missing, number_of
 from thalweg.data.columns.tallies import SHOWN_LENGTH, Finding, Lengths, LengthTally, Numbers, NumberTally
 from thalweg.data.files.base import AbstractSource, BadRow, Chunk
 from thalweg.errors import InputError
 
 MIN_ROWS_OF_A_LABEL: Final = 5  # fewer say little about it
-
-
-@final
-@dataclass(frozen=True)
-class Conflict:
-    """One text that comes with different labels."""
-
-    text: str  # its beginning
-    labels: tuple[str, str]  # the labels of the first row and of the first that disagrees
-    lines: tuple[int, int]  # their lines
 
 
 @final
@@ -46,8 +36,11 @@ class Inspection:
     numbers: list[Numbers]  # of each column of numbers
     num_duplicates: int  # rows whose text (pair of texts) came before
     duplicates: list[tuple[int, int, str]]  # line, line of the first, beginning of the text
-    num_conflicts: int  # texts that come with different labels
-    conflicts: list[Conflict]
+    num_conflicts: int  # texts that come with different labels (tags, numbers)
+    num_conflict_rows: int  # rows with one of these texts
+    conflict_errors: int  # so many of these rows every model that reads the text alone gets wrong at least
+    conflict_nats: float | None  # and their cross-entropies add up to so many nats at least; None: not one label a row
+    conflicts: list[Conflict]  # the costliest first
     num_unequal: int  # rows with more words than tags, or fewer
     unequal_lines: list[int]
     num_valid_rows: int  # rows of the validation file; 0 without one
@@ -73,21 +66,23 @@ def inspect(
     *,
     valid_source: AbstractSource | None = None,
     max_length: int | None = None,
+    normalize: Callable[[str], str] = str,
     num_preview: int = 5,
     num_examples: int = 5,
 ) -> Inspection:
     """Read a data file once and say what is in it; texts are hashed, not kept, so memory stays small.
 
     `choice` comes from `choose_columns`; a validation file with the same columns is searched for what both share; texts
-    of more than `max_length` words are counted, and `num_examples` of each finding listed. Unreadable data, or a
-    validation file that lacks a chosen column, is an InputError.
+    of more than `max_length` words are counted, and `num_examples` of each finding listed. Texts are the same if they
+    are once they are normalized. Unreadable data, or a validation file that lacks a chosen column, is an InputError.
     """
-    look = _Look(task, choice, num_examples, max_length, num_preview)
+    look = _Look(task, choice, num_examples, max_length, num_preview, normalize)
     for chunk in source.chunks():
         look.add(chunk)
     shared: Finding[int] = Finding(num_examples)
     num_valid, unseen = _compare(look, valid_source, shared) if valid_source else (0, {})
     labels = dict(look.labels.most_common())
+    conflicts = look.conflicts.result(num_examples)
     return Inspection(
         name=source.name,
         kind=source.kind,
@@ -104,8 +99,11 @@ def inspect(
         numbers=[tally.result() for tally in look.numbers.values()],
         num_duplicates=look.duplicates.count,
         duplicates=look.duplicates.first,
-        num_conflicts=look.conflicts.count,
-        conflicts=look.conflicts.first,
+        num_conflicts=conflicts.num_texts,
+        num_conflict_rows=conflicts.num_rows,
+        conflict_errors=conflicts.errors,
+        conflict_nats=conflicts.nats,
+        conflicts=list(conflicts.worst),
         num_unequal=look.unequal.count,
         unequal_lines=look.unequal.first,
         num_valid_rows=num_valid,
@@ -121,10 +119,17 @@ class _Look:
     """One pass over the data."""
 
     def __init__(
-        self, task: TaskColumns, choice: Choice, num_examples: int, max_length: int | None, num_preview: int
+        self,
+        task: TaskColumns,
+        choice: Choice,
+        num_examples: int,
+        max_length: int | None,
+        num_preview: int,
+        normalize: Callable[[str], str],
     ) -> None:
         self.choice = choice
         self.num_preview = num_preview
+        self.normalize = normalize
         self.preview: list[dict[str, Any]] = []
         self.columns = {task.roles[role]: choice.columns[role] for role in task.roles if role in choice.columns}
         texts = [role for role, kind in task.roles.items() if kind in (Kind.TEXT, Kind.WORDS)]
@@ -135,12 +140,10 @@ class _Look:
         numbers = [*choice.series, *([self.columns[Kind.NUMBER]] if Kind.NUMBER in self.columns else [])]
         self.numbers = {name: NumberTally(name, num_examples) for name in numbers}
         self.labels: Counter[str] = Counter()
-        # Hash of a text -> its line, hash and start of its label.
-        self.seen: dict[int, tuple[int, int, str | None]] = {}
+        self.seen: dict[int, Answer] = {}  # hash of a text -> the answer of the first row that has it
         self.num_rows = 0
-        self.conflicting: set[int] = set()
         self.duplicates = Finding[tuple[int, int, str]](num_examples)
-        self.conflicts = Finding[Conflict](num_examples)
+        self.conflicts = ConflictTally(single=self.target_kind is Kind.LABEL and not choice.is_multilabel)
         self.unequal = Finding[int](num_examples)
 
     def add(self, chunk: Chunk) -> None:
@@ -167,18 +170,25 @@ class _Look:
                     self.unequal.add(line)
 
     def keyed(self, chunk: Chunk) -> Iterator[tuple[int, int, str, str | None]]:
-        """Line, hash of the text (pair of texts), text, and target of each row that has a text."""
+        """Line, hash of the text (pair of texts), text, and target (None: it has none) of each row that has a text."""
         columns = [[as_text(value).strip() for value in chunk.column(name)] for name in self.texts]
-        targets: list[str | None] = [None] * len(chunk)
-        if self.target:
-            # 5 and 5.00 are no contradiction.
-            is_number = self.target_kind is Kind.NUMBER
-            numbers = [number_of(value) if is_number else None for value in chunk.column(self.target)]
-            given = zip(numbers, chunk.column(self.target), strict=True)
-            targets = [as_text(value) if number is None else f"{number:g}" for number, value in given]
+        targets = [None] * len(chunk) if self.target is None else map(self._target, chunk.column(self.target))
         for line, texts, target in zip(chunk.lines, zip(*columns, strict=True), targets, strict=True):
             if any(texts):
-                yield line, _hash("\0".join(texts)), texts[0], target
+                yield line, hash_of("\0".join(map(self.normalize, texts))), texts[0], target
+
+    def _target(self, value: Any) -> str | None:
+        """What must be the same for two rows not to contradict each other; None for a row without a label."""
+        if self.target_kind is Kind.NUMBER:
+            number = number_of(value)
+            if number is not None:
+                return f"{number:g}"  # 5 and 5.00 are no contradiction
+            return None if is_missing(value) else as_text(value)
+        if self.target_kind is Kind.LABEL and self.choice.is_multilabel:
+            parts = value if isinstance(value, list) else as_text(value).split(self.choice.separator)
+            return ", ".join(sorted({part for part in (as_text(one).strip() for one in parts) if part}))
+        text = as_text(value).strip()
+        return None if self.target_kind is Kind.LABEL and not text else text
 
     def label_lists(self, chunk: Chunk) -> Iterator[list[str]]:
         """The labels of each row, or its tags."""
@@ -199,15 +209,15 @@ class _Look:
         return [label for label, count in labels.items() if is_label and count < MIN_ROWS_OF_A_LABEL]
 
     def _remember(self, line: int, key: int, text: str, target: str | None) -> None:
-        label = _hash(target) if target is not None else 0
-        first = self.seen.setdefault(key, (line, label, target[:SHOWN_LENGTH] if target is not None else None))
-        if first[0] == line:
+        answer = Answer.of(line, target)
+        first = self.seen.setdefault(key, answer)
+        if first is answer:
             return
-        self.duplicates.add((line, first[0], text[:SHOWN_LENGTH]))
-        if target is not None and first[1] != label and key not in self.conflicting:
-            self.conflicting.add(key)
-            labels = (first[2] or "", target[:SHOWN_LENGTH])
-            self.conflicts.add(Conflict(text[:SHOWN_LENGTH], labels, (first[0], line)))
+        self.duplicates.add((line, first.line, text[:SHOWN_LENGTH]))
+        if first.shown is None:
+            self.seen[key] = answer  # a row without a label contradicts nobody
+        elif target is not None:
+            self.conflicts.add(key, text, first, answer)
 
 
 def _compare(look: _Look, valid: AbstractSource, shared: Finding[int]) -> tuple[int, dict[str, int]]:
@@ -227,7 +237,3 @@ def _compare(look: _Look, valid: AbstractSource, shared: Finding[int]) -> tuple[
         for labels in look.label_lists(chunk):
             unseen.update(label for label in labels if label not in look.labels)
     return num_rows, dict(unseen.most_common())
-
-
-def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
