@@ -107,12 +107,14 @@ class Objective:
     def copied(self, dtype: torch.dtype) -> "Objective":
         """Return the same function of copies of model and head, in evaluation mode and in another type.
 
-        Without autocast, and with counts of its own. Tied tensors stay tied; what is done to the copy leaves the
-        original alone.
+        Without autocast, and with counts of its own. Tied tensors stay tied, and those that use the same memory still
+        do; what is done to the copy leaves the original alone.
         """
-        networks = copy.deepcopy(self._network())
+        network = self._network()
+        networks = copy.deepcopy(network, _computed(network))
         networks.to(dtype).eval()
-        partners = dict(zip(map(id, self._network().parameters()), networks.parameters(), strict=True))
+        _share_again([*network.parameters(), *network.buffers()], [*networks.parameters(), *networks.buffers()])
+        partners = dict(zip(map(id, network.parameters()), networks.parameters(), strict=True))
         other = copy.copy(self)
         other.model, other.head = networks["model"], networks["head"]  # type: ignore[assignment]
         other.parameters = [partners[id(tensor)] for tensor in self.parameters]
@@ -311,6 +313,31 @@ class Objective:
         torch.set_rng_state(self._noise[0])
         for device, state in zip(devices, self._noise[1], strict=True):
             torch.cuda.set_rng_state(state, device)
+
+
+def _computed(network: nn.Module) -> dict[int, Tensor]:
+    """Return the tensors that a network has computed from its parameters and keeps, which `deepcopy` refuses."""
+    kept = [value for module in network.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+    return {id(value): value.detach().clone() for value in kept if value.grad_fn is not None}
+
+
+def _share_again(originals: Sequence[Tensor], copies: Sequence[Tensor]) -> None:
+    """Let copies share memory where the originals do, which neither `deepcopy` nor a change of type keeps."""
+    groups: dict[int, list[int]] = {}
+    for place, tensor in enumerate(originals):
+        if tensor.layout == torch.strided and tensor.numel():
+            groups.setdefault(tensor.untyped_storage().data_ptr(), []).append(place)
+    for group in groups.values():
+        size = {originals[place].element_size() for place in group}
+        if len(group) < 2 or len(size) > 1 or len({copies[place].dtype for place in group}) > 1:
+            continue
+        first = originals[group[0]]
+        memory = copies[group[0]].new_zeros(first.untyped_storage().nbytes() // first.element_size())
+        for place in group:
+            original = originals[place]
+            view = memory.as_strided(original.shape, original.stride(), original.storage_offset())
+            view.copy_(copies[place].detach())
+            copies[place].data = view
 
 
 def _short(name: str) -> str:

@@ -26,7 +26,7 @@ from .halfspaces.threshold import ThresholdNetwork as ThresholdNetwork
 from .halfspaces.threshold import certify_threshold as certify_threshold
 from .halfspaces.threshold import fewest_errors as fewest_errors
 from .linear.head import Head as Head
-from .linear.head import head_problem as head_problem
+from .linear.last_layer import head_problem as head_problem
 from .linear.matrices import Features as Features
 from .linear.polish import polish as polish
 from .linear.regularizers import L1 as L1

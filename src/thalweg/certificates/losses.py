@@ -316,7 +316,9 @@ def _factors(weights: Tensor | None, count: float | None, targets: Tensor, count
 
 def softplus(z: Tensor) -> Tensor:
     """Return `log(1 + e^z)`."""
-    return F.softplus(z, threshold=1e9) if isinstance(z, Tensor) else np.logaddexp(0.0, z)
+    if isinstance(z, Tensor):
+        return z.clamp_min(0.0) + torch.log1p(torch.exp(-z.abs()))
+    return np.logaddexp(0.0, z)
 
 
 def sigmoid(z: Tensor) -> Tensor:

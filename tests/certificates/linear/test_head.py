@@ -17,7 +17,8 @@ from torch import nn
 
 from thalweg.certificates.certificate.interval import level_to_json
 from thalweg.certificates.checker.check import check_level
-from thalweg.certificates.linear.head import Head, head_problem
+from thalweg.certificates.linear.head import Head
+from thalweg.certificates.linear.last_layer import head_problem
 from thalweg.certificates.linear.matrices import Features
 from thalweg.certificates.linear.polish import polish
 from thalweg.certificates.linear.regularizers import L1, L2, Ball, ElasticNet
@@ -233,7 +234,7 @@ def test_refusals():
     tied = Objective(
         nn.Sequential(embedding, nn.Tanh()), Softmax(6, 5, tied=embedding), torch.arange(5), torch.arange(5), l2=0.1
     )
-    with pytest.raises(InputError, match="shares its weight with the embedding"):
+    with pytest.raises(InputError, match="shares its weight with .0.weight. .tied."):
         head_problem(tied)
     with pytest.raises(InputError, match="no linear output layer"):
         head_problem(Objective(body(), nn.CrossEntropyLoss(), torch.randn(20, 4).double(), torch.arange(20) % 6))

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from thalweg.certificates.factored.problem import Factored
 from thalweg.certificates.linear.forms import join_forms, loss_of, no_form
 from thalweg.certificates.linear.matrices import Features, from_bags
+from thalweg.certificates.linear.own_layer import require_plain
 from thalweg.errors import InputError
 from thalweg.models.bag import Bag
 from thalweg.objective import Objective
@@ -35,6 +36,7 @@ def factored_problem(objective: Objective) -> Factored:
         raise InputError("This loss has no factored form: some targets are masked; leave those texts out.")
     layer = form.layer
     assert layer is not None
+    require_plain(objective, [model, model.embedding, layer])
     penalized = {id(tensor) for tensor in objective.penalized}
     if penalized != {id(model.embedding.weight), id(layer.weight)}:
         raise InputError(
@@ -63,8 +65,6 @@ def _obstacle(objective: Objective) -> str:
         return "the forward pass must run in the type of the weights (--precision float32 or float64)"
     if len([module for module in objective.head.modules() if isinstance(module, nn.Linear)]) != 1:
         return f"{type(objective.head).__name__} is not a linear layer under a convex loss"
-    if not all(tensor.requires_grad for tensor in objective.every_tensor()[0]):
-        return "some weights are frozen"
     return ""
 
 

@@ -6,16 +6,13 @@ from typing import Final, final
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from thalweg.certificates.certificate.interval import Certificate, Proof
-from thalweg.certificates.linear.forms import form_on, join_forms, loss_of, no_form
 from thalweg.certificates.linear.matrices import Features
 from thalweg.certificates.linear.regularizers import L2, AbstractRegularizer, Ball
 from thalweg.certificates.losses import AbstractLoss
 from thalweg.certificates.number_losses import HingeLoss
-from thalweg.errors import InputError
-from thalweg.objective import Objective
 
 SMALL: Final = 0.01  # a relative gap above this is worth the search for a better dual point
 SCOPE: Final = "No output layer{} is better on these features; the layers below it are kept fixed and are not covered."
@@ -186,53 +183,3 @@ class HeadPoint:
     def total(self) -> float:
         """Loss and penalty."""
         return self.value + self.penalty
-
-
-def head_problem(objective: Objective) -> tuple[Head, HeadPoint, float]:
-    """Return the problem of an objective's output layer on the features that its model gives now.
-
-    Features are computed batch by batch, in evaluation mode; the modes are put back.
-
-    Args:
-        objective: on all training data.
-
-    Returns:
-        The problem, the point of the present layer, and the penalty of everything else.
-
-    Raises:
-        InputError: where the head is not a convex loss of a linear layer of its own; the message says why.
-    """
-    layer = _layer_of(objective)
-    modes = [(module, module.training) for module in objective.model.modules()]
-    objective.model.eval()
-    try:
-        forms = [form_on(objective, batch)[1] for batch in objective.batches]
-    finally:
-        for module, mode in modes:
-            module.train(mode)
-    if any(form.layer is not layer for form in forms):
-        raise no_form(objective)
-    form = join_forms(forms)
-    if not bool(torch.isfinite(form.features).all()):
-        raise InputError("The features below the output layer hold NaN or infinity; there is nothing to certify.")
-    l2 = objective.l2 if any(tensor is layer.weight for tensor in objective.penalized) else 0.0
-    regularizer = L2(l2) if l2 > 0.0 else Ball(float(layer.weight.detach().double().norm()))
-    head = Head(Features(form.features.double()), loss_of(form), regularizer, intercept=layer.bias is not None)
-    rest = [tensor for tensor in objective.penalized if tensor is not layer.weight]
-    squares = sum(float(tensor.detach().double().square().sum()) for tensor in rest)
-    return head, head.at(layer.weight.T, layer.bias), 0.5 * objective.l2 * squares
-
-
-def _layer_of(objective: Objective) -> nn.Linear:
-    layers = [module for module in objective.head.modules() if isinstance(module, nn.Linear)]
-    name = type(objective.head).__name__
-    if len(layers) != 1:
-        raise InputError(f"{name} has no linear output layer of its own, so there is no head to certify.")
-    if any(tensor is layers[0].weight for tensor in objective.model.parameters()):
-        raise InputError(
-            "The output layer shares its weight with the embedding (tied), so changing it changes the features: no "
-            "statement about the layer alone holds for this model."
-        )
-    if any(tensor is layers[0].bias for tensor in objective.penalized):
-        raise InputError("The bias of the output layer is under the penalty; the head's gap takes it as free.")
-    return layers[0]

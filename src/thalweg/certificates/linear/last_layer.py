@@ -1,20 +1,99 @@
-"""A model that ends in a linear layer, taken apart: what is below the layer, and the layer as the head's own."""
+"""A model that ends in a linear layer, taken apart: the features below it, the layer, and the problem of training it."""
 
 import copy
+import dataclasses
 from collections.abc import Iterator
-from typing import Any, final
+from typing import Any, Final, final
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from thalweg.certificates.linear.forms import form_on, join_forms, loss_of, no_form
+from thalweg.certificates.linear.head import Head, HeadPoint
+from thalweg.certificates.linear.matrices import Features
+from thalweg.certificates.linear.own_layer import require_own_layer
+from thalweg.certificates.linear.regularizers import L2, Ball
 from thalweg.errors import InputError
 from thalweg.heads.adapt import as_head
-from thalweg.heads.base import AbstractHead
+from thalweg.heads.base import AbstractHead, LinearForm
 from thalweg.heads.bernoulli import Bernoulli
 from thalweg.heads.softmax import Softmax
 from thalweg.heads.squared import Squared
 from thalweg.objective import Objective
+
+MAX_BYTES: Final = 1_500_000_000  # of features and predictions that are held at once
+# Bytes of a feature, which is kept in float64 and float32; of a prediction, of which there are its residual, its
+# probabilities and their curvature, too.
+PER_FEATURE, PER_PREDICTION = 12, 56
+
+
+def head_problem(objective: Objective) -> tuple[Head, HeadPoint, float]:
+    """Return the problem of an objective's output layer on the features that its model gives now.
+
+    Features are computed batch by batch, in evaluation mode; the modes are put back.
+
+    Args:
+        objective: on all training data; the output layer is that of the head, or the last one of the model.
+
+    Returns:
+        The problem, the point of the present layer, and the penalty of everything else.
+
+    Raises:
+        InputError: where the head is not a convex loss of a linear layer of its own, or features and predictions are
+            too many to be held at once; the message says why.
+    """
+    objective = split_last_layer(objective)
+    (layer,) = (module for module in objective.head.modules() if isinstance(module, nn.Linear))
+    if any(tensor is layer.bias for tensor in objective.penalized):
+        raise InputError("The bias of the output layer is under the penalty; the head's gap takes it as free.")
+    form = _whole_form(objective, layer)
+    if not bool(torch.isfinite(form.features.sum())) and not bool(torch.isfinite(form.features).all()):
+        raise InputError("The features below the output layer hold NaN or infinity; there is nothing to certify.")
+    l2 = objective.l2 if any(tensor is layer.weight for tensor in objective.penalized) else 0.0
+    regularizer = L2(l2) if l2 > 0.0 else Ball(float(layer.weight.detach().double().norm()))
+    head = Head(Features(form.features), loss_of(form), regularizer, intercept=layer.bias is not None)
+    rest = [tensor for tensor in objective.penalized if tensor is not layer.weight]
+    squares = sum(float(tensor.detach().double().square().sum()) for tensor in rest)
+    return head, head.at(layer.weight.T, layer.bias), 0.5 * objective.l2 * squares
+
+
+def _whole_form(objective: Objective, layer: nn.Linear) -> LinearForm:
+    """Return the form of all batches, its features in float64."""
+    modes = [(module, module.training) for module in objective.model.modules()]
+    objective.model.eval()
+    features, forms, num_rows = layer.weight.new_zeros(0, layer.in_features), [], 0
+    try:
+        for batch in objective.batches:
+            form = form_on(objective, batch)[1]
+            if form.layer is not layer:
+                raise no_form(objective)
+            if not forms:
+                features = _room(objective, layer, max(1, len(form.features)) / max(1, batch.targets.numel()))
+            end = num_rows + len(form.features)
+            if end > len(features):  # the batches after the first have more targets than it
+                more = features.new_empty(max(end, len(features) // 2), features.shape[1])
+                features = torch.cat([features[:num_rows], more])
+            features[num_rows:end] = form.features
+            num_rows = end
+            forms.append(dataclasses.replace(form, features=form.features[:0], rows=None))
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    return dataclasses.replace(join_forms(forms), features=features[:num_rows])
+
+
+def _room(objective: Objective, layer: nn.Linear, share: float) -> Tensor:
+    """Return room for all features, if there is: about a share of the numbers in the targets are rows."""
+    numbers = sum(batch.targets.numel() for batch in objective.batches)
+    needed = int(share * numbers * (PER_FEATURE * layer.in_features + PER_PREDICTION * layer.out_features))
+    if needed > MAX_BYTES:
+        raise InputError(
+            f"Features and predictions of all training data would take about {needed / 1e9:.1f} GB; at most "
+            f"{MAX_BYTES / 1e9:.1f} GB are held at once."
+        )
+    rows = min(numbers, int(1.2 * share * numbers) + 1)
+    return torch.empty(rows, layer.in_features, dtype=torch.float64, device=layer.weight.device)
 
 
 def split_last_layer(objective: Objective) -> Objective:
@@ -22,14 +101,24 @@ def split_last_layer(objective: Objective) -> Objective:
 
     Objectives whose head has a layer already are returned as they are. For a loss without one, such as
     `nn.CrossEntropyLoss`, the model's output must be what an `nn.Linear` in it returned, itself. It raises an
-    InputError if the model ends in no linear layer, calls it more than once, or shares its weight.
+    InputError if there is no linear output layer, or its weights are not its own: computed by a parametrization, tied,
+    frozen, used elsewhere in the model (see `thalweg.certificates.linear.own_layer`).
     """
-    if any(isinstance(module, nn.Linear) for module in objective.head.modules()):
+    if isinstance(objective.model, Below):  # this has been done
+        return objective
+    layers = [module for module in objective.head.modules() if isinstance(module, nn.Linear)]
+    if layers:
+        if len(layers) != 1:
+            raise InputError(
+                f"{type(objective.head).__name__} has {len(layers)} linear layers, so there is no single output layer."
+            )
+        require_own_layer(objective, objective, layers[0])
         return objective
     layer = _last_layer(objective)
     head = _with_layer(objective.head, layer)
     other = copy.copy(objective)
     other.model, other.head = Below(objective.model, layer), head
+    require_own_layer(objective, other, layer)
     return other
 
 
@@ -86,17 +175,6 @@ def _last_layer(objective: Objective) -> nn.Linear:
     layer = found[0]
     if sum(called is layer for called, _ in calls) > 1:
         raise InputError("The last linear layer is used more than once, so changing it changes its own input.")
-    owners = [
-        module
-        for module in objective.model.modules()
-        for parameter in module._parameters.values()
-        if parameter is layer.weight
-    ]
-    if len(owners) > 1:
-        raise InputError(
-            "The last linear layer shares its weight with another part of the model (tied), so changing it changes the "
-            "features: no statement about the layer alone holds for this model."
-        )
     return layer
 
 

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from thalweg.certificates.certificate.interval import Certificate
-from thalweg.certificates.linear.forms import form_on
-from thalweg.certificates.linear.head import Head, HeadPoint, head_problem
-from thalweg.certificates.linear.last_layer import split_last_layer
+from thalweg.certificates.linear.head import Head, HeadPoint
+from thalweg.certificates.linear.last_layer import head_problem
 from thalweg.certificates.linear.polish import polish
 from thalweg.certificates.linear.regularizers import L2
 from thalweg.certificates.losses import SoftmaxLoss
@@ -23,7 +22,6 @@ NOT_ATTAINED: Final = (
     "This layer classifies every training example correctly, so without a penalty its multiples have losses "
     "arbitrarily close to 0: the infimum is 0, and no layer attains it."
 )
-MAX_NUMBERS: Final = 200_000_000  # in the features or the predictions
 
 
 def head_level(objective: Objective) -> Certificate:
@@ -33,7 +31,7 @@ def head_level(objective: Objective) -> Certificate:
     layer whose loss is convex in it, or too much data for one piece.
     """
     begin = time.perf_counter()
-    head, point, offset = _problem(objective)
+    head, point, offset = head_problem(objective)
     level = head.certificate(point, offset=offset)
     if not _can_be_polished(head):
         said = (NOT_ATTAINED,) if _fits_perfectly(head, point) else ()
@@ -52,7 +50,7 @@ def polished_layer(objective: Objective) -> tuple[Tensor, Tensor | None]:
 
     It raises an InputError as `head_level` does, and without a penalty on the layer, where there may be no best one.
     """
-    head, point, _ = _problem(objective)
+    head, point, _ = head_problem(objective)
     if not _can_be_polished(head):
         raise InputError(
             "Polishing needs an L2 penalty on the output layer (--l2): without one the best layer may be at infinity."
@@ -71,21 +69,6 @@ def _fits_perfectly(head: Head, point: HeadPoint) -> bool:
         others = torch.where(targets == 1.0, -torch.inf, point.z).amax(1)
         return bool((own > others).all())
     return isinstance(head.loss, LogisticLoss) and bool(((2.0 * targets - 1.0) * point.z > 0.0).all())
-
-
-def _problem(objective: Objective) -> tuple[Head, HeadPoint, float]:
-    objective = split_last_layer(objective)
-    _, form = form_on(objective, objective.batches[0])
-    if form.layer is not None:
-        each = len(form.features) / max(1, objective.batches[0].num_examples)
-        num_targets = each * sum(one.num_examples for one in objective.batches)
-        numbers = num_targets * max(form.layer.in_features, form.layer.out_features)
-        if numbers > MAX_NUMBERS:
-            raise InputError(
-                f"The output layer's features or predictions are about {numbers:,.0f} numbers, more than the "
-                f"{MAX_NUMBERS:,} that are held at once."
-            )
-    return head_problem(objective)
 
 
 def _can_be_polished(head: Head) -> bool:

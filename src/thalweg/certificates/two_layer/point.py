@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.certificates.linear.forms import form_on, join_forms, loss_of
+from thalweg.certificates.linear.own_layer import require_plain
 from thalweg.certificates.two_layer.neurons import Bias
 from thalweg.certificates.two_layer.problem import TwoLayerProblem, Weights
 from thalweg.errors import InputError
@@ -60,6 +61,7 @@ def two_layer_point(objective: Objective) -> TwoLayerPoint:
     first, last = layers[-2:]
     if not objective.l2 > 0.0:
         raise _no("there must be an L2 penalty in the loss (--l2); without one the infimum may not be attained")
+    require_plain(objective, [objective.model, model, first, last])
     costs = {id(tensor) for tensor in objective.penalized}
     shortcut = None if model.shortcut is None else _linear([model.shortcut])[0]
     weights = [_stored(layer) for layer in (first, last, *([] if shortcut is None else [shortcut]))]
