@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from thalweg.certificates.attempts import GRACE, LOSS, Attempts, Clock
 from thalweg.certificates.certificate.interval import Certificate, Interval, Proof
-from thalweg.certificates.certificate.ladder import NAMES
 from thalweg.certificates.checker.check import fingerprint
 from thalweg.certificates.factored.bags import factored_problem, factors_of
 from thalweg.certificates.floors.floor import Floor, error_floor
@@ -30,13 +30,23 @@ from thalweg.certificates.linear.level import head_level
 from thalweg.certificates.local import local_verdict
 from thalweg.certificates.two_layer.level import certify_two_layer, offer_neuron
 from thalweg.data.arrays.equal import Prefixes
-from thalweg.errors import InputError
+from thalweg.errors import InputError, is_out_of_memory
+from thalweg.heads.base import ConvexLoss
+from thalweg.models.bag import Bag
+from thalweg.models.mlp import MLP
+from thalweg.models.presets import FlatWindow
 from thalweg.objective import Objective
 
-LOSS, ERRORS = "training loss", "training errors"
-PRODUCTS: Final = 100  # with the Hessian, where there is time for so many
+ERRORS: Final = "training errors"
+ORDER: Final = ("floor", "norm_floor", "head", "factored", "two_layer", "separable", "local")  # in which they are shown
+# Products with the Hessian, where there is time for so many, and the vectors of the weights' size that they take.
+BASES: Final = ((100, 198), (65, 99), (32, 33))
+MAX_BASIS: Final = 1e9  # bytes
 MIN_PRODUCTS: Final = 20
-PRODUCT_COST: Final = 4.0  # gradients that a product with the Hessian costs, about
+PRODUCT: Final = 4.0  # gradients that a product with the Hessian costs, about
+TRIALS: Final = 24.0  # evaluations of the loss along the directions that are tried
+# Of the time that is left when its turn comes, what a level may take that can go on for as long as it is let.
+SHARES: Final = {"head": 0.5, "separable": 0.3, "two_layer": 0.6}
 
 
 @final
@@ -53,65 +63,152 @@ def certify_objective(
     view: Groups | Prefixes | None = None,
     *,
     seconds: float = 20.0,
+    clock: Clock | None = None,
     radius: float | None = None,
     notes: Sequence[str] = (),
     say: Callable[[str], None] = lambda sentence: None,  # noqa: ARG005
 ) -> Interval:
     """Return the interval for the best possible loss of an objective, from every level that applies.
 
-    Everything is computed in float64 on copies in evaluation mode, so the certified loss has no dropout.
+    Everything is computed in float64 on copies in evaluation mode, so the certified loss has no dropout. Levels come in
+    the order of what they tell for their time; each gets what is left of it.
 
     Args:
         objective: on all training data.
         view: which targets look the same to the model; None: those with equal inputs.
-        seconds: for the verdict about the neighborhood, which is the only part that may take long.
+        seconds: for everything. A level that would take longer than what is left is left out, and says how long.
+        clock: what is left of a time that began before; in place of `seconds`.
         radius: a length that the features below the head never exceed, **whatever the weights** (sqrt(width) for tanh);
             None: there is no such length, and no floor from it.
         notes: sentences about what training did that the certified objective does not have.
         say: takes a sentence about what is being done.
 
     Raises:
-        InputError: if loss or data are not finite.
+        InputError: if loss or data are not finite, or the model cannot be evaluated in float64.
     """
-    objective_64 = objective.copied(torch.float64)
-    loss = float(objective_64.value())
-    if not np.isfinite(loss):
-        raise InputError(f"The loss is {loss:g} at these weights, so there is nothing to certify.")
-    levels: list[Certificate] = []
-    left_out: dict[str, str] = {}
-    unit = "nats"
+    clock = Clock(seconds) if clock is None else clock
+    say("Evaluating the loss.")
+    known = _evaluated(objective)
+    exact, loss, each, targets = known.objective, known.loss, known.seconds, known.targets
+    tries = Attempts(loss, clock, say)
+    wanted = [name for name in ORDER if _could_apply(name, exact, radius)]
+    random = _randomness(exact)
+    if random:
+        tries.left_out = dict.fromkeys(wanted, random)
+        wanted = []
+    if targets is None:
+        tries.left_out |= {name: known.reason for name in ("floor", "norm_floor") if name in wanted}
+    for name in wanted:
+        if name in tries.left_out or (name == "separable" and not _has_classes(targets)):
+            continue
+        share = SHARES.get(name, 1.0) * clock.left
 
-    def attempt(name: str, make: Callable[[], list[Certificate]]) -> None:
-        say(f"Looking for: {NAMES.get(name, name)}.")
-        try:
-            levels.extend(make())
-        except InputError as error:
-            left_out[name] = str(error)
+        def make(name: str = name, share: float = share) -> list[Certificate]:
+            match name:
+                case "floor" if targets is not None:
+                    return floor_levels(exact, loss, targets, view)
+                case "norm_floor" if targets is not None and radius is not None:
+                    return [_norm_floor(exact, loss, targets, radius)]
+                case "head":
+                    return [head_level(exact, seconds=max(share, GRACE))]
+                case "factored":
+                    return [_factored(exact)]
+                case "two_layer":
+                    return [certify_two_layer(exact)]
+                case "separable":
+                    return [separable_level(exact)]
+            return [_local(exact, clock, each)]
 
-    try:
-        targets = collect_targets(objective_64)
-    except InputError as error:
-        left_out["floor"] = str(error)
-    else:
-        unit = targets.unit
-        attempt("floor", lambda: floor_levels(objective_64, loss, targets, view))
-        if radius is not None:
-            attempt("norm_floor", lambda: [_norm_floor(objective_64, loss, targets, radius)])
-    attempt("head", lambda: [head_level(objective_64)])
-    attempt("factored", lambda: [_factored(objective_64)])
-    attempt("two_layer", lambda: [certify_two_layer(objective_64)])
-    attempt("separable", lambda: [separable_level(objective_64)])
-    attempt("local", lambda: [_local(objective_64, seconds)])
+        tries.make(name, make, expected=PASSES.get(name, 0.0) * each)
+    levels = sorted(tries.levels, key=lambda level: ORDER.index(level.name))
     hashes = {"data": hash_of_data(objective), "weights": hash_of_weights(objective)}
+    said = (*_dropout(objective), *_frozen(objective), *notes, *_neuron(exact, levels, clock))
     return Interval(
         loss=loss,
         levels=tuple(levels),
         quantity=LOSS,
-        unit=unit,
-        left_out=left_out,
+        unit="nats" if targets is None else targets.unit,
+        left_out=tries.left_out,
         hashes=hashes,
-        notes=(*_dropout(objective), *notes, *_neuron(objective_64, levels)),
+        notes=said,
     )
+
+
+# Passes over all the data that a level takes before its own work.
+PASSES: Final = {"norm_floor": 0.1, "head": 1.5, "separable": 1.5, "two_layer": 2.0}
+
+
+@final
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Evaluated:
+    """What is certified, and its loss from one pass over all the data."""
+
+    objective: Objective  # in float64 and evaluation mode
+    loss: float
+    targets: Targets | None
+    reason: str  # why there are no targets
+    seconds: float  # of the pass
+
+
+def _evaluated(objective: Objective) -> _Evaluated:
+    """Copy an objective into float64 and evaluate it."""
+    targets, reason = None, ""
+    try:
+        exact = objective.copied(torch.float64)
+        start = time.perf_counter()
+        try:
+            targets = collect_targets(exact)
+            loss = targets.loss
+        except InputError as error:
+            reason = str(error)
+            start = time.perf_counter()
+            loss = float(exact.value())
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
+        raise InputError(
+            f"A copy of the model cannot be evaluated in float64, which certificates are computed in: {error}"
+        ) from error
+    if not np.isfinite(loss):
+        raise InputError(f"The loss is {loss:g} at these weights, so there is nothing to certify.")
+    return _Evaluated(exact, loss, targets, reason, time.perf_counter() - start)
+
+
+def _randomness(objective: Objective) -> str:
+    """Return a sentence if two evaluations of the loss differ in evaluation mode; else nothing."""
+    try:
+        objective.require_determinism()
+    except InputError as error:
+        figures = str(error).partition("gave ")[2].partition(",")[0]
+        return (
+            f"Two evaluations of the loss differ ({figures}): something in the model draws random numbers even in "
+            "evaluation mode (a functional dropout?), so there is no single loss to bound."
+        )
+    return ""
+
+
+def _could_apply(name: str, objective: Objective, radius: float | None) -> bool:
+    """Whether a level is about this kind of model, so that it is worth saying why it does not apply."""
+    model, head = objective.model, objective.head
+    layers = [module for module in head.modules() if isinstance(module, nn.Linear)]
+    match name:
+        case "norm_floor":
+            return radius is not None
+        case "factored":
+            return isinstance(model, Bag) and model.body is None
+        case "two_layer":
+            body = model.body if isinstance(model, FlatWindow) else model
+            return isinstance(body, MLP) and len(body.layers) + len(layers) > 1
+        case "separable":
+            layers = layers or [module for module in model.modules() if isinstance(module, nn.Linear)]
+            penalized = {id(tensor) for tensor in objective.penalized}
+            return not all(id(layer.weight) in penalized for layer in layers)
+    return True
+
+
+def _has_classes(targets: Targets | None) -> bool:
+    """Whether the targets are classes, as far as is known."""
+    return targets is None or targets.form.loss is not ConvexLoss.SQUARED
 
 
 def floor_levels(
@@ -193,25 +290,46 @@ def _factored(objective: Objective) -> Certificate:
     return problem.certificate(problem.at(*factors_of(objective)))
 
 
-def _local(objective: Objective, seconds: float) -> Certificate:
-    """Return the verdict about the neighborhood, with as many products as there is time for."""
+def _local(objective: Objective, clock: Clock, each: float) -> Certificate:
+    """Return the verdict about the neighborhood, with as many products as there is time for.
+
+    `each` is how long an evaluation of the loss takes.
+    """
+    what, size = "Examining the neighborhood", sum(tensor.numel() for tensor in objective.parameters)
+    products = next((number for number, rows in BASES if 8 * rows * size <= MAX_BASIS), 0)
+    if not products:
+        raise InputError(
+            f"{what} of {size:,} weights takes a basis of {8 * BASES[-1][1] * size / 1e9:.1f} GB; at most "
+            f"{MAX_BASIS / 1e9:.1f} GB are used."
+        )
+    trials = TRIALS * each
+    clock.require(trials + MIN_PRODUCTS * PRODUCT * each, what, grace=0.0)
     start = time.perf_counter()
     objective()
-    each = PRODUCT_COST * (time.perf_counter() - start)
-    products = int(min(PRODUCTS, seconds / max(each, 1e-9)))
-    if products < MIN_PRODUCTS:
-        raise InputError(
-            f"Examining the neighborhood would take about {MIN_PRODUCTS * each:,.0f} s; allow more time (--seconds)."
-        )
-    return local_verdict(objective, max_products=products).certificate()
+    gradient = time.perf_counter() - start
+    clock.require(trials + MIN_PRODUCTS * PRODUCT * gradient, what, grace=0.0)
+    return local_verdict(objective, max_products=products, seconds=clock.left - trials).certificate()
 
 
-def _neuron(objective: Objective, levels: Sequence[Certificate]) -> list[str]:
+def _neuron(objective: Objective, levels: Sequence[Certificate], clock: Clock) -> list[str]:
     """Return the offer of one more hidden unit, where the two-layer level applies and one helps."""
-    if not any(level.name == "two_layer" and level.relative_gap > 1e-6 for level in levels):
+    for level in levels:
+        if level.name == "two_layer" and level.relative_gap > 1e-6 and level.seconds <= max(clock.left, GRACE):
+            sentence = offer_neuron(objective)
+            return [] if sentence is None else [sentence]
+    return []
+
+
+def _frozen(objective: Objective) -> list[str]:
+    """Return a sentence if some weights are not trained."""
+    tensors = objective.every_tensor()[0]
+    frozen = sum(tensor.numel() for tensor in tensors if not tensor.requires_grad)
+    if not frozen:
         return []
-    sentence = offer_neuron(objective)
-    return [] if sentence is None else [sentence]
+    return [
+        f"{frozen:,} of {sum(tensor.numel() for tensor in tensors):,} weights are frozen. A bound for every training "
+        "of this configuration holds for trainings that keep them, too; it does not use that they are kept."
+    ]
 
 
 def _dropout(objective: Objective) -> list[str]:

@@ -97,7 +97,7 @@ class LocalVerdict:
 
 
 def local_verdict(
-    objective: Objective, *, max_products: int = 100, failure: float = 1e-6, seed: int = 0
+    objective: Objective, *, max_products: int = 100, failure: float = 1e-6, seed: int = 0, seconds: float = math.inf
 ) -> LocalVerdict:
     r"""Look at the neighborhood of a point: gradient, curvature, and a step down where there is one.
 
@@ -114,6 +114,7 @@ def local_verdict(
         max_products: $k$, products with the Hessian, at least 2.
         failure: $\delta$ in (0, 1).
         seed: of the random start.
+        seconds: after which no further product begins.
 
     Raises:
         InputError: for a loss that is not the same at every evaluation (dropout in training mode), or not finite.
@@ -143,7 +144,8 @@ def local_verdict(
     if not math.isfinite(loss + norm):
         raise InputError(f"The loss is {loss:g} and its gradient {norm:g} here, so there is nothing to certify.")
     hessian = Hessian(objective)
-    run = tridiagonalize(hessian, random_vector(hessian, seed), max_products, lambda _: False)
+    start = random_vector(hessian, seed)
+    run = tridiagonalize(hessian, start, max_products, lambda _: time.perf_counter() - begin > seconds)
     ritz, coordinates, _ = run.ritz()
     curvature, greatest = float(ritz[0]), float(ritz[-1])
     rounding = 10.0 * torch.finfo(hessian.dtype).eps * max(abs(curvature), abs(greatest))

@@ -1,5 +1,6 @@
 """`thalweg certify` and `thalweg check`."""
 
+import dataclasses
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -10,16 +11,27 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from thalweg.certificates.attempts import Clock
 from thalweg.certificates.certificate.interval import Interval
-from thalweg.certificates.certificate.ladder import MEANINGS, NAMES, digits, percent, sentence
+from thalweg.certificates.certificate.ladder import (
+    MEANINGS,
+    NAMES,
+    digits,
+    gap_of,
+    is_vacuous,
+    left_out,
+    prospects,
+    sentence,
+)
 from thalweg.certificates.checker import check
 from thalweg.cli.output import print_json, print_lines
 from thalweg.errors import InputError, counted
-from thalweg.training.certified.certify import certify_run, facts_of, keep
+from thalweg.training.certified.certify import facts_of, keep, open_run
 from thalweg.training.certified.polishing import put_polished_head
 from thalweg.training.folder.run import CERTIFICATE, REPORT, Run
 
 WIDTH = 100
+REST = 0.9  # of the time for everything but certificate and report being written
 
 
 def certify_and_show(
@@ -31,17 +43,24 @@ def certify_and_show(
     report: bool,
     as_json: bool,
     quiet: bool,
+    begin: float | None = None,
 ) -> int:
-    """Certify a run, write certificate and report, print the interval, and return the exit code."""
+    """Certify a run, write certificate and report, print the interval, and return the exit code.
+
+    The seconds are for all of that, since `begin` (of `time.perf_counter`; None: now).
+    """
     if not seconds > 0.0:
         raise InputError(f"--seconds must be above zero; got {seconds:g}.")
     run = Run(folder)
-    certified = certify_run(run, seconds=seconds, say=say)
+    clock = Clock(REST * seconds, begin)
+    opened = open_run(run, say)
     notes = []
     if polish:
-        notes.append(put_polished_head(run, certified.objective, certified.task, certified.prepared.valid))
+        say("Polishing the output layer.")
+        notes.append(put_polished_head(opened, seconds=0.5 * clock.left))
         run = Run(folder)
-        certified = certify_run(run, seconds=seconds, say=say)
+        opened = dataclasses.replace(opened, run=run)
+    certified = opened.certified(clock, say)
     keep(run, certified, report=report, say=say)
     interval = certified.interval
     if as_json:
@@ -108,7 +127,8 @@ def _same_run(file: Path, run: Run) -> list[str]:
 
 def _parts(interval: Interval) -> Iterator[Any]:
     yield Text(sentence(interval), style="bold")
-    if interval.best is not None:
+    yield from prospects(interval)
+    if interval.best is not None and not is_vacuous(interval, interval.best):
         yield interval.scope
         yield MEANINGS[interval.proof]
     yield ""
@@ -129,8 +149,7 @@ def _table(interval: Interval) -> Table:
         name = name if own else f"{level.quantity} ({level.name})"
         places_here = places if own else 4
         shown = [f"{value:.{places_here}f}" if value > -1e300 else "nothing" for value in (level.bound, level.loss)]
-        gap = percent(level.relative_gap) if level.unit != "1" else ""
-        table.add_row(name, *shown, gap, level.proof.value, f"{level.seconds:.2f} s")
+        table.add_row(name, *shown, gap_of(interval, level), level.proof.value, f"{level.seconds:.2f} s")
     return table
 
 
@@ -142,6 +161,5 @@ def _remarks(interval: Interval) -> Iterator[str]:
         yield f"{NAMES.get(level.name, level.name)}: {level.scope}"
         yield from level.assumptions
     yield from interval.notes
-    for name, reason in interval.left_out.items():
-        yield f"{NAMES.get(name, name)} is left out: {reason}"
+    yield from left_out(interval)
     yield ""

@@ -6,6 +6,7 @@ A command's work is loaded by its import path when the command really runs, so t
 import os
 import re
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -185,15 +186,16 @@ def certify(
 
     Args:
         folder: The run's folder, such as runs/docstrings.
-        seconds: Time budget for the local curvature check.
+        seconds: Time budget for the whole command.
         polish: Put the best head for these features into the run; the previous weights are kept.
         report: Regenerate the report, with a plot of the bounds.
         json: Print the interval as one JSON object on standard output.
         quiet: Print nothing but errors.
     """
+    begin = time.perf_counter()
     say = _speaker(Console(stderr=True), quiet)
     return load("thalweg.cli.certificates:certify_and_show")(
-        folder, seconds, say, polish=polish, report=report, as_json=json, quiet=quiet
+        folder, seconds, say, polish=polish, report=report, as_json=json, quiet=quiet, begin=begin
     )
 
 

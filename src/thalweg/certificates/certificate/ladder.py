@@ -17,6 +17,14 @@ NAMES = {
     "separable": "best halfspace",
     "local": "neighborhood",
 }
+# A bound that is no larger, as a fraction of the loss, says nothing; a gain that is no larger is none.
+VACUOUS, NEXT_TO_NOTHING = 1e-12, 1e-3
+# What can be done about a part of the model.
+PROSPECTS = {
+    "head": "Fitting the output layer again, on the features as they are,",
+    "two_layer": "Training the last two layers again, on what comes to them now,",
+    "local": "A step along a direction in which the loss falls",
+}
 REACHED = {
     "head": "polished head",
     "two_layer": "a better network",
@@ -48,12 +56,23 @@ def digits(interval: Interval) -> int:
     return max(4, min(8, 2 - math.floor(math.log10(smallest))))
 
 
+def is_vacuous(interval: Interval, level: Certificate | None) -> bool:
+    """Whether a level says no more of a loss that is not 0 than that it is not negative."""
+    return level is not None and level.bound <= VACUOUS * abs(level.loss) < level.loss == interval.loss
+
+
 def sentence(interval: Interval) -> str:
     """Return the answer in a sentence or two."""
     places = digits(interval)
     unit = f" {interval.unit}" if interval.unit == "nats" else ""
+    own = f"{interval.loss:.{places}f}{unit}"
     if interval.best is None:
-        return f"Your model has the {interval.quantity} {interval.loss:.{places}f}{unit}; no lower bound applies."
+        return f"Your model has the {interval.quantity} {own}; no lower bound applies to the whole configuration."
+    if is_vacuous(interval, interval.best):
+        return (
+            f"Your model has the {interval.quantity} {own}. As far as can be proved, this network could memorize the "
+            f"training data, so its best {interval.quantity} is not bounded away from 0."
+        )
     begin = f"The best possible {interval.quantity} is at least {interval.bound:.{places}f}{unit}"
     if interval.best_reached < interval.loss:
         begin += f" and at most {interval.best_reached:.{places}f}"
@@ -61,6 +80,38 @@ def sentence(interval: Interval) -> str:
     if interval.gap == 0.0:
         return f"{begin}: it is the best possible, up to float64 rounding."
     return f"{begin}: at most {percent(interval.relative_gap)} could still be gained."
+
+
+def prospects(interval: Interval) -> list[str]:
+    """Return what is known about parts of the model where nothing is known about the whole: what would lower the loss.
+
+    The best first.
+    """
+    if interval.best is not None and not is_vacuous(interval, interval.best):
+        return []
+    places = digits(interval)
+    found: list[tuple[float, str]] = []
+    for level in interval.levels:
+        what = PROSPECTS.get(level.name)
+        if what is None or level.whole or (level.quantity != interval.quantity and level.name != "local"):
+            continue
+        reached = interval.loss if level.reached is None else level.reached
+        if level.name == "local":
+            if reached < interval.loss:
+                found.append((reached, f"{what} lowers it from {interval.loss:.{places}f} to {reached:.{places}f}."))
+        elif reached < interval.loss * (1.0 - NEXT_TO_NOTHING):
+            found.append(
+                (
+                    reached,
+                    f"{what} lowers it from {interval.loss:.{places}f} to {reached:.{places}f}; "
+                    f"to no less than {level.bound:.{places}f} (proved).",
+                )
+            )
+        elif level.relative_gap <= NEXT_TO_NOTHING:
+            found.append((reached, f"{what} lowers it by no more than {percent(level.relative_gap)} (proved)."))
+        elif level.bound > VACUOUS * abs(interval.loss):
+            found.append((reached, f"{what} lowers it to no less than {level.bound:.{places}f} (proved)."))
+    return [said for _, said in sorted(found, key=lambda pair: pair[0])]
 
 
 def rungs(interval: Interval) -> list[dict[str, Any]]:
@@ -79,11 +130,11 @@ def rungs(interval: Interval) -> list[dict[str, Any]]:
 
 def ladder_section(interval: Interval) -> dict[str, Any]:
     """Return the report's section about an interval, as plain data."""
-    text = [sentence(interval)]
-    if interval.best is not None:
+    text = [sentence(interval), *prospects(interval)]
+    if interval.best is not None and not is_vacuous(interval, interval.best):
         text += [interval.scope, MEANINGS[interval.proof]]
     text += interval.notes
-    text += [f"Left out: {NAMES.get(name, name)}. {reason}" for name, reason in interval.left_out.items()]
+    text += left_out(interval)
     unit = interval.unit if interval.unit == interval.quantity else f"{interval.quantity} ({interval.unit})"
     return {
         "kind": "ladder",
@@ -95,7 +146,13 @@ def ladder_section(interval: Interval) -> dict[str, Any]:
         "x_label": unit,
         "columns": ["level", "at least", "gap", "proof", "what it says"],
         "rows": [
-            [NAMES.get(level.name, level.name), level.bound, _gap(level), kind_of(level), " ".join(_says(level))]
+            [
+                NAMES.get(level.name, level.name),
+                level.bound,
+                gap_of(interval, level),
+                kind_of(level),
+                " ".join(_says(level)),
+            ]
             for level in interval.levels
         ],
     }
@@ -106,8 +163,17 @@ def kind_of(level: Certificate) -> str:
     return level.proof.value if level.probability is None else f"{level.proof.value} ({level.probability:.0e})"
 
 
-def _gap(level: Certificate) -> str:
-    return percent(level.relative_gap) if level.unit != "1" else "–"
+def gap_of(interval: Interval, level: Certificate) -> str:
+    """Return the gap of a level as a percentage, where that means something."""
+    return "–" if level.unit == "1" or is_vacuous(interval, level) else percent(level.relative_gap)
+
+
+def left_out(interval: Interval) -> list[str]:
+    """Return sentences about the levels that are not there, those with one reason together."""
+    reasons: dict[str, list[str]] = {}
+    for name, reason in interval.left_out.items():
+        reasons.setdefault(reason, []).append(NAMES.get(name, name))
+    return [f"Left out: {', '.join(names)}. {reason}" for reason, names in reasons.items()]
 
 
 def _says(level: Certificate) -> Iterator[str]:

@@ -41,6 +41,7 @@ class Targets:
     count: float  # what the sum is divided by
     positions: list[tuple[np.ndarray, np.ndarray]]  # for each batch the row and the place in it of each target
     errors: float | None  # fraction of wrong answers; None where there are no classes
+    loss: float  # of the objective, from the same pass
 
     @property
     def unit(self) -> str:
@@ -55,7 +56,7 @@ def collect_targets(objective: Objective) -> Targets:
     """
     forms: list[LinearForm] = []
     positions: list[tuple[np.ndarray, np.ndarray]] = []
-    wrong, outputs = 0.0, 1
+    wrong, outputs, total, count = 0.0, 1, 0.0, 0.0
     with torch.no_grad():
         for batch in objective.batches:
             hidden, form = form_on(objective, batch)
@@ -67,6 +68,8 @@ def collect_targets(objective: Objective) -> Targets:
             prediction = form.features if form.layer is None else form.layer(form.features)
             outputs = prediction.shape[-1]
             wrong += _wrong(form, prediction)
+            part, divisor = objective.head.loss_from_hidden(hidden, batch.targets, batch.mask, batch.weights)
+            total, count = total + float(part), count + float(divisor)
             positions.append(_positions(hidden, form))
             # The features are not needed any more, and may be large.
             forms.append(dataclasses.replace(form, features=form.features[:0], rows=None))
@@ -77,8 +80,16 @@ def collect_targets(objective: Objective) -> Targets:
         raise InputError("The targets hold NaN or infinity; clean the data.")
     weights = None if joined.weights is None else joined.weights.cpu().numpy()
     classes = first.loss is ConvexLoss.SOFTMAX and not first.targets.is_floating_point() and weights is None
+    squares = sum(float(tensor.detach().square().sum()) for tensor in objective.penalized)
     return Targets(
-        first, outputs, targets, weights, float(joined.count), positions, wrong / len(targets) if classes else None
+        first,
+        outputs,
+        targets,
+        weights,
+        float(joined.count),
+        positions,
+        wrong / len(targets) if classes else None,
+        total / count + 0.5 * objective.l2 * squares,
     )
 
 

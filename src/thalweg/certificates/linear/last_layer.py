@@ -1,4 +1,4 @@
-"""A model that ends in a linear layer, taken apart: the features below it, the layer, and the problem of training it."""
+"""A model that ends in a linear layer, taken apart: the features below it, the layer, and its own problem."""
 
 import copy
 import dataclasses

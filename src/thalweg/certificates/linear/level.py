@@ -1,6 +1,7 @@
 """The level of the output layer: its bound, and what polishing it reaches."""
 
 import dataclasses
+import math
 import time
 from typing import Final
 
@@ -24,11 +25,11 @@ NOT_ATTAINED: Final = (
 )
 
 
-def head_level(objective: Objective) -> Certificate:
+def head_level(objective: Objective, *, seconds: float = math.inf) -> Certificate:
     """Return the certificate of the output layer; `reached` is the loss with the polished one.
 
-    The objective is in float64 and evaluation mode, on all training data. It raises an InputError where there is no
-    layer whose loss is convex in it, or too much data for one piece.
+    The objective is in float64 and evaluation mode, on all training data; polishing ends after some seconds. It raises
+    an InputError where there is no layer whose loss is convex in it, or too much data for one piece.
     """
     begin = time.perf_counter()
     head, point, offset = head_problem(objective)
@@ -36,7 +37,8 @@ def head_level(objective: Objective) -> Certificate:
     if not _can_be_polished(head):
         said = (NOT_ATTAINED,) if _fits_perfectly(head, point) else ()
         return dataclasses.replace(level, assumptions=(*level.assumptions, *said))
-    polished = polish(head, point, tolerance=TOLERANCE)
+    left = max(0.0, seconds - (time.perf_counter() - begin))
+    polished = polish(head, point, tolerance=TOLERANCE, seconds=left)
     better = head.certificate(polished.point, offset=offset)
     if better.bound > level.bound:
         own = {key: level.evidence[key] for key in ("W", "b") if key in level.evidence}
@@ -45,9 +47,10 @@ def head_level(objective: Objective) -> Certificate:
     return dataclasses.replace(level, reached=reached, seconds=time.perf_counter() - begin)
 
 
-def polished_layer(objective: Objective) -> tuple[Tensor, Tensor | None]:
+def polished_layer(objective: Objective, *, seconds: float = math.inf) -> tuple[Tensor, Tensor | None]:
     """Return weight `[outputs, width]` and bias of the best output layer on the features as they are.
 
+    Polishing ends after some seconds.
     It raises an InputError as `head_level` does, and without a penalty on the layer, where there may be no best one.
     """
     head, point, _ = head_problem(objective)
@@ -55,7 +58,7 @@ def polished_layer(objective: Objective) -> tuple[Tensor, Tensor | None]:
         raise InputError(
             "Polishing needs an L2 penalty on the output layer (--l2): without one the best layer may be at infinity."
         )
-    best = polish(head, point, tolerance=TOLERANCE).point
+    best = polish(head, point, tolerance=TOLERANCE, seconds=seconds).point
     return best.weight.T.contiguous(), best.bias if head.intercept else None
 
 

@@ -197,8 +197,8 @@ def _overlap(one: Tensor, other: Tensor) -> bool:
 
 def _bytes(tensor: Tensor) -> tuple[int, int]:
     """Return the first byte of a tensor and the one after its last, within its storage."""
-    reach = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
-    first, width = tensor.storage_offset(), tensor.element_size()
+    reach = sum((int(size) - 1) * int(stride) for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    first, width = int(tensor.storage_offset()), tensor.element_size()
     return first * width, (first + reach + 1) * width
 
 

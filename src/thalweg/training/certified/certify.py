@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from thalweg.certificates.attempts import Clock
 from thalweg.certificates.certificate.interval import Interval
 from thalweg.certificates.certificate.ladder import ladder_section
 from thalweg.certificates.floors.targets import collect_targets
@@ -48,7 +49,7 @@ def certify(
 
     Args:
         what: a run, its folder, or an objective on all training data.
-        seconds: time for the verdict about the neighborhood, above 0; the bounds themselves take less.
+        seconds: for everything, above 0. What would take longer is left out, and says how long it takes.
         radius: of an objective: a length that the features below the head never exceed, whatever the weights; None:
             nobody knows one.
         say: takes sentences about what is being done.
@@ -85,15 +86,35 @@ class Certified:
     prepared: Prepared
 
 
-def certify_run(run: Run, *, seconds: float = 20.0, say: Say = lambda sentence: None) -> Certified:  # noqa: ARG005
-    """Read a run's data again and certify its weights; it raises what `certify` does."""
+@final
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """A run whose data have been read again."""
+
+    run: Run
+    task: AbstractTask
+    prepared: Prepared
+
+    def certified(self, clock: Clock, say: Say) -> Certified:
+        """Certify the run's weights as they are now."""
+        recipe = self.run.recipe
+        objective, view = training_objective(recipe, self.task, self.prepared, self.run.model, self.run.head)
+        interval = certify_objective(objective, view, clock=clock, notes=notes_of(recipe), say=say)
+        return Certified(interval, objective, self.task, self.prepared)
+
+
+def open_run(run: Run, say: Say = lambda sentence: None) -> Opened:  # noqa: ARG005
+    """Read a run's data again; it raises what `certify` does."""
     if not run.result.get("metrics"):
         raise InputError(f"{run.folder} has no weights to certify yet; repeat its `thalweg train` command.")
     say("Rereading the training data.")
-    task, prepared = read_again(run)
-    objective, view = training_objective(run.recipe, task, prepared, run.model, run.head)
-    interval = certify_objective(objective, view, seconds=seconds, notes=notes_of(run.recipe), say=say)
-    return Certified(interval, objective, task, prepared)
+    return Opened(run, *read_again(run))
+
+
+def certify_run(run: Run, *, seconds: float = 20.0, say: Say = lambda sentence: None) -> Certified:  # noqa: ARG005
+    """Read a run's data again and certify its weights, both within the time; it raises what `certify` does."""
+    clock = Clock(seconds)
+    return open_run(run, say).certified(clock, say)
 
 
 def read_again(run: Run) -> tuple[AbstractTask, Prepared]:

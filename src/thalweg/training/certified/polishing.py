@@ -1,23 +1,26 @@
 """A better output layer put into a run; the previous weights are kept."""
 
+import math
+
 import torch
 
 from thalweg.certificates.linear.level import polished_layer
-from thalweg.data.arrays.batches import Examples
 from thalweg.errors import InputError
-from thalweg.objective import Objective
-from thalweg.tasks.base import AbstractTask
+from thalweg.training.certified.certify import Opened, training_objective
 from thalweg.training.folder import build, checkpoint
-from thalweg.training.folder.run import BEFORE_POLISH, METRICS, WEIGHTS, Run, write_json, write_manifest
+from thalweg.training.folder.run import BEFORE_POLISH, METRICS, WEIGHTS, write_json, write_manifest
 from thalweg.training.steps.evaluate import evaluate
 
 
-def put_polished_head(run: Run, objective: Objective, task: AbstractTask, valid: Examples) -> str:
+def put_polished_head(opened: Opened, *, seconds: float = math.inf) -> str:
     """Write the best output layer for the present features into the run, and say what that does to the scores.
 
-    It raises an InputError if the run's head is not a linear layer of its own under an L2 penalty.
+    Polishing ends after some seconds. It raises an InputError if the run's head is not a linear layer of its own under
+    an L2 penalty.
     """
-    weight, bias = polished_layer(objective.copied(torch.float64))
+    run, task, valid = opened.run, opened.task, opened.prepared.valid
+    objective, _ = training_objective(run.recipe, task, opened.prepared, run.model, run.head)
+    weight, bias = polished_layer(objective.copied(torch.float64), seconds=seconds)
     model, head = run.model, run.head
     layers = [module for module in head.modules() if isinstance(module, torch.nn.Linear)]
     if len(layers) != 1 or layers[0].weight.shape != weight.shape:
