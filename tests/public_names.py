@@ -77,6 +77,7 @@ def use_top(folder: Path) -> None:
 def use_certificates() -> None:
     groups, labels = np.array([0, 0, 1]), np.array([0, 1, 1])
     print(certificates.class_floor(groups, labels, 2), certificates.error_floor(groups, labels, 2))
+    print(certificates.share_interval(45, 50))
     half = np.full((3, 2), 0.5)
     print(certificates.soft_floor(groups, half), certificates.answers_floor(groups, half, None, 3.0))
     print(certificates.number_floor(groups, np.array([[1.0], [2.0], [3.0]]), None, 3.0, 0.5))

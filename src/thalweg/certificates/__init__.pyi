@@ -37,6 +37,7 @@ from .local import LocalVerdict as LocalVerdict
 from .local import Verdict as Verdict
 from .local import local_verdict as local_verdict
 from .losses import SoftmaxLoss as SoftmaxLoss
+from .new_texts.shares import share_interval as share_interval
 from .number_losses import HingeLoss as HingeLoss
 from .number_losses import LogisticLoss as LogisticLoss
 from .number_losses import SquaredHingeLoss as SquaredHingeLoss

@@ -13,6 +13,7 @@ from thalweg.online.classifier import OnlineClassifier
 from thalweg.online.learn import load_online, source_rows
 from thalweg.tasks.answering import candidate_lines, figure_lines
 from thalweg.training.folder.run import Run, finite
+from thalweg.training.steps.held_out import brackets, interval_notes, to_json
 
 BATCH = 256
 TEXT_LENGTH = 200
@@ -63,10 +64,15 @@ def evaluate_and_show(folder: Path, file: Path, *, skip_bad_rows: bool, as_json:
     evaluation = Run(folder).evaluate(file, skip_bad_rows=skip_bad_rows)
     metrics = {"loss": evaluation.loss, **evaluation.metrics}
     if as_json:
-        print_json(finite({"run": str(folder), "metrics": metrics}))
+        print_json(finite({"run": str(folder), "metrics": metrics, **to_json(evaluation)}))
     else:
         width = max(len(name) for name in metrics)
-        print_lines([f"{name.replace('_', ' '):<{width}}  {value:.4f}" for name, value in metrics.items()])
+        places = max(len(f"{value:.4f}") for value in metrics.values())
+        lines = [
+            f"{name.replace('_', ' '):<{width}}  {value:>{places}.4f}  {brackets(evaluation.intervals.get(name))}"
+            for name, value in metrics.items()
+        ]
+        print_lines([*(line.rstrip() for line in lines), *interval_notes(evaluation)])
     return 0
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from thalweg.cli.output import print_json
 from thalweg.cli.progress import display
@@ -16,9 +17,13 @@ from thalweg.training.folder.run import REPORT, finite
 from thalweg.training.session.finish import train_and_finish
 from thalweg.training.session.prepare import Request, prepare
 from thalweg.training.session.session import Session
+from thalweg.training.steps.held_out import brackets
 
 MAX_METRICS = 12  # shown on the terminal; a tagger has one for each type of span
-JSON_KEYS = ("run", "task", "model", "optimizer", "steps", "seconds", "metrics", "status", "certificate")
+JSON_KEYS = (
+    *("run", "task", "model", "optimizer", "steps", "seconds", "metrics", "intervals", "num_examples", "baselines"),
+    *("status", "certificate"),
+)
 
 
 def train_and_show(
@@ -64,10 +69,12 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim")
     table.add_column(justify="right")
+    table.add_column()
+    intervals = summary.get("intervals", {})
     if "loss" in summary:
-        table.add_row("validation loss", f"{summary['loss']:.4f}")
+        table.add_row("validation loss", f"{summary['loss']:.4f}", Text(brackets(intervals.get("loss"))))
     for name, value in list(summary["metrics"].items())[:MAX_METRICS]:
-        table.add_row(name.replace("_", " "), f"{value:.4f}")
+        table.add_row(name.replace("_", " "), f"{value:.4f}", Text(brackets(intervals.get(name))))
     if len(summary["metrics"]) > MAX_METRICS:
         table.add_row(f"... {len(summary['metrics']) - MAX_METRICS} more", "in the report")
     if summary["best_step"]:
@@ -76,7 +83,7 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
         table.add_row("steps", f"{summary['steps']:,}")
     table.add_row("seconds", f"{summary['seconds']:.1f}")
     out.print(table)
-    lines = [summary["sentence"], *summary.get("warnings", [])]
+    lines = [*summary.get("interval_notes", []), summary["sentence"], *summary.get("warnings", [])]
     if "certificate" in summary:
         lines.append(summary["certificate"]["sentence"])
     if summary["num_rejected"]:

@@ -84,10 +84,13 @@ class Bernoulli(AbstractHead):
         if weights is not None:
             factor = weights if factor is None else weights * factor
         cross_entropy = functools.partial(F.binary_cross_entropy_with_logits, pos_weight=pos_weight)
-        if mask is None:
+        if mask is None and weights is None:
             return cross_entropy(prediction, self._smooth(targets), weight=factor, reduction="sum"), count
-        each = cross_entropy(masked(mask, prediction), self._smooth(masked(mask, targets)), reduction="none")
-        return masked(mask, each if factor is None else factor * each).sum(), count
+        if mask is not None:
+            prediction, targets = masked(mask, prediction), masked(mask, targets)
+        each = cross_entropy(prediction, self._smooth(targets), reduction="none")
+        each = each if factor is None else factor * each
+        return (each if mask is None else masked(mask, each)).sum(), count
 
     def curvature_product(
         self, prediction: Tensor, targets: Tensor, mask: Tensor | None, v: Tensor, weights: Tensor | None = None

@@ -32,7 +32,8 @@ class Report:
         created: when the report was made, as ISO text.
         version: version of the package.
         summary: pairs of a label and a value.
-        metrics: for each metric its `name`, `value`, `better` ("higher" or "lower") and `explanation`.
+        metrics: for each metric its `name`, `value`, `better` ("higher" or "lower") and `explanation`; where there is
+            one also its 95 % `interval`, a pair.
         history: records of the run in the order in which they were written.
         notes: sentences about what was noticed during the run.
         sections: results of the task; each has a `kind` out of `thalweg.report.panels.RENDERERS`, a `title`, a

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.batch import Batch
+from thalweg.certificates.new_texts.resampling import Samples
 from thalweg.data.arrays.batches import Examples
 from thalweg.data.arrays.equal import View
 from thalweg.data.arrays.ragged import IN_MEMORY, Spill
@@ -131,6 +132,10 @@ class AbstractMeter(ABC):
     def compute(self) -> dict[str, float]:
         """Return the metrics over all batches so far, plain numbers by name."""
 
+    def samples(self) -> Samples | None:
+        """Return what was kept of each example, for intervals of the metrics; None: nothing was."""
+        return None
+
 
 class AbstractTask(ABC):
     """One kind of question put to a network.
@@ -239,10 +244,13 @@ class AbstractTask(ABC):
 
     def generated_metrics(
         self, model: nn.Module, head: AbstractHead, examples: Examples, limit: int
-    ) -> dict[str, float]:
-        """Return metrics that need generated text (BLEU), over at most `limit` examples; none by default."""
+    ) -> tuple[dict[str, float], Samples | None]:
+        """Return metrics that need generated text (BLEU), over at most `limit` examples, and what was kept of each.
+
+        None by default.
+        """
         del model, head, examples, limit
-        return {}
+        return {}, None
 
     @abstractmethod
     def predict(

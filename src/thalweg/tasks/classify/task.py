@@ -12,6 +12,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score, M
 from typing_extensions import override
 
 from thalweg.batch import Batch
+from thalweg.certificates.new_texts.resampling import Samples, f1, of_sums, ratio, sums_by
 from thalweg.data.arrays.batches import Examples
 from thalweg.data.arrays.equal import View, WholeExamples, same_rows
 from thalweg.data.arrays.ragged import Ragged
@@ -52,19 +53,63 @@ class LabelMeter(AbstractMeter):
                 "accuracy": MulticlassAccuracy(num_labels, average="micro", validate_args=False),
                 "macro_f1": MulticlassF1Score(num_labels, average="macro", validate_args=False),
             }
+        self.num_labels = num_labels
         self._metrics = MetricCollection(dict(metrics))
+        self._parts: list[tuple[Tensor, Tensor]] = []
 
     @override
     def update(self, prediction: Tensor, batch: Batch) -> None:
         self._metrics.to(prediction.device)
-        if self.multilabel:
-            self._metrics.update((prediction > 0).to(torch.int64), batch.targets.to(torch.int64))
-        else:
-            self._metrics.update(prediction.argmax(-1), batch.targets)
+        kept = torch.bool if self.multilabel else torch.int32
+        guess = prediction > 0 if self.multilabel else prediction.argmax(-1)
+        self._metrics.update(guess.to(torch.int64), batch.targets.to(torch.int64))
+        self._parts.append((guess.to(kept), batch.targets.to(kept)))
 
     @override
     def compute(self) -> dict[str, float]:
         return {name: float(value) for name, value in self._metrics.compute().items()}
+
+    @override
+    def samples(self) -> Samples:
+        guess, target = (torch.cat(parts).cpu().numpy() for parts in zip(*self._parts, strict=True))
+        return label_sets(guess, target) if self.multilabel else label_pairs(guess, target, self.num_labels)
+
+
+def label_pairs(guess: np.ndarray, target: np.ndarray, num_labels: int) -> Samples:
+    """Return the samples of one label an example, `[examples]` each; a unit is a pair of true and given label."""
+    pairs, counts = np.unique(target.astype(np.int64) * num_labels + guess, return_counts=True)
+    true, given = np.divmod(pairs, num_labels)
+    right = true == given
+
+    def figures(weights: np.ndarray) -> dict[str, np.ndarray]:
+        hits = sums_by(weights * right, true, num_labels)
+        both = sums_by(weights, true, num_labels) + sums_by(weights, given, num_labels)
+        present = both > 0.0  # as in torchmetrics, what neither is nor is given does not count
+        macro = (2.0 * np.nan_to_num(ratio(hits, both))).sum(1) / present.sum(1)
+        return {"accuracy": weights[:, right].sum(1) / weights.sum(1), "macro_f1": macro}
+
+    most = int(np.bincount(target).max())
+    shares = {"accuracy": (int(counts[right].sum()), len(target))}
+    return Samples(counts, figures, shares, {"accuracy": most / len(target)}, right=right)
+
+
+def label_sets(guess: np.ndarray, target: np.ndarray) -> Samples:
+    """Return the samples of any number of labels an example, bool `[examples, labels]` each."""
+    exact = (guess == target).all(1)
+    sets, places = np.unique(np.packbits(target, axis=1), axis=0, return_inverse=True)
+    most = int(np.bincount(places.ravel(), minlength=len(sets)).max())
+
+    def figures(sums: np.ndarray) -> dict[str, np.ndarray]:
+        right, given, true = np.split(sums, 3, axis=1)
+        micro = f1(right.sum(1), given.sum(1), true.sum(1))
+        return {"macro_f1": f1(right, given, true).mean(1), "micro_f1": micro}
+
+    return of_sums(
+        np.concatenate([guess & target, guess, target], axis=1),
+        figures,
+        shares={"accuracy": (int(exact.sum()), len(exact))},
+        baselines={"accuracy": most / len(exact)},
+    )
 
 
 @final

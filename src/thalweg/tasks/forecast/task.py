@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from thalweg.batch import Batch
+from thalweg.certificates.new_texts.resampling import Samples, of_sums, ratio
 from thalweg.data.arrays.batches import Examples
 from thalweg.data.arrays.equal import View, WholeExamples, same_rows
 from thalweg.data.arrays.ragged import Ragged
@@ -46,10 +47,32 @@ class ForecastMeter(AbstractMeter):
 
     @override
     def compute(self) -> dict[str, float]:
-        forecast, actual, last = (
-            self.scaling.inverse(torch.cat(parts).cpu().double().numpy()) for parts in zip(*self._parts, strict=True)
-        )
-        return series_metrics(self.columns, forecast, actual, last)
+        return series_metrics(self.columns, *self._all())
+
+    @override
+    def samples(self) -> Samples:
+        return series_samples(self.columns, *self._all())
+
+    def _all(self) -> list[np.ndarray]:
+        parts = zip(*self._parts, strict=True)
+        return [self.scaling.inverse(torch.cat(part).cpu().double().numpy()) for part in parts]
+
+
+def series_samples(columns: Sequence[str], forecast: np.ndarray, actual: np.ndarray, last: np.ndarray) -> Samples:
+    """Return the samples of `series_metrics`: rows in the order of time, drawn in blocks of neighbors."""
+    y = actual - actual.mean(0)
+    parts = (np.abs(forecast - actual), (forecast - actual) ** 2, (last - actual) ** 2, y, y**2, np.ones_like(y))
+
+    def figures(sums: np.ndarray) -> dict[str, np.ndarray]:
+        size, squares, naive, total, spread, count = np.split(sums, len(parts), axis=1)
+        spread = spread - total**2 / count
+        rows = {"nmse": ratio(squares, spread), "naive_nmse": ratio(naive, spread), "mae": size / count}
+        found = {name: values.mean(1) for name, values in rows.items()}
+        if len(columns) > 1:
+            found |= {f"{name} {c}": values[:, i] for name, values in rows.items() for i, c in enumerate(columns)}
+        return found
+
+    return of_sums(np.concatenate(parts, axis=1), figures, unit="rows", in_time=True)
 
 
 def series_metrics(

@@ -29,7 +29,7 @@ from thalweg.tasks.reading.text_column import TextColumn, check_columns
 from thalweg.tasks.reading.text_reader import TOKENIZER, check_texts
 from thalweg.tasks.writing.base import AbstractWritingTask
 from thalweg.tasks.writing.generate import Sampling, continue_texts
-from thalweg.tasks.writing.token_sums import TokenMeter
+from thalweg.tasks.writing.token_sums import TokenMeter, perplexity
 
 FILE = "language.json"
 
@@ -185,9 +185,9 @@ class Language(AbstractWritingTask):
 
     @override
     def meter(self) -> AbstractMeter:
-        return TokenMeter(self.figures)
+        return TokenMeter(self.figures, "chunks of text")
 
-    def figures(self, sums: TokenMeter) -> dict[str, float]:
+    def figures(self, nats: np.ndarray, accuracy: np.ndarray) -> dict[str, np.ndarray]:
         r"""Return perplexity and bits per byte.
 
         With the mean loss $\ell$ in nats per token (without label smoothing), $b$ bytes of UTF-8 per token and, where
@@ -198,8 +198,9 @@ class Language(AbstractWritingTask):
         The bytes behind `<unk>` are charged in full, so that a vocabulary gains nothing by not knowing a word, and
         figures can be compared between tokenizers.
         """
-        bits = sums.nats() / math.log(2) + 8 * self.unknown_per_token
-        return {"perplexity": sums.perplexity(), "bits_per_byte": bits / self.bytes_per_token}
+        del accuracy
+        bits = nats / math.log(2) + 8 * self.unknown_per_token
+        return {"perplexity": perplexity(nats), "bits_per_byte": bits / self.bytes_per_token}
 
     @property
     @override

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from thalweg.batch import Batch
+from thalweg.certificates.new_texts.resampling import Samples
 from thalweg.data.arrays.batches import Examples
 from thalweg.data.arrays.equal import View, WholeExamples, same_rows
 from thalweg.data.arrays.ragged import Ragged
@@ -26,7 +27,7 @@ from thalweg.tasks.reading.numeric import read_numbers
 from thalweg.tasks.reading.saved import reading, write_json
 from thalweg.tasks.reading.text_column import TextColumn, check_columns
 from thalweg.tasks.reading.text_reader import MAX_RAW, TextReader
-from thalweg.tasks.regression import correlations, nmse
+from thalweg.tasks.regression import correlations, drawn_scores, nmse
 from thalweg.tasks.score import report as score_report
 
 FILE = "score.json"
@@ -49,11 +50,25 @@ class ScoreMeter(AbstractMeter):
 
     @override
     def compute(self) -> dict[str, float]:
-        prediction, target = (torch.cat(parts).cpu().double() for parts in zip(*self._parts, strict=True))
+        prediction, target = self._all()
         pearson, spearman = correlations(prediction, target)
-        error = self.scaling.inverse(prediction.numpy()[:, None]) - self.scaling.inverse(target.numpy()[:, None])
-        mae = float(np.abs(error).mean())
+        mae = float(self._errors().mean())
         return {"nmse": nmse(prediction, target), "pearson": pearson, "spearman": spearman, "mae": mae}
+
+    @override
+    def samples(self) -> Samples:
+        prediction, target = (part.numpy() for part in self._all())
+        errors, scores = self._errors(), drawn_scores(prediction, target)
+        counts = np.ones(len(target), dtype=np.int64)
+        return Samples(counts, lambda weights: {**scores(weights), "mae": weights @ errors / weights.sum(1)})
+
+    def _all(self) -> tuple[Tensor, Tensor]:
+        prediction, target = (torch.cat(parts).cpu().double() for parts in zip(*self._parts, strict=True))
+        return prediction, target
+
+    def _errors(self) -> np.ndarray:
+        prediction, target = (self.scaling.inverse(part.numpy()[:, None]) for part in self._all())
+        return np.abs(prediction - target)[:, 0]
 
 
 @final

@@ -16,9 +16,12 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, final
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+
+from thalweg.certificates.new_texts.resampling import f1, ratio
 
 OUTSIDE = "O"
 _BEGINS, _ENDS = "BS", "ES"
@@ -106,23 +109,35 @@ class SpanScore(Metric):
 
     def update(self, prediction: Tensor, target: Tensor, mask: Tensor) -> None:
         """Take ids of predicted and true tags, int64 `[batch, time]`; padding, on the right, is False in the mask."""
+        right, predicted, true = self.counts(prediction, target, mask).sum(0)
+        self.right += right
+        self.predicted += predicted
+        self.true += true
+
+    def counts(self, prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+        """Return the right, predicted and true spans of each sentence by type, int64 `[batch, 3, types]`."""
         found = self._marks(prediction, mask)
         true = self._marks(target, mask)
         same = found[0] & true[0] & (found[1] == true[1]) & (found[2] == true[2])
-        self.right += self._by_type(same, true[1])
-        self.predicted += self._by_type(found[0], found[1])
-        self.true += self._by_type(true[0], true[1])
+        marks = (same, true[1]), (found[0], found[1]), (true[0], true[1])
+        return torch.stack([self._by_type(*pair) for pair in marks], 1)
 
     def compute(self) -> dict[str, float]:
         """Return precision, recall and F1 over all spans, and F1 for each type (when the spans have types)."""
-        right, predicted, true = (counts.tolist() for counts in (self.right, self.predicted, self.true))
+        sums = torch.stack([self.right, self.predicted, self.true]).cpu().double().numpy()
+        return {name: float(value[0]) for name, value in self.scores(sums[None]).items()}
+
+    def scores(self, sums: np.ndarray) -> dict[str, np.ndarray]:
+        """Return what `compute` returns, from sums of `counts`, `[draws, 3, types]`."""
+        right, predicted, true = sums.transpose(1, 0, 2)
+        whole = [part.sum(1) for part in (right, predicted, true)]
         scores = {
-            "span_f1": _ratio(2 * sum(right), sum(predicted) + sum(true)),
-            "span_precision": _ratio(sum(right), sum(predicted)),
-            "span_recall": _ratio(sum(right), sum(true)),
+            "span_f1": f1(*whole),
+            "span_precision": np.nan_to_num(ratio(whole[0], whole[1])),
+            "span_recall": np.nan_to_num(ratio(whole[0], whole[2])),
         }
-        rows = zip(self.types, right, predicted, true, strict=True)
-        return scores | {f"span_f1 {kind}": _ratio(2 * c, p + t) for kind, c, p, t in rows if kind}
+        by_type = f1(right, predicted, true)
+        return scores | {f"span_f1 {kind}": by_type[:, i] for i, kind in enumerate(self.types) if kind}
 
     def table(self) -> list[list[Any]]:
         """Return a row for each type: type, precision, recall, F1, true spans, predicted spans."""
@@ -149,7 +164,7 @@ class SpanScore(Metric):
 
     def _by_type(self, marks: Tensor, kinds: Tensor) -> Tensor:
         one_hot = kinds.unsqueeze(-1) == torch.arange(len(self.types), device=kinds.device)
-        return (one_hot & marks.unsqueeze(-1)).flatten(0, -2).sum(0)
+        return (one_hot & marks.unsqueeze(-1)).sum(1)
 
 
 def _ratio(numerator: float, denominator: float) -> float:

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
+from torchmetrics import Metric
 from torchmetrics.functional.text import chrf_score
 from torchmetrics.text import CHRFScore, SacreBLEUScore
 
+from thalweg.certificates.new_texts.resampling import Samples, of_sums, ratio
 from thalweg.data.arrays.batches import Examples
 
 MAX_TRANSLATED = 500
@@ -50,6 +52,52 @@ def translation_scores(translations: list[str], references: list[str]) -> dict[s
     found["chrf"] = 100 * float(chrf_value)
     found["exact_match"] = sum(map(str.__eq__, translations, references)) / max(1, len(references))
     return found
+
+
+def translation_samples(translations: list[str], references: list[str]) -> Samples:
+    """Return what each translation adds to the figures of `translation_scores`, by which they can be drawn again."""
+    with_bleu = any(len(reference.split()) >= MIN_WORDS for reference in references)
+    makers = {"chrf": CHRFScore(n_word_order=0)} | ({"bleu": SacreBLEUScore()} if with_bleu else {})
+    exact = np.array([a == b for a, b in zip(translations, references, strict=True)], dtype=np.float64)
+    parts = {name: _states(metric, translations, references) for name, metric in makers.items()}
+    edges = np.cumsum([part.shape[1] for part in parts.values()])
+
+    def figures(sums: np.ndarray) -> dict[str, np.ndarray]:
+        by_name = dict(zip(parts, np.split(sums, edges, axis=1)[:-1], strict=True))
+        found = {"bleu": _bleu(by_name["bleu"])} if with_bleu else {}
+        return found | {"chrf": _chrf(by_name["chrf"]), "exact_match": sums[:, -2] / sums[:, -1]}
+
+    shares = {"exact_match": (int(exact.sum()), len(exact))}
+    sums = np.column_stack([*parts.values(), exact, np.ones(len(exact))])
+    return of_sums(sums, figures, unit="texts", shares=shares)
+
+
+def _states(metric: Metric, translations: list[str], references: list[str]) -> np.ndarray:
+    """Return the sums that torchmetrics keeps of each translation, one below the other."""
+    rows = []
+    for translation, reference in zip(translations, references, strict=True):
+        metric.reset()
+        metric.update([translation], [[reference]])
+        states = metric.metric_state
+        rows.append(np.concatenate([np.ravel(np.asarray(states[name])) for name in sorted(states)]))
+    return np.array(rows, dtype=np.float64)
+
+
+def _bleu(sums: np.ndarray) -> np.ndarray:
+    """Return BLEU from sums by name: denominators and numerators of four precisions, lengths of both sides."""
+    denominator, numerator, (written, wanted) = sums[:, :4], sums[:, 4:8], sums[:, 8:].T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        precision = np.exp(np.log(numerator / denominator).mean(1))
+        brevity = np.where(written > wanted, 1.0, np.exp(1.0 - wanted / written))
+    return 100.0 * np.where((numerator > 0.0).all(1), np.nan_to_num(brevity * precision), 0.0)
+
+
+def _chrf(sums: np.ndarray, beta: float = 2.0) -> np.ndarray:
+    """Return chrF from sums by name: n-grams that match, of the translation and of the reference."""
+    matching, written, wanted = np.split(sums, 3, axis=1)
+    precision, recall = (np.nan_to_num(ratio(matching, size)) for size in (written, wanted))
+    weighted = np.maximum(beta**2 * precision + recall, 1e-16)
+    return 100.0 * ((1.0 + beta**2) * precision * recall / weighted).mean(1)
 
 
 def sections(translate: Callable[[np.ndarray], list[str]], valid: Examples, seed: int) -> list[dict[str, Any]]:

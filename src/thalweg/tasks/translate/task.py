@@ -11,6 +11,7 @@ from torch import nn
 from typing_extensions import override
 
 from thalweg.batch import Batch
+from thalweg.certificates.new_texts.resampling import Samples
 from thalweg.data.arrays.batches import Examples, pad
 from thalweg.data.arrays.equal import Prefixes, View, same_rows
 from thalweg.data.arrays.ragged import Ragged, RaggedBuilder
@@ -28,7 +29,7 @@ from thalweg.tasks.reading.text_reader import TOKENIZER, check_texts
 from thalweg.tasks.translate import report as translate_report
 from thalweg.tasks.writing.base import AbstractWritingTask
 from thalweg.tasks.writing.generate import beam_search, greedy
-from thalweg.tasks.writing.token_sums import TokenMeter
+from thalweg.tasks.writing.token_sums import TokenMeter, perplexity
 
 FORBIDDEN = PAD, UNK, BOS
 DECODED_TOGETHER = 128  # texts, times the width of the beam
@@ -152,7 +153,7 @@ class Translate(AbstractWritingTask):
 
     @override
     def meter(self) -> AbstractMeter:
-        return TokenMeter(lambda sums: {"token_accuracy": sums.accuracy(), "perplexity": sums.perplexity()})
+        return TokenMeter(lambda nats, accuracy: {"token_accuracy": accuracy, "perplexity": perplexity(nats)}, "texts")
 
     @property
     @override
@@ -168,11 +169,12 @@ class Translate(AbstractWritingTask):
 
     def generated_metrics(
         self, model: nn.Module, head: AbstractHead, examples: Examples, limit: int
-    ) -> dict[str, float]:
+    ) -> tuple[dict[str, float], Samples]:
         """Return BLEU, chrF and exact match of translations that take the most probable token each time."""
         indices = translate_report.evenly_spaced(len(examples), limit)
         found = self.translations(model, head, examples, indices)
-        return translate_report.translation_scores(found, translate_report.texts_of(examples, "target", indices))
+        samples = translate_report.translation_samples(found, translate_report.texts_of(examples, "target", indices))
+        return samples.values, samples
 
     def translations(
         self,

@@ -1,15 +1,16 @@
 """Exact sums over the real tokens of an evaluation: loss, right answers, number of tokens."""
 
-import math
 from collections.abc import Callable
 from typing import final
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics import MetricCollection, SumMetric
 from typing_extensions import override
 
 from thalweg.batch import Batch
+from thalweg.certificates.new_texts.resampling import Samples, of_sums
 from thalweg.heads.base import AbstractHead
 from thalweg.heads.softmax import Softmax
 from thalweg.tasks.base import AbstractMeter
@@ -20,12 +21,17 @@ class TokenMeter(AbstractMeter):
     """Adds up the loss and the right answers over batches, in float64 and over all processes.
 
     The loss is the negative log-probability of the tokens as the head gives it, exact and without label smoothing, so
-    that every family of heads is measured in the same unit. Without `use` predictions are taken for logits. `figures`
-    makes metrics of the sums.
+    that every family of heads is measured in the same unit. Without `use` predictions are taken for logits.
+
+    Args:
+        figures: mean loss of a token in nats, and fraction of tokens that were the most probable one -> the metrics.
+        unit: what one row of a batch is, in the plural.
     """
 
-    def __init__(self, figures: Callable[["TokenMeter"], dict[str, float]]) -> None:
+    def __init__(self, figures: Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]], unit: str) -> None:
         self._figures = figures
+        self._unit = unit
+        self._rows: list[Tensor] = []
         # Not MeanMetric: it forgets its weights when it does not look for NaN, and looking waits for the device.
         sums = {name: SumMetric(nan_strategy="disable") for name in ("nats", "right", "count")}
         self._sums = MetricCollection(dict(sums), compute_groups=False).set_dtype(torch.float64)
@@ -41,23 +47,30 @@ class TokenMeter(AbstractMeter):
         real = targets != -100
         losses = -self._head.log_probability(prediction, targets)
         self._sums.to(prediction.device)
-        self._sums["nats"].update(torch.where(real, losses.double(), 0.0))
-        self._sums["right"].update((self._head.best_ids(prediction) == targets).double())
-        self._sums["count"].update(real.double())
+        each = {
+            "nats": torch.where(real, losses.double(), 0.0),
+            "right": (self._head.best_ids(prediction) == targets).double(),
+            "count": real.double(),
+        }
+        for name, values in each.items():
+            self._sums[name].update(values)
+        self._rows.append(torch.stack([values.flatten(1).sum(1) for values in each.values()], 1))
 
     @override
     def compute(self) -> dict[str, float]:
-        return self._figures(self)
+        sums = np.array([[float(self._sums[name].compute()) for name in ("nats", "right", "count")]])
+        return {name: float(value[0]) for name, value in self._of_sums(sums).items()}
 
-    def nats(self) -> float:
-        """Return the mean loss of a token in nats."""
-        return float(self._sums["nats"].compute() / self._sums["count"].compute())
+    @override
+    def samples(self) -> Samples:
+        return of_sums(torch.cat(self._rows).cpu().numpy(), self._of_sums, unit=self._unit)
 
-    def accuracy(self) -> float:
-        """Return the fraction of tokens that were the most probable one."""
-        return float(self._sums["right"].compute() / self._sums["count"].compute())
+    def _of_sums(self, sums: np.ndarray) -> dict[str, np.ndarray]:
+        nats, right, count = sums.T
+        return self._figures(nats / count, right / count)
 
-    def perplexity(self) -> float:
-        """Return e to the mean loss; infinite where that is beyond all numbers."""
-        nats = self.nats()
-        return math.exp(nats) if nats < 700.0 else math.inf
+
+def perplexity(nats: np.ndarray) -> np.ndarray:
+    """Return e to the mean loss; infinite where that is beyond all numbers."""
+    with np.errstate(over="ignore"):
+        return np.exp(nats)

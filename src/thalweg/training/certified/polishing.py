@@ -10,6 +10,7 @@ from thalweg.training.certified.certify import Opened, training_objective
 from thalweg.training.folder import build, checkpoint
 from thalweg.training.folder.run import BEFORE_POLISH, METRICS, WEIGHTS, write_json, write_manifest
 from thalweg.training.steps.evaluate import evaluate
+from thalweg.training.steps.held_out import to_json
 
 
 def put_polished_head(opened: Opened, *, seconds: float = math.inf) -> str:
@@ -31,11 +32,12 @@ def put_polished_head(opened: Opened, *, seconds: float = math.inf) -> str:
         layers[0].weight.copy_(weight)
         if bias is not None and layers[0].bias is not None:
             layers[0].bias.copy_(bias)
-    after = evaluate(task, model, head, valid)
+    after = evaluate(task, model, head, valid, intervals=True)
     checkpoint.save_tensors(run.folder / WEIGHTS, build.get_weights(model, head))
     write_manifest(run.folder, weights=True)
     result = run.result
     result["loss"], result["metrics"] = after.loss, result["metrics"] | after.metrics
+    result["intervals"] = result.get("intervals", {}) | to_json(after)["intervals"]
     write_json(run.folder / METRICS, result)
     name = task.selects_by[0]
     return (

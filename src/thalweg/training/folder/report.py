@@ -39,14 +39,20 @@ def make_report(
     values = {"loss": summary["loss"], **summary["metrics"]}
     shown = _shown([name for name in values if name in explanations])
     metrics = [
-        {"name": name, "value": values[name], "better": explanations[name][0], "explanation": explanations[name][1]}
+        {
+            "name": name,
+            "value": values[name],
+            "better": explanations[name][0],
+            "explanation": explanations[name][1],
+            "interval": summary.get("intervals", {}).get(name),
+        }
         for name in shown
     ]
     sentence = (
         f"A {recipe.model.model} model with {summary['num_parameters']:,} parameters, trained on "
         f"{task.describe(prepared)} from {data['described']}."
     )
-    notes = [*data["notes"], *prepared.notes, *summary["warnings"]]
+    notes = [*summary.get("interval_notes", ()), *data["notes"], *prepared.notes, *summary["warnings"]]
     if "certificate" in summary:
         notes.append(summary["certificate"]["sentence"])
     if summary["num_rejected"]:

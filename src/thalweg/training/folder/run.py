@@ -126,7 +126,7 @@ class Run:
         return task.predict(model, head, inputs, AnswerOptions(**options))
 
     def evaluate(self, path: str | Path, *, skip_bad_rows: bool = False) -> Evaluation:
-        """Measure loss and metrics on a file with the same columns as the training data.
+        """Measure loss and metrics, with their intervals, on a file with the same columns as the training data.
 
         Raises:
             InputError: if the file cannot be read, lacks a column, or holds labels that training has not seen.
@@ -135,7 +135,7 @@ class Run:
         source = open_source(path, skip_bad_rows=skip_bad_rows)
         examples, _ = task.examples(source, self.data["columns"])
         _, autocast = choose_precision(self.recipe.run.precision, choose_device("cpu"))
-        return evaluate(task, model, head, examples, autocast=autocast, generated=len(examples))
+        return evaluate(task, model, head, examples, autocast=autocast, generated=len(examples), intervals=True)
 
     def add_words(self, words: dict[str, Any]) -> list[int]:
         """Give a run of language or translate, with continuous outputs and words as tokens, new words to write.

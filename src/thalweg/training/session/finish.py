@@ -19,6 +19,7 @@ from thalweg.training.folder.run import METRICS, REPORT, WEIGHTS, write_json, wr
 from thalweg.training.recipe.recipe import Recipe
 from thalweg.training.session.loop import train
 from thalweg.training.session.session import Session
+from thalweg.training.steps.held_out import chosen_from, interval_notes, to_json
 
 MAX_GENERATED = 2000  # validation examples that are written out for BLEU and the like; `evaluate` takes all of a file
 
@@ -73,11 +74,13 @@ def finish(session: Session, status: Status) -> dict[str, Any]:
         raise InputError(f"No evaluation produced a finite score, so no weights were saved. {Status.NOT_FINITE.value}")
     weights = checkpoint.load_tensors(run.folder / WEIGHTS)
     build.put_weights(session.model, session.head, weights, run.folder / WEIGHTS)
-    evaluation = session.evaluate(generated=min(len(session.prepared.valid), MAX_GENERATED))
+    evaluation = session.evaluate(generated=min(len(session.prepared.valid), MAX_GENERATED), intervals=True)
     summary["loss"] = evaluation.loss
     if recipe.training.optimizer in names.SOLVERS:
         summary["certificate"] = prove(recipe, session.model, session.head, session.feed(0))
-    summary["metrics"] = evaluation.metrics
+    summary |= {"metrics": evaluation.metrics, **to_json(evaluation)}
+    compared = chosen_from(run.history, keeps_last=bool(recipe.training.certify))
+    summary["interval_notes"] = interval_notes(evaluation, "validation example", compared)
     if figures := session.head.figures():
         summary["head"] = figures
     summary["warnings"] = session.head.notes()

@@ -69,7 +69,7 @@ class Session:
         calibrate(self.model, self.head, self.feed(0)[0], autocast=self.autocast)
         return self.evaluate()
 
-    def evaluate(self, generated: int = 0) -> Evaluation:
+    def evaluate(self, generated: int = 0, *, intervals: bool = False) -> Evaluation:
         """Evaluate the present weights as they are; metrics of generated text on that many examples."""
         return evaluate(
             self.task,
@@ -80,6 +80,7 @@ class Session:
             device=self.device,
             autocast=self.autocast,
             generated=generated,
+            intervals=intervals,
         )
 
     def take_score(self, evaluation: Evaluation) -> bool:

@@ -1,12 +1,16 @@
 """Held-out loss and metrics, and before them what a head needs to turn its scores into probabilities."""
 
+import contextlib
 import dataclasses
+from collections.abc import Mapping
 from typing import final
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from thalweg.batch import Batch
+from thalweg.certificates.new_texts.resampling import Range, Samples, of_sums, ratio
 from thalweg.data.arrays.batches import Examples
 from thalweg.heads.base import AbstractHead
 from thalweg.tasks.answering import answering
@@ -19,10 +23,25 @@ MAX_TARGETS = 512  # one number is fitted: some hundred targets determine it to 
 @final
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Loss per target (without any penalty) and the task's metrics."""
+    """Loss per target (without any penalty) and the task's metrics.
+
+    Args:
+        loss: per target.
+        metrics: by name.
+        num_examples: how many examples they were measured on.
+        intervals: for "loss" and each metric for which there is one: the 95 % interval of its value on new examples
+            like these, the weights being what they are; empty where none were asked for. Exact (Clopper-Pearson) for
+            fractions of independent examples, else a bootstrap (see `thalweg.certificates.share_interval`).
+        baselines: what always giving the most frequent answer scores on these examples, by metric.
+        unit: what the bootstrap draws: "examples", "sentences", "rows".
+    """
 
     loss: float
     metrics: dict[str, float]
+    num_examples: int = 0
+    intervals: Mapping[str, Range] = dataclasses.field(default_factory=dict)
+    baselines: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    unit: str = "examples"
 
     def value(self, name: str) -> float:
         """Return a metric, or the loss under the name "loss"."""
@@ -39,6 +58,7 @@ def evaluate(
     device: torch.device | str = "cpu",
     autocast: torch.dtype | None = None,
     generated: int = 0,
+    intervals: bool = False,
 ) -> Evaluation:
     """Measure loss and metrics on examples, in evaluation mode (the mode is restored).
 
@@ -53,23 +73,72 @@ def evaluate(
         device: where the model is.
         autocast: type of the forward pass.
         generated: metrics that need generated text are measured on so many examples; 0 leaves them out.
+        intervals: whether to give each figure an interval (some hundredths of a second).
     """
     meter = task.meter()
     meter.use(head)
+    losses: list[np.ndarray] = []
+    kept: list[Samples | None] = []
     total, count = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     device_type = torch.device(device).type
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     with answering(model, head), torch.autocast(device_type, autocast, enabled=autocast is not None):
         for _, batch in in_order(examples, task.batch, batch_size, device, dtype):
             prediction = head(model(**batch.inputs))
-            batch_total, batch_count = head.loss(prediction, batch.targets, batch.mask, batch.weights)
+            batch_total, batch_count, each = loss_by_example(head, prediction, batch, intervals)
+            losses.append(each)
             total += batch_total.double().cpu()
             count += batch_count.double().cpu()
             meter.update(prediction, batch)
         metrics = meter.compute()
         if generated:
-            metrics |= task.generated_metrics(model, head, examples, generated)
-    return Evaluation(float(total / count), metrics)
+            more, samples = task.generated_metrics(model, head, examples, generated)
+            metrics |= more
+            kept.append(samples)
+    found = Evaluation(float(total / count), metrics, len(examples))
+    if not intervals:
+        return found
+    kept = [meter.samples(), *kept]
+    return with_intervals(found, np.concatenate(losses), [samples for samples in kept if samples is not None])
+
+
+def with_intervals(found: Evaluation, losses: np.ndarray, kept: list[Samples]) -> Evaluation:
+    """Return an evaluation with the intervals of its figures; `losses` holds each example's loss and count."""
+    unit, in_time = (kept[0].unit, kept[0].in_time) if kept else ("examples", False)
+    total, count = losses.sum(0)
+    ranges: dict[str, Range] = {}
+    if (
+        len(losses) == found.num_examples
+        and count > 0.0
+        and np.isclose(total / count, found.loss, rtol=1e-4, atol=1e-6)
+    ):  # else it is no sum over examples
+        loss = of_sums(losses, lambda sums: {"loss": ratio(sums[:, 0], sums[:, 1])}, unit=unit, in_time=in_time)
+        ranges |= loss.intervals()
+    baselines: dict[str, float] = {}
+    for samples in kept:
+        ranges |= {name: pair for name, pair in samples.intervals().items() if name in found.metrics}
+        baselines |= samples.baselines
+    return dataclasses.replace(found, intervals=ranges, baselines=baselines, unit=unit)
+
+
+def loss_by_example(
+    head: AbstractHead, prediction: Tensor, batch: Batch, wanted: bool
+) -> tuple[Tensor, Tensor, np.ndarray]:
+    """Return what `head.loss` returns, and, where wanted, what each example adds to both, float64 `[batch, 2]`.
+
+    Sum and count are linear in the weights of the examples, so these are the derivatives by the weights; they are left
+    out (`[0, 2]`) for a head that cannot be differentiated so.
+    """
+    given = batch.weights
+    if wanted:
+        with torch.inference_mode(mode=False), torch.enable_grad(), contextlib.suppress(RuntimeError):
+            ones = torch.ones(batch.num_examples, dtype=prediction.dtype, device=prediction.device, requires_grad=True)
+            weights = ones if given is None else given.clone() * ones.view(-1, *[1] * (given.ndim - 1))
+            sums = head.loss(prediction, batch.targets, batch.mask, weights)
+            grads = [torch.autograd.grad(total, ones, retain_graph=True, allow_unused=True)[0] for total in sums]
+            each = [torch.zeros_like(ones) if grad is None else grad for grad in grads]
+            return sums[0].detach(), sums[1].detach(), torch.stack(each, 1).double().cpu().numpy()
+    return *head.loss(prediction, batch.targets, batch.mask, given), np.empty((0, 2))
 
 
 def calibrate(model: nn.Module, head: AbstractHead, batch: Batch, *, autocast: torch.dtype | None = None) -> None:

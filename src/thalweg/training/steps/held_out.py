@@ -1,0 +1,60 @@
+"""The figures of an evaluation in words: their intervals, what they are compared with, how the weights were chosen."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from thalweg.certificates.new_texts.resampling import Range
+from thalweg.errors import counted
+from thalweg.training.steps.evaluate import Evaluation
+
+DRAWN = {  # what the bootstrap draws -> what has to be said of it
+    "sentences": ", drawing whole sentences",
+    "chunks of text": ", drawing whole chunks of text as if they were independent of one another",
+    "rows": ", drawing blocks of neighboring rows",
+}
+
+
+def brackets(interval: Range | None) -> str:
+    """Return an interval as text; nothing where there is none."""
+    return "" if interval is None else f"[{interval[0]:.4f}, {interval[1]:.4f}]"
+
+
+def to_json(evaluation: Evaluation) -> dict[str, Any]:
+    """Return what a summary says of an evaluation besides its figures, as plain values."""
+    return {
+        "intervals": {name: list(pair) for name, pair in evaluation.intervals.items()},
+        "num_examples": evaluation.num_examples,
+        "baselines": dict(evaluation.baselines),
+    }
+
+
+def interval_notes(evaluation: Evaluation, examples: str = "example", chosen_from: int = 0) -> list[str]:
+    """Return sentences that go with the intervals of an evaluation.
+
+    Args:
+        evaluation: with intervals.
+        examples: what they were, in the singular: "validation example".
+        chosen_from: how many evaluations on the same examples the weights were chosen by; 0 or 1: by none.
+    """
+    if not evaluation.intervals:
+        return []
+    exact = [name.replace("_", " ") for name in ("accuracy", "exact_match") if name in evaluation.intervals]
+    exact = exact if evaluation.unit not in DRAWN or "exact match" in exact else []
+    drawn = DRAWN.get(evaluation.unit, "")
+    how = f"exact for {' and '.join(exact)}, else bootstrap{drawn}" if exact else f"bootstrap{drawn}"
+    size = counted(evaluation.num_examples, examples)
+    notes = [f"In brackets: 95 % intervals for new data of the same kind, from {size} ({how})."]
+    for name, value in evaluation.baselines.items():
+        notes.append(f"Always giving the most frequent answer has {name.replace('_', ' ')} {value:.4f} on them.")
+    notes = [" ".join(notes)]
+    if chosen_from > 1:
+        notes.append(
+            f"These weights are the best of {chosen_from} evaluations on the same examples, so figures and intervals "
+            "are on the optimistic side; thalweg evaluate on a file that nothing was chosen by is not."
+        )
+    return notes
+
+
+def chosen_from(history: Sequence[Mapping[str, Any]], *, keeps_last: bool) -> int:
+    """Return how many evaluations the kept weights were chosen from; 0 where the last ones are kept anyway."""
+    return 0 if keeps_last else sum(entry["event"] == "evaluation" for entry in history)
