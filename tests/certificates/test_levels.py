@@ -1,20 +1,28 @@
 """Objectives of one's own: what is told about them, and what is refused."""
 
+import copy
 import math
+import time
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import thalweg
 from thalweg.batch import Batch
+from thalweg.certificates import levels as levels_module
+from thalweg.certificates.certificate.ladder import ladder_section, prospects, sentence
 from thalweg.certificates.checker.check import Refused, check
 from thalweg.certificates.levels import ERRORS, hash_of_data, hash_of_weights
+from thalweg.certificates.losses import softplus
 from thalweg.errors import InputError
 from thalweg.heads.bernoulli import Bernoulli
 from thalweg.heads.softmax import Softmax
 from thalweg.heads.squared import Squared
 from thalweg.models.bag import Bag
+from thalweg.models.mlp import MLP
+from thalweg.models.recurrent import Recurrent
 from thalweg.objective import Objective
 
 
@@ -188,14 +196,14 @@ def test_the_copy_leaves_the_original_alone():
     embedding = nn.Embedding(5, 3)
     head = Softmax(3, 5, tied=embedding)
     objective = Objective(embedding, head, torch.tensor([0, 1]), torch.tensor([1, 2]), l2=0.1)
-    copy = objective.copied(torch.float64)
-    assert copy.model.weight is copy.head.output.weight
-    assert math.isclose(float(copy.value()), float(objective.value()), rel_tol=1e-6)
+    other = objective.copied(torch.float64)
+    assert other.model.weight is other.head.output.weight
+    assert math.isclose(float(other.value()), float(objective.value()), rel_tol=1e-6)
     with torch.no_grad():
-        copy.model.weight.zero_()
+        other.model.weight.zero_()
     assert bool(embedding.weight.any())
     assert (embedding.weight.dtype, embedding.training) == (torch.float32, True)
-    assert not copy.penalized[0].any()
+    assert not other.penalized[0].any()
 
 
 def test_an_objectives_interval_can_be_saved_and_checked(tmp_path):
@@ -207,3 +215,170 @@ def test_an_objectives_interval_can_be_saved_and_checked(tmp_path):
     (tmp_path / "c.json").write_text(text.replace('"bound"', '"bund"'))
     with pytest.raises(Refused, match="cannot be read as a certificate"):
         check(tmp_path / "c.json")
+
+
+# Levels that fail
+
+
+@pytest.mark.parametrize("error", [
+    ValueError("odd"), RuntimeError("odd"), np.linalg.LinAlgError("odd"), AssertionError("odd"), TypeError("odd"),
+    KeyError("odd"), OverflowError("odd"), ZeroDivisionError("odd"),
+])  # fmt: skip
+def test_a_level_that_fails_leaves_itself_out_and_is_seen_by_developers(monkeypatch, error):
+    def fail(*arguments, **keywords):
+        raise error
+
+    monkeypatch.setattr(levels_module, "head_level", fail)
+    objective = Objective(nn.Linear(1, 3), nn.CrossEntropyLoss(), X, torch.tensor([0, 1, 2, 2]), l2=0.1)
+    with pytest.warns(RuntimeWarning, match="The level 'head' of a certificate failed"):
+        interval = thalweg.certify(objective)
+    assert f"It failed ({type(error).__name__}: " in interval.left_out["head"]
+    assert {"floor", "local"} <= {level.name for level in interval.levels}
+    with pytest.raises(
+        RuntimeWarning, match="odd"
+    ):  # the suite takes warnings for errors, so that no mistake is hidden
+        thalweg.certify(objective)
+
+
+def test_a_lack_of_memory_leaves_a_level_out_without_a_warning(monkeypatch):
+    def fail(*arguments, **keywords):
+        raise MemoryError
+
+    monkeypatch.setattr(levels_module, "head_level", fail)
+    objective = Objective(nn.Linear(1, 3), nn.CrossEntropyLoss(), X, torch.tensor([0, 1, 2, 2]), l2=0.1)
+    assert thalweg.certify(objective).left_out["head"] == "There is not enough memory for it."
+
+
+def test_a_level_about_another_loss_is_left_out(monkeypatch):
+    def other(objective, **keywords):
+        wrong = copy.copy(objective)
+        wrong.l2 = 0.2
+        return head_level(wrong, **keywords)
+
+    head_level = levels_module.head_level
+    monkeypatch.setattr(levels_module, "head_level", other)
+    objective = Objective(nn.Linear(1, 3), nn.CrossEntropyLoss(), X, torch.tensor([0, 1, 2, 2]), l2=0.1)
+    assert "so it is about another function" in thalweg.certify(objective).left_out["head"]
+
+
+@pytest.mark.parametrize("size", [700.0, 710.0, 1e3, 1e5, 1e12])
+@pytest.mark.parametrize("l2", [0.0, 1e-9])
+def test_logits_of_any_size(size, l2):
+    """One example of four is wrong by the size of its logit."""
+    model = nn.Linear(1, 1, bias=False).double()
+    with torch.no_grad():
+        model.weight.fill_(size)
+    x = torch.tensor([[1.0], [1.0], [-1.0], [-1.0]], dtype=torch.float64)
+    y = torch.tensor([[1.0], [1.0], [0.0], [1.0]], dtype=torch.float64)
+    interval = thalweg.certify(Objective(model, nn.BCEWithLogitsLoss(), x, y, l2=l2), seconds=1.0)
+    expected = size / 4 + 0.5 * l2 * size**2
+    assert math.isclose(interval.loss, expected, rel_tol=1e-12)
+    assert math.isclose(floor_of_interval(interval).bound, 2 * math.log(2) / 4, rel_tol=1e-9)
+    assert interval.bound <= interval.loss
+
+
+def floor_of_interval(interval):
+    return next(level for level in interval.levels if level.name == "floor")
+
+
+@pytest.mark.parametrize("z", [-1e308, -800.0, -1.0, 0.0, 1.0, 709.0, 710.0, 1e4, 1e308])
+def test_softplus_is_finite_and_exact(z):
+    exact = max(z, 0.0) + math.log1p(math.exp(-abs(z)))
+    assert float(softplus(torch.tensor(z, dtype=torch.float64))) == pytest.approx(exact, rel=4e-16, abs=0.0)
+    assert math.isfinite(exact)
+
+
+class Rough(nn.Module):
+    """Draws random numbers even in evaluation mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, inputs):
+        return self.layer(nn.functional.dropout(inputs, 0.5, training=True))
+
+
+def test_a_random_loss_has_no_levels():
+    torch.manual_seed(0)
+    interval = thalweg.certify(Objective(Rough(), nn.CrossEntropyLoss(), torch.randn(20, 4), torch.arange(20) % 3))
+    assert interval.levels == ()
+    assert interval.bound == -math.inf
+    assert {"floor", "head", "local"} <= interval.left_out.keys()
+    assert all("functional dropout" in reason for reason in interval.left_out.values())
+
+
+def test_a_tied_bag_is_refused_by_name():
+    bag = Bag(6, 3)
+    batch = Batch({"tokens": torch.tensor([1, 2, 3, 4]), "offsets": torch.tensor([0, 2])}, torch.tensor([0, 1]))
+    interval = thalweg.certify(Objective(bag, Softmax(3, 6, tied=bag.embedding.weight), batch, l2=0.1))
+    assert "tied" in interval.left_out["factored"]
+    assert "tied" in interval.left_out["head"]
+
+
+# What is said
+
+
+def gru():
+    return Recurrent(9, 4, cell=nn.GRU, hidden=4), Softmax(4, 3)
+
+
+def deep_bag():
+    return Bag(9, 4, body=MLP([4, 5, 4], activation=nn.Tanh, output_activation=nn.Tanh)), Softmax(4, 3)
+
+
+KINDS = {
+    "gru": (gru, {"tokens": torch.arange(8).reshape(4, 2)}, torch.arange(8).reshape(4, 2) % 3),
+    "mlp on a bag": (deep_bag, {"tokens": torch.arange(8), "offsets": torch.arange(0, 8, 2)}, torch.arange(4) % 3),
+}
+
+
+@pytest.mark.parametrize("l2", [0.0, 1e-3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_levels_for_this_kind_of_model_are_said_to_be_left_out(kind, l2):
+    make, inputs, targets = KINDS[kind]
+    model, head = make()
+    interval = thalweg.certify(Objective(model, head, Batch(inputs, targets), l2=l2))
+    assert "factored" not in interval.left_out
+    assert "norm_floor" not in interval.left_out
+    assert ("separable" in {*interval.left_out, *(level.name for level in interval.levels)}) == (l2 == 0.0)
+    assert not any("--model" in reason for reason in interval.left_out.values())
+
+
+def test_where_nothing_bounds_the_whole_the_parts_are_told():
+    torch.manual_seed(0)
+    x, y = torch.randn(60, 4), torch.randint(0, 3, (60,))
+    model = nn.Sequential(nn.Linear(4, 9), nn.Tanh(), nn.Linear(9, 3))
+    interval = thalweg.certify(Objective(model, nn.CrossEntropyLoss(), x, y, l2=1e-2))
+    assert interval.bound == 0.0
+    said = sentence(interval)
+    assert "could memorize the training data, so its best training loss is not bounded away from 0" in said
+    assert "%" not in said
+    assert "at least" not in said
+    (head, local) = sorted(prospects(interval), key=lambda text: text.startswith("A step"))
+    places = f"{level_of(interval, 'head').reached:.4f}"
+    assert head.startswith("Fitting the output layer again")
+    assert places in head
+    assert local.startswith("A step along")
+    section = ladder_section(interval)
+    assert "100" not in section["text"]
+    assert section["rows"][0][2] == "–"
+
+
+def test_frozen_weights_are_named():
+    model = nn.Sequential(nn.Linear(1, 4), nn.Tanh(), nn.Linear(4, 3))
+    model[0].requires_grad_(False)
+    interval = thalweg.certify(Objective(model, nn.CrossEntropyLoss(), X, torch.tensor([0, 1, 2, 2]), l2=0.1))
+    assert any("8 of 23 weights are frozen" in note for note in interval.notes)
+    assert level_of(interval, "head").bound <= interval.loss
+
+
+def test_time_is_for_everything():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(300, 600), nn.Tanh(), nn.Linear(600, 30))
+    x, y = torch.randn(3000, 300), torch.randint(0, 30, (3000,))
+    objective = Objective(model, nn.CrossEntropyLoss(), x, y, l2=1e-6)
+    start = time.perf_counter()
+    interval = thalweg.certify(objective, seconds=2.0)
+    assert time.perf_counter() - start < 5.0  # of 2, on a machine with other work
+    assert "head" in {level.name for level in interval.levels}
