@@ -14,7 +14,7 @@ from thalweg.batch import Batch
 from thalweg.certificates.new_texts.resampling import Samples
 from thalweg.data.arrays.batches import Examples
 from thalweg.data.arrays.equal import View
-from thalweg.data.arrays.ragged import IN_MEMORY, Spill
+from thalweg.data.arrays.ragged import IN_MEMORY, Ragged, Spill
 from thalweg.data.files.base import AbstractSource
 from thalweg.data.text.normalize import Normalizer
 from thalweg.data.text.tokenizer import Tokenizer
@@ -115,6 +115,7 @@ class Prepared:
     train: Examples
     valid: Examples
     notes: list[str] = dataclasses.field(default_factory=list)
+    lines: np.ndarray | None = None  # the line of the source on which each training example starts; None: it has none
 
 
 class AbstractMeter(ABC):
@@ -185,6 +186,17 @@ class AbstractTask(ABC):
         """Return which examples look the same to the model, for the floors of `thalweg certify`; None: nobody knows.
 
         It must fit the order in which `batch` gives the targets.
+        """
+        del examples
+
+    def answer_name(self, target: np.ndarray) -> str:
+        """Return how one target of a batch reads: by default its numbers."""
+        return ", ".join(f"{value:.4g}" for value in np.atleast_1d(target).tolist())
+
+    def words_of(self, examples: Examples) -> tuple[Ragged, Ragged, int] | None:
+        """Return the examples as bags of words and bigrams, for what can be said without the network; None: they are none.
+
+        These are features, weights, and the number of all features. They come with targets that are one label each.
         """
         del examples
 

@@ -40,6 +40,7 @@ class Prefixes:
     lengths: np.ndarray  # of each sequence, int [num_sequences]
     first: np.ndarray  # what is known before the first symbol, as a number, int [num_sequences]
     describes: str  # what the model sees, as the end of "a model whose input is ..."
+    first_is_symbol: bool = False  # whether `first` is a symbol like those after it
 
 
 View = WholeExamples | Prefixes

@@ -162,7 +162,7 @@ class Classify(AbstractTask):
         else:
             held_out, more = task.examples(valid, columns)
             notes += more
-        return task, Prepared(train, held_out, notes)
+        return task, Prepared(train, held_out, notes, labels.lines[in_train])
 
     @override
     def examples(self, source: AbstractSource, columns: dict[str, Any]) -> tuple[Examples, list[str]]:
@@ -182,6 +182,16 @@ class Classify(AbstractTask):
     @override
     def view(self, examples: Examples) -> View:
         return WholeExamples(same_rows(*self.reader.view_columns(examples)), self.reader.describes)
+
+    @override
+    def answer_name(self, target: np.ndarray) -> str:
+        if self.multilabel:
+            return ", ".join(self.labels[place] for place in np.flatnonzero(target).tolist()) or "(none)"
+        return self.labels[int(target)]
+
+    @override
+    def words_of(self, examples: Examples) -> tuple[Ragged, Ragged, int] | None:
+        return None if self.multilabel else self.reader.words_of(examples)
 
     @override
     def save(self, folder: Path) -> None:

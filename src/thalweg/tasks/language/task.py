@@ -158,7 +158,7 @@ class Language(AbstractWritingTask):
         is_target = np.ones(len(values), dtype=bool)
         is_target[starts] = False
         sees = f"the tokens before the next one in its chunk, at most {self.max_length:,}"
-        return Prefixes(values[is_target], chunks.lengths - 1, values[starts], sees)
+        return Prefixes(values[is_target], chunks.lengths - 1, values[starts], sees, first_is_symbol=True)
 
     @override
     def save(self, folder: Path) -> None:

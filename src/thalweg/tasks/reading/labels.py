@@ -24,6 +24,7 @@ class Labels:
     names: tuple[str, ...]  # in alphabetical order; ids are places in it
     ids: np.ndarray | Ragged  # int32 [rows], or `Ragged` where a row may have several
     present: np.ndarray  # False for rows that have no label (single-label data only); their id means nothing
+    lines: np.ndarray  # on which each row starts, int64
     notes: tuple[str, ...] = ()  # sentences about what was noticed
 
     def __len__(self) -> int:
@@ -32,7 +33,7 @@ class Labels:
     def take(self, rows: np.ndarray) -> "Labels":
         """Return the labels of the rows that are True."""
         ids = self.ids.take(np.flatnonzero(rows)) if isinstance(self.ids, Ragged) else self.ids[rows]
-        return dataclasses.replace(self, ids=ids, present=self.present[rows])
+        return dataclasses.replace(self, ids=ids, present=self.present[rows], lines=self.lines[rows])
 
     def first_ids(self) -> np.ndarray:
         """Return one label a row, for the cut (the first of several; one past the last for none)."""
@@ -61,6 +62,7 @@ class LabelReader:
         fields = _Fields(self)
         single: list[np.ndarray] = []
         several = RaggedBuilder(np.int32)
+        lines = [np.zeros(0, dtype=np.int64)]
         for chunk in source.chunks() if chunks is None else chunks:
             values = chunk.column(column)
             try:
@@ -69,12 +71,13 @@ class LabelReader:
                 name = error.args[0]
                 line = next(n for n, value in zip(chunk.lines, values, strict=True) if name in self.names(value))
                 raise unseen("label", name, f"in column '{column}'", self.known, source.name, line) from None
+            lines.append(np.asarray(chunk.lines, dtype=np.int64))
             if self.multilabel:
                 lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
                 several.extend_flat(np.array(list(chain.from_iterable(rows)), dtype=np.int32), lengths)
             else:
                 single.append(np.array([row[0] if row else -1 for row in rows], dtype=np.int32))
-        return self._sorted(fields.seen, single, several, source.name)
+        return self._sorted(fields.seen, single, several, np.concatenate(lines), source.name)
 
     def names(self, value: object) -> list[str]:
         """Return the labels in a field."""
@@ -86,7 +89,9 @@ class LabelReader:
         name = as_text(value).strip()
         return [name] if name else []
 
-    def _sorted(self, seen: dict[str, int], single: list[np.ndarray], several: RaggedBuilder, name: str) -> Labels:
+    def _sorted(
+        self, seen: dict[str, int], single: list[np.ndarray], several: RaggedBuilder, lines: np.ndarray, name: str
+    ) -> Labels:
         """Give the labels their ids in alphabetical order, whatever order they came in."""
         order = tuple(self.known) if self.known is not None else tuple(sorted(seen, key=_natural))
         new_id = np.zeros(len(seen) + 1, dtype=np.int32)
@@ -95,12 +100,12 @@ class LabelReader:
         if self.multilabel:
             ragged = several.finish()
             ids = Ragged(new_id[ragged.values], ragged.offsets)
-            return Labels(order, ids, np.ones(len(ids), dtype=bool))
+            return Labels(order, ids, np.ones(len(ids), dtype=bool), lines)
         old = np.concatenate(single) if single else np.zeros(0, dtype=np.int32)
         present = old >= 0
         num_missing = len(present) - int(present.sum())
         notes = (f"{name}: {num_missing:,} rows have no label and were left out.",) if num_missing else ()
-        return Labels(order, new_id[old], present, notes)
+        return Labels(order, new_id[old], present, lines, notes)
 
 
 @final

@@ -70,6 +70,14 @@ class TextReader:
         note = f"{num_long:,} texts ({share:.1%}) exceed {self.max_length} tokens and were truncated (--max-length)."
         return {f"{prefix}tokens": ids}, [note] if num_long else []
 
+    def words_of(self, examples: Examples) -> tuple[Ragged, Ragged, int]:
+        """Return texts as bags of words and bigrams, chosen from these texts where the model reads them otherwise."""
+        tokens = examples.ragged("tokens")
+        if self.features is not None:
+            return tokens, examples.ragged("weights"), self.features.num_features
+        features = BagFeatures.fit(tokens, vocabulary_size=self.tokenizer.vocabulary_size)
+        return *features.transform(tokens, self.spill), features.num_features
+
     def inputs(self, examples: Examples, indices: np.ndarray, prefix: str = "") -> dict[str, Tensor]:
         """Return the model's keywords for these examples."""
         tokens = examples.ragged(f"{prefix}tokens")

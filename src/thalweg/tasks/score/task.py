@@ -110,7 +110,7 @@ class Score(AbstractTask):
     ) -> tuple["Score", Prepared]:
         columns = settings.columns
         text_roles = [role for role in ROLES if role in columns]
-        numbers = _numbers(source, columns)
+        numbers, lines = _numbers(source, columns)
         texts = [TextColumn(source, columns[role], settings.normalizer()) for role in text_roles]
         in_valid = np.zeros(len(numbers), dtype=bool)
         if valid is None:
@@ -129,11 +129,11 @@ class Score(AbstractTask):
         else:
             held_out, more = task.examples(valid, columns)
             notes += more
-        return task, Prepared(train, held_out, notes)
+        return task, Prepared(train, held_out, notes, lines[~in_valid])
 
     @override
     def examples(self, source: AbstractSource, columns: dict[str, Any]) -> tuple[Examples, list[str]]:
-        numbers = _numbers(source, columns)
+        numbers, _ = _numbers(source, columns)
         _check_variation(numbers, columns["number"], source.name)
         texts = [TextColumn(source, columns[role], self.reader.normalizer) for role in self.text_roles]
         everything = np.ones(len(numbers), dtype=bool)
@@ -161,6 +161,10 @@ class Score(AbstractTask):
         columns = [column for role in self.text_roles for column in self.reader.view_columns(examples, PREFIX[role])]
         sees = self.reader.describes + (", for both texts of a pair" if self.is_pair else "")
         return WholeExamples(same_rows(*columns), sees)
+
+    @override
+    def answer_name(self, target: np.ndarray) -> str:
+        return f"{float(self.scaling.inverse(np.float64(target).reshape(1, 1))[0, 0]):.4g}"
 
     @override
     def save(self, folder: Path) -> None:
@@ -266,12 +270,15 @@ class Score(AbstractTask):
         return f"{len(prepared.train):,} {'pairs of texts' if self.is_pair else 'texts'} with a number"
 
 
-def _numbers(source: AbstractSource, columns: dict[str, Any]) -> np.ndarray:
-    """Read the column of numbers, float64 `[rows]`."""
+def _numbers(source: AbstractSource, columns: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Read the column of numbers, float64 `[rows]`, and the lines of the rows."""
     check_columns(source, (columns.get(role) for role in (*ROLES, "number")))
     name = columns["number"]
-    parts = [read_numbers(chunk.column(name), chunk.lines, name, source.name) for chunk in source.chunks()]
-    return np.concatenate(parts) if parts else np.zeros(0)
+    parts, lines = [np.zeros(0)], [np.zeros(0, dtype=np.int64)]
+    for chunk in source.chunks():
+        parts.append(read_numbers(chunk.column(name), chunk.lines, name, source.name))
+        lines.append(np.asarray(chunk.lines, dtype=np.int64))
+    return np.concatenate(parts), np.concatenate(lines)
 
 
 def _check_variation(numbers: np.ndarray, column: str, where: str) -> None:

@@ -146,13 +146,15 @@ class Tag(AbstractTask):
                 "the right column (--label-column)?"
             )
         task = cls(WordReader.fit(counts, settings), sorted(names), settings.max_length)
-        train, notes = task._read(source, _sentences(source, columns, chosen, wanted=False), settings, keep=0)
+        lines: list[int] = []
+        sentences = task._noted(_sentences(source, columns, chosen, wanted=False), lines)
+        train, notes = task._read(source, sentences, settings, keep=0)
         if valid is None:
             held_out, _ = task._read(source, _sentences(source, columns, chosen, wanted=True), settings, keep=MAX_RAW)
         else:
             held_out, more = task._read(valid, _sentences(valid, columns), settings, keep=MAX_RAW)
             notes += more
-        return task, Prepared(train, held_out, notes)
+        return task, Prepared(train, held_out, notes, np.array(lines, dtype=np.int64))
 
     @override
     def examples(self, source: AbstractSource, columns: dict[str, Any]) -> tuple[Examples, list[str]]:
@@ -182,6 +184,12 @@ class Tag(AbstractTask):
         columns: dict[str, Ragged | np.ndarray] = {"tokens": tokens.finish(), "tags": tags.finish()}
         return Examples(columns, raw if keep else None, sort_by=("tokens",)), [note] if num_long else []
 
+    def _noted(self, sentences: Iterator[Sentence], lines: list[int]) -> Iterator[Sentence]:
+        """Yield sentences, and note the line of each piece."""
+        for sentence in sentences:
+            lines.extend(sentence.line for _ in pieces(sentence.words, self.max_length))
+            yield sentence
+
     def _ids(self, sentence: Sentence, name: str) -> list[int]:
         try:
             return [self._tag_ids[tag] for tag in sentence.tags]
@@ -194,6 +202,10 @@ class Tag(AbstractTask):
         sees = "all words of a sentence (rare ones by their spelling) and the place of the one to tag"
         same = same_rows((tokens.values[: int(tokens.offsets[-1])], tokens.lengths))
         return WholeExamples(same, sees, tokens.lengths)
+
+    @override
+    def answer_name(self, target: np.ndarray) -> str:
+        return self.tags[int(target)]
 
     @override
     def save(self, folder: Path) -> None:

@@ -1,0 +1,250 @@
+"""What a run's training data say example by example: contradictions, doubtful labels, and floors by length of context."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, Final, final
+
+import numpy as np
+import torch
+from torch import nn
+
+from thalweg.certificates.by_example.contexts import context_floors
+from thalweg.certificates.by_example.contradictions import Contradiction, contradictions
+from thalweg.certificates.by_example.suspects import suspect_labels
+from thalweg.certificates.linear.forms import form_on
+from thalweg.certificates.linear.matrices import from_bags
+from thalweg.data.arrays.equal import Prefixes, WholeExamples
+from thalweg.data.columns.facts import as_text
+from thalweg.data.files.base import AbstractSource
+from thalweg.errors import InputError
+from thalweg.heads.base import AbstractHead, ConvexLoss
+from thalweg.objective import Objective
+from thalweg.tasks.answering import answering
+from thalweg.tasks.base import AbstractTask, Prepared
+from thalweg.training.folder.run import Run
+from thalweg.training.session.reading import open_any
+from thalweg.training.steps.feed import in_order
+
+BATCH_SIZE: Final = 256
+LISTED: Final = 20  # groups of contradictory examples, and doubtful labels
+ROWS_OF_A_LABEL: Final = 8  # in a group
+TEXTS_OF_A_GROUP: Final = 3
+MAX_NUMBERS: Final = 50_000_000  # numbers of a table with a row a text and a column a label
+CONTEXTS: Final = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class ByExample:
+    """Plain data by part, ready for JSON; None for a part that does not apply to the task."""
+
+    contradictions: dict[str, Any] | None = None
+    suspects: dict[str, Any] | None = None
+    contexts: dict[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the parts by name."""
+        return dataclasses.asdict(self)
+
+
+def by_example(run: Run, task: AbstractTask, prepared: Prepared, objective: Objective) -> ByExample:
+    """Return what a run's training data say example by example; the objective is that of all of them.
+
+    A part that cannot be computed is left out.
+    """
+    view = task.view(prepared.train)
+    if isinstance(view, Prefixes):
+        return ByExample(contexts=_contexts(run, task, prepared, view) if view.first_is_symbol else None)
+    found, doubted = None, None
+    if view is not None and prepared.lines is not None:
+        found = _contradictions(task, prepared, view, objective)
+    if prepared.lines is not None:
+        doubted = _suspects(task, prepared)
+    _add_texts(run, task, [found, doubted])
+    return ByExample(found, doubted)
+
+
+def _targets(task: AbstractTask, prepared: Prepared) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return all targets in the order of the examples, the example of each, and its place in it."""
+    targets, rows, places = [], [], []
+    for start in range(0, len(prepared.train), BATCH_SIZE):
+        indices = np.arange(start, min(start + BATCH_SIZE, len(prepared.train)))
+        batch = task.batch(prepared.train, indices)
+        if batch.mask is None or batch.mask.shape != batch.targets.shape:
+            targets.append(batch.targets.numpy())
+            rows.append(indices)
+            places.append(np.zeros_like(indices))
+        else:
+            row, place = np.nonzero(batch.mask.numpy())
+            targets.append(batch.targets.numpy()[row, place])
+            rows.append(indices[row])
+            places.append(place)
+    return np.concatenate(targets), np.concatenate(rows), np.concatenate(places)
+
+
+def _contradictions(
+    task: AbstractTask, prepared: Prepared, view: WholeExamples, objective: Objective
+) -> dict[str, Any] | None:
+    """Return the groups of examples that look the same to the model and have different targets."""
+    try:
+        form = form_on(objective, objective.batches[0])[1]
+    except InputError:
+        return None
+    targets, rows, places = _targets(task, prepared)
+    numbers = form.loss is ConvexLoss.SQUARED
+    found = contradictions(
+        view.of(np.arange(len(prepared.train))),
+        targets,
+        num_classes=None if targets.ndim > 1 else getattr(form.layer, "out_features", None),
+        smoothing=form.smoothing if targets.ndim == 1 and not numbers else 0.0,
+        factor=form.factor if numbers else None,
+        limit=LISTED,
+    )
+    assert prepared.lines is not None
+    lines = prepared.lines[rows]
+    parts = view.lengths is not None  # a target is a word of a row, not a row
+    offsets = _offsets(prepared.lines, view.lengths) if view.lengths is not None else lines
+
+    def group(one: Contradiction) -> dict[str, Any]:
+        values, which, counts = np.unique(targets[one.rows], axis=0, return_inverse=True, return_counts=True)
+        which = which.reshape(-1)
+        labels = [
+            {
+                "label": task.answer_name(values[label]),
+                "num_rows": int(counts[label]),
+                "lines": lines[one.rows[which == label]][:ROWS_OF_A_LABEL].tolist(),
+            }
+            for label in np.argsort(-counts, kind="stable").tolist()
+        ]
+        word = int(places[one.rows[0]] + offsets[rows[one.rows[0]]]) if parts else None
+        share = one.cost / found.cost if found.cost > 0.0 else 0.0
+        whole = {"num_rows": len(one.rows), "cost": one.cost, "share": share, "errors": one.errors}
+        return {**whole, "labels": labels, "line": int(lines[one.rows[0]]), "word": word}
+
+    return {
+        "num_groups": found.num_groups,
+        "num_rows": found.num_rows,
+        "num_targets": len(targets),
+        "what": "words" if parts else "rows",
+        "cost": found.cost,
+        "errors": found.errors,
+        "unit": "squared error" if numbers else "nats",
+        "smoothing": form.smoothing,
+        "sees": view.describes,
+        "worst": [group(one) for one in found.worst],
+    }
+
+
+def _offsets(lines: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Return for each piece of a row how many words of the row come before it."""
+    before = np.cumsum(lengths) - lengths
+    first = np.flatnonzero(np.diff(lines, prepend=-1))
+    return before - np.repeat(before[first], np.diff(first, append=len(lines)))
+
+
+def _suspects(task: AbstractTask, prepared: Prepared) -> dict[str, Any] | None:
+    """Return the labels that the best penalized linear model of the texts' words doubts most."""
+    labels = prepared.train.columns.get("labels")
+    if not isinstance(labels, np.ndarray) or len(labels) * (int(labels.max(initial=0)) + 1) > MAX_NUMBERS:
+        return None
+    words = task.words_of(prepared.train)
+    if words is None:
+        return None
+    tokens, weights, num_features = words
+    starts, end = tokens.offsets[:-1], int(tokens.offsets[-1])
+    ids, each = (torch.from_numpy(np.asarray(part.values[:end])) for part in (tokens, weights))
+    features = from_bags(ids, torch.from_numpy(np.asarray(starts)), each, num_features)
+    found = suspect_labels(features, labels.astype(np.int64), int(labels.max(initial=0)) + 1)
+    doubted = found.order[(found.likelier != found.labels)[found.order]]
+    assert prepared.lines is not None
+    return {
+        "num_doubted": len(doubted),
+        "num_rows": len(labels),
+        "worst": [
+            {
+                "lines": [int(prepared.lines[row])],
+                "label": task.answer_name(labels[row]),
+                "likelier": task.answer_name(found.likelier[row]),
+                "probability": float(found.own[row]),
+                "carried": float(found.carried[row]),
+            }
+            for row in doubted[:LISTED].tolist()
+        ],
+    }
+
+
+def _contexts(run: Run, task: AbstractTask, prepared: Prepared, view: Prefixes) -> dict[str, Any] | None:
+    """Return the floor of each length of the context, and the model's loss on the same tokens."""
+    starts = np.concatenate([[0], np.cumsum(view.lengths)[:-1]])
+    symbols = np.insert(view.symbols, starts, view.first)
+    floors = context_floors(symbols, view.lengths + 1, CONTEXTS)
+    sums, counts = loss_by_place(task, run.model, run.head, prepared)
+    rows = []
+    for one in floors:
+        k = one.context
+        own = {"own": float(sums[k - 1 :].sum() / counts[k - 1 :].sum()), "exact_own": float(sums[k - 1] / counts[k - 1])}
+        rows.append(dataclasses.asdict(one) | own)
+        if one.floor == 0.0:
+            break
+    return {"num_targets": int(counts.sum()), "loss": float(sums.sum() / counts.sum()), "rows": rows} if rows else None
+
+
+def loss_by_place(
+    task: AbstractTask, model: nn.Module, head: AbstractHead, prepared: Prepared
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sum of the cross-entropies of all training tokens at each place in a chunk, and their number."""
+    longest = int(prepared.train.ragged("tokens").lengths.max())
+    sums, counts = np.zeros(longest), np.zeros(longest, dtype=np.int64)
+    with answering(model, head) as parameter:
+        for _, batch in in_order(prepared.train, task.batch, BATCH_SIZE, parameter.device, parameter.dtype):
+            losses = -head.log_probability(head(model(**batch.inputs)), batch.targets).double()
+            mask = batch.mask if batch.mask is not None else torch.ones_like(batch.targets, dtype=torch.bool)
+            width = mask.shape[1]
+            sums[:width] += torch.where(mask, losses, 0.0).sum(0).cpu().numpy()
+            counts[:width] += mask.sum(0).cpu().numpy()
+    used = counts > 0
+    return sums[used], counts[used]
+
+
+def _add_texts(run: Run, task: AbstractTask, parts: list[dict[str, Any] | None]) -> None:
+    """Read the texts of all listed rows from the source, in one pass that ends with the last of them."""
+    entries = [entry for part in parts if part for entry in part["worst"]]
+    wanted = {line for entry in entries for line in _lines_of(entry)}
+    if not wanted:
+        return
+    recipe = run.recipe
+    source = open_any(recipe.data.source, skip_bad_rows=recipe.data.skip_bad_rows)
+    columns = [run.data["columns"][role] for role in task.inputs if role in run.data["columns"]]
+    texts = dict(_texts_at(source, columns, wanted))
+    for entry in entries:
+        found = dict.fromkeys(_at(texts.get(line, []), entry.get("word")) for line in _lines_of(entry))
+        entry["texts"] = [text for text in found if text][:TEXTS_OF_A_GROUP]
+
+
+def _lines_of(entry: dict[str, Any]) -> list[int]:
+    """Return the lines of an entry whose texts are shown: the first of each label, or of a word the first at all."""
+    if "lines" in entry:
+        return entry["lines"]
+    firsts = [one["lines"][0] for one in entry["labels"]]
+    return firsts if entry["word"] is None else [entry["line"]]
+
+
+def _texts_at(source: AbstractSource, columns: list[str], wanted: set[int]) -> Iterator[tuple[int, list[str]]]:
+    """Yield line and texts of these lines: the words of a row of words, else its text or texts."""
+    last = max(wanted)
+    for chunk in source.chunks():
+        values = [chunk.column(name) for name in columns]
+        for place, line in enumerate(chunk.lines):
+            if line in wanted:
+                row = [column[place] for column in values]
+                yield line, [as_text(value) for value in (row[0] if isinstance(row[0], list) else row)]
+        if len(chunk) and chunk.lines[-1] >= last:
+            return
+
+
+def _at(texts: list[str], word: int | None) -> str:
+    """Return a row in words: its texts, or the word that is tagged and the sentence around it."""
+    if word is None:
+        return " / ".join(texts)
+    words = texts[0].split() if len(texts) == 1 else texts  # a row of words may be a text with spaces
+    return f"{words[word]} in: {' '.join(words)}" if word < len(words) else " ".join(words)
