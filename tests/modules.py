@@ -76,6 +76,7 @@ TESTED_IN = {
     "tasks/writing/": "tasks/language/test_language.py",
     "tasks/writing/target_sources.py": "training/session/test_heads.py",
     "training/certified/": "training/certified/test_certifying.py",
+    "training/certified/by_example_words.py": "training/certified/test_by_example.py",
     "training/folder/report.py": "training/session/test_six_tasks.py",
     "training/folder/run.py": "training/folder/test_checkpoint.py",
     "training/recipe/rules.py": "training/recipe/test_complete.py",

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from thalweg.certificates.attempts import Clock
-from thalweg.certificates.certificate.interval import Interval
+from thalweg.certificates.certificate.interval import Interval, finite
 from thalweg.certificates.certificate.ladder import (
     MEANINGS,
     NAMES,
@@ -26,6 +26,8 @@ from thalweg.certificates.certificate.ladder import (
 from thalweg.certificates.checker import check
 from thalweg.cli.output import print_json, print_lines
 from thalweg.errors import InputError, counted
+from thalweg.training.certified.by_example import by_example
+from thalweg.training.certified.by_example_words import lines, sections
 from thalweg.training.certified.certify import facts_of, keep, open_run
 from thalweg.training.certified.polishing import put_polished_head
 from thalweg.training.folder.run import CERTIFICATE, REPORT, Run
@@ -60,16 +62,19 @@ def certify_and_show(
         notes.append(put_polished_head(opened, seconds=0.5 * clock.left))
         run = Run(folder)
         opened = dataclasses.replace(opened, run=run)
+    say("Looking at the examples.")
+    examples = by_example(run, opened.task, opened.prepared, clock)
     certified = opened.certified(clock, say)
-    keep(run, certified, report=report, say=say)
+    keep(run, certified, report=report, say=say, more=sections(examples))
     interval = certified.interval
     if as_json:
-        print_json({**interval.to_json(), "file": str(folder / CERTIFICATE)})
+        print_json({**interval.to_json(), "by_example": finite(examples.to_json()), "file": str(folder / CERTIFICATE)})
         return 0
     if not quiet:
         console = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else WIDTH)
         for part in _parts(interval):
             console.print(part, markup=False)
+        print_lines([*lines(examples)])
         files = f"Certificate: {folder / CERTIFICATE} (thalweg check {folder / CERTIFICATE} verifies it)"
         print_lines([*notes, files, *([f"Plot: {folder / REPORT}"] if report else [])])
     return 0

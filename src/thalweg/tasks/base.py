@@ -194,9 +194,9 @@ class AbstractTask(ABC):
         return ", ".join(f"{value:.4g}" for value in np.atleast_1d(target).tolist())
 
     def words_of(self, examples: Examples) -> tuple[Ragged, Ragged, int] | None:
-        """Return the examples as bags of words and bigrams, for what can be said without the network; None: they are none.
+        """Return features, weights and the number of features of the examples as bags of words and bigrams.
 
-        These are features, weights, and the number of all features. They come with targets that are one label each.
+        They are for what can be said without the network, where each example has one label; None: it has not.
         """
         del examples
 

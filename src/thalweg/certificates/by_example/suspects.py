@@ -1,6 +1,7 @@
 """Which labels are likely wrong: the examples that carry the loss of the best penalized linear model."""
 
 import dataclasses
+import math
 from typing import Final, final
 
 import numpy as np
@@ -28,12 +29,14 @@ class Suspects:
         carried: the dual weights $1 - p_{i, y_i}$ at the optimum, in [0, 1], `[n]`.
         probabilities: of the classes for each example, estimated without its own label, `[n, classes]`.
         order: the examples, the most doubtful label first, int `[n]`.
+        relative_gap: how far the model may be from the optimum, at most, as a fraction of its loss.
     """
 
     labels: np.ndarray
     carried: np.ndarray
     probabilities: np.ndarray
     order: np.ndarray
+    relative_gap: float
 
     @property
     def own(self) -> np.ndarray:
@@ -46,7 +49,9 @@ class Suspects:
         return self.probabilities.argmax(1)
 
 
-def suspect_labels(features: Features, labels: np.ndarray, num_classes: int, *, l2: float | None = None) -> Suspects:
+def suspect_labels(
+    features: Features, labels: np.ndarray, num_classes: int, *, l2: float | None = None, seconds: float = math.inf
+) -> Suspects:
     r"""Return which labels are likely wrong, judged by all other examples.
 
     The penalized softmax
@@ -68,6 +73,7 @@ def suspect_labels(features: Features, labels: np.ndarray, num_classes: int, *, 
         labels: $y$, class ids in [0, num_classes), int `[n]`.
         num_classes: number of classes.
         l2: $\lambda > 0$; None: $0.3 / n$.
+        seconds: after which the optimum is taken as it is.
 
     Returns:
         A ranking for a person's eyes, no proof.
@@ -93,7 +99,8 @@ def suspect_labels(features: Features, labels: np.ndarray, num_classes: int, *, 
     require(inside, f"suspect_labels(labels=...) must be ids in [0, {num_classes})", y.unique().tolist()[:10])
     strength = STRENGTH / n if l2 is None else l2
     head = Head(features, SoftmaxLoss.of_labels(y, num_classes), L2(strength), intercept=True)
-    z = polish(head, tolerance=TOLERANCE).point.z
+    polished = polish(head, tolerance=TOLERANCE, seconds=seconds)
+    z = polished.point.z
     p = torch.softmax(z, 1)
     residual = torch.nn.functional.one_hot(y, num_classes) - p
     curvature = num_classes / max(1, num_classes - 1) * p * (1.0 - p)
@@ -102,7 +109,8 @@ def suspect_labels(features: Features, labels: np.ndarray, num_classes: int, *, 
     own = log_probability.gather(1, y[:, None]).squeeze(1)
     order = torch.argsort(own, stable=True)
     carried = 1.0 - p.gather(1, y[:, None]).squeeze(1)
-    return Suspects(y.numpy(), carried.numpy(), log_probability.exp().numpy(), order.numpy())
+    gap = max(0.0, polished.point.total - polished.bound) / polished.point.total
+    return Suspects(y.numpy(), carried.numpy(), log_probability.exp().numpy(), order.numpy(), gap)
 
 
 def _own_pull(features: Features, curvature: Tensor, l2: float) -> Tensor:

@@ -1,5 +1,6 @@
 """Scoring: a number for a text, or for a pair of texts."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, final
@@ -164,7 +165,9 @@ class Score(AbstractTask):
 
     @override
     def answer_name(self, target: np.ndarray) -> str:
-        return f"{float(self.scaling.inverse(np.float64(target).reshape(1, 1))[0, 0]):.4g}"
+        value, larger = self.scaling.inverse(np.array([[target.item()], [target.item() + 1.0]]))[:, 0].tolist()
+        digits = 5 - math.floor(math.log10(larger - value))  # the targets are float32 in units of the deviation
+        return f"{round(value, digits) + 0.0:.6g}"
 
     @override
     def save(self, folder: Path) -> None:

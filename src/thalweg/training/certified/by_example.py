@@ -1,6 +1,8 @@
-"""What a run's training data say example by example: contradictions, doubtful labels, and floors by length of context."""
+"""What a run's training data say example by example: contradictions, doubtful labels, floors by length of context."""
 
 import dataclasses
+import math
+import time
 from collections.abc import Iterator
 from typing import Any, Final, final
 
@@ -8,17 +10,16 @@ import numpy as np
 import torch
 from torch import nn
 
+from thalweg.certificates.attempts import GRACE, Clock
 from thalweg.certificates.by_example.contexts import context_floors
 from thalweg.certificates.by_example.contradictions import Contradiction, contradictions
 from thalweg.certificates.by_example.suspects import suspect_labels
-from thalweg.certificates.linear.forms import form_on
 from thalweg.certificates.linear.matrices import from_bags
 from thalweg.data.arrays.equal import Prefixes, WholeExamples
 from thalweg.data.columns.facts import as_text
 from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError
-from thalweg.heads.base import AbstractHead, ConvexLoss
-from thalweg.objective import Objective
+from thalweg.heads.base import AbstractHead, ConvexLoss, LinearForm
 from thalweg.tasks.answering import answering
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.folder.run import Run
@@ -26,6 +27,8 @@ from thalweg.training.session.reading import open_any
 from thalweg.training.steps.feed import in_order
 
 BATCH_SIZE: Final = 256
+SHARE: Final = 0.3  # of the time, that each part may take
+MAX_GAP: Final = 0.01  # of the linear model's loss
 LISTED: Final = 20  # groups of contradictory examples, and doubtful labels
 ROWS_OF_A_LABEL: Final = 8  # in a group
 TEXTS_OF_A_GROUP: Final = 3
@@ -34,34 +37,38 @@ CONTEXTS: Final = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 25
 
 
 @final
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class ByExample:
-    """Plain data by part, ready for JSON; None for a part that does not apply to the task."""
+    """Plain data by part, ready for JSON; None for a part that does not apply to the task, or is left out."""
 
     contradictions: dict[str, Any] | None = None
     suspects: dict[str, Any] | None = None
     contexts: dict[str, Any] | None = None
+    left_out: dict[str, str] = dataclasses.field(default_factory=dict)  # part -> why, in a sentence
 
     def to_json(self) -> dict[str, Any]:
         """Return the parts by name."""
         return dataclasses.asdict(self)
 
 
-def by_example(run: Run, task: AbstractTask, prepared: Prepared, objective: Objective) -> ByExample:
-    """Return what a run's training data say example by example; the objective is that of all of them.
-
-    A part that cannot be computed is left out.
-    """
-    view = task.view(prepared.train)
-    if isinstance(view, Prefixes):
-        return ByExample(contexts=_contexts(run, task, prepared, view) if view.first_is_symbol else None)
-    found, doubted = None, None
-    if view is not None and prepared.lines is not None:
-        found = _contradictions(task, prepared, view, objective)
-    if prepared.lines is not None:
-        doubted = _suspects(task, prepared)
-    _add_texts(run, task, [found, doubted])
-    return ByExample(found, doubted)
+def by_example(run: Run, task: AbstractTask, prepared: Prepared, clock: Clock) -> ByExample:
+    """Return what a run's training data say example by example, in a part of the time that is left."""
+    found = ByExample()
+    view, seconds = task.view(prepared.train), SHARE * clock.left
+    try:
+        if isinstance(view, Prefixes) and view.first_is_symbol:
+            found.contexts = _contexts(run, task, prepared, view, seconds)
+        elif isinstance(view, WholeExamples) and prepared.lines is not None:
+            found.contradictions = _contradictions(run, task, prepared, view)
+    except InputError as error:
+        found.left_out["contradictions" if isinstance(view, WholeExamples) else "contexts"] = str(error)
+    try:
+        if prepared.lines is not None:
+            found.suspects = _suspects(task, prepared, seconds)
+    except InputError as error:
+        found.left_out["suspects"] = str(error)
+    _add_texts(run, task, [found.contradictions, found.suspects])
+    return found
 
 
 def _targets(task: AbstractTask, prepared: Prepared) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -82,14 +89,20 @@ def _targets(task: AbstractTask, prepared: Prepared) -> tuple[np.ndarray, np.nda
     return np.concatenate(targets), np.concatenate(rows), np.concatenate(places)
 
 
-def _contradictions(
-    task: AbstractTask, prepared: Prepared, view: WholeExamples, objective: Objective
-) -> dict[str, Any] | None:
+def _form(run: Run, task: AbstractTask, prepared: Prepared) -> LinearForm:
+    """Return the head's linear form on the first example, for what all examples share; an InputError: it has none."""
+    model, head = run.model, run.head
+    with answering(model, head) as parameter:
+        batch = task.batch(prepared.train, np.arange(1)).to(parameter.device, parameter.dtype)
+        form = head.linear_form(model(**batch.inputs), batch.targets, batch.mask, batch.weights)
+    if form is None:
+        raise InputError(f"{type(head).__name__} is not a convex loss (softmax, logistic, squared) of a linear layer.")
+    return form
+
+
+def _contradictions(run: Run, task: AbstractTask, prepared: Prepared, view: WholeExamples) -> dict[str, Any]:
     """Return the groups of examples that look the same to the model and have different targets."""
-    try:
-        form = form_on(objective, objective.batches[0])[1]
-    except InputError:
-        return None
+    form = _form(run, task, prepared)
     targets, rows, places = _targets(task, prepared)
     numbers = form.loss is ConvexLoss.SQUARED
     found = contradictions(
@@ -142,19 +155,25 @@ def _offsets(lines: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return before - np.repeat(before[first], np.diff(first, append=len(lines)))
 
 
-def _suspects(task: AbstractTask, prepared: Prepared) -> dict[str, Any] | None:
+def _suspects(task: AbstractTask, prepared: Prepared, seconds: float) -> dict[str, Any] | None:
     """Return the labels that the best penalized linear model of the texts' words doubts most."""
-    labels = prepared.train.columns.get("labels")
-    if not isinstance(labels, np.ndarray) or len(labels) * (int(labels.max(initial=0)) + 1) > MAX_NUMBERS:
-        return None
     words = task.words_of(prepared.train)
     if words is None:
         return None
+    labels = _targets(task, prepared)[0]
+    num_classes = int(labels.max(initial=0)) + 1
+    numbers = num_classes * max(len(labels), words[2])
+    if numbers > MAX_NUMBERS:
+        raise InputError(
+            f"A table of {numbers:,} numbers would be needed, more than the {MAX_NUMBERS:,} that are held at once."
+        )
     tokens, weights, num_features = words
     starts, end = tokens.offsets[:-1], int(tokens.offsets[-1])
     ids, each = (torch.from_numpy(np.asarray(part.values[:end])) for part in (tokens, weights))
     features = from_bags(ids, torch.from_numpy(np.asarray(starts)), each, num_features)
-    found = suspect_labels(features, labels.astype(np.int64), int(labels.max(initial=0)) + 1)
+    found = suspect_labels(features, labels.astype(np.int64), num_classes, seconds=max(seconds, GRACE))
+    if found.relative_gap > MAX_GAP:
+        raise InputError(f"{seconds:.1f} s do not suffice for the linear model; allow more time (--seconds).")
     doubted = found.order[(found.likelier != found.labels)[found.order]]
     assert prepared.lines is not None
     return {
@@ -173,35 +192,48 @@ def _suspects(task: AbstractTask, prepared: Prepared) -> dict[str, Any] | None:
     }
 
 
-def _contexts(run: Run, task: AbstractTask, prepared: Prepared, view: Prefixes) -> dict[str, Any] | None:
+def _contexts(
+    run: Run, task: AbstractTask, prepared: Prepared, view: Prefixes, seconds: float
+) -> dict[str, Any] | None:
     """Return the floor of each length of the context, and the model's loss on the same tokens."""
     starts = np.concatenate([[0], np.cumsum(view.lengths)[:-1]])
     symbols = np.insert(view.symbols, starts, view.first)
     floors = context_floors(symbols, view.lengths + 1, CONTEXTS)
-    sums, counts = loss_by_place(task, run.model, run.head, prepared)
+    sums, counts = loss_by_place(task, run.model, run.head, prepared, seconds)
     rows = []
     for one in floors:
         k = one.context
-        own = {"own": float(sums[k - 1 :].sum() / counts[k - 1 :].sum()), "exact_own": float(sums[k - 1] / counts[k - 1])}
-        rows.append(dataclasses.asdict(one) | own)
+        own, exact_own = sums[k - 1 :].sum() / counts[k - 1 :].sum(), sums[k - 1] / counts[k - 1]
+        rows.append(dataclasses.asdict(one) | {"own": float(own), "exact_own": float(exact_own)})
         if one.floor == 0.0:
             break
     return {"num_targets": int(counts.sum()), "loss": float(sums.sum() / counts.sum()), "rows": rows} if rows else None
 
 
 def loss_by_place(
-    task: AbstractTask, model: nn.Module, head: AbstractHead, prepared: Prepared
+    task: AbstractTask, model: nn.Module, head: AbstractHead, prepared: Prepared, seconds: float = math.inf
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the sum of the cross-entropies of all training tokens at each place in a chunk, and their number."""
+    """Return the sum of the cross-entropies of all training tokens at each place in a chunk, and their number.
+
+    An InputError says that it would take longer than the time there is.
+    """
+    begin, num_done = time.perf_counter(), 0
     longest = int(prepared.train.ragged("tokens").lengths.max())
     sums, counts = np.zeros(longest), np.zeros(longest, dtype=np.int64)
     with answering(model, head) as parameter:
-        for _, batch in in_order(prepared.train, task.batch, BATCH_SIZE, parameter.device, parameter.dtype):
+        for indices, batch in in_order(prepared.train, task.batch, BATCH_SIZE, parameter.device, parameter.dtype):
             losses = -head.log_probability(head(model(**batch.inputs)), batch.targets).double()
             mask = batch.mask if batch.mask is not None else torch.ones_like(batch.targets, dtype=torch.bool)
             width = mask.shape[1]
             sums[:width] += torch.where(mask, losses, 0.0).sum(0).cpu().numpy()
             counts[:width] += mask.sum(0).cpu().numpy()
+            num_done += len(indices)
+            needed = (time.perf_counter() - begin) * len(prepared.train) / num_done
+            if needed > max(seconds, GRACE):
+                raise InputError(
+                    f"The model's loss on all training tokens would take about {needed:,.0f} s, and there are "
+                    f"{seconds:,.0f} s for it; allow more time (--seconds)."
+                )
     used = counts > 0
     return sums[used], counts[used]
 

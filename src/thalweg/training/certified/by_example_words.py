@@ -40,20 +40,26 @@ def lines(found: ByExample) -> Iterator[str]:
         yield from _more(part["num_doubted"], "label")
     if found.contexts is not None:
         yield f"Contexts: {CONTEXTS}"
-        for row in found.contexts["rows"]:
-            yield (
-                f"  {row['context']:>4} tokens: at least {_down(row['floor'])}, your model {row['own']:.{PLACES}f}; "
-                f"where there are no more before: at least {_down(row['exact_floor'])}, your model "
-                f"{row['exact_own']:.{PLACES}f}"
-            )
+        shown = [row for row in found.contexts["rows"] if row["floor"] >= LEAST_FLOOR] or found.contexts["rows"][:1]
+        yield "".join(f"{name:>{width}}" for name, width in COLUMNS)
+        for row in shown:
+            yield "".join(f"{value:>{width}}" for value, (_, width) in zip(_figures(row), COLUMNS, strict=True))
         yield from _uses(found.contexts)
+    for part, reason in found.left_out.items():
+        yield f"Left out: {LEFT_OUT[part]}. {reason}"
 
 
+LEAST_FLOOR: Final = 0.001  # contexts of a lower floor are not shown on a terminal
+COLUMNS: Final = (("k", 5), ("floor", 10), ("your model", 12), ("k exactly: floor", 18), ("your model", 12))
+LEFT_OUT: Final = {
+    "contradictions": "which rows contradict each other",
+    "suspects": "labels to check",
+    "contexts": "floors by length of context",
+}
 CONTEXTS: Final = (
-    "no model that sees the last k tokens and nothing else has a lower mean cross-entropy than the floor, in nats per "
-    "training token, over all tokens with at least k tokens before them in their chunk. Your model, which sees all "
-    "tokens before in the chunk, can be below that floor, and then it uses more than k tokens. It cannot be below the "
-    "floor of the tokens with exactly k tokens before them."
+    "no model that sees only the last k tokens has a lower mean cross-entropy than the floor (nats per token, over the "
+    "training tokens with at least k before them in their chunk). Your model sees all tokens before; below the floor, "
+    "it uses more than k of them. Where there are exactly k, it cannot be below theirs."
 )
 
 
@@ -103,19 +109,15 @@ def _contexts_section(part: Mapping[str, Any]) -> dict[str, Any]:
         "kind": "table",
         "title": "How much context is used",
         "text": " ".join([CONTEXTS[0].upper() + CONTEXTS[1:], *_uses(part)]),
-        "columns": ["k", "floor", "your model", "most that can be right", "floor, exactly k before", "your model there"],
-        "rows": [
-            [
-                row["context"],
-                _down(row["floor"]),
-                f"{row['own']:.{PLACES}f}",
-                f"{math.ceil(1e4 * row['accuracy']) / 1e2:.2f}%",
-                _down(row["exact_floor"]),
-                f"{row['exact_own']:.{PLACES}f}",
-            ]
-            for row in part["rows"]
-        ],
+        "columns": [name for name, _ in COLUMNS],
+        "rows": [_figures(row) for row in part["rows"]],
     }
+
+
+def _figures(row: Mapping[str, Any]) -> list[str]:
+    """Return the figures of one length of the context, under the names in `COLUMNS`."""
+    own, exact_own = (f"{row[name]:.{PLACES}f}" for name in ("own", "exact_own"))
+    return [str(row["context"]), _down(row["floor"]), own, _down(row["exact_floor"]), exact_own]
 
 
 def _uses(part: Mapping[str, Any]) -> list[str]:
@@ -141,10 +143,10 @@ def _contradictory(part: Mapping[str, Any]) -> str:
 
 def _doubted(part: Mapping[str, Any]) -> str:
     return (
-        f"a linear model of words and bigrams finds another label likelier for {part['num_doubted']:,} of "
+        f"A linear model of words and bigrams finds another label likelier for {part['num_doubted']:,} of "
         f"{part['num_rows']:,} training rows, judged by all rows but the row itself. A ranking for your eyes, not a "
         "proof: some of these labels are right."
-    ).capitalize()
+    )
 
 
 def _labels(one: Mapping[str, Any], *, quoted: bool) -> str:

@@ -1,9 +1,9 @@
 """From a run to the arrays that certificates are made of, and back into its folder."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -144,13 +144,13 @@ def read_again(run: Run) -> tuple[AbstractTask, Prepared]:
     return task, prepared
 
 
-def keep(run: Run, certified: Certified, *, report: bool, say: Say) -> None:
-    """Write the certificate into its run, and the report once more, with the picture of the bounds first."""
+def keep(run: Run, certified: Certified, *, report: bool, say: Say, more: Sequence[dict[str, Any]] = ()) -> None:
+    """Write the certificate into its run, and the report once more, with the picture of the bounds and `more` first."""
     certified.interval.save(run.folder / CERTIFICATE)
     if report:
         say("Redrawing the report.")
-        section = ladder_section(certified.interval)
-        page = make_report(run, certified.task, certified.prepared, (run.model, run.head), run.result, [section])
+        first = [ladder_section(certified.interval), *more]
+        page = make_report(run, certified.task, certified.prepared, (run.model, run.head), run.result, first)
         write_report(run.folder / REPORT, page)
 
 
