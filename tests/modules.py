@@ -13,7 +13,6 @@ TESTED_IN = {
     "certificates/linear/": "certificates/linear/test_head.py",
     "certificates/linear/level.py": "certificates/test_levels.py",
     "certificates/attempts.py": "certificates/test_levels.py",
-    "certificates/linear/matrices.py": "certificates/factored/test_factored.py",
     "certificates/number_losses.py": "certificates/test_losses.py",
     "certificates/two_layer/": "certificates/two_layer/test_two_layer.py",
     "cli/": "cli/test_main.py",

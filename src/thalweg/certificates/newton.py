@@ -35,16 +35,18 @@ def conjugate_gradients(
     *,
     accuracy: float,
     max_products: int,
+    residual: float = 0.0,
     radius: float = math.inf,
     end: float = math.inf,
 ) -> Solved:
     r"""Minimize $\frac12 x^\top H x - b^\top x$ from zero, until the preconditioned residual has shrunk by `accuracy`.
 
-    Where H bends down, and at the edge of the trust region (`radius`, in the preconditioner's metric), it ends on the
-    edge; with an infinite radius it ends before a direction that bends down (if that is the first, after one step of
-    the residual's length). `multiply` returns H v, and something linear in v that is wanted for x as well (None:
-    nothing). `inverse` is the diagonal of the preconditioner, not negative; entries of x stay zero where it is zero.
-    Past `end`, on the clock `time.perf_counter`, the first product is the last.
+    It ends, too, where the plain residual is no longer than `residual`, and past `end`, on the clock
+    `time.perf_counter`, after the first product. Where H bends down, and at the edge of the trust region (`radius`, in
+    the preconditioner's metric), it ends on the edge; with an infinite radius it ends before a direction that bends
+    down (if that is the first, after one step of the residual's length). `multiply` returns H v, and something linear
+    in v that is wanted for x as well (None: nothing). `inverse` is the diagonal of the preconditioner, not negative;
+    entries of x stay zero where it is zero.
 
     `thalweg.curvature.solve.conjugate_gradients` judges by the plain residual and keeps the model's value at every
     iterate, which costs several more passes over x; here x is as large as the data, and H cheap.
@@ -77,7 +79,9 @@ def conjugate_gradients(
             break
         z = inverse * r
         new = dot(r, z)
-        if not new > accuracy * accuracy * first or time.perf_counter() >= end:
+        if not new > accuracy * accuracy * first or (residual > 0.0 and dot(r, r) <= residual * residual):
+            break
+        if time.perf_counter() >= end:
             break
         ratio, size = new / size, new
         xd, dd = ratio * (xd + length * dd), new + ratio * ratio * dd
@@ -131,17 +135,22 @@ class ConvexPoint:
         """Return the length of the gradient."""
         return float(self.slope.square().sum() + self.slope_bias.square().sum()) ** 0.5
 
-    def step(self, accuracy: float, max_products: int, end: float = math.inf) -> tuple[Tensor | None, Tensor, int]:
+    def step(
+        self, accuracy: float, max_products: int, *, residual: float = 0.0, end: float = math.inf
+    ) -> tuple[Tensor | None, Tensor, int]:
         """Return the next M (None: no step lowers the value), the change of b, and the products that it took.
 
-        The Newton equation is solved in float32, to the accuracy given; the predictions move on a line, so the search
-        along it needs no more products. What counts is computed in float64. Past `end`, on the clock
-        `time.perf_counter`, the equation is solved no further.
+        The Newton equation is solved in float32, to the accuracy given, or until the residual is no longer than that
+        fraction of the gradient; past `end`, on the clock `time.perf_counter`, it is solved no further. The predictions
+        move on a line, so the search along it needs no more products. What counts is computed in float64.
         """
         size = self.size()
         if not size > 0.0:
             return None, self.slope_bias, 0
-        solved = self._direction(size, accuracy, max_products, end)
+        multiply, right, inverse = self._equation(size)
+        solved = conjugate_gradients(
+            multiply, right, inverse, accuracy=accuracy, max_products=max_products, residual=residual, end=end
+        )
         assert solved.image is not None
         moved, along = solved.solution.double() * size, solved.image.double() * size
         bias = moved[self.slope.numel() :]
@@ -158,11 +167,14 @@ class ConvexPoint:
             return None, bias, solved.products
         return self.matrix + length * moved, length * bias, solved.products
 
-    def _direction(self, size: float, accuracy: float, max_products: int, end: float) -> Solved:
-        """Solve the Newton equation for the gradient divided by its size; x is M row by row, then b."""
+    def _equation(self, size: float) -> tuple[Callable[[Tensor], tuple[Tensor, Tensor]], Tensor, Tensor]:
+        """Return the Newton equation for the gradient divided by its size: products, right side, preconditioner.
+
+        The unknowns are M row by row, then b.
+        """
         curvature = self.loss.curvature(self.z.float())
         diagonal, factor, free = curvature.diagonal, self.factor, float(self.intercept)
-        sums = self.features.square_sums(diagonal.mean(1).double()).float().unsqueeze(1)
+        sums = self.features.square_sums(diagonal.mean(1)).unsqueeze(1)
         widths = diagonal.new_ones(self.slope.shape[1]) if factor is None else factor.square().sum(0)
         of_matrix, of_bias = 1.0 / (self.l2 + sums * widths), free / diagonal.sum(0).clamp_min(1e-12)
         inverse = torch.cat([of_matrix.reshape(-1), of_bias])
@@ -180,7 +192,7 @@ class ConvexPoint:
             torch.mul(weighted.sum(0), free, out=product[self.slope.numel() :])
             return product, change
 
-        return conjugate_gradients(multiply, right, inverse, accuracy=accuracy, max_products=max_products, end=end)
+        return multiply, right, inverse
 
 
 def dot(left: Tensor, right: Tensor) -> float:

@@ -17,7 +17,7 @@ from thalweg.certificates.factored.newton import solve
 from thalweg.certificates.factored.optimizer import FactoredNewton
 from thalweg.certificates.factored.problem import Factored, spectral_norm
 from thalweg.certificates.factored.start import balance, grow, start
-from thalweg.certificates.linear.matrices import Features, from_bags
+from thalweg.certificates.linear.matrices import Features
 from thalweg.certificates.losses import SoftmaxLoss
 from thalweg.errors import InputError
 from thalweg.heads.bernoulli import Bernoulli
@@ -259,26 +259,5 @@ def test_refusals():
         optimizer.step(whole.on(bag_objective(*make).batches))
     with pytest.raises(ValueError, match="above zero"):
         Factored(Features(np.eye(2)), SoftmaxLoss.of_labels(torch.tensor([0, 1]), 2), 0.0, intercept=True)
-    with pytest.raises(ValueError, match="finite numbers"):
-        Features(np.array([[np.nan]]))
     with pytest.raises(ValueError, match="NaN or infinity"):
         text_problem().at(torch.full((40, 2), torch.nan), torch.zeros(3, 2))
-
-
-def test_features_are_the_same_however_they_are_given():
-    dense = np.random.default_rng(0).normal(size=(5, 4)) * (np.random.default_rng(1).random((5, 4)) < 0.5)
-    right, back = torch.randn(4, 2, dtype=torch.float64), torch.randn(5, 2, dtype=torch.float64)
-    weights = torch.rand(5, dtype=torch.float64)
-    wanted = Features(dense)
-    given = [sparse.csc_matrix(dense), as_tensor(dense).to_sparse(), as_tensor(dense).to_sparse_csr()]
-    for one in map(Features, given):
-        torch.testing.assert_close(one.times(right), as_tensor(dense) @ right)
-        torch.testing.assert_close(one.adjoint(back), as_tensor(dense).T @ back)
-        torch.testing.assert_close(one.times(right.float()), (as_tensor(dense) @ right).float())
-        torch.testing.assert_close(one.square_sums(weights), wanted.square_sums(weights))
-        torch.testing.assert_close(one.row_norms(), wanted.row_norms())
-    model = nn.EmbeddingBag(6, 3, mode="sum").double()
-    tokens, offsets = torch.tensor([1, 1, 5, 0]), torch.tensor([0, 3, 3])
-    each = torch.rand(4, dtype=torch.float64)
-    bags = from_bags(tokens, offsets, each, 6)
-    torch.testing.assert_close(bags.times(model.weight.detach()), model(tokens, offsets, each).detach())

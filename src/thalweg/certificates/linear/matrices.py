@@ -1,5 +1,6 @@
 """Feature matrices that are only multiplied: dense or sparse rows, with their transpose at hand."""
 
+import functools
 import warnings
 from typing import Any, Final, final
 
@@ -15,8 +16,9 @@ _LONGEST_INT32: Final = 2**31 - 1
 class Features:
     r"""A matrix $X$ of features, one row an example: `times` is $X M$, `adjoint` is $X^\top R$.
 
-    Sparse matrices are kept by rows twice, as they are and transposed, because a product by rows is several times
-    quicker than one by columns, on any device.
+    Sparse matrices are kept by rows. Products with several columns go by rows of the transpose, too, several times
+    quicker than by columns on any device; for one column on the CPU the rows alone are as quick, and the transpose is
+    not even built. The matrix is not copied where it has the right type already.
 
     Args:
         matrix: `[num_examples, num_features]`: a tensor (dense, or sparse in any layout), a NumPy array or a SciPy
@@ -43,17 +45,13 @@ class Features:
             device = matrix.device if isinstance(matrix, Tensor) else "cpu"
         if self._sparse is not None:
             self._rows = _as_rows(self._sparse, device)
-            self._columns = _as_rows(self._sparse.T.tocsr(), device)
-            values = self._rows.values()
+            finite = bool(np.isfinite(self._sparse.data).all())
         else:
-            values = torch.as_tensor(matrix).detach().to(device, torch.float64)
-            if values.ndim != 2:
-                raise ValueError(f"Features(matrix) must have two dimensions; got the shape {list(values.shape)}.")
-            self._rows, self._columns = values, values.T
-        self._by_columns: Any = None
-        self._squares: Tensor | None = None
-        self._single: tuple[Tensor, Tensor] | None = None
-        if not bool(torch.isfinite(values).all()):
+            self._rows = torch.as_tensor(matrix).detach().to(device, torch.float64)
+            if self._rows.ndim != 2:
+                raise ValueError(f"Features(matrix) must have two dimensions; got the shape {list(self._rows.shape)}.")
+            finite = bool(torch.isfinite(self._rows).all())
+        if not finite:
             raise ValueError("Features(matrix) must hold finite numbers; there is NaN or infinity among them.")
         self.shape: tuple[int, int] = (int(self._rows.shape[0]), int(self._rows.shape[1]))
 
@@ -69,50 +67,82 @@ class Features:
 
     def times(self, right: Tensor) -> Tensor:
         """Return $X M$, `[num_examples, outputs]`, for $M$ `[num_features, outputs]`, float64 or float32."""
-        return (self._rows if right.dtype == torch.float64 else self._in_float32()[0]) @ right
+        rows = self._rows if right.dtype == torch.float64 else self._rows_in_float32
+        if self.is_sparse and right.shape[1] == 1:
+            return (rows @ right[:, 0]).unsqueeze(1)
+        return rows @ right
 
     def adjoint(self, right: Tensor) -> Tensor:
         r"""Return $X^\top R$, `[num_features, outputs]`, for $R$ `[num_examples, outputs]`."""
-        return (self._columns if right.dtype == torch.float64 else self._in_float32()[1]) @ right
+        double = right.dtype == torch.float64
+        if self._sparse is None:
+            return (self._rows if double else self._rows_in_float32).T @ right
+        if right.shape[1] == 1 and right.device.type == "cpu":
+            packed = self._transpose if double else self._transpose_in_float32
+            return torch.from_numpy(packed @ right[:, 0].numpy()).unsqueeze(1)
+        return (self._columns if double else self._columns_in_float32) @ right
 
     def columns(self, chosen: Tensor) -> Tensor:
         """Return some columns as a dense matrix, `[num_examples, len(chosen)]`."""
         if self._sparse is None:
             return self._rows[:, chosen]
-        if self._by_columns is None:
-            self._by_columns = self._sparse.tocsc()
         part = self._by_columns[:, chosen.cpu().numpy()].toarray(order="F")
         return torch.from_numpy(part.T).T.to(self.device)
 
     def square_sums(self, weights: Tensor) -> Tensor:
-        r"""Return $\sum_i w_i x_{ij}^2$ for each feature $j$, `[num_features]`.
+        r"""Return $\sum_i w_i x_{ij}^2$ for each feature $j$, `[num_features]`, in the type of the weights.
 
         Args:
-            weights: $w$, `[num_examples]`.
+            weights: $w$, `[num_examples]`, float64 or float32.
         """
-        if not self.is_sparse:
-            return self._columns.square() @ weights
-        if self._squares is None:
-            self._squares = _like(self._columns, self._columns.values().square())
-        return self._squares @ weights
+        double = weights.dtype == torch.float64
+        if self._sparse is None:
+            return (self._rows if double else self._rows_in_float32).T.square() @ weights
+        squares = self._squares if double else self._squares_in_float32
+        return torch.from_numpy(squares @ weights.cpu().numpy()).to(weights.device)
 
     def row_norms(self) -> Tensor:
         """Return the Euclidean length of each row, `[num_examples]`."""
-        if not self.is_sparse:
+        if self._sparse is None:
             return torch.linalg.vector_norm(self._rows, dim=1)
-        ones = torch.ones(self.shape[1], dtype=torch.float64, device=self.device)
-        return (_like(self._rows, self._rows.values().square()) @ ones).sqrt()
+        return torch.from_numpy(np.sqrt(self._squares.T @ np.ones(self.shape[1]))).to(self.device)
 
-    def _in_float32(self) -> tuple[Tensor, Tensor]:
-        """Return the matrix and its transpose in half the memory, for products that need few digits."""
-        if self._single is None:
-            if self.is_sparse:
-                rows, columns = (_like(one, one.values().float()) for one in (self._rows, self._columns))
-            else:
-                rows = self._rows.float()
-                columns = rows.T
-            self._single = rows, columns
-        return self._single
+    # ---- other forms of the matrix, each made when it is first needed ----
+
+    @functools.cached_property
+    def _by_columns(self) -> Any:
+        return self._sparse.tocsc()
+
+    @functools.cached_property
+    def _columns(self) -> Tensor:
+        return _as_rows(self._by_columns.T, self.device)
+
+    @functools.cached_property
+    def _columns_in_float32(self) -> Tensor:
+        return _like(self._columns, self._columns.values().float())
+
+    @functools.cached_property
+    def _rows_in_float32(self) -> Tensor:
+        """The matrix in half the memory, for products that need few digits."""
+        if self._sparse is None:
+            return self._rows.float()
+        return _like(self._rows, torch.from_numpy(self._transpose_in_float32.data).to(self.device))
+
+    @functools.cached_property
+    def _transpose(self) -> Any:
+        return self._sparse.T
+
+    @functools.cached_property
+    def _transpose_in_float32(self) -> Any:
+        return _in_place_of(self._transpose, self._transpose.data.astype(np.float32))
+
+    @functools.cached_property
+    def _squares(self) -> Any:
+        return _in_place_of(self._transpose, np.square(self._transpose.data))
+
+    @functools.cached_property
+    def _squares_in_float32(self) -> Any:
+        return _in_place_of(self._transpose, np.square(self._transpose_in_float32.data))
 
     def arrays(self) -> dict[str, np.ndarray | int]:
         """Return the matrix as the evidence of a certificate holds it: "X", or the "X_..." of packed rows."""
@@ -136,24 +166,25 @@ def from_bags(tokens: Tensor, offsets: Tensor, weights: Tensor | None, num_featu
     ids = tokens.detach().cpu().numpy()
     values = np.ones(len(ids)) if weights is None else weights.detach().cpu().double().numpy()
     indptr = np.append(offsets.detach().cpu().numpy(), len(ids))
-    matrix = sparse.csr_array((values, ids, indptr), shape=(len(offsets), num_features))
-    if not matrix.has_canonical_format:
-        matrix = matrix.copy()  # the tensors' own memory stays as it is
-        matrix.sum_duplicates()
-    return Features(matrix, tokens.device)
+    return Features(sparse.csr_array((values, ids, indptr), shape=(len(offsets), num_features)), tokens.device)
 
 
 def _as_scipy(matrix: Any) -> Any:
-    """Return a sparse matrix by rows, or None for a dense one."""
+    """Return a sparse matrix by rows, each entry once, or None for a dense one."""
     if sparse.issparse(matrix):
-        return sparse.csr_array(matrix).astype(np.float64)
-    if isinstance(matrix, Tensor) and matrix.layout != torch.strided:
+        packed: Any = sparse.csr_array(matrix).astype(np.float64, copy=False)
+    elif isinstance(matrix, Tensor) and matrix.layout != torch.strided:
         coo = matrix.detach().to_sparse_coo().coalesce().cpu()
         if coo.ndim != 2 or coo.values().ndim != 1:
             raise ValueError(f"Features(matrix) must have two dimensions; got the shape {list(matrix.shape)}.")
         rows, columns = coo.indices().unbind()
-        return sparse.csr_array((coo.values().double().numpy(), (rows, columns)), shape=tuple(coo.shape))
-    return None
+        packed = sparse.csr_array((coo.values().double().numpy(), (rows, columns)), shape=tuple(coo.shape))
+    else:
+        return None
+    if not packed.has_canonical_format:
+        packed = packed.copy()  # the caller's own memory stays as it is
+        packed.sum_duplicates()
+    return packed
 
 
 def _as_rows(matrix: Any, device: torch.device | str) -> Tensor:
@@ -166,6 +197,11 @@ def _as_rows(matrix: Any, device: torch.device | str) -> Tensor:
         return torch.sparse_csr_tensor(
             starts, places, torch.from_numpy(np.ascontiguousarray(matrix.data)), size=matrix.shape
         ).to(device)
+
+
+def _in_place_of(matrix: Any, data: np.ndarray) -> Any:
+    """Return a matrix with other values in the same places; these are not copied."""
+    return sparse.csc_array((data, matrix.indices, matrix.indptr), shape=matrix.shape)
 
 
 def _like(matrix: Tensor, values: Tensor) -> Tensor:

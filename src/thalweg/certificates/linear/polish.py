@@ -127,8 +127,9 @@ class _Newton:
         )  # fmt: skip
         size = convex.size()
         self.first = self.first or size
-        accuracy = max(min(0.25, (size / self.first) ** 0.5), 0.5 * wanted) if self.first else 0.25
-        weight, bias, products = convex.step(min(accuracy, 0.5), MAX_PRODUCTS, end)
+        accuracy = max(min(0.25, (size / self.first) ** 0.5), 0.1 * wanted) if self.first else 0.25
+        enough = (0.3 if head.intercept else 0.7) * wanted  # a free bias is not under the penalty, and weighs more
+        weight, bias, products = convex.step(accuracy, MAX_PRODUCTS, residual=enough, end=end)
         self.products += products
         return None if weight is None else head.at(weight, point.bias + bias)
 
