@@ -250,10 +250,10 @@ def test_a_lack_of_memory_leaves_a_level_out_without_a_warning(monkeypatch):
 
 
 def test_a_level_about_another_loss_is_left_out(monkeypatch):
-    def other(objective, **keywords):
+    def other(objective, rows, **keywords):
         wrong = copy.copy(objective)
         wrong.l2 = 0.2
-        return head_level(wrong, **keywords)
+        return head_level(wrong, None, **keywords)
 
     head_level = levels_module.head_level
     monkeypatch.setattr(levels_module, "head_level", other)

@@ -25,7 +25,7 @@ from thalweg.certificates.floors.targets import (
 )
 from thalweg.certificates.halfspaces.level import separable_level
 from thalweg.certificates.linear.forms import form_on
-from thalweg.certificates.linear.last_layer import split_last_layer
+from thalweg.certificates.linear.last_layer import FormRows, split_last_layer
 from thalweg.certificates.linear.level import head_level
 from thalweg.certificates.local import local_verdict
 from thalweg.certificates.two_layer.level import certify_two_layer, offer_neuron
@@ -96,6 +96,8 @@ def certify_objective(
     if random:
         tries.left_out = dict.fromkeys(wanted, random)
         wanted = []
+    if known.why and not random:
+        tries.left_out |= {name: known.why for name in ("norm_floor", "head", "separable") if name in wanted}
     if targets is None:
         tries.left_out |= {name: known.reason for name in ("floor", "norm_floor") if name in wanted}
     for name in wanted:
@@ -110,7 +112,7 @@ def certify_objective(
                 case "norm_floor" if targets is not None and radius is not None:
                     return [_norm_floor(exact, loss, targets, radius)]
                 case "head":
-                    return [head_level(exact, seconds=max(share, GRACE))]
+                    return [head_level(exact, known.rows, seconds=max(share, GRACE))]
                 case "factored":
                     return [_factored(exact)]
                 case "two_layer":
@@ -120,6 +122,8 @@ def certify_objective(
             return [_local(exact, clock, each)]
 
         tries.make(name, make, expected=PASSES.get(name, 0.0) * each)
+        if name == "head":
+            known.rows = None  # as large as the data, and of no more use
     levels = sorted(tries.levels, key=lambda level: ORDER.index(level.name))
     hashes = {"data": hash_of_data(objective), "weights": hash_of_weights(objective)}
     said = (*_dropout(objective), *_frozen(objective), *notes, *_neuron(exact, levels, clock))
@@ -135,11 +139,11 @@ def certify_objective(
 
 
 # Passes over all the data that a level takes before its own work.
-PASSES: Final = {"norm_floor": 0.1, "head": 1.5, "separable": 1.5, "two_layer": 2.0}
+PASSES: Final = {"norm_floor": 0.1, "head": 0.2, "separable": 1.2, "two_layer": 2.0}
 
 
 @final
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(eq=False)
 class _Evaluated:
     """What is certified, and its loss from one pass over all the data."""
 
@@ -147,20 +151,28 @@ class _Evaluated:
     loss: float
     targets: Targets | None
     reason: str  # why there are no targets
+    rows: FormRows | None  # what the output layer is given and is to answer
+    why: str  # why there are none
     seconds: float  # of the pass
 
 
 def _evaluated(objective: Objective) -> _Evaluated:
     """Copy an objective into float64 and evaluate it."""
-    targets, reason = None, ""
+    targets, reason, rows, why = None, "", None, ""
     try:
         exact = objective.copied(torch.float64)
+        try:
+            rows = FormRows(split_last_layer(exact))
+        except InputError as error:
+            why = str(error)
+        except Exception:  # it comes up again in the level itself
+            rows = None
         start = time.perf_counter()
         try:
-            targets = collect_targets(exact)
+            targets = collect_targets(exact, None) if rows is None else collect_targets(rows.objective, rows.add)
             loss = targets.loss
         except InputError as error:
-            reason = str(error)
+            reason, rows, why = str(error), None, why or str(error)
             start = time.perf_counter()
             loss = float(exact.value())
     except RuntimeError as error:
@@ -171,7 +183,7 @@ def _evaluated(objective: Objective) -> _Evaluated:
         ) from error
     if not np.isfinite(loss):
         raise InputError(f"The loss is {loss:g} at these weights, so there is nothing to certify.")
-    return _Evaluated(exact, loss, targets, reason, time.perf_counter() - start)
+    return _Evaluated(exact, loss, targets, reason, rows, why, time.perf_counter() - start)
 
 
 def _randomness(objective: Objective) -> str:

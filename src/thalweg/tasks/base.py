@@ -200,6 +200,10 @@ class AbstractTask(ABC):
         """
         del examples
 
+    def about(self) -> dict[str, str]:
+        """Return what statements about the training data call them: "examples", and "features" where there are some."""
+        return {"examples": "training examples"}
+
     @abstractmethod
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json`, `labels.json` and whatever else is needed into the folder."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, final
 
 import numpy as np
@@ -49,10 +49,11 @@ class Targets:
         return "squared error" if self.form.loss is ConvexLoss.SQUARED else "nats"
 
 
-def collect_targets(objective: Objective) -> Targets:
+def collect_targets(objective: Objective, keep: Callable[[LinearForm], None] | None = None) -> Targets:
     """Return the targets of all batches, from one pass of the model.
 
-    It raises an InputError if the loss is not a convex function of a linear prediction, or no finite features.
+    `keep` is shown the form of each batch. It raises an InputError if the loss is not a convex function of a linear
+    prediction, or no finite features.
     """
     forms: list[LinearForm] = []
     positions: list[tuple[np.ndarray, np.ndarray]] = []
@@ -65,14 +66,17 @@ def collect_targets(objective: Objective) -> Targets:
                     "The model's hidden states hold NaN or infinity, so there is nothing to certify; look at its "
                     "inputs and weights."
                 )
+            if keep is not None:
+                keep(form)
             prediction = form.features if form.layer is None else form.layer(form.features)
             outputs = prediction.shape[-1]
             wrong += _wrong(form, prediction)
             part, divisor = objective.head.loss_from_hidden(hidden, batch.targets, batch.mask, batch.weights)
             total, count = total + float(part), count + float(divisor)
             positions.append(_positions(hidden, form))
-            # The features are not needed any more, and may be large.
-            forms.append(dataclasses.replace(form, features=form.features[:0], rows=None))
+            # A new tensor: a slice would keep the features of all batches alive.
+            none = form.features.new_empty((0, form.features.shape[1]))
+            forms.append(dataclasses.replace(form, features=none, rows=None))
     first = forms[0]
     joined = join_forms(forms)
     targets = joined.targets.cpu().numpy()

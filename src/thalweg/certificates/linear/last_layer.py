@@ -28,13 +28,14 @@ MAX_BYTES: Final = 1_500_000_000  # of features and predictions that are held at
 PER_FEATURE, PER_PREDICTION = 12, 56
 
 
-def head_problem(objective: Objective) -> tuple[Head, HeadPoint, float]:
+def head_problem(objective: Objective, rows: "FormRows | None" = None) -> tuple[Head, HeadPoint, float]:
     """Return the problem of an objective's output layer on the features that its model gives now.
 
     Features are computed batch by batch, in evaluation mode; the modes are put back.
 
     Args:
         objective: on all training data; the output layer is that of the head, or the last one of the model.
+        rows: the features of all batches, where they are known already; None: they are computed.
 
     Returns:
         The problem, the point of the present layer, and the penalty of everything else.
@@ -43,11 +44,13 @@ def head_problem(objective: Objective) -> tuple[Head, HeadPoint, float]:
         InputError: where the head is not a convex loss of a linear layer of its own, or features and predictions are
             too many to be held at once; the message says why.
     """
-    objective = split_last_layer(objective)
-    (layer,) = (module for module in objective.head.modules() if isinstance(module, nn.Linear))
+    if rows is None:
+        rows = FormRows(split_last_layer(objective))
+        rows.compute()
+    objective, layer = rows.objective, rows.layer
     if any(tensor is layer.bias for tensor in objective.penalized):
         raise InputError("The bias of the output layer is under the penalty; the head's gap takes it as free.")
-    form = _whole_form(objective, layer)
+    form = rows.joined()
     if not bool(torch.isfinite(form.features.sum())) and not bool(torch.isfinite(form.features).all()):
         raise InputError("The features below the output layer hold NaN or infinity; there is nothing to certify.")
     l2 = objective.l2 if any(tensor is layer.weight for tensor in objective.penalized) else 0.0
@@ -58,42 +61,72 @@ def head_problem(objective: Objective) -> tuple[Head, HeadPoint, float]:
     return head, head.at(layer.weight.T, layer.bias), 0.5 * objective.l2 * squares
 
 
-def _whole_form(objective: Objective, layer: nn.Linear) -> LinearForm:
-    """Return the form of all batches, its features in float64."""
-    modes = [(module, module.training) for module in objective.model.modules()]
-    objective.model.eval()
-    features, forms, num_rows = layer.weight.new_zeros(0, layer.in_features), [], 0
-    try:
-        for batch in objective.batches:
-            form = form_on(objective, batch)[1]
-            if form.layer is not layer:
-                raise no_form(objective)
-            if not forms:
-                features = _room(objective, layer, max(1, len(form.features)) / max(1, batch.targets.numel()))
-            end = num_rows + len(form.features)
-            if end > len(features):  # the batches after the first have more targets than it
-                more = features.new_empty(max(end, len(features) // 2), features.shape[1])
-                features = torch.cat([features[:num_rows], more])
-            features[num_rows:end] = form.features
-            num_rows = end
-            forms.append(dataclasses.replace(form, features=form.features[:0], rows=None))
-    finally:
-        for module, mode in modes:
-            module.training = mode
-    return dataclasses.replace(join_forms(forms), features=features[:num_rows])
+@final
+class FormRows:
+    """The linear form of all batches of a split objective, batch after batch, its features in one float64 matrix."""
 
+    def __init__(self, objective: Objective) -> None:
+        self.objective = objective
+        (self.layer,) = (module for module in objective.head.modules() if isinstance(module, nn.Linear))
+        self._features: Tensor | None = None
+        self._forms: list[LinearForm] = []
+        self._num_rows = 0
+        self.reason = ""  # why they are not held
 
-def _room(objective: Objective, layer: nn.Linear, share: float) -> Tensor:
-    """Return room for all features, if there is: about a share of the numbers in the targets are rows."""
-    numbers = sum(batch.targets.numel() for batch in objective.batches)
-    needed = int(share * numbers * (PER_FEATURE * layer.in_features + PER_PREDICTION * layer.out_features))
-    if needed > MAX_BYTES:
-        raise InputError(
-            f"Features and predictions of all training data would take about {needed / 1e9:.1f} GB; at most "
-            f"{MAX_BYTES / 1e9:.1f} GB are held at once."
-        )
-    rows = min(numbers, int(1.2 * share * numbers) + 1)
-    return torch.empty(rows, layer.in_features, dtype=torch.float64, device=layer.weight.device)
+    def compute(self) -> None:
+        """Add all batches."""
+        modes = [(module, module.training) for module in self.objective.model.modules()]
+        self.objective.model.eval()
+        try:
+            for batch in self.objective.batches:
+                self.add(form_on(self.objective, batch)[1])
+                if self.reason:
+                    return
+        finally:
+            for module, mode in modes:
+                module.training = mode
+
+    def add(self, form: LinearForm) -> None:
+        """Add the form of the next batch."""
+        if form.layer is not self.layer:
+            self.reason = str(no_form(self.objective))
+        if self._features is None and not self.reason:
+            self._features = self._room(len(form.features))
+        if self.reason or self._features is None:
+            return
+        end = self._num_rows + len(form.features)
+        if end > len(self._features):  # the batches after the first have more targets than it
+            more = self._features.new_empty(max(end, len(self._features) // 2), self.layer.in_features)
+            self._features = torch.cat([self._features[: self._num_rows], more])
+        self._features[self._num_rows : end] = form.features
+        self._num_rows = end
+        # A new tensor: a slice would keep the features of all batches alive.
+        none = form.features.new_empty(0, self.layer.in_features)
+        self._forms.append(dataclasses.replace(form, features=none, rows=None))
+
+    def joined(self) -> LinearForm:
+        """Return the form of everything, or raise an InputError that says why it is not held."""
+        if self.reason or self._features is None:
+            raise InputError(self.reason)
+        return dataclasses.replace(join_forms(self._forms), features=self._features[: self._num_rows])
+
+    def _room(self, num_rows: int) -> Tensor | None:
+        """Return room for all features, if there is: the share of the targets' numbers that are rows is like at first.
+
+        Memory is taken only as it is filled.
+        """
+        batches, layer = self.objective.batches, self.layer
+        numbers = sum(batch.targets.numel() for batch in batches)
+        share = max(1, num_rows) / max(1, batches[0].targets.numel())
+        needed = int(share * numbers * (PER_FEATURE * layer.in_features + PER_PREDICTION * layer.out_features))
+        if needed > MAX_BYTES:
+            self.reason = (
+                f"Features and predictions of all training data would take about {needed / 1e9:.1f} GB; at most "
+                f"{MAX_BYTES / 1e9:.1f} GB are held at once."
+            )
+            return None
+        size = max(num_rows, min(numbers, int(1.2 * share * numbers) + 1))
+        return torch.empty(size, layer.in_features, dtype=torch.float64, device=layer.weight.device)
 
 
 def split_last_layer(objective: Objective) -> Objective:

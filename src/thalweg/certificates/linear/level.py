@@ -10,7 +10,7 @@ from torch import Tensor
 
 from thalweg.certificates.certificate.interval import Certificate
 from thalweg.certificates.linear.head import Head, HeadPoint
-from thalweg.certificates.linear.last_layer import head_problem
+from thalweg.certificates.linear.last_layer import FormRows, head_problem
 from thalweg.certificates.linear.polish import polish
 from thalweg.certificates.linear.regularizers import L2
 from thalweg.certificates.losses import SoftmaxLoss
@@ -25,14 +25,15 @@ NOT_ATTAINED: Final = (
 )
 
 
-def head_level(objective: Objective, *, seconds: float = math.inf) -> Certificate:
+def head_level(objective: Objective, rows: FormRows | None = None, *, seconds: float = math.inf) -> Certificate:
     """Return the certificate of the output layer; `reached` is the loss with the polished one.
 
     The objective is in float64 and evaluation mode, on all training data; polishing ends after some seconds. It raises
-    an InputError where there is no layer whose loss is convex in it, or too much data for one piece.
+    an InputError where there is no layer whose loss is convex in it, or too much data for one piece. Rows are as for
+    `head_problem`.
     """
     begin = time.perf_counter()
-    head, point, offset = head_problem(objective)
+    head, point, offset = head_problem(objective, rows)
     level = head.certificate(point, offset=offset)
     if not _can_be_polished(head):
         said = (NOT_ATTAINED,) if _fits_perfectly(head, point) else ()

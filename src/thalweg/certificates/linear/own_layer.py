@@ -130,6 +130,8 @@ def _compare_losses(split: Objective, batch: Batch, predictions: Tensor, allowed
     form = form_on(split, batch)[1]
     if not len(form.features):
         return
+    if not bool(torch.isfinite(form.targets).all()):
+        raise InputError("The targets hold NaN or infinity; clean the data.")
     value, own = float(loss_of(form).value(predictions)), float(total) / float(count)
     if abs(value - own) > allowed + 1e3 * torch.finfo(total.dtype).eps * (1.0 + abs(value) + abs(own)):
         raise InputError(

@@ -180,6 +180,10 @@ class Classify(AbstractTask):
         return Examples(columns | {"labels": labels.ids}, raw=raw, sort_by=sort_by), notes
 
     @override
+    def about(self) -> dict[str, str]:
+        return self.reader.about()
+
+    @override
     def view(self, examples: Examples) -> View:
         return WholeExamples(same_rows(*self.reader.view_columns(examples)), self.reader.describes)
 

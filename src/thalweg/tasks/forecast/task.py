@@ -156,6 +156,10 @@ class Forecast(AbstractTask):
         return self._windows(series), [f"The first {self.lags} rows are used as context only."]
 
     @override
+    def about(self) -> dict[str, str]:
+        return {"examples": "training windows", "features": "past values, as this run scales them"}
+
+    @override
     def view(self, examples: Examples) -> View:
         return WholeExamples(same_rows(_arrays(examples)[0]), f"the {self.lags} rows before the one to forecast")
 

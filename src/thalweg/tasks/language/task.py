@@ -151,6 +151,10 @@ class Language(AbstractWritingTask):
         words = (word for line in lines for word in split_words(line))
         return sum(_num_bytes(word) for word in words if self.tokenizer.id_of(word) is None)
 
+    @override
+    def about(self) -> dict[str, str]:
+        return {"examples": "training tokens"}
+
     def view(self, examples: Examples) -> View:
         """Return the targets, each predicted from the tokens before it in its chunk."""
         chunks = examples.ragged("tokens")

@@ -103,6 +103,16 @@ class TextReader:
             return "a text as a bag of its known words and bigrams with their weights"
         return f"the first {self.max_length:,} tokens of a text, with out-of-vocabulary words all alike"
 
+    def about(self) -> dict[str, str]:
+        """Return what statements about the training texts call them and their features."""
+        if self.features is None:
+            return {"examples": "training texts"}
+        parts = "words and bigrams" if len(self.features.bigrams) else "words"
+        return {
+            "examples": "training texts",
+            "features": f"features ({parts} of this run's vocabulary, as it normalizes, counts and weights them)",
+        }
+
     def read(self, texts: Sequence[str], prefix: str = "") -> dict[str, Any]:
         """Return the columns of `Examples` for new texts."""
         return self.columns(self.encode([self.normalizer.many(list(texts))]), prefix)[0]

@@ -158,6 +158,10 @@ class Score(AbstractTask):
         return tuple(f"{PREFIX[role]}tokens" for role in self.text_roles) if padded else ()
 
     @override
+    def about(self) -> dict[str, str]:
+        return self.reader.about()
+
+    @override
     def view(self, examples: Examples) -> View:
         columns = [column for role in self.text_roles for column in self.reader.view_columns(examples, PREFIX[role])]
         sees = self.reader.describes + (", for both texts of a pair" if self.is_pair else "")

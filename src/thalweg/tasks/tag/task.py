@@ -197,6 +197,10 @@ class Tag(AbstractTask):
             raise unseen("tag", error.args[0], "in this sentence", self.tags, name, sentence.line) from None
 
     @override
+    def about(self) -> dict[str, str]:
+        return {"examples": "training words"}
+
+    @override
     def view(self, examples: Examples) -> View:
         tokens = examples.ragged("tokens")
         sees = "all words of a sentence (rare ones by their spelling) and the place of the one to tag"

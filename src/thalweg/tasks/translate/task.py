@@ -123,6 +123,10 @@ class Translate(AbstractWritingTask):
             builder.extend([np.frombuffer(text.encode("utf-8", "surrogatepass"), dtype=np.uint8) for text in part])
         return builder.finish()
 
+    @override
+    def about(self) -> dict[str, str]:
+        return {"examples": "training tokens"}
+
     def view(self, examples: Examples) -> View:
         """Return the target tokens, each predicted from the source text and the target tokens before it."""
         source, target = examples.ragged("source"), examples.ragged("target")
