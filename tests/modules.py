@@ -6,6 +6,7 @@ TESTED_IN = {
     "certificates/": "certificates/linear/test_head.py",
     "certificates/certificate/": "certificates/certificate/test_interval.py",
     "certificates/checker/": "certificates/checker/test_check.py",
+    "certificates/certificate/proved.py": "certificates/linear/test_head.py",
     "certificates/checker/networks.py": "certificates/two_layer/test_two_layer.py",
     "certificates/factored/": "certificates/factored/test_factored.py",
     "certificates/floors/": "certificates/floors/test_floor.py",

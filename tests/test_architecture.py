@@ -47,7 +47,12 @@ HEAVY = {"torch", "torchmetrics", "scipy", "sklearn", "numpy"}
 PURE = {"status", "vectors", "batch", "models", "heads", "objective", "curvature", "optim"}
 WORLD = {"os", "time", "pathlib", "io", "shutil", "subprocess", "socket", "tempfile", "datetime", "rich"}
 # The only modules that import by a name they are given.
-BY_NAME = {"thalweg.names", "thalweg.optim.construct"}
+BY_NAME = {
+    "thalweg.names",
+    "thalweg.optim.construct",
+    "thalweg.certificates.checker.check",
+    "thalweg.certificates.checker.rules",
+}
 FORBIDDEN = {"pickle", "cPickle", "dill", "shelve", "marshal", "cloudpickle", "joblib"}
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from linear_cases import LOSSES, random_loss
 from scipy.optimize import minimize
 
-from thalweg.certificates.checker.check import dual_terms
+from thalweg.certificates.checker.check import dual_sum
+from thalweg.certificates.exact import exact_dual, float_residual
 from thalweg.certificates.losses import SoftmaxLoss, best_bias, best_scale
 from thalweg.certificates.number_losses import HingeLoss, LogisticLoss, SquaredHingeLoss, SquaredLoss
 
@@ -90,11 +91,14 @@ def test_dual_points_are_feasible_and_their_residuals_scale(seed, kind, balanced
         assert residual.sum(0).abs().max() <= 1e-12 * (1.0 + residual.abs().sum())
     else:
         torch.testing.assert_close(residual, loss.value_and_residual(10.0 * z)[1], rtol=1e-9, atol=1e-12)
-    # The checker has formulas of its own.
-    evidence = loss.evidence()
-    value, other = dual_terms({**evidence, "dual": scaled.numpy()})
-    assert float((evidence["c"] * value).sum()) == pytest.approx(loss.dual_value(scaled), rel=1e-9, abs=1e-12)
-    np.testing.assert_allclose(evidence["c"] * other, loss.dual_residual(scaled).numpy(), rtol=1e-9, atol=1e-12)
+    # The checker has formulas of its own, and accepts the dual point on a grid with sums of exactly zero.
+    evidence = {**loss.evidence(), **exact_dual(loss, scaled, balanced=balanced)}
+    value, error = dual_sum(evidence)
+    assert value / loss.count == pytest.approx(loss.dual_value(scaled), rel=1e-9, abs=1e-11)
+    assert error <= 1e-13 * (1.0 + abs(value)) * loss.num_examples
+    if balanced:
+        assert not evidence["residual"].sum(0).any()
+    np.testing.assert_allclose(float_residual(evidence) / loss.count, loss.dual_residual(scaled), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["squared", "squared_hinge"])

@@ -149,7 +149,8 @@ def local_verdict(
     ritz, coordinates, _ = run.ritz()
     curvature, greatest = float(ritz[0]), float(ritz[-1])
     rounding = 10.0 * torch.finfo(hessian.dtype).eps * max(abs(curvature), abs(greatest))
-    least = curvature - _missed(len(ritz), hessian.size, failure, run.complete) * (greatest - curvature) - rounding
+    missed = _missed(len(ritz), hessian.size, failure, run.complete)
+    least = curvature - missed * (greatest - curvature) - rounding if math.isfinite(missed) else -math.inf
     # An eigenvector of the tridiagonal matrix is the direction whose curvature is the Ritz value itself.
     direction = (run.basis[: len(ritz)].T @ coordinates[:, 0].to(run.basis)).detach()
     candidates = [(Verdict.DESCENDS, _step_down(objective, [-part for part in gradient], loss))] if norm > 0.0 else []

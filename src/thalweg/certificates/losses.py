@@ -30,7 +30,9 @@ class AbstractLoss(abc.ABC):
         unit: of the loss.
         largest_scale: the largest number that any dual point may be scaled by.
         targets: `[num_examples, outputs]`.
-        factor: $c$, `[num_examples, 1]` or `[num_examples, outputs]`.
+        weight: of the examples or numbers, `[num_examples, 1]` or `[num_examples, outputs]`.
+        count: what their sum is divided by.
+        factor: $c$, weight / count.
         scale: of the squares; a half for losses without squares (the "factor" of a certificate's evidence).
         labels: the targets as class ids, where they are hard; else None.
         zero_dual: the dual point whose residual is zero.
@@ -47,7 +49,8 @@ class AbstractLoss(abc.ABC):
             raise ValueError(f"{type(self).__name__}(targets) must be [num_examples, outputs]; got the shape {shape}.")
         if not bool(torch.isfinite(self.targets).all()):
             raise ValueError(f"{type(self).__name__}(targets) must be finite; there is NaN or infinity among them.")
-        self.factor = _factors(weights, count, self.targets, counted)
+        self.weight, self.count = _weights(weights, count, self.targets, counted)
+        self.factor = self.weight / self.count
         self.scale = 0.5
         self.labels: Tensor | None = None
         self.zero_dual = self.targets.new_zeros(())
@@ -121,7 +124,8 @@ class AbstractLoss(abc.ABC):
     def evidence(self) -> dict[str, "np.ndarray | float | str"]:
         """Return what a certificate says about the loss (see `thalweg.certificates.checker.check`)."""
         targets = (self.targets if self.labels is None else self.labels).cpu().numpy()
-        return {"loss": self.name, "T": targets, "c": self.factor.cpu().numpy(), "factor": self.scale}
+        kept = {"loss": self.name, "T": targets, "count": self.count, "factor": self.scale}
+        return kept if bool((self.weight == 1.0).all()) else {**kept, "weight": self.weight.cpu().numpy()}
 
 
 class AbstractCurvature(abc.ABC):
@@ -298,8 +302,8 @@ class _SoftmaxCurvature(AbstractCurvature):
         return diagonal_blocks(weighted) - weighted[:, :, None] * self._p[:, None, :]
 
 
-def _factors(weights: Tensor | None, count: float | None, targets: Tensor, counted: int) -> Tensor:
-    """Return weights divided by the count, `[num_examples, 1]` or `[num_examples, outputs]`."""
+def _weights(weights: Tensor | None, count: float | None, targets: Tensor, counted: int) -> tuple[Tensor, float]:
+    """Return the weights, `[num_examples, 1]` or `[num_examples, outputs]`, and the count."""
     num = len(targets)
     each = targets.new_ones(num, 1) if weights is None else weights.detach().double().reshape(num, -1)
     if bool((each < 0.0).any()) or not bool(torch.isfinite(each).all()):
@@ -308,7 +312,7 @@ def _factors(weights: Tensor | None, count: float | None, targets: Tensor, count
         count = float(each.sum()) * (1 if each.shape[1] > 1 else counted)
     if not 0.0 < count < float("inf"):
         raise ValueError(f"The weights of the examples must add up to more than zero; got {count!r}.")
-    return each / count
+    return each, count
 
 
 # ---- functions of tensors and of NumPy arrays alike (typed as if for tensors) ----

@@ -25,7 +25,7 @@ from thalweg.certificates.certificate.ladder import (
 )
 from thalweg.certificates.checker import check
 from thalweg.cli.output import print_json, print_lines
-from thalweg.errors import InputError, counted
+from thalweg.errors import InputError
 from thalweg.training.certified.by_example import by_example
 from thalweg.training.certified.by_example_words import lines, sections
 from thalweg.training.certified.certify import facts_of, keep, open_run
@@ -84,29 +84,21 @@ def check_and_show(file: Path, folder: Path | None, *, as_json: bool) -> int:
     """Verify a certificate, print what was verified, and return 0, or 1 if it is refused."""
     if not file.is_file():
         raise InputError(f"There is no certificate {file}; expected one that `thalweg certify` wrote.")
-    refused, verdict = "", ""
-    sentences: list[str] = []
-    try:
-        sentences = check.check(file)
-        verdict = _verdict(check.read(file)[0]["levels"])
-        if folder is not None:
+    report = check.check(file)
+    sentences = list(report.sentences)
+    if folder is not None:
+        try:
             sentences += _same_run(file, Run(folder))
-    except check.Refused as error:
-        refused = str(error)
+        except check.Refused as error:
+            report.refused.append(str(error))
+            report.bound_verified = False
+            sentences.append(f"REFUSED {error}")
     if as_json:
-        print_json({"file": str(file), "accepted": not refused, "sentences": sentences, "refused": refused or None})
+        accepted = report.bound_verified
+        print_json({"file": str(file), "accepted": accepted, "sentences": sentences, "refused": report.refused})
     else:
-        print_lines([*sentences, f"REFUSED: {refused}" if refused else f"{file}: {verdict}"])
-    return 1 if refused else 0
-
-
-def _verdict(levels: list[dict[str, Any]]) -> str:
-    """Return how much of a certificate in which nothing is wrong was verified."""
-    bounds = [level for level in levels if level["bound"] is not None]
-    missing = sum(not level["evidence"] for level in bounds)
-    rest = f", {missing} {'has' if missing == 1 else 'have'} no evidence" if missing else ""
-    word = "valid" if missing < len(bounds) else "NOT VERIFIED"
-    return f"{word} ({len(bounds) - missing} of {counted(len(bounds), 'level')} verified{rest})"
+        print_lines([*sentences, report.verdict])
+    return 0 if report.bound_verified else 1
 
 
 def _same_run(file: Path, run: Run) -> list[str]:
@@ -117,14 +109,14 @@ def _same_run(file: Path, run: Run) -> list[str]:
         if content["hashes"].get(what) != facts.hashes[what]:
             raise check.Refused(f"The {what} of the certificate do not match those of {run.folder}.")
     check.need(
-        abs(content["loss"] - facts.loss) <= check.slack(facts.loss),
+        abs(content["loss"] - facts.loss) <= 1e-9 * abs(facts.loss) + 1e-14,
         f"The certificate claims the loss {content['loss']:.12g}, and the run has {facts.loss:.12g}.",
     )
     for level in content["levels"]:
         if level["name"] == "floor":
             floor = facts.floors.get(level["quantity"], -math.inf)
             check.need(
-                level["bound"] <= floor + check.slack(floor),
+                level["bound"] <= floor + 1e-9 * abs(floor) + 1e-14,
                 f"The floor of {level['quantity']} is claimed to be {level['bound']:.9g}; the data gives {floor:.9g}.",
             )
     return [f"Data, weights, loss and the counts of the floors are those of {run.folder}."]

@@ -83,7 +83,7 @@ def test_every_bound_lies_below_every_loss(seed, kind, intercept):
     assert max(bounds) <= least + 1e-9 * abs(least) + 1e-12
     for point in points:
         level = problem.certificate(point)
-        assert "is proved" in check_level(level_to_json(level), dict(level.evidence))
+        assert check_level(level_to_json(level), dict(level.evidence)) >= level.bound
 
 
 @pytest.mark.parametrize("kind", SMOOTH)
@@ -148,9 +148,9 @@ def test_the_start_lies_on_the_proximal_step():
 def test_a_tampered_certificate_is_refused():
     problem = text_problem()
     level = problem.certificate(solve(problem, 3)[0])
-    for name, change in (("dual", 0.999), ("E", 1.01), ("X_values", 1.001), ("l2", 0.9)):
+    for name, change in (("residual", 2), ("E", 1.01), ("X_values", 1.001), ("l2", 0.9)):
         evidence = {**level.evidence, name: level.evidence[name] * change}
-        with pytest.raises(Exception, match=r"proves|not distributions|not feasible|weights give"):
+        with pytest.raises(Exception, match=r"proves|no distribution|domain|not feasible|weights give"):
             check_level(level_to_json(level), evidence)
     assert level.evidence["rule"] in RULES
 

@@ -338,12 +338,11 @@ def test_tampered_evidence_is_refused(method, tmp_path):
     assert level.evidence["method"] == method
     path = tmp_path / "certificate.json"
     Interval(loss=level.loss, levels=(level,), unit=level.unit).save(path)
-    assert "is proved, and the weights have the loss" in check(path)[0]
+    assert check(path).bound_verified
     for name, change in TAMPERED:
         evidence = {**level.evidence, name: change(level.evidence[name])}
         Interval(loss=level.loss, levels=(dataclasses.replace(level, evidence=evidence),), unit=level.unit).save(path)
-        with pytest.raises(Refused, match=r"claims the (bound|loss)|not feasible|does not|is no|are not|above|below"):
-            check(path)
+        assert check(path).refused
 
 
 @pytest.mark.parametrize(("name", "message"), [("inside", "there are more"), ("multiplier", "negative|not feasible")])

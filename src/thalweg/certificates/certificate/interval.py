@@ -84,6 +84,13 @@ class Certificate:
     evidence: Evidence = dataclasses.field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
+        if self.evidence.get("rule") in check.CONVERTED:
+            about = check.statement(self.evidence)
+            for key in ("quantity", "unit", "whole", "scope"):
+                object.__setattr__(self, key, about[key])
+            object.__setattr__(self, "proof", Proof(about["proof"]))
+            said = (*about["assumptions"], *(one for one in self.assumptions if one not in about["assumptions"]))
+            object.__setattr__(self, "assumptions", said)
         if math.isnan(self.loss) or math.isnan(self.bound):
             raise ValueError(f"The level {self.name!r} has the loss {self.loss} and the bound {self.bound}.")
         if self.bound > self.loss + rounding_slack(self.loss, self.bound):

@@ -1,14 +1,14 @@
 """Verifies the rules head and factored with numpy alone; `check.py` beside it calls these functions.
 
-Besides T, c, loss and dual as in `check.py`:
+Besides what `losses.py` needs:
   X            features: dense [n,d], or packed rows: X_values, X_columns, X_starts [n+1], X_width
-  W, b         weights [d,K] and bias [K]; b only where there is one: it is free, so columns of c R must sum to zero
+  W, b         weights [d,K] and bias [K] of the point whose loss is compared; b only where free_bias is 1
   E            factored: embedding [d,k], and W is [k,K]
   regularizer  l2: l2/2 |W|^2 | l1: l1 sum|W| | elastic: both | ball: none, but |W| <= radius
                nuclear: l2/2 (|E|^2 + |W|^2)
   offset       what is added to loss and bound: the penalty of everything that stays as it is
-With G = X' (c R) the bound is sum c value - conjugate(G) + offset. Under "nuclear" it holds for every width, because
-l2/2 (|E|^2 + |W|^2) is at least l2 times the nuclear norm of E W.
+With G = X' R the bound is (value(R) - conjugate of G / count) + offset. Under "nuclear" it holds for every width,
+because l2/2 (|E|^2 + |W|^2) is at least l2 times the nuclear norm of E W.
 """
 
 import numpy as np
@@ -19,6 +19,7 @@ class Matrix:
 
     def __init__(self, e, base, name="X"):
         self.dense = e.get(name)
+        self.terms = 0  # products that are added up for an entry of X' R
         if self.dense is None:
             self.values, self.columns, starts = (e[f"{name}_{part}"] for part in ("values", "columns", "starts"))
             self.shape = len(starts) - 1, int(e[f"{name}_width"])
@@ -27,8 +28,21 @@ class Matrix:
             base.need(ok and (not len(self.columns) or 0 <= self.columns.min() <= self.columns.max() < self.shape[1]),
                  "The packed rows of X do not fit together.")  # fmt: skip
             self.rows = np.repeat(np.arange(self.shape[0]), counts)
+            places = self.rows * self.shape[1] + self.columns
+            base.need((np.diff(places) > 0).all(), "The packed rows of X hold a column twice, or not in order.")
+            self.terms = int(np.bincount(self.columns, minlength=1).max())
         else:
+            base.need(self.dense.ndim == 2, "X must be a matrix.")
             self.shape = self.dense.shape
+            self.terms = self.shape[0]
+
+    def row_lengths(self, base):
+        """Return the length of each row, rounded up."""
+        if self.dense is not None:
+            return base.row_lengths(self.dense)
+        largest = float(np.abs(self.values).max(initial=0.0)) or 1.0
+        squares = np.bincount(self.rows, (self.values / largest) ** 2, self.shape[0])
+        return largest * np.sqrt(squares) * (1 + base.gamma(self.shape[1] + 8)) + base.TINY
 
     def times(self, right):
         """Return X @ right."""
@@ -45,49 +59,70 @@ class Matrix:
                          for column in right.T], 1)  # fmt: skip
 
 
-def conjugate(e, gradient, base):
-    """Return the conjugate of the regularizer at the gradient G, and the regularizer at the weights."""
-    kind, w = e["regularizer"], e["W"]
+def bound(e, base, gradient, reach, terms):
+    """Return what a residual proves, and the error.
+
+    `gradient` is X' R without the scale, `reach` the sum over examples of |x| |R|, rounded up, and `terms` how many
+    products at most were added up for an entry.
+    """
+    value, error = base.dual_sum(e)
+    count, scale = float(e["count"]), float(e["scale"])
+    below, wrong = conjugate(e, base, scale * gradient / count, scale * reach / count * base.gamma(terms + 8))
+    offset = float(e["offset"])
+    result = value / count - below + offset
+    sizes = abs(value) / count + abs(below) + abs(offset)
+    error = error / count * (1 + 4 * base.U) + wrong + 8 * base.U * sizes
+    return (result, error) if result - error > offset else (offset, 0.0)  # no loss and no penalty is negative
+
+
+def conjugate(e, base, gradient, off):
+    """Return the conjugate of the regularizer, and the error, at a gradient whose length is off by `off` at most."""
+    kind = e["regularizer"]
     l1, l2, radius = (float(e.get(name, 0.0)) for name in ("l1", "l2", "radius"))
     base.need(l1 >= 0 and l2 >= 0 and radius >= 0, "A regularizer is negative.")
+    off = off + 4 * base.U * base.length(gradient)
     if kind == "nuclear":
-        top = np.linalg.norm(gradient, 2)
-        base.need(l2 > 0 and "E" in e, "The nuclear norm needs a positive l2 and an embedding.")
-        base.need(
-            top <= l2 * (1 + 1e-12),
-            f"The dual is not feasible: its largest singular value {top:.9g} is above {l2:.9g}.",
-        )
-        return 0.0, 0.5 * l2 * (np.sum(e["E"] ** 2) + np.sum(w**2))
+        top = base.largest_singular_value(gradient) + off
+        base.need(l2 > 0, "The nuclear norm needs a positive l2.")
+        base.need(top <= l2, f"The dual is not feasible: its largest singular value {top:.9g} is above {l2:.9g}.")
+        return 0.0, 0.0
     if kind == "ball":
-        base.need(np.linalg.norm(w) <= radius * (1 + 1e-12), "The weights lie outside the ball.")
-        return radius * np.linalg.norm(gradient), 0.0
+        size = base.length(gradient)
+        return radius * size, radius * off * (1 + 8 * base.U)
     if kind == "l1":
-        top = np.abs(gradient).max()
-        base.need(top <= l1 * (1 + 1e-12), f"The dual is not feasible: its largest entry {top:.9g} is above {l1:.9g}.")
-        return 0.0, l1 * np.abs(w).sum()
+        top = float(np.abs(gradient).max(initial=0.0)) * (1 + 4 * base.U) + off
+        base.need(top <= l1, f"The dual is not feasible: its largest entry {top:.9g} is above {l1:.9g}.")
+        return 0.0, 0.0
     base.need(kind in ("l2", "elastic") and l2 > 0, f"The regularizer {kind!r} needs a positive l2.")
-    excess = np.maximum(np.abs(gradient) - l1, 0)
-    return np.sum(excess**2) / (2 * l2), l1 * np.abs(w).sum() + 0.5 * l2 * np.sum(w**2)
+    size = base.length(np.maximum(np.abs(gradient) - l1, 0) if kind == "elastic" else gradient)
+    return size**2 / (2 * l2), (off * (2 * size + off) / (2 * l2) + 8 * base.U * size**2 / (2 * l2)) * (1 + 8 * base.U)
+
+
+def penalty(e):
+    """Return what the weights of the point cost."""
+    kind, w = e["regularizer"], e["W"]
+    if kind == "nuclear":
+        return 0.5 * e["l2"] * (np.sum(e["E"] ** 2) + np.sum(w**2))
+    if kind == "ball":
+        return 0.0
+    return float(e.get("l1", 0.0)) * np.abs(w).sum() + 0.5 * float(e.get("l2", 0.0)) * np.sum(w**2)
 
 
 def check_head(e, base):
     """Rule head: weak duality at the dual point, and the loss of the weights."""
     x = Matrix(e, base)
-    c = base.weights(e, x.shape[0])
-    value, residual = base.dual_terms(e)
-    residual = c * residual
-    gradient = x.transposed_times(residual)
-    bias = e.get("b", 0.0)
-    if "b" in e:
-        off = np.abs(residual.sum(0)).max()
-        base.need(
-            off <= 1e-12 * np.abs(residual).sum() + 1e-15,
-            f"A free intercept needs residuals that sum to 0, got {off:.3g}.",
-        )
-    below, penalty = conjugate(e, gradient, base)
+    base.need(e["residual"].shape[0] == x.shape[0], "X and the residual have different numbers of examples.")
+    plain = base.residual(e)
+    gradient = x.transposed_times(plain)
+    reach = float(np.sum(x.row_lengths(base) * base.row_lengths(plain))) * (1 + base.gamma(len(plain) + 4))
+    value, error = bound(e, base, gradient, reach, x.terms)
     w = e["E"] @ e["W"] if e["regularizer"] == "nuclear" else e["W"]
-    loss = np.sum(c * base.terms(e, x.times(w) + bias)) + penalty
-    return loss + e.get("offset", 0.0), np.sum(c * value) - below + e.get("offset", 0.0)
+    base.need(("b" in e) == bool(e["free_bias"]), "There is a bias where none should be, or none where one should be.")
+    if e["regularizer"] == "ball":
+        base.need(np.linalg.norm(w) <= e["radius"] * (1 + 1e-9), "The weights lie outside the ball.")
+    loss, size = base.loss_sum(e, x.times(w) + e.get("b", 0.0))
+    more = penalty(e)
+    return base.Proved(loss + more + e["offset"], size + more + abs(e["offset"]), value, error)
 
 
 def check_factored(e, base):

@@ -2,13 +2,17 @@
 
 import dataclasses
 import time
+from collections.abc import Mapping
 from typing import final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from thalweg.certificates.certificate.interval import Certificate, Proof
+from thalweg.certificates.certificate.interval import Certificate
+from thalweg.certificates.certificate.proved import proved_certificate
+from thalweg.certificates.exact import exact_dual
+from thalweg.certificates.linear.dual_bound import bound_of
 from thalweg.certificates.linear.matrices import Features
 from thalweg.certificates.losses import AbstractLoss, best_scale
 
@@ -32,7 +36,15 @@ class Factored:
     When not to use it: with dropout, a layer in between that is not linear, or decay outside the loss.
     """
 
-    def __init__(self, features: Features, loss: AbstractLoss, l2: float, *, intercept: bool) -> None:
+    def __init__(
+        self,
+        features: Features,
+        loss: AbstractLoss,
+        l2: float,
+        *,
+        intercept: bool,
+        about: Mapping[str, str] | None = None,
+    ) -> None:
         if not 0.0 < l2 < float("inf"):
             raise ValueError(f"Factored(l2=...) must be above zero; got {l2!r}.")
         if features.shape[0] != loss.num_examples:
@@ -40,6 +52,7 @@ class Factored:
                 f"Factored(features, loss): {features.shape[0]} rows of features, but {loss.num_examples} targets."
             )
         self.features, self.loss, self.l2, self.intercept = features, loss, l2, intercept
+        self.about = dict(about or {})  # words for the certificate's scope: "features", "examples"
         self._rounding = loss.dual_rounding(features.row_norms())
 
     def at(self, embedding: Tensor, weight: Tensor, bias: Tensor | None = None) -> "FactoredPoint":
@@ -86,35 +99,34 @@ class Factored:
     def certificate(self, point: "FactoredPoint", *, evidence: bool = True) -> Certificate:
         """Return the certificate of a point; its evidence, which can be left out, is as large as the data."""
         start = time.perf_counter()
-        bound, dual = self.bound(point)
-        seconds = time.perf_counter() - start
-        kept: dict[str, np.ndarray | float | int | str] = {}
-        if evidence:
-            kept = {
-                "rule": "factored",
-                "regularizer": "nuclear",
-                "l2": self.l2,
-                **self.features.arrays(),
-                **self.loss.evidence(),
-                "E": point.embedding.cpu().numpy(),
-                "W": point.weight.T.cpu().numpy(),
-                "dual": dual.cpu().numpy(),
-            }
-            if self.intercept:
-                kept["b"] = point.bias.cpu().numpy()
-        return Certificate(
-            name="factored",
-            quantity="training loss",
-            unit=self.loss.unit,
+        loss, dual = self.loss, self.loss.dual_point(point.z, balanced=self.intercept)
+        kept: dict[str, np.ndarray | float | int | str] = {
+            "rule": "factored",
+            "regularizer": "nuclear",
+            "l2": self.l2,
+            **loss.evidence(),
+            **exact_dual(loss, dual, balanced=self.intercept),
+            **self.about,
+            "offset": 0.0,
+        }
+
+        def scale(gradient: Tensor, off: float) -> float:
+            largest, allowed = spectral_norm(gradient), max(0.0, self.l2 * (1.0 - 1e-13) - off)
+            limit = 1.0 if largest <= allowed else allowed / largest
+            return best_scale(lambda scale: loss.dual_value(loss.scaled(dual, scale)), limit)[1]
+
+        found = bound_of(kept, self.features, scale)
+        kept |= self.features.arrays()
+        kept |= {"E": point.embedding.cpu().numpy(), "W": point.weight.T.cpu().numpy()}
+        if self.intercept:
+            kept["b"] = point.bias.cpu().numpy()
+        size = point.total + float(point.z.abs().amax())
+        return proved_certificate(
+            kept,
             loss=point.total,
-            bound=bound,
-            scope=(
-                "No embeddings and no output layer, of any width, have a lower training loss with this penalty, "
-                "however they are trained."
-            ),
-            proof=Proof.PROOF,
-            seconds=seconds,
-            evidence=kept,
+            found=found._replace(size=size),
+            seconds=time.perf_counter() - start,
+            keep=evidence,
         )
 
 

@@ -2,20 +2,23 @@
 
 import dataclasses
 import time
+from collections.abc import Callable, Mapping
 from typing import Final, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from thalweg.certificates.certificate.interval import Certificate, Proof
+from thalweg.certificates.certificate.interval import Certificate
+from thalweg.certificates.certificate.proved import proved_certificate
+from thalweg.certificates.exact import exact_dual
+from thalweg.certificates.linear.dual_bound import bound_of
 from thalweg.certificates.linear.matrices import Features
-from thalweg.certificates.linear.regularizers import L2, AbstractRegularizer, Ball
+from thalweg.certificates.linear.regularizers import L2, AbstractRegularizer
 from thalweg.certificates.losses import AbstractLoss
 from thalweg.certificates.number_losses import HingeLoss
 
 SMALL: Final = 0.01  # a relative gap above this is worth the search for a better dual point
-SCOPE: Final = "No output layer{} is better on these features; the layers below it are kept fixed and are not covered."
 
 
 @final
@@ -34,6 +37,7 @@ class Head:
         loss: $L$, of predictions `[num_examples, outputs]`.
         regularizer: $r$: `L2`, `L1`, `ElasticNet` or `Ball`.
         intercept: whether there is a $b$; it is not penalized.
+        about: words for the certificate's scope: "examples" says which data these are; None: training examples.
 
     Raises:
         ValueError: if the numbers of examples differ.
@@ -52,13 +56,20 @@ class Head:
     """
 
     def __init__(
-        self, features: Features, loss: AbstractLoss, regularizer: AbstractRegularizer, *, intercept: bool
+        self,
+        features: Features,
+        loss: AbstractLoss,
+        regularizer: AbstractRegularizer,
+        *,
+        intercept: bool,
+        about: Mapping[str, str] | None = None,
     ) -> None:
         if features.shape[0] != loss.num_examples:
             raise ValueError(
                 f"Head(features, loss): {features.shape[0]} rows of features, but {loss.num_examples} targets."
             )
         self.features, self.loss, self.regularizer, self.intercept = features, loss, regularizer, intercept
+        self.about = dict(about or {})
         self._rounding = loss.dual_rounding(features.row_norms())
 
     def at(self, weight: Tensor, bias: Tensor | None = None) -> "HeadPoint":
@@ -95,7 +106,7 @@ class Head:
         by_slope = self._by_slope(point)
         if by_slope is not None and (by_slope <= SMALL * abs(point.total) or not search):
             return by_slope
-        return self._gap(point)[0]
+        return self._gap(point)
 
     def relative_gap(self, point: "HeadPoint") -> float:
         """Return the gap as a fraction of the loss with its penalty; 0 for a loss of 0."""
@@ -109,18 +120,16 @@ class Head:
         slope = torch.add(point.gradient, point.weight, alpha=-regularizer.strength)
         return float(torch.linalg.vector_norm(slope)) ** 2 / (2.0 * regularizer.strength)
 
-    def _gap(self, point: "HeadPoint") -> tuple[float, Tensor]:
-        """Return the gap and the dual point that proves it."""
+    def _gap(self, point: "HeadPoint") -> float:
+        """Return the gap by the dual point of the predictions, scaled as suits it best."""
         loss, dual = self.loss, self.loss.dual_point(point.z, balanced=self.intercept)
         by_slope = self._by_slope(point)
-        if by_slope is not None and by_slope <= SMALL * abs(point.total):
-            return by_slope, dual
         gradient = self.features.adjoint(loss.dual_residual(dual)) if by_slope is None else point.gradient
-        bound, scale = self.regularizer.bound(loss, dual, gradient, self._rounding)
-        return max(0.0, point.total - bound), loss.scaled(dual, scale)
+        bound, _ = self.regularizer.bound(loss, dual, gradient, self._rounding)
+        return max(0.0, point.total - bound)
 
     def certificate(self, point: "HeadPoint", *, offset: float = 0.0, evidence: bool = True) -> Certificate:
-        """Return the certificate of a point.
+        """Return the certificate of a point, with all rounding accounted for.
 
         Args:
             point: from `at`.
@@ -128,42 +137,35 @@ class Head:
             evidence: keep what `thalweg.certificates.checker.check` needs, as large as the data.
         """
         begin = time.perf_counter()
-        gap, dual = self._gap(point)
-        seconds = time.perf_counter() - begin
-        which, assumptions = "", ()
-        if isinstance(self.regularizer, Ball):
-            which = f" of norm up to {self.regularizer.radius:.4g}"
-            assumptions = (
-                "The loss has no penalty on this layer; without a bound on its norm there is no certificate.",
-            )
-        kept: dict[str, np.ndarray | float | int | str] = {}
-        if evidence:
-            kept = {
-                "rule": "head",
-                "regularizer": self.regularizer.name,
-                **self.regularizer.settings(),
-                **self.features.arrays(),
-                **self.loss.evidence(),
-                "W": point.weight.cpu().numpy(),
-                "dual": dual.cpu().numpy(),
-                "offset": offset,
-            }
-            if self.intercept:
-                kept["b"] = point.bias.cpu().numpy()
-        total = point.total + offset
-        return Certificate(
-            name="head",
-            quantity="training loss",
-            unit=self.loss.unit,
-            loss=total,
-            bound=total - gap,
-            scope=SCOPE.format(which),
-            whole=False,
-            proof=Proof.PROOF,
-            seconds=seconds,
-            assumptions=assumptions,
-            evidence=kept,
+        dual = self.loss.dual_point(point.z, balanced=self.intercept)
+        kept: dict[str, np.ndarray | float | int | str] = {
+            "rule": "head",
+            "regularizer": self.regularizer.name,
+            **self.regularizer.settings(),
+            **self.loss.evidence(),
+            **exact_dual(self.loss, dual, balanced=self.intercept),
+            **self.about,
+            "offset": offset,
+        }
+        found = bound_of(kept, self.features, self._scale(point, dual))
+        kept |= self.features.arrays()
+        kept["W"] = point.weight.cpu().numpy()
+        if self.intercept:
+            kept["b"] = point.bias.cpu().numpy()
+        size = point.total + float(point.z.abs().amax()) + abs(offset)
+        return proved_certificate(
+            kept,
+            loss=point.total + offset,
+            found=found._replace(size=size),
+            seconds=time.perf_counter() - begin,
+            keep=evidence,
         )
+
+    def _scale(self, point: "HeadPoint", dual: Tensor) -> Callable[[Tensor, float], float]:
+        """Return what finds the best scale of a dual point for a gradient that is off by `off`."""
+        by_slope = self._by_slope(point)
+        near = by_slope is not None and by_slope <= SMALL * abs(point.total)
+        return lambda gradient, off: 1.0 if near else self.regularizer.bound(self.loss, dual, gradient, off)[1]
 
 
 @final

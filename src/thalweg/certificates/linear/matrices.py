@@ -101,6 +101,10 @@ class Features:
         squares = self._squares if double else self._squares_in_float32
         return torch.from_numpy(squares @ weights.cpu().numpy()).to(weights.device)
 
+    def most_terms(self) -> int:
+        r"""Return how many numbers at most are added up for an entry of $X^\top R$."""
+        return self.shape[0] if self._sparse is None else int(np.bincount(self._sparse.indices, minlength=1).max())
+
     def row_norms(self) -> Tensor:
         """Return the Euclidean length of each row, `[num_examples]`."""
         if self._sparse is None:

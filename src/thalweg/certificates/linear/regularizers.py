@@ -79,7 +79,7 @@ class L1(AbstractRegularizer):
 
     @override
     def bound(self, loss: AbstractLoss, dual: Tensor, gradient: Tensor, rounding: float) -> tuple[float, float]:
-        largest, allowed = float(gradient.abs().amax()), max(0.0, self.strength - rounding)
+        largest, allowed = float(gradient.abs().amax()), max(0.0, self.strength * (1.0 - 1e-13) - rounding)
         limit = 1.0 if largest <= allowed else allowed / largest
         return best_scale(lambda s: loss.dual_value(loss.scaled(dual, s)), limit)
 

@@ -1,0 +1,135 @@
+"""Losses of predictions and their duals, with all rounding accounted for; `check.py` beside it lists the arrays.
+
+The sum of the losses is sum w phi(z). For a residual R, one number for each example and output,
+
+    sum w phi(z) >= value(R) - sum R z   for every z,
+
+where value(R) is a sum of the terms below, q = T - R / w:
+
+  softmax        phi = S log sum exp z - T z, S the sum of the row T    w (S log S - sum q log q), q >= 0, sum R = 0
+  logistic       phi = log(1 + e^z) - T z                               w (-q log q - (1-q) log(1-q)), 0 <= q <= 1
+  squared        phi = factor (z - T)^2                                 R T - R^2 / (4 factor w)
+  squared_hinge  phi = max(1 - T z, 0)^2                                |R| - R^2 / (4 w), R T >= 0
+  hinge          phi = max(1 - T z, 0)                                  |R|, 0 <= R T <= w
+"""
+
+import numpy as np
+
+
+def terms(e, z):
+    """Return the losses phi of the predictions z, [n,1] or [n,K]."""
+    kind, target = e["loss"], e["T"]
+    if kind == "softmax":
+        high = z.max(1, keepdims=True)
+        lse = np.log(np.exp(z - high).sum(1, keepdims=True)) + high
+        if target.ndim == 1:
+            return lse - z[np.arange(len(z)), target][:, None]
+        return target.sum(1, keepdims=True) * lse - (target * z).sum(1, keepdims=True)
+    if kind == "logistic":
+        return np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z))) - target * z
+    if kind == "squared":
+        return e["factor"] * (z - target) ** 2
+    return np.maximum(1 - target * z, 0) ** (2 if kind == "squared_hinge" else 1)
+
+
+def loss_sum(e, z, base):
+    """Return sum w phi(z) / count, and the sum of the absolute values of its terms."""
+    w = weights(e, len(z), base)
+    phi = terms(e, z)
+    size = np.abs(phi) + np.abs(z).max(1, keepdims=True) + np.abs(e["T"] if e["loss"] == "squared" else 0.0)
+    return np.sum(w * phi) / e["count"], np.sum(w * size) / e["count"]
+
+
+def weights(e, rows, base):
+    """Return the weights w as [n,1] or [n,K]; all one where the evidence has none."""
+    base.need(e["count"] > 0, "The losses are divided by a count that is not positive.")
+    w = e.get("weight")
+    if w is None:
+        return np.ones((rows, 1))
+    base.need(w.size in (rows, e["residual"].size), "There is not one weight for each example or number.")
+    base.need(w.min() >= 0, "A weight is negative.")
+    return w.reshape(rows, -1)
+
+
+def residual(e, base):
+    """Return R without its scale, exact in float64; refuses one whose rows (softmax) or columns (bias) do not sum to 0.
+
+    R = scale residual 2^exponent with integers, so these sums have no rounding at all.
+    """
+    whole, exponent, scale = e["residual"], int(e["exponent"]), float(e["scale"])
+    base.need(whole.dtype == np.int64 and whole.ndim == 2 and whole.size, "The residual must be int64, [n, K].")
+    fits = np.abs(whole.astype(np.float64)).sum() < 2.0**53
+    base.need(fits and -960 <= exponent <= 800 and 0 <= scale < 1e200, "Residual, exponent or scale are out of range.")
+    if e["loss"] == "softmax":
+        base.need(not whole.sum(1).any(), "The residuals of an example do not sum to 0.")
+    if e.get("free_bias"):
+        base.need(not whole.sum(0).any(), "A free bias needs residuals that sum to 0 exactly.")
+    return np.ldexp(whole.astype(np.float64), exponent)
+
+
+def dual_sum(e, base):
+    """Return value(R) and a bound on its error; refuses a residual outside the domain."""
+    kind, target, scale = e["loss"], e["T"], float(e["scale"])
+    plain = residual(e, base)
+    r = scale * plain  # off by U |r|
+    rows, outputs = r.shape
+    w = weights(e, rows, base) + np.zeros((1, 1 if kind == "softmax" else outputs))
+    base.need(kind == "softmax" or target.shape == r.shape, "Targets and residual have different shapes.")
+    there = w > 0
+    base.need((r == 0).all(where=~there), "A residual belongs to a weight of 0.")
+    m = np.abs(r) / np.where(there, w, 1.0)  # off by 3 U m
+    if kind == "squared":
+        base.need(e["factor"] > 0, "The factor of the squares must be positive.")
+        first, second = r * target, np.abs(r) * m / (4 * e["factor"])
+        return with_errors(base, first - second, 16 * base.U * (np.abs(first) + second))
+    if kind in ("squared_hinge", "hinge"):
+        base.need((np.abs(target) == 1).all() and (r * target >= 0).all(), f"{kind!r}: a label or residual is wrong.")
+        base.need(kind == "squared_hinge" or m.max() <= 1 - 2.0**-44, "The residual is above its weight.")
+        second = np.abs(r) * m / 4 if kind == "squared_hinge" else 0.0
+        return with_errors(base, np.abs(r) - second, 16 * base.U * (np.abs(r) + second))
+    base.need(kind in ("softmax", "logistic"), f"There is no loss {kind!r}.")
+    if kind == "softmax" and target.ndim == 1:
+        base.need(len(target) == rows and target.dtype.kind in "iu", "T must hold a class id for each example.")
+        base.need(0 <= target.min() <= target.max() < outputs, "T holds class ids without a column.")
+        own = np.zeros(r.shape, bool)
+        own[np.arange(rows), target] = True
+        base.need((np.where(own, -r, r) <= 0).all(), "The dual is no distribution: a probability is negative.")
+        value, error = base.entropy(m, 4 * base.U * m)
+        near = sure(base, m[own])
+        value[own], error[own] = near
+        return with_errors(base, w * value, w * (error + 4 * base.U * np.abs(value)))
+    base.need(target.min() >= 0 and (kind == "softmax" or target.max() <= 1), "A target is out of its range.")
+    off = 4 * base.U * (target + m) * (target != 0)
+    q = target - np.where(there, r / np.where(there, w, 1.0), 0.0)
+    off = np.where(target == 0, 4 * base.U * m, off)
+    base.need((q >= np.where(target == 0, 0.0, off)).all(), "The dual is out of its domain: a probability is negative.")
+    value, error = base.entropy(q, off)
+    if kind == "softmax":
+        whole = target.sum(1, keepdims=True)
+        rest, wrong = base.entropy(whole, base.gamma(outputs + 4) * whole)
+        size = np.c_[np.abs(value), np.abs(rest)]
+        return with_errors(base, w * np.c_[value, -rest], w * (np.c_[error, wrong] + 4 * base.U * size))
+    hard = (target == 0) | (target == 1)
+    base.need((r * (target - 0.5) >= 0).all(where=hard), "The dual is out of its domain: a probability is above 1.")
+    base.need((m <= 1 - 2.0**-44).all(where=hard), "The dual is out of its domain: a probability is above 1.")
+    base.need((1 - q >= off + 4 * base.U).all(where=~hard), "The dual is out of its domain: a probability is above 1.")
+    other, wrong = base.entropy(1 - q, off + 4 * base.U)
+    near, far = base.entropy(m, 4 * base.U * m), sure(base, np.where(hard, m, 0.0))
+    value, error = np.where(hard, near[0], value), np.where(hard, near[1], error)
+    other, wrong = np.where(hard, far[0], other), np.where(hard, far[1], wrong)
+    both = np.stack([value, other])
+    return with_errors(base, w * both, w * (np.stack([error, wrong]) + 4 * base.U * np.abs(both)))
+
+
+def sure(base, m):
+    """Return -(1-m) log(1-m) and bounds on the errors, for m in [0, 1) that are off by 4 U m."""
+    base.need((m <= 1 - 2.0**-44).all(), "The dual is out of its domain: a probability is above 1.")
+    log = np.log1p(-m)
+    value = -(1 - m) * log
+    return value, 32 * base.U * (m * (1 + np.abs(log)) + value) + base.TINY
+
+
+def with_errors(base, values, errors):
+    """Return the sum of the values, and a bound on its error."""
+    value, error = base.total(values)
+    return value, error + float(np.sum(errors)) * (1 + base.gamma(errors.size + 8))

@@ -1,0 +1,118 @@
+"""What each rule is about, in words made of the evidence itself, so that they cannot say more than what is proved.
+
+Each function is named after its rule and maps evidence to: quantity, unit, whole (whether the bound holds for every
+training of the configuration, False where something stays as it is), proof, scope (a sentence that names what is held
+fixed) and assumptions (sentences). Fields that are words: `features` says what the rows of X or the inputs are,
+`examples` which data they are.
+"""
+
+PROOF, WITH_TOLERANCE = "proof", "proof under a stated tolerance"
+UNITS = {"squared": "squared error", "squared_hinge": "squared hinge", "hinge": "hinge"}
+
+
+def head(e):
+    """The output layer on features that stay as they are."""
+    norm = f" of norm up to {e['radius']:.4g}" if e["regularizer"] == "ball" else ""
+    scope = (
+        f"No output layer{norm} has a lower training loss than this bound on {_examples(e)} with the features that the "
+        f"layers below it give them now, under {_loss(e)}{_penalty(e)}; other layers below it are not covered."
+    )
+    said = "The loss has no penalty on this layer; without a bound on its norm there is no certificate."
+    return _about(e, whole=False, scope=scope, assumptions=(said,) if norm else ())
+
+
+def factored(e):
+    """The embedding bag and its output layer, of any width."""
+    scope = (
+        "No embeddings and no output layer, of any width and however they are trained, have a lower training loss than "
+        f"this bound on {_examples(e)} with {_features(e)}, under {_loss(e)}{_penalty(e)}, in evaluation mode; other "
+        "features, texts or penalties are not covered."
+    )
+    return _about(e, scope=scope)
+
+
+def two_layer(e):
+    """Two layers of (leaky) ReLU units, of any width."""
+    kind = "linear" if e["leak"] == 1.0 else "ReLU" if e["leak"] == 0.0 else "leaky ReLU"
+    fixed = "the present output of the earlier layers" if e.get("frozen") else _features(e)
+    scope = (
+        f"No two layers of {kind} units of any width, however they are trained, have a lower training loss than this "
+        f"bound on {_examples(e)} with {fixed}, under {_loss(e)} and an L2 penalty of {e['l2']:.4g} on both layers, in "
+        "evaluation mode."
+    )
+    return _about(e, whole=not e.get("frozen"), scope=scope)
+
+
+def floor(e):
+    """Examples that look the same and have different targets."""
+    seen = e.get("view", "each full example")
+    if e["measure"] == "errors":
+        scope = f"No model whose input is {seen} is wrong on a smaller fraction of these training targets."
+        return _result("training errors", "fraction of the targets", scope)
+    unit = "squared error" if e["measure"] == "squares" else "nats"
+    scope = f"No model whose input is {seen} has a lower training loss than this bound on these training targets."
+    return _result("training loss", unit, scope)
+
+
+def norm_floor(e):
+    """Bodies whose features have a bounded length."""
+    scope = (
+        f"No network of any depth whose features are at most {e['radius']:.4g} long has a lower training loss than "
+        f"this bound with {len(e['shares'])} classes of these sizes and an L2 penalty of {e['l2']:.4g} on its output "
+        "layer."
+    )
+    said = f"The features are never longer than {e['radius']:.4g}, whatever the weights (given, not checked)."
+    return _result("training loss", "nats", scope, assumptions=(said,))
+
+
+def separable(e):
+    """Halfspaces that cannot be right."""
+    scope = f"Every output layer on these features makes at least {len(set(e['set'].tolist()))} errors."
+    return _result("training errors of the output layer", "errors", scope, whole=False)
+
+
+def threshold(e):
+    """Networks of threshold units."""
+    names = {"SINGLE": "one threshold unit", "AND": "the AND of two threshold units"}
+    gate = names.get(e["gate"], "the OR of two threshold units")
+    return _result("training errors", "errors", f"No weights make {gate} wrong on fewer of these examples.")
+
+
+def _about(e, *, scope, whole=True, assumptions=()):
+    unit = UNITS.get(e["loss"], "nats")
+    return _result("training loss", unit, scope, whole=whole, assumptions=assumptions)
+
+
+def _result(quantity, unit, scope, *, whole=True, proof=PROOF, assumptions=()):
+    return {
+        "quantity": quantity,
+        "unit": unit,
+        "whole": whole,
+        "proof": proof,
+        "scope": scope,
+        "assumptions": assumptions,
+    }
+
+
+def _examples(e):
+    return f"these {len(e['T']):,} {e.get('examples', 'training examples')}"
+
+
+def _features(e):
+    number = e["X_width"] if "X_width" in e else e["X"].shape[1]
+    return f"these {number:,} {e.get('features', 'features')}"
+
+
+def _loss(e):
+    words = {"softmax": "cross-entropy", "logistic": "binary cross-entropy", "squared": "squared error"}
+    return f"this {words.get(e['loss'], str(e['loss']).replace('_', ' '))}"
+
+
+def _penalty(e):
+    kind = e["regularizer"]
+    if kind == "nuclear":
+        return f" with an L2 penalty of {e['l2']:.4g} on both matrices"
+    if kind == "ball":
+        return ""
+    names = {"l2": f"an L2 penalty of {e.get('l2', 0.0):.4g}", "l1": f"an L1 penalty of {e.get('l1', 0.0):.4g}"}
+    return f" with {names.get(kind) or names['l1'] + ' and ' + names['l2']} on its weights"

@@ -1,0 +1,97 @@
+"""Dual points whose residuals are integers times a power of two, so that sums that must be zero are zero exactly.
+
+A bias without a penalty asks that the residuals of each output sum to zero, and a softmax that those of each example
+do: a bound from residuals that only nearly do is none, because the bias may be as large as it likes.
+"""
+
+import math
+from typing import Any, Final
+
+import numpy as np
+
+from thalweg.certificates.losses import AbstractLoss
+
+SHRUNK: Final = 1.0 - 2.0**-40  # keeps a dual point inside its domain, whatever is rounded afterwards
+
+
+def exact_dual(loss: AbstractLoss, dual: Any, *, balanced: bool) -> dict[str, Any]:
+    r"""Return a dual point as evidence: residual int64 `[num_examples, outputs]`, exponent, scale 1 and free_bias.
+
+    The residual of the sum of the weighted losses is `scale * residual * 2**exponent`. It is rounded toward zero, so
+    that it stays in the domain; then rows (softmax) and columns (balanced) are made to sum to zero by the few units
+    that they are off. Where that is impossible the result is the zero residual, which is always valid.
+    """
+    arrays = loss.as_arrays()
+    dual = dual.cpu().numpy() if hasattr(dual, "cpu") else np.asarray(dual)
+    plain = arrays.dual_residual(dual) * loss.count * SHRUNK
+    size = float(np.abs(plain).sum())
+    if not 0.0 < size < 1e250:
+        return _evidence(np.zeros(plain.shape, np.int64), 0, balanced=balanced)
+    exponent = max(-950, math.frexp(size)[1] - 51)
+    whole = np.trunc(np.ldexp(plain, -exponent)).astype(np.int64)
+    if loss.name == "softmax":
+        _close_rows(whole, loss, exponent)
+        if balanced and not _close_softmax_columns(whole, loss, exponent):
+            whole[:] = 0
+    elif balanced:
+        _close_columns(whole)
+    return _evidence(whole, exponent, balanced=balanced)
+
+
+def float_residual(evidence: dict[str, Any]) -> np.ndarray:
+    """Return the residuals of `exact_dual`, without the scale, as float64; no rounding takes place."""
+    return np.ldexp(evidence["residual"].astype(np.float64), evidence["exponent"])
+
+
+def _evidence(whole: np.ndarray, exponent: int, *, balanced: bool) -> dict[str, Any]:
+    return {"residual": whole, "exponent": exponent, "scale": 1.0, "free_bias": int(balanced)}
+
+
+def _room(whole: np.ndarray, loss: AbstractLoss, exponent: int) -> np.ndarray:
+    """Return by how many units each residual of a softmax may rise, with a margin: its weight times probability."""
+    weight, targets = loss.weight.cpu().numpy(), loss.targets.cpu().numpy()
+    q = np.ldexp(weight * targets * SHRUNK, -exponent) - whole
+    return np.maximum(0.5 * q, 0.0)
+
+
+def _close_rows(whole: np.ndarray, loss: AbstractLoss, exponent: int) -> None:
+    """Let the target's entry, or the likeliest one of soft targets, take what a row is off."""
+    rows = np.arange(len(whole))
+    off = whole.sum(1)
+    if loss.labels is not None:
+        whole[rows, loss.labels.cpu().numpy()] -= off
+        return
+    room = _room(whole, loss, exponent)
+    place = room.argmax(1)
+    whole[rows, place] -= off
+    whole[(room[rows, place] < np.abs(off)) & (off != 0)] = 0
+
+
+def _close_columns(whole: np.ndarray) -> None:
+    """Make residuals smaller in size, the largest first, until each column sums to zero."""
+    for column, off in zip(whole.T, whole.sum(0), strict=True):
+        side, left = np.sign(off), abs(int(off))
+        for place in np.argsort(-side * column, kind="stable"):
+            if left == 0:
+                break
+            taken = min(left, max(0, int(side * column[place])))
+            column[place] -= side * taken
+            left -= taken
+
+
+def _close_softmax_columns(whole: np.ndarray, loss: AbstractLoss, exponent: int) -> bool:
+    """Move units between two classes of likely rows until each column sums to zero; False where there is no room."""
+    off = whole.sum(0)
+    for _ in range(4 * whole.shape[1]):
+        high, low = int(off.argmax()), int(off.argmin())
+        if off[high] == 0:
+            return True
+        room = _room(whole, loss, exponent)[:, low]
+        place = int(room.argmax())
+        moved = min(int(off[high]), int(-off[low]), int(room[place]))
+        if moved <= 0:
+            return False
+        whole[place, high] -= moved
+        whole[place, low] += moved
+        off = whole.sum(0)
+    return not off.any()
