@@ -81,17 +81,17 @@ def _close_columns(whole: np.ndarray) -> None:
 
 def _close_softmax_columns(whole: np.ndarray, loss: AbstractLoss, exponent: int) -> bool:
     """Move units between two classes of likely rows until each column sums to zero; False where there is no room."""
-    off = whole.sum(0)
+    off, room = whole.sum(0), _room(whole, loss, exponent)
     for _ in range(4 * whole.shape[1]):
         high, low = int(off.argmax()), int(off.argmin())
         if off[high] == 0:
             return True
-        room = _room(whole, loss, exponent)[:, low]
-        place = int(room.argmax())
-        moved = min(int(off[high]), int(-off[low]), int(room[place]))
+        place = int(room[:, low].argmax())
+        moved = min(int(off[high]), int(-off[low]), int(room[place, low]))
         if moved <= 0:
             return False
-        whole[place, high] -= moved
-        whole[place, low] += moved
-        off = whole.sum(0)
+        for column, change in ((high, -moved), (low, moved)):
+            whole[place, column] += change
+            off[column] += change
+            room[place, column] = max(0.0, room[place, column] - change)
     return not off.any()

@@ -94,9 +94,8 @@ def dual_sum(e, base):
         own = np.zeros(r.shape, bool)
         own[np.arange(rows), target] = True
         base.need((np.where(own, -r, r) <= 0).all(), "The dual is no distribution: a probability is negative.")
-        value, error = base.entropy(m, 4 * base.U * m)
-        near = sure(base, m[own])
-        value[own], error[own] = near
+        value, error = unsure(base, m)
+        value[own], error[own] = sure(base, m[own])
         return with_errors(base, w * value, w * (error + 4 * base.U * np.abs(value)))
     base.need(target.min() >= 0 and (kind == "softmax" or target.max() <= 1), "A target is out of its range.")
     off = 4 * base.U * (target + m) * (target != 0)
@@ -114,11 +113,17 @@ def dual_sum(e, base):
     base.need((m <= 1 - 2.0**-44).all(where=hard), "The dual is out of its domain: a probability is above 1.")
     base.need((1 - q >= off + 4 * base.U).all(where=~hard), "The dual is out of its domain: a probability is above 1.")
     other, wrong = base.entropy(1 - q, off + 4 * base.U)
-    near, far = base.entropy(m, 4 * base.U * m), sure(base, np.where(hard, m, 0.0))
+    near, far = unsure(base, m), sure(base, np.where(hard, m, 0.0))
     value, error = np.where(hard, near[0], value), np.where(hard, near[1], error)
     other, wrong = np.where(hard, far[0], other), np.where(hard, far[1], wrong)
     both = np.stack([value, other])
     return with_errors(base, w * both, w * (np.stack([error, wrong]) + 4 * base.U * np.abs(both)))
+
+
+def unsure(base, m):
+    """Return -m log m and bounds on the errors, for m >= 0 that are off by 4 U m."""
+    value = -base.xlogx(m)
+    return value, 32 * base.U * (m + np.abs(value)) + base.TINY
 
 
 def sure(base, m):

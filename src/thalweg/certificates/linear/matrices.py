@@ -101,17 +101,22 @@ class Features:
         squares = self._squares if double else self._squares_in_float32
         return torch.from_numpy(squares @ weights.cpu().numpy()).to(weights.device)
 
+    @functools.cached_property
     def most_terms(self) -> int:
-        r"""Return how many numbers at most are added up for an entry of $X^\top R$."""
+        r"""How many numbers at most are added up for an entry of $X^\top R$."""
         return self.shape[0] if self._sparse is None else int(np.bincount(self._sparse.indices, minlength=1).max())
 
     def row_norms(self) -> Tensor:
         """Return the Euclidean length of each row, `[num_examples]`."""
+        return self._row_norms
+
+    # ---- other forms of the matrix, each made when it is first needed ----
+
+    @functools.cached_property
+    def _row_norms(self) -> Tensor:
         if self._sparse is None:
             return torch.linalg.vector_norm(self._rows, dim=1)
         return torch.from_numpy(np.sqrt(self._squares.T @ np.ones(self.shape[1]))).to(self.device)
-
-    # ---- other forms of the matrix, each made when it is first needed ----
 
     @functools.cached_property
     def _by_columns(self) -> Any:
