@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, final
 
 import numpy as np
@@ -66,6 +66,7 @@ def certify_objective(
     clock: Clock | None = None,
     radius: float | None = None,
     notes: Sequence[str] = (),
+    about: Mapping[str, str] | None = None,
     say: Callable[[str], None] = lambda sentence: None,  # noqa: ARG005
 ) -> Interval:
     """Return the interval for the best possible loss of an objective, from every level that applies.
@@ -81,6 +82,7 @@ def certify_objective(
         radius: a length that the features below the head never exceed, **whatever the weights** (sqrt(width) for tanh);
             None: there is no such length, and no floor from it.
         notes: sentences about what training did that the certified objective does not have.
+        about: words for what the levels say: "examples" says what these data are, "features" what is known of them.
         say: takes a sentence about what is being done.
 
     Raises:
@@ -112,9 +114,9 @@ def certify_objective(
                 case "norm_floor" if targets is not None and radius is not None:
                     return [_norm_floor(exact, loss, targets, radius)]
                 case "head":
-                    return [head_level(exact, known.rows, seconds=max(share, GRACE))]
+                    return [head_level(exact, known.rows, seconds=max(share, GRACE), about=about)]
                 case "factored":
-                    return [_factored(exact)]
+                    return [_factored(exact, about)]
                 case "two_layer":
                     return [certify_two_layer(exact)]
                 case "separable":
@@ -296,9 +298,9 @@ def _norm_floor(objective: Objective, loss: float, targets: Targets, radius: flo
     )
 
 
-def _factored(objective: Objective) -> Certificate:
+def _factored(objective: Objective, about: Mapping[str, str] | None) -> Certificate:
     """Return the certificate of an embedding bag under a linear head, or raise an InputError where there is none."""
-    problem = factored_problem(objective)
+    problem = factored_problem(objective, about)
     return problem.certificate(problem.at(*factors_of(objective)))
 
 

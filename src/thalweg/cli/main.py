@@ -201,11 +201,15 @@ def certify(
 
 @app.command
 def check(file: Path, /, *, run: Path | None = None, json: bool = False) -> int:
-    """Verify a certificate independently, using only numpy.
+    """Verify a certificate with numpy alone; the last line says whether its bound is verified.
+
+    Without --run that is the arithmetic of the file. With it, the run's inputs, targets, weights, penalty and loss are
+    computed again and take the place of the file's, so that a certificate of another problem is refused. Exit code: 0
+    if the level that carries the bound is verified, 1 if not, 2 if the file cannot be read.
 
     Args:
         file: The certificate, such as runs/docstrings/certificate.json.
-        run: Also compare the hashes of the data and weights with those of this run.
+        run: The run that it must be about.
         json: Print what was verified as one JSON object on standard output.
     """
     return load("thalweg.cli.certificates:check_and_show")(file, run, as_json=json)

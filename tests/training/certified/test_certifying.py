@@ -10,7 +10,8 @@ import thalweg
 from thalweg.certificates.checker.check import Refused, check
 from thalweg.cli.main import run as command
 from thalweg.errors import InputError
-from thalweg.training.certified.certify import certify_run, facts_of
+from thalweg.training.certified.certify import certify_run, open_run
+from thalweg.training.certified.checking import Rebuilt
 from thalweg.training.folder.run import CERTIFICATE
 
 WORDS = ["river", "stone", "light", "water", "field"]
@@ -59,9 +60,11 @@ def test_a_run_of_every_task_gets_an_interval(trained, tmp_path):
     assert interval.scope.startswith("No model whose input is ")
     interval.save(tmp_path / CERTIFICATE)
     assert check(tmp_path / CERTIFICATE).refused == []
-    facts = facts_of(trained)
-    assert (facts.hashes, facts.loss) == (dict(interval.hashes), interval.loss)
-    assert facts.floors[interval.quantity] == interval.levels[0].bound
+    rebuilt = Rebuilt(open_run(trained))
+    report = check(tmp_path / CERTIFICATE, rebuilt)
+    assert not report.refused
+    assert report.bound_verified
+    assert rebuilt.hashes == dict(interval.hashes)
 
 
 def test_the_command_line(tmp_path, capsys, monkeypatch):
@@ -89,7 +92,11 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
     assert {"name", "bound", "scope", "proof", "seconds"} <= content["levels"][0].keys()
     code, out, _ = call("check", folder / CERTIFICATE, "--run", folder)
     assert code == 0
-    assert "Data, weights, loss and the counts of the floors are those of" in out
+    assert "Inputs, targets, weights, penalty and loss were computed again from" in out
+    assert out.rstrip().endswith("the interval's bound: verified")
+    code, out, _ = call("check", folder / CERTIFICATE)
+    assert code == 0
+    assert "Not verified is that they are the numbers of your data and your model" in out.replace("\n", " ")
 
     other = thalweg.train(path, **options | {"seed": 2, "name": "other"}).folder
     code, out, _ = call("check", folder / CERTIFICATE, "--run", other)

@@ -1,5 +1,7 @@
 """From an objective on an embedding bag to its factored problem."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -12,11 +14,11 @@ from thalweg.models.bag import Bag
 from thalweg.objective import Objective
 
 
-def factored_problem(objective: Objective) -> Factored:
+def factored_problem(objective: Objective, about: Mapping[str, str] | None = None) -> Factored:
     """Return the problem of an objective whose model is an embedding bag under a linear head.
 
-    It raises an InputError where the loss is not such a problem (another model, dropout, no L2 in the loss ...), which
-    says what is in the way.
+    `about` holds words for what is said of it, as for `Factored`. It raises an InputError where the loss is not such a
+    problem (another model, dropout, no L2 in the loss ...), which says what is in the way.
     """
     model, head = objective.model, objective.head
     reason = _obstacle(objective)
@@ -42,7 +44,9 @@ def factored_problem(objective: Objective) -> Factored:
         raise InputError(
             "This loss has no factored form: the penalty must be on embedding and layer, and nothing else."
         )
-    return Factored(_bag_features(objective), loss_of(form), objective.l2, intercept=layer.bias is not None)
+    return Factored(
+        _bag_features(objective), loss_of(form), objective.l2, intercept=layer.bias is not None, about=about
+    )
 
 
 def factors_of(objective: Objective) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -35,8 +35,7 @@ def separable_level(objective: Objective) -> Certificate:
         raise InputError("The output layer is under an L2 penalty, so its loss has a minimum: see the best head.")
     if layer.bias is None:
         raise InputError("The output layer has no bias; separability is examined for layers with one.")
-    features = torch.cat([form.features for form in found]).double().cpu().numpy()
-    labels = np.concatenate([_labels(form) for form in found])
+    features, labels = _rows(found)
     num_classes = max(2, layer.out_features)
     if features.size * num_classes * (num_classes - 1) > MAX_NUMBERS:
         raise InputError(f"{features.size:,} numbers are too many for the linear program of a separating layer.")
@@ -57,6 +56,17 @@ def separable_level(objective: Objective) -> Certificate:
         seconds=time.perf_counter() - start,
         evidence=evidence,
     )
+
+
+def separable_rows(objective: Objective) -> tuple[np.ndarray, np.ndarray]:
+    """Return the features `[n, width]` and the classes `[n]` that the level is about; it raises what that does."""
+    other = split_last_layer(objective)
+    return _rows([form_on(other, batch)[1] for batch in other.batches])
+
+
+def _rows(forms: list[LinearForm]) -> tuple[np.ndarray, np.ndarray]:
+    features = torch.cat([form.features for form in forms]).double().cpu().numpy()
+    return features, np.concatenate([_labels(form) for form in forms])
 
 
 def _bound(features: np.ndarray, labels: np.ndarray, num_classes: int) -> tuple[float, str, dict]:

@@ -2,7 +2,7 @@
 
 import copy
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, final
 
 import torch
@@ -28,7 +28,9 @@ MAX_BYTES: Final = 1_500_000_000  # of features and predictions that are held at
 PER_FEATURE, PER_PREDICTION = 12, 56
 
 
-def head_problem(objective: Objective, rows: "FormRows | None" = None) -> tuple[Head, HeadPoint, float]:
+def head_problem(
+    objective: Objective, rows: "FormRows | None" = None, *, about: Mapping[str, str] | None = None
+) -> tuple[Head, HeadPoint, float]:
     """Return the problem of an objective's output layer on the features that its model gives now.
 
     Features are computed batch by batch, in evaluation mode; the modes are put back.
@@ -36,6 +38,7 @@ def head_problem(objective: Objective, rows: "FormRows | None" = None) -> tuple[
     Args:
         objective: on all training data; the output layer is that of the head, or the last one of the model.
         rows: the features of all batches, where they are known already; None: they are computed.
+        about: words for what is said of it, as for `Head`.
 
     Returns:
         The problem, the point of the present layer, and the penalty of everything else.
@@ -55,7 +58,7 @@ def head_problem(objective: Objective, rows: "FormRows | None" = None) -> tuple[
         raise InputError("The features below the output layer hold NaN or infinity; there is nothing to certify.")
     l2 = objective.l2 if any(tensor is layer.weight for tensor in objective.penalized) else 0.0
     regularizer = L2(l2) if l2 > 0.0 else Ball(float(layer.weight.detach().double().norm()))
-    head = Head(Features(form.features), loss_of(form), regularizer, intercept=layer.bias is not None)
+    head = Head(Features(form.features), loss_of(form), regularizer, intercept=layer.bias is not None, about=about)
     rest = [tensor for tensor in objective.penalized if tensor is not layer.weight]
     squares = sum(float(tensor.detach().double().square().sum()) for tensor in rest)
     return head, head.at(layer.weight.T, layer.bias), 0.5 * objective.l2 * squares

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import time
+from collections.abc import Mapping
 from typing import Final
 
 import torch
@@ -25,15 +26,21 @@ NOT_ATTAINED: Final = (
 )
 
 
-def head_level(objective: Objective, rows: FormRows | None = None, *, seconds: float = math.inf) -> Certificate:
+def head_level(
+    objective: Objective,
+    rows: FormRows | None = None,
+    *,
+    seconds: float = math.inf,
+    about: Mapping[str, str] | None = None,
+) -> Certificate:
     """Return the certificate of the output layer; `reached` is the loss with the polished one.
 
     The objective is in float64 and evaluation mode, on all training data; polishing ends after some seconds. It raises
-    an InputError where there is no layer whose loss is convex in it, or too much data for one piece. Rows are as for
-    `head_problem`.
+    an InputError where there is no layer whose loss is convex in it, or too much data for one piece. Rows and
+    `about` are as for `head_problem`.
     """
     begin = time.perf_counter()
-    head, point, offset = head_problem(objective, rows)
+    head, point, offset = head_problem(objective, rows, about=about)
     level = head.certificate(point, offset=offset)
     if not _can_be_polished(head):
         said = (NOT_ATTAINED,) if _fits_perfectly(head, point) else ()

@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
-import torch
 from torch import nn
 
 from thalweg.certificates.attempts import Clock
 from thalweg.certificates.certificate.interval import Interval
 from thalweg.certificates.certificate.ladder import ladder_section
-from thalweg.certificates.floors.targets import collect_targets
-from thalweg.certificates.levels import Groups, certify_objective, floor_levels, hash_of_data, hash_of_weights
+from thalweg.certificates.levels import Groups, certify_objective
 from thalweg.data.arrays.equal import Prefixes
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
@@ -99,7 +97,9 @@ class Opened:
         """Certify the run's weights as they are now."""
         recipe = self.run.recipe
         objective, view = training_objective(recipe, self.task, self.prepared, self.run.model, self.run.head)
-        interval = certify_objective(objective, view, clock=clock, notes=notes_of(recipe), say=say)
+        interval = certify_objective(
+            objective, view, clock=clock, notes=notes_of(recipe), about=self.task.about(), say=say
+        )
         return Certified(interval, objective, self.task, self.prepared)
 
 
@@ -179,27 +179,3 @@ def notes_of(recipe: Recipe) -> list[str]:
     if recipe.run.precision == "bfloat16":
         notes.append("Training ran its forward pass in bfloat16; the certified loss is computed in float64.")
     return notes
-
-
-@final
-@dataclasses.dataclass(frozen=True)
-class Facts:
-    """What a certificate of a run must agree with, recomputed."""
-
-    hashes: dict[str, str]  # "data" and "weights" -> SHA-256
-    loss: float  # the training loss in float64
-    floors: dict[str, float]  # quantity -> its floor
-
-
-def facts_of(run: Run) -> Facts:
-    """Return hashes, loss and floors of a run; it raises what `certify` does."""
-    task, prepared = read_again(run)
-    objective, view = training_objective(run.recipe, task, prepared, run.model, run.head)
-    exact = objective.copied(torch.float64)
-    loss = float(exact.value())
-    try:
-        levels = floor_levels(exact, loss, collect_targets(exact), view)
-    except InputError:
-        levels = []
-    hashes = {"data": hash_of_data(objective), "weights": hash_of_weights(objective)}
-    return Facts(hashes, loss, {level.quantity: level.bound for level in levels})

@@ -1,22 +1,17 @@
 """The end of a run: the best weights restored and measured, `metrics.json`, and the report."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-from torch import nn
-
 from thalweg import names
-from thalweg.batch import Batch
 from thalweg.certificates.factored.bags import factored_problem, factors_of
 from thalweg.errors import InputError
-from thalweg.heads.base import AbstractHead
 from thalweg.objective import Objective
 from thalweg.report.page import write_report
 from thalweg.status import Status
 from thalweg.training.folder import build, checkpoint
 from thalweg.training.folder.report import make_report
 from thalweg.training.folder.run import METRICS, REPORT, WEIGHTS, write_json, write_manifest
-from thalweg.training.recipe.recipe import Recipe
 from thalweg.training.session.loop import train
 from thalweg.training.session.session import Session
 from thalweg.training.steps.held_out import chosen_from, interval_notes, to_json
@@ -77,7 +72,7 @@ def finish(session: Session, status: Status) -> dict[str, Any]:
     evaluation = session.evaluate(generated=min(len(session.prepared.valid), MAX_GENERATED), intervals=True)
     summary["loss"] = evaluation.loss
     if recipe.training.optimizer in names.SOLVERS:
-        summary["certificate"] = prove(recipe, session.model, session.head, session.feed(0))
+        summary["certificate"] = prove(session)
     summary |= {"metrics": evaluation.metrics, **to_json(evaluation)}
     compared = chosen_from(run.history, keeps_last=bool(recipe.training.certify))
     summary["interval_notes"] = interval_notes(evaluation, "validation example", compared)
@@ -91,18 +86,24 @@ def finish(session: Session, status: Status) -> dict[str, Any]:
     return summary
 
 
-def prove(recipe: Recipe, model: nn.Module, head: AbstractHead, batches: Sequence[Batch]) -> dict[str, Any]:
-    """Return what the summary says about the proof for the present weights on all training data, as plain values."""
-    objective = Objective(model, head, batches, l2=recipe.training.l2)
-    problem = factored_problem(objective)
+def prove(session: Session) -> dict[str, Any]:
+    """Return what the summary says about the proof for the present weights on all training data, as plain values.
+
+    What is proved and what is held fixed are the certificate's own words.
+    """
+    recipe = session.run.recipe
+    objective = Objective(session.model, session.head, session.feed(0), l2=recipe.training.l2)
+    problem = factored_problem(objective, session.task.about())
     certificate = problem.certificate(problem.at(*factors_of(objective)), evidence=False)
     gap, tolerance = certificate.relative_gap, recipe.training.certify
     sentence = (
-        f"Proved: no bag of any width, however it is trained, has a training loss (with this penalty) below "
-        f"{certificate.bound:.7g}; this one has {certificate.loss:.7g} (relative gap {gap:.1e})."
+        f"Proved: the best training loss is at least {certificate.bound:.7g}, and this model has "
+        f"{certificate.loss:.7g} (relative gap {gap:.1e}). {certificate.scope}"
     )
     if tolerance and not gap <= tolerance:  # 0: none was asked for
-        sentence += f" That is above the tolerance of {tolerance:g}: more --epochs, a larger --width or --l2 close it."
+        sentence += (
+            f" The gap is above the tolerance of {tolerance:g}: more --epochs, a larger --width or --l2 close it."
+        )
     return {
         "loss": certificate.loss,
         "bound": certificate.bound,
