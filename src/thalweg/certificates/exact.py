@@ -25,9 +25,9 @@ def exact_dual(loss: AbstractLoss, dual: Any, *, balanced: bool) -> dict[str, An
     dual = dual.cpu().numpy() if hasattr(dual, "cpu") else np.asarray(dual)
     plain = arrays.dual_residual(dual) * loss.count * SHRUNK
     size = float(np.abs(plain).sum())
-    if not 0.0 < size < 1e250:
+    if not 0.0 < size < 1e130:
         return _evidence(np.zeros(plain.shape, np.int64), 0, balanced=balanced)
-    exponent = max(-950, math.frexp(size)[1] - 51)
+    exponent = max(-600, math.frexp(size)[1] - 51)
     whole = np.trunc(np.ldexp(plain, -exponent)).astype(np.int64)
     if loss.name == "softmax":
         _close_rows(whole, loss, exponent)

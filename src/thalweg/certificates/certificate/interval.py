@@ -244,7 +244,7 @@ class Interval:
             "scope": self.scope,
             "proof": self.proof.value,
             "quantity": self.quantity,
-            "unit": self.unit,
+            "unit": self.unit if self.best is None else self.best.unit,
             "levels": [level_to_json(level) for level in self.levels],
             "left_out": dict(self.left_out),
             "notes": list(self.notes),

@@ -24,11 +24,17 @@ _rules, _reading = (importlib.import_module(f".{n}" if _package else n, _package
 RULES, CONVERTED, Proved, Refused, need = _rules.RULES, _rules.CONVERTED, _rules.Proved, _rules.Refused, _rules.need
 prove, proved, claim, statement, rule = _rules.prove, _rules.proved, _rules.claim, _rules.statement, _rules.rule
 check_level, dual_sum, gamma, TINY = _rules.check_level, _rules.dual_sum, _rules.gamma, _rules.TINY
-fingerprint = _reading.fingerprint
+is_number, is_gap = _rules.is_number, _rules.is_gap
+fingerprint, plain = _reading.fingerprint, _reading.plain
 
 # What files that are no certificates make of the functions below.
 ERRORS = (KeyError, ValueError, TypeError, IndexError, AttributeError, OSError, ArithmeticError, RecursionError,
           MemoryError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zipfile.LargeZipFile)  # fmt: skip
+TAKEN = "Taken as they are written: what was reached, notes, times, what is left out, and levels without evidence."
+FILE_ALONE = (
+    "Verified: the arithmetic of this file, that its numbers prove these bounds. Not verified: that these are the "
+    f"numbers of your data and of your model, which `check FILE --run RUN` compares. {TAKEN}"
+)
 
 
 class Unreadable(Refused):
@@ -44,36 +50,65 @@ class Report:
     """What was found: a sentence for each level, the levels that are verified, and whether the interval's bound is."""
 
     def __init__(self, path, content):
-        self.path, self.count = str(path), len(content["levels"])
+        self.path, self.count = plain(path, 300), len(content["levels"])
         self.sentences, self.verified, self.refused = [], [], []
         self.bound_verified = False
 
     @property
     def verdict(self):
         """The last line."""
-        word = "REFUSED" if self.refused else "verified" if self.bound_verified else "NOT VERIFIED"
+        word = "verified" if self.bound_verified else "NOT VERIFIED"
         return f"{self.path}: {len(self.verified)} of {self.count} levels verified; the interval's bound: {word}"
 
+    def refuse(self, sentence):
+        """Note that something is wrong."""
+        self.refused.append(plain(sentence, 600))
+        self.sentences.append(f"REFUSED {self.refused[-1]}")
+
     def level(self, level, arrays, rebuilt):
-        """Verify a level and say so; returns its bound if it is one of the interval's."""
-        name = str(level["name"])[:40]
-        evidence = {key: arrays[v["array"]] if isinstance(v, dict) else v for key, v in level["evidence"].items()}
+        """Verify a level and say so; returns whether it is verified."""
+        name, evidence = plain(level["name"], 40), level["evidence"]
+        evidence = {key: arrays[v["array"]] if isinstance(v, dict) else v for key, v in evidence.items()}
         if not evidence:
             self.sentences.append(f"{name}: NOT VERIFIED, it was saved without evidence.")
-            return None
+            return False
         try:
             evidence, same = (evidence, 0.0) if rebuilt is None else (rebuilt(name, evidence), 1e-9)
             check_level(level, evidence, same=same)
             about = statement(evidence)
         except (Refused, *ERRORS) as error:
-            self.refused.append(f"{name}: {str(error)[:400] if isinstance(error, Refused) else type(error).__name__}")
-            self.sentences.append(f"REFUSED {self.refused[-1]}")
-            return None
+            known = isinstance(error, Refused)
+            self.refuse(f"{name}: {error if known else f'its evidence is damaged ({type(error).__name__}: {error}).'}")
+            return False
         self.verified.append(name)
-        self.sentences.append(
-            f"{name}: {about['quantity']} >= {level['bound']:.9g}, {about['proof']}: {about['scope']}"
-        )
-        return level["bound"] if about["whole"] and about["quantity"] == "training loss" else None
+        said = f"{name}: {about['quantity']} >= {level['bound']:.9g}, {about['proof']}: {about['scope']}"
+        self.sentences.append(plain(" ".join([said, *about["assumptions"]]), 2000))
+        return True
+
+    def interval(self, content, verified):
+        """Check what is said of all levels together: it must be what the best one of the whole says."""
+        levels, loss, bound, reached = (content[key] for key in ("levels", "loss", "bound", "reached"))
+        whole = [(level, one) for level, one in zip(levels, verified, strict=True)
+                 if level["whole"] is True and level["quantity"] == content["quantity"]]  # fmt: skip
+        highest = max((level["bound"] for level, _ in whole), default=None)
+        carrying = [(level, one) for level, one in whole if level["bound"] == highest]
+        others = [level["loss"] for level in levels if level["quantity"] == content["quantity"]]
+        wrong = {
+            "a level is there twice.": len({(one["name"], one["quantity"]) for one in levels}) < len(levels),
+            "the loss is no finite number.": not is_number(loss),
+            "the levels have other losses.": any(abs(one - loss) > 1e-9 * abs(loss) + 1e-14 for one in others),
+            "the bound is not that of the best level.": bound != (highest if highest is None else min(highest, loss)),
+            "what was reached lies outside of bound and loss.": not is_number(reached)
+            or not (reached <= loss and (bound is None or bound <= reached)),
+            "the relative gap is wrong.": not is_gap(content["relative_gap"], loss, bound),
+        }
+        for key in ("scope", "proof", "unit"):
+            said = [level[key] for level, _ in carrying]
+            wrong[f"its {key} is not that of the best level."] = bool(said) and content[key] not in said
+        for sentence, is_wrong in wrong.items():
+            if is_wrong:
+                self.refuse(f"interval: {sentence}")
+        self.bound_verified = any(one for _, one in carrying) and not self.refused
 
 
 def check(path, rebuilt=None):
@@ -83,25 +118,15 @@ def check(path, rebuilt=None):
     """
     try:
         content, arrays = read(path)
-        report, levels = Report(path, content), content["levels"]
-        bounds = [bound for bound in (report.level(level, arrays, rebuilt) for level in levels) if bound is not None]
-        bound, loss = content["bound"], content["loss"]
-        of_loss = [level["loss"] for level in levels if level["quantity"] == "training loss"]
-        for right, said in (
-            (len({(level["name"], level["quantity"]) for level in levels}) == len(levels), "a level is there twice."),
-            (all(abs(one - loss) <= 1e-9 * abs(loss) + 1e-14 for one in of_loss), "the levels have other losses."),
-            (bound is None or bound <= loss, "the bound is above the loss."),
-        ):
-            if not right:
-                report.refused.append(f"interval: {said}")
-                report.sentences.append(f"REFUSED interval: {said}")
-        report.bound_verified = bound is not None and bool(bounds) and bound == max(bounds) and not report.refused
+        report = Report(path, content)
+        report.interval(content, [report.level(level, arrays, rebuilt) for level in content["levels"]])
+        report.sentences.append(FILE_ALONE if rebuilt is None else TAKEN)
         return report
     except Refused as error:
-        raise Unreadable(f"{path}: {error}") from None
+        raise Unreadable(plain(f"{path}: {error}")) from None
     except ERRORS as error:
-        said = f"{path} cannot be read as a certificate ({type(error).__name__}: {str(error)[:200]})."
-        raise Unreadable(said) from None
+        said = f"{path} cannot be read as a certificate ({type(error).__name__}: {error})."
+        raise Unreadable(plain(said)) from None
 
 
 def main(arguments):

@@ -32,22 +32,42 @@ def terms(e, z):
     return np.maximum(1 - target * z, 0) ** (2 if kind == "squared_hinge" else 1)
 
 
-def loss_sum(e, z, base):
-    """Return sum w phi(z) / count, and the sum of the absolute values of its terms."""
+def loss_sum(e, z, base, reach=0.0):
+    """Return sum w phi(z) / count, and the sum of the absolute values of its terms.
+
+    The terms of z itself are at most `reach` [n,1] together (|z| if that is larger).
+    """
     w = weights(e, len(z), base)
-    phi = terms(e, z)
-    size = np.abs(phi) + np.abs(z).max(1, keepdims=True) + np.abs(e["T"] if e["loss"] == "squared" else 0.0)
+    phi, reach = terms(e, z), np.maximum(np.abs(z), reach)
+    if e["loss"] == "squared":
+        size = phi + 2 * e["factor"] * np.abs(z - e["T"]) * (reach + np.abs(e["T"]))
+    elif e["loss"] == "squared_hinge":
+        size = phi + 2 * np.sqrt(phi) * (reach + 1)
+    else:
+        mass = e["T"].sum(1, keepdims=True) if e["loss"] == "softmax" and e["T"].ndim == 2 else 1.0
+        size = np.abs(phi) + 2 * mass * reach.max(1, keepdims=True)
     return np.sum(w * phi) / e["count"], np.sum(w * size) / e["count"]
+
+
+def in_range(base, value, sentence, zero=False):
+    """Return a number as a float; refuses one that is not positive (or 0), or where rounding cannot be bounded."""
+    base.need(isinstance(value, (int, float)) and type(value) is not bool, f"{sentence}; got {value!r:.40}.")
+    value = float(value)
+    base.need(base.LEAST <= value <= base.MOST or (zero and value == 0.0), f"{sentence}; got {value:.9g}.")
+    return value
 
 
 def weights(e, rows, base):
     """Return the weights w as [n,1] or [n,K]; all one where the evidence has none."""
-    base.need(e["count"] > 0, "The losses are divided by a count that is not positive.")
+    in_range(base, e["count"], "The count that losses are divided by must be positive, 1e-60 to 1e60")
     w = e.get("weight")
     if w is None:
         return np.ones((rows, 1))
-    base.need(w.size in (rows, e["residual"].size), "There is not one weight for each example or number.")
+    shapes = [(rows,), (rows, 1)] + ([e["residual"].shape] if e["loss"] != "softmax" else [])
+    base.need(w.shape in shapes, "There is not one weight for each example or number.")
     base.need(w.min() >= 0, "A weight is negative.")
+    ok = w.min(where=w > 0, initial=1.0) >= base.LEAST and w.max() <= base.MOST
+    base.need(ok, "Weights must be 0, or 1e-60 to 1e60.")
     return w.reshape(rows, -1)
 
 
@@ -56,10 +76,11 @@ def residual(e, base):
 
     R = scale residual 2^exponent with integers, so these sums have no rounding at all.
     """
-    whole, exponent, scale = e["residual"], int(e["exponent"]), float(e["scale"])
+    whole, exponent = e["residual"], e["exponent"]
     base.need(whole.dtype == np.int64 and whole.ndim == 2 and whole.size, "The residual must be int64, [n, K].")
-    fits = np.abs(whole.astype(np.float64)).sum() < 2.0**53
-    base.need(fits and -960 <= exponent <= 800 and 0 <= scale < 1e200, "Residual, exponent or scale are out of range.")
+    fits = np.abs(whole.astype(np.float64)).sum() < 2.0**53 and type(exponent) is int and -600 <= exponent <= 400
+    base.need(fits, "The residual or its exponent is out of range.")
+    in_range(base, e["scale"], "The scale of the dual must be 0, or 1e-60 to 1e60", zero=True)
     if e["loss"] == "softmax":
         base.need(not whole.sum(1).any(), "The residuals of an example do not sum to 0.")
     if e.get("free_bias"):
@@ -71,16 +92,18 @@ def dual_sum(e, base):
     """Return value(R) and a bound on its error; refuses a residual outside the domain."""
     kind, target, scale = e["loss"], e["T"], float(e["scale"])
     plain = residual(e, base)
-    r = scale * plain  # off by U |r|
+    r = scale * plain  # off by U |r|, and far from underflow, like |r| / w below
     rows, outputs = r.shape
     w = weights(e, rows, base) + np.zeros((1, 1 if kind == "softmax" else outputs))
-    base.need(kind == "softmax" or target.shape == r.shape, "Targets and residual have different shapes.")
+    labels = kind == "softmax" and target.ndim == 1
+    fits = target.shape == (r.shape[:1] if labels else r.shape) and (target.dtype.kind == "i") == labels
+    base.need(fits, "Targets and residual do not fit together.")
     there = w > 0
     base.need((r == 0).all(where=~there), "A residual belongs to a weight of 0.")
     m = np.abs(r) / np.where(there, w, 1.0)  # off by 3 U m
     if kind == "squared":
-        base.need(e["factor"] > 0, "The factor of the squares must be positive.")
-        first, second = r * target, np.abs(r) * m / (4 * e["factor"])
+        factor = in_range(base, e["factor"], "The factor of the squares must be positive, 1e-60 to 1e60")
+        first, second = r * target, np.abs(r) * m / (4 * factor)
         return with_errors(base, first - second, 16 * base.U * (np.abs(first) + second))
     if kind in ("squared_hinge", "hinge"):
         base.need((np.abs(target) == 1).all() and (r * target >= 0).all(), f"{kind!r}: a label or residual is wrong.")
@@ -88,8 +111,7 @@ def dual_sum(e, base):
         second = np.abs(r) * m / 4 if kind == "squared_hinge" else 0.0
         return with_errors(base, np.abs(r) - second, 16 * base.U * (np.abs(r) + second))
     base.need(kind in ("softmax", "logistic"), f"There is no loss {kind!r}.")
-    if kind == "softmax" and target.ndim == 1:
-        base.need(len(target) == rows and target.dtype.kind in "iu", "T must hold a class id for each example.")
+    if labels:
         base.need(0 <= target.min() <= target.max() < outputs, "T holds class ids without a column.")
         own = np.zeros(r.shape, bool)
         own[np.arange(rows), target] = True
@@ -98,10 +120,10 @@ def dual_sum(e, base):
         value[own], error[own] = sure(base, m[own])
         return with_errors(base, w * value, w * (error + 4 * base.U * np.abs(value)))
     base.need(target.min() >= 0 and (kind == "softmax" or target.max() <= 1), "A target is out of its range.")
-    off = 4 * base.U * (target + m) * (target != 0)
+    off = 8 * base.U * (target + m)
     q = target - np.where(there, r / np.where(there, w, 1.0), 0.0)
-    off = np.where(target == 0, 4 * base.U * m, off)
-    base.need((q >= np.where(target == 0, 0.0, off)).all(), "The dual is out of its domain: a probability is negative.")
+    inside = (r <= 0) | ((target > 0) & (q >= off + base.TINY))
+    base.need(inside.all(), "The dual is out of its domain: a probability is negative.")
     value, error = base.entropy(q, off)
     if kind == "softmax":
         whole = target.sum(1, keepdims=True)
@@ -111,8 +133,8 @@ def dual_sum(e, base):
     hard = (target == 0) | (target == 1)
     base.need((r * (target - 0.5) >= 0).all(where=hard), "The dual is out of its domain: a probability is above 1.")
     base.need((m <= 1 - 2.0**-44).all(where=hard), "The dual is out of its domain: a probability is above 1.")
-    base.need((1 - q >= off + 4 * base.U).all(where=~hard), "The dual is out of its domain: a probability is above 1.")
-    other, wrong = base.entropy(1 - q, off + 4 * base.U)
+    base.need((1 - q >= off + 8 * base.U).all(where=~hard), "The dual is out of its domain: a probability is above 1.")
+    other, wrong = base.entropy(1 - q, off + 8 * base.U)
     near, far = unsure(base, m), sure(base, np.where(hard, m, 0.0))
     value, error = np.where(hard, near[0], value), np.where(hard, near[1], error)
     other, wrong = np.where(hard, far[0], other), np.where(hard, far[1], wrong)

@@ -11,7 +11,8 @@ import math
 import numpy as np
 
 U = 2.0**-53
-TINY = 1e-290  # more than what underflow can take from any sum here
+TINY = 1e-200  # more than what underflow can take from any sum here, as long as divisors are in RANGE
+LEAST, MOST = 1e-60, 1e60  # RANGE of numbers that others are divided by or multiplied with
 
 # loss: computed again from weights in the evidence, or None; size: sum of the absolute values of its terms;
 # value, error: the bound that is proved is value - error.
@@ -42,12 +43,12 @@ def total(values):
     largest = float(np.abs(x).max(initial=0.0))
     if largest == 0.0:
         return 0.0, 0.0
-    need(largest < 1e280, "A number is too large to be added up.")
+    need(largest < 1e280, "A number is too large to be added up.")  # NaN fails as well
     sigma = math.ldexp(1.0, math.ceil(math.log2(len(x) + 2)) + math.frexp(largest)[1])
     high = (sigma + x) - sigma
     rest = x - high
     result = float(high.sum()) + float(rest.sum())
-    return result, 2.0 * gamma(len(x)) * float(np.abs(rest).sum()) + U * abs(result) + TINY
+    return result, 2.0 * gamma(len(x) + 4) * float(np.abs(rest).sum()) + U * abs(result) * (1 + 8 * U) + TINY
 
 
 def length(values):
@@ -61,9 +62,13 @@ def length(values):
 
 
 def row_lengths(matrix):
-    """Return the length of each row of a matrix, rounded up."""
-    largest = float(np.abs(matrix).max(initial=0.0)) or 1.0
-    return largest * np.sqrt(((matrix / largest) ** 2).sum(1)) * (1 + gamma(matrix.shape[1] + 8)) + TINY
+    """Return the length of each row of a matrix, rounded up; squares that underflow are below 1e-150 of the largest."""
+    largest = max(float(matrix.max(initial=0.0)), -float(matrix.min(initial=0.0)))
+    if largest == 0.0:
+        return np.zeros(len(matrix))
+    step = max(1, 2**20 // max(1, matrix.shape[1]))
+    squares = [np.square(matrix[i : i + step] / largest).sum(1) for i in range(0, len(matrix), step)]
+    return largest * (np.sqrt(np.concatenate(squares)) * (1 + gamma(matrix.shape[1] + 8)) + 1e-150)
 
 
 def xlogx(p):
@@ -72,7 +77,10 @@ def xlogx(p):
 
 
 def entropy(p, off):
-    """Return -p log p and bounds on the errors, where p is off by `off` at most (the function is concave)."""
+    """Return -p log p and bounds on the errors, where p is off by `off` at most.
+
+    The function is concave, so that it changes most downward, at one of the ends.
+    """
     value = -xlogx(p)
     low, high = -xlogx(np.maximum(p - off, 0)), -xlogx(p + off)
     return value, np.maximum(value - np.minimum(low, high), 0) + 16 * U * np.maximum(np.abs(high), np.abs(value)) + TINY
@@ -88,16 +96,20 @@ def largest_eigenvalue(matrix):
     size = float(np.abs(matrix).sum(1).max(initial=0.0))  # no eigenvalue is larger (Gershgorin)
     if n == 0 or size == 0.0:
         return 0.0
-    top, step = max(float(np.linalg.eigvalsh(matrix)[-1]), 0.0), 1e-14 * size
+    top, step = max(float(np.linalg.eigvalsh(matrix)[-1]), 0.0), 1e-14 * size + 2 * _shift(n, 2 * size)
     for _ in range(60):
         bound = min(top + step, size * (1 + gamma(n + 2)))
-        shift = 8 * (n + 2) * U * n * (bound + size) + TINY
+        shift = _shift(n, bound + size)
         try:
             np.linalg.cholesky(bound * np.eye(n) - matrix - shift * np.eye(n))
             return bound
         except np.linalg.LinAlgError:
             step *= 4
     return size * (1 + gamma(n + 2))
+
+
+def _shift(n, size):
+    return 8 * (n + 2) * U * n * size + TINY
 
 
 def largest_singular_value(matrix):
@@ -109,4 +121,4 @@ def largest_singular_value(matrix):
     a = a if a.shape[0] >= a.shape[1] else a.T
     gram = a.T @ a
     error = gamma(len(a) + 4) * length(a) ** 2
-    return scale * math.sqrt(largest_eigenvalue(0.5 * (gram + gram.T)) + error) * (1 + 8 * U)
+    return scale * math.sqrt(largest_eigenvalue(0.5 * (gram + gram.T)) + error) * (1 + 8 * U) + TINY

@@ -14,15 +14,21 @@ def part(name):
 
 _rounding, _losses, _statements = (part(name) for name in ("rounding", "losses", "statements"))
 Refused, Proved, need, U, TINY = (getattr(_rounding, n) for n in ("Refused", "Proved", "need", "U", "TINY"))
+LEAST, MOST = _rounding.LEAST, _rounding.MOST
 gamma, total, length, row_lengths = (getattr(_rounding, n) for n in ("gamma", "total", "length", "row_lengths"))
 xlogx, entropy, largest_eigenvalue = (getattr(_rounding, n) for n in ("xlogx", "entropy", "largest_eigenvalue"))
 largest_singular_value = _rounding.largest_singular_value
 terms, dual_terms, weights = (getattr(part("old"), n) for n in ("terms", "dual_terms", "weights"))
 
 
-def loss_sum(e, z):
-    """Return sum w phi(z) / count, and the sum of the absolute values of its terms."""
-    return _losses.loss_sum(e, z, sys.modules[__name__])
+def in_range(value, sentence, *, zero=False):
+    """Return a number as a float; refuses one that is not in RANGE (or 0)."""
+    return _losses.in_range(sys.modules[__name__], value, sentence, zero)
+
+
+def loss_sum(e, z, reach=0.0):
+    """Return sum w phi(z) / count and the sum of the absolute values of its terms; those of z are up to `reach`."""
+    return _losses.loss_sum(e, z, sys.modules[__name__], reach)
 
 
 def residual(e):
@@ -72,10 +78,12 @@ def prove(evidence):
     name = evidence.get("rule")
     need(isinstance(name, str) and name in RULES, f"There is no rule {name!r} in this version.")
     for key, value in evidence.items():
-        if isinstance(value, np.ndarray) and value.dtype.kind == "f":
-            need(np.isfinite(value).all(), f"{key} holds NaN or infinity.")
-        elif isinstance(value, float):
-            need(math.isfinite(value), f"{key} is NaN or infinite.")
+        if isinstance(value, np.ndarray):
+            need(value.dtype.kind in "fiub" and np.isfinite(value).all(), f"{key} holds NaN or infinity.")
+        elif isinstance(value, str):
+            need(len(value) <= 400 and value.isprintable(), f"{key} is no line of text.")
+        else:
+            need(isinstance(value, (int, float)) and math.isfinite(value), f"{key} is no finite number.")
     with np.errstate(all="ignore"):
         found = getattr(part(RULES[name]), f"check_{name}")(evidence, sys.modules[__name__])
         found = _former(found) if len(found) == 2 else found
@@ -101,11 +109,12 @@ def statement(evidence):
 def check_level(level, evidence, *, same=0.0):
     """Verify one level; returns the bound that is proved, raises Refused.
 
-    A claim may lie above that by the fraction `same` of the loss's terms: for features that were computed again.
+    A claim may lie above what is proved by the fraction `same` of the loss's terms: for features that were computed
+    again.
     """
-    loss, bound = level["loss"], level["bound"]
+    loss, bound, reached = level["loss"], level["bound"], level.get("reached")
     need(level["name"] == evidence.get("rule"), f"it has the evidence of another rule, {evidence.get('rule')!r}.")
-    need(all(type(x) in (int, float) and math.isfinite(x) for x in (loss, bound)), "loss or bound is no finite number.")
+    need(is_number(loss) and is_number(bound), "loss or bound is no finite number.")
     need(bound <= loss, "the bound is above the loss.")
     found = prove(evidence)
     converted = evidence["rule"] in CONVERTED
@@ -113,17 +122,29 @@ def check_level(level, evidence, *, same=0.0):
     need(bound <= most, f"claims the bound {bound:.12g}, but the evidence proves {most:.12g} only.")
     if found.loss is not None:
         off = abs(found.loss - loss)
-        need(off <= 1e-9 * found.size + 1e-14, f"claims the loss {loss:.12g}; the weights give {found.loss:.12g}.")
+        limit = 1e-10 * found.size + TINY if converted else 1e-9 * found.size + 1e-14
+        need(off <= limit, f"claims the loss {loss:.12g}; the weights give {found.loss:.12g}.")
     for key, value in statement(evidence).items():
-        mine = list(value) if isinstance(value, tuple) else value
-        if not converted:
-            continue
-        if key == "assumptions":
-            need(level[key][: len(value)] == mine, "leaves out an assumption.")
-            continue
-        need(level.get(key) == mine, f"claims the {key} {level.get(key)!r}; the evidence is about {mine!r}.")
-    gap = (loss - bound) / abs(loss) if loss else (0.0 if bound == loss else None)
-    claimed = level.get("relative_gap")
-    right = claimed == gap or (gap is not None and claimed is not None and abs(claimed - gap) <= 1e-9 * gap)
-    need(right, "the relative gap is wrong.")
+        if converted and key == "assumptions":
+            need(level[key][: len(value)] == list(value), "leaves out an assumption.")
+        elif converted:
+            same_words = type(level.get(key)) is type(value) and level[key] == value
+            need(same_words, f"claims the {key} {level.get(key)!r:.100}; the evidence is about {value!r}.")
+    need(is_gap(level.get("relative_gap"), loss, bound), "the relative gap is wrong.")
+    need(level.get("probability") is None, "a proof has no chance of being wrong.")
+    fits = reached is None or (is_number(reached) and bound <= reached <= loss)
+    need(fits, "what was reached lies outside of bound and loss.")
     return most
+
+
+def is_number(value):
+    """Whether a value of the JSON is a finite number; True and False are none."""
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def is_gap(claimed, loss, bound):
+    """Whether a gap is (loss - bound) / |loss|: 0 where both are 0, None where only the loss is."""
+    if bound is None or (loss == 0 and bound != loss):
+        return claimed is None
+    gap = (loss - bound) / abs(loss) if loss else 0.0
+    return is_number(claimed) and abs(claimed - gap) <= 1e-9 * gap

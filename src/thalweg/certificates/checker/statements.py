@@ -12,10 +12,13 @@ UNITS = {"squared": "squared error", "squared_hinge": "squared hinge", "hinge": 
 
 def head(e):
     """The output layer on features that stay as they are."""
-    norm = f" of norm up to {e['radius']:.4g}" if e["regularizer"] == "ball" else ""
+    norm = ""
+    if e["regularizer"] == "ball":
+        norm = f" of norm up to {_down(e['radius'])} (the root of the sum of its squared weights)"
     scope = (
-        f"No output layer{norm} has a lower training loss than this bound on {_examples(e)} with the features that the "
-        f"layers below it give them now, under {_loss(e)}{_penalty(e)}; other layers below it are not covered."
+        f"No output layer{_bias(e)}{norm} has a lower training loss than this bound on {_examples(e)} with the "
+        f"features that the layers below it give them now, in evaluation mode, {_under(e)}; other layers "
+        "below it are not covered."
     )
     said = "The loss has no penalty on this layer; without a bound on its norm there is no certificate."
     return _about(e, whole=False, scope=scope, assumptions=(said,) if norm else ())
@@ -24,9 +27,9 @@ def head(e):
 def factored(e):
     """The embedding bag and its output layer, of any width."""
     scope = (
-        "No embeddings and no output layer, of any width and however they are trained, have a lower training loss than "
-        f"this bound on {_examples(e)} with {_features(e)}, under {_loss(e)}{_penalty(e)}, in evaluation mode; other "
-        "features, texts or penalties are not covered."
+        f"No embeddings and no output layer{_bias(e)}, of any width and however they are trained, have a lower "
+        f"training loss than this bound on {_examples(e)} with {_features(e)}, {_under(e)}, in evaluation mode; "
+        "other features, texts or penalties are not covered."
     )
     return _about(e, scope=scope)
 
@@ -108,11 +111,29 @@ def _loss(e):
     return f"this {words.get(e['loss'], str(e['loss']).replace('_', ' '))}"
 
 
+def _bias(e):
+    return "" if e["free_bias"] else " without a bias of its own"
+
+
+def _under(e):
+    rest = f" and {e['offset']!r} for the weights that stay as they are" if e["offset"] else ""
+    return f"under {_loss(e)}{_penalty(e)}{rest}"
+
+
 def _penalty(e):
     kind = e["regularizer"]
     if kind == "nuclear":
-        return f" with an L2 penalty of {e['l2']:.4g} on both matrices"
+        return f" with an L2 penalty of {e['l2']!r} on both matrices"
     if kind == "ball":
-        return ""
-    names = {"l2": f"an L2 penalty of {e.get('l2', 0.0):.4g}", "l1": f"an L1 penalty of {e.get('l1', 0.0):.4g}"}
+        return " without a penalty on its weights"
+    names = {"l2": f"an L2 penalty of {e.get('l2')!r}", "l1": f"an L1 penalty of {e.get('l1')!r}"}
     return f" with {names.get(kind) or names['l1'] + ' and ' + names['l2']} on its weights"
+
+
+def _down(value):
+    """Return a positive number with 5 digits, rounded down: a statement about less is true of it as well."""
+    digits = f"{value:.4e}"
+    if float(digits) > value:
+        mantissa, exponent = digits.split("e")
+        digits = f"{float(mantissa) - 1e-4:.4f}e{exponent}"
+    return f"{float(digits):.6g}"
