@@ -145,7 +145,8 @@ def test_contexts_of_a_language_run(tmp_path):
     assert (found.contradictions, found.suspects) == (None, None)
     rows = found.contexts["rows"]
     assert [row["context"] for row in rows] == [1, 2, 3, 4, 5, 6, 8][: len(rows)]
-    sums, counts = loss_by_place(opened.task, run.model, run.head, opened.prepared)
+    own = loss_by_place(opened.task, run.model, run.head, opened.prepared)
+    sums, counts = own["sums"], own["counts"]
     assert found.contexts["loss"] == pytest.approx(sums.sum() / counts.sum())
     interval = certify_run(run, seconds=5.0).interval
     exact = sum(row["exact_floor"] * row["num_exact"] for row in rows) / counts.sum()
@@ -161,7 +162,7 @@ def test_contexts_of_a_language_run(tmp_path):
     assert sections(found)[0]["rows"][0] == said[2].split()
     assert "uses more than one token" in said[-1]
     late = by_example(run, opened.task, opened.prepared, Clock(0.0))
-    assert late.contexts is not None, "a second is always there"
+    assert late.contexts == found.contexts, "a second is always there"
     better = ByExample(contexts={**found.contexts, "rows": [{**row, "own": 0.0} for row in rows[:2]]})
     assert "every model that sees only the last 2 tokens, so it uses more" in list(lines(better))[-1]
 
@@ -174,6 +175,19 @@ def test_a_loss_that_takes_too_long_is_left_out(tmp_path, monkeypatch):
     opened = open_run(run)
     monkeypatch.setattr("thalweg.training.certified.by_example.GRACE", 0.0)
     found = by_example(run, opened.task, opened.prepared, Clock(0.0))
+    *said, last = lines(found)
+    assert last.startswith("Left out: your model's loss by length of context. It would take about")
+    assert said[2].split()[2] == "–"
+    json.dumps(found.to_json(), allow_nan=False)
+
+    def fail(*arguments):
+        raise ZeroDivisionError("of course")
+
+    monkeypatch.setattr("thalweg.training.certified.by_example.context_floors", fail)
+    with pytest.warns(RuntimeWarning, match="part 'contexts' of a certificate failed: ZeroDivisionError: of course"):
+        found = by_example(run, opened.task, opened.prepared, Clock(30.0))
     assert found.contexts is None
-    (said,) = lines(found)
-    assert said.startswith("Left out: floors by length of context. The model's loss on all training tokens would take")
+    assert list(lines(found)) == [
+        "Left out: floors by length of context. It failed (ZeroDivisionError: of course). That is a mistake of "
+        "thalweg's; please report it."
+    ]

@@ -3,7 +3,8 @@
 import dataclasses
 import math
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any, Final, final
 
 import numpy as np
@@ -18,7 +19,7 @@ from thalweg.certificates.linear.matrices import from_bags
 from thalweg.data.arrays.equal import Prefixes, WholeExamples
 from thalweg.data.columns.facts import as_text
 from thalweg.data.files.base import AbstractSource
-from thalweg.errors import InputError
+from thalweg.errors import InputError, is_out_of_memory
 from thalweg.heads.base import AbstractHead, ConvexLoss, LinearForm
 from thalweg.tasks.answering import answering
 from thalweg.tasks.base import AbstractTask, Prepared
@@ -27,7 +28,8 @@ from thalweg.training.session.reading import open_any
 from thalweg.training.steps.feed import in_order
 
 BATCH_SIZE: Final = 256
-SHARE: Final = 0.3  # of the time, that each part may take
+BATCH_TOKENS: Final = 8192  # whose predictions are held at once
+SHARE: Final = 0.4  # of the time, that each part may take
 MAX_GAP: Final = 0.01  # of the linear model's loss
 LISTED: Final = 20  # groups of contradictory examples, and doubtful labels
 ROWS_OF_A_LABEL: Final = 8  # in a group
@@ -44,7 +46,7 @@ class ByExample:
     contradictions: dict[str, Any] | None = None
     suspects: dict[str, Any] | None = None
     contexts: dict[str, Any] | None = None
-    left_out: dict[str, str] = dataclasses.field(default_factory=dict)  # part -> why, in a sentence
+    left_out: dict[str, str] = dataclasses.field(default_factory=dict)  # part (or "own" loss) -> why, in a sentence
 
     def to_json(self) -> dict[str, Any]:
         """Return the parts by name."""
@@ -52,21 +54,34 @@ class ByExample:
 
 
 def by_example(run: Run, task: AbstractTask, prepared: Prepared, clock: Clock) -> ByExample:
-    """Return what a run's training data say example by example, in a part of the time that is left."""
+    """Return what a run's training data say example by example, in a part of the time that is left.
+
+    A part that cannot be computed is left out with a sentence, also where that is a mistake of thalweg's.
+    """
     found = ByExample()
     view, seconds = task.view(prepared.train), SHARE * clock.left
-    try:
-        if isinstance(view, Prefixes) and view.first_is_symbol:
-            found.contexts = _contexts(run, task, prepared, view, seconds)
-        elif isinstance(view, WholeExamples) and prepared.lines is not None:
-            found.contradictions = _contradictions(run, task, prepared, view)
-    except InputError as error:
-        found.left_out["contradictions" if isinstance(view, WholeExamples) else "contexts"] = str(error)
-    try:
-        if prepared.lines is not None:
-            found.suspects = _suspects(task, prepared, seconds)
-    except InputError as error:
-        found.left_out["suspects"] = str(error)
+
+    def attempt(part: str, make: Callable[[], dict[str, Any] | None]) -> dict[str, Any] | None:
+        try:
+            return make()
+        except InputError as error:
+            found.left_out[part] = str(error)
+        except Exception as error:
+            if is_out_of_memory(error):
+                found.left_out[part] = "There is not enough memory for it."
+            else:
+                said = f"{type(error).__name__}: {error}".splitlines()[0]
+                found.left_out[part] = f"It failed ({said}). That is a mistake of thalweg's; please report it."
+                warnings.warn(f"The part {part!r} of a certificate failed: {said}", RuntimeWarning, stacklevel=2)
+        return None
+
+    if isinstance(view, Prefixes) and view.first_is_symbol:
+        own = attempt("own", lambda: loss_by_place(task, run.model, run.head, prepared, seconds))
+        found.contexts = attempt("contexts", lambda: _contexts(view, own))
+    if isinstance(view, WholeExamples) and prepared.lines is not None:
+        found.contradictions = attempt("contradictions", lambda: _contradictions(run, task, prepared, view))
+    if prepared.lines is not None:
+        found.suspects = attempt("suspects", lambda: _suspects(task, prepared, seconds))
     _add_texts(run, task, [found.contradictions, found.suspects])
     return found
 
@@ -192,50 +207,54 @@ def _suspects(task: AbstractTask, prepared: Prepared, seconds: float) -> dict[st
     }
 
 
-def _contexts(
-    run: Run, task: AbstractTask, prepared: Prepared, view: Prefixes, seconds: float
-) -> dict[str, Any] | None:
-    """Return the floor of each length of the context, and the model's loss on the same tokens."""
+def _contexts(view: Prefixes, own: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return the floor of each length of the context, and the model's loss on the same tokens where it is known."""
     starts = np.concatenate([[0], np.cumsum(view.lengths)[:-1]])
     symbols = np.insert(view.symbols, starts, view.first)
-    floors = context_floors(symbols, view.lengths + 1, CONTEXTS)
-    sums, counts = loss_by_place(task, run.model, run.head, prepared, seconds)
     rows = []
-    for one in floors:
-        k = one.context
-        own, exact_own = sums[k - 1 :].sum() / counts[k - 1 :].sum(), sums[k - 1] / counts[k - 1]
-        rows.append(dataclasses.asdict(one) | {"own": float(own), "exact_own": float(exact_own)})
+    for one in context_floors(symbols, view.lengths + 1, CONTEXTS):
+        row = dataclasses.asdict(one) | {"own": None, "exact_own": None}
+        if own is not None:
+            sums, counts, first = own["sums"], own["counts"], one.context - 1
+            row["own"] = float(sums[first:].sum() / counts[first:].sum())
+            row["exact_own"] = float(sums[first] / counts[first])
+        rows.append(row)
         if one.floor == 0.0:
             break
-    return {"num_targets": int(counts.sum()), "loss": float(sums.sum() / counts.sum()), "rows": rows} if rows else None
+    if not rows:
+        return None
+    loss = None if own is None else float(own["sums"].sum() / own["counts"].sum())
+    return {"num_targets": len(view.symbols), "loss": loss, "rows": rows}
 
 
 def loss_by_place(
     task: AbstractTask, model: nn.Module, head: AbstractHead, prepared: Prepared, seconds: float = math.inf
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the sum of the cross-entropies of all training tokens at each place in a chunk, and their number.
+) -> dict[str, Any]:
+    """Return the "sums" of the cross-entropies of all training tokens by place in a chunk, and their "counts".
 
     An InputError says that it would take longer than the time there is.
     """
     begin, num_done = time.perf_counter(), 0
     longest = int(prepared.train.ragged("tokens").lengths.max())
     sums, counts = np.zeros(longest), np.zeros(longest, dtype=np.int64)
+    size = max(1, BATCH_TOKENS // longest)
     with answering(model, head) as parameter:
-        for indices, batch in in_order(prepared.train, task.batch, BATCH_SIZE, parameter.device, parameter.dtype):
+        for indices, batch in in_order(prepared.train, task.batch, size, parameter.device, parameter.dtype):
             losses = -head.log_probability(head(model(**batch.inputs)), batch.targets).double()
             mask = batch.mask if batch.mask is not None else torch.ones_like(batch.targets, dtype=torch.bool)
             width = mask.shape[1]
             sums[:width] += torch.where(mask, losses, 0.0).sum(0).cpu().numpy()
             counts[:width] += mask.sum(0).cpu().numpy()
             num_done += len(indices)
-            needed = (time.perf_counter() - begin) * len(prepared.train) / num_done
-            if needed > max(seconds, GRACE):
+            elapsed, allowed = time.perf_counter() - begin, max(seconds, GRACE)
+            needed = elapsed * len(prepared.train) / num_done
+            if elapsed > 0.2 * allowed and needed > allowed:  # the first batch is slower than the others
                 raise InputError(
-                    f"The model's loss on all training tokens would take about {needed:,.0f} s, and there are "
-                    f"{seconds:,.0f} s for it; allow more time (--seconds)."
+                    f"It would take about {needed:,.0f} s, and there are {seconds:,.0f} s for it; allow more time "
+                    "(--seconds)."
                 )
     used = counts > 0
-    return sums[used], counts[used]
+    return {"sums": sums[used], "counts": counts[used]}
 
 
 def _add_texts(run: Run, task: AbstractTask, parts: list[dict[str, Any] | None]) -> None:

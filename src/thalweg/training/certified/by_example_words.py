@@ -55,6 +55,7 @@ LEFT_OUT: Final = {
     "contradictions": "which rows contradict each other",
     "suspects": "labels to check",
     "contexts": "floors by length of context",
+    "own": "your model's loss by length of context",
 }
 CONTEXTS: Final = (
     "no model that sees only the last k tokens has a lower mean cross-entropy than the floor (nats per token, over the "
@@ -116,13 +117,16 @@ def _contexts_section(part: Mapping[str, Any]) -> dict[str, Any]:
 
 def _figures(row: Mapping[str, Any]) -> list[str]:
     """Return the figures of one length of the context, under the names in `COLUMNS`."""
-    own, exact_own = (f"{row[name]:.{PLACES}f}" for name in ("own", "exact_own"))
+    own, exact_own = ("–" if row[name] is None else f"{row[name]:.{PLACES}f}" for name in ("own", "exact_own"))
     return [str(row["context"]), _down(row["floor"]), own, _down(row["exact_floor"]), exact_own]
 
 
 def _uses(part: Mapping[str, Any]) -> list[str]:
     """Return a sentence about the longest context that the model is better than."""
-    below = [row["context"] for row in part["rows"] if row["own"] < row["floor"] - 10.0**-PLACES]
+    known = [row for row in part["rows"] if row["own"] is not None]
+    if not known:
+        return []
+    below = [row["context"] for row in known if row["own"] < row["floor"] - 10.0**-PLACES]
     if not below:
         return ["Nothing here shows that your model uses more than one token."]
     noun = "token" if max(below) == 1 else f"{max(below)} tokens"
@@ -131,13 +135,14 @@ def _uses(part: Mapping[str, Any]) -> list[str]:
 
 def _contradictory(part: Mapping[str, Any]) -> str:
     """Return what all contradictory groups cost together, as a sentence."""
-    what, groups = part["what"], counted(part["num_groups"], "group")
+    what, groups, one = part["what"], counted(part["num_groups"], "group"), part["num_groups"] == 1
     wrong = "" if part["errors"] is None else f" at least {part['errors']:,g} wrong answers and"
     smoothing = ", label smoothing left aside" if part["smoothing"] else ""
     return (
-        f"{groups} of {what} look the same to a model whose input is {part['sees']}, and have different targets: "
-        f"{part['num_rows']:,} of {part['num_targets']:,} training {what}. They force{wrong} {_down(part['cost'])} "
-        f"{part['unit']} on every such model, summed over these {what}{smoothing}."
+        f"{groups} of {what} {'looks' if one else 'look'} the same to a model whose input is {part['sees']}, and "
+        f"{'has' if one else 'have'} different targets: {part['num_rows']:,} of {part['num_targets']:,} training "
+        f"{what}. They force{wrong} {_amount(part['cost'], part['unit'])} on every such model, summed over these "
+        f"{what}{smoothing}."
     )
 
 
@@ -170,7 +175,11 @@ def _texts(one: Mapping[str, Any]) -> str:
 
 def _cost(one: Mapping[str, Any], unit: str) -> str:
     wrong = "" if one["errors"] is None else f", {one['errors']:g} wrong"
-    return f"at least {_down(one['cost'])} {unit}{wrong}"
+    return f"at least {_amount(one['cost'], unit)}{wrong}"
+
+
+def _amount(cost: float, unit: str) -> str:
+    return f"{_down(cost)} nats" if unit == "nats" else f"a {unit} of {_down(cost)}"
 
 
 def _more(number: int, noun: str) -> Iterator[str]:
