@@ -12,6 +12,7 @@ from thalweg.curvature.culprit import CurvatureError
 from thalweg.errors import InputError, is_out_of_memory
 
 LOSS: Final = "training loss"
+ROUNDING: Final = 1e-12  # of the size of a prediction's terms: what two orders of summation may differ by
 GRACE: Final = 1.0  # seconds that levels which take no longer than that get in any case
 
 
@@ -55,6 +56,7 @@ class Attempts:
     loss: float  # of the point
     clock: Clock
     say: Callable[[str], None]
+    size: float = 0.0  # of the terms that the loss is made of
     levels: list[Certificate] = dataclasses.field(default_factory=list)
     left_out: dict[str, str] = dataclasses.field(default_factory=dict)
 
@@ -87,7 +89,7 @@ class Attempts:
         """Return a certificate with the loss that was computed once, if its own is the same."""
         if level.quantity != LOSS:
             return level
-        if abs(level.loss - self.loss) > rounding_slack(level.loss, self.loss):
+        if abs(level.loss - self.loss) > rounding_slack(level.loss, self.loss) + ROUNDING * self.size:
             raise InputError(
                 f"It computes a {LOSS} of {level.loss:.12g} where the model gives {self.loss:.12g}, so it is about "
                 "another function."

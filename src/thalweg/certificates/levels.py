@@ -92,7 +92,7 @@ def certify_objective(
     say("Evaluating the loss.")
     known = _evaluated(objective)
     exact, loss, each, targets = known.objective, known.loss, known.seconds, known.targets
-    tries = Attempts(loss, clock, say)
+    tries = Attempts(loss, clock, say, 0.0 if known.rows is None else known.rows.size())
     wanted = [name for name in ORDER if _could_apply(name, exact, radius)]
     random = _randomness(exact)
     if random:

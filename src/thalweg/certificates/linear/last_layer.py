@@ -107,6 +107,14 @@ class FormRows:
         none = form.features.new_empty(0, self.layer.in_features)
         self._forms.append(dataclasses.replace(form, features=none, rows=None))
 
+    def size(self) -> float:
+        """Return how large the terms of a prediction may be, for what rounding may change of it."""
+        if self._features is None or not self._num_rows:
+            return 0.0
+        low, high = torch.aminmax(self._features[: self._num_rows], dim=0)
+        largest = torch.maximum(low.abs(), high.abs()) @ self.layer.weight.detach().double().abs().T
+        return float((largest if self.layer.bias is None else largest + self.layer.bias.detach().double().abs()).max())
+
     def joined(self) -> LinearForm:
         """Return the form of everything, or raise an InputError that says why it is not held."""
         if self.reason or self._features is None:
