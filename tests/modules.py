@@ -7,7 +7,7 @@ TESTED_IN = {
     "certificates/certificate/": "certificates/certificate/test_interval.py",
     "certificates/checker/": "certificates/checker/test_check.py",
     "certificates/certificate/proved.py": "certificates/linear/test_head.py",
-    "certificates/checker/networks.py": "certificates/two_layer/test_two_layer.py",
+    "certificates/checker/moments.py": "certificates/checker/test_networks.py",
     "certificates/factored/": "certificates/factored/test_factored.py",
     "certificates/floors/": "certificates/floors/test_floor.py",
     "certificates/halfspaces/": "certificates/halfspaces/test_separable.py",

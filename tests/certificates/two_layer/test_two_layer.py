@@ -7,10 +7,11 @@ import pytest
 import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from scipy.optimize import minimize
 from torch import nn
 
-from thalweg.certificates.certificate.interval import Interval, Proof
-from thalweg.certificates.checker.check import Refused, check, rule
+from thalweg.certificates.certificate.interval import Proof
+from thalweg.certificates.checker.check import prove, proved
 from thalweg.certificates.halfspaces.cells import arrange
 from thalweg.certificates.losses import SoftmaxLoss
 from thalweg.certificates.number_losses import LogisticLoss, SquaredLoss
@@ -82,7 +83,6 @@ def test_bound_below_optimum_below_loss(data):
     check_bounds(*data)
 
 
-@pytest.mark.xfail(strict=True, reason="Equal examples tie, and rounding orders them otherwise in the checker.")
 def test_ties_are_no_reason_to_refuse():
     rng = np.random.default_rng(446)
     features = rng.integers(-1, 2, (9, 2)).astype(float)
@@ -90,7 +90,6 @@ def test_ties_are_no_reason_to_refuse():
     check_bounds(rng, TwoLayerProblem(features, loss, 0.3, -0.5, Bias.PENALIZED, Bias.PENALIZED))
 
 
-@pytest.mark.xfail(strict=True, reason="A unit of length zero is divided by its length in RestrictedNetwork.fit_sizes.")
 def test_a_unit_of_length_zero_is_left_out():
     """Rounding decides whether column generation meets one on this problem, so it is made to."""
     features = np.array([[0.0, 0.0, -1.0], [0.0, 0.0, 1.0], [0.0, 0.0, -1.0]])
@@ -106,24 +105,55 @@ def test_a_unit_of_length_zero_is_left_out():
 
 
 def check_bounds(rng, problem):
-    """The bound lies below every network, the reached loss at the bound, and the checker agrees."""
+    """The bound lies below every network, without a tolerance; the reached loss at the bound; the checker agrees."""
     oracle = oracle_of(problem)
-    if not oracle.exact:
-        oracle = RelaxedOracle(problem.features, problem.hidden_bias, problem.leak, steps=20, branches=1, starts=8)
     point = TwoLayerPoint(problem, random_weights(rng, problem, 3))
-    level, solution = certify_point(point, oracle, max_rounds=20 if oracle.exact else 4)
+    level, solution = certify_point(point, oracle, max_rounds=20 if oracle.exact else 4, seconds=60.0, steps=80)
     assert level.bound <= level.reached <= level.loss == pytest.approx(problem.objective(point.weights))
     for width in (0, 1, 4):
         for size in (0.1, 1.0):
             other = random_weights(rng, problem, width)
             other = dataclasses.replace(other, ingoing=size * other.ingoing, outgoing=size * other.outgoing)
-            assert problem.objective(other, balanced=True) >= level.bound - 1e-12
+            assert problem.objective(other, balanced=True) >= level.bound
+    assert trained(rng, problem, 5) >= level.bound
     if oracle.exact:
-        assert solution.objective - solution.bound <= 1e-5 * abs(solution.objective) + 1e-7
-    if level.evidence:  # enumerated again, by other code
-        loss, bound = rule("two_layer")(level.evidence)
-        assert loss == pytest.approx(level.loss, rel=1e-10)
-        assert bound >= level.bound - 1e-9 * abs(level.loss)
+        assert solution.objective - level.bound <= 1e-5 * abs(solution.objective) + 1e-7
+    found = prove(level.evidence)
+    assert found.loss == pytest.approx(level.loss, rel=1e-10)
+    assert level.bound <= proved(found)
+
+
+def trained(rng, problem, width):
+    """What L-BFGS from a random start makes of a network, by gradients of its own."""
+    start = random_weights(rng, problem, width)
+    names = [field.name for field in dataclasses.fields(Weights)]
+    shapes = [getattr(start, name).shape for name in names]
+    ends = np.cumsum([0, *(int(np.prod(shape)) for shape in shapes)])
+    cost = dict.fromkeys(("ingoing", "outgoing", "skip"), problem.l2)
+    cost["hidden_bias"] = problem.l2 * (problem.hidden_bias is Bias.PENALIZED)
+    cost["output_bias"] = problem.l2 * (problem.output_bias is Bias.PENALIZED)
+    free = {"hidden_bias": problem.hidden_bias, "output_bias": problem.output_bias}
+    there = {name: free.get(name) is not Bias.NONE and (name != "skip" or problem.skip) for name in names}
+
+    def of(flat):
+        parts = [flat[a:b].reshape(shape) for a, b, shape in zip(ends[:-1], ends[1:], shapes, strict=True)]
+        return Weights(*parts)
+
+    def value_and_slope(flat):
+        w = of(flat)
+        before = problem.features @ w.ingoing.T + w.hidden_bias
+        slopes = np.where(before > 0.0, 1.0, problem.leak)
+        v = -problem.array_loss.residual(problem.predictions(w))
+        back = (v @ w.outgoing.T) * slopes
+        slope = {
+            "ingoing": back.T @ problem.features, "hidden_bias": back.sum(0),
+            "outgoing": (slopes * before).T @ v, "output_bias": v.sum(0), "skip": problem.features.T @ v,
+        }  # fmt: skip
+        full = [there[name] * (slope[name] + cost[name] * getattr(w, name)) for name in names]
+        return problem.objective(w), np.concatenate([part.ravel() for part in full])
+
+    flat = np.concatenate([getattr(start, name).ravel() for name in names])
+    return minimize(value_and_slope, flat, jac=True, method="L-BFGS-B", options={"maxiter": 100}).fun
 
 
 @pytest.mark.parametrize("leak", [0.0, 0.1])
@@ -136,7 +166,7 @@ def test_oracles_agree_and_bound_every_direction(bias, leak):
     fan, cells = (kind(features, bias, leak).search(residual, 0.0) for kind in (FanOracle, CellOracle))
     relaxed = RelaxedOracle(features, bias, leak)
     assert fan.bound == pytest.approx(cells.bound, rel=1e-12)
-    assert relaxed.sharpened(residual) >= fan.bound * (1.0 - 1e-12)
+    assert relaxed.signs(residual)[0] >= fan.bound * (1.0 - 1e-12)
     inputs = with_bias(features, bias)
     directions = rng.normal(size=(4000, inputs.shape[1]))
     sized = directions[:, :dimension] if bias is Bias.FREE else directions
@@ -255,7 +285,7 @@ def test_the_last_two_layers_of_a_deeper_network():
     objective = Objective(model, nn.MSELoss(), x, y, l2=0.01)
     level = certify_two_layer(objective)
     assert not level.whole
-    assert "earlier layers" in level.scope
+    assert "with what the earlier layers give them now as input" in level.scope
     assert level.loss == pytest.approx(objective.value().item(), rel=1e-12)
     assert level.bound <= level.reached <= level.loss
 
@@ -316,57 +346,3 @@ def test_other_models_and_nan_are_told():
         certify_two_layer(Objective(nn.Linear(2, 1), nn.MSELoss(), x, torch.zeros(3, 1), l2=0.1))
     with pytest.raises(InputError, match="NaN or infinity"):
         certify_two_layer(Objective(MLP([2, 2, 1], activation=nn.ReLU), nn.MSELoss(), x * torch.nan, x[:, :1], l2=0.1))
-
-
-TAMPERED = [
-    ("dual", lambda value: 1.5 * value),
-    ("T", lambda value: value + 0.1),
-    ("U", lambda value: value * 1.01),
-    ("l2", lambda value: 0.9 * value),
-    ("leak", lambda value: value + 0.1),
-    ("X", lambda value: value * 1.01),
-]
-
-
-@pytest.mark.parametrize("method", ["fan", "cells", "relaxed"])
-def test_tampered_evidence_is_refused(method, tmp_path):
-    rng = np.random.default_rng(0)
-    features = rng.normal(size=(12, 2 if method == "fan" else 3))
-    problem = TwoLayerProblem(features, make_loss(rng, "squared", 12, 1), 0.05, 0.0, Bias.NONE, Bias.NONE)
-    oracle = RelaxedOracle(features, Bias.NONE, branches=2) if method == "relaxed" else oracle_of(problem)
-    level, _ = certify_point(TwoLayerPoint(problem, random_weights(rng, problem, 2)), oracle)
-    assert level.evidence["method"] == method
-    path = tmp_path / "certificate.json"
-    Interval(loss=level.loss, levels=(level,), unit=level.unit).save(path)
-    assert check(path).bound_verified
-    for name, change in TAMPERED:
-        evidence = {**level.evidence, name: change(level.evidence[name])}
-        Interval(loss=level.loss, levels=(dataclasses.replace(level, evidence=evidence),), unit=level.unit).save(path)
-        assert check(path).refused
-
-
-@pytest.mark.parametrize(("name", "message"), [("inside", "there are more"), ("multiplier", "negative|not feasible")])
-def test_missing_cells_and_negative_multipliers_are_refused(name, message):
-    rng = np.random.default_rng(0)
-    features = rng.normal(size=(12, 3))
-    problem = TwoLayerProblem(features, make_loss(rng, "squared", 12, 1), 0.05, 0.0, Bias.NONE, Bias.NONE)
-    level, _ = certify_point(TwoLayerPoint(problem, random_weights(rng, problem, 2)), oracle_of(problem))
-    evidence = dict(level.evidence)
-    if name == "inside":
-        evidence |= {"inside": evidence["inside"][:-1], "block": evidence["block"][:-1]}
-    else:
-        evidence["multiplier"] = -evidence["multiplier"]
-    with pytest.raises(Refused, match=message):
-        rule("two_layer")(evidence)
-
-
-def test_cases_that_leave_a_gap_are_refused():
-    rng = np.random.default_rng(0)
-    features = rng.normal(size=(10, 4))
-    problem = TwoLayerProblem(features, make_loss(rng, "squared", 10, 1), 0.05, 0.0, Bias.NONE, Bias.NONE)
-    oracle = RelaxedOracle(features, Bias.NONE, branches=3)
-    level, _ = certify_point(TwoLayerPoint(problem, random_weights(rng, problem, 2)), oracle)
-    evidence = dict(level.evidence)
-    evidence |= {name: evidence[name][:-1] for name in ("leaf", "sides_count", "theta_count", "delta_count")}
-    with pytest.raises(Refused, match="do not cover"):
-        rule("two_layer")(evidence)

@@ -1,65 +1,62 @@
-"""What rule two_layer still uses of the earlier form of duals."""
+"""Verifies the rule threshold with numpy alone.
+
+X, label, gate SINGLE | AND | OR, weights, bias; inside: a direction for every split of the examples.
+"""
+
+import itertools
 
 import numpy as np
 
-
-def need(condition, sentence):
-    """Raise a ValueError with the sentence unless the condition holds."""
-    if not condition:
-        raise ValueError(sentence)
+NEAR = 1e-10  # hyperplanes closer than this count as one
 
 
-def xlogx(p):
-    """Return p log p, 0 at 0."""
-    return np.where(p > 0, p * np.log(np.where(p > 0, p, 1.0)), 0.0)
+def distinct(rows):
+    """Return unit normals of the different hyperplanes, and one row of each."""
+    size = np.linalg.norm(rows, axis=1)
+    which = np.flatnonzero(size > NEAR * size.max(initial=1e-300))
+    unit = rows[which] / size[which, None]
+    unit *= np.where(unit @ np.cos(1.3 * np.arange(rows.shape[1]) ** 2 + 0.4) < 0, -1.0, 1.0)[:, None]
+    order = np.argsort(unit @ np.cos(2.1 * np.arange(rows.shape[1]) ** 2 + 1.0))
+    keep, position = [], unit @ np.cos(2.1 * np.arange(rows.shape[1]) ** 2 + 1.0)
+    for i in order:
+        close = itertools.takewhile(lambda j: position[i] - position[j] <= 9 * NEAR, reversed(keep))  # noqa: B023
+        if all(np.abs(unit[i] - unit[j]).max() > NEAR for j in close):
+            keep.append(i)
+    return unit[keep], which[keep]
 
 
-def terms(e, z):
-    """Return the losses phi of the predictions z, [n,1] or [n,K]."""
-    kind, target = e["loss"], e["T"]
-    if kind == "softmax":
-        high = z.max(1, keepdims=True)
-        total = np.log(np.exp(z - high).sum(1, keepdims=True)) + high
-        return total - (
-            z[np.arange(len(z)), target][:, None] if target.ndim == 1 else (target * z).sum(1, keepdims=True)
-        )
-    if kind == "logistic":
-        return np.logaddexp(0, z) - target * z
-    if kind == "squared":
-        return e.get("factor", 0.5) * (z - target) ** 2
-    need(kind in ("squared_hinge", "hinge"), f"There is no loss {kind!r}.")
-    return np.maximum(1 - target * z, 0) ** (2 if kind == "squared_hinge" else 1)
+def count_cells(normals):
+    """Return how many cells different hyperplanes have: each adds as many as the earlier ones cut it into."""
+    number, rank = normals.shape
+    if number == 0 or rank == 1:
+        return 1 + (number > 0)
+    if rank == 2:
+        return 2 * number
+    return 1 + sum(
+        count_cells(distinct(normals[:i] @ np.linalg.svd(normals[i][None])[2][1:].T)[0]) for i in range(number)
+    )
 
 
-def dual_terms(e):
-    """Return the dual values of the examples and the residual R [n,K]; refuses a dual outside its domain."""
-    kind, target, a = e["loss"], e["T"], e["dual"]
-    if kind == "softmax":
-        need(
-            a.min() >= 0 and np.abs(a.sum(1) - 1).max() <= 1e-12 * a.shape[1] + 1e-9, "Rows of P are not distributions."
-        )
-        a = a / a.sum(1, keepdims=True)
-        if target.ndim == 1:
-            need(0 <= target.min() <= target.max() < a.shape[1], "T holds class ids that P has no columns for.")
-            residual = -a
-            residual[np.arange(len(a)), target] += 1
-        else:
-            need(target.min() >= 0 and np.abs(target.sum(1) - 1).max() <= 1e-9, "Rows of T are not distributions.")
-            residual = target - a
-        return -xlogx(a).sum(1, keepdims=True), residual
-    need(a.shape == target.shape, "T and the dual have different shapes.")
-    if kind == "squared":
-        return a * target - a**2 / (4 * e.get("factor", 0.5)), a
-    if kind == "logistic":
-        need(min(a.min(), target.min()) >= 0 and max(a.max(), target.max()) <= 1, "q or T lies outside [0, 1].")
-        return -xlogx(a) - xlogx(1 - a), target - a
-    need(kind in ("squared_hinge", "hinge") and (np.abs(target) == 1).all(), f"{kind!r} needs labels -1 and 1.")
-    need(a.min() >= 0 and (kind == "squared_hinge" or a.max() <= 1), "The dual lies outside its range.")
-    return (a - a**2 / 4 if kind == "squared_hinge" else a), target * a
-
-
-def weights(e, rows):
-    """Return c as [n,1] or [n,K]."""
-    c = e.get("weight", np.ones(rows)).reshape(rows, -1) / e["count"]
-    need(c.min() >= 0, "A weight in c is negative.")
-    return c
+def check_threshold(e, base):
+    """The network's errors, and the fewest: every way to split the examples is listed, every pair looked at again."""
+    x, label = np.c_[e["X"], np.ones(len(e["X"]))], e["label"].astype(bool)
+    gate = e["gate"]
+    base.need(gate in ("SINGLE", "AND", "OR"), f"There is no gate {gate!r}.")
+    units = e["X"] @ e["weights"].T + e["bias"] > 0
+    errors = float(((units.any(1) if gate == "OR" else units.all(1)) != label).sum())
+    left, size, right = np.linalg.svd(x, full_matrices=False)
+    keep = size > 1e-12 * size.max()
+    normals, _ = distinct(left[:, keep] * size[keep])
+    value = e["inside"] @ right[keep].T @ normals.T
+    base.need(np.abs(value).min(initial=1.0) > 1e-14, "A direction lies on a hyperplane.")
+    given = len(np.unique(np.packbits(value > 0, axis=1), axis=0))
+    base.need(given == count_cells(normals), f"{given} splits are given, there are more.")
+    splits = e["inside"] @ x.T > 0
+    if gate == "SINGLE":
+        return errors, float((splits != label).sum(1).min())
+    one = splits if gate == "AND" else ~splits
+    kind = label if gate == "AND" else ~label
+    yes, no = one[:, kind].astype(float), one[:, ~kind].astype(float)
+    return errors, min(float((kind.sum() - part @ yes.T + rest @ no.T).min())
+                       for part, rest in zip(np.array_split(yes, 1 + len(yes) // 256),
+                                             np.array_split(no, 1 + len(no) // 256), strict=True))  # fmt: skip

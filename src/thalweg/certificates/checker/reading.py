@@ -16,7 +16,7 @@ MAX_BYTES = 2**29  # of all arrays together
 MAX_TEXT = 2**22  # of the JSON
 MAX_DIRECTORY = 2**18  # of the .npz's table of contents
 END = b"PK\x05\x06"  # begins the last 22 bytes of a zip file without a comment
-TYPES = ("<f8", "<i8", "<i4", "|i1", "|b1")
+TYPES = ("<f8", "<f4", "<i8", "<i4", "|i1", "|b1")
 
 
 def fingerprint(arrays):

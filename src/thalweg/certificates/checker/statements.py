@@ -7,6 +7,11 @@ fixed) and assumptions (sentences). Fields that are words: `features` says what 
 """
 
 PROOF, WITH_TOLERANCE = "proof", "proof under a stated tolerance"
+BIASES = {"NONE": "no bias", "PENALIZED": "a bias under the penalty", "FREE": "a bias without penalty"}
+MOMENTS = (
+    "The hidden units are bounded by a semidefinite relaxation of their moments; the true best loss may be higher."
+)
+SIGNS = "The hidden units are bounded by a semidefinite relaxation of their signs, which can be far from tight."
 UNITS = {"squared": "squared error", "squared_hinge": "squared hinge", "hinge": "hinge"}
 
 
@@ -36,14 +41,19 @@ def factored(e):
 
 def two_layer(e):
     """Two layers of (leaky) ReLU units, of any width."""
-    kind = "linear" if e["leak"] == 1.0 else "ReLU" if e["leak"] == 0.0 else "leaky ReLU"
-    fixed = "the present output of the earlier layers" if e.get("frozen") else _features(e)
+    leak, frozen = e["leak"], e.get("frozen")
+    kind = "linear" if leak == 1.0 else "ReLU" if leak == 0.0 else f"leaky ReLU (slope {leak:.4g})"
+    fixed = "what the earlier layers give them now as input" if frozen else f"{_features(e)} as input"
+    biases = " and ".join(f"{BIASES[e[f'{name}_bias']]} in the {name} layer" for name in ("hidden", "output"))
+    skip = " and an input skip under the penalty" if e["skip"] else ""
+    wiring = ", whatever their wiring," if e.get("masked") else ","
     scope = (
-        f"No two layers of {kind} units of any width, however they are trained, have a lower training loss than this "
-        f"bound on {_examples(e)} with {fixed}, under {_loss(e)} and an L2 penalty of {e['l2']:.4g} on both layers, in "
-        "evaluation mode."
+        f"No two layers of {kind} units of any width{wiring} with {biases}{skip}, however they are trained, have a "
+        f"lower training loss than this bound on {_examples(e)} with {fixed}, under {_loss(e)} and an L2 penalty of "
+        f"{e['l2']:.4g} on all weight matrices, in evaluation mode."
     )
-    return _about(e, whole=not e.get("frozen"), scope=scope)
+    said = {"moments": MOMENTS, "signs": SIGNS}.get(e["method"])
+    return _about(e, whole=not frozen, scope=scope, assumptions=(said,) if said else ())
 
 
 def floor(e):

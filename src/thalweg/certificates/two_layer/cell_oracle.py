@@ -5,7 +5,7 @@ from typing import final
 
 import numpy as np
 
-from thalweg.certificates.halfspaces.cells import Arrangement, arrange, most_cells
+from thalweg.certificates.checker import cells, networks
 from thalweg.certificates.two_layer.neurons import (
     AbstractOracle,
     Answer,
@@ -18,8 +18,7 @@ from thalweg.certificates.two_layer.neurons import (
 )
 from thalweg.certificates.two_layer.projection import project
 
-# Bytes of sign patterns that may be held: about one a cell and example.
-MAX_SIGNS = 400_000_000
+MAX_CELLS = 200_000  # that are listed: tens of thousands take a second
 CHUNK = 4_000_000
 
 
@@ -30,7 +29,19 @@ class Block:
 
     rows: np.ndarray  # what is multiplied with z, [n, r]
     lift: np.ndarray  # maps z to the neuron's weights, the bias last where there is one, [inputs (+ 1), r]
-    arrangement: Arrangement  # of the rows
+    arrangement: "Arrangement"  # of the rows
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Arrangement:
+    """The different hyperplanes that rows are normal to, and all their cells."""
+
+    normals: np.ndarray  # of length 1, [m, r]
+    owner: np.ndarray  # index of each row's hyperplane, -1 for a row of zeros, [n]
+    orientation: np.ndarray  # whether the row points along its normal (1.0), against it (-1.0), or is zero (0.0), [n]
+    signs: np.ndarray  # 1 or -1, on which side of each hyperplane each cell lies, int8 [cells, m]
+    first: np.ndarray  # a row of each hyperplane, [m]
 
 
 @final
@@ -46,15 +57,18 @@ class CellOracle(AbstractOracle):
     exact = True
 
     def __init__(self, features: np.ndarray, bias: Bias, leak: float = 0.0, *, at_most: int = 12) -> None:
-        if num_patterns(features, bias) * len(features) > MAX_SIGNS:
+        if num_patterns(features, bias) > MAX_CELLS:
             raise ValueError(
                 f"CellOracle cannot list {num_patterns(features, bias):,} cells of {len(features)} examples."
             )
         found, self.axes = families(features, bias)
-        self.blocks = [Block(rows, lift, arrange(rows)) for rows, lift in found]
+        whole = networks.vectors({"hidden_bias": bias.name}, features, cells)
+        self.blocks = [
+            Block(rows, lift, arrangement(vectors, rows))
+            for (rows, lift), (vectors, _) in zip(found, whole, strict=True)
+        ]
         self.leak = leak
         self.at_most = at_most
-        self.complete = all(block.arrangement.complete for block in self.blocks)
 
     def search(self, residual: np.ndarray, floor: float) -> Answer:
         """Return the largest value over all cells, and neurons from the best of them."""
@@ -108,13 +122,30 @@ class CellOracle(AbstractOracle):
         return result
 
 
+def arrangement(vectors: list[tuple[int, ...]], rows: np.ndarray) -> Arrangement:
+    """Return all cells of rows, told apart by integers; the rows are their coordinates in float64."""
+    signs = networks.signs_of(vectors, cells)
+    normals = cells.distinct(vectors)
+    zero = (0,) * len(vectors[0])
+    place = {normal: number for number, normal in enumerate(normals)}
+    owner = np.array([place[cells.primitive(v, zero)] if any(v) else -1 for v in vectors])
+    orientation = np.array([0.0 if not any(v) else -1.0 if v < zero else 1.0 for v in vectors])
+    first = np.zeros(len(normals), int)
+    real = np.flatnonzero(owner >= 0)[::-1]
+    first[owner[real]] = real
+    unit = rows[first] * orientation[first, None]
+    unit = unit / np.maximum(np.sqrt((unit * unit).sum(1, keepdims=True)), 1e-300)
+    ahead = signs[:, first] * orientation[first].astype(np.int8)
+    return Arrangement(unit, owner, orientation, ahead, first)
+
+
 def num_patterns(features: np.ndarray, bias: Bias) -> int:
     """Return how many cells the oracle would list, at most."""
     rank = coordinates(features, bias)[0].shape[1]
     if bias is Bias.FREE:
         num = len(anchors(features))
-        return num * most_cells(num - 1, rank)
-    return most_cells(len(features), rank)
+        return num * cells.most_cells(num - 1, rank)
+    return cells.most_cells(len(features), rank)
 
 
 def make_neuron(

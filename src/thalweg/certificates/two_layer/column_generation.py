@@ -1,10 +1,10 @@
 """The best two-layer network of any width, with a bound that proves it: column generation over neurons."""
 
 import dataclasses
+import time
 from typing import final
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 
 from thalweg.certificates.two_layer.neurons import AbstractOracle, Answer, Bias, with_bias
 from thalweg.certificates.two_layer.problem import TwoLayerProblem, Weights
@@ -28,14 +28,20 @@ class Solution:
 
 
 def best_network(
-    problem: TwoLayerProblem, oracle: AbstractOracle, *, tolerance: float = 1e-8, max_rounds: int = 100
+    problem: TwoLayerProblem,
+    oracle: AbstractOracle,
+    *,
+    tolerance: float = 1e-8,
+    max_rounds: int = 100,
+    seconds: float | None = None,
 ) -> Solution:
     """Return the best network of any width, and a lower bound on all of them.
 
     Starting from the network without neurons, the oracle (of `oracle_of`, or another one for these features, bias and
     leak) names neurons that lower the loss by more than they cost; they are taken in, and all turn within their cells
     until nothing moves. The residual V that is left, scaled until no neuron's value exceeds l2, is feasible for the
-    convex dual, whose value bounds every network of every width. It ends at a relative gap of `tolerance`.
+    convex dual, whose value bounds every network of every width. It ends at a relative gap of `tolerance`, or after so
+    many seconds.
 
     Source: Pilanci and Ergen, "Neural networks are convex regularizers: exact polynomial-time convex optimization
     formulations for two-layer networks" (2020); Bach, "Breaking the curse of dimensionality with convex neural
@@ -57,7 +63,7 @@ def best_network(
         num_sized=dimension + (problem.hidden_bias is Bias.PENALIZED),
     )
     network.fit_sizes()
-    bound, best_dual, rounds = -np.inf, np.zeros((num, width)), 0
+    bound, best_dual, rounds, start = -np.inf, np.zeros((num, width)), 0, time.perf_counter()
     stalls = 0
     for rounds in range(1, max_rounds + 1):
         dual, answer = _ask(problem, oracle, network.predictions())
@@ -73,12 +79,8 @@ def best_network(
         if network.merge():
             network.polish()
         stalls = stalls + 1 if network.objective() >= objective - 1e-15 * abs(objective) else 0
-        if stalls == MAX_STALLS:
+        if stalls == MAX_STALLS or (seconds is not None and time.perf_counter() - start > seconds):
             break
-    if not oracle.exact:
-        dual = _sharpened(problem, oracle, network.predictions())
-        if problem.dual_value(dual) > bound:
-            bound, best_dual = problem.dual_value(dual), dual
     ingoing, outgoing, coefficients = network.parameters()
     rest = coefficients[axes.shape[1] :]
     weights = Weights(
@@ -107,7 +109,7 @@ def _constant_as_neuron(weights: Weights) -> Weights:
 def bound_at(problem: TwoLayerProblem, oracle: AbstractOracle, weights: Weights) -> tuple[float, np.ndarray]:
     """Return the bound, and its dual point, that one network's own residual gives: one call of the oracle."""
     predictions = problem.predictions(weights)
-    dual = _ask(problem, oracle, predictions)[0] if oracle.exact else _sharpened(problem, oracle, predictions)
+    dual = _ask(problem, oracle, predictions)[0]
     return problem.dual_value(dual), dual
 
 
@@ -118,19 +120,7 @@ def _ask(problem: TwoLayerProblem, oracle: AbstractOracle, predictions: np.ndarr
     return _scaled(problem, dual, answer.bound), answer
 
 
-def _sharpened(problem: TwoLayerProblem, oracle: AbstractOracle, predictions: np.ndarray) -> np.ndarray:
-    dual = problem.dual_point(predictions)
-    return _scaled(problem, dual, oracle.sharpened(problem.array_loss.dual_residual(dual)))
-
-
 def _scaled(problem: TwoLayerProblem, dual: np.ndarray, bound: float) -> np.ndarray:
     """Scale a dual point to the best feasible size; its neurons' values are at most `bound`."""
-    most = min(problem.loss.largest_scale, problem.l2 / bound if bound > 0.0 else np.inf)
-
-    def lost(scale: float) -> float:
-        return -problem.dual_value(problem.array_loss.scaled(dual, scale))
-
-    most = min(most, 1e6)
-    scales = [most, min(1.0, most), minimize_scalar(lost, bounds=(0.0, most), method="bounded").x]  # type: ignore[attr-defined]
-    scale = min(scales, key=lost)
+    scale = problem.best_scale(dual, problem.l2 / bound if bound > 0.0 else np.inf)
     return problem.array_loss.scaled(dual, scale)

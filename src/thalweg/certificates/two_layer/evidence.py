@@ -1,31 +1,34 @@
 """What proves the bound of a two-layer network, as arrays that numpy alone can verify."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 import numpy as np
 
-from thalweg.certificates.halfspaces.cells import Arrangement
+from thalweg.certificates.checker import check
+from thalweg.certificates.exact import exact_dual, float_residual
 from thalweg.certificates.two_layer.cell_oracle import CellOracle
 from thalweg.certificates.two_layer.fan_oracle import FanOracle
-from thalweg.certificates.two_layer.neurons import AbstractOracle
 from thalweg.certificates.two_layer.problem import TwoLayerProblem, Weights
 from thalweg.certificates.two_layer.projection import project
 from thalweg.certificates.two_layer.relaxed_oracle import RelaxedOracle
+from thalweg.certificates.two_layer.semidefinite import Found, Relaxation
+
+ATTEMPTS: Final = 14  # each lowers the dual point ten times as much as the one before
+FIRST: Final = 1e-13
 
 
-def evidence(
-    problem: TwoLayerProblem, weights: Weights, dual: np.ndarray, oracle: AbstractOracle, offset: float
+def problem_evidence(
+    problem: TwoLayerProblem, weights: Weights, offset: float, about: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the evidence of rule "two_layer"; see the table in `thalweg.certificates.checker.check`.
+    """Return what the evidence of rule "two_layer" says about the problem and the network whose loss is compared.
 
-    The network is the one whose loss is compared, the dual point is feasible, the oracle is what bounded the neurons,
-    and `offset` is what the frozen rest adds to loss and bound.
+    `offset` is what the frozen rest adds to loss and bound, `about` what the scope is made of.
     """
-    found: dict[str, Any] = {
+    return {
         "rule": "two_layer",
         "X": problem.features,
         **problem.loss.evidence(),
-        "dual": dual,
         "l2": problem.l2,
         "leak": problem.leak,
         "hidden_bias": problem.hidden_bias.name,
@@ -37,74 +40,100 @@ def evidence(
         "A": weights.outgoing,
         "a": weights.output_bias,
         "S": weights.skip,
+        **about,
     }
-    residual = problem.array_loss.dual_residual(dual)
-    if isinstance(oracle, FanOracle):
-        return {**found, "method": "fan", "axes": oracle.axes}
-    if isinstance(oracle, CellOracle) and oracle.complete:
-        return {**found, "method": "cells", **_cells(oracle, residual[:, 0], problem.l2)}
-    if isinstance(oracle, RelaxedOracle):
-        packed, top = _leaves(oracle, residual)
-        # Computed again for the scaled dual, the relaxation may end a little higher; its multipliers suit every scale.
-        scale = min(1.0, problem.l2 / top * (1.0 - 1e-12)) if top > 0.0 else 1.0
-        return {
-            **found,
-            "dual": problem.array_loss.scaled(dual, scale),
-            "method": "relaxed",
-            "axes": oracle.axes,
-            **packed,
-        }
-    return {}
 
 
-def _cells(oracle: CellOracle, v: np.ndarray, l2: float) -> dict[str, Any]:
-    """A direction inside every cell, and multipliers where the gradient alone is too long."""
-    inside, block_of, cells, sides, index, multiplier = [], [], [], [], [], []
+def exact_proof(
+    kept: dict[str, Any], problem: TwoLayerProblem, dual: np.ndarray, oracle: FanOracle | CellOracle
+) -> tuple[dict[str, Any], Any] | None:
+    """Return evidence of an exact bound for a feasible dual point and what it proves, or None where rounding wins."""
+    point = exact_dual(problem.loss, dual, balanced=problem.free_intercept)
+    plain, limit = float_residual(point), problem.l2 * problem.loss.count
+    proof: dict[str, Any] = {"method": "fan"}
+    if isinstance(oracle, CellOracle):
+        proof = {"method": "cells", **_cells(oracle, plain[:, 0], limit)}
+    elif problem.features.shape[1] + (problem.hidden_bias.name == "PENALIZED") > 2:
+        proof["axes"] = oracle.axes
+    return _accepted({**kept, **point, **proof}, 1.0)
+
+
+def signs_proof(
+    kept: dict[str, Any], problem: TwoLayerProblem, dual: np.ndarray, oracle: RelaxedOracle
+) -> tuple[dict[str, Any], Any] | None:
+    """Return evidence from the relaxation over signs, for a dual point that need not be feasible."""
+    point = exact_dual(problem.loss, dual, balanced=problem.free_intercept)
+    top, found = oracle.signs(float_residual(point))
+    scale = problem.best_scale(dual, problem.l2 * problem.loss.count / max(top, 1e-300))
+    proof = {
+        "method": "signs",
+        "axes": oracle.axes,
+        "theta": np.array([one.theta for one in found]),
+        "delta": np.array([one.delta for one in found]),
+    }
+    return _accepted({**kept, **point, **proof}, scale)
+
+
+def moments_proof(
+    kept: dict[str, Any], problem: TwoLayerProblem, found: Found, relaxation: Relaxation
+) -> tuple[dict[str, Any], Any] | None:
+    """Return evidence from the relaxation over moments."""
+    point = exact_dual(problem.loss, found.dual, balanced=problem.free_intercept)
+    count = problem.loss.count
+    cases = relaxation.cases([count * multiplier for multiplier in found.multipliers], float_residual(point))
+    if cases is None:
+        return None
+    most = problem.l2 * count / max(max(case.top for case in cases), 1e-300)
+    proof: dict[str, Any] = {
+        "method": "moments",
+        "axes": relaxation.axes,
+        "unit": relaxation.unit,
+        "sign": np.array([case.sign for case in cases]),
+        "hull": np.array([case.hull for case in cases]),
+        "share": np.array([case.share for case in cases]),
+        "products": np.array([case.products for case in cases], np.float32),
+        "own": np.array([case.own for case in cases]),
+        "cone": np.array([case.cone for case in cases], np.float32),
+    }
+    if relaxation.free:
+        proof["H"] = relaxation.hull
+    return _accepted({**kept, **point, **proof}, problem.best_scale(found.dual, most))
+
+
+def _accepted(evidence: dict[str, Any], scale: float) -> tuple[dict[str, Any], Any] | None:
+    """Return the evidence with a scale that the checker accepts, a little less where rounding asks for it."""
+    lowered = 0.0
+    for attempt in range(ATTEMPTS):
+        evidence["scale"] = scale * (1.0 - lowered)
+        try:
+            return evidence, check.prove(evidence)
+        except check.Refused as refused:
+            if "not feasible" not in str(refused):
+                return None
+        lowered = min(FIRST * 10.0**attempt, 1.0)
+    return None
+
+
+def _cells(oracle: CellOracle, v: np.ndarray, limit: float) -> dict[str, Any]:
+    """Multipliers of walls where the gradient alone is too long, of rows of the features."""
+    cells, sides, rows, multipliers = [], [], [], []
     first = 0
-    for number, block in enumerate(oracle.blocks):
+    for block in oracle.blocks:
+        found, enough = block.arrangement, limit * (1.0 - 1e-9)
         gradients = oracle.gradients(block, v)
-        long = np.flatnonzero(np.sqrt((gradients**2).sum(1)) > l2 * (1.0 - 1e-9))
+        long = np.flatnonzero(np.sqrt((gradients**2).sum(1)) > enough)
+        length = np.maximum(np.sqrt((block.rows[found.first] ** 2).sum(1)), 1e-300)
         for side in (1, -1):
-            _, used, mu = project(
-                side * gradients[long], block.arrangement.signs[long], block.arrangement.normals, l2 * (1.0 - 1e-9)
-            )
-            owners = _owners(block.arrangement)
-            index.append(np.where(used < 0, -1, owners[used]))
-            multiplier.append(mu)
+            _, used, multiplier = project(side * gradients[long], found.signs[long], found.normals, enough)
+            there = used >= 0
+            rows.append(np.where(there, found.first[used], 0) if len(found.first) else np.zeros_like(used))
+            multipliers.append(np.where(there, multiplier / length[used], 0.0) if len(length) else multiplier)
             cells.append(first + long)
             sides.append(np.full(len(long), side))
-        inside.append(block.arrangement.inside)
-        block_of.append(np.full(len(block.arrangement.inside), number))
-        first += len(block.arrangement.inside)
+        first += len(found.signs)
     return {
-        "axes": oracle.axes,
-        "inside": np.concatenate(inside),
-        "block": np.concatenate(block_of).astype(np.int32),
         "cell": np.concatenate(cells).astype(np.int32),
         "side": np.concatenate(sides).astype(np.int8),
-        "row": np.concatenate(index).astype(np.int32),
-        "multiplier": np.concatenate(multiplier),
+        "row": np.concatenate(rows).astype(np.int32),
+        "multiplier": np.concatenate(multipliers),
     }
-
-
-def _owners(arrangement: Arrangement) -> np.ndarray:
-    """For each hyperplane the first example on whose side it lies."""
-    order = np.flatnonzero(arrangement.owner >= 0)[::-1]
-    first = np.zeros(len(arrangement.normals), int)
-    first[arrangement.owner[order]] = order
-    return first
-
-
-def _leaves(oracle: RelaxedOracle, residual: np.ndarray) -> tuple[dict[str, Any], float]:
-    """Every case of the relaxation with its multipliers, packed one after the other; and the bound that they give."""
-    leaves = oracle.leaves(residual)
-    parts = {"sides": [leaf.sides for leaf in leaves], "theta": [leaf.theta for leaf in leaves]}
-    parts["delta"] = [leaf.delta for leaf in leaves]
-    packed: dict[str, Any] = {
-        "leaf": np.array([[leaf.output, leaf.anchor, leaf.sign, leaf.used] for leaf in leaves], dtype=np.int32)
-    }
-    for name, values in parts.items():
-        packed[name] = np.concatenate(values)
-        packed[f"{name}_count"] = np.array([len(value) for value in values], dtype=np.int32)
-    top = [max(leaf.bound for leaf in leaves if leaf.output == k) for k in range(residual.shape[1])]
-    return packed, float(np.linalg.norm(top))

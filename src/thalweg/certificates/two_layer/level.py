@@ -2,20 +2,30 @@
 
 import dataclasses
 import time
-from typing import final
+from collections.abc import Mapping
+from typing import Any, Final, final
 
 import numpy as np
 
-from thalweg.certificates.certificate.interval import Certificate, Proof, rounding_slack
+from thalweg.certificates.certificate.interval import Certificate
+from thalweg.certificates.certificate.proved import proved_certificate
+from thalweg.certificates.checker import check
 from thalweg.certificates.two_layer.cell_oracle import CellOracle
 from thalweg.certificates.two_layer.column_generation import Solution, best_network, bound_at
-from thalweg.certificates.two_layer.evidence import evidence
+from thalweg.certificates.two_layer.evidence import exact_proof, moments_proof, problem_evidence, signs_proof
+from thalweg.certificates.two_layer.fan_oracle import FanOracle
 from thalweg.certificates.two_layer.neurons import AbstractOracle, Bias, with_bias
 from thalweg.certificates.two_layer.oracles import oracle_of
 from thalweg.certificates.two_layer.point import TwoLayerPoint, two_layer_point
-from thalweg.certificates.two_layer.problem import TwoLayerProblem, Weights
+from thalweg.certificates.two_layer.problem import Weights
+from thalweg.certificates.two_layer.relaxed_oracle import RelaxedOracle
 from thalweg.certificates.two_layer.restricted import nonnegative_newton
+from thalweg.certificates.two_layer.semidefinite import MAX_ORDER, Relaxation
+from thalweg.errors import InputError
 from thalweg.objective import Objective
+
+SEARCH: Final = 0.3  # of the time, for a better network before the relaxation
+MAX_STEPS: Final = 100_000
 
 
 @final
@@ -37,13 +47,20 @@ class Insertion:
         )
 
 
-def certify_two_layer(objective: Objective, *, tolerance: float = 1e-8, max_rounds: int = 60) -> Certificate:
+def certify_two_layer(
+    objective: Objective,
+    *,
+    tolerance: float = 1e-8,
+    max_rounds: int = 60,
+    seconds: float = 10.0,
+    about: Mapping[str, str] | None = None,
+) -> Certificate:
     r"""Bound the loss of every network with one hidden layer of (leaky) ReLU units, of any width, and compare.
 
     The training of such a network with an L2 penalty on both weight matrices is a convex problem over all ways in which
-    a unit can split the data. Where the input has rank 5 at most these are listed and the bound is exact (with several
-    outputs: rank 2); above that it is a semidefinite relaxation, valid and loose. A better network, of the width it
-    needs, is found on the way: its loss is the certificate's `reached`.
+    a unit can split the data. Where the input has rank 5 at most and examples are few, these are listed and the bound
+    is exact (with several outputs: rank 2); above that it is a semidefinite relaxation, valid and looser. A better
+    network, of the width it needs, is found on the way: its loss is the certificate's `reached`.
 
     Args:
         objective: a `thalweg.models.mlp.MLP` with one hidden layer under a head without a layer, or the `mlp` of a
@@ -51,6 +68,8 @@ def certify_two_layer(objective: Objective, *, tolerance: float = 1e-8, max_roun
             leaky ReLU, no active dropout, and `l2 > 0` on both weight matrices.
         tolerance: relative gap at which the search ends.
         max_rounds: calls of the search for neurons, at most.
+        seconds: for the relaxation, about; it stops earlier within 0.01 % of the loss that was reached.
+        about: words for the certificate's scope: "features" says what the inputs are, "examples" which data these are.
 
     Returns:
         A certificate of level "two_layer". `whole` is False where earlier layers are frozen.
@@ -77,7 +96,10 @@ def certify_two_layer(objective: Objective, *, tolerance: float = 1e-8, max_roun
     """
     start = time.perf_counter()
     point = two_layer_point(objective)
-    return certify_point(point, oracle_of(point.problem), tolerance, max_rounds, start)[0]
+    oracle = oracle_of(point.problem)
+    return certify_point(
+        point, oracle, tolerance=tolerance, max_rounds=max_rounds, seconds=seconds, start=start, about=about
+    )[0]
 
 
 def offer_neuron(objective: Objective) -> str | None:
@@ -97,40 +119,68 @@ def offer_neuron(objective: Objective) -> str | None:
 def certify_point(
     point: TwoLayerPoint,
     oracle: AbstractOracle,
+    *,
     tolerance: float = 1e-8,
     max_rounds: int = 60,
+    seconds: float = 10.0,
+    steps: int = MAX_STEPS,
     start: float | None = None,
+    about: Mapping[str, str] | None = None,
 ) -> tuple[Certificate, Solution]:
-    """Return the certificate of a point, and the best network that was found; the work began at `start`, None: now."""
+    """Return the certificate of a point, and the best network that was found; the work began at `start`, None: now.
+
+    A relaxation takes `steps` iterations at most. An InputError says that nothing could be proved.
+    """
     start = time.perf_counter() if start is None else start
     problem = point.problem
-    solution = best_network(problem, oracle, tolerance=tolerance, max_rounds=max_rounds)
-    own, dual = bound_at(problem, oracle, point.weights)
-    if own <= solution.bound:
-        own, dual = solution.bound, solution.dual
-    proof, assumptions = _proof(problem, oracle)
-    found = evidence(problem, point.weights, dual, oracle, point.offset)
-    if found:
-        own = problem.dual_value(found["dual"])
-    loss = point.loss
-    reached = min(solution.objective + point.offset, loss)
-    if own + point.offset > reached + rounding_slack(reached, loss):
-        raise ValueError(f"The bound {own + point.offset:.17g} is above a loss that was reached, {reached:.17g}.")
-    certificate = Certificate(
-        name="two_layer",
-        quantity="training loss",
-        unit=problem.loss.unit,
-        loss=loss,
-        bound=min(own + point.offset, reached),
-        reached=reached,
-        scope=_scope(point),
-        whole=not point.frozen,
-        proof=proof,
-        assumptions=assumptions,
+    solution = best_network(
+        problem, oracle, tolerance=tolerance, max_rounds=max_rounds, seconds=None if oracle.exact else SEARCH * seconds
+    )
+    words = {**(about or {}), **({"frozen": 1} if point.frozen else {}), **({"masked": 1} if point.masked else {})}
+    kept = problem_evidence(problem, point.weights, point.offset, words)
+    left = seconds - (time.perf_counter() - start)
+    proofs = (
+        _exact(kept, point, oracle, solution) if oracle.exact else _relaxed(kept, point, oracle, solution, left, steps)
+    )
+    if not proofs:
+        raise InputError("No bound on the hidden units could be proved: rounding leaves nothing of it; scale the data.")
+    evidence, found = max(proofs, key=lambda proof: check.proved(proof[1]))
+    certificate = proved_certificate(
+        evidence,
+        loss=point.loss,
+        found=found,
+        reached=min(solution.objective + point.offset, point.loss),
         seconds=time.perf_counter() - start,
-        evidence=found,
     )
     return certificate, solution
+
+
+def _exact(
+    kept: dict[str, Any], point: TwoLayerPoint, oracle: AbstractOracle, solution: Solution
+) -> list[tuple[dict[str, Any], Any]]:
+    """Return the better of the proofs by the best network's dual point and by that of the network itself."""
+    assert isinstance(oracle, FanOracle | CellOracle)
+    own, dual = bound_at(point.problem, oracle, point.weights)
+    dual = dual if own > solution.bound else solution.dual
+    proof = exact_proof(kept, point.problem, dual, oracle)
+    return [] if proof is None else [proof]
+
+
+def _relaxed(
+    kept: dict[str, Any], point: TwoLayerPoint, oracle: AbstractOracle, solution: Solution, seconds: float, steps: int
+) -> list[tuple[dict[str, Any], Any]]:
+    """Return the proofs by relaxations that end in time."""
+    assert isinstance(oracle, RelaxedOracle)
+    problem = point.problem
+    best = solution.weights if solution.objective + point.offset < point.loss else point.weights
+    relaxation, proofs = Relaxation(problem), []
+    small = relaxation.order <= MAX_ORDER
+    if not oracle.free or not small:
+        proofs.append(signs_proof(kept, problem, problem.dual_point(problem.predictions(best)), oracle))
+    if small:
+        found = relaxation.solve(best, seconds, min(solution.objective, problem.objective(best)), steps)
+        proofs.append(None if found is None else moments_proof(kept, problem, found, relaxation))
+    return [proof for proof in proofs if proof is not None]
 
 
 def insert_neuron(point: TwoLayerPoint, oracle: AbstractOracle) -> Insertion | None:
@@ -170,21 +220,3 @@ def insert_neuron(point: TwoLayerPoint, oracle: AbstractOracle) -> Insertion | N
         if loss < before:
             return Insertion(after, loss, before, neuron.value)
     return None
-
-
-def _scope(point: TwoLayerPoint) -> str:
-    what = "linear" if point.problem.leak == 1.0 else "ReLU" if point.problem.leak == 0.0 else "leaky ReLU"
-    where = ", whatever their width"
-    given = " on the present output of the earlier layers" if point.frozen else ""
-    wiring = " and wiring" if point.masked else ""
-    return f"No training of these two layers of {what} units{given}{where}{wiring}, gets the loss below this."
-
-
-def _proof(problem: TwoLayerProblem, oracle: AbstractOracle) -> tuple[Proof, tuple[str, ...]]:
-    said = [f"The hidden layer has {problem.hidden_bias.value}, the output {problem.output_bias.value}."]
-    if isinstance(oracle, CellOracle) and not oracle.complete:
-        said.append("Hyperplanes closer than 1e-10 count as one; the count of cells does not prove them complete.")
-        return Proof.PROOF_WITH_TOLERANCE, tuple(said)
-    if not oracle.exact:
-        said.append("The hidden units are bounded by a semidefinite relaxation, which can be far from tight.")
-    return Proof.PROOF, tuple(said)

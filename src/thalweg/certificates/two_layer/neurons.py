@@ -60,10 +60,6 @@ class AbstractOracle(abc.ABC):
         The residual is V, `[n, K]`; with a free bias its columns must sum to zero.
         """
 
-    def sharpened(self, residual: np.ndarray) -> float:
-        """Return the best bound that this oracle can give, if it costs more than that of `search`."""
-        return self.search(residual, 0.0).bound
-
 
 def with_bias(features: np.ndarray, bias: Bias) -> np.ndarray:
     """Return the features, with a column of ones unless there is no bias."""

@@ -1,10 +1,11 @@
 """Which search for neurons suits a problem."""
 
-from thalweg.certificates.two_layer.cell_oracle import MAX_SIGNS, CellOracle, num_patterns
+from thalweg.certificates.two_layer.cell_oracle import MAX_CELLS, CellOracle, num_patterns
 from thalweg.certificates.two_layer.fan_oracle import FanOracle
 from thalweg.certificates.two_layer.neurons import AbstractOracle, Bias, anchors, coordinates
 from thalweg.certificates.two_layer.problem import TwoLayerProblem
 from thalweg.certificates.two_layer.relaxed_oracle import MAX_ANCHORS, RelaxedOracle
+from thalweg.certificates.two_layer.semidefinite import MAX_ORDER
 from thalweg.errors import InputError
 
 MAX_FANS = 20_000_000
@@ -19,9 +20,9 @@ def oracle_of(problem: TwoLayerProblem) -> AbstractOracle:
     fans = len(anchors(problem.features)) if free else 1
     if rank <= 2 and fans * num * width <= MAX_FANS:
         return FanOracle(problem.features, bias, problem.leak)
-    if width == 1 and rank <= 5 and num_patterns(problem.features, bias) * num <= MAX_SIGNS:
+    if width == 1 and rank <= 5 and num_patterns(problem.features, bias) <= MAX_CELLS:
         return CellOracle(problem.features, bias, problem.leak)
-    if free and fans > MAX_ANCHORS:
+    if free and fans > MAX_ANCHORS and num + rank + width >= MAX_ORDER:
         raise InputError(
             f"{num:,} examples are too many for a bound on hidden units with a free bias; put the biases under the "
             "penalty as well, or certify a sample."

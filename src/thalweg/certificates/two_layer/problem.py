@@ -6,10 +6,13 @@ from typing import Any, final
 
 import numpy as np
 import torch
+from scipy.optimize import minimize_scalar
 
 from thalweg.certificates.halfspaces.cells import reduced
 from thalweg.certificates.losses import AbstractLoss
 from thalweg.certificates.two_layer.neurons import Bias
+
+MAX_SCALE = 1e6  # of a dual point
 
 
 @final
@@ -120,6 +123,16 @@ class TwoLayerProblem:
         linear, ridge, _ = self.linear
         against = (linear.T @ residual)[ridge > 0.0]
         return self.array_loss.dual_value(dual) - float((against**2).sum()) / (2.0 * self.l2)
+
+    def best_scale(self, dual: np.ndarray, most: float) -> float:
+        """Return by what a dual point is best scaled, at most by `most`."""
+        most = min(self.loss.largest_scale, most, MAX_SCALE)
+
+        def lost(scale: float) -> float:
+            return -self.dual_value(self.array_loss.scaled(dual, scale))
+
+        inner = float(minimize_scalar(lost, bounds=(0.0, most), method="bounded").x)  # type: ignore[attr-defined]
+        return min((most, min(1.0, most), inner), key=lost)
 
     def pruned(self, weights: Weights, width: int) -> Weights:
         """Return a network of at most `width` >= 1 neurons: those without which the loss would be highest.

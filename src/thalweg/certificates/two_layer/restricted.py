@@ -110,6 +110,7 @@ class RestrictedNetwork:
     def fit_sizes(self) -> None:
         """Minimize over sizes >= 0 of the neurons as they are, and over the linear part: a convex problem."""
         atoms, directions, sizes = [], [], []
+        self.units = [unit for unit in self.units if unit.z.any() and unit.a.any()]
         for unit in self.units:
             z, a = np.linalg.norm(unit.z), np.linalg.norm(unit.a)
             directions.append((unit.z / z, unit.a / a))

@@ -1,0 +1,396 @@
+"""The best dual point under a semidefinite relaxation of all neurons, found together with its multipliers.
+
+A neuron of outgoing weights a and ingoing weights u of the same length h costs l2 h^2. With w = (h, a, u, b, t, s),
+where x_i . u + b = t_i - s_i (t, s >= 0, t_i s_i = 0), the moments Y = sum of w w' over all neurons satisfy
+
+    Y is positive semidefinite on the subspace of t - s = X u + b       Y_hh = tr Y_aa = tr Y_uu
+    Y_tt, Y_ts, Y_ss >= 0, the diagonal of Y_ts is zero                 Y_bb <= <M, Y_uu> for a free bias
+    |Y_ut| <= Y_ht, |Y_at| <= Y_ht column by column, and so for s
+
+and the predictions are linear in them. Forgetting all else leaves a convex problem, whose dual has the residual and
+the multipliers as its unknowns. It is solved by alternating directions; whatever multipliers it ends with give a valid
+bound. With one output a = h or a = -h, and there are two such matrices, one for each sign.
+"""
+
+import dataclasses
+import time
+from typing import Any, Final, final
+
+import numpy as np
+from scipy.optimize import minimize, minimize_scalar
+
+from thalweg.certificates.two_layer.neurons import Bias, coordinates
+from thalweg.certificates.two_layer.problem import TwoLayerProblem, Weights
+
+MAX_ORDER: Final = 700  # of the semidefinite matrices; above, an iteration takes longer than a second
+EVERY: Final = 40  # iterations between two looks at the bound
+OVER: Final = 1.6  # over-relaxation of the multipliers
+UNIT: Final = 1.0  # of t and s, as a share of the largest singular values of the rows
+BETA: Final = 20.0  # the penalty to start with
+CLOSE: Final = 1e-4  # the relative gap at which it ends
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """Multipliers of one semidefinite constraint, as `thalweg.certificates.checker.moments` lists them."""
+
+    sign: float
+    products: np.ndarray
+    own: np.ndarray
+    cone: np.ndarray
+    hull: float
+    share: np.ndarray
+
+    @property
+    def top(self) -> float:
+        """What the value of a neuron is bounded by, up to rounding."""
+        return float(self.share.sum())
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """A dual point (before it is scaled), the multipliers of every case, and the bound that they give."""
+
+    dual: np.ndarray
+    multipliers: list[np.ndarray]
+    bound: float
+
+
+@final
+class Relaxation:
+    """Alternating directions for one problem; `order` is what the time and memory of an iteration depend on."""
+
+    def __init__(self, problem: TwoLayerProblem) -> None:
+        self.problem, self.width = problem, problem.loss.num_outputs
+        self.rows, self.axes = coordinates(problem.features, problem.hidden_bias)
+        self.free = problem.hidden_bias is Bias.FREE
+        n, rank = self.rows.shape
+        self.single = self.width == 1
+        out = 0 if self.single else self.width
+        self.head = 1 + out + rank + self.free
+        self.a, self.u = slice(0, 1) if self.single else slice(1, 1 + out), slice(1 + out, 1 + out + rank)
+        self.t, self.s = slice(self.head, self.head + n), slice(self.head + n, self.head + 2 * n)
+        self.order = self.head + n
+        self.signs = (1.0, -1.0) if self.single else (0.0,)
+        size = UNIT * np.linalg.norm(self.rows) / np.sqrt(rank) * np.ones(n)
+        self.unit = 2.0 ** np.round(np.log2(np.where(size > 0.0, size, 1.0)))
+        self.scale = float(self.unit.max())  # of b
+        self.hull = hull(self.rows) if self.free else np.zeros((rank, 0))
+
+    def prepare(self) -> None:
+        """Make the matrices that all iterations use."""
+        n, head = len(self.rows), self.head
+        self.map = np.zeros((head + 2 * n, self.order))
+        self.map[np.arange(head), np.arange(head)] = 1.0
+        self.map[self.t, head:] = self.map[self.s, head:] = np.eye(n)
+        self.map[self.s, self.u] = -self.rows / self.unit[:, None]
+        if self.free:
+            self.map[self.s, head - 1] = -self.scale / self.unit
+        self.basis, upper = np.linalg.qr(self.map)
+        cost = np.zeros((self.order, self.order))
+        cost[np.arange(head), np.arange(head)] = 0.5 * self.problem.l2 * self._block(self.a, 1.0)
+        cost[np.arange(head), np.arange(head)] += 0.5 * self.problem.l2 * self._block(self.u, 1.0)
+        inverse = np.linalg.inv(upper)
+        self.cost = inverse.T @ cost @ inverse
+        # The block of (h, a, u, b): what sums of its entries are zero, and one that is not positive.
+        first = self._block(slice(0, 1), 1.0)
+        equal = [first - self._block(part, 1.0) for part in ((self.u,) if self.single else (self.u, self.a))]
+        self.equal = [np.diag(row) for row in np.linalg.qr(np.array(equal).T)[0].T]
+        self.inside = np.zeros((head, head))
+        if self.free:
+            self.inside[-1, -1] = self.scale**2
+            self.inside[self.u, self.u] = -self.hull @ self.hull.T
+            self.inside /= np.abs(self.inside).max()
+        self.apart = self.inside - sum(row * (self.inside * row).sum() for row in self.equal)
+        self.linear, self.ridge, self.skip_axes = self.problem.linear
+
+    def _block(self, part: slice, value: float) -> np.ndarray:
+        found = np.zeros(self.head)
+        found[part] = value
+        return found
+
+    def start(self, weights: Weights) -> tuple[list[np.ndarray], np.ndarray]:
+        """Return the moments of a network, and the coefficients of what bypasses its neurons."""
+        weights = self.problem.balanced(weights)
+        size = self.head + 2 * len(self.rows)
+        moments = [np.zeros((size, size)) for _ in self.signs]
+        shift = self.problem.features.mean(0) if self.free else 0.0
+        for ingoing, bias, out in zip(weights.ingoing, weights.hidden_bias, weights.outgoing, strict=True):
+            whole = np.append(ingoing, bias) if self.problem.hidden_bias is Bias.PENALIZED else ingoing
+            u, offset = whole @ self.axes, [bias + ingoing @ shift] if self.free else []
+            hidden = (self.rows @ u + sum(offset)) / self.unit
+            place = 0 if not self.single or out[0] > 0.0 else 1
+            first = [np.linalg.norm(out), *([] if self.single else out)]
+            w = np.concatenate([first, u, np.array(offset) / self.scale, np.maximum(hidden, 0), np.maximum(-hidden, 0)])
+            moments[place] += np.outer(w, w)
+        parts = [self.skip_axes.T @ weights.skip]
+        if self.linear.shape[1] > self.skip_axes.shape[1]:
+            parts.append(weights.output_bias[None])
+        return moments, np.concatenate(parts)
+
+    def solve(self, weights: Weights, seconds: float, most: float, iterations: int = 100_000) -> Found | None:
+        """Improve the bound from a network on until the time is over, or the bound is within 1e-4 of `most`."""
+        begin = time.perf_counter()
+        self.prepare()
+        moments, theta = self.start(weights)
+        multiplier = [np.zeros_like(y) for y in moments]
+        # The moments' size: of the network, and where that is next to nothing, of what would cost a tenth of the loss.
+        least = 0.1 * abs(self.problem.objective(weights)) / self.problem.l2 + 1e-290
+        scale = max(float(np.mean([np.abs(np.diag(y)).sum() for y in moments])), least)
+        beta = BETA * self.problem.l2 / scale
+        outputs = self.problem.predictions(weights) - self.linear @ theta
+        best, value = None, -np.inf
+        for step in range(1, iterations + 1):
+            lengths = [self._projected(y + m / beta, beta) for y, m in zip(moments, multiplier, strict=True)]
+            targets = [z - m / beta for z, m in zip(lengths, multiplier, strict=True)]
+            outputs, theta, now = self._moments(targets, outputs, theta, beta)
+            last = [m + beta * (y - z) for y, z, m in zip(now, lengths, multiplier, strict=True)]
+            if step % 10 == 0:
+                factor = self._balance(moments, now, lengths, last, beta)
+                beta *= factor
+            moments = now
+            multiplier = [m + OVER * (new - m) for new, m in zip(last, multiplier, strict=True)]
+            late = time.perf_counter() - begin > seconds * (1.0 - 2.0 * EVERY / (step + 2.0 * EVERY))
+            if step % EVERY == 0 or step == iterations:
+                found = self._bounded(last, outputs + self.linear @ theta)
+                if found is not None and found.bound > value:
+                    best, value = found, found.bound
+                if late or most - value <= CLOSE * abs(most):
+                    break
+        return best
+
+    def _projected(self, matrix: np.ndarray, beta: float) -> np.ndarray:
+        """Return the nearest moments that are semidefinite on the subspace, at what they cost."""
+        inner = self.basis.T @ matrix @ self.basis - self.cost / beta
+        values, vectors = np.linalg.eigh(0.5 * (inner + inner.T))
+        kept = values > 0.0
+        root = self.basis @ (vectors[:, kept] * np.sqrt(values[kept]))
+        return root @ root.T
+
+    def _balance(self, before: Any, now: Any, other: Any, multiplier: Any, beta: float) -> float:
+        """How the penalty is to change so that both residuals shrink alike."""
+        primal = sum(np.linalg.norm(y - z) for y, z in zip(now, other, strict=True)) / (
+            sum(np.linalg.norm(y) for y in now) + 1e-300
+        )
+        dual = (
+            beta
+            * sum(np.linalg.norm(y - z) for y, z in zip(now, before, strict=True))
+            / (sum(np.linalg.norm(m) for m in multiplier) + 1e-300)
+        )
+        ratio = primal / max(dual, 1e-300)
+        return float(np.clip(ratio**0.3, 1.0 / 1.3, 1.3))
+
+    def _moments(
+        self, targets: list[np.ndarray], outputs: np.ndarray, theta: np.ndarray, beta: float
+    ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+        """Return predictions, coefficients, and the nearest moments that fit everything but semidefiniteness."""
+        loss, k = self.problem.array_loss, self.width
+        columns = [_Columns(self, y, sign or 1.0, beta) for y, sign in zip(targets, self.signs, strict=True)]
+
+        def entries(v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            found = [one.outputs(v) for one in columns]
+            return np.asarray(sum(one[0] for one in found)), np.asarray(sum(one[1] for one in found))
+
+        def solved(outputs: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+            base = self.linear @ theta
+            low, high = np.full_like(outputs, -np.inf), np.full_like(outputs, np.inf)
+            for _ in range(12):
+                z = outputs + base
+                aim, rate = entries(loss.residual(z))
+                off = outputs - aim
+                blocks = loss.curvature(z).blocks()
+                if np.abs(off).max() <= 1e-12 * (1.0 + np.abs(outputs).max()):
+                    break
+                if k == 1:
+                    low, high = np.where(off < 0.0, outputs, low), np.where(off < 0.0, high, outputs)
+                    after = outputs - off / (1.0 + blocks[:, :, 0] * rate)
+                    middle = np.where(np.isfinite(low) & np.isfinite(high), 0.5 * (low + high), after)
+                    outputs = np.where((after > low) & (after < high), after, middle)
+                else:
+                    inner = np.eye(k) + rate[:, :, None] * blocks
+                    outputs = outputs - np.linalg.solve(inner, off[:, :, None])[:, :, 0]
+            v = loss.residual(outputs + base)
+            rate = entries(v)[1]
+            return outputs, v, rate, self.linear.T @ v - self.ridge[:, None] * theta
+
+        outputs, v, rate, slope = solved(outputs, theta)
+        if len(theta) and slope.any():
+            step = self._step(slope, loss.curvature(outputs + self.linear @ theta).diagonal, rate)
+            for share in (1.0, 0.25, 0.05, 0.01):
+                after = solved(outputs, theta + share * step)
+                if np.linalg.norm(after[3]) <= np.linalg.norm(slope):
+                    outputs, v, theta = after[0], after[1], theta + share * step
+                    break
+            entries(v)
+        return outputs, theta, [self._fitted(y, one) for y, one in zip(targets, columns, strict=True)]
+
+    def _fitted(self, target: np.ndarray, columns: "_Columns") -> np.ndarray:
+        """The nearest moments, given those of the head with t and s."""
+        head, n = self.head, len(self.rows)
+        place = np.arange(n)
+        new = np.maximum(target, 0.0)
+        new[:head] = target[:head]
+        for part, value in zip((self.t, self.s), columns.kept, strict=True):
+            new[: self.u.stop, part] = value
+        new[head:, :head] = new[:head, head:].T
+        new[head + place, head + n + place] = new[head + n + place, head + place] = 0.0
+        corner = new[:head, :head]
+        for row in self.equal:
+            corner -= row * (corner * row).sum()
+        above = (corner * self.inside).sum()
+        if above > 0.0:
+            corner -= self.apart * (above / (self.apart**2).sum())
+        return new
+
+    def _step(self, slope: np.ndarray, curvature: np.ndarray, rate: np.ndarray) -> np.ndarray:
+        """A step toward the best coefficients of what bypasses the neurons."""
+        curvature = np.broadcast_to(curvature, rate.shape)
+        effective = curvature / (1.0 + curvature * rate) + 1e-12 * curvature.max(initial=1e-300)
+        step = np.empty_like(slope)
+        for k in range(slope.shape[1]):
+            hessian = (self.linear.T * effective[:, k]) @ self.linear + np.diag(self.ridge)
+            hessian += 1e-12 * np.trace(hessian) / len(hessian) * np.eye(len(hessian))
+            step[:, k] = np.linalg.solve(hessian, slope[:, k])
+        return step
+
+    def _bounded(self, multipliers: list[np.ndarray], predictions: np.ndarray) -> Found | None:
+        """Return the dual point of predictions, and the bound that the multipliers prove."""
+        dual = self.problem.dual_point(predictions)
+        cases = self.cases(multipliers, self.problem.array_loss.dual_residual(dual), 7)
+        if cases is None:
+            return None
+        most = self.problem.l2 / max(max(case.top for case in cases), 1e-300)
+        best = self.problem.best_scale(dual, most)
+        return Found(dual, multipliers, self.problem.dual_value(self.problem.array_loss.scaled(dual, best)))
+
+    def cases(self, multipliers: list[np.ndarray], residual: np.ndarray, tries: int = 25) -> list[Case] | None:
+        """Return multipliers that prove a bound on the value of every neuron for a residual; None if they do not."""
+        found = [
+            self._case(multiplier, sign, residual, tries)
+            for multiplier, sign in zip(multipliers, self.signs, strict=True)
+        ]
+        return None if any(case is None for case in found) else [case for case in found if case is not None]
+
+    def _case(self, multiplier: np.ndarray, sign: float, residual: np.ndarray, tries: int) -> Case | None:
+        """Read the multipliers, and add what it takes to make them a proof with the smallest top."""
+        n, head, core = len(self.rows), self.head, self.u.stop
+        place, walls = np.arange(n), self.map[head:]
+        products = np.maximum(0.5 * (multiplier + multiplier.T)[head:, head:], 0.0).astype(np.float32).astype(float)
+        own = 2.0 * multiplier[head + place, head + n + place]
+        cross = np.zeros((head, 2 * n))
+        ends = residual.T * self.unit * (sign or 1.0)
+        cross[self.a] = np.hstack([ends, -self.problem.leak * ends])
+        cone = (2.0 * multiplier[:core, head:] - cross[:core]).astype(np.float32).astype(float)
+        least = np.sqrt((cone[self.u] ** 2).sum(0))
+        if not self.single:
+            least = least + np.sqrt((cone[self.a] ** 2).sum(0))
+        cone[0] = np.maximum(cone[0], least * (1.0 + 1e-6)).astype(np.float32)
+        cross[:core] += cone
+        products[place, n + place] = products[n + place, place] = 0.5 * own
+        form, half = -walls.T @ (products @ walls), 0.5 * cross @ walls
+        form[:head] -= half
+        form[:, :head] -= half.T
+        products[place, n + place] = products[n + place, place] = 0.0
+        spare = 0.5 * (walls[:n].T @ walls[n:])  # of t . s, which is 0
+        spare = spare + spare.T
+        inside = np.zeros((head, head))
+        if self.free:
+            inside[-1, -1] = self.scale**2
+            inside[self.u, self.u] = -self.hull @ self.hull.T
+        held = max(0.0, -float(multiplier[head - 1, head - 1])) / self.scale**2 if self.free else 0.0
+        size = float(np.abs(np.diag(form)[head:]).mean()) + 1e-300
+        best: tuple[np.ndarray, float, float] | None = None
+        for more in size * np.geomspace(1e-6, 1e2, tries):
+            for extra in (0.3, 1.0, 3.0) if self.free else (0.0,):
+                whole, hold = form + more * spare, held + extra * more * n / self.scale**2
+                whole[:head, :head] += hold * inside
+                share = self._least(whole)
+                if share is not None and (best is None or share.sum() < best[0].sum()):
+                    best = (share, more, hold)
+        return None if best is None else Case(sign, products, own - best[1], cone, best[2], best[0])
+
+    def _least(self, form: np.ndarray) -> np.ndarray | None:
+        """The shares of h^2, |a|^2 and |u|^2 of the smallest sum for which the form is positive."""
+        core, rest = np.arange(self.u.stop), np.arange(self.u.stop, self.order)
+        try:
+            lower = np.linalg.cholesky(form[np.ix_(rest, rest)])
+        except np.linalg.LinAlgError:
+            return None
+        across = np.linalg.solve(lower, form[np.ix_(rest, core)])
+        need = across.T @ across - form[np.ix_(core, core)]
+        if not np.isfinite(need).all():
+            return None
+        parts = [slice(0, 1), self.u] if self.single else [slice(0, 1), self.a, self.u]
+        turn = np.array([self._block(part, 1.0)[: self.u.stop] for part in parts])
+
+        def largest(moved: Any) -> float:
+            wide = np.append(moved, -np.sum(moved))
+            return float(np.linalg.eigvalsh(need - np.diag(wide @ turn))[-1])
+
+        reach = float(np.abs(need).max()) + 1e-300
+        if self.single:
+            options = {"xatol": 1e-7 * reach}
+            found = minimize_scalar(largest, bounds=(-reach, reach), method="bounded", options=options)  # type: ignore[call-overload]
+            moved = np.array([found.x])  # type: ignore[attr-defined]
+        else:
+            simplex = 0.3 * reach * np.array([[0.0, 0.0], [-1.0, 0.5], [0.5, -1.0]])
+            limits = {"initial_simplex": simplex, "maxfev": 150, "xatol": 1e-6 * reach, "fatol": 1e-7 * reach}
+            moved = minimize(largest, np.zeros(2), method="Nelder-Mead", options=limits).x  # type: ignore[attr-defined]
+        if largest(0.0 * moved) < largest(moved):
+            moved = 0.0 * moved
+        return largest(moved) + np.append(moved, -moved.sum())
+
+
+class _Columns:
+    """The moments of (h, a, u) with t and s that are nearest to targets, as a function of the residual."""
+
+    def __init__(self, relaxation: Relaxation, target: np.ndarray, sign: float, beta: float) -> None:
+        self.relaxation, self.sign = relaxation, sign
+        self.slope = sign * relaxation.unit / (2.0 * beta)
+        core = slice(0, relaxation.u.stop)
+        self.target = [target[core, part] for part in (relaxation.t, relaxation.s)]
+        self.length = [np.sqrt((part[relaxation.u] ** 2).sum(0)) for part in self.target]
+        self.kept: list[np.ndarray] = []
+
+    def outputs(self, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return what the moments predict, `[n, K]`, and how fast that rises with the residual (or faster)."""
+        this, leak = self.relaxation, self.relaxation.problem.leak
+        self.kept, total, rate = [], 0.0, 0.0
+        for target, length, gain in zip(self.target, self.length, (1.0, -leak), strict=True):
+            moved = target.copy()
+            moved[this.a] += gain * self.slope * v.T
+            if this.single:
+                first = moved[0]
+                top = np.where(length <= first, first, np.maximum(0.5 * (first + length), 0.0))
+                speed = np.where(length <= first, 1.0, np.where(length <= -first, 0.0, 0.5))
+                shrink = [(this.u, length)]
+            else:
+                other, first, speed = np.sqrt((moved[this.a] ** 2).sum(0)), moved[0], np.ones(moved.shape[1])
+                low, high = np.minimum(other, length), np.maximum(other, length)
+                top = np.where(first >= high, first, 0.5 * (first + high))
+                top = np.maximum(np.where(top >= low, top, (first + high + low) / 3.0), 0.0)
+                shrink = [(this.u, length), (this.a, other)]
+            moved[0] = top
+            for part, size in shrink:
+                moved[part] *= np.where(size <= top, 1.0, top / np.maximum(size, 1e-300))
+            self.kept.append(moved)
+            total = total + gain * self.sign * this.unit[:, None] * moved[this.a].T
+            rate = rate + (gain**2 * np.abs(self.slope) * this.unit * speed)[:, None] * np.ones_like(v)
+        return np.asarray(total), np.asarray(rate)
+
+
+def hull(rows: np.ndarray) -> np.ndarray:
+    """Return H with |row . u| <= |H'u| for every row: the axes of a small ellipsoid around them, `[r, r]`."""
+    rank = rows.shape[1]
+    weight = np.full(len(rows), 1.0 / len(rows))
+    floor = 1e-12 * float((rows**2).sum(1).max(initial=0.0)) * np.eye(rank) + 1e-300 * np.eye(rank)
+    spread = np.ones(len(rows))
+    lower = np.eye(rank)
+    for _ in range(100):
+        lower = np.linalg.cholesky((rows.T * weight) @ rows + floor)
+        spread = (np.linalg.solve(lower, rows.T) ** 2).sum(0)
+        weight = weight * spread
+        weight /= max(weight.sum(), 1e-300)
+    return lower * np.sqrt(max(float(spread.max(initial=0.0)), 1e-300)) * (1.0 + 1e-9)
