@@ -120,7 +120,7 @@ def _checked(file: Path, folder: Path | None) -> check.Report:
 def _parts(interval: Interval) -> Iterator[Any]:
     yield Text(sentence(interval), style="bold")
     yield from prospects(interval)
-    if interval.best is not None and not is_vacuous(interval, interval.best):
+    if interval.best is not None and not is_vacuous(interval.best):
         yield interval.scope
         yield MEANINGS[interval.proof]
     yield ""
@@ -141,14 +141,14 @@ def _table(interval: Interval) -> Table:
         name = name if own else f"{level.quantity} ({level.name})"
         places_here = places if own else 4
         shown = [f"{value:.{places_here}f}" if value > -1e300 else "nothing" for value in (level.bound, level.loss)]
-        table.add_row(name, *shown, gap_of(interval, level), level.proof.value, f"{level.seconds:.2f} s")
+        table.add_row(name, *shown, gap_of(level), level.proof.value, f"{level.seconds:.2f} s")
     return table
 
 
 def _remarks(interval: Interval) -> Iterator[str]:
     """Yield what every level says, and why others are not there."""
     for level in interval.levels:
-        if level is interval.best:
+        if level is interval.best or (level.whole and is_vacuous(level)):
             continue
         yield f"{NAMES.get(level.name, level.name)}: {level.scope}"
         yield from level.assumptions

@@ -56,9 +56,9 @@ def digits(interval: Interval) -> int:
     return max(4, min(8, 2 - math.floor(math.log10(smallest))))
 
 
-def is_vacuous(interval: Interval, level: Certificate | None) -> bool:
-    """Whether a level says no more of a loss that is not 0 than that it is not negative."""
-    return level is not None and level.bound <= VACUOUS * abs(level.loss) < level.loss == interval.loss
+def is_vacuous(level: Certificate | None) -> bool:
+    """Whether a level says no more of a loss or of errors that are not 0 than that they are not negative."""
+    return level is not None and level.name != "local" and level.bound <= VACUOUS * abs(level.loss) < level.loss
 
 
 def sentence(interval: Interval) -> str:
@@ -68,7 +68,7 @@ def sentence(interval: Interval) -> str:
     own = f"{interval.loss:.{places}f}{unit}"
     if interval.best is None:
         return f"Your model has the {interval.quantity} {own}; no lower bound applies to the whole configuration."
-    if is_vacuous(interval, interval.best):
+    if is_vacuous(interval.best):
         return (
             f"Your model has the {interval.quantity} {own}. As far as can be proved, this network could memorize the "
             f"training data, so its best {interval.quantity} is not bounded away from 0."
@@ -87,7 +87,7 @@ def prospects(interval: Interval) -> list[str]:
 
     The best first.
     """
-    if interval.best is not None and not is_vacuous(interval, interval.best):
+    if interval.best is not None and not is_vacuous(interval.best):
         return []
     places = digits(interval)
     found: list[tuple[float, str]] = []
@@ -131,7 +131,7 @@ def rungs(interval: Interval) -> list[dict[str, Any]]:
 def ladder_section(interval: Interval) -> dict[str, Any]:
     """Return the report's section about an interval, as plain data."""
     text = [sentence(interval), *prospects(interval)]
-    if interval.best is not None and not is_vacuous(interval, interval.best):
+    if interval.best is not None and not is_vacuous(interval.best):
         text += [interval.scope, MEANINGS[interval.proof]]
     text += interval.notes
     text += left_out(interval)
@@ -149,7 +149,7 @@ def ladder_section(interval: Interval) -> dict[str, Any]:
             [
                 NAMES.get(level.name, level.name),
                 level.bound,
-                gap_of(interval, level),
+                gap_of(level),
                 kind_of(level),
                 " ".join(_says(level)),
             ]
@@ -163,9 +163,9 @@ def kind_of(level: Certificate) -> str:
     return level.proof.value if level.probability is None else f"{level.proof.value} ({level.probability:.0e})"
 
 
-def gap_of(interval: Interval, level: Certificate) -> str:
+def gap_of(level: Certificate) -> str:
     """Return the gap of a level as a percentage, where that means something."""
-    return "–" if level.unit == "1" or is_vacuous(interval, level) else percent(level.relative_gap)
+    return "–" if level.unit == "1" or is_vacuous(level) else percent(level.relative_gap)
 
 
 def left_out(interval: Interval) -> list[str]:
