@@ -118,7 +118,7 @@ def certify_objective(
                 case "factored":
                     return [_factored(exact, about)]
                 case "two_layer":
-                    return [certify_two_layer(exact, seconds=max(share, GRACE))]
+                    return [certify_two_layer(exact, seconds=max(share, GRACE), about=about)]
                 case "separable":
                     return [separable_level(exact)]
             return [_local(exact, clock, each)]

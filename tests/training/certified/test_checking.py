@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import thalweg
-from thalweg.certificates.certificate.interval import Interval
-from thalweg.certificates.checker.check import check
+from thalweg.certificates.certificate.interval import Interval, level_to_json
+from thalweg.certificates.checker.check import Refused, check, check_level
 from thalweg.certificates.factored.bags import factored_problem, factors_of
 from thalweg.cli.main import run as command
 from thalweg.training.certified.certify import certify_run, open_run
@@ -112,6 +112,28 @@ def test_an_honest_proof_of_another_problem_is_refused(trained, interval, tmp_pa
     assert report.refused
 
 
+@pytest.mark.parametrize("options", [
+    {"hidden": 3, "lags": 2, "activation": "leaky_relu"}, {"hidden": 4, "lags": 3, "layers": 2, "activation": "relu"},
+])  # fmt: skip
+def test_two_layers_of_a_run(tmp_path, options):
+    """An honest certificate passes, also of the last two layers of a deeper network; another loss does not."""
+    run = thalweg.train("sunspots", out=tmp_path, model="mlp", l2=0.01, weight_decay=0.0, steps=20, **options)
+    found = certify_run(run, seconds=10.0).interval
+    level = level_of(found, "two_layer")
+    assert level.whole == ("layers" not in options)
+    path = tmp_path / CERTIFICATE
+    found.save(path)
+    rebuilt = Rebuilt(open_run(run))
+    report = check(path, rebuilt)
+    assert not report.refused
+    assert "two_layer" in report.verified
+    other = dict(level.evidence) | {"l2": 0.02}
+    own = rebuilt("two_layer", other)
+    assert own["l2"] == 0.01
+    with pytest.raises(Refused, match="claims the loss"):
+        check_level(level_to_json(level) | {"loss": 1.1 * level.loss}, own)
+
+
 def test_a_floor_of_other_counts_is_refused(trained, interval, tmp_path):
     floor = level_of(interval, "floor")
     evidence = dict(floor.evidence) | {"weight": np.asarray(floor.evidence["weight"]) * 1.01}
@@ -123,7 +145,7 @@ def test_a_floor_of_other_counts_is_refused(trained, interval, tmp_path):
 
 
 def test_a_rule_that_no_run_has_is_refused(trained):
-    with pytest.raises(Exception, match="cannot be computed again from a run"):
+    with pytest.raises(Refused, match="cannot be computed again from a run"):
         Rebuilt(open_run(trained))("threshold", {"rule": "threshold"})
 
 

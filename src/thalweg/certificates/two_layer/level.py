@@ -136,8 +136,7 @@ def certify_point(
     solution = best_network(
         problem, oracle, tolerance=tolerance, max_rounds=max_rounds, seconds=None if oracle.exact else SEARCH * seconds
     )
-    words = {**(about or {}), **({"frozen": 1} if point.frozen else {}), **({"masked": 1} if point.masked else {})}
-    kept = problem_evidence(problem, point.weights, point.offset, words)
+    kept = problem_evidence(problem, point.weights, point.offset, {**(about or {}), **point.words})
     left = seconds - (time.perf_counter() - start)
     proofs = (
         _exact(kept, point, oracle, solution) if oracle.exact else _relaxed(kept, point, oracle, solution, left, steps)

@@ -33,6 +33,11 @@ class TwoLayerPoint:
     masked: bool = False  # whether the wiring is sparse
 
     @property
+    def words(self) -> dict[str, int]:
+        """What a certificate's scope must name."""
+        return {name: 1 for name in ("frozen", "masked") if getattr(self, name)}
+
+    @property
     def loss(self) -> float:
         """The objective at its parameters."""
         return self.problem.objective(self.weights) + self.offset

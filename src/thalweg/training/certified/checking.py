@@ -12,6 +12,8 @@ from thalweg.certificates.floors.targets import collect_targets
 from thalweg.certificates.halfspaces.level import separable_rows
 from thalweg.certificates.levels import ERRORS, LOSS, floor_levels, hash_of_data, hash_of_weights
 from thalweg.certificates.linear.last_layer import head_problem
+from thalweg.certificates.two_layer.evidence import problem_evidence
+from thalweg.certificates.two_layer.point import two_layer_point
 from thalweg.errors import InputError
 from thalweg.training.certified.certify import Opened, training_objective
 
@@ -19,10 +21,16 @@ Evidence = dict[str, Any]
 
 # What a level's evidence holds besides its problem: the dual point or whatever else proves the bound. All the rest is
 # computed again from the run.
+POINT: Final = ("residual", "exponent", "scale")
+NEURONS: Final = (
+    *("method", "axes", "cell", "side", "row", "multiplier", "theta", "delta"),
+    *("unit", "H", "sign", "share", "hull", "products", "own", "cone"),
+)
 PROOF: Final = {
     "floor": (),
-    "head": ("residual", "exponent", "scale"),
-    "factored": ("residual", "exponent", "scale"),
+    "head": POINT,
+    "factored": POINT,
+    "two_layer": (*POINT, *NEURONS),
     "separable": ("multiplier", "set", "example", "tolerance"),
 }
 
@@ -72,6 +80,7 @@ class Rebuilt:
             "floor": self._floor,
             "head": self._head,
             "factored": self._factored,
+            "two_layer": self._two_layer,
             "separable": self._separable,
         }
 
@@ -86,6 +95,12 @@ class Rebuilt:
     def _head(self, _: Evidence) -> Evidence:
         head, point, offset = head_problem(self._exact, about=self._about)
         return dict(head.certificate(point, offset=offset).evidence)
+
+    def _two_layer(self, _: Evidence) -> Evidence:
+        point = two_layer_point(self._exact)
+        words = {**self._about, **point.words}
+        problem = problem_evidence(point.problem, point.weights, point.offset, words)
+        return {**problem, "free_bias": int(point.problem.free_intercept)}
 
     def _separable(self, evidence: Evidence) -> Evidence:
         features, labels = separable_rows(self._exact)
