@@ -69,11 +69,11 @@ def test_a_single_column_of_numbers_needs_no_second_axis():
     assert (found.num_groups, found.cost) == (1, 1.0)
 
 
-@pytest.mark.parametrize("factor", [None, 0.5])
-def test_nothing_contradicts_where_targets_agree_or_have_no_weight(factor):
+@pytest.mark.parametrize("options", [{}, {"smoothing": 0.1}, {"factor": 0.5}])
+def test_nothing_contradicts_where_targets_agree_or_have_no_weight(options):
     groups, targets = np.array([0, 0, 1, 1]), np.array([1, 1, 2, 0])
-    assert contradictions(groups, targets, weights=np.array([1.0, 1.0, 1.0, 0.0]), factor=factor).num_groups == 0
-    empty = contradictions(np.zeros(0, dtype=int), np.zeros(0, dtype=int), factor=factor)
+    assert contradictions(groups, targets, weights=np.array([1.0, 1.0, 1.0, 0.0]), **options).num_groups == 0
+    empty = contradictions(np.zeros(0, dtype=int), np.zeros(0, dtype=int), **options)
     assert (empty.num_groups, empty.num_rows, empty.cost, empty.worst) == (0, 0, 0.0, ())
 
 

@@ -100,6 +100,8 @@ def contradictions(
     rows = np.flatnonzero(mass > 0.0)  # an example without weight contradicts nobody
     rows = rows[np.argsort(groups[rows], kind="stable")]
     rows = rows[_differs(groups[rows], targets[rows])]
+    if not len(rows):
+        return Contradictions(0, 0, 0.0, None if factor is not None else 0.0, ())
     group, target, mass = renumbered(groups[rows]), targets[rows], mass[rows]
     if factor is not None:
         cost, errors = factor * _squares(group, target.astype(np.float64), mass), None
@@ -155,8 +157,8 @@ def _answer_costs(group: np.ndarray, answers: np.ndarray, mass: np.ndarray) -> t
         yes = np.clip(np.bincount(group, mass * column) / of_group, 0.0, 1.0)
         for share in (yes, 1.0 - yes):
             cost -= of_group * share * np.log(np.where(share > 0.0, share, 1.0))
-    sets = np.unique(answers, axis=0, return_inverse=True)[1].reshape(-1) if len(answers) else np.zeros(0, dtype=int)
-    return cost, _class_costs(group, sets, mass, int(sets.max(initial=0)) + 1, 0.0)[1]
+    sets = np.unique(answers, axis=0, return_inverse=True)[1].reshape(-1)
+    return cost, _class_costs(group, sets, mass, int(sets.max()) + 1, 0.0)[1]
 
 
 def _squares(group: np.ndarray, numbers: np.ndarray, mass: np.ndarray) -> np.ndarray:
