@@ -77,7 +77,10 @@ def use_top(folder: Path) -> None:
 def use_certificates() -> None:
     groups, labels = np.array([0, 0, 1]), np.array([0, 1, 1])
     print(certificates.class_floor(groups, labels, 2), certificates.error_floor(groups, labels, 2))
-    print(certificates.share_interval(45, 50))
+    print(certificates.share_interval(45, 50), certificates.kl_inverse(0.1, 0.02))
+    z = np.array([[2.0, 0.0], [0.0, 2.0]] * 50)
+    drawn: certificates.PacBayes = certificates.gaussian_bound(z, z, np.array([0, 1] * 50), np.ones(100), 0.0, [0.1])
+    print(drawn.bound, certificates.pac_bayes_bound(0.1, 5.0, 2000, 0.05))
     half = np.full((3, 2), 0.5)
     print(certificates.soft_floor(groups, half), certificates.answers_floor(groups, half, None, 3.0))
     print(certificates.number_floor(groups, np.array([[1.0], [2.0], [3.0]]), None, 3.0, 0.5))
@@ -396,6 +399,12 @@ def use_training(folder: Path) -> None:
     run: training.Run = training.train("sunspots", out=folder, name="b", steps=5)
     recipe: training.Recipe = training.read_recipe(run.folder / "recipe.toml")
     print(recipe.training.steps, training.load(run.folder).metrics, training.certify(small_objective()).bound)
+    bag = training.train("phrases", out=folder, name="c", steps=2)
+    try:
+        risk: training.Risk = training.risk_on_new_texts(bag)
+        print(risk.sentences)
+    except thalweg.InputError as error:  # phrases have numbers, not labels
+        print(error)
     head = heads.Squared(2)
     batch = thalweg.Batch({"input": torch.ones(2, 2)}, torch.ones(2))
     optimizer = torch.optim.SGD(head.parameters(), lr=0.1)

@@ -57,11 +57,14 @@ def test_json_has_its_stable_keys_and_nothing_else_on_standard_output(reviews, c
     code, out, _ = train(capsys, reviews, "--json")
     assert code == 0
     summary = json.loads(out)
-    assert set(summary) == {"run", "task", "model", "optimizer", "steps", "seconds", "metrics", "status"}
+    measured = {"metrics", "intervals", "num_examples", "baselines"}
+    assert set(summary) == {"run", "task", "model", "optimizer", "steps", "seconds", "status", *measured}
     assert (summary["task"], summary["status"]) == ("classify", "COMPLETED")
     assert 0.0 <= summary["metrics"]["accuracy"] <= 1.0
     code, out, _ = call(capsys, "evaluate", "runs/reviews", reviews, "--json")
-    assert set(json.loads(out)) == {"run", "metrics"}
+    assert set(json.loads(out)) == {"run", *measured}
+    low, high = json.loads(out)["intervals"]["accuracy"]
+    assert 0.0 <= low <= json.loads(out)["metrics"]["accuracy"] <= high <= 1.0
     code, out, _ = call(capsys, "predict", "runs/reviews", "fine thing", "--json", "--top", 2)
     answer = json.loads(out)
     assert answer["label"] == "good"

@@ -37,6 +37,10 @@ from .local import LocalVerdict as LocalVerdict
 from .local import Verdict as Verdict
 from .local import local_verdict as local_verdict
 from .losses import SoftmaxLoss as SoftmaxLoss
+from .new_texts.risk import PacBayes as PacBayes
+from .new_texts.risk import gaussian_bound as gaussian_bound
+from .new_texts.risk import pac_bayes_bound as pac_bayes_bound
+from .new_texts.shares import kl_inverse as kl_inverse
 from .new_texts.shares import share_interval as share_interval
 from .number_losses import HingeLoss as HingeLoss
 from .number_losses import LogisticLoss as LogisticLoss

@@ -30,6 +30,7 @@ from thalweg.training.certified.by_example_words import lines, sections
 from thalweg.training.certified.certify import keep, open_run
 from thalweg.training.certified.checking import Rebuilt
 from thalweg.training.certified.polishing import put_polished_head
+from thalweg.training.certified.risk import with_risk
 from thalweg.training.folder.run import CERTIFICATE, REPORT, Run
 
 WIDTH = 100
@@ -50,6 +51,8 @@ def certify_and_show(
     report: bool,
     as_json: bool,
     quiet: bool,
+    test: Path | None = None,
+    risk: bool = False,
     begin: float | None = None,
 ) -> int:
     """Certify a run, write certificate and report, print the interval, and return the exit code.
@@ -60,7 +63,7 @@ def certify_and_show(
         raise InputError(f"--seconds must be above zero; got {seconds:g}.")
     run = Run(folder)
     clock = Clock(REST * seconds, begin)
-    opened = open_run(run, say)
+    opened = open_run(run, say, test)
     notes = []
     if polish:
         say("Polishing the output layer.")
@@ -70,6 +73,8 @@ def certify_and_show(
     say("Looking at the examples.")
     examples = by_example(run, opened.task, opened.prepared, clock)
     certified = opened.certified(clock, say)
+    if risk:
+        certified = dataclasses.replace(certified, interval=with_risk(certified.interval, run, say))
     keep(run, certified, report=report, say=say, more=sections(examples))
     interval = certified.interval
     if as_json:

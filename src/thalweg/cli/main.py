@@ -174,6 +174,8 @@ def certify(
     *,
     seconds: Annotated[float, Parameter(converter=duration)] = 20.0,
     polish: bool = False,
+    test: Path | None = None,
+    risk: Flag = False,
     report: bool = True,
     json: bool = False,
     quiet: bool = False,
@@ -188,6 +190,8 @@ def certify(
         folder: The run's folder, such as runs/docstrings.
         seconds: Time budget for the whole command.
         polish: Put the best head for these features into the run; the previous weights are kept.
+        test: Held-out file that nothing was chosen by, for the error on new data; else the validation examples.
+        risk: Also train on half of the rows and bound the error on new data by the other half (not within --seconds).
         report: Regenerate the report, with a plot of the bounds.
         json: Print the interval as one JSON object on standard output.
         quiet: Print nothing but errors.
@@ -195,7 +199,7 @@ def certify(
     begin = time.perf_counter()
     say = _speaker(Console(stderr=True), quiet)
     return load("thalweg.cli.certificates:certify_and_show")(
-        folder, seconds, say, polish=polish, report=report, as_json=json, quiet=quiet, begin=begin
+        folder, seconds, say, polish=polish, report=report, as_json=json, quiet=quiet, test=test, risk=risk, begin=begin
     )
 
 

@@ -1,4 +1,6 @@
 from .certified.certify import certify as certify
+from .certified.risk import Risk as Risk
+from .certified.risk import risk_on_new_texts as risk_on_new_texts
 from .folder.run import Run as Run
 from .folder.run import load as load
 from .recipe.recipe import Recipe as Recipe

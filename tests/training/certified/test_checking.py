@@ -44,7 +44,7 @@ def test_an_honest_certificate_passes_with_and_without_the_run(trained, interval
         report = check(tmp_path / CERTIFICATE, rebuilt)
         assert report.bound_verified
         assert not report.refused
-        assert report.verified == ["floor", "floor", "head", "factored"]
+        assert report.verified == ["floor", "floor", "head", "factored", "held_out"]
         assert report.verdict.endswith("levels verified; the interval's bound: verified")
 
 
@@ -160,7 +160,7 @@ def test_exit_codes(trained, interval, tmp_path, capsys):
     interval.save(path)
     code, output = call(path, "--run", trained.folder)
     assert code == 0
-    assert output.out.rstrip().endswith("4 of 5 levels verified; the interval's bound: verified")
+    assert output.out.rstrip().endswith("5 of 6 levels verified; the interval's bound: verified")
     assert "Not verified" not in output.out
     code, output = call(path)
     assert code == 0

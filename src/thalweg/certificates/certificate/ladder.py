@@ -16,6 +16,7 @@ NAMES = {
     "threshold": "best network of thresholds",
     "separable": "best halfspace",
     "local": "neighborhood",
+    "held_out": "new data",
 }
 # A bound that is no larger, as a fraction of the loss, says nothing; a gain that is no larger is none.
 VACUOUS, NEXT_TO_NOTHING = 1e-12, 1e-3
@@ -34,7 +35,7 @@ REACHED = {
 MEANINGS = {
     Proof.PROOF: "Proved; `thalweg check` verifies it with numpy alone.",
     Proof.PROOF_WITH_TOLERANCE: "Proved up to the stated tolerance.",
-    Proof.PROBABILISTIC: "Holds with the stated probability, over random numbers drawn by thalweg.",
+    Proof.PROBABILISTIC: "Holds with the stated probability.",
     Proof.ESTIMATE: "An estimate, not a proof.",
 }
 

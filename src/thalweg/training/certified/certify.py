@@ -13,11 +13,13 @@ from thalweg.certificates.certificate.interval import Interval
 from thalweg.certificates.certificate.ladder import ladder_section
 from thalweg.certificates.levels import Groups, certify_objective
 from thalweg.data.arrays.equal import Prefixes
+from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.objective import Objective
 from thalweg.report.page import write_report
 from thalweg.tasks.base import AbstractTask, Prepared
+from thalweg.training.certified.new_texts import with_new_texts
 from thalweg.training.folder.checkpoint import checksum
 from thalweg.training.folder.report import make_report
 from thalweg.training.folder.run import CERTIFICATE, REPORT, Run
@@ -36,6 +38,7 @@ def certify(
     *,
     seconds: float = 20.0,
     radius: float | None = None,
+    test: str | Path | None = None,
     say: Say = lambda sentence: None,  # noqa: ARG005
 ) -> Interval:
     r"""Return an interval $[L, f(\hat\theta)]$ for the best possible loss, with a proof for its lower end.
@@ -50,6 +53,8 @@ def certify(
         seconds: for everything, above 0. What would take longer is left out, and says how long it takes.
         radius: of an objective: a length that the features below the head never exceed, whatever the weights; None:
             nobody knows one.
+        test: of a run: a file with the columns of its training data that nothing was chosen by, for the level about
+            new data; None: its validation examples.
         say: takes sentences about what is being done.
 
     Returns:
@@ -59,18 +64,20 @@ def certify(
         InputError: if the run's data has changed or cannot be read, or the loss is not finite.
 
     Example:
+        >>> import torch
         >>> x, y = torch.tensor([[0.0], [0.0], [1.0]]), torch.tensor([0, 1, 1])
         >>> model = nn.Linear(1, 2)
         >>> interval = certify(Objective(model, nn.CrossEntropyLoss(), x, y))
         >>> round(interval.bound, 4)  # the first two inputs are equal: 2 log(2) / 3
         0.4621
 
-    It speaks of the training loss. A low one promises nothing for new data.
+    It speaks of the training loss, of which a low one promises nothing for new data; for a run that is right or wrong
+    on an example, the level "new_texts" says between which limits its error on new data lies.
     """
     if isinstance(what, Objective):
         return certify_objective(what, seconds=seconds, radius=radius, say=say)
     run = what if isinstance(what, Run) else Run(what)
-    return certify_run(run, seconds=seconds, say=say).interval
+    return certify_run(run, seconds=seconds, test=None if test is None else Path(test), say=say).interval
 
 
 @final
@@ -92,6 +99,7 @@ class Opened:
     run: Run
     task: AbstractTask
     prepared: Prepared
+    test: Path | None = None  # a file that nothing was chosen by, for the level about new data
 
     def certified(self, clock: Clock, say: Say) -> Certified:
         """Certify the run's weights as they are now."""
@@ -100,21 +108,30 @@ class Opened:
         interval = certify_objective(
             objective, view, clock=clock, notes=notes_of(recipe), about=self.task.about(), say=say
         )
+        interval = with_new_texts(interval, self.run, self.task, self.prepared.valid, self.test, clock)
         return Certified(interval, objective, self.task, self.prepared)
 
 
-def open_run(run: Run, say: Say = lambda sentence: None) -> Opened:  # noqa: ARG005
+def open_run(run: Run, say: Say = lambda sentence: None, test: Path | None = None) -> Opened:  # noqa: ARG005
     """Read a run's data again; it raises what `certify` does."""
     if not run.result.get("metrics"):
         raise InputError(f"{run.folder} has no weights to certify yet; repeat its `thalweg train` command.")
+    if test is not None:
+        open_source(test)
     say("Rereading the training data.")
-    return Opened(run, *read_again(run))
+    return Opened(run, *read_again(run), test)
 
 
-def certify_run(run: Run, *, seconds: float = 20.0, say: Say = lambda sentence: None) -> Certified:  # noqa: ARG005
+def certify_run(
+    run: Run,
+    *,
+    seconds: float = 20.0,
+    test: Path | None = None,
+    say: Say = lambda sentence: None,  # noqa: ARG005
+) -> Certified:
     """Read a run's data again and certify its weights, both within the time; it raises what `certify` does."""
     clock = Clock(seconds)
-    return open_run(run, say).certified(clock, say)
+    return open_run(run, say, test).certified(clock, say)
 
 
 def read_again(run: Run) -> tuple[AbstractTask, Prepared]:

@@ -16,6 +16,7 @@ from thalweg.certificates.two_layer.evidence import problem_evidence
 from thalweg.certificates.two_layer.point import two_layer_point
 from thalweg.errors import InputError
 from thalweg.training.certified.certify import Opened, training_objective
+from thalweg.training.certified.new_texts import counted_again
 
 Evidence = dict[str, Any]
 
@@ -32,6 +33,7 @@ PROOF: Final = {
     "factored": POINT,
     "two_layer": (*POINT, *NEURONS),
     "separable": ("multiplier", "set", "example", "tolerance"),
+    "held_out": (),
 }
 
 
@@ -52,6 +54,7 @@ class Rebuilt:
         self.hashes = {"data": hash_of_data(objective), "weights": hash_of_weights(objective)}
         self._folder, self._about = run.folder, opened.task.about()
         self._exact = objective.copied(torch.float64)
+        self._opened = opened
 
     def __call__(self, name: str, evidence: Evidence) -> Evidence:
         """Return a level's evidence with the run's own problem in place of the file's."""
@@ -82,6 +85,7 @@ class Rebuilt:
             "factored": self._factored,
             "two_layer": self._two_layer,
             "separable": self._separable,
+            "held_out": self._held_out,
         }
 
     def _floor(self, evidence: Evidence) -> Evidence:
@@ -108,6 +112,10 @@ class Rebuilt:
         if rows.dtype.kind not in "iu" or not ((rows >= 0) & (rows < len(labels))).all():
             raise check.Refused(f"{self._folder} has no such examples.")
         return {"rule": "separable", "X": features[rows], "sign": np.where(labels[rows] == 1, 1, -1)}
+
+    def _held_out(self, evidence: Evidence) -> Evidence:
+        opened = self._opened
+        return counted_again(opened.run, opened.task, opened.prepared.valid, evidence)
 
     def _factored(self, _: Evidence) -> Evidence:
         problem = factored_problem(self._exact, about=self._about)

@@ -34,6 +34,7 @@ class Evaluation:
             fractions of independent examples, else a bootstrap (see `thalweg.certificates.share_interval`).
         baselines: what always giving the most frequent answer scores on these examples, by metric.
         unit: what the bootstrap draws: "examples", "sentences", "rows".
+        shares: of the metrics that are plain shares of independent examples: how many were right, of how many.
     """
 
     loss: float
@@ -42,6 +43,7 @@ class Evaluation:
     intervals: Mapping[str, Range] = dataclasses.field(default_factory=dict)
     baselines: Mapping[str, float] = dataclasses.field(default_factory=dict)
     unit: str = "examples"
+    shares: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
 
     def value(self, name: str) -> float:
         """Return a metric, or the loss under the name "loss"."""
@@ -115,10 +117,12 @@ def with_intervals(found: Evaluation, losses: np.ndarray, kept: list[Samples]) -
         loss = of_sums(losses, lambda sums: {"loss": ratio(sums[:, 0], sums[:, 1])}, unit=unit, in_time=in_time)
         ranges |= loss.intervals()
     baselines: dict[str, float] = {}
+    shares: dict[str, tuple[int, int]] = {}
     for samples in kept:
+        shares |= samples.shares
         ranges |= {name: pair for name, pair in samples.intervals().items() if name in found.metrics}
         baselines |= samples.baselines
-    return dataclasses.replace(found, intervals=ranges, baselines=baselines, unit=unit)
+    return dataclasses.replace(found, intervals=ranges, baselines=baselines, unit=unit, shares=shares)
 
 
 def loss_by_example(

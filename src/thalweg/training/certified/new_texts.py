@@ -1,0 +1,122 @@
+"""The level about new data of a run: its mistakes on validation examples, or on a file that nothing was chosen by."""
+
+import dataclasses
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thalweg.certificates.attempts import Clock
+from thalweg.certificates.certificate.interval import Certificate, Interval
+from thalweg.certificates.new_texts.level import NAME, held_out_level
+from thalweg.data.arrays.batches import Examples
+from thalweg.data.files.sources import open_source
+from thalweg.errors import InputError
+from thalweg.tasks.answering import answering
+from thalweg.tasks.base import AbstractTask
+from thalweg.training.folder.checkpoint import checksum
+from thalweg.training.folder.run import Run
+from thalweg.training.recipe.recipe import Recipe
+from thalweg.training.session.session import MAX_EVALUATIONS
+from thalweg.training.steps.device import choose_device, choose_precision
+from thalweg.training.steps.evaluate import evaluate
+from thalweg.training.steps.held_out import chosen_from
+
+VALIDATION = "validation examples"
+TRIED = 32  # examples by which the time for all is foretold
+SHARE = "accuracy"  # the metric that must be a plain share of independent examples
+
+
+def with_new_texts(
+    interval: Interval, run: Run, task: AbstractTask, valid: Examples, test: Path | None, clock: Clock
+) -> Interval:
+    """Return the interval with the level about new data, or with the reason why there is none.
+
+    The validation examples are looked at within the time; a file that was asked for in any case.
+    """
+    try:
+        if test is None:
+            clock.require(expected_seconds(run, task, valid), "Evaluating the validation examples")
+        level = new_texts_level(run, task, valid, test)
+    except InputError as error:
+        if test is not None:
+            raise
+        return dataclasses.replace(interval, left_out={**interval.left_out, NAME: str(error)})
+    return dataclasses.replace(interval, levels=(*interval.levels, level))
+
+
+def new_texts_level(run: Run, task: AbstractTask, valid: Examples, test: Path | None) -> Certificate:
+    """Return the level about new data.
+
+    An InputError tells of a task whose examples are not simply right or wrong, weights whose choice cannot be counted,
+    or a file that cannot be read.
+    """
+    start = time.perf_counter()
+    examples, data, compared, file = valid, VALIDATION, 1, {"file": "", "sha256": ""}
+    if test is not None:
+        examples, _ = task.examples(open_source(test), run.data["columns"])
+        data, file = f"examples of {test.name}", {"file": str(test), "sha256": checksum(test)}
+    else:
+        compared = num_compared(run)
+    _, autocast = choose_precision(run.recipe.run.precision, choose_device("cpu"))
+    found = evaluate(task, run.model, run.head, examples, autocast=autocast, intervals=True)
+    if SHARE not in found.shares:
+        raise InputError(
+            "An exact statement needs independent examples that are simply right or wrong; `thalweg evaluate` gives "
+            "bootstrap intervals of this task's figures."
+        )
+    right, size = found.shares[SHARE]
+    baseline = size - round(found.baselines[SHARE] * size) if SHARE in found.baselines else None
+    level = held_out_level(size - right, size, compared=compared, data=data, baseline=baseline)
+    return dataclasses.replace(level, seconds=time.perf_counter() - start, evidence={**level.evidence, **file})
+
+
+def expected_seconds(run: Run, task: AbstractTask, examples: Examples) -> float:
+    """Return how long the examples take, from a few of them."""
+    few = np.unique(np.linspace(0, len(examples) - 1, TRIED).astype(int))
+    batch = task.batch(examples, few)
+    start = time.perf_counter()
+    with answering(run.model, run.head) as parameter:
+        batch = batch.to(parameter.device, parameter.dtype)
+        run.head(run.model(**batch.inputs))
+    return (time.perf_counter() - start) * len(examples) / len(few)
+
+
+def counted_again(run: Run, task: AbstractTask, valid: Examples, claimed: dict[str, Any]) -> dict[str, Any]:
+    """Return the evidence of the level with the mistakes counted again, on the file that the claimed evidence names.
+
+    An InputError tells of a file that is missing or another one by now.
+    """
+    test = None
+    if claimed.get("file"):
+        test = Path(str(claimed["file"]))
+        if not test.is_file() or checksum(test) != claimed.get("sha256"):
+            raise InputError(f"{test} is missing or has changed, so that mistakes on it cannot be counted again")
+    return dict(new_texts_level(run, task, valid, test).evidence)
+
+
+def num_compared(run: Run) -> int:
+    """Return of how many weights the kept ones may be the best on the validation examples; 1 where none were compared.
+
+    An InputError says that the examples had a say in the training itself.
+    """
+    training = run.recipe.training
+    if training.certify:
+        return 1
+    if training.schedule == "reduce_on_plateau":
+        raise InputError(
+            "--schedule reduce_on_plateau trained by the validation examples, so they say too little about new data; "
+            "give --test FILE with examples that nothing was chosen by."
+        )
+    done = chosen_from(run.history, keeps_last=False)
+    return max(1, done, num_planned(run.recipe, int(run.result["steps_per_epoch"])) if training.patience else 0)
+
+
+def num_planned(recipe: Recipe, steps_per_epoch: int) -> int:
+    """Return how many evaluations a run makes that is not stopped early."""
+    training = recipe.training
+    steps = min(training.steps or math.inf, math.ceil(training.epochs * steps_per_epoch) or math.inf)
+    every = training.evaluate_every or max(steps_per_epoch, math.ceil(steps / MAX_EVALUATIONS))
+    return math.ceil(steps / every)

@@ -1,0 +1,167 @@
+"""The error on new data of whole runs: its counts, how the weights were chosen, a file of its own, bounds of risk."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import thalweg
+from thalweg.certificates.certificate.interval import level_to_json
+from thalweg.certificates.new_texts.level import held_out_level
+from thalweg.cli.main import run as command
+from thalweg.errors import InputError
+from thalweg.training.certified.certify import certify_run, open_run
+from thalweg.training.certified.new_texts import counted_again, new_texts_level, num_compared, num_planned
+from thalweg.training.certified.risk import risk_on_new_texts
+
+GOOD, BAD = ["fine", "lovely", "clever", "warm"], ["dull", "silly", "cold", "slow"]
+WORDS = ["film", "song", "plot", "scene", "voice", "end"]
+
+
+def write(path, size, seed, noise=0.1):
+    rng = np.random.default_rng(seed)
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label"])
+        for _ in range(size):
+            good = rng.random() < 0.6
+            own = rng.choice(GOOD if good else BAD, 2).tolist()
+            wrong = rng.random() < noise
+            writer.writerow([" ".join(own + rng.choice(WORDS, 3).tolist()), "good" if good != wrong else "bad"])
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("new_texts")
+    write(path / "reviews.csv", 400, 0)
+    write(path / "test.csv", 150, 1)
+    return path
+
+
+@pytest.fixture(scope="module")
+def bag(folder):
+    return thalweg.train(folder / "reviews.csv", out=folder / "runs", name="bag")
+
+
+@pytest.fixture(scope="module")
+def gru(folder):
+    options = {"model": "gru", "epochs": 3, "width": 8, "hidden": 8, "name": "gru", "seed": 1}
+    return thalweg.train(folder / "reviews.csv", out=folder / "runs", **options)
+
+
+def errors_of(run, path):
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    answers = run.predict([row["text"] for row in rows])
+    return sum(answer["label"] != row["label"] for answer, row in zip(answers, rows, strict=True)), len(rows)
+
+
+def test_level_of_a_bag_was_chosen_by_nothing(bag):
+    assert num_compared(bag) == 1  # the certified weights are kept, whatever their validation score
+    interval = certify_run(bag, seconds=5.0).interval
+    level = interval.levels[-1]
+    assert (level.name, level.quantity, level.whole) == ("held_out", "error on new data", False)
+    assert level.evidence["examples"] == bag.result["num_examples"]
+    assert level.loss == pytest.approx(1 - bag.metrics["accuracy"])
+    low, high = (1 - end for end in reversed(bag.result["intervals"]["accuracy"]))
+    assert level.bound == pytest.approx(low, abs=1e-9)
+    assert f"{100 * high:.1f}"[:4] in level.scope
+    assert interval.best.name != "held_out"
+
+
+def test_level_of_chosen_weights_is_wider(gru):
+    assert num_compared(gru) == 3
+    opened = open_run(gru)
+    level = new_texts_level(gru, opened.task, opened.prepared.valid, None)
+    assert level.evidence["compared"] == 3
+    assert "for the best of 3 evaluations on them" in level.scope
+    recipe = gru.recipe.with_(patience=2, epochs=7.0, steps=0)
+    assert num_planned(recipe, 10) == 7
+    assert num_planned(recipe.with_(epochs=0.0, steps=95, evaluate_every=20), 10) == 5
+
+
+def test_a_file_of_its_own(gru, folder):
+    opened = open_run(gru)
+    level = new_texts_level(gru, opened.task, opened.prepared.valid, folder / "test.csv")
+    assert (level.evidence["wrong"], level.evidence["examples"]) == errors_of(gru, folder / "test.csv")
+    assert "examples of test.csv" in level.scope
+    assert level.evidence["compared"] == 1
+    claimed = dict(level.evidence)
+    assert counted_again(gru, opened.task, opened.prepared.valid, claimed | {"wrong": 0}) == claimed
+    with pytest.raises(InputError, match="is missing or has changed"):
+        counted_again(gru, opened.task, opened.prepared.valid, claimed | {"sha256": "0"})
+    with pytest.raises(InputError, match="there is no such file"):
+        certify_run(gru, seconds=1.0, test=folder / "missing.csv")
+
+
+def test_validation_examples_are_counted_again(gru):
+    opened = open_run(gru)
+    evidence = dict(new_texts_level(gru, opened.task, opened.prepared.valid, None).evidence)
+    assert counted_again(gru, opened.task, opened.prepared.valid, evidence | {"wrong": 0}) == evidence
+
+
+def test_a_schedule_that_reads_the_scores_leaves_the_level_out(folder):
+    options = {"model": "gru", "epochs": 1, "width": 4, "hidden": 4, "schedule": "reduce_on_plateau", "name": "plateau"}
+    run = thalweg.train(folder / "reviews.csv", out=folder / "runs", **options)
+    interval = certify_run(run, seconds=2.0).interval
+    assert "reduce_on_plateau trained by the validation examples" in interval.left_out["held_out"]
+
+
+def test_numbers_have_no_exact_level(tmp_path):
+    rows = [{"text": f"{word} {other}", "score": i % 5} for i, word in enumerate(WORDS) for other in WORDS]
+    (tmp_path / "scores.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = thalweg.train(tmp_path / "scores.jsonl", out=tmp_path, epochs=1, task="score")
+    assert "bootstrap intervals" in certify_run(run, seconds=2.0).interval.left_out["held_out"]
+    with pytest.raises(InputError, match="--risk needs a classifier"):
+        risk_on_new_texts(run)
+
+
+def test_risk_of_a_bag(bag, folder):
+    found = risk_on_new_texts(bag, seed=3)
+    assert (found.trained, found.tested) == (200, 200)
+    assert found.wrong / found.tested < found.bound < found.baseline
+    assert [one.part for one in found.drawn] == ["output layer", "embeddings and output layer"]
+    for one in found.drawn:
+        assert one.everything.step == 1.0
+        assert one.between.bound <= one.everything.bound
+        assert found.wrong / found.tested < one.between.bound < found.baseline
+    wrong, size = errors_of(bag, folder / "test.csv")
+    assert wrong / size < found.bound
+    assert len(found.sentences) == 3
+    assert f"{found.wrong} of the other 200" in found.sentences[0]
+    assert risk_on_new_texts(bag.folder, seed=3) == found
+
+
+def test_risk_of_a_network_is_about_its_output_layer(gru):
+    state = torch.random.get_rng_state()
+    found = risk_on_new_texts(gru)
+    assert [one.part for one in found.drawn] == ["output layer"]
+    assert found.drawn[0].between.bound > found.drawn[0].between.gibbs
+    torch.random.set_rng_state(state)
+
+
+def test_command(bag, folder, capsys, monkeypatch):
+    monkeypatch.chdir(folder)
+    arguments = ["certify", "runs/bag", "--seconds", "5", "--test", "test.csv", "--risk", "--quiet", "--json"]
+    with pytest.raises(SystemExit) as ended:
+        command(arguments)
+    assert ended.value.code == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["levels"][-1]["name"] == "held_out"
+    assert sum("PAC-Bayes" in note for note in content["notes"]) == 2
+    check = ["check", "runs/bag/certificate.json", "--run", "runs/bag"]
+    for wrong, code in ((None, 0), (0, 1)):
+        if wrong is not None:  # forged, with all that follows from it
+            level = content["levels"][-1]
+            forged = held_out_level(wrong, 150, data="examples of test.csv", baseline=level["evidence"]["baseline"])
+            content["levels"][-1] = level_to_json(forged) | {"evidence": level["evidence"] | {"wrong": wrong}}
+            (folder / "runs/bag/certificate.json").write_text(json.dumps(content))
+        else:
+            content = json.loads((folder / "runs/bag/certificate.json").read_text())
+        with pytest.raises(SystemExit) as ended:
+            command(check)
+        assert ended.value.code == code
+        assert ("REFUSED held_out" in capsys.readouterr().out) == bool(code)
