@@ -167,6 +167,17 @@ def test_contexts_of_a_language_run(tmp_path):
     assert "every model that sees only the last 2 tokens, so it uses more" in list(lines(better))[-1]
 
 
+def test_a_linear_model_that_is_too_large_is_left_out(looked_at, monkeypatch):
+    task, _, found, run = looked_at
+    if task != "classify":
+        return
+    opened = open_run(run)
+    monkeypatch.setattr("thalweg.training.certified.by_example.MAX_NUMBERS", 100)
+    less = by_example(run, opened.task, opened.prepared, Clock(30.0))
+    assert (less.suspects, less.contradictions) == (None, found.contradictions)
+    assert list(lines(less))[-1].startswith("Left out: labels to check. The linear model would need ")
+
+
 def test_a_loss_that_takes_too_long_is_left_out(tmp_path, monkeypatch):
     path = tmp_path / "prose.txt"
     path.write_text("\n".join(" ".join(WORDS[:4]) for _ in range(60)))

@@ -34,7 +34,7 @@ MAX_GAP: Final = 0.01  # of the linear model's loss
 LISTED: Final = 20  # groups of contradictory examples, and doubtful labels
 ROWS_OF_A_LABEL: Final = 8  # in a group
 TEXTS_OF_A_GROUP: Final = 3
-MAX_NUMBERS: Final = 50_000_000  # numbers of a table with a row a text and a column a label
+MAX_NUMBERS: Final = 50_000_000  # entries of the features, or of a table with a column a label
 CONTEXTS: Final = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 
 
@@ -177,10 +177,10 @@ def _suspects(task: AbstractTask, prepared: Prepared, seconds: float) -> dict[st
         return None
     labels = _targets(task, prepared)[0]
     num_classes = int(labels.max(initial=0)) + 1
-    numbers = num_classes * max(len(labels), words[2])
+    numbers = max(num_classes * max(len(labels), words[2]), int(words[0].offsets[-1]))
     if numbers > MAX_NUMBERS:
         raise InputError(
-            f"A table of {numbers:,} numbers would be needed, more than the {MAX_NUMBERS:,} that are held at once."
+            f"The linear model would need {numbers:,} numbers at once, more than the limit of {MAX_NUMBERS:,}."
         )
     tokens, weights, num_features = words
     starts, end = tokens.offsets[:-1], int(tokens.offsets[-1])
