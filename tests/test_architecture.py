@@ -51,6 +51,8 @@ BY_NAME = {
     "thalweg.names",
     "thalweg.optim.construct",
     "thalweg.certificates.checker.check",
+    "thalweg.certificates.checker.conflicts",
+    "thalweg.certificates.checker.halfspaces",
     "thalweg.certificates.checker.rules",
 }
 FORBIDDEN = {"pickle", "cPickle", "dill", "shelve", "marshal", "cloudpickle", "joblib"}

@@ -120,7 +120,7 @@ def certify_objective(
                 case "two_layer":
                     return [certify_two_layer(exact, seconds=max(share, GRACE), about=about)]
                 case "separable":
-                    return [separable_level(exact)]
+                    return [separable_level(exact, seconds=max(share, GRACE))]
             return [_local(exact, clock, each)]
 
         tries.make(name, make, expected=PASSES.get(name, 0.0) * each)

@@ -1,99 +1,123 @@
 """Separability: hyperplanes that are right, or a few points that prove there are none, checked in rational numbers."""
 
-from fractions import Fraction
-
 import numpy as np
 import pytest
-import torch
+from halfspace_problems import labeled, scores, separable_in_integers
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy import sparse
-from torch import nn
 
 from thalweg.certificates.checker.check import Refused, rule
-from thalweg.certificates.halfspaces.level import separable_level
-from thalweg.certificates.halfspaces.separable import (
-    disjoint_conflicts,
-    layer_separable,
-    separability,
-)
+from thalweg.certificates.checker.conflicts import multipliers
+from thalweg.certificates.halfspaces.separable import disjoint_conflicts, separability
+from thalweg.certificates.halfspaces.simplex import widest
 from thalweg.certificates.halfspaces.threshold import Gate, fewest_errors
 from thalweg.errors import InputError
-from thalweg.objective import Objective
+
+CORNERS = np.array([[0.0, 0.0], [1.0, 1.0], [0.0, 1.0], [1.0, 0.0]])
 
 
-def exactly_inseparable(x, sign, points):
-    """Whether the hulls of the given points have a point in common, in rational arithmetic on the numbers as stored.
-
-    False says that these points alone do not prove it: rounding may have named one that is not needed, or one too few.
-    """
-    rows = [[Fraction(float(sign[i]) * float(value)) for value in (*x[i], 1.0)] for i in points]
-    return positive_kernel([list(column) for column in zip(*rows, strict=True)], len(rows))
+def right_without_rounding(found, x, sign):
+    values = [scores(row, [found.weight], [found.bias])[0] for row in x]
+    return all(s * value > 0 for s, value in zip(sign.tolist(), values, strict=True))
 
 
-def positive_kernel(matrix: list[list[Fraction]], num: int) -> bool:
-    """Whether a kernel of dimension one is spanned by a vector of one sign (zeros allowed), by elimination."""
-    pivots: list[int] = []
-    row = 0
-    for column in range(num):
-        place = next((i for i in range(row, len(matrix)) if matrix[i][column] != 0), None)
-        if place is None:
-            continue
-        matrix[row], matrix[place] = matrix[place], matrix[row]
-        head = matrix[row][column]
-        matrix[row] = [value / head for value in matrix[row]]
-        for i in range(len(matrix)):
-            if i != row and matrix[i][column] != 0:
-                factor = matrix[i][column]
-                matrix[i] = [a - factor * b for a, b in zip(matrix[i], matrix[row], strict=True)]
-        pivots.append(column)
-        row += 1
-    free = [column for column in range(num) if column not in pivots]
-    if len(free) != 1:
-        return False
-    vector = [-matrix[i][free[0]] for i in range(len(pivots))]
-    return all(value >= 0 for value in vector)
-
-
-@st.composite
-def labeled(draw, most=10):
-    """Points on a small grid (ties, duplicates, collinear ones) with signs; sometimes one kind is missing."""
-    num, dimension = draw(st.integers(1, most)), draw(st.integers(1, 3))
-    points = draw(st.lists(st.integers(-2, 2), min_size=num * dimension, max_size=num * dimension))
-    signs = draw(st.lists(st.sampled_from([-1, 1]), min_size=num, max_size=num))
-    return np.array(points, float).reshape(num, dimension), np.array(signs)
-
-
-@settings(max_examples=30)
+@settings(max_examples=60)
 @given(labeled())
-def test_either_a_hyperplane_or_a_proof_without_rounding(data):
-    x, sign = data
+def test_either_answer_is_that_of_integers_in_every_scale(data):
+    x, labels = data
+    sign = np.where(labels, 1, -1)
     found = separability(x, sign)
+    assert found.separable == separable_in_integers(x, labels)
     if found.separable:
-        assert (sign * (x @ found.weight + found.bias) > 0.0).all()
+        assert right_without_rounding(found, x, sign)
         assert not len(found.points)
     else:
         assert len(found.points) <= x.shape[1] + 2
-        assert exactly_inseparable(x, sign, found.points)
+        assert not separable_in_integers(x[found.points], labels[found.points])
         assert found.multiplier.sum() == pytest.approx(1.0)
+        assert (found.multiplier > 0.0).all()
 
 
-@settings(max_examples=20)
-@given(labeled())
+@settings(max_examples=30)
+@given(labeled(most=6))
 def test_conflicts_bound_the_errors(data):
-    x, sign = data
-    conflicts = disjoint_conflicts(x, sign)
-    least = fewest_errors(x, sign > 0, Gate.SINGLE).errors
-    assert len(conflicts) <= least
-    assert (len(conflicts) == 0) == (least == 0)
-    points = np.concatenate([part.points for part in conflicts]) if conflicts else np.zeros(0)
+    x, labels = data
+    found = disjoint_conflicts(x, np.where(labels, 1, -1))
+    least = fewest_errors(x, labels, Gate.SINGLE).errors
+    assert not found.stopped
+    assert len(found.sets) <= least
+    assert (len(found.sets) == 0) == (least == 0)
+    points = np.concatenate([part.points for part in found.sets]) if found.sets else np.zeros(0)
     assert len(np.unique(points)) == len(points)
+    assert found.rest is not None
 
 
-def test_the_margin_is_the_largest():
+NUMBERS = np.arange(24)
+HARD = {
+    # A large number that counts up beside the one column that matters.
+    "clock": (np.c_[1.7e9 + NUMBERS, NUMBERS % 2], NUMBERS % 2, True),
+    "days": (np.c_[1.7e9 + 86400.0 * NUMBERS, 0.1 * (NUMBERS % 2)], NUMBERS % 2, True),
+    # Neighbors in float64: there is one threshold between them.
+    "neighbors": (np.array([[1.7e9], [np.nextafter(1.7e9, 2e9)]]), np.array([0, 1]), True),
+    "tenths": (np.array([[0.1], [0.2], [0.1 + 0.2], [0.3]]), np.array([0, 0, 1, 0]), True),
+    "tenths, wrong": (np.array([[0.1], [0.2], [0.1 + 0.2], [0.3]]), np.array([0, 0, 0, 1]), False),
+    # One step of the last digit off the line through two points of the other class, on either side.
+    "above the line": (np.array([[0.0, 0.0], [2.0, 2.0], [1.0, np.nextafter(1.0, 2.0)]]), np.array([0, 0, 1]), True),
+    "on the line": (np.array([[0.0, 0.0], [2.0, 2.0], [1.0, 1.0]]), np.array([0, 0, 1]), False),
+    "extremes": (np.array([[1e308], [-1e308], [5e-324]]), np.array([1, 0, 1]), True),
+    "contradiction": (np.array([[1e-300, 7.0], [1e-300, 7.0]]), np.array([0, 1]), False),
+    "no columns that vary": (np.full((3, 2), 1e9), np.array([0, 1, 1]), False),
+}
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_what_float64_alone_gets_wrong(name):
+    x, labels, separable = HARD[name]
+    sign = np.where(labels, 1, -1)
+    found = separability(x, sign)
+    assert found.separable == separable == separable_in_integers(x, labels)
+    assert not separable or right_without_rounding(found, x, sign)
+
+
+@pytest.mark.parametrize("columns", [40, 90])
+def test_many_columns_are_proved_by_an_enclosure(columns):
+    """As many points as columns and 2, random and with integers that differ: one conflict; without a point: none."""
+    rng = np.random.default_rng(0)
+    x = np.concatenate(
+        [rng.normal(size=(columns + 2, columns // 2)), rng.integers(-9, 9, size=(columns + 2, columns // 2))], 1
+    )
+    kernel = np.linalg.svd(np.c_[x, np.ones(len(x))].T)[2][-1]
+    found = separability(x * 10.0 ** rng.integers(-6, 7, columns), np.sign(kernel))
+    assert len(found.points) == columns + 2
+    assert np.sort(found.multiplier) == pytest.approx(np.sort(np.abs(kernel) / np.abs(kernel).sum()), rel=1e-6)
+    own = (kernel > 0).astype(int)
+    assert multipliers(x[1:], own[1:], 1 - own[1:])[0] is None
+    assert multipliers(x, np.r_[1 - own[:1], own[1:]], np.r_[own[:1], 1 - own[1:]])[0] is None
+
+
+def test_enclosures_and_eliminations_agree():
+    rng = np.random.default_rng(1)
+    for _ in range(40):
+        columns = int(rng.integers(1, 6))
+        x, own = rng.normal(size=(columns + 2, columns)), rng.integers(0, 2, columns + 2)
+        enclosed = multipliers(x, own, 1 - own)[0]
+        by_integers = multipliers(x, own, 1 - own, margin=np.inf)[0]
+        assert (enclosed is None) == (by_integers is None)
+        assert enclosed is None or enclosed == pytest.approx(by_integers)
+
+
+def test_the_widest_margin_in_integers_is_that_of_the_linear_program():
+    separable, weights = widest([[3, 1], [1, 2]], 10.0)
+    assert separable
+    assert weights.tolist() == [1.0, 1.0]
+    assert widest([[3, 1], [-3, -1], [5, 5]], 10.0)[1].tolist() == [0, 1]
+    assert widest([[1, 0], [0, 1]], 0.0) is None
+
+
+def test_the_margin_is_that_of_the_hyperplane():
     x, sign = np.array([[0.0, 0.0], [3.0, 1.0]]), np.array([-1, 1])
     found = separability(x, sign)
-    assert found.margin == pytest.approx(2.0)  # half the distance in the sum of absolute differences
+    assert found.margin == pytest.approx((sign * (x @ found.weight + found.bias)).min())
     assert np.abs(found.weight).max() == pytest.approx(1.0)
 
 
@@ -102,7 +126,10 @@ def test_sparse_features_give_the_same():
     x, sign = rng.normal(size=(60, 5)), rng.choice([-1, 1], 60)
     dense, packed = separability(x, sign), separability(sparse.csr_matrix(x), sign)
     assert dense.separable == packed.separable
-    assert packed.residual < 1e-12
+    assert multipliers(x[packed.points], (sign[packed.points] > 0).astype(int), (sign[packed.points] < 0).astype(int))
+    twice = sparse.csr_matrix(np.concatenate([x, x[:3]]))
+    found = disjoint_conflicts(twice, np.r_[sign, -sign[:3]])
+    assert [part.points.tolist() for part in found.sets[:3]] == [[0, 60], [1, 61], [2, 62]]
 
 
 def test_one_wrong_label_in_wide_data_is_separable():
@@ -113,66 +140,51 @@ def test_one_wrong_label_in_wide_data_is_separable():
     assert found.margin > 0.0
 
 
-@settings(max_examples=12)
-@given(labeled(most=7))
-def test_a_layer_separates_two_classes_when_a_hyperplane_does(data):
-    x, sign = data
-    labels = (sign > 0).astype(int)
-    separates, weight, bias = layer_separable(x, labels)
-    assert separates == separability(x, sign).separable
-    if separates and labels.max() == 1:
-        assert ((x @ weight.T + bias).argmax(1) == labels).all()
+def test_a_search_that_stops_says_so():
+    rng = np.random.default_rng(0)
+    x, sign = rng.normal(size=(300, 10)), rng.choice([-1, 1], 300)
+    assert disjoint_conflicts(x, sign, at_most=3).stopped == "3 were asked for"
+    assert len(disjoint_conflicts(x, sign, at_most=3).sets) == 3
+    assert "time" in disjoint_conflicts(x, sign, seconds=0.0).stopped
+    with pytest.raises(InputError, match="time for the linear program was over"):
+        separability(x, sign, seconds=0.0)
 
 
-def test_a_layer_for_three_classes():
-    x = np.array([[0.0, 1.0], [1.0, 0.0], [-1.0, -1.0], [0.0, 0.0]])
-    assert layer_separable(x[:3], np.array([0, 1, 2]))[0]
-    inside = layer_separable(np.vstack([x, x[:1]]), np.array([0, 1, 2, 0, 1]))
-    assert not inside[0]
-    assert not inside[1].any()
+def evidence_of(x, sign, points, owner=None):
+    label = (sign > 0).astype(int)
+    return {
+        "rule": "separable", "X": x[points], "label": label, "answer": 0 * label, "rival": 1 - label[points],
+        "example": points, "set": np.zeros(len(points), int) if owner is None else owner, "stopped": 0,
+    }  # fmt: skip
 
 
 def test_the_checker_verifies_the_points():
-    x, sign = np.array([[0.0, 0.0], [1.0, 1.0], [0.0, 1.0], [1.0, 0.0]]), np.array([-1, -1, 1, 1])
-    found = separability(x, sign)
-    evidence = {
-        "rule": "separable", "X": x[found.points], "sign": sign[found.points], "multiplier": found.multiplier,
-        "set": np.zeros(len(found.points), int), "example": found.points, "tolerance": 1e-12,
-    }  # fmt: skip
-    assert rule("separable")(evidence)[1] == 1.0
-    twice = {key: np.concatenate([value, value]) for key, value in evidence.items() if isinstance(value, np.ndarray)}
-    twice |= {"tolerance": 1e-12, "set": np.repeat([0, 1], len(found.points))}
+    sign = np.array([-1, -1, 1, 1])
+    found = separability(CORNERS, sign)
+    evidence = evidence_of(CORNERS, sign, found.points)
+    assert rule("separable")(evidence) == (2.0, 1.0)
+    twice = evidence_of(CORNERS, sign, np.r_[found.points, found.points], np.repeat([0, 1], 4))
     with pytest.raises(Refused, match="belongs to two sets"):
         rule("separable")(twice)
+    with pytest.raises(Refused, match="does not prove an error"):
+        rule("separable")(evidence_of(CORNERS, sign, found.points[:3]))
+    with pytest.raises(Refused, match="is two points"):
+        rule("separable")(evidence | {"example": np.array([0, 0, 2, 3])})
+    near = CORNERS * [1.0, 1e-9]
+    near[1, 1] = np.nextafter(near[1, 1], 1.0)
+    assert rule("separable")(evidence | {"X": near})[1] == 1.0  # the diagonals still cross
+    line = np.array([[0.0, 0.0], [2.0, 2.0], [1.0, np.nextafter(1.0, 2.0)]])
+    with pytest.raises(Refused, match="does not prove an error"):
+        rule("separable")(evidence_of(line, np.array([-1, -1, 1]), np.arange(3)))
 
 
-def objective_of(targets, outputs, l2=0.0):
-    torch.manual_seed(0)
-    x = torch.tensor([[0.0, 0.0], [1.0, 1.0], [0.0, 1.0], [1.0, 0.0], [2.0, 3.0]])
-    loss = nn.BCEWithLogitsLoss() if outputs == 1 else nn.CrossEntropyLoss()
-    return Objective(nn.Linear(2, outputs), loss, x, targets, l2=l2).copied(torch.float64)
-
-
-@pytest.mark.parametrize("outputs", [1, 2])
-def test_the_level_counts_errors_that_no_layer_avoids(outputs):
-    labels = torch.tensor([0, 0, 1, 1, 1])
-    level = separable_level(objective_of(labels[:, None].float() if outputs == 1 else labels, outputs))
-    assert level.bound == 1.0
-    assert level.loss >= 1.0
-    assert not level.whole
-    assert rule("separable")(level.evidence)[1] == 1.0
-
-
-@pytest.mark.parametrize(("labels", "bound"), [([0, 0, 1, 1, 2], 1.0), ([0, 1, 2, 0, 1], 0.0)])
-def test_the_level_of_three_classes(labels, bound):
-    level = separable_level(objective_of(torch.tensor(labels), 3))
-    assert level.bound == bound
-    assert ("infimum 0" in level.scope) == (bound == 0.0)
-
-
-def test_the_level_is_for_layers_without_a_penalty():
-    with pytest.raises(InputError, match="under an L2 penalty"):
-        separable_level(objective_of(torch.tensor([0, 0, 1, 1, 1]), 2, l2=0.1))
+def test_the_checker_does_not_work_for_long():
+    many = np.repeat(np.arange(40), 82)
+    x = np.random.default_rng(0).integers(-(2**50), 2**50, size=(len(many), 120)).astype(float)
+    x[:, 80:] = x[:, :40]  # so that integers would have to be eliminated
+    evidence = evidence_of(x, np.arange(len(many)) % 2, np.arange(len(many)), many)
+    with pytest.raises(Refused, match="take too long to be verified"):
+        rule("separable")(evidence)
 
 
 @pytest.mark.parametrize(
@@ -181,6 +193,7 @@ def test_the_level_is_for_layers_without_a_penalty():
         (np.array([[np.nan]]), np.array([1]), "NaN or infinity"),
         (np.array([[1.0]]), np.array([0]), "signs -1 or 1"),
         (np.array([[1.0]]), np.array([1, 1]), "Expected 1 signs"),
+        (np.array([1.0]), np.array([1]), "must be a matrix"),
     ],
 )
 def test_bad_input_is_told(x, sign, message):

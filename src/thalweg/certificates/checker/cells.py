@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 UNIT = 2.0**-53  # half the distance of 1.0 from the next number
+MOST = 5_000_000  # numbers that are multiplied as integers
 
 
 def integers(column):
@@ -43,6 +44,29 @@ def distinct(vectors):
     """Return the different hyperplanes that vectors of integers are normal to, as primitive vectors, sorted."""
     zero = (0,) * len(vectors[0]) if len(vectors) else ()
     return sorted({primitive(tuple(v), zero) for v in vectors if any(v)})
+
+
+def independent(vectors, most=math.inf):
+    """Return vectors of integers in as few of their coordinates as tell the same, by elimination without rounding.
+
+    None where these are more than `most`.
+    """
+    rows, pivot, used = [list(v) for v in vectors], 1, []
+    for column in range(len(rows[0]) if rows else 0):
+        top = len(used)
+        place = next((i for i in range(top, len(rows)) if rows[i][column]), None)
+        if place is None:
+            continue
+        rows[top], rows[place] = rows[place], rows[top]
+        main, head = rows[top], rows[top][column]
+        for i in range(top + 1, len(rows)):
+            by = rows[i][column]
+            rows[i] = [(head * a - by * b) // pivot for a, b in zip(rows[i], main, strict=True)]
+        pivot = head
+        used.append(column)
+        if len(used) > most:
+            return None
+    return [tuple([v[column] for column in used]) for v in vectors]
 
 
 def on_hyperplane(vectors, normal):
@@ -82,20 +106,18 @@ def most_cells(number, rank):
     return 2 * sum(math.comb(number - 1, k) for k in range(rank)) if number else 1
 
 
-def most_flats(number, rank):
-    """Return the most planes that `cells` looks at, which is what it costs."""
-    return sum(math.comb(number, k) for k in range(max(1, rank - 1)))
-
-
-def cells(normals):
-    """Return the signs of all cells of different hyperplanes: int8 [cells, m], 1 or -1, without a repetition.
+def cells(vectors):
+    """Return the signs of vectors of integers, none zero, in all cells: int8 [cells, n], 1 or -1, each cell once.
 
     Every cell has a facet, so the cells are those on both sides of the cells on each hyperplane; down to the plane, in
     which lines are sorted by their angle.
     """
-    normals = [tuple(v) for v in normals]
-    every = np.arange(len(normals))
-    return _cells(normals, every, np.ones(len(normals), np.int8), {})
+    vectors = [tuple(v) for v in vectors]
+    zero = (0,) * len(vectors[0]) if vectors else ()
+    unit = [primitive(v, zero) for v in vectors]
+    kept = {v: i for i, v in enumerate(dict.fromkeys(unit))}
+    side = np.array([-1 if v < zero else 1 for v in vectors], np.int8)
+    return _cells(list(kept), np.array([kept[v] for v in unit], int), side, {})
 
 
 def _cells(normals, owner, side, known):
@@ -142,7 +164,7 @@ def _around(normals):
 def sides(x, weight, bias):
     """Return the sign of x . weight + bias for rows [n,d] in float64: -1, 0 or 1, exactly.
 
-    A running error bound decides most rows, integers the others.
+    A running error bound decides most rows, integers the others (a ValueError if these hold more than MOST numbers).
     """
     x, weight, bias = np.asarray(x, dtype=float), np.asarray(weight, dtype=float), float(bias)
     terms = x.shape[1] + 2
@@ -151,6 +173,8 @@ def sides(x, weight, bias):
         size = np.abs(x) @ np.abs(weight) + abs(bias)
         sure = np.abs(value) > 2.0 * terms * UNIT * size + terms * 2.0**-1000
     sign = np.where(sure, np.sign(np.where(sure, value, 0.0)), 0.0).astype(np.int8)
+    if (~sure).sum() * terms > MOST:
+        raise ValueError(f"{(~sure).sum():,} rows of {terms - 2:,} numbers are too close to the boundary.")
     by, _ = integers(np.r_[weight, bias])
     for i in np.flatnonzero(~sure):
         row, unit = integers(x[i])

@@ -1,4 +1,4 @@
-"""Verifies the rules floor, norm_floor and separable with numpy alone; `check.py` beside it calls these functions.
+"""Verifies the rules floor and norm_floor with numpy alone; `check.py` beside it calls these functions.
 
 Evidence of rule floor, about the loss of any function that is constant on each group of examples that look the same:
   measure    "entropy" (nats), "errors" (share) or "squares"
@@ -7,8 +7,6 @@ Evidence of rule floor, about the loss of any function that is constant on each 
   smoothing, classes         of the entropy;  factor: of the squares
 Rule norm_floor, about every body whose features are no longer than radius, below a head with an L2 penalty:
   shares [m]; targets, dual [m,K]: of each class, rows are distributions; radius, l2, free_bias
-Rule separable, about halfspaces (each set of points proves one error):
-  X [m,d], sign, multiplier, set [m], example [m]: which of the data each is; tolerance
 """
 
 import numpy as np
@@ -48,17 +46,3 @@ def check_norm_floor(e, base):
     base.need(not e["free_bias"] or off <= 1e-9, f"A free bias needs residuals that sum to 0, got {off:.3g}.")
     top = np.linalg.norm(np.sqrt(share)[:, None] * (target - dual), 2)
     return None, share @ -base.xlogx(dual).sum(1) - (top * radius) ** 2 / (2 * l2)
-
-
-def check_separable(e, base):
-    """Rule separable: each set of Farkas points has a point common to both hulls, so one of its points is wrong."""
-    multiplier, owner = e["multiplier"], e["set"]
-    base.need(multiplier.min() >= 0, "A multiplier is negative.")
-    points = np.c_[e["X"], np.ones(len(e["X"]))] * (e["sign"] * multiplier)[:, None]
-    for one in np.unique(owner):
-        mine = owner == one
-        base.need(abs(multiplier[mine].sum() - 1) <= 1e-9, "The multipliers of a set do not sum to 1.")
-        off = np.abs(points[mine].sum(0)).max()
-        base.need(off <= e["tolerance"], f"The hulls are {off:.3g} apart, above the stated tolerance.")
-    base.need(len(np.unique(e["example"])) == len(owner) == len(e["X"]), "An example belongs to two sets.")
-    return None, float(len(np.unique(owner)))

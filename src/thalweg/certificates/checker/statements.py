@@ -79,8 +79,15 @@ def norm_floor(e):
 
 
 def separable(e):
-    """Halfspaces that cannot be right."""
-    scope = f"Every output layer on these features makes at least {len(set(e['set'].tolist()))} errors."
+    """Output layers that cannot be right on all examples, or one that is."""
+    fixed = "on the features that the layers below it give them now; its weights and bias are all that changes."
+    if "W" in e:
+        scope = f"Some output layer is right on all of these {len(e['label']):,} training examples, {fixed}"
+    else:
+        number = len(set(e["set"].tolist()))
+        noun = "example" if number == 1 else "examples"
+        more = " (the search for more stopped there)" if e["stopped"] else ""
+        scope = f"Every output layer is wrong on at least {number:,} {noun}{more} of these {len(e['label']):,}, {fixed}"
     return _result("training errors of the output layer", "errors", scope, whole=False)
 
 
@@ -88,7 +95,11 @@ def threshold(e):
     """Networks of threshold units."""
     names = {"SINGLE": "one threshold unit", "AND": "the AND of two threshold units"}
     gate = names.get(e["gate"], "the OR of two threshold units")
-    return _result("training errors", "errors", f"No weights make {gate} wrong on fewer of these examples.")
+    scope = (
+        f"No weights and biases make {gate} wrong on fewer of these {len(e['label']):,} examples than this bound; "
+        "their features and labels are fixed."
+    )
+    return _result("training errors", "errors", scope)
 
 
 def _about(e, *, scope, whole=True, assumptions=()):

@@ -1,23 +1,23 @@
-"""The fewest errors of a threshold unit, and of two of them under AND or OR: exactly, or between two bounds."""
+"""The fewest errors of one threshold unit, or of two under an AND or an OR: exactly, or between two bounds."""
 
 import dataclasses
 import enum
 import time
+from fractions import Fraction
 from typing import final
 
 import numpy as np
-from scipy import sparse
-from scipy.optimize import Bounds, LinearConstraint, milp
 
 from thalweg.certificates.certificate.interval import Certificate, Proof
-from thalweg.certificates.halfspaces.cells import arrange, most_cells, reduced
-from thalweg.certificates.halfspaces.separable import disjoint_conflicts
+from thalweg.certificates.certificate.proved import proved_certificate
+from thalweg.certificates.checker import check
+from thalweg.certificates.checker.cells import integer_rows
+from thalweg.certificates.checker.halfspaces import answers, different
+from thalweg.certificates.halfspaces.hyperplane import Scaled, exact_products, scaled
+from thalweg.certificates.halfspaces.listing import all_splits, as_decimals, best_pair
+from thalweg.certificates.halfspaces.program import units_by_program
+from thalweg.certificates.halfspaces.separable import PRICE, conflicts_of, contradictions, separability, separate
 from thalweg.errors import InputError
-
-MAX_CELLS = 1_500_000
-MARGIN = 1e-3
-BLOCK = 1 << 18
-CHECKED_CELLS = 3000
 
 
 class Gate(enum.Enum):
@@ -31,7 +31,7 @@ class Gate(enum.Enum):
 @final
 @dataclasses.dataclass(frozen=True)
 class ThresholdNetwork:
-    """Threshold units `weights @ x + bias > 0`, and what the output makes of them.
+    """Threshold units `weights @ x + bias > 0`, decided without rounding, and what the output makes of them.
 
     Args:
         weights: `[1 or 2, d]`.
@@ -50,8 +50,11 @@ class ThresholdNetwork:
 
     def answers(self, x: np.ndarray) -> np.ndarray:
         """Return what the network says of examples `[n, d]`, bool `[n]`."""
-        units = np.asarray(x, dtype=float) @ self.weights.T + self.bias > 0.0
-        return np.asarray(units.any(1) if self.gate is Gate.OR else units.all(1))
+        x, weights, bias = (np.asarray(values, dtype=float) for values in (x, self.weights, self.bias))
+        try:
+            return np.asarray(answers(x, weights, bias, self.gate.name))
+        except ValueError as error:
+            raise InputError(f"{error} Their answers would take too long to compute without rounding.") from None
 
     def errors(self, x: np.ndarray, labels: np.ndarray) -> int:
         """Return on how many examples it is wrong."""
@@ -65,38 +68,48 @@ class FewestErrors:
 
     Args:
         network: it.
-        errors: how many it makes.
-        bound: every network of its kind makes at least so many.
-        listed: whether all ways to split the data were listed; else a mixed-integer program was solved.
-        proof: what kind of statement the bound is.
-        inside: a direction for each way to split the data, where they were listed and are few, else None.
+        errors: how many it makes, counted without rounding.
+        bound: every network of its kind makes at least so many, proved about the numbers as they are; as many as
+            `errors` where `listed`, unless float64 has no weights for the best split.
+        listed: whether all ways to split the data were listed.
+        conflicts: where not: disjoint sets of examples (indices), each of which costs every network of the kind an
+            error; the bound is their number.
+        digits: None, or the bound is about the features read as decimal numbers of so many digits after the point,
+            where the splits of the numbers as they are stored are too many to be listed without rounding.
     """
 
     network: ThresholdNetwork
     errors: int
     bound: int
     listed: bool
-    proof: Proof
-    inside: np.ndarray | None = None
+    conflicts: tuple[np.ndarray, ...] = ()
+    digits: int | None = None
+
+    @property
+    def proof(self) -> Proof:
+        """What kind of statement the bound is."""
+        return Proof.PROOF if self.digits is None else Proof.PROOF_WITH_TOLERANCE
 
 
 def fewest_errors(x: np.ndarray, labels: np.ndarray, gate: Gate, *, seconds: float = 60.0) -> FewestErrors:
     """Return the threshold network of one kind with the fewest errors on the given examples.
 
     Where the ways in which a hyperplane can split the examples are few (a million or so: 60 points in 3 dimensions, 30
-    in 4), all are listed, packed into words, and all pairs that can still win are looked at. Duplicates, collinear
-    points and contradicting labels need no special care. Elsewhere HiGHS solves a mixed-integer program, which gives
-    both ends of an interval when the time is up; there units must part the examples with a margin of 0.001 (features
-    scaled to [-1, 1], weights at most 1), which the certificate states.
+    in 4), all are listed, packed into words, and all pairs that can still win are looked at. That the list is complete
+    is proved by the number of splits, counted in integers for the numbers as they are stored, so that scales,
+    duplicates, collinear points and contradicting labels need no care. Elsewhere HiGHS looks for a network (a
+    mixed-integer program of units that part the examples with a margin), and the bound is the number of disjoint sets
+    of examples that no network of the kind is right on, each proved: no hyperplane parts them, or a negative example
+    lies in the hull of positive ones (AND), or a positive one in the hull of negative ones (OR).
 
     Args:
         x: finite numbers, `[n, d]`.
         labels: bool or 0/1, `[n]`.
         gate: one unit, or two under AND or OR (the network of Blum and Rivest).
-        seconds: time for the mixed-integer program.
+        seconds: for the program, and again for the bound, where not all splits are listed.
 
     Raises:
-        InputError: for NaN, or labels that are neither 0 nor 1.
+        InputError: for no examples, NaN, or labels that are neither 0 nor 1.
 
     Example:
         >>> corners = np.array([[0.0, 0.0], [1.0, 1.0], [0.0, 1.0], [1.0, 0.0]])
@@ -104,21 +117,34 @@ def fewest_errors(x: np.ndarray, labels: np.ndarray, gate: Gate, *, seconds: flo
         >>> [fewest_errors(corners, exclusive_or, gate).errors for gate in Gate]
         [1, 0, 0]
 
-    Source: Blum and Rivest, "Training a 3-node neural network is NP-complete" (1992).
+    Source: Blum and Rivest, "Training a 3-node neural network is NP-complete" (1992); Cover, "Geometrical and
+    statistical properties of systems of linear inequalities" (1965); Zaslavsky, "Facing up to arrangements" (1975).
 
-    Not for hundreds of examples with many unavoidable errors: the two ends stay apart.
+    Not for hundreds of examples in many dimensions with many unavoidable errors: the two ends stay apart.
     """
-    x, labels = np.asarray(x, dtype=float), np.asarray(labels)
-    if not np.isfinite(x).all():
-        raise InputError("The features hold NaN or infinity; correct the data.")
-    if not np.isin(labels, (0, 1)).all() or len(labels) != len(x):
-        raise InputError(f"Expected {len(x)} labels 0 or 1, one per example; got {len(labels)}.")
-    labels = labels.astype(bool)
-    rows, axes = reduced(np.column_stack([x, np.ones(len(x))]))
-    num = len(np.unique(x, axis=0))
-    if most_cells(num, rows.shape[1]) <= MAX_CELLS:
-        return _by_listing(rows, axes, labels, gate)
-    return _by_program(x, labels, gate, seconds)
+    x, labels = _checked(x, labels)
+    points, place = np.unique(x + 0.0, axis=0, return_inverse=True)
+    place = place.ravel()
+    splits, digits = all_splits(integer_rows(points)), None
+    if splits is None:
+        read = as_decimals(points)
+        if read is None or (splits := all_splits(read[0])) is None:
+            return _between(x, labels, gate, seconds)
+        digits = read[1]
+    counts = [np.bincount(place[which], minlength=len(points)) for which in (labels, ~labels)]
+    if gate is Gate.SINGLE:
+        wrong = counts[0].sum() + splits @ (counts[1] - counts[0])
+        units = [int(wrong.argmin())]
+        bound = int(wrong.min())
+    else:  # a or b is not (not a and not b), and the complement of a split is a split
+        splits = splits if gate is Gate.AND else ~splits
+        bound, units = best_pair(splits[:, place], labels if gate is Gate.AND else ~labels)
+    network = _network(points, [splits[unit] ^ (gate is Gate.OR) for unit in units], gate)
+    errors = None if network is None else network.errors(x, labels)
+    other = _constant(x, labels, gate)
+    if network is None or errors is None or other.errors(x, labels) < errors:
+        network, errors = other, other.errors(x, labels)
+    return FewestErrors(network, errors, bound, listed=True, digits=digits)
 
 
 def certify_threshold(
@@ -130,7 +156,7 @@ def certify_threshold(
         x: finite numbers, `[n, d]`.
         labels: bool or 0/1, `[n]`.
         network: any one or two threshold units; an architecture with the same units gives the same numbers.
-        seconds: time for the mixed-integer program, where one is needed.
+        seconds: as for `fewest_errors`.
 
     Example:
         >>> x, y = np.array([[0.0], [1.0], [2.0]]), np.array([0, 1, 0])
@@ -139,203 +165,109 @@ def certify_threshold(
         (1.0, 1.0)
     """
     start = time.perf_counter()
+    x, labels = _checked(x, labels)
     best = fewest_errors(x, labels, network.gate, seconds=seconds)
     errors = network.errors(x, labels)
-    assumptions: tuple[str, ...] = ()
-    if best.proof is Proof.PROOF_WITH_TOLERANCE and not best.listed:
-        assumptions = (f"Units part the examples with a margin of {MARGIN:g} (features in [-1, 1], weights <= 1).",)
-    elif best.proof is Proof.PROOF_WITH_TOLERANCE:
-        assumptions = ("Hyperplanes closer than 1e-10 count as one.",)
-    evidence = {}
-    if best.inside is not None:
-        evidence = {
-            "rule": "threshold",
-            "X": np.asarray(x, dtype=float),
-            "label": np.asarray(labels).astype(np.int8),
-            "gate": network.gate.name,
-            "weights": network.weights,
-            "bias": network.bias,
-            "inside": best.inside,
-        }
+    reached = float(min(best.errors, errors))
+    evidence = {
+        "rule": "threshold",
+        "X": x,
+        "label": labels.astype(np.int8),
+        "gate": network.gate.name,
+        "weights": np.asarray(network.weights, dtype=float),
+        "bias": np.asarray(network.bias, dtype=float),
+    }
+    if not best.listed:
+        sizes = [len(one) for one in best.conflicts]
+        evidence["example"] = np.concatenate([np.zeros(0, int), *best.conflicts])
+        evidence["set"] = np.repeat(np.arange(len(sizes)), sizes)
+    if not best.listed or (best.digits is None and different(x)[0] is not None):
+        seconds = time.perf_counter() - start
+        return proved_certificate(evidence, loss=float(errors), seconds=seconds, reached=reached)
+    about = check.statement(evidence)
+    said = () if best.digits is None else (f"The features are read as multiples of {10.0**-best.digits:g}.",)
     return Certificate(
         name="threshold",
-        quantity="training errors",
-        unit="errors",
+        quantity=about["quantity"],
+        unit=about["unit"],
         loss=float(errors),
         bound=float(min(best.bound, errors)),
-        reached=float(min(best.errors, errors)),
-        scope=f"No choice of weights makes {network.gate.value} wrong on fewer of these examples.",
+        reached=reached,
+        scope=about["scope"],
         proof=best.proof,
-        assumptions=assumptions,
+        assumptions=said,
         seconds=time.perf_counter() - start,
-        evidence=evidence,
     )
 
 
-def _by_listing(rows: np.ndarray, axes: np.ndarray, labels: np.ndarray, gate: Gate) -> FewestErrors:
-    found = arrange(rows)
-    active = found.active()
-    proof = Proof.PROOF if found.complete else Proof.PROOF_WITH_TOLERANCE
+def _checked(x: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    x, labels = np.asarray(x, dtype=float), np.asarray(labels)
+    if x.ndim != 2 or not len(x):
+        raise InputError(f"The features must be a matrix [examples, columns] with a row; got {list(x.shape)}.")
+    if not np.isfinite(x).all():
+        raise InputError("The features hold NaN or infinity; correct the data.")
+    if labels.shape != (len(x),) or not np.isin(labels, (0, 1)).all():
+        raise InputError(f"Expected {len(x)} labels 0 or 1, one per example; got the shape {list(labels.shape)}.")
+    return x, labels.astype(bool)
+
+
+def _network(points: np.ndarray, splits: list[np.ndarray], gate: Gate) -> ThresholdNetwork | None:
+    """Return units that split different points as wanted, or None where float64 has no such weights."""
+    try:
+        units = [separability(points, np.where(split, 1, -1)) for split in splits]
+    except InputError:
+        return None
+    return ThresholdNetwork(np.stack([u.weight for u in units]), np.array([u.bias for u in units]), gate)
+
+
+def _between(x: np.ndarray, labels: np.ndarray, gate: Gate, seconds: float) -> FewestErrors:
+    """Return the best network of a mixed-integer program, and a bound from disjoint conflicts."""
+    data, network = scaled(x), _constant(x, labels, gate)
+    # Under OR the units answer for the complement: the network is wrong where none of them says no.
+    kind, turn = (~labels, -1.0) if gate is Gate.OR else (labels, 1.0)
+    found = units_by_program(data, kind, 1 if gate is Gate.SINGLE else 2, seconds)
+    if found is not None:
+        weights = np.stack([data.weights(turn * w) for w in found[0]])
+        bias = np.array(
+            [
+                float(Fraction(turn * b) - exact_products(data.shift[None], w)[0])
+                for w, b in zip(weights, found[1], strict=True)
+            ]
+        )
+        other = ThresholdNetwork(weights, bias, gate)
+        network = min((network, other), key=lambda one: one.errors(x, labels))
+    conflicts = _conflicts(data, kind, gate, time.perf_counter() + seconds)
+    return FewestErrors(network, network.errors(x, labels), len(conflicts), listed=False, conflicts=tuple(conflicts))
+
+
+def _conflicts(data: Scaled, kind: np.ndarray, gate: Gate, end: float) -> list[np.ndarray]:
+    """Return disjoint sets of examples, in each of which every network has an error."""
+    sign = np.where(kind, 1.0, -1.0)
     if gate is Gate.SINGLE:
-        wrong = (active != labels).sum(1)
-        units = [int(wrong.argmin())]
-        errors = int(wrong.min())
-    elif gate is Gate.AND:
-        errors, units = _best_pair(active, labels)
-    else:  # not (not a and not b), and the complement of a split is a split
-        errors, units = _best_pair(~active, ~labels)
-    directions = found.inside[units] @ axes.T
-    network = ThresholdNetwork(directions[:, :-1], directions[:, -1], gate)
-    inside = found.inside @ axes.T if len(active) <= CHECKED_CELLS and found.complete else None
-    return FewestErrors(network, errors, errors, True, proof, inside)
-
-
-def _best_pair(active: np.ndarray, labels: np.ndarray) -> tuple[int, list[int]]:
-    """Fewest errors of `a and b` over pairs of splits `[cells, n]`, and the pair."""
-    positive, negative = _packed(active[:, labels]), _packed(active[:, ~labels])
-    num_positive, num_negative = int(labels.sum()), int((~labels).sum())
-    lost, taken = num_positive - _count(positive), _count(negative)
-    # A split that loses more and takes more than another one of the same positives can never be better.
-    order = np.lexsort((taken, lost))
-    alone = lost + taken
-    first = int(alone.argmin())
-    best, pair = int(alone[first]), [first, first]
-    for start in np.argsort(alone, kind="stable")[:200]:  # a good pair early cuts the search
-        both = num_positive - _count(positive & positive[start]) + _count(negative & negative[start])
-        place = int(both.argmin())
-        if both[place] < best:
-            best, pair = int(both[place]), [int(start), place]
-    levels = [order[lost[order] == level] for level in np.unique(lost)]
-    for high, right in enumerate(levels):
-        if lost[right[0]] >= best:
+        return [part.points for part in conflicts_of(data, sign, None, end).sets]
+    found = [np.array(pair) for pair in contradictions(data, sign)]
+    taken = np.zeros(len(kind), bool)
+    taken[np.concatenate([np.zeros(0, int), *found])] = True
+    price = 0.0
+    for negative in np.flatnonzero(~kind & ~taken):  # in the hull of positive ones, where a convex set ...
+        rows = np.r_[negative, np.flatnonzero(kind & ~taken)]
+        try:
+            part = separate(data.among(rows), sign[rows], end)
+        except InputError:
+            if time.perf_counter() > end:
+                break
+            continue
+        price += part.price
+        if price > PRICE:
             break
-        for left in levels[: high + 1]:
-            best, pair = _scan(positive, negative, lost, taken, left, right, (num_positive, num_negative), best, pair)
-    return best, pair
-
-
-def _scan(
-    positive: np.ndarray,
-    negative: np.ndarray,
-    lost: np.ndarray,
-    taken: np.ndarray,
-    left: np.ndarray,
-    right: np.ndarray,
-    totals: tuple[int, int],
-    best: int,
-    pair: list[int],
-) -> tuple[int, list[int]]:
-    """Look at all pairs of two groups, each sorted by how many negatives it takes, that can have fewer errors."""
-    start = 0
-    while start < len(left):
-        # Together they lose at least what the worse one does, and take at least taken_a + taken_b - all negatives.
-        most = best - 1 - int(lost[right[0]]) + totals[1] - int(taken[left[start]])
-        reach = int(np.searchsorted(taken[right], most, side="right"))
-        if reach == 0:
-            break
-        rows = left[start : start + max(1, BLOCK // reach)]
-        others = right[:reach]
-        both = totals[0] - _count(positive[rows, None] & positive[others])
-        both = both + _count(negative[rows, None] & negative[others])
-        place = int(both.argmin())
-        i, j = divmod(place, reach)
-        if both[i, j] < best:
-            best, pair = int(both[i, j]), [int(rows[i]), int(others[j])]
-        start += len(rows)
-    return best, pair
-
-
-def _packed(bits: np.ndarray) -> np.ndarray:
-    """Bool `[cells, n]` as words uint64 `[cells, words]`."""
-    words = -(-max(1, bits.shape[1]) // 64)
-    whole = np.zeros((len(bits), 64 * words), bool)
-    whole[:, : bits.shape[1]] = bits
-    return np.packbits(whole, axis=1).view(np.uint64)
-
-
-def _count(words: np.ndarray) -> np.ndarray:
-    """Number of ones in the last dimension's words."""
-    ones = np.bitwise_count(words)
-    return ones[..., 0].astype(np.int16) if words.shape[-1] == 1 else ones.sum(-1, dtype=np.int16)
-
-
-def _by_program(x: np.ndarray, labels: np.ndarray, gate: Gate, seconds: float) -> FewestErrors:
-    """Mixed-integer program: units that must answer right with a margin unless a binary variable pays for the error."""
-    # Unknowns, with u units, n examples, p of them negative (under OR: of the complement):
-    #
-    #     w_1 [d], b_1 | ... | w_u [d], b_u | error [n] | passes_1 [p] | ... | passes_u [p]
-    #     real, |w| <= 1                    | binary    | binary
-    #
-    # Rows of the matrix, each "sum >= least":
-    #
-    #     u n rows   side_i (w . z_i + b) + big error_i >= margin       for a positive i: every unit must say yes
-    #                side_i (w . z_i + b) + big passes_ki >= margin     for a negative i: or unit k lets it pass
-    #     p rows     error_i - sum_k passes_ki >= 1 - u                 an error where every unit lets it pass
-    size = np.abs(x).max(0, initial=0.0)
-    size = np.where(size > 0.0, size, 1.0)
-    z = x / size
-    kind = ~labels if gate is Gate.OR else labels
-    num, dimension = z.shape
-    num_units = 1 if gate is Gate.SINGLE else 2
-    reach = float(np.abs(z).sum(1).max(initial=0.0))
-    big = 2.0 * reach + MARGIN
-    per_unit = dimension + 1
-    errors_at = num_units * per_unit
-    negatives = np.flatnonzero(~kind)
-    passes_at = errors_at + num
-    total = passes_at + num_units * len(negatives)
-    rows, low = [], []
-
-    def add(entries: dict[int, float], least: float) -> None:
-        rows.append(entries)
-        low.append(least)
-
-    for unit in range(num_units):
-        base = unit * per_unit
-        for i in range(num):
-            side = 1.0 if kind[i] else -1.0
-            entries = {base + k: side * z[i, k] for k in range(dimension) if z[i, k] != 0.0}
-            entries[base + dimension] = side
-            if kind[i]:
-                entries[errors_at + i] = big
-            else:
-                entries[passes_at + unit * len(negatives) + int(np.searchsorted(negatives, i))] = big
-            add(entries, MARGIN)
-    for place, i in enumerate(negatives):  # a negative is an error where every unit lets it pass
-        entries = {errors_at + int(i): 1.0}
-        for unit in range(num_units):
-            entries[passes_at + unit * len(negatives) + place] = -1.0
-        add(entries, 1.0 - num_units)
-    data = [(r, c, v) for r, entries in enumerate(rows) for c, v in entries.items()]
-    r, c, v = zip(*data, strict=True)
-    matrix = sparse.csr_matrix((v, (r, c)), shape=(len(rows), total))
-    lower = np.r_[np.tile(np.r_[-np.ones(dimension), -reach], num_units), np.zeros(total - errors_at)]
-    upper = np.r_[np.tile(np.r_[np.ones(dimension), reach], num_units), np.ones(total - errors_at)]
-    cost = np.r_[np.zeros(errors_at), np.ones(num), np.zeros(total - passes_at)]
-    solved = milp(
-        cost,
-        constraints=LinearConstraint(matrix, np.array(low), np.full(len(low), np.inf)),  # type: ignore[arg-type]
-        bounds=Bounds(lower, upper),
-        integrality=np.r_[np.zeros(errors_at), np.ones(total - errors_at)],
-        options={"time_limit": seconds},
-    )
-    network, errors = _constant(x, labels, gate), min(int(labels.sum()), int((~labels).sum()))
-    if solved.x is not None:
-        units = solved.x[:errors_at].reshape(num_units, per_unit)
-        # Under OR the units answer for the complement: the network is wrong where none of them says no.
-        sign = -1.0 if gate is Gate.OR else 1.0
-        solved_network = ThresholdNetwork(sign * units[:, :dimension] / size, sign * units[:, dimension], gate)
-        if solved_network.errors(x, labels) < errors:
-            network, errors = solved_network, solved_network.errors(x, labels)
-    dual = getattr(solved, "mip_dual_bound", None)
-    bound = 0 if dual is None or not np.isfinite(dual) else max(0, int(np.ceil(dual - 1e-6)))
-    if gate is Gate.SINGLE:  # conflicts bound the errors without any margin
-        bound = max(bound, len(disjoint_conflicts(x, np.where(labels, 1, -1), at_most=200)))
-    return FewestErrors(network, errors, min(bound, errors), False, Proof.PROOF_WITH_TOLERANCE)
+        if not part.separable:
+            found.append(rows[part.points])
+            taken[found[-1]] = True
+    return found
 
 
 def _constant(x: np.ndarray, labels: np.ndarray, gate: Gate) -> ThresholdNetwork:
-    """The network that says the more frequent label."""
+    """Return the network that says the more frequent label."""
     num_units = 1 if gate is Gate.SINGLE else 2
     side = 1.0 if 2 * int(labels.sum()) >= len(labels) else -1.0
     return ThresholdNetwork(np.zeros((num_units, x.shape[1])), np.full(num_units, side), gate)

@@ -3,13 +3,12 @@
 from collections.abc import Callable
 from typing import Any, Final, final
 
-import numpy as np
 import torch
 
 from thalweg.certificates.checker import check
 from thalweg.certificates.factored.bags import factored_problem, factors_of
 from thalweg.certificates.floors.targets import collect_targets
-from thalweg.certificates.halfspaces.level import separable_rows
+from thalweg.certificates.halfspaces.level import separable_problem
 from thalweg.certificates.levels import ERRORS, LOSS, floor_levels, hash_of_data, hash_of_weights
 from thalweg.certificates.linear.last_layer import head_problem
 from thalweg.certificates.two_layer.evidence import problem_evidence
@@ -32,7 +31,7 @@ PROOF: Final = {
     "head": POINT,
     "factored": POINT,
     "two_layer": (*POINT, *NEURONS),
-    "separable": ("multiplier", "set", "example", "tolerance"),
+    "separable": ("rival", "set", "example", "stopped", "W", "b"),
     "held_out": (),
 }
 
@@ -107,11 +106,7 @@ class Rebuilt:
         return {**problem, "free_bias": int(point.problem.free_intercept)}
 
     def _separable(self, evidence: Evidence) -> Evidence:
-        features, labels = separable_rows(self._exact)
-        rows = np.asarray(evidence["example"])
-        if rows.dtype.kind not in "iu" or not ((rows >= 0) & (rows < len(labels))).all():
-            raise check.Refused(f"{self._folder} has no such examples.")
-        return {"rule": "separable", "X": features[rows], "sign": np.where(labels[rows] == 1, 1, -1)}
+        return separable_problem(self._exact, evidence)
 
     def _held_out(self, evidence: Evidence) -> Evidence:
         opened = self._opened
