@@ -119,7 +119,7 @@ class Bernoulli(AbstractHead):
         if positive is None and factor is None:
             return dataclasses.replace(form, targets=y)
         positive = torch.ones_like(y) if positive is None else positive
-        total = positive * y + 1.0 - y
+        total = positive * y + (1.0 - y)  # in this order no digit is lost, however small the weight
         each = total if factor is None else total * factor
         each = each if form.weights is None else each * form.weights
         y = torch.where(total > 0.0, positive * y / total.clamp_min(1e-300), y)
