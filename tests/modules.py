@@ -25,7 +25,6 @@ TESTED_IN = {
     "curvature/differentiable.py": "curvature/test_hessian.py",
     "curvature/point.py": "curvature/test_hessian.py",
     "curvature/root.py": "curvature/test_gauss_newton.py",
-    "data/arrays/equal.py": "certificates/floors/test_floor.py",
     "data/builtin/": "data/builtin/test_samples.py",
     "data/columns/conflicts.py": "data/columns/test_inspection.py",
     "data/columns/role_names.py": "data/columns/test_scores.py",

@@ -18,7 +18,7 @@ class WholeExamples:
     """A model that answers each example, or each place of it, from the whole example."""
 
     groups: np.ndarray  # which examples look the same, int [num_examples] (from `same_rows`)
-    describes: str  # what the model sees, as the end of "a model whose input is ..."
+    describes: str  # what the model sees, as the end of "a model that sees only ..."
     lengths: np.ndarray | None = None  # targets of each example, int [num_examples]; None: one each
 
     def of(self, indices: np.ndarray) -> np.ndarray:
@@ -39,7 +39,7 @@ class Prefixes:
     symbols: np.ndarray  # what is predicted, all sequences one after the other, int [total]
     lengths: np.ndarray  # of each sequence, int [num_sequences]
     first: np.ndarray  # what is known before the first symbol, as a number, int [num_sequences]
-    describes: str  # what the model sees, as the end of "a model whose input is ..."
+    describes: str  # what the model sees, as the end of "a model that sees only ..."
     first_is_symbol: bool = False  # whether `first` is a symbol like those after it
 
 
@@ -47,20 +47,22 @@ View = WholeExamples | Prefixes
 
 
 def same_rows(*columns: Column) -> np.ndarray:
-    """Return a group id for each example: two have the same one exactly if they agree in every column.
+    """Return a group id for each example: two have the same one exactly if they agree in every bit of every column.
 
     Rows are hashed to 64 bits, and those with equal hashes are compared value by value, so the answer is exact; where
-    a hash deceives (which is about as likely as never), the column is grouped by its bytes.
+    a hash deceives (which is about as likely as never), the column is grouped by its bytes. Two examples of one group
+    are the same to every function: 0 and -0, which a function may tell apart, are two values; NaN equals a NaN of the
+    same bits.
 
     Args:
-        *columns: an array `[num_examples, ...]` (numbers are compared by value; 0 and -0 are equal), or two arrays: the
-            values of all examples one after the other, and the length of each example.
+        *columns: an array `[num_examples, ...]`, or two arrays: the values of all examples one after the other, and the
+            length of each example. Numbers and truth values of any type, each as exact as it is.
 
     Returns:
         Ids int64 `[num_examples]`, from 0, in no particular order.
 
     Raises:
-        ValueError: without a column, for columns of different lengths, or for NaN, which equals nothing.
+        ValueError: without a column, for columns of different lengths, or for values that are no numbers.
 
     Example:
         >>> ids = same_rows((np.array([5, 7, 8, 5, 7]), np.array([2, 1, 2])), np.array([1.0, 1.0, 1.0]))
@@ -91,8 +93,9 @@ def _fixed(array: np.ndarray) -> np.ndarray:
 
 def _ragged(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Group sequences of different lengths."""
-    bits = _bits(values)
     lengths = np.asarray(lengths, dtype=np.int64)
+    bits, words = _bits(values)
+    lengths = lengths * words
     starts = np.cumsum(lengths) - lengths
     hashes = _hashes(bits, starts, lengths)
     order = np.argsort(hashes, kind="stable")
@@ -107,14 +110,15 @@ def _ragged(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return ids
 
 
-def _bits(values: np.ndarray) -> np.ndarray:
-    """Return values as unsigned 64-bit numbers that are equal exactly where the values are."""
-    if values.dtype.kind in "iub":
-        return values.astype(np.int64).view(np.uint64)
-    numbers = values.astype(np.float64) + 0.0  # -0 becomes 0
-    if np.isnan(numbers).any():
-        raise ValueError("same_rows(*columns): there is NaN among the inputs, which equals nothing; clean the data.")
-    return numbers.view(np.uint64)
+def _bits(values: np.ndarray) -> tuple[np.ndarray, int]:
+    """Return the bits of values as unsigned 64-bit numbers, and how many of these there are for each value."""
+    if values.dtype.kind not in "iubfc":
+        raise ValueError(f"same_rows(*columns) compares numbers; got an array of the type {values.dtype}.")
+    size = values.dtype.itemsize
+    flat = np.ascontiguousarray(values).reshape(-1)
+    if size <= 8:
+        return flat.view(f"u{size}").astype(np.uint64), 1
+    return flat.view(np.uint64), size // 8
 
 
 def _hashes(bits: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
