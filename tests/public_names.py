@@ -91,7 +91,7 @@ def use_certificates() -> None:
     table: list[certificates.ContextFloor] = certificates.context_floors(labels, np.array([3]), (1,))
     suspects: certificates.Suspects = certificates.suspect_labels(certificates.Features(np.eye(3)), labels, 2)
     print(table[0].floor, suspects.order, suspects.own, suspects.likelier)
-    print(certificates.norm_floor(np.array([0.5, 0.5]), 1.0, 0.1))
+    print(certificates.norm_floor(np.array([3, 3]), 1.0, 0.1))
     corners = np.array([[0.0, 0.0], [1.0, 1.0], [0.0, 1.0], [1.0, 0.0]])
     separation: certificates.Separation = certificates.separability(corners, np.array([-1, -1, 1, 1]))
     fewest: certificates.FewestErrors = certificates.fewest_errors(

@@ -10,15 +10,18 @@ import torch
 from torch import nn
 
 from thalweg.certificates.attempts import GRACE, LOSS, Attempts, Clock
-from thalweg.certificates.certificate.interval import Certificate, Interval, Proof
+from thalweg.certificates.certificate.interval import Certificate, Interval
 from thalweg.certificates.checker.check import fingerprint
 from thalweg.certificates.factored.bags import factored_problem, factors_of
-from thalweg.certificates.floors.floor import Floor, error_floor
+from thalweg.certificates.floors.floor import Floor
 from thalweg.certificates.floors.norm import norm_floor
+from thalweg.certificates.floors.rows import require_own_rows
 from thalweg.certificates.floors.targets import (
     ROW_BY_ROW,
     Targets,
     collect_targets,
+    conflicting,
+    floor_of_errors,
     floor_of_groups,
     floors_of_prefixes,
     groups_by_input,
@@ -55,7 +58,7 @@ class Groups:
     """Which targets look the same to the model."""
 
     groups: np.ndarray  # int, one for each target in the order of the batches
-    describes: str  # what the model sees, as the end of "a model whose input is ..."
+    describes: str  # what the model sees, as the end of "a model that sees only ..."
 
 
 def certify_objective(
@@ -228,47 +231,31 @@ def _has_classes(targets: Targets | None) -> bool:
 def floor_levels(
     objective: Objective, loss: float, targets: Targets, view: Groups | Prefixes | None
 ) -> list[Certificate]:
-    """Return the floors of the loss and of the errors; an InputError says that they cannot be counted."""
+    """Return the floors of the loss and of the errors; an InputError says that they cannot be counted.
+
+    Where inputs that look the same make a floor, the model is tried out: it must answer each by itself.
+    """
     start = time.perf_counter()
     errors: Floor | None = None
     if isinstance(view, Prefixes):
         floor, errors = floors_of_prefixes(targets, view)
         describes = view.describes
+        groups = np.arange(len(targets.targets))
+        chosen = np.full(len(groups), floor.num_conflicts > 0)
     else:
         groups = groups_by_input(objective.batches, targets) if view is None else view.groups
         describes = ROW_BY_ROW if view is None else view.describes
         floor = floor_of_groups(targets, groups)
         if targets.errors is not None:
-            errors = error_floor(groups, targets.targets, targets.num_outputs)
+            errors = floor_of_errors(targets, groups)
+        chosen = conflicting(targets, groups)
+    if chosen.any():
+        require_own_rows(objective, targets.positions, groups, chosen)
     seconds = time.perf_counter() - start
-    found = [
-        floor.certificate(
-            loss,
-            f"No model whose input is {describes} reaches a lower training loss{_why(floor, targets)}.",
-            seconds=seconds,
-            quantity=LOSS,
-            unit=targets.unit,
-        )
-    ]
+    found = [floor.certificate(loss, seconds=seconds, view=describes)]
     if errors is not None and targets.errors is not None:
-        scope = f"No model whose input is {describes} can exceed {1.0 - errors.value:.2%} training accuracy."
-        found.append(
-            errors.certificate(targets.errors, scope, seconds=seconds, quantity=ERRORS, unit="fraction of the targets")
-        )
+        found.append(errors.certificate(targets.errors, seconds=seconds, view=describes))
     return found
-
-
-def _why(floor: Floor, targets: Targets) -> str:
-    """Return the reason of a floor, as the end of a sentence."""
-    reasons = []
-    if floor.num_conflicts:
-        noun = "inputs look" if floor.num_conflicts > 1 else "input looks"
-        reasons.append(f"{floor.num_conflicts:,} {noun} the same with different targets")
-    if targets.form.smoothing > 0.0:
-        reasons.append(f"label smoothing {targets.form.smoothing:g} has a cost even for a perfect model")
-    if not reasons:
-        return " (all inputs differ, so a lookup table could memorize them)"
-    return f" ({', and '.join(reasons)})"
 
 
 def _norm_floor(objective: Objective, loss: float, targets: Targets, radius: float) -> Certificate:
@@ -277,25 +264,13 @@ def _norm_floor(objective: Objective, loss: float, targets: Targets, radius: flo
     split = split_last_layer(objective)
     layer = form_on(split, split.batches[0])[1].layer
     penalized = layer is not None and any(tensor is layer.weight for tensor in objective.penalized)
-    plain = targets.errors is not None and targets.form.class_weights is None
+    plain = targets.errors is not None and targets.form.class_weights is None and targets.weights is None
     if not (penalized and plain):
         raise InputError("Requires an unweighted softmax over class ids with an L2 penalty on its layer.")
     assert layer is not None
-    shares = np.bincount(targets.targets, minlength=targets.num_outputs) / len(targets.targets)
-    floor = norm_floor(shares, radius, objective.l2, smoothing=targets.form.smoothing, free_bias=layer.bias is not None)
-    return Certificate(
-        name="norm_floor",
-        quantity=LOSS,
-        unit=targets.unit,
-        loss=loss,
-        bound=floor.value,
-        scope=f"No network of any depth whose features are at most {radius:.4g} long has a lower training loss with "
-        "this penalty on its output layer.",
-        proof=Proof.PROOF,
-        assumptions=(f"The features are never longer than {radius:.4g}, whatever the weights (given, not checked).",),
-        seconds=time.perf_counter() - start,
-        evidence=floor.evidence,
-    )
+    counts = np.bincount(targets.targets, minlength=targets.num_outputs)
+    floor = norm_floor(counts, radius, objective.l2, smoothing=targets.form.smoothing, free_bias=layer.bias is not None)
+    return floor.certificate(loss, seconds=time.perf_counter() - start)
 
 
 def _factored(objective: Objective, about: Mapping[str, str] | None) -> Certificate:

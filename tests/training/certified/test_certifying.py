@@ -57,7 +57,7 @@ def test_a_run_of_every_task_gets_an_interval(trained, tmp_path):
     assert math.isfinite(interval.loss)
     assert 0.0 < interval.bound < interval.loss
     assert interval.levels[0].name == "floor"
-    assert interval.scope.startswith("No model whose input is ")
+    assert interval.scope.startswith("No model of any kind that sees only ")
     interval.save(tmp_path / CERTIFICATE)
     assert check(tmp_path / CERTIFICATE).refused == []
     rebuilt = Rebuilt(open_run(trained))

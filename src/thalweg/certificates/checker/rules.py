@@ -55,7 +55,7 @@ RULES = {
 
 # Rules whose bounds are rigorous and whose statements are derived; the others are still compared with a slack.
 # (A rule that is converted is added here; when all are, this set and `_former` go.)
-CONVERTED = {"head", "factored", "two_layer", "held_out", "separable", "threshold"}
+CONVERTED = {"head", "factored", "two_layer", "floor", "norm_floor", "held_out", "separable", "threshold"}
 
 
 def _former(found):

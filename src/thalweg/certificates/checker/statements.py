@@ -6,6 +6,8 @@ fixed) and assumptions (sentences). Fields that are words: `features` says what 
 `examples` which data they are.
 """
 
+import numpy as np
+
 PROOF, WITH_TOLERANCE = "proof", "proof under a stated tolerance"
 BIASES = {"NONE": "no bias", "PENALIZED": "a bias under the penalty", "FREE": "a bias without penalty"}
 MOMENTS = (
@@ -58,21 +60,34 @@ def two_layer(e):
 
 def floor(e):
     """Examples that look the same and have different targets."""
-    seen = e.get("view", "each full example")
+    seen, number = e.get("view", "which group an example is in"), int(e["examples"])
+    whose = f"No model of any kind that sees only {seen}"
     if e["measure"] == "errors":
-        scope = f"No model whose input is {seen} is wrong on a smaller fraction of these training targets."
-        return _result("training errors", "fraction of the targets", scope)
-    unit = "squared error" if e["measure"] == "squares" else "nats"
-    scope = f"No model whose input is {seen} has a lower training loss than this bound on these training targets."
-    return _result("training loss", unit, scope)
+        starts, weight = np.flatnonzero(np.diff(e["group"], prepend=-1)), e["weight"]
+        wrong = int(weight.sum() - np.maximum.reduceat(weight, starts).sum()) if len(starts) else 0
+        counted = f"answers fewer than {wrong:,} of these {number:,} training targets wrong"
+        least = counted if weight.dtype.kind == "i" else "answers a smaller share of these training targets wrong"
+        return _result("training errors", "fraction of the targets", f"{whose} {least}.")
+    reasons = []
+    differ = int(np.count_nonzero(np.diff(e["group"], prepend=-1)))
+    if differ:
+        noun = "group of inputs looks" if differ == 1 else "groups of inputs look"
+        reasons.append(f"{differ:,} {noun} the same and {'has' if differ == 1 else 'have'} different targets")
+    if e.get("smoothing"):
+        reasons.append(f"label smoothing {e['smoothing']:g} has a cost even for a perfect model")
+    why = ", and ".join(reasons) or "no inputs that look the same have different targets: a lookup table could have 0"
+    scope = f"{whose} has a lower training loss than this bound on these {number:,} training targets ({why})."
+    return _result("training loss", "squared error" if e["measure"] == "squares" else "nats", scope)
 
 
 def norm_floor(e):
     """Bodies whose features have a bounded length."""
+    counts = e["counts"].tolist()
+    smoothed = f", label smoothing {e['smoothing']:g}" if e["smoothing"] else ""
     scope = (
         f"No network of any depth whose features are at most {e['radius']:.4g} long has a lower training loss than "
-        f"this bound with {len(e['shares'])} classes of these sizes and an L2 penalty of {e['l2']:.4g} on its output "
-        "layer."
+        f"this bound on {sum(counts):,} targets of {len(counts):,} classes of these sizes{smoothed}, with an L2 "
+        f"penalty of {e['l2']:.4g} on its output layer."
     )
     said = f"The features are never longer than {e['radius']:.4g}, whatever the weights (given, not checked)."
     return _result("training loss", "nats", scope, assumptions=(said,))

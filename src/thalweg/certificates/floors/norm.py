@@ -6,20 +6,26 @@ from typing import Final, final
 import numpy as np
 from scipy import optimize
 
-from thalweg.certificates.floors.floor import Floor
+from thalweg.certificates.checker import check
+from thalweg.certificates.floors.floor import Floor, proved
+from thalweg.errors import InputError
 
 MAX_CLASSES: Final = 100  # up to so many, classes of different sizes get a dual point of their own
+MAX_TABLE: Final = 1_000_000  # numbers in the dual point
 MAX_ITERATIONS: Final = 300
+BITS: Final = 60  # of the whole numbers that the dual point is made of
+# Shares of the bound given up so that rounding leaves no probability below zero; the first that does is taken.
+SHRUNK: Final = (0.0, 1e-13, 1e-11, 1e-9, 1e-6, 1e-3, 1.0)
 
 
 def norm_floor(
-    shares: np.ndarray, radius: float, l2: float, *, smoothing: float = 0.0, free_bias: bool = True
+    counts: np.ndarray, radius: float, l2: float, *, smoothing: float = 0.0, free_bias: bool = True
 ) -> Floor:
     r"""Return a lower bound of the penalized cross-entropy, for every network below the head.
 
     Logits are inner products of features of a length of at most $B$ with the head's rows, and those cost
-    $\frac\lambda2\lVert W\rVert^2$; so no depth and no training separates the classes for nothing. With $p_k$ the share
-    of class $k$, $t_k$ its target and any distributions $P_k$,
+    $\frac\lambda2\lVert W\rVert^2$; so no depth and no training separates the classes for nothing. With the share
+    $p_k = n_k / N$ of class $k$, its target $t_k$ and any distributions $P_k$,
 
     $$f \ge \sum_k p_k H(P_k) - \frac{B^2}{2\lambda}\,
       \sigma_{\max}\bigl(\operatorname{diag}(\sqrt p)\,(t - P)\bigr)^2 .$$
@@ -27,7 +33,7 @@ def norm_floor(
     For classes of one size the best such bound is attained by features at the corners of a simplex.
 
     Args:
-        shares: $p$, `[classes]`; they sum to one.
+        counts: $n$, how many targets each class has, int `[classes]`.
         radius: $B$. It must be a constant of the configuration (a bounded activation, a normalization whose gain is
             not learned); with a learned gain the statement is about networks with this gain only.
         l2: $\lambda > 0$.
@@ -35,10 +41,11 @@ def norm_floor(
         free_bias: whether the head has a bias that the penalty leaves alone.
 
     Raises:
-        ValueError: for shares that do not sum to one, or a radius or an l2 that is not positive.
+        ValueError: for counts that are not whole or all zero, or a radius or an l2 that is not positive.
+        InputError: for classes whose pairs are too many for a table.
 
     Example:
-        >>> f"{norm_floor(np.full(4, 0.25), 11.3, 1e-2).value:.8f}"
+        >>> f"{norm_floor(np.full(4, 25), 11.3, 1e-2).value:.8f}"
         '0.00658125'
 
     Source: Fang, He, Long and Su (2021), Exploring Deep Neural Networks via Layer-Peeled Model; the dual is that of
@@ -46,26 +53,19 @@ def norm_floor(
 
     Not a floor for validation data, and far below what a weak body reaches.
     """
-    if not (radius > 0.0 and l2 > 0.0 and math.isfinite(radius)):
+    if not (radius > 0.0 and l2 > 0.0 and math.isfinite(radius) and math.isfinite(l2)):
         raise ValueError(f"norm_floor(radius=..., l2=...) must be positive; got {radius!r}, {l2!r}.")
-    shares = np.asarray(shares, dtype=np.float64)
-    if abs(shares.sum() - 1.0) > 1e-9 or shares.min() < 0.0:
-        raise ValueError("norm_floor(shares) must be not negative and sum to one.")
-    problem = _Peeled(shares[shares > 0.0], shares > 0.0, radius, l2, smoothing, free_bias)
+    counts = np.asarray(counts)
+    if counts.dtype.kind not in "iu" or not len(counts) or counts.min() < 0 or not counts.any():
+        raise ValueError("norm_floor(counts) needs how many targets each class has: whole numbers, not all of them 0.")
+    present = counts > 0
+    if int(present.sum()) * len(counts) > MAX_TABLE:
+        raise InputError(f"{len(counts):,} classes are too many for the floor of bounded features.")
+    problem = _Peeled(counts[present].astype(np.int64), present, radius, l2, smoothing, free_bias)
     points = [problem.toward_mean()]
-    if not problem.is_balanced and len(shares) <= MAX_CLASSES:
+    if not problem.is_balanced and len(counts) <= MAX_CLASSES:
         points.append(problem.optimized())
-    probabilities = max(points, key=problem.value)
-    evidence = {
-        "rule": "norm_floor",
-        "shares": problem.shares,
-        "targets": problem.targets,
-        "dual": probabilities,
-        "radius": radius,
-        "l2": l2,
-        "free_bias": int(free_bias),
-    }
-    return Floor(max(0.0, problem.value(probabilities)), evidence, 0)
+    return max((problem.floor(point) for point in points), key=lambda floor: floor.value)
 
 
 @final
@@ -73,20 +73,60 @@ class _Peeled:
     """The problem in which the features are free: one row for each class that there is, one column for each class."""
 
     def __init__(
-        self, shares: np.ndarray, present: np.ndarray, radius: float, l2: float, smoothing: float, free_bias: bool
+        self, counts: np.ndarray, present: np.ndarray, radius: float, l2: float, smoothing: float, free_bias: bool
     ) -> None:
         num_classes = len(present)
-        self.shares = shares
+        self.counts, self.present, self.radius, self.l2, self.smoothing = counts, present, radius, l2, smoothing
+        self.shares = shares = counts / counts.sum()
         self.targets = (1.0 - smoothing) * np.eye(num_classes)[present] + smoothing / num_classes
         self.strength = l2 / radius**2
         self.free_bias = free_bias
-        self.is_balanced = bool(np.ptp(shares) < 1e-12)
+        self.is_balanced = bool(np.ptp(counts) == 0)
         self._root = np.sqrt(shares)[:, None]
 
-    def value(self, probabilities: np.ndarray) -> float:
-        """Return the bound that a dual point proves."""
-        top = float(np.linalg.norm(self._root * (self.targets - probabilities), 2))
-        return float(self.shares @ _entropies(probabilities)) - top**2 / (2.0 * self.strength)
+    def floor(self, probabilities: np.ndarray) -> Floor:
+        """Return what a dual point proves once it is made of whole numbers, so that its sums are exactly zero."""
+        mean = self.targets - self.shares @ self.targets
+        for shrunk in SHRUNK:
+            evidence = {
+                "rule": "norm_floor",
+                "counts": self._of_all_classes(),
+                "residual": self._whole((1.0 - shrunk) * (self.targets - probabilities) + shrunk * mean),
+                "exponent": -BITS,
+                "smoothing": self.smoothing,
+                "radius": self.radius,
+                "l2": self.l2,
+                "free_bias": int(self.free_bias),
+            }
+            try:
+                return Floor(proved(evidence), evidence, 0)
+            except check.Refused:  # a probability below zero
+                continue
+        raise AssertionError("The mean of the targets has no probability of zero or below.")
+
+    def _of_all_classes(self) -> np.ndarray:
+        counts = np.zeros(len(self.present), dtype=np.int64)
+        counts[self.present] = self.counts
+        return counts
+
+    def _whole(self, residual: np.ndarray) -> np.ndarray:
+        """Round to whole numbers whose rows sum to zero, and with a free bias the rows times their counts as well.
+
+        All rows but that of the largest class are multiples of its count, so that its own row is whole, too.
+        """
+        last = int(np.argmax(self.counts))
+        unit = int(self.counts[last]) if self.free_bias else 1
+        scaled = residual * (2.0**BITS / unit)
+        # Toward minus infinity off the diagonal, where minus the residual is a probability if nothing is smoothed.
+        whole = np.floor(scaled).astype(np.int64)
+        rows, own = np.arange(len(whole)), np.flatnonzero(self.present)
+        whole[rows, own] -= whole.sum(1)
+        if self.free_bias:
+            others = rows != last
+            final_row = -(self.counts[others, None] * whole[others]).sum(0)
+            whole *= unit
+            whole[last] = final_row
+        return whole
 
     def along(self, probabilities: np.ndarray) -> np.ndarray:
         """Return the best point between the targets and a dual point."""

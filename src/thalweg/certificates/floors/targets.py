@@ -10,23 +10,26 @@ import torch
 from torch import Tensor
 
 from thalweg.batch import Batch
-from thalweg.certificates.floors.contexts import prefix_levels
+from thalweg.certificates.floors.contexts import prefix_levels, starts_of
 from thalweg.certificates.floors.floor import (
     Floor,
     answers_floor,
     class_floor,
+    error_floor,
     levels_floor,
     number_floor,
     soft_floor,
 )
+from thalweg.certificates.floors.rows import columns_of
 from thalweg.certificates.linear.forms import form_on, join_forms
-from thalweg.data.arrays.equal import Prefixes, same_rows
+from thalweg.data.arrays.equal import Column, Prefixes, same_rows
 from thalweg.errors import InputError
 from thalweg.heads.base import ConvexLoss, LinearForm
 from thalweg.objective import Objective
 
 MAX_MASSES: Final = 50_000_000  # of a table with a row a target and a column a class
-ROW_BY_ROW = "each full example"
+MAX_LOGITS: Final = 2**22  # held at a time
+ROW_BY_ROW: Final = "a full example"
 
 
 @final
@@ -40,7 +43,7 @@ class Targets:
     weights: np.ndarray | None
     count: float  # what the sum is divided by
     positions: list[tuple[np.ndarray, np.ndarray]]  # for each batch the row and the place in it of each target
-    errors: float | None  # fraction of wrong answers; None where there are no classes
+    errors: float | None  # fraction of wrong answers, those of weight 0 left out; None where there are no classes
     loss: float  # of the objective, from the same pass
 
     @property
@@ -50,17 +53,23 @@ class Targets:
 
 
 def collect_targets(objective: Objective, keep: Callable[[LinearForm], None] | None = None) -> Targets:
-    """Return the targets of all batches, from one pass of the model.
+    """Return the targets of all batches, from one pass of the model that holds one batch at a time.
 
     `keep` is shown the form of each batch. It raises an InputError if the loss is not a convex function of a linear
     prediction, or no finite features.
     """
     forms: list[LinearForm] = []
     positions: list[tuple[np.ndarray, np.ndarray]] = []
-    wrong, outputs, total, count = 0.0, 1, 0.0, 0.0
+    wrong: list[np.ndarray] = []
+    outputs, total, count = 1, 0.0, 0.0
     with torch.no_grad():
         for batch in objective.batches:
             hidden, form = form_on(objective, batch)
+            if hidden.ndim < 2 or len(hidden) != batch.num_examples:
+                raise InputError(
+                    f"The model must return a row for each example, {batch.num_examples:,} here, and returns a tensor "
+                    f"of shape {list(hidden.shape)}; it is unknown which answer belongs to which example."
+                )
             if not bool(torch.isfinite(form.features).all()):
                 raise InputError(
                     "The model's hidden states hold NaN or infinity, so there is nothing to certify; look at its "
@@ -68,9 +77,8 @@ def collect_targets(objective: Objective, keep: Callable[[LinearForm], None] | N
                 )
             if keep is not None:
                 keep(form)
-            prediction = form.features if form.layer is None else form.layer(form.features)
-            outputs = prediction.shape[-1]
-            wrong += _wrong(form, prediction)
+            outputs = form.features.shape[1] if form.layer is None else form.layer.out_features
+            wrong.append(_wrong(form, outputs))
             part, divisor = objective.head.loss_from_hidden(hidden, batch.targets, batch.mask, batch.weights)
             total, count = total + float(part), count + float(divisor)
             positions.append(_positions(hidden, form))
@@ -83,35 +91,63 @@ def collect_targets(objective: Objective, keep: Callable[[LinearForm], None] | N
     if not np.isfinite(targets).all():
         raise InputError("The targets hold NaN or infinity; clean the data.")
     weights = None if joined.weights is None else joined.weights.cpu().numpy()
-    classes = first.loss is ConvexLoss.SOFTMAX and not first.targets.is_floating_point() and weights is None
     squares = sum(float(tensor.detach().square().sum()) for tensor in objective.penalized)
-    return Targets(
-        first,
-        outputs,
-        targets,
-        weights,
-        float(joined.count),
-        positions,
-        wrong / len(targets) if classes else None,
-        total / count + 0.5 * objective.l2 * squares,
-    )
+    loss = total / count + 0.5 * objective.l2 * squares if count > 0.0 else math.nan
+    found = Targets(first, outputs, targets, weights, float(joined.count), positions, None, loss)
+    heavy = _is_heavy(found)
+    if not (_is_classes(first) and heavy.any()):
+        return found
+    return dataclasses.replace(found, errors=float(np.concatenate(wrong)[heavy].mean()))
 
 
 def groups_by_input(batches: Sequence[Batch], targets: Targets) -> np.ndarray:
     """Return the group of each target where nothing is known of the model but that it looks at one row at a time.
 
-    Two targets share a group if their rows have equal inputs (of equal shape) and they have the same place in it.
+    Two targets share a group if their rows have the same inputs, of the same names, types and shapes, bit for bit, and
+    they have the same place in it. It raises an InputError for inputs that have no row for each example.
     """
-    rows = [_row_values(batch) for batch in batches]
-    values = np.concatenate([part.reshape(-1) for part in rows])
-    lengths = np.concatenate([np.full(len(part), part.shape[1]) for part in rows])
-    ids = same_rows((values, lengths))
+    kinds: dict[object, tuple[list[int], list[list[Column]]]] = {}
+    for number, batch in enumerate(batches):
+        kind, columns = columns_of(batch)
+        numbers, parts = kinds.setdefault(kind, ([], []))
+        numbers.append(number)
+        parts.append(columns)
+    ids: list[np.ndarray] = [np.zeros(0, dtype=np.int64)] * len(batches)
+    offset = 0
+    for numbers, parts in kinds.values():
+        sizes = [batches[number].num_examples for number in numbers]
+        joined = [_joined(column) for column in zip(*parts, strict=True)]
+        found = same_rows(*joined) if joined else np.zeros(sum(sizes), dtype=np.int64)
+        for number, part in zip(numbers, np.split(found + offset, np.cumsum(sizes)[:-1]), strict=True):
+            ids[number] = part
+        offset += int(found.max(initial=-1)) + 1
     longest = 1 + max(int(place.max(initial=0)) for _, place in targets.positions)
-    parts, start = [], 0
-    for part, (row, place) in zip(rows, targets.positions, strict=True):
-        parts.append(ids[start + row] * longest + place)
-        start += len(part)
+    parts = [own[row] * longest + place for own, (row, place) in zip(ids, targets.positions, strict=True)]
     return np.concatenate(parts)
+
+
+def conflicting(targets: Targets, groups: np.ndarray) -> np.ndarray:
+    """Return which targets are in a group with different ones, bool `[n]`: those that make a floor."""
+    rows = targets.targets.reshape(len(groups), -1)
+    order = np.argsort(groups, kind="stable")
+    starts = starts_of(groups[order])
+    sizes = np.diff(starts, append=len(order))
+    first = order[np.repeat(starts, sizes)]
+    differs = np.zeros(len(order), dtype=bool)
+    chunk = max(1, MAX_LOGITS // rows.shape[1])
+    for begin in range(0, len(order), chunk):
+        part = slice(begin, begin + chunk)
+        differs[part] = (rows[order[part]] != rows[first[part]]).any(1)
+    found = np.zeros(len(order), dtype=bool)
+    if len(starts):
+        found[order] = np.repeat(np.logical_or.reduceat(differs, starts), sizes)
+    return found
+
+
+def floor_of_errors(targets: Targets, groups: np.ndarray) -> Floor:
+    """Return the floor of the fraction of wrong answers: every target counts the same, those of weight 0 do not."""
+    heavy = _is_heavy(targets)
+    return error_floor(groups[heavy], targets.targets[heavy], targets.num_outputs)
 
 
 def floor_of_groups(targets: Targets, groups: np.ndarray) -> Floor:
@@ -163,10 +199,37 @@ def _weighted_classes(targets: Targets, groups: np.ndarray, u: np.ndarray) -> Fl
     return soft_floor(groups, masses, weights=targets.weights, total=targets.count)
 
 
-def _wrong(form: LinearForm, prediction: Tensor) -> float:
-    if form.loss is not ConvexLoss.SOFTMAX or form.targets.is_floating_point():
-        return math.nan
-    return float((prediction.argmax(-1) != form.targets).sum())
+def _is_classes(form: LinearForm) -> bool:
+    return form.loss is ConvexLoss.SOFTMAX and not form.targets.is_floating_point()
+
+
+def _is_heavy(targets: Targets) -> np.ndarray:
+    """Return which targets have a weight above 0, bool `[n]`."""
+    heavy = np.ones(len(targets.targets), dtype=bool)
+    if targets.weights is not None:
+        heavy &= (targets.weights.reshape(len(heavy), -1) > 0.0).any(1)
+    if targets.form.class_weights is not None and targets.targets.ndim == 1:
+        heavy &= targets.form.class_weights.cpu().numpy()[targets.targets] > 0.0
+    return heavy
+
+
+def _wrong(form: LinearForm, outputs: int) -> np.ndarray:
+    """Return which answers are wrong, bool; no more than `MAX_LOGITS` predictions are held at a time."""
+    if not _is_classes(form):
+        return np.zeros(0, dtype=bool)
+    wrong = []
+    chunk = max(1, MAX_LOGITS // outputs)
+    for part, targets in zip(form.features.split(chunk), form.targets.split(chunk), strict=True):
+        prediction = part if form.layer is None else form.layer(part)
+        wrong.append((prediction.argmax(-1) != targets).cpu().numpy())
+    return np.concatenate(wrong)
+
+
+def _joined(parts: Sequence[Column]) -> Column:
+    """Return the column of several batches."""
+    if isinstance(parts[0], tuple):
+        return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+    return np.concatenate([part for part in parts if not isinstance(part, tuple)])
 
 
 def _positions(hidden: Tensor, form: LinearForm) -> tuple[np.ndarray, np.ndarray]:
@@ -176,27 +239,3 @@ def _positions(hidden: Tensor, form: LinearForm) -> tuple[np.ndarray, np.ndarray
         flat = flat[form.rows.cpu().numpy()]
     each = max(1, hidden.shape[1:-1].numel())
     return flat // each, flat % each
-
-
-def _row_values(batch: Batch) -> np.ndarray:
-    """Return all inputs of a batch as one row of numbers an example; bags keep their features in their order."""
-    inputs = batch.inputs
-    if "offsets" in inputs:
-        return _bag_rows(batch)
-    parts = [inputs[name].detach().cpu() for name in sorted(inputs)]
-    if any(len(part) != batch.num_examples for part in parts):
-        raise InputError("The inputs have no row for each example, so it is unknown which of them are equal.")
-    return np.concatenate([part.reshape(len(part), -1).double().numpy() for part in parts], axis=1)
-
-
-def _bag_rows(batch: Batch) -> np.ndarray:
-    """Return the features of each bag with their weights, as rows of one length (a bag of fewer ends in -1)."""
-    inputs = batch.inputs
-    tokens, offsets = inputs["tokens"].cpu().numpy(), inputs["offsets"].cpu().numpy()
-    weights = inputs["weights"].double().cpu().numpy() if "weights" in inputs else np.ones(len(tokens))
-    lengths = np.diff(np.append(offsets, len(tokens)))
-    place = np.arange(len(tokens)) - np.repeat(offsets, lengths)
-    rows = np.full((len(offsets), 2, max(1, int(lengths.max(initial=0)))), -1.0)
-    example = np.repeat(np.arange(len(offsets)), lengths)
-    rows[example, 0, place], rows[example, 1, place] = tokens, weights
-    return rows.reshape(len(offsets), -1)

@@ -185,7 +185,7 @@ class Classify(AbstractTask):
 
     @override
     def view(self, examples: Examples) -> View:
-        return WholeExamples(same_rows(*self.reader.view_columns(examples)), self.reader.describes)
+        return WholeExamples(same_rows(*self.reader.view_columns(examples)), self.reader.describes())
 
     @override
     def answer_name(self, target: np.ndarray) -> str:

@@ -155,13 +155,18 @@ class Forecast(AbstractTask):
         check_variation(series.part(self.lags), "data")
         return self._windows(series), [f"The first {self.lags} rows are used as context only."]
 
+    @property
+    def _sees(self) -> str:
+        rows = "row" if self.lags == 1 else f"{self.lags} rows"
+        return f"the {rows} before the one to forecast (fixed: the columns and their scaling, the number of rows)"
+
     @override
     def about(self) -> dict[str, str]:
         return {"examples": "training windows", "features": "past values, as this run scales them"}
 
     @override
     def view(self, examples: Examples) -> View:
-        return WholeExamples(same_rows(_arrays(examples)[0]), f"the {self.lags} rows before the one to forecast")
+        return WholeExamples(same_rows(_arrays(examples)[0]), self._sees)
 
     @override
     def save(self, folder: Path) -> None:

@@ -161,7 +161,10 @@ class Language(AbstractWritingTask):
         values, starts = chunks.values[: int(chunks.offsets[-1])], chunks.offsets[:-1]
         is_target = np.ones(len(values), dtype=bool)
         is_target[starts] = False
-        sees = f"the tokens before the next one in its chunk, at most {self.max_length:,}"
+        sees = (
+            f"the tokens before the next one in its chunk, at most {self.max_length:,} (fixed: the normalization, the "
+            f"vocabulary of {self.tokenizer.vocabulary_size:,} tokens, the chunks of the text)"
+        )
         return Prefixes(values[is_target], chunks.lengths - 1, values[starts], sees, first_is_symbol=True)
 
     @override

@@ -96,12 +96,19 @@ class TextReader:
         lengths = np.minimum(tokens.lengths, self.max_length)
         return [(tokens.values[flat_positions(tokens.offsets[:-1], lengths)], lengths)]
 
-    @property
-    def describes(self) -> str:
-        """What the model sees of a text, as the end of "a model whose input is ..."."""
+    def describes(self, texts: str = "a text") -> str:
+        """Return what the model sees of one or two texts, as the end of "a model that sees only ..."."""
+        size = self.tokenizer.vocabulary_size
         if self.features is not None:
-            return "a text as a bag of its known words and bigrams with their weights"
-        return f"the first {self.max_length:,} tokens of a text, with out-of-vocabulary words all alike"
+            num_bigrams = self.features.num_features - self.features.vocabulary_size
+            return (
+                f"the known words and bigrams of {texts} with their weights (fixed: the normalization, the vocabulary "
+                f"of {size:,} words and {num_bigrams:,} bigrams, the weights)"
+            )
+        return (
+            f"the first {self.max_length:,} tokens of {texts}, with out-of-vocabulary words all alike (fixed: the "
+            f"normalization, the vocabulary of {size:,} tokens, the maximum length)"
+        )
 
     def about(self) -> dict[str, str]:
         """Return what statements about the training texts call them and their features."""

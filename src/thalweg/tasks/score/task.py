@@ -164,7 +164,7 @@ class Score(AbstractTask):
     @override
     def view(self, examples: Examples) -> View:
         columns = [column for role in self.text_roles for column in self.reader.view_columns(examples, PREFIX[role])]
-        sees = self.reader.describes + (", for both texts of a pair" if self.is_pair else "")
+        sees = self.reader.describes("both texts of a pair" if self.is_pair else "a text")
         return WholeExamples(same_rows(*columns), sees)
 
     @override

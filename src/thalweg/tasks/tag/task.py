@@ -203,7 +203,11 @@ class Tag(AbstractTask):
     @override
     def view(self, examples: Examples) -> View:
         tokens = examples.ragged("tokens")
-        sees = "all words of a sentence (rare ones by their spelling) and the place of the one to tag"
+        sees = (
+            "all words of a sentence, rare ones by their spelling, and the place of the one to tag (fixed: the "
+            f"normalization, the vocabulary of {self.vocabulary.vocabulary_size:,} words and spellings, the maximum "
+            f"length of {self.max_length:,} words)"
+        )
         same = same_rows((tokens.values[: int(tokens.offsets[-1])], tokens.lengths))
         return WholeExamples(same, sees, tokens.lengths)
 

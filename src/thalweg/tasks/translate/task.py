@@ -131,7 +131,10 @@ class Translate(AbstractWritingTask):
         """Return the target tokens, each predicted from the source text and the target tokens before it."""
         source, target = examples.ragged("source"), examples.ragged("target")
         first = same_rows((source.values[: int(source.offsets[-1])], source.lengths))
-        sees = f"the source text and the translation up to the next token, each truncated to {self.max_length:,} tokens"
+        sees = (
+            "the source text and the translation up to the next token (fixed: the normalization, the "
+            f"vocabulary of {self.tokenizer.vocabulary_size:,} tokens, the maximum length of {self.max_length:,} each)"
+        )
         return Prefixes(target.values[: int(target.offsets[-1])], target.lengths, first, sees)
 
     @override

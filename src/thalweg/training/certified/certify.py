@@ -28,7 +28,7 @@ from thalweg.training.session.reading import open_any, read_examples
 from thalweg.training.steps.device import choose_device, choose_precision
 from thalweg.training.steps.feed import in_order
 
-BATCH_SIZE = 256
+BATCH_SIZE = 64
 
 Say = Callable[[str], None]
 
