@@ -197,39 +197,49 @@ def plain_training(x: sparse.csr_matrix, labels: np.ndarray, l2: float, problem:
 
 
 def sparse_rows(data: dict[int, Any], repeats: int) -> Iterator[Row]:
-    """An L1 penalty, binary, next to celer where it is installed; its gap is the best of all its tolerances."""
+    """An L1 penalty, binary, next to celer where it is installed, at the smallest gap down to 1e-6 that both reach."""
     x, labels = data[2]
     largest = float(np.abs(x.T @ (2.0 * labels - 1.0)).max()) / (2 * len(labels))
     loss = LogisticLoss(torch.from_numpy((labels == 1).astype(float))[:, None])
     for share in (0.1, 0.02):
         strength = L1(share * largest)
 
-        def ours(strength: L1 = strength) -> Any:
-            return polish(Head(Features(x), loss, strength, intercept=False), tolerance=TOLERANCE)
+        judge, reached = Head(Features(x), loss, strength, intercept=False), list[tuple[float, float]]()
+        if importlib.util.find_spec("celer") is not None:
+            reached = celer_times(x, labels, judge, strength, repeats)
+        target = max([TOLERANCE, *(min(gap for gap, _ in reached) for _ in reached[:1])])
+
+        def ours(strength: L1 = strength, target: float = target) -> Any:
+            return polish(Head(Features(x), loss, strength, intercept=False), tolerance=target)
 
         seconds, polished = cpu(ours, repeats)
-        details = {"ours": seconds, "used": int((polished.point.weight != 0.0).sum())}
-        what = f"L1 to 1e-6, {share:g} of the largest"
-        if importlib.util.find_spec("celer") is None:
+        assert judge.relative_gap(polished.point) <= target
+        details = {"ours": seconds, "used": int((polished.point.weight != 0.0).sum()), "celer": reached}
+        what = f"L1 to {target:.0e}, {share:g} of the largest"
+        if not reached:
             yield Row("sparse", what, seconds, "s", details=details)
             continue
-        from celer import LogisticRegression as Celer
+        peer = min(each for gap, each in reached if gap <= target)
+        yield Row("sparse", what, seconds / peer, f"of celer ({peer:.2f} s)", "1", seconds <= peer, details)
 
-        judge = Head(Features(x), loss, strength, intercept=False)
-        columns, times = x.tocsc(), dict[float, float]()
-        for decade in range(4, 11):
-            model = Celer(C=1.0 / (strength.strength * len(labels)), tol=10.0**-decade, penalty="l1", max_iter=200)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                each, _ = cpu(functools.partial(model.fit, columns, labels), repeats)
-            times[judge.relative_gap(judge.at(torch.from_numpy(np.ascontiguousarray(model.coef_.T))))] = each
-            if min(times) <= TOLERANCE:
-                break
-        gap = min(times)
-        details |= {"celer": times[gap], "gap of celer": gap}
-        unit = f"of celer ({times[gap]:.2f} s, gap {gap:.0e})"
-        met = seconds <= times[gap] or gap > TOLERANCE
-        yield Row("sparse", what, seconds / times[gap], unit, "1", met, details)
+
+def celer_times(
+    x: sparse.csr_matrix, labels: np.ndarray, judge: Head, strength: L1, repeats: int
+) -> list[tuple[float, float]]:
+    """Return the proved gap and the CPU seconds of celer at each decade of its tolerance, until the gap is reached."""
+    from celer import LogisticRegression as Celer
+
+    columns, reached = x.tocsc(), list[tuple[float, float]]()
+    for decade in range(1, 9):
+        model = Celer(C=1.0 / (strength.strength * len(labels)), tol=10.0**-decade, penalty="l1", max_iter=200)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            each, _ = cpu(functools.partial(model.fit, columns, labels), repeats)
+        weight = torch.from_numpy(np.ascontiguousarray(model.coef_.T))
+        reached.append((judge.relative_gap(judge.at(weight)), each))
+        if reached[-1][0] <= TOLERANCE:
+            break
+    return reached
 
 
 PARTS = {"gap": gap_rows, "head": head_rows, "sparse": sparse_rows, "factored": factored_rows}

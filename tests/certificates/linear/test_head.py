@@ -17,6 +17,7 @@ from torch import nn
 
 from thalweg.certificates.certificate.interval import level_to_json
 from thalweg.certificates.checker.check import check_level
+from thalweg.certificates.linear import working_set
 from thalweg.certificates.linear.head import Head
 from thalweg.certificates.linear.last_layer import head_problem
 from thalweg.certificates.linear.matrices import Features
@@ -157,6 +158,33 @@ def test_sparse_polishing_closes_the_gap(kind, intercept):
         polish(Head(Features(x), SoftmaxLoss.of_labels(torch.zeros(200), 2), L1(0.1), intercept=True))
     with pytest.raises(ValueError, match="got Ball and LogisticLoss"):
         polish(Head(Features(x), head.loss, Ball(0.1), intercept=True))
+
+
+@pytest.mark.parametrize("largest", [(0, 0), (1000, 0), (1000, 1000)])
+def test_sparse_polishing_is_the_same_with_and_without_the_matrix_of_curvature(largest, monkeypatch):
+    monkeypatch.setattr(working_set, "LARGEST_DENSE", largest[0])
+    monkeypatch.setattr(working_set, "LARGEST_SOLVED", largest[1])
+    x, y = binary(seed=1, n=80, d=150)
+    x[:, 3], x[:, 4], x[:, 5] = 0.0, x[:, 6], 1e3 * x[:, 5]
+    head = Head(
+        Features(sparse.csr_array(x)), LogisticLoss(as_tensor(y.astype(float))[:, None]), L1(0.03), intercept=True
+    )
+    polished = polish(head, tolerance=1e-8)
+    assert polished.status is Status.CONVERGED
+    other = optimize.minimize(
+        lambda v: _split_value(head, v), np.zeros(301), jac=True, bounds=[(0, None)] * 300 + [(None, None)],
+        method="L-BFGS-B", options={"ftol": 1e-15, "gtol": 1e-10, "maxiter": 5000},
+    )  # fmt: skip
+    assert polished.bound <= other.fun
+    assert polished.point.total == pytest.approx(other.fun, rel=1e-5)
+
+
+def _split_value(head, v):
+    """Value and slope in the positive and the negative part of each weight, and the bias."""
+    point = head.at(as_tensor(v[:150] - v[150:300])[:, None], as_tensor(v[300:]))
+    strength, slope = head.regularizer.strength, -point.gradient[:, 0].numpy()
+    bias = -point.residual.sum(0).numpy()
+    return point.value + strength * v[:300].sum(), np.r_[slope + strength, strength - slope, bias]
 
 
 def test_kept_duals_close_the_gap_of_a_hinge_that_predictions_leave_open():

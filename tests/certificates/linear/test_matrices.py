@@ -7,6 +7,7 @@ from linear_cases import as_tensor
 from scipy import sparse
 from torch import nn
 
+from thalweg.certificates.linear import matrices
 from thalweg.certificates.linear.matrices import Features, from_bags
 
 DENSE = np.random.default_rng(0).normal(size=(7, 5)) * (np.random.default_rng(1).random((7, 5)) < 0.5)
@@ -35,9 +36,20 @@ def test_products_are_those_of_the_matrix(layout, dtype, outputs):
         (features.square_sums(weights.to(dtype)), x.T.square() @ weights.to(dtype)),
     ):
         torch.testing.assert_close(left, wanted, rtol=close, atol=close)
-    chosen = torch.tensor([3, 1])
-    torch.testing.assert_close(features.columns(chosen), as_tensor(DENSE)[:, chosen], rtol=1e-7, atol=1e-7)
     torch.testing.assert_close(features.row_norms(), as_tensor(DENSE).norm(dim=1), rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("quicker", [0, 10_000])
+def test_some_columns_are_multiplied_alone(layout, quicker, monkeypatch):
+    monkeypatch.setattr(matrices, "DENSE_IS_QUICKER", quicker)
+    chosen, weights, close = torch.tensor([3, 0, 1]), torch.rand(7), {"rtol": 1e-5, "atol": 1e-6}
+    x, columns = as_tensor(DENSE)[:, chosen].float(), Features(LAYOUTS[layout]()).columns(chosen)
+    right, back = torch.randn(3), torch.randn(7)
+    torch.testing.assert_close(columns.times(right), x @ right, **close)
+    torch.testing.assert_close(columns.adjoint(back), x.T @ back, **close)
+    torch.testing.assert_close(columns.square_sums(weights), x.T.square() @ weights, **close)
+    torch.testing.assert_close(columns.gram(weights), (x.T @ torch.diag(weights) @ x).double(), **close)
 
 
 def test_an_entry_that_comes_twice_is_added_up_in_a_copy():

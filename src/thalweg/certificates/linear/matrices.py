@@ -9,6 +9,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
+DENSE_IS_QUICKER: Final = 100  # products of a dense matrix in the time of one of a sparse one
 _LONGEST_INT32: Final = 2**31 - 1
 
 
@@ -82,12 +83,12 @@ class Features:
             return torch.from_numpy(packed @ right[:, 0].numpy()).unsqueeze(1)
         return (self._columns if double else self._columns_in_float32) @ right
 
-    def columns(self, chosen: Tensor) -> Tensor:
-        """Return some columns as a dense matrix, `[num_examples, len(chosen)]`."""
+    def columns(self, chosen: Tensor) -> "Columns":
+        """Return some columns, in float32."""
         if self._sparse is None:
-            return self._rows[:, chosen]
-        part = self._by_columns[:, chosen.cpu().numpy()].toarray(order="F")
-        return torch.from_numpy(part.T).T.to(self.device)
+            return Columns(self._rows[:, chosen].float(), self.device)
+        part = self._by_columns[:, chosen.cpu().numpy()]
+        return Columns(_in_place_of(part, part.data.astype(np.float32)), self.device)
 
     def square_sums(self, weights: Tensor) -> Tensor:
         r"""Return $\sum_i w_i x_{ij}^2$ for each feature $j$, `[num_features]`, in the type of the weights.
@@ -164,6 +165,49 @@ class Features:
             "X_starts": np.asarray(matrix.indptr, dtype=np.int64),
             "X_width": int(matrix.shape[1]),
         }
+
+
+@final
+class Columns:
+    """Some columns of a matrix of features, in float32; vectors in and out, in float32 as well.
+
+    Args:
+        matrix: `[num_examples, num_columns]`, a tensor or a SciPy matrix by columns.
+        device: of the vectors.
+    """
+
+    def __init__(self, matrix: Any, device: torch.device) -> None:
+        self._matrix, self._device = matrix, device
+        self._rows = matrix.tocsr() if sparse.issparse(matrix) else None
+
+    def times(self, right: Tensor) -> Tensor:
+        """Return the columns times a vector, `[num_examples]`."""
+        return self._matrix @ right if self._rows is None else self._product(self._rows, right)
+
+    def adjoint(self, right: Tensor) -> Tensor:
+        """Return the transpose times a vector, `[num_columns]`."""
+        return self._matrix.T @ right if self._rows is None else self._product(self._matrix.T, right)
+
+    def square_sums(self, weights: Tensor) -> Tensor:
+        r"""Return $\sum_i w_i x_{ij}^2$ for each column, `[num_columns]`."""
+        if self._rows is None:
+            return self._matrix.T.square() @ weights
+        return self._product(_in_place_of(self._matrix, np.square(self._matrix.data)).T, weights)
+
+    def gram(self, weights: Tensor) -> Tensor:
+        r"""Return $X^\top \mathrm{diag}(w) X$ for $w \ge 0$, `[num_columns, num_columns]`, in float64."""
+        if self._rows is None:
+            return (self._matrix.T @ (weights[:, None] * self._matrix)).double()
+        roots = weights.cpu().sqrt().numpy()
+        scaled = _in_place_of(self._matrix, self._matrix.data * roots[self._matrix.indices])
+        by_rows = np.diff(self._rows.indptr).astype(np.float64)
+        if DENSE_IS_QUICKER * float(by_rows @ by_rows) > len(by_rows) * scaled.shape[1] ** 2:
+            dense = torch.from_numpy(scaled.T.toarray())
+            return (dense @ dense.T).double().to(self._device)
+        return torch.from_numpy((scaled.T @ scaled.tocsr()).toarray()).double().to(self._device)
+
+    def _product(self, matrix: Any, right: Tensor) -> Tensor:
+        return torch.from_numpy(matrix @ right.cpu().numpy()).to(self._device)
 
 
 def from_bags(tokens: Tensor, offsets: Tensor, weights: Tensor | None, num_features: int) -> Features:

@@ -6,19 +6,16 @@ import time
 from typing import Final, final
 
 import torch
-from torch import Tensor
 
 from thalweg.certificates.linear.head import Head, HeadPoint
 from thalweg.certificates.linear.regularizers import L1, L2, ElasticNet
+from thalweg.certificates.linear.working_set import WorkingSet
 from thalweg.certificates.losses import best_bias
-from thalweg.certificates.newton import ConvexPoint, backtracking
+from thalweg.certificates.newton import ConvexPoint
 from thalweg.certificates.number_losses import HingeLoss
 from thalweg.status import Status
 
 MAX_PRODUCTS: Final = 250
-GROWTH: Final = 2  # the working set holds so many times the features in use
-LEAST: Final = 50  # features of the first working set
-MAX_SWEEPS: Final = 200
 
 
 @final
@@ -46,8 +43,9 @@ def polish(
 
     With an `L2` penalty these are truncated Newton steps, by conjugate gradients. With an `L1` or `ElasticNet` penalty
     each step looks at all features once, takes the most promising ones into a working set, and goes a Newton step on
-    them: the quadratic model with the penalty is minimized by accelerated proximal gradients on its dense matrix.
-    Curvature products are computed in float32 and everything that counts in float64.
+    them: the quadratic model with the penalty is minimized by accelerated proximal gradients, which find the weights
+    that stay zero, and conjugate gradients in the others. Curvature products are computed in float32 and everything
+    that counts in float64.
 
     Args:
         head: a problem with an `L2`, `L1` or `ElasticNet` penalty (the latter two for one output) and a loss that has
@@ -86,20 +84,24 @@ def polish(
     zeros = torch.zeros(head.features.shape[1], head.loss.num_outputs, dtype=torch.float64, device=head.features.device)
     now = head.at(zeros, best_bias(head.loss) if head.intercept else None) if point is None else point
     before, best = now.total, -math.inf
-    solver = _Newton(head, head.regularizer) if isinstance(head.regularizer, L2) else _Sparse(head, head.regularizer)
+    solver = _Newton(head, head.regularizer) if isinstance(head.regularizer, L2) else WorkingSet(head, head.regularizer)
     status, gradients = None, 0
     while status is None:
-        gap, gradients = head.gap(now, search=not isinstance(head.regularizer, L2)), gradients + 1
-        best = max(best, now.total - gap)
+        gradients, late, gap = gradients + 1, time.perf_counter() >= end, math.inf
+        if late or gradients > max_steps or not solver.is_far(now):
+            gap = head.gap(now, search=not isinstance(head.regularizer, L2))
+            best = max(best, now.total - gap)
         if now.total - best <= tolerance * abs(now.total):
             status = Status.CONVERGED
         elif gradients > max_steps:
             status = Status.OUT_OF_ITERATIONS
-        elif time.perf_counter() >= end:
+        elif late:
             status = Status.OUT_OF_TIME
         else:
             new = solver.step(now, math.sqrt(tolerance * abs(now.total) / gap) if gap > 0.0 else 1.0, end)
             status, now = (Status.NO_STEP, now) if new is None else (None, new)
+    if math.isinf(best):
+        best = now.total - head.gap(now)
     return Polished(now, status, best, before - now.total, solver.products, gradients)
 
 
@@ -111,6 +113,11 @@ class _Newton:
         self.head, self.strength = head, regularizer.strength
         self.products = 0
         self.first: float | None = None
+
+    def is_far(self, point: HeadPoint) -> bool:
+        """Whether the gap need not be computed; here it costs next to nothing."""
+        del point
+        return False
 
     def step(self, point: HeadPoint, wanted: float, end: float) -> HeadPoint | None:
         """Return the next point, or None where rounding allows no decrease.
@@ -132,82 +139,3 @@ class _Newton:
         weight, bias, products = convex.step(accuracy, MAX_PRODUCTS, residual=enough, end=end)
         self.products += products
         return None if weight is None else head.at(weight, point.bias + bias)
-
-
-@final
-class _Sparse:
-    """Newton steps under an L1 or elastic-net penalty, on the few weights that matter."""
-
-    def __init__(self, head: Head, regularizer: L1 | ElasticNet) -> None:
-        self.head, self.products, self.size = head, 0, LEAST
-        self.l1 = regularizer.strength if isinstance(regularizer, L1) else regularizer.l1
-        self.l2 = 0.0 if isinstance(regularizer, L1) else regularizer.l2
-
-    def step(self, point: HeadPoint, wanted: float, end: float) -> HeadPoint | None:
-        """Return the next point, or None where rounding allows no decrease."""
-        del wanted, end  # the quadratic model is minimized exactly, and small
-        used = int((point.weight != 0.0).sum())
-        self.size = min(len(point.weight), max(self.size, GROWTH * used))
-        # The features in use, and those whose derivatives come nearest to the penalty.
-        nearness = torch.where(point.weight != 0.0, math.inf, point.gradient.abs() / self.l1).squeeze(1)
-        return self._step(point, torch.topk(nearness, self.size).indices.sort().values)
-
-    def _step(self, point: HeadPoint, chosen: Tensor) -> HeadPoint | None:
-        """Go a Newton step in the chosen weights and the bias, the last of the unknowns."""
-        head, l1, l2 = self.head, self.l1, self.l2
-        columns = head.features.columns(chosen).float()  # for curvature and predictions a few digits are enough
-        curvature = head.loss.curvature(point.z.float()).diagonal
-        free = float(head.intercept)
-        joined = torch.cat([columns, torch.full_like(columns[:, :1], free)], dim=1)
-        gram = (joined.T @ (curvature * joined)).double()
-        gram.diagonal().add_(l2 + 1e-12)
-        weight = torch.cat([point.weight[chosen, 0], point.bias])
-        slope = torch.cat([l2 * point.weight[chosen, 0] - point.gradient[chosen, 0], -free * point.residual.sum(0)])
-        penalty = torch.full_like(weight, l1)
-        penalty[-1] = 0.0
-        moved = _minimize(gram, slope - gram @ weight, penalty, weight) - weight
-        moved[-1] *= free
-        along = (joined @ moved.float()).double().unsqueeze(1)
-        old = float((penalty * weight.abs()).sum())
-        expected = float(slope @ moved + (penalty * (weight + moved).abs()).sum()) - old
-
-        def after(length: float) -> Tensor:
-            full = point.weight.clone()
-            full[chosen, 0] += length * moved[:-1]
-            return full
-
-        def attempt(length: float) -> tuple[float, float]:
-            value = head.loss.value(point.z + length * along) + head.regularizer.penalty(after(length))
-            return float(value), length * expected
-
-        length = backtracking(attempt, point.total, slack=1e-15 * abs(point.total))
-        return None if length is None else head.at(after(length), point.bias + length * moved[-1:])
-
-
-def _minimize(gram: Tensor, linear: Tensor, penalty: Tensor, start: Tensor) -> Tensor:
-    r"""Return the minimizer of $\frac12 w^\top G w + c^\top w + \sum_j p_j |w_j|$, by Newton's method on its signs.
-
-    Proximal gradient steps find which entries are zero; the others solve a linear equation.
-    """
-    step = 1.0 / float(torch.linalg.matrix_norm(gram, 2))
-    w, momentum, t = start.clone(), start.clone(), 1.0
-    for _ in range(MAX_SWEEPS):
-        for _ in range(10):
-            new = _shrink(momentum - step * (gram @ momentum + linear), step * penalty)
-            after = (1.0 + math.sqrt(1.0 + 4.0 * t * t)) / 2.0
-            momentum, w, t = new + (t - 1.0) / after * (new - w), new, after
-        active = (w != 0.0) | (penalty == 0.0)
-        sign = torch.sign(w)
-        inside = torch.linalg.solve(gram[active][:, active], -(linear + penalty * sign)[active])
-        solved = torch.zeros_like(w)
-        solved[active] = inside
-        slope = gram @ solved + linear
-        kept = (torch.sign(solved) == sign)[active] | (penalty == 0.0)[active]
-        rest = slope.abs()[~active] <= penalty[~active] * (1.0 + 1e-12)
-        if bool(kept.all()) and bool(rest.all()):
-            return solved
-    return w
-
-
-def _shrink(values: Tensor, by: Tensor) -> Tensor:
-    return torch.sign(values) * (values.abs() - by).clamp_min(0.0)
