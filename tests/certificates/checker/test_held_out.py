@@ -35,6 +35,24 @@ def test_limits_are_outside_the_exact_ones_and_close(size):
             assert (low, high) == pytest.approx(exact, abs=1e-7)
 
 
+def test_the_best_of_several_models_is_covered():
+    """Of 20 models of nearly the same error the best on 300 examples looks better than it is."""
+    rng = np.random.default_rng(0)
+    errors = 0.15 + 0.01 * rng.standard_normal((2000, 20))
+    wrong = rng.binomial(300, errors)
+    best = wrong.argmin(1)
+    true, seen = errors[np.arange(2000), best], wrong[np.arange(2000), best]
+    covered = {}
+    for compared in (1, 20):
+        counts = EVIDENCE | {"examples": 300, "compared": compared}
+        ranges = {k: limits(counts | {"wrong": k}) for k in set(seen.tolist())}
+        covered[compared] = np.mean(
+            [ranges[k][0] <= p <= ranges[k][1] for k, p in zip(seen.tolist(), true, strict=True)]
+        )
+    assert covered[1] < 0.8
+    assert covered[20] > 0.95
+
+
 @pytest.mark.parametrize(("wrong", "size"), [(1, 1), (1, 30), (7, 30), (30, 30), (50, 90)])
 def test_tail_is_small_enough_in_exact_numbers(wrong, size):
     p = Fraction(lower_limit(wrong, size, 0.025))

@@ -109,6 +109,12 @@ def test_many_examples_are_drawn_in_groups():
     assert mean_of(values).intervals() == mean_of(values).intervals()  # seeded
 
 
+def test_flags_of_many_examples_are_added_up():
+    flags = np.random.default_rng(8).random((5000, 3)) < 0.3
+    samples = of_sums(flags, lambda sums: {"all": sums.sum(1)})
+    assert samples.values == {"all": float(flags.sum())}
+
+
 def test_neighbors_in_time_are_drawn_together():
     noise = np.random.default_rng(5).normal(size=400)
     series = np.zeros(400)

@@ -115,7 +115,6 @@ def of_sums(
         shares: see `Samples`.
         baselines: see `Samples`.
     """
-    sums = np.asarray(sums, dtype=np.float64)
     if len(sums) > MAX_UNITS:
         if in_time:
             groups = np.arange(len(sums)) * MAX_UNITS // len(sums)
@@ -123,7 +122,8 @@ def of_sums(
             groups = np.random.default_rng(0).permutation(len(sums)) % MAX_UNITS
         order = np.argsort(groups, kind="stable")
         starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
-        sums = np.add.reduceat(sums[order], starts, axis=0)
+        sums = np.add.reduceat(sums[order], starts, axis=0, dtype=np.float64)
+    sums = np.asarray(sums, dtype=np.float64)  # only now: there may be many examples of many labels
     return Samples(
         np.ones(len(sums), dtype=np.int64),
         lambda weights: figures(weights @ sums),
