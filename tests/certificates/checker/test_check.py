@@ -1,65 +1,102 @@
-"""A certificate proves itself with numpy alone; one that was tampered with is refused."""
+"""A certificate proves itself with numpy alone, and the last line says what was verified."""
 
-import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
+from forging import HONEST, Forger, bag
 
-from thalweg.certificates.certificate.interval import Interval
 from thalweg.certificates.checker import check as checker
-from thalweg.certificates.checker.check import check, fingerprint, main
-from thalweg.certificates.linear.head import Head
-from thalweg.certificates.linear.matrices import Features
-from thalweg.certificates.linear.regularizers import L1, L2, Ball, ElasticNet
-from thalweg.certificates.losses import SoftmaxLoss
+from thalweg.certificates.checker.check import check, main
 
 FILES = sorted(Path(checker.__file__).parent.glob("[!_]*.py"))
-PENALTIES = {"l2": L2(0.05), "l1": L1(0.02), "elastic": ElasticNet(0.02, 0.05), "ball": Ball(2.0)}
 
 
-@pytest.fixture(params=PENALTIES)
-def saved(request, tmp_path):
-    rng = np.random.default_rng(3)
-    x, labels = torch.from_numpy(rng.normal(size=(40, 6))), torch.from_numpy(rng.integers(0, 3, 40))
-    head = Head(Features(x), SoftmaxLoss.of_labels(labels, 3), PENALTIES[request.param], intercept=True)
-    level = head.certificate(head.at(torch.from_numpy(0.2 * rng.normal(size=(6, 3)))))
+@pytest.fixture
+def saved(tmp_path):
     path = tmp_path / "certificate.json"
-    Interval(loss=level.loss, levels=(level,)).save(path)
+    bag().save(path)
     return path
 
 
-def test_an_honest_certificate_is_verified(saved):
-    report = check(saved)
-    assert (report.refused, report.verified) == ([], ["head"])
-    assert not report.bound_verified  # it speaks of the output layer only
+@pytest.mark.parametrize("name", HONEST)
+def test_an_honest_certificate_is_verified(name, tmp_path):
+    path = tmp_path / "certificate.json"
+    interval = HONEST[name]()
+    interval.save(path)
+    report = check(path)
+    assert (report.refused, report.verified) == ([], [level.name for level in interval.levels])
+    assert report.bound_verified == any(level.whole for level in interval.levels)  # else it is of the layer only
+    assert main([str(path)]) == (0 if report.bound_verified else 1)
 
 
-@pytest.mark.parametrize("field", ["bound", "loss", "scope", "whole", "proof", "unit", "quantity"])
-def test_changed_fields_are_refused(saved, field):
-    content = json.loads(saved.read_text())
-    level = content["levels"][0]
-    changes = {"bound": level["bound"] + 1e-9, "loss": level["loss"] * 1.001, "whole": True}
-    level[field] = changes.get(field, "proof under a stated tolerance")
-    saved.write_text(json.dumps(content))
-    assert check(saved).refused
+def test_exit_codes_and_the_last_line(saved, tmp_path, capsys):
+    assert main([str(saved), str(saved)]) == 0
+    said = capsys.readouterr().out
+    assert said.count("2 of 2 levels verified; the interval's bound: verified") == 2
+    assert said.count("Not verified: that these are the numbers of your data and of your model") == 2
+    nothing = tmp_path / "nothing.json"
+    assert main([str(nothing)]) == 2
+    assert "cannot be read as a certificate (FileNotFoundError" in capsys.readouterr().out
+    forger = Forger(saved)
+    forger["scale"] = 2.0 * forger["scale"]
+    forger.save()
     assert main([str(saved)]) == 1
+    said = capsys.readouterr().out
+    assert said.startswith("REFUSED factored: The dual is not feasible")
+    assert said.endswith("1 of 2 levels verified; the interval's bound: NOT VERIFIED\n")
+    assert main([str(saved), str(nothing)]) == 2
 
 
-@pytest.mark.parametrize("name", ["residual", "X", "T", "W"])
-def test_changed_arrays_are_refused_whether_or_not_their_checksums_fit(saved, name):
-    content = json.loads(saved.read_text())
-    with np.load(saved.with_suffix(".npz")) as file:
-        arrays = {key: file[key] for key in file.files}
-    key = content["levels"][0]["evidence"][name]["array"]
-    arrays[key] = np.roll(arrays[key], 1, axis=0)
-    np.savez(saved.with_suffix(".npz"), **arrays)
-    with pytest.raises(checker.Unreadable, match="has been changed"):
-        check(saved)
-    content["arrays"][key] = fingerprint({key: arrays[key]})
-    saved.write_text(json.dumps(content))
-    assert check(saved).refused
+def test_bounds_are_printed_rounded_down(saved):
+    bound = Forger(saved).level["bound"]
+    printed = check(saved).sentences[0].split(" >= ")[1].split(",")[0]
+    assert bound * (1 - 1e-8) <= float(printed) <= bound
+
+
+def test_with_evidence_computed_again_that_is_what_counts(saved):
+    other = dict(bag(3).levels[0].evidence)
+    proof = {"residual", "exponent", "scale"}
+
+    def rebuilt(name, evidence):
+        return evidence if name == "head" else {k: evidence[k] if k in proof else other[k] for k in other}
+
+    assert check(saved, lambda name, evidence: evidence).refused == []
+    report = check(saved, rebuilt)
+    assert report.verified == ["head"]
+    assert not report.bound_verified
+    assert len(report.refused) == 1
+
+
+def test_the_checker_runs_alone_without_thalweg_or_torch(saved, tmp_path):
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    for file in FILES:
+        (alone / file.name).write_text(file.read_text())
+    blocker = "import sys; sys.modules['thalweg'] = sys.modules['torch'] = sys.modules['scipy'] = None; "
+    script = (
+        f"{blocker}import runpy; sys.argv = ['check.py', {str(saved)!r}]; runpy.run_path('check.py', None, '__main__')"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+
+    def verify(*command):
+        return subprocess.run(
+            [sys.executable, *command], cwd=alone, env=environment, capture_output=True, text=True, check=False
+        )
+
+    for done in (verify("-c", script), verify("check.py", str(saved)), verify(str(alone / "check.py"), str(saved))):
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.splitlines()[0].startswith("factored: training loss >= 0.34436")
+    forger = Forger(saved)
+    forger["l2"] = 0.5 * forger["l2"]
+    forger.save()
+    done = verify("check.py", str(saved))
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "REFUSED" in done.stdout
+    saved.write_text("no certificate")
+    assert verify("check.py", str(saved)).returncode == 2
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)

@@ -81,7 +81,7 @@ class Report:
             self.refuse(f"{name}: {error if known else f'its evidence is damaged ({type(error).__name__}: {error}).'}")
             return False
         self.verified.append(name)
-        said = f"{name}: {about['quantity']} >= {level['bound']:.9g}, {about['proof']}: {about['scope']}"
+        said = f"{name}: {about['quantity']} >= {_rules.down(level['bound'])}, {about['proof']}: {about['scope']}"
         self.sentences.append(plain(" ".join([said, *about["assumptions"]]), 2000))
         return True
 
@@ -92,11 +92,11 @@ class Report:
                  if level["whole"] is True and level["quantity"] == content["quantity"]]  # fmt: skip
         highest = max((level["bound"] for level, _ in whole), default=None)
         carrying = [(level, one) for level, one in whole if level["bound"] == highest]
-        others = [level["loss"] for level in levels if level["quantity"] == content["quantity"]]
+        losses = [loss] + [level["loss"] for level in levels if level["quantity"] == content["quantity"]]
         wrong = {
             "a level is there twice.": len({(one["name"], one["quantity"]) for one in levels}) < len(levels),
-            "the loss is no finite number.": not is_number(loss),
-            "the levels have other losses.": any(abs(one - loss) > 1e-9 * abs(loss) + 1e-14 for one in others),
+            "the levels have other losses.": not all(map(is_number, losses))
+            or any(abs(one - loss) > 1e-9 * abs(loss) + 1e-14 for one in losses),
             "the bound is not that of the best level.": bound != (highest if highest is None else min(highest, loss)),
             "what was reached lies outside of bound and loss.": not is_number(reached)
             or not (reached <= loss and (bound is None or bound <= reached)),

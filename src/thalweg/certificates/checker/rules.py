@@ -83,7 +83,7 @@ def prove(evidence):
         elif isinstance(value, str):
             need(len(value) <= 400 and value.isprintable(), f"{key} is no line of text.")
         else:
-            need(isinstance(value, (int, float)) and math.isfinite(value), f"{key} is no finite number.")
+            need(isinstance(value, (int, float)) and -1e308 < value < 1e308, f"{key} is no finite number.")
     with np.errstate(all="ignore"):
         found = getattr(part(RULES[name]), f"check_{name}")(evidence, sys.modules[__name__])
         found = _former(found) if len(found) == 2 else found
@@ -99,6 +99,11 @@ def proved(found):
 def claim(found):
     """Return the bound to claim: another machine, which adds up in another order, accepts it as well."""
     return math.nextafter(found.value - 4 * found.error, -math.inf) if found.error else found.value
+
+
+def down(value):
+    """Return a bound with 9 digits, rounded down."""
+    return _statements.down(value, 9)
 
 
 def statement(evidence):
@@ -142,7 +147,7 @@ def check_level(level, evidence, *, same=0.0):
 
 def is_number(value):
     """Whether a value of the JSON is a finite number; True and False are none."""
-    return type(value) in (int, float) and math.isfinite(value)
+    return type(value) in (int, float) and -1e308 < value < 1e308
 
 
 def is_gap(claimed, loss, bound):

@@ -6,6 +6,8 @@ fixed) and assumptions (sentences). Fields that are words: `features` says what 
 `examples` which data they are.
 """
 
+import decimal
+
 import numpy as np
 
 PROOF, WITH_TOLERANCE = "proof", "proof under a stated tolerance"
@@ -17,11 +19,16 @@ SIGNS = "The hidden units are bounded by a semidefinite relaxation of their sign
 UNITS = {"squared": "squared error", "squared_hinge": "squared hinge", "hinge": "hinge"}
 
 
+def down(value, digits=5):
+    """Return a number with some digits, rounded down: what is said of more is then true of it as well."""
+    return f"{float(decimal.Context(prec=digits, rounding=decimal.ROUND_FLOOR).create_decimal(value)):.{digits}g}"
+
+
 def head(e):
     """The output layer on features that stay as they are."""
     norm = ""
     if e["regularizer"] == "ball":
-        norm = f" of norm up to {_down(e['radius'])} (the root of the sum of its squared weights)"
+        norm = f" of norm up to {down(e['radius'])} (the root of the sum of its squared weights)"
     scope = (
         f"No output layer{_bias(e)}{norm} has a lower training loss than this bound on {_examples(e)} with the "
         f"features that the layers below it give them now, in evaluation mode, {_under(e)}; other layers "
@@ -164,12 +171,3 @@ def _penalty(e):
         return " without a penalty on its weights"
     names = {"l2": f"an L2 penalty of {e.get('l2')!r}", "l1": f"an L1 penalty of {e.get('l1')!r}"}
     return f" with {names.get(kind) or names['l1'] + ' and ' + names['l2']} on its weights"
-
-
-def _down(value):
-    """Return a positive number with 5 digits, rounded down: a statement about less is true of it as well."""
-    digits = f"{value:.4e}"
-    if float(digits) > value:
-        mantissa, exponent = digits.split("e")
-        digits = f"{float(mantissa) - 1e-4:.4f}e{exponent}"
-    return f"{float(digits):.6g}"
