@@ -365,6 +365,20 @@ def test_where_nothing_bounds_the_whole_the_parts_are_told():
     assert section["rows"][0][2] == "–"
 
 
+def test_a_layer_without_a_penalty_is_compared_with_layers_of_no_larger_norm():
+    """A larger one gets below what is said of those."""
+    torch.manual_seed(0)
+    x, y = torch.randn(60, 4), torch.randint(0, 3, (60,))
+    model = nn.Sequential(nn.Linear(4, 40), nn.Tanh(), nn.Linear(40, 3))
+    objective = Objective(model, nn.CrossEntropyLoss(), x, y)
+    interval = thalweg.certify(objective)
+    (said,) = [text for text in prospects(interval) if text.startswith("Fitting")]
+    assert "with a norm no larger than now, lowers it to no less than" in said
+    optimizer = torch.optim.LBFGS(model[2].parameters(), max_iter=200, line_search_fn="strong_wolfe")
+    optimizer.step(objective)
+    assert float(objective.value()) < level_of(interval, "head").bound
+
+
 def test_frozen_weights_are_named():
     model = nn.Sequential(nn.Linear(1, 4), nn.Tanh(), nn.Linear(4, 3))
     model[0].requires_grad_(False)

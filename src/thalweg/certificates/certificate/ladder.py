@@ -96,6 +96,8 @@ def prospects(interval: Interval) -> list[str]:
         what = PROSPECTS.get(level.name)
         if what is None or level.whole or (level.quantity != interval.quantity and level.name != "local"):
             continue
+        if level.evidence.get("regularizer") == "ball":
+            what = f"{what} with a norm no larger than now,"
         reached = interval.loss if level.reached is None else level.reached
         if level.name == "local":
             if reached < interval.loss:
