@@ -7,6 +7,7 @@ weights for a moment, and the features below it and the predictions are compared
 """
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from thalweg.models.mlp import MLP, MaskedLinear
 from thalweg.models.presets import FlatWindow
 from thalweg.objective import Objective
 
+ENOUGH: Final = 256  # examples that are looked at
 # The classes whose `forward` is known; a subclass may compute anything.
 _KNOWN = (nn.Linear, MaskedLinear, nn.EmbeddingBag, Bag, MLP, FlatWindow)
 _TIED = "no statement about the layer alone holds for this model"
@@ -58,12 +60,13 @@ def require_own_layer(whole: Objective, split: Objective, layer: nn.Linear) -> N
     require_plain(whole, [layer])
     modes = [(module, module.training) for part in (whole.model, whole.head) for module in part.modules()]
     kept = [parameter.detach().clone() for parameter in layer.parameters()]
-    batch = min(whole.batches, key=lambda batch: batch.num_examples)
     try:
         for module, _ in modes:
             module.training = False
         with torch.no_grad():
-            _compare(whole, split, layer, batch)
+            for batch in sorted(whole.batches, key=lambda batch: batch.num_examples):
+                if _compare(whole, split, layer, _few(batch)):
+                    break
     finally:
         with torch.no_grad():
             for parameter, before in zip(layer.parameters(), kept, strict=True):
@@ -81,15 +84,29 @@ def name_of(objective: Objective, module: nn.Module) -> str:
     return "The model" if module is objective.model else "The output layer"
 
 
-def _compare(whole: Objective, split: Objective, layer: nn.Linear, batch: Batch) -> None:
-    """Evaluate a batch with the layer's weights and with random ones."""
+def _few(batch: Batch) -> Batch:
+    """Return the first examples of a batch whose tensors have a row for each."""
+    tensors = [*batch.inputs.values(), batch.targets, batch.mask, batch.weights]
+    if batch.num_examples <= ENOUGH or any(
+        t is not None and (t.ndim == 0 or len(t) != batch.num_examples) for t in tensors
+    ):
+        return batch
+    inputs = {name: tensor[:ENOUGH] for name, tensor in batch.inputs.items()}
+    mask, weights = (None if part is None else part[:ENOUGH] for part in (batch.mask, batch.weights))
+    return Batch(inputs, batch.targets[:ENOUGH], mask, weights)
+
+
+def _compare(whole: Objective, split: Objective, layer: nn.Linear, batch: Batch) -> bool:
+    """Evaluate a batch with the layer's weights and with random ones; return whether it has targets to compare with."""
     name = name_of(whole, layer)
     features, again = (form_on(split, batch)[1].features for _ in range(2))
+    if not features.numel():
+        return False
     if not bool(torch.isfinite(features).all()):
         raise InputError("The features below the output layer hold NaN or infinity; there is nothing to certify.")
     if again.shape != features.shape or not bool(torch.isfinite(again).all()):
         raise InputError(f"Two evaluations of the features below {_lower(name)} differ, so they are not fixed.")
-    noise = float((again - features).abs().max()) if features.numel() else 0.0
+    noise = float((again - features).abs().max())
     eps = torch.finfo(features.dtype).eps
     if noise > 1e3 * eps * float(features.abs().max()):
         raise InputError(
@@ -103,7 +120,7 @@ def _compare(whole: Objective, split: Objective, layer: nn.Linear, batch: Batch)
     if form.layer is not layer:
         raise no_form(split)
     after = form.features
-    if after.shape != features.shape or not float((after - features).abs().max() if after.numel() else 0.0) <= noise:
+    if after.shape != features.shape or not float((after - features).abs().max()) <= noise:
         raise InputError(
             f"The weight of {_lower(name)} is used below the layer, too: changing it changes the features, so {_TIED}."
         )
@@ -121,15 +138,14 @@ def _compare(whole: Objective, split: Objective, layer: nn.Linear, batch: Batch)
             f"The prediction is not what {_lower(name)} makes of its input: something else acts on it, so the loss is "
             "not a convex function of this layer."
         )
-    _compare_losses(split, batch, expected, float(allowed.max()) if allowed.numel() else 0.0)
+    _compare_losses(split, batch, expected, float(allowed.max()))
+    return True
 
 
 def _compare_losses(split: Objective, batch: Batch, predictions: Tensor, allowed: float) -> None:
     """Refuse a head whose loss is not that of its linear form."""
     total, count = split.sum_and_count(batch)
     form = form_on(split, batch)[1]
-    if not len(form.features):
-        return
     if not bool(torch.isfinite(form.targets).all()):
         raise InputError("The targets hold NaN or infinity; clean the data.")
     value, own = float(loss_of(form).value(predictions)), float(total) / float(count)
