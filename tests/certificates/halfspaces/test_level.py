@@ -112,6 +112,13 @@ def test_the_search_goes_on_while_there_is_time_and_says_where_it_stopped():
     assert proved(short) == short.bound
 
 
+def test_what_was_looked_for_is_told_where_the_time_was_too_short():
+    rng = np.random.default_rng(0)
+    x = torch.from_numpy(rng.normal(size=(3000, 60))).float()
+    with pytest.raises(InputError, match="No errors that every output layer makes were found in the time that there"):
+        level_of(torch.from_numpy(rng.integers(0, 40, 3000)), outputs=40, x=x, seconds=0.05)
+
+
 def test_ties_count_as_one_of_the_classes_whichever_it_is():
     """A layer of zeros ties everywhere: right on all of one class only, never on both examples of a conflict."""
     x, labels = torch.tensor([[1.0], [1.0]]), torch.tensor([0, 1])

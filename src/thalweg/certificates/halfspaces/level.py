@@ -147,12 +147,20 @@ def errors_of_layers(examples: Examples, layer: nn.Linear, end: float, *, penali
             weights, bias = np.concatenate([0.0 * weights, weights]), np.concatenate([0.0 * bias, bias])
         if proved_layer(scaled(examples.features), examples.labels, weights, bias):
             return _some_layer(examples, weights, bias, penalized=penalized)
-    sets, stopped, rest = _disjoint_sets(examples, end)
+    now, share = time.perf_counter(), 1.0 if examples.num_classes == 2 else 0.5
+    sets, stopped, rest = _disjoint_sets(examples, now + share * (end - now))
     if not sets and rest is not None and examples.num_classes == 2:
         weights = np.stack([0.0 * rest.weight, rest.weight])
         return _some_layer(examples, weights, np.array([0.0, rest.bias]), penalized=penalized)
     if not sets:
-        found = separating_layer(scaled(examples.features), examples.labels, examples.num_classes, end)
+        try:
+            found = separating_layer(scaled(examples.features), examples.labels, examples.num_classes, end)
+        except InputError as error:
+            looked = "in the time that there was" if stopped else "among examples of any two classes"
+            raise InputError(
+                f"No errors that every output layer makes were found {looked}, and no layer was proved to be right on "
+                f"all examples. {error}"
+            ) from None
         if not isinstance(found, Rows):
             return _some_layer(examples, *found, penalized=penalized)
         sets = [found]
