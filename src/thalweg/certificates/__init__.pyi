@@ -17,8 +17,8 @@ from .floors.floor import levels_floor as levels_floor
 from .floors.floor import number_floor as number_floor
 from .floors.floor import soft_floor as soft_floor
 from .floors.norm import norm_floor as norm_floor
+from .halfspaces.layers import layer_separable as layer_separable
 from .halfspaces.separable import Separation as Separation
-from .halfspaces.separable import layer_separable as layer_separable
 from .halfspaces.separable import separability as separability
 from .halfspaces.threshold import FewestErrors as FewestErrors
 from .halfspaces.threshold import Gate as Gate
