@@ -84,7 +84,7 @@ class Certificate:
     evidence: Evidence = dataclasses.field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        if self.evidence.get("rule") in check.CONVERTED:
+        if self.evidence.get("rule") in check.RULES:
             about = check.statement(self.evidence)
             for key in ("quantity", "unit", "whole", "scope"):
                 object.__setattr__(self, key, about[key])

@@ -21,7 +21,7 @@ import zipfile
 
 _package = __package__ or None
 _rules, _reading = (importlib.import_module(f".{n}" if _package else n, _package) for n in ("rules", "reading"))
-RULES, CONVERTED, Proved, Refused, need = _rules.RULES, _rules.CONVERTED, _rules.Proved, _rules.Refused, _rules.need
+RULES, Proved, Refused, need = _rules.RULES, _rules.Proved, _rules.Refused, _rules.need
 prove, proved, claim, statement, rule = _rules.prove, _rules.proved, _rules.claim, _rules.statement, _rules.rule
 check_level, dual_sum, gamma, TINY = _rules.check_level, _rules.dual_sum, _rules.gamma, _rules.TINY
 is_number, is_gap = _rules.is_number, _rules.is_gap

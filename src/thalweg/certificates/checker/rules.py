@@ -53,16 +53,6 @@ RULES = {
 }
 
 
-# Rules whose bounds are rigorous and whose statements are derived; the others are still compared with a slack.
-# (A rule that is converted is added here; when all are, this set and `_former` go.)
-CONVERTED = {"head", "factored", "two_layer", "floor", "norm_floor", "held_out", "separable", "threshold"}
-
-
-def _former(found):
-    loss, bound = found
-    return Proved(loss, abs(loss or 0.0) + abs(bound), bound, 0.0)
-
-
 def rule(name):
     """Return what maps evidence of a rule to the loss computed again or None, and the bound that is proved."""
 
@@ -86,7 +76,6 @@ def prove(evidence):
             need(isinstance(value, (int, float)) and -1e308 < value < 1e308, f"{key} is no finite number.")
     with np.errstate(all="ignore"):
         found = getattr(part(RULES[name]), f"check_{name}")(evidence, sys.modules[__name__])
-        found = _former(found) if len(found) == 2 else found
     need(math.isfinite(found.value) and math.isfinite(found.error) and found.error >= 0, "The evidence proves nothing.")
     return found
 
@@ -123,18 +112,16 @@ def check_level(level, evidence, *, same=0.0):
     need(is_number(loss) and is_number(bound), "loss or bound is no finite number.")
     need(bound <= loss, "the bound is above the loss.")
     found = prove(evidence)
-    converted = evidence["rule"] in CONVERTED
-    most = proved(found) + (same if converted else 1e-9) * found.size + (0.0 if converted else 1e-14)
+    most = proved(found) + same * found.size
     need(bound <= most, f"claims the bound {bound:.12g}, but the evidence proves {most:.12g} only.")
     if found.loss is not None:
         off = abs(found.loss - loss)
-        limit = 1e-10 * found.size + TINY if converted else 1e-9 * found.size + 1e-14
-        need(off <= limit, f"claims the loss {loss:.12g}; the weights give {found.loss:.12g}.")
+        need(off <= 1e-10 * found.size + TINY, f"claims the loss {loss:.12g}; the weights give {found.loss:.12g}.")
     about = statement(evidence)
     for key, value in about.items():
-        if converted and key == "assumptions":
+        if key == "assumptions":
             need(level[key][: len(value)] == list(value), "leaves out an assumption.")
-        elif converted:
+        else:
             same_words = type(level.get(key)) is type(value) and level[key] == value
             need(same_words, f"claims the {key} {level.get(key)!r:.100}; the evidence is about {value!r}.")
     need(is_gap(level.get("relative_gap"), loss, bound), "the relative gap is wrong.")
