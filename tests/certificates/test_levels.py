@@ -308,6 +308,18 @@ def test_a_random_loss_has_no_levels():
     assert all("functional dropout" in reason for reason in interval.left_out.values())
 
 
+def test_soft_targets_of_float32_have_the_loss_that_training_has():
+    """Their rows add up to one only nearly; divided by their sums they would be another loss, by 1e-8 of it."""
+    torch.manual_seed(0)
+    x, targets = torch.randn(40, 6), torch.softmax(torch.randn(40, 3), 1)
+    assert bool((targets.double().sum(1) != 1.0).any())
+    for loss in (nn.CrossEntropyLoss(), nn.CrossEntropyLoss(label_smoothing=0.1)):
+        interval = thalweg.certify(Objective(nn.Linear(6, 3), loss, x, targets, l2=1e-2))
+        head = level_of(interval, "head")
+        assert head.relative_gap < 1.0
+        assert head.bound <= head.reached <= interval.loss
+
+
 def test_a_tied_bag_is_refused_by_name():
     bag = Bag(6, 3)
     batch = Batch({"tokens": torch.tensor([1, 2, 3, 4]), "offsets": torch.tensor([0, 2])}, torch.tensor([0, 1]))
