@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from thalweg.certificates.certificate.interval import Certificate, Interval, Proof, relative
-from thalweg.certificates.certificate.ladder import ladder_section, percent, rungs, sentence
+from thalweg.certificates.certificate.ladder import ladder_section, percent, prospects, rungs, sentence
 from thalweg.certificates.checker.check import Refused, check
 
 
@@ -75,6 +75,16 @@ def test_what_was_reached_is_the_upper_end_and_never_below_the_bound():
     assert [rung["kind"] for rung in rungs(interval)] == ["model", "reached", "partial", "bound"]
     assert "and at most 0.4500" in sentence(interval)
     assert Interval(loss=0.5, levels=(level(reached=0.4 - 1e-12),)).best_reached == 0.4
+
+
+def test_a_bound_that_leaves_nearly_everything_open_is_no_percentage():
+    levels = (level(bound=0.0002), level(name="head", whole=False, bound=0.3, reached=0.35))
+    interval = Interval(loss=0.5, levels=levels)
+    assert sentence(interval).endswith("at least 0.0002 nats and at most 0.3500, and your model has 0.5000.")
+    (said,) = prospects(interval)
+    assert "lowers it from 0.5000 to 0.3500; to no less than 0.3000 (proved)" in said
+    assert "at most 20" in sentence(Interval(loss=0.5, levels=(level(),)))
+    assert prospects(Interval(loss=0.5, levels=(level(), levels[1]))) == []
 
 
 def test_a_sentence_shows_the_digits_that_matter():

@@ -20,6 +20,8 @@ NAMES = {
 }
 # A bound that is no larger, as a fraction of the loss, says nothing; a gain that is no larger is none.
 VACUOUS, NEXT_TO_NOTHING = 1e-12, 1e-3
+# Relative gaps of an interval: above the first its parts are told as well, above the second no percentage is.
+WIDE, WEAK = 0.5, 0.95
 # What can be done about a part of the model.
 PROSPECTS = {
     "head": "Fitting the output layer again, on the features as they are,",
@@ -80,15 +82,17 @@ def sentence(interval: Interval) -> str:
     begin += f", and your model has {interval.loss:.{places}f}"
     if interval.gap == 0.0:
         return f"{begin}: it is the best possible, up to float64 rounding."
+    if interval.relative_gap > WEAK:  # a percentage would say no more than that nearly everything is open
+        return f"{begin}."
     return f"{begin}: at most {percent(interval.relative_gap)} could still be gained."
 
 
 def prospects(interval: Interval) -> list[str]:
-    """Return what is known about parts of the model where nothing is known about the whole: what would lower the loss.
+    """Return what is known about parts of the model where little is known about the whole: what would lower the loss.
 
     The best first.
     """
-    if interval.best is not None and not is_vacuous(interval.best):
+    if interval.best is not None and not is_vacuous(interval.best) and interval.relative_gap <= WIDE:
         return []
     places = digits(interval)
     found: list[tuple[float, str]] = []
