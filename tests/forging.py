@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from dual_cases import exact_bound, exact_loss
 
 from thalweg.certificates.certificate.interval import Interval
+from thalweg.certificates.checker import check as checker
 from thalweg.certificates.checker.check import fingerprint
 from thalweg.certificates.factored.problem import Factored
 from thalweg.certificates.linear.head import Head
@@ -146,3 +148,143 @@ class Forger:
         with zipfile.ZipFile(self.beside, "w", compression) as file:
             for name, data in [*every.items(), *([extra] if extra else [])]:
                 file.writestr(name, data)
+
+
+# ---- mutations ----
+
+NUMBERS = (
+    0, 1, -1, 2, 0.5, -0.0, 1e-300, 1e300, 1e308, 5e-324, 2**53, 2**63, -(2**63), 10**400, True, False, None, "", "NaN",
+    "1.0", "Infinity", [], [1.0], {}, "\x1b[31m", "\ud800", "softmax", "hinge", "squared", "l1", "l2", "ball",
+)  # fmt: skip
+TYPES = (np.float64, np.float32, np.int64, np.int32, np.int8, np.uint8, np.bool_, np.complex128)
+
+
+def mutated_number(rng: np.random.Generator, value: Any) -> Any:
+    """Another value for a number or a word."""
+    if rng.random() < 0.3 or not isinstance(value, (int, float)) or isinstance(value, bool):
+        return NUMBERS[rng.integers(len(NUMBERS))]
+    with np.errstate(all="ignore"):
+        choice = rng.integers(6)
+        if choice == 0:
+            return value + int(rng.integers(-3, 4))
+        if choice == 1:
+            return float(np.nextafter(value, rng.choice([-np.inf, np.inf])))
+        return type(value)(
+            value * float(rng.choice([0.5, 2.0, 1 + 1e-12, 1 - 1e-12, -1.0, 10.0 ** rng.uniform(-9, 9)]))
+        )
+
+
+def mutated_array(rng: np.random.Generator, array: np.ndarray) -> np.ndarray:
+    """Another array."""
+    array = array.copy()
+    choice = rng.integers(13)
+    with np.errstate(all="ignore"):
+        if choice <= 4 and array.size:
+            flat = array.reshape(-1)
+            places = rng.integers(flat.size, size=rng.integers(1, 3))
+            if array.dtype.kind == "f":
+                by = rng.choice([0.5, 2.0, -1.0, 0.0, 1e300, 1e-300, np.nan, np.inf, 1 + 1e-12])
+                flat[places] = flat[places] * by
+            else:
+                flat[places] = (
+                    flat[places].astype(np.int64) + rng.integers(-(2 ** rng.integers(1, 50)), 2**40)
+                ).astype(array.dtype)
+            return array
+        if choice == 5:
+            return array.astype(TYPES[rng.integers(len(TYPES))])
+        if choice == 6:
+            return array[: int(rng.integers(0, len(array) + 1))] if array.ndim else array
+        if choice == 7:
+            return np.roll(array, 1, axis=int(rng.integers(array.ndim))) if array.ndim else array
+        if choice == 8:
+            return array.T.copy()
+        if choice == 9:
+            return array.reshape(-1) if rng.random() < 0.5 else array[None]
+        if choice == 10:
+            return np.zeros_like(array)
+        if choice == 11:
+            return np.asfortranarray(array)
+        return (array * float(rng.choice([0.5, 2.0, -1.0, 1e-9, 1e9]))).astype(array.dtype)
+
+
+def mutated_fields(rng: np.random.Generator, f: Forger) -> None:
+    """Change a number, an array, a field of a level or of the interval, or the list of levels."""
+    choice = rng.random()
+    f.level = f.content["levels"][rng.integers(len(f.content["levels"]))]
+    f.evidence = f.level["evidence"]
+    keys = list(f.evidence)
+    if choice < 0.65 and keys:
+        key = keys[rng.integers(len(keys))]
+        if rng.random() < 0.08:
+            del f[key]
+        elif isinstance(f.evidence[key], dict):
+            f[key] = mutated_array(rng, f[key])
+        else:
+            f[key] = mutated_number(rng, f[key])
+    elif choice < 0.8:
+        key = list(f.level)[rng.integers(len(f.level))]
+        if key != "evidence":
+            f.level[key] = mutated_number(rng, f.level[key])
+    elif choice < 0.95:
+        key = list(f.content)[rng.integers(len(f.content))]
+        if key not in ("levels", "arrays"):
+            f.content[key] = mutated_number(rng, f.content[key])
+    else:
+        f.content["levels"].insert(int(rng.integers(len(f.content["levels"]) + 1)), dict(f.level))
+
+
+def fields_from_evidence(f: Forger) -> None:
+    """Claim for each level what its evidence proves now, with all sentences that belong to it."""
+    for level in f.content["levels"]:
+        evidence = {k: f.arrays[v["array"]] if isinstance(v, dict) and "array" in v else v
+                    for k, v in level["evidence"].items()}  # fmt: skip
+        try:
+            found = checker.prove(evidence)
+            about = checker.statement(evidence)
+        except (checker.Refused, *checker.ERRORS):
+            continue
+        loss = level["loss"] if found.loss is None else float(found.loss)
+        bound = min(float(checker.proved(found)), loss) if isinstance(loss, float) else 0.0
+        level.update({k: list(v) if isinstance(v, tuple) else v for k, v in about.items()})
+        level.update(name=evidence["rule"], loss=loss, bound=bound, reached=None, probability=None)
+        level["relative_gap"] = (loss - bound) / abs(loss) if loss else None if bound != loss else 0.0
+    whole = [one for one in f.content["levels"] if one["whole"] is True and isinstance(one["bound"], float)]
+    best = max(whole, key=lambda one: one["bound"], default=None)
+    if best is not None:
+        keys = ("loss", "bound", "scope", "proof", "unit", "quantity", "relative_gap")
+        f.content.update({key: best[key] for key in keys}, reached=best["loss"])
+
+
+def mutated_file(rng: np.random.Generator, path: Path) -> None:
+    """Change bytes of one of the two files."""
+    chosen = path if rng.random() < 0.5 else path.with_suffix(".npz")
+    raw = bytearray(chosen.read_bytes())
+    for _ in range(rng.integers(1, 4)):
+        at, size = int(rng.integers(len(raw) + 1)), int(2.0 ** rng.uniform(0, 7))
+        choice = rng.integers(5)
+        if choice == 0:
+            raw[at : at + size] = b""
+        elif choice == 1:
+            raw[at:at] = rng.bytes(size)
+        elif choice == 2:
+            raw[at : at + size] = raw[:size]
+        elif at < len(raw):
+            raw[at] = rng.integers(256) if choice == 3 else raw[at] ^ (1 << rng.integers(8))
+    chosen.write_bytes(raw)
+
+
+def is_false(path: Path, report: checker.Report) -> str:
+    """Say what is false in what was accepted; empty if nothing is."""
+    content, arrays = checker.read(path)
+    for level in content["levels"]:
+        if level["name"] not in report.verified or level["name"] not in ("head", "factored"):
+            continue
+        e = {key: arrays[v["array"]] if isinstance(v, dict) else v for key, v in level["evidence"].items()}
+        if level["bound"] > max(exact_bound(e), e["offset"]):
+            return f"{level['name']}: the bound {level['bound']!r} is above {exact_bound(e)}"
+        if e["regularizer"] == "nuclear":
+            continue
+        b = e["b"].tolist() if "b" in e else [0] * e["residual"].shape[1]
+        if level["bound"] > exact_loss(e, e["W"].tolist(), b) * (1 + 1e-9):
+            return f"{level['name']}: the bound {level['bound']!r} is above the loss of its weights"
+    return ""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from forging import HONEST, Forger, bag, layer
+from forging import HONEST, Forger, bag, fields_from_evidence, is_false, layer, mutated_fields, mutated_file
 
 from thalweg.certificates.certificate.interval import Interval
 from thalweg.certificates.checker import check as checker
@@ -693,6 +693,30 @@ def test_a_level_without_evidence_is_not_verified_and_cannot_carry_the_bound(tmp
     assert (report.refused, report.verified, report.bound_verified) == ([], [], False)
     assert report.verdict.endswith("0 of 2 levels verified; the interval's bound: NOT VERIFIED")
     assert main([str(path)]) == 1
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_nothing_false_is_accepted_after_random_changes(name, tmp_path, capsys):
+    """More of them: benchmarks/forge.py."""
+    honest, path = tmp_path / "honest.json", tmp_path / "mutant.json"
+    HONEST[name]().save(honest)
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        path.write_bytes(honest.read_bytes())
+        path.with_suffix(".npz").write_bytes(honest.with_suffix(".npz").read_bytes())
+        if seed % 3 == 0:
+            mutated_file(rng, path)
+        else:
+            f = Forger(path)
+            mutated_fields(rng, f)
+            if seed % 3 == 1:
+                fields_from_evidence(f)
+            f.save()
+        code = main([str(path)])
+        said = capsys.readouterr().out
+        assert code in (0, 1, 2)
+        assert said.replace("\n", "").isprintable()
+        assert code == 2 or is_false(path, check(path)) == ""
 
 
 def test_the_table_is_long():
