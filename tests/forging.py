@@ -71,6 +71,11 @@ HONEST: dict[str, Callable[[], Interval]] = {
 }  # fmt: skip
 
 
+def is_array(value: Any) -> bool:
+    """Whether a value of the JSON's evidence stands for an array."""
+    return isinstance(value, dict) and "array" in value
+
+
 class Forger:
     """A saved certificate in the hands of somebody who knows of the checksums."""
 
@@ -90,7 +95,7 @@ class Forger:
     def __getitem__(self, key: str) -> Any:
         """A number of the first level's evidence, or a copy of an array."""
         value = self.evidence[key]
-        return self.arrays[value["array"]].copy() if isinstance(value, dict) else value
+        return self.arrays[value["array"]].copy() if is_array(value) else value
 
     def __setitem__(self, key: str, value: Any) -> None:
         """Change it; arrays that levels share become the first level's own."""
@@ -99,23 +104,23 @@ class Forger:
             old = self.evidence.get(key)
             self.evidence[key] = {"array": name}
             self.arrays[name] = value
-            if isinstance(old, dict):
+            if is_array(old):
                 self.forget(old["array"])
         else:
             old = self.evidence.get(key)
             self.evidence[key] = value
-            if isinstance(old, dict):
+            if is_array(old):
                 self.forget(old["array"])
 
     def __delitem__(self, key: str) -> None:
         """Leave it out."""
         old = self.evidence.pop(key)
-        if isinstance(old, dict):
+        if is_array(old):
             self.forget(old["array"])
 
     def forget(self, name: str) -> None:
         """Drop an array that no level refers to any more."""
-        used = {v["array"] for one in self.content["levels"] for v in one["evidence"].values() if isinstance(v, dict)}
+        used = {v["array"] for one in self.content["levels"] for v in one["evidence"].values() if is_array(v)}
         if name not in used:
             self.arrays.pop(name, None)
 
@@ -217,7 +222,7 @@ def mutated_fields(rng: np.random.Generator, f: Forger) -> None:
         key = keys[rng.integers(len(keys))]
         if rng.random() < 0.08:
             del f[key]
-        elif isinstance(f.evidence[key], dict):
+        elif is_array(f.evidence[key]):
             f[key] = mutated_array(rng, f[key])
         else:
             f[key] = mutated_number(rng, f[key])
@@ -236,7 +241,7 @@ def mutated_fields(rng: np.random.Generator, f: Forger) -> None:
 def fields_from_evidence(f: Forger) -> None:
     """Claim for each level what its evidence proves now, with all sentences that belong to it."""
     for level in f.content["levels"]:
-        evidence = {k: f.arrays[v["array"]] if isinstance(v, dict) and "array" in v else v
+        evidence = {k: f.arrays[v["array"]] if is_array(v) else v
                     for k, v in level["evidence"].items()}  # fmt: skip
         try:
             found = checker.prove(evidence)
@@ -244,11 +249,13 @@ def fields_from_evidence(f: Forger) -> None:
         except (checker.Refused, *checker.ERRORS):
             continue
         loss = level["loss"] if found.loss is None else float(found.loss)
-        bound = min(float(checker.proved(found)), loss) if isinstance(loss, float) else 0.0
+        if not checker.is_number(loss):
+            continue
+        bound = min(float(checker.proved(found)), loss)
         level.update({k: list(v) if isinstance(v, tuple) else v for k, v in about.items()})
-        level.update(name=evidence["rule"], loss=loss, bound=bound, reached=None, probability=None)
+        level.update(name=evidence["rule"], loss=loss, bound=bound, reached=None)
         level["relative_gap"] = (loss - bound) / abs(loss) if loss else None if bound != loss else 0.0
-    whole = [one for one in f.content["levels"] if one["whole"] is True and isinstance(one["bound"], float)]
+    whole = [one for one in f.content["levels"] if one["whole"] is True and checker.is_number(one["bound"])]
     best = max(whole, key=lambda one: one["bound"], default=None)
     if best is not None:
         keys = ("loss", "bound", "scope", "proof", "unit", "quantity", "relative_gap")

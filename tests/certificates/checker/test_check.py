@@ -56,6 +56,17 @@ def test_bounds_are_printed_rounded_down(saved):
     assert bound * (1 - 1e-8) <= float(printed) <= bound
 
 
+@pytest.mark.parametrize(("key", "value"), [("scope", "No model is better."), ("proof", "proof"), ("bound", 0.1)])
+def test_where_no_level_is_of_the_whole_the_interval_says_so(key, value, tmp_path):
+    path = tmp_path / "certificate.json"
+    HONEST["labels l2"]().save(path)
+    forger = Forger(path)
+    assert forger.content["bound"] is None
+    forger.content[key] = value
+    forger.save()
+    assert "interval: " in check(path).refused[0]
+
+
 def test_with_evidence_computed_again_that_is_what_counts(saved):
     other = dict(bag(3).levels[0].evidence)
     proof = {"residual", "exponent", "scale"}

@@ -572,7 +572,23 @@ def a_million_files(f):
     f.beside.write_bytes(raw)
 
 
+def table_of_contents_cut_short(f):
+    """The 64-bit sizes of a local header are looked for in bytes that are not there."""
+    raw = bytearray(f.beside.read_bytes())
+    raw[raw.find(b"PK\x03\x04") + 28] = 255
+    f.beside.write_bytes(raw)
+
+
+def place_that_lies(f):
+    raw = bytearray(f.beside.read_bytes())
+    place = raw.find(b"PK\x01\x02") + 42
+    raw[place : place + 4] = (len(raw) - 20).to_bytes(4, "little")
+    f.beside.write_bytes(raw)
+
+
 FILES = {
+    "a local header of another length": (table_of_contents_cut_short, UNREADABLE),
+    "an array that is said to lie elsewhere": (place_that_lies, UNREADABLE),
     "empty": (written(""), UNREADABLE),
     "no JSON": (written("certificate"), UNREADABLE),
     "not UTF-8": (written(b"\xff\xfe{}"), UNREADABLE),

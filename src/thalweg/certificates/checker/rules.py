@@ -76,7 +76,8 @@ def prove(evidence):
             need(isinstance(value, (int, float)) and -1e308 < value < 1e308, f"{key} is no finite number.")
     with np.errstate(all="ignore"):
         found = getattr(part(RULES[name]), f"check_{name}")(evidence, sys.modules[__name__])
-    need(math.isfinite(found.value) and math.isfinite(found.error) and found.error >= 0, "The evidence proves nothing.")
+    ok = all(map(math.isfinite, (found.value, found.error, found.size, found.loss or 0.0))) and found.error >= 0
+    need(ok, "The evidence proves nothing: its numbers are too large.")
     return found
 
 
