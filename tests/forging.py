@@ -166,7 +166,7 @@ TYPES = (np.float64, np.float32, np.int64, np.int32, np.int8, np.uint8, np.bool_
 
 def mutated_number(rng: np.random.Generator, value: Any) -> Any:
     """Another value for a number or a word."""
-    if rng.random() < 0.3 or not isinstance(value, (int, float)) or isinstance(value, bool):
+    if rng.random() < 0.3 or not checker.is_number(value) or abs(value) > 1e290:
         return NUMBERS[rng.integers(len(NUMBERS))]
     with np.errstate(all="ignore"):
         choice = rng.integers(6)
