@@ -1,5 +1,6 @@
 """Threshold networks against brute force in integers over all splits, in every scale of columns."""
 
+import time
 from fractions import Fraction
 
 import numpy as np
@@ -175,6 +176,25 @@ def test_the_checker_refuses_what_does_not_prove_the_bound():
     both = {"gate": "AND", "weights": np.ones((2, 1)), "bias": np.zeros(2)}
     with pytest.raises(Refused, match="does not fit the gate"):
         rule("threshold")(evidence | both | sets)
+
+
+EXTREME = np.where(np.arange(220_000).reshape(11, -1) % 3 > 0, 1e308, 1e-308)
+
+
+@pytest.mark.parametrize(
+    ("x", "weights", "message"),
+    [
+        (EXTREME, np.zeros(20_000), "too many ways to list"),
+        (np.ones((1_000_000, 1)), np.zeros(1), "too many ways to list"),
+        (np.ones((200_000, 2)), np.array([1.0, -1.0]), "too close to the boundary"),
+    ],
+)
+def test_the_checker_does_not_work_for_long(x, weights, message):
+    evidence = {"rule": "threshold", "X": x, "label": np.arange(len(x)) % 2, "gate": "SINGLE", "weights": weights[None]}
+    start = time.perf_counter()
+    with pytest.raises((Refused, ValueError), match=message):
+        rule("threshold")(evidence | {"bias": np.zeros(1)})
+    assert time.perf_counter() - start < 10.0
 
 
 def test_the_scope_names_what_is_fixed():

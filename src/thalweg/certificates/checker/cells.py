@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 UNIT = 2.0**-53  # half the distance of 1.0 from the next number
-MOST = 5_000_000  # numbers that are multiplied as integers
+MOST = 5_000_000  # numbers that are multiplied as integers; a row counts as 40 more
 
 
 def integers(column):
@@ -19,6 +19,12 @@ def integers(column):
     whole, exponent = np.ldexp(mantissa, 53).astype(np.int64), exponent.astype(int) - 53
     low = int(exponent[whole != 0].min(initial=10**6)) if (whole != 0).any() else 0
     return [k << (e - low) if k else 0 for k, e in zip(whole.tolist(), exponent.tolist(), strict=True)], low
+
+
+def most_bits(x):
+    """Return how many bits the integers of `integer_rows` have at most."""
+    exponent = np.frexp(x[x != 0])[1]
+    return 54 + int(exponent.max() - exponent.min()) if exponent.size else 1
 
 
 def integer_rows(x):
@@ -173,7 +179,9 @@ def sides(x, weight, bias):
         size = np.abs(x) @ np.abs(weight) + abs(bias)
         sure = np.abs(value) > 2.0 * terms * UNIT * size + terms * 2.0**-1000
     sign = np.where(sure, np.sign(np.where(sure, value, 0.0)), 0.0).astype(np.int8)
-    if (~sure).sum() * terms > MOST:
+    if not weight.any():
+        return np.full(len(x), np.sign(bias), np.int8)
+    if (~sure).sum() * (terms + 40) > MOST:
         raise ValueError(f"{(~sure).sum():,} rows of {terms - 2:,} numbers are too close to the boundary.")
     by, _ = integers(np.r_[weight, bias])
     for i in np.flatnonzero(~sure):

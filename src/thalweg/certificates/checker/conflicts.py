@@ -35,9 +35,12 @@ def multipliers(x, own, rival, *, margin=1.0, limit=MAX_PRICE):
         return None, price
     found = enclosed(x, own, rival, margin) if width + 1 == number else None
     if found is None:
+        price += x.shape[1] * (30.0 + 0.02 * number * CELLS.most_bits(x)) + 0.5 * number * width * min(number, width)
+        if price > limit:
+            return None, price
         rows = blocks(np.array(CELLS.integer_rows(x), dtype=object), own, rival).T.tolist()
         bits = min(number, width) * max(int(abs(k)).bit_length() for row in rows for k in row)
-        price += number * width * min(number, width) * (0.5 + 1.7e-3 * bits + 4e-7 * bits**2)
+        price += number * width * min(number, width) * (1.7e-3 * bits + 4e-7 * bits**2)
         found = positive_kernel(rows) if price <= limit else None
     return found, price
 

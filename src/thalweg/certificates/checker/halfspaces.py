@@ -22,6 +22,7 @@ CELLS, CONFLICTS = (
     importlib.import_module(f".{n}" if __package__ else n, __package__ or None) for n in ("cells", "conflicts")
 )
 MAX_CELLS = 3000
+MAX_LISTED, MAX_BITS = 200_000, 1_000_000  # numbers and bits of the examples whose splits are listed
 MAX_NUMBERS = 2e8
 
 
@@ -86,9 +87,11 @@ def fewest(splits, positive, negative, gate):
 
 def different(x):
     """Return the different examples as vectors of integers (None: too many to list), and which of them each row is."""
+    if x.size > MAX_LISTED:
+        return None, np.arange(len(x))
     points, place = np.unique(x + 0.0, axis=0, return_inverse=True)
     most = max((r for r in range(12) if CELLS.most_cells(len(points), r) <= MAX_CELLS), default=0)
-    fits = most > 0 and points.size <= MAX_CELLS**2
+    fits = most > 0 and points.size * CELLS.most_bits(points) <= MAX_BITS
     return CELLS.independent(CELLS.integer_rows(points), most) if fits else None, place.ravel()
 
 
