@@ -13,13 +13,14 @@ from thalweg.certificates.checker import cells, moments, networks, rules
 from thalweg.certificates.checker.check import Refused, check, prove
 from thalweg.certificates.losses import SoftmaxLoss
 from thalweg.certificates.number_losses import SquaredLoss
-from thalweg.certificates.two_layer.evidence import problem_evidence, signs_proof
+from thalweg.certificates.two_layer.evidence import moments_proof, problem_evidence, signs_proof
 from thalweg.certificates.two_layer.level import certify_point
 from thalweg.certificates.two_layer.neurons import Bias
 from thalweg.certificates.two_layer.oracles import oracle_of
 from thalweg.certificates.two_layer.point import TwoLayerPoint
 from thalweg.certificates.two_layer.problem import TwoLayerProblem, Weights
 from thalweg.certificates.two_layer.relaxed_oracle import RelaxedOracle
+from thalweg.certificates.two_layer.semidefinite import Relaxation
 
 
 def problem_of(method, *, num=12, hidden=Bias.NONE, output=Bias.NONE, seed=0):
@@ -132,7 +133,13 @@ def test_a_free_bias_needs_residuals_that_sum_to_zero(levels):
 @pytest.mark.parametrize("hidden", list(Bias))
 def test_a_kink_far_away_is_not_needed(hidden):
     """The ellipsoid that a free bias stays in: without its multiplier the same proof is none."""
-    evidence: dict[str, Any] = dict(certified("several", hidden=hidden).evidence)
+    problem = problem_of("several", hidden=hidden)
+    weights, relaxation = problem_weights(problem), Relaxation(problem)
+    found = relaxation.solve(weights, 60.0, np.inf, 200)
+    assert found is not None
+    proof = moments_proof(problem_evidence(problem, weights, 0.0, {}), problem, found, relaxation)
+    assert proof is not None
+    evidence: dict[str, Any] = proof[0]
     assert prove(evidence).value > 0.0
     if hidden is Bias.FREE:
         with pytest.raises(Refused, match="negative"):
@@ -177,8 +184,9 @@ def test_the_bound_is_below_the_best_network_in_exact_arithmetic(method, scale):
 
 
 def problem_weights(problem):
-    dimension = problem.features.shape[1]
-    return Weights(np.zeros((1, dimension)), np.zeros(1), np.zeros((1, 1)), np.zeros(1), np.zeros((dimension, 1)))
+    dimension, width = problem.features.shape[1], problem.loss.num_outputs
+    ingoing, outgoing = np.zeros((1, dimension)), np.zeros((1, width))
+    return Weights(ingoing, np.zeros(1), outgoing, np.zeros(width), np.zeros((dimension, width)))
 
 
 @pytest.mark.parametrize("hidden", list(Bias))

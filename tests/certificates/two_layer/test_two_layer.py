@@ -104,6 +104,14 @@ def test_a_unit_of_length_zero_is_left_out():
     assert np.isfinite(network.objective())
 
 
+def test_a_network_without_anything_to_move_stays():
+    problem = TwoLayerProblem(np.eye(3), LogisticLoss(torch.eye(3)[:, :1]), 10.0, 1.5, Bias.NONE, Bias.NONE)
+    linear, ridge, _ = problem.linear
+    network = RestrictedNetwork(problem.features, problem.array_loss, 10.0, linear, ridge, width=1, num_sized=3)
+    network.polish()
+    assert network.objective() == pytest.approx(np.log(2.0))
+
+
 def check_bounds(rng, problem):
     """The bound lies below every network, without a tolerance; the reached loss at the bound; the checker agrees."""
     oracle = oracle_of(problem)

@@ -11,6 +11,7 @@ from thalweg.certificates.two_layer.problem import TwoLayerProblem, Weights
 from thalweg.certificates.two_layer.restricted import RestrictedNetwork
 
 MAX_STALLS = 3
+STEPS, MORE_STEPS = 60, 1000  # of polishing a network
 FAR = 1e6  # a free bias that makes a constant of a neuron
 
 
@@ -63,7 +64,7 @@ def best_network(
         num_sized=dimension + (problem.hidden_bias is Bias.PENALIZED),
     )
     network.fit_sizes()
-    bound, best_dual, rounds, start = -np.inf, np.zeros((num, width)), 0, time.perf_counter()
+    bound, best_dual, rounds, polished, start = -np.inf, np.zeros((num, width)), 0, 0, time.perf_counter()
     stalls = 0
     for rounds in range(1, max_rounds + 1):
         dual, answer = _ask(problem, oracle, network.predictions())
@@ -71,10 +72,13 @@ def best_network(
         if value > bound or rounds == 1:
             bound, best_dual = value, dual
         objective = network.objective()
-        if objective - bound <= tolerance * abs(objective) or not answer.neurons:
+        # Where no neuron helps and a gap is left, the network itself is not yet the best of its cells.
+        longer = not answer.neurons and polished < MAX_STALLS
+        if objective - bound <= tolerance * abs(objective) or not (answer.neurons or longer):
             break
         network.add(answer.neurons)
-        network.polish()
+        network.polish(MORE_STEPS if longer else STEPS)
+        polished += longer
         network.fit_sizes()
         if network.merge():
             network.polish()

@@ -18,13 +18,14 @@ from thalweg.certificates.two_layer.neurons import AbstractOracle, Bias, with_bi
 from thalweg.certificates.two_layer.oracles import oracle_of
 from thalweg.certificates.two_layer.point import TwoLayerPoint, two_layer_point
 from thalweg.certificates.two_layer.problem import Weights
-from thalweg.certificates.two_layer.relaxed_oracle import RelaxedOracle
+from thalweg.certificates.two_layer.relaxed_oracle import MAX_ANCHORS, RelaxedOracle
 from thalweg.certificates.two_layer.restricted import nonnegative_newton
 from thalweg.certificates.two_layer.semidefinite import MAX_ORDER, Relaxation
 from thalweg.errors import InputError
 from thalweg.objective import Objective
 
 SEARCH: Final = 0.3  # of the time, for a better network before the relaxation
+SIGNS: Final = 0.4  # of what is left, for the relaxation over signs
 MAX_STEPS: Final = 100_000
 
 
@@ -174,9 +175,11 @@ def _relaxed(
     best = solution.weights if solution.objective + point.offset < point.loss else point.weights
     relaxation, proofs = Relaxation(problem), []
     small = relaxation.order <= MAX_ORDER
-    if not oracle.free or not small:
+    start, rows = time.perf_counter(), len(oracle.anchors)
+    if rows <= MAX_ANCHORS and (not small or rows * oracle.trial(problem.loss.num_outputs) <= SIGNS * seconds):
         proofs.append(signs_proof(kept, problem, problem.dual_point(problem.predictions(best)), oracle))
     if small:
+        seconds -= time.perf_counter() - start
         found = relaxation.solve(best, seconds, min(solution.objective, problem.objective(best)), steps)
         proofs.append(None if found is None else moments_proof(kept, problem, found, relaxation))
     return [proof for proof in proofs if proof is not None]

@@ -138,12 +138,14 @@ class RestrictedNetwork:
         """Let all neurons turn within their cells until nothing moves any more."""
         before, last = self.objective(), 3
         for _ in range(max_steps):
+            if last == 0 or not (self.units or self.coefficients.size):
+                break
             gradient, hessian = self._derivatives()
             value, vectors = np.linalg.eigh(hessian)
             size = np.maximum(np.abs(value), 1e-11 * np.abs(value).max(initial=0.0) + 1e-300)
             step = -vectors @ ((vectors.T @ gradient) / size)
             slope = float(gradient @ step)
-            if not np.isfinite(slope) or slope >= 0.0 or last == 0:
+            if not np.isfinite(slope) or slope >= 0.0:
                 break
             # Where the objective no longer tells steps apart, the gradient still gains from a few.
             last -= -slope <= 1e-12 * abs(before)

@@ -8,8 +8,8 @@ where x_i . u + b = t_i - s_i (t, s >= 0, t_i s_i = 0), the moments Y = sum of w
     |Y_ut| <= Y_ht, |Y_at| <= Y_ht column by column, and so for s
 
 and the predictions are linear in them. Forgetting all else leaves a convex problem, whose dual has the residual and
-the multipliers as its unknowns. It is solved by alternating directions; whatever multipliers it ends with give a valid
-bound. With one output a = h or a = -h, and there are two such matrices, one for each sign.
+the multipliers as its unknowns. It is solved by Douglas-Rachford splitting; whatever multipliers it ends with give a
+valid bound. With one output a = h or a = -h, and there are two such matrices, one for each sign.
 """
 
 import dataclasses
@@ -24,9 +24,9 @@ from thalweg.certificates.two_layer.problem import TwoLayerProblem, Weights
 
 MAX_ORDER: Final = 700  # of the semidefinite matrices; above, an iteration takes longer than a second
 EVERY: Final = 40  # iterations between two looks at the bound
-OVER: Final = 1.6  # over-relaxation of the multipliers
+OVER: Final = 1.9  # over-relaxation
 UNIT: Final = 1.0  # of t and s, as a share of the largest singular values of the rows
-BETA: Final = 20.0  # the penalty to start with
+BETA, FREE_BETA = 20.0, 0.1  # the penalty to start with; for a free bias
 CLOSE: Final = 1e-4  # the relative gap at which it ends
 
 
@@ -60,7 +60,7 @@ class Found:
 
 @final
 class Relaxation:
-    """Alternating directions for one problem; `order` is what the time and memory of an iteration depend on."""
+    """Douglas-Rachford splitting for one problem; `order` is what the time and memory of an iteration depend on."""
 
     def __init__(self, problem: TwoLayerProblem) -> None:
         self.problem, self.width = problem, problem.loss.num_outputs
@@ -135,30 +135,30 @@ class Relaxation:
         begin = time.perf_counter()
         self.prepare()
         moments, theta = self.start(weights)
-        multiplier = [np.zeros_like(y) for y in moments]
         # The moments' size: of the network, and where that is next to nothing, of what would cost a tenth of the loss.
         least = 0.1 * abs(self.problem.objective(weights)) / self.problem.l2 + 1e-290
         scale = max(float(np.mean([np.abs(np.diag(y)).sum() for y in moments])), least)
-        beta = BETA * self.problem.l2 / scale
+        beta = (FREE_BETA if self.free else BETA) * self.problem.l2 / scale
         outputs = self.problem.predictions(weights) - self.linear @ theta
+        targets = [self._projected(y, beta) for y in moments]
         best, value = None, -np.inf
         for step in range(1, iterations + 1):
-            lengths = [self._projected(y + m / beta, beta) for y, m in zip(moments, multiplier, strict=True)]
-            targets = [z - m / beta for z, m in zip(lengths, multiplier, strict=True)]
             outputs, theta, now = self._moments(targets, outputs, theta, beta)
-            last = [m + beta * (y - z) for y, z, m in zip(now, lengths, multiplier, strict=True)]
-            if step % 10 == 0:
-                factor = self._balance(moments, now, lengths, last, beta)
-                beta *= factor
-            moments = now
-            multiplier = [m + OVER * (new - m) for new, m in zip(last, multiplier, strict=True)]
-            late = time.perf_counter() - begin > seconds * (1.0 - 2.0 * EVERY / (step + 2.0 * EVERY))
+            multiplier = [beta * (y - target) for y, target in zip(now, targets, strict=True)]
+            other = [self._projected(2.0 * y - target, beta) for y, target in zip(now, targets, strict=True)]
             if step % EVERY == 0 or step == iterations:
-                found = self._bounded(last, outputs + self.linear @ theta)
+                found = self._bounded(multiplier, outputs + self.linear @ theta)
                 if found is not None and found.bound > value:
                     best, value = found, found.bound
-                if late or most - value <= CLOSE * abs(most):
+                spent = time.perf_counter() - begin
+                if spent * (1.0 + EVERY / step) > seconds or most - value <= CLOSE * abs(most):
                     break
+            if step % 10 == 0:
+                factor = _balance(moments, now, other, multiplier, beta)
+                beta *= factor
+                targets = [y - (y - target) / factor for y, target in zip(now, targets, strict=True)]
+            moments = now
+            targets = [target + OVER * (z - y) for target, z, y in zip(targets, other, now, strict=True)]
         return best
 
     def _projected(self, matrix: np.ndarray, beta: float) -> np.ndarray:
@@ -168,19 +168,6 @@ class Relaxation:
         kept = values > 0.0
         root = self.basis @ (vectors[:, kept] * np.sqrt(values[kept]))
         return root @ root.T
-
-    def _balance(self, before: Any, now: Any, other: Any, multiplier: Any, beta: float) -> float:
-        """How the penalty is to change so that both residuals shrink alike."""
-        primal = sum(np.linalg.norm(y - z) for y, z in zip(now, other, strict=True)) / (
-            sum(np.linalg.norm(y) for y in now) + 1e-300
-        )
-        dual = (
-            beta
-            * sum(np.linalg.norm(y - z) for y, z in zip(now, before, strict=True))
-            / (sum(np.linalg.norm(m) for m in multiplier) + 1e-300)
-        )
-        ratio = primal / max(dual, 1e-300)
-        return float(np.clip(ratio**0.3, 1.0 / 1.3, 1.3))
 
     def _moments(
         self, targets: list[np.ndarray], outputs: np.ndarray, theta: np.ndarray, beta: float
@@ -379,6 +366,17 @@ class _Columns:
             total = total + gain * self.sign * this.unit[:, None] * moved[this.a].T
             rate = rate + (gain**2 * np.abs(self.slope) * this.unit * speed)[:, None] * np.ones_like(v)
         return np.asarray(total), np.asarray(rate)
+
+
+def _balance(before: Any, now: Any, other: Any, multiplier: Any, beta: float) -> float:
+    """By what the penalty is to change so that both residuals shrink alike."""
+
+    def size(arrays: Any) -> float:
+        return float(sum(np.linalg.norm(array) for array in arrays)) + 1e-300
+
+    primal = size(y - z for y, z in zip(now, other, strict=True)) / size(now)
+    dual = beta * size(y - z for y, z in zip(now, before, strict=True)) / size(multiplier)
+    return float(np.clip((primal / dual) ** 0.3, 1.0 / 1.3, 1.3))
 
 
 def hull(rows: np.ndarray) -> np.ndarray:
