@@ -9,7 +9,7 @@ import pytest
 
 from thalweg.certificates.certificate.interval import Interval, Proof
 from thalweg.certificates.checker.check import Refused, check, prove
-from thalweg.certificates.checker.held_out import limits, lower_limit
+from thalweg.certificates.checker.held_out import about, limits, lower_limit
 from thalweg.certificates.new_texts.level import held_out_level
 from thalweg.certificates.new_texts.shares import share_interval
 
@@ -137,3 +137,9 @@ def test_level_never_bounds_the_training_loss():
     assert "for the best of 20 evaluations on them" in chosen.scope
     assert chosen.bound < held_out_level(5, 50).bound
     assert any("--test FILE" in said for said in chosen.assumptions)
+
+
+def test_it_says_which_new_data_are_not_covered():
+    split, file = about(EVIDENCE)["assumptions"], about(EVIDENCE | {"file": "test.csv"})["assumptions"]
+    assert "New data that repeat training examples, or whose answer none of these has, are not covered." in split
+    assert "New data whose answer no training example has are not covered." in file

@@ -128,3 +128,12 @@ def test_norm_floor_refuses_what_makes_no_sense():
         norm_floor(np.zeros(2, dtype=int), 1.0, 0.1)
     with pytest.raises(InputError, match="too many"):
         norm_floor(np.ones(2000, dtype=int), 1.0, 0.1)
+
+
+def test_the_statement_names_the_penalty_the_length_and_the_bias_to_the_last_digit():
+    counts, radius, l2 = np.array([9, 1]), math.sqrt(128.0), 0.123456789
+    said = check.statement(norm_floor(counts, radius, l2, free_bias=False).evidence)
+    assert f"at most {radius!r} long" in said["scope"]
+    assert f"an L2 penalty of {l2!r} on the weights of its output layer and no bias." in said["scope"]
+    assert f"never longer than {radius!r}" in said["assumptions"][0]
+    assert "and a bias without one." in check.statement(norm_floor(counts, radius, l2).evidence)["scope"]

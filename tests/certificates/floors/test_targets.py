@@ -19,6 +19,7 @@ from thalweg.errors import InputError
 from thalweg.heads.bernoulli import Bernoulli
 from thalweg.heads.softmax import Softmax
 from thalweg.objective import Objective
+from thalweg.training.certified.certify import certify
 
 X = torch.tensor([[0.0], [0.0], [0.0], [1.0]])
 Y = torch.tensor([0, 1, 1, 1])
@@ -154,3 +155,22 @@ def test_a_model_that_returns_no_row_for_each_example_is_refused():
     with pytest.raises(InputError, match="a row for each example, 4 here"):
         collect_targets(objective)
     assert np.isfinite(float(objective.value()))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
+def test_soft_targets_whose_rows_do_not_add_up_to_one(smoothing):
+    soft = torch.tensor([[0.7, 0.4], [0.2, 0.5], [0.1, 0.7], [0.6, 0.4]], dtype=torch.float64)
+    model = nn.Linear(1, 2)
+    objective = Objective(model, nn.CrossEntropyLoss(label_smoothing=smoothing), X, soft).copied(torch.float64)
+    found = collect_targets(objective)
+    floor = floor_of_groups(found, groups_by_input(objective.batches, found)).value
+    optimizer = torch.optim.LBFGS(objective.parameters, max_iter=500, tolerance_grad=1e-13, tolerance_change=1e-16)
+    optimizer.step(objective)  # two different inputs, so that a linear model is any function of them
+    assert floor <= objective.value() <= floor * (1 + 1e-9)
+
+
+def test_a_loss_without_any_target_is_refused():
+    model = nn.Linear(1, 2)
+    weights, loss = torch.ones(4), nn.CrossEntropyLoss(ignore_index=1)
+    with pytest.raises(InputError, match="The loss is nan"):
+        certify(Objective(model, loss, X, torch.ones(4, dtype=torch.int64), weights=weights))

@@ -10,10 +10,11 @@ import torch
 import thalweg
 from thalweg.certificates.certificate.interval import level_to_json
 from thalweg.certificates.new_texts.level import held_out_level
+from thalweg.certificates.new_texts.shares import share_interval
 from thalweg.cli.main import run as command
 from thalweg.errors import InputError
-from thalweg.training.certified.certify import certify_run, open_run
-from thalweg.training.certified.new_texts import counted_again, new_texts_level, num_compared, num_planned
+from thalweg.training.certified.certify import certify_run, open_run, read_again
+from thalweg.training.certified.new_texts import counted_again, different, new_texts_level, num_compared, num_planned
 from thalweg.training.certified.risk import risk_on_new_texts
 
 GOOD, BAD = ["fine", "lovely", "clever", "warm"], ["dull", "silly", "cold", "slow"]
@@ -64,9 +65,13 @@ def test_level_of_a_bag_was_chosen_by_nothing(bag):
     interval = certify_run(bag, seconds=5.0).interval
     level = interval.levels[-1]
     assert (level.name, level.quantity, level.whole) == ("held_out", "error on new data", False)
-    assert level.evidence["examples"] == bag.result["num_examples"]
-    assert level.loss == pytest.approx(1 - bag.metrics["accuracy"])
-    low, high = (1 - end for end in reversed(bag.result["intervals"]["accuracy"]))
+    task, prepared = read_again(bag)
+    examples = different(task, prepared.valid)
+    assert len(prepared.valid) - 3 < len(examples) == level.evidence["examples"] < len(prepared.valid)
+    labels = [task.labels[i] for i in examples.columns["labels"]]
+    wrong = sum(answer["label"] != label for answer, label in zip(bag.predict(examples.raw), labels, strict=True))
+    assert level.evidence["wrong"] == wrong
+    low, high = share_interval(wrong, len(examples))
     assert level.bound == pytest.approx(low, abs=1e-9)
     assert f"{100 * high:.1f}"[:4] in level.scope
     assert interval.best.name != "held_out"
@@ -165,3 +170,19 @@ def test_command(bag, folder, capsys, monkeypatch):
             command(check)
         assert ended.value.code == code
         assert ("REFUSED held_out" in capsys.readouterr().out) == bool(code)
+
+
+def test_equal_texts_of_a_split_count_once(tmp_path):
+    """A split keeps equal texts together: 59 of 239 examples were 1 of 4 texts, and of new rows 3 % were wrong."""
+    rng = np.random.default_rng(1)
+    texts = [(" ".join(rng.choice(list("abcdefghijklmnop"), 6)), "xy"[rng.integers(2)]) for _ in range(40)]
+    rows = [dict(zip(("text", "label"), texts[i], strict=True)) for i in rng.integers(0, 40, 800)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = thalweg.train(tmp_path / "rows.jsonl", out=tmp_path, steps=2, certify=0)
+    opened = open_run(run)
+    level = new_texts_level(run, opened.task, opened.prepared.valid, None)
+    different = len(set(opened.prepared.valid.raw))
+    assert level.evidence["examples"] == different < len(opened.prepared.valid) / 5
+    assert f"of {different} different validation examples" in level.scope
+    evidence = dict(level.evidence)
+    assert counted_again(run, opened.task, opened.prepared.valid, evidence | {"wrong": 0}) == evidence

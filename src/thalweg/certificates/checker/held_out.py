@@ -6,6 +6,7 @@ Evidence:
   chance    a, by which the statement may be wrong
   compared  t, of how many models (evaluations on the same examples) this one was chosen; 1: of none
   data      what the examples are: "validation examples", "examples of test.csv"
+  file      where there is one: the file of these examples, whose rows may repeat training examples
   baseline  how many of them always giving the most frequent answer gets wrong; -1: unknown
 
 Proved is the Clopper-Pearson limit at a / t, so that it holds for all t models at once and hence for the chosen one: a
@@ -79,7 +80,12 @@ def about(e):
         f"{e['chance']:g}"
     )
     scope += f", for the best of {compared:,} evaluations on them)." if compared > 1 else ")."
-    said = ["The examples were drawn independently of one another, as the new data will be, and were not trained on."]
+    said = [
+        "The examples were drawn independently of one another, as the new data will be, and were not trained on.",
+        "New data whose answer no training example has are not covered."
+        if e.get("file")
+        else "New data that repeat training examples, or whose answer none of these has, are not covered.",
+    ]
     if compared > 1:
         said.append("Nothing else, such as the best of several runs, was chosen by them (else: --test FILE).")
     if e["baseline"] >= 0:

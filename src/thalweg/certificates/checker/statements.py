@@ -51,7 +51,7 @@ def factored(e):
 def two_layer(e):
     """Two layers of (leaky) ReLU units, of any width."""
     leak, frozen = e["leak"], e.get("frozen")
-    kind = "linear" if leak == 1.0 else "ReLU" if leak == 0.0 else f"leaky ReLU (slope {leak!r})"
+    kind = "linear" if leak == 1.0 else "ReLU" if leak == 0.0 else f"leaky ReLU (slope {float(leak)!r})"
     fixed = "what the earlier layers give them now as input" if frozen else f"{_features(e)} as input"
     biases = " and ".join(f"{BIASES[e[f'{name}_bias']]} in the {name} layer" for name in ("hidden", "output"))
     skip = " and an input skip under the penalty" if e["skip"] else ""
@@ -59,7 +59,7 @@ def two_layer(e):
     scope = (
         f"No two layers of {kind} units of any width{wiring} with {biases}{skip}, however they are trained, have a "
         f"lower training loss than this bound on {_examples(e)} with {fixed}, under {_loss(e)} and an L2 penalty of "
-        f"{e['l2']!r} on all weight matrices, in evaluation mode."
+        f"{float(e['l2'])!r} on all weight matrices, in evaluation mode."
     )
     said = {"moments": MOMENTS, "signs": SIGNS}.get(e["method"])
     return _about(e, whole=not frozen, scope=scope, assumptions=(said,) if said else ())
@@ -74,14 +74,17 @@ def floor(e):
         wrong = int(weight.sum() - np.maximum.reduceat(weight, starts).sum()) if len(starts) else 0
         counted = f"answers fewer than {wrong:,} of these {number:,} training targets wrong"
         least = counted if weight.dtype.kind == "i" else "answers a smaller share of these training targets wrong"
-        return _result("training errors", "fraction of the targets", f"{whose} {least}.")
+        said = f"{whose} {least}."
+        if not wrong and weight.dtype.kind == "i":
+            said = f"A lookup table that sees only {seen} could answer all of these {number:,} training targets right."
+        return _result("training errors", "fraction of the targets", said)
     reasons = []
     differ = int(np.count_nonzero(np.diff(e["group"], prepend=-1)))
     if differ:
         noun = "group of inputs looks" if differ == 1 else "groups of inputs look"
         reasons.append(f"{differ:,} {noun} the same and {'has' if differ == 1 else 'have'} different targets")
     if e.get("smoothing"):
-        reasons.append(f"label smoothing {e['smoothing']!r} has a cost even for a perfect model")
+        reasons.append(f"label smoothing {float(e['smoothing'])!r} has a cost even for a perfect model")
     why = ", and ".join(reasons) or "no inputs that look the same have different targets: a lookup table could have 0"
     scope = f"{whose} has a lower training loss than this bound on these {number:,} training targets ({why})."
     return _result("training loss", "squared error" if e["measure"] == "squares" else "nats", scope)
@@ -90,13 +93,15 @@ def floor(e):
 def norm_floor(e):
     """Bodies whose features have a bounded length."""
     counts = e["counts"].tolist()
-    smoothed = f", label smoothing {e['smoothing']!r}" if e["smoothing"] else ""
+    smoothed = f", label smoothing {float(e['smoothing'])!r}" if e["smoothing"] else ""
+    bias = "and a bias without one" if e["free_bias"] else "and no bias"
+    long = repr(float(e["radius"]))
     scope = (
-        f"No network of any depth whose features are at most {e['radius']!r} long has a lower training loss than "
-        f"this bound on {sum(counts):,} targets of {len(counts):,} classes of these sizes{smoothed}, with an L2 "
-        f"penalty of {e['l2']!r} on its output layer."
+        f"No network of any depth whose features are at most {long} long has a lower training loss than this bound on "
+        f"{sum(counts):,} targets of {len(counts):,} classes of these sizes{smoothed}, with an L2 penalty "
+        f"of {float(e['l2'])!r} on the weights of its output layer {bias}."
     )
-    said = f"The features are never longer than {e['radius']!r}, whatever the weights (given, not checked)."
+    said = f"The features are never longer than {long}, whatever the weights (given, not checked)."
     return _result("training loss", "nats", scope, assumptions=(said,))
 
 

@@ -153,7 +153,7 @@ def floor_of_errors(targets: Targets, groups: np.ndarray) -> Floor:
 def floor_of_groups(targets: Targets, groups: np.ndarray) -> Floor:
     """Return the floor of the mean loss for targets that the model sees in these groups.
 
-    It raises an InputError where class weights with label smoothing would take a table that is too large.
+    It raises an InputError where class weights or soft targets with smoothing would take a table that is too large.
     """
     form, weights = targets.form, targets.weights
     assert len(groups) == len(targets.targets), f"{len(groups)} groups of {len(targets.targets)} targets"
@@ -163,8 +163,10 @@ def floor_of_groups(targets: Targets, groups: np.ndarray) -> Floor:
         return answers_floor(groups, targets.targets, weights, targets.count)
     if form.class_weights is not None:
         return _weighted_classes(targets, groups, form.class_weights.double().cpu().numpy())
-    if targets.targets.ndim == 2:
-        return soft_floor(groups, targets.targets, weights=weights, total=targets.count, smoothing=form.smoothing)
+    if targets.targets.ndim == 2 and form.smoothing == 0.0:
+        return soft_floor(groups, targets.targets, weights=weights, total=targets.count)
+    if targets.targets.ndim == 2:  # smoothed one by one: rows of float32 do not add up to one
+        return _weighted_classes(targets, groups, np.ones(targets.num_outputs))
     return class_floor(
         groups,
         targets.targets,
@@ -193,7 +195,7 @@ def _weighted_classes(targets: Targets, groups: np.ndarray, u: np.ndarray) -> Fl
         each = u[targets.targets] * (1.0 if targets.weights is None else targets.weights)
         return class_floor(groups, targets.targets, num_classes, weights=each, total=targets.count)
     if len(groups) * num_classes > MAX_MASSES:
-        raise InputError("Class weights with label smoothing would take a table too large to count.")
+        raise InputError("Weights or soft targets with label smoothing would take a table too large to count.")
     hard = np.eye(num_classes)[targets.targets] if targets.targets.ndim == 1 else targets.targets
     masses = u * ((1.0 - form.smoothing) * hard + form.smoothing / num_classes)
     return soft_floor(groups, masses, weights=targets.weights, total=targets.count)
@@ -207,7 +209,7 @@ def _is_heavy(targets: Targets) -> np.ndarray:
     """Return which targets have a weight above 0, bool `[n]`."""
     heavy = np.ones(len(targets.targets), dtype=bool)
     if targets.weights is not None:
-        heavy &= (targets.weights.reshape(len(heavy), -1) > 0.0).any(1)
+        heavy &= (targets.weights > 0.0).any(tuple(range(1, targets.weights.ndim)))
     if targets.form.class_weights is not None and targets.targets.ndim == 1:
         heavy &= targets.form.class_weights.cpu().numpy()[targets.targets] > 0.0
     return heavy

@@ -12,6 +12,7 @@ from thalweg.certificates.attempts import Clock
 from thalweg.certificates.certificate.interval import Certificate, Interval
 from thalweg.certificates.new_texts.level import NAME, held_out_level
 from thalweg.data.arrays.batches import Examples
+from thalweg.data.arrays.equal import WholeExamples
 from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
 from thalweg.tasks.answering import answering
@@ -60,6 +61,9 @@ def new_texts_level(run: Run, task: AbstractTask, valid: Examples, test: Path | 
         data, file = f"examples of {test.name}", {"file": str(test), "sha256": checksum(test)}
     else:
         compared = num_compared(run)
+        if not run.recipe.data.valid:  # equal texts are on one side of the split, so that they are no independent ones
+            examples = different(task, valid)
+            data = VALIDATION if len(examples) == len(valid) else f"different {VALIDATION}"
     _, autocast = choose_precision(run.recipe.run.precision, choose_device("cpu"))
     found = evaluate(task, run.model, run.head, examples, autocast=autocast, intervals=True)
     if SHARE not in found.shares:
@@ -71,6 +75,15 @@ def new_texts_level(run: Run, task: AbstractTask, valid: Examples, test: Path | 
     baseline = size - round(found.baselines[SHARE] * size) if SHARE in found.baselines else None
     level = held_out_level(size - right, size, compared=compared, data=data, baseline=baseline)
     return dataclasses.replace(level, seconds=time.perf_counter() - start, evidence={**level.evidence, **file})
+
+
+def different(task: AbstractTask, examples: Examples) -> Examples:
+    """Return the first of those examples that look the same to the model."""
+    view = task.view(examples)
+    if not isinstance(view, WholeExamples):
+        return examples
+    first = np.sort(np.unique(view.groups, return_index=True)[1])
+    return examples if len(first) == len(examples) else examples.take(first)
 
 
 def expected_seconds(run: Run, task: AbstractTask, examples: Examples) -> float:
