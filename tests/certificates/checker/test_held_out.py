@@ -143,3 +143,12 @@ def test_it_says_which_new_data_are_not_covered():
     split, file = about(EVIDENCE)["assumptions"], about(EVIDENCE | {"file": "test.csv"})["assumptions"]
     assert "New data that repeat training examples, or whose answer none of these has, are not covered." in split
     assert "New data whose answer no training example has are not covered." in file
+
+
+def test_a_file_of_many_levels_is_refused_before_any_is_verified(tmp_path):
+    saved(tmp_path)
+    content = json.loads((tmp_path / "certificate.json").read_text())
+    content["levels"] *= 3
+    (tmp_path / "certificate.json").write_text(json.dumps(content))
+    with pytest.raises(Refused, match="more levels than any certificate"):
+        check(tmp_path / "certificate.json")

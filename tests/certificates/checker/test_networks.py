@@ -209,3 +209,38 @@ def test_an_ellipsoid_holds_its_rows_whatever_the_axes():
         inside = moments.ellipsoid(axes, rows, rules)
         for row in rows:
             assert np.linalg.eigvalsh(inside - np.outer(row, row))[0] >= -1e-9 * np.abs(inside).max()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_fan_holds_every_direction_and_is_tight(seed):
+    """Also where angles are equal, opposite or of rows that are zero; the sums run over the sorted angles."""
+    rng = np.random.default_rng(seed)
+    x = (
+        rng.integers(-1, 2, (9, 2)).astype(float)
+        if seed % 2
+        else rng.normal(size=(9, 2)) * 10.0 ** rng.integers(-6, 7, 2)
+    )
+    plain, leak = rng.normal(size=(9, 1 + seed % 3)), [0.0, 0.01, 0.5, 1.0, -0.5, 2.0][seed % 6]
+    angle = np.linspace(0.0, 2.0 * np.pi, 20_001)
+    size = np.abs(x).max(0)  # so that directions of both scales are looked at
+    directions = np.stack([np.cos(angle) / size[0], np.sin(angle) / size[1]], 1)
+    directions /= np.linalg.norm(directions, axis=1)[:, None]
+    before = directions @ x.T
+    value = float(np.linalg.norm(np.where(before > 0, before, leak * before) @ plain, axis=1).max())
+    evidence = {"leak": leak, "hidden_bias": "NONE"}
+    networks.by_fan(evidence, x, plain, value * (1 + 1e-3), rules)
+    with pytest.raises(Refused, match="not feasible"):
+        networks.by_fan(evidence, x, plain, value * (1 - 1e-9), rules)
+
+
+def test_a_fan_of_many_points_takes_little_memory():
+    rng = np.random.default_rng(0)
+    x, plain = rng.normal(size=(30_000, 2)), rng.normal(size=(30_000, 1))
+    networks.by_fan({"leak": 0.0, "hidden_bias": "NONE"}, x, plain, 1e6, rules)
+
+
+def test_more_units_than_fit_into_memory_are_refused(levels):
+    evidence = dict(levels["fan"].evidence)
+    evidence |= {"U": np.zeros((10_000_000, 2)), "u": np.zeros(10_000_000), "A": np.zeros((10_000_000, 1))}
+    with pytest.raises(Refused, match="too large to be verified"):
+        prove(evidence)

@@ -126,6 +126,9 @@ def check(path, rebuilt=None):
     """
     try:
         content, arrays = read(path)
+        names = [str(level["name"]) for level in content["levels"]]
+        twice = len(names) <= 2 * len(RULES) + 2 and all(names.count(name) <= 2 for name in names)
+        need(twice, "it has more levels than any certificate.")  # two of a name: floors of the loss and of the errors
         report = Report(path, content)
         report.interval(content, [report.level(level, arrays, rebuilt) for level in content["levels"]])
         report.sentences.append(FILE_ALONE if rebuilt is None else TAKEN)

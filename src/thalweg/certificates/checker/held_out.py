@@ -14,6 +14,7 @@ model whose error is p shows k wrong ones or more with the chance P(X >= k), X b
 with P(X >= k) <= a / (2 t) at p every smaller error is excluded as well. The upper limit is that of the right ones.
 """
 
+import functools
 import math
 
 import numpy as np
@@ -46,10 +47,14 @@ def lower_limit(wrong, examples, tail):
 
 def limits(e):
     """Return both limits of the error on new data, from the evidence."""
-    tail = e["chance"] / (2 * e["compared"])
-    low = lower_limit(e["wrong"], e["examples"], tail)
-    high = 1.0 - lower_limit(e["examples"] - e["wrong"], e["examples"], tail)
-    return low, min(1.0, high * (1.0 + 2.0**-52))
+    return both(e["wrong"], e["examples"], e["chance"] / (2 * e["compared"]))
+
+
+@functools.lru_cache(maxsize=8)
+def both(wrong, examples, tail):
+    """Return the lower and the upper limit, each false with a chance of `tail` at most."""
+    high = 1.0 - lower_limit(examples - wrong, examples, tail)
+    return lower_limit(wrong, examples, tail), min(1.0, high * (1.0 + 2.0**-52))
 
 
 def check_held_out(e, base):

@@ -29,6 +29,8 @@ def check_two_layer(e, base):
     base.need(set(kinds) <= {"NONE", "PENALIZED", "FREE"}, "There is no such kind of bias.")
     base.need("FREE" not in kinds or e["free_bias"], "A free bias needs residuals that sum to 0.")
     base.need(x.ndim == 2 and len(x) == len(e["residual"]), "X and the residual have different numbers of examples.")
+    units, outputs = len(e["U"]), e["residual"].shape[1]
+    base.affordable(units * (x.size + len(x) * outputs), len(x) * units, len(x) * outputs, x.shape[1] * outputs)
     hidden = x @ e["U"].T + e["u"]
     z = np.where(hidden > 0, hidden, leak * hidden) @ e["A"] + e["a"] + x @ e["S"]
     squares = sum(np.sum(e[name] ** 2) for name in ("U", "A", "S"))
@@ -68,23 +70,35 @@ def placed(e, x, base):
 
 
 def by_fan(e, x, plain, limit, base):
-    """Turn once around the plane; between two events the value is the length of a matrix times the direction."""
+    """Turn once around the plane; between two events the value is the length of a matrix times the direction.
+
+    The matrix is added up from the middle of the widest sector, where no sign is in doubt. Events that rounding puts in
+    the wrong order bound sectors no wider than ANGLE, at whose ends the value hardly differs.
+    """
     leak = float(e["leak"])
     for rows, off, longer in placed(e, x, base):
         rows = np.c_[rows, np.zeros(len(rows))] if rows.shape[1] < 2 else rows
         base.need(rows.shape[1] == 2, "A fan needs rank 2.")
         turned = np.arctan2(rows[:, 1], rows[:, 0])[:, None] + [[-math.pi / 2, math.pi / 2]]
-        low = np.sort(np.mod(turned.ravel(), 2 * math.pi))
-        high = np.r_[low[1:], low[0] + 2 * math.pi]
+        angles = np.mod(turned.ravel(), 2 * math.pi)
+        order = np.argsort(angles)
+        high = np.r_[angles[order[1:]], angles[order[0]] + 2 * math.pi]
+        first = int(np.argmax(high - angles[order]))
+        order, high = np.roll(order, -first), np.roll(high, -first)
+        low = angles[order]
         middle, half = 0.5 * (low + high), 0.5 * (high - low)
-        slopes = np.where(np.c_[np.cos(middle), np.sin(middle)] @ rows.T > 0, 1.0, leak)
-        first, second = slopes @ (plain * rows[:, :1]), slopes @ (plain * rows[:, 1:])  # [events, K]
-        a, b, c = (first**2).sum(1), (second**2).sum(1), (first * second).sum(1)
+        slopes = np.where(rows @ [math.cos(middle[0]), math.sin(middle[0])] > 0, 1.0, leak)
+        sign = np.where(order % 2 == 0, 1 - leak, leak - 1)[:, None]  # an example begins to be active, or ends
+        matrix = [(plain * rows[:, [c]])[order // 2] * sign for c in (0, 1)]
+        for c, part in enumerate(matrix):
+            part[0] = slopes @ (plain * rows[:, [c]])
+            np.cumsum(part, 0, out=part)  # [events, K]
+        a, b, c = (matrix[0] ** 2).sum(1), (matrix[1] ** 2).sum(1), (matrix[0] * matrix[1]).sum(1)
         top, spread = 0.5 * np.arctan2(2 * c, a - b), np.hypot(0.5 * (a - b), c)
         ends = np.maximum(np.cos(2 * (low - top)), np.cos(2 * (high - top)))
         away = np.abs(np.mod(top - middle + math.pi / 2, math.pi) - math.pi / 2)
         square = 0.5 * (a + b) + spread * np.where(away <= half + 1e-12, 1.0, ends) + 64 * base.U * (a + b)
-        rounding = (ANGLE + base.gamma(len(x) + 16)) * (1 + abs(leak)) * reach(base, rows, plain)
+        rounding = (ANGLE + base.gamma(3 * len(x) + 16)) * 3 * (1 + abs(leak)) * reach(base, rows, plain)
         value = math.sqrt(max(float(square.max()), 0.0)) * (1 + 4 * base.U) + rounding
         most = base.part("moments").allowed(e, plain, limit, off, longer, base)
         base.need(value <= most, f"The dual is not feasible: a neuron may have the value {value:.9g} > {most:.9g}.")
@@ -124,6 +138,7 @@ def by_cells(e, x, plain, limit, base):
     for whole, rows in vectors(e, x, cells):
         listed += cells.most_cells(len(cells.distinct(whole)), int(np.linalg.matrix_rank(rows)))
         base.need(listed <= MOST, "There are too many cells to list.")
+        base.affordable(0, listed * len(rows) / 8)
         signs, size = signs_of(whole, cells), base.row_lengths(rows)
         gradient = np.concatenate([np.where(part > 0, 1.0, leak) @ (plain * rows)
                                    for part in np.array_split(signs, 1 + signs.size // 4_000_000)])  # fmt: skip

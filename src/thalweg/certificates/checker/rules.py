@@ -20,6 +20,14 @@ xlogx, entropy, largest_eigenvalue = (getattr(_rounding, n) for n in ("xlogx", "
 largest_singular_value = _rounding.largest_singular_value
 
 
+MAX_PRODUCTS, MAX_NUMBERS = 4e10, 3e7  # some seconds, some hundred MB
+
+
+def affordable(products, *numbers):
+    """Refuse what would take long, by the number of products, or memory, by the numbers that arrays would hold."""
+    need(products <= MAX_PRODUCTS and max(numbers) <= MAX_NUMBERS, "It is too large to be verified here.")
+
+
 def in_range(value, sentence, *, zero=False):
     """Return a number as a float; refuses one that is not in RANGE (or 0)."""
     return _losses.in_range(sys.modules[__name__], value, sentence, zero)

@@ -69,7 +69,7 @@ def certify_two_layer(
             leaky ReLU, no active dropout, and `l2 > 0` on both weight matrices.
         tolerance: relative gap at which the search ends.
         max_rounds: calls of the search for neurons, at most.
-        seconds: for the relaxation, about; it stops earlier within 0.01 % of the loss that was reached.
+        seconds: for search and relaxation, about; it stops earlier within 0.01 % of the loss that was reached.
         about: words for the certificate's scope: "features" says what the inputs are, "examples" which data these are.
 
     Returns:
@@ -134,9 +134,8 @@ def certify_point(
     """
     start = time.perf_counter() if start is None else start
     problem = point.problem
-    solution = best_network(
-        problem, oracle, tolerance=tolerance, max_rounds=max_rounds, seconds=None if oracle.exact else SEARCH * seconds
-    )
+    share = seconds if oracle.exact else SEARCH * seconds
+    solution = best_network(problem, oracle, tolerance=tolerance, max_rounds=max_rounds, seconds=share)
     kept = problem_evidence(problem, point.weights, point.offset, {**(about or {}), **point.words})
     left = seconds - (time.perf_counter() - start)
     proofs = (
