@@ -201,7 +201,10 @@ def optimum(e: dict[str, Any], w: np.ndarray, b: np.ndarray, *, steps: int = 60)
         largest = max(abs(hessian[i, i]) for i in range(size))
         for i in range(size):
             hessian[i, i] += largest * mpmath.mpf("1e-45")  # the bias of a softmax may be moved by a constant
-        step = mpmath.lu_solve(hessian, mpmath.matrix(gradient))
+        try:
+            step = mpmath.lu_solve(hessian, mpmath.matrix(gradient))
+        except ZeroDivisionError:  # singular in 60 digits: the point is still no lower than the optimum
+            break
         decrement = mpmath.fsum(gradient[i] * step[i] for i in range(size))
         damping = mpmath.mpf(1)
         for _ in range(60):

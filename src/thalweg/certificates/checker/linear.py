@@ -15,6 +15,8 @@ import math
 
 import numpy as np
 
+MOST_NUMBERS = 30_000_000  # in W: a few arrays of this size fit into a gigabyte
+
 
 class Matrix:
     """X of the table, dense or packed."""
@@ -130,6 +132,8 @@ def check_head(e, base):
     """Rule head: weak duality at the dual point, and the loss of the weights."""
     x, plain = Matrix(e, base), base.residual(e)
     base.need(len(plain) == x.shape[0], "X and the residual have different numbers of examples.")
+    numbers = x.shape[1] * plain.shape[1]
+    base.need(numbers <= MOST_NUMBERS, f"{numbers:,} weights are more than are verified.")
     w, b = point(e, base, (x.shape[1], plain.shape[1]))
     gradient, lengths = x.transposed_times(plain), x.row_lengths(base)
     reach = float(np.sum(lengths * base.row_lengths(plain))) * (1 + base.gamma(len(plain) + 4))

@@ -14,6 +14,7 @@ import numpy as np
 
 MAX_BYTES = 2**29  # of all arrays together
 MAX_TEXT = 2**22  # of the JSON
+MAX_LEVELS = 32
 MAX_DIRECTORY = 2**18  # of the .npz's table of contents
 END = b"PK\x05\x06"  # begins the last 22 bytes of a zip file without a comment
 TYPES = ("<f8", "<f4", "<i8", "<i4", "|i1", "|b1")
@@ -41,6 +42,7 @@ def read(path, need):
     path = Path(path)
     with _open(path, MAX_TEXT, need) as file:
         content = json.loads(file.read(MAX_TEXT).decode(), parse_constant=_refuse, object_pairs_hook=_once)
+    need(len(content["levels"]) <= MAX_LEVELS, "There are more levels than any certificate has.")
     used = {v["array"] for level in content["levels"] for v in level["evidence"].values() if isinstance(v, dict)}
     need(used == set(content["arrays"]), "Arrays are missing, or nobody refers to them.")
     arrays, left = {}, MAX_BYTES

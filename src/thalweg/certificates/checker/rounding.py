@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 U = 2.0**-53
+MOST_EIGENVALUES = 1500  # rows or columns, whichever are fewer, of a matrix whose singular values are bounded
 TINY = 1e-200  # more than what underflow can take from any sum here, as long as divisors are in RANGE
 LEAST, MOST = 1e-60, 1e60  # RANGE of numbers that others are divided by or multiplied with
 
@@ -117,6 +118,10 @@ def largest_singular_value(matrix):
     scale = float(np.abs(matrix).max(initial=0.0))
     if scale == 0.0:
         return 0.0
+    need(
+        min(matrix.shape) <= MOST_EIGENVALUES,
+        f"A matrix of {matrix.shape[0]:,} by {matrix.shape[1]:,} takes too long to verify.",
+    )
     a = matrix / scale
     a = a if a.shape[0] >= a.shape[1] else a.T
     gram = a.T @ a

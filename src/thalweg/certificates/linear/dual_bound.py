@@ -21,6 +21,8 @@ def bound_of(evidence: dict[str, Any], features: Features, best: Callable[[Tenso
     that one not feasible, a little less is taken. It raises an InputError where nothing is proved.
     """
     plain = float_residual(evidence)
+    if (numbers := features.shape[1] * plain.shape[1]) > linear.MOST_NUMBERS:
+        raise InputError(f"{numbers:,} weights are more than the {linear.MOST_NUMBERS:,} that can be verified.")
     residual, count = torch.from_numpy(plain).to(features.device), float(evidence["count"])
     gradient = features.adjoint(residual)
     lengths = float((features.row_norms() * torch.linalg.vector_norm(residual, dim=1)).sum())
