@@ -51,6 +51,7 @@ def test_train_predict_evaluate(reviews, capsys):
     code, out, err = call(capsys, "evaluate", "runs/reviews", reviews)
     assert code == 0
     assert "accuracy" in out
+    assert out.rstrip().endswith("neither figures nor intervals are about new data.")
 
 
 def test_json_has_its_stable_keys_and_nothing_else_on_standard_output(reviews, capsys):

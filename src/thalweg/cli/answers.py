@@ -61,7 +61,8 @@ def _predict_online(folder: Path, arguments: list[str], file: Path | None, top: 
 
 def evaluate_and_show(folder: Path, file: Path, *, skip_bad_rows: bool, as_json: bool) -> int:
     """Measure a run on a file, print the metrics, and return the exit code."""
-    evaluation = Run(folder).evaluate(file, skip_bad_rows=skip_bad_rows)
+    run = Run(folder)
+    evaluation = run.evaluate(file, skip_bad_rows=skip_bad_rows)
     metrics = {"loss": evaluation.loss, **evaluation.metrics}
     if as_json:
         print_json(finite({"run": str(folder), "metrics": metrics, **to_json(evaluation)}))
@@ -72,7 +73,9 @@ def evaluate_and_show(folder: Path, file: Path, *, skip_bad_rows: bool, as_json:
             f"{name.replace('_', ' '):<{width}}  {value:>{places}.4f}  {brackets(evaluation.intervals.get(name))}"
             for name, value in metrics.items()
         ]
-        print_lines([*(line.rstrip() for line in lines), *interval_notes(evaluation)])
+        learned = f"{folder} was trained on {file}, or chosen by it: neither figures nor intervals are about new data."
+        notes = [learned] if run.has_learned_from(file) else interval_notes(evaluation)
+        print_lines([*(line.rstrip() for line in lines), *notes])
     return 0
 
 

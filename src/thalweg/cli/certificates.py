@@ -19,6 +19,7 @@ from thalweg.certificates.certificate.ladder import (
     gap_of,
     is_vacuous,
     left_out,
+    name_of,
     prospects,
     sentence,
 )
@@ -34,10 +35,6 @@ from thalweg.training.certified.risk import with_risk
 from thalweg.training.folder.run import CERTIFICATE, REPORT, Run
 
 WIDTH = 100
-ARITHMETIC = (
-    "Verified is the arithmetic of this file: what its numbers prove. Not verified is that they are the numbers of "
-    "your data and your model: --run RUN computes those again."
-)
 REBUILT = "Inputs, targets, weights, penalty and loss were computed again from {}, and took the place of the file's."
 REST = 0.9  # of the time for everything but certificate and report being written
 
@@ -86,7 +83,7 @@ def certify_and_show(
             console.print(part, markup=False)
         print_lines([*lines(examples)])
         files = f"Certificate: {folder / CERTIFICATE} (thalweg check {folder / CERTIFICATE} verifies it)"
-        print_lines([*notes, files, *([f"Plot: {folder / REPORT}"] if report else [])])
+        print_lines([*notes, files, *([f"Report: {folder / REPORT}"] if report else [])])
     return 0
 
 
@@ -105,7 +102,8 @@ def check_and_show(file: Path, folder: Path | None, *, as_json: bool) -> int:
         found = {"file": str(file), "accepted": report.bound_verified, "sentences": report.sentences}
         print_json({**found, "verified": report.verified, "refused": report.refused, "verdict": report.verdict})
     else:
-        print_lines([*report.sentences, ARITHMETIC if folder is None else REBUILT.format(folder), report.verdict])
+        rebuilt = [] if folder is None else [REBUILT.format(folder)]
+        print_lines([*report.sentences, *rebuilt, report.verdict])
     return 0 if report.bound_verified else 1
 
 
@@ -141,19 +139,17 @@ def _table(interval: Interval) -> Table:
         table.add_column(name, justify="left" if is_text else "right", no_wrap=not is_text)
     places = digits(interval)
     for level in interval.levels:
-        name = NAMES.get(level.name, level.name)
         own = level.quantity == interval.quantity
-        name = name if own else f"{level.quantity} ({level.name})"
         places_here = places if own else 4
         shown = [f"{value:.{places_here}f}" if value > -1e300 else "nothing" for value in (level.bound, level.loss)]
-        table.add_row(name, *shown, gap_of(level), level.proof.value, f"{level.seconds:.2f} s")
+        table.add_row(name_of(level, interval), *shown, gap_of(level), level.proof.value, f"{level.seconds:.2f} s")
     return table
 
 
 def _remarks(interval: Interval) -> Iterator[str]:
     """Yield what every level says, and why others are not there."""
     for level in interval.levels:
-        if level is interval.best or (level.whole and is_vacuous(level)):
+        if level is interval.best or (level.whole and (is_vacuous(level) or level.bound == 0.0 == level.loss)):
             continue
         yield f"{NAMES.get(level.name, level.name)}: {level.scope}"
         yield from level.assumptions

@@ -160,8 +160,9 @@ def _conflicts(found: Inspection) -> Iterator[str]:
     """Yield the texts that come with different labels, and what they cost every model."""
     if not found.num_conflicts:
         return
+    verb = "comes" if found.num_conflicts == 1 else "come"
     yield (
-        f"  {counted(found.num_conflicts, 'text')} ({found.num_conflict_rows:,} rows) come with different labels, so "
+        f"  {counted(found.num_conflicts, 'text')} ({found.num_conflict_rows:,} rows) {verb} with different labels, so "
         f"every model that sees only the normalized text is wrong on at least {counted(found.conflict_errors, 'row')}"
         f"{_at_least(found.conflict_nats)}:"
     )

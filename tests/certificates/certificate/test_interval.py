@@ -82,7 +82,7 @@ def test_a_bound_that_leaves_nearly_everything_open_is_no_percentage():
     interval = Interval(loss=0.5, levels=levels)
     assert sentence(interval).endswith("at least 0.0002 nats and at most 0.3500, and your model has 0.5000.")
     (said,) = prospects(interval)
-    assert "lowers it from 0.5000 to 0.3500; to no less than 0.3000 (proved)" in said
+    assert "lowers it from 0.5000 to 0.3500, and cannot bring it below 0.3000 (proved)" in said
     assert "at most 20" in sentence(Interval(loss=0.5, levels=(level(),)))
     assert prospects(Interval(loss=0.5, levels=(level(), levels[1]))) == []
 

@@ -96,7 +96,7 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
     assert out.rstrip().endswith("the interval's bound: verified")
     code, out, _ = call("check", folder / CERTIFICATE)
     assert code == 0
-    assert "Not verified is that they are the numbers of your data and your model" in out.replace("\n", " ")
+    assert "Not verified: that these are the numbers of your data and of your model" in out.replace("\n", " ")
 
     other = thalweg.train(path, **options | {"seed": 2, "name": "other"}).folder
     code, out, _ = call("check", folder / CERTIFICATE, "--run", other)

@@ -164,7 +164,7 @@ def test_exit_codes(trained, interval, tmp_path, capsys):
     assert "Not verified" not in output.out
     code, output = call(path)
     assert code == 0
-    assert "Not verified is that they are the numbers of your data and your model: --run RUN" in output.out
+    assert "of your data and of your model, which `check FILE --run RUN` computes again." in output.out
     # The level that carries the bound is not there, or has no evidence: a true bound that is not verified.
     bare = dataclasses.replace(level_of(interval, "factored"), evidence={})
     Interval(loss=interval.loss, levels=(level_of(interval, "floor"), bare), hashes=interval.hashes).save(path)

@@ -100,6 +100,8 @@ def test_a_file_of_its_own(gru, folder):
         counted_again(gru, opened.task, opened.prepared.valid, claimed | {"sha256": "0"})
     with pytest.raises(InputError, match="there is no such file"):
         certify_run(gru, seconds=1.0, test=folder / "missing.csv")
+    with pytest.raises(InputError, match="it says nothing about new data"):
+        certify_run(gru, seconds=1.0, test=folder / "reviews.csv")
 
 
 def test_validation_examples_are_counted_again(gru):

@@ -14,7 +14,7 @@ NAMES = {
     "factored": "best linear model, any width",
     "two_layer": "best two-layer network, any width",
     "threshold": "best network of thresholds",
-    "separable": "best halfspace",
+    "separable": "errors of every output layer",
     "local": "neighborhood",
     "held_out": "new data",
 }
@@ -43,10 +43,10 @@ MEANINGS = {
 
 
 def percent(fraction: float) -> str:
-    """Return a fraction as a percentage, with the digits that matter."""
+    """Return a fraction as a percentage, with the digits that matter; what is no more than rounding is 0."""
     if not math.isfinite(fraction):
         return "–"
-    value = 100.0 * fraction
+    value = 100.0 * fraction if fraction > VACUOUS else 0.0
     if value >= 1000.0:
         return f"{value:,.0f}\u00a0%"
     return f"{value:.3g}\u00a0%"
@@ -74,7 +74,7 @@ def sentence(interval: Interval) -> str:
     if is_vacuous(interval.best):
         return (
             f"Your model has the {interval.quantity} {own}. As far as can be proved, this network could memorize the "
-            f"training data, so its best {interval.quantity} is not bounded away from 0."
+            f"training data, so its best {interval.quantity} may be as low as 0."
         )
     begin = f"The best possible {interval.quantity} is at least {interval.bound:.{places}f}{unit}"
     if interval.best_reached < interval.loss:
@@ -110,14 +110,14 @@ def prospects(interval: Interval) -> list[str]:
             found.append(
                 (
                     reached,
-                    f"{what} lowers it from {interval.loss:.{places}f} to {reached:.{places}f}; "
-                    f"to no less than {level.bound:.{places}f} (proved).",
+                    f"{what} lowers it from {interval.loss:.{places}f} to {reached:.{places}f}, and cannot bring it "
+                    f"below {level.bound:.{places}f} (proved).",
                 )
             )
         elif level.relative_gap <= NEXT_TO_NOTHING:
-            found.append((reached, f"{what} lowers it by no more than {percent(level.relative_gap)} (proved)."))
+            found.append((reached, f"{what} can lower it by at most {percent(level.relative_gap)} (proved)."))
         elif level.bound > VACUOUS * abs(interval.loss):
-            found.append((reached, f"{what} lowers it to no less than {level.bound:.{places}f} (proved)."))
+            found.append((reached, f"{what} cannot bring it below {level.bound:.{places}f} (proved)."))
     return [said for _, said in sorted(found, key=lambda pair: pair[0])]
 
 
@@ -154,7 +154,7 @@ def ladder_section(interval: Interval) -> dict[str, Any]:
         "columns": ["level", "at least", "gap", "proof", "what it says"],
         "rows": [
             [
-                NAMES.get(level.name, level.name),
+                name_of(level, interval),
                 level.bound,
                 gap_of(level),
                 kind_of(level),
@@ -166,8 +166,18 @@ def ladder_section(interval: Interval) -> dict[str, Any]:
 
 
 def kind_of(level: Certificate) -> str:
-    """Return the kind of proof, with the chance where there is one."""
-    return level.proof.value if level.probability is None else f"{level.proof.value} ({level.probability:.0e})"
+    """Return the kind of proof, with the chance of being wrong where there is one."""
+    if level.probability is None:
+        return level.proof.value
+    return f"{level.proof.value} (false with a chance of at most {level.probability:g})"
+
+
+def name_of(level: Certificate, interval: Interval) -> str:
+    """Return what a level is called in a table, with its quantity where that is not the interval's."""
+    name = NAMES.get(level.name, level.name)
+    if level.quantity == interval.quantity:
+        return name
+    return level.quantity if name in level.quantity else f"{level.quantity} ({name})"
 
 
 def gap_of(level: Certificate) -> str:

@@ -28,10 +28,10 @@ fingerprint, plain = _reading.fingerprint, _reading.plain
 
 # What a damaged file makes of the functions below and of Python's own may be anything; nothing is accepted then.
 ERRORS = (Exception,)
-TAKEN = "Taken as they are written: what was reached, notes, times, what is left out, and levels without evidence."
+TAKEN = "Taken from the file, unverified: what was reached, notes, times, what is left out, levels without evidence."
 FILE_ALONE = (
     "Verified: the arithmetic of this file, that its numbers prove these bounds. Not verified: that these are the "
-    f"numbers of your data and of your model, which `check FILE --run RUN` compares. {TAKEN}"
+    f"numbers of your data and of your model, which `check FILE --run RUN` computes again. {TAKEN}"
 )
 
 

@@ -86,15 +86,18 @@ def about(e):
     )
     scope += f", for the best of {compared:,} evaluations on them)." if compared > 1 else ")."
     said = [
-        "The examples were drawn independently of one another, as the new data will be, and were not trained on.",
+        "This assumes examples drawn independently of one another, as the new data will be, and not trained on.",
         "New data whose answer no training example has are not covered."
         if e.get("file")
         else "New data that repeat training examples, or whose answer none of these has, are not covered.",
     ]
     if compared > 1:
-        said.append("Nothing else, such as the best of several runs, was chosen by them (else: --test FILE).")
+        said.append(
+            "It assumes that nothing else, such as the best of several runs, was chosen by these (else: --test FILE)."
+        )
     if e["baseline"] >= 0:
-        said.append(f"Always giving the most frequent answer is wrong on {e['baseline'] / number:.2%} of them.")
+        share = 100.0 * e["baseline"] / number
+        said.append(f"Always giving the most frequent answer is wrong on {share:.2f} % of these examples.")
     return {
         "quantity": "error on new data",
         "unit": "1",

@@ -34,7 +34,7 @@ def head(e):
         f"features that the layers below it give them now, in evaluation mode, {_under(e)}; other layers "
         "below it are not covered."
     )
-    said = "The loss has no penalty on this layer; without a bound on its norm there is no certificate."
+    said = "The loss has no penalty on this layer: layers of a larger norm may have a lower loss."
     return _about(e, whole=False, scope=scope, assumptions=(said,) if norm else ())
 
 
@@ -58,7 +58,7 @@ def two_layer(e):
     wiring = ", whatever their wiring," if e.get("masked") else ","
     scope = (
         f"No two layers of {kind} units of any width{wiring} with {biases}{skip}, however they are trained, have a "
-        f"lower training loss than this bound on {_examples(e)} with {fixed}, under {_loss(e)} and an L2 penalty of "
+        f"lower training loss than this bound on {_examples(e)} with {fixed}, under {_loss(e)} plus an L2 penalty of "
         f"{float(e['l2'])!r} on all weight matrices, in evaluation mode."
     )
     said = {"moments": MOMENTS, "signs": SIGNS}.get(e["method"])
@@ -164,15 +164,15 @@ def _bias(e):
 
 
 def _under(e):
-    rest = f" and {e['offset']!r} for the weights that stay as they are" if e["offset"] else ""
+    rest = f", plus {e['offset']!r} for the penalty on the weights that stay as they are" if e["offset"] else ""
     return f"under {_loss(e)}{_penalty(e)}{rest}"
 
 
 def _penalty(e):
     kind = e["regularizer"]
     if kind == "nuclear":
-        return f" with an L2 penalty of {e['l2']!r} on both matrices"
+        return f" plus an L2 penalty of {e['l2']!r} on both matrices"
     if kind == "ball":
         return " without a penalty on its weights"
     names = {"l2": f"an L2 penalty of {e.get('l2')!r}", "l1": f"an L1 penalty of {e.get('l1')!r}"}
-    return f" with {names.get(kind) or names['l1'] + ' and ' + names['l2']} on its weights"
+    return f" plus {names.get(kind) or names['l1'] + ' and ' + names['l2']} on its weights"

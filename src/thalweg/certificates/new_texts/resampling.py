@@ -53,11 +53,12 @@ class Samples:
 
         Shares have exact (Clopper-Pearson) limits. The others have percentiles of a seeded bootstrap, at levels
         widened for few units as Student's t is (Hesterberg 2015), and always contain the figure itself. A figure that
-        came out the same in every draw has no interval: the bootstrap cannot tell how sure that is.
+        came out the same in every draw has no interval: the bootstrap cannot tell how sure that is. Nor has
+        any beside an accuracy of 1: no draw has a mistake, and new examples may.
         """
         found: dict[str, Range] = {name: share_interval(*pair, confidence) for name, pair in self.shares.items()}
         size = int(self.counts.sum())
-        if size < 2:
+        if size < 2 or (self.right is not None and self.right.all()):
             return found
         draws = max(MIN_DRAWS, min(draws, MAX_WORK // len(self.counts)))
         independent = float(size)

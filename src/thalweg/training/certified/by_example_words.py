@@ -136,7 +136,7 @@ def _uses(part: Mapping[str, Any]) -> list[str]:
 def _contradictory(part: Mapping[str, Any]) -> str:
     """Return what all contradictory groups cost together, as a sentence."""
     what, groups, one = part["what"], counted(part["num_groups"], "group"), part["num_groups"] == 1
-    wrong = "" if part["errors"] is None else f" at least {part['errors']:,g} wrong answers and"
+    wrong = "" if part["errors"] is None else f" at least {_wrong(part['errors'])} and"
     smoothing = ", label smoothing left aside" if part["smoothing"] else ""
     return (
         f"{groups} of {what} {'looks' if one else 'look'} the same to a model whose input is {part['sees']}, and "
@@ -176,6 +176,10 @@ def _texts(one: Mapping[str, Any]) -> str:
 def _cost(one: Mapping[str, Any], unit: str) -> str:
     wrong = "" if one["errors"] is None else f", {one['errors']:g} wrong"
     return f"at least {_amount(one['cost'], unit)}{wrong}"
+
+
+def _wrong(errors: float) -> str:
+    return counted(int(errors), "wrong answer") if errors == int(errors) else f"{errors:,g} wrong answers"
 
 
 def _amount(cost: float, unit: str) -> str:

@@ -118,6 +118,11 @@ def open_run(run: Run, say: Say = lambda sentence: None, test: Path | None = Non
         raise InputError(f"{run.folder} has no weights to certify yet; repeat its `thalweg train` command.")
     if test is not None:
         open_source(test)
+        if run.has_learned_from(test):
+            raise InputError(
+                f"{run.folder} was trained on {test}, or its weights were chosen by it, so it says nothing about new "
+                "data; give --test a file that nothing was chosen by."
+            )
     say("Rereading the training data.")
     return Opened(run, *read_again(run), test)
 

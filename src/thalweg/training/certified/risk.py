@@ -90,14 +90,15 @@ class Risk:
         first = (
             f"New data (false with a chance of at most {self.chance:g}): a model trained as this one, on a random half "
             f"of the rows, is wrong on at most {_at_most(self.bound)}, since it is on {self.wrong:,} of the other "
-            f"{self.tested:,}. Always giving the most frequent answer is wrong on {self.baseline:.2%} of these."
+            f"{self.tested:,}. Always giving the most frequent answer is wrong on "
+            f"{100.0 * self.baseline:.2f} % of these."
         )
         return [
             first,
             *(
                 f"With its {one.part} trained again on all rows, and normal noise on these weights that is drawn anew "
-                f"for each text, it is wrong on at most {_at_most(one.everything.bound)} (PAC-Bayes); with "
-                f"{one.between.step:g} of that change, on at most {_at_most(one.between.bound)}."
+                f"for each text, it is wrong on at most {_at_most(one.everything.bound)} (PAC-Bayes); moved "
+                f"only {one.between.step:g} of the way there, on at most {_at_most(one.between.bound)}."
                 for one in self.drawn
             ),
         ]

@@ -11,6 +11,7 @@ from thalweg.heads.base import AbstractHead
 from thalweg.report.page import Report
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.folder.run import HISTORY, Run, read_history
+from thalweg.training.steps.held_out import IN_BRACKETS
 
 MAX_CARDS = 8  # metrics with a card and a curve of their own, where some are about a part: a column, a type of span
 
@@ -52,7 +53,8 @@ def make_report(
         f"A {recipe.model.model} model with {summary['num_parameters']:,} parameters, trained on "
         f"{task.describe(prepared)} from {data['described']}."
     )
-    notes = [*summary.get("interval_notes", ()), *data["notes"], *prepared.notes, *summary["warnings"]]
+    intervals = [note.removeprefix(IN_BRACKETS) for note in summary.get("interval_notes", ())]  # here they are in words
+    notes = [*intervals, *data["notes"], *prepared.notes, *summary["warnings"]]
     if "certificate" in summary:
         notes.append(summary["certificate"]["sentence"])
     if summary["num_rejected"]:

@@ -137,6 +137,10 @@ class Run:
         _, autocast = choose_precision(self.recipe.run.precision, choose_device("cpu"))
         return evaluate(task, model, head, examples, autocast=autocast, generated=len(examples), intervals=True)
 
+    def has_learned_from(self, path: str | Path) -> bool:
+        """Return whether a file is, byte for byte, one that the weights were trained on or chosen by."""
+        return Path(path).is_file() and checkpoint.checksum(Path(path)) in self.data["files"].values()
+
     def add_words(self, words: dict[str, Any]) -> list[int]:
         """Give a run of language or translate, with continuous outputs and words as tokens, new words to write.
 

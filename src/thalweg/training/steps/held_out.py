@@ -7,6 +7,7 @@ from thalweg.certificates.new_texts.resampling import Range
 from thalweg.errors import counted
 from thalweg.training.steps.evaluate import Evaluation
 
+IN_BRACKETS = "In brackets: "
 DRAWN = {  # what the bootstrap draws -> what has to be said of it
     "sentences": ", drawing whole sentences",
     "chunks of text": ", drawing whole chunks of text as if they were independent of one another",
@@ -43,7 +44,7 @@ def interval_notes(evaluation: Evaluation, examples: str = "example", chosen_fro
     drawn = DRAWN.get(evaluation.unit, "")
     how = f"exact for {' and '.join(exact)}, else bootstrap{drawn}" if exact else f"bootstrap{drawn}"
     size = counted(evaluation.num_examples, examples)
-    notes = [f"In brackets: 95 % intervals for new data of the same kind, from {size} ({how})."]
+    notes = [f"{IN_BRACKETS}95 % intervals for new data of the same kind, from {size} ({how})."]
     for name, value in evaluation.baselines.items():
         notes.append(f"Always giving the most frequent answer has {name.replace('_', ' ')} {value:.4f} on them.")
     notes = [" ".join(notes)]
