@@ -57,8 +57,13 @@ def new_texts_level(run: Run, task: AbstractTask, valid: Examples, test: Path | 
     start = time.perf_counter()
     examples, data, compared, file = valid, VALIDATION, 1, {"file": "", "sha256": ""}
     if test is not None:
+        file = {"file": str(test), "sha256": checksum(test)}
+        if file["sha256"] in run.data["files"].values():
+            raise InputError(
+                f"{test} is what {run.folder} was trained or chosen by, so it says nothing about new data."
+            )
         examples, _ = task.examples(open_source(test), run.data["columns"])
-        data, file = f"examples of {test.name}", {"file": str(test), "sha256": checksum(test)}
+        data = f"examples of {test.name}"
     else:
         compared = num_compared(run)
         if not run.recipe.data.valid:  # equal texts are on one side of the split, so that they are no independent ones
