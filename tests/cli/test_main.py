@@ -95,7 +95,7 @@ def test_data_shows_what_is_in_a_file(reviews, capsys):
     reviews.write_text(reviews.read_text() + "fine thing 1 1,bad\n,good\n")
     code, out, _ = call(capsys, "data", reviews)
     assert code == 0
-    for part in ("202 rows", "2 labels", "different labels", "'review' are empty", "What the model will see"):
+    for part in ("202 rows", "2 labels", "different labels", "1 text of 'review' is empty", "What the model will see"):
         assert part in out
     code, out, _ = call(capsys, "data", reviews, "--json")
     found = json.loads(out)

@@ -129,31 +129,43 @@ def _numbers(found: Inspection) -> Table:
 def _findings(found: Inspection) -> Iterator[str]:
     """Yield what a careful person would look into, one line each."""
     if found.num_duplicates:
-        yield f"  {found.num_duplicates:,} rows repeat an earlier text (kept on the same side of the split):"
+        verb = "repeats" if found.num_duplicates == 1 else "repeat"
+        yield f"  {counted(found.num_duplicates, 'row')} {verb} an earlier text (kept on the same side of the split):"
         yield from (f"    line {line} repeats line {first}: {text!r}" for line, first, text in found.duplicates)
+        if (more := found.num_duplicates - len(found.duplicates)) > 0:
+            yield f"    ... and {counted(more, 'more row')}."
     yield from _conflicts(found)
     for one in found.lengths:
         if one.num_empty:
-            yield f"  {one.num_empty:,} texts of '{one.column}' are empty (lines {_listed(one.empty_lines)})."
+            texts = f"{counted(one.num_empty, 'text')} of '{one.column}' {_be(one.num_empty)}"
+            yield f"  {texts} empty (lines {_listed(one.empty_lines)})."
         if one.num_too_long:
             where = _listed(one.too_long_lines)
-            yield f"  {one.num_too_long:,} texts of '{one.column}' are longer than --max-length (lines {where})."
+            texts = f"{counted(one.num_too_long, 'text')} of '{one.column}' {_be(one.num_too_long)}"
+            yield f"  {texts} longer than --max-length (lines {where})."
     for one in found.numbers:
         if one.num_missing:
-            yield f"  {one.num_missing:,} values of '{one.column}' are missing (lines {_listed(one.missing_lines)})."
+            values = f"{counted(one.num_missing, 'value')} of '{one.column}' {_be(one.num_missing)}"
+            yield f"  {values} missing (lines {_listed(one.missing_lines)})."
         if one.num_unreadable:
             listed = "; ".join(f"line {line}: {value!r}" for line, value in one.unreadable)
-            yield f"  {one.num_unreadable:,} values of '{one.column}' are not numbers ({listed})."
+            values = f"{counted(one.num_unreadable, 'value')} of '{one.column}'"
+            yield f"  {values} {'is no number' if one.num_unreadable == 1 else 'are not numbers'} ({listed})."
     if found.num_unequal:
         where = _listed(found.unequal_lines)
         yield f"  {found.num_unequal:,} rows have different numbers of words and tags (lines {where})."
     if found.num_shared:
         where = _listed(found.shared_lines)
-        yield f"  {found.num_shared:,} validation rows are also in the training data (lines {where})."
+        rows = f"{counted(found.num_shared, 'validation row')} {_be(found.num_shared)}"
+        yield f"  {rows} also in the training data (lines {where})."
     for label, count in list(found.unseen_labels.items())[:SHOWN_LABELS]:
-        yield f"  Label {label!r} is in {count:,} validation rows and in no training row."
+        yield f"  Label {label!r} is in {counted(count, 'validation row')} and in no training row."
     if rare := found.rare_labels:
         yield f"  {len(rare):,} labels have fewer than {MIN_ROWS_OF_A_LABEL} rows ({_listed(rare[:8])})."
+
+
+def _be(number: int) -> str:
+    return "is" if number == 1 else "are"
 
 
 def _conflicts(found: Inspection) -> Iterator[str]:

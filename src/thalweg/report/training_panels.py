@@ -32,7 +32,7 @@ def _loss(history: Sequence[Record]) -> Panel | None:
         text += " (faint) and its moving average (strong)"
     text += (
         ". Validation: data that the model was not trained on; where it rises while the training loss still falls, the "
-        "model is memorizing its training data."
+        "model is memorizing its training data. With --l2 the penalty is in the training loss only."
     )
     best = figures.best_evaluation(history)
     if best is not None and number(best.get("loss")) is not None:
