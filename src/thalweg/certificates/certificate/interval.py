@@ -43,7 +43,8 @@ class Certificate:
     r"""One lower bound $L$ of a loss at a point, $L \le f^* \le f(\hat\theta)$, and what proves it.
 
     Args:
-        name: the level: "floor", "head", "factored", "two_layer", "threshold", "separable" or "local".
+        name: the level: "floor", "norm_floor", "head", "factored", "two_layer", "threshold", "separable", "local" or
+            "held_out".
         quantity: what is bounded: "training loss", "training errors".
         unit: "nats", "errors", "squared error".
         loss: $f(\hat\theta)$, the quantity at the point, in float64.

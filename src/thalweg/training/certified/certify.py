@@ -72,7 +72,7 @@ def certify(
         0.4621
 
     It speaks of the training loss, of which a low one promises nothing for new data; for a run that is right or wrong
-    on an example, the level "new_texts" says between which limits its error on new data lies.
+    on an example, the level "held_out" says between which limits its error on new data lies.
     """
     if isinstance(what, Objective):
         return certify_objective(what, seconds=seconds, radius=radius, say=say)
