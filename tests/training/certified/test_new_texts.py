@@ -98,7 +98,7 @@ def test_a_file_of_its_own(gru, folder):
     assert counted_again(gru, opened.task, opened.prepared.valid, claimed | {"wrong": 0}) == claimed
     with pytest.raises(InputError, match="is missing or has changed"):
         counted_again(gru, opened.task, opened.prepared.valid, claimed | {"sha256": "0"})
-    with pytest.raises(InputError, match="was trained or chosen by, so it says nothing about new data"):
+    with pytest.raises(InputError, match="or its weights were chosen by it, so it says nothing about new data"):
         new_texts_level(gru, opened.task, opened.prepared.valid, folder / "reviews.csv")
     with pytest.raises(InputError, match="there is no such file"):
         certify_run(gru, seconds=1.0, test=folder / "missing.csv")

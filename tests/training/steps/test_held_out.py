@@ -111,7 +111,7 @@ def test_words():
     assert brackets(found.intervals.get("accuracy")) == "[0.7600, 0.9700]"
     assert brackets(None) == ""
     notes = interval_notes(found, "validation example", 3)
-    assert notes[0].startswith("In brackets: 95 % intervals for new data of the same kind, from 40 validation examples")
+    assert notes[0].startswith("In brackets: 95 % intervals from 40 validation examples, taken as independent")
     assert notes[0].endswith("Always giving the most frequent answer has accuracy 0.5000 on them.")
     assert "the best of 3 evaluations on the same examples" in notes[1]
     assert len(interval_notes(found)) == 1

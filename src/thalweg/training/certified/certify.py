@@ -19,7 +19,7 @@ from thalweg.heads.base import AbstractHead
 from thalweg.objective import Objective
 from thalweg.report.page import write_report
 from thalweg.tasks.base import AbstractTask, Prepared
-from thalweg.training.certified.new_texts import with_new_texts
+from thalweg.training.certified.new_texts import level_or_reason, require_untouched, with_new_texts
 from thalweg.training.folder.checkpoint import checksum
 from thalweg.training.folder.report import make_report
 from thalweg.training.folder.run import CERTIFICATE, REPORT, Run
@@ -105,11 +105,12 @@ class Opened:
         """Certify the run's weights as they are now."""
         recipe = self.run.recipe
         objective, view = training_objective(recipe, self.task, self.prepared, self.run.model, self.run.head)
+        # First, because it takes little and is what most people ask for.
+        new = level_or_reason(self.run, self.task, self.prepared.valid, self.test, clock)
         interval = certify_objective(
             objective, view, clock=clock, notes=notes_of(recipe), about=self.task.about(), say=say
         )
-        interval = with_new_texts(interval, self.run, self.task, self.prepared.valid, self.test, clock)
-        return Certified(interval, objective, self.task, self.prepared)
+        return Certified(with_new_texts(interval, new), objective, self.task, self.prepared)
 
 
 def open_run(run: Run, say: Say = lambda sentence: None, test: Path | None = None) -> Opened:  # noqa: ARG005
@@ -118,11 +119,7 @@ def open_run(run: Run, say: Say = lambda sentence: None, test: Path | None = Non
         raise InputError(f"{run.folder} has no weights to certify yet; repeat its `thalweg train` command.")
     if test is not None:
         open_source(test)
-        if run.has_learned_from(test):
-            raise InputError(
-                f"{run.folder} was trained on {test}, or its weights were chosen by it, so it says nothing about new "
-                "data; give --test a file that nothing was chosen by."
-            )
+        require_untouched(run, test)
     say("Rereading the training data.")
     return Opened(run, *read_again(run), test)
 

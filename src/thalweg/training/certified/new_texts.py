@@ -30,22 +30,37 @@ TRIED = 32  # examples by which the time for all is foretold
 SHARE = "accuracy"  # the metric that must be a plain share of independent examples
 
 
-def with_new_texts(
-    interval: Interval, run: Run, task: AbstractTask, valid: Examples, test: Path | None, clock: Clock
-) -> Interval:
-    """Return the interval with the level about new data, or with the reason why there is none.
+def level_or_reason(
+    run: Run, task: AbstractTask, valid: Examples, test: Path | None, clock: Clock
+) -> Certificate | str:
+    """Return the level about new data, or the reason why there is none.
 
     The validation examples are looked at within the time; a file that was asked for in any case.
     """
     try:
         if test is None:
             clock.require(expected_seconds(run, task, valid), "Evaluating the validation examples")
-        level = new_texts_level(run, task, valid, test)
+        return new_texts_level(run, task, valid, test)
     except InputError as error:
         if test is not None:
             raise
-        return dataclasses.replace(interval, left_out={**interval.left_out, NAME: str(error)})
-    return dataclasses.replace(interval, levels=(*interval.levels, level))
+        return str(error)
+
+
+def with_new_texts(interval: Interval, found: Certificate | str) -> Interval:
+    """Return the interval with the level about new data, or with the reason why there is none."""
+    if isinstance(found, str):
+        return dataclasses.replace(interval, left_out={**interval.left_out, NAME: found})
+    return dataclasses.replace(interval, levels=(*interval.levels, found))
+
+
+def require_untouched(run: Run, test: Path) -> None:
+    """Raise an InputError if a run was trained on a file, or its weights were chosen by it."""
+    if run.has_learned_from(test):
+        raise InputError(
+            f"{run.folder} was trained on {test}, or its weights were chosen by it, so it says nothing about new "
+            "data; give --test a file that nothing was chosen by."
+        )
 
 
 def new_texts_level(run: Run, task: AbstractTask, valid: Examples, test: Path | None) -> Certificate:
@@ -58,10 +73,7 @@ def new_texts_level(run: Run, task: AbstractTask, valid: Examples, test: Path | 
     examples, data, compared, file = valid, VALIDATION, 1, {"file": "", "sha256": ""}
     if test is not None:
         file = {"file": str(test), "sha256": checksum(test)}
-        if file["sha256"] in run.data["files"].values():
-            raise InputError(
-                f"{test} is what {run.folder} was trained or chosen by, so it says nothing about new data."
-            )
+        require_untouched(run, test)
         examples, _ = task.examples(open_source(test), run.data["columns"])
         data = f"examples of {test.name}"
     else:
