@@ -19,12 +19,14 @@ from thalweg.certificates.two_layer.cell_oracle import CellOracle
 from thalweg.certificates.two_layer.column_generation import best_network
 from thalweg.certificates.two_layer.fan_oracle import FanOracle
 from thalweg.certificates.two_layer.level import certify_point, certify_two_layer, insert_neuron
+from thalweg.certificates.two_layer.matrices import positive_part
 from thalweg.certificates.two_layer.neurons import Bias, with_bias
 from thalweg.certificates.two_layer.oracles import oracle_of
 from thalweg.certificates.two_layer.point import TwoLayerPoint, to_mlp, two_layer_point
 from thalweg.certificates.two_layer.problem import TwoLayerProblem, Weights
 from thalweg.certificates.two_layer.relaxed_oracle import RelaxedOracle
 from thalweg.certificates.two_layer.restricted import RestrictedNetwork
+from thalweg.certificates.two_layer.semidefinite import Relaxation
 from thalweg.errors import InputError
 from thalweg.heads.bernoulli import Bernoulli
 from thalweg.heads.softmax import Softmax
@@ -187,6 +189,41 @@ def test_oracles_agree_and_bound_every_direction(bias, leak):
             hidden = inputs @ neuron.weights
             image = residual.T @ np.where(hidden > 0, hidden, leak * hidden)
             assert abs(image[0]) == pytest.approx(neuron.value, rel=1e-9)
+
+
+def test_signs_that_end_early_have_the_bound_of_the_slowest_anchor():
+    rng = np.random.default_rng(5)
+    features, residual = rng.normal(size=(20, 3)), rng.normal(size=(20, 2))
+    residual -= residual.mean(0)
+    oracle = RelaxedOracle(features, Bias.FREE)
+    whole = [[max(oracle._relax(oracle._rows_at(int(anchor)), sign * column).bound for sign in (1.0, -1.0))
+              for column in residual.T] for anchor in oracle.anchors]  # fmt: skip
+    bound, found = oracle.signs(residual)
+    assert bound == pytest.approx(np.linalg.norm(np.max(whole, 0)), rel=1e-12)
+    assert len(found) == 20 * 2 * 2
+
+
+@pytest.mark.parametrize("bias", list(Bias))
+def test_the_form_of_moments_is_that_of_the_basis(bias):
+    rng = np.random.default_rng(6)
+    x = rng.normal(size=(9, 6))
+    problem = TwoLayerProblem(x, SquaredLoss(torch.from_numpy(rng.normal(size=(9, 2)))), 0.1, 0.2, bias, bias)
+    relaxation = Relaxation(problem)
+    relaxation.prepare()
+    matrix = rng.normal(size=(relaxation.head + 18, relaxation.head + 18))
+    matrix += matrix.T
+    expected = relaxation.basis.T @ matrix @ relaxation.basis
+    np.testing.assert_allclose(relaxation._form(matrix), expected, rtol=0, atol=1e-13 * np.abs(matrix).sum())
+
+
+@pytest.mark.parametrize("shift", [-100.0, 0.0, 100.0])
+def test_positive_part_against_all_eigenvalues(shift):
+    matrix = np.random.default_rng(7).normal(size=(12, 12))
+    matrix = matrix + matrix.T + shift * np.eye(12)
+    values, vectors = positive_part(matrix)
+    every, turn = np.linalg.eigh(matrix)
+    expected = (turn * np.maximum(every, 0.0)) @ turn.T
+    np.testing.assert_allclose((vectors * values) @ vectors.T, expected, atol=1e-12 * (1.0 + abs(shift)))
 
 
 def test_several_outputs_on_a_fan_against_a_fine_turn():

@@ -174,13 +174,14 @@ def _relaxed(
     best = solution.weights if solution.objective + point.offset < point.loss else point.weights
     relaxation, proofs = Relaxation(problem), []
     small = relaxation.order <= MAX_ORDER
-    start, rows = time.perf_counter(), len(oracle.anchors)
-    if rows <= MAX_ANCHORS and (not small or rows * oracle.trial(problem.loss.num_outputs) <= SIGNS * seconds):
+    start = time.perf_counter()
+    if len(oracle.anchors) <= MAX_ANCHORS and (not small or oracle.trial(problem.loss.num_outputs) <= SIGNS * seconds):
         proofs.append(signs_proof(kept, problem, problem.dual_point(problem.predictions(best)), oracle))
     if small:
         seconds -= time.perf_counter() - start
         found = relaxation.solve(best, seconds, min(solution.objective, problem.objective(best)), steps)
-        proofs.append(None if found is None else moments_proof(kept, problem, found, relaxation))
+        if found is not None:
+            proofs.append(moments_proof(kept, problem, found, relaxation))
     return [proof for proof in proofs if proof is not None]
 
 

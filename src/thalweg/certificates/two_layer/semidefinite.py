@@ -19,13 +19,14 @@ from typing import Any, Final, final
 import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 
+from thalweg.certificates.two_layer.matrices import hull, positive_part
 from thalweg.certificates.two_layer.neurons import Bias, coordinates
 from thalweg.certificates.two_layer.problem import TwoLayerProblem, Weights
 
 MAX_ORDER: Final = 700  # of the semidefinite matrices; above, an iteration takes longer than a second
-EVERY: Final = 40  # iterations between two looks at the bound
+EVERY, OFTEN = 20, 1.05  # iterations from a look at the bound to the next: so many, or by so much a factor
 OVER: Final = 1.9  # over-relaxation
-UNIT: Final = 1.0  # of t and s, as a share of the largest singular values of the rows
+UNIT, FREE_UNIT = 0.25, 1.0  # of t and s, as a share of the largest singular values of the rows; for a free bias
 BETA, FREE_BETA = 20.0, 0.1  # the penalty to start with; for a free bias
 CLOSE: Final = 1e-4  # the relative gap at which it ends
 
@@ -74,7 +75,7 @@ class Relaxation:
         self.t, self.s = slice(self.head, self.head + n), slice(self.head + n, self.head + 2 * n)
         self.order = self.head + n
         self.signs = (1.0, -1.0) if self.single else (0.0,)
-        size = UNIT * np.linalg.norm(self.rows) / np.sqrt(rank) * np.ones(n)
+        size = (FREE_UNIT if self.free else UNIT) * np.linalg.norm(self.rows) / np.sqrt(rank) * np.ones(n)
         self.unit = 2.0 ** np.round(np.log2(np.where(size > 0.0, size, 1.0)))
         self.scale = float(self.unit.max())  # of b
         self.hull = hull(self.rows) if self.free else np.zeros((rank, 0))
@@ -92,8 +93,8 @@ class Relaxation:
         cost = np.zeros((self.order, self.order))
         cost[np.arange(head), np.arange(head)] = 0.5 * self.problem.l2 * self._block(self.a, 1.0)
         cost[np.arange(head), np.arange(head)] += 0.5 * self.problem.l2 * self._block(self.u, 1.0)
-        inverse = np.linalg.inv(upper)
-        self.cost = inverse.T @ cost @ inverse
+        self.inverse = np.linalg.inv(upper)  # of numbers of 1 or more
+        self.cost = self.inverse.T @ cost @ self.inverse
         # The block of (h, a, u, b): what sums of its entries are zero, and one that is not positive.
         first = self._block(slice(0, 1), 1.0)
         equal = [first - self._block(part, 1.0) for part in ((self.u,) if self.single else (self.u, self.a))]
@@ -141,17 +142,18 @@ class Relaxation:
         beta = (FREE_BETA if self.free else BETA) * self.problem.l2 / scale
         outputs = self.problem.predictions(weights) - self.linear @ theta
         targets = [self._projected(y, beta) for y in moments]
-        best, value = None, -np.inf
+        best, value, look = None, -np.inf, EVERY
         for step in range(1, iterations + 1):
             outputs, theta, now = self._moments(targets, outputs, theta, beta)
             multiplier = [beta * (y - target) for y, target in zip(now, targets, strict=True)]
             other = [self._projected(2.0 * y - target, beta) for y, target in zip(now, targets, strict=True)]
-            if step % EVERY == 0 or step == iterations:
+            spent = time.perf_counter() - begin
+            if step in (look, iterations) or spent > seconds:
                 found = self._bounded(multiplier, outputs + self.linear @ theta)
                 if found is not None and found.bound > value:
                     best, value = found, found.bound
-                spent = time.perf_counter() - begin
-                if spent * (1.0 + EVERY / step) > seconds or most - value <= CLOSE * abs(most):
+                look = max(step + EVERY, int(OFTEN * step))
+                if spent * look / step > seconds or most - value <= CLOSE * abs(most):
                     break
             if step % 10 == 0:
                 factor = _balance(moments, now, other, multiplier, beta)
@@ -163,11 +165,22 @@ class Relaxation:
 
     def _projected(self, matrix: np.ndarray, beta: float) -> np.ndarray:
         """Return the nearest moments that are semidefinite on the subspace, at what they cost."""
-        inner = self.basis.T @ matrix @ self.basis - self.cost / beta
-        values, vectors = np.linalg.eigh(0.5 * (inner + inner.T))
-        kept = values > 0.0
-        root = self.basis @ (vectors[:, kept] * np.sqrt(values[kept]))
+        inner = self._form(matrix) - self.cost / beta
+        values, vectors = positive_part(0.5 * (inner + inner.T))
+        root = self.basis @ (vectors * np.sqrt(values))
         return root @ root.T
+
+    def _form(self, matrix: np.ndarray) -> np.ndarray:
+        """What the basis makes of a symmetric matrix, by the few numbers of `map` that are not 0 or 1."""
+        head, wide = self.head, matrix[:, self.t] + matrix[:, self.s]
+        lower = self.map[self.s, :head]
+        whole = np.empty((self.order, self.order))
+        whole[head:, head:] = wide[self.t] + wide[self.s]
+        across = wide[:head] + lower.T @ wide[self.s]
+        whole[:head, head:], whole[head:, :head] = across, across.T
+        corner = matrix[:head, self.s] @ lower
+        whole[:head, :head] = matrix[:head, :head] + corner + corner.T + lower.T @ matrix[self.s, self.s] @ lower
+        return self.inverse.T @ whole @ self.inverse
 
     def _moments(
         self, targets: list[np.ndarray], outputs: np.ndarray, theta: np.ndarray, beta: float
@@ -377,18 +390,3 @@ def _balance(before: Any, now: Any, other: Any, multiplier: Any, beta: float) ->
     primal = size(y - z for y, z in zip(now, other, strict=True)) / size(now)
     dual = beta * size(y - z for y, z in zip(now, before, strict=True)) / size(multiplier)
     return float(np.clip((primal / dual) ** 0.3, 1.0 / 1.3, 1.3))
-
-
-def hull(rows: np.ndarray) -> np.ndarray:
-    """Return H with |row . u| <= |H'u| for every row: the axes of a small ellipsoid around them, `[r, r]`."""
-    rank = rows.shape[1]
-    weight = np.full(len(rows), 1.0 / len(rows))
-    floor = 1e-12 * float((rows**2).sum(1).max(initial=0.0)) * np.eye(rank) + 1e-300 * np.eye(rank)
-    spread = np.ones(len(rows))
-    lower = np.eye(rank)
-    for _ in range(100):
-        lower = np.linalg.cholesky((rows.T * weight) @ rows + floor)
-        spread = (np.linalg.solve(lower, rows.T) ** 2).sum(0)
-        weight = weight * spread
-        weight /= max(weight.sum(), 1e-300)
-    return lower * np.sqrt(max(float(spread.max(initial=0.0)), 1e-300)) * (1.0 + 1e-9)
