@@ -221,16 +221,21 @@ class SoftmaxLoss(AbstractLoss):
         weights: Tensor | None = None,
         count: float | None = None,
     ) -> "SoftmaxLoss":
-        """Return the loss of `thalweg.heads.softmax.Softmax` for soft targets; arguments as for `of_labels`."""
+        """Return the loss of `thalweg.heads.softmax.Softmax` for soft targets; arguments as for `of_labels`.
+
+        A row that does not add up to one counts as often as its sum: its loss is that of its shares, times the sum.
+        """
         targets = targets.detach().double()
         mixed = (1.0 - label_smoothing) * targets + label_smoothing / targets.shape[1]
         mixed = mixed if class_weights is None else mixed * class_weights.detach().double()
         total = mixed.sum(1)
         off = float((total - 1.0).abs().amax()) if len(total) else 0.0
-        if class_weights is None and not 1e-12 < off < 1e-6:  # rows of float32 add up to a little more or less than one
+        if class_weights is None and off <= 1e-12:
             return cls(mixed, weights, count)
         each = total if weights is None else total * weights.detach().double().reshape(-1)
-        mixed = torch.where(total.unsqueeze(1) > 0.0, mixed / total.clamp_min(TINY).unsqueeze(1), targets)
+        mixed = torch.where(
+            total.unsqueeze(1) > 0.0, mixed / total.clamp_min(TINY).unsqueeze(1), 1.0 / targets.shape[1]
+        )
         count = count if count is not None else float(len(targets) if weights is None else weights.sum())
         return cls(mixed, each, count)
 

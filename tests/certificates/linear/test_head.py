@@ -19,7 +19,8 @@ from thalweg.certificates.certificate.interval import level_to_json
 from thalweg.certificates.checker.check import check_level
 from thalweg.certificates.linear import working_set
 from thalweg.certificates.linear.head import Head
-from thalweg.certificates.linear.last_layer import head_problem
+from thalweg.certificates.linear.last_layer import head_problem, split_last_layer
+from thalweg.certificates.linear.level import head_level
 from thalweg.certificates.linear.matrices import Features
 from thalweg.certificates.linear.polish import polish
 from thalweg.certificates.linear.regularizers import L1, L2, Ball, ElasticNet
@@ -315,3 +316,29 @@ def test_past_the_limit_the_first_product_is_the_last():
         )
         assert solved.products == products
         assert solved.predicted < 0.0
+
+
+@pytest.mark.parametrize("head", [nn.BCEWithLogitsLoss, nn.CrossEntropyLoss])
+def test_a_layer_that_is_sure_of_its_mistakes_is_polished_from_zero(head):
+    torch.manual_seed(0)
+    model = nn.Linear(2, 3).double()
+    with torch.no_grad():
+        model.weight.mul_(1e3)
+    targets = torch.eye(3).double()[torch.arange(14) % 3]
+    level = head_level(split_last_layer(Objective(model, head(), torch.randn(14, 2).double(), targets, l2=1e-4)))
+    assert level.loss > 10.0
+    assert level.bound == pytest.approx(level.reached, rel=1e-6)
+    assert level.reached is not None
+    assert level.reached < 2.0
+
+
+@pytest.mark.parametrize("sums", [[2.0, 1.0, 0.5], [0.0, 1.2, 1.0]])
+def test_soft_targets_that_do_not_add_up_to_one_count_as_often_as_their_sum(sums):
+    torch.manual_seed(0)
+    x, shares = torch.randn(3, 2).double(), torch.rand(3, 4).double().softmax(1)
+    targets = shares * torch.tensor(sums).double().unsqueeze(1)
+    objective = Objective(nn.Linear(2, 4).double(), nn.CrossEntropyLoss(), x, targets, l2=0.1)
+    level = head_level(split_last_layer(objective))
+    assert level.loss == pytest.approx(objective.value().item(), rel=1e-12)
+    assert level.bound == pytest.approx(level.reached, rel=1e-6)
+    assert check_level(level_to_json(level), dict(level.evidence)) >= level.bound

@@ -14,7 +14,7 @@ from thalweg.certificates.linear.head import Head, HeadPoint
 from thalweg.certificates.linear.last_layer import FormRows, head_problem
 from thalweg.certificates.linear.polish import polish
 from thalweg.certificates.linear.regularizers import L2
-from thalweg.certificates.losses import SoftmaxLoss
+from thalweg.certificates.losses import SoftmaxLoss, best_bias
 from thalweg.certificates.number_losses import HingeLoss, LogisticLoss
 from thalweg.errors import InputError
 from thalweg.objective import Objective
@@ -46,7 +46,7 @@ def head_level(
         said = (NOT_ATTAINED,) if _fits_perfectly(head, point) else ()
         return dataclasses.replace(level, assumptions=(*level.assumptions, *said))
     left = max(0.0, seconds - (time.perf_counter() - begin))
-    polished = polish(head, point, tolerance=TOLERANCE, seconds=left)
+    polished = polish(head, _start(head, point), tolerance=TOLERANCE, seconds=left)
     better = head.certificate(polished.point, offset=offset)
     if better.bound > level.bound:
         own = {key: level.evidence[key] for key in ("W", "b") if key in level.evidence}
@@ -66,8 +66,17 @@ def polished_layer(objective: Objective, *, seconds: float = math.inf) -> tuple[
         raise InputError(
             "Polishing needs an L2 penalty on the output layer (--l2): without one the best layer may be at infinity."
         )
-    best = polish(head, point, tolerance=TOLERANCE, seconds=seconds).point
+    best = polish(head, _start(head, point), tolerance=TOLERANCE, seconds=seconds).point
     return best.weight.T.contiguous(), best.bias if head.intercept else None
+
+
+def _start(head: Head, point: HeadPoint) -> HeadPoint | None:
+    """Return where polishing starts; None: at zero, for a layer that is worse than zero.
+
+    Such a layer may be so sure of its mistakes that the loss has no curvature there, and Newton steps lead nowhere.
+    """
+    zero = head.at(torch.zeros_like(point.weight), best_bias(head.loss) if head.intercept else None)
+    return point if point.total <= zero.total else None
 
 
 def _fits_perfectly(head: Head, point: HeadPoint) -> bool:
