@@ -127,8 +127,9 @@ def _parts(interval: Interval) -> Iterator[Any]:
         yield interval.scope
         yield MEANINGS[interval.proof]
     yield ""
-    yield _table(interval)
-    yield ""
+    if interval.levels:
+        yield _table(interval)
+        yield ""
     yield from _remarks(interval)
 
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from forging import HONEST, Forger, bag
 
@@ -115,3 +116,13 @@ def test_the_checkers_files_are_short_and_need_numpy_alone(path):
     text = path.read_text()
     assert text.count("\n") <= 200
     assert "thalweg" not in text.split('"""', 2)[2]
+
+
+def test_a_floor_of_an_unknown_model_says_what_it_assumes_of_the_rows():
+    evidence = {
+        "rule": "floor", "measure": "entropy", "group": np.array([0, 0]), "label": np.array([0, 1]),
+        "weight": np.array([1, 1]), "examples": 2,
+    }  # fmt: skip
+    said = checker.statement({**evidence, "view": "a full example"})["assumptions"]
+    assert "from that row alone" in said[0]
+    assert checker.statement({**evidence, "view": "a text as a bag of its words"})["assumptions"] == ()

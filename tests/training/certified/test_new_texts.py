@@ -190,3 +190,13 @@ def test_equal_texts_of_a_split_count_once(tmp_path):
     assert f"of {different} different validation examples" in level.scope
     evidence = dict(level.evidence)
     assert counted_again(run, opened.task, opened.prepared.valid, evidence | {"wrong": 0}) == evidence
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_run_validated_on_its_training_file_says_nothing_of_new_data(folder, copied):
+    valid = folder / ("copy.csv" if copied else "reviews.csv")
+    valid.write_bytes((folder / "reviews.csv").read_bytes())
+    options = {"valid": str(valid), "out": folder / "runs", "name": f"itself {copied}", "steps": 2}
+    interval = certify_run(thalweg.train(folder / "reviews.csv", **options), seconds=5.0).interval
+    assert "held_out" not in [level.name for level in interval.levels]
+    assert "validated on the file that it was trained on" in interval.left_out["held_out"]

@@ -77,7 +77,7 @@ def floor(e):
         said = f"{whose} {least}."
         if not wrong and weight.dtype.kind == "i":
             said = f"A lookup table that sees only {seen} could answer all of these {number:,} training targets right."
-        return _result("training errors", "fraction of the targets", said)
+        return _result("training errors", "fraction of the targets", said, assumptions=_alone(e))
     reasons = []
     differ = int(np.count_nonzero(np.diff(e["group"], prepend=-1)))
     if differ:
@@ -87,7 +87,16 @@ def floor(e):
         reasons.append(f"label smoothing {float(e['smoothing'])!r} has a cost even for a perfect model")
     why = ", and ".join(reasons) or "no inputs that look the same have different targets: a lookup table could have 0"
     scope = f"{whose} has a lower training loss than this bound on these {number:,} training targets ({why})."
-    return _result("training loss", "squared error" if e["measure"] == "squares" else "nats", scope)
+    unit = "squared error" if e["measure"] == "squares" else "nats"
+    return _result("training loss", unit, scope, assumptions=_alone(e))
+
+
+def _alone(e):
+    """Return what a floor of an unknown model's rows assumes, where some of them look the same."""
+    if e.get("view") != "a full example" or not np.count_nonzero(np.diff(e["group"], prepend=-1)):
+        return ()
+    said = "whatever its weights (tried on some rows, with these weights and some close by)."
+    return (f"This assumes that the model answers each row from that row alone, {said}",)
 
 
 def norm_floor(e):

@@ -78,6 +78,11 @@ def new_texts_level(run: Run, task: AbstractTask, valid: Examples, test: Path | 
         data = f"examples of {test.name}"
     else:
         compared = num_compared(run)
+        if validated_on_training_file(run):
+            raise InputError(
+                f"{run.folder} was validated on the file that it was trained on, which says nothing about new data; "
+                "use --test FILE."
+            )
         if not run.recipe.data.valid:  # equal texts are on one side of the split, so that they are no independent ones
             examples = different(task, valid)
             data = VALIDATION if len(examples) == len(valid) else f"different {VALIDATION}"
@@ -92,6 +97,14 @@ def new_texts_level(run: Run, task: AbstractTask, valid: Examples, test: Path | 
     baseline = size - round(found.baselines[SHARE] * size) if SHARE in found.baselines else None
     level = held_out_level(size - right, size, compared=compared, data=data, baseline=baseline)
     return dataclasses.replace(level, seconds=time.perf_counter() - start, evidence={**level.evidence, **file})
+
+
+def validated_on_training_file(run: Run) -> bool:
+    """Return whether the validation file of a run is, byte for byte, the file that it was trained on."""
+    given, files = run.recipe.data, run.data["files"]
+    if not given.valid:
+        return False
+    return Path(given.valid).resolve() == Path(given.source).resolve() or len(set(files.values())) < len(files)
 
 
 def different(task: AbstractTask, examples: Examples) -> Examples:
