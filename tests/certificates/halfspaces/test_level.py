@@ -9,6 +9,7 @@ from torch import nn
 
 from thalweg import MLP, Bernoulli, Objective, Softmax
 from thalweg.certificates.checker.check import Refused, rule
+from thalweg.certificates.halfspaces import level as level_module
 from thalweg.certificates.halfspaces.level import separable_level
 from thalweg.errors import InputError
 
@@ -112,11 +113,16 @@ def test_the_search_goes_on_while_there_is_time_and_says_where_it_stopped():
     assert proved(short) == short.bound
 
 
-def test_what_was_looked_for_is_told_where_the_time_was_too_short():
-    rng = np.random.default_rng(0)
-    x = torch.from_numpy(rng.normal(size=(3000, 60))).float()
-    with pytest.raises(InputError, match="No errors that every output layer makes were found in the time that there"):
-        level_of(torch.from_numpy(rng.integers(0, 40, 3000)), outputs=40, x=x, seconds=0.05)
+def test_what_was_looked_for_is_told_where_the_time_was_too_short(monkeypatch):
+    def too_late(*given):
+        raise InputError("The time was over.")
+
+    monkeypatch.setattr(level_module, "_disjoint_sets", lambda examples, end: ([], True, None))
+    monkeypatch.setattr(level_module, "separating_layer", too_late)
+    x = torch.from_numpy(np.random.default_rng(0).normal(size=(30, 2))).float()
+    expected = r"were found in the time that there was.*The time was over\."
+    with pytest.raises(InputError, match=expected):
+        level_of(torch.arange(30) % 3, outputs=3, x=x)
 
 
 def test_ties_count_as_one_of_the_classes_whichever_it_is():
