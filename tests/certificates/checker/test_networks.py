@@ -1,6 +1,7 @@
 """The rule two_layer: bounds that hold literally, and evidence that proves less than it says is refused."""
 
 import dataclasses
+import tracemalloc
 from fractions import Fraction
 from typing import Any
 
@@ -236,7 +237,25 @@ def test_a_fan_holds_every_direction_and_is_tight(seed):
 def test_a_fan_of_many_points_takes_little_memory():
     rng = np.random.default_rng(0)
     x, plain = rng.normal(size=(30_000, 2)), rng.normal(size=(30_000, 1))
-    networks.by_fan({"leak": 0.0, "hidden_bias": "NONE"}, x, plain, 1e6, rules)
+    tracemalloc.start()
+    try:
+        networks.by_fan({"leak": 0.0, "hidden_bias": "NONE"}, x, plain, 1e6, rules)
+        assert tracemalloc.get_traced_memory()[1] < 50 * x.nbytes  # the square of the number would be 15,000 times it
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("method", ["fan", "signs", "moments"])
+def test_what_would_take_minutes_is_refused(levels, method):
+    number = 30_000
+    evidence = {**levels["fan"].evidence, "method": method, "hidden_bias": "FREE", "output_bias": "FREE"}
+    evidence |= {
+        "free_bias": 1,
+        "X": np.arange(2.0 * number).reshape(-1, 2),
+        "residual": np.zeros((number, 1), np.int64),
+    }
+    with pytest.raises(Refused, match="too large to be verified"):
+        prove(evidence)
 
 
 def test_more_units_than_fit_into_memory_are_refused(levels):

@@ -119,7 +119,7 @@ def test_the_command_lists_them_and_escapes_what_the_data_say(looked_at, capsys)
     task, _, found, run = looked_at
     if task != "classify":
         return
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit, match=r"^0$"):
         command(["certify", str(run.folder), "--seconds", "5s"])
     out = capsys.readouterr().out
     for line in lines(found):
@@ -129,7 +129,7 @@ def test_the_command_lists_them_and_escapes_what_the_data_say(looked_at, capsys)
     assert "Labels to check" in page
     assert html.escape("<b>sun</b>") in page
     assert "<b>sun</b>" not in page
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit, match=r"^0$"):
         command(["certify", str(run.folder), "--seconds", "5s", "--json", "--no-report"])
     assert json.loads(capsys.readouterr().out)["by_example"].keys() == found.to_json().keys()
 

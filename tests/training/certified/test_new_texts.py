@@ -53,9 +53,14 @@ def gru(folder):
     return thalweg.train(folder / "reviews.csv", out=folder / "runs", **options)
 
 
-def errors_of(run, path):
+def rows_of(path):
     with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
+        return list(csv.DictReader(file))
+
+
+def errors_of(run, path, known=()):
+    """Count the mistakes on the rows of a file whose texts are not known, and those rows."""
+    rows = [row for row in rows_of(path) if row["text"] not in known]
     answers = run.predict([row["text"] for row in rows])
     return sum(answer["label"] != row["label"] for answer, row in zip(answers, rows, strict=True)), len(rows)
 
@@ -80,7 +85,7 @@ def test_level_of_a_bag_was_chosen_by_nothing(bag):
 def test_level_of_chosen_weights_is_wider(gru):
     assert num_compared(gru) == 3
     opened = open_run(gru)
-    level = new_texts_level(gru, opened.task, opened.prepared.valid, None)
+    level = new_texts_level(gru, opened.task, opened.prepared, None)
     assert level.evidence["compared"] == 3
     assert "for the best of 3 evaluations on them" in level.scope
     recipe = gru.recipe.with_(patience=2, epochs=7.0, steps=0)
@@ -90,16 +95,18 @@ def test_level_of_chosen_weights_is_wider(gru):
 
 def test_a_file_of_its_own(gru, folder):
     opened = open_run(gru)
-    level = new_texts_level(gru, opened.task, opened.prepared.valid, folder / "test.csv")
-    assert (level.evidence["wrong"], level.evidence["examples"]) == errors_of(gru, folder / "test.csv")
+    level = new_texts_level(gru, opened.task, opened.prepared, folder / "test.csv")
+    known = {row["text"] for row in rows_of(folder / "reviews.csv")}
+    assert (level.evidence["wrong"], level.evidence["examples"]) == errors_of(gru, folder / "test.csv", known)
+    assert level.evidence["examples"] + level.evidence["repeats"] == 150
     assert "examples of test.csv" in level.scope
     assert level.evidence["compared"] == 1
     claimed = dict(level.evidence)
-    assert counted_again(gru, opened.task, opened.prepared.valid, claimed | {"wrong": 0}) == claimed
+    assert counted_again(gru, opened.task, opened.prepared, claimed | {"wrong": 0}) == claimed
     with pytest.raises(InputError, match="is missing or has changed"):
-        counted_again(gru, opened.task, opened.prepared.valid, claimed | {"sha256": "0"})
+        counted_again(gru, opened.task, opened.prepared, claimed | {"sha256": "0"})
     with pytest.raises(InputError, match="or its weights were chosen by it, so it says nothing about new data"):
-        new_texts_level(gru, opened.task, opened.prepared.valid, folder / "reviews.csv")
+        new_texts_level(gru, opened.task, opened.prepared, folder / "reviews.csv")
     with pytest.raises(InputError, match="there is no such file"):
         certify_run(gru, seconds=1.0, test=folder / "missing.csv")
     with pytest.raises(InputError, match="it says nothing about new data"):
@@ -108,8 +115,8 @@ def test_a_file_of_its_own(gru, folder):
 
 def test_validation_examples_are_counted_again(gru):
     opened = open_run(gru)
-    evidence = dict(new_texts_level(gru, opened.task, opened.prepared.valid, None).evidence)
-    assert counted_again(gru, opened.task, opened.prepared.valid, evidence | {"wrong": 0}) == evidence
+    evidence = dict(new_texts_level(gru, opened.task, opened.prepared, None).evidence)
+    assert counted_again(gru, opened.task, opened.prepared, evidence | {"wrong": 0}) == evidence
 
 
 def test_a_schedule_that_reads_the_scores_leaves_the_level_out(folder):
@@ -184,12 +191,12 @@ def test_equal_texts_of_a_split_count_once(tmp_path):
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     run = thalweg.train(tmp_path / "rows.jsonl", out=tmp_path, steps=2, certify=0)
     opened = open_run(run)
-    level = new_texts_level(run, opened.task, opened.prepared.valid, None)
+    level = new_texts_level(run, opened.task, opened.prepared, None)
     different = len(set(opened.prepared.valid.raw))
     assert level.evidence["examples"] == different < len(opened.prepared.valid) / 5
     assert f"of {different} different validation examples" in level.scope
     evidence = dict(level.evidence)
-    assert counted_again(run, opened.task, opened.prepared.valid, evidence | {"wrong": 0}) == evidence
+    assert counted_again(run, opened.task, opened.prepared, evidence | {"wrong": 0}) == evidence
 
 
 @pytest.mark.parametrize("copied", [False, True])
@@ -200,3 +207,19 @@ def test_a_run_validated_on_its_training_file_says_nothing_of_new_data(folder, c
     interval = certify_run(thalweg.train(folder / "reviews.csv", **options), seconds=5.0).interval
     assert "held_out" not in [level.name for level in interval.levels]
     assert "validated on the file that it was trained on" in interval.left_out["held_out"]
+
+
+def test_rows_that_a_run_has_seen_are_no_new_data(gru, folder):
+    seen, new = rows_of(folder / "reviews.csv")[:5], rows_of(folder / "test.csv")[:1]
+    new[0]["text"] = "a text that nobody has seen"
+    for name, rows in (("mixed.csv", [*seen, *new]), ("nothing new.csv", seen)):
+        with open(folder / name, "w", newline="") as file:
+            writer = csv.DictWriter(file, ["text", "label"])
+            writer.writeheader()
+            writer.writerows(rows)
+    opened = open_run(gru)
+    level = new_texts_level(gru, opened.task, opened.prepared, folder / "mixed.csv")
+    assert (level.evidence["examples"], level.evidence["repeats"]) == (1, 5)
+    assert any("5 more of the file are left out" in one for one in level.assumptions)
+    with pytest.raises(InputError, match=r"All examples of .* are among those"):
+        new_texts_level(gru, opened.task, opened.prepared, folder / "nothing new.csv")

@@ -52,12 +52,13 @@ def distinct(vectors):
     return sorted({primitive(tuple(v), zero) for v in vectors if any(v)})
 
 
-def independent(vectors, most=math.inf):
-    """Return vectors of integers in as few of their coordinates as tell the same, by elimination without rounding.
+def eliminate(rows, most=math.inf, *, above=False):
+    """Return the last pivot and the pivots' columns of a matrix of integers, which is eliminated in place.
 
-    None where these are more than `most`.
+    Nothing is rounded (Bareiss 1968). Above the pivots entries are eliminated on request; it ends after `most` pivots
+    and one.
     """
-    rows, pivot, used = [list(v) for v in vectors], 1, []
+    pivot, used = 1, []
     for column in range(len(rows[0]) if rows else 0):
         top = len(used)
         place = next((i for i in range(top, len(rows)) if rows[i][column]), None)
@@ -65,14 +66,21 @@ def independent(vectors, most=math.inf):
             continue
         rows[top], rows[place] = rows[place], rows[top]
         main, head = rows[top], rows[top][column]
-        for i in range(top + 1, len(rows)):
+        for i in range(0 if above else top + 1, len(rows)):
             by = rows[i][column]
-            rows[i] = [(head * a - by * b) // pivot for a, b in zip(rows[i], main, strict=True)]
+            if i != top:
+                rows[i] = [(head * a - by * b) // pivot for a, b in zip(rows[i], main, strict=True)]
         pivot = head
         used.append(column)
         if len(used) > most:
-            return None
-    return [tuple([v[column] for column in used]) for v in vectors]
+            break
+    return pivot, used
+
+
+def independent(vectors, most=math.inf):
+    """Return vectors of integers in as few of their coordinates as tell the same; None where these are too many."""
+    _, used = eliminate([list(v) for v in vectors], most)
+    return None if len(used) > most else [tuple([v[column] for column in used]) for v in vectors]
 
 
 def on_hyperplane(vectors, normal):

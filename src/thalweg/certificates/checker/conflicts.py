@@ -78,20 +78,8 @@ def enclosed(x, own, rival, margin):
 
 def positive_kernel(rows):
     """Return the only solution l of rows l = 0 with sum 1 if it is positive, rounded; by elimination in integers."""
-    pivot, used, number = 1, [], len(rows[0])
-    for column in range(number):
-        top = len(used)
-        place = next((i for i in range(top, len(rows)) if rows[i][column]), None)
-        if place is None:
-            continue
-        rows[top], rows[place] = rows[place], rows[top]
-        main, head = rows[top], rows[top][column]
-        for i, row in enumerate(rows):
-            if i != top:
-                by = row[column]
-                rows[i] = [(head * a - by * b) // pivot for a, b in zip(row, main, strict=True)]
-        pivot = head
-        used.append(column)
+    number = len(rows[0])
+    pivot, used = CELLS.eliminate(rows, above=True)
     free = [column for column in range(number) if column not in used]
     if len(free) != 1:
         return None

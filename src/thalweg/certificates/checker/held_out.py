@@ -6,7 +6,8 @@ Evidence:
   chance    a, by which the statement may be wrong
   compared  t, of how many models (evaluations on the same examples) this one was chosen; 1: of none
   data      what the examples are: "validation examples", "examples of test.csv"
-  file      where there is one: the file of these examples, whose rows may repeat training examples
+  file      where there is one: the file of these examples
+  repeats   how many of the file were left out, because the model was trained on or chosen by the same
   baseline  how many of them always giving the most frequent answer gets wrong; -1: unknown
 
 Proved is the Clopper-Pearson limit at a / t, so that it holds for all t models at once and hence for the chosen one: a
@@ -65,8 +66,10 @@ def check_held_out(e, base):
         ("wrong", 0, number),
         ("compared", 1, 10**9),
         ("baseline", -1, number),
+        ("repeats", 0, 10**9),
     ):
-        is_count = type(e[name]) is int and least <= e[name] <= most
+        value = e.get(name, 0) if name == "repeats" else e[name]
+        is_count = type(value) is int and least <= value <= most
         base.need(is_count, f"{name} must be a whole number from {least} to {most}.")
     base.need(isinstance(e["data"], str) and len(e["data"]) <= 200, "data must be a few words.")
     is_chance = isinstance(e["chance"], float) and 1e-9 <= e["chance"] <= 0.5
@@ -88,9 +91,11 @@ def about(e):
     said = [
         "This assumes examples drawn independently of one another, as the new data will be, and not trained on.",
         "New data whose answer no training example has are not covered."
-        if e.get("file")
+        if e.get("file") and not e.get("repeats")
         else "New data that repeat training examples, or whose answer none of these has, are not covered.",
     ]
+    if e.get("repeats"):
+        said.append(f"{e['repeats']:,} more of the file are left out: it was trained on, or chosen by, the same ones.")
     if compared > 1:
         said.append(
             "It assumes that nothing else, such as the best of several runs, was chosen by these (else: --test FILE)."

@@ -31,6 +31,11 @@ def check_two_layer(e, base):
     base.need(x.ndim == 2 and len(x) == len(e["residual"]), "X and the residual have different numbers of examples.")
     units, outputs = len(e["U"]), e["residual"].shape[1]
     base.affordable(units * (x.size + len(x) * outputs), len(x) * units, len(x) * outputs, x.shape[1] * outputs)
+    places = len(np.unique(x, axis=0)) if kinds[0] == "FREE" else 1
+    rank = e.get("axes", x).shape[1] + 1
+    work = {"fan": 2000 * places * len(x) * outputs, "signs": 10 * places * len(x) * outputs * rank**2,
+            "moments": 20 * (len(x) + rank) ** 3, "cells": 0}  # fmt: skip
+    base.affordable(work[e["method"]], 0)
     hidden = x @ e["U"].T + e["u"]
     z = np.where(hidden > 0, hidden, leak * hidden) @ e["A"] + e["a"] + x @ e["S"]
     squares = sum(np.sum(e[name] ** 2) for name in ("U", "A", "S"))

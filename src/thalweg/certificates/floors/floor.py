@@ -14,7 +14,7 @@ have added to it: another machine, which may add up in another order, proves it 
 import dataclasses
 import math
 from collections.abc import Iterable
-from typing import Final, final
+from typing import Any, Final, final
 
 import numpy as np
 
@@ -329,34 +329,23 @@ def _entropy_floor(
     smoothing: float,
     pure: int = 0,
 ) -> Floor:
-    group, label, weight, alone, num_conflicts = _impure(group, label, weight)
-    evidence = {
-        "rule": "floor",
-        "measure": "entropy",
-        "group": group,
-        "label": label,
-        "weight": weight,
-        "total": total,
-        "examples": examples,
-        "pure": pure + alone,
-        "smoothing": smoothing,
-        "classes": num_classes,
-    }
+    evidence, alone, num_conflicts = _counted("entropy", group, label, weight, total, examples)
+    evidence |= {"pure": pure + alone, "smoothing": smoothing, "classes": num_classes}
     return Floor(proved(evidence), evidence, num_conflicts)
 
 
 def _hits_floor(group: np.ndarray, label: np.ndarray, weight: np.ndarray, total: float, examples: int) -> Floor:
-    group, label, weight, _, num_conflicts = _impure(group, label, weight)
-    evidence = {
-        "rule": "floor",
-        "measure": "errors",
-        "group": group,
-        "label": label,
-        "weight": weight,
-        "total": total,
-        "examples": examples,
-    }
+    evidence, _, num_conflicts = _counted("errors", group, label, weight, total, examples)
     return Floor(proved(evidence), evidence, num_conflicts)
+
+
+def _counted(
+    measure: str, group: np.ndarray, label: np.ndarray, weight: np.ndarray, total: float, examples: int
+) -> tuple[dict[str, Any], float, int]:
+    """Return the evidence of what is counted, the weight of groups with one label, and how many have several."""
+    group, label, weight, alone, num_conflicts = _impure(group, label, weight)
+    evidence = {"rule": "floor", "measure": measure, "group": group, "label": label, "weight": weight}
+    return {**evidence, "total": total, "examples": examples}, alone, num_conflicts
 
 
 def smoothed_entropy(num_classes: int, smoothing: float) -> float:

@@ -76,6 +76,18 @@ class Examples:
         raw = None if self.raw is None else [self.raw[index] for index in chosen.tolist()]
         return Examples(columns, raw, self.sort_by)
 
+    def followed_by(self, other: "Examples") -> "Examples":
+        """Return these examples and then those of `other`, which has the same columns; without their texts."""
+        columns: dict[str, Ragged | np.ndarray] = {}
+        for name, column in self.columns.items():
+            after = other.columns[name]
+            if isinstance(column, Ragged):
+                columns[name] = column.followed_by(other.ragged(name))
+            else:
+                assert not isinstance(after, Ragged)
+                columns[name] = np.concatenate([column, after])
+        return Examples(columns, None, self.sort_by)
+
 
 @final
 class Order:

@@ -106,7 +106,7 @@ class Opened:
         recipe = self.run.recipe
         objective, view = training_objective(recipe, self.task, self.prepared, self.run.model, self.run.head)
         # First, because it takes little and is what most people ask for.
-        new = level_or_reason(self.run, self.task, self.prepared.valid, self.test, clock)
+        new = level_or_reason(self.run, self.task, self.prepared, self.test, clock)
         interval = certify_objective(
             objective, view, clock=clock, notes=notes_of(recipe), about=self.task.about(), say=say
         )

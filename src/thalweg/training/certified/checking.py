@@ -110,7 +110,7 @@ class Rebuilt:
 
     def _held_out(self, evidence: Evidence) -> Evidence:
         opened = self._opened
-        return counted_again(opened.run, opened.task, opened.prepared.valid, evidence)
+        return counted_again(opened.run, opened.task, opened.prepared, evidence)
 
     def _factored(self, _: Evidence) -> Evidence:
         problem = factored_problem(self._exact, about=self._about)

@@ -16,7 +16,7 @@ from thalweg.data.arrays.equal import WholeExamples
 from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
 from thalweg.tasks.answering import answering
-from thalweg.tasks.base import AbstractTask
+from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.folder.checkpoint import checksum
 from thalweg.training.folder.run import Run
 from thalweg.training.recipe.recipe import Recipe
@@ -31,7 +31,7 @@ SHARE = "accuracy"  # the metric that must be a plain share of independent examp
 
 
 def level_or_reason(
-    run: Run, task: AbstractTask, valid: Examples, test: Path | None, clock: Clock
+    run: Run, task: AbstractTask, prepared: Prepared, test: Path | None, clock: Clock
 ) -> Certificate | str:
     """Return the level about new data, or the reason why there is none.
 
@@ -39,8 +39,8 @@ def level_or_reason(
     """
     try:
         if test is None:
-            clock.require(expected_seconds(run, task, valid), "Evaluating the validation examples")
-        return new_texts_level(run, task, valid, test)
+            clock.require(expected_seconds(run, task, prepared.valid), "Evaluating the validation examples")
+        return new_texts_level(run, task, prepared, test)
     except InputError as error:
         if test is not None:
             raise
@@ -63,18 +63,24 @@ def require_untouched(run: Run, test: Path) -> None:
         )
 
 
-def new_texts_level(run: Run, task: AbstractTask, valid: Examples, test: Path | None) -> Certificate:
+def new_texts_level(run: Run, task: AbstractTask, prepared: Prepared, test: Path | None) -> Certificate:
     """Return the level about new data.
 
+    Examples of a test file that the model was trained on or chosen by, as far as it can tell, are left out.
     An InputError tells of a task whose examples are not simply right or wrong, weights whose choice cannot be counted,
     or a file that cannot be read.
     """
     start = time.perf_counter()
-    examples, data, compared, file = valid, VALIDATION, 1, {"file": "", "sha256": ""}
+    examples, data, compared = prepared.valid, VALIDATION, 1
+    file: dict[str, str | int] = {"file": "", "sha256": ""}
     if test is not None:
-        file = {"file": str(test), "sha256": checksum(test)}
         require_untouched(run, test)
-        examples, _ = task.examples(open_source(test), run.data["columns"])
+        given, _ = task.examples(open_source(test), run.data["columns"])
+        new = np.flatnonzero(~seen(task, prepared, given))
+        if not len(new):
+            raise InputError(f"All examples of {test} are among those that {run.folder} was trained on or chosen by.")
+        examples = given.take(new)
+        file = {"file": str(test), "sha256": checksum(test), "repeats": len(given) - len(new)}
         data = f"examples of {test.name}"
     else:
         compared = num_compared(run)
@@ -84,8 +90,8 @@ def new_texts_level(run: Run, task: AbstractTask, valid: Examples, test: Path | 
                 "use --test FILE."
             )
         if not run.recipe.data.valid:  # equal texts are on one side of the split, so that they are no independent ones
-            examples = different(task, valid)
-            data = VALIDATION if len(examples) == len(valid) else f"different {VALIDATION}"
+            examples = different(task, prepared.valid)
+            data = VALIDATION if len(examples) == len(prepared.valid) else f"different {VALIDATION}"
     _, autocast = choose_precision(run.recipe.run.precision, choose_device("cpu"))
     found = evaluate(task, run.model, run.head, examples, autocast=autocast, intervals=True)
     if SHARE not in found.shares:
@@ -116,6 +122,15 @@ def different(task: AbstractTask, examples: Examples) -> Examples:
     return examples if len(first) == len(examples) else examples.take(first)
 
 
+def seen(task: AbstractTask, prepared: Prepared, examples: Examples) -> np.ndarray:
+    """Return which examples look to the model like one that it was trained on or chosen by, bool."""
+    known = len(prepared.train) + len(prepared.valid)
+    view = task.view(prepared.train.followed_by(prepared.valid).followed_by(examples))
+    if not isinstance(view, WholeExamples):
+        return np.zeros(len(examples), dtype=bool)
+    return np.isin(view.groups[known:], view.groups[:known])
+
+
 def expected_seconds(run: Run, task: AbstractTask, examples: Examples) -> float:
     """Return how long the examples take, from a few of them."""
     few = np.unique(np.linspace(0, len(examples) - 1, TRIED).astype(int))
@@ -127,7 +142,7 @@ def expected_seconds(run: Run, task: AbstractTask, examples: Examples) -> float:
     return (time.perf_counter() - start) * len(examples) / len(few)
 
 
-def counted_again(run: Run, task: AbstractTask, valid: Examples, claimed: dict[str, Any]) -> dict[str, Any]:
+def counted_again(run: Run, task: AbstractTask, prepared: Prepared, claimed: dict[str, Any]) -> dict[str, Any]:
     """Return the evidence of the level with the mistakes counted again, on the file that the claimed evidence names.
 
     An InputError tells of a file that is missing or another one by now.
@@ -137,7 +152,7 @@ def counted_again(run: Run, task: AbstractTask, valid: Examples, claimed: dict[s
         test = Path(str(claimed["file"]))
         if not test.is_file() or checksum(test) != claimed.get("sha256"):
             raise InputError(f"{test} is missing or has changed, so that mistakes on it cannot be counted again")
-    return dict(new_texts_level(run, task, valid, test).evidence)
+    return dict(new_texts_level(run, task, prepared, test).evidence)
 
 
 def num_compared(run: Run) -> int:
