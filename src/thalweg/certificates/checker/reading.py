@@ -43,7 +43,7 @@ def read(path, need):
     with _open(path, MAX_TEXT, need) as file:
         content = json.loads(file.read(MAX_TEXT).decode(), parse_constant=_refuse, object_pairs_hook=_once)
     parts = [content.get("levels"), content.get("arrays")] if isinstance(content, dict) else []
-    need(list(map(type, parts)) == [list, dict], "It is no certificate: it has no levels and no arrays.")
+    need(list(map(type, parts)) == [list, dict], "It cannot be read as a certificate: it has no levels and no arrays.")
     need(len(content["levels"]) <= MAX_LEVELS, "There are more levels than any certificate has.")
     used = {v["array"] for level in content["levels"] for v in level["evidence"].values() if isinstance(v, dict)}
     need(used == set(content["arrays"]), "Arrays are missing, or nobody refers to them.")
