@@ -7,7 +7,7 @@ Evidence:
   compared  t, of how many models (evaluations on the same examples) this one was chosen; 1: of none
   data      what the examples are: "validation examples", "examples of test.csv"
   file      where there is one: the file of these examples
-  repeats   how many of the file were left out, because the model was trained on or chosen by the same
+  repeats   how many of the test or validation file were left out: the model was trained on or chosen by the same
   baseline  how many of them always giving the most frequent answer gets wrong; -1: unknown
 
 Proved is the Clopper-Pearson limit at a / t, so that it holds for all t models at once and hence for the chosen one: a
@@ -92,10 +92,12 @@ def about(e):
         "This assumes examples drawn independently of one another, as the new data will be, and not trained on.",
         "New data whose answer no training example has are not covered."
         if e.get("file") and not e.get("repeats")
-        else "New data that repeat training examples, or whose answer none of these has, are not covered.",
+        else "New data that repeat training or validation examples, or whose answer no training example has, are not "
+        "covered.",
     ]
     if e.get("repeats"):
-        said.append(f"{e['repeats']:,} more of the file are left out: it was trained on, or chosen by, the same ones.")
+        by = "trained on, or chosen by," if e.get("file") else "trained on"
+        said.append(f"{e['repeats']:,} more of the file are left out: it was {by} the same ones.")
     if compared > 1:
         said.append(
             "It assumes that nothing else, such as the best of several runs, was chosen by these (else: --test FILE)."

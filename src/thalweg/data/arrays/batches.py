@@ -11,6 +11,7 @@ from torch import Tensor
 
 from thalweg.data.arrays.ragged import Ragged, flat_positions
 
+KEYS = "keys"  # the column of a 64-bit number for each example, equal where the normalized texts are
 _WINDOW_BATCHES = 64  # batches whose examples are sorted by length together; more: less padding, less random batches
 
 

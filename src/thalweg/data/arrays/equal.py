@@ -80,6 +80,15 @@ def same_rows(*columns: Column) -> np.ndarray:
     return result
 
 
+def one_of_each(keys: np.ndarray) -> np.ndarray:
+    """Return one example of each key, drawn without looking at anything else, int in rising order.
+
+    The first ones would not do: in a file that is sorted by label they have the first label.
+    """
+    order = np.random.default_rng(_SEED).permutation(len(keys))
+    return np.sort(order[np.unique(keys[order], return_index=True)[1]])
+
+
 def renumbered(keys: np.ndarray) -> np.ndarray:
     """Return ids from 0 without gaps, equal where the keys are."""
     return np.unique(keys, return_inverse=True)[1].reshape(-1).astype(np.int64)

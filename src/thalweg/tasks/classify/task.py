@@ -13,9 +13,10 @@ from typing_extensions import override
 
 from thalweg.batch import Batch
 from thalweg.certificates.new_texts.resampling import Samples, f1, of_sums, ratio, sums_by
-from thalweg.data.arrays.batches import Examples
+from thalweg.data.arrays.batches import KEYS, Examples
 from thalweg.data.arrays.equal import View, WholeExamples, same_rows
 from thalweg.data.arrays.ragged import Ragged
+from thalweg.data.arrays.split import text_keys
 from thalweg.data.files.base import AbstractSource
 from thalweg.data.text.tokenizer import Tokenizer
 from thalweg.errors import InputError
@@ -145,20 +146,20 @@ class Classify(AbstractTask):
                 f"{source.name}: expected at least two different labels in column '{columns['label']}', got {only}; "
                 "a classifier has nothing to learn here. Is it the right column (--label-column)?"
             )
-        in_valid = np.zeros(len(labels), dtype=bool)
+        in_valid, keys = np.zeros(len(labels), dtype=bool), draft.keys()
         if valid is None:
-            in_valid = split_texts(draft.keys(), labels, settings.valid_share, source.name)
+            in_valid = split_texts(keys, labels, settings.valid_share, source.name)
         in_train = labels.present & ~in_valid
         reader = draft.reader(texts, in_train)
         train_ids = draft.ids(reader, texts, in_train)
         reader.fit_features(train_ids, settings)
         task = cls(reader, labels.names, multilabel=label_reader.multilabel)
-        train, cut = task._examples(train_ids, labels.take(in_train), None)
+        train, cut = task._examples(train_ids, labels.take(in_train), keys[in_train], None)
         notes += cut
         if valid is None:
             chosen = labels.present & in_valid
             ids = draft.ids(reader, texts, chosen)
-            held_out, _ = task._examples(ids, labels.take(chosen), texts.kept(chosen, MAX_RAW))
+            held_out, _ = task._examples(ids, labels.take(chosen), keys[chosen], texts.kept(chosen, MAX_RAW))
         else:
             held_out, more = task.examples(valid, columns)
             notes += more
@@ -169,13 +170,17 @@ class Classify(AbstractTask):
         check_columns(source, (columns["text"], columns["label"]))
         texts = TextColumn(source, columns["text"], self.reader.normalizer)
         label_reader = LabelReader(multilabel=self.multilabel, separator=columns.get("separator"), known=self.labels)
-        labels = label_reader.read(source, columns["label"], texts.read(lambda texts: None))  # noqa: ARG005
-        ids = self.reader.encode(texts.chosen(labels.present))
-        examples, cut = self._examples(ids, labels.take(labels.present), texts.kept(labels.present, MAX_RAW))
+        keys = [np.zeros(0, dtype=np.uint64)]
+        labels = label_reader.read(source, columns["label"], texts.read(lambda part: keys.append(text_keys(part))))
+        ids, rows = self.reader.encode(texts.chosen(labels.present)), labels.present
+        examples, cut = self._examples(ids, labels.take(rows), np.concatenate(keys)[rows], texts.kept(rows, MAX_RAW))
         return examples, [*labels.notes, *cut]
 
-    def _examples(self, ids: Ragged, labels: Labels, raw: list[str] | None) -> tuple[Examples, list[str]]:
+    def _examples(
+        self, ids: Ragged, labels: Labels, keys: np.ndarray, raw: list[str] | None
+    ) -> tuple[Examples, list[str]]:
         columns, notes = self.reader.columns(ids)
+        columns |= {KEYS: keys}
         sort_by = () if self.reader.features is not None else ("tokens",)
         return Examples(columns | {"labels": labels.ids}, raw=raw, sort_by=sort_by), notes
 

@@ -11,8 +11,8 @@ import numpy as np
 from thalweg.certificates.attempts import Clock
 from thalweg.certificates.certificate.interval import Certificate, Interval
 from thalweg.certificates.new_texts.level import NAME, held_out_level
-from thalweg.data.arrays.batches import Examples
-from thalweg.data.arrays.equal import WholeExamples
+from thalweg.data.arrays.batches import KEYS, Examples
+from thalweg.data.arrays.equal import one_of_each
 from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
 from thalweg.tasks.answering import answering
@@ -66,7 +66,9 @@ def require_untouched(run: Run, test: Path) -> None:
 def new_texts_level(run: Run, task: AbstractTask, prepared: Prepared, test: Path | None) -> Certificate:
     """Return the level about new data.
 
-    Examples of a test file that the model was trained on or chosen by, as far as it can tell, are left out.
+    Examples of a test file whose texts the model was trained on or chosen by are left out, and those of a validation
+    file whose texts it was trained on. What is the same is the text, not what the model sees of it: texts of unknown
+    words alone may look the same, and are new all the same.
     An InputError tells of a task whose examples are not simply right or wrong, weights whose choice cannot be counted,
     or a file that cannot be read.
     """
@@ -76,11 +78,10 @@ def new_texts_level(run: Run, task: AbstractTask, prepared: Prepared, test: Path
     if test is not None:
         require_untouched(run, test)
         given, _ = task.examples(open_source(test), run.data["columns"])
-        new = np.flatnonzero(~seen(task, prepared, given))
-        if not len(new):
+        examples = without(given, prepared.train, prepared.valid)
+        if not len(examples):
             raise InputError(f"All examples of {test} are among those that {run.folder} was trained on or chosen by.")
-        examples = given.take(new)
-        file = {"file": str(test), "sha256": checksum(test), "repeats": len(given) - len(new)}
+        file = {"file": str(test), "sha256": checksum(test), "repeats": len(given) - len(examples)}
         data = f"examples of {test.name}"
     else:
         compared = num_compared(run)
@@ -89,9 +90,17 @@ def new_texts_level(run: Run, task: AbstractTask, prepared: Prepared, test: Path
                 f"{run.folder} was validated on the file that it was trained on, which says nothing about new data; "
                 "use --test FILE."
             )
-        if not run.recipe.data.valid:  # equal texts are on one side of the split, so that they are no independent ones
-            examples = different(task, prepared.valid)
+        if run.recipe.data.valid:
+            examples = without(prepared.valid, prepared.train)
+            file["repeats"] = len(prepared.valid) - len(examples)
+        else:  # equal texts are on one side of the split, so that they are no independent ones
+            examples = different(prepared.valid)
             data = VALIDATION if len(examples) == len(prepared.valid) else f"different {VALIDATION}"
+        if not len(examples):
+            raise InputError(
+                f"All examples of {run.recipe.data.valid} are among those that {run.folder} was trained on, which says "
+                "nothing about new data; use --test FILE."
+            )
     _, autocast = choose_precision(run.recipe.run.precision, choose_device("cpu"))
     found = evaluate(task, run.model, run.head, examples, autocast=autocast, intervals=True)
     if SHARE not in found.shares:
@@ -113,22 +122,19 @@ def validated_on_training_file(run: Run) -> bool:
     return Path(given.valid).resolve() == Path(given.source).resolve() or len(set(files.values())) < len(files)
 
 
-def different(task: AbstractTask, examples: Examples) -> Examples:
-    """Return the first of those examples that look the same to the model."""
-    view = task.view(examples)
-    if not isinstance(view, WholeExamples):
+def different(examples: Examples) -> Examples:
+    """Return one example of each text."""
+    chosen = one_of_each(np.asarray(examples.columns[KEYS])) if KEYS in examples.columns else np.arange(len(examples))
+    return examples if len(chosen) == len(examples) else examples.take(chosen)
+
+
+def without(examples: Examples, *known: Examples) -> Examples:
+    """Return the examples whose texts are none of the known ones."""
+    if KEYS not in examples.columns:
         return examples
-    first = np.sort(np.unique(view.groups, return_index=True)[1])
-    return examples if len(first) == len(examples) else examples.take(first)
-
-
-def seen(task: AbstractTask, prepared: Prepared, examples: Examples) -> np.ndarray:
-    """Return which examples look to the model like one that it was trained on or chosen by, bool."""
-    known = len(prepared.train) + len(prepared.valid)
-    view = task.view(prepared.train.followed_by(prepared.valid).followed_by(examples))
-    if not isinstance(view, WholeExamples):
-        return np.zeros(len(examples), dtype=bool)
-    return np.isin(view.groups[known:], view.groups[:known])
+    seen = np.concatenate([np.asarray(one.columns[KEYS]) for one in known])
+    new = np.flatnonzero(~np.isin(np.asarray(examples.columns[KEYS]), seen))
+    return examples if len(new) == len(examples) else examples.take(new)
 
 
 def expected_seconds(run: Run, task: AbstractTask, examples: Examples) -> float:
@@ -161,14 +167,13 @@ def num_compared(run: Run) -> int:
     An InputError says that the examples had a say in the training itself.
     """
     training = run.recipe.training
-    if training.certify:
-        return 1
     if training.schedule == "reduce_on_plateau":
         raise InputError(
             "--schedule reduce_on_plateau trained by the validation examples, so they say too little about new data; "
             "give --test FILE with examples that nothing was chosen by."
         )
-    done = chosen_from(run.history, keeps_last=False)
+    # Training to a proved optimum keeps its last weights, but with patience the scores decide which are the last.
+    done = chosen_from(run.history, keeps_last=bool(training.certify))
     return max(1, done, num_planned(run.recipe, int(run.result["steps_per_epoch"])) if training.patience else 0)
 
 

@@ -23,6 +23,7 @@ from thalweg.certificates.linear.regularizers import L2
 from thalweg.certificates.losses import SoftmaxLoss
 from thalweg.certificates.new_texts.risk import LEAST, STEPS, PacBayes, gaussian_bound
 from thalweg.certificates.new_texts.shares import share_bound
+from thalweg.data.columns.facts import as_text
 from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
 from thalweg.heads.softmax import Softmax
@@ -66,8 +67,8 @@ class Risk:
     """What can be said of the error of classifiers like a run's on new data; all of it at once, but for `chance`.
 
     Args:
-        trained: rows that the first model was trained on, drawn at random.
-        tested: the other rows, by which it is judged.
+        trained: rows that the first model was trained on: a random half of the different texts, with their copies.
+        tested: the different texts of the other half, by which it is judged.
         wrong: of them, what it got wrong.
         bound: its error on new data is at most this.
         drawn: the PAC-Bayes bounds: of the first model with its output layer trained again on all rows, and where
@@ -89,7 +90,7 @@ class Risk:
         """The bounds in words."""
         first = (
             f"New data (false with a chance of at most {self.chance:g}): a model trained as this one, on a random half "
-            f"of the rows, is wrong on at most {_at_most(self.bound)}, since it is on {self.wrong:,} of the other "
+            f"of the texts, is wrong on at most {_at_most(self.bound)}, since it is on {self.wrong:,} of the other "
             f"{self.tested:,}. Always giving the most frequent answer is wrong on "
             f"{100.0 * self.baseline:.2f} % of these."
         )
@@ -101,6 +102,8 @@ class Risk:
                 f"only {one.between.step:g} of the way there, on at most {_at_most(one.between.bound)}."
                 for one in self.drawn
             ),
+            "This assumes texts drawn independently of one another, as the new ones will be; each different text of "
+            "the other half counts once, and new texts that repeat one of the file are not covered.",
         ]
 
 
@@ -112,7 +115,7 @@ def risk_on_new_texts(
 ) -> Risk:
     """Bound how often a classifier that is trained like a run is wrong on new texts.
 
-    The rows of the run's file are split at random. A model is trained on one half exactly as the recipe says, with
+    The texts of the run's file are split at random. A model is trained on one half exactly as the recipe says, with
     vocabulary, features and a validation part of that half's own, and its mistakes on the other half bound its error
     (Clopper-Pearson). Then weights are trained on all rows, with the first model's features: all weights of an
     embedding bag under an L2 penalty, else the output layer. PAC-Bayes bounds the error of weights drawn around them,
@@ -125,18 +128,18 @@ def risk_on_new_texts(
         say: takes sentences about what is being done.
 
     Raises:
-        InputError: for another task or head, or fewer than 8 rows in a half.
+        InputError: for another task or head, or fewer than 8 texts in a half.
 
-    It takes about as long as the training. It assumes that the rows were drawn independently, as the new texts will be,
-    and that the recipe was not chosen by their labels; the error of the run itself, which has seen all of the training
-    rows, is what its validation examples tell.
+    It takes about as long as the training. It assumes that the texts were drawn independently, as the new ones will be;
+    copies of one text are in one half, and count once. It assumes, too, that the recipe was not chosen by their labels;
+    the error of the run itself, which has seen all of the training rows, is what its validation examples tell.
     """
     run = run if isinstance(run, Run) else Run(run)
     if not isinstance(run.task, Classify) or run.task.multilabel or not isinstance(run.head, Softmax):
         raise InputError("--risk needs a classifier with one label for each text, and a softmax.")
     with tempfile.TemporaryDirectory(prefix="thalweg-") as folder:
         files = _halves(run, Path(folder), seed)
-        say("Training on half of the rows.")
+        say("Training on half of the texts.")
         recipe = run.recipe.with_(source=str(files.first), valid="", name="half")
         (Path(folder) / "half.toml").write_text(recipe.to_toml(), encoding="utf-8")
         half = _trained(Path(folder))
@@ -170,10 +173,11 @@ class _Halves:
     second: Path  # without the rows whose label the first half lacks
     both: Path
     num_first: int
-    unseen: int  # rows of the second half whose label the first lacks
+    unseen: int  # texts of the second half whose label the first lacks
 
 
 def _halves(run: Run, folder: Path, seed: int) -> _Halves:
+    assert isinstance(run.task, Classify)
     columns = run.data["columns"]
     names = [columns["text"], columns["label"]]
     source = open_any(run.recipe.data.source, skip_bad_rows=run.recipe.data.skip_bad_rows)
@@ -182,18 +186,26 @@ def _halves(run: Run, folder: Path, seed: int) -> _Halves:
         for chunk in source.chunks()
         for values in zip(*(chunk.column(name) for name in names), strict=True)
     ]
-    order = np.random.default_rng(seed).permutation(len(rows)).tolist()
-    cut = len(rows) // 2
-    if cut < LEAST:
-        raise InputError(f"--risk needs at least {2 * LEAST} rows; got {len(rows)}.")
-    first, second = ([rows[i] for i in part] for part in (order[:cut], order[cut:]))
+    texts = [row[names[0]] for row in rows]
+    texts = run.task.reader.normalizer.many([text if type(text) is str else as_text(text) for text in texts])
+    places: dict[str, list[int]] = {}
+    for place, text in enumerate(texts):
+        places.setdefault(text, []).append(place)
+    if len(places) < 2 * LEAST:
+        raise InputError(f"--risk needs at least {2 * LEAST} rows with different texts; got {len(places)}.")
+    source_of_chance = np.random.default_rng(seed)
+    order = [list(places.values())[i] for i in source_of_chance.permutation(len(places)).tolist()]
+    cut = len(order) // 2
+    # Copies of one text are no independent examples: all are in one half, and where they would be counted one is.
+    first = [rows[place] for same in order[:cut] for place in same]
+    second = [rows[same[source_of_chance.integers(len(same)) if len(same) > 1 else 0]] for same in order[cut:]]
     known = {str(row[names[1]]) for row in first}
     seen = [row for row in second if str(row[names[1]]) in known]
     files = [folder / f"{name}.jsonl" for name in ("first", "second", "both")]
     for file, part in zip(files, (first, seen, first + seen), strict=True):
         lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in part)
         file.write_text("".join(lines), encoding="utf-8", errors="surrogatepass")
-    return _Halves(files[0], files[1], files[2], cut, len(second) - len(seen))
+    return _Halves(files[0], files[1], files[2], len(first), len(second) - len(seen))
 
 
 def _risk_of(half: Run, files: _Halves) -> Risk:
