@@ -408,3 +408,31 @@ def test_time_is_for_everything():
     interval = thalweg.certify(objective, seconds=2.0)
     assert time.perf_counter() - start < 15.0  # of 2, on a machine with much other work
     assert "head" in {level.name for level in interval.levels}
+
+
+@pytest.mark.parametrize("kind", ["weights", "answers", "shares"])
+def test_a_loss_without_a_lower_bound_is_no_mistake_of_thalweg(kind):
+    x = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
+    model, loss, targets = nn.Linear(3, 3), nn.CrossEntropyLoss(), torch.arange(20) % 3
+    if kind == "weights":
+        loss = nn.CrossEntropyLoss(weight=torch.tensor([1.0, -1.0, 4.0]))
+    elif kind == "answers":
+        loss, targets = nn.BCEWithLogitsLoss(), torch.full((20, 3), 1.5)
+    else:
+        targets = torch.tensor([1.5, -0.5, 0.0]).repeat(20, 1)
+    interval = thalweg.certify(Objective(model, loss, x, targets, l2=0.1), seconds=2.0)
+    assert interval.best is None
+    assert all("no loss is bounded below" in interval.left_out[name] for name in ("floor", "head"))
+
+
+def test_inputs_and_weights_of_every_kind_have_a_hash():
+    x, y = torch.eye(6), torch.arange(6) % 3
+    hashes = set()
+    for inputs in (x.to_sparse(), (2 * x).to_sparse(), x.bfloat16(), x):
+        kind = torch.bfloat16 if inputs.dtype is torch.bfloat16 else torch.float32
+        torch.manual_seed(0)
+        interval = thalweg.certify(Objective(nn.Linear(6, 3).to(kind), nn.CrossEntropyLoss(), inputs, y), seconds=1.0)
+        hashes.add(interval.hashes["data"])
+        if inputs.layout is not torch.strided:
+            assert "a sparse tensor" in interval.left_out["head"]
+    assert len(hashes) == 3  # what is stored counts, not how; bfloat16 has the same numbers as float32

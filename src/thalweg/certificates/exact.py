@@ -1,4 +1,4 @@
-"""Dual points whose residuals are integers times a power of two, so that sums that must be zero are zero exactly.
+"""Numbers without rounding: data as float64, and dual points whose residuals are integers times a power of two.
 
 A bias without a penalty asks that the residuals of each output sum to zero, and a softmax that those of each example
 do: a bound from residuals that only nearly do is none, because the bias may be as large as it likes.
@@ -10,8 +10,35 @@ from typing import Any, Final
 import numpy as np
 
 from thalweg.certificates.losses import AbstractLoss
+from thalweg.errors import InputError
 
 SHRUNK: Final = 1.0 - 2.0**-40  # keeps a dual point inside its domain, whatever is rounded afterwards
+
+
+def exactly(values: Any, what: str) -> np.ndarray:
+    """Return numbers as float64, or raise an InputError where that would round one: 2^53 + 1 is not 2^53."""
+    values = np.asarray(values)
+    if values.dtype == np.float64:
+        return values
+    if values.dtype.kind not in "fiubO":
+        raise InputError(f"The {what} must be real numbers; got an array of the type {values.dtype}.")
+    try:
+        found = values.astype(np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"The {what} must be real numbers; got an array of the type {values.dtype}.") from None
+    if values.dtype.kind in "iu" and values.dtype.itemsize == 8:
+        large = np.abs(found) >= 2.0**53
+        same = all(int(a) == int(b) for a, b in zip(found[large].tolist(), values[large].tolist(), strict=True))
+    elif values.dtype.kind == "O" or values.dtype.itemsize > 8:
+        same = bool(((found == values) | (values != values)).all())
+    else:
+        same = True
+    if not same:
+        raise InputError(
+            f"The {what} hold numbers that float64 has no room for (whole ones above 2^53, or longer fractions), so "
+            "nothing is proved about them; subtract an offset from them, or round them."
+        )
+    return found
 
 
 def exact_dual(loss: AbstractLoss, dual: Any, *, balanced: bool) -> dict[str, Any]:

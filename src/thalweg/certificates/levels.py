@@ -7,7 +7,7 @@ from typing import Final, final
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from thalweg.certificates.attempts import GRACE, LOSS, Attempts, Clock
 from thalweg.certificates.certificate.interval import Certificate, Interval
@@ -174,7 +174,12 @@ def _evaluated(objective: Objective) -> _Evaluated:
             rows = None
         start = time.perf_counter()
         try:
-            targets = collect_targets(exact, None) if rows is None else collect_targets(rows.objective, rows.add)
+            if rows is not None:
+                try:
+                    targets = collect_targets(rows.objective, rows.add)
+                except InputError as error:  # the model may yet be looked at as a whole
+                    rows, why = None, str(error)
+            targets = collect_targets(exact, None) if targets is None else targets
             loss = targets.loss
         except InputError as error:
             reason, rows, why = str(error), None, why or str(error)
@@ -335,13 +340,26 @@ def hash_of_data(objective: Objective) -> str:
     arrays = {}
     for number, batch in enumerate(objective.batches):
         parts = {**batch.inputs, "targets": batch.targets, "mask": batch.mask, "weights": batch.weights}
-        arrays |= {f"{number} {name}": t.detach().cpu().numpy() for name, t in parts.items() if t is not None}
+        for name, tensor in parts.items():
+            if tensor is not None:
+                arrays |= _arrays(f"{number} {name}", tensor)
     return fingerprint(arrays)
 
 
 def hash_of_weights(objective: Objective) -> str:
     """Return the SHA-256 of all parameters and buffers of an objective."""
     parameters, buffers = objective.every_tensor()
-    return fingerprint(
-        {f"{number:06}": tensor.detach().cpu().numpy() for number, tensor in enumerate([*parameters, *buffers])}
-    )
+    arrays = {}
+    for number, tensor in enumerate([*parameters, *buffers]):
+        arrays |= _arrays(f"{number:06}", tensor)
+    return fingerprint(arrays)
+
+
+def _arrays(name: str, tensor: Tensor) -> dict[str, np.ndarray]:
+    """Return what a tensor holds as arrays; of a sparse one the places and the values."""
+    tensor = tensor.detach().cpu()
+    if tensor.layout is not torch.strided:
+        entries = tensor.to_sparse_coo().coalesce()
+        return {f"{name} places": entries.indices().numpy(), **_arrays(f"{name} values", entries.values())}
+    small = tensor.is_floating_point() and tensor.dtype not in (torch.float64, torch.float32, torch.float16)
+    return {name: (tensor.float() if small else tensor).resolve_conj().resolve_neg().numpy()}

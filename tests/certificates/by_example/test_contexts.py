@@ -48,3 +48,8 @@ def test_nothing_is_said_of_contexts_that_no_chunk_has_room_for():
 def test_contexts_must_rise_from_one(contexts):
     with pytest.raises(ValueError, match="must be rising from 1"):
         context_floors(np.array([1, 2]), np.array([2]), contexts)
+
+
+def test_lengths_must_be_those_of_all_symbols():
+    with pytest.raises(ValueError, match="must add up to the number of symbols"):
+        context_floors(np.array([0, 1, 0]), np.array([2]), (1,))

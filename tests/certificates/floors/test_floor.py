@@ -292,3 +292,46 @@ def test_what_is_no_problem_is_refused():
         number_floor(groups, np.array([[0.5], [1e80]]), None, 2.0, 1.0)
     tiny = class_floor(groups, labels, 2, weights=np.array([1.0, 1e-80]))
     assert tiny.value == 0.0  # a weight that is left out lowers a floor
+
+
+@pytest.mark.parametrize("groups", [np.array([0, 86], np.uint8), np.array([0, 2**63], np.uint64), np.array([0, 2**62])])
+def test_groups_of_every_type_stay_apart(groups):
+    """Products of groups and columns wrapped around: 0.23 nats for two groups that have nothing in common."""
+    yes = np.array([[1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0]])[:, : 3 if groups.dtype == np.uint8 else 4]
+    assert answers_floor(groups, yes, None, 1.0).value == 0.0
+    assert number_floor(groups, yes, None, 1.0, 1.0).value == 0.0
+    assert soft_floor(groups, np.array([[1.0, 0.0], [0.0, 1.0]])).value == 0.0
+    assert class_floor(groups, np.array([0, 1]), yes.shape[1]).value == 0.0
+    assert class_floor(groups[[0, 0]], np.array([0, 1]), 2).value == pytest.approx(math.log(2))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: class_floor(np.array([0, 1]), np.array([0, -1]), 2), r"labels must lie in \[0, 2\); got -1 to 0"),
+        (lambda: error_floor(np.array([0, 1]), np.array([2, 1]), 2), r"labels must lie in \[0, 2\); got 1 to 2"),
+        (
+            lambda: class_floor(np.array([0.2, 0.7]), np.array([0, 1]), 2),
+            "groups must be whole numbers",
+        ),
+        (
+            lambda: class_floor(np.array([0, 0]), np.array([0.2, 0.7]), 2),
+            "labels must be whole numbers",
+        ),
+        (lambda: list(window_levels(np.array([0, -1]), 1)), "Symbols must be whole numbers, not negative"),
+        (lambda: list(window_levels(np.array([0.2, 0.7]), 1)), "Symbols must be whole numbers, not negative"),
+        (lambda: list(window_levels(np.array([0, 2**62]), 1)), r"Symbols must be smaller than 2\^61"),
+    ],
+)
+def test_ids_that_would_be_taken_for_others_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("numbers", [[2**53 + 1, 2**53 + 3], np.array([1, 1 + np.longdouble(2) ** -60])])
+def test_numbers_that_float64_would_round_are_refused(numbers):
+    """2^53 + 1 and 2^53 + 3 became 2^53 and 2^53 + 4: a floor of four times the true one."""
+    with pytest.raises(InputError, match="The numbers hold numbers that float64 has no room for"):
+        number_floor(np.array([0, 0]), np.array(numbers)[:, None], None, 1.0, 1.0)
+    even = np.array([[2**53 + 2], [2**53 + 4]])
+    assert number_floor(np.array([0, 0]), even, None, 1.0, 1.0).value == pytest.approx(2.0)

@@ -199,3 +199,30 @@ def test_the_checker_does_not_work_for_long():
 def test_bad_input_is_told(x, sign, message):
     with pytest.raises(InputError, match=message):
         separability(x, sign)
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        np.array([[2**53], [2**53 + 1]]),
+        np.array([[2**64 - 1], [2**64 - 2]], dtype=np.uint64),
+        np.array([[1], [1 + np.longdouble(2) ** -60]]),
+        np.array([[2**70], [2**70 + 1]], dtype=object),
+        sparse.csr_array(np.array([[2**53], [2**53 + 1]])),
+    ],
+)
+def test_numbers_that_float64_would_round_are_refused(x):
+    """Two different points became one, and were "proved" to be inseparable."""
+    with pytest.raises(InputError, match="The features hold numbers that float64 has no room for"):
+        separability(x, np.array([-1, 1]))
+
+
+def test_numbers_of_other_types_are_what_they_are():
+    for kind in (np.uint8, np.int64, np.float32, np.float16, bool, object, np.longdouble):
+        assert separability(np.array([[0], [1]], dtype=kind), np.array([-1, 1])).separable
+    with pytest.raises(InputError, match="The features must be real numbers; got an array of the type complex128"):
+        separability(np.array([[0], [1j]]), np.array([-1, 1]))
+    with pytest.raises(InputError, match="The features must be real numbers; got an array of the type object"):
+        separability(np.array([["a"], [1]], dtype=object), np.array([-1, 1]))
+    with pytest.raises(InputError, match="float64 has no room"):
+        fewest_errors(np.array([[2**53], [2**53 + 1]]), np.array([0, 1]), Gate.SINGLE)

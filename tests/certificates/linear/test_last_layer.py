@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from thalweg.batch import Batch
+from thalweg.certificates.levels import certify_objective
 from thalweg.certificates.linear.last_layer import split_last_layer
 from thalweg.errors import InputError
 from thalweg.heads.softmax import Softmax
@@ -65,3 +67,46 @@ def test_a_head_with_a_layer_is_left_alone():
 def test_models_that_do_not_end_so_are_refused(model, message):
     with pytest.raises(InputError, match=message):
         split_last_layer(Objective(model, nn.CrossEntropyLoss(), X, Y))
+
+
+class InPlace(nn.Module):
+    """Changes the tensor that its last layer returned, and returns that tensor itself."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.out, self.change = nn.Linear(1, 2), change
+
+    def forward(self, inputs):
+        prediction = self.out(inputs)
+        if self.change == "clamp":
+            prediction.clamp_(-20.0, 20.0)
+        elif self.change == "some":
+            prediction[inputs[:, 0].abs() > 100.0] = 0.0
+        elif self.change == "another" and len(inputs) < 10:
+            return prediction * 1.0
+        return prediction
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("clamp", "changes the output of its last linear layer"),
+        ("some", "changes the output of its last linear layer"),
+        ("another", "not that of its last linear layer on all data"),
+    ],
+)
+def test_an_output_that_is_changed_in_place_is_no_layers(change, message):
+    """One of 400 examples, beyond those looked at, was changed: the layer's bound was 0.69, the loss 0.0056."""
+    signs = torch.tensor([-1.0, 1.0]).repeat(200)
+    x, y = (signs * torch.linspace(0.5, 1.5, 400))[:, None], (signs > 0).long()
+    x[300] *= -1e3
+    model = InPlace(change)
+    with torch.no_grad():
+        model.out.weight.copy_(torch.tensor([[-4.0], [4.0]]))
+        model.out.bias.zero_()
+    batches = [Batch({"inputs": x[:395]}, y[:395]), Batch({"inputs": x[395:]}, y[395:])]
+    objective = Objective(model, nn.CrossEntropyLoss(), batches, l2=1e-4)
+    interval = certify_objective(objective, seconds=2.0)
+    assert message in interval.left_out["head"]
+    assert interval.loss == pytest.approx(float(objective.value()), rel=1e-5)
+    assert [level.name for level in interval.levels][:2] == ["floor", "floor"]

@@ -139,7 +139,7 @@ CASES = {
     "weight used below": (UsedBelow, "The weight of the layer 'out' is used below the layer", 1e-2),
     "weight used below, no penalty": (UsedBelow, "is used below the layer", 0.0),
     "used twice": (UsedTwice, "used more than once", 1e-2),
-    "changed in place": (InPlace, "something else acts on it", 1e-2),
+    "changed in place": (InPlace, "changes the output of its last linear layer", 1e-2),
     "random": (Rough, "Two evaluations", 1e-2),
     **{
         kind: (lambda kind=kind: sharing(kind), "'out' shares its weight with 'below.", 1e-2)
@@ -148,7 +148,7 @@ CASES = {
     "forward hook": (lambda: hooked("forward hook"), "it has a forward hook", 1e-2),
     "pre-hook": (lambda: hooked("pre-hook"), "it has a forward hook", 1e-2),
     "replaced forward": (lambda: hooked("replaced forward"), "it has a forward of its own", 1e-2),
-    "hook on the model": (lambda: hooked("hook on the model"), "something else acts on it", 1e-2),
+    "hook on the model": (lambda: hooked("hook on the model"), "changes the output of its last linear layer", 1e-2),
     "frozen": (lambda: frozen("weight", "bias"), "'out' is frozen", 1e-2),
     "frozen weight": (lambda: frozen("weight"), "'out' is frozen", 0.0),
     "frozen bias": (lambda: frozen("bias"), "'out' is frozen", 1e-2),

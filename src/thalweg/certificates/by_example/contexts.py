@@ -50,7 +50,7 @@ def context_floors(symbols: np.ndarray, lengths: np.ndarray, contexts: Sequence[
         contexts: the $k$, at least 1 each, rising; those that no chunk has room for are left out.
 
     Raises:
-        ValueError: for contexts below 1 or not rising.
+        ValueError: for contexts below 1 or not rising, symbols that are negative, or lengths that do not fit.
 
     Example:
         >>> text = np.array([0, 1, 0, 1, 0, 2])
@@ -61,6 +61,8 @@ def context_floors(symbols: np.ndarray, lengths: np.ndarray, contexts: Sequence[
     """
     require(all(a < b for a, b in itertools.pairwise((0, *contexts))), "contexts must be rising from 1", list(contexts))
     lengths = np.asarray(lengths, dtype=np.int64)
+    sizes = int(lengths.sum()), len(symbols)
+    require(sizes[0] == sizes[1], "context_floors(lengths) must add up to the number of symbols", sizes)
     starts = np.cumsum(lengths) - lengths
     real = lengths > 0
     predicted = np.ones(len(symbols), dtype=bool)

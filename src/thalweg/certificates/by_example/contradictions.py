@@ -5,6 +5,7 @@ from typing import final
 
 import numpy as np
 
+from thalweg.certificates.exact import exactly
 from thalweg.certificates.floors.contexts import starts_of
 from thalweg.certificates.floors.floor import smoothed_entropy
 from thalweg.data.arrays.equal import renumbered
@@ -104,7 +105,7 @@ def contradictions(
         return Contradictions(0, 0, 0.0, None if factor is not None else 0.0, ())
     group, target, mass = renumbered(groups[rows]), targets[rows], mass[rows]
     if factor is not None:
-        cost, errors = factor * _squares(group, target.astype(np.float64), mass), None
+        cost, errors = factor * _squares(group, exactly(target, "targets"), mass), None
     elif num_classes is not None:
         cost, errors = _class_costs(group, target, mass, num_classes, smoothing)
     else:

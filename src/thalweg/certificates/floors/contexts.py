@@ -100,7 +100,11 @@ def _walk(symbols: np.ndarray, positions: np.ndarray, groups: np.ndarray, contin
     The first level predicts the symbols at `positions`, whose contexts are the numbers `groups`; `continues` says
     whether the position after each one is predicted next.
     """
+    if len(symbols) and (symbols.dtype.kind not in "iub" or symbols.min() < 0):
+        raise ValueError(f"Symbols must be whole numbers, not negative; got {symbols.dtype}, {symbols.min()} and more.")
     width = int(symbols.max(initial=0)).bit_length()
+    if width + len(symbols).bit_length() > 63:
+        raise ValueError(f"Symbols must be smaller than 2^{63 - len(symbols).bit_length()}; got {symbols.max()}.")
     symbols = symbols.astype(np.int64)
     while len(positions):
         keys, order = _sorted((groups << width) | symbols[positions])

@@ -21,6 +21,7 @@ import numpy as np
 from thalweg.certificates.certificate.interval import Certificate, Evidence, rounding_slack
 from thalweg.certificates.certificate.proved import proved_certificate
 from thalweg.certificates.checker import check
+from thalweg.certificates.exact import exactly
 from thalweg.certificates.floors.contexts import Level, starts_of
 from thalweg.data.arrays.equal import renumbered
 from thalweg.errors import InputError
@@ -86,7 +87,7 @@ def class_floor(
         >>> round(floor.value, 4), floor.num_conflicts  # (2 log 2) / 3
         (0.4621, 1)
     """
-    group, label, mass = _pairs(groups, labels, num_classes, _weights(weights, groups.shape))
+    group, label, mass = _pairs(groups, labels, num_classes, _weights(weights, np.shape(groups)))
     whole = _total(total, weights, len(groups))
     return _entropy_floor(group, label, mass, whole, len(groups), num_classes, smoothing)
 
@@ -108,7 +109,7 @@ def error_floor(groups: np.ndarray, labels: np.ndarray, num_classes: int, weight
         >>> round(error_floor(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]), 2).value, 4)
         0.25
     """
-    pairs = _pairs(groups, labels, num_classes, _weights(weights, groups.shape))
+    pairs = _pairs(groups, labels, num_classes, _weights(weights, np.shape(groups)))
     return _hits_floor(*pairs, _total(None, weights, len(groups)), len(groups))
 
 
@@ -141,7 +142,7 @@ def soft_floor(
     mass = probabilities[rows, columns].astype(np.float64)
     mass = _weights(mass if weights is None else mass * weights[rows], mass.shape)
     num_classes = probabilities.shape[1]
-    pairs = _pairs(groups[rows], columns, num_classes, mass)
+    pairs = _pairs(np.asarray(groups)[rows], columns, num_classes, mass)
     return _entropy_floor(*pairs, _total(total, mass, 0), len(groups), num_classes, smoothing)
 
 
@@ -163,7 +164,7 @@ def answers_floor(groups: np.ndarray, answers: np.ndarray, weights: np.ndarray |
         0.6931
     """
     outputs = answers.shape[1]
-    cells = (groups[:, None] * outputs + np.arange(outputs)).reshape(-1)
+    cells = (group_ids(groups, outputs)[:, None] * outputs + np.arange(outputs)).reshape(-1)
     yes = answers.astype(np.float64).reshape(-1)
     if not ((yes >= 0.0) & (yes <= 1.0)).all():
         raise ValueError("answers_floor(answers) must lie in [0, 1].")
@@ -196,8 +197,8 @@ def number_floor(
         0.3333
     """
     outputs = numbers.shape[1]
-    cells = (groups[:, None] * outputs + np.arange(outputs)).reshape(-1)
-    y = numbers.astype(np.float64).reshape(-1)
+    cells = (group_ids(groups, outputs)[:, None] * outputs + np.arange(outputs)).reshape(-1)
+    y = exactly(numbers, "numbers").reshape(-1)
     _in_range(np.abs(y), "numbers")
     examples = len(y)
     each = np.ones(examples, dtype=np.int64)
@@ -252,6 +253,25 @@ def levels_floor(levels: Iterable[Level], num_classes: int, smoothing: float = 0
     )
 
 
+def whole_numbers(values: np.ndarray, what: str, most: int | None = None) -> np.ndarray:
+    """Return ids as int64; a ValueError says that they are no whole numbers, or not in [0, most)."""
+    values = np.asarray(values)
+    if len(values) and values.dtype.kind not in "iub":
+        raise ValueError(f"The {what} must be whole numbers; got an array of the type {values.dtype}.")
+    if most is not None and len(values) and not (values.min() >= 0 and values.max() < most):
+        raise ValueError(f"The {what} must lie in [0, {most}); got {values.min()} to {values.max()}.")
+    return values.astype(np.int64)
+
+
+def group_ids(groups: np.ndarray, columns: int) -> np.ndarray:
+    """Return the numbers of groups as int64 that can be multiplied by a number of columns, others in their place."""
+    groups = np.asarray(groups)
+    if len(groups) and groups.dtype.kind not in "iub":
+        raise ValueError(f"The groups must be whole numbers; got an array of the type {groups.dtype}.")
+    fits = not len(groups) or (groups.min() >= 0 and int(groups.max()) < 2**62 // max(columns, 1))
+    return groups.astype(np.int64) if fits else renumbered(groups)
+
+
 def _weights(weights: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray | None:
     """Return weights, with those that are too small to count as 0: int64 where all are whole, else float64."""
     if weights is None:
@@ -289,7 +309,8 @@ def _pairs(
     groups: np.ndarray, labels: np.ndarray, num_classes: int, weights: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the pairs (group, label) in order, and the weight of each: how many there are where none is given."""
-    keys = groups.astype(np.int64) * num_classes + labels
+    labels = whole_numbers(labels, "labels", num_classes)
+    keys = group_ids(groups, num_classes) * num_classes + labels
     if weights is None:
         unique, mass = np.unique(keys, return_counts=True)
     else:

@@ -94,6 +94,7 @@ def collect_targets(objective: Objective, keep: Callable[[LinearForm], None] | N
     squares = sum(float(tensor.detach().square().sum()) for tensor in objective.penalized)
     loss = total / count + 0.5 * objective.l2 * squares if count > 0.0 else math.nan
     found = Targets(first, outputs, targets, weights, float(joined.count), positions, None, loss)
+    _require_bounded(found)
     heavy = _is_heavy(found)
     if not (_is_classes(first) and heavy.any()):
         return found
@@ -199,6 +200,19 @@ def _weighted_classes(targets: Targets, groups: np.ndarray, u: np.ndarray) -> Fl
     hard = np.eye(num_classes)[targets.targets] if targets.targets.ndim == 1 else targets.targets
     masses = u * ((1.0 - form.smoothing) * hard + form.smoothing / num_classes)
     return soft_floor(groups, masses, weights=targets.weights, total=targets.count)
+
+
+def _require_bounded(found: Targets) -> None:
+    """Raise an InputError for a loss that weights or targets may make negative without limit."""
+    by_class = None if found.form.class_weights is None else found.form.class_weights.cpu().numpy()
+    weights = (part for part in (found.weights, by_class) if part is not None)
+    if not all((part >= 0.0).all() and np.isfinite(part).all() for part in weights):
+        raise InputError("Some weights of examples or classes are negative or not finite, so no loss is bounded below.")
+    shares = found.targets
+    if found.form.loss is ConvexLoss.SQUARED or shares.dtype.kind != "f":
+        return
+    if shares.min(initial=0.0) < 0.0 or (found.form.loss is ConvexLoss.LOGISTIC and shares.max(initial=0.0) > 1.0):
+        raise InputError("Some targets are no probabilities, but negative or above 1, so no loss is bounded below.")
 
 
 def _is_classes(form: LinearForm) -> bool:

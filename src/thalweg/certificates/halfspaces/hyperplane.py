@@ -10,6 +10,7 @@ from scipy import sparse
 from scipy.optimize import OptimizeResult, linprog
 
 from thalweg.certificates.checker.cells import UNIT, integers
+from thalweg.certificates.exact import exactly
 from thalweg.errors import InputError
 
 Matrix = np.ndarray | sparse.sparray | sparse.spmatrix
@@ -50,7 +51,9 @@ class Scaled:
 
 def scaled(x: Matrix) -> Scaled:
     """Bring the columns of finite numbers to one scale, or raise an InputError."""
-    rows: Any = sparse.csr_matrix(x, dtype=float) if sparse.issparse(x) else np.asarray(x, dtype=float)
+    rows: Any = sparse.csr_matrix(x) if sparse.issparse(x) else exactly(x, "features")
+    if sparse.issparse(rows):
+        rows = sparse.csr_matrix((exactly(rows.data, "features"), rows.indices, rows.indptr), rows.shape)
     if rows.ndim != 2:
         raise InputError(f"The features must be a matrix [examples, columns]; got the shape {list(rows.shape)}.")
     values = rows.data if sparse.issparse(rows) else rows

@@ -13,6 +13,7 @@ from thalweg.certificates.certificate.proved import proved_certificate
 from thalweg.certificates.checker import check
 from thalweg.certificates.checker.cells import integer_rows
 from thalweg.certificates.checker.halfspaces import answers, different
+from thalweg.certificates.exact import exactly
 from thalweg.certificates.halfspaces.hyperplane import Scaled, exact_products, scaled
 from thalweg.certificates.halfspaces.listing import all_splits, as_decimals, best_pair
 from thalweg.certificates.halfspaces.program import units_by_program
@@ -50,7 +51,7 @@ class ThresholdNetwork:
 
     def answers(self, x: np.ndarray) -> np.ndarray:
         """Return what the network says of examples `[n, d]`, bool `[n]`."""
-        x, weights, bias = (np.asarray(values, dtype=float) for values in (x, self.weights, self.bias))
+        x, weights, bias = (exactly(values, "numbers of a network") for values in (x, self.weights, self.bias))
         try:
             return np.asarray(answers(x, weights, bias, self.gate.name))
         except ValueError as error:
@@ -201,7 +202,7 @@ def certify_threshold(
 
 
 def _checked(x: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    x, labels = np.asarray(x, dtype=float), np.asarray(labels)
+    x, labels = exactly(x, "features"), np.asarray(labels)
     if x.ndim != 2 or not len(x):
         raise InputError(f"The features must be a matrix [examples, columns] with a row; got {list(x.shape)}.")
     if not np.isfinite(x).all():

@@ -17,6 +17,10 @@ def form_on(objective: Objective, batch: Batch) -> tuple[Tensor, LinearForm]:
     """Return the hidden states of a batch and the head's linear form, without a graph, or raise an InputError."""
     with torch.no_grad():
         hidden = objective.hidden(batch)
+        if hidden.layout is not torch.strided:
+            raise InputError(
+                "What the output layer is given is a sparse tensor; let the model make a dense one of it (to_dense)."
+            )
         form = objective.head.linear_form(hidden, batch.targets, batch.mask, batch.weights)
     if form is None:
         raise no_form(objective)

@@ -177,19 +177,41 @@ class Below(nn.Module):
         self._layer = (layer,)
 
     def forward(self, *inputs: Any, **keywords: Any) -> Tensor:
-        """Return the input of the last layer."""
-        seen: list[Tensor] = []
-        handle = self._layer[0].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+        """Return the input of the last layer; an InputError says that the model's output is not the layer's."""
+        calls: list[tuple[Tensor, int, Tensor, int]] = []
+
+        def record(module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
+            del module
+            if not given:
+                raise InputError("The last linear layer is given its input by keyword; call it with the input alone.")
+            calls.append((given[0], _version(given[0]), output, _version(output)))
+
+        handle = self._layer[0].register_forward_hook(record)
         try:
-            self._model[0](*inputs, **keywords)
+            result = self._model[0](*inputs, **keywords)
         finally:
             handle.remove()
-        return seen[0]
+        if len(calls) != 1 or calls[0][2] is not result:
+            raise InputError(
+                "The model's output is not that of its last linear layer on all data, so there is no head to certify."
+            )
+        features, before, output, returned = calls[0]
+        if _version(output) != returned or _version(features) != before:
+            raise InputError(
+                "The model changes the output of its last linear layer, or what that layer was given, in place "
+                "(clamp_, masked_fill_ ...), so the loss is not a convex function of this layer."
+            )
+        return features
 
     def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
         """Return the parameters below the layer."""
         own = {id(parameter) for parameter in self._layer[0].parameters()}
         return (parameter for parameter in self._model[0].parameters(recurse) if id(parameter) not in own)
+
+
+def _version(tensor: Tensor) -> int:
+    """Return how often a tensor has been changed in place."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def _last_layer(objective: Objective) -> nn.Linear:
