@@ -50,7 +50,9 @@ def test_a_saddle_is_left_downhill():
     assert math.isclose(float(objective.value()), found.improved_loss, rel_tol=1e-12)
     assert found.improved_loss < found.loss
     level = found.certificate()
-    assert (level.proof, level.whole, level.reached) == (Proof.PROOF, False, found.improved_loss)
+    assert (level.whole, level.reached) == (False, found.improved_loss)
+    # That it is no minimum was measured; that no curvature is below the bound has the chance of Lanczos's start.
+    assert (level.proof, level.probability) == (Proof.PROBABILISTIC, 1e-6)
 
 
 def test_a_slope_is_no_minimum():

@@ -1,4 +1,4 @@
-"""What a point's neighborhood says about it: that it is not a minimum (proved), or that no way down is seen."""
+"""What a point's neighborhood says about it: that it is not a minimum (measured), or that no way down is seen."""
 
 import dataclasses
 import enum
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from thalweg import vectors
 from thalweg.certificates.certificate.interval import Certificate, Proof
+from thalweg.certificates.checker.statements import down
 from thalweg.curvature.hessian import Hessian
 from thalweg.curvature.lanczos import random_vector, tridiagonalize
 from thalweg.errors import InputError
@@ -65,14 +66,17 @@ class LocalVerdict:
     @property
     def sentence(self) -> str:
         """The verdict with its figures."""
+        said = self.verdict.value
         if self.step is not None:
             how = f"a step of length {float(vectors.norm(self.step)):.3g} lowers the loss to {self.improved_loss:.9g}"
-            curved = f" (curvature {self.curvature:.3g})" if self.verdict is Verdict.NEGATIVE_CURVATURE else ""
-            return f"{self.verdict.value[:-1]}{curved}; {how}, measured."
+            said = f"{said[:-1]}; {how}, measured."
+        least = "The"
+        if math.isfinite(self.least):
+            floor = down(self.least, 3)
+            least = f"Except with probability {self.failure:.0e}, curvatures are at least {floor}; the"
         return (
-            f"{self.verdict.value} Except with probability {self.failure:.0e}, curvatures are at least "
-            f"{self.least:.3g}; the smallest one found is {self.curvature:.3g}; the gradient has the norm "
-            f"{self.gradient_norm:.3g}."
+            f"{said} {least} smallest one found is {self.curvature:.3g}; the "
+            f"gradient has the norm {self.gradient_norm:.3g}."
         )
 
     def certificate(self) -> Certificate:
@@ -86,8 +90,8 @@ class LocalVerdict:
             bound=self.least,
             scope=self.sentence,
             whole=False,
-            proof=Proof.PROOF if improved else Proof.PROBABILISTIC,
-            probability=None if improved else self.failure,
+            proof=Proof.PROBABILISTIC,  # the bound, whatever the verdict; a lower loss was measured
+            probability=self.failure,
             assumptions=(
                 "The loss is twice differentiable at the point; for ReLU this is the curvature of its piece.",
             ),

@@ -15,12 +15,13 @@ from thalweg.certificates.certificate.interval import Interval, finite
 from thalweg.certificates.certificate.ladder import (
     MEANINGS,
     NAMES,
-    digits,
+    bound_and_loss,
     gap_of,
     is_vacuous,
     left_out,
     name_of,
     prospects,
+    says_nothing,
     sentence,
 )
 from thalweg.certificates.checker import check
@@ -127,7 +128,7 @@ def _parts(interval: Interval) -> Iterator[Any]:
         yield interval.scope
         yield MEANINGS[interval.proof]
     yield ""
-    if interval.levels:
+    if not all(map(says_nothing, interval.levels)):
         yield _table(interval)
         yield ""
     yield from _remarks(interval)
@@ -138,19 +139,19 @@ def _table(interval: Interval) -> Table:
     for name in ("level", "at least", "you have", "gap", "proof", "time"):
         is_text = name in {"level", "proof"}  # words may go on in the next line, numbers are never cut
         table.add_column(name, justify="left" if is_text else "right", no_wrap=not is_text)
-    places = digits(interval)
     for level in interval.levels:
-        own = level.quantity == interval.quantity
-        places_here = places if own else 4
-        shown = [f"{value:.{places_here}f}" if value > -1e300 else "nothing" for value in (level.bound, level.loss)]
-        table.add_row(name_of(level, interval), *shown, gap_of(level), level.proof.value, f"{level.seconds:.2f} s")
+        if not says_nothing(level):
+            rest = (gap_of(level), level.proof.value, f"{level.seconds:.2f} s")
+            table.add_row(name_of(level, interval), *bound_and_loss(level, interval), *rest)
     return table
 
 
 def _remarks(interval: Interval) -> Iterator[str]:
     """Yield what every level says, and why others are not there."""
+    unlimited = next((level for level in interval.levels if level.name == "floor" and says_nothing(level)), None)
     for level in interval.levels:
-        if level is interval.best or (level.whole and (is_vacuous(level) or level.bound == 0.0 == level.loss)):
+        nothing = level is interval.best or says_nothing(level) or (level.whole and level.bound == 0.0 == level.loss)
+        if nothing and level is not unlimited:  # that the data set no limit is an answer, and is said once
             continue
         yield f"{NAMES.get(level.name, level.name)}: {level.scope}"
         yield from level.assumptions

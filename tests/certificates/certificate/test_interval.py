@@ -7,8 +7,18 @@ import numpy as np
 import pytest
 
 from thalweg.certificates.certificate.interval import Certificate, Interval, Proof, relative
-from thalweg.certificates.certificate.ladder import ladder_section, percent, prospects, rungs, sentence
+from thalweg.certificates.certificate.ladder import (
+    at_least,
+    at_most,
+    ladder_section,
+    percent,
+    prospects,
+    rungs,
+    says_nothing,
+    sentence,
+)
 from thalweg.certificates.checker.check import Refused, check
+from thalweg.certificates.new_texts.level import held_out_level
 
 
 def level(**changes):
@@ -91,6 +101,44 @@ def test_a_sentence_shows_the_digits_that_matter():
     assert "0.4999900 nats" in sentence(Interval(loss=0.5, levels=(level(bound=0.49999),)))
     assert "up to float64 rounding" in sentence(Interval(loss=0.5, levels=(level(bound=0.5),)))
     assert percent(25.0) == "2,500\u00a0%"
+
+
+@pytest.mark.parametrize(
+    ("value", "places", "low", "high"),
+    [
+        (0.45678999, 4, "0.4567", "0.4568"),
+        (0.3, 4, "0.3000", "0.3000"),
+        (2.19e-6, 4, "2.1e-06", "0.0001"),  # a bound above 0 is not said to be 0
+        (0.0, 4, "0.0000", "0.0000"),
+        (-0.00012, 3, "-0.001", "-0.000"),
+        (1234.5, 0, "1,234", "1,235"),
+    ],
+)
+def test_what_is_said_of_a_bound_is_not_above_it(value, places, low, high):
+    assert (at_least(value, places), at_most(value, places)) == (low, high)
+    assert at_least(1e300, 8) == at_most(1e300, 8)
+
+
+def test_a_table_has_shares_counts_and_limits_and_no_row_without_a_bound():
+    levels = (
+        level(bound=0.0),
+        level(quantity="training errors", unit="fraction of the targets", loss=22 / 482, bound=12 / 482),
+        level(name="head", whole=False, bound=0.0),
+        level(name="separable", quantity="errors", unit="errors", loss=22.0, bound=12.0, whole=False),
+        level(name="local", quantity="smallest curvature", unit="1", loss=-2.18e-7, bound=-0.0014649, whole=False),
+        held_out_level(2, 50),
+    )
+    interval = Interval(loss=0.5, levels=levels)
+    assert [says_nothing(one) for one in levels] == [True, False, True, False, False, False]
+    assert [row[:3] for row in ladder_section(interval)["rows"]] == [
+        ["training errors (floor of the data)", "2.48\u00a0%", "4.56\u00a0%"],
+        ["errors of every output layer", "12", "22"],
+        ["smallest curvature (neighborhood)", "-0.00147", "-2.18e-07"],
+        ["error on new data (at most 13.72\u00a0%)", "0.48\u00a0%", "4.00\u00a0%"],
+    ]
+    (said,) = prospects(interval)
+    assert said.endswith("might bring it to 0, as far as can be proved.")
+    assert [entry["upper"] for entry in interval.to_json()["levels"]] == [None] * 5 + [0.1372]
 
 
 def test_saved_and_read_back(tmp_path):

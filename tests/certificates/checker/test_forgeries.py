@@ -275,6 +275,7 @@ KNOWING = {
     "reached above the loss": (say("reached", 1e9), REFUSED),
     "reached a text": (say("reached", "much"), REFUSED),
     "probability": (say("probability", 0.5), REFUSED),
+    "upper": (say("upper", 0.5), REFUSED),
     "name": (say("name", "floor"), REFUSED),
     "name of nothing": (say("name", "magic"), REFUSED),
     "name and rule of nothing": (lambda f: (say("name", "magic")(f), put("rule", "magic")(f)), REFUSED),

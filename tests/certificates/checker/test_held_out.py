@@ -114,6 +114,8 @@ def test_an_honest_level_is_verified_and_says_the_same(tmp_path):
         {"scope": "On new data this model is never wrong."},
         {"proof": "proof"},
         {"probability": 0.001},
+        {"upper": 0.05},
+        {"upper": None},
         {"whole": True},
         {"quantity": "training loss"},
         {"assumptions": []},

@@ -56,6 +56,7 @@ class Certificate:
         probability: the chance that a probabilistic statement is wrong, at most; None for the other kinds.
         assumptions: sentences; what must hold besides the evidence (tolerances, margins, dropout left out).
         reached: a lower loss that was reached on the way (a polished head, a better network); None: none was.
+        upper: what the quantity is not above, by the same statement (the error on new data); None: it says nothing.
         seconds: time that computing the bound took.
         evidence: what `thalweg.certificates.checker.check` needs to verify the bound, by the names in its table;
             `evidence["rule"]` says which rule. Empty: nothing can be verified without computing again.
@@ -82,6 +83,7 @@ class Certificate:
     probability: float | None = None
     assumptions: tuple[str, ...] = ()
     reached: float | None = None
+    upper: float | None = None
     evidence: Evidence = dataclasses.field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -90,6 +92,7 @@ class Certificate:
             for key in ("quantity", "unit", "whole", "scope"):
                 object.__setattr__(self, key, about[key])
             object.__setattr__(self, "proof", Proof(about["proof"]))
+            object.__setattr__(self, "upper", about.get("upper"))
             said = (*about["assumptions"], *(one for one in self.assumptions if one not in about["assumptions"]))
             object.__setattr__(self, "assumptions", said)
         if math.isnan(self.loss) or math.isnan(self.bound):
@@ -268,6 +271,7 @@ def level_to_json(level: Certificate) -> dict[str, Any]:
         "whole": level.whole,
         "probability": level.probability,
         "reached": level.reached,
+        "upper": level.upper,
         "assumptions": list(level.assumptions),
     }
 

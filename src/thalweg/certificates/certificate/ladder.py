@@ -1,10 +1,12 @@
 """An interval in words and as the plain data of a picture: your model on top, the bounds below it."""
 
+import decimal
 import math
 from collections.abc import Iterator
 from typing import Any
 
 from thalweg.certificates.certificate.interval import Certificate, Interval, Proof
+from thalweg.certificates.checker.statements import down
 
 # What the levels are called for a reader.
 NAMES = {
@@ -22,6 +24,7 @@ NAMES = {
 VACUOUS, NEXT_TO_NOTHING = 1e-12, 1e-3
 # Relative gaps of an interval: above the first its parts are told as well, above the second no percentage is.
 WIDE, WEAK = 0.5, 0.95
+EXACT = decimal.Context(prec=400)  # holds the digits of every float64 with some decimals
 # What can be done about a part of the model.
 PROSPECTS = {
     "head": "Fitting the output layer again, on the features as they are,",
@@ -52,6 +55,19 @@ def percent(fraction: float) -> str:
     return f"{value:.3g}\u00a0%"
 
 
+def at_least(value: float | decimal.Decimal, places: int) -> str:
+    """Return a number with some decimals, rounded down, so that a bound stays one; never 0 for what is above it."""
+    exact = value if isinstance(value, decimal.Decimal) else decimal.Decimal(repr(float(value)))
+    said = exact.quantize(decimal.Decimal(1).scaleb(-places), decimal.ROUND_FLOOR, EXACT)
+    return down(float(exact), 2) if exact > 0 and not said else f"{said:,f}"
+
+
+def at_most(value: float, places: int) -> str:
+    """Return a number with some decimals, rounded up."""
+    exact = decimal.Decimal(repr(float(value)))
+    return f"{exact.quantize(decimal.Decimal(1).scaleb(-places), decimal.ROUND_CEILING, EXACT):,f}"
+
+
 def digits(interval: Interval) -> int:
     """Return how many decimals tell the loss from the bound, between 4 and 8."""
     low = [value for value in (interval.loss - interval.bound, interval.loss - interval.best_reached) if value > 0.0]
@@ -62,6 +78,27 @@ def digits(interval: Interval) -> int:
 def is_vacuous(level: Certificate | None) -> bool:
     """Whether a level says no more of a loss or of errors that are not 0 than that they are not negative."""
     return level is not None and level.name != "local" and level.bound <= VACUOUS * abs(level.loss) < level.loss
+
+
+def says_nothing(level: Certificate) -> bool:
+    """Whether a level has neither a bound above 0 nor found anything better than the point, so that no row shows it."""
+    return is_vacuous(level) and level.reached is None and level.name != "separable"
+
+
+def bound_and_loss(level: Certificate, interval: Interval) -> tuple[str, str]:
+    """Return both for a table: shares as percentages, counts without decimals; the bound is rounded down."""
+    is_share = level.unit == "fraction of the targets" or level.name == "held_out"
+    if level.unit == "1" and not is_share:  # a curvature, of any size
+        least = f"{down(level.bound, 3)}" if level.bound > -math.inf else "nothing"
+        return least, f"{level.loss:.3g}"
+    places = 2 if is_share else 0 if level.unit == "errors" else digits(interval)
+    factor, sign = (100, "\u00a0%") if is_share else (1, "")
+    own = f"{factor * level.loss:,.{places}f}{sign}"
+    if level.bound == level.loss:
+        return own, own
+    if level.bound == -math.inf:
+        return "nothing", own
+    return f"{at_least(decimal.Decimal(repr(float(level.bound))) * factor, places)}{sign}", own
 
 
 def sentence(interval: Interval) -> str:
@@ -76,9 +113,10 @@ def sentence(interval: Interval) -> str:
             f"Your model has the {interval.quantity} {own}. As far as can be proved, this network could memorize the "
             f"training data, so its best {interval.quantity} may be as low as 0."
         )
-    begin = f"The best possible {interval.quantity} is at least {interval.bound:.{places}f}{unit}"
+    least = at_least(interval.bound, places) if interval.gap > 0.0 else f"{interval.loss:.{places}f}"
+    begin = f"The best possible {interval.quantity} is at least {least}{unit}"
     if interval.best_reached < interval.loss:
-        begin += f" and at most {interval.best_reached:.{places}f}"
+        begin += f" and at most {at_most(interval.best_reached, places)}"
     begin += f", and your model has {interval.loss:.{places}f}"
     if interval.gap == 0.0:
         return f"{begin}: it is the best possible, up to float64 rounding."
@@ -111,13 +149,15 @@ def prospects(interval: Interval) -> list[str]:
                 (
                     reached,
                     f"{what} lowers it from {interval.loss:.{places}f} to {reached:.{places}f}, and cannot bring it "
-                    f"below {level.bound:.{places}f} (proved).",
+                    f"below {at_least(level.bound, places)} (proved).",
                 )
             )
         elif level.relative_gap <= NEXT_TO_NOTHING:
             found.append((reached, f"{what} can lower it by at most {percent(level.relative_gap)} (proved)."))
         elif level.bound > VACUOUS * abs(interval.loss):
-            found.append((reached, f"{what} cannot bring it below {level.bound:.{places}f} (proved)."))
+            found.append((reached, f"{what} cannot bring it below {at_least(level.bound, places)} (proved)."))
+        elif level.name == "head":
+            found.append((reached, f"{what} might bring it to 0, as far as can be proved."))
     return [said for _, said in sorted(found, key=lambda pair: pair[0])]
 
 
@@ -151,16 +191,17 @@ def ladder_section(interval: Interval) -> dict[str, Any]:
         "low": interval.bound if math.isfinite(interval.bound) else None,
         "high": interval.best_reached,
         "x_label": unit,
-        "columns": ["level", "at least", "gap", "proof", "what it says"],
+        "columns": ["level", "at least", "you have", "gap", "proof", "what it says"],
         "rows": [
             [
                 name_of(level, interval),
-                level.bound,
+                *bound_and_loss(level, interval),
                 gap_of(level),
                 kind_of(level),
                 " ".join(_says(level)),
             ]
             for level in interval.levels
+            if not says_nothing(level)
         ],
     }
 
@@ -175,8 +216,10 @@ def kind_of(level: Certificate) -> str:
 def name_of(level: Certificate, interval: Interval) -> str:
     """Return what a level is called in a table, with its quantity where that is not the interval's."""
     name = NAMES.get(level.name, level.name)
-    if level.quantity == interval.quantity:
+    if level.quantity == interval.quantity or level.name == "separable":
         return name
+    if level.upper is not None:
+        return f"{level.quantity} (at most {100.0 * level.upper:.2f}\u00a0%)"
     return level.quantity if name in level.quantity else f"{level.quantity} ({name})"
 
 

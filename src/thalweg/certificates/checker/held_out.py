@@ -112,6 +112,7 @@ def about(e):
         "proof": "probabilistic",
         "scope": scope,
         "probability": e["chance"],
+        "upper": min(1.0, math.ceil(high * 1e4) / 1e4),
         "assumptions": tuple(said),
     }
 

@@ -136,6 +136,7 @@ def check_level(level, evidence, *, same=0.0):
     need(is_gap(level.get("relative_gap"), loss, bound), "the relative gap is wrong.")
     chance = level.get("probability") if "probability" not in about else None
     need(chance is None, "a proof has no chance of being wrong.")
+    need("upper" in about or level.get("upper") is None, "has an upper limit; the evidence is about none.")
     fits = reached is None or (is_number(reached) and bound <= reached <= loss)
     need(fits, "what was reached lies outside of bound and loss.")
     return most

@@ -85,8 +85,13 @@ def floor(e):
         reasons.append(f"{differ:,} {noun} the same and {'has' if differ == 1 else 'have'} different targets")
     if e.get("smoothing"):
         reasons.append(f"label smoothing {float(e['smoothing'])!r} has a cost even for a perfect model")
-    why = ", and ".join(reasons) or "no inputs that look the same have different targets: a lookup table could have 0"
-    scope = f"{whose} has a lower training loss than this bound on these {number:,} training targets ({why})."
+    scope = (
+        f"{whose} has a lower training loss than this bound on these {number:,} training targets "
+        f"({', and '.join(reasons)})."
+        if reasons
+        else f"A lookup table that sees only {seen} could have a training loss of 0, or as close to it as you like, on "
+        f"these {number:,} training targets: no inputs that look the same have different targets."
+    )
     unit = "squared error" if e["measure"] == "squares" else "nats"
     return _result("training loss", unit, scope, assumptions=_alone(e))
 

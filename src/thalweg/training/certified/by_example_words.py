@@ -138,11 +138,12 @@ def _contradictory(part: Mapping[str, Any]) -> str:
     what, groups, one = part["what"], counted(part["num_groups"], "group"), part["num_groups"] == 1
     wrong = "" if part["errors"] is None else f" at least {_wrong(part['errors'])} and"
     smoothing = ", label smoothing left aside" if part["smoothing"] else ""
+    scaled = ", the numbers scaled to a variance of 1" if part["unit"] == "squared error" else ""
     return (
         f"{groups} of {what} {'looks' if one else 'look'} the same to a model whose input is {part['sees']}, and "
         f"{'has' if one else 'have'} different targets: {part['num_rows']:,} of {part['num_targets']:,} training "
         f"{what}. They force{wrong} {_amount(part['cost'], part['unit'])} on every such model, summed over these "
-        f"{what}{smoothing}."
+        f"{what}{smoothing}{scaled}."
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from thalweg import names
+from thalweg.certificates.checker.statements import down
 from thalweg.certificates.factored.bags import factored_problem, factors_of
 from thalweg.errors import InputError
 from thalweg.objective import Objective
@@ -97,7 +98,7 @@ def prove(session: Session) -> dict[str, Any]:
     certificate = problem.certificate(problem.at(*factors_of(objective)), evidence=False)
     gap, tolerance = certificate.relative_gap, recipe.training.certify
     sentence = (
-        f"Proved: the best training loss is at least {certificate.bound:.7g}, and this model has "
+        f"Proved: the best training loss is at least {down(certificate.bound, 7)}, and this model has "
         f"{certificate.loss:.7g} (relative gap {gap:.1e}). {certificate.scope}"
     )
     if tolerance and not gap <= tolerance:  # 0: none was asked for
