@@ -262,7 +262,7 @@ def test_forged_counts_are_refused(forgery):
     evidence = {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in floor.evidence.items()}
     forgery(evidence)
     with pytest.raises(
-        check.Refused, match=r"do not fit|order|not whole|must lie|too large|one of the classes|measure|NaN|finite"
+        check.Refused, match=r"do not fit|order|not whole|must lie|too large|one of the classes|measure|NaN|finite|kind"
     ):
         check.prove(evidence)
 

@@ -26,13 +26,14 @@ class Matrix:
         self.terms = 0  # products that are added up for an entry of X' R
         if self.dense is None:
             self.values, self.columns, starts = (e[f"{name}_{part}"] for part in ("values", "columns", "starts"))
-            self.shape, counts = (len(starts) - 1, e[f"{name}_width"]), np.diff(starts)
+            self.shape = len(starts) - 1, e[f"{name}_width"]
             kinds = self.values.dtype == float and self.columns.dtype.kind == starts.dtype.kind == "i"
             ok = kinds and self.values.ndim == self.columns.ndim == starts.ndim == 1 and type(self.shape[1]) is int
-            ok = ok and starts[0] == 0 and starts[-1] == len(self.values) == len(self.columns) and (counts >= 0).all()
+            ok = ok and starts[0] == 0 and starts[-1] == len(self.values) == len(self.columns)
+            ok = ok and (starts[1:] >= starts[:-1]).all() and self.shape[1] <= MOST_NUMBERS
             low, high = int(self.columns.min(initial=0)), int(self.columns.max(initial=-1))
-            base.need(ok and low >= 0 and high < self.shape[1] < 2**31, "The packed rows of X do not fit together.")
-            self.rows = np.repeat(np.arange(self.shape[0]), counts)
+            base.need(ok and low >= 0 and high < self.shape[1], "The packed rows of X do not fit together.")
+            self.rows = np.repeat(np.arange(self.shape[0]), np.diff(starts))
             places = self.rows * self.shape[1] + self.columns
             base.need((np.diff(places) > 0).all(), "The packed rows of X hold a column twice, or not in order.")
             self.terms = int(np.bincount(self.columns, minlength=1).max())

@@ -64,7 +64,7 @@ def weights(e, rows, base):
     if w is None:
         return np.ones((rows, 1))
     shapes = [(rows,), (rows, 1)] + ([e["residual"].shape] if e["loss"] != "softmax" else [])
-    base.need(w.shape in shapes, "There is not one weight for each example or number.")
+    base.need(w.dtype == float and w.shape in shapes, "There is not one weight for each example or number.")
     base.need(w.min() >= 0, "A weight is negative.")
     ok = w.min(where=w > 0, initial=1.0) >= base.LEAST and w.max() <= base.MOST
     base.need(ok, "Weights must be 0, or 1e-60 to 1e60.")

@@ -1,4 +1,4 @@
-"""A semidefinite bound on the value of every neuron, verified with numpy alone; part of the rule two_layer.
+"""Semidefinite bounds on the value of every neuron, verified with numpy alone; part of the rule two_layer.
 
 A neuron of ingoing weights u and outgoing weights a of the same length h is feasible for a residual R by a limit if
 limit h^2 - a' R' sigma(x u + b) >= 0. Split x_i . u + b = unit_i (t_i - s_i) with t, s >= 0 and t_i s_i = 0, and let
@@ -15,12 +15,25 @@ a = h, a = -h.
   cone [c,.,2n]  rows (h, a, u): of h w + p . a w + q . u w >= 0; the first at least |p| + |q|
 """
 
+import math
+
 import numpy as np
 
 
-def reach(base, rows, plain):
-    """Return the sum over examples of |x| |R|, rounded up."""
-    return float(np.sum(base.row_lengths(rows) * base.row_lengths(plain))) * (1 + base.gamma(len(rows) + 4))
+def in_unit(e, x, plain, limit, base):
+    """Return all that values of neurons are linear in, times the power of two at which they are about 1.
+
+    So nothing underflows. These are the residuals, the limit and the multipliers, which rounding may change.
+    """
+    wide = np.c_[x, np.ones(len(x))] if e["hidden_bias"] == "PENALIZED" else x
+    largest, size = float(np.abs(wide).max(initial=0.0)), base.reach(wide, plain)
+    base.need(largest == 0.0 or base.LEAST <= largest <= base.MOST, "The largest of X must be 0, or 1e-60 to 1e60.")
+    power = -math.frexp(size)[1]
+    limit = float(np.ldexp(limit * (1 - 8 * base.U), power))
+    base.need(limit >= 1e-100, "The dual is not feasible: rounding leaves nothing.")
+    names = {"multiplier", "hull", "share", "products", "own", "cone"} & set(e)
+    e = {**e, **{name: np.ldexp(e[name].astype(float), power) for name in names}}
+    return e, np.ldexp(plain, power), limit
 
 
 def reduced(e, inputs, base):
@@ -44,6 +57,44 @@ def allowed(e, plain, limit, off, longer, base):
     return left
 
 
+def placed(e, x, base):
+    """Yield the rows that directions are multiplied with, one matrix for each place where a free bias may put the kink.
+
+    With each comes the limit's part that it leaves: less what inputs and directions lose on the axes.
+    """
+    kind = e["hidden_bias"]
+    for anchor in np.unique(x, axis=0, return_index=True)[1] if kind == "FREE" else [None]:
+        inputs = x - x[anchor] if kind == "FREE" else np.c_[x, np.ones(len(x))] if kind == "PENALIZED" else x
+        yield reduced(e, inputs, base)
+
+
+def verify_signs(e, x, plain, limit, base):
+    """Longest sums over signs, bounded for any delta > 0 and theta in [0, 1]; the outputs are added as squares."""
+    leak, number, outputs = float(e["leak"]), 0, plain.shape[1]
+    for rows, off, longer in placed(e, x, base):
+        squares, most = 0.0, allowed(e, plain, limit, off, longer, base)
+        for column in plain.T:
+            tops, rounding = [], base.gamma(2 * len(x) + 32) * (1 + abs(leak)) * 2
+            rounding *= base.reach(rows, column[:, None])
+            for sign in (1, -1):
+                theta, delta = e["theta"][number], e["delta"][number]
+                base.need(theta.min() >= 0 and theta.max() <= 1 and delta.min() > 0, "theta or delta is out of range.")
+                v, number = sign * column, number + 1
+                tail, v = leak * (v @ rows), (1 - leak) * v
+                ahead, behind = np.maximum(v, 0)[:, None] * rows, np.minimum(v, 0)[:, None] * rows
+                columns = np.vstack([tail + 0.5 * ahead.sum(0) + theta @ behind, 0.5 * ahead])
+                kept = np.r_[True, v > 0]
+                columns, delta = columns[kept], delta[kept]
+                matrix = (columns / delta[:, None]).T @ columns
+                size = float(np.sum(base.row_lengths(columns) ** 2 / delta)) * (1 + base.gamma(len(x) + 16))
+                value = base.largest_eigenvalue(0.5 * (matrix + matrix.T)) + base.gamma(len(x) + 16) * size
+                total, wrong = base.total(delta)
+                tops.append(math.sqrt((total + wrong) * value) * (1 + 8 * base.U) + rounding)
+            squares += float(np.max(tops)) ** 2 * (1 + 8 * base.U)  # NaN stays NaN, and is not below any limit
+        value = math.sqrt(squares * (1 + base.gamma(outputs + 4)))
+        base.need(value <= most, f"The dual is not feasible: a neuron may have the value {value:.9g} > {most:.9g}.")
+
+
 def verify(e, x, plain, limit, base):
     """Refuse unless the multipliers prove that no neuron has a value above the limit."""
     n, outputs, leak, free = len(x), plain.shape[1], float(e["leak"]), e["hidden_bias"] == "FREE"
@@ -56,6 +107,10 @@ def verify(e, x, plain, limit, base):
     most = allowed(e, plain, limit, off, longer, base)
     rank = rows.shape[1]
     first = 1 if single else 1 + outputs
+    cases = len(signs), 2 * n
+    shapes = {"products": (*cases, 2 * n), "own": (len(signs), n), "cone": (len(signs), first + rank, 2 * n),
+              "hull": (len(signs),), "share": (len(signs), 3 - single)}  # fmt: skip
+    base.need(all(e[name].shape == shape for name, shape in shapes.items()), "The multipliers do not fit the rows.")
     head, a, u = first + rank + free, slice(0 if single else 1, first), slice(first, first + rank)
     walls = np.zeros((2 * n, head + n))  # (t, s) = walls (h, a, u, b, t)
     walls[:, head:] = np.vstack([np.eye(n), np.eye(n)])

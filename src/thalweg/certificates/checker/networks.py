@@ -30,6 +30,9 @@ def check_two_layer(e, base):
     base.need("FREE" not in kinds or e["free_bias"], "A free bias needs residuals that sum to 0.")
     base.need(x.ndim == 2 and len(x) == len(e["residual"]), "X and the residual have different numbers of examples.")
     units, outputs = len(e["U"]), e["residual"].shape[1]
+    wide = x.shape[1]
+    shapes = {"U": (units, wide), "u": (units,), "A": (units, outputs), "a": (outputs,), "S": (wide, outputs)}
+    base.need(all(e[key].shape == shape for key, shape in shapes.items()), "The weights do not fit X and residual.")
     base.affordable(units * (x.size + len(x) * outputs), len(x) * units, len(x) * outputs, x.shape[1] * outputs)
     places = len(np.unique(x, axis=0)) if kinds[0] == "FREE" else 1
     rank = e.get("axes", x).shape[1] + 1
@@ -46,32 +49,18 @@ def check_two_layer(e, base):
     loss, size = base.loss_sum(e, z)
     offset, more = float(e["offset"]), 0.5 * l2 * squares
     value, error = base.dual_sum(e)
+    base.need(0 <= offset < math.inf, "The penalty of what stays as it is must be a number and not negative.")
     count, scale, plain = float(e["count"]), float(e["scale"]), base.residual(e)
     parts = [x.T @ plain] if e["skip"] else []
     parts += [plain.sum(0)[None]] if e["output_bias"] == "PENALIZED" and not e["free_bias"] else []
     against = np.concatenate(parts) * (scale / count) if parts else np.zeros((0, 1))
-    off = scale / count * base.gamma(len(x) + 8) * reach(base, x, plain) if parts else 0.0
+    off = scale / count * (base.gamma(len(x) + 8) * base.reach(x, plain) + base.TINY) if parts else 0.0
     below, wrong = base.part("linear").conjugate({"regularizer": "l2", "l2": l2}, base, against, off)
     if scale > 0 and plain.any():
-        METHODS[e["method"]](e, x, plain, l2 * count / scale * (1 - 8 * base.U), base)
+        scaled, plain, limit = base.part("moments").in_unit(e, x, plain, l2 * count / scale, base)
+        METHODS[e["method"]](scaled, x, plain, limit, base)
     error = error / count * (1 + 4 * base.U) + wrong + 8 * base.U * (abs(value) / count + below + abs(offset))
     return base.Proved(loss + more + offset, size + more + abs(offset), value / count - below + offset, error)
-
-
-def reach(base, rows, plain):
-    """Return the sum over examples of |x| |R|, rounded up."""
-    return base.part("moments").reach(base, rows, plain)
-
-
-def placed(e, x, base):
-    """Yield the rows that directions are multiplied with, one matrix for each place where a free bias may put the kink.
-
-    With each comes the limit's part that it leaves: less what inputs and directions lose on the axes.
-    """
-    kind = e["hidden_bias"]
-    for anchor in np.unique(x, axis=0, return_index=True)[1] if kind == "FREE" else [None]:
-        inputs = x - x[anchor] if kind == "FREE" else np.c_[x, np.ones(len(x))] if kind == "PENALIZED" else x
-        yield base.part("moments").reduced(e, inputs, base)
 
 
 def by_fan(e, x, plain, limit, base):
@@ -81,7 +70,7 @@ def by_fan(e, x, plain, limit, base):
     the wrong order bound sectors no wider than ANGLE, at whose ends the value hardly differs.
     """
     leak = float(e["leak"])
-    for rows, off, longer in placed(e, x, base):
+    for rows, off, longer in base.part("moments").placed(e, x, base):
         rows = np.c_[rows, np.zeros(len(rows))] if rows.shape[1] < 2 else rows
         base.need(rows.shape[1] == 2, "A fan needs rank 2.")
         turned = np.arctan2(rows[:, 1], rows[:, 0])[:, None] + [[-math.pi / 2, math.pi / 2]]
@@ -102,8 +91,9 @@ def by_fan(e, x, plain, limit, base):
         top, spread = 0.5 * np.arctan2(2 * c, a - b), np.hypot(0.5 * (a - b), c)
         ends = np.maximum(np.cos(2 * (low - top)), np.cos(2 * (high - top)))
         away = np.abs(np.mod(top - middle + math.pi / 2, math.pi) - math.pi / 2)
-        square = 0.5 * (a + b) + spread * np.where(away <= half + 1e-12, 1.0, ends) + 64 * base.U * (a + b)
-        rounding = (ANGLE + base.gamma(3 * len(x) + 16)) * 3 * (1 + abs(leak)) * reach(base, rows, plain)
+        square = 0.5 * (a + b) + spread * np.where(away <= half + 1e-12, 1.0, ends)
+        square += (base.gamma(plain.shape[1]) + 64 * base.U) * (a + b)
+        rounding = (ANGLE + base.gamma(3 * len(x) + 16)) * 3 * (1 + abs(leak)) * base.reach(rows, plain)
         value = math.sqrt(max(float(square.max()), 0.0)) * (1 + 4 * base.U) + rounding
         most = base.part("moments").allowed(e, plain, limit, off, longer, base)
         base.need(value <= most, f"The dual is not feasible: a neuron may have the value {value:.9g} > {most:.9g}.")
@@ -147,7 +137,7 @@ def by_cells(e, x, plain, limit, base):
         signs, size = signs_of(whole, cells), base.row_lengths(rows)
         gradient = np.concatenate([np.where(part > 0, 1.0, leak) @ (plain * rows)
                                    for part in np.array_split(signs, 1 + signs.size // 4_000_000)])  # fmt: skip
-        wide = max(1.0, abs(leak)) * reach(base, rows, plain)
+        wide = max(1.0, abs(leak)) * base.reach(rows, plain)
         rounding = base.gamma(len(x) + rows.shape[1] + 16) * wide
         value = np.repeat((base.row_lengths(gradient) + rounding)[:, None], 2, 1)  # of both signs
         mine = np.flatnonzero((e["cell"] >= start) & (e["cell"] < start + len(signs)))
@@ -164,29 +154,8 @@ def by_cells(e, x, plain, limit, base):
 
 
 def by_signs(e, x, plain, limit, base):
-    """Longest sums over signs, bounded for any delta > 0 and theta in [0, 1]; the outputs are added as squares."""
-    leak, number, outputs, moments = float(e["leak"]), 0, plain.shape[1], base.part("moments")
-    for rows, off, longer in placed(e, x, base):
-        squares, most = 0.0, moments.allowed(e, plain, limit, off, longer, base)
-        for column in plain.T:
-            top, rounding = 0.0, base.gamma(2 * len(x) + 32) * (1 + abs(leak)) * 2 * reach(base, rows, column[:, None])
-            for sign in (1, -1):
-                theta, delta = e["theta"][number], e["delta"][number]
-                base.need(theta.min() >= 0 and theta.max() <= 1 and delta.min() > 0, "theta or delta is out of range.")
-                v, number = sign * column, number + 1
-                tail, v = leak * (v @ rows), (1 - leak) * v
-                ahead, behind = np.maximum(v, 0)[:, None] * rows, np.minimum(v, 0)[:, None] * rows
-                columns = np.vstack([tail + 0.5 * ahead.sum(0) + theta @ behind, 0.5 * ahead])
-                kept = np.r_[True, v > 0]
-                columns, delta = columns[kept], delta[kept]
-                matrix = (columns / delta[:, None]).T @ columns
-                size = float(np.sum(base.row_lengths(columns) ** 2 / delta)) * (1 + base.gamma(len(x) + 16))
-                value = base.largest_eigenvalue(0.5 * (matrix + matrix.T)) + base.gamma(len(x) + 16) * size
-                total, wrong = base.total(delta)
-                top = max(top, math.sqrt((total + wrong) * value) * (1 + 8 * base.U) + rounding)
-            squares += top**2 * (1 + 8 * base.U)
-        value = math.sqrt(squares * (1 + base.gamma(outputs + 4)))
-        base.need(value <= most, f"The dual is not feasible: a neuron may have the value {value:.9g} > {most:.9g}.")
+    """Longest sums over signs, bounded by a semidefinite relaxation."""
+    base.part("moments").verify_signs(e, x, plain, limit, base)
 
 
 def by_moments(e, x, plain, limit, base):

@@ -72,6 +72,11 @@ def row_lengths(matrix):
     return largest * (np.sqrt(np.concatenate(squares)) * (1 + gamma(matrix.shape[1] + 8)) + 1e-150)
 
 
+def reach(rows, right):
+    """Return the sum over examples of |row| |right|, rounded up."""
+    return float(np.sum(row_lengths(rows) * row_lengths(right))) * (1 + gamma(len(rows) + 4))
+
+
 def xlogx(p):
     """Return p log p, 0 at 0."""
     return np.where(p > 0, p * np.log(np.where(p > 0, p, 1.0)), 0.0)
@@ -97,6 +102,7 @@ def largest_eigenvalue(matrix):
     size = float(np.abs(matrix).sum(1).max(initial=0.0))  # no eigenvalue is larger (Gershgorin)
     if n == 0 or size == 0.0:
         return 0.0
+    need(size < 1e280, "A matrix is too large to be bounded.")  # NaN fails as well
     top, step = max(float(np.linalg.eigvalsh(matrix)[-1]), 0.0), 1e-14 * size + 2 * _shift(n, 2 * size)
     for _ in range(60):
         bound = min(top + step, size * (1 + gamma(n + 2)))

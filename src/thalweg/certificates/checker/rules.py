@@ -17,7 +17,7 @@ Refused, Proved, need, U, TINY = (getattr(_rounding, n) for n in ("Refused", "Pr
 LEAST, MOST = _rounding.LEAST, _rounding.MOST
 gamma, total, length, row_lengths = (getattr(_rounding, n) for n in ("gamma", "total", "length", "row_lengths"))
 xlogx, entropy, largest_eigenvalue = (getattr(_rounding, n) for n in ("xlogx", "entropy", "largest_eigenvalue"))
-largest_singular_value = _rounding.largest_singular_value
+largest_singular_value, reach = _rounding.largest_singular_value, _rounding.reach
 
 
 MAX_PRODUCTS, MAX_NUMBERS = 4e10, 3e7  # some seconds, some hundred MB
@@ -59,6 +59,11 @@ RULES = {
     "threshold": "halfspaces",
     "held_out": "held_out",
 }
+# Short integers and float32 overflow and round as no error bound here says. So integers stand under these names only,
+# as int64 or made int64 first (NARROW); float32 where the rule makes float64 of it first (SHORT); all else is float64.
+NARROW = frozenset(("T", "X_columns", "X_starts", "label", "answer", "example", "rival", "set", "cell", "side", "row"))
+WHOLE = NARROW | {"residual", "group", "weight", "counts"}
+SHORT = frozenset(("products", "cone"))
 
 
 def rule(name):
@@ -77,11 +82,18 @@ def prove(evidence):
     need(isinstance(name, str) and name in RULES, f"There is no rule {name!r} in this version.")
     for key, value in evidence.items():
         if isinstance(value, np.ndarray):
-            need(value.dtype.kind in "fiub" and np.isfinite(value).all(), f"{key} holds NaN or infinity.")
+            kind, full = value.dtype.kind, value.dtype in (np.float64, np.int64)
+            fits = full or key in (SHORT if kind == "f" else NARROW)
+            need(kind == "f" or (kind == "i" and key in WHOLE), f"{key} holds numbers of another kind, {value.dtype}.")
+            need(fits, f"{key} holds numbers of another kind, {value.dtype}.")
+            need(kind == "i" or np.isfinite(value).all(), f"{key} holds NaN or infinity.")
         elif isinstance(value, str):
             need(len(value) <= 400 and value.isprintable(), f"{key} is no line of text.")
         else:
             need(isinstance(value, (int, float)) and -1e308 < value < 1e308, f"{key} is no finite number.")
+    wide = {key: value.astype(np.int64) for key, value in evidence.items()
+            if isinstance(value, np.ndarray) and value.dtype.kind == "i" and value.dtype != np.int64}  # fmt: skip
+    evidence = evidence | wide
     with np.errstate(all="ignore"):
         found = getattr(part(RULES[name]), f"check_{name}")(evidence, sys.modules[__name__])
     ok = all(map(math.isfinite, (found.value, found.error, found.size, found.loss or 0.0))) and found.error >= 0

@@ -59,7 +59,7 @@ def two_layer(e):
     scope = (
         f"No two layers of {kind} units of any width{wiring} with {biases}{skip}, however they are trained, have a "
         f"lower training loss than this bound on {_examples(e)} with {fixed}, under {_loss(e)} plus an L2 penalty of "
-        f"{float(e['l2'])!r} on all weight matrices, in evaluation mode."
+        f"{float(e['l2'])!r} on all weight matrices{_rest(e)}, in evaluation mode."
     )
     said = {"moments": MOMENTS, "signs": SIGNS}.get(e["method"])
     return _about(e, whole=not frozen, scope=scope, assumptions=(said,) if said else ())
@@ -178,8 +178,11 @@ def _bias(e):
 
 
 def _under(e):
-    rest = f", plus {e['offset']!r} for the penalty on the weights that stay as they are" if e["offset"] else ""
-    return f"under {_loss(e)}{_penalty(e)}{rest}"
+    return f"under {_loss(e)}{_penalty(e)}{_rest(e)}"
+
+
+def _rest(e):
+    return f", plus {float(e['offset'])!r} for the penalty on the weights that stay as they are" if e["offset"] else ""
 
 
 def _penalty(e):
