@@ -33,6 +33,8 @@ class Samples:
         in_time: whether units follow one another in time, so that neighbors are drawn together.
         right: bool `[units]`, which units are right, where `shares` has the "accuracy" of the same examples: intervals
             are then no narrower than its exact one.
+        unseen: for a figure that is a mean over labels: over how many its value is one, over how many it would be with
+            those that no example has, and how many these are. No draw has one either, and theirs may be 0 or 1.
     """
 
     counts: np.ndarray
@@ -42,6 +44,7 @@ class Samples:
     unit: str = "examples"
     in_time: bool = False
     right: np.ndarray | None = None
+    unseen: Mapping[str, tuple[int, int, int]] = dataclasses.field(default_factory=dict)
 
     @property
     def values(self) -> dict[str, float]:
@@ -76,8 +79,15 @@ class Samples:
                 continue
             if np.ptp(defined) > 1e-12 * max(1.0, float(np.abs(defined).max())):
                 within = [*np.quantile(defined, tails).tolist(), values[name], *self._at_limits(name, confidence)]
-                found[name] = min(within), max(within)
+                found[name] = self._with_unseen(name, min(within), max(within))
         return found
+
+    def _with_unseen(self, name: str, low: float, high: float) -> "Range":
+        """Return an interval that holds a mean over labels whatever it is for those that no example has."""
+        if name not in self.unseen:
+            return low, high
+        present, labels, missing = self.unseen[name]
+        return min(low, low * present / labels), max(high, (high * present + missing) / labels)
 
     def _at_limits(self, name: str, confidence: float) -> list[float]:
         """Return a figure for the same kinds of mistakes, but as many as the limits of the accuracy allow.
@@ -105,6 +115,7 @@ def of_sums(
     in_time: bool = False,
     shares: Mapping[str, tuple[int, int]] | None = None,
     baselines: Mapping[str, float] | None = None,
+    unseen: Mapping[str, tuple[int, int, int]] | None = None,
 ) -> Samples:
     """Return the samples of figures that are functions of sums over examples.
 
@@ -115,6 +126,7 @@ def of_sums(
         in_time: see `Samples`; neighbors, not random examples, are then put into one group where there are many.
         shares: see `Samples`.
         baselines: see `Samples`.
+        unseen: see `Samples`.
     """
     if len(sums) > MAX_UNITS:
         if in_time:
@@ -132,6 +144,7 @@ def of_sums(
         baselines or {},
         unit,
         in_time,
+        unseen=unseen or {},
     )
 
 

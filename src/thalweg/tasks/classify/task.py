@@ -91,7 +91,9 @@ def label_pairs(guess: np.ndarray, target: np.ndarray, num_labels: int) -> Sampl
 
     most = int(np.bincount(target).max())
     shares = {"accuracy": (int(counts[right].sum()), len(target))}
-    return Samples(counts, figures, shares, {"accuracy": most / len(target)}, right=right)
+    present, missing = len(np.union1d(true, given)), num_labels - len(np.unique(true))
+    unseen = {"macro_f1": (present, num_labels, missing)} if missing else {}
+    return Samples(counts, figures, shares, {"accuracy": most / len(target)}, right=right, unseen=unseen)
 
 
 def label_sets(guess: np.ndarray, target: np.ndarray) -> Samples:
@@ -105,11 +107,14 @@ def label_sets(guess: np.ndarray, target: np.ndarray) -> Samples:
         micro = f1(right.sum(1), given.sum(1), true.sum(1))
         return {"macro_f1": f1(right, given, true).mean(1), "micro_f1": micro}
 
+    missing = int((~target.any(0)).sum())
+
     return of_sums(
         np.concatenate([guess & target, guess, target], axis=1),
         figures,
         shares={"accuracy": (int(exact.sum()), len(exact))},
         baselines={"accuracy": most / len(exact)},
+        unseen={"macro_f1": (target.shape[1], target.shape[1], missing)} if missing else {},
     )
 
 

@@ -95,7 +95,15 @@ class TagMeter(AbstractMeter):
                 found |= self.spans.scores(sums[:, 3 * num_tags :].reshape(len(sums), 3, -1))
             return found
 
-        return of_sums(sums, figures, unit="sentences", baselines={"accuracy": float(most.max() / most.sum())})
+        missing = int((most == 0.0).sum())
+        present = int((words[:, 1:].sum((0, 1)) > 0.0).sum())
+        return of_sums(
+            sums,
+            figures,
+            unit="sentences",
+            baselines={"accuracy": float(most.max() / most.sum())},
+            unseen={"macro_f1": (present, num_tags, missing)} if missing else {},
+        )
 
 
 @final
