@@ -1,9 +1,6 @@
 """The user's own mistakes, told in a sentence."""
 
-from typing import final
 
-
-@final
 class InputError(ValueError):
     """Something the user gave cannot be used: a file, a column, an option, a run folder.
 

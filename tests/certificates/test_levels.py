@@ -27,7 +27,7 @@ from thalweg.objective import Objective
 
 
 def floor_of(objective, quantity="training loss"):
-    interval = thalweg.certify(objective, seconds=1e-9)
+    interval = thalweg.certify(objective, seconds=1.0)
     (found,) = [level for level in interval.levels if level.name == "floor" and level.quantity == quantity]
     return found
 
@@ -123,7 +123,7 @@ def test_the_head_of_a_plain_model_is_polished(tmp_path):
     body = nn.Sequential(nn.Linear(4, 6), nn.ReLU())
     layer = nn.Linear(6, 3)
     objective = Objective(nn.Sequential(body, layer), nn.CrossEntropyLoss(), x, y, l2=1e-2)
-    interval = thalweg.certify(objective, seconds=1e-9)
+    interval = thalweg.certify(objective, seconds=2.0)
     head = level_of(interval, "head")
     exact = objective.copied(torch.float64)
     last = exact.model[1]
@@ -147,11 +147,11 @@ def test_without_a_penalty_a_separable_problem_has_an_infimum_that_nothing_attai
         model.weight.copy_(torch.tensor([[-1.0], [1.0]]))
         model.bias.copy_(torch.tensor([0.5, -0.5]))
     objective = Objective(model, nn.CrossEntropyLoss(), X, torch.tensor([0, 0, 1, 1]))
-    head = level_of(thalweg.certify(objective, seconds=1e-9), "head")
+    head = level_of(thalweg.certify(objective, seconds=2.0), "head")
     assert "no layer attains it" in head.assumptions[-1]
     assert "norm up to" in head.scope
     model.weight.data.neg_()
-    head = level_of(thalweg.certify(objective, seconds=1e-9), "head")
+    head = level_of(thalweg.certify(objective, seconds=2.0), "head")
     assert not any("attains" in sentence for sentence in head.assumptions)
 
 
@@ -160,22 +160,22 @@ def test_features_of_bounded_length_give_a_floor_of_every_depth():
     x, y = torch.randn(40, 4), torch.arange(40) % 4
     model = nn.Sequential(nn.Linear(4, 9), nn.Tanh(), nn.Linear(9, 4))
     objective = Objective(model, nn.CrossEntropyLoss(), x, y, l2=1e-2)
-    found = level_of(thalweg.certify(objective, seconds=1e-9, radius=3.0), "norm_floor")
+    found = level_of(thalweg.certify(objective, seconds=2.0, radius=3.0), "norm_floor")
     assert 0.0 < found.bound < found.loss
     assert "given, not checked" in found.assumptions[0]
     free = Objective(model, nn.CrossEntropyLoss(), x, y)
-    assert "with an L2 penalty" in thalweg.certify(free, seconds=1e-9, radius=3.0).left_out["norm_floor"]
+    assert "with an L2 penalty" in thalweg.certify(free, seconds=2.0, radius=3.0).left_out["norm_floor"]
 
 
 def test_a_tied_head_is_refused():
     embedding = nn.Embedding(5, 3)
     objective = Objective(embedding, Softmax(3, 5, tied=embedding), torch.tensor([0, 1]), torch.tensor([1, 2]), l2=0.1)
-    assert "tied" in thalweg.certify(objective, seconds=1e-9).left_out["head"]
+    assert "tied" in thalweg.certify(objective, seconds=2.0).left_out["head"]
 
 
 def test_more_classes_than_examples():
     objective = Objective(nn.Linear(1, 9), nn.CrossEntropyLoss(), X, torch.tensor([0, 1, 2, 2]), l2=0.1)
-    interval = thalweg.certify(objective, seconds=1e-9)
+    interval = thalweg.certify(objective, seconds=2.0)
     assert level_of(interval, "head").bound <= interval.loss
     assert math.isclose(floor_of(objective).bound, math.log(2) / 2, rel_tol=1e-12)
 

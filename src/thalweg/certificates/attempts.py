@@ -3,9 +3,10 @@
 import dataclasses
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, final
 
+from thalweg.batch import Batch
 from thalweg.certificates.certificate.interval import Certificate, rounding_slack
 from thalweg.certificates.certificate.ladder import NAMES
 from thalweg.curvature.culprit import CurvatureError
@@ -13,7 +14,15 @@ from thalweg.errors import InputError, is_out_of_memory
 
 LOSS: Final = "training loss"
 ROUNDING: Final = 1e-12  # of the size of a prediction's terms: what two orders of summation may differ by
-GRACE: Final = 1.0  # seconds that levels which take no longer than that get in any case
+# What takes no longer than this part of the time may run in any case, within these seconds.
+GRACE, LEAST_GRACE, MOST_GRACE = 0.05, 0.05, 1.0
+COUNTING: Final = 2e-6  # seconds that a target takes to be counted, about
+FIRST: Final = 0.02  # of the time, before which nothing is foretold of a pass over the data
+
+
+@final
+class TooLongError(InputError):
+    """Something would take longer than the time there is."""
 
 
 @final
@@ -23,29 +32,67 @@ class Clock:
     Args:
         seconds: how long.
         begin: since when, as `time.perf_counter` has it; None: now.
+        reserve: seconds of them that are kept for what comes last, so that they never count as left.
     """
 
-    def __init__(self, seconds: float, begin: float | None = None) -> None:
+    def __init__(self, seconds: float, begin: float | None = None, *, reserve: float = 0.0) -> None:
         self.begin, self.seconds = time.perf_counter() if begin is None else begin, seconds
+        self.reserve = reserve
 
     @property
     def left(self) -> float:
         """Seconds that are left, at least 0."""
-        return max(0.0, self.seconds - (time.perf_counter() - self.begin))
+        return max(0.0, self.seconds - self.reserve - (time.perf_counter() - self.begin))
 
-    def require(self, expected: float, what: str, *, grace: float = GRACE) -> None:
+    @property
+    def grace(self) -> float:
+        """Seconds: what takes no longer may run in any case."""
+        return max(LEAST_GRACE, min(GRACE * self.seconds, MOST_GRACE))
+
+    def require(self, expected: float, what: str, *, grace: float | None = None) -> None:
         """Raise an InputError if something would take longer than what is left.
 
         Args:
             expected: seconds that it takes.
             what: what it is, as the start of a sentence.
-            grace: what is expected to take no longer than this may run in any case.
+            grace: what is expected to take no longer than this may run in any case; None: the clock's own.
         """
-        if expected > max(self.left, grace):
-            raise InputError(
+        if expected > max(self.left, self.grace if grace is None else grace):
+            raise TooLongError(
                 f"{what} would take about {_amount(expected)} s, and {_amount(self.left)} s of the {self.seconds:g} s "
                 f"are left; allow more time (--seconds {_enough(self.seconds - self.left + expected)})."
             )
+
+
+@final
+class Watch:
+    """Ends a pass over the data that would take longer than what is left of the time; called after each batch.
+
+    Args:
+        clock: the time there is.
+        batches: of the pass, one after the other; what each takes is like the numbers that it holds.
+        what: the pass, as the start of a sentence.
+
+    Raises:
+        TooLongError: as soon as that is foreseen, from the batches after the first one, which is a slow one.
+    """
+
+    def __init__(self, clock: Clock, batches: Sequence[Batch], what: str) -> None:
+        self._clock, self._what = clock, what
+        self._sizes = [max(tensor.numel() for tensor in (*one.inputs.values(), one.targets)) for one in batches]
+        self._begin = self._after_first = time.perf_counter()
+        self._num_done = 0
+
+    def __call__(self) -> None:
+        """Note that a batch is done."""
+        now, self._num_done = time.perf_counter(), self._num_done + 1
+        if self._num_done == 1:
+            self._after_first = now
+        rest = sum(self._sizes[self._num_done :])
+        done = sum(self._sizes[1 : self._num_done])
+        if rest == 0 or done == 0 or now - self._begin < FIRST * self._clock.seconds:
+            return
+        self._clock.require((now - self._after_first) * rest / done, self._what)
 
 
 @final

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from thalweg.certificates.attempts import GRACE, LOSS, Attempts, Clock
+from thalweg.certificates.attempts import COUNTING, LOSS, Attempts, Clock
 from thalweg.certificates.certificate.interval import Certificate, Interval
 from thalweg.certificates.checker.check import fingerprint
+from thalweg.certificates.evaluated import evaluated
 from thalweg.certificates.factored.bags import factored_problem, factors_of
 from thalweg.certificates.floors.floor import Floor
 from thalweg.certificates.floors.norm import norm_floor
@@ -19,7 +20,6 @@ from thalweg.certificates.floors.rows import require_own_rows
 from thalweg.certificates.floors.targets import (
     ROW_BY_ROW,
     Targets,
-    collect_targets,
     conflicting,
     floor_of_errors,
     floor_of_groups,
@@ -28,12 +28,12 @@ from thalweg.certificates.floors.targets import (
 )
 from thalweg.certificates.halfspaces.level import separable_level
 from thalweg.certificates.linear.forms import form_on
-from thalweg.certificates.linear.last_layer import FormRows, split_last_layer
+from thalweg.certificates.linear.last_layer import split_last_layer
 from thalweg.certificates.linear.level import head_level
 from thalweg.certificates.local import local_verdict
 from thalweg.certificates.two_layer.level import certify_two_layer, offer_neuron
 from thalweg.data.arrays.equal import Prefixes
-from thalweg.errors import InputError, is_out_of_memory
+from thalweg.errors import InputError
 from thalweg.heads.base import ConvexLoss
 from thalweg.models.bag import Bag
 from thalweg.models.mlp import MLP
@@ -93,11 +93,11 @@ def certify_objective(
     """
     clock = Clock(seconds) if clock is None else clock
     say("Evaluating the loss.")
-    known = _evaluated(objective)
+    known = evaluated(objective, clock)
     exact, loss, each, targets = known.objective, known.loss, known.seconds, known.targets
     tries = Attempts(loss, clock, say, 0.0 if known.rows is None else known.rows.size())
     wanted = [name for name in ORDER if _could_apply(name, exact, radius)]
-    random = _randomness(exact)
+    random = known.too_long or _randomness(exact)
     if random:
         tries.left_out = dict.fromkeys(wanted, random)
         wanted = []
@@ -113,20 +113,26 @@ def certify_objective(
         def make(name: str = name, share: float = share) -> list[Certificate]:
             match name:
                 case "floor" if targets is not None:
-                    return floor_levels(exact, loss, targets, view)
+                    trial = each * TRIED / len(exact.batches)
+
+                    def may_try() -> None:
+                        clock.require(trial, "Trying whether the model answers each row by itself")
+
+                    return floor_levels(exact, loss, targets, view, may_try)
                 case "norm_floor" if targets is not None and radius is not None:
                     return [_norm_floor(exact, loss, targets, radius)]
                 case "head":
-                    return [head_level(exact, known.rows, seconds=max(share, GRACE), about=about)]
+                    return [head_level(exact, known.rows, seconds=max(share, clock.grace), about=about)]
                 case "factored":
                     return [_factored(exact, about)]
                 case "two_layer":
-                    return [certify_two_layer(exact, seconds=max(share, GRACE), about=about)]
+                    return [certify_two_layer(exact, seconds=max(share, clock.grace), about=about)]
                 case "separable":
-                    return [separable_level(exact, seconds=max(share, GRACE))]
+                    return [separable_level(exact, seconds=max(share, clock.grace))]
             return [_local(exact, clock, each)]
 
-        tries.make(name, make, expected=PASSES.get(name, 0.0) * each)
+        count = COUNTING * len(targets.targets) if name == "floor" and targets is not None else 0.0
+        tries.make(name, make, expected=PASSES.get(name, 0.0) * each + count)
         if name == "head":
             known.rows = None  # as large as the data, and of no more use
     levels = sorted(tries.levels, key=lambda level: ORDER.index(level.name))
@@ -140,60 +146,13 @@ def certify_objective(
         left_out=tries.left_out,
         hashes=hashes,
         notes=said,
+        sample=known.sample,
     )
 
 
+TRIED: Final = 3 * 2 * 4.5  # evaluations of a batch by which rows are tried alone, at most
 # Passes over all the data that a level takes before its own work.
 PASSES: Final = {"norm_floor": 0.1, "head": 0.2, "separable": 1.2, "two_layer": 2.0}
-
-
-@final
-@dataclasses.dataclass(eq=False)
-class _Evaluated:
-    """What is certified, and its loss from one pass over all the data."""
-
-    objective: Objective  # in float64 and evaluation mode
-    loss: float
-    targets: Targets | None
-    reason: str  # why there are no targets
-    rows: FormRows | None  # what the output layer is given and is to answer
-    why: str  # why there are none
-    seconds: float  # of the pass
-
-
-def _evaluated(objective: Objective) -> _Evaluated:
-    """Copy an objective into float64 and evaluate it."""
-    targets, reason, rows, why = None, "", None, ""
-    try:
-        exact = objective.copied(torch.float64)
-        try:
-            rows = FormRows(split_last_layer(exact))
-        except InputError as error:
-            why = str(error)
-        except Exception:  # it comes up again in the level itself
-            rows = None
-        start = time.perf_counter()
-        try:
-            if rows is not None:
-                try:
-                    targets = collect_targets(rows.objective, rows.add)
-                except InputError as error:  # the model may yet be looked at as a whole
-                    rows, why = None, str(error)
-            targets = collect_targets(exact, None) if targets is None else targets
-            loss = targets.loss
-        except InputError as error:
-            reason, rows, why = str(error), None, why or str(error)
-            start = time.perf_counter()
-            loss = float(exact.value())
-    except RuntimeError as error:
-        if is_out_of_memory(error):
-            raise
-        raise InputError(
-            f"A copy of the model cannot be evaluated in float64, which certificates are computed in: {error}"
-        ) from error
-    if not np.isfinite(loss):
-        raise InputError(f"The loss is {loss:g} at these weights, so there is nothing to certify.")
-    return _Evaluated(exact, loss, targets, reason, rows, why, time.perf_counter() - start)
 
 
 def _randomness(objective: Objective) -> str:
@@ -234,11 +193,16 @@ def _has_classes(targets: Targets | None) -> bool:
 
 
 def floor_levels(
-    objective: Objective, loss: float, targets: Targets, view: Groups | Prefixes | None
+    objective: Objective,
+    loss: float,
+    targets: Targets,
+    view: Groups | Prefixes | None,
+    may_try: Callable[[], None] = lambda: None,
 ) -> list[Certificate]:
     """Return the floors of the loss and of the errors; an InputError says that they cannot be counted.
 
-    Where inputs that look the same make a floor, the model is tried out: it must answer each by itself.
+    Where inputs that look the same make a floor, the model is tried out: it must answer each by itself. Before that
+    `may_try` is called, which may raise an InputError.
     """
     start = time.perf_counter()
     errors: Floor | None = None
@@ -255,6 +219,7 @@ def floor_levels(
             errors = floor_of_errors(targets, groups)
         chosen = conflicting(targets, groups)
     if chosen.any():
+        may_try()
         require_own_rows(objective, targets.positions, groups, chosen)
     seconds = time.perf_counter() - start
     found = [floor.certificate(loss, seconds=seconds, view=describes)]
@@ -308,7 +273,7 @@ def _local(objective: Objective, clock: Clock, each: float) -> Certificate:
 def _neuron(objective: Objective, levels: Sequence[Certificate], clock: Clock) -> list[str]:
     """Return the offer of one more hidden unit, where the two-layer level applies and one helps."""
     for level in levels:
-        if level.name == "two_layer" and level.relative_gap > 1e-6 and level.seconds <= max(clock.left, GRACE):
+        if level.name == "two_layer" and level.relative_gap > 1e-6 and level.seconds <= max(clock.left, clock.grace):
             sentence = offer_neuron(objective)
             return [] if sentence is None else [sentence]
     return []

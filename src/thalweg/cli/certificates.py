@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from thalweg.certificates.attempts import Clock
+from thalweg.certificates.attempts import Clock, TooLongError
 from thalweg.certificates.certificate.interval import Interval, finite
 from thalweg.certificates.certificate.ladder import (
     MEANINGS,
@@ -37,7 +37,8 @@ from thalweg.training.folder.run import CERTIFICATE, REPORT, Run
 
 WIDTH = 100
 REBUILT = "Inputs, targets, weights, penalty and loss were computed again from {}, and took the place of the file's."
-REST = 0.9  # of the time for everything but certificate and report being written
+# Of the time, what is kept for certificate and report being written: in any case, and for a report that takes longer.
+RESERVE, FOR_REPORT = 0.1, 0.4
 
 
 def certify_and_show(
@@ -60,7 +61,9 @@ def certify_and_show(
     if not seconds > 0.0:
         raise InputError(f"--seconds must be above zero; got {seconds:g}.")
     run = Run(folder)
-    clock = Clock(REST * seconds, begin)
+    drawing = float(run.result.get("report_seconds", 0.0)) if report else 0.0
+    kept = RESERVE * seconds + (drawing if drawing < FOR_REPORT * seconds else 0.0)
+    clock = Clock(seconds, begin, reserve=kept)
     opened = open_run(run, say, test)
     notes = []
     if polish:
@@ -73,6 +76,13 @@ def certify_and_show(
     certified = opened.certified(clock, say)
     if risk:
         certified = dataclasses.replace(certified, interval=with_risk(certified.interval, run, say))
+    clock.reserve = 0.0
+    try:
+        if report:
+            clock.require(drawing, "Redrawing the report")
+    except TooLongError as error:
+        report = False
+        notes.append(f"The report is left as it was. {error}")
     keep(run, certified, report=report, say=say, more=sections(examples))
     interval = certified.interval
     if as_json:
@@ -83,7 +93,10 @@ def certify_and_show(
         for part in _parts(interval):
             console.print(part, markup=False)
         print_lines([*lines(examples)])
-        files = f"Certificate: {folder / CERTIFICATE} (thalweg check {folder / CERTIFICATE} verifies it)"
+        about = f"thalweg check {folder / CERTIFICATE} verifies it"
+        if interval.best is None:
+            about = "it claims no bound for the whole configuration, so that thalweg check ends with exit code 1"
+        files = f"Certificate: {folder / CERTIFICATE} ({about})"
         print_lines([*notes, files, *([f"Report: {folder / REPORT}"] if report else [])])
     return 0
 

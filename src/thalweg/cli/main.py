@@ -188,10 +188,11 @@ def certify(
 
     Args:
         folder: The run's folder, such as runs/docstrings.
-        seconds: Time budget for the whole command.
+        seconds: Time budget for the whole command, but for --test and --risk.
         polish: Put the best head for these features into the run; the previous weights are kept.
         test: Held-out file that nothing was chosen by, for the error on new data; else the validation examples.
-        risk: Also train on half of the rows and bound the error on new data by the other half (not within --seconds).
+        risk: Also train on half of the rows and bound the error on new data by the other half. That takes about as long
+            as training the run did, and is not within --seconds.
         report: Regenerate the report, with a plot of the bounds.
         json: Print the interval as one JSON object on standard output.
         quiet: Print nothing but errors.
@@ -209,7 +210,8 @@ def check(file: Path, /, *, run: Path | None = None, json: bool = False) -> int:
 
     Without --run that is the arithmetic of the file. With it, the run's inputs, targets, weights, penalty and loss are
     computed again and take the place of the file's, so that a certificate of another problem is refused. Exit code: 0
-    if the level that carries the bound is verified, 1 if not, 2 if the file cannot be read.
+    if the level that carries the bound is verified, 1 if it is not or no bound is claimed, 2 if the file cannot be
+    read.
 
     Args:
         file: The certificate, such as runs/docstrings/certificate.json.

@@ -98,6 +98,7 @@ def saved(path, **changes):
 def test_an_honest_level_is_verified_and_says_the_same(tmp_path):
     report = saved(tmp_path)
     assert report.verified == ["held_out"]
+    assert report.verdict.endswith("1 of 1 levels verified; the interval's bound: none is claimed")
     assert "wrong on 1.57 % to 20.39 %, since it is on 3 of 40 validation examples" in report.sentences[0]
 
 

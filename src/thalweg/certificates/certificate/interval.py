@@ -137,6 +137,8 @@ class Interval:
         left_out: level -> a sentence that says why it does not apply.
         hashes: "data" and "weights" -> SHA-256 of what was certified.
         notes: sentences about what training did that the certified quantity does not have (dropout).
+        sample: what the loss was estimated from where there was no time for all data, such as "64 of 900 examples";
+            empty: it is that of all data.
 
     Raises:
         ValueError: if a level of the same quantity has another loss: they would be about different points.
@@ -156,6 +158,7 @@ class Interval:
     left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
     hashes: Mapping[str, str] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    sample: str = ""
 
     def __post_init__(self) -> None:
         for level in self.levels:
@@ -242,6 +245,7 @@ class Interval:
     def _content(self) -> dict[str, Any]:
         return {
             "loss": self.loss,
+            "loss_estimated_from": self.sample or None,
             "bound": self.bound,
             "reached": self.best_reached,
             "relative_gap": self.relative_gap,

@@ -106,6 +106,11 @@ def sentence(interval: Interval) -> str:
     places = digits(interval)
     unit = f" {interval.unit}" if interval.unit == "nats" else ""
     own = f"{interval.loss:.{places}f}{unit}"
+    if interval.sample:
+        return (
+            f"Your model has a {interval.quantity} of about {own}, estimated from {interval.sample}; "
+            "no bound is claimed, since there was no time for all of them."
+        )
     if interval.best is None:
         return f"Your model has the {interval.quantity} {own}; no lower bound applies to the whole configuration."
     if is_vacuous(interval.best):

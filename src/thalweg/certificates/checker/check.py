@@ -50,12 +50,13 @@ class Report:
     def __init__(self, path, content):
         self.path, self.count = plain(path, 300), len(content["levels"])
         self.sentences, self.verified, self.refused = [], [], []
-        self.bound_verified = False
+        self.bound_verified, self.claims_none = False, False
 
     @property
     def verdict(self):
         """The last line."""
-        word = "verified" if self.bound_verified else "NOT VERIFIED"
+        word = "none is claimed" if self.claims_none and not self.refused else "NOT VERIFIED"
+        word = "verified" if self.bound_verified else word
         return f"{self.path}: {len(self.verified)} of {self.count} levels verified; the interval's bound: {word}"
 
     def refuse(self, sentence):
@@ -117,6 +118,9 @@ class Report:
             if is_wrong:
                 self.refuse(f"interval: {sentence}")
         self.bound_verified = any(one for _, one in carrying) and not self.refused
+        self.claims_none = not whole
+        if self.claims_none:
+            self.sentences.append("No bound is claimed: no level bounds the whole configuration.")
 
 
 def check(path, rebuilt=None):

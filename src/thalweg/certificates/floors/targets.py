@@ -52,10 +52,15 @@ class Targets:
         return "squared error" if self.form.loss is ConvexLoss.SQUARED else "nats"
 
 
-def collect_targets(objective: Objective, keep: Callable[[LinearForm], None] | None = None) -> Targets:
+def collect_targets(
+    objective: Objective,
+    keep: Callable[[LinearForm], None] | None = None,
+    watch: Callable[[], None] = lambda: None,
+) -> Targets:
     """Return the targets of all batches, from one pass of the model that holds one batch at a time.
 
-    `keep` is shown the form of each batch. It raises an InputError if the loss is not a convex function of a linear
+    `keep` is shown the form of each batch, and `watch` is called after each.
+    It raises an InputError if the loss is not a convex function of a linear
     prediction, or no finite features.
     """
     forms: list[LinearForm] = []
@@ -85,6 +90,7 @@ def collect_targets(objective: Objective, keep: Callable[[LinearForm], None] | N
             # A new tensor: a slice would keep the features of all batches alive.
             none = form.features.new_empty((0, form.features.shape[1]))
             forms.append(dataclasses.replace(form, features=none, rows=None))
+            watch()
     first = forms[0]
     joined = join_forms(forms)
     targets = joined.targets.cpu().numpy()

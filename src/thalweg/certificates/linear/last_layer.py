@@ -2,7 +2,7 @@
 
 import copy
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, final
 
 import torch
@@ -76,8 +76,8 @@ class FormRows:
         self._num_rows = 0
         self.reason = ""  # why they are not held
 
-    def compute(self) -> None:
-        """Add all batches."""
+    def compute(self, watch: Callable[[], None] = lambda: None) -> None:
+        """Add all batches; `watch` is called after each."""
         modes = [(module, module.training) for module in self.objective.model.modules()]
         self.objective.model.eval()
         try:
@@ -85,6 +85,7 @@ class FormRows:
                 self.add(form_on(self.objective, batch)[1])
                 if self.reason:
                     return
+                watch()
         finally:
             for module, mode in modes:
                 module.training = mode

@@ -9,9 +9,10 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from thalweg.certificates.attempts import Clock, Watch
 from thalweg.certificates.certificate.interval import Certificate
 from thalweg.certificates.linear.head import Head, HeadPoint
-from thalweg.certificates.linear.last_layer import FormRows, head_problem
+from thalweg.certificates.linear.last_layer import FormRows, head_problem, split_last_layer
 from thalweg.certificates.linear.polish import polish
 from thalweg.certificates.linear.regularizers import L2
 from thalweg.certificates.losses import SoftmaxLoss, best_bias
@@ -59,14 +60,18 @@ def polished_layer(objective: Objective, *, seconds: float = math.inf) -> tuple[
     """Return weight `[outputs, width]` and bias of the best output layer on the features as they are.
 
     Polishing ends after some seconds.
-    It raises an InputError as `head_level` does, and without a penalty on the layer, where there may be no best one.
+    It raises an InputError as `head_level` does, without a penalty on the layer, where there may be no best one, and
+    where the features alone would take longer.
     """
-    head, point, _ = head_problem(objective)
+    clock = Clock(seconds)
+    rows = FormRows(split_last_layer(objective))
+    rows.compute(Watch(clock, rows.objective.batches, "Computing the features of the training data for --polish"))
+    head, point, _ = head_problem(objective, rows)
     if not _can_be_polished(head):
         raise InputError(
             "Polishing needs an L2 penalty on the output layer (--l2): without one the best layer may be at infinity."
         )
-    best = polish(head, _start(head, point), tolerance=TOLERANCE, seconds=seconds).point
+    best = polish(head, _start(head, point), tolerance=TOLERANCE, seconds=clock.left).point
     return best.weight.T.contiguous(), best.bias if head.intercept else None
 
 

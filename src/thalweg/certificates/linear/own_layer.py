@@ -6,7 +6,7 @@ change it. First the modules are looked at, so that a refusal can say what is in
 weights for a moment, and the features below it and the predictions are compared with what must come out.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import torch
@@ -64,7 +64,7 @@ def require_own_layer(whole: Objective, split: Objective, layer: nn.Linear) -> N
         for module, _ in modes:
             module.training = False
         with torch.no_grad():
-            for batch in sorted(whole.batches, key=lambda batch: batch.num_examples):
+            for batch in _by_size(whole.batches):
                 if _compare(whole, split, layer, _few(batch)):
                     break
     finally:
@@ -73,6 +73,13 @@ def require_own_layer(whole: Objective, split: Objective, layer: nn.Linear) -> N
                 parameter.copy_(before)
         for module, mode in modes:
             module.training = mode
+
+
+def _by_size(batches: Sequence[Batch]) -> list[Batch]:
+    """Return batches in an order in which the first is one of middle size: the longest texts take the most time."""
+    sizes = [max(tensor.numel() for tensor in (*batch.inputs.values(), batch.targets)) for batch in batches]
+    middle = sorted(sizes)[len(sizes) // 2]
+    return [batches[place] for place in sorted(range(len(sizes)), key=lambda place: abs(sizes[place] - middle))]
 
 
 def name_of(objective: Objective, module: nn.Module) -> str:

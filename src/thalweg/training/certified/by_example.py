@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from thalweg.certificates.attempts import GRACE, Clock
+from thalweg.certificates.attempts import COUNTING, Clock
 from thalweg.certificates.by_example.contexts import context_floors
 from thalweg.certificates.by_example.contradictions import Contradiction, contradictions
 from thalweg.certificates.by_example.suspects import suspect_labels
@@ -29,7 +29,7 @@ from thalweg.training.steps.feed import in_order
 
 BATCH_SIZE: Final = 256
 BATCH_TOKENS: Final = 8192  # whose predictions are held at once
-SHARE: Final = 0.4  # of the time, that each part may take
+SHARE, OWN_SHARE = 0.4, 0.15  # of the time, that each part may take, and the model's own loss by length of context
 MAX_GAP: Final = 0.01  # of the linear model's loss
 LISTED: Final = 20  # groups of contradictory examples, and doubtful labels
 ROWS_OF_A_LABEL: Final = 8  # in a group
@@ -59,10 +59,14 @@ def by_example(run: Run, task: AbstractTask, prepared: Prepared, clock: Clock) -
     A part that cannot be computed is left out with a sentence, also where that is a mistake of thalweg's.
     """
     found = ByExample()
-    view, seconds = task.view(prepared.train), SHARE * clock.left
+    view = task.view(prepared.train)
+    seconds, own_seconds = (max(share * clock.left, clock.grace) for share in (SHARE, OWN_SHARE))
+    lengths = prepared.train.lengths
+    counting = COUNTING * (len(prepared.train) if lengths is None else float(lengths.sum()))
 
     def attempt(part: str, make: Callable[[], dict[str, Any] | None]) -> dict[str, Any] | None:
         try:
+            clock.require(counting, "It")
             return make()
         except InputError as error:
             found.left_out[part] = str(error)
@@ -76,7 +80,7 @@ def by_example(run: Run, task: AbstractTask, prepared: Prepared, clock: Clock) -
         return None
 
     if isinstance(view, Prefixes) and view.first_is_symbol:
-        own = attempt("own", lambda: loss_by_place(task, run.model, run.head, prepared, seconds))
+        own = attempt("own", lambda: loss_by_place(task, run.model, run.head, prepared, own_seconds))
         found.contexts = attempt("contexts", lambda: _contexts(view, own))
     if isinstance(view, WholeExamples) and prepared.lines is not None:
         found.contradictions = attempt("contradictions", lambda: _contradictions(run, task, prepared, view))
@@ -186,7 +190,7 @@ def _suspects(task: AbstractTask, prepared: Prepared, seconds: float) -> dict[st
     starts, end = tokens.offsets[:-1], int(tokens.offsets[-1])
     ids, each = (torch.from_numpy(np.asarray(part.values[:end])) for part in (tokens, weights))
     features = from_bags(ids, torch.from_numpy(np.asarray(starts)), each, num_features)
-    found = suspect_labels(features, labels.astype(np.int64), num_classes, seconds=max(seconds, GRACE))
+    found = suspect_labels(features, labels.astype(np.int64), num_classes, seconds=seconds)
     if found.relative_gap > MAX_GAP:
         raise InputError(f"{seconds:.1f} s do not suffice for the linear model; allow more time (--seconds).")
     doubted = found.order[(found.likelier != found.labels)[found.order]]
@@ -246,11 +250,11 @@ def loss_by_place(
             sums[:width] += torch.where(mask, losses, 0.0).sum(0).cpu().numpy()
             counts[:width] += mask.sum(0).cpu().numpy()
             num_done += len(indices)
-            elapsed, allowed = time.perf_counter() - begin, max(seconds, GRACE)
+            elapsed = time.perf_counter() - begin
             needed = elapsed * len(prepared.train) / num_done
-            if elapsed > 0.2 * allowed and needed > allowed:  # the first batch is slower than the others
+            if elapsed > 0.1 * seconds and needed > seconds:  # the first batch is slower than the others
                 raise InputError(
-                    f"It would take about {needed:,.0f} s, and there are {seconds:,.0f} s for it; allow more time "
+                    f"It would take about {needed:,.2g} s, and there are {seconds:,.2g} s for it; allow more time "
                     "(--seconds)."
                 )
     used = counts > 0

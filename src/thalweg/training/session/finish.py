@@ -1,5 +1,6 @@
 """The end of a run: the best weights restored and measured, `metrics.json`, and the report."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -82,8 +83,10 @@ def finish(session: Session, status: Status) -> dict[str, Any]:
     summary["warnings"] = session.head.notes()
     write_manifest(run.folder, weights=True)
     write_json(run.folder / METRICS, summary)
+    begin = time.perf_counter()
     report = make_report(run, session.task, session.prepared, (session.model, session.head), summary)
     write_report(run.folder / REPORT, report)
+    write_json(run.folder / METRICS, summary | {"report_seconds": time.perf_counter() - begin})
     return summary
 
 
