@@ -55,12 +55,30 @@ def test_a_saddle_is_left_downhill():
     assert (level.proof, level.probability) == (Proof.PROBABILISTIC, 1e-6)
 
 
+class Ridge(nn.Module):
+    """A narrow valley of u and a shallow ridge of w: 1 + 50 u^2 - w^2 / 20000 + w^4 / 100."""
+
+    def __init__(self):
+        super().__init__()
+        self.u, self.w = nn.Parameter(torch.full((1,), 1e-4)), nn.Parameter(torch.full((1,), 1e-3))
+
+    def forward(self, inputs):
+        return (1.0 + 50.0 * self.u**2 - 0.5e-4 * self.w**2 + 0.01 * self.w**4).sqrt().reshape(1, 1)
+
+
+def test_a_small_fall_along_negative_curvature_is_told_where_one_along_the_gradient_is_larger():
+    found = local_verdict(Objective(Ridge(), nn.MSELoss(), torch.zeros(1, 1), torch.zeros(1, 1)))
+    assert found.verdict is Verdict.NEGATIVE_CURVATURE
+    assert found.loss - 1e-7 < found.improved_loss < found.loss - 1e-9
+    assert f"from {found.loss:.9g} to {found.improved_loss:.9g}" in found.sentence
+
+
 def test_a_slope_is_no_minimum():
     objective = small_network()
     before = [parameter.detach().clone() for parameter in objective.parameters]
     found = local_verdict(objective)
     assert found.verdict in {Verdict.DESCENDS, Verdict.NEGATIVE_CURVATURE}
-    assert "lowers the loss to" in found.sentence
+    assert "lowers the loss from" in found.sentence
     assert all(torch.equal(a, b) for a, b in zip(before, objective.parameters, strict=True))
 
 

@@ -27,7 +27,9 @@ class Verdict(enum.Enum):
 
     DESCENDS = "The point is not a minimum: the loss falls along the negative gradient."
     NEGATIVE_CURVATURE = "The point is not a minimum: the loss falls along a direction of negative curvature."
-    SADDLE_OR_FLAT = "There is a direction of negative curvature, but along it the loss falls by less than rounding."
+    SADDLE_OR_FLAT = (
+        "There is a direction of negative curvature, but no step tried along it lowers the loss by more than rounding."
+    )
     SECOND_ORDER = "No negative curvature was found in the directions examined; the point looks like a local minimum."
 
 
@@ -68,8 +70,8 @@ class LocalVerdict:
         """The verdict with its figures."""
         said = self.verdict.value
         if self.step is not None:
-            how = f"a step of length {float(vectors.norm(self.step)):.3g} lowers the loss to {self.improved_loss:.9g}"
-            said = f"{said[:-1]}; {how}, measured."
+            how = f"a step of length {float(vectors.norm(self.step)):.3g} lowers the loss from {self.loss:.9g} to"
+            said = f"{said[:-1]}; {how} {self.improved_loss:.9g}, measured."
         least = "The"
         if math.isfinite(self.least):
             floor = down(self.least, 3)
@@ -157,21 +159,20 @@ def local_verdict(
     least = curvature - missed * (greatest - curvature) - rounding if math.isfinite(missed) else -math.inf
     # An eigenvector of the tridiagonal matrix is the direction whose curvature is the Ritz value itself.
     direction = (run.basis[: len(ritz)].T @ coordinates[:, 0].to(run.basis)).detach()
-    candidates = [(Verdict.DESCENDS, _step_down(objective, [-part for part in gradient], loss))] if norm > 0.0 else []
-    negative = curvature < -rounding
-    if negative:
-        down = vectors.split(direction, gradient)
-        sign = -1.0 if float(vectors.dot(down, gradient)) > 0.0 else 1.0
-        candidates.append((Verdict.NEGATIVE_CURVATURE, _step_down(objective, [sign * part for part in down], loss)))
-    verdict, (step, improved) = min(
-        candidates, key=lambda found: found[1][1], default=(Verdict.SECOND_ORDER, (None, loss))
-    )
     threshold = 1e3 * torch.finfo(hessian.dtype).eps * abs(loss)
-    if verdict is Verdict.DESCENDS and improved > loss - max(STEEPEST * abs(loss), threshold):
+    negative = curvature < -rounding
+    verdict, step, improved = Verdict.SADDLE_OR_FLAT if negative else Verdict.SECOND_ORDER, None, loss
+    if norm > 0.0:
+        found = _step_down(objective, [-part for part in gradient], loss)
         # Close to a minimum a step along the gradient still lowers the loss a little; the curvature says more.
-        verdict, step, improved = Verdict.SECOND_ORDER, None, loss
-    if improved > loss - threshold:
-        verdict, step, improved = Verdict.SADDLE_OR_FLAT if negative else Verdict.SECOND_ORDER, None, loss
+        if found[1] <= loss - max(STEEPEST * abs(loss), threshold):
+            verdict, (step, improved) = Verdict.DESCENDS, found
+    if negative:
+        along = vectors.split(direction, gradient)
+        sign = -1.0 if float(vectors.dot(along, gradient)) > 0.0 else 1.0
+        found = _step_down(objective, [sign * part for part in along], loss)
+        if found[1] <= loss - threshold and found[1] < improved:
+            verdict, (step, improved) = Verdict.NEGATIVE_CURVATURE, found
     return LocalVerdict(
         verdict, loss, norm, curvature, least, greatest, failure, len(ritz), step, improved,
         time.perf_counter() - begin,

@@ -136,6 +136,9 @@ def test_a_table_has_shares_counts_and_limits_and_no_row_without_a_bound():
         ["smallest curvature (neighborhood)", "-0.00147", "-2.18e-07"],
         ["error on new data (at most 13.72\u00a0%)", "0.48\u00a0%", "4.00\u00a0%"],
     ]
+    polished = level(name="head", whole=False, bound=0.5 - 1e-8)
+    row = ladder_section(Interval(loss=0.5, levels=(levels[0], polished)))["rows"][0]
+    assert row[1:4] == ["0.49999999", "0.50000000", "2e-06\u00a0%"]  # digits that show the gap beside it
     (said,) = prospects(interval)
     assert said.endswith("might bring it to 0, as far as can be proved.")
     assert [entry["upper"] for entry in interval.to_json()["levels"]] == [None] * 5 + [0.1372]

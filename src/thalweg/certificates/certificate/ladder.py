@@ -71,8 +71,14 @@ def at_most(value: float, places: int) -> str:
 def digits(interval: Interval) -> int:
     """Return how many decimals tell the loss from the bound, between 4 and 8."""
     low = [value for value in (interval.loss - interval.bound, interval.loss - interval.best_reached) if value > 0.0]
-    smallest = min((value for value in low if math.isfinite(value)), default=1.0)
-    return max(4, min(8, 2 - math.floor(math.log10(smallest))))
+    return places_for(min(low, default=1.0))
+
+
+def places_for(difference: float) -> int:
+    """Return how many decimals show a difference, between 4 and 8."""
+    if not 0.0 < difference < math.inf:
+        return 4
+    return max(4, min(8, 2 - math.floor(math.log10(difference))))
 
 
 def is_vacuous(level: Certificate | None) -> bool:
@@ -91,7 +97,8 @@ def bound_and_loss(level: Certificate, interval: Interval) -> tuple[str, str]:
     if level.unit == "1" and not is_share:  # a curvature, of any size
         least = f"{down(level.bound, 3)}" if level.bound > -math.inf else "nothing"
         return least, f"{level.loss:.3g}"
-    places = 2 if is_share else 0 if level.unit == "errors" else digits(interval)
+    places = max(digits(interval), places_for(level.gap))
+    places = 2 if is_share else 0 if level.unit == "errors" else places
     factor, sign = (100, "\u00a0%") if is_share else (1, "")
     own = f"{factor * level.loss:,.{places}f}{sign}"
     if level.bound == level.loss:
