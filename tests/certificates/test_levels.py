@@ -155,6 +155,34 @@ def test_without_a_penalty_a_separable_problem_has_an_infimum_that_nothing_attai
     assert not any("attains" in sentence for sentence in head.assumptions)
 
 
+def test_a_batch_whose_examples_weigh_nothing_is_no_obstacle():
+    weights = torch.tensor([0.0, 0.0, 1.0, 2.0])
+    y = torch.tensor([0, 1, 0, 1])
+    parts = [Batch({"input": X[part]}, y[part], None, weights[part]) for part in (slice(0, 2), slice(2, 4))]
+    torch.manual_seed(0)
+    model = nn.Linear(1, 2)
+    apart, together = (
+        level_of(thalweg.certify(Objective(model, nn.CrossEntropyLoss(), *data, l2=0.1, **more), seconds=1.0), "head")
+        for data, more in (((parts,), {}), ((X, y), {"weights": weights}))
+    )
+    assert apart.bound == pytest.approx(together.bound, rel=1e-9)
+
+
+def test_a_penalty_on_other_weights_is_part_of_the_infimum_of_the_layer():
+    """A penalty of 0.45 on the body, and "losses arbitrarily close to 0"."""
+    model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Linear(1, 2))
+    with torch.no_grad():
+        model[0].weight.fill_(3.0)
+        model[1].weight.copy_(torch.tensor([[-1.0], [1.0]]))
+        model[1].bias.copy_(torch.tensor([1.5, -1.5]))
+    x, y = torch.tensor([[0.0], [0.0], [1.0], [1.0]]), torch.tensor([0, 0, 1, 1])
+    objective = Objective(model, nn.CrossEntropyLoss(), x, y, l2=0.1, penalized=[model[0].weight])
+    head = level_of(thalweg.certify(objective, seconds=1e-9), "head")
+    assert head.bound > 0.45
+    said = f"arbitrarily close to {0.05 * 9.0!r}, the penalty on the weights that stay as they are"
+    assert said in head.assumptions[-1]
+
+
 def test_features_of_bounded_length_give_a_floor_of_every_depth():
     torch.manual_seed(0)
     x, y = torch.randn(40, 4), torch.arange(40) % 4

@@ -181,13 +181,12 @@ class Below(nn.Module):
         """Return the input of the last layer; an InputError says that the model's output is not the layer's."""
         calls: list[tuple[Tensor, int, Tensor, int]] = []
 
-        def record(module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
+        def record(module: nn.Module, given: tuple[Tensor, ...], named: dict[str, Tensor], output: Tensor) -> None:
             del module
-            if not given:
-                raise InputError("The last linear layer is given its input by keyword; call it with the input alone.")
-            calls.append((given[0], _version(given[0]), output, _version(output)))
+            features = given[0] if given else named["input"]
+            calls.append((features, _version(features), output, _version(output)))
 
-        handle = self._layer[0].register_forward_hook(record)
+        handle = self._layer[0].register_forward_hook(record, with_kwargs=True)
         try:
             result = self._model[0](*inputs, **keywords)
         finally:

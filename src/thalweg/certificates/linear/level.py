@@ -23,7 +23,7 @@ from thalweg.objective import Objective
 TOLERANCE: Final = 1e-8  # relative gap to which the layer is polished
 NOT_ATTAINED: Final = (
     "This layer classifies every training example correctly, so without a penalty its multiples have losses "
-    "arbitrarily close to 0: the infimum is 0, and no layer attains it."
+    "arbitrarily close to {}: that is the infimum, and no layer attains it."
 )
 
 
@@ -44,7 +44,8 @@ def head_level(
     head, point, offset = head_problem(objective, rows, about=about)
     level = head.certificate(point, offset=offset)
     if not _can_be_polished(head):
-        said = (NOT_ATTAINED,) if _fits_perfectly(head, point) else ()
+        least = f"{offset!r}, the penalty on the weights that stay as they are" if offset else "0"
+        said = (NOT_ATTAINED.format(least),) if _fits_perfectly(head, point) else ()
         return dataclasses.replace(level, assumptions=(*level.assumptions, *said))
     left = max(0.0, seconds - (time.perf_counter() - begin))
     polished = polish(head, _start(head, point), tolerance=TOLERANCE, seconds=left)
@@ -89,11 +90,13 @@ def _fits_perfectly(head: Head, point: HeadPoint) -> bool:
     targets = head.loss.targets
     if not bool(((targets == 0.0) | (targets == 1.0)).all()):
         return False
+    sizes = point.weight.abs().sum() * float(head.features.row_norms().max()) + point.z.abs().max()
+    rounding = 1e-12 * float(sizes)  # more than a prediction is off
     if isinstance(head.loss, SoftmaxLoss):
         own = torch.where(targets == 1.0, point.z, -torch.inf).amax(1)
         others = torch.where(targets == 1.0, -torch.inf, point.z).amax(1)
-        return bool((own > others).all())
-    return isinstance(head.loss, LogisticLoss) and bool(((2.0 * targets - 1.0) * point.z > 0.0).all())
+        return bool((own - others > rounding).all())
+    return isinstance(head.loss, LogisticLoss) and bool(((2.0 * targets - 1.0) * point.z > rounding).all())
 
 
 def _can_be_polished(head: Head) -> bool:

@@ -106,8 +106,9 @@ def _few(batch: Batch) -> Batch:
 def _compare(whole: Objective, split: Objective, layer: nn.Linear, batch: Batch) -> bool:
     """Evaluate a batch with the layer's weights and with random ones; return whether it has targets to compare with."""
     name = name_of(whole, layer)
-    features, again = (form_on(split, batch)[1].features for _ in range(2))
-    if not features.numel():
+    forms = [form_on(split, batch)[1] for _ in range(2)]
+    features, again = (form.features for form in forms)
+    if not features.numel() or not float(forms[0].count) > 0.0:  # there may be batches whose examples all weigh 0
         return False
     if not bool(torch.isfinite(features).all()):
         raise InputError("The features below the output layer hold NaN or infinity; there is nothing to certify.")
