@@ -11,6 +11,7 @@ from torchmetrics.functional.regression import pearson_corrcoef, relative_square
 from thalweg.certificates.new_texts.resampling import sums_by
 
 SMALLEST_SPREAD = 1e-12  # of predictions, in standard deviations of the true values: below, they are all equal
+IN_CACHE = 2**15  # numbers of draws that are worked on at once
 
 
 def nmse(prediction: Tensor, target: Tensor) -> float:
@@ -43,41 +44,58 @@ def drawn_scores(prediction: np.ndarray, target: np.ndarray) -> Callable[[np.nda
     """
     scaled = _standardized(torch.from_numpy(prediction), torch.from_numpy(target))
     p, y = scaled[0].numpy(), scaled[1].numpy()
-    squares, orders = (y - p) ** 2, [_ranks_of(values) for values in (p, y)]
+    orders, centered = [_ranks_of(values) for values in (p, y)], p - p.mean()
+    terms = np.stack([np.ones_like(y), y, y**2, (y - p) ** 2, centered, centered**2, centered * y], axis=1)
 
     def scores(weights: np.ndarray) -> dict[str, np.ndarray]:
-        count = weights.sum(1)
-        spread = weights @ y**2 / count - (weights @ y / count) ** 2
-        error = weights @ squares / count
-        ranks = [rank(weights) for rank in orders]
+        count, first, second, error, own, own_second, both = (weights @ terms).T
+        spread = second - first**2 / count
+        at_least = SMALLEST_SPREAD * count
+        parts = np.array_split(weights, max(1, weights.size // IN_CACHE))
+        products, own_ranks, ranks = np.hstack([_rank_sums(part, *(rank(part) for rank in orders)) for part in parts])
         return {
-            "nmse": np.divide(error, spread, out=np.full(len(error), np.nan), where=spread > SMALLEST_SPREAD),
-            "pearson": _weighted_correlation(weights, p[None], y[None]),
-            "spearman": _weighted_correlation(weights, *ranks),
+            "nmse": np.divide(error, spread, out=np.full(len(error), np.nan), where=spread > at_least),
+            "pearson": _correlation(both - own * first / count, own_second - own**2 / count, spread, at_least),
+            "spearman": _correlation(products, own_ranks, ranks, at_least),
         }
 
     return scores
 
 
 def _ranks_of(values: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what turns weights `[draws, examples]` into the mean rank of each example's value within a draw."""
+    """Return what turns weights `[draws, examples]` into the mean rank of each example's value within a draw.
+
+    Ranks are counted from the mean of all ranks, which is the same for every order: they add up to 0.
+    """
+    order = np.argsort(values, kind="stable")
     _, places = np.unique(values, return_inverse=True)
+    back = np.empty_like(order)
+    back[order] = np.arange(len(order))
+    is_tied = bool(places.max() + 1 < len(places))
 
     def ranks(weights: np.ndarray) -> np.ndarray:
-        each = sums_by(weights, places, int(places.max()) + 1)
-        return (np.cumsum(each, axis=1) - 0.5 * (each - 1.0))[:, places]
+        each = sums_by(weights, places, int(places.max()) + 1) if is_tied else weights[:, order]
+        found = np.cumsum(each, axis=1)
+        half = 0.5 * found[:, -1:]
+        each *= 0.5
+        found -= each
+        found -= half
+        return found[:, places if is_tied else back]
 
     return ranks
 
 
-def _weighted_correlation(weights: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return Pearson's correlation in each draw; NaN where a spread is 0."""
-    count = weights.sum(1, keepdims=True)
-    a = a - (weights * a).sum(1, keepdims=True) / count
-    b = b - (weights * b).sum(1, keepdims=True) / count
-    product, first, second = ((weights * pair).sum(1) for pair in (a * b, a * a, b * b))
-    spread = np.sqrt(first * second)
-    return np.divide(product, spread, out=np.full(len(weights), np.nan), where=spread > SMALLEST_SPREAD * count[:, 0])
+def _rank_sums(weights: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the sums of products and of squares of ranks that add up to 0 in each draw, `[3, draws]`."""
+    first, second = weights * a, weights * b
+    product, squares = np.einsum("ij,ij->i", first, b), np.einsum("ij,ij->i", first, a)
+    return np.stack([product, squares, np.einsum("ij,ij->i", second, b)])
+
+
+def _correlation(product: np.ndarray, first: np.ndarray, second: np.ndarray, at_least: np.ndarray) -> np.ndarray:
+    """Return Pearson's correlation in each draw from sums around the means; NaN where a spread is 0."""
+    spread = np.sqrt(np.maximum(first, 0.0) * np.maximum(second, 0.0))
+    return np.divide(product, spread, out=np.full(len(product), np.nan), where=spread > at_least)
 
 
 def _standardized(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor, bool]:

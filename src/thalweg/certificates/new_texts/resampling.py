@@ -1,6 +1,7 @@
 """Intervals of figures that are no plain shares: the bootstrap over what an evaluation kept of its examples."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import final
 
@@ -171,11 +172,24 @@ def sums_by(weights: np.ndarray, groups: np.ndarray, num_groups: int) -> np.ndar
 
 def drawn_weights(counts: np.ndarray, draws: int, seed: int) -> np.ndarray:
     """Return how often each unit comes in `draws` draws of as many examples as there are, with replacement."""
-    generator, size = np.random.default_rng(seed), int(counts.sum())
+    size = int(counts.sum())
     if size == len(counts):  # every unit is one example
-        picked = generator.integers(0, size, (draws, size)) + size * np.arange(draws)[:, None]
-        return np.bincount(picked.ravel(), minlength=draws * size).reshape(draws, size).astype(np.float64)
-    return generator.multinomial(size, counts / size, draws).astype(np.float64)
+        return _drawn_examples(size, draws, seed)
+    if size <= MAX_UNITS and counts.all():  # as the examples of a unit one by one, which the loss has drawn already
+        return np.add.reduceat(_drawn_examples(size, draws, seed), np.cumsum(counts) - counts, axis=1)
+    return np.random.default_rng(seed).multinomial(size, counts / size, draws).astype(np.float64)
+
+
+@functools.lru_cache(maxsize=1)  # the loss and the figures of an evaluation have the same
+def _drawn_examples(size: int, draws: int, seed: int) -> np.ndarray:
+    """Return how often each of `size` examples comes in draws of as many; not to be written to."""
+    dtype = np.uint16 if size <= np.iinfo(np.uint16).max else np.int64
+    picked = np.random.default_rng(seed).integers(0, size, (draws, size), dtype=dtype)
+    found = np.empty((draws, size))
+    for row, one in zip(found, picked, strict=True):
+        row[:] = np.bincount(one, minlength=size)
+    found.flags.writeable = False
+    return found
 
 
 def block_length(size: int) -> int:
