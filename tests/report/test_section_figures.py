@@ -63,6 +63,9 @@ def test_the_page_shows_it_with_its_table():
     page = render_report(report)
     assert "How far from the best?" in page
     assert "floor <b>" not in page
+    assert 'class="stacked"' in page  # its sentences are too wide for a column on a telephone
+    assert "Evidence for each level" in page
+    assert section_panel({**section, "rows": []}).table is None
 
 
 def test_confusion_figure_is_normalized_by_row_and_keeps_the_counts():

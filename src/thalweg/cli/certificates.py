@@ -23,6 +23,7 @@ from thalweg.certificates.certificate.ladder import (
     prospects,
     says_nothing,
     sentence,
+    unlimited,
 )
 from thalweg.certificates.checker import check
 from thalweg.cli.output import print_json, print_lines
@@ -161,10 +162,10 @@ def _table(interval: Interval) -> Table:
 
 def _remarks(interval: Interval) -> Iterator[str]:
     """Yield what every level says, and why others are not there."""
-    unlimited = next((level for level in interval.levels if level.name == "floor" and says_nothing(level)), None)
+    free = unlimited(interval)
     for level in interval.levels:
         nothing = level is interval.best or says_nothing(level) or (level.whole and level.bound == 0.0 == level.loss)
-        if nothing and level is not unlimited:  # that the data set no limit is an answer, and is said once
+        if nothing and level is not free:  # that the data set no limit is an answer, and is said once
             continue
         yield f"{NAMES.get(level.name, level.name)}: {level.scope}"
         yield from level.assumptions

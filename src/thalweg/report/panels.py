@@ -169,6 +169,8 @@ def _bars(section: Mapping[str, Any]) -> Panel:
 
 def _ladder(section: Mapping[str, Any]) -> Panel:
     figure = section_figures.ladder_figure(section["rungs"], section["low"], section["high"], section["x_label"])
+    if not section["rows"]:
+        return Panel(section["title"], section["text"], figure=figure)
     rows = table(section["columns"], section["rows"], stacked=True)
     return Panel(section["title"], section["text"], figure=figure, table=rows, table_title="Evidence for each level")
 

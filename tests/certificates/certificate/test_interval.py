@@ -16,6 +16,7 @@ from thalweg.certificates.certificate.ladder import (
     rungs,
     says_nothing,
     sentence,
+    unlimited,
 )
 from thalweg.certificates.checker.check import Refused, check
 from thalweg.certificates.new_texts.level import held_out_level
@@ -84,6 +85,8 @@ def test_what_was_reached_is_the_upper_end_and_never_below_the_bound():
     assert [rung["value"] for rung in rungs(interval)] == [0.5, 0.45, 0.42, 0.4]
     assert [rung["kind"] for rung in rungs(interval)] == ["model", "reached", "partial", "bound"]
     assert "and at most 0.4500" in sentence(interval)
+    near = Interval(loss=0.21782614, levels=(level(loss=0.21782614, bound=0.2, reached=0.2178261399),))
+    assert sentence(near).startswith("The best possible training loss is at least 0.20000000 nats, and your model has")
     assert Interval(loss=0.5, levels=(level(reached=0.4 - 1e-12),)).best_reached == 0.4
 
 
@@ -136,6 +139,8 @@ def test_a_table_has_shares_counts_and_limits_and_no_row_without_a_bound():
         ["smallest curvature (neighborhood)", "-0.00147", "-2.18e-07"],
         ["error on new data (at most 13.72\u00a0%)", "0.48\u00a0%", "4.00\u00a0%"],
     ]
+    assert unlimited(interval) is levels[0]
+    assert levels[0].scope in ladder_section(interval)["text"]
     polished = level(name="head", whole=False, bound=0.5 - 1e-8)
     row = ladder_section(Interval(loss=0.5, levels=(levels[0], polished)))["rows"][0]
     assert row[1:4] == ["0.49999999", "0.50000000", "2e-06\u00a0%"]  # digits that show the gap beside it

@@ -91,6 +91,11 @@ def says_nothing(level: Certificate) -> bool:
     return is_vacuous(level) and level.reached is None and level.name != "separable"
 
 
+def unlimited(interval: Interval) -> Certificate | None:
+    """Return the floor that says that the data set no limit: an answer, though it has no row."""
+    return next((level for level in interval.levels if level.name == "floor" and says_nothing(level)), None)
+
+
 def bound_and_loss(level: Certificate, interval: Interval) -> tuple[str, str]:
     """Return both for a table: shares as percentages, counts without decimals; the bound is rounded down."""
     is_share = level.unit == "fraction of the targets" or level.name == "held_out"
@@ -127,8 +132,9 @@ def sentence(interval: Interval) -> str:
         )
     least = at_least(interval.bound, places) if interval.gap > 0.0 else f"{interval.loss:.{places}f}"
     begin = f"The best possible {interval.quantity} is at least {least}{unit}"
-    if interval.best_reached < interval.loss:
-        begin += f" and at most {at_most(interval.best_reached, places)}"
+    most = at_most(interval.best_reached, places)
+    if decimal.Decimal(most.replace(",", "")) < decimal.Decimal(f"{interval.loss:.{places}f}"):
+        begin += f" and at most {most}"  # where these digits show that it is lower
     begin += f", and your model has {interval.loss:.{places}f}"
     if interval.gap == 0.0:
         return f"{begin}: it is the best possible, up to float64 rounding."
@@ -192,6 +198,8 @@ def ladder_section(interval: Interval) -> dict[str, Any]:
     text = [sentence(interval), *prospects(interval)]
     if interval.best is not None and not is_vacuous(interval.best):
         text += [interval.scope, MEANINGS[interval.proof]]
+    free = unlimited(interval)
+    text += [] if free is None else [free.scope]
     text += interval.notes
     text += left_out(interval)
     unit = interval.unit if interval.unit == interval.quantity else f"{interval.quantity} ({interval.unit})"
