@@ -12,6 +12,7 @@ from thalweg.certificates.two_layer.restricted import RestrictedNetwork
 
 MAX_STALLS = 3
 STEPS, MORE_STEPS = 60, 1000  # of polishing a network
+POLISHES = 6  # in a round, where neurons are still turning; between two of them their sizes are fitted
 FAR = 1e6  # a free bias that makes a constant of a neuron
 
 
@@ -77,9 +78,12 @@ def best_network(
         if objective - bound <= tolerance * abs(objective) or not (answer.neurons or longer):
             break
         network.add(answer.neurons)
-        network.polish(MORE_STEPS if longer else STEPS)
         polished += longer
-        network.fit_sizes()
+        for _ in range(POLISHES):
+            settled = network.polish(MORE_STEPS if longer else STEPS)
+            network.fit_sizes()
+            if settled or not oracle.exact:
+                break
         if network.merge():
             network.polish()
         stalls = stalls + 1 if network.objective() >= objective - 1e-15 * abs(objective) else 0

@@ -134,25 +134,26 @@ class RestrictedNetwork:
         self.units = kept
         self.coefficients = best[len(atoms) :].reshape(num, width)
 
-    def polish(self, max_steps: int = 60) -> None:
-        """Let all neurons turn within their cells until nothing moves any more."""
+    def polish(self, max_steps: int = 60) -> bool:
+        """Let all neurons turn within their cells until nothing moves any more; False if steps ran out before."""
         before, last = self.objective(), 3
         for _ in range(max_steps):
             if last == 0 or not (self.units or self.coefficients.size):
-                break
+                return True
             gradient, hessian = self._derivatives()
             value, vectors = np.linalg.eigh(hessian)
             size = np.maximum(np.abs(value), 1e-11 * np.abs(value).max(initial=0.0) + 1e-300)
             step = -vectors @ ((vectors.T @ gradient) / size)
             slope = float(gradient @ step)
             if not np.isfinite(slope) or slope >= 0.0:
-                break
+                return True
             # Where the objective no longer tells steps apart, the gradient still gains from a few.
             last -= -slope <= 1e-12 * abs(before)
             after = self._move(step, slope, before)
             if after is None:
-                break
+                return True
             before = after
+        return False
 
     def parameters(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return ingoing weights `[m, p]`, outgoing weights `[m, K]` and the linear part `[q, K]`."""
