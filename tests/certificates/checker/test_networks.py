@@ -147,6 +147,19 @@ def test_a_kink_far_away_is_not_needed(hidden):
             prove({**evidence, "hull": -evidence["hull"]})
         with pytest.raises(Refused, match="not feasible"):
             prove({**evidence, "H": 10.0 * evidence["H"], "hull": 10.0 * evidence["hull"]})
+        for change, message in ((-1.0, "negative"), (1e3, "not feasible")):
+            with pytest.raises(Refused, match=message):
+                prove({**evidence, "reach": evidence["reach"] + np.float32(change)})
+
+
+def test_no_row_is_farther_than_the_farthest():
+    rng = np.random.default_rng(0)
+    for scale in (1e-200, 1e-6, 1.0, 1e6, 1e140):
+        rows = scale * rng.normal(size=(9, 3))
+        exact = [[sum((Fraction(a) - Fraction(b)) ** 2 for a, b in zip(x, y, strict=True)) for y in rows] for x in rows]
+        found = moments.farthest(rows, rules)
+        assert all(Fraction(far) ** 2 >= max(square) for far, square in zip(found, exact, strict=True))
+        assert found == pytest.approx([max(np.linalg.norm((rows - row) / scale, axis=1)) * scale for row in rows])
 
 
 def exact_loss(problem, weights):

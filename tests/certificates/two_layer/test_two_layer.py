@@ -16,7 +16,7 @@ from thalweg.certificates.halfspaces.cells import arrange
 from thalweg.certificates.losses import SoftmaxLoss
 from thalweg.certificates.number_losses import LogisticLoss, SquaredLoss
 from thalweg.certificates.two_layer.cell_oracle import CellOracle
-from thalweg.certificates.two_layer.column_generation import best_network
+from thalweg.certificates.two_layer.column_generation import best_network, descended
 from thalweg.certificates.two_layer.fan_oracle import FanOracle
 from thalweg.certificates.two_layer.level import certify_point, certify_two_layer, insert_neuron
 from thalweg.certificates.two_layer.matrices import positive_part
@@ -90,6 +90,38 @@ def test_ties_are_no_reason_to_refuse():
     features = rng.integers(-1, 2, (9, 2)).astype(float)
     loss = make_loss(rng, "softmax", 9, 3)
     check_bounds(rng, TwoLayerProblem(features, loss, 0.3, -0.5, Bias.PENALIZED, Bias.PENALIZED))
+
+
+def test_weight_moves_from_a_unit_at_a_wall_to_one_beside_it_within_a_few_rounds():
+    features = np.array([[0.5289623291993757], [-1.387083320690272], [-1.411599264663776]])
+    loss = SquaredLoss(torch.tensor([[2.0, 0.0], [-1.0, 2.0], [2.0, -2.0]], dtype=torch.float64))
+    problem = TwoLayerProblem(features, loss, 0.003, -0.5, Bias.PENALIZED, Bias.NONE, skip=True)
+    solution = best_network(problem, oracle_of(problem), max_rounds=12)
+    assert solution.objective - solution.bound <= 1e-8 * solution.objective
+
+
+@pytest.mark.parametrize("skip", [False, True])
+@pytest.mark.parametrize("bias", list(Bias))
+def test_a_wide_network_trained_by_descent_is_close_to_the_best(bias, skip):
+    rng = np.random.default_rng(3)
+    features = rng.normal(size=(20, 2)) + 1.0
+    loss = SquaredLoss(torch.from_numpy(np.sin(2.0 * features[:, :1])))
+    problem = TwoLayerProblem(features, loss, 0.03, -0.1, bias, Bias.PENALIZED, skip)
+    best = best_network(problem, oracle_of(problem))
+    weights = descended(problem, 60.0, width=20)
+    assert best.bound <= problem.objective(weights) <= 1.05 * best.objective
+    assert problem.objective(weights) == pytest.approx(problem.objective(problem.balanced(weights)))
+
+
+@pytest.mark.parametrize(("kind", "outputs"), [("squared", 1), ("logistic", 2)])
+def test_the_relaxation_of_a_free_bias_is_below_the_exact_bound_and_close(kind, outputs):
+    rng = np.random.default_rng(4)
+    features = rng.normal(size=(8, 2)) + 3.0
+    problem = TwoLayerProblem(features, make_loss(rng, kind, 8, outputs), 0.1, 0.01)
+    best = best_network(problem, oracle_of(problem))
+    found = Relaxation(problem).solve(best.weights, 60.0, best.objective, 200)
+    assert found is not None
+    assert 0.9 * best.objective <= found.bound <= best.objective
 
 
 def test_a_unit_of_length_zero_is_left_out():
@@ -210,7 +242,7 @@ def test_the_form_of_moments_is_that_of_the_basis(bias):
     problem = TwoLayerProblem(x, SquaredLoss(torch.from_numpy(rng.normal(size=(9, 2)))), 0.1, 0.2, bias, bias)
     relaxation = Relaxation(problem)
     relaxation.prepare()
-    matrix = rng.normal(size=(relaxation.head + 18, relaxation.head + 18))
+    matrix = rng.normal(size=(relaxation.r.stop, relaxation.r.stop))
     matrix += matrix.T
     expected = relaxation.basis.T @ matrix @ relaxation.basis
     np.testing.assert_allclose(relaxation._form(matrix), expected, rtol=0, atol=1e-13 * np.abs(matrix).sum())

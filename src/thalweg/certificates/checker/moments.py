@@ -12,6 +12,7 @@ a = h, a = -h.
   share [c,.]   of the limit: what h^2, |a|^2 (several outputs) and |u|^2 are multiplied with; |h| = |a| = |u|
   hull [c]      >= 0, of u'Mu - b^2
   products [c,2n,2n], own [c,n]   >= 0, of w w'; any, of t_i s_i
+  reach [c,n,2n]  for a free bias: >= 0, of r w twice; r_i = h max_k |row_i - row_k| / unit_i - t_i - s_i >= 0 as well
   cone [c,.,2n]  rows (h, a, u): of h w + p . a w + q . u w >= 0; the first at least |p| + |q|
 """
 
@@ -116,12 +117,19 @@ def verify(e, x, plain, limit, base):
     walls[:, head:] = np.vstack([np.eye(n), np.eye(n)])
     walls[n:, u] = -rows / unit[:, None]
     walls[n:, head - 1] -= free * (unit.max() / unit)  # b is in the largest unit
+    if free:
+        walls = np.vstack([walls, -walls[:n] - walls[n:]])
+        walls[2 * n :, 0] += np.maximum(farthest(rows, base) / unit, 1e-290)  # no underflow: more is true as well
     place = np.arange(n)
     for i, sign in enumerate(signs):
         products, hull, cone = e["products"][i].astype(float), float(e["hull"][i]), e["cone"][i].astype(float)
         base.need((products == products.T).all() and products.min(initial=0) >= 0 and hull >= 0,
                   "A multiplier is negative, or the products are not symmetric.")  # fmt: skip
         products[place, n + place] = products[n + place, place] = 0.5 * e["own"][i]
+        if free:
+            far = e["reach"][i].astype(float)
+            base.need(far.shape == (n, 2 * n) and far.min(initial=0) >= 0, "A multiplier of a reach is negative.")
+            products = np.block([[products, far.T], [far, np.zeros((n, n))]])
         parts = e["share"][i].tolist()
         spare = (most * (1 - 16 * base.U) - sum(parts)) * (1 - 16 * base.U) / len(parts)
         base.need(spare >= 0 and len(parts) == 3 - single, "The dual is not feasible: the shares are above the limit.")
@@ -143,12 +151,17 @@ def verify(e, x, plain, limit, base):
             size[u, u] += hull * np.abs(inside)
             form[head - 1, head - 1] += hull * unit.max() ** 2
             size[head - 1, head - 1] += hull * unit.max() ** 2
-        positive(form, size, 4 * n + rank + outputs + 40, base)
+        positive(form, size, 6 * n + rank + outputs + 40, base)
+
+
+def farthest(rows, base):
+    """Return the distance of each row from the one that is farthest from it, rounded up; the kink lies at a row."""
+    return np.array([base.row_lengths(rows - row).max() for row in rows]) * (1 + 8 * base.U)
 
 
 def quadratic(walls, products, cross):
     """Return the form w' products w + (a, u, b)' cross w for w = walls (a, u, b, t)."""
-    form, half = walls.T @ (products @ walls), 0.5 * (cross @ walls)
+    form, half = walls.T @ (products @ walls), 0.5 * (cross @ walls[: cross.shape[1]])
     form[: len(cross)] += half
     form[:, : len(cross)] += half.T
     return form

@@ -5,14 +5,16 @@ import time
 from typing import final
 
 import numpy as np
+from scipy.optimize import minimize
 
-from thalweg.certificates.two_layer.neurons import AbstractOracle, Answer, Bias, with_bias
+from thalweg.certificates.two_layer.neurons import AbstractOracle, Answer, Bias, coordinates, with_bias
 from thalweg.certificates.two_layer.problem import TwoLayerProblem, Weights
 from thalweg.certificates.two_layer.restricted import RestrictedNetwork
 
 MAX_STALLS = 3
 STEPS, MORE_STEPS = 60, 1000  # of polishing a network
 POLISHES = 6  # in a round, where neurons are still turning; between two of them their sizes are fitted
+MOST_NUMBERS = 200_000  # of a network that L-BFGS trains
 FAR = 1e6  # a free bias that makes a constant of a neuron
 
 
@@ -51,7 +53,7 @@ def best_network(
 
     Not to be read as a statement about the network's width: the best one may need more neurons than yours has.
     """
-    linear, ridge, axes = problem.linear
+    linear, ridge, _ = problem.linear
     num, dimension = problem.features.shape
     width = problem.loss.num_outputs
     inputs = with_bias(problem.features, problem.hidden_bias)
@@ -89,18 +91,74 @@ def best_network(
         stalls = stalls + 1 if network.objective() >= objective - 1e-15 * abs(objective) else 0
         if stalls == MAX_STALLS or (seconds is not None and time.perf_counter() - start > seconds):
             break
-    ingoing, outgoing, coefficients = network.parameters()
+    weights = _whole(problem, *network.parameters())
+    return Solution(weights, problem.objective(weights), bound, best_dual, oracle, rounds)
+
+
+def descended(problem: TwoLayerProblem, seconds: float, width: int = 300) -> Weights:
+    """Return a wide network, trained from a random one by L-BFGS for so many seconds at most.
+
+    Above rank 5 it is often better than what `best_network` puts together neuron by neuron. Its neurons lie in no cell.
+    """
+    rows, axes = coordinates(problem.features, problem.hidden_bias)
+    linear, ridge, _ = problem.linear
+    (num, rank), outputs = rows.shape, problem.loss.num_outputs
+    free = problem.hidden_bias is Bias.FREE
+    width = min(width, max(10, MOST_NUMBERS // (rank + outputs + 1)))
+    ends = np.cumsum([width * rank, width * free, width * outputs])
+    generator = np.random.default_rng(0)
+    size = 1.0 / np.sqrt(max(float(np.sqrt((rows**2).sum(1).mean())), 1e-150))
+    u = 0.6 * size / np.sqrt(max(rank, 1)) * generator.normal(size=(width, rank))
+    bias = -(u * rows[generator.integers(0, num, width)]).sum(1) if free else np.zeros(0)
+    out = 0.1 * size * generator.normal(size=(width, outputs))
+    start = np.concatenate([u.ravel(), bias, out.ravel(), np.zeros(linear.shape[1] * outputs)])
+
+    def parts(flat: np.ndarray) -> list[np.ndarray]:
+        u, bias, out, theta = np.split(flat, ends)
+        return [u.reshape(width, rank), bias, out.reshape(width, outputs), theta.reshape(-1, outputs)]
+
+    def value_and_slope(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        u, bias, out, theta = parts(flat)
+        hidden = rows @ u.T + (bias if free else 0.0)
+        slopes = np.where(hidden > 0.0, 1.0, problem.leak)
+        hidden *= slopes
+        predictions = hidden @ out + linear @ theta
+        penalty = problem.l2 * ((u**2).sum() + (out**2).sum()) + (ridge[:, None] * theta**2).sum()
+        v = problem.array_loss.residual(predictions)
+        back = slopes * (v @ out.T)
+        slope = [problem.l2 * u - back.T @ rows, -back.sum(0)[: len(bias)], problem.l2 * out - hidden.T @ v]
+        slope.append(ridge[:, None] * theta - linear.T @ v)
+        return float(problem.array_loss.value(predictions)) + 0.5 * penalty, np.concatenate([g.ravel() for g in slope])
+
+    end = time.perf_counter() + seconds
+
+    def stop(_: np.ndarray) -> None:
+        if time.perf_counter() > end:
+            raise StopIteration
+
+    limits = {"maxiter": 1500, "maxfun": 3000, "ftol": 1e-12, "gtol": 1e-9, "maxcor": 30}
+    found = minimize(value_and_slope, start, jac=True, method="L-BFGS-B", callback=stop, options=limits)  # type: ignore[call-overload]
+    u, bias, out, theta = parts(found.x)
+    ingoing = u @ axes.T
+    if free:
+        ingoing = np.column_stack([ingoing, bias - ingoing @ problem.features.mean(0)])
+    return problem.balanced(_whole(problem, ingoing, out, theta))
+
+
+def _whole(problem: TwoLayerProblem, ingoing: np.ndarray, outgoing: np.ndarray, coefficients: np.ndarray) -> Weights:
+    """Return the network of ingoing weights, the bias last where there is one, and of what bypasses its neurons."""
+    axes, dimension = problem.linear[2], problem.features.shape[1]
     rest = coefficients[axes.shape[1] :]
     weights = Weights(
         ingoing[:, :dimension],
         ingoing[:, dimension] if ingoing.shape[1] > dimension else np.zeros(len(ingoing)),
         outgoing,
-        rest[0] if len(rest) else np.zeros(width),
+        rest[0] if len(rest) else np.zeros(problem.loss.num_outputs),
         axes @ coefficients[: axes.shape[1]],
     )
     if problem.hidden_bias is Bias.FREE and problem.output_bias is not Bias.FREE:
-        weights = _constant_as_neuron(weights)
-    return Solution(weights, problem.objective(weights), bound, best_dual, oracle, rounds)
+        return _constant_as_neuron(weights)
+    return weights
 
 
 def _constant_as_neuron(weights: Weights) -> Weights:

@@ -97,6 +97,7 @@ def moments_proof(
     }
     if relaxation.free:
         proof["H"] = relaxation.hull
+        proof["reach"] = np.array([case.reach for case in cases], np.float32)
     return _accepted({**kept, **point, **proof}, problem.best_scale(found.dual, most))
 
 

@@ -11,7 +11,7 @@ from thalweg.certificates.certificate.interval import Certificate
 from thalweg.certificates.certificate.proved import proved_certificate
 from thalweg.certificates.checker import check
 from thalweg.certificates.two_layer.cell_oracle import CellOracle
-from thalweg.certificates.two_layer.column_generation import Solution, best_network, bound_at
+from thalweg.certificates.two_layer.column_generation import Solution, best_network, bound_at, descended
 from thalweg.certificates.two_layer.evidence import exact_proof, moments_proof, problem_evidence, signs_proof
 from thalweg.certificates.two_layer.fan_oracle import FanOracle
 from thalweg.certificates.two_layer.neurons import AbstractOracle, Bias, with_bias
@@ -134,8 +134,12 @@ def certify_point(
     """
     start = time.perf_counter() if start is None else start
     problem = point.problem
-    share = seconds if oracle.exact else SEARCH * seconds
+    share = seconds if oracle.exact else 0.5 * SEARCH * seconds
     solution = best_network(problem, oracle, tolerance=tolerance, max_rounds=max_rounds, seconds=share)
+    if not oracle.exact:
+        weights = descended(problem, share)
+        objective = problem.objective(weights)
+        solution = min(solution, dataclasses.replace(solution, weights=weights, objective=objective), key=_objective)
     kept = problem_evidence(problem, point.weights, point.offset, {**(about or {}), **point.words})
     left = seconds - (time.perf_counter() - start)
     proofs = (
@@ -152,6 +156,10 @@ def certify_point(
         seconds=time.perf_counter() - start,
     )
     return certificate, solution
+
+
+def _objective(solution: Solution) -> float:
+    return solution.objective
 
 
 def _exact(

@@ -6,6 +6,7 @@ where x_i . u + b = t_i - s_i (t, s >= 0, t_i s_i = 0), the moments Y = sum of w
     Y is positive semidefinite on the subspace of t - s = X u + b       Y_hh = tr Y_aa = tr Y_uu
     Y_tt, Y_ts, Y_ss >= 0, the diagonal of Y_ts is zero                 Y_bb <= <M, Y_uu> for a free bias
     |Y_ut| <= Y_ht, |Y_at| <= Y_ht column by column, and so for s
+    Y_rt, Y_rs >= 0 for a free bias, with r_i = h max_k |x_i - x_k| - t_i - s_i: the kink lies at an example
 
 and the predictions are linear in them. Forgetting all else leaves a convex problem, whose dual has the residual and
 the multipliers as its unknowns. It is solved by Douglas-Rachford splitting; whatever multipliers it ends with give a
@@ -19,7 +20,7 @@ from typing import Any, Final, final
 import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 
-from thalweg.certificates.two_layer.matrices import hull, positive_part
+from thalweg.certificates.two_layer.matrices import Columns, distances, hull, positive_part
 from thalweg.certificates.two_layer.neurons import Bias, coordinates
 from thalweg.certificates.two_layer.problem import TwoLayerProblem, Weights
 
@@ -27,7 +28,8 @@ MAX_ORDER: Final = 700  # of the semidefinite matrices; above, an iteration take
 EVERY, OFTEN = 20, 1.05  # iterations from a look at the bound to the next: so many, or by so much a factor
 OVER: Final = 1.9  # over-relaxation
 UNIT, FREE_UNIT = 0.25, 1.0  # of t and s, as a share of the largest singular values of the rows; for a free bias
-BETA, FREE_BETA = 20.0, 0.1  # the penalty to start with; for a free bias
+R_UNIT: Final = 0.1  # of r, as a share of h
+BETA, FREE_BETA = 20.0, 100.0  # the penalty to start with; for a free bias
 CLOSE: Final = 1e-4  # the relative gap at which it ends
 
 
@@ -42,6 +44,7 @@ class Case:
     cone: np.ndarray
     hull: float
     share: np.ndarray
+    reach: np.ndarray
 
     @property
     def top(self) -> float:
@@ -73,22 +76,28 @@ class Relaxation:
         self.head = 1 + out + rank + self.free
         self.a, self.u = slice(0, 1) if self.single else slice(1, 1 + out), slice(1 + out, 1 + out + rank)
         self.t, self.s = slice(self.head, self.head + n), slice(self.head + n, self.head + 2 * n)
+        self.r = slice(self.head + 2 * n, self.head + (3 if self.free else 2) * n)
         self.order = self.head + n
         self.signs = (1.0, -1.0) if self.single else (0.0,)
         size = (FREE_UNIT if self.free else UNIT) * np.linalg.norm(self.rows) / np.sqrt(rank) * np.ones(n)
         self.unit = 2.0 ** np.round(np.log2(np.where(size > 0.0, size, 1.0)))
         self.scale = float(self.unit.max())  # of b
         self.hull = hull(self.rows) if self.free else np.zeros((rank, 0))
+        self.reach = distances(self.rows) / self.unit if self.free else np.zeros(0)
+        self.gain = np.where(self.reach > 0.0, R_UNIT / np.where(self.reach > 0.0, self.reach, 1.0), 1.0)  # of r
 
     def prepare(self) -> None:
         """Make the matrices that all iterations use."""
         n, head = len(self.rows), self.head
-        self.map = np.zeros((head + 2 * n, self.order))
+        self.map = np.zeros((self.r.stop, self.order))
         self.map[np.arange(head), np.arange(head)] = 1.0
         self.map[self.t, head:] = self.map[self.s, head:] = np.eye(n)
         self.map[self.s, self.u] = -self.rows / self.unit[:, None]
         if self.free:
             self.map[self.s, head - 1] = -self.scale / self.unit
+            self.map[self.r] = -self.map[self.t] - self.map[self.s]
+            self.map[self.r, 0] += self.reach
+            self.map[self.r] *= self.gain[:, None]
         self.basis, upper = np.linalg.qr(self.map)
         cost = np.zeros((self.order, self.order))
         cost[np.arange(head), np.arange(head)] = 0.5 * self.problem.l2 * self._block(self.a, 1.0)
@@ -115,8 +124,7 @@ class Relaxation:
     def start(self, weights: Weights) -> tuple[list[np.ndarray], np.ndarray]:
         """Return the moments of a network, and the coefficients of what bypasses its neurons."""
         weights = self.problem.balanced(weights)
-        size = self.head + 2 * len(self.rows)
-        moments = [np.zeros((size, size)) for _ in self.signs]
+        moments = [np.zeros((self.r.stop, self.r.stop)) for _ in self.signs]
         shift = self.problem.features.mean(0) if self.free else 0.0
         for ingoing, bias, out in zip(weights.ingoing, weights.hidden_bias, weights.outgoing, strict=True):
             whole = np.append(ingoing, bias) if self.problem.hidden_bias is Bias.PENALIZED else ingoing
@@ -125,6 +133,7 @@ class Relaxation:
             place = 0 if not self.single or out[0] > 0.0 else 1
             first = [np.linalg.norm(out), *([] if self.single else out)]
             w = np.concatenate([first, u, np.array(offset) / self.scale, np.maximum(hidden, 0), np.maximum(-hidden, 0)])
+            w = np.append(w, self.gain * (self.reach * first[0] - np.abs(hidden))) if self.free else w
             moments[place] += np.outer(w, w)
         parts = [self.skip_axes.T @ weights.skip]
         if self.linear.shape[1] > self.skip_axes.shape[1]:
@@ -172,6 +181,8 @@ class Relaxation:
 
     def _form(self, matrix: np.ndarray) -> np.ndarray:
         """What the basis makes of a symmetric matrix, by the few numbers of `map` that are not 0 or 1."""
+        if self.free:
+            matrix = self._folded(matrix)
         head, wide = self.head, matrix[:, self.t] + matrix[:, self.s]
         lower = self.map[self.s, :head]
         whole = np.empty((self.order, self.order))
@@ -182,12 +193,25 @@ class Relaxation:
         whole[:head, :head] = matrix[:head, :head] + corner + corner.T + lower.T @ matrix[self.s, self.s] @ lower
         return self.inverse.T @ whole @ self.inverse
 
+    def _folded(self, matrix: np.ndarray) -> np.ndarray:
+        """The form of (h, a, u, b, t, s) that a form of these and of r = reach h - t - s is."""
+        ahead = slice(0, self.s.stop)
+        across = matrix[self.r, ahead] * self.gain[:, None]
+        corner = matrix[self.r, self.r] * np.outer(self.gain, self.gain)
+        for part in (self.t, self.s):
+            across[:, part] -= 0.5 * corner
+        across[:, 0] += 0.5 * corner @ self.reach
+        whole = np.zeros((self.s.stop, self.s.stop))
+        whole[0] = self.reach @ across
+        whole[self.t] = whole[self.s] = -across
+        return matrix[ahead, ahead] + whole + whole.T
+
     def _moments(
         self, targets: list[np.ndarray], outputs: np.ndarray, theta: np.ndarray, beta: float
     ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
         """Return predictions, coefficients, and the nearest moments that fit everything but semidefiniteness."""
         loss, k = self.problem.array_loss, self.width
-        columns = [_Columns(self, y, sign or 1.0, beta) for y, sign in zip(targets, self.signs, strict=True)]
+        columns = [Columns(self, y, sign or 1.0, beta) for y, sign in zip(targets, self.signs, strict=True)]
 
         def entries(v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             found = [one.outputs(v) for one in columns]
@@ -226,15 +250,15 @@ class Relaxation:
             entries(v)
         return outputs, theta, [self._fitted(y, one) for y, one in zip(targets, columns, strict=True)]
 
-    def _fitted(self, target: np.ndarray, columns: "_Columns") -> np.ndarray:
+    def _fitted(self, target: np.ndarray, columns: Columns) -> np.ndarray:
         """The nearest moments, given those of the head with t and s."""
         head, n = self.head, len(self.rows)
         place = np.arange(n)
         new = np.maximum(target, 0.0)
-        new[:head] = target[:head]
+        new[:head], new[:, :head], new[self.r, self.r] = target[:head], target[:, :head], target[self.r, self.r]
         for part, value in zip((self.t, self.s), columns.kept, strict=True):
             new[: self.u.stop, part] = value
-        new[head:, :head] = new[:head, head:].T
+        new[head : self.s.stop, :head] = new[:head, head : self.s.stop].T
         new[head + place, head + n + place] = new[head + n + place, head + place] = 0.0
         corner = new[:head, :head]
         for row in self.equal:
@@ -277,23 +301,29 @@ class Relaxation:
         """Read the multipliers, and add what it takes to make them a proof with the smallest top."""
         n, head, core = len(self.rows), self.head, self.u.stop
         place, walls = np.arange(n), self.map[head:]
-        products = np.maximum(0.5 * (multiplier + multiplier.T)[head:, head:], 0.0).astype(np.float32).astype(float)
+        both = np.maximum(0.5 * (multiplier + multiplier.T)[head:, head:], 0.0).astype(np.float32).astype(float)
+        both[2 * n :, 2 * n :] = 0.0
+        if self.free:
+            both[2 * n :] = (both[2 * n :] * self.gain[:, None]).astype(np.float32)
+            both[:, 2 * n :] = both[2 * n :].T
+            walls = np.vstack([walls[: 2 * n], walls[2 * n :] / self.gain[:, None]])
+        products, reach = both[: 2 * n, : 2 * n], both[2 * n :, : 2 * n]
         own = 2.0 * multiplier[head + place, head + n + place]
         cross = np.zeros((head, 2 * n))
         ends = residual.T * self.unit * (sign or 1.0)
         cross[self.a] = np.hstack([ends, -self.problem.leak * ends])
-        cone = (2.0 * multiplier[:core, head:] - cross[:core]).astype(np.float32).astype(float)
+        cone = (2.0 * multiplier[:core, head : self.s.stop] - cross[:core]).astype(np.float32).astype(float)
         least = np.sqrt((cone[self.u] ** 2).sum(0))
         if not self.single:
             least = least + np.sqrt((cone[self.a] ** 2).sum(0))
         cone[0] = np.maximum(cone[0], least * (1.0 + 1e-6)).astype(np.float32)
         cross[:core] += cone
         products[place, n + place] = products[n + place, place] = 0.5 * own
-        form, half = -walls.T @ (products @ walls), 0.5 * cross @ walls
+        form, half = -walls.T @ (both @ walls), 0.5 * cross @ walls[: 2 * n]
         form[:head] -= half
         form[:, :head] -= half.T
         products[place, n + place] = products[n + place, place] = 0.0
-        spare = 0.5 * (walls[:n].T @ walls[n:])  # of t . s, which is 0
+        spare = 0.5 * (walls[:n].T @ walls[n : 2 * n])  # of t . s, which is 0
         spare = spare + spare.T
         inside = np.zeros((head, head))
         if self.free:
@@ -309,7 +339,7 @@ class Relaxation:
                 share = self._least(whole)
                 if share is not None and (best is None or share.sum() < best[0].sum()):
                     best = (share, more, hold)
-        return None if best is None else Case(sign, products, own - best[1], cone, best[2], best[0])
+        return None if best is None else Case(sign, products, own - best[1], cone, best[2], best[0], reach)
 
     def _least(self, form: np.ndarray) -> np.ndarray | None:
         """The shares of h^2, |a|^2 and |u|^2 of the smallest sum for which the form is positive."""
@@ -341,44 +371,6 @@ class Relaxation:
         if largest(0.0 * moved) < largest(moved):
             moved = 0.0 * moved
         return largest(moved) + np.append(moved, -moved.sum())
-
-
-class _Columns:
-    """The moments of (h, a, u) with t and s that are nearest to targets, as a function of the residual."""
-
-    def __init__(self, relaxation: Relaxation, target: np.ndarray, sign: float, beta: float) -> None:
-        self.relaxation, self.sign = relaxation, sign
-        self.slope = sign * relaxation.unit / (2.0 * beta)
-        core = slice(0, relaxation.u.stop)
-        self.target = [target[core, part] for part in (relaxation.t, relaxation.s)]
-        self.length = [np.sqrt((part[relaxation.u] ** 2).sum(0)) for part in self.target]
-        self.kept: list[np.ndarray] = []
-
-    def outputs(self, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return what the moments predict, `[n, K]`, and how fast that rises with the residual (or faster)."""
-        this, leak = self.relaxation, self.relaxation.problem.leak
-        self.kept, total, rate = [], 0.0, 0.0
-        for target, length, gain in zip(self.target, self.length, (1.0, -leak), strict=True):
-            moved = target.copy()
-            moved[this.a] += gain * self.slope * v.T
-            if this.single:
-                first = moved[0]
-                top = np.where(length <= first, first, np.maximum(0.5 * (first + length), 0.0))
-                speed = np.where(length <= first, 1.0, np.where(length <= -first, 0.0, 0.5))
-                shrink = [(this.u, length)]
-            else:
-                other, first, speed = np.sqrt((moved[this.a] ** 2).sum(0)), moved[0], np.ones(moved.shape[1])
-                low, high = np.minimum(other, length), np.maximum(other, length)
-                top = np.where(first >= high, first, 0.5 * (first + high))
-                top = np.maximum(np.where(top >= low, top, (first + high + low) / 3.0), 0.0)
-                shrink = [(this.u, length), (this.a, other)]
-            moved[0] = top
-            for part, size in shrink:
-                moved[part] *= np.where(size <= top, 1.0, top / np.maximum(size, 1e-300))
-            self.kept.append(moved)
-            total = total + gain * self.sign * this.unit[:, None] * moved[this.a].T
-            rate = rate + (gain**2 * np.abs(self.slope) * this.unit * speed)[:, None] * np.ones_like(v)
-        return np.asarray(total), np.asarray(rate)
 
 
 def _balance(before: Any, now: Any, other: Any, multiplier: Any, beta: float) -> float:
