@@ -72,15 +72,21 @@ def bound(e, base, gradient, reach, terms):
     products at most were added up for an entry.
     """
     value, error = base.dual_sum(e)
-    count, scale, offset = float(e["count"]), float(e["scale"]), float(e["offset"])
+    count, offset = float(e["count"]), float(e["offset"])
     right = type(e["offset"]) in (int, float) and 0 <= offset < math.inf
     base.need(right, "The penalty of what stays as it is must be a number and not negative.")
-    off = scale * (reach * base.gamma(terms + 8) + base.TINY) / count
-    below, wrong = conjugate(e, base, scale * gradient / count, off)
+    below, wrong = penalized(e, base, gradient, reach, terms)
     result = value / count - below + offset
     sizes = abs(value) / count + abs(below) + offset
     error = (error / count + wrong + 8 * base.U * sizes) * (1 + 8 * base.U) + base.TINY
     return (result, error) if result - error > offset else (offset, 0.0)  # no loss and no penalty is negative
+
+
+def penalized(e, base, gradient, reach, terms):
+    """Return what the penalty takes from the value of a residual, and the error; refuses one that is not feasible."""
+    count, scale = float(e["count"]), float(e["scale"])
+    off = scale * (reach * base.gamma(terms + 8) + base.TINY) / count
+    return conjugate(e, base, scale * gradient / count, off)
 
 
 def conjugate(e, base, gradient, off):

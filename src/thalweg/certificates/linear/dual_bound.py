@@ -28,9 +28,10 @@ def bound_of(evidence: dict[str, Any], features: Features, best: Callable[[Tenso
     lengths = float((features.row_norms() * torch.linalg.vector_norm(residual, dim=1)).sum())
     reach = lengths * (1.0 + rules.gamma(sum(features.shape) + 40)) + rules.TINY
     evidence["scale"] = best(gradient / count, reach / count * rules.gamma(features.most_terms + 32))
-    array, lowered, said = gradient.cpu().numpy(), 1e-13, ""
+    array, lowered, said = gradient.cpu().numpy(), max(1e-13, rules.gamma(features.shape[1])), ""
     for _ in range(ATTEMPTS):
         try:
+            linear.penalized(evidence, rules, array, reach, features.most_terms)  # refuses in less time than the bound
             value, error = linear.bound(evidence, rules, array, reach, features.most_terms)
         except rules.Refused as refused:
             said = str(refused)
