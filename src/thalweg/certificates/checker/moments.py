@@ -32,7 +32,7 @@ def in_unit(e, x, plain, limit, base):
     power = -math.frexp(size)[1]
     limit = float(np.ldexp(limit * (1 - 8 * base.U), power))
     base.need(limit >= 1e-100, "The dual is not feasible: rounding leaves nothing.")
-    names = {"multiplier", "hull", "share", "products", "own", "cone"} & set(e)
+    names = {"multiplier", "hull", "share", "products", "own", "cone", "reach"} & set(e)
     e = {**e, **{name: np.ldexp(e[name].astype(float), power) for name in names}}
     return e, np.ldexp(plain, power), limit
 
@@ -111,6 +111,7 @@ def verify(e, x, plain, limit, base):
     cases = len(signs), 2 * n
     shapes = {"products": (*cases, 2 * n), "own": (len(signs), n), "cone": (len(signs), first + rank, 2 * n),
               "hull": (len(signs),), "share": (len(signs), 3 - single)}  # fmt: skip
+    shapes |= {"reach": (len(signs), n, 2 * n)} if free else {}
     base.need(all(e[name].shape == shape for name, shape in shapes.items()), "The multipliers do not fit the rows.")
     head, a, u = first + rank + free, slice(0 if single else 1, first), slice(first, first + rank)
     walls = np.zeros((2 * n, head + n))  # (t, s) = walls (h, a, u, b, t)
@@ -128,7 +129,7 @@ def verify(e, x, plain, limit, base):
         products[place, n + place] = products[n + place, place] = 0.5 * e["own"][i]
         if free:
             far = e["reach"][i].astype(float)
-            base.need(far.shape == (n, 2 * n) and far.min(initial=0) >= 0, "A multiplier of a reach is negative.")
+            base.need(far.min(initial=0) >= 0, "A multiplier of a reach is negative.")
             products = np.block([[products, far.T], [far, np.zeros((n, n))]])
         parts = e["share"][i].tolist()
         spare = (most * (1 - 16 * base.U) - sum(parts)) * (1 - 16 * base.U) / len(parts)

@@ -63,7 +63,7 @@ RULES = {
 # as int64 or made int64 first (NARROW); float32 where the rule makes float64 of it first (SHORT); all else is float64.
 NARROW = frozenset(("T", "X_columns", "X_starts", "label", "answer", "example", "rival", "set", "cell", "side", "row"))
 WHOLE = NARROW | {"residual", "group", "weight", "counts"}
-SHORT = frozenset(("products", "cone"))
+SHORT = frozenset(("products", "cone", "reach"))
 
 
 def rule(name):
