@@ -9,6 +9,7 @@ from thalweg.certificates.levels import certify_objective
 from thalweg.certificates.linear.last_layer import split_last_layer
 from thalweg.errors import InputError
 from thalweg.heads.softmax import Softmax
+from thalweg.models.bag import Bag
 from thalweg.objective import Objective
 
 X, Y = torch.randn(6, 4), torch.tensor([0, 1, 2, 0, 1, 2])
@@ -110,3 +111,44 @@ def test_an_output_that_is_changed_in_place_is_no_layers(change, message):
     assert message in interval.left_out["head"]
     assert interval.loss == pytest.approx(float(objective.value()), rel=1e-5)
     assert [level.name for level in interval.levels][:2] == ["floor", "floor"]
+
+
+class Capped(Softmax):
+    """A cross-entropy of 20 nats at most; its linear form is that of all of it."""
+
+    def loss_from_hidden(self, hidden, targets, mask=None, weights=None):
+        each = nn.functional.cross_entropy(self(hidden), targets, reduction="none")
+        return each.clamp_max(20.0).sum(), torch.tensor(float(len(targets)), dtype=hidden.dtype)
+
+
+class Squashed(Softmax):
+    def forward(self, hidden):
+        return super().forward(hidden).clamp(-30.0, 30.0)
+
+
+class Documented(Softmax):
+    """Changes nothing."""
+
+
+@pytest.mark.parametrize(("kind", "name"), [(Capped, "loss_from_hidden"), (Squashed, "forward"), (Documented, "")])
+def test_a_head_that_inherits_the_form_of_another_loss_is_refused(kind, name):
+    """No layer was to be below 0.6925 [proof], and one of the capped loss is at 0.054."""
+    signs = torch.tensor([-1.0, 1.0]).repeat(50)
+    x, y = (signs * torch.linspace(0.5, 1.5, 100))[:, None], (signs > 0).long()
+    x[50] *= -1e3
+    head = kind(1, 2)
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.mul_(1e-3)
+    interval = certify_objective(Objective(nn.Identity(), head, x, y, l2=1e-4), seconds=2.0)
+    levels = {level.name for level in interval.levels}
+    if name:
+        assert (
+            f"{kind.__name__} has a `{name}` of its own and the `linear_form` of Softmax" in interval.left_out["head"]
+        )
+        assert levels == {"local"}
+    else:
+        assert {"floor", "head"} <= levels
+    bag = {"tokens": torch.arange(8) % 5, "offsets": torch.arange(0, 8, 2)}
+    interval = certify_objective(Objective(Bag(5, 1), kind(1, 2), bag, torch.tensor([0, 1, 1, 0]), l2=0.1), seconds=2.0)
+    assert ("factored" in {level.name for level in interval.levels}) == (not name)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.certificates.factored.problem import Factored
-from thalweg.certificates.linear.forms import join_forms, loss_of, no_form
+from thalweg.certificates.linear.forms import join_forms, loss_of, no_form, require_own_form
 from thalweg.certificates.linear.matrices import Features, from_bags
 from thalweg.certificates.linear.own_layer import require_plain
 from thalweg.errors import InputError
@@ -25,6 +25,7 @@ def factored_problem(objective: Objective, about: Mapping[str, str] | None = Non
     if reason:
         raise InputError(f"This loss has no factored form: {reason}.")
     assert isinstance(model, Bag)
+    require_own_form(head)
     hidden = [_empty_hidden(model, batch.num_examples) for batch in objective.batches]
     forms = [
         head.linear_form(states, batch.targets, batch.mask, batch.weights)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from thalweg.batch import Batch
 from thalweg.certificates.losses import AbstractLoss, SoftmaxLoss
@@ -21,10 +21,27 @@ def form_on(objective: Objective, batch: Batch) -> tuple[Tensor, LinearForm]:
             raise InputError(
                 "What the output layer is given is a sparse tensor; let the model make a dense one of it (to_dense)."
             )
+        require_own_form(objective.head)
         form = objective.head.linear_form(hidden, batch.targets, batch.mask, batch.weights)
     if form is None:
         raise no_form(objective)
     return hidden, form
+
+
+def require_own_form(head: nn.Module) -> None:
+    """Raise an InputError where a class below the one that gives a head's linear form changes prediction or loss."""
+    order = type(head).__mro__
+
+    def place(name: str) -> int:
+        return next(i for i, part in enumerate(order) if name in vars(part))
+
+    form = place("linear_form")
+    for name in ("forward", "loss", "loss_from_hidden"):
+        if place(name) < form or name in vars(head):
+            raise InputError(
+                f"{type(head).__name__} has a `{name}` of its own and the `linear_form` of {order[form].__name__}, "
+                "which may be that of another loss; give it its own (return None where there is none)."
+            )
 
 
 def no_form(objective: Objective) -> InputError:
