@@ -135,7 +135,7 @@ def check(path, rebuilt=None):
         need(twice, "it has more levels than any certificate.")  # two of a name: floors of the loss and of the errors
         report = Report(path, content)
         report.interval(content, [report.level(level, arrays, rebuilt) for level in content["levels"]])
-        report.sentences.append(FILE_ALONE if rebuilt is None else TAKEN)
+        report.sentences.append(FILE_ALONE if rebuilt is None and (report.verified or report.refused) else TAKEN)
         return report
     except Refused as error:
         raise Unreadable(plain(f"{path}: {error}")) from None

@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from thalweg import names
 from thalweg.certificates.checker.statements import down
 from thalweg.certificates.factored.bags import factored_problem, factors_of
@@ -83,10 +85,12 @@ def finish(session: Session, status: Status) -> dict[str, Any]:
     summary["warnings"] = session.head.notes()
     write_manifest(run.folder, weights=True)
     write_json(run.folder / METRICS, summary)
-    begin = time.perf_counter()
+    begin = np.array([time.perf_counter(), time.process_time()])
     report = make_report(run, session.task, session.prepared, (session.model, session.head), summary)
     write_report(run.folder / REPORT, report)
-    write_json(run.folder / METRICS, summary | {"report_seconds": time.perf_counter() - begin})
+    # The smaller one: other programs make the one longer, several threads the other.
+    took = float((np.array([time.perf_counter(), time.process_time()]) - begin).min())
+    write_json(run.folder / METRICS, summary | {"report_seconds": took})
     return summary
 
 
