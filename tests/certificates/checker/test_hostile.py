@@ -1,12 +1,18 @@
 """Evidence that no honest program makes: types, shapes and scales at which arithmetic would not be what it seems."""
 
+import dataclasses
+import json
 import math
+import time
 
 import numpy as np
 import pytest
 from dual_cases import exact_bound
+from forging import bag
 
+from thalweg.certificates.certificate.interval import Interval
 from thalweg.certificates.checker import check as checker
+from thalweg.certificates.checker import rules
 from thalweg.certificates.checker.check import Refused, prove
 
 TARGETS = np.array([[0.62], [-1.3], [0.87]])
@@ -78,6 +84,88 @@ HOSTILE = {
     "starts that wrap around in 8 bits": (packed(np.array([0, 127, -2, 2], np.int8), [0, 1]), "do not fit together"),
     "columns up to 2^31": (packed(np.array([0, 1, 1, 2]), [0, 2**31 - 2], 2**31 - 1), "do not fit together"),
 }  # fmt: skip
+
+
+def spread(rows, width, low):
+    """Rows of integers beside a column that makes their rank look like 1 in float64."""
+    x = np.random.default_rng(0).integers(1, 2**40, (rows, width)) * 2.0 ** (low - 40)
+    return np.column_stack([np.ones(rows), x])
+
+
+def long_signs(rows, width):
+    made = signs(np.ones((2, rows + 1)), X=np.ones((rows, width)), T=np.ones((rows, 1)), l2=1e9)
+    return {**made, "theta": np.zeros((2, rows)), "residual": np.ones((rows, 1), np.int64)}
+
+
+def large_head(rows, width, outputs, **changed):
+    made = {"X": np.ones((rows, width)), "T": np.zeros(rows, np.int64), "W": np.zeros((width, outputs)),
+            "residual": np.zeros((rows, outputs), np.int64)}  # fmt: skip
+    return head(**{**made, **changed})
+
+
+def many_cells(x):
+    none = np.zeros((0, 1))
+    return network(
+        method="cells", X=x, T=np.ones((len(x), 1)), residual=np.ones((len(x), 1), np.int64), l2=1e9, multiplier=none,
+        cell=np.zeros(0, np.int64), side=np.zeros(0, np.int64), row=none.astype(np.int64),
+    )  # fmt: skip
+
+
+def many_sets(number):
+    each, label = np.arange(number), np.arange(number) % 2
+    return {"rule": "separable", "X": np.zeros((number, 0)), "label": label, "answer": label, "example": each,
+            "rival": 1 - label, "set": each // 2, "stopped": 0}  # fmt: skip
+
+
+def close_layer(rows, classes):
+    """A layer whose scores differ in the 40th digit, so that each of them is decided in integers."""
+    label = np.arange(rows) % classes
+    x = np.c_[np.ones(rows), 1e-40 * np.eye(classes)[label]]
+    return {"rule": "separable", "X": x, "label": label, "answer": label, "W": np.c_[np.ones(classes), np.eye(classes)],
+            "b": np.zeros(classes)}  # fmt: skip
+
+
+LONG = {
+    "cells of a rank that float64 does not see": lambda: many_cells(spread(40, 5, -80)),
+    "cells of rank 3": lambda: many_cells(np.random.default_rng(0).normal(size=(500, 3))),
+    "a million rows of cells": lambda: many_cells(np.ones((1_000_000, 1))),
+    "signs in many dimensions": lambda: long_signs(3, 6000),
+    "a fan of many rows": lambda: network(X=np.ones((2_000_000, 2)), T=np.ones((2_000_000, 1)),
+                                          residual=np.ones((2_000_000, 1), np.int64), l2=1e9),
+    "a head of many products": lambda: large_head(2500, 2500, 9000),
+    "a head of many outputs": lambda: large_head(1, 1, 20_000_000),
+    "many sets": lambda: many_sets(2_000_000),
+    "a layer that is hardly right": lambda: close_layer(20_000, 30),
+    "a norm floor of many classes": lambda: {
+        "rule": "norm_floor", "counts": np.ones(8000, np.int64), "residual": np.zeros((1400, 8000), np.int64),
+        "exponent": -61, "smoothing": 0.0, "radius": 1.0, "l2": 1.0, "free_bias": 0},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_what_would_take_long_is_refused_before_it_does(name):
+    evidence, begin = LONG[name](), time.process_time()
+    level = {"name": evidence["rule"], "loss": 1.0, "bound": 0.0}
+    with pytest.raises(Refused, match=r"too large|too long|too many|too close"):
+        checker.check_level(level, evidence)
+    assert time.process_time() - begin < 5.0
+
+
+def test_levels_of_a_file_share_the_time(tmp_path, monkeypatch):
+    path, interval = tmp_path / "certificate.json", bag()
+    interval.save(path)
+    one, two = (checker.price(level.evidence)[0] for level in interval.levels)
+    monkeypatch.setattr(rules, "MAX_PRODUCTS", one + two)
+    assert checker.check(path).refused == []
+    monkeypatch.setattr(rules, "MAX_PRODUCTS", 0.99 * (one + two))
+    assert checker.check(path).refused == ["head: It is too large to be verified here."]
+
+
+def test_evidence_that_the_checker_would_not_verify_is_not_saved(tmp_path):
+    level = bag().levels[0]
+    large = dataclasses.replace(level, evidence={**level.evidence, "residual": np.zeros((6_000_000, 3), np.int64)})
+    Interval(loss=level.loss, levels=(large,)).save(tmp_path / "certificate.json")
+    assert json.loads((tmp_path / "certificate.json").read_text())["levels"][0]["evidence"] == {}
 
 
 @pytest.mark.parametrize("name", HOSTILE)

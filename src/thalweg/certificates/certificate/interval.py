@@ -215,15 +215,20 @@ class Interval:
 
         Args:
             path: where to.
-            max_bytes: a level with larger evidence is saved without it, and the checker says so.
+            max_bytes: a level whose evidence would bring all arrays above this, or above what the checker verifies in
+                seconds, is saved without it, and the checker says so.
         """
         names: dict[str, str] = {}
         arrays: dict[str, np.ndarray] = {}
         content: dict[str, Any] = self.to_json()
+        left, work = min(max_bytes, check.MAX_BYTES), check.MAX_PRODUCTS
         for entry, level in zip(content["levels"], self.levels, strict=True):
             entry["evidence"] = {}
-            if sum(value.nbytes for value in level.evidence.values() if isinstance(value, np.ndarray)) > max_bytes:
+            products, numbers = check.price(level.evidence) if level.evidence else (0.0, 0.0)
+            size = sum(8 * value.size for value in level.evidence.values() if isinstance(value, np.ndarray))
+            if size > left or products > work or numbers > check.MAX_NUMBERS:
                 continue
+            left, work = left - size, work - products
             for key, value in level.evidence.items():
                 if isinstance(value, np.ndarray):
                     digest = check.fingerprint({"": value})

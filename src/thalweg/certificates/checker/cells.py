@@ -175,11 +175,8 @@ def _around(normals):
     return np.concatenate([signs, -signs])
 
 
-def sides(x, weight, bias):
-    """Return the sign of x . weight + bias for rows [n,d] in float64: -1, 0 or 1, exactly.
-
-    A running error bound decides most rows, integers the others (a ValueError if these hold more than MOST numbers).
-    """
+def sides(x, weight, bias, left=(MOST,)):
+    """Return the signs of x . weight + bias exactly: by an error bound, or in integers, as many as left[0] allows."""
     x, weight, bias = np.asarray(x, dtype=float), np.asarray(weight, dtype=float), float(bias)
     terms = x.shape[1] + 2
     with np.errstate(all="ignore"):
@@ -189,7 +186,9 @@ def sides(x, weight, bias):
     sign = np.where(sure, np.sign(np.where(sure, value, 0.0)), 0.0).astype(np.int8)
     if not weight.any():
         return np.full(len(x), np.sign(bias), np.int8)
-    if (~sure).sum() * (terms + 40) > MOST:
+    left = list(left) if isinstance(left, tuple) else left
+    left[0] -= int((~sure).sum()) * (terms + 40)
+    if left[0] < 0:
         raise ValueError(f"{(~sure).sum():,} rows of {terms - 2:,} numbers are too close to the boundary.")
     by, _ = integers(np.r_[weight, bias])
     for i in np.flatnonzero(~sure):

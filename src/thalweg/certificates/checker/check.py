@@ -23,7 +23,8 @@ _rules, _reading = (importlib.import_module(f".{n}" if _package else n, _package
 RULES, Proved, Refused, need = _rules.RULES, _rules.Proved, _rules.Refused, _rules.need
 prove, proved, claim, statement, rule = _rules.prove, _rules.proved, _rules.claim, _rules.statement, _rules.rule
 check_level, dual_sum, gamma, TINY = _rules.check_level, _rules.dual_sum, _rules.gamma, _rules.TINY
-is_number, is_gap = _rules.is_number, _rules.is_gap
+is_number, is_gap, price = _rules.is_number, _rules.is_gap, _rules.price
+MAX_BYTES, MAX_PRODUCTS, MAX_NUMBERS = _reading.MAX_BYTES, _rules.MAX_PRODUCTS, _rules.MAX_NUMBERS
 fingerprint, plain = _reading.fingerprint, _reading.plain
 
 # What a damaged file makes of the functions below and of Python's own may be anything; nothing is accepted then.
@@ -74,7 +75,7 @@ class Report:
         try:
             problem = evidence if rebuilt is None else rebuilt(name, evidence)
             try:
-                check_level(level, problem)
+                check_level(level, problem, begin=rebuilt is not None)  # else the whole file has that time
             except Refused:
                 if rebuilt is None:
                     raise
@@ -133,7 +134,7 @@ def check(path, rebuilt=None):
         names = [str(level["name"]) for level in content["levels"]]
         twice = len(names) <= 2 * len(RULES) + 2 and all(names.count(name) <= 2 for name in names)
         need(twice, "it has more levels than any certificate.")  # two of a name: floors of the loss and of the errors
-        report = Report(path, content)
+        report, _rules.SPENT[0] = Report(path, content), 0.0
         report.interval(content, [report.level(level, arrays, rebuilt) for level in content["levels"]])
         report.sentences.append(FILE_ALONE if rebuilt is None and (report.verified or report.refused) else TAKEN)
         return report

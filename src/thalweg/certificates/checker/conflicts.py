@@ -94,10 +94,13 @@ def conflicts(x, own, rival, owner, base):
     """Return how many sets there are; refuses one that does not prove an error."""
     base.need(x.size <= MAX_NUMBERS, "The sets are too large to be verified here.")
     order, left = np.argsort(owner, kind="stable"), MAX_PRICE
+    number = 1 + np.count_nonzero(np.diff(owner[order]))
+    base.need(100.0 * number <= left, "The sets take too long to be verified here.")
     sets = np.split(order, np.flatnonzero(np.diff(owner[order])) + 1) if len(owner) else []
     for mine in sets:
         found, price = multipliers(x[mine], own[mine], rival[mine], limit=left)
         left -= price
         base.need(left >= 0, "The sets take too long to be verified here.")
+        base.affordable(base.MICROSECOND * price)
         base.need(found is not None, "A set does not prove an error: its hulls have no point in common.")
     return len(sets)

@@ -15,6 +15,7 @@ Rule threshold: X [n,d], label, gate SINGLE | AND | OR, weights [1 or 2,d], bias
 """
 
 import importlib
+import itertools
 
 import numpy as np
 
@@ -23,7 +24,7 @@ CELLS, CONFLICTS = (
 )
 MAX_CELLS = 3000
 MAX_LISTED, MAX_BITS = 200_000, 1_000_000  # numbers and bits of the examples whose splits are listed
-MAX_NUMBERS = 2e8
+MAX_NUMBERS = 1e8
 
 
 def check_separable(e, base):
@@ -34,7 +35,10 @@ def check_separable(e, base):
     errors = float((label != answer).sum())
     if "W" in e:
         base.need(x.size * len(e["W"]) <= MAX_NUMBERS, "The layer is too large to be verified here.")
-        base.need(len(x) == len(label) and right(x, label, e["W"], e["b"]), "The layer is not right on every example.")
+        base.need(
+            len(x) == len(label) and sure(base, right, x, label, e["W"], e["b"]),
+            "The layer is not right on every example.",
+        )
         return base.Proved(errors, errors, 0.0, 0.0)
     rival, owner, example = e["rival"], e["set"], e["example"]
     base.need(rival.shape == owner.shape == example.shape == (len(x),), "The rows of the sets do not fit together.")
@@ -52,17 +56,26 @@ def check_separable(e, base):
     return base.Proved(errors, errors, float(number), 0.0)
 
 
+def sure(base, function, *arguments):
+    """Return what a function says of signs; refuses where it says that these take too long."""
+    try:
+        return function(*arguments)
+    except ValueError as error:
+        raise base.Refused(str(error)) from None
+
+
 def right(x, own, weights, bias):
     """Return whether the layer gives every row's own class strictly the highest score."""
     if weights.shape != (len(bias), x.shape[1]) or not len(own) or not 0 <= own.min() <= own.max() < len(bias):
         return False
+    left = [CELLS.MOST]
     for mine in range(len(bias)):
-        rows = x[own == mine]
-        for other in range(len(bias)):
+        every = x[own == mine]
+        for rows, other in itertools.product(np.array_split(every, 1 + every.size // 2**20), range(len(bias))):
             if other != mine and len(rows):
                 wide = np.c_[rows, rows, np.ones(len(rows))]
                 by = np.r_[weights[mine], -weights[other], bias[mine]]
-                if (CELLS.sides(wide, by, -bias[other]) <= 0).any():
+                if (CELLS.sides(wide, by, -bias[other], left) <= 0).any():
                     return False
     return True
 
@@ -99,11 +112,14 @@ def check_threshold(e, base):
     """The network's errors, and the fewest: every way to split the examples is listed, every pair looked at."""
     x, label, gate = e["X"], e["label"], e["gate"]
     base.need(gate in ("SINGLE", "AND", "OR"), f"There is no gate {gate!r}.")
-    base.need(x.ndim == 2 and len(x) == len(label) > 0 and np.isin(label, (0, 1)).all(), "X and label do not fit.")
-    base.need(e["weights"].shape == (1 + (gate != "SINGLE"), x.shape[1]) and len(e["bias"]) == len(e["weights"]),
+    base.need(
+        x.ndim == 2 and label.shape == x.shape[:1] and len(x) > 0 and np.isin(label, (0, 1)).all(),
+        "X and label do not fit.",
+    )
+    base.need(e["weights"].shape == (1 + (gate != "SINGLE"), x.shape[1]) and e["bias"].shape == e["weights"].shape[:1],
               "The weights do not fit the gate.")  # fmt: skip
     label = label.astype(bool)
-    errors = float((answers(x, e["weights"], e["bias"], gate) != label).sum())
+    errors = float((sure(base, answers, x, e["weights"], e["bias"], gate) != label).sum())
     if "set" in e:
         return base.Proved(errors, errors, float(disjoint(e, label, base)), 0.0)
     normals, place = different(x)

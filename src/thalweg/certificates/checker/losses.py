@@ -37,6 +37,27 @@ def loss_sum(e, z, base, reach=0.0):
 
     The terms of z itself are at most `reach` [n,1] together (|z| if that is larger).
     """
+    reach, loss, size = reach + np.zeros((len(z), 1)), [], []
+    for rows, part in parts(e, len(z), base):
+        w, phi, most = each_loss(part, z[rows], reach[rows], base)
+        loss.append(np.sum(w * phi))
+        size.append(np.sum(w * most))
+    return sum(loss) / e["count"], sum(size) / e["count"]
+
+
+def parts(e, rows, base):
+    """Yield slices of the rows, and evidence of them alone, so that what is computed on the way stays small."""
+    names = [name for name in ("T", "weight", "residual") if name in e]
+    for name in names:
+        base.need(len(e[name]) == rows, f"There is not one {'target' if name == 'T' else name} for each example.")
+    step = max(1, 2**18 // max(1, e["residual"].shape[-1]))
+    for start in range(0, rows, step):
+        part = slice(start, start + step)
+        yield part, {**e, **{name: e[name][part] for name in names}}
+
+
+def each_loss(e, z, reach, base):
+    """Return weights, losses, and the sum of the absolute values of their terms."""
     w = weights(e, len(z), base)
     phi, reach = terms(e, z), np.maximum(np.abs(z), reach)
     if e["loss"] == "squared":
@@ -46,7 +67,7 @@ def loss_sum(e, z, base, reach=0.0):
     else:
         mass = e["T"].sum(1, keepdims=True) if e["loss"] == "softmax" and e["T"].ndim == 2 else 1.0
         size = np.abs(phi) + 2 * mass * reach.max(1, keepdims=True)
-    return np.sum(w * phi) / e["count"], np.sum(w * size) / e["count"]
+    return w, phi, size
 
 
 def in_range(base, value, sentence, zero=False):
@@ -90,8 +111,15 @@ def residual(e, base):
 
 def dual_sum(e, base):
     """Return value(R) and a bound on its error; refuses a residual outside the domain."""
-    kind, target, scale = e["loss"], e["T"], float(e["scale"])
     plain = residual(e, base)
+    found = [dual_part(part, plain[rows], base) for rows, part in parts(e, len(plain), base)]
+    value, error = base.total([value for value, _ in found])
+    return value, error + sum(error for _, error in found) * (1 + base.gamma(len(found) + 8))
+
+
+def dual_part(e, plain, base):
+    """Return the part of value(R) of some rows, and a bound on its error."""
+    kind, target, scale = e["loss"], e["T"], float(e["scale"])
     r = scale * plain  # off by U |r|, and far from underflow, like |r| / w below
     rows, outputs = r.shape
     w = weights(e, rows, base) + np.zeros((1, 1 if kind == "softmax" else outputs))

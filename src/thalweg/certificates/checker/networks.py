@@ -33,12 +33,14 @@ def check_two_layer(e, base):
     wide = x.shape[1]
     shapes = {"U": (units, wide), "u": (units,), "A": (units, outputs), "a": (outputs,), "S": (wide, outputs)}
     base.need(all(e[key].shape == shape for key, shape in shapes.items()), "The weights do not fit X and residual.")
-    base.affordable(units * (x.size + len(x) * outputs), len(x) * units, len(x) * outputs, x.shape[1] * outputs)
+    base.affordable(units * (x.size + len(x) * outputs), 4 * max(len(x) * units, len(x) * outputs, wide * outputs))
     places = len(np.unique(x, axis=0)) if kinds[0] == "FREE" else 1
     rank = e.get("axes", x).shape[1] + 1
-    work = {"fan": 2000 * places * len(x) * outputs, "signs": 10 * places * len(x) * outputs * rank**2,
-            "moments": 20 * (len(x) + rank) ** 3, "cells": 0}  # fmt: skip
-    base.affordable(work[e["method"]], 0)
+    work = {"fan": (places * 10_000 * len(x) * outputs, 50 * len(x) * outputs),
+            "signs": (places * outputs * (10 * (len(x) + rank) * rank**2 + 2000 * len(x) + 4e6),
+                      8 * (len(x) + rank) * rank),
+            "moments": (40 * (len(x) + rank) ** 3, 10 * (len(x) + rank) ** 2), "cells": (0, 100 * x.size)}  # fmt: skip
+    base.affordable(*work[e["method"]])
     hidden = x @ e["U"].T + e["u"]
     z = np.where(hidden > 0, hidden, leak * hidden) @ e["A"] + e["a"] + x @ e["S"]
     squares = sum(np.sum(e[name] ** 2) for name in ("U", "A", "S"))
@@ -114,6 +116,11 @@ def vectors(e, x, cells):
         yield [tuple(k - m for k, m in zip(row, whole[anchor], strict=True)) for row in whole], x - x[anchor]
 
 
+def cells_price(number, rows, rank):
+    """Return about how many products take as long as so many cells."""
+    return number * (0.6 * rank**3 + 0.1 * rows) * 18_000
+
+
 def signs_of(rows, cells):
     """Return in which cells of their hyperplanes the rows are positive (1) or negative (-1), int8 [cells, n]."""
     normals = cells.distinct(rows)
@@ -131,9 +138,13 @@ def by_cells(e, x, plain, limit, base):
     cells, leak, start, listed = base.part("cells"), float(e["leak"]), 0, 0
     base.need(e["multiplier"].min(initial=0.0) >= 0, "A multiplier is negative.")
     for whole, rows in vectors(e, x, cells):
-        listed += cells.most_cells(len(cells.distinct(whole)), int(np.linalg.matrix_rank(rows)))
+        normals = cells.distinct(whole)
+        rank = len(cells.eliminate([list(v) for v in normals])[1])
+        number = cells.most_cells(len(normals), rank)
+        listed += number
         base.need(listed <= MOST, "There are too many cells to list.")
-        base.affordable(0, listed * len(rows) / 8)
+        base.affordable(cells_price(number, len(rows), rank) * (1 + cells.most_bits(rows) / 400),
+                        number * len(rows) * rank**2 / 8)  # fmt: skip
         signs, size = signs_of(whole, cells), base.row_lengths(rows)
         gradient = np.concatenate([np.where(part > 0, 1.0, leak) @ (plain * rows)
                                    for part in np.array_split(signs, 1 + signs.size // 4_000_000)])  # fmt: skip
@@ -141,6 +152,7 @@ def by_cells(e, x, plain, limit, base):
         rounding = base.gamma(len(x) + rows.shape[1] + 16) * wide
         value = np.repeat((base.row_lengths(gradient) + rounding)[:, None], 2, 1)  # of both signs
         mine = np.flatnonzero((e["cell"] >= start) & (e["cell"] < start + len(signs)))
+        base.affordable(0, mine.size * (0.25 * len(rows) + 4 * rows.shape[1] * e["row"].shape[1]))
         cell, side, row = e["cell"][mine] - start, e["side"][mine].astype(float), e["row"][mine]
         base.need((np.abs(side) == 1).all(), "A side is neither 1 nor -1.")
         push = e["multiplier"][mine] * np.take_along_axis(signs[cell], row, 1)

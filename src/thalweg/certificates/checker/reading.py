@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-MAX_BYTES = 2**29  # of all arrays together
+MAX_BYTES = 2**28  # of all arrays together, if every number had eight
 MAX_TEXT = 2**22  # of the JSON
 MAX_LEVELS = 32
 MAX_DIRECTORY = 2**18  # of the .npz's table of contents
@@ -57,7 +57,7 @@ def read(path, need):
                 need(fits, "The .npz holds other arrays than the JSON names.")
                 for name in sorted(used):
                     arrays[name] = _array(file, name, left, need)
-                    left -= arrays[name].nbytes
+                    left -= 8 * arrays[name].size
     for name, expected in content["arrays"].items():
         need(fingerprint({name: arrays[name]}) == expected, f"The array {name} has been changed.")
     return content, arrays
@@ -105,7 +105,7 @@ def _array(file, name, left, need):
         need(dtype.str in TYPES and len(shape) <= 4 and all(type(size) is int and size >= 0 for size in shape),
              f"The array {name} is of a kind that no certificate has.")  # fmt: skip
         size = math.prod(shape) * dtype.itemsize
-        need(size <= left, f"The array {name} is too large.")
+        need(8 * math.prod(shape) <= left, f"The array {name} is too large.")
         data = raw.read(size) if size else b""
         need(len(data) == size and not raw.read(1), f"The array {name} has another size.")
     return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")

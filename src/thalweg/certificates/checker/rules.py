@@ -20,12 +20,31 @@ xlogx, entropy, largest_eigenvalue = (getattr(_rounding, n) for n in ("xlogx", "
 largest_singular_value, reach = _rounding.largest_singular_value, _rounding.reach
 
 
-MAX_PRODUCTS, MAX_NUMBERS = 4e10, 3e7  # some seconds, some hundred MB
+MAX_PRODUCTS, MAX_NUMBERS = 9e10, 3e7  # of a whole file, some seconds; of all arrays at a time, some hundred MB
+MICROSECOND = 18_000  # products of matrices
+SPENT = [0.0]  # products, since the file or the proof began
 
 
-def affordable(products, *numbers):
+def affordable(products, numbers=0.0):
     """Refuse what would take long, by the number of products, or memory, by the numbers that arrays would hold."""
-    need(products <= MAX_PRODUCTS and max(numbers) <= MAX_NUMBERS, "It is too large to be verified here.")
+    SPENT[0] += products
+    need(SPENT[0] <= MAX_PRODUCTS and numbers <= MAX_NUMBERS, "It is too large to be verified here.")
+
+
+def price(e):
+    """Return about how many products and numbers it takes to verify evidence of the rules that do not say so later."""
+    sizes = {key: value.shape for key, value in e.items() if isinstance(value, np.ndarray)}
+    entries = {key: math.prod(shape) for key, shape in sizes.items()}
+    name, both = e["rule"], sizes.get("residual", (0, 0))
+    numbers, longest = sum(entries.values()), max(entries.get(key, 0) for key in ("residual", "X_values", "label", "T"))
+    work = MICROSECOND * (0.3 * longest + (0.7 * e["examples"] if name == "held_out" else 0.0))
+    outputs = both[1] if len(both) == 2 else 0
+    if name in ("head", "factored"):
+        work += 2 * entries.get("X", 110 * entries.get("X_values", 0)) * outputs
+        both = sizes["W"][-1:] + sizes.get("E", ())[:1]  # of the matrix whose largest singular value is asked for
+    if name in ("norm_floor", "factored"):
+        work += 2 * min(both) * math.prod(both) + 100 * min(both) ** 3
+    return work, max(numbers, 8 * len(e["group"]) if name == "floor" else 0)
 
 
 def in_range(value, sentence, *, zero=False):
@@ -76,8 +95,9 @@ def rule(name):
     return verify
 
 
-def prove(evidence):
-    """Return what evidence proves, as `Proved`; raises Refused."""
+def prove(evidence, *, begin=True):
+    """Return what evidence proves, as `Proved`; raises Refused. What it takes is counted from here, or from before."""
+    SPENT[0] *= not begin
     name = evidence.get("rule")
     need(isinstance(name, str) and name in RULES, f"There is no rule {name!r} in this version.")
     for key, value in evidence.items():
@@ -122,7 +142,7 @@ def statement(evidence):
     return part(name).about(evidence) if name == "held_out" else getattr(_statements, name)(evidence)
 
 
-def check_level(level, evidence, *, same=0.0):
+def check_level(level, evidence, *, same=0.0, begin=True):
     """Verify one level; returns the bound that is proved, raises Refused.
 
     A claim may lie above what is proved by the fraction `same` of the loss's terms: for features that were computed
@@ -132,7 +152,9 @@ def check_level(level, evidence, *, same=0.0):
     need(level["name"] == evidence.get("rule"), f"it has the evidence of another rule, {evidence.get('rule')!r}.")
     need(is_number(loss) and is_number(bound), "loss or bound is no finite number.")
     need(bound <= loss, "the bound is above the loss.")
-    found = prove(evidence)
+    SPENT[0] *= not begin
+    affordable(*price(evidence))
+    found = prove(evidence, begin=False)
     most = proved(found) + same * found.size
     need(bound <= most, f"claims the bound {bound:.12g}, but the evidence proves {most:.12g} only.")
     if found.loss is not None:

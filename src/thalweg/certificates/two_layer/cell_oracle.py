@@ -5,7 +5,7 @@ from typing import final
 
 import numpy as np
 
-from thalweg.certificates.checker import cells, networks
+from thalweg.certificates.checker import cells, check, networks
 from thalweg.certificates.two_layer.neurons import (
     AbstractOracle,
     Answer,
@@ -19,6 +19,7 @@ from thalweg.certificates.two_layer.neurons import (
 from thalweg.certificates.two_layer.projection import project
 
 MAX_CELLS = 200_000  # that are listed: tens of thousands take a second
+SHARE = 0.6  # of what the checker does for a file
 CHUNK = 4_000_000
 
 
@@ -57,7 +58,7 @@ class CellOracle(AbstractOracle):
     exact = True
 
     def __init__(self, features: np.ndarray, bias: Bias, leak: float = 0.0, *, at_most: int = 12) -> None:
-        if num_patterns(features, bias) > MAX_CELLS:
+        if not can_be_listed(features, bias):
             raise ValueError(
                 f"CellOracle cannot list {num_patterns(features, bias):,} cells of {len(features)} examples."
             )
@@ -146,6 +147,13 @@ def num_patterns(features: np.ndarray, bias: Bias) -> int:
         num = len(anchors(features))
         return num * cells.most_cells(num - 1, rank)
     return cells.most_cells(len(features), rank)
+
+
+def can_be_listed(features: np.ndarray, bias: Bias) -> bool:
+    """Return whether the cells are few enough, for the oracle and for the checker."""
+    number, rank = num_patterns(features, bias), coordinates(features, bias)[0].shape[1]
+    price = networks.cells_price(number, len(features), rank)
+    return number <= MAX_CELLS and price <= SHARE * check.MAX_PRODUCTS
 
 
 def make_neuron(

@@ -1,6 +1,6 @@
 """Which search for neurons suits a problem."""
 
-from thalweg.certificates.two_layer.cell_oracle import MAX_CELLS, CellOracle, num_patterns
+from thalweg.certificates.two_layer.cell_oracle import CellOracle, can_be_listed
 from thalweg.certificates.two_layer.fan_oracle import FanOracle
 from thalweg.certificates.two_layer.neurons import AbstractOracle, Bias, anchors, coordinates
 from thalweg.certificates.two_layer.problem import TwoLayerProblem
@@ -8,7 +8,7 @@ from thalweg.certificates.two_layer.relaxed_oracle import MAX_ANCHORS, RelaxedOr
 from thalweg.certificates.two_layer.semidefinite import MAX_ORDER
 from thalweg.errors import InputError
 
-MAX_FANS = 20_000_000
+MAX_FANS = 8_000_000
 MAX_NUMBERS = 100_000  # with more the relaxation takes longer than seconds
 
 
@@ -20,7 +20,7 @@ def oracle_of(problem: TwoLayerProblem) -> AbstractOracle:
     fans = len(anchors(problem.features)) if free else 1
     if rank <= 2 and fans * num * width <= MAX_FANS:
         return FanOracle(problem.features, bias, problem.leak)
-    if width == 1 and rank <= 5 and num_patterns(problem.features, bias) <= MAX_CELLS:
+    if width == 1 and rank <= 5 and can_be_listed(problem.features, bias):
         return CellOracle(problem.features, bias, problem.leak)
     if free and fans > MAX_ANCHORS and num + rank + width >= MAX_ORDER:
         raise InputError(
