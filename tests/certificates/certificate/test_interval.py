@@ -102,6 +102,9 @@ def test_a_bound_that_leaves_nearly_everything_open_is_no_percentage():
 
 def test_a_sentence_shows_the_digits_that_matter():
     assert "0.4999900 nats" in sentence(Interval(loss=0.5, levels=(level(bound=0.49999),)))
+    near = Interval(loss=0.636514168, levels=(level(loss=0.636514168, bound=0.636514168 - 1e-14),))
+    assert "is at least 0.63651416 nats, and your model has 0.63651416:" in sentence(near)
+    assert "up to float64 rounding" in sentence(near)  # not 'at most 0 %'
     assert "up to float64 rounding" in sentence(Interval(loss=0.5, levels=(level(bound=0.5),)))
     assert percent(25.0) == "2,500\u00a0%"
 

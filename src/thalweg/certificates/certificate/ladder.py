@@ -105,7 +105,7 @@ def bound_and_loss(level: Certificate, interval: Interval) -> tuple[str, str]:
     places = max(digits(interval), places_for(level.gap))
     places = 2 if is_share else 0 if level.unit == "errors" else places
     factor, sign = (100, "\u00a0%") if is_share else (1, "")
-    own = f"{factor * level.loss:,.{places}f}{sign}"
+    own = f"{_own(factor * level.loss, factor * level.gap, places)}{sign}"
     if level.bound == level.loss:
         return own, own
     if level.bound == -math.inf:
@@ -135,8 +135,8 @@ def sentence(interval: Interval) -> str:
     most = at_most(interval.best_reached, places)
     if decimal.Decimal(most.replace(",", "")) < decimal.Decimal(f"{interval.loss:.{places}f}"):
         begin += f" and at most {most}"  # where these digits show that it is lower
-    begin += f", and your model has {interval.loss:.{places}f}"
-    if interval.gap == 0.0:
+    begin += f", and your model has {_own(interval.loss, interval.gap, places)}"
+    if interval.relative_gap <= VACUOUS:
         return f"{begin}: it is the best possible, up to float64 rounding."
     if interval.relative_gap > WEAK:  # a percentage would say no more than that nearly everything is open
         return f"{begin}."
@@ -261,6 +261,11 @@ def _says(level: Certificate) -> Iterator[str]:
     if level.reached is not None and level.reached < level.loss and level.unit != "1":
         yield f"A {level.quantity} of {level.reached:.6g} was reached."
     yield from level.assumptions
+
+
+def _own(value: float, gap: float, places: int) -> str:
+    """Return a loss with some decimals; where they do not show its gap it is rounded as the bound beside it."""
+    return at_least(value, places) if 0.0 < gap < 10.0**-places else f"{value:,.{places}f}"
 
 
 def _ended(text: str) -> str:

@@ -14,7 +14,7 @@ from thalweg.data.arrays.ragged import IN_MEMORY, Ragged, RaggedBuilder, Spill, 
 from thalweg.data.text.features import BagFeatures
 from thalweg.data.text.normalize import Normalizer
 from thalweg.data.text.tokenizer import Tokenizer
-from thalweg.errors import InputError
+from thalweg.errors import InputError, counted
 from thalweg.tasks.base import Settings
 
 # Files of a run's folder.
@@ -101,9 +101,12 @@ class TextReader:
         size = self.tokenizer.vocabulary_size
         if self.features is not None:
             num_bigrams = self.features.num_features - self.features.vocabulary_size
+            seen, known = "words", counted(size, "word")
+            if num_bigrams:
+                seen, known = "words and bigrams", f"{known} and {counted(num_bigrams, 'bigram')}"
             return (
-                f"the known words and bigrams of {texts} with their weights (fixed: the normalization, the vocabulary "
-                f"of {size:,} words and {num_bigrams:,} bigrams, the weights)"
+                f"the known {seen} of {texts} with their weights (fixed: the normalization, the vocabulary of {known}, "
+                "the weights)"
             )
         return (
             f"the first {self.max_length:,} tokens of {texts}, with out-of-vocabulary words all alike (fixed: the "
