@@ -80,12 +80,12 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
 
     with monkeypatch.context() as patch:  # a picture needs no optimizer
         patch.setattr("thalweg.training.session.session.Session.__init__", None)
-        code, out, _ = call("certify", folder, "--seconds", "1s")
+        code, out, _ = call("certify", folder, "--seconds", "60s")
     assert code == 0
     assert out.startswith("The best possible training loss is at least 0.")
     assert "floor of the data" in out
     assert "How far from the best?" in (folder / "report.html").read_text(encoding="utf-8")
-    code, out, err = call("certify", folder, "--json", "--no-report", "--quiet", "--seconds", "1s")
+    code, out, err = call("certify", folder, "--json", "--no-report", "--quiet", "--seconds", "60s")
     content = json.loads(out)
     assert (code, err) == (0, "")
     assert {"loss", "bound", "relative_gap", "scope", "proof", "levels"} <= content.keys()
@@ -112,7 +112,7 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
     assert (folder / "model.safetensors").read_bytes() == before
     decayed = thalweg.train(path, **options | {"name": "decayed", "l2": 1e-3, "model": "lstm", "weight_decay": 0.0})
     loss = thalweg.certify(decayed, seconds=1.0).loss
-    code, out, _ = call("certify", decayed.folder, "--polish", "--seconds", "1s")
+    code, out, _ = call("certify", decayed.folder, "--polish", "--seconds", "60s")
     assert code == 0
     assert "The polished output layer is in the run" in out
     polished = thalweg.load(decayed.folder)
