@@ -14,6 +14,7 @@ if anything is violated.
 import argparse
 import collections
 import contextlib
+import dataclasses
 import io
 import json
 import resource
@@ -30,7 +31,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from forging import HONEST, Forger, fields_from_evidence, is_false, mutated_fields, mutated_file
 
 import thalweg
+from thalweg.certificates.certificate.proved import proved_certificate
 from thalweg.certificates.checker import check
+from thalweg.certificates.halfspaces.level import separable_level
 
 
 def network() -> thalweg.certificates.Interval:
@@ -42,13 +45,40 @@ def network() -> thalweg.certificates.Interval:
     return thalweg.certify(thalweg.Objective(model, nn.CrossEntropyLoss(), x, labels, l2=1e-2))
 
 
+def threshold() -> thalweg.certificates.Interval:
+    """The errors of a threshold unit, all of whose answers are listed."""
+    rng = np.random.default_rng(0)
+    unit = thalweg.certificates.ThresholdNetwork(np.ones((1, 2)), np.zeros(1), thalweg.certificates.Gate.SINGLE)
+    return of_level(thalweg.certificates.certify_threshold(rng.integers(-3, 4, (12, 2)) * 1.0, np.arange(12) % 2, unit))
+
+
+def held_out() -> thalweg.certificates.Interval:
+    """The error on new data."""
+    counts = {"wrong": 7, "examples": 40, "chance": 0.05, "compared": 3, "baseline": 20}
+    level = proved_certificate({"rule": "held_out", **counts, "data": "examples"}, loss=7 / 40, seconds=0.0)
+    return of_level(dataclasses.replace(level, probability=counts["chance"]))
+
+
+def separable() -> thalweg.certificates.Interval:
+    """The errors of every output layer."""
+    torch.manual_seed(0)
+    x, labels = torch.randn(24, 2).round(), torch.arange(24) % 3
+    objective = thalweg.Objective(nn.Linear(2, 3), nn.CrossEntropyLoss(), x, labels)
+    return of_level(separable_level(objective, seconds=2.0))
+
+
+def of_level(level: thalweg.certificates.Certificate) -> thalweg.certificates.Interval:
+    """The interval of one level."""
+    return thalweg.certificates.Interval(loss=level.loss, levels=(level,), unit=level.unit)
+
+
 def main() -> int:
     """Draw the mutations and print the table; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("mutations", type=int)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     options = parser.parse_args()
-    makers = {**HONEST, "network": network}
+    makers = {**HONEST, "network": network, "threshold": threshold, "held_out": held_out, "separable": separable}
     found: collections.Counter[str] = collections.Counter()
     longest = violated = 0.0
     with tempfile.TemporaryDirectory() as folder:
