@@ -105,7 +105,7 @@ def bound_and_loss(level: Certificate, interval: Interval) -> tuple[str, str]:
     places = max(digits(interval), places_for(level.gap))
     places = 2 if is_share else 0 if level.unit == "errors" else places
     factor, sign = (100, "\u00a0%") if is_share else (1, "")
-    own = f"{_own(factor * level.loss, factor * level.gap, places)}{sign}"
+    own = f"{factor * level.loss:,.{places}f}{sign}"  # the same in every row
     if level.bound == level.loss:
         return own, own
     if level.bound == -math.inf:
