@@ -78,6 +78,9 @@ HOSTILE = {
     "soft targets of float32": (head(T=np.full((3, 3), 1 / 3, np.float32)), "another kind"),
     "soft targets of truth values": (head(T=np.eye(3, dtype=bool)), "another kind"),
     "weights of examples as integers": (head(weight=np.array([1, 2, 2**62])), "one weight for each example"),
+    "errors of more than all targets": (
+        {"rule": "floor", "measure": "errors", "group": np.array([0, 0]), "label": np.array([0, 1]), "examples": 2,
+         "weight": np.array([1, 1]), "total": 0.001}, "share of the targets"),
     "starts that wrap around": (packed(np.array([0, 2**62, -(2**63), -(2**62), 2]), [0, 1]), "do not fit together"),
     "starts that wrap around in 32 bits": (
         packed(np.array([0, 2**31 - 1, -2, 2], np.int32), [0, 1]), "do not fit together"),

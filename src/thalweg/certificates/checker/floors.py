@@ -54,6 +54,8 @@ def check_floor(e, base):
         base.need(whole and rising.all(), "The labels of a group are not whole and rising.")
         factor, error = 1.0, 0.0
         base.need(e["measure"] in ("entropy", "errors"), "There is no measure of this name.")
+        share_of = e["measure"] == "entropy" or rows.weight.sum() <= total * (1 + 1e-9)
+        base.need(share_of, "The total must not be too small: errors are a share of the targets.")
         each = entropies(e, rows, base) if e["measure"] == "entropy" else rows.others_of_top
         if exact and e["measure"] == "errors":
             share = base.gamma(4)  # a whole number over another
