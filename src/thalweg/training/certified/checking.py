@@ -24,7 +24,7 @@ Evidence = dict[str, Any]
 POINT: Final = ("residual", "exponent", "scale")
 NEURONS: Final = (
     *("method", "axes", "cell", "side", "row", "multiplier", "theta", "delta"),
-    *("unit", "H", "sign", "share", "hull", "products", "own", "cone"),
+    *("unit", "H", "sign", "share", "hull", "products", "own", "cone", "reach"),
 )
 PROOF: Final = {
     "floor": (),
