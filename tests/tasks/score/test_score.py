@@ -9,6 +9,7 @@ import torch
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import mean_absolute_error, mean_squared_error
 
+from thalweg.data.arrays.standardize import Standardizer
 from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
 from thalweg.models import presets
@@ -274,3 +275,13 @@ def test_load_names_the_damaged_file(tmp_path):
     (tmp_path / "score.json").write_text('{"is_pair": false, "scaling": {"shift": "x"}}')
     with pytest.raises(InputError, match="scaling"):
         Score.load(tmp_path, settings())
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e9, -1e12])
+def test_different_numbers_have_different_names(offset):
+    """Both were '1e+09' where contradictions are listed."""
+    numbers = offset + np.array([[2.25], [2.5], [3.0]])
+    scaling = Standardizer.fit(numbers, "standard")
+    scaled = scaling.forward(numbers).astype(np.float32)[:, 0]
+    names = [Score(None, scaling, is_pair=False).answer_name(value) for value in scaled]
+    assert [float(name) for name in names] == numbers[:, 0].tolist()

@@ -171,7 +171,7 @@ class Score(AbstractTask):
     def answer_name(self, target: np.ndarray) -> str:
         value, larger = self.scaling.inverse(np.array([[target.item()], [target.item() + 1.0]]))[:, 0].tolist()
         digits = 5 - math.floor(math.log10(larger - value))  # the targets are float32 in units of the deviation
-        return f"{round(value, digits) + 0.0:.6g}"
+        return f"{round(value, digits) + 0.0:.15g}"
 
     @override
     def save(self, folder: Path) -> None:

@@ -98,8 +98,12 @@ class Risk:
             first,
             *(
                 f"With its {one.part} trained again on all rows, and normal noise on these weights that is drawn anew "
-                f"for each text, it is wrong on at most {_at_most(one.everything.bound)} (PAC-Bayes); moved "
-                f"only {one.between.step:g} of the way there, on at most {_at_most(one.between.bound)}."
+                f"for each text, it is wrong on at most {_at_most(one.everything.bound)} (PAC-Bayes)"
+                + (
+                    f"; moved only {one.between.step:g} of the way there, on at most {_at_most(one.between.bound)}."
+                    if one.between.step < 1.0
+                    else "."
+                )
                 for one in self.drawn
             ),
             "This assumes texts drawn independently of one another, as the new ones will be; each different text of "
