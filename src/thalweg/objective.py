@@ -119,7 +119,7 @@ class Objective:
         other.model, other.head = networks["model"], networks["head"]  # type: ignore[assignment]
         other.parameters = [partners[id(tensor)] for tensor in self.parameters]
         other.penalized = [partners[id(tensor)] for tensor in self.penalized]
-        other.batches = [batch.to(batch.targets.device, dtype) for batch in self.batches]
+        other.batches = [_ordinary(batch.to(batch.targets.device, dtype)) for batch in self.batches]
         other.num_values = other.num_gradients = other.num_products = 0
         other.autocast, other._noise = None, None
         return other
@@ -338,6 +338,17 @@ def _share_again(originals: Sequence[Tensor], copies: Sequence[Tensor]) -> None:
             view = memory.as_strided(original.shape, original.stride(), original.storage_offset())
             view.copy_(copies[place].detach())
             copies[place].data = view
+
+
+def _ordinary(batch: Batch) -> Batch:
+    """Return a batch without tensors made in inference mode, of which nothing can be differentiated."""
+
+    def ordinary(tensor: Tensor) -> Tensor:
+        return tensor.clone() if tensor.is_inference() and not torch.is_inference_mode_enabled() else tensor
+
+    inputs = {name: ordinary(tensor) for name, tensor in batch.inputs.items()}
+    mask, weights = (None if part is None else ordinary(part) for part in (batch.mask, batch.weights))
+    return Batch(inputs, ordinary(batch.targets), mask, weights)
 
 
 def _short(name: str) -> str:

@@ -68,6 +68,36 @@ def test_class_weights_and_weights_of_examples(smoothing):
     assert math.isclose(found.bound, float(objective.value()), rel_tol=1e-5)
 
 
+def test_where_and_how_it_is_called_changes_no_level():
+    """In inference mode the neighborhood was left out as a mistake; so it was for tensors made in it."""
+
+    def made():
+        torch.manual_seed(0)
+        model, x = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 2)), torch.randn(9, 2)
+        return Objective(model, nn.CrossEntropyLoss(), x, torch.arange(9) % 2, l2=1e-2)
+
+    plain = thalweg.certify(made())
+    found = []
+    with torch.inference_mode():
+        found += [thalweg.certify(made())]
+    with torch.no_grad():
+        found += [thalweg.certify(made())]
+    with torch.autocast("cpu", torch.bfloat16):
+        found += [thalweg.certify(made())]
+    for interval in found:
+        assert [level.name for level in interval.levels] == [level.name for level in plain.levels]
+        assert interval.loss == plain.loss
+        assert not interval.left_out
+
+
+def test_distributions_beside_classes_leave_levels_out_with_a_sentence():
+    soft = torch.tensor([[0.5, 0.5], [1.0, 0.0]])
+    batches = [Batch({"input": X[:2]}, torch.tensor([0, 1])), Batch({"input": X[2:]}, soft)]
+    interval = thalweg.certify(Objective(nn.Linear(1, 2), nn.CrossEntropyLoss(), batches))
+    assert math.isfinite(interval.loss)
+    assert "Some batches have classes as targets and others distributions" in interval.left_out["floor"]
+
+
 def test_bags_and_masked_places():
     bags = Batch({"tokens": torch.tensor([1, 2, 1, 2, 1]), "offsets": torch.tensor([0, 2, 4])}, torch.tensor([0, 1, 1]))
     found = floor_of(Objective(Bag(3, 4), Softmax(4, 2), bags))

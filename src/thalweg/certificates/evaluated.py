@@ -68,7 +68,7 @@ def _evaluated(objective: Objective, clock: Clock) -> Evaluated:
         try:
             if rows is not None:
                 try:
-                    targets = collect_targets(rows.objective, rows.add, watch)
+                    targets = collect_targets(rows.objective, rows.add, watch, rows.layer)
                 except TooLongError:
                     raise
                 except InputError as error:  # the model may yet be looked at as a whole

@@ -61,6 +61,8 @@ class Groups:
     describes: str  # what the model sees, as the end of "a model that sees only ..."
 
 
+@torch.inference_mode(mode=False)
+@torch.enable_grad()
 def certify_objective(
     objective: Objective,
     view: Groups | Prefixes | None = None,

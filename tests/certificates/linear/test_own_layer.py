@@ -177,6 +177,36 @@ def test_a_layer_that_is_not_its_own_is_refused_by_name(name):
     assert message in interval.left_out["norm_floor"]
 
 
+class FedBack(Net):
+    """The answer before, where there is one, goes in through the output layer's own weight."""
+
+    def forward(self, inputs, before=None):
+        hidden = torch.relu(self.below(inputs))
+        if before is not None:
+            hidden = hidden + self.out.weight[before.clamp_min(0)] * (before >= 0)[:, None]
+        return self.out(hidden)
+
+
+@pytest.mark.parametrize("l2", [0.0, 1e-2])
+@pytest.mark.parametrize("where", ["in one batch", "in the last rows"])
+def test_a_weight_that_is_used_below_for_some_examples_only_is_seen(where, l2):
+    """The first 256 rows of one batch were tried before, and a bound was proved that training the layer went below."""
+    x, y = torch.randn(300, 4), torch.arange(300) % 3
+    before = torch.where(torch.arange(300) < 280, -1, y)
+    batches = [Batch({"inputs": x, "before": before}, y)]
+    if where == "in one batch":
+        batches = [Batch({"inputs": x[:280]}, y[:280]), Batch({"inputs": x[280:], "before": y[280:]}, y[280:])]
+    objective = Objective(FedBack(), nn.CrossEntropyLoss(), batches, l2=l2)
+    with pytest.raises(InputError, match="is used below it, too, if only for some examples"):
+        head_problem(objective)
+    assert all(tensor.requires_grad for tensor in objective.parameters)
+    interval = thalweg.certify(objective, seconds=5.0)
+    assert not [level.name for level in interval.levels if level.name in ("head", "separable")]
+    assert "is used below it, too" in interval.left_out["head"]
+    never = Objective(FedBack(), nn.CrossEntropyLoss(), [Batch({"inputs": x}, y)], l2=l2)
+    assert head_problem(never)[2] >= 0.0
+
+
 def test_other_weights_are_put_back_bit_by_bit():
     model = Net()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}

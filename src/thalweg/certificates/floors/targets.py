@@ -7,7 +7,7 @@ from typing import Final, final
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from thalweg.batch import Batch
 from thalweg.certificates.floors.contexts import prefix_levels, starts_of
@@ -56,10 +56,11 @@ def collect_targets(
     objective: Objective,
     keep: Callable[[LinearForm], None] | None = None,
     watch: Callable[[], None] = lambda: None,
+    layer: nn.Linear | None = None,
 ) -> Targets:
     """Return the targets of all batches, from one pass of the model that holds one batch at a time.
 
-    `keep` is shown the form of each batch, and `watch` is called after each.
+    `keep` is shown the form of each batch, and `watch` is called after each; `layer` is as for `form_on`.
     It raises an InputError if the loss is not a convex function of a linear
     prediction, or no finite features.
     """
@@ -69,7 +70,7 @@ def collect_targets(
     outputs, total, count = 1, 0.0, 0.0
     with torch.no_grad():
         for batch in objective.batches:
-            hidden, form = form_on(objective, batch)
+            hidden, form = form_on(objective, batch, layer)
             if hidden.ndim < 2 or len(hidden) != batch.num_examples:
                 raise InputError(
                     f"The model must return a row for each example, {batch.num_examples:,} here, and returns a tensor "

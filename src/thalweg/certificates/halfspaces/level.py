@@ -106,7 +106,8 @@ def _problem(examples: Examples, rows: np.ndarray) -> dict[str, Any]:
 def _layer_and_form(objective: Objective) -> tuple[nn.Linear, LinearForm]:
     """Return the output layer and the form of all batches, or raise an InputError for one the level is not about."""
     other = split_last_layer(objective)
-    form = join_forms([form_on(other, batch)[1] for batch in other.batches])
+    (layer,) = (module for module in other.head.modules() if isinstance(module, nn.Linear))
+    form = join_forms([form_on(other, batch, layer)[1] for batch in other.batches])
     if form.layer is None:
         raise no_form(other)
     if any(tensor is form.layer.weight or tensor is form.layer.bias for tensor in objective.penalized):

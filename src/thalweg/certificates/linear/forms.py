@@ -13,10 +13,14 @@ from thalweg.heads.base import ConvexLoss, LinearForm
 from thalweg.objective import Objective
 
 
-def form_on(objective: Objective, batch: Batch) -> tuple[Tensor, LinearForm]:
-    """Return the hidden states of a batch and the head's linear form, without a graph, or raise an InputError."""
+def form_on(objective: Objective, batch: Batch, layer: nn.Linear | None = None) -> tuple[Tensor, LinearForm]:
+    """Return the hidden states of a batch and the head's linear form, without a graph, or raise an InputError.
+
+    With a layer they must not depend on its weights, for any example: the graph is looked at, so that no way from them
+    to the hidden states is missed which only some batches or rows take.
+    """
     with torch.no_grad():
-        hidden = objective.hidden(batch)
+        hidden = objective.hidden(batch) if layer is None else _hidden_above(objective, batch, layer)
         if hidden.layout is not torch.strided:
             raise InputError(
                 "What the output layer is given is a sparse tensor; let the model make a dense one of it (to_dense)."
@@ -26,6 +30,28 @@ def form_on(objective: Objective, batch: Batch) -> tuple[Tensor, LinearForm]:
     if form is None:
         raise no_form(objective)
     return hidden, form
+
+
+def _hidden_above(objective: Objective, batch: Batch, layer: nn.Linear) -> Tensor:
+    """Return the hidden states of a batch, or raise an InputError if weights of the layer above are in them."""
+    own = list(layer.parameters())
+    trained = [(tensor, tensor.requires_grad) for tensor in (*objective.parameters, *own)]
+    try:
+        for tensor, _ in trained:  # so that there is a graph of nothing else
+            tensor.requires_grad_(any(tensor is mine for mine in own))
+        with torch.enable_grad():
+            hidden = objective.hidden(batch)
+            if hidden.requires_grad:
+                found = torch.autograd.grad(hidden.sum(), own, allow_unused=True)
+                if any(part is not None for part in found):
+                    raise InputError(
+                        "The weight of the output layer is used below it, too, if only for some examples: changing it "
+                        "changes the features, so no statement about the layer alone holds for this model."
+                    )
+    finally:
+        for tensor, before in trained:
+            tensor.requires_grad_(before)
+    return hidden.detach()
 
 
 def require_own_form(head: nn.Module) -> None:
@@ -74,6 +100,8 @@ def join_forms(forms: Sequence[LinearForm]) -> LinearForm:
     first = forms[0]
     if len(forms) == 1:
         return first
+    if len({form.targets.is_floating_point() for form in forms}) > 1:
+        raise InputError("Some batches have classes as targets and others distributions; let all have distributions.")
     weighted = any(form.weights is not None for form in forms)
     return LinearForm(
         first.loss,

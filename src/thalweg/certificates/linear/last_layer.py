@@ -82,7 +82,7 @@ class FormRows:
         self.objective.model.eval()
         try:
             for batch in self.objective.batches:
-                self.add(form_on(self.objective, batch)[1])
+                self.add(form_on(self.objective, batch, self.layer)[1])
                 if self.reason:
                     return
                 watch()
