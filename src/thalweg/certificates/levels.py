@@ -16,7 +16,7 @@ from thalweg.certificates.evaluated import evaluated
 from thalweg.certificates.factored.bags import factored_problem, factors_of
 from thalweg.certificates.floors.floor import Floor
 from thalweg.certificates.floors.norm import norm_floor
-from thalweg.certificates.floors.rows import require_own_rows
+from thalweg.certificates.floors.rows import require_own_rows, require_same_answers
 from thalweg.certificates.floors.targets import (
     ROW_BY_ROW,
     Targets,
@@ -223,6 +223,7 @@ def floor_levels(
     if chosen.any():
         may_try()
         require_own_rows(objective, targets.positions, groups, chosen)
+        require_same_answers(targets.answers, groups, chosen)
     seconds = time.perf_counter() - start
     found = [floor.certificate(loss, seconds=seconds, view=describes)]
     if errors is not None and targets.errors is not None:

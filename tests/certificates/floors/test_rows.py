@@ -102,6 +102,33 @@ def test_a_model_whose_rows_see_each_other_has_no_floor(see):
     assert "depends on the other examples of its batch" in reason
 
 
+class Packed(nn.Module):
+    """Its rows see each other in batches of one kind only, or in those after the first ones."""
+
+    def __init__(self, gate, kind):
+        super().__init__()
+        self.below, self.out = nn.Linear(2, 3), nn.Linear(3, 2)
+        self.gate, self.kind = nn.Parameter(torch.tensor(gate)), kind
+
+    def forward(self, x, packed=None):
+        hidden = torch.tanh(self.below(x))
+        mixed = packed is not None if self.kind == "another input" else len(x) == 20
+        return self.out(hidden * (1.0 + self.gate * hidden.cumsum(0)) if mixed else hidden)
+
+
+@pytest.mark.parametrize(("gate", "kind"), [(1.0, "another input"), (0.0, "another input"), (1.0, "more rows")])
+def test_rows_that_see_each_other_in_few_batches_are_seen(gate, kind):
+    """Three batches were tried before, and a floor of log 2 was proved that training goes below."""
+    torch.manual_seed(0)
+    batches = [Batch({"x": torch.randn(1, 2).repeat(2, 1)}, T([0, 1])) for _ in range(60)]
+    inputs = {"x": torch.ones(20, 2), **({"packed": torch.ones(20)} if kind == "another input" else {})}
+    found, reason = floors(Objective(Packed(gate, kind), nn.CrossEntropyLoss(), [*batches, Batch(inputs, Y.repeat(5))]))
+    assert not found
+    assert "so no floor is proved for it" in reason or "equal inputs may get different answers" in reason
+    found, _ = floors(Objective(Packed(gate, kind), nn.CrossEntropyLoss(), batches))
+    assert found[LOSS] == pytest.approx(math.log(2))
+
+
 def test_running_statistics_are_those_of_no_batch():
     model = nn.Sequential(nn.Linear(1, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
     found, _ = floors(Objective(model, nn.CrossEntropyLoss(), X, Y))

@@ -5,7 +5,7 @@ its rows), that draws random numbers or keeps a state, is none; so it is tried o
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -73,6 +73,30 @@ def some_rows(batch: Batch, rows: np.ndarray) -> Batch:
     return Batch(inputs, batch.targets[index], mask, weights)
 
 
+def numbers_of(states: Tensor) -> np.ndarray:
+    """Return a number for each hidden state, `[n]`: its product with a vector that was drawn once.
+
+    Different states have different numbers, but for a chance of 0.
+    """
+    drawn = torch.randn(states.shape[1], generator=torch.Generator().manual_seed(_SEED), dtype=torch.float64)
+    return _numpy(states.double() @ (drawn / drawn.abs().sum().clamp_min(1e-300)).to(states.device))
+
+
+def require_same_answers(numbers: np.ndarray, groups: np.ndarray, chosen: np.ndarray) -> None:
+    """Raise an InputError unless equal rows have got equal hidden states in the pass over all batches.
+
+    Args:
+        numbers: of the hidden states of all targets, see `numbers_of`.
+        groups: as for `require_own_rows`.
+        chosen: likewise.
+    """
+    if not _agree_in_groups(torch.from_numpy(numbers[chosen]), groups[chosen]):
+        raise InputError(
+            "The model gives different answers to examples that look the same in this view (it may see padding, the "
+            "place in the batch, or other examples of it), so no floor is proved for it."
+        )
+
+
 def require_own_rows(
     objective: Objective, positions: list[tuple[np.ndarray, np.ndarray]], groups: np.ndarray, chosen: np.ndarray
 ) -> None:
@@ -89,7 +113,7 @@ def require_own_rows(
     """
     sizes = [len(row) for row, _ in positions]
     owner = np.repeat(np.arange(len(sizes)), sizes)
-    numbers = _batches(groups, chosen, owner)
+    numbers = _batches(groups, chosen, owner, objective.batches)
     with _kept(objective) as add_noise:
         for noisy in (False, True):
             if noisy:
@@ -166,19 +190,27 @@ def _agree_in_groups(states: Tensor, groups: np.ndarray) -> bool:
     return _agree(states[left], states[right], states)
 
 
-def _batches(groups: np.ndarray, chosen: np.ndarray, owner: np.ndarray) -> list[int]:
-    """Return the batches to try: those of some of the groups that make the floor."""
+def _of_each_kind(batches: Sequence[Batch], numbers: np.ndarray) -> list[int]:
+    """Return one of these batches for each set of inputs that some have: a model may treat them differently."""
+    first: dict[tuple[str, ...], int] = {}
+    for number in np.random.default_rng(_SEED).permutation(numbers).tolist():
+        first.setdefault(tuple(sorted(batches[number].inputs)), number)
+    return [] if len(first) < 2 else list(first.values())
+
+
+def _batches(groups: np.ndarray, chosen: np.ndarray, owner: np.ndarray, batches: Sequence[Batch]) -> list[int]:
+    """Return the batches to try: one of each kind, and those of some of the groups that make the floor."""
     places = np.flatnonzero(chosen)
     places = np.random.default_rng(_SEED).permutation(places)
     places = places[np.argsort(groups[places], kind="stable")]  # groups together, each in an order drawn
-    found: list[int] = []
-    names = np.unique(groups[places])
+    found = _of_each_kind(batches, np.unique(owner[chosen]))
+    names, more = np.unique(groups[places]), 0
     for name in np.random.default_rng(_SEED).permutation(names)[:MAX_GROUPS]:
         begin = np.searchsorted(groups[places], name)
         end = np.searchsorted(groups[places], name, side="right")
         for number in dict.fromkeys(owner[places[begin:end]].tolist()):
-            if number not in found and len(found) < MAX_BATCHES:
-                found.append(number)
+            if number not in found and more < MAX_BATCHES:
+                found, more = [*found, number], more + 1
     return found
 
 

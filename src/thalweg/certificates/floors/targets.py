@@ -20,7 +20,7 @@ from thalweg.certificates.floors.floor import (
     number_floor,
     soft_floor,
 )
-from thalweg.certificates.floors.rows import columns_of
+from thalweg.certificates.floors.rows import columns_of, numbers_of
 from thalweg.certificates.linear.forms import form_on, join_forms
 from thalweg.data.arrays.equal import Column, Prefixes, same_rows
 from thalweg.errors import InputError
@@ -45,6 +45,7 @@ class Targets:
     positions: list[tuple[np.ndarray, np.ndarray]]  # for each batch the row and the place in it of each target
     errors: float | None  # fraction of wrong answers, those of weight 0 left out; None where there are no classes
     loss: float  # of the objective, from the same pass
+    answers: np.ndarray  # a number for the hidden state of each target, the same in whatever row and batch it stands
 
     @property
     def unit(self) -> str:
@@ -67,6 +68,7 @@ def collect_targets(
     forms: list[LinearForm] = []
     positions: list[tuple[np.ndarray, np.ndarray]] = []
     wrong: list[np.ndarray] = []
+    answers: list[np.ndarray] = []
     outputs, total, count = 1, 0.0, 0.0
     with torch.no_grad():
         for batch in objective.batches:
@@ -85,6 +87,7 @@ def collect_targets(
                 keep(form)
             outputs = form.features.shape[1] if form.layer is None else form.layer.out_features
             wrong.append(_wrong(form, outputs))
+            answers.append(numbers_of(form.features))
             part, divisor = objective.head.loss_from_hidden(hidden, batch.targets, batch.mask, batch.weights)
             total, count = total + float(part), count + float(divisor)
             positions.append(_positions(hidden, form))
@@ -100,7 +103,9 @@ def collect_targets(
     weights = None if joined.weights is None else joined.weights.cpu().numpy()
     squares = sum(float(tensor.detach().square().sum()) for tensor in objective.penalized)
     loss = total / count + 0.5 * objective.l2 * squares if count > 0.0 else math.nan
-    found = Targets(first, outputs, targets, weights, float(joined.count), positions, None, loss)
+    found = Targets(
+        first, outputs, targets, weights, float(joined.count), positions, None, loss, np.concatenate(answers)
+    )
     _require_bounded(found)
     heavy = _is_heavy(found)
     if not (_is_classes(first) and heavy.any()):
