@@ -12,7 +12,8 @@ from scipy.optimize import minimize
 
 from thalweg.certificates.checker.check import dual_sum
 from thalweg.certificates.exact import exact_dual, float_residual
-from thalweg.certificates.losses import SoftmaxLoss, best_bias, best_scale
+from thalweg.certificates.linear.regularizers import best_scale
+from thalweg.certificates.losses import SoftmaxLoss, best_bias
 from thalweg.certificates.number_losses import HingeLoss, LogisticLoss, SquaredHingeLoss, SquaredLoss
 
 SMOOTH = tuple(kind for kind in LOSSES if kind not in {"hinge", "squared_hinge"})

@@ -5,6 +5,7 @@ do: a bound from residuals that only nearly do is none, because the bias may be 
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -50,12 +51,13 @@ def exact_dual(loss: AbstractLoss, dual: Any, *, balanced: bool) -> dict[str, An
     """
     arrays = loss.as_arrays()
     dual = dual.cpu().numpy() if hasattr(dual, "cpu") else np.asarray(dual)
-    plain = arrays.dual_residual(dual) * loss.count * SHRUNK
-    size = float(np.abs(plain).sum())
+    whole = np.zeros(arrays.targets.shape, np.int64)
+    size = sum(float(np.abs(plain).sum()) for _, plain in _residuals(arrays, dual))
     if not 0.0 < size < 1e130:
-        return _evidence(np.zeros(plain.shape, np.int64), 0, balanced=balanced)
+        return _evidence(whole, 0, balanced=balanced)
     exponent = max(-600, math.frexp(size)[1] - 51)
-    whole = np.trunc(np.ldexp(plain, -exponent)).astype(np.int64)
+    for rows, plain in _residuals(arrays, dual):
+        whole[rows] = np.trunc(np.ldexp(plain, -exponent))
     if loss.name == "softmax":
         _close_rows(whole, loss, exponent)
         if balanced and not _close_softmax_columns(whole, loss, exponent):
@@ -67,17 +69,24 @@ def exact_dual(loss: AbstractLoss, dual: Any, *, balanced: bool) -> dict[str, An
 
 def float_residual(evidence: dict[str, Any]) -> np.ndarray:
     """Return the residuals of `exact_dual`, without the scale, as float64; no rounding takes place."""
-    return np.ldexp(evidence["residual"].astype(np.float64), evidence["exponent"])
+    plain = evidence["residual"].astype(np.float64)
+    return np.ldexp(plain, evidence["exponent"], out=plain)
+
+
+def _residuals(arrays: Any, dual: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield rows and their residuals of the sum of the losses, a little smaller than they are."""
+    for rows, part in arrays.parts():
+        yield rows, part.dual_residual(dual[rows]) * part.count * SHRUNK
 
 
 def _evidence(whole: np.ndarray, exponent: int, *, balanced: bool) -> dict[str, Any]:
     return {"residual": whole, "exponent": exponent, "scale": 1.0, "free_bias": int(balanced)}
 
 
-def _room(whole: np.ndarray, loss: AbstractLoss, exponent: int) -> np.ndarray:
-    """Return by how many units each residual of a softmax may rise, with a margin: its weight times probability."""
+def _room(whole: np.ndarray, loss: AbstractLoss, exponent: int, columns: slice = slice(None)) -> np.ndarray:
+    """Return by how many units residuals of a softmax may rise, with a margin: their weight times probability."""
     weight, targets = loss.weight.cpu().numpy(), loss.targets.cpu().numpy()
-    q = np.ldexp(weight * targets * SHRUNK, -exponent) - whole
+    q = np.ldexp(weight * targets[:, columns] * SHRUNK, -exponent) - whole[:, columns]
     return np.maximum(0.5 * q, 0.0)
 
 
@@ -108,17 +117,17 @@ def _close_columns(whole: np.ndarray) -> None:
 
 def _close_softmax_columns(whole: np.ndarray, loss: AbstractLoss, exponent: int) -> bool:
     """Move units between two classes of likely rows until each column sums to zero; False where there is no room."""
-    off, room = whole.sum(0), _room(whole, loss, exponent)
+    off = whole.sum(0)
     for _ in range(4 * whole.shape[1]):
         high, low = int(off.argmax()), int(off.argmin())
         if off[high] == 0:
             return True
-        place = int(room[:, low].argmax())
-        moved = min(int(off[high]), int(-off[low]), int(room[place, low]))
+        room = _room(whole, loss, exponent, slice(low, low + 1))[:, 0]
+        place = int(room.argmax())
+        moved = min(int(off[high]), int(-off[low]), int(room[place]))
         if moved <= 0:
             return False
         for column, change in ((high, -moved), (low, moved)):
             whole[place, column] += change
             off[column] += change
-            room[place, column] = max(0.0, room[place, column] - change)
     return not off.any()

@@ -2,17 +2,17 @@
 
 import abc
 import copy
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any, ClassVar, final
 
 import numpy as np
 import torch
 from scipy.special import expit, xlogy
 from torch import Tensor
-from torch.nn import functional as F
 from typing_extensions import override
 
 TINY = 1e-300
+AT_A_TIME = 2**18  # predictions that a formula is computed of, where all of them would take more memory
 
 
 class AbstractLoss(abc.ABC):
@@ -96,6 +96,21 @@ class AbstractLoss(abc.ABC):
     def dual_value(self, dual: Tensor) -> float:
         """Return the value of a dual point."""
 
+    def parts(self) -> Iterator[tuple[slice, "AbstractLoss"]]:
+        """Yield rows, and the loss of them alone, so that what is computed on the way stays small.
+
+        The values of the parts add up to that of the whole.
+        """
+        step = max(1, AT_A_TIME // self.num_outputs)
+        if self.num_examples <= step:
+            yield slice(None), self
+            return
+        for start in range(0, self.num_examples, step):
+            rows, twin = slice(start, start + step), copy.copy(self)
+            long = {k: v for k, v in vars(self).items() if getattr(v, "shape", ())[:1] == self.targets.shape[:1]}
+            vars(twin).update({name: values[rows] for name, values in long.items()})
+            yield rows, twin
+
     def scaled(self, dual: Tensor, scale: float) -> Tensor:
         """Return the dual point whose residual is `scale` times as large; `scale` in [0, `largest_scale`]."""
         if scale == 1.0:
@@ -103,6 +118,10 @@ class AbstractLoss(abc.ABC):
         if isinstance(dual, Tensor):
             return torch.lerp(self.zero_dual, dual, scale)
         return (1.0 - scale) * self.zero_dual + scale * dual
+
+    def value_of_scaled(self, dual: Tensor, scale: float) -> float:
+        """Return the value of the dual point whose residual is `scale` times as large."""
+        return sum(part.dual_value(part.scaled(dual[rows], scale)) for rows, part in self.parts())
 
     def dual_rounding(self, row_norms: Tensor) -> float:
         r"""Return by how much an entry or a norm of $X^\top R$ changes when a dual point is scaled and rounded.
@@ -203,7 +222,8 @@ class SoftmaxLoss(AbstractLoss):
         each = each if weights is None else weights.detach().double().reshape(-1)
         if count is None:
             count = float((each if class_weights is None else each * class_weights.double()[labels]).sum())
-        hard = F.one_hot(labels, num_classes).double()
+        hard = torch.zeros(len(labels), num_classes, dtype=torch.float64, device=labels.device)
+        hard.scatter_(1, labels[:, None], 1.0)
         loss = cls.of_distributions(
             hard, label_smoothing=label_smoothing, class_weights=class_weights, weights=each, count=count
         )
@@ -226,7 +246,9 @@ class SoftmaxLoss(AbstractLoss):
         A row that does not add up to one counts as often as its sum: its loss is that of its shares, times the sum.
         """
         targets = targets.detach().double()
-        mixed = (1.0 - label_smoothing) * targets + label_smoothing / targets.shape[1]
+        mixed = targets
+        if label_smoothing:
+            mixed = (1.0 - label_smoothing) * targets + label_smoothing / targets.shape[1]
         mixed = mixed if class_weights is None else mixed * class_weights.detach().double()
         total = mixed.sum(1)
         off = float((total - 1.0).abs().amax()) if len(total) else 0.0
@@ -270,17 +292,19 @@ class SoftmaxLoss(AbstractLoss):
             return q
         weights = self.factor.squeeze(1)
         wanted = weights @ self.targets
-        q = torch.where(wanted > 0.0, q, 0.0)
-        q = q + torch.where(q.sum(1, keepdim=True) > 0.0, 0.0, wanted)  # all its classes had underflown
-        q = q / q.sum(1, keepdim=True)
+        q.masked_fill_(wanted <= 0.0, 0.0)
+        q[q.sum(1) <= 0.0] = wanted.squeeze(0)  # all its classes had underflown
+        q.div_(q.sum(1, keepdim=True))
         sums = weights @ q
         mixed = torch.where(sums > 0.0, 1.0 - wanted / sums.clamp_min(TINY), 0.0).amax().clamp(0.0, 1.0)
         rest = (wanted - (1.0 - mixed) * sums).clamp_min(0.0)
-        return torch.where(rest.sum() > 0.0, (1.0 - mixed) * q + mixed * rest / rest.sum().clamp_min(TINY), q)
+        return q.mul_(1.0 - mixed).add_(mixed * rest / rest.sum()) if bool(rest.sum() > 0.0) else q
 
     @override
     def dual_residual(self, dual: Tensor) -> Tensor:
-        return (self.targets - dual) * self.factor
+        residual = self.targets - dual
+        residual *= self.factor
+        return residual
 
     @override
     def dual_value(self, dual: Tensor) -> float:
@@ -295,7 +319,7 @@ class _SoftmaxCurvature(AbstractCurvature):
     @override
     def product(self, v: Tensor) -> Tensor:
         pv = self._p * v
-        return torch.addcmul(pv, self._p, pv.sum(1, keepdim=True), value=-1.0).mul_(self._factor)
+        return pv.addcmul_(self._p, pv.sum(1, keepdim=True), value=-1.0).mul_(self._factor)
 
     @property
     def diagonal(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -388,21 +412,3 @@ def best_bias(loss: AbstractLoss) -> Tensor:
         if not float(change.abs().max()) > 1e-6:
             break
     return bias[0]
-
-
-def best_scale(value: Callable[[float], float], limit: float = 1.0) -> tuple[float, float]:
-    """Return the highest value of a concave function of a dual point's scale in [0, limit], nearly, and the scale."""
-    at_limit = value(limit)
-    if limit <= 0.0 or at_limit >= value(limit * (1.0 - 1e-4)):
-        return at_limit, limit
-    low, high = 0.0, limit
-    for _ in range(40):
-        left, right = low + 0.382 * (high - low), low + 0.618 * (high - low)
-        if value(left) < value(right):
-            low = left
-        else:
-            high = right
-        if high - low < 1e-4 * limit:
-            break
-    inside = 0.5 * (low + high)
-    return max((value(inside), inside), (at_limit, limit))

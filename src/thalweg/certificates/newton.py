@@ -74,6 +74,7 @@ def conjugate_gradients(
         r.add_(product, alpha=-length)
         if change is not None:
             image = length * change if image is None else image.add_(change, alpha=length)
+            del change  # as large as the data
         xx = xx + 2.0 * length * xd + length * length * dd if inside else radius * radius
         if not inside:
             break
@@ -152,14 +153,16 @@ class ConvexPoint:
             multiply, right, inverse, accuracy=accuracy, max_products=max_products, residual=residual, end=end
         )
         assert solved.image is not None
-        moved, along = solved.solution.double() * size, solved.image.double() * size
+        moved, along = solved.solution.double() * size, solved.image
         bias = moved[self.slope.numel() :]
         moved = moved[: self.slope.numel()].view_as(self.slope)
         descent = float((self.slope * moved).sum() + (self.slope_bias * bias).sum())
         inner, square = torch.stack([(self.matrix * moved).sum(), moved.square().sum()]).tolist()
 
         def attempt(length: float) -> tuple[float, float]:
-            value = float(self.loss.value(self.z + length * along)) + self.penalty
+            value = self.penalty
+            for rows, loss in self.loss.parts():
+                value += float(loss.value(self.z[rows] + (length * size) * along[rows].double()))
             return value + self.l2 * length * (inner + 0.5 * length * square), length * descent
 
         length = backtracking(attempt, self.total, slack=1e-15 * abs(self.total))
@@ -183,7 +186,7 @@ class ConvexPoint:
         def multiply(flat: Tensor) -> tuple[Tensor, Tensor]:
             matrix, bias = flat[: self.slope.numel()].view_as(self.slope), flat[self.slope.numel() :]
             change = self.features.times(matrix if factor is None else matrix @ factor.T)
-            change = change + bias if free else change
+            change = change.add_(bias) if free else change
             weighted = curvature.product(change)
             product = torch.empty_like(flat)
             by_matrix = product[: self.slope.numel()].view_as(self.slope)

@@ -92,7 +92,7 @@ def test_polishing_ends_where_scipy_ends(kind, intercept):
         w, b = as_tensor(flat[:15].reshape(5, 3)), as_tensor(flat[15:]) * float(intercept)
         point = head.at(w, b)
         slope = 0.02 * w - point.gradient
-        return point.total, np.r_[slope.reshape(-1), -float(intercept) * point.residual.sum(0)]
+        return point.total, np.r_[slope.reshape(-1), -float(intercept) * point.slope_bias]
 
     other = optimize.minimize(value, np.zeros(18), jac=True, method="BFGS", options={"gtol": 1e-9, "maxiter": 500})
     assert polished.status is Status.CONVERGED
@@ -184,7 +184,7 @@ def _split_value(head, v):
     """Value and slope in the positive and the negative part of each weight, and the bias."""
     point = head.at(as_tensor(v[:150] - v[150:300])[:, None], as_tensor(v[300:]))
     strength, slope = head.regularizer.strength, -point.gradient[:, 0].numpy()
-    bias = -point.residual.sum(0).numpy()
+    bias = -point.slope_bias.numpy()
     return point.value + strength * v[:300].sum(), np.r_[slope + strength, strength - slope, bias]
 
 

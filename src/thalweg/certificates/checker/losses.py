@@ -93,34 +93,43 @@ def weights(e, rows, base):
 
 
 def residual(e, base):
-    """Return R without its scale, exact in float64; refuses one whose rows (softmax) or columns (bias) do not sum to 0.
+    """Return R without its scale, exact in float64; refuses one that is not valid."""
+    valid(e, base)
+    plain = e["residual"].astype(np.float64)
+    return np.ldexp(plain, e["exponent"], out=plain)
+
+
+def valid(e, base):
+    """Refuse a residual whose rows (softmax) or columns (bias) do not sum to 0.
 
     R = scale residual 2^exponent with integers, so these sums have no rounding at all.
     """
     whole, exponent = e["residual"], e["exponent"]
     base.need(whole.dtype == np.int64 and whole.ndim == 2 and whole.size, "The residual must be int64, [n, K].")
-    fits = np.abs(whole.astype(np.float64)).sum() < 2.0**53 and type(exponent) is int and -600 <= exponent <= 400
+    size = sum(np.abs(whole[i : i + 2**12].astype(np.float64)).sum() for i in range(0, len(whole), 2**12))
+    fits = size < 2.0**53 and type(exponent) is int and -600 <= exponent <= 400
     base.need(fits, "The residual or its exponent is out of range.")
     in_range(base, e["scale"], "The scale of the dual must be 0, or 1e-60 to 1e60", zero=True)
     if e["loss"] == "softmax":
         base.need(not whole.sum(1).any(), "The residuals of an example do not sum to 0.")
     if e.get("free_bias"):
         base.need(not whole.sum(0).any(), "A free bias needs residuals that sum to 0 exactly.")
-    return np.ldexp(whole.astype(np.float64), exponent)
 
 
 def dual_sum(e, base):
     """Return value(R) and a bound on its error; refuses a residual outside the domain."""
-    plain = residual(e, base)
-    found = [dual_part(part, plain[rows], base) for rows, part in parts(e, len(plain), base)]
+    valid(e, base)
+    found = [dual_part(part, base) for _, part in parts(e, len(e["residual"]), base)]
     value, error = base.total([value for value, _ in found])
     return value, error + sum(error for _, error in found) * (1 + base.gamma(len(found) + 8))
 
 
-def dual_part(e, plain, base):
+def dual_part(e, base):
     """Return the part of value(R) of some rows, and a bound on its error."""
     kind, target, scale = e["loss"], e["T"], float(e["scale"])
-    r = scale * plain  # off by U |r|, and far from underflow, like |r| / w below
+    r = scale * np.ldexp(
+        e["residual"].astype(np.float64), e["exponent"]
+    )  # off by U |r|, and far from underflow, like |r| / w below
     rows, outputs = r.shape
     w = weights(e, rows, base) + np.zeros((1, 1 if kind == "softmax" else outputs))
     labels = kind == "softmax" and target.ndim == 1

@@ -14,7 +14,8 @@ from thalweg.certificates.certificate.proved import proved_certificate
 from thalweg.certificates.exact import exact_dual
 from thalweg.certificates.linear.dual_bound import bound_of
 from thalweg.certificates.linear.matrices import Features
-from thalweg.certificates.losses import AbstractLoss, best_scale
+from thalweg.certificates.linear.regularizers import best_scale
+from thalweg.certificates.losses import AbstractLoss
 
 # A singular value from a Gram matrix in float64 is too low by no more than this fraction.
 _SPECTRAL_SLACK = 1e-13

@@ -27,6 +27,7 @@ def bound_of(evidence: dict[str, Any], features: Features, best: Callable[[Tenso
     gradient = features.adjoint(residual)
     lengths = float((features.row_norms() * torch.linalg.vector_norm(residual, dim=1)).sum())
     reach = lengths * (1.0 + rules.gamma(sum(features.shape) + 40)) + rules.TINY
+    del residual, plain  # as large as the predictions
     evidence["scale"] = best(gradient / count, reach / count * rules.gamma(features.most_terms + 32))
     array, lowered, said = gradient.cpu().numpy(), max(1e-13, rules.gamma(features.shape[1])), ""
     for _ in range(ATTEMPTS):

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, final
 
 import numpy as np
@@ -91,10 +91,19 @@ class Head:
             )
         if not bool(torch.isfinite(w.sum() + b.sum())):
             raise ValueError("Head.at(...): the weights hold NaN or infinity.")
-        z = self.features.times(w) + b
-        loss, residual = self.loss.value_and_residual(z)
-        value, penalty = torch.stack([loss, self.regularizer.penalty(w)]).tolist()
-        return HeadPoint(w, b, z, residual, self.features.adjoint(residual), value, penalty)
+        z = self.features.times(w).add_(b)
+        value, slope_bias = z.new_zeros(()), torch.zeros_like(b)
+
+        def residuals() -> Iterator[tuple[slice, Tensor]]:
+            for rows, loss in self.loss.parts():
+                part, residual = loss.value_and_residual(z[rows])
+                value.add_(part)
+                slope_bias.add_(residual.sum(0))
+                yield rows, residual
+
+        gradient = self.features.adjoint_of_parts(residuals())
+        loss, penalty = torch.stack([value, self.regularizer.penalty(w)]).tolist()
+        return HeadPoint(w, b, z, slope_bias, gradient, loss, penalty)
 
     def gap(self, point: "HeadPoint", *, search: bool = True) -> float:
         """Return how far the point may be above the optimum; not negative.
@@ -124,7 +133,10 @@ class Head:
         """Return the gap by the dual point of the predictions, scaled as suits it best."""
         loss, dual = self.loss, self.loss.dual_point(point.z, balanced=self.intercept)
         by_slope = self._by_slope(point)
-        gradient = self.features.adjoint(loss.dual_residual(dual)) if by_slope is None else point.gradient
+        gradient = point.gradient
+        if by_slope is None:
+            residuals = ((rows, part.dual_residual(dual[rows])) for rows, part in loss.parts())
+            gradient = self.features.adjoint_of_parts(residuals)
         bound, _ = self.regularizer.bound(loss, dual, gradient, self._rounding)
         return max(0.0, point.total - bound)
 
@@ -176,7 +188,7 @@ class HeadPoint:
     weight: Tensor  # W
     bias: Tensor  # b
     z: Tensor  # predictions
-    residual: Tensor  # minus the loss's gradient by the predictions
+    slope_bias: Tensor  # minus the loss's gradient by the bias, whether it is free or not
     gradient: Tensor  # minus the loss's gradient by W
     value: float  # the loss without the penalty
     penalty: float

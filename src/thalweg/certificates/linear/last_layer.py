@@ -14,6 +14,7 @@ from thalweg.certificates.linear.head import Head, HeadPoint
 from thalweg.certificates.linear.matrices import Features
 from thalweg.certificates.linear.own_layer import require_own_layer
 from thalweg.certificates.linear.regularizers import L2, Ball
+from thalweg.certificates.linear.stored import LEAST_BYTES, Stored, blocks
 from thalweg.errors import InputError
 from thalweg.heads.adapt import as_head
 from thalweg.heads.base import AbstractHead, LinearForm
@@ -54,11 +55,11 @@ def head_problem(
     if any(tensor is layer.bias for tensor in objective.penalized):
         raise InputError("The bias of the output layer is under the penalty; the head's gap takes it as free.")
     form = rows.joined()
-    if not bool(torch.isfinite(form.features.sum())) and not bool(torch.isfinite(form.features).all()):
+    if not rows.finite:
         raise InputError("The features below the output layer hold NaN or infinity; there is nothing to certify.")
     l2 = objective.l2 if any(tensor is layer.weight for tensor in objective.penalized) else 0.0
     regularizer = L2(l2) if l2 > 0.0 else Ball(float(layer.weight.detach().double().norm()))
-    head = Head(Features(form.features), loss_of(form), regularizer, intercept=layer.bias is not None, about=about)
+    head = Head(Features(rows.matrix), loss_of(form), regularizer, intercept=layer.bias is not None, about=about)
     rest = [tensor for tensor in objective.penalized if tensor is not layer.weight]
     squares = sum(float(tensor.detach().double().square().sum()) for tensor in rest)
     return head, head.at(layer.weight.T, layer.bias), 0.5 * objective.l2 * squares
@@ -66,12 +67,16 @@ def head_problem(
 
 @final
 class FormRows:
-    """The linear form of all batches of a split objective, batch after batch, its features in one float64 matrix."""
+    """The linear form of all batches of a split objective, batch after batch, its features in one float64 matrix.
+
+    On the CPU a large one is stored in a temporary file.
+    """
 
     def __init__(self, objective: Objective) -> None:
         self.objective = objective
         (self.layer,) = (module for module in objective.head.modules() if isinstance(module, nn.Linear))
-        self._features: Tensor | None = None
+        self._features: Tensor | Stored | None = None
+        self.finite = True  # whether all features are
         self._forms: list[LinearForm] = []
         self._num_rows = 0
         self.reason = ""  # why they are not held
@@ -99,10 +104,12 @@ class FormRows:
         if self.reason or self._features is None:
             return
         end = self._num_rows + len(form.features)
-        if end > len(self._features):  # the batches after the first have more targets than it
-            more = self._features.new_empty(max(end, len(self._features) // 2), self.layer.in_features)
-            self._features = torch.cat([self._features[: self._num_rows], more])
-        self._features[self._num_rows : end] = form.features
+        if end > len(self._features) and not self._grow(max(end, len(self._features) * 3 // 2)):
+            return  # the batches after the first have more targets than it
+        _fill(self._features, slice(self._num_rows, end), form.features)
+        self.finite = self.finite and (
+            bool(torch.isfinite(form.features.sum())) or bool(form.features.isfinite().all())
+        )
         self._num_rows = end
         # A new tensor: a slice would keep the features of all batches alive.
         none = form.features.new_empty(0, self.layer.in_features)
@@ -112,33 +119,86 @@ class FormRows:
         """Return how large the terms of a prediction may be, for what rounding may change of it."""
         if self._features is None or not self._num_rows:
             return 0.0
-        low, high = torch.aminmax(self._features[: self._num_rows], dim=0)
-        largest = torch.maximum(low.abs(), high.abs()) @ self.layer.weight.detach().double().abs().T
+        sizes = self.layer.weight.new_zeros(self.layer.in_features, dtype=torch.float64)
+        for part in _parts(self._features, self._num_rows):
+            low, high = torch.aminmax(part, dim=0)
+            sizes = torch.maximum(sizes, torch.maximum(low.abs(), high.abs()))
+        largest = sizes @ self.layer.weight.detach().double().abs().T
         return float((largest if self.layer.bias is None else largest + self.layer.bias.detach().double().abs()).max())
 
     def joined(self) -> LinearForm:
         """Return the form of everything, or raise an InputError that says why it is not held."""
         if self.reason or self._features is None:
             raise InputError(self.reason)
-        return dataclasses.replace(join_forms(self._forms), features=self._features[: self._num_rows])
+        return join_forms(self._forms)
 
-    def _room(self, num_rows: int) -> Tensor | None:
-        """Return room for all features, if there is: the share of the targets' numbers that are rows is like at first.
+    @property
+    def matrix(self) -> Tensor | Stored:
+        """The features of everything."""
+        assert self._features is not None
+        if isinstance(self._features, Tensor):
+            return self._features[: self._num_rows]
+        self._features.rows = self._features.rows[: self._num_rows]
+        return self._features
 
-        Memory is taken only as it is filled.
-        """
+    def _grow(self, num_rows: int) -> bool:
+        """Make room for more features; False where there is none."""
+        before, self._features = self._features, self._matrix_of(num_rows)
+        if before is None or self._features is None:
+            return False
+        start = 0
+        for part in _parts(before, self._num_rows):
+            _fill(self._features, slice(start, start + len(part)), part)
+            start += len(part)
+        return True
+
+    def _matrix_of(self, num_rows: int) -> Tensor | Stored | None:
+        """Return room for so many rows; memory is taken only as it is filled."""
+        width, device = self.layer.in_features, self.layer.weight.device
+        if device.type != "cpu" or 8 * num_rows * width < LEAST_BYTES:
+            return torch.empty(num_rows, width, dtype=torch.float64, device=device)
+        try:
+            return Stored(num_rows, width)
+        except InputError as error:
+            self.reason = f"The features of all training data are too large for memory. {error}"
+            return None
+
+    def _room(self, num_rows: int) -> Tensor | Stored | None:
+        """Return room for all features, if there is: of the targets' numbers as many are rows as in the first batch."""
         batches, layer = self.objective.batches, self.layer
         numbers = sum(batch.targets.numel() for batch in batches)
         share = max(1, num_rows) / max(1, batches[0].targets.numel())
-        needed = int(share * numbers * (PER_FEATURE * layer.in_features + PER_PREDICTION * layer.out_features))
+        by_row = PER_FEATURE * layer.in_features
+        if layer.weight.device.type == "cpu" and 8 * share * numbers * layer.in_features >= LEAST_BYTES:
+            by_row = 0
+        needed = int(share * numbers * (by_row + PER_PREDICTION * layer.out_features))
         if needed > MAX_BYTES:
+            what = "Features and predictions" if by_row else "Predictions"
             self.reason = (
-                f"Features and predictions of all training data would take about {needed / 1e9:.1f} GB; at most "
+                f"{what} of all training data would take about {needed / 1e9:.1f} GB; at most "
                 f"{MAX_BYTES / 1e9:.1f} GB are held at once."
             )
             return None
         size = max(num_rows, min(numbers, int(1.2 * share * numbers) + 1))
-        return torch.empty(size, layer.in_features, dtype=torch.float64, device=layer.weight.device)
+        return self._matrix_of(size)
+
+
+def _fill(features: Tensor | Stored, rows: slice, values: Tensor) -> None:
+    if isinstance(features, Tensor):
+        features[rows] = values
+    else:
+        features.rows[rows] = values
+        features.release()
+
+
+def _parts(features: Tensor | Stored, num_rows: int) -> Iterator[Tensor]:
+    """Yield the first rows, one block after the other."""
+    for part in blocks(num_rows, (features if isinstance(features, Tensor) else features.rows).shape[1]):
+        if isinstance(features, Tensor):
+            yield features[part]
+        else:
+            yield features.rows[part]
+            features.release()
 
 
 def split_last_layer(objective: Objective) -> Objective:

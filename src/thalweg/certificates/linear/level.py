@@ -42,14 +42,18 @@ def head_level(
     """
     begin = time.perf_counter()
     head, point, offset = head_problem(objective, rows, about=about)
-    level = head.certificate(point, offset=offset)
+    small = not head.features.is_stored  # else the evidence is larger than what is ever saved
+    level = head.certificate(point, offset=offset, evidence=small)
     if not _can_be_polished(head):
         least = f"{offset!r}, the penalty on the weights that stay as they are" if offset else "0"
         said = (NOT_ATTAINED.format(least),) if _fits_perfectly(head, point) else ()
         return dataclasses.replace(level, assumptions=(*level.assumptions, *said))
     left = max(0.0, seconds - (time.perf_counter() - begin))
-    polished = polish(head, _start(head, point), tolerance=TOLERANCE, seconds=left)
-    better = head.certificate(polished.point, offset=offset)
+    start = _start(head, point)
+    del point  # as large as the predictions
+    polished = polish(head, start, tolerance=TOLERANCE, seconds=left)
+    del start
+    better = head.certificate(polished.point, offset=offset, evidence=small)
     if better.bound > level.bound:
         own = {key: level.evidence[key] for key in ("W", "b") if key in level.evidence}
         level = dataclasses.replace(level, bound=min(better.bound, level.loss), evidence={**better.evidence, **own})

@@ -2,12 +2,15 @@
 
 import functools
 import warnings
+from collections.abc import Iterator
 from typing import Any, Final, final
 
 import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
+
+from thalweg.certificates.linear.stored import Stored, blocks
 
 DENSE_IS_QUICKER: Final = 100  # products of a dense matrix in the time of one of a sparse one
 _LONGEST_INT32: Final = 2**31 - 1
@@ -22,8 +25,8 @@ class Features:
     not even built. The matrix is not copied where it has the right type already.
 
     Args:
-        matrix: `[num_examples, num_features]`: a tensor (dense, or sparse in any layout), a NumPy array or a SciPy
-            sparse matrix. Entries must be finite.
+        matrix: `[num_examples, num_features]`: a tensor (dense, or sparse in any layout), a NumPy array, a SciPy
+            sparse matrix, or a `Stored` one in float64. Entries must be finite.
         device: where to compute; None: where the matrix is.
 
     Attributes:
@@ -41,6 +44,8 @@ class Features:
     """
 
     def __init__(self, matrix: Any, device: torch.device | str | None = None) -> None:
+        self._stored = {matrix.rows.dtype: matrix} if isinstance(matrix, Stored) else None
+        matrix = matrix.rows if isinstance(matrix, Stored) else matrix
         self._sparse = _as_scipy(matrix)
         if device is None:
             device = matrix.device if isinstance(matrix, Tensor) else "cpu"
@@ -51,7 +56,7 @@ class Features:
             self._rows = torch.as_tensor(matrix).detach().to(device, torch.float64)
             if self._rows.ndim != 2:
                 raise ValueError(f"Features(matrix) must have two dimensions; got the shape {list(self._rows.shape)}.")
-            finite = bool(torch.isfinite(self._rows).all())
+            finite = all(bool(torch.isfinite(self._rows[part]).all()) for part in self._parts(torch.float64))
         if not finite:
             raise ValueError("Features(matrix) must hold finite numbers; there is NaN or infinity among them.")
         self.shape: tuple[int, int] = (int(self._rows.shape[0]), int(self._rows.shape[1]))
@@ -66,22 +71,51 @@ class Features:
         """Whether only entries other than zero are kept."""
         return self._sparse is not None
 
+    @property
+    def is_stored(self) -> bool:
+        """Whether the matrix is in a file, since it is large."""
+        return self._stored is not None
+
     def times(self, right: Tensor) -> Tensor:
         """Return $X M$, `[num_examples, outputs]`, for $M$ `[num_features, outputs]`, float64 or float32."""
         rows = self._rows if right.dtype == torch.float64 else self._rows_in_float32
         if self.is_sparse and right.shape[1] == 1:
             return (rows @ right[:, 0]).unsqueeze(1)
-        return rows @ right
+        if self._stored is None:
+            return rows @ right
+        product = right.new_empty(len(rows), right.shape[1])
+        for part in self._parts(right.dtype):
+            torch.mm(rows[part], right, out=product[part])
+        return product
 
     def adjoint(self, right: Tensor) -> Tensor:
         r"""Return $X^\top R$, `[num_features, outputs]`, for $R$ `[num_examples, outputs]`."""
         double = right.dtype == torch.float64
         if self._sparse is None:
-            return (self._rows if double else self._rows_in_float32).T @ right
+            rows = self._rows if double else self._rows_in_float32
+            if self._stored is None:
+                return rows.T @ right
+            product = right.new_zeros(rows.shape[1], right.shape[1])
+            for part in self._parts(right.dtype):
+                product.addmm_(rows[part].T, right[part])
+            return product
         if right.shape[1] == 1 and right.device.type == "cpu":
             packed = self._transpose if double else self._transpose_in_float32
             return torch.from_numpy(packed @ right[:, 0].numpy()).unsqueeze(1)
         return (self._columns if double else self._columns_in_float32) @ right
+
+    def adjoint_of_parts(self, parts: Iterator[tuple[slice, Tensor]]) -> Tensor:
+        r"""Return $X^\top R$ for a float64 R that comes some rows at a time, all of them in order."""
+        if self.is_sparse:
+            return self.adjoint(torch.cat([right for _, right in parts]))
+        product: Tensor | None = None
+        for rows, right in parts:
+            part = self._rows[rows].T @ right
+            product = part if product is None else product.add_(part)
+            if self._stored is not None:
+                self._stored[torch.float64].release()
+        assert product is not None
+        return product
 
     def columns(self, chosen: Tensor) -> "Columns":
         """Return some columns, in float32."""
@@ -98,7 +132,11 @@ class Features:
         """
         double = weights.dtype == torch.float64
         if self._sparse is None:
-            return (self._rows if double else self._rows_in_float32).T.square() @ weights
+            rows = self._rows if double else self._rows_in_float32
+            sums = weights.new_zeros(self.shape[1])
+            for part in self._parts(weights.dtype):
+                sums.addmv_(rows[part].square().T, weights[part])
+            return sums
         squares = self._squares if double else self._squares_in_float32
         return torch.from_numpy(squares @ weights.cpu().numpy()).to(weights.device)
 
@@ -111,12 +149,16 @@ class Features:
         """Return the Euclidean length of each row, `[num_examples]`."""
         return self._row_norms
 
+    def _parts(self, dtype: torch.dtype) -> Iterator[slice]:
+        """Yield slices of the rows of a dense matrix of this type."""
+        return blocks(*self._rows.shape) if self._stored is None else self._stored[dtype].blocks()
+
     # ---- other forms of the matrix, each made when it is first needed ----
 
     @functools.cached_property
     def _row_norms(self) -> Tensor:
         if self._sparse is None:
-            return torch.linalg.vector_norm(self._rows, dim=1)
+            return torch.cat([torch.linalg.vector_norm(self._rows[part], dim=1) for part in self._parts(torch.float64)])
         return torch.from_numpy(np.sqrt(self._squares.T @ np.ones(self.shape[1]))).to(self.device)
 
     @functools.cached_property
@@ -134,6 +176,12 @@ class Features:
     @functools.cached_property
     def _rows_in_float32(self) -> Tensor:
         """The matrix in half the memory, for products that need few digits."""
+        if self._stored is not None:
+            stored = self._stored[torch.float32] = Stored(*self.shape, torch.float32)
+            for part in self._parts(torch.float64):
+                stored.rows[part] = self._rows[part]
+                stored.release()
+            return stored.rows
         if self._sparse is None:
             return self._rows.float()
         return _like(self._rows, torch.from_numpy(self._transpose_in_float32.data).to(self.device))

@@ -127,7 +127,7 @@ class _Newton:
         """
         head = self.head
         slope = torch.add(self.strength * point.weight, point.gradient, alpha=-1.0)
-        slope_bias = -float(head.intercept) * point.residual.sum(0)
+        slope_bias = -float(head.intercept) * point.slope_bias
         convex = ConvexPoint(
             head.loss, head.features, self.strength, head.intercept, point.weight, None, point.z, slope, slope_bias,
             point.total, point.penalty,

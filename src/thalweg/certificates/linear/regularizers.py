@@ -1,13 +1,16 @@
 """What a linear head pays for its weights, with the conjugate that a dual bound needs."""
 
 import abc
-from typing import ClassVar, final
+from collections.abc import Callable
+from typing import ClassVar, Final, final
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from thalweg.certificates.losses import AbstractLoss, best_scale
+from thalweg.certificates.losses import AbstractLoss
+
+GOLDEN: Final = (5.0**0.5 - 1.0) / 2.0
 
 
 class AbstractRegularizer(abc.ABC):
@@ -53,7 +56,7 @@ class L2(AbstractRegularizer):
     def bound(self, loss: AbstractLoss, dual: Tensor, gradient: Tensor, rounding: float) -> tuple[float, float]:
         del rounding  # G is used as it is
         square = float(gradient.square().sum()) / (2.0 * self.strength)
-        return best_scale(lambda s: loss.dual_value(loss.scaled(dual, s)) - s * s * square)
+        return best_scale(lambda s: loss.value_of_scaled(dual, s) - s * s * square)
 
     @override
     def settings(self) -> dict[str, float]:
@@ -81,7 +84,7 @@ class L1(AbstractRegularizer):
     def bound(self, loss: AbstractLoss, dual: Tensor, gradient: Tensor, rounding: float) -> tuple[float, float]:
         largest, allowed = float(gradient.abs().amax()), max(0.0, self.strength * (1.0 - 1e-13) - rounding)
         limit = 1.0 if largest <= allowed else allowed / largest
-        return best_scale(lambda s: loss.dual_value(loss.scaled(dual, s)), limit)
+        return best_scale(lambda s: loss.value_of_scaled(dual, s), limit)
 
     @override
     def settings(self) -> dict[str, float]:
@@ -113,7 +116,7 @@ class ElasticNet(AbstractRegularizer):
 
         def value(scale: float) -> float:
             excess = (scale * sizes - self.l1).clamp_min(0.0).square().sum()
-            return loss.dual_value(loss.scaled(dual, scale)) - float(excess) / (2.0 * self.l2)
+            return loss.value_of_scaled(dual, scale) - float(excess) / (2.0 * self.l2)
 
         return best_scale(value)
 
@@ -147,7 +150,7 @@ class Ball(AbstractRegularizer):
     def bound(self, loss: AbstractLoss, dual: Tensor, gradient: Tensor, rounding: float) -> tuple[float, float]:
         del rounding
         size = self.radius * float(torch.linalg.vector_norm(gradient))
-        return best_scale(lambda s: loss.dual_value(loss.scaled(dual, s)) - s * size)
+        return best_scale(lambda s: loss.value_of_scaled(dual, s) - s * size)
 
     @override
     def settings(self) -> dict[str, float]:
@@ -158,3 +161,23 @@ def _positive(value: float, call: str) -> float:
     if not 0.0 < value < float("inf"):
         raise ValueError(f"{call} must be above zero; got {value!r}.")
     return value
+
+
+def best_scale(value: Callable[[float], float], limit: float = 1.0) -> tuple[float, float]:
+    """Return the highest value of a concave function of a dual point's scale in [0, limit], nearly, and the scale."""
+    at_limit = value(limit)
+    if limit <= 0.0 or at_limit >= value(limit * (1.0 - 1e-4)):
+        return at_limit, limit
+    low, high = 0.0, limit
+    left, right = (1.0 - GOLDEN) * limit, GOLDEN * limit
+    at_left, at_right = value(left), value(right)
+    while high - low >= 1e-4 * limit:  # of the two values inside, one is that of the next step as well
+        if at_left < at_right:
+            low, left, at_left = left, right, at_right
+            right = low + GOLDEN * (high - low)
+            at_right = value(right)
+        else:
+            high, right, at_right = right, left, at_left
+            left = low + (1.0 - GOLDEN) * (high - low)
+            at_left = value(left)
+    return max((at_left, left), (at_right, right), (at_limit, limit))

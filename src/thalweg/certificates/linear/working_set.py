@@ -55,7 +55,7 @@ class WorkingSet:
         weight = torch.cat([point.weight[chosen, 0], point.bias[:free]])
         penalty = torch.full_like(weight, l1)
         penalty[len(chosen) :] = 0.0
-        slope = torch.cat([l2 * point.weight[chosen, 0] - point.gradient[chosen, 0], -point.residual.sum(0)[:free]])
+        slope = torch.cat([l2 * point.weight[chosen, 0] - point.gradient[chosen, 0], -point.slope_bias[:free]])
         moved = curvature.minimizer(slope, penalty, weight) - weight
         self.products += curvature.products
         along = curvature.predictions(moved).double().unsqueeze(1)
