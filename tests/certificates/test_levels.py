@@ -90,6 +90,17 @@ def test_where_and_how_it_is_called_changes_no_level():
         assert not interval.left_out
 
 
+@pytest.mark.parametrize("size", [1e18, 1e20, 1e40, 1e55])
+def test_features_beyond_single_precision_have_a_head_level(size):
+    """Their squares are infinite in float32, in which polishing solves its equations: it failed as a mistake."""
+    torch.manual_seed(0)
+    x = size * torch.randn(20, 3, dtype=torch.float64)
+    objective = Objective(nn.Linear(3, 2).double(), nn.CrossEntropyLoss(), x, torch.arange(20) % 2, l2=1e-4)
+    interval = thalweg.certify(objective)
+    (head,) = [level for level in interval.levels if level.name == "head"]
+    assert 0.0 <= head.bound <= math.log(2)
+
+
 def test_distributions_beside_classes_leave_levels_out_with_a_sentence():
     soft = torch.tensor([[0.5, 0.5], [1.0, 0.0]])
     batches = [Batch({"input": X[:2]}, torch.tensor([0, 1])), Batch({"input": X[2:]}, soft)]

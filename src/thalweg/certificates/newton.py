@@ -152,7 +152,8 @@ class ConvexPoint:
         solved = conjugate_gradients(
             multiply, right, inverse, accuracy=accuracy, max_products=max_products, residual=residual, end=end
         )
-        assert solved.image is not None
+        if solved.image is None:  # not one product: numbers beyond float32
+            return None, self.slope_bias, solved.products
         moved, along = solved.solution.double() * size, solved.image
         bias = moved[self.slope.numel() :]
         moved = moved[: self.slope.numel()].view_as(self.slope)
