@@ -12,6 +12,7 @@ from thalweg.online.base import is_online
 from thalweg.online.classifier import OnlineClassifier
 from thalweg.online.learn import load_online, source_rows
 from thalweg.tasks.answering import candidate_lines, figure_lines
+from thalweg.training.certified.new_texts import num_repeated
 from thalweg.training.folder.run import Run, finite
 from thalweg.training.steps.held_out import brackets, interval_notes, to_json
 
@@ -74,9 +75,21 @@ def evaluate_and_show(folder: Path, file: Path, *, skip_bad_rows: bool, as_json:
             for name, value in metrics.items()
         ]
         learned = f"{folder} was trained on {file}, or chosen by it: neither figures nor intervals are about new data."
-        notes = [learned] if run.has_learned_from(file) else interval_notes(evaluation)
+        notes = [learned] if run.has_learned_from(file) else [*interval_notes(evaluation), *_repeats(run, file)]
         print_lines([*(line.rstrip() for line in lines), *notes])
     return 0
+
+
+def _repeats(run: Run, file: Path) -> list[str]:
+    """Return a sentence if rows of a file are not new to a run."""
+    number = num_repeated(run, file)
+    if not number:
+        return []
+    rows = "1 row of the file repeats" if number == 1 else f"{number:,} rows of the file repeat"
+    return [
+        f"{rows} texts that {run.folder} was trained on or chosen by, so figures and intervals are not about new data "
+        "alone."
+    ]
 
 
 def _inputs(run: Run, arguments: list[str], file: Path | None, length: int | None) -> Iterator[Any]:

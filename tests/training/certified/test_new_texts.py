@@ -14,7 +14,14 @@ from thalweg.certificates.new_texts.shares import share_interval
 from thalweg.cli.main import run as command
 from thalweg.errors import InputError
 from thalweg.training.certified.certify import certify_run, open_run, read_again
-from thalweg.training.certified.new_texts import counted_again, different, new_texts_level, num_compared, num_planned
+from thalweg.training.certified.new_texts import (
+    counted_again,
+    different,
+    new_texts_level,
+    num_compared,
+    num_planned,
+    num_repeated,
+)
 from thalweg.training.certified.risk import risk_on_new_texts
 
 GOOD, BAD = ["fine", "lovely", "clever", "warm"], ["dull", "silly", "cold", "slow"]
@@ -225,6 +232,32 @@ def test_rows_that_a_run_has_seen_are_no_new_data(gru, folder):
     assert any("5 more of the file are left out" in one for one in level.assumptions)
     with pytest.raises(InputError, match=r"All examples of .* are among those"):
         new_texts_level(gru, opened.task, opened.prepared, folder / "nothing new.csv")
+
+
+def test_evaluate_says_how_many_rows_are_not_new(gru, folder, capsys, monkeypatch, tmp_path):
+    """The interval was said to be that of independent examples where all of them had been trained on."""
+    monkeypatch.chdir(folder)
+    known = {row["text"] for row in rows_of("reviews.csv")}
+    rows = [*rows_of("reviews.csv")[:7], *(row for row in rows_of("test.csv") if row["text"] not in known)]
+    rows[0]["text"] = f" {rows[0]['text'].upper()}  "  # the same as normalized
+    for name, part in (("some.csv", rows), ("one.csv", rows[6:]), ("none.csv", rows[7:])):
+        with open(name, "w", newline="") as file:
+            writer = csv.DictWriter(file, ["text", "label"])
+            writer.writeheader()
+            writer.writerows(part)
+    said = {}
+    for name in ("some.csv", "one.csv", "none.csv"):
+        with pytest.raises(SystemExit):
+            command(["evaluate", "runs/gru", name])
+        said[name] = capsys.readouterr().out
+    assert "7 rows of the file repeat texts that runs/gru was trained on or chosen by" in said["some.csv"]
+    assert "1 row of the file repeats texts" in said["one.csv"]
+    assert "about new data alone" not in said["none.csv"]
+    assert num_repeated(gru, folder / "some.csv") == 7
+    moved = thalweg.train(write(tmp_path / "rows.csv", 80, 3), out=tmp_path, steps=2)
+    assert num_repeated(moved, tmp_path / "rows.csv") == 80
+    (tmp_path / "rows.csv").unlink()
+    assert num_repeated(moved, folder / "some.csv") is None
 
 
 def coins(path, size, seed, copies=1):

@@ -13,13 +13,18 @@ from thalweg.certificates.certificate.interval import Certificate, Interval
 from thalweg.certificates.new_texts.level import NAME, held_out_level
 from thalweg.data.arrays.batches import KEYS, Examples
 from thalweg.data.arrays.equal import one_of_each
+from thalweg.data.arrays.split import text_keys
+from thalweg.data.columns.facts import as_text
+from thalweg.data.files.base import AbstractSource
 from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
 from thalweg.tasks.answering import answering
 from thalweg.tasks.base import AbstractTask, Prepared
+from thalweg.training.folder.build import settings_of
 from thalweg.training.folder.checkpoint import checksum
 from thalweg.training.folder.run import Run
 from thalweg.training.recipe.recipe import Recipe
+from thalweg.training.session.reading import open_any
 from thalweg.training.session.session import MAX_EVALUATIONS
 from thalweg.training.steps.device import choose_device, choose_precision
 from thalweg.training.steps.evaluate import evaluate
@@ -112,6 +117,30 @@ def new_texts_level(run: Run, task: AbstractTask, prepared: Prepared, test: Path
     baseline = size - round(found.baselines[SHARE] * size) if SHARE in found.baselines else None
     level = held_out_level(size - right, size, compared=compared, data=data, baseline=baseline)
     return dataclasses.replace(level, seconds=time.perf_counter() - start, evidence={**level.evidence, **file})
+
+
+def num_repeated(run: Run, path: Path) -> int | None:
+    """Return how many rows of a file have the texts of a row that a run was trained on or chosen by.
+
+    Texts are compared as normalized. None where it is unknown: a task that reads no texts row by row, or data that are
+    missing or have changed since.
+    """
+    columns, given, files = run.data["columns"], run.recipe.data, run.data["files"]
+    roles = [role for role in run.task.inputs if role in columns and role != "series"]
+    if not roles or any(not Path(name).is_file() or checksum(Path(name)) != old for name, old in files.items()):
+        return None
+    normalizer = settings_of(run.recipe, columns).normalizer()
+
+    def keys(source: AbstractSource) -> np.ndarray:
+        found = [np.zeros(0, dtype=np.uint64)]
+        for chunk in source.chunks():
+            parts = [normalizer.many([as_text(value) for value in chunk.column(columns[role])]) for role in roles]
+            found.append(text_keys("\0".join(texts) for texts in zip(*parts, strict=True)))
+        return np.concatenate(found)
+
+    skip = given.skip_bad_rows
+    known = [keys(open_any(name, skip_bad_rows=skip)) for name in (given.source, given.valid) if name]
+    return int(np.isin(keys(open_source(path, skip_bad_rows=True)), np.concatenate(known)).sum())
 
 
 def validated_on_training_file(run: Run) -> bool:
