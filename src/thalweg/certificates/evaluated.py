@@ -1,9 +1,7 @@
 """The loss of an objective from one pass over all its data in float64; where there is no time for it, an estimate."""
 
-import ctypes
 import dataclasses
 import math
-import sys
 import time
 from typing import Final, final
 
@@ -13,6 +11,7 @@ import torch
 from thalweg.certificates.attempts import Clock, TooLongError, Watch
 from thalweg.certificates.floors.targets import Targets, collect_targets
 from thalweg.certificates.linear.last_layer import FormRows, split_last_layer
+from thalweg.certificates.linear.stored import give_back
 from thalweg.errors import InputError, is_out_of_memory
 from thalweg.objective import Objective
 
@@ -52,14 +51,8 @@ def evaluated(objective: Objective, clock: Clock) -> Evaluated:
         ) from error
     if not np.isfinite(found.loss):
         raise InputError(f"The loss is {found.loss:g} at these weights, so there is nothing to certify.")
-    _give_back()
+    give_back()
     return found
-
-
-def _give_back() -> None:
-    """Give free memory back to the system, where the C library can: batches in float64 leave 0.3 GB between others."""
-    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
-        trim(0)
 
 
 def _evaluated(objective: Objective, clock: Clock) -> Evaluated:

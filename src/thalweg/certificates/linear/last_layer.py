@@ -14,7 +14,7 @@ from thalweg.certificates.linear.head import Head, HeadPoint
 from thalweg.certificates.linear.matrices import Features
 from thalweg.certificates.linear.own_layer import require_own_layer
 from thalweg.certificates.linear.regularizers import L2, Ball
-from thalweg.certificates.linear.stored import LEAST_BYTES, Stored, blocks
+from thalweg.certificates.linear.stored import LEAST_BYTES, Stored, blocks, give_back
 from thalweg.errors import InputError
 from thalweg.heads.adapt import as_head
 from thalweg.heads.base import AbstractHead, LinearForm
@@ -27,6 +27,7 @@ MAX_BYTES: Final = 1_500_000_000  # of features and predictions that are held at
 # Bytes of a feature, which is kept in float64 and float32; of a prediction, of which there are its residual, its
 # probabilities and their curvature, too.
 PER_FEATURE, PER_PREDICTION = 12, 56
+OFTEN: Final = 2**16  # rows after which free memory is given back
 
 
 def head_problem(
@@ -110,6 +111,8 @@ class FormRows:
         self.finite = self.finite and (
             bool(torch.isfinite(form.features.sum())) or bool(form.features.isfinite().all())
         )
+        if end // OFTEN > self._num_rows // OFTEN:
+            give_back()
         self._num_rows = end
         # A new tensor: a slice would keep the features of all batches alive.
         none = form.features.new_empty(0, self.layer.in_features)

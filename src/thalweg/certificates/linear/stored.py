@@ -1,9 +1,11 @@
 """Dense matrices that are too large for memory: mapped from a file that has no name, and read some rows at a time."""
 
+import ctypes
 import errno
 import mmap
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from typing import Final, final
@@ -72,6 +74,12 @@ def _reserve(file: int, size: int) -> None:
         if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
             raise
         os.truncate(file, size)
+
+
+def give_back() -> None:
+    """Give free memory back to the system, where the C library can: what is kept of each batch lies among it."""
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)
 
 
 def blocks(num_rows: int, width: int) -> Iterator[slice]:
