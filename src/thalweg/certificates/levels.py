@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from thalweg.certificates.attempts import COUNTING, LOSS, Attempts, Clock
 from thalweg.certificates.certificate.interval import Certificate, Interval
 from thalweg.certificates.checker.check import fingerprint
-from thalweg.certificates.evaluated import evaluated
+from thalweg.certificates.evaluated import Evaluated, evaluated
 from thalweg.certificates.factored.bags import factored_problem, factors_of
 from thalweg.certificates.floors.floor import Floor
 from thalweg.certificates.floors.norm import norm_floor
@@ -50,6 +50,9 @@ PRODUCT: Final = 4.0  # gradients that a product with the Hessian costs, about
 TRIALS: Final = 24.0  # evaluations of the loss along the directions that are tried
 # Of the time that is left when its turn comes, what a level may take that can go on for as long as it is let.
 SHARES: Final = {"head": 0.5, "separable": 0.3, "two_layer": 0.6}
+# Passes over all the data that a level takes before its own work.
+PASSES: Final = {"norm_floor": 0.1, "head": 0.2, "separable": 1.2, "two_layer": 2.0}
+TRIED: Final = 13.0  # passes of a batch, loss and all, that trying its rows alone takes in three batches, measured
 
 
 @final
@@ -99,14 +102,7 @@ def certify_objective(
     exact, loss, each, targets = known.objective, known.loss, known.seconds, known.targets
     tries = Attempts(loss, clock, say, 0.0 if known.rows is None else known.rows.size())
     wanted = [name for name in ORDER if _could_apply(name, exact, radius)]
-    random = known.too_long or _randomness(exact)
-    if random:
-        tries.left_out = dict.fromkeys(wanted, random)
-        wanted = []
-    if known.why and not random:
-        tries.left_out |= {name: known.why for name in ("norm_floor", "head", "separable") if name in wanted}
-    if targets is None:
-        tries.left_out |= {name: known.reason for name in ("floor", "norm_floor") if name in wanted}
+    tries.left_out = _hindered(known, wanted)
     for name in wanted:
         if name in tries.left_out or (name == "separable" and not _has_classes(targets)):
             continue
@@ -152,9 +148,17 @@ def certify_objective(
     )
 
 
-TRIED: Final = 13.0  # passes of a batch, loss and all, that trying its rows alone takes in three batches, measured
-# Passes over all the data that a level takes before its own work.
-PASSES: Final = {"norm_floor": 0.1, "head": 0.2, "separable": 1.2, "two_layer": 2.0}
+def _hindered(known: Evaluated, wanted: Sequence[str]) -> dict[str, str]:
+    """Return the levels that cannot be had of what was evaluated, and why."""
+    random = known.too_long or _randomness(known.objective)
+    if random:
+        return dict.fromkeys(wanted, random)
+    left_out = {}
+    if known.why:
+        left_out |= {name: known.why for name in ("norm_floor", "head", "separable") if name in wanted}
+    if known.targets is None:
+        left_out |= {name: known.reason for name in ("floor", "norm_floor") if name in wanted}
+    return left_out
 
 
 def _randomness(objective: Objective) -> str:
