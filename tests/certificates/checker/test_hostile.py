@@ -7,13 +7,18 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from dual_cases import exact_bound
 from forging import bag
 
+from thalweg.batch import Batch
 from thalweg.certificates.certificate.interval import Interval
 from thalweg.certificates.checker import check as checker
 from thalweg.certificates.checker import rules
 from thalweg.certificates.checker.check import Refused, prove
+from thalweg.certificates.levels import certify_objective
+from thalweg.heads.softmax import Softmax
+from thalweg.objective import Objective
 
 TARGETS = np.array([[0.62], [-1.3], [0.87]])
 POINTS = np.array([[0.13, -0.54], [0.64, 0.1], [-0.53, 0.36]])
@@ -162,6 +167,27 @@ def test_levels_of_a_file_share_the_time(tmp_path, monkeypatch):
     assert checker.check(path).refused == []
     monkeypatch.setattr(rules, "MAX_PRODUCTS", 0.99 * (one + two))
     assert checker.check(path).refused == ["head: It is too large to be verified here."]
+
+
+def test_what_is_saved_is_within_what_the_checker_does_for_a_file(tmp_path, monkeypatch):
+    """The price of some levels is known only when they have been verified: those of halfspaces, of hidden units."""
+    rng = np.random.default_rng(0)
+    x, labels = torch.from_numpy(rng.normal(size=(60, 3))), torch.from_numpy(rng.integers(0, 3, 60))
+    objective = Objective(torch.nn.Identity(), Softmax(3, 3).double(), [Batch({"input": x}, labels)])
+    interval = certify_objective(objective, seconds=10.0)
+    path = tmp_path / "certificate.json"
+    interval.save(path)
+    checker.check(path)
+    spent = rules.SPENT[0]
+    sizes = sum(checker.price(level.evidence)[0] for level in interval.levels if level.evidence)
+    assert spent > 1.1 * sizes
+    for limit, left_out in ((1.01 * spent, 1), (0.99 * spent, 2), (1.01 * sizes, 2)):
+        monkeypatch.setattr(rules, "MAX_PRODUCTS", limit)
+        monkeypatch.setattr(checker, "MAX_PRODUCTS", limit)
+        interval.save(path)
+        report = checker.check(path)
+        assert report.refused == []
+        assert sum("NOT VERIFIED, it was saved without" in sentence for sentence in report.sentences) == left_out
 
 
 def test_evidence_that_the_checker_would_not_verify_is_not_saved(tmp_path):

@@ -60,6 +60,7 @@ class Certificate:
         seconds: time that computing the bound took.
         evidence: what `thalweg.certificates.checker.check` needs to verify the bound, by the names in its table;
             `evidence["rule"]` says which rule. Empty: nothing can be verified without computing again.
+        products: how many products of numbers verifying it takes, besides those that the sizes of its arrays tell.
 
     Raises:
         ValueError: if the bound is above the loss by more than rounding, or a number is NaN: a mistake of ours.
@@ -85,6 +86,7 @@ class Certificate:
     reached: float | None = None
     upper: float | None = None
     evidence: Evidence = dataclasses.field(default_factory=dict, repr=False)
+    products: float = dataclasses.field(default=0.0, repr=False)
 
     def __post_init__(self) -> None:
         if self.evidence.get("rule") in check.RULES:
@@ -225,6 +227,7 @@ class Interval:
         for entry, level in zip(content["levels"], self.levels, strict=True):
             entry["evidence"] = {}
             products, numbers = check.price(level.evidence) if level.evidence else (0.0, 0.0)
+            products += level.products
             size = sum(8 * value.size for value in level.evidence.values() if isinstance(value, np.ndarray))
             if size > left or products > work or numbers > check.MAX_NUMBERS:
                 continue

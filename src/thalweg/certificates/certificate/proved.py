@@ -62,4 +62,5 @@ def proved_certificate(
         reached=None if reached is None else lowest,
         seconds=seconds,
         evidence=evidence if keep else {},
+        products=found.products,
     )

@@ -17,7 +17,7 @@ LEAST, MOST = 1e-60, 1e60  # RANGE of numbers that others are divided by or mult
 
 # loss: computed again from weights in the evidence, or None; size: sum of the absolute values of its terms;
 # value, error: the bound that is proved is value - error.
-Proved = collections.namedtuple("Proved", "loss size value error")
+Proved = collections.namedtuple("Proved", "loss size value error products", defaults=(0.0,))  # products: see `prove`
 
 
 class Refused(Exception):  # noqa: N818

@@ -96,8 +96,12 @@ def rule(name):
 
 
 def prove(evidence, *, begin=True):
-    """Return what evidence proves, as `Proved`; raises Refused. What it takes is counted from here, or from before."""
+    """Return what evidence proves, as `Proved`; raises Refused. What it takes is counted from here, or from before.
+
+    Its `products` are what that took, besides the `price`.
+    """
     SPENT[0] *= not begin
+    before = SPENT[0]
     name = evidence.get("rule")
     need(isinstance(name, str) and name in RULES, f"There is no rule {name!r} in this version.")
     for key, value in evidence.items():
@@ -118,7 +122,7 @@ def prove(evidence, *, begin=True):
         found = getattr(part(RULES[name]), f"check_{name}")(evidence, sys.modules[__name__])
     ok = all(map(math.isfinite, (found.value, found.error, found.size, found.loss or 0.0))) and found.error >= 0
     need(ok, "The evidence proves nothing: its numbers are too large.")
-    return found
+    return found._replace(products=SPENT[0] - before)
 
 
 def proved(found):
