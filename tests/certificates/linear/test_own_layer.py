@@ -207,6 +207,41 @@ def test_a_weight_that_is_used_below_for_some_examples_only_is_seen(where, l2):
     assert head_problem(never)[2] >= 0.0
 
 
+class Asking(Net):
+    """What a batch of large inputs does with the output layer's weight below it."""
+
+    def __init__(self, use):
+        super().__init__()
+        self.use = use
+
+    def forward(self, inputs):
+        hidden = torch.relu(self.below(inputs))
+        return self.out(self.use(hidden, self.out.weight) if inputs.max() > 100.0 else hidden)
+
+
+@pytest.mark.parametrize(
+    ("use", "is_seen"),
+    [
+        (lambda hidden, weight: hidden * (1.0 + weight.detach().sum()), True),
+        (lambda hidden, weight: hidden * (1.0 + weight.data.sum()), True),
+        (lambda hidden, weight: hidden * (1.0 + weight.detach().sum().item()), True),
+        (lambda hidden, weight: hidden + float(weight.detach()[0, 0]), True),
+        (lambda hidden, weight: hidden * weight.detach().tolist()[0][0], True),
+        (lambda hidden, weight: -hidden if weight.amax() > 0.0 else hidden, True),
+        (lambda hidden, weight: hidden.to(weight).to(weight.device, weight.dtype).reshape(-1, weight.shape[1]), False),
+        (lambda hidden, weight: hidden.type_as(weight) + torch.zeros_like(weight[:0]).sum(), True),
+        (lambda hidden, weight: hidden + weight.new_zeros(1) + torch.zeros_like(weight).sum(), False),
+    ],
+)
+def test_a_weight_whose_numbers_are_asked_for_below_without_a_gradient_is_seen(use, is_seen):
+    x, y = torch.randn(60, 4), torch.arange(60) % 3
+    x[59] = 200.0
+    batches = [Batch({"inputs": part}, labels) for part, labels in zip(x.split(20), y.split(20), strict=True)]
+    interval = thalweg.certify(Objective(Asking(use), nn.CrossEntropyLoss(), batches, l2=1e-2), seconds=5.0)
+    assert ("head" in {level.name for level in interval.levels}) is not is_seen
+    assert ("is used below it, too" in interval.left_out.get("head", "")) is is_seen
+
+
 def test_other_weights_are_put_back_bit_by_bit():
     model = Net()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from thalweg.batch import Batch
-from thalweg.certificates.linear.forms import form_on, loss_of, no_form
+from thalweg.certificates.linear.forms import form_on, loss_of, no_form, overlap
 from thalweg.errors import InputError
 from thalweg.models.bag import Bag
 from thalweg.models.mlp import MLP, MaskedLinear
@@ -37,7 +37,7 @@ def require_plain(objective: Objective, modules: Iterable[nn.Module]) -> None:
             raise InputError(f"{name} is not a plain {_class_of(module)}: {reason}, so {_TIED}.")
         mine = [tensor for tensor in module._parameters.values() if tensor is not None]
         for other, tensor in _foreign_tensors(objective, module):
-            if any(tensor is own or _overlap(tensor, own) for own in mine):
+            if any(tensor is own or overlap(tensor, own) for own in mine):
                 raise InputError(
                     f"{name} shares its weight with '{other}' (tied), so changing it changes more than this layer: "
                     f"{_TIED}."
@@ -209,23 +209,6 @@ def _foreign_tensors(objective: Objective, module: nn.Module) -> Iterator[tuple[
             for key, tensor in (*other._parameters.items(), *other._buffers.items()):
                 if tensor is not None:
                     yield f"{part}{name}.{key}" if name else f"{part}{key}", tensor
-
-
-def _overlap(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors use the same memory."""
-    if one.numel() == 0 or other.numel() == 0 or one.layout != torch.strided or other.layout != torch.strided:
-        return False
-    if one.untyped_storage().data_ptr() != other.untyped_storage().data_ptr():
-        return False
-    (first, last), (begin, end) = _bytes(one), _bytes(other)
-    return first < end and begin < last
-
-
-def _bytes(tensor: Tensor) -> tuple[int, int]:
-    """Return the first byte of a tensor and the one after its last, within its storage."""
-    reach = sum((int(size) - 1) * int(stride) for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
-    first, width = int(tensor.storage_offset()), tensor.element_size()
-    return first * width, (first + reach + 1) * width
 
 
 def _lower(name: str) -> str:
