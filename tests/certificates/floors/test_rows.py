@@ -129,6 +129,29 @@ def test_rows_that_see_each_other_in_few_batches_are_seen(gate, kind):
     assert found[LOSS] == pytest.approx(math.log(2))
 
 
+@pytest.mark.parametrize("rows", [2, 20])
+def test_a_large_column_does_not_hide_one_that_sees_other_rows(rows):
+    """Beside a column of 1e11 the place in the batch was lost in a tolerance that held for all columns."""
+
+    def see(self, x):
+        place = torch.arange(len(x))[:, None] * (len(x) == rows)
+        return torch.cat([1e11 * x.double(), place], 1)
+
+    batches = [({"x": torch.ones(2, 1)}, [0, 1])] * 60
+    found, reason = of_batches(see, *batches, ({"x": torch.ones(20, 1)}, [0, 1] * 10), width=2)
+    assert not found
+    assert "no floor is proved for it" in reason
+
+
+def test_a_column_that_rounding_alone_fills_does_not_cost_a_floor():
+    def see(self, x):
+        thirds = x.double() / 3.0
+        return torch.cat([thirds, (thirds @ torch.ones(1, 1).double() * 0.1 * 30.0 - x) * 1e-3], 1)
+
+    found, _ = of_batches(see, *[({"x": torch.rand(1, 1).repeat(6, 1)}, [0, 1, 1] * 2) for _ in range(9)], width=2)
+    assert found[LOSS] > 0.6
+
+
 def test_running_statistics_are_those_of_no_batch():
     model = nn.Sequential(nn.Linear(1, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
     found, _ = floors(Objective(model, nn.CrossEntropyLoss(), X, Y))

@@ -20,7 +20,8 @@ from thalweg.errors import InputError
 from thalweg.objective import Objective
 
 OFFSETS: Final = "offsets"  # of bags: where each begins in `tokens`; with `weights` of the same length
-TOLERANCE: Final = 1e-9  # of the largest hidden state, in float64
+TOLERANCE: Final = 1e-9  # of the largest hidden state of a column, in float64
+LEAST_COLUMN: Final = 1e-4  # of the largest column; smaller ones may be what rounding leaves of it
 MAX_BATCHES: Final = 3
 MAX_ALONE: Final = 3  # rows of a batch that are tried by themselves
 MAX_GROUPS: Final = 16  # whose batches are looked at
@@ -73,13 +74,23 @@ def some_rows(batch: Batch, rows: np.ndarray) -> Batch:
     return Batch(inputs, batch.targets[index], mask, weights)
 
 
-def numbers_of(states: Tensor) -> np.ndarray:
+def column_sizes(states: Tensor) -> Tensor:
+    """Return how large the numbers of each column are, `[width]`, above 0: what a difference is compared with."""
+    if not len(states):
+        return states.new_ones(states.shape[1:])
+    sizes = states.abs().amax(0)
+    sizes = torch.maximum(sizes, LEAST_COLUMN * sizes.amax()) if sizes.numel() else sizes
+    return torch.where(sizes > 0.0, sizes, 1.0)
+
+
+def numbers_of(states: Tensor, sizes: Tensor) -> np.ndarray:
     """Return a number for each hidden state, `[n]`: its product with a vector that was drawn once.
 
-    Different states have different numbers, but for a chance of 0.
+    Different states have different numbers, but for a chance of 0; columns are in units of their sizes, so that none
+    hides another one.
     """
     drawn = torch.randn(states.shape[1], generator=torch.Generator().manual_seed(_SEED), dtype=torch.float64)
-    return _numpy(states.double() @ (drawn / drawn.abs().sum().clamp_min(1e-300)).to(states.device))
+    return _numpy(states.double() @ ((drawn / drawn.abs().sum().clamp_min(1e-300)).to(states.device) / sizes.double()))
 
 
 def require_same_answers(numbers: np.ndarray, groups: np.ndarray, chosen: np.ndarray) -> None:
@@ -177,7 +188,7 @@ def _states(objective: Objective, batch: Batch) -> Tensor:
 
 
 def _agree(left: Tensor, right: Tensor, like: Tensor | None = None) -> bool:
-    scale = float((left if like is None else like).abs().max()) if left.numel() else 0.0
+    scale = column_sizes(left if like is None else like)
     return left.shape == right.shape and bool(((left - right).abs() <= TOLERANCE * scale).all())
 
 

@@ -20,7 +20,7 @@ from thalweg.certificates.floors.floor import (
     number_floor,
     soft_floor,
 )
-from thalweg.certificates.floors.rows import columns_of, numbers_of
+from thalweg.certificates.floors.rows import column_sizes, columns_of, numbers_of
 from thalweg.certificates.linear.forms import form_on, join_forms
 from thalweg.data.arrays.equal import Column, Prefixes, same_rows
 from thalweg.errors import InputError
@@ -69,6 +69,7 @@ def collect_targets(
     positions: list[tuple[np.ndarray, np.ndarray]] = []
     wrong: list[np.ndarray] = []
     answers: list[np.ndarray] = []
+    sizes: Tensor | None = None
     outputs, total, count = 1, 0.0, 0.0
     with torch.no_grad():
         for batch in objective.batches:
@@ -87,7 +88,9 @@ def collect_targets(
                 keep(form)
             outputs = form.features.shape[1] if form.layer is None else form.layer.out_features
             wrong.append(_wrong(form, outputs))
-            answers.append(numbers_of(form.features))
+            if sizes is None and len(form.features):
+                sizes = column_sizes(form.features)
+            answers.append(numbers_of(form.features, column_sizes(form.features) if sizes is None else sizes))
             part, divisor = objective.head.loss_from_hidden(hidden, batch.targets, batch.mask, batch.weights)
             total, count = total + float(part), count + float(divisor)
             positions.append(_positions(hidden, form))
