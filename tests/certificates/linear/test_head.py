@@ -318,6 +318,20 @@ def test_past_the_limit_the_first_product_is_the_last():
         assert solved.predicted < 0.0
 
 
+@pytest.mark.parametrize("regularizer", [L1(1e-3), ElasticNet(1e-3, 1e-6)])
+def test_sparse_polishing_ends_where_there_is_no_curvature(regularizer):
+    """Of predictions of 1e10 all second derivatives are 0, and a step's length was doubled without end."""
+    x = (
+        torch.randn(40, 3, generator=torch.Generator().manual_seed(0)).double()
+        * torch.tensor([1e8, 1.0, 1e-6]).double()
+    )
+    head = Head(Features(x), LogisticLoss((torch.arange(40) % 2).double()[:, None]), regularizer, intercept=True)
+    polished = polish(head, head.at(torch.full((3, 1), 100.0), torch.zeros(1)))
+    assert polished.status is Status.NO_STEP
+    assert polished.bound <= polished.point.total
+    assert polish(head, tolerance=1e-4).status is Status.CONVERGED
+
+
 @pytest.mark.parametrize("head", [nn.BCEWithLogitsLoss, nn.CrossEntropyLoss])
 def test_a_layer_that_is_sure_of_its_mistakes_is_polished_from_zero(head):
     torch.manual_seed(0)

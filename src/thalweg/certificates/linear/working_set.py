@@ -19,6 +19,7 @@ LARGEST_DENSE: Final = 1000  # unknowns whose products with each other are kept 
 LARGEST_SOLVED: Final = 300  # unknowns whose linear equation is solved directly
 ROUNDS: Final = 10  # of the quadratic model's minimization
 SWEEPS: Final = 10  # proximal gradient steps a round
+STEEPEST: Final = 1e100  # where the diagonal is one
 MAX_PRODUCTS: Final = 100
 RIDGE: Final = 1e-7  # added to a curvature whose diagonal is one: its rounding in float32
 FAR: Final = 0.05  # relative: where derivatives exceed the penalty by more, the gap is far from closed
@@ -58,6 +59,8 @@ class WorkingSet:
         slope = torch.cat([l2 * point.weight[chosen, 0] - point.gradient[chosen, 0], -point.slope_bias[:free]])
         moved = curvature.minimizer(slope, penalty, weight) - weight
         self.products += curvature.products
+        if not bool(torch.isfinite(moved).all()):  # no curvature at all, or numbers beyond float32
+            return None
         along = curvature.predictions(moved).double().unsqueeze(1)
         expected = dot(slope, moved) + float((penalty * ((weight + moved).abs() - weight.abs())).sum())
 
@@ -145,6 +148,8 @@ def _minimizer(
     u, image = start, torch.zeros_like(start)
     for _ in range(ROUNDS):
         u, image, bend = model.sweeps(u, image, bend)
+        if not bend < STEEPEST:
+            return torch.full_like(u, math.nan)
         active, sign = (u != 0.0) | (penalty == 0.0), torch.sign(u)
         solved = u + _solve(multiply, matrix, -(image + slope + penalty * sign), active)
         kept = (torch.sign(solved) == sign) | (penalty == 0.0)
@@ -193,9 +198,12 @@ class _Model:
                 new = _shrink(ahead - (of_ahead + self.slope) / bend, self.penalty / bend)
                 of_new = self.multiply(new - self.start)
                 moved = new - ahead
-                if dot(moved, of_new - of_ahead) <= bend * dot(moved, moved) * (1.0 + 1e-6):
+                bent = dot(moved, of_new - of_ahead)
+                if bent <= bend * dot(moved, moved) * (1.0 + 1e-6):
                     break
-                bend *= 2.0
+                bend = 2.0 * bend if math.isfinite(bent) else math.inf
+                if bend > STEEPEST:
+                    return u, image, bend
             if dot(ahead - new, new - u) > 0.0:
                 t = 1.0  # it turned back: the momentum begins again
             after = (1.0 + math.sqrt(1.0 + 4.0 * t * t)) / 2.0
