@@ -113,6 +113,15 @@ def test_a_label_that_no_example_has_may_have_any_f1():
     assert high > samples.values["macro_f1"] + 1 / 3
 
 
+def test_a_label_that_is_given_but_that_no_example_has_does_not_count_twice():
+    """Draws without that mistake have a macro F1 of 1 over the two others; the limit was 4/3."""
+    target = np.arange(50) % 2
+    guess = np.where(np.arange(50) == 0, 2, target)
+    low, high = label_pairs(guess, target, 3).intervals()["macro_f1"]
+    assert 0.6 < low < 2 / 3 < high <= 1.0
+    assert high > 0.99
+
+
 def test_undefined_draws():
     values = np.array([1.0, 2.0, 3.0, 4.0])
     nan = Samples(np.ones(4, dtype=int), lambda w: {"bad": np.full(len(w), np.nan), "good": w @ values / 4})

@@ -88,7 +88,8 @@ class Samples:
         if name not in self.unseen:
             return low, high
         present, labels, missing = self.unseen[name]
-        return min(low, low * present / labels), max(high, (high * present + missing) / labels)
+        seen = min(high * present, labels - missing)  # one that is only given adds nothing to this sum, and is missing
+        return min(low, low * present / labels), max(high, (seen + missing) / labels)
 
     def _at_limits(self, name: str, confidence: float) -> list[float]:
         """Return a figure for the same kinds of mistakes, but as many as the limits of the accuracy allow.
