@@ -111,8 +111,11 @@ class Objective:
         do; what is done to the copy leaves the original alone.
         """
         network = self._network()
-        networks = copy.deepcopy(network, _computed(network))
-        networks.to(dtype).eval()
+        with torch.no_grad():  # else a copy of what TorchScript compiled is no leaf, and cannot be trained
+            networks = copy.deepcopy(network, _computed(network))
+            networks.to(dtype).eval()
+        for mine, tensor in zip(networks.parameters(), network.parameters(), strict=True):
+            mine.requires_grad_(tensor.requires_grad)
         _share_again([*network.parameters(), *network.buffers()], [*networks.parameters(), *networks.buffers()])
         partners = dict(zip(map(id, network.parameters()), networks.parameters(), strict=True))
         other = copy.copy(self)

@@ -275,6 +275,23 @@ def test_the_copy_leaves_the_original_alone():
     assert not other.penalized[0].any()
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+def test_a_model_with_a_compiled_part_has_all_levels():
+    """A deep copy of what TorchScript compiled is no leaf: the model was refused, and before had no neighborhood."""
+    torch.manual_seed(0)
+    compiled = torch.jit.script(nn.Sequential(nn.Linear(2, 3), nn.Tanh()))
+    model = nn.Sequential(compiled, nn.Linear(3, 2))
+    compiled[0].bias.requires_grad_(False)
+    objective = Objective(model, nn.CrossEntropyLoss(), torch.ones(4, 2), torch.tensor([0, 1, 1, 1]), l2=1e-2)
+    interval = thalweg.certify(objective, seconds=20.0)
+    assert {level.name for level in interval.levels} == {"floor", "head", "local"}
+    assert [tensor.requires_grad for tensor in model.parameters()] == [True, False, True, True]
+    copied = list(objective.copied(torch.float64).model.parameters())
+    assert [(tensor.is_leaf, tensor.requires_grad) for tensor in copied] == [
+        (True, True), (True, False), (True, True), (True, True),
+    ]  # fmt: skip
+
+
 def test_an_objectives_interval_can_be_saved_and_checked(tmp_path):
     objective = Objective(nn.Linear(1, 3), nn.CrossEntropyLoss(), X, torch.tensor([0, 1, 2, 2]))
     interval = thalweg.certify(objective)
