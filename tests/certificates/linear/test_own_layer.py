@@ -219,6 +219,12 @@ class Asking(Net):
         return self.out(self.use(hidden, self.out.weight) if inputs.max() > 100.0 else hidden)
 
 
+def copied(into, weight):
+    with torch.no_grad():
+        into[1:4] = weight
+    return into
+
+
 @pytest.mark.parametrize(
     ("use", "is_seen"),
     [
@@ -229,10 +235,19 @@ class Asking(Net):
         (lambda hidden, weight: hidden * weight.detach().tolist()[0][0], True),
         (lambda hidden, weight: -hidden if weight.amax() > 0.0 else hidden, True),
         (lambda hidden, weight: hidden.to(weight).to(weight.device, weight.dtype).reshape(-1, weight.shape[1]), False),
-        (lambda hidden, weight: hidden.type_as(weight) + torch.zeros_like(weight[:0]).sum(), True),
+        (lambda hidden, weight: hidden * (1.0 + copied(torch.zeros(5, 4), weight).sum()), True),
+        (lambda hidden, weight: hidden * (1.0 + hidden.new_tensor(weight).sum()), True),
+        (lambda hidden, weight: hidden * (1.0 + weight.detach().type_as(hidden.float()).sum()), True),
+        (lambda hidden, weight: -hidden if "-" in str(weight) else hidden, True),
+        (lambda hidden, weight: hidden.type_as(weight) + torch.zeros_like(weight[:0]).sum(), False),
+        (lambda hidden, weight: hidden.to(weight.data.dtype).reshape(-1, weight.T.shape[0]), False),
+        (lambda hidden, weight: hidden + weight.data.new(1, 4).zero_() + weight.data.new_zeros(1, 4), False),
+        (lambda hidden, weight: torch.func.vmap(torch.tanh)(hidden), False),
+        (lambda hidden, weight: torch.func.jvp(torch.tanh, (hidden,), (torch.ones_like(hidden),))[1], False),
         (lambda hidden, weight: hidden + weight.new_zeros(1) + torch.zeros_like(weight).sum(), False),
     ],
 )
+@pytest.mark.filterwarnings("ignore:To copy construct", "ignore:.*torch.jit.script:DeprecationWarning")
 def test_a_weight_whose_numbers_are_asked_for_below_without_a_gradient_is_seen(use, is_seen):
     x, y = torch.randn(60, 4), torch.arange(60) % 3
     x[59] = 200.0
@@ -240,6 +255,23 @@ def test_a_weight_whose_numbers_are_asked_for_below_without_a_gradient_is_seen(u
     interval = thalweg.certify(Objective(Asking(use), nn.CrossEntropyLoss(), batches, l2=1e-2), seconds=5.0)
     assert ("head" in {level.name for level in interval.levels}) is not is_seen
     assert ("is used below it, too" in interval.left_out.get("head", "")) is is_seen
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_compiled_part_is_watched_as_it_is_written():
+    class Compiled(Net):
+        def __init__(self):
+            super().__init__()
+            self.part = torch.compile(lambda h, w: torch.tanh(h).to(w.dtype), backend="eager", fullgraph=True)
+
+        def forward(self, inputs):
+            return self.out(self.part(self.below(inputs), self.out.weight))
+
+    x, y = torch.randn(60, 4), torch.arange(60) % 3
+    sizes = (20, 17, 5, 9, 9)
+    batches = [Batch({"inputs": part}, labels) for part, labels in zip(x.split(sizes), y.split(sizes), strict=True)]
+    interval = thalweg.certify(Objective(Compiled(), nn.CrossEntropyLoss(), batches, l2=1e-2), seconds=10.0)
+    assert "head" in {level.name for level in interval.levels}
 
 
 def test_other_weights_are_put_back_bit_by_bit():

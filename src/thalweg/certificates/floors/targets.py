@@ -27,6 +27,7 @@ from thalweg.errors import InputError
 from thalweg.heads.base import ConvexLoss, LinearForm
 from thalweg.objective import Objective
 
+GROWN: Final = 1e3  # times what a column of hidden states was in the first batch; then they are looked at again
 MAX_MASSES: Final = 50_000_000  # of a table with a row a target and a column a class
 MAX_LOGITS: Final = 2**22  # held at a time
 ROW_BY_ROW: Final = "a full example"
@@ -70,6 +71,7 @@ def collect_targets(
     wrong: list[np.ndarray] = []
     answers: list[np.ndarray] = []
     sizes: Tensor | None = None
+    most: Tensor | None = None
     outputs, total, count = 1, 0.0, 0.0
     with torch.no_grad():
         for batch in objective.batches:
@@ -88,8 +90,10 @@ def collect_targets(
                 keep(form)
             outputs = form.features.shape[1] if form.layer is None else form.layer.out_features
             wrong.append(_wrong(form, outputs))
-            if sizes is None and len(form.features):
-                sizes = column_sizes(form.features)
+            if len(form.features):
+                highest = form.features.abs().amax(0, keepdim=True)
+                most = highest if most is None else torch.maximum(most, highest)
+                sizes = column_sizes(most) if sizes is None else sizes
             answers.append(numbers_of(form.features, column_sizes(form.features) if sizes is None else sizes))
             part, divisor = objective.head.loss_from_hidden(hidden, batch.targets, batch.mask, batch.weights)
             total, count = total + float(part), count + float(divisor)
@@ -98,6 +102,9 @@ def collect_targets(
             none = form.features.new_empty((0, form.features.shape[1]))
             forms.append(dataclasses.replace(form, features=none, rows=None))
             watch()
+        if most is not None and sizes is not None and bool((column_sizes(most) > GROWN * sizes).any()):
+            whole = column_sizes(most)
+            answers = [numbers_of(form_on(objective, batch)[1].features, whole) for batch in objective.batches]
     first = forms[0]
     joined = join_forms(forms)
     targets = joined.targets.cpu().numpy()

@@ -1,6 +1,8 @@
 """From a head's linear form to a convex loss on features."""
 
+import sys
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, final
 
 import torch
@@ -43,7 +45,7 @@ def _hidden_above(objective: Objective, batch: Batch, layer: nn.Linear) -> Tenso
         for tensor, _ in trained:  # so that there is a graph of nothing else
             tensor.requires_grad_(any(tensor is mine for mine in own))
         with torch.enable_grad():
-            with _Uses(layer) as uses:
+            with _eager(), _Uses(layer) as uses:
                 hidden = objective.hidden(batch)
             used = uses.found
             if hidden.requires_grad:
@@ -61,9 +63,15 @@ def _hidden_above(objective: Objective, batch: Batch, layer: nn.Linear) -> Tenso
     return hidden.detach()
 
 
-_NUMBERS: Final = frozenset(  # functions that return what a tensor holds, and no tensor
-    ("item", "tolist", "numpy", "__array__", "__float__", "__int__", "__index__", "__bool__", "equal", "allclose")
-)
+# Functions that return what a tensor holds, and no tensor.
+_NUMBERS: Final = frozenset(
+    ("item", "tolist", "numpy", "equal", "allclose", "is_nonzero", "__array__", "__float__", "__int__", "__index__")
+) | {"__bool__", "__complex__", "__contains__", "__repr__", "__format__"}
+
+
+def _eager() -> AbstractContextManager[Any]:
+    """Return a context in which what is compiled runs as written, so that each operation is seen."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
 @final
@@ -103,12 +111,30 @@ class _Uses(TorchFunctionMode):
         result = func(*args, **kwargs)
         if not (self._inside or self.found):
             name = str(getattr(func, "__name__", ""))
-            own = name == "to" and len(args) > 1  # x.to(w) takes type and device of w alone
-            given = _tensors(args[:1] if own else (*args, *kwargs.values()))
-            has_numbers = name in _NUMBERS or any(True for _ in _tensors([result]))
-            if has_numbers and not (name.endswith(("_like", "_as")) or name.startswith("new_")):
-                self.found = any(overlap(tensor, mine) for tensor in given for mine in self._own)
+            read = _read(name, args, kwargs, result)
+            self.found = any(self._mine(tensor) for tensor in read) and not self._is_view(name, result)
         return result
+
+    def _mine(self, tensor: Tensor) -> bool:
+        return any(overlap(tensor, mine) for mine in self._own)
+
+    def _is_view(self, name: str, result: Any) -> bool:
+        """Whether nothing was read: the result is the same memory, and what reads that is seen in its turn."""
+        if name.endswith("_") and not name.startswith("__"):
+            return False
+        given = list(_tensors([result]))
+        return bool(given) and all(tensor.numel() == 0 or self._mine(tensor) for tensor in given)
+
+
+def _read(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Iterator[Tensor]:
+    """Yield the tensors whose numbers an operation takes, not only their type, device or shape."""
+    if result is None or name.startswith("new") or name.endswith("_like"):  # the first one is written to, or a pattern
+        args = args[1:]
+    elif name == "to" or name.endswith("_as"):  # the others are
+        args, kwargs = args[:1], {}
+    elif name not in _NUMBERS and not any(True for _ in _tensors([result])):
+        return
+    yield from _tensors((*args, *kwargs.values()))
 
 
 def _tensors(values: Sequence[Any]) -> Iterator[Tensor]:
@@ -123,7 +149,10 @@ def overlap(one: Tensor, other: Tensor) -> bool:
     """Whether two tensors use the same memory."""
     if one.numel() == 0 or other.numel() == 0 or one.layout != torch.strided or other.layout != torch.strided:
         return False
-    if one.untyped_storage().data_ptr() != other.untyped_storage().data_ptr():
+    try:
+        if one.untyped_storage().data_ptr() != other.untyped_storage().data_ptr():
+            return False
+    except (RuntimeError, NotImplementedError):  # a tensor within vmap or jvp has no memory of its own
         return False
     (first, last), (begin, end) = _bytes(one), _bytes(other)
     return first < end and begin < last
