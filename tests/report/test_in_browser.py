@@ -61,6 +61,10 @@ def full_report():
             | {"names": HOSTILE},
             {"kind": "series", **read, "x": HOSTILE, "lines": {name: list(range(size)) for name in HOSTILE[:4]}}
             | {"x_label": HOSTILE[4], "y_label": HOSTILE[5], "split": HOSTILE[6]},
+            {"kind": "path", **read, "lines": {HOSTILE[0]: [[1e-4, 0.9, 0.1], [0, 0.8]], HOSTILE[2]: [[1e-2, 0.7]]}}
+            | {"chosen": [HOSTILE[0], 1e-4], "x_label": HOSTILE[1], "y_label": HOSTILE[6]},
+            {"kind": "reliability", **read, "confidence": [0.2, None, 0.9], "accuracy": [0.1, None, 1.0]}
+            | {"counts": [10, 0, 20], "intervals": [[0.0, 0.4], None, [0.8, 1.0]]},
             {"kind": "bars", **read, "names": HOSTILE, "values": list(range(size)), "x_label": HOSTILE[2]},
             {"kind": "table", **read, "columns": HOSTILE[:2], "rows": [[LOUD, 1.5]]},
             {"kind": "texts", **read, "texts": [{"label": LOUD, "text": LOUD * 60}]},
@@ -87,7 +91,7 @@ def test_browser_finds_no_script_error_and_no_outside_request(seen):
 
 
 def test_browser_draws_every_figure_inside_its_panel(seen):
-    assert seen["plots"] == seen["drawn"] == 13
+    assert seen["plots"] == seen["drawn"] == 15
     assert min(seen["traces"]) >= 1
     assert seen["outOfBounds"] == 0
     assert not seen["tooWide"]
@@ -125,7 +129,7 @@ def test_browser_prints_on_a_narrower_page(seen):
 def test_browser_on_a_phone_in_the_dark_draws_the_same_page(page, tmp_path):
     seen = look_at(page, tmp_path, "--window-size=400,800", "--blink-settings=preferredColorScheme=0")
     assert seen["problems"] == []
-    assert seen["drawn"] == 13
+    assert seen["drawn"] == 15
     assert seen["outOfBounds"] == 0
     assert not seen["tooWide"]
 

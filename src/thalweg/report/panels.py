@@ -7,7 +7,10 @@ from typing import Any, final
 
 import plotly.graph_objects as go
 
+from thalweg.errors import counted
 from thalweg.report import section_figures
+from thalweg.report.penalty_path import path_figure
+from thalweg.report.reliability import calibration_error, reliability_figure
 from thalweg.report.text import clip, common_decimals, format_percentage, format_value, number, visible
 
 LONGEST_TEXT = 280  # characters of a cell or a caption; the rest is folded away
@@ -158,6 +161,23 @@ def _series(section: Mapping[str, Any]) -> Panel:
     return Panel(section["title"], section["text"], figure=figure)
 
 
+def _path(section: Mapping[str, Any]) -> Panel:
+    figure = path_figure(section["lines"], section["chosen"], section["x_label"], section["y_label"])
+    return Panel(section["title"], section["text"], figure=figure)
+
+
+def _reliability(section: Mapping[str, Any]) -> Panel:
+    confidence, accuracy, counts = section["confidence"], section["accuracy"], section["counts"]
+    error = calibration_error(confidence, accuracy, counts)
+    text = section["text"]
+    if error is not None:
+        text += (
+            f" Expected calibration error: {format_value(error)}, over {counted(len(counts), 'bin')} of equal width."
+        )
+    figure = reliability_figure(confidence, accuracy, counts, section.get("intervals"))
+    return Panel(section["title"], text, figure=figure, max_width_pixels=640)
+
+
 def _bars(section: Mapping[str, Any]) -> Panel:
     names, values, text = section["names"], section["values"], section["text"]
     limit = section_figures.MAX_BARS
@@ -190,6 +210,8 @@ RENDERERS: dict[str, Callable[[Mapping[str, Any]], Panel]] = {
     "confusion": _confusion,
     "scatter": _scatter,
     "series": _series,
+    "path": _path,
+    "reliability": _reliability,
     "bars": _bars,
     "ladder": _ladder,
     "table": _table,

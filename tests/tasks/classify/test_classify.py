@@ -61,7 +61,7 @@ def test_training_learns_and_a_saved_task_answers_the_same(tmp_path, columns, la
     again = Classify.load(tmp_path, settings(COLUMNS[columns], layout))
     assert again.predict(model, head, texts, AnswerOptions(top=2)) == answers
     sections = task.sections(model, head, data, seed=0)
-    kinds = ["confusion", "bars", "examples"] if columns == "one label" else ["bars", "examples"]
+    kinds = ["confusion", "bars", "reliability", "examples"] if columns == "one label" else ["bars", "examples"]
     assert [section["kind"] for section in sections] == kinds
     json.dumps(sections, allow_nan=False)
     meter = task.meter()

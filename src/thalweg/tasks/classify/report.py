@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 from torchmetrics.functional.classification import multiclass_confusion_matrix, multiclass_f1_score, multilabel_f1_score
 
+from thalweg.tasks.classify.calibration import confidence_bins
 from thalweg.tasks.sections import confusion, f1_bars
 
 NUM_WORST = 20
@@ -24,6 +25,7 @@ def single_label_sections(
     return [
         confusion("texts of one true label", labels, counts.tolist()),
         f1_bars("label", WEAKNESS, labels, scores.tolist()),
+        _reliability(prediction, target),
         _worst(labels, prediction, target, raw),
     ]
 
@@ -34,6 +36,19 @@ def several_labels_sections(
     """Return the sections for labels that may come together; `target` holds 0 and 1, `[texts, labels]`."""
     scores = multilabel_f1_score(prediction.sigmoid(), target.long(), len(labels), average="none")
     return [f1_bars("label", WEAKNESS, labels, scores.tolist()), _worst_of_several(labels, prediction, target, raw)]
+
+
+def _reliability(prediction: Tensor, target: Tensor) -> dict[str, Any]:
+    """Return how often the most probable label is right, by its probability."""
+    most = prediction.double().softmax(-1).max(-1)
+    return {
+        "kind": "reliability",
+        "title": "Is the confidence right?",
+        "text": "Validation texts by the probability of the label they were given, and the fraction of them that is "
+        "right, with its 95 % interval. On the dashed line a confidence of 80 % is right in 80 % of the cases; below "
+        "it the network is too sure of itself, above it too cautious.",
+        **confidence_bins(most.values.numpy(), (most.indices == target).numpy()),
+    }
 
 
 def _worst(labels: Sequence[str], prediction: Tensor, target: Tensor, raw: Sequence[str]) -> dict[str, Any]:
