@@ -92,11 +92,54 @@ addEventListener("load", async () => {
 });
 """
 
+# Runs last, too: opens every fold and writes down the names at the axes of every figure, from left to right or from the
+# top down, with the hover text of a heat map's cells on the diagonal, and whether names overlap or are cut off.
+READ_TICKS = """
+addEventListener("load", async () => {
+  const seen = { problems, figures: [], failed: null };
+  try {
+    const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+    document.querySelectorAll("details").forEach((fold) => { fold.open = true; });
+    await pause(500);
+    for (const plot of document.querySelectorAll(".plot")) {
+      const frame = plot.querySelector(".main-svg").getBoundingClientRect();
+      const read = (axis, start, end) => [...plot.querySelectorAll(`.${axis}tick text`)]
+        .map((text) => ({ text: text.textContent, box: text.getBoundingClientRect() }))
+        .sort((a, b) => a.box[start] - b.box[start]);
+      const x = read("x", "right", "left"), y = read("y", "top", "bottom");
+      const overlapping = y.filter((tick, i) => i && tick.box.top < y[i - 1].box.bottom - 1);
+      const cut = [...x, ...y].filter(({ box }) => box.left < frame.left - 1 || box.right > frame.right + 1
+        || box.top < frame.top - 1 || box.bottom > frame.bottom + 1);
+      const hover = [];
+      const map = plot._fullData.find((trace) => trace.type === "heatmap");
+      for (let i = 0; map && i < Math.min(map.y.length, 12); i++) {
+        Plotly.Fx.hover(plot, { xval: map.x[Math.min(i, map.x.length - 1)], yval: i }, "xy");
+        await pause(60);
+        hover.push(plot.querySelector(".hoverlayer").textContent);
+        Plotly.Fx.unhover(plot);
+      }
+      const texts = (ticks) => ticks.map((tick) => tick.text);
+      const legend = [...plot.querySelectorAll(".legendtext")].map((text) => text.textContent);
+      seen.figures.push({ title: plot.getAttribute("aria-label"), hover, x: texts(x), y: texts(y), legend,
+        overlapping: texts(overlapping), cut: texts(cut),
+        sizes: [...x, ...y].map((tick) => tick.box.height), width: frame.width });
+    }
+    seen.tooWide = document.documentElement.scrollWidth > innerWidth;
+  } catch (error) {
+    seen.failed = String(error.stack || error);
+  }
+  const box = document.createElement("pre");
+  box.id = "seen";
+  box.textContent = JSON.stringify(seen);
+  document.body.append(box);
+});
+"""
 
-def watched(page):
-    """Return a page with the two scripts above, which its own policy is widened to allow."""
+
+def watched(page, probe=PROBE):
+    """Return a page with `COLLECT` and a probe, which its own policy is widened to allow."""
     hashes = " ".join(
-        f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in (COLLECT, PROBE)
+        f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in (COLLECT, probe)
     )
     assert page.count("; script-src ") == 1
     page = page.replace("; script-src ", f"; script-src {hashes} ").replace(
@@ -104,13 +147,13 @@ def watched(page):
     )
     first, rest = page.split('<meta name="viewport"', 1)
     page = f'{first}<script>{COLLECT}</script>\n<meta name="viewport"{rest}'
-    return page.replace("</body>", f"<script>{PROBE}</script>\n</body>")
+    return page.replace("</body>", f"<script>{probe}</script>\n</body>")
 
 
-def look_at(page, folder, *options):
+def look_at(page, folder, *options, probe=PROBE):
     """Open a page in the browser and return what the probe saw."""
     path = folder / "page.html"
-    path.write_text(watched(page), encoding="utf-8")
+    path.write_text(watched(page, probe), encoding="utf-8")
     command = [
         *(BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
         *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars"),

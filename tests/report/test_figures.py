@@ -146,8 +146,9 @@ def test_many_layers_are_a_heat_map_of_powers_of_ten():
     assert heat.type == "heatmap"
     assert len(heat.z) == 100
     assert [row[0] for row in heat.z[:5]] == pytest.approx([-1, -2, -3, -4, -5])
-    assert heat.customdata[2][0] == pytest.approx(1e-3)
-    assert heat.y[7] == "net.7.weight"
+    assert heat.customdata[7][0] == ["net.7.weight", pytest.approx(1e-3)]
+    assert heat.y[7] == 7
+    assert figure.layout.yaxis.ticktext[7] == "net.7"
     assert figure.layout.height < 1500
 
 

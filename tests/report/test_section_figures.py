@@ -9,6 +9,7 @@ from thalweg.report.page import Report, render_report
 from thalweg.report.panels import section_panel
 from thalweg.report.section_figures import ladder_figure
 
+DATES = ("2024-01-01T00:00:00", "2024-02-01T00:00:00", "2024-03-01T12:00:00")
 RUNGS = [
     {"name": "your model", "value": 0.5, "kind": "model"},
     {"name": "polished head", "value": 0.45, "kind": "reached"},
@@ -72,14 +73,16 @@ def test_confusion_figure_is_normalized_by_row_and_keeps_the_counts():
     figure = section_figures.confusion_figure(["a", "b", "c"], [[3, 1, 0], [0, 0, 0], [1, 1, 2]])
     (heat,) = figure.data
     assert [list(row) for row in heat.z] == [[0.75, 0.25, 0.0], [None] * 3, [0.25, 0.25, 0.5]]
-    assert [list(row) for row in heat.customdata] == [[3, 1, 0], [0, 0, 0], [1, 1, 2]]
+    assert [[cell[2] for cell in row] for row in heat.customdata] == [[3, 1, 0], [0, 0, 0], [1, 1, 2]]
+    assert heat.customdata[2][0] == ["c", "a", 1]
     assert figure.layout.xaxis.ticktext == figure.layout.yaxis.ticktext == ("a", "b", "c")
 
 
-def test_confusion_figure_keeps_labels_apart_that_look_alike_or_like_numbers():
+def test_labels_that_look_alike_or_like_numbers_are_texts_at_whole_numbers():
     figure = section_figures.confusion_figure(["1", "1", "2024-01-01"], [[1, 0, 0]] * 3)
-    assert figure.data[0].x == ("1", "1 (2)", "2024-01-01")
-    assert figure.layout.xaxis.type == figure.layout.yaxis.type == "category"
+    assert figure.data[0].x == figure.data[0].y == figure.layout.xaxis.tickvals == (0, 1, 2)
+    assert figure.layout.yaxis.ticktext == ("1", "1", "2024-01-01")
+    assert figure.layout.xaxis.type == figure.layout.yaxis.type == "linear"
 
 
 def test_many_labels_are_numbered_on_the_columns():
@@ -126,7 +129,9 @@ def test_scatter_without_points_is_an_empty_figure():
     ("x", "drawn", "kind"),
     [
         ([1, 2, 3], (1.0, 2.0, 3.0), "linear"),
-        (["2024-01-01", "2024-02-01", "2024-03-01"], ("2024-01-01", "2024-02-01", "2024-03-01"), "date"),
+        (["2024-01-01", "20240201", "2024-03-01T12:00Z"], DATES, "date"),
+        (["2024-01-01", "x", "2024-03-01"], (0, 1, 2), "linear"),
+        (["1", "2", "nan"], (0, 1, 2), "linear"),
         (["<b>", "x", "y"], (0, 1, 2), "linear"),
     ],
 )

@@ -7,7 +7,6 @@ import pytest
 from thalweg.report.text import (
     clip,
     common_decimals,
-    distinct,
     figure_text,
     format_percentage,
     format_value,
@@ -134,7 +133,3 @@ def test_script_json_survives_a_broken_surrogate():
 def test_script_json_refuses_what_json_has_not():
     with pytest.raises(ValueError, match="Out of range float values"):
         script_json([math.nan])
-
-
-def test_distinct_never_makes_a_name_that_is_taken():
-    assert distinct(["a", "a", "a (2)", "a"]) == ["a", "a (2)", "a (2) (2)", "a (3)"]

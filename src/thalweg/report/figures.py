@@ -8,8 +8,8 @@ from typing import Any, cast
 import plotly.graph_objects as go
 
 from thalweg.report.curves import Curve, Record, curve, has_values, of_event, smooth, thinned
-from thalweg.report.text import distinct, figure_text, format_percentage, format_value, number, short_names
-from thalweg.report.theme import BLUE, COLORWAY, DASHES, GREEN, ORANGE, PINK, RED, colorbar, new_figure
+from thalweg.report.text import figure_text, format_percentage, format_value, number, short_names
+from thalweg.report.theme import BLUE, COLORWAY, DASHES, GREEN, NAMED, ORANGE, PINK, RED, colorbar, new_figure
 
 MAX_MARKS = 300  # of rejected steps; more would hide the curve
 SHORTEST_SMOOTHED = 60  # points; a shorter curve is drawn as it is
@@ -342,13 +342,14 @@ def _layer_map(steps: list[float], names: list[str], rows: list[list[float | Non
     known = [power for row in powers for power in row if power is not None] or [0.0]
     ticks = list(range(math.ceil(min(known)), math.floor(max(known)) + 1))
     ticks = ticks[:: math.ceil(len(ticks) / 5) or 1]
+    full = [figure_text(name, 60) for name in names]
     figure.add_heatmap(
         x=steps,
-        y=distinct([figure_text(name, 60) for name in names]),
+        y=list(range(len(names))),
         z=powers,
-        customdata=[[value and float(f"{value:.4g}") for value in row] for row in rows],
+        customdata=[[[full[i], value and float(f"{value:.4g}")] for value in row] for i, row in enumerate(rows)],
         coloraxis="coloraxis",
-        hovertemplate="%{y}<br>%{customdata:.3~g} at step %{x:,}<extra></extra>",
+        hovertemplate="%{customdata[0]}<br>%{customdata[1]:.3~g} at step %{x:,}<extra></extra>",
     )
     figure.update_layout(
         margin={"t": 4, "r": 24},
@@ -357,13 +358,11 @@ def _layer_map(steps: list[float], names: list[str], rows: list[list[float | Non
     every = 1 if row_height >= 12 else 2
     shown = list(range(0, len(names), every))
     figure.update_yaxes(
-        type="category",
-        autorange="reversed",
+        **NAMED,
+        range=[len(names) - 0.5, -0.5],
         tickvals=shown,
         ticktext=[figure_text(name) for name in short_names(names, 26)[::every]],
         tickfont={"size": 11 if row_height >= 18 else 9},
-        showgrid=False,
-        tickcolor="rgba(0,0,0,0)",
     )
     figure.update_xaxes(showgrid=False)
     return figure

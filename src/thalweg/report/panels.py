@@ -1,7 +1,7 @@
 """What a page shows under one heading, and how each kind of result section becomes one."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, final
 
@@ -117,6 +117,13 @@ def most_frequent_mistakes(labels: Sequence[str], counts: Sequence[Sequence[int]
     return Table(["true", "predicted as", "examples", "of this label"], rows)
 
 
+def _confusion_width(labels: Sequence[str], *, numbered: bool) -> int:
+    """Return how many pixels a confusion matrix needs at least, beyond which it scrolls."""
+    if numbered:
+        return 170 + 5 * min(len(labels), section_figures.MAX_LABELS)
+    return 60 + 6 * max(map(len, section_figures.short_labels(labels)), default=0) + 18 * len(labels)
+
+
 def _confusion(section: Mapping[str, Any]) -> Panel:
     labels, counts = section["labels"], section["counts"]
     if any(len(row) != len(labels) for row in counts) or len(counts) != len(labels):
@@ -133,7 +140,7 @@ def _confusion(section: Mapping[str, Any]) -> Panel:
         table=most_frequent_mistakes(labels, counts),
         table_title="Most frequent mistakes",
         max_width_pixels=max(420, 56 * len(labels) + 190) if len(labels) <= 16 else None,
-        min_width_pixels=170 + 5 * min(len(labels), section_figures.MAX_LABELS) if numbered else None,
+        min_width_pixels=_confusion_width(labels, numbered=numbered),
     )
 
 
@@ -189,10 +196,11 @@ def _bars(section: Mapping[str, Any]) -> Panel:
 
 def _ladder(section: Mapping[str, Any]) -> Panel:
     figure = section_figures.ladder_figure(section["rungs"], section["low"], section["high"], section["x_label"])
+    panel = Panel(section["title"], section["text"], figure=figure, min_width_pixels=460)
     if not section["rows"]:
-        return Panel(section["title"], section["text"], figure=figure)
+        return panel
     rows = table(section["columns"], section["rows"], stacked=True)
-    return Panel(section["title"], section["text"], figure=figure, table=rows, table_title="Evidence for each level")
+    return replace(panel, table=rows, table_title="Evidence for each level")
 
 
 def _table(section: Mapping[str, Any], *, stacked: bool = False) -> Panel:

@@ -8,8 +8,8 @@ from typing import Any
 import plotly.graph_objects as go
 
 from thalweg.report.curves import thin
-from thalweg.report.text import clip, distinct, figure_text, format_value, number
-from thalweg.report.theme import BLUE, COLORWAY, DASHES, GRAY, GREEN, ORANGE, colorbar, new_figure
+from thalweg.report.text import clip, figure_text, format_value, number
+from thalweg.report.theme import BLUE, COLORWAY, DASHES, GRAY, GREEN, NAMED, ORANGE, colorbar, new_figure
 
 MAX_LABELS = 150  # of a confusion matrix
 MAX_POINTS = 4000  # of a scatter plot
@@ -50,43 +50,53 @@ def confusion_figure(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> 
     """
     labels, table = most_frequent_labels(labels, counts)
     size = len(labels)
-    names = distinct([figure_text(label, 80) for label in labels])
+    names = [figure_text(label, 80 if size <= 60 else 30) for label in labels]
+    places = list(range(size))
     fractions = [[round(count / sum(row), 4) if sum(row) else None for count in row] for row in table]
     numbered = size > NAMES_ON_BOTH_SIDES
     cell = 46 if size <= 8 else 30 if size <= 16 else 22 if size <= NAMES_ON_BOTH_SIDES else 15 if size <= 60 else 11
     font_size = 11 if cell >= 15 else 8
     figure = new_figure(height=cell * size + (90 if numbered else 150), x_title="predicted", y_title="true")
     figure.add_heatmap(
-        x=names,
-        y=names,
+        x=places,
+        y=places,
         z=fractions,
-        customdata=table,
+        customdata=[
+            [[names[true], names[predicted], count] for predicted, count in enumerate(row)]
+            for true, row in enumerate(table)
+        ],
         text=[[f"{count:,}" if count else "" for count in row] for row in table] if not numbered else None,
         texttemplate="%{text}" if not numbered else None,
         coloraxis="coloraxis",
         xgap=1 if size <= 60 else 0,
         ygap=1 if size <= 60 else 0,
-        hovertemplate="true: %{y}<br>predicted: %{x}<br>%{customdata:,} (%{z:.1%} of the row)<extra></extra>",
+        hovertemplate="true: %{customdata[0]}<br>predicted: %{customdata[1]}<br>"
+        "%{customdata[2]:,} (%{z:.1%} of the row)<extra></extra>",
     )
-    short = [figure_text(clip(label, 22)) for label in labels]
-    places = list(range(size))
+    short = short_labels(labels)
     every = places[4::5] if numbered else places
-    axis = {"type": "category", "showgrid": False, "tickcolor": "rgba(0,0,0,0)", "tickfont": {"size": font_size}}
+    axis = {**NAMED, "tickfont": {"size": font_size}}
     figure.update_xaxes(
         **axis,
+        range=[-0.5, size - 0.5],
         tickvals=every,
         ticktext=[str(i + 1) for i in every] if numbered else short,
         tickangle=0 if numbered else -45 if size > 6 else None,
     )
     figure.update_yaxes(
         **axis,
-        autorange="reversed",
+        range=[size - 0.5, -0.5],
         tickvals=places,
         ticktext=[f"{label}  {i + 1}" for i, label in enumerate(short)] if numbered else short,
     )
     bar = colorbar(tickvals=[0, 0.5, 1], tickformat=".0%")
     figure.update_layout(margin={"t": 4, "r": 24}, coloraxis={"cmin": 0, "cmax": 1, "colorbar": bar})
     return figure
+
+
+def short_labels(labels: Sequence[str]) -> list[str]:
+    """Return labels as they stand at the axes of a confusion matrix."""
+    return [figure_text(clip(str(label), 22)) for label in labels]
 
 
 def scatter_figure(
@@ -128,14 +138,13 @@ def _horizontal(x: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
     if all(number(value) is not None for value in x):
         return [number(value) for value in x], {"type": "linear"}
     texts = [str(value) for value in x]
-    try:
-        for text in texts:
-            datetime.fromisoformat(text)
+    try:  # written as plotly reads them: it knows no weeks ("2024-W05"), no "20240131" and no time zones
+        return [datetime.fromisoformat(text).replace(tzinfo=None).isoformat() for text in texts], {"type": "date"}
     except ValueError:
         shown = list(range(0, len(texts), math.ceil(len(texts) / 12)))
         names = [figure_text(texts[i], 24) for i in shown]
-        return list(range(len(texts))), {"type": "linear", "tickvals": shown, "ticktext": names}
-    return texts, {"type": "date"}
+        angle = -90 if max(map(len, names), default=0) > 6 else 0  # slanted ones would stand over the edge
+        return list(range(len(texts))), {"type": "linear", "tickvals": shown, "ticktext": names, "tickangle": angle}
 
 
 def series_figure(
@@ -201,14 +210,13 @@ def bars_figure(names: Sequence[str], values: Sequence[float | None], x_label: s
         hovertemplate="%{customdata}: %{x:.4~g}<extra></extra>",
     )
     figure.update_layout(bargap=0.35, showlegend=False, margin={"r": 44})
-    figure.update_xaxes(rangemode="tozero")
+    figure.update_xaxes(type="linear", rangemode="tozero")
     figure.update_yaxes(
-        autorange="reversed",
+        **NAMED,
+        range=[len(names) - 0.4, -0.6],
         tickvals=places,
         ticktext=[figure_text(clip(str(name), 26)) for name in names],
         tickfont={"size": 11 if row_height > 20 else 9},
-        showgrid=False,
-        tickcolor="rgba(0,0,0,0)",
     )
     return figure
 
@@ -249,12 +257,12 @@ def ladder_figure(rungs: Sequence[Mapping[str, Any]], low: float | None, high: f
                 cliponaxis=False,
                 hovertemplate="%{customdata}: %{x:.8~g}<extra></extra>",
             )
-    figure.update_xaxes(range=[left, right])
+    figure.update_xaxes(type="linear", range=[left, right])
     figure.update_yaxes(
+        **NAMED | {"showgrid": True},
         range=[len(rungs) - 0.4, -0.6],
         tickvals=list(range(len(rungs))),
         ticktext=[figure_text(clip(str(rung["name"]), 30)) for rung in rungs],
-        tickcolor="rgba(0,0,0,0)",
     )
     figure.update_layout(showlegend=True)
     return figure

@@ -1,6 +1,5 @@
 """Words and numbers for people, and text that stays text inside a page, a script or a figure."""
 
-import itertools
 import json
 import math
 import numbers
@@ -97,15 +96,6 @@ def short_names(names: Sequence[str], width: int) -> list[str]:
     if start and any(".".join(part[start : len(part) - end]).isdigit() for part in parts):
         start -= 1
     return [clip(".".join(part[start : len(part) - end]), width) for part in parts]
-
-
-def distinct(names: Sequence[str]) -> list[str]:
-    """Return names with a number behind each that occurred before, since an axis joins equal categories."""
-    result: dict[str, None] = {}
-    for name in names:
-        copies = itertools.chain([name], (f"{name} ({copy})" for copy in itertools.count(2)))
-        result[next(copy for copy in copies if copy not in result)] = None
-    return list(result)
 
 
 def figure_text(text: object, width: int = 300) -> str:

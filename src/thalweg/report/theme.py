@@ -12,6 +12,10 @@ BLUE, ORANGE, GREEN, PINK, RED, GRAY = "#3b7dd8", "#d27519", "#17966f", "#b765b5
 COLORWAY = [BLUE, ORANGE, GREEN, PINK, "#9a7d12", "#1f93b5", RED, GRAY]
 DASHES = ["solid", "dash", "dot", "dashdot"]
 
+# An axis of names: they are the tick texts of whole numbers. On plotly's own axis of categories a tick at 1 is the
+# category *called* "1" where there is one, else the second one, and a name may be read as the date it looks like.
+NAMED = {"type": "linear", "showgrid": False, "tickcolor": "rgba(0,0,0,0)"}
+
 _LIGHT_SCALE = [[0, "#f3f6fa"], [0.02, "#e3edf8"], [0.25, "#a9cbee"], [0.6, "#4585cf"], [1, "#0b3a78"]]
 _DARK_SCALE = [[0, "#1d222b"], [0.02, "#213046"], [0.25, "#25507f"], [0.6, "#4a93dc"], [1, "#d3e9ff"]]
 
