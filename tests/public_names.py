@@ -132,6 +132,8 @@ def use_certificates() -> None:
     optimizer = certificates.FactoredNewton(factored.parameters)
     optimizer.step(factored)
     print(optimizer.relative_gap)
+    linear = thalweg.Objective(models.LinearBag(5, 2).double(), heads.Softmax(None, 2), factored.batches, l2=1e-2)
+    certificates.LinearNewton(linear.parameters).step(linear)
 
 
 def use_curvature() -> None:

@@ -70,7 +70,11 @@ METHODS = {
 }
 QUASI_NEWTON = ("bfgs", "self-scaled-bfgs", "self-scaled-broyden")  # of them; they want a Wolfe search
 # Methods for one kind of model, which prove how far from the global optimum they are.
-SOLVERS = {"factored-newton": "thalweg.certificates.factored.optimizer:FactoredNewton"}
+LINEAR_SOLVER = "linear-newton"
+SOLVERS = {
+    "factored-newton": "thalweg.certificates.factored.optimizer:FactoredNewton",
+    LINEAR_SOLVER: "thalweg.certificates.ridge.optimizer:LinearNewton",
+}
 # Its name is one of torch.optim's as well: the composed one is meant where a --line-search is named.
 LBFGS = "thalweg.optim.lbfgs:LBFGS"
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from thalweg.models.bag import Bag
+from thalweg.models.bag import Bag, LinearBag
 from thalweg.models.mlp import MLP
 
 TOKENS = torch.tensor([3, 5, 3, 7, 1])
@@ -62,3 +62,15 @@ def test_bag_refuses(arguments, message):
     features, width, dropout = arguments
     with pytest.raises(ValueError, match=message):
         Bag(features, width, dropout=dropout)
+
+
+def test_linear_bag_is_the_weighted_sum_of_its_rows_and_a_bias():
+    model = LinearBag(10, 4).double()
+    assert not bool(model(TOKENS, OFFSETS, WEIGHTS).any())
+    nn.init.normal_(model.table.weight)
+    nn.init.normal_(model.bias)
+    table, none = model.table.weight, torch.zeros(4).double()
+    expected = torch.stack([0.5 * table[3] - table[5] + 2 * table[3], none, table[7] + table[1] / 4]) + model.bias
+    torch.testing.assert_close(model(TOKENS, OFFSETS, WEIGHTS.float()), expected)
+    with pytest.raises(ValueError, match="at least 1; got 0, 4"):
+        LinearBag(0, 4)

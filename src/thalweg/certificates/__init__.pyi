@@ -46,5 +46,6 @@ from .number_losses import HingeLoss as HingeLoss
 from .number_losses import LogisticLoss as LogisticLoss
 from .number_losses import SquaredHingeLoss as SquaredHingeLoss
 from .number_losses import SquaredLoss as SquaredLoss
+from .ridge.optimizer import LinearNewton as LinearNewton
 from .two_layer.level import certify_two_layer as certify_two_layer
 from .two_layer.level import offer_neuron as offer_neuron

@@ -13,7 +13,6 @@ from thalweg.certificates.attempts import COUNTING, LOSS, Attempts, Clock
 from thalweg.certificates.certificate.interval import Certificate, Interval
 from thalweg.certificates.checker.check import fingerprint
 from thalweg.certificates.evaluated import Evaluated, evaluated
-from thalweg.certificates.factored.bags import factored_problem, factors_of
 from thalweg.certificates.floors.floor import Floor
 from thalweg.certificates.floors.norm import norm_floor
 from thalweg.certificates.floors.rows import require_own_rows, require_same_answers
@@ -31,17 +30,19 @@ from thalweg.certificates.linear.forms import form_on
 from thalweg.certificates.linear.last_layer import split_last_layer
 from thalweg.certificates.linear.level import head_level
 from thalweg.certificates.local import local_verdict
+from thalweg.certificates.problems import problem_at
 from thalweg.certificates.two_layer.level import certify_two_layer, offer_neuron
 from thalweg.data.arrays.equal import Prefixes
 from thalweg.errors import InputError
 from thalweg.heads.base import ConvexLoss
-from thalweg.models.bag import Bag
+from thalweg.models.bag import Bag, LinearBag
 from thalweg.models.mlp import MLP
 from thalweg.models.presets import FlatWindow
 from thalweg.objective import Objective
 
 ERRORS: Final = "training errors"
-ORDER: Final = ("floor", "norm_floor", "head", "factored", "two_layer", "separable", "local")  # in which they are shown
+# In which they are shown.
+ORDER: Final = ("floor", "norm_floor", "head", "linear", "factored", "two_layer", "separable", "local")
 # Products with the Hessian, where there is time for so many, and the vectors of the weights' size that they take.
 BASES: Final = ((100, 198), (65, 99), (32, 33))
 MAX_BASIS: Final = 1e9  # bytes
@@ -121,8 +122,9 @@ def certify_objective(
                     return [_norm_floor(exact, loss, targets, radius)]
                 case "head":
                     return [head_level(exact, known.rows, seconds=max(share, clock.grace), about=about)]
-                case "factored":
-                    return [_factored(exact, about)]
+                case "linear" | "factored":
+                    problem, point = problem_at(exact, about)
+                    return [problem.certificate(point)]
                 case "two_layer":
                     return [certify_two_layer(exact, seconds=max(share, clock.grace), about=about)]
                 case "separable":
@@ -181,6 +183,10 @@ def _could_apply(name: str, objective: Objective, radius: float | None) -> bool:
     match name:
         case "norm_floor":
             return radius is not None
+        case "head":
+            return not isinstance(model, LinearBag)  # nothing lies below its layer: that is the level "linear"
+        case "linear":
+            return isinstance(model, LinearBag)
         case "factored":
             return isinstance(model, Bag) and model.body is None
         case "two_layer":
@@ -248,12 +254,6 @@ def _norm_floor(objective: Objective, loss: float, targets: Targets, radius: flo
     counts = np.bincount(targets.targets, minlength=targets.num_outputs)
     floor = norm_floor(counts, radius, objective.l2, smoothing=targets.form.smoothing, free_bias=layer.bias is not None)
     return floor.certificate(loss, seconds=time.perf_counter() - start)
-
-
-def _factored(objective: Objective, about: Mapping[str, str] | None) -> Certificate:
-    """Return the certificate of an embedding bag under a linear head, or raise an InputError where there is none."""
-    problem = factored_problem(objective, about)
-    return problem.certificate(problem.at(*factors_of(objective)))
 
 
 def _local(objective: Objective, clock: Clock, each: float) -> Certificate:

@@ -3,6 +3,7 @@ from . import pool as pool
 from .activations import gain as gain
 from .attention import Attention as Attention
 from .bag import Bag as Bag
+from .bag import LinearBag as LinearBag
 from .blocks import Block as Block
 from .blocks import Stack as Stack
 from .initialize import LSUV as LSUV

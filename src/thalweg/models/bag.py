@@ -2,6 +2,7 @@
 
 from typing import final
 
+import torch
 from torch import Tensor, nn
 
 from thalweg.errors import require
@@ -62,3 +63,47 @@ class Bag(nn.Module):
             weights = weights.to(self.embedding.weight.dtype)
         hidden = self.dropout(self.embedding(tokens, offsets, weights))
         return hidden if self.body is None else self.body(hidden)
+
+
+@final
+class LinearBag(nn.Module):
+    r"""A linear model on a bag of features: the hidden states are the scores themselves.
+
+    $$z = \sum_i w_i M_{t_i} + b$$
+
+    with features $t$ (`tokens`), weights $w$, a table $M$ and a bias $b$, all of which start at zero. Under a head
+    without a layer (`Softmax(None, outputs)`) this is logistic regression.
+
+    Args:
+        num_features: rows of the table.
+        outputs: number of scores.
+
+    Attributes:
+        width: the number of scores.
+
+    Raises:
+        ValueError: for sizes below 1.
+
+    Example:
+        >>> import torch
+        >>> model = LinearBag(10, 2)
+        >>> model(torch.tensor([3, 5, 7]), torch.tensor([0, 2])).tolist()  # two texts: [3, 5] and [7]
+        [[0.0, 0.0], [0.0, 0.0]]
+
+    When not to use it: where many labels have few examples each, `Bag` under a layer learns what they share.
+    """
+
+    def __init__(self, num_features: int, outputs: int) -> None:
+        super().__init__()
+        if num_features < 1 or outputs < 1:
+            raise ValueError(f"LinearBag(num_features, outputs) needs both at least 1; got {num_features}, {outputs}.")
+        self.table = nn.EmbeddingBag(num_features, outputs, mode="sum")
+        nn.init.zeros_(self.table.weight)
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.width = outputs
+
+    def forward(self, tokens: Tensor, offsets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Return scores `[batch, outputs]`; arguments as for `Bag`, and an empty text gets the bias alone."""
+        if weights is not None:
+            weights = weights.to(self.table.weight.dtype)
+        return self.table(tokens, offsets, weights) + self.bias

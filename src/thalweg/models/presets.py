@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from thalweg.errors import require
 from thalweg.models import activations, pool
 from thalweg.models.activations import ActivationFactory
-from thalweg.models.bag import Bag
+from thalweg.models.bag import Bag, LinearBag
 from thalweg.models.blocks import LayerOptions
 from thalweg.models.mlp import MLP, random_mask
 from thalweg.models.pair import Pair
@@ -38,6 +38,7 @@ class ModelShape:
         num_columns: numeric columns at each time.
         lags: times in a window.
         target_vocabulary_size: number of token ids on the target side of a translation.
+        num_outputs: scores of an example, for models that give them without a layer on top.
         max_length: longest sequence in tokens, for models with positions.
     """
 
@@ -45,6 +46,7 @@ class ModelShape:
     num_columns: int = 0
     lags: int = 0
     target_vocabulary_size: int = 0
+    num_outputs: int = 0
     max_length: int = 512
 
 
@@ -96,6 +98,12 @@ class FlatWindow(nn.Module):
 def pooled_bag(shape: ModelShape, options: ModelOptions) -> Bag:
     """Return a bag of features (uses `width`, `dropout`)."""
     return Bag(_at_least_1(shape, "vocabulary_size"), options.width, dropout=options.dropout)
+
+
+def pooled_linear(shape: ModelShape, options: ModelOptions) -> LinearBag:
+    """Return a linear model of features (uses none of the options)."""
+    del options
+    return LinearBag(_at_least_1(shape, "vocabulary_size"), _at_least_1(shape, "num_outputs"))
 
 
 def pooled_mlp(shape: ModelShape, options: ModelOptions) -> Bag:

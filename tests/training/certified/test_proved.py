@@ -92,6 +92,7 @@ def test_data_that_are_too_large_are_trained_on_mini_batches(labeled, tmp_path, 
 @pytest.mark.parametrize(("options", "message"), [
     ({"model": "mlp", "certify": 1e-3}, "duality gap that only"),
     ({"model": "gru", "optimizer": "factored-newton"}, "is for --model bag"),
+    ({"optimizer": "linear-newton"}, "is for --model linear; got --model bag"),
     ({"optimizer": "factored-newton", "l2": 0.0}, "needs an --l2 above zero"),
     ({"optimizer": "factored-newton", "dropout": 0.2}, "needs --dropout 0"),
     ({"optimizer": "factored-newton", "batch_size": 8}, "needs --batch-size 0"),
@@ -102,16 +103,34 @@ def test_refusals(labeled, tmp_path, options, message):
         session_for(labeled, tmp_path, **options)
 
 
-def test_float32_and_several_labels(labeled, tmp_path):
-    run = train(labeled, out=tmp_path, precision="float32", optimizer="factored-newton")
+@pytest.mark.parametrize("model", ["bag", "linear"])
+def test_float32_and_several_labels(labeled, tmp_path, model):
+    run = train(labeled, out=tmp_path, precision="float32", model=model, certify=1e-4)
     assert run.result["certificate"]["relative_gap"] <= 1e-4
     path = tmp_path / "several.jsonl"
     rows = [{"text": text, "label": [label, "any"] if number % 2 else [label]} for number, (text, label) in
             enumerate(ROWS * 12)]  # fmt: skip
     path.write_text("\n".join(map(json.dumps, rows)))
-    run = train(path, out=tmp_path, task="classify")
+    run = train(path, out=tmp_path, task="classify", model=model)
     assert run.status is Status.PROVED
     assert run.result["certificate"]["relative_gap"] <= 1e-4
+
+
+def test_a_linear_model_is_proved_predicts_and_is_resumed(labeled, tmp_path):
+    run = train(labeled, out=tmp_path / "one", model="linear", certify=1e-9)
+    assert (run.status, run.recipe.training.optimizer) == (Status.PROVED, "linear-newton")
+    assert "No weights of a linear model" in run.result["certificate"]["scope"]
+    assert run.predict(["a silly plot"])[0]["label"] == "bad"
+    for entry in train_loop(session_for(labeled, tmp_path / "two", model="linear", certify=1e-9, evaluate_every=2)):
+        if entry["event"] == "evaluation":
+            break
+    again = train(labeled, out=tmp_path / "two", model="linear", certify=1e-9, evaluate_every=2)
+    weights = [checkpoint.checksum(one.folder / "model.safetensors") for one in (run, again)]
+    assert weights[0] == weights[1]
+    plain = train(
+        labeled, out=tmp_path / "three", model="linear", optimizer="adamw", epochs=30.0, l2=run.recipe.training.l2
+    )
+    assert plain.predict(["a silly plot"])[0]["label"] == "bad"
 
 
 def test_the_summary_and_the_json_have_the_proved_line(labeled, tmp_path, capsys):

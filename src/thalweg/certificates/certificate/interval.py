@@ -43,8 +43,8 @@ class Certificate:
     r"""One lower bound $L$ of a loss at a point, $L \le f^* \le f(\hat\theta)$, and what proves it.
 
     Args:
-        name: the level: "floor", "norm_floor", "head", "factored", "two_layer", "threshold", "separable", "local" or
-            "held_out".
+        name: the level: "floor", "norm_floor", "head", "linear", "factored", "two_layer", "threshold", "separable",
+            "local" or "held_out".
         quantity: what is bounded: "training loss", "training errors".
         unit: "nats", "errors", "squared error".
         loss: $f(\hat\theta)$, the quantity at the point, in float64.

@@ -13,6 +13,7 @@ NAMES = {
     "floor": "floor of the data",
     "norm_floor": "floor of bounded features",
     "head": "best head on these features",
+    "linear": "best linear model",
     "factored": "best linear model, any width",
     "two_layer": "best two-layer network, any width",
     "threshold": "best network of thresholds",
@@ -35,6 +36,7 @@ REACHED = {
     "head": "polished head",
     "two_layer": "a better network",
     "local": "a step away",
+    "linear": "a better linear model",
     "factored": "a better linear model",
 }
 MEANINGS = {

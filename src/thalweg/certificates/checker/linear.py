@@ -1,4 +1,4 @@
-"""Verifies the rules head and factored with numpy alone; `check.py` beside it calls these functions.
+"""Verifies the rules head, linear and factored with numpy alone; `check.py` beside it calls these functions.
 
 Besides what `losses.py` needs:
   X            features: dense [n,d], or packed rows: X_values, X_columns, X_starts [n+1], X_width
@@ -151,6 +151,12 @@ def check_head(e, base):
     loss, size = base.loss_sum(e, x.times(w) + b, lengths[:, None] * inner + np.abs(b))
     more = penalty(e)
     return base.Proved(loss + more + e["offset"], size + more + e["offset"], value, error)
+
+
+def check_linear(e, base):
+    """Rule linear: as head, where the features are the data and nothing lies below the layer."""
+    base.need(e["regularizer"] == "l2" and e["offset"] == 0, "A linear model has an L2 penalty and no other.")
+    return check_head(e, base)
 
 
 def check_factored(e, base):

@@ -39,7 +39,7 @@ def price(e):
     numbers, longest = sum(entries.values()), max(entries.get(key, 0) for key in ("residual", "X_values", "label", "T"))
     work = MICROSECOND * (0.3 * longest + (0.7 * e["examples"] if name == "held_out" else 0.0))
     outputs = both[1] if len(both) == 2 else 0
-    if name in ("head", "factored"):
+    if name in ("head", "linear", "factored"):
         work += 2 * entries.get("X", 110 * entries.get("X_values", 0)) * outputs
         both = sizes["W"][-1:] + sizes.get("E", ())[:1]  # of the matrix whose largest singular value is asked for
     if name in ("norm_floor", "factored"):
@@ -73,6 +73,7 @@ RULES = {
     "norm_floor": "floors",
     "separable": "halfspaces",
     "head": "linear",
+    "linear": "linear",
     "factored": "linear",
     "two_layer": "networks",
     "threshold": "halfspaces",

@@ -38,6 +38,15 @@ def head(e):
     return _about(e, whole=False, scope=scope, assumptions=(said,) if norm else ())
 
 
+def linear(e):
+    """The linear model on features of the data."""
+    scope = (
+        f"No weights of a linear model{_bias(e)}, however they are trained, have a lower training loss than this bound "
+        f"on {_examples(e)} with {_features(e)}, {_under(e)}; other features, texts or penalties are not covered."
+    )
+    return _about(e, scope=scope)
+
+
 def factored(e):
     """The embedding bag and its output layer, of any width."""
     scope = (

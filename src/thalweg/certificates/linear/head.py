@@ -38,6 +38,7 @@ class Head:
         regularizer: $r$: `L2`, `L1`, `ElasticNet` or `Ball`.
         intercept: whether there is a $b$; it is not penalized.
         about: words for the certificate's scope: "examples" says which data these are; None: training examples.
+        whole: whether the features are what the data are, so that the bound is one for every training of the model.
 
     Raises:
         ValueError: if the numbers of examples differ.
@@ -63,13 +64,14 @@ class Head:
         *,
         intercept: bool,
         about: Mapping[str, str] | None = None,
+        whole: bool = False,
     ) -> None:
         if features.shape[0] != loss.num_examples:
             raise ValueError(
                 f"Head(features, loss): {features.shape[0]} rows of features, but {loss.num_examples} targets."
             )
         self.features, self.loss, self.regularizer, self.intercept = features, loss, regularizer, intercept
-        self.about = dict(about or {})
+        self.about, self.whole = dict(about or {}), whole
         self._rounding = loss.dual_rounding(features.row_norms())
 
     def at(self, weight: Tensor, bias: Tensor | None = None) -> "HeadPoint":
@@ -151,7 +153,7 @@ class Head:
         begin = time.perf_counter()
         dual = self.loss.dual_point(point.z, balanced=self.intercept)
         kept: dict[str, np.ndarray | float | int | str] = {
-            "rule": "head",
+            "rule": "linear" if self.whole else "head",
             "regularizer": self.regularizer.name,
             **self.regularizer.settings(),
             **self.loss.evidence(),

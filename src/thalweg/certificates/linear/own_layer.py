@@ -16,14 +16,14 @@ from torch.nn.utils import parametrize
 from thalweg.batch import Batch
 from thalweg.certificates.linear.forms import form_on, loss_of, no_form, overlap
 from thalweg.errors import InputError
-from thalweg.models.bag import Bag
+from thalweg.models.bag import Bag, LinearBag
 from thalweg.models.mlp import MLP, MaskedLinear
 from thalweg.models.presets import FlatWindow
 from thalweg.objective import Objective
 
 ENOUGH: Final = 256  # examples that are looked at
 # The classes whose `forward` is known; a subclass may compute anything.
-_KNOWN = (nn.Linear, MaskedLinear, nn.EmbeddingBag, Bag, MLP, FlatWindow)
+_KNOWN = (nn.Linear, MaskedLinear, nn.EmbeddingBag, Bag, LinearBag, MLP, FlatWindow)
 _TIED = "no statement about the layer alone holds for this model"
 
 

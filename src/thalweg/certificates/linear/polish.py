@@ -84,7 +84,7 @@ def polish(
     zeros = torch.zeros(head.features.shape[1], head.loss.num_outputs, dtype=torch.float64, device=head.features.device)
     now = head.at(zeros, best_bias(head.loss) if head.intercept else None) if point is None else point
     before, best = now.total, -math.inf
-    solver = _Newton(head, head.regularizer) if isinstance(head.regularizer, L2) else WorkingSet(head, head.regularizer)
+    solver = _Newton(head) if isinstance(head.regularizer, L2) else WorkingSet(head, head.regularizer)
     status, gradients = None, 0
     while status is None:
         gradients, late, gap = gradients + 1, time.perf_counter() >= end, math.inf
@@ -105,12 +105,24 @@ def polish(
     return Polished(now, status, best, before - now.total, solver.products, gradients)
 
 
+def convex_point(head: Head, point: HeadPoint) -> ConvexPoint:
+    """Return a point of a head with an `L2` penalty, ready for a Newton step."""
+    assert isinstance(head.regularizer, L2)
+    strength = head.regularizer.strength
+    slope = torch.add(strength * point.weight, point.gradient, alpha=-1.0)
+    slope_bias = -float(head.intercept) * point.slope_bias
+    return ConvexPoint(
+        head.loss, head.features, strength, head.intercept, point.weight, None, point.z, slope, slope_bias,
+        point.total, point.penalty,
+    )  # fmt: skip
+
+
 @final
 class _Newton:
     """Truncated Newton steps under an L2 penalty."""
 
-    def __init__(self, head: Head, regularizer: L2) -> None:
-        self.head, self.strength = head, regularizer.strength
+    def __init__(self, head: Head) -> None:
+        self.head = head
         self.products = 0
         self.first: float | None = None
 
@@ -126,12 +138,7 @@ class _Newton:
         `time.perf_counter`.
         """
         head = self.head
-        slope = torch.add(self.strength * point.weight, point.gradient, alpha=-1.0)
-        slope_bias = -float(head.intercept) * point.slope_bias
-        convex = ConvexPoint(
-            head.loss, head.features, self.strength, head.intercept, point.weight, None, point.z, slope, slope_bias,
-            point.total, point.penalty,
-        )  # fmt: skip
+        convex = convex_point(head, point)
         size = convex.size()
         self.first = self.first or size
         accuracy = max(min(0.25, (size / self.first) ** 0.5), 0.1 * wanted) if self.first else 0.25

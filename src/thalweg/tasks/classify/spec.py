@@ -2,13 +2,19 @@
 
 from thalweg.tasks.spec import ModelSpec, TaskSpec
 
+
+def _solved(name: str, solver: str) -> ModelSpec:
+    return ModelSpec(f"thalweg.models.presets:pooled_{name}", "bag", solver=solver, solves_by_default=True)
+
+
 SPEC = TaskSpec(
     name="classify",
     task="thalweg.tasks.classify.task:Classify",
     columns="thalweg.tasks.classify.columns:COLUMNS",
     sample="docstrings",
     models={
-        "bag": ModelSpec("thalweg.models.presets:pooled_bag", "bag", solver="factored-newton", solves_by_default=True),
+        "bag": _solved("bag", "factored-newton"),
+        "linear": _solved("linear", "linear-newton"),
         "mlp": ModelSpec("thalweg.models.presets:pooled_mlp", "bag"),
         "lstm": ModelSpec("thalweg.models.presets:pooled_lstm", "padded"),
         "gru": ModelSpec("thalweg.models.presets:pooled_gru", "padded"),

@@ -23,6 +23,7 @@ from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.heads.bernoulli import Bernoulli
 from thalweg.heads.softmax import Softmax
+from thalweg.models.bag import LinearBag
 from thalweg.models.presets import ModelShape
 from thalweg.tasks.answering import answering, candidate_lines
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
@@ -221,11 +222,18 @@ class Classify(AbstractTask):
 
     @override
     def shape(self) -> ModelShape:
-        return ModelShape(vocabulary_size=self.reader.vocabulary_size, max_length=self.reader.max_length)
+        return ModelShape(
+            vocabulary_size=self.reader.vocabulary_size,
+            num_outputs=len(self.labels),
+            max_length=self.reader.max_length,
+        )
 
     def head(self, model: nn.Module, options: HeadOptions) -> AbstractHead:
-        """Return a softmax over the labels, or an independent coin for each where a text may have several."""
-        width: int = model.width  # type: ignore[assignment]
+        """Return a softmax over the labels, or an independent coin for each where a text may have several.
+
+        The hidden states of a linear model are the scores of the labels already.
+        """
+        width: int | None = None if isinstance(model, LinearBag) else model.width  # type: ignore[assignment]
         if self.multilabel:
             return Bernoulli(width, len(self.labels), label_smoothing=options.label_smoothing)
         return Softmax(width, len(self.labels), label_smoothing=options.label_smoothing)

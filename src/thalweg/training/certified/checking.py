@@ -6,11 +6,11 @@ from typing import Any, Final, final
 import torch
 
 from thalweg.certificates.checker import check
-from thalweg.certificates.factored.bags import factored_problem, factors_of
 from thalweg.certificates.floors.targets import collect_targets
 from thalweg.certificates.halfspaces.level import separable_problem
 from thalweg.certificates.levels import ERRORS, LOSS, floor_levels, hash_of_data, hash_of_weights
 from thalweg.certificates.linear.last_layer import head_problem
+from thalweg.certificates.problems import problem_at
 from thalweg.certificates.two_layer.evidence import problem_evidence
 from thalweg.certificates.two_layer.point import two_layer_point
 from thalweg.errors import InputError
@@ -29,6 +29,7 @@ NEURONS: Final = (
 PROOF: Final = {
     "floor": (),
     "head": POINT,
+    "linear": POINT,
     "factored": POINT,
     "two_layer": (*POINT, *NEURONS),
     "separable": ("rival", "set", "example", "stopped", "W", "b"),
@@ -81,7 +82,8 @@ class Rebuilt:
         return {
             "floor": self._floor,
             "head": self._head,
-            "factored": self._factored,
+            "linear": self._whole,
+            "factored": self._whole,
             "two_layer": self._two_layer,
             "separable": self._separable,
             "held_out": self._held_out,
@@ -112,6 +114,6 @@ class Rebuilt:
         opened = self._opened
         return counted_again(opened.run, opened.task, opened.prepared, evidence)
 
-    def _factored(self, _: Evidence) -> Evidence:
-        problem = factored_problem(self._exact, about=self._about)
-        return dict(problem.certificate(problem.at(*factors_of(self._exact))).evidence)
+    def _whole(self, _: Evidence) -> Evidence:
+        problem, point = problem_at(self._exact, about=self._about)
+        return dict(problem.certificate(point).evidence)

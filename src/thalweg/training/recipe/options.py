@@ -124,6 +124,10 @@ def _no_warmup(values: Values) -> str:
     return f"on --schedule {schedule}" if schedule in ("constant", "reduce_on_plateau") and values["warmup"] else ""
 
 
+def _on_linear(values: Values) -> str:  # as wide as there are labels, and nothing is dropped from scores
+    return "on --model linear" if values["model"] == "linear" else ""
+
+
 def _listed(table: Iterable[str]) -> str:
     *first, last = filter(None, table)
     return f"{', '.join(first)} or {last}"
@@ -181,11 +185,11 @@ class DataSection:
         f"Tokenizer: {_listed(names.TOKENIZERS)}", "word", choices=names.TOKENIZERS, trait="tokens"
     )]
     vocabulary_size: Annotated[int, Option(
-        "Maximum vocabulary size", 30_000, ABOVE_ZERO, by_model={"bag": 50_000}, trait="text"
+        "Maximum vocabulary size", 30_000, ABOVE_ZERO, by_model={"bag": 50_000, "linear": 50_000}, trait="text"
     )]
     bigrams: Annotated[int, Option(
-        "Maximum number of bigrams read as features by bag and mlp; 0 for none", 0, NOT_NEGATIVE,
-        by_model={"bag": 100_000}, trait="bigrams", models=("bag", "mlp"),
+        "Maximum number of bigrams read as features by bag, linear and mlp; 0 for none", 0, NOT_NEGATIVE,
+        by_model={"bag": 100_000, "linear": 100_000}, trait="bigrams", models=("bag", "linear", "mlp"),
         follows=lambda values: values["bigrams"] if values["tokenizer"] == "word" else 0,
     )]
     max_length: Annotated[int, Option(
@@ -213,17 +217,19 @@ class ModelSection:
     """The network."""
 
     model: Annotated[str, Option(f"Model: {_listed(names.models())}")]
-    width: Annotated[int, Option("Width of embeddings and hidden states", 128, ABOVE_ZERO, by_model={"bag": 64})]
+    width: Annotated[int, Option(
+        "Width of embeddings and hidden states", 128, ABOVE_ZERO, by_model={"bag": 64}, idle=_on_linear
+    )]
     hidden: Annotated[int, Option(
         "Units of a hidden layer (of the feed-forward block in a transformer)", 128, ABOVE_ZERO,
         by_model={"transformer": 256}, models=_LAYERED,
     )]
     layers: Annotated[int, Option(
-        "Number of layers", 1, NOT_NEGATIVE, by_model={"bag": 0, "transformer": 2}, models=_LAYERED
+        "Number of layers", 1, NOT_NEGATIVE, by_model={"bag": 0, "linear": 0, "transformer": 2}, models=_LAYERED
     )]
     heads: Annotated[int, Option("Number of attention heads of a transformer", 4, ABOVE_ZERO, models=("transformer",))]
     dropout: Annotated[float, Option(
-        "Dropout probability", 0.1, FRACTION, full_batch=0.0, solver_needs=0.0, wants="method"
+        "Dropout probability", 0.1, FRACTION, full_batch=0.0, solver_needs=0.0, wants="method", idle=_on_linear
     )]
     activation: Annotated[str, Option(
         f"Activation function: {_listed(names.ACTIVATIONS)}", "relu", choices=names.ACTIVATIONS,
@@ -282,8 +288,8 @@ class TrainingSection:
         "Extra arguments of the optimizer: --optimizer-options.momentum 0.9", {}, wants="method"
     )]
     lr: Annotated[float, Option(
-        "Peak learning rate", 3e-3, ABOVE_ZERO, by_model={"bag": 0.01, "transformer": 1e-3}, full_batch=1.0,
-        wants="method",
+        "Peak learning rate", 3e-3, ABOVE_ZERO, by_model={"bag": 0.01, "linear": 0.01, "transformer": 1e-3},
+        full_batch=1.0, wants="method",
     )]
     schedule: Annotated[str, Option(
         f"Learning-rate schedule: {_listed(names.SCHEDULES)}", "cosine", choices=names.SCHEDULES,

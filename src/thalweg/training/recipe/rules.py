@@ -1,6 +1,6 @@
 """What a complete recipe must keep to: the range and the choices of each option, and rules between options."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from thalweg import names
 from thalweg.errors import InputError
@@ -73,17 +73,18 @@ def _solvers(recipe: Recipe) -> Iterator[str]:
     """What is wrong with training to a proved optimum."""
     training, model = recipe.training, recipe.model.model
     solver = training.optimizer
-    found = {name for task in names.TASKS for name, spec in names.task_spec(task).models.items() if spec.solver}
-    solved = f"--model {' or '.join(sorted(found))}"
+    every = [model for task in names.TASKS for model in names.task_spec(task).models.items()]
     if solver not in names.SOLVERS:
         if training.certify:
             yield (
-                f"--certify needs the duality gap that only --optimizer {' or '.join(names.SOLVERS)} with {solved} "
-                f"computes; got --model {model} with {solver}. Leave it out, and run `thalweg certify` on the "
+                f"--certify needs the duality gap that only --optimizer {' or '.join(names.SOLVERS)} "
+                f"({_models(name for name, spec in every if spec.solver)}) computes; got --model {model} with "
+                f"{solver}. Leave it out, and run `thalweg certify` on the "
                 "finished run."
             )
         return
     if names.task_spec(recipe.run.task).models[model].solver != solver:
+        solved = _models(name for name, spec in every if spec.solver == solver)
         yield f"--optimizer {solver} is for {solved}; got --model {model}."
     for name, value in recipe.values().items():
         needed = OPTIONS[name].solver_needs
@@ -93,6 +94,10 @@ def _solvers(recipe: Recipe) -> Iterator[str]:
         yield f"--optimizer {solver} needs an --l2 above zero, and has its own line search."
     if recipe.run.precision == "bfloat16":
         yield f"--optimizer {solver} needs --precision float64 or float32; got bfloat16."
+
+
+def _models(found: Iterable[str]) -> str:
+    return f"--model {' or '.join(sorted(set(found)))}"
 
 
 def _networks(recipe: Recipe) -> Iterator[str]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from thalweg import names
 from thalweg.certificates.checker.statements import down
-from thalweg.certificates.factored.bags import factored_problem, factors_of
+from thalweg.certificates.problems import problem_at
 from thalweg.errors import InputError
 from thalweg.objective import Objective
 from thalweg.report.page import write_report
@@ -101,8 +101,8 @@ def prove(session: Session) -> dict[str, Any]:
     """
     recipe = session.run.recipe
     objective = Objective(session.model, session.head, session.feed(0), l2=recipe.training.l2)
-    problem = factored_problem(objective, session.task.about())
-    certificate = problem.certificate(problem.at(*factors_of(objective)), evidence=False)
+    problem, point = problem_at(objective, session.task.about())
+    certificate = problem.certificate(point, evidence=False)
     gap, tolerance = certificate.relative_gap, recipe.training.certify
     sentence = (
         f"Proved: the best training loss is at least {down(certificate.bound, 7)}, and this model has "

@@ -1,0 +1,49 @@
+"""Objectives whose global optimum can be bounded: one small protocol, and the problem of an objective."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from thalweg.certificates.certificate.interval import Certificate
+from thalweg.certificates.factored.bags import factored_problem, factors_of
+from thalweg.certificates.linear.matrices import Features
+from thalweg.certificates.losses import AbstractLoss
+from thalweg.certificates.ridge.problem import linear_problem, weights_of
+from thalweg.models.bag import LinearBag
+from thalweg.objective import Objective
+
+
+class Point(Protocol):
+    """A point of such a problem."""
+
+    @property
+    def total(self) -> float:
+        """Loss and penalty."""
+        ...
+
+
+class Problem(Protocol):
+    """A training loss whose global optimum is bounded from below; `Head` and `Factored` are."""
+
+    features: Features
+    loss: AbstractLoss
+
+    def relative_gap(self, point: Any) -> float:
+        """Return how far a point may be above the optimum, as a fraction of its loss; 0 for a loss of 0."""
+        ...
+
+    def certificate(self, point: Any, *, evidence: bool = True) -> Certificate:
+        """Return the certificate of a point; its evidence, which can be left out, is as large as the data."""
+        ...
+
+
+def problem_at(objective: Objective, about: Mapping[str, str] | None = None) -> tuple[Problem, Point]:
+    """Return the problem of an objective, and the point of its present weights.
+
+    A linear model has a convex problem, an embedding bag a factored one. `about` holds words for what is said of it.
+    An InputError says what is in the way of both.
+    """
+    if isinstance(objective.model, LinearBag):
+        convex = linear_problem(objective, about)
+        return convex, convex.at(*weights_of(objective))
+    factored = factored_problem(objective, about)
+    return factored, factored.at(*factors_of(objective))
