@@ -1,8 +1,10 @@
-"""What every test starts from: a fixed seed, and one thread a process so that times stay sane."""
+"""What every test starts from: a fixed seed, and one thread a process so that times stay sane and sums are the same."""
 
 import os
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# For processes that tests start, too: with two workers, a second thread in each only waits for the others.
+os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 import pytest
 import torch

@@ -490,9 +490,9 @@ def test_time_is_for_everything():
     model = nn.Sequential(nn.Linear(300, 600), nn.Tanh(), nn.Linear(600, 30))
     x, y = torch.randn(3000, 300), torch.randint(0, 30, (3000,))
     objective = Objective(model, nn.CrossEntropyLoss(), x, y, l2=1e-6)
-    start = time.perf_counter()
+    start = time.process_time()
     interval = thalweg.certify(objective, seconds=2.0)
-    assert time.perf_counter() - start < 15.0  # of 2, on a machine with much other work
+    assert time.process_time() - start < 15.0  # of 2, on a machine with much other work
     assert "head" in {level.name for level in interval.levels}
 
 

@@ -105,9 +105,9 @@ def test_the_search_goes_on_while_there_is_time_and_says_where_it_stopped():
     level = level_of(labels, x=x)
     assert level.bound > 100.0  # not a cap of 50
     assert "stopped" not in level.scope
-    start = time.perf_counter()
+    start = time.process_time()
     short = level_of(labels, x=x, seconds=0.1)
-    assert time.perf_counter() - start < 1.5
+    assert time.process_time() - start < 1.5
     assert 0.0 < short.bound < level.bound
     assert f"at least {short.bound:,.0f} examples (the search for more stopped there) of these 2,000," in short.scope
     assert proved(short) == short.bound

@@ -191,10 +191,10 @@ EXTREME = np.where(np.arange(220_000).reshape(11, -1) % 3 > 0, 1e308, 1e-308)
 )
 def test_the_checker_does_not_work_for_long(x, weights, message):
     evidence = {"rule": "threshold", "X": x, "label": np.arange(len(x)) % 2, "gate": "SINGLE", "weights": weights[None]}
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises((Refused, ValueError), match=message):
         rule("threshold")(evidence | {"bias": np.zeros(1)})
-    assert time.perf_counter() - start < 10.0
+    assert time.process_time() - start < 10.0
 
 
 def test_the_scope_names_what_is_fixed():
