@@ -161,7 +161,10 @@ def test_flat_bags_are_the_sequences_joined(lists, data, max_length):
     assert tokens.tolist() == list(chain.from_iterable(chosen))
     assert offsets.tolist() == [sum(map(len, chosen[:row])) for row in range(len(chosen))]
     assert values.tolist() == [token / 8 for token in list(chain.from_iterable(chosen))]
-    assert (tokens.dtype, offsets.dtype, values.dtype) == (torch.int64, torch.int64, torch.float32)
+    whole = max_length is None and indices.tolist() == [*range(len(lists))]
+    kind = torch.int32 if whole else torch.int64
+    assert (tokens.dtype, offsets.dtype, values.dtype) == (kind, kind, torch.float32)
+    assert not len(tokens) or whole == (tokens.data_ptr() == ragged.values.ctypes.data)  # all texts are not copied
     assert torch.equal(flat(ragged, None, indices, max_length=max_length)[2], torch.ones(len(tokens)))
 
 

@@ -50,6 +50,8 @@ def bag_features(objective: Objective) -> Features:
         start += len(inputs["tokens"])
     assert isinstance(objective.model, Bag | LinearBag)
     size = table_of(objective.model).num_embeddings
+    if len(tokens) == 1:  # not copied
+        return from_bags(tokens[0], offsets[0], weights[0], size)
     return from_bags(torch.cat(tokens), torch.cat(offsets), torch.cat(weights), size)
 
 

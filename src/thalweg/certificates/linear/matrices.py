@@ -10,10 +10,11 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
+from thalweg.certificates.linear import packed
+from thalweg.certificates.linear.packed import Packed
 from thalweg.certificates.linear.stored import Stored, blocks
 
 DENSE_IS_QUICKER: Final = 100  # products of a dense matrix in the time of one of a sparse one
-_LONGEST_INT32: Final = 2**31 - 1
 
 
 @final
@@ -22,7 +23,8 @@ class Features:
 
     Sparse matrices are kept by rows. Products with several columns go by rows of the transpose, too, several times
     quicker than by columns on any device; for one column on the CPU the rows alone are as quick, and the transpose is
-    not even built. The matrix is not copied where it has the right type already.
+    not even built. The matrix is not copied where it has the right type already. One of more than 2^23 entries on the
+    CPU is kept as it is, float32 too, and no copies are made of it (see `Packed`).
 
     Args:
         matrix: `[num_examples, num_features]`: a tensor (dense, or sparse in any layout), a NumPy array, a SciPy
@@ -46,11 +48,14 @@ class Features:
     def __init__(self, matrix: Any, device: torch.device | str | None = None) -> None:
         self._stored = {matrix.rows.dtype: matrix} if isinstance(matrix, Stored) else None
         matrix = matrix.rows if isinstance(matrix, Stored) else matrix
-        self._sparse = _as_scipy(matrix)
         if device is None:
             device = matrix.device if isinstance(matrix, Tensor) else "cpu"
+        self._sparse = _as_scipy(matrix, torch.device(device))
+        self._packed: Packed | None = None
         if self._sparse is not None:
-            self._rows = _as_rows(self._sparse, device)
+            if self._sparse.nnz > packed.LEAST and torch.device(device).type == "cpu":
+                self._packed = Packed(self._sparse)
+            self._rows = packed.as_tensor(self._sparse).to(device)
             finite = bool(np.isfinite(self._sparse.data).all())
         else:
             self._rows = torch.as_tensor(matrix).detach().to(device, torch.float64)
@@ -78,6 +83,8 @@ class Features:
 
     def times(self, right: Tensor) -> Tensor:
         """Return $X M$, `[num_examples, outputs]`, for $M$ `[num_features, outputs]`, float64 or float32."""
+        if self._packed is not None:
+            return self._packed.times(right)
         rows = self._rows if right.dtype == torch.float64 else self._rows_in_float32
         if self.is_sparse and right.shape[1] == 1:
             return (rows @ right[:, 0]).unsqueeze(1)
@@ -90,6 +97,8 @@ class Features:
 
     def adjoint(self, right: Tensor) -> Tensor:
         r"""Return $X^\top R$, `[num_features, outputs]`, for $R$ `[num_examples, outputs]`."""
+        if self._packed is not None:
+            return self._packed.adjoint(right)
         double = right.dtype == torch.float64
         if self._sparse is None:
             rows = self._rows if double else self._rows_in_float32
@@ -130,6 +139,8 @@ class Features:
         Args:
             weights: $w$, `[num_examples]`, float64 or float32.
         """
+        if self._packed is not None:
+            return torch.from_numpy(self._packed.square_sums(weights.numpy()))
         double = weights.dtype == torch.float64
         if self._sparse is None:
             rows = self._rows if double else self._rows_in_float32
@@ -143,6 +154,8 @@ class Features:
     @functools.cached_property
     def most_terms(self) -> int:
         r"""How many numbers at most are added up for an entry of $X^\top R$."""
+        if self._packed is not None:
+            return self._packed.most_in_a_column()
         return self.shape[0] if self._sparse is None else int(np.bincount(self._sparse.indices, minlength=1).max())
 
     def row_norms(self) -> Tensor:
@@ -157,17 +170,19 @@ class Features:
 
     @functools.cached_property
     def _row_norms(self) -> Tensor:
+        if self._packed is not None:
+            return torch.from_numpy(self._packed.row_norms())
         if self._sparse is None:
             return torch.cat([torch.linalg.vector_norm(self._rows[part], dim=1) for part in self._parts(torch.float64)])
         return torch.from_numpy(np.sqrt(self._squares.T @ np.ones(self.shape[1]))).to(self.device)
 
     @functools.cached_property
     def _by_columns(self) -> Any:
-        return self._sparse.tocsc()
+        return self._sparse.tocsc() if self._packed is None else self._packed.turned.T
 
     @functools.cached_property
     def _columns(self) -> Tensor:
-        return _as_rows(self._by_columns.T, self.device)
+        return packed.as_tensor(self._by_columns.T).to(self.device)
 
     @functools.cached_property
     def _columns_in_float32(self) -> Tensor:
@@ -265,39 +280,30 @@ def from_bags(tokens: Tensor, offsets: Tensor, weights: Tensor | None, num_featu
     offsets say where each text begins; weights of None are all one.
     """
     ids = tokens.detach().cpu().numpy()
-    values = np.ones(len(ids)) if weights is None else weights.detach().cpu().double().numpy()
+    values = np.ones(len(ids)) if weights is None else weights.detach().cpu().numpy()
     indptr = np.append(offsets.detach().cpu().numpy(), len(ids))
     return Features(sparse.csr_array((values, ids, indptr), shape=(len(offsets), num_features)), tokens.device)
 
 
-def _as_scipy(matrix: Any) -> Any:
-    """Return a sparse matrix by rows, each entry once, or None for a dense one."""
+def _as_scipy(matrix: Any, device: torch.device) -> Any:
+    """Return a sparse matrix by rows, each entry once, or None for a dense one; in float64, or packed as it is."""
     if sparse.issparse(matrix):
-        packed: Any = sparse.csr_array(matrix).astype(np.float64, copy=False)
+        rows: Any = sparse.csr_array(matrix)
+        as_it_is = rows.nnz > packed.LEAST and device.type == "cpu" and rows.dtype == np.float32
+        if not (as_it_is and rows.has_canonical_format):
+            rows = rows.astype(np.float64, copy=False)
     elif isinstance(matrix, Tensor) and matrix.layout != torch.strided:
         coo = matrix.detach().to_sparse_coo().coalesce().cpu()
         if coo.ndim != 2 or coo.values().ndim != 1:
             raise ValueError(f"Features(matrix) must have two dimensions; got the shape {list(matrix.shape)}.")
-        rows, columns = coo.indices().unbind()
-        packed = sparse.csr_array((coo.values().double().numpy(), (rows, columns)), shape=tuple(coo.shape))
+        places, columns = coo.indices().unbind()
+        rows = sparse.csr_array((coo.values().double().numpy(), (places, columns)), shape=tuple(coo.shape))
     else:
         return None
-    if not packed.has_canonical_format:
-        packed = packed.copy()  # the caller's own memory stays as it is
-        packed.sum_duplicates()
-    return packed
-
-
-def _as_rows(matrix: Any, device: torch.device | str) -> Tensor:
-    kind = np.int32 if max(matrix.nnz, *matrix.shape) <= _LONGEST_INT32 else np.int64
-    starts, places = (
-        torch.from_numpy(np.ascontiguousarray(part, dtype=kind)) for part in (matrix.indptr, matrix.indices)
-    )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse", category=UserWarning)  # "beta state"
-        return torch.sparse_csr_tensor(
-            starts, places, torch.from_numpy(np.ascontiguousarray(matrix.data)), size=matrix.shape
-        ).to(device)
+    if not rows.has_canonical_format:
+        rows = rows.copy()  # the caller's own memory stays as it is
+        rows.sum_duplicates()
+    return rows
 
 
 def _in_place_of(matrix: Any, data: np.ndarray) -> Any:

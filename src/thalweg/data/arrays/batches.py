@@ -233,8 +233,14 @@ def flat(
     """Return some bags of tokens (`indices`, int [batch]) one after the other, as `torch.nn.EmbeddingBag` reads them.
 
     Texts are cut after `max_length` tokens. The results are tokens int64 `[total]`, where each text begins int64
-    `[batch]`, and weights `[total]` (float32 ones where `weights` is None).
+    `[batch]`, and weights `[total]` (float32 ones where `weights` is None). All texts in their order are not copied:
+    their tokens, and where they begin, are then in the type that the tokens have.
     """
+    whole = max_length is None and weights is not None and np.array_equal(indices, np.arange(len(tokens)))
+    if whole and tokens.offsets[0] == 0 and tokens.offsets[-1] <= np.iinfo(tokens.values.dtype).max:
+        assert weights is not None
+        begins = torch.from_numpy(tokens.offsets[:-1].astype(tokens.values.dtype))
+        return _writable(tokens.values), begins, _writable(weights.values)
     starts, lengths = tokens.spans(indices)
     if max_length is not None:
         lengths = np.minimum(lengths, max_length)
@@ -244,6 +250,11 @@ def flat(
     if weights is None:
         return ids, offsets, torch.ones(len(positions))
     return ids, offsets, torch.from_numpy(np.asarray(weights.values[positions]))
+
+
+def _writable(values: np.ndarray) -> Tensor:
+    """Return an array as a tensor with the same memory, or a copy of one that is mapped from a file to be read only."""
+    return torch.from_numpy(values if values.flags.writeable else np.array(values))
 
 
 def windows(array: np.ndarray, starts: np.ndarray, lags: int, *, dtype: DTypeLike | None = None) -> Tensor:

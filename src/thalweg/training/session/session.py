@@ -7,7 +7,7 @@ from typing import final
 import torch
 from torch.optim.lr_scheduler import LRScheduler
 
-from thalweg import vectors
+from thalweg import names, vectors
 from thalweg.errors import InputError
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.folder import build, checkpoint
@@ -20,6 +20,7 @@ from thalweg.training.steps.fit import Place
 from thalweg.training.steps.stepper import stepper_for
 
 MAX_EVALUATIONS = 20
+WHOLE = 1024  # examples at a time in an evaluation, where training takes all of them at once
 
 
 @final
@@ -46,12 +47,14 @@ class Session:
         self.run, self.task, self.prepared, self.device = run, task, prepared, device
         dtype, self.autocast = choose_precision(recipe.run.precision, device)
         order = {"batch_size": training.batch_size, "accumulate": training.accumulate, "seed": recipe.run.seed}
-        self.feed = Feed(prepared.train, task.batch, **order, device=device, dtype=dtype)
+        spec = names.task_spec(recipe.run.task).models[recipe.model.model]
+        solves_bags = training.optimizer == spec.solver and spec.layout == "bag"
+        self.feed = Feed(prepared.train, task.batch, **order, device=device, dtype=dtype, as_stored=solves_bags)
         by_epochs = math.ceil(training.epochs * self.feed.steps_per_epoch) or math.inf
         self.total_steps = 2 if fast else int(min(training.steps or math.inf, by_epochs))
         every = training.evaluate_every or max(self.feed.steps_per_epoch, math.ceil(self.total_steps / MAX_EVALUATIONS))
         self.evaluate_every = 1 if fast else every
-        first = self.feed(0)[0].to("cpu", dtype)
+        first = self.feed(0)[0] if device.type == "cpu" else self.feed(0)[0].to("cpu", dtype)
         counts = task.token_counts(prepared.train) if recipe.model.head != "softmax" else None
         self.model, self.head = build.build_networks(recipe, task, batch=first, counts=counts)
         self.model.to(device)
@@ -76,7 +79,7 @@ class Session:
             self.model,
             self.head,
             self.prepared.valid,
-            batch_size=max(64, self.run.recipe.training.batch_size),
+            batch_size=max(64, self.run.recipe.training.batch_size or WHOLE),
             device=self.device,
             autocast=self.autocast,
             generated=generated,

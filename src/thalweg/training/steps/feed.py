@@ -1,5 +1,6 @@
 """From a step's number to its batches: mini-batches with accumulation, or all data at once."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from typing import final
@@ -30,6 +31,7 @@ class Feed:
         seed: seed of the order.
         device: where the batches go.
         dtype: type of the weights; numbers among inputs and targets take it.
+        as_stored: leave inputs in the types they are stored in, for a model that turns them into its own.
     """
 
     def __init__(
@@ -42,12 +44,14 @@ class Feed:
         seed: int = 0,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        as_stored: bool = False,
     ) -> None:
         self.examples = examples
         self.collate = collate
         self.accumulate = accumulate
         self.device = device
         self.dtype = dtype
+        self.as_stored = as_stored
         self._order = Order(
             len(examples),
             batch_size or len(examples),
@@ -77,7 +81,11 @@ class Feed:
         return batches
 
     def _collate(self, indices: np.ndarray) -> Batch:
-        return self.collate(self.examples, indices).to(self.device, self.dtype)
+        batch = self.collate(self.examples, indices)
+        if not self.as_stored:
+            return batch.to(self.device, self.dtype)
+        inputs = {name: tensor.to(self.device) for name, tensor in batch.inputs.items()}
+        return dataclasses.replace(dataclasses.replace(batch, inputs={}).to(self.device, self.dtype), inputs=inputs)
 
 
 def in_order(
