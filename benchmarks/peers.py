@@ -1,7 +1,8 @@
 """What people would take instead on public data: one method a process, so that its whole cost is counted.
 
-`python benchmarks/peers.py METHOD TRAIN DEV TEST` prints one JSON object; an empty DEV takes a tenth of TRAIN.
-Settings are chosen on DEV among those that people try.
+`python benchmarks/peers.py METHOD TRAIN DEV TEST` prints one JSON object; an empty DEV takes a tenth of TRAIN. It has
+a score, or a classifier's answers, which `scores.py` measures. Settings are chosen on DEV among those that people
+try.
 """
 
 import csv
@@ -12,10 +13,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import linear_peers
 import numpy as np
 
 Texts = list[str]
-FASTTEXT = ((0.1, 5), (0.5, 25), (0.5, 50), (1.0, 25))  # learning rate, epochs
 
 
 def main() -> None:
@@ -23,100 +24,42 @@ def main() -> None:
     print(json.dumps(METHODS[method](Path(train), Path(valid) if valid else None, Path(test))))
 
 
-def read_labeled(path: Path) -> tuple[Texts, Texts]:
-    """Return texts and labels of a CSV file with a header."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))[1:]
-    return [row[0] for row in rows], [row[1] for row in rows]
+Pairs = tuple[Texts, Texts, np.ndarray]
 
 
-def labeled_parts(train: Path, valid: Path | None) -> tuple[Texts, Texts, Texts, Texts, bool]:
-    """Return texts and labels to train on, those to choose on, and whether these were cut from the training part."""
-    texts, labels = read_labeled(train)
-    if valid is not None:
-        return texts, labels, *read_labeled(valid), False
-    from sklearn.model_selection import train_test_split
-
-    kept, chosen, kept_labels, chosen_labels = train_test_split(
-        texts, labels, test_size=0.1, random_state=0, stratify=labels
-    )
-    return kept, kept_labels, chosen, chosen_labels, True
-
-
-def tfidf(train: Path, valid: Path | None, test: Path) -> dict[str, Any]:
-    """Words and bigrams, TF-IDF, logistic regression; C from 0.1 to 1000."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-
-    def fitted(c: float, texts: Texts, labels: Texts) -> Any:
-        vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-        return make_pipeline(vectorizer, LogisticRegression(C=c, max_iter=1000)).fit(texts, labels)
-
-    texts, labels, valid_texts, valid_labels, cut = labeled_parts(train, valid)
-    models = {c: fitted(c, texts, labels) for c in (0.1, 1.0, 10.0, 100.0, 1000.0)}
-    scores = {c: float(model.score(valid_texts, valid_labels)) for c, model in models.items()}
-    best = max(scores, key=scores.__getitem__)
-    model = fitted(best, *read_labeled(train)) if cut else models[best]
-    return {"score": float(model.score(*read_labeled(test))), "valid": scores[best], "C": best}
-
-
-def fasttext(train: Path, valid: Path | None, test: Path) -> dict[str, Any]:
-    """Supervised fastText with bigrams on one thread; its default rate and epochs, or larger ones."""
-    import fasttext as library
-
-    texts, labels, valid_texts, valid_labels, _ = labeled_parts(train, valid)
-    names = {label: f"__label__{number}" for number, label in enumerate(sorted(set(labels)))}
-
-    def fitted(settings: tuple[float, int], texts: Texts, labels: Texts) -> Any:
-        path = train.with_suffix(".fasttext")
-        lines = (f"{names[label]} {_words(text)}" for text, label in zip(texts, labels, strict=True))
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        lr, epoch = settings
-        return library.train_supervised(
-            str(path), lr=lr, epoch=epoch, wordNgrams=2, bucket=200_000, thread=1, verbose=0
-        )
-
-    def accuracy(model: Any, texts: Texts, labels: Texts) -> float:
-        # The wrapper's own `predict` does not know numpy 2; what it wraps does.
-        answers = [model.f.predict(_words(text) + "\n", 1, 0.0, "strict") for text in texts]
-        return float(np.mean([names[label] == answer[0][1] for answer, label in zip(answers, labels, strict=True)]))
-
-    models = {settings: fitted(settings, texts, labels) for settings in FASTTEXT}
-    scores = {settings: accuracy(model, valid_texts, valid_labels) for settings, model in models.items()}
-    best = max(scores, key=scores.__getitem__)
-    # Not trained again on all of TRAIN: with the larger rates a second training may end far below the chosen one.
-    return {"score": accuracy(models[best], *read_labeled(test)), "valid": scores[best], "settings": best}
-
-
-def _words(text: str) -> str:
-    """Lower case, punctuation apart: what fastText's tutorial does to a text."""
-    import re
-
-    return " ".join(re.findall(r"\w+|[^\w\s]", text.lower()))
-
-
-def read_pairs(path: Path) -> tuple[Texts, Texts, np.ndarray]:
+def read_pairs(path: Path) -> Pairs:
     """Return both sentences and the scores."""
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))[1:]
     return [row[0] for row in rows], [row[1] for row in rows], np.array([float(row[2]) for row in rows])
 
 
+def pair_parts(train: Path, valid: Path | None) -> tuple[Pairs, Pairs]:
+    """Return pairs to train on, and those to choose on: a tenth of the training part where there are no others."""
+    pairs = read_pairs(train)
+    if valid is not None:
+        return pairs, read_pairs(valid)
+    order = np.random.default_rng(0).permutation(len(pairs[2]))
+
+    def taken(places: np.ndarray) -> Pairs:
+        return [pairs[0][place] for place in places], [pairs[1][place] for place in places], pairs[2][places]
+
+    cut = len(order) // 10
+    return taken(order[cut:]), taken(order[:cut])
+
+
 def cosine(train: Path, valid: Path | None, test: Path) -> dict[str, Any]:
     """Cosine of the TF-IDF vectors of both sentences; nothing is learned but the weights of words."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    first, second, _ = read_pairs(train)
+    (first, second, _), chosen = pair_parts(train, valid)
     vectorizer = TfidfVectorizer(sublinear_tf=True).fit(first + second)
 
-    def pearson(path: Path) -> float:
-        first, second, scores = read_pairs(path)
+    def pearson(first: Texts, second: Texts, scores: np.ndarray) -> float:
         products = vectorizer.transform(first).multiply(vectorizer.transform(second)).sum(axis=1)
         return float(np.corrcoef(np.asarray(products).ravel(), scores)[0, 1])
 
-    assert valid is not None
-    return {"score": pearson(test), "valid": pearson(valid)}
+    return {"score": pearson(*read_pairs(test)), "valid": pearson(*chosen)}
 
 
 def ridge(train: Path, valid: Path | None, test: Path) -> dict[str, Any]:
@@ -125,7 +68,7 @@ def ridge(train: Path, valid: Path | None, test: Path) -> dict[str, Any]:
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import Ridge
 
-    first, second, scores = read_pairs(train)
+    (first, second, scores), chosen = pair_parts(train, valid)
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True).fit(first + second)
 
     def features(first: Texts, second: Texts) -> Any:
@@ -133,16 +76,14 @@ def ridge(train: Path, valid: Path | None, test: Path) -> dict[str, Any]:
         product = u.multiply(v)
         return sparse.hstack([10 * sparse.csr_matrix(product.sum(axis=1)), product, abs(u - v)]).tocsr()
 
-    def pearson(model: Any, path: Path) -> float:
-        first, second, scores = read_pairs(path)
+    def pearson(model: Any, first: Texts, second: Texts, scores: np.ndarray) -> float:
         return float(np.corrcoef(model.predict(features(first, second)), scores)[0, 1])
 
-    assert valid is not None
     inputs = features(first, second)
     models = {alpha: Ridge(alpha=alpha).fit(inputs, scores) for alpha in (0.1, 1.0, 10.0, 100.0)}
-    scores_of = {alpha: pearson(model, valid) for alpha, model in models.items()}
+    scores_of = {alpha: pearson(model, *chosen) for alpha, model in models.items()}
     best = max(scores_of, key=scores_of.__getitem__)
-    return {"score": pearson(models[best], test), "valid": scores_of[best], "alpha": best}
+    return {"score": pearson(models[best], *read_pairs(test)), "valid": scores_of[best], "settings": best}
 
 
 def read_tagged(path: Path) -> tuple[list[list[str]], list[list[str]]]:
@@ -227,8 +168,10 @@ def spans(tags: list[str]) -> list[tuple[int, int, str]]:
 
 
 METHODS: dict[str, Callable[[Path, Path | None, Path], dict[str, Any]]] = {
-    "tfidf": tfidf,
-    "fasttext": fasttext,
+    "tfidf": linear_peers.tfidf,
+    "svm": linear_peers.svm,
+    "hashing": linear_peers.hashing,
+    "fasttext": linear_peers.fasttext,
     "cosine": cosine,
     "ridge": ridge,
     "crf": crf,
