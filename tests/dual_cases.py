@@ -145,7 +145,7 @@ def exact_loss(e: dict[str, Any], w: Any, b: Any) -> mpmath.mpf:
         z = [b[k] + mpmath.fsum(mpmath.mpf(float(x[i, j])) * w[j][k] for j in range(x.shape[1]) if x[i, j])
              for k in range(shape[1])]  # fmt: skip
         total += _phi(e, i, z, each[i])
-    flat = [w[j][k] for j in range(x.shape[1]) for k in range(shape[1])]
+    flat = [mpmath.mpf(w[j][k]) for j in range(x.shape[1]) for k in range(shape[1])]  # squares of floats would round
     kind = e["regularizer"]
     penalty = mpmath.mpf(0)
     if kind in ("l1", "elastic"):

@@ -26,7 +26,9 @@ class Slow(nn.Module):
         self.layer, self.seconds = nn.Linear(3, 2), seconds
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        time.sleep(self.seconds)
+        end = time.process_time() + self.seconds
+        while time.process_time() < end:
+            pass
         Slow.calls += 1
         return self.layer(inputs)
 
