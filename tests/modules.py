@@ -16,6 +16,7 @@ TESTED_IN = {
     "certificates/attempts.py": "certificates/test_levels.py",
     "certificates/new_texts/level.py": "certificates/checker/test_held_out.py",
     "certificates/number_losses.py": "certificates/test_losses.py",
+    "certificates/path_point.py": "certificates/ridge/test_ridge.py",
     "certificates/problems.py": "certificates/test_levels.py",
     "certificates/ridge/": "certificates/ridge/test_ridge.py",
     "certificates/solver.py": "certificates/ridge/test_ridge.py",

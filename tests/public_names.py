@@ -134,6 +134,9 @@ def use_certificates() -> None:
     print(optimizer.relative_gap)
     linear = thalweg.Objective(models.LinearBag(5, 2).double(), heads.Softmax(None, 2), factored.batches, l2=1e-2)
     certificates.LinearNewton(linear.parameters).step(linear)
+    features, loss = certificates.Features(torch.eye(2)), certificates.SoftmaxLoss.of_labels(torch.tensor([0, 1]), 2)
+    along: certificates.PathPoint = next(certificates.ridge_path(features, loss, [0.1]))
+    print(along.gap, next(certificates.factored_path(features, loss, [0.1], width=2)).gap)
 
 
 def use_curvature() -> None:

@@ -9,6 +9,7 @@ from .certificate.interval import Certificate as Certificate
 from .certificate.interval import Interval as Interval
 from .certificate.interval import Proof as Proof
 from .factored.optimizer import FactoredNewton as FactoredNewton
+from .factored.path import factored_path as factored_path
 from .floors.contexts import window_levels as window_levels
 from .floors.floor import answers_floor as answers_floor
 from .floors.floor import class_floor as class_floor
@@ -46,6 +47,8 @@ from .number_losses import HingeLoss as HingeLoss
 from .number_losses import LogisticLoss as LogisticLoss
 from .number_losses import SquaredHingeLoss as SquaredHingeLoss
 from .number_losses import SquaredLoss as SquaredLoss
+from .path_point import PathPoint as PathPoint
 from .ridge.optimizer import LinearNewton as LinearNewton
+from .ridge.path import ridge_path as ridge_path
 from .two_layer.level import certify_two_layer as certify_two_layer
 from .two_layer.level import offer_neuron as offer_neuron

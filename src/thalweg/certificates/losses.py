@@ -160,6 +160,10 @@ class AbstractCurvature(abc.ABC):
     def blocks(self) -> Tensor:
         """Return the matrix of each example, `[num_examples, outputs, outputs]`."""
 
+    @abc.abstractmethod
+    def summed(self) -> Tensor:
+        """Return the sum of those matrices: the second derivative by a bias, `[outputs, outputs]`."""
+
 
 @final
 class SoftmaxLoss(AbstractLoss):
@@ -330,6 +334,11 @@ class _SoftmaxCurvature(AbstractCurvature):
     def blocks(self) -> Tensor:
         weighted = self._factor * self._p
         return diagonal_blocks(weighted) - weighted[:, :, None] * self._p[:, None, :]
+
+    @override
+    def summed(self) -> Tensor:
+        weighted = self._factor * self._p
+        return torch.diag(weighted.sum(0)) - self._p.T @ weighted
 
 
 def _weights(weights: Tensor | None, count: float | None, targets: Tensor, counted: int) -> tuple[Tensor, float]:

@@ -336,3 +336,7 @@ class _Diagonal(AbstractCurvature):
     @override
     def blocks(self) -> Tensor:
         return diagonal_blocks(self.diagonal)
+
+    @override
+    def summed(self) -> Tensor:
+        return torch.diag(self.diagonal.sum(0))

@@ -11,6 +11,9 @@ from torch import nn
 from thalweg.certificates.certificate.interval import level_to_json
 from thalweg.certificates.checker.check import check_level
 from thalweg.certificates.factored.bags import factored_problem
+from thalweg.certificates.factored.newton import solve as solve_factored
+from thalweg.certificates.factored.path import factored_path
+from thalweg.certificates.factored.problem import Factored
 from thalweg.certificates.linear.head import Head
 from thalweg.certificates.linear.matrices import Features
 from thalweg.certificates.linear.regularizers import L2
@@ -18,6 +21,7 @@ from thalweg.certificates.losses import SoftmaxLoss
 from thalweg.certificates.number_losses import LogisticLoss
 from thalweg.certificates.ridge.newton import solve, start
 from thalweg.certificates.ridge.optimizer import LinearNewton
+from thalweg.certificates.ridge.path import ridge_path
 from thalweg.certificates.ridge.problem import linear_problem, weights_of
 from thalweg.errors import InputError
 from thalweg.heads.bernoulli import Bernoulli
@@ -134,6 +138,43 @@ def test_forged_evidence_is_refused():
     for evidence in ({**level.evidence, "offset": 0.1}, {**level.evidence, "regularizer": "ball", "radius": 1.0}):
         with pytest.raises(Exception, match="has an L2 penalty and no other"):
             check_level(level_to_json(level), evidence)
+
+
+def stored_paths(problem, penalties, tolerance):
+    width = problem.loss.num_outputs
+    yield "ridge", ridge_path(problem.features, problem.loss, penalties, tolerance=tolerance)
+    yield "factored", factored_path(problem.features, problem.loss, penalties, width=width, tolerance=tolerance)
+
+
+@pytest.mark.parametrize("kind", ["softmax", "class_weights", "logistic"])
+def test_a_path_is_near_the_optimum_at_every_penalty(kind):
+    problem, penalties = text_problem(kind=kind, n=200), [0.03 / 3**power for power in range(5)]
+    for name, path in stored_paths(problem, penalties, 1e-3):
+        for l2, point in zip(penalties, path, strict=True):
+            assert point.l2 == l2
+            assert point.gap <= 1e-3
+            convex = Head(problem.features, problem.loss, L2(l2), intercept=True)
+            whole = Factored(problem.features, problem.loss, l2, intercept=True)
+            exact = convex if name == "ridge" else whole
+            assert exact.relative_gap(exact.at(*point.weights)) <= 1.2e-3
+            sure = solve(convex, tolerance=1e-8)[0] if name == "ridge" else solve_factored(whole, 3, tolerance=1e-7)[0]
+            assert sure.total * (1 - 1e-6) <= exact.at(*point.weights).total <= sure.total * (1 + 1.2e-3)
+
+
+def test_a_path_that_is_left_computes_no_more_and_later_points_cost_less():
+    problem = text_problem(n=400, features=200, outputs=5)
+    penalties = [0.03 / 3**power for power in range(6)]
+    warm = list(ridge_path(problem.features, problem.loss, penalties, tolerance=1e-3))
+    cold = [next(ridge_path(problem.features, problem.loss, [l2], tolerance=1e-3)) for l2 in penalties]
+    assert sum(point.products for point in warm) < 0.7 * sum(point.products for point in cold)
+    asked = []
+    for _ in ridge_path(problem.features, problem.loss, (asked.append(l2) or l2 for l2 in penalties)):
+        if len(asked) == 2:
+            break
+    assert asked == penalties[:2]
+    for _, path in stored_paths(problem, [0.0], 1e-3):
+        with pytest.raises(ValueError, match="above zero"):
+            next(path)
 
 
 HEADS = {

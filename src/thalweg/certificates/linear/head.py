@@ -1,6 +1,7 @@
 """The last layer on features that stay as they are: a convex problem, whose optimum is bounded from both sides."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, final
@@ -93,7 +94,11 @@ class Head:
             )
         if not bool(torch.isfinite(w.sum() + b.sum())):
             raise ValueError("Head.at(...): the weights hold NaN or infinity.")
-        z = self.features.times(w).add_(b)
+        return self.after(w, b, self.features.times(w).add_(b))
+
+    def after(self, weight: Tensor, bias: Tensor, z: Tensor) -> "HeadPoint":
+        """Return what `at` returns, with the predictions `z` known already, all of them in float64."""
+        w, b = weight, bias
         value, slope_bias = z.new_zeros(()), torch.zeros_like(b)
 
         def residuals() -> Iterator[tuple[slice, Tensor]]:
@@ -139,8 +144,18 @@ class Head:
         if by_slope is None:
             residuals = ((rows, part.dual_residual(dual[rows])) for rows, part in loss.parts())
             gradient = self.features.adjoint_of_parts(residuals)
+        plain = self._plain_gap(point, dual, gradient)
+        if plain <= SMALL * abs(point.total):
+            return max(0.0, plain)
         bound, _ = self.regularizer.bound(loss, dual, gradient, self._rounding)
         return max(0.0, point.total - bound)
+
+    def _plain_gap(self, point: "HeadPoint", dual: Tensor, gradient: Tensor) -> float:
+        """Return the gap by a dual point as it is, where an L2 penalty allows that: near the optimum it is the best."""
+        if not isinstance(self.regularizer, L2):
+            return math.inf
+        square = float(gradient.square().sum()) / (2.0 * self.regularizer.strength)
+        return point.total - (self.loss.value_of_scaled(dual, 1.0) - square)
 
     def certificate(self, point: "HeadPoint", *, offset: float = 0.0, evidence: bool = True) -> Certificate:
         """Return the certificate of a point, with all rounding accounted for.
@@ -177,9 +192,13 @@ class Head:
 
     def _scale(self, point: "HeadPoint", dual: Tensor) -> Callable[[Tensor, float], float]:
         """Return what finds the best scale of a dual point for a gradient that is off by `off`."""
-        by_slope = self._by_slope(point)
-        near = by_slope is not None and by_slope <= SMALL * abs(point.total)
-        return lambda gradient, off: 1.0 if near else self.regularizer.bound(self.loss, dual, gradient, off)[1]
+
+        def best(gradient: Tensor, off: float) -> float:
+            if self._plain_gap(point, dual, gradient) <= SMALL * abs(point.total):
+                return 1.0
+            return self.regularizer.bound(self.loss, dual, gradient, off)[1]
+
+        return best
 
 
 @final
