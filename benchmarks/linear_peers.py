@@ -6,6 +6,7 @@ chosen one is fitted again on the whole training part, fastText and the hashed o
 """
 
 import csv
+import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -113,7 +114,8 @@ def fasttext(train: Path, valid: Path | None, test: Path) -> dict[str, Any]:
 
     def fitted(settings: tuple[float, int]) -> Any:
         path = train.with_suffix(".fasttext")
-        lines = (f"{numbers[label]} {_words(text)}" for text, label in zip(texts, labels, strict=True))
+        lines = [f"{numbers[label]} {_words(text)}" for text, label in zip(texts, labels, strict=True)]
+        random.Random(0).shuffle(lines)  # it takes them as they come, and some files are sorted by label
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
         lr, epoch = settings
         return library.train_supervised(
