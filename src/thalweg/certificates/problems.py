@@ -27,6 +27,15 @@ class Problem(Protocol):
     features: Features
     loss: AbstractLoss
 
+    @property
+    def l2(self) -> float:
+        """The penalty."""
+        ...
+
+    def with_l2(self, l2: float) -> "Problem":
+        """Return the same problem under another penalty."""
+        ...
+
     def relative_gap(self, point: Any) -> float:
         """Return how far a point may be above the optimum, as a fraction of its loss; 0 for a loss of 0."""
         ...

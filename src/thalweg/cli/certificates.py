@@ -73,7 +73,7 @@ def certify_and_show(
         run = Run(folder)
         opened = dataclasses.replace(opened, run=run)
     say("Looking at the examples.")
-    examples = by_example(run, opened.task, opened.prepared, clock)
+    examples = by_example(run, opened.task, opened.trained, clock)
     certified = opened.certified(clock, say)
     if risk:
         certified = dataclasses.replace(certified, interval=with_risk(certified.interval, run, say))

@@ -98,6 +98,11 @@ def describe(entry: dict[str, Any]) -> str:
             place = f"step {entry['step']:,}, epoch {entry['epoch']:.3g}"
             gap = f", relative gap {entry['gap']:.1e}" if "gap" in entry else ""
             return f"{place}: validation loss {entry['loss']:.4g}, {figures}{gap}{mark}"
+        case "selection":
+            figures = "".join(f", {name} {value:.4g}" for name, value in entry["metrics"].items())
+            mark = "  (best so far)" if entry["best"] else ""
+            where = f"{entry['model']} with --l2 {entry['l2']:.2g}"
+            return f"{where}: validation loss {entry['loss']:.4g}{figures}, relative gap {entry['gap']:.1e}{mark}"
         case "rejected":
             return f"step {entry['step']:,} was rejected: {entry['reason']}."
         case "rollback":

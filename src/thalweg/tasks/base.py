@@ -116,6 +116,16 @@ class Prepared:
     valid: Examples
     notes: list[str] = dataclasses.field(default_factory=list)
     lines: np.ndarray | None = None  # the line of the source on which each training example starts; None: it has none
+    valid_lines: np.ndarray | None = None  # the same of the validation examples, where they are of the same file
+
+    def with_validation(self) -> "Prepared":
+        """Return the same with the validation examples among the training examples as well, after the others."""
+        if not len(self.valid):
+            return self
+        train = self.train.followed_by(self.valid)
+        known = self.lines is not None and self.valid_lines is not None
+        lines = np.concatenate([self.lines, self.valid_lines]) if known else None
+        return dataclasses.replace(self, train=train, lines=lines)
 
 
 class AbstractMeter(ABC):

@@ -8,6 +8,7 @@ Evidence:
   data      what the examples are: "validation examples", "examples of test.csv"
   file      where there is one: the file of these examples
   repeats   how many of the test or validation file were left out: the model was trained on or chosen by the same
+  model     where it is not the one that was certified: which model was right or wrong
   baseline  how many of them always giving the most frequent answer gets wrong; -1: unknown
 
 Proved is the Clopper-Pearson limit at a / t, so that it holds for all t models at once and hence for the chosen one: a
@@ -72,6 +73,8 @@ def check_held_out(e, base):
         is_count = type(value) is int and least <= value <= most
         base.need(is_count, f"{name} must be a whole number from {least} to {most}.")
     base.need(isinstance(e["data"], str) and len(e["data"]) <= 200, "data must be a few words.")
+    named = e.get("model", "")
+    base.need(isinstance(named, str) and len(named) <= 200, "model must be a few words.")
     is_chance = isinstance(e["chance"], float) and 1e-9 <= e["chance"] <= 0.5
     base.need(is_chance, "chance must be a number from 1e-9 to 0.5.")
     return base.Proved(loss=e["wrong"] / e["examples"], size=1.0, value=limits(e)[0], error=0.0)
@@ -82,7 +85,7 @@ def about(e):
     low, high = limits(e)
     number, compared = e["examples"], e["compared"]
     scope = (
-        f"On new data of the same kind this model is wrong on {percent(low, math.floor)} to "
+        f"On new data of the same kind {e.get('model') or 'this model'} is wrong on {percent(low, math.floor)} to "
         f"{percent(high, math.ceil)}, since it is on {e['wrong']:,} of {number:,} {e['data']} "
         f"(Clopper-Pearson; false with a chance of at most "
         f"{e['chance']:g}"

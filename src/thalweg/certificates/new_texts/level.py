@@ -11,7 +11,13 @@ CHANCE: Final = 0.05
 
 
 def held_out_level(
-    wrong: int, examples: int, *, compared: int = 1, data: str = "examples", baseline: int | None = None
+    wrong: int,
+    examples: int,
+    *,
+    compared: int = 1,
+    data: str = "examples",
+    baseline: int | None = None,
+    model: str = "",
 ) -> Certificate:
     r"""Return the level about new data: between which limits the error of a model on them lies.
 
@@ -23,6 +29,7 @@ def held_out_level(
         examples: how many there were.
         compared: $t$, how many evaluations on the same examples the model was chosen by; 1: by none.
         data: what the examples are: "validation examples".
+        model: which model it was, where not the one that the other levels are about.
         baseline: how many of them always giving the most frequent answer gets wrong; None: unknown.
 
     Example:
@@ -39,6 +46,7 @@ def held_out_level(
         "compared": compared,
         "data": data,
         "baseline": -1 if baseline is None else baseline,
+        **({"model": model} if model else {}),
     }
     about = held_out.about(evidence)
     return Certificate(

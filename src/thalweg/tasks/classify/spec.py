@@ -13,8 +13,8 @@ SPEC = TaskSpec(
     columns="thalweg.tasks.classify.columns:COLUMNS",
     sample="docstrings",
     models={
-        "bag": _solved("bag", "factored-newton"),
         "linear": _solved("linear", "linear-newton"),
+        "bag": _solved("bag", "factored-newton"),
         "mlp": ModelSpec("thalweg.models.presets:pooled_mlp", "bag"),
         "lstm": ModelSpec("thalweg.models.presets:pooled_lstm", "padded"),
         "gru": ModelSpec("thalweg.models.presets:pooled_gru", "padded"),

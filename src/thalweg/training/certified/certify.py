@@ -1,6 +1,7 @@
 """From a run to the arrays that certificates are made of, and back into its folder."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, final
@@ -104,13 +105,18 @@ class Opened:
     def certified(self, clock: Clock, say: Say) -> Certified:
         """Certify the run's weights as they are now."""
         recipe = self.run.recipe
-        objective, view = training_objective(recipe, self.task, self.prepared, self.run.model, self.run.head)
+        objective, view = training_objective(recipe, self.task, self.trained, self.run.model, self.run.head)
         # First, because it takes little and is what most people ask for.
         new = level_or_reason(self.run, self.task, self.prepared, self.test, clock)
         interval = certify_objective(
             objective, view, clock=clock, notes=notes_of(recipe), about=self.task.about(), say=say
         )
         return Certified(with_new_texts(interval, new), objective, self.task, self.prepared)
+
+    @functools.cached_property
+    def trained(self) -> Prepared:
+        """The data with everything that the weights were trained on as training examples."""
+        return self.prepared.with_validation() if self.run.is_refitted else self.prepared
 
 
 def open_run(run: Run, say: Say = lambda sentence: None, test: Path | None = None) -> Opened:  # noqa: ARG005
@@ -169,7 +175,7 @@ def keep(run: Run, certified: Certified, *, report: bool, say: Say, more: Sequen
     if report:
         say("Redrawing the report.")
         first = [ladder_section(certified.interval), *more]
-        page = make_report(run, certified.task, certified.prepared, (run.model, run.head), run.result, first)
+        page = make_report(run, certified.task, certified.prepared, run.measured, run.result, first)
         write_report(run.folder / REPORT, page)
 
 

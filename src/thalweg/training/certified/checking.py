@@ -50,7 +50,7 @@ class Rebuilt:
 
     def __init__(self, opened: Opened) -> None:
         run = opened.run
-        objective, self._view = training_objective(run.recipe, opened.task, opened.prepared, run.model, run.head)
+        objective, self._view = training_objective(run.recipe, opened.task, opened.trained, run.model, run.head)
         self.hashes = {"data": hash_of_data(objective), "weights": hash_of_weights(objective)}
         self._folder, self._about = run.folder, opened.task.about()
         self._exact = objective.copied(torch.float64)

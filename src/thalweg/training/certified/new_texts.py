@@ -22,7 +22,7 @@ from thalweg.tasks.answering import answering
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.folder.build import settings_of
 from thalweg.training.folder.checkpoint import checksum
-from thalweg.training.folder.run import Run
+from thalweg.training.folder.run import HELD_OUT, Run
 from thalweg.training.recipe.recipe import Recipe
 from thalweg.training.session.reading import open_any
 from thalweg.training.session.session import MAX_EVALUATIONS
@@ -32,6 +32,7 @@ from thalweg.training.steps.held_out import chosen_from
 
 VALIDATION = "validation examples"
 TRIED = 32  # examples by which the time for all is foretold
+BEFORE_REFIT = f"the model as it was before it was trained on the validation examples, too ({HELD_OUT}),"
 SHARE = "accuracy"  # the metric that must be a plain share of independent examples
 
 
@@ -107,7 +108,9 @@ def new_texts_level(run: Run, task: AbstractTask, prepared: Prepared, test: Path
                 "nothing about new data; use --test FILE."
             )
     _, autocast = choose_precision(run.recipe.run.precision, choose_device("cpu"))
-    found = evaluate(task, run.model, run.head, examples, autocast=autocast, intervals=True)
+    networks = run.measured if test is None else (run.model, run.head)
+    model = BEFORE_REFIT if test is None and run.is_refitted else ""
+    found = evaluate(task, *networks, examples, autocast=autocast, intervals=True)
     if SHARE not in found.shares:
         raise InputError(
             "An exact statement needs independent examples that are simply right or wrong; `thalweg evaluate` gives "
@@ -115,7 +118,7 @@ def new_texts_level(run: Run, task: AbstractTask, prepared: Prepared, test: Path
         )
     right, size = found.shares[SHARE]
     baseline = size - round(found.baselines[SHARE] * size) if SHARE in found.baselines else None
-    level = held_out_level(size - right, size, compared=compared, data=data, baseline=baseline)
+    level = held_out_level(size - right, size, compared=compared, data=data, baseline=baseline, model=model)
     return dataclasses.replace(level, seconds=time.perf_counter() - start, evidence={**level.evidence, **file})
 
 

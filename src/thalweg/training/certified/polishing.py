@@ -8,7 +8,7 @@ from thalweg.certificates.linear.level import polished_layer
 from thalweg.errors import InputError
 from thalweg.training.certified.certify import Opened, training_objective
 from thalweg.training.folder import build, checkpoint
-from thalweg.training.folder.run import BEFORE_POLISH, METRICS, WEIGHTS, write_json, write_manifest
+from thalweg.training.folder.run import BEFORE_POLISH, HELD_OUT, METRICS, WEIGHTS, write_json, write_manifest
 from thalweg.training.steps.evaluate import evaluate
 from thalweg.training.steps.held_out import to_json
 
@@ -20,7 +20,7 @@ def put_polished_head(opened: Opened, *, seconds: float = math.inf) -> str:
     an L2 penalty.
     """
     run, task, valid = opened.run, opened.task, opened.prepared.valid
-    objective, _ = training_objective(run.recipe, task, opened.prepared, run.model, run.head)
+    objective, _ = training_objective(run.recipe, task, opened.trained, run.model, run.head)
     weight, bias = polished_layer(objective.copied(torch.float64), seconds=seconds)
     model, head = run.model, run.head
     layers = [module for module in head.modules() if isinstance(module, torch.nn.Linear)]
@@ -35,6 +35,11 @@ def put_polished_head(opened: Opened, *, seconds: float = math.inf) -> str:
     after = evaluate(task, model, head, valid, intervals=True)
     checkpoint.save_tensors(run.folder / WEIGHTS, build.get_weights(model, head))
     write_manifest(run.folder, weights=True)
+    if run.is_refitted:
+        return (
+            "The polished output layer is in the run; the validation figures stay those of the weights before they "
+            f"were trained on the validation examples, too ({HELD_OUT}). Old weights: {BEFORE_POLISH}."
+        )
     result = run.result
     result["loss"], result["metrics"] = after.loss, result["metrics"] | after.metrics
     result["intervals"] = result.get("intervals", {}) | to_json(after)["intervals"]

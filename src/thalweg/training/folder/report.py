@@ -2,7 +2,7 @@
 
 import datetime as dt
 import importlib.metadata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -55,6 +55,7 @@ def make_report(
     )
     intervals = [note.removeprefix(IN_BRACKETS) for note in summary.get("interval_notes", ())]  # here they are in words
     notes = [*intervals, *data["notes"], *prepared.notes, *summary["warnings"]]
+    notes += summary.get("selection", {}).get("sentences", [])
     if "certificate" in summary:
         notes.append(summary["certificate"]["sentence"])
     if summary["num_rejected"]:
@@ -82,10 +83,35 @@ def make_report(
         metrics=metrics,
         history=[_only(entry, shown) for entry in read_history(run.folder / HISTORY)],
         notes=notes,
-        sections=[*more, *task.sections(*networks, prepared, recipe.run.seed)],
+        sections=[*more, *task.sections(*networks, prepared, recipe.run.seed), *path_sections(summary)],
         recipe=recipe.to_toml(),
         reproduce=[f"thalweg train {run.folder / 'recipe.toml'}", f"thalweg predict {run.folder} ..."],
     )
+
+
+def path_sections(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the pictures of what penalty and model were chosen by: the loss, and the accuracy where there is one."""
+    record = summary.get("selection", {})
+    points = record.get("points", [])
+    if len(points) < 2:
+        return []
+    drawn = {"loss": "validation loss"} | ({"accuracy": "accuracy"} if points[0]["accuracy"] is not None else {})
+    return [
+        {
+            "kind": "path",
+            "title": f"{name[0].upper()}{name[1:]} by penalty",
+            "text": f"Each point is a training of its own, judged by {record['judged_on']}; bars show one standard "
+            "error. Chosen is the lowest loss of those whose accuracy is not significantly below the highest.",
+            "lines": {
+                model: [[p["l2"], p[key], p[f"{key}_error"]] for p in points if p["model"] == model]
+                for model in dict.fromkeys(point["model"] for point in points)
+            },
+            "chosen": [record["model"], record["l2"]],
+            "x_label": "penalty (--l2)",
+            "y_label": name,
+        }
+        for key, name in drawn.items()
+    ]
 
 
 def _shown(metrics: list[str]) -> list[str]:

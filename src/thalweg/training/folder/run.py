@@ -27,6 +27,7 @@ RECIPE, HISTORY, METRICS, DATA = "recipe.toml", "history.jsonl", "metrics.json",
 CERTIFICATE, CERTIFICATE_ARRAYS = "certificate.json", "certificate.npz"
 BEFORE_POLISH = "model.before-polish.safetensors"
 WEIGHTS, MANIFEST, CHECKPOINTS, REPORT = "model.safetensors", "manifest.json", "checkpoints", "report.html"
+SELECTION, HELD_OUT = "selection.json", "held-out.safetensors"
 
 
 @final
@@ -57,6 +58,7 @@ class Run:
             )
         self.recipe: Recipe = read_recipe(self.folder / RECIPE)
         self._parts: tuple[AbstractTask, nn.Module, AbstractHead] | None = None
+        self._measured: tuple[nn.Module, AbstractHead] | None = None
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r})"
@@ -70,7 +72,7 @@ class Run:
     def result(self) -> dict[str, Any]:
         """What `metrics.json` says: status, metrics, best step, seconds ...; empty before the end."""
         path = self.folder / METRICS
-        return _read_json(path) if path.is_file() else {}
+        return read_json(path) if path.is_file() else {}
 
     @property
     def status(self) -> Status:
@@ -90,7 +92,7 @@ class Run:
     @property
     def data(self) -> dict[str, Any]:
         """What was read: source, checksum, columns, counts, notes."""
-        return _read_json(self.folder / DATA)
+        return read_json(self.folder / DATA)
 
     @property
     def task(self) -> AbstractTask:
@@ -106,6 +108,22 @@ class Run:
     def head(self) -> AbstractHead:
         """The output layer with the best weights."""
         return self._load()[2]
+
+    @property
+    def is_refitted(self) -> bool:
+        """Whether the weights were trained on the validation examples, too, after these had measured others."""
+        return (self.folder / HELD_OUT).is_file()
+
+    @property
+    def measured(self) -> tuple[nn.Module, AbstractHead]:
+        """Network and output layer that the validation figures are of, which have not been trained on these examples.
+
+        They are the run's own, except where it `is_refitted`.
+        """
+        if self._measured is None:
+            task, model, head = self._load()
+            self._measured = self._networks(task, HELD_OUT) if self.is_refitted else (model, head)
+        return self._measured
 
     def predict(self, inputs: Sequence[Any], **options: Any) -> list[dict[str, Any]]:
         """Answer new inputs.
@@ -166,14 +184,18 @@ class Run:
             verify_files(self.folder)
             settings = build.settings_of(self.recipe, self.data["columns"])
             task: AbstractTask = names.task_class(self.recipe.run.task).load(self.folder, settings)
-            weights = checkpoint.load_tensors(self.folder / WEIGHTS)
-            counts = build.counts_behind(weights)
-            model, head = build.build_networks(self.recipe, task, fresh=False, counts=counts)
-            build.put_weights(model, head, weights, self.folder / WEIGHTS)
-            model.eval()
-            head.eval()
-            self._parts = task, model, head
+            self._parts = task, *self._networks(task, WEIGHTS)
         return self._parts
+
+    def _networks(self, task: AbstractTask, name: str) -> tuple[nn.Module, AbstractHead]:
+        """Return model and head with the weights of a file."""
+        weights = checkpoint.load_tensors(self.folder / name)
+        counts = build.counts_behind(weights)
+        model, head = build.build_networks(self.recipe, task, fresh=False, counts=counts)
+        build.put_weights(model, head, weights, self.folder / name)
+        model.eval()
+        head.eval()
+        return model, head
 
 
 def load(folder: str | Path) -> Run:
@@ -230,7 +252,7 @@ def verify_files(folder: Path) -> None:
     path = folder / MANIFEST
     if not path.is_file():
         raise InputError(f"{path} is missing, so the run's files cannot be verified; restore it or train again.")
-    for name, expected in _read_json(path)["files"].items():
+    for name, expected in read_json(path)["files"].items():
         if name == RECIPE:
             continue  # a recipe is text for people; its values are checked when it is read
         if not (folder / name).is_file():
@@ -289,7 +311,8 @@ class NewFolder:
                 self._folder.parent.rmdir()
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """Read a JSON file of a run; an InputError tells of one that is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -38,6 +38,8 @@ def defaults_for(options: Options, known: Values | None = None) -> dict[str, Any
             found[name] = option.full_batch
         if proved and option.proved is not None:
             found[name] = option.proved
+        if proved and option.proved_given is not None:
+            found[name] = option.proved_given(options)
     if proved:
         found["optimizer"] = own.solver or options["optimizer"]
     for name, option in OPTIONS.items():

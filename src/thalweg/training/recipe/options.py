@@ -44,6 +44,7 @@ class Option:
     by_model: Values = dataclasses.field(default_factory=dict)  # the models with another default
     full_batch: Any = None  # default for methods that look at curvature, which want the same function every time
     proved: Any = None  # default for training to a proved optimum, where it differs from `full_batch`
+    proved_given: Callable[[Values], Any] | None = None  # the same, from the options that were given
     follows: Callable[[Values], Any] | None = None  # default from the values so far, its own default among them
     solver_needs: Any = None  # the only value that the solver behind such training takes
     wants: Literal["", "method", "passes"] = ""  # giving it asks for a method other than that solver, or so many passes
@@ -126,6 +127,17 @@ def _no_warmup(values: Values) -> str:
 
 def _on_linear(values: Values) -> str:  # as wide as there are labels, and nothing is dropped from scores
     return "on --model linear" if values["model"] == "linear" else ""
+
+
+def _select(given: Values) -> str:
+    """What validation has to choose: what was not given."""
+    if given.get("l2"):
+        return "none"
+    return "penalty" if "model" in given or "width" in given else "model"
+
+
+def _no_solver(values: Values) -> str:
+    return "" if values["optimizer"] in names.SOLVERS else f"on --optimizer {values['optimizer']}"
 
 
 def _listed(table: Iterable[str]) -> str:
@@ -344,6 +356,14 @@ class TrainingSection:
     )]
     patience: Annotated[int, Option(
         "Stop after this many evaluations without a better score; 0 is off", 0, NOT_NEGATIVE, wants="method"
+    )]
+    select: Annotated[str, Option(
+        "What validation chooses before a training to a proved optimum: the penalty --l2, the model too, or nothing",
+        "none", choices=("model", "penalty", "none"), what="selection", proved_given=_select, idle=_no_solver,
+    )]
+    refit: Annotated[bool, Option(
+        "Train such a model on the validation examples too, once they have chosen and measured", False,
+        follows=lambda values: values["select"] != "none", idle=_no_solver,
     )]
     certify: Annotated[float, Option(
         "Stop when the loss is provably within this fraction of the global optimum; 0 is off", 0.0, NOT_NEGATIVE,

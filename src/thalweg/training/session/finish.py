@@ -17,6 +17,7 @@ from thalweg.training.folder import build, checkpoint
 from thalweg.training.folder.report import make_report
 from thalweg.training.folder.run import METRICS, REPORT, WEIGHTS, write_json, write_manifest
 from thalweg.training.session.loop import train
+from thalweg.training.session.selection import sentences
 from thalweg.training.session.session import Session
 from thalweg.training.steps.held_out import chosen_from, interval_notes, to_json
 
@@ -61,7 +62,7 @@ def finish(session: Session, status: Status) -> dict[str, Any]:
         "num_rollbacks": score.num_rollbacks,
         "best_step": score.best_step,
         "num_parameters": build.count_parameters(session.model, session.head),
-        "num_train": len(session.prepared.train),
+        "num_train": len(session.rows),
         "num_valid": len(session.prepared.valid),
         "steps_per_epoch": session.feed.steps_per_epoch,
     }
@@ -73,10 +74,14 @@ def finish(session: Session, status: Status) -> dict[str, Any]:
         raise InputError(f"No evaluation produced a finite score, so no weights were saved. {Status.NOT_FINITE.value}")
     weights = checkpoint.load_tensors(run.folder / WEIGHTS)
     build.put_weights(session.model, session.head, weights, run.folder / WEIGHTS)
-    evaluation = session.evaluate(generated=min(len(session.prepared.valid), MAX_GENERATED), intervals=True)
-    summary["loss"] = evaluation.loss
     if recipe.training.optimizer in names.SOLVERS:
         summary["certificate"] = prove(session)
+    if session.is_chosen:
+        chosen, sizes = session.selection(), (len(session.prepared.train), len(session.prepared.valid))
+        summary["selection"] = {**chosen, "sentences": sentences(chosen, *sizes, refitted=session.refits)}
+        session.put_measured()
+    evaluation = session.evaluate(generated=min(len(session.prepared.valid), MAX_GENERATED), intervals=True)
+    summary["loss"] = evaluation.loss
     summary |= {"metrics": evaluation.metrics, **to_json(evaluation)}
     compared = chosen_from(run.history, keeps_last=bool(recipe.training.certify))
     summary["interval_notes"] = interval_notes(evaluation, "validation example", compared)

@@ -14,8 +14,10 @@ from thalweg.errors import InputError
 from thalweg.status import Status
 from thalweg.training.folder.run import HISTORY, finite, read_history
 from thalweg.training.session import stopping
+from thalweg.training.session.selection import select
 from thalweg.training.session.session import Session
 from thalweg.training.session.signals import Signals
+from thalweg.training.steps.evaluate import Evaluation
 from thalweg.training.steps.fit import FitOptions, StepRecord, fit
 
 LR_FACTOR = 0.5
@@ -35,10 +37,10 @@ def train(session: Session) -> Iterator[dict[str, Any]]:
     with _History(session, place.step) as log, Signals() as signals:
         if resumed:
             yield log.add({"event": "resumed", "step": place.step})
-        else:
-            session.save()
         try:
-            status = yield from _take_steps(session, log, signals)
+            status = yield from _begin(session, log, signals, resumed=resumed)
+            if status is None:
+                status = yield from _take_steps(session, log, signals)
         except (InputError, CurvatureError) as error:
             # What only the first step can tell (a dense method on too many parameters) must leave nothing behind.
             session.discard_folder()
@@ -50,6 +52,24 @@ def train(session: Session) -> Iterator[dict[str, Any]]:
                 ) from None
             raise
         yield log.add({"event": "finished", "step": place.step, "status": status.name, "signal": signals.received})
+
+
+def _begin(
+    session: Session, log: "_History", signals: Signals, *, resumed: bool
+) -> Generator[dict[str, Any], None, Status | None]:
+    """Let validation choose, where it has to, and save the place where the steps begin; return an early end."""
+    if session.is_to_choose:
+        clock = _Clock(0.0)
+        status = yield from select(session, log.add, signals, clock)
+        if status is not None:
+            return status
+        evaluation = session.measure()
+        improved = session.take_score(evaluation)
+        session.score.seconds = clock.elapsed()
+        yield log.add(_entry(session, evaluation, clock, improved=improved))
+    if not resumed:
+        session.save()
+    return None
 
 
 def _take_steps(session: Session, log: "_History", signals: Signals) -> Generator[dict[str, Any], None, Status]:
@@ -88,7 +108,8 @@ def _take_steps(session: Session, log: "_History", signals: Signals) -> Generato
             continue
         if due:
             entry = _evaluate(session, clock)
-            yield log.add(entry if record.gap is None else entry | {"gap": record.gap})
+            if entry is not None:
+                yield log.add(entry if record.gap is None else entry | {"gap": record.gap})
             moment.without_progress = score.without_progress
             status = stopping.ending(moment)
         saves.after_step(at_once=due or status is not None)
@@ -111,8 +132,14 @@ def _steps(session: Session) -> Iterator[StepRecord]:
     return fit(*parts, steps=total, place=session.place, schedule=session.schedule, options=options)
 
 
-def _evaluate(session: Session, clock: "_Clock") -> dict[str, Any]:
-    """Measure the present weights, keep them where they are the best so far, and return the entry."""
+def _evaluate(session: Session, clock: "_Clock") -> dict[str, Any] | None:
+    """Measure the present weights, keep them where they are the best so far, and return the entry.
+
+    Weights that are trained on the validation examples are kept, and not measured on them.
+    """
+    if session.refits:
+        session.keep_weights()
+        return None
     evaluation = session.measure()
     name, better = session.task.selects_by
     value = evaluation.value(name)
@@ -122,6 +149,10 @@ def _evaluate(session: Session, clock: "_Clock") -> dict[str, Any]:
     keeps_last = session.run.recipe.training.certify  # what is certified is the end of training, not its best score
     if improved or (keeps_last and math.isfinite(value)):
         session.keep_weights()
+    return _entry(session, evaluation, clock, improved=improved)
+
+
+def _entry(session: Session, evaluation: Evaluation, clock: "_Clock", *, improved: bool) -> dict[str, Any]:
     entry = {
         "event": "evaluation",
         "step": session.place.step,
@@ -171,6 +202,7 @@ class _History:
         self._since: float | None = None
         path = session.run.folder / HISTORY
         kept = [entry for entry in read_history(path) if entry.get("step", 0) <= step and entry["event"] != "finished"]
+        kept = [] if session.is_to_choose else kept
         self._file: TextIO = open(path, "w", encoding="utf-8")  # noqa: SIM115  (held open over the run)
         for entry in kept:
             self._write(entry)

@@ -170,8 +170,12 @@ def _can_be_resumed(folder: Path, recipe: Recipe, timed: bool) -> bool:
 def _same(left: Recipe, right: Recipe, timed: bool) -> bool:
     """Whether two recipes are the same, apart from the number of steps where a time limit sets it."""
     sections = [recipe.to_dict() for recipe in (left, right)]
+    chosen = [section["training"]["select"] for section in sections]
     for section in sections:
         section["run"].pop("name")
+        if chosen[0] == chosen[1] != "none":
+            for part, name in (("training", "l2"), ("training", "optimizer"), ("model", "model")):
+                section[part].pop(name)
         if timed:
             section["training"].pop("steps")
             section["training"].pop("epochs")

@@ -92,13 +92,21 @@ def skipped_rows(*sources: AbstractSource | None) -> list[str]:
 def _with_source(options: Options) -> Options:
     """Return the options on top of the recipe file that was named, if one was, and with a source."""
     if options.get("source", "").endswith(".toml"):
-        options = read_options(options["source"]).with_(options.with_(source=None))
+        options = _on_top(read_options(options["source"]), options.with_(source=None))
     if "source" not in options:
         task = options.get("task", next(iter(names.TASKS)))
         return options.with_(source=names.task_spec(task).sample, task=task)
     if "task" not in options and _is_sample(options["source"]):
         return options.with_(task=next(t for t in names.TASKS if names.task_spec(t).sample == options["source"]))
     return options
+
+
+def _on_top(recipe: Options, given: Options) -> Options:
+    """Return the options of a recipe with those given on top; what is given is not chosen by validation any more."""
+    joined = recipe.with_(given)
+    if "select" in given or not {"l2", "model"} & set(given):
+        return joined
+    return joined.with_(select=None, refit=given.get("refit"))
 
 
 def _is_sample(name: str) -> bool:

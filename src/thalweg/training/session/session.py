@@ -2,16 +2,31 @@
 
 import dataclasses
 import math
-from typing import final
+from collections.abc import Mapping
+from typing import Any, final
 
 import torch
+from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from thalweg import names, vectors
+from thalweg.data.arrays.batches import Examples
 from thalweg.errors import InputError
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.folder import build, checkpoint
-from thalweg.training.folder.run import CHECKPOINTS, WEIGHTS, NewFolder, Run
+from thalweg.training.folder.run import (
+    CHECKPOINTS,
+    HELD_OUT,
+    RECIPE,
+    SELECTION,
+    WEIGHTS,
+    NewFolder,
+    Run,
+    read_json,
+    write_json,
+    write_manifest,
+)
+from thalweg.training.recipe.recipe import Recipe
 from thalweg.training.session import optimizer
 from thalweg.training.steps.device import choose_precision
 from thalweg.training.steps.evaluate import Evaluation, calibrate, evaluate
@@ -43,19 +58,23 @@ class Session:
     """Everything that a run needs while it trains; its folder has a recipe already. `fast` takes two steps only."""
 
     def __init__(self, run: Run, task: AbstractTask, prepared: Prepared, device: torch.device, *, fast: bool) -> None:
-        recipe, training = run.recipe, run.recipe.training
-        self.run, self.task, self.prepared, self.device = run, task, prepared, device
+        self.run, self.task, self.prepared, self.device, self.fast = run, task, prepared, device, fast
+        self.place = Place()
+        self.new_folder: NewFolder | None = None
+        self.score = Score()
+        self._build()
+
+    def _build(self) -> None:
+        """Make everything that the recipe decides."""
+        recipe, training, device, task = self.run.recipe, self.run.recipe.training, self.device, self.task
         dtype, self.autocast = choose_precision(recipe.run.precision, device)
-        order = {"batch_size": training.batch_size, "accumulate": training.accumulate, "seed": recipe.run.seed}
-        spec = names.task_spec(recipe.run.task).models[recipe.model.model]
-        solves_bags = training.optimizer == spec.solver and spec.layout == "bag"
-        self.feed = Feed(prepared.train, task.batch, **order, device=device, dtype=dtype, as_stored=solves_bags)
+        self.feed = self.feed_on(self.rows)
         by_epochs = math.ceil(training.epochs * self.feed.steps_per_epoch) or math.inf
-        self.total_steps = 2 if fast else int(min(training.steps or math.inf, by_epochs))
+        self.total_steps = 2 if self.fast else int(min(training.steps or math.inf, by_epochs))
         every = training.evaluate_every or max(self.feed.steps_per_epoch, math.ceil(self.total_steps / MAX_EVALUATIONS))
-        self.evaluate_every = 1 if fast else every
+        self.evaluate_every = 1 if self.fast else every
         first = self.feed(0)[0] if device.type == "cpu" else self.feed(0)[0].to("cpu", dtype)
-        counts = task.token_counts(prepared.train) if recipe.model.head != "softmax" else None
+        counts = task.token_counts(self.rows) if recipe.model.head != "softmax" else None
         self.model, self.head = build.build_networks(recipe, task, batch=first, counts=counts)
         self.model.to(device)
         self.head.to(device)
@@ -63,9 +82,69 @@ class Session:
         self.optimizer = optimizer.build_optimizer(recipe, self.model, self.head, clip)
         self.stepper = stepper_for(self.optimizer, clip=clip.gradient, clip_update=clip.update)
         self.schedule: LRScheduler = optimizer.build_schedule(recipe, self.optimizer, self.total_steps)
-        self.place = Place()
-        self.new_folder: NewFolder | None = None
-        self.score = Score()
+        self.put_measured()
+
+    def feed_on(self, examples: Examples) -> Feed:
+        """Return what gives the batches of each step on these examples."""
+        recipe, training = self.run.recipe, self.run.recipe.training
+        spec = names.task_spec(recipe.run.task).models[recipe.model.model]
+        return Feed(
+            examples,
+            self.task.batch,
+            batch_size=training.batch_size,
+            accumulate=training.accumulate,
+            seed=recipe.run.seed,
+            device=self.device,
+            dtype=choose_precision(recipe.run.precision, self.device)[0],
+            as_stored=training.optimizer == spec.solver and spec.layout == "bag",
+        )
+
+    @property
+    def is_chosen(self) -> bool:
+        """Whether validation has chosen what it is to choose."""
+        return (self.run.folder / SELECTION).is_file()
+
+    @property
+    def is_to_choose(self) -> bool:
+        """Whether validation has to choose, or to measure, before the training."""
+        training = self.run.recipe.training
+        wanted = training.optimizer in names.SOLVERS and (training.select != "none" or training.refit)
+        return wanted and not self.is_chosen
+
+    @property
+    def refits(self) -> bool:
+        """Whether the weights of the end are trained on the validation examples, too."""
+        return self.run.recipe.training.refit and self.run.recipe.training.optimizer in names.SOLVERS
+
+    @property
+    def rows(self) -> Examples:
+        """The examples that the steps are taken on."""
+        return self.prepared.with_validation().train if self.refits and self.is_chosen else self.prepared.train
+
+    def adopt(self, recipe: Recipe, weights: Mapping[str, Tensor], record: dict[str, Any]) -> None:
+        """Go on as validation has chosen, from weights that were not trained on the validation examples."""
+        folder = self.run.folder
+        checkpoint.save_tensors(folder / (HELD_OUT if self.refits else WEIGHTS), weights)
+        checkpoint.write_atomically(folder / RECIPE, recipe.to_toml())
+        write_json(folder / SELECTION, record)  # last: with it the choice is made
+        write_manifest(folder, weights=False)
+        self.run = Run(folder)
+        self._build()
+        if not self.refits:
+            self._put(WEIGHTS)
+
+    def put_measured(self) -> None:
+        """Put the weights back that the validation figures are of, where those of the end are others."""
+        if self.is_chosen and self.refits:
+            self._put(HELD_OUT)
+
+    def selection(self) -> dict[str, Any]:
+        """Return what validation has chosen, and from what."""
+        return read_json(self.run.folder / SELECTION)
+
+    def _put(self, name: str) -> None:
+        path = self.run.folder / name
+        build.put_weights(self.model, self.head, checkpoint.load_tensors(path), path)
 
     def measure(self) -> Evaluation:
         """Evaluate the present weights on the validation data, probabilities calibrated on training data before."""

@@ -12,6 +12,7 @@ from thalweg.training.steps.device import choose_device
 
 MIN_DEFAULT_STEPS: Final = 300
 MAX_DEFAULT_EPOCHS: Final = 100.0
+MOST_LABELS_OF_BAG: Final = 20
 MAX_BYTES: Final = 3 * 2**30
 MAX_SECONDS: Final = 600.0
 _PRODUCTS, _SPARSE_RATE, _DENSE_RATE = 400, 1e9, 1.6e10  # products of a usual run; terms a second on one core
@@ -43,6 +44,24 @@ def for_solver(recipe: Recipe, options: Options, task: AbstractTask, prepared: P
         return recipe.with_(l2=options.get("l2", linear_l2(rows, outputs, several=several)))
     width = options.get("width", outputs)  # the best solution has no higher rank
     return recipe.with_(width=width, l2=options.get("l2", default_l2(rows, outputs, several=several)))
+
+
+def for_candidate(recipe: Recipe, name: str, task: AbstractTask) -> Recipe:
+    """Return the recipe of a model that validation may choose."""
+    solver = names.task_spec(task.name).models[name].solver
+    return recipe.with_(model=name, optimizer=solver)
+
+
+def not_worth_it(name: str, task: AbstractTask) -> str:
+    """Return why validation does not try a model, as the end of a sentence; or nothing."""
+    outputs = _num_outputs(task)
+    if name != "bag":
+        return ""
+    if outputs <= 2:
+        return "with two labels it has the linear model's solutions"
+    if outputs > MOST_LABELS_OF_BAG:
+        return f"with {outputs} labels it would take several times as long"
+    return ""
 
 
 def default_l2(num_examples: int, num_outputs: int, *, several: bool) -> float:

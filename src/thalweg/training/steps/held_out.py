@@ -57,5 +57,9 @@ def interval_notes(evaluation: Evaluation, examples: str = "example", chosen_fro
 
 
 def chosen_from(history: Sequence[Mapping[str, Any]], *, keeps_last: bool) -> int:
-    """Return how many evaluations the kept weights were chosen from; 0 where the last ones are kept anyway."""
-    return 0 if keeps_last else sum(entry["event"] == "evaluation" for entry in history)
+    """Return how many evaluations on the validation examples the kept weights were chosen from.
+
+    Of the steps of a training that keeps its last weights none was chosen; but its model and penalty may have been.
+    """
+    tried = sum(entry["event"] == "selection" and entry["num_folds"] == 1 for entry in history)
+    return tried if keeps_last else tried + sum(entry["event"] == "evaluation" for entry in history)
