@@ -162,15 +162,18 @@ def test_an_interrupted_choice_begins_again_and_ends_with_the_same_bits(chosen, 
 
 
 def test_an_interrupted_training_on_all_rows_goes_on(chosen, tmp_path):
-    run, path, valid = chosen
+    _, path, valid = chosen
+    options = {"valid": str(valid), "out": tmp_path, "task": "classify", "model": "linear", "certify": 1e-9}
+    run = thalweg.train(path, name="whole", **options)
+    assert len(of_event(run, "step")) > 2
 
     def interrupt(entry):
         if entry["event"] == "step" and entry["step"] == 1:
             signal.raise_signal(signal.SIGINT)
 
-    stopped = thalweg.train(path, valid=str(valid), out=tmp_path, task="classify", watch=interrupt)
+    stopped = thalweg.train(path, name="stopped", watch=interrupt, **options)
     assert stopped.status is Status.INTERRUPTED
-    again = thalweg.train(path, valid=str(valid), out=tmp_path, task="classify")
+    again = thalweg.train(path, name="stopped", **options)
     assert again.folder == stopped.folder
     assert (again.folder / "model.safetensors").read_bytes() == (run.folder / "model.safetensors").read_bytes()
     assert again.metrics == run.metrics
