@@ -128,6 +128,16 @@ def test_a_loss_that_has_no_least_value_ends_near_its_limit():
     assert 0.0 <= problem.certificate(point).bound <= point.total < 1e-4
 
 
+def test_a_rare_label_under_a_weak_penalty_is_not_thrown_out():
+    rng = np.random.default_rng(0)
+    x = sparse.random_array((400, 300), density=0.03, rng=rng, format="csr")
+    labels = torch.from_numpy(np.minimum(rng.geometric(0.4, 400) - 1, 8))  # the last ones have an example or two
+    problem = Head(Features(x), SoftmaxLoss.of_labels(labels, 9), L2(1e-7), intercept=True)
+    point, status, _ = solve(problem, tolerance=1e-3)
+    assert status is Status.CONVERGED
+    assert problem.relative_gap(point) <= 1e-3
+
+
 def test_forged_evidence_is_refused():
     problem = text_problem()
     level = problem.certificate(solve(problem)[0])
@@ -166,7 +176,7 @@ def test_a_path_that_is_left_computes_no_more_and_later_points_cost_less():
     penalties = [0.03 / 3**power for power in range(6)]
     warm = list(ridge_path(problem.features, problem.loss, penalties, tolerance=1e-3))
     cold = [next(ridge_path(problem.features, problem.loss, [l2], tolerance=1e-3)) for l2 in penalties]
-    assert sum(point.products for point in warm) < 0.7 * sum(point.products for point in cold)
+    assert sum(point.products for point in warm) < 0.6 * sum(point.products for point in cold)
     asked = []
     for _ in ridge_path(problem.features, problem.loss, (asked.append(l2) or l2 for l2 in penalties)):
         if len(asked) == 2:

@@ -15,6 +15,7 @@ from thalweg.status import Status
 
 MAX_PRODUCTS: Final = 250  # of one step, with the curvature
 MOST: Final = 0.25  # of its residual an equation leaves, at most
+FAR: Final = 0.5  # a gap from which it is quicker, and safe, to begin anew
 FINE: Final = 2e-5  # a gap that float32 is good for
 LEVELS: Final = (1e-2, 1e-4)  # gaps that a step in float32 brings one below, where no tolerance is given
 AIM: Final = 0.8  # of what is wanted is aimed at, since the gap in float32 is an estimate
@@ -60,7 +61,11 @@ def step(
     if gap > FINE:
         single = SingleRidge(problem) if single is None else single
         level = tolerance if tolerance > 0.0 else next((level for level in LEVELS if gap > level), FINE)
-        near, _, products = single.approach(single.at(point.weight, point.bias), max(AIM * level, 0.5 * FINE))
+        aim = max(AIM * level, 0.5 * FINE)
+        if gap > FAR:
+            near, _, products = single.descend(aim)
+        else:
+            near, _, products = single.approach(single.at(point.weight, point.bias), aim)
         state.products += products
         new = at_best_bias(problem, near.weight, near.bias)
         if products and new.total < before:

@@ -60,8 +60,9 @@ def ridge_path(
         single = SingleRidge(problem) if problem is not None else single
         assert single is not None
         single.l2 = L2(l2).strength
-        begin = now or single.start()
-        if now is not None and before is not None:
-            begin = single.extrapolated(now, before)
-        before, (now, gap, products) = now, single.approach(begin, tolerance)
+        if now is None:
+            now, gap, products = single.descend(tolerance)
+        else:
+            begin = now if before is None else single.extrapolated(now, before)
+            before, (now, gap, products) = now, single.approach(begin, tolerance)
         yield PathPoint(l2, (now.weight, now.bias), gap, products, time.process_time() - began)

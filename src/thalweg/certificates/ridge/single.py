@@ -24,6 +24,8 @@ MAX_PRODUCTS: Final = 250  # of one step
 LONGEST: Final = 8.0  # steps from afar are too short, since the softmax bends less and less
 MAX_BIAS_STEPS: Final = 12
 UNIT: Final = 1e-2
+WEAKER: Final = 4.0  # the factor between penalties on the way to a weak one
+ON_THE_WAY: Final = 0.1  # relative gap there
 ROUNDING: Final = 1e-6  # of a loss that is added up in float32
 EXTRAPOLATED: Final = (0.25, 0.5, 0.75, 1.0, 1.5)  # lengths that are tried along the path
 
@@ -81,6 +83,24 @@ class SingleRidge:
             values[length] = value + 0.5 * products[0] + length * (products[1] + 0.5 * length * products[2])
         best = min(values, key=lambda length: values[length])
         return point.on_line(before, best) if best else point
+
+    def descend(self, tolerance: float) -> tuple[Iterate, float, int]:
+        """Return what `approach` returns, from no weights, through optima under stronger penalties.
+
+        Newton steps from afar under a weak one throw labels with few examples out to where nothing bends any more.
+        """
+        wanted, now, before = self.l2, self.start(), None
+        first = self.features.adjoint(self.loss.residual(now.z))
+        reach = float(self.features.times(first).abs().amax())  # of the predictions, with the gradient as weights
+        penalty, total = max(wanted, 0.5 * reach), 0
+        while True:
+            self.l2 = wanted if penalty < WEAKER * wanted else penalty
+            begin = now if before is None else self.extrapolated(now, before)
+            before, (now, gap, products) = now, self.approach(begin, tolerance if self.l2 == wanted else ON_THE_WAY)
+            total += products
+            if self.l2 == wanted:
+                return now, gap, total
+            penalty /= WEAKER
 
     def approach(self, point: Iterate, tolerance: float, *, max_steps: int = 40) -> tuple[Iterate, float, int]:
         """Take Newton steps until the relative gap is about `tolerance`; return the point, its gap and the products.
@@ -156,10 +176,10 @@ def best_length(attempt: Callable[[float], tuple[float, float]], start: float) -
 
     Arguments as for `backtracking`.
     """
-    length = backtracking(attempt, start, slack=ROUNDING * abs(start))
-    if length != 1.0:
-        return length
-    value = attempt(1.0)[0]
+    first = backtracking(attempt, start, slack=ROUNDING * abs(start))
+    if first != 1.0:
+        return first
+    length, value = 1.0, attempt(1.0)[0]
     while length < LONGEST and (longer := attempt(2.0 * length)[0]) < value - ROUNDING * abs(start):
         length, value = 2.0 * length, longer
     return length
