@@ -42,11 +42,12 @@ class Settings:
         normalize: steps of text normalization.
         tokenizer: kind of tokenizer.
         vocabulary_size: maximum vocabulary size.
-        bigrams: maximum number of bigrams among the features of the "bag" layout.
+        bigrams: maximum number of bigrams among the features of the layouts "bag" and "joint".
         max_length: longest sequence in tokens.
         lags: past values that a forecast sees.
         scaling: scaling of numeric columns.
-        layout: how the model reads its input: "bag", "padded", "window", "causal" or "translate".
+        layout: how the model reads its input: "bag", "joint" (a pair of texts is one bag), "padded", "window",
+            "causal" or "translate".
         spill: where arrays of ids go that are too large for memory.
     """
 

@@ -26,6 +26,8 @@ CASES = [
     ("bag", True, presets.pair_bag),
     ("padded", True, presets.pair_lstm),
     ("padded", True, presets.pair_transformer),
+    ("joint", False, presets.pooled_linear),
+    ("joint", True, presets.pooled_linear),
 ]
 GOOD = ["fine", "great", "lovely", "superb", "warm", "clever"]
 BAD = ["dull", "weak", "bleak", "clumsy", "cold", "silly"]
@@ -33,7 +35,7 @@ BAD = ["dull", "weak", "bleak", "clumsy", "cold", "silly"]
 
 def settings(columns=SINGLE, layout="padded", **changes):
     values = {"columns": columns, "valid_share": 0.2, "normalize": ("lower",), "tokenizer": "word"}
-    values |= {"vocabulary_size": 1000, "bigrams": 50 if layout == "bag" else 0, "max_length": 12, "lags": 0}
+    values |= {"vocabulary_size": 1000, "bigrams": 0 if layout == "padded" else 50, "max_length": 12, "lags": 0}
     return Settings(**(values | {"scaling": "none", "layout": layout} | changes))
 
 
@@ -108,7 +110,7 @@ def test_training_learns_the_rule_and_answers_in_the_original_unit(tmp_path, lay
     json.dumps([scatter, distribution, worst], allow_nan=False)
 
 
-@pytest.mark.parametrize(("layout", "pair", "build"), [CASES[0], CASES[1], CASES[3], CASES[4]])
+@pytest.mark.parametrize(("layout", "pair", "build"), [CASES[0], CASES[1], CASES[3], CASES[4], *CASES[6:]])
 def test_save_and_load_answer_the_same(tmp_path, layout, pair, build):
     task, _ = prepared(tmp_path, layout, pair=pair)
     model, head = networks(task, build)
@@ -127,6 +129,52 @@ def test_answers_do_not_depend_on_the_other_inputs(tmp_path):
     together = task.predict(model, head, pairs, AnswerOptions())
     alone = [task.predict(model, head, [pair], AnswerOptions())[0] for pair in pairs]
     assert [a["score"] for a in together] == pytest.approx([a["score"] for a in alone], rel=1e-6)
+
+
+@pytest.mark.parametrize(("layout", "pair", "build"), [CASES[0], CASES[4], CASES[7]])
+def test_answers_and_metrics_stay_within_the_training_numbers(tmp_path, layout, pair, build):
+    task, data = prepared(tmp_path, layout, pair=pair)
+    model, head = networks(task, build)
+    layer = model.bias if layout == "joint" else head.output.bias
+    low, high = task.span
+    inputs = [("fine", "fine film")] if pair else ["fine"]
+    batch = task.batch(data.valid, np.arange(len(data.valid)))
+    true = task.scaling.inverse(batch.targets.double().numpy())[:, 0]
+    for bias, limit in ((100.0, high), (-100.0, low)):
+        torch.nn.init.constant_(layer, bias)
+        assert task.predict(model, head, inputs, AnswerOptions())[0]["score"] == limit
+        meter = task.meter()
+        with torch.no_grad():
+            meter.update(head(model(**batch.inputs)), batch)
+        assert meter.compute()["mae"] == pytest.approx(np.abs(true - limit).mean(), rel=1e-6)
+        assert meter.samples().figures(np.ones((1, len(true))))["mae"] == pytest.approx(np.abs(true - limit).mean())
+
+
+def test_runs_without_a_span_answer_anything(tmp_path):
+    task, _ = prepared(tmp_path, "bag")
+    task.save(tmp_path)
+    saved = json.loads((tmp_path / "score.json").read_text())
+    assert saved.pop("span") == list(task.span)
+    (tmp_path / "score.json").write_text(json.dumps(saved))
+    old = Score.load(tmp_path, settings(layout="bag"))
+    model, head = networks(old, presets.pooled_bag)
+    torch.nn.init.constant_(head.output.bias, 100.0)
+    assert old.predict(model, head, ["fine"], AnswerOptions())[0]["score"] > 10 * task.span[1]
+
+
+@pytest.mark.parametrize("tokenizer", ["word", "bpe", "char", "byte"])
+def test_a_pair_is_one_bag_that_knows_the_order_of_its_texts(tmp_path, tokenizer):
+    changes = {} if tokenizer == "word" else {"bigrams": 0}
+    task, data = prepared(tmp_path, "joint", pair=True, tokenizer=tokenizer, **changes)
+    batch = task.batch(data.train, np.array([0, 1]))
+    assert set(batch.inputs) == {"tokens", "offsets", "weights"}
+    assert int(batch.inputs["tokens"].max()) < task.shape().vocabulary_size
+    model, head = networks(task, presets.pooled_linear)
+    torch.nn.init.normal_(model.table.weight)
+    there, back, again = task.predict(
+        model, head, [("fine warm", "fine x"), ("fine x", "fine warm"), ("fine warm", "fine x")], AnswerOptions()
+    )
+    assert there["score"] == again["score"] != back["score"]
 
 
 def test_targets_are_standardized_over_the_training_part(tmp_path):

@@ -17,7 +17,7 @@ _FIRST_BITS, _LAST_BITS = 16, 22  # of the number of slots
 _MULTIPLIER: Final = 0x9E3779B97F4A7C15
 _NUM_CODES: Final = 0x110000  # of Unicode
 _INSIDE, _ALONE = 1, 2  # kinds of characters: part of a word, a word by itself; 0 stands between words
-_FACTOR: Final = np.uint64(0xD1B54A32D192ED03)
+FACTOR: Final = np.uint64(0xD1B54A32D192ED03)
 
 
 @final
@@ -149,9 +149,9 @@ def word_hashes(texts: Sequence[str]) -> WordHashes:
     if not len(starts):
         return WordHashes(np.empty(0, dtype=np.uint64), starts, lengths, words_of, characters)
     places = np.arange(len(characters)) - np.repeat(starts, lengths)
-    powers = np.full(int(lengths.max()), _FACTOR)
+    powers = np.full(int(lengths.max()), FACTOR)
     powers[0] = 1
-    terms = _RANDOM[characters]
+    terms = RANDOM[characters]
     terms *= np.multiply.accumulate(powers)[places]
     return WordHashes(np.add.reduceat(terms, starts), starts, lengths, words_of, characters)
 
@@ -166,4 +166,4 @@ def _kinds() -> np.ndarray:
 
 
 _KINDS: Final = _kinds()
-_RANDOM: Final = splitmix64(np.arange(1, _NUM_CODES + 1, dtype=np.uint64) * np.uint64(_MULTIPLIER))
+RANDOM: Final = splitmix64(np.arange(1, _NUM_CODES + 1, dtype=np.uint64) * np.uint64(_MULTIPLIER))

@@ -19,6 +19,7 @@ from thalweg.tasks.base import Settings
 
 # Files of a run's folder.
 TOKENIZER, FEATURES = "tokenizer.json", "features.safetensors"
+BAGS = ("bag", "joint")  # layouts that take bags of words and bigrams
 MAX_RAW = 200_000  # so many validation texts, at most, are kept as they are to show the worst examples of
 
 
@@ -29,7 +30,7 @@ class TextReader:
 
     normalizer: Normalizer
     tokenizer: Tokenizer
-    features: BagFeatures | None  # words and bigrams with weights, for the "bag" layout; None for "padded"
+    features: BagFeatures | None  # words and bigrams with weights, for layouts of bags; None for "padded"
     max_length: int  # longest text in tokens for "padded"; bags take all of a text
     spill: Spill = IN_MEMORY  # where arrays of ids go that are too large for memory
 
@@ -54,8 +55,8 @@ class TextReader:
         return builder.finish()
 
     def fit_features(self, train: Ragged, settings: Settings) -> None:
-        """Choose words and bigrams from the training texts, when the layout is "bag"."""
-        if settings.layout == "bag":
+        """Choose words and bigrams from the training texts, when the layout is one of bags."""
+        if settings.layout in BAGS:
             self.features = BagFeatures.fit(
                 train, vocabulary_size=self.tokenizer.vocabulary_size, max_bigrams=settings.bigrams
             )
@@ -136,7 +137,7 @@ class TextReader:
     @classmethod
     def load(cls, folder: Path, settings: Settings) -> "TextReader":
         """Read back what `save` wrote."""
-        features = BagFeatures.load(folder / FEATURES) if settings.layout == "bag" else None
+        features = BagFeatures.load(folder / FEATURES) if settings.layout in BAGS else None
         tokenizer = Tokenizer.load(folder / TOKENIZER)
         return cls(settings.normalizer(), tokenizer, features, settings.max_length)
 

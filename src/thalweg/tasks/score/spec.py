@@ -4,6 +4,8 @@ from typing import Any
 
 from thalweg.tasks.spec import ModelSpec, TaskSpec
 
+_LINEAR = "thalweg.models.presets:pooled_linear"  # a pair is one bag of features, so its model is that of a text
+
 
 def _model(name: str, layout: str, defaults: dict[str, Any], solver: str = "") -> ModelSpec:
     single, pair = (f"thalweg.models.presets:{kind}_{name}" for kind in ("pooled", "pair"))
@@ -16,11 +18,12 @@ SPEC = TaskSpec(
     columns="thalweg.tasks.score.columns:COLUMNS",
     sample="phrases",
     models={
+        "linear": ModelSpec(_LINEAR, "joint", _LINEAR, solver="linear-newton", solves_by_default=True),
         "bag": _model("bag", "bag", {"width": 256, "lr": 3e-3}, solver="factored-newton"),
         "lstm": _model("lstm", "padded", {"dropout": 0.3, "epochs": 6.0}),
         "transformer": _model("transformer", "padded", {"epochs": 8.0}),
     },
-    defaults={"model": "bag", "bigrams": 0},
+    defaults={"model": "linear", "bigrams": 0},
     traits=frozenset({"text", "tokens", "bigrams", "pairs"}),
     online="thalweg.online.regressor:OnlineRegressor",
 )

@@ -1,7 +1,7 @@
 """Scoring: a number for a text, or for a pair of texts."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, final
 
@@ -18,10 +18,13 @@ from thalweg.data.arrays.ragged import Ragged
 from thalweg.data.arrays.split import validation_rows
 from thalweg.data.arrays.standardize import Standardizer
 from thalweg.data.files.base import AbstractSource
+from thalweg.data.text.overlap import Overlap, Pairs
+from thalweg.data.text.pairs import PairFeatures
 from thalweg.data.text.tokenizer import Tokenizer
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.heads.squared import Squared
+from thalweg.models.bag import LinearBag
 from thalweg.models.presets import ModelShape
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
 from thalweg.tasks.reading.numeric import read_numbers
@@ -30,8 +33,10 @@ from thalweg.tasks.reading.text_column import TextColumn, check_columns
 from thalweg.tasks.reading.text_reader import MAX_RAW, TextReader
 from thalweg.tasks.regression import correlations, drawn_scores, nmse
 from thalweg.tasks.score import report as score_report
+from thalweg.tasks.score.joint import joint_columns, overlap_numbers
 
-FILE = "score.json"
+FILE, PAIRS = "score.json", "pairs.safetensors"
+FEATURES = "features of each pair (how much the texts share, and which words, as this run measures and weights them)"
 NMSE = "Mean squared error over the variance of the true numbers"
 ROLES = ("text", "other")
 PREFIX = {"text": "", "other": "other_"}  # of the model's keywords
@@ -39,10 +44,14 @@ PREFIX = {"text": "", "other": "other_"}  # of the model's keywords
 
 @final
 class ScoreMeter(AbstractMeter):
-    """NMSE, both correlations, and the mean absolute error in the numbers' own unit, to which `scaling` leads back."""
+    """NMSE, both correlations, and the mean absolute error in the numbers' own unit, to which `scaling` leads back.
 
-    def __init__(self, scaling: Standardizer) -> None:
+    All are those of the answers, which stay in the `span` of the training numbers; None: they may lie anywhere.
+    """
+
+    def __init__(self, scaling: Standardizer, span: tuple[float, float] | None = None) -> None:
         self.scaling = scaling
+        self.span = None if span is None else scaling.forward(np.array(span)[:, None])[:, 0].tolist()
         self._parts: list[tuple[Tensor, Tensor]] = []
 
     @override
@@ -65,7 +74,7 @@ class ScoreMeter(AbstractMeter):
 
     def _all(self) -> tuple[Tensor, Tensor]:
         prediction, target = (torch.cat(parts).cpu().double() for parts in zip(*self._parts, strict=True))
-        return prediction, target
+        return prediction if self.span is None else prediction.clamp(*self.span), target
 
     def _errors(self) -> np.ndarray:
         prediction, target = (self.scaling.inverse(part.numpy()[:, None]) for part in self._all())
@@ -77,21 +86,34 @@ class Score(AbstractTask):
     """A text in, or a pair of texts, and a number out.
 
     The network learns standardized numbers (mean 0, variance 1 over the training part), so that its loss is about half
-    the NMSE whatever the unit; answers are given in the original unit.
+    the NMSE whatever the unit; answers are given in the original unit, and stay between the smallest and the largest
+    number of the training part.
 
     Args:
         reader: from texts to what the model takes; both texts of a pair share it.
         scaling: of the numbers.
         is_pair: whether there are two texts.
+        span: smallest and largest training number; None: answers may lie anywhere (runs of earlier versions).
+        pairs: from pairs to one bag of features each, for the layout "joint"; None: each text is read by itself.
     """
 
     name: ClassVar[str] = "score"
     inputs: ClassVar[tuple[str, ...]] = ("text", "other")
 
-    def __init__(self, reader: TextReader, scaling: Standardizer, *, is_pair: bool) -> None:
+    def __init__(
+        self,
+        reader: TextReader,
+        scaling: Standardizer,
+        *,
+        is_pair: bool,
+        span: tuple[float, float] | None = None,
+        pairs: PairFeatures | None = None,
+    ) -> None:
         self.reader = reader
         self.scaling = scaling
         self.is_pair = is_pair
+        self.span = span
+        self.pairs = pairs
         self.text_roles = ROLES if is_pair else ROLES[:1]
 
     @property
@@ -121,11 +143,16 @@ class Score(AbstractTask):
         ids = [reader.encode(column.chosen(~in_valid)) for column in texts]
         reader.fit_features(_joined(ids), settings)
         scaling = Standardizer.fit(numbers[~in_valid][:, None], "standard")
-        task = cls(reader, scaling, is_pair=len(text_roles) == 2)
-        train, notes = task._examples(ids, numbers[~in_valid], None)
+        span = float(numbers[~in_valid].min()), float(numbers[~in_valid].max())
+        task = cls(reader, scaling, is_pair=len(text_roles) == 2, span=span)
+        shared: np.ndarray | None = None
+        if settings.layout == "joint" and task.is_pair:
+            overlap = Overlap.fit(_pairs_of(texts, ~in_valid))
+            shared = overlap_numbers(overlap, _pairs_of(texts, ~in_valid))
+            task.pairs = PairFeatures.fit(overlap, shared, reader.vocabulary_size)
+        train, notes = task._examples(ids, shared, numbers[~in_valid], None)
         if valid is None:
-            ids = [reader.encode(column.chosen(in_valid)) for column in texts]
-            held_out, _ = task._examples(ids, numbers[in_valid], _raw(texts, in_valid))
+            held_out, _ = task._read(texts, in_valid, numbers[in_valid])
             _check_variation(numbers[in_valid], columns["number"], f"the validation part of {source.name}")
         else:
             held_out, more = task.examples(valid, columns)
@@ -137,33 +164,52 @@ class Score(AbstractTask):
         numbers, _ = _numbers(source, columns)
         _check_variation(numbers, columns["number"], source.name)
         texts = [TextColumn(source, columns[role], self.reader.normalizer) for role in self.text_roles]
-        everything = np.ones(len(numbers), dtype=bool)
-        ids = [self.reader.encode(column.chosen(everything)) for column in texts]
-        return self._examples(ids, numbers, _raw(texts, everything))
+        return self._read(texts, np.ones(len(numbers), dtype=bool), numbers)
+
+    def _read(self, texts: Sequence[TextColumn], rows: np.ndarray, numbers: np.ndarray) -> tuple[Examples, list[str]]:
+        """Return the rows that are True as examples, whose texts are kept to be shown."""
+        ids = [self.reader.encode(column.chosen(rows)) for column in texts]
+        shared = None if self.pairs is None else overlap_numbers(self.pairs.overlap, _pairs_of(texts, rows))
+        return self._examples(ids, shared, numbers, _raw(texts, rows))
 
     def _examples(
-        self, ids: Sequence[Ragged], numbers: np.ndarray, raw: list[str] | None
+        self, ids: Sequence[Ragged], shared: np.ndarray | None, numbers: np.ndarray, raw: list[str] | None
     ) -> tuple[Examples, list[str]]:
+        columns, notes = self._columns(ids, shared)
+        columns["targets"] = self.scaling.forward(numbers[:, None]).astype(np.float32)
+        return Examples(columns, raw, self._sort_by()), notes
+
+    def _columns(
+        self, ids: Sequence[Ragged], shared: np.ndarray | None
+    ) -> tuple[dict[str, Ragged | np.ndarray], list[str]]:
+        """Return what the model reads, from word ids and, for pairs as one bag, how much their texts share."""
+        if self.pairs is not None and shared is not None:
+            return joint_columns(self.reader, self.pairs, ids, shared), []
         columns: dict[str, Ragged | np.ndarray] = {}
         notes: list[str] = []
         for role, part in zip(self.text_roles, ids, strict=True):
             more, cut = self.reader.columns(part, PREFIX[role])
             columns |= more
             notes += cut
-        columns["targets"] = self.scaling.forward(numbers[:, None]).astype(np.float32)
-        return Examples(columns, raw, self._sort_by()), notes
+        return columns, notes
 
     def _sort_by(self) -> tuple[str, ...]:
-        padded = self.reader.features is None
-        return tuple(f"{PREFIX[role]}tokens" for role in self.text_roles) if padded else ()
+        return tuple(f"{prefix}tokens" for prefix in self._prefixes) if self.reader.features is None else ()
+
+    @property
+    def _prefixes(self) -> tuple[str, ...]:
+        """Of the model's keywords: one for each bag or text that it reads."""
+        return tuple(PREFIX[role] for role in self.text_roles) if self.pairs is None else ("",)
 
     @override
     def about(self) -> dict[str, str]:
-        return self.reader.about()
+        return self.reader.about() if self.pairs is None else {"examples": "training pairs", "features": FEATURES}
 
     @override
     def view(self, examples: Examples) -> View:
-        columns = [column for role in self.text_roles for column in self.reader.view_columns(examples, PREFIX[role])]
+        columns = [column for prefix in self._prefixes for column in self.reader.view_columns(examples, prefix)]
+        if self.pairs is not None:
+            return WholeExamples(same_rows(*columns), f"the {FEATURES}")
         sees = self.reader.describes("both texts of a pair" if self.is_pair else "a text")
         return WholeExamples(same_rows(*columns), sees)
 
@@ -176,37 +222,43 @@ class Score(AbstractTask):
     @override
     def save(self, folder: Path) -> None:
         self.reader.save(folder)
-        write_json(folder / FILE, {"is_pair": self.is_pair, "scaling": self.scaling.to_dict()})
+        if self.pairs is not None:
+            self.pairs.save(folder / PAIRS)
+        kept = {"is_pair": self.is_pair, "scaling": self.scaling.to_dict(), "span": self.span}
+        write_json(folder / FILE, kept)
 
     @classmethod
     @override
     def load(cls, folder: Path, settings: Settings) -> "Score":
         with reading(folder / FILE) as saved:
             scaling, is_pair = Standardizer.from_dict(saved["scaling"]), bool(saved["is_pair"])
-        return cls(TextReader.load(folder, settings), scaling, is_pair=is_pair)
+            low, high = map(float, saved.get("span") or (-math.inf, math.inf))
+        pairs = PairFeatures.load(folder / PAIRS) if is_pair and settings.layout == "joint" else None
+        return cls(TextReader.load(folder, settings), scaling, is_pair=is_pair, span=(low, high), pairs=pairs)
 
     @override
     def shape(self) -> ModelShape:
-        return ModelShape(vocabulary_size=self.reader.vocabulary_size, max_length=self.reader.max_length)
+        size = self.reader.vocabulary_size if self.pairs is None else self.pairs.num_features
+        return ModelShape(vocabulary_size=size, num_outputs=1, max_length=self.reader.max_length)
 
     def head(self, model: nn.Module, options: HeadOptions) -> AbstractHead:
-        """Return a squared-error head with one output."""
+        """Return a squared-error head with one output, without a layer where the hidden state is the number already."""
         del options
-        width: int = model.width  # type: ignore[assignment]
+        width: int | None = None if isinstance(model, LinearBag) else model.width  # type: ignore[assignment]
         return Squared(width, 1)
 
     @override
     def batch(self, examples: Examples, indices: np.ndarray) -> Batch:
         inputs: dict[str, Tensor] = {}
-        for role in self.text_roles:
-            inputs |= self.reader.inputs(examples, indices, PREFIX[role])
+        for prefix in self._prefixes:
+            inputs |= self.reader.inputs(examples, indices, prefix)
         targets = examples.columns["targets"]
         assert isinstance(targets, np.ndarray)
         return Batch(inputs, torch.from_numpy(targets[indices]))
 
     @override
     def meter(self) -> AbstractMeter:
-        return ScoreMeter(self.scaling)
+        return ScoreMeter(self.scaling, self.span)
 
     @property
     @override
@@ -238,9 +290,10 @@ class Score(AbstractTask):
         rows = [self._texts_of(value, place) for place, value in enumerate(inputs, start=1)]
         if not rows:
             return []
-        columns: dict[str, Ragged | np.ndarray] = {}
-        for role, texts in zip(self.text_roles, zip(*rows, strict=True), strict=True):
-            columns |= self.reader.read(texts, PREFIX[role])
+        given = [self.reader.normalizer.many(list(texts)) for texts in zip(*rows, strict=True)]
+        ids = [self.reader.encode([texts]) for texts in given]
+        shared = None if self.pairs is None else self.pairs.overlap.numbers(*given)
+        columns, _ = self._columns(ids, shared)
         columns["targets"] = np.zeros((len(rows), 1), dtype=np.float32)
         scores = self._predicted(model, head, Examples(columns, None, self._sort_by()))
         texts = [dict(zip(self.text_roles, row, strict=True)) for row in rows]
@@ -255,8 +308,9 @@ class Score(AbstractTask):
         return tuple(texts)
 
     def _predicted(self, model: nn.Module, head: AbstractHead, examples: Examples) -> np.ndarray:
-        """Return the numbers in their original unit, `[examples]`."""
-        return self.scaling.inverse(self.predictions(model, head, examples)[0].double().numpy())[:, 0]
+        """Return the numbers in their original unit, within those of the training part, `[examples]`."""
+        found = self.scaling.inverse(self.predictions(model, head, examples)[0].double().numpy())[:, 0]
+        return found if self.span is None else found.clip(*self.span)
 
     def parse_input(self, text: str, length: int | None) -> Any:
         """Return a text, or the two texts around a tab."""
@@ -311,6 +365,12 @@ def _joined(ids: Sequence[Ragged]) -> Ragged:
         return ids[0]
     values = np.concatenate([part.values for part in ids])
     return Ragged.from_lengths(values, np.concatenate([part.lengths for part in ids]))
+
+
+def _pairs_of(texts: Sequence[TextColumn], rows: np.ndarray) -> Iterator[Pairs]:
+    """Yield both texts of the rows that are True, some rows at a time."""
+    first, second = texts
+    return zip(first.chosen(rows), second.chosen(rows), strict=True)
 
 
 def _raw(texts: Sequence[TextColumn], rows: np.ndarray) -> list[str] | None:

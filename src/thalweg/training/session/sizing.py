@@ -45,7 +45,7 @@ def for_solver(recipe: Recipe, options: Options, task: AbstractTask, prepared: P
     outputs, rows = _num_outputs(task), len(prepared.train)
     several = bool(getattr(task, "multilabel", False))
     if recipe.training.optimizer == names.LINEAR_SOLVER:
-        return recipe.with_(l2=options.get("l2", linear_l2(rows, outputs, several=several)))
+        return recipe.with_(l2=options.get("l2", linear_l2(rows, _num_labels(task), several=several)))
     width = options.get("width", outputs)  # the best solution has no higher rank
     return recipe.with_(width=width, l2=options.get("l2", default_l2(rows, outputs, several=several)))
 
@@ -82,17 +82,18 @@ def default_l2(num_examples: int, num_outputs: int, *, several: bool) -> float:
     return float(f"{strength / num_examples:.2g}")
 
 
-def linear_l2(num_examples: int, num_outputs: int, *, several: bool) -> float:
+def linear_l2(num_examples: int, num_labels: int, *, several: bool) -> float:
     """Return the penalty of a linear model that is taken when none is given, to two digits.
 
-    It is that of scikit-learn's logistic regression with C = 10, which does well on most texts.
+    It is that of scikit-learn's logistic regression with C = 10, which does well on most texts. For numbers (no labels)
+    it is that of its ridge with alpha = 1, which the features of pairs are scaled for.
 
     Example:
-        >>> linear_l2(1000, 2, several=False), linear_l2(1000, 5, several=True)
-        (0.0001, 2e-05)
+        >>> linear_l2(1000, 2, several=False), linear_l2(1000, 5, several=True), linear_l2(1000, 0, several=False)
+        (0.0001, 2e-05, 0.001)
     """
-    each = num_outputs if several else 1  # the loss of several labels is their mean
-    return float(f"{0.1 / (num_examples * each):.2g}")
+    each = num_labels if several else 1  # the loss of several labels is their mean
+    return float(f"{(0.1 if num_labels else 1.0) / (num_examples * each):.2g}")
 
 
 def with_enough_epochs(recipe: Recipe, num_examples: int) -> Recipe:
@@ -104,4 +105,8 @@ def with_enough_epochs(recipe: Recipe, num_examples: int) -> Recipe:
 
 
 def _num_outputs(task: AbstractTask) -> int:
-    return len(getattr(task, "labels", ())) or 1
+    return _num_labels(task) or 1
+
+
+def _num_labels(task: AbstractTask) -> int:
+    return len(getattr(task, "labels", ()))

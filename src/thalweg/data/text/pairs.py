@@ -1,0 +1,184 @@
+"""Pairs of texts as features of a linear model: how much they share, bent and multiplied, and which words."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, final
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from scipy import sparse
+
+from thalweg.data.arrays.ragged import Ragged
+from thalweg.data.text.overlap import NAMES, Overlap
+from thalweg.errors import InputError
+
+# Those of the overlap numbers that are multiplied with each other.
+FACTORS: Final = (
+    "words", "word pairs", "characters 3", "characters 5", "first covered", "second covered", "length ratio", "length",
+    "first spelled", "second spelled",
+)  # fmt: skip
+MAX_KNOTS: Final = 8
+LARGEST: Final = 4.0  # deviations from the mean that a number is cut at
+# How much a penalty spares each kind of feature; chosen by cross-validation on the training part of STS-B, where the
+# best penalty is then 1 / the number of pairs (docs/training.md).
+SCALES: Final = {"numbers": 0.1, "products": 0.05, "shared": 2.0, "not shared": 0.5, "direction": 0.25}
+_PAIRS: Final = 16_384  # at a time
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class PairFeatures:
+    r"""A bag of features for each pair of texts, so that a linear model of them can follow curves and interactions.
+
+    - Each number $x$ of `Overlap`, standardized over the training pairs and cut at four deviations; the same as a point
+      between two of eight quantiles (a piecewise linear function of $x$ is a linear one of these); and the products
+      of ten of the numbers, squares among them.
+    - Of the two texts' bags $u$ and $v$, word by word: $u \odot v$, $|u - v|$, and $u - v$, so that the order of the
+      texts can be told.
+
+    Features are numbered in this order; each kind has a factor of `SCALES`, which says how much a penalty spares it.
+
+    Args:
+        overlap: counts of words and n-grams.
+        means: of the numbers, float64 `[len(NAMES)]`.
+        deviations: of the numbers, above 0.
+        knots: quantiles of each number, rising, float64 `[len(NAMES), MAX_KNOTS]`.
+        products: means and deviations of the products, float64 `[2, products]`.
+        num_words: features of a text's bag.
+
+    Source: piecewise linear bases as in Hastie, Tibshirani and Friedman (2009), The Elements of Statistical Learning,
+    chapter 5; products and differences as in Conneau et al. (2017), Supervised Learning of Universal Sentence
+    Representations from Natural Language Inference Data.
+    """
+
+    overlap: Overlap
+    means: np.ndarray
+    deviations: np.ndarray
+    knots: np.ndarray
+    products: np.ndarray
+    num_words: int
+
+    @classmethod
+    def fit(cls, overlap: Overlap, numbers: np.ndarray, num_words: int) -> "PairFeatures":
+        """Take means, deviations and quantiles from the numbers of the training pairs, float64 `[pairs, NAMES]`."""
+        means, deviations = numbers.mean(axis=0), _deviations(numbers)
+        knots = np.quantile(numbers, np.linspace(0.0, 1.0, MAX_KNOTS), axis=0).T
+        products = _products(_cut((numbers - means) / deviations))
+        return cls(
+            overlap, means, deviations, knots, np.stack([products.mean(axis=0), _deviations(products)]), num_words
+        )
+
+    @property
+    def num_features(self) -> int:
+        """Number of features."""
+        return self._num_dense + 3 * self.num_words
+
+    @property
+    def _num_dense(self) -> int:
+        return len(NAMES) * (1 + MAX_KNOTS) + self.products.shape[1]
+
+    def transform(
+        self, numbers: np.ndarray, bags: tuple[Any, Any]
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Yield features (int32), their values (float32) and the number of features of each pair, part by part.
+
+        Args:
+            numbers: of `overlap`, float64 `[pairs, NAMES]`.
+            bags: both texts' tokens and weights (see `BagFeatures.transform`).
+        """
+        for start in range(0, len(numbers), _PAIRS):
+            part = slice(start, start + _PAIRS)
+            one, other = (_rows(tokens[part], weights[part], self.num_words) for tokens, weights in bags)
+            words = _by_word(one, other)
+            rows: Any = sparse.hstack([*self._dense(numbers[part]), *words], format="csr")
+            rows.eliminate_zeros()
+            yield rows.indices.astype(np.int32), rows.data.astype(np.float32), np.diff(rows.indptr).astype(np.int64)
+
+    def _dense(self, numbers: np.ndarray) -> list[Any]:
+        standard = _cut((numbers - self.means) / self.deviations)
+        means, deviations = self.products
+        products = _cut((_products(standard) - means) / deviations)
+        hats = [_hats(column, knots) for column, knots in zip(numbers.T, self.knots, strict=True)]
+        scale = SCALES["numbers"]
+        return [
+            sparse.csr_array(scale * standard),
+            *(scale * one for one in hats),
+            sparse.csr_array(SCALES["products"] * products),
+        ]
+
+    def save(self, path: str | Path) -> None:
+        """Write one safetensors file."""
+        arrays = {
+            "hashes": self.overlap.hashes, "counts": self.overlap.counts, "gram_counts": self.overlap.gram_counts,
+            "means": self.means, "deviations": self.deviations, "knots": self.knots, "products": self.products,
+        }  # fmt: skip
+        sizes = {"num_texts": str(self.overlap.num_texts), "num_words": str(self.num_words)}
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, str(path), metadata=sizes)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "PairFeatures":
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: if the file is missing or damaged.
+        """
+        if not Path(path).exists():
+            raise InputError(f"{path} is missing; restore it or train again.")
+        try:
+            with safe_open(str(path), framework="numpy") as file:
+                sizes, arrays = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            counts = arrays["hashes"], arrays["counts"], arrays["gram_counts"], int(sizes["num_texts"])
+            means, deviations, knots, products = (arrays[name] for name in ("means", "deviations", "knots", "products"))
+            return cls(Overlap(*counts), means, deviations, knots, products, int(sizes["num_words"]))
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path} is damaged ({error}); restore it or train again.") from None
+
+
+def _deviations(numbers: np.ndarray) -> np.ndarray:
+    """Return the standard deviation of each column; 1 where it is nothing but rounding."""
+    spread = numbers.std(axis=0)
+    return np.where(spread > 1e-9 * np.abs(numbers).max(axis=0, initial=1.0), spread, 1.0)
+
+
+def _cut(standard: np.ndarray) -> np.ndarray:
+    return np.clip(standard, -LARGEST, LARGEST)
+
+
+def _products(standard: np.ndarray) -> np.ndarray:
+    """Return the products of each two of `FACTORS`, and their squares, `[pairs, products]`."""
+    chosen = standard[:, [NAMES.index(name) for name in FACTORS]]
+    first, second = zip(*itertools.combinations_with_replacement(range(len(FACTORS)), 2), strict=True)
+    return chosen[:, first] * chosen[:, second]
+
+
+def _hats(values: np.ndarray, knots: np.ndarray) -> Any:
+    """Return numbers as the shares of the two knots around them, CSR `[values, MAX_KNOTS]`.
+
+    Beyond the outer knots a number is like the nearest; of equal knots the last counts.
+    """
+    values = np.clip(values, knots[0], knots[-1])
+    left = np.clip(np.searchsorted(knots, values, side="right") - 1, 0, len(knots) - 2)
+    width = knots[left + 1] - knots[left]
+    share = np.where(width > 0.0, (values - knots[left]) / np.where(width > 0.0, width, 1.0), 1.0)
+    places = np.stack([left, left + 1], axis=1).ravel()
+    data = np.stack([1.0 - share, share], axis=1).ravel()
+    return sparse.csr_array((data, places, np.arange(0, 2 * len(values) + 1, 2)), shape=(len(values), len(knots)))
+
+
+def _rows(tokens: Ragged, weights: Ragged, num_words: int) -> Any:
+    """Return bags as a matrix, CSR `[texts, num_words]`."""
+    size, data = int(tokens.offsets[-1]), weights.values.astype(np.float64)
+    return sparse.csr_array((data[:size], tokens.values[:size], tokens.offsets), shape=(len(tokens), num_words))
+
+
+def _by_word(one: Any, other: Any) -> list[Any]:
+    """Return what two bags share of each word, what they don't, and which has more."""
+    difference = one - other
+    return [
+        SCALES["shared"] * one.multiply(other),
+        SCALES["not shared"] * abs(difference),
+        SCALES["direction"] * difference,
+    ]
