@@ -78,7 +78,7 @@ def default_names(*, sealed: bool, large: bool) -> list[str]:
 def measured(each: PublicSet, folder: Path, methods: list[str] | None) -> Row:
     """Return the figures of one set by method."""
     files = each.write(folder)
-    row: Row = {"num_texts": {part: path.read_text(encoding="utf-8").count("\n") for part, path in files.items()}}
+    row: Row = {"num_lines": {part: path.read_text(encoding="utf-8").count("\n") for part, path in files.items()}}
     for method in ("thalweg", *PEERS[each.task]):
         if methods is None or method in methods:
             row[method] = run_thalweg(each, files, folder) if method == "thalweg" else run_peer(each, method, files)
