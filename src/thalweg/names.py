@@ -70,7 +70,7 @@ METHODS = {
 }
 QUASI_NEWTON = ("bfgs", "self-scaled-bfgs", "self-scaled-broyden")  # of them; they want a Wolfe search
 # Methods for one kind of model, which prove how far from the global optimum they are.
-LINEAR_SOLVER = "linear-newton"
+LINEAR_SOLVER, LINEAR_MODEL = "linear-newton", "linear"
 SOLVERS = {
     "factored-newton": "thalweg.certificates.factored.optimizer:FactoredNewton",
     LINEAR_SOLVER: "thalweg.certificates.ridge.optimizer:LinearNewton",

@@ -14,29 +14,37 @@ Show = Callable[[dict[str, Any]], None]
 
 
 @contextlib.contextmanager
-def display(console: Console, total_steps: int, start: int, *, quiet: bool) -> Iterator[Show]:
-    """Give what shows history entries: nothing when quiet, a live bar on a terminal, lines now and then elsewhere."""
+def display(
+    console: Console, total_steps: int, start: int, seconds: float | None = math.inf, *, quiet: bool
+) -> Iterator[Show]:
+    """Give what shows history entries: nothing when quiet, a live bar on a terminal, lines now and then elsewhere.
+
+    `seconds` is how long training is going to take. Infinite: as the steps that are taken tell; None: nobody knows,
+    since it ends before the last step.
+    """
     if quiet:
         yield lambda entry: None  # noqa: ARG005
     elif console.is_terminal:
-        live = _Live(console, total_steps, start)
+        live = _Live(console, total_steps, start, seconds)
         with live.progress:
             yield live.show
     else:
-        yield _Lines(total_steps).show
+        yield _Lines(total_steps, seconds).show
 
 
 @final
 class _Live:
     """A bar with loss, learning rate, speed and time left; evaluations stay above it as lines."""
 
-    def __init__(self, console: Console, total_steps: int, start: int) -> None:
+    def __init__(self, console: Console, total_steps: int, start: int, seconds: float | None) -> None:
+        self._total_steps, self._seconds = total_steps, seconds
+        remaining = [TimeRemainingColumn(compact=True)] if seconds == math.inf else []
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
             TextColumn("{task.completed:,.0f}/{task.total:,.0f} steps"),
             TextColumn("[cyan]{task.fields[figures]}"),
-            TimeRemainingColumn(compact=True),
+            *remaining,
             console=console,
             transient=True,
         )
@@ -59,6 +67,8 @@ class _Live:
         if now - self._shown > 0.1:  # a terminal needs no more than ten pictures a second
             self._shown = now
             figures = f"loss {self._smoothed:.4g}  lr {entry['lr']:.2g}{_gap(entry)}{_rate(entry)}"
+            if self._seconds != math.inf:
+                figures += _time_left(entry, self._total_steps, self._seconds)
             self.progress.update(self._bar, completed=entry["step"], figures=figures)
 
 
@@ -66,8 +76,8 @@ class _Live:
 class _Lines:
     """Evaluations, and every few seconds a line; for logs and pipes."""
 
-    def __init__(self, total_steps: int) -> None:
-        self._total_steps = total_steps
+    def __init__(self, total_steps: int, seconds: float | None) -> None:
+        self._total_steps, self._seconds = total_steps, seconds
         self._next = time.monotonic() + 5.0
         self._pause = 5.0
 
@@ -80,7 +90,7 @@ class _Lines:
             self._pause = min(60.0, self._pause * 1.5)
             self._next = now + self._pause
             place = f"step {entry['step']:,} of {self._total_steps:,}"
-            left = _time_left(entry, self._total_steps)
+            left = _time_left(entry, self._total_steps, self._seconds)
             text = f"{place}: loss {entry['loss']:.4g}, lr {entry['lr']:.2g}{_gap(entry)}{_rate(entry)}{left}"
         else:
             text = describe(entry)
@@ -134,6 +144,9 @@ def _thousands(number: float) -> str:
     return f"{number:.3g}"
 
 
-def _time_left(entry: dict[str, Any], total: int) -> str:
+def _time_left(entry: dict[str, Any], total: int, seconds: float | None) -> str:
     done, spent = entry["step"], entry["seconds"]
-    return f", {spent / done * (total - done):.0f} s left" if done else ""
+    if seconds is None or not done:
+        return ""
+    left = seconds - spent if math.isfinite(seconds) else spent / done * (total - done)
+    return f", {left:.0f} s left" if left >= 1.0 else ""

@@ -1,5 +1,6 @@
 """`thalweg train`: the live display, the summary, and the exit code."""
 
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +34,9 @@ def train_and_show(
     session = prepare(request, say)
     received: int | None = None
     say(f"Training {session.run.recipe.model.model} on {session.task.describe(session.prepared)}: {_bounds(session)}.")
-    with display(console, session.total_steps, session.place.step, quiet=quiet) as show:
+    ends_early = session.run.recipe.training.certify > 0.0
+    seconds = session.expected_seconds if ends_early else math.inf
+    with display(console, session.total_steps, session.place.step, seconds, quiet=quiet) as show:
 
         def watch(entry: dict[str, Any]) -> None:
             nonlocal received

@@ -111,10 +111,19 @@ def test_counting_forgets_the_rarest_pairs_when_there_are_too_many(monkeypatch):
     lists = [[4, 5, *generator.integers(6, 100, 6)] for _ in range(200)]
     features = BagFeatures.fit(Ragged.from_lists(lists), vocabulary_size=100, max_bigrams=3)
     assert (4, 5) in [features.parts(f) for f in range(100, features.num_features)]
-    counts = features_module._BigramCounts(20)
-    for keys in np.arange(400, dtype=np.int32).reshape(4, 100):
-        counts.add(np.arange(100, dtype=np.int32), *np.divmod(keys, np.int32(20)))
+    counts = features_module._BigramCounts()
+    for keys in np.arange(400).reshape(4, 100):
+        counts.add(np.arange(100, dtype=np.int32), keys)
     assert len(counts.finish()[0]) <= 8
+
+
+@pytest.mark.parametrize("largest", [50, 2**62])  # row and value in one number, and where that has no room for both
+def test_a_value_comes_once_for_each_row_that_has_it(largest):
+    generator = np.random.default_rng(0)
+    rows = np.sort(generator.integers(0, 9, 200)).astype(np.int32)
+    values = generator.choice(np.append(generator.integers(0, largest, 11), largest), 200)
+    expected = sorted(value for _, value in set(zip(rows.tolist(), values.tolist(), strict=True)))
+    assert features_module._each_once(rows, values).tolist() == expected
 
 
 def test_pairs_are_found_by_hash_as_by_search():

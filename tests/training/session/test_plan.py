@@ -4,9 +4,10 @@ import dataclasses
 
 import pytest
 
+from thalweg.certificates.linear import packed
 from thalweg.errors import InputError
 from thalweg.training.recipe.recipe import Options
-from thalweg.training.session import sizing
+from thalweg.training.session import pilot, sizing
 from thalweg.training.session.plan import Request, known_defaults, make_plan
 from thalweg.training.session.reading import open_any, open_data
 
@@ -55,6 +56,31 @@ def test_a_solver_gets_width_and_penalty_from_the_data_unless_they_are_given(rev
     assert recipe.training.l2 == sizing.default_l2(len(plan.prepared.train), 2, several=False)
     own = make_plan(Request(Options(source=reviews, l2=0.5, width=7), tmp_path), lambda sentence: None).recipe
     assert (own.training.l2, own.model.width) == (0.5, 7)
+
+
+def test_large_data_get_the_linear_model_unless_one_is_named(reviews, tmp_path, monkeypatch):
+    monkeypatch.setattr(packed, "LEAST", 100)
+    said = []
+    recipe = make_plan(Request(Options(source=reviews), tmp_path), said.append).recipe
+    assert (recipe.model.model, recipe.training.optimizer) == ("linear", "linear-newton")
+    assert any("the data are large" in sentence.lower() for sentence in said)
+    named = make_plan(Request(Options(source=reviews, model="bag"), tmp_path), said.append).recipe
+    assert (named.model.model, named.training.optimizer) == ("bag", "factored-newton")
+
+
+def test_what_may_take_long_is_measured_and_too_long_is_trained_on_mini_batches(reviews, tmp_path, monkeypatch):
+    said, options = [], Options(source=reviews, model="linear")
+    assert make_plan(Request(options, tmp_path), said.append).seconds is None
+    monkeypatch.setattr(packed, "LEAST", 100)
+    monkeypatch.setattr(sizing, "MEASURED_SECONDS", 0.0)
+    monkeypatch.setattr(pilot, "seconds_to_solve", lambda recipe, task, prepared: 500.0)
+    plan = make_plan(Request(options, tmp_path), said.append)
+    assert (plan.seconds, plan.recipe.training.optimizer) == (500.0, "linear-newton")
+    assert any("about 500 s" in sentence for sentence in said)
+    monkeypatch.setattr(sizing, "MAX_SECONDS", 400.0)
+    plan = make_plan(Request(options, tmp_path), said.append)
+    assert (plan.seconds, plan.recipe.training.optimizer) == (None, "adamw")
+    assert any("8 minutes to train on all at once" in sentence for sentence in said)
 
 
 def test_an_optimizers_own_rate_and_the_width_of_a_file_are_known(tmp_path):

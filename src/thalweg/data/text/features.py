@@ -3,12 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple, final
+from typing import Final, final
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
-from scipy.sparse import csr_array
 
 from thalweg.data.arrays.ragged import IN_MEMORY, Ragged, RaggedBuilder, Spill
 from thalweg.data.text.codecs import SPECIALS
@@ -99,15 +98,14 @@ class BagFeatures:
         bounded; a count may then be too low by a few.
         """
         counts = np.zeros(vocabulary_size, dtype=np.int64)
-        bigram_counts = _BigramCounts(vocabulary_size)
+        bigram_counts = _BigramCounts()
         for part in _chunks(texts):
             rows, words, is_word = _words(part)
-            order = _order(words[is_word], vocabulary_size)
-            _, found = _distinct(rows[is_word][order], words[is_word][order])
-            counts += np.bincount(found, minlength=vocabulary_size)
+            counts += np.bincount(_each_once(rows[is_word], words[is_word]), minlength=vocabulary_size)
             if max_bigrams:
                 is_bigram = is_word[:-1] & is_word[1:] & (rows[:-1] == rows[1:])
-                bigram_counts.add(rows[:-1][is_bigram], words[:-1][is_bigram], words[1:][is_bigram])
+                first, second = words[:-1][is_bigram].astype(np.int64), words[1:][is_bigram]
+                bigram_counts.add(rows[:-1][is_bigram], first * vocabulary_size + second)
         bigrams, numbers = bigram_counts.finish()
         frequent = numbers >= min_documents
         bigrams, numbers = bigrams[frequent], numbers[frequent]
@@ -142,13 +140,14 @@ class BagFeatures:
             known, found = places.find(first * self.vocabulary_size + second)
             entry_rows.append(rows[:-1][is_bigram][known])
             features.append((self.vocabulary_size + found).astype(np.int32))
-        all_rows, all_features = np.concatenate(entry_rows), np.concatenate(features)
-        order = _order(all_features, self.num_features)
-        order = order[_order(all_rows[order], len(part))]
-        all_rows, all_features = all_rows[order], all_features[order]
-        starts = np.flatnonzero(_is_new(all_rows, all_features))
-        rows, chosen = all_rows[starts], all_features[starts]
-        frequency = np.diff(starts, append=len(order)).astype(np.float64)
+        bits = self.num_features.bit_length()
+        keys = np.concatenate(entry_rows).astype(np.int64) << bits
+        keys |= np.concatenate(features)
+        keys.sort()
+        starts = np.flatnonzero(_is_new(keys))
+        frequency = np.diff(starts, append=len(keys)).astype(np.float64)
+        keys = keys[starts]
+        rows, chosen = (keys >> bits).astype(np.int32), (keys & ((1 << bits) - 1)).astype(np.int32)
         if self.sublinear:
             frequency = 1.0 + np.log(frequency)
         values = frequency * self.idf[chosen]
@@ -183,56 +182,39 @@ class BagFeatures:
 class _BigramCounts:
     """In how many texts each bigram is, in increasing order; new ones are merged when they are half of the known."""
 
-    def __init__(self, vocabulary_size: int) -> None:
-        self._size = vocabulary_size
-        self._kept = _Bigrams(*(np.empty(0, dtype=np.int32) for _ in range(3)))
-        self._pending: list[_Bigrams] = []
+    def __init__(self) -> None:
+        self._kept = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int32)
+        self._pending: list[tuple[np.ndarray, np.ndarray]] = []
         self._num_pending = 0
 
-    def add(self, rows: np.ndarray, first: np.ndarray, second: np.ndarray) -> None:
+    def add(self, rows: np.ndarray, bigrams: np.ndarray) -> None:
         """Count these bigrams once more, each once in a row (rows non-decreasing)."""
-        order = self._order(first, second)
-        _, first, second = _distinct(rows[order], first[order], second[order])
-        starts = np.flatnonzero(_is_new(first, second))
-        counts = np.diff(starts, append=len(first)).astype(np.int32)
-        self._pending.append(_Bigrams(first[starts], second[starts], counts))
+        found = _each_once(rows, bigrams)
+        starts = np.flatnonzero(_is_new(found))
+        self._pending.append((found[starts], np.diff(starts, append=len(found)).astype(np.int32)))
         self._num_pending += len(starts)
-        if self._num_pending > max(_CHUNK_TOKENS, len(self._kept.counts) // 2):
+        if self._num_pending > max(_CHUNK_TOKENS, len(self._kept[0]) // 2):
             self._merge()
 
     def finish(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the bigrams, `first * vocabulary_size + second`, increasing, and their counts; both int64."""
+        """Return the bigrams, increasing, and their counts; both int64."""
         self._merge()
-        kept = self._kept
-        return kept.first.astype(np.int64) * self._size + kept.second, kept.counts.astype(np.int64)
-
-    def _order(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        order = _order(second, self._size)
-        return order[_order(first[order], self._size)]
+        bigrams, counts = self._kept
+        return bigrams, counts.astype(np.int64)
 
     def _merge(self) -> None:
-        joined = _Bigrams(*(np.concatenate(column) for column in zip(self._kept, *self._pending, strict=True)))
-        self._kept, self._pending, self._num_pending = joined, [], 0  # here, so that the parts need no memory any more
-        order = self._order(joined.first, joined.second)
-        first, second, counts = (column[order] for column in joined)
-        starts = np.flatnonzero(_is_new(first, second))
+        bigrams, counts = (np.concatenate(column) for column in zip(self._kept, *self._pending, strict=True))
+        self._pending, self._num_pending = [], 0  # here, so that the parts need no memory any more
+        order = np.argsort(bigrams, kind="stable")  # of runs that are in order already, which it merges
+        bigrams, counts = bigrams[order], counts[order]
+        starts = np.flatnonzero(_is_new(bigrams))
         if len(starts):
             counts = np.add.reduceat(counts, starts)
-        kept = _Bigrams(first[starts], second[starts], counts)
-        least = 1
-        while len(kept.counts) > _MAX_TRACKED:
-            kept = _Bigrams(*(column[kept.counts > least] for column in kept))
+        bigrams, least = bigrams[starts], 1
+        while len(counts) > _MAX_TRACKED:
+            bigrams, counts = bigrams[counts > least], counts[counts > least]
             least += 1
-        self._kept = kept
-
-
-@final
-class _Bigrams(NamedTuple):
-    """Bigrams of word ids and their counts, all int32."""
-
-    first: np.ndarray
-    second: np.ndarray
-    counts: np.ndarray
+        self._kept = bigrams, counts
 
 
 @final
@@ -286,20 +268,19 @@ def _chunks(texts: Ragged) -> Iterator[Ragged]:
         start = stop
 
 
-def _order(values: np.ndarray, size: int) -> np.ndarray:
-    """Return the stable order of integers in [0, size): counted by turning a sparse matrix, in a fifth of the time."""
-    num_values = len(values)
-    places = csr_array(
-        (np.zeros(num_values, dtype=np.int8), values, np.arange(num_values + 1, dtype=np.int32)),
-        shape=(num_values, size),
-    )
-    return places.tocsc().indices
+def _each_once(rows: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return values (not negative) in increasing order, each as often as there are rows (non-decreasing) with it.
 
-
-def _distinct(*columns: np.ndarray) -> list[np.ndarray]:
-    """Return sorted rows without those that equal the row before."""
-    new = _is_new(*columns)
-    return [column[new] for column in columns]
+    Sorting row and value as one number takes a fourth of the time of sorting by one and then the other.
+    """
+    bits = int(rows[-1]).bit_length() if len(rows) else 0
+    if len(rows) and int(values.max()).bit_length() + bits > 63:
+        order = np.lexsort((rows, values))
+        return values[order][_is_new(rows[order], values[order])]
+    keys = values.astype(np.int64) << bits
+    keys |= rows
+    keys.sort()
+    return keys[_is_new(keys)] >> bits
 
 
 def _is_new(*columns: np.ndarray) -> np.ndarray:

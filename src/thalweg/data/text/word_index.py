@@ -18,6 +18,7 @@ _MULTIPLIER: Final = 0x9E3779B97F4A7C15
 _NUM_CODES: Final = 0x110000  # of Unicode
 _INSIDE, _ALONE = 1, 2  # kinds of characters: part of a word, a word by itself; 0 stands between words
 FACTOR: Final = np.uint64(0xD1B54A32D192ED03)
+_INVERSE: Final = np.uint64(pow(int(FACTOR), -1, 2**64))
 
 
 @final
@@ -148,12 +149,18 @@ def word_hashes(texts: Sequence[str]) -> WordHashes:
     lengths = np.diff(starts, append=len(characters))
     if not len(starts):
         return WordHashes(np.empty(0, dtype=np.uint64), starts, lengths, words_of, characters)
-    places = np.arange(len(characters)) - np.repeat(starts, lengths)
-    powers = np.full(int(lengths.max()), FACTOR)
-    powers[0] = 1
+    # Powers go on from word to word; what a word's are too high by is taken back by the inverse, as p is odd.
     terms = RANDOM[characters]
-    terms *= np.multiply.accumulate(powers)[places]
-    return WordHashes(np.add.reduceat(terms, starts), starts, lengths, words_of, characters)
+    terms *= _powers(FACTOR, len(terms))
+    hashes = np.add.reduceat(terms, starts)
+    hashes *= _powers(_INVERSE, len(terms))[starts]
+    return WordHashes(hashes, starts, lengths, words_of, characters)
+
+
+def _powers(factor: np.uint64, count: int) -> np.ndarray:
+    powers = np.full(count, factor)
+    powers[0] = 1
+    return np.multiply.accumulate(powers)
 
 
 def _kinds() -> np.ndarray:

@@ -19,7 +19,7 @@ from thalweg.tasks.writing.target_sources import source_of
 from thalweg.training.folder import checkpoint, run
 from thalweg.training.recipe.complete import complete, without_effect
 from thalweg.training.recipe.recipe import Options, Recipe
-from thalweg.training.session import sizing
+from thalweg.training.session import pilot, sizing
 from thalweg.training.session.reading import Opened, open_data, read_examples, skipped_rows
 from thalweg.training.steps.device import choose_device
 
@@ -52,6 +52,7 @@ class Plan:
     is_timed: bool  # whether a time limit alone bounds the run, so that steps are planned to fit into it
     description: dict[str, Any]  # what `data.json` says
     fast: bool  # two steps of everything
+    seconds: float | None = None  # how long training is going to take, where that was measured
 
 
 def make_plan(request: Request, say: Say) -> Plan:
@@ -65,12 +66,12 @@ def make_plan(request: Request, say: Say) -> Plan:
     task, prepared = read_examples(opened.source, opened.valid, recipe, opened.choice.plain())
     for note in (*skipped_rows(opened.source, opened.valid), *prepared.notes):
         say(note)
-    recipe = _suited(recipe, opened, known, task, prepared, say)
+    recipe, seconds = _suited(recipe, opened, known, task, prepared, say)
     bounded = _is_bounded(opened.options) or recipe.training.optimizer in names.SOLVERS
     is_timed = bool(opened.options.get("time")) and not bounded
     folder, is_resumed = _find_folder(request, recipe, is_timed, say)
     description = _describe(opened, prepared)
-    return Plan(recipe, task, prepared, device, folder, is_resumed, is_timed, description, request.fast)
+    return Plan(recipe, task, prepared, device, folder, is_resumed, is_timed, description, request.fast, seconds)
 
 
 def _all_options(request: Request) -> Options:
@@ -123,17 +124,26 @@ def _named(options: Options) -> Options:
 
 def _suited(
     recipe: Recipe, opened: Opened, known: dict[str, Any], task: AbstractTask, prepared: Prepared, say: Say
-) -> Recipe:
-    """Return the recipe that suits the size of the data."""
-    options = opened.options
+) -> tuple[Recipe, float | None]:
+    """Return the recipe that suits the size of the data, and how long it is going to take, where that was measured."""
+    options, decided, seconds = opened.options, _named(opened.decided), None
     if recipe.training.optimizer in names.SOLVERS:
-        reason = sizing.obstacle(recipe, task, prepared)
-        if not reason or "optimizer" in options:
-            recipe = sizing.for_solver(recipe, options, task, prepared)
+        if not {"model", "optimizer", "width"} & set(options) and sizing.is_large(task, prepared):
+            recipe = complete(decided.with_(model=names.LINEAR_MODEL, select=options.get("select", "none")), known)
+            say(
+                f"The data are large, so the model is {names.LINEAR_MODEL}, the cheapest, and validation chooses no "
+                "penalty (--model and --select do)."
+            )
+        suited = sizing.for_solver(recipe, options, task, prepared)
+        found = sizing.estimate(suited, task, prepared, pilot.seconds_to_solve)
+        if not found.obstacle or "optimizer" in options:
+            recipe, seconds = suited, found.seconds
         else:
-            say(f"{reason} Falling back to mini-batch training, without a proof of optimality.")
-            recipe = complete(_named(opened.decided).with_(optimizer=names.OPTIMIZER), known)
-    return recipe if _is_bounded(options) else sizing.with_enough_epochs(recipe, len(prepared.train))
+            say(f"{found.obstacle} Falling back to mini-batch training, without a proof of optimality.")
+            recipe = complete(decided.with_(optimizer=names.OPTIMIZER), known)
+    if seconds is not None:
+        say(f"Training on all data at once is going to take about {seconds:.0f} s, by training on a part of them.")
+    return recipe if _is_bounded(options) else sizing.with_enough_epochs(recipe, len(prepared.train)), seconds
 
 
 def _is_bounded(options: Options) -> bool:

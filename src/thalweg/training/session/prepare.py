@@ -40,7 +40,7 @@ def start(plan: Plan, say: Say) -> Session:
         if new is not None:  # an option that no part takes, or Ctrl-C: nothing has been trained, so nothing stays
             new.discard()
         raise
-    session.new_folder = new
+    session.new_folder, session.expected_seconds = new, plan.seconds
     return session
 
 

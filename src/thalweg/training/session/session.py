@@ -62,6 +62,7 @@ class Session:
         self.place = Place()
         self.new_folder: NewFolder | None = None
         self.score = Score()
+        self.expected_seconds: float | None = None  # how long training is going to take, where that was measured
         self._build()
 
     def _build(self) -> None:

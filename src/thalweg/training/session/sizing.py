@@ -1,11 +1,13 @@
 """What the size of the data decides in a recipe: whether all of them are trained on at once, width, penalty, epochs."""
 
+import dataclasses
 import math
-from typing import Final
-
-import numpy as np
+from collections.abc import Callable
+from typing import Final, final
 
 from thalweg import distributed, names
+from thalweg.certificates.linear import packed
+from thalweg.data.arrays.ragged import Ragged
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.recipe.recipe import Options, Recipe
 from thalweg.training.steps.device import choose_device
@@ -16,28 +18,53 @@ MOST_LABELS_OF_BAG: Final = 20
 MAX_BYTES: Final = 3 * 2**30
 MAX_SECONDS: Final = 600.0
 _LINEAR_PRODUCTS = 180  # of a linear model, with all else that its steps take: 111 to 236 on four problems, docs/log.md
+MEASURED_SECONDS: Final = 15.0  # by the constants here; where a million features or more take longer, it is measured
 _PRODUCTS, _SPARSE_RATE, _DENSE_RATE = 400, 1e9, 1.6e10  # products of a usual run; terms a second on one core
 
 
-def obstacle(recipe: Recipe, task: AbstractTask, prepared: Prepared) -> str:
-    """Return a sentence that says why a solver cannot train on all data at once, or nothing."""
+@final
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """What training on all data at once would take."""
+
+    num_bytes: float = 0.0  # beside the data
+    seconds: float | None = None  # None: so little that it was not measured
+    obstacle: str = ""  # a sentence that says why it cannot be done; or nothing
+
+
+def estimate(
+    recipe: Recipe, task: AbstractTask, prepared: Prepared, measure: Callable[[Recipe, AbstractTask, Prepared], float]
+) -> Estimate:
+    """Return what a solver would take on all data at once, and whether that is too much.
+
+    `recipe` is what suits it; `measure` returns the seconds that it takes, and is asked where they may be many.
+    """
     if distributed.is_active():
-        return "Training runs on several processes."
+        return Estimate(obstacle="Training runs on several processes.")
     if choose_device(recipe.run.device).type == "mps":
-        return "This device does not support float64."
+        return Estimate(obstacle="This device does not support float64.")
     outputs, features = _num_outputs(task), task.shape().vocabulary_size
-    terms, rows = int(np.sum(prepared.train.ragged("tokens").lengths)), len(prepared.train)
-    memory = 60 * terms + 80 * features * outputs + 64 * rows * outputs
+    terms, rows = _num_terms(prepared), len(prepared.train)
+    copies = 60 if terms <= packed.LEAST else 8 if outputs > packed.FEW else 0
+    memory = copies * terms + 80 * features * outputs + 130 * rows * outputs
     seconds = _LINEAR_PRODUCTS * 2 * terms * outputs / _SPARSE_RATE
     if recipe.training.optimizer != names.LINEAR_SOLVER:
         dense = 6 * features * outputs * min(outputs, features) / _DENSE_RATE
         seconds = _PRODUCTS * (2 * terms * outputs / _SPARSE_RATE + dense)
-    if memory > MAX_BYTES or seconds > MAX_SECONDS:
-        return (
-            f"{rows:,} texts with {features:,} features and {outputs:,} labels would take about "
-            f"{memory / 2**30:.1f} GB and {seconds / 60:.0f} minutes to train on all at once."
-        )
-    return ""
+    size = f"{rows:,} texts with {features:,} features and {outputs:,} labels would take about"
+    if memory > MAX_BYTES:
+        return Estimate(memory, obstacle=f"{size} {memory / 2**30:.1f} GB to train on all at once.")
+    measured = None
+    if seconds > MEASURED_SECONDS and terms > packed.LEAST // 8:
+        seconds = measured = measure(recipe, task, prepared)
+    if seconds > MAX_SECONDS:
+        return Estimate(memory, measured, f"{size} {seconds / 60:.0f} minutes to train on all at once.")
+    return Estimate(memory, measured)
+
+
+def is_large(task: AbstractTask, prepared: Prepared) -> bool:
+    """Whether the data are so large that the cheapest model is trained on them, unless another was named."""
+    return names.LINEAR_MODEL in names.task_spec(task.name).models and _num_terms(prepared) > packed.LEAST
 
 
 def for_solver(recipe: Recipe, options: Options, task: AbstractTask, prepared: Prepared) -> Recipe:
@@ -102,6 +129,11 @@ def with_enough_epochs(recipe: Recipe, num_examples: int) -> Recipe:
     steps_per_epoch = math.ceil(num_examples / ((training.batch_size or num_examples) * training.accumulate))
     enough = min(MAX_DEFAULT_EPOCHS, float(math.ceil(MIN_DEFAULT_STEPS / steps_per_epoch)))
     return recipe.with_(epochs=max(training.epochs, enough))
+
+
+def _num_terms(prepared: Prepared) -> int:
+    tokens = prepared.train.columns.get("tokens")
+    return int(tokens.offsets[-1]) if isinstance(tokens, Ragged) else 0
 
 
 def _num_outputs(task: AbstractTask) -> int:
