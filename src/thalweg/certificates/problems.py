@@ -1,12 +1,18 @@
 """Objectives whose global optimum can be bounded: one small protocol, and the problem of an objective."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
+
+import torch
+from torch import Tensor
 
 from thalweg.certificates.certificate.interval import Certificate
 from thalweg.certificates.factored.bags import factored_problem, factors_of
+from thalweg.certificates.factored.path import factored_path
 from thalweg.certificates.linear.matrices import Features
 from thalweg.certificates.losses import AbstractLoss
+from thalweg.certificates.path_point import PathPoint
+from thalweg.certificates.ridge.path import ridge_path
 from thalweg.certificates.ridge.problem import linear_problem, weights_of
 from thalweg.models.bag import LinearBag
 from thalweg.objective import Objective
@@ -26,15 +32,6 @@ class Problem(Protocol):
 
     features: Features
     loss: AbstractLoss
-
-    @property
-    def l2(self) -> float:
-        """The penalty."""
-        ...
-
-    def with_l2(self, l2: float) -> "Problem":
-        """Return the same problem under another penalty."""
-        ...
 
     def relative_gap(self, point: Any) -> float:
         """Return how far a point may be above the optimum, as a fraction of its loss; 0 for a loss of 0."""
@@ -56,3 +53,25 @@ def problem_at(objective: Objective, about: Mapping[str, str] | None = None) -> 
         return convex, convex.at(*weights_of(objective))
     factored = factored_problem(objective, about)
     return factored, factored.at(*factors_of(objective))
+
+
+def follow(objective: Objective, penalties: Iterable[float]) -> Iterator[PathPoint]:
+    """Yield the optima of an objective under one penalty after the other, each put into the networks.
+
+    The objective's own penalty is not looked at, but must be above zero. Arguments and errors as for `problem_at` and
+    `thalweg.certificates.ridge_path`.
+    """
+    tensors: tuple[Tensor | None, ...]
+    if isinstance(objective.model, LinearBag):
+        convex, tensors = linear_problem(objective), weights_of(objective)
+        points = ridge_path(convex.features, convex.loss, penalties, intercept=convex.intercept)
+    else:
+        factored, tensors = factored_problem(objective), factors_of(objective)
+        width = tensors[0].shape[1]
+        points = factored_path(factored.features, factored.loss, penalties, width=width, intercept=factored.intercept)
+    for point in points:
+        with torch.no_grad():
+            for tensor, weight in zip(tensors, point.weights, strict=True):
+                if tensor is not None:
+                    tensor.copy_(weight)
+        yield point

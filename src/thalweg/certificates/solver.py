@@ -62,7 +62,7 @@ class AbstractSolver(Optimizer, abc.ABC):
         """Take one step and return the loss where it started.
 
         Args:
-            closure: an `Objective` on all the data, the same batches at every step; the penalty may change.
+            closure: an `Objective` on all the data, the same at every step.
 
         Raises:
             ValueError: without an objective.
@@ -98,10 +98,6 @@ class AbstractSolver(Optimizer, abc.ABC):
         if self._problem is not None:
             known, problem = self._problem
             if len(known) == len(objective.batches) and all(map(operator.is_, known, objective.batches)):
-                if problem.l2 != objective.l2:
-                    problem = problem.with_l2(objective.l2)
-                    self._problem = known, problem
-                    self.state[self.param_groups[0]["params"][0]] = {"steps": 1}  # it goes on from where it is
                 return problem
             raise InputError(
                 f"--optimizer {self.name} looks at all the data in every step; give --batch-size full and "

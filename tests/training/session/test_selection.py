@@ -191,13 +191,13 @@ def test_few_validation_examples_leave_the_choice_to_folds_of_the_training_examp
 
 def test_folds_are_judged_by_models_that_never_saw_them(tmp_path, monkeypatch):
     seen = []
-    solve = selection.Part.solve
+    answers = selection.Part.answers
 
-    def watched(part, l2, *args):
+    def watched(part):
         seen.append((sum(batch.num_examples for batch in part.batches), len(part.judged)))
-        return solve(part, l2, *args)
+        return answers(part)
 
-    monkeypatch.setattr(selection.Part, "solve", watched)
+    monkeypatch.setattr(selection.Part, "answers", watched)
     run = thalweg.train(write(tmp_path / "few.csv", 150), out=tmp_path / "runs", task="classify", model="linear")
     num = run.data["num_train"]
     folds = seen[: selection.FOLDS]

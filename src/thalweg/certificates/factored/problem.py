@@ -1,6 +1,5 @@
 """Linear models in two factors, such as an embedding bag under a softmax: their global optimum, bounded by a dual."""
 
-import copy
 import dataclasses
 import time
 from collections.abc import Mapping
@@ -56,12 +55,6 @@ class Factored:
         self.features, self.loss, self.l2, self.intercept = features, loss, l2, intercept
         self.about = dict(about or {})  # words for the certificate's scope: "features", "examples"
         self._rounding = loss.dual_rounding(features.row_norms())
-
-    def with_l2(self, l2: float) -> "Factored":
-        """Return the same problem with another penalty; the features are shared."""
-        twin = copy.copy(self)
-        twin.l2 = l2
-        return twin
 
     def at(self, embedding: Tensor, weight: Tensor, bias: Tensor | None = None) -> "FactoredPoint":
         """Return loss and derivatives at $E$ `[num_features, width]`, $W$ `[outputs, width]` and $b$ (None: zero).

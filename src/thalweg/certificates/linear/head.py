@@ -1,6 +1,5 @@
 """The last layer on features that stay as they are: a convex problem, whose optimum is bounded from both sides."""
 
-import copy
 import dataclasses
 import math
 import time
@@ -75,18 +74,6 @@ class Head:
         self.features, self.loss, self.regularizer, self.intercept = features, loss, regularizer, intercept
         self.about, self.whole = dict(about or {}), whole
         self._rounding = loss.dual_rounding(features.row_norms())
-
-    @property
-    def l2(self) -> float:
-        """The penalty, where it is half of it times the squares of the weights."""
-        assert isinstance(self.regularizer, L2)
-        return self.regularizer.strength
-
-    def with_l2(self, l2: float) -> "Head":
-        """Return the same problem under another penalty, of half of it times the squares of the weights."""
-        twin = copy.copy(self)
-        twin.regularizer = L2(l2)
-        return twin
 
     def at(self, weight: Tensor, bias: Tensor | None = None) -> "HeadPoint":
         """Return loss and derivative at a point.

@@ -1,7 +1,8 @@
 """Before a training to a proved optimum: validation examples choose its penalty, and which model it is of."""
 
+import itertools
 import math
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol, final
 
 import numpy as np
@@ -10,6 +11,8 @@ from torch import Tensor
 
 from thalweg import names
 from thalweg.batch import Batch
+from thalweg.certificates.path_point import PathPoint
+from thalweg.certificates.problems import follow
 from thalweg.data.arrays.batches import KEYS, Examples
 from thalweg.data.arrays.split import splitmix64
 from thalweg.errors import counted
@@ -18,15 +21,12 @@ from thalweg.status import Status
 from thalweg.tasks.base import AbstractTask
 from thalweg.training.folder import build
 from thalweg.training.recipe.recipe import Recipe
-from thalweg.training.session import optimizer, sizing
+from thalweg.training.session import sizing
 from thalweg.training.session.penalties import Judged, Path, choose
 from thalweg.training.session.session import Session
 from thalweg.training.session.signals import Signals
 from thalweg.training.steps.evaluate import loss_by_example
 
-LOOSE: Final = 3e-3  # gap at which a point of a path is good enough to be judged
-MAX_STEPS: Final = 60  # of a point
-MAX_STUCK: Final = 3
 FEW: Final = 200  # validation examples, below which cross-validation of the training examples chooses
 FOLDS: Final = 5
 
@@ -52,7 +52,6 @@ class Part:
         self.model, self.head = build.build_networks(recipe, task, fresh=False)
         self.model.to(device)
         self.head.to(device)
-        self._solver: Any = optimizer.build_optimizer(recipe, self.model, self.head)
 
     def count(self) -> float:
         """Return what the training loss is divided by."""
@@ -60,16 +59,9 @@ class Part:
         with torch.no_grad():
             return float(sum(objective.sum_and_count(batch)[1] for batch in self.batches))
 
-    def solve(self, l2: float, tolerance: float = LOOSE) -> float:
-        """Move the weights to the optimum with this penalty, and return the gap that is left."""
-        objective = Objective(self.model, self.head, self.batches, l2=l2)
-        stuck = 0
-        for _ in range(MAX_STEPS):
-            self._solver.step(objective)
-            stuck = stuck + 1 if self._solver.status in {Status.NO_STEP, Status.STATIONARY} else 0
-            if self._solver.relative_gap <= tolerance or stuck >= MAX_STUCK:
-                break
-        return float(self._solver.relative_gap)
+    def follow(self, penalties: Iterable[float]) -> Iterator[PathPoint]:
+        """Yield the optima under one penalty after the other, each put into the networks."""
+        return follow(Objective(self.model, self.head, self.batches, l2=1.0), penalties)
 
     def answers(self) -> tuple[np.ndarray, np.ndarray | None]:
         """Return loss and count of each judged example, `[examples, 2]`, and which are right (None: none can be)."""
@@ -99,8 +91,10 @@ def select(
         recipe = sizing.for_candidate(session.run.recipe, name, session.task)
         parts = [Part(recipe, session.task, *fold) for fold in folds]
         count, path = parts[0].count(), Path()
-        for l2 in _penalties(recipe, path, count):
-            gap = max(part.solve(l2) for part in parts)
+        penalties = itertools.tee(_penalties(recipe, path, count), len(parts))
+        solved = [part.follow(asked) for part, asked in zip(parts, penalties, strict=True)]
+        for found in zip(*solved, strict=False):
+            l2, gap = found[0].l2, max(point.gap for point in found)
             session.keep_folder()
             points.append(_judged(name, l2, parts))
             path.take(points[-1])
@@ -116,7 +110,7 @@ def select(
     recipe = sizing.for_candidate(session.run.recipe, chosen.model, session.task).with_(l2=chosen.l2)
     if kept is None or kept[0] is not chosen or len(folds) > 1:
         part = Part(recipe, session.task, session.feed(0), session.prepared.valid)
-        part.solve(chosen.l2)
+        next(part.follow([chosen.l2]))
         kept = chosen, part.weights()
     session.adopt(recipe, kept[1], _record(points, chosen, left_out, len(folds)))
     return None
