@@ -134,6 +134,8 @@ def _suited(
                 f"The data are large, so the model is {names.LINEAR_MODEL}, the cheapest, and validation chooses no "
                 "penalty (--model and --select do)."
             )
+        if recipe.training.select == "model" and "model" not in options:  # it begins with the cheapest
+            recipe = sizing.for_candidate(recipe, names.LINEAR_MODEL, task)
         suited = sizing.for_solver(recipe, options, task, prepared)
         found = sizing.estimate(suited, task, prepared, pilot.seconds_to_solve)
         if not found.obstacle or "optimizer" in options:

@@ -80,7 +80,8 @@ def for_solver(recipe: Recipe, options: Options, task: AbstractTask, prepared: P
 def for_candidate(recipe: Recipe, name: str, task: AbstractTask) -> Recipe:
     """Return the recipe of a model that validation may choose."""
     solver = names.task_spec(task.name).models[name].solver
-    return recipe.with_(model=name, optimizer=solver)
+    width = recipe.model.width if recipe.training.select != "model" else _num_outputs(task)
+    return recipe.with_(model=name, optimizer=solver, width=width)
 
 
 def not_worth_it(name: str, task: AbstractTask) -> str:
