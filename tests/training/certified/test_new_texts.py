@@ -51,7 +51,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def bag(folder):
-    return thalweg.train(folder / "reviews.csv", out=folder / "runs", name="bag")
+    return thalweg.train(folder / "reviews.csv", out=folder / "runs", name="bag", model="bag", select="none")
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +158,15 @@ def test_risk_of_a_bag(bag, folder):
     assert len(found.sentences) == 4
     assert f"{found.wrong} of the other {found.tested}" in found.sentences[0]
     assert risk_on_new_texts(bag.folder, seed=3) == found
+
+
+def test_risk_of_a_linear_model(folder):
+    run = thalweg.train(folder / "reviews.csv", out=folder / "runs", name="linear", model="linear")
+    found = risk_on_new_texts(run, seed=3)
+    assert [one.part for one in found.drawn] == ["linear model"]
+    assert found.wrong / found.tested < found.bound < found.baseline
+    assert found.drawn[0].between.bound <= found.drawn[0].everything.bound
+    assert found.drawn[0].everything.bound > found.drawn[0].everything.gibbs
 
 
 def test_risk_of_a_network_is_about_its_output_layer(gru):

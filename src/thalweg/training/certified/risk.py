@@ -23,10 +23,13 @@ from thalweg.certificates.linear.regularizers import L2
 from thalweg.certificates.losses import SoftmaxLoss
 from thalweg.certificates.new_texts.risk import LEAST, STEPS, PacBayes, gaussian_bound
 from thalweg.certificates.new_texts.shares import share_bound
+from thalweg.certificates.ridge.newton import solve
+from thalweg.certificates.ridge.problem import linear_problem, weights_of
 from thalweg.data.columns.facts import as_text
 from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
 from thalweg.heads.softmax import Softmax
+from thalweg.models.bag import LinearBag
 from thalweg.objective import Objective
 from thalweg.status import Status
 from thalweg.tasks.classify.task import Classify
@@ -215,15 +218,11 @@ def _halves(run: Run, folder: Path, seed: int) -> _Halves:
 def _risk_of(half: Run, files: _Halves) -> Risk:
     """Return the bounds, from the run on the first half."""
     model, head = half.model.double().eval(), half.head.double().eval()
-    (layer,) = (module for module in head.modules() if isinstance(module, nn.Linear))
     parts = {name: _batch(half, getattr(files, name)) for name in ("first", "second", "both")}
     joined = Objective(model, head, parts["both"], l2=half.recipe.training.l2)
     with torch.no_grad():
         prior = {name: head(model(**parts[name].inputs)).numpy() for name in ("first", "second")}
-    again = {"output layer": _refitted_head(model, layer, parts, joined.l2)}
-    with contextlib.suppress(InputError):
-        factored_problem(joined)
-        again["embeddings and output layer"] = _refitted_bag(half, joined, parts)
+    again = _refitted(half, joined, parts)
     labels = parts["second"].targets.numpy()
     size = len(labels) + files.unseen
     wrong = int((prior["second"].argmax(1) != labels).sum()) + files.unseen
@@ -260,6 +259,28 @@ class Refitted:
     lengths: dict[str, np.ndarray]  # of the features that they are multiplied with, by part
     predictions: np.ndarray  # for the second half
     distance: float  # squared, from the first model's weights
+
+
+def _refitted(half: Run, joined: Objective, parts: dict[str, Any]) -> dict[str, Refitted]:
+    """Return what was trained on all rows, each with its name."""
+    if isinstance(joined.model, LinearBag):
+        return {"linear model": _refitted_linear(joined, parts)}
+    (layer,) = (module for module in joined.head.modules() if isinstance(module, nn.Linear))
+    again = {"output layer": _refitted_head(joined.model, layer, parts, joined.l2)}
+    with contextlib.suppress(InputError):
+        factored_problem(joined)
+        again["embeddings and output layer"] = _refitted_bag(half, joined, parts)
+    return again
+
+
+def _refitted_linear(joined: Objective, parts: dict[str, Any]) -> Refitted:
+    """Train a linear model on all rows, with the first model's vocabulary."""
+    problem, (weight, bias) = linear_problem(joined), weights_of(joined)
+    point, _, _ = solve(problem, tolerance=TOLERANCE, point=problem.at(weight, bias))
+    features = {name: linear_problem(joined.on(batch)).features for name, batch in parts.items()}
+    trained = (features["second"].times(point.weight) + point.bias).numpy()
+    lengths = {name: np.asarray(found.row_norms()) for name, found in features.items()}
+    return Refitted(lengths, trained, _distance(point.weight - weight.detach(), point.bias - bias.detach()))
 
 
 def _refitted_head(model: nn.Module, layer: nn.Linear, parts: dict[str, Any], l2: float) -> Refitted:
