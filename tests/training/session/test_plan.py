@@ -50,12 +50,18 @@ def test_a_time_limit_plans_the_steps_only_where_nothing_else_bounds_the_run(rev
 
 
 def test_a_solver_gets_width_and_penalty_from_the_data_unless_they_are_given(reviews, tmp_path):
-    plan = make_plan(Request(Options(source=reviews), tmp_path), lambda sentence: None)
+    plan = make_plan(Request(Options(source=reviews, model="bag"), tmp_path), lambda sentence: None)
     recipe = plan.recipe
     assert (recipe.training.optimizer, recipe.model.width) == ("factored-newton", 2)
     assert recipe.training.l2 == sizing.default_l2(len(plan.prepared.train), 2, several=False)
     own = make_plan(Request(Options(source=reviews, l2=0.5, width=7), tmp_path), lambda sentence: None).recipe
     assert (own.training.l2, own.model.width) == (0.5, 7)
+
+
+def test_a_choice_of_models_begins_with_the_cheapest(reviews, tmp_path):
+    recipe = make_plan(Request(Options(source=reviews), tmp_path), lambda sentence: None).recipe
+    assert (recipe.model.model, recipe.training.optimizer) == ("linear", "linear-newton")
+    assert (recipe.training.select, recipe.training.refit) == ("model", True)
 
 
 def test_large_data_get_the_linear_model_unless_one_is_named(reviews, tmp_path, monkeypatch):
