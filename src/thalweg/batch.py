@@ -17,6 +17,7 @@ class Batch:
         targets: what the head compares with: class ids, numbers or 0/1 rows, shape `[batch, ...]`.
         mask: True where a target is real; the shape of the targets' leading dimensions; None: all are.
         weights: weight of each target, the shape of `mask`; None: all one.
+        aside: numbers that no model reads, for whoever measures its answers (see `thalweg.tasks.base.AbstractMeter`).
 
     Example:
         >>> batch = Batch({"tokens": torch.tensor([[5, 7, 0]])}, torch.tensor([[1, 2, 0]]),
@@ -29,6 +30,7 @@ class Batch:
     targets: Tensor
     mask: Tensor | None = None
     weights: Tensor | None = None
+    aside: dict[str, Tensor] = dataclasses.field(default_factory=dict)
 
     @property
     def num_examples(self) -> int:
@@ -42,7 +44,7 @@ class Batch:
 
     def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> "Batch":
         """Return the batch on `device`, numbers that are not whole in `dtype` (itself where that is so already)."""
-        tensors = [*self.inputs.values(), self.targets, self.mask, self.weights]
+        tensors = [*self.inputs.values(), self.targets, self.mask, self.weights, *self.aside.values()]
         wanted = torch.device(device)
         if all(tensor is None or (tensor.device == wanted and _fits(tensor, dtype)) for tensor in tensors):
             return self
@@ -54,7 +56,8 @@ class Batch:
         inputs = {name: move(tensor) for name, tensor in self.inputs.items()}
         mask = None if self.mask is None else move(self.mask)
         weights = None if self.weights is None else move(self.weights)
-        return Batch(inputs, move(self.targets), mask, weights)
+        aside = {name: move(tensor) for name, tensor in self.aside.items()}
+        return Batch(inputs, move(self.targets), mask, weights, aside)
 
 
 def _fits(tensor: Tensor, dtype: torch.dtype) -> bool:

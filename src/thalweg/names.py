@@ -74,6 +74,7 @@ LINEAR_SOLVER, LINEAR_MODEL = "linear-newton", "linear"
 SOLVERS = {
     "factored-newton": "thalweg.certificates.factored.optimizer:FactoredNewton",
     LINEAR_SOLVER: "thalweg.certificates.ridge.optimizer:LinearNewton",
+    "least-squares": "thalweg.certificates.linear.least_squares:LeastSquares",
 }
 # Its name is one of torch.optim's as well: the composed one is meant where a --line-search is named.
 LBFGS = "thalweg.optim.lbfgs:LBFGS"

@@ -158,3 +158,11 @@ def test_bars_keep_names_values_and_order():
     assert figure.layout.yaxis.ticktext == ("b", "&lt;i&gt;a&lt;/i&gt;")
     with pytest.raises(ValueError, match="2 names for 1 values"):
         section_figures.bars_figure(["a", "b"], [1.0], "F1")
+
+
+def test_a_band_is_the_area_between_its_ends():
+    band = {"name": "95 % interval", "low": [None, 1.0, 2.0, None, 3.0], "high": [None, 4.0, 5.0, 6.0, 7.0]}
+    figure = section_figures.series_figure([10, 11, 12, 13, 14], {"actual": [1, 2, 3, 4, 5]}, "t", "y", 11, band)
+    area, line = figure.data
+    assert (list(area.x), list(area.y)) == ([11, 12, 14, 14, 12, 11], [4, 5, 7, 3, 2, 1])
+    assert (area.fill, area.name, line.name) == ("toself", "95 &#37; interval", "actual")

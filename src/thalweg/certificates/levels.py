@@ -37,7 +37,7 @@ from thalweg.errors import InputError
 from thalweg.heads.base import ConvexLoss
 from thalweg.models.bag import Bag, LinearBag
 from thalweg.models.mlp import MLP
-from thalweg.models.presets import FlatWindow
+from thalweg.models.presets import FlatWindow, LinearWindow
 from thalweg.objective import Objective
 
 ERRORS: Final = "training errors"
@@ -184,9 +184,9 @@ def _could_apply(name: str, objective: Objective, radius: float | None) -> bool:
         case "norm_floor":
             return radius is not None
         case "head":
-            return not isinstance(model, LinearBag)  # nothing lies below its layer: that is the level "linear"
+            return not isinstance(model, LinearBag | LinearWindow)  # all of it is the level "linear"
         case "linear":
-            return isinstance(model, LinearBag)
+            return isinstance(model, LinearBag | LinearWindow)
         case "factored":
             return isinstance(model, Bag) and model.body is None
         case "two_layer":

@@ -64,9 +64,10 @@ def evaluate_and_show(folder: Path, file: Path, *, skip_bad_rows: bool, as_json:
     """Measure a run on a file, print the metrics, and return the exit code."""
     run = Run(folder)
     evaluation = run.evaluate(file, skip_bad_rows=skip_bad_rows)
-    metrics = {"loss": evaluation.loss, **evaluation.metrics}
+    metrics, verdict = {"loss": evaluation.loss, **evaluation.metrics}, run.task.verdict(evaluation.metrics)
     if as_json:
-        print_json(finite({"run": str(folder), "metrics": metrics, **to_json(evaluation)}))
+        said = {"verdict": verdict} if verdict else {}
+        print_json(finite({"run": str(folder), "metrics": metrics, **said, **to_json(evaluation)}))
     else:
         width = max(len(name) for name in metrics)
         places = max(len(f"{value:.4f}") for value in metrics.values())
@@ -76,7 +77,7 @@ def evaluate_and_show(folder: Path, file: Path, *, skip_bad_rows: bool, as_json:
         ]
         learned = f"{folder} was trained on {file}, or chosen by it: neither figures nor intervals are about new data."
         notes = [learned] if run.has_learned_from(file) else [*interval_notes(evaluation), *_repeats(run, file)]
-        print_lines([*(line.rstrip() for line in lines), *notes])
+        print_lines([*(line.rstrip() for line in lines), *([verdict] if verdict else []), *notes])
     return 0
 
 

@@ -23,7 +23,7 @@ from thalweg.training.steps.held_out import brackets
 MAX_METRICS = 12  # shown on the terminal; a tagger has one for each type of span
 JSON_KEYS = (
     *("run", "task", "model", "optimizer", "steps", "seconds", "metrics", "intervals", "num_examples", "baselines"),
-    *("status", "certificate", "selection"),
+    *("status", "verdict", "certificate", "selection"),
 )
 
 
@@ -86,8 +86,10 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
         table.add_row("steps", f"{summary['steps']:,}")
     table.add_row("seconds", f"{summary['seconds']:.1f}")
     out.print(table)
+    verdict = [summary["verdict"]] if summary.get("verdict") else []
     chosen = summary.get("selection", {}).get("sentences", [])
-    lines = [*summary.get("interval_notes", []), *chosen, summary["sentence"], *summary.get("warnings", [])]
+    notes = [*verdict, *summary.get("interval_notes", []), *chosen]
+    lines = [*notes, summary["sentence"], *summary.get("warnings", [])]
     if "certificate" in summary:
         lines.append(summary["certificate"]["sentence"])
     if summary["num_rejected"]:

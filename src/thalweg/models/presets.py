@@ -95,6 +95,29 @@ class FlatWindow(nn.Module):
         return self.body(features.flatten(1))
 
 
+@final
+class LinearWindow(nn.Module):
+    """Numbers as they are, for a linear layer on top of them: hidden = features.
+
+    Args:
+        width: how many there are in a row.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the features `[batch, ..., width]`."""
+        return features
+
+
+def linear_window(shape: ModelShape, options: ModelOptions) -> LinearWindow:
+    """Return what is below a linear forecast (uses none of the options)."""
+    del options
+    return LinearWindow(_at_least_1(shape, "lags") * _at_least_1(shape, "num_columns"))
+
+
 def pooled_bag(shape: ModelShape, options: ModelOptions) -> Bag:
     """Return a bag of features (uses `width`, `dropout`)."""
     return Bag(_at_least_1(shape, "vocabulary_size"), options.width, dropout=options.dropout)

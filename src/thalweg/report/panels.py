@@ -163,7 +163,12 @@ def _scatter(section: Mapping[str, Any]) -> Panel:
 
 def _series(section: Mapping[str, Any]) -> Panel:
     figure = section_figures.series_figure(
-        section["x"], section["lines"], section["x_label"], section["y_label"], section.get("split")
+        section["x"],
+        section["lines"],
+        section["x_label"],
+        section["y_label"],
+        section.get("split"),
+        section.get("band"),
     )
     return Panel(section["title"], section["text"], figure=figure)
 

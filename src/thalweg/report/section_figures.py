@@ -148,15 +148,22 @@ def _horizontal(x: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
 
 
 def series_figure(
-    x: Sequence[Any], lines: Mapping[str, Sequence[float | None]], x_label: str, y_label: str, split: Any = None
+    x: Sequence[Any],
+    lines: Mapping[str, Sequence[float | None]],
+    x_label: str,
+    y_label: str,
+    split: Any = None,
+    band: Mapping[str, Any] | None = None,
 ) -> go.Figure:
     """Return series over time, the first one (what happened) in gray and the others (forecasts) in color.
 
     The x are numbers, ISO dates or names, increasing; a series has a value or None for each. `split` is the first x
-    that was not used for fitting.
+    that was not used for fitting. A `band` has a `name` and its ends, `low` and `high`, one for each x or None.
     """
     figure = new_figure(height=380, x_title=figure_text(x_label, 80), y_title=figure_text(y_label, 80))
     places, axis = _horizontal(x)
+    if band is not None:
+        _add_band(figure, places, band)
     for rank, (name, found) in enumerate(lines.items()):
         values = [number(value) for value in found]
         if len(values) != len(places):
@@ -188,6 +195,24 @@ def series_figure(
                 figure.add_annotation(x=place, y=0, yref="paper", text=text, xanchor=side, yanchor="bottom")
     figure.update_layout(xaxis=axis, showlegend=len(lines) > 1)
     return figure
+
+
+def _add_band(figure: go.Figure, places: Sequence[Any], band: Mapping[str, Any]) -> None:
+    """Draw the area between the ends of a band, below all lines."""
+    ends = [[number(value) for value in band[end]] for end in ("low", "high")]
+    known = [i for i, pair in enumerate(zip(*ends, strict=True)) if None not in pair]
+    shown = [known[i] for i in thin([ends[1][i] for i in known])] if known else []
+    color = "rgba(127, 127, 127, 0.25)"
+    figure.add_scatter(
+        x=[places[i] for i in [*shown, *reversed(shown)]],
+        y=[ends[1][i] for i in shown] + [ends[0][i] for i in reversed(shown)],
+        name=figure_text(band["name"], 40),
+        mode="lines",
+        line={"width": 0},
+        fill="toself",
+        fillcolor=color,
+        hoverinfo="skip",
+    )
 
 
 def bars_figure(names: Sequence[str], values: Sequence[float | None], x_label: str) -> go.Figure:

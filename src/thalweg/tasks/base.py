@@ -44,10 +44,10 @@ class Settings:
         vocabulary_size: maximum vocabulary size.
         bigrams: maximum number of bigrams among the features of the layouts "bag" and "joint".
         max_length: longest sequence in tokens.
-        lags: past values that a forecast sees.
+        lags: past values that a forecast sees; 0: the task chooses.
         scaling: scaling of numeric columns.
         layout: how the model reads its input: "bag", "joint" (a pair of texts is one bag), "padded", "window",
-            "causal" or "translate".
+            "causal", "translate" or "differences".
         spill: where arrays of ids go that are too large for memory.
     """
 
@@ -268,6 +268,15 @@ class AbstractTask(ABC):
     @abstractmethod
     def explanations(self) -> dict[str, tuple[str, str]]:
         """For each metric: its better end ("higher" or "lower"), and one sentence that says what it means."""
+
+    def decided(self) -> dict[str, Any]:
+        """Return options that the data decided where the user did not, such as the penalty; none by default."""
+        return {}
+
+    def verdict(self, metrics: Mapping[str, float]) -> str:
+        """Return what metrics say beside the simplest answers there are, in a sentence; nothing by default."""
+        del metrics
+        return ""
 
     def generated_metrics(
         self, model: nn.Module, head: AbstractHead, examples: Examples, limit: int

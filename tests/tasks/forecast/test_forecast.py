@@ -13,7 +13,8 @@ from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
 from thalweg.models.presets import ModelOptions, window_lstm, window_mlp
 from thalweg.tasks.base import AnswerOptions, HeadOptions, Settings
-from thalweg.tasks.forecast.task import Forecast, ForecastMeter
+from thalweg.tasks.forecast.metrics import ForecastMeter
+from thalweg.tasks.forecast.task import Forecast
 
 
 class Table(AbstractSource):
@@ -78,9 +79,10 @@ def test_batch_with_indices_in_any_order():
 def test_scaling_is_fitted_on_the_training_part_only():
     values = [*range(16), 1000, 2000, 3000, 4000]
     task, prepared = Forecast.prepare(Table(y=values), None, settings(scaling="range"))
-    assert task.scaling.forward(np.array([[0.0], [15.0]])).ravel().tolist() == [-1.0, 1.0]
+    scaling = task.reader.scaling
+    assert scaling.forward(np.array([[0.0], [15.0]])).ravel().tolist() == [-1.0, 1.0]
     targets = everything(task, prepared.valid).targets.double().numpy()
-    assert task.scaling.inverse(targets).ravel() == pytest.approx([1000, 2000, 3000, 4000], rel=1e-6)
+    assert scaling.inverse(targets).ravel() == pytest.approx([1000, 2000, 3000, 4000], rel=1e-6)
 
 
 def test_preparing_twice_gives_the_same():
@@ -96,7 +98,7 @@ def test_valid_file_is_used_whole_and_scaled_like_training():
     )
     assert len(prepared.train) == 17
     assert everything(task, prepared.valid).targets.ravel().tolist() == [33, 34, 35, 36, 37, 38, 39]
-    assert "later" in prepared.notes[0]
+    assert "later" in prepared.notes[1]
 
 
 def test_examples_of_another_file_and_its_columns():
@@ -124,7 +126,7 @@ def test_metrics_equal_sklearn_in_the_original_unit(scaling):
     metrics = meter.compute()
     true = values[-len(prepared.valid) :]
     last = values[-len(prepared.valid) - 1 : -1]
-    predicted = task.scaling.inverse(torch.cat(guesses).double().numpy())
+    predicted = task.reader.scaling.inverse(torch.cat(guesses).double().numpy())
     for i, name in enumerate("ab"):
         expected = mean_squared_error(true[:, i], predicted[:, i]) / true[:, i].var()
         assert metrics[f"nmse {name}"] == pytest.approx(expected, rel=1e-3)
@@ -132,6 +134,16 @@ def test_metrics_equal_sklearn_in_the_original_unit(scaling):
     naive = np.mean([mean_squared_error(true[:, i], last[:, i]) / true[:, i].var() for i in (0, 1)])
     assert metrics["naive_nmse"] == pytest.approx(naive, rel=1e-3)
     assert metrics["nmse"] == pytest.approx((metrics["nmse a"] + metrics["nmse b"]) / 2)
+    skill = np.mean(
+        [
+            1.0 - mean_squared_error(true[:, i], predicted[:, i]) / mean_squared_error(true[:, i], last[:, i])
+            for i in (0, 1)
+        ]
+    )
+    assert metrics["skill"] == pytest.approx(skill, rel=1e-6)
+    changes = np.abs(np.diff(values[: -len(prepared.valid)], axis=0)).mean(0)
+    mase = np.mean([metrics["mae a"] / changes[0], metrics["mae b"] / changes[1]])
+    assert metrics["mase"] == pytest.approx(mase, rel=1e-6)
     assert metrics.keys() == task.explanations.keys()
 
 
@@ -145,7 +157,12 @@ def test_meter_of_one_series_by_hand():
     assert isinstance(meter, ForecastMeter)
     meter.update(torch.tensor([[1.0], [4.0], [2.0]]), batch)
     # Squared error 1, variance sum 8; the last values 4, 0, 4 miss by 4, 4, 2.
-    assert meter.compute() == pytest.approx({"nmse": 1 / 8, "naive_nmse": 36 / 8, "mae": 1 / 3})
+    # In the training part, 0 ... 4, the mean change is 1; the autoregression of order 1 is exact there.
+    found = meter.compute()
+    assert found.pop("ar_nmse") == pytest.approx((25 + 9 + 9) / 8, rel=1e-6)
+    assert found == pytest.approx(
+        {"skill": 1 - 1 / 36, "mase": 1 / 3, "mae": 1 / 3, "nmse": 1 / 8, "naive_nmse": 36 / 8}
+    )
 
 
 def test_save_and_load_answer_the_same(tmp_path):
@@ -243,8 +260,6 @@ def test_predict_refuses_what_is_no_window():
     ("cell", "message"),
     [
         ("abc", r"data.csv, line 4: expected a number in column 'y', got 'abc'"),
-        ("", r"data.csv, line 4: expected a number in column 'y', got an empty value"),
-        ("nan", r"data.csv, line 4: expected a number in column 'y', got an empty value \('nan'\)"),
         ("inf", r"data.csv, line 4: expected a number in column 'y', got 'inf'"),
         ("1_0", r"data.csv, line 4: expected a number in column 'y', got '1_0'"),
     ],
@@ -256,6 +271,48 @@ def test_bad_numbers_are_named_with_file_and_line(tmp_path, cell, message):
     path.write_text("\n".join(["year,y", *rows]) + "\n")
     with pytest.raises(InputError, match=message):
         Forecast.prepare(open_source(path), None, settings())
+
+
+def write_rows(path, rows):
+    path.write_text("\n".join(["year,y", *rows]) + "\n")
+    return open_source(path)
+
+
+def test_missing_values_are_filled_and_never_a_truth(tmp_path):
+    rows = [f"{1900 + t},{t if t not in (5, 6, 17) else ''}" for t in range(20)]
+    task, prepared = Forecast.prepare(write_rows(tmp_path / "data.csv", rows), None, settings(scaling="none"))
+    assert "3 values missing (the first on line 7)" in prepared.notes[0]
+    # Neither the missing rows nor those right after them are forecast, and the line between 4 and 7 is read.
+    assert everything(task, prepared.train).targets.ravel().tolist() == [3, 4, 8, 9, 10, 11, 12, 13, 14, 15]
+    assert everything(task, prepared.train).inputs["features"][2].ravel().tolist() == [5, 6, 7]
+    assert everything(task, prepared.valid).targets.ravel().tolist() == [16, 19]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (
+            [f"{t},{'' if t % 3 else t}" for t in range(30)],
+            "20 of 30 values of column 'y' are empty .the first on line 3",
+        ),
+        ([f"{2000 - t},{t}" for t in range(30)], "the column 'year' runs backwards, from 2000 to 1971"),
+        ([f"{2000 + t},{4 + t % 2 * (t < 20)}" for t in range(30)], "is 4 in all 6 rows of the validation part"),
+    ],
+)
+def test_series_that_cannot_be_mended_are_refused(tmp_path, rows, message):
+    with pytest.raises(InputError, match=message):
+        Forecast.prepare(write_rows(tmp_path / "data.csv", rows), None, settings(time="year"))
+
+
+def test_gaps_in_time_are_told(tmp_path):
+    rows = [f"2000-01-{t:02},{t}" for t in range(1, 31) if t not in (9, 10, 20)]
+    _, prepared = Forecast.prepare(write_rows(tmp_path / "data.csv", rows), None, settings(time="year"))
+    assert "2 irregular steps, the first from 2000-01-08 to 2000-01-11" in prepared.notes[0]
+    _, prepared = Forecast.prepare(
+        write_rows(tmp_path / "data.csv", [f"{2000 + t // 12}-{t % 12 + 1:02},{t}" for t in range(40)]), None,
+        settings(time="year"),
+    )  # fmt: skip
+    assert not any("irregular" in note for note in prepared.notes)
 
 
 @pytest.mark.parametrize(
@@ -308,13 +365,15 @@ def test_training_beats_the_last_value_and_the_mean(build):
     assert metrics["nmse"] < 0.1
     assert metrics["nmse"] < 0.5 * metrics["naive_nmse"]
 
-    table, picture, residuals = task.sections(model, head, prepared, seed=0)
+    table, by_steps, ratios, picture, residuals = task.sections(model, head, prepared, seed=0)
     assert [row[0] for row in table["rows"]] == ["in sample (training)", "out of sample (validation)"]
-    assert table["rows"][1][2] == pytest.approx(metrics["nmse"], rel=1e-3)
+    assert table["rows"][1][table["columns"].index("NMSE")] == pytest.approx(metrics["nmse"], rel=1e-3)
+    assert by_steps["rows"][0][:2] == [1, 24]
+    assert len(by_steps["rows"]) == len(ratios["x"]) == 9
     assert (picture["x"][0], picture["split"], picture["x"][-1]) == (1903, 1996, 2019)
     assert picture["lines"]["actual"] == pytest.approx(wave(120)[3:], rel=1e-5)
     assert len(picture["lines"]["forecast"]) == len(residuals["lines"]["residual"]) == 117
-    json.dumps([table, picture, residuals], allow_nan=False)
+    json.dumps([table, by_steps, ratios, picture, residuals], allow_nan=False)
     assert task.describe(prepared) == "117 windows of y, each of 3 past values and the one to forecast"
 
 
@@ -322,6 +381,6 @@ def test_sections_of_many_series_have_four_pictures_and_all_errors():
     columns = {f"s{i}": [math.sin(0.3 * t + i) for t in range(40)] for i in range(5)}
     task, prepared = Forecast.prepare(Table(**columns), None, settings(tuple(columns)))
     sections = task.sections(*networks(task), prepared, seed=0)
-    assert [section["kind"] for section in sections] == ["table"] + ["series"] * 8
+    assert [section["kind"] for section in sections] == ["table", "table"] + ["series"] * 9
     assert len(sections[0]["rows"]) == 2 * 6
     assert all(len(row) == len(sections[0]["columns"]) for row in sections[0]["rows"])

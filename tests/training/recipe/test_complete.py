@@ -12,6 +12,23 @@ def given_options(**options):
     return Options({"task": "classify", "source": "x.csv", **options})
 
 
+@pytest.mark.parametrize(
+    ("options", "model"),
+    [
+        ({}, "ar"),
+        ({"lags": 3, "l2": 0.1}, "ar"),
+        ({"model": "lstm"}, "lstm"),
+        ({"optimizer": "least-squares"}, "ar"),
+        *(({name: value}, "mlp") for name, value in {"optimizer": "bfgs", "hidden": 3, "scaling": "none"}.items()),
+        *(({name: value}, "mlp") for name, value in {"epochs": 3.0, "lr": 0.1, "activation": "relu"}.items()),
+    ],
+)
+def test_an_option_about_a_network_means_the_network(options, model):
+    found = defaults_for(Options({"task": "forecast", "source": "x.csv", **options}))
+    assert found["model"] == model
+    assert found["lags"] == (0 if model == "ar" else 10)
+
+
 REFUSED = {
     "task": ({"task": "clasify"}, "no task 'clasify'.*Did you mean 'classify'"),
     "model of another task": (

@@ -138,4 +138,5 @@ def test_every_model_of_every_task_runs_in_float64(tmp_path, task, model):
     run = train(path, out=tmp_path / "runs", task=task, model=model, fast=True, precision="float64", **small, **options)
     assert run.metrics
     assert len(run.predict(inputs, length=4)) == len(inputs)
-    assert {parameter.dtype for parameter in run.model.parameters()} == {torch.float64}
+    parameters = [*run.model.parameters(), *run.head.parameters()]  # a linear forecast has them in its head alone
+    assert {parameter.dtype for parameter in parameters} == {torch.float64}

@@ -10,7 +10,7 @@ from thalweg.heads.distance import Cosine
 from thalweg.heads.softmax import Softmax
 from thalweg.heads.squared import Squared
 from thalweg.heads.targets import Targets
-from thalweg.tasks.forecast.task import series_metrics, series_samples
+from thalweg.tasks.forecast.metrics import Answers, series_metrics, series_samples
 from thalweg.tasks.regression import correlations, drawn_scores, nmse
 from thalweg.tasks.tag.task import TagMeter
 from thalweg.tasks.translate.report import translation_samples, translation_scores
@@ -65,11 +65,14 @@ def test_numbers():
 
 @pytest.mark.parametrize("columns", [("a",), ("a", "b")])
 def test_series(columns):
-    forecast, actual, last = np.random.default_rng(3).normal(size=(3, 8, len(columns))) + 5.0
-    samples = series_samples(columns, forecast, actual, last)
+    parts = list(np.random.default_rng(3).normal(size=(6, 8, len(columns))) + 5.0)
+    parts[3][0] = np.nan  # the value a season ago is not known at first
+    parts[5] = (parts[5] > 5.0).astype(float)
+    scale = np.full(len(columns), 2.0)
+    samples = series_samples(columns, Answers(*parts), scale)
     assert samples.in_time
-    assert samples.values == pytest.approx(series_metrics(columns, forecast, actual, last))
-    assert drawn(samples) == pytest.approx(series_metrics(columns, forecast[ROWS], actual[ROWS], last[ROWS]))
+    assert samples.values == pytest.approx(series_metrics(columns, Answers(*parts), scale))
+    assert drawn(samples) == pytest.approx(series_metrics(columns, Answers(*(part[ROWS] for part in parts)), scale))
 
 
 def test_translations():

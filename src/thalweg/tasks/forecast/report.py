@@ -1,29 +1,26 @@
-"""The pictures of a forecast: actual against forecast, errors in and out of sample, residuals."""
+"""The pictures of a forecast: actual against forecast, errors in and out of sample and by steps ahead, residuals."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from thalweg.data.columns.facts import number_of
-from thalweg.heads.base import AbstractHead
-from thalweg.tasks.answering import answering
+from thalweg.tasks.forecast.horizons import Horizons, table
+from thalweg.tasks.forecast.reference import Reference
 
 MAX_PICTURES = 4  # series with a picture of their own
-CHUNK = 4096
-
-
-def forecasts(model: nn.Module, head: AbstractHead, windows: np.ndarray) -> np.ndarray:
-    """Return the network's answers to scaled numbers `[windows, lags, columns]`, float64 `[windows, columns]`."""
-    answers: list[Tensor] = []
-    with answering(model, head) as parameter:
-        for start in range(0, len(windows), CHUNK):
-            features = torch.from_numpy(np.array(windows[start : start + CHUNK]))  # a copy: views are read-only
-            answers.append(head(model(features=features.to(parameter))))
-    return torch.cat(answers).cpu().double().numpy()
+FIGURES = {
+    "skill": "skill",
+    "mase": "MASE",
+    "nmse": "NMSE",
+    "naive_nmse": "NMSE of last value",
+    "seasonal_naive_nmse": "NMSE of a season ago",
+    "ar_nmse": "NMSE of AR",
+    "mae": "mean |error|",
+    "coverage": "in the 95 % interval",
+}
 
 
 @final
@@ -35,25 +32,39 @@ class Part:
     labels: list[str]  # what each forecast row is called
     forecast: np.ndarray  # [rows, columns]
     actual: np.ndarray  # the true values, the same shape
-    metrics: Mapping[str, float]  # see `thalweg.tasks.forecast.task.series_metrics`
+    metrics: Mapping[str, float]  # see `thalweg.tasks.forecast.metrics.series_metrics`
+    interval: tuple[np.ndarray, np.ndarray] | None = None  # low and high, the same shape
 
 
-def sections(columns: Sequence[str], train: Part, valid: Part, time: str) -> list[dict[str, Any]]:
+def sections(
+    columns: Sequence[str], train: Part, valid: Part, time: str, by_steps: Horizons, reference: Reference
+) -> list[dict[str, Any]]:
     """Return the report's sections; `columns` names the series, `time` says what the rows' names are."""
     x = _axis([*train.labels, *valid.labels])
     split = x[len(train.labels)]
     actual = np.concatenate([train.actual, valid.actual])
     forecast = np.concatenate([train.forecast, valid.forecast])
-    found: list[dict[str, Any]] = [_table(columns, (train, valid))]
+    found: list[dict[str, Any]] = [_table(columns, (train, valid), reference)]
+    if len(by_steps.counts) > 1:
+        found += [table(by_steps, reference.scale), _by_steps(by_steps)]
     common = {"kind": "series", "x": x, "x_label": time, "split": split}
     for i, column in enumerate(columns[:MAX_PICTURES]):
-        together = {
+        together: dict[str, Any] = {
             "title": f"{column}: actual and forecast",
-            "text": "Each forecast is made from the true values before it; right of the line the network has seen "
+            "text": "Each forecast is made from the true values before it; right of the line the model has seen "
             "nothing in training.",
             "lines": {"actual": actual[:, i].tolist(), "forecast": forecast[:, i].tolist()},
             "y_label": column,
         }
+        if valid.interval is not None:
+            empty = [None] * len(train.labels)
+            ends = [[*empty, *(float(v) if np.isfinite(v) else None for v in end[:, i])] for end in valid.interval]
+            together["band"] = {"name": "95 % interval", "low": ends[0], "high": ends[1]}
+            held = valid.metrics["coverage" if len(columns) == 1 else f"coverage {column}"]
+            together["text"] += (
+                " The band holds a new value with a probability of 95 % if errors are exchangeable with those on the "
+                f"rolling origin in the training part, which made it; here it holds {held:.0%} of the values."
+            )
         residuals = {
             "title": f"{column}: residuals",
             "text": "Actual minus forecast: a good forecast leaves noise around zero; waves or a drift are structure "
@@ -65,20 +76,45 @@ def sections(columns: Sequence[str], train: Part, valid: Part, time: str) -> lis
     return found
 
 
-def _table(columns: Sequence[str], parts: Sequence[Part]) -> dict[str, Any]:
+def _by_steps(by_steps: Horizons) -> dict[str, Any]:
+    """Return the root mean squared errors by steps ahead, each over that of the last value, the mean over series."""
+    last = np.sqrt(by_steps.mse["last value"])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        lines = {name: (np.sqrt(mse) / last).mean(1) for name, mse in by_steps.mse.items() if name != "last value"}
+    return {
+        "kind": "series",
+        "title": "Error by steps ahead over that of the last value",
+        "text": "Root mean squared errors out of sample, those of the last value being 1: the lowest line is best.",
+        "x": list(range(1, len(last) + 1)),
+        "x_label": "steps ahead",
+        "y_label": "RMSE / RMSE of the last value",
+        "lines": {
+            "last value": [1.0] * len(last),
+            **{name: [float(v) if np.isfinite(v) else None for v in values] for name, values in lines.items()},
+        },
+    }
+
+
+def _table(columns: Sequence[str], parts: Sequence[Part], reference: Reference) -> dict[str, Any]:
     several = len(columns) > 1
-    names = ["part", *(["series"] if several else []), "forecasts", "NMSE", "NMSE of last value", "mean |error|"]
+    wanted = [name for name in FIGURES if name in parts[0].metrics]
+    names = ["part", *(["series"] if several else []), "forecasts", *(FIGURES[name] for name in wanted)]
     rows: list[list[Any]] = []
     for part in parts:
         for key in ("", *(f" {column}" for column in columns)) if several else ("",):
-            figures = [part.metrics[f"{name}{key}"] for name in ("nmse", "naive_nmse", "mae")]
+            figures = [part.metrics[f"{name}{key}"] for name in wanted]
             shown = [part.name, *([key.strip() or "mean over series"] if several else [])]
-            rows.append([*shown, len(part.labels), *(float(f"{figure:.5g}") for figure in figures)])
+            numbers = (float(f"{figure:.5g}") if np.isfinite(figure) else None for figure in figures)
+            rows.append([*shown, len(part.labels), *numbers])
+    season = f"; a season is {reference.season} rows ({reference.found})" if reference.season > 1 else ""
     return {
         "kind": "table",
         "title": "Errors in and out of sample",
         "text": "NMSE is the mean squared error over the variance of the true values: 0 is exact, 1 is what their mean "
-        'would give; "last value" forecasts no change, which a network should beat.',
+        f'would give. "Last value" forecasts no change{season}; '
+        "AR is an autoregression by least squares, its order by Akaike's criterion. Skill is 1 - MSE / that of the "
+        "better naive forecast, below 0 where the model is worse; MASE is the mean absolute error over the mean "
+        f"absolute change {'over a season' if season else 'from row to row'} in the training part.",
         "columns": names,
         "rows": rows,
     }

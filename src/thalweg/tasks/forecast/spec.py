@@ -8,11 +8,16 @@ SPEC = TaskSpec(
     columns="thalweg.tasks.forecast.columns:COLUMNS",
     sample="sunspots",
     models={
-        "mlp": ModelSpec("thalweg.models.presets:window_mlp", "window"),
-        "lstm": ModelSpec("thalweg.models.presets:window_lstm", "window", defaults={"epochs": 100.0}),
+        "ar": ModelSpec(  # it chooses its penalty inside the training part
+            "thalweg.models.presets:linear_window", "differences", defaults={"select": "none"},
+            solver="least-squares", solves_by_default=True,
+        ),
+        "mlp": ModelSpec("thalweg.models.presets:window_mlp", "window", defaults={"lags": 10}),
+        "lstm": ModelSpec("thalweg.models.presets:window_lstm", "window", defaults={"lags": 10, "epochs": 100.0}),
     },
+    network="mlp",
     defaults={
-        "model": "mlp", "lags": 10, "scaling": "range", "activation": "tanh", "hidden": 16, "width": 16, "dropout": 0.0,
+        "model": "ar", "lags": 0, "scaling": "range", "activation": "tanh", "hidden": 16, "width": 16, "dropout": 0.0,
         "weight_decay": 0.0, "epochs": 200.0, "batch_size": 32, "lr": 0.01, "normalize": (),
     },
     traits=frozenset({"series"}),

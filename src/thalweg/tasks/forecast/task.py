@@ -6,14 +6,13 @@ from typing import Any, ClassVar, final
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from typing_extensions import override
 
 from thalweg.batch import Batch
-from thalweg.certificates.new_texts.resampling import Samples, of_sums, ratio
+from thalweg.certificates.new_texts.resampling import Samples
 from thalweg.data.arrays.batches import Examples
 from thalweg.data.arrays.equal import View, WholeExamples, same_rows
-from thalweg.data.arrays.ragged import Ragged
 from thalweg.data.arrays.standardize import Standardizer
 from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError
@@ -22,102 +21,57 @@ from thalweg.heads.squared import Squared
 from thalweg.models.presets import ModelShape
 from thalweg.tasks.answering import figure
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
-from thalweg.tasks.forecast.report import Part, forecasts, sections
+from thalweg.tasks.forecast import metrics as measures
+from thalweg.tasks.forecast.asked import asked_window
+from thalweg.tasks.forecast.autoregression.linear import Linear, choose_linear
+from thalweg.tasks.forecast.horizons import MAX_ORIGINS, Horizons, measure
+from thalweg.tasks.forecast.metrics import Answers, ForecastMeter
+from thalweg.tasks.forecast.reference import Reference
+from thalweg.tasks.forecast.report import Part, sections
+from thalweg.tasks.forecast.running import ahead, forecasts
 from thalweg.tasks.forecast.series import Series, check_length, check_variation, read_series, split_end
-from thalweg.tasks.reading.numeric import numbers_in
+from thalweg.tasks.forecast.windows import AnyReader, DifferenceReader, WindowReader, examples_of
 from thalweg.tasks.reading.saved import reading, write_json
-from thalweg.tasks.reading.text_column import check_columns
-from thalweg.tasks.regression import nmse
 
 FILE = "forecast.json"
 
 
 @final
-class ForecastMeter(AbstractMeter):
-    """The metrics of `series_metrics`, in the series' own unit, to which `scaling` leads back."""
-
-    def __init__(self, columns: Sequence[str], scaling: Standardizer) -> None:
-        self.columns = columns
-        self.scaling = scaling
-        self._parts: list[tuple[Tensor, Tensor, Tensor]] = []
-
-    @override
-    def update(self, prediction: Tensor, batch: Batch) -> None:
-        self._parts.append((prediction.detach(), batch.targets, batch.inputs["features"][:, -1]))
-
-    @override
-    def compute(self) -> dict[str, float]:
-        return series_metrics(self.columns, *self._all())
-
-    @override
-    def samples(self) -> Samples:
-        return series_samples(self.columns, *self._all())
-
-    def _all(self) -> list[np.ndarray]:
-        parts = zip(*self._parts, strict=True)
-        return [self.scaling.inverse(torch.cat(part).cpu().double().numpy()) for part in parts]
-
-
-def series_samples(columns: Sequence[str], forecast: np.ndarray, actual: np.ndarray, last: np.ndarray) -> Samples:
-    """Return the samples of `series_metrics`: rows in the order of time, drawn in blocks of neighbors."""
-    y = actual - actual.mean(0)
-    parts = (np.abs(forecast - actual), (forecast - actual) ** 2, (last - actual) ** 2, y, y**2, np.ones_like(y))
-
-    def figures(sums: np.ndarray) -> dict[str, np.ndarray]:
-        size, squares, naive, total, spread, count = np.split(sums, len(parts), axis=1)
-        spread = spread - total**2 / count
-        rows = {"nmse": ratio(squares, spread), "naive_nmse": ratio(naive, spread), "mae": size / count}
-        found = {name: values.mean(1) for name, values in rows.items()}
-        if len(columns) > 1:
-            found |= {f"{name} {c}": values[:, i] for name, values in rows.items() for i, c in enumerate(columns)}
-        return found
-
-    return of_sums(np.concatenate(parts, axis=1), figures, unit="rows", in_time=True)
-
-
-def series_metrics(
-    columns: Sequence[str], forecast: np.ndarray, actual: np.ndarray, last: np.ndarray
-) -> dict[str, float]:
-    """Return NMSE, that of the true values one step earlier (`last`), and mean absolute error, of `[rows, columns]`.
-
-    They are means over the series, and with several series each one's, too.
-    """
-    rows: dict[str, list[float]] = {"nmse": [], "naive_nmse": [], "mae": []}
-    for i in range(len(columns)):
-        true = torch.from_numpy(actual[:, i])
-        rows["nmse"].append(nmse(torch.from_numpy(forecast[:, i]), true))
-        rows["naive_nmse"].append(nmse(torch.from_numpy(last[:, i]), true))
-        rows["mae"].append(float(np.abs(forecast[:, i] - actual[:, i]).mean()))
-    metrics = {name: float(np.mean(values)) for name, values in rows.items()}
-    if len(columns) > 1:
-        metrics |= {f"{name} {c}": v for name in rows for c, v in zip(columns, rows[name], strict=True)}
-    return metrics
-
-
-@final
 class Forecast(AbstractTask):
-    """The next row of numbers from the `lags` rows before, for one series or several at once.
+    """The next row of numbers from the rows before, for one series or several at once.
 
     The rows are taken in their order in the file. The validation part is the end of the series, which no training
     window and no scaling has seen; its first windows reach back into the training part, as a forecast in use does.
 
     Args:
         columns: names of the series.
-        lags: rows that a forecast sees, at least 1.
-        scaling: of the series, fitted on the training part.
+        reader: how the rows before a forecast are read: windows of values (a network), or lagged differences.
+        reference: what forecasts are compared with.
         time: the column that names the rows, for pictures; None: their numbers do.
+        linear: what was chosen for a linear autoregression, and its intervals; None: for a network.
     """
 
     name: ClassVar[str] = "forecast"
     inputs: ClassVar[tuple[str, ...]] = ("series",)
 
-    def __init__(self, columns: Sequence[str], lags: int, scaling: Standardizer, time: str | None = None) -> None:
-        if lags < 1:
-            raise ValueError(f"Forecast(lags=...) must be at least 1; got {lags!r}.")
+    def __init__(
+        self,
+        columns: Sequence[str],
+        reader: AnyReader,
+        reference: Reference,
+        time: str | None = None,
+        linear: Linear | None = None,
+    ) -> None:
         self.columns = tuple(columns)
-        self.lags = lags
-        self.scaling = scaling
+        self.reader = reader
+        self.reference = reference
         self.time = time
+        self.linear = linear
+
+    @property
+    def lags(self) -> int:
+        """How many rows a forecast sees."""
+        return self.reader.rows
 
     @classmethod
     @override
@@ -125,35 +79,64 @@ class Forecast(AbstractTask):
         cls, source: AbstractSource, valid: AbstractSource | None, settings: Settings
     ) -> tuple["Forecast", Prepared]:
         columns, time = tuple(settings.columns["series"]), settings.columns.get("time")
-        lags = settings.lags
+        is_linear = settings.layout == "differences"
+        lags = max(1, settings.lags) if is_linear else settings.lags
         if lags < 1:
             raise InputError(f"A forecast must see at least 1 past value; got --lags {lags}.")
         series = read_series(source, columns, time)
+        notes = [*series.notes]
+        begin = len(series)
         if valid is None:
-            series, held_out = split_end(series, lags, settings.valid_share)
-            note = (
-                f"Validation is the end of the series, {len(held_out) - lags:,} rows from {held_out.labels[lags]} on; "
-                "it is not used to fit the scaling."
-            )
+            begin = split_end(series, lags, settings.valid_share)
+            held_out = series
         else:
             check_length(series, lags)
             held_out = read_series(valid, columns, time, first_row=len(series) + 1)
             check_length(held_out, lags)
-            note = f"Validation is {valid.name}; its first {lags} rows are used as context only."
-        check_variation(series, "training part")
-        check_variation(held_out.part(lags), "validation part")
-        task = cls(columns, lags, Standardizer.fit(series.values, settings.scaling), time)
-        return task, Prepared(task._windows(series), task._windows(held_out), [note])
+        train = series.part(0, begin)
+        check_variation(train, "training part")
+        reference = Reference.fit(train.values, train.labels)
+        notes.append(
+            f"Season: {reference.season} rows ({reference.found})." if reference.season > 1 else
+            f"No season was found ({reference.found})."
+        )  # fmt: skip
+        linear = choose_linear(train, reference, settings.lags) if is_linear else None
+        if linear is None:
+            reader: AnyReader = WindowReader(lags, Standardizer.fit(train.values, settings.scaling))
+        else:
+            reader = DifferenceReader(linear.scaled)
+            notes.append(linear.told)
+        task = cls(columns, reader, reference, time, linear)
+        first = begin if valid is None else task.context
+        if valid is None:
+            notes.append(
+                f"Validation is the end of the series, {len(series) - begin:,} rows from {series.labels[begin]} on; "
+                "it is not used to choose or to fit anything."
+            )
+        else:
+            check_length(held_out, task.context)
+            notes.append(f"Validation is {valid.name}; its first {task.context} rows are used as context only.")
+        check_variation(held_out.part(first), "validation part")
+        prepared = Prepared(
+            task._examples(train, reader.rows, begin), task._examples(held_out, first, len(held_out)), notes
+        )
+        return task, prepared
 
     @override
     def examples(self, source: AbstractSource, columns: dict[str, Any]) -> tuple[Examples, list[str]]:
         chosen = tuple(columns["series"])
         if len(chosen) != len(self.columns):
             raise InputError(f"{source.name}: expected {len(self.columns)} columns to forecast, got {len(chosen)}.")
-        series = read_series(source, chosen, columns.get("time"))
-        check_length(series, self.lags)
-        check_variation(series.part(self.lags), "data")
-        return self._windows(series), [f"The first {self.lags} rows are used as context only."]
+        series, context = read_series(source, chosen, columns.get("time")), self.context
+        check_length(series, context)
+        check_variation(series.part(context), "data")
+        notes = [*series.notes, f"The first {context} rows are used as context only."]
+        return self._examples(series, context, len(series)), notes
+
+    @property
+    def context(self) -> int:
+        """Rows at the beginning of a file that are not forecast: a linear autoregression waits for its rivals' past."""
+        return self.lags if self.linear is None else max(self.lags, self.reference.rows)
 
     @property
     def _sees(self) -> str:
@@ -162,43 +145,95 @@ class Forecast(AbstractTask):
 
     @override
     def about(self) -> dict[str, str]:
-        return {"examples": "training windows", "features": "past values, as this run scales them"}
+        features = (
+            "past values, as this run scales them" if self.linear is None else f"past values ({self.linear.form.name})"
+        )
+        return {"examples": "training windows", "features": features}
 
     @override
     def view(self, examples: Examples) -> View:
-        return WholeExamples(same_rows(_arrays(examples)[0]), self._sees)
+        return WholeExamples(same_rows(_array(examples, "features")), self._sees)
+
+    @override
+    def decided(self) -> dict[str, Any]:
+        return {} if self.linear is None else {"l2": self.linear.l2}
 
     @override
     def save(self, folder: Path) -> None:
-        sizes = {"columns": self.columns, "lags": self.lags, "time": self.time}
-        write_json(folder / FILE, sizes | {"scaling": self.scaling.to_dict()})
+        saved: dict[str, Any] = {"columns": self.columns, "time": self.time, "reference": self.reference.to_dict()}
+        if isinstance(self.reader, WindowReader):
+            saved |= {"lags": self.lags, "scaling": self.reader.scaling.to_dict()}
+        write_json(folder / FILE, saved if self.linear is None else saved | {"linear": self.linear.to_dict()})
 
     @classmethod
     @override
     def load(cls, folder: Path, settings: Settings) -> "Forecast":
         del settings
         with reading(folder / FILE) as saved:
-            scaling = Standardizer.from_dict(saved["scaling"])
-            return cls([str(name) for name in saved["columns"]], int(saved["lags"]), scaling, saved["time"])
+            linear = Linear.from_dict(saved["linear"]) if "linear" in saved else None
+            if linear is None:
+                reader: AnyReader = WindowReader(int(saved["lags"]), Standardizer.from_dict(saved["scaling"]))
+            else:
+                reader = DifferenceReader(linear.scaled)
+            names, reference = [str(name) for name in saved["columns"]], Reference.from_dict(saved["reference"])
+            return cls(names, reader, reference, saved["time"], linear)
 
     @override
     def shape(self) -> ModelShape:
+        if self.linear is not None:
+            return ModelShape(num_columns=1, lags=self.linear.scaled.width)
         return ModelShape(num_columns=len(self.columns), lags=self.lags)
 
     def head(self, model: nn.Module, options: HeadOptions) -> AbstractHead:
-        """Return a squared-error head with one output a column."""
+        """Return a squared-error head with one output a column (or one for all, where they have the same equation)."""
         del options
         width: int = model.width  # type: ignore[assignment]
+        if self.linear is not None:
+            return Squared(width, self.linear.num_outputs, bias=self.linear.form.drift)
         return Squared(width, len(self.columns))
 
     def batch(self, examples: Examples, indices: np.ndarray) -> Batch:
-        """Collate windows `features` [batch, lags, columns] and targets [batch, columns]."""
-        features, targets = _arrays(examples)
-        return Batch({"features": torch.from_numpy(features[indices])}, torch.from_numpy(targets[indices]))
+        """Collate windows `features` [batch, lags, columns] and targets [batch, columns]; for the meter what else."""
+        features, targets = _array(examples, "features")[indices], _array(examples, "targets")[indices]
+        past = _array(examples, "past")
+        aside = {
+            "actual": _array(examples, "future")[indices, 0],
+            "base": self.reader.base(past, indices),
+            **self.reference.one_step(past, indices),
+        }
+        if self.linear is not None:
+            features = self.linear.scaled.features(features)
+            targets = targets.reshape(*features.shape[:-1], self.linear.num_outputs)
+        return Batch(
+            {"features": torch.from_numpy(features)},
+            torch.from_numpy(targets),
+            aside={name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in aside.items()},
+        )
 
     @override
     def meter(self) -> AbstractMeter:
-        return ForecastMeter(self.columns, self.scaling)
+        return ForecastMeter(self.columns, self.reference.scale, self._answers)
+
+    def _answers(self, prediction: np.ndarray, aside: Mapping[str, np.ndarray]) -> Answers:
+        scaled = prediction.reshape(len(prediction), len(self.columns))
+        forecast = self.reader.answers(scaled, aside["base"])
+        inside = None if not self.has_intervals else self.inside(forecast[:, None], aside["actual"][:, None])[:, 0]
+        seasonal = aside["seasonal"] if self.reference.season > 1 else None
+        return Answers(forecast, aside["actual"], aside["last"], seasonal, aside["ar"], inside)
+
+    @property
+    def has_intervals(self) -> bool:
+        """Whether there are intervals for one step, of every series."""
+        return self.linear is not None and bool(np.isfinite(self.linear.radii[0]).all())
+
+    def inside(self, forecast: np.ndarray, actual: np.ndarray) -> np.ndarray:
+        """Return whether true values lie in the intervals, 0.0 or 1.0; NaN where there is none.
+
+        Both are `[windows, steps, columns]`.
+        """
+        assert self.linear is not None
+        low, high = self.linear.interval(forecast)
+        return np.where(np.isfinite(low), (low <= actual) & (actual <= high), np.nan)
 
     @property
     @override
@@ -208,17 +243,32 @@ class Forecast(AbstractTask):
     @property
     @override
     def explanations(self) -> dict[str, tuple[str, str]]:
-        error = "mean squared error over the variance of the true values: 0 is exact, 1 is what their mean would give"
-        texts = {
-            "nmse": ("lower", f"NMSE out of sample, {error}."),
-            "naive_nmse": ("lower", 'NMSE of the forecast "the same as the last value", which a network should beat.'),
-            "mae": ("lower", "Mean absolute error, in the series' own unit."),
-        }
-        for column in self.columns if len(self.columns) > 1 else ():
-            texts[f"nmse {column}"] = ("lower", f"NMSE of {column}.")
-            texts[f"naive_nmse {column}"] = ("lower", f'NMSE of "the same as the last value" for {column}.')
-            texts[f"mae {column}"] = ("lower", f"Mean absolute error of {column}.")
-        return texts
+        return measures.explanations(self.columns, season=self.reference.season, intervals=self.has_intervals)
+
+    @override
+    def verdict(self, metrics: Mapping[str, float]) -> str:
+        kept = f" Kept: {self.linear.form.name}." if self.linear is not None else ""
+        return measures.verdict(metrics, self.reference.season) + kept
+
+    @override
+    def generated_metrics(
+        self, model: nn.Module, head: AbstractHead, examples: Examples, limit: int
+    ) -> tuple[dict[str, float], Samples | None]:
+        return self.horizons(model, head, examples, limit).metrics(), None
+
+    def horizons(self, model: nn.Module, head: AbstractHead, examples: Examples, limit: int = MAX_ORIGINS) -> Horizons:
+        """Return the errors of every step ahead, from the last of these examples on, at most `limit`."""
+        last = slice(-min(limit, MAX_ORIGINS), None)
+        past, future = _array(examples, "past")[last], _array(examples, "future")[last]
+        known = np.isfinite(past[:, -self.lags :]).all(axis=(1, 2))
+        inside = self.inside if self.has_intervals else None
+        return measure(
+            lambda rows, steps: self.ahead(model, head, rows, steps), inside, self.reference, past[known], future[known]
+        )
+
+    def ahead(self, model: nn.Module, head: AbstractHead, past: np.ndarray, steps: int) -> np.ndarray:
+        """Return forecasts in the series' unit, `[windows, steps, columns]`, from the rows before."""
+        return ahead(model, head, self.reader, past, steps)
 
     def predict(
         self, model: nn.Module, head: AbstractHead, inputs: Sequence[Any], options: AnswerOptions
@@ -231,22 +281,28 @@ class Forecast(AbstractTask):
         (at most `options.length`); errors add up on the way.
 
         Returns:
-            For each input `{"forecast": [...]}`, one entry a step: a number, or with several series a dictionary.
+            For each input `{"forecast": [...]}`, one entry a step: a number, or with several series a dictionary. A
+            linear autoregression also has `low` and `high`, the ends of its 95 % intervals, None for steps that were
+            not measured in training.
 
         Raises:
             InputError: if an input is too short, or no table of finite numbers.
         """
-        asked = [self._asked(value, place, options.length) for place, value in enumerate(inputs, start=1)]
+        asked = [
+            asked_window(value, place, options.length, self.columns, self.lags)
+            for place, value in enumerate(inputs, start=1)
+        ]
         if not asked:
             return []
-        windows = self._scaled(np.stack([window for window, _ in asked]), "The input")
         steps = max(num_steps for _, num_steps in asked)
-        answers = np.empty((len(asked), steps, len(self.columns)))
-        for step in range(steps):
-            following = forecasts(model, head, windows)
-            answers[:, step] = self.scaling.inverse(following.astype(np.float64))
-            windows = np.concatenate([windows[:, 1:], following[:, None].astype(np.float32)], 1)
-        return [{"forecast": self._named(rows[:n])} for rows, (_, n) in zip(answers, asked, strict=True)]
+        answers = self.ahead(model, head, np.stack([window for window, _ in asked]), steps)
+        found = [{"forecast": self._named(rows[:n])} for rows, (_, n) in zip(answers, asked, strict=True)]
+        if self.has_intervals:
+            assert self.linear is not None
+            ends = dict(zip(("low", "high"), self.linear.interval(answers), strict=True))
+            for place, (answer, (_, n)) in enumerate(zip(found, asked, strict=True)):
+                answer |= {name: self._named(values[place, :n]) for name, values in ends.items()}
+        return found
 
     def parse_input(self, text: str, length: int | None) -> Any:
         """Return the numbers of a text with `length` steps to forecast."""
@@ -254,96 +310,58 @@ class Forecast(AbstractTask):
 
     def inputs_of(self, source: AbstractSource, columns: Mapping[str, Any], length: int | None) -> Iterator[Any]:
         """Return the whole file as one input."""
-        check_columns(source, columns["series"])
-        rows = [
-            [_number(value) for value in row]
-            for chunk in source.chunks()
-            for row in zip(*(chunk.column(name) for name in columns["series"]), strict=True)
-        ]
-        yield {"values": rows, "steps": length or 1}
+        series = read_series(source, columns["series"])
+        yield {"values": series.values.tolist(), "steps": length or 1}
 
     @override
     def lines_of(self, answer: Mapping[str, Any]) -> list[str]:
-        return ["  ".join(figure(value) for value in answer["forecast"])]
+        if "low" not in answer:
+            return ["  ".join(figure(value) for value in answer["forecast"])]
+        return [_with_interval(*step) for step in zip(answer["forecast"], answer["low"], answer["high"], strict=True)]
 
     def sections(self, model: nn.Module, head: AbstractHead, prepared: Prepared, seed: int) -> list[dict[str, Any]]:
-        """Return the series with their forecasts, the errors in and out of sample, and the residuals."""
+        """Return the errors in and out of sample and by steps ahead, the series with their forecasts, the residuals."""
         del seed
         train = self._part("in sample (training)", model, head, prepared.train)
         valid = self._part("out of sample (validation)", model, head, prepared.valid)
-        return sections(self.columns, train, valid, self.time or "row")
+        by_steps = self.horizons(model, head, prepared.valid)
+        return sections(self.columns, train, valid, self.time or "row", by_steps, self.reference)
 
     @override
     def describe(self, prepared: Prepared) -> str:
         num_rows = len(prepared.train) + len(prepared.valid)
         series = f"of {self.columns[0]}" if len(self.columns) == 1 else f"of {len(self.columns)} series"
+        if self.linear is not None:
+            return f"{num_rows:,} rows {series} ({self.linear.form.name})"
         return f"{num_rows:,} windows {series}, each of {self.lags} past values and the one to forecast"
 
-    def _windows(self, series: Series) -> Examples:
-        """Every window of `lags` rows with the row after it; the windows share the memory of the series."""
-        scaled = self._scaled(series.values, series.name)
-        windows = np.lib.stride_tricks.sliding_window_view(scaled[:-1], self.lags, axis=0).transpose(0, 2, 1)
-        columns: dict[str, Ragged | np.ndarray] = {"features": windows, "targets": scaled[self.lags :]}
-        return Examples(columns, series.labels[self.lags :])
-
-    def _scaled(self, values: np.ndarray, where: str) -> np.ndarray:
-        """Scaled numbers as float32, `[..., columns]`."""
-        with np.errstate(over="ignore"):
-            scaled = self.scaling.forward(values).astype(np.float32)
-        if not np.isfinite(scaled).all():
-            raise InputError(
-                f"{where}: expected numbers of a size that fits the training data, got {np.abs(values).max():g}."
-            )
-        return scaled
+    def _examples(self, series: Series, begin: int, end: int) -> Examples:
+        rows = max(self.lags, self.reference.rows)
+        return examples_of(self.reader, series, begin, end, rows, self.reference.steps)
 
     def _part(self, name: str, model: nn.Module, head: AbstractHead, examples: Examples) -> Part:
-        features, targets = _arrays(examples)
-        scaled = (forecasts(model, head, features), targets, features[:, -1])
-        forecast, actual, last = (self.scaling.inverse(part.astype(np.float64)) for part in scaled)
-        metrics = series_metrics(self.columns, forecast, actual, last)
-        return Part(name, list(examples.raw or ()), forecast, actual, metrics)
-
-    def _asked(self, value: Any, place: int, most_steps: int) -> tuple[np.ndarray, int]:
-        """The last `lags` rows of an input, and how many steps it asks for."""
-        steps = 1
-        if isinstance(value, Mapping):
-            steps = value.get("steps", 1)
-            value = value.get("values")
-            if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= most_steps:
-                raise InputError(f"Input {place}: steps must be a whole number from 1 to {most_steps}; got {steps!r}.")
-        rows = numbers_in(value) if isinstance(value, str) else value
-        num_columns = len(self.columns)
-        try:
-            window: np.ndarray = np.asarray(rows, dtype=np.float64)
-        except (TypeError, ValueError):
-            window = np.empty((0, 0))
-        if num_columns == 1 and window.ndim == 2 and 1 in window.shape:
-            window = window.reshape(-1)  # one series, as a row or as a column
-        if window.ndim == 1 and num_columns == 1:
-            window = window[:, None]
-        form = "numbers" if num_columns == 1 else f"rows of {num_columns} numbers ({', '.join(self.columns)})"
-        if window.ndim != 2 or window.shape[1] != num_columns or not np.isfinite(window).all():
-            raise InputError(f"Input {place}: expected {form}, oldest first; got {str(value)[:60]!r}.")
-        if len(window) < self.lags:
-            raise InputError(f"Input {place}: expected at least {self.lags} {form} (lags); got {len(window)}.")
-        return window[-self.lags :], steps
+        batch = self.batch(examples, np.arange(len(examples)))
+        aside = {key: tensor.numpy() for key, tensor in batch.aside.items()}
+        answers = self._answers(forecasts(model, head, batch.inputs["features"].numpy()), aside)
+        interval = self.linear.interval(answers.forecast[:, None]) if self.linear and self.has_intervals else None
+        found = measures.series_metrics(self.columns, answers, self.reference.scale)
+        ends = None if interval is None else (interval[0][:, 0], interval[1][:, 0])
+        return Part(name, list(examples.raw or ()), answers.forecast, answers.actual, found, ends)
 
     def _named(self, rows: np.ndarray) -> list[Any]:
+        shown = [[None if not np.isfinite(value) else value for value in row] for row in rows.tolist()]
         if len(self.columns) == 1:
-            return rows[:, 0].tolist()
-        return [dict(zip(self.columns, row, strict=True)) for row in rows.tolist()]
+            return [row[0] for row in shown]
+        return [dict(zip(self.columns, row, strict=True)) for row in shown]
 
 
-def _arrays(examples: Examples) -> tuple[np.ndarray, np.ndarray]:
-    """Return the windows `[examples, lags, columns]` and what follows them `[examples, columns]`."""
-    features, targets = examples.columns["features"], examples.columns["targets"]
-    assert isinstance(features, np.ndarray)
-    assert isinstance(targets, np.ndarray)
-    return features, targets
+def _with_interval(forecast: Any, low: Any, high: Any) -> str:
+    if isinstance(forecast, Mapping):
+        return "  ".join(f"{name}: {_with_interval(value, low[name], high[name])}" for name, value in forecast.items())
+    return figure(forecast) if low is None else f"{figure(forecast)}  [{figure(low)}, {figure(high)}]"
 
 
-def _number(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise InputError(f"A forecast starts from numbers, such as 3.1,2.9,3.4; got {value!r}.") from None
+def _array(examples: Examples, name: str) -> np.ndarray:
+    found = examples.columns[name]
+    assert isinstance(found, np.ndarray)
+    return found

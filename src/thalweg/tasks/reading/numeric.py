@@ -10,14 +10,19 @@ from thalweg.data.columns.facts import is_missing, number_of
 from thalweg.errors import InputError
 
 
-def read_numbers(values: Sequence[Any], lines: Sequence[int], column: str, name: str) -> np.ndarray:
+def read_numbers(
+    values: Sequence[Any], lines: Sequence[int], column: str, name: str, *, missing: bool = False
+) -> np.ndarray:
     """Return numbers, and texts that spell numbers, as float64 `[len(values)]`.
 
-    An InputError names file, line and column of the first value that is missing, not a number, NaN or infinite.
+    An InputError names file, line and column of the first value that is missing, not a number, NaN or infinite. Where
+    `missing` ones are allowed, they are NaN.
     """
     numbers = np.empty(len(values))
     for place, value in enumerate(values):
         number = number_of(value)
+        if number is None and missing and is_missing(value):
+            number = np.nan
         if number is None:
             where = f"{name}, line {lines[place]}: expected a number in column {column!r}, got"
             if is_missing(value):

@@ -183,7 +183,7 @@ def training_objective(
     recipe: Recipe, task: AbstractTask, prepared: Prepared, model: nn.Module, head: AbstractHead
 ) -> tuple[Objective, Groups | Prefixes | None]:
     """Return the loss that training minimizes, on all training data at once, and what the model sees of them."""
-    parameter = next(model.parameters())
+    parameter = next(iter((*model.parameters(), *head.parameters())))
     pairs = list(in_order(prepared.train, task.batch, BATCH_SIZE, parameter.device, parameter.dtype))
     _, autocast = choose_precision(recipe.run.precision, choose_device("cpu"))
     objective = Objective(model, head, [batch for _, batch in pairs], l2=recipe.training.l2, autocast=autocast)

@@ -54,7 +54,8 @@ def make_report(
         f"{task.describe(prepared)} from {data['described']}."
     )
     intervals = [note.removeprefix(IN_BRACKETS) for note in summary.get("interval_notes", ())]  # here they are in words
-    notes = [*intervals, *data["notes"], *prepared.notes, *summary["warnings"]]
+    verdict = [summary["verdict"]] if summary.get("verdict") else []
+    notes = [*verdict, *intervals, *data["notes"], *prepared.notes, *summary["warnings"]]
     notes += summary.get("selection", {}).get("sentences", [])
     if "certificate" in summary:
         notes.append(summary["certificate"]["sentence"])

@@ -4,6 +4,7 @@ from typing import Any
 
 from thalweg import names
 from thalweg.errors import InputError
+from thalweg.tasks.spec import TaskSpec
 from thalweg.training.recipe.options import OPTIONS, Values, sees_all_data
 from thalweg.training.recipe.recipe import Options, Recipe, typed
 from thalweg.training.recipe.rules import check
@@ -23,7 +24,7 @@ def complete(options: Options, known: Values | None = None) -> Recipe:
 def defaults_for(options: Options, known: Values | None = None) -> dict[str, Any]:
     """Return the value that each option has when it is not given; the arguments are those of `complete`."""
     spec = names.task_spec(options["task"])
-    model = options.get("model", spec.defaults["model"])
+    model = options.get("model") or default_model(spec, options)
     if model not in spec.models:
         raise InputError(
             f"Task '{spec.name}' has no model '{model}'; expected one of {', '.join(spec.models)} (--model)."
@@ -38,7 +39,7 @@ def defaults_for(options: Options, known: Values | None = None) -> dict[str, Any
             found[name] = option.full_batch
         if proved and option.proved is not None:
             found[name] = option.proved
-        if proved and option.proved_given is not None:
+        if proved and option.proved_given is not None and name not in own.defaults:
             found[name] = option.proved_given(options)
     if proved:
         found["optimizer"] = own.solver or options["optimizer"]
@@ -46,6 +47,20 @@ def defaults_for(options: Options, known: Values | None = None) -> dict[str, Any
         if option.follows is not None:
             found[name] = option.follows({**found, **options, name: found[name]})
     return found
+
+
+def default_model(spec: TaskSpec, options: Options) -> str:
+    """Return the model of a task where none was named.
+
+    An option about a network or its training, such as a hidden layer or an optimizer, means the task's network, where
+    its usual model is none.
+    """
+    usual = spec.defaults["model"]
+    if not spec.network or options.get("optimizer") in names.SOLVERS:
+        return usual
+    given = [OPTIONS[name] for name, value in options.items() if value]
+    for_network = [one for one in given if spec.network in one.models and usual not in one.models]
+    return spec.network if for_network or any(one.wants for one in given) else usual
 
 
 def wants_proof(options: Options, *, solver: str, by_default: bool) -> bool:

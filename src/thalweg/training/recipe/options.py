@@ -216,10 +216,12 @@ class DataSection:
         what="normalization of word vectors", trait="text",
         idle=lambda values: "" if values["word_vectors"] else "without --word-vectors",
     )]
-    lags: Annotated[int, Option("Number of past values that a forecast sees", 0, NOT_NEGATIVE, trait="series")]
+    lags: Annotated[int, Option(
+        "Number of past values that a forecast sees; 0: ar chooses by the data", 0, NOT_NEGATIVE, trait="series"
+    )]
     scaling: Annotated[str, Option(
         "Scaling of numeric columns: standard, range (to [-1, 1]) or none", "none", choices=names.SCALINGS,
-        trait="series",
+        trait="series", models=("mlp", "lstm"),
     )]
 
 

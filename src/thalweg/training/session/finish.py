@@ -85,6 +85,8 @@ def finish(session: Session, status: Status) -> dict[str, Any]:
     summary |= {"metrics": evaluation.metrics, **to_json(evaluation)}
     compared = chosen_from(run.history, keeps_last=bool(recipe.training.certify))
     summary["interval_notes"] = interval_notes(evaluation, "validation example", compared)
+    if verdict := session.task.verdict(evaluation.metrics):
+        summary["verdict"] = verdict
     if figures := session.head.figures():
         summary["head"] = figures
     summary["warnings"] = session.head.notes()

@@ -134,8 +134,10 @@ def _suited(
                 f"The data are large, so the model is {names.LINEAR_MODEL}, the cheapest, and validation chooses no "
                 "penalty (--model and --select do)."
             )
-        if recipe.training.select == "model" and "model" not in options:  # it begins with the cheapest
+        has_linear = names.LINEAR_MODEL in names.task_spec(task.name).models
+        if recipe.training.select == "model" and "model" not in options and has_linear:  # it begins with the cheapest
             recipe = sizing.for_candidate(recipe, names.LINEAR_MODEL, task)
+        recipe = recipe.with_(**{name: value for name, value in task.decided().items() if name not in options})
         suited = sizing.for_solver(recipe, options, task, prepared)
         found = sizing.estimate(suited, task, prepared, pilot.seconds_to_solve)
         if not found.obstacle or "optimizer" in options:

@@ -43,6 +43,8 @@ def estimate(
         return Estimate(obstacle="Training runs on several processes.")
     if choose_device(recipe.run.device).type == "mps":
         return Estimate(obstacle="This device does not support float64.")
+    if not task.shape().vocabulary_size:
+        return Estimate()
     outputs, features = _num_outputs(task), task.shape().vocabulary_size
     terms, rows = _num_terms(prepared), len(prepared.train)
     copies = 60 if terms <= packed.LEAST else 8 if outputs > packed.FEW else 0
@@ -69,6 +71,8 @@ def is_large(task: AbstractTask, prepared: Prepared) -> bool:
 
 def for_solver(recipe: Recipe, options: Options, task: AbstractTask, prepared: Prepared) -> Recipe:
     """Return the recipe with the width and the penalty that suit a solver on these data, where they were not given."""
+    if not task.shape().vocabulary_size:
+        return recipe
     outputs, rows = _num_outputs(task), len(prepared.train)
     several = bool(getattr(task, "multilabel", False))
     if recipe.training.optimizer == names.LINEAR_SOLVER:

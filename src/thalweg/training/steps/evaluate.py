@@ -83,7 +83,7 @@ def evaluate(
     kept: list[Samples | None] = []
     total, count = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     device_type = torch.device(device).type
-    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    dtype = next((p.dtype for p in (*model.parameters(), *head.parameters()) if p.is_floating_point()), torch.float32)
     with answering(model, head), torch.autocast(device_type, autocast, enabled=autocast is not None):
         for _, batch in in_order(examples, task.batch, batch_size, device, dtype):
             prediction = head(model(**batch.inputs))

@@ -1,0 +1,91 @@
+"""A linear autoregression that was chosen for a series: its form, its penalty, and its intervals."""
+
+import dataclasses
+from typing import Any, Final, final
+
+import numpy as np
+
+from thalweg.errors import InputError
+from thalweg.tasks.forecast.autoregression.equation import Scaled
+from thalweg.tasks.forecast.autoregression.form import JOINT, Form
+from thalweg.tasks.forecast.autoregression.intervals import radii
+from thalweg.tasks.forecast.autoregression.rolling import NAIVE_L2, choose
+from thalweg.tasks.forecast.reference import Reference
+from thalweg.tasks.forecast.series import Series
+
+DIGITS: Final = 6  # that the sentence shows of a score
+
+
+@final
+@dataclasses.dataclass(frozen=True, eq=False)
+class Linear:
+    """What was chosen.
+
+    Args:
+        scaled: the form, and the mean and spread of its differences.
+        l2: the penalty.
+        radii: of the 95 % intervals in z, `[steps, columns]`; NaN where there were too few errors.
+        told: a sentence.
+    """
+
+    scaled: Scaled
+    l2: float
+    radii: np.ndarray
+    told: str
+
+    @property
+    def form(self) -> Form:
+        """What is forecast from what."""
+        return self.scaled.form
+
+    @property
+    def num_outputs(self) -> int:
+        """Outputs of the layer: one for each series, or one for all rows of features."""
+        return len(self.scaled.mean) if self.form.equations == JOINT else 1
+
+    def interval(self, forecast: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the ends of the intervals of forecasts, `[windows, steps, columns]`; NaN for steps without one."""
+        room = np.full((forecast.shape[1], forecast.shape[2]), np.nan)
+        room[: len(self.radii)] = self.radii[: len(room)]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            levels = np.log(forecast) if self.form.log else forecast
+        return self.form.values(levels - room), self.form.values(levels + room)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `from_dict` takes, as plain JSON values."""
+        return {
+            "scaled": self.scaled.to_dict(),
+            "l2": self.l2,
+            "radii": [[None if np.isnan(value) else value for value in row] for row in self.radii.tolist()],
+            "told": self.told,
+        }
+
+    @classmethod
+    def from_dict(cls, saved: dict[str, Any]) -> "Linear":
+        """Return what `to_dict` was called on."""
+        found = np.array(saved["radii"], dtype=np.float64)
+        return cls(Scaled.from_dict(saved["scaled"]), float(saved["l2"]), found, str(saved["told"]))
+
+
+def choose_linear(train: Series, reference: Reference, lags: int) -> Linear:
+    """Return what does best on a rolling origin inside the training part; its errors there make the intervals.
+
+    Raises:
+        InputError: if the training part has too few rows for the `lags` that were asked for.
+    """
+    choice = choose(train.values, train.observed, reference.season, lags=lags)
+    if choice is None:
+        form, l2, found = Form(), NAIVE_L2, np.full((reference.steps, len(train.columns)), np.nan)
+        told = f"Kept: {form.name}; {len(train)} rows are too few to choose anything else."
+    else:
+        form, l2, found = choice.kept.form, choice.kept.l2, radii(choice.kept.levels)
+        told = (
+            f"Kept: {form.name}, penalty {l2:g}; {choice.why}, its mean squared error there is {choice.score:.3f} of "
+            "that of the better naive forecast."
+        )
+    if lags and not form.lags:
+        raise InputError(
+            f"{train.name}: {lags} lags cannot be tried on a rolling origin in {len(train):,} rows of training; give "
+            "fewer --lags, or leave them out."
+        )
+    return Linear(Scaled.fit(form, form.levels(train.values)), l2, found, told)

@@ -1,0 +1,158 @@
+"""How good forecasts of one step are, beside the naive ones, an autoregression, and the truth of their intervals."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, final
+
+import numpy as np
+from torch import Tensor
+from typing_extensions import override
+
+from thalweg.batch import Batch
+from thalweg.certificates.new_texts.resampling import Samples, of_sums, ratio
+from thalweg.tasks.base import AbstractMeter
+
+SQUARE: Final = "mean squared error over the variance of the true values: 0 is exact, 1 is what their mean would give"
+
+
+@final
+@dataclasses.dataclass(frozen=True, eq=False)
+class Answers:
+    """Forecasts of one step and what they are compared with, in the series' unit, all `[rows, columns]`.
+
+    Args:
+        forecast: the model's.
+        actual: the true values.
+        last: the values one step earlier.
+        seasonal: the values a season earlier, NaN where they are not known; None: there is no season.
+        autoregressive: the forecasts of an autoregression, NaN where its past is not known.
+        covered: 1.0 where the truth lies in the interval of the forecast, else 0.0; None: there are no intervals.
+    """
+
+    forecast: np.ndarray
+    actual: np.ndarray
+    last: np.ndarray
+    seasonal: np.ndarray | None
+    autoregressive: np.ndarray
+    covered: np.ndarray | None = None
+
+
+def metric_names(*, season: int, intervals: bool) -> list[str]:
+    """Return the names of the metrics that there are, the most important first."""
+    names = ["skill", "mase", "mae", "nmse", "naive_nmse", "seasonal_naive_nmse", "ar_nmse", "coverage"]
+    left_out = {*(() if season > 1 else ("seasonal_naive_nmse",)), *(() if intervals else ("coverage",))}
+    return [name for name in names if name not in left_out]
+
+
+def series_samples(columns: Sequence[str], answers: Answers, scale: np.ndarray) -> Samples:
+    """Return the samples of the metrics: rows in the order of time, drawn in blocks of neighbors.
+
+    Metrics are means over the series, and with several series each one's, too:
+
+    skill = 1 - MSE / MSE of the better naive forecast; mase = MAE / `scale`; nmse = MSE / variance of the true values.
+    """
+    actual = answers.actual
+    y = actual - actual.mean(0)
+    error = answers.forecast - actual
+    seasonal, covered = answers.seasonal, answers.covered
+    parts = [np.ones_like(y), y, y**2, np.abs(error), error**2, (answers.last - actual) ** 2]
+    parts += _known((answers.autoregressive - actual) ** 2)
+    parts += [] if seasonal is None else _known((seasonal - actual) ** 2)
+    parts += [] if covered is None else [covered]
+
+    def figures(sums: np.ndarray) -> dict[str, np.ndarray]:
+        count, total, second, size, squares, last, ar, num_ar, *rest = np.split(sums, len(parts), axis=1)
+        variance = second / count - (total / count) ** 2
+        mse, best = squares / count, last / count
+        rows = {"mae": size / count, "nmse": ratio(mse, variance), "naive_nmse": ratio(best, variance)}
+        rows["ar_nmse"] = ratio(ratio(ar, num_ar), variance)
+        if seasonal is not None:
+            ago = ratio(rest[0], rest[1])
+            rows["seasonal_naive_nmse"] = ratio(ago, variance)
+            best = np.fmin(best, ago)
+        if covered is not None:
+            rows["coverage"] = rest[-1] / count
+        rows |= {"skill": 1.0 - ratio(mse, best), "mase": ratio(size / count, np.broadcast_to(scale, size.shape))}
+        names = metric_names(season=1 if seasonal is None else 2, intervals=covered is not None)
+        found = {name: rows[name].mean(1) for name in names}
+        if len(columns) > 1:
+            found |= {f"{name} {c}": rows[name][:, i] for name in names for i, c in enumerate(columns)}
+        return found
+
+    return of_sums(np.concatenate(parts, axis=1), figures, unit="rows", in_time=True)
+
+
+def series_metrics(columns: Sequence[str], answers: Answers, scale: np.ndarray) -> dict[str, float]:
+    """Return the metrics of `series_samples`."""
+    return series_samples(columns, answers, scale).values
+
+
+def explanations(columns: Sequence[str], *, season: int, intervals: bool) -> dict[str, tuple[str, str]]:
+    """Return for each metric its better end, and a sentence."""
+    better = "the last value or the value a season ago, whichever is better" if season > 1 else "the last value"
+    texts = {
+        "skill": ("higher", f"1 - mean squared error / that of {better}: 1 is exact, below 0 is worse than naive."),
+        "mase": (
+            "lower",
+            "Mean absolute error over the mean absolute change "
+            f"{f'over a season of {season} rows' if season > 1 else 'from row to row'} in the training part.",
+        ),
+        "mae": ("lower", "Mean absolute error, in the series' own unit."),
+        "nmse": ("lower", f"NMSE out of sample, {SQUARE}."),
+        "naive_nmse": ("lower", 'NMSE of the forecast "the same as the last value", which a model should beat.'),
+        "seasonal_naive_nmse": ("lower", f"NMSE of the value a season ({season} rows) ago."),
+        "ar_nmse": ("lower", "NMSE of an autoregression by least squares, its order by Akaike's criterion."),
+        "coverage": ("higher", "Share of the true values inside the 95 % intervals of the forecasts."),
+    }
+    names = metric_names(season=season, intervals=intervals)
+    found = {name: texts[name] for name in names}
+    for column in columns if len(columns) > 1 else ():
+        found |= {f"{name} {column}": (texts[name][0], f"{texts[name][1]} This is {column}.") for name in names}
+    return found
+
+
+def verdict(metrics: Mapping[str, float], season: int) -> str:
+    """Return in a sentence how a model compares with the naive forecasts, by its `skill`."""
+    better = "the better of the last value and the value a season ago" if season > 1 else "the last value"
+    skill = metrics.get("skill", float("nan"))
+    if not np.isfinite(skill):
+        return ""
+    if skill < 0.0:
+        return f"Worse than naive: the mean squared error is {-skill:.1%} above that of {better}; use that one instead."
+    if skill == 0.0:
+        return f"As good as naive: this is the forecast of {better}."
+    return f"The mean squared error is {skill:.1%} below that of {better}."
+
+
+@final
+class ForecastMeter(AbstractMeter):
+    """The metrics of `series_samples`; `answer` makes the answers of predictions and what their batches set aside."""
+
+    def __init__(
+        self, columns: Sequence[str], scale: np.ndarray, answer: Callable[[np.ndarray, dict[str, np.ndarray]], Answers]
+    ) -> None:
+        self._columns, self._scale, self._answer = columns, scale, answer
+        self._parts: list[tuple[Tensor, dict[str, Tensor]]] = []
+
+    @override
+    def update(self, prediction: Tensor, batch: Batch) -> None:
+        self._parts.append((prediction.detach(), batch.aside))
+
+    @override
+    def compute(self) -> dict[str, float]:
+        return self.samples().values
+
+    @override
+    def samples(self) -> Samples:
+        prediction = np.concatenate([part.cpu().double().numpy() for part, _ in self._parts])
+        aside = {
+            name: np.concatenate([part[name].cpu().double().numpy() for _, part in self._parts])
+            for name in self._parts[0][1]
+        }
+        return series_samples(self._columns, self._answer(prediction, aside), self._scale)
+
+
+def _known(squares: np.ndarray) -> list[np.ndarray]:
+    """Squares with 0 where they are not known, and where they are."""
+    known = np.isfinite(squares)
+    return [np.where(known, squares, 0.0), known.astype(np.float64)]
