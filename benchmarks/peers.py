@@ -86,6 +86,54 @@ def ridge(train: Path, valid: Path | None, test: Path) -> dict[str, Any]:
     return {"score": pearson(models[best], *read_pairs(test)), "valid": scores_of[best], "settings": best}
 
 
+NEGATIONS = frozenset({"no", "not", "never", "none", "nothing", "nobody", "neither", "nor", "cannot", "without", "t"})
+
+
+def overlap(train: Path, valid: Path | None, test: Path) -> dict[str, Any]:
+    """Gradient boosting on six numbers: two cosines, Jaccard, containment, lengths, numbers and negation that agree."""
+    import re
+
+    from sklearn.ensemble import GradientBoostingRegressor, HistGradientBoostingRegressor
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    (first, second, scores), chosen = pair_parts(train, valid)
+    words = TfidfVectorizer(sublinear_tf=True).fit(first + second)
+    characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True).fit(first + second)
+
+    def agree(one: set[str], other: set[str]) -> float:
+        numbers = {word for word in one if word.isdigit()} == {word for word in other if word.isdigit()}
+        return float(numbers) + float(bool(one & NEGATIONS) == bool(other & NEGATIONS))
+
+    def features(first: Texts, second: Texts) -> np.ndarray:
+        sets = [[set(re.findall(r"\w+", text.lower())) for text in texts] for texts in (first, second)]
+        cosines = [
+            np.asarray(one.transform(first).multiply(one.transform(second)).sum(axis=1)).ravel()
+            for one in (words, characters)
+        ]
+        rows = [
+            (
+                len(one & other) / max(1, len(one | other)),
+                len(one & other) / max(1, min(len(one), len(other))),
+                min(len(one), len(other)) / max(1, len(one), len(other)),
+                agree(one, other),
+            )
+            for one, other in zip(*sets, strict=True)
+        ]
+        return np.column_stack([*cosines, np.array(rows)])
+
+    def pearson(model: Any, first: Texts, second: Texts, scores: np.ndarray) -> float:
+        return float(np.corrcoef(model.predict(features(first, second)), scores)[0, 1])
+
+    inputs = features(first, second)
+    models = {
+        type(model).__name__: model.fit(inputs, scores)
+        for model in (GradientBoostingRegressor(random_state=0), HistGradientBoostingRegressor(random_state=0))
+    }
+    scores_of = {name: pearson(model, *chosen) for name, model in models.items()}
+    best = max(scores_of, key=scores_of.__getitem__)
+    return {"score": pearson(models[best], *read_pairs(test)), "valid": scores_of[best], "settings": best}
+
+
 def read_tagged(path: Path) -> tuple[list[list[str]], list[list[str]]]:
     """Return words and tags of each sentence: the columns FORM and UPOS of CoNLL-U, the first and last of CoNLL."""
     word, tag = (1, 3) if path.suffix == ".conllu" else (0, -1)
@@ -174,6 +222,7 @@ METHODS: dict[str, Callable[[Path, Path | None, Path], dict[str, Any]]] = {
     "fasttext": linear_peers.fasttext,
     "cosine": cosine,
     "ridge": ridge,
+    "overlap": overlap,
     "crf": crf,
 }
 

@@ -7,7 +7,7 @@ import pytest
 
 from thalweg.data.arrays.ragged import Ragged
 from thalweg.data.text.overlap import NAMES, Overlap
-from thalweg.data.text.pairs import FACTORS, LARGEST, MAX_KNOTS, SCALES, PairFeatures
+from thalweg.data.text.pairs import FACTORS, LARGEST, MAX_KNOTS, MIN_PAIRS, SCALES, PairFeatures
 from thalweg.errors import InputError
 
 WORDS = 6
@@ -21,9 +21,14 @@ def numbers():
     return drawn
 
 
+def weights():
+    draw = np.random.default_rng(1)
+    return [draw.random((200, WORDS)) * (draw.random((200, WORDS)) > 0.8) for _ in range(2)]
+
+
 @pytest.fixture(scope="module")
 def fitted(numbers):
-    return PairFeatures.fit(Overlap.fit([(["a b"], ["b c"])]), numbers, WORDS)
+    return PairFeatures.fit(Overlap.fit([(["a b"], ["b c"])]), numbers, tuple(map(bag, weights())), WORDS)
 
 
 def bag(rows):
@@ -44,8 +49,7 @@ def dense(fitted, numbers, bags):
 
 
 def test_features_are_those_of_dense_formulas(fitted, numbers):
-    draw = np.random.default_rng(1)
-    u, v = (draw.random((200, WORDS)) * (draw.random((200, WORDS)) > 0.6) for _ in range(2))
+    u, v = weights()
     found = dense(fitted, numbers, (bag(u), bag(v)))
     spread = np.where(numbers.std(0) > 1e-12, numbers.std(0), 1.0)
     standard = np.clip((numbers - numbers.mean(0)) / spread, -LARGEST, LARGEST)
@@ -59,8 +63,15 @@ def test_features_are_those_of_dense_formulas(fitted, numbers):
     deviations = np.where(products.std(0) > 1e-12, products.std(0), 1.0)
     products = np.clip((products - products.mean(0)) / deviations, -LARGEST, LARGEST)
     words = [SCALES["shared"] * u * v, SCALES["not shared"] * abs(u - v), SCALES["direction"] * (u - v)]
+    crossed = []
+    for i, j in itertools.combinations(range(WORDS), 2):
+        lonely = [np.where(v > 0, 0, u), np.where(u > 0, 0, v)]
+        value = lonely[0][:, i] * lonely[1][:, j] + lonely[0][:, j] * lonely[1][:, i]
+        if (value > 0).sum() >= MIN_PAIRS:
+            crossed.append(SCALES["crossed"] * value)
+    assert 3 < len(crossed) == len(fitted.crosses)
     scaled = [SCALES["numbers"] * part for part in (standard, *hats)]
-    expected = np.concatenate([*scaled, SCALES["products"] * products, *words], axis=1)
+    expected = np.concatenate([*scaled, SCALES["products"] * products, *words, np.stack(crossed, 1)], axis=1)
     assert found.shape == expected.shape
     assert found == pytest.approx(expected, abs=1e-6)
 

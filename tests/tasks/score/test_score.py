@@ -170,7 +170,7 @@ def test_a_pair_is_one_bag_that_knows_the_order_of_its_texts(tmp_path, tokenizer
     assert set(batch.inputs) == {"tokens", "offsets", "weights"}
     assert int(batch.inputs["tokens"].max()) < task.shape().vocabulary_size
     model, head = networks(task, presets.pooled_linear)
-    torch.nn.init.normal_(model.table.weight)
+    torch.nn.init.normal_(model.table.weight, std=0.01)
     there, back, again = task.predict(
         model, head, [("fine warm", "fine x"), ("fine x", "fine warm"), ("fine warm", "fine x")], AnswerOptions()
     )

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from scipy import sparse
 
-from thalweg.data.arrays.ragged import Ragged
+from thalweg.data.arrays.ragged import Ragged, flat_positions
 from thalweg.data.text.overlap import NAMES, Overlap
 from thalweg.errors import InputError
 
@@ -24,8 +24,14 @@ MAX_KNOTS: Final = 8
 LARGEST: Final = 4.0  # deviations from the mean that a number is cut at
 # How much a penalty spares each kind of feature; chosen by cross-validation on the training part of STS-B, where the
 # best penalty is then 1 / the number of pairs (docs/training.md).
-SCALES: Final = {"numbers": 0.1, "products": 0.05, "shared": 2.0, "not shared": 0.5, "direction": 0.25}
+SCALES: Final = {"numbers": 0.1, "products": 0.05, "shared": 2.0, "not shared": 0.5, "direction": 0.25, "crossed": 3.0}
+MAX_CROSSES: Final = 200_000  # word against word; those in the most training pairs
+MIN_PAIRS: Final = 3  # a cross in fewer training pairs is left out
+_MAX_UNMATCHED: Final = 32  # words of a text that are crossed with such words of the other
 _PAIRS: Final = 16_384  # at a time
+
+Bags = tuple[tuple[Ragged, Ragged], tuple[Ragged, Ragged]]
+"""Tokens and weights of the first and of the second texts (see `BagFeatures.transform`)."""
 
 
 @final
@@ -38,6 +44,8 @@ class PairFeatures:
       of ten of the numbers, squares among them.
     - Of the two texts' bags $u$ and $v$, word by word: $u \odot v$, $|u - v|$, and $u - v$, so that the order of the
       texts can be told.
+    - For a word $i$ that the second text lacks and a word $j$ that the first one lacks, $u_i v_j$: which words stand
+      for each other is learned where they meet often enough. Which of the texts has which makes no difference.
 
     Features are numbered in this order; each kind has a factor of `SCALES`, which says how much a penalty spares it.
 
@@ -48,6 +56,7 @@ class PairFeatures:
         knots: quantiles of each number, rising, float64 `[len(NAMES), MAX_KNOTS]`.
         products: means and deviations of the products, float64 `[2, products]`.
         num_words: features of a text's bag.
+        crosses: the pairs of words, smaller id first, as `first * num_words + second`, int64, rising.
 
     Source: piecewise linear bases as in Hastie, Tibshirani and Friedman (2009), The Elements of Statistical Learning,
     chapter 5; products and differences as in Conneau et al. (2017), Supervised Learning of Universal Sentence
@@ -60,29 +69,30 @@ class PairFeatures:
     knots: np.ndarray
     products: np.ndarray
     num_words: int
+    crosses: np.ndarray
 
     @classmethod
-    def fit(cls, overlap: Overlap, numbers: np.ndarray, num_words: int) -> "PairFeatures":
-        """Take means, deviations and quantiles from the numbers of the training pairs, float64 `[pairs, NAMES]`."""
+    def fit(cls, overlap: Overlap, numbers: np.ndarray, bags: Bags, num_words: int) -> "PairFeatures":
+        """Take means, deviations and quantiles from the numbers of the training pairs, and the crosses from their bags.
+
+        The arguments are those of `transform`.
+        """
         means, deviations = numbers.mean(axis=0), _deviations(numbers)
         knots = np.quantile(numbers, np.linspace(0.0, 1.0, MAX_KNOTS), axis=0).T
         products = _products(_cut((numbers - means) / deviations))
-        return cls(
-            overlap, means, deviations, knots, np.stack([products.mean(axis=0), _deviations(products)]), num_words
-        )
+        fitted = np.stack([products.mean(axis=0), _deviations(products)])
+        return cls(overlap, means, deviations, knots, fitted, num_words, _frequent_crosses(bags, num_words))
 
     @property
     def num_features(self) -> int:
         """Number of features."""
-        return self._num_dense + 3 * self.num_words
+        return self._num_dense + 3 * self.num_words + len(self.crosses)
 
     @property
     def _num_dense(self) -> int:
         return len(NAMES) * (1 + MAX_KNOTS) + self.products.shape[1]
 
-    def transform(
-        self, numbers: np.ndarray, bags: tuple[Any, Any]
-    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    def transform(self, numbers: np.ndarray, bags: Bags) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Yield features (int32), their values (float32) and the number of features of each pair, part by part.
 
         Args:
@@ -91,8 +101,8 @@ class PairFeatures:
         """
         for start in range(0, len(numbers), _PAIRS):
             part = slice(start, start + _PAIRS)
-            one, other = (_rows(tokens[part], weights[part], self.num_words) for tokens, weights in bags)
-            words = _by_word(one, other)
+            one, other = _matrices(bags, part, self.num_words)
+            words = [*_by_word(one, other), self._crossed(one, other)]
             rows: Any = sparse.hstack([*self._dense(numbers[part]), *words], format="csr")
             rows.eliminate_zeros()
             yield rows.indices.astype(np.int32), rows.data.astype(np.float32), np.diff(rows.indptr).astype(np.int64)
@@ -109,11 +119,23 @@ class PairFeatures:
             sparse.csr_array(SCALES["products"] * products),
         ]
 
+    def _crossed(self, one: Any, other: Any) -> Any:
+        """Return the known crosses of each pair, CSR `[pairs, crosses]`."""
+        pair, keys, values = _crosses(one, other)
+        shape = (one.shape[0], len(self.crosses))
+        if not len(self.crosses):
+            return sparse.csr_array(shape)
+        places = np.minimum(np.searchsorted(self.crosses, keys), len(self.crosses) - 1)
+        known = self.crosses[places] == keys
+        entries = SCALES["crossed"] * values[known], (pair[known], places[known])
+        return sparse.coo_array(entries, shape=shape).tocsr()
+
     def save(self, path: str | Path) -> None:
         """Write one safetensors file."""
         arrays = {
             "hashes": self.overlap.hashes, "counts": self.overlap.counts, "gram_counts": self.overlap.gram_counts,
             "means": self.means, "deviations": self.deviations, "knots": self.knots, "products": self.products,
+            "crosses": self.crosses,
         }  # fmt: skip
         sizes = {"num_texts": str(self.overlap.num_texts), "num_words": str(self.num_words)}
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, str(path), metadata=sizes)
@@ -132,7 +154,7 @@ class PairFeatures:
                 sizes, arrays = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             counts = arrays["hashes"], arrays["counts"], arrays["gram_counts"], int(sizes["num_texts"])
             means, deviations, knots, products = (arrays[name] for name in ("means", "deviations", "knots", "products"))
-            return cls(Overlap(*counts), means, deviations, knots, products, int(sizes["num_words"]))
+            return cls(Overlap(*counts), means, deviations, knots, products, int(sizes["num_words"]), arrays["crosses"])
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path} is damaged ({error}); restore it or train again.") from None
 
@@ -172,6 +194,47 @@ def _rows(tokens: Ragged, weights: Ragged, num_words: int) -> Any:
     """Return bags as a matrix, CSR `[texts, num_words]`."""
     size, data = int(tokens.offsets[-1]), weights.values.astype(np.float64)
     return sparse.csr_array((data[:size], tokens.values[:size], tokens.offsets), shape=(len(tokens), num_words))
+
+
+def _matrices(bags: Bags, part: slice, num_words: int) -> tuple[Any, Any]:
+    """Return both texts' bags of some pairs as matrices."""
+    (first, first_weights), (second, second_weights) = bags
+    return _rows(first[part], first_weights[part], num_words), _rows(second[part], second_weights[part], num_words)
+
+
+def _crosses(one: Any, other: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return each cross of words that only one text of a pair has: the pair, the cross as a number, and its value."""
+    (left, values, rows), (right, other_values, columns) = _unmatched(one, other), _unmatched(other, one)
+    counts = rows * columns
+    pair = np.repeat(np.arange(len(counts)), counts)
+    within = flat_positions(np.zeros_like(counts), counts)
+    i = (np.cumsum(rows) - rows)[pair] + within // np.maximum(columns, 1)[pair]
+    j = (np.cumsum(columns) - columns)[pair] + within % np.maximum(columns, 1)[pair]
+    first, second = np.minimum(left[i], right[j]), np.maximum(left[i], right[j])
+    return pair, first * one.shape[1] + second, values[i] * other_values[j]
+
+
+def _unmatched(side: Any, other: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the words that the other text lacks, one text after the other, their weights, and how many of each."""
+    present = other.copy()
+    present.data[:] = 1.0
+    lonely = (side - side.multiply(present)).tocsr()
+    lonely.eliminate_zeros()
+    lengths = np.minimum(np.diff(lonely.indptr), _MAX_UNMATCHED).astype(np.int64)
+    places = flat_positions(lonely.indptr[:-1].astype(np.int64), lengths)
+    return lonely.indices[places].astype(np.int64), lonely.data[places], lengths
+
+
+def _frequent_crosses(bags: Bags, num_words: int) -> np.ndarray:
+    """Return the crosses that are in the most training pairs, rising."""
+    keys, counts = np.zeros(0, dtype=np.int64), np.zeros(0)
+    for start in range(0, len(bags[0][0]), _PAIRS):
+        _, found, _ = _crosses(*_matrices(bags, slice(start, start + _PAIRS), num_words))
+        new, numbers = np.unique(found, return_counts=True)
+        keys, places = np.unique(np.concatenate([keys, new]), return_inverse=True)
+        counts = np.bincount(places, weights=np.concatenate([counts, numbers]), minlength=len(keys))
+    keys, counts = keys[counts >= MIN_PAIRS], counts[counts >= MIN_PAIRS]
+    return np.sort(keys[np.argsort(-counts, kind="stable")[:MAX_CROSSES]])
 
 
 def _by_word(one: Any, other: Any) -> list[Any]:

@@ -33,7 +33,7 @@ from thalweg.tasks.reading.text_column import TextColumn, check_columns
 from thalweg.tasks.reading.text_reader import MAX_RAW, TextReader
 from thalweg.tasks.regression import correlations, drawn_scores, nmse
 from thalweg.tasks.score import report as score_report
-from thalweg.tasks.score.joint import joint_columns, overlap_numbers
+from thalweg.tasks.score.joint import bags_of, joint_columns, overlap_numbers
 
 FILE, PAIRS = "score.json", "pairs.safetensors"
 FEATURES = "features of each pair (how much the texts share, and which words, as this run measures and weights them)"
@@ -149,7 +149,7 @@ class Score(AbstractTask):
         if settings.layout == "joint" and task.is_pair:
             overlap = Overlap.fit(_pairs_of(texts, ~in_valid))
             shared = overlap_numbers(overlap, _pairs_of(texts, ~in_valid))
-            task.pairs = PairFeatures.fit(overlap, shared, reader.vocabulary_size)
+            task.pairs = PairFeatures.fit(overlap, shared, bags_of(reader, ids), reader.vocabulary_size)
         train, notes = task._examples(ids, shared, numbers[~in_valid], None)
         if valid is None:
             held_out, _ = task._read(texts, in_valid, numbers[in_valid])
@@ -184,7 +184,7 @@ class Score(AbstractTask):
     ) -> tuple[dict[str, Ragged | np.ndarray], list[str]]:
         """Return what the model reads, from word ids and, for pairs as one bag, how much their texts share."""
         if self.pairs is not None and shared is not None:
-            return joint_columns(self.reader, self.pairs, ids, shared), []
+            return joint_columns(self.reader, self.pairs, bags_of(self.reader, ids), shared), []
         columns: dict[str, Ragged | np.ndarray] = {}
         notes: list[str] = []
         for role, part in zip(self.text_roles, ids, strict=True):
