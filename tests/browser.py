@@ -48,6 +48,11 @@ addEventListener("load", async () => {
     const plots = [...document.querySelectorAll(".plot")];
     const all = (selector) => [...document.querySelectorAll(selector)];
     await pause(300);
+    seen.folded = plots.filter((plot) => !plot.querySelector(".main-svg")).length;
+    seen.headings = all("h2").filter((heading) => heading.id).map((heading) => heading.id);
+    const curves = document.querySelector("details.curves");
+    if (curves) curves.open = true;
+    await pause(300);
     seen.text = document.querySelector("main").textContent;
     seen.plots = plots.length;
     seen.drawn = plots.filter((plot) => plot.querySelector(".main-svg .cartesianlayer .subplot")).length;
@@ -73,10 +78,18 @@ addEventListener("load", async () => {
         await pause(60);
       }
     }
+    if (curves) curves.open = false;
+    await pause(100);
     dispatchEvent(new Event("beforeprint"));
     seen.printed = plots.map((plot) => plot._fullLayout.width);
+    seen.closedOnPaper = all("details:not([open])").length;
     dispatchEvent(new Event("afterprint"));
     await pause(100);
+    seen.openAfterwards = all("details[open]").length;
+    if (curves) curves.open = true;
+    await pause(300);
+    seen.off = plots.filter((plot) => Math.abs(plot._fullLayout.width
+      - Math.max(plot.getBoundingClientRect().width, 1)) > 2).length;
     seen.unwanted = all("img, iframe, object, embed, form, svg a, svg script, svg foreignObject, svg [onload]")
       .filter((element) => !element.closest(".modebar")).map((element) => element.outerHTML.slice(0, 200));
     seen.scripts = document.scripts.length;

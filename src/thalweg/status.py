@@ -17,14 +17,14 @@ class Status(enum.Enum):
 
     RUNNING = "The run has not finished; run the same command again to resume it."
     COMPLETED = "The run completed all of its steps."
-    OUT_OF_TIME = "Stopped at the time limit; the best weights so far were kept."
-    STOPPED_EARLY = "Stopped early because the validation score no longer improved; the best weights were kept."
+    OUT_OF_TIME = "Stopped at the time limit."
+    STOPPED_EARLY = "Stopped early because the validation score no longer improved."
     INTERRUPTED = "The run was interrupted; run the same command again to resume it."
     NOT_FINITE = (
         "The loss stayed NaN or infinite even after returning to the last good checkpoint with a smaller learning "
-        "rate; the best weights from before were kept. A smaller --lr, --clip 1.0 or a longer --warmup usually helps."
+        "rate; weights from before were kept. A smaller --lr, --clip 1.0 or a longer --warmup usually helps."
     )
-    PROVED = "Converged: the training loss is provably within the requested tolerance of the global optimum."
+    PROVED = "Converged: the penalized training loss is provably within the requested tolerance of its global optimum."
     CONVERGED = "Converged to the requested tolerance."
     LITTLE_PROGRESS = "Stopped because further iterations would improve the result by less than requested."
     NEGATIVE_CURVATURE = "A direction of negative curvature was found; the solution from before it was kept."

@@ -31,7 +31,7 @@ def test_loss_figure_draws_the_recorded_losses_and_the_last_best():
     assert list(drawn["training"].x) == [1, 2, 3, 4]
     assert list(drawn["training"].y) == [3.0, 2.0, 1.5, 1.0]
     assert list(drawn["validation"].y) == [2.5, 2.2, 2.4]
-    assert (drawn["best, kept"].x, drawn["best, kept"].y) == ((3,), (2.2,))
+    assert (drawn["kept"].x, drawn["kept"].y) == ((3,), (2.2,))
 
 
 def test_loss_figure_of_a_long_run_is_raw_and_smoothed_and_thin():
@@ -110,13 +110,29 @@ def test_learning_rate_and_speed_are_drawn_as_recorded():
     assert list(speed.y) == [10.0, 20.0, 30.0]
 
 
+def test_a_learning_rate_that_never_changes_and_the_speed_of_full_steps_are_left_out():
+    history = [step(i, lr=0.1, examples_per_second=9.0) | {"epoch": float(i)} for i in (1, 2)]
+    assert figures.learning_rate_figure(history) is None
+    assert figures.throughput_figure(history) is None
+    assert figures.gap_figure(history) is None
+    assert not figures.sees_all_data([step(1)])
+    assert not figures.sees_all_data([])
+
+
+def test_the_kept_evaluation_is_the_last_one_that_says_so():
+    history = [evaluation(1, 1.0, best=True), evaluation(2, 2.0), evaluation(3, 3.0, best=True), evaluation(4, 4.0)]
+    assert figures.kept_evaluation(history)["step"] == 3
+    assert figures.kept_evaluation([*history, {**history[1], "kept": True, "step": 5}])["step"] == 5
+    assert figures.kept_evaluation([evaluation(1, 1.0)]) is None
+
+
 def test_clipped_fractions_count_each_stretch():
     history = [step(i, grad_norm=1.0, clipped=i > 6) for i in range(1, 9)]
     middles, shares = figures.clipped_fractions(history, num_bins=2)
     assert middles == [3.0, 7.0]
     assert shares == [0.0, 0.5]
     assert figures.clipped_sentence(history) == "The gradient was clipped in 25% of the steps (2)."
-    assert figures.clipped_sentence([step(1, clipped=False)]) == "No step was clipped."
+    assert figures.clipped_sentence([step(1, clipped=False)]) == ""
     assert figures.clipped_sentence([step(1)]) == ""
     assert list(figures.gradient_norm_figure(history).data[-1].y)[-1] == 1.0
 

@@ -32,6 +32,9 @@ def full_report():
     many = [f"label {i}" for i in range(60)]
     return Report(
         **dict.fromkeys(("name", "task", "sentence", "status", "created", "version", "recipe"), LOUD),
+        verdict=LOUD,
+        certificate=LOUD,
+        proofs=[{"kind": "bars", **read, "names": HOSTILE, "values": list(range(size)), "x_label": HOSTILE[2]}],
         summary=[(LOUD, LOUD), ("number", 12345.678)],
         metrics=[{"name": LOUD, "value": 0.5, "better": "higher", "explanation": LOUD}],
         history=history,
@@ -91,7 +94,7 @@ def test_browser_finds_no_script_error_and_no_outside_request(seen):
 
 
 def test_browser_draws_every_figure_inside_its_panel(seen):
-    assert seen["plots"] == seen["drawn"] == 15
+    assert seen["plots"] == seen["drawn"] == 16
     assert min(seen["traces"]) >= 1
     assert seen["outOfBounds"] == 0
     assert not seen["tooWide"]
@@ -122,21 +125,29 @@ def test_browser_switches_the_loss_between_linear_and_logarithmic(seen):
     assert seen["toggles"] == [["log", "linear", "log"]]
 
 
-def test_browser_prints_on_a_narrower_page(seen):
+def test_browser_prints_on_a_narrower_page_with_every_fold_open(seen):
     assert max(seen["printed"]) <= 620
+    assert seen["closedOnPaper"] == 0
+    assert seen["openAfterwards"] == 0
+
+
+def test_answers_come_first_and_curves_are_drawn_once_their_fold_is_open(seen):
+    assert seen["headings"] == ["results", "certificate", "training", "repeat"]
+    assert seen["folded"] == 8  # loss, metrics, learning rate, gradient, speed, layers
+    assert seen["off"] == 0  # as wide as their place, also after printing
 
 
 def test_browser_on_a_phone_in_the_dark_draws_the_same_page(page, tmp_path):
     seen = look_at(page, tmp_path, "--window-size=400,800", "--blink-settings=preferredColorScheme=0")
     assert seen["problems"] == []
-    assert seen["drawn"] == 15
+    assert seen["drawn"] == 16
     assert seen["outOfBounds"] == 0
     assert not seen["tooWide"]
 
 
 def test_the_watch_itself_sees_errors_requests_and_alerts(page, tmp_path):
     head, tail = page.split('<pre class="commands">', 1)
-    head = head[: head.index('<h2 id="training">')]
+    head = head[: head.index('<h2 id="results">')]
     broken = '<img src="https://example.com/x.png"><script>alert(1)</script><div class="plot"></div>'
     seen = look_at(f'{head}{broken}<pre class="commands">{tail}', tmp_path)
     problems = "\n".join(seen["problems"])

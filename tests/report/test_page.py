@@ -99,6 +99,7 @@ def test_page_without_figures_carries_no_script():
 def test_hostile_text_is_text_in_every_place():
     everywhere = report(
         **dict.fromkeys(("name", "task", "sentence", "status", "created", "version", "recipe"), HOSTILE),
+        **dict.fromkeys(("verdict", "certificate"), HOSTILE),
         summary=[(HOSTILE, HOSTILE)],
         metrics=[{"name": HOSTILE, "value": 0.5, "better": "higher", "explanation": HOSTILE}],
         notes=[HOSTILE],
@@ -246,7 +247,7 @@ def test_incidents_join_rejected_neighbors():
 def test_training_panels_of_a_full_history_and_of_none():
     layers = {"a": {"grad_norm": 1.0, "update_ratio": 1e-3}}
     history = [
-        {"event": "step", "step": i, "loss": 1.0, "lr": 0.1, "grad_norm": 1.0, "clipped": False}
+        {"event": "step", "step": i, "epoch": i / 2, "loss": 1.0, "lr": 0.1 * i, "grad_norm": 1.0, "clipped": False}
         | {"examples_per_second": 5.0, "tokens_per_second": 9.0, "layers": layers}
         for i in range(1, 4)
     ]
@@ -267,6 +268,60 @@ def test_training_panels_of_a_full_history_and_of_none():
     assert panels[0].figure.layout.xaxis.dtick == 1
     assert "f1" not in [panel.title for panel in training_panels(history[:-1])]
     assert training_panels([]) == []
+
+
+def newton_history(lr=1.0):
+    layers = {"a": {"grad_norm": 1.0, "update_ratio": 3.0}}
+    steps = [
+        {"event": "step", "step": i, "epoch": float(i), "loss": 1 / i, "lr": lr, "grad_norm": 1.0, "clipped": False}
+        | {"examples_per_second": 5.0, "layers": layers, "gap": 10.0**-i}
+        for i in range(1, 4)
+    ]
+    evaluations = [
+        {
+            "event": "evaluation",
+            "step": i,
+            "loss": 1.0 / i,
+            "metrics": {"f1": 1 - 0.1 * i},
+            "best": i == 1,
+            "kept": True,
+        }
+        for i in (1, 3)
+    ]
+    return steps + evaluations
+
+
+def test_panels_of_a_method_that_steps_on_all_data_say_what_is_true_of_it():
+    panels = {panel.title: panel for panel in training_panels(newton_history())}
+    assert "Learning rate" not in panels  # it never changed
+    assert "Speed" not in panels
+    assert panels["Relative gap"].figure.data[0].y == (0.1, 0.01, 0.001)
+    assert "loss on all training data" in panels["Loss"].text
+    assert "The ring marks the weights that were kept: 0.3333 at step 3." in panels["Loss"].text
+    assert "best" not in " ".join(panel.text for panel in panels.values()).casefold()
+    assert panels["Gradient norm"].text == "Norm of the gradient."
+    assert "10⁻³" not in panels["Update-to-weight ratio by layer"].text
+
+
+def test_the_answer_comes_before_the_curves_and_they_are_folded():
+    html = render_report(
+        report(
+            verdict="Accuracy 0.9.",
+            certificate="Certified: so and so.",
+            history=newton_history(),
+            notes=["A note."],
+            summary=[("Steps", 3)],
+            metrics=[{"name": "accuracy", "value": 0.9, "better": "higher", "explanation": ""}],
+            sections=[section("table", columns=["a"], rows=[[1]])],
+            proofs=[section("table", columns=["b"], rows=[[1]])],
+            recipe="[data]",
+        )
+    )
+    marks = ['class="verdict"', 'class="lead"', 'class="status"', 'class="cards"', 'id="results"', 'class="notes"']
+    marks += ['id="certificate"', "Certified: so", 'id="training"', 'class="facts"', 'class="curves"', 'id="repeat"']
+    places = [html.index(mark, html.index("<main>")) for mark in marks]
+    assert places == sorted(places)
+    assert '<details class="curves">' in html
 
 
 def test_history_of_broken_values_is_shown_without_failing():

@@ -64,7 +64,7 @@ def evaluate_and_show(folder: Path, file: Path, *, skip_bad_rows: bool, as_json:
     """Measure a run on a file, print the metrics, and return the exit code."""
     run = Run(folder)
     evaluation = run.evaluate(file, skip_bad_rows=skip_bad_rows)
-    metrics, verdict = {"loss": evaluation.loss, **evaluation.metrics}, run.task.verdict(evaluation.metrics)
+    metrics, verdict = {"loss": evaluation.loss, **evaluation.metrics}, run.task.compared(evaluation.metrics)
     if as_json:
         said = {"verdict": verdict} if verdict else {}
         print_json(finite({"run": str(folder), "metrics": metrics, **said, **to_json(evaluation)}))

@@ -104,7 +104,8 @@ def describe(entry: dict[str, Any]) -> str:
         case "evaluation":
             names = list(entry["metrics"])[:4]
             figures = ", ".join(f"{name} {entry['metrics'][name]:.4g}" for name in names)
-            mark = "  (best so far)" if entry["best"] else ""
+            # Where the last weights are kept, nothing follows from the best score so far.
+            mark = "  (best so far)" if entry["best"] and "gap" not in entry else ""
             place = f"step {entry['step']:,}, epoch {entry['epoch']:.3g}"
             gap = f", relative gap {entry['gap']:.1e}" if "gap" in entry else ""
             return f"{place}: validation loss {entry['loss']:.4g}, {figures}{gap}{mark}"

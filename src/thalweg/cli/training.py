@@ -69,6 +69,8 @@ def _bounds(session: Session) -> str:
 def show_summary(summary: dict[str, Any], console: Console) -> None:
     """Print the metrics and the files on standard output."""
     out = Console(file=sys.stdout) if not console.is_terminal else console
+    if "verdict" in summary:
+        out.print(summary["verdict"], markup=False, highlight=False, soft_wrap=True, style="bold")
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim")
     table.add_column(justify="right")
@@ -80,15 +82,14 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
         table.add_row(name.replace("_", " "), f"{value:.4f}", Text(brackets(intervals.get(name))))
     if len(summary["metrics"]) > MAX_METRICS:
         table.add_row(f"... {len(summary['metrics']) - MAX_METRICS} more", "in the report")
-    if summary["best_step"]:
+    if summary["best_step"] and not summary["keeps_last"]:
         table.add_row("best step", f"{summary['best_step']:,} of {summary['steps']:,}")
-    else:  # interrupted before the first evaluation
+    else:  # the last weights are kept, or it was interrupted before the first evaluation
         table.add_row("steps", f"{summary['steps']:,}")
     table.add_row("seconds", f"{summary['seconds']:.1f}")
     out.print(table)
-    verdict = [summary["verdict"]] if summary.get("verdict") else []
     chosen = summary.get("selection", {}).get("sentences", [])
-    notes = [*verdict, *summary.get("interval_notes", []), *chosen]
+    notes = [*summary.get("interval_notes", []), *chosen]
     lines = [*notes, summary["sentence"], *summary.get("warnings", [])]
     if "certificate" in summary:
         lines.append(summary["certificate"]["sentence"])

@@ -103,10 +103,16 @@ def spans_magnitudes(values: Sequence[float], factor: float = 50) -> bool:
     return bool(values) and ordered[0] > 0 and ordered[-1] >= factor * ordered[len(ordered) // 100]
 
 
-def best_evaluation(history: Sequence[Record]) -> Record | None:
-    """Return the last evaluation that was the best so far, the one whose weights were kept."""
-    best = [record for record in of_event(history, "evaluation") if record.get("best")]
-    return best[-1] if best else None
+def kept_evaluation(history: Sequence[Record]) -> Record | None:
+    """Return the evaluation whose weights were kept: the last that says so, of the best or of any score."""
+    kept = [record for record in of_event(history, "evaluation") if record.get("kept", record.get("best"))]
+    return kept[-1] if kept else None
+
+
+def sees_all_data(history: Sequence[Record]) -> bool:
+    """Whether each step used all training data (so that a step is an epoch at least)."""
+    steps = of_event(history, "step")
+    return bool(steps) and all((number(record.get("epoch")) or 0.0) >= record["step"] for record in steps)
 
 
 def _place_of_marks(history: Sequence[Record], event: str) -> list[tuple[Record, float]]:
@@ -159,7 +165,7 @@ def _add_rollbacks(figure: go.Figure, history: Sequence[Record]) -> None:
 
 
 def loss_figure(history: Sequence[Record]) -> go.Figure:
-    """Return the loss over the steps: training raw and smoothed, validation with its best point, what went wrong.
+    """Return the loss over the steps: training raw and smoothed, validation, the kept weights, what went wrong.
 
     The vertical axis is logarithmic where the positive losses differ by a factor of 50 or more.
     """
@@ -173,12 +179,12 @@ def loss_figure(history: Sequence[Record]) -> go.Figure:
         _add_evaluations(figure, validation, "validation", ORANGE)
     _add_rejected(figure, history)
     _add_rollbacks(figure, history)
-    best = best_evaluation(history)
-    if best is not None and number(best.get("loss")) is not None:
+    kept = kept_evaluation(history)
+    if kept is not None and number(kept.get("loss")) is not None:
         figure.add_scatter(
-            x=[best["step"]],
-            y=[best["loss"]],
-            name="best, kept",
+            x=[kept["step"]],
+            y=[kept["loss"]],
+            name="kept",
             mode="markers",
             marker={"symbol": "circle-open", "size": 13, "color": ORANGE, "line": {"width": 2.5}},
             hovertemplate=_HOVER,
@@ -206,20 +212,20 @@ def metric_groups(history: Sequence[Record], max_names: int = 4) -> list[list[st
 
 
 def metric_figure(history: Sequence[Record], names: Sequence[str]) -> go.Figure:
-    """Return the validation metrics `names` over the steps, with a line where the best weights were kept."""
+    """Return the validation metrics `names` over the steps, with a line at the weights that were kept."""
     figure = new_figure(height=270)
     evaluations = of_event(history, "evaluation")
     for place, name in enumerate(names):
         color, dash = COLORWAY[place % len(COLORWAY)], DASHES[place // len(COLORWAY) % len(DASHES)]
         _add_evaluations(figure, curve(evaluations, "metrics", name), name, color, dash)
-    best = best_evaluation(history)
-    if best is not None:
-        figure.add_vline(x=best["step"], line={"color": ORANGE, "width": 1.5, "dash": "dot"})
+    kept = kept_evaluation(history)
+    if kept is not None:
+        figure.add_vline(x=kept["step"], line={"color": ORANGE, "width": 1.5, "dash": "dot"})
         values = all_values(figure) or [0.0]
-        at_best = [number((best.get("metrics") or {}).get(name)) for name in names]
-        above = any(value is not None and value > (min(values) + max(values)) / 2 for value in at_best)
+        at_line = [number((kept.get("metrics") or {}).get(name)) for name in names]
+        above = any(value is not None and value > (min(values) + max(values)) / 2 for value in at_line)
         end: dict[str, Any] = {"y": 0, "yanchor": "bottom"} if above else {"y": 1, "yanchor": "top"}
-        figure.add_annotation(x=best["step"], yref="paper", text="best ", xanchor="right", **end)
+        figure.add_annotation(x=kept["step"], yref="paper", text="kept ", xanchor="right", **end)
     figure.layout.showlegend = len(names) > 1
     if spans_magnitudes(all_values(figure)) and max(all_values(figure)) > 1:
         make_logarithmic(figure)
@@ -227,7 +233,10 @@ def metric_figure(history: Sequence[Record], names: Sequence[str]) -> go.Figure:
 
 
 def learning_rate_figure(history: Sequence[Record]) -> go.Figure | None:
-    """Return the learning rate over the steps, or None where none was recorded."""
+    """Return the learning rate over the steps, or None where none was recorded or it never changed."""
+    rates = {value for value in curve(of_event(history, "step"), "lr").values if value is not None}
+    if len(rates) < 2:
+        return None
     figure = _step_figure(history, "lr", "learning rate", GREEN, is_smooth=False)
     if figure is not None:
         figure.update_yaxes(exponentformat="power", rangemode="tozero")
@@ -247,11 +256,11 @@ def clipped_fractions(history: Sequence[Record], num_bins: int = 60) -> tuple[li
 
 
 def clipped_sentence(history: Sequence[Record]) -> str:
-    """Return in words how many steps had their gradient clipped."""
+    """Return in words how many steps had their gradient clipped; "" where none had."""
     flags = [record.get("clipped") for record in of_event(history, "step")]
     num_clipped, num_known = flags.count(True), flags.count(True) + flags.count(False)
     if not num_clipped:
-        return "No step was clipped." if num_known else ""
+        return ""
     percentage = format_percentage(num_clipped, num_known)
     return f"The gradient was clipped in {percentage} of the steps ({format_value(num_clipped)})."
 
@@ -285,8 +294,21 @@ def gradient_norm_figure(history: Sequence[Record]) -> go.Figure | None:
     return figure
 
 
+def gap_figure(history: Sequence[Record]) -> go.Figure | None:
+    """Return the relative gap between loss and proved bound over the steps; None where the method knows none."""
+    figure = _step_figure(history, "gap", "relative gap", ORANGE, is_smooth=False)
+    if figure is not None and spans_magnitudes(all_values(figure), factor=20):
+        make_logarithmic(figure)
+    return figure
+
+
 def throughput_figure(history: Sequence[Record]) -> go.Figure | None:
-    """Return tokens (or, without tokens, examples) per second over the steps, or None where neither was recorded."""
+    """Return tokens (or, without tokens, examples) per second over the steps, or None where neither was recorded.
+
+    None, too, where each step used all the data: a method that looks at them several times a step has no such speed.
+    """
+    if sees_all_data(history):
+        return None
     for key in ("tokens_per_second", "examples_per_second"):
         if any(curve(of_event(history, "step"), key).values):
             figure = _step_figure(history, key, key.replace("_", " "), PINK, is_smooth=True)

@@ -27,6 +27,7 @@ class Report:
     Args:
         name: name of the run.
         task: what was learned, such as "classify".
+        verdict: the result in a sentence that a person can repeat; "" where there is none.
         sentence: what was trained on what, for a reader who did not run it.
         status: how the run ended.
         created: when the report was made, as ISO text.
@@ -38,6 +39,8 @@ class Report:
         notes: sentences about what was noticed during the run.
         sections: results of the task; each has a `kind` out of `thalweg.report.panels.RENDERERS`, a `title`, a
             `text` that says how to read it, and the entries of its kind.
+        certificate: what is proved about the training loss, in words; "" where nothing is.
+        proofs: sections about how far the training loss is from the best possible.
         recipe: the text that reproduces the run.
         reproduce: command lines that reproduce the run.
     """
@@ -53,8 +56,11 @@ class Report:
     history: Sequence[Mapping[str, Any]] = ()
     notes: Sequence[str] = ()
     sections: Sequence[Mapping[str, Any]] = ()
+    certificate: str = ""
+    proofs: Sequence[Mapping[str, Any]] = ()
     recipe: str = ""
     reproduce: Sequence[str] = field(default_factory=list)
+    verdict: str = ""
 
 
 def _script(text: str) -> tuple[str, str]:
@@ -88,8 +94,8 @@ def render_report(report: Report) -> str:
         ValueError: a section has an unknown kind or lacks an entry.
     """
     training = training_panels(report.history, report.metrics)
-    results = [section_panel(section) for section in report.sections]
-    panels = [*training, *results]
+    results, proofs = ([section_panel(section) for section in part] for part in (report.sections, report.proofs))
+    panels = [*results, *proofs, *training]  # as they come on the page
     plotly_script, plotly_hash = _script(plotly.offline.get_plotlyjs())
     page_script, page_hash = _script((_TEMPLATES / "page.js").read_text(encoding="utf-8"))
     has_figures = any(panel.figure is not None for panel in panels)
@@ -106,6 +112,7 @@ def render_report(report: Report) -> str:
         report=report,
         training=training,
         results=results,
+        proofs=proofs,
         policy_hashes=f"{plotly_hash} {page_hash}" if has_figures else "'none'",
         style=(_TEMPLATES / "style.css").read_text(encoding="utf-8"),
         plotly_script=plotly_script if has_figures else "",

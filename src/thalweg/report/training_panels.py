@@ -27,16 +27,17 @@ def _loss(history: Sequence[Record]) -> Panel | None:
     values = figures.all_values(figure)
     if not values:
         return None
-    text = "Lower is better. Training: the mean loss of each batch"
+    whole = figures.sees_all_data(history)
+    text = "Lower is better. Training: " + ("the loss on all training data" if whole else "the mean loss of each batch")
     if len(of_event(history, "step")) >= figures.SHORTEST_SMOOTHED:
         text += " (faint) and its moving average (strong)"
     text += (
         ". Validation: data that the model was not trained on; where it rises while the training loss still falls, the "
         "model is memorizing its training data. With --l2 the penalty is in the training loss only."
     )
-    best = figures.best_evaluation(history)
-    if best is not None and number(best.get("loss")) is not None:
-        loss, step = format_value(best["loss"]), format_value(best["step"])
+    kept = figures.kept_evaluation(history)
+    if kept is not None and number(kept.get("loss")) is not None:
+        loss, step = format_value(kept["loss"]), format_value(kept["step"])
         text += f" The ring marks the weights that were kept: {loss} at step {step}."
     return Panel("Loss", text, figure=figure, log_toggle=min(values) > 0)
 
@@ -65,6 +66,11 @@ def _rate_sentence(history: Sequence[Record]) -> str:
     return f"The step size as scheduled.{peak}"
 
 
+def _gradient_sentence(history: Sequence[Record]) -> str:
+    clipped = figures.clipped_sentence(history)
+    return f"Norm of the gradient before clipping. {clipped}" if clipped else "Norm of the gradient."
+
+
 def _throughput(history: Sequence[Record]) -> list[Panel]:
     records = of_event(history, "step")
     rates = [
@@ -80,21 +86,27 @@ def _throughput(history: Sequence[Record]) -> list[Panel]:
     return _half("Speed", f"{what} per second; on average {' and '.join(rates)}.", figure)
 
 
+# How to read what layers do, of steps on mini-batches and of steps on all data.
+_RATIO = "Norm of one step's update divided by the norm of the weights."
+_LAYERS = {
+    "update_ratio": (
+        "Update-to-weight ratio by layer",
+        f"{_RATIO} Around 10⁻³ is typical; much less means that a layer hardly learns, much more that its training is "
+        "unstable.",
+        f"{_RATIO} Steps on all data may be as long as the weights; the ratio falls as the training converges.",
+    ),
+    "grad_norm": (
+        "Gradient norm by layer",
+        "A layer with much smaller gradients than the others learns little; a much larger one limits the step.",
+        "It falls in every layer as the training converges.",
+    ),
+}
+
+
 def _layers(history: Sequence[Record]) -> list[Panel]:
     panels = []
-    for quantity, title, text in (
-        (
-            "update_ratio",
-            "Update-to-weight ratio by layer",
-            "Norm of one step's update divided by the norm of the weights. Around 10⁻³ is typical; much less means "
-            "that a layer hardly learns, much more that its training is unstable.",
-        ),
-        (
-            "grad_norm",
-            "Gradient norm by layer",
-            "A layer with much smaller gradients than the others learns little; a much larger one limits the step.",
-        ),
-    ):
+    for quantity, (title, of_batches, of_all_data) in _LAYERS.items():
+        text = of_all_data if figures.sees_all_data(history) else of_batches
         figure = figures.layer_figure(history, quantity)
         if figure is not None:
             panels.append(Panel(title, text, figure=figure))
@@ -139,15 +151,24 @@ def _incidents(history: Sequence[Record]) -> list[Panel]:
 
 
 def training_panels(history: Sequence[Record], metrics: Sequence[Mapping[str, Any]] = ()) -> list[Panel]:
-    """Return what a history shows: loss, metrics, learning rate, gradients, speed, layers, incidents."""
+    """Return what a history shows: loss, metrics, gap, learning rate, gradients, speed, layers, incidents.
+
+    What would say nothing of a run (a learning rate that never changes, the speed of steps on all data) is left out.
+    """
     history = surviving(history)
     loss = _loss(history)
     halves = [
         *_metrics(history, metrics),
+        *_half(
+            "Relative gap",
+            "How far the loss is above what is proved to be out of reach, relative to the loss; training stops at the "
+            "tolerance of --certify.",
+            figures.gap_figure(history),
+        ),
         *_half("Learning rate", _rate_sentence(history), figures.learning_rate_figure(history)),
         *_half(
             "Gradient norm",
-            f"Norm of the gradient before clipping. {figures.clipped_sentence(history)}".rstrip(),
+            _gradient_sentence(history),
             figures.gradient_norm_figure(history),
         ),
         *_throughput(history),

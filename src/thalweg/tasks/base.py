@@ -23,6 +23,7 @@ from thalweg.heads.base import AbstractHead
 from thalweg.heads.targets import Targets
 from thalweg.models.presets import ModelShape
 from thalweg.tasks.answering import answering, figure_lines
+from thalweg.tasks.verdict import Seen, main_figure
 
 BATCH_SIZE = 256  # of examples that are looked at once training is over
 
@@ -273,7 +274,7 @@ class AbstractTask(ABC):
         """Return options that the data decided where the user did not, such as the penalty; none by default."""
         return {}
 
-    def verdict(self, metrics: Mapping[str, float]) -> str:
+    def compared(self, metrics: Mapping[str, float]) -> str:
         """Return what metrics say beside the simplest answers there are, in a sentence; nothing by default."""
         del metrics
         return ""
@@ -287,6 +288,13 @@ class AbstractTask(ABC):
         """
         del model, head, examples, limit
         return {}, None
+
+    def verdict(self, metrics: Mapping[str, float], seen: Seen) -> str:
+        """Return the result in half a sentence: the main figure with its interval, and what it is to be beaten by.
+
+        By default the figure that picks the weights. The metrics have the loss among them.
+        """
+        return main_figure(metrics, self.selects_by[0], seen, "examples")
 
     @abstractmethod
     def predict(

@@ -1,15 +1,18 @@
 """Training to a proved optimum: when it is the default, what it keeps, what it says, and that it resumes."""
 
+import html
 import json
+import re
 
 import pytest
 
 from thalweg.cli.main import run as command
 from thalweg.errors import InputError
 from thalweg.status import Status
+from thalweg.training.certified.proof import proof_summary
 from thalweg.training.folder import checkpoint
 from thalweg.training.recipe.recipe import Options
-from thalweg.training.session import sizing
+from thalweg.training.session import finish, sizing
 from thalweg.training.session.api import train
 from thalweg.training.session.loop import train as train_loop
 from thalweg.training.session.prepare import Request, prepare
@@ -40,7 +43,13 @@ def test_the_default_ends_at_a_proved_optimum_and_keeps_the_last_weights(labeled
     assert found["bound"] <= found["loss"]
     assert run.result["best_step"] == run.result["steps"]
     assert run.history[-2]["gap"] == pytest.approx(found["relative_gap"], rel=1e-3)
-    assert "Proved: the best training loss is at least" in (run.folder / "report.html").read_text()
+    assert found["reached"]
+    assert found["sentence"].startswith(
+        "Certified: no training can lower the penalized training loss on these features"
+    )
+    assert "nothing about accuracy or new data" in found["sentence"]
+    assert run.result["verdict"].endswith("; the training loss is certified.")
+    assert found["sentence"] in html.unescape((run.folder / "report.html").read_text())
 
 
 def test_the_same_recipe_gives_the_same_bits(labeled, tmp_path):
@@ -67,7 +76,29 @@ def test_a_gap_that_stays_open_is_told(labeled, tmp_path):
     run = train(labeled, out=tmp_path, certify=1e-4, steps=2)
     assert run.status is Status.COMPLETED
     assert run.result["certificate"]["relative_gap"] > 1e-4
-    assert "above the tolerance of 0.0001" in run.result["certificate"]["sentence"]
+    found = run.result["certificate"]
+    assert found["reached"] is False
+    assert re.match(r"Not certified: gap 0\.\d\d after 2 steps \(the tolerance is 0\.0001\)\.", found["sentence"])
+    assert "More --epochs or a larger --l2" in found["sentence"]
+    assert re.search(r"; not certified: gap 0\.\d\d after 2 steps\.$", run.result["verdict"])
+    page = (run.folder / "report.html").read_text()
+    for claim in ("Proved", "Certified", "is certified", "provably"):
+        assert claim not in json.dumps(run.result) + page[: page.index('<h2 id="repeat">')]
+
+
+def test_a_gap_without_a_tolerance_is_no_certificate(labeled, tmp_path):
+    run = train(labeled, out=tmp_path, optimizer="factored-newton", certify=0.0, steps=3)
+    found = run.result["certificate"]
+    assert found["reached"] is False
+    assert "(no tolerance was asked for)" in found["sentence"]
+
+
+def test_a_status_that_rounding_takes_back_is_not_printed(labeled, tmp_path, monkeypatch):
+    monkeypatch.setattr(finish, "proof_summary", lambda certificate, _, steps: proof_summary(certificate, 1e-30, steps))
+    run = train(labeled, out=tmp_path)
+    assert run.status is Status.COMPLETED
+    assert run.result["sentence"] == Status.COMPLETED.value
+    assert run.result["certificate"]["reached"] is False
 
 
 @pytest.mark.parametrize("option", [
@@ -140,6 +171,15 @@ def test_the_summary_and_the_json_have_the_proved_line(labeled, tmp_path, capsys
         assert ended.value.code == 0
         out = capsys.readouterr().out
         if more:
-            assert json.loads(out)["certificate"]["relative_gap"] <= 1e-4
+            printed = json.loads(out)
+            assert printed["certificate"]["reached"] is True
+            assert printed["verdict"].startswith("Accuracy ")
         else:
-            assert "Proved: the best training loss is at least" in out
+            lines = out.splitlines()
+            assert re.match(
+                r"Accuracy [01]\.\d{3}, 95 % interval [\d.]+-[\d.]+ on \d+ texts; always answering '(good|bad)' gives",
+                lines[0],
+            )
+            assert lines[0].endswith("; the training loss is certified.")
+            assert "Certified: no training can lower the penalized training loss on these features below" in out
+            assert "best" not in out

@@ -19,23 +19,19 @@
 
   let printing = false;
 
-  plots.forEach((plot, i) => {
+  // A figure is drawn when there is room for it: one in a fold has none until that is opened.
+  const drawn = new Set();
+  const draw = (plot) => {
+    if (drawn.has(plot)) return;
+    drawn.add(plot);
+    const { data, layout } = figures[plots.indexOf(plot)];
     // Dragging on a touch screen must scroll the page, not zoom the figure.
-    const layout = { ...figures[i].layout, template: theme(), dragmode: touch ? false : "zoom" };
-    Plotly.newPlot(plot, figures[i].data, layout, config);
-  });
+    Plotly.newPlot(plot, data, { ...layout, template: theme(), dragmode: touch ? false : "zoom" }, config);
+    const button = plot.closest(".panel").querySelector(".toggle");
+    if (button) offerLogarithm(button, plot);
+  };
 
-  const resized = new ResizeObserver((entries) => {
-    for (const { target, contentRect } of entries) {
-      if (contentRect.width && Math.abs(contentRect.width - target._fullLayout.width) > 1 && !printing) {
-        Plotly.relayout(target, { width: null, autosize: true });
-      }
-    }
-  });
-  plots.forEach((plot) => resized.observe(plot));
-
-  for (const button of document.querySelectorAll(".toggle")) {
-    const plot = button.closest(".panel").querySelector(".plot");
+  const offerLogarithm = (button, plot) => {
     const press = () => button.setAttribute("aria-pressed", String(plot.layout.yaxis.type === "log"));
     button.addEventListener("click", () => {
       const type = plot.layout.yaxis.type === "log" ? "linear" : "log";
@@ -47,15 +43,32 @@
     });
     button.hidden = false;
     press();
-  }
+  };
 
-  const paint = (template) => plots.forEach((plot) => Plotly.relayout(plot, { template }));
-  dark.addEventListener("change", () => paint(theme()));
+  const isShown = (plot) => plot.offsetWidth > 0 && !plot.closest("details:not([open])");
+  const drawShown = () => plots.filter(isShown).forEach(draw);
+  drawShown();
+  document.querySelectorAll("details").forEach((fold) => fold.addEventListener("toggle", drawShown));
+  const resized = new ResizeObserver((entries) => {
+    for (const { target, contentRect } of entries) {
+      if (!drawn.has(target) || !isShown(target) || printing) continue;
+      if (Math.abs(contentRect.width - target._fullLayout.width) > 1) {
+        Plotly.relayout(target, { width: null, autosize: true });
+      }
+    }
+  });
+  plots.forEach((plot) => resized.observe(plot));
 
-  // Paper is white and narrower than most windows.
+  dark.addEventListener("change", () => drawn.forEach((plot) => Plotly.relayout(plot, { template: theme() })));
+
+  // Paper is white and narrower than most windows, and nobody can open a fold on it.
+  let opened = [];
   addEventListener("beforeprint", () => {
     printing = true;
+    opened = [...document.querySelectorAll("details:not([open])")];
+    opened.forEach((fold) => { fold.open = true; });
     for (const plot of plots) {
+      draw(plot);
       const half = plot.closest(".half") ? 290 : 620;
       const width = Math.min(half, parseInt(getComputedStyle(plot.parentElement).maxWidth, 10) || half);
       Plotly.relayout(plot, { template: themes.light, width });
@@ -63,6 +76,7 @@
   });
   addEventListener("afterprint", () => {
     printing = false;
+    opened.forEach((fold) => { fold.open = false; });
     for (const plot of plots) Plotly.relayout(plot, { template: theme(), width: null, autosize: true });
   });
 })();

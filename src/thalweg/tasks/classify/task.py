@@ -1,5 +1,6 @@
 """Classification: a text, and one label or several."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, final
@@ -34,6 +35,7 @@ from thalweg.tasks.reading.saved import reading, write_json
 from thalweg.tasks.reading.text_column import TextColumn, check_columns
 from thalweg.tasks.reading.text_reader import MAX_RAW, TextReader, check_texts
 from thalweg.tasks.sections import F1
+from thalweg.tasks.verdict import Seen, main_figure, short
 
 LABELS = "labels.json"
 
@@ -252,6 +254,27 @@ class Classify(AbstractTask):
     @override
     def meter(self) -> AbstractMeter:
         return LabelMeter(len(self.labels), multilabel=self.multilabel)
+
+    @override
+    def verdict(self, metrics: Mapping[str, float], seen: Seen) -> str:
+        if not self.multilabel:
+            said = main_figure(metrics, "accuracy", seen, "texts")
+            return said + self._baseline("; always answering {} gives {}", seen)
+        said = main_figure(metrics, "macro_f1", seen, "texts", "macro F1")
+        said += f"; all labels right for {short(metrics['accuracy'])} of them"
+        return said + self._baseline(", always answering {} for {}", seen)
+
+    def _baseline(self, words: str, seen: Seen) -> str:
+        """Return what always giving the most frequent answer scores, in words with two gaps; "" where nobody knows."""
+        if seen.examples is None or "accuracy" not in seen.baselines:
+            return ""
+        labels = seen.examples.columns["labels"]
+        if isinstance(labels, Ragged):
+            sets = Counter(frozenset(labels[row].tolist()) for row in range(len(seen.examples)))
+            most = ", ".join(self.labels[label] for label in sorted(sets.most_common(1)[0][0])) or "(none)"
+        else:
+            most = self.labels[int(np.bincount(labels.astype(np.int64)).argmax())]
+        return words.format(repr(most), short(seen.baselines["accuracy"]))
 
     @property
     @override

@@ -32,6 +32,7 @@ from thalweg.tasks.forecast.running import ahead, forecasts
 from thalweg.tasks.forecast.series import Series, check_length, check_variation, read_series, split_end
 from thalweg.tasks.forecast.windows import AnyReader, DifferenceReader, WindowReader, examples_of
 from thalweg.tasks.reading.saved import reading, write_json
+from thalweg.tasks.verdict import Seen, main_figure
 
 FILE = "forecast.json"
 
@@ -235,6 +236,16 @@ class Forecast(AbstractTask):
         low, high = self.linear.interval(forecast)
         return np.where(np.isfinite(low), (low <= actual) & (actual <= high), np.nan)
 
+    @override
+    def verdict(self, metrics: Mapping[str, float], seen: Seen) -> str:
+        said, kept = measures.verdict(metrics, self.reference.season).removesuffix("."), self._kept()
+        if not said:
+            return main_figure(metrics, "nmse", seen, "forecasts", "squared error over variance") + kept
+        return f"{said} ({main_figure(metrics, 'skill', seen, 'forecasts')}){kept}"
+
+    def _kept(self) -> str:
+        return f"; kept: {self.linear.form.name}" if self.linear is not None else ""
+
     @property
     @override
     def selects_by(self) -> tuple[str, str]:
@@ -246,9 +257,8 @@ class Forecast(AbstractTask):
         return measures.explanations(self.columns, season=self.reference.season, intervals=self.has_intervals)
 
     @override
-    def verdict(self, metrics: Mapping[str, float]) -> str:
-        kept = f" Kept: {self.linear.form.name}." if self.linear is not None else ""
-        return measures.verdict(metrics, self.reference.season) + kept
+    def compared(self, metrics: Mapping[str, float]) -> str:
+        return measures.verdict(metrics, self.reference.season)
 
     @override
     def generated_metrics(

@@ -27,6 +27,7 @@ from thalweg.tasks.language import report as language_report
 from thalweg.tasks.reading.saved import reading, write_json
 from thalweg.tasks.reading.text_column import TextColumn, check_columns
 from thalweg.tasks.reading.text_reader import TOKENIZER, check_texts
+from thalweg.tasks.verdict import Seen, main_figure, short
 from thalweg.tasks.writing.base import AbstractWritingTask
 from thalweg.tasks.writing.generate import Sampling, continue_texts
 from thalweg.tasks.writing.token_sums import TokenMeter, perplexity
@@ -208,6 +209,11 @@ class Language(AbstractWritingTask):
         del accuracy
         bits = nats / math.log(2) + 8 * self.unknown_per_token
         return {"perplexity": perplexity(nats), "bits_per_byte": bits / self.bytes_per_token}
+
+    @override
+    def verdict(self, metrics: Mapping[str, float], seen: Seen) -> str:
+        said = main_figure(metrics, "perplexity", seen, "chunks of text")
+        return f"{said}; {short(metrics['bits_per_byte'])} bits per byte, where no compression at all gives 8"
 
     @property
     @override

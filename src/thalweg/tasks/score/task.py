@@ -1,7 +1,7 @@
 """Scoring: a number for a text, or for a pair of texts."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, final
 
@@ -34,6 +34,7 @@ from thalweg.tasks.reading.text_reader import MAX_RAW, TextReader
 from thalweg.tasks.regression import correlations, drawn_scores, nmse
 from thalweg.tasks.score import report as score_report
 from thalweg.tasks.score.joint import bags_of, joint_columns, overlap_numbers
+from thalweg.tasks.verdict import Seen, main_figure, short
 
 FILE, PAIRS = "score.json", "pairs.safetensors"
 FEATURES = "features of each pair (how much the texts share, and which words, as this run measures and weights them)"
@@ -259,6 +260,11 @@ class Score(AbstractTask):
     @override
     def meter(self) -> AbstractMeter:
         return ScoreMeter(self.scaling, self.span)
+
+    @override
+    def verdict(self, metrics: Mapping[str, float], seen: Seen) -> str:
+        said = main_figure(metrics, "pearson", seen, "pairs" if self.is_pair else "texts", "Pearson correlation")
+        return f"{said}; the squared error is {short(metrics['nmse'])} of that of always answering the mean"
 
     @property
     @override

@@ -32,6 +32,7 @@ from thalweg.tasks.reading.words import Sentence, WordReader, pieces, read_sente
 from thalweg.tasks.sections import F1
 from thalweg.tasks.tag import report as tag_report
 from thalweg.tasks.tag.spans import SpanScore, is_bio, spans_of, split_tag
+from thalweg.tasks.verdict import Seen, main_figure, short
 
 LABELS = "labels.json"
 
@@ -252,6 +253,16 @@ class Tag(AbstractTask):
     @override
     def meter(self) -> AbstractMeter:
         return TagMeter(self.tags)
+
+    @override
+    def verdict(self, metrics: Mapping[str, float], seen: Seen) -> str:
+        if self.has_spans:
+            return main_figure(metrics, "span_f1", seen, "sentences", "span F1")
+        said = main_figure(metrics, "accuracy", seen, "sentences", "accuracy of words")
+        if seen.examples is None or "accuracy" not in seen.baselines:
+            return said
+        most = int(np.bincount(seen.examples.ragged("tags").values).argmax())
+        return f"{said}; always answering {self.tags[most]!r} gives {short(seen.baselines['accuracy'])}"
 
     @property
     @override

@@ -27,6 +27,7 @@ from thalweg.tasks.base import AbstractMeter, AnswerOptions, Prepared, Settings
 from thalweg.tasks.reading.text_column import TextColumn, check_columns
 from thalweg.tasks.reading.text_reader import TOKENIZER, check_texts
 from thalweg.tasks.translate import report as translate_report
+from thalweg.tasks.verdict import Seen, main_figure
 from thalweg.tasks.writing.base import AbstractWritingTask
 from thalweg.tasks.writing.generate import beam_search, greedy
 from thalweg.tasks.writing.token_sums import TokenMeter, perplexity
@@ -161,6 +162,13 @@ class Translate(AbstractWritingTask):
     @override
     def meter(self) -> AbstractMeter:
         return TokenMeter(lambda nats, accuracy: {"token_accuracy": accuracy, "perplexity": perplexity(nats)}, "texts")
+
+    @override
+    def verdict(self, metrics: Mapping[str, float], seen: Seen) -> str:
+        for name, words in (("bleu", "BLEU"), ("chrf", "chrF"), ("perplexity", "")):
+            if name in metrics:
+                return main_figure(metrics, name, seen, "texts", words)
+        raise AssertionError("a translator always has a perplexity")
 
     @property
     @override

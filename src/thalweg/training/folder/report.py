@@ -24,9 +24,9 @@ def make_report(
     summary: dict[str, Any],
     more: Sequence[dict[str, Any]] = (),
 ) -> Report:
-    """Return the report of a finished run: `networks` hold the kept weights, `more` are sections that come first.
+    """Return the report of a finished run: `networks` hold the kept weights.
 
-    `summary` is what `metrics.json` says.
+    `summary` is what `metrics.json` says, `more` are sections about the certificate.
     """
     recipe, data = run.recipe, run.data
     for network in networks:
@@ -54,11 +54,8 @@ def make_report(
         f"{task.describe(prepared)} from {data['described']}."
     )
     intervals = [note.removeprefix(IN_BRACKETS) for note in summary.get("interval_notes", ())]  # here they are in words
-    verdict = [summary["verdict"]] if summary.get("verdict") else []
-    notes = [*verdict, *intervals, *data["notes"], *prepared.notes, *summary["warnings"]]
+    notes = [*intervals, *data["notes"], *prepared.notes, *summary["warnings"]]
     notes += summary.get("selection", {}).get("sentences", [])
-    if "certificate" in summary:
-        notes.append(summary["certificate"]["sentence"])
     if summary["num_rejected"]:
         notes.append(
             f"{summary['num_rejected']} steps were rejected because loss or gradient was NaN or infinite; "
@@ -67,6 +64,7 @@ def make_report(
     seconds = summary["seconds"]
     return Report(
         name=run.folder.name,
+        verdict=summary.get("verdict", ""),
         task=recipe.run.task,
         sentence=sentence,
         status=summary["sentence"],
@@ -77,14 +75,16 @@ def make_report(
             ("Steps", summary["steps"]),
             ("Epochs", round(summary["steps"] / summary["steps_per_epoch"], 2)),
             ("Training time", f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.1f} min"),
-            ("Best step", summary["best_step"]),
+            ("Kept weights", _kept(summary)),
             ("Training examples", summary["num_train"]),
             ("Validation examples", summary["num_valid"]),
         ],
         metrics=metrics,
         history=[_only(entry, shown) for entry in read_history(run.folder / HISTORY)],
         notes=notes,
-        sections=[*more, *task.sections(*networks, prepared, recipe.run.seed), *path_sections(summary)],
+        sections=[*task.sections(*networks, prepared, recipe.run.seed), *path_sections(summary)],
+        certificate=summary.get("certificate", {}).get("sentence", ""),
+        proofs=more,
         recipe=recipe.to_toml(),
         reproduce=[f"thalweg train {run.folder / 'recipe.toml'}", f"thalweg predict {run.folder} ..."],
     )
@@ -113,6 +113,11 @@ def path_sections(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
         }
         for key, name in drawn.items()
     ]
+
+
+def _kept(summary: dict[str, Any]) -> str:
+    """Return in words of which step the kept weights are, and why of that one."""
+    return f"step {summary['best_step']:,}, the {'last' if summary.get('keeps_last') else 'best'} one"
 
 
 def _shown(metrics: list[str]) -> list[str]:

@@ -101,12 +101,12 @@ class Run:
 
     @property
     def model(self) -> nn.Module:
-        """The network with the best weights, in evaluation mode."""
+        """The network with the weights that were kept, in evaluation mode."""
         return self._load()[1]
 
     @property
     def head(self) -> AbstractHead:
-        """The output layer with the best weights."""
+        """The output layer with the weights that were kept."""
         return self._load()[2]
 
     @property

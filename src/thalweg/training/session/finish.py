@@ -1,24 +1,26 @@
-"""The end of a run: the best weights restored and measured, `metrics.json`, and the report."""
+"""The end of a run: the weights that were kept restored and measured, `metrics.json`, and the report."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from thalweg import names
-from thalweg.certificates.checker.statements import down
 from thalweg.certificates.problems import problem_at
 from thalweg.errors import InputError
 from thalweg.objective import Objective
 from thalweg.report.page import write_report
 from thalweg.status import Status
+from thalweg.tasks.verdict import Seen
+from thalweg.training.certified.proof import proof_summary
 from thalweg.training.folder import build, checkpoint
 from thalweg.training.folder.report import make_report
 from thalweg.training.folder.run import METRICS, REPORT, WEIGHTS, write_json, write_manifest
 from thalweg.training.session.loop import train
 from thalweg.training.session.selection import sentences
 from thalweg.training.session.session import Session
+from thalweg.training.steps.evaluate import Evaluation
 from thalweg.training.steps.held_out import chosen_from, interval_notes, to_json
 
 MAX_GENERATED = 2000  # validation examples that are written out for BLEU and the like; `evaluate` takes all of a file
@@ -27,7 +29,7 @@ MAX_GENERATED = 2000  # validation examples that are written out for BLEU and th
 def train_and_finish(
     session: Session, say: Callable[[str], None], watch: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any]:
-    """Train to the end, measure the best weights, write the report and return the summary.
+    """Train to the end, measure the weights that were kept, write the report and return the summary.
 
     `say` takes sentences about what is being done, `watch` every history entry.
     """
@@ -37,12 +39,12 @@ def train_and_finish(
         if entry["event"] == "finished":
             status = Status[entry["status"]]
     if status is not Status.INTERRUPTED:
-        say("Evaluating the best weights and writing the report.")
+        say("Evaluating the weights that were kept and writing the report.")
     return finish(session, status)
 
 
 def finish(session: Session, status: Status) -> dict[str, Any]:
-    """Measure the best weights, write `metrics.json`, the manifest and the report, and return the summary.
+    """Measure the weights that were kept, write `metrics.json`, the manifest and the report, and return the summary.
 
     After an interruption nothing is measured and no report is written, only the state noted. The summary is what
     `--json` prints (`run task model optimizer steps seconds metrics status`), and more.
@@ -61,6 +63,7 @@ def finish(session: Session, status: Status) -> dict[str, Any]:
         "num_rejected": score.num_rejected,
         "num_rollbacks": score.num_rollbacks,
         "best_step": score.best_step,
+        "keeps_last": bool(recipe.training.certify),
         "num_parameters": build.count_parameters(session.model, session.head),
         "num_train": len(session.rows),
         "num_valid": len(session.prepared.valid),
@@ -76,6 +79,8 @@ def finish(session: Session, status: Status) -> dict[str, Any]:
     build.put_weights(session.model, session.head, weights, run.folder / WEIGHTS)
     if recipe.training.optimizer in names.SOLVERS:
         summary["certificate"] = prove(session)
+        if status is Status.PROVED and not summary["certificate"]["reached"]:  # by rounding, computed once more
+            summary |= {"status": Status.COMPLETED.name, "sentence": Status.COMPLETED.value}
     if session.is_chosen:
         chosen, sizes = session.selection(), (len(session.prepared.train), len(session.prepared.valid))
         summary["selection"] = {**chosen, "sentences": sentences(chosen, *sizes, refitted=session.refits)}
@@ -83,10 +88,9 @@ def finish(session: Session, status: Status) -> dict[str, Any]:
     evaluation = session.evaluate(generated=min(len(session.prepared.valid), MAX_GENERATED), intervals=True)
     summary["loss"] = evaluation.loss
     summary |= {"metrics": evaluation.metrics, **to_json(evaluation)}
+    summary["verdict"] = verdict(session, evaluation, summary.get("certificate"))
     compared = chosen_from(run.history, keeps_last=bool(recipe.training.certify))
     summary["interval_notes"] = interval_notes(evaluation, "validation example", compared)
-    if verdict := session.task.verdict(evaluation.metrics):
-        summary["verdict"] = verdict
     if figures := session.head.figures():
         summary["head"] = figures
     summary["warnings"] = session.head.notes()
@@ -101,6 +105,13 @@ def finish(session: Session, status: Status) -> dict[str, Any]:
     return summary
 
 
+def verdict(session: Session, found: Evaluation, certificate: Mapping[str, Any] | None) -> str:
+    """Return the run's result in a sentence: the task's figures, and whether the training loss is certified."""
+    seen = Seen(found.num_examples, found.intervals, found.baselines, session.prepared.valid)
+    said = session.task.verdict({"loss": found.loss, **found.metrics}, seen)
+    return f"{said[:1].upper()}{said[1:]}{'' if certificate is None else '; ' + certificate['short']}."
+
+
 def prove(session: Session) -> dict[str, Any]:
     """Return what the summary says about the proof for the present weights on all training data, as plain values.
 
@@ -110,20 +121,4 @@ def prove(session: Session) -> dict[str, Any]:
     objective = Objective(session.model, session.head, session.feed(0), l2=recipe.training.l2)
     problem, point = problem_at(objective, session.task.about())
     certificate = problem.certificate(point, evidence=False)
-    gap, tolerance = certificate.relative_gap, recipe.training.certify
-    sentence = (
-        f"Proved: the best training loss is at least {down(certificate.bound, 7)}, and this model has "
-        f"{certificate.loss:.7g} (relative gap {gap:.1e}). {certificate.scope}"
-    )
-    if tolerance and not gap <= tolerance:  # 0: none was asked for
-        sentence += (
-            f" The gap is above the tolerance of {tolerance:g}: more --epochs, a larger --width or --l2 close it."
-        )
-    return {
-        "loss": certificate.loss,
-        "bound": certificate.bound,
-        "relative_gap": gap,
-        "scope": certificate.scope,
-        "proof": certificate.proof.value,
-        "sentence": sentence,
-    }
+    return proof_summary(certificate, recipe.training.certify, session.place.step)

@@ -64,9 +64,9 @@ def _begin(
         if status is not None:
             return status
         evaluation = session.measure()
-        improved = session.take_score(evaluation)
+        session.take_score(evaluation)
         session.score.seconds = clock.elapsed()
-        yield log.add(_entry(session, evaluation, clock, improved=improved))
+        yield log.add(_entry(session, evaluation, clock))  # other weights are kept: those that are trained from here on
     if not resumed:
         session.save()
     return None
@@ -147,12 +147,15 @@ def _evaluate(session: Session, clock: "_Clock") -> dict[str, Any] | None:
         session.schedule.step(-value if better == "higher" else value)
     improved = session.take_score(evaluation)
     keeps_last = session.run.recipe.training.certify  # what is certified is the end of training, not its best score
-    if improved or (keeps_last and math.isfinite(value)):
+    kept = improved or bool(keeps_last and math.isfinite(value))
+    if kept:
         session.keep_weights()
-    return _entry(session, evaluation, clock, improved=improved)
+    return _entry(session, evaluation, clock, improved=improved, kept=kept)
 
 
-def _entry(session: Session, evaluation: Evaluation, clock: "_Clock", *, improved: bool) -> dict[str, Any]:
+def _entry(
+    session: Session, evaluation: Evaluation, clock: "_Clock", *, improved: bool = False, kept: bool = False
+) -> dict[str, Any]:
     entry = {
         "event": "evaluation",
         "step": session.place.step,
@@ -161,6 +164,7 @@ def _entry(session: Session, evaluation: Evaluation, clock: "_Clock", *, improve
         "loss": evaluation.loss,
         "metrics": evaluation.metrics,
         "best": improved,
+        "kept": kept,
     }
     figures = session.head.figures()
     return entry | {"head": figures} if figures else entry
