@@ -1,8 +1,8 @@
 """Classifiers that people would take instead: linear models on TF-IDF or hashed words, and fastText.
 
 Each is a function from the training part, the development part (or none: a stratified tenth of the training part is
-cut) and the test part to its answers, with the score by which its settings were chosen. Where the tenth was cut, the
-chosen one is fitted again on the whole training part, fastText and the hashed one excepted.
+cut) and the test part to its answers, with the score by which its settings were chosen. The chosen one is fitted again
+on training and development part together, as thalweg does; fastText and the hashed one excepted.
 """
 
 import csv
@@ -68,7 +68,8 @@ def _best(
     models = {c: make(c).fit(inputs, labels) for c in grid}
     scores = {c: float(model.score(valid_inputs, valid_labels)) for c, model in models.items()}
     best = max(scores, key=scores.__getitem__)
-    model = pipeline(best).fit(*read_labeled(train)) if cut else make_pipeline(vectorizer, models[best])
+    everything = read_labeled(train) if cut else (texts + valid_texts, labels + valid_labels)
+    model = pipeline(best).fit(*everything)
     return {"valid": scores[best], "settings": best, **_answers(model, test)}
 
 
