@@ -3,6 +3,7 @@
 import csv
 import json
 import random
+import re
 
 import pytest
 import torch
@@ -90,6 +91,25 @@ def test_the_run_has_its_files_and_finite_metrics(trained):
     assert run.metrics
     assert all(value is not None for value in run.metrics.values()), run.metrics
     assert run.result["loss"] > 0.0
+
+
+VERDICTS = {
+    "classify": r"Accuracy [01]\.\d{3}.* on \d+ texts; always answering '.+' gives [01]\.\d{3}",
+    "several labels": r"Macro F1 .* on \d+ texts; all labels right for [01]\.\d{3} of them, always answering '.+' for",
+    "tag": r"(Span F1|Accuracy of words) .* on \d+ sentences",
+    "score": r"Pearson correlation -?\d.* on \d+ (texts|pairs); the squared error is \d.* of that of always answering",
+    "forecast": r"(Worse than naive|As good as naive|The mean squared error is).* on \d+ forecasts\)",
+    "language": r"Perplexity \d.* on \d+ chunks of text; \d.* bits per byte",
+    "translate": r"(BLEU|ChrF) \d.* on \d+ texts",
+}
+
+
+def test_the_verdict_is_a_sentence_about_the_main_figure_of_the_task(trained):
+    task, run, _ = trained
+    verdict = run.result["verdict"]
+    assert re.match(VERDICTS[task], verdict), verdict
+    assert verdict.endswith(".")
+    assert "nan" not in verdict
 
 
 def test_predictions_are_json_and_the_same_after_loading(trained):
