@@ -30,6 +30,23 @@ def splitmix64(numbers: np.ndarray) -> np.ndarray:
     return numbers ^ (numbers >> np.uint64(31))
 
 
+def order_of_texts(keys: np.ndarray) -> np.ndarray:
+    """Return for each row's key (from `text_keys`) the place of its text among the different ones, in scrambled order.
+
+    int64 `[num_rows]`. It depends on the keys alone, not on the order of the rows.
+    """
+    return np.unique(_scrambled(keys), return_inverse=True)[1].astype(np.int64, copy=False)
+
+
+def require_two_texts(places: np.ndarray, name: str | None) -> None:
+    """Raise an InputError where there is nothing to split; `places` hold one number a row, equal for equal texts."""
+    if not len(places) or places.min() == places.max():
+        raise InputError(
+            f"{name or 'The data'}: expected at least two different texts, to split off validation data; "
+            f"got {min(len(places), 1)}. Give more data, or a validation file."
+        )
+
+
 def validation_rows(
     keys: np.ndarray, fraction: float, labels: np.ndarray | None = None, name: str | None = None
 ) -> np.ndarray:
@@ -40,19 +57,14 @@ def validation_rows(
     Two repairs: if one side would be empty, the text nearest to the threshold goes there; and rows whose label would be
     missing from training move to training, along with all rows of the same text.
 
-    The labels are `[num_rows]`, or for rows with several labels bool `[num_rows, num_labels]`; `name` is where the rows
-    come from, for messages. Raises `ValueError` for a fraction outside (0, 1), and `InputError` with fewer than two
-    different texts, or if every text is the only one with its label.
+    The labels are bool `[num_rows, num_labels]`; `name` is where the rows come from, for messages. Raises `ValueError`
+    for a fraction outside (0, 1), and `InputError` with fewer than two different texts, or if every text is the only
+    one with its label. For labels of whole texts `thalweg.data.arrays.stratified` keeps their shares as well.
     """
     if not 0.0 < fraction < 1.0:
         raise ValueError(f"validation_rows(fraction=...) must lie in (0, 1); got {fraction!r}.")
-    keys = np.asarray(keys, dtype=np.uint64)
-    places = splitmix64(keys + np.uint64(0x9E3779B97F4A7C15))
-    if not len(keys) or places.min() == places.max():
-        raise InputError(
-            f"{name or 'The data'}: expected at least two different texts, to split off validation data; "
-            f"got {min(len(keys), 1)}. Give more data, or a validation file."
-        )
+    places = _scrambled(keys)
+    require_two_texts(places, name)
     valid = places < np.uint64(fraction * 2.0**64)
     if not valid.any():
         valid = places == places.min()
@@ -61,6 +73,10 @@ def validation_rows(
     if labels is not None:
         valid = _with_all_labels(valid, places, np.asarray(labels), name or "The data")
     return valid
+
+
+def _scrambled(keys: np.ndarray) -> np.ndarray:
+    return splitmix64(np.asarray(keys, dtype=np.uint64) + np.uint64(0x9E3779B97F4A7C15))
 
 
 def _with_all_labels(valid: np.ndarray, places: np.ndarray, labels: np.ndarray, name: str) -> np.ndarray:
@@ -79,25 +95,17 @@ def _with_all_labels(valid: np.ndarray, places: np.ndarray, labels: np.ndarray, 
 
 def _lacking(valid: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return the rows with a label that no training row has."""
-    if labels.ndim == 2:
-        lacking = ~(labels & ~valid[:, None]).any(axis=0)
-        return np.any(labels & lacking, axis=1)
-    return ~np.isin(labels, labels[~valid])
+    lacking = ~(labels & ~valid[:, None]).any(axis=0)
+    return np.any(labels & lacking, axis=1)
 
 
 def _first_spare(places: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return the rows of the text with the lowest place whose labels other texts have as well; else all False."""
     text = np.unique(places, return_inverse=True)[1]  # texts numbered from the lowest place on
-    if labels.ndim == 2:
-        order = np.argsort(text, kind="stable")
-        begins = np.flatnonzero(np.diff(text[order], prepend=-1))
-        counts = np.add.reduceat(labels[order].astype(np.int64), begins, axis=0)  # of each text's labels
-        needed = ((counts > 0) & (counts == labels.sum(axis=0))).any(axis=1)
-    else:
-        label, totals = np.unique(labels, return_inverse=True, return_counts=True)[1:]
-        pairs, counts = np.unique(text * len(totals) + label, return_counts=True)
-        needed = np.zeros(text.max() + 1, dtype=bool)
-        needed[pairs[counts == totals[pairs % len(totals)]] // len(totals)] = True
+    order = np.argsort(text, kind="stable")
+    begins = np.flatnonzero(np.diff(text[order], prepend=-1))
+    counts = np.add.reduceat(labels[order].astype(np.int64), begins, axis=0)  # of each text's labels
+    needed = ((counts > 0) & (counts == labels.sum(axis=0))).any(axis=1)
     if needed.all():
         return np.zeros(len(text), dtype=bool)
     return np.isin(text, np.argmin(needed))

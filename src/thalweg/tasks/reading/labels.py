@@ -8,7 +8,7 @@ from typing import Any, Final, final
 import numpy as np
 
 from thalweg.data.arrays.ragged import Ragged, RaggedBuilder
-from thalweg.data.arrays.split import validation_rows
+from thalweg.data.arrays.stratified import stratified_rows
 from thalweg.data.columns.facts import as_text, shortened
 from thalweg.data.files.base import AbstractSource, Chunk
 from thalweg.errors import InputError
@@ -34,15 +34,6 @@ class Labels:
         """Return the labels of the rows that are True."""
         ids = self.ids.take(np.flatnonzero(rows)) if isinstance(self.ids, Ragged) else self.ids[rows]
         return dataclasses.replace(self, ids=ids, present=self.present[rows], lines=self.lines[rows])
-
-    def first_ids(self) -> np.ndarray:
-        """Return one label a row, for the cut (the first of several; one past the last for none)."""
-        if isinstance(self.ids, np.ndarray):
-            return self.ids
-        first = np.full(len(self.ids), len(self.names), dtype=np.int64)
-        some = self.ids.lengths > 0
-        first[some] = self.ids.values[self.ids.offsets[:-1][some]]
-        return first
 
 
 @final
@@ -153,12 +144,13 @@ def unseen(kind: str, name: str, where: str, known: Sequence[str] | None, source
 def split_texts(keys: np.ndarray, labels: Labels, share: float, name: str) -> np.ndarray:
     """Return True for the rows held out for validation: this fraction of the texts, of which `keys` holds a key each.
 
-    The same text is always on one side, and every label stays in the training part. Rows without a label are in
-    neither.
+    The same text is always on one side, every label has its share in validation as nearly as possible, and stays in the
+    training part. Rows without a label are in neither. A share of 0 holds nothing out.
     """
     valid = np.zeros(len(keys), dtype=bool)
     present = labels.present
-    valid[present] = validation_rows(keys[present], share, labels=labels.first_ids()[present], name=name)
+    if share:
+        valid[present] = stratified_rows(keys[present], share, labels.take(present).ids, name)
     return valid
 
 
