@@ -134,6 +134,7 @@ DISPERSIONS = {
 
 TOKENIZERS = ("word", "bpe", "char", "byte")
 SCALINGS = ("standard", "range", "none")
+CLASS_WEIGHTS = ("none", "balanced")
 PRECISIONS = ("float32", "float64", "bfloat16")
 VECTOR_STEPS = ("none", "length", "center", "top")
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from thalweg.report.calibration import calibration_error
 from thalweg.report.panels import section_panel
-from thalweg.report.reliability import calibration_error, reliability_figure
+from thalweg.report.reliability import reliability_figure
 
 
 def binned(probability, right, num_bins):

@@ -27,6 +27,8 @@ def predict_and_show(
     if arguments and file is not None:
         raise InputError("Give the inputs as arguments or with --file, not both.")
     if is_online(folder):
+        if options["threshold"] is not None:
+            raise InputError("--threshold is for runs of thalweg train; this model learns from a stream. Leave it out.")
         return _predict_online(folder, arguments, file, int(options["top"]), as_json=as_json)
     run = Run(folder)
     inputs = _inputs(run, arguments, file, options["length"])
@@ -60,10 +62,10 @@ def _predict_online(folder: Path, arguments: list[str], file: Path | None, top: 
     return 0
 
 
-def evaluate_and_show(folder: Path, file: Path, *, skip_bad_rows: bool, as_json: bool) -> int:
+def evaluate_and_show(folder: Path, file: Path, *, threshold: float | None, skip_bad_rows: bool, as_json: bool) -> int:
     """Measure a run on a file, print the metrics, and return the exit code."""
     run = Run(folder)
-    evaluation = run.evaluate(file, skip_bad_rows=skip_bad_rows)
+    evaluation = run.evaluate(file, skip_bad_rows=skip_bad_rows, threshold=threshold)
     metrics, verdict = {"loss": evaluation.loss, **evaluation.metrics}, run.task.compared(evaluation.metrics)
     if as_json:
         said = {"verdict": verdict} if verdict else {}

@@ -131,6 +131,7 @@ def predict(
     top_p: float = 1.0,
     beam: int = 4,
     seed: int = 0,
+    threshold: float | None = None,
     json: Flag = False,
 ) -> int:
     """Predict on new inputs.
@@ -148,23 +149,36 @@ def predict(
         top_p: Nucleus sampling: smallest token set with this total probability.
         beam: Beam size of translations.
         seed: Random seed for sampling.
+        threshold: Probability from which a label is given, in place of the run's own: each of several labels, or the
+            rarer of two.
         json: Print one JSON object per line.
     """
     options = {"top": top, "length": length, "temperature": temperature, "top_p": top_p, "beam": beam, "seed": seed}
+    options["threshold"] = threshold
     return load("thalweg.cli.answers:predict_and_show")(folder, inputs or [], file, options, as_json=json)
 
 
 @app.command
-def evaluate(folder: Path, file: Path, /, *, skip_bad_rows: Flag = False, json: Flag = False) -> int:
+def evaluate(
+    folder: Path,
+    file: Path,
+    /,
+    *,
+    threshold: float | None = None,
+    skip_bad_rows: Flag = False,
+    json: Flag = False,
+) -> int:
     """Evaluate a run on a file with the same columns as its training data.
 
     Args:
         folder: The run's folder, such as runs/docstrings.
         file: The held-out file.
+        threshold: Probability from which a label is given, in place of the run's own (see predict).
         skip_bad_rows: Evaluate even if more than 1 % of the rows cannot be read.
         json: Print the metrics as one JSON object on standard output.
     """
-    return load("thalweg.cli.answers:evaluate_and_show")(folder, file, skip_bad_rows=skip_bad_rows, as_json=json)
+    show = load("thalweg.cli.answers:evaluate_and_show")
+    return show(folder, file, threshold=threshold, skip_bad_rows=skip_bad_rows, as_json=json)
 
 
 @app.command

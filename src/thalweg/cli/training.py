@@ -96,7 +96,7 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
     if summary["num_rejected"]:
         steps = counted(summary["num_rejected"], "step")
         lines.append(f"Rejected because the loss or gradient was NaN or infinite: {steps}.")
-    if summary["metrics"]:
+    if summary.get("warnings") is not None:  # not interrupted
         folder = Path(summary["run"])
         lines += [f"Report: {folder / REPORT}", f"Try it: thalweg predict {folder} ..."]
     for line in lines:

@@ -9,8 +9,9 @@ import plotly.graph_objects as go
 
 from thalweg.errors import counted
 from thalweg.report import section_figures
+from thalweg.report.calibration import calibration_error
 from thalweg.report.penalty_path import path_figure
-from thalweg.report.reliability import calibration_error, reliability_figure
+from thalweg.report.reliability import reliability_figure
 from thalweg.report.text import clip, common_decimals, format_percentage, format_value, number, visible
 
 LONGEST_TEXT = 280  # characters of a cell or a caption; the rest is folded away

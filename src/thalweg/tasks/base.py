@@ -49,6 +49,8 @@ class Settings:
         scaling: scaling of numeric columns.
         layout: how the model reads its input: "bag", "joint" (a pair of texts is one bag), "padded", "window",
             "causal", "translate" or "differences".
+        class_weights: what labels of whole texts count in the training loss: "none" or "balanced".
+        threshold: probability from which a label is given, as text; "auto": validation data choose it; "": as usual.
         spill: where arrays of ids go that are too large for memory.
     """
 
@@ -62,6 +64,8 @@ class Settings:
     lags: int
     scaling: str
     layout: str
+    class_weights: str = "none"
+    threshold: str = ""
     spill: Spill = IN_MEMORY
 
     def normalizer(self) -> Normalizer:
@@ -241,6 +245,10 @@ class AbstractTask(ABC):
     def batch(self, examples: Examples, indices: np.ndarray) -> Batch:
         """Collate the examples with these indices."""
 
+    def training_batch(self, examples: Examples, indices: np.ndarray) -> Batch:
+        """Collate examples to train on, with the weights they have in the training loss; by default as `batch`."""
+        return self.batch(examples, indices)
+
     @final
     def predictions(self, model: nn.Module, head: AbstractHead, examples: Examples) -> tuple[Tensor, Tensor]:
         """Return what the head says about all examples, and their targets, both on the CPU.
@@ -259,6 +267,27 @@ class AbstractTask(ABC):
     @abstractmethod
     def meter(self) -> AbstractMeter:
         """Return an empty meter for one pass over validation data."""
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether validation examples choose how predictions become answers."""
+        return False
+
+    def settle(self, model: nn.Module, head: AbstractHead, prepared: Prepared, folder: Path) -> list[str]:
+        """Choose on validation examples, after training, how predictions become answers; keep it in the run's folder.
+
+        Returns what a user should know about the answers; by default there is nothing to choose or to say.
+        """
+        del model, head, prepared, folder
+        return []
+
+    def with_threshold(self, probability: float) -> "AbstractTask":
+        """Return the task with another probability from which an answer is given.
+
+        Raises:
+            InputError: for a probability outside (0, 1), and for a task without labels of whole texts.
+        """
+        raise InputError(f"--threshold ({probability:g}) is for labels of whole texts; task '{self.name}' has none.")
 
     @property
     @abstractmethod

@@ -17,7 +17,7 @@ from thalweg.certificates.new_texts.resampling import (
     sums_by,
     widened_tails,
 )
-from thalweg.tasks.classify.task import label_pairs, label_sets
+from thalweg.tasks.classify.meter import label_pairs, label_sets
 
 
 def mean_of(values, **options) -> Samples:

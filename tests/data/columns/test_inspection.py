@@ -47,7 +47,7 @@ def test_a_table_of_texts_and_labels_is_described(tmp_path):
     found = look(write(tmp_path, "a.csv", LINES), "classify", max_length=8)
     assert (found.kind, found.task, found.columns) == ("csv", "classify", ("text", "label"))
     assert (found.num_rows, found.num_bad_rows, found.bad_rows) == (9, 0, [])
-    assert (found.labels, found.rare_labels) == ({"good": 5, "bad": 4}, ["bad"])
+    assert (found.labels, found.rare_labels) == ({"good": 5, "bad": 4}, ["good", "bad"])
     (length,) = found.lengths
     words = sorted([5, 4, 5, 5, 2, 2, 9])
     assert (length.count, length.minimum, length.maximum) == (7, 2, 9)

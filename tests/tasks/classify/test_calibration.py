@@ -6,7 +6,7 @@ import torch
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from thalweg.certificates.new_texts.shares import share_interval
-from thalweg.report.reliability import calibration_error
+from thalweg.report.calibration import calibration_error
 from thalweg.tasks.classify.calibration import NUM_BINS, confidence_bins
 
 

@@ -13,7 +13,7 @@ from thalweg.data.columns.tallies import SHOWN_LENGTH, Finding, Lengths, LengthT
 from thalweg.data.files.base import AbstractSource, BadRow, Chunk
 from thalweg.errors import InputError
 
-MIN_ROWS_OF_A_LABEL: Final = 5  # fewer say little about it
+MIN_ROWS_OF_A_LABEL: Final = 10  # of fewer not one would be among the tenth that validates
 
 
 @final
@@ -31,7 +31,7 @@ class Inspection:
     num_bad_rows: int  # rows that can't
     bad_rows: list[BadRow]
     labels: dict[str, int]  # label or tag -> number of occurrences, the most frequent first
-    rare_labels: list[str]  # the labels (not tags) with fewer than 5 rows
+    rare_labels: list[str]  # the labels (not tags) with fewer than 10 rows
     lengths: list[Lengths]  # of each column of texts
     numbers: list[Numbers]  # of each column of numbers
     num_duplicates: int  # rows whose text (pair of texts) came before

@@ -14,28 +14,29 @@ WEAKNESS = "label that is often missed, or often given wrongly"
 
 
 def single_label_sections(
-    labels: Sequence[str], prediction: Tensor, target: Tensor, raw: Sequence[str]
+    labels: Sequence[str], prediction: Tensor, guess: Tensor, target: Tensor, raw: Sequence[str]
 ) -> list[dict[str, Any]]:
     """Return the sections for labels that exclude one another.
 
-    The prediction holds logits `[texts, labels]`, the target ids `[texts]`, `raw` the texts or none of them.
+    The prediction holds logits `[texts, labels]`, guess and target ids `[texts]`, `raw` the texts or none of them.
     """
-    counts = multiclass_confusion_matrix(prediction.argmax(-1), target, len(labels))
-    scores = multiclass_f1_score(prediction.argmax(-1), target, len(labels), average="none")
+    counts = multiclass_confusion_matrix(guess, target, len(labels))
+    scores = multiclass_f1_score(guess, target, len(labels), average="none")
     return [
         confusion("texts of one true label", labels, counts.tolist()),
         f1_bars("label", WEAKNESS, labels, scores.tolist()),
         _reliability(prediction, target),
-        _worst(labels, prediction, target, raw),
+        _worst(labels, prediction, guess, target, raw),
     ]
 
 
 def several_labels_sections(
-    labels: Sequence[str], prediction: Tensor, target: Tensor, raw: Sequence[str]
+    labels: Sequence[str], prediction: Tensor, guess: Tensor, target: Tensor, raw: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Return the sections for labels that may come together; `target` holds 0 and 1, `[texts, labels]`."""
-    scores = multilabel_f1_score(prediction.sigmoid(), target.long(), len(labels), average="none")
-    return [f1_bars("label", WEAKNESS, labels, scores.tolist()), _worst_of_several(labels, prediction, target, raw)]
+    """Return the sections for labels that may come together; guess and target hold 0 and 1, `[texts, labels]`."""
+    scores = multilabel_f1_score(guess.long(), target.long(), len(labels), average="none")
+    worst = _worst_of_several(labels, prediction, guess, target, raw)
+    return [f1_bars("label", WEAKNESS, labels, scores.tolist()), worst]
 
 
 def _reliability(prediction: Tensor, target: Tensor) -> dict[str, Any]:
@@ -51,13 +52,15 @@ def _reliability(prediction: Tensor, target: Tensor) -> dict[str, Any]:
     }
 
 
-def _worst(labels: Sequence[str], prediction: Tensor, target: Tensor, raw: Sequence[str]) -> dict[str, Any]:
+def _worst(
+    labels: Sequence[str], prediction: Tensor, guess: Tensor, target: Tensor, raw: Sequence[str]
+) -> dict[str, Any]:
     """Return the texts whose true label got the least probability among those with the wrong answer."""
     truth = prediction.log_softmax(-1).gather(-1, target[:, None]).squeeze(-1)[: len(raw)]
-    guess = prediction.argmax(-1)[: len(raw)]
+    guess = guess[: len(raw)]
     wrong = (guess != target[: len(raw)]).nonzero().flatten()
     worst = wrong[truth[wrong].argsort()][:NUM_WORST].tolist()
-    probability = prediction.softmax(-1).amax(-1)
+    probability = prediction[: len(raw)].softmax(-1).gather(-1, guess[:, None]).squeeze(-1)
     rows = [[labels[int(target[i])], labels[int(guess[i])], f"{float(probability[i]):.0%}", raw[i]] for i in worst]
     return {
         "kind": "examples",
@@ -69,14 +72,16 @@ def _worst(labels: Sequence[str], prediction: Tensor, target: Tensor, raw: Seque
     }
 
 
-def _worst_of_several(labels: Sequence[str], prediction: Tensor, target: Tensor, raw: Sequence[str]) -> dict[str, Any]:
+def _worst_of_several(
+    labels: Sequence[str], prediction: Tensor, guess: Tensor, target: Tensor, raw: Sequence[str]
+) -> dict[str, Any]:
     loss = nn.functional.binary_cross_entropy_with_logits(prediction, target, reduction="none").sum(-1)[: len(raw)]
 
     def names(row: Tensor) -> str:
         return ", ".join(str(labels[i]) for i in row.nonzero().flatten().tolist()) or "(none)"
 
     order = loss.argsort(descending=True)[:NUM_WORST].tolist()
-    rows = [[names(target[i]), names(prediction[i] > 0), raw[i]] for i in order]
+    rows = [[names(target[i]), names(guess[i]), raw[i]] for i in order]
     return {
         "kind": "examples",
         "title": "Worst mistakes",

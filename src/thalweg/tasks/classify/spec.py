@@ -21,6 +21,6 @@ SPEC = TaskSpec(
         "transformer": ModelSpec("thalweg.models.presets:pooled_transformer", "padded"),
     },
     defaults={"model": "bag"},
-    traits=frozenset({"text", "tokens", "bigrams", "classes"}),
+    traits=frozenset({"text", "tokens", "bigrams", "classes", "labels"}),
     online="thalweg.online.classifier:OnlineClassifier",
 )

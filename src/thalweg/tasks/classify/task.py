@@ -2,18 +2,16 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, final
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torchmetrics import MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score, MultilabelExactMatch, MultilabelF1Score
 from typing_extensions import override
 
 from thalweg.batch import Batch
-from thalweg.certificates.new_texts.resampling import Samples, f1, of_sums, ratio, sums_by
 from thalweg.data.arrays.batches import KEYS, Examples
 from thalweg.data.arrays.equal import View, WholeExamples, same_rows
 from thalweg.data.arrays.ragged import Ragged
@@ -28,9 +26,13 @@ from thalweg.models.bag import LinearBag
 from thalweg.models.presets import ModelShape
 from thalweg.tasks.answering import answering, candidate_lines
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
+from thalweg.tasks.classify.decision import Decision, decision_of
+from thalweg.tasks.classify.meter import LabelMeter
+from thalweg.tasks.classify.notes import label_notes
 from thalweg.tasks.classify.report import several_labels_sections, single_label_sections
+from thalweg.tasks.classify.weights import balanced, of_targets
 from thalweg.tasks.reading.draft import TextDraft
-from thalweg.tasks.reading.labels import LabelReader, Labels, split_texts
+from thalweg.tasks.reading.labels import LabelReader, Labels, counts_of, split_texts
 from thalweg.tasks.reading.saved import reading, write_json
 from thalweg.tasks.reading.text_column import TextColumn, check_columns
 from thalweg.tasks.reading.text_reader import MAX_RAW, TextReader, check_texts
@@ -41,97 +43,20 @@ LABELS = "labels.json"
 
 
 @final
-class LabelMeter(AbstractMeter):
-    """Accuracy and macro F1 of labels that exclude one another; exact match, macro and micro F1 where they may not."""
-
-    def __init__(self, num_labels: int, *, multilabel: bool) -> None:
-        self.multilabel = multilabel
-        if multilabel:
-            metrics = {
-                "accuracy": MultilabelExactMatch(num_labels, validate_args=False),
-                "macro_f1": MultilabelF1Score(num_labels, average="macro", validate_args=False),
-                "micro_f1": MultilabelF1Score(num_labels, average="micro", validate_args=False),
-            }
-        else:
-            metrics = {
-                "accuracy": MulticlassAccuracy(num_labels, average="micro", validate_args=False),
-                "macro_f1": MulticlassF1Score(num_labels, average="macro", validate_args=False),
-            }
-        self.num_labels = num_labels
-        self._metrics = MetricCollection(dict(metrics))
-        self._parts: list[tuple[Tensor, Tensor]] = []
-
-    @override
-    def update(self, prediction: Tensor, batch: Batch) -> None:
-        self._metrics.to(prediction.device)
-        kept = torch.bool if self.multilabel else torch.int32
-        guess = prediction > 0 if self.multilabel else prediction.argmax(-1)
-        self._metrics.update(guess.to(torch.int64), batch.targets.to(torch.int64))
-        self._parts.append((guess.to(kept), batch.targets.to(kept)))
-
-    @override
-    def compute(self) -> dict[str, float]:
-        return {name: float(value) for name, value in self._metrics.compute().items()}
-
-    @override
-    def samples(self) -> Samples:
-        guess, target = (torch.cat(parts).cpu().numpy() for parts in zip(*self._parts, strict=True))
-        return label_sets(guess, target) if self.multilabel else label_pairs(guess, target, self.num_labels)
-
-
-def label_pairs(guess: np.ndarray, target: np.ndarray, num_labels: int) -> Samples:
-    """Return the samples of one label an example, `[examples]` each; a unit is a pair of true and given label."""
-    pairs, counts = np.unique(target.astype(np.int64) * num_labels + guess, return_counts=True)
-    true, given = np.divmod(pairs, num_labels)
-    right = true == given
-
-    def figures(weights: np.ndarray) -> dict[str, np.ndarray]:
-        hits = sums_by(weights * right, true, num_labels)
-        both = sums_by(weights, true, num_labels) + sums_by(weights, given, num_labels)
-        present = both > 0.0  # as in torchmetrics, what neither is nor is given does not count
-        macro = (2.0 * np.nan_to_num(ratio(hits, both))).sum(1) / present.sum(1)
-        return {"accuracy": weights[:, right].sum(1) / weights.sum(1), "macro_f1": macro}
-
-    most = int(np.bincount(target).max())
-    shares = {"accuracy": (int(counts[right].sum()), len(target))}
-    present, missing = len(np.union1d(true, given)), num_labels - len(np.unique(true))
-    unseen = {"macro_f1": (present, num_labels, missing)} if missing else {}
-    return Samples(counts, figures, shares, {"accuracy": most / len(target)}, right=right, unseen=unseen)
-
-
-def label_sets(guess: np.ndarray, target: np.ndarray) -> Samples:
-    """Return the samples of any number of labels an example, bool `[examples, labels]` each."""
-    exact = (guess == target).all(1)
-    sets, places = np.unique(np.packbits(target, axis=1), axis=0, return_inverse=True)
-    most = int(np.bincount(places.ravel(), minlength=len(sets)).max())
-
-    def figures(sums: np.ndarray) -> dict[str, np.ndarray]:
-        right, given, true = np.split(sums, 3, axis=1)
-        micro = f1(right.sum(1), given.sum(1), true.sum(1))
-        return {"macro_f1": f1(right, given, true).mean(1), "micro_f1": micro}
-
-    missing = int((~target.any(0)).sum())
-
-    return of_sums(
-        np.concatenate([guess & target, guess, target], axis=1),
-        figures,
-        shares={"accuracy": (int(exact.sum()), len(exact))},
-        baselines={"accuracy": most / len(exact)},
-        unseen={"macro_f1": (target.shape[1], target.shape[1], missing)} if missing else {},
-    )
-
-
-@final
 class Classify(AbstractTask):
     """A text in, a label out (or every label that fits, when examples may have several)."""
 
     name: ClassVar[str] = "classify"
     inputs: ClassVar[tuple[str, ...]] = ("text",)
 
-    def __init__(self, reader: TextReader, labels: tuple[str, ...], *, multilabel: bool) -> None:
+    def __init__(
+        self, reader: TextReader, labels: tuple[str, ...], decision: Decision, *, weights: Tensor | None = None
+    ) -> None:
         self.reader = reader
         self.labels = labels
-        self.multilabel = multilabel
+        self.decision = decision
+        self.multilabel = decision.multilabel
+        self.weights = weights  # of the labels in the training loss (see `classify.weights`); None: all one
 
     @property
     @override
@@ -161,7 +86,10 @@ class Classify(AbstractTask):
         reader = draft.reader(texts, in_train)
         train_ids = draft.ids(reader, texts, in_train)
         reader.fit_features(train_ids, settings)
-        task = cls(reader, labels.names, multilabel=label_reader.multilabel)
+        ids, counts = labels.take(in_train).ids, labels.take(in_train).counts()
+        weights = balanced(ids, len(labels.names)) if settings.class_weights != "none" else None
+        decision = decision_of(settings.threshold, labels.names, counts, multilabel=label_reader.multilabel)
+        task = cls(reader, labels.names, decision, weights=weights)
         train, cut = task._examples(train_ids, labels.take(in_train), keys[in_train], None)
         notes += cut
         if valid is None:
@@ -194,7 +122,9 @@ class Classify(AbstractTask):
 
     @override
     def about(self) -> dict[str, str]:
-        return self.reader.about()
+        known = self.reader.about()
+        weighted = " (weighted so that rare labels count as much as frequent ones)" if self.weights is not None else ""
+        return known | {"examples": known["examples"] + weighted}
 
     @override
     def view(self, examples: Examples) -> View:
@@ -213,14 +143,42 @@ class Classify(AbstractTask):
     @override
     def save(self, folder: Path) -> None:
         self.reader.save(folder)
-        write_json(folder / LABELS, {"labels": self.labels, "multilabel": self.multilabel})
+        self._save_labels(folder)
+
+    def _save_labels(self, folder: Path) -> None:
+        write_json(folder / LABELS, {"labels": self.labels, "decision": self.decision.to_json()})
 
     @classmethod
     @override
     def load(cls, folder: Path, settings: Settings) -> "Classify":
         with reading(folder / LABELS) as saved:
-            labels, multilabel = tuple(map(str, saved["labels"])), bool(saved["multilabel"])
-        return cls(TextReader.load(folder, settings), labels, multilabel=multilabel)
+            labels = tuple(map(str, saved["labels"]))
+            decision = Decision.of_json(saved["decision"], len(labels))
+        return cls(TextReader.load(folder, settings), labels, decision)
+
+    @property
+    @override
+    def is_tuned(self) -> bool:
+        return self.decision.auto
+
+    @override
+    def with_threshold(self, probability: float) -> "Classify":
+        decision = self.decision.at(probability, self.labels)
+        return Classify(self.reader, self.labels, decision, weights=self.weights)
+
+    @override
+    def settle(self, model: nn.Module, head: AbstractHead, prepared: Prepared, folder: Path) -> list[str]:
+        train = counts_of(prepared.train.columns["labels"], len(self.labels))
+        valid = given = np.zeros_like(train)
+        if len(prepared.valid):
+            prediction, target = self.predictions(model, head, prepared.valid)
+            self.decision = self.decision.chosen(prediction, target)
+            self._save_labels(folder)
+            valid = counts_of(prepared.valid.columns["labels"], len(self.labels))
+            labels = self.decision.given(prediction).numpy()
+            given = labels.sum(0) if self.multilabel else np.bincount(labels, minlength=len(self.labels))
+        notes = label_notes(self.labels, train=train, valid=valid, given=given, multilabel=self.multilabel)
+        return [sentence for sentence in (self.decision.sentence(self.labels), *notes) if sentence]
 
     @override
     def shape(self) -> ModelShape:
@@ -252,8 +210,13 @@ class Classify(AbstractTask):
         return Batch(self.reader.inputs(examples, indices), targets)
 
     @override
+    def training_batch(self, examples: Examples, indices: np.ndarray) -> Batch:
+        batch = self.batch(examples, indices)
+        return batch if self.weights is None else replace(batch, weights=of_targets(self.weights, batch.targets))
+
+    @override
     def meter(self) -> AbstractMeter:
-        return LabelMeter(len(self.labels), multilabel=self.multilabel)
+        return LabelMeter(len(self.labels), self.decision)
 
     @override
     def verdict(self, metrics: Mapping[str, float], seen: Seen) -> str:
@@ -291,6 +254,11 @@ class Classify(AbstractTask):
             "accuracy": ("higher", exact),
             "macro_f1": ("higher", f"{F1}, macro-averaged over labels."),
             "micro_f1": ("higher", "Micro-averaged F1."),
+            "ece": (
+                "lower",
+                "Expected calibration error: how far the probability of the given label is from the share of right "
+                "ones, in 15 bins.",
+            ),
         }
 
     def predict(
@@ -302,21 +270,26 @@ class Classify(AbstractTask):
         batch = Batch(self.reader.inputs(examples, np.arange(len(texts))), torch.zeros(len(texts)))
         with answering(model, head) as parameter:
             prediction = head(model(**batch.to(parameter.device, parameter.dtype).inputs))
+        given = self.decision.given(prediction)
         if self.multilabel:
-            return self._several(texts, prediction, options)
+            return self._several(texts, prediction, given, options)
         ids, log_probabilities = head.decode(prediction, min(options.top, len(self.labels)))
         answers = []
-        for text, row, scores in zip(texts, ids.tolist(), log_probabilities.exp().tolist(), strict=True):
+        chances = log_probabilities.exp()
+        for text, answer, row, scores in zip(texts, given.tolist(), ids.tolist(), chances.tolist(), strict=True):
             top = [{"label": self.labels[i], "probability": p} for i, p in zip(row, scores, strict=True)]
-            answers.append({"text": text, **top[0], "top": top})
+            best = top[0] if answer == row[0] else {"label": self.labels[answer], "probability": 1.0 - scores[0]}
+            answers.append({"text": text, **best, "top": top})
         return answers
 
-    def _several(self, texts: list[str], prediction: Tensor, options: AnswerOptions) -> list[dict[str, Any]]:
+    def _several(
+        self, texts: list[str], prediction: Tensor, given: Tensor, options: AnswerOptions
+    ) -> list[dict[str, Any]]:
         answers = []
-        for text, row in zip(texts, prediction.double().sigmoid(), strict=True):
+        for text, row, answer in zip(texts, prediction.double().sigmoid(), given, strict=True):
             order = row.argsort(descending=True)[: options.top].tolist()
             top = [{"label": self.labels[i], "probability": float(row[i])} for i in order]
-            chosen = [self.labels[i] for i in (row >= 0.5).nonzero().flatten().tolist()]
+            chosen = [self.labels[i] for i in answer.nonzero().flatten().tolist()]
             answers.append({"text": text, "labels": chosen, "top": top})
         return answers
 
@@ -330,7 +303,8 @@ class Classify(AbstractTask):
         valid = prepared.valid
         predictions, targets = self.predictions(model, head, valid)
         sections = several_labels_sections if self.multilabel else single_label_sections
-        return sections(self.labels, predictions.float(), targets, valid.raw or [])
+        guess = self.decision.crossed(predictions, targets)
+        return sections(self.labels, predictions.float(), guess, targets, valid.raw or [])
 
     @override
     def describe(self, prepared: Prepared) -> str:

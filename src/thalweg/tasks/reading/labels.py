@@ -30,10 +30,20 @@ class Labels:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def counts(self) -> np.ndarray:
+        """Return how many rows have each label, int64 `[labels]`."""
+        return counts_of(self.ids, len(self.names))
+
     def take(self, rows: np.ndarray) -> "Labels":
         """Return the labels of the rows that are True."""
         ids = self.ids.take(np.flatnonzero(rows)) if isinstance(self.ids, Ragged) else self.ids[rows]
         return dataclasses.replace(self, ids=ids, present=self.present[rows], lines=self.lines[rows])
+
+
+def counts_of(ids: np.ndarray | Ragged, num_labels: int) -> np.ndarray:
+    """Return how many rows have each label, int64 `[num_labels]`; `ids` are as in `Labels`."""
+    flat = ids.values[int(ids.offsets[0]) : int(ids.offsets[-1])] if isinstance(ids, Ragged) else ids
+    return np.bincount(flat, minlength=num_labels)
 
 
 @final

@@ -23,7 +23,7 @@ from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.certified.new_texts import level_or_reason, require_untouched, with_new_texts
 from thalweg.training.folder.checkpoint import checksum
 from thalweg.training.folder.report import make_report
-from thalweg.training.folder.run import CERTIFICATE, REPORT, Run
+from thalweg.training.folder.run import CERTIFICATE, REPORT, WEIGHTS, Run
 from thalweg.training.recipe.recipe import Recipe
 from thalweg.training.session.reading import open_any, read_examples
 from thalweg.training.steps.device import choose_device, choose_precision
@@ -121,7 +121,7 @@ class Opened:
 
 def open_run(run: Run, say: Say = lambda sentence: None, test: Path | None = None) -> Opened:  # noqa: ARG005
     """Read a run's data again; it raises what `certify` does."""
-    if not run.result.get("metrics"):
+    if not (run.finished and (run.folder / WEIGHTS).is_file()):
         raise InputError(f"{run.folder} has no weights to certify yet; repeat its `thalweg train` command.")
     if test is not None:
         open_source(test)
@@ -184,7 +184,7 @@ def training_objective(
 ) -> tuple[Objective, Groups | Prefixes | None]:
     """Return the loss that training minimizes, on all training data at once, and what the model sees of them."""
     parameter = next(iter((*model.parameters(), *head.parameters())))
-    pairs = list(in_order(prepared.train, task.batch, BATCH_SIZE, parameter.device, parameter.dtype))
+    pairs = list(in_order(prepared.train, task.training_batch, BATCH_SIZE, parameter.device, parameter.dtype))
     _, autocast = choose_precision(recipe.run.precision, choose_device("cpu"))
     objective = Objective(model, head, [batch for _, batch in pairs], l2=recipe.training.l2, autocast=autocast)
     view = task.view(prepared.train)

@@ -43,6 +43,8 @@ def level_or_reason(
 
     The validation examples are looked at within the time; a file that was asked for in any case.
     """
+    if test is None and not len(prepared.valid):
+        return "Nothing was held out; give --test FILE with examples that nothing was chosen by."
     try:
         if test is None:
             clock.require(expected_seconds(run, task, prepared.valid), "Evaluating the validation examples")
@@ -91,6 +93,11 @@ def new_texts_level(run: Run, task: AbstractTask, prepared: Prepared, test: Path
         data = f"examples of {test.name}"
     else:
         compared = num_compared(run)
+        if task.is_tuned:
+            raise InputError(
+                "The validation examples chose the thresholds of the labels, so they say too little about new data; "
+                "give --test FILE with examples that nothing was chosen by."
+            )
         if validated_on_training_file(run):
             raise InputError(
                 f"{run.folder} was validated on the file that it was trained on, which says nothing about new data; "
@@ -110,7 +117,7 @@ def new_texts_level(run: Run, task: AbstractTask, prepared: Prepared, test: Path
     _, autocast = choose_precision(run.recipe.run.precision, choose_device("cpu"))
     networks = run.measured if test is None else (run.model, run.head)
     model = BEFORE_REFIT if test is None and run.is_refitted else ""
-    found = evaluate(task, *networks, examples, autocast=autocast, intervals=True)
+    found = evaluate(run.task, *networks, examples, autocast=autocast, intervals=True)
     if SHARE not in found.shares:
         raise InputError(
             "An exact statement needs independent examples that are simply right or wrong; `thalweg evaluate` gives "

@@ -26,13 +26,12 @@ def put_polished_head(opened: Opened, *, seconds: float = math.inf) -> str:
     layers = [module for module in head.modules() if isinstance(module, torch.nn.Linear)]
     if len(layers) != 1 or layers[0].weight.shape != weight.shape:
         raise InputError(f"{run.folder}: there is no single output layer to put the polished one into.")
-    before = evaluate(task, model, head, valid)
+    before = evaluate(task, model, head, valid) if len(valid) else None
     checkpoint.save_tensors(run.folder / BEFORE_POLISH, build.get_weights(model, head))
     with torch.no_grad():
         layers[0].weight.copy_(weight)
         if bias is not None and layers[0].bias is not None:
             layers[0].bias.copy_(bias)
-    after = evaluate(task, model, head, valid, intervals=True)
     checkpoint.save_tensors(run.folder / WEIGHTS, build.get_weights(model, head))
     write_manifest(run.folder, weights=True)
     if run.is_refitted:
@@ -40,6 +39,9 @@ def put_polished_head(opened: Opened, *, seconds: float = math.inf) -> str:
             "The polished output layer is in the run; the validation figures stay those of the weights before they "
             f"were trained on the validation examples, too ({HELD_OUT}). Old weights: {BEFORE_POLISH}."
         )
+    if before is None:
+        return f"The polished output layer is in the run. Old weights: {BEFORE_POLISH}."
+    after = evaluate(task, model, head, valid, intervals=True)
     result = run.result
     result["loss"], result["metrics"] = after.loss, result["metrics"] | after.metrics
     result["intervals"] = result.get("intervals", {}) | to_json(after)["intervals"]

@@ -161,7 +161,7 @@ def _trained(folder: Path) -> Run:
     *_, last = train(session)
     if last["status"] == Status.INTERRUPTED.name:
         raise KeyboardInterrupt
-    if session.score.best is None:
+    if session.holds_out and session.score.best is None:
         raise InputError("Training on half of the rows gave no finite score, so there is nothing to judge.")
     return Run(session.run.folder)
 

@@ -36,6 +36,8 @@ def settings_of(recipe: Recipe, columns: dict[str, Any], spill: Spill = IN_MEMOR
         lags=data.lags,
         scaling=data.scaling,
         layout=names.task_spec(recipe.run.task).models[model.model].layout,
+        class_weights=recipe.training.class_weights,
+        threshold=recipe.training.threshold,
         spill=spill,
     )
 

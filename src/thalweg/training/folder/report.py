@@ -37,7 +37,7 @@ def make_report(
             "lower",
             f"The loss of the head '{recipe.model.head}' for each token; use perplexity to compare heads.",
         )
-    values = {"loss": summary["loss"], **summary["metrics"]}
+    values = {**({"loss": summary["loss"]} if "loss" in summary else {}), **summary["metrics"]}
     shown = _shown([name for name in values if name in explanations])
     metrics = [
         {
@@ -82,7 +82,7 @@ def make_report(
         metrics=metrics,
         history=[_only(entry, shown) for entry in read_history(run.folder / HISTORY)],
         notes=notes,
-        sections=[*task.sections(*networks, prepared, recipe.run.seed), *path_sections(summary)],
+        sections=[*_sections(task, prepared, networks, recipe.run.seed), *path_sections(summary)],
         certificate=summary.get("certificate", {}).get("sentence", ""),
         proofs=more,
         recipe=recipe.to_toml(),
@@ -118,6 +118,13 @@ def path_sections(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _kept(summary: dict[str, Any]) -> str:
     """Return in words of which step the kept weights are, and why of that one."""
     return f"step {summary['best_step']:,}, the {'last' if summary.get('keeps_last') else 'best'} one"
+
+
+def _sections(
+    task: AbstractTask, prepared: Prepared, networks: tuple[nn.Module, AbstractHead], seed: int
+) -> list[dict[str, Any]]:
+    """Return the sections of the task, which are about validation data."""
+    return task.sections(*networks, prepared, seed) if len(prepared.valid) else []
 
 
 def _shown(metrics: list[str]) -> list[str]:

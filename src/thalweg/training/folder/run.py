@@ -132,7 +132,7 @@ class Run:
             inputs: texts; for pairs tuples of two texts; for tags texts or lists of words; for a forecast lists of
                 numbers.
             **options: see `thalweg.tasks.base.AnswerOptions` (`top`, `length`, `temperature`, `top_p`,
-                `beam`, `seed`).
+                `beam`, `seed`); and `threshold`, the probability from which a label is given, in place of the run's.
 
         Returns:
             One dictionary an input; its keys depend on the task.
@@ -141,15 +141,20 @@ class Run:
             InputError: if an input has the wrong form.
         """
         task, model, head = self._load()
+        threshold = options.pop("threshold", None)
+        task = task if threshold is None else task.with_threshold(threshold)
         return task.predict(model, head, inputs, AnswerOptions(**options))
 
-    def evaluate(self, path: str | Path, *, skip_bad_rows: bool = False) -> Evaluation:
+    def evaluate(self, path: str | Path, *, skip_bad_rows: bool = False, threshold: float | None = None) -> Evaluation:
         """Measure loss and metrics, with their intervals, on a file with the same columns as the training data.
+
+        `threshold` is the probability from which a label is given, in place of the run's own.
 
         Raises:
             InputError: if the file cannot be read, lacks a column, or holds labels that training has not seen.
         """
         task, model, head = self._load()
+        task = task if threshold is None else task.with_threshold(threshold)
         source = open_source(path, skip_bad_rows=skip_bad_rows)
         examples, _ = task.examples(source, self.data["columns"])
         _, autocast = choose_precision(self.recipe.run.precision, choose_device("cpu"))

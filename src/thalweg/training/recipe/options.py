@@ -174,7 +174,8 @@ class DataSection:
     source: Annotated[str, Option("File to train on, or the name of a built-in set")]
     valid: Annotated[str, Option('Validation file; "" splits off a part of the training file', "")]
     valid_share: Annotated[float, Option(
-        "Fraction of the examples in the validation split, when no file is given", 0.1, FRACTION
+        "Fraction of the examples in the validation split, when no file is given; 0 trains on all of them (classify)",
+        0.1, FRACTION,
     )]
     text_column: Annotated[str, Option(
         'Column of the text (tokens, source sentence); default: detected automatically', "", trait="text"
@@ -339,6 +340,14 @@ class TrainingSection:
     label_smoothing: Annotated[float, Option(
         "Label smoothing: probability mass spread uniformly over all classes", 0.0, FRACTION, trait="classes",
         follows=_label_smoothing,
+    )]
+    class_weights: Annotated[str, Option(
+        "Weights of the labels in the training loss: none, or balanced (rare ones count as much as frequent ones)",
+        "none", choices=names.CLASS_WEIGHTS, what="class weights", trait="labels",
+    )]
+    threshold: Annotated[str, Option(
+        'Probability from which a label is given: a number, or auto, chosen on the validation data; "" is auto for '
+        "several labels a text, and the most probable label where only one fits", "", trait="labels",
     )]
     batch_size: Annotated[int, Option(
         'Examples per micro-batch; "full" (0) is all data in one batch', 64, NOT_NEGATIVE, full_batch=0,

@@ -24,7 +24,7 @@ def check(recipe: Recipe) -> None:
 def _sizes(recipe: Recipe) -> Iterator[str]:
     data, model, training = recipe.data, recipe.model, recipe.training
     if not (data.valid or data.valid_share):
-        yield "--valid-share must be above zero when there is no --valid file; got 0."
+        yield from _without_validation(recipe)
     if not (training.steps or training.epochs):
         yield "Give --epochs or --steps (or --time alone)."
     if data.bigrams and data.tokenizer != "word":
@@ -33,9 +33,25 @@ def _sizes(recipe: Recipe) -> Iterator[str]:
         yield f"--width must be a multiple of --heads; got {model.width} and {model.heads}."
 
 
+def _without_validation(recipe: Recipe) -> Iterator[str]:
+    """What cannot be had where nothing is held out."""
+    task, training = recipe.run.task, recipe.training
+    if "labels" not in names.task_spec(task).traits:
+        yield f"--valid-share must be above zero for task '{task}' when there is no --valid file; got 0."
+    for flag, wants in (
+        ("--patience", bool(training.patience)),
+        ("--schedule reduce_on_plateau", training.schedule == "reduce_on_plateau"),
+        ("--threshold auto", training.threshold == "auto"),
+    ):
+        if wants:
+            yield f"{flag} looks at validation data, and --valid-share 0 holds none out; leave one of them out."
+
+
 def _outputs(recipe: Recipe) -> Iterator[str]:
     """What is wrong with the output layer and the vectors of its words."""
-    task, model = recipe.run.task, recipe.model
+    task, model, threshold = recipe.run.task, recipe.model, recipe.training.threshold
+    if threshold not in ("", "auto") and not _is_probability(threshold):
+        yield f'--threshold must be a number between 0 and 1, or auto; got "{threshold}".'
     kind = model.targets.partition(":")[0]
     if model.head == "softmax":
         for name, value in recipe.values().items():
@@ -67,6 +83,13 @@ def _outputs(recipe: Recipe) -> Iterator[str]:
             f"Give --targets random, or a contrastive head: --head {', '.join(names.CONTRASTIVE_HEADS)}"
             + (", or --dispersion sliced." if kind == "trained" else ".")
         )
+
+
+def _is_probability(text: str) -> bool:
+    try:
+        return 0.0 < float(text) < 1.0
+    except ValueError:
+        return False
 
 
 def _solvers(recipe: Recipe) -> Iterator[str]:

@@ -72,7 +72,7 @@ def finish(session: Session, status: Status) -> dict[str, Any]:
     if status is Status.INTERRUPTED:
         write_json(run.folder / METRICS, summary)
         return summary
-    if score.best is None:  # not one evaluation gave a number
+    if not (run.folder / WEIGHTS).is_file():  # not one evaluation gave a number, or no weights were finite
         write_json(run.folder / METRICS, summary)
         raise InputError(f"No evaluation produced a finite score, so no weights were saved. {Status.NOT_FINITE.value}")
     weights = checkpoint.load_tensors(run.folder / WEIGHTS)
@@ -85,15 +85,11 @@ def finish(session: Session, status: Status) -> dict[str, Any]:
         chosen, sizes = session.selection(), (len(session.prepared.train), len(session.prepared.valid))
         summary["selection"] = {**chosen, "sentences": sentences(chosen, *sizes, refitted=session.refits)}
         session.put_measured()
-    evaluation = session.evaluate(generated=min(len(session.prepared.valid), MAX_GENERATED), intervals=True)
-    summary["loss"] = evaluation.loss
-    summary |= {"metrics": evaluation.metrics, **to_json(evaluation)}
-    summary["verdict"] = verdict(session, evaluation, summary.get("certificate"))
-    compared = chosen_from(run.history, keeps_last=bool(recipe.training.certify))
-    summary["interval_notes"] = interval_notes(evaluation, "validation example", compared)
+    summary |= held_out_figures(session, summary.get("certificate"))
     if figures := session.head.figures():
         summary["head"] = figures
-    summary["warnings"] = session.head.notes()
+    settled = session.task.settle(session.model, session.head, session.prepared, run.folder)
+    summary["warnings"] = [*session.head.notes(), *settled]
     write_manifest(run.folder, weights=True)
     write_json(run.folder / METRICS, summary)
     begin = np.array([time.perf_counter(), time.process_time()])
@@ -110,6 +106,24 @@ def verdict(session: Session, found: Evaluation, certificate: Mapping[str, Any] 
     seen = Seen(found.num_examples, found.intervals, found.baselines, session.prepared.valid)
     said = session.task.verdict({"loss": found.loss, **found.metrics}, seen)
     return f"{said[:1].upper()}{said[1:]}{'' if certificate is None else '; ' + certificate['short']}."
+
+
+def held_out_figures(session: Session, certificate: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what the summary says of the validation data: their figures, or that there are none."""
+    if not session.holds_out:
+        nothing = (
+            "Nothing was held out, so there are no validation figures; thalweg evaluate RUN FILE has those of a file."
+        )
+        return {"interval_notes": [nothing]}
+    evaluation = session.evaluate(generated=min(len(session.prepared.valid), MAX_GENERATED), intervals=True)
+    compared = chosen_from(session.run.history, keeps_last=bool(session.run.recipe.training.certify))
+    return {
+        "loss": evaluation.loss,
+        "metrics": evaluation.metrics,
+        **to_json(evaluation),
+        "verdict": verdict(session, evaluation, certificate),
+        "interval_notes": interval_notes(evaluation, "validation example", compared),
+    }
 
 
 def prove(session: Session) -> dict[str, Any]:

@@ -63,10 +63,11 @@ def _begin(
         status = yield from select(session, log.add, signals, clock)
         if status is not None:
             return status
-        evaluation = session.measure()
-        session.take_score(evaluation)
         session.score.seconds = clock.elapsed()
-        yield log.add(_entry(session, evaluation, clock))  # other weights are kept: those that are trained from here on
+        if session.holds_out:
+            evaluation = session.measure()
+            session.take_score(evaluation)
+            yield log.add(_entry(session, evaluation, clock))  # the kept weights are those trained from here on
     if not resumed:
         session.save()
     return None
@@ -135,10 +136,12 @@ def _steps(session: Session) -> Iterator[StepRecord]:
 def _evaluate(session: Session, clock: "_Clock") -> dict[str, Any] | None:
     """Measure the present weights, keep them where they are the best so far, and return the entry.
 
-    Weights that are trained on the validation examples are kept, and not measured on them.
+    Weights that are trained on the validation examples are kept, and not measured on them; nor are any where there are
+    no such examples.
     """
-    if session.refits:
-        session.keep_weights()
+    if session.refits or not session.holds_out:
+        if session.is_sound():
+            session.keep_weights()
         return None
     evaluation = session.measure()
     name, better = session.task.selects_by

@@ -23,12 +23,11 @@ from thalweg.training.folder import build
 from thalweg.training.recipe.recipe import Recipe
 from thalweg.training.session import sizing
 from thalweg.training.session.penalties import Judged, Path, choose
-from thalweg.training.session.session import Session
+from thalweg.training.session.session import FOLDS, Session
 from thalweg.training.session.signals import Signals
 from thalweg.training.steps.evaluate import loss_by_example
 
 FEW: Final = 200  # validation examples, below which cross-validation of the training examples chooses
-FOLDS: Final = 5
 
 Entry = dict[str, Any]
 Fold = tuple[list[Batch], Examples]  # what is trained on, and what is judged on
@@ -159,7 +158,7 @@ def _folds(session: Session) -> list[Fold]:
     """Return the validation examples beside all training examples; or parts of the latter where those are few."""
     train, valid = session.prepared.train, session.prepared.valid
     is_given = session.run.recipe.training.select == "none"
-    if len(valid) >= FEW or len(train) < 2 * FOLDS or session.fast or is_given:
+    if len(valid) >= FEW or not session.can_cross_validate or is_given:
         return [(session.feed(0), valid)]
     keys = np.asarray(train.columns[KEYS]) if KEYS in train.columns else np.arange(len(train), dtype=np.uint64)
     places = splitmix64(keys ^ np.uint64(session.run.recipe.run.seed)) % np.uint64(FOLDS)

@@ -35,6 +35,7 @@ from thalweg.training.steps.fit import Place
 from thalweg.training.steps.stepper import stepper_for
 
 MAX_EVALUATIONS = 20
+FOLDS = 5  # of a cross-validation
 WHOLE = 1024  # examples at a time in an evaluation, where training takes all of them at once
 
 
@@ -91,7 +92,7 @@ class Session:
         spec = names.task_spec(recipe.run.task).models[recipe.model.model]
         return Feed(
             examples,
-            self.task.batch,
+            self.task.training_batch,
             batch_size=training.batch_size,
             accumulate=training.accumulate,
             seed=recipe.run.seed,
@@ -109,13 +110,14 @@ class Session:
     def is_to_choose(self) -> bool:
         """Whether validation has to choose, or to measure, before the training."""
         training = self.run.recipe.training
-        wanted = training.optimizer in names.SOLVERS and (training.select != "none" or training.refit)
-        return wanted and not self.is_chosen
+        wanted = training.optimizer in names.SOLVERS and (training.select != "none" or self.refits)
+        return wanted and not self.is_chosen and (self.holds_out or self.can_cross_validate)
 
     @property
     def refits(self) -> bool:
         """Whether the weights of the end are trained on the validation examples, too."""
-        return self.run.recipe.training.refit and self.run.recipe.training.optimizer in names.SOLVERS
+        training = self.run.recipe.training
+        return training.refit and training.optimizer in names.SOLVERS and self.holds_out
 
     @property
     def rows(self) -> Examples:
@@ -146,6 +148,16 @@ class Session:
     def _put(self, name: str) -> None:
         path = self.run.folder / name
         build.put_weights(self.model, self.head, checkpoint.load_tensors(path), path)
+
+    @property
+    def can_cross_validate(self) -> bool:
+        """Whether the training examples are enough to be judged in parts."""
+        return len(self.prepared.train) >= 2 * FOLDS and not self.fast
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether there are validation data; without any the last weights are kept, and nothing is measured."""
+        return len(self.prepared.valid) > 0
 
     def measure(self) -> Evaluation:
         """Evaluate the present weights on the validation data, probabilities calibrated on training data before."""

@@ -25,7 +25,7 @@ class Feed:
 
     Args:
         examples: the training examples.
-        collate: `task.batch`.
+        collate: `task.training_batch`.
         batch_size: examples a micro-batch; 0 takes all of them (full batch, collated once).
         accumulate: micro-batches per step.
         seed: seed of the order.
