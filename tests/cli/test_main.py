@@ -160,7 +160,7 @@ WRONG = {
     "no such column": (["train", "reviews.csv", "--label-column", "rating"], "'rating'"),
     "unknown option": (["train", "reviews.csv", "--learning-rate", "1"], "--learning-rate"),
     "unknown command": (["trian"], "trian"),
-    "unknown model": (["train", "reviews.csv", "--model", "resnet"], "no model 'resnet'; expected one of bag, mlp"),
+    "unknown model": (["train", "reviews.csv", "--model", "resnet"], "expected one of linear, bag, mlp"),
     "unknown optimizer": (["train", "reviews.csv", "--optimizer", "adamm"], "adamm"),
     "missing package": (["train", "reviews.csv", "--optimizer", "no_such_package.Best"], "pip install no-such-package"),
     "option it does not take": (["train", "reviews.csv", "--optimizer-options.beta", "1"], "beta"),
@@ -249,8 +249,8 @@ def test_options_become_a_recipe_and_values_are_read_as_toml():
     }  # fmt: skip
 
 
-VALUES = {"batch_size": "full", "time": "2m", "tie": None, "input_skip": None, "skip_bad_rows": None}
-READ = {"batch_size": 0, "time": 120.0, "tie": True, "input_skip": True, "skip_bad_rows": True}
+VALUES = {"batch_size": "full", "time": "2m", "tie": None, "refit": None, "input_skip": None, "skip_bad_rows": None}
+READ = {"batch_size": 0, "time": 120.0, "tie": True, "refit": True, "input_skip": True, "skip_bad_rows": True}
 
 
 def test_every_option_of_the_recipe_is_one_of_the_command_line(monkeypatch):
