@@ -60,12 +60,13 @@ def test_the_same_recipe_gives_the_same_bits(labeled, tmp_path):
 
 
 def test_an_interrupted_run_ends_with_the_same_bits(labeled, tmp_path):
-    whole = train(labeled, out=tmp_path / "one", certify=1e-9, evaluate_every=2)
-    session = session_for(labeled, tmp_path / "two", certify=1e-9, evaluate_every=2)
+    options = {"model": "bag", "select": "none", "certify": 1e-9, "evaluate_every": 2}
+    whole = train(labeled, out=tmp_path / "one", **options)
+    session = session_for(labeled, tmp_path / "two", **options)
     for entry in train_loop(session):
         if entry["event"] == "evaluation":
             break
-    resumed = train(labeled, out=tmp_path / "two", certify=1e-9, evaluate_every=2)
+    resumed = train(labeled, out=tmp_path / "two", **options)
     assert resumed.result["steps"] == whole.result["steps"] > 2
     assert [checkpoint.checksum(run.folder / "model.safetensors") for run in (whole, resumed)] == [
         checkpoint.checksum(whole.folder / "model.safetensors")
@@ -152,11 +153,13 @@ def test_a_linear_model_is_proved_predicts_and_is_resumed(labeled, tmp_path):
     assert (run.status, run.recipe.training.optimizer) == (Status.PROVED, "linear-newton")
     assert "No weights of a linear model" in run.result["certificate"]["scope"]
     assert run.predict(["a silly plot"])[0]["label"] == "bad"
-    for entry in train_loop(session_for(labeled, tmp_path / "two", model="linear", certify=1e-9, evaluate_every=2)):
+    options = {"model": "linear", "select": "none", "certify": 1e-9, "evaluate_every": 1}
+    whole = train(labeled, out=tmp_path / "whole", **options)
+    for entry in train_loop(session_for(labeled, tmp_path / "two", **options)):
         if entry["event"] == "evaluation":
             break
-    again = train(labeled, out=tmp_path / "two", model="linear", certify=1e-9, evaluate_every=2)
-    weights = [checkpoint.checksum(one.folder / "model.safetensors") for one in (run, again)]
+    again = train(labeled, out=tmp_path / "two", **options)
+    weights = [checkpoint.checksum(one.folder / "model.safetensors") for one in (whole, again)]
     assert weights[0] == weights[1]
     plain = train(
         labeled, out=tmp_path / "three", model="linear", optimizer="adamw", epochs=30.0, l2=run.recipe.training.l2
