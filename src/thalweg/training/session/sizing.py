@@ -9,6 +9,7 @@ from thalweg import distributed, names
 from thalweg.certificates.linear import packed
 from thalweg.data.arrays.ragged import Ragged
 from thalweg.tasks.base import AbstractTask, Prepared
+from thalweg.training.recipe.options import OPTIONS
 from thalweg.training.recipe.recipe import Options, Recipe
 from thalweg.training.steps.device import choose_device
 
@@ -84,7 +85,10 @@ def for_solver(recipe: Recipe, options: Options, task: AbstractTask, prepared: P
 def for_candidate(recipe: Recipe, name: str, task: AbstractTask) -> Recipe:
     """Return the recipe of a model that validation may choose."""
     solver = names.task_spec(task.name).models[name].solver
-    width = recipe.model.width if recipe.training.select != "model" else _num_outputs(task)
+    width = recipe.model.width
+    if recipe.training.select == "model":
+        usual = OPTIONS["width"].by_model.get(name, OPTIONS["width"].default)
+        width = usual if solver == names.LINEAR_SOLVER else _num_outputs(task)
     return recipe.with_(model=name, optimizer=solver, width=width)
 
 
