@@ -120,7 +120,7 @@ def test_words():
     assert len(interval_notes(found)) == 1
     assert interval_notes(Evaluation(0.3, {})) == []
     rows = Evaluation(0.3, {"mae": 1.0}, 31, {"mae": (0.5, 1.5)}, unit="rows")
-    assert "(bootstrap, drawing blocks of neighboring rows)" in interval_notes(rows)[0]
+    assert "from 31 examples (bootstrap, drawing blocks of neighboring rows)." in interval_notes(rows)[0]
     assert to_json(found)["intervals"] == {"accuracy": [0.76, 0.97]}
     history = [{"event": "step"}, {"event": "evaluation"}, {"event": "evaluation"}]
     assert chosen_from(history, keeps_last=False) == 2

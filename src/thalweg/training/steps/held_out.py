@@ -44,7 +44,8 @@ def interval_notes(evaluation: Evaluation, examples: str = "example", chosen_fro
     drawn = DRAWN.get(evaluation.unit, "")
     how = f"exact for {' and '.join(exact)}, else bootstrap{drawn}" if exact else f"bootstrap{drawn}"
     size = counted(evaluation.num_examples, examples)
-    notes = [f"{IN_BRACKETS}95 % intervals from {size}, taken as independent ({how})."]
+    taken = "" if evaluation.unit == "rows" else ", taken as independent"  # rows come in blocks: neighbors depend
+    notes = [f"{IN_BRACKETS}95 % intervals from {size}{taken} ({how})."]
     for name, value in evaluation.baselines.items():
         notes.append(f"Always giving the most frequent answer has {name.replace('_', ' ')} {value:.4f} on them.")
     notes = [" ".join(notes)]
