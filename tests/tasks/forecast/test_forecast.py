@@ -296,6 +296,8 @@ def test_missing_values_are_filled_and_never_a_truth(tmp_path):
             "20 of 30 values of column 'y' are empty .the first on line 3",
         ),
         ([f"{2000 - t},{t}" for t in range(30)], "the column 'year' runs backwards, from 2000 to 1971"),
+        ([f"{2000 + t * 11 % 30},{t}" for t in range(30)], "not in the order of 'year': 10 of 29 steps go back"),
+        ([f"{2000 + t},{t}e-110" for t in range(30)], "the largest at least 1e-100; got 2.9e-109. Multiply"),
         ([f"{2000 + t},{4 + t % 2 * (t < 20)}" for t in range(30)], "is 4 in all 6 rows of the validation part"),
     ],
 )
@@ -313,6 +315,9 @@ def test_gaps_in_time_are_told(tmp_path):
         settings(time="year"),
     )  # fmt: skip
     assert not any("irregular" in note for note in prepared.notes)
+    rows = [f"2000-01-{t % 15 + 1:02},{t}" for t in range(30)]
+    _, prepared = Forecast.prepare(write_rows(tmp_path / "data.csv", rows), None, settings(time="year"))
+    assert "1 irregular step, 1 of them back in time, the first from 2000-01-15 to 2000-01-01" in prepared.notes[0]
 
 
 @pytest.mark.parametrize(

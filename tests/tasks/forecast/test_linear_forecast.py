@@ -172,3 +172,24 @@ def test_exact_series_are_exact(tmp_path):
     assert found.predict([[3.0, 5.0, 7.0, 9.0] * 30])[0]["forecast"]
     assert found.metrics["nmse"] < 1e-6
     assert found.metrics["skill"] > 0.999
+
+
+def test_an_exact_naive_forecast_is_kept(tmp_path):
+    """Nothing can be better than a season that repeats, and nothing overflows beside its error of 0."""
+    path = write(tmp_path / "season.csv", {"y": [t % 4 for t in range(80)]})
+    found = train(path, out=tmp_path, task="forecast")
+    assert found.metrics["nmse"] == 0.0
+    verdict = found.result["verdict"]
+    assert verdict.startswith("As good as naive: "), verdict
+    assert verdict.endswith("is exact here. Kept: the value a season (4 rows) ago.")
+
+
+def test_logarithms_wait_for_positive_numbers_in_both_parts():
+    """A zero that is held out is no reason to fail, and none to be told of a choice that is impossible."""
+    values = np.exp(0.02 * np.arange(120) + 0.3 * seasonal() / 10)
+    task, prepared = Forecast.prepare(Rows(values), None, settings())
+    assert task.linear.form.log
+    values[-3] = 0.0
+    task, prepared = Forecast.prepare(Rows(values), None, settings())
+    assert not task.linear.form.log
+    assert "Some of the held-out numbers are not positive, so no logarithm is tried." in prepared.notes

@@ -142,6 +142,13 @@ def test_the_verdict_is_plain(skill, words):
     assert verdict({"skill": float("nan")}, 1) == ""
 
 
+@pytest.mark.parametrize(("nmse", "words"), [(0.0, "As good as naive: "), (0.1, "Worse than naive: ")])
+def test_the_verdict_beside_an_exact_naive_forecast(nmse, words):
+    metrics = {"skill": float("nan"), "nmse": nmse, "naive_nmse": 4.0, "seasonal_naive_nmse": 0.0}
+    told = verdict(metrics, 2)
+    assert told == f"{words}the better of the last value and the value a season ago is exact here."
+
+
 def test_horizons_by_hand():
     reference = Reference(1, "", 2, np.ones(1), (np.array([0.0, 1.0]),))
     past = np.array([[[1.0]], [[2.0]], [[4.0]]])

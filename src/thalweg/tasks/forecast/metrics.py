@@ -116,7 +116,10 @@ def verdict(metrics: Mapping[str, float], season: int) -> str:
     better = "the better of the last value and the value a season ago" if season > 1 else "the last value"
     skill = metrics.get("skill", float("nan"))
     if not np.isfinite(skill):
-        return ""
+        errors = [metrics.get(name, float("nan")) for name in ("nmse", "naive_nmse", "seasonal_naive_nmse")]
+        if 0.0 not in errors[1:]:
+            return ""
+        return f"{'As good as' if errors[0] == 0.0 else 'Worse than'} naive: {better} is exact here."
     if skill < 0.0:
         return f"Worse than naive: the mean squared error is {-skill:.1%} above that of {better}; use that one instead."
     if skill == 0.0:

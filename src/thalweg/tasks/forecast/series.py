@@ -14,8 +14,9 @@ from thalweg.tasks.reading.numeric import read_numbers
 from thalweg.tasks.reading.text_column import check_columns
 
 MIN_TARGETS = 2  # in each part: with a single one there is no variance to compare an error with
-LARGEST: Final = 1e100  # its square is a number, too, and so is the sum of many
+LARGEST: Final = 1e100  # its square is a number, too, and so is the sum of many; so is the square of 1 / LARGEST
 MAX_MISSING: Final = 0.2  # of a column's values
+MAX_BACK: Final = 0.3  # of the steps in time: more go back where rows are in no order
 GAP: Final = 1.9  # usual distances between two rows, above which one is missing; months and years differ by less
 
 
@@ -81,6 +82,11 @@ def read_series(
             f"{source.name}: expected numbers of a size that fits, up to {LARGEST:g}; got {largest:g}. Divide them by "
             "a common factor."
         )
+    if 0.0 < largest < 1.0 / LARGEST:
+        raise InputError(
+            f"{source.name}: expected numbers of a size that fits, the largest at least {1.0 / LARGEST:g}; got "
+            f"{largest:g}. Multiply them by a common factor."
+        )
     series = Series(source.name, tuple(columns), values, labels)
     series = series if np.isfinite(values).all() else filled(series, lines)
     return series if time is None else dataclasses.replace(series, notes=(*series.notes, *gaps(series, time)))
@@ -122,7 +128,7 @@ def filled(series: Series, lines: Sequence[int]) -> Series:
 
 
 def gaps(series: Series, time: str) -> list[str]:
-    """Return a sentence where the rows are not evenly spaced in time; times that run backwards are an InputError."""
+    """Return a sentence where the rows are not evenly spaced in time; times in no order are an InputError."""
     places = times(series.labels)
     if places is None or len(places) < 3:
         return []
@@ -132,13 +138,21 @@ def gaps(series: Series, time: str) -> list[str]:
             f"{series.name}: the column {time!r} runs backwards, from {series.labels[0]} to {series.labels[-1]}; a "
             "forecast reads the oldest row first, so turn the rows around."
         )
+    back = np.flatnonzero(steps < 0.0)
+    if len(back) > MAX_BACK * len(steps):
+        first = int(back[0])
+        raise InputError(
+            f"{series.name}: the rows are not in the order of {time!r}: {len(back):,} of {len(steps):,} steps go back, "
+            f"the first from {series.labels[first]} to {series.labels[first + 1]}; sort them, oldest first."
+        )
     usual = float(np.median(steps))
     odd = np.flatnonzero((steps > GAP * usual) | (steps <= 0.0))
     if not len(odd):
         return []
     first = int(odd[0])
+    backwards = f", {len(back):,} of them back in time" if len(back) else ""
     return [
-        f"The rows are not evenly spaced in {time!r}: {counted(len(odd), 'irregular step')}, the first from "
+        f"The rows are not evenly spaced in {time!r}: {counted(len(odd), 'irregular step')}{backwards}, the first from "
         f"{series.labels[first]} to {series.labels[first + 1]}; they are read as if they were."
     ]
 

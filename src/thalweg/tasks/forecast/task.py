@@ -101,7 +101,11 @@ class Forecast(AbstractTask):
             f"Season: {reference.season} rows ({reference.found})." if reference.season > 1 else
             f"No season was found ({reference.found})."
         )  # fmt: skip
-        linear = choose_linear(train, reference, settings.lags) if is_linear else None
+        logs = bool((held_out.values > 0.0).all())
+        told = is_linear and not logs and bool((train.values > 0.0).all())
+        if told:
+            notes.append("Some of the held-out numbers are not positive, so no logarithm is tried.")
+        linear = choose_linear(train, reference, settings.lags, logs=logs) if is_linear else None
         if linear is None:
             reader: AnyReader = WindowReader(lags, Standardizer.fit(train.values, settings.scaling))
         else:
@@ -112,7 +116,7 @@ class Forecast(AbstractTask):
         if valid is None:
             notes.append(
                 f"Validation is the end of the series, {len(series) - begin:,} rows from {series.labels[begin]} on; "
-                "it is not used to choose or to fit anything."
+                f"it is not used to choose or to fit anything{' else' if told else ''}."
             )
         else:
             check_length(held_out, task.context)

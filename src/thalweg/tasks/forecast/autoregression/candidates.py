@@ -20,7 +20,7 @@ def naive_forms(season: int) -> list[Form]:
     return [Form(season=season), *seasonal]
 
 
-def candidates(values: np.ndarray, season: int, lags: int = 0) -> Iterator[Form]:
+def candidates(values: np.ndarray, season: int, lags: int = 0, *, logs: bool = True) -> Iterator[Form]:
     """Yield the forms that are tried besides the naive ones.
 
     They have every combination of no or one difference, no or one seasonal difference, and the logarithm where all
@@ -30,11 +30,12 @@ def candidates(values: np.ndarray, season: int, lags: int = 0) -> Iterator[Form]
         values: of the training part, `[rows, columns]`.
         season: in rows; 1: none.
         lags: how many past values to read; 0: several numbers are tried.
+        logs: whether logarithms may be tried.
     """
     num_rows, columns = values.shape
     seasonal = (0, 1) if season > 1 and 3 * season < num_rows else (0,)
-    logs = (False, True) if bool((values > 0.0).all()) else (False,)
-    for log, difference, over_season in itertools.product(logs, (0, 1), seasonal):
+    scales = (False, True) if logs and bool((values > 0.0).all()) else (False,)
+    for log, difference, over_season in itertools.product(scales, (0, 1), seasonal):
         drift = difference + over_season < 2  # else it would be a curve
         base = Form(log, difference, over_season, season, (), drift)
         if difference + over_season == 1 and not lags:

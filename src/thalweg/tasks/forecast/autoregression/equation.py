@@ -6,7 +6,7 @@ from typing import Any, final
 
 import numpy as np
 
-from thalweg.tasks.forecast.autoregression.form import OWN, SHARED, Form
+from thalweg.tasks.forecast.autoregression.form import OWN, SHARED, SMALLEST, Form
 
 Predict = Callable[[np.ndarray], np.ndarray]
 """Features as `features` makes them -> the scaled differences, `[windows, columns]`."""
@@ -33,7 +33,8 @@ class Scaled:
         differences = form.differences(levels)
         mean = differences.mean(0) if form.drift else np.zeros(levels.shape[1])
         spread = np.sqrt(((differences - mean) ** 2).mean(0))
-        return cls(form, mean, np.where(spread > 0.0, spread, 1.0))
+        varies = spread > SMALLEST * np.abs(levels).max(0)  # else it is nothing but rounding
+        return cls(form, mean, np.where(varies, spread, 1.0))
 
     @property
     def width(self) -> int:

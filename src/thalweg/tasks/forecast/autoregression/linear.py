@@ -67,22 +67,26 @@ class Linear:
         return cls(Scaled.from_dict(saved["scaled"]), float(saved["l2"]), found, str(saved["told"]))
 
 
-def choose_linear(train: Series, reference: Reference, lags: int) -> Linear:
+def choose_linear(train: Series, reference: Reference, lags: int, *, logs: bool = True) -> Linear:
     """Return what does best on a rolling origin inside the training part; its errors there make the intervals.
+
+    Without `logs` no logarithm is tried: values outside the training part may have none.
 
     Raises:
         InputError: if the training part has too few rows for the `lags` that were asked for.
     """
-    choice = choose(train.values, train.observed, reference.season, lags=lags)
+    choice = choose(train.values, train.observed, reference.season, lags=lags, logs=logs)
     if choice is None:
         form, l2, found = Form(), NAIVE_L2, np.full((reference.steps, len(train.columns)), np.nan)
         told = f"Kept: {form.name}; {len(train)} rows are too few to choose anything else."
     else:
         form, l2, found = choice.kept.form, choice.kept.l2, radii(choice.kept.levels)
-        told = (
-            f"Kept: {form.name}, penalty {l2:g}; {choice.why}, its mean squared error there is {choice.score:.3f} of "
-            "that of the better naive forecast."
-        )
+        told = f"Kept: {form.name}; {choice.why}."
+        if not form.is_naive:
+            told = (
+                f"Kept: {form.name}, penalty {l2:g}; {choice.why}, its mean squared error there is {choice.score:.3f} "
+                "of that of the better naive forecast."
+            )
     if lags and not form.lags:
         raise InputError(
             f"{train.name}: {lags} lags cannot be tried on a rolling origin in {len(train):,} rows of training; give "

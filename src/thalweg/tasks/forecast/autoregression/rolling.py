@@ -10,7 +10,7 @@ import numpy as np
 from thalweg.certificates.new_texts.resampling import block_length
 from thalweg.tasks.forecast.autoregression.candidates import candidates, naive_forms
 from thalweg.tasks.forecast.autoregression.equation import Scaled, fit_equation, predicted
-from thalweg.tasks.forecast.autoregression.form import Form
+from thalweg.tasks.forecast.autoregression.form import SMALLEST, Form
 
 PENALTIES: Final = np.array([1e-5, 1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1])
 NUM_STRETCHES: Final = 5
@@ -121,7 +121,9 @@ def following(values: np.ndarray, begin: int, end: int, steps: int) -> np.ndarra
     return _windows(np.concatenate([values[begin : end + steps - 1], room]), steps)
 
 
-def choose(values: np.ndarray, observed: np.ndarray | None, season: int, *, lags: int = 0) -> Choice | None:
+def choose(
+    values: np.ndarray, observed: np.ndarray | None, season: int, *, lags: int = 0, logs: bool = True
+) -> Choice | None:
     """Return the linear forecast that does best on a rolling origin inside the training part.
 
     The origin rolls over the second half, in five stretches; a candidate is fitted to all rows before a stretch, and
@@ -135,6 +137,7 @@ def choose(values: np.ndarray, observed: np.ndarray | None, season: int, *, lags
         observed: see `Rolling`.
         season: in rows; 1: none.
         lags: how many past values to read; 0: chosen.
+        logs: whether logarithms may be tried, where all values are positive.
 
     Returns:
         The choice; None where there are too few rows for any candidate.
@@ -146,8 +149,9 @@ def choose(values: np.ndarray, observed: np.ndarray | None, season: int, *, lags
     naive = [rolling.all_steps(form, NAIVE_L2) for form in naive_forms(season) if form.context < rolling.start]
     if not naive:
         return None
-    scale = np.fmin.reduce([_mse(one.errors) for one in naive])
-    forms = [form for form in candidates(rows, season, lags) if form.context + 3 <= rolling.start]
+    exact = (SMALLEST * np.abs(rows).max(0)) ** 2  # an error that is nothing but rounding
+    scale = np.maximum(np.fmin.reduce([_mse(one.errors) for one in naive]), exact)
+    forms = [form for form in candidates(rows, season, lags, logs=logs) if form.context + 3 <= rolling.start]
     tried = [rolling.all_steps(form, l2) for form, l2 in _shortlist(rolling, forms, scale[0])]
     best = min(tried if lags and tried else [*naive, *tried], key=lambda one: _score(one, scale).mean())
     plain = min(naive, key=lambda one: _score(one, scale).mean())
@@ -164,7 +168,7 @@ def _shortlist(rolling: Rolling, forms: Iterable[Form], scale: np.ndarray) -> li
     found: dict[tuple[bool, int, int], list[tuple[float, Form, float]]] = {}
     for form in forms:
         errors = np.nanmean(rolling.one_step(form, PENALTIES) ** 2, axis=1)
-        scores = (errors / np.maximum(scale, np.finfo(float).tiny)).mean(1)
+        scores = (errors / scale).mean(1)
         place = int(np.argmin(scores))
         group = found.setdefault((form.log, form.difference, form.seasonal), [])
         group.append((float(scores[place]), form, float(PENALTIES[place])))
@@ -174,7 +178,7 @@ def _shortlist(rolling: Rolling, forms: Iterable[Form], scale: np.ndarray) -> li
 
 def _score(one: Tried, scale: np.ndarray) -> np.ndarray:
     """Return what each origin adds to the score, `[origins]`."""
-    relative = one.errors**2 / np.maximum(scale, np.finfo(float).tiny)[:, None]
+    relative = one.errors**2 / scale[:, None]
     known = np.isfinite(relative).all(axis=2)
     each = np.where(known, relative.mean(2), 0.0)
     # Every step counts alike, though the last ones have fewer origins.
