@@ -245,7 +245,8 @@ class Forecast(AbstractTask):
         said, kept = measures.verdict(metrics, self.reference.season).removesuffix("."), self._kept()
         if not said:
             return main_figure(metrics, "nmse", seen, "forecasts", "squared error over variance") + kept
-        return f"{said} ({main_figure(metrics, 'skill', seen, 'forecasts')}){kept}"
+        shown = "skill" if np.isfinite(metrics.get("skill", np.nan)) else "nmse"  # there is none beside an error of 0
+        return f"{said} ({main_figure(metrics, shown, seen, 'forecasts')}){kept}"
 
     def _kept(self) -> str:
         return f"; kept: {self.linear.form.name}" if self.linear is not None else ""
