@@ -39,6 +39,7 @@ TESTED_IN = {
     "errors.py": "cli/test_main.py",
     "heads/analytic.py": "heads/test_candidates.py",
     "heads/bernoulli.py": "heads/test_adapt.py",
+    "heads/chain.py": "heads/test_crf.py",
     "heads/chunked.py": "heads/test_softmax.py",
     "heads/directional.py": "heads/test_continuous.py",
     "heads/distance.py": "heads/test_continuous.py",

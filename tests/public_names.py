@@ -132,6 +132,8 @@ def use_certificates() -> None:
     optimizer = certificates.FactoredNewton(factored.parameters)
     optimizer.step(factored)
     print(optimizer.relative_gap)
+    chain = heads.CRF(None, 2)
+    print(chain.best_path(chain(torch.zeros(1, 3, 2))))
     linear = thalweg.Objective(models.LinearBag(5, 2).double(), heads.Softmax(None, 2), factored.batches, l2=1e-2)
     certificates.LinearNewton(linear.parameters).step(linear)
     features, loss = certificates.Features(torch.eye(2)), certificates.SoftmaxLoss.of_labels(torch.tensor([0, 1]), 2)

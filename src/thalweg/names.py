@@ -109,8 +109,9 @@ LINE_SEARCHES = {
     "trust-region": "thalweg.optim.trust_region:TrustRegion",
 }
 
-# Output layers of tasks that write text; "softmax" is the task's own.
-HEADS = {"softmax": ""} | {
+CHAIN_HEAD = "crf"  # of tags that depend on each other
+# Output layers; those after the first two are for tasks that write text. "softmax" is the task's own.
+HEADS = {"softmax": "", CHAIN_HEAD: ""} | {
     name: f"thalweg.heads.presets:{name.replace('-', '_')}"
     for name in (
         "vmf", "vmf-reg1", "vmf-reg2", "vmf-log", "l2", "cosine", "power-spherical", "margin", "syn-margin", "triplet",

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from thalweg import names
 from thalweg.cli.output import print_json, print_lines
 from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
@@ -21,7 +22,13 @@ TEXT_LENGTH = 200
 
 
 def predict_and_show(
-    folder: Path, arguments: list[str], file: Path | None, options: dict[str, Any], *, as_json: bool
+    folder: Path,
+    arguments: list[str],
+    file: Path | None,
+    options: dict[str, Any],
+    *,
+    tokens: bool,
+    as_json: bool,
 ) -> int:
     """Answer arguments, a file's rows or the lines of standard input, a batch at a time, and return the exit code."""
     if arguments and file is not None:
@@ -32,6 +39,10 @@ def predict_and_show(
         return _predict_online(folder, arguments, file, int(options["top"]), as_json=as_json)
     run = Run(folder)
     inputs = _inputs(run, arguments, file, options["length"])
+    if tokens:
+        if "chain" not in names.task_spec(run.task.name).traits:
+            raise InputError(f"--tokens is for taggers, whose inputs are words; this is a run of task {run.task.name}.")
+        inputs = (entry.split() if isinstance(entry, str) else entry for entry in inputs)
     options["length"] = options["length"] or TEXT_LENGTH
     for batch in _batches(inputs):
         for answer in run.predict(batch, **options):

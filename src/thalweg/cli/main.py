@@ -132,6 +132,7 @@ def predict(
     beam: int = 4,
     seed: int = 0,
     threshold: float | None = None,
+    tokens: Flag = False,
     json: Flag = False,
 ) -> int:
     """Predict on new inputs.
@@ -151,11 +152,14 @@ def predict(
         seed: Random seed for sampling.
         threshold: Probability from which a label is given, in place of the run's own: each of several labels, or the
             rarer of two.
+        tokens: For a tagger: the inputs are words already, separated by spaces, one sentence a line. (A file in the
+            format of the training data, such as CoNLL, holds words anyway.)
         json: Print one JSON object per line.
     """
     options = {"top": top, "length": length, "temperature": temperature, "top_p": top_p, "beam": beam, "seed": seed}
     options["threshold"] = threshold
-    return load("thalweg.cli.answers:predict_and_show")(folder, inputs or [], file, options, as_json=json)
+    show = load("thalweg.cli.answers:predict_and_show")
+    return show(folder, inputs or [], file, options, tokens=tokens, as_json=json)
 
 
 @app.command

@@ -15,6 +15,7 @@ from .candidate_decoding import CandidateDecoding as CandidateDecoding
 from .continuous import AbstractContinuous as AbstractContinuous
 from .contrastive import Contrastive as Contrastive
 from .contrastive import SampledSoftmax as SampledSoftmax
+from .crf import CRF as CRF
 from .directional import AbstractDirectional as AbstractDirectional
 from .dispersion import Dispersion as Dispersion
 from .dispersion import Kernel as Kernel

@@ -157,9 +157,27 @@ class AbstractHead(nn.Module, abc.ABC):
         del prediction, targets
         raise ValueError(f"{type(self).__name__} gives no probabilities to ids, so there is no perplexity.")
 
-    def best_ids(self, prediction: Tensor) -> Tensor:
-        """Return the most probable answer of each prediction, ids `[...]`."""
+    def best_ids(self, prediction: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the most probable answer of each prediction, ids `[...]`.
+
+        `mask`, as for `loss`, is for heads whose answers at one place depend on the others.
+        """
+        del mask
         return self.decode(prediction, 1)[0].squeeze(-1)
+
+    def probabilities(self, prediction: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the probability of every id at each place, `[..., ids]`, for heads whose targets are ids."""
+        del mask
+        ids, found = self.decode(prediction, prediction.shape[-1])
+        return torch.zeros_like(found).scatter(-1, ids, found.exp())
+
+    def prefer(self, offset: Tensor) -> bool:
+        """Add an offset `[ids]` to the scores where `best_ids` seeks the best answers; return whether the head can.
+
+        Probabilities and the loss stay as they are. By default it cannot.
+        """
+        del offset
+        return False
 
     def after_step(self) -> None:
         """Called by the training loop after each optimizer step; for heads that track something."""

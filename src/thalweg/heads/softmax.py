@@ -182,7 +182,8 @@ class Softmax(AbstractHead):
         return top_k(torch.log_softmax(upcast(prediction), dim=-1), k)
 
     @override
-    def best_ids(self, prediction: Tensor) -> Tensor:
+    def best_ids(self, prediction: Tensor, mask: Tensor | None = None) -> Tensor:
+        del mask
         return prediction.argmax(-1)
 
     @override

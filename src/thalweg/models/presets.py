@@ -23,6 +23,7 @@ from thalweg.models.mlp import MLP, random_mask
 from thalweg.models.pair import Pair
 from thalweg.models.recurrent import Cell, Recurrent, RecurrentOptions, RecurrentWindow
 from thalweg.models.skips import NoSkip, PreNorm, SkipFactory
+from thalweg.models.sparse_linear import SparseLinear
 from thalweg.models.transformer import Decoder, Encoder, EncoderDecoder
 from thalweg.models.translator import Translator
 
@@ -116,6 +117,12 @@ def linear_window(shape: ModelShape, options: ModelOptions) -> LinearWindow:
     """Return what is below a linear forecast (uses none of the options)."""
     del options
     return LinearWindow(_at_least_1(shape, "lags") * _at_least_1(shape, "num_columns"))
+
+
+def sparse_linear(shape: ModelShape, options: ModelOptions) -> SparseLinear:
+    """Return a linear model over sparse features of words (uses no option)."""
+    del options
+    return SparseLinear(_at_least_1(shape, "vocabulary_size"), _at_least_1(shape, "num_outputs"))
 
 
 def pooled_bag(shape: ModelShape, options: ModelOptions) -> Bag:

@@ -48,7 +48,7 @@ class Settings:
         lags: past values that a forecast sees; 0: the task chooses.
         scaling: scaling of numeric columns.
         layout: how the model reads its input: "bag", "joint" (a pair of texts is one bag), "padded", "window",
-            "causal", "translate" or "differences".
+            "causal", "translate", "differences" or "features" (of each word).
         class_weights: what labels of whole texts count in the training loss: "none" or "balanced".
         threshold: probability from which a label is given, as text; "auto": validation data choose it; "": as usual.
         spill: where arrays of ids go that are too large for memory.
@@ -99,6 +99,7 @@ class HeadOptions:
         dispersion: penalty that keeps learned vectors apart; None for none.
         dispersion_weight: what it is multiplied with.
         counts: how often each token is a target in the training data; None: unknown (the weights will tell).
+        chain: whether the tags of a sentence depend on each other (a CRF).
     """
 
     label_smoothing: float = 0.0
@@ -111,6 +112,7 @@ class HeadOptions:
     dispersion: nn.Module | None = None
     dispersion_weight: float = 0.0
     counts: Tensor | None = None
+    chain: bool = False
 
 
 @final
@@ -267,6 +269,14 @@ class AbstractTask(ABC):
     @abstractmethod
     def meter(self) -> AbstractMeter:
         """Return an empty meter for one pass over validation data."""
+
+    def tune(self, model: nn.Module, head: AbstractHead, examples: Examples) -> bool:
+        """Choose what is chosen after training, on validation examples; return whether model or head changed.
+
+        By default there is nothing to choose.
+        """
+        del model, head, examples
+        return False
 
     @property
     def is_tuned(self) -> bool:

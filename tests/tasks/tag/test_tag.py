@@ -12,10 +12,15 @@ from sklearn.metrics import accuracy_score, f1_score
 from thalweg.data.arrays.ragged import Ragged
 from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
-from thalweg.models.presets import ModelOptions, tokens_lstm, tokens_transformer
+from thalweg.models.presets import ModelOptions, sparse_linear, tokens_lstm, tokens_transformer
+from thalweg.objective import Objective
+from thalweg.optim.descent import Descent
+from thalweg.optim.lbfgs import LBFGS
+from thalweg.optim.line_search import Armijo
 from thalweg.tasks.base import AnswerOptions, HeadOptions, Settings
 from thalweg.tasks.reading.spelling import spelling_classes, spellings
 from thalweg.tasks.reading.words import WordReader
+from thalweg.tasks.tag.spans import SpanScore
 from thalweg.tasks.tag.task import Tag
 
 COLUMNS = {"tokens": "tokens", "tags": "tags"}
@@ -127,6 +132,15 @@ def test_texts_are_split_at_spaces_and_at_punctuation_of_unknown_parts():
     assert reader.split("  ") == []
 
 
+def test_apostrophes_split_where_both_sides_are_words_of_the_training_data():
+    words = ["do", "n't", "'s", "John", "L'", "n'", "est", "Europe", "o'clock"]
+    reader = WordReader.fit(Counter(dict.fromkeys(words, 9) | {"z": 1}), settings())
+    assert reader.split("John's don't L'Europe n'est o'clock") == [
+        "John", "'s", "do", "n't", "L'", "Europe", "n'", "est", "o'clock"
+    ]  # fmt: skip
+    assert reader.split("Mary's aujourd'hui 'tis") == ["Mary", "'s", "aujourd'hui", "'", "tis"]
+
+
 def test_long_sentences_are_read_in_pieces_and_counted(tmp_path):
     words, tags = [f"w{i}" for i in range(7)], ["X", "Y"] * 3 + ["X"]
     source = rows_file(tmp_path / "a.jsonl", [(words, tags), (["a"], ["Y"])] * 2)
@@ -188,7 +202,7 @@ def test_save_and_load_answer_the_same(tmp_path):
     inputs = ["Then Mara Smith visited Anaville.", ["Nola", "left", "Rumville"], [], ""]
     answers = task.predict(model, head, inputs, AnswerOptions())
     assert again.predict(model, head, inputs, AnswerOptions()) == answers
-    assert answers[2] == {"tokens": [], "tags": [], "spans": []}
+    assert answers[2] == {"tokens": [], "tags": [], "probabilities": [], "spans": []}
     assert (again.shape(), again.tags) == (task.shape(), task.tags)
 
 
@@ -269,6 +283,7 @@ def test_training_finds_spans_of_words_it_has_never_seen(tmp_path, build):
     model.train()
     (answer,) = task.predict(model, head, ["Then Ulrar Smith left Moaville."], AnswerOptions())
     assert model.training
+    assert all(0.0 < probability <= 1.0 for probability in answer.pop("probabilities"))
     assert answer == {
         "tokens": ["Then", "Ulrar", "Smith", "left", "Moaville", "."],
         "tags": ["O", "B-person", "I-person", "O", "B-place", "O"],
@@ -277,6 +292,82 @@ def test_training_finds_spans_of_words_it_has_never_seen(tmp_path, build):
             {"start": 4, "end": 5, "type": "place", "text": "Moaville"},
         ],
     }
+
+
+def linear(path, rows, **changes):
+    """A linear tagger with a CRF, trained by L-BFGS on rows that are also its validation part."""
+    source = rows_file(path, rows)
+    task, prepared = Tag.prepare(source, source, settings(layout="features", **changes))
+    model = sparse_linear(task.shape(), ModelOptions())
+    head = task.head(model, HeadOptions(chain=True))
+    batches = [task.batch(prepared.train, part) for part in (np.arange(0, 40), np.arange(40, len(prepared.train)))]
+    objective = Objective(model, head, batches, l2=1e-4)
+    optimizer = Descent(objective.parameters, LBFGS(memory=10), Armijo())
+    for _ in range(30):
+        optimizer.step(objective)
+    return task, prepared, model, head
+
+
+def test_a_linear_tagger_finds_spans_of_words_it_has_never_seen_and_is_read_back(tmp_path):
+    task, prepared, model, head = linear(tmp_path / "a.jsonl", made_up(200))
+    assert task.constrained
+    assert not prepared.notes
+    inputs = ["Then Ulrar Smith left Moaville.", [], ["Ulrar"]]
+    answers = task.predict(model, head, inputs, AnswerOptions())
+    assert answers[0]["tags"] == ["O", "B-person", "I-person", "O", "B-place", "O"]
+    assert all(0.5 < probability <= 1.0 for probability in answers[0]["probabilities"])
+    assert answers[1] == {"tokens": [], "tags": [], "probabilities": [], "spans": []}
+    task.save(tmp_path)
+    again = Tag.load(tmp_path, settings(layout="features"))
+    assert again.constrained
+    assert again.predict(model, head, inputs, AnswerOptions()) == answers
+    both, one = (model(**task.batch(prepared.valid, places).inputs) for places in (np.arange(2), np.array([0])))
+    torch.testing.assert_close(both[0, :6], one[0])
+
+
+def test_tags_that_break_their_scheme_lift_the_constraint_and_it_is_said(tmp_path):
+    rows = [*made_up(60), (["Then", "Smith"], ["O", "I-person"])]
+    task, prepared, _, head = linear(tmp_path / "a.jsonl", rows)
+    assert not task.constrained
+    assert "2 sentences have tags that the scheme" in prepared.notes[0]
+    assert not bool(head.forbidden.any())
+
+
+def test_spans_are_preferred_where_validation_says_so(tmp_path):
+    task, prepared, model, head = linear(tmp_path / "a.jsonl", made_up(60))
+    outside = task.tags.index("O")
+    assert not task.tune(model, head, prepared.valid)  # all right already
+    assert head.notes() == []
+    with torch.no_grad():
+        model.weight *= 0.1
+        model.weight[0, outside] += 3.0  # every word has feature 0
+    before = SpanScore(task.tags)
+    batch = task.batch(prepared.valid, np.arange(60))
+    with torch.no_grad():
+        before.update(head.best_ids(head(model(**batch.inputs)), batch.mask), batch.targets, batch.mask)
+        assert task.tune(model, head, prepared.valid)
+        after = SpanScore(task.tags)
+        after.update(head.best_ids(head(model(**batch.inputs)), batch.mask), batch.targets, batch.mask)
+    assert (before.compute()["span_f1"], after.compute()["span_f1"]) == (0.0, 1.0)
+    assert "the score of being outside is lowered by" in head.notes()[0]
+    assert head.preference.tolist() == [-1.5 if tag == "O" else 0.0 for tag in task.tags]
+
+
+def test_texts_are_cut_as_the_comments_of_the_training_file_show(tmp_path):
+    sentence = "# text = I don't.\n" + "".join(
+        f"{i}\t{word}\t_\t{tag}\t_\t_\t_\t_\t_\t_\n"
+        for i, (word, tag) in enumerate([("I", "PRON"), ("do", "AUX"), ("n't", "PART"), (".", "PUNCT")], 1)
+    )
+    path = tmp_path / "a.conllu"
+    path.write_text("\n".join([sentence] * 12) + "\n")
+    columns = {"tokens": "tokens", "tags": "upos"}
+    task, _ = Tag.prepare(open_source(path), open_source(path), settings(columns=columns))
+    (answer,) = task.predict(*networks(task), ["I won't."], AnswerOptions())
+    assert answer["tokens"] == ["I", "wo", "n't", "."]
+    task.save(tmp_path)
+    splitter = Tag.load(tmp_path, settings()).splitter
+    assert splitter is not None
+    assert splitter.split("I can't.") == ["I", "ca", "n't", "."]
 
 
 def test_sections_show_the_sentences_with_the_most_errors(tmp_path):

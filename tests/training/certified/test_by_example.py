@@ -42,7 +42,7 @@ def looked_at(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("by_example")
     path = folder / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    options = {"model": "lstm", "max_length": 4, "hidden": 4} if request.param == "tag" else {}
+    options = {"model": "lstm", "head": "softmax", "max_length": 4, "hidden": 4} if request.param == "tag" else {}
     run = thalweg.train(path, name="run", out=folder, **SMALL, **options)
     opened = open_run(run)
     return request.param, rows, by_example(run, opened.task, opened.prepared, Clock(30.0)), run

@@ -39,7 +39,7 @@ def make(task, folder):
         path.write_text("\n".join(lines))
         return path, options | {"max_length": 8, "task": "language", "tokenizer": "word", "valid_share": 0.2}
     path.write_text("".join(json.dumps(row) + "\n" for row in rows[task]))
-    return path, options
+    return path, options | ({"model": "lstm", "head": "softmax"} if task == "tag" else {})
 
 
 TASKS = ["classify", "several", "score", "tag", "translate", "forecast", "language"]
@@ -65,6 +65,14 @@ def test_a_run_of_every_task_gets_an_interval(trained, tmp_path):
     assert not report.refused
     assert report.bound_verified
     assert rebuilt.hashes == dict(interval.hashes)
+
+
+def test_a_crf_has_no_bound_and_none_is_claimed(tmp_path):
+    path, options = make("tag", tmp_path)
+    certified = certify_run(thalweg.train(path, **options | {"model": "linear", "head": "crf"}), seconds=1.0)
+    assert math.isfinite(certified.interval.loss)
+    assert certified.interval.bound == -math.inf
+    assert all(level.name not in ("floor", "head") for level in certified.interval.levels)
 
 
 def test_the_command_line(tmp_path, capsys, monkeypatch):

@@ -33,7 +33,7 @@ REFUSED = {
     "task": ({"task": "clasify"}, "no task 'clasify'.*Did you mean 'classify'"),
     "model of another task": (
         {"task": "tag", "model": "bag"},
-        "Task 'tag' has no model 'bag'; expected one of lstm, transformer",
+        "Task 'tag' has no model 'bag'; expected one of linear, lstm, transformer",
     ),
     "schedule": ({"schedule": "cosin"}, "no schedule 'cosin'.*'cosine'"),
     "activation": ({"activation": "relo"}, "no activation 'relo'"),
@@ -84,7 +84,11 @@ def test_completing_is_pure_and_what_was_given_stays():
 
 
 def test_defaults_by_task_model_method_and_what_only_the_surroundings_know():
-    assert complete(given_options(task="tag")).training.lr == 5e-3
+    assert complete(given_options(task="tag", model="lstm")).training.lr == 5e-3
+    tagger = complete(given_options(task="tag"))
+    assert (tagger.model.model, tagger.model.head, tagger.training.optimizer) == ("linear", "crf", "lbfgs")
+    assert (tagger.training.batch_size, tagger.training.epochs, tagger.training.lr) == (0, 60.0, 1.0)
+    assert complete(given_options(task="tag", optimizer="bfgs")).training.epochs == 100.0
     assert complete(given_options(task="tag", model="transformer")).training.lr == 1e-3
     full = complete(given_options(model="mlp", optimizer="bfgs"))
     assert (full.training.batch_size, full.training.line_search, full.training.l2) == (0, "wolfe", 1e-4)
@@ -109,6 +113,7 @@ TOLD = {
     "words of numbers": ({"task": "forecast", "tokenizer": "bpe"}, "--tokenizer has no effect on --task forecast."),
     "smoothing of numbers": ({"task": "score", "label_smoothing": 0.1}, "--label-smoothing has no effect on --task sc"),
     "vectors that are not there": ({"normalize_vectors": "top"}, "no effect without --word-vectors."),
+    "smoothing of a crf": ({"task": "tag", "model": "lstm", "label_smoothing": 0.1}, "no effect on --head crf."),
     "warmup": ({"schedule": "constant", "warmup": 0.1}, "--warmup has no effect on --schedule constant."),
 }
 

@@ -56,7 +56,9 @@ def make(task, folder):
         rows = []
         for _ in range(80):
             tokens = [*g.choices(WORDS, k=4), g.choice(EVIL)]
-            rows.append({"tokens": tokens, "tags": ["B-<i>x</i>" if token in EVIL else "O" for token in tokens]})
+            # By chance, so that there are mistakes to show.
+            tags = ["B-<i>x</i>" if token in EVIL and g.random() < 0.7 else "O" for token in tokens]
+            rows.append({"tokens": tokens, "tags": tags})
         return write_jsonl(folder / "tags.jsonl", rows), {}, [f"river {EVIL[0]} stone", ["river", EVIL[1]]]
     if task == "score":
         rows = [{"sentence1": text(g), "sentence2": text(g), "score": round(g.random(), 3)} for _ in range(120)]

@@ -204,6 +204,36 @@ class Order:
         return examples, generator.permutation(self.num_batches)
 
 
+def cut_by_length(lengths: np.ndarray, *, share: float = 0.15, least: int = 2**16) -> list[np.ndarray]:
+    """Return the places of sequences in parts of like lengths, so that little is padding.
+
+    Args:
+        lengths: of the sequences, int `[n]`, n at least 1.
+        share: padding of a part, as a fraction of its real entries.
+        least: entries of a rectangle that is small enough whatever its padding.
+
+    Returns:
+        Places, each in one part: one part with all of them in order where that has little padding, else sorted.
+
+    Example:
+        >>> cut_by_length(np.array([9, 1, 1, 9]), least=4)
+        [array([1, 2]), array([0, 3])]
+    """
+    limit = max(least, int((1.0 + share) * lengths.sum()))
+    if len(lengths) * int(lengths.max()) <= limit:
+        return [np.arange(len(lengths))]
+    order = np.argsort(lengths, kind="stable")
+    totals, parts, start = np.cumsum(lengths[order]), [], 0
+    while start < len(order):
+        longest = lengths[order[start:]].astype(np.int64)
+        real = totals[start:] - (totals[start - 1] if start else 0)
+        fits = longest * np.arange(1, len(longest) + 1) <= np.maximum(least, (1.0 + share) * real)
+        size = len(fits) if fits.all() else max(1, int(np.argmin(fits)))
+        parts.append(order[start : start + size])
+        start += size
+    return parts
+
+
 def pad(
     ragged: Ragged,
     indices: np.ndarray,

@@ -24,7 +24,7 @@ def spellings(word: str) -> list[str]:
     `X`, `0-0`, `@x`), cut after four signs; the finer classes add the last three, two or one letters: "Running" has
     `<unk:Xx:ing>`, `<unk:Xx:ng>`, `<unk:Xx:g>` and `<unk:Xx>`.
     """
-    shape = "".join([sign for sign, _ in itertools.groupby(map(_sign, word))][:4])
+    shape = "".join([sign for sign, _ in itertools.groupby(map(sign, word))][:4])
     ending = word[-MAX_ENDING:].lower()
     fine: list[str] = []
     if len(word) > MAX_ENDING and ending.isalpha():
@@ -32,7 +32,8 @@ def spellings(word: str) -> list[str]:
     return [*fine, f"<unk:{shape}>"]
 
 
-def _sign(letter: str) -> str:
+def sign(letter: str) -> str:
+    """Return the kind of a character: `0` a digit, `X` a capital letter, `x` another letter; other signs themselves."""
     if letter.isdigit():
         return "0"
     # Letters without upper case, as in Chinese, count as lower case.

@@ -16,17 +16,20 @@ from thalweg.tasks.reading.spelling import MAX_CLASSES, spelling_classes, spelli
 from thalweg.tasks.reading.text_column import check_columns
 
 TOKENIZER = "tokenizer.json"
+TEXT = "text"  # the column with the text of a sentence, from the comments `# text = ...` of CoNLL-U
+APOSTROPHES = "'’"
 MIN_COUNT = 2  # a word seen once is read by its spelling: that is how the network learns to read unseen words
 
 
 @final
 @dataclasses.dataclass(frozen=True)
 class Sentence:
-    """One row: its line in the file, words and tags."""
+    """One row: its line in the file, words and tags, and the text they were cut from where the file has it."""
 
     line: int
     words: list[str]
     tags: list[str]
+    text: str | None = None
 
 
 def read_sentences(source: AbstractSource, columns: dict[str, Any]) -> Iterator[list[Sentence]]:
@@ -39,9 +42,11 @@ def read_sentences(source: AbstractSource, columns: dict[str, Any]) -> Iterator[
     for chunk in source.chunks():
         rows: list[Sentence] = []
         both = chunk.column(columns["tokens"]), chunk.column(columns["tags"])
-        for line, tokens, tags in zip(chunk.lines, *both, strict=True):
+        has_text = source.kind in ("conll", "conllu") and TEXT in source.columns
+        texts = chunk.column(TEXT) if has_text else [None] * len(chunk.lines)
+        for line, tokens, tags, text in zip(chunk.lines, *both, texts, strict=True):
             words = _texts(tokens, source.name, line, columns["tokens"])
-            sentence = Sentence(line, words, _texts(tags, source.name, line, columns["tags"]))
+            sentence = Sentence(line, words, _texts(tags, source.name, line, columns["tags"]), text)
             if len(sentence.tags) != len(words):
                 raise InputError(
                     f"{source.name}, line {line}: expected a tag for each word, got {len(words)} words and "
@@ -102,12 +107,25 @@ class WordReader:
     def split(self, text: str) -> list[str]:
         """Return a text's words: it is split at spaces, and at punctuation where a part is not a known word.
 
-        This is a simple rule: where the training data split words in another way (as "do", "n't"), give lists of words.
+        An apostrophe inside a part is a place to split where that gives two known words, one of which begins or ends
+        with it or is a negation: "do" and "n't", "John" and "'s", "L'" and "Europe".
         """
         words: list[str] = []
         for part in text.split():
-            words += [part] if self.knows(part) else split_tokens(part) or [part]
+            for piece in [part] if self.knows(part) else split_tokens(part) or [part]:
+                words += self._clitics(piece)
         return words
+
+    def _clitics(self, piece: str) -> list[str]:
+        if self.knows(piece) or not any(mark in piece[1:-1] for mark in APOSTROPHES):
+            return [piece]
+        for place in range(1, len(piece)):
+            left, right = piece[:place], piece[place:]
+            joins = left[-1] in APOSTROPHES or right[0] in APOSTROPHES or right[1:2] in tuple(APOSTROPHES)
+            clitic = left if left[-1] in APOSTROPHES else right
+            if joins and self.knows(clitic):
+                return [*self._clitics(left), *self._clitics(right)]
+        return [piece]
 
     def _read(self, word: str) -> int:
         normalized = self.normalizer(word)

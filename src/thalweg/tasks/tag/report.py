@@ -19,11 +19,14 @@ WEAKNESS = "tag that is often missed, or often given wrongly"
 DIVIDER = "\t"  # between the words of a sentence that is kept as it is
 
 
-def best_tags(model: nn.Module, head: AbstractHead, inputs: dict[str, Tensor]) -> Tensor:
-    """Return the most probable tag of each word, int64 `[batch, time]` on the CPU."""
+def best_tags(model: nn.Module, head: AbstractHead, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the tag of each word, int64 `[batch, time]`, and its probability, on the CPU."""
     with answering(model, head) as parameter:
         hidden = model(**{name: tensor.to(parameter.device) for name, tensor in inputs.items()})
-        return head.decode(head(hidden), 1)[0].squeeze(-1).cpu()
+        prediction, mask = head(hidden), inputs["mask"].to(parameter.device)
+        best = head.best_ids(prediction, mask)
+        found = head.probabilities(prediction, mask).gather(-1, best.unsqueeze(-1)).squeeze(-1)
+        return best.cpu(), found.cpu()
 
 
 def sections(
@@ -40,7 +43,7 @@ def sections(
     place = 0
     for batch in batches:
         assert batch.mask is not None
-        guess, target, mask = best_tags(model, head, batch.inputs), batch.targets, batch.mask
+        guess, target, mask = best_tags(model, head, batch.inputs)[0], batch.targets, batch.mask
         if spans is not None:
             spans.update(guess, target, mask)
         guesses.append(guess[mask])

@@ -1,6 +1,7 @@
 """Tagging: a tag for each word of a sentence."""
 
 import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,102 +10,38 @@ from typing import Any, ClassVar, final
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torchmetrics.functional.classification import multiclass_accuracy, multiclass_f1_score
 from typing_extensions import override
 
 from thalweg.batch import Batch
-from thalweg.certificates.new_texts.resampling import Samples, f1, of_sums
 from thalweg.data.arrays.batches import Examples, pad
 from thalweg.data.arrays.equal import View, WholeExamples, same_rows
 from thalweg.data.arrays.ragged import IN_MEMORY, Ragged, RaggedBuilder
-from thalweg.data.arrays.split import text_key, validation_rows
 from thalweg.data.files.base import AbstractSource
 from thalweg.data.text.tokenizer import Tokenizer
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
+from thalweg.heads.crf import CRF
 from thalweg.heads.softmax import Softmax
 from thalweg.models.presets import ModelShape
+from thalweg.models.sparse_linear import transposed
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
 from thalweg.tasks.reading.labels import unseen
 from thalweg.tasks.reading.saved import reading, write_json
 from thalweg.tasks.reading.text_reader import MAX_RAW
-from thalweg.tasks.reading.words import Sentence, WordReader, pieces, read_sentences
+from thalweg.tasks.reading.words import Sentence, WordReader, pieces
 from thalweg.tasks.sections import F1
 from thalweg.tasks.tag import report as tag_report
-from thalweg.tasks.tag.spans import SpanScore, is_bio, spans_of, split_tag
+from thalweg.tasks.tag.features import WordFeatures
+from thalweg.tasks.tag.meter import TagMeter
+from thalweg.tasks.tag.preference import choose_preference
+from thalweg.tasks.tag.scheme import allowed_steps, num_broken
+from thalweg.tasks.tag.sentences import chosen_sentences, validation_sentences
+from thalweg.tasks.tag.spans import is_bio, spans_of, split_tag
+from thalweg.tasks.tag.splitting import Splitter
 from thalweg.tasks.verdict import Seen, main_figure, short
 
 LABELS = "labels.json"
-
-
-@final
-class TagMeter(AbstractMeter):
-    """Accuracy and macro F1 over words; with BIO tags also precision, recall and F1 of spans."""
-
-    def __init__(self, tags: Sequence[str]) -> None:  # in the order of their ids
-        self.num_tags = len(tags)
-        self.spans = SpanScore(tags) if is_bio(tags) else None
-        self._parts: list[tuple[Tensor, Tensor]] = []
-        self._spans: list[Tensor] = []
-
-    @override
-    def update(self, prediction: Tensor, batch: Batch) -> None:
-        guess, target, mask = prediction.argmax(-1), batch.targets, batch.mask
-        assert mask is not None
-        if self.spans is not None:
-            self.spans.to(guess.device)
-            self.spans.update(guess, target, mask)
-            self._spans.append(self.spans.counts(guess, target, mask))
-        # Padding is marked and left out at the end: to leave it out here would mean to wait for the device.
-        self._parts.append((guess.to(torch.int32), target.masked_fill(~mask, -1).to(torch.int32)))
-
-    @override
-    def compute(self) -> dict[str, float]:
-        guess, target = (torch.cat([t.flatten() for t in parts]).long() for parts in zip(*self._parts, strict=True))
-        guess, target = guess[target >= 0], target[target >= 0]
-        num = max(2, self.num_tags)
-        metrics = {
-            "accuracy": float(multiclass_accuracy(guess, target, num, average="micro", validate_args=False)),
-            "macro_f1": float(multiclass_f1_score(guess, target, num, average="macro", validate_args=False)),
-        }
-        return metrics if self.spans is None else metrics | self.spans.compute()
-
-    @override
-    def samples(self) -> Samples:
-        """Return what each sentence adds: right, given and true words by tag, and spans by type."""
-        rows, num_tags = [], self.num_tags
-        for guess, target in self._parts:
-            real = (target >= 0).cpu().numpy()
-            sentences, g, t = np.nonzero(real)[0], guess.cpu().numpy()[real], target.cpu().numpy()[real]
-            keys = (t[g == t], sentences[g == t]), (g, sentences), (t, sentences)
-            flat = [np.bincount(s * num_tags + tags, minlength=len(real) * num_tags) for tags, s in keys]
-            rows.append(np.stack([counts.reshape(-1, num_tags) for counts in flat], 1).astype(np.float32))
-        words = np.concatenate(rows)
-        sums = words.reshape(len(words), -1)
-        if self.spans is not None:
-            spans = torch.cat(self._spans).cpu().numpy().astype(np.float32)
-            sums = np.concatenate([sums, spans.reshape(len(spans), -1)], 1)
-        most = words[:, 2].sum(0)
-
-        def figures(sums: np.ndarray) -> dict[str, np.ndarray]:
-            right, given, true = sums[:, : 3 * num_tags].reshape(-1, 3, num_tags).transpose(1, 0, 2)
-            found = {
-                "accuracy": right.sum(1) / true.sum(1),
-                "macro_f1": f1(right, given, true).sum(1) / ((given + true) > 0.0).sum(1),
-            }
-            if self.spans is not None:
-                found |= self.spans.scores(sums[:, 3 * num_tags :].reshape(len(sums), 3, -1))
-            return found
-
-        missing = int((most == 0.0).sum())
-        present = int((words[:, 1:].sum((0, 1)) > 0.0).sum())
-        return of_sums(
-            sums,
-            figures,
-            unit="sentences",
-            baselines={"accuracy": float(most.max() / most.sum())},
-            unseen={"macro_f1": (present, num_tags, missing)} if missing else {},
-        )
+MAX_TEXTS = 50_000  # sentences from whose text it is learned how texts are split into words
 
 
 @final
@@ -119,13 +56,26 @@ class Tag(AbstractTask):
         reader: from words to ids.
         tags: names of the tags; ids are places in it.
         max_length: longest piece in words.
+        features: what a linear model reads of words; None for networks, which read the ids of words.
+        constrained: whether a tag only follows those that the scheme of the spans lets it follow.
     """
 
     name: ClassVar[str] = "tag"
     inputs: ClassVar[tuple[str, ...]] = ("tokens",)
 
-    def __init__(self, reader: WordReader, tags: Sequence[str], max_length: int) -> None:
+    def __init__(
+        self,
+        reader: WordReader,
+        tags: Sequence[str],
+        max_length: int,
+        features: WordFeatures | None = None,
+        *,
+        constrained: bool = False,
+    ) -> None:
         self.reader = reader
+        self.features = features
+        self.constrained = constrained
+        self.splitter: Splitter | None = None
         self.tags = tuple(tags)
         self.max_length = max_length
         self.has_spans = is_bio(self.tags)
@@ -133,8 +83,8 @@ class Tag(AbstractTask):
 
     @property
     @override
-    def vocabulary(self) -> Tokenizer:
-        return self.reader.tokenizer
+    def vocabulary(self) -> Tokenizer | None:
+        return self.reader.tokenizer if self.features is None else None
 
     @classmethod
     @override
@@ -142,39 +92,66 @@ class Tag(AbstractTask):
         cls, source: AbstractSource, valid: AbstractSource | None, settings: Settings
     ) -> tuple["Tag", Prepared]:
         columns = settings.columns
-        chosen = None if valid is not None else _validation_sentences(source, columns, settings.valid_share)
+        chosen = None if valid is not None else validation_sentences(source, columns, settings.valid_share)
         counts: Counter[str] = Counter()
+        pairs: Counter[tuple[str, str]] = Counter()
         names: set[str] = set()
-        for sentence in _sentences(source, columns, chosen, wanted=False):
+        texts: list[tuple[str, list[str]]] = []
+        is_linear = settings.layout == "features"
+        for sentence in chosen_sentences(source, columns, chosen, wanted=False):
             counts.update(sentence.words)
             names.update(sentence.tags)
+            if sentence.text is not None and len(texts) < MAX_TEXTS:
+                texts.append((sentence.text, sentence.words))
+            if is_linear:
+                pairs.update(itertools.pairwise(sentence.words))
         if len(names) < 2:
             only = f"only {min(names)!r}" if names else "none"
             raise InputError(
                 f"{source.name}: expected at least two different tags in column {columns['tags']!r}, got {only}; is it "
                 "the right column (--label-column)?"
             )
-        task = cls(WordReader.fit(counts, settings), sorted(names), settings.max_length)
+        features = WordFeatures.fit(counts, pairs) if is_linear else None
+        task = cls(WordReader.fit(counts, settings), sorted(names), settings.max_length, features)
+        task.splitter = Splitter.fit(texts)
         lines: list[int] = []
-        sentences = task._noted(_sentences(source, columns, chosen, wanted=False), lines)
+        sentences = task._noted(chosen_sentences(source, columns, chosen, wanted=False), lines)
         train, notes = task._read(source, sentences, settings, keep=0)
         if valid is None:
-            held_out, _ = task._read(source, _sentences(source, columns, chosen, wanted=True), settings, keep=MAX_RAW)
+            held_out, _ = task._read(
+                source, chosen_sentences(source, columns, chosen, wanted=True), settings, keep=MAX_RAW
+            )
         else:
-            held_out, more = task._read(valid, _sentences(valid, columns), settings, keep=MAX_RAW)
+            held_out, more = task._read(valid, chosen_sentences(valid, columns), settings, keep=MAX_RAW)
             notes += more
+        notes += task._constrain(train.ragged("tags"), held_out.ragged("tags"))
         return task, Prepared(train, held_out, notes, np.array(lines, dtype=np.int64))
+
+    def _constrain(self, *parts: Ragged) -> list[str]:
+        """Rule out steps that the scheme of the spans does not have, unless the data take them; return what to say."""
+        if not self.has_spans:
+            return []
+        broken = sum(num_broken(*allowed_steps(self.tags), sentences) for sentences in parts)
+        self.constrained = broken == 0
+        return (
+            [
+                f"{broken:,} sentences have tags that the scheme of their spans (BIO or BIOES) does not allow, such as "
+                "an I without its B, so any tag may follow any other."
+            ]
+            if broken
+            else []
+        )
 
     @override
     def examples(self, source: AbstractSource, columns: dict[str, Any]) -> tuple[Examples, list[str]]:
-        return self._read(source, _sentences(source, columns), None, keep=MAX_RAW)
+        return self._read(source, chosen_sentences(source, columns), None, keep=MAX_RAW)
 
     def _read(
         self, source: AbstractSource, sentences: Iterator[Sentence], settings: Settings | None, *, keep: int
     ) -> tuple[Examples, list[str]]:
         """Encode sentences in pieces; keep the words of the first `keep` pieces as they are."""
         spill = settings.spill if settings else IN_MEMORY
-        tokens, tags = RaggedBuilder(np.int32, spill), RaggedBuilder(np.int32, spill)
+        tokens, tags, features, counts = (RaggedBuilder(np.int32, spill) for _ in range(4))
         raw: list[str] = []
         num_long = 0
         for sentence in sentences:
@@ -182,6 +159,11 @@ class Tag(AbstractTask):
             num_long += len(ids) > self.max_length
             tokens.extend(pieces(self.reader.encode(sentence.words), self.max_length))
             tags.extend(pieces(ids, self.max_length))
+            if self.features is not None:
+                for part in pieces(sentence.words, self.max_length):
+                    found, numbers = self.features.encode(part)
+                    features.append(np.frombuffer(found, dtype=np.int32))
+                    counts.append(numbers)
             if keep:
                 raw += [
                     tag_report.DIVIDER.join(part) if len(raw) < keep else ""
@@ -191,6 +173,8 @@ class Tag(AbstractTask):
             raise InputError(f"{source.name}: expected sentences of words with tags, got none.")
         note = f"{source.name}: {num_long:,} sentences of more than {self.max_length} words are read in pieces."
         columns: dict[str, Ragged | np.ndarray] = {"tokens": tokens.finish(), "tags": tags.finish()}
+        if self.features is not None:
+            columns |= {"features": features.finish(), "counts": counts.finish()}
         return Examples(columns, raw if keep else None, sort_by=("tokens",)), [note] if num_long else []
 
     def _noted(self, sentences: Iterator[Sentence], lines: list[int]) -> Iterator[Sentence]:
@@ -212,12 +196,21 @@ class Tag(AbstractTask):
     @override
     def view(self, examples: Examples) -> View:
         tokens = examples.ragged("tokens")
-        sees = (
-            "all words of a sentence, rare ones by their spelling, and the place of the one to tag (fixed: the "
-            f"normalization, the vocabulary of {self.vocabulary.vocabulary_size:,} words and spellings, the maximum "
-            f"length of {self.max_length:,} words)"
-        )
-        same = same_rows((tokens.values[: int(tokens.offsets[-1])], tokens.lengths))
+        if self.features is None:
+            sees = (
+                "all words of a sentence, rare ones by their spelling, and the place of the one to tag (fixed: the "
+                f"normalization, the vocabulary of {self.reader.tokenizer.vocabulary_size:,} words and spellings, the "
+                f"maximum length of {self.max_length:,} words)"
+            )
+            names: tuple[str, ...] = ("tokens",)
+        else:
+            sees = (
+                f"the {len(self.features):,} features of a sentence's words, and the place of the one to tag (fixed: "
+                f"the features, the maximum length of {self.max_length:,} words)"
+            )
+            names = ("features", "counts")
+        columns = [examples.ragged(name) for name in names]
+        same = same_rows(*((one.values[: int(one.offsets[-1])], one.lengths) for one in columns))
         return WholeExamples(same, sees, tokens.lengths)
 
     @override
@@ -227,28 +220,52 @@ class Tag(AbstractTask):
     @override
     def save(self, folder: Path) -> None:
         self.reader.save(folder)
-        write_json(folder / LABELS, {"tags": self.tags, "max_length": self.max_length})
+        for part in (self.features, self.splitter):
+            if part is not None:
+                part.save(folder)
+        saved = {"tags": self.tags, "max_length": self.max_length, "constrained": self.constrained}
+        write_json(folder / LABELS, saved)
 
     @classmethod
     @override
     def load(cls, folder: Path, settings: Settings) -> "Tag":
         with reading(folder / LABELS) as saved:
             tags, max_length = [str(tag) for tag in saved["tags"]], int(saved["max_length"])
-        return cls(WordReader.load(folder, settings), tags, max_length)
+            constrained = bool(saved.get("constrained", False))
+        features = WordFeatures.load(folder) if settings.layout == "features" else None
+        task = cls(WordReader.load(folder, settings), tags, max_length, features, constrained=constrained)
+        task.splitter = Splitter.load(folder)
+        return task
 
     @override
     def shape(self) -> ModelShape:
-        return ModelShape(vocabulary_size=self.reader.tokenizer.vocabulary_size, max_length=self.max_length)
+        size = self.reader.tokenizer.vocabulary_size if self.features is None else len(self.features)
+        return ModelShape(vocabulary_size=size, max_length=self.max_length, num_outputs=len(self.tags))
 
     def head(self, model: nn.Module, options: HeadOptions) -> AbstractHead:
-        """Return a softmax over the tags."""
-        width: int = model.width  # type: ignore[assignment]
+        """Return a CRF over the tags of a sentence, or a softmax over those of each word."""
+        width: int | None = None if self.features is not None else model.width  # type: ignore[assignment]
+        if options.chain:
+            steps = allowed_steps(self.tags) if self.constrained else (None, None)
+            allowed, ends = (None if rule is None else torch.from_numpy(rule) for rule in steps)
+            return CRF(width, len(self.tags), allowed=allowed, ends=ends)
         return Softmax(width, len(self.tags), label_smoothing=options.label_smoothing)
 
     @override
     def batch(self, examples: Examples, indices: np.ndarray) -> Batch:
-        padded, mask = pad(examples.ragged("tokens"), indices)
-        return Batch({"tokens": padded, "mask": mask}, pad(examples.ragged("tags"), indices)[0], mask)
+        tags, mask = pad(examples.ragged("tags"), indices)
+        if self.features is None:
+            return Batch({"tokens": pad(examples.ragged("tokens"), indices)[0], "mask": mask}, tags, mask)
+        both = examples.ragged("features").take(indices), examples.ragged("counts").take(indices)
+        return Batch(self._inputs(*both) | {"mask": mask}, tags, mask)
+
+    def _inputs(self, features: Ragged, counts: Ragged) -> dict[str, Tensor]:
+        """Return what a linear model reads, apart from the mask: the features of each word, and the words of each."""
+        assert self.features is not None
+        ids = torch.from_numpy(features.values.astype(np.int32))
+        offsets = torch.from_numpy((np.cumsum(counts.values) - counts.values).astype(np.int32))
+        words, starts = transposed(ids, offsets, len(self.features))
+        return {"features": ids, "offsets": offsets, "words": words, "starts": starts}
 
     @override
     def meter(self) -> AbstractMeter:
@@ -289,11 +306,14 @@ class Tag(AbstractTask):
     def predict(
         self, model: nn.Module, head: AbstractHead, inputs: Sequence[Any], options: AnswerOptions
     ) -> list[dict[str, Any]]:
-        """Tag each input: a list of words, or a text, which is split into words (see `WordReader.split`).
+        """Tag each input: a list of words, or a text, which is split into words as the training data were.
+
+        How is learned from the texts in CoNLL-U's comments (see `Splitter`); else `WordReader.split` is the rule.
 
         Returns:
-            For each input `{"tokens": [...], "tags": [...], "spans": [{"type", "start", "end", "text"}]}`; start and
-            end (not included) count words, and without BIO tags there are no spans.
+            For each input `{"tokens": [...], "tags": [...], "probabilities": [...], "spans": [{"type", "start", "end",
+            "text"}]}`: the probability of each tag, over all tags of the other words; start and end (not included)
+            count words, and without BIO tags there are no spans.
 
         Raises:
             InputError: if an input is neither a text nor a list of words.
@@ -301,33 +321,45 @@ class Tag(AbstractTask):
         del options
         sentences = [self._words(value, place) for place, value in enumerate(inputs, start=1)]
         parts = [list(pieces(words, self.max_length)) for words in sentences]
-        ids = [self.reader.encode(part) for words in parts for part in words]
-        found = iter(self._answers(model, head, ids))
+        found = iter(self._answers(model, head, [list(part) for words in parts for part in words]))
         answers = []
         for words, split in zip(sentences, parts, strict=True):
-            tags = [self.tags[i] for _ in split for i in next(found)]
+            best = [pair for _ in split for pair in next(found)]
+            tags = [self.tags[i] for i, _ in best]
             spans = spans_of(tags) if self.has_spans else []
             shown = [{**dataclasses.asdict(s), "text": " ".join(words[s.start : s.end])} for s in spans]
-            answers.append({"tokens": words, "tags": tags, "spans": shown})
+            probabilities = [probability for _, probability in best]
+            answers.append({"tokens": words, "tags": tags, "probabilities": probabilities, "spans": shown})
         return answers
 
     def _words(self, value: Any, place: int) -> list[str]:
         if isinstance(value, str):
-            return self.reader.split(value)
+            return (self.splitter or self.reader).split(value)
         if isinstance(value, list | tuple) and all(isinstance(word, str) for word in value):
             return list(value)
         raise InputError(f"Input {place} must be a text or a list of words; got {type(value).__name__}.")
 
-    def _answers(self, model: nn.Module, head: AbstractHead, ids: list[list[int]]) -> list[list[int]]:
-        """Return the best tag of each word, in batches of sentences of like length."""
-        found: list[list[int]] = [[] for _ in ids]
-        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+    def _answers(
+        self, model: nn.Module, head: AbstractHead, sentences: list[list[str]]
+    ) -> list[list[tuple[int, float]]]:
+        """Return the best tag of each word and its probability, in batches of sentences of like length."""
+        found: list[list[tuple[int, float]]] = [[] for _ in sentences]
+        order = sorted(range(len(sentences)), key=lambda i: len(sentences[i]))
         for batch in pieces(order, tag_report.BATCH_SIZE):
-            tokens, mask = pad(Ragged.from_lists([ids[i] for i in batch]), np.arange(len(batch)))
-            best = tag_report.best_tags(model, head, {"tokens": tokens, "mask": mask})
-            for i, row in zip(batch, best.tolist(), strict=True):
-                found[i] = row[: len(ids[i])]
+            inputs = self._read_words([sentences[i] for i in batch])
+            best, probabilities = tag_report.best_tags(model, head, inputs)
+            for i, *rows in zip(batch, best.tolist(), probabilities.tolist(), strict=True):
+                found[i] = list(zip(*rows, strict=True))[: len(sentences[i])]
         return found
+
+    def _read_words(self, sentences: list[list[str]]) -> dict[str, Tensor]:
+        """Return what the model reads of sentences of words."""
+        tokens, mask = pad(Ragged.from_lists(list(map(self.reader.encode, sentences))), np.arange(len(sentences)))
+        if self.features is None:
+            return {"tokens": tokens, "mask": mask}
+        ids, counts = zip(*map(self.features.encode, sentences), strict=True)
+        lists = (Ragged.from_lists([np.frombuffer(one, dtype=np.int32) for one in ids]), Ragged.from_lists(counts))
+        return self._inputs(*lists) | {"mask": mask}
 
     @override
     def lines_of(self, answer: Mapping[str, Any]) -> list[str]:
@@ -336,11 +368,16 @@ class Tag(AbstractTask):
     def sections(self, model: nn.Module, head: AbstractHead, prepared: Prepared, seed: int) -> list[dict[str, Any]]:
         """Return the confusion of tags, F1 by tag and by type of span, and the sentences with the most errors."""
         del seed
-        batches = (
-            self.batch(prepared.valid, np.arange(start, min(start + tag_report.BATCH_SIZE, len(prepared.valid))))
-            for start in range(0, len(prepared.valid), tag_report.BATCH_SIZE)
-        )
+        batches = self._batches(prepared.valid)
         return tag_report.sections(self.tags, model, head, batches, prepared.valid.raw or [])
+
+    def _batches(self, examples: Examples) -> Iterator[Batch]:
+        places = range(len(examples))
+        return (self.batch(examples, np.array(part)) for part in pieces(places, tag_report.BATCH_SIZE))
+
+    @override
+    def tune(self, model: nn.Module, head: AbstractHead, examples: Examples) -> bool:
+        return self.has_spans and choose_preference(self.tags, model, head, self._batches(examples))
 
     @override
     def describe(self, prepared: Prepared) -> str:
@@ -348,31 +385,3 @@ class Tag(AbstractTask):
         kinds = len({split_tag(tag)[1] for tag in self.tags if tag != "O"})
         what = f"{kinds} types of spans" if self.has_spans else f"{len(self.tags)} tags"
         return f"{len(prepared.train):,} sentences ({num_words:,} words) with {what}"
-
-
-def _sentences(
-    source: AbstractSource, columns: dict[str, Any], chosen: np.ndarray | None = None, *, wanted: bool = True
-) -> Iterator[Sentence]:
-    """Yield the sentences for which `chosen` is `wanted`; all of them where nothing is chosen."""
-    place = 0
-    for rows in read_sentences(source, columns):
-        for sentence in rows:
-            if chosen is None or bool(chosen[place]) == wanted:
-                yield sentence
-            place += 1
-
-
-def _validation_sentences(source: AbstractSource, columns: dict[str, Any], share: float) -> np.ndarray:
-    """Return which sentences are for validation: chosen by their words, and no tag is only among them."""
-    keys: list[int] = []
-    tag_ids: dict[str, int] = {}
-    tags = RaggedBuilder(np.int32)
-    for sentence in _sentences(source, columns):
-        keys.append(text_key(" ".join(sentence.words)))
-        tags.append(sorted({tag_ids.setdefault(tag, len(tag_ids)) for tag in sentence.tags}))
-    if not keys:
-        raise InputError(f"{source.name}: expected sentences of words with tags, got none.")
-    per_sentence = tags.finish()
-    has_tag = np.zeros((len(keys), len(tag_ids)), dtype=bool)
-    has_tag[np.repeat(np.arange(len(keys)), per_sentence.lengths), per_sentence.values] = True
-    return validation_rows(np.array(keys, dtype=np.uint64), share, has_tag, source.name)

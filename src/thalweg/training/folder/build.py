@@ -95,8 +95,8 @@ def head_options(recipe: Recipe, *, fresh: bool = True, counts: Tensor | None = 
     """Return what a complete recipe says about the output layer; arguments as for `build_networks`."""
     options = recipe.model
     smoothing, tie, name = recipe.training.label_smoothing, options.tie, options.head
-    if name == "softmax":
-        return HeadOptions(smoothing, tie)
+    if name in ("softmax", names.CHAIN_HEAD):
+        return HeadOptions(smoothing, tie, chain=name == names.CHAIN_HEAD)
     dispersion = None
     if options.dispersion != "none":
         dispersion = names.find(names.DISPERSIONS, options.dispersion, "dispersion")()

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from thalweg import names
 from thalweg.heads.base import AbstractHead
 from thalweg.report.page import Report
 from thalweg.tasks.base import AbstractTask, Prepared
@@ -32,7 +33,7 @@ def make_report(
     for network in networks:
         network.eval()
     explanations = {"loss": ("lower", "Loss per target on the validation data."), **task.explanations}
-    if recipe.model.head != "softmax":
+    if recipe.model.head not in ("softmax", names.CHAIN_HEAD):
         explanations["loss"] = (
             "lower",
             f"The loss of the head '{recipe.model.head}' for each token; use perplexity to compare heads.",

@@ -35,7 +35,8 @@ def defaults_for(options: Options, known: Values | None = None) -> dict[str, Any
     values = {**found, **options}
     proved = wants_proof(options, solver=own.solver, by_default=own.solves_by_default)
     for name, option in OPTIONS.items():
-        if (proved or sees_all_data(values)) and option.full_batch is not None:
+        stated = "optimizer" in own.defaults and name in own.defaults and "optimizer" not in options
+        if (proved or sees_all_data(values)) and option.full_batch is not None and not stated:
             found[name] = option.full_batch
         if proved and option.proved is not None:
             found[name] = option.proved

@@ -263,7 +263,8 @@ class ModelSection:
         what="initialization", wants="method",
     )]
     head: Annotated[str, Option(
-        "Output layer of tasks that write text: softmax, or a family of continuous outputs", "softmax",
+        "Output layer: softmax; crf (--task tag: the tags of a sentence depend on each other); or, of tasks that write "
+        "text, a family of continuous outputs", "softmax",
         choices=names.HEADS,
     )]
     targets: Annotated[str, Option(
@@ -340,6 +341,7 @@ class TrainingSection:
     label_smoothing: Annotated[float, Option(
         "Label smoothing: probability mass spread uniformly over all classes", 0.0, FRACTION, trait="classes",
         follows=_label_smoothing,
+        idle=lambda values: "on --head crf" if values["head"] == names.CHAIN_HEAD else "",
     )]
     class_weights: Annotated[str, Option(
         "Weights of the labels in the training loss: none, or balanced (rare ones count as much as frequent ones)",

@@ -53,12 +53,14 @@ def _outputs(recipe: Recipe) -> Iterator[str]:
     if threshold not in ("", "auto") and not _is_probability(threshold):
         yield f'--threshold must be a number between 0 and 1, or auto; got "{threshold}".'
     kind = model.targets.partition(":")[0]
-    if model.head == "softmax":
+    if model.head in ("softmax", names.CHAIN_HEAD):
+        if model.head == names.CHAIN_HEAD and "chain" not in names.task_spec(task).traits:
+            yield f"--head {model.head} is for the tags of sentences; task '{task}' has an output layer of its own."
         for name, value in recipe.values().items():
             if OPTIONS[name].continuous and value != OPTIONS[name].default:
                 yield (
-                    f"{OPTIONS[name].flag} is for continuous outputs, and the output layer is a softmax; give --head "
-                    "analytic (or another family), or leave it out."
+                    f"{OPTIONS[name].flag} is for continuous outputs, and the output layer is a {model.head}; give "
+                    "--head analytic (or another family), or leave it out."
                 )
         return  # the rest is about continuous outputs
     writers = [name for name in names.TASKS if "writes" in names.task_spec(name).traits]

@@ -77,6 +77,8 @@ def finish(session: Session, status: Status) -> dict[str, Any]:
         raise InputError(f"No evaluation produced a finite score, so no weights were saved. {Status.NOT_FINITE.value}")
     weights = checkpoint.load_tensors(run.folder / WEIGHTS)
     build.put_weights(session.model, session.head, weights, run.folder / WEIGHTS)
+    if session.task.tune(session.model, session.head, session.prepared.valid):
+        checkpoint.save_tensors(run.folder / WEIGHTS, build.get_weights(session.model, session.head))
     if recipe.training.optimizer in names.SOLVERS:
         summary["certificate"] = prove(session)
         if status is Status.PROVED and not summary["certificate"]["reached"]:  # by rounding, computed once more

@@ -147,6 +147,8 @@ def _suited(
             recipe = complete(decided.with_(optimizer=names.OPTIMIZER), known)
     if seconds is not None:
         say(f"Training on all data at once is going to take about {seconds:.0f} s, by training on a part of them.")
+    if names.task_spec(recipe.run.task).models[recipe.model.model].layout == "features":
+        recipe = sizing.for_linear_tagger(recipe, options, prepared)
     return recipe if _is_bounded(options) else sizing.with_enough_epochs(recipe, len(prepared.train)), seconds
 
 

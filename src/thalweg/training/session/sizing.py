@@ -20,6 +20,7 @@ MAX_BYTES: Final = 3 * 2**30
 MAX_SECONDS: Final = 600.0
 _LINEAR_PRODUCTS = 180  # of a linear model, with all else that its steps take: 111 to 236 on four problems, docs/log.md
 MEASURED_SECONDS: Final = 15.0  # by the constants here; where a million features or more take longer, it is measured
+LINEAR_L2: Final = 0.3  # of the sum over all words; chosen on WNUT17's and English EWT's development parts
 _PRODUCTS, _SPARSE_RATE, _DENSE_RATE = 400, 1e9, 1.6e10  # products of a usual run; terms a second on one core
 
 
@@ -104,6 +105,12 @@ def not_worth_it(name: str, task: AbstractTask) -> str:
     return ""
 
 
+def for_linear_tagger(recipe: Recipe, options: Options, prepared: Prepared) -> Recipe:
+    """Return the recipe with the penalty that suits a linear model over many features, where none was given."""
+    num_targets = int(prepared.train.ragged("tokens").lengths.sum())
+    return recipe.with_(l2=options.get("l2", float(f"{LINEAR_L2 / num_targets:.2g}")))
+
+
 def default_l2(num_examples: int, num_outputs: int, *, several: bool) -> float:
     """Return the penalty that is taken when none is given, to two digits.
 
@@ -135,6 +142,8 @@ def linear_l2(num_examples: int, num_labels: int, *, several: bool) -> float:
 def with_enough_epochs(recipe: Recipe, num_examples: int) -> Recipe:
     """Return the recipe with more epochs where its own would be a handful of steps."""
     training = recipe.training
+    if not training.batch_size:
+        return recipe
     steps_per_epoch = math.ceil(num_examples / ((training.batch_size or num_examples) * training.accumulate))
     enough = min(MAX_DEFAULT_EPOCHS, float(math.ceil(MIN_DEFAULT_STEPS / steps_per_epoch)))
     return recipe.with_(epochs=max(training.epochs, enough))

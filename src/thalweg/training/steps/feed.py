@@ -10,7 +10,7 @@ import torch
 
 from thalweg import distributed
 from thalweg.batch import Batch
-from thalweg.data.arrays.batches import Examples, Order
+from thalweg.data.arrays.batches import Examples, Order, cut_by_length
 
 Collate = Callable[[Examples, np.ndarray], Batch]
 
@@ -26,7 +26,8 @@ class Feed:
     Args:
         examples: the training examples.
         collate: `task.training_batch`.
-        batch_size: examples a micro-batch; 0 takes all of them (full batch, collated once).
+        batch_size: examples a micro-batch; 0 takes all of them (full batch, collated once; sequences of very different
+            lengths as several micro-batches, so that there is little padding).
         accumulate: micro-batches per step.
         seed: seed of the order.
         device: where the batches go.
@@ -61,6 +62,7 @@ class Feed:
             rank=distributed.rank(),
             world_size=distributed.world_size(),
         )
+        self._is_full = batch_size == 0
         self._full: list[Batch] | None = None
         self.steps_per_epoch = max(1, math.ceil(self._order.num_batches / accumulate))
 
@@ -75,7 +77,11 @@ class Feed:
         epoch, place = divmod(step, self.steps_per_epoch)
         first = place * self.accumulate
         last = min(first + self.accumulate, self._order.num_batches)
-        batches = [self._collate(self._order.batch(epoch, index)) for index in range(first, last)]
+        parts = [self._order.batch(epoch, index) for index in range(first, last)]
+        lengths = self.examples.lengths
+        if self._is_full and lengths is not None:
+            parts = [parts[0][places] for places in cut_by_length(lengths[parts[0]])]
+        batches = [self._collate(part) for part in parts]
         if self._order.num_batches == 1:
             self._full = batches
         return batches

@@ -1,0 +1,92 @@
+"""The figures of a tagger: accuracy and macro F1 over words, and precision, recall and F1 of spans."""
+
+from collections.abc import Sequence
+from typing import final
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics.functional.classification import multiclass_accuracy, multiclass_f1_score
+from typing_extensions import override
+
+from thalweg.batch import Batch
+from thalweg.certificates.new_texts.resampling import Samples, f1, of_sums
+from thalweg.heads.base import AbstractHead
+from thalweg.tasks.base import AbstractMeter
+from thalweg.tasks.tag.spans import SpanScore, is_bio
+
+
+@final
+class TagMeter(AbstractMeter):
+    """Accuracy and macro F1 over words; with BIO tags also precision, recall and F1 of spans."""
+
+    def __init__(self, tags: Sequence[str]) -> None:  # in the order of their ids
+        self.num_tags = len(tags)
+        self.spans = SpanScore(tags) if is_bio(tags) else None
+        self._parts: list[tuple[Tensor, Tensor]] = []
+        self._spans: list[Tensor] = []
+        self._head: AbstractHead | None = None
+
+    @override
+    def use(self, head: AbstractHead) -> None:
+        self._head = head
+
+    @override
+    def update(self, prediction: Tensor, batch: Batch) -> None:
+        target, mask = batch.targets, batch.mask
+        assert mask is not None
+        guess = prediction.argmax(-1) if self._head is None else self._head.best_ids(prediction, mask)
+        if self.spans is not None:
+            self.spans.to(guess.device)
+            self.spans.update(guess, target, mask)
+            self._spans.append(self.spans.counts(guess, target, mask))
+        # Padding is marked and left out at the end: to leave it out here would mean to wait for the device.
+        self._parts.append((guess.to(torch.int32), target.masked_fill(~mask, -1).to(torch.int32)))
+
+    @override
+    def compute(self) -> dict[str, float]:
+        guess, target = (torch.cat([t.flatten() for t in parts]).long() for parts in zip(*self._parts, strict=True))
+        guess, target = guess[target >= 0], target[target >= 0]
+        num = max(2, self.num_tags)
+        metrics = {
+            "accuracy": float(multiclass_accuracy(guess, target, num, average="micro", validate_args=False)),
+            "macro_f1": float(multiclass_f1_score(guess, target, num, average="macro", validate_args=False)),
+        }
+        return metrics if self.spans is None else metrics | self.spans.compute()
+
+    @override
+    def samples(self) -> Samples:
+        """Return what each sentence adds: right, given and true words by tag, and spans by type."""
+        rows, num_tags = [], self.num_tags
+        for guess, target in self._parts:
+            real = (target >= 0).cpu().numpy()
+            sentences, g, t = np.nonzero(real)[0], guess.cpu().numpy()[real], target.cpu().numpy()[real]
+            keys = (t[g == t], sentences[g == t]), (g, sentences), (t, sentences)
+            flat = [np.bincount(s * num_tags + tags, minlength=len(real) * num_tags) for tags, s in keys]
+            rows.append(np.stack([counts.reshape(-1, num_tags) for counts in flat], 1).astype(np.float32))
+        words = np.concatenate(rows)
+        sums = words.reshape(len(words), -1)
+        if self.spans is not None:
+            spans = torch.cat(self._spans).cpu().numpy().astype(np.float32)
+            sums = np.concatenate([sums, spans.reshape(len(spans), -1)], 1)
+        most = words[:, 2].sum(0)
+
+        def figures(sums: np.ndarray) -> dict[str, np.ndarray]:
+            right, given, true = sums[:, : 3 * num_tags].reshape(-1, 3, num_tags).transpose(1, 0, 2)
+            found = {
+                "accuracy": right.sum(1) / true.sum(1),
+                "macro_f1": f1(right, given, true).sum(1) / ((given + true) > 0.0).sum(1),
+            }
+            if self.spans is not None:
+                found |= self.spans.scores(sums[:, 3 * num_tags :].reshape(len(sums), 3, -1))
+            return found
+
+        missing = int((most == 0.0).sum())
+        present = int((words[:, 1:].sum((0, 1)) > 0.0).sum())
+        return of_sums(
+            sums,
+            figures,
+            unit="sentences",
+            baselines={"accuracy": float(most.max() / most.sum())},
+            unseen={"macro_f1": (present, num_tags, missing)} if missing else {},
+        )
