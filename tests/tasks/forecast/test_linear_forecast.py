@@ -194,3 +194,11 @@ def test_logarithms_wait_for_positive_numbers_in_both_parts():
     task, prepared = Forecast.prepare(Rows(values), None, settings())
     assert not task.linear.form.log
     assert "Some of the held-out numbers are not positive, so no logarithm is tried." in prepared.notes
+
+
+def test_numbers_with_a_comma_are_named(tmp_path):
+    """The numbering beside them is not what was to be forecast."""
+    path = tmp_path / "comma.csv"
+    path.write_text("t;y\n" + "".join(f"{t};{t % 7},{t % 10}\n" for t in range(40)), encoding="utf-8")
+    with pytest.raises(InputError, match="the numbers of column 'y' have a comma; write a point"):
+        train(path, out=tmp_path, task="forecast")

@@ -12,6 +12,7 @@ from thalweg.data.files.base import Row
 
 _MISSING: Final = frozenset(("", "na", "n/a", "nan", "null", "none", "?", "-"))
 _DATE: Final = re.compile(r"\d{1,4}[-/.]\d{1,2}([-/.]\d{1,4})?([T ]\d{1,2}:\d\d.*)?|\d{1,2}:\d\d(:\d\d)?")
+_WITH_COMMA: Final = re.compile(r"[-+]?\d+,\d+")
 _SEPARATORS: Final = (";", "|", ",")
 MIN_LISTS: Final = 0.5  # of the values, in a column of lists
 MIN_CLEAN: Final = 0.95  # of the values, in a column of numbers or of sets: a few may be broken
@@ -68,6 +69,7 @@ class ColumnFacts:
     is_set: bool = False  # lists without repeated entries, such as the labels of a row
     is_number: bool = False
     has_decimals: bool = False  # some of the numbers are not whole
+    has_commas: bool = False  # the values would be numbers, were their commas points
     is_date: bool = False  # dates or times such as 2024-05-31, 5/31/2024 or 12:30
     is_increasing: bool = False  # each number is greater than the one before
     separator: str | None = None  # the character between several labels in a row; None when each row has one
@@ -109,6 +111,7 @@ def _facts(name: str, position: int, values: list[Any]) -> ColumnFacts:
             has_decimals=any("." in text for text in texts),
             is_increasing=len(numbers) > 1 and all(a < b for a, b in itertools.pairwise(numbers)),
         )
+    base = dataclasses.replace(base, has_commas=_most(texts, _has_comma, MIN_CLEAN))
     separator = _separator(texts)
     if separator:
         texts = [part.strip() for text in texts for part in text.split(separator) if part.strip()]
@@ -138,6 +141,10 @@ def _is_set(value: Any) -> bool:
 
 def _are_dates(texts: list[str]) -> bool:
     return bool(texts) and all(_DATE.fullmatch(text.strip()) for text in texts[:NUM_DATES])
+
+
+def _has_comma(text: str) -> bool:
+    return number_of(text) is not None or _WITH_COMMA.fullmatch(text.strip()) is not None
 
 
 def _separator(texts: list[str]) -> str | None:
