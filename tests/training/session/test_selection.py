@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import signal
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from reviews import WORDS
 
 import thalweg
+from thalweg.errors import InputError
 from thalweg.status import Status
 from thalweg.training.folder.run import HELD_OUT, SELECTION, Run
 from thalweg.training.recipe.complete import complete
@@ -241,3 +243,41 @@ def test_a_killed_choice_leaves_a_run_that_begins_again(chosen, tmp_path, monkey
     assert again.finished
     assert [folder.name for folder in tmp_path.iterdir() if folder.is_dir()] == ["train"]
     assert Run(again.folder).metrics
+
+
+class Killed(BaseException):
+    """What ends a run at once, as a signal that cannot be caught."""
+
+
+@pytest.mark.parametrize("refit", [True, False])
+def test_killed_between_choice_and_first_checkpoint_it_ends_with_the_same_bits(chosen, tmp_path, refit, monkeypatch):
+    _, path, valid = chosen
+    options = {"valid": str(valid), "out": tmp_path, "task": "classify", "model": "linear", "refit": refit}
+    run = thalweg.train(path, name="whole", **options)
+
+    def die(*_args):
+        raise Killed
+
+    monkeypatch.setattr(selection.Session, "save", die)
+    with pytest.raises(Killed, match=r"^$"):
+        thalweg.train(path, name="stopped", **options)
+    monkeypatch.undo()
+    again = thalweg.train(path, name="stopped", **options)
+    assert again.folder == tmp_path / "stopped"
+    assert (again.folder / "model.safetensors").read_bytes() == (run.folder / "model.safetensors").read_bytes()
+    assert again.metrics == run.metrics
+    assert [entry["event"] for entry in again.history] == [entry["event"] for entry in run.history]
+
+
+@pytest.mark.parametrize("name", [SELECTION, HELD_OUT])
+@pytest.mark.parametrize("damage", ["damaged", "missing"])
+def test_what_a_selection_left_is_never_used_where_it_is_not_what_was_written(chosen, tmp_path, name, damage):
+    stopped = shutil.copytree(chosen[0].folder, tmp_path / "stopped")
+    (stopped / "metrics.json").unlink()  # so the run is not finished
+    file = stopped / name
+    if damage == "damaged":
+        file.write_bytes(file.read_bytes().replace(b"0", b"1", 1))
+    else:
+        file.unlink()
+    with pytest.raises(InputError, match=f"{name} is {damage}"):
+        thalweg.train(chosen[1], resume=stopped)

@@ -252,13 +252,16 @@ def write_manifest(folder: Path, *, weights: bool) -> None:
     write_json(folder / MANIFEST, {"format": checkpoint.FORMAT, "files": sums})
 
 
-def verify_files(folder: Path) -> None:
-    """Compare the run's files with their checksums; an InputError names one that is missing or changed."""
+def verify_files(folder: Path, *, weights: bool = True) -> None:
+    """Compare the run's files with their checksums; an InputError names one that is missing or changed.
+
+    A run that goes on writes its weights again, so without `weights` those are not compared.
+    """
     path = folder / MANIFEST
     if not path.is_file():
         raise InputError(f"{path} is missing, so the run's files cannot be verified; restore it or train again.")
     for name, expected in read_json(path)["files"].items():
-        if name == RECIPE:
+        if name == RECIPE or (name == WEIGHTS and not weights):
             continue  # a recipe is text for people; its values are checked when it is read
         if not (folder / name).is_file():
             raise InputError(f"{folder / name} is missing; restore it or train the run again.")

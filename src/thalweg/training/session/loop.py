@@ -34,7 +34,7 @@ def train(session: Session) -> Iterator[dict[str, Any]]:
     """
     place = session.place
     resumed = session.restore()
-    with _History(session, place.step) as log, Signals() as signals:
+    with _History(session, place.step if resumed else None) as log, Signals() as signals:
         if resumed:
             yield log.add({"event": "resumed", "step": place.step})
         try:
@@ -58,11 +58,12 @@ def _begin(
     session: Session, log: "_History", signals: Signals, *, resumed: bool
 ) -> Generator[dict[str, Any], None, Status | None]:
     """Let validation choose, where it has to, and save the place where the steps begin; return an early end."""
+    clock = _Clock(0.0)
     if session.is_to_choose:
-        clock = _Clock(0.0)
         status = yield from select(session, log.add, signals, clock)
         if status is not None:
             return status
+    if session.is_chosen and not resumed:  # also where the choice was made, and the run killed before a checkpoint
         session.score.seconds = clock.elapsed()
         if session.holds_out:
             evaluation = session.measure()
@@ -201,14 +202,22 @@ class _Saves:
 
 @final
 class _History:
-    """Appends entries to `history.jsonl`; after a resume, entries beyond the checkpoint are dropped first."""
+    """Appends entries to `history.jsonl`; after a resume, entries beyond the checkpoint are dropped first.
 
-    def __init__(self, session: Session, step: int) -> None:
+    Without a checkpoint (`step` is None) nothing counts but how validation has chosen.
+    """
+
+    def __init__(self, session: Session, step: int | None) -> None:
         self._feed = session.feed
         self._every = max(1, session.total_steps // MAX_STEP_ENTRIES)
         self._since: float | None = None
         path = session.run.folder / HISTORY
-        kept = [entry for entry in read_history(path) if entry.get("step", 0) <= step and entry["event"] != "finished"]
+        kept = [
+            entry
+            for entry in read_history(path)
+            if entry["event"] == "selection"
+            or (step is not None and entry.get("step", 0) <= step and entry["event"] != "finished")
+        ]
         kept = [] if session.is_to_choose else kept
         self._file: TextIO = open(path, "w", encoding="utf-8")  # noqa: SIM115  (held open over the run)
         for entry in kept:

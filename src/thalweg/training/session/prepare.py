@@ -28,6 +28,7 @@ def start(plan: Plan, say: Say) -> Session:
     """
     new = None
     if plan.is_resumed:
+        run.verify_files(plan.folder, weights=False)
         _check_same_data(plan)
     else:
         new = run.NewFolder(plan.folder, lambda path: _fill(path, plan))

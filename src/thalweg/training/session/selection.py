@@ -125,8 +125,8 @@ def sentences(record: Mapping[str, Any], num_train: int, num_valid: int, *, refi
     said += [f"--model {name} was not tried: {reason}." for name, reason in record["left_out"].items()]
     if refitted and num_valid:
         said.append(
-            f"All figures are of this model trained on {num_train:,} examples; then it was trained on the "
-            f"{num_valid:,} validation examples, too (--no-refit leaves them out)."
+            f"All figures are of this model trained on {counted(num_train, 'example')}; then it was trained "
+            f"on the {counted(num_valid, 'validation example')}, too (--no-refit leaves them out)."
         )
     return said
 

@@ -14,6 +14,7 @@ from thalweg.data.arrays.batches import Examples
 from thalweg.errors import InputError
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.folder import build, checkpoint
+from thalweg.training.folder.choice import checked_choice
 from thalweg.training.folder.run import (
     CHECKPOINTS,
     HELD_OUT,
@@ -133,17 +134,16 @@ class Session:
         write_manifest(folder, weights=False)
         self.run = Run(folder)
         self._build()
-        if not self.refits:
-            self._put(WEIGHTS)
 
     def put_measured(self) -> None:
-        """Put the weights back that the validation figures are of, where those of the end are others."""
-        if self.is_chosen and self.refits:
-            self._put(HELD_OUT)
+        """Put the weights back that the validation figures are of, where validation has chosen."""
+        if self.is_chosen:
+            self._put(HELD_OUT if self.refits else WEIGHTS)
 
     def selection(self) -> dict[str, Any]:
         """Return what validation has chosen, and from what."""
-        return read_json(self.run.folder / SELECTION)
+        path = self.run.folder / SELECTION
+        return checked_choice(read_json(path), path)
 
     def _put(self, name: str) -> None:
         path = self.run.folder / name
