@@ -379,7 +379,7 @@ def test_training_beats_the_last_value_and_the_mean(build):
     assert picture["lines"]["actual"] == pytest.approx(wave(120)[3:], rel=1e-5)
     assert len(picture["lines"]["forecast"]) == len(residuals["lines"]["residual"]) == 117
     json.dumps([table, by_steps, ratios, picture, residuals], allow_nan=False)
-    assert task.describe(prepared) == "117 windows of y, each of 3 past values and the one to forecast"
+    assert task.describe(prepared).startswith(f"{len(prepared.train)} windows of y, each of 3 past values")
 
 
 def test_sections_of_many_series_have_four_pictures_and_all_errors():

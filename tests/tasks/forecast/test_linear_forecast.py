@@ -190,6 +190,7 @@ def test_logarithms_wait_for_positive_numbers_in_both_parts():
     values = np.exp(0.02 * np.arange(120) + 0.3 * seasonal() / 10)
     task, prepared = Forecast.prepare(Rows(values), None, settings())
     assert task.linear.form.log
+    assert task.describe(prepared).startswith(f"{len(prepared.train)} rows of y ("), "not the held-out ones"
     values[-3] = 0.0
     task, prepared = Forecast.prepare(Rows(values), None, settings())
     assert not task.linear.form.log

@@ -344,7 +344,7 @@ class Forecast(AbstractTask):
 
     @override
     def describe(self, prepared: Prepared) -> str:
-        num_rows = len(prepared.train) + len(prepared.valid)
+        num_rows = len(prepared.train)
         series = f"of {self.columns[0]}" if len(self.columns) == 1 else f"of {len(self.columns)} series"
         if self.linear is not None:
             return f"{num_rows:,} rows {series} ({self.linear.form.name})"
