@@ -113,7 +113,8 @@ def describe(entry: dict[str, Any]) -> str:
             figures = "".join(f", {name} {value:.4g}" for name, value in entry["metrics"].items())
             mark = "  (best so far)" if entry["best"] else ""
             where = f"{entry['model']} with --l2 {entry['l2']:.2g}"
-            return f"{where}: validation loss {entry['loss']:.4g}{figures}, relative gap {entry['gap']:.1e}{mark}"
+            judged = "cross-validated" if entry["num_folds"] > 1 else "validation"
+            return f"{where}: {judged} loss {entry['loss']:.4g}{figures}, relative gap {entry['gap']:.1e}{mark}"
         case "rejected":
             return f"step {entry['step']:,} was rejected: {entry['reason']}."
         case "rollback":

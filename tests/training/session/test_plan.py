@@ -64,6 +64,22 @@ def test_a_choice_of_models_begins_with_the_cheapest(reviews, tmp_path):
     assert (recipe.training.select, recipe.training.refit) == ("model", True)
 
 
+def test_validation_texts_that_are_trained_on_are_counted(reviews, tmp_path):
+    lines = reviews.read_text().splitlines()
+    (tmp_path / "valid.csv").write_text("\n".join([*lines[:31], "another text,good"]) + "\n")
+    said = []
+    plan = make_plan(Request(Options(source=reviews, valid=str(tmp_path / "valid.csv")), tmp_path), said.append)
+    told = [sentence for sentence in said if "repeat texts that are trained on" in sentence]
+    assert told == [
+        "30 of 31 validation examples repeat texts that are trained on, so the validation figures are not about new "
+        "texts alone."
+    ]
+    assert told[0] in plan.prepared.notes
+    split = []
+    make_plan(Request(Options(source=reviews), tmp_path), split.append)
+    assert not any("repeat" in sentence for sentence in split)
+
+
 def test_large_data_get_the_linear_model_unless_one_is_named(reviews, tmp_path, monkeypatch):
     monkeypatch.setattr(packed, "LEAST", 100)
     said = []

@@ -9,10 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, final
 
+import numpy as np
 import torch
 
 from thalweg import names
-from thalweg.errors import InputError
+from thalweg.data.arrays.batches import KEYS
+from thalweg.errors import InputError, counted
 from thalweg.optim import construct
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.tasks.writing.target_sources import source_of
@@ -64,6 +66,7 @@ def make_plan(request: Request, say: Say) -> Plan:
     for note in (*opened.notes(), *without_effect(opened.options, known)):
         say(note)
     task, prepared = read_examples(opened.source, opened.valid, recipe, opened.choice.plain())
+    prepared.notes += _repeated(prepared)
     for note in (*skipped_rows(opened.source, opened.valid), *prepared.notes):
         say(note)
     recipe, seconds = _suited(recipe, opened, known, task, prepared, say)
@@ -72,6 +75,20 @@ def make_plan(request: Request, say: Say) -> Plan:
     folder, is_resumed = _find_folder(request, recipe, is_timed, say)
     description = _describe(opened, prepared)
     return Plan(recipe, task, prepared, device, folder, is_resumed, is_timed, description, request.fast, seconds)
+
+
+def _repeated(prepared: Prepared) -> list[str]:
+    """Return a sentence about validation examples whose texts are trained on; none where texts are not known."""
+    train, valid = prepared.train.columns, prepared.valid.columns
+    if KEYS not in train or KEYS not in valid:
+        return []
+    count = int(np.isin(np.asarray(valid[KEYS]), np.asarray(train[KEYS])).sum())
+    if not count:
+        return []
+    return [
+        f"{count:,} of {counted(len(prepared.valid), 'validation example')} repeat texts that are trained on, so the "
+        "validation figures are not about new texts alone."
+    ]
 
 
 def _all_options(request: Request) -> Options:
