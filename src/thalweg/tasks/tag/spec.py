@@ -11,7 +11,13 @@ SPEC = TaskSpec(
         "linear": ModelSpec(
             "thalweg.models.presets:sparse_linear",
             "features",
-            defaults={"optimizer": "lbfgs", "line_search": "armijo", "epochs": 60.0},
+            defaults={
+                "optimizer": "lbfgs",
+                "line_search": "armijo",
+                "optimizer_options": {"memory": 6},
+                "epochs": 60.0,
+                "evaluate_every": 5,
+            },
         ),
         "lstm": ModelSpec("thalweg.models.presets:tokens_lstm", "padded"),
         "transformer": ModelSpec(

@@ -30,13 +30,18 @@ def defaults_for(options: Options, known: Values | None = None) -> dict[str, Any
             f"Task '{spec.name}' has no model '{model}'; expected one of {', '.join(spec.models)} (--model)."
         )
     own = spec.models[model]
+    # Defaults that go with the model's own optimizer are none beside another.
+    stated = {} if "optimizer" in own.defaults and "optimizer" in options else own.defaults
     found = {name: option.by_model.get(model, option.default) for name, option in OPTIONS.items()}
-    found |= {**spec.defaults, **own.defaults, **(known or {}), "task": spec.name, "model": model, "name": spec.name}
+    found |= {**spec.defaults, **stated, **(known or {}), "task": spec.name, "model": model, "name": spec.name}
     values = {**found, **options}
     proved = wants_proof(options, solver=own.solver, by_default=own.solves_by_default)
     for name, option in OPTIONS.items():
-        stated = "optimizer" in own.defaults and name in own.defaults and "optimizer" not in options
-        if (proved or sees_all_data(values)) and option.full_batch is not None and not stated:
+        if (
+            (proved or sees_all_data(values))
+            and option.full_batch is not None
+            and not ("optimizer" in stated and name in stated)
+        ):
             found[name] = option.full_batch
         if proved and option.proved is not None:
             found[name] = option.proved
