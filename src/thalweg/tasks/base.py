@@ -131,8 +131,9 @@ class Prepared:
         if not len(self.valid):
             return self
         train = self.train.followed_by(self.valid)
-        known = self.lines is not None and self.valid_lines is not None
-        lines = np.concatenate([self.lines, self.valid_lines]) if known else None
+        lines = None
+        if self.lines is not None and self.valid_lines is not None:
+            lines = np.concatenate([self.lines, self.valid_lines])
         return dataclasses.replace(self, train=train, lines=lines)
 
 
