@@ -13,6 +13,7 @@ from reviews import WORDS
 import thalweg
 from thalweg.errors import InputError
 from thalweg.status import Status
+from thalweg.training.certified.certify import open_run
 from thalweg.training.folder.run import HELD_OUT, SELECTION, Run
 from thalweg.training.recipe.complete import complete
 from thalweg.training.recipe.recipe import Options
@@ -215,6 +216,18 @@ def test_the_level_about_new_data_is_of_the_model_that_was_measured(chosen):
     assert level.evidence["wrong"] <= wrong
     assert HELD_OUT in level.scope
     assert level.evidence["compared"] == len(of_event(run, "selection"))
+
+
+def test_rows_that_contradict_each_other_are_found_among_all_rows_with_their_lines(tmp_path):
+    path = write(tmp_path / "train.csv", 300)
+    text, label = path.read_text().splitlines()[1].rsplit(",", 1)
+    with path.open("a") as file:
+        file.write(f"{text},{'good' if label == 'bad' else 'bad'}\n")
+    run = thalweg.train(path, out=tmp_path / "runs", task="classify", model="linear")
+    opened = open_run(run)
+    lines = opened.trained.lines
+    assert lines is not None
+    assert sorted(lines.tolist()) == list(range(2, 303))
 
 
 @pytest.mark.parametrize("options", [{"time": 0.01}, {"fast": True}])

@@ -99,7 +99,8 @@ class Classify(AbstractTask):
         else:
             held_out, more = task.examples(valid, columns)
             notes += more
-        return task, Prepared(train, held_out, notes, labels.lines[in_train])
+        own_lines = labels.lines[labels.present & in_valid] if valid is None else None
+        return task, Prepared(train, held_out, notes, labels.lines[in_train], own_lines)
 
     @override
     def examples(self, source: AbstractSource, columns: dict[str, Any]) -> tuple[Examples, list[str]]:
