@@ -88,10 +88,10 @@ def test_defaults_by_task_model_method_and_what_only_the_surroundings_know():
     tagger = complete(given_options(task="tag"))
     assert (tagger.model.model, tagger.model.head, tagger.training.optimizer) == ("linear", "crf", "lbfgs")
     assert (tagger.training.batch_size, tagger.training.epochs, tagger.training.lr) == (0, 60.0, 1.0)
-    assert tagger.training.optimizer_options == {"memory": 6}
+    assert tagger.training.evaluate_every == 10
     assert complete(given_options(task="tag", optimizer="bfgs")).training.epochs == 100.0
     other = complete(given_options(task="tag", optimizer="adamw")).training
-    assert (other.line_search, other.optimizer_options, other.batch_size) == ("", {}, 32)
+    assert (other.line_search, other.evaluate_every, other.batch_size) == ("", 0, 32)
     assert complete(given_options(task="tag", model="transformer")).training.lr == 1e-3
     full = complete(given_options(model="mlp", optimizer="bfgs"))
     assert (full.training.batch_size, full.training.line_search, full.training.l2) == (0, "wolfe", 1e-4)

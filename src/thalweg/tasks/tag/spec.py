@@ -14,9 +14,8 @@ SPEC = TaskSpec(
             defaults={
                 "optimizer": "lbfgs",
                 "line_search": "armijo",
-                "optimizer_options": {"memory": 6},
                 "epochs": 60.0,
-                "evaluate_every": 5,
+                "evaluate_every": 10,
             },
         ),
         "lstm": ModelSpec("thalweg.models.presets:tokens_lstm", "padded"),
