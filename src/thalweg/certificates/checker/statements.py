@@ -158,14 +158,8 @@ def _about(e, *, scope, whole=True, assumptions=()):
 
 
 def _result(quantity, unit, scope, *, whole=True, proof=PROOF, assumptions=()):
-    return {
-        "quantity": quantity,
-        "unit": unit,
-        "whole": whole,
-        "proof": proof,
-        "scope": scope,
-        "assumptions": assumptions,
-    }
+    kind = {"quantity": quantity, "unit": unit, "whole": whole, "proof": proof}
+    return {**kind, "scope": scope, "assumptions": assumptions}
 
 
 def _examples(e):
