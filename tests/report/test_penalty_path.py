@@ -30,7 +30,9 @@ def test_no_penalty_stands_left_of_all_others():
 
 @pytest.mark.parametrize("lines", [{}, {"linear": []}, {"linear": [[0, 0.5]]}, {"a": [[1.0, 0.5]]}])
 def test_few_or_no_points_are_no_error(lines):
-    path_figure(lines, None, "penalty", "accuracy").to_json()
+    figure = path_figure(lines, None, "penalty", "accuracy")
+    assert [len(trace.x) for trace in figure.data] == [len(line) for line in lines.values()]
+    assert figure.to_json()
 
 
 @pytest.mark.parametrize(
