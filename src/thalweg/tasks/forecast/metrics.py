@@ -102,7 +102,10 @@ def explanations(columns: Sequence[str], *, season: int, intervals: bool) -> dic
         "naive_nmse": ("lower", 'NMSE of the forecast "the same as the last value", which a model should beat.'),
         "seasonal_naive_nmse": ("lower", f"NMSE of the value a season ({season} rows) ago."),
         "ar_nmse": ("lower", "NMSE of an autoregression by least squares, its order by Akaike's criterion."),
-        "coverage": ("higher", "Share of the true values inside the 95 % intervals of the forecasts."),
+        "coverage": (
+            "higher",
+            "Share of the true values inside the 95 % intervals of the forecasts; above 0.95 they are too wide.",
+        ),
     }
     names = metric_names(season=season, intervals=intervals)
     found = {name: texts[name] for name in names}
