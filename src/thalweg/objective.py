@@ -95,6 +95,8 @@ class Objective:
         self.num_gradients = 0
         self.num_products = 0
         self._noise: tuple[Tensor, list[Tensor]] | None = None
+        # Shared by all objectives that `on` makes, so that it is found out once.
+        self._traits = {"differentiates inside": False}
 
     def on(self, batches: Batch | Sequence[Batch]) -> "Objective":
         """Return the same function on other batches, with counts of its own: a training loop needs one per step."""
@@ -131,8 +133,8 @@ class Objective:
         """Return the loss at the present parameters, a 0-dim tensor without a graph; gradients are left alone."""
         self.num_values += 1
         self._replay_noise()
+        sums = self.without_graph(lambda: [torch.stack(self.sum_and_count(batch)) for batch in self.batches])
         with torch.no_grad():
-            sums = [torch.stack(self.sum_and_count(batch)) for batch in self.batches]
             total, count = distributed.sum_over_ranks([torch.stack(sums).sum(0)])[0]
             return total / count + self._penalty()
 
@@ -239,6 +241,30 @@ class Objective:
         """
         return exchanged(self._network(), pairs, evaluate)
 
+    def unchanged(self, evaluate: Callable[[], Result]) -> Result:
+        """Return what `evaluate()` returns; what it does to buffers, such as running statistics, is done to copies."""
+        return self.exchange([(buffer, buffer.clone()) for buffer in self.every_tensor()[1]], evaluate)
+
+    def without_graph(self, evaluate: Callable[[], list[Tensor]]) -> list[Tensor]:
+        """Return the tensors that `evaluate()` returns, without a graph.
+
+        A model that differentiates inside its forward pass, as physics-informed ones do, needs a graph for that. It is
+        found out by trying, once, so that others pay nothing.
+        """
+        if not self._traits["differentiates inside"]:
+            try:
+                with torch.no_grad():
+                    return evaluate()
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                if "does not require grad" not in str(error):
+                    raise
+        with torch.enable_grad():
+            result = [tensor.detach() for tensor in evaluate()]
+        self._traits["differentiates inside"] = True
+        return result
+
     def require_determinism(self) -> None:
         """Refuse a loss that is not a function of the parameters, before anything differentiates it twice.
 
@@ -247,11 +273,11 @@ class Objective:
         Raises:
             InputError: if the two losses differ, as they do with dropout in training mode, or are not finite.
         """
-        copies = [(buffer, buffer.clone()) for buffer in self.every_tensor()[1]]
-        with torch.no_grad():
-            first, second = (
-                float(self.exchange(copies, lambda: self.sum_and_count(self.batches[0])[0])) for _ in range(2)
-            )
+
+        def losses() -> list[Tensor]:
+            return [self.unchanged(lambda: self.sum_and_count(self.batches[0])[0]) for _ in range(2)]
+
+        first, second = (float(loss) for loss in self.without_graph(losses))
         if not (math.isfinite(first) and math.isfinite(second)):
             raise InputError(f"The loss is {first:g} at these parameters, so it has no curvature; go back to others.")
         eps = max((torch.finfo(tensor.dtype).eps for tensor in self.parameters), default=0.0)

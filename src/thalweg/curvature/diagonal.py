@@ -71,7 +71,7 @@ def gauss_newton_diagonal(
     count = torch.zeros(())
     for batch in objective.batches:
         with torch.enable_grad(), twice_differentiable(), linear_calls(objective, diagonal) as calls:
-            prediction = objective.prediction(batch)
+            prediction = objective.unchanged(lambda batch=batch: objective.prediction(batch))
         fixed = prediction.detach()
         own = objective.head.loss(fixed, batch.targets, batch.mask, batch.weights)[1]
         count = count.to(own) + own

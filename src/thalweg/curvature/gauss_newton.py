@@ -49,7 +49,7 @@ class AbstractSandwich(AbstractCurvature):
         pullback: list[Tensor | None] = [None] * len(parameters)
         counts = []
         for batch in objective.batches:
-            prediction = objective.exchange(self._point.buffers(), lambda batch=batch: objective.prediction(batch))
+            prediction = objective.unchanged(lambda batch=batch: objective.prediction(batch))
             fixed = prediction.detach()
             counts.append(objective.head.loss(fixed, batch.targets, batch.mask, batch.weights)[1])
             cotangent = torch.zeros_like(prediction, requires_grad=True)

@@ -79,11 +79,11 @@ class Hessian(AbstractCurvature):
                 count = count.to(own) + own
                 self._gradient = added(self._gradient, gradient) if self._gradient else gradient
             return count
-        with torch.no_grad():
-            return torch.stack([self._sum_and_count(batch)[1] for batch in batches]).sum()
+        counts = self.objective.without_graph(lambda: [self._sum_and_count(batch)[1] for batch in batches])
+        return torch.stack(counts).sum()
 
     def _sum_and_count(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        return self.objective.exchange(self._point.buffers(), lambda: self.objective.sum_and_count(batch))
+        return self.objective.unchanged(lambda: self.objective.sum_and_count(batch))
 
     def _gradient_of(self, batch: Batch) -> tuple[list[Tensor | None], Tensor]:
         """Return the gradient of a micro-batch's sum, with its graph, and the count."""

@@ -76,7 +76,9 @@ def gauss_newton_root(
     by_example = per_example is not False
     with torch.no_grad(), twice_differentiable():
         for batch in objective.batches:
-            prediction = objective.prediction(batch)
+            (prediction,) = objective.without_graph(
+                lambda batch=batch: [objective.unchanged(lambda: objective.prediction(batch))]
+            )
             counts.append(objective.head.loss(prediction, batch.targets, batch.mask, batch.weights)[1])
             sides = prediction.numel(), sum(tensor.numel() for tensor in chosen)
             require_memory(name, *sides, prediction.dtype, max_bytes, instead)
@@ -142,7 +144,7 @@ def _rows_by_example(objective: Objective, batch: Batch, cotangents: Tensor, cho
 def _rows_of_batch(objective: Objective, batch: Batch, cotangents: Tensor, chosen: list[Tensor]) -> Tensor:
     """Return the rows by going back through the whole batch for each of them."""
     with torch.enable_grad():
-        prediction = objective.prediction(batch)
+        prediction = objective.unchanged(lambda: objective.prediction(batch))
     columns = cotangents.movedim(0, -1).reshape(-1, len(cotangents))
     rows = []
     for place, roots in enumerate(columns.reshape(-1, prediction.shape[-1], len(cotangents))):

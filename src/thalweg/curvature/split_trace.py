@@ -115,7 +115,7 @@ def _of_batch(objective: Objective, batch: Batch, parameters: list[Tensor]) -> t
     """Return the undivided trace and the count of one micro-batch."""
     wanted = {id(tensor) for tensor in parameters}
     with torch.enable_grad(), twice_differentiable(), linear_calls(objective, wanted) as calls:
-        prediction = objective.prediction(batch)
+        prediction = objective.unchanged(lambda: objective.prediction(batch))
     owned = [id(tensor) for call in calls for tensor in (call.layer.weight, call.layer.bias) if tensor is not None]
     alone = len(owned) == len(set(owned)) and wanted <= set(owned)
     shapes = prediction.dim() == 2 and all(c.input.dim() == 2 and len(c.input) == len(prediction) for c in calls)
