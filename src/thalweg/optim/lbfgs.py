@@ -52,14 +52,17 @@ class ScaledIdentity(AbstractInitial):
 class LBFGS(AbstractDirection):
     r"""Limited-memory BFGS: `d = -H g` with the inverse that BFGS makes of the last pairs, by the two-loop recursion.
 
+    Both loops are products of the matrices that hold the pairs, one row each, so that a step takes a dozen operations
+    whatever the memory; 2 * memory * n numbers are kept.
+
     Each pair is measured on **one** batch: the gradient where the step ends is evaluated on the batch that the step was
     made with (full overlap), so that the difference between two batches never passes for curvature. On the same
     `Objective` again, the next step starts from that evaluation, so it costs nothing; with a new batch at every step it
     costs one gradient, unless the line search has evaluated it.
 
     Args:
-        memory: number of pairs, at least 1; 4 * memory * n multiplications a step.
-        damping: for noisy gradients, as for `BFGS`; doubles the work of the recursion.
+        memory: number of pairs, at least 1; 5 * memory * n multiplications a step.
+        damping: for noisy gradients, as for `BFGS`; adds a product with the inverse to each step.
         initial: what the recursion starts from: `ScaledIdentity()`; or, with an objective, `InverseDiagonal()`, which
             pays where inputs or parameters are scaled differently; then it is multiplied by `s'y / y'H0 y`.
 
@@ -88,27 +91,27 @@ class LBFGS(AbstractDirection):
 
     @override
     def start(self, groups: Groups) -> State:
-        counts = {"num_pairs": 0, "num_skipped": 0, "num_learned": 0}
-        return {"steps": [], "changes": [], "products": [], "scale": 1.0, "initial": None, **counts}
+        counts = {"num_pairs": 0, "num_skipped": 0, "num_learned": 0, "num_kept": 0, "place": 0}
+        return {"steps": None, "changes": None, "solver": None, "scale": 1.0, "initial": None, **counts}
 
     @override
     def propose(self, point: Point, state: State) -> SearchDirection:
         refresh = self.initial.refresh
         if refresh is not None and state["num_learned"] >= refresh:
-            state.update(steps=[], changes=[], products=[], num_learned=0)
-        if not state["steps"]:
+            _forget(state)
+        if not state["num_kept"]:
             state["initial"], state["scale"] = self.initial.inverse(point, state), 1.0
             if state["initial"] is None:
                 return SearchDirection(-point.clipped, well_scaled=False)
-        return SearchDirection(_two_loop(-point.clipped, state), minimizes_model=True)
+        return SearchDirection(_inverse_times(-point.clipped, state), minimizes_model=True)
 
     @override
     def learn(self, info: StepInfo, state: State) -> None:
         step, change = info.step, info.change
         assert change is not None
         sy, yy, good = curvature_condition(step, change)
-        if self.damping > 0.0 and state["steps"] and math.isfinite(yy) and yy > 0.0:
-            inverse_change = _two_loop(change, state)
+        if self.damping > 0.0 and state["num_kept"] and math.isfinite(yy) and yy > 0.0:
+            inverse_change = _inverse_times(change, state)
             yhy = (change @ inverse_change).item()
             if math.isfinite(yhy) and yhy > 0.0 and sy < self.damping * yhy:
                 step, sy = damped_step(step, inverse_change, sy, yhy, self.damping)
@@ -116,26 +119,107 @@ class LBFGS(AbstractDirection):
         if not good:
             state["num_skipped"] += 1
             return
-        for name, value in (("steps", step), ("changes", change), ("products", sy)):
-            state[name] = [*state[name], value][-self.memory :]
         first = state["initial"]
         state["scale"] = sy / (yy if first is None else (change @ _times(first, change)).item())
+        self._keep(step, change, sy, state)
         state["num_pairs"] += 1
         state["num_learned"] += 1
 
     @override
     def on_failure(self, state: State) -> Recovery:
-        if not state["steps"]:
+        if not state["num_kept"]:
             return Recovery.NONE
-        state.update(steps=[], changes=[], products=[], num_learned=0)
+        _forget(state)
         return Recovery.RESTART
+
+    @override
+    def pack(self, state: State) -> State:
+        """Return the memory without the rows that hold no pair yet."""
+        if state["steps"] is None:
+            return state
+        steps, changes, solver = _pairs(state)
+        return {**state, "steps": steps.clone(), "changes": changes.clone(), "solver": solver.clone()}
+
+    @override
+    def unpack(self, packed: State, groups: Groups) -> State:
+        """Return the memory from what `pack` gave; another `memory` keeps the last of the pairs."""
+        state = super().unpack(packed, groups)
+        if state["steps"] is None:
+            return state
+        steps, changes, solver = _pairs(state)
+        count, place = state["num_kept"], state["place"]
+        self._make_room(steps, state)
+        if count == self.memory or (count < self.memory and place == count):  # the places stay as they were
+            state["steps"][:count], state["changes"][:count], state["solver"][:count, :count] = steps, changes, solver
+            state["place"] = place % self.memory
+            return state
+        state.update(num_kept=0, place=0)
+        products = solver.diagonal().reciprocal().tolist()
+        for i in [*range(place, count), *range(place)][-self.memory :]:
+            self._keep(steps[i], changes[i], products[i], state)
+        return state
+
+    def _make_room(self, like: Tensor, state: State) -> None:
+        """Make the memory: twice `memory` rows of n numbers, in float32 at least."""
+        dtype = torch.promote_types(like.dtype, torch.float32)
+        for name, columns in (("steps", like.shape[-1]), ("changes", like.shape[-1]), ("solver", self.memory)):
+            state[name] = torch.zeros(self.memory, columns, dtype=dtype, device=like.device)
+
+    def _keep(self, step: Tensor, change: Tensor, sy: float, state: State) -> None:
+        """Put a pair in the place of the oldest one.
+
+        `solver` is the inverse of the triangle R of all `s_i'y_j` with i no younger than j. Its rows and columns may
+        lie anywhere: without those of the oldest pair it is the inverse of the triangle without them.
+        """
+        if state["steps"] is None:
+            self._make_room(step, state)
+        place = state["place"]
+        state["place"] = (place + 1) % self.memory
+        state["num_kept"] = min(state["num_kept"] + 1, self.memory)
+        steps, changes, solver = _pairs(state)
+        steps[place], changes[place] = step, change
+        solver[place] = 0.0
+        solver[:, place] = 0.0
+        solver[:, place] = (solver @ (steps @ changes[place])).div_(-sy)
+        solver[place, place] = 1.0 / sy
+
+
+def _pairs(state: State) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the rows of steps and changes in use, and the inverse of their triangle."""
+    count = state["num_kept"]
+    return state["steps"][:count], state["changes"][:count], state["solver"][:count, :count]
+
+
+def _forget(state: State) -> None:
+    state.update(num_learned=0, num_kept=0, place=0)
+
+
+def _inverse_times(vector: Tensor, state: State) -> Tensor:
+    r"""Return the inverse Hessian's product with a vector; no number leaves the device.
+
+    The recursion's first loop solves $R a = S g$ and its second $R^\top c = D a - Y H_0 (g - Y^\top a)$, a row at a
+    time; here each is one product, which gives the same numbers up to rounding.
+    """
+    first, scale = state["initial"], state["scale"]
+    if not state["num_kept"]:
+        return _times(first, vector)
+    steps, changes, solver = _pairs(state)
+    wide = vector.to(steps.dtype)
+    ahead = torch.mv(solver, torch.mv(steps, wide))
+    result = torch.addmv(wide, changes.T, ahead, alpha=-1.0)
+    if first is not None:
+        result = _times(first, result)
+    result *= scale
+    back = (ahead / solver.diagonal()).sub_(torch.mv(changes, result))
+    return result.addmv_(steps.T, torch.mv(solver.T, back)).to(vector.dtype)
 
 
 def curvature_condition(step: Tensor, change: Tensor) -> tuple[float, float, bool]:
     """Return `s'y`, `y'y`, and whether `s'y` is positive beyond rounding, however s and y are scaled."""
     sy, yy, ss = torch.stack([step @ change, change @ change, step @ step]).tolist()
     eps = 10.0 * torch.finfo(step.dtype).eps
-    return sy, yy, math.isfinite(sy) and math.isfinite(yy) and sy > eps * math.sqrt(ss * yy) > 0.0
+    good = math.isfinite(sy) and math.isfinite(yy) and sy > eps * math.sqrt(ss * yy) > 0.0
+    return sy, yy, good
 
 
 def damped_step(step: Tensor, inverse_change: Tensor, sy: float, yhy: float, damping: float) -> tuple[Tensor, float]:
@@ -145,20 +229,3 @@ def damped_step(step: Tensor, inverse_change: Tensor, sy: float, yhy: float, dam
 
 def _times(inverse: Tensor, vector: Tensor) -> Tensor:
     return inverse * vector if inverse.dim() == 1 else inverse @ vector
-
-
-def _two_loop(vector: Tensor, state: State) -> Tensor:
-    """Return the inverse Hessian's product with a vector; no number leaves the device."""
-    pairs = list(zip(state["steps"], state["changes"], state["products"], strict=True))
-    result = vector.clone()
-    coefficients = []
-    for step, change, product in reversed(pairs):
-        coefficient = (step @ result) / product
-        result.addcmul_(change, coefficient, value=-1.0)
-        coefficients.append(coefficient)
-    if state["initial"] is not None:
-        result = _times(state["initial"], result)
-    result *= state["scale"]
-    for (step, change, product), coefficient in zip(pairs, reversed(coefficients), strict=True):
-        result.addcmul_(step, coefficient - (change @ result) / product)
-    return result
