@@ -38,7 +38,8 @@ class Objective:
 
     Args:
         model: module that maps inputs to hidden states; on many processes the unwrapped one.
-        head: an `AbstractHead`, `nn.CrossEntropyLoss`, `nn.MSELoss` or `nn.BCEWithLogitsLoss`.
+        head: an `AbstractHead`, `nn.CrossEntropyLoss`, `nn.MSELoss` or `nn.BCEWithLogitsLoss`, which keep PyTorch's
+            layouts and reductions; a sum is divided by nothing.
         inputs: one tensor, a dictionary of keywords, a `Batch`, or a sequence of `Batch`es (micro-batches).
         targets: what the head compares with, when `inputs` is a tensor or a dictionary.
         mask: True where a target is real, likewise.
@@ -136,7 +137,7 @@ class Objective:
         sums = self.without_graph(lambda: [torch.stack(self.sum_and_count(batch)) for batch in self.batches])
         with torch.no_grad():
             total, count = distributed.sum_over_ranks([torch.stack(sums).sum(0)])[0]
-            return total / count + self._penalty()
+            return total / self.head.divisor(count) + self._penalty()
 
     def value_and_gradient(self) -> tuple[Tensor, list[Tensor]]:
         """Return loss and gradient, one tensor per parameter; the parameters' `.grad` is left alone."""
@@ -157,7 +158,7 @@ class Objective:
         with torch.enable_grad():
             if len(self.batches) == 1 and not distributed.is_active():
                 total, count = self.sum_and_count(self.batches[0])
-                loss = total / count
+                loss = total / self.head.divisor(count)
                 loss.backward()
                 loss = loss.detach()
             else:
@@ -301,6 +302,7 @@ class Objective:
                     parameter.grad = torch.zeros_like(parameter)
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         total, count = distributed.sum_over_ranks([torch.stack(sums).sum(0)])[0]
+        count = self.head.divisor(count)
         if gradients:
             reduced = distributed.sum_over_ranks(gradients)
             if reduced is not gradients:

@@ -94,10 +94,36 @@ def test_a_head_is_its_own_adapter():
 
 
 @pytest.mark.parametrize("loss", [nn.CrossEntropyLoss, nn.MSELoss, nn.BCEWithLogitsLoss])
-@pytest.mark.parametrize("reduction", ["sum", "none"])
-def test_other_reductions_than_the_mean_are_refused(loss, reduction):
-    with pytest.raises(ValueError, match=rf"nn.{loss.__name__}\(reduction=...\) must be 'mean'.*got '{reduction}'"):
-        as_head(loss(reduction=reduction))
+def test_a_reduction_to_no_number_is_refused(loss):
+    with pytest.raises(ValueError, match=rf"nn.{loss.__name__}\(reduction=...\) must be 'mean' or 'sum'.*got 'none'"):
+        as_head(loss(reduction="none"))
+
+
+# What PyTorch refuses, or computes with a warning that it is likely wrong.
+@pytest.mark.parametrize(
+    ("loss", "output", "targets", "message"),
+    [
+        (nn.MSELoss(), (4, 1), (4,), r"would repeat the prediction, \[4, 1\], over targets \[4\]"),
+        (nn.MSELoss(), (3,), (3, 1), r"would repeat the prediction, \[3\], over targets \[3, 1\]"),
+        (nn.MSELoss(), (3, 2), (3, 3), r"nn.MSELoss would repeat the prediction"),
+        (nn.BCEWithLogitsLoss(), (3, 2), (2,), r"shape of the prediction, \[3, 2\]; got \[2\]"),
+        (nn.BCEWithLogitsLoss(torch.ones(3)), (3, 1), (3, 1), r"factor=...\) must have a shape.*\[3, 1\]; got \[3\]"),
+        (nn.BCEWithLogitsLoss(pos_weight=torch.ones(3)), (4, 2), (4, 2), r"pos_weight=...\) must have a shape.*\[3\]"),
+        (nn.CrossEntropyLoss(), (4, 3, 5), (4, 3), r"\[4, 5\]; got \[4, 3\]; outputs are \[batch, classes, ...\]"),
+        (
+            nn.CrossEntropyLoss(torch.ones(3)),
+            (4, 2),
+            (4,),
+            r"one class weight for each of 2 classes; got the shape \[3\]",
+        ),
+        (nn.CrossEntropyLoss(), (), (), r"a dimension of classes is expected; got a single number"),
+    ],
+)
+def test_shapes_that_pytorch_refuses_are_refused(loss, output, targets, message):
+    targets = torch.zeros(targets)
+    head = as_head(loss)
+    with pytest.raises(ValueError, match=message):
+        head.loss_from_hidden(torch.zeros(output), targets.long() if isinstance(loss, nn.CrossEntropyLoss) else targets)
 
 
 class _OwnLoss(nn.MSELoss):
@@ -106,8 +132,15 @@ class _OwnLoss(nn.MSELoss):
 
 @pytest.mark.parametrize(
     ("loss", "name"),
-    [(nn.L1Loss(), "L1Loss"), (_OwnLoss(), "_OwnLoss"), (nn.MSELoss, "MSELoss"), (F.mse_loss, "function")],
+    [
+        (nn.NLLLoss(), "NLLLoss. It is nn.CrossEntropyLoss of what the model has before its log_softmax"),
+        (nn.BCELoss(), "BCELoss. It is nn.BCEWithLogitsLoss of what the model has before its sigmoid"),
+        (nn.L1Loss(), "L1Loss"),
+        (_OwnLoss(), "_OwnLoss"),
+        (nn.MSELoss, "MSELoss"),
+        (F.mse_loss, "function"),
+    ],
 )
 def test_other_losses_are_refused_with_the_way_to_write_a_head(loss, name):
-    with pytest.raises(ValueError, match=rf"got {name}\..*subclass thalweg.AbstractHead"):
+    with pytest.raises(ValueError, match=rf"got {name}.*subclass thalweg.AbstractHead"):
         as_head(loss)

@@ -10,6 +10,7 @@ import torch
 
 from thalweg.certificates.attempts import Clock, TooLongError, Watch
 from thalweg.certificates.floors.targets import Targets, collect_targets
+from thalweg.certificates.linear.forms import require_mean
 from thalweg.certificates.linear.last_layer import FormRows, split_last_layer
 from thalweg.certificates.linear.stored import give_back
 from thalweg.errors import InputError, is_out_of_memory
@@ -41,6 +42,7 @@ def evaluated(objective: Objective, clock: Clock) -> Evaluated:
 
     It raises an InputError if the model cannot be evaluated, or the loss is not finite.
     """
+    require_mean(objective.head)
     try:
         found = _evaluated(objective, clock)
     except RuntimeError as error:

@@ -181,6 +181,7 @@ def _gradient(objective: Objective, parameters: Sequence[Tensor], direction: Vec
 
     with torch.enable_grad(), uncompiled():
         *total, count = distributed.sum_over_ranks(objective.exchange(place, sums))
+    count = objective.head.divisor(count)
     penalties = objective.penalties(parameters)
     return [a / count + penalty * b.detach() for a, b, penalty in zip(total, moved, penalties, strict=True)]
 

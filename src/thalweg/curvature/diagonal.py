@@ -96,7 +96,7 @@ def gauss_newton_diagonal(
                     diagonal[id(tensor)] += slope.square()
     flat = vectors.flatten([diagonal[id(tensor)] for tensor in parameters]) / num_samples
     flat, count = distributed.sum_over_ranks([flat])[0], distributed.sum_over_ranks([count])[0]
-    return flat / count + penalty_diagonal(objective, parameters)
+    return flat / objective.head.divisor(count) + penalty_diagonal(objective, parameters)
 
 
 def penalty_diagonal(objective: Objective, parameters: list[Tensor]) -> Tensor:

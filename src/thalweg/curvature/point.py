@@ -82,7 +82,7 @@ class Point:
         # The ranks' batches differ, but they must cut columns into the same pieces.
         size = torch.tensor(float(numbers), dtype=torch.float64, device=count.device)
         self.count, size = distributed.sum_over_ranks([count.detach().double(), size])
-        self.count = self.count.to(count.dtype)
+        self.count = self.objective.head.divisor(self.count.to(count.dtype))
         at_once = _BATCHED_NUMBERS * distributed.world_size() / max(float(size), 1.0)
         self.columns_at_once = max(1, min(_MAX_COLUMNS, int(at_once)))
 

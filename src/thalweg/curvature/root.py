@@ -88,7 +88,7 @@ def gauss_newton_root(
                 rows = _rows_by_example(objective, batch, cotangents, chosen)
                 by_example = rows is not None
             parts.append(_rows_of_batch(objective, batch, cotangents, chosen) if rows is None else rows)
-    matrix = torch.cat(parts) / torch.stack(counts).sum().sqrt()
+    matrix = torch.cat(parts) / objective.head.divisor(torch.stack(counts).sum()).sqrt()
     if by_example and per_example is None and not _fits(objective, chosen, matrix):
         return gauss_newton_root(objective, chosen, per_example=False, max_bytes=max_bytes)
     return Root(matrix, by_example)

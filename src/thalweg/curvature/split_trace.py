@@ -108,7 +108,7 @@ def gauss_newton_trace(objective: Objective, parameters: list[Tensor]) -> float 
     if round(float(fits)) < distributed.world_size():
         return None
     penalties = zip(parameters, objective.penalties(parameters), strict=True)
-    return float(total / count) + sum(penalty * tensor.numel() for tensor, penalty in penalties)
+    return float(total / objective.head.divisor(count)) + sum(penalty * tensor.numel() for tensor, penalty in penalties)
 
 
 def _of_batch(objective: Objective, batch: Batch, parameters: list[Tensor]) -> tuple[Tensor, Tensor] | None:

@@ -81,7 +81,13 @@ class AbstractHead(nn.Module, abc.ABC):
     A head of your own subclasses this class and writes the five abstract methods; everything in the library then works
     with it. `loss` returns a sum and a count, never a mean: only the caller knows over which micro-batches and
     processes to divide.
+
+    Attributes:
+        averages: whether an objective divides the sum by the count; False (`reduction="sum"` of PyTorch's losses) makes
+            the sum itself the objective, over all micro-batches and processes.
     """
+
+    averages: bool = True
 
     @abc.abstractmethod
     def forward(self, hidden: Tensor) -> Tensor:
@@ -122,6 +128,10 @@ class AbstractHead(nn.Module, abc.ABC):
     @abc.abstractmethod
     def decode(self, prediction: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Return the `k` best answers, best first: ids int64 `[..., k]` and their log-probabilities `[..., k]`."""
+
+    def divisor(self, count: Tensor) -> Tensor:
+        """Return what the sum over everything is divided by, given the count of everything."""
+        return count if self.averages else torch.ones_like(count)
 
     def loss_from_hidden(
         self, hidden: Tensor, targets: Tensor, mask: Tensor | None = None, weights: Tensor | None = None

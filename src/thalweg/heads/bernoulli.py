@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from thalweg.errors import require
 from thalweg.heads.base import AbstractHead, ConvexLoss, LinearForm, masked, top_k, upcast
-from thalweg.heads.numeric import count_numbers, form_of_numbers, match
+from thalweg.heads.numeric import broadcasts, count_numbers, form_of_numbers, match, setting_over, with_outputs
 
 
 @final
@@ -33,7 +33,8 @@ class Bernoulli(AbstractHead):
             of `nn.BCEWithLogitsLoss`.
 
     Shapes: prediction `[..., num_classes]`; targets the same, bool or numbers in [0, 1] (or `[...]` for one class);
-    mask and weights `[...]` (whole examples) or `[..., num_classes]` (single answers).
+    mask and weights `[...]` (whole examples) or `[..., num_classes]` (single answers). Without a layer, hidden states
+    `[batch]` are the prediction `[batch, 1]`.
 
     Raises:
         ValueError: an argument out of range; in `loss`: targets of another shape than the prediction.
@@ -72,15 +73,16 @@ class Bernoulli(AbstractHead):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Return the logits `[..., num_classes]`."""
-        return self.output(hidden)
+        return self.output(hidden) if isinstance(self.output, nn.Linear) else with_outputs(self.output(hidden))
 
     def loss(
         self, prediction: Tensor, targets: Tensor, mask: Tensor | None = None, weights: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return the summed binary cross-entropy and the number of examples times classes."""
+        given = targets
         prediction, targets, mask, weights = match(prediction, targets, mask, weights, "Bernoulli")
         count = count_numbers(prediction, mask, weights)
-        pos_weight, factor = self._settings(prediction)
+        pos_weight, factor = self._settings(prediction, given)
         if weights is not None:
             factor = weights if factor is None else weights * factor
         cross_entropy = functools.partial(F.binary_cross_entropy_with_logits, pos_weight=pos_weight)
@@ -111,11 +113,15 @@ class Bernoulli(AbstractHead):
         self, hidden: Tensor, targets: Tensor, mask: Tensor | None = None, weights: Tensor | None = None
     ) -> LinearForm | None:
         # Smoothing and the weights of positive answers go into the targets.
-        if any(setting is not None and setting.ndim > 1 for setting in (self.pos_weight, self.factor)):
-            return None  # a weight for each example would have to be cut into rows as well
+        if not isinstance(self.output, nn.Linear):
+            hidden = self(hidden)
+        outputs = self.output.out_features if isinstance(self.output, nn.Linear) else hidden.shape[-1]
+        for setting in (self.pos_weight, self.factor):
+            if setting is not None and not broadcasts(setting.shape, torch.Size([outputs])):
+                return None  # a weight for each example would have to be cut into rows as well
         form = form_of_numbers(ConvexLoss.LOGISTIC, "Bernoulli", self.output, hidden, targets, mask, weights)
         y = self._smooth(form.targets)
-        positive, factor = self._settings(y)
+        positive, factor = self._settings(y, y)
         if positive is None and factor is None:
             return dataclasses.replace(form, targets=y)
         positive = torch.ones_like(y) if positive is None else positive
@@ -137,20 +143,20 @@ class Bernoulli(AbstractHead):
             return targets
         return torch.lerp(targets, 0.5 * torch.ones_like(targets), self.label_smoothing)
 
-    def _settings(self, prediction: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """The weight of positive answers and the factor, in the prediction's type."""
-        settings = self.pos_weight, self.factor
-        positive, factor = (None if setting is None else setting.to(prediction.dtype) for setting in settings)
-        return positive, factor
+    def _settings(self, prediction: Tensor, given: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """The weight of positive answers and the factor, as they fit the prediction and the targets as given."""
+        positive = setting_over(self.pos_weight, prediction, given, "Bernoulli(pos_weight=...)")
+        return positive, setting_over(self.factor, prediction, given, "Bernoulli(factor=...)")
 
     def _curvature(
         self, prediction: Tensor, targets: Tensor, mask: Tensor | None, v: Tensor, weights: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """The diagonal, and `v` without what is masked."""
+        given = targets
         prediction, targets, mask, weights = match(prediction, targets, mask, weights, "Bernoulli")
         p = torch.sigmoid(masked(mask, prediction))
         diagonal = p * (1.0 - p)
-        pos_weight, factor = self._settings(prediction)
+        pos_weight, factor = self._settings(prediction, given)
         if pos_weight is not None:
             y = self._smooth(masked(mask, targets))
             diagonal = diagonal * (pos_weight * y + 1.0 - y)

@@ -14,8 +14,8 @@ def match(
     Targets `[...]` fit a prediction `[..., 1]`. Everything else must agree exactly: broadcasting `[batch]` against
     `[batch, 1]` would silently compare each example with all the others.
     """
-    if (*targets.shape, 1) == prediction.shape:
-        targets = targets.unsqueeze(-1)
+    if (*targets.shape, 1) == prediction.shape or (targets.dim() == 0 and prediction.numel() == 1):
+        targets = targets.reshape(prediction.shape)
     if targets.shape != prediction.shape:
         raise ValueError(
             f"{head}: the targets must have the shape of the prediction, {list(prediction.shape)}"
@@ -23,6 +23,41 @@ def match(
         )
     prediction = upcast(prediction)
     return prediction, targets.to(prediction.dtype), *expand_over(prediction, mask, weights)
+
+
+def with_outputs(hidden: Tensor) -> Tensor:
+    """Return hidden states that are the prediction, those without a dimension for outputs with one: `[batch, 1]`."""
+    return hidden if hidden.dim() > 1 else hidden.reshape(-1, 1)
+
+
+def setting_over(setting: Tensor | None, prediction: Tensor, targets: Tensor, name: str) -> Tensor | None:
+    """Return a setting of a loss in the prediction's type and in a shape that broadcasts over it.
+
+    A setting `[batch]` fits a prediction `[batch, 1]` if the targets are `[batch]`, as all three are for PyTorch.
+    """
+    if setting is None:
+        return None
+    setting = setting.to(prediction.dtype)
+    if broadcasts(setting.shape, prediction.shape):
+        return setting
+    if targets.shape != prediction.shape and broadcasts(setting.shape, prediction.shape[:-1]):
+        return setting.unsqueeze(-1)
+    raise ValueError(
+        f"{name} must have a shape that broadcasts over the prediction, {list(prediction.shape)}; got "
+        f"{list(setting.shape)}."
+    )
+
+
+def broadcasts(shape: torch.Size, over: torch.Size) -> bool:
+    """Return whether a tensor of this shape broadcasts over another one without making that larger.
+
+    Example:
+        >>> broadcasts(torch.Size([3]), torch.Size([2, 3])), broadcasts(torch.Size([2]), torch.Size([2, 1]))
+        (True, False)
+    """
+    return len(shape) <= len(over) and all(
+        mine in (1, other) for mine, other in zip(reversed(shape), reversed(over), strict=False)
+    )
 
 
 def expand_over(prediction: Tensor, mask: Tensor | None, weights: Tensor | None) -> tuple[Tensor | None, Tensor | None]:

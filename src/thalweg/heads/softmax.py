@@ -36,6 +36,8 @@ class Softmax(AbstractHead):
         chunk: targets whose logits are held at once by `loss_from_hidden`, at least 1; None: as many as make 16
             million logits. At least the number of targets turns chunks off.
         class_weights: `u`, shape `[num_classes]`, not negative.
+        class_dim: which dimension of the hidden states and of probabilities holds the classes, without a layer: -1, or
+            1 as in `nn.CrossEntropyLoss`, `[batch, C, ...]`. The prediction has them last either way.
 
     Shapes: prediction `[..., C]`; targets int `[...]`, or probabilities `[..., C]` in place of `[c = y]`; mask and
     weights `[...]` or only its first dimensions.
@@ -68,6 +70,7 @@ class Softmax(AbstractHead):
         ignore_index: int = -100,
         chunk: int | None = None,
         class_weights: Tensor | None = None,
+        class_dim: int = -1,
     ) -> None:
         super().__init__()
         require(0.0 <= label_smoothing < 1.0, "Softmax(label_smoothing=...) must lie in [0, 1)", label_smoothing)
@@ -75,7 +78,10 @@ class Softmax(AbstractHead):
             require(num_classes >= 1, "Softmax(num_classes=...) must be at least 1", num_classes)
         if chunk is not None:
             require(chunk >= 1, "Softmax(chunk=...) must be at least 1", chunk)
+        if class_dim != -1 and (class_dim != 1 or width is not None):
+            raise ValueError(f"Softmax(class_dim=...) must be -1, or 1 without a layer; got {class_dim!r}.")
         self.num_classes = num_classes
+        self.class_dim = class_dim
         self.label_smoothing = label_smoothing
         self.ignore_index = ignore_index
         self.chunk = chunk
@@ -85,12 +91,13 @@ class Softmax(AbstractHead):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Return the logits `[..., C]`."""
-        return self.output(hidden)
+        return self._classes_last(self.output(hidden))
 
     def loss(
         self, prediction: Tensor, targets: Tensor, mask: Tensor | None = None, weights: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return the summed negative log-likelihood and the number of real targets."""
+        targets = self._arranged(targets)
         self._check(prediction, targets)
         shape = prediction.shape[:-1]
         if mask is not None:
@@ -108,6 +115,8 @@ class Softmax(AbstractHead):
         Same value and gradients as `loss(self(hidden), ...)`. Where there are more than `chunk` targets the logits are
         made and dropped chunk by chunk; double backward works, forward-mode differentiation does not.
         """
+        if self.class_dim == 1 and not (isinstance(self.output, nn.Linear) and hidden.dim() == 2):
+            return self.loss(self(hidden), targets, mask, weights)
         shape = hidden.shape[:-1]
         layer = self.output
         soft = targets.is_floating_point()
@@ -158,6 +167,8 @@ class Softmax(AbstractHead):
     def linear_form(
         self, hidden: Tensor, targets: Tensor, mask: Tensor | None = None, weights: Tensor | None = None
     ) -> LinearForm | None:
+        if self.class_dim == 1 and hidden.dim() != 2:
+            return None
         shape, soft = hidden.shape[:-1], targets.is_floating_point()
         mask = None if mask is None else expand_to(mask, shape, "mask")
         flat = targets.reshape(-1, targets.shape[-1]) if soft else self._ids(targets, mask).reshape(-1)
@@ -188,6 +199,7 @@ class Softmax(AbstractHead):
 
     @override
     def log_probability(self, prediction: Tensor, targets: Tensor) -> Tensor:
+        targets = self._arranged(targets)
         self._check(prediction, targets)
         logits = upcast(prediction)
         ids = targets.long().clamp(0, logits.shape[-1] - 1)
@@ -244,6 +256,7 @@ class Softmax(AbstractHead):
         self, prediction: Tensor, targets: Tensor, mask: Tensor | None, v: Tensor, weights: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Probabilities `[..., C]`, factor of each target `[..., 1]` (0 where masked) and `v` without masked rows."""
+        targets = self._arranged(targets)
         self._check(prediction, targets)
         prediction = upcast(prediction)
         shape, num_classes = prediction.shape[:-1], prediction.shape[-1]
@@ -263,10 +276,30 @@ class Softmax(AbstractHead):
             factor = factor * expand_to(weights.to(prediction.dtype), shape, "weights")
         return torch.softmax(masked(rows, prediction), dim=-1), masked(real, factor).unsqueeze(-1), masked(rows, v)
 
+    def _classes_last(self, tensor: Tensor) -> Tensor:
+        if self.class_dim == -1:
+            return tensor
+        if tensor.dim() == 0:
+            raise ValueError("Softmax(class_dim=1): a dimension of classes is expected; got a single number.")
+        return tensor.unsqueeze(0) if tensor.dim() == 1 else tensor.movedim(1, -1)
+
+    def _arranged(self, targets: Tensor) -> Tensor:
+        """Targets as the prediction is arranged: a batch first, classes last."""
+        if self.class_dim == -1:
+            return targets
+        if targets.is_floating_point():
+            return self._classes_last(targets)
+        return targets.reshape(1) if targets.dim() == 0 else targets
+
     def _check(self, prediction: Tensor, targets: Tensor) -> None:
         if self.num_classes not in (None, prediction.shape[-1]):
             raise ValueError(
                 f"Softmax: expected {self.num_classes} logits in the last dimension; got {prediction.shape[-1]}."
+            )
+        if self.class_weights is not None and self.class_weights.shape != prediction.shape[-1:]:
+            raise ValueError(
+                f"Softmax: there must be one class weight for each of {prediction.shape[-1]} classes; got the shape "
+                f"{list(self.class_weights.shape)}."
             )
         if not targets.is_floating_point():
             self._check_shape(prediction.shape[:-1], targets.shape)
@@ -278,7 +311,11 @@ class Softmax(AbstractHead):
 
     def _check_shape(self, expected: torch.Size, got: torch.Size) -> None:
         if got != expected:
-            raise ValueError(f"Softmax: class ids must have the shape {list(expected)}; got {list(got)}.")
+            layout = "; outputs are [batch, classes, ...], or take Softmax(None, None) for classes last"
+            raise ValueError(
+                f"Softmax: class ids must have the shape {list(expected)}; got {list(got)}"
+                f"{layout if self.class_dim == 1 else ''}."
+            )
 
 
 def _layer(

@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from thalweg.errors import require
 from thalweg.heads.base import AbstractHead, ConvexLoss, LinearForm, masked
-from thalweg.heads.numeric import count_numbers, expand_over, form_of_numbers, match
+from thalweg.heads.numeric import broadcasts, count_numbers, expand_over, form_of_numbers, match, with_outputs
 
 
 @final
@@ -26,13 +26,14 @@ class Squared(AbstractHead):
         outputs: numbers for each example, at least 1 (only used with a layer).
         bias: whether the layer has one.
         factor: factor of each square, positive; 1 gives the values of `nn.MSELoss`.
+        broadcast: whether targets are repeated over the prediction, as by `nn.MSELoss`; a prediction never is.
 
     Shapes: prediction `[..., outputs]`; targets `[..., outputs]`, or `[...]` where there is one output; mask and
-    weights `[...]` (whole examples) or `[..., outputs]` (single numbers).
+    weights `[...]` (whole examples) or `[..., outputs]` (single numbers). Without a layer, hidden states `[batch]` are
+    the prediction `[batch, 1]`.
 
     Raises:
-        ValueError: an argument out of range; in `loss`: targets of another shape than the prediction (nothing is
-            broadcast).
+        ValueError: an argument out of range; in `loss`: targets of another shape than the prediction.
 
     Example:
         >>> head = Squared()
@@ -43,28 +44,51 @@ class Squared(AbstractHead):
     Not for targets with outliers: one of them outweighs all others.
     """
 
-    def __init__(self, width: int | None = None, outputs: int = 1, *, bias: bool = True, factor: float = 0.5) -> None:
+    def __init__(
+        self,
+        width: int | None = None,
+        outputs: int = 1,
+        *,
+        bias: bool = True,
+        factor: float = 0.5,
+        broadcast: bool = False,
+    ) -> None:
         super().__init__()
         require(outputs >= 1, "Squared(outputs=...) must be at least 1", outputs)
         require(factor > 0, "Squared(factor=...) must be positive", factor)
         self.outputs = outputs
         self.factor = factor
+        self.broadcast = broadcast
         self.output = nn.Identity() if width is None else nn.Linear(width, outputs, bias=bias)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Return the predicted numbers `[..., outputs]`."""
-        return self.output(hidden)
+        return self.output(hidden) if isinstance(self.output, nn.Linear) else with_outputs(self.output(hidden))
 
     def loss(
         self, prediction: Tensor, targets: Tensor, mask: Tensor | None = None, weights: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return the sum of `factor * (y - prediction)^2` and the number of real target numbers."""
+        targets = self._repeated(prediction, targets)
         prediction, targets, mask, weights = match(prediction, targets, mask, weights, "Squared")
         count = count_numbers(prediction, mask, weights)
         if mask is None and weights is None:
             return self.factor * F.mse_loss(prediction, targets, reduction="sum"), count
         square = masked(mask, prediction - targets).square()
         return self.factor * (square if weights is None else weights * square).sum(), count
+
+    @override
+    def loss_from_hidden(
+        self, hidden: Tensor, targets: Tensor, mask: Tensor | None = None, weights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        prediction = self(hidden)
+        shape = prediction.shape if isinstance(self.output, nn.Linear) else hidden.shape
+        if self.broadcast and not broadcasts(targets.shape, shape):
+            raise ValueError(
+                f"nn.MSELoss would repeat the prediction, {list(shape)}, over targets {list(targets.shape)} and "
+                "compare each with many; give both the same shape (unsqueeze, squeeze)."
+            )
+        return self.loss(prediction, targets, mask, weights)
 
     def curvature_product(
         self, prediction: Tensor, targets: Tensor, mask: Tensor | None, v: Tensor, weights: Tensor | None = None
@@ -89,7 +113,18 @@ class Squared(AbstractHead):
         self, hidden: Tensor, targets: Tensor, mask: Tensor | None = None, weights: Tensor | None = None
     ) -> LinearForm | None:
         squared, factor = ConvexLoss.SQUARED, self.factor
+        if not isinstance(self.output, nn.Linear):
+            hidden = self(hidden)
+            targets = self._repeated(hidden, targets)
+        elif self.broadcast:
+            targets = self._repeated(hidden.new_empty(()).expand(*hidden.shape[:-1], self.output.out_features), targets)
         return form_of_numbers(squared, "Squared", self.output, hidden, targets, mask, weights, factor=factor)
+
+    def _repeated(self, prediction: Tensor, targets: Tensor) -> Tensor:
+        """Targets in the prediction's shape where `nn.MSELoss` would repeat them."""
+        if not self.broadcast or (*targets.shape, 1) == prediction.shape:
+            return targets
+        return targets.expand(prediction.shape) if broadcasts(targets.shape, prediction.shape) else targets
 
     def decode(self, prediction: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
         """Return the numbers themselves (there are no ids) and zeros: a point estimate carries no probability.

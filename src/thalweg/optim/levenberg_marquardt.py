@@ -129,8 +129,9 @@ class Factors:
         if self.dual:
             self.gram = a @ a.T if not self.has_penalty else a.new_zeros(0)
             with torch.no_grad():
-                count = sum(float(objective.sum_and_count(batch)[1]) for batch in objective.batches)
-            self.residuals = _residuals(objective, root.per_example) * a.new_tensor(count).rsqrt()
+                count = torch.stack([objective.sum_and_count(batch)[1] for batch in objective.batches]).sum()
+            divisor = objective.head.divisor(count).to(a)
+            self.residuals = _residuals(objective, root.per_example) * divisor.rsqrt()
         else:
             self.gram = a.T @ a
             self.gram.diagonal().add_(self.penalty)

@@ -14,7 +14,7 @@ from thalweg.batch import Batch
 from thalweg.certificates.losses import AbstractLoss, SoftmaxLoss
 from thalweg.certificates.number_losses import LogisticLoss, SquaredLoss
 from thalweg.errors import InputError
-from thalweg.heads.base import ConvexLoss, LinearForm
+from thalweg.heads.base import AbstractHead, ConvexLoss, LinearForm
 from thalweg.objective import Objective
 
 
@@ -31,6 +31,7 @@ def form_on(objective: Objective, batch: Batch, layer: nn.Linear | None = None) 
                 "What the output layer is given is a sparse tensor; let the model make a dense one of it (to_dense)."
             )
         require_own_form(objective.head)
+        require_mean(objective.head)
         form = objective.head.linear_form(hidden, batch.targets, batch.mask, batch.weights)
     if form is None:
         raise no_form(objective)
@@ -179,6 +180,12 @@ def require_own_form(head: nn.Module) -> None:
                 f"{type(head).__name__} has a `{name}` of its own and the `linear_form` of {order[form].__name__}, "
                 "which may be that of another loss; give it its own (return None where there is none)."
             )
+
+
+def require_mean(head: AbstractHead) -> None:
+    """Raise an InputError for a loss that is not divided by its count: statements are about means."""
+    if not head.averages:
+        raise InputError('Certificates are about the mean over targets; take the loss with reduction="mean".')
 
 
 def no_form(objective: Objective) -> InputError:
