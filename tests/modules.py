@@ -57,6 +57,7 @@ TESTED_IN = {
     "optim/combined.py": "optim/test_construct.py",
     "optim/damping.py": "optim/test_newton.py",
     "optim/evaluation.py": "optim/test_descent.py",
+    "optim/factors.py": "optim/test_schedules.py",
     "optim/lbfgs.py": "optim/test_quasi_newton.py",
     "optim/levenberg_marquardt.py": "optim/test_newton.py",
     "optim/matrix.py": "optim/test_newton.py",

@@ -329,6 +329,9 @@ def use_optim() -> None:
     print(optim.default_learning_rate("sgd"), optim.default_weight_decay("adamw"), len(optim.optimizer_names()))
     roles: optim.Roles = optim.roles_of(model, head)
     print(len(roles.matrices))
+    print(optim.GreedyLR, optim.takes_score(None))
+    for ending in (optim.cosine_with_min_lr, optim.cosine_warmup_with_min_lr):
+        print(ending(torch.optim.SGD(parameters, lr=0.1), total_steps=10, warmup=2, min_lr_rate=0.1))
     for schedule in (
         optim.constant,
         optim.constant_with_warmup,
@@ -339,6 +342,8 @@ def use_optim() -> None:
         optim.linear,
         optim.polynomial,
         optim.reduce_on_plateau,
+        optim.reduce_lr_on_plateau,
+        optim.greedy,
         optim.step,
         optim.warmup_stable_decay,
     ):

@@ -51,10 +51,15 @@ INITIALIZATIONS = {
 SCHEDULES = {
     name: f"thalweg.optim.schedules:{name}"
     for name in (
-        "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial", "inverse_sqrt",
-        "warmup_stable_decay", "step", "exponential", "reduce_on_plateau",
+        "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_min_lr", "cosine_warmup_with_min_lr",
+        "cosine_with_restarts", "polynomial", "inverse_sqrt", "warmup_stable_decay", "step", "exponential",
     )
 }  # fmt: skip
+# Those that follow the score of the validation examples, not the steps.
+SCORED_SCHEDULES = {
+    name: f"thalweg.optim.plateau:{name}" for name in ("reduce_on_plateau", "reduce_lr_on_plateau", "greedy")
+}
+SCHEDULES |= SCORED_SCHEDULES
 
 OPTIMIZER = "adamw"  # the usual one
 

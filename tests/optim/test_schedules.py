@@ -75,7 +75,12 @@ CASES: dict[str, tuple[Callable[..., LRScheduler], dict, Callable[[int, int], fl
     "cosine_with_restarts": (schedules.cosine_with_restarts, {"num_cycles": 3}, hf_hard_restarts),
     "polynomial": (schedules.polynomial, {"power": 2.0, "end_ratio": 0.05}, hf_polynomial),
     "inverse_sqrt": (schedules.inverse_sqrt, {}, hf_inverse_sqrt),
-    "warmup_stable_decay": (schedules.warmup_stable_decay, {"decay": 0.25, "end_ratio": 0.02}, hf_warmup_stable_decay),
+    "warmup_stable_decay": (
+        schedules.warmup_stable_decay,
+        {"decay": 0.25, "end_ratio": 0.02, "decay_type": "linear"},
+        hf_warmup_stable_decay,
+    ),
+    "cosine_with_min_lr": (schedules.cosine_with_min_lr, {"min_lr": 0.1}, hf_cosine_with_min_lr),
     "step": (schedules.step, {"step_size": 7, "gamma": 0.5}, lambda t, w: 0.5 ** ((t - w) // 7)),
     "exponential": (schedules.exponential, {"gamma": 0.97}, lambda t, w: 0.97 ** (t - w)),
 }
@@ -119,7 +124,7 @@ def by_pytorch(make: Callable[[torch.optim.Optimizer], LRScheduler]) -> list[lis
         (lambda o: schedules.step(o, step_size=9), lambda o: lr_scheduler.StepLR(o, step_size=9, gamma=0.1)),
         (lambda o: schedules.exponential(o, gamma=0.9), lambda o: lr_scheduler.ExponentialLR(o, gamma=0.9)),
         (
-            lambda o: schedules.warmup_stable_decay(o, total_steps=T, decay=20),
+            lambda o: schedules.warmup_stable_decay(o, total_steps=T, decay=20, decay_type="linear"),
             lambda o: lr_scheduler.LambdaLR(o, lambda t: min(1.0, (T - t) / 20)),
         ),
     ],
@@ -128,6 +133,64 @@ def by_pytorch(make: Callable[[torch.optim.Optimizer], LRScheduler]) -> list[lis
 def test_every_step_equals_pytorchs_own_class(ours, pytorch):
     for mine, theirs in zip(by_pytorch(ours), by_pytorch(pytorch), strict=True):
         assert mine == pytest.approx(theirs, rel=1e-9, abs=1e-12)
+
+
+# Names of Hugging Face's `get_scheduler`, its settings and ours, and from which step on the rates are the same: 0 from
+# the end of the warm-up, -1 from the first step.
+HUGGING_FACE: list[tuple[str, dict, dict, int]] = [
+    ("constant", {}, {}, -1),
+    ("constant_with_warmup", {}, {}, 0),
+    ("linear", {}, {}, 0),
+    ("cosine", {"num_cycles": 1.3}, {"num_cycles": 1.3}, 0),
+    ("cosine_with_restarts", {"num_cycles": 3}, {"num_cycles": 3}, 0),
+    ("inverse_sqrt", {}, {}, 0),
+    ("inverse_sqrt", {"timescale": 17}, {"timescale": 17}, 0),
+    ("cosine_with_min_lr", {"min_lr": 0.2}, {"min_lr": 0.2}, 0),
+    ("cosine_with_min_lr", {"min_lr_rate": 0.1, "num_cycles": 1.5}, {"min_lr_rate": 0.1, "num_cycles": 1.5}, 0),
+    ("cosine_warmup_with_min_lr", {"min_lr": 0.2}, {"min_lr": 0.2}, -1),
+    *(
+        ("cosine_warmup_with_min_lr", numbers, numbers, -1)
+        for numbers in ({"min_lr_rate": 0.1, "warmup_lr_rate": 0.3}, {"min_lr_rate": 0.0, "num_cycles": 2.5})
+    ),
+    ("warmup_stable_decay", {"num_decay_steps": 20}, {"decay": 20}, 0),
+    *(
+        (
+            "warmup_stable_decay",
+            {"num_decay_steps": 11, "min_lr_ratio": 0.1, "decay_type": down, "warmup_type": up, "num_cycles": cycles},
+            {"decay": 11, "end_ratio": 0.1, "decay_type": down, "warmup_type": up, "num_cycles": cycles},
+            0,
+        )
+        for down in ("linear", "cosine", "1-sqrt")
+        for up, cycles in (("linear", 0.5), ("cosine", 1.5))
+    ),
+]
+
+
+@pytest.mark.parametrize("case", HUGGING_FACE, ids=str)
+def test_rates_are_those_of_the_same_name_at_hugging_face(case):
+    get_scheduler = pytest.importorskip("transformers.optimization").get_scheduler
+    name, theirs, ours, same_from = case
+    for warmup in (0, 1, 7):
+        one, other = optimizer(), optimizer()
+        expected = walk(one, get_scheduler(name, one, warmup, T, scheduler_specific_kwargs=theirs), T)
+        found = walk(other, getattr(schedules, name)(other, total_steps=T, warmup=warmup, **ours), T)
+        first = 0 if same_from < 0 else warmup
+        for t in range(first, T):
+            assert found[t] == pytest.approx(expected[t], rel=1e-12, abs=1e-15), f"warmup {warmup}, step {t}"
+
+
+@pytest.mark.parametrize(
+    ("shape", "factors"),
+    [
+        ("linear", [0.25, 0.5, 0.75, 1.0]),
+        ("cosine", [0.1464466, 0.5, 0.8535534, 1.0]),
+        ("1-sqrt", [0.1339746, 0.2928932, 0.5, 1.0]),
+    ],
+)
+def test_shapes_of_the_warmup(shape, factors):
+    sgd = optimizer()
+    rates = walk(sgd, schedules.warmup_stable_decay(sgd, total_steps=T, warmup=4, warmup_type=shape), 4)
+    assert [rate[1] / RATES[1] for rate in rates] == pytest.approx(factors, abs=1e-7)
 
 
 @every_schedule
@@ -180,24 +243,6 @@ def test_warmup_may_fill_the_whole_run():
         assert [rate[0] / RATES[0] for rate in rates] == pytest.approx([0.25, 0.5, 0.75, 1.0])
 
 
-def test_reduce_on_plateau_is_pytorchs_and_its_state_is_json():
-    def build() -> tuple[torch.optim.Optimizer, lr_scheduler.ReduceLROnPlateau]:
-        sgd = optimizer()
-        return sgd, schedules.reduce_on_plateau(sgd, factor=0.5, patience=1, min_lr=0.02)
-
-    scores = [-0.5, -0.6, -0.6, -0.6, -0.6, -0.7, -0.7, -0.7, -0.7]
-    expected = [0.3, 0.3, 0.3, 0.15, 0.15, 0.15, 0.15, 0.075, 0.075]
-    sgd, schedule = build()
-    for done, (score, rate) in enumerate(zip(scores, expected, strict=True)):
-        saved = json.loads(json.dumps([sgd.state_dict(), schedule.state_dict()]))
-        sgd, schedule = build()
-        sgd.load_state_dict(saved[0])
-        schedule.load_state_dict(saved[1])
-        schedule.step(score)
-        assert sgd.param_groups[0]["lr"] == pytest.approx(rate), f"evaluation {done}"
-    assert sgd.param_groups[1]["lr"] == pytest.approx(0.02)
-
-
 @pytest.mark.parametrize(("warmup", "steps"), [(0, 0), (0.0, 0), (0.1, 20), (0.999, 200), (1, 1), (7.0, 7), (200, 200)])
 def test_warmup_in_steps_and_as_a_share(warmup, steps):
     result = schedules.warmup_steps(warmup, 200)
@@ -233,8 +278,30 @@ def test_warmup_in_steps_and_as_a_share(warmup, steps):
         (lambda o: schedules.step(o, step_size=0), r"step\(step_size=...\) .*got 0"),
         (lambda o: schedules.step(o, step_size=1, gamma=1.5), r"step\(gamma=...\) .*got 1.5"),
         (lambda o: schedules.exponential(o, gamma=0.0), r"exponential\(gamma=...\) .*got 0.0"),
-        (lambda o: schedules.reduce_on_plateau(o, factor=1.0), r"reduce_on_plateau\(factor=...\) .*got 1.0"),
-        (lambda o: schedules.reduce_on_plateau(o, patience=-1), r"reduce_on_plateau\(patience=...\) .*got -1"),
+        (
+            lambda o: schedules.warmup_stable_decay(o, total_steps=5, decay_type="sqrt"),
+            r"decay_type=...\) must be one of",
+        ),
+        (lambda o: schedules.warmup_stable_decay(o, total_steps=5, warmup_type="no"), r"warmup_type.*cosine.*got 'no'"),
+        (lambda o: schedules.warmup_stable_decay(o, total_steps=5, num_cycles=0), r"num_cycles=...\) .*got 0"),
+        (
+            lambda o: schedules.cosine_with_min_lr(o, total_steps=5),
+            r"needs where it ends: either min_lr or min_lr_rate",
+        ),
+        (lambda o: schedules.cosine_with_min_lr(o, total_steps=5, min_lr=2.0), r"between 0 and .* rate 1; got 2.0"),
+        (
+            lambda o: schedules.cosine_warmup_with_min_lr(o, total_steps=5, min_lr=0.1, min_lr_rate=0.1),
+            r"cosine_warmup_with_min_lr needs where it ends.*got 0.1, 0.1",
+        ),
+        (lambda o: schedules.cosine_with_min_lr(o, total_steps=5, min_lr_rate=2), r"min_lr_rate=...\) .*got 2"),
+        (
+            lambda o: schedules.cosine_warmup_with_min_lr(o, total_steps=5, min_lr=0.1, warmup_lr_rate=2),
+            r"warmup_lr_rate=...\) must lie in \[0, 1\]; got 2",
+        ),
+        (
+            lambda o: schedules.cosine_warmup_with_min_lr(o, total_steps=5, min_lr=0.1, num_cycles=0),
+            r"num_cycles=...\) must be positive; got 0",
+        ),
     ],
 )
 def test_schedule_arguments_out_of_range_are_refused(call, message):

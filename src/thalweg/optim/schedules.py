@@ -6,17 +6,19 @@ a resumed schedule cannot drift; the state is plain numbers.
 
 Warmup counts from step 0: with `W` steps of warmup the first step is taken at `1/W` of the base rate, not at zero, and
 step `W - 1` at the full rate. Decay is counted from step `W`. (Hugging Face's functions of the same names start at
-zero; from step `W` on the factors agree.)
+zero; from step `W` on the factors agree, for the same settings.)
 """
 
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from thalweg.errors import require
+from thalweg.optim import factors
 
 
 def warmup_steps(warmup: float, total_steps: int | None) -> int:
@@ -49,7 +51,7 @@ def constant(optimizer: Optimizer, *, total_steps: int | None = None, warmup: fl
         warmup: not used either; see `constant_with_warmup`.
     """
     warmup_steps(warmup, total_steps)
-    return _schedule(optimizer, 0, _level)
+    return _schedule(optimizer, 0, factors.level)
 
 
 def constant_with_warmup(optimizer: Optimizer, *, total_steps: int | None = None, warmup: float = 0) -> LRScheduler:
@@ -60,7 +62,7 @@ def constant_with_warmup(optimizer: Optimizer, *, total_steps: int | None = None
         total_steps: steps of the run; needed where `warmup` is a fraction.
         warmup: see `warmup_steps`.
     """
-    return _schedule(optimizer, warmup_steps(warmup, total_steps), _level)
+    return _schedule(optimizer, warmup_steps(warmup, total_steps), factors.level)
 
 
 def linear(optimizer: Optimizer, *, total_steps: int, warmup: float = 0) -> LRScheduler:
@@ -104,7 +106,7 @@ def polynomial(
     require(power > 0, "polynomial(power=...) must be positive", power)
     require(0 <= end_ratio <= 1, "polynomial(end_ratio=...) must lie in [0, 1]", end_ratio)
     first = warmup_steps(warmup, _known(total_steps, "polynomial"))
-    return _schedule(optimizer, first, _polynomial, length=total_steps - first, power=power, end_ratio=end_ratio)
+    return _schedule(optimizer, first, factors.polynomial, length=total_steps - first, power=power, end_ratio=end_ratio)
 
 
 def cosine(
@@ -127,7 +129,64 @@ def cosine(
     require(0 <= end_ratio <= 1, "cosine(end_ratio=...) must lie in [0, 1]", end_ratio)
     first = warmup_steps(warmup, _known(total_steps, "cosine"))
     length = total_steps - first
-    return _schedule(optimizer, first, _cosine, length=length, num_cycles=num_cycles, end_ratio=end_ratio)
+    return _schedule(optimizer, first, factors.cosine, length=length, num_cycles=num_cycles, end_ratio=end_ratio)
+
+
+def cosine_with_min_lr(
+    optimizer: Optimizer,
+    *,
+    total_steps: int,
+    warmup: float = 0,
+    num_cycles: float = 0.5,
+    min_lr: float | None = None,
+    min_lr_rate: float | None = None,
+) -> LRScheduler:
+    """Return `cosine` with its end given as a rate or as a fraction of the base rate: exactly one of them.
+
+    Args:
+        optimizer: whose groups' rates are set.
+        total_steps: steps of the run, at least 1.
+        warmup: see `warmup_steps`.
+        num_cycles: cosine waves in the run, positive; 0.5 goes down once.
+        min_lr: lowest rate, for the optimizer's own `lr`; other groups end at the same fraction of theirs.
+        min_lr_rate: lowest rate as a fraction of the base rate, in [0, 1].
+    """
+    end_ratio = _end_ratio(optimizer, min_lr, min_lr_rate, "cosine_with_min_lr")
+    return cosine(optimizer, total_steps=total_steps, warmup=warmup, num_cycles=num_cycles, end_ratio=end_ratio)
+
+
+def cosine_warmup_with_min_lr(
+    optimizer: Optimizer,
+    *,
+    total_steps: int,
+    warmup: float = 0,
+    num_cycles: float = 0.5,
+    min_lr: float | None = None,
+    min_lr_rate: float | None = None,
+    warmup_lr_rate: float | None = None,
+) -> LRScheduler:
+    """Return `cosine_with_min_lr` one step ahead, so that the last step is taken at the lowest rate.
+
+    Args:
+        optimizer: whose groups' rates are set.
+        total_steps: steps of the run, at least 1.
+        warmup: see `warmup_steps`.
+        num_cycles: as for `cosine_with_min_lr`.
+        min_lr: as for `cosine_with_min_lr`.
+        min_lr_rate: as for `cosine_with_min_lr`.
+        warmup_lr_rate: fraction of the base rate that the warmup starts with, in [0, 1]; None: 1 / W.
+    """
+    name = "cosine_warmup_with_min_lr"
+    end_ratio = _end_ratio(optimizer, min_lr, min_lr_rate, name)
+    require(num_cycles > 0, f"{name}(num_cycles=...) must be positive", num_cycles)
+    first = warmup_steps(warmup, _known(total_steps, name))
+    length = total_steps - first
+    rise = factors.linear_rise
+    if warmup_lr_rate is not None:
+        require(0 <= warmup_lr_rate <= 1, f"{name}(warmup_lr_rate=...) must lie in [0, 1]", warmup_lr_rate)
+        rise = functools.partial(factors.rise_from, steps=first, start=warmup_lr_rate)
+    numbers = {"length": length, "num_cycles": num_cycles, "end_ratio": end_ratio, "ahead": 1}
+    return _schedule(optimizer, first, factors.cosine, rise, **numbers)
 
 
 def cosine_with_restarts(
@@ -151,7 +210,7 @@ def cosine_with_restarts(
         num_cycles,
     )
     first = warmup_steps(warmup, _known(total_steps, "cosine_with_restarts"))
-    return _schedule(optimizer, first, _restarts, length=total_steps - first, num_cycles=num_cycles)
+    return _schedule(optimizer, first, factors.restarts, length=total_steps - first, num_cycles=num_cycles)
 
 
 def inverse_sqrt(
@@ -172,23 +231,43 @@ def inverse_sqrt(
     """
     first = warmup_steps(warmup, total_steps)
     require(timescale is None or timescale >= 1, "inverse_sqrt(timescale=...) must be at least 1", timescale)
-    return _schedule(optimizer, first, _inverse_sqrt, timescale=timescale or first or 10_000)
+    return _schedule(optimizer, first, factors.inverse_sqrt, timescale=timescale or first or 10_000)
 
 
 def warmup_stable_decay(
-    optimizer: Optimizer, *, total_steps: int, warmup: float = 0, decay: float = 0.2, end_ratio: float = 0.0
+    optimizer: Optimizer,
+    *,
+    total_steps: int,
+    warmup: float = 0,
+    decay: float = 0.2,
+    end_ratio: float = 0.0,
+    warmup_type: str = "linear",
+    decay_type: str = "cosine",
+    num_cycles: float = 0.5,
 ) -> LRScheduler:
-    """Return warmup, the base rate for most of the run, then a straight line down.
+    """Return warmup, the base rate for most of the run, then the way down.
+
+    The factor at progress `s` of the way down is `(1 - end_ratio) d(s) + end_ratio`, where `d` is `1 - s` (linear),
+    `(1 + cos(2 pi num_cycles s)) / 2` (cosine) or `1 - sqrt(s)` (1-sqrt). With progress `s` of the warmup its factor is
+    `s`, `(1 - cos(pi s)) / 2` or `1 - sqrt(1 - s)`.
 
     Args:
         optimizer: whose groups' rates are set.
         total_steps: steps of the run, at least 1.
         warmup: see `warmup_steps`.
-        decay: length of the line at the end: a fraction of the run below 1, or a number of steps.
-        end_ratio: fraction of the base rate that the line goes down to, in [0, 1].
+        decay: length of the way down: a fraction of the run below 1, or a number of steps.
+        end_ratio: fraction of the base rate that it goes down to, in [0, 1].
+        warmup_type: "linear", "cosine" or "1-sqrt".
+        decay_type: the same.
+        num_cycles: cosine waves on the way down, positive; 0.5 goes down once.
 
-    Source: Hu et al., "MiniCPM: Unveiling the Potential of Small Language Models" (2024).
+    Source: Hu et al., "MiniCPM: Unveiling the Potential of Small Language Models" (2024); "1-sqrt": Haegele et al.,
+    "Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations" (2024).
     """
+    for key, shape, shapes in (("warmup_type", warmup_type, factors.RISES), ("decay_type", decay_type, factors.FALLS)):
+        if shape not in shapes:
+            raise ValueError(f"warmup_stable_decay({key}=...) must be one of {', '.join(shapes)}; got {shape!r}.")
+    require(num_cycles > 0, "warmup_stable_decay(num_cycles=...) must be positive", num_cycles)
     require(0 <= end_ratio <= 1, "warmup_stable_decay(end_ratio=...) must lie in [0, 1]", end_ratio)
     first = warmup_steps(warmup, _known(total_steps, "warmup_stable_decay"))
     try:
@@ -201,7 +280,9 @@ def warmup_stable_decay(
             f"decay are more than total_steps={total_steps}."
         )
     stable = total_steps - first - last
-    return _schedule(optimizer, first, _stable_decay, stable=stable, length=last, end_ratio=end_ratio)
+    numbers = {"stable": stable, "length": last, "end_ratio": end_ratio, "num_cycles": num_cycles}
+    rise, fall = factors.RISES[warmup_type], factors.FALLS[decay_type]
+    return _schedule(optimizer, first, factors.stable_decay, rise, fall=fall, **numbers)
 
 
 def step(
@@ -226,7 +307,7 @@ def step(
         steps = _known(total_steps, "step")
         step_size = max(1, (steps - warmup_steps(warmup, steps)) // 3)
     require(step_size >= 1, "step(step_size=...) must be at least 1", step_size)
-    return _schedule(optimizer, warmup_steps(warmup, total_steps), _step, step_size=step_size, gamma=gamma)
+    return _schedule(optimizer, warmup_steps(warmup, total_steps), factors.drops, step_size=step_size, gamma=gamma)
 
 
 def exponential(
@@ -244,90 +325,31 @@ def exponential(
         steps = _known(total_steps, "exponential")
         gamma = math.pow(0.01, 1 / max(1, steps - warmup_steps(warmup, steps)))
     require(0 < gamma <= 1, "exponential(gamma=...) must lie in (0, 1]", gamma)
-    return _schedule(optimizer, warmup_steps(warmup, total_steps), _exponential, gamma=gamma)
+    return _schedule(optimizer, warmup_steps(warmup, total_steps), factors.exponential, gamma=gamma)
 
 
-def reduce_on_plateau(
+def _end_ratio(optimizer: Optimizer, min_lr: float | None, min_lr_rate: float | None, schedule: str) -> float:
+    if (min_lr is None) == (min_lr_rate is None):
+        raise ValueError(f"{schedule} needs where it ends: either min_lr or min_lr_rate; got {min_lr}, {min_lr_rate}.")
+    if min_lr_rate is not None:
+        require(0 <= min_lr_rate <= 1, f"{schedule}(min_lr_rate=...) must lie in [0, 1]", min_lr_rate)
+        return min_lr_rate
+    assert min_lr is not None
+    rate = optimizer.defaults.get("lr", optimizer.param_groups[0]["lr"])
+    require(0 <= min_lr <= rate, f"{schedule}(min_lr=...) must lie between 0 and the optimizer's rate {rate:g}", min_lr)
+    return min_lr / rate
+
+
+def _schedule(
     optimizer: Optimizer,
-    *,
-    total_steps: int | None = None,
-    warmup: float = 0,
-    factor: float = 0.5,
-    patience: int = 2,
-    threshold: float = 1e-4,
-    min_lr: float = 0.0,
-) -> ReduceLROnPlateau:
-    """Return PyTorch's own `ReduceLROnPlateau`, stepped with a score that should fall, once an evaluation.
-
-    Args:
-        optimizer: whose groups' rates are set.
-        total_steps: not used; here so that all schedules are called alike.
-        warmup: not used: this schedule moves at evaluations only, not at steps.
-        factor: what the rate is multiplied with, in (0, 1).
-        patience: evaluations without progress that are let pass, at least 0.
-        threshold: progress below this doesn't count, at least 0, in the unit of the score.
-        min_lr: the rate is not lowered below this, at least 0.
-
-    Its `step` takes the score.
-    """
-    warmup_steps(warmup, total_steps)
-    require(0 < factor < 1, "reduce_on_plateau(factor=...) must lie in (0, 1)", factor)
-    for name, value in (("patience", patience), ("threshold", threshold), ("min_lr", min_lr)):
-        require(value >= 0, f"reduce_on_plateau({name}=...) must not be negative", value)
-    # PyTorch's relative threshold takes a standstill for progress where scores are negative.
-    return ReduceLROnPlateau(
-        optimizer, factor=factor, patience=patience, threshold=threshold, threshold_mode="abs", min_lr=min_lr
-    )
-
-
-def _schedule(optimizer: Optimizer, first: int, formula: Callable[..., float], **numbers: float) -> LambdaLR:
+    first: int,
+    formula: Callable[..., float],
+    rise: Callable[[float], float] = factors.linear_rise,
+    **numbers: Any,
+) -> LambdaLR:
     # Partials of module-level functions, so that a schedule can be pickled; its saved state is an empty dict.
-    return LambdaLR(
-        optimizer, functools.partial(_with_warmup, first=first, after=functools.partial(formula, **numbers))
-    )
-
-
-def _with_warmup(step: int, *, first: int, after: Callable[[int], float]) -> float:
-    return (step + 1) / first if step < first else after(step - first)
-
-
-def _progress(steps: int, length: int) -> float:
-    return min(1.0, steps / length) if length else 1.0
-
-
-def _level(steps: int) -> float:
-    del steps
-    return 1.0
-
-
-def _polynomial(steps: int, *, length: int, power: float, end_ratio: float) -> float:
-    return (1.0 - end_ratio) * (1.0 - _progress(steps, length)) ** power + end_ratio
-
-
-def _cosine(steps: int, *, length: int, num_cycles: float, end_ratio: float) -> float:
-    wave = 0.5 * (1.0 + math.cos(2.0 * math.pi * num_cycles * _progress(steps, length)))
-    return (1.0 - end_ratio) * wave + end_ratio
-
-
-def _restarts(steps: int, *, length: int, num_cycles: int) -> float:
-    progress = _progress(steps, length)
-    return 0.0 if progress >= 1.0 else 0.5 * (1.0 + math.cos(math.pi * ((num_cycles * progress) % 1.0)))
-
-
-def _inverse_sqrt(steps: int, *, timescale: int) -> float:
-    return math.sqrt(timescale / (timescale + steps))
-
-
-def _stable_decay(steps: int, *, stable: int, length: int, end_ratio: float) -> float:
-    return 1.0 if steps < stable else 1.0 - (1.0 - end_ratio) * _progress(steps - stable, length)
-
-
-def _step(steps: int, *, step_size: int, gamma: float) -> float:
-    return gamma ** (steps // step_size)
-
-
-def _exponential(steps: int, *, gamma: float) -> float:
-    return gamma**steps
+    after = functools.partial(formula, **numbers)
+    return LambdaLR(optimizer, functools.partial(factors.with_warmup, first=first, rise=rise, after=after))
 
 
 def _known(total_steps: int | None, schedule: str) -> int:

@@ -140,13 +140,36 @@ def test_an_optimizer_by_its_import_path(reviews, tmp_path):
 
 def test_every_schedule_is_there_by_name(reviews, tmp_path):
     for name in names.SCHEDULES:
-        session = session_for(reviews, tmp_path, schedule=name, warmup=2.0, lr=0.01, name=name)
+        needed = {"min_lr": 1e-4} if "min_lr" in name else {}
+        session = session_for(reviews, tmp_path, schedule=name, schedule_options=needed, warmup=2.0, lr=0.01, name=name)
         rates = [entry["lr"] for entry in train_loop(session) if entry["event"] == "step"]
         assert len(rates) == 6
-        if name not in {"constant", "reduce_on_plateau"}:
+        if name not in {"constant", *names.SCORED_SCHEDULES}:
             assert rates[0] == pytest.approx(0.005), name
             assert rates[1] == pytest.approx(0.01), name
         assert max(rates) <= 0.01 * (1 + 1e-9), name
+
+
+@pytest.mark.parametrize("name", ["greedy", "reduce_lr_on_plateau"])
+def test_schedules_that_follow_the_score_are_given_it(reviews, tmp_path, name):
+    options = {"patience": 0, "factor": 0.5, "min_lr": 1e-4}
+    more = {"schedule": name, "schedule_options": options, "lr": 0.01, "evaluate_every": 1}
+    session = session_for(reviews, tmp_path, name=name, **more)
+    entries = list(train_loop(session))
+    scores = [entry["metrics"][session.task.selects_by[0]] for entry in entries if entry["event"] == "evaluation"]
+    sgd = torch.optim.SGD([torch.zeros(1)], lr=0.01)
+    alone = names.find(names.SCHEDULES, name, "schedule")(sgd, mode="max", **options)  # accuracy should rise
+    expected = []
+    for score in scores:
+        expected.append(sgd.param_groups[0]["lr"])
+        alone.step(score)
+    assert [entry["lr"] for entry in entries if entry["event"] == "step"] == pytest.approx(expected)
+    assert len(set(expected)) > 2
+
+
+def test_a_schedule_that_needs_a_number_says_which(reviews, tmp_path):
+    with pytest.raises(InputError, match=r"--schedule cosine_with_min_lr is invalid.*either min_lr or min_lr_rate"):
+        session_for(reviews, tmp_path, schedule="cosine_with_min_lr")
 
 
 def test_clipping_options_compose(reviews, tmp_path):

@@ -55,8 +55,8 @@ OPTIONS = {
     "lbfgs full batch": {
         "model": "bag", "width": 4, "steps": 6, "optimizer": "lbfgs", "batch_size": 0, "schedule": "constant",
     },
-    "plateau": {
-        "model": "bag", "width": 4, "epochs": 4.0, "schedule": "reduce_on_plateau", "schedule_options": {"patience": 0},
+    "greedy": {
+        "model": "bag", "width": 4, "epochs": 4.0, "schedule": "greedy", "schedule_options": {"patience": 0},
     },
 }  # fmt: skip
 

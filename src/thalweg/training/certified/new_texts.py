@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from thalweg import names
 from thalweg.certificates.attempts import Clock
 from thalweg.certificates.certificate.interval import Certificate, Interval
 from thalweg.certificates.new_texts.level import NAME, held_out_level
@@ -206,10 +207,10 @@ def num_compared(run: Run) -> int:
     An InputError says that the examples had a say in the training itself.
     """
     training = run.recipe.training
-    if training.schedule == "reduce_on_plateau":
+    if training.schedule in names.SCORED_SCHEDULES:
         raise InputError(
-            "--schedule reduce_on_plateau trained by the validation examples, so they say too little about new data; "
-            "give --test FILE with examples that nothing was chosen by."
+            f"--schedule {training.schedule} trained by the validation examples, so they say too little about new "
+            "data; give --test FILE with examples that nothing was chosen by."
         )
     # Training to a proved optimum keeps its last weights, but with patience the scores decide which are the last.
     done = chosen_from(run.history, keeps_last=bool(training.certify))

@@ -122,7 +122,7 @@ def _warmup(values: Values) -> float:
 
 def _no_warmup(values: Values) -> str:
     schedule = values["schedule"]
-    return f"on --schedule {schedule}" if schedule in ("constant", "reduce_on_plateau") and values["warmup"] else ""
+    return f"on --schedule {schedule}" if schedule in ("constant", *names.SCORED_SCHEDULES) and values["warmup"] else ""
 
 
 def _on_linear(values: Values) -> str:  # as wide as there are labels, and nothing is dropped from scores

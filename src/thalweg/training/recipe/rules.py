@@ -40,7 +40,7 @@ def _without_validation(recipe: Recipe) -> Iterator[str]:
         yield f"--valid-share must be above zero for task '{task}' when there is no --valid file; got 0."
     for flag, wants in (
         ("--patience", bool(training.patience)),
-        ("--schedule reduce_on_plateau", training.schedule == "reduce_on_plateau"),
+        (f"--schedule {training.schedule}", training.schedule in names.SCORED_SCHEDULES),
         ("--threshold auto", training.threshold == "auto"),
     ):
         if wants:

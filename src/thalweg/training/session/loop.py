@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from thalweg.curvature.culprit import CurvatureError
 from thalweg.errors import InputError
+from thalweg.optim.plateau import GreedyLR
 from thalweg.status import Status
 from thalweg.training.folder.run import HISTORY, finite, read_history
 from thalweg.training.session import stopping
@@ -147,8 +148,9 @@ def _evaluate(session: Session, clock: "_Clock") -> dict[str, Any] | None:
     evaluation = session.measure()
     name, better = session.task.selects_by
     value = evaluation.value(name)
-    if isinstance(session.schedule, ReduceLROnPlateau):
-        session.schedule.step(-value if better == "higher" else value)
+    if isinstance(session.schedule, ReduceLROnPlateau | GreedyLR):
+        wanted = "max" if better == "higher" else "min"
+        session.schedule.step(value if session.schedule.mode == wanted else -value)
     improved = session.take_score(evaluation)
     keeps_last = session.run.recipe.training.certify  # what is certified is the end of training, not its best score
     kept = improved or bool(keeps_last and math.isfinite(value))

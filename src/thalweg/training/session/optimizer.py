@@ -46,8 +46,10 @@ def build_optimizer(
     )
 
 
-def build_schedule(recipe: Recipe, optimizer: torch.optim.Optimizer, total_steps: int) -> LRScheduler:
-    """Return the recipe's schedule over `total_steps` steps."""
+def build_schedule(
+    recipe: Recipe, optimizer: torch.optim.Optimizer, total_steps: int, mode: str = "min"
+) -> LRScheduler:
+    """Return the recipe's schedule over `total_steps` steps, by a score that should fall (min) or rise (max)."""
     training = recipe.training
     make = names.find(names.SCHEDULES, training.schedule, "schedule")
     options: dict[str, Any] = dict(training.schedule_options)
@@ -57,6 +59,8 @@ def build_schedule(recipe: Recipe, optimizer: torch.optim.Optimizer, total_steps
         if name not in takes:
             listed = f"it takes {', '.join(takes)}" if takes else "it takes none"
             raise InputError(f"--schedule {training.schedule} has no option '{name}'; {listed}.")
+    if "mode" in takes:
+        options.setdefault("mode", mode)
     try:
         return make(optimizer, total_steps=total_steps, warmup=warmup, **options)
     except (TypeError, ValueError) as error:

@@ -84,7 +84,8 @@ class Session:
         clip = optimizer.build_clipping(recipe, self.head)
         self.optimizer = optimizer.build_optimizer(recipe, self.model, self.head, clip)
         self.stepper = stepper_for(self.optimizer, clip=clip.gradient, clip_update=clip.update)
-        self.schedule: LRScheduler = optimizer.build_schedule(recipe, self.optimizer, self.total_steps)
+        mode = "max" if task.selects_by[1] == "higher" else "min"
+        self.schedule: LRScheduler = optimizer.build_schedule(recipe, self.optimizer, self.total_steps, mode)
         self.put_measured()
 
     def feed_on(self, examples: Examples) -> Feed:

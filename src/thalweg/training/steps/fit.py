@@ -11,12 +11,13 @@ from typing import Any, final
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler
 
 from thalweg import vectors
 from thalweg.batch import Batch
 from thalweg.heads.base import AbstractHead
 from thalweg.objective import Objective
+from thalweg.optim.plateau import takes_score
 from thalweg.status import Status
 from thalweg.training.steps.stepper import AbstractStepper, stepper_for
 
@@ -125,7 +126,7 @@ def fit(
         batches: step -> micro-batches of that step, on the right device; a stateless function.
         steps: number of steps after which to stop.
         place: where the run is; read before each step and advanced after it. None: at the start.
-        schedule: advanced once per step (`ReduceLROnPlateau` is left to the caller, who has the score).
+        schedule: advanced once per step (one that takes a score is left to the caller, who has it).
         options: random seed, penalty, precision, and which steps are watched.
 
     Yields:
@@ -160,7 +161,7 @@ def fit(
         outcome = stepper.step(objective)
         head.after_step()
         place.step = step + 1
-        if schedule is not None and not isinstance(schedule, ReduceLROnPlateau):
+        if schedule is not None and not takes_score(schedule):
             _advance(schedule, quietly=outcome.rejected is True)
         yield StepRecord(
             place.step,
