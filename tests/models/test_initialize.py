@@ -164,6 +164,109 @@ def test_biases_are_zero_but_for_forget_gates_and_highway_gates(scheme):
     assert all(torch.count_nonzero(layer.bias) == 0 for layer in mlp.body.layers)
 
 
+def matrices_of(module):
+    """Return the matrices of one of PyTorch's own layers, as what makes an output from what it sees."""
+    if isinstance(module, nn.MultiheadAttention):
+        own = (module.q_proj_weight, module.k_proj_weight, module.v_proj_weight)
+        return list(own if module.in_proj_weight is None else module.in_proj_weight.chunk(3))
+    return [group.flatten(1) for group in module.weight.chunk(module.groups)]
+
+
+# A layer; inputs and outputs of each matrix, those of a convolution times the size of its kernel; whether gain counts.
+FOREIGN = {
+    "Conv1d": (lambda: nn.Conv1d(40, 60, 5), [(200, 300)], True),
+    "Conv2d": (lambda: nn.Conv2d(20, 30, (3, 5), stride=2), [(300, 450)], True),
+    "Conv2d, groups": (lambda: nn.Conv2d(60, 90, 3, groups=3, padding=1), [(180, 270)] * 3, True),
+    "Conv3d": (lambda: nn.Conv3d(10, 20, 3).to(memory_format=torch.channels_last_3d), [(270, 540)], True),
+    "attention": (lambda: nn.MultiheadAttention(120, 4), [(120, 120)] * 3, False),
+    "attention, sizes of its own": (
+        lambda: nn.MultiheadAttention(120, 4, kdim=200, vdim=80, bias=False),
+        [(120, 120), (200, 120), (80, 120)],
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_convolutions_and_attention_have_the_variances_of_the_formulas(name):
+    make, sizes, has_gain = FOREIGN[name]
+    layer = make()
+    for scheme, variance in (
+        (Xavier(nn.ReLU), lambda inputs, outputs: 2 / (inputs + outputs)),
+        (He(nn.ReLU), lambda inputs, outputs: 1 / inputs),
+    ):
+        scheme(layer)
+        for matrix, fans in zip(matrices_of(layer), sizes, strict=True):
+            expected = math.sqrt(variance(*fans) * (2 if has_gain else 1))
+            assert matrix.std().item() == pytest.approx(expected, rel=0.03)
+    if isinstance(layer, nn.MultiheadAttention):
+        assert layer.out_proj.weight.std().item() == pytest.approx(math.sqrt(1 / 120), rel=0.03)
+    Orthogonal(gain=1.5)(layer)
+    for matrix in matrices_of(layer):
+        short = matrix if len(matrix) <= matrix.shape[1] else matrix.T
+        torch.testing.assert_close(short @ short.T, 2.25 * torch.eye(len(short)), atol=1e-4, rtol=1e-4)
+
+
+def test_he_keeps_the_size_through_ten_convolutions():
+    layers = [layer for _ in range(10) for layer in (nn.Conv1d(64, 64, 5, padding="same"), nn.ReLU())]
+    model, x = nn.Sequential(*layers), torch.randn(4, 64, 200)
+    He(nn.ReLU)(model)
+    assert 0.4 < model[:-1](x).square().mean().item() < 4.0
+
+
+class Mixed(nn.Module):
+    """Layers of PyTorch's own that are set, and such that are not."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.norm, self.batch_norm = nn.Embedding(9, 8), nn.LayerNorm(8), nn.BatchNorm1d(8)
+        self.convolution, self.back = nn.Conv1d(8, 8, 3, padding=1), nn.ConvTranspose1d(8, 8, 3, padding=1)
+        self.attention = nn.MultiheadAttention(8, 2, add_bias_kv=True, batch_first=True)
+        self.recurrent, self.cell = nn.RNN(8, 8, batch_first=True), nn.LSTMCell(8, 8)
+        self.block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+
+    def forward(self, tokens):
+        x = self.norm(self.table(tokens))
+        x = self.back(self.batch_norm(self.convolution(x.mT))).mT
+        x = self.recurrent(x + self.attention(x, x, x)[0])[0]
+        return self.block(x + self.cell(x[:, 0])[0].unsqueeze(1))
+
+
+@SCHEMES
+def test_what_is_not_named_does_not_move(scheme):
+    model = Mixed()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(0.5)
+    torch.nn.init.normal_(model.table.weight)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    touched = scheme(model, {"tokens": torch.randint(9, (4, 7))})
+    layers = ["convolution", "attention", "attention.out_proj", "recurrent", "cell", "block.self_attn"]
+    assert touched == [*layers, "block.self_attn.out_proj", "block.linear1", "block.linear2"]
+    moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    kept = {"attention.bias_k", "attention.bias_v"}
+    assert moved == {name for name in before if name.startswith(tuple(touched)) and "norm" not in name} - kept
+    biases = {name: tensor for name, tensor in model.state_dict().items() if "bias" in name and name in moved}
+    assert all(not tensor.any() for name, tensor in biases.items() if name != "cell.bias_ih")
+    assert biases["cell.bias_ih"].tolist() == [0.0] * 8 + [1.0] * 8 + [0.0] * 16
+    assert model.training
+
+
+def test_lsuv_gives_convolutions_and_attention_unit_variance():
+    model, inputs = Mixed(), {"tokens": torch.randint(9, (64, 7))}
+    LSUV(tolerance=0.01)(model, inputs)
+    seen = {}
+
+    def note(module, _inputs, output):
+        seen[module] = (output if isinstance(output, torch.Tensor) else output[0]).var(correction=0).item()
+
+    layers = [model.convolution, model.attention, model.block.self_attn, model.block.linear1, model.block.linear2]
+    hooks = [layer.register_forward_hook(note) for layer in layers]
+    model.eval()(**inputs)
+    assert [seen[layer] for layer in layers] == pytest.approx([1.0] * 5, abs=0.011)
+    assert len(hooks) == 5
+
+
 @SCHEMES
 @pytest.mark.parametrize("name", ["pooled_mlp", "causal_transformer", "translate_lstm"])
 def test_every_scheme_reports_every_layer_it_has_to_set(scheme, name):
@@ -182,7 +285,7 @@ def test_every_scheme_reports_every_layer_it_has_to_set(scheme, name):
 @SCHEMES
 def test_a_scheme_refuses_a_model_without_layers_for_it(scheme):
     inputs = {"tokens": torch.tensor([1]), "offsets": torch.tensor([0])}
-    with pytest.raises(ValueError, match="sets linear and recurrent layers; Bag has none"):
+    with pytest.raises(ValueError, match="sets linear, convolutional, attention and recurrent layers; Bag has none"):
         scheme(Bag(10, 4), inputs)
 
 

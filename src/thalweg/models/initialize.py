@@ -1,10 +1,13 @@
 """Schemes that initialize a model's weights, each with what it assumes and the layers it touches.
 
 A scheme is called with a model and, where it looks at data, one batch of inputs: `scheme(model, inputs)`. It returns
-the names of the layers it set. Common to all: biases become zero, but 1 for an LSTM's forget gates and -2 for highway
-gates; masked weights stay zero; an LSTM's or GRU's matrices are treated gate by gate. Tables of token vectors, learned
-positions, normalizations and ReZero's factors stay as they were constructed, where a scheme does not say otherwise. The
-activation's gain counts in the layers of MLPs and feed-forward parts; attention's maps and gates have gain 1.
+the names of the layers it set: linear, convolutional and recurrent ones and `nn.MultiheadAttention`. Common to all:
+biases become zero, but 1 for an LSTM's forget gates and -2 for highway gates; masked weights stay zero. Matrices that
+PyTorch keeps in one tensor are set one by one: those of an LSTM's or GRU's gates, of attention's queries, keys and
+values, and of a convolution's groups, where the inputs are the numbers that an output sees. Tables of token vectors,
+learned positions, normalizations, ReZero's factors and transposed convolutions stay as they were constructed, where a
+scheme does not say otherwise. The activation's gain counts in convolutions, MLPs and feed-forward parts; attention's
+maps and gates have gain 1.
 """
 
 import abc
@@ -29,8 +32,11 @@ from thalweg.models.skips import Highway
 from thalweg.models.translator import Translator
 
 Inputs = dict[str, Tensor]
-# Draws one matrix [outputs, inputs] in place; the mask (0/1, same shape, or None) says which entries count.
-_Draw = Callable[[Tensor, Tensor | None, float], None]
+_Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
+_Layer = nn.Linear | MaskedLinear | nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.MultiheadAttention
+# Draws one matrix [outputs, inputs] in place; the mask (0/1, same shape, or None) says which entries count, the last
+# number how many outputs of a row see the same input (of a convolution: the size of its kernel).
+_Draw = Callable[[Tensor, Tensor | None, float, int], None]
 
 
 class AbstractScheme(abc.ABC):
@@ -126,10 +132,11 @@ class Orthogonal(AbstractScheme):
 @final
 @dataclasses.dataclass(frozen=True)
 class LSUV(AbstractScheme):
-    """Orthogonal weights, then each linear layer scaled until its outputs on a batch have variance one.
+    """Orthogonal weights, then each layer scaled until its outputs on a batch have variance one.
 
-    Layers are taken in the order in which they run, without dropout. Recurrent layers stay orthogonal; a layer whose
-    outputs on the batch are all equal stays as it is.
+    Layers are taken in the order in which they run, without dropout. Recurrent layers and the maps inside
+    `nn.MultiheadAttention` stay orthogonal, and its output map is scaled; a layer whose outputs on the batch are all
+    equal stays as it is.
 
     Args:
         tolerance: largest distance of the variance from one, positive.
@@ -155,20 +162,27 @@ class LSUV(AbstractScheme):
         touched = _draw_all(model, _orthogonal, 1.0, "LSUV", everywhere=True)
         training = [module for module in model.modules() if module.training]
         model.eval()
+        fast = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)  # whose layers are not called one by one
         try:
             with torch.no_grad():
                 for layer in _running_order(model, inputs):
                     self._scale(model, layer, inputs)
         finally:
+            torch.backends.mha.set_fastpath_enabled(fast)
             for module in training:
                 module.training = True
         return touched
 
-    def _scale(self, model: nn.Module, layer: nn.Linear | MaskedLinear, inputs: Inputs) -> None:
-        weight = _stored(layer)
+    def _scale(self, model: nn.Module, layer: _Layer, inputs: Inputs) -> None:
+        weight = _stored(layer.out_proj if isinstance(layer, nn.MultiheadAttention) else layer)
         for _ in range(self.max_iterations):
             outputs: list[Tensor] = []
-            with layer.register_forward_hook(lambda _layer, _inputs, output: outputs.append(output.flatten())):  # noqa: B023
+
+            def note(_layer: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]) -> None:
+                outputs.append((output if isinstance(output, Tensor) else output[0]).flatten())  # noqa: B023
+
+            with layer.register_forward_hook(note):
                 model(**inputs)
             variance = float(torch.cat(outputs).double().var(correction=0))
             if not 0.0 < variance < math.inf or abs(variance - 1.0) <= self.tolerance:
@@ -231,24 +245,37 @@ def _shrink(block: Block, factor: float) -> None:
 
 @torch.no_grad()
 def _draw_all(model: nn.Module, draw: _Draw, factor: float, scheme: str, *, everywhere: bool = False) -> list[str]:
-    """Draw all matrices of linear and recurrent layers and set their biases; returns the layers' names.
+    """Draw all matrices of a model's layers and set their biases; returns the layers' names.
 
     The factor counts everywhere, or only in layers that an activation follows or precedes.
     """
-    owners = [module for module in model.modules() if isinstance(module, Attention | Highway | Translator)]
+    owned = Attention | Highway | Translator | nn.MultiheadAttention
+    owners = [module for module in model.modules() if isinstance(module, owned)]
     plain = {child for owner in owners for child in owner.children()}
     touched: list[str] = []
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear | MaskedLinear):
             mask = module.mask if isinstance(module, MaskedLinear) else None
-            draw(_stored(module), mask, 1.0 if module in plain and not everywhere else factor)
+            draw(_stored(module), mask, 1.0 if module in plain and not everywhere else factor, 1)
             if isinstance(module, MaskedLinear):
                 module.clear_()
             if module.bias is not None:
                 module.bias.zero_()
-        elif isinstance(module, nn.LSTM | nn.GRU):
+        elif isinstance(module, _Convolution):
+            for group in module.weight.chunk(module.groups):
+                matrix = torch.empty_like(group, memory_format=torch.contiguous_format).flatten(1)
+                draw(matrix, None, factor, group[0, 0].numel())
+                group.copy_(matrix.view(group.shape))
+            if module.bias is not None:
+                module.bias.zero_()
+        elif isinstance(module, nn.MultiheadAttention):
+            for matrix in _maps(module):
+                draw(matrix, None, factor if everywhere else 1.0, 1)
+            if module.in_proj_bias is not None:
+                module.in_proj_bias.zero_()
+        elif isinstance(module, nn.RNNBase | nn.RNNCellBase):
             for matrix in _gates(module):
-                draw(matrix, None, factor if everywhere else 1.0)
+                draw(matrix, None, factor if everywhere else 1.0, 1)
             reset_biases(module)
         else:
             continue
@@ -257,41 +284,50 @@ def _draw_all(model: nn.Module, draw: _Draw, factor: float, scheme: str, *, ever
         if isinstance(module, Highway):
             nn.init.constant_(module.gate.bias, Highway.start_bias)
     if not touched:
-        raise ValueError(f"{scheme} sets linear and recurrent layers; {type(model).__name__} has none.")
+        raise ValueError(
+            f"{scheme} sets linear, convolutional, attention and recurrent layers; {type(model).__name__} has none."
+        )
     return touched
 
 
-def _stored(layer: nn.Linear | MaskedLinear) -> Tensor:
+def _stored(layer: nn.Linear | MaskedLinear | _Convolution) -> Tensor:
     return layer.stored if isinstance(layer, MaskedLinear) else layer.weight
 
 
-def _gates(module: nn.LSTM | nn.GRU) -> Iterator[Tensor]:
+def _maps(module: nn.MultiheadAttention) -> tuple[Tensor, ...]:
+    """Return the matrices for queries, keys and values."""
+    if module.in_proj_weight is not None:
+        return module.in_proj_weight.chunk(3)
+    return module.q_proj_weight, module.k_proj_weight, module.v_proj_weight
+
+
+def _gates(module: nn.RNNBase | nn.RNNCellBase) -> Iterator[Tensor]:
     for name, parameter in module.named_parameters():
         if name.startswith("weight"):
             yield from parameter.split(module.hidden_size, 0)
 
 
-def _xavier(weight: Tensor, mask: Tensor | None, factor: float) -> None:
+def _xavier(weight: Tensor, mask: Tensor | None, factor: float, times: int) -> None:
     connected = torch.ones_like(weight) if mask is None else mask
-    fans = connected.sum(1, keepdim=True) + connected.sum(0, keepdim=True)
+    fans = connected.sum(1, keepdim=True) + times * connected.sum(0, keepdim=True)
     weight.normal_().mul_(factor * (2.0 / fans.clamp(min=1.0)).sqrt())
 
 
-def _he(weight: Tensor, mask: Tensor | None, factor: float) -> None:
+def _he(weight: Tensor, mask: Tensor | None, factor: float, times: int) -> None:  # noqa: ARG001 - seen from the outputs
     connected = torch.ones_like(weight) if mask is None else mask
     weight.normal_().mul_(factor * connected.sum(1, keepdim=True).clamp(min=1.0).rsqrt())
 
 
-def _orthogonal(weight: Tensor, mask: Tensor | None, factor: float) -> None:  # noqa: ARG001 - cut by the caller
+def _orthogonal(weight: Tensor, mask: Tensor | None, factor: float, times: int) -> None:  # noqa: ARG001 - cut later
     nn.init.orthogonal_(weight, gain=factor)
 
 
-def _running_order(model: nn.Module, inputs: Inputs) -> list[nn.Linear | MaskedLinear]:
-    """Return the linear layers in the order in which a forward pass first reaches them."""
-    order: list[nn.Linear | MaskedLinear] = []
+def _running_order(model: nn.Module, inputs: Inputs) -> list[_Layer]:
+    """Return the layers that are scaled in the order in which a forward pass first reaches them."""
+    order: list[_Layer] = []
 
     def note(layer: nn.Module, _inputs: tuple[Tensor, ...], _output: Tensor) -> None:
-        if isinstance(layer, nn.Linear | MaskedLinear) and layer not in order:
+        if isinstance(layer, _Layer) and layer not in order:
             order.append(layer)
 
     with contextlib.ExitStack() as hooks:

@@ -241,12 +241,12 @@ class RecurrentWindow(nn.Module):
 
 
 @torch.no_grad()
-def reset_biases(module: nn.LSTM | nn.GRU) -> None:
+def reset_biases(module: nn.RNNBase | nn.RNNCellBase) -> None:
     """Set all biases to zero, but 1 for an LSTM's forget gates, so that it starts by remembering."""
     for name, parameter in module.named_parameters():
         if name.startswith("bias"):
             parameter.zero_()
-            if isinstance(module, nn.LSTM) and name.startswith("bias_ih"):
+            if isinstance(module, nn.LSTM | nn.LSTMCell) and name.startswith("bias_ih"):
                 parameter[module.hidden_size : 2 * module.hidden_size] = 1.0
 
 
