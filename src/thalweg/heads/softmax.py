@@ -115,7 +115,7 @@ class Softmax(AbstractHead):
         Same value and gradients as `loss(self(hidden), ...)`. Where there are more than `chunk` targets the logits are
         made and dropped chunk by chunk; double backward works, forward-mode differentiation does not.
         """
-        if self.class_dim == 1 and not (isinstance(self.output, nn.Linear) and hidden.dim() == 2):
+        if self.class_dim == 1 and hidden.dim() != 2:
             return self.loss(self(hidden), targets, mask, weights)
         shape = hidden.shape[:-1]
         layer = self.output
