@@ -14,6 +14,7 @@ from thalweg.batch import Batch
 from thalweg.errors import InputError, require
 from thalweg.heads.adapt import as_head
 from thalweg.heads.base import AbstractHead
+from thalweg.models.copies import copied
 from thalweg.models.exchange import exchanged
 
 Inputs = Tensor | Mapping[str, Tensor]
@@ -50,7 +51,6 @@ class Objective:
         autocast: type to run the forward pass in, such as `torch.bfloat16`; None: as the parameters are.
 
     Attributes:
-        parameters: all trainable tensors of model and head, each once: what gradients and curvature are about.
         num_values: evaluations of the loss alone.
         num_gradients: evaluations of loss and gradient.
         num_products: products with a Hessian, a Gauss-Newton or a Fisher matrix.
@@ -88,16 +88,26 @@ class Objective:
         self.batches, self._positional = _as_batches(inputs, targets, mask, weights)
         self.l2 = l2
         self.autocast = autocast
-        self.parameters = vectors.trainable([*model.parameters(), *self.head.parameters()])
+        self._every = list(dict.fromkeys([*model.parameters(), *self.head.parameters()]))
         if penalized is None:
-            penalized = [tensor for tensor in self.parameters if tensor.dim() >= 2]
-        self.penalized = vectors.trainable(penalized) if l2 > 0.0 else []
+            penalized = [tensor for tensor in self._every if tensor.dim() >= 2]
+        self._penalized = list(dict.fromkeys(penalized)) if l2 > 0.0 else []
         self.num_values = 0
         self.num_gradients = 0
         self.num_products = 0
         self._noise: tuple[Tensor, list[Tensor]] | None = None
         # Shared by all objectives that `on` makes, so that it is found out once.
         self._traits = {"differentiates inside": False}
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """All tensors of model and head that are trainable now, each once: what gradients and curvature are about."""
+        return [tensor for tensor in self._every if tensor.requires_grad]
+
+    @property
+    def penalized(self) -> list[Tensor]:
+        """The trainable tensors under the penalty."""
+        return [tensor for tensor in self._penalized if tensor.requires_grad]
 
     def on(self, batches: Batch | Sequence[Batch]) -> "Objective":
         """Return the same function on other batches, with counts of its own: a training loop needs one per step."""
@@ -114,17 +124,12 @@ class Objective:
         do; what is done to the copy leaves the original alone.
         """
         network = self._network()
-        with torch.no_grad():  # else a copy of what TorchScript compiled is no leaf, and cannot be trained
-            networks = copy.deepcopy(network, _computed(network))
-            networks.to(dtype).eval()
-        for mine, tensor in zip(networks.parameters(), network.parameters(), strict=True):
-            mine.requires_grad_(tensor.requires_grad)
-        _share_again([*network.parameters(), *network.buffers()], [*networks.parameters(), *networks.buffers()])
+        networks = copied(network, dtype).eval()
         partners = dict(zip(map(id, network.parameters()), networks.parameters(), strict=True))
         other = copy.copy(self)
         other.model, other.head = networks["model"], networks["head"]  # type: ignore[assignment]
-        other.parameters = [partners[id(tensor)] for tensor in self.parameters]
-        other.penalized = [partners[id(tensor)] for tensor in self.penalized]
+        other._every = [partners[id(tensor)] for tensor in self._every]
+        other._penalized = [partners.get(id(tensor), tensor) for tensor in self._penalized]
         other.batches = [_ordinary(batch.to(batch.targets.device, dtype)) for batch in self.batches]
         other.num_values = other.num_gradients = other.num_products = 0
         other.autocast, other._noise = None, None
@@ -133,27 +138,31 @@ class Objective:
     def value(self) -> Tensor:
         """Return the loss at the present parameters, a 0-dim tensor without a graph; gradients are left alone."""
         self.num_values += 1
-        self._replay_noise()
-        sums = self.without_graph(lambda: [torch.stack(self.sum_and_count(batch)) for batch in self.batches])
+
+        def sums_and_counts() -> list[Tensor]:
+            self._replay_noise()
+            return [torch.stack(self.sum_and_count(batch)) for batch in self.batches]
+
+        sums = self.without_graph(sums_and_counts)
         with torch.no_grad():
             total, count = distributed.sum_over_ranks([torch.stack(sums).sum(0)])[0]
             return total / self.head.divisor(count) + self._penalty()
 
     def value_and_gradient(self) -> tuple[Tensor, list[Tensor]]:
         """Return loss and gradient, one tensor per parameter; the parameters' `.grad` is left alone."""
-        held = [parameter.grad for parameter in self.parameters]
+        held = [parameter.grad for parameter in self._every]
         try:
             loss = self()
             return loss, [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.parameters]
         finally:
-            for parameter, gradient in zip(self.parameters, held, strict=True):
+            for parameter, gradient in zip(self._every, held, strict=True):
                 parameter.grad = gradient
 
     def __call__(self) -> Tensor:
         """Clear the gradients, run forward and backward, and return the loss: the closure of `torch.optim`."""
         self.num_gradients += 1
         self._replay_noise()
-        for parameter in self.parameters:
+        for parameter in self._every:  # frozen ones, too: optimizers move whatever has a gradient left
             parameter.grad = None
         with torch.enable_grad():
             if len(self.batches) == 1 and not distributed.is_active():
@@ -311,13 +320,28 @@ class Objective:
         return total / count
 
     def hidden(self, batch: Batch) -> Tensor:
-        """Return the model's output for one micro-batch, with a graph: hidden states `[..., width]`."""
-        return self.model(batch.inputs["inputs"]) if self._positional else self.model(**batch.inputs)
+        """Return the model's output for one micro-batch, with a graph: hidden states `[..., width]`.
+
+        Of an output with several fields, as Hugging Face's models have it, its `logits`, else its `last_hidden_state`.
+
+        Raises:
+            InputError: it is neither a tensor nor one of these.
+        """
+        output = self.model(batch.inputs["inputs"]) if self._positional else self.model(**batch.inputs)
+        if isinstance(output, Tensor):
+            return output
+        for name in ("logits", "last_hidden_state"):
+            if isinstance(field := getattr(output, name, None), Tensor):
+                return field
+        raise InputError(
+            "The model must return one tensor, or an output with `logits` or `last_hidden_state`; got a "
+            f"{type(output).__name__}. Wrap it in a module that returns the tensor that the head is to see."
+        )
 
     def _autocast(self, batch: Batch) -> torch.autocast:
         return torch.autocast(batch.targets.device.type, self.autocast, enabled=self.autocast is not None)
 
-    def _network(self) -> nn.Module:
+    def _network(self) -> nn.ModuleDict:
         return nn.ModuleDict({"model": self.model, "head": self.head})
 
     def _penalty(self) -> Tensor | float:
@@ -344,31 +368,6 @@ class Objective:
         torch.set_rng_state(self._noise[0])
         for device, state in zip(devices, self._noise[1], strict=True):
             torch.cuda.set_rng_state(state, device)
-
-
-def _computed(network: nn.Module) -> dict[int, Tensor]:
-    """Return the tensors that a network has computed from its parameters and keeps, which `deepcopy` refuses."""
-    kept = [value for module in network.modules() for value in vars(module).values() if isinstance(value, Tensor)]
-    return {id(value): value.detach().clone() for value in kept if value.grad_fn is not None}
-
-
-def _share_again(originals: Sequence[Tensor], copies: Sequence[Tensor]) -> None:
-    """Let copies share memory where the originals do, which neither `deepcopy` nor a change of type keeps."""
-    groups: dict[int, list[int]] = {}
-    for place, tensor in enumerate(originals):
-        if tensor.layout == torch.strided and tensor.numel():
-            groups.setdefault(tensor.untyped_storage().data_ptr(), []).append(place)
-    for group in groups.values():
-        size = {originals[place].element_size() for place in group}
-        if len(group) < 2 or len(size) > 1 or len({copies[place].dtype for place in group}) > 1:
-            continue
-        first = originals[group[0]]
-        memory = copies[group[0]].new_zeros(first.untyped_storage().nbytes() // first.element_size())
-        for place in group:
-            original = originals[place]
-            view = memory.as_strided(original.shape, original.stride(), original.storage_offset())
-            view.copy_(copies[place].detach())
-            copies[place].data = view
 
 
 def _ordinary(batch: Batch) -> Batch:

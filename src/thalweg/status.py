@@ -25,7 +25,7 @@ class Status(enum.Enum):
         "rate; weights from before were kept. A smaller --lr, --clip 1.0 or a longer --warmup usually helps."
     )
     PROVED = "Converged: the penalized training loss is provably within the requested tolerance of its global optimum."
-    CONVERGED = "Converged to the requested tolerance."
+    CONVERGED = "Converged to the requested tolerance, or as far as the precision of the numbers goes."
     LITTLE_PROGRESS = "Stopped because further iterations would improve the result by less than requested."
     NEGATIVE_CURVATURE = "A direction of negative curvature was found; the solution from before it was kept."
     ON_BOUNDARY = "The step reached the boundary of the trust region."
@@ -40,6 +40,10 @@ class Status(enum.Enum):
         "No step along the proposed direction was good enough, so its memory was reset and another step was taken."
     )
     STATIONARY = "The gradient is zero; the parameters are unchanged."
+    NO_PROGRESS = (
+        "For several steps neither the loss nor the gradient has fallen any further; the parameters are unchanged. The "
+        "precision of the numbers is used up (float64 goes further), or the loss has a kink here."
+    )
     NO_STEP = (
         "No step lowers the loss, not even along steepest descent; the parameters are unchanged. Near a minimum this "
         "is the limit of the floating-point precision (float64 goes further); otherwise the loss is "
@@ -64,4 +68,15 @@ class Status(enum.Enum):
             Status.TURNED_DOWNHILL,
             Status.SEARCHED_AGAIN,
             Status.STATIONARY,
+            Status.NO_PROGRESS,
         }
+
+    @property
+    def continues(self) -> bool:
+        """Whether another step may get further: the condition of a loop over an optimizer's steps.
+
+        Example:
+            >>> Status.RUNNING.continues, Status.STEPPED.continues, Status.CONVERGED.continues
+            (True, True, False)
+        """
+        return self in {Status.RUNNING, Status.STEPPED, Status.TURNED_DOWNHILL, Status.SEARCHED_AGAIN}

@@ -3,14 +3,20 @@
 A model's parameters are a list of tensors; optimization thinks of one long vector. These functions keep the list (no
 copy into one buffer) and use PyTorch's `_foreach` kernels, so that they cost a few launches however many tensors
 there are, and never wait for a device.
+
+Where tensors have several types, the flat vector has the widest of them, and at least single precision: half the digits
+of a bfloat16 are not enough to add up products, and no solver knows the type.
 """
 
+import cmath
+import functools
 from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 Vector = Sequence[Tensor]
+_HALF = (torch.bfloat16, torch.float16)
 
 
 def dot(left: Vector, right: Vector) -> Tensor:
@@ -26,6 +32,18 @@ def norm(vector: Vector) -> Tensor:
     if not vector:
         return torch.zeros(())
     return torch.linalg.vector_norm(torch.stack(list(torch._foreach_norm(list(vector)))))
+
+
+def is_finite(vector: Vector) -> bool:
+    """Whether every number is finite, from one pass that only reads; waits for the device."""
+    if not vector:
+        return True
+    # A sum with a number in it that is not finite is not finite; the other way round it may only have overflowed.
+    sums = [tensor.sum() for tensor in vector]
+    waits = any(not total.is_cpu for total in sums)
+    if cmath.isfinite(torch.stack(sums).sum().item()) if waits else all(cmath.isfinite(s.item()) for s in sums):
+        return True
+    return bool(torch.stack([tensor.isfinite().all() for tensor in vector]).all())
 
 
 def add_(vector: Vector, other: Vector, scale: float = 1.0) -> None:
@@ -45,28 +63,41 @@ def clone(vector: Vector) -> list[Tensor]:
     return [tensor.detach().clone() for tensor in vector]
 
 
+def flat_type(vector: Vector) -> torch.dtype:
+    """Return the type of the flat vector: the widest of the tensors', and at least single precision."""
+    return functools.reduce(torch.promote_types, {tensor.dtype for tensor in vector} or {torch.float32}, torch.float32)
+
+
 def flatten(vector: Vector) -> Tensor:
-    """Return one flat tensor of shape `[total]`."""
-    return torch.cat([tensor.reshape(-1) for tensor in vector]) if vector else torch.zeros(0)
+    """Return one flat tensor of shape `[total]`, of `flat_type`."""
+    if not vector:
+        return torch.zeros(0)
+    flat = torch.cat([tensor.reshape(-1) for tensor in vector])
+    return flat.float() if flat.dtype in _HALF else flat
 
 
 def split(flat: Tensor, like: Vector) -> list[Tensor]:
-    """Cut a flat tensor into views with the shapes of `like`, the inverse of `flatten`; refuse other lengths."""
+    """Cut a flat tensor into parts with the shapes and types of `like`, the inverse of `flatten`.
+
+    Parts of the flat tensor's own type are views. Refuses other lengths.
+    """
     sizes = [tensor.numel() for tensor in like]
     if flat.numel() != sum(sizes):
         raise ValueError(f"split(flat, like) needs {sum(sizes)} numbers for these shapes; got {flat.numel()}.")
-    return [part.view(tensor.shape) for part, tensor in zip(flat.split(sizes), like, strict=True)]
+    parts = flat.split(sizes)
+    return [part.view(tensor.shape).to(tensor.dtype) for part, tensor in zip(parts, like, strict=True)]
 
 
 def split_rows(rows: Tensor, like: Vector) -> list[Tensor]:
-    """Cut `k` flat vectors, rows `[k, n]`, into tensors `[k, *shape]`."""
+    """Cut `k` flat vectors, rows `[k, n]`, into tensors `[k, *shape]` of the types of `like`."""
     parts = rows.split([tensor.numel() for tensor in like], dim=1)
-    return [part.reshape(len(rows), *tensor.shape) for part, tensor in zip(parts, like, strict=True)]
+    return [part.reshape(len(rows), *tensor.shape).to(tensor.dtype) for part, tensor in zip(parts, like, strict=True)]
 
 
 def flatten_rows(stacks: Vector) -> Tensor:
     """Join tensors `[k, *shape]` to rows `[k, n]`; the inverse of `split_rows`."""
-    return torch.cat([stack.reshape(len(stack), -1) for stack in stacks], dim=1)
+    rows = torch.cat([stack.reshape(len(stack), -1) for stack in stacks], dim=1)
+    return rows.float() if rows.dtype in _HALF else rows
 
 
 def trainable(parameters: Iterable[Tensor]) -> list[Tensor]:

@@ -71,8 +71,8 @@ class AbstractOperator(abc.ABC):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of the vectors."""
-        return self.like[0].dtype
+        """Type of flat vectors: the widest of the tensors', and at least single precision."""
+        return vectors.flat_type(self.like)
 
     @property
     def device(self) -> torch.device:

@@ -74,8 +74,8 @@ def conjugate_gradients(
     Example:
         >>> from thalweg.curvature.operators import Matrix
         >>> solve = conjugate_gradients(Matrix(torch.diag(torch.tensor([1.0, 4.0]))), torch.tensor([1.0, 2.0]))
-        >>> solve.solution, solve.status.value
-        (tensor([1.0000, 0.5000]), 'Converged to the requested tolerance.')
+        >>> solve.solution, solve.status.name
+        (tensor([1.0000, 0.5000]), 'CONVERGED')
 
     Source: Hestenes and Stiefel (1952), Methods of Conjugate Gradients for Solving Linear Systems; trust region:
     Steihaug (1983), The Conjugate Gradient Method and Trust Regions in Large Scale Optimization; progress: Martens

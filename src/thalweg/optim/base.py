@@ -146,6 +146,7 @@ class AbstractDirection(abc.ABC):
     requires: ClassVar[Requires] = Requires.GRADIENT
     has_model: ClassVar[bool] = True
     uses_rate: ClassVar[bool] = False  # whether the groups' `lr` is used up inside the direction
+    moves_itself: ClassVar[bool] = False  # whether it has `move`
 
     def defaults(self) -> dict[str, Any]:
         """Return entries that every parameter group gets unless it has them, such as a learning rate of its own."""
@@ -159,6 +160,10 @@ class AbstractDirection(abc.ABC):
     @abc.abstractmethod
     def propose(self, point: Point, state: State) -> SearchDirection:
         """Return a search direction; the parameters are as at the point before and after."""
+
+    def move(self, groups: Groups, state: State) -> None:
+        """Go the whole way in place, from the gradients that are there: what a step does where nothing is searched."""
+        raise NotImplementedError
 
     def model(self, point: Point, state: State) -> AbstractModel:
         """Return the quadratic model for a trust region; by default along the proposal only."""
@@ -183,8 +188,9 @@ class AbstractDirection(abc.ABC):
         return state
 
     def unpack(self, packed: State, groups: Groups) -> State:
-        """Return the memory from what `pack` gave, on the device of the parameters."""
-        return _on_device(packed, groups[0]["params"][0].device)
+        """Return the memory from what `pack` gave, which `Descent` has put on the parameters' device."""
+        del groups
+        return dict(packed)
 
 
 class Line(Protocol):
@@ -324,16 +330,6 @@ class ClippedModel(AbstractModel):
     def within(self, radius: float) -> tuple[Tensor, float]:
         step, predicted = self.model.within(radius)
         return (self.factor * step).clamp(-self.limit, self.limit), predicted
-
-
-def _on_device(tree: Any, device: torch.device) -> Any:
-    if isinstance(tree, Tensor):
-        return tree.to(device)
-    if isinstance(tree, dict):
-        return {key: _on_device(value, device) for key, value in tree.items()}
-    if isinstance(tree, list | tuple):
-        return type(tree)(_on_device(value, device) for value in tree)
-    return tree
 
 
 def name_of(part: object) -> str:

@@ -65,12 +65,14 @@ class Update(AbstractDirection):
         >>> w.detach(), optimizer.param_groups[0]["lr"]
         (tensor([0.9000]), 0.1)
 
-    Without a line search the optimizer itself does the same for less: this one keeps a copy of the parameters.
+    Parameters without `requires_grad` stay where they are, whatever gradient is left on them. With a line search a copy
+    of the parameters is kept; without one the inner optimizer steps in place.
     """
 
     requires: ClassVar[Requires] = Requires.GRADIENT
     has_model: ClassVar[bool] = False
     uses_rate: ClassVar[bool] = True
+    moves_itself: ClassVar[bool] = True
 
     def __init__(self, constructor: Callable[..., Optimizer], **options: Any) -> None:
         self.constructor = constructor
@@ -94,13 +96,27 @@ class Update(AbstractDirection):
 
     @override
     def propose(self, point: Point, state: State) -> SearchDirection:
-        optimizer: Optimizer = state["optimizer"]
-        optimizer.param_groups = point.groups
         before = vectors.clone(point.parameters)
-        optimizer.step()
+        self.move(point.groups, state)
         endpoint = vectors.clone(point.parameters)
         vectors.copy_(point.parameters, before)
         return SearchDirection(vectors.flatten(torch._foreach_sub(endpoint, before)), endpoint=endpoint)
+
+    @override
+    def move(self, groups: Groups, state: State) -> None:
+        optimizer: Optimizer = state["optimizer"]
+        optimizer.param_groups = groups
+        # What was frozen with a gradient on it would move with most optimizers.
+        left = [p for group in groups for p in group["params"] if p.grad is not None and not p.requires_grad]
+        gradients = [parameter.grad for parameter in left]
+        for parameter in left:
+            parameter.grad = None
+        # `Descent.step` runs in PyTorch's frame of profiler and hooks already; a second one costs a tenth of a step.
+        step = type(optimizer).step
+        has_hooks = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
+        (step if has_hooks else getattr(step, "__wrapped__", step))(optimizer)
+        for parameter, gradient in zip(left, gradients, strict=True):
+            parameter.grad = gradient
 
     @override
     def resize(self, state: State, groups: Groups) -> State:

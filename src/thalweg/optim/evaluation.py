@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
 from typing import final
 
 import torch
@@ -11,8 +10,7 @@ from torch import Tensor
 from thalweg import vectors
 from thalweg.objective import Objective
 from thalweg.optim.base import AbstractModel, SearchDirection, SearchResult, gain_ratio
-
-Closure = Callable[[], Tensor | float]
+from thalweg.optim.closures import Closure, evaluated
 
 
 @final
@@ -29,23 +27,36 @@ class Evaluation:
 
 @final
 class Problem:
-    """One step's closure over the parameters that are to move; None where the gradients are already there."""
+    """One step's closure over the parameters that are to move; None where the gradients are already there.
 
-    def __init__(self, closure: Closure | None, parameters: list[Tensor]) -> None:
+    With `together`, a loss is never evaluated without its gradient: the gradient where the step ends is wanted anyway.
+    """
+
+    def __init__(self, closure: Closure | None, parameters: list[Tensor], *, together: bool = False) -> None:
         self.closure = closure
         self.parameters = parameters
         self.objective = closure if isinstance(closure, Objective) else None
+        self.together = together
         self.num_values = 0
         self.num_gradients = 0
 
+    def loss(self) -> Tensor:
+        """Evaluate the closure: the gradients are on the parameters afterwards."""
+        assert self.closure is not None
+        self.num_gradients += 1
+        loss = evaluated(self.closure)
+        if all(parameter.grad is None for parameter in self.parameters):
+            raise ValueError(self._no_gradient())
+        return loss
+
+    def gradients(self) -> list[Tensor]:
+        """Return the numbers of the gradients that are on the parameters."""
+        found = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        return [gradient.coalesce().values() if gradient.is_sparse else gradient for gradient in found]
+
     def evaluate(self) -> Evaluation:
         """Return loss and gradient where the parameters are."""
-        loss = None
-        if self.closure is not None:
-            self.num_gradients += 1
-            with torch.enable_grad():
-                returned = self.closure()
-            loss = torch.as_tensor(returned).detach()
+        loss = None if self.closure is None else self.loss()
         gradients = [parameter.grad for parameter in self.parameters]
         flat = flatten_gradients(gradients, self.parameters)
         norm = torch.linalg.vector_norm(flat)
@@ -57,11 +68,26 @@ class Problem:
 
     def value(self) -> tuple[float, Evaluation | None]:
         """Return the loss where the parameters are, and all else that this evaluation gave."""
-        if self.objective is not None:
+        if self.objective is not None and not self.together:
             self.num_values += 1
             return float(self.objective.value()), None
         evaluation = self.evaluate()
         return evaluation.value, evaluation
+
+    def _no_gradient(self) -> str:
+        """Say why no parameter has got a gradient."""
+        if self.objective is None:
+            return (
+                "The closure has left no gradient on any of the optimizer's parameters; it must call backward on a "
+                "loss that depends on them."
+            )
+        known = {id(parameter) for parameter in self.objective.parameters}
+        if not any(id(parameter) in known for parameter in self.parameters):
+            return (
+                "The objective is about other parameters than the optimizer's: give both the same model, such as "
+                "Descent(model.parameters(), ...) and Objective(model, ...)."
+            )
+        return "The loss does not depend on any of the optimizer's parameters."
 
 
 @final
@@ -94,6 +120,7 @@ class LineEvaluator:
             self.slope, self.length = torch.stack([start.flat @ direction.vector, direction.vector.norm()]).tolist()
             if direction.negative_curvature and direction.curvature is not None:
                 self.curvature = direction.curvature
+        self._predicted = 0.0  # by the model, for the last of its steps
         self._evaluated: tuple[float | Tensor, Evaluation] | None = None
         self._moved = False
 
@@ -124,7 +151,12 @@ class LineEvaluator:
         assert self._model is not None
         if self._moved:  # a model may have to differentiate again where the step starts
             self.restore()
-        return self._model.within(radius)
+        step, self._predicted = self._model.within(radius)
+        return step, self._predicted
+
+    def promised(self, multiple: float) -> float:
+        """Return by how much the step that was taken was to lower the loss: by its slope, or by its model."""
+        return self._predicted if self.direction is None else -multiple * self.slope
 
     def value_of(self, step: Tensor) -> float:
         """Return the loss after a flat step."""

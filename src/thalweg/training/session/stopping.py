@@ -12,7 +12,7 @@ from thalweg.status import Status
 MAX_REJECTED = 3  # steps rejected in a row before the run goes back
 MAX_ROLLBACKS = 4
 MAX_STUCK = 3  # steps in a row with nothing left to descend that end the run: on mini-batches one alone says little
-_NOTHING_TO_DESCEND = {Status.STATIONARY, Status.NO_STEP}
+_NOTHING_TO_DESCEND = {Status.STATIONARY, Status.CONVERGED, Status.NO_PROGRESS, Status.NO_STEP}
 
 
 @final

@@ -1,0 +1,63 @@
+"""Whether steps still get anywhere: the end of a search, in the precision of the numbers."""
+
+import math
+from typing import Any
+
+import torch
+
+from thalweg.status import Status
+
+State = dict[str, Any]
+MAX_FAILED = 2  # searches in a row, at one place, that find nothing; a way out of a saddle may take more than one
+MAX_IDLE = 5  # steps in a row, after the first, that a search may do without any progress
+LEAST_FALL = 0.9  # a gradient that falls by this factor is progress, though the loss is flat to its last digits
+
+
+def at_rest(memory: State, value: float, size: float, dtype: torch.dtype) -> Status | None:
+    """Take in where a step starts; say so where the last ones have lowered neither loss nor gradient.
+
+    It has converged where the last step did not promise any more than rounding errors. A loss that is not what it was
+    where the last step ended belongs to another function, such as the next batch's, or the parameters were moved by
+    somebody else: then everything is new.
+
+    Args:
+        memory: what is kept between steps; empty before the first.
+        value: the loss where the step starts.
+        size: the norm of its gradient there.
+        dtype: type of the loss.
+    """
+    same = bool(memory) and abs(value - memory["ended"]) <= 4.0 * torch.finfo(dtype).eps * abs(value)
+    if not same:
+        memory.update(idle=0, failed=0, moved=False, promised=math.inf, loss=value, smallest=size, largest=abs(value))
+    rounding = _rounding(memory, value, dtype)
+    if same:
+        falls = value < memory["loss"] - rounding or size < LEAST_FALL * memory["smallest"]
+        memory["idle"] = 0 if falls else memory["idle"] + memory["moved"]
+        memory.update(loss=min(value, memory["loss"]), smallest=min(size, memory["smallest"]))
+    memory.update(ended=value, moved=False)
+    if memory["failed"] >= MAX_FAILED:
+        return Status.CONVERGED if memory["promised"] <= rounding else Status.NO_STEP
+    if memory["idle"] <= MAX_IDLE:
+        return None
+    return Status.CONVERGED if memory["promised"] <= rounding else Status.NO_PROGRESS
+
+
+def remember(memory: State, value: float | None, promised: float) -> None:
+    """Keep where a step ended, and by how much it was to lower the loss."""
+    if memory and value is not None:
+        memory.update(ended=value, promised=promised, moved=True, failed=0)
+
+
+def no_step(memory: State, value: float, dtype: torch.dtype) -> Status:
+    """Take in that no step was found, and say what that means."""
+    if not memory:
+        return Status.NO_STEP
+    memory["failed"] += 1
+    return Status.CONVERGED if memory["promised"] <= _rounding(memory, value, dtype) else Status.NO_STEP
+
+
+def _rounding(memory: State, value: float, dtype: torch.dtype) -> float:
+    """Return what differences of the loss are noise."""
+    eps = 4.0 * torch.finfo(dtype).eps
+    # Residuals that cancel leave eps times their terms, and the loss has the squares of that.
+    return eps * max(abs(value), eps * memory["largest"])

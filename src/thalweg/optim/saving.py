@@ -1,0 +1,27 @@
+"""What an optimizer's saved state looks like, and how it comes back to other devices and types."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def is_state(state_dict: dict[str, Any]) -> bool:
+    """Whether this has the form of an optimizer's state, and at most one memory, as a `Descent` has."""
+    return {"state", "param_groups"} <= set(state_dict) and set(state_dict["state"]) <= {0}
+
+
+def flat_dtype(name: str) -> torch.dtype:
+    """Return a type of flat vectors by the name that it is saved under."""
+    return {"float32": torch.float32, "float64": torch.float64}[name]
+
+
+def placed(tree: Any, device: torch.device, cast: tuple[torch.dtype, torch.dtype] | None) -> Any:
+    """Return a tree of lists and dictionaries with its tensors on a device, those of one type cast to another."""
+    if isinstance(tree, Tensor):
+        return tree.to(device, cast[1] if cast is not None and tree.dtype == cast[0] else tree.dtype)
+    if isinstance(tree, dict):
+        return {key: placed(value, device, cast) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return type(tree)(placed(value, device, cast) for value in tree)
+    return tree

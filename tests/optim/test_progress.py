@@ -1,0 +1,102 @@
+"""A search ends by itself, and what it says then is true."""
+
+import math
+
+import pytest
+import torch
+from cases import PROBLEMS, descent
+from torch import nn
+
+from thalweg.objective import Objective
+from thalweg.optim.descent import Descent
+from thalweg.optim.line_search import Armijo
+from thalweg.optim.progress import MAX_IDLE, at_rest, remember
+from thalweg.optim.wolfe import StrongWolfe
+from thalweg.status import Status
+
+ENDS = {Status.CONVERGED, Status.NO_PROGRESS, Status.STATIONARY, Status.NO_STEP}
+PAIRS = [
+    *(("lbfgs", "armijo"), ("lbfgs", "wolfe"), ("bfgs", "wolfe"), ("self-scaled broyden", "wolfe")),
+    *(("newton", "armijo"), ("newton", "trust region"), ("newton-cg", "armijo"), ("levenberg-marquardt", "armijo")),
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("pair", PAIRS, ids=" with ".join)
+@pytest.mark.parametrize("name", ["quadratic", "rosenbrock", "beale", "logistic", "classes"])
+def test_a_loop_on_the_status_ends_at_the_minimum(name, pair, dtype):
+    objective = PROBLEMS[name].make(dtype, None)
+    optimizer = descent(objective, pair)
+    for _ in range(1000):
+        if not optimizer.status.continues:
+            break
+        optimizer.step(objective)
+    assert optimizer.status in ENDS
+    share = 1e-3 if name == "classes" else 1e-10 if dtype == torch.float64 else 1e-4  # it has several minima
+    minimum, start = PROBLEMS[name].minimum, PROBLEMS[name].start
+    assert float(objective.value()) <= minimum + share * start
+
+
+def test_a_solved_problem_costs_next_to_nothing():
+    objective = PROBLEMS["logistic"].make(torch.float64, None)
+    optimizer = descent(objective, ("bfgs", "wolfe"))
+    for _ in range(400):
+        optimizer.step(objective)
+    assert optimizer.counts["gradients"] < 2 * optimizer.counts["steps"] + 400
+    assert optimizer.status is Status.CONVERGED
+    before = optimizer.counts["gradients"]
+    for _ in range(10):
+        optimizer.step(objective)
+    assert optimizer.counts["gradients"] <= before + 10
+
+
+def test_at_a_kink_the_search_ends_without_a_claim_of_convergence():
+    w = torch.tensor([3.0, 1.0], requires_grad=True)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = 1.0 + w[0].abs() + 10.0 * w[1].abs()
+        loss.backward()
+        return loss
+
+    optimizer = Descent([w], step_size=StrongWolfe())
+    for _ in range(200):
+        if not optimizer.status.continues:
+            break
+        optimizer.step(closure)
+    assert optimizer.status in {Status.NO_PROGRESS, Status.NO_STEP}
+
+
+def test_other_batches_are_no_rest():
+    torch.manual_seed(0)
+    model = nn.Linear(3, 1, bias=False, dtype=torch.float64)
+    optimizer = Descent(model.parameters(), step_size=Armijo())
+    for i in range(40):  # each batch is fitted nearly at once: every step is a good one on its own batch
+        x = torch.randn(3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(i))
+        optimizer.step(Objective(model, nn.MSELoss(), x, x.sum(1, keepdim=True) + i))
+        assert optimizer.status.continues
+
+
+def test_only_steps_that_were_taken_count():
+    memory: dict = {}
+    for _ in range(3 * MAX_IDLE):
+        assert at_rest(memory, 1.0, 1.0, torch.float64) is None
+
+
+@pytest.mark.parametrize(("promised", "status"), [(0.0, Status.CONVERGED), (0.1, Status.NO_PROGRESS)])
+def test_it_has_converged_where_nothing_more_was_promised(promised, status):
+    memory: dict = {}
+    found = []
+    for _ in range(MAX_IDLE + 2):
+        found.append(at_rest(memory, 1.0, 1.0, torch.float64))
+        remember(memory, 1.0, promised)
+    assert found == [None] * (MAX_IDLE + 1) + [status]
+
+
+@pytest.mark.parametrize("falls", ["loss", "gradient"])
+def test_a_falling_loss_or_gradient_is_progress(falls):
+    memory: dict = {}
+    for i in range(5 * MAX_IDLE):
+        value, size = (1.0 - 1e-3 * i, 1.0) if falls == "loss" else (1.0, 0.85**i)
+        assert at_rest(memory, value, size, torch.float64) is None
+        remember(memory, 1.0 - 1e-3 * (i + 1) if falls == "loss" else 1.0, math.inf)
