@@ -6,16 +6,19 @@ To find it, each module is tried alone, innermost first.
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 import torch
 from torch import Tensor, nn
 
-from thalweg.curvature.differentiable import twice_differentiable
+from thalweg import vectors
+from thalweg.curvature.agreement import DOUBLE, Agreement, Verdict, compare, directions, scales, settled
+from thalweg.curvature.differentiable import Replacing, twice_differentiable
+from thalweg.curvature.precise import plainly
 from thalweg.models.exchange import exchanged
 
-_STEP = 1e-7
-_TOLERANCE = 1e-4
+_OFFSETS = (0.0, 1e-3, 1e-2)
+Result = TypeVar("Result")
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 
@@ -40,19 +43,21 @@ def refusing(where: Callable[[], str]) -> Iterator[None]:
         ) from error
 
 
-def culprit(model: nn.Module, head: nn.Module, evaluate: Callable[[], object]) -> tuple[str, str] | None:
-    """Return name and class of the module whose second derivative fails or is wrong, or None if none is found.
+def culprit(
+    model: nn.Module, head: nn.Module, evaluate: Callable[[], object], order: int = 2
+) -> tuple[str, str] | None:
+    """Return name and class of the module whose derivative of this order fails or is wrong, or None if none is found.
 
     The modules' inputs are recorded in one forward pass. Then, innermost modules first, a random combination of each
-    one's outputs is differentiated twice and compared with a difference of first derivatives, in float64.
+    one's outputs is differentiated and compared with differences, in float64.
     """
     modules = {"head": head} | {name: module for name, module in model.named_modules() if name} | {"model": model}
     innermost_first = sorted(modules, key=lambda name: (name == "model", -name.count(".")))
     calls: dict[str, Call] = {}
-    with contextlib.suppress(Exception), _recorded(modules, calls), torch.no_grad(), twice_differentiable():
+    with contextlib.suppress(Exception), _recorded(modules, calls), torch.enable_grad(), twice_differentiable():
         evaluate()
     for name in innermost_first:
-        if name in calls and not _is_right(modules[name], *calls[name]):
+        if name in calls and not _is_right(modules[name], *calls[name], order):
             return name, type(modules[name]).__name__
     return None
 
@@ -74,58 +79,104 @@ def _recorded(modules: dict[str, nn.Module], calls: dict[str, Call]) -> Iterator
             handle.remove()
 
 
-def _is_right(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether the module's second derivative exists and equals a difference; True where that cannot be said."""
-    generator = torch.Generator().manual_seed(0)
-    values = [_double(value) for value in (*args, *kwargs.values())]
-    parameters = list(module.parameters())
-    buffers = [(buffer, _double(buffer).clone()) for buffer in module.buffers()]
-    start = [_double(p) for p in parameters] + [v for v in values if _is_real(v)]
-    directions = [torch.randn(t.shape, generator=generator, dtype=torch.float64).to(t.device) for t in start]
-    if not start:
+def _is_right(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], order: int) -> bool:
+    """Whether the module's derivatives exist and equal differences; True where that cannot be said."""
+    try:
+        alone = _Alone(module, args, kwargs)
+        if not alone.leaves or not bool(alone.slopes(0.0, 0, again=False)[0].isfinite()):
+            return True
+    except Exception:  # it cannot be evaluated alone or in float64: nothing can be said
         return True
 
-    def outputs(leaves: Sequence[Tensor]) -> Tensor:
-        inputs = iter(leaves[len(parameters) :])
-        every = [next(inputs) if _is_real(value) else value for value in values]
-        keywords = dict(zip(kwargs, every[len(args) :], strict=True))
-        result = module(*every[: len(args)], **keywords)
-        real = [part.double().reshape(-1) for part in _tensors(result) if _is_real(part)]
-        flat = torch.cat(real)
+    def attempts() -> Iterator[Agreement]:
+        for attempt in range(len(_OFFSETS)):
+            value, slopes, seconds = alone.slopes(0.0, attempt, again=order == 2)
+            along = sum(float((a * b).sum()) for a, b in zip(slopes, alone.direction(attempt), strict=True))
+            size = max(float(vectors.norm(slopes)), 1e-300)
+            first = torch.tensor([along / size], dtype=torch.float64)
+
+            def difference(step: float, attempt: int = attempt, size: float = size) -> list[Tensor]:
+                (high, up, _), (low, down, _) = (
+                    alone.slopes(sign * step, attempt, again=False) for sign in (1.0, -1.0)
+                )
+                parts = [(a - b) / (2.0 * step) for a, b in zip(up, down, strict=True)] if order == 2 else []
+                return [*parts, ((high - low) / (2.0 * step * size)).reshape(1).cpu()]
+
+            noise = [1e-14 * float(part.norm()) for part in slopes] if order == 2 else []
+            yield compare([*seconds, first], difference, DOUBLE, [*noise, 1e-14 * abs(float(value)) / size], alone=1)
+
+    try:
+        return settled(attempts())[0] is not Verdict.WRONG
+    except RuntimeError:
+        return False
+
+
+@final
+class _Alone:
+    """A random combination of a module's outputs, as a function of its parameters and inputs, in float64."""
+
+    def __init__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._module, self._keywords, self._num_args = module, list(kwargs), len(args)
+        self._values = [_double(value) for value in (*args, *kwargs.values())]
+        self._parameters = list(module.parameters())
+        self.leaves = [_double(p) for p in self._parameters] + [v for v in self._values if _is_real(v)]
+        self._frozen: list[Tensor | None] = [None] * len(self.leaves)
+        replacing = Replacing()
+        with torch.enable_grad(), plainly(), replacing:
+            self._evaluated([leaf.requires_grad_() for leaf in self.leaves], self._output)
+        for i, leaf in enumerate(self.leaves):
+            self._frozen[i] = replacing.rows_of(leaf)
+        self._sizes = scales(self.leaves)
+
+    def direction(self, attempt: int) -> list[Tensor]:
+        """Return a random direction, in units of the leaves' sizes."""
+        return directions(self.leaves, [torch.ones_like(size) for size in self._sizes], self._frozen, 2 * attempt)
+
+    def slopes(self, step: float, attempt: int, *, again: bool) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Return value, slopes and perhaps second derivatives along the direction, in units of the leaves' sizes."""
+        along = directions(self.leaves, self._sizes, self._frozen, 2 * attempt)
+        offset = [
+            _OFFSETS[attempt] * part for part in directions(self.leaves, self._sizes, self._frozen, 2 * attempt + 1)
+        ]
+        leaves = [
+            (leaf.detach() + a + step * b).requires_grad_()
+            for leaf, a, b in zip(self.leaves, offset, along, strict=True)
+        ]
+
+        def derivatives(leaves: list[Tensor]) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+            value = self._output(leaves)
+            slopes = [torch.zeros_like(leaf) for leaf in leaves]
+            seconds = slopes
+            if value.requires_grad:
+                slopes = torch.autograd.grad(value, leaves, create_graph=again, materialize_grads=True)
+                slope = torch.stack([(a.to_dense() * b).sum() for a, b in zip(slopes, along, strict=True)]).sum()
+                if again and slope.requires_grad:
+                    seconds = torch.autograd.grad(slope, leaves, materialize_grads=True)
+            return value.detach(), self._scaled(slopes), self._scaled(seconds) if again else []
+
+        # With kernels that have second derivatives only where these are wanted: the differences shall not share them.
+        kernels = twice_differentiable() if again else contextlib.nullcontext()
+        with torch.enable_grad(), kernels, plainly():
+            return self._evaluated(leaves, derivatives)
+
+    def _evaluated(self, leaves: list[Tensor], evaluate: Callable[[list[Tensor]], Result]) -> Result:
+        buffers = [(buffer, _double(buffer).clone()) for buffer in self._module.buffers()]
+        pairs = [*buffers, *zip(self._parameters, leaves, strict=False)]
+        return exchanged(self._module, pairs, lambda: evaluate(leaves))
+
+    def _output(self, leaves: list[Tensor]) -> Tensor:
+        inputs = iter(leaves[len(self._parameters) :])
+        # A module may write to its inputs.
+        every = [next(inputs).clone() if _is_real(value) else value for value in self._values]
+        keywords = dict(zip(self._keywords, every[self._num_args :], strict=True))
+        result = self._module(*every[: self._num_args], **keywords)
+        flat = torch.cat([part.double().reshape(-1) for part in _tensors(result) if _is_real(part)])
         noise = torch.randn(flat.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
         # Squared, so that even a linear module has a curvature to get wrong.
         return (flat * noise.to(flat.device)).sum() + 0.5 * (flat * flat).mean()
 
-    def slope(step: float, again: bool) -> tuple[Tensor, Tensor | None]:
-        leaves = [(t + step * d).requires_grad_() for t, d in zip(start, directions, strict=True)]
-
-        def slopes() -> tuple[Tensor, Tensor | None]:
-            gradient = torch.autograd.grad(outputs(leaves), leaves, create_graph=again, allow_unused=True)
-            along = _dot(gradient, directions)
-            if not again:
-                return along.detach(), None
-            if not along.requires_grad:
-                return along, torch.zeros(())
-            return along, _dot(torch.autograd.grad(along, leaves, allow_unused=True), directions)
-
-        return exchanged(module, [*buffers, *zip(parameters, leaves, strict=False)], slopes)
-
-    try:
-        reference = (slope(_STEP, False)[0] - slope(-_STEP, False)[0]) / (2 * _STEP)
-    except Exception:  # it cannot be evaluated alone or in float64: nothing can be said
-        return True
-    try:
-        with torch.enable_grad(), twice_differentiable():
-            _, second = slope(0.0, True)
-    except RuntimeError:
-        return False
-    assert second is not None
-    return bool((second - reference).abs() <= _TOLERANCE * reference.abs() + 1e-6)
-
-
-def _dot(left: Sequence[Tensor | None], right: Sequence[Tensor]) -> Tensor:
-    products = [(a * b).sum() for a, b in zip(left, right, strict=True) if a is not None]
-    return torch.stack(products).sum() if products else torch.zeros(())
+    def _scaled(self, parts: Sequence[Tensor]) -> list[Tensor]:
+        return [part.detach().to_dense() * size for part, size in zip(parts, self._sizes, strict=True)]
 
 
 def _is_real(value: object) -> bool:
@@ -141,6 +192,9 @@ def _tensors(result: Any) -> Iterator[Tensor]:
         yield result
     elif isinstance(result, dict):
         for part in result.values():
+            yield from _tensors(part)
+    elif hasattr(result, "__dict__") and not isinstance(result, nn.Module):
+        for part in vars(result).values():
             yield from _tensors(part)
     elif isinstance(result, tuple | list):
         for part in result:

@@ -56,16 +56,33 @@ class Replacing(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.num_activations = 0  # numbers that passed through functions so far: a measure of the graph's memory
+        # Rows of tables that are padding, by the table's id: PyTorch's gradient of them is zero, whatever the function.
+        self.padding: dict[int, set[int]] = {}
 
     def __torch_function__(
         self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Call `func` or what stands for it."""
         del types
+        if func is F.embedding:
+            self._note(*args, **(kwargs or {}))
         result = _REPLACEMENTS.get(func, func)(*args, **(kwargs or {}))
         if isinstance(result, Tensor):
             self.num_activations += result.numel()
         return result
+
+    def rows_of(self, tensor: Tensor) -> Tensor | None:
+        """Return where a table holds padding, or None if nowhere."""
+        if id(tensor) not in self.padding:
+            return None
+        where = torch.zeros_like(tensor, dtype=torch.bool)
+        where[list(self.padding[id(tensor)])] = True
+        return where
+
+    def _note(self, input: Tensor, weight: Tensor, padding_idx: int | None = None, *rest: Any, **others: Any) -> None:  # noqa: A002
+        del input, rest, others
+        if padding_idx is not None:
+            self.padding.setdefault(id(weight), set()).add(padding_idx % len(weight))
 
 
 def embedding(

@@ -97,7 +97,9 @@ class AbstractSandwich(AbstractCurvature):
         def forward(v: Vector) -> list[Tensor]:
             return self._forward(v, every, many=False)
 
-        check_jacobian(self.objective, self.like, forward, backward, self._point.where)
+        predictions = [prediction.detach() for prediction in self._predictions]
+        point = self._point
+        check_jacobian(self.objective, self.like, point.frozen, predictions, forward, backward, point.where)
 
 
 @final
@@ -112,7 +114,7 @@ class GaussNewton(AbstractSandwich):
     network is linear.
 
     Before its first product it checks itself: two evaluations must agree (dropout is refused), the Jacobian must equal
-    a difference of two predictions in float64, and its transpose must fit.
+    a difference of two predictions in float64 (as `Hessian` compares), and its transpose must fit.
 
     Args:
         objective: the function.

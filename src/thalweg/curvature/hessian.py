@@ -35,8 +35,10 @@ class Hessian(AbstractCurvature):
     with the sums $S_b$ and counts $n_b$ of the micro-batches and the penalized part $v_w$, exactly as the objective
     weighs them. Uneven micro-batches, masks, token losses and target weights are therefore right as they are.
 
-    Before its first product it checks itself: two evaluations must agree (dropout is refused), the matrix must be
-    symmetric, and a product must equal a difference of two gradients, taken in float64. That costs about ten gradients.
+    Before its first product it checks itself: two evaluations must agree (dropout is refused), the loss must
+    change as its gradient says and the gradient as a product says, in float64, at one of several steps and places: what
+    kinks or rounding disturb differs from step to step, and what a wrong formula does stays. A model that cannot
+    compute in float64 is looked at in its own type, less closely. Where nothing can be said there is a warning.
 
     Args:
         objective: the function.
@@ -119,9 +121,10 @@ class Hessian(AbstractCurvature):
         tangent = [torch.zeros_like(tensor) for tensor in point]
         for i, v in zip(sources, vector, strict=True):
             tangent[i] = v
-        buffers = self._point.buffers()
 
         def loss(tensors: list[Tensor]) -> Tensor:
+            # Copied here, where they may be written to: what a transform is given may not.
+            buffers = [(buffer, buffer.clone()) for buffer in self.objective.every_tensor()[1]]
             pairs = [*buffers, *zip(self.like, tensors, strict=True)]
             return self.objective.exchange(pairs, lambda: self.objective.sum_and_count(batch)[0])
 
@@ -160,4 +163,4 @@ class Hessian(AbstractCurvature):
 
     @override
     def _check(self) -> None:
-        check_hessian(self.objective, self.like, self.product, self._point.where)
+        check_hessian(self.objective, self.like, self._point.frozen, self.product, self._point.where)

@@ -47,6 +47,7 @@ class Point:
         self.columns_at_once = 1
         self.batching = Batching.UNTRIED
         self.penalties = objective.penalties(self.parameters)
+        self.frozen: list[Tensor | None] = []  # numbers whose gradient PyTorch leaves out: padding
         self._versions = [tensor._version for tensor in objective.parameters]
 
     @property
@@ -62,19 +63,16 @@ class Point:
                 "they were; make a new one here."
             )
 
-    def where(self) -> str:
-        """Say which module has no right second derivative, as the end of a clause; nothing where none is found."""
+    def where(self, order: int = 2) -> str:
+        """Say which module has no right derivative of this order, as the end of a clause; nothing if none is found."""
         objective = self.objective
         found = culprit(
             objective.model,
             objective.head,
-            lambda: objective.exchange(self.buffers(), lambda: objective.sum_and_count(objective.batches[0])),
+            lambda: objective.unchanged(lambda: objective.sum_and_count(objective.batches[0])),
+            order,
         )
         return "" if found is None else f", probably in '{found[0]}' ({found[1]})"
-
-    def buffers(self) -> list[tuple[Tensor, Tensor]]:
-        """Return all buffers with copies, for evaluations that must not change the model (running statistics)."""
-        return [(buffer, buffer.clone()) for buffer in self.objective.every_tensor()[1]]
 
     def settle(self, count: Tensor, replacing: Replacing) -> None:
         """Take what the first evaluation told: this rank's count, and how large the graph is."""
@@ -83,6 +81,7 @@ class Point:
         size = torch.tensor(float(numbers), dtype=torch.float64, device=count.device)
         self.count, size = distributed.sum_over_ranks([count.detach().double(), size])
         self.count = self.objective.head.divisor(self.count.to(count.dtype))
+        self.frozen = [replacing.rows_of(tensor) for tensor in self.parameters]
         at_once = _BATCHED_NUMBERS * distributed.world_size() / max(float(size), 1.0)
         self.columns_at_once = max(1, min(_MAX_COLUMNS, int(at_once)))
 
