@@ -87,6 +87,7 @@ LBFGS = "thalweg.optim.lbfgs:LBFGS"
 # Options of those methods that are objects, too.
 PARTS = {
     "initial": {
+        "automatic": "thalweg.optim.lbfgs:AutomaticInitial",
         "scaled-identity": "thalweg.optim.lbfgs:ScaledIdentity",
         "diagonal": "thalweg.optim.initial:InverseDiagonal",
         "gauss-newton": "thalweg.optim.initial:InverseGaussNewton",

@@ -1,5 +1,6 @@
 """What quasi-Newton methods start from, against dense linear algebra."""
 
+import numpy as np
 import pytest
 import torch
 from cases import PROBLEMS
@@ -11,7 +12,7 @@ from thalweg.objective import Objective
 from thalweg.optim.base import Point, StepInfo
 from thalweg.optim.descent import Descent
 from thalweg.optim.initial import InverseDiagonal, InverseGaussNewton
-from thalweg.optim.lbfgs import LBFGS, ScaledIdentity
+from thalweg.optim.lbfgs import LBFGS, AutomaticInitial, ScaledIdentity, affine_outputs
 from thalweg.optim.quasi_newton import BFGS, SelfScaledBFGS, SelfScaledBroyden
 from thalweg.optim.wolfe import StrongWolfe
 
@@ -88,7 +89,7 @@ def test_it_is_made_anew_after_so_many_pairs(make):
 
 def test_a_diagonal_makes_lbfgs_blind_to_the_scale_of_the_inputs():
     steps = {}
-    for initial in (ScaledIdentity(), InverseDiagonal()):
+    for initial in (ScaledIdentity(), InverseDiagonal(), AutomaticInitial()):
         torch.manual_seed(0)
         x = torch.randn(200, 20, dtype=torch.float64) * torch.logspace(-2, 1, 20, dtype=torch.float64)
         y = (torch.rand(200, 1, dtype=torch.float64) < 0.5).double()
@@ -99,6 +100,7 @@ def test_a_diagonal_makes_lbfgs_blind_to_the_scale_of_the_inputs():
             optimizer.step(objective)
         steps[type(initial)] = optimizer.counts["steps"]
     assert steps[InverseDiagonal] < 0.5 * steps[ScaledIdentity]
+    assert steps[AutomaticInitial] <= 1.1 * steps[InverseDiagonal]
 
 
 @every_initial
@@ -134,3 +136,87 @@ def test_arguments_out_of_range_are_refused(part):
         part(damping=0.0)
     with pytest.raises(ValueError, match=rf"{part.__name__}\(refresh=...\) must be at least 1; got 0"):
         part(refresh=0)
+
+
+class Frozen(nn.Module):
+    """Features that stay as they are, and a linear layer on them."""
+
+    def __init__(self, *features: nn.Module) -> None:
+        super().__init__()
+        self.features = nn.Sequential(*features).requires_grad_(False)
+        self.last = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.features(x))
+
+
+class Bag(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.EmbeddingBag(4, 2, mode="sum")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.table(x.abs().long().clamp(max=3))
+
+
+MODELS = {
+    "linear": (2, lambda: nn.Linear(4, 2)),
+    "zero": (2, lambda: zeros(nn.Linear(4, 2))),
+    "nested": (2, lambda: nn.Sequential(nn.Identity(), nn.Linear(4, 2, bias=False))),
+    "frozen below": (2, lambda: Frozen(nn.Linear(4, 4), nn.Tanh())),
+    "two layers": (0, lambda: nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))),
+    "tanh": (0, lambda: nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2))),
+    "relu": (0, lambda: nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))),
+    "one layer and gelu": (0, lambda: nn.Sequential(nn.Linear(4, 2), nn.GELU())),
+    "dropout": (0, lambda: nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 2))),
+    "trained normalization": (0, lambda: nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 2))),
+    "frozen normalization": (2, lambda: Frozen(nn.BatchNorm1d(4))),
+    "bag": (0, Bag),
+}
+
+
+def zeros(model: nn.Module) -> nn.Module:
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+    return model
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", MODELS)
+def test_what_is_affine_is_found_out_and_nothing_is_changed_by_that(name, dtype):
+    outputs, make = MODELS[name]
+    torch.manual_seed(0)
+    model, x = make().to(dtype), 5.0 * torch.randn(30, 4).to(dtype)
+    objective = Objective(model, nn.CrossEntropyLoss(), x, torch.arange(30) % 2)
+    state, noise = {key: value.clone() for key, value in model.state_dict().items()}, torch.get_rng_state()
+    assert affine_outputs(objective, objective.parameters) == (0 if dtype == torch.bfloat16 else outputs)
+    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), noise)
+
+
+def test_the_automatic_start_is_the_diagonal_damped_by_its_quantiles():
+    torch.manual_seed(0)
+    x = torch.randn(50, 21, dtype=torch.float64) * torch.logspace(-2, 1, 21, dtype=torch.float64)
+    x[:, 7] = 0.0  # nothing is known of its weight
+    model = nn.Linear(21, 1, bias=False, dtype=torch.float64)
+    objective = Objective(model, nn.BCEWithLogitsLoss(), x, (x[:, :1] > 0.0).double(), l2=1e-4)
+    found = AutomaticInitial().inverse(point_of(objective), {})
+    diagonal = GaussNewton(objective).dense().diagonal()
+    known = np.delete(diagonal.numpy(), 7)
+    low, high = (np.quantile(known, share, method="lower") for share in (0.1, 0.9))
+    diagonal[7] = high
+    damping = 30.0 * low**2 / high
+    torch.testing.assert_close(found, (1.0 + damping / high) / (diagonal + damping))
+
+
+def test_where_nothing_is_known_to_help_the_automatic_start_is_the_scaled_identity():
+    for name in ("regression", "classes", "rosenbrock"):
+        ends = []
+        for initial in (AutomaticInitial(), ScaledIdentity()):
+            objective = PROBLEMS[name].make(torch.float64, None)
+            optimizer = Descent(objective.parameters, LBFGS(initial=initial), StrongWolfe())
+            for _ in range(5):
+                optimizer.step(objective)
+            ends.append(vectors.flatten(objective.parameters))
+        assert torch.equal(*ends)
+    assert AutomaticInitial().inverse(Point(ends[0], ends[0], objective.parameters, [], None, 0.0), {}) is None

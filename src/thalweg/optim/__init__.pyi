@@ -38,6 +38,7 @@ from .initial import InverseDiagonal as InverseDiagonal
 from .initial import InverseGaussNewton as InverseGaussNewton
 from .lbfgs import LBFGS as LBFGS
 from .lbfgs import AbstractInitial as AbstractInitial
+from .lbfgs import AutomaticInitial as AutomaticInitial
 from .lbfgs import ScaledIdentity as ScaledIdentity
 from .levenberg_marquardt import LevenbergMarquardt as LevenbergMarquardt
 from .line_search import Armijo as Armijo

@@ -36,7 +36,8 @@ class InverseDiagonal(AbstractInitial):
         >>> InverseDiagonal(refresh=50).refresh
         50
 
-    See `gauss_newton_diagonal` for where the diagonal is exact. To be used with a line search.
+    See `gauss_newton_diagonal` for where the diagonal is exact. To be used with a line search. `AutomaticInitial` takes
+    it by itself where it is known to help.
     """
 
     damping: float = 1e-6

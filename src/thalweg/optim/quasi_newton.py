@@ -21,7 +21,7 @@ from typing_extensions import override
 from thalweg.curvature.operators import MAX_DENSE_BYTES
 from thalweg.errors import require
 from thalweg.optim.base import AbstractDirection, Groups, Point, Recovery, Requires, SearchDirection, State, StepInfo
-from thalweg.optim.lbfgs import AbstractInitial, ScaledIdentity, curvature_condition, damped_step
+from thalweg.optim.lbfgs import AbstractInitial, AutomaticInitial, ScaledIdentity, curvature_condition, damped_step
 from thalweg.optim.matrix import require_room
 
 
@@ -30,7 +30,7 @@ class AbstractDenseQuasiNewton(AbstractDirection):
     """A member of Broyden's family with a dense inverse; subclasses choose tau and phi."""
 
     damping: float = 0.0
-    initial: AbstractInitial = ScaledIdentity()  # noqa: RUF009  (frozen)
+    initial: AbstractInitial = AutomaticInitial()  # noqa: RUF009  (frozen)
     max_bytes: float = MAX_DENSE_BYTES
     requires: ClassVar[Requires] = Requires.GRADIENT | Requires.END_GRADIENT
 
@@ -116,8 +116,8 @@ class BFGS(AbstractDenseQuasiNewton):
         damping: 0 leaves such pairs out. In (0, 1): where `s'y < damping * y'Hy`, s is moved towards `H y` until both
             are equal (Powell's damping, in its form for the inverse), so that noisy gradients don't spoil the inverse.
             0.2 is usual.
-        initial: what the inverse starts from: `ScaledIdentity()`; or, with an objective, `InverseGaussNewton()` or
-            `InverseDiagonal()`.
+        initial: what the inverse starts from: `AutomaticInitial()`, `ScaledIdentity()`, or, with an objective,
+            `InverseGaussNewton()` or `InverseDiagonal()`.
         max_bytes: largest dense matrix allowed.
 
     Raises:
