@@ -126,11 +126,10 @@ def test_a_stream_is_learned_row_by_row_and_goes_on(tmp_path, capsys, monkeypatc
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stream_that_never_ends_is_saved_and_its_score_told_when_it_is_stopped(tmp_path, number, code):
+def test_a_stream_that_never_ends_is_saved_and_its_score_told_when_it_is_stopped(tmp_path):
     command = [sys.executable, "-m", "thalweg", "train", "-", "--online", "--json", "--out", str(tmp_path)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    for total in (40, 80):
+    for total, number, code in ((40, signal.SIGINT, 130), (80, signal.SIGTERM, 143)):
         process = subprocess.Popen(command, text=True, **pipes)
         assert process.stdin
         assert process.stderr
