@@ -31,7 +31,6 @@ from .construct import optimizer_names as optimizer_names
 from .construct import roles_of as roles_of
 from .damping import Damping as Damping
 from .descent import Descent as Descent
-from .descent import StepReport as StepReport
 from .directions import Gradient as Gradient
 from .directions import Update as Update
 from .initial import InverseDiagonal as InverseDiagonal
@@ -72,6 +71,7 @@ from .schedules import linear as linear
 from .schedules import polynomial as polynomial
 from .schedules import step as step
 from .schedules import warmup_stable_decay as warmup_stable_decay
+from .search import StepReport as StepReport
 from .stochastic import StochasticArmijo as StochasticArmijo
 from .trust_region import TrustRegion as TrustRegion
 from .wolfe import StrongWolfe as StrongWolfe

@@ -58,6 +58,7 @@ class Point:
         groups: the optimizer's parameter groups.
         objective: the objective, or None where the step was given a closure that is none.
         value: the loss; NaN where no closure was given.
+        free: 1 where no bound holds a parameter, else 0; None without bounds. `clipped` is 0 where it is held.
     """
 
     gradient: Tensor
@@ -66,6 +67,7 @@ class Point:
     groups: Groups
     objective: Objective | None
     value: float
+    free: Tensor | None = None
 
 
 @final

@@ -17,48 +17,22 @@ from thalweg.optim import progress
 from thalweg.optim.base import (
     AbstractDirection,
     AbstractStepSize,
-    ClippedModel,
-    ModelAlongLine,
     Point,
-    Recovery,
     Requires,
-    SearchDirection,
-    SearchResult,
     State,
-    StepInfo,
     name_of,
 )
+from thalweg.optim.bounds import box_of, check_bounds
 from thalweg.optim.clipping import AbstractClip, ClipUpdate
 from thalweg.optim.closures import Closure, ObjectiveSource, resolve
-from thalweg.optim.evaluation import Evaluation, LineEvaluator, Problem, flatten_gradients
+from thalweg.optim.evaluation import Evaluation, Problem, flatten_gradients
 from thalweg.optim.lbfgs import LBFGS
-from thalweg.optim.limits import clamped, factor_of, scaled
 from thalweg.optim.line_search import Armijo
 from thalweg.optim.saving import flat_dtype, is_state, placed
+from thalweg.optim.search import Search, StepReport
 from thalweg.status import Status
 
-MAX_PROPOSALS = 12
 COUNTS = ("steps", "fallbacks", "restarts", "rejected", "values", "gradients")
-
-
-@final
-@dataclasses.dataclass(frozen=True)
-class StepReport:
-    """What the last step did.
-
-    Args:
-        status: how it ended.
-        multiple: how far it went along its direction, 0 where it stayed; 1 for a trust region's step.
-        value: the loss where it ended; None where it was not computed.
-        gain: decrease of the loss over that predicted by the direction's model; None where either is not known.
-        num_trials: points that the step size looked at.
-    """
-
-    status: Status
-    multiple: float = 0.0
-    value: float | None = None
-    gain: float | None = None
-    num_trials: int = 0
 
 
 _MOVED = StepReport(Status.STEPPED, 1.0)
@@ -79,7 +53,11 @@ class Descent(Optimizer):
 
     Args:
         params: parameters or groups, as for every optimizer. Those without `requires_grad` are left alone, and may be
-            thawed or frozen between steps; those without a gradient count as having gradient zero.
+            thawed or frozen between steps; those without a gradient count as having gradient zero. The entries `lower`
+            and `upper` of a group, numbers or tensors of its parameters' shape, are bounds that they keep to, for
+            `LBFGS`, the BFGS family and `Gradient`: what a bound holds back is left out of step and memory, and the
+            search bends along the bounds (Bertsekas, "Projected Newton methods for optimization problems with simple
+            constraints", 1982).
         direction: default `LBFGS()`.
         step_size: default `Armijo()`.
         lr: of the groups that have none of their own, not negative; None: that of the step size (`Fixed`) and of the
@@ -192,6 +170,7 @@ class Descent(Optimizer):
         """Add a group; a memory of curvature, which knows the old parameters only, is started again."""
         super().add_param_group(param_group)
         self._cache = None
+        self._check_bounds(self.param_groups[-1])
         if not self._moves_itself and any(p.is_complex() for p in self.param_groups[-1]["params"]):
             raise ValueError(
                 "Descent searches over real parameters, and one of them is complex: make it a real tensor of real and "
@@ -232,7 +211,7 @@ class Descent(Optimizer):
             cast = None if saved_type in (None, own_type) else (flat_dtype(saved_type), flat_dtype(own_type))
             memory = placed(copy.deepcopy(dict(saved)), first.device, cast)
             memory["type"] = own_type
-            memory.setdefault("progress", {})
+            memory = {"progress": {}, "layout": self._layout(), **memory}
             memory["direction"] = self.direction.unpack(memory["direction"], self.param_groups)
             self.state[first] = memory
 
@@ -267,13 +246,27 @@ class Descent(Optimizer):
     def _search(self, problem: Problem, memory: State) -> Tensor | None:
         """Take a step that is proposed and searched for, or find out why there is none."""
         self._check_given(problem)
-        if memory["size"] != _size(problem.parameters):
+        if memory["layout"] != self._layout():
             memory["direction"] = self.direction.resize(memory["direction"], self.param_groups)
-            memory["size"], memory["progress"] = _size(problem.parameters), {}
+            memory["layout"], memory["progress"] = self._layout(), {}
             memory["counts"]["restarts"] += 1
+        box = box_of(self.param_groups, problem.parameters)
+        if box is not None:
+            box.project_(problem.parameters)
         start = self._evaluate_start(problem)
+        if box is not None:
+            place = vectors.flatten([parameter.detach() for parameter in problem.parameters])
+            free = box.free(place, start.flat)
+            start = dataclasses.replace(start, size=(free * start.flat).norm().item(), free=free)
         ended = self._ended(start, memory["progress"])
-        self.report = StepReport(ended, value=start.value) if ended else self._descend(problem, start, memory)
+        if ended:
+            self.report = StepReport(ended, value=start.value)
+            return start.loss
+        point = self._point(problem, start)
+        search = Search(self.direction, self.step_size, self.clip_update, problem, start, point, box)
+        self.report = search.run(memory)
+        if search.ended is not None and problem.objective is not None:
+            self._cache = problem.objective, *search.ended
         return start.loss
 
     def _ended(self, start: Evaluation, memory: State) -> Status | None:
@@ -287,86 +280,6 @@ class Descent(Optimizer):
         if not self._ends_by_itself or start.loss is None:
             return None
         return progress.at_rest(memory, start.value, start.size, start.loss.dtype)
-
-    def _descend(self, problem: Problem, start: Evaluation, memory: State) -> StepReport:
-        """Propose and search until a step is found; the parameters end there, or where they were."""
-        searches = Requires.VALUES in self.step_size.requires
-        stationary = searches and start.size == 0.0
-        if stationary and Requires.CURVATURE not in self.direction.requires:
-            return StepReport(Status.STATIONARY, value=start.value)
-        point = self._point(problem, start)
-        origin = vectors.clone(problem.parameters)
-        status, steepest, num_trials = Status.STEPPED, False, 0
-        for left in reversed(range(MAX_PROPOSALS)):
-            line = self._line(problem, origin, start, point, memory["direction"], steepest)
-            result = SearchResult(0.0)
-            if line.is_descent or not self.step_size.requires_descent:
-                result = self.step_size.search(line, memory["step_size"])
-            num_trials += result.num_trials
-            if result.multiple != 0.0:
-                progress.remember(memory["progress"], result.value, line.promised(result.multiple))
-                value, gain = self._take(line, result, point, memory["direction"])
-                return StepReport(status, result.multiple, value, gain, num_trials)
-            line.restore()
-            if steepest or stationary:
-                break
-            recovery = self.direction.on_failure(memory["direction"]) if left > 1 else Recovery.NONE
-            steepest = recovery is Recovery.NONE
-            if recovery is not Recovery.DAMP:
-                memory["counts"]["fallbacks"] += 1
-                memory["counts"]["restarts"] += recovery is Recovery.RESTART
-                status = Status.SEARCHED_AGAIN if line.is_descent else Status.TURNED_DOWNHILL
-        if stationary or start.loss is None:
-            status = Status.STATIONARY if stationary else Status.NO_STEP
-        else:
-            status = progress.no_step(memory["progress"], start.value, start.loss.dtype)
-        return StepReport(status, value=start.value, num_trials=num_trials)
-
-    def _take(
-        self, line: LineEvaluator, result: SearchResult, point: Point, state: State
-    ) -> tuple[float | None, float | None]:
-        """Leave the parameters where the search ended, and let the direction learn; return the loss and the gain."""
-        problem, requires = line.problem, self.direction.requires
-        ended = line.settle(result.multiple, result.step)
-        if ended is None and Requires.END_GRADIENT in requires:
-            ended = problem.evaluate()
-        value = result.value if ended is None else ended.value
-        if value is None and Requires.END_VALUE in requires:
-            value = problem.value()[0]
-        gain = line.gain_of(result, value)
-        if ended is not None or requires & (Requires.END_GRADIENT | Requires.END_VALUE):
-            after = vectors.flatten([parameter.detach() for parameter in problem.parameters])
-            if ended is not None and problem.objective is not None:
-                self._cache = problem.objective, after, ended
-            step = after - vectors.flatten(line.origin)
-            change = ended.flat - point.gradient if ended is not None else None
-            multiple = line.scale * result.multiple if line.scale is not None else None
-            self.direction.learn(StepInfo(point, step, change, multiple, gain), state)
-        return value, gain
-
-    def _line(
-        self, problem: Problem, origin: list[Tensor], start: Evaluation, point: Point, state: State, steepest: bool
-    ) -> LineEvaluator:
-        """Return the line to search: along the direction's proposal, or along steepest descent."""
-        limit = math.inf if self.clip_update is None else self.clip_update.limit
-        factor = 1.0 if self.direction.uses_rate else factor_of(self.param_groups)
-        downhill = SearchDirection(-point.clipped, well_scaled=False)
-        if Requires.MODEL in self.step_size.requires:
-            model = ModelAlongLine(downhill, start.flat) if steepest else self.direction.model(point, state)
-            if limit < math.inf or not (isinstance(factor, float) and factor == 1.0):
-                model = ClippedModel(model, factor, limit)
-            return LineEvaluator(problem, origin, start, None, model)
-        direction = scaled(downhill if steepest else self.direction.propose(point, state), factor)
-        largest, is_clamped = math.inf, False
-        if limit < math.inf:
-            is_clamped = direction.well_scaled or Requires.VALUES not in self.step_size.requires
-            if is_clamped:
-                direction = clamped(direction, origin, limit)
-            longest = direction.vector.abs().max().item()
-            largest = limit / longest if longest > 0.0 else math.inf
-            largest = max(largest, 1.0) if is_clamped else largest
-        scale = None if steepest or is_clamped or isinstance(factor, Tensor) else factor
-        return LineEvaluator(problem, origin, start, direction, largest=largest, scale=scale)
 
     def _evaluate_start(self, problem: Problem) -> Evaluation:
         """Evaluate where the step starts, unless the last step ended there and has done so."""
@@ -386,12 +299,20 @@ class Descent(Optimizer):
         if self.clip is not None:
             self.clip(problem.parameters)
             clipped = flatten_gradients([parameter.grad for parameter in problem.parameters], problem.parameters)
-        return Point(start.flat, clipped, problem.parameters, self.param_groups, problem.objective, start.value)
+        if start.free is not None:
+            clipped = clipped * start.free
+        groups, objective = self.param_groups, problem.objective
+        return Point(start.flat, clipped, problem.parameters, groups, objective, start.value, start.free)
 
     # ---- what is kept ----
 
     def _parameters(self) -> list[Tensor]:
         return vectors.trainable(parameter for group in self.param_groups for parameter in group["params"])
+
+    def _layout(self) -> list[int]:
+        """How many numbers of each parameter are trained: what a memory of curvature is about."""
+        every = [parameter for group in self.param_groups for parameter in group["params"]]
+        return [parameter.numel() * parameter.requires_grad for parameter in every]
 
     def _parts(self) -> list[str]:
         return [name_of(self.direction), name_of(self.step_size)]
@@ -399,7 +320,7 @@ class Descent(Optimizer):
     def _memory(self) -> State:
         memory: State = self.state[self.param_groups[0]["params"][0]]
         if not memory:
-            memory.update(parts=self._parts(), size=_size(self._parameters()), counts=dict.fromkeys(COUNTS, 0))
+            memory.update(parts=self._parts(), layout=self._layout(), counts=dict.fromkeys(COUNTS, 0))
             memory.update(type=self._type(), progress={})
             memory.update(direction=self.direction.start(self.param_groups), step_size=self.step_size.start())
         return memory
@@ -408,6 +329,17 @@ class Descent(Optimizer):
         """The type of flat vectors, by its name."""
         parameters = [parameter for group in self.param_groups for parameter in group["params"]]
         return str(vectors.flat_type(parameters)).removeprefix("torch.")
+
+    def _check_bounds(self, group: dict[str, Any]) -> None:
+        if group.get("lower") is None and group.get("upper") is None:
+            return
+        check_bounds(group)
+        unfit = Requires.CURVATURE in self.direction.requires or self.direction.moves_itself
+        if unfit or Requires.MODEL in self.step_size.requires:
+            raise ValueError(
+                "Bounds ('lower' and 'upper' of a group) are kept by LBFGS, the BFGS family and Gradient, with Armijo, "
+                f"StrongWolfe or Fixed; got {' and '.join(self._parts())}."
+            )
 
     def _refuse_scaler(self) -> None:
         if getattr(self, "grad_scale", None) is not None:
@@ -444,7 +376,3 @@ def _check_fit(direction: AbstractDirection, step_size: AbstractStepSize, clip_u
         )
     if clip_update is not None and not isinstance(clip_update, ClipUpdate):
         raise ValueError(f"Descent(clip_update=...) must be a ClipUpdate; got {type(clip_update).__name__}.")
-
-
-def _size(parameters: list[Tensor]) -> int:
-    return sum(parameter.numel() for parameter in parameters)

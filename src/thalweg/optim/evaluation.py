@@ -10,6 +10,7 @@ from torch import Tensor
 from thalweg import vectors
 from thalweg.objective import Objective
 from thalweg.optim.base import AbstractModel, SearchDirection, SearchResult, gain_ratio
+from thalweg.optim.bounds import Box
 from thalweg.optim.closures import Closure, evaluated
 
 
@@ -22,7 +23,8 @@ class Evaluation:
     loss: Tensor | None  # as the closure returned it; None where there was no closure
     gradients: list[Tensor | None]
     flat: Tensor  # the gradient as one vector, zeros where a parameter has none
-    size: float  # its Euclidean norm
+    size: float  # its Euclidean norm, without what bounds hold
+    free: Tensor | None = None  # 1 where no bound holds a parameter, else 0; None without bounds
 
 
 @final
@@ -95,7 +97,7 @@ class LineEvaluator:
     """The loss along a search direction from `origin`, or over the steps of a trust region's model.
 
     It goes no further than `largest` times the direction, which is `scale` times the one proposed (None: another one),
-    and keeps the evaluation at the last place it looked.
+    and keeps the evaluation at the last place it looked. With a `box` it bends where it runs into a bound.
     """
 
     def __init__(
@@ -108,9 +110,10 @@ class LineEvaluator:
         *,
         largest: float = math.inf,
         scale: float | None = None,
+        box: Box | None = None,
     ) -> None:
         self.problem, self.origin, self.direction, self._model = problem, origin, direction, model
-        self.value, self.largest, self.scale = start.value, largest, scale
+        self.value, self.largest, self.scale, self._box = start.value, largest, scale, box
         precision = torch.float32 if start.loss is None else start.loss.dtype
         # The loss is a sum of many rounded terms: differences below this are noise.
         self.rounding = 10.0 * torch.finfo(precision).eps * abs(start.value)
@@ -144,7 +147,10 @@ class LineEvaluator:
         self._go(t)
         evaluation = self.problem.evaluate()
         self._evaluated = t, evaluation
-        return evaluation.value, (evaluation.flat @ self.direction.vector).item()
+        vector = self.direction.vector
+        if self._box is not None:  # what has run into a bound does not move any more
+            vector = vector * self._box.moving(vectors.flatten(self.origin), vector, t)
+        return evaluation.value, (evaluation.flat @ vector).item()
 
     def within(self, radius: float) -> tuple[Tensor, float]:
         """Return the model's best step no longer than the radius, and the decrease it predicts."""
@@ -211,6 +217,8 @@ class LineEvaluator:
         parameters, self._moved = self.problem.parameters, True
         vectors.copy_(parameters, self.origin)
         vectors.add_(parameters, vectors.split(step, parameters), scale=scale)
+        if self._box is not None:
+            self._box.project_(parameters)
 
 
 def flatten_gradients(gradients: list[Tensor | None], parameters: list[Tensor]) -> Tensor:
