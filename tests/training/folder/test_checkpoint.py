@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 
 import pytest
 import torch
@@ -155,33 +156,43 @@ def test_leftovers_of_a_crash_are_no_checkpoints(tmp_path):
 
 @pytest.mark.slow
 def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
-    """A process that saves without pause is killed at many moments; what it leaves must always load."""
+    """Processes that save without pause are killed at many moments; what they leave must always load."""
     script = textwrap.dedent("""
-        import sys, torch
+        import os, sys, torch
         from pathlib import Path
         from thalweg.training.folder import checkpoint
-        step = 0
-        while True:
-            step += 1
-            checkpoint.save(Path(sys.argv[1]), step, {"step": step, "x": torch.full((200_000,), float(step))})
-            print(step, flush=True)
+        for folder in sys.stdin:
+            child = os.fork()  # importing torch takes longer than everything else
+            step = 0
+            while not child:
+                step += 1
+                checkpoint.save(Path(folder.strip()), step, {"step": step, "x": torch.full((200_000,), float(step))})
+                print(os.getpid(), flush=True)
+            os.waitpid(child, 0)
+            print("killed", flush=True)
     """)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert parent.stdin is not None
+    assert parent.stdout is not None
     for kill in range(6):
         folder = tmp_path / str(kill)
-        process = subprocess.Popen(
-            [sys.executable, "-c", script, str(folder)],
-            stdout=subprocess.PIPE,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )
-        assert process.stdout is not None
-        process.stdout.readline()
-        try:
-            process.wait(timeout=0.005 + 0.026 * kill)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
+        print(folder, file=parent.stdin, flush=True)
+        child = int(parent.stdout.readline())
+        time.sleep(0.005 + 0.026 * kill)
+        os.kill(child, signal.SIGKILL)
+        for line in parent.stdout:
+            if line.endswith("killed\n"):
+                break
         newest = checkpoint.latest(folder)
         assert newest is not None
         state = checkpoint.load(newest)
         assert float(state["x"][0]) == state["step"]
+    parent.stdin.close()
+    assert parent.wait() == 0
+    parent.stdout.close()
