@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
+from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 Vector = Sequence[Tensor]
 _HALF = (torch.bfloat16, torch.float16)
@@ -72,7 +73,8 @@ def flatten(vector: Vector) -> Tensor:
     """Return one flat tensor of shape `[total]`, of `flat_type`."""
     if not vector:
         return torch.zeros(0)
-    flat = torch.cat([tensor.reshape(-1) for tensor in vector])
+    # What PyTorch's own buckets of gradients are made with; of a single tensor it would be a view.
+    flat = _flatten_dense_tensors(vector) if len(vector) > 1 else torch.cat([vector[0].reshape(-1)])
     return flat.float() if flat.dtype in _HALF else flat
 
 
@@ -81,11 +83,13 @@ def split(flat: Tensor, like: Vector) -> list[Tensor]:
 
     Parts of the flat tensor's own type are views. Refuses other lengths.
     """
-    sizes = [tensor.numel() for tensor in like]
-    if flat.numel() != sum(sizes):
-        raise ValueError(f"split(flat, like) needs {sum(sizes)} numbers for these shapes; got {flat.numel()}.")
-    parts = flat.split(sizes)
-    return [part.view(tensor.shape).to(tensor.dtype) for part, tensor in zip(parts, like, strict=True)]
+    size = sum([tensor.numel() for tensor in like])
+    if flat.numel() != size:
+        raise ValueError(f"split(flat, like) needs {size} numbers for these shapes; got {flat.numel()}.")
+    parts = _unflatten_dense_tensors(flat, like)
+    return [
+        part if part.dtype == tensor.dtype else part.to(tensor.dtype) for part, tensor in zip(parts, like, strict=True)
+    ]
 
 
 def split_rows(rows: Tensor, like: Vector) -> list[Tensor]:
