@@ -105,8 +105,14 @@ def xtrace(
     Every product serves both the sketch and the estimate. With $\omega_i$ on a sphere, $Q_i$ a basis of
     $\{A \omega_j, j \ne i\}$ and $P_i = I - Q_i Q_i^\top$, the parts are
     $\operatorname{tr}(Q_i^\top A Q_i) + c_i\, \omega_i^\top P_i A P_i\, \omega_i$, where $c_i$ makes up for the length
-    of $P_i \omega_i$. Vectors are added until the standard error, with a margin, is as small as asked for. It is a
-    little optimistic, as the parts share their sketch: two standard errors cover five in six, not 19 in 20.
+    of $P_i \omega_i$. Vectors are added until the standard error is as small as asked for.
+
+    The parts $t_i$ share their sketch, so the square of the standard error is their variance over m plus their
+    covariance, the mean over i and j of $(t_i - t_i^{-j})(t_j - t_j^{-i})$ with $t_i^{-j}$ made without the j-th vector
+    too; a part is right on average whatever the other vectors are, so that is unbiased. It is widened by
+    $(m-1)/(m-3)$, because few parts say little of their own spread. Measured over 100 seeds, errors were 0.9 to 1.1
+    times as large (root mean square) on flat and slowly decaying spectra and a network's Hessian, and up to 1.6 times
+    where the spectrum drops by a constant factor.
 
     Args:
         operator: A, symmetric.
@@ -131,10 +137,8 @@ def xtrace(
     # The spread of very few parts says little about itself, hence eight at first.
     sketch.extend(limit if relative_error is None else min(8, limit))
     while True:
-        result = _estimate(sketch.trace_parts(), 2 * sketch.num_vectors)
-        # The standard error is an estimate too; adding its own keeps the sum from ending on a lucky draw.
-        error = result.standard_error * (1.0 + (2.0 * max(sketch.num_vectors - 1, 1)) ** -0.5)
-        small = relative_error is not None and error <= relative_error * abs(result.value)
+        result = sketch.trace()
+        small = relative_error is not None and result.standard_error <= relative_error * abs(result.value)
         if small or sketch.num_vectors >= limit:
             return result
         sketch.extend(min(batch, limit - sketch.num_vectors))
@@ -246,20 +250,43 @@ class _Sketch:
         self._basis = torch.cat([self._basis, basis], dim=1)
         self._image = torch.cat([self._image, self._operator @ basis], dim=1)
 
-    def trace_parts(self) -> Tensor:
-        """Return one estimate of the trace for each vector left out, float64."""
+    def trace(self) -> Estimate:
+        """Return the trace, from one estimate for each vector left out."""
         s = self._left_out()
         h = (self._basis.T @ self._image).double().cpu()
         h = 0.5 * (h + h.T)
         w = (self._basis.T @ self._omega).double().cpu()
         image = (self._image.T @ self._omega).double().cpu()
         u = w - s * (s * w).sum(0)
+        hs = (s * (h @ s)).sum(0)
         # omega^T A omega, with A omega = Q R.
         forms = (w * self._r).sum(0) - 2.0 * (u * image).sum(0) + (u * (h @ u)).sum(0)
-        size, number = self._operator.size, self.num_vectors
-        length = (size - u.square().sum(0)).clamp(min=1e-12 * size)
-        scale = torch.where(length > 1e-9 * size, (size - number + 1) / length, 0.0)
-        return h.trace() - (s * (h @ s)).sum(0) + scale * forms
+        lengths = self._operator.size - u.square().sum(0)
+        parts = h.trace() - hs + self._scale(lengths, self.num_vectors - 1) * forms
+        number = self.num_vectors
+        spread = float(parts.std()) / number**0.5 if number > 1 else math.nan
+        if number < 4:
+            return Estimate(float(parts.mean()), spread, 2 * number)
+        # The same without vector j too, whose direction beside s_i is q_ij; entries [j, i].
+        cosine = s.T @ s
+        rest = (1.0 - cosine.square()).clamp(min=1e-12)
+        along = (s.T @ u) / rest.sqrt()
+        of_u = (s.T @ h @ u - cosine * (s * (h @ u)).sum(0)) / rest.sqrt()
+        of_image = (s.T @ image - cosine * (s * image).sum(0)) / rest.sqrt()
+        of_q = (hs.unsqueeze(1) - 2.0 * cosine * (s.T @ h @ s) + cosine.square() * hs) / rest
+        fewer = forms + 2.0 * along * (of_image - of_u) + along.square() * of_q
+        without = h.trace() - hs - of_q + self._scale(lengths + along.square(), number - 2) * fewer
+        change = (parts - without).fill_diagonal_(0.0)
+        shared = float((change * change.T).sum()) / (number * (number - 1))
+        # A few parts say little of their own spread; widened like this one over it is right on average.
+        error = math.sqrt((spread**2 + max(shared, 0.0)) * (number - 1) / (number - 3))
+        return Estimate(float(parts.mean()), error, 2 * number)
+
+    def _scale(self, lengths: Tensor, size: int) -> Tensor:
+        """Return what makes up for the length of a random vector outside of a sketch of this size."""
+        dimension = self._operator.size
+        scale = (dimension - size) / lengths.clamp(min=1e-12 * dimension)
+        return torch.where(lengths > 1e-9 * dimension, scale, 0.0)
 
     def diagonal(self) -> DiagonalEstimate:
         """Return the diagonal with standard errors."""

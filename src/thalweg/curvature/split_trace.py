@@ -66,11 +66,11 @@ def hessian_trace(
             continue
         parts = torch.tensor(forms, dtype=torch.float64)
         value, spread = exact + float(parts.mean()), float(parts.std())
-        # The spread is an estimate too; adding its own error keeps a lucky draw from ending it.
-        spread *= 1.0 + (2.0 * (len(forms) - 1)) ** -0.5
+        # The spread of a few parts says little of itself; widened like this its square is right on average.
+        spread *= ((len(forms) - 1) / (len(forms) - 3)) ** 0.5
         allowed = relative_error * abs(value)
         if spread <= allowed * len(forms) ** 0.5 or 2 * len(forms) >= max_products:
-            return Estimate(value, float(parts.std()) / len(forms) ** 0.5, 2 * len(forms))
+            return Estimate(value, spread / len(forms) ** 0.5, 2 * len(forms))
         if len(forms) == _FIRST and spread**2 > 16.0 * allowed**2:
             return xtrace(hessian, max_products, relative_error=relative_error, seed=seed)
 
