@@ -298,3 +298,48 @@ def test_one_that_agrees_is_enough_and_a_wrong_one_needs_a_second():
     assert settled(iter([wrong, right]))[0] is Verdict.RIGHT
     assert settled(iter([wrong, wrong])) == (Verdict.WRONG, 0, pytest.approx(0.1 / 1.1))
     assert settled(iter([wrong, elsewhere]))[0] is Verdict.UNCLEAR
+
+
+class Complex(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.w, self.b = nn.Parameter(torch.randn(4, 3, dtype=torch.complex64)), nn.Parameter(torch.randn(3))
+
+    def forward(self, x):
+        return (x.to(torch.complex64) @ self.w).abs() + torch.tanh(self.b)
+
+
+@pytest.mark.parametrize(
+    "make", [Hessian, GaussNewton, gauss_newton_root, lambda o: gauss_newton_diagonal(o, o.choose(None))]
+)
+def test_complex_parameters_are_refused_in_a_sentence(make):
+    torch.manual_seed(0)
+    with pytest.raises(ValueError, match=r"one of these is complex: .* torch\.view_as_complex"):
+        make(numbers(Complex()))
+
+
+def test_the_real_parameters_of_a_complex_model_have_curvature():
+    torch.manual_seed(0)
+    objective = numbers(Complex())
+    assert Hessian(objective, "b").dense().shape == (3, 3)
+
+
+class Mixed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 5), nn.Linear(5, 3).double()
+
+    def forward(self, x):
+        return self.second(torch.tanh(self.first(x.to(self.first.weight))).to(self.second.weight))
+
+
+@pytest.mark.parametrize("kind", [Hessian, GaussNewton])
+@pytest.mark.parametrize(("types", "rtol"), [("mixed", 1e-4), ("half", 0.1)])
+def test_types_are_mixed_and_flat_vectors_have_the_widest(kind, types, rtol):
+    torch.manual_seed(0)
+    model = Mixed() if types == "mixed" else Mixed().bfloat16()
+    objective = numbers(model, next(model.second.parameters()).dtype)
+    dense = kind(objective).dense()
+    assert dense.dtype == (torch.float64 if types == "mixed" else torch.float32)
+    exact = kind(objective.copied(torch.float64)).dense()
+    assert float((dense - exact).norm() / exact.norm()) <= rtol

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from thalweg import distributed, vectors
 from thalweg.curvature.differentiable import twice_differentiable
+from thalweg.curvature.operators import require_real
 from thalweg.objective import Objective
 
 
@@ -66,6 +67,7 @@ def gauss_newton_diagonal(
 
     Source: Dangel, Kunstner, Hennig, "BackPACK: Packing more into backprop" (2020).
     """
+    require_real(parameters)
     generator = torch.Generator().manual_seed(seed)
     diagonal = {id(tensor): torch.zeros_like(tensor) for tensor in parameters}
     count = torch.zeros(())

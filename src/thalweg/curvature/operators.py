@@ -376,6 +376,15 @@ def check_positions(positions: Sequence[int], num_tensors: int) -> None:
         )
 
 
+def require_real(parameters: Vector) -> None:
+    """Refuse complex parameters: a loss has no matrix of second derivatives in them, only in their parts."""
+    if any(tensor.is_complex() for tensor in parameters):
+        raise ValueError(
+            "Curvature is that of real parameters, and one of these is complex: make it a real tensor of real and "
+            "imaginary parts, and torch.view_as_complex of that in the model; or choose others."
+        )
+
+
 def require_memory(
     what: str, rows: int, columns: int, dtype: torch.dtype, max_bytes: float, instead: str, *, copies: int = 1
 ) -> None:

@@ -14,7 +14,7 @@ from typing_extensions import override
 from thalweg import distributed, vectors
 from thalweg.curvature.culprit import CurvatureError, culprit, refusing
 from thalweg.curvature.differentiable import Replacing, twice_differentiable
-from thalweg.curvature.operators import AbstractOperator, check_positions
+from thalweg.curvature.operators import AbstractOperator, check_positions, require_real
 from thalweg.objective import Objective
 from thalweg.vectors import Vector, flatten_rows, split_rows
 
@@ -41,6 +41,7 @@ class Point:
     def __init__(self, objective: Objective, choice: Choice, *, check: bool) -> None:
         self.objective = objective
         self.parameters = objective.choose(choice)
+        require_real(self.parameters)
         self.check = check
         self.ready = False
         self.count = torch.ones(())

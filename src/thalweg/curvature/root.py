@@ -11,7 +11,7 @@ from thalweg.batch import Batch
 from thalweg.curvature.diagonal import penalty_diagonal
 from thalweg.curvature.differentiable import twice_differentiable
 from thalweg.curvature.gauss_newton import GaussNewton
-from thalweg.curvature.operators import MAX_DENSE_BYTES, require_memory
+from thalweg.curvature.operators import MAX_DENSE_BYTES, require_memory, require_real
 from thalweg.curvature.point import Choice
 from thalweg.objective import Objective
 
@@ -70,6 +70,7 @@ def gauss_newton_root(
                 [24.0000, 32.0000]])
     """
     chosen = objective.choose(parameters)
+    require_real(chosen)
     name, instead = "gauss_newton_root(...)", "a method that only multiplies (Newton-CG), or fewer examples"
     parts: list[Tensor] = []
     counts: list[Tensor] = []
