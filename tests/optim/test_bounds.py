@@ -171,7 +171,5 @@ def test_bounds_that_cannot_be_are_refused(bounds, match):
 )
 def test_parts_that_cannot_keep_bounds_say_so(parts):
     parameters = [torch.zeros(1, requires_grad=True)]
-    with pytest.raises(
-        ValueError, match="are kept by LBFGS, the BFGS family and Gradient, with Armijo, Strong"
-    ):
+    with pytest.raises(ValueError, match="are kept by LBFGS, the BFGS family and Gradient, with Armijo, Strong"):
         Descent([{"params": parameters, "lower": -1.0}], *parts)

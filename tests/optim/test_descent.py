@@ -579,3 +579,33 @@ def test_one_residual_after_another_is_a_fine_problem():
     x = torch.tensor([1.0, 2.0, 4.0])
     objective = Objective(Residuals(lambda u: 2.0 * u, x, [1, 2]), Squared(), torch.arange(3), torch.zeros(3, 1))
     assert float(objective.value()) == pytest.approx(0.5 * 4.0 * (1.0 + 4.0 + 16.0) / 3.0)
+
+
+def test_steepest_descent_that_failed_is_not_searched_again():
+    """The loss rises along the gradient given: one search is enough to say that there is no step."""
+    for direction in (Gradient(), LBFGS(), BFGS()):
+        w, trials = nn.Parameter(torch.ones(2)), []
+
+        def closure(w=w, trials=trials):
+            trials.append(w.detach().clone())
+            w.grad = -torch.ones(2)  # wrong
+            return w.detach().square().sum()
+
+        optimizer = Descent([w], direction, Armijo())
+        optimizer.step(closure)
+        assert optimizer.status is Status.NO_STEP
+        assert len({tuple(place.tolist()) for place in trials}) == len(trials)
+
+
+def test_gradients_that_somebody_wrote_to_between_steps_are_put_right():
+    objectives = [PROBLEMS["regression"].make(torch.float64, None) for _ in range(2)]
+    for objective, spoiled in zip(objectives, (False, True), strict=True):
+        optimizer = Descent(objective.parameters, LBFGS(), StrongWolfe(), clip=ClipNorm(0.5))
+        for _ in range(4):
+            if spoiled:
+                for parameter in objective.parameters:
+                    if parameter.grad is not None:
+                        parameter.grad.zero_()
+            optimizer.step(objective)
+        assert objective.num_gradients <= 6
+    assert torch.equal(snapshot(objectives[0]), snapshot(objectives[1]))

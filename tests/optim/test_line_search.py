@@ -10,8 +10,10 @@ from cases import PROBLEMS
 from torch import nn
 
 from thalweg.objective import Objective
+from thalweg.optim.base import SearchDirection
 from thalweg.optim.descent import Descent
 from thalweg.optim.directions import Gradient, Update
+from thalweg.optim.evaluation import Evaluation, LineEvaluator, Problem
 from thalweg.optim.line_search import Armijo, Fixed
 from thalweg.optim.stochastic import StochasticArmijo
 from thalweg.optim.trust_region import TrustRegion
@@ -29,6 +31,7 @@ class Curve:
     largest: float = math.inf
     curvature: float = 0.0
     num_evaluations: int = 0
+    shortest: float = 0.0
 
     def __post_init__(self):
         self.value, self.slope, self.length = self.phi(0.0), self.derivative(0.0), 1.0
@@ -130,6 +133,28 @@ def test_no_step_is_longer_than_allowed(search):
 def test_where_the_decrease_drowns_in_rounding_an_equal_loss_is_enough(search):
     curve = Curve(lambda t: 1.0, lambda t: -1e-18 * (1.0 - t))
     assert search.search(curve, {}).multiple == 1.0
+
+
+@pytest.mark.parametrize("search", [Armijo(), StrongWolfe(), StochasticArmijo()], ids=lambda s: type(s).__name__)
+def test_where_steps_drown_in_the_rounding_of_the_parameters_the_search_ends(search):
+    curve = Curve(lambda t: 1.0 + 1e-3 * t, lambda t: -1e-3)
+    curve.shortest = 0.3
+    assert search.search(curve, {}).multiple == 0.0
+    assert curve.num_evaluations <= 2
+
+
+def test_a_line_knows_which_steps_move_no_parameter():
+    w = nn.Parameter(torch.tensor([1.0, -4.0, 0.0]))
+    start = Evaluation(1.0, torch.tensor(1.0), [None], torch.ones(3), 1.0)
+
+    def line(direction):
+        return LineEvaluator(Problem(None, [w]), [w.detach().clone()], start, SearchDirection(torch.tensor(direction)))
+
+    eps = torch.finfo(torch.float32).eps
+    assert line([2.0, 1.0, 0.0]).shortest == pytest.approx(eps)
+    assert line([0.0, 1.0, 0.0]).shortest == pytest.approx(8.0 * eps)
+    assert line([2.0, 1.0, 1e-30]).shortest == 0.0
+    assert line([0.0, 0.0, 0.0]).shortest == math.inf
 
 
 def test_negative_curvature_is_enough_without_a_slope():

@@ -218,6 +218,11 @@ class Line(Protocol):
     largest: float
     rounding: float
 
+    @property
+    def shortest(self) -> float:
+        """The step below which no parameter moves by more than its rounding."""
+        ...
+
     def value_at(self, t: float) -> float:
         """Return `phi(t)`."""
         ...

@@ -289,6 +289,8 @@ class Descent(Optimizer):
         _, place, evaluation = cache
         if not torch.equal(place, vectors.flatten([parameter.detach() for parameter in problem.parameters])):
             return problem.evaluate()
+        if evaluation.is_on(problem.parameters):
+            return evaluation
         gradients = vectors.split(evaluation.flat.clone(), problem.parameters)
         for parameter, gradient, had in zip(problem.parameters, gradients, evaluation.gradients, strict=True):
             parameter.grad = gradient if had is not None else None

@@ -25,6 +25,12 @@ class Evaluation:
     flat: Tensor  # the gradient as one vector, zeros where a parameter has none
     size: float  # its Euclidean norm, without what bounds hold
     free: Tensor | None = None  # 1 where no bound holds a parameter, else 0; None without bounds
+    versions: tuple[int, ...] = ()  # how often each gradient had been written to
+
+    def is_on(self, parameters: list[Tensor]) -> bool:
+        """Whether the parameters still have these gradients, and nobody has written to them since."""
+        same = all(p.grad is gradient for p, gradient in zip(parameters, self.gradients, strict=True))
+        return same and self.versions == _versions(self.gradients)
 
 
 @final
@@ -66,7 +72,7 @@ class Problem:
             return Evaluation(math.nan, None, gradients, flat, norm.item())
         wide = torch.promote_types(loss.dtype, norm.dtype)
         value, size = torch.stack([loss.to(norm.device, wide).reshape(()), norm.to(wide)]).tolist()
-        return Evaluation(value, loss, gradients, flat, size)
+        return Evaluation(value, loss, gradients, flat, size, versions=_versions(gradients))
 
     def value(self) -> tuple[float, Evaluation | None]:
         """Return the loss where the parameters are, and all else that this evaluation gave."""
@@ -120,12 +126,14 @@ class LineEvaluator:
         self.well_scaled = direction is not None and direction.well_scaled
         self.slope, self.length, self.curvature = math.nan, math.nan, 0.0
         if direction is not None:
-            self.slope, self.length = torch.stack([start.flat @ direction.vector, direction.vector.norm()]).tolist()
+            self.slope, self.length = torch.stack(
+                [start.flat @ direction.vector, torch.linalg.vector_norm(direction.vector)]
+            ).tolist()
             if direction.negative_curvature and direction.curvature is not None:
                 self.curvature = direction.curvature
         self._predicted = 0.0  # by the model, for the last of its steps
         self._evaluated: tuple[float | Tensor, Evaluation] | None = None
-        self._moved = False
+        self._place: float | Tensor | None = None  # where the parameters are; None: where they started
 
     @property
     def is_descent(self) -> bool:
@@ -135,6 +143,14 @@ class LineEvaluator:
         if not (math.isfinite(self.slope) and math.isfinite(self.length)) or self.length == 0.0:
             return False
         return self.slope < 0.0 or (self.slope == 0.0 and self.curvature < 0.0)
+
+    @property
+    def shortest(self) -> float:
+        """The step below which no parameter moves by more than its rounding; 0 where a zero is to move."""
+        assert self.direction is not None
+        places = vectors.flatten(self.origin).abs()
+        farthest = (self.direction.vector.abs() / places).nan_to_num(nan=0.0, posinf=math.inf).amax().item()
+        return 2.0 * torch.finfo(self.origin[0].dtype).eps / farthest if farthest > 0.0 else math.inf
 
     def value_at(self, t: float) -> float:
         """Return the loss at step t."""
@@ -155,7 +171,7 @@ class LineEvaluator:
     def within(self, radius: float) -> tuple[Tensor, float]:
         """Return the model's best step no longer than the radius, and the decrease it predicts."""
         assert self._model is not None
-        if self._moved:  # a model may have to differentiate again where the step starts
+        if self._place is not None:  # a model may have to differentiate again where the step starts
             self.restore()
         step, self._predicted = self._model.within(radius)
         return step, self._predicted
@@ -171,10 +187,10 @@ class LineEvaluator:
 
     def settle(self, multiple: float, step: Tensor | None) -> Evaluation | None:
         """Leave the parameters where the search ended; return the evaluation there, where it is known."""
-        if step is None:
-            self._go(multiple)
-        else:
+        if step is not None and self._place is not step:
             self._move(step, 1.0)
+        elif step is None and not (isinstance(self._place, float) and self._place == multiple):
+            self._go(multiple)
         if self._evaluated is None:
             return None
         place, evaluation = self._evaluated
@@ -197,7 +213,7 @@ class LineEvaluator:
     def restore(self) -> None:
         """Put the parameters back, to the last bit."""
         vectors.copy_(self.problem.parameters, self.origin)
-        self._moved = False
+        self._place = None
 
     def _value(self, place: float | Tensor) -> float:
         value, evaluation = self.problem.value()
@@ -207,18 +223,22 @@ class LineEvaluator:
 
     def _go(self, t: float) -> None:
         assert self.direction is not None
-        self._moved = True
         if t == 1.0 and self.direction.endpoint is not None:
             vectors.copy_(self.problem.parameters, self.direction.endpoint)
         else:
             self._move(self.direction.vector, t)
+        self._place = t
 
     def _move(self, step: Tensor, scale: float) -> None:
-        parameters, self._moved = self.problem.parameters, True
+        parameters, self._place = self.problem.parameters, step
         vectors.copy_(parameters, self.origin)
         vectors.add_(parameters, vectors.split(step, parameters), scale=scale)
         if self._box is not None:
             self._box.project_(parameters)
+
+
+def _versions(gradients: list[Tensor | None]) -> tuple[int, ...]:
+    return tuple([-1 if gradient is None else gradient._version for gradient in gradients])
 
 
 def flatten_gradients(gradients: list[Tensor | None], parameters: list[Tensor]) -> Tensor:

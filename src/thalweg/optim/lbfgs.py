@@ -269,6 +269,8 @@ class LBFGS(AbstractDirection):
 def _pairs(state: State) -> tuple[Tensor, Tensor, Tensor]:
     """Return the rows of steps and changes in use, and the inverse of their triangle."""
     count = state["num_kept"]
+    if count == len(state["steps"]):
+        return state["steps"], state["changes"], state["solver"]
     return state["steps"][:count], state["changes"][:count], state["solver"][:count, :count]
 
 

@@ -116,7 +116,7 @@ class Armijo(AbstractStepSize):
             accepts,
             t,
             shorten=Interpolation(line.value, line.slope),
-            hopeless=functools.partial(below_rounding, line),
+            hopeless=functools.partial(is_hopeless, line),
             max_trials=self.max_trials,
         )
         if found.value is None:
@@ -138,6 +138,11 @@ def falls_enough(line: Line, t: float, value: float, fraction: float) -> bool:
 def below_rounding(line: Line, t: float) -> bool:
     """Whether the decrease predicted for step t is below rounding errors, so that a smaller loss would be luck."""
     return predicted_decrease(line, t) <= line.rounding
+
+
+def is_hopeless(line: Line, t: float) -> bool:
+    """Whether a shorter step, after one that was not good enough, can prove nothing any more."""
+    return below_rounding(line, t) or t <= line.shortest
 
 
 def rounding_allowance(line: Line, t: float) -> float:

@@ -89,7 +89,7 @@ class Search:
                 value, gain = self._take(line, result, memory["direction"])
                 return StepReport(status, result.multiple, value, gain, num_trials)
             line.restore()
-            if steepest or stationary:
+            if steepest or stationary or self._is_steepest(line):
                 break
             recovery = self.direction.on_failure(memory["direction"]) if left > 1 else Recovery.NONE
             steepest = recovery is Recovery.NONE
@@ -102,6 +102,17 @@ class Search:
         else:
             status = progress.no_step(memory["progress"], start.value, start.loss.dtype)
         return StepReport(status, value=start.value, num_trials=num_trials)
+
+    def _is_steepest(self, line: LineEvaluator) -> bool:
+        """Whether the direction had proposed steepest descent itself, so that searching it again would be the same."""
+        direction = line.direction
+        return (
+            direction is not None
+            and not direction.well_scaled
+            and torch.equal(
+                direction.vector, scaled(SearchDirection(-self._point.clipped), factor_of(self._point.groups)).vector
+            )
+        )
 
     def _take(self, line: LineEvaluator, result: SearchResult, state: State) -> tuple[float | None, float | None]:
         """Leave the parameters where the search ended, and let the direction learn; return the loss and the gain."""

@@ -9,7 +9,7 @@ from typing_extensions import override
 from thalweg.errors import require
 from thalweg.optim.backtracking import backtrack
 from thalweg.optim.base import AbstractStepSize, Line, Requires, SearchResult, State
-from thalweg.optim.line_search import below_rounding, rounding_allowance
+from thalweg.optim.line_search import is_hopeless, rounding_allowance
 
 # To first order a direction that leads uphill on this batch has the ratio -1; what is below comes from curvature.
 LOWEST_RATIO = -2.0
@@ -97,7 +97,7 @@ class StochasticArmijo(AbstractStepSize):
             accepts,
             t,
             shorten=lambda t, value: t * (self.shrink if math.isfinite(value) else 0.1 * self.shrink),
-            hopeless=lambda t: line.slope < 0.0 and below_rounding(line, t),
+            hopeless=lambda t: line.slope < 0.0 and is_hopeless(line, t),
             max_trials=self.max_trials,
         )
         if found.value is None:

@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from thalweg.errors import require
 from thalweg.optim.base import AbstractStepSize, Line, Requires, SearchResult, State
-from thalweg.optim.line_search import below_rounding, falls_enough, first_trial, remember_trial
+from thalweg.optim.line_search import falls_enough, first_trial, is_hopeless, remember_trial
 
 
 @final
@@ -98,7 +98,7 @@ class StrongWolfe(AbstractStepSize):
             if widths[-1] <= 1e-14 * max(abs(low.t), abs(high.t)):
                 break
             t = _between(low, high, halve=len(widths) > 2 and widths[-1] > 0.6 * widths[-3])
-            if below_rounding(line, t):
+            if is_hopeless(line, t):
                 break
         if best is None:
             return SearchResult(0.0, num_trials=trial)
