@@ -32,7 +32,7 @@ def test_a_loop_on_the_status_ends_at_the_minimum(name, pair, dtype):
             break
         optimizer.step(objective)
     assert optimizer.status in ENDS
-    share = 1e-3 if name == "classes" else 1e-10 if dtype == torch.float64 else 1e-4  # it has several minima
+    share = 2e-3 if name == "classes" else 1e-10 if dtype == torch.float64 else 1e-4  # it has several minima
     minimum, start = PROBLEMS[name].minimum, PROBLEMS[name].start
     assert float(objective.value()) <= minimum + share * start
 

@@ -26,6 +26,7 @@ class Solve(Generic[Vectors]):
         residual: $\lVert b - A x \rVert$, as the recurrences have it.
         model: $\frac12 x^\top A x - b^\top x$, below zero where x is better than nothing.
         negative_curvature: a direction $p$ with $p^\top A p \le 0$, if the solve met one.
+        length: of x, in the norm of a trust region's ball; None without one.
     """
 
     solution: Vectors
@@ -34,6 +35,7 @@ class Solve(Generic[Vectors]):
     residual: float
     model: float
     negative_curvature: Vectors | None = None
+    length: float | None = None
 
 
 def conjugate_gradients(
@@ -61,7 +63,8 @@ def conjugate_gradients(
         preconditioner: a positive definite approximation of the **inverse** of A, such as `Diagonal(1 / diagonal)`.
         tolerance: on the residual, relative to b, >= 0.
         progress: least improvement of the model an iteration, such as 5e-4; None: not looked at.
-        radius: of the trust region, above 0; None: there is none.
+        radius: of the trust region, above 0; None: there is none. With a preconditioner $C \approx A^{-1}$ the length
+            of x is $\sqrt{x^\top C^{-1} x}$: in this norm the iterates grow, so none comes back into the ball.
         max_iterations: products allowed; None: as many as there are unknowns.
 
     Returns:
@@ -69,7 +72,8 @@ def conjugate_gradients(
         radius, the solution is the start.
 
     Raises:
-        ValueError: for a tolerance below 0, a radius of 0 or less, or a start outside the radius.
+        ValueError: for a tolerance below 0, a radius of 0 or less, a start outside the radius, or a start with both a
+            radius and a preconditioner.
 
     Example:
         >>> from thalweg.curvature.operators import Matrix
@@ -90,12 +94,16 @@ def conjugate_gradients(
         )
     b = _flat(right)
     x = torch.zeros_like(b) if start is None else _flat(start).clone()
+    if radius is not None and start is not None and preconditioner is not None:
+        raise ValueError("conjugate_gradients(start=..., radius=..., preconditioner=...): leave out one of the three.")
     if radius is not None and not float(x.norm()) <= radius:
         raise ValueError("conjugate_gradients(start=..., radius=...): the start must lie inside the radius.")
     limit = len(b) if max_iterations is None else max_iterations
     r = b.clone() if start is None else b - operator @ x
     z = r if preconditioner is None else preconditioner @ r
     p, rz = z.clone(), float(torch.dot(r, z))
+    # The inverse of the preconditioner times x and p: lengths are measured with it, and z = C r needs no product.
+    metric_x, metric_p = x.clone(), r.clone()
     goal = tolerance * float(b.norm())
     models = [_model(x, b, r)]
     status, negative, i = Status.OUT_OF_ITERATIONS, None, 0
@@ -115,8 +123,11 @@ def conjugate_gradients(
             if radius is None:
                 break
         on_boundary = False
-        if radius is not None and (step == math.inf or float((x + step * p).norm()) >= radius):
-            step, status, on_boundary = _to_sphere(x, p, radius), Status.ON_BOUNDARY, True
+        if radius is not None:
+            further = _to_sphere(x, p, metric_x, metric_p, radius)
+            if step >= further:
+                step, status, on_boundary = further, Status.ON_BOUNDARY, True
+            metric_x.add_(metric_p, alpha=step)
         x.add_(p, alpha=step)
         r = r - step * product
         models.append(_model(x, b, r))
@@ -131,8 +142,10 @@ def conjugate_gradients(
             status = Status.LITTLE_PROGRESS
             break
         p = p.mul_(rz / before).add_(z)
+        metric_p = metric_p.mul_(rz / before).add_(r)
     direction = None if negative is None else _as(negative, right)
-    return Solve(_as(x, right), status, i, float(r.norm()), models[-1], direction)
+    length = math.sqrt(max(float(torch.dot(x, metric_x)), 0.0)) if radius is not None else None
+    return Solve(_as(x, right), status, i, float(r.norm()), models[-1], direction, length)
 
 
 def minres(
@@ -242,9 +255,10 @@ def _stalled(models: list[float], progress: float) -> bool:
     return i > k and models[-1] < 0.0 and (models[-1] - models[-1 - k]) / models[-1] < k * progress
 
 
-def _to_sphere(x: Tensor, p: Tensor, radius: float) -> float:
-    """Return the positive t for which `x + t p` has the length of the radius."""
-    pp, xp, outside = float(torch.dot(p, p)), float(torch.dot(x, p)), float(torch.dot(x, x)) - radius**2
+def _to_sphere(x: Tensor, p: Tensor, metric_x: Tensor, metric_p: Tensor, radius: float) -> float:
+    """Return the positive t for which `x + t p` has the length of the radius, by the metric's products with both."""
+    products = torch.stack([torch.dot(p, metric_p), torch.dot(x, metric_p), torch.dot(x, metric_x)]).tolist()
+    pp, xp, outside = products[0], products[1], products[2] - radius**2
     root = math.sqrt(max(xp * xp - pp * outside, 0.0))
     # Whichever form does not subtract numbers of one size.
     return -outside / (xp + root) if xp > 0.0 else (root - xp) / pp

@@ -11,7 +11,7 @@ import dataclasses
 import enum
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol, final, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, final, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -130,12 +130,28 @@ class Recovery(enum.Enum):
     RESTART = enum.auto()  # the memory was started again
 
 
+@final
+class ModelStep(NamedTuple):
+    """A model's best step: flat, the decrease `-m(d)` that it predicts, and its length in the model's own norm."""
+
+    vector: Tensor
+    predicted: float
+    length: float
+
+
 class AbstractModel(abc.ABC):
-    """A quadratic model of the loss around a point, `m(d) = g'd + d'Bd / 2`, minimized within a ball."""
+    """A quadratic model of the loss around a point, `m(d) = g'd + d'Bd / 2`, minimized within a ball.
+
+    The ball is one of the model's own norm, such as one that scales the parameters or that of a preconditioner.
+    """
 
     @abc.abstractmethod
-    def within(self, radius: float) -> tuple[Tensor, float]:
-        """Return a flat step no longer than the radius, and the decrease `-m(d)` that the model predicts."""
+    def within(self, radius: float) -> ModelStep:
+        """Return the best step that is no longer than the radius."""
+
+    def first_radius(self) -> float:
+        """Return the radius that a trust region begins with unless it is given one."""
+        return 1.0
 
 
 class AbstractDirection(abc.ABC):
@@ -231,8 +247,12 @@ class Line(Protocol):
         """Return `phi(t)` and its derivative there."""
         ...
 
-    def within(self, radius: float) -> tuple[Tensor, float]:
-        """Return the direction's best step no longer than the radius, and the decrease it predicts."""
+    def within(self, radius: float) -> ModelStep:
+        """Return the direction's best step no longer than the radius in its model's own norm."""
+        ...
+
+    def first_radius(self) -> float:
+        """Return the radius to begin with, in the same norm."""
         ...
 
     def value_of(self, step: Tensor) -> float:
@@ -317,13 +337,13 @@ class ModelAlongLine(AbstractModel):
         self.curvature = direction.model_curvature(self.slope) or 0.0
 
     @override
-    def within(self, radius: float) -> tuple[Tensor, float]:
+    def within(self, radius: float) -> ModelStep:
         if not self.slope < 0.0:
-            return torch.zeros_like(self.vector), 0.0
+            return ModelStep(torch.zeros_like(self.vector), 0.0, 0.0)
         t = radius / self.length
         if self.curvature > 0.0:
             t = min(t, -self.slope / self.curvature)
-        return t * self.vector, -(t * self.slope + 0.5 * t * t * self.curvature)
+        return ModelStep(t * self.vector, -(t * self.slope + 0.5 * t * t * self.curvature), t * self.length)
 
 
 @final
@@ -334,9 +354,15 @@ class ClippedModel(AbstractModel):
         self.model, self.factor, self.limit = model, factor, limit
 
     @override
-    def within(self, radius: float) -> tuple[Tensor, float]:
-        step, predicted = self.model.within(radius)
-        return (self.factor * step).clamp(-self.limit, self.limit), predicted
+    def within(self, radius: float) -> ModelStep:
+        step, predicted, length = self.model.within(radius)
+        clipped = (self.factor * step).clamp(-self.limit, self.limit)
+        before, after = torch.stack([step.norm(), clipped.norm()]).tolist()
+        return ModelStep(clipped, predicted, length * after / before if before > 0.0 else 0.0)
+
+    @override
+    def first_radius(self) -> float:
+        return self.model.first_radius()
 
 
 def name_of(part: object) -> str:

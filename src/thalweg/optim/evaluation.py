@@ -9,7 +9,7 @@ from torch import Tensor
 
 from thalweg import vectors
 from thalweg.objective import Objective
-from thalweg.optim.base import AbstractModel, SearchDirection, SearchResult, gain_ratio
+from thalweg.optim.base import AbstractModel, ModelStep, SearchDirection, SearchResult, gain_ratio
 from thalweg.optim.bounds import Box
 from thalweg.optim.closures import Closure, evaluated
 
@@ -168,13 +168,19 @@ class LineEvaluator:
             vector = vector * self._box.moving(vectors.flatten(self.origin), vector, t)
         return evaluation.value, (evaluation.flat @ vector).item()
 
-    def within(self, radius: float) -> tuple[Tensor, float]:
-        """Return the model's best step no longer than the radius, and the decrease it predicts."""
+    def first_radius(self) -> float:
+        """Return the radius to begin with, in the model's own norm."""
+        assert self._model is not None
+        return self._model.first_radius()
+
+    def within(self, radius: float) -> ModelStep:
+        """Return the model's best step no longer than the radius in its own norm."""
         assert self._model is not None
         if self._place is not None:  # a model may have to differentiate again where the step starts
             self.restore()
-        step, self._predicted = self._model.within(radius)
-        return step, self._predicted
+        found = self._model.within(radius)
+        self._predicted = found.predicted
+        return found
 
     def promised(self, multiple: float) -> float:
         """Return by how much the step that was taken was to lower the loss: by its slope, or by its model."""

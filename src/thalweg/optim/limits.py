@@ -30,9 +30,14 @@ def scaled(direction: SearchDirection, factor: float | Tensor) -> SearchDirectio
     return SearchDirection(factor * direction.vector, direction.well_scaled, curvature, negative_curvature=negative)
 
 
-def clamped(direction: SearchDirection, origin: list[Tensor], limit: float) -> SearchDirection:
-    """Return a direction of which no entry moves farther than the limit from where it starts."""
-    endpoint = direction.endpoint
+def clamped(direction: SearchDirection, origin: list[Tensor], limit: float, gradient: Tensor) -> SearchDirection:
+    """Return a direction of which no entry moves farther than the limit from where it starts.
+
+    Where cutting its longest entries would turn it uphill, it is shortened as a whole.
+    """
+    vector, endpoint = direction.vector.clamp(-limit, limit), direction.endpoint
+    if endpoint is None and bool((gradient @ vector >= 0.0) & (gradient @ direction.vector < 0.0)):
+        vector = direction.vector * (limit / direction.vector.abs().max())
     if endpoint is not None:
         endpoint = [torch.clamp(end, old - limit, old + limit) for end, old in zip(endpoint, origin, strict=True)]
-    return SearchDirection(direction.vector.clamp(-limit, limit), direction.well_scaled, endpoint=endpoint)
+    return SearchDirection(vector, direction.well_scaled, endpoint=endpoint)

@@ -1,5 +1,6 @@
 """Curvature matrices at the point where a step starts."""
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -12,6 +13,7 @@ from thalweg.objective import Objective
 from thalweg.optim.base import AbstractDirection, Point, State, name_of
 
 ESCAPE_FRACTION = 0.01  # how far a step out of a saddle goes, relative to the parameters' size
+CAUCHY_LENGTHS = 10.0  # a trust region's first radius, in lengths of the best step along steepest descent
 
 
 class CurvatureFactory(Protocol):
@@ -41,3 +43,29 @@ def require_room(
 def size_of(point: Point) -> Tensor:
     """Return the Euclidean norm of all parameters together."""
     return torch.stack([parameter.detach().norm() for parameter in point.parameters]).norm()
+
+
+def running_scale(state: State, diagonal: Tensor) -> Tensor:
+    r"""Return a unit for each parameter: $\max_k \sqrt{|B_k|_{ii}}$ over the steps so far.
+
+    What is done in parameters multiplied by it does not depend on the units they came in. The maximum keeps a ball from
+    growing along parameters whose curvature vanishes; where it is zero, so that the loss has never depended on a
+    parameter, the unit is 1, and the parameter stays where it is.
+
+    Args:
+        state: the direction's memory, which keeps the maximum.
+        diagonal: of the curvature matrix, `[n]`.
+
+    Source: More, "The Levenberg-Marquardt algorithm: implementation and theory" (1978).
+    """
+    largest = diagonal.abs()
+    if "scale" in state:
+        largest = torch.maximum(largest, state["scale"])
+    state["scale"] = largest
+    return torch.where(largest > 0.0, largest, 1.0).sqrt()
+
+
+def cauchy_radius(slope: float, curvature: float) -> float:
+    """Return a first radius from `g'd` and `d'Bd` along steepest descent d of length 1: a few times the best step."""
+    radius = CAUCHY_LENGTHS * slope / abs(curvature) if curvature != 0.0 else 1.0
+    return radius if 0.0 < radius < math.inf else 1.0

@@ -16,6 +16,7 @@ from thalweg.optim.base import (
     AbstractDirection,
     AbstractModel,
     Groups,
+    ModelStep,
     Point,
     Recovery,
     Requires,
@@ -24,7 +25,15 @@ from thalweg.optim.base import (
     StepInfo,
 )
 from thalweg.optim.damping import Damping
-from thalweg.optim.matrix import ESCAPE_FRACTION, CurvatureFactory, curvature_at, require_room, size_of
+from thalweg.optim.matrix import (
+    ESCAPE_FRACTION,
+    CurvatureFactory,
+    cauchy_radius,
+    curvature_at,
+    require_room,
+    running_scale,
+    size_of,
+)
 
 
 class AbstractEigenvalues(abc.ABC):
@@ -113,18 +122,27 @@ class SpectralModel(AbstractModel):
     step is $-(\Lambda + \sigma I)^{-1} \hat g$, with the smallest $\sigma \ge \max(0, -\lambda_\min)$ for which it is
     no longer than the radius; where even that is too short (the hard case), it goes on along the first eigenvector.
 
+    With a scale `[n]`, values, vectors and gradient are those of parameters multiplied by it, in which the ball is
+    round; steps are in the parameters as they are.
+
     Source: More and Sorensen, "Computing a trust region step" (1983).
     """
 
-    def __init__(self, values: Tensor, basis: Tensor, gradient: Tensor) -> None:
-        self.values, self.basis = values, basis
+    def __init__(self, values: Tensor, basis: Tensor, gradient: Tensor, scale: Tensor | None = None) -> None:
+        self.values, self.basis, self.scale = values, basis, scale
         along = basis.T @ gradient
         # Rounding errors of the gradient must not be divided by eigenvalues that are nearly zero.
         noise = 20.0 * torch.finfo(gradient.dtype).eps * gradient.norm()
         self.coordinates = torch.where(along.abs() > noise, along, 0.0)
 
     @override
-    def within(self, radius: float) -> tuple[Tensor, float]:
+    def first_radius(self) -> float:
+        slope = self.coordinates.norm()
+        down = self.coordinates / slope
+        return cauchy_radius(*torch.stack([slope, (self.values * down) @ down]).tolist())
+
+    @override
+    def within(self, radius: float) -> ModelStep:
         lowest, largest = self.values[0].item(), self.values.abs().max().item()
         rounding = 10.0 * torch.finfo(self.values.dtype).eps * largest
         low = max(0.0, -lowest) + (rounding if lowest <= rounding else 0.0)
@@ -137,7 +155,12 @@ class SpectralModel(AbstractModel):
             rest = math.sqrt(max(along * along + radius * radius - length * length, 0.0))
             step[0] = -math.copysign(rest, self.coordinates[0].item())
         predicted = -(self.coordinates @ step + 0.5 * (self.values * step) @ step)
-        return self.basis @ step, predicted.item()
+        measured = torch.stack([predicted, step.norm()]).tolist()
+        return ModelStep(self.unscaled(self.basis @ step), measured[0], measured[1])
+
+    def unscaled(self, step: Tensor) -> Tensor:
+        """Return a step in the parameters as they are."""
+        return step if self.scale is None else step / self.scale
 
     def _step(self, shift: float) -> Tensor:
         return -self.coordinates / (self.values + shift).clamp(min=torch.finfo(self.values.dtype).tiny)
@@ -158,7 +181,7 @@ class SpectralModel(AbstractModel):
         return shift
 
 
-def spectral_model(dense: Tensor, gradient: Tensor) -> SpectralModel:
+def spectral_model(dense: Tensor, gradient: Tensor, scale: Tensor | None = None) -> SpectralModel:
     """Return the model of a symmetric matrix and a gradient.
 
     Entries that neither know of (missing connections, units that are never active) are left out before the eigenvalues
@@ -167,11 +190,11 @@ def spectral_model(dense: Tensor, gradient: Tensor) -> SpectralModel:
     known = (dense != 0.0).any(1) | (gradient != 0.0)
     if bool(known.all()) or not bool(known.any()):
         values, basis = torch.linalg.eigh(dense)
-        return SpectralModel(values, basis, gradient)
+        return SpectralModel(values, basis, gradient, scale)
     values, inner = torch.linalg.eigh(dense[known][:, known])
     basis = dense.new_zeros(len(gradient), len(values))
     basis[known] = inner
-    return SpectralModel(values, basis, gradient)
+    return SpectralModel(values, basis, gradient, scale)
 
 
 @final
@@ -179,9 +202,11 @@ def spectral_model(dense: Tensor, gradient: Tensor) -> SpectralModel:
 class Newton(AbstractDirection):
     r"""Newton's step with the whole Hessian, made downhill through its eigenvalues.
 
-    With $H = V \Lambda V^\top$, the direction is $d = -V (\Lambda_+ + \mu I)^{-1} V^\top g$, where $\Lambda_+$ are the
-    eigenvalues made positive by `eigenvalues` and mu comes from `damping`. Within a `TrustRegion` the exact minimizer
-    in the ball is used instead, negative eigenvalues as they are.
+    With $S^{-1} H S^{-1} = V \Lambda V^\top$, the direction is
+    $d = -S^{-1} V (\Lambda_+ + \mu I)^{-1} V^\top S^{-1} g$, where $\Lambda_+$ are the eigenvalues made positive by
+    `eigenvalues`, mu comes from `damping`, and the diagonal S holds the roots of the largest $|H_{ii}|$ so
+    far, so that the units of single parameters change nothing. Within a `TrustRegion` the exact minimizer in the ball
+    of $\lVert S d \rVert$ is used instead, negative eigenvalues as they are.
 
     On or near a saddle, where the gradient has nearly nothing to say but an eigenvalue is negative, the step goes along
     that eigenvector.
@@ -232,17 +257,18 @@ class Newton(AbstractDirection):
         if self.damping is not None:
             positive = positive + self.damping.value(state, values.abs().max().item())
         step = -along / positive
-        distance = ESCAPE_FRACTION * (1.0 + size_of(point))
-        measured = torch.stack([(values * step) @ step, -(along @ step), values[0], distance, along[0]])
-        curvature, predicted, lowest, length, slope = measured.tolist()
-        if state["escapes"] and -lowest * length * length > predicted:
+        escape = model.unscaled(model.basis[:, 0])
+        distance = ESCAPE_FRACTION * (1.0 + size_of(point)) / escape.norm()
+        measured = torch.stack([(values * step) @ step, -(along @ step), values[0] * distance.square(), along[0]])
+        curvature, predicted, lowest, slope = measured.tolist()
+        if state["escapes"] and -lowest > predicted:
             state["escaping"] = True
-            sign = -1.0 if slope > 0.0 else 1.0
-            return SearchDirection(
-                sign * length * model.basis[:, 0], curvature=lowest * length * length, negative_curvature=True
-            )
+            escape = escape * (-distance if slope > 0.0 else distance)
+            return SearchDirection(escape, curvature=lowest, negative_curvature=True)
         state["escaping"] = False
-        return SearchDirection(model.basis @ step, curvature=curvature, negative_curvature=curvature < 0.0)
+        return SearchDirection(
+            model.unscaled(model.basis @ step), curvature=curvature, negative_curvature=curvature < 0.0
+        )
 
     @override
     def model(self, point: Point, state: State) -> AbstractModel:
@@ -278,6 +304,8 @@ class Newton(AbstractDirection):
         dense = curvature_at(self.curvature, point, state).dense()
         if not bool(torch.isfinite(dense).all()):
             dense = torch.eye(n, dtype=dtype, device=dense.device)
-        model = spectral_model(dense, point.clipped)
+        diagonal = dense.diagonal()
+        scale = running_scale(state, torch.where(diagonal == 0.0, dense.abs().amax(0), diagonal))
+        model = spectral_model(dense / scale.outer(scale), point.clipped / scale, scale)
         state["spectrum"] = point, model
         return model

@@ -21,6 +21,7 @@ from thalweg.optim.base import (
     AbstractDirection,
     AbstractModel,
     Groups,
+    ModelStep,
     Point,
     Recovery,
     Requires,
@@ -29,7 +30,7 @@ from thalweg.optim.base import (
     StepInfo,
 )
 from thalweg.optim.damping import Damping
-from thalweg.optim.matrix import ESCAPE_FRACTION, CurvatureFactory, curvature_at, size_of
+from thalweg.optim.matrix import ESCAPE_FRACTION, CurvatureFactory, cauchy_radius, curvature_at, size_of
 
 NEARLY_STILL = 1e-4
 NUM_PROBES = 30
@@ -39,8 +40,13 @@ class AbstractPreconditioner(abc.ABC):
     """Makes an approximate inverse of a damped curvature matrix."""
 
     @abc.abstractmethod
-    def diagonal(self, point: Point) -> Tensor | None:
-        """Return a flat estimate of the diagonal of the curvature at a point, or None where it makes none."""
+    def diagonal(self, point: Point, seed: int) -> Tensor | None:
+        """Return a flat estimate of the diagonal of the curvature at a point, or None where it makes none.
+
+        Args:
+            point: where the parameters are.
+            seed: of what is drawn for it.
+        """
 
     @abc.abstractmethod
     def inverse(self, diagonal: Tensor | None, damping: float) -> AbstractOperator | None:
@@ -53,7 +59,7 @@ class NoPreconditioner(AbstractPreconditioner):
     """None: plain conjugate gradients."""
 
     @override
-    def diagonal(self, point: Point) -> Tensor | None:
+    def diagonal(self, point: Point, seed: int) -> Tensor | None:
         return None
 
     @override
@@ -87,9 +93,9 @@ class Jacobi(AbstractPreconditioner):
         require(self.num_samples >= 1, "Jacobi(num_samples=...) must be at least 1", self.num_samples)
 
     @override
-    def diagonal(self, point: Point) -> Tensor | None:
+    def diagonal(self, point: Point, seed: int) -> Tensor | None:
         assert point.objective is not None
-        return gauss_newton_diagonal(point.objective, point.parameters, self.num_samples)
+        return gauss_newton_diagonal(point.objective, point.parameters, self.num_samples, seed)
 
     @override
     def inverse(self, diagonal: Tensor | None, damping: float) -> AbstractOperator | None:
@@ -107,10 +113,12 @@ class NewtonCG(AbstractDirection):
     The solve ends when the residual is small relative to the gradient (a forcing term that tightens as the gradient
     falls, so that convergence is superlinear), when the quadratic model improves too little, or at negative curvature:
     then the last direction is followed as far as its absolute curvature says, and where the gradient is nearly zero a
-    random probe looks for a way out of a saddle. Within a `TrustRegion` the solve ends at the edge of the ball.
+    random probe looks for a way out of a saddle. Within a `TrustRegion` the solve ends at the edge of the ball, whose
+    norm is that of the preconditioner, made from the largest diagonal entries so far.
 
     Args:
-        curvature: `GaussNewton`, which is never negative, or `Hessian`.
+        curvature: `GaussNewton`, which is never negative, or `Hessian`. Where the residuals stay large at the minimum,
+            the first converges slowly (linearly), and so does `LevenbergMarquardt`: take the second.
         preconditioner: `Jacobi()` or `NoPreconditioner()`.
         damping: adapts mu to the gain ratio; None: no damping, right for convex losses.
         tolerance: largest forcing term, in (0, 1).
@@ -196,7 +204,7 @@ class NewtonCG(AbstractDirection):
 
     @override
     def model(self, point: Point, state: State) -> AbstractModel:
-        matrix, inverse, _ = self._equation(point, state, damped=False)
+        matrix, inverse, _ = self._equation(point, state, within_ball=True)
         again = functools.partial(curvature_at, self.curvature, point, state)
         escape = None
         nearly_zero = point.clipped.norm() <= NEARLY_STILL * (matrix @ point.clipped).norm()
@@ -224,18 +232,26 @@ class NewtonCG(AbstractDirection):
         return Recovery.NONE if warm is None else Recovery.RESTART
 
     def _equation(
-        self, point: Point, state: State, *, damped: bool = True
+        self, point: Point, state: State, *, within_ball: bool = False
     ) -> tuple[AbstractOperator, AbstractOperator | None, float]:
         """Return the curvature on flat vectors, the preconditioner and mu."""
         matrix = curvature_at(self.curvature, point, state)
-        diagonal = self.preconditioner.diagonal(point)
+        diagonal = self._largest_diagonal(point, state) if within_ball else self.preconditioner.diagonal(point, 0)
         damping = 0.0
-        if damped and self.damping is not None:
+        if self.damping is not None and not within_ball:
             if "damping" not in state:
                 scale = _curvature_along(matrix, point.clipped) if diagonal is None else diagonal.amax().item()
                 self.damping.value(state, scale)
             damping = self.damping.value(state, 1.0)
         return matrix, self.preconditioner.inverse(diagonal, damping), damping
+
+    def _largest_diagonal(self, point: Point, state: State) -> Tensor | None:
+        """Return the largest diagonal entries so far, each time from other random signs: the ball keeps its shape."""
+        state["num_balls"] = state.get("num_balls", 0) + 1
+        found = self.preconditioner.diagonal(point, state["num_balls"])
+        if found is not None:
+            state["diagonal"] = torch.maximum(found, state["diagonal"]) if "diagonal" in state else found
+        return None if found is None else state["diagonal"]
 
     def _forcing(self, point: Point, state: State) -> float:
         """Return how small the residual is to become, relative to the gradient: the smaller, the faster that falls."""
@@ -264,7 +280,7 @@ class NewtonCG(AbstractDirection):
 @final
 @dataclasses.dataclass(eq=False)
 class WithinBall(AbstractModel):
-    """The quadratic model of a curvature matrix, minimized within a ball by conjugate gradients."""
+    """The quadratic model of a curvature matrix, minimized by conjugate gradients in a ball of the preconditioner."""
 
     matrix: AbstractOperator | None  # for the first radius
     again: Callable[[], AbstractOperator]  # makes it for the next one: in between the parameters have been elsewhere
@@ -275,12 +291,19 @@ class WithinBall(AbstractModel):
     escape: Tensor | None  # a unit vector of negative curvature to follow where the gradient says nothing
 
     @override
-    def within(self, radius: float) -> tuple[Tensor, float]:
+    def first_radius(self) -> float:
+        assert self.matrix is not None
+        down = self.gradient if self.inverse is None else self.inverse @ self.gradient
+        slope = (self.gradient @ down).sqrt()  # the length of `down` in the ball's norm
+        return cauchy_radius(*torch.stack([slope, _form(self.matrix, down / slope)]).tolist())
+
+    @override
+    def within(self, radius: float) -> ModelStep:
         matrix, self.matrix = self.matrix or self.again(), None
         if self.escape is not None:
             step = radius * self.escape
             slope, curvature = torch.stack([self.gradient @ step, _form(matrix, step)]).tolist()
-            return step, -(slope + 0.5 * curvature)
+            return ModelStep(step, -(slope + 0.5 * curvature), radius)
         unit = max(self.gradient.norm().item(), torch.finfo(self.gradient.dtype).tiny)
         solve = conjugate_gradients(
             matrix,
@@ -290,7 +313,8 @@ class WithinBall(AbstractModel):
             radius=radius / unit,
             max_iterations=self.max_iterations,
         )
-        return unit * solve.solution, -unit * unit * solve.model
+        assert solve.length is not None
+        return ModelStep(unit * solve.solution, -unit * unit * solve.model, unit * solve.length)
 
 
 def _probe(matrix: AbstractOperator, right: Tensor, seed: int) -> Tensor | None:

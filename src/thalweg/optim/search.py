@@ -154,7 +154,7 @@ class Search:
         if limit < math.inf:
             is_clamped = direction.well_scaled or Requires.VALUES not in self.step_size.requires
             if is_clamped:
-                direction = clamped(direction, origin, limit)
+                direction = clamped(direction, origin, limit, start.flat)
             longest = direction.vector.abs().max().item()
             largest = limit / longest if longest > 0.0 else math.inf
             largest = max(largest, 1.0) if is_clamped else largest
