@@ -321,7 +321,7 @@ def use_optim() -> None:
     combined = optim.Combined([torch.optim.SGD([parameter], lr=0.1) for parameter in parameters])
     print(len(combined.param_groups))
     print(isinstance(optimizer, optim.ReportsStatus), isinstance(optimizer, optim.ReportsGap))
-    print(optim.AbstractModel, optim.AbstractEigenvalues, optim.AbstractPreconditioner)
+    print(optim.AbstractModel, optim.ModelStep, optim.AbstractEigenvalues, optim.AbstractPreconditioner)
     clips: list[optim.AbstractClip] = [optim.NoClip(), optim.ClipNorm(1.0), optim.ClipValue(1.0), optim.ClipAdaptive()]
     clipped: optim.Clipped = optim.ClipSequence(tuple(clips))(parameters)
     print(clipped.norm, optim.ClipUpdate(0.1))

@@ -3,6 +3,7 @@ from .base import AbstractModel as AbstractModel
 from .base import AbstractStepSize as AbstractStepSize
 from .base import Groups as Groups
 from .base import Line as Line
+from .base import ModelStep as ModelStep
 from .base import Point as Point
 from .base import Recovery as Recovery
 from .base import ReportsGap as ReportsGap
