@@ -22,6 +22,7 @@ from thalweg.vectors import Vector
 _STEPS = (1e-7, 1e-8, 1e-6, 1e-5, 1e-9, 1e-4, 1e-3)
 _TOLERANCE, _COARSE = 3e-7, 2e-3
 _ROUNDED = 1e3  # how much more rounding a derivative may hold than the function itself
+_INFINITE = 1e30
 _STEADY = 0.2  # how much of an error may change where the step does, if a formula is to be wrong
 
 
@@ -160,15 +161,16 @@ def directions(
 def scales(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Return the size of each number, float64, by which one step suits all of them.
 
-    A number that is zero has the size of its tensor, a tensor of zeros that of all of them, and what is not finite has
-    none.
+    A number that is zero has the size of its tensor, a tensor of zeros that of all of them, and what stands for
+    infinity, as in the masks of attention, has none.
     """
     values = [tensor.detach().double() for tensor in tensors]
-    values = [value.where(value.isfinite(), 0.0).abs() for value in values]
+    finite = [value.abs() < _INFINITE for value in values]
+    values = [value.abs().where(kept, 0.0) for value, kept in zip(values, finite, strict=True)]
     total = max(sum(value.numel() for value in values), 1)
     every = float(vectors.norm(values)) / total**0.5 or 1.0
     result = []
-    for tensor, value in zip(tensors, values, strict=True):
+    for value, kept in zip(values, finite, strict=True):
         own = float(value.norm()) / max(value.numel(), 1) ** 0.5 or every
-        result.append(value.where(value > 0.0, own).where(tensor.isfinite(), 0.0))
+        result.append(value.where(value > 0.0, own).where(kept, 0.0))
     return result
