@@ -396,7 +396,7 @@ def test_before_the_first_step_nothing_is_claimed():
     assert optimizer.status is Status.RUNNING
     assert optimizer.counts == dict.fromkeys(optimizer.counts, 0)
     assert isinstance(optimizer.direction, LBFGS)
-    assert isinstance(optimizer.step_size, Armijo)
+    assert isinstance(optimizer.step_size, StrongWolfe)
 
 
 def test_the_loss_returned_is_that_where_the_step_began():
@@ -534,7 +534,7 @@ def test_state_of_other_parts_is_refused():
     objective = make("regression")
     optimizer = Descent(objective.parameters, LBFGS())
     run(objective, optimizer, 1)
-    with pytest.raises(ValueError, match="saved with LBFGS and Armijo; this one has BFGS and Armijo"):
+    with pytest.raises(ValueError, match="saved with LBFGS and StrongWolfe; this one has BFGS and StrongWolfe"):
         Descent(objective.parameters, BFGS()).load_state_dict(optimizer.state_dict())
 
 
@@ -609,3 +609,8 @@ def test_gradients_that_somebody_wrote_to_between_steps_are_put_right():
             optimizer.step(objective)
         assert objective.num_gradients <= 6
     assert torch.equal(snapshot(objectives[0]), snapshot(objectives[1]))
+
+
+def test_the_step_size_taken_by_itself_suits_the_direction():
+    for direction, expected in ((None, StrongWolfe), (BFGS(), StrongWolfe), (Gradient(), Armijo), (NewtonCG(), Armijo)):
+        assert type(Descent([nn.Parameter(torch.ones(1))], direction).step_size) is expected

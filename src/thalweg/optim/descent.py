@@ -30,6 +30,7 @@ from thalweg.optim.lbfgs import LBFGS
 from thalweg.optim.line_search import Armijo
 from thalweg.optim.saving import flat_dtype, is_state, placed
 from thalweg.optim.search import Search, StepReport
+from thalweg.optim.wolfe import StrongWolfe
 from thalweg.status import Status
 
 COUNTS = ("steps", "fallbacks", "restarts", "rejected", "values", "gradients")
@@ -59,7 +60,7 @@ class Descent(Optimizer):
             search bends along the bounds (Bertsekas, "Projected Newton methods for optimization problems with simple
             constraints", 1982).
         direction: default `LBFGS()`.
-        step_size: default `Armijo()`.
+        step_size: default `StrongWolfe()` for directions that learn from pairs of gradients, else `Armijo()`.
         lr: of the groups that have none of their own, not negative; None: that of the step size (`Fixed`) and of the
             direction (`Update`).
         objective: what `step()` without an argument is about, or a function that returns the objective of the present
@@ -112,7 +113,9 @@ class Descent(Optimizer):
         self.tolerance = tolerance
         self.objective = objective
         self.direction = LBFGS() if direction is None else direction
-        self.step_size = Armijo() if step_size is None else step_size
+        if step_size is None:
+            step_size = StrongWolfe() if Requires.END_GRADIENT in self.direction.requires else Armijo()
+        self.step_size = step_size
         self.clip = clip
         self.clip_update = clip_update
         _check_fit(self.direction, self.step_size, clip_update)
