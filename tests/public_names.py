@@ -293,6 +293,7 @@ def use_optim() -> None:
     objective = small_objective()
     parameters = list(objective.parameters)
     initials: list[optim.AbstractInitial] = [
+        optim.AutomaticInitial(),
         optim.ScaledIdentity(),
         optim.InverseDiagonal(),
         optim.InverseGaussNewton(),

@@ -118,6 +118,12 @@ def test_a_saved_memory_goes_on_to_the_same_bits_and_in_another_length_with_the_
     torch.testing.assert_close(move, -expected)
 
 
+def test_a_memory_of_an_older_version_is_started_again():
+    direction = LBFGS(memory=4)
+    state = direction.unpack({"steps": [vector(1)], "changes": [vector(2)], "products": [1.0], "scale": 1.0}, [])
+    assert state == direction.start([])
+
+
 def two_loops(steps: list[tuple[Tensor, Tensor]], vector: Tensor, scale: float) -> Tensor:
     """Nocedal's recursion, a pair at a time."""
     result, ahead = vector.clone(), []

@@ -226,6 +226,8 @@ class LBFGS(AbstractDirection):
     def unpack(self, packed: State, groups: Groups) -> State:
         """Return the memory from what `pack` gave; another `memory` keeps the last of the pairs."""
         state = super().unpack(packed, groups)
+        if "solver" not in state:  # written by an older version: a memory can always be started again
+            return self.start(groups)
         if state["steps"] is None:
             return state
         steps, changes, solver = _pairs(state)

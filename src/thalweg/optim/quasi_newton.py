@@ -148,7 +148,7 @@ class SelfScaledBFGS(AbstractDenseQuasiNewton):
 
     Args:
         damping: as for `BFGS`.
-        initial: as for `BFGS`.
+        initial: as for `BFGS`; by default the scaled identity, which these methods correct by themselves.
         max_bytes: largest dense matrix allowed.
 
     Raises:
@@ -165,6 +165,8 @@ class SelfScaledBFGS(AbstractDenseQuasiNewton):
 
     Not above some thousands of parameters, nor for noisy gradients.
     """
+
+    initial: AbstractInitial = ScaledIdentity()  # noqa: RUF009  (frozen)
 
     @override
     def _scaling(self, sy: float, yhy: float, sbs: float, n: int) -> tuple[float, float]:
@@ -190,7 +192,7 @@ class SelfScaledBroyden(AbstractDenseQuasiNewton):
 
     Args:
         damping: as for `BFGS`.
-        initial: as for `BFGS`.
+        initial: as for `BFGS`; by default the scaled identity, which these methods correct by themselves.
         max_bytes: largest dense matrix allowed.
 
     Raises:
@@ -207,6 +209,8 @@ class SelfScaledBroyden(AbstractDenseQuasiNewton):
 
     Not above some thousands of parameters, nor for noisy gradients.
     """
+
+    initial: AbstractInitial = ScaledIdentity()  # noqa: RUF009  (frozen)
 
     @override
     def _scaling(self, sy: float, yhy: float, sbs: float, n: int) -> tuple[float, float]:
