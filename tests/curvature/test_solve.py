@@ -204,3 +204,29 @@ def test_arguments_out_of_range_are_refused(case):
     call, message = REFUSED[case]
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("radius", [0.1, 1.0, 30.0])
+@pytest.mark.parametrize("shift", [0.5, -1.0], ids=["positive", "indefinite"])
+def test_the_ball_has_the_norm_of_the_preconditioner(radius, shift):
+    """The solve is that without a preconditioner in other coordinates, where its ball is round."""
+    generator = torch.Generator().manual_seed(4)
+    root = torch.randn(8, 8, generator=generator, dtype=torch.float64)
+    matrix = root @ root.T / 8.0 + shift * torch.eye(8, dtype=torch.float64)
+    right = torch.randn(8, generator=generator, dtype=torch.float64)
+    units = torch.logspace(-2, 2, 8, dtype=torch.float64)
+    plain = conjugate_gradients(Matrix(matrix), right, tolerance=1e-10, radius=radius)
+    other = Matrix(units.outer(units) * matrix)
+    solve = conjugate_gradients(
+        other, units * right, preconditioner=Diagonal(units**-2.0), tolerance=1e-10, radius=radius
+    )
+    torch.testing.assert_close(units * solve.solution, plain.solution, rtol=1e-6, atol=1e-8)
+    assert solve.status is plain.status
+    assert solve.length == pytest.approx(float(plain.solution.norm()))
+    assert solve.length <= radius * (1.0 + 1e-12)
+
+
+def test_a_start_within_a_ball_of_the_preconditioner_is_refused():
+    b = torch.ones(2)
+    with pytest.raises(ValueError, match=r"start=..., radius=..., preconditioner=...\): leave out one of the three"):
+        conjugate_gradients(Matrix(torch.eye(2)), b, start=0.1 * b, radius=1.0, preconditioner=Diagonal(b))
