@@ -39,6 +39,8 @@ def use_top(folder: Path) -> None:
         print(operator(objective).shape)
     batch = thalweg.Batch({"input": torch.ones(2, 2)}, torch.ones(2, 1))
     print(thalweg.Objective(nn.Linear(2, 1), nn.MSELoss(), [batch]).value())
+    found: thalweg.Minimum = thalweg.minimize(lambda x: x.square().sum(), torch.ones(2))
+    print(found, thalweg.as_objective(torch.sum, torch.ones(2)).value())
     parameters = objective.parameters
     for direction in (
         thalweg.Gradient(),
@@ -318,6 +320,9 @@ def use_optim() -> None:
     optimizer.step(objective)
     print(optim.Descent(parameters, Steepest(), Half()).step(objective))
     last: optim.StepReport = optimizer.report
+    found: optim.Minimum = optim.minimize(objective, callback=lambda iteration, _: iteration.number == 1)
+    iteration: optim.Iteration = found.history[0]
+    print(iteration.gradient_norm)
     print(last, optim.needs_closure(optimizer), list(optim.Requires), list(optim.Recovery))
     combined = optim.Combined([torch.optim.SGD([parameter], lr=0.1) for parameter in parameters])
     print(len(combined.param_groups))

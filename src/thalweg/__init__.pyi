@@ -7,6 +7,7 @@ from .curvature.gauss_newton import Fisher as Fisher
 from .curvature.gauss_newton import GaussNewton as GaussNewton
 from .curvature.hessian import Hessian as Hessian
 from .errors import InputError as InputError
+from .functions import as_objective as as_objective
 from .heads.analytic import AnalyticSoftmax as AnalyticSoftmax
 from .heads.base import AbstractHead as AbstractHead
 from .heads.bernoulli import Bernoulli as Bernoulli
@@ -26,6 +27,8 @@ from .optim.lbfgs import LBFGS as LBFGS
 from .optim.levenberg_marquardt import LevenbergMarquardt as LevenbergMarquardt
 from .optim.line_search import Armijo as Armijo
 from .optim.line_search import Fixed as Fixed
+from .optim.minimum import Minimum as Minimum
+from .optim.minimum import minimize as minimize
 from .optim.newton import Newton as Newton
 from .optim.newton_cg import NewtonCG as NewtonCG
 from .optim.quasi_newton import BFGS as BFGS

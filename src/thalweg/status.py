@@ -30,6 +30,9 @@ class Status(enum.Enum):
     NEGATIVE_CURVATURE = "A direction of negative curvature was found; the solution from before it was kept."
     ON_BOUNDARY = "The step reached the boundary of the trust region."
     OUT_OF_ITERATIONS = "The iteration limit was reached before the tolerance."
+    OUT_OF_EVALUATIONS = "The limit of evaluations was reached before the tolerance."
+    STOPPED_BY_CALLBACK = "The callback asked to stop."
+    BROKEN_OFF = "Interrupted; the best point so far was kept."
     BROKE_DOWN = "A product with the matrix was NaN or infinite; the solution from before it was kept."
     STEPPED = "The step was taken."
     TURNED_DOWNHILL = (
@@ -59,6 +62,7 @@ class Status(enum.Enum):
             Status.COMPLETED,
             Status.OUT_OF_TIME,
             Status.STOPPED_EARLY,
+            Status.STOPPED_BY_CALLBACK,
             Status.PROVED,
             Status.CONVERGED,
             Status.LITTLE_PROGRESS,

@@ -43,6 +43,9 @@ from .lbfgs import ScaledIdentity as ScaledIdentity
 from .levenberg_marquardt import LevenbergMarquardt as LevenbergMarquardt
 from .line_search import Armijo as Armijo
 from .line_search import Fixed as Fixed
+from .minimum import Iteration as Iteration
+from .minimum import Minimum as Minimum
+from .minimum import minimize as minimize
 from .newton import Absolute as Absolute
 from .newton import AbstractEigenvalues as AbstractEigenvalues
 from .newton import Floor as Floor

@@ -263,11 +263,11 @@ class Descent(Optimizer):
             start = dataclasses.replace(start, size=(free * start.flat).norm().item(), free=free)
         ended = self._ended(start, memory["progress"])
         if ended:
-            self.report = StepReport(ended, value=start.value)
+            self.report = StepReport(ended, value=start.value, gradient_norm=start.size)
             return start.loss
         point = self._point(problem, start)
         search = Search(self.direction, self.step_size, self.clip_update, problem, start, point, box)
-        self.report = search.run(memory)
+        self.report = dataclasses.replace(search.run(memory), gradient_norm=start.size)
         if search.ended is not None and problem.objective is not None:
             self._cache = problem.objective, *search.ended
         return start.loss

@@ -42,6 +42,8 @@ class StepReport:
         value: the loss where it ended; None where it was not computed.
         gain: decrease of the loss over that predicted by the direction's model; None where either is not known.
         num_trials: points that the step size looked at.
+        gradient_norm: Euclidean norm of the gradient where it started, with bounds of the part that they don't hold
+            back; NaN for updates in place, which don't need it.
     """
 
     status: Status
@@ -49,6 +51,7 @@ class StepReport:
     value: float | None = None
     gain: float | None = None
     num_trials: int = 0
+    gradient_norm: float = math.nan
 
 
 @final
