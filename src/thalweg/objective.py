@@ -112,7 +112,9 @@ class Objective:
     def on(self, batches: Batch | Sequence[Batch]) -> "Objective":
         """Return the same function on other batches, with counts of its own: a training loop needs one per step."""
         other = copy.copy(self)
-        other.batches, other._positional = _as_batches(batches, None, None, None)
+        other.batches, _ = _as_batches(batches, None, None, None)
+        # Batches of an objective that was made of one tensor.
+        other._positional = self._positional and all(set(batch.inputs) == {"inputs"} for batch in other.batches)
         other.num_values = other.num_gradients = other.num_products = 0
         other._noise = None
         return other

@@ -134,6 +134,11 @@ class Descent(Optimizer):
         return self.report.status
 
     @property
+    def evaluates(self) -> bool:
+        """Whether a step evaluates the loss itself, so that it needs an objective or a closure."""
+        return bool((self.direction.requires | self.step_size.requires) & ~(Requires.GRADIENT | Requires.MODEL))
+
+    @property
     def counts(self) -> dict[str, int]:
         """Steps, fallbacks, restarts, rejected steps, evaluations of values and gradients; saved with the state."""
         return dict(self._memory()["counts"])
@@ -168,6 +173,21 @@ class Descent(Optimizer):
         counts["values"] += problem.num_values
         counts["gradients"] += problem.num_gradients
         return loss
+
+    @torch.no_grad()
+    def evaluate(self, objective: Objective) -> Tensor:
+        """Return the loss where the parameters are, and leave its gradient on them.
+
+        The next step on this objective starts from this evaluation instead of one of its own, unless the parameters
+        have moved: for loops that want to know loss and gradient before the step is taken.
+        """
+        parameters = self._parameters()
+        problem = Problem(objective, parameters)
+        found = problem.evaluate()
+        self._memory()["counts"]["gradients"] += problem.num_gradients
+        self._cache = objective, vectors.flatten([parameter.detach() for parameter in parameters]), found
+        assert found.loss is not None
+        return found.loss
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; a memory of curvature, which knows the old parameters only, is started again."""

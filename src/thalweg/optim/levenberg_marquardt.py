@@ -12,6 +12,7 @@ from thalweg.curvature.diagonal import penalty_diagonal
 from thalweg.curvature.operators import MAX_DENSE_BYTES
 from thalweg.curvature.root import Root, gauss_newton_root, output_roots
 from thalweg.errors import InputError
+from thalweg.heads.base import upcast
 from thalweg.objective import Objective
 from thalweg.optim.base import AbstractDirection, Groups, Point, Recovery, Requires, SearchDirection, State, StepInfo
 from thalweg.optim.damping import Damping
@@ -197,11 +198,11 @@ def _residuals(objective: Objective, per_example: bool) -> Tensor:
         with torch.no_grad():
             prediction = objective.prediction(batch)
         outputs = prediction.shape[-1]
-        root = output_roots(objective, batch, prediction).movedim(0, -1)
+        root = upcast(output_roots(objective, batch, prediction).movedim(0, -1))
         with torch.enable_grad():
             leaf = prediction.detach().requires_grad_()
             total, _ = objective.head.loss(leaf, batch.targets, batch.mask, batch.weights)
-            (slope,) = torch.autograd.grad(total, leaf)
+            slope = upcast(torch.autograd.grad(total, leaf)[0])
         if outputs == 1:
             solved = torch.where(root[..., 0] > 0.0, slope / root[..., 0], 0.0)
         else:

@@ -1,0 +1,2 @@
+from .lightning import LightningSteps as LightningSteps
+from .trainer import TrainerSteps as TrainerSteps

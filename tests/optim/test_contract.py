@@ -1,0 +1,209 @@
+"""What everybody relies on in an optimizer of PyTorch: schedulers, hooks, groups, saved files, sparse gradients."""
+
+import io
+
+import pytest
+import torch
+from cases import DIRECTIONS, PROBLEMS, descent, snapshot
+from torch import Tensor, nn
+from torch.optim import lr_scheduler as schedulers
+
+from thalweg.objective import Objective
+from thalweg.optim.descent import Descent
+from thalweg.optim.directions import Update
+from thalweg.optim.lbfgs import LBFGS
+from thalweg.optim.line_search import Fixed
+
+X = torch.randn(16, 3, generator=torch.Generator().manual_seed(2))
+Y = X.sum(1, keepdim=True).sin()
+
+SCHEDULERS = {
+    "LambdaLR": lambda o: schedulers.LambdaLR(o, lambda step: 0.9**step),
+    "MultiplicativeLR": lambda o: schedulers.MultiplicativeLR(o, lambda step: 0.9),
+    "StepLR": lambda o: schedulers.StepLR(o, 3),
+    "MultiStepLR": lambda o: schedulers.MultiStepLR(o, [2, 5]),
+    "ConstantLR": lambda o: schedulers.ConstantLR(o, total_iters=3),
+    "LinearLR": lambda o: schedulers.LinearLR(o, total_iters=5),
+    "ExponentialLR": lambda o: schedulers.ExponentialLR(o, 0.8),
+    "SequentialLR": lambda o: schedulers.SequentialLR(
+        o, [schedulers.ConstantLR(o, total_iters=2), schedulers.ExponentialLR(o, 0.9)], [3]
+    ),
+    "CosineAnnealingLR": lambda o: schedulers.CosineAnnealingLR(o, 8),
+    "ChainedScheduler": lambda o: schedulers.ChainedScheduler(
+        [schedulers.ConstantLR(o, total_iters=2), schedulers.ExponentialLR(o, 0.9)], o
+    ),
+    "ReduceLROnPlateau": lambda o: schedulers.ReduceLROnPlateau(o, patience=0, threshold=0.5),
+    "CyclicLR": lambda o: schedulers.CyclicLR(o, 0.001, 0.1, step_size_up=3),
+    "CosineAnnealingWarmRestarts": lambda o: schedulers.CosineAnnealingWarmRestarts(o, 4),
+    "OneCycleLR": lambda o: schedulers.OneCycleLR(o, 0.1, total_steps=12),
+    "PolynomialLR": lambda o: schedulers.PolynomialLR(o, 8),
+}
+
+
+def layers() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 1))
+
+
+def weights(model: nn.Module) -> Tensor:
+    return torch.cat([parameter.detach().reshape(-1) for parameter in model.parameters()])
+
+
+def gradients(model: nn.Module) -> Tensor:
+    model.zero_grad()
+    loss = nn.functional.mse_loss(model(X), Y)
+    loss.backward()
+    return loss
+
+
+def ours(parameters, constructor=torch.optim.AdamW, **options) -> Descent:
+    return Descent(parameters, Update(constructor, **options), Fixed(1))
+
+
+def test_the_table_names_every_scheduler_of_pytorch():
+    # SWALR lies elsewhere, and has a test of its own.
+    assert {name for name in schedulers.__all__ if name != "LRScheduler"} == SCHEDULERS.keys()
+
+
+@pytest.mark.parametrize("make", [*SCHEDULERS.values(), lambda o: torch.optim.swa_utils.SWALR(o, 0.01, 4)],
+                         ids=[*SCHEDULERS, "SWALR"])  # fmt: skip
+def test_every_scheduler_drives_it_like_the_plain_optimizer(make):
+    ended, rates = [], []
+    for constructor in (torch.optim.AdamW, ours):
+        model = layers()
+        optimizer = constructor(model.parameters(), lr=0.05)
+        schedule = make(optimizer)
+        rates.append([])
+        for _ in range(10):
+            loss = gradients(model)
+            optimizer.step()
+            schedule.step(*([loss.detach()] if isinstance(schedule, schedulers.ReduceLROnPlateau) else []))
+            rates[-1].append((optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["betas"]))
+        ended.append(weights(model))
+    assert rates[0] == rates[1]
+    assert len(set(rates[0])) > 1
+    assert torch.equal(*ended)
+
+
+@pytest.mark.parametrize("options", [{"maximize": True}, {"amsgrad": True}, {"foreach": False}, {"fused": True}], ids=str)
+def test_options_groups_and_clipping_are_the_plain_optimizers(options):
+    ended = []
+    for constructor in (torch.optim.AdamW, ours):
+        model = layers()
+        optimizer = constructor([{"params": model[0].parameters(), "lr": 0.1}], lr=0.02, **options)
+        for step in range(6):
+            if step == 2:
+                optimizer.add_param_group({"params": model[2].parameters(), "weight_decay": 0.3})
+            gradients(model)
+            nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+            optimizer.step()
+        ended.append(weights(model))
+    assert torch.equal(*ended)
+    assert not torch.equal(ended[0], weights(layers()))
+
+
+@pytest.mark.parametrize(
+    ("constructor", "options"), [(torch.optim.SparseAdam, {"lr": 0.1}), (torch.optim.SGD, {"lr": 0.1})]
+)
+def test_sparse_gradients_move_what_the_plain_optimizer_moves(constructor, options):
+    ended = []
+    for wrap in (lambda p: constructor(p, **options), lambda p: ours(p, constructor, **options)):
+        torch.manual_seed(0)
+        table = nn.Embedding(6, 2, sparse=True)
+        optimizer = wrap(table.parameters())
+        for ids in ([1, 1, 3], [0, 3]):
+            optimizer.zero_grad()
+            table(torch.tensor(ids)).square().sum().backward()
+            optimizer.step()
+        ended.append(table.weight.detach())
+    assert torch.equal(*ended)
+
+
+def test_a_search_takes_sparse_gradients():
+    table = nn.Embedding(6, 2, sparse=True)
+    objective = Objective(table, nn.MSELoss(), torch.tensor([1, 1, 3]), torch.ones(3, 2))
+    optimizer, before = Descent(table.parameters(), LBFGS()), table.weight.detach().clone()
+    for _ in range(5):
+        optimizer.step(objective)
+    assert objective.value() < 1e-8
+    assert torch.equal(table.weight[[0, 2, 4, 5]], before[[0, 2, 4, 5]])
+
+
+def test_hooks_run_around_every_step_and_around_saving():
+    model, seen = layers(), []
+    optimizer = Descent(model.parameters(), LBFGS())
+    optimizer.register_step_pre_hook(lambda *_: seen.append("before"))
+    optimizer.register_step_post_hook(lambda *_: seen.append("after"))
+    optimizer.register_state_dict_post_hook(lambda _, state: {**state, "mine": 1})
+    optimizer.register_load_state_dict_pre_hook(lambda _, state: seen.append(state["mine"]))
+    optimizer.step(Objective(model, nn.MSELoss(), X, Y))
+    optimizer.load_state_dict(optimizer.state_dict())
+    assert seen == ["before", "after", 1]
+
+
+@pytest.mark.parametrize("name", DIRECTIONS)
+def test_a_saved_state_loads_without_pickle(name):
+    """Trainer, accelerate and Lightning read it so."""
+    objective = PROBLEMS["regression"].make(torch.float64, None)
+    pair = (name, "fixed" if name in ("sgd", "adamw") else "armijo")
+    optimizer = descent(objective, pair)
+    for _ in range(3):
+        optimizer.step(objective)
+    file = io.BytesIO()
+    torch.save(optimizer.state_dict(), file)
+    file.seek(0)
+    kept, ends = snapshot(objective).clone(), []
+    for is_restored in (False, True):
+        if is_restored:
+            nn.utils.vector_to_parameters(kept, objective.parameters)
+            optimizer = descent(objective, pair)
+            optimizer.load_state_dict(torch.load(file, weights_only=True))
+        for _ in range(2):
+            optimizer.step(objective)
+        ends.append(snapshot(objective))
+    assert torch.equal(*ends)
+    assert optimizer.counts["steps"] == 5
+
+
+def test_a_model_in_data_parallel_is_trained_like_the_model():
+    ends = []
+    for wrap in (lambda model: model, nn.DataParallel):
+        model = layers()
+        optimizer = Descent(model.parameters())
+        for _ in range(4):
+            optimizer.step(Objective(wrap(model), nn.MSELoss(), X, Y))
+        ends.append(weights(model))
+    assert torch.equal(*ends)
+
+
+@pytest.mark.parametrize("direction", [d for d in DIRECTIONS if d not in ("sgd", "adamw", "gradient")])
+def test_every_direction_works_under_autocast(direction):
+    model = layers()
+    objective = Objective(model, nn.MSELoss(), X, Y, autocast=torch.bfloat16)
+    optimizer, start = Descent(model.parameters(), DIRECTIONS[direction]), objective.value()
+    for _ in range(8):
+        optimizer.step(objective)
+    assert objective.value() < 0.9 * start
+
+
+def test_what_has_been_evaluated_is_not_evaluated_again():
+    model = layers()
+    optimizer, plain = Descent(model.parameters()), Descent((twin := layers()).parameters())
+    for _ in range(3):  # other batches than before, as in a loop over data
+        objective = Objective(model, nn.MSELoss(), X, Y)
+        loss = optimizer.evaluate(objective)
+        nn.utils.clip_grad_norm_(model.parameters(), 1e-3)  # what a loop does to the gradients it sees
+        assert torch.equal(optimizer.step(objective), loss)
+        plain.step(Objective(twin, nn.MSELoss(), X, Y))
+    assert torch.equal(weights(model), weights(twin))
+    assert optimizer.counts == plain.counts
+    loss = optimizer.evaluate(objective := Objective(model, nn.MSELoss(), X, Y))
+    with torch.no_grad():
+        model[0].bias.add_(1.0)
+    assert not torch.equal(optimizer.step(objective), loss)
+
+
+def test_an_objective_of_one_tensor_has_others_of_the_same_kind():
+    whole = Objective(layers(), nn.MSELoss(), X, Y)
+    parts = [Objective(nn.Tanh(), nn.MSELoss(), X[rows], Y[rows]).batches[0] for rows in (slice(6), slice(6, 16))]
+    assert torch.allclose(whole.on(parts).value(), whole.value())
