@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import thalweg
-from thalweg import certificates, curvature, data, heads, models, online, optim, report, tasks, training
+from thalweg import certificates, curvature, data, frameworks, heads, models, online, optim, report, tasks, training
 
 
 def small_objective(l2: float = 1e-2) -> thalweg.Objective:
@@ -206,6 +206,18 @@ def use_data(folder: Path) -> None:
     vectors_path.write_text("film 0.1 0.2\nsong 0.3 0.4\n", encoding="utf-8")
     vectors: data.WordVectors = data.read_word_vectors(vectors_path)
     print(vectors.words)
+
+
+def use_frameworks() -> None:
+    objective = small_objective()
+
+    class InLightning(frameworks.LightningSteps): ...  # and LightningModule
+
+    class InTrainer(frameworks.TrainerSteps): ...  # and Trainer
+
+    optimizer = thalweg.Descent(objective.parameters)
+    loss: Tensor = optimizer.evaluate(objective)
+    print(loss, optimizer.evaluates, InLightning.minimized, InTrainer.training_step)
 
 
 def use_heads() -> None:
@@ -441,6 +453,7 @@ def main(folder: Path) -> None:
     use_certificates()
     use_curvature()
     use_data(folder)
+    use_frameworks()
     use_heads()
     use_models()
     use_online(folder)

@@ -24,7 +24,7 @@ ORDER = [
     {"functions"},
     {"curvature"},
     {"optim"},
-    {"certificates"},
+    {"certificates", "frameworks"},
     {"tasks"},
     {"names"},
     {"training"},

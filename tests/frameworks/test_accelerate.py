@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from thalweg.batch import Batch
 from thalweg.objective import Objective
 from thalweg.optim.clipping import ClipNorm

@@ -46,7 +46,9 @@ class Base(LightningModule):
         return self.make(self.model.parameters())
 
     def on_before_optimizer_step(self, optimizer) -> None:
-        self.norms.append(nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None]).item())
+        self.norms.append(
+            nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None]).item()
+        )
 
     @property
     def descent(self) -> Descent:
@@ -96,10 +98,8 @@ MAKERS = {
 
 def fit(module: Base, folder: Path, resume: Path | None = None, epochs: int = 2, **settings) -> Base:
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    trainer = Trainer(
-        max_epochs=epochs, accelerator="cpu", default_root_dir=folder, callbacks=[ModelCheckpoint(folder, save_top_k=-1)],
-        **quiet, **settings,
-    )  # fmt: skip
+    own = {"accelerator": "cpu", "default_root_dir": folder, "callbacks": [ModelCheckpoint(folder, save_top_k=-1)]}
+    trainer = Trainer(max_epochs=epochs, **own, **quiet, **settings)
     trainer.fit(module, DataLoader(TensorDataset(X, Y), batch_size=8), ckpt_path=resume)
     return module
 

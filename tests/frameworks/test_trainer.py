@@ -22,7 +22,7 @@ from thalweg.optim.line_search import Fixed
 from thalweg.optim.newton_cg import NewtonCG, NoPreconditioner
 
 # Warnings of other packages about themselves.
-pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.filterwarnings("ignore::FutureWarning")]
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -66,7 +66,10 @@ CLASSES = torch.arange(12) % 3
 MODELS = {
     "classes": (lambda: bert(num_labels=3), CLASSES),
     "numbers": (lambda: bert(num_labels=1), torch.linspace(-1.0, 1.0, 12)),
-    "several numbers": (lambda: bert(num_labels=2, problem_type="regression"), torch.linspace(-1.0, 1.0, 24).view(12, 2)),
+    "several numbers": (
+        lambda: bert(num_labels=2, problem_type="regression"),
+        torch.linspace(-1.0, 1.0, 24).view(12, 2),
+    ),
     "several labels": (
         lambda: bert(num_labels=3, problem_type="multi_label_classification"),
         torch.arange(36).view(12, 3).remainder(2).float(),
@@ -147,9 +150,13 @@ def test_a_resumed_training_ends_where_the_undisturbed_one_does(optimizer, tmp_p
     assert whole.optimizer.optimizer.counts == resumed.optimizer.optimizer.counts
 
 
-@pytest.mark.parametrize(("name", "smoothing"), [*((name, 0.0) for name in MODELS), ("classes", 0.2), ("next words", 0.2)])
+@pytest.mark.parametrize(
+    ("name", "smoothing"), [*((name, 0.0) for name in MODELS), ("classes", 0.2), ("next words", 0.2)]
+)
 def test_the_loss_of_every_model_is_found(name, smoothing, tmp_path):
-    plain = trainer(name, lambda p: torch.optim.SGD(p, 0.0), tmp_path, Trainer, max_steps=1, label_smoothing_factor=smoothing)
+    plain = trainer(
+        name, lambda p: torch.optim.SGD(p, 0.0), tmp_path, Trainer, max_steps=1, label_smoothing_factor=smoothing
+    )
     plain.train()
     done = trainer(name, newton_cg, tmp_path, max_steps=2, label_smoothing_factor=smoothing)
     done.train()
@@ -171,9 +178,11 @@ def test_accumulated_micro_batches_make_the_trainers_step(name, tmp_path):
 
 
 def test_accumulated_micro_batches_with_second_derivatives(tmp_path):
-    newton_cg = lambda p: Descent(p, NewtonCG(preconditioner=NoPreconditioner()))
-    whole = trainer("next words", newton_cg, tmp_path, per_device_train_batch_size=12, max_steps=2)
-    parts = trainer("next words", newton_cg, tmp_path, gradient_accumulation_steps=3, max_steps=2)
+    def plain_cg(parameters) -> Descent:  # the default's preconditioner is drawn at random, batch by batch
+        return Descent(parameters, NewtonCG(preconditioner=NoPreconditioner()))
+
+    whole = trainer("next words", plain_cg, tmp_path, per_device_train_batch_size=12, max_steps=2)
+    parts = trainer("next words", plain_cg, tmp_path, gradient_accumulation_steps=3, max_steps=2)
     whole.train()
     parts.train()
     assert losses(parts) == pytest.approx(losses(whole), rel=1e-4)

@@ -85,7 +85,9 @@ def test_every_scheduler_drives_it_like_the_plain_optimizer(make):
     assert torch.equal(*ended)
 
 
-@pytest.mark.parametrize("options", [{"maximize": True}, {"amsgrad": True}, {"foreach": False}, {"fused": True}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"maximize": True}, {"amsgrad": True}, {"foreach": False}, {"fused": True}], ids=str
+)
 def test_options_groups_and_clipping_are_the_plain_optimizers(options):
     ended = []
     for constructor in (torch.optim.AdamW, ours):

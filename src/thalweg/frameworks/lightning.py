@@ -17,8 +17,8 @@ class LightningSteps:
 
     `training_step` returns `self.minimized(Objective(...))` instead of a loss. With `accumulate_grad_batches` the step
     is about all of its micro-batches together, the mean over all their targets; `gradient_clip_val` clips the gradient
-    that directions are made from; the objective runs in the Trainer's precision ("bf16-mixed"). The loss and its
-    gradient are evaluated once, for Lightning's hooks and for the step; of micro-batches that only wait, the loss alone.
+    that directions are made from; the objective runs in the Trainer's precision ("bf16-mixed"). Loss and gradient are
+    evaluated once, for Lightning's hooks and for the step; of micro-batches that only wait, the loss alone.
 
     Raises:
         ValueError: in the first step: another optimizer than one `Descent`; precision "16-mixed", whose gradients are
@@ -65,6 +65,7 @@ class LightningSteps:
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Put back the gradients that Lightning has cleared: they are the loss's."""
+        del loss, args, kwargs
         for parameter, gradient in self._gradients or ():
             parameter.grad = gradient
         self._gradients = None
@@ -73,6 +74,7 @@ class LightningSteps:
         self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
         """Leave clipping to the step, which needs the gradient as it is, too."""
+        del optimizer
         if gradient_clip_val:
             self._descent().clip = (ClipValue if gradient_clip_algorithm == "value" else ClipNorm)(gradient_clip_val)
 

@@ -53,8 +53,8 @@ class TrainerSteps:
         >>> class DescentTrainer(TrainerSteps): ...  # class DescentTrainer(TrainerSteps, transformers.Trainer): ...
 
     The Trainer's own settings: give `lr_scheduler_type="constant"`, since its default lets the rate, which multiplies
-    the direction, fall to 0. `max_grad_norm` is honored, and 1 by default: the gradient that directions are made from is
-    clipped; 0 leaves it alone, as methods with a line search prefer it. `learning_rate` and `weight_decay` belong to
+    the direction, fall to 0. `max_grad_norm` is honored, and 1 by default: the gradient that directions are made from
+    is clipped; 0 leaves it alone, as methods with a line search prefer it. `learning_rate` and `weight_decay` belong to
     optimizers that the Trainer makes. Models need dropout 0 for second derivatives.
     """
 

@@ -74,6 +74,6 @@ class _Shared:
 
 
 _NO_GAUSS_NEWTON = (
-    "The loss is not known to be one of the model's logits and labels, so that it has no Gauss-Newton matrix: say which "
-    "loss it is by head=..., such as thalweg.Softmax(None, None); or use LBFGS, BFGS or NewtonCG(Hessian)."
+    "The loss is not known to be one of the model's logits and labels, so that it has no Gauss-Newton matrix: say "
+    "which loss it is by head=..., such as thalweg.Softmax(None, None); or use LBFGS, BFGS or NewtonCG(Hessian)."
 )
