@@ -3,7 +3,8 @@
     OMP_NUM_THREADS=1 python benchmarks/minimize.py   # half a minute
 
 The problems are those of More, Garbow and Hillstrom, with their published starts. SciPy gets the same gradients, from
-the same function, and ends by its defaults at a gradient of 1e-5, ours at 1e-6. An evaluation is one of the value or of value and gradient together.
+the same function, and ends by its defaults at a gradient of 1e-5, ours at 1e-6. An evaluation is one of the value,
+or of value and gradient together.
 """
 
 import os

@@ -188,6 +188,11 @@ def test_a_function_may_differentiate_inside():
     torch.testing.assert_close(objective.value(), of_vector(flat))
     expected = torch.autograd.functional.hessian(of_vector, flat)
     torch.testing.assert_close(Hessian(objective).dense(), expected)
+    before = float(objective.value())
+    optimizer = Descent(objective.parameters, LevenbergMarquardt())
+    for _ in range(8):
+        optimizer.step(objective)
+    assert float(objective.value()) < 1e-3 * before
 
 
 def test_numbers_of_single_precision_around_the_function_stay_so():

@@ -108,8 +108,8 @@ class LevenbergMarquardt(AbstractDirection):
         if not state["checked"]:
             objective.require_determinism()
             n = point.gradient.numel()
-            with torch.no_grad():
-                rows = sum(objective.prediction(batch).numel() for batch in objective.batches)
+            predictions = objective.without_graph(lambda: [objective.prediction(batch) for batch in objective.batches])
+            rows = sum(prediction.numel() for prediction in predictions)
             sides = (min(rows, n), max(rows, n))
             require_room(self, sides, point.gradient, self.max_bytes, "NewtonCG", copies=2)
         root = gauss_newton_root(
@@ -136,8 +136,8 @@ class Factors:
         self.dual = a.shape[0] < a.shape[1]
         if self.dual:
             self.gram = a @ a.T if not self.has_penalty else a.new_zeros(0)
-            with torch.no_grad():
-                count = torch.stack([objective.sum_and_count(batch)[1] for batch in objective.batches]).sum()
+            counts = objective.without_graph(lambda: [objective.sum_and_count(batch)[1] for batch in objective.batches])
+            count = torch.stack(counts).sum()
             divisor = objective.head.divisor(count).to(a)
             self.residuals = _residuals(objective, root.per_example) * divisor.rsqrt()
         else:
@@ -194,9 +194,8 @@ def _residuals(objective: Objective, per_example: bool) -> Tensor:
     S is the root of the head's curvature, and delta the derivative of the summed loss by the prediction.
     """
     parts = []
-    for batch in objective.batches:
-        with torch.no_grad():
-            prediction = objective.prediction(batch)
+    predictions = objective.without_graph(lambda: [objective.prediction(batch) for batch in objective.batches])
+    for batch, prediction in zip(objective.batches, predictions, strict=True):
         outputs = prediction.shape[-1]
         root = upcast(output_roots(objective, batch, prediction).movedim(0, -1))
         with torch.enable_grad():
