@@ -258,6 +258,16 @@ def test_an_objective_of_a_model_is_moved():
     assert found.num_gradients == objective.num_gradients - gradients
 
 
+def test_weights_of_a_model_stay_within_their_bounds():
+    x, y = torch.randn(20, 6), torch.randn(20, 1)
+    model = nn.Linear(6, 1, bias=False)
+    found = minimize(Objective(model, nn.MSELoss(reduction="sum"), x, y), lower={"weight": 0.0})
+    expected, residual = scipy.optimize.nnls(x.numpy(), y[:, 0].numpy())
+    assert found.value == pytest.approx(residual**2)
+    np.testing.assert_allclose(model.weight.detach()[0].numpy(), expected, atol=1e-6)
+    assert 0 < int((expected == 0.0).sum()) < 6
+
+
 def test_residuals_go_through_levenberg_marquardt():
     objective = as_objective(lambda x: torch.stack([10.0 * (x[1] - x[0] ** 2), 1.0 - x[0]]), START, residuals=True)
     found = minimize(objective, direction=LevenbergMarquardt())
