@@ -13,11 +13,16 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+# Lightning warns of its own ways with PyTorch, of folders that exist and of few workers.
+WARNS = {"in_lightning.py": ("ignore:.*LeafSpec:FutureWarning", "ignore::UserWarning:lightning")}
 
 # Words that each example must print: the last thing that it does.
 PROMISED = {
     "classify_csv.py": "report: runs/reviews/report.html",
     "forecast.py": "in 3 days: load",
+    "in_accelerate.py": "the same to the last bit after step 40",
+    "in_lightning.py": "manual: resumed after epoch 4, the same to the last bit",
+    "in_trainer.py": "Newton-CG: resumed at step 6, the same to the last bit",
     "online.py": "billing (",
     "own_head.py": "18.0 h: rate",
     "own_loop.py": "L-BFGS: loss",
@@ -27,7 +32,13 @@ PROMISED = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.name, marks=[pytest.mark.filterwarnings(text) for text in WARNS.get(path.name, ())])
+        for path in EXAMPLES
+    ],
+)
 def test_example_runs_in_an_empty_folder(path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [str(path)])

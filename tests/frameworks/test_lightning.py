@@ -131,6 +131,19 @@ def test_steps_are_those_of_ones_own_loop_and_a_resumed_training_is_the_same(kin
     assert resumed.descent.counts == optimizer.counts
 
 
+def test_lightnings_own_closure_is_enough_for_methods_with_gradients(tmp_path):
+    class Plain(Base):
+        def training_step(self, batch, batch_idx):
+            return nn.functional.mse_loss(self.model(batch[0]), batch[1])
+
+    module = fit(Plain(), tmp_path)
+    _, end, optimizer = own_loop(Descent)
+    assert torch.allclose(weights(module), end, atol=1e-6)
+    assert module.descent.counts == optimizer.counts
+    with pytest.raises(ValueError, match=r"Descent\(..., objective=...\); got partial"):
+        fit(Plain(MAKERS["newton-cg"]), tmp_path)
+
+
 def test_accumulated_micro_batches_are_one_step(tmp_path):
     module = fit(Automatic(MAKERS["levenberg-marquardt"]), tmp_path, accumulate_grad_batches=3)
     losses, end, _ = own_loop(MAKERS["levenberg-marquardt"], steps=2, size=24)

@@ -32,7 +32,6 @@ class LightningSteps:
     Not needed in manual optimization: `loss = self.optimizers().step(Objective(...))` is the whole step there.
     """
 
-    trainer: Any
     _is_stepping: bool = False
     _waiting: list[Batch] | None = None
     _whole: Objective | None = None
@@ -79,7 +78,8 @@ class LightningSteps:
             self._descent().clip = (ClipValue if gradient_clip_algorithm == "value" else ClipNorm)(gradient_clip_val)
 
     def _descent(self) -> Descent:
-        every = self.trainer.optimizers
+        trainer: Any = self.trainer  # type: ignore[attr-defined]
+        every = trainer.optimizers
         found = descent_in(every[0]) if len(every) == 1 else None
         if found is None:
             kinds = ", ".join(type(optimizer).__name__ for optimizer in every)
@@ -87,9 +87,9 @@ class LightningSteps:
                 f"LightningSteps is for one Descent; configure_optimizers returned {kinds}. Return the loss from "
                 "training_step for other optimizers, without LightningSteps."
             )
-        if self.trainer.world_size > 1:
+        if trainer.world_size > 1:
             raise ValueError(
-                f"LightningSteps works in one process; there are {self.trainer.world_size}, and Lightning would "
+                f"LightningSteps works in one process; there are {trainer.world_size}, and Lightning would "
                 "average gradients that are summed over processes already."
             )
         return found
