@@ -151,6 +151,24 @@ def test_accumulated_micro_batches_are_one_step(tmp_path):
     assert torch.allclose(weights(module), end, atol=1e-4)
 
 
+def test_an_interrupted_step_leaves_nothing_behind(tmp_path):
+    class Interrupted(Automatic):
+        is_interrupted = True
+
+        def training_step(self, batch, batch_idx):
+            if self.is_interrupted and batch_idx == 1:
+                raise RuntimeError("interrupted")
+            return super().training_step(batch, batch_idx)
+
+    module = Interrupted()
+    with pytest.raises(RuntimeError, match="interrupted"):
+        fit(module, tmp_path, accumulate_grad_batches=3)
+    module.is_interrupted = False
+    fit(module, tmp_path, accumulate_grad_batches=3)
+    undisturbed = fit(Automatic(), tmp_path, accumulate_grad_batches=3)
+    assert torch.equal(weights(module), weights(undisturbed))
+
+
 @pytest.mark.parametrize(("algorithm", "clip"), [("norm", ClipNorm(0.01)), ("value", ClipValue(0.01))])
 def test_clipping_is_that_of_the_step(algorithm, clip, tmp_path):
     settings = {"gradient_clip_val": 0.01, "gradient_clip_algorithm": algorithm}
@@ -193,6 +211,7 @@ def test_updates_in_place_and_schedules_work_too(tmp_path):
         nn.functional.mse_loss(model(X[rows]), Y[rows]).backward()
         plain.step()
     assert torch.equal(weights(module), weights(model))
+    assert module.descent.counts["gradients"] == 6
 
 
 def test_misuse_is_told_in_a_sentence(tmp_path):

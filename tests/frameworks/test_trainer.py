@@ -243,6 +243,16 @@ def test_a_loss_of_ones_own_needs_a_head_for_gauss_newton(tmp_path):
     assert losses(done)[0] == pytest.approx(1.1, abs=0.15)
 
 
+def test_an_interrupted_step_leaves_nothing_behind(tmp_path):
+    ends = []
+    for left in ([], [{"input_ids": IDS, "labels": CLASSES}]):
+        done = trainer("classes", lbfgs, tmp_path, gradient_accumulation_steps=3, max_steps=1)
+        done._waiting += left
+        done.train()
+        ends.append(ended(done))
+    assert torch.equal(*ends)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [("scaler", object(), r"bf16=True\) instead of fp16"), ("distributed_type", "FSDP", "FSDP divides them")],

@@ -53,6 +53,11 @@ class LightningSteps:
         self._gradients = [(parameter, parameter.grad) for parameter in self._whole.parameters]
         return loss
 
+    def on_train_start(self) -> None:
+        """Forget the micro-batches of a training that was interrupted in the middle of a step."""
+        self._waiting = None
+        super().on_train_start()  # type: ignore[misc]
+
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         """Take a step on the objective that `training_step` makes when Lightning's closure calls it."""
         descent = self._descent()

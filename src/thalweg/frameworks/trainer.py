@@ -78,7 +78,9 @@ class TrainerSteps:
         self._waiting.append(self._prepare_inputs(inputs))  # type: ignore[attr-defined]
         if not self.accelerator.sync_gradients:
             return torch.zeros((), device=self.args.device)
-        batches, self._waiting = self._waiting, []
+        # Of a training that was interrupted in the middle of a step, micro-batches may be left.
+        num = getattr(self, "current_gradient_accumulation_steps", len(self._waiting))
+        batches, self._waiting = self._waiting[-num:], []
         if descent.clip is None and self.args.max_grad_norm:
             descent.clip = ClipNorm(self.args.max_grad_norm)
         network = self.accelerator.unwrap_model(model)

@@ -250,7 +250,8 @@ class Descent(Optimizer):
         loss = None
         if problem.closure is not None:
             self._refuse_scaler()
-            loss = problem.loss()
+            known = None if self._cache is None else self._evaluate_start(problem).loss
+            loss = problem.loss() if known is None else known
             if not math.isfinite(value := loss.item()):
                 self.report = StepReport(Status.LOSS_NOT_FINITE, value=value)
                 return loss
