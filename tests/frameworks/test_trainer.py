@@ -253,6 +253,26 @@ def test_an_interrupted_step_leaves_nothing_behind(tmp_path):
     assert torch.equal(*ends)
 
 
+def test_checkpointed_layers_need_plain_attention_for_second_derivatives(tmp_path):
+    with pytest.raises(ValueError, match="gradient_checkpointing=False, or load the model with attn_implementation"):
+        trainer("next words", newton_cg, tmp_path, gradient_checkpointing=True).train()
+    ends = []
+    for kept in (False, True):
+        done = trainer("next words", newton_cg, tmp_path, gradient_checkpointing=kept, max_steps=2)
+        done.model.set_attn_implementation("eager")
+        done.train()
+        ends.append(ended(done))
+    assert torch.allclose(*ends, atol=1e-4)
+
+
+def test_a_decay_that_nobody_reads_is_refused(tmp_path):
+    def decayed(parameters) -> Descent:
+        return Descent([{"params": list(parameters), "weight_decay": 0.1}])
+
+    with pytest.raises(ValueError, match=r"weight_decay is read by Update\(...\).*LBFGS would ignore it"):
+        trainer("classes", decayed, tmp_path).train()
+
+
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [("scaler", object(), r"bf16=True\) instead of fp16"), ("distributed_type", "FSDP", "FSDP divides them")],
@@ -261,7 +281,9 @@ def test_what_cannot_be_is_refused_in_a_sentence(name, value, message, tmp_path,
     training = trainer("classes", lbfgs, tmp_path, make={"head": Softmax(None, None)})
     with pytest.raises(InputError, match="the batch has none"):
         training.training_step(training.model, {"input_ids": IDS})
-    monkeypatch.setattr(training, "accelerator", SimpleNamespace(distributed_type="NO", scaler=None))
+    monkeypatch.setattr(
+        training, "accelerator", SimpleNamespace(distributed_type="NO", scaler=None, unwrap_model=lambda model: model)
+    )
     monkeypatch.setattr(training.accelerator, name, value)
     with pytest.raises(ValueError, match=message):
         training.training_step(training.model, {"input_ids": IDS})

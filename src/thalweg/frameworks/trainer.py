@@ -19,6 +19,7 @@ from thalweg.heads.softmax import Softmax
 from thalweg.objective import Objective
 from thalweg.optim.base import Requires
 from thalweg.optim.clipping import ClipNorm
+from thalweg.optim.descent import Descent
 
 Inputs = dict[str, Any]
 Arrange = Callable[[Tensor], Tensor]
@@ -46,8 +47,9 @@ class TrainerSteps:
 
     Raises:
         ValueError: in the first step: float16, whose gradients are scaled (bfloat16 works); parameters that are
-            distributed over processes or belong to DeepSpeed. An `InputError` where a Gauss-Newton matrix is
-            needed and no head fits.
+            distributed over processes or belong to DeepSpeed; a `weight_decay` that nothing reads; second derivatives
+            of checkpointed layers whose attention is not "eager". An `InputError` where a Gauss-Newton matrix is needed
+            and no head fits.
 
     Example:
         >>> class DescentTrainer(TrainerSteps): ...  # class DescentTrainer(TrainerSteps, transformers.Trainer): ...
@@ -73,7 +75,9 @@ class TrainerSteps:
         descent = descent_in(self.optimizer)
         if descent is None or not descent.evaluates:
             return super().training_step(model, inputs, num_items_in_batch)  # type: ignore[misc]
-        self._refuse()
+        network = self.accelerator.unwrap_model(model)
+        needs_head = Requires.CURVATURE in descent.direction.requires
+        self._refuse(descent, network, needs_head)
         model.train()
         self._waiting.append(self._prepare_inputs(inputs))  # type: ignore[attr-defined]
         if not self.accelerator.sync_gradients:
@@ -83,8 +87,6 @@ class TrainerSteps:
         batches, self._waiting = self._waiting[-num:], []
         if descent.clip is None and self.args.max_grad_norm:
             descent.clip = ClipNorm(self.args.max_grad_norm)
-        network = self.accelerator.unwrap_model(model)
-        needs_head = Requires.CURVATURE in descent.direction.requires
         if needs_head and self._seeks:
             self._found, self._seeks = self._fitting_head(network, batches[0]), False
         objective = self._of_logits(network, batches) if self._found else None
@@ -92,7 +94,7 @@ class TrainerSteps:
         descent.objective = objective
         return descent.evaluate(objective)
 
-    def _refuse(self) -> None:
+    def _refuse(self, descent: Descent, network: nn.Module, needs_head: bool) -> None:
         if getattr(self.accelerator, "scaler", None) is not None:
             raise ValueError(
                 "Descent evaluates the loss itself, so that the factor of a GradScaler would be in some of its numbers "
@@ -103,6 +105,17 @@ class TrainerSteps:
             raise ValueError(
                 f"Descent needs all parameters and gradients in each process, and {kind} divides them; use one process "
                 "or data parallelism (torchrun without FSDP, DeepSpeed or tensor parallelism)."
+            )
+        if not descent.direction.moves_itself and any(group.get("weight_decay") for group in descent.param_groups):
+            raise ValueError(
+                f"weight_decay is read by Update(...) of an optimizer that has one; {type(descent.direction).__name__} "
+                "would ignore it. Set weight_decay=0, or put the penalty into the loss (compute_loss_func)."
+            )
+        attention = getattr(getattr(network, "config", None), "_attn_implementation", "eager")
+        if needs_head and getattr(network, "is_gradient_checkpointing", False) and attention != "eager":
+            raise ValueError(
+                f"For second derivatives checkpointed layers are run again by other kernels than {attention!r}: "
+                "set gradient_checkpointing=False, or load the model with attn_implementation='eager'."
             )
 
     def _of_losses(self, network: nn.Module, batches: list[Inputs], num_items: Any) -> Objective:
