@@ -64,7 +64,12 @@ def name_of(path: Path) -> str:
 
 
 FILES = {name_of(path): path for path in sorted(ROOT.rglob("*.py")) if path.name != "__init__.py"}
-TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in FILES.items()}
+
+
+@functools.cache
+def trees() -> dict[str, ast.Module]:
+    """Every module, parsed; once these tests run, since every process of the suite imports this file."""
+    return {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in FILES.items()}
 
 
 def part_of(name: str) -> str:
@@ -92,17 +97,19 @@ def imported(tree: ast.Module, *, top_level_only: bool = False) -> set[str]:
     return names
 
 
-IMPORTS = {name: {other for other in imported(tree) if other in FILES} - {name} for name, tree in TREES.items()}
+@functools.cache
+def imports() -> dict[str, set[str]]:
+    return {name: {other for other in imported(tree) if other in FILES} - {name} for name, tree in trees().items()}
 
 
 @functools.cache
 def chain(name: str) -> tuple[str, ...]:
     """The longest chain of imports that begins at a module."""
-    return (name, *max((chain(other) for other in IMPORTS[name]), key=len, default=()))
+    return (name, *max((chain(other) for other in imports()[name]), key=len, default=()))
 
 
 def test_imports_flow_one_way():
-    for name, others in IMPORTS.items():
+    for name, others in imports().items():
         here = part_of(name)
         assert here in LEVEL, f"{here!r} has no place in ORDER; put it there before using it."
         for other in others:
@@ -112,13 +119,13 @@ def test_imports_flow_one_way():
 
 def test_no_import_leads_back():
     for name in FILES:
-        seen, queue = set(), list(IMPORTS[name])
+        seen, queue = set(), list(imports()[name])
         while queue:
             other = queue.pop()
             assert other != name, f"{name} imports itself by way of another module."
             if other not in seen:
                 seen.add(other)
-                queue.extend(IMPORTS[other])
+                queue.extend(imports()[other])
 
 
 def test_chains_of_imports_stay_short():
@@ -140,7 +147,7 @@ def test_folders_stay_small():
 
 
 def test_no_module_unpickles():
-    for name, tree in TREES.items():
+    for name, tree in trees().items():
         assert not {other.split(".")[0] for other in imported(tree)} & FORBIDDEN, f"{name} uses a pickle."
         assert "torch.load" not in imported(tree), f"{name} imports torch.load."
         for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
@@ -155,7 +162,7 @@ def test_no_module_unpickles():
 
 def test_modules_are_imported_from_where_they_are():
     """A name taken from `thalweg` or from a part's `__init__` would hide an import from every other test here."""
-    for name, tree in TREES.items():
+    for name, tree in trees().items():
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "thalweg":
                 for alias in node.names:
@@ -172,7 +179,7 @@ def test_modules_are_imported_from_where_they_are():
 @functools.cache
 def loads(name: str) -> frozenset[str]:
     """The packages of others that importing a module loads at once."""
-    found = imported(TREES[name], top_level_only=True)
+    found = imported(trees()[name], top_level_only=True)
     own = {other for other in found if other in FILES and other != name}
     return frozenset(other.split(".")[0] for other in found).union(*map(loads, own)) - {"thalweg"}
 
@@ -185,14 +192,14 @@ def test_quick_modules_load_nothing_heavy():
 
 
 def test_mathematics_does_not_touch_the_world():
-    for name, tree in TREES.items():
+    for name, tree in trees().items():
         if part_of(name) in PURE and name not in {*BY_NAME, "thalweg.models.pretrained", "thalweg.optim.minimum"}:
             touched = {other.split(".")[0] for other in imported(tree)} & WORLD
             assert not touched, f"{name} imports {touched}."
 
 
 def test_only_a_task_knows_its_name():
-    for name, tree in TREES.items():
+    for name, tree in trees().items():
         if not name.startswith("thalweg.tasks."):
             for node in ast.walk(tree):
                 if isinstance(node, ast.Compare):

@@ -246,7 +246,7 @@ def test_refusals():
     with pytest.raises(InputError, match="not a linear layer"):
         factored_problem(bag_objective(lambda: Softmax(None, 3), lambda n: torch.arange(n) % 3))
     objective = bag_objective(*make)
-    objective.penalized = objective.penalized[:1]
+    objective = Objective(objective.model, objective.head, objective.batches, l2=0.1, penalized=objective.penalized[:1])
     with pytest.raises(InputError, match="penalty must be on"):
         factored_problem(objective)
     with pytest.raises(ValueError, match="needs a thalweg Objective"):

@@ -268,7 +268,7 @@ def test_refusals():
     whole = linear_objective(make, targets)
     with pytest.raises(InputError, match="must be a bag without a network"):
         factored_problem(whole)
-    whole.penalized = [whole.model.bias]
+    whole = Objective(whole.model, whole.head, whole.batches, l2=0.1, penalized=[whole.model.bias])
     with pytest.raises(InputError, match="penalty must be on the table"):
         linear_problem(whole)
     whole = linear_objective(make, targets)
