@@ -1,9 +1,21 @@
-"""A file of reviews that tests of a recipe train on."""
+"""What tests of training share: a file of reviews, and reports that are drawn only where a test looks at one."""
 
 import random
 
 import pytest
 from reviews import WORDS
+
+
+@pytest.fixture
+def pictures():
+    """Asked for by tests in whose runs the report is drawn."""
+
+
+@pytest.fixture(autouse=True)
+def _no_pictures(request, monkeypatch):
+    """Drawing a report takes longer than most of these runs; its sections are made all the same."""
+    if "pictures" not in request.fixturenames:
+        monkeypatch.setattr("thalweg.training.session.finish.write_report", lambda path, report: None)
 
 
 @pytest.fixture(scope="module")

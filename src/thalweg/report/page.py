@@ -1,6 +1,7 @@
 """A report: plain data in, one HTML file out that opens anywhere without a network."""
 
 import base64
+import functools
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
@@ -70,6 +71,27 @@ def _script(text: str) -> tuple[str, str]:
     return text, f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
 
 
+@functools.cache
+def _plotly() -> tuple[str, str]:
+    """Return plotly's own script, of five million letters, and its hash."""
+    return _script(plotly.offline.get_plotlyjs())
+
+
+@functools.cache
+def _page() -> jinja2.Template:
+    """Return the page without its contents; reading it takes longer than filling it in."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: value if hasattr(value, "__html__") else visible(value),
+    )
+    environment.filters["value"] = format_value
+    return environment.get_template("page.html")
+
+
 def _figure_data(panels: Sequence[Panel]) -> str:
     """Return the figures and both themes as JSON for the page's script."""
     drawn = []
@@ -96,19 +118,10 @@ def render_report(report: Report) -> str:
     training = training_panels(report.history, report.metrics)
     results, proofs = ([section_panel(section) for section in part] for part in (report.sections, report.proofs))
     panels = [*results, *proofs, *training]  # as they come on the page
-    plotly_script, plotly_hash = _script(plotly.offline.get_plotlyjs())
+    plotly_script, plotly_hash = _plotly()
     page_script, page_hash = _script((_TEMPLATES / "page.js").read_text(encoding="utf-8"))
     has_figures = any(panel.figure is not None for panel in panels)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: value if hasattr(value, "__html__") else visible(value),
-    )
-    environment.filters["value"] = format_value
-    return environment.get_template("page.html").render(
+    return _page().render(
         report=report,
         training=training,
         results=results,

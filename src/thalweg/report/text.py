@@ -9,7 +9,9 @@ from typing import Any
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-_SCRIPT_ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+_SCRIPT_ESCAPES = str.maketrans(
+    {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+)
 _PLOTLY_ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "%": "&#37;"}
 
 
@@ -111,5 +113,4 @@ def figure_text(text: object, width: int = 300) -> str:
 def script_json(value: Any) -> str:
     r"""Return JSON that can stand inside a script element: nothing in it can close the element or end a line."""
     as_json = json.dumps(value, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
-    as_json = "".join(_SCRIPT_ESCAPES.get(letter, letter) for letter in as_json)
-    return as_json.encode("utf-8", "replace").decode("utf-8")
+    return as_json.translate(_SCRIPT_ESCAPES).encode("utf-8", "replace").decode("utf-8")

@@ -65,13 +65,13 @@ DARK = _template("#e4e8ee", "#9aa5b3", "#2e3540", "#1f242c", _DARK_SCALE)
 
 
 def new_figure(height: int, x_title: str = "step", y_title: str | None = None) -> go.Figure:
-    """Return an empty figure in the light theme, of a height in pixels; the width follows the page.
+    """Return an empty figure of a height in pixels; the width follows the page, which brings the colors of its ground.
 
     The titles of the axes must be safe for plotly; no vertical one where the figure's heading says it.
     """
     return go.Figure(
         layout={
-            "template": LIGHT,
+            "template": "none",  # plotly checks a template anew for each figure
             "height": height,
             "autosize": True,
             "margin": {"l": 40, "r": 14, "t": 14, "b": 30},

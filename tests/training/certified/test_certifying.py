@@ -75,6 +75,7 @@ def test_a_crf_has_no_bound_and_none_is_claimed(tmp_path):
     assert all(level.name not in ("floor", "head") for level in certified.interval.levels)
 
 
+@pytest.mark.usefixtures("pictures")
 def test_the_command_line(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path, options = make("classify", tmp_path)

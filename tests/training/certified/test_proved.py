@@ -33,6 +33,7 @@ def session_for(source, out, **options):
     return prepare(Request(Options(options, source=source), out), lambda sentence: None)
 
 
+@pytest.mark.usefixtures("pictures")
 def test_the_default_ends_at_a_proved_optimum_and_keeps_the_last_weights(labeled, tmp_path):
     run = train(labeled, out=tmp_path / "runs")
     found = run.result["certificate"]
@@ -73,6 +74,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(labeled, tmp_path):
     ] * 2
 
 
+@pytest.mark.usefixtures("pictures")
 def test_a_gap_that_stays_open_is_told(labeled, tmp_path):
     run = train(labeled, out=tmp_path, certify=1e-4, steps=2)
     assert run.status is Status.COMPLETED

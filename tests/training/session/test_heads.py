@@ -26,13 +26,6 @@ FAMILIES = [name for name in names.HEADS if name not in ("softmax", names.CHAIN_
 SMALL = {"width": 16, "hidden": 16, "layers": 1, "heads": 2, "device": "cpu", "vocabulary_size": 400}
 
 
-@pytest.fixture(autouse=True)
-def _no_pictures(request, monkeypatch):
-    """Drawing the report takes longer than these runs; its sections are made all the same."""
-    if "report" not in request.node.name:
-        monkeypatch.setattr("thalweg.training.session.finish.write_report", lambda path, report: None)
-
-
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
     """Numbers spelled digit by digit, in letters of two kinds."""
@@ -202,6 +195,7 @@ def test_heads_that_take_no_new_words_say_so(pairs, tmp_path):
         subwords.add_words({"vijf": torch.ones(128)})
 
 
+@pytest.mark.usefixtures("pictures")
 def test_collapsed_vectors_are_told_in_summary_and_report(pairs, tmp_path):
     run = train(
         pairs, out=tmp_path, task="translate", head="cosine", targets="trained", dispersion="sliced", steps=40,

@@ -48,6 +48,7 @@ def spoil(session, steps):
     feed.collate = collate
 
 
+@pytest.mark.usefixtures("pictures")
 def test_single_nan_steps_are_counted_and_leave_the_weights_sound(reviews, tmp_path):
     session = session_for(reviews, tmp_path, lr=0.05)
     spoil(session, {3, 9})
@@ -92,6 +93,7 @@ def test_several_in_a_row_go_back_to_the_last_good_checkpoint_with_a_smaller_ste
     assert finish(session, Status.COMPLETED)["num_rollbacks"] == 1
 
 
+@pytest.mark.usefixtures("pictures")
 def test_a_run_that_cannot_be_saved_gives_up_with_a_message_and_keeps_the_best_weights(reviews, tmp_path):
     session = session_for(reviews, tmp_path)
     spoil(session, set(range(12, 10_000)))
@@ -230,6 +232,7 @@ def test_patience_stops_a_run_that_gets_no_better(reviews, tmp_path):
     assert run.result["steps"] < 1000
 
 
+@pytest.mark.usefixtures("pictures")
 def test_fast_takes_two_steps_of_everything(reviews, tmp_path):
     assert train(reviews, out=tmp_path, name="net", fast=True, model="gru").result["steps"] == 2
     run = train(reviews, out=tmp_path, fast=True)

@@ -25,12 +25,6 @@ from thalweg.training.session.prepare import Request, prepare
 WORDS = ["river", "stone", "light", "water", "field", "cloud", "house", "table", "music", "paper"]
 
 
-@pytest.fixture(autouse=True)
-def _no_pictures(monkeypatch):
-    """Drawing the report takes longer than these runs; nothing here looks at it."""
-    monkeypatch.setattr("thalweg.training.session.finish.write_report", lambda path, report: None)
-
-
 @pytest.fixture
 def reviews(tmp_path):
     """A small file that a classifier can learn: the label is in the words."""
