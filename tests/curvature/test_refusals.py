@@ -85,6 +85,8 @@ REFUSED = {
     ),
     "missing second derivative": (Hessian, lambda: Applied(OnceOnly), r"probably in '1' \(Applied\)"),
     "missing, Gauss-Newton": (GaussNewton, lambda: Applied(OnceOnly), r"probably in '1' \(Applied\)"),
+    "not implemented": (Hessian, nn.Hardsigmoid, r"twice, probably in '1' \(Hardsigmoid\)\. PyTorch says"),
+    "not implemented, Gauss-Newton": (GaussNewton, nn.Hardsigmoid, r"probably in '1' \(Hardsigmoid\)\. PyTorch says"),
     "wrong first derivative": (Hessian, lambda: Applied(WrongGradient), r"not symmetric|differs"),
     "wrong first derivative, Gauss-Newton": (
         GaussNewton,
@@ -122,6 +124,41 @@ def test_dropout_is_refused_with_what_to_do(make):
         make(objective).dense()
     objective.model.eval()
     assert make(objective).dense().isfinite().all()
+
+
+@pytest.mark.parametrize("seed", [3, 24])  # two draws that sum up to about the same loss
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout_is_refused_in_every_type_and_by_every_draw(dtype, seed):
+    torch.set_default_dtype(torch.float32)  # put back by the fixture
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Dropout(0.1), nn.Linear(32, 3)).to(dtype)
+    inputs, targets = torch.randn(64, 16).to(dtype), torch.randint(3, (64,))
+    torch.randn(643)
+    objective = Objective(model, nn.CrossEntropyLoss(), inputs, targets)
+    with pytest.raises(InputError, match=r"dropout is active in '2'"):
+        objective.require_determinism()
+
+
+class Attending(nn.Module):
+    """Attention in a checkpoint: the kernel must be the same when it is computed again."""
+
+    def forward(self, x):
+        x = x.reshape(1, 1, *x.shape)
+        return checkpoint(nn.functional.scaled_dot_product_attention, x, x, x, use_reentrant=False)[0, 0]
+
+
+class Plain(nn.Module):
+    def forward(self, x):
+        return torch.softmax(x @ x.T / x.shape[-1] ** 0.5, -1) @ x
+
+
+@pytest.mark.parametrize("kind", [Hessian, GaussNewton])
+def test_attention_in_a_checkpoint_has_curvature(kind):
+    torch.manual_seed(0)
+    objective = objective_with(Attending())
+    matrix = kind(objective).dense()
+    objective.model[1] = Plain()
+    torch.testing.assert_close(matrix, kind(objective).dense())
 
 
 def test_other_randomness_is_refused_too():

@@ -112,7 +112,9 @@ def xtrace(
     too; a part is right on average whatever the other vectors are, so that is unbiased. It is widened by
     $(m-1)/(m-3)$, because few parts say little of their own spread. Measured over 100 seeds, errors were 0.9 to 1.1
     times as large (root mean square) on flat and slowly decaying spectra and a network's Hessian, and up to 1.6 times
-    where the spectrum drops by a constant factor.
+    where the spectrum drops by a constant factor. Where as many eigenvalues stand out as there are vectors, which
+    nothing in the parts tells, single errors are many times as large (8 of 50 among 192 of 0.5, eight vectors: in 8 of
+    100 seeds more than 3 times); 4 vectors more are enough there.
 
     Args:
         operator: A, symmetric.

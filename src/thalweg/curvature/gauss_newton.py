@@ -99,7 +99,15 @@ class AbstractSandwich(AbstractCurvature):
 
         predictions = [prediction.detach() for prediction in self._predictions]
         point = self._point
-        check_jacobian(self.objective, self.like, point.frozen, predictions, forward, backward, point.where)
+        check_jacobian(
+            self.objective,
+            self.like,
+            point.frozen,
+            predictions,
+            point.twice(forward),
+            point.twice(backward),
+            point.where,
+        )
 
 
 @final

@@ -4,8 +4,8 @@ import abc
 import contextlib
 import enum
 import warnings
-from collections.abc import Iterable, Sequence
-from typing import final
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar, final
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,8 @@ from thalweg.objective import Objective
 from thalweg.vectors import Vector, flatten_rows, split_rows
 
 Choice = str | nn.Module | Iterable[Tensor] | None
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
 
 # Numbers in one batched double backward: more than fits a processor's cache only costs memory.
 _BATCHED_NUMBERS = 2**22
@@ -74,6 +76,15 @@ class Point:
             order,
         )
         return "" if found is None else f", probably in '{found[0]}' ({found[1]})"
+
+    def twice(self, function: Callable[[Argument], Result]) -> Callable[[Argument], Result]:
+        """Return a function that runs where second derivatives exist; what is missing is refused with its module."""
+
+        def run(argument: Argument) -> Result:
+            with torch.enable_grad(), twice_differentiable(), refusing(self.where):
+                return function(argument)
+
+        return run
 
     def settle(self, count: Tensor, replacing: Replacing) -> None:
         """Take what the first evaluation told: this rank's count, and how large the graph is."""
