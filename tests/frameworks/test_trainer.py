@@ -21,9 +21,6 @@ from thalweg.optim.lbfgs import LBFGS
 from thalweg.optim.line_search import Fixed
 from thalweg.optim.newton_cg import NewtonCG, NoPreconditioner
 
-# Warnings of other packages about themselves.
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-
 
 @pytest.fixture(autouse=True, scope="module")
 def _quick_collections():
@@ -253,8 +250,11 @@ def test_an_interrupted_step_leaves_nothing_behind(tmp_path):
     assert torch.equal(*ends)
 
 
+@pytest.mark.filterwarnings("ignore:`gradient_checkpointing` is deprecated:FutureWarning")  # its name before v6
 def test_checkpointed_layers_need_plain_attention_for_second_derivatives(tmp_path):
-    with pytest.raises(ValueError, match="gradient_checkpointing=False, or load the model with attn_implementation"):
+    with pytest.raises(
+        ValueError, match="switch gradient_checkpointing off, or load the model with attn_implementation"
+    ):
         trainer("next words", newton_cg, tmp_path, gradient_checkpointing=True).train()
     ends = []
     for kept in (False, True):

@@ -112,10 +112,15 @@ class TrainerSteps:
                 "would ignore it. Set weight_decay=0, or put the penalty into the loss (compute_loss_func)."
             )
         attention = getattr(getattr(network, "config", None), "_attn_implementation", "eager")
-        if needs_head and getattr(network, "is_gradient_checkpointing", False) and attention != "eager":
+        older, newer = (
+            "is_gradient_checkpointing",
+            "is_activation_checkpointing",
+        )  # the older one warns in newer versions
+        recomputes = getattr(network, newer if hasattr(network, newer) else older, False)
+        if needs_head and recomputes and attention != "eager":
             raise ValueError(
                 f"For second derivatives checkpointed layers are run again by other kernels than {attention!r}: "
-                "set gradient_checkpointing=False, or load the model with attn_implementation='eager'."
+                "switch gradient_checkpointing off, or load the model with attn_implementation='eager'."
             )
 
     def _of_losses(self, network: nn.Module, batches: list[Inputs], num_items: Any) -> Objective:
