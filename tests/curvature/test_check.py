@@ -325,19 +325,20 @@ def test_the_real_parameters_of_a_complex_model_have_curvature():
 
 
 class Mixed(nn.Module):
-    def __init__(self):
+    def __init__(self, width):
         super().__init__()
-        self.first, self.second = nn.Linear(4, 5), nn.Linear(5, 3).double()
+        self.first, self.second = nn.Linear(4, width), nn.Linear(width, 3).double()
 
     def forward(self, x):
         return self.second(torch.tanh(self.first(x.to(self.first.weight))).to(self.second.weight))
 
 
 @pytest.mark.parametrize("kind", [Hessian, GaussNewton])
+@pytest.mark.parametrize("width", [5, 12])  # in one pass, and block by block
 @pytest.mark.parametrize(("types", "rtol"), [("mixed", 1e-4), ("half", 0.1)])
-def test_types_are_mixed_and_flat_vectors_have_the_widest(kind, types, rtol):
+def test_types_are_mixed_and_flat_vectors_have_the_widest(kind, types, rtol, width):
     torch.manual_seed(0)
-    model = Mixed() if types == "mixed" else Mixed().bfloat16()
+    model = Mixed(width) if types == "mixed" else Mixed(width).bfloat16()
     objective = numbers(model, next(model.second.parameters()).dtype)
     dense = kind(objective).dense()
     assert dense.dtype == (torch.float64 if types == "mixed" else torch.float32)

@@ -335,7 +335,7 @@ def _symmetric_blocks(whole: AbstractCurvature, positions: Sequence[int]) -> Ten
     """
     like = [whole.like[i] for i in positions]
     sizes = [tensor.numel() for tensor in like]
-    dense = like[0].new_empty(sum(sizes), sum(sizes))
+    dense = like[0].new_empty(sum(sizes), sum(sizes), dtype=vectors.flat_type(like))
     chunk = whole.columns_at_once
     if sum(sizes) <= chunk:  # small: one pass through the whole graph costs less than one for each tensor
         unit = torch.eye(sum(sizes), dtype=dense.dtype, device=dense.device)
