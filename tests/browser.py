@@ -102,6 +102,7 @@ addEventListener("load", async () => {
   box.id = "seen";
   box.textContent = JSON.stringify(seen);
   document.body.append(box);
+  if (parent !== window) parent.postMessage(box.textContent, "*");
 });
 """
 
@@ -145,6 +146,7 @@ addEventListener("load", async () => {
   box.id = "seen";
   box.textContent = JSON.stringify(seen);
   document.body.append(box);
+  if (parent !== window) parent.postMessage(box.textContent, "*");
 });
 """
 
@@ -163,10 +165,47 @@ def watched(page, probe=PROBE):
     return page.replace("</body>", f"<script>{probe}</script>\n</body>")
 
 
+# A page that opens others one after the other, each in a frame as large as a window, and writes down what they tell.
+FRAMES = """<!DOCTYPE html><body><script>
+const seen = [], names = %s;
+const open = () => {
+  const frame = document.createElement("iframe");
+  Object.assign(frame, { src: names[seen.length], width: 800, height: 600 });
+  document.body.replaceChildren(frame);
+};
+addEventListener("message", (event) => {
+  seen.push(event.data);
+  if (seen.length < names.length) return open();
+  const box = document.createElement("pre");
+  box.id = "seen";
+  box.textContent = JSON.stringify(seen);
+  document.body.replaceChildren(box);
+});
+open();
+</script></body>
+"""
+
+
 def look_at(page, folder, *options, probe=PROBE):
     """Open a page in the browser and return what the probe saw."""
     path = folder / "page.html"
     path.write_text(watched(page, probe), encoding="utf-8")
+    return _checked(_browse(path, *options))
+
+
+def look_at_all(pages, folder):
+    """Open pages one after the other in one browser, whose start takes as long as a page; return what was seen in each."""
+    names = [f"{i}.html" for i in range(len(pages))]
+    for name, page in zip(names, pages, strict=True):
+        (folder / name).write_text(watched(page), encoding="utf-8")
+    path = folder / "frames.html"
+    path.write_text(FRAMES % json.dumps(names), encoding="utf-8")
+    return [_checked(json.loads(found)) for found in _browse(path)]
+
+
+def _browse(path, *options):
+    """Return what a page that is opened in the browser has written down in the end."""
+    folder = path.parent
     command = [
         *(BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
         *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars"),
@@ -178,6 +217,9 @@ def look_at(page, folder, *options, probe=PROBE):
     dom = run.stdout.decode("utf-8", "replace")
     found = re.search(r'<pre id="seen">(.*?)</pre>', dom, re.DOTALL)
     assert found, f"the page did not finish: {run.stderr.decode()[-2000:]}"
-    seen = json.loads(html.unescape(found[1]))
+    return json.loads(html.unescape(found[1]))
+
+
+def _checked(seen):
     assert seen["failed"] is None
     return seen

@@ -7,7 +7,7 @@ import re
 
 import pytest
 import torch
-from browser import BROWSER, look_at
+from browser import BROWSER, look_at_all
 
 from thalweg import names
 from thalweg.training.folder.run import Run
@@ -77,13 +77,27 @@ def make(task, folder):
 TASKS = ["classify", "several labels", "tag", "score", "forecast", "language", "translate"]
 
 
-@pytest.fixture(scope="module", params=TASKS)
-def trained(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("task")
-    path, options, inputs = make(request.param, folder)
-    task = "classify" if request.param == "several labels" else request.param
-    run = train(path, out=folder / "runs", task=task, fast=True, **options)
-    return request.param, run, inputs
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """For each task its run, and what it is asked."""
+    found = {}
+    for kind in TASKS:
+        folder = tmp_path_factory.mktemp("task")
+        path, options, inputs = make(kind, folder)
+        task = "classify" if kind == "several labels" else kind
+        found[kind] = train(path, out=folder / "runs", task=task, fast=True, **options), inputs
+    return found
+
+
+@pytest.fixture(params=TASKS)
+def trained(request, runs):
+    return request.param, *runs[request.param]
+
+
+@pytest.fixture(scope="module")
+def seen(runs, tmp_path_factory):
+    pages = [(run.folder / "report.html").read_text(encoding="utf-8") for run, _ in runs.values()]
+    return dict(zip(runs, look_at_all(pages, tmp_path_factory.mktemp("browser")), strict=True))
 
 
 def test_the_run_has_its_files_and_finite_metrics(trained):
@@ -135,9 +149,9 @@ def test_hostile_text_is_escaped_in_the_page(trained):
 
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no chromium or google-chrome on the PATH")
-def test_the_report_opens_in_a_browser_without_an_error(trained, tmp_path):
-    _, run, _ = trained
-    seen = look_at((run.folder / "report.html").read_text(encoding="utf-8"), tmp_path)
+@pytest.mark.parametrize("task", TASKS)
+def test_the_report_opens_in_a_browser_without_an_error(seen, task):
+    seen = seen[task]
     assert seen["problems"] == []
     assert seen["requests"] == []
     assert seen["unwanted"] == []
