@@ -194,7 +194,7 @@ def look_at(page, folder, *options, probe=PROBE):
 
 
 def look_at_all(pages, folder):
-    """Open pages one after the other in one browser, whose start takes as long as a page; return what was seen in each."""
+    """Open pages one after the other in one browser, which starts as slowly as a page opens; return what was seen."""
     names = [f"{i}.html" for i in range(len(pages))]
     for name, page in zip(names, pages, strict=True):
         (folder / name).write_text(watched(page), encoding="utf-8")

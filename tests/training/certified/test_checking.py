@@ -117,7 +117,9 @@ def test_an_honest_proof_of_another_problem_is_refused(trained, interval, tmp_pa
 ])  # fmt: skip
 def test_two_layers_of_a_run(tmp_path, options):
     """An honest certificate passes, also of the last two layers of a deeper network; another loss does not."""
-    run = thalweg.train("sunspots", out=tmp_path, model="mlp", l2=0.01, weight_decay=0.0, steps=20, **options)
+    series = tmp_path / "series.csv"
+    series.write_text("x\n" + "".join(f"{np.sin(0.7 * i) + np.cos(0.3 * i * i):.3f}\n" for i in range(60)))
+    run = thalweg.train(series, out=tmp_path, model="mlp", l2=0.01, weight_decay=0.0, steps=20, **options)
     found = certify_run(run, seconds=10.0).interval
     level = level_of(found, "two_layer")
     assert level.whole == ("layers" not in options)

@@ -129,7 +129,7 @@ def test_validation_examples_are_counted_again(gru):
 def test_a_schedule_that_reads_the_scores_leaves_the_level_out(folder):
     options = {"model": "gru", "epochs": 1, "width": 4, "hidden": 4, "schedule": "reduce_on_plateau", "name": "plateau"}
     run = thalweg.train(folder / "reviews.csv", out=folder / "runs", **options)
-    interval = certify_run(run, seconds=2.0).interval
+    interval = certify_run(run, seconds=0.5).interval
     assert "reduce_on_plateau trained by the validation examples" in interval.left_out["held_out"]
 
 
