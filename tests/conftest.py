@@ -17,7 +17,7 @@ torch.set_num_threads(1)
 # Limits of time count the process's own seconds: a level that fits into them does so on a loaded machine, too.
 time.perf_counter = time.process_time
 
-# No test's file has to survive a power cut: a disk takes milliseconds for each of the thousands of files that are saved.
+# No test's file has to survive a power cut, and a disk takes milliseconds for each of the thousands that are saved.
 # A descriptor that could not be synchronized is an error all the same.
 os.fsync = os.fstat
 
