@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations
 
 from thalweg.models import pool, presets
 from thalweg.models.activations import gain
@@ -205,6 +206,42 @@ def test_convolutions_and_attention_have_the_variances_of_the_formulas(name):
     for matrix in matrices_of(layer):
         short = matrix if len(matrix) <= matrix.shape[1] else matrix.T
         torch.testing.assert_close(short @ short.T, 2.25 * torch.eye(len(short)), atol=1e-4, rtol=1e-4)
+
+
+COMPUTED = {
+    "weight norm": lambda: parametrizations.weight_norm(nn.Linear(60, 80)),
+    "weight norm, convolution": lambda: parametrizations.weight_norm(nn.Conv1d(20, 80, 3)),
+    "bfloat16": lambda: nn.Linear(60, 80).bfloat16(),
+}
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_weights_that_are_computed_or_in_half_precision_are_set(name):
+    layer = COMPUTED[name]()
+    He(nn.ReLU)(layer)
+    assert layer.weight.std().item() == pytest.approx(math.sqrt(2 / 60), rel=0.03)
+    Orthogonal(gain=1.5)(layer)
+    matrix = layer.weight.flatten(1).float()
+    torch.testing.assert_close(matrix.T @ matrix, 2.25 * torch.eye(60), atol=0.03, rtol=0.03)
+
+
+def test_gates_that_are_computed_are_set():
+    cell = parametrizations.weight_norm(nn.LSTMCell(50, 60), "weight_ih")
+    He()(cell)
+    assert cell.weight_ih.std().item() == pytest.approx(math.sqrt(1 / 50), rel=0.03)
+
+
+def test_a_normalized_layer_is_scaled_to_variance_one():
+    model = nn.Sequential(parametrizations.weight_norm(nn.Linear(60, 80)))
+    inputs = torch.rand(500, 60) * 3.0
+    LSUV()(model, {"input": inputs})
+    assert model(inputs).var().item() == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
+def test_a_weight_that_a_hook_computes_is_refused():
+    with pytest.raises(ValueError, match=r"weight of a Linear is computed by a hook.*parametrizations"):
+        He()(nn.utils.weight_norm(nn.Linear(3, 4)))
 
 
 def test_he_keeps_the_size_through_ten_convolutions():

@@ -7,7 +7,7 @@ PyTorch keeps in one tensor are set one by one: those of an LSTM's or GRU's gate
 values, and of a convolution's groups, where the inputs are the numbers that an output sees. Tables of token vectors,
 learned positions, normalizations, ReZero's factors and transposed convolutions stay as they were constructed, where a
 scheme does not say otherwise. The activation's gain counts in convolutions, MLPs and feed-forward parts; attention's
-maps and gates have gain 1.
+maps and gates have gain 1. A weight that is computed by a parametrization is set through it.
 """
 
 import abc
@@ -19,6 +19,7 @@ from typing import final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from typing_extensions import override
 
 from thalweg.errors import require
@@ -175,7 +176,7 @@ class LSUV(AbstractScheme):
         return touched
 
     def _scale(self, model: nn.Module, layer: _Layer, inputs: Inputs) -> None:
-        weight = _stored(layer.out_proj if isinstance(layer, nn.MultiheadAttention) else layer)
+        scaled = layer.out_proj if isinstance(layer, nn.MultiheadAttention) else layer
         for _ in range(self.max_iterations):
             outputs: list[Tensor] = []
 
@@ -187,7 +188,8 @@ class LSUV(AbstractScheme):
             variance = float(torch.cat(outputs).double().var(correction=0))
             if not 0.0 < variance < math.inf or abs(variance - 1.0) <= self.tolerance:
                 return
-            weight.div_(math.sqrt(variance))
+            with _written(scaled) as weight:
+                weight.div_(math.sqrt(variance))
 
 
 @final
@@ -256,26 +258,32 @@ def _draw_all(model: nn.Module, draw: _Draw, factor: float, scheme: str, *, ever
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear | MaskedLinear):
             mask = module.mask if isinstance(module, MaskedLinear) else None
-            draw(_stored(module), mask, 1.0 if module in plain and not everywhere else factor, 1)
+            with _written(module) as matrix:
+                draw(matrix, mask, 1.0 if module in plain and not everywhere else factor, 1)
             if isinstance(module, MaskedLinear):
                 module.clear_()
             if module.bias is not None:
                 module.bias.zero_()
         elif isinstance(module, _Convolution):
-            for group in module.weight.chunk(module.groups):
-                matrix = torch.empty_like(group, memory_format=torch.contiguous_format).flatten(1)
-                draw(matrix, None, factor, group[0, 0].numel())
-                group.copy_(matrix.view(group.shape))
+            with _written(module) as weight:
+                for group in weight.chunk(module.groups):
+                    matrix = torch.empty_like(group, memory_format=torch.contiguous_format).flatten(1)
+                    draw(matrix, None, factor, group[0, 0].numel())
+                    group.copy_(matrix.view(group.shape))
             if module.bias is not None:
                 module.bias.zero_()
         elif isinstance(module, nn.MultiheadAttention):
-            for matrix in _maps(module):
-                draw(matrix, None, factor if everywhere else 1.0, 1)
+            for part, number in _maps(module):
+                with _written(module, part) as weight:
+                    for matrix in weight.chunk(number):
+                        draw(matrix, None, factor if everywhere else 1.0, 1)
             if module.in_proj_bias is not None:
                 module.in_proj_bias.zero_()
         elif isinstance(module, nn.RNNBase | nn.RNNCellBase):
-            for matrix in _gates(module):
-                draw(matrix, None, factor if everywhere else 1.0, 1)
+            for part in _gates(module):
+                with _written(module, part) as weight:
+                    for matrix in weight.split(module.hidden_size, 0):
+                        draw(matrix, None, factor if everywhere else 1.0, 1)
             reset_biases(module)
         else:
             continue
@@ -290,21 +298,37 @@ def _draw_all(model: nn.Module, draw: _Draw, factor: float, scheme: str, *, ever
     return touched
 
 
-def _stored(layer: nn.Linear | MaskedLinear | _Convolution) -> Tensor:
-    return layer.stored if isinstance(layer, MaskedLinear) else layer.weight
+@contextlib.contextmanager
+def _written(layer: nn.Module, name: str | None = None) -> Iterator[Tensor]:
+    """Lend a layer's weight to be written to, in single precision at least; what computes it takes it over."""
+    name = name or ("stored" if isinstance(layer, MaskedLinear) else "weight")
+    own = getattr(layer, name)
+    computed = not isinstance(own, nn.Parameter)
+    if computed and not parametrize.is_parametrized(layer, name):
+        raise ValueError(
+            f"The {name} of a {type(layer).__name__} is computed by a hook, as torch.nn.utils.weight_norm does it, and "
+            "cannot be set; take torch.nn.utils.parametrizations."
+        )
+    wide = torch.promote_types(own.dtype, torch.float32)
+    weight = own.to(wide, copy=True) if computed or wide != own.dtype else own
+    yield weight
+    if computed:
+        setattr(layer, name, weight.to(own.dtype))
+    elif weight is not own:
+        own.copy_(weight)
 
 
-def _maps(module: nn.MultiheadAttention) -> tuple[Tensor, ...]:
-    """Return the matrices for queries, keys and values."""
+def _maps(module: nn.MultiheadAttention) -> list[tuple[str, int]]:
+    """Return the tensors with the matrices for queries, keys and values, and how many each holds."""
     if module.in_proj_weight is not None:
-        return module.in_proj_weight.chunk(3)
-    return module.q_proj_weight, module.k_proj_weight, module.v_proj_weight
+        return [("in_proj_weight", 3)]
+    return [("q_proj_weight", 1), ("k_proj_weight", 1), ("v_proj_weight", 1)]
 
 
-def _gates(module: nn.RNNBase | nn.RNNCellBase) -> Iterator[Tensor]:
-    for name, parameter in module.named_parameters():
-        if name.startswith("weight"):
-            yield from parameter.split(module.hidden_size, 0)
+def _gates(module: nn.RNNBase | nn.RNNCellBase) -> list[str]:
+    """Return the names of the tensors with the gates' matrices."""
+    names = [name for name, _ in module.named_parameters(recurse=False)]
+    return [name for name in [*names, *getattr(module, "parametrizations", {})] if name.startswith("weight")]
 
 
 def _xavier(weight: Tensor, mask: Tensor | None, factor: float, times: int) -> None:
