@@ -274,6 +274,8 @@ def test_a_head_and_its_targets_belong_together():
         as_objective(residuals, START, targets=torch.zeros(3))
     with pytest.raises(ValueError, match=r"as_objective\(head=...\) needs targets"):
         as_objective(residuals, START, head=nn.MSELoss())
+    with pytest.raises(InputError, match="must return at least one residual; got none"):
+        as_objective(lambda x: x[:0], START, residuals=True)
     with pytest.raises(ValueError, match="residuals=True or a head, not both"):
         as_objective(residuals, START, residuals=True, head=nn.MSELoss(), targets=torch.zeros(3))
     with pytest.raises(InputError, match=r"must return a tensor of 4 rows.*; got a float64 tensor of shape .3."):

@@ -82,6 +82,8 @@ def as_objective(
     if residuals:
         with torch.enable_grad():
             found = model.result()
+        if found.numel() == 0:
+            raise InputError("as_objective(residuals=True): the function must return at least one residual; got none.")
         head, targets = Squared(), found.detach().new_zeros(found.shape)
         head.averages = False
     if head is None or targets is None:

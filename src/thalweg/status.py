@@ -49,8 +49,12 @@ class Status(enum.Enum):
     )
     NO_STEP = (
         "No step lowers the loss, not even along steepest descent; the parameters are unchanged. Near a minimum this "
-        "is the limit of the floating-point precision (float64 goes further); otherwise the loss is "
-        "nondeterministic, or the gradient is wrong."
+        "is the limit of the floating-point precision (float64 goes further); otherwise the loss has a kink here, is "
+        "nondeterministic, or its gradient is wrong."
+    )
+    UNBOUNDED = (
+        "The loss keeps falling: it is below -1e20, and seems to have no lower bound; the parameters are unchanged. A "
+        "penalty, bounds on the parameters or another sign gives it one."
     )
     LOSS_NOT_FINITE = "The loss is NaN or infinite at the start of the step; the parameters are unchanged."
     GRADIENT_NOT_FINITE = "The gradient is NaN or infinite at the start of the step; the parameters are unchanged."

@@ -123,6 +123,15 @@ def test_bounds_are_kept_as_by_scipy(case, direction):
     assert stopped.gradient_norm == pytest.approx(found.gradient_norm, rel=1e-6, abs=1e-12)
 
 
+def test_a_start_outside_its_bounds_is_moved_to_them():
+    found = minimize(lambda x: (x - 3.0).square().sum(), [1.0, 7.0], lower=4.0, upper=6.0)
+    assert found.x.tolist() == [4.0, 4.0]
+    assert found.value == 2.0
+    assert found.history[0].value == 10.0
+    stopped = minimize(lambda x: x.square().sum(), [1.0, 2.0], lower=4.0)
+    assert (stopped.x.tolist(), stopped.value) == ([4.0, 4.0], 32.0)
+
+
 def test_bounds_have_the_form_of_the_variables():
     def function(v):
         return (v["a"] - 2.0).square().sum() + (v["b"] + 1.0).square()
@@ -227,6 +236,7 @@ def test_an_interruption_keeps_the_best_point(evaluation):
         ([torch.tensor(-1.2), torch.tensor(1.0)], list),
         ((-1.2, 1.0, torch.ones(1)), tuple),
         ({"a": -1.2, "b": 1.0}, dict),
+        ({"layer.a": -1.2, "b": 1.0}, dict),
     ],
 )
 def test_x_has_the_form_of_the_start(start, kind):
@@ -237,6 +247,7 @@ def test_x_has_the_form_of_the_start(start, kind):
     found = minimize(function, start)
     assert type(found.x) is kind
     assert len(found.x) == len(start)
+    assert kind is not dict or list(found.x) == list(start)
     for part in found.x.values() if kind is dict else found.x:
         assert not part.requires_grad
         assert bool((part - 1.0).abs().max() < 1e-5)

@@ -7,10 +7,12 @@ import torch
 from cases import PROBLEMS, descent
 from torch import nn
 
+from thalweg.functions import as_objective
 from thalweg.objective import Objective
 from thalweg.optim.descent import Descent
 from thalweg.optim.line_search import Armijo
 from thalweg.optim.progress import MAX_IDLE, at_rest, remember
+from thalweg.optim.quasi_newton import BFGS
 from thalweg.optim.wolfe import StrongWolfe
 from thalweg.status import Status
 
@@ -100,3 +102,25 @@ def test_a_falling_loss_or_gradient_is_progress(falls):
         value, size = (1.0 - 1e-3 * i, 1.0) if falls == "loss" else (1.0, 0.85**i)
         assert at_rest(memory, value, size, torch.float64) is None
         remember(memory, 1.0 - 1e-3 * (i + 1) if falls == "loss" else 1.0, math.inf)
+
+
+@pytest.mark.parametrize("pair", PAIRS[:6], ids=" with ".join)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("loss", ["line", "parabola", "cubic"])
+def test_a_loss_without_a_lower_bound_is_said(loss, dtype, pair):
+    function = {"line": lambda x: -x.sum(), "parabola": lambda x: -x @ x, "cubic": lambda x: (x**3).sum()}[loss]
+    objective = as_objective(function, torch.tensor([-1.0, -2.0], dtype=dtype))
+    optimizer = descent(objective, pair)
+    while optimizer.status.continues and objective.num_gradients + objective.num_values < 1000:
+        optimizer.step(objective)
+    assert optimizer.status is Status.UNBOUNDED
+    assert not optimizer.status.good
+
+
+def test_a_fall_that_nothing_promised_is_no_convergence():
+    # At a pole the loss is so large that what the step before it promised is less than its rounding errors.
+    objective = as_objective(lambda x: -(x**-2.0).sum(), torch.tensor([1.0, 2.0], dtype=torch.float64))
+    optimizer = Descent(objective.parameters, BFGS(), StrongWolfe())
+    while optimizer.status.continues and objective.num_gradients < 1000:
+        optimizer.step(objective)
+    assert optimizer.status is Status.NO_STEP

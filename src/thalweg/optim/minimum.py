@@ -197,6 +197,10 @@ class _Search:
 
     def __init__(self, objective: Objective, optimizer: Descent, tensors: list[Tensor]) -> None:
         self._objective, self._optimizer, self._tensors = objective, optimizer, tensors
+        box = box_of(optimizer.param_groups, tensors)
+        if box is not None:  # the start is a point of the history, which every step moves into the box
+            with torch.no_grad():
+                box.project_(tensors)
         self.history: list[Iteration] = []
         self.here = vectors.clone(tensors)  # where the last step started
         self.moved = True  # whether nothing is known of where the tensors are now
@@ -262,13 +266,16 @@ class _Form:
         self.tensors, self._names = [tensor for _, tensor in named], [name for name, _ in named]
         model = objective.model
         # With a head's own parameters, or some that are frozen, they are told by their names.
-        is_whole = isinstance(model, FunctionModel) and self._names == model.variable_names
+        is_whole = isinstance(model, FunctionModel) and set(self._names) == set(model.variable_names)
         self._model = model if isinstance(model, FunctionModel) and is_whole else None
         self._kind = dict if self._model is None else self._model.form
 
     def of(self, tensors: list[Tensor]) -> Variables:
         """Return tensors in the form of the variables."""
-        return dict(zip(self._names, tensors, strict=True)) if self._model is None else self._model.formed(tensors)
+        named = dict(zip(self._names, tensors, strict=True))
+        if self._model is None:
+            return named
+        return self._model.formed([named[name] for name in self._model.variable_names])  # modules have another order
 
     def groups(self, lower: Any, upper: Any) -> list[dict[str, Any]]:
         """Return the variables with their bounds as parameter groups: one where no tensor has any of its own."""

@@ -10,13 +10,15 @@ from thalweg.status import Status
 State = dict[str, Any]
 MAX_FAILED = 2  # searches in a row, at one place, that find nothing; a way out of a saddle may take more than one
 MAX_IDLE = 5  # steps in a row, after the first, that a search may do without any progress
+MAX_DEPTH = 1e20  # of a loss below zero, in units of its size where the search started; no lower bound is likely there
 LEAST_FALL = 0.9  # a gradient that falls by this factor is progress, though the loss is flat to its last digits
 
 
 def at_rest(memory: State, value: float, size: float, dtype: torch.dtype) -> Status | None:
     """Take in where a step starts; say so where the last ones have lowered neither loss nor gradient.
 
-    It has converged where the last step did not promise any more than rounding errors. A loss that is not what it was
+    It has converged where the last step did not promise any more than rounding errors, and has no lower bound where it
+    is far below zero. A loss that is not what it was
     where the last step ended belongs to another function, such as the next batch's, or the parameters were moved by
     somebody else: then everything is new.
 
@@ -28,13 +30,16 @@ def at_rest(memory: State, value: float, size: float, dtype: torch.dtype) -> Sta
     """
     same = bool(memory) and abs(value - memory["ended"]) <= 4.0 * torch.finfo(dtype).eps * abs(value)
     if not same:
-        memory.update(idle=0, failed=0, moved=False, promised=math.inf, loss=value, smallest=size, largest=abs(value))
+        memory.update(idle=0, failed=0, moved=False, promised=math.inf, scale=math.inf)
+        memory.update(loss=value, smallest=size, largest=abs(value))
     rounding = _rounding(memory, value, dtype)
     if same:
         falls = value < memory["loss"] - rounding or size < LEAST_FALL * memory["smallest"]
         memory["idle"] = 0 if falls else memory["idle"] + memory["moved"]
         memory.update(loss=min(value, memory["loss"]), smallest=min(size, memory["smallest"]))
     memory.update(ended=value, moved=False)
+    if value < -MAX_DEPTH * max(1.0, memory["largest"]):
+        return Status.UNBOUNDED
     if memory["failed"] >= MAX_FAILED:
         return Status.CONVERGED if memory["promised"] <= rounding else Status.NO_STEP
     if memory["idle"] <= MAX_IDLE:
@@ -45,7 +50,7 @@ def at_rest(memory: State, value: float, size: float, dtype: torch.dtype) -> Sta
 def remember(memory: State, value: float | None, promised: float) -> None:
     """Keep where a step ended, and by how much it was to lower the loss."""
     if memory and value is not None:
-        memory.update(ended=value, promised=promised, moved=True, failed=0)
+        memory.update(scale=abs(memory["ended"]), ended=value, promised=promised, moved=True, failed=0)
 
 
 def no_step(memory: State, value: float, dtype: torch.dtype) -> Status:
@@ -57,7 +62,8 @@ def no_step(memory: State, value: float, dtype: torch.dtype) -> Status:
 
 
 def _rounding(memory: State, value: float, dtype: torch.dtype) -> float:
-    """Return what differences of the loss are noise."""
+    """Return what differences of the loss are noise: where it is now, and where the last promise was made."""
     eps = 4.0 * torch.finfo(dtype).eps
+    value = min(abs(value), memory["scale"])
     # Residuals that cancel leave eps times their terms, and the loss has the squares of that.
     return eps * max(abs(value), eps * memory["largest"])
