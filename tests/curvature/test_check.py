@@ -65,12 +65,12 @@ class Single(nn.Module):
 class OnlySingle(nn.Module):
     """Refuses every other type, as some kernels do."""
 
-    def __init__(self, inner):
+    def __init__(self, inner, dtype=torch.float32):
         super().__init__()
-        self.first, self.inner = nn.Linear(4, 3), inner
+        self.first, self.inner, self.dtype = nn.Linear(4, 3, dtype=dtype), inner, dtype
 
     def forward(self, x):
-        if x.dtype != torch.float32:
+        if x.dtype != self.dtype:
             raise RuntimeError("expected scalar type Float but found Double")
         return self.inner(self.first(x))
 
@@ -208,6 +208,14 @@ def test_a_gross_fault_is_refused_where_only_single_precision_works():
     torch.manual_seed(0)
     with pytest.raises(CurvatureError, match="a second derivative is wrong"):
         Hessian(numbers(OnlySingle(Applied(SmoothlyWrong, -1.0)))).dense()
+
+
+@pytest.mark.parametrize("kind", [Hessian, GaussNewton])
+def test_where_only_half_precision_works_nothing_was_checked(kind):
+    torch.manual_seed(0)
+    objective = numbers(OnlySingle(nn.Tanh(), torch.bfloat16), torch.bfloat16)
+    with pytest.warns(UserWarning, match="could not be checked here"):
+        kind(objective).dense()
 
 
 LOOKING = {

@@ -23,6 +23,7 @@ _STEPS = (1e-7, 1e-8, 1e-6, 1e-5, 1e-9, 1e-4, 1e-3)
 _TOLERANCE, _COARSE = 3e-7, 2e-3
 _ROUNDED = 1e3  # how much more rounding a derivative may hold than the function itself
 _INFINITE = 1e30
+_DROWNED = 0.5  # share of a derivative's size beyond which what is uncertain of it leaves nothing to compare
 _STEADY = 0.2  # how much of an error may change where the step does, if a formula is to be wrong
 
 
@@ -87,8 +88,11 @@ def compare(
             length = float(found[i].norm())
             size = max(length, float(exact[i].norm()), share)
             error = float(gap.norm())
-            if error <= (precision.tolerance + precision.rounding / step) * size + noise[i] / step + 1e-300:
-                del open_[i]
+            allowed, uncertain = (precision.tolerance + precision.rounding / step) * size, noise[i] / step
+            if error <= allowed + uncertain + 1e-300:
+                # Where rounding is as large as what is compared, as in half precision, agreement says nothing.
+                if error <= allowed or uncertain <= _DROWNED * size or i >= len(found) - alone:
+                    del open_[i]
                 continue
             if not math.isfinite(error) and math.isfinite(length):
                 return Agreement(Verdict.WRONG, {i: math.inf})  # no number where there should be one
@@ -119,6 +123,8 @@ def _is_steady(gaps: Sequence[_Gap], change: float) -> bool:
     """Whether the smallest of all errors is, to a share, the same at another step, and more than rounding explains."""
     # A step too short for a number's last digit makes no difference, again and again.
     gaps = [gap for gap in gaps if not gap.still] or gaps
+    if not gaps:
+        return False
     least = min(gaps, key=lambda gap: gap.error)
     shortest = min(gaps, key=lambda gap: gap.step)
     # What rounding adds to a difference it adds to the derivative too, but there it does not change with the step.
