@@ -42,7 +42,7 @@ class Status(enum.Enum):
     SEARCHED_AGAIN = (
         "No step along the proposed direction was good enough, so its memory was reset and another step was taken."
     )
-    STATIONARY = "The gradient is zero; the parameters are unchanged."
+    STATIONARY = "The gradient is zero, but for what bounds hold back; the parameters are unchanged."
     NO_PROGRESS = (
         "For several steps neither the loss nor the gradient has fallen any further; the parameters are unchanged. The "
         "precision of the numbers is used up (float64 goes further), or the loss has a kink here."
@@ -50,7 +50,7 @@ class Status(enum.Enum):
     NO_STEP = (
         "No step lowers the loss, not even along steepest descent; the parameters are unchanged. Near a minimum this "
         "is the limit of the floating-point precision (float64 goes further); otherwise the loss has a kink here, is "
-        "nondeterministic, or its gradient is wrong."
+        "nondeterministic, its gradient is wrong, or the learning rate is not positive."
     )
     UNBOUNDED = (
         "The loss keeps falling: it is below -1e20, and seems to have no lower bound; the parameters are unchanged. A "

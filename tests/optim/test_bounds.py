@@ -173,3 +173,18 @@ def test_parts_that_cannot_keep_bounds_say_so(parts):
     parameters = [torch.zeros(1, requires_grad=True)]
     with pytest.raises(ValueError, match="are kept by LBFGS, the BFGS family and Gradient, with Armijo, Strong"):
         Descent([{"params": parameters, "lower": -1.0}], *parts)
+
+
+def test_a_loss_that_is_no_number_leaves_parameters_outside_their_bounds_alone():
+    w = torch.tensor([-1.0, 0.5], requires_grad=True)
+    optimizer = Descent([{"params": [w], "lower": 0.0}])
+
+    def closure():
+        optimizer.zero_grad()
+        loss = w.sum() * torch.nan
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    assert optimizer.status is Status.LOSS_NOT_FINITE
+    assert w.tolist() == [-1.0, 0.5]

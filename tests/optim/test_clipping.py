@@ -176,3 +176,11 @@ def test_limits_out_of_range_are_refused(clip, limit):
 def test_a_sequence_of_no_clips_is_refused():
     with pytest.raises(ValueError, match=r"ClipSequence\(clips=...\) must hold at least one"):
         ClipSequence(())
+
+
+@pytest.mark.parametrize("clip", [ClipNorm(1.0), ClipValue(1.0), ClipAdaptive(0.1)], ids=["norm", "value", "adaptive"])
+def test_sparse_gradients_are_refused(clip):
+    table = torch.nn.Embedding(4, 2, sparse=True)
+    table(torch.tensor([1, 1])).sum().backward()
+    with pytest.raises(ValueError, match="must be dense; got a sparse one"):
+        clip(table.parameters())

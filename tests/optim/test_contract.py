@@ -10,9 +10,14 @@ from torch.optim import lr_scheduler as schedulers
 
 from thalweg.objective import Objective
 from thalweg.optim.descent import Descent
-from thalweg.optim.directions import Update
+from thalweg.optim.directions import Gradient, Update
 from thalweg.optim.lbfgs import LBFGS
-from thalweg.optim.line_search import Fixed
+from thalweg.optim.line_search import Armijo, Fixed
+from thalweg.optim.quasi_newton import BFGS, SelfScaledBroyden
+from thalweg.optim.stochastic import StochasticArmijo
+from thalweg.optim.trust_region import TrustRegion
+from thalweg.optim.wolfe import StrongWolfe
+from thalweg.status import Status
 
 X = torch.randn(16, 3, generator=torch.Generator().manual_seed(2))
 Y = X.sum(1, keepdim=True).sin()
@@ -209,3 +214,138 @@ def test_an_objective_of_one_tensor_has_others_of_the_same_kind():
     whole = Objective(layers(), nn.MSELoss(), X, Y)
     parts = [Objective(nn.Tanh(), nn.MSELoss(), X[rows], Y[rows]).batches[0] for rows in (slice(6), slice(6, 16))]
     assert torch.allclose(whole.on(parts).value(), whole.value())
+
+
+def test_a_group_may_be_empty():
+    model = layers()
+    optimizer = Descent([{"params": []}, {"params": model.parameters()}])
+    optimizer.step(Objective(model, nn.MSELoss(), X, Y))
+    optimizer.load_state_dict(optimizer.state_dict())
+    assert optimizer.counts["steps"] == 1
+
+
+@pytest.mark.parametrize(
+    ("group", "message"),
+    [
+        ({"params": [torch.ones(2, dtype=torch.complex64, requires_grad=True)]}, "real parameters"),
+        ({"params": [torch.ones(2, requires_grad=True)], "lower": 3.0, "upper": 2.0}, "lower <= upper"),
+        ({"params": [torch.ones(2, requires_grad=True)], "maximize": True}, "maximize=True goes up"),
+    ],
+    ids=["complex", "bounds", "maximize"],
+)
+def test_a_group_that_is_refused_is_not_added(group, message):
+    optimizer = Descent(layers().parameters())
+    with pytest.raises(ValueError, match=message):
+        optimizer.add_param_group(group)
+    assert len(optimizer.param_groups) == 1
+
+
+def test_a_search_does_not_maximize():
+    with pytest.raises(ValueError, match="Armijo looks for a lower loss, and maximize=True goes up"):
+        Descent(layers().parameters(), Update(torch.optim.SGD, lr=0.1, maximize=True), Armijo())
+
+
+def test_a_group_without_a_rate_stays_where_a_search_falls_back_to_the_gradient():
+    model = layers()
+    groups = [{"params": model[0].parameters(), "lr": 0.0}, {"params": model[2].parameters()}]
+    optimizer = Descent(groups, Update(torch.optim.SGD, lr=0.5, momentum=0.99), Armijo())
+    objective, before = Objective(model, nn.MSELoss(), X, Y), weights(model[0])
+    for _ in range(30):
+        optimizer.step(objective)
+    assert optimizer.counts["fallbacks"] > 0
+    assert torch.equal(weights(model[0]), before)
+
+
+def test_complex_state_is_cast_to_other_complex_parameters():
+    states = []
+    for dtype in (torch.complex64, torch.complex128):
+        z = torch.ones(2, dtype=dtype, requires_grad=True)
+        optimizer = ours([z])
+        for state in states:
+            optimizer.load_state_dict(state)
+        z.grad = torch.full_like(z, 1.0 + 2.0j)
+        optimizer.step()
+        states.append(optimizer.state_dict())
+    assert states[1]["state"][0]["direction"]["optimizer"][0]["exp_avg"].dtype == torch.complex128
+
+
+def test_parameters_come_back_where_a_search_is_broken_off():
+    w, calls = torch.tensor([-1.2, 1.0], requires_grad=True), []
+    optimizer = Descent([w])
+
+    def closure():
+        calls.append(w.detach().clone())
+        if len(calls) == 2:
+            raise KeyboardInterrupt("in the search")
+        optimizer.zero_grad()
+        loss = 100.0 * (w[1] - w[0] ** 2) ** 2 + (1.0 - w[0]) ** 2
+        loss.backward()
+        return loss
+
+    with pytest.raises(KeyboardInterrupt, match="in the search"):
+        optimizer.step(closure)
+    assert torch.equal(w, calls[0])
+    assert not torch.equal(calls[-1], calls[0])
+
+
+def test_a_scaler_divides_the_gradients_that_are_there():
+    model, scaler = layers(), torch.amp.GradScaler("cpu", init_scale=1024.0)
+    optimizer, before = Descent(model.parameters(), Gradient(), Fixed(0.1)), weights(model)
+    scaler.scale(nn.functional.mse_loss(model(X), Y)).backward()
+    scaler.step(optimizer)
+    moved = weights(model)
+    nn.utils.vector_to_parameters(before, model.parameters())
+    gradients(model)
+    torch.optim.SGD(model.parameters(), lr=0.1).step()
+    assert torch.allclose(moved, weights(model), atol=1e-7)
+
+
+def test_multiples_of_a_direction_stay_numbers_of_single_precision():
+    w = torch.tensor([1.5, 2.5], requires_grad=True)
+    optimizer = Descent([w])
+
+    def closure():
+        optimizer.zero_grad()
+        loss = 1e-3 * w.sum()
+        loss.backward()
+        return loss
+
+    for _ in range(30):
+        optimizer.step(closure)
+    assert w.isfinite().all()
+    assert (w < -1e35).all()
+
+
+def test_numbers_that_underflow_make_no_pair():
+    w = torch.tensor([1e-3, 2e-3], requires_grad=True)
+    for direction in (LBFGS(), BFGS(), SelfScaledBroyden()):
+        optimizer = Descent([w], direction, TrustRegion())
+
+        def closure(optimizer=optimizer):
+            optimizer.zero_grad()
+            loss = w.square().square().sum()
+            loss.backward()
+            return loss
+
+        for _ in range(200):
+            if not optimizer.status.continues:
+                break
+            optimizer.step(closure)
+        assert w.isfinite().all()
+
+
+@pytest.mark.parametrize("step_size", [StrongWolfe(), StochasticArmijo()], ids=["wolfe", "stochastic"])
+def test_tiny_parameters_are_searched(step_size):
+    """A first step of length 1 is nine orders of magnitude too long, and the loss grows like a tenth power there."""
+    w = torch.full((3,), 2e-9, dtype=torch.float64, requires_grad=True)
+    optimizer = Descent([w], Gradient(), step_size)
+
+    def closure():
+        optimizer.zero_grad()
+        x = 1e9 * w
+        loss = ((x - 1.0).square() + 1e-3 * x**10).sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    assert optimizer.status is Status.STEPPED

@@ -11,7 +11,7 @@ from thalweg.functions import as_objective
 from thalweg.objective import Objective
 from thalweg.optim.descent import Descent
 from thalweg.optim.line_search import Armijo
-from thalweg.optim.progress import MAX_IDLE, at_rest, remember
+from thalweg.optim.progress import MAX_IDLE, at_rest, no_step, remember
 from thalweg.optim.quasi_newton import BFGS
 from thalweg.optim.wolfe import StrongWolfe
 from thalweg.status import Status
@@ -21,6 +21,16 @@ PAIRS = [
     *(("lbfgs", "armijo"), ("lbfgs", "wolfe"), ("bfgs", "wolfe"), ("self-scaled broyden", "wolfe")),
     *(("newton", "armijo"), ("newton", "trust region"), ("newton-cg", "armijo"), ("levenberg-marquardt", "armijo")),
 ]
+
+
+def closure_of(optimizer, function):
+    def closure():
+        optimizer.zero_grad()
+        loss = function()
+        loss.backward()
+        return loss
+
+    return closure
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
@@ -90,9 +100,66 @@ def test_it_has_converged_where_nothing_more_was_promised(promised, status):
     memory: dict = {}
     found = []
     for _ in range(MAX_IDLE + 2):
-        found.append(at_rest(memory, 1.0, 1.0, torch.float64))
+        found.append(at_rest(memory, 1.0, 1.0 if not found else 1e-3, torch.float64))
         remember(memory, 1.0, promised)
-    assert found == [None] * (MAX_IDLE + 1) + [status]
+    assert found == [None] * (MAX_IDLE + 2)  # the gradient fell once
+    assert at_rest(memory, 1.0, 1e-3, torch.float64) is status
+
+
+def test_a_gradient_as_large_as_ever_is_no_convergence():
+    memory, found = {}, None
+    for _ in range(MAX_IDLE + 2):
+        found = at_rest(memory, 1.0, 1.0, torch.float64)
+        remember(memory, 1.0, 0.0)
+    assert found is Status.NO_PROGRESS
+    assert no_step(memory, 1.0, 1.0, torch.float64) is Status.NO_STEP
+
+
+def test_a_rate_that_rises_is_a_new_search():
+    memory, found = {}, None
+    for _ in range(MAX_IDLE + 2):
+        found = at_rest(memory, 1.0, 1.0, torch.float64, [1e-12])
+        remember(memory, 1.0, 1.0)
+    assert found is Status.NO_PROGRESS
+    assert at_rest(memory, 1.0, 1.0, torch.float64, [1e-13]) is Status.NO_PROGRESS
+    assert at_rest(memory, 1.0, 1.0, torch.float64, [1.0]) is None
+
+
+def test_losses_of_batches_that_are_alike_in_half_precision_are_no_rest():
+    memory: dict = {}
+    for i in range(5 * MAX_IDLE):
+        assert at_rest(memory, 1.5 + 0.0078125 * (i % 2), 1.0, torch.bfloat16) is None
+        remember(memory, 1.5 + 0.0078125 * (i % 2), 0.0)
+
+
+def test_small_falls_add_up():
+    memory: dict = {}
+    for i in range(5 * MAX_IDLE):  # each is below the rounding of a difference
+        assert at_rest(memory, 1.0 - 2e-7 * i, 1.0, torch.float32) is None
+        remember(memory, 1.0 - 2e-7 * (i + 1), 0.0)
+
+
+def test_a_rate_of_zero_leaves_everything_and_a_later_one_goes_on():
+    w = torch.tensor([-1.2, 1.0], requires_grad=True)
+    optimizer = Descent([w], step_size=StrongWolfe(), lr=0.0)
+    rosenbrock = closure_of(optimizer, lambda: 100.0 * (w[1] - w[0] ** 2) ** 2 + (1.0 - w[0]) ** 2)
+    for _ in range(4):
+        optimizer.step(rosenbrock)
+        assert optimizer.status is Status.NO_STEP
+        assert w.tolist() == torch.tensor([-1.2, 1.0]).tolist()
+    optimizer.param_groups[0]["lr"] = 1.0
+    while optimizer.status.continues or not optimizer.counts["steps"]:
+        optimizer.step(rosenbrock)
+    assert rosenbrock() < 1e-8
+
+
+@pytest.mark.parametrize(("scale", "status"), [(1e-30, Status.STATIONARY), (1e20, Status.GRADIENT_NOT_FINITE)])
+def test_a_gradient_whose_squares_are_no_numbers_is_neither_zero_nor_infinite(scale, status):
+    w = torch.tensor([1.0, 2.0], requires_grad=True)
+    optimizer = Descent([w])
+    optimizer.step(closure_of(optimizer, lambda: scale * w.square().sum()))
+    assert optimizer.status is not status
+    assert optimizer.report.gradient_norm == pytest.approx(scale * 2.0 * 5.0**0.5)
 
 
 @pytest.mark.parametrize("falls", ["loss", "gradient"])

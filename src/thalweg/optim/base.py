@@ -338,7 +338,7 @@ class ModelAlongLine(AbstractModel):
 
     @override
     def within(self, radius: float) -> ModelStep:
-        if not self.slope < 0.0:
+        if not (self.slope < 0.0 and self.length > 0.0):  # the length of tiny numbers may underflow
             return ModelStep(torch.zeros_like(self.vector), 0.0, 0.0)
         t = radius / self.length
         if self.curvature > 0.0:

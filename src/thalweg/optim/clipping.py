@@ -266,7 +266,10 @@ class ClipUpdate:
 
 
 def _gradients(parameters: Iterable[Tensor]) -> list[Tensor]:
-    return [parameter.grad.detach() for parameter in parameters if parameter.grad is not None]
+    found = [parameter.grad.detach() for parameter in parameters if parameter.grad is not None]
+    if any(gradient.is_sparse for gradient in found):
+        raise ValueError("Gradients to be clipped must be dense; got a sparse one: use sparse=False in the embedding.")
+    return found
 
 
 def _unit_norms(tensor: Tensor) -> Tensor:

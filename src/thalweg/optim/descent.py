@@ -25,7 +25,7 @@ from thalweg.optim.base import (
 from thalweg.optim.bounds import box_of, check_bounds
 from thalweg.optim.clipping import AbstractClip, ClipUpdate
 from thalweg.optim.closures import Closure, ObjectiveSource, resolve
-from thalweg.optim.evaluation import Evaluation, Problem, flatten_gradients
+from thalweg.optim.evaluation import Evaluation, Problem, checked_norm, flatten_gradients
 from thalweg.optim.lbfgs import LBFGS
 from thalweg.optim.line_search import Armijo
 from thalweg.optim.saving import flat_dtype, is_state, placed
@@ -121,6 +121,7 @@ class Descent(Optimizer):
         _check_fit(self.direction, self.step_size, clip_update)
         searches = Requires.VALUES in self.step_size.requires
         self._moves_itself = self.direction.moves_itself and not searches
+        self._searches = searches
         self._ends_by_itself = searches and self.step_size.requires_descent
         self._wants_end = Requires.END_GRADIENT in self.direction.requires
         self.report = StepReport(Status.RUNNING)
@@ -193,12 +194,11 @@ class Descent(Optimizer):
         """Add a group; a memory of curvature, which knows the old parameters only, is started again."""
         super().add_param_group(param_group)
         self._cache = None
-        self._check_bounds(self.param_groups[-1])
-        if not self._moves_itself and any(p.is_complex() for p in self.param_groups[-1]["params"]):
-            raise ValueError(
-                "Descent searches over real parameters, and one of them is complex: make it a real tensor of real and "
-                "imaginary parts, and torch.view_as_complex of that in the model."
-            )
+        try:
+            self._check_group(self.param_groups[-1])
+        except ValueError:
+            self.param_groups.pop()  # what is refused must not be trained
+            raise
 
     def state_dict(self) -> dict[str, Any]:
         """Return groups and memory: tensors, lists and plain values only."""
@@ -229,7 +229,7 @@ class Descent(Optimizer):
         super().load_state_dict({**state_dict, "state": {}})
         self._cache = None
         if saved:
-            first = self.param_groups[0]["params"][0]
+            first = self._every()[0]
             saved_type, own_type = saved.get("type"), self._type()
             cast = None if saved_type in (None, own_type) else (flat_dtype(saved_type), flat_dtype(own_type))
             memory = placed(copy.deepcopy(dict(saved)), first.device, cast)
@@ -240,7 +240,7 @@ class Descent(Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         own = ("direction", "step_size", "clip", "clip_update", "tolerance", "objective", "report")
-        own = (*own, "_moves_itself", "_ends_by_itself", "_wants_end")
+        own = (*own, "_moves_itself", "_searches", "_ends_by_itself", "_wants_end")
         return {**super().__getstate__(), **{name: getattr(self, name) for name in own}, "_cache": None}
 
     # ---- one step ----
@@ -255,9 +255,7 @@ class Descent(Optimizer):
             if not math.isfinite(value := loss.item()):
                 self.report = StepReport(Status.LOSS_NOT_FINITE, value=value)
                 return loss
-        gradients = problem.gradients()
-        if (scale := getattr(self, "grad_scale", None)) is not None and gradients:
-            torch._foreach_mul_(gradients, 1.0 / scale)
+        gradients = self._unscaled(problem)
         if not vectors.is_finite(gradients):
             self.report = StepReport(Status.GRADIENT_NOT_FINITE)
             return loss
@@ -274,21 +272,28 @@ class Descent(Optimizer):
             memory["direction"] = self.direction.resize(memory["direction"], self.param_groups)
             memory["layout"], memory["progress"] = self._layout(), {}
             memory["counts"]["restarts"] += 1
-        box = box_of(self.param_groups, problem.parameters)
+        box, before = box_of(self.param_groups, problem.parameters), vectors.clone(problem.parameters)
         if box is not None:
             box.project_(problem.parameters)
         start = self._evaluate_start(problem)
         if box is not None:
             place = vectors.flatten([parameter.detach() for parameter in problem.parameters])
             free = box.free(place, start.flat)
-            start = dataclasses.replace(start, size=(free * start.flat).norm().item(), free=free)
+            inner = free * start.flat
+            start = dataclasses.replace(start, size=checked_norm(inner.norm().item(), inner), free=free)
         ended = self._ended(start, memory["progress"])
         if ended:
+            if not (math.isfinite(start.value) and math.isfinite(start.size)):
+                vectors.copy_(problem.parameters, before)
             self.report = StepReport(ended, value=start.value, gradient_norm=start.size)
             return start.loss
         point = self._point(problem, start)
         search = Search(self.direction, self.step_size, self.clip_update, problem, start, point, box)
-        self.report = dataclasses.replace(search.run(memory), gradient_norm=start.size)
+        try:
+            self.report = dataclasses.replace(search.run(memory), gradient_norm=start.size)
+        except BaseException:  # a closure that raises, no memory left, Ctrl-C
+            vectors.copy_(problem.parameters, before)
+            raise
         if search.ended is not None and problem.objective is not None:
             self._cache = problem.objective, *search.ended
         return start.loss
@@ -301,12 +306,17 @@ class Descent(Optimizer):
             return Status.GRADIENT_NOT_FINITE
         if 0.0 < start.size <= self.tolerance:
             return Status.CONVERGED
+        if self._searches and start.size > 0.0 and not any(group["lr"] for group in self.param_groups):
+            return Status.NO_STEP
         if not self._ends_by_itself or start.loss is None:
             return None
-        return progress.at_rest(memory, start.value, start.size, start.loss.dtype)
+        rates = [float(group["lr"]) for group in self.param_groups]
+        return progress.at_rest(memory, start.value, start.size, start.loss.dtype, rates)
 
     def _evaluate_start(self, problem: Problem) -> Evaluation:
         """Evaluate where the step starts, unless the last step ended there and has done so."""
+        if problem.closure is None:
+            self._unscaled(problem)
         cache, self._cache = self._cache, None
         if cache is None or cache[0] is not problem.objective:
             return problem.evaluate()
@@ -332,19 +342,21 @@ class Descent(Optimizer):
 
     # ---- what is kept ----
 
+    def _every(self) -> list[Tensor]:
+        return [parameter for group in self.param_groups for parameter in group["params"]]
+
     def _parameters(self) -> list[Tensor]:
-        return vectors.trainable(parameter for group in self.param_groups for parameter in group["params"])
+        return vectors.trainable(self._every())
 
     def _layout(self) -> list[int]:
         """How many numbers of each parameter are trained: what a memory of curvature is about."""
-        every = [parameter for group in self.param_groups for parameter in group["params"]]
-        return [parameter.numel() * parameter.requires_grad for parameter in every]
+        return [parameter.numel() * parameter.requires_grad for parameter in self._every()]
 
     def _parts(self) -> list[str]:
         return [name_of(self.direction), name_of(self.step_size)]
 
     def _memory(self) -> State:
-        memory: State = self.state[self.param_groups[0]["params"][0]]
+        memory: State = self.state[self._every()[0]]
         if not memory:
             memory.update(parts=self._parts(), layout=self._layout(), counts=dict.fromkeys(COUNTS, 0))
             memory.update(type=self._type(), progress={})
@@ -353,10 +365,20 @@ class Descent(Optimizer):
 
     def _type(self) -> str:
         """The type of flat vectors, by its name."""
-        parameters = [parameter for group in self.param_groups for parameter in group["params"]]
-        return str(vectors.flat_type(parameters)).removeprefix("torch.")
+        return str(vectors.flat_type(self._every())).removeprefix("torch.")
 
-    def _check_bounds(self, group: dict[str, Any]) -> None:
+    def _check_group(self, group: dict[str, Any]) -> None:
+        """Refuse what the parts can't train."""
+        if self._searches and group.get("maximize"):
+            raise ValueError(
+                f"{name_of(self.step_size)} looks for a lower loss, and maximize=True goes up; use Fixed() with it, or "
+                "minimize the negative loss."
+            )
+        if not self._moves_itself and any(p.is_complex() for p in group["params"]):
+            raise ValueError(
+                "Descent searches over real parameters, and one of them is complex: make it a real tensor of real and "
+                "imaginary parts, and torch.view_as_complex of that in the model."
+            )
         if group.get("lower") is None and group.get("upper") is None:
             return
         check_bounds(group)
@@ -366,6 +388,13 @@ class Descent(Optimizer):
                 "Bounds ('lower' and 'upper' of a group) are kept by LBFGS, the BFGS family and Gradient, with Armijo, "
                 f"StrongWolfe or Fixed; got {' and '.join(self._parts())}."
             )
+
+    def _unscaled(self, problem: Problem) -> list[Tensor]:
+        """Return the gradients that are there, divided by a GradScaler's factor."""
+        gradients = problem.gradients()
+        if (scale := getattr(self, "grad_scale", None)) is not None and gradients:
+            torch._foreach_mul_(gradients, 1.0 / scale)
+        return gradients
 
     def _refuse_scaler(self) -> None:
         if getattr(self, "grad_scale", None) is not None:
@@ -377,7 +406,8 @@ class Descent(Optimizer):
 
     def _check_given(self, problem: Problem) -> None:
         """Check that the closure gives what the parts require."""
-        self._refuse_scaler()
+        if problem.closure is not None:
+            self._refuse_scaler()
         direction, size = name_of(self.direction), name_of(self.step_size)
         if Requires.CURVATURE in self.direction.requires and problem.objective is None:
             got = "nothing" if problem.closure is None else type(problem.closure).__name__

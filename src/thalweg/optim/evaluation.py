@@ -72,6 +72,7 @@ class Problem:
             return Evaluation(math.nan, None, gradients, flat, norm.item())
         wide = torch.promote_types(loss.dtype, norm.dtype)
         value, size = torch.stack([loss.to(norm.device, wide).reshape(()), norm.to(wide)]).tolist()
+        size = checked_norm(size, flat)
         return Evaluation(value, loss, gradients, flat, size, versions=_versions(gradients))
 
     def value(self) -> tuple[float, Evaluation | None]:
@@ -119,7 +120,9 @@ class LineEvaluator:
         box: Box | None = None,
     ) -> None:
         self.problem, self.origin, self.direction, self._model = problem, origin, direction, model
-        self.value, self.largest, self.scale, self._box = start.value, largest, scale, box
+        # A multiple has to be a number of the parameters' own type.
+        self.largest = min(largest, *(torch.finfo(tensor.dtype).max for tensor in origin))
+        self.value, self.scale, self._box = start.value, scale, box
         precision = torch.float32 if start.loss is None else start.loss.dtype
         # The loss is a sum of many rounded terms: differences below this are noise.
         self.rounding = 10.0 * torch.finfo(precision).eps * abs(start.value)
@@ -245,6 +248,16 @@ class LineEvaluator:
 
 def _versions(gradients: list[Tensor | None]) -> tuple[int, ...]:
     return tuple([-1 if gradient is None else gradient._version for gradient in gradients])
+
+
+def checked_norm(norm: float, flat: Tensor) -> float:
+    """Return the Euclidean norm of a vector, again where it is 0 or not finite: perhaps only its squares are."""
+    if norm != 0.0 and math.isfinite(norm):
+        return norm
+    largest = flat.abs().amax().item() if flat.numel() else 0.0
+    if largest == 0.0 or not math.isfinite(largest):
+        return largest
+    return largest * torch.linalg.vector_norm(flat / largest).item()
 
 
 def flatten_gradients(gradients: list[Tensor | None], parameters: list[Tensor]) -> Tensor:

@@ -198,11 +198,12 @@ class LBFGS(AbstractDirection):
             if math.isfinite(yhy) and yhy > 0.0 and sy < self.damping * yhy:
                 step, sy = damped_step(step, inverse_change, sy, yhy, self.damping)
                 good = True
-        if not good:
+        first = state["initial"]
+        size = yy if first is None else (change @ _times(first, change)).item()
+        if not (good and size > 0.0):
             state["num_skipped"] += 1
             return
-        first = state["initial"]
-        state["scale"] = sy / (yy if first is None else (change @ _times(first, change)).item())
+        state["scale"] = sy / size
         self._keep(step, change, sy, state)
         state["num_pairs"] += 1
         state["num_learned"] += 1
@@ -301,11 +302,14 @@ def _inverse_times(vector: Tensor, state: State) -> Tensor:
 
 
 def curvature_condition(step: Tensor, change: Tensor) -> tuple[float, float, bool]:
-    """Return `s'y`, `y'y`, and whether `s'y` is positive beyond rounding, however s and y are scaled."""
+    """Return `s'y`, `y'y`, and whether `s'y` is positive beyond rounding, however s and y are scaled.
+
+    Numbers so small that their reciprocals overflow are no use, either.
+    """
     sy, yy, ss = torch.stack([step @ change, change @ change, step @ step]).tolist()
-    eps = 10.0 * torch.finfo(step.dtype).eps
+    eps, tiny = 10.0 * torch.finfo(step.dtype).eps, torch.finfo(step.dtype).tiny
     good = math.isfinite(sy) and math.isfinite(yy) and sy > eps * math.sqrt(ss * yy) > 0.0
-    return sy, yy, good
+    return sy, yy, good and min(sy, yy) >= tiny
 
 
 def damped_step(step: Tensor, inverse_change: Tensor, sy: float, yhy: float, damping: float) -> tuple[Tensor, float]:

@@ -13,7 +13,8 @@ def is_state(state_dict: dict[str, Any]) -> bool:
 
 def flat_dtype(name: str) -> torch.dtype:
     """Return a type of flat vectors by the name that it is saved under."""
-    return {"float32": torch.float32, "float64": torch.float64}[name]
+    types = (torch.float32, torch.float64, torch.complex64, torch.complex128)
+    return {str(dtype).removeprefix("torch."): dtype for dtype in types}[name]
 
 
 def placed(tree: Any, device: torch.device, cast: tuple[torch.dtype, torch.dtype] | None) -> Any:

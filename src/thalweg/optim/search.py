@@ -103,7 +103,7 @@ class Search:
         if stationary or start.loss is None:
             status = Status.STATIONARY if stationary else Status.NO_STEP
         else:
-            status = progress.no_step(memory["progress"], start.value, start.loss.dtype)
+            status = progress.no_step(memory["progress"], start.value, start.size, start.loss.dtype)
         return StepReport(status, value=start.value, num_trials=num_trials)
 
     def _is_steepest(self, line: LineEvaluator) -> bool:
@@ -142,7 +142,7 @@ class Search:
         """Return the line to search: along the direction's proposal, or along steepest descent."""
         problem, start, point, box = self._problem, self._start, self._point, self._box
         limit = math.inf if self.clip_update is None else self.clip_update.limit
-        factor = 1.0 if self.direction.uses_rate else factor_of(point.groups)
+        factor = 1.0 if self.direction.uses_rate and not steepest else factor_of(point.groups)
         downhill = SearchDirection(-point.clipped, well_scaled=False)
         if Requires.MODEL in self.step_size.requires:
             model = ModelAlongLine(downhill, start.flat) if steepest else self.direction.model(point, state)

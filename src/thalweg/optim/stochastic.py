@@ -13,6 +13,7 @@ from thalweg.optim.line_search import is_hopeless, rounding_allowance
 
 # To first order a direction that leads uphill on this batch has the ratio -1; what is below comes from curvature.
 LOWEST_RATIO = -2.0
+FAR = 1e4  # a step whose loss rises by so many times what it was to fall by is orders of magnitude too long
 
 
 @final
@@ -83,7 +84,7 @@ class StochasticArmijo(AbstractStepSize):
         beta, before = self.smoothing, state.get("average", self.slope)
         t = min(self._first(line, state), self.largest, line.largest)
         allowance = rounding_allowance(line, t)
-        average = before
+        average, far = before, 0.1 * self.shrink  # after a loss that is not finite, too
 
         def accepts(t: float, value: float) -> bool:
             nonlocal average
@@ -96,7 +97,7 @@ class StochasticArmijo(AbstractStepSize):
             line.value_at,
             accepts,
             t,
-            shorten=lambda t, value: t * (self.shrink if math.isfinite(value) else 0.1 * self.shrink),
+            shorten=lambda t, value: t * (self.shrink if value - line.value <= FAR * t * abs(line.slope) else far),
             hopeless=lambda t: line.slope < 0.0 and is_hopeless(line, t),
             max_trials=self.max_trials,
         )

@@ -10,6 +10,10 @@ from thalweg.errors import require
 from thalweg.optim.base import AbstractStepSize, Line, Requires, SearchResult, State
 from thalweg.optim.line_search import falls_enough, first_trial, is_hopeless, remember_trial
 
+# Where the loss has risen by so many times what it was to fall by, the step is orders of magnitude too long: a cubic
+# through numbers of a function that grows like a high power would shorten it by a third only.
+FAR = 1e8
+
 
 @final
 class _Trial(NamedTuple):
@@ -125,6 +129,8 @@ def _between(low: _Trial, high: _Trial, *, halve: bool) -> float:
     gap = high.t - low.t
     if halve or not (math.isfinite(high.value) and math.isfinite(high.slope)):
         return low.t + (0.5 if halve else 0.2) * gap
+    if high.value - low.value > FAR * abs(low.slope * gap):
+        return low.t + 0.1 * gap
     guess = _cubic_minimum(low, high)
     if guess is None:
         return low.t + 0.5 * gap
