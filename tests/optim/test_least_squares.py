@@ -10,6 +10,7 @@ from torch import nn
 
 from thalweg.curvature.gauss_newton import GaussNewton
 from thalweg.curvature.hessian import Hessian
+from thalweg.functions import as_objective
 from thalweg.objective import Objective
 from thalweg.optim.base import AbstractDirection, AbstractStepSize
 from thalweg.optim.descent import Descent
@@ -150,3 +151,22 @@ def test_units_that_never_react_stay_where_they_are(direction, step_size):
     assert losses[-1] < 0.5 * losses[0]
     assert torch.equal(model[0].weight[:2], before)
     assert model[0].weight.abs().max() < 1e3
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("step_size", [Armijo(), TrustRegion()], ids=lambda part: type(part).__name__)
+def test_what_only_rounding_errors_depend_on_stays_where_it_is(step_size, dtype):
+    torch.manual_seed(0)
+    model = nn.MultiheadAttention(4, 2, dtype=dtype, batch_first=True)  # a bias of all keys moves no weight
+    with torch.no_grad():
+        model.in_proj_bias.normal_()
+    before = model.in_proj_bias[4:8].clone()
+    x, y = torch.randn(8, 3, 4, dtype=dtype), torch.randn(8, 3, 4, dtype=dtype)
+    objective = as_objective(
+        lambda v: torch.func.functional_call(model, v, (x, x, x))[0] - y, dict(model.named_parameters()), residuals=True
+    )
+    optimizer = Descent(objective.parameters, LevenbergMarquardt(), step_size)
+    losses = [float(optimizer.step(objective)) for _ in range(10)]
+    assert losses[-1] < 0.8 * losses[0]
+    found = objective.model.variables["in_proj_bias"]
+    assert (found[4:8] - before).abs().max() < 1e-3 * found.abs().max()

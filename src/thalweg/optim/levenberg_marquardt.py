@@ -19,6 +19,10 @@ from thalweg.optim.damping import Damping
 from thalweg.optim.matrix import require_room, running_scale
 from thalweg.optim.newton import SpectralModel, spectral_model
 
+# Squares of columns below that part of the largest, in rounding errors, are none: the loss does not depend on the bias
+# of attention's keys but for rounding, and a step in the unit of that would be 1e12 long.
+LEAST_COLUMN = 1e-2
+
 
 @final
 @dataclasses.dataclass(frozen=True)
@@ -27,9 +31,9 @@ class LevenbergMarquardt(AbstractDirection):
 
     A has one row for each number that the network predicts and one column for each parameter; D is the penalty of the
     objective, and the diagonal S holds the largest lengths of the columns so far, so that the units of single
-    parameters change nothing. With fewer rows than parameters the dual system is solved, as large as the number of
-    rows. Where a step fails, mu rises and the same factors are used again. Works with every head; for squared errors it
-    is the classical method.
+    parameters change nothing; a column that is zero but for rounding errors counts as the longest and stays. With fewer
+    rows than parameters the dual system is solved, as large as the number of rows. Where a step fails, mu rises and the
+    same factors are used again. Works with every head; for squared errors it is the classical method.
 
     On networks `Armijo()` is the better step size, on nonlinear data fits `TrustRegion()`, which has its radius in
     place of mu: it solves all problems of More, Garbow and Hillstrom in 0.9 of MINPACK's evaluations.
@@ -116,7 +120,8 @@ class LevenbergMarquardt(AbstractDirection):
             objective, point.parameters, per_example=state.get("per_example"), max_bytes=int(self.max_bytes)
         )
         state.update(checked=True, per_example=root.per_example)
-        scale = running_scale(state, root.matrix.square().sum(0) + penalty_diagonal(objective, point.parameters))
+        columns = root.matrix.square().sum(0) + penalty_diagonal(objective, point.parameters)
+        scale = running_scale(state, columns, least=LEAST_COLUMN * torch.finfo(columns.dtype).eps)
         state["factors"] = Factors(point, root, scale)
         return state["factors"]
 

@@ -45,16 +45,17 @@ def size_of(point: Point) -> Tensor:
     return torch.stack([parameter.detach().norm() for parameter in point.parameters]).norm()
 
 
-def running_scale(state: State, diagonal: Tensor) -> Tensor:
+def running_scale(state: State, diagonal: Tensor, *, least: float = 0.0) -> Tensor:
     r"""Return a unit for each parameter: $\max_k \sqrt{|B_k|_{ii}}$ over the steps so far.
 
     What is done in parameters multiplied by it does not depend on the units they came in. The maximum keeps a ball from
-    growing along parameters whose curvature vanishes; where it is zero, so that the loss has never depended on a
-    parameter, the unit is 1, and the parameter stays where it is.
+    growing along parameters whose curvature vanishes. Where it is zero, so that the loss has never depended on a
+    parameter, the unit is the largest of all, and the parameter stays where it is.
 
     Args:
         state: the direction's memory, which keeps the maximum.
         diagonal: of the curvature matrix, `[n]`.
+        least: part of the largest entry that counts as zero.
 
     Source: More, "The Levenberg-Marquardt algorithm: implementation and theory" (1978).
     """
@@ -62,7 +63,9 @@ def running_scale(state: State, diagonal: Tensor) -> Tensor:
     if "scale" in state:
         largest = torch.maximum(largest, state["scale"])
     state["scale"] = largest
-    return torch.where(largest > 0.0, largest, 1.0).sqrt()
+    top = largest.amax()
+    known = torch.where(largest > least * top, largest, top)
+    return torch.where(known > 0.0, known, 1.0).sqrt()
 
 
 def cauchy_radius(slope: float, curvature: float) -> float:
