@@ -306,14 +306,14 @@ def test_multiples_of_a_direction_stay_numbers_of_single_precision():
 
     def closure():
         optimizer.zero_grad()
-        loss = 1e-3 * w.sum()
+        loss = 1e-18 * w.sum()
         loss.backward()
         return loss
 
-    for _ in range(30):
+    for _ in range(3):
         optimizer.step(closure)
     assert w.isfinite().all()
-    assert (w < -1e35).all()
+    assert (w < -1e15).all()
 
 
 def test_numbers_that_underflow_make_no_pair():
