@@ -9,13 +9,12 @@ from torch import Tensor, nn
 from torch.optim import lr_scheduler as schedulers
 
 from thalweg.objective import Objective
+from thalweg.optim.base import ModelAlongLine, SearchDirection
 from thalweg.optim.descent import Descent
 from thalweg.optim.directions import Gradient, Update
-from thalweg.optim.lbfgs import LBFGS
+from thalweg.optim.lbfgs import LBFGS, curvature_condition
 from thalweg.optim.line_search import Armijo, Fixed
-from thalweg.optim.quasi_newton import BFGS, SelfScaledBroyden
 from thalweg.optim.stochastic import StochasticArmijo
-from thalweg.optim.trust_region import TrustRegion
 from thalweg.optim.wolfe import StrongWolfe
 from thalweg.status import Status
 
@@ -316,22 +315,13 @@ def test_multiples_of_a_direction_stay_numbers_of_single_precision():
     assert (w < -1e15).all()
 
 
-def test_numbers_that_underflow_make_no_pair():
-    w = torch.tensor([1e-3, 2e-3], requires_grad=True)
-    for direction in (LBFGS(), BFGS(), SelfScaledBroyden()):
-        optimizer = Descent([w], direction, TrustRegion())
-
-        def closure(optimizer=optimizer):
-            optimizer.zero_grad()
-            loss = w.square().square().sum()
-            loss.backward()
-            return loss
-
-        for _ in range(200):
-            if not optimizer.status.continues:
-                break
-            optimizer.step(closure)
-        assert w.isfinite().all()
+def test_numbers_that_underflow_make_no_pair_and_no_step():
+    small = torch.full((2,), 1e-20)
+    assert curvature_condition(small, small)[2] is False  # the reciprocal of the product is no number of its type
+    assert curvature_condition(1e8 * small, 1e8 * small)[2] is True
+    step = torch.full((2,), -1e-170, dtype=torch.float64)
+    model = ModelAlongLine(SearchDirection(step), torch.full((2,), 1e-100, dtype=torch.float64))
+    assert model.within(1.0).predicted == 0.0
 
 
 @pytest.mark.parametrize("step_size", [StrongWolfe(), StochasticArmijo()], ids=["wolfe", "stochastic"])
