@@ -251,6 +251,11 @@ def test_the_state_of_another_optimizer_is_refused(state):
 # ---- other people's loops ----
 
 
+def framework(function):
+    function.__module__ = "lightning.pytorch.plugins.precision.precision"
+    return function
+
+
 def wrapped(function):
     @functools.wraps(function)
     def inner():
@@ -265,8 +270,8 @@ def wrapped(function):
         lambda o: o,
         lambda o: o.__call__,
         functools.partial,
-        lambda o: functools.partial(lambda model, closure: closure(), None, o),
-        lambda o: functools.partial(lambda closure: closure(), closure=functools.partial(o)),
+        lambda o: functools.partial(framework(lambda model, closure: closure()), None, o),
+        lambda o: functools.partial(framework(lambda closure: closure()), closure=functools.partial(o)),
     ],
     ids=["itself", "bound", "partial", "argument", "nested"],
 )
@@ -282,7 +287,9 @@ def test_an_objective_is_found_in_what_frameworks_wrap_around_it(wrap):
 
 
 def test_what_wraps_no_objective_is_left_alone():
-    for closure in (None, lambda: 1.0, functools.partial(print, "a"), wrapped(lambda: 2.0)):
+    objective = make()
+    own = (functools.partial(lambda o: 2.0 * o(), objective), wrapped(objective), objective.value)
+    for closure in (None, lambda: 1.0, functools.partial(print, "a"), wrapped(lambda: 2.0), *own):
         assert objective_in(closure) is None
 
 

@@ -13,21 +13,21 @@ Closure = Callable[[], Tensor | float]
 ObjectiveSource = Objective | Callable[[], Objective]
 
 
+# Their wrappers call what they are given, and change nothing in it; what other code does with a closure is its own.
+FRAMEWORKS = frozenset({"accelerate", "lightning", "pytorch_lightning", "transformers"})
+
+
 def objective_in(closure: object) -> Objective | None:
     """Return the objective that a closure is, or that it wraps as training frameworks do; None where there is none."""
-    seen: list[object] = [closure]
-    for candidate in seen:
-        if isinstance(candidate, Objective):
-            return candidate
-        if len(seen) > 20:
-            break
-        if isinstance(candidate, functools.partial):
-            seen += [candidate.func, *candidate.args, *candidate.keywords.values()]
-        for name in ("__wrapped__", "__self__"):  # decorated functions, and bound methods
-            inner = getattr(candidate, name, None)
-            if callable(inner) and not isinstance(inner, torch.nn.Module | torch.optim.Optimizer):
-                seen.append(inner)
-    return None
+    if isinstance(closure, Objective):
+        return closure
+    if isinstance(closure, functools.partial):
+        is_framework = str(getattr(closure.func, "__module__", "")).split(".")[0] in FRAMEWORKS
+        bare = not closure.args and not closure.keywords
+        inside = [*closure.args, *closure.keywords.values()] if is_framework else [closure.func] if bare else []
+        return next((found for found in map(objective_in, inside) if found is not None), None)
+    owner = getattr(closure, "__self__", None)
+    return owner if isinstance(owner, Objective) and closure == owner.__call__ else None
 
 
 def resolve(closure: Closure | None, source: ObjectiveSource | None) -> Closure | None:

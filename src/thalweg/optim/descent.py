@@ -273,8 +273,10 @@ class Descent(Optimizer):
             memory["layout"], memory["progress"] = self._layout(), {}
             memory["counts"]["restarts"] += 1
         box, before = box_of(self.param_groups, problem.parameters), vectors.clone(problem.parameters)
+        origin = before
         if box is not None:
             box.project_(problem.parameters)
+            origin = vectors.clone(problem.parameters)
         start = self._evaluate_start(problem)
         if box is not None:
             place = vectors.flatten([parameter.detach() for parameter in problem.parameters])
@@ -290,7 +292,7 @@ class Descent(Optimizer):
         point = self._point(problem, start)
         search = Search(self.direction, self.step_size, self.clip_update, problem, start, point, box)
         try:
-            self.report = dataclasses.replace(search.run(memory), gradient_norm=start.size)
+            self.report = dataclasses.replace(search.run(origin, memory), gradient_norm=start.size)
         except BaseException:  # a closure that raises, no memory left, Ctrl-C
             vectors.copy_(problem.parameters, before)
             raise

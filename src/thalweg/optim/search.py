@@ -72,14 +72,13 @@ class Search:
         self._problem, self._start, self._point, self._box = problem, start, point, box
         self.ended: tuple[Tensor, Evaluation] | None = None  # the place, flat, and what is known of it
 
-    def run(self, memory: State) -> StepReport:
-        """Propose and search until a step is found; the parameters end there, or where they were."""
-        problem, start = self._problem, self._start
+    def run(self, origin: list[Tensor], memory: State) -> StepReport:
+        """Propose and search until a step is found; the parameters end there, or at `origin`, where they are."""
+        start = self._start
         searches = Requires.VALUES in self.step_size.requires
         stationary = searches and start.size == 0.0
         if stationary and Requires.CURVATURE not in self.direction.requires:
             return StepReport(Status.STATIONARY, value=start.value)
-        origin = vectors.clone(problem.parameters)
         status, steepest, num_trials = Status.STEPPED, False, 0
         for left in reversed(range(MAX_PROPOSALS)):
             line = self._line(origin, memory["direction"], steepest)
