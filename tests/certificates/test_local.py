@@ -8,6 +8,7 @@ from torch import nn
 
 from thalweg.certificates.certificate.interval import Proof
 from thalweg.certificates.local import Verdict, local_verdict
+from thalweg.curvature.culprit import CurvatureError
 from thalweg.curvature.hessian import Hessian
 from thalweg.errors import InputError
 from thalweg.objective import Objective
@@ -99,6 +100,14 @@ def test_dropout_is_refused():
     model = nn.Sequential(nn.Linear(3, 40), nn.Dropout(0.5), nn.Linear(40, 2))
     objective = Objective(model, nn.CrossEntropyLoss(), torch.randn(9, 3), torch.randint(0, 2, (9,)))
     with pytest.raises(InputError, match="no second derivative"):
+        local_verdict(objective)
+
+
+def test_derivatives_that_cannot_be_checked_are_no_ground_for_a_verdict():
+    torch.manual_seed(0)
+    x = 1e30 * torch.randn(20, 3, dtype=torch.float64)
+    objective = Objective(nn.Linear(3, 2).double(), nn.CrossEntropyLoss(), x, torch.arange(20) % 2, l2=1e-4)
+    with pytest.raises(CurvatureError, match=r"could not be checked here: .* rounding make them\.$"):
         local_verdict(objective)
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import enum
 import math
 import time
+import warnings
 from typing import Final, final
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from thalweg import vectors
 from thalweg.certificates.certificate.interval import Certificate, Proof
 from thalweg.certificates.checker.statements import down
+from thalweg.curvature.culprit import UNCHECKED, CurvatureError, UncheckedWarning
 from thalweg.curvature.hessian import Hessian
 from thalweg.curvature.lanczos import random_vector, tridiagonalize
 from thalweg.errors import InputError
@@ -123,6 +125,7 @@ def local_verdict(
         seconds: after which no further product begins.
 
     Raises:
+        CurvatureError: the model has no second derivative, or nothing can be said about whether it is right.
         InputError: for a loss that is not the same at every evaluation (dropout in training mode), or not finite.
         ValueError: for a number out of its range.
 
@@ -151,7 +154,12 @@ def local_verdict(
         raise InputError(f"The loss is {loss:g} and its gradient {norm:g} here, so there is nothing to certify.")
     hessian = Hessian(objective)
     start = random_vector(hessian, seed)
-    run = tridiagonalize(hessian, start, max_products, lambda _: time.perf_counter() - begin > seconds)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UncheckedWarning)  # nothing is claimed with derivatives that may be wrong
+        try:
+            run = tridiagonalize(hessian, start, max_products, lambda _: time.perf_counter() - begin > seconds)
+        except UncheckedWarning:
+            raise CurvatureError(UNCHECKED) from None
     ritz, coordinates, _ = run.ritz()
     curvature, greatest = float(ritz[0]), float(ritz[-1])
     rounding = 10.0 * torch.finfo(hessian.dtype).eps * max(abs(curvature), abs(greatest))

@@ -26,7 +26,7 @@ from thalweg.curvature.agreement import (
     scales,
     settled,
 )
-from thalweg.curvature.culprit import CurvatureError
+from thalweg.curvature.culprit import UNCHECKED, CurvatureError, UncheckedWarning
 from thalweg.curvature.precise import Nearby
 from thalweg.objective import Objective
 from thalweg.vectors import Vector
@@ -268,8 +268,4 @@ def _random(like: Tensor) -> Tensor:
 
 
 def _tell() -> None:
-    warnings.warn(
-        "The derivatives of this model could not be checked here: differences of its values and gradients depend on "
-        "the step, as kinks and rounding make them. They are used unchecked.",
-        stacklevel=2,
-    )
+    warnings.warn(f"{UNCHECKED} They are used unchecked.", UncheckedWarning, stacklevel=2)

@@ -27,6 +27,17 @@ class CurvatureError(RuntimeError):
     """A curvature matrix cannot be multiplied with, or would give wrong numbers; the message says which module."""
 
 
+UNCHECKED = (
+    "The derivatives of this model could not be checked here: differences of its values and gradients depend on the "
+    "step, as kinks and rounding make them."
+)
+
+
+@final
+class UncheckedWarning(UserWarning):
+    """Nothing can be said about whether derivatives are right; they are used all the same."""
+
+
 @contextlib.contextmanager
 def refusing(where: Callable[[], str]) -> Iterator[None]:
     """Turn PyTorch's complaint about a missing second derivative into one sentence that names the module."""
