@@ -164,7 +164,8 @@ class Descent(Optimizer):
             raise ValueError(
                 "Descent has nothing to train: all of its parameters are frozen; set requires_grad on some of them."
             )
-        memory, counts = self._memory(), self._memory()["counts"]
+        memory = self._memory()
+        counts = memory["counts"]
         problem = Problem(closure, parameters, together=self._wants_end)
         if self._moves_itself and self.clip_update is None:
             loss = self._move(problem, memory["direction"])
