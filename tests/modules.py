@@ -51,6 +51,7 @@ TESTED_IN = {
     "heads/presets.py": "training/session/test_heads.py",
     "heads/squared.py": "heads/test_adapt.py",
     "heads/target_tables.py": "heads/test_targets.py",
+    "heads/value.py": "test_functions.py",
     "heads/vmf.py": "heads/test_continuous.py",
     "models/copies.py": "test_objective.py",
     "names.py": "training/folder/test_build.py",

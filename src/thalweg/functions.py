@@ -12,6 +12,7 @@ from thalweg.errors import InputError, counted
 from thalweg.heads.adapt import as_head
 from thalweg.heads.base import AbstractHead
 from thalweg.heads.squared import Squared
+from thalweg.heads.value import Value
 from thalweg.objective import Objective
 
 # One tensor, a list or tuple, or a dictionary; arrays and numbers instead of tensors where a user gives them.
@@ -87,8 +88,8 @@ def as_objective(
         head, targets = Squared(), found.detach().new_zeros(found.shape)
         head.averages = False
     if head is None or targets is None:
-        batch = Batch({}, torch.zeros((), dtype=own[0].dtype, device=own[0].device))
-        return Objective(model, Value(), batch, l2=l2, penalized=own)
+        batch = Batch({}, torch.ones((), dtype=own[0].dtype, device=own[0].device))
+        return Objective(model, Value(_NO_GAUSS_NEWTON, averages=False), batch, l2=l2, penalized=own)
     model.rows = torch.arange(len(targets), device=targets.device)
     objective = Objective(model, as_head(head), Batch({"rows": model.rows}, targets), l2=l2, penalized=own)
     objective.num_values += residuals
@@ -182,45 +183,6 @@ class FunctionModel(nn.Module):
                 f"{list(others[0].shape)}) that it closes over, and that would never move: pass them as variables "
                 "(dict(model.named_parameters()) with torch.func.functional_call), or requires_grad_(False) them."
             )
-
-
-@final
-class Value(AbstractHead):
-    """The head of a function that returns its loss itself: there is nothing to compare, and no Gauss-Newton matrix."""
-
-    averages = False
-
-    @override
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Return the number as a prediction `[1, 1]`."""
-        return hidden.reshape(1, 1)
-
-    @override
-    def loss(
-        self, prediction: Tensor, targets: Tensor, mask: Tensor | None = None, weights: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Return the number, and 1."""
-        del targets, mask, weights
-        return prediction.sum(), torch.ones((), dtype=prediction.dtype, device=prediction.device)
-
-    @override
-    def curvature_product(
-        self, prediction: Tensor, targets: Tensor, mask: Tensor | None, v: Tensor, weights: Tensor | None = None
-    ) -> Tensor:
-        """Refuse: the curvature in output space is zero, and so would be every step made of it."""
-        raise InputError(_NO_GAUSS_NEWTON)
-
-    @override
-    def curvature_root(
-        self, prediction: Tensor, targets: Tensor, mask: Tensor | None, v: Tensor, weights: Tensor | None = None
-    ) -> Tensor:
-        """Refuse, as `curvature_product` does."""
-        raise InputError(_NO_GAUSS_NEWTON)
-
-    @override
-    def decode(self, prediction: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """Return the number itself."""
-        return prediction, torch.zeros_like(prediction)
 
 
 _NO_GAUSS_NEWTON = (

@@ -12,8 +12,8 @@ from transformers import Trainer, TrainingArguments
 from thalweg.curvature.hessian import Hessian
 from thalweg.errors import InputError
 from thalweg.frameworks.trainer import TrainerSteps
-from thalweg.frameworks.whole_loss import Share
 from thalweg.heads.softmax import Softmax
+from thalweg.heads.value import Value
 from thalweg.optim.clipping import ClipNorm
 from thalweg.optim.descent import Descent
 from thalweg.optim.directions import Update
@@ -158,7 +158,7 @@ def test_the_loss_of_every_model_is_found(name, smoothing, tmp_path):
     done = trainer(name, newton_cg, tmp_path, max_steps=2, label_smoothing_factor=smoothing)
     done.train()
     assert losses(done)[0] == pytest.approx(losses(plain)[0], rel=1e-5)
-    assert not isinstance(done.optimizer.optimizer.objective.head, Share)
+    assert not isinstance(done.optimizer.optimizer.objective.head, Value)
     assert done.optimizer.optimizer.status.good
     assert not torch.equal(ended(done), ended(plain))
 

@@ -11,11 +11,12 @@ from torch.nn import functional as F
 
 from thalweg.batch import Batch
 from thalweg.errors import InputError
-from thalweg.frameworks.whole_loss import Share, WholeLoss
+from thalweg.frameworks.whole_loss import NO_GAUSS_NEWTON, WholeLoss
 from thalweg.frameworks.wrapped import descent_in
 from thalweg.heads.adapt import as_head
 from thalweg.heads.base import AbstractHead
 from thalweg.heads.softmax import Softmax
+from thalweg.heads.value import Value
 from thalweg.objective import Objective
 from thalweg.optim.base import Requires
 from thalweg.optim.clipping import ClipNorm
@@ -131,7 +132,8 @@ class TrainerSteps:
             scaled = by_model or self.compute_loss_func is not None  # type: ignore[attr-defined]
         compute: Any = functools.partial(self.compute_loss, num_items_in_batch=num_items)  # type: ignore[attr-defined]
         share = torch.full((), 1.0 / len(batches) if scaled else 1.0, device=self.args.device)
-        return Objective(WholeLoss(network, compute), Share(), [Batch(dict(inputs), share) for inputs in batches])
+        head = Value(NO_GAUSS_NEWTON, averages=True)
+        return Objective(WholeLoss(network, compute), head, [Batch(dict(inputs), share) for inputs in batches])
 
     def _of_logits(self, network: nn.Module, batches: list[Inputs]) -> Objective:
         """Return the head's loss of the model's logits as an objective."""

@@ -6,9 +6,6 @@ from typing import Any, final
 from torch import Tensor, nn
 from typing_extensions import override
 
-from thalweg.errors import InputError
-from thalweg.heads.base import AbstractHead
-
 
 @final
 class WholeLoss(nn.Module):
@@ -26,43 +23,6 @@ class WholeLoss(nn.Module):
 
 
 @final
-class Share(AbstractHead):
-    """The head of a loss that is one number already; the target is what its micro-batch counts."""
-
-    @override
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Return the number."""
-        return hidden
-
-    @override
-    def loss(
-        self, prediction: Tensor, targets: Tensor, mask: Tensor | None = None, weights: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Return the number, and the share as its count."""
-        del mask, weights
-        return prediction.sum(), targets.sum().to(prediction.dtype)
-
-    @override
-    def curvature_product(
-        self, prediction: Tensor, targets: Tensor, mask: Tensor | None, v: Tensor, weights: Tensor | None = None
-    ) -> Tensor:
-        """Refuse: the curvature in output space is zero, and so would be every step made of it."""
-        raise InputError(_NO_GAUSS_NEWTON)
-
-    @override
-    def curvature_root(
-        self, prediction: Tensor, targets: Tensor, mask: Tensor | None, v: Tensor, weights: Tensor | None = None
-    ) -> Tensor:
-        """Refuse, as `curvature_product` does."""
-        raise InputError(_NO_GAUSS_NEWTON)
-
-    @override
-    def decode(self, prediction: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """Refuse: a loss answers nothing."""
-        raise InputError("A loss that is computed inside the loop gives no answers; ask the model for its logits.")
-
-
-@final
 class _Shared:
     """A function that copies of a module have in common: it may belong to a whole training loop."""
 
@@ -73,7 +33,7 @@ class _Shared:
         return self
 
 
-_NO_GAUSS_NEWTON = (
+NO_GAUSS_NEWTON = (
     "The loss is not known to be one of the model's logits and labels, so that it has no Gauss-Newton matrix: say "
     "which loss it is by head=..., such as thalweg.Softmax(None, None); or use LBFGS, BFGS or NewtonCG(Hessian)."
 )
