@@ -346,7 +346,10 @@ def use_optim() -> None:
     model, head = nn.Linear(2, 2), nn.Linear(2, 1)
     print(optim.default_learning_rate("sgd"), optim.default_weight_decay("adamw"), len(optim.optimizer_names()))
     roles: optim.Roles = optim.roles_of(model, head)
-    print(len(roles.matrices))
+    groups = optim.parameter_groups(roles)
+    polar: optim.AbstractPolar = optim.Exact()
+    print(len(roles.matrices), optim.SOAP(groups), optim.Shampoo(optim.parameter_groups(model, head)))
+    print(optim.PolarMuon(model.parameters(), polar=polar), optim.NorMuon(model.parameters(), polar=optim.Polynomial()))
     print(optim.GreedyLR, optim.takes_score(None))
     for ending in (optim.cosine_with_min_lr, optim.cosine_warmup_with_min_lr):
         print(ending(torch.optim.SGD(parameters, lr=0.1), total_steps=10, warmup=2, min_lr_rate=0.1))

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from thalweg.errors import InputError
+from thalweg.optim import catalog
 from thalweg.tasks.spec import TaskSpec
 
 # The whole list of tasks: each is a folder with a `spec.py`, and a line here.
@@ -62,6 +63,8 @@ SCORED_SCHEDULES = {
 SCHEDULES |= SCORED_SCHEDULES
 
 OPTIMIZER = "adamw"  # the usual one
+# Those of this library that are used like the ones of torch.optim, which go by their names in lower case.
+OPTIMIZERS = catalog.OPTIMIZERS
 
 # Directions that are composed with a step size; every optimizer of torch.optim can be one, too, with a --line-search.
 METHODS = {
@@ -100,6 +103,12 @@ PARTS = {
     "curvature": {
         "hessian": "thalweg.curvature.hessian:Hessian",
         "gauss-newton": "thalweg.curvature.gauss_newton:GaussNewton",
+    },
+    "polar": {
+        "automatic": "thalweg.optim.polar:Automatic",
+        "exact": "thalweg.optim.polar:Exact",
+        "newton-schulz": "thalweg.optim.polar:Polynomial",
+        "polar-express": "thalweg.optim.polar:polar_express",
     },
     "preconditioner": {
         "jacobi": "thalweg.optim.newton_cg:Jacobi",

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from thalweg.errors import InputError
 from thalweg.heads.softmax import Softmax
 from thalweg.optim import schedules
+from thalweg.optim.catalog import OPTIMIZERS
 from thalweg.optim.combined import Combined
 from thalweg.optim.construct import (
     default_learning_rate,
@@ -133,9 +134,8 @@ def test_roles_by_the_type_of_the_owner():
     assert roles.matrices == [model.hidden.weight]
     assert roles.output == [head.output.weight]
     assert roles.embeddings == [model.embedding.weight]
-    assert [id(p) for p in roles.vectors] == [
-        id(p) for p in (model.hidden.bias, model.norm.weight, model.norm.bias, head.output.bias)
-    ]
+    assert [id(p) for p in roles.norms] == [id(model.norm.weight), id(model.norm.bias)]
+    assert [id(p) for p in roles.biases] == [id(model.hidden.bias), id(head.output.bias)]
     tied = roles_of(model, Softmax(6, 9, tied=model.embedding))
     assert tied.output == []
     assert tied.embeddings == [model.embedding.weight]
@@ -250,7 +250,8 @@ def test_a_function_may_stand_for_a_class():
 def test_names_are_those_of_torch_optim():
     names = optimizer_names()
     assert names["sgd"] is torch.optim.SGD
-    assert {member.__name__.lower() for member in names.values()} == set(names)
+    assert {member.__name__.lower() for member in names.values()} == {name.replace("-", "") for name in names}
+    assert {name for name, member in names.items() if member.__module__.startswith("thalweg.")} == set(OPTIMIZERS)
     assert "optimizer" not in names
     assert find_optimizer("AdamW") is torch.optim.AdamW
     with pytest.raises(InputError, match=r"no optimizer 'adamm'; expected .*adamw"):

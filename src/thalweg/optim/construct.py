@@ -4,20 +4,23 @@ Decides what every training script otherwise decides by hand: which parameters d
 what a matrix method is given, and which learning rate is worth trying first.
 """
 
-import dataclasses
 import difflib
 import functools
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, final
+from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from thalweg import distributed
 from thalweg.errors import InputError
+from thalweg.optim.catalog import OPTIMIZERS
 from thalweg.optim.combined import Combined
+from thalweg.optim.preconditioned import AbstractPreconditioned
+from thalweg.optim.roles import Roles, parameter_groups, roles_of
 
 Constructor = type[Optimizer] | Callable[..., Optimizer]
 
@@ -46,7 +49,6 @@ MATRIX_METHODS = frozenset(
 
 # Device types with fused kernels for every optimizer that has a `fused` argument.
 FUSED_DEVICES = frozenset({"cpu", "cuda"})
-EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 
 
 def make_optimizer(
@@ -96,6 +98,8 @@ def make_optimizer(
     if constructor is torch.optim.SparseAdam:
         raise InputError("SparseAdam takes sparse gradients only, and the layers here have dense ones; use Adam.")
     lr = default_learning_rate(constructor) if lr is None else lr
+    if isinstance(constructor, type) and issubclass(constructor, AbstractPreconditioned):
+        return _by_roles(constructor, roles, lr, weight_decay, options)
     if _name(constructor) in MATRIX_METHODS:
         return _with_companion(constructor, roles, lr, weight_decay, options)
     if constructor is torch.optim.LBFGS:
@@ -137,17 +141,19 @@ def default_weight_decay(optimizer: str | Constructor) -> float:
 
 
 def optimizer_names() -> dict[str, type[Optimizer]]:
-    """Return every optimizer of `torch.optim` by its name in lower case.
+    """Return every optimizer of `torch.optim` by its name in lower case, and those of this library that step alike.
 
     Example:
-        >>> optimizer_names()["adamw"]
-        <class 'torch.optim.adamw.AdamW'>
+        >>> optimizer_names()["adamw"], optimizer_names()["soap"]
+        (<class 'torch.optim.adamw.AdamW'>, <class 'thalweg.optim.soap.SOAP'>)
     """
-    return {
+    own = {name: load_optimizer(path) for name, path in OPTIMIZERS.items()}
+    theirs = {
         name.lower(): member
         for name, member in sorted(vars(torch.optim).items())
         if isinstance(member, type) and issubclass(member, Optimizer) and member is not Optimizer
     }
+    return theirs | own
 
 
 def find_optimizer(name: str) -> type[Optimizer]:
@@ -195,8 +201,8 @@ def load_optimizer(path: str) -> type[Optimizer]:
 def needs_closure(optimizer: Optimizer) -> bool:
     """Whether `step` is to be called with a closure.
 
-    True for L-BFGS and for every optimizer that isn't PyTorch's own: some evaluate the loss again, and those that don't
-    accept a closure as well. False for PyTorch's first-order optimizers.
+    True for L-BFGS and for every optimizer of another package: some evaluate the loss again, and those that don't
+    accept a closure as well. False for PyTorch's first-order optimizers, and those of `optimizer_names` here.
 
     Example:
         >>> needs_closure(torch.optim.SGD([torch.zeros(1)])), needs_closure(torch.optim.LBFGS([torch.zeros(1)]))
@@ -207,64 +213,26 @@ def needs_closure(optimizer: Optimizer) -> bool:
     return isinstance(optimizer, torch.optim.LBFGS) or type(optimizer) not in optimizer_names().values()
 
 
-@final
-@dataclasses.dataclass(frozen=True)
-class Roles:
-    """The trainable parameters of a model and its head, each in one list.
-
-    Args:
-        matrices: weights with at least two dimensions inside the model.
-        output: weights with at least two dimensions of the head.
-        embeddings: tables of vectors, one for each id; with tied weights the output layer's too.
-        vectors: biases, scales, everything with fewer than two dimensions.
-    """
-
-    matrices: list[nn.Parameter]
-    output: list[nn.Parameter]
-    embeddings: list[nn.Parameter]
-    vectors: list[nn.Parameter]
-
-    def all(self) -> list[nn.Parameter]:
-        """Return every parameter once."""
-        return [*self.matrices, *self.output, *self.embeddings, *self.vectors]
-
-
-def roles_of(model: nn.Module, head: nn.Module) -> Roles:
-    """Return the trainable parameters sorted by role.
-
-    A parameter with several owners is an embedding if one of them is. Where the output layer is inside the model (and
-    the head has no parameters) it is a matrix like the others: nothing tells it apart.
-
-    Args:
-        model: the network up to its hidden states.
-        head: the output layer.
-
-    Example:
-        >>> roles = roles_of(nn.Sequential(nn.Embedding(10, 4), nn.Linear(4, 4)), nn.Linear(4, 2))
-        >>> [tuple(p.shape) for p in roles.matrices + roles.output]
-        [(4, 4), (2, 4)]
-        >>> [tuple(p.shape) for p in roles.embeddings + roles.vectors]
-        [(10, 4), (4,), (2,)]
-    """
-    tables = {
-        id(parameter)
-        for part in (model, head)
-        for module in part.modules()
-        if isinstance(module, EMBEDDINGS)
-        for parameter in module.parameters(recurse=False)
-    }
-    roles = Roles([], [], [], [])
-    seen: set[int] = set()
-    for part, matrices in ((model, roles.matrices), (head, roles.output)):
-        for parameter in part.parameters():
-            if id(parameter) in seen or not parameter.requires_grad:
-                continue
-            seen.add(id(parameter))
-            if id(parameter) in tables:
-                roles.embeddings.append(parameter)
-            else:
-                (matrices if parameter.dim() >= 2 else roles.vectors).append(parameter)
-    return roles
+def _by_roles(
+    constructor: type[AbstractPreconditioned],
+    roles: Roles,
+    lr: float,
+    weight_decay: float | None,
+    options: dict[str, Any],
+) -> Optimizer:
+    """An optimizer of this library that sees matrices, with a group for each role."""
+    companion_lr = options.pop("companion_lr", lr)
+    if weight_decay is None:
+        weight_decay = float(_own_default(constructor, "weight_decay"))
+    make: Callable[..., Optimizer] = constructor
+    groups = parameter_groups(
+        roles, weight_decay=weight_decay, companion_lr=companion_lr, takes_output=constructor.refreshes
+    )
+    _check_options(constructor, options, also=("companion_lr",))
+    try:
+        return make(groups, **({"lr": lr, "spread": distributed.is_active()} | options))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{_name(constructor)} refuses its arguments: {error}") from error
 
 
 def _with_companion(
@@ -314,10 +282,7 @@ def _build(
         raise InputError(f"{name} takes no weight decay; set it to 0 (an l2 penalty in the loss is possible).")
     if weight_decay and "decoupled_weight_decay" in inspect.signature(constructor).parameters:
         arguments.setdefault("decoupled_weight_decay", True)
-    if unknown := [key for key in options if not _takes(constructor, key)]:
-        own = list(inspect.signature(constructor).parameters.values())[1:]
-        known = [*(p.name for p in own if p.kind is not p.VAR_KEYWORD), *also]
-        raise InputError(f"{name} takes no {', '.join(map(repr, unknown))}; it takes {', '.join(known)}.")
+    _check_options(constructor, options, also)
     if _can_fuse(constructor, options, [*decayed, *others]):
         arguments["fused"] = True
     groups: list[Any] = [*decayed, *others]
@@ -328,6 +293,14 @@ def _build(
         return constructor(groups, **arguments)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{name} refuses its arguments: {error}") from error
+
+
+def _check_options(constructor: Constructor, options: Mapping[str, Any], also: tuple[str, ...]) -> None:
+    """Refuse what the constructor does not take."""
+    if unknown := [key for key in options if not _takes(constructor, key)]:
+        own = list(inspect.signature(constructor).parameters.values())[1:]
+        known = [*(p.name for p in own if p.kind is not p.VAR_KEYWORD), *also]
+        raise InputError(f"{_name(constructor)} takes no {', '.join(map(repr, unknown))}; it takes {', '.join(known)}.")
 
 
 def _can_fuse(constructor: Constructor, options: dict[str, Any], parameters: list[nn.Parameter]) -> bool:

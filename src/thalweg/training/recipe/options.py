@@ -293,7 +293,7 @@ class TrainingSection:
     """Optimization and stopping."""
 
     optimizer: Annotated[str, Option(
-        f"Any of torch.optim in lower case; {_listed(names.METHODS)}; or an import path such as "
+        f"Any of torch.optim in lower case; {_listed((*names.OPTIMIZERS, *names.METHODS))}; or an import path such as "
         "pytorch_optimizer.SOAP", names.OPTIMIZER, wants="method",
     )]
     line_search: Annotated[str, Option(

@@ -36,13 +36,17 @@ def build_optimizer(
         return names.find(names.SOLVERS, training.optimizer, "optimizer")(parameters)
     if training.optimizer in names.METHODS or training.line_search:
         return _compose(recipe, model, head, clip or build_clipping(recipe, head))
+    options = dict(training.optimizer_options)
+    if training.optimizer in names.OPTIMIZERS:
+        for key in options.keys() & names.PARTS.keys():
+            options[key] = _part(f"--optimizer-options.{key} of {training.optimizer}", key, options[key])
     return construct.make_optimizer(
         construct.find_optimizer(training.optimizer),
         model,
         head,
         lr=training.lr,
         weight_decay=training.weight_decay,
-        options=training.optimizer_options,
+        options=options,
     )
 
 

@@ -124,8 +124,9 @@ def known_defaults(options: Options) -> dict[str, Any]:
 
 
 def _check_optimizer(name: str) -> None:
-    own, torch_names = [*names.METHODS, *names.SOLVERS], list(construct.optimizer_names())
-    if name in own or "." in name or name.lower() in torch_names:
+    own = [*names.OPTIMIZERS, *names.METHODS, *names.SOLVERS]
+    torch_names = [known for known in construct.optimizer_names() if known not in names.OPTIMIZERS]
+    if name in own or "." in name or name.lower() in [*torch_names, *names.OPTIMIZERS]:
         return
     close = difflib.get_close_matches(name.lower().replace("_", "-"), [*own, *torch_names], n=1)
     hint = f" Did you mean '{close[0]}'?" if close else ""
