@@ -55,9 +55,9 @@ class Exact(AbstractPolar):
         ValueError: for a floor out of its range.
 
     Example:
-        >>> Exact()(torch.tensor([[[3.0, 0.0], [0.0, -0.5]]]))
-        tensor([[[ 1.,  0.],
-                 [ 0., -1.]]])
+        >>> factor = Exact()(torch.tensor([[[3.0, 0.0], [0.0, -0.5]]]))
+        >>> torch.allclose(factor[0], torch.tensor([[1.0, 0.0], [0.0, -1.0]]), atol=1e-5)
+        True
 
     Source: Higham (1986), Computing the Polar Decomposition, with Applications.
     """
