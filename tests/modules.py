@@ -23,6 +23,7 @@ TESTED_IN = {
     "certificates/two_layer/": "certificates/two_layer/test_two_layer.py",
     "cli/": "cli/test_main.py",
     "cli/certificates.py": "training/certified/test_certifying.py",
+    "comparison/": "comparison/test_compare.py",
     "curvature/agreement.py": "curvature/test_check.py",
     "curvature/culprit.py": "curvature/test_refusals.py",
     "curvature/diagonal.py": "optim/test_newton.py",

@@ -11,7 +11,20 @@ import torch
 from torch import Tensor, nn
 
 import thalweg
-from thalweg import certificates, curvature, data, frameworks, heads, models, online, optim, report, tasks, training
+from thalweg import (
+    certificates,
+    comparison,
+    curvature,
+    data,
+    frameworks,
+    heads,
+    models,
+    online,
+    optim,
+    report,
+    tasks,
+    training,
+)
 
 
 def small_objective(l2: float = 1e-2) -> thalweg.Objective:
@@ -74,6 +87,14 @@ def use_top(folder: Path) -> None:
     ):
         print(head(torch.ones(1, 3)).shape)
     print(thalweg.Squared(3)(torch.ones(1, 3)).shape)
+
+
+def use_comparison(folder: Path) -> None:
+    found: thalweg.Comparison = thalweg.compare(
+        "sunspots", optimizers="adamw,sgd", model="mlp", steps=2, trials=0, seeds=1, out=folder
+    )
+    same: comparison.Comparison = found
+    print(same.sentence, same.rows[0]["loss"], comparison.compare is thalweg.compare)
 
 
 def use_certificates() -> None:
@@ -453,6 +474,7 @@ def use_training(folder: Path) -> None:
 def main(folder: Path) -> None:
     """Use every name."""
     use_top(folder)
+    use_comparison(folder)
     use_certificates()
     use_curvature()
     use_data(folder)

@@ -1,9 +1,21 @@
-"""The words of the reviews in `training/conftest.py`, and a small session, for tests of what a recipe builds."""
+"""A small file of reviews, and a small session, for tests of what a recipe builds."""
+
+import random
 
 from thalweg.training.recipe.recipe import Options
 from thalweg.training.session.prepare import Request, prepare
 
 WORDS = ["river", "stone", "light", "water", "field", "cloud", "house", "table", "music", "paper"]
+
+
+def write_reviews(path, seed=0, rows=160):
+    generator = random.Random(seed)
+    lines = [
+        f"{' '.join(generator.choices(WORDS, k=5))} {'fine' if k % 2 else 'awful'},{'good' if k % 2 else 'bad'}"
+        for k in range(rows)
+    ]
+    path.write_text("text,label\n" + "\n".join(lines) + "\n")
+    return path
 
 
 def session_for(source, out, **options):

@@ -2,6 +2,8 @@ from .batch import Batch as Batch
 from .certificates.certificate.interval import Certificate as Certificate
 from .certificates.certificate.interval import Interval as Interval
 from .certificates.certificate.interval import Proof as Proof
+from .comparison.compare import Comparison as Comparison
+from .comparison.compare import compare as compare
 from .curvature.gauss_newton import EmpiricalFisher as EmpiricalFisher
 from .curvature.gauss_newton import Fisher as Fisher
 from .curvature.gauss_newton import GaussNewton as GaussNewton

@@ -53,7 +53,8 @@ class Objective:
     Attributes:
         num_values: evaluations of the loss alone.
         num_gradients: evaluations of loss and gradient.
-        num_products: products with a Hessian, a Gauss-Newton or a Fisher matrix.
+        num_products: products with a Hessian, a Gauss-Newton or a Fisher matrix; each row that every example has in a
+            Jacobian counts as one.
 
     Raises:
         ValueError: for a negative `l2`, for targets missing or given twice, or for no batch at all.

@@ -283,7 +283,7 @@ def test_residuals_go_through_levenberg_marquardt():
     objective = as_objective(lambda x: torch.stack([10.0 * (x[1] - x[0] ** 2), 1.0 - x[0]]), START, residuals=True)
     found = minimize(objective, direction=LevenbergMarquardt())
     torch.testing.assert_close(found.x, torch.ones(2), rtol=0.0, atol=1e-5)
-    assert found.num_products <= 1
+    assert found.num_products <= len(found.history) + 1  # one Jacobian an iteration, and its check
 
 
 def test_a_loss_that_is_not_finite_is_said():

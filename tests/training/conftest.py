@@ -1,9 +1,7 @@
 """What tests of training share: a file of reviews, and reports that are drawn only where a test looks at one."""
 
-import random
-
 import pytest
-from reviews import WORDS
+from reviews import write_reviews
 
 
 @pytest.fixture
@@ -20,11 +18,4 @@ def _no_pictures(request, monkeypatch):
 
 @pytest.fixture(scope="module")
 def reviews(tmp_path_factory):
-    generator = random.Random(0)
-    rows = [
-        f"{' '.join(generator.choices(WORDS, k=5))} {'fine' if k % 2 else 'awful'},{'good' if k % 2 else 'bad'}"
-        for k in range(160)
-    ]
-    path = tmp_path_factory.mktemp("data") / "reviews.csv"
-    path.write_text("text,label\n" + "\n".join(rows) + "\n")
-    return path
+    return write_reviews(tmp_path_factory.mktemp("data") / "reviews.csv")

@@ -14,7 +14,15 @@ from typing import Annotated
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
-from thalweg.cli.options import DataOptions, ModelOptions, RunOptions, TrainingOptions, duration, to_options
+from thalweg.cli.options import (
+    ComparedOptions,
+    DataOptions,
+    ModelOptions,
+    RunOptions,
+    TrainingOptions,
+    duration,
+    to_options,
+)
 from thalweg.errors import InputError, is_out_of_memory
 from thalweg.names import load
 
@@ -116,6 +124,64 @@ def train(
         return load("thalweg.cli.stream:learn")(options, out, overwrite=overwrite, as_json=json, say=say)
     request = load("thalweg.training.session.plan:Request")(options, out, overwrite, resume, fast)
     return load("thalweg.cli.training:train_and_show")(request, console, say, as_json=json, quiet=quiet)
+
+
+@app.command
+def compare(
+    sources: list[str] | None = None,
+    /,
+    *,
+    optimizers: str | None = None,
+    vary: str | None = None,
+    budget: Annotated[float | None, Parameter(converter=duration)] = None,
+    steps: int | None = None,
+    trials: int | None = None,
+    seeds: int | None = None,
+    target: str = "auto",
+    scored_on: str | None = None,
+    storage: str = "",
+    run: Annotated[RunOptions | None, _flattened] = None,  # type: ignore[valid-type]
+    data: Annotated[DataOptions | None, _flattened] = None,  # type: ignore[valid-type]
+    model: Annotated[ModelOptions | None, _flattened] = None,  # type: ignore[valid-type]
+    training: Annotated[ComparedOptions | None, _flattened] = None,  # type: ignore[valid-type]
+    out: Path = Path("runs"),
+    overwrite: Flag = False,
+    json: Flag = False,
+    quiet: Flag = False,
+) -> int:
+    """Compare optimizers, or values of any option, on your data under one budget.
+
+    Each gets as many tuning trials as the others, then its best settings run from several seeds. Writes compare.json
+    and a page with curves. Without a budget everything takes about three minutes. The same command again goes on where
+    it was interrupted.
+
+    Args:
+        sources: Data files or built-in sets; several give performance profiles.
+        optimizers: Optimizers, with commas; NAME:KEY=VALUE fixes a setting (adamw,adamw:weight_decay=0.1,soap).
+        vary: Any other option and its values: head=softmax,vmf or skip=none,residual.
+        budget: Seconds of training for each run (60s, 5m).
+        steps: Steps of each run, in place of seconds.
+        trials: Settings tried of each entrant before its final runs (8).
+        seeds: Final runs of each entrant (3).
+        target: Score to be reached; auto is what every run of the first entrant reaches.
+        scored_on: Whose loss counts: valid (the validation examples), or train.
+        storage: URL of an Optuna storage that several processes share; default: a file in the comparison's folder.
+        run: .
+        data: .
+        model: .
+        training: .
+        out: Folder that holds runs.
+        overwrite: Start over.
+        json: Print rows and sentence as one JSON object on standard output.
+        quiet: Print nothing but errors.
+    """
+    options, console = to_options(None, run, data, model, training), Console(stderr=True)
+    asked = {"optimizers": optimizers, "vary": vary, "seconds": budget, "steps": steps, "trials": trials}
+    asked |= {"seeds": seeds, "target": target, "scored_on": scored_on, "storage": storage}
+    asked |= {"out": out, "overwrite": overwrite}
+    show = load("thalweg.cli.comparison:compare_and_show")
+    say = _speaker(console, quiet)
+    return show(sources or ["docstrings"], options, asked, console, say, as_json=json, quiet=quiet)
 
 
 @app.command

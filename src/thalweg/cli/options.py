@@ -2,11 +2,12 @@
 
 import dataclasses
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
+from thalweg.comparison.question import NOT_COMMON
 from thalweg.training.recipe.options import OPTIONS, Option, seconds
 from thalweg.training.recipe.recipe import Options
 
@@ -24,10 +25,11 @@ def converter(parse: Callable[[str], Any]) -> Callable[[type, Sequence[Any]], An
 duration = converter(seconds)
 
 
-def section_options(section: str) -> type:
+def section_options(section: str, without: Container[str] = ()) -> type:
     """Return a dataclass with the options of a section, each with what cyclopts needs; None is "not given"."""
     group = Group.create_ordered(_GROUPS[section])
     options = [option for option in OPTIONS.values() if option.section == section and option.name not in _NOT_FLAGS]
+    options = [option for option in options if option.name not in without]
     fields = [(option.name, _annotated(option, group), dataclasses.field(default=None)) for option in options]
     made = dataclasses.make_dataclass(f"{section.title()}Options", fields, kw_only=True)
     made.__module__ = __name__  # else it counts as the standard library's, whose classes are not taken apart
@@ -49,6 +51,7 @@ RunOptions = section_options("run")
 DataOptions = section_options("data")
 ModelOptions = section_options("model")
 TrainingOptions = section_options("training")
+ComparedOptions = section_options("training", without=NOT_COMMON)
 
 
 def to_options(source: str | None, *sections: Any) -> Options:

@@ -88,7 +88,12 @@ def gauss_newton_root(
             if by_example:
                 rows = _rows_by_example(objective, batch, cotangents, chosen)
                 by_example = rows is not None
-            parts.append(_rows_of_batch(objective, batch, cotangents, chosen) if rows is None else rows)
+            if rows is None:
+                rows = _rows_of_batch(objective, batch, cotangents, chosen)
+                objective.num_products += len(rows)
+            else:  # each row goes back through one example only
+                objective.num_products += len(rows) // max(1, batch.num_examples)
+            parts.append(rows)
     matrix = torch.cat(parts) / objective.head.divisor(torch.stack(counts).sum()).sqrt()
     if by_example and per_example is None and not _fits(objective, chosen, matrix):
         return gauss_newton_root(objective, chosen, per_example=False, max_bytes=max_bytes)

@@ -1,6 +1,7 @@
 """From a recipe to what moves the weights: the optimizer, its learning-rate schedule, clipping."""
 
 import dataclasses
+import difflib
 import inspect
 import types
 import typing
@@ -17,9 +18,45 @@ from thalweg.optim import clipping, construct
 from thalweg.optim.damping import Damping
 from thalweg.optim.descent import Descent
 from thalweg.optim.directions import Update
-from thalweg.training.recipe.recipe import Recipe
+from thalweg.tasks.writing.target_sources import source_of
+from thalweg.training.recipe.recipe import Options, Recipe
 
 WORDS = {float: "a number", int: "a whole number", bool: "true or false", str: "a string", types.NoneType: "false"}
+
+
+def known_defaults(options: Options) -> dict[str, Any]:
+    """Return the defaults outside the table of options: an optimizer's own, and the width of vectors in a file or run.
+
+    An InputError tells of an optimizer, a file or a run that does not exist. An optimizer other than AdamW, which the
+    tasks' own defaults are for, has its usual learning rate and weight decay.
+    """
+    known: dict[str, Any] = {}
+    optimizer = options.get("optimizer")
+    if optimizer is not None:
+        _check_optimizer(optimizer)
+        own = optimizer in names.METHODS or optimizer in names.SOLVERS
+        if not own and construct.find_optimizer(optimizer) is not torch.optim.AdamW:
+            known["lr"] = construct.default_learning_rate(optimizer)
+            known["weight_decay"] = construct.default_weight_decay(optimizer)
+    targets = options.get("targets", "")
+    kind, _, start = targets.partition(":")
+    text = start if kind in ("trained", "combined") else targets
+    if "target_width" not in options and text not in ("", "embedding", *names.TARGETS):
+        known["target_width"] = source_of(text).width()
+    return known
+
+
+def _check_optimizer(name: str) -> None:
+    own = [*names.OPTIMIZERS, *names.METHODS, *names.SOLVERS]
+    torch_names = [known for known in construct.optimizer_names() if known not in names.OPTIMIZERS]
+    if name in own or "." in name or name.lower() in [*torch_names, *names.OPTIMIZERS]:
+        return
+    close = difflib.get_close_matches(name.lower().replace("_", "-"), [*own, *torch_names], n=1)
+    hint = f" Did you mean '{close[0]}'?" if close else ""
+    raise InputError(
+        f"There is no optimizer {name!r}; expected one of {', '.join(own)}, one of "
+        f"torch.optim's ({', '.join(torch_names)}), or an import path such as pytorch_optimizer.SOAP.{hint}"
+    )
 
 
 def build_optimizer(

@@ -4,7 +4,6 @@ Each step returns a new value, and nothing is written.
 """
 
 import dataclasses
-import difflib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, final
@@ -15,13 +14,12 @@ import torch
 from thalweg import names
 from thalweg.data.arrays.batches import KEYS
 from thalweg.errors import InputError, counted
-from thalweg.optim import construct
 from thalweg.tasks.base import AbstractTask, Prepared
-from thalweg.tasks.writing.target_sources import source_of
 from thalweg.training.folder import checkpoint, run
 from thalweg.training.recipe.complete import complete, without_effect
 from thalweg.training.recipe.recipe import Options, Recipe
 from thalweg.training.session import pilot, sizing
+from thalweg.training.session.optimizer import known_defaults
 from thalweg.training.session.reading import Opened, open_data, read_examples, skipped_rows
 from thalweg.training.steps.device import choose_device
 
@@ -99,41 +97,6 @@ def _all_options(request: Request) -> Options:
     if resumed.finished:
         raise InputError(f"The run {request.resume} is finished, so there is nothing to resume; train a new one.")
     return Options(resumed.recipe.values()).with_(request.options)
-
-
-def known_defaults(options: Options) -> dict[str, Any]:
-    """Return the defaults outside the table of options: an optimizer's own, and the width of vectors in a file or run.
-
-    An InputError tells of an optimizer, a file or a run that does not exist. An optimizer other than AdamW, which the
-    tasks' own defaults are for, has its usual learning rate and weight decay.
-    """
-    known: dict[str, Any] = {}
-    optimizer = options.get("optimizer")
-    if optimizer is not None:
-        _check_optimizer(optimizer)
-        own = optimizer in names.METHODS or optimizer in names.SOLVERS
-        if not own and construct.find_optimizer(optimizer) is not torch.optim.AdamW:
-            known["lr"] = construct.default_learning_rate(optimizer)
-            known["weight_decay"] = construct.default_weight_decay(optimizer)
-    targets = options.get("targets", "")
-    kind, _, start = targets.partition(":")
-    text = start if kind in ("trained", "combined") else targets
-    if "target_width" not in options and text not in ("", "embedding", *names.TARGETS):
-        known["target_width"] = source_of(text).width()
-    return known
-
-
-def _check_optimizer(name: str) -> None:
-    own = [*names.OPTIMIZERS, *names.METHODS, *names.SOLVERS]
-    torch_names = [known for known in construct.optimizer_names() if known not in names.OPTIMIZERS]
-    if name in own or "." in name or name.lower() in [*torch_names, *names.OPTIMIZERS]:
-        return
-    close = difflib.get_close_matches(name.lower().replace("_", "-"), [*own, *torch_names], n=1)
-    hint = f" Did you mean '{close[0]}'?" if close else ""
-    raise InputError(
-        f"There is no optimizer {name!r}; expected one of {', '.join(own)}, one of "
-        f"torch.optim's ({', '.join(torch_names)}), or an import path such as pytorch_optimizer.SOAP.{hint}"
-    )
 
 
 def _named(options: Options) -> Options:

@@ -22,6 +22,9 @@ from thalweg.status import Status
 from thalweg.training.steps.stepper import AbstractStepper, stepper_for
 
 LARGEST_SEED = 2**63 - 1
+# What an evaluation of the loss alone, and a product with a curvature matrix, cost in gradients (docs/compare.md).
+VALUE_IN_GRADIENTS = 1 / 3
+PRODUCT_IN_GRADIENTS = 2.0
 
 
 @final
@@ -41,6 +44,9 @@ class StepRecord:
         layers: gradient norm and update/weight ratio by layer, on the steps that were watched.
         status: how a step of a direction and a step size ended; None with other optimizers.
         gap: at most this fraction of the loss after the step could still be gained; None where it isn't known.
+        gradients: evaluations of loss and gradient that the step took; a line search takes several.
+        values: evaluations of the loss alone.
+        products: products with a curvature matrix.
     """
 
     step: int
@@ -54,6 +60,14 @@ class StepRecord:
     layers: dict[str, dict[str, float]] | None = None
     status: Status | None = None
     gap: float | None = None
+    gradients: int = 1
+    values: int = 0
+    products: int = 0
+
+    @property
+    def evaluations(self) -> float:
+        """What the step has evaluated, in gradients of its batches: a loss alone is a third, a product two."""
+        return self.gradients + VALUE_IN_GRADIENTS * self.values + PRODUCT_IN_GRADIENTS * self.products
 
     def resolve(self) -> dict[str, Any]:
         """Return the record as a plain history entry (waits for the device)."""
@@ -64,7 +78,11 @@ class StepRecord:
             "lr": self.lr,
             "grad_norm": float(self.grad_norm),
             "clipped": bool(self.clipped),
+            "evaluations": round(self.evaluations, 3),
         }
+        for name in ("values", "products"):
+            if number := getattr(self, name):
+                entry[name] = number
         if bool(self.rejected):
             entry["rejected"] = True
         if self.layers is not None:
@@ -158,7 +176,9 @@ def fit(
             objective = objective.on(micro)
         before = vectors.clone(objective.parameters) if options.watch(step) else None
         lr = stepper.optimizer.param_groups[0]["lr"]
+        counts = _counts(objective)
         outcome = stepper.step(objective)
+        gradients, values, products = (now - then for now, then in zip(_counts(objective), counts, strict=True))
         head.after_step()
         place.step = step + 1
         if schedule is not None and not takes_score(schedule):
@@ -175,7 +195,14 @@ def fit(
             None if before is None else layer_figures(layers, objective.parameters, before),
             outcome.status,
             outcome.gap,
+            gradients,
+            values,
+            products,
         )
+
+
+def _counts(objective: Objective) -> tuple[int, int, int]:
+    return objective.num_gradients, objective.num_values, objective.num_products
 
 
 def _advance(schedule: LRScheduler, *, quietly: bool) -> None:

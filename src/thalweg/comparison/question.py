@@ -1,0 +1,106 @@
+"""What is asked of a comparison, as one value. Imports no torch."""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, final
+
+from thalweg.comparison.entrants import Entrant
+from thalweg.errors import InputError
+from thalweg.training.recipe.recipe import Options
+
+DEFAULT_SECONDS = 180.0  # for everything, where neither a budget nor steps are given
+TUNING_SEED = 1_000_003  # added to the seed: no tuned setting has seen the starts that decide
+
+# Options of training that a comparison has not: its budget ends each run, and nothing is kept of it but figures.
+NOT_COMMON = (
+    "steps", "epochs", "time", "patience", "select", "refit", "certify", "evaluate_every", "checkpoint_every",
+)  # fmt: skip
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """Data, entrants, and one budget for all of them.
+
+    Args:
+        sources: files and built-in sets.
+        options: options of training that are the same for all entrants.
+        entrants: what is compared.
+        seconds: of training for each run, > 0; None: `steps` are given, or all runs together take three minutes.
+        steps: for each run, >= 1; None: the seconds decide.
+        trials: settings tried of each entrant before its final runs, >= 0; 0: its own defaults.
+        num_seeds: final runs of each entrant, >= 1.
+        target: score to be reached; None: what every run of the first entrant reaches.
+        scored_on: whose loss counts: the validation examples', or that of the examples trained on.
+        storage: URL of an Optuna storage, or a journal file; "" is a file in the comparison's folder.
+        out: folder that holds runs.
+        name: of the comparison; "": that of the data.
+        overwrite: start over.
+    """
+
+    sources: tuple[str, ...]
+    options: Options
+    entrants: tuple[Entrant, ...]
+    seconds: float | None = None
+    steps: int | None = None
+    trials: int = 8
+    num_seeds: int = 3
+    target: float | None = None
+    scored_on: Literal["valid", "train"] = "valid"
+    storage: str = ""
+    out: Path = Path("runs")
+    name: str = ""
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.sources:
+            raise InputError("There is nothing to compare on: give a file, or a built-in set such as docstrings.")
+        if len(set(self.sources)) < len(self.sources):
+            raise InputError("The same data are given twice; name each file once.")
+        for name, least, value in (
+            ("--trials", 0, self.trials), ("--seeds", 1, self.num_seeds), ("--steps", 1, self.steps),
+        ):  # fmt: skip
+            if value is not None and value < least:
+                raise InputError(f"{name} must be at least {least}; got {value}.")
+        if self.seconds is not None and not self.seconds > 0:
+            raise InputError(f"--budget must be above zero, such as 60s; got {self.seconds:g}.")
+        if self.seconds is not None and self.steps is not None:
+            raise InputError("Give --budget (seconds of each run) or --steps (of each run), not both.")
+
+    @property
+    def seed(self) -> int:
+        """Seed of the first final run; the others follow."""
+        return self.options.get("seed", 0)
+
+    @property
+    def tuning_seed(self) -> int:
+        """Seed of all trials."""
+        return (self.seed + TUNING_SEED) % 2**63
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds of the final runs."""
+        return [(self.seed + number) % 2**63 for number in range(self.num_seeds)]
+
+    def digest(self, checksums: dict[str, str]) -> str:
+        """Return what tells this question from others: everything that a run's figures depend on.
+
+        More trials, more seeds or another target ask the same question further, so they are left out.
+        """
+        asked: dict[str, Any] = {
+            "sources": [checksums.get(source) or source for source in self.sources],
+            "options": dict(self.options),
+            "entrants": [[entrant.name, entrant.option, dict(entrant.fixed)] for entrant in self.entrants],
+            "seconds": self.seconds,
+            "steps": self.steps,
+            "scored_on": self.scored_on,
+        }
+        text = json.dumps(asked, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+    def with_(self, **changes: Any) -> "Question":
+        """Return the question with something changed."""
+        return dataclasses.replace(self, **changes)

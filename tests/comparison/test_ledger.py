@@ -1,0 +1,106 @@
+"""Who runs what: claims, records, processes that are gone, storages that are not there."""
+
+import math
+import os
+import time
+
+import pytest
+
+from thalweg.comparison import ledger as ledgers
+from thalweg.comparison.ledger import Ledger
+from thalweg.comparison.spaces import SPACES
+from thalweg.errors import InputError
+
+
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path / "study.log")
+
+
+def another(path, owner):
+    """A ledger as another process has it."""
+    made = Ledger(path, "compare-x", "abc")
+    made._owner = owner
+    return made
+
+
+def test_what_is_done_is_remembered(path):
+    ledger = Ledger(path, "compare-x", "abc")
+    study = ledger.study("reviews", "adamw", "trial")
+    settings = {"lr": 0.01, "betas": [0.9, 0.95]}
+    ledger.claim(study, "1", settings, SPACES["adamw"]).finish(math.inf, {"loss": None})
+    again = Ledger(path, "compare-x", "abc")
+    study = again.study("reviews", "adamw", "trial")
+    assert again.records(study) == {"1": {"loss": None}}
+    assert again.claim(study, "1", settings, SPACES["adamw"]) is None
+    again.forget()
+    assert again.records(again.study("reviews", "adamw", "trial")) == {}
+
+
+def test_a_run_of_another_process_is_left_alone_while_that_lives(path, monkeypatch):
+    ours, theirs = Ledger(path, "compare-x", "abc"), another(path, f"elsewhere:{os.getpid()}")
+    study = theirs.study("reviews", "adamw", "trial")
+    claim = theirs.claim(study, "0", {}, {})
+    assert ours.claim(ours.study("reviews", "adamw", "trial"), "0", {}, {}) is None
+    now = time.time()
+    monkeypatch.setattr(ledgers.time, "time", lambda: now + 100.0)
+    claim.beat()
+    monkeypatch.setattr(ledgers.time, "time", lambda: now + 200.0)
+    assert ours.claim(study, "0", {}, {}) is None
+    monkeypatch.setattr(ledgers.time, "time", lambda: now + 300.0)
+    assert ours.claim(study, "0", {}, {}) is not None
+
+
+def test_a_run_of_a_process_that_is_gone_is_taken_over_at_once(path):
+    gone = another(path, f"{ledgers.socket.gethostname()}:{2**22 + 7}")  # above every process number
+    study = gone.study("reviews", "adamw", "trial")
+    gone.claim(study, "0", {}, {})
+    assert Ledger(path, "compare-x", "abc").claim(study, "0", {}, {}) is not None
+
+
+def test_a_run_that_is_given_up_is_free(path):
+    ours, theirs = Ledger(path, "compare-x", "abc"), another(path, "elsewhere:1")
+    study = theirs.study("reviews", "adamw", "seed")
+    theirs.claim(study, "0", {}, {}).give_up()
+    assert ours.claim(ours.study("reviews", "adamw", "seed"), "0", {}, {}) is not None
+
+
+def test_the_quicker_of_two_claims_counts(path, monkeypatch):
+    ours, theirs = Ledger(path, "compare-x", "abc"), another(path, "elsewhere:1")
+    study = ours.study("reviews", "adamw", "trial")
+    theirs.study("reviews", "adamw", "trial")
+    real, seen = ours._is_taken, []
+
+    def first_look_is_early(*arguments, **keywords):
+        if not seen:
+            seen.append(True)
+            assert not real(*arguments, **keywords)
+            assert theirs.claim(study, "0", {}, {}) is not None  # between our look and our claim
+            return False
+        return real(*arguments, **keywords)
+
+    monkeypatch.setattr(ours, "_is_taken", first_look_is_early)
+    assert ours.claim(study, "0", {}, {}) is None
+
+
+def test_a_database_works_as_a_file_does(tmp_path):
+    ledger = Ledger(f"sqlite:///{tmp_path / 'study.db'}", "compare-x", "abc")
+    study = ledger.study("reviews", "sgd", "seed")
+    ledger.claim(study, "0", {"lr": 1.0}, SPACES["sgd"]).finish(0.5, {"loss": 0.5, "curve": {"step": [0, 1]}})
+    assert ledger.records(study) == {"0": {"loss": 0.5, "curve": {"step": [0, 1]}}}
+    assert ledger.claim(study, "0", {}, {}) is None
+
+
+@pytest.mark.parametrize(
+    ("storage", "match"),
+    [
+        ("/no/such/folder/study.log", "there is no folder /no/such/folder; make it first"),
+        ("nodb://host/name", "The storage nodb://host/name cannot be used"),
+        ("mysql+nodriver://me:secret@host/name", r"The storage mysql\+nodriver://me@host/name cannot be used"),
+        ("sqlite:////no/such/folder/study.db", "cannot be used .*unable to open database file"),
+    ],
+)
+def test_a_storage_that_cannot_be_reached_is_told_without_its_password(storage, match):
+    with pytest.raises(InputError, match=match) as caught:
+        Ledger(storage, "compare-x", "abc")
+    assert "secret" not in str(caught.value)

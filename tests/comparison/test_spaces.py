@@ -1,0 +1,67 @@
+"""The table of search spaces, and the settings that are tried."""
+
+import math
+
+import pytest
+
+from thalweg.comparison.spaces import SPACES, Choices, Interval, points, space_of
+from thalweg.optim.construct import find_optimizer, make_optimizer
+from thalweg.training.recipe.complete import complete
+from thalweg.training.recipe.recipe import Options
+
+
+def values(**given):
+    return complete(Options(task="classify", source="docstrings", model="mlp", **given)).values()
+
+
+@pytest.mark.parametrize(
+    ("given", "tuned"),
+    [
+        ({"optimizer": "adamw"}, ["lr", "weight_decay", "betas"]),
+        ({"optimizer": "sgd"}, ["lr", "momentum"]),
+        ({"optimizer": "pytorch_optimizer.SOAP"}, ["lr"]),
+        ({"optimizer": "newton"}, []),
+        ({"optimizer": "newton", "line_search": "none"}, ["lr"]),
+        ({"optimizer": "lbfgs", "line_search": "wolfe"}, []),
+        ({"optimizer": "adam", "line_search": "armijo"}, ["betas"]),
+    ],
+)
+def test_a_line_search_leaves_no_rate_to_tune(given, tuned):
+    assert list(space_of(values(**given), 0.01)) == tuned
+
+
+def test_an_unknown_optimizer_is_tuned_around_its_own_rate():
+    assert space_of(values(optimizer="pytorch_optimizer.SOAP"), 3e-3)["lr"] == Interval(3e-4, 3e-2)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_every_space_holds_what_the_optimizer_takes(name):
+    import torch
+
+    model, head = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 3)), torch.nn.Linear(3, 2)
+    recipe = complete(Options(task="classify", source="docstrings", model="mlp", optimizer=name))
+    for settings in points(SPACES[name], 6, seed=0):
+        own = {key: value for key, value in settings.items() if key not in recipe.values()}
+        decay = settings.get("weight_decay")
+        optimizer = make_optimizer(
+            find_optimizer(name), model, head, lr=settings.get("lr"), weight_decay=decay, options=own
+        )
+        assert optimizer.param_groups
+
+
+def test_points_are_even_on_a_logarithmic_scale_and_in_range():
+    one = Interval(1e-4, 1e-2)
+    assert (one.at(0.0), one.at(0.5)) == (1e-4, 1e-3)
+    assert Interval(0.0, 4.0, log=False).at(0.25) == 1.0
+    assert [Choices(("a", "b")).at(place) for place in (0.0, 0.49, 0.5, 1.0)] == ["a", "a", "b", "b"]
+    found = points({"lr": one}, 17, seed=3)
+    logs = sorted(math.log10(point["lr"]) for point in found[1:])
+    assert [int((log + 4) * 8) for log in logs] == list(range(16))  # one in each sixteenth
+
+
+def test_more_trials_begin_with_those_of_fewer_and_the_defaults_come_first():
+    space = SPACES["adamw"]
+    assert points(space, 9, seed=1)[:4] == points(space, 4, seed=1)
+    assert points(space, 4, seed=1)[0] == {}
+    assert points(space, 4, seed=1) != points(space, 4, seed=2)
+    assert points({}, 8, seed=1) == points(space, 0, seed=1) == []
