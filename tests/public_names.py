@@ -359,6 +359,10 @@ def use_optim() -> None:
     print(last, optim.needs_closure(optimizer), list(optim.Requires), list(optim.Recovery))
     combined = optim.Combined([torch.optim.SGD([parameter], lr=0.1) for parameter in parameters])
     print(len(combined.param_groups))
+    averagings: list[optim.AbstractAveraging] = [optim.ScheduleFree(combined), optim.ExponentialAverage(combined)]
+    for averaging in averagings:
+        with averaging.averaged():
+            print(averaging.is_averaged)
     print(isinstance(optimizer, optim.ReportsStatus), isinstance(optimizer, optim.ReportsGap))
     print(optim.AbstractModel, optim.ModelStep, optim.AbstractEigenvalues, optim.AbstractPreconditioner)
     clips: list[optim.AbstractClip] = [optim.NoClip(), optim.ClipNorm(1.0), optim.ClipValue(1.0), optim.ClipAdaptive()]

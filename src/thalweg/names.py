@@ -124,6 +124,14 @@ LINE_SEARCHES = {
     "trust-region": "thalweg.optim.trust_region:TrustRegion",
 }
 
+# Which weights of a training are evaluated and saved; "none": its last ones.
+SCHEDULE_FREE = "schedule-free"
+AVERAGES = {
+    "none": "",
+    SCHEDULE_FREE: "thalweg.optim.schedule_free:ScheduleFree",
+    "ema": "thalweg.optim.weight_average:ExponentialAverage",
+}
+
 CHAIN_HEAD = "crf"  # of tags that depend on each other
 # Output layers; those after the first two are for tasks that write text. "softmax" is the task's own.
 HEADS = {"softmax": "", CHAIN_HEAD: ""} | {

@@ -1,3 +1,4 @@
+from .averaging import AbstractAveraging as AbstractAveraging
 from .base import AbstractDirection as AbstractDirection
 from .base import AbstractModel as AbstractModel
 from .base import AbstractStepSize as AbstractStepSize
@@ -69,6 +70,7 @@ from .quasi_newton import SelfScaledBroyden as SelfScaledBroyden
 from .roles import Roles as Roles
 from .roles import parameter_groups as parameter_groups
 from .roles import roles_of as roles_of
+from .schedule_free import ScheduleFree as ScheduleFree
 from .schedules import constant as constant
 from .schedules import constant_with_warmup as constant_with_warmup
 from .schedules import cosine as cosine
@@ -86,4 +88,5 @@ from .shampoo import Shampoo as Shampoo
 from .soap import SOAP as SOAP
 from .stochastic import StochasticArmijo as StochasticArmijo
 from .trust_region import TrustRegion as TrustRegion
+from .weight_average import ExponentialAverage as ExponentialAverage
 from .wolfe import StrongWolfe as StrongWolfe

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from thalweg import distributed
 from thalweg.errors import InputError
+from thalweg.optim.averaging import AbstractAveraging
 from thalweg.optim.catalog import OPTIMIZERS
 from thalweg.optim.combined import Combined
 from thalweg.optim.preconditioned import AbstractPreconditioned
@@ -140,6 +141,17 @@ def default_weight_decay(optimizer: str | Constructor) -> float:
     return 0.01 if _takes(constructor, "weight_decay") else 0.0
 
 
+def without_momentum(constructor: Constructor) -> dict[str, Any]:
+    """Return the options with which an optimizer of Adam's kind averages no gradients, for `ScheduleFree` to do it.
+
+    Example:
+        >>> without_momentum(torch.optim.AdamW), without_momentum(torch.optim.Muon)
+        ({'betas': (0.0, 0.999)}, {})
+    """
+    betas = _own_default(constructor, "betas")
+    return {"betas": (0.0, *betas[1:])} if isinstance(betas, tuple) and len(betas) == 2 else {}
+
+
 def optimizer_names() -> dict[str, type[Optimizer]]:
     """Return every optimizer of `torch.optim` by its name in lower case, and those of this library that step alike.
 
@@ -208,6 +220,8 @@ def needs_closure(optimizer: Optimizer) -> bool:
         >>> needs_closure(torch.optim.SGD([torch.zeros(1)])), needs_closure(torch.optim.LBFGS([torch.zeros(1)]))
         (False, True)
     """
+    if isinstance(optimizer, AbstractAveraging):  # it evaluates a closure itself, and steps without one
+        return False
     if isinstance(optimizer, Combined):
         return any(map(needs_closure, optimizer.optimizers))
     return isinstance(optimizer, torch.optim.LBFGS) or type(optimizer) not in optimizer_names().values()

@@ -212,3 +212,39 @@ def test_decoupled_decay_shrinks_the_matrices_beside_the_step(reviews, tmp_path)
     assert len(shrunk) == 2
     for name in shrunk:
         torch.testing.assert_close(a[name] - b[name], 0.01 * 0.5 * start[name], rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("average", ["schedule-free", "ema"])
+def test_the_average_is_evaluated_and_saved_and_an_interrupted_run_ends_with_the_same_bits(tmp_path, average):
+    options = {"average": average, "epochs": 4.0, "batch_size": 64}
+    whole = composed_session(tmp_path / "whole", "adamw", "", **options)
+    figures = [entry["loss"] for entry in train_loop(whole) if entry["event"] == "evaluation"]
+    assert whole.run.recipe.training.schedule == ("cosine" if average == "ema" else "constant_with_warmup")
+    saved, trained = load_file(whole.run.folder / "model.safetensors"), build.get_weights(whole.model, whole.head)
+    with whole.optimizer.averaged():
+        averages = {name: tensor.clone() for name, tensor in build.get_weights(whole.model, whole.head).items()}
+        assert whole.score.best_step == whole.place.step
+        assert whole.evaluate().loss == pytest.approx(figures[-1])
+    assert all(torch.equal(saved[name], averages[name]) for name in saved)
+    assert not all(torch.equal(saved[name], trained[name]) for name in saved)
+    cut = composed_session(tmp_path / "cut", "adamw", "", **options)
+    for entry in train_loop(cut):
+        if entry["event"] == "step" and entry["step"] == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+    again = composed_session(tmp_path / "cut", "adamw", "", **options)
+    assert [entry["event"] for entry in train_loop(again)].index("resumed") == 0
+    resumed = load_file(again.run.folder / "model.safetensors")
+    assert all(torch.equal(saved[name], resumed[name]) for name in saved)
+
+
+def test_schedule_free_takes_the_place_of_adams_momentum(tmp_path):
+    session = composed_session(tmp_path / "a", "adamw", "", average="schedule-free")
+    assert session.optimizer.param_groups[0]["betas"] == (0.0, 0.999)
+    given = {"average": "schedule-free", "optimizer_options": {"betas": [0.5, 0.9]}}
+    assert composed_session(tmp_path / "b", "adamw", "", **given).optimizer.param_groups[0]["betas"] == (0.5, 0.9)
+
+
+@pytest.mark.parametrize(("optimizer", "line_search"), [("adamw", "armijo"), ("newton-cg", ""), ("lbfgs", "")])
+def test_an_average_beside_a_search_is_refused(tmp_path, optimizer, line_search):
+    with pytest.raises(InputError, match="--average ema is for optimizers that make one step from one gradient"):
+        composed_session(tmp_path, optimizer, line_search, average="ema")

@@ -112,8 +112,10 @@ def _label_smoothing(values: Values) -> float:  # no other loss has a distributi
     return values["label_smoothing"] if values["head"] in ("softmax", *names.CONTRASTIVE_HEADS) else 0.0
 
 
-def _schedule(values: Values) -> str:  # a line search sets the step, so no schedule does
-    return "constant" if values["line_search"] else values["schedule"]
+def _schedule(values: Values) -> str:  # a line search sets the step, so no schedule does; nor beside an average for it
+    if values["line_search"]:
+        return "constant"
+    return "constant_with_warmup" if values["average"] == names.SCHEDULE_FREE else values["schedule"]
 
 
 def _warmup(values: Values) -> float:
@@ -317,6 +319,10 @@ class TrainingSection:
     warmup: Annotated[float, Option(
         "Warm-up: fraction of the run if below 1, else number of steps", 0.05, NOT_NEGATIVE,
         by_model={"transformer": 0.1}, full_batch=0.0, follows=_warmup, idle=_no_warmup, wants="method",
+    )]
+    average: Annotated[str, Option(
+        "Average of the weights that is evaluated and saved: schedule-free (instead of a decaying rate), ema "
+        "(exponential), or none", "none", choices=names.AVERAGES, what="average", wants="method",
     )]
     clip: Annotated[float, Option(
         "Clip the gradient to this norm; 0 is off", 1.0, NOT_NEGATIVE, full_batch=0.0, wants="method"

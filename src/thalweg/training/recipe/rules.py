@@ -16,7 +16,7 @@ def check(recipe: Recipe) -> None:
             names.check(option.choices, value, option.what or name.replace("_", " "))
         if option.range is not None and not option.range.holds(value):
             raise InputError(f"{option.flag} {option.range.says}; got {value!r}.")
-    for wrong in (_sizes, _outputs, _solvers, _networks):
+    for wrong in (_sizes, _outputs, _solvers, _averages, _networks):
         for sentence in wrong(recipe):
             raise InputError(sentence)
 
@@ -119,6 +119,20 @@ def _solvers(recipe: Recipe) -> Iterator[str]:
         yield f"--optimizer {solver} needs an --l2 above zero, and has its own line search."
     if recipe.run.precision == "bfloat16":
         yield f"--optimizer {solver} needs --precision float64 or float32; got bfloat16."
+
+
+def _averages(recipe: Recipe) -> Iterator[str]:
+    """What an average of the weights does not go with."""
+    training = recipe.training
+    if training.average == "none":
+        return
+    searched = f"{training.optimizer} with --line-search {training.line_search}" if training.line_search else ""
+    own = training.optimizer if training.optimizer in (*names.METHODS, *names.SOLVERS, "lbfgs") else ""
+    if searched or own:
+        yield (
+            f"--average {training.average} is for optimizers that make one step from one gradient, such as adamw, sgd "
+            f"or muon; got {searched or own}. Leave out one of them."
+        )
 
 
 def _models(found: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ from thalweg.errors import InputError
 from thalweg.optim.plateau import GreedyLR
 from thalweg.status import Status
 from thalweg.training.folder.run import HISTORY, finite, read_history
-from thalweg.training.session import stopping
+from thalweg.training.session import optimizer, stopping
 from thalweg.training.session.selection import select
 from thalweg.training.session.session import Session
 from thalweg.training.session.signals import Signals
@@ -110,7 +110,8 @@ def _take_steps(session: Session, log: "_History", signals: Signals) -> Generato
             moment.rejected_in_a_row, moment.num_rollbacks = 0, score.num_rollbacks
             continue
         if due:
-            entry = _evaluate(session, clock)
+            with optimizer.averaged(session.optimizer):
+                entry = _evaluate(session, clock)
             if entry is not None:
                 yield log.add(entry if record.gap is None else entry | {"gap": record.gap})
             moment.without_progress = score.without_progress

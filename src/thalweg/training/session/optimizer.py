@@ -1,5 +1,6 @@
 """From a recipe to what moves the weights: the optimizer, its learning-rate schedule, clipping."""
 
+import contextlib
 import dataclasses
 import difflib
 import inspect
@@ -15,6 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from thalweg import names, vectors
 from thalweg.errors import InputError
 from thalweg.optim import clipping, construct
+from thalweg.optim.averaging import AbstractAveraging
 from thalweg.optim.damping import Damping
 from thalweg.optim.descent import Descent
 from thalweg.optim.directions import Update
@@ -73,18 +75,23 @@ def build_optimizer(
         return names.find(names.SOLVERS, training.optimizer, "optimizer")(parameters)
     if training.optimizer in names.METHODS or training.line_search:
         return _compose(recipe, model, head, clip or build_clipping(recipe, head))
+    constructor = construct.find_optimizer(training.optimizer)
     options = dict(training.optimizer_options)
     if training.optimizer in names.OPTIMIZERS:
         for key in options.keys() & names.PARTS.keys():
             options[key] = _part(f"--optimizer-options.{key} of {training.optimizer}", key, options[key])
-    return construct.make_optimizer(
-        construct.find_optimizer(training.optimizer),
-        model,
-        head,
-        lr=training.lr,
-        weight_decay=training.weight_decay,
-        options=options,
-    )
+    if training.average == names.SCHEDULE_FREE:
+        options = construct.without_momentum(constructor) | options
+    rates = {"lr": training.lr, "weight_decay": training.weight_decay}
+    optimizer = construct.make_optimizer(constructor, model, head, **rates, options=options)
+    if training.average == "none":
+        return optimizer
+    return names.find(names.AVERAGES, training.average, "average")(optimizer)
+
+
+def averaged(optimizer: torch.optim.Optimizer) -> contextlib.AbstractContextManager[None]:
+    """Return a block in which the parameters hold what is to be evaluated and saved."""
+    return optimizer.averaged() if isinstance(optimizer, AbstractAveraging) else contextlib.nullcontext()
 
 
 def build_schedule(
