@@ -1,23 +1,14 @@
 """A report: plain data in, one HTML file out that opens anywhere without a network."""
 
-import base64
-import functools
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
-import jinja2
-import plotly.offline
-
-from thalweg.report.panels import Panel, section_panel
-from thalweg.report.text import format_value, script_json, visible
-from thalweg.report.theme import DARK, LIGHT
+from thalweg.report.document import render_page
+from thalweg.report.panels import section_panel
 from thalweg.report.training_panels import training_panels
-
-_TEMPLATES = Path(__file__).parent / "templates"
 
 
 @final
@@ -64,45 +55,6 @@ class Report:
     verdict: str = ""
 
 
-def _script(text: str) -> tuple[str, str]:
-    """Return a script that can stand in a page and the hash by which the page's policy allows it."""
-    text = text.replace("</script", "<\\/script").replace("<!--", "<\\!--").replace("\r\n", "\n").replace("\r", "\n")
-    digest = hashlib.sha256(text.encode("utf-8")).digest()
-    return text, f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
-
-
-@functools.cache
-def _plotly() -> tuple[str, str]:
-    """Return plotly's own script, of five million letters, and its hash."""
-    return _script(plotly.offline.get_plotlyjs())
-
-
-@functools.cache
-def _page() -> jinja2.Template:
-    """Return the page without its contents; reading it takes longer than filling it in."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: value if hasattr(value, "__html__") else visible(value),
-    )
-    environment.filters["value"] = format_value
-    return environment.get_template("page.html")
-
-
-def _figure_data(panels: Sequence[Panel]) -> str:
-    """Return the figures and both themes as JSON for the page's script."""
-    drawn = []
-    for panel in panels:
-        if panel.figure is not None:
-            figure = panel.figure.to_plotly_json()
-            figure["layout"].pop("template", None)
-            drawn.append(figure)
-    return script_json({"themes": {"light": LIGHT, "dark": DARK}, "figures": drawn})
-
-
 def render_report(report: Report) -> str:
     """Return the report as the text of an HTML file.
 
@@ -118,20 +70,15 @@ def render_report(report: Report) -> str:
     training = training_panels(report.history, report.metrics)
     results, proofs = ([section_panel(section) for section in part] for part in (report.sections, report.proofs))
     panels = [*results, *proofs, *training]  # as they come on the page
-    plotly_script, plotly_hash = _plotly()
-    page_script, page_hash = _script((_TEMPLATES / "page.js").read_text(encoding="utf-8"))
-    has_figures = any(panel.figure is not None for panel in panels)
-    return _page().render(
+    return render_page(
+        "page.html",
+        panels,
+        version=report.version,
+        created=report.created,
         report=report,
         training=training,
         results=results,
         proofs=proofs,
-        policy_hashes=f"{plotly_hash} {page_hash}" if has_figures else "'none'",
-        style=(_TEMPLATES / "style.css").read_text(encoding="utf-8"),
-        plotly_script=plotly_script if has_figures else "",
-        page_script=page_script,
-        figure_data=_figure_data(panels),
-        has_figures=has_figures,
     )
 
 

@@ -56,6 +56,16 @@ class Table:
 
 @final
 @dataclass(frozen=True)
+class View:
+    """Another look at a figure, taken at the press of a button: what changes in its traces and in its layout."""
+
+    label: str
+    traces: dict[str, list[Any]]  # for each property that changes, its value in every trace
+    layout: dict[str, Any] = field(default_factory=dict)
+
+
+@final
+@dataclass(frozen=True)
 class Panel:
     """A heading with a sentence that says how to read what follows, and any of a figure, a table and texts."""
 
@@ -67,6 +77,8 @@ class Panel:
     texts: list[tuple[str, Cell]] = field(default_factory=list)  # pairs of a label and a preformatted text
     half: bool = False  # whether two such panels stand side by side on a wide screen
     log_toggle: bool = False  # whether a button switches the vertical axis between linear and logarithmic
+    views: Sequence[View] = ()  # buttons above the figure, which is drawn in the first of them
+    views_label: str = ""  # what the buttons choose
     max_width_pixels: int | None = None  # widest that the figure may become
     min_width_pixels: int | None = None  # narrowest that it may become, beyond which it scrolls
 

@@ -24,11 +24,22 @@
   const draw = (plot) => {
     if (drawn.has(plot)) return;
     drawn.add(plot);
-    const { data, layout } = figures[plots.indexOf(plot)];
+    const { data, layout, views } = figures[plots.indexOf(plot)];
     // Dragging on a touch screen must scroll the page, not zoom the figure.
     Plotly.newPlot(plot, data, { ...layout, template: theme(), dragmode: touch ? false : "zoom" }, config);
     const button = plot.closest(".panel").querySelector(".toggle");
     if (button) offerLogarithm(button, plot);
+    const group = plot.closest(".panel").querySelector(".views");
+    if (group) offerViews(group, plot, views);
+  };
+
+  const offerViews = (group, plot, views) => {
+    const buttons = [...group.querySelectorAll("button")];
+    buttons.forEach((button, i) => button.addEventListener("click", () => {
+      Plotly.update(plot, views[i].traces, views[i].layout);
+      buttons.forEach((other) => other.setAttribute("aria-pressed", String(other === button)));
+    }));
+    group.hidden = false;
   };
 
   const offerLogarithm = (button, plot) => {
