@@ -83,6 +83,8 @@ TESTED_IN = {
     "optim/weight_average.py": "optim/test_schedule_free.py",
     "optim/wolfe.py": "optim/test_line_search.py",
     "report/": "report/test_page.py",
+    "report/comparison/entries.py": "report/comparison/test_page.py",
+    "report/comparison/profiles.py": "report/comparison/test_page.py",
     "status.py": "optim/test_descent.py",
     "tasks/": "tasks/test_new_task.py",
     "tasks/classify/": "tasks/classify/test_classify.py",
