@@ -1,6 +1,7 @@
 """Comparisons from beginning to end: equal conditions, honest records, going on, joining in, and what goes wrong."""
 
 import copy
+import html
 import json
 import math
 import subprocess
@@ -47,6 +48,9 @@ def test_the_folder_holds_what_a_person_can_read(undisturbed):
     folder = undisturbed.folder
     assert folder.name == "compare-reviews"
     assert json.loads((folder / "compare.json").read_text()) == undisturbed.result
+    page = html.unescape((folder / "compare.html").read_text(encoding="utf-8"))
+    assert undisturbed.sentence in page
+    assert all(trial["lr"] > 0 for trial in undisturbed.result["data"][0]["entrants"][0]["trials"])
     history = [json.loads(line) for line in (folder / "runs/reviews/sgd/seed-1/history.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in history if entry["event"] == "step"] == [1, 2, 3, 4]
     assert (folder / "runs/reviews/adamw/trial-0/recipe.toml").read_text().count("steps = 4")

@@ -23,6 +23,8 @@ from thalweg.comparison.running import Runner
 from thalweg.comparison.spaces import DEFAULT_OPTIMIZERS
 from thalweg.comparison.studies import STUDIES
 from thalweg.errors import InputError, counted
+from thalweg.report.comparison.page import render
+from thalweg.report.document import write_page
 from thalweg.training.folder import run
 from thalweg.training.recipe.recipe import Options
 from thalweg.training.session.optimizer import known_defaults
@@ -166,7 +168,9 @@ def answer(question: Question, say: Say, watch: Watch) -> Comparison:
         raise errors[0]
     result = _finish(found)
     run.write_json(folder / RESULT, result)
-    return Comparison(folder, run.finite(result))
+    result = run.finite(result)
+    write_page(folder / PAGE, render(result))
+    return Comparison(folder, result)
 
 
 def _find_folder(question: Question, name: str, digest: str, say: Say) -> Path:

@@ -128,7 +128,7 @@ class Rounds:
         for entrant in able:
             records = found.get(("trial", entrant.name), {})
             trials: list[dict[str, Any]] = [
-                {**records[str(number)], "number": number, "settings": settings}
+                {**records[str(number)], "number": number, "settings": settings, "lr": self._rate(entrant, settings)}
                 for number, settings in enumerate(tried[entrant.name])
             ]
             self.trials[entrant.name] = trials
@@ -138,6 +138,12 @@ class Rounds:
                 self.failed[entrant.name] = f"All {len(trials)} trials failed: {messages[0]}"
             else:
                 self.winners[entrant.name] = dict(trials[best]["settings"]) if best is not None else {}
+
+    def _rate(self, entrant: Entrant, settings: Mapping[str, Any]) -> float | None:
+        """Return the learning rate of a trial; None where none is tuned."""
+        if "lr" not in self._contest.spaces[entrant.name]:
+            return None
+        return settings.get("lr", self._contest.recipes[entrant.name].training.lr)
 
     def decide(self) -> None:
         """Run the winners from every seed."""

@@ -3,6 +3,7 @@
 import base64
 import functools
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -80,3 +81,23 @@ def render_page(template: str, panels: Sequence[Panel], **entries: Any) -> str:
         has_figures=has_figures,
         **entries,
     )
+
+
+def write_page(path: str | os.PathLike[str], page: str) -> None:
+    """Write a page as a file; a reader sees the old file or the new one, never half of it.
+
+    Args:
+        path: the file; its folder is made where it is missing.
+        page: its text.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(page.encode("utf-8", "replace"))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -3,10 +3,9 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, final
 
-from thalweg.report.document import render_page
+from thalweg.report.document import render_page, write_page
 from thalweg.report.panels import section_panel
 from thalweg.report.training_panels import training_panels
 
@@ -92,15 +91,4 @@ def write_report(path: str | os.PathLike[str], report: Report) -> None:
     Raises:
         ValueError: a section has an unknown kind or lacks an entry.
     """
-    path = Path(path)
-    content = render_report(report).encode("utf-8", "replace")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_page(path, render_report(report))
