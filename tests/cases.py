@@ -21,12 +21,14 @@ from thalweg.optim.damping import Damping
 from thalweg.optim.descent import Descent
 from thalweg.optim.directions import Gradient, Update
 from thalweg.optim.initial import InverseDiagonal, InverseGaussNewton
+from thalweg.optim.kfac import KFAC
 from thalweg.optim.lbfgs import LBFGS
 from thalweg.optim.levenberg_marquardt import LevenbergMarquardt
 from thalweg.optim.line_search import Armijo, Fixed
 from thalweg.optim.newton import Floor, Newton, Shift
 from thalweg.optim.newton_cg import NewtonCG, NoPreconditioner
 from thalweg.optim.quasi_newton import BFGS, SelfScaledBFGS, SelfScaledBroyden
+from thalweg.optim.sophia import Sophia
 from thalweg.optim.stochastic import StochasticArmijo
 from thalweg.optim.trust_region import TrustRegion
 from thalweg.optim.wolfe import StrongWolfe
@@ -171,6 +173,10 @@ DIRECTIONS: dict[str, AbstractDirection] = {
     "newton-cg with hessian": NewtonCG(Hessian, damping=None, preconditioner=NoPreconditioner()),
     "newton-cg with warm start": NewtonCG(warm_start=0.5),
     "levenberg-marquardt": LevenbergMarquardt(),
+    "kfac": KFAC(trust=1.0, damping=0.01, every=1, refresh=1),
+    "adaptive kfac": KFAC(Damping()),
+    "corrected kfac": KFAC(Damping(), corrected=True, num_samples=None),
+    "sophia": Sophia(),
 }
 STEP_SIZES: dict[str, AbstractStepSize] = {
     "fixed": Fixed(),
@@ -181,10 +187,11 @@ STEP_SIZES: dict[str, AbstractStepSize] = {
     "trust region": TrustRegion(),
 }
 UPDATES = ("sgd", "adamw")
+WITHOUT_MODEL = (*UPDATES, "sophia")
 # Their first matrix needs an objective, so a plain closure is not enough.
 FROM_CURVATURE = ("bfgs from gauss-newton", "lbfgs from a diagonal")
-FIRST_ORDER = ("gradient", *UPDATES)
-# Without a search the first step of these is the bare gradient, whose length means nothing.
+FIRST_ORDER = ("gradient", *UPDATES, "kfac", "adaptive kfac", "corrected kfac", "sophia")
+# Without a search the first step of these has a length that means nothing, such as that of the bare gradient.
 UNSCALED_AT_FIRST = (
     "gradient",
     "bfgs",
@@ -193,12 +200,13 @@ UNSCALED_AT_FIRST = (
     "self-scaled broyden",
     "lbfgs",
     "damped lbfgs",
+    "sophia",
 )
 
 
 def fits(direction: str, step_size: str) -> bool:
     if step_size == "trust region":
-        return direction not in UPDATES
+        return direction not in WITHOUT_MODEL
     if direction == "lbfgs from a diagonal" and "fixed" in step_size:
         return False  # the scale of the first pair is right along that pair only
     if step_size in ("fixed", "small fixed"):

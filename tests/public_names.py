@@ -194,6 +194,13 @@ def use_curvature() -> None:
     print(curvature.gauss_newton_trace(objective, list(objective.parameters)))
     root: curvature.Root = curvature.gauss_newton_root(objective)
     print(root.matrix.shape, curvature.gauss_newton_diagonal(objective, list(objective.parameters)).shape)
+    blocks: list[curvature.Block] = curvature.kronecker_factors(
+        objective, objective.parameters, sharing=curvature.Sharing.REDUCE
+    )
+    bases = [curvature.Eigenbasis.of(block) for block in blocks]
+    print(curvature.second_moments(objective, objective.parameters, bases)[0])
+    inverse = curvature.KroneckerInverse(bases, objective.parameters, [0.1] * len(objective.parameters))
+    print(inverse.shape)
     print(curvature.Hessian(objective, scheme=curvature.Scheme.KEPT_GRAPH).shape)
     print([isinstance(each, curvature.AbstractCurvature | curvature.AbstractSandwich) for each in operators])
     assert issubclass(curvature.CurvatureError, Exception)
@@ -343,6 +350,8 @@ def use_optim() -> None:
         *(optim.Newton(kind, optim.Damping()) for kind in (optim.Absolute(), optim.Floor(), optim.Shift())),
         *(optim.NewtonCG(preconditioner=kind) for kind in (optim.Jacobi(), optim.NoPreconditioner())),
         optim.LevenbergMarquardt(),
+        optim.KFAC(optim.Damping()),
+        optim.Sophia(),
     ]
     for direction in directions:
         print(optim.Descent(parameters, direction, optim.Armijo()).step(objective))

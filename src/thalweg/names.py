@@ -75,7 +75,13 @@ METHODS = {
     "newton": "thalweg.optim.newton:Newton",
     "newton-cg": "thalweg.optim.newton_cg:NewtonCG",
     "levenberg-marquardt": "thalweg.optim.levenberg_marquardt:LevenbergMarquardt",
+    "kfac": "thalweg.optim.kfac:KFAC",
+    "sophia": "thalweg.optim.sophia:Sophia",
 }
+# Of them; they are for batches and a schedule, like first-order optimizers, unless a search wants one function. With
+# the peak learning rate to try first.
+MINI_BATCH_METHODS = {"kfac": 1.0, "sophia": 3e-3}
+MINI_BATCH_SEARCHES = ("", "none", "stochastic")
 QUASI_NEWTON = ("bfgs", "self-scaled-bfgs", "self-scaled-broyden")  # of them; they want a Wolfe search
 # Methods for one kind of model, which prove how far from the global optimum they are.
 LINEAR_SOLVER, LINEAR_MODEL = "linear-newton", "linear"

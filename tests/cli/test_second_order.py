@@ -9,7 +9,7 @@ import pytest
 from thalweg.cli.main import run
 from thalweg.training.folder.run import read_history
 
-METHODS = ("bfgs", "lbfgs", "newton", "newton-cg", "levenberg-marquardt", "self-scaled-broyden")
+METHODS = ("bfgs", "lbfgs", "newton", "newton-cg", "levenberg-marquardt", "self-scaled-broyden", "kfac")
 LINE_SEARCHES = ("armijo", "wolfe", "stochastic", "trust-region", "none")
 SMALL = ("--hidden", 4, "--steps", 4, "--evaluate-every", 4)
 
@@ -79,6 +79,9 @@ WITH_OPTIONS = {
     "damping with arguments": ("levenberg-marquardt", ("damping", "{initial = 1e-2, fall = 0.5}")),
     "no damping": ("newton-cg", ("damping", "false")),
     "number": ("bfgs", ("damping", "0.2")),
+    "damping that stays": ("kfac", ("damping", "0.2")),
+    "damping that adapts": ("kfac", ("damping", "{initial = 1e-2}")),
+    "a switch": ("sophia", ("hessian", "true")),
 }
 
 

@@ -1,5 +1,8 @@
 from .culprit import CurvatureError as CurvatureError
 from .diagonal import gauss_newton_diagonal as gauss_newton_diagonal
+from .eigenbasis import Eigenbasis as Eigenbasis
+from .eigenbasis import KroneckerInverse as KroneckerInverse
+from .eigenbasis import second_moments as second_moments
 from .estimate import DiagonalEstimate as DiagonalEstimate
 from .estimate import Estimate as Estimate
 from .estimate import frobenius_norm as frobenius_norm
@@ -14,6 +17,9 @@ from .gauss_newton import Fisher as Fisher
 from .gauss_newton import GaussNewton as GaussNewton
 from .hessian import Hessian as Hessian
 from .hessian import Scheme as Scheme
+from .kronecker import Block as Block
+from .kronecker import Sharing as Sharing
+from .kronecker import kronecker_factors as kronecker_factors
 from .lanczos import Density as Density
 from .lanczos import Spectrum as Spectrum
 from .lanczos import extreme_eigenvalues as extreme_eigenvalues

@@ -35,6 +35,7 @@ from .directions import Gradient as Gradient
 from .directions import Update as Update
 from .initial import InverseDiagonal as InverseDiagonal
 from .initial import InverseGaussNewton as InverseGaussNewton
+from .kfac import KFAC as KFAC
 from .lbfgs import LBFGS as LBFGS
 from .lbfgs import AbstractInitial as AbstractInitial
 from .lbfgs import AutomaticInitial as AutomaticInitial
@@ -86,6 +87,7 @@ from .schedules import warmup_stable_decay as warmup_stable_decay
 from .search import StepReport as StepReport
 from .shampoo import Shampoo as Shampoo
 from .soap import SOAP as SOAP
+from .sophia import Sophia as Sophia
 from .stochastic import StochasticArmijo as StochasticArmijo
 from .trust_region import TrustRegion as TrustRegion
 from .weight_average import ExponentialAverage as ExponentialAverage

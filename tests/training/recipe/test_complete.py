@@ -29,6 +29,17 @@ def test_an_option_about_a_network_means_the_network(options, model):
     assert found["lags"] == (0 if model == "ar" else 10)
 
 
+@pytest.mark.parametrize("optimizer", names.MINI_BATCH_METHODS)
+def test_methods_for_batches_see_all_data_only_with_a_search_that_wants_that(optimizer):
+    found = {
+        search: defaults_for(given_options(optimizer=optimizer, line_search=search))
+        for search in ("", "stochastic", "armijo")
+    }
+    assert [each["batch_size"] for each in found.values()] == [64, 64, 0]
+    assert [each["schedule"] for each in found.values()] == ["cosine", "constant", "constant"]
+    assert found[""]["dropout"] > 0.0 == found["armijo"]["dropout"]
+
+
 REFUSED = {
     "task": ({"task": "clasify"}, "no task 'clasify'.*Did you mean 'classify'"),
     "model of another task": (

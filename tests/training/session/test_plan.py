@@ -108,6 +108,7 @@ def test_what_may_take_long_is_measured_and_too_long_is_trained_on_mini_batches(
 def test_an_optimizers_own_rate_and_the_width_of_a_file_are_known(tmp_path):
     assert known_defaults(Options(optimizer="adamw")) == known_defaults(Options(optimizer="bfgs")) == {}
     assert known_defaults(Options(optimizer="sgd")).keys() == {"lr", "weight_decay"}
+    assert known_defaults(Options(optimizer="kfac")) == {"lr": 1.0, "weight_decay": 0.0}
     path = tmp_path / "vectors.txt"
     path.write_text("river 1 2 3\nstone 4 5 6\n")
     assert known_defaults(Options(targets=path)) == {"target_width": 3}

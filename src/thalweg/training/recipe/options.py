@@ -86,13 +86,16 @@ def batch_size(text: str) -> int:
 
 
 def sees_all_data(values: Values) -> bool:
-    """Whether the optimizer is a direction of this package, which wants all data in every step."""
+    """Whether the optimizer is a direction of this package that wants all data in every step."""
+    if values["optimizer"] in names.MINI_BATCH_METHODS:
+        return values["line_search"] not in names.MINI_BATCH_SEARCHES
     return values["optimizer"] in names.METHODS or (values["optimizer"] == "lbfgs" and bool(values["line_search"]))
 
 
 def _line_search(values: Values) -> str:
-    own = "wolfe" if values["optimizer"] in names.QUASI_NEWTON else "armijo"
-    return own if values["optimizer"] in names.METHODS else values["line_search"]
+    if values["optimizer"] not in names.METHODS or values["optimizer"] in names.MINI_BATCH_METHODS:
+        return values["line_search"]
+    return "wolfe" if values["optimizer"] in names.QUASI_NEWTON else "armijo"
 
 
 def _targets(values: Values) -> str:

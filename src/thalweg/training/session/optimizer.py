@@ -40,6 +40,8 @@ def known_defaults(options: Options) -> dict[str, Any]:
         if not own and construct.find_optimizer(optimizer) is not torch.optim.AdamW:
             known["lr"] = construct.default_learning_rate(optimizer)
             known["weight_decay"] = construct.default_weight_decay(optimizer)
+        if optimizer in names.MINI_BATCH_METHODS:
+            known |= {"lr": names.MINI_BATCH_METHODS[optimizer], "weight_decay": 0.0}
     targets = options.get("targets", "")
     kind, _, start = targets.partition(":")
     text = start if kind in ("trained", "combined") else targets
@@ -189,7 +191,7 @@ def _value(name: str, key: str, value: Any, hint: Any) -> Any:
     if value is False and types.NoneType in kinds:
         return None
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if Damping in kinds:
+    if Damping in kinds and not (is_number and float in kinds):
         if not isinstance(value, Mapping) and not is_number:
             raise InputError(f"{where} must be a number, the damping to begin with; got {value!r}.")
         return Damping(**value) if isinstance(value, Mapping) else Damping(initial=value)
