@@ -23,7 +23,9 @@ from thalweg.optim.directions import Update
 from thalweg.optim.lbfgs import LBFGS
 from thalweg.optim.levenberg_marquardt import LevenbergMarquardt
 from thalweg.optim.line_search import Fixed
+from thalweg.optim.muon import NorMuon
 from thalweg.optim.newton_cg import NewtonCG
+from thalweg.optim.soap import SOAP
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -142,6 +144,27 @@ def test_lightnings_own_closure_is_enough_for_methods_with_gradients(tmp_path):
     assert module.descent.counts == optimizer.counts
     with pytest.raises(ValueError, match=r"Descent\(..., objective=...\); got partial"):
         fit(Plain(MAKERS["newton-cg"]), tmp_path)
+
+
+@pytest.mark.parametrize("kind", [SOAP, NorMuon])
+def test_preconditioned_optimizers_need_no_mixin(kind, tmp_path):
+    class Plain(Base):
+        def training_step(self, batch, batch_idx):
+            return nn.functional.mse_loss(self.model(batch[0]), batch[1])
+
+    def make(parameters):
+        return kind(parameters, lr=0.05)
+
+    ended = weights(fit(Plain(make), tmp_path))
+    assert torch.equal(weights(fit(Plain(make), tmp_path, resume=tmp_path / "epoch=0-step=3.ckpt")), ended)
+    model = Base().model
+    optimizer = make(model.parameters())
+    for step in range(6):
+        rows = slice(step * 8 % 24, step * 8 % 24 + 8)
+        optimizer.zero_grad()
+        nn.functional.mse_loss(model(X[rows]), Y[rows]).backward()
+        optimizer.step()
+    assert torch.equal(weights(model), ended)
 
 
 def test_accumulated_micro_batches_are_one_step(tmp_path):

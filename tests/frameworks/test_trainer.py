@@ -19,7 +19,10 @@ from thalweg.optim.descent import Descent
 from thalweg.optim.directions import Update
 from thalweg.optim.lbfgs import LBFGS
 from thalweg.optim.line_search import Fixed
+from thalweg.optim.muon import NorMuon
 from thalweg.optim.newton_cg import NewtonCG, NoPreconditioner
+from thalweg.optim.roles import parameter_groups, roles_of
+from thalweg.optim.soap import SOAP
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -238,6 +241,37 @@ def test_a_loss_of_ones_own_needs_a_head_for_gauss_newton(tmp_path):
     done = trainer("classes", newton_cg, tmp_path, make=own | {"head": Softmax(None, None)}, max_steps=1)
     done.train()
     assert losses(done)[0] == pytest.approx(1.1, abs=0.15)
+
+
+@pytest.mark.parametrize("kind", [SOAP, NorMuon])
+def test_preconditioned_optimizers_need_no_mixin(kind, tmp_path):
+    """The Trainer's own steps, its schedule and clipping, and a training that goes on bit for bit."""
+    own = {"lr_scheduler_type": "linear", "max_grad_norm": 1.0, "max_steps": 8, "save_steps": 4}
+    ends = []
+    for resumed in (None, str(tmp_path / "checkpoint-4")):
+        model, labels = MODELS["classes"][0](), MODELS["classes"][1]
+        quiet = {"logging_steps": 1, "save_strategy": "steps", "report_to": [], "use_cpu": True, "disable_tqdm": True}
+        settings = TrainingArguments(output_dir=str(tmp_path), per_device_train_batch_size=4, **(quiet | own))
+        rows = [{"input_ids": ids, "labels": label} for ids, label in zip(IDS, labels, strict=True)]
+        optimizer = kind(parameter_groups(model), lr=0.02)
+        done = Trainer(model=model, args=settings, train_dataset=rows, optimizers=(optimizer, None))
+        done.train(resume_from_checkpoint=resumed)
+        ends.append(ended(done))
+    assert torch.equal(*ends)
+    assert losses(done)[-1] < losses(done)[0]
+
+
+def test_roles_of_hugging_faces_own_layers():
+    model = llama()
+    roles = roles_of(model)
+    assert [id(p) for p in roles.output] == [id(model.lm_head.weight)]
+    assert [id(p) for p in roles.embeddings] == [id(model.model.embed_tokens.weight)]
+    assert len(roles.norms) == 3  # LlamaRMSNorm
+    assert len(roles.matrices) == 7
+    turned = transformers.pytorch_utils.Conv1D(12, 4)
+    turned_roles = roles_of(nn.Sequential(turned))
+    assert turned_roles.transposed == {id(turned.weight)}
+    assert [group["transposed"] for group in parameter_groups(turned_roles) if group["matrix"]] == [True]
 
 
 def test_an_interrupted_step_leaves_nothing_behind(tmp_path):

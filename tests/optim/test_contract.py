@@ -14,6 +14,9 @@ from thalweg.optim.descent import Descent
 from thalweg.optim.directions import Gradient, Update
 from thalweg.optim.lbfgs import LBFGS, curvature_condition
 from thalweg.optim.line_search import Armijo, Fixed
+from thalweg.optim.muon import NorMuon, PolarMuon
+from thalweg.optim.shampoo import Shampoo
+from thalweg.optim.soap import SOAP
 from thalweg.optim.stochastic import StochasticArmijo
 from thalweg.optim.wolfe import StrongWolfe
 from thalweg.status import Status
@@ -42,6 +45,9 @@ SCHEDULERS = {
     "OneCycleLR": lambda o: schedulers.OneCycleLR(o, 0.1, total_steps=12),
     "PolynomialLR": lambda o: schedulers.PolynomialLR(o, 8),
 }
+
+
+PRECONDITIONED = {kind.__name__: kind for kind in (SOAP, Shampoo, PolarMuon, NorMuon)}
 
 
 def layers() -> nn.Sequential:
@@ -87,6 +93,61 @@ def test_every_scheduler_drives_it_like_the_plain_optimizer(make):
     assert rates[0] == rates[1]
     assert len(set(rates[0])) > 1
     assert torch.equal(*ended)
+
+
+@pytest.mark.parametrize("make", SCHEDULERS.values(), ids=SCHEDULERS)
+def test_every_scheduler_drives_preconditioned_optimizers(make):
+    rates = {}
+    for name, kind in {"AdamW": torch.optim.AdamW, **PRECONDITIONED}.items():
+        model = layers()
+        optimizer = kind(model.parameters(), lr=0.05)
+        schedule, rates[name] = make(optimizer), []
+        for step in range(10):
+            gradients(model)
+            optimizer.step()
+            # A score of its own for the one that looks at it: the losses differ.
+            schedule.step(*([step % 3] if isinstance(schedule, schedulers.ReduceLROnPlateau) else []))
+            rates[name].append(optimizer.param_groups[0]["lr"])
+        assert weights(model).isfinite().all()
+    assert all(found == rates["AdamW"] for found in rates.values())
+    assert len(set(rates["AdamW"])) > 1
+
+
+@pytest.mark.parametrize("kind", PRECONDITIONED.values(), ids=PRECONDITIONED)
+def test_preconditioned_optimizers_step_as_the_direction_of_a_descent(kind):
+    ended = []
+    for wrap in (lambda p: kind(p, lr=0.05), lambda p: ours(p, kind, lr=0.05)):
+        model = layers()
+        optimizer = wrap(model.parameters())
+        for _ in range(6):
+            gradients(model)
+            nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+            optimizer.step()
+        ended.append(weights(model))
+    assert torch.equal(*ended)
+    model = layers()
+    objective = Objective(model, nn.MSELoss(), X, Y)
+    searched, start = Descent(model.parameters(), Update(kind, lr=0.05), Armijo()), objective.value()
+    for _ in range(10):
+        searched.step(objective)
+    assert objective.value() < 0.9 * start
+
+
+@pytest.mark.parametrize("kind", PRECONDITIONED.values(), ids=PRECONDITIONED)
+def test_a_scaler_skips_the_steps_of_preconditioned_optimizers(kind):
+    model, twin, scaler = layers(), layers(), torch.amp.GradScaler("cpu", init_scale=1024.0)
+    optimizer, plain = kind(model.parameters(), lr=0.05), kind(twin.parameters(), lr=0.05)
+    for step in range(4):
+        model.zero_grad()
+        scaler.scale(nn.functional.mse_loss(model(X), Y)).backward()
+        if step == 2:
+            model[0].bias.grad[0] = torch.inf
+        else:
+            gradients(twin)
+            plain.step()
+        scaler.step(optimizer)
+        scaler.update()
+    torch.testing.assert_close(weights(model), weights(twin), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

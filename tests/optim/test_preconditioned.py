@@ -344,7 +344,7 @@ def test_numbers_out_of_range_are_refused(given, message):
         ({"params": [nn.Parameter(torch.ones(2))], "matrix": True}, r"matrix=True has a parameter of shape \[2\]"),
         (
             {"params": [nn.Parameter(torch.ones(3, 2))], "pieces": 2},
-            r"pieces=2\) must divide the first axis .*\[3, 2\]",
+            r"pieces=2\) must divide the outputs of .*\[3, 2\]",
         ),
         (
             {"params": [nn.Parameter(torch.ones(3, 2))], "momentum": 1.0},

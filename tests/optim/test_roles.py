@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-import transformers
 from torch import nn
 
 from thalweg.errors import InputError
@@ -78,21 +77,6 @@ def test_positions_are_a_table_and_tied_weights_too():
     assert roles.output == []
 
 
-def test_hugging_faces_own_layers_and_output():
-    config = transformers.GPT2Config(
-        vocab_size=30, n_positions=8, n_embd=8, n_layer=1, n_head=2, tie_word_embeddings=False
-    )
-    model = transformers.GPT2LMHeadModel(config)
-    roles = roles_of(model)
-    assert names(model, roles.output) == {"lm_head.weight"}
-    assert names(model, roles.embeddings) == {"transformer.wte.weight", "transformer.wpe.weight"}
-    turned = {name for name, parameter in model.named_parameters() if id(parameter) in roles.transposed}
-    matrices = names(model, roles.matrices)
-    assert {name for name in turned if name.endswith("weight")} == matrices
-    assert len(matrices) == 4
-    assert all(".ln_" in name or "ln_f" in name for name in names(model, roles.norms))
-
-
 def test_groups_decay_matrices_only_and_take_narrow_weights_for_no_matrices():
     model = nn.Sequential(nn.Embedding(9, 4), nn.LSTM(4, 1), nn.Linear(4, 4), nn.Conv1d(4, 4, 3, groups=4))
     head = nn.Linear(4, 2)
@@ -113,6 +97,10 @@ def test_groups_decay_matrices_only_and_take_narrow_weights_for_no_matrices():
     ]
     with_output = parameter_groups(model, head, takes_output=True)
     assert [len(group["params"]) for group in with_output if group["matrix"]] == [2]
+    unnamed = parameter_groups(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 5000, bias=False)))
+    assert [(group["matrix"], [tuple(p.shape) for p in group["params"]]) for group in unnamed] == [
+        (True, [(4, 4)]), (False, [(5000, 4)]), (False, [(4,)]),
+    ]  # fmt: skip
     alone = parameter_groups(nn.Embedding(9, 4), nn.Linear(4, 2000))
     assert [group["matrix"] for group in alone] == [True, False]
     with pytest.raises(InputError, match="There is nothing to train"):

@@ -89,11 +89,13 @@ class AbstractPreconditioned(Optimizer, abc.ABC):
             for parameter in group["params"]:
                 if group["matrix"] and parameter.dim() < 2:
                     raise ValueError(f"{name}: a group with matrix=True has a parameter of shape {[*parameter.shape]}.")
-                if self._is_matrix(parameter, group) and len(parameter) % group["pieces"] and not group["transposed"]:
-                    raise ValueError(
-                        f"{name}(pieces={group['pieces']}) must divide the first axis of every matrix; got the shape "
-                        f"{[*parameter.shape]}."
-                    )
+                if self._is_matrix(parameter, group):
+                    rows = parameter[0].numel() if group["transposed"] else len(parameter)
+                    if rows % group["pieces"]:
+                        raise ValueError(
+                            f"{name}(pieces={group['pieces']}) must divide the outputs of every matrix; got the shape "
+                            f"{[*parameter.shape]}."
+                        )
         except ValueError:
             self.param_groups.pop()
             raise

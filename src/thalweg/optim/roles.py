@@ -8,9 +8,11 @@ from torch import nn
 
 from thalweg.errors import InputError
 from thalweg.models.transformer import LearnedPositions
+from thalweg.optim.layout import Layout
 
 # Tables of vectors, one for each id or position.
 TABLES = (nn.Embedding, nn.EmbeddingBag, LearnedPositions)
+VOCABULARY = 4096  # a matrix with a longer axis, and more than 8 times the other, is an output layer that nobody named
 GATES = {nn.LSTM: 4, nn.LSTMCell: 4, nn.GRU: 3, nn.GRUCell: 3, nn.RNN: 1, nn.RNNCell: 1}
 
 
@@ -104,7 +106,8 @@ def parameter_groups(
     """Return groups of a model's parameters for `SOAP`, `Shampoo`, `PolarMuon` and `NorMuon`, by their roles.
 
     Matrices inside the model are stepped as such, gates and packed projections apart; embeddings, the output layer,
-    norms and biases by AdamW. Weight decay applies to the matrices and the output layer only.
+    norms and biases by AdamW, and so are matrices as long as a vocabulary and narrow, or of a single row or column.
+    Weight decay applies to matrices and the output layer only.
 
     Args:
         model: the network, or its roles from `roles_of`.
@@ -132,9 +135,9 @@ def parameter_groups(
     rest = []
     for parameter in roles.matrices:
         pieces, turned = roles.pieces.get(id(parameter), 1), id(parameter) in roles.transposed
-        rows, columns = (len(parameter) if not turned else parameter.shape[1]) // pieces, parameter[0].numel()
-        is_matrix = min(rows, len(parameter) if turned else columns) >= 2
-        (whole.setdefault((pieces, turned), []) if is_matrix else rest).append(parameter)
+        sizes = sorted(Layout(parameter.shape, pieces, turned).matrix)
+        is_table = sizes[1] > VOCABULARY and sizes[1] > 8 * sizes[0]
+        (whole.setdefault((pieces, turned), []) if sizes[0] >= 2 and not is_table else rest).append(parameter)
     for parameter in roles.output:
         as_matrix = (takes_output and max(parameter.shape) <= 1024) or not roles.matrices
         (whole.setdefault((1, False), []) if as_matrix and min(parameter.shape) >= 2 else rest).append(parameter)
@@ -173,5 +176,5 @@ def _layouts(module: nn.Module) -> Iterator[tuple[nn.Parameter, int, bool]]:
         for parameter in (p for p in module.parameters(recurse=False) if p.dim() > 2):
             yield parameter, module.groups, False
     elif type(module).__module__ == "transformers.pytorch_utils" and type(module).__name__ == "Conv1D":
-        for parameter in module.parameters(recurse=False):
+        for parameter in (p for p in module.parameters(recurse=False) if p.dim() > 1):
             yield parameter, 1, True

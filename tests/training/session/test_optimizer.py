@@ -12,6 +12,7 @@ from thalweg import names
 from thalweg.errors import InputError
 from thalweg.optim.construct import optimizer_names
 from thalweg.optim.descent import Descent
+from thalweg.optim.polar import Exact, Polynomial
 from thalweg.training.folder import build
 from thalweg.training.folder.run import Run
 from thalweg.training.recipe.recipe import Options
@@ -118,7 +119,7 @@ def test_every_method_and_line_search_is_a_name_that_leads_somewhere():
 
 
 @pytest.mark.parametrize("name", sorted(optimizer_names()))
-def test_every_optimizer_of_torch_is_there_by_name(reviews, tmp_path, name):
+def test_every_optimizer_of_torch_and_of_this_library_is_there_by_name(reviews, tmp_path, name):
     model = {"muon": "mlp"}.get(name, "bag")
     if name == "sparseadam":
         with pytest.raises(InputError, match="parse"):
@@ -130,6 +131,17 @@ def test_every_optimizer_of_torch_is_there_by_name(reviews, tmp_path, name):
     assert entries[-1]["status"] == "COMPLETED"
     assert not any(entry["event"] == "rejected" for entry in entries)
     assert not torch.equal(build.get_weights(session.model, session.head)["head.output.weight"], before)
+
+
+def test_the_polar_factor_is_chosen_by_name(reviews, tmp_path):
+    options = {"model": "mlp", "optimizer": "normuon"}
+    for given, expected in (("newton-schulz", Polynomial()), ({"name": "exact", "floor": 0.01}, Exact(0.01))):
+        session = session_for(reviews, tmp_path, name="a", optimizer_options={"polar": given}, **options)
+        assert session.optimizer.polar == expected
+    with pytest.raises(InputError, match=r"There is no polar 'exat'.*Did you mean 'exact'"):
+        session_for(reviews, tmp_path, name="b", optimizer_options={"polar": "exat"}, **options)
+    with pytest.raises(InputError, match=r"There is no optimizer 'normoun'.*Did you mean 'normuon'"):
+        session_for(reviews, tmp_path, name="b", optimizer="normoun")
 
 
 def test_an_optimizer_by_its_import_path(reviews, tmp_path):
