@@ -356,6 +356,17 @@ def test_what_cannot_be_asked_is_told_before_anything_runs(changes, match, revie
         compare(reviews, out=tmp_path, **changes)
 
 
+def test_entrants_have_folders_of_their_own(reviews, tmp_path):
+    given = {**SMALL, "steps": 1, "trials": 0, "seeds": 1}
+    run_ = compare(reviews, optimizers=["sgd:label='a b'", "sgd:lr=1:label='a-b'"], out=tmp_path, **given)
+    assert {path.name for path in (run_.folder / "runs" / "reviews").iterdir()} == {"a-b", "a-b-2"}
+
+
+def test_a_recipe_is_no_data(tmp_path):
+    with pytest.raises(InputError, match=r"recipe\.toml is a recipe, which leaves nothing open"):
+        compare(tmp_path / "recipe.toml", optimizers="adamw,sgd", out=tmp_path)
+
+
 def test_the_same_data_twice_is_told(reviews, tmp_path):
     with pytest.raises(InputError, match="same data are given twice"):
         compare(reviews, reviews, optimizers="adamw,sgd", out=tmp_path)

@@ -58,6 +58,25 @@ def test_a_run_of_a_process_that_is_gone_is_taken_over_at_once(path):
     assert Ledger(path, "compare-x", "abc").claim(study, "0", {}, {}) is not None
 
 
+def test_a_process_number_that_is_used_again_is_not_waited_for(path, monkeypatch):
+    gone = another(path, f"{ledgers.socket.gethostname()}:{os.getppid()}")
+    study = gone.study("reviews", "adamw", "trial")
+    gone.claim(study, "0", {}, {})
+    ours = Ledger(path, "compare-x", "abc")
+    assert ours.claim(study, "0", {}, {}) is None
+    later = time.time() + 200.0
+    monkeypatch.setattr(ledgers.time, "time", lambda: later)
+    assert ours.claim(study, "0", {}, {}) is not None
+
+
+def test_long_names_of_entrants_are_told_apart(path):
+    ledger = Ledger(path, "compare-x", "abc")
+    names = ["bfgs:" + "a" * 600, "bfgs:" + "a" * 601]
+    studies = [ledger.study("reviews", name, "seed") for name in names]
+    assert studies[0] != studies[1]
+    assert max(len(name) for name in ledger._studies) < 200
+
+
 def test_a_run_that_is_given_up_is_free(path):
     ours, theirs = Ledger(path, "compare-x", "abc"), another(path, "elsewhere:1")
     study = theirs.study("reviews", "adamw", "seed")

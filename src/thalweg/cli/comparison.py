@@ -1,6 +1,7 @@
 """`thalweg compare`: the live display, the table, the sentence, and the exit code."""
 
 import math
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -40,8 +41,12 @@ def compare_and_show(
     """
     asked = {**asked, "target": _target(asked["target"]), "name": options.get("name", "")}
     question = ask(sources, options.with_(name=None), **asked)
-    with _Bar(console, quiet=quiet) as bar:
-        found = answer(question, bar.said(say), bar.show)
+    try:
+        with _Bar(console, quiet=quiet) as bar:
+            found = answer(question, bar.said(say), bar.show)
+    except KeyboardInterrupt:
+        say("Interrupted: the runs that had ended are kept, and the same command goes on.")
+        raise
     if as_json:
         rows = [{key: row[key] for key in ROW_KEYS} for row in found.rows]
         failed = {data["name"]: data["failed"] for data in found.result["data"] if data["failed"]}
@@ -158,7 +163,8 @@ class _Bar:
             console=console, transient=True,
         )  # fmt: skip
         self._bar = self._progress.add_task("comparing", total=1, figures="", visible=False)
-        self._total, self._done, self._took = 0, 0, 0.0
+        self._total = 0
+        self._took: list[float] = []  # seconds of each run
         self._each: float | None = None  # seconds of a run, as planned
         self._begun = self._shown = 0.0
         self._what = ""
@@ -184,7 +190,7 @@ class _Bar:
             return
         match event["event"]:
             case "plan":
-                self._total, self._done, self._took, self._each = event["runs"], 0, 0.0, event["seconds"]
+                self._total, self._took, self._each = event["runs"], [], event["seconds"]
                 self._progress.update(self._bar, total=self._total, completed=0, visible=True, figures="")
             case "run":
                 kind = {"pace": "measuring its pace", "trial": f"trial {event['number'] + 1}"}
@@ -193,10 +199,9 @@ class _Bar:
             case "step":
                 self._step(event)
             case "done" if event["kind"] != "pace":
-                self._done += 1
-                self._took += event["took"]
-                self._line(f"{self._done} of {counted(self._total, 'run')}: {self._what}{self._left(0.0)}")
-                self._progress.update(self._bar, completed=self._done)
+                self._took.append(event["took"])
+                self._line(f"{len(self._took)} of {counted(self._total, 'run')}: {self._what}{self._left(0.0)}")
+                self._progress.update(self._bar, completed=len(self._took))
             case "waiting":
                 self._line(f"Waiting for {counted(event['runs'], 'run')} that another process is at.")
 
@@ -213,10 +218,10 @@ class _Bar:
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _left(self, spent: float) -> str:
-        """Return the time that is left, by the runs so far, or by what is planned before the first has ended."""
-        each = self._took / self._done if self._done else self._each
+        """Return the time that is left, by the median of the runs so far, or by what is planned before the first."""
+        each = statistics.median(self._took) if self._took else self._each
         if each is None:
             return ""
-        left = max(0.0, each * (self._total - self._done) - spent)
+        left = max(0.0, each * (self._total - len(self._took)) - spent)
         text = f"{left:.0f} s" if left < 120 else f"{left / 60:.0f} min"
         return f", about {text} left"

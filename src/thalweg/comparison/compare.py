@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, Final, final
 
 from thalweg.comparison.contest import (
-    OTHER_LOSSES,
     Contest,
     checksums,
     data_names,
+    has_other_losses,
     metric_of,
     open_contest,
     unit_of,
@@ -32,7 +32,11 @@ from thalweg.training.session.signals import Signals
 
 VERSION: Final = 1
 QUESTION, RESULT, PAGE, STUDY = "question.json", "compare.json", "compare.html", "study.log"
-NOT_VARIED: Final = ("source", "task", "name", "seed", "device", "valid", "steps", "epochs", "time", "patience")
+VARIED_WITH: Final = "adamw"  # the optimizer where another option is varied and none is named
+NOT_VARIED: Final = (
+    "source", "task", "name", "seed", "device", "valid", "text_column", "other_column", "label_column", "columns",
+    "skip_bad_rows", *NOT_COMMON,
+)  # fmt: skip
 Say = Callable[[str], None]
 
 
@@ -101,9 +105,13 @@ def ask(
         steps = study.steps if steps is None and seconds is None else steps
     entrants = _entrants(study.optimizers if study is not None else optimizers, vary)
     common(options, entrants)
+    if "optimizer" not in {*options, entrants[0].option}:  # else a model's own solver would leave no rate to tune
+        options = options.with_(optimizer=VARIED_WITH)
     for entrant in entrants:
         if entrant.option in NOT_VARIED:
-            raise InputError(f"--vary {entrant.option} is not possible: it is the same for all, or set by the budget.")
+            raise InputError(
+                f"--vary {entrant.option} is not possible: the data are read once for all, and the budget ends runs."
+            )
         known_defaults(options.with_(entrant.options()))
     usual = (8, 3, "valid") if study is None else (study.trials, study.num_seeds, study.scored_on)
     given = (trials, seeds, scored_on)
@@ -217,7 +225,7 @@ def _on_one(
     reference = next(iter(contest.recipes.values()))
     task, _ = contest.read(reference)
     metric, vary = metric_of(task), question.entrants[0].option
-    scored_by = "metric" if vary in OTHER_LOSSES and metric[0] != "loss" else "loss"
+    scored_by = "metric" if has_other_losses(vary, task) and metric[0] != "loss" else "loss"
     by = metric if scored_by == "metric" else ("loss", "lower")
     unit = unit_of(contest)
     runner = Runner(contest, folder / "runs" / name, question.scored_on, scored_by, metric, unit)

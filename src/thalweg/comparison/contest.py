@@ -22,12 +22,13 @@ from thalweg.training.session.reading import Opened, open_data, read_examples, s
 
 # Options that decide which function is minimized, or what is read, so that optimizers are compared on equal ones.
 EQUAL: Final = ("l2", "dropout", "label_smoothing", "class_weights", "threshold", "precision")
-# With these the validation losses of two entrants are numbers of different kinds.
+# With these the validation losses of two entrants are numbers of different kinds,
 OTHER_LOSSES: Final = (
-    "head", "targets", "target_width", "tie", "tokenizer", "vocabulary_size", "max_length", "normalize", "scaling",
-    "text_column", "label_column", "other_column", "columns", "lags", "dispersion", "dispersion_weight",
-    "target_average", "class_weights", "valid", "valid_share",
+    "head", "targets", "target_width", "target_average", "tie", "dispersion", "dispersion_weight", "scaling",
+    "class_weights", "valid_share",
 )  # fmt: skip
+# and with these where the answers are texts, too.
+OTHER_TEXTS: Final = ("tokenizer", "vocabulary_size", "max_length", "normalize")
 
 
 @final
@@ -180,6 +181,12 @@ def _default_lr(optimizer: str, otherwise: float) -> float:
 
 def _listed(words: list[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def has_other_losses(option: str, task: AbstractTask) -> bool:
+    """Whether losses with two values of an option cannot be compared, so that the metric has to be."""
+    writes = "writes" in names.task_spec(task.name).traits
+    return option in OTHER_LOSSES or (writes and option in OTHER_TEXTS)
 
 
 def metric_of(task: AbstractTask) -> tuple[str, str]:

@@ -1,6 +1,7 @@
 """Which runs are done, by whom, and what came out: an Optuna study for each entrant, in a file or a shared database."""
 
 import contextlib
+import hashlib
 import os
 import socket
 import time
@@ -18,7 +19,8 @@ from thalweg.comparison.spaces import Choices, Interval, Space
 from thalweg.errors import InputError
 
 BEAT_SECONDS: Final = 10.0  # between two signs of life of a run under way
-SILENT_SECONDS: Final = 120.0  # after which a run of another machine is taken for dead
+SILENT_SECONDS: Final = 120.0  # after which a run is taken for dead
+LONGEST_NAME: Final = 100  # of an entrant in the name of a study, which databases limit
 PLACE, ALIVE, OWNER, RECORD, SETTINGS = "place", "alive", "owner", "record", "settings"
 
 
@@ -49,7 +51,7 @@ class Ledger:
 
     def study(self, *names: str) -> int:
         """Return the id of the study of some names, such as data, entrant and kind; it is made where there is none."""
-        name = "/".join([self._prefix, *names, self._suffix])
+        name = "/".join([self._prefix, *map(_short, names), self._suffix])
         if name not in self._studies:
             with self.reachable():
                 optuna.create_study(study_name=name, storage=self._storage, load_if_exists=True)
@@ -110,9 +112,9 @@ class Ledger:
         host, _, number = owner.rpartition(":")
         if owner == self._owner:  # a process has one run at a time; another one had the same number
             return False
-        if host == socket.gethostname() and number.isdigit():
-            return _exists(int(number))
-        return time.time() - beat < SILENT_SECONDS
+        if host == socket.gethostname() and number.isdigit() and not _exists(int(number)):
+            return False
+        return time.time() - beat < SILENT_SECONDS  # by then another process may have the number
 
     def _trials(self, study: int) -> list[FrozenTrial]:
         with self.reachable():
@@ -174,6 +176,13 @@ def _without_password(storage: str) -> str:
     scheme, mark, rest = storage.partition("://")
     login, at, place = rest.rpartition("@")
     return f"{scheme}://{login.partition(':')[0]}@{place}" if mark and at else storage
+
+
+def _short(name: str) -> str:
+    """Return a name that is not too long for a database, and still no other's."""
+    if len(name) <= LONGEST_NAME:
+        return name
+    return f"{name[:LONGEST_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:10]}"
 
 
 def _distribution(one: Interval | Choices) -> BaseDistribution:

@@ -58,6 +58,11 @@ class Question:
     def __post_init__(self) -> None:
         if not self.sources:
             raise InputError("There is nothing to compare on: give a file, or a built-in set such as docstrings.")
+        for source in self.sources:
+            if source.endswith(".toml"):
+                raise InputError(
+                    f"{source} is a recipe, which leaves nothing open to compare; give its data, and options for all."
+                )
         if len(set(self.sources)) < len(self.sources):
             raise InputError("The same data are given twice; name each file once.")
         for name, least, value in (

@@ -42,7 +42,7 @@ def target_of(
         if scores and math.isfinite(max(scores)):
             worst = max(scores)
             value = -worst if by[1] == "higher" else worst
-            return value, f"What every one of the {len(scores)} runs of {entrant['name']} reaches, its tuned settings."
+            return value, f"Every final run of {entrant['name']} reaches it ({len(scores)} of them)."
     return None, "No entrant has finished all its runs without diverging, so there is no target."
 
 

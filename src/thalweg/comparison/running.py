@@ -21,6 +21,7 @@ from thalweg.training.session.session import Session
 from thalweg.training.steps.device import choose_device
 from thalweg.training.steps.fit import FitOptions, fit
 
+LONGEST_NAME: Final = 80  # of a folder
 MIN_PACE_STEPS: Final = 3  # timed, after a first one that starts everything up
 # Whatever an optimizer of another package may raise in the middle of a step.
 ERRORS: Final = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
@@ -42,7 +43,13 @@ class Runner:
     def __init__(
         self, contest: Contest, folder: Path, scored_on: str, scored_by: str, metric: tuple[str, str], unit: int
     ) -> None:
-        self.contest, self._folder = contest, folder
+        self.contest = contest
+        self._folders: dict[str, Path] = {}
+        for name in contest.recipes:
+            short = folder_name(name)
+            while folder / short in self._folders.values():
+                short += "-2"
+            self._folders[name] = folder / short
         self._how = (unit, scored_on, scored_by, metric)
 
     def train(
@@ -65,7 +72,7 @@ class Runner:
             keep_as: the name under which recipe and history are kept; "": they are not.
         """
         with tempfile.TemporaryDirectory(prefix="thalweg-") as scratch:
-            kept = self._folder / folder_name(entrant.name) / keep_as if keep_as else Path(scratch)
+            kept = self._folders[entrant.name] / keep_as if keep_as else Path(scratch)
             try:
                 session = self._session(entrant, settings, seed, limit.steps, kept)
                 measured = Measured(session, limit, *self._how)
@@ -141,4 +148,4 @@ def failed_record(error: BaseException) -> dict[str, Any]:
 
 def folder_name(name: str) -> str:
     """Return an entrant's name as that of a folder."""
-    return re.sub(r"[^\w.=,-]+", "-", name).strip("-.") or "entrant"
+    return re.sub(r"[^\w.=,-]+", "-", name).strip("-.")[:LONGEST_NAME] or "entrant"
