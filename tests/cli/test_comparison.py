@@ -21,6 +21,12 @@ def reviews(tmp_path, monkeypatch):
     return write_reviews(tmp_path / "reviews.csv", rows=120)
 
 
+@pytest.fixture(autouse=True)
+def _no_page(monkeypatch):
+    """Drawing a page takes longer than most of these comparisons."""
+    monkeypatch.setattr("thalweg.comparison.compare.render", lambda result: "")
+
+
 def call(capsys, *arguments):
     with pytest.raises(SystemExit) as ended:
         run(["compare", *map(str, arguments)])
