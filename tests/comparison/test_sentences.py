@@ -34,7 +34,7 @@ DIFFERENCES = {
         (LOW, HIGH),
         {"p_value": 0.067, "num_comparisons": 5},
         "No difference beyond noise between a and b in validation loss on d (95 % interval of the difference -0.75 to "
-        "-0.25; 3 seeds; p = 0.067 after Holm's correction for 5 comparisons).",
+        "-0.25; 3 seeds; alone that would be a difference, but p = 0.067 after Holm's correction for 5 comparisons).",
     ),
     "clear among five comparisons": (
         ([1.0, 1.01, 1.02], [1.5, 1.51, 1.53]),
@@ -124,7 +124,8 @@ TIMES = {
         ([20.0, 22.0, 24.0], [10.0, 12.0, 11.0]),
         {"p_value": 0.06, "num_comparisons": 10},
         "No difference beyond noise between a and b in the time to the target on d (95 % interval of the ratio a / b "
-        "1.61 to 2.48; 3 seeds; p = 0.06 after Holm's correction for 10 comparisons).",
+        "1.61 to 2.48; 3 seeds; alone that would be a difference, but p = 0.06 after Holm's correction for 10 "
+        "comparisons).",
     ),
     "an end that would be rounded to 1": (
         ([10.0 * math.exp(0.3 + 0.11956 * part) for part in (-1.0, 0.0, 1.0)], [10.0, 10.0, 10.0]),

@@ -57,6 +57,7 @@ def difference_sentence(
             f"{_diverged(a, b, found)}{correction})."
         )
     interval = _interval(found.low, found.high, 0.0, unit)
+    correction = _alone(found.is_clear(), correction)
     return (
         f"No difference beyond noise between {a} and {b} in {quantity}{_on(data, ' on ')} (95 % interval of the "
         f"difference {interval}; {seeds}{_diverged(a, b, found)}{correction})."
@@ -119,6 +120,7 @@ def time_sentence(
     correction = _correction(p_value, num_comparisons)
     if not found.is_clear(p_value):
         note = f"; {reached}" if found.bound else f"; {seeds}"
+        correction = _alone(found.is_clear(), correction)
         return (
             f"No difference beyond noise between {a} and {b} in the {quantity} to the target{_on(data, ' on ')} (95 % "
             f"interval of the ratio {slower} / {faster} {_interval(low, high, 1.0)}{note}{correction})."
@@ -200,6 +202,11 @@ def _correction(p_value: float | None, num_comparisons: int) -> str:
     if p_value is None or num_comparisons < 2:
         return ""
     return f"; p = {p_value:.2g} after Holm's correction for {num_comparisons} comparisons"
+
+
+def _alone(is_clear: bool, correction: str) -> str:
+    """Return a correction by which a difference that would be clear alone is none."""
+    return f"; alone that would be a difference, but {correction.removeprefix('; ')}" if is_clear else correction
 
 
 def _on(data: str, before: str = "On ") -> str:

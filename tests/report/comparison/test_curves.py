@@ -95,7 +95,7 @@ def test_heads_are_compared_by_the_metric():
 def test_one_run_each_has_no_band():
     panel = panel_of(made(num_seeds=1))
     assert all(not trace.x for trace in panel.figure.data if trace.fill == "toself")
-    assert "Each line is one run" in panel.text
+    assert "Each line is one run." in panel.text
 
 
 def test_without_curves_there_is_no_panel():

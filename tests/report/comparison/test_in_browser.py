@@ -106,4 +106,4 @@ def test_buttons_switch_between_seconds_steps_and_evaluations(size, tmp_path):
             assert state["cut"] == 0
     rows = [state["rows"] for state in seen["groups"][1]["states"]]
     assert rows[0][:2] == ["sgd:momentum=0.9not reached in 60 s", "adamw30.5 s"]
-    assert rows[2][:2] == ["sgd:momentum=0.9not reached in 1,200 evaluations", "adamw600 evaluations"]
+    assert rows[2][:2] == ["sgd:momentum=0.9not reached in 1,200 evaluations", "lbfgs1,500 evaluations"]

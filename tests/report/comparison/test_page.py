@@ -7,7 +7,7 @@ import pytest
 from browser import HOSTILE, LOUD
 from comparison_cases import made
 
-from thalweg.report.comparison.entries import amount, budget_of, looks, score_of
+from thalweg.report.comparison.entries import amount, budget_of, looks, memory, score_of
 from thalweg.report.comparison.page import render
 from thalweg.report.comparison.profiles import profiles_panel
 
@@ -113,6 +113,7 @@ def test_what_entrants_are_scored_by(case):
 def test_amounts_and_budgets_are_written_for_people():
     found = [amount(value, "s") for value in (None, 60.0, 0.0123456, 1234.5, 18.24)]
     assert found == ["–", "60 s", "0.0123 s", "1,230 s", "18.2 s"]
+    assert [memory(size) for size in (None, 976, 20_508_924, 3.2e9)] == ["–", "0.976 kB", "20.5 MB", "3.2 GB"]
     assert [budget_of({"budget": budget}) for budget in ({"steps": 1}, {"seconds": 2.5}, {}, None)] == [
         "1 step",
         "2.5 s",

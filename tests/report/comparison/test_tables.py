@@ -34,6 +34,21 @@ def test_spread_stands_beside_the_mean_where_it_is_known():
     assert cells(panel)[0][1:3] == ["0.5123 ± 0.012", "–"]
 
 
+def test_of_many_runs_the_median_and_the_best_are_shown():
+    comparison = made(names=("adamw",))
+    comparison["rows"][0] |= {"loss": 0.5, "loss_spread": 0.1, "loss_median": 0.4, "loss_best": 0.25, "seeds": 20}
+    (panel,) = rows_panel(comparison, looks(comparison))
+    assert cells(panel)[0][1] == "0.4, best 0.25"
+
+
+def test_without_trials_nothing_was_tuned():
+    comparison = made(names=("lbfgs",))
+    data = comparison["data"][0]
+    (panel,) = tuned_panel(data, looks(comparison), score_of(data))
+    assert panel.text.startswith("Nothing was tuned")
+    assert cells(panel) == [["lbfgs", "optimizer=lbfgs"]]
+
+
 def test_several_data_sets_have_a_column_and_failures_are_named():
     comparison = made(sets=("a.csv", "b.csv"), failed_set="c.csv", failed_entrant="lbfgs")
     (panel,) = rows_panel(comparison, looks(comparison))

@@ -69,6 +69,17 @@ def test_views_count_steps_and_evaluations():
     assert panel.views[1].layout["yaxis.ticktext"] == ["adamw<br>200 steps"]
 
 
+def test_each_view_has_the_order_of_its_own():
+    comparison = made()
+    panel = panel_of(comparison)
+    looked = looks(comparison)
+    for view in panel.views:
+        names = [label.split("<br>")[0] for label in view.layout["yaxis.ticktext"]]
+        assert view.traces["marker.color"][0] == [looked[name].color for name in names]
+        assert view.traces["x"][0][1:] == sorted(view.traces["x"][0][1:], reverse=True)
+    assert [label.split("<br>")[0] for label in panel.views[2].layout["yaxis.ticktext"]][1] == "lbfgs"
+
+
 def test_without_a_target_there_is_no_panel():
     comparison = made(target=None)
     data = comparison["data"][0]

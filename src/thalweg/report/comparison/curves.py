@@ -223,11 +223,11 @@ def _reading(data: Mapping[str, Any], score: Score) -> str:
     words = [score.better]
     if num_seeds > 1:
         words.append(
-            f"Each line is the median of {counted(num_seeds, 'run')} with the tuned settings, each from another start; "
-            "the band reaches from the smallest to the largest of them."
+            f"Each line is the median of {counted(num_seeds, 'run')}, each from another start; the "
+            "band reaches from the smallest to the largest of them."
         )
     else:
-        words.append("Each line is one run with the tuned settings.")
+        words.append("Each line is one run.")
     words.append("Between measurements lines are straight; a run that ended early keeps what it reached.")
     if any(num_diverged(entries(entrant, "seeds")) for entrant in entries(data, "entrants")):
         words.append(

@@ -128,6 +128,14 @@ def amount(value: float | None, unit: str) -> str:
     return f"{shown} {unit}".strip()
 
 
+def memory(size: float | None) -> str:
+    """Return a number of bytes as people write it."""
+    if size is None:
+        return "–"
+    unit, scale = ("GB", 1e9) if size >= 1e9 else ("MB", 1e6) if size >= 1e6 else ("kB", 1e3)
+    return amount(size / scale, unit)
+
+
 def horizon(data: Mapping[str, Any], entrant: Mapping[str, Any], axis: str) -> float:
     """Return how long the runs of an entrant lasted: the budget, or the longest of them; 0 where nothing is known."""
     given = number(mapping(data, "budget").get(axis))

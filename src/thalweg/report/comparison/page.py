@@ -141,7 +141,8 @@ def _lead(comparison: Mapping[str, Any]) -> str:
     if trials:
         words += f"; each first tuned in {trials} trial{'' if trials == '1' else 's'}{of}"
     if seeds:
-        words += f"; then compared over {seeds} run{'' if seeds == '1' else 's'}{of} from other starts"
+        runs = f"compared over {seeds} run{'' if seeds == '1' else 's'}{of}"
+        words += f"; then {runs} from other starts" if trials else f"; {runs} from different starts"
     return f"{words}."
 
 

@@ -14,6 +14,7 @@ from thalweg.report.comparison.entries import (
     horizon,
     mapping,
     median_time,
+    memory,
     num_diverged,
     score_of,
     text,
@@ -23,6 +24,7 @@ from thalweg.report.panels import Panel, table
 from thalweg.report.text import format_value, number
 
 Entry = Mapping[str, Any]
+MANY_RUNS = 10  # of which the median and the best are shown
 
 
 def rows_panel(comparison: Entry, found: Mapping[str, Look]) -> list[Panel]:
@@ -63,16 +65,20 @@ def rows_panel(comparison: Entry, found: Mapping[str, Look]) -> list[Panel]:
     by = {score.name: score for score in scores.values()}
     words = " ".join(f"{name[0].upper()}{name[1:]}: {score.better.lower()}" for name, score in by.items())
     words += (
-        " Figures are of the runs with the tuned settings, not of the trials: loss and metric are means over the runs "
-        "(± their standard deviation), what it takes to the target is the median. A diverged run counts as one that "
-        "never gets there, and leaves no mean. > 60 s: not reached by then; (2 of 3): so many runs reach it. Memory is "
-        "that of weights, gradients and the optimizer's state, on a GPU the most that was allocated."
+        " Figures are of the final runs, not of the trials: loss and metric are means over the runs (± their standard "
+        f"deviation), of {MANY_RUNS} runs or more the median and the best; what it takes to the target is the median. "
+        "A diverged run counts as one that never gets there, and leaves no mean. > 60 s: not reached by then; (2 of "
+        "3): so many runs reach it. Memory is that of weights, gradients and the optimizer's state, on a GPU the most "
+        "that was allocated."
     )
     return [Panel("Every entrant", words, table=table(columns, shown, stacked=True))]
 
 
 def _value(row: Entry, key: str) -> object:
-    """Return a mean with its standard deviation over the runs, where that is known."""
+    """Return a mean with its standard deviation over the runs, or of many runs the median and the best."""
+    middle, best = number(row.get(f"{key}_median")), number(row.get(f"{key}_best"))
+    if (number(row.get("seeds")) or 0) >= MANY_RUNS and middle is not None and best is not None:
+        return f"{format_value(middle)}, best {format_value(best)}"
     value, spread = number(row.get(key)), number(row.get(f"{key}_spread"))
     if value is None or spread is None:
         return value
@@ -102,7 +108,7 @@ def _runs(entrant: Entry | None, key: str, row: Entry) -> str:
 def _memory(seeds: Sequence[Entry]) -> str:
     """Return the largest peak of memory of several runs."""
     known = [size for seed in seeds if (size := number(seed.get("peak_bytes"))) is not None]
-    return amount(max(known) / 1e6, "MB") if known else "–"
+    return memory(max(known, default=None))
 
 
 def front_runner(comparison: Entry) -> str:
@@ -159,7 +165,7 @@ def pairs_panel(data: Entry, found: Mapping[str, Look], score: Score, front: str
         "noise. "
         "Each compares runs in pairs that began from the same start with the same order of the data. Of such 95 % "
         "intervals 19 in 20 contain the true difference if differences are normal, which a few seeds cannot show. The "
-        "p-values are corrected for the number of entrants (Holm)."
+        "p-values are corrected for the number of pairs (Holm)."
     )
     columns = ["what was found", "p"]
     return [Panel("Every two entrants", words, table=table(columns, [cells for _, _, cells in rows], stacked=True))]
@@ -192,15 +198,16 @@ def tuned_panel(data: Entry, found: Mapping[str, Look], score: Score) -> list[Pa
         )
     if not rows:
         return []
+    if not any(entries(entrant, "trials") for entrant in entries(data, "entrants")):
+        columns = ["entrant", "settings"]
+        words = "Nothing was tuned: each ran with these settings, and its defaults for all others."
+        return [Panel("What each ran with", words, table=table(columns, [row[:2] for row in rows], stacked=True))]
     words = (
         f"Every entrant with something to tune got the same number of trials, and the best {score.name} decided. The "
         "trials had another start than the runs that are compared."
     )
     if data.get("scored_on") != "train":
-        words += (
-            " Trials and runs are scored on the same validation data, which flatters all entrants alike, and a little "
-            "more those with more settings to choose from."
-        )
+        words += " Trials and runs are scored on the same validation data, so all figures are a little optimistic."
     columns = ["entrant", "fixed", "searched", "chosen", "trials", f"best {score.name}", "time"]
     return [Panel("How each was tuned", words, table=table(columns, rows, stacked=True))]
 

@@ -25,11 +25,11 @@ ROW_HEIGHT = 46
 LONGEST_LABEL = 22  # characters
 
 
-def _order(data: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the entrants that have run: the slowest to the target first, before it those that never reach it."""
+def _order(data: Mapping[str, Any], axis: str) -> list[Mapping[str, Any]]:
+    """Return the entrants that have run: those that never reach the target, then the slowest to it first."""
 
     def place(entrant: Mapping[str, Any]) -> tuple[bool, float]:
-        time = median_time(entrant, "seconds")
+        time = median_time(entrant, axis)
         return time is not None, -(time or 0.0)
 
     return sorted((entrant for entrant in entries(data, "entrants") if entries(entrant, "seeds")), key=place)
@@ -54,20 +54,28 @@ class Bars:
     lengths: list[float] = field(default_factory=list)
     patterns: list[str] = field(default_factory=list)  # "/" where fewer than half of the runs reach the target
     labels: list[str] = field(default_factory=list)  # of the rows
+    colors: list[str] = field(default_factory=list)  # of the rows
     places: list[float] = field(default_factory=list)  # of the marks, along the axis
     rows: list[int] = field(default_factory=list)  # of the marks
     words: list[str] = field(default_factory=list)  # shown where a mark is pointed at
     symbols: list[str] = field(default_factory=list)
 
+    @property
+    def mark_colors(self) -> list[str]:
+        """Color of each mark: that of its row."""
+        return [self.colors[row] for row in self.rows]
+
 
 def _bars(data: Mapping[str, Any], found: Mapping[str, Look], axis: str) -> Bars:
     """Return what is drawn over one axis."""
     bars = Bars()
-    for row, entrant in enumerate(_order(data)):
+    for row, entrant in enumerate(_order(data, axis)):
         time, end = median_time(entrant, axis), horizon(data, entrant, axis)
         bars.lengths.append(end if time is None else time)
         bars.patterns.append("/" if time is None else "")
-        name = figure_text(clip(found[text(entrant, "name")].label, LONGEST_LABEL))
+        look = found[text(entrant, "name")]
+        name = figure_text(clip(look.label, LONGEST_LABEL))
+        bars.colors.append(look.color)
         bars.labels.append(f"{name}<br>{figure_text(outcome(data, entrant, axis))}")
         for seed in entries(entrant, "seeds"):
             own = number(seed.get(f"{axis}_to_target"))
@@ -89,7 +97,7 @@ def targets_panel(data: Mapping[str, Any], found: Mapping[str, Look], score: Sco
         found: look of each entrant.
         score: what the target is one of.
     """
-    target, rows = number(data.get("target")), _order(data)
+    target, rows = number(data.get("target")), _order(data, "seconds")
     if target is None or not rows:
         return []
     first = "steps" if number(mapping(data, "budget").get("steps")) is not None else "seconds"
@@ -100,13 +108,13 @@ def targets_panel(data: Mapping[str, Any], found: Mapping[str, Look], score: Sco
         or any(number(s.get(f"{axis}_to_target")) is not None for e in rows for s in entries(e, "seeds"))
     ]
     drawn = {axis: _bars(data, found, axis) for axis in axes}
-    bars, colors = drawn[first], [found[text(entrant, "name")].color for entrant in rows]
+    bars = drawn[first]
     figure = new_figure(height=ROW_HEIGHT * len(rows) + 64, x_title=SCALES[first][1])
     figure.add_bar(
         x=bars.lengths,
         y=list(range(len(rows))),
         orientation="h",
-        marker={"color": colors, "pattern": {"shape": bars.patterns}, "line": {"width": 0}},
+        marker={"color": bars.colors, "pattern": {"shape": bars.patterns}, "line": {"width": 0}},
         opacity=0.6,
         customdata=bars.labels,
         hovertemplate="%{customdata}<extra></extra>",
@@ -119,8 +127,8 @@ def targets_panel(data: Mapping[str, Any], found: Mapping[str, Look], score: Sco
         marker={
             "symbol": bars.symbols,
             "size": 9,
-            "color": [colors[row] for row in bars.rows],
-            "line": {"width": 1.5, "color": [colors[row] for row in bars.rows]},
+            "color": bars.mark_colors,
+            "line": {"width": 1.5, "color": bars.mark_colors},
         },
         cliponaxis=False,
         hovertemplate="%{customdata}<extra></extra>",
@@ -133,6 +141,9 @@ def targets_panel(data: Mapping[str, Any], found: Mapping[str, Look], score: Sco
             SCALES[axis][1],
             {
                 "x": [one.lengths, one.places],
+                "y": [list(range(len(rows))), one.rows],
+                "marker.color": [one.colors, one.mark_colors],
+                "marker.line.color": [None, one.mark_colors],
                 "marker.pattern.shape": [one.patterns, None],
                 "marker.symbol": [None, one.symbols],
                 "customdata": [one.labels, one.words],
