@@ -1,6 +1,7 @@
 """`thalweg compare` as a person uses it: what it prints, where, and how it exits."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,8 @@ def reviews(tmp_path, monkeypatch):
 @pytest.fixture(autouse=True)
 def _no_page(monkeypatch):
     """Drawing a page takes longer than most of these comparisons."""
-    monkeypatch.setattr("thalweg.comparison.compare.render", lambda result: "")
+    # Not by its dotted name, in which `compare` is the function of that name.
+    monkeypatch.setattr(sys.modules["thalweg.comparison.compare"], "render", lambda result: "")
 
 
 def call(capsys, *arguments):

@@ -1,5 +1,7 @@
 """What tests of comparisons share: a file of reviews."""
 
+import importlib
+
 import pytest
 from reviews import write_reviews
 
@@ -12,4 +14,5 @@ def reviews(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _no_page(monkeypatch):
     """Drawing a page takes longer than most of these comparisons; a fixture of a whole file draws one all the same."""
-    monkeypatch.setattr("thalweg.comparison.compare.render", lambda result: "")
+    # Not by its dotted name, in which `compare` is the function of that name.
+    monkeypatch.setattr(importlib.import_module("thalweg.comparison.compare"), "render", lambda result: "")
