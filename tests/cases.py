@@ -26,7 +26,8 @@ from thalweg.optim.lbfgs import LBFGS
 from thalweg.optim.levenberg_marquardt import LevenbergMarquardt
 from thalweg.optim.line_search import Armijo, Fixed
 from thalweg.optim.newton import Floor, Newton, Shift
-from thalweg.optim.newton_cg import NewtonCG, NoPreconditioner
+from thalweg.optim.newton_cg import NewtonCG
+from thalweg.optim.preconditioner import KroneckerFactored, NoPreconditioner
 from thalweg.optim.quasi_newton import BFGS, SelfScaledBFGS, SelfScaledBroyden
 from thalweg.optim.sophia import Sophia
 from thalweg.optim.stochastic import StochasticArmijo
@@ -171,6 +172,7 @@ DIRECTIONS: dict[str, AbstractDirection] = {
     "newton with gauss-newton": Newton(curvature=GaussNewton),
     "newton-cg": NewtonCG(),
     "newton-cg with hessian": NewtonCG(Hessian, damping=None, preconditioner=NoPreconditioner()),
+    "newton-cg with kronecker factors": NewtonCG(preconditioner=KroneckerFactored()),
     "newton-cg with warm start": NewtonCG(warm_start=0.5),
     "levenberg-marquardt": LevenbergMarquardt(),
     "kfac": KFAC(trust=1.0, damping=0.01, every=1, refresh=1),

@@ -78,6 +78,7 @@ TESTED_IN = {
     "optim/newton_cg.py": "optim/test_newton.py",
     "optim/shampoo.py": "optim/test_preconditioned.py",
     "optim/soap.py": "optim/test_preconditioned.py",
+    "optim/preconditioner.py": "optim/test_newton.py",
     "optim/saving.py": "optim/test_descent.py",
     "optim/search.py": "optim/test_descent.py",
     "optim/sophia.py": "optim/test_kfac.py",

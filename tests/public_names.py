@@ -348,7 +348,10 @@ def use_optim() -> None:
         optim.Gradient(),
         optim.Update(torch.optim.SGD, lr=0.1),
         *(optim.Newton(kind, optim.Damping()) for kind in (optim.Absolute(), optim.Floor(), optim.Shift())),
-        *(optim.NewtonCG(preconditioner=kind) for kind in (optim.Jacobi(), optim.NoPreconditioner())),
+        *(
+            optim.NewtonCG(preconditioner=kind)
+            for kind in (optim.Jacobi(), optim.KroneckerFactored(), optim.NoPreconditioner())
+        ),
         optim.LevenbergMarquardt(),
         optim.KFAC(optim.Damping()),
         optim.Sophia(),

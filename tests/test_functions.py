@@ -21,7 +21,8 @@ from thalweg.optim.lbfgs import LBFGS
 from thalweg.optim.levenberg_marquardt import LevenbergMarquardt
 from thalweg.optim.line_search import Armijo
 from thalweg.optim.newton import Newton
-from thalweg.optim.newton_cg import NewtonCG, NoPreconditioner
+from thalweg.optim.newton_cg import NewtonCG
+from thalweg.optim.preconditioner import NoPreconditioner
 from thalweg.optim.quasi_newton import BFGS, SelfScaledBFGS, SelfScaledBroyden
 from thalweg.optim.trust_region import TrustRegion
 from thalweg.optim.wolfe import StrongWolfe

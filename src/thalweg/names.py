@@ -117,8 +117,9 @@ PARTS = {
         "polar-express": "thalweg.optim.polar:polar_express",
     },
     "preconditioner": {
-        "jacobi": "thalweg.optim.newton_cg:Jacobi",
-        "none": "thalweg.optim.newton_cg:NoPreconditioner",
+        "jacobi": "thalweg.optim.preconditioner:Jacobi",
+        "kronecker": "thalweg.optim.preconditioner:KroneckerFactored",
+        "none": "thalweg.optim.preconditioner:NoPreconditioner",
     },
 }
 

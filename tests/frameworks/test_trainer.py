@@ -20,7 +20,8 @@ from thalweg.optim.directions import Update
 from thalweg.optim.lbfgs import LBFGS
 from thalweg.optim.line_search import Fixed
 from thalweg.optim.muon import NorMuon
-from thalweg.optim.newton_cg import NewtonCG, NoPreconditioner
+from thalweg.optim.newton_cg import NewtonCG
+from thalweg.optim.preconditioner import NoPreconditioner
 from thalweg.optim.roles import parameter_groups, roles_of
 from thalweg.optim.soap import SOAP
 

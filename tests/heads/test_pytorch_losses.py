@@ -22,7 +22,8 @@ from thalweg.objective import Objective
 from thalweg.optim.descent import Descent
 from thalweg.optim.levenberg_marquardt import LevenbergMarquardt
 from thalweg.optim.newton import Newton
-from thalweg.optim.newton_cg import NewtonCG, NoPreconditioner
+from thalweg.optim.newton_cg import NewtonCG
+from thalweg.optim.preconditioner import NoPreconditioner
 from thalweg.training.certified.certify import certify
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using a target size")  # which PyTorch repeats, with a warning

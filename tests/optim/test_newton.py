@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from thalweg import vectors
 from thalweg.batch import Batch
+from thalweg.curvature.diagonal import gauss_newton_diagonal
 from thalweg.curvature.gauss_newton import GaussNewton
 from thalweg.curvature.hessian import Hessian
 from thalweg.curvature.operators import Matrix
@@ -22,7 +23,8 @@ from thalweg.optim.lbfgs import LBFGS
 from thalweg.optim.levenberg_marquardt import LevenbergMarquardt
 from thalweg.optim.line_search import Armijo, Fixed
 from thalweg.optim.newton import Absolute, Floor, Newton, Shift, SpectralModel, spectral_model
-from thalweg.optim.newton_cg import Jacobi, NewtonCG, NoPreconditioner, gauss_newton_diagonal
+from thalweg.optim.newton_cg import NewtonCG
+from thalweg.optim.preconditioner import Jacobi, KroneckerFactored, NoPreconditioner
 from thalweg.optim.trust_region import TrustRegion
 from thalweg.optim.wolfe import StrongWolfe
 from thalweg.status import Status
@@ -107,7 +109,7 @@ def test_newton_cg_solves_the_damped_equation(name):
     objective = at(make(name))
     damping = 1e-2
     matrix = GaussNewton(objective).dense()
-    for preconditioner in (Jacobi(), NoPreconditioner()):
+    for preconditioner in (Jacobi(), KroneckerFactored(), NoPreconditioner()):
         direction = NewtonCG(
             damping=Damping(initial=damping),
             tolerance=1e-9,
@@ -236,6 +238,22 @@ def test_jacobi_makes_newton_cg_blind_to_the_scale_of_the_inputs():
             optimizer.step(objective)
         products[type(preconditioner)] = objective.num_products
     assert products[Jacobi] < 0.3 * products[NoPreconditioner]
+
+
+def test_kronecker_factors_make_newton_cg_blind_to_how_the_inputs_are_mixed():
+    products = {}
+    for preconditioner in (KroneckerFactored(least=1e-8), Jacobi()):
+        torch.manual_seed(0)
+        turn = torch.linalg.qr(torch.randn(20, 20, dtype=torch.float64))[0]
+        x = (torch.randn(200, 20, dtype=torch.float64) * torch.logspace(-2, 1, 20, dtype=torch.float64)) @ turn
+        model = nn.Linear(20, 1, dtype=torch.float64)
+        y = (torch.rand(200, 1, dtype=torch.float64) < 0.5).double()
+        objective = Objective(model, Bernoulli(None), x, y, l2=1e-8)
+        optimizer = Descent(model.parameters(), NewtonCG(damping=None, preconditioner=preconditioner))
+        while gradient_of(objective).norm() > 1e-8:
+            optimizer.step(objective)
+        products[type(preconditioner)] = objective.num_products
+    assert products[KroneckerFactored] < 0.3 * products[Jacobi]
 
 
 # ---- within a ball ----
@@ -451,6 +469,8 @@ def test_some_of_the_parameters_are_enough():
         (lambda: Damping(fall=1.0), r"Damping\(fall=...\) must lie in \(0, 1\); got 1.0"),
         (lambda: Floor(0.0), r"Floor\(least=...\) must lie in \(0, 1\); got 0.0"),
         (lambda: Jacobi(power=0.0), r"Jacobi\(power=...\) must lie in \(0, 1\]; got 0.0"),
+        (lambda: KroneckerFactored(num_samples=0), r"KroneckerFactored\(num_samples=...\) must be at least 1; got 0"),
+        (lambda: KroneckerFactored(least=0.0), r"KroneckerFactored\(least=...\) must be positive; got 0.0"),
         (lambda: Jacobi(num_samples=0), r"Jacobi\(num_samples=...\) must be at least 1; got 0"),
     ],
 )

@@ -3,7 +3,7 @@
 import dataclasses
 import enum
 from collections.abc import Iterator, Sequence
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -52,10 +52,25 @@ class Block:
     left: Tensor
     right: Tensor
 
+    @staticmethod
+    def unpacked(packed: dict[str, Any]) -> "Block":
+        """Return what `packed` was made of."""
+        return Block(tuple(packed["members"]), packed["left"], packed["right"])
+
+    def packed(self) -> dict[str, Any]:
+        """Return it as tensors and plain values, such as a saved file can hold."""
+        return {"members": list(self.members), "left": self.left, "right": self.right}
+
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns of the matrix of parameters."""
         return len(self.left), len(self.right)
+
+    @property
+    def diagonal(self) -> Tensor:
+        """The diagonal of the product, as the matrix of parameters."""
+        sides = [side.diagonal() if side.dim() == 2 else side for side in (self.left, self.right)]
+        return torch.outer(*sides)
 
 
 def matrix_of(shape: tuple[int, int], tensors: Vector) -> Tensor:
@@ -213,6 +228,25 @@ def kronecker_factors(
     blocks = [block for several in pairs.values() for block in _merged(several)]
     one = like.new_ones(1)
     return blocks + [Block((i,), total / divisor, one) for i, total in zip(rest, raw[3 * len(found) : -1], strict=True)]
+
+
+def averaged(had: list[dict[str, Any]], found: list[Block], fraction: float) -> list[dict[str, Any]]:
+    """Return packed blocks moved by a fraction towards other ones; new blocks are taken as they are.
+
+    Of blocks that have parameters in common, as where a batch did not use a layer, the one with factors stays.
+    """
+    known = {tuple(block["members"]): block for block in had}
+    for block in found:
+        old = known.get(block.members)
+        if old is not None and old["left"].shape == block.left.shape and old["right"].shape == block.right.shape:
+            old["left"], old["right"] = old["left"].lerp(block.left, fraction), old["right"].lerp(block.right, fraction)
+            continue
+        rivals = [members for members in known if set(members) & set(block.members)]
+        if all(len(known[members]["right"]) <= len(block.right) for members in rivals):
+            for members in rivals:
+                del known[members]
+            known[block.members] = block.packed()
+    return list(known.values())
 
 
 def _like(parameters: Sequence[Tensor]) -> Tensor:

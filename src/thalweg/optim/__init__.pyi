@@ -53,10 +53,7 @@ from .newton import AbstractEigenvalues as AbstractEigenvalues
 from .newton import Floor as Floor
 from .newton import Newton as Newton
 from .newton import Shift as Shift
-from .newton_cg import AbstractPreconditioner as AbstractPreconditioner
-from .newton_cg import Jacobi as Jacobi
 from .newton_cg import NewtonCG as NewtonCG
-from .newton_cg import NoPreconditioner as NoPreconditioner
 from .plateau import GreedyLR as GreedyLR
 from .plateau import greedy as greedy
 from .plateau import reduce_lr_on_plateau as reduce_lr_on_plateau
@@ -65,6 +62,10 @@ from .plateau import takes_score as takes_score
 from .polar import AbstractPolar as AbstractPolar
 from .polar import Exact as Exact
 from .polar import Polynomial as Polynomial
+from .preconditioner import AbstractPreconditioner as AbstractPreconditioner
+from .preconditioner import Jacobi as Jacobi
+from .preconditioner import KroneckerFactored as KroneckerFactored
+from .preconditioner import NoPreconditioner as NoPreconditioner
 from .quasi_newton import BFGS as BFGS
 from .quasi_newton import SelfScaledBFGS as SelfScaledBFGS
 from .quasi_newton import SelfScaledBroyden as SelfScaledBroyden

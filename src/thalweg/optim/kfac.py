@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from thalweg.curvature.eigenbasis import Eigenbasis, KroneckerInverse, second_moments
 from thalweg.curvature.gauss_newton import GaussNewton
-from thalweg.curvature.kronecker import MAX_SIDE, Block, Sharing, kronecker_factors
+from thalweg.curvature.kronecker import MAX_SIDE, Block, Sharing, averaged, kronecker_factors
 from thalweg.curvature.operators import AbstractOperator
 from thalweg.errors import require
 from thalweg.optim.base import (
@@ -171,11 +171,11 @@ class KFAC(AbstractDirection):
         )
         number = step // every
         fraction = max(1.0 / (number + 1), 1.0 - self.decay)
-        state["blocks"] = _averaged(state["blocks"], blocks, fraction)
+        state["blocks"] = averaged(state["blocks"], blocks, fraction)
         if number == 0 or number in EARLY or step - state["refreshed"] >= refresh:
             state["refreshed"] = step
             moments = {tuple(basis["members"]): basis["moments"] for basis in state["bases"]}
-            bases = [Eigenbasis.of(Block(**{**block, "members": tuple(block["members"])})) for block in state["blocks"]]
+            bases = [Eigenbasis.of(Block.unpacked(packed)) for packed in state["blocks"]]
             bases = [dataclasses.replace(basis, moments=_fitting(moments.get(basis.members), basis)) for basis in bases]
             state["bases"] = [basis.packed() for basis in bases]
         if self.corrected:
@@ -193,22 +193,6 @@ class KFAC(AbstractDirection):
 
 def _fitting(moments: Tensor | None, basis: Eigenbasis) -> Tensor | None:
     return moments if moments is not None and moments.shape == basis.shape else None
-
-
-def _averaged(had: list[dict[str, Any]], found: list[Block], fraction: float) -> list[dict[str, Any]]:
-    """Return the averaged blocks; of blocks with parameters in common the one with factors stays."""
-    known = {tuple(block["members"]): block for block in had}
-    for block in found:
-        old = known.get(block.members)
-        if old is not None and old["left"].shape == block.left.shape and old["right"].shape == block.right.shape:
-            old["left"], old["right"] = old["left"].lerp(block.left, fraction), old["right"].lerp(block.right, fraction)
-            continue
-        rivals = [members for members in known if set(members) & set(block.members)]
-        if all(len(known[members]["right"]) <= len(block.right) for members in rivals):
-            for members in rivals:
-                del known[members]
-            known[block.members] = {"members": list(block.members), "left": block.left, "right": block.right}
-    return list(known.values())
 
 
 def _by_model(point: Point, inverse: AbstractOperator, damping: float, last: Tensor | None) -> SearchDirection:

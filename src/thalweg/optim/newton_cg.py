@@ -1,6 +1,5 @@
-"""Newton-CG (Hessian-free): Newton's equation by conjugate gradients, without a matrix; and preconditioners for it."""
+"""Newton-CG (Hessian-free): Newton's equation by conjugate gradients, without a matrix."""
 
-import abc
 import dataclasses
 import functools
 import math
@@ -11,10 +10,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from thalweg.curvature.diagonal import gauss_newton_diagonal
 from thalweg.curvature.gauss_newton import GaussNewton
 from thalweg.curvature.hessian import Hessian
-from thalweg.curvature.operators import AbstractOperator, Diagonal
+from thalweg.curvature.operators import AbstractOperator
 from thalweg.curvature.solve import conjugate_gradients
 from thalweg.errors import require
 from thalweg.optim.base import (
@@ -31,78 +29,10 @@ from thalweg.optim.base import (
 )
 from thalweg.optim.damping import Damping
 from thalweg.optim.matrix import ESCAPE_FRACTION, CurvatureFactory, cauchy_radius, curvature_at, size_of
+from thalweg.optim.preconditioner import AbstractPreconditioner, Jacobi
 
 NEARLY_STILL = 1e-4
 NUM_PROBES = 30
-
-
-class AbstractPreconditioner(abc.ABC):
-    """Makes an approximate inverse of a damped curvature matrix."""
-
-    @abc.abstractmethod
-    def diagonal(self, point: Point, seed: int) -> Tensor | None:
-        """Return a flat estimate of the diagonal of the curvature at a point, or None where it makes none.
-
-        Args:
-            point: where the parameters are.
-            seed: of what is drawn for it.
-        """
-
-    @abc.abstractmethod
-    def inverse(self, diagonal: Tensor | None, damping: float) -> AbstractOperator | None:
-        """Return an operator on flat vectors that stands for the inverse of curvature plus damping."""
-
-
-@final
-@dataclasses.dataclass(frozen=True)
-class NoPreconditioner(AbstractPreconditioner):
-    """None: plain conjugate gradients."""
-
-    @override
-    def diagonal(self, point: Point, seed: int) -> Tensor | None:
-        return None
-
-    @override
-    def inverse(self, diagonal: Tensor | None, damping: float) -> AbstractOperator | None:
-        return None
-
-
-@final
-@dataclasses.dataclass(frozen=True)
-class Jacobi(AbstractPreconditioner):
-    r"""The diagonal of the Gauss-Newton matrix, $(\operatorname{diag}(G) + \mu)^{-\text{power}}$.
-
-    It makes conjugate gradients independent of how inputs and parameters are scaled one by one, at the price of about
-    one gradient a step. See `gauss_newton_diagonal` for where it is exact.
-
-    Args:
-        power: in (0, 1]; 1 is the inverse itself, 0.75 trusts a noisy estimate less.
-        num_samples: random vectors a batch, at least 1; more make the estimate less noisy.
-
-    Raises:
-        ValueError: an argument out of range.
-
-    Source: Martens, "Deep learning via Hessian-free optimization" (2010), section 4.7, for the power.
-    """
-
-    power: float = 1.0
-    num_samples: int = 1
-
-    def __post_init__(self) -> None:
-        require(0.0 < self.power <= 1.0, "Jacobi(power=...) must lie in (0, 1]", self.power)
-        require(self.num_samples >= 1, "Jacobi(num_samples=...) must be at least 1", self.num_samples)
-
-    @override
-    def diagonal(self, point: Point, seed: int) -> Tensor | None:
-        assert point.objective is not None
-        return gauss_newton_diagonal(point.objective, point.parameters, self.num_samples, seed)
-
-    @override
-    def inverse(self, diagonal: Tensor | None, damping: float) -> AbstractOperator | None:
-        assert diagonal is not None
-        # Parameters that the loss does not depend on here must not get infinite weight.
-        least = 1e-10 * diagonal.amax().clamp(min=torch.finfo(diagonal.dtype).tiny)
-        return Diagonal((diagonal + damping).clamp(min=least).pow(-self.power))
 
 
 @final
@@ -114,12 +44,12 @@ class NewtonCG(AbstractDirection):
     falls, so that convergence is superlinear), when the quadratic model improves too little, or at negative curvature:
     then the last direction is followed as far as its absolute curvature says, and where the gradient is nearly zero a
     random probe looks for a way out of a saddle. Within a `TrustRegion` the solve ends at the edge of the ball, whose
-    norm is that of the preconditioner, made from the largest diagonal entries so far.
+    norm is that of the preconditioner, made from all steps so far.
 
     Args:
         curvature: `GaussNewton`, which is never negative, or `Hessian`. Where the residuals stay large at the minimum,
             the first converges slowly (linearly), and so does `LevenbergMarquardt`: take the second.
-        preconditioner: `Jacobi()` or `NoPreconditioner()`.
+        preconditioner: `Jacobi()`, `KroneckerFactored()` or `NoPreconditioner()`.
         damping: adapts mu to the gain ratio; None: no damping, right for convex losses.
         tolerance: largest forcing term, in (0, 1).
         progress: least relative improvement of the model an iteration, such as 5e-4; None: not looked at.
@@ -150,7 +80,7 @@ class NewtonCG(AbstractDirection):
     """
 
     curvature: CurvatureFactory = GaussNewton
-    preconditioner: AbstractPreconditioner = Jacobi()
+    preconditioner: AbstractPreconditioner = Jacobi()  # noqa: RUF009  (frozen)
     damping: Damping | None = Damping()  # noqa: RUF009  (frozen)
     tolerance: float = 0.5
     progress: float | None = 5e-4
@@ -236,22 +166,21 @@ class NewtonCG(AbstractDirection):
     ) -> tuple[AbstractOperator, AbstractOperator | None, float]:
         """Return the curvature on flat vectors, the preconditioner and mu."""
         matrix = curvature_at(self.curvature, point, state)
-        diagonal = self._largest_diagonal(point, state) if within_ball else self.preconditioner.diagonal(point, 0)
+        estimate = self._of_every_step(point, state) if within_ball else self.preconditioner.estimate(point, 0)
         damping = 0.0
         if self.damping is not None and not within_ball:
             if "damping" not in state:
-                scale = _curvature_along(matrix, point.clipped) if diagonal is None else diagonal.amax().item()
-                self.damping.value(state, scale)
+                known = self.preconditioner.largest(estimate)
+                self.damping.value(state, _curvature_along(matrix, point.clipped) if known is None else known)
             damping = self.damping.value(state, 1.0)
-        return matrix, self.preconditioner.inverse(diagonal, damping), damping
+        return matrix, self.preconditioner.inverse(estimate, point, damping), damping
 
-    def _largest_diagonal(self, point: Point, state: State) -> Tensor | None:
-        """Return the largest diagonal entries so far, each time from other random signs: the ball keeps its shape."""
+    def _of_every_step(self, point: Point, state: State) -> State:
+        """Return what the estimates so far say together, each from other random signs: the ball keeps its shape."""
         state["num_balls"] = state.get("num_balls", 0) + 1
-        found = self.preconditioner.diagonal(point, state["num_balls"])
-        if found is not None:
-            state["diagonal"] = torch.maximum(found, state["diagonal"]) if "diagonal" in state else found
-        return None if found is None else state["diagonal"]
+        found = self.preconditioner.estimate(point, state["num_balls"])
+        state["estimate"] = self.preconditioner.joined(state.get("estimate"), found)
+        return state["estimate"]
 
     def _forcing(self, point: Point, state: State) -> float:
         """Return how small the residual is to become, relative to the gradient: the smaller, the faster that falls."""
