@@ -52,7 +52,7 @@ class Objective:
 
     Attributes:
         num_values: evaluations of the loss alone.
-        num_gradients: evaluations of loss and gradient.
+        num_gradients: evaluations of loss and gradient, and passes that cost as much (the curvature of single layers).
         num_products: products with a Hessian, a Gauss-Newton or a Fisher matrix; each row that every example has in a
             Jacobian counts as one.
 

@@ -3,11 +3,12 @@
 import math
 
 import pytest
+import torch
 
 from thalweg.comparison.spaces import SPACES, Choices, Interval, points, space_of
-from thalweg.optim.construct import find_optimizer, make_optimizer
 from thalweg.training.recipe.complete import complete
 from thalweg.training.recipe.recipe import Options
+from thalweg.training.session.optimizer import build_optimizer, known_defaults
 
 
 def values(**given):
@@ -36,17 +37,14 @@ def test_an_unknown_optimizer_is_tuned_around_its_own_rate():
 
 @pytest.mark.parametrize("name", SPACES)
 def test_every_space_holds_what_the_optimizer_takes(name):
-    import torch
-
     model, head = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 3)), torch.nn.Linear(3, 2)
-    recipe = complete(Options(task="classify", source="docstrings", model="mlp", optimizer=name))
+    given = Options(task="classify", source="docstrings", model="mlp", optimizer=name)
+    recipe = complete(given, known_defaults(given))
     for settings in points(SPACES[name], 6, seed=0):
-        own = {key: value for key, value in settings.items() if key not in recipe.values()}
-        decay = settings.get("weight_decay")
-        optimizer = make_optimizer(
-            find_optimizer(name), model, head, lr=settings.get("lr"), weight_decay=decay, options=own
-        )
-        assert optimizer.param_groups
+        own = {key: value for key, value in settings.items() if key in recipe.values()}
+        more = {key: value for key, value in settings.items() if key not in own}
+        optimizer = build_optimizer(recipe.with_(**own, optimizer_options=more), model, head)
+        assert settings.get("lr", optimizer.param_groups[0]["lr"]) == optimizer.param_groups[0]["lr"]
 
 
 def test_points_are_even_on_a_logarithmic_scale_and_in_range():

@@ -66,6 +66,8 @@ SPACES: Final[dict[str, Space]] = {
     "normuon": {"lr": Interval(5e-4, 5e-2), "weight_decay": _DECAY},
     "soap": {"lr": Interval(3e-4, 3e-2), "weight_decay": _DECAY},
     "shampoo": {"lr": Interval(3e-4, 3e-2), "weight_decay": _DECAY},
+    "kfac": {"lr": Interval(0.1, 3.0), "damping": Interval(3e-3, 0.3)},
+    "sophia": {"lr": Interval(3e-4, 3e-2), "rho": Interval(3e-3, 0.3)},
     "adagrad": {"lr": Interval(3e-3, 1.0)},
     "rmsprop": {"lr": Interval(1e-4, 1e-2), "alpha": Choices((0.99, 0.9))},
 }

@@ -68,6 +68,7 @@ def gauss_newton_diagonal(
     Source: Dangel, Kunstner, Hennig, "BackPACK: Packing more into backprop" (2020).
     """
     require_real(parameters)
+    objective.num_gradients += num_samples  # each pass costs what a gradient does
     generator = torch.Generator().manual_seed(seed)
     diagonal = {id(tensor): torch.zeros_like(tensor) for tensor in parameters}
     count = torch.zeros(())

@@ -292,8 +292,10 @@ def passes(
 ) -> Iterator[tuple["Pass", Slopes, dict[int, list[Tensor]]]]:
     """Yield each micro-batch's forward pass, and the slopes at its layers and of all other parameters, one a probe."""
     generator = torch.Generator().manual_seed(seed)
-    for batch in objective.batches:
+    for number, batch in enumerate(objective.batches):
         seen = Pass(objective, batch, parameters)
+        if not number:  # each pass over all of them costs what a gradient does
+            objective.num_gradients += num_samples or seen.prediction.shape[-1]
         yield seen, *seen.slopes(_probes(objective, batch, seen.prediction, num_samples, generator))
 
 
