@@ -279,9 +279,9 @@ def test_soap_has_one_decomposition_a_step_for_each_tenth_of_the_work(monkeypatc
     assert counts == [2] * 30
     mixed = weights([(8, 8)] * 2 + [(4, 4)] * 16)
     optimizer = SOAP(mixed, frequency=4)
-    turns = {optimizer._turn(p) for p in mixed[:2]}
+    turns = {optimizer._turn(p, optimizer.param_groups[0]) for p in mixed[:2]}
     assert len(turns) == 2  # the two heavy ones at different steps
-    assert {optimizer._turn(p) for p in mixed[2:]} == {0, 1, 2, 3} - turns
+    assert {optimizer._turn(p, optimizer.param_groups[0]) for p in mixed[2:]} == {0, 1, 2, 3} - turns
 
 
 def test_a_decomposition_that_fails_leaves_adam(monkeypatch):
@@ -313,6 +313,75 @@ def test_gates_are_stepped_each_by_itself():
             together.step()
             apart.step()
         torch.testing.assert_close(whole[0], torch.cat([p.detach() for p in parts]), check_layout=False)
+
+
+@every
+@pytest.mark.parametrize("matrix", [True, False])
+@pytest.mark.parametrize("lies", ["parameter", "gradient", "both"])
+def test_how_numbers_lie_in_memory_changes_nothing(make, matrix, lies):
+    """Fused kernels go through the memory: a transposed parameter once got the steps of other entries."""
+    w = weights([(4, 6), (4, 3, 2, 2)])
+    other = [nn.Parameter(_turned(p.detach()) if lies != "gradient" else p.detach().clone()) for p in w]
+    ours, turned = make([{"params": w, "matrix": matrix}], lr=0.1), make([{"params": other, "matrix": matrix}], lr=0.1)
+    for step in range(12):
+        pull(w, step)
+        for p, q in zip(w, other, strict=True):
+            q.grad = _turned(p.grad) if lies != "parameter" else p.grad.clone()
+        ours.step()
+        turned.step()
+    for p, q in zip(w, other, strict=True):
+        torch.testing.assert_close(p.detach(), q.detach().contiguous(), atol=1e-4, rtol=0.0)
+
+
+def _turned(tensor: Tensor) -> Tensor:
+    return tensor.mT.contiguous().mT if tensor.dim() == 2 else tensor.to(memory_format=torch.channels_last, copy=True)
+
+
+@every
+def test_a_weight_that_has_its_inputs_first_steps_like_its_transpose(make):
+    """As those of Hugging Face's Conv1D."""
+    w = weights([(4, 6)])
+    other = [nn.Parameter(w[0].detach().T.contiguous())]
+    ours, turned = make(w, lr=0.1), make([{"params": other, "matrix": True, "transposed": True}], lr=0.1)
+    for step in range(12):
+        pull(w, step)
+        other[0].grad = w[0].grad.T.contiguous()
+        ours.step()
+        turned.step()
+    torch.testing.assert_close(w[0].detach(), other[0].detach().T.contiguous(), atol=1e-4, rtol=0.0)
+
+
+@pytest.mark.parametrize("kind", [SOAP, Shampoo])
+def test_another_frequency_in_a_group_takes_effect_and_is_resumed(kind):
+    w = weights([(3, 3)] * 12)
+    optimizer = kind(w, lr=0.01)
+    run(optimizer, w, range(12))
+    optimizer.param_groups[0]["frequency"] = 3
+    key = "left_basis" if kind is SOAP else "left_root"
+    before = [optimizer.state[p][key].clone() for p in w]
+    saved = run(optimizer, w, range(12, 15))
+    assert not any(torch.equal(optimizer.state[p][key], old) for p, old in zip(w, before, strict=True))
+    again = [nn.Parameter(value) for value in saved]
+    resumed = kind(again)
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    for left, right in zip(run(resumed, again, range(15, 22)), run(optimizer, w, range(15, 22)), strict=True):
+        assert torch.equal(left, right)
+
+
+@pytest.mark.parametrize("size", [1e-10, 1e-17, 1e-20, 1e-25])
+def test_shampoos_step_has_the_length_of_adams_however_small_the_gradient(size):
+    w = [nn.Parameter(torch.zeros(4, 3))]
+    other = copy.deepcopy(w)
+    ours, plain = Shampoo(w, lr=1.0, weight_decay=0.0, frequency=1), torch.optim.AdamW(other, lr=1.0, weight_decay=0.0)
+    plain.param_groups[0]["betas"] = ours.param_groups[0]["betas"]
+    for step in range(3):
+        start = w[0].detach().double(), other[0].detach().double()
+        w[0].grad = torch.randn(4, 3, generator=torch.Generator().manual_seed(step)) * size
+        other[0].grad = w[0].grad.clone()
+        ours.step()
+        plain.step()
+        lengths = [(p[0].detach().double() - old).norm() for p, old in zip((w, other), start, strict=True)]
+        torch.testing.assert_close(lengths[0], lengths[1], rtol=1e-2, atol=0.0)
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ class AbstractPreconditioned(Optimizer, abc.ABC):
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any], spread: bool) -> None:
         self.spread = spread
-        self._turns: dict[int, int] = {}
+        self._turns: dict[int, tuple[int, int]] = {}
         super().__init__(params, {"matrix": None, "pieces": 1, "transposed": False, "maximize": False} | defaults)
 
     @abc.abstractmethod
@@ -120,8 +120,8 @@ class AbstractPreconditioned(Optimizer, abc.ABC):
                 state["step"] = state.get("step", 0) + 1
                 if self._is_matrix(parameter, group):
                     layout = self._layout(parameter, group)
-                    stack = layout.split(gradient)
-                    matrices.append(Matrices(parameter, group, layout, state, stack, self._turn(parameter)))
+                    stack = layout.split(gradient).contiguous()
+                    matrices.append(Matrices(parameter, group, layout, state, stack, self._turn(parameter, group)))
                 else:
                     others.append((parameter, gradient))
             self._step_others(others, group)
@@ -177,35 +177,38 @@ class AbstractPreconditioned(Optimizer, abc.ABC):
         gradient = torch.where(is_finite, gradient, torch.zeros((), dtype=gradient.dtype, device=gradient.device))
         return -gradient if group["maximize"] else gradient
 
-    def _turn(self, parameter: Tensor) -> int:
+    def _turn(self, parameter: Tensor, group: dict[str, Any]) -> int:
         """When it is refreshed: the same work at every step, as far as the sizes allow."""
         if not self.refreshes:
             return 0
-        if not self._turns:
+        frequency, turn = self._turns.get(id(parameter), (0, 0))
+        if frequency != group["frequency"]:  # whoever resumes from here finds these turns, too
             loads: dict[int, list[float]] = {}
             entries = [
                 (self._cost(p, g), p, g) for g in self.param_groups for p in g["params"] if self._is_matrix(p, g)
             ]
-            for cost, p, group in sorted(entries, key=lambda entry: -entry[0]):
-                load = loads.setdefault(group["frequency"], [0.0] * group["frequency"])
+            self._turns = {}
+            for cost, p, own in sorted(entries, key=lambda entry: -entry[0]):
+                load = loads.setdefault(own["frequency"], [0.0] * own["frequency"])
                 turn = load.index(min(load))
                 load[turn] += cost
-                self._turns[id(p)] = turn
-        return self._turns[id(parameter)]
+                self._turns[id(p)] = own["frequency"], turn
+            turn = self._turns[id(parameter)][1]
+        return turn
 
     def _cost(self, parameter: Tensor, group: dict[str, Any]) -> float:
         count, rows, columns = self._layout(parameter, group).stacked
         return count * (float(rows) ** 3 + float(columns) ** 3)
 
     def _step_others(self, others: list[tuple[Tensor, Tensor]], group: dict[str, Any]) -> None:
-        """AdamW for what is no matrix, fused where the parameters have the precision of their state."""
+        """AdamW for what is no matrix, fused where the parameters have the precision of their state, and its order."""
         betas = group["adam_betas"] if "adam_betas" in group else group["betas"]
-        direct = [(p, g) for p, g in others if p.dtype == g.dtype]
+        direct = [(p, g) for p, g in others if p.dtype == g.dtype and p.is_contiguous()]
         _adam([p for p, _ in direct], [g for _, g in direct], self.state, [p for p, _ in direct], group, betas, True)
-        halves = [(p, g) for p, g in others if p.dtype != g.dtype]
-        steps = [torch.zeros_like(g) for _, g in halves]
-        _adam(steps, [g for _, g in halves], self.state, [p for p, _ in halves], group, betas, False)
-        for (parameter, _), step in zip(halves, steps, strict=True):
+        apart = [(p, g) for p, g in others if p.dtype != g.dtype or not p.is_contiguous()]
+        steps = [torch.zeros_like(g, memory_format=torch.contiguous_format) for _, g in apart]
+        _adam(steps, [g for _, g in apart], self.state, [p for p, _ in apart], group, betas, False)
+        for (parameter, _), step in zip(apart, steps, strict=True):
             self._move(parameter, -step, group)
 
     def _move(self, parameter: Tensor, direction: Tensor, group: dict[str, Any]) -> None:
@@ -239,7 +242,7 @@ class AbstractPreconditioned(Optimizer, abc.ABC):
 
 def adam_steps(entries: Sequence[Matrices], gradients: Sequence[Tensor], betas: tuple[float, float]) -> list[Tensor]:
     """Return Adam's step of each, to be subtracted times the rate, with the moments of the entries' states."""
-    steps = [torch.zeros_like(gradient) for gradient in gradients]
+    steps = [torch.zeros_like(gradient, memory_format=torch.contiguous_format) for gradient in gradients]
     if entries:
         states = {entry.parameter: entry.state for entry in entries}
         parameters = [entry.parameter for entry in entries]
@@ -259,14 +262,18 @@ def _adam(
     targets: list[Tensor], gradients: list[Tensor], states: Any, owners: list[Tensor], group: dict[str, Any],
     betas: tuple[float, float], moves: bool,
 ) -> None:  # fmt: skip
-    """PyTorch's own Adam on targets with the moments in the owners' states; at a rate of 1 unless it `moves` them."""
+    """PyTorch's own Adam on targets with the moments in the owners' states; at a rate of 1 unless it `moves` them.
+
+    The fused kernels take the numbers in the order in which they lie in memory, so all must lie alike.
+    """
     if not targets:
         return
-    found = [states[owner] for owner in owners]
+    found, gradients = [states[owner] for owner in owners], [gradient.contiguous() for gradient in gradients]
     for state, gradient in zip(found, gradients, strict=True):
         for key in ("exp_avg", "exp_avg_sq"):
             if key not in state:
                 state[key] = torch.zeros_like(gradient, memory_format=torch.contiguous_format)
+            state[key] = state[key].contiguous()
     counts = [torch.tensor(float(s["step"] - 1), device=t.device) for s, t in zip(found, targets, strict=True)]
     adam(
         targets,

@@ -110,5 +110,9 @@ def _preconditioned(state: dict[str, Any], graft: Tensor) -> Tensor:
         direction = state["left_root"] @ direction
     if "right_root" in state:
         direction = direction @ state["right_root"]
+    tiny = torch.finfo(graft.dtype).tiny
+    direction = direction / direction.abs().amax((-2, -1), keepdim=True).clamp(
+        min=tiny
+    )  # whose squares might underflow
     norms = [torch.linalg.matrix_norm(stack, keepdim=True) for stack in (graft, direction)]
-    return direction * (norms[0] / norms[1].clamp(min=torch.finfo(graft.dtype).tiny))
+    return direction * (norms[0] / norms[1].clamp(min=tiny))
