@@ -1,6 +1,8 @@
 """`thalweg compare` as a person uses it: what it prints, where, and how it exits."""
 
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from rich.console import Console
 from thalweg.cli.comparison import show_comparison
 from thalweg.cli.main import run
 from thalweg.comparison.compare import Comparison
+from thalweg.comparison.running import Runner
 
 SMALL = ("--model", "mlp", "--width", 8, "--hidden", 8, "--batch-size", 32)
 FEW = (*SMALL, "--steps", 3, "--trials", 2, "--seeds", 2)
@@ -59,6 +62,27 @@ def test_json_is_all_that_is_on_standard_output(reviews, capsys):
     assert keys | {"trials", "seeds", "failed"} <= set(found["rows"][0])
     assert [row["seconds_to_target"] for row in found["rows"]] == [None, None]
     assert found["sentence"].startswith(("On reviews", "No difference"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_keeps_what_is_done(number, reviews, capsys, monkeypatch):
+    real, calls = Runner.train, []
+
+    def interrupted(*arguments):
+        calls.append(arguments)
+        if len(calls) == 3:
+            os.kill(os.getpid(), number)
+        return real(*arguments)
+
+    monkeypatch.setattr(Runner, "train", interrupted)
+    code, out, err = call(capsys, reviews, "--optimizers", "adamw,sgd", *FEW)
+    assert (code, out) == (128 + number, "")
+    assert "the same command goes on" in err
+    code, out, err = call(capsys, reviews, "--optimizers", "adamw,sgd", *FEW)
+    assert code == 0
+    assert "Going on with runs/compare-reviews" in err
+    assert "8 of 8 runs: sgd, seed 1" in err
+    assert len(calls) == 3 + 8 - 2
 
 
 def test_several_data_sets_of_which_one_fails(reviews, capsys):

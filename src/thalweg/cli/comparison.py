@@ -1,6 +1,7 @@
 """`thalweg compare`: the live display, the table, the sentence, and the exit code."""
 
 import math
+import signal
 import statistics
 import sys
 import time
@@ -44,9 +45,9 @@ def compare_and_show(
     try:
         with _Bar(console, quiet=quiet) as bar:
             found = answer(question, bar.said(say), bar.show)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         say("Interrupted: the runs that had ended are kept, and the same command goes on.")
-        raise
+        return 128 + (interrupt.args[0] if interrupt.args and interrupt.args[0] else signal.SIGINT)
     if as_json:
         rows = [{key: row[key] for key in ROW_KEYS} for row in found.rows]
         failed = {data["name"]: data["failed"] for data in found.result["data"] if data["failed"]}
@@ -165,6 +166,7 @@ class _Bar:
         self._bar = self._progress.add_task("comparing", total=1, figures="", visible=False)
         self._total = 0
         self._took: list[float] = []  # seconds of each run
+        self._spared = 0  # runs that need not be made
         self._each: float | None = None  # seconds of a run, as planned
         self._begun = self._shown = 0.0
         self._what = ""
@@ -190,7 +192,7 @@ class _Bar:
             return
         match event["event"]:
             case "plan":
-                self._total, self._took, self._each = event["runs"], [], event["seconds"]
+                self._total, self._spared, self._took, self._each = event["runs"], 0, [], event["seconds"]
                 self._progress.update(self._bar, total=self._total, completed=0, visible=True, figures="")
             case "run":
                 kind = {"pace": "measuring its pace", "trial": f"trial {event['number'] + 1}"}
@@ -200,10 +202,16 @@ class _Bar:
                 self._step(event)
             case "done" if event["kind"] != "pace":
                 self._took.append(event["took"])
-                self._line(f"{len(self._took)} of {counted(self._total, 'run')}: {self._what}{self._left(0.0)}")
-                self._progress.update(self._bar, completed=len(self._took))
+                self._line(f"{self._behind()} of {counted(self._total, 'run')}: {self._what}{self._left(0.0)}")
+                self._progress.update(self._bar, completed=self._behind())
+            case "spared":
+                self._spared += event["runs"]
+                self._progress.update(self._bar, completed=self._behind())
             case "waiting":
                 self._line(f"Waiting for {counted(event['runs'], 'run')} that another process is at.")
+
+    def _behind(self) -> int:
+        return len(self._took) + self._spared
 
     def _step(self, event: dict[str, Any]) -> None:
         now = time.monotonic()
@@ -222,6 +230,6 @@ class _Bar:
         each = statistics.median(self._took) if self._took else self._each
         if each is None:
             return ""
-        left = max(0.0, each * (self._total - len(self._took)) - spent)
+        left = max(0.0, each * (self._total - self._behind()) - spent)
         text = f"{left:.0f} s" if left < 120 else f"{left / 60:.0f} min"
         return f", about {text} left"

@@ -150,7 +150,8 @@ def answer(question: Question, say: Say, watch: Watch) -> Comparison:
     Raises:
         InputError: for data that cannot be read or compared on, where there are no others, and a storage that cannot be
             used.
-        KeyboardInterrupt: after Ctrl-C or SIGTERM; what was done is kept, and the same question goes on.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, with the number of the signal; what was done is kept, and the same
+            question goes on.
     """
     sums = checksums(question.sources)
     digest, named = question.digest(sums), data_names(question.sources)
@@ -163,15 +164,18 @@ def answer(question: Question, say: Say, watch: Watch) -> Comparison:
     errors: list[InputError] = []
     with Signals() as signals:
         signals.interrupts = True
-        for source, short in named.items():
-            try:
-                found.append(_on_one(question, source, short, folder, ledger, say, watch))
-            except InputError as error:
-                if len(named) == 1:
-                    raise
-                errors.append(error)
-                say(f"{source} is left out: {error}")
-                found.append(_failed(source, short, str(error)))
+        try:
+            for source, short in named.items():
+                try:
+                    found.append(_on_one(question, source, short, folder, ledger, say, watch))
+                except InputError as error:
+                    if len(named) == 1:
+                        raise
+                    errors.append(error)
+                    say(f"{source} is left out: {error}")
+                    found.append(_failed(source, short, str(error)))
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(signals.received) from None
     if len(errors) == len(found):
         raise errors[0]
     result = _finish(found)

@@ -47,7 +47,8 @@ class Rounds:
         pace: measures how fast an entrant is (`Runner.pace`).
         ledger: knows which are done.
         by: the quantity that finds the winner.
-        watch: takes events: "run" at the beginning of each, "step" after its steps, "done" at its end, "waiting".
+        watch: takes events: "run" at the beginning of each, "step" after each step, "done" at its end, "spared" for runs
+            that need not be made, "waiting" for those of other processes.
     """
 
     def __init__(
@@ -136,6 +137,7 @@ class Rounds:
             if trials and best is None:
                 messages = list(dict.fromkeys(trial["message"] for trial in trials))
                 self.failed[entrant.name] = f"All {len(trials)} trials failed: {messages[0]}"
+                self._spare(self._question.num_seeds)
             else:
                 self.winners[entrant.name] = dict(trials[best]["settings"]) if best is not None else {}
 
@@ -178,18 +180,26 @@ class Rounds:
             for job in jobs
         }
         limits = {job.entrant.name: self.limit(job.entrant) for job in jobs if job.kind != "pace"}
-        told = False
+        told, left = False, len(jobs)
         while True:
             records = {key: self._ledger.records(study) for key, study in studies.items()}
             open_jobs = [job for job in jobs if job.place not in records[job.kind, job.entrant.name]]
+            if jobs and jobs[0].kind != "pace":
+                self._spare(left - len(open_jobs))  # done before, or by others
             if not open_jobs:
                 return records
             ran = [self._try(job, studies[job.kind, job.entrant.name], limits) for job in open_jobs]
+            left = len(open_jobs) - sum(ran)
             if not any(ran):
                 if not told:
                     self._watch({"event": "waiting", "runs": len(open_jobs)})
                     told = True
                 time.sleep(POLL_SECONDS)
+
+    def _spare(self, number: int) -> None:
+        """Tell of runs that need not be made."""
+        if number:
+            self._watch({"event": "spared", "runs": number})
 
     def _try(self, job: Job, study: int, limits: Mapping[str, Limit]) -> bool:
         """Run a job unless somebody else does; return whether it was run."""
