@@ -47,8 +47,8 @@ class Rounds:
         pace: measures how fast an entrant is (`Runner.pace`).
         ledger: knows which are done.
         by: the quantity that finds the winner.
-        watch: takes events: "run" at the beginning of each, "step" after each step, "done" at its end, "spared" for runs
-            that need not be made, "waiting" for those of other processes.
+        watch: takes events: "run" at the beginning of each, "step" after each step, "done" at its end, "spared" for
+            runs that need not be made, "waiting" for those of other processes.
     """
 
     def __init__(
