@@ -62,7 +62,9 @@ SCORED_SCHEDULES = {
 }
 SCHEDULES |= SCORED_SCHEDULES
 
-OPTIMIZER = "adamw"  # the usual one
+AUTOMATIC = "auto"  # no optimizer, but the wish that one be chosen: see thalweg.optim.auto
+OPTIMIZER = AUTOMATIC  # the usual one
+SEARCHED_OPTIMIZER = "adamw"  # that of a line search, or of options, where no optimizer is named
 # Those of this library that are used like the ones of torch.optim, which go by their names in lower case.
 OPTIMIZERS = catalog.OPTIMIZERS
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from thalweg.optim.clipping import ClipAdaptive, ClipNorm, ClipSequence, ClipUpdate, ClipValue, NoClip
+from thalweg.optim.clipping import ClipAdaptive, ClipNorm, ClipRunning, ClipSequence, ClipUpdate, ClipValue, NoClip
 
 
 def parameters(scale: float = 1.0, bad: float | None = None) -> list[nn.Parameter]:
@@ -184,3 +184,51 @@ def test_sparse_gradients_are_refused(clip):
     table(torch.tensor([1, 1])).sum().backward()
     with pytest.raises(ValueError, match="must be dense; got a sparse one"):
         clip(table.parameters())
+
+
+def running(norms: list[float], clip: ClipRunning) -> list[tuple[float, bool]]:
+    """The norm after clipping, and whether it was clipped, for gradients of these norms."""
+    found = []
+    for norm in norms:
+        w = nn.Parameter(torch.zeros(2, dtype=torch.float64))
+        w.grad = norm * torch.tensor([0.6, 0.8], dtype=torch.float64)
+        was_clipped = bool(clip([w]).was_clipped)
+        found.append((float(w.grad.norm()), was_clipped))
+    return found
+
+
+NORMS = [1.0, 1.2, 0.8, 1.1, 0.9, 1.3, 30.0, 1.0, 1.0, math.inf, 40.0, 1.1]
+
+
+def test_running_norms_against_the_formula_written_out():
+    clip = ClipRunning(2.0, decay=0.9, patience=3)
+    found, weight, total, squares = running(NORMS, clip), 0.0, 0.0, 0.0
+    for place, (norm, (after, was_clipped)) in enumerate(zip(NORMS, found, strict=True)):
+        if not math.isfinite(norm):
+            assert not was_clipped
+            continue
+        limit = math.inf
+        if place >= 3:
+            mean = total / weight
+            limit = math.exp(mean + 2.0 * max(0.05, math.sqrt(squares / weight - mean**2)))
+        assert after == pytest.approx(min(norm, limit), rel=1e-5)
+        assert was_clipped == (norm > limit)
+        seen = math.log(min(norm, limit))
+        weight, total, squares = 0.9 * weight + 0.1, 0.9 * total + 0.1 * seen, 0.9 * squares + 0.1 * seen**2
+    assert [place for place, (_, was_clipped) in enumerate(found) if was_clipped] == [6, 10]
+
+
+@pytest.mark.parametrize("wrap", [lambda clip: clip, lambda clip: ClipSequence((ClipNorm(100.0), clip))])
+def test_running_norms_go_on_where_they_were(wrap):
+    whole = running(NORMS, wrap(ClipRunning(patience=3)))
+    first, second = wrap(ClipRunning(patience=3)), wrap(ClipRunning(patience=3))
+    before = running(NORMS[:6], first)
+    second.load_state_dict(first.state_dict())
+    assert before + running(NORMS[6:], second) == whole
+    assert running(NORMS[6:], wrap(ClipRunning(patience=3))) != whole[6:]
+
+
+@pytest.mark.parametrize(("name", "value"), [("deviations", 0.0), ("decay", 1.0), ("patience", -1)])
+def test_settings_of_running_norms_out_of_range(name, value):
+    with pytest.raises(ValueError, match=rf"ClipRunning\({name}"):
+        ClipRunning(**{name: value})

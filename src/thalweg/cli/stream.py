@@ -18,7 +18,7 @@ from thalweg.status import Status
 from thalweg.training.folder.run import run_name
 from thalweg.training.recipe.recipe import Options
 from thalweg.training.session.reading import skipped_rows
-from thalweg.training.session.signals import Signals
+from thalweg.training.steps.signals import Signals
 
 RECORD_SECONDS = 30.0
 

@@ -28,7 +28,7 @@ from thalweg.report.document import write_page
 from thalweg.training.folder import run
 from thalweg.training.recipe.recipe import Options
 from thalweg.training.session.optimizer import known_defaults
-from thalweg.training.session.signals import Signals
+from thalweg.training.steps.signals import Signals
 
 VERSION: Final = 1
 QUESTION, RESULT, PAGE, STUDY = "question.json", "compare.json", "compare.html", "study.log"

@@ -16,7 +16,7 @@ from thalweg.training.folder import build, checkpoint, run
 from thalweg.training.recipe.complete import complete, without_effect
 from thalweg.training.recipe.options import OPTIONS, sees_all_data
 from thalweg.training.recipe.recipe import Options, Recipe
-from thalweg.training.session import sizing
+from thalweg.training.session import automatic, sizing
 from thalweg.training.session.optimizer import known_defaults
 from thalweg.training.session.reading import Opened, open_data, read_examples, skipped_rows
 
@@ -45,6 +45,7 @@ class Contest:
         notes: sentences about what was made equal.
         opened: the data.
         examples: what has been read, by the part of a recipe that decides it.
+        given: the options that each recipe was made from.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Contest:
     notes: list[str]
     opened: Opened
     examples: dict[str, tuple[AbstractTask, Prepared]] = dataclasses.field(default_factory=dict)
+    given: dict[str, Options] = dataclasses.field(default_factory=dict)
 
     def read(self, recipe: Recipe) -> tuple[AbstractTask, Prepared]:
         """Return task and examples of a recipe; recipes that read the same get the same objects."""
@@ -72,7 +74,16 @@ class Contest:
         extra = {name: value for name, value in values.items() if name not in OPTIONS}
         if extra:
             own["optimizer_options"] = {**base.training.optimizer_options, **extra}
-        return base.with_(**own, seed=seed, steps=steps, epochs=0.0, time=0.0, patience=0, select="none", refit=False)
+        limits = {"steps": steps, "epochs": 0.0, "time": 0.0, "patience": 0, "select": "none", "refit": False}
+        recipe = base.with_(**own, seed=seed, **limits)
+        if recipe.training.optimizer != names.AUTOMATIC:
+            return recipe
+        equal = {
+            key: value for key, value in recipe.values().items() if key in EQUAL or OPTIONS[key].section != "training"
+        }
+        given = self.given[entrant.name].with_({**equal, **limits, "seed": seed})
+        task, prepared = self.read(recipe)
+        return automatic.resolve(recipe, given, task, prepared, say=[].append)
 
 
 def open_contest(question: Question, source: str, name: str, say: Callable[[str], None]) -> Contest:
@@ -92,6 +103,7 @@ def open_contest(question: Question, source: str, name: str, say: Callable[[str]
         try:
             options = decided.with_(_joined(decided, entrant))
             contest.recipes[entrant.name] = complete(options, known_defaults(options))
+            contest.given[entrant.name] = options
         except InputError as error:
             contest.failed[entrant.name] = str(error)
     if not contest.recipes:

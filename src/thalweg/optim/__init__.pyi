@@ -1,3 +1,9 @@
+from .auto import Choice as Choice
+from .auto import Facts as Facts
+from .auto import choose as choose
+from .auto import facts_of as facts_of
+from .automatic import Automatic as Automatic
+from .automatic import make_automatic as make_automatic
 from .averaging import AbstractAveraging as AbstractAveraging
 from .base import AbstractDirection as AbstractDirection
 from .base import AbstractModel as AbstractModel
@@ -18,6 +24,7 @@ from .clipping import AbstractClip as AbstractClip
 from .clipping import ClipAdaptive as ClipAdaptive
 from .clipping import ClipNorm as ClipNorm
 from .clipping import Clipped as Clipped
+from .clipping import ClipRunning as ClipRunning
 from .clipping import ClipSequence as ClipSequence
 from .clipping import ClipUpdate as ClipUpdate
 from .clipping import ClipValue as ClipValue

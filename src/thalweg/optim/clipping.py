@@ -1,4 +1,4 @@
-"""Clipping of gradients (by value, by norm, per unit) and of updates.
+"""Clipping of gradients (by value, by norm, per unit, by the norms before) and of updates.
 
 Every clip takes parameters after the backward pass, changes their gradients in place, and returns the norm that the
 gradient had, without ever waiting for the device. Where that norm is not finite nothing is changed: an infinite entry
@@ -8,8 +8,8 @@ cut down to a limit would look like a healthy gradient, and whoever reads the no
 import abc
 import dataclasses
 import math
-from collections.abc import Iterable
-from typing import NamedTuple, final
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from typing_extensions import override
 
 from thalweg import vectors
 from thalweg.errors import require
+
+_LEAST_DEVIATION: Final = 0.05  # of the logarithm: norms that hardly differ are not taken for noise
 
 
 @final
@@ -38,6 +40,13 @@ class AbstractClip(abc.ABC):
     @abc.abstractmethod
     def __call__(self, parameters: Iterable[Tensor]) -> Clipped:
         """Clip the gradients of the parameters that have one."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the clip remembers from step to step; nothing, for most."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - most remember nothing
+        """Restore what `state_dict` returned."""
 
 
 @final
@@ -184,6 +193,85 @@ class ClipAdaptive(AbstractClip):
 
 
 @final
+class ClipRunning(AbstractClip):
+    r"""Shortens a gradient that is much longer than those before it, so that no limit has to be chosen.
+
+    The logarithms of the norms have a running mean $m$ and variance $s^2$, both with the weight `decay`. A norm above
+
+    $$\exp(m + \mathrm{deviations} \cdot \max(s, 0.05))$$
+
+    is cut down to that, and the limit stands for it in mean and variance, so that a burst of long gradients raises the
+    limit slowly. The first `patience` gradients are only measured: norms fall fast at the start.
+
+    Args:
+        deviations: standard deviations above the mean, positive; 2.5 is the value of the source.
+        decay: weight of the past in mean and variance, in [0, 1).
+        patience: steps before anything is clipped, not negative.
+
+    Raises:
+        ValueError: for a number out of its range.
+
+    Example:
+        >>> clip, w = ClipRunning(patience=5), torch.zeros(1)
+        >>> for norm in (1.0, 1.1, 0.9, 1.0, 1.0, 20.0):
+        ...     w.grad = torch.tensor([norm])
+        ...     clipped = clip([w])
+        >>> clipped.norm, clipped.was_clipped, bool(w.grad < 1.3)
+        (tensor(20.), tensor(True), True)
+
+    Source: Kumar et al., "ZClip: Adaptive Spike Mitigation for LLM Pre-Training" (2025), on logarithms.
+
+    It remembers: `state_dict` belongs into a checkpoint. One object serves one run.
+    """
+
+    def __init__(self, deviations: float = 2.5, *, decay: float = 0.97, patience: int = 10) -> None:
+        require(0 < deviations < math.inf, "ClipRunning(deviations=...) must be positive and finite", deviations)
+        require(0 <= decay < 1, "ClipRunning(decay=...) must lie in [0, 1)", decay)
+        require(patience >= 0, "ClipRunning(patience=...) must not be negative", patience)
+        self.deviations, self.decay, self.patience = deviations, decay, patience
+        self._moments: Tensor | None = None  # count of finite norms, weighted sums of 1, log and log squared
+
+    @torch.no_grad()
+    @override
+    def __call__(self, parameters: Iterable[Tensor]) -> Clipped:
+        gradients = _gradients(parameters)
+        norm = vectors.norm(gradients)
+        if self._moments is None or self._moments.device != norm.device:
+            start = torch.zeros(4) if self._moments is None else self._moments
+            self._moments = start.to(norm.device)
+        count, weight, total, squares = self._moments
+        mean = total / weight
+        deviation = (squares / weight - mean.square()).clamp(min=0.0).sqrt().clamp(min=_LEAST_DEVIATION)
+        limit = torch.exp(mean + self.deviations * deviation)
+        usable = norm.isfinite() & (norm > 0)
+        too_long = usable & (count >= max(1, self.patience)) & (norm > limit)
+        seen = torch.where(too_long, limit, norm.float()).log()
+        after = torch.stack(
+            [
+                count + 1.0,
+                *(
+                    self.decay * old + (1 - self.decay) * new
+                    for old, new in ((weight, torch.ones_like(weight)), (total, seen), (squares, seen.square()))
+                ),
+            ]
+        )
+        self._moments = torch.where(usable, after, self._moments)
+        factor = torch.where(too_long, limit / norm, 1.0).to(norm.dtype)
+        if gradients and (not norm.is_cpu or too_long):
+            torch._foreach_mul_(gradients, factor)
+        return Clipped(norm, too_long)
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self._moments is None else {"moments": self._moments.cpu()}
+
+    @override
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        moments = state.get("moments")
+        self._moments = None if moments is None else torch.as_tensor(moments, dtype=torch.float32).clone()
+
+
+@final
 @dataclasses.dataclass(frozen=True)
 class ClipSequence(AbstractClip):
     """Several clips one after the other; the norm is the one before the first of them.
@@ -203,6 +291,15 @@ class ClipSequence(AbstractClip):
         parameters = list(parameters)
         results = [clip(parameters) for clip in self.clips]
         return Clipped(results[0].norm, torch.stack([result.was_clipped for result in results]).any())
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {str(place): clip.state_dict() for place, clip in enumerate(self.clips)}
+
+    @override
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for place, clip in enumerate(self.clips):
+            clip.load_state_dict(state.get(str(place), {}))
 
 
 @final

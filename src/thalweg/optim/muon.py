@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from thalweg.optim.polar import AbstractPolar, Automatic
-from thalweg.optim.preconditioned import AbstractPreconditioned, Matrices
+from thalweg.optim.polar import POLAR_EXPRESS, AbstractPolar, Automatic, Polynomial
+from thalweg.optim.preconditioned import AbstractPreconditioned, Matrices, by_group
 
 RMS = 0.2  # of the entries of a step at a rate of 1: that of Adam's steps in practice
 
@@ -87,7 +87,7 @@ class PolarMuon(AbstractPreconditioned):
 
     @override
     def _directions(self, matrices: Sequence[Matrices]) -> list[Tensor]:
-        factors = self._apart(self.polar, [(_averaged(entry),) for entry in matrices])
+        factors = self._apart(self.polar, [(average,) for average in _averages(matrices)])
         return [factor * (RMS * math.sqrt(max(factor.shape[1:]))) for factor in factors]
 
 
@@ -111,6 +111,8 @@ class NorMuon(AbstractPreconditioned):
         adam_betas: decay of AdamW's moments for all that is no matrix, each in [0, 1).
         eps: added to AdamW's denominator, above 0.
         polar: how the factor is computed.
+        polar_steps: by so many polynomials of Polar Express instead, at least 1; with rows of equal size three do about
+            as well as the exact factor (docs/log.md). None: by `polar`.
         largest_axis: a matrix with a longer axis takes AdamW's step, unless the group says `matrix=True`.
         maximize: whether to go up.
         spread: whether data-parallel processes share the work.
@@ -142,11 +144,12 @@ class NorMuon(AbstractPreconditioned):
         adam_betas: tuple[float, float] = (0.9, 0.95),
         eps: float = 1e-8,
         polar: AbstractPolar = Automatic(),  # noqa: B008 - a frozen value
+        polar_steps: int | None = None,
         largest_axis: int = 4096,
         maximize: bool = False,
         spread: bool = False,
     ) -> None:
-        self.polar = polar
+        self.polar = polar if polar_steps is None else Polynomial(POLAR_EXPRESS, steps=polar_steps)
         own = {"lr": lr, "momentum": momentum, "beta2": beta2, "weight_decay": weight_decay, "nesterov": nesterov}
         others = {"adam_betas": adam_betas, "eps": eps, "largest_axis": largest_axis, "maximize": maximize}
         super().__init__(params, own | others, spread)
@@ -157,8 +160,8 @@ class NorMuon(AbstractPreconditioned):
 
     @override
     def _directions(self, matrices: Sequence[Matrices]) -> list[Tensor]:
-        factors = self._apart(self.polar, [(_averaged(entry),) for entry in matrices])
-        return [_normalized(entry, factor) for entry, factor in zip(matrices, factors, strict=True)]
+        factors = self._apart(self.polar, [(average,) for average in _averages(matrices)])
+        return _normalized(matrices, factors)
 
 
 def _is_small_matrix(is_matrix: bool, parameter: Tensor, group: dict[str, Any]) -> bool:
@@ -166,22 +169,39 @@ def _is_small_matrix(is_matrix: bool, parameter: Tensor, group: dict[str, Any]) 
     return is_matrix and (bool(group["matrix"]) or max(parameter.shape) <= group["largest_axis"])
 
 
-def _averaged(entry: Matrices) -> Tensor:
-    """The momentum, with the gradient in it, or once more."""
-    state, decay = entry.state, entry.group["momentum"]
-    if "momentum" not in state:
-        state["momentum"] = torch.zeros_like(entry.gradient, memory_format=torch.contiguous_format)
-    state["momentum"].lerp_(entry.gradient, 1.0 - decay)
-    return entry.gradient.lerp(state["momentum"], decay) if entry.group["nesterov"] else state["momentum"]
+def _averages(matrices: Sequence[Matrices]) -> list[Tensor]:
+    """The momentum of each, with the gradient in it, or once more."""
+    results: dict[int, Tensor] = {}
+    for entries in by_group(matrices):
+        decay = entries[0].group["momentum"]
+        for entry in entries:
+            if "momentum" not in entry.state:
+                entry.state["momentum"] = torch.zeros_like(entry.gradient, memory_format=torch.contiguous_format)
+        momenta, gradients = [entry.state["momentum"] for entry in entries], [entry.gradient for entry in entries]
+        torch._foreach_lerp_(momenta, gradients, 1.0 - decay)
+        averages = torch._foreach_lerp(gradients, momenta, decay) if entries[0].group["nesterov"] else momenta
+        results |= dict(zip(map(id, entries), averages, strict=True))
+    return [results[id(entry)] for entry in matrices]
 
 
-def _normalized(entry: Matrices, factor: Tensor) -> Tensor:
-    """The factor with rows of equal size in the long run, its entries as large as those of Adam's steps."""
-    tiny = torch.finfo(factor.dtype).tiny
-    squares = factor.square().mean(-1, keepdim=True)
-    if "squares" not in entry.state:
-        entry.state["squares"] = torch.zeros_like(squares)
-    entry.state["squares"].lerp_(squares, 1.0 - entry.group["beta2"])
-    factor = factor * entry.state["squares"].clamp(min=tiny).rsqrt()
-    size = torch.linalg.matrix_norm(factor, keepdim=True).clamp(min=tiny)
-    return factor * (RMS * math.sqrt(math.prod(factor.shape[1:])) / size)
+def _normalized(matrices: Sequence[Matrices], factors: Sequence[Tensor]) -> list[Tensor]:
+    """The factors with rows of equal size in the long run, their entries as large as those of Adam's steps."""
+    stacks: dict[Any, list[int]] = {}
+    for index, (entry, factor) in enumerate(zip(matrices, factors, strict=True)):
+        stacks.setdefault((factor.shape[1:], factor.dtype, factor.device, id(entry.group)), []).append(index)
+    results = list(factors)
+    for indices in stacks.values():
+        stack = torch.cat([factors[index] for index in indices])
+        counts, tiny = [len(factors[index]) for index in indices], torch.finfo(stack.dtype).tiny
+        squares = stack.square().mean(-1, keepdim=True).split(counts)
+        for index, new in zip(indices, squares, strict=True):
+            if "squares" not in matrices[index].state:
+                matrices[index].state["squares"] = torch.zeros_like(new)
+        held = [matrices[index].state["squares"] for index in indices]
+        torch._foreach_lerp_(held, list(squares), 1.0 - matrices[indices[0]].group["beta2"])
+        stack = stack * torch.cat(held).clamp(min=tiny).rsqrt()
+        size = torch.linalg.matrix_norm(stack, keepdim=True).clamp(min=tiny)
+        stack = stack * (RMS * math.sqrt(math.prod(stack.shape[1:])) / size)
+        for index, part in zip(indices, stack.split(counts), strict=True):
+            results[index] = part
+    return results

@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from thalweg import distributed
 from thalweg.optim.layout import Layout
 
 FUSED_DEVICES: Final = frozenset({"cpu", "cuda"})
+LARGEST_STACKED: Final = 2**14  # entries of a matrix that is stacked with others on a CPU
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,12 +112,13 @@ class AbstractPreconditioned(Optimizer, abc.ABC):
             with torch.enable_grad():
                 loss = closure()
         matrices: list[Matrices] = []
+        all_finite = self._are_finite()
         for group in self.param_groups:
             others: list[tuple[Tensor, Tensor]] = []
             for parameter in group["params"]:
                 if parameter.grad is None:
                     continue
-                gradient = self._gradient(parameter, group)
+                gradient = self._gradient(parameter, group, all_finite)
                 state = self.state[parameter]
                 state["step"] = state.get("step", 0) + 1
                 if self._is_matrix(parameter, group):
@@ -125,8 +128,10 @@ class AbstractPreconditioned(Optimizer, abc.ABC):
                 else:
                     others.append((parameter, gradient))
             self._step_others(others, group)
-        for entry, direction in zip(matrices, self._directions(matrices), strict=True):
-            self._move(entry.parameter, entry.layout.merge(direction), entry.group)
+        merged = [e.layout.merge(way) for e, way in zip(matrices, self._directions(matrices), strict=True)]
+        for group in self.param_groups:
+            moved = [(e.parameter, way) for e, way in zip(matrices, merged, strict=True) if e.group is group]
+            self._move([parameter for parameter, _ in moved], [way for _, way in moved], group)
         if self.refreshes and (due := [entry for entry in matrices if entry.is_due]):
             self._refresh(due)
         return loss
@@ -163,7 +168,14 @@ class AbstractPreconditioned(Optimizer, abc.ABC):
         largest = 0 if group["matrix"] else group["largest_axis"]
         return Layout(parameter.shape, group["pieces"], group["transposed"], group.get("block_size", 0), largest)
 
-    def _gradient(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
+    def _are_finite(self) -> bool:
+        """Whether all gradients are known to be finite: on a CPU one look at them spares one at each."""
+        gradients = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
+        if not gradients or not all(gradient.is_cpu and not gradient.is_sparse for gradient in gradients):
+            return False
+        return math.isfinite(sum(torch.stack([norm.float() for norm in torch._foreach_norm(gradients)]).tolist()))
+
+    def _gradient(self, parameter: Tensor, group: dict[str, Any], is_known_finite: bool) -> Tensor:
         """The gradient, wide and the way down, all zeros where it is not finite."""
         gradient = parameter.grad
         assert gradient is not None
@@ -173,8 +185,9 @@ class AbstractPreconditioned(Optimizer, abc.ABC):
                 "sparse one; make its nn.Embedding with sparse=False."
             )
         gradient = gradient.to(_wide(parameter))
-        is_finite = torch.isfinite(torch.linalg.vector_norm(gradient))
-        gradient = torch.where(is_finite, gradient, torch.zeros((), dtype=gradient.dtype, device=gradient.device))
+        if not is_known_finite:
+            is_finite = torch.isfinite(torch.linalg.vector_norm(gradient))
+            gradient = torch.where(is_finite, gradient, torch.zeros((), dtype=gradient.dtype, device=gradient.device))
         return -gradient if group["maximize"] else gradient
 
     def _turn(self, parameter: Tensor, group: dict[str, Any]) -> int:
@@ -208,25 +221,28 @@ class AbstractPreconditioned(Optimizer, abc.ABC):
         apart = [(p, g) for p, g in others if p.dtype != g.dtype or not p.is_contiguous()]
         steps = [torch.zeros_like(g, memory_format=torch.contiguous_format) for _, g in apart]
         _adam(steps, [g for _, g in apart], self.state, [p for p, _ in apart], group, betas, False)
-        for (parameter, _), step in zip(apart, steps, strict=True):
-            self._move(parameter, -step, group)
+        self._move([parameter for parameter, _ in apart], [-step for step in steps], group)
 
-    def _move(self, parameter: Tensor, direction: Tensor, group: dict[str, Any]) -> None:
+    def _move(self, parameters: list[Tensor], directions: list[Tensor], group: dict[str, Any]) -> None:
+        if not parameters:
+            return
         if group["weight_decay"]:
-            parameter.mul_(1 - group["lr"] * group["weight_decay"])
-        parameter.add_(direction.to(parameter.dtype), alpha=-group["lr"])
+            torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+        ways = [direction.to(parameter.dtype) for parameter, direction in zip(parameters, directions, strict=True)]
+        torch._foreach_add_(parameters, ways, alpha=-group["lr"])
 
     def _apart(self, function: Callable[..., Tensor], arguments: Sequence[tuple[Tensor | None, ...]]) -> list[Tensor]:
         """Return the function of stacks of matrices, each of the shape of the first argument.
 
-        Equal shapes are done as one stack where that is quicker (not on a CPU); where the work is spread, each process
-        does a part of it and all know all results.
+        Equal shapes are done as one stack where that is quicker (on a CPU only if they are small); where the work is
+        spread, each process does a part of it and all know all results.
         """
         batches: dict[Any, list[int]] = {}
         for index, given in enumerate(arguments):
             assert given[0] is not None
             kind = tuple(None if x is None else (x.shape[1:], x.dtype, x.device) for x in given)
-            batches.setdefault((kind, index if given[0].is_cpu or self.spread else None), []).append(index)
+            is_large = given[0].is_cpu and given[0][0].numel() > LARGEST_STACKED
+            batches.setdefault((kind, index if is_large or self.spread else None), []).append(index)
         shares = distributed.world_size() if self.spread else 1
         loads, results = [0.0] * shares, [torch.zeros_like(given[0]) for given in arguments if given[0] is not None]
         for indices in sorted(batches.values(), key=lambda indices: -results[indices[0]].numel()):
@@ -274,7 +290,9 @@ def _adam(
             if key not in state:
                 state[key] = torch.zeros_like(gradient, memory_format=torch.contiguous_format)
             state[key] = state[key].contiguous()
-    counts = [torch.tensor(float(s["step"] - 1), device=t.device) for s, t in zip(found, targets, strict=True)]
+    devices = {target.device for target in targets}
+    counts = [torch.tensor([float(state["step"] - 1) for state in found], device=device) for device in devices]
+    counts = [dict(zip(devices, counts, strict=True))[target.device][place] for place, target in enumerate(targets)]
     adam(
         targets,
         gradients,

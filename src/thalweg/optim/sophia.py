@@ -40,6 +40,7 @@ class Sophia(AbstractDirection):
         >>> from thalweg.objective import Objective
         >>> from thalweg.optim.descent import Descent
         >>> from thalweg.optim.line_search import Fixed
+        >>> _ = torch.manual_seed(0)
         >>> model = torch.nn.Linear(2, 1)
         >>> objective = Objective(model, torch.nn.MSELoss(), torch.eye(2), torch.ones(2, 1))
         >>> optimizer = Descent(model.parameters(), Sophia(), Fixed(0.05))

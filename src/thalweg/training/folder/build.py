@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from thalweg import names
 from thalweg.batch import Batch
+from thalweg.data.arrays.batches import Examples
 from thalweg.data.arrays.ragged import IN_MEMORY, Spill
 from thalweg.data.text.word_vectors import read_word_vectors
 from thalweg.errors import InputError
@@ -18,6 +19,7 @@ from thalweg.tasks.base import AbstractTask, HeadOptions, Settings
 from thalweg.tasks.writing.target_sources import Pretrained, source_of
 from thalweg.training.recipe.recipe import Recipe
 from thalweg.training.steps.device import choose_device, choose_precision
+from thalweg.training.steps.feed import Feed
 
 COMBINED_SHARE = 0.5  # of pretrained vectors in combined targets
 
@@ -73,6 +75,22 @@ def build_networks(
         if recipe.data.word_vectors:
             _put_word_vectors(recipe, task, model)
     return model, head
+
+
+def build_feed(recipe: Recipe, task: AbstractTask, examples: Examples, device: torch.device) -> Feed:
+    """Return what gives the batches of each step, as the recipe says."""
+    training = recipe.training
+    spec = names.task_spec(recipe.run.task).models[recipe.model.model]
+    return Feed(
+        examples,
+        task.training_batch,
+        batch_size=training.batch_size,
+        accumulate=training.accumulate,
+        seed=recipe.run.seed,
+        device=device,
+        dtype=choose_precision(recipe.run.precision, device)[0],
+        as_stored=training.optimizer == spec.solver and spec.layout == "bag",
+    )
 
 
 def model_options(recipe: Recipe) -> ModelOptions:

@@ -92,6 +92,12 @@ def sees_all_data(values: Values) -> bool:
     return values["optimizer"] in names.METHODS or (values["optimizer"] == "lbfgs" and bool(values["line_search"]))
 
 
+def _optimizer(values: Values) -> str:
+    """An option that speaks of an optimizer's own parts means the one that the tasks' rates are for."""
+    spoken = values["line_search"] or values["optimizer_options"]
+    return names.SEARCHED_OPTIMIZER if values["optimizer"] == names.AUTOMATIC and spoken else values["optimizer"]
+
+
 def _line_search(values: Values) -> str:
     if values["optimizer"] not in names.METHODS or values["optimizer"] in names.MINI_BATCH_METHODS:
         return values["line_search"]
@@ -298,8 +304,9 @@ class TrainingSection:
     """Optimization and stopping."""
 
     optimizer: Annotated[str, Option(
-        f"Any of torch.optim in lower case; {_listed((*names.OPTIMIZERS, *names.METHODS))}; or an import path such as "
-        "pytorch_optimizer.SOAP", names.OPTIMIZER, wants="method",
+        "Optimizer: auto, which chooses one; any of torch.optim in lower case; "
+        f"{_listed((*names.OPTIMIZERS, *names.METHODS))}; or an import path such as pytorch_optimizer.SOAP",
+        names.OPTIMIZER, wants="method", follows=_optimizer,
     )]
     line_search: Annotated[str, Option(
         f"Step size: {_listed(names.LINE_SEARCHES)}; \"\" is the method's own", "", proved="",
@@ -329,6 +336,10 @@ class TrainingSection:
     )]
     clip: Annotated[float, Option(
         "Clip the gradient to this norm; 0 is off", 1.0, NOT_NEGATIVE, full_batch=0.0, wants="method"
+    )]
+    clip_running: Annotated[float, Option(
+        "Clip the gradient to so many standard deviations above the running mean of its norm's logarithm; 0 is off",
+        0.0, NOT_NEGATIVE, wants="method",
     )]
     clip_value: Annotated[float, Option(
         "Clip each entry of the gradient to [-c, c] for this c; 0 is off", 0.0, NOT_NEGATIVE, wants="method"

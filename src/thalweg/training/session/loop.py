@@ -17,9 +17,9 @@ from thalweg.training.folder.run import HISTORY, finite, read_history
 from thalweg.training.session import optimizer, stopping
 from thalweg.training.session.selection import select
 from thalweg.training.session.session import Session
-from thalweg.training.session.signals import Signals
 from thalweg.training.steps.evaluate import Evaluation
 from thalweg.training.steps.fit import FitOptions, StepRecord, fit
+from thalweg.training.steps.signals import Signals
 
 LR_FACTOR = 0.5
 MAX_STEP_ENTRIES = 5000

@@ -36,7 +36,7 @@ def known_defaults(options: Options) -> dict[str, Any]:
     optimizer = options.get("optimizer")
     if optimizer is not None:
         _check_optimizer(optimizer)
-        own = optimizer in names.METHODS or optimizer in names.SOLVERS
+        own = optimizer in (names.AUTOMATIC, *names.METHODS, *names.SOLVERS)
         if not own and construct.find_optimizer(optimizer) is not torch.optim.AdamW:
             known["lr"] = construct.default_learning_rate(optimizer)
             known["weight_decay"] = construct.default_weight_decay(optimizer)
@@ -51,7 +51,7 @@ def known_defaults(options: Options) -> dict[str, Any]:
 
 
 def _check_optimizer(name: str) -> None:
-    own = [*names.OPTIMIZERS, *names.METHODS, *names.SOLVERS]
+    own = [names.AUTOMATIC, *names.OPTIMIZERS, *names.METHODS, *names.SOLVERS]
     torch_names = [known for known in construct.optimizer_names() if known not in names.OPTIMIZERS]
     if name in own or "." in name or name.lower() in [*torch_names, *names.OPTIMIZERS]:
         return
@@ -120,7 +120,7 @@ def build_schedule(
 @final
 @dataclasses.dataclass(frozen=True)
 class Clipping:
-    """What is clipped: the gradient (in the order value, units, norm) and the update."""
+    """What is clipped: the gradient (in the order value, units, running norms, norm) and the update."""
 
     gradient: clipping.AbstractClip
     update: clipping.ClipUpdate | None
@@ -134,6 +134,8 @@ def build_clipping(recipe: Recipe, head: nn.Module) -> Clipping:
         parts.append(clipping.ClipValue(training.clip_value))
     if training.clip_adaptive:
         parts.append(clipping.ClipAdaptive(training.clip_adaptive, leave_out=tuple(head.parameters())))
+    if training.clip_running:
+        parts.append(clipping.ClipRunning(training.clip_running))
     if training.clip:
         parts.append(clipping.ClipNorm(training.clip))
     update = clipping.ClipUpdate(training.clip_update) if training.clip_update else None

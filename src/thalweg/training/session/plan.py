@@ -18,7 +18,7 @@ from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.folder import checkpoint, run
 from thalweg.training.recipe.complete import complete, without_effect
 from thalweg.training.recipe.recipe import Options, Recipe
-from thalweg.training.session import pilot, sizing
+from thalweg.training.session import automatic, pilot, sizing
 from thalweg.training.session.optimizer import known_defaults
 from thalweg.training.session.reading import Opened, open_data, read_examples, skipped_rows
 from thalweg.training.steps.device import choose_device
@@ -57,7 +57,7 @@ class Plan:
 
 def make_plan(request: Request, say: Say) -> Plan:
     """Read the data and decide everything; `say` and InputError as in `prepare`."""
-    opened = open_data(_all_options(request), say)
+    opened = _without_auto(open_data(_all_options(request), say))
     known = known_defaults(opened.options)
     recipe = complete(_named(opened.decided), known)
     device = choose_device(recipe.run.device)
@@ -70,6 +70,9 @@ def make_plan(request: Request, say: Say) -> Plan:
     recipe, seconds = _suited(recipe, opened, known, task, prepared, say)
     bounded = _is_bounded(opened.options) or recipe.training.optimizer in names.SOLVERS
     is_timed = bool(opened.options.get("time")) and not bounded
+    recipe = automatic.resolve(
+        recipe, _named(opened.decided), task, prepared, is_timed=is_timed, fast=request.fast, say=say
+    )
     folder, is_resumed = _find_folder(request, recipe, is_timed, say)
     description = _describe(opened, prepared)
     return Plan(recipe, task, prepared, device, folder, is_resumed, is_timed, description, request.fast, seconds)
@@ -97,6 +100,14 @@ def _all_options(request: Request) -> Options:
     if resumed.finished:
         raise InputError(f"The run {request.resume} is finished, so there is nothing to resume; train a new one.")
     return Options(resumed.recipe.values()).with_(request.options)
+
+
+def _without_auto(opened: Opened) -> Opened:
+    """Return what was opened as if nobody had named an optimizer, where the wish was that one be chosen."""
+    if opened.options.get("optimizer") != names.AUTOMATIC:
+        return opened
+    options, decided = (options.with_(optimizer=None) for options in (opened.options, opened.decided))
+    return dataclasses.replace(opened, options=options, decided=decided)
 
 
 def _named(options: Options) -> Options:

@@ -24,8 +24,8 @@ from thalweg.training.recipe.recipe import Recipe
 from thalweg.training.session import sizing
 from thalweg.training.session.penalties import Judged, Path, choose
 from thalweg.training.session.session import FOLDS, Session
-from thalweg.training.session.signals import Signals
 from thalweg.training.steps.evaluate import loss_by_example
+from thalweg.training.steps.signals import Signals
 
 FEW: Final = 200  # validation examples, below which cross-validation of the training examples chooses
 

@@ -82,6 +82,7 @@ class Session:
         self.model.to(device)
         self.head.to(device)
         clip = optimizer.build_clipping(recipe, self.head)
+        self.clip = clip.gradient
         self.optimizer = optimizer.build_optimizer(recipe, self.model, self.head, clip)
         self.stepper = stepper_for(self.optimizer, clip=clip.gradient, clip_update=clip.update)
         mode = "max" if task.selects_by[1] == "higher" else "min"
@@ -90,18 +91,7 @@ class Session:
 
     def feed_on(self, examples: Examples) -> Feed:
         """Return what gives the batches of each step on these examples."""
-        recipe, training = self.run.recipe, self.run.recipe.training
-        spec = names.task_spec(recipe.run.task).models[recipe.model.model]
-        return Feed(
-            examples,
-            self.task.training_batch,
-            batch_size=training.batch_size,
-            accumulate=training.accumulate,
-            seed=recipe.run.seed,
-            device=self.device,
-            dtype=choose_precision(recipe.run.precision, self.device)[0],
-            as_stored=training.optimizer == spec.solver and spec.layout == "bag",
-        )
+        return build.build_feed(self.run.recipe, self.task, examples, self.device)
 
     @property
     def is_chosen(self) -> bool:
@@ -224,6 +214,7 @@ class Session:
             "head": self.head.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
+            "clip": self.clip.state_dict(),
             "step": self.place.step,
             "score": dataclasses.asdict(self.score),
         }
@@ -256,6 +247,7 @@ class Session:
             reason = " ".join(str(error).split())
             raise InputError(f"{where} is from another model or optimizer ({reason}); use its own recipe.") from None
         self.schedule.load_state_dict(state["schedule"])
+        self.clip.load_state_dict(state.get("clip", {}))  # of an older version: it starts anew
         self.place.step = state["step"]
         if weights_only:
             self.score.lr_scale = state["score"]["lr_scale"]  # the one that the restored rates have in them

@@ -48,6 +48,7 @@ class Feed:
         as_stored: bool = False,
     ) -> None:
         self.examples = examples
+        self._seed, self._batch_size = seed, batch_size
         self.collate = collate
         self.accumulate = accumulate
         self.device = device
@@ -69,6 +70,21 @@ class Feed:
     def epoch_of(self, step: int) -> float:
         """Return how many epochs `step` steps are."""
         return step / self.steps_per_epoch
+
+    def with_batch_size(self, batch_size: int) -> "Feed":
+        """Return the same with batches of another size; itself where the size is the same."""
+        if batch_size == self._batch_size:
+            return self
+        return Feed(
+            self.examples,
+            self.collate,
+            batch_size=batch_size,
+            accumulate=self.accumulate,
+            seed=self._seed,
+            device=self.device,
+            dtype=self.dtype,
+            as_stored=self.as_stored,
+        )
 
     def __call__(self, step: int) -> list[Batch]:
         """Return the micro-batches of a step, on the device."""

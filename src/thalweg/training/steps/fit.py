@@ -168,7 +168,7 @@ def fit(
         module.train()
     while place.step < steps:
         step = place.step
-        _set_seed((options.seed * 1_000_003 + step) % LARGEST_SEED, on_cpu)
+        set_seed(options.seed, step, on_cpu=on_cpu)
         micro = batches(step)
         if objective is None:
             objective = Objective(model, head, micro, l2=options.l2, autocast=options.autocast)
@@ -191,7 +191,7 @@ def fit(
             outcome.rejected,
             float(lr),
             sum(batch.num_examples for batch in micro),
-            sum(_num_tokens(batch) for batch in micro),
+            sum(num_tokens(batch) for batch in micro),
             None if before is None else layer_figures(layers, objective.parameters, before),
             outcome.status,
             outcome.gap,
@@ -215,15 +215,17 @@ def _advance(schedule: LRScheduler, *, quietly: bool) -> None:
         schedule.step()
 
 
-def _set_seed(seed: int, on_cpu: bool) -> None:
-    """Set the random state; `torch.manual_seed` takes 0.1 ms where a GPU might come later, and remembers every call."""
+def set_seed(seed: int, step: int, *, on_cpu: bool) -> None:
+    """Set the random state of a step; `torch.manual_seed` takes 0.1 ms where a GPU might come, and remembers calls."""
+    seed = (seed * 1_000_003 + step) % LARGEST_SEED
     if on_cpu:
         torch.default_generator.manual_seed(seed)
     else:
         torch.manual_seed(seed)
 
 
-def _num_tokens(batch: Batch) -> int:
+def num_tokens(batch: Batch) -> int:
+    """Return how many tokens a batch holds, padding included; 0 where its data are numbers."""
     return sum(tensor.numel() for name, tensor in batch.inputs.items() if name.endswith("tokens"))
 
 
