@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+import time
 from collections import defaultdict
 
 import pytest
@@ -14,11 +15,11 @@ from reviews import write_reviews
 
 from thalweg.comparison import rounds
 from thalweg.comparison.compare import answer, ask, compare
-from thalweg.comparison.contest import metric_of, open_contest, unit_of
+from thalweg.comparison.contest import Contest, metric_of, open_contest, unit_of
 from thalweg.comparison.ledger import Ledger
 from thalweg.comparison.running import Runner
 from thalweg.errors import InputError
-from thalweg.training.recipe.recipe import Options
+from thalweg.training.recipe.recipe import Options, read_recipe
 
 SMALL = {"model": "mlp", "width": 8, "hidden": 8, "batch_size": 32}
 FEW = {**SMALL, "steps": 4, "trials": 2, "seeds": 2}
@@ -78,20 +79,19 @@ def test_all_entrants_see_the_same_batches_and_dropout(reviews, tmp_path, monkey
     seen = defaultdict(list)
     real = Runner._session
 
-    def watched(self, entrant, settings, seed, steps, folder):
-        session = real(self, entrant, settings, seed, steps, folder)
+    def watched(self, recipe, folder):
+        session = real(self, recipe, folder)
+        key = folder.parent.name, recipe.run.seed
         weights = [parameter.detach().clone() for parameter in session.model.parameters()]
         feed = session.feed
-        session.feed = lambda step: (
-            seen[entrant.name, seed].append((step, feed(step), torch.get_rng_state())) or feed(step)
-        )
-        seen[entrant.name, seed].append(weights)
+        session.feed = lambda step: seen[key].append((step, feed(step), torch.get_rng_state())) or feed(step)
+        seen[key].append(weights)
         return session
 
     monkeypatch.setattr(Runner, "_session", watched)
     run(reviews, tmp_path, "adamw,sgd,sgd:lr=0.3", trials=0)
     for seed in (0, 1):
-        first, *others = (seen[name, seed] for name in ("adamw", "sgd", "sgd:lr=0.3"))
+        first, *others = (seen[name, seed] for name in ("adamw", "sgd", "sgd-lr=0.3"))
         assert [step for step, _, _ in first[1:]] == [0, 0, 0, 1, 0, 2, 0, 3, 0]  # scores are calibrated on the first
         for other in others:
             assert all(map(torch.equal, first[0], other[0]))
@@ -223,6 +223,28 @@ def test_waiting_for_another_process_is_said(reviews, tmp_path, monkeypatch):
     ours.decide()
     assert [event["event"] for event in events if event["event"] in ("run", "waiting")] == ["run", "waiting"]
     assert ours.seeds["sgd"][0]["loss"] == record["loss"]
+
+
+def test_an_optimizer_that_is_chosen_keeps_what_is_equal_and_pays_for_the_choice(reviews, tmp_path, monkeypatch):
+    real = Contest.recipe
+
+    def slow(self, entrant, *arguments):
+        begin = time.process_time()
+        while entrant.name == "auto" and time.process_time() < begin + 0.3:
+            pass
+        return real(self, entrant, *arguments)
+
+    monkeypatch.setattr(Contest, "recipe", slow)
+    found = run(reviews, tmp_path, "adamw,auto", l2=0.01, dropout=0.2)
+    named, chosen = found.result["data"][0]["entrants"]
+    assert not chosen["trials"]
+    assert [seed["seconds"] >= 0.3 for seed in (*named["seeds"], *chosen["seeds"])] == [False, False, True, True]
+    recipe = read_recipe(found.folder / "runs" / "reviews" / "auto" / "seed-0" / "recipe.toml")
+    assert recipe.training.optimizer != "auto"
+    assert (recipe.training.l2, recipe.model.dropout, recipe.training.steps) == (0.01, 0.2, 4)
+    assert recipe.training.batch_size == 32
+    starts = [entrant["seeds"][0]["curve"]["valid_loss"][0] for entrant in (named, chosen)]
+    assert starts[0] == starts[1]
 
 
 def test_diverged_runs_count_as_the_worst(reviews, tmp_path):

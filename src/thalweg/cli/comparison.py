@@ -22,6 +22,7 @@ ROW_KEYS: Final = (
     *("name", "data", "target", "seconds_to_target", "steps_to_target", "evaluations_to_target", "reached"),
     *("loss", "loss_spread", "metric", "metric_spread", "diverged", "trials", "seeds", "failed"),
 )
+WIDTH: Final = 150  # of a table that goes to a file
 LONGEST_NAME: Final = 36  # of an entrant in one line of the table
 MANY: Final = 5  # final runs from which on their median and best say more than mean and spread
 
@@ -71,7 +72,7 @@ def _target(text: str) -> float | None:
 
 def show_comparison(found: Comparison, console: Console) -> None:
     """Print a table for each data set, and the sentence, on standard output."""
-    out = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120) if not console.is_terminal else console
+    out = Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH) if not console.is_terminal else console
     for data in found.result["data"]:
         if data["failed"]:
             out.print(f"{data['name']} failed: {data['failed']}", markup=False, highlight=False, soft_wrap=True)
@@ -106,13 +107,15 @@ def _table(data: dict[str, Any], rows: list[dict[str, Any]]) -> Table:
         table.add_column(head, justify="right")
     for quantity in (f"{whose} loss", data["metric"].replace("_", " ")):
         table.add_column(f"{quantity}: median (best)" if many else quantity, justify="right")
-    for head in ("trials", "tuning", "memory"):
+    is_tuned = any(row["trials"] for row in rows)
+    for head in (*(("trials", "tuning") if is_tuned else ()), "memory"):
         table.add_column(head, justify="right")
     table.add_column("")
     for row in rows:
         cells = [_reached(row, axis, data["budget"]) for axis in ("seconds", "steps", "evaluations")]
         cells += [_score(row, key, many=many) for key in ("loss", "metric")]
-        cells += [str(row["trials"]), f"{row['seconds_tuning']:.0f} s", _megabytes(row["peak_bytes"])]
+        cells += [str(row["trials"]), f"{row['seconds_tuning']:.0f} s"] if is_tuned else []
+        cells += [_megabytes(row["peak_bytes"])]
         table.add_row(Text(row["name"]), *cells, _remark(row))
     return table
 

@@ -23,10 +23,10 @@ CURVE: Final = ("step", "evaluations", "seconds", "train_loss", "valid_loss", "m
 
 @final
 class Clock:
-    """Seconds of training; those in which something else is done are left out."""
+    """Seconds of training, from those `spent` before on; those in which something else is done are left out."""
 
-    def __init__(self) -> None:
-        self._start = time.perf_counter()
+    def __init__(self, spent: float = 0.0) -> None:
+        self._start = time.perf_counter() - spent
         self._paused = 0.0
 
     def elapsed(self) -> float:
@@ -53,13 +53,21 @@ class Measured:
         scored_on: "valid" or "train".
         scored_by: what finds its best moment: "loss" or "metric".
         metric: name and better end of the task's metric.
+        spent: seconds that choosing an optimizer has taken, which count as training.
     """
 
     def __init__(
-        self, session: Session, limit: Limit, unit: int, scored_on: str, scored_by: str, metric: tuple[str, str]
+        self,
+        session: Session,
+        limit: Limit,
+        unit: int,
+        scored_on: str,
+        scored_by: str,
+        metric: tuple[str, str],
+        spent: float = 0.0,
     ) -> None:
         self._session, self._limit, self._unit = session, limit, unit
-        self._scored_on, self._scored_by, self._metric = scored_on, scored_by, metric
+        self._scored_on, self._scored_by, self._metric, self._spent = scored_on, scored_by, metric, spent
         self.curve: dict[str, list[Any]] = {name: [] for name in CURVE}
         self.history: list[dict[str, Any]] = []
         self._losses: list[Tensor] = []
@@ -76,7 +84,7 @@ class Measured:
             tolerance=training.certify,
             num_rollbacks=stopping.MAX_ROLLBACKS,  # a run that diverges is not begun again
         )
-        clock, due, loss = Clock(), 1, math.nan
+        clock, due, loss = Clock(self._spent), 1, math.nan
         clock.without(lambda: self._score(0.0))
         for record in self._steps():
             self._losses.append(record.loss)

@@ -10,6 +10,7 @@ from typing import Any, Final, final
 
 import torch
 
+from thalweg import names
 from thalweg.comparison.budget import Limit
 from thalweg.comparison.contest import Contest
 from thalweg.comparison.entrants import Entrant
@@ -17,12 +18,14 @@ from thalweg.comparison.measured import CURVE, Measured
 from thalweg.curvature.culprit import CurvatureError
 from thalweg.errors import InputError, is_out_of_memory
 from thalweg.training.folder import run
+from thalweg.training.recipe.recipe import Recipe
 from thalweg.training.session.session import Session
 from thalweg.training.steps.device import choose_device
 from thalweg.training.steps.fit import FitOptions, fit
 
 LONGEST_NAME: Final = 80  # of a folder
 MIN_PACE_STEPS: Final = 3  # timed, after a first one that starts everything up
+PACE_STEPS: Final = 10_000  # of the run whose beginning is timed
 # Whatever an optimizer of another package may raise in the middle of a step.
 ERRORS: Final = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
@@ -74,8 +77,8 @@ class Runner:
         with tempfile.TemporaryDirectory(prefix="thalweg-") as scratch:
             kept = self._folders[entrant.name] / keep_as if keep_as else Path(scratch)
             try:
-                session = self._session(entrant, settings, seed, limit.steps, kept)
-                measured = Measured(session, limit, *self._how)
+                recipe, spent = self._recipe(entrant, settings, seed, limit.steps)
+                measured = Measured(self._session(recipe, kept), limit, *self._how, spent)
                 for entry in measured.run():
                     watch(entry)
             except ERRORS as error:
@@ -89,7 +92,8 @@ class Runner:
         begin = time.perf_counter()
         with tempfile.TemporaryDirectory(prefix="thalweg-") as scratch:
             try:
-                session = self._session(entrant, {}, self.contest.recipes[entrant.name].run.seed, 10_000, Path(scratch))
+                recipe, _ = self._recipe(entrant, {}, self.contest.recipes[entrant.name].run.seed, PACE_STEPS)
+                session = self._session(recipe, Path(scratch))
                 build = time.perf_counter() - begin
                 seconds = _seconds_per_step(session, enough)
                 begin = time.perf_counter()
@@ -98,9 +102,15 @@ class Runner:
             except ERRORS as error:
                 return failed_record(error)
 
-    def _session(self, entrant: Entrant, settings: Mapping[str, Any], seed: int, steps: int, folder: Path) -> Session:
-        """Return the session of a run at its beginning, and leave its recipe in a folder."""
+    def _recipe(self, entrant: Entrant, settings: Mapping[str, Any], seed: int, steps: int) -> tuple[Recipe, float]:
+        """Return the recipe of a run, and the seconds in which its optimizer was chosen, where that was the wish."""
+        begin = time.perf_counter()
         recipe = self.contest.recipe(entrant, settings, seed, steps)
+        is_chosen = self.contest.recipes[entrant.name].training.optimizer == names.AUTOMATIC
+        return recipe, time.perf_counter() - begin if is_chosen else 0.0
+
+    def _session(self, recipe: Recipe, folder: Path) -> Session:
+        """Return the session of a run at its beginning, and leave its recipe in a folder."""
         task, prepared = self.contest.read(recipe)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / run.RECIPE).write_text(recipe.to_toml(), encoding="utf-8")
@@ -117,7 +127,7 @@ def _seconds_per_step(session: Session, enough: float) -> float:
     parts = (session.model, session.head, session.stepper, session.feed)
     times: list[float] = []
     last = first = time.perf_counter()
-    for record in fit(*parts, steps=10_000, place=session.place, schedule=session.schedule, options=options):
+    for record in fit(*parts, steps=PACE_STEPS, place=session.place, schedule=session.schedule, options=options):
         float(record.loss)
         now = time.perf_counter()
         times.append(now - last)

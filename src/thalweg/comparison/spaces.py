@@ -71,11 +71,9 @@ SPACES: Final[dict[str, Space]] = {
     "adagrad": {"lr": Interval(3e-3, 1.0)},
     "rmsprop": {"lr": Interval(1e-4, 1e-2), "alpha": Choices((0.99, 0.9))},
 }
-# Methods that find everything by themselves.
-UNTUNED: Final = ("auto",)
 # What a bare name means here, where it means something else in training (L-BFGS on mini-batches goes astray).
 IMPLIED: Final[dict[str, dict[str, Any]]] = {"lbfgs": {"line_search": "wolfe"}}
-DEFAULT_OPTIMIZERS: Final = ("adamw", "soap", "sgd", "lbfgs")
+DEFAULT_OPTIMIZERS: Final = ("adamw", names.AUTOMATIC, "soap", "sgd")
 
 
 def space_of(values: Values, default_lr: float) -> Space:
@@ -92,7 +90,7 @@ def space_of(values: Values, default_lr: float) -> Space:
         {}
     """
     name, line_search = values["optimizer"], values["line_search"]
-    if name in names.SOLVERS or name in UNTUNED:
+    if name in names.SOLVERS or name == names.AUTOMATIC:
         return {}
     usual: Space = {"lr": Interval(float(f"{default_lr / 10:.3g}"), float(f"{default_lr * 10:.3g}"))}
     if sees_all_data(values):
