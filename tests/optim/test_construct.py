@@ -3,6 +3,7 @@
 import copy
 import functools
 import json
+import pickle
 
 import pytest
 import torch
@@ -24,6 +25,8 @@ from thalweg.optim.construct import (
     optimizer_names,
     roles_of,
 )
+from thalweg.optim.schedule_free import ScheduleFree
+from thalweg.optim.weight_average import ExponentialAverage
 
 NAMES = [*(name for name in optimizer_names() if name != "sparseadam"), "pytorch_optimizer.SOAP"]
 every_optimizer = pytest.mark.parametrize("name", NAMES)
@@ -335,3 +338,43 @@ def test_combined_refuses_what_it_cannot_do():
     two = torch.optim.SGD([nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))])
     with pytest.raises(ValueError, match="the saved groups hold other numbers of parameters"):
         one.load_state_dict(two.state_dict())
+
+
+def _both(w):
+    return Combined([torch.optim.AdamW(w[:1], lr=0.1), torch.optim.SGD(w[1:], lr=0.1, momentum=0.9)])
+
+
+@pytest.mark.parametrize("wrapped", [lambda both: both, ScheduleFree, ExponentialAverage])
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda both: pickle.loads(pickle.dumps(both))])
+def test_a_copy_of_several_optimizers_goes_on_like_the_original(wrapped, copied):
+    w = [nn.Parameter(torch.tensor([1.0, -2.0])), nn.Parameter(torch.tensor([3.0]))]
+    optimizer = wrapped(_both(w))
+
+    def step(optimizer, w) -> None:
+        for p in w:
+            p.grad = p.detach() ** 3
+        optimizer.step()
+
+    step(optimizer, w)
+    again, other = copied((w, optimizer))
+    for group in (*optimizer.param_groups, *other.param_groups):
+        group["lr"] = 0.2
+    for _ in range(3):
+        step(optimizer, w)
+        step(other, again)
+    assert all(torch.equal(left, right) for left, right in zip(w, again, strict=True))
+    assert again[0] is not w[0]
+
+
+@pytest.mark.parametrize("wrapped", [lambda both: both, ScheduleFree, ExponentialAverage])
+def test_hooks_run_around_saving_and_loading_of_several_optimizers(wrapped):
+    w = [nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(1))]
+    optimizer, seen = wrapped(_both(w)), []
+    optimizer.register_state_dict_pre_hook(lambda _: seen.append("save"))
+    optimizer.register_state_dict_post_hook(lambda _, state: {**state, "epoch": 3})
+    optimizer.register_load_state_dict_pre_hook(lambda _, state: seen.append(state.pop("epoch")))
+    optimizer.register_load_state_dict_post_hook(lambda _: seen.append("loaded"))
+    state = optimizer.state_dict()
+    optimizer.load_state_dict(state)
+    assert seen == ["save", 3, "loaded"]
+    assert state["epoch"] == 3

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from thalweg.optim.base import ReportsStatus, name_of
+from thalweg.optim.saving import after_loading, before_loading, before_saving, saved
 
 PREFIX = "averaging_"  # of what is kept beside the inner optimizer's own state
 HELD = "held"  # the weights that training goes on from, while the parameters hold the average
@@ -122,17 +123,19 @@ class AbstractAveraging(Optimizer):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the states of the inner optimizer and of the average in PyTorch's layout."""
-        saved = self.optimizer.state_dict()
-        state = {place: dict(memory) for place, memory in saved["state"].items()}
+        before_saving(self)
+        inner = self.optimizer.state_dict()
+        state = {place: dict(memory) for place, memory in inner["state"].items()}
         for place, parameter in enumerate(self._every()):
             own = self.state.get(parameter, {})
             if own:
                 state.setdefault(place, {}).update({PREFIX + key: value for key, value in own.items()})
-        return {**saved, "state": state}
+        return saved(self, {**inner, "state": state})
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what `state_dict` returned, with parameters that are what they were then."""
+        state_dict = before_loading(self, state_dict)
         inner: dict[Any, Any] = {}
         own: dict[Any, dict[str, Any]] = {}
         for place, memory in state_dict["state"].items():
@@ -149,6 +152,7 @@ class AbstractAveraging(Optimizer):
         with self._inside():
             self.optimizer.load_state_dict({**state_dict, "state": inner})
         self.param_groups = self.optimizer.param_groups
+        after_loading(self)
 
     def __getstate__(self) -> dict[str, Any]:
         own = {key: value for key, value in vars(self).items() if not key.startswith(("_optimizer_", "_zero_grad_"))}

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from thalweg.optim.saving import after_loading, before_loading, before_saving, saved
+
 
 @final
 class Combined(Optimizer):
@@ -81,6 +83,7 @@ class Combined(Optimizer):
 
     def state_dict(self) -> dict[str, Any]:
         """Return state and groups in PyTorch's own layout, parameters numbered through all parts."""
+        before_saving(self)
         state: dict[int, Any] = {}
         groups: list[dict[str, Any]] = []
         first = 0
@@ -90,7 +93,7 @@ class Combined(Optimizer):
             for group in part["param_groups"]:
                 groups.append({**group, "params": [first + index for index in group["params"]]})
             first += sum(len(group["params"]) for group in part["param_groups"])
-        return {"state": state, "param_groups": groups}
+        return saved(self, {"state": state, "param_groups": groups})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore every part from what `state_dict` returned.
@@ -98,6 +101,7 @@ class Combined(Optimizer):
         Raises:
             ValueError: the groups are not those of this optimizer.
         """
+        state_dict = before_loading(self, state_dict)
         groups = list(state_dict["param_groups"])
         if [len(group["params"]) for group in groups] != [len(group["params"]) for group in self.param_groups]:
             raise ValueError("Combined.load_state_dict: the saved groups hold other numbers of parameters.")
@@ -111,3 +115,9 @@ class Combined(Optimizer):
             first = last
         # Loading makes new dictionaries; schedules must go on writing into the ones in use.
         self.param_groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
+        after_loading(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what pickle and copy keep: the parts, which hold the state."""
+        kept = {"optimizers": self.optimizers, "_complete": self._complete}
+        return kept | {"defaults": self.defaults, "param_groups": self.param_groups}

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 
 def is_state(state_dict: dict[str, Any]) -> bool:
@@ -26,3 +27,32 @@ def placed(tree: Any, device: torch.device, cast: tuple[torch.dtype, torch.dtype
     if isinstance(tree, list | tuple):
         return type(tree)(placed(value, device, cast) for value in tree)
     return tree
+
+
+def before_saving(optimizer: Optimizer) -> None:
+    """Run PyTorch's hooks before a `state_dict` that is not PyTorch's own."""
+    for hook in optimizer._optimizer_state_dict_pre_hooks.values():
+        hook(optimizer)
+
+
+def saved(optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
+    """Return what the hooks after it make of a state that is saved."""
+    for hook in optimizer._optimizer_state_dict_post_hooks.values():
+        made = hook(optimizer, state_dict)
+        state_dict = state_dict if made is None else made
+    return state_dict
+
+
+def before_loading(optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
+    """Return what the hooks before loading make of a state, which stays as it is."""
+    state_dict = state_dict.copy()
+    for hook in optimizer._optimizer_load_state_dict_pre_hooks.values():
+        made = hook(optimizer, state_dict)
+        state_dict = state_dict if made is None else made
+    return state_dict
+
+
+def after_loading(optimizer: Optimizer) -> None:
+    """Run PyTorch's hooks after a `load_state_dict` that is not PyTorch's own."""
+    for hook in optimizer._optimizer_load_state_dict_post_hooks.values():
+        hook(optimizer)

@@ -111,8 +111,7 @@ def _preconditioned(state: dict[str, Any], graft: Tensor) -> Tensor:
     if "right_root" in state:
         direction = direction @ state["right_root"]
     tiny = torch.finfo(graft.dtype).tiny
-    direction = direction / direction.abs().amax((-2, -1), keepdim=True).clamp(
-        min=tiny
-    )  # whose squares might underflow
+    # Its squares might underflow.
+    direction = direction / direction.abs().amax((-2, -1), keepdim=True).clamp(min=tiny)
     norms = [torch.linalg.matrix_norm(stack, keepdim=True) for stack in (graft, direction)]
     return direction * (norms[0] / norms[1].clamp(min=tiny))
