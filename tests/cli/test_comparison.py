@@ -85,6 +85,31 @@ def test_an_interruption_keeps_what_is_done(number, reviews, capsys, monkeypatch
     assert len(calls) == 3 + 8 - 2
 
 
+def test_what_an_optimizer_prints_is_not_the_json_object(reviews, tmp_path, capsys, monkeypatch):
+    loud = 'import torch\n\n\nclass Loud(torch.optim.SGD):\n    def step(self):\n        print("loud")\n'
+    (tmp_path / "loud_optimizer.py").write_text(loud, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    code, out, err = call(capsys, reviews, "--optimizers", "adamw,loud_optimizer.Loud", *FEW, "--json")
+    assert code == 0
+    assert json.loads(out)["rows"][1]["name"] == "loud_optimizer.Loud"
+    assert "loud" in err.splitlines()
+
+
+def test_names_and_columns_send_no_escape_bytes(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = [f"{word} film {number},{word}" for number in range(30) for word in ("good", "bad")]
+    Path("x.csv").write_text("\n".join(["text,label", *lines]), encoding="utf-8")
+    label = r'sgd:label="\u001b[31mred\u009b2J"'
+    code, out, err = call(capsys, "x.csv", "--optimizers", f"adamw,{label}", *FEW[:-4], "--trials", 0, "--seeds", 1)
+    assert code == 0, err
+    assert "\ufffd[31mred\ufffd2J" in out
+    assert not {"\x1b", "\x07", "\x9b"} & {*out, *err}
+    code, _, err = call(capsys, "\x1b[2Jno.csv", "--optimizers", "adamw")
+    assert code == 2
+    assert "\ufffd[2Jno.csv" in err
+    assert "\x1b" not in err
+
+
 def test_several_data_sets_of_which_one_fails(reviews, capsys):
     code, out, err = call(capsys, reviews, "none.csv", "--optimizers", "adamw,sgd", *FEW)
     assert code == 0

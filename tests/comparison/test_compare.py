@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,8 +16,8 @@ from reviews import write_reviews
 
 from thalweg.comparison import rounds
 from thalweg.comparison.compare import answer, ask, compare
-from thalweg.comparison.contest import Contest, metric_of, open_contest, unit_of
-from thalweg.comparison.ledger import Ledger
+from thalweg.comparison.contest import Contest, checksums, metric_of, open_contest, unit_of
+from thalweg.comparison.ledger import Claim, Ledger
 from thalweg.comparison.running import Runner
 from thalweg.errors import InputError
 from thalweg.training.recipe.recipe import Options, read_recipe
@@ -278,6 +279,99 @@ def test_an_entrant_that_cannot_work_is_named_and_the_others_finish(reviews, tmp
     assert "only adamw has run" in found.sentence
 
 
+OWN_OPTIMIZERS = """
+import torch
+
+
+class Plain(torch.optim.Optimizer):
+    def __init__(self, params, lr=0.01):
+        super().__init__(params, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.sub_(parameter.grad, alpha=group["lr"])
+
+
+class Refusal(Exception):
+    pass
+
+
+class Raises(Plain):
+    def step(self):
+        raise Refusal("not today")
+
+
+class Gone(Plain):
+    def step(self):
+        raise OSError("a file of mine is gone")
+
+
+class Idle(Plain):
+    def step(self, closure=None):
+        print("idle")
+
+
+class Wild(Plain):
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.fill_(float("nan"))
+"""
+
+
+@pytest.fixture
+def own_optimizers(tmp_path, monkeypatch):
+    (tmp_path / "own_optimizers.py").write_text(OWN_OPTIMIZERS, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_optimizers", raising=False)
+    return tmp_path / "runs"
+
+
+def test_whatever_an_optimizer_of_one_s_own_does_is_its_own_result(reviews, own_optimizers):
+    names = [f"own_optimizers.{name}" for name in ("Plain", "Raises", "Gone", "Idle", "Wild")]
+    names = ["sgd:lr=0.01:momentum=0:clip=0", f"{names[0]}:lr=0.01:clip=0", *names[1:]]
+    found = run(reviews, own_optimizers, names, trials=0)
+    entrants = {one["name"].split(":")[0].split(".")[-1]: one for one in found.result["data"][0]["entrants"]}
+    losses = {name: [seed["loss"] for seed in entrant["seeds"]] for name, entrant in entrants.items()}
+    assert losses["Plain"] == pytest.approx(losses["sgd"], rel=1e-4)  # less a weight decay
+    reasons = {"Raises": "Refusal: not today", "Gone": "OSError: a file of mine", "Idle": "did not call its closure"}
+    for name, why in reasons.items():
+        assert why in entrants[name]["failed"]
+        assert not entrants[name]["seeds"]  # it has not run, so nothing is said to be better than it
+    assert [seed["status"] for seed in entrants["Wild"]["seeds"]] == ["NOT_FINITE", "NOT_FINITE"]
+    assert not any("Raises" in pair["sentence"] for pair in found.result["data"][0]["pairs"])
+
+
+def test_a_full_disk_is_told_and_is_nobody_s_result(reviews, tmp_path, monkeypatch):
+    real = Path.write_text
+
+    def full(self, *arguments, **options):
+        if self.name == "history.jsonl" and "sgd" in self.parent.parent.name:
+            raise OSError(28, "No space left on device")
+        return real(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(InputError, match=r"cannot be written .*No space left on device.*goes on"):
+        run(reviews, tmp_path)
+    monkeypatch.undo()
+    found = run(reviews, tmp_path)
+    assert not any(row["failed"] or row["diverged"] for row in found.rows)
+
+
+def test_a_storage_that_fails_in_the_middle_of_a_run_is_nobody_s_result(reviews, tmp_path, monkeypatch):
+    def unreachable(self):
+        raise InputError("The storage cannot be used.")
+
+    monkeypatch.setattr(Claim, "beat", unreachable)
+    with pytest.raises(InputError, match="The storage cannot be used"):
+        run(reviews, tmp_path)
+    monkeypatch.undo()
+    assert not any(row["failed"] for row in run(reviews, tmp_path).rows)
+
+
 def test_two_settings_of_one_optimizer_are_kept_apart(reviews, tmp_path):
     found = run(reviews, tmp_path, "sgd:lr=0.1,sgd:lr=0.2", trials=0)
     assert {row["name"] for row in found.rows} == {"sgd:lr=0.1", "sgd:lr=0.2"}
@@ -402,6 +496,16 @@ def test_the_question_is_told_apart_by_all_that_figures_depend_on(reviews, tmp_p
     assert len({question.digest({}) for question in [base, *same]}) == 1
     assert len({question.digest({}) for question in [base, *other]}) == 5
     assert base.digest({str(reviews): "a"}) != base.digest({str(reviews): "b"})
+
+
+def test_files_that_options_name_are_part_of_the_question(reviews, tmp_path):
+    valid = tmp_path / "valid.csv"
+    valid.write_text("text,label\ngood,a\n", encoding="utf-8")
+    question = ask([reviews], Options({**SMALL, "valid": str(valid)}), optimizers="adamw,sgd", steps=5, out=tmp_path)
+    before = question.digest(checksums(question))
+    assert before == question.digest(checksums(question))
+    valid.write_text("text,label\nbad,b\n", encoding="utf-8")
+    assert before != question.digest(checksums(question))
 
 
 def test_the_sunspots_have_a_study_of_their_own(tmp_path):

@@ -70,6 +70,9 @@ def test_settings_become_options_of_the_recipe():
     [
         ("optimizer", "adamw,adamw", "the same entrant; leave one out"),
         ("optimizer", "adamw:lr=0.01,adamw:lr=1e-2", "the same entrant"),
+        ("optimizer", "adamw,AdamW", "the same entrant"),
+        ("optimizer", "adamw:optimizer=sgd", "optimizer is given twice"),
+        ("optimizer", "sgd:lr=1:lr=2", "lr is given twice"),
         ("optimizer", "sgd:lr=1:label=a,sgd:lr=2:label=a", "Two entrants have the label 'a'"),
         ("optimizer", " , ", "nothing to compare"),
         ("optimizer", "adamw:lr=0.01:oops", "expected NAME=VALUE behind the colon"),
@@ -83,6 +86,12 @@ def test_settings_become_options_of_the_recipe():
 def test_what_cannot_be_read_is_told(option, text, match):
     with pytest.raises(InputError, match=match):
         read_entrants(option, text)
+
+
+def test_a_number_alone_is_no_name():
+    names = [entrant.name for entrant in read_vary("batch_size=4,16:lr=0.1,full:label=whole")]
+    assert names == ["batch_size=4", "batch_size=16:lr=0.1", "whole"]
+    assert [entrant.name for entrant in read_vary("skip=none,residual")] == ["none", "residual"]
 
 
 def test_vary_needs_values():

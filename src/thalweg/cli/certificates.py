@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -26,7 +25,7 @@ from thalweg.certificates.certificate.ladder import (
     unlimited,
 )
 from thalweg.certificates.checker import check
-from thalweg.cli.output import print_json, print_lines
+from thalweg.cli.output import Terminal, print_json, print_lines
 from thalweg.errors import InputError
 from thalweg.training.certified.by_example import by_example
 from thalweg.training.certified.by_example_words import lines, sections
@@ -90,7 +89,7 @@ def certify_and_show(
         print_json({**interval.to_json(), "by_example": finite(examples.to_json()), "file": str(folder / CERTIFICATE)})
         return 0
     if not quiet:
-        console = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+        console = Terminal(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else WIDTH)
         for part in _parts(interval):
             console.print(part, markup=False)
         print_lines([*lines(examples)])

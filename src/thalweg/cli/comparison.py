@@ -1,5 +1,6 @@
 """`thalweg compare`: the live display, the table, the sentence, and the exit code."""
 
+import contextlib
 import math
 import signal
 import statistics
@@ -13,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from thalweg.cli.output import print_json
+from thalweg.cli.output import Terminal, print_json
 from thalweg.comparison.compare import PAGE, RESULT, Comparison, answer, ask
 from thalweg.errors import InputError, counted
 from thalweg.training.recipe.recipe import Options
@@ -44,7 +45,9 @@ def compare_and_show(
     asked = {**asked, "target": _target(asked["target"]), "name": options.get("name", "")}
     question = ask(sources, options.with_(name=None), **asked)
     try:
-        with _Bar(console, quiet=quiet) as bar:
+        # What an optimizer of the user's own prints is not the JSON object.
+        prints = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
+        with _Bar(console, quiet=quiet) as bar, prints:
             found = answer(question, bar.said(say), bar.show)
     except KeyboardInterrupt as interrupt:
         say("Interrupted: the runs that had ended are kept, and the same command goes on.")
@@ -72,7 +75,9 @@ def _target(text: str) -> float | None:
 
 def show_comparison(found: Comparison, console: Console) -> None:
     """Print a table for each data set, and the sentence, on standard output."""
-    out = Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH) if not console.is_terminal else console
+    out = (
+        Terminal(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH) if not console.is_terminal else console
+    )
     for data in found.result["data"]:
         if data["failed"]:
             out.print(f"{data['name']} failed: {data['failed']}", markup=False, highlight=False, soft_wrap=True)
@@ -129,6 +134,8 @@ def _score(row: dict[str, Any], key: str, *, many: bool) -> str:
 
 
 def _reached(row: dict[str, Any], axis: str, limit: dict[str, Any]) -> str:
+    if not row["seeds"]:
+        return "-"
     value = row[f"{axis}_to_target"]
     if value is not None:
         return f"{value:.3g}" if axis == "seconds" else f"{value:,.0f}"

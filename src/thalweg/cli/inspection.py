@@ -5,12 +5,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from thalweg import names
-from thalweg.cli.output import print_json
+from thalweg.cli.output import Terminal, print_json
 from thalweg.data.columns.choice import Kind
 from thalweg.data.columns.inspection import MIN_ROWS_OF_A_LABEL, Inspection, inspect
 from thalweg.data.text.normalize import Normalizer
@@ -49,7 +48,7 @@ def inspect_and_show(given: Options, *, as_json: bool) -> int:
         extra = {"columns_chosen": choice.plain(), "as_seen": seen, "guess": guess[0] if guess else None}
         print_json(finite(found.to_json() | extra))
         return 0
-    console = Console(file=sys.stdout, highlight=False)
+    console = Terminal(file=sys.stdout, highlight=False)
     for part in _parts(found, guess, seen):
         console.print(part, markup=False, soft_wrap=isinstance(part, str))
     return 0

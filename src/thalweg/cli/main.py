@@ -23,6 +23,7 @@ from thalweg.cli.options import (
     duration,
     to_options,
 )
+from thalweg.cli.output import Terminal
 from thalweg.errors import InputError, is_out_of_memory
 from thalweg.names import load
 
@@ -45,9 +46,9 @@ def run(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     # Threads that spin while they wait make a loaded machine absurdly slow; this must be set before torch starts them.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     try:
-        code = app(arguments, exit_on_error=False, print_error=False, console=Console(), error_console=console)
+        code = app(arguments, exit_on_error=False, print_error=False, console=Terminal(), error_console=console)
     except (CycloptsError, InputError) as error:
         _complain(console, str(error))
         code = 2
@@ -118,7 +119,7 @@ def train(
         json: Print the summary as one JSON object on standard output.
         quiet: Print nothing but errors.
     """
-    options, console = to_options(source, run, data, model, training), Console(stderr=True)
+    options, console = to_options(source, run, data, model, training), Terminal(stderr=True)
     say = _speaker(console, quiet)
     if online:
         return load("thalweg.cli.stream:learn")(options, out, overwrite=overwrite, as_json=json, say=say)
@@ -175,7 +176,7 @@ def compare(
         json: Print rows and sentence as one JSON object on standard output.
         quiet: Print nothing but errors.
     """
-    options, console = to_options(None, run, data, model, training), Console(stderr=True)
+    options, console = to_options(None, run, data, model, training), Terminal(stderr=True)
     asked = {"optimizers": optimizers, "vary": vary, "seconds": budget, "steps": steps, "trials": trials}
     asked |= {"seeds": seeds, "target": target, "scored_on": scored_on, "storage": storage}
     asked |= {"out": out, "overwrite": overwrite}
@@ -282,7 +283,7 @@ def certify(
         quiet: Print nothing but errors.
     """
     begin = time.perf_counter()
-    say = _speaker(Console(stderr=True), quiet)
+    say = _speaker(Terminal(stderr=True), quiet)
     return load("thalweg.cli.certificates:certify_and_show")(
         folder, seconds, say, polish=polish, report=report, as_json=json, quiet=quiet, test=test, risk=risk, begin=begin
     )

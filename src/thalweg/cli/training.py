@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from thalweg.cli.output import print_json
+from thalweg.cli.output import Terminal, print_json
 from thalweg.cli.progress import display
 from thalweg.errors import counted
 from thalweg.status import Status
@@ -68,7 +68,7 @@ def _bounds(session: Session) -> str:
 
 def show_summary(summary: dict[str, Any], console: Console) -> None:
     """Print the metrics and the files on standard output."""
-    out = Console(file=sys.stdout) if not console.is_terminal else console
+    out = Terminal(file=sys.stdout) if not console.is_terminal else console
     if "verdict" in summary:
         out.print(summary["verdict"], markup=False, highlight=False, soft_wrap=True, style="bold")
     table = Table(box=None, show_header=False, pad_edge=False)

@@ -153,7 +153,7 @@ def answer(question: Question, say: Say, watch: Watch) -> Comparison:
         KeyboardInterrupt: after Ctrl-C or SIGTERM, with the number of the signal; what was done is kept, and the same
             question goes on.
     """
-    sums = checksums(question.sources)
+    sums = checksums(question)
     digest, named = question.digest(sums), data_names(question.sources)
     name = run.run_name(question.name) if question.name else "-".join(list(named.values())[:3])
     folder = _find_folder(question, name, digest, say)

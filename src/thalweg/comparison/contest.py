@@ -235,6 +235,17 @@ def data_names(sources: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def checksums(sources: tuple[str, ...]) -> dict[str, str]:
-    """Return the checksum of each source that is a file."""
-    return {source: checkpoint.checksum(Path(source)) for source in sources if Path(source).is_file()}
+def checksums(question: Question) -> dict[str, str]:
+    """Return the checksum of every file that a question names: its data, and those of its options."""
+    named = [*question.sources]
+    for values in (question.options, *(entrant.fixed for entrant in question.entrants)):
+        texts = [value for value in values.values() if isinstance(value, str)]
+        named += [place for text in texts for place in (text, text.partition(":")[2]) if place]
+    return {place: checkpoint.checksum(Path(place)) for place in named if _is_file(place)}
+
+
+def _is_file(place: str) -> bool:
+    try:
+        return Path(place).is_file()
+    except (OSError, ValueError):  # no name that a file could have
+        return False

@@ -69,7 +69,7 @@ def read_entrants(option: str, given: str | Iterable[str]) -> tuple[Entrant, ...
     for part in filter(None, parts):
         entrant = _entrant(option, part)
         for other in found:
-            if other.fixed == entrant.fixed:
+            if _plain(other) == _plain(entrant):
                 raise InputError(
                     f"{entrant.name!r} and {other.name!r} are the same entrant; leave one out, or give them other "
                     f"settings, such as {entrant.name}:lr=0.01."
@@ -80,6 +80,12 @@ def read_entrants(option: str, given: str | Iterable[str]) -> tuple[Entrant, ...
     if not found:
         raise InputError(f"There is nothing to compare: give values of --{option.replace('_', '-')}, with commas.")
     return tuple(found)
+
+
+def _plain(entrant: Entrant) -> dict[str, Any]:
+    """Return an entrant's settings with the optimizer's name as it is known, which may be written in capitals."""
+    fixed, name = dict(entrant.fixed), entrant.fixed.get("optimizer")
+    return fixed | {"optimizer": name.lower()} if isinstance(name, str) and "." not in name else fixed
 
 
 def read_vary(text: str) -> tuple[Entrant, ...]:
@@ -98,11 +104,15 @@ def _entrant(option: str, text: str) -> Entrant:
         else:
             settings.append(piece)
     fixed, label = {option: read_value(option, value)}, text
+    if not isinstance(fixed[option], str):  # a number alone says nothing in a sentence
+        label = f"{option}={text}"
     for piece in settings:
         name, equals, setting = piece.partition("=")
         name = name.strip().replace("-", "_")
         if not equals or not name:
             raise InputError(f"{text!r}: expected NAME=VALUE behind the colon, such as lr=0.01; got {piece!r}.")
+        if name in fixed:
+            raise InputError(f"{text!r}: {name} is given twice; name it once.")
         if name == "label":
             label = str(_toml(setting.strip()))
         else:

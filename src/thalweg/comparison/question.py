@@ -103,6 +103,9 @@ class Question:
             "steps": self.steps,
             "scored_on": self.scored_on,
         }
+        others = {name: checksum for name, checksum in checksums.items() if name not in self.sources}
+        if others:  # validation data, word vectors: the same name may hold something else by now
+            asked["files"] = others
         text = json.dumps(asked, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 

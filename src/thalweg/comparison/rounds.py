@@ -159,9 +159,10 @@ class Rounds:
         for entrant in able:
             own = [job for job in jobs if job.entrant is entrant]
             records = [{**found["seed", entrant.name][job.place], "seed": job.number} for job in own]
-            self.seeds[entrant.name] = records
-            if all(record["status"] == "FAILED" for record in records):
+            if all(record["status"] == "FAILED" for record in records):  # then there is nothing to compare
                 self.failed[entrant.name] = records[0]["message"]
+            else:
+                self.seeds[entrant.name] = records
 
     def limit(self, entrant: Entrant) -> Limit:
         """Return when the runs of an entrant end, as its pace is known by now."""

@@ -1,10 +1,11 @@
 """From an entrant's settings to a record of one run, whatever goes wrong in it."""
 
+import contextlib
 import json
 import re
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -26,8 +27,6 @@ from thalweg.training.steps.fit import FitOptions, fit
 LONGEST_NAME: Final = 80  # of a folder
 MIN_PACE_STEPS: Final = 3  # timed, after a first one that starts everything up
 PACE_STEPS: Final = 10_000  # of the run whose beginning is timed
-# Whatever an optimizer of another package may raise in the middle of a step.
-ERRORS: Final = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 @final
@@ -78,28 +77,44 @@ class Runner:
             kept = self._folders[entrant.name] / keep_as if keep_as else Path(scratch)
             try:
                 recipe, spent = self._recipe(entrant, settings, seed, limit.steps)
-                measured = Measured(self._session(recipe, kept), limit, *self._how, spent)
-                for entry in measured.run():
-                    watch(entry)
-            except ERRORS as error:
+            except Exception as error:
                 return failed_record(error)
+            with _written(kept):
+                kept.mkdir(parents=True, exist_ok=True)
+                (kept / run.RECIPE).write_text(recipe.to_toml(), encoding="utf-8")
+            try:
+                measured = Measured(self._session(recipe, kept), limit, *self._how, spent)
+            except Exception as error:  # an optimizer of another package may raise whatever it likes
+                return failed_record(error)
+            entries = measured.run()
+            while True:
+                try:
+                    entry = next(entries, None)
+                except Exception as error:
+                    return failed_record(error)
+                if entry is None:
+                    break
+                watch(entry)  # outside: what the storage or the terminal raises is not the optimizer's failure
             lines = [json.dumps(run.finite(entry), ensure_ascii=False, allow_nan=False) for entry in measured.history]
-            (kept / run.HISTORY).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            with _written(kept):
+                (kept / run.HISTORY).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
             return measured.record()
 
     def pace(self, entrant: Entrant, enough: float) -> dict[str, Any]:
         """Measure how long a step, a score and the start of a run take; `enough` seconds of steps tell."""
         begin = time.perf_counter()
         with tempfile.TemporaryDirectory(prefix="thalweg-") as scratch:
+            seed = self.contest.recipes[entrant.name].run.seed
             try:
-                recipe, _ = self._recipe(entrant, {}, self.contest.recipes[entrant.name].run.seed, PACE_STEPS)
+                recipe, _ = self._recipe(entrant, {}, seed, PACE_STEPS)
+                (Path(scratch) / run.RECIPE).write_text(recipe.to_toml(), encoding="utf-8")
                 session = self._session(recipe, Path(scratch))
                 build = time.perf_counter() - begin
                 seconds = _seconds_per_step(session, enough)
                 begin = time.perf_counter()
                 session.measure()
                 return {"step": seconds, "score": time.perf_counter() - begin, "start": build}
-            except ERRORS as error:
+            except Exception as error:
                 return failed_record(error)
 
     def _recipe(self, entrant: Entrant, settings: Mapping[str, Any], seed: int, steps: int) -> tuple[Recipe, float]:
@@ -110,14 +125,24 @@ class Runner:
         return recipe, time.perf_counter() - begin if is_chosen else 0.0
 
     def _session(self, recipe: Recipe, folder: Path) -> Session:
-        """Return the session of a run at its beginning, and leave its recipe in a folder."""
+        """Return the session of a run at its beginning."""
         task, prepared = self.contest.read(recipe)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / run.RECIPE).write_text(recipe.to_toml(), encoding="utf-8")
         device = choose_device(recipe.run.device)
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         return Session(run.Run(folder), task, prepared, device, fast=False)
+
+
+@contextlib.contextmanager
+def _written(folder: Path) -> Iterator[None]:
+    """Tell in a sentence that the disk is full or read-only, which is no result of any optimizer."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"The runs cannot be written to {folder} ({error.strerror or error}); the same command goes on once they "
+            "can be."
+        ) from None
 
 
 def _seconds_per_step(session: Session, enough: float) -> float:

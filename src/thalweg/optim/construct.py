@@ -213,8 +213,8 @@ def load_optimizer(path: str) -> type[Optimizer]:
 def needs_closure(optimizer: Optimizer) -> bool:
     """Whether `step` is to be called with a closure.
 
-    True for L-BFGS and for every optimizer of another package: some evaluate the loss again, and those that don't
-    accept a closure as well. False for PyTorch's first-order optimizers, and those of `optimizer_names` here.
+    True for L-BFGS and for every optimizer of another package whose `step` takes one: some evaluate the loss again.
+    False for PyTorch's first-order optimizers, and those of `optimizer_names` here.
 
     Example:
         >>> needs_closure(torch.optim.SGD([torch.zeros(1)])), needs_closure(torch.optim.LBFGS([torch.zeros(1)]))
@@ -224,7 +224,9 @@ def needs_closure(optimizer: Optimizer) -> bool:
         return False
     if isinstance(optimizer, Combined):
         return any(map(needs_closure, optimizer.optimizers))
-    return isinstance(optimizer, torch.optim.LBFGS) or type(optimizer) not in optimizer_names().values()
+    if type(optimizer) in optimizer_names().values():
+        return isinstance(optimizer, torch.optim.LBFGS)
+    return bool(inspect.signature(optimizer.step).parameters)
 
 
 def _by_roles(

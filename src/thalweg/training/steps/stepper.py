@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from typing_extensions import override
 
 from thalweg import vectors
+from thalweg.errors import InputError
 from thalweg.objective import Objective
 from thalweg.optim.base import ReportsGap, ReportsStatus
 from thalweg.optim.clipping import AbstractClip, ClipUpdate
@@ -142,6 +143,11 @@ class ClosureStepper(AbstractStepper):
         if rejected:
             with torch.no_grad():
                 vectors.copy_(parameters, before)
+        if not first:
+            raise InputError(
+                f"{type(self.optimizer).__name__}.step(closure) did not call its closure, so there is no gradient; "
+                "it has to, or step() has to take no closure."
+            )
         if self._clip_update is not None:
             self._clip_update.after(parameters)
         return StepOutcome(*first[0], rejected)
