@@ -64,6 +64,9 @@ def test_every_entrant_has_the_same_number_of_trials_and_seeds(undisturbed):
     for entrant in data["entrants"]:
         best = min(entrant["trials"], key=lambda trial: trial["loss"])
         assert entrant["winner"] == best["settings"]
+        edge = {min: "lowest", max: "highest"}[min if best["lr"] < max(t["lr"] for t in entrant["trials"]) else max]
+        assert entrant["edge"] == edge  # of two trials one is always an edge
+        assert any(f"learning rate of {entrant['name']} is the {edge} of the 2 tried" in note for note in data["notes"])
         assert [seed["seed"] for seed in entrant["seeds"]] == [0, 1]
         assert [len(values) for values in entrant["seeds"][0]["curve"].values()] == [5] * 6
         assert entrant["seeds"][0]["curve"]["step"] == [0, 1, 2, 3, 4]

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from thalweg.comparison.results import rate_edge
 from thalweg.comparison.spaces import SPACES, Choices, Interval, points, space_of
 from thalweg.training.recipe.complete import complete
 from thalweg.training.recipe.recipe import Options
@@ -63,3 +64,19 @@ def test_more_trials_begin_with_those_of_fewer_and_the_defaults_come_first():
     assert points(space, 4, seed=1)[0] == {}
     assert points(space, 4, seed=1) != points(space, 4, seed=2)
     assert points({}, 8, seed=1) == points(space, 0, seed=1) == []
+
+
+@pytest.mark.parametrize(
+    ("rates", "losses", "edge"),
+    [
+        ([0.01, 0.1, 1.0], [3.0, 2.0, 1.0], "highest"),
+        ([0.01, 1.0, 0.1], [1.0, 2.0, 3.0], "lowest"),
+        ([0.01, 0.1, 1.0], [2.0, 1.0, None], ""),  # a diverged trial is the edge of what works
+        ([0.01], [1.0], ""),
+        ([None, None], [1.0, 2.0], ""),
+        ([0.01, 0.1], [None, None], ""),
+    ],
+)
+def test_a_winner_at_the_edge_of_what_was_tried_is_flagged(rates, losses, edge):
+    trials = [{"lr": lr, "loss": loss, "diverged": loss is None} for lr, loss in zip(rates, losses, strict=True)]
+    assert rate_edge(trials, ("loss", "lower")) == edge

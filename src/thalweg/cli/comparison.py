@@ -21,7 +21,7 @@ from thalweg.training.recipe.recipe import Options
 
 ROW_KEYS: Final = (
     *("name", "data", "target", "seconds_to_target", "steps_to_target", "evaluations_to_target", "reached"),
-    *("loss", "loss_spread", "metric", "metric_spread", "diverged", "trials", "seeds", "failed"),
+    *("loss", "loss_spread", "metric", "metric_spread", "diverged", "trials", "edge", "seeds", "failed"),
 )
 WIDTH: Final = 150  # of a table that goes to a file
 LONGEST_NAME: Final = 36  # of an entrant in one line of the table
@@ -146,6 +146,8 @@ def _reached(row: dict[str, Any], axis: str, limit: dict[str, Any]) -> str:
 
 def _remark(row: dict[str, Any]) -> str:
     words = ["failed"] if row["failed"] else []
+    if row.get("edge"):
+        words.append(f"{row['edge']} rate tried")
     if row["reached"] < row["seeds"]:
         words.append(f"{row['reached']} of {row['seeds']} reach it")
     if row["diverged"]:

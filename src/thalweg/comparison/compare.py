@@ -248,6 +248,13 @@ def _on_one(
     entrants = list(rounds.results())
     if not any(entrant["seeds"] for entrant in entrants):
         raise too_short(rounds.failed)
+    for entrant in entrants:
+        if entrant["edge"]:
+            beyond = "lower" if entrant["edge"] == "lowest" else "higher"
+            contest.notes.append(
+                f"The best learning rate of {entrant['name']} is the {entrant['edge']} of the "
+                f"{len(entrant['trials'])} tried: a {beyond} one may be better still."
+            )
     target, origin = target_of(entrants, by, question.target)
     for entrant in entrants:
         for seed in entrant["seeds"]:

@@ -28,6 +28,19 @@ def winner_of(trials: Sequence[Mapping[str, Any]], by: tuple[str, str]) -> int |
     return scores.index(best) if math.isfinite(best) else None
 
 
+def rate_edge(trials: Sequence[Mapping[str, Any]], by: tuple[str, str]) -> str:
+    """Return "lowest" or "highest" where the best trial has such a learning rate of all that were tried; else "".
+
+    Nothing was then seen to get worse beyond it, so a rate outside of what was tried may be better.
+    """
+    best = winner_of(trials, by)
+    rates = [trial["lr"] for trial in trials]
+    if best is None or len(set(rates)) < 2:
+        return ""
+    ends = {min(rates): "lowest", max(rates): "highest"}
+    return ends.get(rates[best], "")
+
+
 def target_of(
     entrants: Sequence[Mapping[str, Any]], by: tuple[str, str], given: float | None
 ) -> tuple[float | None, str]:
@@ -141,7 +154,7 @@ def rows_of(data: Mapping[str, Any]) -> list[dict[str, Any]]:
             "seconds": _mean([seed["seconds"] for seed in seeds]),
             "seconds_tuning": entrant["seconds_tuning"],
             "peak_bytes": max((seed["peak_bytes"] for seed in seeds), default=None),
-            "trials": len(entrant["trials"]), "seeds": len(seeds), "failed": entrant["failed"],
+            "trials": len(entrant["trials"]), "edge": entrant["edge"], "seeds": len(seeds), "failed": entrant["failed"],
         }  # fmt: skip
         rows.append(row)
     sign = -1.0 if data["better"] == "higher" else 1.0

@@ -13,7 +13,7 @@ from thalweg.comparison.contest import Contest
 from thalweg.comparison.entrants import Entrant
 from thalweg.comparison.ledger import Ledger
 from thalweg.comparison.question import DEFAULT_SECONDS, Question
-from thalweg.comparison.results import score_of, winner_of
+from thalweg.comparison.results import rate_edge, score_of, winner_of
 from thalweg.comparison.spaces import points
 from thalweg.errors import InputError
 
@@ -250,6 +250,7 @@ class Rounds:
                 "fixed": dict(entrant.fixed),
                 "space": {option: one.plain() for option, one in space.items()},
                 "winner": self.winners.get(name, {}),
+                "edge": rate_edge(self.trials.get(name, []), self._by),
                 "seconds_tuning": sum(trial["seconds"] for trial in trials),
                 "trials": trials,
                 "seeds": self.seeds.get(name, []),
