@@ -32,6 +32,7 @@ class Curve:
     curvature: float = 0.0
     num_evaluations: int = 0
     shortest: float = 0.0
+    schedule: float = 1.0
 
     def __post_init__(self):
         self.value, self.slope, self.length = self.phi(0.0), self.derivative(0.0), 1.0
@@ -204,6 +205,60 @@ def test_the_stochastic_step_grows_between_steps():
     assert capped.search(CURVES["far parabola"](), state).multiple == 2.0
 
 
+def test_a_batch_on_which_the_direction_leads_uphill_shortens_the_step_once():
+    state, search = {}, StochasticArmijo(slope=0.3, growth=1.0)
+    good = Curve(lambda t: (t - 1.0) ** 2, lambda t: 2.0 * (t - 1.0))
+    assert search.search(good, state).multiple == 1.0
+    for _ in range(3):  # in a row, too: what they bring the average down to can be made up for
+        assert search.search(Curve(lambda t: 1.0 + 0.5 * t, lambda t: 0.5), state).multiple > 0.0
+    assert state["step"] == 0.125
+    assert search.search(good, state).multiple == 0.125
+    steep = Curve(lambda t: 1.0 + t + 100.0 * t * t, lambda t: 1.0 + 200.0 * t)
+    assert 0.0 < search.search(steep, state).multiple < 0.1
+
+
+def test_a_schedule_multiplies_the_step_that_was_found():
+    """The curve is in units of the scheduled direction: at half the rate the same point is twice as far."""
+    state, search = {}, StochasticArmijo(slope=0.3, growth=1.25)
+    steps = []
+    for schedule in (1.0, 0.5, 0.25, 0.25, 1.0):
+        curve = Curve(lambda t, s=schedule: (s * t - 4.0) ** 2, lambda t, s=schedule: 2.0 * s * (s * t - 4.0))
+        curve.schedule = schedule
+        found = search.search(curve, state)
+        assert (found.value is None) == (schedule < 1.0)
+        steps.append(found.multiple)
+    assert steps == pytest.approx([1.25**k for k in range(5)])  # of a direction that the schedule has shortened
+
+
+def test_schedulers_shorten_what_a_search_finds():
+    moved = []
+    for decay in (1.0, 0.5):
+        torch.manual_seed(0)
+        objective = PROBLEMS["quadratic"].make(torch.float64, None)
+        size = StochasticArmijo(slope=0.3, growth=1.0, smoothing=0.0)
+        optimizer = Descent(objective.parameters, Update(torch.optim.SGD, lr=1e-3), size)
+        schedule = torch.optim.lr_scheduler.ConstantLR(optimizer, decay, 3)
+        before = nn.utils.parameters_to_vector(objective.parameters).detach()
+        optimizer.step(objective)
+        moved.append((nn.utils.parameters_to_vector(objective.parameters) - before).norm().item())
+        schedule.step()
+        assert optimizer.report.multiple == 1.0
+    assert moved[1] == pytest.approx(0.5 * moved[0])
+
+
+def test_a_steady_step_is_searched_for_more_and_more_rarely():
+    state, search = {}, StochasticArmijo(growth=1.0, every=4)
+    curve = Curve(lambda t: (t - 1.0) ** 2, lambda t: 2.0 * (t - 1.0))
+    evaluations = []
+    for _ in range(16):
+        assert search.search(curve, state).multiple == 1.0
+        evaluations.append(curve.num_evaluations)
+    assert evaluations == [1, 2, 2, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 6, 6]
+    short = Curve(lambda t: (t - 0.1) ** 2, lambda t: 2.0 * (t - 0.1))
+    steps = [search.search(short, state).multiple for _ in range(40)]
+    assert min(steps) < 0.3
+
+
 def test_batches_are_searched_on_their_own_loss():
     """Mini-batches of a problem that the model can fit: the stochastic search needs no rate."""
     torch.manual_seed(0)
@@ -249,6 +304,7 @@ def test_the_radius_follows_the_gain():
         (lambda: StrongWolfe(flatness=0.0), r"StrongWolfe\(flatness=...\) must lie in \(0, 1\); got 0.0"),
         (lambda: StrongWolfe(slope=0.5, flatness=0.4), "needs slope < flatness; got 0.5, 0.4"),
         (lambda: StochasticArmijo(smoothing=1.0), r"StochasticArmijo\(smoothing=...\) must lie in \[0, 1\); got 1.0"),
+        (lambda: StochasticArmijo(every=0), r"StochasticArmijo\(every=...\) must be at least 1; got 0"),
         (lambda: StochasticArmijo(growth=0.9), r"StochasticArmijo\(growth=...\) must be at least 1; got 0.9"),
         (lambda: StochasticArmijo(largest=-1.0), r"StochasticArmijo\(largest=...\) must be positive; got -1.0"),
         (lambda: TrustRegion(radius=0.0), r"TrustRegion\(radius=...\) must be positive; got 0.0"),

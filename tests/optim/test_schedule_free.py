@@ -2,6 +2,7 @@
 
 import copy
 import io
+import warnings
 
 import pytest
 import pytorch_optimizer
@@ -45,6 +46,12 @@ INNER = {
 def layers(dtype=torch.float32) -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 1)).to(dtype)
+
+
+def twice(parameters):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="optimizer contains a parameter group with duplicate")
+        return torch.optim.SGD([next(parameters)] * 2)
 
 
 def weights(model):
@@ -286,6 +293,7 @@ def test_a_closure_is_evaluated_once():
         (lambda p: ScheduleFree(Descent(p)), "needs an optimizer that makes one step from one gradient.*got Descent"),
         (lambda p: ScheduleFree(torch.optim.LBFGS(p)), "got LBFGS, which evaluates the loss itself"),
         (lambda p: ExponentialAverage(ScheduleFree(torch.optim.SGD(p))), "got ScheduleFree, which averages already"),
+        (lambda p: ScheduleFree(twice(p)), "a group holds a parameter twice.*give each once"),
         (lambda p: ScheduleFree(torch.optim.SGD(p), 0.0), r"momentum=...\) must lie in \(0, 1\]; got 0.0"),
         (lambda p: ScheduleFree(torch.optim.SGD(p), power=-1.0), r"power=...\) must be zero or positive; got -1.0"),
         (lambda p: ExponentialAverage(torch.optim.SGD(p), 1.0), r"decay=...\) must lie in \[0, 1\); got 1.0"),

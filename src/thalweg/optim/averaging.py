@@ -39,6 +39,12 @@ class AbstractAveraging(Optimizer):
                     else "evaluates the loss itself and remembers where it was evaluated."
                 )
             )
+        for group in optimizer.param_groups:
+            if len({id(parameter) for parameter in group["params"]}) < len(group["params"]):
+                raise ValueError(
+                    f"{type(self).__name__}(optimizer): a group holds a parameter twice, as tied weights are listed by "
+                    "two modules; give each once."
+                )
         self.optimizer = optimizer
         self._complete = False
         super().__init__(optimizer.param_groups, {})

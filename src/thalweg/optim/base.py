@@ -224,6 +224,7 @@ class Line(Protocol):
         curvature: second derivative measured along d where it is negative, else 0.
         largest: no t beyond it.
         rounding: differences of values below this are noise.
+        schedule: the groups' rates, which d has in it, over their peak; in (0, 1], and 1 without a schedule.
     """
 
     value: float
@@ -233,6 +234,7 @@ class Line(Protocol):
     curvature: float
     largest: float
     rounding: float
+    schedule: float
 
     @property
     def shortest(self) -> float:

@@ -105,6 +105,7 @@ class LineEvaluator:
 
     It goes no further than `largest` times the direction, which is `scale` times the one proposed (None: another one),
     and keeps the evaluation at the last place it looked. With a `box` it bends where it runs into a bound.
+    `schedule` is the part of their peak that the groups' rates are at.
     """
 
     def __init__(
@@ -118,11 +119,12 @@ class LineEvaluator:
         largest: float = math.inf,
         scale: float | None = None,
         box: Box | None = None,
+        schedule: float = 1.0,
     ) -> None:
         self.problem, self.origin, self.direction, self._model = problem, origin, direction, model
         # A multiple has to be a number of the parameters' own type.
         self.largest = min(largest, *(torch.finfo(tensor.dtype).max for tensor in origin))
-        self.value, self.scale, self._box = start.value, scale, box
+        self.value, self.scale, self.schedule, self._box = start.value, scale, schedule, box
         precision = torch.float32 if start.loss is None else start.loss.dtype
         # The loss is a sum of many rounded terms: differences below this are noise.
         self.rounding = 10.0 * torch.finfo(precision).eps * abs(start.value)

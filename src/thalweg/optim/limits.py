@@ -19,6 +19,13 @@ def factor_of(groups: list[dict[str, Any]]) -> float | Tensor:
     return vectors.flatten([torch.full_like(parameter, by_parameter[id(parameter)]) for parameter in parameters])
 
 
+def schedule_of(groups: list[dict[str, Any]]) -> float:
+    """Return the rates over their peak that a schedule has set, in (0, 1]: of the group that is nearest to its own."""
+    peaks = [(float(group["lr"]), float(group.get("max_lr", group.get("initial_lr", group["lr"])))) for group in groups]
+    shares = [rate / peak for rate, peak in peaks if rate > 0.0 and peak > 0.0]
+    return min(max(shares, default=1.0), 1.0)
+
+
 def scaled(direction: SearchDirection, factor: float | Tensor) -> SearchDirection:
     """Return a direction multiplied by the groups' rates; one that was turned by them has no model any more."""
     if isinstance(factor, float) and factor == 1.0:

@@ -25,7 +25,7 @@ from thalweg.optim.base import (
 from thalweg.optim.bounds import Box
 from thalweg.optim.clipping import ClipUpdate
 from thalweg.optim.evaluation import Evaluation, LineEvaluator, Problem
-from thalweg.optim.limits import clamped, factor_of, scaled
+from thalweg.optim.limits import clamped, factor_of, scaled, schedule_of
 from thalweg.status import Status
 
 MAX_PROPOSALS = 12
@@ -161,4 +161,5 @@ class Search:
             largest = limit / longest if longest > 0.0 else math.inf
             largest = max(largest, 1.0) if is_clamped else largest
         scale = None if steepest or is_clamped or box is not None or isinstance(factor, Tensor) else factor
-        return LineEvaluator(problem, origin, start, direction, largest=largest, scale=scale, box=box)
+        limits, schedule = {"largest": largest, "scale": scale}, schedule_of(point.groups)
+        return LineEvaluator(problem, origin, start, direction, **limits, box=box, schedule=schedule)
