@@ -135,7 +135,7 @@ class KroneckerFactored(AbstractPreconditioner):
 
     num_samples: int | None = 1
     reduce: bool = False
-    least: float = 1e-2
+    least: float = 1e-4
     max_side: int = MAX_SIDE
 
     def __post_init__(self) -> None:
