@@ -12,6 +12,14 @@ from thalweg.comparison.statistics import holm, paired, performance_profile, pro
 TIMES: Final = {"seconds": "time", "steps": "steps", "evaluations": "evaluations"}
 
 
+def axis_of(data: Mapping[str, Any]) -> str:
+    """Return what decides who is the faster: seconds, or, where steps were the budget, evaluations.
+
+    Those count what a step takes, as a number of steps does not, and are the same on a busy machine.
+    """
+    return "evaluations" if "steps" in data["budget"] else "seconds"
+
+
 def score_of(record: Mapping[str, Any], by: tuple[str, str]) -> float:
     """Return a run's score, lower is better; infinite where it diverged."""
     name, better = by
@@ -159,11 +167,11 @@ def rows_of(data: Mapping[str, Any]) -> list[dict[str, Any]]:
         rows.append(row)
     sign = -1.0 if data["better"] == "higher" else 1.0
     key = "loss" if data["scored_by"] == "loss" else "metric"
+    taken = f"{axis_of(data)}_to_target"
 
     def place(row: dict[str, Any]) -> tuple[bool, float, int, float]:
         value = math.inf if row[key] is None else (sign if key == "metric" else 1.0) * row[key]
-        seconds = math.inf if row["seconds_to_target"] is None else row["seconds_to_target"]
-        return bool(row["failed"]), seconds, -row["reached"], value
+        return bool(row["failed"]), math.inf if row[taken] is None else row[taken], -row["reached"], value
 
     return sorted(rows, key=place)
 
@@ -202,7 +210,8 @@ def profiles_of(data: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, A
     entrants = list(dict.fromkeys(row["name"] for row in rows))
     if len(named) < 2:
         return None
-    times = {(row["data"], row["name"]): row["seconds_to_target"] for row in rows}
+    taken = {one["name"]: f"{axis_of(one)}_to_target" for one in data}
+    times = {(row["data"], row["name"]): row[taken[row["data"]]] for row in rows}
     table = [[times.get((one, entrant)) for entrant in entrants] for one in named]
     if all(time is None for row in table for time in row):
         return None
@@ -224,13 +233,13 @@ def sentence_of(data: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> s
         return f"On {data['name']} only {ran[0]['name']} has run." if ran else f"On {data['name']} nothing has run."
     first = next(entrant["name"] for entrant in data["entrants"] if entrant["seeds"])
     rival = next(row["name"] for row in ran if row["name"] != first)
-    by = "loss" if data["scored_by"] == "loss" else "metric"
+    by, taken = "loss" if data["scored_by"] == "loss" else "metric", f"{axis_of(data)}_to_target"
     pairs = {
         pair["quantity"]: pair
         for pair in data["pairs"]
-        if {pair["a"], pair["b"]} == {first, rival} and pair["quantity"] in ("seconds_to_target", by)
+        if {pair["a"], pair["b"]} == {first, rival} and pair["quantity"] in (taken, by)
     }
-    time = pairs.get("seconds_to_target")
+    time = pairs.get(taken)
     if time is not None and time["difference"] is not None and (time["clear"] or not pairs[by]["clear"]):
         return time["sentence"]
     return pairs[by]["sentence"]

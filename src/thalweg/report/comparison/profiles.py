@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from thalweg.report.comparison.entries import Look, entries, values
+from thalweg.report.comparison.entries import Look, entries, mapping, values
 from thalweg.report.figures import power_ticks
 from thalweg.report.panels import Panel
 from thalweg.report.text import figure_text, format_value, number
@@ -49,11 +49,13 @@ def profiles_panel(comparison: Mapping[str, Any], found: Mapping[str, Look]) -> 
     figure.update_yaxes(range=[-0.03, 1.05], tickformat=".0%")
     figure.update_layout(showlegend=True)
     size = sum(not data.get("failed") for data in entries(comparison, "data"))
+    by_steps = any("steps" in mapping(data, "budget") for data in entries(comparison, "data"))
+    unit = "gradient evaluations" if by_steps else "seconds of training"
     words = (
         "A line at 1 tells on which share of the data sets an entrant reaches the target first; farther right, on "
         "which share it takes at most so many times as long as the fastest one there. A line that ends under 100 % has "
         "not reached the target on the other data sets within its budget. Lines over "
-        f"{format_value(size)} data sets tell little about others. Times are medians over the runs, in seconds of "
-        "training. After Dolan and Moré (2002)."
+        f"{format_value(size)} data sets tell little about others. Times are medians over the runs, in {unit}. "
+        "After Dolan and Moré (2002)."
     )
     return [Panel("Over all data sets", words, figure=figure)]
