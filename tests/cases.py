@@ -175,7 +175,7 @@ DIRECTIONS: dict[str, AbstractDirection] = {
     "newton-cg with kronecker factors": NewtonCG(preconditioner=KroneckerFactored()),
     "newton-cg with warm start": NewtonCG(warm_start=0.5),
     "levenberg-marquardt": LevenbergMarquardt(),
-    "kfac": KFAC(trust=1.0, damping=0.01, every=1, refresh=1),
+    "kfac": KFAC(trust=0.1, damping=0.01, momentum=0.5, every=1, refresh=1),
     "adaptive kfac": KFAC(Damping()),
     "corrected kfac": KFAC(Damping(), corrected=True, num_samples=None),
     "sophia": Sophia(),
