@@ -1,5 +1,7 @@
 """A rate is tried before it is used: what diverges is divided, what hardly moves is multiplied, the rest is kept."""
 
+import contextlib
+
 import pytest
 import torch
 from torch import nn
@@ -65,6 +67,30 @@ def test_nothing_is_left_of_the_tries():
     assert all(parameter.grad is None for parameter in model.parameters())
     assert len(made) > 1
     assert find_rate(make, objective, clip=lambda: ClipNorm(1.0)) == first
+
+
+def a_normed_problem(*, fails: bool = False):
+    x = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 1))
+
+    def objective(step: int) -> Objective:
+        if fails and step == 3:
+            raise RuntimeError("no batch")
+        return Objective(model, nn.MSELoss(), x, x[:, :1])
+
+    return model, objective
+
+
+@pytest.mark.parametrize(
+    ("lr", "fails"), [(0.01, False), (1e30, False), (0.01, True)], ids=["right", "diverges", "fails"]
+)
+def test_running_means_of_a_batch_norm_are_put_back_too(lr, fails):
+    model, objective = a_normed_problem(fails=fails)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(RuntimeError, match="no batch") if fails else contextlib.nullcontext():
+        find_rate(lambda: torch.optim.SGD(model.parameters(), lr=lr), objective)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
 def test_losses_that_are_not_finite_leave_the_rate_alone():

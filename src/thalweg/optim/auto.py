@@ -155,7 +155,7 @@ def choose(facts: Facts) -> Choice:
     momentum = round(min(0.95, max(0.8, 1 - 100 / steps)), 3)
     options = {"polar_steps": POLAR_STEPS, "momentum": momentum, "adam_betas": [0.9, 0.99]}
     settings |= {"optimizer": "normuon", "optimizer_options": options, "lr": float(f"{rate:.2g}")}
-    why = "data come in mini-batches, and there are weight matrices inside the model"
+    why = "there are weight matrices inside the model"
     if factor > 1:
         why += f", and batches {factor} times as large make up for the cost of a step"
     return Choice(settings, why, searches_rate=True, batch_factor=factor)

@@ -53,7 +53,7 @@ def find_rate(
     batches is compared with what it was. Where it has risen by more than a tenth, the rate is divided by 4 and tried
     again from the same start. Where it has hardly moved (by less than 0.03 %), 4 times the rate is tried, and taken
     if that gains at least twice as much; and so on. A rate that is right is thus tried once, at the cost of
-    `num_steps` gradients and four losses. The parameters are put back.
+    `num_steps` gradients and four losses. Parameters and buffers (the running means of a batch norm) are put back.
 
     Args:
         optimizer: makes a fresh optimizer over the parameters, at the rates that are to be tried first.
@@ -71,15 +71,26 @@ def find_rate(
 
     Not for a rate to the last digit: it tells a rate that diverges, or hardly moves, from one that does neither.
     """
-    parameters = objective(0).parameters
-    start = vectors.clone([parameter.detach() for parameter in parameters])
+    first = objective(0)
+    parameters = first.parameters
+    buffers = [*first.model.buffers(), *first.head.buffers()]
+    start, kept = (vectors.clone([tensor.detach() for tensor in tensors]) for tensors in (parameters, buffers))
     counts = {"gradients": 0, "values": 0}
 
     def loss() -> float:
         counts["values"] += 2
-        return sum(float(objective(num_steps + place).value()) for place in range(2)) / 2
+        found = sum(float(objective(num_steps + place).value()) for place in range(2)) / 2
+        _put(buffers, kept)
+        return found
 
     def after(factor: float) -> float:
+        try:
+            return steps(factor)
+        finally:
+            _put(parameters, start)
+            _put(buffers, kept)
+
+    def steps(factor: float) -> float:
         stepped, limit = optimizer(), clip()
         rates = [group["lr"] for group in stepped.param_groups]
         for step in range(num_steps):
@@ -91,7 +102,6 @@ def find_rate(
             limit(parameters)
             stepped.step()
         found = loss()
-        _put(parameters, start)
         return found if math.isfinite(found) else math.inf
 
     before = loss()
@@ -112,7 +122,7 @@ def find_rate(
 
 
 @torch.no_grad()
-def _put(parameters: list[Tensor], values: list[Tensor]) -> None:
-    vectors.copy_(parameters, values)
-    for parameter in parameters:
-        parameter.grad = None
+def _put(tensors: list[Tensor], values: list[Tensor]) -> None:
+    vectors.copy_(tensors, values)
+    for tensor in tensors:
+        tensor.grad = None

@@ -28,7 +28,7 @@ def test_mini_batches_get_normuon_and_one_line_says_why(reviews, tmp_path):
     assert training.clip_running > 0
     assert f"rate {training.lr:.2g}" in said
     assert "tried" in said
-    assert "since data come in mini-batches" in said
+    assert "since there are weight matrices inside" in said
 
 
 def test_few_numbers_get_levenberg_marquardt_as_if_it_were_named(tmp_path):
@@ -72,6 +72,26 @@ def test_what_was_given_stays(reviews, tmp_path, source, given):
 )
 def test_other_wishes(reviews, tmp_path, options, optimizer):
     assert planned(tmp_path, source=str(reviews), **options)[0].optimizer == optimizer
+
+
+@pytest.mark.parametrize("named", [{}, {"optimizer": "auto"}], ids=["none", "auto"])
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"line_search": "stochastic"}, "--line-search apply"),
+        ({"optimizer_options": {"betas": [0.8, 0.9]}}, "--optimizer-options apply"),
+    ],
+    ids=["line search", "options"],
+)
+def test_options_of_an_optimizer_that_nobody_named_say_whose_they_are(reviews, tmp_path, named, options, words):
+    said = planned(tmp_path, source=str(reviews), **SMALL, **named, **options)[1]
+    assert said.startswith("Optimizer: adamw")
+    assert words in said
+    assert not planned(tmp_path, source=str(reviews), **SMALL, optimizer="adamw", **options)[1]
+
+
+def test_the_reason_is_true_where_all_data_are_one_batch(reviews, tmp_path):
+    assert "mini-batch" not in planned(tmp_path, source=str(reviews), **SMALL, batch_size=0)[1]
 
 
 def test_the_recipe_alone_repeats_the_run(reviews, tmp_path):

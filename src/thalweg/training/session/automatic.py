@@ -47,6 +47,10 @@ def resolve(
     machine get the same recipe; it holds no "auto" any more, so that it alone repeats the run.
     """
     if recipe.training.optimizer != names.AUTOMATIC:
+        named = [f"--{name.replace('_', '-')}" for name in ("line_search", "optimizer_options") if given.get(name)]
+        if named and "optimizer" not in given and recipe.training.optimizer == names.SEARCHED_OPTIMIZER:
+            what = " and ".join(named)
+            say(f"Optimizer: {names.SEARCHED_OPTIMIZER}, to which {what} apply; --optimizer names another.")
         return recipe
     device = choose_device(recipe.run.device)
     feed = build.build_feed(recipe, task, prepared.train, device)
@@ -87,7 +91,8 @@ def decide(
     choice = auto.choose(facts)
     if choice.settings["optimizer"] in names.METHODS:  # with the defaults that it has when it is named
         chosen = complete(given.with_(optimizer=choice.settings["optimizer"]))
-        say(f"Optimizer: {chosen.training.optimizer} on all data at once, since {choice.why} (--optimizer).")
+        what = f"{chosen.training.optimizer} on all data at once"
+        say(f"Optimizer: {what}, since {choice.why}; --optimizer names another.")
         return chosen
     own = {name: value for name, value in choice.settings.items() if name not in given}
     if recipe.training.average == names.SCHEDULE_FREE:  # which has a schedule of its own
@@ -139,4 +144,5 @@ def _sentence(recipe: Recipe, choice: auto.Choice, found: FoundRate | None, give
         rate += f" (tried first: {training.lr / found.factor:.2g})"
     elif found is not None and found.after < found.before:
         rate += f" (tried: the loss falls from {found.before:.3g} to {found.after:.3g})"
-    return f"Optimizer: {training.optimizer}, {rate}, schedule {training.schedule}, since {choice.why} (--optimizer)."
+    chosen = f"{training.optimizer}, {rate}, schedule {training.schedule}"
+    return f"Optimizer: {chosen}, since {choice.why}; --optimizer names another."
