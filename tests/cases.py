@@ -172,13 +172,13 @@ DIRECTIONS: dict[str, AbstractDirection] = {
     "newton with gauss-newton": Newton(curvature=GaussNewton),
     "newton-cg": NewtonCG(),
     "newton-cg with hessian": NewtonCG(Hessian, damping=None, preconditioner=NoPreconditioner()),
-    "newton-cg with kronecker factors": NewtonCG(preconditioner=KroneckerFactored()),
     "newton-cg with warm start": NewtonCG(warm_start=0.5),
     "levenberg-marquardt": LevenbergMarquardt(),
     "kfac": KFAC(trust=0.1, damping=0.01, momentum=0.5, every=1, refresh=1),
     "adaptive kfac": KFAC(Damping()),
     "corrected kfac": KFAC(Damping(), corrected=True, num_samples=None),
     "sophia": Sophia(),
+    "newton-cg with kronecker factors": NewtonCG(preconditioner=KroneckerFactored()),
 }
 STEP_SIZES: dict[str, AbstractStepSize] = {
     "fixed": Fixed(),
