@@ -43,7 +43,7 @@ class StochasticArmijo(AbstractStepSize):
     more go by before the next one, up to `every`. The steps between cost no evaluation.
 
     Args:
-        slope: c, in (0, 1): 0.1 for the gradient, 0.3 for Adam's direction.
+        slope: c, in (0, 1): 0.1 for the gradient, 0.3 for Adam's direction, 0.8 where batches are noisy (texts).
         smoothing: beta, in [0, 1); 0 judges each step by itself.
         growth: factor between searches, at least 1.
         shrink: factor between trials, in (0, 1).
