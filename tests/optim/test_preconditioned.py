@@ -430,6 +430,13 @@ def test_a_group_that_cannot_be_is_refused_and_not_added(group, message):
     run(optimizer, optimizer.param_groups[0]["params"], range(2))
 
 
+def test_divided_matrices_are_refused():
+    w = weights([(3, 2)])
+    w[0].placements = ("as a DTensor has them",)
+    with pytest.raises(ValueError, match=r"NorMuon takes whole matrices, and FSDP .* \[3, 2\]; use data parallelism"):
+        NorMuon(w)
+
+
 def test_sparse_gradients_are_refused_in_a_sentence():
     table = nn.Embedding(5, 3, sparse=True)
     optimizer = SOAP(table.parameters())

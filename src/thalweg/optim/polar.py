@@ -145,6 +145,6 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 
 def _on_wide(stack: Tensor, factor: Callable[[Tensor], Tensor]) -> Tensor:
     """Apply it to matrices with at most as many rows as columns, scaled so that squares do not underflow."""
-    largest = stack.abs().amax((-2, -1), keepdim=True)
+    largest = torch.linalg.vector_norm(stack, torch.inf, (-2, -1), keepdim=True)
     stack = stack / largest.clamp(min=torch.finfo(stack.dtype).tiny)
     return factor(stack) if stack.shape[-2] <= stack.shape[-1] else factor(stack.mT).mT

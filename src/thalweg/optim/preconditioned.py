@@ -52,7 +52,7 @@ class AbstractPreconditioned(Optimizer, abc.ABC):
     longer than one. `pieces` and `transposed` of a group say how the matrices lie in a parameter: see `Layout`.
     `thalweg.optim.parameter_groups` makes such groups from a model.
 
-    A gradient that is not finite counts as zero for the whole parameter, and nothing waits for the device to know it.
+    A gradient whose norm is not finite counts as zero for the whole parameter; nothing waits for a GPU to know it.
     """
 
     refreshes: bool = False
@@ -78,26 +78,8 @@ class AbstractPreconditioned(Optimizer, abc.ABC):
             ValueError: for complex parameters, a number out of its range, and what PyTorch refuses.
         """
         super().add_param_group(param_group)
-        group, name = self.param_groups[-1], type(self).__name__
         try:
-            for parameter in group["params"]:
-                if parameter.is_complex():
-                    raise ValueError(
-                        f"{name} takes real parameters; got one of {parameter.dtype}. Train its two parts."
-                    )
-            for key, rule, fits in _RULES:
-                if key in group and not fits(group[key]):
-                    raise ValueError(f"{name}({key}=...) must {rule}; got {group[key]!r}.")
-            for parameter in group["params"]:
-                if group["matrix"] and parameter.dim() < 2:
-                    raise ValueError(f"{name}: a group with matrix=True has a parameter of shape {[*parameter.shape]}.")
-                if self._is_matrix(parameter, group):
-                    rows = parameter[0].numel() if group["transposed"] else len(parameter)
-                    if rows % group["pieces"]:
-                        raise ValueError(
-                            f"{name}(pieces={group['pieces']}) must divide the outputs of every matrix; got the shape "
-                            f"{[*parameter.shape]}."
-                        )
+            self._check(self.param_groups[-1])
         except ValueError:
             self.param_groups.pop()
             raise
@@ -158,6 +140,30 @@ class AbstractPreconditioned(Optimizer, abc.ABC):
         """Take what pickle or copy kept, or a part of it."""
         super().__setstate__(state)
         self._turns = {}
+
+    def _check(self, group: dict[str, Any]) -> None:
+        """Refuse, in a sentence, what a group cannot be."""
+        name = type(self).__name__
+        for key, rule, fits in _RULES:
+            if key in group and not fits(group[key]):
+                raise ValueError(f"{name}({key}=...) must {rule}; got {group[key]!r}.")
+        for parameter in group["params"]:
+            shape = [*parameter.shape]
+            if parameter.is_complex():
+                raise ValueError(f"{name} takes real parameters; got one of {parameter.dtype}. Train its two parts.")
+            if group["matrix"] and parameter.dim() < 2:
+                raise ValueError(f"{name}: a group with matrix=True has a parameter of shape {shape}.")
+            if not self._is_matrix(parameter, group):
+                continue
+            if hasattr(parameter, "placements"):  # a DTensor
+                raise ValueError(
+                    f"{name} takes whole matrices, and FSDP or tensor parallelism has divided one of shape {shape}; use "
+                    "data parallelism, or torch.optim.AdamW."
+                )
+            if (parameter[0].numel() if group["transposed"] else len(parameter)) % group["pieces"]:
+                raise ValueError(
+                    f"{name}(pieces={group['pieces']}) must divide the outputs of every matrix; got the shape {shape}."
+                )
 
     def _is_matrix(self, parameter: Tensor, group: dict[str, Any]) -> bool:
         if group["matrix"] is not None:
