@@ -68,18 +68,21 @@ def test_numbers_out_of_range_are_refused(make, message):
         make()
 
 
-def test_orthogonal_iteration_ends_at_the_eigenvectors_largest_first():
-    values = [8.0, 0.5, 4.0, 2.0, 1.0]
-    stack = symmetric(values)[None]
-    found = torch.eye(5, dtype=torch.float64)[None]
-    for _ in range(60):
-        found = basis(stack, found)
-    torch.testing.assert_close(found.mT @ found, torch.eye(5, dtype=torch.float64)[None])
-    turned = found.mT @ stack @ found
-    expected = torch.diag(torch.tensor(sorted(values, reverse=True), dtype=torch.float64))
-    torch.testing.assert_close(turned[0], expected, atol=1e-10, rtol=0.0)
+def test_orthogonal_iteration_ends_at_the_eigenvectors_in_the_order_that_was():
+    values = torch.tensor([8.0, 0.5, 4.0, 2.0, 1.0], dtype=torch.float64)
+    stack = symmetric(values.tolist())[None]
     first = basis(stack, None)
-    torch.testing.assert_close((first.mT @ stack @ first)[0], expected, atol=1e-10, rtol=0.0)
+    torch.testing.assert_close((first.mT @ stack @ first)[0], torch.diag(values.sort(descending=True)[0]))
+    shuffled = first[..., [3, 0, 4, 1, 2]]
+    for found in (shuffled, torch.eye(5, dtype=torch.float64)[None]):
+        for _ in range(60):
+            found = basis(stack, found)
+        torch.testing.assert_close(found.mT @ found, torch.eye(5, dtype=torch.float64)[None])
+        turned = (found.mT @ stack @ found)[0]
+        assert float((turned - torch.diag(turned.diagonal())).abs().max()) < 1e-10
+        torch.testing.assert_close(turned.diagonal().sort()[0], values.sort()[0])
+    again = basis(stack, shuffled)
+    torch.testing.assert_close(torch.linalg.vecdot(again, shuffled, dim=-2).abs(), torch.ones(1, 5).double())
 
 
 @pytest.mark.parametrize("before", [None, torch.eye(3).expand(2, 3, 3)[:, [2, 0, 1]]], ids=["first", "again"])

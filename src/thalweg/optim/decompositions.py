@@ -28,16 +28,18 @@ def _one(matrix: Tensor) -> tuple[Tensor, Tensor]:
 def basis(stack: Tensor, before: Tensor | None) -> Tensor:
     """Return eigenvectors `[count, n, n]`, those of the largest eigenvalues first.
 
-    With the ones of a moment before it is one step of orthogonal iteration: a product and a QR decomposition, a
-    fraction of the price. Matrices for which it fails keep what they had: the former vectors, or the unit matrix.
+    With the ones of a moment before it is one step of orthogonal iteration: a product and a QR decomposition, for a
+    fraction of the price. Their order stays as it is. Matrices for which it fails keep what they had: the former
+    vectors, or the unit matrix.
     """
     if before is None:
         found = eigh(stack)[1].flip(-1)
         before = torch.eye(stack.shape[-1], dtype=stack.dtype, device=stack.device).expand_as(stack)
     else:
         moved = stack @ before
-        order = torch.linalg.vecdot(before, moved, dim=-2).argsort(-1, descending=True).unsqueeze(-2)
-        found = torch.linalg.qr(moved.gather(-1, order.expand_as(moved)))[0]
+        order = torch.linalg.vecdot(before, moved, dim=-2).argsort(-1, descending=True).unsqueeze(-2).expand_as(moved)
+        turned = torch.linalg.qr(moved.gather(-1, order))[0]
+        found = torch.empty_like(turned).scatter_(-1, order, turned)
     return torch.where(found.isfinite().all(-1, keepdim=True).all(-2, keepdim=True), found, before)
 
 

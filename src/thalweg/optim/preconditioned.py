@@ -30,6 +30,7 @@ class Matrices:
         state: what is remembered of it, with `step` counting from 1.
         gradient: `[count, rows, columns]`, in single precision at least.
         turn: the step, counted modulo the group's `frequency`, at which it is refreshed.
+        first: the step after which it is refreshed for the first time.
     """
 
     parameter: Tensor
@@ -38,11 +39,13 @@ class Matrices:
     state: dict[str, Any]
     gradient: Tensor
     turn: int = 0
+    first: int = 1
 
     @property
     def is_due(self) -> bool:
         """Whether it is refreshed after this step."""
-        return self.state["step"] % self.group["frequency"] == self.turn
+        step = self.state["step"]
+        return step == self.first or (step > self.first and step % self.group["frequency"] == self.turn)
 
 
 class AbstractPreconditioned(Optimizer, abc.ABC):
@@ -57,6 +60,9 @@ class AbstractPreconditioned(Optimizer, abc.ABC):
 
     refreshes: bool = False
     """Whether there are decompositions that are made every `frequency` steps only."""
+
+    begins_within: int | None = None
+    """Steps within which every matrix has its first decomposition; None: `frequency`."""
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any], spread: bool) -> None:
         self.spread = spread
@@ -106,7 +112,8 @@ class AbstractPreconditioned(Optimizer, abc.ABC):
                 if self._is_matrix(parameter, group):
                     layout = self._layout(parameter, group)
                     stack = layout.split(gradient).contiguous()
-                    matrices.append(Matrices(parameter, group, layout, state, stack, self._turn(parameter, group)))
+                    turn = self._turn(parameter, group)
+                    matrices.append(Matrices(parameter, group, layout, state, stack, turn, self._first(turn, group)))
                 else:
                     others.append((parameter, gradient))
             self._step_others(others, group)
@@ -157,8 +164,8 @@ class AbstractPreconditioned(Optimizer, abc.ABC):
                 continue
             if hasattr(parameter, "placements"):  # a DTensor
                 raise ValueError(
-                    f"{name} takes whole matrices, and FSDP or tensor parallelism has divided one of shape {shape}; use "
-                    "data parallelism, or torch.optim.AdamW."
+                    f"{name} takes whole matrices, and FSDP or tensor parallelism has divided one of shape {shape}; "
+                    "use data parallelism, or torch.optim.AdamW."
                 )
             if (parameter[0].numel() if group["transposed"] else len(parameter)) % group["pieces"]:
                 raise ValueError(
@@ -214,6 +221,13 @@ class AbstractPreconditioned(Optimizer, abc.ABC):
                 self._turns[id(p)] = own["frequency"], turn
             turn = self._turns[id(parameter)][1]
         return turn
+
+    def _first(self, turn: int, group: dict[str, Any]) -> int:
+        """The step after which it is refreshed for the first time."""
+        frequency = group["frequency"] if self.refreshes else 1
+        if self.begins_within is None:
+            return turn or frequency
+        return 1 + turn * min(self.begins_within, frequency) // frequency
 
     def _cost(self, parameter: Tensor, group: dict[str, Any]) -> float:
         count, rows, columns = self._layout(parameter, group).stacked

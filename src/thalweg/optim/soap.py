@@ -22,12 +22,12 @@ class SOAP(AbstractPreconditioned):
 
     $$-\mathrm{lr} \; Q_L \, \mathrm{Adam}(Q_L^\top G \, Q_R) \, Q_R^\top$$
 
-    with Adam's moments kept in the rotated coordinates: when the basis turns by $T_L$ and $T_R$, the first moment is
-    turned with it, and the second one mixed by the squares of their entries, as if its coordinates were independent.
+    with Adam's moments kept in the rotated coordinates. When the basis turns, the first moment is turned with it; the
+    second one stays, coordinate by coordinate: the vectors keep their order while they turn.
 
     - Each matrix is decomposed every `frequency` steps, different matrices at different steps, so that no step takes
-      much longer than another: the first time by an eigenvalue routine (until then the step is Adam's own), afterwards
-      by a step of orthogonal iteration.
+      much longer than another: the first time by an eigenvalue routine, within the first three steps (which before
+      that are Adam's own), afterwards by a step of orthogonal iteration.
     - Axes longer than `block_size` are cut into blocks, each preconditioned by itself. Those longer than
       `largest_axis`, such as a vocabulary's, are left as they are, unless the group says `matrix=True`.
     - Vectors, and groups with `matrix=False`, take AdamW's step with the same rate and betas.
@@ -65,6 +65,7 @@ class SOAP(AbstractPreconditioned):
     """
 
     refreshes = True
+    begins_within = 3
 
     def __init__(
         self,
@@ -101,10 +102,14 @@ class SOAP(AbstractPreconditioned):
     def _refresh(self, due: Sequence[Matrices]) -> None:
         sides = [(entry, side) for entry in due for side in SIDES if side in entry.state]
         found = self._apart(basis, [(entry.state[side], entry.state.get(f"{side}_basis")) for entry, side in sides])
+        begun = {id(entry): entry for entry, side in sides if f"{side}_basis" not in entry.state}
         for (entry, side), new in zip(sides, found, strict=True):
-            old = entry.state.get(f"{side}_basis")
-            _turn_moments(entry.state, side, new if old is None else old.mT @ new)
+            old, mean = entry.state.get(f"{side}_basis"), entry.state["exp_avg"]
+            turn = new if old is None else old.mT @ new
+            entry.state["exp_avg"] = turn.mT @ mean if side == "left" else mean @ turn
             entry.state[f"{side}_basis"] = new
+        for entry in begun.values():
+            _begin_squares(entry.state, *entry.group["betas"])
 
 
 def update_factors(entry: Matrices) -> None:
@@ -132,7 +137,7 @@ def _rotate_back(state: dict[str, Any], stack: Tensor) -> Tensor:
     return stack @ state["right_basis"].mT if "right_basis" in state else stack
 
 
-def _turn_moments(state: dict[str, Any], side: str, turn: Tensor) -> None:
-    """Write the moments in the coordinates of another basis; `turn` is the old one's transpose times the new one."""
-    for key, mixing in (("exp_avg", turn), ("exp_avg_sq", turn.square())):
-        state[key] = mixing.mT @ state[key] if side == "left" else state[key] @ mixing
+def _begin_squares(state: dict[str, Any], beta1: float, beta2: float) -> None:
+    """Begin the second moment in the first basis as the square of the first moment, both without their bias."""
+    step = state["step"]
+    state["exp_avg_sq"] = state["exp_avg"].square().mul_((1.0 - beta2**step) / (1.0 - beta1**step) ** 2)
