@@ -43,8 +43,8 @@ class Sophia(AbstractDirection):
         >>> _ = torch.manual_seed(0)
         >>> model = torch.nn.Linear(2, 1)
         >>> objective = Objective(model, torch.nn.MSELoss(), torch.eye(2), torch.ones(2, 1))
-        >>> optimizer = Descent(model.parameters(), Sophia(), Fixed(0.05))
-        >>> for _ in range(100):
+        >>> optimizer = Descent(model.parameters(), Sophia(), Fixed(0.02))
+        >>> for _ in range(300):
         ...     loss = optimizer.step(objective)
         >>> bool(loss < 1e-2)
         True
