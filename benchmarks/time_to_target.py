@@ -8,14 +8,16 @@
     OMP_NUM_THREADS=1 python benchmarks/time_to_target.py --quick          # see that it works; the figures mean nothing
 
 Baseline: PyTorch's AdamW, fused, warmup and cosine to zero, gradient norm clipped to 1, the best of 20 trials over
-learning rate, weight decay, warmup and beta2 (a Halton sequence, the same for every task) by the validation loss at
-the end of a run with a seed of its own; peers get 20 trials as well. The trials of AdamW are kept in
-`results/time_to_target_trials.json` and used again. Then three seeds in the same process, the entrants in turn: the
-same start, batches, number of steps and dropout for all.
+learning rate, weight decay, warmup and beta2 (a Halton sequence, the same for every task) by the lowest validation loss
+of a run with a seed of its own; a trial that is clearly behind after two fifths of its steps is stopped. Peers get 20
+trials as well. The trials are kept in `results/time_to_target_trials.json` and used again. Then three seeds in the same
+process, the entrants in turn: the same start, order of the data, dropout and number of steps or passes for all. A batch
+that the task does not fix is each entrant's own.
 
-The target is the baseline's median validation loss at the end. Time is the CPU time of one thread for the steps, and
-for all that an entrant does before the first one (a range test, say); evaluations are nobody's time. Where an entrant
-takes all data at once, its steps are limited by the time that the baseline takes.
+The target is the baseline's median over seeds of the lowest validation loss at an evaluation: that of the weights which
+a run keeps. Time is the CPU time of one thread for the steps, and for all that an entrant does before the first one (a
+range test, say); evaluations are nobody's time. Where an entrant takes all data at once, its steps are limited by the
+time that the baseline takes.
 """
 
 import os
