@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
-from thalweg.comparison.question import NOT_COMMON
 from thalweg.training.recipe.options import OPTIONS, Option, seconds
 from thalweg.training.recipe.recipe import Options
 
@@ -51,7 +50,9 @@ RunOptions = section_options("run")
 DataOptions = section_options("data")
 ModelOptions = section_options("model")
 TrainingOptions = section_options("training")
-ComparedOptions = section_options("training", without=NOT_COMMON)
+ComparedOptions = section_options(
+    "training", without=[name for name, option in OPTIONS.items() if option.compared == "budget"]
+)
 
 
 def to_options(source: str | None, *sections: Any) -> Options:

@@ -16,7 +16,7 @@ from thalweg.comparison.contest import (
 )
 from thalweg.comparison.entrants import Entrant, common, read_entrants, read_vary
 from thalweg.comparison.ledger import Ledger
-from thalweg.comparison.question import NOT_COMMON, Question
+from thalweg.comparison.question import Question
 from thalweg.comparison.results import pairs_of, profiles_of, put_times, rows_of, sentence_of, target_of
 from thalweg.comparison.rounds import Rounds, Watch, too_short
 from thalweg.comparison.running import Runner
@@ -26,6 +26,7 @@ from thalweg.errors import InputError, counted
 from thalweg.report.comparison.page import render
 from thalweg.report.document import write_page
 from thalweg.training.folder import run
+from thalweg.training.recipe.options import OPTIONS
 from thalweg.training.recipe.recipe import Options
 from thalweg.training.session.optimizer import known_defaults
 from thalweg.training.steps.signals import Signals
@@ -33,10 +34,6 @@ from thalweg.training.steps.signals import Signals
 VERSION: Final = 1
 QUESTION, RESULT, PAGE, STUDY = "question.json", "compare.json", "compare.html", "study.log"
 VARIED_WITH: Final = "adamw"  # the optimizer where another option is varied and none is named
-NOT_VARIED: Final = (
-    "source", "task", "name", "seed", "device", "valid", "text_column", "other_column", "label_column", "columns",
-    "skip_bad_rows", *NOT_COMMON,
-)  # fmt: skip
 Say = Callable[[str], None]
 
 
@@ -95,8 +92,8 @@ def ask(
     study = STUDIES.get(texts[0]) if len(texts) == 1 and optimizers is None and vary is None else None
     if scored_on not in (None, "valid", "train"):
         raise InputError(f"--scored-on must be valid or train; got {scored_on!r}.")
-    for option in NOT_COMMON:
-        if option in options:
+    for option in options:
+        if OPTIONS[option].compared == "budget":
             raise InputError(
                 f"--{option.replace('_', '-')} is not for comparisons, where --budget or --steps ends each run."
             )
@@ -108,7 +105,7 @@ def ask(
     if "optimizer" not in {*options, entrants[0].option}:  # else a model's own solver would leave no rate to tune
         options = options.with_(optimizer=VARIED_WITH)
     for entrant in entrants:
-        if entrant.option in NOT_VARIED:
+        if OPTIONS[entrant.option].compared in ("fixed", "budget"):
             raise InputError(
                 f"--vary {entrant.option} is not possible: the data are read once for all, and the budget ends runs."
             )

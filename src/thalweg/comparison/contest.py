@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, final
 
 from thalweg import names
 from thalweg.comparison.entrants import Entrant
@@ -19,16 +19,6 @@ from thalweg.training.recipe.recipe import Options, Recipe
 from thalweg.training.session import automatic, sizing
 from thalweg.training.session.optimizer import known_defaults
 from thalweg.training.session.reading import Opened, open_data, read_examples, skipped_rows
-
-# Options that decide which function is minimized, or what is read, so that optimizers are compared on equal ones.
-EQUAL: Final = ("l2", "dropout", "label_smoothing", "class_weights", "threshold", "precision")
-# With these the validation losses of two entrants are numbers of different kinds,
-OTHER_LOSSES: Final = (
-    "head", "targets", "target_width", "target_average", "tie", "dispersion", "dispersion_weight", "scaling",
-    "class_weights", "valid_share",
-)  # fmt: skip
-# and with these where the answers are texts, too.
-OTHER_TEXTS: Final = ("tokenizer", "vocabulary_size", "max_length", "normalize")
 
 
 @final
@@ -78,9 +68,7 @@ class Contest:
         recipe = base.with_(**own, seed=seed, **limits)
         if recipe.training.optimizer != names.AUTOMATIC:
             return recipe
-        equal = {
-            key: value for key, value in recipe.values().items() if key in EQUAL or OPTIONS[key].section != "training"
-        }
+        equal = {key: value for key, value in recipe.values().items() if _is_equal(key) or not _is_of_training(key)}
         given = self.given[entrant.name].with_({**equal, **limits, "seed": seed})
         task, prepared = self.read(recipe)
         return automatic.resolve(recipe, given, task, prepared, say=[].append)
@@ -147,9 +135,9 @@ def _make_equal(contest: Contest, question: Question, task: AbstractTask, prepar
     shared = {
         name: value
         for name, value in reference.values().items()
-        if OPTIONS[name].section in ("data", "model") or name in EQUAL
+        if OPTIONS[name].section in ("data", "model") or _is_equal(name)
     }
-    shared |= {name: value for name, value in given.items() if name in EQUAL}
+    shared |= {name: value for name, value in given.items() if _is_equal(name)}
     whole = [name for name, recipe in recipes.items() if sees_all_data(recipe.values())]
     solvers = [name for name, recipe in recipes.items() if recipe.training.optimizer in names.SOLVERS]
     if solvers:
@@ -175,6 +163,14 @@ def _make_equal(contest: Contest, question: Question, task: AbstractTask, prepar
         )
 
 
+def _is_equal(name: str) -> bool:
+    return OPTIONS[name].compared == "equal"
+
+
+def _is_of_training(name: str) -> bool:
+    return OPTIONS[name].section == "training"
+
+
 def _space(recipe: Recipe, fixed: set[str]) -> Space:
     training = recipe.training
     default = training.lr
@@ -198,7 +194,8 @@ def _listed(words: list[str]) -> str:
 def has_other_losses(option: str, task: AbstractTask) -> bool:
     """Whether losses with two values of an option cannot be compared, so that the metric has to be."""
     writes = "writes" in names.task_spec(task.name).traits
-    return option in OTHER_LOSSES or (writes and option in OTHER_TEXTS)
+    when = OPTIONS[option].other_losses
+    return when == "always" or (writes and when == "of texts")
 
 
 def metric_of(task: AbstractTask) -> tuple[str, str]:

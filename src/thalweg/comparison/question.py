@@ -14,11 +14,6 @@ from thalweg.training.recipe.recipe import Options
 DEFAULT_SECONDS = 180.0  # for everything, where neither a budget nor steps are given
 TUNING_SEED = 1_000_003  # added to the seed: no tuned setting has seen the starts that decide
 
-# Options of training that a comparison has not: its budget ends each run, and nothing is kept of it but figures.
-NOT_COMMON = (
-    "steps", "epochs", "time", "patience", "select", "refit", "certify", "evaluate_every", "checkpoint_every",
-)  # fmt: skip
-
 
 @final
 @dataclass(frozen=True, kw_only=True)

@@ -13,9 +13,10 @@ from thalweg.training.recipe.options import OPTIONS, SECTIONS, Option, batch_siz
 from thalweg.training.recipe.recipe import typed
 
 ROOT = Path(__file__).parents[3] / "src" / "thalweg"
-TABLES = {"training/recipe/options.py", *(f"tasks/{task}/spec.py" for task in names.TASKS)}
-MAX_TABLES = 2  # the table of options, and the defaults of the tasks
-OTHER_NAMES = {"JSON_KEYS"}  # the keys of a summary, some of which are called like options
+TABLES = {"training/recipe/options.py", "comparison/studies.py", *(f"tasks/{task}/spec.py" for task in names.TASKS)}
+MAX_TABLES = 2  # the table of options, and the defaults of the tasks and of the ready studies
+# The keys of a summary, some of which are called like options; and a table of optimizers, with what is tuned of each.
+OTHER_NAMES = {"JSON_KEYS", "SPACES"}
 SMALLEST_TABLE = 3  # fewer names are an argument, not a table
 SPECS = [names.task_spec(task) for task in names.TASKS]
 
@@ -82,7 +83,7 @@ def names_in(node):
 
 
 def test_no_option_is_named_in_more_than_two_tables():
-    """A table is a constant of a module with several options in it; task specs count as one."""
+    """A table is a constant of a module with several options in it; task specs and studies count as one."""
     tables = collections.defaultdict(set)
     for option in OPTIONS:
         tables[option].add("training/recipe/options.py")

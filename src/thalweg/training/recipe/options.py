@@ -51,6 +51,9 @@ class Option:
     trait: str = ""  # what a task must have to do with to read it (see `thalweg.tasks.spec.TaskSpec`)
     models: tuple[str, ...] = ()  # the models that read it; all where empty
     idle: Callable[[Values], str] = lambda values: ""  # noqa: ARG005  (why it has no effect, as the end of a sentence)
+    # In a comparison: "equal" for all optimizers; "fixed", whatever is compared; "budget", which ends runs: left out.
+    compared: Literal["", "equal", "fixed", "budget"] = ""
+    other_losses: Literal["", "always", "of texts"] = ""  # whether losses with two values of it can't be compared
     continuous: bool = False  # read by continuous outputs only, and refused beside a softmax
     parse: Callable[[str], Any] | None = None  # makes the value from the command line's text, where its type does not
     name: str = ""
@@ -167,13 +170,13 @@ _LAYERED: Final = ("mlp", "lstm", "gru", "transformer")
 class RunSection:
     """Which run this is and where it computes."""
 
-    task: Annotated[str, Option(f"Task: {_listed(names.TASKS)}", choices=names.TASKS)]
-    name: Annotated[str, Option("Name of the run's folder")]
-    seed: Annotated[int, Option("Random seed of initialization, data order and dropout", 0, SEED)]
-    device: Annotated[str, Option("Device: auto, cpu, cuda, cuda:1 or mps", "auto")]
+    task: Annotated[str, Option(f"Task: {_listed(names.TASKS)}", choices=names.TASKS, compared="fixed")]
+    name: Annotated[str, Option("Name of the run's folder", compared="fixed")]
+    seed: Annotated[int, Option("Random seed of initialization, data order and dropout", 0, SEED, compared="fixed")]
+    device: Annotated[str, Option("Device: auto, cpu, cuda, cuda:1 or mps", "auto", compared="fixed")]
     precision: Annotated[str, Option(
         "Precision: auto, float32, float64 or bfloat16 (which runs the forward pass in it)", "auto",
-        choices=("auto", *names.PRECISIONS), proved="float64",
+        choices=("auto", *names.PRECISIONS), proved="float64", compared="equal",
     )]
 
 
@@ -182,34 +185,38 @@ class RunSection:
 class DataSection:
     """What is read, and how text and numbers become tensors."""
 
-    source: Annotated[str, Option("File to train on, or the name of a built-in set")]
-    valid: Annotated[str, Option('Validation file; "" splits off a part of the training file', "")]
+    source: Annotated[str, Option("File to train on, or the name of a built-in set", compared="fixed")]
+    valid: Annotated[str, Option('Validation file; "" splits off a part of the training file', "", compared="fixed")]
     valid_share: Annotated[float, Option(
         "Fraction of the examples in the validation split, when no file is given; 0 trains on all of them (classify)",
-        0.1, FRACTION,
+        0.1, FRACTION, other_losses="always",
     )]
     text_column: Annotated[str, Option(
-        'Column of the text (tokens, source sentence); default: detected automatically', "", trait="text"
+        'Column of the text (tokens, source sentence); default: detected automatically', "", trait="text",
+        compared="fixed",
     )]
     other_column: Annotated[str, Option(
-        'Column of the second text of a pair; default: detected automatically; "none": no pair', "", trait="pairs"
+        'Column of the second text of a pair; default: detected automatically; "none": no pair', "", trait="pairs",
+        compared="fixed",
     )]
     label_column: Annotated[str, Option(
-        'Column of the answer (label, tags, number, target); default: detected automatically', ""
+        'Column of the answer (label, tags, number, target); default: detected automatically', "", compared="fixed"
     )]
     columns: Annotated[tuple[str, ...], Option(
-        "Numeric columns to forecast, in order; [] is all of them", (), trait="series"
+        "Numeric columns to forecast, in order; [] is all of them", (), trait="series", compared="fixed"
     )]
-    skip_bad_rows: Annotated[bool, Option("Train even if more than 1 % of the rows cannot be read", False)]
+    skip_bad_rows: Annotated[bool, Option("Train even if over 1 % of the rows cannot be read", False, compared="fixed")]
     normalize: Annotated[tuple[str, ...], Option(
         "Steps of text normalization, in order: nfc, nfkc, lower, casefold, spaces, digits, accents, controls",
-        ("nfc", "lower", "spaces"), trait="text",
+        ("nfc", "lower", "spaces"), trait="text", other_losses="of texts",
     )]
     tokenizer: Annotated[str, Option(
-        f"Tokenizer: {_listed(names.TOKENIZERS)}", "word", choices=names.TOKENIZERS, trait="tokens"
+        f"Tokenizer: {_listed(names.TOKENIZERS)}", "word", choices=names.TOKENIZERS, trait="tokens",
+        other_losses="of texts",
     )]
     vocabulary_size: Annotated[int, Option(
-        "Maximum vocabulary size", 30_000, ABOVE_ZERO, by_model={"bag": 50_000, "linear": 50_000}, trait="text"
+        "Maximum vocabulary size", 30_000, ABOVE_ZERO, by_model={"bag": 50_000, "linear": 50_000}, trait="text",
+        other_losses="of texts",
     )]
     bigrams: Annotated[int, Option(
         "Maximum number of bigrams read as features by bag, linear and mlp; 0 for none", 0, NOT_NEGATIVE,
@@ -218,7 +225,7 @@ class DataSection:
     )]
     max_length: Annotated[int, Option(
         "Maximum sequence length in tokens; longer sequences are truncated and counted", 256, ABOVE_ZERO,
-        trait="text", models=("lstm", "gru", "transformer"),
+        trait="text", models=("lstm", "gru", "transformer"), other_losses="of texts",
     )]
     word_vectors: Annotated[str, Option(
         'Text file of word vectors that initialize the embedding; "" for none', "", trait="text"
@@ -233,7 +240,7 @@ class DataSection:
     )]
     scaling: Annotated[str, Option(
         "Scaling of numeric columns: standard, range (to [-1, 1]) or none", "none", choices=names.SCALINGS,
-        trait="series", models=("mlp", "lstm"),
+        trait="series", models=("mlp", "lstm"), other_losses="always",
     )]
 
 
@@ -255,7 +262,8 @@ class ModelSection:
     )]
     heads: Annotated[int, Option("Number of attention heads of a transformer", 4, ABOVE_ZERO, models=("transformer",))]
     dropout: Annotated[float, Option(
-        "Dropout probability", 0.1, FRACTION, full_batch=0.0, solver_needs=0.0, wants="method", idle=_on_linear
+        "Dropout probability", 0.1, FRACTION, full_batch=0.0, solver_needs=0.0, wants="method", idle=_on_linear,
+        compared="equal",
     )]
     activation: Annotated[str, Option(
         f"Activation function: {_listed(names.ACTIVATIONS)}", "relu", choices=names.ACTIVATIONS,
@@ -276,26 +284,30 @@ class ModelSection:
     head: Annotated[str, Option(
         "Output layer: softmax; crf (--task tag: the tags of a sentence depend on each other); or, of tasks that write "
         "text, a family of continuous outputs", "softmax",
-        choices=names.HEADS,
+        choices=names.HEADS, other_losses="always",
     )]
     targets: Annotated[str, Option(
         "Word vectors of continuous outputs: random, hypercube, trained, trained:FROM, combined:PATH, embedding, a "
-        "file of word vectors, or a run's folder", "random", follows=_targets, continuous=True,
+        "file of word vectors, or a run's folder", "random", follows=_targets, continuous=True, other_losses="always",
     )]
     tie: Annotated[bool, Option(
-        "Tie the output layer's matrix to the embedding (language, translate)", False, trait="writes", follows=_tie
+        "Tie the output layer's matrix to the embedding (language, translate)", False, trait="writes", follows=_tie,
+        other_losses="always",
     )]
     target_width: Annotated[int, Option(
-        "Width of the --targets vectors", 128, ABOVE_ZERO, follows=_target_width, continuous=True
+        "Width of the --targets vectors", 128, ABOVE_ZERO, follows=_target_width, continuous=True,
+        other_losses="always",
     )]
     target_average: Annotated[float, Option(
-        "EMA decay of the target vectors of --targets embedding", 0.0, FRACTION, continuous=True
+        "EMA decay of the target vectors of --targets embedding", 0.0, FRACTION, continuous=True, other_losses="always"
     )]
     dispersion: Annotated[str, Option(
         f"Penalty that keeps trained vectors apart: {_listed(names.DISPERSIONS)}", "none", choices=names.DISPERSIONS,
-        continuous=True,
+        continuous=True, other_losses="always",
     )]
-    dispersion_weight: Annotated[float, Option("Weight of that penalty", 0.1, NOT_NEGATIVE, continuous=True)]
+    dispersion_weight: Annotated[float, Option(
+        "Weight of that penalty", 0.1, NOT_NEGATIVE, continuous=True, other_losses="always"
+    )]
 
 
 @final
@@ -356,20 +368,22 @@ class TrainingSection:
         solver_needs=0.0, wants="method",
     )]
     l2: Annotated[float, Option(
-        "L2 penalty inside the loss: l2/2 times the squared norm of the weights", 0.0, NOT_NEGATIVE, full_batch=1e-4
+        "L2 penalty inside the loss: l2/2 times the squared norm of the weights", 0.0, NOT_NEGATIVE, full_batch=1e-4,
+        compared="equal",
     )]
     label_smoothing: Annotated[float, Option(
         "Label smoothing: probability mass spread uniformly over all classes", 0.0, FRACTION, trait="classes",
         follows=_label_smoothing,
-        idle=lambda values: "on --head crf" if values["head"] == names.CHAIN_HEAD else "",
+        idle=lambda values: "on --head crf" if values["head"] == names.CHAIN_HEAD else "", compared="equal",
     )]
     class_weights: Annotated[str, Option(
         "Weights of the labels in the training loss: none, or balanced (rare ones count as much as frequent ones)",
         "none", choices=names.CLASS_WEIGHTS, what="class weights", trait="labels",
+        compared="equal", other_losses="always",
     )]
     threshold: Annotated[str, Option(
         'Probability from which a label is given: a number, or auto, chosen on the validation data; "" is auto for '
-        "several labels a text, and the most probable label where only one fits", "", trait="labels",
+        "several labels a text, and the most probable label where only one fits", "", trait="labels", compared="equal",
     )]
     batch_size: Annotated[int, Option(
         'Examples per micro-batch; "full" (0) is all data in one batch', 64, NOT_NEGATIVE, full_batch=0,
@@ -381,32 +395,38 @@ class TrainingSection:
     )]
     epochs: Annotated[float, Option(
         "Passes over the training data; 0 if --steps limits the run", 10.0, NOT_NEGATIVE, full_batch=100.0,
-        follows=lambda values: 0.0 if values["steps"] else values["epochs"], wants="passes",
+        follows=lambda values: 0.0 if values["steps"] else values["epochs"], wants="passes", compared="budget",
     )]
-    steps: Annotated[int, Option("Number of steps; 0 if --epochs limits the run", 0, NOT_NEGATIVE, wants="passes")]
+    steps: Annotated[int, Option(
+        "Number of steps; 0 if --epochs limits the run", 0, NOT_NEGATIVE, wants="passes", compared="budget"
+    )]
     time: Annotated[float, Option(
-        "Time limit in seconds (on the command line 5m or 1h, too); 0 is off", 0.0, NOT_NEGATIVE, parse=seconds
+        "Time limit in seconds (on the command line 5m or 1h, too); 0 is off", 0.0, NOT_NEGATIVE, parse=seconds,
+        compared="budget",
     )]
     patience: Annotated[int, Option(
-        "Stop after this many evaluations without a better score; 0 is off", 0, NOT_NEGATIVE, wants="method"
+        "Stop after this many evaluations without a better score; 0 is off", 0, NOT_NEGATIVE, wants="method",
+        compared="budget",
     )]
     select: Annotated[str, Option(
         "What validation chooses before a training to a proved optimum: the penalty --l2, the model too, or nothing",
         "none", choices=("model", "penalty", "none"), what="selection", proved_given=_select, idle=_no_solver,
+        compared="budget",
     )]
     refit: Annotated[bool, Option(
         "Train such a model on the validation examples too, once they have chosen and measured", False,
-        follows=lambda values: values["select"] != "none", idle=_no_solver,
+        follows=lambda values: values["select"] != "none", idle=_no_solver, compared="budget",
     )]
     certify: Annotated[float, Option(
         "Stop when the loss is provably within this fraction of the global optimum; 0 is off", 0.0, NOT_NEGATIVE,
-        proved=1e-4,
+        proved=1e-4, compared="budget",
     )]
     evaluate_every: Annotated[int, Option(
-        "Steps between evaluations; 0: once per epoch, at most 20 per run", 0, NOT_NEGATIVE
+        "Steps between evaluations; 0: once per epoch, at most 20 per run", 0, NOT_NEGATIVE, compared="budget"
     )]
     checkpoint_every: Annotated[float, Option(
-        "Seconds between checkpoints (one is also written after each evaluation)", 60.0, NOT_NEGATIVE
+        "Seconds between checkpoints (one is also written after each evaluation)", 60.0, NOT_NEGATIVE,
+        compared="budget",
     )]
 # fmt: on
 
