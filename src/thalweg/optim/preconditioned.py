@@ -255,14 +255,14 @@ class AbstractPreconditioned(Optimizer, abc.ABC):
         """Return the function of stacks of matrices, each of the shape of the first argument.
 
         Equal shapes are done as one stack where that is quicker (on a CPU only if they are small); where the work is
-        spread, each process does a part of it and all know all results.
+        spread, each process does some of the stacks, the same ones as a process alone, and all know all results.
         """
         batches: dict[Any, list[int]] = {}
         for index, given in enumerate(arguments):
             assert given[0] is not None
             kind = tuple(None if x is None else (x.shape[1:], x.dtype, x.device) for x in given)
             is_large = given[0].is_cpu and given[0][0].numel() > LARGEST_STACKED
-            batches.setdefault((kind, index if is_large or self.spread else None), []).append(index)
+            batches.setdefault((kind, index if is_large else None), []).append(index)
         shares = distributed.world_size() if self.spread else 1
         loads, results = [0.0] * shares, [torch.zeros_like(given[0]) for given in arguments if given[0] is not None]
         for indices in sorted(batches.values(), key=lambda indices: -results[indices[0]].numel()):
