@@ -41,6 +41,8 @@ TESTED_IN = {
     "data/text/codecs.py": "data/text/test_tokenizer.py",
     "distributed.py": "curvature/test_ranks.py",
     "errors.py": "cli/test_main.py",
+    "diagnosis/": "diagnosis/test_diagnose.py",
+    "diagnosis/probes/": "diagnosis/test_diagnose.py",
     "frameworks/whole_loss.py": "frameworks/test_trainer.py",
     "frameworks/wrapped.py": "frameworks/test_trainer.py",
     "heads/analytic.py": "heads/test_candidates.py",
