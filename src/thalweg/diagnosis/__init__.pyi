@@ -1,3 +1,4 @@
+from .diagnose import diagnose as diagnose
 from .finding import Diagnosis as Diagnosis
 from .finding import Finding as Finding
 from .finding import Repair as Repair

@@ -109,6 +109,7 @@ class Subject:
         in_order: training batches in the order in which the training saw them, from its start; the index of a step ->
             its micro-batches. None where nobody knows.
         autocast: type of the forward pass.
+        base: an objective of these networks, from which those on other batches are made; None: made when needed.
     """
 
     model: nn.Module
@@ -121,8 +122,19 @@ class Subject:
     initial: Callable[[], Networks] | None = None
     in_order: Callable[[int], Sequence[Batch]] | None = None
     autocast: torch.dtype | None = None
+    base: Objective | None = None
 
     def objective(self, batches: Sequence[Batch] | None = None) -> Objective:
         """Return the training loss on these batches (None: all training batches of the subject)."""
         given = list(self.train if batches is None else batches)
+        if self.base is not None:
+            return self.base.on(given)
         return Objective(self.model, self.head, given, l2=self.facts.l2, autocast=self.autocast)
+
+    def initial_objective(self, batches: Sequence[Batch] | None = None) -> Objective | None:
+        """Return the same of the networks as they were before the first step; None where nobody knows them."""
+        if self.initial is None:
+            return None
+        model, head = self.initial()
+        given = list(self.train if batches is None else batches)
+        return Objective(model, head, given, l2=self.facts.l2, autocast=self.autocast)

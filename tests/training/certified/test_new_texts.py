@@ -13,7 +13,7 @@ from thalweg.certificates.new_texts.level import held_out_level
 from thalweg.certificates.new_texts.shares import share_interval
 from thalweg.cli.main import run as command
 from thalweg.errors import InputError
-from thalweg.training.certified.certify import certify_run, open_run, read_again
+from thalweg.training.certified.certify import certify_run, open_run
 from thalweg.training.certified.new_texts import (
     counted_again,
     different,
@@ -23,6 +23,7 @@ from thalweg.training.certified.new_texts import (
     num_repeated,
 )
 from thalweg.training.certified.risk import risk_on_new_texts
+from thalweg.training.folder.again import read_again
 
 GOOD, BAD = ["fine", "lovely", "clever", "warm"], ["dull", "silly", "cold", "slow"]
 WORDS = ["film", "song", "plot", "scene", "voice", "end"]

@@ -21,11 +21,10 @@ from thalweg.objective import Objective
 from thalweg.report.page import write_report
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.certified.new_texts import level_or_reason, require_untouched, with_new_texts
-from thalweg.training.folder.checkpoint import checksum
+from thalweg.training.folder.again import read_again
 from thalweg.training.folder.report import make_report
 from thalweg.training.folder.run import CERTIFICATE, REPORT, WEIGHTS, Run
 from thalweg.training.recipe.recipe import Recipe
-from thalweg.training.session.reading import open_any, read_examples
 from thalweg.training.steps.device import choose_device, choose_precision
 from thalweg.training.steps.feed import in_order
 
@@ -140,33 +139,6 @@ def certify_run(
     """Read a run's data again and certify its weights, both within the time; it raises what `certify` does."""
     clock = Clock(seconds)
     return open_run(run, say, test).certified(clock, say)
-
-
-def read_again(run: Run) -> tuple[AbstractTask, Prepared]:
-    """Return task and examples of a finished run exactly as its training read them.
-
-    An InputError tells of a file that is missing or has changed since.
-    """
-    recipe, data = run.recipe, run.data
-    for name, expected in data["files"].items():
-        if not Path(name).is_file():
-            raise InputError(f"The data of {run.folder} is missing: there is no {name}; restore the file.")
-        if checksum(Path(name)) != expected:
-            raise InputError(
-                f"{name} has changed since {run.folder} was trained on it, so nothing can be said about that training; "
-                "restore the original file, or train again."
-            )
-    skip = recipe.data.skip_bad_rows
-    source = open_any(recipe.data.source, skip_bad_rows=skip)
-    valid = open_any(recipe.data.valid, skip_bad_rows=skip) if recipe.data.valid else None
-    task, prepared = read_examples(source, valid, recipe, data["columns"])
-    if (len(prepared.train), len(prepared.valid)) != (data["num_train"], data["num_valid"]):
-        raise InputError(
-            f"{run.folder} was trained on {data['num_train']:,} examples and validated on {data['num_valid']:,}; now "
-            f"there are {len(prepared.train):,} and {len(prepared.valid):,} (another version of Python has other "
-            "built-in sets). Train again."
-        )
-    return task, prepared
 
 
 def keep(run: Run, certified: Certified, *, report: bool, say: Say, more: Sequence[dict[str, Any]] = ()) -> None:

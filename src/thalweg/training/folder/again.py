@@ -1,0 +1,36 @@
+"""A finished run's data, read again as its training read them."""
+
+from pathlib import Path
+
+from thalweg.errors import InputError
+from thalweg.tasks.base import AbstractTask, Prepared
+from thalweg.training.folder.checkpoint import checksum
+from thalweg.training.folder.run import Run
+from thalweg.training.session.reading import open_any, read_examples
+
+
+def read_again(run: Run) -> tuple[AbstractTask, Prepared]:
+    """Return task and examples of a finished run exactly as its training read them.
+
+    An InputError tells of a file that is missing or has changed since.
+    """
+    recipe, data = run.recipe, run.data
+    for name, expected in data["files"].items():
+        if not Path(name).is_file():
+            raise InputError(f"The data of {run.folder} is missing: there is no {name}; restore the file.")
+        if checksum(Path(name)) != expected:
+            raise InputError(
+                f"{name} has changed since {run.folder} was trained on it, so nothing can be said about that training; "
+                "restore the original file, or train again."
+            )
+    skip = recipe.data.skip_bad_rows
+    source = open_any(recipe.data.source, skip_bad_rows=skip)
+    valid = open_any(recipe.data.valid, skip_bad_rows=skip) if recipe.data.valid else None
+    task, prepared = read_examples(source, valid, recipe, data["columns"])
+    if (len(prepared.train), len(prepared.valid)) != (data["num_train"], data["num_valid"]):
+        raise InputError(
+            f"{run.folder} was trained on {data['num_train']:,} examples and validated on {data['num_valid']:,}; now "
+            f"there are {len(prepared.train):,} and {len(prepared.valid):,} (another version of Python has other "
+            "built-in sets). Train again."
+        )
+    return task, prepared
