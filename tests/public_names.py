@@ -16,6 +16,7 @@ from thalweg import (
     comparison,
     curvature,
     data,
+    diagnosis,
     frameworks,
     heads,
     models,
@@ -234,6 +235,13 @@ def use_data(folder: Path) -> None:
     vectors_path.write_text("film 0.1 0.2\nsong 0.3 0.4\n", encoding="utf-8")
     vectors: data.WordVectors = data.read_word_vectors(vectors_path)
     print(vectors.words)
+
+
+def use_diagnosis() -> None:
+    objective = small_objective()
+    plane: diagnosis.Landscape = diagnosis.landscape(objective, ["random", "gradient"], points=3)
+    line: diagnosis.Between = diagnosis.between(objective, small_objective(), points=3)
+    print(plane.losses, line.barrier)
 
 
 def use_frameworks() -> None:
@@ -498,6 +506,7 @@ def main(folder: Path) -> None:
     use_certificates()
     use_curvature()
     use_data(folder)
+    use_diagnosis()
     use_frameworks()
     use_heads()
     use_models()

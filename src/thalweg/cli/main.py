@@ -94,6 +94,7 @@ def train(
     training: Annotated[TrainingOptions | None, _flattened] = None,  # type: ignore[valid-type]
     out: Path = Path("runs"),
     resume: Path | None = None,
+    apply: str | None = None,
     overwrite: Flag = False,
     online: Flag = False,
     fast: Flag = False,
@@ -113,6 +114,8 @@ def train(
         training: .
         out: Folder that holds runs.
         resume: Resume the unfinished run in this folder.
+        apply: Repair a run: its recipe with what a finding changes, such as runs/x/diagnosis.json#1 (or #1,#2), in a
+            new run.
         overwrite: Replace a run of the same name.
         online: Learn from a stream: predict each row, then learn from it.
         fast: Smoke test: two steps of everything.
@@ -121,6 +124,12 @@ def train(
     """
     options, console = to_options(source, run, data, model, training), Terminal(stderr=True)
     say = _speaker(console, quiet)
+    if apply is not None:
+        if online or overwrite or resume is not None:
+            raise InputError(
+                "--apply trains a new run beside the old one; leave out --overwrite, --resume and --online."
+            )
+        options = load("thalweg.diagnosis.applying:applied")(apply, options)
     if online:
         return load("thalweg.cli.stream:learn")(options, out, overwrite=overwrite, as_json=json, say=say)
     request = load("thalweg.training.session.plan:Request")(options, out, overwrite, resume, fast)

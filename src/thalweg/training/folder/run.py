@@ -28,6 +28,7 @@ CERTIFICATE, CERTIFICATE_ARRAYS = "certificate.json", "certificate.npz"
 BEFORE_POLISH = "model.before-polish.safetensors"
 WEIGHTS, MANIFEST, CHECKPOINTS, REPORT = "model.safetensors", "manifest.json", "checkpoints", "report.html"
 SELECTION, HELD_OUT = "selection.json", "held-out.safetensors"
+DIAGNOSIS, DIAGNOSIS_PAGE = "diagnosis.json", "diagnosis.html"
 
 
 @final
@@ -246,6 +247,7 @@ def finite(value: Any) -> Any:
 def write_manifest(folder: Path, *, weights: bool) -> None:
     """Record the checksums of the files that answering needs; of the weights when they will not be written again."""
     left_out = {MANIFEST, HISTORY, REPORT, METRICS, CERTIFICATE, CERTIFICATE_ARRAYS, BEFORE_POLISH}
+    left_out |= {DIAGNOSIS, DIAGNOSIS_PAGE}
     left_out |= set() if weights else {WEIGHTS}
     files = sorted(path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     sums = {name: checkpoint.checksum(folder / name) for name in files if name not in left_out}

@@ -92,7 +92,7 @@ def skipped_rows(*sources: AbstractSource | None) -> list[str]:
 def _with_source(options: Options) -> Options:
     """Return the options on top of the recipe file that was named, if one was, and with a source."""
     if options.get("source", "").endswith(".toml"):
-        options = _on_top(read_options(options["source"]), options.with_(source=None))
+        options = on_top(read_options(options["source"]), options.with_(source=None))
     if "source" not in options:
         task = options.get("task", next(iter(names.TASKS)))
         return options.with_(source=names.task_spec(task).sample, task=task)
@@ -101,7 +101,7 @@ def _with_source(options: Options) -> Options:
     return options
 
 
-def _on_top(recipe: Options, given: Options) -> Options:
+def on_top(recipe: Options, given: Options) -> Options:
     """Return the options of a recipe with those given on top; what is given is not chosen by validation any more."""
     joined = recipe.with_(given)
     if "select" in given or not {"l2", "model"} & set(given):
