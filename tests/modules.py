@@ -42,7 +42,7 @@ TESTED_IN = {
     "distributed.py": "curvature/test_ranks.py",
     "errors.py": "cli/test_main.py",
     "diagnosis/": "diagnosis/test_diagnose.py",
-    "diagnosis/probes/": "diagnosis/test_diagnose.py",
+    "diagnosis/probes/untouched.py": "diagnosis/probes/test_catalog.py",
     "diagnosis/symptoms/": "diagnosis/test_diagnose.py",
     "frameworks/whole_loss.py": "frameworks/test_trainer.py",
     "frameworks/wrapped.py": "frameworks/test_trainer.py",

@@ -24,7 +24,20 @@ class Probe:
     cost: Callable[[Subject], float]
 
 
-PROBES: Final[Mapping[str, Probe]] = {}
+def _probe(place: str, measures: str, cost: Callable[[Subject], float] | float) -> Probe:
+    return Probe(f"thalweg.diagnosis.probes.{place}", measures, cost if callable(cost) else lambda _: cost)
+
+
+PROBES: Final[Mapping[str, Probe]] = {
+    "gradients": _probe("gradients:gradients", "gradients by layer, and their noise", 1.5),
+    "memory": _probe("recurrence:memory", "how far back recurrent states remember", 1.0),
+    "representations": _probe("representations:representations", "hidden states and token vectors", 0.5),
+    "attention": _probe("attention:attention", "where attention looks", 0.3),
+    "modes": _probe("consistency:modes", "evaluation against training mode", 1.7),
+    "padding": _probe("consistency:padding", "whether padding or later tokens leak in", 1.0),
+    "inputs": _probe("inputs:inputs", "scales and variety of the inputs", 0.7),
+    "order": _probe("inputs:order", "whether the training data are shuffled", 0.0),
+}
 
 
 def measured(subject: Subject, name: str) -> dict[str, Any]:
