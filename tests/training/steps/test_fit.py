@@ -11,7 +11,8 @@ from thalweg.optim.clipping import ClipNorm, ClipUpdate, NoClip
 from thalweg.optim.descent import Descent
 from thalweg.optim.directions import Gradient
 from thalweg.optim.line_search import Fixed
-from thalweg.training.steps.fit import FitOptions, Place, fit, layer_names
+from thalweg.training.steps.fit import FitOptions, Place, fit
+from thalweg.training.steps.gauges import layer_names
 from thalweg.training.steps.stepper import ClosureStepper, stepper_for
 
 
@@ -154,9 +155,8 @@ def test_update_clipping_bounds_every_entry():
 
 def test_watched_steps_tell_each_layer():
     _, _, records = run(torch.optim.SGD, steps=4, watch=lambda step: step == 2)
-    assert [record.layers is not None for record in records] == [False, False, True, False]
-    layers = records[2].layers
-    assert layers is not None
+    assert [record.watched is not None for record in records] == [False, False, True, False]
+    layers = records[2].watched.layers
     assert list(layers) == ["first", "second", "head.output"]
     # With plain SGD the update is the rate times the gradient.
     model, _, _ = run(torch.optim.SGD, steps=2)
@@ -218,8 +218,8 @@ def test_the_figures_of_a_layer_are_norms_over_its_tensors():
     model, _, records = run(torch.optim.AdamW, steps=1, watch=lambda step: True)
     start, _ = parts()
     [record] = records
-    assert record.layers is not None
+    layers = record.watched.layers
     old, new = (torch.cat([p.detach().flatten() for p in m.first.parameters()]) for m in (start, model))
     gradient = torch.cat([p.grad.flatten() for p in model.first.parameters()])
-    assert record.layers["first"]["update_ratio"] == pytest.approx(float((new - old).norm() / old.norm()), rel=1e-4)
-    assert record.layers["first"]["grad_norm"] == pytest.approx(float(gradient.norm()), rel=1e-5)
+    assert layers["first"]["update_ratio"] == pytest.approx(float((new - old).norm() / old.norm()), rel=1e-4)
+    assert layers["first"]["grad_norm"] == pytest.approx(float(gradient.norm()), rel=1e-5)

@@ -17,14 +17,15 @@ from thalweg.training.folder.run import HISTORY, finite, read_history
 from thalweg.training.session import optimizer, stopping
 from thalweg.training.session.selection import select
 from thalweg.training.session.session import Session
+from thalweg.training.steps.culprit import Culprit
 from thalweg.training.steps.evaluate import Evaluation
 from thalweg.training.steps.fit import FitOptions, StepRecord, fit
+from thalweg.training.steps.gauges import parameter_facts
+from thalweg.training.steps.recorder import Interval
 from thalweg.training.steps.signals import Signals
 
 LR_FACTOR = 0.5
 MAX_STEP_ENTRIES = 5000
-NUM_WATCHED = 200  # steps at most on which each layer is measured; it costs about as much as the optimizer's step
-MIN_WATCH_EVERY = 40
 DEVICE_QUEUE = 10  # steps a GPU may be ahead of the log
 
 
@@ -71,6 +72,8 @@ def _begin(
             session.take_score(evaluation)
             yield log.add(_entry(session, evaluation, clock))  # the kept weights are those trained from here on
     if not resumed:
+        networks = (("", session.model), ("head", session.head))
+        yield log.add({"event": "watched", **parameter_facts(networks, session.optimizer)})
         session.save()
     return None
 
@@ -125,12 +128,13 @@ def _take_steps(session: Session, log: "_History", signals: Signals) -> Generato
 def _steps(session: Session) -> Iterator[StepRecord]:
     """Return the steps of a session, from its place to its end."""
     recipe, total = session.run.recipe, session.total_steps
-    watch_every = max(MIN_WATCH_EVERY, total // NUM_WATCHED)
+    interval = Interval.of(total)
     options = FitOptions(
         seed=recipe.run.seed,
         l2=recipe.training.l2,
         autocast=session.autocast,
-        watch=lambda step: step < 5 or step % watch_every == 0,
+        watch=interval.watches,
+        sites=interval.sees_sites,
     )
     parts = (session.model, session.head, session.stepper, session.feed)
     return fit(*parts, steps=total, place=session.place, schedule=session.schedule, options=options)
@@ -187,6 +191,18 @@ def _go_back(session: Session) -> dict[str, Any]:
     return {"event": "rollback", "step": step, "to_step": session.place.step, "lr_scale": scale, "reason": reason}
 
 
+def _rejection(entry: dict[str, Any], last_sound: dict[str, float]) -> dict[str, Any]:
+    """Return the entry of a step that was not taken, from what a step that was taken would have for one."""
+    reason = f"the {'gradient' if math.isfinite(entry['loss']) else 'loss'} was NaN or infinite"
+    found = {name: entry[name] for name in ("where", "what") if name in entry}
+    if found:
+        reason += f", first in {Culprit(**found)}"
+    if last_sound:
+        loss, norm = last_sound.values()
+        reason += f"; the last finite loss was {loss:.4g}, with gradient norm {norm:.4g}"
+    return {"event": "rejected", "step": entry["step"], "reason": reason, **found, **last_sound}
+
+
 @final
 class _Saves:
     """Writes checkpoints: when told to, and whenever so many seconds have passed since the last one."""
@@ -214,6 +230,7 @@ class _History:
         self._feed = session.feed
         self._every = max(1, session.total_steps // MAX_STEP_ENTRIES)
         self._since: float | None = None
+        self._last_sound: dict[str, float] = {}  # loss and gradient norm of the last step that was taken
         path = session.run.folder / HISTORY
         kept = [
             entry
@@ -245,10 +262,12 @@ class _History:
             if self._since is not None:  # the first step also starts everything up
                 entry |= rates
             if entry.pop("rejected", False):
-                what = "gradient" if math.isfinite(entry["loss"]) else "loss"
-                entry = {"event": "rejected", "step": record.step, "reason": f"the {what} was NaN or infinite"}
+                entry = _rejection(entry, self._last_sound)
                 self._write(entry)
-            elif record.step % self._every == 0 or record.layers is not None:
+                yield entry
+                continue
+            self._last_sound = {f"last_{name}": entry[name] for name in ("loss", "grad_norm")}
+            if record.step % self._every == 0 or record.watched is not None:
                 self._write(entry)
             yield entry
         self._since = seconds

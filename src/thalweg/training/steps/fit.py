@@ -4,7 +4,7 @@ Logging, checkpoints, evaluation and stopping are ordinary code around a `for`; 
 """
 
 import dataclasses
-import math
+import functools
 import warnings
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, final
@@ -13,12 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from thalweg import vectors
+from thalweg import distributed
 from thalweg.batch import Batch
 from thalweg.heads.base import AbstractHead
 from thalweg.objective import Objective
 from thalweg.optim.plateau import takes_score
 from thalweg.status import Status
+from thalweg.training.steps.culprit import Culprit, find_culprit
+from thalweg.training.steps.recorder import Recorder, Watched
 from thalweg.training.steps.stepper import AbstractStepper, stepper_for
 
 LARGEST_SEED = 2**63 - 1
@@ -41,12 +43,13 @@ class StepRecord:
         lr: learning rate of the first parameter group.
         num_examples: examples in the step's batches.
         num_tokens: tokens that the step's batches hold, padding included; 0 where the data are numbers.
-        layers: gradient norm and update/weight ratio by layer, on the steps that were watched.
+        watched: what was recorded of it, on the steps that were watched.
         status: how a step of a direction and a step size ended; None with other optimizers.
         gap: at most this fraction of the loss after the step could still be gained; None where it isn't known.
         gradients: evaluations of loss and gradient that the step took; a line search takes several.
         values: evaluations of the loss alone.
         products: products with a curvature matrix.
+        find_culprit: looks for what was not finite on a rejected step, with the weights as they are then.
     """
 
     step: int
@@ -57,12 +60,13 @@ class StepRecord:
     lr: float
     num_examples: int
     num_tokens: int
-    layers: dict[str, dict[str, float]] | None = None
+    watched: Watched | None = None
     status: Status | None = None
     gap: float | None = None
     gradients: int = 1
     values: int = 0
     products: int = 0
+    find_culprit: Callable[[], Culprit | None] | None = None
 
     @property
     def evaluations(self) -> float:
@@ -85,8 +89,11 @@ class StepRecord:
                 entry[name] = number
         if bool(self.rejected):
             entry["rejected"] = True
-        if self.layers is not None:
-            entry["layers"] = self.layers
+            culprit = self.find_culprit() if self.find_culprit is not None else None
+            if culprit is not None:
+                entry |= {"where": culprit.where, "what": culprit.what}
+        if self.watched is not None:
+            entry |= self.watched.to_json()
         if self.status is not None:
             entry["status"] = self.status.name
         if self.gap is not None:
@@ -112,12 +119,14 @@ class FitOptions:
         l2: squared penalty inside the loss, as `Objective(l2=...)`, >= 0.
         autocast: type of the forward pass; None: as the parameters are.
         watch: step -> whether the figures by layer are measured on it (costs a copy of the parameters).
+        sites: step -> whether the operations of its forward pass are measured.
     """
 
     seed: int = 0
     l2: float = 0.0
     autocast: torch.dtype | None = None
     watch: Callable[[int], bool] = lambda step: False  # noqa: ARG005
+    sites: Callable[[int], bool] = lambda step: False  # noqa: ARG005
 
 
 def fit(
@@ -161,23 +170,29 @@ def fit(
     """
     stepper = optimizer if isinstance(optimizer, AbstractStepper) else stepper_for(optimizer)
     place = Place() if place is None else place
-    layers = layer_names(model, head)
-    on_cpu = all(parameter.is_cpu for tensors in layers.values() for parameter in tensors)
+    recorder = Recorder([("", model), ("head", head)])
+    on_cpu = all(parameter.is_cpu for tensors in recorder.layers.values() for parameter in tensors)
     objective: Objective | None = None
     for module in (model, head):
         module.train()
     while place.step < steps:
         step = place.step
-        set_seed(options.seed, step, on_cpu=on_cpu)
+        reseed = functools.partial(set_seed, options.seed, step, on_cpu=on_cpu)
+        reseed()
         micro = batches(step)
         if objective is None:
             objective = Objective(model, head, micro, l2=options.l2, autocast=options.autocast)
         elif not (stepper.reuses_objective and [*map(id, micro)] == [*map(id, objective.batches)]):
             objective = objective.on(micro)
-        before = vectors.clone(objective.parameters) if options.watch(step) else None
+        recorder.before_forward(sites=options.sites(step))
+        recorder.before_step(layers=options.watch(step))
         lr = stepper.optimizer.param_groups[0]["lr"]
         counts = _counts(objective)
-        outcome = stepper.step(objective)
+        try:
+            outcome = stepper.step(objective)
+        except BaseException:
+            recorder.stop()
+            raise
         gradients, values, products = (now - then for now, then in zip(_counts(objective), counts, strict=True))
         head.after_step()
         place.step = step + 1
@@ -192,17 +207,30 @@ def fit(
             float(lr),
             sum(batch.num_examples for batch in micro),
             sum(num_tokens(batch) for batch in micro),
-            None if before is None else layer_figures(layers, objective.parameters, before),
+            recorder.after(micro, flow=_flow(objective), keeps=options.watch(place.step)),
             outcome.status,
             outcome.gap,
             gradients,
             values,
             products,
+            None if outcome.rejected is False else functools.partial(_culprit, objective, reseed),
         )
 
 
 def _counts(objective: Objective) -> tuple[int, int, int]:
     return objective.num_gradients, objective.num_values, objective.num_products
+
+
+def _flow(objective: Objective) -> float:
+    """Return what makes gradients of the evaluation those of the loss: sums are divided after the backward pass."""
+    is_sum = len(objective.batches) > 1 or distributed.is_active()
+    return 1.0 / max(sum(b.num_targets for b in objective.batches), 1) if is_sum and objective.head.averages else 1.0
+
+
+def _culprit(objective: Objective, reseed: Callable[[], None]) -> Culprit | None:
+    with torch.random.fork_rng(devices=sorted({p.device.index for p in objective.parameters if p.is_cuda})):
+        reseed()
+        return find_culprit(objective)
 
 
 def _advance(schedule: LRScheduler, *, quietly: bool) -> None:
@@ -227,38 +255,3 @@ def set_seed(seed: int, step: int, *, on_cpu: bool) -> None:
 def num_tokens(batch: Batch) -> int:
     """Return how many tokens a batch holds, padding included; 0 where its data are numbers."""
     return sum(tensor.numel() for name, tensor in batch.inputs.items() if name.endswith("tokens"))
-
-
-def layer_names(model: nn.Module, head: nn.Module) -> dict[str, list[Tensor]]:
-    """Return the parameters by layer: the module that owns them, "head" for the output layer's; tied ones once."""
-    seen: set[int] = set()
-    layers: dict[str, list[Tensor]] = {}
-    for prefix, module in (("", model), ("head", head)):
-        for name, parameter in module.named_parameters():
-            if parameter.requires_grad and id(parameter) not in seen:
-                seen.add(id(parameter))
-                owner = ".".join(filter(None, [prefix, *name.split(".")[:-1]])) or type(module).__name__.lower()
-                layers.setdefault(owner, []).append(parameter)
-    return layers
-
-
-def layer_figures(
-    layers: dict[str, list[Tensor]], parameters: list[Tensor], before: list[Tensor]
-) -> dict[str, dict[str, float]]:
-    """Return gradient norm and update/weight ratio of each layer, from the parameters after a step and before it.
-
-    `before` is overwritten with the change.
-    """
-    sizes = torch.stack(torch._foreach_norm(before))
-    torch._foreach_sub_(before, [parameter.detach() for parameter in parameters])
-    changes = torch.stack(torch._foreach_norm(before))
-    gradients = [parameter.grad if parameter.grad is not None else sizes.new_zeros(()) for parameter in parameters]
-    measured = torch.stack([sizes, changes, torch.stack(torch._foreach_norm(gradients))], dim=1).tolist()
-    by_tensor = dict(zip(map(id, parameters), measured, strict=True))
-    figures = {}
-    for name, tensors in layers.items():
-        size, change, gradient = (
-            math.hypot(*column) for column in zip(*(by_tensor[id(t)] for t in tensors), strict=True)
-        )
-        figures[name] = {"grad_norm": gradient, "update_ratio": change / size if size > 0 else 0.0}
-    return figures
