@@ -1,0 +1,124 @@
+"""Rules about what should hold exactly: finite numbers, masks, evaluation mode, updates that reach the weights."""
+
+from thalweg.diagnosis.finding import Finding, Repair, Severity
+from thalweg.diagnosis.symptoms.evidence import Evidence
+from thalweg.diagnosis.symptoms.limits import limit
+from thalweg.diagnosis.symptoms.repairs import action, automatic
+
+
+def non_finite(evidence: Evidence) -> Finding | None:
+    """Steps, weights or gradients that are NaN or infinite; the first module that made them is named."""
+    rejected = evidence.trend("rejected", 0.0) or 0.0
+    blank = evidence.trend("not_finite", 0.0) or 0.0
+    bad = list(evidence.found("gradients", "non_finite") or ())
+    if not (rejected or blank or bad):
+        return None
+    first = dict(evidence.trends.get("first_rejected") or evidence.trends.get("first_not_finite") or {})
+    where, what = str(first.get("where", "")), str(first.get("what", ""))
+    count = int(rejected + blank)
+    text = (
+        f"{count:,} steps had a loss or gradient that is not finite" if count else "Weights or gradients are not finite"
+    )
+    if first.get("step") is not None:
+        text += f", first at step {first['step']:,}"
+    if where:
+        text += f"; the first one arose in the {what or 'output'} of {where}"
+    elif bad:
+        text += f"; not finite: {', '.join(bad[:3])}"
+    lost = evidence.trend("rejected_share", 1.0) or 0.0
+    if what == "parameter" or (bad and not evidence.has_steps):
+        repair = Repair("The weights themselves are not finite: start anew, and look at any file of word vectors.",
+                        {"word_vectors": None, "init": "default"}, "initialize")  # fmt: skip
+    elif what == "input":
+        repair = action("clean-data", "The inputs hold numbers that are not finite: mend or leave out these rows.")
+    else:
+        repair = automatic("Steps are too long.")
+    return Finding(
+        "non-finite",
+        Severity.ERROR if lost > 0.02 or blank or bad else Severity.WARNING,
+        f"{text}.",
+        repair,
+        {"steps": float(count), "share": lost},
+        {"steps": 0.0, "share": 0.0},
+        where=[where] if where else bad[:8],
+        strength=1.0 + count,
+    )
+
+
+def precision_underflow(evidence: Evidence) -> Finding | None:
+    """Weights with a gradient that most steps leave as they are."""
+    unchanged, most = evidence.table("unchanged"), limit("unchanged")
+    lost = {name: share for name, share in unchanged.items() if most < share < 1.0}
+    flushed, little = evidence.probe("precision", "float16_underflow", 0.0) or 0.0, limit("float16 underflow")
+    if len(lost) < max(1, len(unchanged) // 3) and not (evidence.fact("precision") == "float16" and flushed > little):
+        return None
+    name = max(lost, key=lambda key: lost[key], default="")
+    share = lost.get(name, flushed)
+    return Finding(
+        "precision-underflow",
+        Severity.ERROR if share > 0.8 else Severity.WARNING,
+        f"On a usual step {share:.0%} of the weights of {name or 'the network'} keep their value although they have a "
+        "gradient.",
+        Repair("Keep the weights in float32 (--precision float32; bfloat16 for the forward pass alone), or take larger "
+               "steps.", {"precision": "float32"}, "float32-weights"),
+        {"unchanged": share},
+        {"unchanged": most},
+        where=list(lost)[:8],
+        strength=share / most,
+    )  # fmt: skip
+
+
+def padding_not_masked(evidence: Evidence) -> Finding | None:
+    """Predictions that change with what stands at padding."""
+    leak, most = evidence.probe("padding", "padding_leak"), limit("leak")
+    if leak is None or leak <= most:
+        return None
+    return Finding(
+        "padding-not-masked",
+        Severity.ERROR if leak > 0.05 else Severity.WARNING,
+        f"Other tokens at padded positions, or more of them, change the predictions by {leak:.1%} of their size.",
+        action(
+            "mask-padding", "Pass the mask of real tokens to the model, and leave padding out of attention and pooling."
+        ),
+        {"leak": leak},
+        {"leak": most},
+        strength=leak / most,
+    )
+
+
+def future_leak(evidence: Evidence) -> Finding | None:
+    """Predictions of a language model that change with later tokens."""
+    leak, most = evidence.probe("padding", "future_leak"), limit("leak")
+    if leak is None or leak <= most:
+        return None
+    return Finding(
+        "future-leak",
+        Severity.ERROR,
+        f"Other tokens later in the text change earlier predictions by {leak:.1%} of their size.",
+        action("mask-future", "Mask the tokens that are still to be predicted (a causal mask)."),
+        {"leak": leak},
+        {"leak": most},
+        strength=leak / most,
+    )
+
+
+def dropout_in_evaluation(evidence: Evidence) -> Finding | None:
+    """Evaluations that differ from each other, or that ran in training mode."""
+    change, most = evidence.probe("modes", "random_in_evaluation"), limit("random")
+    in_training = bool(evidence.trends.get("in_training_mode"))
+    if (change is None or change <= most) and not in_training:
+        return None
+    text = (
+        f"The same batch, evaluated twice, gives predictions that differ by {change:.1%} of their size."
+        if change is not None and change > most
+        else "Validation losses were measured while the model was in training mode, with its dropout on."
+    )
+    return Finding(
+        "dropout-in-evaluation",
+        Severity.ERROR,
+        text,
+        action("eval-mode", "Call model.eval() before evaluating, and write F.dropout(x, training=self.training)."),
+        {"change": change or 0.0},
+        {"change": most},
+        strength=max(1.0, (change or 0.0) / most),
+    )

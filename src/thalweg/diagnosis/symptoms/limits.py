@@ -1,0 +1,87 @@
+"""Every limit of a rule: its value, and where it comes from. The only table of them.
+
+Those without a published source were set on one half of `benchmarks/faults.py`, between what healthy trainings reach
+and what planted faults do, and are scored on the other half.
+"""
+
+from typing import Final
+
+LIMITS: Final[dict[str, float]] = {
+    # steps
+    "rate margin": 0.25,  # of the full rate: the longest step from the start that lowers the loss
+    "moved": 3.0,  # lengths of the starting weights
+    "risen": 0.25,  # of the first loss
+    "update ratio": 3e-4,  # of the weights' length; usual is 1e-3 (Karpathy)
+    "moved little": 0.05,
+    "rate far below": 30.0,
+    "ups": 0.2,  # share of full-batch steps that raise the loss
+    "alignment": -0.3,  # cosine of neighboring gradients
+    "edge": 1.9,  # sharpness times learning rate (Cohen et al.: 2)
+    "spikes": 3.0,
+    "spike height": 0.5,
+    "update growth": 4.0,
+    "momentum": 0.98,
+    "swing": 0.15,
+    "lr tail": 0.3,
+    "gain before tail": 0.01,
+    "saddle drop": 0.15,
+    "saddle gain": 0.01,
+    "saddle curvature": 0.02,
+    "clipped": 0.9,  # share of steps (tuning playbook: 0.5)
+    "clip part": 0.2,
+    "gradient jump": 20.0,
+    "batch part": 0.1,  # of the noise scale (McCandlish et al.)
+    "small batch": 4.0,
+    "rate at the end": 0.3,
+    "few steps": 60.0,
+    "batch times": 10.0,  # the noise scale (McCandlish et al.)
+    # network
+    "flow": 6.0,  # nats between the gradients at the first and the last activation
+    "flow slope": 0.5,  # nats a site
+    "memory slope": 1.0,  # nats a time step
+    "saturated": 0.5,  # share of outputs (SageMaker Debugger)
+    "gate saturated": 0.5,
+    "dead": 0.5,  # share of a layer's units (SageMaker Debugger)
+    "scale small": 0.1,  # of 1 / root of inputs
+    "scale large": 6.0,
+    "first loss": 1.6,  # times the loss of a guess
+    "symmetric": 0.5,  # share of a layer's units
+    "untrained": 0.2,  # share of the layers
+    "frozen share": 0.5,
+    "frozen drop": 0.3,
+    # representations
+    "cosine": 0.98,
+    "token cosine": 0.5,
+    "rank share": 0.1,
+    "one position": 0.9,
+    "entropy": 0.05,
+    # correctness
+    "leak": 1e-3,
+    "random": 1e-4,
+    "unchanged": 0.5,
+    "float16 underflow": 0.3,
+    # generalization and data
+    "valid rise": 0.15,
+    "shrunk": 0.3,
+    "penalty share": 0.3,
+    "strong dropout": 0.7,
+    "dropout cost": 1.15,
+    "prediction entropy": 0.3,
+    "label share": 0.05,
+    "noise share": 0.12,
+    "shared": 0.03,
+    "duplicates": 0.25,
+    "conflicts": 0.1,
+    "few valid": 100.0,
+    "clumping": 3.0,
+    "repetition": 0.45,
+    "offset": 10.0,
+    "column range": 100.0,
+    "skewness": 6.0,
+    "capacity loss": 0.25,
+}
+
+
+def limit(name: str) -> float:
+    """Return a limit."""
+    return LIMITS[name]

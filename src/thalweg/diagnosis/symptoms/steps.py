@@ -1,0 +1,328 @@
+"""Rules about steps: their length, their noise, their schedule, and what is done to the gradient before them."""
+
+import math
+from typing import Final
+
+from thalweg.diagnosis.finding import Finding, Repair, Severity
+from thalweg.diagnosis.symptoms.evidence import Evidence
+from thalweg.diagnosis.symptoms.limits import limit
+from thalweg.diagnosis.symptoms.repairs import automatic, options_of, with_rate
+
+# Optimizers whose steps do not depend on the length of the gradient.
+SCALE_FREE: Final = {"adam", "adamw", "nadam", "radam", "adamax", "rmsprop", "adagrad", "soap", "shampoo", "muon",
+                     "polar-muon", "normuon", "auto", "lion", "sophia", "adafactor"}  # fmt: skip
+
+
+def learning_rate_too_high(evidence: Evidence) -> Finding | None:
+    """Steps from the start that are many times as long as the longest that lowers the loss, or a loss that rose."""
+    margin = evidence.probe("rate", "critical_factor_start")
+    progress, drift = evidence.trend("drop"), evidence.probe("start", "moved")
+    if not evidence.has_steps or evidence.fact("is_proved"):
+        return None
+    most, far = limit("rate margin"), limit("moved")
+    if margin is not None and margin < most and drift is not None and drift > far:
+        return Finding(
+            "learning-rate-too-high",
+            Severity.ERROR,
+            f"From the start, a step {margin:.2g} times as long as the full ones is the longest that still lowers "
+            f"the loss, and the weights have moved {drift:.2g} times their own length.",
+            _rate(evidence, max(margin / 8.0, 1e-4)),
+            {"margin": margin, "moved": drift},
+            {"margin": most, "moved": far},
+            strength=drift / far,
+        )
+    end, start = evidence.trend("loss_end"), evidence.trend("loss_start")
+    risen = limit("risen")
+    if end is not None and start is not None and progress is not None and end > start * (1.0 + risen) > 0.0:
+        return Finding(
+            "learning-rate-too-high",
+            Severity.ERROR,
+            f"The training loss went from {start:.4g} up to {end:.4g}.",
+            _rate(evidence, 0.03),
+            {"end_over_start": end / start},
+            {"end_over_start": 1.0 + risen},
+            strength=end / (start * (1.0 + risen)),
+        )
+    return None
+
+
+def _rate(evidence: Evidence, factor: float) -> Repair:
+    rate = evidence.fact("lr")
+    if rate is None or not evidence.has_steps:
+        return automatic("The rate has to be lower.")
+    if (momentum := evidence.fact("momentum")) is not None and momentum > 0.98 and evidence.fact("optimizer") == "sgd":
+        return automatic("Rate and momentum have to be lower.")
+    return with_rate(evidence, rate * min(factor, 0.3), "The rate has to be lower.")
+
+
+def learning_rate_too_low(evidence: Evidence) -> Finding | None:
+    """Updates that hardly move the weights while the loss still falls, or a loss that hardly fell at all."""
+    ratio, moved = evidence.trend("update_ratio_typical"), evidence.probe("start", "moved")
+    gain, margin = evidence.trend("gain_certainty"), evidence.probe("rate", "best_factor_start")
+    if ratio is None or moved is None or margin is None or evidence.fact("is_proved"):
+        return None
+    if evidence.trend("lr_tail", 0.0) or (evidence.trend("clipped", 0.0) or 0.0) > 0.9:
+        return None
+    small, least, short = limit("update ratio"), limit("moved little"), limit("rate far below")
+    if ratio < small and moved < least and margin > short:
+        rate = evidence.fact("lr")
+        factor = min(small * 8.0 / max(ratio, 1e-12), margin)
+        repair = automatic("The rate has to be higher.")
+        if rate is not None:
+            repair = with_rate(evidence, rate * factor, "The rate has to be higher.")
+        return Finding(
+            "learning-rate-too-low",
+            Severity.ERROR if moved < least / 4.0 else Severity.WARNING,
+            f"An update changes the weights by {ratio:.1e} of their length, all together by {moved:.1%}, and at the "
+            f"start a step {margin:.0f} times as long lowered the loss most.",
+            repair,
+            {"update_ratio": ratio, "moved": moved, "margin": margin, "gain_certainty": gain or 0.0},
+            {"update_ratio": small, "moved": least, "margin": short},
+            strength=small / max(ratio, 1e-12),
+        )
+    return None
+
+
+def oscillation(evidence: Evidence) -> Finding | None:
+    """Full-batch steps of which many go up, or gradients that point back at each other."""
+    ups, aligned = evidence.trend("ups_late"), evidence.trend("alignment_late")
+    if evidence.fact("full_batch"):
+        most = limit("ups")
+        if ups is not None and ups > most and (evidence.trend("num_steps") or 0) >= 20:
+            return _oscillation(evidence, f"{ups:.0%} of the late steps raised the loss on all data", ups, most)
+        return None
+    least = limit("alignment")
+    if aligned is not None and aligned < least:
+        text = f"The gradients of neighboring steps have a cosine of {aligned:.2f} in the second half"
+        return _oscillation(evidence, text, -aligned, -least)
+    return None
+
+
+def _oscillation(evidence: Evidence, text: str, value: float, threshold: float) -> Finding:
+    rate = evidence.fact("lr")
+    repair = automatic("Shorter steps, or a method that knows the curvature.")
+    if rate is not None and evidence.fact("optimizer") not in {"sgd", None}:
+        repair = with_rate(evidence, rate / 4.0, "The rate has to be lower.")
+    return Finding(
+        "oscillation", Severity.WARNING, f"{text}.", repair, {"value": value}, {"value": threshold},
+        strength=value / threshold,
+    )  # fmt: skip
+
+
+def edge_of_stability(evidence: Evidence) -> Finding | None:
+    """Plain gradient descent on all data whose rate times the sharpness is about 2 or above."""
+    product = evidence.probe("spectrum", "lr_times_sharpness")
+    if product is None or not evidence.fact("full_batch") or evidence.fact("optimizer") != "sgd":
+        return None
+    least = limit("edge")
+    if product < least or evidence.fact("momentum"):
+        return None
+    rate = evidence.fact("lr")
+    return Finding(
+        "edge-of-stability",
+        Severity.NOTE,
+        f"The largest eigenvalue of the Hessian times the learning rate is {product:.2f}; above 2 gradient descent "
+        "diverges on a quadratic.",
+        with_rate(evidence, rate * 1.5 / product, "A lower rate falls at every step."),
+        {"lr_times_sharpness": product},
+        {"lr_times_sharpness": least},
+        strength=product / least,
+    )
+
+
+def loss_spikes(evidence: Evidence) -> Finding | None:
+    """Several jumps of the loss far above its running median."""
+    spikes, height = evidence.trend("spikes"), evidence.trend("spike_height")
+    least, high = limit("spikes"), limit("spike height")
+    if spikes is None or height is None or spikes < least or height < high:
+        return None
+    steps = evidence.trends.get("spike_steps") or []
+    options = {"clip": float(f"{max(evidence.trend('grad_norm') or 1.0, 1e-3):.1e}"), "clip_running": 2.0}
+    return Finding(
+        "loss-spikes",
+        Severity.WARNING,
+        f"The loss jumped {spikes:.0f} times, by up to {height:.1f} times its level, first at step {steps[0]:,}.",
+        Repair("Clip the gradient to what is usual, and look at the batches of these steps: --clip, --clip-running.",
+               options),
+        {"spikes": spikes, "height": height},
+        {"spikes": least, "height": high},
+        where=[f"step {step:,}" for step in steps[:5]],
+        strength=height / high,
+    )  # fmt: skip
+
+
+def late_updates_explode(evidence: Evidence) -> Finding | None:
+    """Updates of the last fifth that are many times as long as those of the middle."""
+    growth, most = evidence.trend("update_growth"), limit("update growth")
+    if growth is None or growth < most or (evidence.trend("num_steps") or 0) < 40:
+        return None
+    return Finding(
+        "late-updates-explode",
+        Severity.ERROR,
+        f"Updates of the last fifth of the training are {growth:.0f} times as long as those of the middle.",
+        options_of(
+            "Let the rate fall to the end (--schedule cosine) and limit single entries of the update (--clip-update).",
+            schedule="cosine", schedule_options=None, clip_update=_entry_limit(evidence),
+        ),
+        {"growth": growth},
+        {"growth": most},
+        strength=growth / most,
+    )  # fmt: skip
+
+
+def _entry_limit(evidence: Evidence) -> float:
+    rate = evidence.fact("lr") or 1e-3
+    return float(f"{3.0 * rate:.1e}")
+
+
+def momentum_too_high(evidence: Evidence) -> Finding | None:
+    """Momentum that averages over more than fifty steps, and a loss that swings or does not get down."""
+    momentum, most = evidence.fact("momentum"), limit("momentum")
+    swing, drop = evidence.trend("swing", 0.0) or 0.0, evidence.trend("drop")
+    if momentum is None or momentum < most or drop is None:
+        return None
+    ratio = evidence.trend("loss_end", 0.0) or 0.0
+    best = max(evidence.trend("loss_best", 0.0) or 0.0, 1e-12)
+    wide = limit("swing")
+    if swing < wide and ratio / best < 1.2 and drop > 0.3:
+        return None
+    options = {"momentum": 0.9} if evidence.fact("optimizer") == "sgd" else {"betas": (0.9, 0.99)}
+    steps = 1.0 / max(1.0 - momentum, 1e-6)
+    return Finding(
+        "momentum-too-high",
+        Severity.ERROR if drop < 0.3 else Severity.WARNING,
+        f"Momentum {momentum:g} averages over {steps:.0f} steps, and the loss swings by {swing:.0%} of its level.",
+        Repair("Set the momentum to 0.9 (--optimizer-options.momentum 0.9), or leave the choice to --optimizer auto.",
+               {"optimizer": "auto", "lr": None, "schedule": None, "optimizer_options": None}
+               if evidence.fact("optimizer") == "sgd" else {"optimizer_options": options}),
+        {"momentum": momentum, "swing": swing},
+        {"momentum": most, "swing": wide},
+        strength=(1.0 - most) / max(1.0 - momentum, 1e-6),
+    )  # fmt: skip
+
+
+def schedule_ended_early(evidence: Evidence) -> Finding | None:
+    """A rate below a hundredth of its peak for much of the run, after a loss that was still falling."""
+    tail, gain = evidence.trend("lr_tail"), evidence.trend("gain_before_tail")
+    certainty = evidence.trend("gain_before_tail_certainty", 0.0) or 0.0
+    long, much = limit("lr tail"), limit("gain before tail")
+    if tail is None or gain is None or tail < long or gain < much or certainty < 2.0:
+        return None
+    return Finding(
+        "schedule-ended-early",
+        Severity.ERROR if tail > 0.6 else Severity.WARNING,
+        f"In the last {tail:.0%} of the steps the rate was below a hundredth of its peak, while the loss had been "
+        f"falling by {gain:.1%} a tenth of the run.",
+        options_of("Let the rate fall over all steps: --schedule cosine.", schedule="cosine", schedule_options=None),
+        {"tail": tail, "gain": gain},
+        {"tail": long, "gain": much},
+        strength=tail / long,
+    )
+
+
+def plateau_at_saddle(evidence: Evidence) -> Finding | None:
+    """A loss that fell little and no longer falls, with negative curvature that is proved and not negligible."""
+    drop, relative = evidence.trend("drop"), evidence.probe("spectrum", "relative_negative")
+    gain = abs(evidence.trend("gain_at_end", 1.0) or 0.0)
+    most, flat, least = limit("saddle drop"), limit("saddle gain"), limit("saddle curvature")
+    if drop is None or relative is None or not evidence.found("spectrum", "certified_negative"):
+        return None
+    if drop > most or gain > flat or relative < least:
+        return None
+    return Finding(
+        "plateau-at-saddle",
+        Severity.ERROR,
+        f"The loss fell by {drop:.1%} in all and by {gain:.2%} in the last tenth of the run, and the curvature is "
+        f"negative in a direction ({relative:.0%} of the largest one).",
+        automatic("Leave the plateau with larger or adaptive steps, or from another start (--init, --seed)."),
+        {"drop": drop, "gain": gain, "negative": relative},
+        {"drop": most, "gain": flat, "negative": least},
+        strength=relative / least,
+    )
+
+
+def clipping_always(evidence: Evidence) -> Finding | None:
+    """A limit that cuts nearly every gradient to a small part, under an optimizer whose steps it sets."""
+    clipped, norm, clip = evidence.trend("clipped"), evidence.trend("grad_norm"), evidence.fact("clip")
+    share, part = limit("clipped"), limit("clip part")
+    if not clip or clipped is None or norm is None or clipped < share or clip > part * norm:
+        return None
+    if evidence.fact("optimizer") in SCALE_FREE:  # a common factor of all gradients changes nothing there
+        return None
+    start = evidence.trend("grad_norm_start", norm) or norm
+    usual = float(f"{2.0 * max(norm, start):.1e}")
+    return Finding(
+        "clipping-always",
+        Severity.ERROR if clip < part * norm / 10.0 else Severity.WARNING,
+        f"{clipped:.0%} of the gradients were cut, to {clip / norm:.1%} of their usual norm {norm:.3g}.",
+        Repair(f"Clip only what is unusual: --clip {usual:g}.", {"clip": usual}),
+        {"clipped": clipped, "part": clip / norm},
+        {"clipped": share, "part": part},
+        strength=part * norm / clip,
+    )
+
+
+def clipping_never(evidence: Evidence) -> Finding | None:
+    """A limit above every gradient, although some are many times the usual norm."""
+    clipped, peak, clip = evidence.trend("clipped"), evidence.trend("grad_norm_peak"), evidence.fact("clip")
+    norm, jump = evidence.trend("grad_norm"), limit("gradient jump")
+    if not clip or clipped is None or clipped > 0.0 or peak is None or norm is None or peak < jump:
+        return None
+    usual = float(f"{2.0 * norm:.1e}")
+    return Finding(
+        "clipping-never",
+        Severity.WARNING,
+        f"No gradient reached the limit {clip:g}, although the largest was {peak:.0f} times the usual norm {norm:.3g}.",
+        Repair(f"Clip to about twice the usual norm: --clip {usual:g}.", {"clip": usual}),
+        {"peak": peak},
+        {"peak": jump},
+        strength=peak / jump,
+    )
+
+
+def batch_too_small(evidence: Evidence) -> Finding | None:
+    """A batch far below the noise scale, at a rate that has not come down, and a loss that noise holds up."""
+    size, scale = evidence.fact("batch_size"), evidence.probe("gradients", "noise_scale")
+    rate_end, drop = evidence.trend("lr_end"), evidence.trend("drop")
+    if size is None or scale is None or rate_end is None or drop is None or evidence.fact("full_batch"):
+        return None
+    part, high = limit("batch part"), limit("rate at the end")
+    if size > limit("small batch") or size > part * scale or rate_end < high:
+        return None
+    larger = int(min(max(32, size * 8), 64))
+    return Finding(
+        "batch-too-small",
+        Severity.WARNING,
+        f"Batches of {size} where gradient and noise are equal at {scale:.0f}, and the rate stays at {rate_end:.0%} of "
+        "its peak to the end.",
+        Repair(f"Take batches of {larger}, or let the rate fall to zero: --batch-size {larger} --schedule cosine.",
+               {"batch_size": larger, "schedule": "cosine", "schedule_options": None}),
+        {"batch_size": float(size), "noise_scale": scale, "lr_end": rate_end},
+        {"batch_size": part * scale, "lr_end": high},
+        strength=part * scale / size,
+    )  # fmt: skip
+
+
+def batch_too_large(evidence: Evidence) -> Finding | None:
+    """Few steps, each on far more examples than its noise asks for, and a loss that was still falling."""
+    size, scale = evidence.fact("batch_size"), evidence.probe("gradients", "noise_scale")
+    steps, gain = evidence.trend("num_steps"), evidence.trend("drop")
+    examples = evidence.fact("num_train")
+    if size is None or scale is None or steps is None or gain is None or evidence.fact("is_proved"):
+        return None
+    if evidence.fact("full_batch") and evidence.fact("optimizer") in {"lbfgs", "levenberg-marquardt", "bfgs", "newton",
+                                                                      "newton-cg"}:  # fmt: skip
+        return None
+    few, times = limit("few steps"), limit("batch times")
+    if steps > few or size < times * max(scale, 1.0) or not examples or size <= 64:
+        return None
+    smaller = max(16, min(64, int(2 ** round(math.log2(max(scale, 16.0))))))
+    return Finding(
+        "batch-too-large",
+        Severity.ERROR if steps < few / 4 else Severity.WARNING,
+        f"{steps:.0f} steps of {size:,} examples each, where gradient and noise are equal at {scale:.0f}.",
+        Repair(f"The same examples in more steps: --batch-size {smaller}.", {"batch_size": smaller}),
+        {"batch_size": float(size), "noise_scale": scale, "steps": steps},
+        {"batch_size": times * scale, "steps": few},
+        strength=size / (times * max(scale, 1.0)),
+    )
