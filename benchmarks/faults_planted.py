@@ -181,7 +181,9 @@ def _sharp_attention(session: Session) -> None:
             module.query.weight.mul_(60.0)
 
 
-def drop_mask(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def drop_mask(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Call a model without its mask (a hook)."""
     del module
     return args, {name: value for name, value in kwargs.items() if name != "mask"}

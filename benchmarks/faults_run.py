@@ -73,7 +73,9 @@ def cases(seeds: int = 1, healthy: int = 3) -> list[Case]:
     return found
 
 
-def run(case: Case, options: dict[str, Any] | None = None, *, undone: bool = False, probes: bool = True) -> dict[str, Any]:
+def run(
+    case: Case, options: dict[str, Any] | None = None, *, undone: bool = False, probes: bool = True
+) -> dict[str, Any]:
     """Train; return what a diagnosis would see, and the validation losses.
 
     Args:
@@ -109,7 +111,9 @@ def run(case: Case, options: dict[str, Any] | None = None, *, undone: bool = Fal
         kept = checkpoint.load_tensors(path) if path.is_file() else None
         del kept
         recipe = session.run.recipe
-        subject = subject_of(recipe, session.task, session.prepared, (session.model, session.head), history, session.feed)
+        subject = subject_of(
+            recipe, session.task, session.prepared, (session.model, session.head), history, session.feed
+        )
         subject = dataclasses.replace(subject, initial=lambda: copy.deepcopy(start))
         trained = time.process_time() - begin
         found, skipped = measure(subject, seconds=120.0) if probes else ({}, {})

@@ -36,6 +36,8 @@ PROBES: Final[Mapping[str, Probe]] = {
     "modes": _probe("consistency:modes", "evaluation against training mode", 1.7),
     "padding": _probe("consistency:padding", "whether padding or later tokens leak in", 1.0),
     "inputs": _probe("inputs:inputs", "scales and variety of the inputs", 0.7),
+    "weights": _probe("weights:weights", "how far the weights have moved", 0.4),
+    "labels": _probe("labels:labels", "doubtful labels", 2.0),
     "order": _probe("inputs:order", "whether the training data are shuffled", 0.0),
 }
 

@@ -10,7 +10,8 @@ def non_finite(evidence: Evidence) -> Finding | None:
     """Steps, weights or gradients that are NaN or infinite; the first module that made them is named."""
     rejected = evidence.trend("rejected", 0.0) or 0.0
     blank = evidence.trend("not_finite", 0.0) or 0.0
-    bad = list(evidence.found("gradients", "non_finite") or ())
+    found = evidence.found("gradients", "non_finite") or {}
+    bad = [*found.get("parameters", ()), *found.get("gradients", ())]
     if not (rejected or blank or bad):
         return None
     first = dict(evidence.trends.get("first_rejected") or evidence.trends.get("first_not_finite") or {})

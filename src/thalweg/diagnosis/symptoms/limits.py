@@ -53,7 +53,9 @@ LIMITS: Final[dict[str, float]] = {
     "cosine": 0.98,
     "token cosine": 0.5,
     "rank share": 0.1,
+    "no better than a guess": 0.03,  # accuracy above that of the most frequent class
     "one position": 0.9,
+    "collapsed heads": 0.5,
     "entropy": 0.05,
     # correctness
     "leak": 1e-3,
@@ -73,10 +75,12 @@ LIMITS: Final[dict[str, float]] = {
     "duplicates": 0.25,
     "conflicts": 0.1,
     "few valid": 100.0,
-    "clumping": 3.0,
+    "clumping": 5.0,
+    "one label": 0.5,  # share of batches with one label only
     "repetition": 0.45,
     "offset": 10.0,
     "column range": 100.0,
+    "column value": 1e3,
     "skewness": 6.0,
     "capacity loss": 0.25,
 }

@@ -67,17 +67,20 @@ def exploding_gradient(evidence: Evidence) -> Finding | None:
 
 def vanishing_in_time(evidence: Evidence) -> Finding | None:
     """A recurrent state that depends on nothing but the last few inputs."""
-    slope, most = evidence.probe("memory", "slope"), limit("memory slope")
-    if slope is None or -slope < most:
+    layers, most = evidence.found("memory", "layers") or [], limit("memory slope")
+    slopes = {layer["name"]: layer["slope"] for layer in layers if layer.get("slope") is not None}
+    if not slopes or -min(slopes.values()) < most:
         return None
+    name, slope = min(slopes.items(), key=lambda one: one[1])
     return Finding(
         "vanishing-in-time",
         Severity.WARNING,
-        f"What a recurrent state keeps of an input falls by {1.0 - math.exp(slope):.0%} with each time step.",
+        f"What the state of {name} keeps of an input falls by {1.0 - math.exp(slope):.0%} with each time step.",
         Repair("Start with open forget gates (their bias at 1) and orthogonal recurrent weights: --init orthogonal.",
                {"init": "orthogonal"}, "initialize"),
         {"nats_a_step": -slope},
         {"nats_a_step": most},
+        where=[one for one, value in slopes.items() if -value > most],
         strength=-slope / most,
     )  # fmt: skip
 

@@ -1,70 +1,87 @@
 """Rules about the data: columns, equal texts, answers that contradict each other, and how examples come."""
 
 import math
+from typing import Any
 
 from thalweg.diagnosis.finding import Finding, Repair, Severity
 from thalweg.diagnosis.symptoms.evidence import Evidence
 from thalweg.diagnosis.symptoms.limits import limit
 from thalweg.diagnosis.symptoms.repairs import action, options_of
+from thalweg.errors import counted
+
+
+def _numeric(evidence: Evidence) -> dict[str, dict[str, Any]]:
+    """Return the figures of numeric inputs, by the name of the input."""
+    return dict(evidence.found("inputs", "numbers") or {})
 
 
 def unnormalized_inputs(evidence: Evidence) -> Finding | None:
     """Numeric inputs far from zero, or of very different sizes."""
-    offset, spread = evidence.probe("inputs", "offset"), evidence.probe("inputs", "column_range")
-    largest = evidence.probe("inputs", "largest_deviation")
-    far, wide = limit("offset"), limit("column range")
-    is_far, is_wide = offset is not None and offset > far, spread is not None and spread > wide
-    is_large = largest is not None and not 0.01 < largest < 30.0
-    if not (is_far or is_wide or is_large):
-        return None
-    text = (
-        f"the mean is {offset:.0f} deviations from zero" if is_far else f"deviations differ by a factor of {spread:.0f}"
-        if is_wide else f"the deviation is {largest:.3g}"
-    )  # fmt: skip
-    return Finding(
-        "unnormalized-inputs",
-        Severity.WARNING if not (is_far or is_wide) else Severity.ERROR,
-        f"Of the numeric inputs, {text}.",
-        options_of("Scale them: --scaling standard.", scaling="standard"),
-        {"offset": offset or 0.0, "range": spread or 1.0},
-        {"offset": far, "range": wide},
-        strength=max((offset or 0.0) / far, (spread or 1.0) / wide, 1.0),
-    )
+    far, wide, large = limit("offset"), limit("column range"), limit("column value")
+    for name, one in _numeric(evidence).items():
+        offset, spread = one.get("largest_offset") or 0.0, one.get("scale_range") or 1.0
+        value = one.get("largest_value") or 0.0
+        if offset <= far and spread <= wide and value <= large:
+            continue
+        text = (
+            f"a mean is {offset:.0f} deviations from zero"
+            if offset > far
+            else f"deviations differ by a factor of {spread:.0f}"
+            if spread > wide
+            else f"the largest value is {value:.3g}"
+        )
+        return Finding(
+            "unnormalized-inputs",
+            Severity.ERROR,
+            f"Of the numeric inputs, {text}.",
+            options_of("Scale them: --scaling standard.", scaling="standard"),
+            {"offset": offset, "range": spread, "value": value},
+            {"offset": far, "range": wide, "value": large},
+            where=[name],
+            strength=max(offset / far, spread / wide, value / large),
+        )
+    return None
 
 
 def constant_columns(evidence: Evidence) -> Finding | None:
     """Numeric columns with one value only."""
-    names = list(evidence.found("inputs", "constant_columns") or ())
+    names = [f"{name}, column {place + 1}" for name, one in _numeric(evidence).items() for place in one["constant"]]
     if not names:
         return None
     return Finding(
         "constant-columns",
         Severity.WARNING,
-        f"{len(names)} numeric input columns never change: {', '.join(map(str, names[:5]))}.",
+        f"{counted(len(names), 'numeric input column')} never change: {'; '.join(names[:5])}.",
         action("drop-columns", "Leave them out (--columns names those to keep)."),
         {"columns": float(len(names))},
         {"columns": 0.0},
-        where=[str(name) for name in names[:8]],
+        where=names[:8],
         strength=float(len(names)),
     )
 
 
 def skewed_columns(evidence: Evidence) -> Finding | None:
     """Numeric columns whose variance is in a few values."""
-    found, most = evidence.numbers("inputs", "skewness"), limit("skewness")
-    skewed = [name for name, value in found.items() if abs(value) > most]
+    most = limit("skewness")
+    skews = {
+        f"{name}, column {place + 1}": column["skew"]
+        for name, one in _numeric(evidence).items()
+        for place, column in enumerate(one["columns"])
+        if column.get("skew") is not None
+    }
+    skewed = [name for name, value in skews.items() if abs(value) > most]
     if not skewed:
         return None
-    worst = max(skewed, key=lambda name: abs(found[name]))
+    worst = max(skewed, key=lambda name: abs(skews[name]))
     return Finding(
         "skewed-columns",
         Severity.WARNING,
-        f"Column {worst} has skewness {found[worst]:.1f}.",
+        f"The values of {worst} have skewness {skews[worst]:.1f}.",
         action("clean-data", "Take the logarithm of such columns, or cap their largest values."),
-        {"skewness": found[worst]},
+        {"skewness": skews[worst]},
         {"skewness": most},
         where=skewed[:8],
-        strength=abs(found[worst]) / most,
+        strength=abs(skews[worst]) / most,
     )
 
 
@@ -162,7 +179,7 @@ def validation_too_small(evidence: Evidence) -> Finding | None:
     return Finding(
         "validation-too-small",
         Severity.NOTE,
-        f"On {number} validation examples, accuracies that differ by less than {points:.0f} points may differ by chance.",
+        f"On {number} validation examples, differences of accuracy below {points:.0f} points may be chance.",
         action("more-validation", "Hold out more examples (--valid-share), or compare by cross-validation."),
         {"examples": float(number)},
         {"examples": least},
@@ -175,12 +192,13 @@ def not_shuffled(evidence: Evidence) -> Finding | None:
     clumping, most = evidence.probe("order", "label_clumping"), limit("clumping")
     same, high = evidence.trend("repetition"), limit("repetition")
     error = evidence.trend("repetition_error", 1.0) or 1.0
-    is_clumped = clumping is not None and clumping > most
+    single = evidence.probe("order", "one_label_share", 0.0) or 0.0
+    is_clumped = clumping is not None and clumping > most and single > limit("one label")
     repeats = same is not None and same > high and same > 4.0 * error
     if not (is_clumped or repeats):
         return None
     text = (
-        f"the labels of single batches differ from those of all data {clumping:.0f} times as much as chance would have it"
+        f"the labels of batches differ from those of all data {clumping:.0f} times as much as by chance"
         if is_clumped
         else f"the losses of an epoch's steps repeat those of the epoch before (correlation {same:.2f})"
     )

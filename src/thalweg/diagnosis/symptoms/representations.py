@@ -7,19 +7,20 @@ from thalweg.diagnosis.symptoms.limits import limit
 
 def embedding_collapse(evidence: Evidence) -> Finding | None:
     """Embeddings, or hidden states of a network that does no better than a guess, that are nearly all the same."""
-    most, rank = limit("cosine"), limit("rank share")
-    cosine, effective = (
-        evidence.probe("representations", "embedding_cosine"),
-        evidence.probe("representations", "embedding_rank_share"),
-    )
+    most, cosine = limit("cosine"), _embedding_cosine(evidence)
     if cosine is not None and cosine > most:
         return _collapse("embeddings", cosine, most)
-    hidden = evidence.probe("representations", "mean_cosine")
+    hidden = (evidence.found("representations", "states") or {}).get("cosine")
     gain = evidence.probe("predictions", "accuracy_over_majority")
-    del effective, rank
-    if hidden is not None and hidden > most and gain is not None and gain < 0.03:
+    if hidden is not None and hidden > most and gain is not None and gain < limit("no better than a guess"):
         return _collapse("hidden states", hidden, most)
     return None
+
+
+def _embedding_cosine(evidence: Evidence) -> float | None:
+    """Return the largest mean cosine between the used rows of a table of embeddings."""
+    tables = (evidence.found("representations", "embeddings") or {}).values()
+    return max((one["used_cosine"] for one in tables if one.get("used_cosine") is not None), default=None)
 
 
 def _collapse(what: str, cosine: float, most: float) -> Finding:
@@ -37,7 +38,7 @@ def _collapse(what: str, cosine: float, most: float) -> Finding:
 
 def anisotropic_embeddings(evidence: Evidence) -> Finding | None:
     """Embeddings with a large common part."""
-    cosine, most = evidence.probe("representations", "embedding_cosine"), limit("token cosine")
+    cosine, most = _embedding_cosine(evidence), limit("token cosine")
     if cosine is None or cosine <= most:
         return None
     return Finding(
@@ -54,10 +55,20 @@ def anisotropic_embeddings(evidence: Evidence) -> Finding | None:
 
 def attention_collapse(evidence: Evidence) -> Finding | None:
     """Heads that look at one position each, wherever they are asked from."""
-    share, most = evidence.probe("attention", "one_position"), limit("one position")
-    entropy, least = evidence.probe("attention", "entropy"), limit("entropy")
-    if share is None or entropy is None or (share < most and entropy > least):
+    heads = [
+        (str(site.get("name", "")), peaked, entropy)
+        for site in evidence.found("attention", "sites") or ()
+        for peaked, entropy in zip(site.get("peaked") or (), site.get("entropy") or (), strict=False)
+        if peaked is not None and entropy is not None
+    ]
+    if not heads:
         return None
+    most, least, many = limit("one position"), limit("entropy"), limit("collapsed heads")
+    shut = [name for name, peaked, entropy in heads if peaked > most or entropy < least]
+    if len(shut) < many * len(heads):
+        return None
+    share = sum(peaked for _, peaked, _ in heads) / len(heads)
+    entropy = sum(entropy for _, _, entropy in heads) / len(heads)
     return Finding(
         "attention-collapse",
         Severity.WARNING,
@@ -67,5 +78,6 @@ def attention_collapse(evidence: Evidence) -> Finding | None:
                "rate.", {"init": "default", "warmup": 0.1}, "initialize"),
         {"one_position": share, "entropy": entropy},
         {"one_position": most, "entropy": least},
+        where=list(dict.fromkeys(shut))[:8],
         strength=max(share / most, least / max(entropy, 1e-6)),
     )  # fmt: skip

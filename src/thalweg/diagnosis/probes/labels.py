@@ -1,0 +1,82 @@
+"""Which training labels are doubtful, by a linear model of the tokens of all other examples."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor
+
+from thalweg.batch import Batch
+from thalweg.certificates.by_example.suspects import suspect_labels
+from thalweg.certificates.linear.matrices import Features
+from thalweg.diagnosis.subject import Subject
+
+MAX_EXAMPLES: Final = 4096
+FEWEST: Final = 60
+SECONDS: Final = 4.0
+CLEAR: Final = 0.75  # probability of another label, without the example's own, from which on its label is doubted
+STRENGTH: Final = 3.0  # of the penalty, divided by the number of examples
+
+
+def labels(subject: Subject) -> dict[str, Any]:
+    """Return the share of doubtful labels among some thousand training examples.
+
+    Tokens are counted, the penalized linear model on them is solved, and each example is judged without itself (see
+    `thalweg.certificates.suspect_labels`). It does not apply where targets are no classes of whole examples.
+
+    Returns:
+        `noise_share`: labels whose own probability is below a quarter of that of another one that is clear; `judged`;
+        `lines`: of the file, of the most doubtful ones, where they are known.
+    """
+    if subject.facts.num_classes is None or subject.in_order is None or subject.facts.task == "tag":
+        return {}
+    ids: list[np.ndarray] = []
+    answers: list[int] = []
+    number = min(subject.facts.num_train or MAX_EXAMPLES, MAX_EXAMPLES)
+    for step in range(subject.facts.steps_per_epoch or 0):
+        if len(answers) >= number:
+            break
+        for batch in subject.in_order(step):
+            if batch.targets.dim() != 1 or batch.targets.is_floating_point():
+                return {}
+            ids += list(_tokens(batch))
+            answers += batch.targets.tolist()
+    ids, answers = ids[:number], answers[:number]
+    kinds = len(set(answers))
+    if len(answers) < FEWEST or kinds < 2 or len(ids) != len(answers):
+        return {}
+    rows = np.repeat(np.arange(len(ids)), [len(one) for one in ids])
+    columns = np.concatenate(ids) if ids else np.zeros(0, dtype=np.int64)
+    _, columns = np.unique(columns, return_inverse=True)
+    matrix = sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=(len(ids), int(columns.max(initial=0)) + 1))
+    matrix.sum_duplicates()
+    lengths = np.sqrt(matrix.multiply(matrix).sum(1)).ravel()
+    matrix = sparse.csr_array(sparse.diags_array(1.0 / np.maximum(lengths, 1e-12)) @ matrix)
+    found = suspect_labels(
+        Features(matrix), np.array(answers), max(answers) + 1, l2=STRENGTH / 10.0 / len(ids), seconds=SECONDS
+    )
+    other = found.probabilities[np.arange(len(ids)), found.likelier]
+    doubtful = (found.likelier != found.labels) & (other > CLEAR) & (found.own < 0.25 * other)
+    wrong = found.likelier != found.labels
+    return {
+        "noise_share": float(doubtful.mean()),
+        "disagreement": float(wrong.mean()),
+        "doubt": float((1.0 - found.own).mean()),
+        "judged": len(ids),
+    }
+
+
+def _tokens(batch: Batch) -> Iterator[np.ndarray]:
+    """Yield the tokens of each example, without padding."""
+    tokens = batch.inputs.get("tokens")
+    if not isinstance(tokens, Tensor) or tokens.is_floating_point():
+        return
+    offsets, mask = batch.inputs.get("offsets"), batch.inputs.get("mask")
+    if offsets is not None:
+        for part in torch.tensor_split(tokens.cpu(), offsets[1:].cpu().tolist()):
+            yield part.numpy()
+    elif tokens.dim() == 2:
+        for place, row in enumerate(tokens.cpu()):
+            yield (row if mask is None else row[mask[place].cpu()]).numpy()
