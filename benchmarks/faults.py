@@ -152,7 +152,7 @@ def _store(job: tuple[Case, Path]) -> str:
     case, folder = job
     try:
         stored(case, folder)
-    except Exception as error:  # noqa: BLE001  (one that fails must not end the others; it is printed)
+    except Exception as error:
         return f"{case.key}: {type(error).__name__}: {error}"
     return ""
 
@@ -160,7 +160,7 @@ def _store(job: tuple[Case, Path]) -> str:
 def _repair(job: tuple[Case, Path]) -> dict[str, Any] | str | None:
     try:
         return repaired(*job)
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         return f"{job[0].key}: {type(error).__name__}: {error}"
 
 
@@ -190,8 +190,8 @@ def main() -> None:
             rows = sorted((row for row in rows if isinstance(row, dict)), key=lambda row: row["recovered"])
             for row in rows:
                 if asked.show or row["recovered"] < 0.8:
-                    print(f"{row['recovered']:7.2f} {row['key']:<36} {row['name']} by {row['by']}: {row['sick']:.3f} -> "
-                          f"{row['after']} (healthy {row['well']:.3f}) {row['repair']}")  # fmt: skip
+                    print(f"{row['recovered']:7.2f} {row['key']:<36} {row['name']} by {row['by']}: {row['sick']:.3f} "
+                          f"-> {row['after']} (healthy {row['well']:.3f}) {row['repair']}")  # fmt: skip
             for row in broken:
                 print(row)
             share = sum(row["recovered"] >= 0.8 for row in rows) / max(len(rows), 1)

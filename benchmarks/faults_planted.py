@@ -357,7 +357,7 @@ def _lr(factor: float) -> Callable[[Setting], dict[str, Any]]:
 
 
 def _with(**options: Any) -> Callable[[Setting], dict[str, Any]]:
-    return lambda setting: options
+    return lambda _: options
 
 
 SGD = {"optimizer": "sgd", "weight_decay": 0.0}
@@ -376,8 +376,8 @@ FAULTS: Final = (
           lambda session: _scaled(session, 0.35), also=("embedding-collapse", "initialization-too-small")),
     Fault("deep-gain", "exploding-gradient", ("mlp",), _with(layers=8, activation="relu", clip=0.0),
           lambda session: _scaled(session, 4.0), also=("initialization-too-large",)),
-    Fault("deep-gain", "exploding-gradient", ("transformer",), _with(layers=8, activation="relu", skip="none", clip=0.0),
-          lambda session: _scaled(session, 4.0), also=("initialization-too-large", "attention-collapse")),
+    Fault("deep-gain", "exploding-gradient", ("transformer",),
+          _with(layers=8, activation="relu", skip="none", clip=0.0), lambda session: _scaled(session, 4.0), also=("initialization-too-large", "attention-collapse")),
     Fault("saturated", "saturated-activations", ("mlp",), _with(activation="tanh"), _saturated,
           also=("initialization-too-large",)),
     Fault("saturated", "saturated-activations", ("recurrent",), plant=_saturated, also=("initialization-too-large",)),
@@ -413,12 +413,12 @@ FAULTS: Final = (
           plant=_with_rates(lambda part: 1.0 if part < 0.75 else 80.0 / max(1e-3, 1.0 - part) ** 0.5),
           also=("learning-rate-too-high", "loss-spikes")),
     Fault("momentum", "momentum-too-high",
-          options=lambda setting: SGD | {"lr": 0.1, "optimizer_options": {"momentum": 0.999}, "schedule": "constant"},
+          options=lambda _: SGD | {"lr": 0.1, "optimizer_options": {"momentum": 0.999}, "schedule": "constant"},
           also=("learning-rate-too-high", "oscillation")),
     Fault("batch-1", "batch-too-small", options=_with(batch_size=1, epochs=0.25, schedule="constant"),
           also=("loss-spikes", "learning-rate-too-high")),
     Fault("batch-huge", "batch-too-large", options=_with(batch_size=1200)),
-    Fault("clip-tiny", "clipping-always", options=lambda setting: SGD | {"lr": 0.3, "clip": 3e-3},
+    Fault("clip-tiny", "clipping-always", options=lambda _: SGD | {"lr": 0.3, "clip": 3e-3},
           also=("learning-rate-too-low",)),
     Fault("clip-huge", "clipping-never", options=_with(clip=1e5), plant=_noisy_batches, also=("loss-spikes",)),
     Fault("early-end", "schedule-ended-early",
@@ -437,19 +437,19 @@ FAULTS: Final = (
     Fault("sorted", "not-shuffled", plant=_sorted, also=("loss-spikes", "oscillation", "majority-class"),
           datasets=("trec", "sms", "snips", "sst2", "polarity")),
     Fault("not-a-number", "non-finite", plant=_infinite),
-    Fault("lr-1e12", "non-finite", options=lambda setting: SGD | {"lr": 1e25, "clip": 0.0, "schedule": "constant"},
+    Fault("lr-1e12", "non-finite", options=lambda _: SGD | {"lr": 1e25, "clip": 0.0, "schedule": "constant"},
           also=("learning-rate-too-high",)),
     Fault("dropout-on", "dropout-in-evaluation", plant=_always_dropout, also=("dropout-too-strong",)),
     Fault("dropout-0.9", "dropout-too-strong", options=_with(dropout=0.93)),
     Fault("bf16-weights", "precision-underflow", options=_lr(0.02), plant=_rounded, also=("learning-rate-too-low",)),
     Fault("gd-edge", "oscillation", ("mlp",),
-          options=lambda setting: SGD | {"batch_size": 0, "lr": 6.0, "epochs": 120.0, "clip": 0.0,
+          options=lambda _: SGD | {"batch_size": 0, "lr": 6.0, "epochs": 120.0, "clip": 0.0,
                                          "schedule": "constant", "dropout": 0.0},
           also=("edge-of-stability", "learning-rate-too-high"), datasets=("trec", "snips")),
     Fault("forgetful", "vanishing-in-time", ("recurrent",), plant=_forgetful, costs=False,
           datasets=("trec", "snips")),
     Fault("flat-start", "plateau-at-saddle", ("mlp",),
-          options=lambda setting: SGD | {"lr": 0.1, "layers": 3, "activation": "tanh"},
+          options=lambda _: SGD | {"lr": 0.1, "layers": 3, "activation": "tanh"},
           plant=lambda session: _scaled(session, 0.05),
           also=("initialization-too-small", "vanishing-gradient", "learning-rate-too-low"),
           datasets=("trec", "snips")),

@@ -95,7 +95,7 @@ def run(
             given |= fault.options(setting)
         given |= options or {}
         chosen = Options({name: value for name, value in given.items() if value is not None})
-        session = prepare(Request(chosen, out=folder / "runs"), lambda sentence: None)
+        session = prepare(Request(chosen, out=folder / "runs"), lambda _: None)
         if fault is not None and fault.plant is not None and not undone:
             fault.plant(session)
         start = copy.deepcopy((session.model, session.head))

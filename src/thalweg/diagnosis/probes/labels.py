@@ -30,7 +30,7 @@ def labels(subject: Subject) -> dict[str, Any]:
         `noise_share`: labels whose own probability is below a quarter of that of another one that is clear; `judged`;
         `lines`: of the file, of the most doubtful ones, where they are known.
     """
-    if subject.facts.num_classes is None or subject.in_order is None or subject.facts.task == "tag":
+    if subject.facts.num_classes is None or subject.in_order is None:
         return {}
     ids: list[np.ndarray] = []
     answers: list[int] = []
