@@ -11,6 +11,7 @@ from torch import Tensor
 from thalweg.batch import Batch
 from thalweg.certificates.by_example.suspects import suspect_labels
 from thalweg.certificates.linear.matrices import Features
+from thalweg.diagnosis.probes.untouched import probe
 from thalweg.diagnosis.subject import Subject
 
 MAX_EXAMPLES: Final = 4096
@@ -20,6 +21,7 @@ CLEAR: Final = 0.75  # probability of another label, without the example's own, 
 STRENGTH: Final = 3.0  # of the penalty, divided by the number of examples
 
 
+@probe(finite=False)
 def labels(subject: Subject) -> dict[str, Any]:
     """Return the share of doubtful labels among some thousand training examples.
 

@@ -4,10 +4,11 @@ from typing import Any
 
 import torch
 
-from thalweg.diagnosis.probes.untouched import untouched
+from thalweg.diagnosis.probes.untouched import probe
 from thalweg.diagnosis.subject import Subject
 
 
+@probe()
 def weights(subject: Subject) -> dict[str, Any]:
     r"""Return norms of all weights and, where the start is known, $\lVert w - w_0 \rVert / \lVert w_0 \rVert$.
 
@@ -18,7 +19,7 @@ def weights(subject: Subject) -> dict[str, Any]:
     """
     objective = subject.objective()
     now = objective.named_parameters()
-    with untouched(subject), torch.no_grad():
+    with torch.no_grad():
         square = sum(float(tensor.double().square().sum()) for _, tensor in now)
         penalty = 0.5 * subject.facts.l2 * sum(float(t.double().square().sum()) for t in objective.penalized)
         found: dict[str, Any] = {
