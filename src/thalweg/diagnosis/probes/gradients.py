@@ -13,7 +13,7 @@ from thalweg.diagnosis.probes.parts import divided
 from thalweg.diagnosis.probes.untouched import not_finite, probe
 from thalweg.diagnosis.subject import Subject
 from thalweg.objective import Objective
-from thalweg.training.steps.fit import layer_names
+from thalweg.training.steps.gauges import layer_names
 
 MOST: Final = 16  # batches, each with a gradient of its own
 _NUMBERS: Final = 2**27  # of all gradients that are kept, half a gigabyte
