@@ -93,6 +93,7 @@ TESTED_IN = {
     "report/": "report/test_page.py",
     "report/comparison/entries.py": "report/comparison/test_page.py",
     "report/comparison/profiles.py": "report/comparison/test_page.py",
+    "report/diagnosis/": "report/diagnosis/test_page.py",
     "status.py": "optim/test_descent.py",
     "tasks/": "tasks/test_new_task.py",
     "tasks/classify/": "tasks/classify/test_classify.py",

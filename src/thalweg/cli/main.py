@@ -299,6 +299,40 @@ def certify(
 
 
 @app.command
+def diagnose(
+    folder: Path,
+    /,
+    *,
+    seconds: Annotated[float, Parameter(converter=duration)] = 30.0,
+    landscape: Flag = False,
+    between: Path | None = None,
+    report: bool = True,
+    json: Flag = False,
+    quiet: Flag = False,
+) -> int:
+    """Find what is wrong with a run, and what to change.
+
+    Its history, weights and data are measured; each finding comes with its evidence and a repair, the worst first.
+    Writes diagnosis.json and a page with the pictures behind the findings. A repair that is a change of options is
+    tried by thalweg train --apply. Exit code 0 whether something was found or not.
+
+    Args:
+        folder: The run's folder, such as runs/docstrings.
+        seconds: Time budget, but for --landscape and --between.
+        landscape: Also draw the loss around the weights, with the way that training took.
+        between: Also measure the loss on the line from this run's weights to those of another run, here.
+        report: Write the page.
+        json: Print the findings as one JSON object on standard output.
+        quiet: Print nothing but errors.
+    """
+    console = Terminal(stderr=True)
+    asked = {"seconds": seconds, "landscape": landscape, "between": between}
+    return load("thalweg.cli.diagnosis:diagnose_and_show")(
+        folder, asked, console, _speaker(console, quiet), report=report, as_json=json, quiet=quiet
+    )
+
+
+@app.command
 def check(file: Path, /, *, run: Path | None = None, json: bool = False) -> int:
     """Verify a certificate with numpy alone; the last line says whether its bound is verified.
 

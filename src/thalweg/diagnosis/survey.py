@@ -92,7 +92,7 @@ def path_of(run: Run, subject: Subject) -> dict[str, list[Tensor]]:
     return found
 
 
-def line_to(run: Run, subject: Subject, other: str | Path) -> dict[str, Any]:
+def line_to(run: Run, subject: Subject, other: Run | str | Path) -> dict[str, Any]:
     """Return the loss on the line from a run's weights to those of another run, as plain values with its name.
 
     An InputError tells of runs whose networks, vocabularies or labels differ.

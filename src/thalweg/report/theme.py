@@ -34,8 +34,17 @@ def _template(ink: str, faint_ink: str, grid: str, ground: str, scale: list[list
         "title": {"font": {"color": faint_ink, "size": 12}, "standoff": 8},
         "automargin": True,
     }
+    scene_axis = {
+        "gridcolor": grid,
+        "linecolor": grid,
+        "zerolinecolor": grid,
+        "showbackground": False,
+        "tickfont": {"color": faint_ink, "size": 10},
+        "title": {"font": {"color": faint_ink, "size": 11}},
+    }
     return {
         "layout": {
+            "scene": {"xaxis": scene_axis, "yaxis": scene_axis, "zaxis": scene_axis},
             "font": {"family": FONT, "size": 12, "color": ink},
             "paper_bgcolor": "rgba(0,0,0,0)",
             "plot_bgcolor": "rgba(0,0,0,0)",

@@ -1,0 +1,1 @@
+"""The page of a diagnosis: findings with the pictures that carry their evidence."""
