@@ -10,6 +10,7 @@ from rich.text import Text
 
 from thalweg import names
 from thalweg.cli.output import Terminal, print_json
+from thalweg.data.columns import problems
 from thalweg.data.columns.choice import Kind
 from thalweg.data.columns.inspection import MIN_ROWS_OF_A_LABEL, Inspection, inspect
 from thalweg.data.text.normalize import Normalizer
@@ -48,8 +49,9 @@ def inspect_and_show(given: Options, *, as_json: bool) -> int:
         extra = {"columns_chosen": choice.plain(), "as_seen": seen, "guess": guess[0] if guess else None}
         print_json(finite(found.to_json() | extra))
         return 0
+    num_valid = found.num_valid_rows if opened.valid else round(recipe.data.valid_share * found.num_rows)
     console = Terminal(file=sys.stdout, highlight=False)
-    for part in _parts(found, guess, seen):
+    for part in _parts(found, guess, seen, num_valid):
         console.print(part, markup=False, soft_wrap=isinstance(part, str))
     return 0
 
@@ -61,7 +63,7 @@ def _as_seen(value: Any, normalizer: Normalizer) -> Any:
     return normalizer(value) if isinstance(value, str) else value
 
 
-def _parts(found: Inspection, guess: list[str], seen: list[dict[str, Any]]) -> Iterator[Any]:
+def _parts(found: Inspection, guess: list[str], seen: list[dict[str, Any]], num_valid: int) -> Iterator[Any]:
     yield Text(f"{found.name} ({found.kind}), task {found.task}", style="bold")
     yield from guess
     yield from found.notes
@@ -78,7 +80,7 @@ def _parts(found: Inspection, guess: list[str], seen: list[dict[str, Any]]) -> I
     if found.numbers:
         yield from ("", _numbers(found))
     yield from ("", Text("Findings", style="bold"))
-    yield from list(_findings(found)) or ["  No problems found."]
+    yield from list(_findings(found, num_valid)) or ["  No problems found."]
     yield ""
     yield Text("What the model will see (before tokenization)", style="bold")
     for row in seen:
@@ -125,8 +127,8 @@ def _numbers(found: Inspection) -> Table:
     return table
 
 
-def _findings(found: Inspection) -> Iterator[str]:
-    """Yield what a careful person would look into, one line each."""
+def _findings(found: Inspection, num_valid: int) -> Iterator[str]:
+    """Yield what a careful person would look into, one line each; so many rows are going to validate."""
     if found.num_duplicates:
         verb = "repeats" if found.num_duplicates == 1 else "repeat"
         yield f"  {counted(found.num_duplicates, 'row')} {verb} an earlier text (kept on the same side of the split):"
@@ -154,11 +156,14 @@ def _findings(found: Inspection) -> Iterator[str]:
         where = _listed(found.unequal_lines)
         yield f"  {found.num_unequal:,} rows have different numbers of words and tags (lines {where})."
     if found.num_shared:
-        where = _listed(found.shared_lines)
-        rows = f"{counted(found.num_shared, 'validation row')} {_be(found.num_shared)}"
-        yield f"  {rows} also in the training data (lines {where})."
+        rows = f"{counted(found.num_shared, 'row')} (lines {_listed(found.shared_lines)})"
+        yield f"  {problems.trained_on(found.num_shared / found.num_valid_rows)}: {rows}."
     for label, count in list(found.unseen_labels.items())[:SHOWN_LABELS]:
         yield f"  Label {label!r} is in {counted(count, 'validation row')} and in no training row."
+    if constant := [repr(one.column) for one in found.numbers if one.count > 1 and one.minimum == one.maximum]:
+        yield f"  {problems.constant_columns(constant)}"
+    if "labels" in names.task_spec(found.task).traits and 0 < num_valid < problems.FEW_EXAMPLES:
+        yield f"  {problems.few_examples(num_valid)}"
     if rare := found.rare_labels:
         yield f"  {len(rare):,} labels have fewer than {MIN_ROWS_OF_A_LABEL} rows ({_listed(rare[:8])})."
 

@@ -1,13 +1,12 @@
 """Rules about the data: columns, equal texts, answers that contradict each other, and how examples come."""
 
-import math
 from typing import Any
 
+from thalweg.data.columns import problems
 from thalweg.diagnosis.finding import Finding, Repair, Severity
 from thalweg.diagnosis.symptoms.evidence import Evidence
 from thalweg.diagnosis.symptoms.limits import limit
 from thalweg.diagnosis.symptoms.repairs import action, options_of
-from thalweg.errors import counted
 
 
 def _numeric(evidence: Evidence) -> dict[str, dict[str, Any]]:
@@ -51,7 +50,7 @@ def constant_columns(evidence: Evidence) -> Finding | None:
     return Finding(
         "constant-columns",
         Severity.WARNING,
-        f"{counted(len(names), 'numeric input column')} never change: {'; '.join(names[:5])}.",
+        problems.constant_columns(names),
         action("drop-columns", "Leave them out (--columns names those to keep)."),
         {"columns": float(len(names))},
         {"columns": 0.0},
@@ -130,7 +129,7 @@ def leaking_duplicates(evidence: Evidence) -> Finding | None:
     return Finding(
         "leaking-duplicates",
         Severity.ERROR if share > 0.2 else Severity.WARNING,
-        f"{share:.1%} of the validation texts are trained on.",
+        f"{problems.trained_on(share)}.",
         action("split-again", "Let thalweg split (without --valid equal texts stay on one side), or take them out."),
         {"share": share},
         {"share": most},
@@ -175,11 +174,10 @@ def validation_too_small(evidence: Evidence) -> Finding | None:
     number, least = evidence.fact("num_valid"), limit("few valid")
     if not number or number >= least or evidence.fact("num_classes") is None:
         return None
-    points = 100.0 * 1.96 * math.sqrt(2.0 * 0.25 / number)
     return Finding(
         "validation-too-small",
         Severity.NOTE,
-        f"On {number} validation examples, differences of accuracy below {points:.0f} points may be chance.",
+        problems.few_examples(number),
         action("more-validation", "Hold out more examples (--valid-share), or compare by cross-validation."),
         {"examples": float(number)},
         {"examples": least},

@@ -1,0 +1,54 @@
+"""Sentences that inspecting a file and diagnosing a run have in common."""
+
+import math
+
+import pytest
+import torch
+
+from thalweg.cli.main import run
+from thalweg.data.columns.problems import FEW_EXAMPLES, constant_columns, few_examples, smallest_difference
+from thalweg.diagnosis.symptoms.limits import limit
+
+
+@pytest.mark.parametrize(("number", "share"), [(50, 0.5), (400, 0.8)])
+def test_smallest_difference_is_rarely_exceeded_by_chance(number, share):
+    """Two samples of one accuracy differ by more in about one case of twenty."""
+    drawn = torch.distributions.Binomial(number, torch.tensor(share)).sample((20_000, 2)) / number
+    exceeded = ((drawn[:, 0] - drawn[:, 1]).abs() > smallest_difference(number, share) / 100.0).double().mean()
+    assert float(exceeded) == pytest.approx(0.05, abs=0.015)
+
+
+def test_smallest_difference_falls_with_the_root_of_the_number():
+    assert smallest_difference(100) == pytest.approx(2.0 * smallest_difference(400))
+    assert smallest_difference(2, 1.0) == 0.0
+    assert smallest_difference(1) == pytest.approx(196.0 * math.sqrt(0.5))
+
+
+def test_sentences_count():
+    assert few_examples(1).startswith("On 1 validation example, ")
+    assert few_examples(50) == "On 50 validation examples, differences of accuracy below 20 points may be chance."
+    assert constant_columns([*"abcdefg"]) == "7 numeric input columns never change: a; b; c; d; e and 2 more."
+
+
+def test_both_commands_draw_the_line_at_the_same_number():
+    assert limit("few valid") == FEW_EXAMPLES
+
+
+def printed(capsys, *arguments):
+    with pytest.raises(SystemExit) as ended:
+        run(["data", *map(str, arguments)])
+    assert ended.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_data_tells_of_few_examples_of_shared_texts_and_of_constant_columns(tmp_path, capsys):
+    rows = [f"thing {k} {k % 7},{'good' if k % 2 else 'bad'}" for k in range(60)]
+    (tmp_path / "a.csv").write_text("\n".join(["text,label", *rows]) + "\n")
+    (tmp_path / "b.csv").write_text("\n".join(["text,label", *rows[:2], "new,good", "newer,bad"]) + "\n")
+    out = printed(capsys, tmp_path / "a.csv")
+    assert few_examples(6) in out
+    out = printed(capsys, tmp_path / "a.csv", "--valid", tmp_path / "b.csv")
+    assert "50.0% of the validation texts are trained on: 2 rows (lines 2, 3)." in out
+    assert few_examples(4) in out
+    (tmp_path / "c.csv").write_text("\n".join(["x,y", *(f"{k},3" for k in range(40))]) + "\n")
+    assert "1 numeric input column never changes: 'y'." in printed(capsys, tmp_path / "c.csv", "--task", "forecast")
