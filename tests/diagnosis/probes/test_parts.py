@@ -6,8 +6,8 @@ from probe_cases import NETWORKS, bag_batch, next_token_batch, number_batch, sub
 
 from thalweg.batch import Batch
 from thalweg.diagnosis.probes.parts import (
+    affordable,
     divided,
-    limited,
     losses_by_example,
     mean_loss,
     real_tokens,
@@ -46,14 +46,28 @@ def test_inputs_that_are_shared_cannot_be_cut():
 
 def test_batches_are_divided_into_halves():
     subject = subject_of("mlp", num_batches=2)
-    parts = divided(subject, smallest=2, most=6)
+    parts = divided(subject.train, smallest=2, most=6)
     assert sorted(part.num_examples for part in parts) == [2, 2, 2, 2, 4, 4]
-    assert len(divided(subject, smallest=8, most=6)) == 2
+    assert len(divided(subject.train, smallest=8, most=6)) == 2
 
 
-def test_limits_are_of_whole_batches():
+def test_affordable_parts_hold_so_many_examples():
     batches = [number_batch(8), number_batch(8), number_batch(8)]
-    assert [len(limited(batches, number)) for number in (1, 16, 23, 99)] == [1, 2, 2, 3]
+    counts = [[part.num_examples for part in affordable(batches, number)] for number in (3, 16, 23, 99)]
+    assert counts == [[3], [8, 8], [8, 8, 7], [8, 8, 8]]
+
+
+def test_texts_are_regrouped_by_length_without_needless_padding():
+    batch, subject = text_batch(64), subject_of("lstm")
+    parts = affordable([batch], 64)
+    assert [part.num_examples for part in parts] == [8] * 8
+    widths = [part.inputs["tokens"].shape[1] for part in parts]
+    assert widths == sorted(widths)
+    assert widths[0] < widths[-1] == 7
+    subject.model.eval()
+    objective = subject.objective()
+    assert mean_loss(objective, parts) == pytest.approx(mean_loss(objective, [batch]), rel=1e-5)
+    assert sum(part.inputs["tokens"].numel() for part in affordable([batch], 64, tokens=150)) <= 150
 
 
 @pytest.mark.parametrize("name", ["mask", "attention_mask"])

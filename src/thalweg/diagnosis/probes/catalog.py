@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Final, final
 
+from thalweg.diagnosis.probes.parts import token_names
 from thalweg.diagnosis.subject import Subject
 
 
@@ -28,17 +29,30 @@ def _probe(place: str, measures: str, cost: Callable[[Subject], float] | float) 
     return Probe(f"thalweg.diagnosis.probes.{place}", measures, cost if callable(cost) else lambda _: cost)
 
 
+def _texts(of_texts: float, of_others: float) -> Callable[[Subject], float]:
+    """Of texts fewer examples are looked at, without the padding that they do not need."""
+    return lambda subject: of_texts if token_names(subject.train[0]) else of_others
+
+
 PROBES: Final[Mapping[str, Probe]] = {
-    "gradients": _probe("gradients:gradients", "gradients by layer, and their noise", 1.5),
-    "memory": _probe("recurrence:memory", "how far back recurrent states remember", 1.0),
-    "representations": _probe("representations:representations", "hidden states and token vectors", 0.5),
-    "attention": _probe("attention:attention", "where attention looks", 0.3),
-    "modes": _probe("consistency:modes", "evaluation against training mode", 1.7),
-    "padding": _probe("consistency:padding", "whether padding or later tokens leak in", 1.0),
-    "inputs": _probe("inputs:inputs", "scales and variety of the inputs", 0.7),
+    "gradients": _probe("gradients:gradients", "gradients by layer, and their noise", _texts(0.5, 1.5)),
+    "start": _probe("network.start:start", "the networks before their first step", _texts(0.5, 1.0)),
+    "activations": _probe("network.activations:activations", "activations and what returns to them", _texts(0.5, 1.5)),
+    "memory": _probe("network.recurrence:memory", "how far back recurrent states remember", 0.2),
+    "representations": _probe("network.representations:representations", "hidden states and token vectors", 0.3),
+    "attention": _probe("network.attention:attention", "where attention looks", 0.2),
+    "modes": _probe("consistency:modes", "evaluation against training mode", _texts(0.4, 1.5)),
+    "padding": _probe("consistency:padding", "whether padding or later tokens leak in", 0.3),
+    "inputs": _probe("inputs:inputs", "scales and variety of the inputs", 0.4),
     "weights": _probe("weights:weights", "how far the weights have moved", 0.4),
     "labels": _probe("labels:labels", "doubtful labels", 2.0),
-    "order": _probe("inputs:order", "whether the training data are shuffled", 0.0),
+    "order": _probe("inputs:order", "whether the training data are shuffled", 0.1),
+    "predictions": _probe("answers:predictions", "which classes are predicted", 0.4),
+    "examples": _probe("answers:examples", "the loss by example", 0.8),
+    "capacity": _probe("answers:capacity", "what a better output layer would reach", 1.0),
+    "rate": _probe("steps:rate", "how long a step may be", _texts(2.5, 8.0)),
+    "precision": _probe("steps:precision", "whether the numbers are precise enough", _texts(0.4, 1.0)),
+    "spectrum": _probe("spectrum:spectrum", "the Hessian: both ends, trace and density", _texts(2.0, 30.0)),
 }
 
 

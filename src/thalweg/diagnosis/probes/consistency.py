@@ -8,7 +8,15 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from thalweg.batch import Batch
-from thalweg.diagnosis.probes.parts import limited, mean_loss, real_tokens, some_of, token_names, with_inputs
+from thalweg.diagnosis.probes.parts import (
+    affordable,
+    mask_of,
+    mean_loss,
+    real_tokens,
+    some_of,
+    token_names,
+    with_inputs,
+)
 from thalweg.diagnosis.probes.untouched import probe
 from thalweg.diagnosis.subject import Subject
 from thalweg.objective import Objective
@@ -24,7 +32,7 @@ _SHIFTED: Final = 0.9  # of the targets that are the next token, in a task that 
 def modes(subject: Subject) -> dict[str, Any]:
     """Measure what evaluation and training mode change: randomness that stays, and the loss in each."""
     objective = subject.objective()
-    batches = limited(subject.train, _EXAMPLES)
+    batches = affordable(subject.train, _EXAMPLES)
     first, second = (_prediction(objective, batches[0]) for _ in range(2))
     result: dict[str, Any] = {
         "random_in_evaluation": _change(second, first),
@@ -67,7 +75,7 @@ def padding(subject: Subject) -> dict[str, Any]:
     for name in names:
         tokens, real = batch.inputs[name], real_tokens(batch, name, subject)
         if real is not None and not bool(real.all()):
-            if _has_mask(batch, name):
+            if mask_of(batch, name) is not None:
                 others = torch.where(real, tokens, _others(tokens, real))
                 changes.append(_on_real(objective, with_inputs(batch, **{name: others}), before, real))
             wider.append(_with_columns(objective, batch, name, before, real))
@@ -100,16 +108,6 @@ def _share(batch: Batch, subject: Subject) -> float | None:
         if real is not None and not bool(real.all()):
             return 1.0 - float(real.float().mean())
     return None
-
-
-def _has_mask(batch: Batch, name: str) -> bool:
-    """Whether the model is told where padding is, so that the ids there should not matter."""
-    prefix = name.removesuffix("tokens") if name.endswith("tokens") else ""
-    shape = batch.inputs[name].shape
-    return any(
-        key in batch.inputs and batch.inputs[key].shape == shape
-        for key in (f"{prefix}mask", f"{prefix}attention_mask", "attention_mask")
-    )
 
 
 def _others(tokens: Tensor, real: Tensor) -> Tensor:

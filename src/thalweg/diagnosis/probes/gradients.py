@@ -9,7 +9,7 @@ from torch import Tensor
 
 from thalweg import vectors
 from thalweg.batch import Batch
-from thalweg.diagnosis.probes.parts import divided
+from thalweg.diagnosis.probes.parts import divided, some_of, token_names, trimmed
 from thalweg.diagnosis.probes.untouched import not_finite, probe
 from thalweg.diagnosis.subject import Subject
 from thalweg.objective import Objective
@@ -17,6 +17,7 @@ from thalweg.training.steps.gauges import layer_names
 
 MOST: Final = 16  # batches, each with a gradient of its own
 _NUMBERS: Final = 2**27  # of all gradients that are kept, half a gigabyte
+_EXAMPLES, _TEXTS = 4096, 256  # in all of them, of numbers or bags of features, and of sequences of tokens
 _SMALLEST: Final = 2  # examples of a part: batch norm needs two in training mode
 
 
@@ -51,13 +52,16 @@ def gradients(subject: Subject) -> dict[str, Any]:
     subject.model.train()
     subject.head.train()
     limit = max(2, min(MOST, _NUMBERS // max(1, sum(tensor.numel() for tensor in parameters))))
-    batches = divided(subject, smallest=_SMALLEST, most=limit)
+    batches = _parts(subject, limit)
     rows, counts, reached = _of_batches(objective, parameters, batches)
     bad = {i for row in rows for i, part in enumerate(vectors.split(row, parameters)) if not vectors.is_finite([part])}
     result["non_finite"]["gradients"] = [names[id(parameters[i])] for i in sorted(bad)]
     touched = (torch.stack([row != 0 for row in rows]).any(0)).to(torch.uint8)
     moving = [bool(part.any()) for part in vectors.split(touched, [p.to(torch.uint8) for p in parameters])]
     result["without_gradient"] = [names[id(p)] for p, moves in zip(parameters, moving, strict=True) if not moves]
+    still = {name.rpartition(".")[0] for name in result["without_gradient"]}
+    alive = {names[id(p)].rpartition(".")[0] for p, moves in zip(parameters, moving, strict=True) if moves}
+    result["without_gradient_layers"] = sorted(still - alive)
     result["unreached"] = [names[id(p)] for p, is_in in zip(parameters, reached, strict=True) if not is_in]
     if bad:
         return result
@@ -73,6 +77,17 @@ def gradients(subject: Subject) -> dict[str, Any]:
     result |= _noise(mean, rows, sizes, float(step))
     result["targets_per_example"] = float(counts.sum() / sizes.sum())
     return result
+
+
+def _parts(subject: Subject, most: int) -> list[Batch]:
+    """Return parts of the training batches, as random as these are: so many, of few examples each."""
+    every = _TEXTS if token_names(subject.train[0]) else _EXAMPLES
+    examples = max(1, every // max(1, min(most, len(subject.train))))
+    some = [
+        (some_of(batch, range(examples)) if batch.num_examples > examples else None) or batch
+        for batch in subject.train[:most]
+    ]
+    return [trimmed(part) for part in divided(some, smallest=_SMALLEST, most=most)]
 
 
 def _all_named(subject: Subject) -> list[tuple[str, Tensor]]:

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from thalweg.batch import Batch
 from thalweg.diagnosis.probes.parts import (
+    affordable,
     float_names,
     inputs_of,
-    limited,
     losses_by_example,
     real_tokens,
     token_names,
@@ -19,7 +19,6 @@ from thalweg.diagnosis.probes.untouched import not_finite, probe
 from thalweg.diagnosis.subject import Subject
 from thalweg.errors import InputError
 
-_EXAMPLES: Final = 4096
 _SHUFFLED: Final = 256  # examples whose loss is computed with inputs of others
 _COLUMNS: Final = 256  # whose figures are told
 _CORRELATED: Final = 512  # columns of which the correlation matrix is decomposed
@@ -36,7 +35,7 @@ def inputs(subject: Subject) -> dict[str, Any]:
     ids, and how many different ids and examples there are. `shuffled_loss`: the loss when each example gets the inputs
     of another one, and its difference from the real `loss` with a standard error.
     """
-    batches = limited(subject.train, _EXAMPLES)
+    batches = subject.train
     result: dict[str, Any] = {"examples": sum(batch.num_examples for batch in batches), "numbers": {}, "tokens": {}}
     for name in float_names(batches[0]):
         parts = [batch.inputs[name] for batch in batches if name in batch.inputs]
@@ -154,7 +153,7 @@ def _of_shuffling(subject: Subject) -> dict[str, Any]:
     """Return the loss with each example's own inputs, and with those of another one of its batch."""
     objective = subject.objective()
     differences, losses, shuffled = [], [], []
-    for batch in limited(subject.train, _SHUFFLED):
+    for batch in affordable(subject.train, _SHUFFLED):
         number = batch.num_examples
         if number < 2:
             continue

@@ -15,6 +15,7 @@ from thalweg.objective import Objective
 # Inputs in whole numbers that are no token ids, as Hugging Face's tokenizers name them.
 _NO_TOKENS = {"token_type_ids", "position_ids", "attention_mask"}
 _BAG = ("tokens", "offsets", "weights")
+_GROUP = 8  # texts of similar length that are computed together
 
 
 def some_of(batch: Batch, rows: Sequence[int] | Tensor) -> Batch | None:
@@ -62,12 +63,12 @@ def require_part(batch: Batch, rows: Sequence[int] | Tensor) -> Batch:
     return part
 
 
-def divided(subject: Subject, smallest: int = 1, most: int = 16) -> list[Batch]:
-    """Return the training batches cut into halves, until there are `most` or parts would be below `smallest`.
+def divided(batches: Sequence[Batch], smallest: int = 1, most: int = 16) -> list[Batch]:
+    """Return batches cut into halves, until there are `most` or parts would be below `smallest`.
 
     Batches that cannot be cut, and those that are small, are left whole; of more than `most` the first are taken.
     """
-    batches = list(subject.train)[:most]
+    batches = list(batches)[:most]
     while len(batches) < most:
         largest = max(range(len(batches)), key=lambda i: batches[i].num_examples)
         number = batches[largest].num_examples
@@ -102,11 +103,9 @@ def real_tokens(batch: Batch, name: str, subject: Subject) -> Tensor | None:
     """
     tokens = batch.inputs[name]
     shape = tokens.shape
-    prefix = name.removesuffix("tokens") if name.endswith("tokens") else ""
-    for candidate in (f"{prefix}mask", f"{prefix}attention_mask", "attention_mask"):
-        mask = batch.inputs.get(candidate)
-        if mask is not None and mask.shape == shape:
-            return mask.bool()
+    mask = mask_of(batch, name)
+    if mask is not None:
+        return mask
     if batch.mask is not None and batch.mask.shape == shape and batch.targets.shape == shape:
         return batch.mask
     known = {module.padding_idx for module in subject.model.modules() if isinstance(module, nn.Embedding)} - {None}
@@ -165,19 +164,78 @@ def mean_loss(objective: Objective, batches: Iterable[Batch]) -> float:
     return total / count if count > 0.0 else math.nan
 
 
-def limited(batches: Sequence[Batch], examples: int) -> list[Batch]:
-    """Return the first batches, up to about this many examples and at least one batch."""
+def affordable(batches: Sequence[Batch], examples: int, tokens: int | None = None) -> list[Batch]:
+    """Return about so many examples of batches, from the first on, and as few as make at most so many tokens.
+
+    Examples of a batch of texts are regrouped by length and padding that no text needs is left out, which costs less.
+    Batches that cannot be cut are taken whole; at least one part of a batch is returned.
+    """
     chosen: list[Batch] = []
+    left = examples
     for batch in batches:
-        if chosen and sum(other.num_examples for other in chosen) + batch.num_examples > examples:
+        part = batch
+        if batch.num_examples > left:
+            part = some_of(batch, range(left)) or batch
+        chosen += _by_length(part)
+        left -= batch.num_examples
+        if left <= 0:
             break
-        chosen.append(batch)
+    size = sum(tensor.numel() for part in chosen for name, tensor in part.inputs.items() if name in token_names(part))
+    if tokens is not None and size > tokens and examples > 1:
+        return affordable(batches, min(examples, sum(part.num_examples for part in chosen)) // 2, tokens)
     return chosen
+
+
+def trimmed(batch: Batch) -> Batch:
+    """Return a batch of texts without the columns at its end that are padding in all of them.
+
+    Only where a mask of the inputs says what is padding.
+    """
+    names = token_names(batch)
+    if len(names) != 1 or (mask := mask_of(batch, names[0])) is None:
+        return batch
+    width = batch.inputs[names[0]].shape[1]
+    length = int(mask.sum(1).max()) if len(mask) else 0
+    # A column is left out only if it and all after it are padding: masks may have holes.
+    needed = int(mask.any(0).nonzero().max()) + 1 if length else 1
+    if needed >= width:
+        return batch
+
+    def cut(tensor: Tensor | None) -> Tensor | None:
+        return tensor if tensor is None or tensor.dim() < 2 or tensor.shape[1] != width else tensor[:, :needed]
+
+    inputs = {name: tensor[:, :needed] for name, tensor in batch.inputs.items() if tensor.shape == mask.shape}
+    if len(inputs) < len(batch.inputs):
+        return batch
+    targets = cut(batch.targets)
+    assert targets is not None
+    return Batch(inputs, targets, cut(batch.mask), cut(batch.weights))
+
+
+def _by_length(batch: Batch) -> list[Batch]:
+    """Return the examples of a batch of texts in groups of similar length, else the batch."""
+    names = token_names(batch)
+    mask = mask_of(batch, names[0]) if len(names) == 1 else None
+    if mask is None or batch.targets.shape[1:2] not in ((), mask.shape[1:]):
+        return [trimmed(batch)]
+    order = mask.sum(1).argsort(stable=True)
+    groups = [some_of(batch, rows) for rows in order.split(_GROUP)]
+    return [trimmed(group) for group in groups if group is not None] or [batch]
 
 
 def with_inputs(batch: Batch, **inputs: Tensor) -> Batch:
     """Return the batch with some inputs exchanged."""
     return dataclasses.replace(batch, inputs={**batch.inputs, **inputs})
+
+
+def mask_of(batch: Batch, name: str) -> Tensor | None:
+    """Return the mask among the inputs that belongs to token ids, as bool."""
+    prefix = name.removesuffix("tokens") if name.endswith("tokens") else ""
+    for candidate in (f"{prefix}mask", f"{prefix}attention_mask", "attention_mask"):
+        mask = batch.inputs.get(candidate)
+        if mask is not None and mask.shape == batch.inputs[name].shape:
+            return mask.bool()
+    return None
 
 
 def _rows(tensor: Tensor | None, rows: Tensor | slice) -> Tensor | None:

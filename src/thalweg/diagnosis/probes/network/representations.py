@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.batch import Batch
-from thalweg.diagnosis.probes.parts import limited
+from thalweg.diagnosis.probes.parts import affordable
 from thalweg.diagnosis.probes.untouched import probe
 from thalweg.diagnosis.subject import Subject
 from thalweg.heads.base import expand_to
@@ -47,7 +47,7 @@ def representations(subject: Subject) -> dict[str, Any]:
     ]
     states, source = [], ""
     try:
-        for batch in limited(subject.train, _STATES):
+        for batch in affordable(subject.train, _STATES):
             found, source = states_of(objective, batch)
             states.append(found)
     finally:

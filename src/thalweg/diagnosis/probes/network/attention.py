@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from thalweg.diagnosis.probes.parts import limited, real_tokens, token_names
+from thalweg.diagnosis.probes.parts import affordable, real_tokens, token_names
 from thalweg.diagnosis.probes.untouched import probe
 from thalweg.diagnosis.subject import Subject
 
@@ -41,7 +41,7 @@ def attention(subject: Subject) -> dict[str, Any]:
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        for batch in limited(subject.train, _EXAMPLES):
+        for batch in affordable(subject.train, _EXAMPLES):
             looks.start(
                 [real for name in token_names(batch) if (real := real_tokens(batch, name, subject)) is not None]
             )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.batch import Batch
-from thalweg.diagnosis.probes.parts import limited, real_tokens, token_names
+from thalweg.diagnosis.probes.parts import affordable, real_tokens, token_names
 from thalweg.diagnosis.probes.untouched import probe
 from thalweg.diagnosis.subject import Subject
 
@@ -58,8 +58,8 @@ def memory(subject: Subject) -> dict[str, Any]:
     batch = max(
         subject.train, key=lambda batch: max((t.shape[1] for t in batch.inputs.values() if t.dim() > 1), default=0)
     )
-    found = []
-    for name, module, args in _calls(subject, limited([batch], _EXAMPLES)[0]):
+    batch, found = affordable([batch], _EXAMPLES)[-1], []
+    for name, module, args in _calls(subject, batch):
         inputs, *rest = args
         if not isinstance(inputs, Tensor) or inputs.dim() != 3:
             continue
@@ -72,7 +72,7 @@ def memory(subject: Subject) -> dict[str, Any]:
         entry: dict[str, Any] = {"name": name, "norms": norms, "steps": len(norms)}
         positive = [(i, math.log(value)) for i, value in enumerate(norms) if value > 0.0]
         if len(positive) >= _SHORTEST:
-            entry["slope"] = _slope(positive)
+            entry["slope"] = slope_of(positive)
         entry["ratio"] = norms[-1] / norms[0] if norms[0] > 0.0 else None
         found.append(entry)
     return {"layers": found} if found else {}
@@ -104,7 +104,8 @@ def _norms(module: nn.RNNBase, inputs: Tensor, rest: Sequence[Any], real: Tensor
     return [math.sqrt(t / n) for t, n in zip(totals, numbers, strict=True) if n >= enough]
 
 
-def _slope(points: Sequence[tuple[int, float]]) -> float:
+def slope_of(points: Sequence[tuple[int, float]]) -> float:
+    """Return the slope of a line through points, by least squares."""
     mean_x = sum(x for x, _ in points) / len(points)
     mean_y = sum(y for _, y in points) / len(points)
     return sum((x - mean_x) * (y - mean_y) for x, y in points) / sum((x - mean_x) ** 2 for x, _ in points)

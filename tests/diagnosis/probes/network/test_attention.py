@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from thalweg.batch import Batch
-from thalweg.diagnosis.probes.attention import attention
+from thalweg.diagnosis.probes.network.attention import attention
 from thalweg.diagnosis.subject import Subject
 from thalweg.heads import Softmax
 from thalweg.models import Encoder

@@ -8,7 +8,7 @@ from probe_cases import subject_of
 from torch import nn
 
 from thalweg.batch import Batch
-from thalweg.diagnosis.probes.recurrence import gates, memory
+from thalweg.diagnosis.probes.network.recurrence import gates, memory
 from thalweg.diagnosis.subject import Subject
 from thalweg.heads import as_head
 

@@ -7,7 +7,7 @@ import torch
 from probe_cases import subject_of
 from torch.nn import functional as F
 
-from thalweg.diagnosis.probes.representations import mean_cosine, representations, spread, states_of
+from thalweg.diagnosis.probes.network.representations import mean_cosine, representations, spread, states_of
 
 
 def test_effective_rank_is_that_of_the_singular_values():

@@ -1,0 +1,261 @@
+"""What the networks answer: the loss example by example, the classes predicted, and a better output layer."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from thalweg.batch import Batch
+from thalweg.diagnosis.probes.network.representations import states_of
+from thalweg.diagnosis.probes.parts import affordable, losses_by_example, mean_loss
+from thalweg.diagnosis.probes.untouched import probe
+from thalweg.diagnosis.subject import Subject
+from thalweg.errors import InputError
+from thalweg.heads.base import ConvexLoss, expand_to
+from thalweg.models.mlp import MaskedLinear
+from thalweg.objective import Objective
+
+_EXAMPLES: Final = 1024
+_SHOWN: Final = 20
+_HARD: Final = 0.05  # of the examples
+_SURE: Final = 0.9  # probability of an answer
+_CLASSES: Final = 200  # whose figures are told one by one
+_MOST_CLASSES: Final = 100_000
+_NUMBERS: Final = 2**25  # states times width times classes, for the output layer that is fitted
+_FIT_STEPS: Final = 30
+_RIDGE: Final = 1e-4  # of the fitted layer's weights, which a separable half has no best ones without
+
+
+@probe()
+def examples(subject: Subject) -> dict[str, Any]:
+    """Measure the loss of each example, on training and validation batches.
+
+    `hardest` are the examples with the largest losses: place in all batches one after the other, batch and row in it,
+    loss, target, prediction and its probability where the answers are classes. `hard_share` is the share of the whole
+    loss that the hardest twentieth of the examples has. `sure_mistakes` are wrong answers with a probability above
+    0.9, the surest first.
+    """
+    objective = subject.objective()
+    result = {}
+    for name, batches in (("train", subject.train), ("valid", subject.valid)):
+        if found := _losses(objective, _first(batches)):
+            result[name] = found
+    return result
+
+
+@probe()
+def predictions(subject: Subject) -> dict[str, Any]:
+    """Measure how often each class is predicted and how often it is right, on validation data where there are some.
+
+    Entropies are in nats. For answers that are one class of many at each place.
+    """
+    objective = subject.objective()
+    batches = _first(subject.valid or subject.train)
+    answered = [_classes(objective, batch) for batch in batches]
+    if not answered or any(part is None for part in answered):
+        return {}
+    best, targets = (torch.cat([part[i] for part in answered if part is not None]) for i in (0, 1))
+    number = max(int(targets.max()) + 1, int(best.max()) + 1, subject.facts.num_classes or 0) if len(targets) else 0
+    if not 2 <= number <= _MOST_CLASSES:
+        return {}
+    predicted, labels = torch.bincount(best, minlength=number), torch.bincount(targets, minlength=number)
+    right = torch.bincount(targets[best == targets], minlength=number)
+    never = ((predicted == 0) & (labels > 0)).nonzero().squeeze(1)
+    never = never[labels[never].argsort(descending=True, stable=True)]
+    result: dict[str, Any] = {
+        "of": "valid" if subject.valid else "train",
+        "answers": len(targets),
+        "classes": int((labels > 0).sum()),
+        "accuracy": float((best == targets).double().mean()),
+        "accuracy_over_majority": float((best == targets).double().mean() - labels.max() / labels.sum()),
+        "prediction_entropy": _entropy(predicted),
+        "label_entropy": _entropy(labels),
+        "top_prediction": int(predicted.argmax()),
+        "top_prediction_share": float(predicted.max() / predicted.sum()),
+        "top_label": int(labels.argmax()),
+        "top_label_share": float(labels.max() / labels.sum()),
+        "rarest_share": float(labels[labels > 0].min() / labels.sum()),
+        "never_predicted": [[int(i), int(labels[i])] for i in never[:_SHOWN]],
+        "never_predicted_share": float(labels[never].sum() / labels.sum()),
+    }
+    if number <= _CLASSES:
+        result["by_class"] = [
+            {"class": i, "labels": a, "predicted": b, "right": c}
+            for i, (a, b, c) in enumerate(zip(labels.tolist(), predicted.tolist(), right.tolist(), strict=True))
+        ]
+    return result
+
+
+@probe()
+def capacity(subject: Subject) -> dict[str, Any]:
+    """Measure the loss and accuracy on training and validation data, and the loss with a better output layer.
+
+    `narrowest` is the smallest number of units of a layer, `width` that of the hidden states.
+    `refitted_head_loss` is the loss, on one half of the training states, of an output layer that was fitted to the
+    other half from the present one on; `present_head_loss` is that of the present layer on the same half. Far below it,
+    the layer is not trained yet. For a softmax, linear, and states that are more than twice the width.
+    """
+    objective = subject.objective()
+    train, valid = _first(subject.train), _first(subject.valid)
+    result: dict[str, Any] = {
+        "train_loss": mean_loss(objective, train),
+        "valid_loss": mean_loss(objective, valid) if valid else None,
+        "train_accuracy": _accuracy(objective, train),
+        "valid_accuracy": _accuracy(objective, valid),
+        "narrowest": _narrowest(subject),
+    }
+    forms = []
+    with torch.no_grad():
+        for batch in train:
+            hidden = objective.hidden(batch)
+            result["width"] = hidden.shape[-1]
+            forms.append(objective.head.linear_form(hidden, batch.targets, batch.mask, batch.weights))
+    if any(f is None or f.loss is not ConvexLoss.SOFTMAX or f.targets.is_floating_point() for f in forms):
+        return result
+    layer = forms[0].layer
+    states = torch.cat([form.features for form in forms]).float()
+    targets = torch.cat([form.targets for form in forms])
+    if layer is None:
+        found = [states_of(objective, batch) for batch in train]
+        if found[0][1] == "the model's output" or sum(len(rows) for rows, _ in found) != len(targets):
+            return result
+        logits, states = states, torch.cat([rows for rows, _ in found]).float()
+        num_classes = logits.shape[1]
+    else:
+        logits = F.linear(states, layer.weight, layer.bias).float()
+        num_classes = layer.out_features
+    return result | _refitted(states, targets, logits.detach(), num_classes)
+
+
+def _narrowest(subject: Subject) -> int | None:
+    """Return the smallest number of units of any layer before the output; None where there is no layer."""
+    widths: list[int] = []
+    linear: list[int] = []
+    for module in subject.model.modules():
+        if isinstance(module, nn.Linear | MaskedLinear):
+            linear.append(int(module.out_features))
+        elif isinstance(module, nn.RNNBase):
+            widths.append((module.proj_size or module.hidden_size) * (2 if module.bidirectional else 1))
+        elif isinstance(module, nn.Embedding | nn.EmbeddingBag) and subject.facts.family != "linear":
+            widths.append(module.embedding_dim)
+    if not any(True for _ in subject.head.parameters()):
+        linear = linear[:-1]  # the output layer
+    return min([*widths, *linear], default=None)
+
+
+def _refitted(states: Tensor, targets: Tensor, logits: Tensor, num_classes: int) -> dict[str, float]:
+    """Return the mean cross-entropy on every other state: as it is, and with a layer that is fitted to the rest."""
+    number, width = states.shape
+    number = min(number, max(1, _NUMBERS // (width * num_classes)))
+    if number < 4 * width:
+        return {}
+    states, targets, logits = states[:number], targets[:number], logits[:number]
+    center, scale = states.mean(0), states.std(0).clamp(min=1e-6 * float(states.abs().max().clamp(min=1e-30)))
+    inputs = (states - center) / scale
+    # What is fitted is added to the present layer, so that it starts there.
+    weight = states.new_zeros(num_classes, width).requires_grad_()
+    bias = states.new_zeros(num_classes).requires_grad_()
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=_FIT_STEPS, line_search_fn="strong_wolfe")
+    fitted, held_out = slice(0, None, 2), slice(1, None, 2)
+
+    def loss_of(part: slice) -> Tensor:
+        return F.cross_entropy(logits[part] + F.linear(inputs[part], weight, bias), targets[part])
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = loss_of(fitted) + _RIDGE * weight.square().sum()
+        loss.backward()
+        return loss.detach()
+
+    with torch.no_grad():
+        present = float(loss_of(held_out))
+    optimizer.step(closure)
+    with torch.no_grad():
+        return {"present_head_loss": present, "refitted_head_loss": float(loss_of(held_out)), "refitted_on": number}
+
+
+def _first(batches: Sequence[Batch]) -> list[Batch]:
+    return affordable(batches, _EXAMPLES) if batches else []
+
+
+def _losses(objective: Objective, batches: Sequence[Batch]) -> dict[str, Any]:
+    places: list[dict[str, Any]] = []
+    mistakes: list[dict[str, Any]] = []
+    start = 0
+    for b, batch in enumerate(batches):
+        sums, counts, prediction = losses_by_example(objective, batch)
+        known = _answers(objective, batch, prediction)
+        for i, (total, count) in enumerate(zip(sums.tolist(), counts.tolist(), strict=True)):
+            if count <= 0.0:
+                continue
+            place = {"index": start + i, "batch": b, "row": i, "loss": total / count}
+            if known is not None:
+                answer, chance, target = (part[i] for part in known)
+                place |= {"target": target, "prediction": answer, "probability": chance}
+                if answer != target and chance > _SURE:
+                    mistakes.append(place)
+            places.append(place)
+        start += batch.num_examples
+    if not places:
+        return {}
+    losses = sorted((place["loss"] for place in places), reverse=True)
+    hard = max(1, round(_HARD * len(losses)))
+    total = sum(losses)
+    return {
+        "examples": len(losses),
+        "mean": total / len(losses),
+        "median": losses[len(losses) // 2],
+        "largest": losses[0],
+        "hard_share": sum(losses[:hard]) / total if total > 0.0 else None,
+        "hardest": sorted(places, key=lambda place: -place["loss"])[:_SHOWN],
+        "num_sure_mistakes": len(mistakes),
+        "sure_mistakes": sorted(mistakes, key=lambda place: -place["probability"])[:_SHOWN],
+        "losses": [losses[round(q * (len(losses) - 1) / 20)] for q in range(21)],
+    }
+
+
+def _answers(objective: Objective, batch: Batch, prediction: Tensor) -> tuple[list[int], list[float], list[int]] | None:
+    """Return of each example the answer, its probability and the target, where they are one class of many."""
+    if batch.targets.is_floating_point() or batch.targets.dim() != 1 or prediction.dim() != 2:
+        return None
+    try:
+        ids, chances = objective.head.decode(prediction, 1)
+    except (ValueError, RuntimeError, NotImplementedError):
+        return None
+    return ids[:, 0].tolist(), chances[:, 0].double().exp().tolist(), batch.targets.tolist()
+
+
+def _classes(objective: Objective, batch: Batch) -> tuple[Tensor, Tensor] | None:
+    """Return answers and targets of the real places, where they are one class of many."""
+    targets = batch.targets
+    if targets.is_floating_point() or targets.dtype == torch.bool:
+        return None
+    with torch.no_grad():
+        prediction = objective.prediction(batch)
+        mask = None if batch.mask is None else expand_to(batch.mask, targets.shape, "mask")
+        try:
+            best = objective.head.best_ids(prediction, mask)
+        except (ValueError, RuntimeError, NotImplementedError, InputError):
+            return None
+    if best.shape != targets.shape:
+        return None
+    real = targets >= 0
+    real = real if mask is None else real & mask
+    return best[real], targets[real].long()
+
+
+def _accuracy(objective: Objective, batches: Sequence[Batch]) -> float | None:
+    answered = [_classes(objective, batch) for batch in batches]
+    if not answered or any(part is None for part in answered):
+        return None
+    right = sum(int((part[0] == part[1]).sum()) for part in answered if part is not None)
+    number = sum(len(part[0]) for part in answered if part is not None)
+    return right / number if number else None
+
+
+def _entropy(counts: Tensor) -> float:
+    share = counts.double() / counts.sum()
+    return float(torch.special.entr(share).sum()) if math.isfinite(float(share.sum())) else math.nan
