@@ -17,8 +17,6 @@ from thalweg.diagnosis.diagnose import known, measure, plain
 from thalweg.diagnosis.of_run import subject_of
 from thalweg.diagnosis.trends import trends_of
 from thalweg.errors import InputError
-from thalweg.training.folder import checkpoint
-from thalweg.training.folder.run import WEIGHTS
 from thalweg.training.recipe.recipe import Options
 from thalweg.training.session.loop import train
 from thalweg.training.session.plan import Request
@@ -107,9 +105,6 @@ def run(
                 history.extend(train(session))
             except InputError as error:
                 failed = str(error)
-        path = session.run.folder / WEIGHTS
-        kept = checkpoint.load_tensors(path) if path.is_file() else None
-        del kept
         recipe = session.run.recipe
         subject = subject_of(
             recipe, session.task, session.prepared, (session.model, session.head), history, session.feed
@@ -129,6 +124,7 @@ def run(
             "trends": plain(trends),
             "probes": found,
             "skipped": skipped,
+            "sites": _sites(plain(history)),
             "valid_loss": trends.get("valid_end"),
             "metrics": trends.get("metrics", {}),
             "failed": failed,
@@ -136,6 +132,13 @@ def run(
             "losses": [round(entry["loss"], 5) for entry in plain(history)
                        if entry["event"] == "step" and entry["loss"] is not None],
         }  # fmt: skip
+
+
+def _sites(history: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Return what was measured of activations on the first and on the last step where it was."""
+    measured = [entry["sites"] for entry in history if entry.get("sites")]
+    keep = ("name", "kind", "std", "flow", "dead", "saturated", "entropy")
+    return [[{k: site[k] for k in keep if k in site} for site in sites] for sites in (measured[:1] + measured[-1:])]
 
 
 def _data(case: Case, folder: Path, *, undone: bool) -> dict[str, Any]:

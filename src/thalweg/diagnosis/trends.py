@@ -151,7 +151,8 @@ def _roughness(losses: np.ndarray) -> dict[str, Any]:
     spread = np.maximum(1.4826 * np.median(np.abs(windows - middle[:, None]), 1), 1e-3 * np.abs(middle) + 1e-12)
     score = residual / spread
     after = np.arange(n) >= n // 10
-    spikes = (score > 6.0) & (residual > 0.25 * np.abs(middle)) & after
+    start = abs(float(np.median(losses[:3])))  # a jump that is nothing beside what was learned is none
+    spikes = (score > 6.0) & (residual > 0.25 * np.abs(middle)) & (residual > 0.1 * start) & after
     differences = np.diff(losses)
     answer = 0.0
     if len(differences) > 2 and differences.std() > 0.0:
@@ -159,7 +160,9 @@ def _roughness(losses: np.ndarray) -> dict[str, Any]:
     late = losses[n // 2 :]
     return {
         "spikes": int(np.sum(spikes & ~np.roll(spikes, 1))),
-        "spike_height": float(np.max(residual[spikes] / np.abs(middle[spikes]))) if spikes.any() else 0.0,
+        "spike_height": float(np.max(residual[spikes] / np.maximum(np.abs(middle[spikes]), 0.1 * start)))
+        if spikes.any()
+        else 0.0,
         "spike_steps": [int(step) + 1 for step in np.flatnonzero(spikes)[:20]],
         "ups": float(np.mean(differences > 0.0)),
         "ups_late": float(np.mean(np.diff(late) > 0.0)) if len(late) > 1 else 0.0,
@@ -350,7 +353,7 @@ def _evaluations(entries: Iterable[Mapping[str, Any]], found: Mapping[str, Any])
     if not losses:
         return {}
     best = int(np.argmin(losses))
-    span = max(abs(losses[0] - min(losses)), 1e-12)
+    start = abs(found.get("loss_start", losses[0]))
     result: dict[str, Any] = {
         "valid_losses": losses,
         "valid_first": losses[0],
@@ -359,7 +362,7 @@ def _evaluations(entries: Iterable[Mapping[str, Any]], found: Mapping[str, Any])
         "valid_best_at": (best + 1) / len(losses),
         "num_evaluations": len(losses),
         "valid_rise": (losses[-1] - min(losses)) / max(abs(min(losses)), 1e-12),
-        "valid_rise_of_drop": (losses[-1] - min(losses)) / span,
+        "valid_rise_of_start": (losses[-1] - min(losses)) / max(start, 1e-12),
         "in_training_mode": any(entry.get("training_mode") for entry in evaluations),
     }
     last = evaluations[-1].get("metrics") or {}

@@ -11,6 +11,8 @@ def over_fitting(evidence: Evidence) -> Finding | None:
     end, most = evidence.trend("valid_end"), limit("valid rise")
     if rise is None or best is None or train is None or end is None or rise < most:
         return None
+    if (evidence.trend("valid_rise_of_start") or 0.0) < limit("valid rise of start"):
+        return None
     lowest = evidence.trend("loss_best", train) or train
     if train > end or train > 1.5 * lowest + 1e-3 or (evidence.trend("num_evaluations") or 0) < 3:
         return None

@@ -63,7 +63,8 @@ LIMITS: Final[dict[str, float]] = {
     "unchanged": 0.5,
     "float16 underflow": 0.3,
     # generalization and data
-    "valid rise": 0.15,
+    "valid rise": 0.15,  # of the best
+    "valid rise of start": 0.08,  # of the first training loss
     "shrunk": 0.3,
     "penalty share": 0.3,
     "strong dropout": 0.7,

@@ -103,15 +103,20 @@ def label_noise(evidence: Evidence) -> Finding | None:
 
 def never_predicted(evidence: Evidence) -> Finding | None:
     """Labels with a share of the data of which not one is ever predicted."""
-    missing, least = evidence.numbers("predictions", "never_predicted"), limit("label share")
-    named = {name: share for name, share in missing.items() if share > least}
+    answers, least = evidence.probe("predictions", "answers"), limit("label share")
+    labels = evidence.data("label_names") or []
+    named = {
+        str(labels[place]) if place < len(labels) else f"class {place}": count / answers
+        for place, count in evidence.found("predictions", "never_predicted") or ()
+        if answers and count > least * answers
+    }
     if not named:
         return None
     worst = max(named, key=lambda name: named[name])
     return Finding(
         "never-predicted",
         Severity.WARNING,
-        f"{len(named)} labels are never predicted; {worst} is the answer of {named[worst]:.0%} of the examples.",
+        f"{counted(len(named), 'label')} never predicted; {worst!r} is the answer of {named[worst]:.0%} of the examples.",
         Repair("Let rare labels count as much as frequent ones: --class-weights balanced.",
                {"class_weights": "balanced"}),
         {"share": named[worst]},
