@@ -43,7 +43,7 @@ TESTED_IN = {
     "errors.py": "cli/test_main.py",
     "diagnosis/": "diagnosis/test_diagnose.py",
     "diagnosis/probes/untouched.py": "diagnosis/probes/test_catalog.py",
-    "diagnosis/symptoms/": "diagnosis/test_diagnose.py",
+    "diagnosis/symptoms/": "diagnosis/symptoms/test_rules.py",
     "frameworks/whole_loss.py": "frameworks/test_trainer.py",
     "frameworks/wrapped.py": "frameworks/test_trainer.py",
     "heads/analytic.py": "heads/test_candidates.py",

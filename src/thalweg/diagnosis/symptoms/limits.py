@@ -52,7 +52,6 @@ LIMITS: Final[dict[str, float]] = {
     # representations
     "cosine": 0.98,
     "token cosine": 0.5,
-    "rank share": 0.1,
     "no better than a guess": 0.03,  # accuracy above that of the most frequent class
     "one position": 0.9,
     "collapsed heads": 0.5,

@@ -116,7 +116,7 @@ def never_predicted(evidence: Evidence) -> Finding | None:
     return Finding(
         "never-predicted",
         Severity.WARNING,
-        f"{counted(len(named), 'label')} never predicted; {worst!r} is the answer of {named[worst]:.0%} of the examples.",
+        f"Of {counted(len(named), 'label')} none was predicted; {worst!r} is right for {named[worst]:.0%} of all.",
         Repair("Let rare labels count as much as frequent ones: --class-weights balanced.",
                {"class_weights": "balanced"}),
         {"share": named[worst]},

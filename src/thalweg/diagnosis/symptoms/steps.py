@@ -61,7 +61,7 @@ def learning_rate_too_low(evidence: Evidence) -> Finding | None:
     gain, margin = evidence.trend("gain_certainty"), evidence.probe("rate", "best_factor_start")
     if ratio is None or moved is None or margin is None or evidence.fact("is_proved"):
         return None
-    if evidence.trend("lr_tail", 0.0) or (evidence.trend("clipped", 0.0) or 0.0) > 0.9:
+    if (evidence.trend("lr_tail", 0.0) or 0.0) > limit("lr tail") or (evidence.trend("clipped", 0.0) or 0.0) > 0.9:
         return None
     small, least, short = limit("update ratio"), limit("moved little"), limit("rate far below")
     if ratio < small and moved < least and margin > short:
