@@ -7,6 +7,7 @@ from thalweg.diagnosis.finding import Finding, Repair, Severity
 from thalweg.diagnosis.symptoms.evidence import Evidence
 from thalweg.diagnosis.symptoms.limits import limit
 from thalweg.diagnosis.symptoms.repairs import action, options_of
+from thalweg.errors import counted
 
 
 def _numeric(evidence: Evidence) -> dict[str, dict[str, Any]]:
