@@ -242,6 +242,14 @@ def use_diagnosis() -> None:
     plane: diagnosis.Landscape = diagnosis.landscape(objective, ["random", "gradient"], points=3)
     line: diagnosis.Between = diagnosis.between(objective, small_objective(), points=3)
     print(plane.losses, line.barrier)
+    model, inputs, targets = nn.Linear(2, 2), torch.ones(2, 2), torch.tensor([0, 1])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    watch = diagnosis.Watch(model, optimizer)
+    loss = nn.functional.cross_entropy(model(inputs), targets)
+    watch.loss(loss, targets)
+    loss.backward()
+    optimizer.step()
+    print(watch.history, watch.findings())
 
 
 def use_frameworks() -> None:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from thalweg.cli.output import Terminal, print_json
 from thalweg.cli.progress import display
+from thalweg.cli.warnings import LiveWarnings
 from thalweg.errors import counted
 from thalweg.status import Status
 from thalweg.training.folder.run import REPORT, finite
@@ -36,12 +37,15 @@ def train_and_show(
     say(f"Training {session.run.recipe.model.model} on {session.task.describe(session.prepared)}: {_bounds(session)}.")
     ends_early = session.run.recipe.training.certify > 0.0
     seconds = session.expected_seconds if ends_early else math.inf
+    warnings = LiveWarnings(say)
     with display(console, session.total_steps, session.place.step, seconds, quiet=quiet) as show:
 
         def watch(entry: dict[str, Any]) -> None:
             nonlocal received
             received = entry.get("signal")
             show(entry)
+            if not quiet:
+                warnings.take(entry)
 
         summary = train_and_finish(session, say, watch)
     if as_json:

@@ -95,7 +95,8 @@ def _incidents(history: History) -> dict[str, Any]:
         first = rejected[0]
         found["rejected_share"] = len(rejected) / (len(rejected) + taken)
         found["first_rejected"] = {key: first[key] for key in ("step", "reason", "where", "what") if key in first}
-    blank = [entry for entry in history if entry.get("event") == "step" and _number(entry.get("loss")) is None]
+    told = [entry for entry in history if entry.get("event") == "step" and "loss" in entry]
+    blank = [entry for entry in told if _number(entry["loss"]) is None]
     if blank:  # a loop of one's own that went on with NaN
         found["not_finite"] = len(blank)
         found["first_not_finite"] = {key: blank[0][key] for key in ("step", "where", "what") if key in blank[0]}

@@ -90,11 +90,20 @@ class Recorder:
         self._failed: dict[str, str] = {}
         self._told: set[str] = set()
 
-    def before_forward(self, *, sites: bool) -> None:
-        """Begin to measure the operations of the forward pass, if wanted."""
+    def before_forward(self, *, sites: bool, entered: nn.Module | None = None) -> None:
+        """Begin to measure the operations of the forward pass, if wanted.
+
+        Args:
+            sites: whether they are measured.
+            entered: a module whose forward pass has begun already.
+        """
         self._sees_sites = sites
         if sites:
-            self._sites.attach()
+            self._sites.attach(entered)
+
+    def end_forward(self) -> None:
+        """Measure no more operations of this step."""
+        self._sites.end_forward()
 
     def before_step(self, *, layers: bool) -> None:
         """Copy the weights, if the layers are to be measured."""

@@ -57,8 +57,9 @@ class Sites:
         self._mode: _Calls | None = None
         self._whole: nn.Module | None = None  # a module that is one operation, while it runs
 
-    def attach(self) -> None:
-        """Measure the next forward pass."""
+    def attach(self, entered: nn.Module | None = None) -> None:
+        """Measure the next forward pass; or the one under way in a module that has just been entered."""
+        self._remove_hooks()
         self._begin()
         if (
             not self.trouble and not self._is_compiled
@@ -67,6 +68,8 @@ class Sites:
                 register_module_forward_pre_hook(self._enter),
                 register_module_forward_hook(self._leave, always_call=True),
             ]
+            if entered is not None:
+                self._enter(entered, None)
 
     def detach(self, flow: float = 1.0) -> list[Site]:
         """Stop, and return what was measured, gradients times `flow` (waits for the device)."""
@@ -89,6 +92,10 @@ class Sites:
             if "flow" in site:
                 site["flow"] *= flow
         return sites
+
+    def end_forward(self) -> None:
+        """Measure no more operations; gradients still come back to those that were seen."""
+        self._remove_hooks()
 
     def _remove_hooks(self) -> None:
         for handle in self._handles:

@@ -1,0 +1,36 @@
+"""Warnings while a run trains: each new sentence about its history, said once."""
+
+from collections.abc import Callable
+from typing import Any, Final, final
+
+from thalweg.report.text import visible
+
+MAX_KEPT: Final = 2000  # entries that are looked at, the newest
+
+
+@final
+class LiveWarnings:
+    """Takes history entries, and says what is new when a measured step, an evaluation or a rejected step comes.
+
+    Args:
+        say: takes a sentence, above the progress bar.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._entries: list[dict[str, Any]] = []
+        self._said: set[str] = set()
+
+    def take(self, entry: dict[str, Any]) -> None:
+        """Take the next entry."""
+        from thalweg.diagnosis.live import warnings_of
+
+        self._entries.append(entry)
+        if len(self._entries) > MAX_KEPT:  # the first steps say where the loss has started
+            del self._entries[MAX_KEPT // 4 : MAX_KEPT // 2]
+        if "layers" not in entry and entry["event"] not in {"evaluation", "rejected"}:
+            return
+        for sentence in warnings_of(self._entries):
+            if sentence not in self._said:
+                self._said.add(sentence)
+                self._say(f"Warning: {visible(sentence)}")

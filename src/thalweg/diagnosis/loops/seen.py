@@ -1,0 +1,161 @@
+"""What a model in anyone's loop is called with: some batches of it, and the head for which its loss is the loop's."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, final
+
+import torch
+from torch import Tensor, nn
+
+from thalweg.batch import Batch
+from thalweg.errors import InputError
+from thalweg.frameworks.whole_loss import WholeLoss
+from thalweg.heads.adapt import as_head
+from thalweg.heads.base import AbstractHead
+from thalweg.heads.value import Value
+
+MAX_KEPT: Final = 16  # batches; more are taken over a longer time instead
+LOSSES: Final = (nn.CrossEntropyLoss, nn.MSELoss, nn.BCEWithLogitsLoss)
+SAME: Final = 1e-3  # relative difference up to which a loss is taken to be the loop's
+_NO_CURVATURE = (
+    "The loss is one number that the model computes, so that it has no Gauss-Newton matrix; give Watch(..., head=...) "
+    "the loss of the model's output."
+)
+
+
+@final
+class Kept:
+    """Some batches out of many: at most so many, spread evenly over all that were offered."""
+
+    def __init__(self) -> None:
+        self.batches: list[Batch] = []
+        self._offered, self._every = 0, 1
+
+    def offer(self, batch: Batch) -> None:
+        """Keep a copy of a batch, if its turn has come."""
+        if self._offered % self._every == 0:
+            self.batches.append(copied(batch))
+            if len(self.batches) > MAX_KEPT:
+                self.batches = self.batches[::2]
+                self._every *= 2
+        self._offered += 1
+
+
+@final
+class Call:
+    """One call of a model: its arguments by name, and what it returned.
+
+    Args:
+        model: with the `forward` that was called.
+        args, kwargs: what it was called with.
+        output: what it returned.
+    """
+
+    def __init__(self, model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> None:
+        bound = inspect.signature(model.forward).bind(*args, **kwargs)
+        self.inputs: dict[str, Tensor] = {}
+        self.is_complete = True  # whether the tensors by name are all that it was called with
+        for name, value in bound.arguments.items():
+            kind = bound.signature.parameters[name].kind
+            named = value if kind is inspect.Parameter.VAR_KEYWORD else {name: value}
+            for key, part in named.items():
+                if isinstance(part, Tensor):
+                    self.inputs[key] = part.detach()
+                elif part is not None and not isinstance(part, bool):
+                    self.is_complete = False
+        loss, result = _field(output, "loss"), output if isinstance(output, Tensor) else _field(output, "logits")
+        self.loss = None if loss is None else loss.detach()
+        self.output = None if result is None else result.detach()
+
+    @property
+    def num_examples(self) -> int:
+        """Rows of the first input."""
+        return next((len(tensor) for tensor in self.inputs.values() if tensor.dim()), 0)
+
+    def batch(self, targets: Tensor) -> Batch:
+        """Return the inputs with targets."""
+        return Batch(dict(self.inputs), targets.detach())
+
+
+def copied(batch: Batch) -> Batch:
+    """Return a batch of copies, since loops write into their tensors."""
+    inputs = {name: tensor.clone() for name, tensor in batch.inputs.items()}
+    return Batch(inputs, batch.targets.clone())
+
+
+def fitting_head(call: Call, loss: float, targets: Tensor) -> AbstractHead | None:
+    """Return the head of PyTorch's common losses that gives this loss for a call; None where none does."""
+    if call.output is None or not call.is_complete:
+        return None
+    for kind in LOSSES:
+        try:
+            with torch.no_grad():
+                head = as_head(kind())
+                total, count = head.loss_from_hidden(call.output.float(), targets)
+                value = float(total / head.divisor(count.to(total.dtype)))
+        except (RuntimeError, ValueError, IndexError, InputError):
+            continue
+        if abs(value - loss) <= SAME * max(abs(loss), 1e-6):
+            return head
+    return None
+
+
+def own_loss(model: nn.Module) -> tuple[nn.Module, AbstractHead]:
+    """Return networks for a model that computes its loss itself, as those of Hugging Face do when they get labels."""
+
+    def loss(network: nn.Module, inputs: dict[str, Any]) -> Tensor:
+        found = _field(network(**inputs), "loss")
+        assert found is not None
+        return found
+
+    return WholeLoss(model, loss), Value(_NO_CURVATURE, averages=True)
+
+
+def output_sum(model: nn.Module) -> tuple[nn.Module, AbstractHead]:
+    """Return networks for a model whose loss nobody knows: they add up its output."""
+    return WholeLoss(model, lambda network, inputs: _sum(network(**inputs))), Value(_NO_CURVATURE, averages=True)
+
+
+def inside(name: str) -> str:
+    """Return the name that a module of a model with such a loss has in the model itself."""
+    return name.removeprefix("model.")
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return the network inside of what data parallelism and compilation have made of it."""
+    for _ in range(4):
+        inner = getattr(model, "_orig_mod", None)
+        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            inner = model.module
+        if not isinstance(inner, nn.Module):
+            break
+        model = inner
+    return model
+
+
+def bare(optimizer: Any) -> torch.optim.Optimizer:
+    """Return PyTorch's optimizer inside of what frameworks have made of it.
+
+    Raises:
+        InputError: if there is none.
+    """
+    for _ in range(5):
+        inner = getattr(optimizer, "optimizer", None)
+        if inner is None:
+            break
+        optimizer = inner
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise InputError(f"Watch(model, optimizer) needs a torch.optim.Optimizer; got a {type(optimizer).__name__}.")
+    return optimizer
+
+
+def _field(output: Any, name: str) -> Tensor | None:
+    value = output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
+    return value if isinstance(value, Tensor) and not isinstance(output, Tensor) else None
+
+
+def _sum(output: Any) -> Tensor:
+    if isinstance(output, Tensor):
+        return output.sum()
+    parts = output.values() if isinstance(output, Mapping) else output
+    return sum((_sum(part) for part in parts), torch.zeros(()))

@@ -1,0 +1,382 @@
+"""Watching a training in anyone's own loop: the same entries as those of a run, and the same findings."""
+
+import contextlib
+import dataclasses
+import math
+import time
+import weakref
+from collections.abc import Iterator
+from typing import Any, Final, final
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from thalweg import vectors
+from thalweg.batch import Batch
+from thalweg.diagnosis.diagnose import SECONDS, diagnose_subject, plain
+from thalweg.diagnosis.finding import Diagnosis, Finding
+from thalweg.diagnosis.loops.record import Record, clipping_norm
+from thalweg.diagnosis.loops.seen import Call, Kept, bare, fitting_head, inside, output_sum, own_loss, unwrapped
+from thalweg.diagnosis.networks import dropout_of, family_of
+from thalweg.diagnosis.subject import Facts, Subject
+from thalweg.diagnosis.symptoms.rules import findings_of
+from thalweg.diagnosis.trends import trends_of
+from thalweg.errors import InputError
+from thalweg.heads.adapt import as_head
+from thalweg.heads.base import AbstractHead
+from thalweg.heads.softmax import Softmax
+from thalweg.heads.value import Value
+from thalweg.objective import Objective
+from thalweg.training.steps.culprit import GRADIENT, find_culprit
+from thalweg.training.steps.gauges import label_figures, parameter_facts
+from thalweg.training.steps.recorder import Interval, Recorder
+
+FIRST_GUESS: Final = 2000  # steps, where nobody says how many there will be
+MAX_SEARCHES: Final = 3  # for what was not finite
+
+
+@final
+class Watch:
+    """Watches a PyTorch training from outside: tell it the loss, and ask for a diagnosis.
+
+    Hooks on the model and the optimizer see everything else, so that accumulation, clipping, schedules, a GradScaler,
+    several calls of the model a step, `torch.compile` and data parallelism need nothing more. The training is the same
+    to the last bit. What is recorded of which step is that of `thalweg.fit`, at most about 2 % of the training's time.
+
+    Args:
+        model: that the loop calls.
+        optimizer: that the loop steps, over the model's parameters.
+        head: the loss of the model's output, as for `Objective`. None: cross-entropy, squared error or binary
+            cross-entropy, whichever gives the loss of the first batch whose targets are told; or the model's own loss,
+            where its output has one. Without any there are no probes; what the steps say is told all the same.
+        steps: how many steps there will be; None: unknown.
+        num_train: how many training examples there are; None: unknown.
+
+    Raises:
+        InputError: if the optimizer is none.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2))
+        >>> optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+        >>> watch = Watch(model, optimizer)
+        >>> for step in range(20):
+        ...     x = torch.randn(32, 3)
+        ...     y = (x[:, 0] > 0).long()
+        ...     loss = nn.functional.cross_entropy(model(x), y)
+        ...     watch.loss(loss, y)
+        ...     loss.backward()
+        ...     optimizer.step()
+        ...     optimizer.zero_grad()
+        >>> len([entry for entry in watch.history if entry["event"] == "step"])
+        20
+
+    Not needed with `thalweg train` and `fit`, which record the same. With several optimizers, watch one.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Any,
+        head: AbstractHead | nn.Module | None = None,
+        *,
+        steps: int | None = None,
+        num_train: int | None = None,
+    ) -> None:
+        self.model = unwrapped(model)
+        self.optimizer: Optimizer = bare(optimizer)
+        self.num_steps = 0
+        self._head = None if head is None else as_head(head)
+        self._has_own_loss = False
+        self._num_train = num_train
+        self._planned = steps or FIRST_GUESS
+        self._interval = Interval.of(self._planned)
+        self._recorder = Recorder([("", self.model)])
+        self._parameters = [parameter for tensors in self._recorder.layers.values() for parameter in tensors]
+        self._record, self._began = Record(), time.monotonic()
+        self._record.add({"event": "watched", **parameter_facts([("", self.model)], self.optimizer)})
+        self._calls: list[Call] = []  # of the step under way
+        self._losses: list[Tensor | float] = []
+        self._batches: list[Batch] = []  # to evaluate its loss again
+        self._labels: list[Batch] = []
+        self._last_call: Call | None = None
+        self._num_classes: int | None = None
+        self._told_before = (0, 0)  # calls and losses when the optimizer began its step
+        self._is_told, self._is_deaf = False, False
+        self._train, self._valid = Kept(), Kept()
+        self._num_searches = 0
+        self._last: dict[str, Any] | None = None
+        self._evaluating: list[tuple[float, int]] | None = None
+        self._modes: set[bool] = set()  # of calls without gradients since the last evaluation: with dropout or not
+        self._peak, self._sizes = 0.0, [0, 0]
+        self._autocast: torch.dtype | None = None
+        self._handles = [
+            model.register_forward_pre_hook(_Ear(self)),
+            model.register_forward_hook(_Ear(self), with_kwargs=True),
+            self.optimizer.register_step_pre_hook(self._before),
+            self.optimizer.register_step_post_hook(self._after),
+        ]
+
+    def loss(self, loss: Tensor | float, targets: Tensor | None = None) -> None:
+        """Tell the loss of a batch, before or after `backward` and `step`; in `evaluation()`, that of one there.
+
+        Args:
+            loss: the number that is minimized.
+            targets: what the model's output was compared with, `[batch, ...]`; they let probes evaluate the loss again.
+        """
+        value = loss.detach() if isinstance(loss, Tensor) else float(loss)
+        call = self._calls[-1] if self._calls else None
+        if self._evaluating is not None:
+            if call is not None:
+                self._evaluating.append((float(value), call.num_examples))
+                if targets is not None and call.is_complete:
+                    self._valid.offer(call.batch(targets))
+            return
+        self._is_told = True
+        if call is None and self._last is not None:  # told after the step
+            self._last["loss"].append(value)
+            if targets is not None and self._last_call is not None:
+                self._pair(self._last_call, value, targets)
+                if "layers" in self._last:
+                    self._last |= label_figures(self._labels)
+                self._batches, self._labels = [], []  # of the step that is over
+            return
+        self._losses.append(value)
+        if call is not None and targets is not None:
+            self._pair(call, value, targets)
+
+    @contextlib.contextmanager
+    def evaluation(self) -> Iterator[None]:
+        """Say that what happens inside is an evaluation; losses told inside are averaged over its examples."""
+        held, self._calls = self._calls, []
+        self._evaluating = []
+        try:
+            yield
+        finally:
+            told, self._evaluating, self._calls = self._evaluating, None, held
+        if told:
+            number = sum(count for _, count in told)
+            self.evaluated(sum(loss * count for loss, count in told) / max(number, 1))
+
+    def evaluated(self, loss: Tensor | float, **metrics: float) -> None:
+        """Tell the result of an evaluation: the validation loss, and whatever else was measured."""
+        entry: dict[str, Any] = {"event": "evaluation", "step": self.num_steps, "loss": float(loss)}
+        entry |= {"seconds": time.monotonic() - self._began, "metrics": {k: float(v) for k, v in metrics.items()}}
+        if self._modes == {True}:
+            entry["training_mode"] = True
+        self._record.add(entry)
+        self._modes = set()
+
+    @property
+    def has_own_loss(self) -> bool:
+        """Whether the model computes its loss itself, so that nobody needs to tell it."""
+        return self._has_own_loss
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """Everything that was recorded, as the entries of a run's `history.jsonl` (waits for the device)."""
+        return self._record.entries()
+
+    def subject(self) -> Subject:
+        """Return what a diagnosis looks at."""
+        model, head = self._networks()
+        train, history = self._train.batches if head is not None else [], self.history
+        return Subject(
+            model=model,
+            head=Value("There is no head.", averages=True) if head is None else head,
+            train=train,
+            valid=self._valid.batches if train else (),
+            history=history,
+            facts=self._facts(history),
+            autocast=self._autocast,
+        )
+
+    def diagnose(self, *, seconds: float = SECONDS) -> Diagnosis:
+        """Return what is wrong with the training: what its steps say, and what probes measure now.
+
+        Args:
+            seconds: for the probes; above 0.
+        """
+        with self._undisturbed():
+            return diagnose_subject(self.subject(), seconds=seconds)
+
+    def findings(self) -> list[Finding]:
+        """Return what the steps say so far, without any probe; quick enough to be asked now and then."""
+        history = self.history
+        facts = plain(dataclasses.asdict(self._facts(history)))
+        return findings_of(facts, trends_of(history, facts["steps_per_epoch"]), {})
+
+    def close(self) -> None:
+        """Take the hooks off; what was recorded stays."""
+        self._recorder.stop()
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    @contextlib.contextmanager
+    def _undisturbed(self) -> Iterator[None]:
+        """Let the model be called without taking that for the training."""
+        self._is_deaf = True
+        try:
+            yield
+        finally:
+            self._is_deaf = False
+
+    def called(self, module: nn.Module) -> None:
+        """Begin to measure the operations of the first call of a step, if it is one of those steps."""
+        is_training = torch.is_grad_enabled() and self._evaluating is None and not self._is_deaf
+        if is_training and not self._calls and self._interval.sees_sites(self.num_steps):
+            self._recorder.before_forward(sites=True, entered=module)
+
+    def heard(self, args: Any, kwargs: Any, output: Any) -> None:
+        """Take a call of the model."""
+        if self._is_deaf:
+            return
+        self._recorder.end_forward()
+        try:
+            call = Call(self.model, args, kwargs, output)
+        except (TypeError, ValueError):  # a `forward` whose arguments have no names
+            return
+        if not torch.is_grad_enabled() or self._evaluating is not None:
+            self._modes.add(self.model.training and dropout_of(self.model) > 0.0)
+            if self._evaluating is not None:
+                self._calls = [call]
+            return
+        if self._head is not None and self._train.batches:
+            call.output = None  # nothing needs it any more
+        kind = self._parameters[0].device.type if self._parameters else "cpu"
+        self._autocast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+        self._calls.append(call)
+        if call.loss is not None:
+            self._has_own_loss = True
+            if not self._is_told:
+                self._losses.append(call.loss)
+            if call.is_complete:
+                self._keep(call.batch(torch.ones(1, device=call.loss.device)), call.inputs.get("labels"))
+
+    def _pair(self, call: Call, loss: Tensor | float, targets: Tensor) -> None:
+        """Take targets for a call, and look for the head once."""
+        if call.loss is not None:
+            return
+        if not self._train.batches and call.output is not None:
+            self._head = self._head or fitting_head(call, float(loss), targets)
+            is_class = isinstance(self._head, Softmax) and not targets.is_floating_point() and call.output.dim() > 1
+            self._num_classes = call.output.shape[1] if is_class else None
+        if call.is_complete:
+            self._keep(call.batch(targets), targets)
+
+    def _keep(self, batch: Batch, labels: Tensor | None) -> None:
+        self._train.offer(batch)
+        self._batches.append(batch)
+        if labels is not None:
+            self._labels.append(Batch({}, labels))
+
+    def _before(self, *_: Any) -> None:
+        """Look at the gradients and the weights, just before the optimizer takes its step."""
+        rate = float(self.optimizer.param_groups[0].get("lr", 0.0))
+        self._peak = max(self._peak, rate)
+        self._last = {"event": "step", "step": self.num_steps + 1, "loss": self._losses, "lr": rate, "clipped": False}
+        self._last["grad_norm"] = size = self._gradient_norm()
+        # Where something else computes, nothing waits for it.
+        if size.is_cpu and not math.isfinite(float(size)) and self._num_searches < MAX_SEARCHES:
+            self._last |= self._culprit()
+        self._told_before = len(self._calls), len(self._losses)
+        self._recorder.before_step(layers=self._interval.watches(self.num_steps))
+
+    def _after(self, *_: Any) -> None:
+        """Look at what the step has changed, and begin the next one."""
+        assert self._last is not None
+        calls, losses = self._told_before
+        if (
+            len(self._calls) > calls
+        ):  # from a closure: gradients are known now, and all but the first loss are of others
+            self._last["grad_norm"] = self._gradient_norm()
+            del self._losses[losses + 1 :]
+        keeps = self._interval.watches(self.num_steps + 1)
+        watched = self._recorder.after(self._labels, keeps=keeps)
+        entry = self._last | {"seconds": time.monotonic() - self._began}
+        self._last = self._record.add(entry if watched is None else entry | watched.to_json())
+        self.num_steps += 1
+        self._sizes[0] += sum(call.num_examples for call in self._calls)
+        self._sizes[1] += 1
+        self._last_call = self._calls[-1] if self._calls else None
+        self._calls, self._losses, self._batches, self._labels = [], [], [], []
+        if self.num_steps >= self._planned:
+            self._planned *= 2
+            self._interval = Interval.of(self._planned)
+
+    def _gradient_norm(self) -> Tensor:
+        scale = getattr(self.optimizer, "grad_scale", None)  # of a GradScaler whose factor the optimizer takes out
+        gradients = [p.grad.detach() for p in self._parameters if p.grad is not None and not p.grad.is_sparse]
+        size = vectors.norm(gradients) if gradients else torch.zeros(())
+        return size if scale is None else size / scale
+
+    def _culprit(self) -> dict[str, Any]:
+        """Return where what is not finite began; the weights are still those of the forward pass."""
+        self._num_searches += 1
+        batches, (model, head) = self._batches, self._networks()
+        if head is None or not batches:  # what the loop does with the output is not known
+            batches = [call.batch(torch.ones(1)) for call in self._calls if call.is_complete]
+            model, head = output_sum(self.model)
+        if not batches:
+            return {}
+        try:
+            with self._undisturbed():
+                found = find_culprit(Objective(model, head, batches, autocast=self._autocast))
+        except (RuntimeError, ValueError, InputError):
+            return {}
+        if found is None or (found.what == GRADIENT and not self._batches):
+            return {}
+        return {"where": found.where if model is self.model else inside(found.where), "what": found.what}
+
+    def _networks(self) -> tuple[nn.Module, AbstractHead | None]:
+        if self._head is None and self._has_own_loss:
+            return own_loss(self.model)
+        return self.model, self._head
+
+    def _facts(self, history: list[dict[str, Any]]) -> Facts:
+        group = self.optimizer.param_groups[0]
+        momentum = group.get("momentum", (group.get("betas") or (0.0,))[0])
+        parameter = next((p for p in self._parameters if p.is_floating_point()), None)
+        own = "float32" if parameter is None else str(parameter.dtype).removeprefix("torch.")
+        size = round(self._sizes[0] / self._sizes[1]) if self._sizes[0] else None
+        is_known = bool(self._num_train and size)
+        return Facts(
+            family=family_of(self.model),
+            optimizer=type(self.optimizer).__name__.lower(),
+            lr=self._peak,
+            momentum=None if isinstance(momentum, Tensor) else float(momentum),
+            weight_decay=float(group.get("weight_decay", 0.0)),
+            clip=clipping_norm(history),
+            batch_size=size,
+            full_batch=is_known and size == self._num_train,
+            dropout=dropout_of(self.model),
+            precision=own if self._autocast is None else str(self._autocast).removeprefix("torch."),
+            steps=self.num_steps,
+            steps_per_epoch=-(-self._num_train // size) if self._num_train and size else None,
+            num_train=self._num_train,
+            num_classes=self._num_classes,
+        )
+
+
+@final
+class _Ear:
+    """What hangs on the model: it tells its watch of every call. Copies of the model, saved or not, have a deaf one."""
+
+    def __init__(self, watch: Watch | None = None) -> None:
+        self._watch = None if watch is None else weakref.ref(watch)
+
+    def __call__(self, module: nn.Module, args: Any, *rest: Any) -> None:
+        watch = None if self._watch is None else self._watch()
+        if watch is None:
+            return
+        if rest:  # after the call: keywords and output
+            watch.heard(args, *rest)
+        else:
+            watch.called(module)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Ear":
+        return _Ear()
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return _Ear, ()
