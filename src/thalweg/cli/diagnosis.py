@@ -13,6 +13,7 @@ from rich.text import Text
 from thalweg.cli.output import Terminal, print_json
 from thalweg.diagnosis.diagnose import diagnose
 from thalweg.diagnosis.finding import Diagnosis
+from thalweg.diagnosis.hardest import hardest
 from thalweg.diagnosis.of_run import subject_of_run
 from thalweg.diagnosis.survey import line_to, path_of, survey
 from thalweg.errors import InputError, counted
@@ -62,9 +63,11 @@ def _diagnosed(
     subject = subject_of_run(run)
     if not subject.history:
         say(f"{run.folder} has no history, so what only the way of a training tells is not found.")
-    more = {} if other is None else {"between": line_to(run, subject, other)}
+    more: dict[str, Any] = {} if other is None else {"between": line_to(run, subject, other)}
     with _Line(console, quiet=quiet) as line:
         found = diagnose(subject, seconds=asked["seconds"], say=say, progress=line.show)
+        if found.probes:
+            more["hardest"] = hardest(run, subject)
         if asked["landscape"]:
             more["landscape"] = survey(subject, path_of(run, subject), say)
     return dataclasses.replace(found, probes={**found.probes, **more})

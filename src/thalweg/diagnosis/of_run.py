@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
-import torch
 from torch import nn
 
 from thalweg import names
-from thalweg.batch import Batch
 from thalweg.data.arrays.batches import KEYS, Examples
 from thalweg.diagnosis.networks import dropout_of, family_of
 from thalweg.diagnosis.subject import DataFacts, Facts, Networks, Subject
@@ -58,8 +56,10 @@ def subject_of(
     device, dtype = parameter.device, parameter.dtype
     own = build.build_feed(recipe, task, prepared.train, device) if feed is None else feed
     size = recipe.training.batch_size
-    train = _batches(prepared.train, task, min(size, LARGEST_BATCH) or LARGEST_BATCH, device, dtype, recipe.run.seed)
-    valid = _batches(prepared.valid, task, LARGEST_BATCH, device, dtype, recipe.run.seed)
+    rows = _rows(prepared.train, min(size, LARGEST_BATCH) or LARGEST_BATCH, recipe.run.seed)
+    train = [task.training_batch(prepared.train, part).to(device, dtype) for part in rows]
+    valid_rows = _rows(prepared.valid, LARGEST_BATCH, recipe.run.seed)
+    valid = [task.training_batch(prepared.valid, part).to(device, dtype) for part in valid_rows]
     _, autocast = choose_precision(recipe.run.precision, choose_device("cpu") if device.type == "cpu" else device)
 
     def initial() -> Networks:
@@ -75,7 +75,7 @@ def subject_of(
         valid=valid,
         history=history,
         facts=facts_of(recipe, task, prepared, model, own, history),
-        data=data_facts(task, prepared),
+        data=dataclasses.replace(data_facts(task, prepared), rows=[int(row) for part in rows for row in part]),
         initial=initial,
         in_order=own,
         autocast=autocast,
@@ -153,14 +153,12 @@ def data_facts(task: AbstractTask, prepared: Prepared) -> DataFacts:
     return facts
 
 
-def _batches(
-    examples: Examples, task: AbstractTask, size: int, device: torch.device, dtype: torch.dtype, seed: int
-) -> list[Batch]:
-    """Return random batches of a size: some hundred examples, in at least eight batches where there are so many."""
+def _rows(examples: Examples, size: int, seed: int) -> list[np.ndarray]:
+    """Return which examples make random batches of a size: some hundred, in at least eight where there are so many."""
     total = len(examples)
     if not total:
         return []
     number = min(max(math.ceil(NUM_EXAMPLES / size), FEWEST_BATCHES), MOST_BATCHES, max(1, total // size))
     chosen = np.random.default_rng(seed).permutation(total)[: number * size]
     parts = np.array_split(np.sort(chosen) if examples.lengths is None else chosen, number)
-    return [task.training_batch(examples, np.sort(part)).to(device, dtype) for part in parts]
+    return [np.sort(part) for part in parts]

@@ -81,6 +81,7 @@ class DataFacts:
         columns: for each numeric column its name and its figures (mean, deviation, minimum, maximum, skewness).
         texts: of a training example by its index, for showing; None where there are none.
         lines: of the file, likewise.
+        rows: indices of the training examples in the subject's training batches, one after the other.
     """
 
     label_names: Sequence[str] = ()
@@ -90,6 +91,7 @@ class DataFacts:
     columns: Sequence[Mapping[str, Any]] = ()
     texts: Callable[[int], str] | None = None
     lines: Sequence[int] | None = None
+    rows: Sequence[int] | None = None
 
 
 @final

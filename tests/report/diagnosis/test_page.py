@@ -77,8 +77,8 @@ PROBES = {
     "spectrum": {"density": [[-0.5, 0.1], [0.0, 0.8], [4.0, 0.1]], "sharpness": 4.0, "smallest": -0.5},
     "landscape": {"plane": PLANE, "lines": [LINE]},
     "between": {"other": "runs/y", "places": [0.0, 0.5, 1.0], "losses": [1.0, 3.0, 2.0], "barrier": 1.5},
-    "predictions": {"classes": [{"label": "good", "labels": 5, "predictions": 9}]},
-    "examples": {"train": {"hardest": [{"text": "a text", "target": "good", "prediction": "bad", "loss": 4.0}]}},
+    "predictions": {"of": "valid", "by_class": [{"class": 0, "labels": 5, "predicted": 9, "right": 4}]},
+    "hardest": [{"line": 7, "text": "a text", "target": "good", "prediction": "bad", "loss": 4.0}],
 }
 
 
@@ -171,13 +171,13 @@ def hostile():
     example = {"text": LOUD, "target": LOUD, "prediction": HOSTILE[0], "loss": 1.0}
     probes = {
         **PROBES,
-        "examples": {"train": {"hardest": [example]}},
-        "predictions": {"classes": [{"label": name, "labels": 1, "predictions": 2} for name in HOSTILE]},
+        "hardest": [example],
+        "predictions": {"by_class": [{"labels": 1, "predicted": 2} for _ in HOSTILE]},
         "between": {**PROBES["between"], "other": LOUD},
         "landscape": {"plane": {**PLANE, "directions": [LOUD, HOSTILE[2]]}, "lines": [{**LINE, "directions": [LOUD]}]},
     }
     probes["landscape"]["plane"]["path"] = [{**PLANE["path"][0], "name": LOUD}]
-    facts = {"task": LOUD, "model": LOUD, "optimizer": LOUD, "lr": 0.1}
+    facts = {"task": LOUD, "model": LOUD, "optimizer": LOUD, "lr": 0.1, "data": {"label_names": HOSTILE}}
     return {"findings": [found], "probes": probes, "facts": facts, "skipped": {LOUD: LOUD}}
 
 

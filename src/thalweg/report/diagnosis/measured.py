@@ -190,32 +190,31 @@ def between_panel(probes: Mapping[str, Any]) -> list[Panel]:
     return [Panel("Loss between two runs", f"{words}one valley.", figure=figure)]
 
 
-def examples_panels(probes: Mapping[str, Any]) -> list[Panel]:
-    """Return the examples with the largest losses, with their texts where these are known."""
-    panels = []
-    found = mapping(probes, "examples")
-    for side, name in (("train", "training"), ("valid", "validation")):
-        hardest = entries(mapping(found, side), "hardest")
-        if not hardest:
-            continue
-        keys = [key for key in ("text", "target", "prediction", "loss") if any(key in one for one in hardest)]
-        rows = [[_said(one.get(key)) for key in keys] for one in hardest[:MAX_EXAMPLES]]
-        words = "Where the loss is largest. Many wrong labels among them say that the data are at fault."
-        shown = table(keys, rows, stacked="text" in keys)
-        panels.append(Panel(f"Hardest {name} examples", words, table=shown))
-    return panels
+def examples_panel(probes: Mapping[str, Any]) -> list[Panel]:
+    """Return the training examples with the largest losses, with their texts where these are known."""
+    hardest = entries(probes, "hardest")
+    keys = [key for key in ("line", "text", "target", "prediction", "loss") if any(key in one for one in hardest)]
+    if not keys:
+        return []
+    rows = [[_said(one.get(key)) for key in keys] for one in hardest[:MAX_EXAMPLES]]
+    words = "Where the training loss is largest, of the examples that were looked at. Wrong labels gather here."
+    return [Panel("Hardest training examples", words, table=table(keys, rows, stacked=True))]
 
 
 def _said(value: Any) -> Any:
     return value if number(value) is not None or isinstance(value, str) or value is None else str(value)
 
 
-def predictions_panel(probes: Mapping[str, Any]) -> list[Panel]:
+def predictions_panel(probes: Mapping[str, Any], facts: Mapping[str, Any]) -> list[Panel]:
     """Return how often each label was given beside how often it is right."""
     found = mapping(probes, "predictions")
-    rows = entries(found, "classes")
-    triples = [(text(one, "label", "?"), number(one.get("labels")), number(one.get("predictions"))) for one in rows]
-    triples = [one for one in triples if one[1] is not None and one[2] is not None][:MAX_LABELS]
+    known = [str(name) for name in values(mapping(facts, "data"), "label_names")]
+    triples = []
+    for place, one in enumerate(entries(found, "by_class")):
+        right, given = number(one.get("labels")), number(one.get("predicted"))
+        if right is not None and given is not None:
+            triples.append((known[place] if place < len(known) else text(one, "class", "?"), right, given))
+    triples = sorted(triples, key=lambda one: -one[1])[:MAX_LABELS]
     if not triples:
         return []
     figure = new_figure(height=300, x_title="label", y_title="examples")
@@ -227,4 +226,6 @@ def predictions_panel(probes: Mapping[str, Any]) -> list[Panel]:
         type="linear", showgrid=False, tickvals=ticks, ticktext=[figure_text(one[0], 20) for one in triples]
     )
     figure.update_layout(barmode="group")
-    return [Panel("Predictions and labels", "A label that is there and never predicted has no bar.", figure=figure)]
+    whose = "validation" if text(found, "of") == "valid" else "training"
+    words = f"Of {whose} examples. A label that is never predicted has no second bar."
+    return [Panel("Predictions and labels", words, figure=figure)]

@@ -10,7 +10,7 @@ from thalweg.report.comparison.entries import entries, mapping, text, values
 from thalweg.report.curves import Record
 from thalweg.report.diagnosis.measured import (
     between_panel,
-    examples_panels,
+    examples_panel,
     landscape_panels,
     predictions_panel,
     spectrum_panel,
@@ -162,8 +162,8 @@ def _pictures(
         "spectrum": lambda: spectrum_panel(probes, facts),
         "landscape": lambda: landscape_panels(probes),
         "between": lambda: between_panel(probes),
-        "predictions": lambda: predictions_panel(probes),
-        "examples": lambda: examples_panels(probes),
+        "predictions": lambda: predictions_panel(probes, facts),
+        "examples": lambda: examples_panel(probes),
     }
     return {name: draw() for name, draw in drawn.items()}
 

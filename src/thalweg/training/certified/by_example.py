@@ -4,7 +4,7 @@ import dataclasses
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final, final
 
 import numpy as np
@@ -17,14 +17,12 @@ from thalweg.certificates.by_example.contradictions import Contradiction, contra
 from thalweg.certificates.by_example.suspects import suspect_labels
 from thalweg.certificates.linear.matrices import from_bags
 from thalweg.data.arrays.equal import Prefixes, WholeExamples
-from thalweg.data.columns.facts import as_text
-from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError, is_out_of_memory
 from thalweg.heads.base import AbstractHead, ConvexLoss, LinearForm
 from thalweg.tasks.answering import answering
 from thalweg.tasks.base import AbstractTask, Prepared
+from thalweg.training.folder.again import texts_at
 from thalweg.training.folder.run import Run
-from thalweg.training.session.reading import open_any
 from thalweg.training.steps.feed import in_order
 
 BATCH_SIZE: Final = 256
@@ -267,10 +265,7 @@ def _add_texts(run: Run, task: AbstractTask, parts: list[dict[str, Any] | None])
     wanted = {line for entry in entries for line in _lines_of(entry)}
     if not wanted:
         return
-    recipe = run.recipe
-    source = open_any(recipe.data.source, skip_bad_rows=recipe.data.skip_bad_rows)
-    columns = [run.data["columns"][role] for role in task.inputs if role in run.data["columns"]]
-    texts = dict(_texts_at(source, columns, wanted))
+    texts = texts_at(run, task, wanted)
     for entry in entries:
         found = dict.fromkeys(_at(texts.get(line, []), entry.get("word")) for line in _lines_of(entry))
         entry["texts"] = [text for text in found if text][:TEXTS_OF_A_GROUP]
@@ -282,19 +277,6 @@ def _lines_of(entry: dict[str, Any]) -> list[int]:
         return entry["lines"]
     firsts = [one["lines"][0] for one in entry["labels"]]
     return firsts if entry["word"] is None else [entry["line"]]
-
-
-def _texts_at(source: AbstractSource, columns: list[str], wanted: set[int]) -> Iterator[tuple[int, list[str]]]:
-    """Yield line and texts of these lines: the words of a row of words, else its text or texts."""
-    last = max(wanted)
-    for chunk in source.chunks():
-        values = [chunk.column(name) for name in columns]
-        for place, line in enumerate(chunk.lines):
-            if line in wanted:
-                row = [column[place] for column in values]
-                yield line, [as_text(value) for value in (row[0] if isinstance(row[0], list) else row)]
-        if len(chunk) and chunk.lines[-1] >= last:
-            return
 
 
 def _at(texts: list[str], word: int | None) -> str:

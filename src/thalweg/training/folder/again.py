@@ -1,7 +1,9 @@
 """A finished run's data, read again as its training read them."""
 
+from collections.abc import Collection
 from pathlib import Path
 
+from thalweg.data.columns.facts import as_text
 from thalweg.errors import InputError
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.folder.checkpoint import checksum
@@ -34,3 +36,22 @@ def read_again(run: Run) -> tuple[AbstractTask, Prepared]:
             "built-in sets). Train again."
         )
     return task, prepared
+
+
+def texts_at(run: Run, task: AbstractTask, lines: Collection[int]) -> dict[int, list[str]]:
+    """Return what stands on these lines of a run's training data: the words of a row of words, else its text or texts.
+
+    The source is read in one pass, which ends with the last of them.
+    """
+    wanted, found = set(lines), {}
+    source = open_any(run.recipe.data.source, skip_bad_rows=run.recipe.data.skip_bad_rows)
+    columns = [run.data["columns"][role] for role in task.inputs if role in run.data["columns"]]
+    for chunk in source.chunks() if wanted else ():
+        values = [chunk.column(name) for name in columns]
+        for place, line in enumerate(chunk.lines):
+            if line in wanted:
+                row = [column[place] for column in values]
+                found[line] = [as_text(value) for value in (row[0] if isinstance(row[0], list) else row)]
+        if len(chunk) and chunk.lines[-1] >= max(wanted):
+            break
+    return found
