@@ -35,6 +35,20 @@ def test_losses_of_examples_are_ordered():
     assert found["mean"] == pytest.approx(float(each.mean()))
 
 
+def test_hardest_examples_are_found_in_their_batches():
+    subject = subject_of("lstm")
+    found = examples(subject)["train"]["hardest"]
+    subject.model.eval()
+    with torch.no_grad():
+        logits = [subject.head(subject.model(**batch.inputs)) for batch in subject.train]
+    for place in found:
+        batch, row = place["batch"], place["row"]
+        assert place["index"] == 8 * batch + row
+        target = subject.train[batch].targets[row]
+        assert place["target"] == target.item()
+        assert place["loss"] == pytest.approx(float(F.cross_entropy(logits[batch][row], target)), rel=1e-4)
+
+
 def test_sure_mistakes_are_those_above_nine_tenths():
     found = examples(known())["train"]
     assert found["num_sure_mistakes"] == 1

@@ -1,5 +1,6 @@
 """What the networks answer: the loss example by example, the classes predicted, and a better output layer."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, Final
@@ -10,11 +11,10 @@ from torch.nn import functional as F
 
 from thalweg.batch import Batch
 from thalweg.diagnosis.probes.network.representations import states_of
-from thalweg.diagnosis.probes.parts import affordable, losses_by_example, mean_loss
+from thalweg.diagnosis.probes.parts import affordable, grouped, losses_by_example
 from thalweg.diagnosis.probes.untouched import probe
 from thalweg.diagnosis.subject import Subject
-from thalweg.errors import InputError
-from thalweg.heads.base import ConvexLoss, expand_to
+from thalweg.heads.base import ConvexLoss, LinearForm, expand_to
 from thalweg.models.mlp import MaskedLinear
 from thalweg.objective import Objective
 
@@ -41,7 +41,7 @@ def examples(subject: Subject) -> dict[str, Any]:
     objective = subject.objective()
     result = {}
     for name, batches in (("train", subject.train), ("valid", subject.valid)):
-        if found := _losses(objective, _first(batches)):
+        if batches and (found := _losses(objective, batches)):
             result[name] = found
     return result
 
@@ -54,7 +54,8 @@ def predictions(subject: Subject) -> dict[str, Any]:
     """
     objective = subject.objective()
     batches = _first(subject.valid or subject.train)
-    answered = [_classes(objective, batch) for batch in batches]
+    with torch.no_grad():
+        answered = [_classes(objective, batch, objective.prediction(batch)) for batch in batches]
     if not answered or any(part is None for part in answered):
         return {}
     best, targets = (torch.cat([part[i] for part in answered if part is not None]) for i in (0, 1))
@@ -100,24 +101,30 @@ def capacity(subject: Subject) -> dict[str, Any]:
     """
     objective = subject.objective()
     train, valid = _first(subject.train), _first(subject.valid)
-    result: dict[str, Any] = {
-        "train_loss": mean_loss(objective, train),
-        "valid_loss": mean_loss(objective, valid) if valid else None,
-        "train_accuracy": _accuracy(objective, train),
-        "valid_accuracy": _accuracy(objective, valid),
-        "narrowest": _narrowest(subject),
-    }
-    forms = []
-    with torch.no_grad():
-        for batch in train:
-            hidden = objective.hidden(batch)
+    result: dict[str, Any] = {"narrowest": _narrowest(subject)}
+    forms: list[LinearForm | None] = []
+    for name, batches in (("train", train), ("valid", valid)):
+        sums, counts, right, answers = 0.0, 0.0, 0, 0
+        for batch in batches:
+            with torch.no_grad():
+                hidden = objective.without_graph(lambda batch=batch: [objective.hidden(batch)])[0]
+                total, count = objective.head.loss_from_hidden(hidden, batch.targets, batch.mask, batch.weights)
+                found = _classes(objective, batch, objective.head(hidden))
+                if name == "train":
+                    forms.append(objective.head.linear_form(hidden, batch.targets, batch.mask, batch.weights))
             result["width"] = hidden.shape[-1]
-            forms.append(objective.head.linear_form(hidden, batch.targets, batch.mask, batch.weights))
+            sums, counts = sums + float(total), counts + float(count)
+            if found is not None:
+                right, answers = right + int((found[0] == found[1]).sum()), answers + len(found[0])
+        divisor = counts if objective.head.averages else 1.0
+        result[f"{name}_loss"] = sums / divisor if batches and divisor > 0.0 else None
+        result[f"{name}_accuracy"] = right / answers if answers else None
     if any(f is None or f.loss is not ConvexLoss.SOFTMAX or f.targets.is_floating_point() for f in forms):
         return result
-    layer = forms[0].layer
-    states = torch.cat([form.features for form in forms]).float()
-    targets = torch.cat([form.targets for form in forms])
+    known = [form for form in forms if form is not None]
+    layer = known[0].layer
+    states = torch.cat([form.features for form in known]).float()
+    targets = torch.cat([form.targets for form in known])
     if layer is None:
         found = [states_of(objective, batch) for batch in train]
         if found[0][1] == "the model's output" or sum(len(rows) for rows, _ in found) != len(targets):
@@ -184,21 +191,20 @@ def _first(batches: Sequence[Batch]) -> list[Batch]:
 def _losses(objective: Objective, batches: Sequence[Batch]) -> dict[str, Any]:
     places: list[dict[str, Any]] = []
     mistakes: list[dict[str, Any]] = []
-    start = 0
-    for b, batch in enumerate(batches):
-        sums, counts, prediction = losses_by_example(objective, batch)
-        known = _answers(objective, batch, prediction)
-        for i, (total, count) in enumerate(zip(sums.tolist(), counts.tolist(), strict=True)):
+    starts = [0, *itertools.accumulate(batch.num_examples for batch in batches)]
+    for group in grouped(batches, _EXAMPLES):
+        sums, counts, prediction = losses_by_example(objective, group.batch)
+        known = _answers(objective, group.batch, prediction)
+        for i, (row, total, count) in enumerate(zip(group.rows, sums.tolist(), counts.tolist(), strict=True)):
             if count <= 0.0:
                 continue
-            place = {"index": start + i, "batch": b, "row": i, "loss": total / count}
+            place = {"index": starts[group.place] + row, "batch": group.place, "row": row, "loss": total / count}
             if known is not None:
                 answer, chance, target = (part[i] for part in known)
                 place |= {"target": target, "prediction": answer, "probability": chance}
                 if answer != target and chance > _SURE:
                     mistakes.append(place)
             places.append(place)
-        start += batch.num_examples
     if not places:
         return {}
     losses = sorted((place["loss"] for place in places), reverse=True)
@@ -228,32 +234,21 @@ def _answers(objective: Objective, batch: Batch, prediction: Tensor) -> tuple[li
     return ids[:, 0].tolist(), chances[:, 0].double().exp().tolist(), batch.targets.tolist()
 
 
-def _classes(objective: Objective, batch: Batch) -> tuple[Tensor, Tensor] | None:
+def _classes(objective: Objective, batch: Batch, prediction: Tensor) -> tuple[Tensor, Tensor] | None:
     """Return answers and targets of the real places, where they are one class of many."""
     targets = batch.targets
     if targets.is_floating_point() or targets.dtype == torch.bool:
         return None
-    with torch.no_grad():
-        prediction = objective.prediction(batch)
-        mask = None if batch.mask is None else expand_to(batch.mask, targets.shape, "mask")
-        try:
-            best = objective.head.best_ids(prediction, mask)
-        except (ValueError, RuntimeError, NotImplementedError, InputError):
-            return None
+    mask = None if batch.mask is None else expand_to(batch.mask, targets.shape, "mask")
+    try:
+        best = objective.head.best_ids(prediction, mask)
+    except (ValueError, RuntimeError, NotImplementedError):
+        return None
     if best.shape != targets.shape:
         return None
     real = targets >= 0
     real = real if mask is None else real & mask
     return best[real], targets[real].long()
-
-
-def _accuracy(objective: Objective, batches: Sequence[Batch]) -> float | None:
-    answered = [_classes(objective, batch) for batch in batches]
-    if not answered or any(part is None for part in answered):
-        return None
-    right = sum(int((part[0] == part[1]).sum()) for part in answered if part is not None)
-    number = sum(len(part[0]) for part in answered if part is not None)
-    return right / number if number else None
 
 
 def _entropy(counts: Tensor) -> float:

@@ -15,15 +15,17 @@ from thalweg.diagnosis.probes.parts import (
     real_tokens,
     some_of,
     token_names,
+    trimmed,
     with_inputs,
 )
 from thalweg.diagnosis.probes.untouched import probe
 from thalweg.diagnosis.subject import Subject
 from thalweg.objective import Objective
 
-_EXAMPLES: Final = 256
+_EXAMPLES: Final = 128
+_PADDED: Final = 16  # examples of a batch whose padding is changed
 _ALONE: Final = 4  # examples that are answered alone
-_DRAWS: Final = 3  # losses in training mode
+_DRAWS: Final = 2  # losses in training mode
 _COLUMNS: Final = 3  # of padding that are added
 _SHIFTED: Final = 0.9  # of the targets that are the next token, in a task that predicts it
 
@@ -63,8 +65,11 @@ def padding(subject: Subject) -> dict[str, Any]:
     None where there is nothing to change.
     """
     objective = subject.objective()
+    groups = [part for batch in subject.train if (part := some_of(batch, range(min(_PADDED, batch.num_examples))))]
+    # Of texts those with the most even mixture of tokens and padding.
     batch = min(
-        subject.train, key=lambda batch: (_share(batch, subject) is None, abs((_share(batch, subject) or 0.0) - 0.4))
+        map(trimmed, groups or subject.train),
+        key=lambda batch: abs((_share(batch, subject) or 1.0) - 0.5),
     )
     result: dict[str, Any] = {"batch_leak": _of_batch(objective, batch)}
     names = token_names(batch)

@@ -17,7 +17,7 @@ from thalweg.training.steps.gauges import layer_names
 
 MOST: Final = 16  # batches, each with a gradient of its own
 _NUMBERS: Final = 2**27  # of all gradients that are kept, half a gigabyte
-_EXAMPLES, _TEXTS = 4096, 256  # in all of them, of numbers or bags of features, and of sequences of tokens
+_EXAMPLES, _TEXTS = 4096, 128  # in all of them, of numbers or bags of features, and of sequences of tokens
 _SMALLEST: Final = 2  # examples of a part: batch norm needs two in training mode
 
 

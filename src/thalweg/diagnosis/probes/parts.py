@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Iterable, Sequence
+from typing import final
 
 import torch
 from torch import Tensor, nn
@@ -164,26 +165,49 @@ def mean_loss(objective: Objective, batches: Iterable[Batch]) -> float:
     return total / count if count > 0.0 else math.nan
 
 
+@final
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Some examples of a batch.
+
+    Args:
+        place: of the batch among all.
+        rows: of the examples in it, one for each example of `batch`.
+        batch: the examples.
+    """
+
+    place: int
+    rows: list[int]
+    batch: Batch
+
+
 def affordable(batches: Sequence[Batch], examples: int, tokens: int | None = None) -> list[Batch]:
     """Return about so many examples of batches, from the first on, and as few as make at most so many tokens.
 
     Examples of a batch of texts are regrouped by length and padding that no text needs is left out, which costs less.
     Batches that cannot be cut are taken whole; at least one part of a batch is returned.
     """
-    chosen: list[Batch] = []
-    left = examples
-    for batch in batches:
-        part = batch
-        if batch.num_examples > left:
-            part = some_of(batch, range(left)) or batch
-        chosen += _by_length(part)
-        left -= batch.num_examples
-        if left <= 0:
-            break
+    chosen = [group.batch for group in grouped(batches, examples)]
     size = sum(tensor.numel() for part in chosen for name, tensor in part.inputs.items() if name in token_names(part))
     if tokens is not None and size > tokens and examples > 1:
         return affordable(batches, min(examples, sum(part.num_examples for part in chosen)) // 2, tokens)
     return chosen
+
+
+def grouped(batches: Sequence[Batch], examples: int) -> list[Group]:
+    """Return what `affordable` does, with the place of every example."""
+    groups: list[Group] = []
+    left = examples
+    for place, batch in enumerate(batches):
+        rows = list(range(min(left, batch.num_examples)))
+        part = batch if len(rows) == batch.num_examples else some_of(batch, rows)
+        if part is None:
+            part, rows = batch, list(range(batch.num_examples))
+        groups += [Group(place, [rows[i] for i in order], some) for order, some in _by_length(part)]
+        left -= batch.num_examples
+        if left <= 0:
+            break
+    return groups
 
 
 def trimmed(batch: Batch) -> Batch:
@@ -212,15 +236,16 @@ def trimmed(batch: Batch) -> Batch:
     return Batch(inputs, targets, cut(batch.mask), cut(batch.weights))
 
 
-def _by_length(batch: Batch) -> list[Batch]:
-    """Return the examples of a batch of texts in groups of similar length, else the batch."""
+def _by_length(batch: Batch) -> list[tuple[list[int], Batch]]:
+    """Return the examples of a batch of texts in groups of similar length with their rows, else the batch."""
+    whole = list(range(batch.num_examples if batch.targets.dim() else 1))
     names = token_names(batch)
     mask = mask_of(batch, names[0]) if len(names) == 1 else None
     if mask is None or batch.targets.shape[1:2] not in ((), mask.shape[1:]):
-        return [trimmed(batch)]
-    order = mask.sum(1).argsort(stable=True)
-    groups = [some_of(batch, rows) for rows in order.split(_GROUP)]
-    return [trimmed(group) for group in groups if group is not None] or [batch]
+        return [(whole, trimmed(batch))]
+    orders = mask.sum(1).argsort(stable=True).split(_GROUP)
+    groups = [(rows.tolist(), part) for rows in orders if (part := some_of(batch, rows)) is not None]
+    return [(rows, trimmed(part)) for rows, part in groups] or [(whole, batch)]
 
 
 def with_inputs(batch: Batch, **inputs: Tensor) -> Batch:

@@ -24,8 +24,8 @@ from thalweg.objective import Objective
 _EXAMPLES: Final = 128
 _TOKENS: Final = 4096
 _TOKENS_OF_RECURRENT: Final = 1536  # whose second derivatives take kernels of their own, step by step
-_STEPS: Final = (12, 4)  # products of the runs from one start each; the first finds the ends
-_FEWER: Final = 6  # products with the other matrices
+_STEPS: Final = (10, 3)  # products of the runs from one start each; the first finds the ends
+_FEWER: Final = 5  # products with the other matrices
 _EPSILON: Final = 1e-8  # of Adam
 # Optimizers that divide by the root of a second moment of each number.
 _DIVIDING: Final = {
@@ -77,7 +77,7 @@ def spectrum(subject: Subject) -> dict[str, Any]:
         if divides:
             root = _root_of_preconditioner(subject, objective)
             scaled = Diagonal(root, objective.parameters)
-            found = _run(scaled @ hessian @ scaled, 0, _FEWER).top
+            found = _run(scaled @ hessian @ scaled, 0, _STEPS[0]).top
             result["preconditioned_sharpness"], result["preconditioned_error"] = found
     for name, lr in (("lr", subject.facts.lr), ("last_lr", _last_lr(subject))):
         if lr is not None:

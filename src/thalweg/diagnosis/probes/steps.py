@@ -15,7 +15,7 @@ from thalweg.optim.muon import RMS
 from thalweg.optim.polar import Exact
 from thalweg.optim.roles import roles_of
 
-_EXAMPLES: Final = 256
+_EXAMPLES: Final = 128
 _LOWEST, _HIGHEST = -10, 14  # powers of two times the learning rate
 _COARSE: Final = 3  # powers at once, before the edge is looked at closely
 _PLAIN: Final = {"sgd", "asgd", "gradient"}

@@ -15,7 +15,7 @@ from thalweg.diagnosis.subject import Networks, Subject
 from thalweg.objective import Objective
 from thalweg.training.steps.sites import Sites
 
-_EXAMPLES: Final = 256
+_EXAMPLES: Final = 128
 _BATCHES: Final = 4
 _PLACES: Final = 3  # sites from which on depth means something
 _EQUAL: Final = 1e-6  # rows of a weight that differ by less, relative to their size, are duplicates

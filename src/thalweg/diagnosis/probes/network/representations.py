@@ -16,6 +16,7 @@ from thalweg.heads.base import expand_to
 from thalweg.objective import Objective
 
 _STATES: Final = 512
+_EXAMPLES: Final = 256
 _ROWS: Final = 1024
 _OUTLIER: Final = 4.0  # times the median norm
 
@@ -47,7 +48,7 @@ def representations(subject: Subject) -> dict[str, Any]:
     ]
     states, source = [], ""
     try:
-        for batch in affordable(subject.train, _STATES):
+        for batch in affordable(subject.train, _EXAMPLES):
             found, source = states_of(objective, batch)
             states.append(found)
     finally:
