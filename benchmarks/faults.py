@@ -148,20 +148,27 @@ def dataclasses_fault(fault: Fault) -> Fault | None:
     return None
 
 
-def _store(job: tuple[Case, Path]) -> str:
-    case, folder = job
+Job = tuple[str, int, Path]
+
+
+def _case(job: Job) -> Case:
+    """Return the case of a key: a case has functions, which do not travel to another process."""
+    return next(case for case in cases(healthy=job[1]) if case.key == job[0])
+
+
+def _store(job: Job) -> str:
     try:
-        stored(case, folder)
-    except Exception as error:
-        return f"{case.key}: {type(error).__name__}: {error}"
+        stored(_case(job), job[2])
+    except Exception as error:  # (one that fails must not end the others; it is printed)
+        return f"{job[0]}: {type(error).__name__}: {error}"
     return ""
 
 
-def _repair(job: tuple[Case, Path]) -> dict[str, Any] | str | None:
+def _repair(job: Job) -> dict[str, Any] | str | None:
     try:
-        return repaired(*job)
+        return repaired(_case(job), job[2])
     except Exception as error:
-        return f"{job[0].key}: {type(error).__name__}: {error}"
+        return f"{job[0]}: {type(error).__name__}: {error}"
 
 
 def main() -> None:
@@ -180,11 +187,13 @@ def main() -> None:
     outcome: dict[str, Any] = {}
     with multiprocessing.get_context("spawn").Pool(asked.workers) as pool:
         if asked.what == "run":
-            for number, problem in enumerate(pool.imap_unordered(_store, [(c, asked.work) for c in chosen]), 1):
+            for number, problem in enumerate(
+                pool.imap_unordered(_store, [(c.key, asked.healthy, asked.work) for c in chosen]), 1
+            ):
                 if problem or number % 25 == 0:
                     print(f"{number} of {len(chosen)} {problem}", file=sys.stderr, flush=True)
         elif asked.what == "repair":
-            jobs = [(c, asked.work) for c in chosen if c.fault is not None]
+            jobs = [(c.key, asked.healthy, asked.work) for c in chosen if c.fault is not None]
             rows = [row for row in pool.imap_unordered(_repair, jobs) if row]
             broken = [row for row in rows if isinstance(row, str)]
             rows = sorted((row for row in rows if isinstance(row, dict)), key=lambda row: row["recovered"])
