@@ -132,9 +132,9 @@ def capacity(subject: Subject) -> dict[str, Any]:
         logits, states = states, torch.cat([rows for rows, _ in found]).float()
         num_classes = logits.shape[1]
     else:
-        logits = F.linear(states, layer.weight, layer.bias).float()
+        logits = F.linear(states.to(layer.weight.dtype), layer.weight, layer.bias)
         num_classes = layer.out_features
-    return result | _refitted(states, targets, logits.detach(), num_classes)
+    return result | _refitted(states.float(), targets, logits.detach().float(), num_classes)
 
 
 def _narrowest(subject: Subject) -> int | None:
