@@ -42,6 +42,8 @@ TESTED_IN = {
     "distributed.py": "curvature/test_ranks.py",
     "errors.py": "cli/test_main.py",
     "diagnosis/": "diagnosis/test_diagnose.py",
+    "diagnosis/loops/in_lightning.py": "frameworks/test_watching.py",
+    "diagnosis/loops/in_trainer.py": "frameworks/test_watching.py",
     "diagnosis/loops/": "diagnosis/loops/test_watch.py",
     "diagnosis/probes/untouched.py": "diagnosis/probes/test_catalog.py",
     "diagnosis/symptoms/": "diagnosis/symptoms/test_rules.py",

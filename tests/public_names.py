@@ -251,6 +251,12 @@ def use_diagnosis() -> None:
     optimizer.step()
     print(watch.history, watch.findings())
 
+    class DiagnoseTrainer(diagnosis.TrainerDiagnosis): ...  # and TrainerCallback
+
+    class DiagnoseLightning(diagnosis.LightningDiagnosis): ...  # and Callback
+
+    print(DiagnoseTrainer().watch, DiagnoseLightning("model").watch)
+
 
 def use_frameworks() -> None:
     objective = small_objective()

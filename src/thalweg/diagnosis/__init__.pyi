@@ -3,6 +3,8 @@ from .finding import Diagnosis as Diagnosis
 from .finding import Finding as Finding
 from .finding import Repair as Repair
 from .finding import Severity as Severity
+from .loops.in_lightning import LightningDiagnosis as LightningDiagnosis
+from .loops.in_trainer import TrainerDiagnosis as TrainerDiagnosis
 from .loops.watch import Watch as Watch
 from .slices import Between as Between
 from .slices import Landscape as Landscape

@@ -33,8 +33,6 @@ class LightningDiagnosis:
     def __init__(self, network: str | None = None, head: AbstractHead | nn.Module | None = None) -> None:
         super().__init__()
         self._network, self._head = network, head
-        self._steps_before = 0
-        self._losses: list[Tensor] = []
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Begin to watch."""
@@ -47,10 +45,11 @@ class LightningDiagnosis:
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Take the loss and the targets of a batch."""
-        del trainer, pl_module, batch_idx
+        del pl_module, batch_idx
         loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
         if self.watch is not None and isinstance(loss, Tensor):
-            self.watch.loss(loss, _targets(batch))
+            # Lightning has divided it among the micro-batches of a step.
+            self.watch.loss(loss * trainer.accumulate_grad_batches, _targets(batch))
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Take the validation loss that was logged, of the names "val_loss" and "valid_loss"."""
