@@ -250,6 +250,10 @@ def use_diagnosis() -> None:
     loss.backward()
     optimizer.step()
     print(watch.history, watch.findings())
+    found: diagnosis.Diagnosis = diagnosis.diagnose(objective)
+    repair: diagnosis.Repair = diagnosis.Repair("Lower the rate.", {"lr": 1e-3})
+    finding = diagnosis.Finding("loss-spikes", diagnosis.Severity.NOTE, "Two spikes.", repair)
+    print(found, finding.to_json())
 
     class DiagnoseTrainer(diagnosis.TrainerDiagnosis): ...  # and TrainerCallback
 

@@ -44,7 +44,7 @@ FOUND = Diagnosis(
             "padding-not-masked", Severity.NOTE, "Padding counts.", Repair("Pass the mask.", action="mask-padding")
         ),
     ],
-    skipped={"spectrum": "It takes about 9 s, and 1 s are left."},
+    skipped={"spectrum": "it takes about 9 s, and 1 s are left."},
     seconds=1.5,
 )
 
@@ -73,7 +73,7 @@ def test_findings_are_printed_the_worst_first_with_the_command_that_repairs(runs
     assert "   Probably follows from it: dead units." in lines
     assert "   Repair: Pass the mask." in lines
     assert f"{folder}/diagnosis.json#2" not in out
-    assert "Not measured: spectrum. It takes about 9 s, and 1 s are left." in lines
+    assert "Not measured: spectrum (it takes about 9 s, and 1 s are left)." in lines
     assert lines[-2:] == [
         f"Measured in 1.5 s. Figures: {folder}/diagnosis.json",
         f"Page: {folder}/diagnosis.html",

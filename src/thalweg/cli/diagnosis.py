@@ -96,7 +96,7 @@ def lines_of(found: Mapping[str, Any], folder: Path, files: Mapping[str, str]) -
         height = "is not finite" if line["barrier"] is None else f"is {line['barrier']:.4g} high"
         yield f"The barrier on the line to {line['other']} {height}."
     for name, reason in found["skipped"].items():
-        yield f"Not measured: {name.replace('_', ' ')}. {reason}"
+        yield f"Not measured: {name.replace('_', ' ')} ({reason.rstrip('.')})."
     yield f"Measured in {found['seconds']:.1f} s. Figures: {files['figures']}"
     if "page" in files:
         yield f"Page: {files['page']}"
