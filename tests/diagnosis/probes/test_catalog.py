@@ -6,10 +6,13 @@ import json
 import pytest
 import torch
 from probe_cases import NETWORKS, subject_of
+from torch import nn
 
+from thalweg.diagnosis.of_objective import subject_of_objective
 from thalweg.diagnosis.probes.catalog import PROBES, measured
 from thalweg.diagnosis.probes.untouched import named_tensors, plain
 from thalweg.errors import InputError
+from thalweg.objective import Objective
 
 
 def state_of(subject):
@@ -61,6 +64,18 @@ def test_probes_say_the_same_again(kind):
         first = measured(subject, name)
         torch.rand(3)
         assert measured(subject, name) == first
+
+
+def test_objective_of_one_tensor_is_measured():
+    # Its model takes the tensor itself, not a keyword.
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
+    x = torch.randn(32, 4)
+    subject = subject_of_objective(Objective(model, nn.MSELoss(), x, x[:, :1]))
+    found = {name: measured(subject, name) for name in PROBES}
+    assert found["inputs"]["shuffled_difference"] > 0.0
+    assert found["gradients"]["num_batches"] == 16
+    assert found["spectrum"]["sharpness"] > 0.0
+    assert found["padding"]["batch_leak"] < 1e-5
 
 
 @pytest.mark.parametrize("name", sorted(PROBES))

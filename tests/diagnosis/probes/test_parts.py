@@ -70,6 +70,13 @@ def test_texts_are_regrouped_by_length_without_needless_padding():
     assert sum(part.inputs["tokens"].numel() for part in affordable([batch], 64, tokens=150)) <= 150
 
 
+def test_targets_of_every_token_are_limited():
+    many = Batch({"tokens": torch.ones(100, 256, dtype=torch.int64)}, torch.ones(100, 256, dtype=torch.int64))
+    assert sum(part.inputs["tokens"].numel() for part in affordable([many, many], 200)) <= 8192
+    whole = Batch(many.inputs, many.targets[:, 0])
+    assert sum(part.num_examples for part in affordable([whole, whole], 200)) == 200
+
+
 @pytest.mark.parametrize("name", ["mask", "attention_mask"])
 def test_masks_of_inputs_say_where_padding_is(name):
     batch = text_batch()

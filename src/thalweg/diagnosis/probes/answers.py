@@ -25,7 +25,7 @@ _SURE: Final = 0.9  # probability of an answer
 _CLASSES: Final = 200  # whose figures are told one by one
 _MOST_CLASSES: Final = 100_000
 _NUMBERS: Final = 2**25  # states times width times classes, for the output layer that is fitted
-_FIT_STEPS: Final = 30
+_FIT_STEPS: Final = 20
 _RIDGE: Final = 1e-4  # of the fitted layer's weights, which a separable half has no best ones without
 
 
@@ -123,18 +123,18 @@ def capacity(subject: Subject) -> dict[str, Any]:
         return result
     known = [form for form in forms if form is not None]
     layer = known[0].layer
-    states = torch.cat([form.features for form in known]).float()
+    states = torch.cat([form.features for form in known])
     targets = torch.cat([form.targets for form in known])
     if layer is None:
         found = [states_of(objective, batch) for batch in train]
         if found[0][1] == "the model's output" or sum(len(rows) for rows, _ in found) != len(targets):
             return result
-        logits, states = states, torch.cat([rows for rows, _ in found]).float()
-        num_classes = logits.shape[1]
-    else:
-        logits = F.linear(states.to(layer.weight.dtype), layer.weight, layer.bias)
-        num_classes = layer.out_features
-    return result | _refitted(states.float(), targets, logits.detach().float(), num_classes)
+        return result | _refitted(torch.cat([rows for rows, _ in found]), targets, states.float(), states.shape[1])
+    number = max(1, _NUMBERS // (states.shape[1] * layer.out_features))
+    states, targets = states[:number], targets[:number]
+    with torch.no_grad():
+        logits = F.linear(states.to(layer.weight.dtype), layer.weight, layer.bias).float()
+    return result | _refitted(states.float(), targets, logits, layer.out_features)
 
 
 def _narrowest(subject: Subject) -> int | None:
@@ -165,7 +165,9 @@ def _refitted(states: Tensor, targets: Tensor, logits: Tensor, num_classes: int)
     # What is fitted is added to the present layer, so that it starts there.
     weight = states.new_zeros(num_classes, width).requires_grad_()
     bias = states.new_zeros(num_classes).requires_grad_()
-    optimizer = torch.optim.LBFGS([weight, bias], max_iter=_FIT_STEPS, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS(
+        [weight, bias], max_iter=_FIT_STEPS, max_eval=2 * _FIT_STEPS, line_search_fn="strong_wolfe"
+    )
     fitted, held_out = slice(0, None, 2), slice(1, None, 2)
 
     def loss_of(part: slice) -> Tensor:

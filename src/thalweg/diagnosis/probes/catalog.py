@@ -35,24 +35,24 @@ def _texts(of_texts: float, of_others: float) -> Callable[[Subject], float]:
 
 
 PROBES: Final[Mapping[str, Probe]] = {
-    "gradients": _probe("gradients:gradients", "gradients by layer, and their noise", _texts(0.5, 1.5)),
-    "start": _probe("network.start:start", "the networks before their first step", _texts(0.5, 1.0)),
-    "activations": _probe("network.activations:activations", "activations and what returns to them", _texts(0.5, 1.5)),
-    "memory": _probe("network.recurrence:memory", "how far back recurrent states remember", 0.2),
+    "gradients": _probe("gradients:gradients", "gradients by layer, and their noise", _texts(0.3, 3.0)),
+    "start": _probe("network.start:start", "the networks before their first step", _texts(0.2, 2.0)),
+    "activations": _probe("network.activations:activations", "activations and what returns to them", _texts(0.2, 1.0)),
+    "memory": _probe("network.recurrence:memory", "how far back recurrent states remember", 0.1),
     "representations": _probe("network.representations:representations", "hidden states and token vectors", 0.3),
-    "attention": _probe("network.attention:attention", "where attention looks", 0.2),
-    "modes": _probe("consistency:modes", "evaluation against training mode", _texts(0.4, 1.5)),
+    "attention": _probe("network.attention:attention", "where attention looks", 0.1),
+    "modes": _probe("consistency:modes", "evaluation against training mode", _texts(0.2, 1.0)),
     "padding": _probe("consistency:padding", "whether padding or later tokens leak in", 0.3),
     "inputs": _probe("inputs:inputs", "scales and variety of the inputs", 0.4),
     "weights": _probe("weights:weights", "how far the weights have moved", 0.4),
     "labels": _probe("labels:labels", "doubtful labels", 2.0),
     "order": _probe("inputs:order", "whether the training data are shuffled", 0.1),
-    "predictions": _probe("answers:predictions", "which classes are predicted", 0.4),
-    "examples": _probe("answers:examples", "the loss by example", 0.8),
-    "capacity": _probe("answers:capacity", "what a better output layer would reach", 1.0),
-    "rate": _probe("steps:rate", "how long a step may be", _texts(2.5, 8.0)),
-    "precision": _probe("steps:precision", "whether the numbers are precise enough", _texts(0.4, 1.0)),
-    "spectrum": _probe("spectrum:spectrum", "the Hessian: both ends, trace and density", _texts(2.0, 30.0)),
+    "predictions": _probe("answers:predictions", "which classes are predicted", 0.2),
+    "examples": _probe("answers:examples", "the loss by example", _texts(0.2, 4.0)),
+    "capacity": _probe("answers:capacity", "what a better output layer would reach", _texts(0.3, 20.0)),
+    "rate": _probe("steps:rate", "how long a step may be", _texts(0.5, 6.0)),
+    "precision": _probe("steps:precision", "whether the numbers are precise enough", _texts(0.2, 1.0)),
+    "spectrum": _probe("spectrum:spectrum", "the Hessian: both ends, trace and density", _texts(1.5, 30.0)),
 }
 
 

@@ -76,12 +76,16 @@ def gradients(subject: Subject) -> dict[str, Any]:
     step = subject.facts.batch_size or float(sizes.mean())
     result |= _noise(mean, rows, sizes, float(step))
     result["targets_per_example"] = float(counts.sum() / sizes.sum())
+    scale = result.get("noise_scale")
+    result["noise_scale_targets"] = None if scale is None else scale * result["targets_per_example"]
     return result
 
 
 def _parts(subject: Subject, most: int) -> list[Batch]:
     """Return parts of the training batches, as random as these are: so many, of few examples each."""
-    every = _TEXTS if token_names(subject.train[0]) else _EXAMPLES
+    first = subject.train[0]
+    every = _TEXTS if token_names(first) else _EXAMPLES
+    every = every // 2 if token_names(first) and first.targets.dim() >= 2 else every
     examples = max(1, every // max(1, min(most, len(subject.train))))
     some = [
         (some_of(batch, range(examples)) if batch.num_examples > examples else None) or batch
@@ -158,7 +162,7 @@ def _noise(mean: Tensor, centered: Sequence[Tensor], sizes: Tensor, step: float)
     if number < 2:
         return {}
     rows = torch.stack([mean, *centered]).double() if mean.numel() < 2**22 else torch.stack([mean, *centered])
-    products = (rows @ rows.T).double()
+    products = (rows @ rows.T).double().cpu()
 
     def pieces(kept: Tensor) -> tuple[float, float]:
         """Noise trace and unbiased squared gradient, from some of the batches."""

@@ -16,6 +16,7 @@ from thalweg.objective import Objective
 # Inputs in whole numbers that are no token ids, as Hugging Face's tokenizers name them.
 _NO_TOKENS = {"token_type_ids", "position_ids", "attention_mask"}
 _BAG = ("tokens", "offsets", "weights")
+_TARGETS = 8192  # tokens with a target each, every one of which takes the whole output layer
 _GROUP = 8  # texts of similar length that are computed together
 
 
@@ -185,16 +186,13 @@ def affordable(batches: Sequence[Batch], examples: int, tokens: int | None = Non
     """Return about so many examples of batches, from the first on, and as few as make at most so many tokens.
 
     Examples of a batch of texts are regrouped by length and padding that no text needs is left out, which costs less.
-    Batches that cannot be cut are taken whole; at least one part of a batch is returned.
+    Batches that cannot be cut are taken whole; at least one part of a batch is returned. Where each token has a target,
+    there are at most 8192 tokens in any case.
     """
-    chosen = [group.batch for group in grouped(batches, examples)]
-    size = sum(tensor.numel() for part in chosen for name, tensor in part.inputs.items() if name in token_names(part))
-    if tokens is not None and size > tokens and examples > 1:
-        return affordable(batches, min(examples, sum(part.num_examples for part in chosen)) // 2, tokens)
-    return chosen
+    return [group.batch for group in grouped(batches, examples, tokens)]
 
 
-def grouped(batches: Sequence[Batch], examples: int) -> list[Group]:
+def grouped(batches: Sequence[Batch], examples: int, tokens: int | None = None) -> list[Group]:
     """Return what `affordable` does, with the place of every example."""
     groups: list[Group] = []
     left = examples
@@ -207,6 +205,14 @@ def grouped(batches: Sequence[Batch], examples: int) -> list[Group]:
         left -= batch.num_examples
         if left <= 0:
             break
+    parts = [group.batch for group in groups]
+    size = sum(part.inputs[name].numel() for part in parts for name in token_names(part))
+    limits = [tokens] if tokens is not None else []
+    if any(part.targets.dim() >= 2 and not part.targets.is_floating_point() for part in parts):
+        limits.append(_TARGETS)
+    number = min(examples, sum(part.num_examples for part in parts))
+    if limits and size > min(limits) and number > 1:
+        return grouped(batches, number // 2, tokens)
     return groups
 
 
