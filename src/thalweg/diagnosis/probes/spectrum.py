@@ -22,7 +22,7 @@ from thalweg.diagnosis.subject import Subject
 from thalweg.objective import Objective
 
 _EXAMPLES: Final = 128
-_TOKENS: Final = 4096
+_TOKENS: Final = 2048
 _TOKENS_OF_RECURRENT: Final = 1536  # whose second derivatives take kernels of their own, step by step
 _STEPS: Final = (10, 3)  # products of the runs from one start each; the first finds the ends
 _FEWER: Final = 5  # products with the other matrices
