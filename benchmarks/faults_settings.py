@@ -160,7 +160,7 @@ SETTINGS: Final = (
     Setting("temperatures-mlp", "mlp", "A", "temperatures", _FORECAST),
     Setting("snips-mlp", "mlp", "B", "snips", _MLP | {"width": 64, "hidden": 96}),
     Setting(
-        "sst2-mlp", "mlp", "B", "sst2", _MLP | {"width": 24, "layers": 3, "activation": "tanh", "epochs": 1.0}, 9000
+        "sst2-mlp", "mlp", "B", "sst2", _MLP | {"width": 24, "layers": 3, "activation": "tanh", "epochs": 1.6}, 5000
     ),
     Setting("snips-lstm", "recurrent", "B", "snips", _LSTM | {"width": 48, "hidden": 40}),
     Setting(
@@ -169,10 +169,10 @@ SETTINGS: Final = (
         "B",
         "polarity",
         _LSTM | {"hidden": 24, "max_length": 40, "epochs": 1.3, "dropout": 0.3},
-        8000,
+        6000,
     ),
     Setting("snips-transformer", "transformer", "B", "snips", _TRANSFORMER | {"width": 48, "hidden": 96}),
-    Setting("sst2-transformer", "transformer", "B", "sst2", _TRANSFORMER | {"layers": 3, "epochs": 1.0}, 9000),
+    Setting("sst2-transformer", "transformer", "B", "sst2", _TRANSFORMER | {"layers": 3, "epochs": 1.6}, 5000),
     Setting("monthly-mlp", "mlp", "B", "monthly", _FORECAST | {"lags": 24, "hidden": 24}),
     Setting("snips-gru", "recurrent", "B", "snips", _LSTM | {"model": "gru", "width": 40}, sealed=True),
 )

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -89,24 +89,25 @@ def measure(
     subject: Subject,
     *,
     seconds: float = SECONDS,
+    without: Collection[str] = (),
     say: Say = lambda sentence: None,  # noqa: ARG005
     progress: Progress = lambda name, number, total: None,  # noqa: ARG005
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Run the probes within a time; return what they measured, and why some could not."""
+    """Run the probes, but for those `without`, within a time; return what they measured, and why some could not."""
     probes: dict[str, Any] = {}
     skipped: dict[str, str] = {}
     if not subject.train:
         return probes, {"all": "there are no training batches"}
     begin = time.perf_counter()
     gradient = _seconds_of_a_gradient(subject)
-    costs = {name: probe.cost(subject) * gradient for name, probe in PROBES.items()}
-    say(f"Diagnosing: {len(PROBES)} probes, about {sum(costs.values()):.0f} s.")
-    for number, name in enumerate(PROBES):
+    costs = {name: probe.cost(subject) * gradient for name, probe in PROBES.items() if name not in without}
+    say(f"Diagnosing: {len(costs)} probes, about {sum(costs.values()):.0f} s.")
+    for number, name in enumerate(costs):
         left = seconds - (time.perf_counter() - begin)
         if costs[name] > left:
             skipped[name] = f"it takes about {costs[name]:.0f} s, and {max(left, 0.0):.0f} s are left"
             continue
-        progress(name, number, len(PROBES))
+        progress(name, number, len(costs))
         try:
             probes[name] = plain(measured(subject, name))
         except (

@@ -17,7 +17,6 @@ from thalweg.diagnosis.subject import Subject
 MAX_EXAMPLES: Final = 4096
 FEWEST: Final = 60
 SECONDS: Final = 4.0
-CLEAR: Final = 0.75  # probability of another label, without the example's own, from which on its label is doubted
 STRENGTH: Final = 3.0  # of the penalty, divided by the number of examples
 
 
@@ -29,8 +28,8 @@ def labels(subject: Subject) -> dict[str, Any]:
     `thalweg.certificates.suspect_labels`). It does not apply where targets are no classes of whole examples.
 
     Returns:
-        `noise_share`: labels whose own probability is below a quarter of that of another one that is clear; `judged`;
-        `lines`: of the file, of the most doubtful ones, where they are known.
+        `noise_share`: labels that are confidently of another class (see `confident_joint`); `disagreement`: labels
+        that are not the likeliest class, what the linear model itself gets wrong included; `judged`: how many.
     """
     if subject.facts.num_classes is None or subject.in_order is None:
         return {}
@@ -59,15 +58,36 @@ def labels(subject: Subject) -> dict[str, Any]:
     found = suspect_labels(
         Features(matrix), np.array(answers), max(answers) + 1, l2=STRENGTH / 10.0 / len(ids), seconds=SECONDS
     )
-    other = found.probabilities[np.arange(len(ids)), found.likelier]
-    doubtful = (found.likelier != found.labels) & (other > CLEAR) & (found.own < 0.25 * other)
-    wrong = found.likelier != found.labels
+    counted = confident_joint(found.probabilities, found.labels)
     return {
-        "noise_share": float(doubtful.mean()),
-        "disagreement": float(wrong.mean()),
-        "doubt": float((1.0 - found.own).mean()),
+        "noise_share": 1.0 - float(np.trace(counted) / max(counted.sum(), 1)),
+        "disagreement": float((found.likelier != found.labels).mean()),
         "judged": len(ids),
     }
+
+
+def confident_joint(probabilities: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """Return how many examples of each given label are confidently of each class, `[classes, classes]`.
+
+    An example counts for the most probable of the classes whose probability is at least what examples with that label
+    have on average; where there is none it does not count.
+
+    Args:
+        probabilities: of the classes for each example, estimated without its own label, `[n, classes]`.
+        given: class ids, `[n]`.
+
+    Source: Northcutt, Jiang and Chuang (2021), Confident Learning: Estimating Uncertainty in Dataset Labels.
+    """
+    number = probabilities.shape[1]
+    thresholds = np.array([
+        probabilities[given == k, k].mean() if (given == k).any() else np.inf for k in range(number)
+    ])  # fmt: skip
+    sure = probabilities >= thresholds
+    rows = sure.any(1)
+    classes = np.where(sure, probabilities, -1.0).argmax(1)
+    found = np.zeros((number, number), dtype=np.int64)
+    np.add.at(found, (given[rows], classes[rows]), 1)
+    return found
 
 
 def _tokens(batch: Batch) -> Iterator[np.ndarray]:
