@@ -12,6 +12,7 @@ History = Sequence[Mapping[str, Any]]
 SMOOTHED: Final = 20  # parts of a run in which the level of the loss is looked at
 NUM_PAIRS: Final = 20_000  # of points, at most, behind a slope
 FEWEST_STEPS: Final = 10
+HIGH: Final = 1.2  # times the first loss: how far a jump must be above the level
 FEWEST_EPOCHS: Final = 3  # that must repeat each other before batches are said to come in one order
 
 
@@ -153,7 +154,7 @@ def _roughness(losses: np.ndarray) -> dict[str, Any]:
     score = residual / spread
     after = np.arange(n) >= n // 10
     start = abs(float(np.median(losses[:3])))  # a jump that is nothing beside what was learned is none
-    spikes = (score > 6.0) & (residual > 0.25 * np.abs(middle)) & (residual > 0.1 * start) & after
+    spikes = (score > 6.0) & (residual > HIGH * start) & after
     differences = np.diff(losses)
     answer = 0.0
     if len(differences) > 2 and differences.std() > 0.0:
@@ -161,7 +162,7 @@ def _roughness(losses: np.ndarray) -> dict[str, Any]:
     late = losses[n // 2 :]
     return {
         "spikes": int(np.sum(spikes & ~np.roll(spikes, 1))),
-        "spike_height": float(np.max(residual[spikes] / np.maximum(np.abs(middle[spikes]), 0.1 * start)))
+        "spike_height": float(np.max(residual[spikes] / np.maximum(np.abs(middle[spikes]), start)))
         if spikes.any()
         else 0.0,
         "spike_steps": [int(step) + 1 for step in np.flatnonzero(spikes)[:20]],
@@ -287,6 +288,7 @@ def _layers(steps: History) -> dict[str, Any]:
             found["update_late_peak"] = float(np.nanmax(late)) / max(_median(middle), 1e-300)
     aligned = [value for entry in watched if (value := _number(entry.get("alignment"))) is not None]
     if len(aligned) >= 4:
+        found["alignments"] = len(aligned)
         found["alignment"] = float(np.median(aligned))
         found["alignment_late"] = float(np.median(aligned[len(aligned) // 2 :]))
     return found

@@ -51,7 +51,9 @@ def precision_underflow(evidence: Evidence) -> Finding | None:
     unchanged, most = evidence.table("unchanged"), limit("unchanged")
     lost = {name: share for name, share in unchanged.items() if most < share < 1.0}
     flushed, little = evidence.probe("precision", "float16_underflow", 0.0) or 0.0, limit("float16 underflow")
-    if len(lost) < max(1, len(unchanged) // 3) and not (evidence.fact("precision") == "float16" and flushed > little):
+    if len(lost) < max(1, (len(unchanged) + 1) // 2) and not (
+        evidence.fact("precision") == "float16" and flushed > little
+    ):
         return None
     name = max(lost, key=lambda key: lost[key], default="")
     share = lost.get(name, flushed)

@@ -66,7 +66,8 @@ def capacity_too_small(evidence: Evidence) -> Finding | None:
 
 def weight_decay_too_strong(evidence: Evidence) -> Finding | None:
     """Weights that shrank to a part of their start under decay, or a penalty that is most of the loss."""
-    shrunk, least = evidence.probe("start", "norm_ratio"), limit("shrunk")
+    by_layer = [value for value in evidence.numbers("start", "norm_ratio_by").values() if value > 0.0]
+    shrunk, least = min(by_layer, default=None), limit("shrunk")
     share, most = evidence.probe("weights", "penalty_share", 0.0) or 0.0, limit("penalty share")
     decay, penalty = evidence.fact("weight_decay") or 0.0, evidence.fact("l2") or 0.0
     rate, steps = evidence.fact("lr") or 0.0, evidence.trend("num_steps") or 0.0
@@ -78,12 +79,12 @@ def weight_decay_too_strong(evidence: Evidence) -> Finding | None:
     if not (by_decay or by_penalty):
         return None
     if by_decay:
-        text = f"The weights shrank to {shrunk:.1%} of their length; alone, decay would have left exp(-{pulled:.1f})."
+        text = f"A layer shrank to {shrunk:.1%} of its length; decay alone would have left exp(-{pulled:.1f}) of it."
         weaker = float(f"{min(0.01, decay / 100.0):.1e}")
         repair = Repair(f"Decay less: --weight-decay {weaker:g}.", {"weight_decay": weaker})
         strength = least / max(shrunk or 0.0, 1e-6)
     else:
-        text = f"The penalty is {share:.0%} of the training loss; the weights have {shrunk or 0.0:.1%} of their length."
+        text = f"The penalty is {share:.0%} of the training loss; a layer has {shrunk or 0.0:.1%} of its length."
         weaker = float(f"{penalty / 1e4:.1e}")
         repair = Repair(f"A weaker penalty: --l2 {weaker:g}.", {"l2": weaker})
         strength = max(share / most, 1.0)
@@ -100,8 +101,9 @@ def dropout_too_strong(evidence: Evidence) -> Finding | None:
     with_it, without = evidence.probe("modes", "train_mode_loss"), evidence.probe("modes", "eval_loss")
     if rate < most or with_it is None or without is None:
         return None
-    cost = with_it / max(without, 1e-9)
-    if cost < limit("dropout cost"):
+    cost, chance = with_it / max(without, 1e-9), evidence.chance
+    has_learned_little = chance is not None and without > limit("dropout left") * chance
+    if cost < limit("dropout cost") and not has_learned_little:
         return None
     return Finding(
         "dropout-too-strong",

@@ -8,14 +8,14 @@ from typing import Final
 
 LIMITS: Final[dict[str, float]] = {
     # steps
-    "rate margin": 0.25,  # of the full rate: the longest step from the start that lowers the loss
-    "moved": 3.0,  # lengths of the starting weights
+    "rate margin": 0.6,  # of the full rate: the longest step from the start that lowers the loss
+    "moved": 2.0,  # lengths of the starting weights
     "risen": 0.25,  # of the first loss
-    "update ratio": 3e-4,  # of the weights' length; usual is 1e-3 (Karpathy)
-    "moved little": 0.05,
-    "rate far below": 30.0,
+    "update ratio": 1e-3,  # of the weights' length; usual is 1e-3 (Karpathy)
+    "moved little": 0.03,
+    "rate far below": 200.0,
     "ups": 0.2,  # share of full-batch steps that raise the loss
-    "alignment": -0.3,  # cosine of neighboring gradients
+    "alignment": -0.6,  # cosine of neighboring gradients
     "edge": 1.9,  # sharpness times learning rate (Cohen et al.: 2)
     "spikes": 3.0,
     "spike height": 0.5,
@@ -23,6 +23,7 @@ LIMITS: Final[dict[str, float]] = {
     "momentum": 0.98,
     "swing": 0.15,
     "lr tail": 0.3,
+    "moved before the tail": 0.1,
     "gain before tail": 0.01,
     "saddle drop": 0.15,
     "saddle gain": 0.01,
@@ -30,6 +31,7 @@ LIMITS: Final[dict[str, float]] = {
     "clipped": 0.9,  # share of steps (tuning playbook: 0.5)
     "clip part": 0.2,
     "gradient jump": 20.0,
+    "gradient explosion": 1e3,  # times the usual norm
     "batch part": 0.1,  # of the noise scale (McCandlish et al.)
     "small batch": 4.0,
     "rate at the end": 0.3,
@@ -41,7 +43,7 @@ LIMITS: Final[dict[str, float]] = {
     "memory slope": 1.0,  # nats a time step
     "saturated": 0.5,  # share of outputs (SageMaker Debugger)
     "gate saturated": 0.5,
-    "dead": 0.5,  # share of a layer's units (SageMaker Debugger)
+    "dead": 0.75,  # share of a layer's units (SageMaker Debugger)
     "scale small": 0.1,  # of 1 / root of inputs
     "scale large": 6.0,
     "first loss": 1.6,  # times the loss of a guess
@@ -51,6 +53,7 @@ LIMITS: Final[dict[str, float]] = {
     "frozen drop": 0.3,
     # representations
     "cosine": 0.98,
+    "equal vectors": 0.995,
     "token cosine": 0.5,
     "no better than a guess": 0.03,  # accuracy above that of the most frequent class
     "one position": 0.9,
@@ -59,18 +62,20 @@ LIMITS: Final[dict[str, float]] = {
     # correctness
     "leak": 1e-3,
     "random": 1e-4,
-    "unchanged": 0.5,
+    "unchanged": 0.7,
     "float16 underflow": 0.3,
     # generalization and data
     "valid rise": 0.15,  # of the best
     "valid rise of start": 0.08,  # of the first training loss
-    "shrunk": 0.3,
+    "shrunk": 0.7,  # of the starting length, the layer that shrank most
     "penalty share": 0.3,
     "strong dropout": 0.7,
     "dropout cost": 1.15,
+    "dropout left": 0.6,  # of the loss of a guess
     "prediction entropy": 0.3,
     "label share": 0.05,
-    "noise share": 0.12,
+    "label count": 10.0,
+    "noise share": 0.25,
     "shared": 0.03,
     "duplicates": 0.25,
     "conflicts": 0.1,

@@ -49,7 +49,7 @@ def exploding_gradient(evidence: Evidence) -> Finding | None:
             {"nats": most},
             strength=rise / most,
         )  # fmt: skip
-    peak, jump = evidence.trend("grad_norm_peak"), 20.0 * limit("gradient jump")
+    peak, jump = evidence.trend("grad_norm_peak"), limit("gradient explosion")
     if peak is not None and peak > jump and not evidence.fact("is_proved"):
         norm = evidence.trend("grad_norm") or 1.0
         usual = float(f"{2.0 * norm:.1e}")
@@ -221,7 +221,9 @@ def untrained_parameters(evidence: Evidence) -> Finding | None:
             strength=len(named) / max(most * layers, 1.0),
         )
     drop = evidence.trend("drop")
-    if frozen and share > limit("frozen share") and drop is not None and drop < limit("frozen drop"):
+    gain = evidence.probe("predictions", "accuracy_over_majority", 1.0) or 0.0
+    is_stuck = drop is not None and (drop < limit("frozen drop") or gain < limit("no better than a guess"))
+    if frozen and share > limit("frozen share") and is_stuck:
         return Finding(
             "untrained-parameters",
             Severity.ERROR if share > 0.9 else Severity.WARNING,
@@ -232,7 +234,8 @@ def untrained_parameters(evidence: Evidence) -> Finding | None:
             where=frozen[:8],
             strength=share / limit("frozen share"),
         )
-    if unreached and layers and len(unreached) >= most * layers:
+    is_dead = max(evidence.table("dead").values(), default=0.0) > limit("dead")  # which says the same, and why
+    if unreached and layers and len(unreached) >= most * layers and not is_dead:
         return Finding(
             "untrained-parameters",
             Severity.WARNING,

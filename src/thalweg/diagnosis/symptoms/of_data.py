@@ -109,7 +109,7 @@ def never_predicted(evidence: Evidence) -> Finding | None:
     named = {
         str(labels[place]) if place < len(labels) else f"class {place}": count / answers
         for place, count in evidence.found("predictions", "never_predicted") or ()
-        if answers and count > least * answers
+        if answers and count > least * answers and count >= limit("label count")
     }
     if not named:
         return None

@@ -7,9 +7,9 @@ from thalweg.diagnosis.symptoms.limits import limit
 
 def embedding_collapse(evidence: Evidence) -> Finding | None:
     """Embeddings, or hidden states of a network that does no better than a guess, that are nearly all the same."""
-    most, cosine = limit("cosine"), _embedding_cosine(evidence)
-    if cosine is not None and cosine > most:
-        return _collapse("embeddings", cosine, most)
+    most, equal, cosine = limit("cosine"), limit("equal vectors"), _embedding_cosine(evidence)
+    if cosine is not None and cosine > equal:
+        return _collapse("embeddings", cosine, equal)
     hidden = (evidence.found("representations", "states") or {}).get("cosine")
     gain = evidence.probe("predictions", "accuracy_over_majority")
     if hidden is not None and hidden > most and gain is not None and gain < limit("no better than a guess"):

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from thalweg.diagnosis.catalog import KINDS
+from thalweg.diagnosis.catalog import KINDS, Kind, Rank
 from thalweg.diagnosis.finding import Finding, Severity
 from thalweg.diagnosis.symptoms import correctness, generalization, network, of_data, representations, steps
 from thalweg.diagnosis.symptoms.evidence import Evidence
@@ -72,11 +72,16 @@ def ordered(found: list[Finding]) -> list[Finding]:
     is told.
     """
     by_name = {finding.name: finding for finding in found}
-    explained: dict[str, list[str]] = {}
+    told: dict[str, list[str]] = {}
     gone: set[str] = set()
     for name, kind in KINDS.items():
         if name in by_name and name not in gone:
-            explained[name] = [one for one in kind.explains if one in by_name and one not in gone]
-            gone |= set(explained[name])
-    roots = [dataclasses.replace(by_name[name], also=also) for name, also in explained.items() if name not in gone]
+            told[name] = [one for one in by_name if one not in gone and one != name and _follows(one, kind)]
+            gone |= set(told[name])
+    roots = [dataclasses.replace(by_name[name], also=also) for name, also in told.items() if name not in gone]
     return sorted(roots, key=lambda one: (ORDER[one.severity], -one.strength))
+
+
+def _follows(name: str, kind: Kind) -> bool:
+    """Return whether a finding is told with another one."""
+    return name in kind.explains or kind.rank < KINDS[name].rank < Rank.FACT

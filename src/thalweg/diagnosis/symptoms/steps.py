@@ -61,6 +61,8 @@ def learning_rate_too_low(evidence: Evidence) -> Finding | None:
     gain, margin = evidence.trend("gain_certainty"), evidence.probe("rate", "best_factor_start")
     if ratio is None or moved is None or margin is None or evidence.fact("is_proved"):
         return None
+    if max(evidence.table("dead").values(), default=0.0) > 0.9:  # no rate wakes them
+        return None
     if (evidence.trend("lr_tail", 0.0) or 0.0) > limit("lr tail") or (evidence.trend("clipped", 0.0) or 0.0) > 0.9:
         return None
     small, least, short = limit("update ratio"), limit("moved little"), limit("rate far below")
@@ -92,7 +94,7 @@ def oscillation(evidence: Evidence) -> Finding | None:
             return _oscillation(evidence, f"{ups:.0%} of the late steps raised the loss on all data", ups, most)
         return None
     least = limit("alignment")
-    if aligned is not None and aligned < least:
+    if aligned is not None and aligned < least and (evidence.trend("alignments") or 0) >= 6:
         text = f"The gradients of neighboring steps have a cosine of {aligned:.2f} in the second half"
         return _oscillation(evidence, text, -aligned, -least)
     return None
@@ -206,13 +208,19 @@ def schedule_ended_early(evidence: Evidence) -> Finding | None:
     tail, gain = evidence.trend("lr_tail"), evidence.trend("gain_before_tail")
     certainty = evidence.trend("gain_before_tail_certainty", 0.0) or 0.0
     long, much = limit("lr tail"), limit("gain before tail")
-    if tail is None or gain is None or tail < long or gain < much or certainty < 2.0:
+    moved, little = evidence.probe("start", "moved"), limit("moved before the tail")
+    is_falling = gain is not None and gain > much and certainty > 2.0
+    if tail is None or gain is None or tail < long or not (is_falling or (moved is not None and moved < little)):
         return None
     return Finding(
         "schedule-ended-early",
         Severity.ERROR if tail > 0.6 else Severity.WARNING,
-        f"In the last {tail:.0%} of the steps the rate was below a hundredth of its peak, while the loss had been "
-        f"falling by {gain:.1%} a tenth of the run.",
+        f"In the last {tail:.0%} of the steps the rate was below a hundredth of its peak, while "
+        + (
+            f"the loss had been falling by {gain:.1%} a tenth of the run."
+            if is_falling
+            else f"the weights had moved {moved:.1%} only."
+        ),
         options_of("Let the rate fall over all steps: --schedule cosine.", schedule="cosine", schedule_options=None),
         {"tail": tail, "gain": gain},
         {"tail": long, "gain": much},
@@ -265,18 +273,21 @@ def clipping_always(evidence: Evidence) -> Finding | None:
 def clipping_never(evidence: Evidence) -> Finding | None:
     """A limit above every gradient, although some are many times the usual norm."""
     clipped, peak, clip = evidence.trend("clipped"), evidence.trend("grad_norm_peak"), evidence.fact("clip")
-    norm, jump = evidence.trend("grad_norm"), limit("gradient jump")
-    if not clip or clipped is None or clipped > 0.0 or peak is None or norm is None or peak < jump:
+    norm, jump, spikes = evidence.trend("grad_norm"), limit("gradient jump"), evidence.trend("spikes", 0.0) or 0.0
+    if not clip or clipped is None or clipped > 0.0 or peak is None or norm is None:
+        return None
+    if spikes < limit("spikes") or clip < 1.5 * peak * norm:
         return None
     usual = float(f"{2.0 * norm:.1e}")
     return Finding(
         "clipping-never",
         Severity.WARNING,
-        f"No gradient reached the limit {clip:g}, although the largest was {peak:.0f} times the usual norm {norm:.3g}.",
+        f"No gradient reached the limit {clip:g}, although the largest was {peak:.0f} times the usual norm {norm:.3g} "
+        f"and the loss jumped {spikes:.0f} times.",
         Repair(f"Clip to about twice the usual norm: --clip {usual:g}.", {"clip": usual}),
-        {"peak": peak},
-        {"peak": jump},
-        strength=peak / jump,
+        {"peak": peak, "spikes": spikes},
+        {"peak": jump, "spikes": limit("spikes")},
+        strength=max(peak / jump, 1.0),
     )
 
 
@@ -284,6 +295,8 @@ def batch_too_small(evidence: Evidence) -> Finding | None:
     """A batch far below the noise scale, at a rate that has not come down, and a loss that noise holds up."""
     size, scale = evidence.fact("batch_size"), evidence.probe("gradients", "noise_scale")
     rate_end, drop = evidence.trend("lr_end"), evidence.trend("drop")
+    if scale is None and evidence.probe("gradients", "noise_trace") is not None:
+        scale = 1e6  # the gradient is below its noise
     if size is None or scale is None or rate_end is None or drop is None or evidence.fact("full_batch"):
         return None
     part, high = limit("batch part"), limit("rate at the end")
