@@ -116,7 +116,7 @@ def _forgetful(session: Session) -> None:
             size = module.hidden_size
             module.bias_ih_l0[size : 2 * size] = -9.0
             module.bias_hh_l0.requires_grad_(True)
-            module.weight_hh_l0.mul_(0.02)
+            module.weight_hh_l0.mul_(0.2)
 
 
 @torch.no_grad()
@@ -361,6 +361,9 @@ def _with(**options: Any) -> Callable[[Setting], dict[str, Any]]:
 
 
 SGD = {"optimizer": "sgd", "weight_decay": 0.0}
+DESCENT = SGD | {
+    "batch_size": 0, "epochs": 120.0, "clip": 0.0, "activation": "gelu", "schedule": "constant", "dropout": 0.0,
+}  # fmt: skip
 FAULTS: Final = (
     Fault("lr-x60", "learning-rate-too-high", options=_lr(60.0), also=("dead-units", "saturated-activations")),
     Fault("lr-x300", "learning-rate-too-high", options=_lr(300.0), also=("dead-units", "saturated-activations")),
@@ -443,10 +446,12 @@ FAULTS: Final = (
     Fault("dropout-on", "dropout-in-evaluation", plant=_always_dropout, also=("dropout-too-strong",)),
     Fault("dropout-0.9", "dropout-too-strong", options=_with(dropout=0.93)),
     Fault("bf16-weights", "precision-underflow", options=_lr(0.02), plant=_rounded, also=("learning-rate-too-low",)),
-    Fault("gd-edge", "oscillation", ("mlp",),
-          options=lambda _: SGD | {"batch_size": 0, "lr": 2.0, "epochs": 120.0, "clip": 0.0, "activation": "gelu",
-                                         "schedule": "constant", "dropout": 0.0},
-          also=("edge-of-stability", "learning-rate-too-high"), datasets=("trec", "snips")),
+    Fault("gd-edge", "edge-of-stability", ("mlp",),
+          options=lambda setting: DESCENT | {"lr": {"trec": 2.0}.get(setting.data, 1.2)},
+          also=("oscillation", "learning-rate-too-high"), datasets=("trec", "snips")),
+    Fault("gd-oscillates", "oscillation", ("mlp",),
+          options=lambda setting: DESCENT | {"lr": {"trec": 3.0}.get(setting.data, 2.0)},
+          also=("edge-of-stability", "learning-rate-too-high", "loss-spikes"), datasets=("trec", "snips")),
     Fault("forgetful", "vanishing-in-time", ("recurrent",), plant=_forgetful, costs=False,
           datasets=("trec", "snips")),
     Fault("flat-start", "plateau-at-saddle", ("mlp",),

@@ -1,4 +1,4 @@
-"""Warnings while a run trains: each new sentence about its history, said once."""
+"""Warnings while a run trains: each trouble that its history shows, said once."""
 
 from collections.abc import Callable
 from typing import Any, Final, final
@@ -28,9 +28,9 @@ class LiveWarnings:
         self._entries.append(entry)
         if len(self._entries) > MAX_KEPT:  # the first steps say where the loss has started
             del self._entries[MAX_KEPT // 4 : MAX_KEPT // 2]
-        if "layers" not in entry and entry["event"] not in {"evaluation", "rejected"}:
+        if "sites" not in entry and entry["event"] not in {"evaluation", "rejected"}:
             return
-        for sentence in warnings_of(self._entries):
-            if sentence not in self._said:
-                self._said.add(sentence)
+        for name, sentence in warnings_of(self._entries).items():
+            if name not in self._said:
+                self._said.add(name)
                 self._say(f"Warning: {visible(sentence)}")

@@ -98,7 +98,7 @@ SICK = {
     "dropout-in-evaluation": {"probes.modes.random_in_evaluation": 0.2},
     "over-fitting": {"trends.valid_rise": 1.5, "trends.valid_rise_of_start": 0.7, "trends.valid_best_at": 0.2},
     "capacity-too-small": {"facts.width": 1, "probes.capacity.train_loss": 1.5},
-    "label-noise": {"probes.labels.noise_share": 0.4},
+    "label-noise": {"probes.labels.noise_share": 0.4, "probes.labels.disagreement": 0.5},
     "majority-class": {"probes.predictions.prediction_entropy": 0.0, "probes.predictions.top_prediction_share": 1.0},
     "never-predicted": {"probes.predictions.never_predicted": [[1, 200]]},
     "leaking-duplicates": {"facts.data.valid_in_train": 0.5},

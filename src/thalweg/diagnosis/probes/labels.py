@@ -15,7 +15,7 @@ from thalweg.diagnosis.probes.untouched import probe
 from thalweg.diagnosis.subject import Subject
 
 MAX_EXAMPLES: Final = 4096
-FEWEST: Final = 60
+FEWEST: Final = 400
 SECONDS: Final = 4.0
 STRENGTH: Final = 3.0  # of the penalty, divided by the number of examples
 

@@ -4,6 +4,7 @@ from thalweg.diagnosis.finding import Finding, Repair, Severity
 from thalweg.diagnosis.symptoms.evidence import Evidence
 from thalweg.diagnosis.symptoms.limits import limit
 from thalweg.diagnosis.symptoms.repairs import action, automatic
+from thalweg.errors import counted
 
 
 def non_finite(evidence: Evidence) -> Finding | None:
@@ -18,7 +19,9 @@ def non_finite(evidence: Evidence) -> Finding | None:
     where, what = str(first.get("where", "")), str(first.get("what", ""))
     count = int(rejected + blank)
     text = (
-        f"{count:,} steps had a loss or gradient that is not finite" if count else "Weights or gradients are not finite"
+        f"{counted(count, 'step')} had a loss or gradient that is not finite"
+        if count
+        else "Weights or gradients are not finite"
     )
     if first.get("step") is not None:
         text += f", first at step {first['step']:,}"
@@ -74,7 +77,7 @@ def precision_underflow(evidence: Evidence) -> Finding | None:
 def padding_not_masked(evidence: Evidence) -> Finding | None:
     """Predictions that change with what stands at padding."""
     leak, most = evidence.probe("padding", "padding_leak"), limit("leak")
-    if leak is None or leak <= most:
+    if leak is None or leak <= most or _is_random(evidence):
         return None
     return Finding(
         "padding-not-masked",
@@ -92,7 +95,7 @@ def padding_not_masked(evidence: Evidence) -> Finding | None:
 def future_leak(evidence: Evidence) -> Finding | None:
     """Predictions of a language model that change with later tokens."""
     leak, most = evidence.probe("padding", "future_leak"), limit("leak")
-    if leak is None or leak <= most:
+    if leak is None or leak <= most or _is_random(evidence):
         return None
     return Finding(
         "future-leak",
@@ -103,6 +106,11 @@ def future_leak(evidence: Evidence) -> Finding | None:
         {"leak": most},
         strength=leak / most,
     )
+
+
+def _is_random(evidence: Evidence) -> bool:
+    """Whether predictions change by themselves, so that nothing can be said of what changes them."""
+    return (evidence.probe("modes", "random_in_evaluation") or 0.0) > limit("random")
 
 
 def dropout_in_evaluation(evidence: Evidence) -> Finding | None:

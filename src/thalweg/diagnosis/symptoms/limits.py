@@ -76,12 +76,13 @@ LIMITS: Final[dict[str, float]] = {
     "label share": 0.05,
     "label count": 10.0,
     "noise share": 0.25,
+    "disagreement": 0.2,  # of the labels with a linear model of all other examples
     "shared": 0.03,
     "duplicates": 0.25,
     "conflicts": 0.1,
     "few valid": 100.0,
     "clumping": 5.0,
-    "one label": 0.5,  # share of batches with one label only
+    "one label": 0.7,  # share of batches with one label only
     "repetition": 0.45,
     "offset": 10.0,
     "column range": 100.0,

@@ -88,15 +88,16 @@ def skewed_columns(evidence: Evidence) -> Finding | None:
 def label_noise(evidence: Evidence) -> Finding | None:
     """Training labels that all other examples speak against, and many of them."""
     share, most = evidence.probe("labels", "noise_share"), limit("noise share")
-    if share is None or share < most:
+    wrong, least = evidence.probe("labels", "disagreement", 0.0) or 0.0, limit("disagreement")
+    if share is None or share < most or wrong < least:
         return None
     return Finding(
         "label-noise",
         Severity.WARNING,
         f"About {share:.0%} of the training labels contradict what a linear model of all other examples says.",
         action("clean-labels", "Look through the listed examples, the most doubtful first."),
-        {"share": share},
-        {"share": most},
+        {"share": share, "disagreement": wrong},
+        {"share": most, "disagreement": least},
         where=[str(line) for line in (evidence.found("labels", "lines") or [])[:8]],
         strength=share / most,
     )
