@@ -1,4 +1,4 @@
-"""What is said of a training under way: troubles that its history shows, each once, and nothing of one that goes well."""
+"""What is said of a training under way: what its history shows, each once, and nothing of one that goes well."""
 
 import pytest
 
