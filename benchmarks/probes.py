@@ -1,7 +1,7 @@
 """What it costs to look at a training: the live recorder, piece by piece and over whole trainings; the full diagnosis.
 
     OMP_NUM_THREADS=1 python benchmarks/probes.py                      # everything
-    OMP_NUM_THREADS=1 python benchmarks/probes.py --only pieces        # some parts: pieces runs diagnosis
+    OMP_NUM_THREADS=1 python benchmarks/probes.py --only pieces        # some parts: pieces runs watch diagnosis
 
 Prints a table and writes JSON. `pieces` takes steps of each kind in turn on the same batches, and says what share of a
 training of 400 steps the recorder takes at its default interval; `runs` trains with and without it, in short blocks in
@@ -17,14 +17,16 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from loop import Collated, session_for
 from table import Row, write_json
+from torch import nn
 
+from thalweg.diagnosis.loops.watch import Watch
 from thalweg.training.folder.run import finite
 from thalweg.training.session.session import Session
 from thalweg.training.steps.fit import FitOptions, Place, StepRecord, fit
@@ -34,7 +36,6 @@ RESULTS = Path(__file__).parent / "results" / "probes.json"
 STEPS = 400
 MODELS = ("mlp", "lstm", "transformer")
 TARGET = 0.02
-NEVER: Callable[[int], bool] = lambda step: False  # noqa: ARG005, E731
 
 
 def session_of(model: str, folder: str) -> Session:
@@ -116,13 +117,60 @@ def measure_runs(quick: bool) -> Iterator[Row]:
         yield Row("runs", f"{model}, watched", ratio, "of 400 steps more", f"<= {TARGET}", ratio <= TARGET, details)
 
 
+def loop_of(folder: str, model: str, watched: bool) -> Iterator[None]:
+    """Train in a loop of one's own, with or without a watch; yield after each step."""
+    session = session_of(model, folder)
+    feed: Any = session.feed
+    body, output = session.model, session.head.output
+
+    class Whole(nn.Module):
+        """Body and output layer as one model."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.output = body, output
+
+        def forward(self, **inputs: torch.Tensor) -> torch.Tensor:
+            return self.output(self.body(**inputs))
+
+    whole = Whole()
+    optimizer = torch.optim.AdamW(whole.parameters(), lr=1e-3, fused=True)
+    watch = Watch(whole, optimizer, steps=STEPS) if watched else None
+    for step in range(STEPS + 1):
+        batch = feed(step)[0]
+        loss = nn.functional.cross_entropy(whole(**batch.inputs), batch.targets)
+        if watch is not None:
+            watch.loss(loss, batch.targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        yield
+
+
+def measure_watch(quick: bool) -> Iterator[Row]:
+    """Train in a loop of one's own with and without `Watch`, in blocks in turn on the same batches."""
+    for model in MODELS:
+        with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
+            pair = [(loop_of(folder, model, watched), []) for folder, watched in ((one, True), (two, False))]
+            for steps, _ in pair:
+                next(steps)
+            for number in range((40 if quick else STEPS) // 10):
+                for steps, seconds in pair if number % 2 else reversed(pair):
+                    before = time.process_time()
+                    for _ in range(10):
+                        next(steps)
+                    seconds.append(time.process_time() - before)
+        ratio = sum(pair[0][1]) / sum(pair[1][1]) - 1.0
+        yield Row("watch", f"{model}, Watch", ratio, "of 400 steps more", f"<= {TARGET}", ratio <= TARGET, {})
+
+
 def measure_diagnosis(quick: bool) -> Iterator[Row]:
     """The full diagnosis of a run: nothing is measured here yet."""
     del quick
     yield from ()
 
 
-PARTS = {"pieces": measure_pieces, "runs": measure_runs, "diagnosis": measure_diagnosis}
+PARTS = {"pieces": measure_pieces, "runs": measure_runs, "watch": measure_watch, "diagnosis": measure_diagnosis}
 
 
 def main() -> None:

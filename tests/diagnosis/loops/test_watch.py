@@ -360,3 +360,12 @@ def test_wrappers_are_taken_off():
     assert bare(Wrapper()) is optimizer
     with pytest.raises(InputError, match=r"needs a torch\.optim\.Optimizer; got a Linear"):
         Watch(model, model)
+
+
+def test_a_compiled_network_is_watched_without_its_operations():
+    model = network()
+    _, watch = train(steps=2, model=torch.compile(model, backend="eager"))
+    found = steps_of(watch)
+    assert [entry["step"] for entry in found] == [1, 2]
+    assert "sites" not in found[0]
+    assert set(found[0]["layers"]) == {"inner", "outer"}

@@ -1,6 +1,8 @@
 """What a model in anyone's loop is called with: some batches of it, and the head for which its loss is the loop's."""
 
+import functools
 import inspect
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, final
 
@@ -52,10 +54,10 @@ class Call:
     """
 
     def __init__(self, model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> None:
-        bound = inspect.signature(model.forward).bind(*args, **kwargs)
+        bound = _signature(type(model)).bind(model, *args, **kwargs)
         self.inputs: dict[str, Tensor] = {}
         self.is_complete = True  # whether the tensors by name are all that it was called with
-        for name, value in bound.arguments.items():
+        for name, value in itertools.islice(bound.arguments.items(), 1, None):  # without `self`
             kind = bound.signature.parameters[name].kind
             named = value if kind is inspect.Parameter.VAR_KEYWORD else {name: value}
             for key, part in named.items():
@@ -75,6 +77,11 @@ class Call:
     def batch(self, targets: Tensor) -> Batch:
         """Return the inputs with targets."""
         return Batch(dict(self.inputs), targets.detach())
+
+
+@functools.cache
+def _signature(kind: type[nn.Module]) -> inspect.Signature:
+    return inspect.signature(kind.forward)
 
 
 def copied(batch: Batch) -> Batch:

@@ -31,6 +31,7 @@ from thalweg.objective import Objective
 from thalweg.training.steps.culprit import GRADIENT, find_culprit
 from thalweg.training.steps.gauges import label_figures, parameter_facts
 from thalweg.training.steps.recorder import Interval, Recorder
+from thalweg.training.steps.sites import is_compiled
 
 FIRST_GUESS: Final = 2000  # steps, where nobody says how many there will be
 MAX_SEARCHES: Final = 3  # for what was not finite
@@ -40,9 +41,10 @@ MAX_SEARCHES: Final = 3  # for what was not finite
 class Watch:
     """Watches a PyTorch training from outside: tell it the loss, and ask for a diagnosis.
 
-    Hooks on the model and the optimizer see everything else, so that accumulation, clipping, schedules, a GradScaler,
-    several calls of the model a step, `torch.compile` and data parallelism need nothing more. The training is the same
-    to the last bit. What is recorded of which step is that of `thalweg.fit`, at most about 2 % of the training's time.
+    Hooks on the model and the optimizer see everything else, so that accumulation, clipping, schedules and several
+    calls of the model a step need nothing more; the operations of a compiled network are left out. The training is the
+    same to the last bit. What is recorded of which step is that of `thalweg.fit`. Each step also costs the norm of its
+    gradient and some tenths of a millisecond, which shows where steps take a few milliseconds (`benchmarks/probes.py`).
 
     Args:
         model: that the loop calls.
@@ -110,6 +112,7 @@ class Watch:
         self._modes: set[bool] = set()  # of calls without gradients since the last evaluation: with dropout or not
         self._peak, self._sizes = 0.0, [0, 0]
         self._autocast: torch.dtype | None = None
+        self._looks_inside = not any(map(is_compiled, model.modules()))
         self._handles = [
             model.register_forward_pre_hook(_Ear(self)),
             model.register_forward_hook(_Ear(self), with_kwargs=True),
@@ -224,7 +227,7 @@ class Watch:
 
     def called(self, module: nn.Module) -> None:
         """Begin to measure the operations of the first call of a step, if it is one of those steps."""
-        is_training = torch.is_grad_enabled() and self._evaluating is None and not self._is_deaf
+        is_training = self._looks_inside and torch.is_grad_enabled() and self._evaluating is None and not self._is_deaf
         if is_training and not self._calls and self._interval.sees_sites(self.num_steps):
             self._recorder.before_forward(sites=True, entered=module)
 
