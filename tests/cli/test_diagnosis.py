@@ -138,10 +138,11 @@ def test_everything_is_measured_and_drawn(runs, capsys):
     assert call(capsys, "evaluate", folder, runs.parent / "reviews.csv", "--json")[0] == 0  # the folder is still whole
 
 
-def test_run_without_history_is_diagnosed_all_the_same(runs, capsys, tmp_path):
+def test_unfinished_run_without_history_is_diagnosed_all_the_same(runs, capsys, tmp_path):
     folder = tmp_path / "bare"
     shutil.copytree(runs / "reviews-2", folder)
-    (folder / "history.jsonl").unlink()
+    for name in ("history.jsonl", "metrics.json", "report.html"):
+        (folder / name).unlink()
     code, _, err = call(capsys, "diagnose", folder)
     assert code == 0
     assert "no history" in err
@@ -150,6 +151,7 @@ def test_run_without_history_is_diagnosed_all_the_same(runs, capsys, tmp_path):
 WRONG = {
     "no folder": (["none"], "There is no run folder none"),
     "no run": (["."], "is not a run folder"),
+    "stream": (["stream"], "has learned from a stream"),
     "no time": (["reviews", "--seconds", "0"], "--seconds must be above zero; got 0"),
     "no other run": (["reviews", "--between", "none"], "There is no run folder none"),
 }
@@ -159,6 +161,7 @@ WRONG = {
 def test_what_cannot_be_diagnosed_is_told(runs, capsys, monkeypatch, case):
     arguments, message = case
     monkeypatch.chdir(runs)
+    (runs / "stream" / "step-00000001").mkdir(parents=True, exist_ok=True)
     code, out, err = call(capsys, "diagnose", *arguments)
     assert (code, out) == (2, "")
     assert message in err
