@@ -380,7 +380,7 @@ FAULTS: Final = (
     Fault("deep-gain", "exploding-gradient", ("mlp",), _with(layers=8, activation="relu", clip=0.0),
           lambda session: _scaled(session, 8.0), also=("initialization-too-large",)),
     Fault("deep-gain", "exploding-gradient", ("transformer",),
-          _with(layers=8, activation="relu", skip="none", clip=0.0), lambda session: _scaled(session, 8.0),
+          _with(layers=8, activation="relu", skip="none", clip=0.0), lambda session: _scaled(session, 5.0),
           also=("initialization-too-large", "attention-collapse")),
     Fault("saturated", "saturated-activations", ("mlp",), _with(activation="tanh"), _saturated,
           also=("initialization-too-large",)),

@@ -250,7 +250,7 @@ KINDS: Final[dict[str, Kind]] = {
         Rank.MECHANISM,
         "The gradient shrinks from layer to layer on its way back, so that the first layers hardly learn.",
         f"{_GLOROT}; {_HEALTHY}",
-        explains=("saturated-activations", "embedding-collapse", "vanishing-in-time", "oscillation"),
+        explains=("saturated-activations", "embedding-collapse", "vanishing-in-time", "oscillation", "loss-spikes"),
     ),
     "saturated-activations": Kind(
         "Saturated activations",
@@ -277,7 +277,7 @@ KINDS: Final[dict[str, Kind]] = {
         Rank.MECHANISM,
         "Different inputs have nearly the same vectors, so that no layer above can tell them apart.",
         f"Roy and Vetterli (2007), The Effective Rank; {_HEALTHY}",
-        explains=("anisotropic-embeddings", "oscillation"),
+        explains=("anisotropic-embeddings", "oscillation", "loss-spikes"),
     ),
     "anisotropic-embeddings": Kind(
         "Embeddings in a narrow cone",

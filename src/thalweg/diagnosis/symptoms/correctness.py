@@ -13,6 +13,9 @@ def non_finite(evidence: Evidence) -> Finding | None:
     blank = evidence.trend("not_finite", 0.0) or 0.0
     found = evidence.found("gradients", "non_finite") or {}
     bad = [*found.get("parameters", ()), *found.get("gradients", ())]
+    lengths = evidence.probes.get("weights")
+    if lengths and lengths.get("norm") is None:
+        bad.append("the length of the weights")
     if not (rejected or blank or bad):
         return None
     first = dict(evidence.trends.get("first_rejected") or evidence.trends.get("first_not_finite") or {})

@@ -25,6 +25,7 @@ LIMITS: Final[dict[str, float]] = {
     "lr tail": 0.3,
     "moved before the tail": 0.1,
     "gain before tail": 0.01,
+    "imbalanced": 0.75,  # share of the most frequent label
     "saddle drop": 0.15,
     "saddle gain": 0.01,
     "saddle curvature": 0.02,

@@ -118,7 +118,8 @@ def never_predicted(evidence: Evidence) -> Finding | None:
     return Finding(
         "never-predicted",
         Severity.WARNING,
-        f"Of {counted(len(named), 'label')} none was predicted; {worst!r} is right for {named[worst]:.0%} of all.",
+        f"{worst!r}, the answer of {named[worst]:.0%} of the examples, is never predicted"
+        + (f", nor are {counted(len(named) - 1, 'more label')}." if len(named) > 1 else "."),
         Repair("Let rare labels count as much as frequent ones: --class-weights balanced.",
                {"class_weights": "balanced"}),
         {"share": named[worst]},

@@ -235,6 +235,8 @@ def plateau_at_saddle(evidence: Evidence) -> Finding | None:
     most, flat, least = limit("saddle drop"), limit("saddle gain"), limit("saddle curvature")
     if drop is None or relative is None or not evidence.found("spectrum", "certified_negative"):
         return None
+    if (evidence.probe("predictions", "top_label_share") or 0.0) > limit("imbalanced"):
+        return None  # a guess is nearly right there, and little can be gained
     if drop > most or gain > flat or relative < least:
         return None
     return Finding(
