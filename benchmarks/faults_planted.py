@@ -348,10 +348,6 @@ def _skewed(table: list[list[str]]) -> list[list[str]]:
     return [[value, f"{float(np.exp(3.5 * draw.gauss(0.0, 1.0))):.5g}"] for (value,) in table]
 
 
-def _constant(table: list[list[str]]) -> list[list[str]]:
-    return [[value, "3.5", "0"] for (value,) in table]
-
-
 def _lr(factor: float) -> Callable[[Setting], dict[str, Any]]:
     return lambda setting: {"lr": setting.options["lr"] * factor}
 
@@ -401,8 +397,6 @@ FAULTS: Final = (
     Fault("big-numbers", "unnormalized-inputs", ("mlp",), _with(scaling="none"), columns=_large_numbers,
           datasets=("temperatures", "monthly"), also=("saturated-activations",)),
     Fault("skewed-column", "skewed-columns", ("mlp",), columns=_skewed, datasets=("temperatures", "monthly"),
-          costs=False),
-    Fault("constant-columns", "constant-columns", ("mlp",), columns=_constant, datasets=("temperatures", "monthly"),
           costs=False),
     Fault("one-embedding", "embedding-collapse", plant=_collapsed_embedding,
           also=("untrained-parameters", "anisotropic-embeddings")),

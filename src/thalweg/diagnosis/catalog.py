@@ -160,7 +160,7 @@ KINDS: Final[dict[str, Kind]] = {
         Rank.CAUSE,
         "Steps are so long that the loss rises, or stops falling far above what shorter steps reach.",
         f"Bengio (2012), Practical Recommendations for Gradient-based Training; {_HEALTHY}",
-        explains=("weight-decay-too-strong", "batch-too-small", "clipping-never", "clipping-always"),
+        explains=("weight-decay-too-strong", "batch-too-small", "untrained-parameters", "clipping-always"),
     ),
     "schedule-ended-early": Kind(
         "Schedule that ended early",
@@ -181,6 +181,7 @@ KINDS: Final[dict[str, Kind]] = {
         Rank.CAUSE,
         "Gradients jump far above their usual norm, and the limit is above them all.",
         "Godbole et al. (2023), Deep Learning Tuning Playbook (the limit at the 90th percentile)",
+        explains=("learning-rate-too-high",),
     ),
     "batch-too-small": Kind(
         "Batch too small for the noise",

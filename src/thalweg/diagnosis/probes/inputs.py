@@ -200,14 +200,19 @@ def order(subject: Subject) -> dict[str, Any]:
         if any(target.is_floating_point() or target.dim() != 1 for target in targets):
             return {}
         rows.append(torch.cat(targets).cpu())
-    classes = torch.cat(rows).unique() if rows else torch.zeros(0)
-    if len(rows) < 2 or len(classes) < 2:
+    drawn = [batch.targets.cpu() for batch in subject.train if batch.targets.dim() == 1]
+    if len(rows) < 2 or not drawn:
+        return {}
+    classes = torch.cat([*rows, *drawn]).unique()
+    if len(classes) < 2:
         return {}
     counts = torch.stack([(row.unsqueeze(1) == classes).sum(0) for row in rows]).double()
-    expected = counts.sum(1, keepdim=True) * counts.sum(0) / counts.sum()
+    # The shares of all data, from batches that were drawn at random; half a count keeps a rare class from being none.
+    share = (torch.cat(drawn).unsqueeze(1) == classes).sum(0).double() + 0.5
+    expected = counts.sum(1, keepdim=True) * share / share.sum()
     statistic = float(((counts - expected).square() / expected).sum())
     return {
-        "label_clumping": statistic / ((len(rows) - 1) * (len(classes) - 1)),
+        "label_clumping": statistic / (len(rows) * (len(classes) - 1)),
         "steps": len(rows),
         "classes": len(classes),
         "one_label_share": float((counts.amax(1) == counts.sum(1)).double().mean()),

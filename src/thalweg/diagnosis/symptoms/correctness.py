@@ -14,8 +14,8 @@ def non_finite(evidence: Evidence) -> Finding | None:
     found = evidence.found("gradients", "non_finite") or {}
     bad = [*found.get("parameters", ()), *found.get("gradients", ())]
     lengths = evidence.probes.get("weights")
-    if lengths and lengths.get("norm") is None:
-        bad.append("the length of the weights")
+    if lengths and (lengths.get("norm") is None or (lengths.get("largest") or 0.0) > limit("overflow")):
+        bad.append("weights that have run away")
     if not (rejected or blank or bad):
         return None
     first = dict(evidence.trends.get("first_rejected") or evidence.trends.get("first_not_finite") or {})

@@ -24,6 +24,7 @@ LIMITS: Final[dict[str, float]] = {
     "swing": 0.15,
     "lr tail": 0.3,
     "moved before the tail": 0.1,
+    "lr tail alone": 0.8,
     "gain before tail": 0.01,
     "imbalanced": 0.75,  # share of the most frequent label
     "saddle drop": 0.15,
@@ -37,7 +38,7 @@ LIMITS: Final[dict[str, float]] = {
     "small batch": 4.0,
     "rate at the end": 0.3,
     "few steps": 60.0,
-    "batch times": 10.0,  # the noise scale (McCandlish et al.)
+    "large batch": 256.0,
     # network
     "flow": 6.0,  # nats between the gradients at the first and the last activation
     "flow slope": 0.5,  # nats a site
@@ -57,10 +58,11 @@ LIMITS: Final[dict[str, float]] = {
     "equal vectors": 0.995,
     "token cosine": 0.5,
     "no better than a guess": 0.03,  # accuracy above that of the most frequent class
-    "one position": 0.9,
+    "one position": 0.5,
     "collapsed heads": 0.5,
-    "entropy": 0.05,
+    "entropy": 0.15,
     # correctness
+    "overflow": 1e15,  # of a weight
     "leak": 1e-3,
     "random": 1e-4,
     "unchanged": 0.7,
@@ -84,7 +86,7 @@ LIMITS: Final[dict[str, float]] = {
     "few valid": 100.0,
     "clumping": 5.0,
     "one label": 0.7,  # share of batches with one label only
-    "repetition": 0.45,
+    "repetition": 0.55,
     "offset": 10.0,
     "column range": 100.0,
     "column value": 1e3,

@@ -19,7 +19,9 @@ def unnormalized_inputs(evidence: Evidence) -> Finding | None:
     """Numeric inputs far from zero, or of very different sizes."""
     far, wide, large = limit("offset"), limit("column range"), limit("column value")
     for name, one in _numeric(evidence).items():
-        offset, spread = one.get("largest_offset") or 0.0, one.get("scale_range") or 1.0
+        even = [column for column in one["columns"] if abs(column.get("skew") or 0.0) < limit("skewness")]
+        offset = max((column["offset"] for column in even if column.get("offset") is not None), default=0.0)
+        spread = one.get("scale_range") or 1.0
         value = one.get("largest_value") or 0.0
         if offset <= far and spread <= wide and value <= large:
             continue

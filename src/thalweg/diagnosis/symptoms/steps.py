@@ -15,8 +15,9 @@ SCALE_FREE: Final = {"adam", "adamw", "nadam", "radam", "adamax", "rmsprop", "ad
 
 def learning_rate_too_high(evidence: Evidence) -> Finding | None:
     """Steps from the start that are many times as long as the longest that lowers the loss, or a loss that rose."""
-    margin = evidence.probe("rate", "critical_factor_start")
-    progress, drift = evidence.trend("drop"), evidence.probe("start", "moved")
+    longest, best = evidence.probe("rate", "critical_factor_start"), evidence.probe("rate", "best_factor_start")
+    margin = None if longest is None or best is None else min(longest, best)
+    progress, drift = evidence.trend("drop"), evidence.probe("weights", "moved")
     if not evidence.has_steps or evidence.fact("is_proved"):
         return None
     most, far = limit("rate margin"), limit("moved")
@@ -24,8 +25,8 @@ def learning_rate_too_high(evidence: Evidence) -> Finding | None:
         return Finding(
             "learning-rate-too-high",
             Severity.ERROR,
-            f"From the start, a step {margin:.2g} times as long as the full ones is the longest that still lowers "
-            f"the loss, and the weights have moved {drift:.2g} times their own length.",
+            f"From the start, a step {margin:.2g} times as long as the full ones lowers the loss most, or is the "
+            f"longest that does, and the weights have moved {drift:.2g} times their own length.",
             _rate(evidence, max(margin / 8.0, 1e-4)),
             {"margin": margin, "moved": drift},
             {"margin": most, "moved": far},
@@ -57,13 +58,14 @@ def _rate(evidence: Evidence, factor: float) -> Repair:
 
 def learning_rate_too_low(evidence: Evidence) -> Finding | None:
     """Updates that hardly move the weights while the loss still falls, or a loss that hardly fell at all."""
-    ratio, moved = evidence.trend("update_ratio_typical"), evidence.probe("start", "moved")
+    ratio, moved = evidence.trend("update_ratio_typical"), evidence.probe("weights", "moved")
     gain, margin = evidence.trend("gain_certainty"), evidence.probe("rate", "best_factor_start")
     if ratio is None or moved is None or margin is None or evidence.fact("is_proved"):
         return None
     if max(evidence.table("dead").values(), default=0.0) > 0.9:  # no rate wakes them
         return None
-    if (evidence.trend("lr_tail", 0.0) or 0.0) > limit("lr tail") or (evidence.trend("clipped", 0.0) or 0.0) > 0.9:
+    is_cut = (evidence.trend("clipped", 0.0) or 0.0) > 0.9 and evidence.fact("optimizer") not in SCALE_FREE
+    if (evidence.trend("lr_tail", 0.0) or 0.0) > limit("lr tail") or is_cut:
         return None
     small, least, short = limit("update ratio"), limit("moved little"), limit("rate far below")
     if ratio < small and moved < least and margin > short:
@@ -208,9 +210,10 @@ def schedule_ended_early(evidence: Evidence) -> Finding | None:
     tail, gain = evidence.trend("lr_tail"), evidence.trend("gain_before_tail")
     certainty = evidence.trend("gain_before_tail_certainty", 0.0) or 0.0
     long, much = limit("lr tail"), limit("gain before tail")
-    moved, little = evidence.probe("start", "moved"), limit("moved before the tail")
+    moved, little = evidence.probe("weights", "moved"), limit("moved before the tail")
     is_falling = gain is not None and gain > much and certainty > 2.0
-    if tail is None or gain is None or tail < long or not (is_falling or (moved is not None and moved < little)):
+    is_short = moved is not None and (moved < little or tail > limit("lr tail alone")) if tail is not None else False
+    if tail is None or gain is None or tail < long or not (is_falling or is_short):
         return None
     return Finding(
         "schedule-ended-early",
@@ -323,21 +326,22 @@ def batch_too_large(evidence: Evidence) -> Finding | None:
     size, scale = evidence.fact("batch_size"), evidence.probe("gradients", "noise_scale")
     steps, gain = evidence.trend("num_steps"), evidence.trend("drop")
     examples = evidence.fact("num_train")
-    if size is None or scale is None or steps is None or gain is None or evidence.fact("is_proved"):
+    if size is None or steps is None or gain is None or evidence.fact("is_proved"):
         return None
     if evidence.fact("full_batch") and evidence.fact("optimizer") in {"lbfgs", "levenberg-marquardt", "bfgs", "newton",
                                                                       "newton-cg"}:  # fmt: skip
         return None
-    few, times = limit("few steps"), limit("batch times")
-    if steps > few or size < times * max(scale, 1.0) or not examples or size <= 64:
+    few, large = limit("few steps"), limit("large batch")
+    if steps > few or size < large or not examples or (scale is not None and size < scale):
         return None
-    smaller = max(16, min(64, int(2 ** round(math.log2(max(scale, 16.0))))))
+    smaller = max(16, min(64, int(2 ** round(math.log2(max(scale or 32.0, 16.0))))))
+    equal = "" if scale is None else f", where gradient and noise are equal at {scale:.0f}"
     return Finding(
         "batch-too-large",
         Severity.ERROR if steps < few / 4 else Severity.WARNING,
-        f"{steps:.0f} steps of {size:,} examples each, where gradient and noise are equal at {scale:.0f}.",
+        f"Only {steps:.0f} steps, of {size:,} examples each{equal}.",
         Repair(f"The same examples in more steps: --batch-size {smaller}.", {"batch_size": smaller}),
-        {"batch_size": float(size), "noise_scale": scale, "steps": steps},
-        {"batch_size": times * scale, "steps": few},
-        strength=size / (times * max(scale, 1.0)),
+        {"batch_size": float(size), "noise_scale": scale or 0.0, "steps": steps},
+        {"batch_size": large, "steps": few},
+        strength=few / max(steps, 1.0),
     )
