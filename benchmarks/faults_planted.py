@@ -33,7 +33,8 @@ class Fault:
         columns: changes a table of numbers.
         num_train: training examples, where not as usual.
         also: findings that are as true of such a run, listed here before anything was measured.
-        costs: whether it costs validation loss, so that a repair can win it back.
+        costs: whether it costs validation loss beside the setting without it, so that a repair can win it back (full
+            batches, and the low rate under weights in bfloat16, are in such a plant, but no part of the fault).
         datasets: only on these; empty for all.
         sealed: whether it was left out of everything before the end.
     """
@@ -326,7 +327,7 @@ def _imbalanced(train: Rows, valid: Rows) -> tuple[Rows, Rows]:
     def few(rows: Rows, share: float) -> Rows:
         return [row for row in rows if row[1] == keep or draw.random() < share]
 
-    return few(train, 0.05), few(valid, 0.05)
+    return few(train, 0.01), few(valid, 0.1)
 
 
 def _conflicting(train: Rows, valid: Rows) -> tuple[Rows, Rows]:
@@ -416,7 +417,8 @@ FAULTS: Final = (
     Fault("batch-1", "batch-too-small", options=_with(batch_size=1, epochs=0.25, schedule="constant"),
           also=("loss-spikes", "learning-rate-too-high")),
     Fault("batch-huge", "batch-too-large", options=_with(batch_size=1200)),
-    Fault("clip-tiny", "clipping-always", options=lambda _: SGD | {"lr": 0.3, "clip": 3e-3},
+    Fault("clip-tiny", "clipping-always",
+          options=lambda _: SGD | {"lr": 0.3, "clip": 3e-3, "optimizer_options": {"momentum": 0.9}},
           also=("learning-rate-too-low",)),
     Fault("clip-huge", "clipping-never", options=_with(clip=1e5), plant=_noisy_batches, also=("loss-spikes",)),
     Fault("early-end", "schedule-ended-early",
@@ -427,8 +429,8 @@ FAULTS: Final = (
           options=_with(epochs=60.0, dropout=0.0, weight_decay=0.0, schedule="constant"), num_train=200,
           datasets=("trec", "sst2", "polarity", "snips")),
     Fault("flipped", "label-noise", rows=_flipped(0.35), datasets=("trec", "sms", "snips")),
-    Fault("imbalanced", "majority-class", ("mlp", "recurrent", "transformer"), options=_with(epochs=1.0, lr=3e-4),
-          rows=_imbalanced, datasets=("trec", "snips"), also=("learning-rate-too-low",), costs=False),
+    Fault("imbalanced", "majority-class", rows=_imbalanced, datasets=("trec", "snips"), also=("never-predicted",),
+          costs=False),
     Fault("leak", "leaking-duplicates", rows=_leaking, costs=False),
     Fault("conflicts", "conflicting-labels", rows=_conflicting, also=("label-noise", "duplicate-examples")),
     Fault("few-valid", "validation-too-small", rows=_few_valid, costs=False),
@@ -439,13 +441,15 @@ FAULTS: Final = (
           also=("learning-rate-too-high",)),
     Fault("dropout-on", "dropout-in-evaluation", plant=_always_dropout, also=("dropout-too-strong",)),
     Fault("dropout-0.9", "dropout-too-strong", options=_with(dropout=0.93)),
-    Fault("bf16-weights", "precision-underflow", options=_lr(0.02), plant=_rounded, also=("learning-rate-too-low",)),
+    Fault("bf16-weights", "precision-underflow", options=_lr(0.02), plant=_rounded, also=("learning-rate-too-low",),
+          costs=False),
     Fault("gd-edge", "edge-of-stability", ("mlp",),
           options=lambda setting: DESCENT | {"lr": {"trec": 2.0}.get(setting.data, 1.2)},
-          also=("oscillation", "learning-rate-too-high"), datasets=("trec", "snips")),
+          also=("oscillation", "learning-rate-too-high"), datasets=("trec", "snips"), costs=False),
     Fault("gd-oscillates", "oscillation", ("mlp",),
           options=lambda setting: DESCENT | {"lr": {"trec": 3.0}.get(setting.data, 2.0)},
-          also=("edge-of-stability", "learning-rate-too-high", "loss-spikes"), datasets=("trec", "snips")),
+          also=("edge-of-stability", "learning-rate-too-high", "loss-spikes"), datasets=("trec", "snips"),
+          costs=False),
     Fault("forgetful", "vanishing-in-time", ("recurrent",), plant=_forgetful, costs=False,
           datasets=("trec", "snips")),
     Fault("flat-start", "plateau-at-saddle", ("mlp",),

@@ -3,7 +3,7 @@
 from thalweg.diagnosis.finding import Finding, Repair, Severity
 from thalweg.diagnosis.symptoms.evidence import Evidence
 from thalweg.diagnosis.symptoms.limits import limit
-from thalweg.diagnosis.symptoms.repairs import action, automatic
+from thalweg.diagnosis.symptoms.repairs import action, usual
 from thalweg.errors import counted
 
 
@@ -39,7 +39,7 @@ def non_finite(evidence: Evidence) -> Finding | None:
     elif what == "input":
         repair = action("clean-data", "The inputs hold numbers that are not finite: mend or leave out these rows.")
     else:
-        repair = automatic("Steps are too long.")
+        repair = usual("Steps are too long.")
     return Finding(
         "non-finite",
         Severity.ERROR if lost > 0.02 or blank or bad else Severity.WARNING,

@@ -5,7 +5,7 @@ import math
 from thalweg.diagnosis.finding import Finding, Repair, Severity
 from thalweg.diagnosis.symptoms.evidence import Evidence
 from thalweg.diagnosis.symptoms.limits import limit
-from thalweg.diagnosis.symptoms.repairs import action, options_of
+from thalweg.diagnosis.symptoms.repairs import OF_THE_OPTIMIZER, action
 
 DEEP = 4  # sites of activations from which on depth means something
 
@@ -17,11 +17,12 @@ def vanishing_gradient(evidence: Evidence) -> Finding | None:
     if fall is None or slope is None or -fall < most or slope < steep / 4.0:
         return None
     family, options = evidence.fact("family"), dict(evidence.fact("options") or {})
-    repair = options_of("Give the gradient a way around the layers: --skip prenorm.", skip="prenorm", init="default")
+    repair = Repair("Give the gradient a way around the layers: --skip prenorm --init default.",
+                    {"skip": "prenorm", "init": "default"}, "initialize")  # fmt: skip
     if family == "mlp" and options.get("activation") in {"sigmoid", "tanh"}:
-        repair = options_of(
+        repair = Repair(
             "Give the gradient a way around the layers, and better units: --skip prenorm --activation gelu.",
-            skip="prenorm", activation="gelu",
+            {"skip": "prenorm", "activation": "gelu", "init": "default"}, "initialize",
         )  # fmt: skip
     return Finding(
         "vanishing-gradient",
@@ -141,12 +142,18 @@ def initialization_too_small(evidence: Evidence) -> Finding | None:
     if not small or len(small) < max(1, len(scales) // 3):
         return None
     worst = min(small, key=lambda name: scales[name])
+    plain = evidence.fact("optimizer") == "sgd"  # whose steps are as small as the gradient
+    more = {"optimizer": "adamw", **dict.fromkeys(OF_THE_OPTIMIZER)} if plain else {}
     return Finding(
         "initialization-too-small",
         Severity.ERROR if len(small) > len(scales) / 2 and scales[worst] < least / 10.0 else Severity.WARNING,
         f"The weights of {len(small)} of {len(scales)} layers start at less than {least:g} of 1/sqrt(inputs); "
         f"{worst} at {scales[worst]:.1e}.",
-        Repair("Start with PyTorch's or Glorot's scale: --init xavier.", {"init": "default"}, "initialize"),
+        Repair(
+            "Start with PyTorch's own scale, --init default" + (", and take --optimizer adamw." if plain else "."),
+            {"init": "default", **more},
+            "initialize",
+        ),
         {"scale": scales[worst]},
         {"scale": least},
         where=small[:8],
@@ -169,7 +176,7 @@ def initialization_too_large(evidence: Evidence) -> Finding | None:
         Severity.ERROR if is_high else Severity.WARNING,
         f"The weights of {len(large)} of {len(scales)} layers start at more than {most:g} times 1/sqrt(inputs); "
         f"{worst} at {scales[worst]:.1f}.{first}",
-        Repair("Start with PyTorch's or Glorot's scale: --init xavier.", {"init": "default"}, "initialize"),
+        Repair("Start with PyTorch's own scale: --init default.", {"init": "default"}, "initialize"),
         {"scale": scales[worst]},
         {"scale": most},
         where=large[:8],

@@ -5,14 +5,14 @@ from typing import Any, Final
 from thalweg.diagnosis.finding import Repair
 from thalweg.diagnosis.symptoms.evidence import Evidence
 
-# What belongs to the choice of the optimizer; without them it is chosen and its rate is tried.
+# What belongs to the choice of the optimizer; without them it has its own, or the model's.
 OF_THE_OPTIMIZER: Final = ("lr", "schedule", "schedule_options", "warmup", "optimizer_options", "line_search")
 
 
-def automatic(why: str) -> Repair:
-    """Leave optimizer, rate and schedule to thalweg, which tries the rate before it takes it."""
-    options: dict[str, Any] = {"optimizer": "auto", **dict.fromkeys(OF_THE_OPTIMIZER)}
-    return Repair(f"{why} --optimizer auto chooses a method and tries its rate before the training.", options)
+def usual(why: str) -> Repair:
+    """Take AdamW at the model's usual rate, with warmup, a schedule that ends at zero, and clipping."""
+    options: dict[str, Any] = {"optimizer": "adamw", "clip": 1.0, **dict.fromkeys(OF_THE_OPTIMIZER)}
+    return Repair(f"{why} --optimizer adamw --clip 1, without --lr, takes the usual rate and schedule.", options)
 
 
 def with_rate(evidence: Evidence, rate: float, why: str) -> Repair:

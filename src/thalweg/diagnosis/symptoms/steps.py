@@ -1,12 +1,12 @@
 """Rules about steps: their length, their noise, their schedule, and what is done to the gradient before them."""
 
 import math
-from typing import Final
+from typing import Any, Final
 
 from thalweg.diagnosis.finding import Finding, Repair, Severity
 from thalweg.diagnosis.symptoms.evidence import Evidence
 from thalweg.diagnosis.symptoms.limits import limit
-from thalweg.diagnosis.symptoms.repairs import automatic, options_of, with_rate
+from thalweg.diagnosis.symptoms.repairs import options_of, usual, with_rate
 
 # Optimizers whose steps do not depend on the length of the gradient.
 SCALE_FREE: Final = {"adam", "adamw", "nadam", "radam", "adamax", "rmsprop", "adagrad", "soap", "shampoo", "muon",
@@ -21,13 +21,20 @@ def learning_rate_too_high(evidence: Evidence) -> Finding | None:
     if not evidence.has_steps or evidence.fact("is_proved"):
         return None
     most, far = limit("rate margin"), limit("moved")
-    if margin is not None and margin < most and drift is not None and drift > far:
+    if (
+        longest is not None
+        and best is not None
+        and margin is not None
+        and margin < most
+        and drift is not None
+        and drift > far
+    ):
         return Finding(
             "learning-rate-too-high",
             Severity.ERROR,
             f"From the start, a step {margin:.2g} times as long as the full ones lowers the loss most, or is the "
             f"longest that does, and the weights have moved {drift:.2g} times their own length.",
-            _rate(evidence, max(margin / 8.0, 1e-4)),
+            _rate(evidence, max(longest / 8.0 if longest <= most else best / 2.0, 1e-5)),
             {"margin": margin, "moved": drift},
             {"margin": most, "moved": far},
             strength=drift / far,
@@ -50,9 +57,9 @@ def learning_rate_too_high(evidence: Evidence) -> Finding | None:
 def _rate(evidence: Evidence, factor: float) -> Repair:
     rate = evidence.fact("lr")
     if rate is None or not evidence.has_steps:
-        return automatic("The rate has to be lower.")
+        return usual("The rate has to be lower.")
     if (momentum := evidence.fact("momentum")) is not None and momentum > 0.98 and evidence.fact("optimizer") == "sgd":
-        return automatic("Rate and momentum have to be lower.")
+        return usual("Rate and momentum have to be lower.")
     return with_rate(evidence, rate * min(factor, 0.3), "The rate has to be lower.")
 
 
@@ -71,7 +78,7 @@ def learning_rate_too_low(evidence: Evidence) -> Finding | None:
     if ratio < small and moved < least and margin > short:
         rate = evidence.fact("lr")
         factor = min(small * 8.0 / max(ratio, 1e-12), margin)
-        repair = automatic("The rate has to be higher.")
+        repair = usual("The rate has to be higher.")
         if rate is not None:
             repair = with_rate(evidence, rate * factor, "The rate has to be higher.")
         return Finding(
@@ -104,8 +111,8 @@ def oscillation(evidence: Evidence) -> Finding | None:
 
 def _oscillation(evidence: Evidence, text: str, value: float, threshold: float) -> Finding:
     rate = evidence.fact("lr")
-    repair = automatic("Shorter steps, or a method that knows the curvature.")
-    if rate is not None and evidence.fact("optimizer") not in {"sgd", None}:
+    repair = usual("Shorter steps.")
+    if rate is not None:
         repair = with_rate(evidence, rate / 4.0, "The rate has to be lower.")
     return Finding(
         "oscillation", Severity.WARNING, f"{text}.", repair, {"value": value}, {"value": threshold},
@@ -141,12 +148,14 @@ def loss_spikes(evidence: Evidence) -> Finding | None:
     if spikes is None or height is None or spikes < least or height < high:
         return None
     steps = evidence.trends.get("spike_steps") or []
-    options = {"clip": float(f"{max(evidence.trend('grad_norm') or 1.0, 1e-3):.1e}"), "clip_running": 2.0}
+    options: dict[str, Any] = {"clip": float(f"{max(evidence.trend('grad_norm') or 1.0, 1e-3):.1e}")}
+    options |= {"clip_running": 2.0, "clip_update": _entry_limit(evidence)}
     return Finding(
         "loss-spikes",
         Severity.WARNING,
         f"The loss jumped {spikes:.0f} times, by up to {height:.1f} times its level, first at step {steps[0]:,}.",
-        Repair("Clip the gradient to what is usual, and look at the batches of these steps: --clip, --clip-running.",
+        Repair("Clip gradient and update to what is usual (--clip, --clip-running, --clip-update), and look at the "
+               "batches of these steps.",
                options),
         {"spikes": spikes, "height": height},
         {"spikes": least, "height": high},
@@ -196,9 +205,8 @@ def momentum_too_high(evidence: Evidence) -> Finding | None:
         "momentum-too-high",
         Severity.ERROR if drop < 0.3 else Severity.WARNING,
         f"Momentum {momentum:g} averages over {steps:.0f} steps, and the loss swings by {swing:.0%} of its level.",
-        Repair("Set the momentum to 0.9 (--optimizer-options.momentum 0.9), or leave the choice to --optimizer auto.",
-               {"optimizer": "auto", "lr": None, "schedule": None, "optimizer_options": None}
-               if evidence.fact("optimizer") == "sgd" else {"optimizer_options": options}),
+        Repair("Set the momentum to 0.9 (of Adam and its kin the first of --optimizer-options.betas).",
+               {"optimizer_options": options}),
         {"momentum": momentum, "swing": swing},
         {"momentum": most, "swing": wide},
         strength=(1.0 - most) / max(1.0 - momentum, 1e-6),
@@ -247,7 +255,7 @@ def plateau_at_saddle(evidence: Evidence) -> Finding | None:
         Severity.ERROR,
         f"The loss fell by {drop:.1%} in all and by {gain:.2%} in the last tenth of the run, and the curvature is "
         f"negative in a direction ({relative:.0%} of the largest one).",
-        automatic("Leave the plateau with larger or adaptive steps, or from another start (--init, --seed)."),
+        usual("Leave the plateau with larger or adaptive steps, or from another start (--init, --seed)."),
         {"drop": drop, "gain": gain, "negative": relative},
         {"drop": most, "gain": flat, "negative": least},
         strength=relative / least,
@@ -308,13 +316,16 @@ def batch_too_small(evidence: Evidence) -> Finding | None:
     if size > limit("small batch") or size > part * scale or rate_end < high:
         return None
     larger = int(min(max(32, size * 8), 64))
+    options: dict[str, Any] = {"batch_size": larger, "schedule": "cosine", "schedule_options": None}
+    if epochs := (evidence.fact("options") or {}).get("epochs"):  # as many steps as before
+        options["epochs"] = float(f"{epochs * larger / size:.3g}")
     return Finding(
         "batch-too-small",
         Severity.WARNING,
         f"Batches of {size} where gradient and noise are equal at {scale:.0f}, and the rate stays at {rate_end:.0%} of "
         "its peak to the end.",
-        Repair(f"Take batches of {larger}, or let the rate fall to zero: --batch-size {larger} --schedule cosine.",
-               {"batch_size": larger, "schedule": "cosine", "schedule_options": None}),
+        Repair(f"As many steps on batches of {larger}, at a rate that falls to zero: --batch-size {larger} --schedule "
+               "cosine, and --epochs so many times as before.", options),
         {"batch_size": float(size), "noise_scale": scale, "lr_end": rate_end},
         {"batch_size": part * scale, "lr_end": high},
         strength=part * scale / size,
