@@ -45,6 +45,15 @@ def test_repair_lies_on_top_of_the_recipe_and_what_is_given_on_top_of_both(run):
     assert applied(f"{run.folder}#1", Options(lr=3.0))["lr"] == 3.0
 
 
+def test_repair_may_take_a_file_of_word_vectors_out(run):
+    assert (
+        applied(f"{written(run, finding({'word_vectors': None, 'init': 'xavier'}))}#1", Options())["init"] == "xavier"
+    )
+    for value in ("/etc/passwd", ""):
+        with pytest.raises(InputError, match="may not change --word-vectors"):
+            applied(f"{written(run, finding({'word_vectors': value}))}#1", Options())
+
+
 def test_epochs_take_the_place_of_steps(run):
     options = applied(f"{written(run, finding({'epochs': 4.0}))}#1", Options())
     assert options["epochs"] == 4.0

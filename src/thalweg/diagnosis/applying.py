@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from thalweg import names
+from thalweg.diagnosis.fitting import with_changes
 from thalweg.errors import InputError
 from thalweg.training.folder.run import DIAGNOSIS, Run, read_json
 from thalweg.training.recipe.complete import complete
@@ -20,7 +21,8 @@ KEPT: Final = frozenset(
         *("word_vectors", "targets"),
     )
 )
-LENGTHS: Final = frozenset(("epochs", "steps"))
+# Of these the file is no longer read where a repair takes the option out.
+TAKEN_OUT: Final = frozenset(("word_vectors",))
 
 
 def applied(reference: str, given: Options) -> Options:
@@ -43,9 +45,7 @@ def applied(reference: str, given: Options) -> Options:
     changes: dict[str, Any] = {}
     for number, finding in _findings(path, numbers):
         changes |= _changes(finding, f"{path}#{number}", run)
-    lengths = LENGTHS if changes.keys() & LENGTHS else frozenset()  # one of them given: the other is not the limit
-    kept = Options(run.recipe.values()).with_(dict.fromkeys(changes.keys() | lengths))
-    options = on_top(on_top(kept, Options(changes)), given)
+    options = on_top(with_changes(Options(run.recipe.values()), changes), given)
     complete(options)  # what this refuses, it says of the options
     return options
 
@@ -90,7 +90,7 @@ def _changes(finding: Mapping[str, Any], where: str, run: Run) -> dict[str, Any]
     for name, value in options.items():
         if name not in OPTIONS:
             raise InputError(f"{where}: there is no option {name!r}; expected one that `thalweg train --help` lists.")
-        if name in KEPT:
+        if name in KEPT and not (value is None and name in TAKEN_OUT):
             raise InputError(f"{where}: a repair may not change {OPTIONS[name].flag}; give it on the command line.")
         if value is not None:
             typed(name, value, f"{where}: {name}")

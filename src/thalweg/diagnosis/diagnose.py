@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from thalweg.diagnosis.finding import Diagnosis
+from thalweg.diagnosis.fitting import fitted
 from thalweg.diagnosis.of_objective import subject_of_objective
 from thalweg.diagnosis.of_run import subject_of_run
 from thalweg.diagnosis.probes.catalog import PROBES, measured
@@ -18,6 +19,7 @@ from thalweg.diagnosis.trends import trends_of
 from thalweg.errors import InputError
 from thalweg.objective import Objective
 from thalweg.training.folder.run import Run
+from thalweg.training.recipe.recipe import Options
 
 SECONDS: Final = 30.0
 
@@ -82,6 +84,9 @@ def diagnose_subject(
     probes, skipped = measure(subject, seconds=seconds, say=say, progress=progress)
     facts = plain(dataclasses.asdict(subject.facts) | {"data": known(subject)})
     findings = findings_of(facts, trends, probes)
+    if subject.facts.options:
+        recipe = Options(subject.facts.options)
+        findings = [fitted(finding, recipe) for finding in findings]
     return Diagnosis(findings, facts, probes, plain(trends), skipped, time.perf_counter() - begin)
 
 

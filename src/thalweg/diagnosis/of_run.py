@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
+import torch
 from torch import nn
 
 from thalweg import names
@@ -74,7 +75,7 @@ def subject_of(
         train=train,
         valid=valid,
         history=history,
-        facts=facts_of(recipe, task, prepared, model, own, history),
+        facts=facts_of(recipe, task, prepared, model, dtype, own, history),
         data=dataclasses.replace(data_facts(task, prepared), rows=[int(row) for part in rows for row in part]),
         initial=initial,
         in_order=own,
@@ -87,6 +88,7 @@ def facts_of(
     task: AbstractTask,
     prepared: Prepared,
     model: nn.Module,
+    dtype: torch.dtype,
     feed: Feed,
     history: Sequence[Mapping[str, Any]],
 ) -> Facts:
@@ -112,7 +114,7 @@ def facts_of(
         full_batch=training.batch_size == 0 or feed.steps_per_epoch == 1,
         dropout=dropout_of(model),
         schedule=training.schedule,
-        precision=str(next(iter(model.parameters())).dtype).removeprefix("torch."),
+        precision=str(dtype).removeprefix("torch."),
         width=getattr(model, "width", None),
         steps=max(steps, default=None),
         steps_per_epoch=feed.steps_per_epoch,

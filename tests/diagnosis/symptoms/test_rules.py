@@ -145,6 +145,25 @@ def test_finding(name):
     assert {"name", "severity", "evidence", "repair"} <= plain.keys()
 
 
+def test_weights_that_start_at_zero_and_have_left_it_are_no_trouble():
+    """As those of a linear model, whose outputs have gradients of their own."""
+    start = {"scale": {"weight": 0.0}, "symmetric": {"weight": 1.0}, "zero": {"weight": 1.0}}
+    case = {f"probes.start.{name}": value for name, value in start.items()}
+    left = {"probes.activations": {"weights": {"weight": {"symmetric": 0.1}}}}
+    assert changed({**case, **left}) == []
+    stuck = {"probes.activations": {"weights": {"weight": {"symmetric": 1.0}}}}
+    assert [one.name for one in changed({**case, **stuck})] == ["symmetric-initialization"]
+
+
+def test_momentum_is_lowered_where_the_optimizer_has_it():
+    case = {**SICK["momentum-too-high"], "facts.optimizer": "muon"}
+    own = {"optimizer_options": {"momentum": 0.999, "nesterov": False}}
+    (muon,) = changed({**case, "facts.options": own})
+    assert muon.repair.options == {"optimizer_options": {"momentum": 0.9, "nesterov": False}}
+    (adam,) = changed({**case, "facts.optimizer": "adamw", "facts.options": {"optimizer_options": {"eps": 1e-6}}})
+    assert adam.repair.options == {"optimizer_options": {"eps": 1e-6, "betas": (0.9, 0.99)}}
+
+
 @pytest.mark.parametrize("part", ["facts", "trends", "probes"])
 def test_rules_take_what_is_known_alone(part):
     """Where a part of the evidence is missing, nothing that was healthy becomes a finding."""

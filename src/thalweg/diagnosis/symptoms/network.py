@@ -131,13 +131,23 @@ def dead_units(evidence: Evidence) -> Finding | None:
     )  # fmt: skip
 
 
-def _scales(evidence: Evidence) -> dict[str, float]:
-    return evidence.numbers("start", "scale")
+def _drawn(evidence: Evidence, name: str) -> dict[str, float]:
+    """Return a figure of the starting weights by layer, without layers that start at zero and have left it.
+
+    Those of a linear model do, and output layers may: their gradients differ from unit to unit all the same.
+    """
+    now, most = evidence.found("activations", "weights") or {}, limit("symmetric")
+    zero = evidence.numbers("start", "zero")
+    return {
+        layer: value
+        for layer, value in evidence.numbers("start", name).items()
+        if zero.get(layer, 0.0) < 1.0 or (layer in now and now[layer].get("symmetric", 0.0) > most)
+    }
 
 
 def initialization_too_small(evidence: Evidence) -> Finding | None:
     """Layers whose weights start at a small part of one over the root of their inputs."""
-    scales, least = _scales(evidence), limit("scale small")
+    scales, least = _drawn(evidence, "scale"), limit("scale small")
     small = [name for name, value in scales.items() if 0.0 <= value < least]
     if not small or len(small) < max(1, len(scales) // 3):
         return None
@@ -163,7 +173,7 @@ def initialization_too_small(evidence: Evidence) -> Finding | None:
 
 def initialization_too_large(evidence: Evidence) -> Finding | None:
     """Layers whose weights start at many times one over the root of their inputs, or a first loss far above a guess."""
-    scales, most = _scales(evidence), limit("scale large")
+    scales, most = _drawn(evidence, "scale"), limit("scale large")
     large = [name for name, value in scales.items() if value > most]
     loss, chance, times = evidence.probe("start", "loss"), evidence.chance, limit("first loss")
     is_high = loss is not None and chance is not None and loss > times * max(chance, 0.3)
@@ -186,7 +196,7 @@ def initialization_too_large(evidence: Evidence) -> Finding | None:
 
 def symmetric_initialization(evidence: Evidence) -> Finding | None:
     """Layers most of whose units start as copies of each other."""
-    found, most = evidence.numbers("start", "symmetric"), limit("symmetric")
+    found, most = _drawn(evidence, "symmetric"), limit("symmetric")
     same = [name for name, share in found.items() if share > most]
     if not same:
         return None

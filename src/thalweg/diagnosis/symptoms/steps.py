@@ -199,7 +199,9 @@ def momentum_too_high(evidence: Evidence) -> Finding | None:
     wide = limit("swing")
     if swing < wide and ratio / best < 1.2 and drop > 0.3:
         return None
-    options = {"momentum": 0.9} if evidence.fact("optimizer") == "sgd" else {"betas": (0.9, 0.99)}
+    own = (evidence.fact("options") or {}).get("optimizer_options") or {}
+    has_momentum = evidence.fact("optimizer") == "sgd" or "momentum" in own
+    options = {**own, **({"momentum": 0.9} if has_momentum else {"betas": (0.9, 0.99)})}
     steps = 1.0 / max(1.0 - momentum, 1e-6)
     return Finding(
         "momentum-too-high",
@@ -316,7 +318,7 @@ def batch_too_small(evidence: Evidence) -> Finding | None:
     if size > limit("small batch") or size > part * scale or rate_end < high:
         return None
     larger = int(min(max(32, size * 8), 64))
-    options: dict[str, Any] = {"batch_size": larger, "schedule": "cosine", "schedule_options": None}
+    options: dict[str, Any] = {"batch_size": larger, "accumulate": None, "schedule": "cosine", "schedule_options": None}
     if epochs := (evidence.fact("options") or {}).get("epochs"):  # as many steps as before
         options["epochs"] = float(f"{epochs * larger / size:.3g}")
     return Finding(
@@ -351,7 +353,9 @@ def batch_too_large(evidence: Evidence) -> Finding | None:
         "batch-too-large",
         Severity.ERROR if steps < few / 4 else Severity.WARNING,
         f"Only {steps:.0f} steps, of {size:,} examples each{equal}.",
-        Repair(f"The same examples in more steps: --batch-size {smaller}.", {"batch_size": smaller}),
+        Repair(
+            f"The same examples in more steps: --batch-size {smaller}.", {"batch_size": smaller, "accumulate": None}
+        ),
         {"batch_size": float(size), "noise_scale": scale or 0.0, "steps": steps},
         {"batch_size": large, "steps": few},
         strength=few / max(steps, 1.0),

@@ -83,7 +83,12 @@ def wants_proof(options: Options, *, solver: str, by_default: bool) -> bool:
 
 
 def without_effect(options: Options, known: Values | None = None) -> list[str]:
-    """Return a sentence for each option that was given and does nothing here, so that nobody waits for its effect.
+    """Return a sentence for each option that was given and does nothing here; see `idle`."""
+    return list(idle(options, known).values())
+
+
+def idle(options: Options, known: Values | None = None) -> dict[str, str]:
+    """Return which options were given and do nothing here, each with a sentence, so that nobody waits for its effect.
 
     A value that is the default anyway is passed over, as in a recipe file, which holds every option. The arguments
     are those of `complete`.
@@ -91,15 +96,15 @@ def without_effect(options: Options, known: Values | None = None) -> list[str]:
     defaults = defaults_for(options, known)
     values = {**defaults, **options}
     traits = names.task_spec(values["task"]).traits
-    sentences = []
+    sentences = {}
     for name, value in options.items():
         option = OPTIONS[name]
         if defaults[name] is not None and value == typed(name, defaults[name], name):
             continue
         if option.trait and option.trait not in traits:
-            sentences.append(f"{option.flag} has no effect on --task {values['task']}.")
+            sentences[name] = f"{option.flag} has no effect on --task {values['task']}."
         elif option.models and values["model"] not in option.models:
-            sentences.append(f"{option.flag} has no effect on --model {values['model']}.")
+            sentences[name] = f"{option.flag} has no effect on --model {values['model']}."
         elif why := option.idle(values):
-            sentences.append(f"{option.flag} has no effect {why}.")
+            sentences[name] = f"{option.flag} has no effect {why}."
     return sentences
