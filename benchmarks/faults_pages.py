@@ -14,7 +14,7 @@ import matplotlib as mpl
 from faults import fault_of, findings
 from faults_run import cases
 
-from thalweg.diagnosis.catalog import ACTIONS, KINDS
+from thalweg.diagnosis.catalog import ACTIONS, KINDS, Rank
 from thalweg.diagnosis.finding import Finding
 
 mpl.use("Agg")
@@ -113,10 +113,11 @@ def page(name: str, shown: tuple[Result, Finding] | None, rows: list[dict[str, A
             f"the finding won back at least 80 % of that in {good}.",
             "",
         ]
-    if kind.explains:
+    follow = [other for other in KINDS if other in kind.explains or kind.rank < KINDS[other].rank < Rank.FACT]
+    if follow:
         lines += [
             "Where it is found, these are told with it, since they follow from it: "
-            + ", ".join(f"[{other}]({other}.md)" for other in kind.explains)
+            + ", ".join(f"[{other}]({other}.md)" for other in follow)
             + ".",
             "",
         ]

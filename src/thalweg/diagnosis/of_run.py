@@ -121,6 +121,7 @@ def facts_of(
         num_train=len(prepared.train),
         num_valid=len(prepared.valid),
         num_classes=len(labels) if isinstance(labels, tuple | list) else None,
+        is_fresh=not recipe.data.word_vectors,
         is_proved=training.optimizer in names.SOLVERS,
         options=recipe.values(),
     )

@@ -40,6 +40,7 @@ class Facts:
         num_train: training examples.
         num_valid: validation examples.
         num_classes: where the answer is one class of these.
+        is_fresh: whether all weights began at random, not from another training.
         is_proved: whether the optimizer proves its optimum (a solver of linear models).
         options: all options of the recipe by name, where there is one.
     """
@@ -64,6 +65,7 @@ class Facts:
     num_train: int | None = None
     num_valid: int | None = None
     num_classes: int | None = None
+    is_fresh: bool = False
     is_proved: bool = False
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 

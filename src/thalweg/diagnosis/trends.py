@@ -12,7 +12,7 @@ History = Sequence[Mapping[str, Any]]
 SMOOTHED: Final = 20  # parts of a run in which the level of the loss is looked at
 NUM_PAIRS: Final = 20_000  # of points, at most, behind a slope
 FEWEST_STEPS: Final = 10
-HIGH: Final = 1.2  # times the first loss: how far a jump must be above the level
+HIGH: Final = 0.8  # times the first loss: how far a jump must be above the level
 FEWEST_EPOCHS: Final = 3  # that must repeat each other before batches are said to come in one order
 
 
@@ -127,6 +127,8 @@ def _levels(losses: np.ndarray) -> dict[str, Any]:
         "gain_at_end": -slope * n / 10.0 / max(abs(float(level[-1])), 1e-12),
         "gain_certainty": -slope / error if error > 0.0 else math.copysign(1e3, -slope) if slope else 0.0,
         "levels": [float(value) for value in level],
+        # How far the level has come back up from its best, at the worst.
+        "level_rise": float(np.max(level - np.minimum.accumulate(level)) / scale),
     }
     if drop > 0.0:  # the tenth of the run from which on nothing more is gained to speak of
         enough = level <= level.min() + 0.02 * drop

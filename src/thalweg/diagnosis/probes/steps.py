@@ -17,6 +17,7 @@ from thalweg.optim.roles import roles_of
 
 _EXAMPLES: Final = 128
 _LOWEST, _HIGHEST = -10, 14  # powers of two times the learning rate
+_FAR: Final = 0.1  # of the loss: no longer step is tried
 _COARSE: Final = 3  # powers at once, before the edge is looked at closely
 _PLAIN: Final = {"sgd", "asgd", "gradient"}
 # Optimizers whose steps have about the size of the learning rate in every number, whatever the gradient's.
@@ -85,11 +86,12 @@ def _search(subject: Subject, objective: Objective) -> dict[str, Any]:
         bad: int | None = None
         for power in range(_LOWEST, _HIGHEST + 1, _COARSE):
             loss = loss_at(power)
-            if loss < present - least:
+            if loss < present - least and bad is None:
                 good = power
             elif loss > present + least:
-                bad = power
-                break
+                bad = power if bad is None else bad
+                if loss > present + _FAR * abs(present):
+                    break
         if good is not None and bad is not None:
             for power in range(good + 1, bad):
                 if loss_at(power) >= present:

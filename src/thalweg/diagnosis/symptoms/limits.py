@@ -19,6 +19,7 @@ LIMITS: Final[dict[str, float]] = {
     "edge": 1.9,  # sharpness times learning rate (Cohen et al.: 2)
     "spikes": 3.0,
     "spike height": 0.5,
+    "level rise": 0.6,  # of the first loss, by the median of a twentieth of the run
     "update growth": 4.0,
     "momentum": 0.98,
     "swing": 0.15,

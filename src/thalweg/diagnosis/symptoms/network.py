@@ -51,8 +51,9 @@ def exploding_gradient(evidence: Evidence) -> Finding | None:
             strength=rise / most,
         )  # fmt: skip
     peak, jump = evidence.trend("grad_norm_peak"), limit("gradient explosion")
-    if peak is not None and peak > jump and not evidence.fact("is_proved"):
-        norm = evidence.trend("grad_norm") or 1.0
+    norm, first = evidence.trend("grad_norm") or 1.0, evidence.trend("grad_norm_start") or 0.0
+    is_far = peak is not None and peak > jump and peak * norm > limit("gradient jump") * first
+    if peak is not None and is_far and not evidence.fact("is_proved"):
         usual = float(f"{2.0 * norm:.1e}")
         return Finding(
             "exploding-gradient",
@@ -240,6 +241,7 @@ def untrained_parameters(evidence: Evidence) -> Finding | None:
     drop = evidence.trend("drop")
     gain = evidence.probe("predictions", "accuracy_over_majority", 1.0) or 0.0
     is_stuck = drop is not None and (drop < limit("frozen drop") or gain < limit("no better than a guess"))
+    is_stuck = is_stuck or bool(evidence.fact("is_fresh"))  # a random start, which nobody wants to keep
     if frozen and share > limit("frozen share") and is_stuck:
         return Finding(
             "untrained-parameters",
@@ -251,7 +253,9 @@ def untrained_parameters(evidence: Evidence) -> Finding | None:
             where=frozen[:8],
             strength=share / limit("frozen share"),
         )
-    is_dead = max(evidence.table("dead").values(), default=0.0) > limit("dead")  # which says the same, and why
+    # Units that are shut let no gradient pass, which is then what is told.
+    is_dead = max(evidence.table("dead").values(), default=0.0) > limit("dead")
+    is_dead = is_dead or min(evidence.table("entropy_start").values(), default=1.0) < limit("entropy")
     if unreached and layers and len(unreached) >= most * layers and not is_dead:
         return Finding(
             "untrained-parameters",

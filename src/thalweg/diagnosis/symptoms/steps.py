@@ -142,25 +142,29 @@ def edge_of_stability(evidence: Evidence) -> Finding | None:
 
 
 def loss_spikes(evidence: Evidence) -> Finding | None:
-    """Several jumps of the loss far above its running median."""
-    spikes, height = evidence.trend("spikes"), evidence.trend("spike_height")
+    """Several jumps of the loss far above its running median, or one from which it took long to come back."""
+    spikes, height = evidence.trend("spikes", 0.0) or 0.0, evidence.trend("spike_height", 0.0) or 0.0
+    rise, far = evidence.trend("level_rise", 0.0) or 0.0, limit("level rise")
     least, high = limit("spikes"), limit("spike height")
-    if spikes is None or height is None or spikes < least or height < high:
+    are_many = spikes >= least and height >= high
+    if not are_many and rise < far:
         return None
-    steps = evidence.trends.get("spike_steps") or []
+    steps = list(evidence.trends.get("spike_steps") or [])
+    first = f", first at step {steps[0]:,}" if steps else ""
     options: dict[str, Any] = {"clip": float(f"{max(evidence.trend('grad_norm') or 1.0, 1e-3):.1e}")}
     options |= {"clip_running": 2.0, "clip_update": _entry_limit(evidence)}
     return Finding(
         "loss-spikes",
-        Severity.WARNING,
-        f"The loss jumped {spikes:.0f} times, by up to {height:.1f} times its level, first at step {steps[0]:,}.",
+        Severity.WARNING if rise < far else Severity.ERROR,
+        f"The loss jumped {spikes:.0f} times, by up to {height:.1f} times its level{first}."
+        if are_many
+        else f"The level of the loss came back up by {rise:.1f} times the first loss{first}.",
         Repair("Clip gradient and update to what is usual (--clip, --clip-running, --clip-update), and look at the "
-               "batches of these steps.",
-               options),
-        {"spikes": spikes, "height": height},
-        {"spikes": least, "height": high},
+               "batches of these steps.", options),
+        {"spikes": spikes, "height": height, "rise": rise},
+        {"spikes": least, "height": high, "rise": far},
         where=[f"step {step:,}" for step in steps[:5]],
-        strength=height / high,
+        strength=max(1.0, height / high if are_many else 0.0, rise / far),
     )  # fmt: skip
 
 
