@@ -11,6 +11,7 @@ from torch import nn
 
 from thalweg import names
 from thalweg.data.arrays.batches import KEYS, Examples
+from thalweg.diagnosis.entries import well_formed
 from thalweg.diagnosis.networks import dropout_of, family_of
 from thalweg.diagnosis.subject import DataFacts, Facts, Networks, Subject
 from thalweg.errors import InputError
@@ -37,7 +38,7 @@ def subject_of_run(run: Run) -> Subject:
             f"{run.folder} has no weights yet, so there is nothing to measure; repeat its `thalweg train` command."
         )
     task, prepared = read_again(run)
-    return subject_of(run.recipe, task, prepared, run.measured, run.history)
+    return subject_of(run.recipe, task, prepared, run.measured, well_formed(run.history))
 
 
 def subject_of(

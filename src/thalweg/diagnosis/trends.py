@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from thalweg.diagnosis.entries import known_number, well_formed
+
 History = Sequence[Mapping[str, Any]]
 
 SMOOTHED: Final = 20  # parts of a run in which the level of the loss is looked at
@@ -23,6 +25,7 @@ def trends_of(history: History, steps_per_epoch: int | None = None) -> dict[str,
         history: entries as `history.jsonl` holds them; what was undone by going back is left out here.
         steps_per_epoch: steps that see all data once; None where nobody knows.
     """
+    history = well_formed(history)
     entries = _surviving(history)
     steps = [entry for entry in entries if entry.get("event") == "step" and _number(entry.get("loss")) is not None]
     found: dict[str, Any] = {"num_steps": len(steps)}
@@ -70,8 +73,7 @@ def _pairs(n: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _number(value: Any) -> float | None:
-    known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if known else None
+    return known_number(value)
 
 
 def _surviving(history: History) -> list[Mapping[str, Any]]:

@@ -1,9 +1,10 @@
 """What rules read: facts, trends and probes as plain values, asked by name, with None for what is not known."""
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any, final
+
+from thalweg.diagnosis.entries import known_number
 
 
 @final
@@ -73,8 +74,8 @@ class Evidence:
 
 
 def _number(value: Any, default: float | None = None) -> float | None:
-    known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if known else default
+    known = known_number(value)
+    return default if known is None else known
 
 
 def _numbers(found: Any) -> dict[str, float]:

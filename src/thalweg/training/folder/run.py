@@ -217,15 +217,18 @@ def load(folder: str | Path) -> Run:
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
-    """Read a history file; a last line that was cut off by a crash is left out."""
+    """Read a history file; from a line that is damaged, such as one cut off by a crash, nothing more is read."""
     entries: list[dict[str, Any]] = []
     if path.is_file():
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8", errors="replace") as file:
             for line in file:
                 try:
-                    entries.append(json.loads(line))
-                except ValueError:
+                    entry = json.loads(line)
+                except (ValueError, RecursionError):
                     break
+                if not isinstance(entry, dict):
+                    break
+                entries.append(entry)
     return entries
 
 
@@ -327,5 +330,5 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path} is missing; restore it or train the run again.") from None
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         raise InputError(f"{path} is damaged (it is not valid JSON); restore it or train the run again.") from None
