@@ -11,9 +11,9 @@ from torch import nn
 
 from thalweg import names
 from thalweg.data.arrays.batches import KEYS, Examples
-from thalweg.diagnosis.entries import well_formed
 from thalweg.diagnosis.networks import dropout_of, family_of
 from thalweg.diagnosis.subject import DataFacts, Facts, Networks, Subject
+from thalweg.diagnosis.symptoms.entries import well_formed
 from thalweg.errors import InputError
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.folder import build

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from thalweg.diagnosis.entries import known_number, well_formed
+from thalweg.diagnosis.symptoms.entries import known_number, well_formed
 
 History = Sequence[Mapping[str, Any]]
 

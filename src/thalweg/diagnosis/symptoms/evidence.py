@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, final
 
-from thalweg.diagnosis.entries import known_number
+from thalweg.diagnosis.symptoms.entries import known_number
 
 
 @final

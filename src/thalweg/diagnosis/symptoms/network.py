@@ -137,12 +137,12 @@ def _drawn(evidence: Evidence, name: str) -> dict[str, float]:
 
     Those of a linear model do, and output layers may: their gradients differ from unit to unit all the same.
     """
-    now, most = evidence.found("activations", "weights") or {}, limit("symmetric")
+    now = evidence.found("activations", "weights") or {}
     zero = evidence.numbers("start", "zero")
     return {
         layer: value
         for layer, value in evidence.numbers("start", name).items()
-        if zero.get(layer, 0.0) < 1.0 or (layer in now and now[layer].get("symmetric", 0.0) > most)
+        if zero.get(layer, 0.0) < 1.0 or (layer in now and now[layer].get("symmetric", 0.0) > 0.99)
     }
 
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from thalweg.diagnosis.entries import well_formed
+from thalweg.diagnosis.symptoms.entries import well_formed
 from thalweg.diagnosis.symptoms.rules import findings_of
 from thalweg.diagnosis.trends import trends_of
 from thalweg.training.folder.run import read_history
