@@ -22,6 +22,11 @@ from thalweg.training.folder.run import Run
 from thalweg.training.recipe.recipe import Options
 
 SECONDS: Final = 30.0
+# What somebody's model may raise where it refuses to be called.
+_REFUSALS: Final = (
+    *(RuntimeError, ValueError, NotImplementedError, TypeError),
+    *(IndexError, KeyError, AttributeError, AssertionError),
+)
 
 Say = Callable[[str], None]
 Progress = Callable[[str, int, int], None]
@@ -115,15 +120,7 @@ def measure(
         progress(name, number, len(costs))
         try:
             probes[name] = plain(measured(subject, name))
-        except (
-            RuntimeError,
-            ValueError,
-            NotImplementedError,
-            TypeError,
-            IndexError,
-            KeyError,
-            AttributeError,
-        ) as error:
+        except _REFUSALS as error:
             # A user's model may refuse anything; the other probes go on.
             skipped[name] = " ".join(str(error).split())[:300] or type(error).__name__
     return {name: found for name, found in probes.items() if found}, skipped
@@ -138,7 +135,7 @@ def _seconds_of_a_gradient(subject: Subject) -> float:
             begin = time.perf_counter()
             try:
                 subject.objective([batch])()
-            except (RuntimeError, ValueError):
+            except _REFUSALS:
                 return 0.0
             taken.append(time.perf_counter() - begin)
     return min(taken) * len(subject.train)

@@ -1,6 +1,7 @@
 """What a network is, by its modules."""
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from thalweg.models.attention import Attention
 
@@ -22,3 +23,8 @@ def dropout_of(model: nn.Module) -> float:
     rates = [float(module.p) for module in model.modules() if isinstance(module, nn.Dropout)]
     rates += [rate for module in model.modules() if isinstance(rate := getattr(module, "dropout", None), float)]
     return max(rates, default=0.0)
+
+
+def depends_on_mode(model: nn.Module) -> bool:
+    """Whether modules of a network answer otherwise in training mode: dropout and batch norm."""
+    return dropout_of(model) > 0.0 or any(isinstance(module, _BatchNorm) for module in model.modules())

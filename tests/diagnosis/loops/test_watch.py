@@ -9,8 +9,9 @@ from torch import nn
 from torch.nn.modules.module import _global_forward_hooks
 
 from thalweg.batch import Batch
+from thalweg.diagnosis.loops.fitting import fitting
 from thalweg.diagnosis.loops.record import MAX_ENTRIES, Record, clipping_norm
-from thalweg.diagnosis.loops.seen import Call, Kept, bare, fitting_head, unwrapped
+from thalweg.diagnosis.loops.seen import Call, Kept, bare, unwrapped
 from thalweg.diagnosis.loops.watch import Watch
 from thalweg.errors import InputError
 from thalweg.heads.bernoulli import Bernoulli
@@ -281,7 +282,7 @@ def test_without_targets_there_are_no_probes_and_no_complaint():
     loss.backward()
     optimizer.step()
     assert watch.subject().train == []
-    assert watch.diagnose().skipped == {"all": "there are no training batches"}
+    assert watch.diagnose().skipped == {"all": "no targets were told: watch.loss(loss, targets)"}
 
 
 def test_copies_of_the_model_are_not_watched():
@@ -304,8 +305,8 @@ def test_copies_of_the_model_are_not_watched():
 ])  # fmt: skip
 def test_the_head_is_the_one_that_gives_the_loss(output, targets, loss, kind):
     call = Call(nn.Identity(), (), {"input": output}, output)
-    head = fitting_head(call, float(loss(output, targets)), targets)
-    assert head is None if kind is None else type(head) is kind
+    fit = fitting(call, float(loss(output, targets)), targets)
+    assert fit is None if kind is None else type(fit.head) is kind
 
 
 def test_calls_by_place_and_by_name_are_the_same():
@@ -369,3 +370,76 @@ def test_a_compiled_network_is_watched_without_its_operations():
     assert [entry["step"] for entry in found] == [1, 2]
     assert "sites" not in found[0]
     assert set(found[0]["layers"]) == {"inner", "outer"}
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"steps": -5}, r"Watch\(steps=\.\.\.\) must be a whole number >= 1, or None; got -5"),
+    ({"num_train": 0}, r"Watch\(num_train=\.\.\.\) must be a whole number >= 1, or None; got 0"),
+])  # fmt: skip
+def test_numbers_that_are_none(settings, message):
+    model = network()
+    with pytest.raises(InputError, match=message):
+        Watch(model, torch.optim.SGD(model.parameters(), lr=0.1), **settings)
+
+
+def test_what_is_told_wrongly_is_refused_at_once():
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    watch = Watch(model, optimizer)
+    x, y = data(0)
+    loss = nn.functional.cross_entropy(model(x), y)
+    with pytest.raises(InputError, match=r"takes one number, the one whose gradient is taken; got a tensor \[16\]"):
+        watch.loss(nn.functional.cross_entropy(model(x), y, reduction="none"), y)
+    with pytest.raises(InputError, match="takes targets as a tensor; got a str that is none"):
+        watch.loss(loss, "y")
+    watch.loss(loss, y.numpy())
+    loss.backward()
+    optimizer.step()
+    assert watch.history[-1]["label_kinds"] == 2
+    with pytest.raises(InputError, match=r"must be above 0; got -1"):
+        watch.diagnose(seconds=-1)
+    with pytest.raises(InputError, match=r"needs an nn\.Module first; got a SGD"):
+        Watch(optimizer, optimizer)
+    lazy = nn.LazyLinear(2)
+    with pytest.raises(InputError, match="call it once on a batch before"):
+        Watch(lazy, torch.optim.SGD(lazy.parameters(), lr=0.1))
+
+
+def test_a_model_that_is_called_by_place_only_has_no_probes_and_no_complaint():
+    class ByPlace(Network):
+        def forward(self, x, /):
+            return super().forward(x)
+
+    torch.manual_seed(0)
+    _, watch = train(model=ByPlace())
+    assert watch.diagnose().skipped == {"all": "the model is called with other things than tensors by name"}
+
+
+def test_a_closure_that_is_evaluated_often_is_one_batch():
+    model = network()
+    optimizer = torch.optim.LBFGS(model.parameters(), lr=0.5, max_iter=4)
+    watch = Watch(model, optimizer)
+    x, y = data(0)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(x), y)
+        loss.backward()
+        return loss
+
+    for _ in range(3):
+        watch.loss(optimizer.step(closure), y)
+    assert watch.subject().facts.batch_size == 16
+    assert len(watch.subject().train) == 3
+
+
+def test_batch_norm_in_an_evaluation_in_training_mode_is_seen():
+    def evaluate(watch, model, step):
+        with watch.evaluation(), torch.no_grad():
+            x, y = data(100 + step, 10)
+            watch.loss(nn.functional.cross_entropy(model(x), y), y)
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
+    _, watch = train(steps=3, model=model, evaluate=evaluate)
+    assert watch.findings()[0].name == "dropout-in-evaluation"

@@ -196,3 +196,11 @@ def test_limits_are_used():
     assert limit("dead") == LIMITS["dead"]
     text = "".join(path.read_text(encoding="utf-8") for path in Path(symptoms.__path__[0]).glob("*.py"))
     assert [name for name in LIMITS if text.count(f'"{name}"') < 2] == []
+
+
+@pytest.mark.parametrize(("steps", "full_batch", "expected"), [(12, False, False), (12, True, True), (40, False, True)])
+def test_a_plateau_takes_some_steps_to_show(steps, full_batch, expected):
+    trends = {"num_steps": steps, "drop": 0.02, "gain_at_end": 0.001}
+    probes = {"spectrum": {"relative_negative": 0.3, "certified_negative": True}}
+    found = findings_of({"full_batch": full_batch}, trends, probes)
+    assert ("plateau-at-saddle" in [finding.name for finding in found]) is expected

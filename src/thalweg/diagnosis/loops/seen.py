@@ -1,5 +1,7 @@
-"""What a model in anyone's loop is called with: some batches of it, and the head for which its loss is the loop's."""
+"""What a model in anyone's loop is called with, and what it returns: some batches of it."""
 
+import collections
+import copy
 import functools
 import inspect
 import itertools
@@ -12,13 +14,10 @@ from torch import Tensor, nn
 from thalweg.batch import Batch
 from thalweg.errors import InputError
 from thalweg.frameworks.whole_loss import WholeLoss
-from thalweg.heads.adapt import as_head
 from thalweg.heads.base import AbstractHead
 from thalweg.heads.value import Value
 
 MAX_KEPT: Final = 16  # batches; more are taken over a longer time instead
-LOSSES: Final = (nn.CrossEntropyLoss, nn.MSELoss, nn.BCEWithLogitsLoss)
-SAME: Final = 1e-3  # relative difference up to which a loss is taken to be the loop's
 _NO_CURVATURE = (
     "The loss is one number that the model computes, so that it has no Gauss-Newton matrix; give Watch(..., head=...) "
     "the loss of the model's output."
@@ -61,13 +60,15 @@ class Call:
             kind = bound.signature.parameters[name].kind
             named = value if kind is inspect.Parameter.VAR_KEYWORD else {name: value}
             for key, part in named.items():
-                if isinstance(part, Tensor):
+                if isinstance(part, Tensor) and kind is not inspect.Parameter.POSITIONAL_ONLY:
                     self.inputs[key] = part.detach()
                 elif part is not None and not isinstance(part, bool):
                     self.is_complete = False
-        loss, result = _field(output, "loss"), output if isinstance(output, Tensor) else _field(output, "logits")
+        loss, result = _field(output, "loss"), answer(output)
         self.loss = None if loss is None else loss.detach()
         self.output = None if result is None else result.detach()
+        self.shape = None if result is None else tuple(result.shape)
+        self.is_part = result is not None and not isinstance(output, Tensor)  # whether the output has more to it
 
     @property
     def num_examples(self) -> int:
@@ -90,21 +91,28 @@ def copied(batch: Batch) -> Batch:
     return Batch(inputs, batch.targets.clone())
 
 
-def fitting_head(call: Call, loss: float, targets: Tensor) -> AbstractHead | None:
-    """Return the head of PyTorch's common losses that gives this loss for a call; None where none does."""
-    if call.output is None or not call.is_complete:
-        return None
-    for kind in LOSSES:
-        try:
-            with torch.no_grad():
-                head = as_head(kind())
-                total, count = head.loss_from_hidden(call.output.float(), targets)
-                value = float(total / head.divisor(count.to(total.dtype)))
-        except (RuntimeError, ValueError, IndexError, InputError):
-            continue
-        if abs(value - loss) <= SAME * max(abs(loss), 1e-6):
-            return head
-    return None
+def answer(output: Any) -> Tensor | None:
+    """Return what a model answers: its output, its `logits`, else the first floating-point tensor in it."""
+    if isinstance(output, Tensor):
+        return output
+    if (logits := _field(output, "logits")) is not None:
+        return logits
+    parts = output.values() if isinstance(output, Mapping) else output if isinstance(output, tuple | list) else ()
+    found = (part for part in parts if isinstance(part, Tensor) and part.is_floating_point() and part.dim() > 0)
+    return next(found, None)
+
+
+def answering(model: nn.Module) -> nn.Module:
+    """Return a model of the same modules and weights that returns nothing but its answer (see `answer`)."""
+    other = copy.copy(model)
+    other._forward_hooks = collections.OrderedDict(model._forward_hooks)
+    other.register_forward_hook(_only_the_answer)
+    return other
+
+
+def _only_the_answer(module: nn.Module, args: Any, output: Any) -> Tensor | None:
+    del module, args
+    return answer(output)
 
 
 def own_loss(model: nn.Module) -> tuple[nn.Module, AbstractHead]:

@@ -1,8 +1,10 @@
 """Watching a training in anyone's own loop: the same entries as those of a run, and the same findings."""
 
 import contextlib
+import copy
 import dataclasses
 import math
+import numbers
 import time
 import weakref
 from collections.abc import Iterator
@@ -14,18 +16,21 @@ from torch.optim import Optimizer
 
 from thalweg import vectors
 from thalweg.batch import Batch
-from thalweg.diagnosis.diagnose import SECONDS, diagnose_subject, plain
+from thalweg.diagnosis.diagnose import SECONDS, diagnose, plain
 from thalweg.diagnosis.finding import Diagnosis, Finding
+from thalweg.diagnosis.loops.elsewhere import Elsewhere
+from thalweg.diagnosis.loops.fitting import LoopLoss
 from thalweg.diagnosis.loops.record import Record, clipping_norm
-from thalweg.diagnosis.loops.seen import Call, Kept, bare, fitting_head, inside, output_sum, own_loss, unwrapped
-from thalweg.diagnosis.networks import dropout_of, family_of
-from thalweg.diagnosis.subject import Facts, Subject
+from thalweg.diagnosis.loops.seen import Call, bare, inside, output_sum, unwrapped
+from thalweg.diagnosis.loops.start import Start
+from thalweg.diagnosis.networks import depends_on_mode, dropout_of, family_of
+from thalweg.diagnosis.subject import Facts, Networks, Subject
 from thalweg.diagnosis.symptoms.rules import findings_of
 from thalweg.diagnosis.trends import trends_of
 from thalweg.errors import InputError
+from thalweg.frameworks.whole_loss import WholeLoss
 from thalweg.heads.adapt import as_head
 from thalweg.heads.base import AbstractHead
-from thalweg.heads.softmax import Softmax
 from thalweg.heads.value import Value
 from thalweg.objective import Objective
 from thalweg.training.steps.culprit import GRADIENT, find_culprit
@@ -35,6 +40,7 @@ from thalweg.training.steps.sites import is_compiled
 
 FIRST_GUESS: Final = 2000  # steps, where nobody says how many there will be
 MAX_SEARCHES: Final = 3  # for what was not finite
+NUM_ORDERED: Final = 20  # steps whose targets are kept in their order
 
 
 @final
@@ -50,13 +56,14 @@ class Watch:
         model: that the loop calls.
         optimizer: that the loop steps, over the model's parameters.
         head: the loss of the model's output, as for `Objective`. None: cross-entropy, squared error or binary
-            cross-entropy, whichever gives the loss of the first batch whose targets are told; or the model's own loss,
-            where its output has one. Without any there are no probes; what the steps say is told all the same.
-        steps: how many steps there will be; None: unknown.
-        num_train: how many training examples there are; None: unknown.
+            cross-entropy, whichever gives the loss of the first batches whose targets are told, as a mean or a sum; or
+            the model's own loss, where its output has one. Of an output with several parts `logits` are taken, else the
+            first tensor. Without any there are no probes; what the steps say is told all the same.
+        steps: how many steps there will be, >= 1; None: unknown.
+        num_train: how many training examples there are, >= 1; None: unknown.
 
     Raises:
-        InputError: if the optimizer is none.
+        InputError: if the model, the optimizer or a number is none.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2))
@@ -85,11 +92,20 @@ class Watch:
         steps: int | None = None,
         num_train: int | None = None,
     ) -> None:
+        for name, number in (("steps", steps), ("num_train", num_train)):
+            if number is not None and not (isinstance(number, int) and number >= 1):
+                raise InputError(f"Watch({name}=...) must be a whole number >= 1, or None; got {number!r}.")
+        if not isinstance(model, nn.Module):
+            raise InputError(f"Watch(model, optimizer) needs an nn.Module first; got a {type(model).__name__}.")
+        if any(map(nn.parameter.is_lazy, model.parameters())):
+            raise InputError(
+                "Watch(model, optimizer) needs a model whose parameters have shapes; this one has some that its first "
+                "call makes: call it once on a batch before."
+            )
         self.model = unwrapped(model)
         self.optimizer: Optimizer = bare(optimizer)
         self.num_steps = 0
-        self._head = None if head is None else as_head(head)
-        self._has_own_loss = False
+        self._told = LoopLoss(None if head is None else as_head(head))
         self._num_train = num_train
         self._planned = steps or FIRST_GUESS
         self._interval = Interval.of(self._planned)
@@ -102,14 +118,17 @@ class Watch:
         self._batches: list[Batch] = []  # to evaluate its loss again
         self._labels: list[Batch] = []
         self._last_call: Call | None = None
-        self._num_classes: int | None = None
         self._told_before = (0, 0)  # calls and losses when the optimizer began its step
         self._is_told, self._is_deaf = False, False
-        self._train, self._valid = Kept(), Kept()
+        self._start: Start | None = None
+        self._elsewhere = Elsewhere(self.model, self.optimizer)
+        self._ordered: list[list[Batch]] = []  # targets of the first steps
         self._num_searches = 0
         self._last: dict[str, Any] | None = None
         self._evaluating: list[tuple[float, int]] | None = None
-        self._modes: set[bool] = set()  # of calls without gradients since the last evaluation: with dropout or not
+        self._modes: set[bool] = (
+            set()
+        )  # of calls without gradients since the last evaluation: in one that matters or not
         self._peak, self._sizes = 0.0, [0, 0]
         self._autocast: torch.dtype | None = None
         self._looks_inside = not any(map(is_compiled, model.modules()))
@@ -126,27 +145,32 @@ class Watch:
         Args:
             loss: the number that is minimized.
             targets: what the model's output was compared with, `[batch, ...]`; they let probes evaluate the loss again.
+
+        Raises:
+            InputError: if the loss is not one number, or the targets are no numbers.
         """
-        value = loss.detach() if isinstance(loss, Tensor) else float(loss)
+        value, targets = _number(loss), _numbers(targets)
         call = self._calls[-1] if self._calls else None
         if self._evaluating is not None:
             if call is not None:
                 self._evaluating.append((float(value), call.num_examples))
-                if targets is not None and call.is_complete:
-                    self._valid.offer(call.batch(targets))
+                if targets is not None and (batch := self._told.batch(call, targets)) is not None:
+                    self._told.valid.offer(batch)
             return
         self._is_told = True
         if call is None and self._last is not None:  # told after the step
             self._last["loss"].append(value)
-            if targets is not None and self._last_call is not None:
-                self._pair(self._last_call, value, targets)
+            if targets is not None and self._last_call is not None and self._last_call.loss is None:
+                self._keep(self._last_call, value, targets)
                 if "layers" in self._last:
                     self._last |= label_figures(self._labels)
+                if self._ordered and self.num_steps <= NUM_ORDERED:
+                    self._ordered[-1] += self._labels
                 self._batches, self._labels = [], []  # of the step that is over
             return
         self._losses.append(value)
-        if call is not None and targets is not None:
-            self._pair(call, value, targets)
+        if call is not None and targets is not None and call.loss is None:
+            self._keep(call, value, targets)
 
     @contextlib.contextmanager
     def evaluation(self) -> Iterator[None]:
@@ -173,24 +197,34 @@ class Watch:
     @property
     def has_own_loss(self) -> bool:
         """Whether the model computes its loss itself, so that nobody needs to tell it."""
-        return self._has_own_loss
+        return self._told.has_own
 
     @property
     def history(self) -> list[dict[str, Any]]:
         """Everything that was recorded, as the entries of a run's `history.jsonl` (waits for the device)."""
-        return self._record.entries()
+        return self._elsewhere.left_out(self._record.entries())
 
     def subject(self) -> Subject:
         """Return what a diagnosis looks at."""
-        model, head = self._networks()
-        train, history = self._train.batches if head is not None else [], self.history
+        model, head = self._told.networks(self.model)
+        none = Value("There is no head.", averages=True)
+        first = None if self._start is None or head is None else self._start.network(self.model)
+        is_ordered = len(self._ordered) > 1 and all(self._ordered)
+        train, history = self._told.train.batches if head is not None else [], self.history
+
+        def initial() -> Networks:
+            network, copied = self._told.networks(copy.deepcopy(first or self.model))
+            return network, copy.deepcopy(copied or none)
+
         return Subject(
             model=model,
-            head=Value("There is no head.", averages=True) if head is None else head,
+            head=none if head is None else head,
             train=train,
-            valid=self._valid.batches if train else (),
+            valid=self._told.valid.batches if train else (),
             history=history,
             facts=self._facts(history),
+            initial=None if first is None else initial,
+            in_order=(lambda step: self._ordered[step] if step < len(self._ordered) else []) if is_ordered else None,
             autocast=self._autocast,
         )
 
@@ -199,9 +233,14 @@ class Watch:
 
         Args:
             seconds: for the probes; above 0.
+
+        Raises:
+            InputError: if `seconds` is not positive.
         """
         with self._undisturbed():
-            return diagnose_subject(self.subject(), seconds=seconds)
+            subject = self.subject()
+            found = diagnose(subject, seconds=seconds)
+        return found if subject.train else dataclasses.replace(found, skipped={"all": self._told.unknown})
 
     def findings(self) -> list[Finding]:
         """Return what the steps say so far, without any probe; quick enough to be asked now and then."""
@@ -241,41 +280,33 @@ class Watch:
         except (TypeError, ValueError):  # a `forward` whose arguments have no names
             return
         if not torch.is_grad_enabled() or self._evaluating is not None:
-            self._modes.add(self.model.training and dropout_of(self.model) > 0.0)
+            self._modes.add(self.model.training and depends_on_mode(self.model))
             if self._evaluating is not None:
                 self._calls = [call]
             return
-        if self._head is not None and self._train.batches:
+        if not self._told.reads_outputs:
             call.output = None  # nothing needs it any more
         kind = self._parameters[0].device.type if self._parameters else "cpu"
         self._autocast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
         self._calls.append(call)
         if call.loss is not None:
-            self._has_own_loss = True
+            self._told.has_own = True
             if not self._is_told:
                 self._losses.append(call.loss)
-            if call.is_complete:
-                self._keep(call.batch(torch.ones(1, device=call.loss.device)), call.inputs.get("labels"))
+            self._keep(call, call.loss, call.inputs.get("labels"))
 
-    def _pair(self, call: Call, loss: Tensor | float, targets: Tensor) -> None:
-        """Take targets for a call, and look for the head once."""
-        if call.loss is not None:
-            return
-        if not self._train.batches and call.output is not None:
-            self._head = self._head or fitting_head(call, float(loss), targets)
-            is_class = isinstance(self._head, Softmax) and not targets.is_floating_point() and call.output.dim() > 1
-            self._num_classes = call.output.shape[1] if is_class else None
-        if call.is_complete:
-            self._keep(call.batch(targets), targets)
-
-    def _keep(self, batch: Batch, labels: Tensor | None) -> None:
-        self._train.offer(batch)
-        self._batches.append(batch)
-        if labels is not None:
-            self._labels.append(Batch({}, labels))
+    def _keep(self, call: Call, loss: Tensor | float, targets: Tensor | None) -> None:
+        """Keep a call with its targets, for probes and for figures of the labels."""
+        if (batch := self._told.take(call, loss, targets)) is not None:
+            self._batches.append(batch)
+        if targets is not None:
+            self._labels.append(Batch({}, targets.detach()))
 
     def _before(self, *_: Any) -> None:
         """Look at the gradients and the weights, just before the optimizer takes its step."""
+        if self._start is None:
+            self._start = Start(self.model)
+        self._elsewhere.look()
         rate = float(self.optimizer.param_groups[0].get("lr", 0.0))
         self._peak = max(self._peak, rate)
         self._last = {"event": "step", "step": self.num_steps + 1, "loss": self._losses, "lr": rate, "clipped": False}
@@ -290,11 +321,13 @@ class Watch:
         """Look at what the step has changed, and begin the next one."""
         assert self._last is not None
         calls, losses = self._told_before
-        if (
-            len(self._calls) > calls
-        ):  # from a closure: gradients are known now, and all but the first loss are of others
+        last = self._calls[-1] if self._calls else None
+        if len(self._calls) > calls:
+            # From a closure: gradients are known now, and all but the first call and loss are of other weights.
             self._last["grad_norm"] = self._gradient_norm()
             del self._losses[losses + 1 :]
+            last = self._calls[calls]
+            del self._calls[calls + 1 :]
         keeps = self._interval.watches(self.num_steps + 1)
         watched = self._recorder.after(self._labels, keeps=keeps)
         entry = self._last | {"seconds": time.monotonic() - self._began}
@@ -302,7 +335,9 @@ class Watch:
         self.num_steps += 1
         self._sizes[0] += sum(call.num_examples for call in self._calls)
         self._sizes[1] += 1
-        self._last_call = self._calls[-1] if self._calls else None
+        self._last_call = last
+        if len(self._ordered) < NUM_ORDERED:
+            self._ordered.append([batch for batch in self._labels if batch.targets.dim() == 1])
         self._calls, self._losses, self._batches, self._labels = [], [], [], []
         if self.num_steps >= self._planned:
             self._planned *= 2
@@ -317,7 +352,7 @@ class Watch:
     def _culprit(self) -> dict[str, Any]:
         """Return where what is not finite began; the weights are still those of the forward pass."""
         self._num_searches += 1
-        batches, (model, head) = self._batches, self._networks()
+        batches, (model, head) = self._batches, self._told.networks(self.model)
         if head is None or not batches:  # what the loop does with the output is not known
             batches = [call.batch(torch.ones(1)) for call in self._calls if call.is_complete]
             model, head = output_sum(self.model)
@@ -330,12 +365,7 @@ class Watch:
             return {}
         if found is None or (found.what == GRADIENT and not self._batches):
             return {}
-        return {"where": found.where if model is self.model else inside(found.where), "what": found.what}
-
-    def _networks(self) -> tuple[nn.Module, AbstractHead | None]:
-        if self._head is None and self._has_own_loss:
-            return own_loss(self.model)
-        return self.model, self._head
+        return {"where": inside(found.where) if isinstance(model, WholeLoss) else found.where, "what": found.what}
 
     def _facts(self, history: list[dict[str, Any]]) -> Facts:
         group = self.optimizer.param_groups[0]
@@ -358,8 +388,30 @@ class Watch:
             steps=self.num_steps,
             steps_per_epoch=-(-self._num_train // size) if self._num_train and size else None,
             num_train=self._num_train,
-            num_classes=self._num_classes,
+            num_classes=self._told.num_classes,
         )
+
+
+def _number(loss: Tensor | float) -> Tensor | float:
+    """Return a loss without its graph."""
+    if isinstance(loss, Tensor) and loss.numel() == 1:
+        return loss.detach().reshape(())
+    if isinstance(loss, numbers.Real):
+        return float(loss)
+    got = f"a tensor {list(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+    raise InputError(f"watch.loss(loss) takes one number, the one whose gradient is taken; got {got}.")
+
+
+def _numbers(targets: Any) -> Tensor | None:
+    """Return targets as a tensor."""
+    if targets is None or isinstance(targets, Tensor):
+        return None if targets is None else targets.detach()
+    try:
+        return torch.as_tensor(targets)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"watch.loss(loss, targets) takes targets as a tensor; got a {type(targets).__name__} that is none."
+        ) from error
 
 
 @final

@@ -125,7 +125,7 @@ def dropout_in_evaluation(evidence: Evidence) -> Finding | None:
     text = (
         f"The same batch, evaluated twice, gives predictions that differ by {change:.1%} of their size."
         if change is not None and change > most
-        else "Validation losses were measured while the model was in training mode, with its dropout on."
+        else "Validation losses were measured in training mode, in which dropout and batch norm answer otherwise."
     )
     return Finding(
         "dropout-in-evaluation",

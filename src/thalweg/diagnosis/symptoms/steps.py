@@ -12,6 +12,8 @@ from thalweg.diagnosis.symptoms.repairs import options_of, usual, with_rate
 SCALE_FREE: Final = {"adam", "adamw", "nadam", "radam", "adamax", "rmsprop", "adagrad", "soap", "shampoo", "muon",
                      "polar-muon", "normuon", "auto", "lion", "sophia", "adafactor"}  # fmt: skip
 
+FEWEST: Final = 20  # steps on parts of the data that show a slope
+
 
 def learning_rate_too_high(evidence: Evidence) -> Finding | None:
     """Steps from the start that are many times as long as the longest that lowers the loss, or a loss that rose."""
@@ -256,6 +258,8 @@ def plateau_at_saddle(evidence: Evidence) -> Finding | None:
         return None  # a guess is nearly right there, and little can be gained
     if drop > most or gain > flat or relative < least:
         return None
+    if (evidence.trend("num_steps") or 0) < FEWEST and not evidence.fact("full_batch"):
+        return None  # the batches of so few steps hide what they gained
     return Finding(
         "plateau-at-saddle",
         Severity.ERROR,
