@@ -12,7 +12,7 @@ from typing import Any, final
 
 import torch
 from faults_planted import FAULTS, Fault
-from faults_settings import SERIES, SETTINGS, Setting, series, written
+from faults_settings import SERIES, SETTINGS, TEXTS, Setting, series, written
 
 from thalweg.diagnosis.diagnose import known, measure, plain
 from thalweg.diagnosis.of_run import subject_of
@@ -49,7 +49,7 @@ class Case:
 
 def fits(setting: Setting, fault: Fault) -> bool:
     """Whether a fault can be planted into a setting."""
-    if setting.family not in fault.families:
+    if setting.family not in fault.families or setting.data not in {*SERIES, *TEXTS}:
         return False
     if fault.datasets and setting.data not in fault.datasets:
         return False
@@ -64,7 +64,12 @@ def fits(setting: Setting, fault: Fault) -> bool:
 
 def cases(seeds: int = 1, healthy: int = 3) -> list[Case]:
     """Return all cases."""
-    found = [Case(setting, None, seed) for setting in SETTINGS for seed in range(healthy)]
+    built_in = 2  # of each set that comes with the product
+    found = [
+        Case(setting, None, seed)
+        for setting in SETTINGS
+        for seed in range(healthy if setting.data in {*SERIES, *TEXTS} else built_in)
+    ]
     for setting in SETTINGS:
         for fault in FAULTS:
             if fits(setting, fault):

@@ -23,7 +23,7 @@ class Setting:
 
     Args:
         name: of the setting.
-        family: of its network: "mlp", "recurrent", "transformer".
+        family: of its network: "mlp", "recurrent", "transformer", "linear".
         group: "A" sets thresholds, "B" is scored.
         data: name of the data in `DATASETS`.
         options: of the recipe.
@@ -98,9 +98,11 @@ def written(name: str, folder: Path, *, seed: int = 0, change: Callable[[Rows, R
     folder.mkdir(parents=True, exist_ok=True)
     if name in SERIES:
         return {"source": str(series(name, folder))}
-    if name in ("shakespeare", "manual"):
+    if name not in TEXTS and name != "shakespeare":  # a built-in set
+        return {"source": name}
+    if name == "shakespeare":
         path = folder / "text.txt"
-        text = open_text(DATA / "tinyshakespeare/train.txt.xz") if name == "shakespeare" else ""
+        text = open_text(DATA / "tinyshakespeare/train.txt.xz")
         path.write_text(text[seed * 50_000 : seed * 50_000 + 120_000], encoding="utf-8")
         return {"source": str(path), "task": "language"}
     rows = unique(TEXTS[name]())
@@ -150,6 +152,7 @@ _TRANSFORMER = _ADAM | {
 _FORECAST = {"task": "forecast", "optimizer": "adamw", "schedule": "cosine", "batch_size": 32, "epochs": 6.0,
              "lags": 12, "hidden": 16, "lr": 5e-3, "model": "mlp", "layers": 2}  # fmt: skip
 
+BUILT_IN: Final = {"width": 48, "hidden": 48}
 SETTINGS: Final = (
     Setting("trec-mlp", "mlp", "A", "trec", _MLP),
     Setting("sms-mlp", "mlp", "A", "sms", _MLP | {"width": 48, "layers": 3}),
@@ -174,5 +177,15 @@ SETTINGS: Final = (
     Setting("snips-transformer", "transformer", "B", "snips", _TRANSFORMER | {"width": 48, "hidden": 96}),
     Setting("sst2-transformer", "transformer", "B", "sst2", _TRANSFORMER | {"layers": 3, "epochs": 1.6}, 5000),
     Setting("monthly-mlp", "mlp", "B", "monthly", _FORECAST | {"lags": 24, "hidden": 24}),
+    # The other tasks on built-in sets, without faults: they must have no findings.
+    Setting("tokens-lstm", "recurrent", "B", "tokens", BUILT_IN | {"model": "lstm", "steps": 150}),
+    Setting("tokens-linear", "linear", "B", "tokens", {"epochs": 20.0}),
+    Setting("phrases-lstm", "recurrent", "B", "phrases", BUILT_IN | {"model": "lstm", "steps": 200}),
+    Setting("phrases-linear", "linear", "B", "phrases", {}),
+    Setting("sunspots-ar", "linear", "B", "sunspots", {}),
+    Setting("manual-lstm", "recurrent", "B", "manual", BUILT_IN | {"steps": 150}),
+    Setting("manual-transformer", "transformer", "B", "manual", BUILT_IN | {"model": "transformer", "steps": 150}),
+    Setting("numbers-transformer", "transformer", "B", "numbers", BUILT_IN | {"steps": 250}),
+    Setting("docstrings-bag", "linear", "B", "docstrings", {}),
     Setting("snips-gru", "recurrent", "B", "snips", _LSTM | {"model": "gru", "width": 40}, sealed=True),
 )

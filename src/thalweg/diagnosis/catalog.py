@@ -96,7 +96,13 @@ KINDS: Final[dict[str, Kind]] = {
         Rank.CAUSE,
         "Numeric inputs are far from zero or differ in size, so that one step cannot suit all weights.",
         "LeCun, Bottou, Orr and Müller (1998), Efficient BackProp",
-        explains=("skewed-columns", "learning-rate-too-high", "learning-rate-too-low", "initialization-too-large"),
+        explains=(
+            "skewed-columns",
+            "learning-rate-too-high",
+            "learning-rate-too-low",
+            "initialization-too-large",
+            "untrained-parameters",
+        ),
     ),
     "conflicting-labels": Kind(
         "Equal texts with different answers",
