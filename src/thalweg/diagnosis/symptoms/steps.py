@@ -57,11 +57,11 @@ def learning_rate_too_high(evidence: Evidence) -> Finding | None:
 
 
 def _rate(evidence: Evidence, factor: float) -> Repair:
-    rate = evidence.fact("lr")
-    if rate is None or not evidence.has_steps:
-        return usual("The rate has to be lower.")
-    if (momentum := evidence.fact("momentum")) is not None and momentum > 0.98 and evidence.fact("optimizer") == "sgd":
+    rate, optimizer = evidence.fact("lr"), evidence.fact("optimizer")
+    if rate is None or (optimizer == "sgd" and (evidence.fact("momentum") or 0.0) > limit("momentum")):
         return usual("Rate and momentum have to be lower.")
+    if evidence.fact("options") and optimizer in SCALE_FREE:  # a recipe, whose model has a usual rate
+        return Repair("The rate has to be lower: without --lr it is the model's usual one.", {"lr": None})
     return with_rate(evidence, rate * min(factor, 0.3), "The rate has to be lower.")
 
 
