@@ -12,7 +12,7 @@ ACTIONS: Final = {
     "give-to-optimizer": "give the parameters to the optimizer",
     "shuffle": "shuffle the training data in each epoch",
     "initialize": "initialize the weights again, with PyTorch's own defaults",
-    "clean-labels": "look through the listed examples and mend their labels",
+    "clean-labels": "look through the doubtful examples and mend their labels",
     "split-again": "split again, with equal texts on one side",
     "drop-columns": "leave the listed columns out",
     "more-validation": "hold out more examples",

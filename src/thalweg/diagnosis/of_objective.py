@@ -17,7 +17,7 @@ def subject_of_objective(objective: Objective) -> Subject:
         batch_size=max(sizes),
         full_batch=len(sizes) == 1,
         dropout=dropout_of(model),
-        precision=str(next(iter(objective.parameters)).dtype).removeprefix("torch."),
+        precision=str(next(objective.model.parameters()).dtype).removeprefix("torch."),
         num_train=sum(sizes),
     )
     return Subject(

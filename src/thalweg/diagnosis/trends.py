@@ -33,7 +33,7 @@ def trends_of(history: History, steps_per_epoch: int | None = None) -> dict[str,
     if steps:
         losses = np.array([float(entry["loss"]) for entry in steps])
         found |= _levels(losses)
-        found |= _roughness(losses)
+        found |= _roughness(losses, [int(entry.get("step") or i + 1) for i, entry in enumerate(steps)])
         found |= _rates(steps, losses)
         found |= _gradients(steps)
         if steps_per_epoch:
@@ -144,7 +144,7 @@ def _deviation(values: np.ndarray) -> float:
     return 1.4826 * float(np.median(np.abs(values - np.median(values)))) if len(values) else 0.0
 
 
-def _roughness(losses: np.ndarray) -> dict[str, Any]:
+def _roughness(losses: np.ndarray, places: Sequence[int]) -> dict[str, Any]:
     """Return spikes above the running median, the share of steps up, and how steps answer those before them."""
     n = len(losses)
     if n < FEWEST_STEPS:
@@ -169,7 +169,7 @@ def _roughness(losses: np.ndarray) -> dict[str, Any]:
         "spike_height": float(np.max(residual[spikes] / np.maximum(np.abs(middle[spikes]), start)))
         if spikes.any()
         else 0.0,
-        "spike_steps": [int(step) + 1 for step in np.flatnonzero(spikes)[:20]],
+        "spike_steps": [places[i] for i in np.flatnonzero(spikes)[:20]],
         "ups": float(np.mean(differences > 0.0)),
         "ups_late": float(np.mean(np.diff(late) > 0.0)) if len(late) > 1 else 0.0,
         "answer": answer,  # near -0.5 for noise alone; a curve that swings slowly has it near 1

@@ -97,10 +97,12 @@ def label_noise(evidence: Evidence) -> Finding | None:
         "label-noise",
         Severity.WARNING,
         f"About {share:.0%} of the training labels contradict what a linear model of all other examples says.",
-        action("clean-labels", "Look through the listed examples, the most doubtful first."),
+        action(
+            "clean-labels",
+            "Look through the most doubtful labels: the report of thalweg certify lists them with their lines.",
+        ),
         {"share": share, "disagreement": wrong},
         {"share": most, "disagreement": least},
-        where=[str(line) for line in (evidence.found("labels", "lines") or [])[:8]],
         strength=share / most,
     )
 
