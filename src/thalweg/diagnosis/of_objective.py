@@ -10,6 +10,7 @@ from thalweg.objective import Objective
 def subject_of_objective(objective: Objective) -> Subject:
     """Return an objective's networks and batches as a subject; there is no history."""
     model: nn.Module = objective.model
+    first = next(iter([*model.parameters(), *objective.head.parameters()]), None)
     sizes = [batch.num_examples for batch in objective.batches]
     facts = Facts(
         family=family_of(model),
@@ -17,7 +18,7 @@ def subject_of_objective(objective: Objective) -> Subject:
         batch_size=max(sizes),
         full_batch=len(sizes) == 1,
         dropout=dropout_of(model),
-        precision=str(next(objective.model.parameters()).dtype).removeprefix("torch."),
+        precision="float32" if first is None else str(first.dtype).removeprefix("torch."),
         num_train=sum(sizes),
     )
     return Subject(
