@@ -43,7 +43,8 @@ def learning_rate_too_high(evidence: Evidence) -> Finding | None:
         )
     end, start = evidence.trend("loss_end"), evidence.trend("loss_start")
     risen = limit("risen")
-    if end is not None and start is not None and progress is not None and end > start * (1.0 + risen) > 0.0:
+    is_long = (evidence.trend("num_steps") or 0) >= FEWEST or evidence.fact("full_batch")
+    if is_long and end is not None and start is not None and progress is not None and end > start * (1 + risen) > 0:
         return Finding(
             "learning-rate-too-high",
             Severity.ERROR,
