@@ -14,13 +14,10 @@ from thalweg.training.recipe.options import OPTIONS
 from thalweg.training.recipe.recipe import Options, typed
 from thalweg.training.session.reading import on_top
 
-# What a repair never changes: which data are read, where the run goes, and what names a file.
-KEPT: Final = frozenset(
-    (
-        *("task", "name", "device", "source", "valid", "text_column", "other_column", "label_column", "columns"),
-        *("word_vectors", "targets"),
-    )
-)
+# A repair is about the training; what is read, and what the run is called, are the run's own.
+KEPT: Final = frozenset(name for name, option in OPTIONS.items() if option.compared == "fixed") - {"seed"} | {
+    *("word_vectors", "targets"),
+}
 # Of these the file is no longer read where a repair takes the option out.
 TAKEN_OUT: Final = frozenset(("word_vectors",))
 

@@ -283,13 +283,14 @@ def _layers(steps: History) -> dict[str, Any]:
         found["without_update"] = [
             name for i, name in enumerate(names) if (norms[:, i] > 0.0).any() and not (ratios[:, i] > 0.0).any()
         ]
-        typical = np.nanmedian(ratios, 1)
+        typical = np.array([_median(row) if np.isfinite(row).any() else math.nan for row in ratios])
         found["update_ratio_typical"] = _median(typical[full])
         late = typical[-max(1, len(typical) // 5) :]
         middle = typical[len(typical) // 5 : max(len(typical) // 5 + 1, len(typical) * 3 // 5)]
         if len(typical) >= 8:
             found["update_growth"] = _median(late) / max(_median(middle), 1e-300)
-            found["update_late_peak"] = float(np.nanmax(late)) / max(_median(middle), 1e-300)
+            peak = max(late[np.isfinite(late)].tolist(), default=0.0)
+            found["update_late_peak"] = peak / max(_median(middle), 1e-300)
     aligned = [value for entry in watched if (value := _number(entry.get("alignment"))) is not None]
     if len(aligned) >= 4:
         found["alignments"] = len(aligned)

@@ -4,9 +4,11 @@ from typing import Any, Final
 
 from thalweg.diagnosis.finding import Repair
 from thalweg.diagnosis.symptoms.evidence import Evidence
+from thalweg.training.recipe.options import OPTIONS
 
-# What belongs to the choice of the optimizer; without them it has its own, or the model's.
-OF_THE_OPTIMIZER: Final = ("lr", "schedule", "schedule_options", "warmup", "optimizer_options", "line_search")
+# What belongs to the choice of the optimizer, and stands behind it in a recipe; without it the optimizer has its own.
+_NAMES: Final = list(OPTIONS)
+OF_THE_OPTIMIZER: Final = tuple(_NAMES[_NAMES.index("optimizer") + 1 : _NAMES.index("average")])
 
 
 def usual(why: str) -> Repair:
