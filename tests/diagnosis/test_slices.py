@@ -110,7 +110,7 @@ def test_everything_is_put_back_bit_for_bit():
     landscape(objective, ["largest", "random"], points=3)
     landscape(objective, ["gradient"], points=3)
     between(objective, other, points=3)
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="path"):
         landscape(objective, ["path"], points=3)
     assert all(torch.equal(a, b) for a, b in zip(before, tensors, strict=True))
     assert all(torch.equal(a, b.grad) for a, b in zip(grads, objective.parameters, strict=True))

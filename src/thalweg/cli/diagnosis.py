@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -86,7 +87,7 @@ def lines_of(found: Mapping[str, Any], folder: Path, files: Mapping[str, str]) -
         sentences = [finding["evidence"], finding["meaning"], f"Repair: {repair['sentence']}"]
         yield from (INDENT + sentence for sentence in sentences if sentence)
         if repair["options"]:
-            yield f"{INDENT}  thalweg train --apply {files['figures']}#{number}"
+            yield f"{INDENT}  thalweg train --apply {shlex.quote(files['figures'])}#{number}"
         if finding["also"]:
             names = ", ".join(name.replace("-", " ") for name in finding["also"])
             yield f"{INDENT}Probably follows from it: {names}."

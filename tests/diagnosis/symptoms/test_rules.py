@@ -177,6 +177,16 @@ def test_what_follows_is_told_with_its_cause():
     assert found[0].also == ["dead-units"]
 
 
+def test_a_run_whose_history_is_lost_still_has_its_weights():
+    found = copy.deepcopy(HEALTHY)
+    found["trends"] = {"num_steps": 0}
+    found["probes"]["rate"]["critical_factor_start"], found["probes"]["weights"]["moved"] = 1e-3, 310.0
+    found["probes"]["activations"] = {"saturated": {"y (tanh)": 1.0}}
+    told = findings_of(found["facts"], found["trends"], found["probes"])
+    assert [one.name for one in told] == ["learning-rate-too-high"]
+    assert told[0].also == ["saturated-activations"]
+
+
 def test_the_worst_comes_first():
     def one(name, severity, strength):
         return Finding(name, severity, "1.", Repair("x"), strength=strength)

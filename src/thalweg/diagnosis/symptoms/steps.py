@@ -20,7 +20,7 @@ def learning_rate_too_high(evidence: Evidence) -> Finding | None:
     longest, best = evidence.probe("rate", "critical_factor_start"), evidence.probe("rate", "best_factor_start")
     margin = None if longest is None or best is None else min(longest, best)
     progress, drift = evidence.trend("drop"), evidence.probe("weights", "moved")
-    if not evidence.has_steps or evidence.fact("is_proved"):
+    if evidence.fact("is_proved"):
         return None
     most, far = limit("rate margin"), limit("moved")
     if (
@@ -35,7 +35,7 @@ def learning_rate_too_high(evidence: Evidence) -> Finding | None:
             "learning-rate-too-high",
             Severity.ERROR,
             f"From the start, a step {margin:.2g} times as long as the full ones lowers the loss most, or is the "
-            f"longest that does, and the weights have moved {drift:.2g} times their own length.",
+            f"longest that does, and the weights have moved {drift:,.1f} times their own length.",
             _rate(evidence, max(longest / 8.0 if longest <= most else best / 2.0, 1e-5)),
             {"margin": margin, "moved": drift},
             {"margin": most, "moved": far},
