@@ -8,6 +8,7 @@ import tracemalloc
 
 import pytest
 
+from thalweg.data.files.base import BadRow, Row
 from thalweg.data.files.sources import KINDS, open_source
 from thalweg.errors import InputError
 
@@ -323,6 +324,49 @@ def test_skipping_bad_rows_skips_nul_bytes_and_open_quotes(tmp_path):
     source = open_source(path, skip_bad_rows=True)
     assert values(source) == [("fine", "1")]
     assert source.bad_rows == [(3, "the line has a NUL byte"), (4, "a quotation mark is never closed")]
+
+
+MIXED = {
+    "csv": ("a.csv", 'text,label\nfine,1\na,b,1\n"x\ny",0\nalone\nbad,0\nz\n', [2, -3, 4, -6, 7, -8]),
+    "bad row first": ("a.csv", "text,label\nalone\nfine,1\n", [-2, 3]),
+    "json": ("a.jsonl", '{"text": "a"}\n'.replace("}", "") + '{"text": "b"}\n[1]\n"x"\n', [-1, 2, -3, -4]),
+    "nul byte": ("a.csv", "text,label\nfine,1\nb\0,0\nok,1\n", [2, -3, 4]),
+    "sentences": ("a.conll", "a X\nb X\n\nc\n\nd X\ne X\n\nf\n", [1, -4, 6, -9]),
+    "open quote": ("a.csv", 'text,label\nfine,1\n"b,0\nok,1\n', [2, -3]),
+}
+
+
+@pytest.mark.parametrize("case", MIXED)
+def test_bad_rows_stand_among_the_others_in_their_order(tmp_path, case):
+    name, content, lines = MIXED[case]
+    source = open_source(write(tmp_path, name, content), skip_bad_rows=True)
+    for _ in range(2):
+        rows = list(source.all_rows())
+        assert [row.line if isinstance(row, Row) else -row.line for row in rows] == lines
+    assert source.num_bad_rows == sum(line < 0 for line in lines)
+
+
+def test_all_bad_rows_are_given_however_many_across_chunks(tmp_path):
+    body = "".join(f"{k},1\n" if k % 3 else f"{k}\n" for k in range(20_000))
+    rows = list(open_source(write(tmp_path, "a.csv", "text,label\n" + body), skip_bad_rows=True).all_rows())
+    assert [row.line for row in rows] == list(range(2, 20_002))
+    assert [isinstance(row, BadRow) for row in rows] == [k % 3 == 0 for k in range(20_000)]
+
+
+def test_a_file_of_bad_rows_alone_gives_them_all(tmp_path):
+    source = open_source(write(tmp_path, "a.csv", "text,label\nalone\nalone\n"), skip_bad_rows=True)
+    assert [row.line for row in source.all_rows()] == [2, 3]
+    with pytest.raises(InputError, match="got none that can be read"):
+        values(source)
+
+
+def test_what_was_read_before_a_file_breaks_off_is_given_first(tmp_path):
+    path = write(tmp_path, "a.csv", b"text,label\n" + b"fine,1\n" * 400_000 + b"alone\nb\xff,1\n")
+    source = open_source(path, skip_bad_rows=True)
+    found = []
+    with pytest.raises(InputError, match=r"line 400003: expected UTF-8 text"):
+        found.extend(source.all_rows())
+    assert len(found) > 100_000
 
 
 def test_nothing_left_is_an_error_even_when_skipping(tmp_path):

@@ -1,6 +1,7 @@
 """What every source of data gives: rows, chunks of rows, and the rows that could not be read."""
 
 import abc
+import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -71,17 +72,20 @@ class BadRow(NamedTuple):
 class BadRows:
     """Counts the rows of the file `name` that cannot be read; unless `skip` is set, over 1 % of them are an error."""
 
-    def __init__(self, name: str, *, skip: bool) -> None:
+    def __init__(self, name: str, *, skip: bool, waiting: list[BadRow] | None = None) -> None:
         self.name = name
         self.skip = skip
         self.count = 0
         self.first: list[BadRow] = []
+        self.waiting = waiting  # takes every bad row, for `AbstractSource.all_rows`; None: nobody asked
 
     def add(self, line: int, reason: str) -> None:
         """Count one more bad row, which starts on `line`."""
         self.count += 1
         if len(self.first) < NUM_LISTED:
             self.first.append(BadRow(line, reason))
+        if self.waiting is not None:
+            self.waiting.append(BadRow(line, reason))
 
     def check(self, *, num_rows: int, at_end: bool) -> None:
         """Raise `InputError` when more than 1 % of the rows were bad.
@@ -118,6 +122,13 @@ class AbstractSource(abc.ABC):
     columns: tuple[str, ...]
     notes: list[str]
     _bad: BadRows | None = None
+    _waiting: list[BadRow] | None = None  # the bad rows that `all_rows` has yet to give
+
+    @final
+    def _begin(self, *, skip: bool) -> BadRows:
+        """Begin a pass over the data, whose bad rows are counted from zero; every `chunks` starts with it."""
+        self._bad = BadRows(self.name, skip=skip or self._waiting is not None, waiting=self._waiting)
+        return self._bad
 
     @final
     @property
@@ -141,6 +152,30 @@ class AbstractSource(abc.ABC):
         for chunk in self.chunks():
             for line, values in zip(chunk.lines, zip(*chunk.values, strict=True), strict=True):
                 yield Row(line, values)
+
+    @final
+    def all_rows(self) -> Iterator[Row | BadRow]:
+        """All rows from the beginning in their order, with those that can't be read (however many) in their places.
+
+        Open the source with `skip_bad_rows`, or some of them are errors.
+        """
+        waiting: list[BadRow] = []
+        self._waiting = waiting
+        if self._bad is not None:
+            self._bad.waiting = waiting  # a stream has begun already
+        try:
+            for chunk in self.chunks():
+                last = chunk.lines[-1] if len(chunk) else 0
+                before = sorted(row for row in waiting if row.line <= last)
+                waiting[:] = [row for row in waiting if row.line > last]
+                rows = (Row(*row) for row in zip(chunk.lines, zip(*chunk.values, strict=True), strict=True))
+                yield from heapq.merge(before, rows, key=lambda row: row.line) if before else rows
+        except InputError:
+            yield from sorted(waiting)
+            raise
+        finally:
+            self._waiting = None
+        yield from sorted(waiting)
 
     def head(self, num_rows: int = 1000) -> list[Row]:
         """The first rows, at most `num_rows` of them."""

@@ -43,14 +43,14 @@ class FileSource(AbstractSource):
         Raises `InputError`, with file and line, when the rest can't be read, more than 1 % of the rows are bad, or
         there is no row at all.
         """
-        self._bad = bad = BadRows(self.name, skip=self._lines.skip_bad_rows)
+        bad = self._begin(skip=self._lines.skip_bad_rows)
         num_rows = 0
         for chunk in self._parse(self._lines.blocks(bad), bad, size):
             num_rows += len(chunk)
             bad.check(num_rows=num_rows, at_end=False)
             yield chunk
         bad.check(num_rows=num_rows, at_end=True)
-        if not num_rows:
+        if not num_rows and not (bad.waiting is not None and bad.count):
             raise InputError(f"{self.name}: expected rows of data, got none that can be read; check the file.")
 
 
