@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, final
 
 from thalweg.data.columns.facts import ColumnFacts, column_facts, shortened
+from thalweg.data.columns.notation import PLAIN, Notation
 from thalweg.data.columns.scores import text_score
 from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError
@@ -42,6 +43,7 @@ class Choice:
         series: numeric columns, for a task that reads any number of them, in the file's order.
         separator: the character between several labels of one row; None when a row has one, or a list.
         is_multilabel: whether a row may have several labels.
+        notations: column -> how its numbers are written, for each column of numbers.
     """
 
     task: str
@@ -50,6 +52,7 @@ class Choice:
     series: tuple[str, ...] = ()
     separator: str | None = None
     is_multilabel: bool = False
+    notations: Mapping[str, Notation] = dataclasses.field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
         """Return the columns as plain values, as a task's `Settings.columns` has them."""
@@ -58,6 +61,9 @@ class Choice:
             columns["series"] = list(self.series)
         if self.is_multilabel:
             columns |= {"multilabel": True, "separator": self.separator}
+        written = {column: one.name for column, one in self.notations.items() if one != PLAIN}
+        if written:
+            columns["notations"] = written  # `notations_of` reads them back
         return columns
 
 
@@ -230,7 +236,14 @@ def choose_columns(source: AbstractSource, task: TaskColumns, named: Mapping[str
     if len({one.name for one in table.named.values()}) < len(table.named):
         roles, name = " and ".join(table.named), next(iter(table.named.values())).name
         raise InputError(f"{source.name}: the {roles} columns must be different, got {name!r}.")
-    return task.choose(table)
+    return _with_notations(task.choose(table), task, table)
+
+
+def _with_notations(choice: Choice, task: TaskColumns, table: Table) -> Choice:
+    """A choice with the notations of its columns of numbers."""
+    numbers = [name for role, name in choice.columns.items() if task.roles[role] is Kind.NUMBER]
+    notations = {one.name: one.notation for one in table.facts if one.name in (*numbers, *choice.series)}
+    return dataclasses.replace(choice, notations=notations)
 
 
 def existing(source: AbstractSource, name: str) -> str:

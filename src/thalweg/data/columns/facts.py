@@ -2,12 +2,12 @@
 
 import dataclasses
 import itertools
-import math
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final, final
 
+from thalweg.data.columns.notation import PLAIN, Notation, number_of
 from thalweg.data.files.base import Row
 
 _MISSING: Final = frozenset(("", "na", "n/a", "nan", "null", "none", "?", "-"))
@@ -20,19 +20,6 @@ NUM_DATES: Final = 100  # values that are compared with the form of a date
 MIN_SEPARATED: Final = 0.05  # of the rows have several labels, in a column of separated labels
 MIN_REPEATED: Final = 0.9  # of its labels come more than once
 MAX_PART_WORDS: Final = 4  # in one of its labels
-
-
-def number_of(value: object) -> float | None:
-    """The finite number that a value is or spells; None for anything else, also for True and "1_000"."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return None
-    if isinstance(value, str) and "_" in value:
-        return None  # Python would take it
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
 
 
 def as_text(value: object) -> str:
@@ -73,6 +60,7 @@ class ColumnFacts:
     is_date: bool = False  # dates or times such as 2024-05-31, 5/31/2024 or 12:30
     is_increasing: bool = False  # each number is greater than the one before
     separator: str | None = None  # the character between several labels in a row; None when each row has one
+    notation: Notation = PLAIN  # of its numbers
 
     @property
     def distinct_fraction(self) -> float:

@@ -8,7 +8,8 @@ from typing import Any, Final, final
 
 from thalweg.data.columns.choice import Choice, Kind, TaskColumns
 from thalweg.data.columns.conflicts import Answer, Conflict, ConflictTally, hash_of
-from thalweg.data.columns.facts import as_text, is_missing, number_of
+from thalweg.data.columns.facts import as_text, is_missing
+from thalweg.data.columns.notation import number_of
 from thalweg.data.columns.tallies import SHOWN_LENGTH, Finding, Lengths, LengthTally, Numbers, NumberTally
 from thalweg.data.files.base import AbstractSource, BadRow, Chunk
 from thalweg.errors import InputError
@@ -53,6 +54,7 @@ class Inspection:
         """Plain values only, ready for `json.dumps`; a bad row is an object with line and reason."""
         plain = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
         plain["choice"] = dataclasses.asdict(self.choice)
+        plain["choice"]["notations"] = {column: one.name for column, one in self.choice.notations.items()}
         for name in ("lengths", "numbers", "conflicts"):
             plain[name] = [dataclasses.asdict(one) for one in plain[name]]
         plain["bad_rows"] = [{"line": line, "reason": reason} for line, reason in self.bad_rows]

@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar, final
 
-from thalweg.data.columns.facts import is_missing, number_of
+from thalweg.data.columns.facts import is_missing
+from thalweg.data.columns.notation import number_of
 
 QUANTILES: Final = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 SHOWN_LENGTH: Final = 200  # characters of a text in an example

@@ -6,7 +6,7 @@ from typing import Any, final
 
 import numpy as np
 
-from thalweg.data.columns.facts import number_of
+from thalweg.data.columns.notation import number_of
 from thalweg.tasks.forecast.horizons import Horizons, table
 from thalweg.tasks.forecast.reference import Reference
 

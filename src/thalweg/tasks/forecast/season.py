@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from thalweg.data.columns.facts import number_of
+from thalweg.data.columns.notation import number_of
 
 MIN_SEASONS: Final = 2.5  # of them in the training part, or it is none
 LEAST: Final = 0.3  # autocorrelation of a season, at the least

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from thalweg.data.columns.facts import is_missing, number_of
+from thalweg.data.columns.facts import is_missing
+from thalweg.data.columns.notation import number_of
 from thalweg.errors import InputError
 
 
