@@ -122,7 +122,6 @@ TESTED_IN = {
     "training/certified/risk.py": "training/certified/test_new_texts.py",
     "training/folder/again.py": "training/certified/test_new_texts.py",
     "training/folder/report.py": "training/session/test_six_tasks.py",
-    "training/folder/run.py": "training/folder/test_checkpoint.py",
     "training/recipe/rules.py": "training/recipe/test_complete.py",
     "training/session/": "training/session/test_plan.py",
     "training/session/finish.py": "training/session/test_loop.py",

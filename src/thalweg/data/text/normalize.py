@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Final, Literal, final
 
 from thalweg.errors import InputError
@@ -26,22 +27,28 @@ def _accents(text: str) -> str:
     return unicodedata.normalize("NFC", "".join([c for c in decomposed if unicodedata.category(c) != "Mn"]))
 
 
-def _form(name: Literal["NFC", "NFKC"]) -> Callable[[str], str]:
-    def apply(text: str) -> str:
-        return text if text.isascii() else unicodedata.normalize(name, text)
-
-    return apply
+def _form(name: Literal["NFC", "NFKC"], text: str) -> str:
+    return text if text.isascii() else unicodedata.normalize(name, text)
 
 
+def _spaces(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _controls(text: str) -> str:
+    return _CONTROLS.sub("", text)
+
+
+# No closures: whatever holds such a function can be sent to another process.
 STEPS: Final[dict[str, Callable[[str], str]]] = {
-    "nfc": _form("NFC"),
-    "nfkc": _form("NFKC"),
+    "nfc": partial(_form, "NFC"),
+    "nfkc": partial(_form, "NFKC"),
     "lower": str.lower,
     "casefold": str.casefold,
-    "spaces": lambda text: " ".join(text.split()),
+    "spaces": _spaces,
     "digits": _digits,
     "accents": _accents,
-    "controls": lambda text: _CONTROLS.sub("", text),
+    "controls": _controls,
 }
 
 

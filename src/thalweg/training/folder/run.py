@@ -3,13 +3,15 @@
 import contextlib
 import json
 import math
+import os
 import re
 import shutil
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, final
 
-from torch import nn
+from torch import Tensor, nn
 
 from thalweg import names
 from thalweg.data.files.sources import open_source
@@ -20,7 +22,7 @@ from thalweg.tasks.base import AbstractTask, AnswerOptions
 from thalweg.tasks.writing.grow import add_words, vectors_of
 from thalweg.training.folder import build, checkpoint
 from thalweg.training.recipe.recipe import Recipe, read_recipe
-from thalweg.training.steps.device import choose_device, choose_precision
+from thalweg.training.steps.device import choose_device, choose_precision, one_thread_after_fork
 from thalweg.training.steps.evaluate import Evaluation, evaluate
 
 RECIPE, HISTORY, METRICS, DATA = "recipe.toml", "history.jsonl", "metrics.json", "data.json"
@@ -30,12 +32,24 @@ WEIGHTS, MANIFEST, CHECKPOINTS, REPORT = "model.safetensors", "manifest.json", "
 SELECTION, HELD_OUT = "selection.json", "held-out.safetensors"
 DIAGNOSIS, DIAGNOSIS_PAGE = "diagnosis.json", "diagnosis.html"
 
+_loading = [threading.RLock()]  # of networks, by one thread at a time
+
+
+def _new_lock() -> None:
+    _loading[0] = threading.RLock()  # the thread that held it is not in the forked process
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_lock)
+
 
 @final
 class Run:
     """A finished or unfinished run in its folder.
 
-    The recipe is read at once; task, weights and everything else when they are first needed.
+    The recipe is read at once; task, weights and everything else when they are first needed. It may be used from
+    several threads, and in forked processes. Pickled or copied, it is its folder, which must be there when the copy
+    answers, with what was changed in memory: words that were added, and other weights.
 
     Args:
         folder: the run's folder, such as `runs/docstrings`.
@@ -58,8 +72,25 @@ class Run:
                 f"{self.folder} is not a run folder: it has no {RECIPE}; give a folder that `thalweg train` made."
             )
         self.recipe: Recipe = read_recipe(self.folder / RECIPE)
+        self._begin({}, {})
+
+    def _begin(self, words: dict[str, Any], changed: dict[str, Tensor]) -> None:
+        self._words, self._changed = words, changed  # what is put over the folder's task and weights
         self._parts: tuple[AbstractTask, nn.Module, AbstractHead] | None = None
         self._measured: tuple[nn.Module, AbstractHead] | None = None
+        self._versions: list[int] = []  # of the weights as they were loaded
+
+    def __getstate__(self) -> dict[str, Any]:
+        changed = self._changed
+        if self._parts is not None and self._versions != _versions(*self._parts[1:]):
+            weights = build.get_weights(*self._parts[1:])
+            changed = {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
+        return {"folder": self.folder.absolute(), "recipe": self.recipe, "words": self._words, "changed": changed}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Nothing is read yet: an error here would end a worker of a process pool without a word.
+        self.folder, self.recipe = state["folder"], state["recipe"]
+        self._begin(state["words"], state["changed"])
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r})"
@@ -180,18 +211,34 @@ class Run:
             InputError: if the run cannot take new words, or a word or vector is none.
         """
         task: Any = self.task
+        is_folders = self._versions == _versions(self.model, self.head)
         try:
-            return add_words(task, self.model, self.head, list(words), vectors_of(words))
+            ids = add_words(task, self.model, self.head, list(words), vectors_of(words))
         except ValueError as error:
             raise InputError(f"These words cannot be added: {error}") from None
+        self._words = {**self._words, **dict(zip(words, vectors_of(words).tolist(), strict=True))}
+        self._versions = _versions(self.model, self.head) if is_folders else []
+        return ids
 
     def _load(self) -> tuple[AbstractTask, nn.Module, AbstractHead]:
+        one_thread_after_fork()
         if self._parts is None:
-            verify_files(self.folder)
-            settings = build.settings_of(self.recipe, self.data["columns"])
-            task: AbstractTask = names.task_class(self.recipe.run.task).load(self.folder, settings)
-            self._parts = task, *self._networks(task, WEIGHTS)
+            with _loading[0]:
+                if self._parts is None:  # no other thread has done it meanwhile
+                    self._parts = self._loaded()
         return self._parts
+
+    def _loaded(self) -> tuple[AbstractTask, nn.Module, AbstractHead]:
+        verify_files(self.folder)
+        settings = build.settings_of(self.recipe, self.data["columns"])
+        task: Any = names.task_class(self.recipe.run.task).load(self.folder, settings)
+        model, head = self._networks(task, WEIGHTS)
+        if self._words:
+            add_words(task, model, head, list(self._words), vectors_of(self._words))
+        self._versions = _versions(model, head)
+        if self._changed:
+            build.put_weights(model, head, self._changed, f"what was sent with {self!r}")
+        return task, model, head
 
     def _networks(self, task: AbstractTask, name: str) -> tuple[nn.Module, AbstractHead]:
         """Return model and head with the weights of a file."""
@@ -202,6 +249,11 @@ class Run:
         model.eval()
         head.eval()
         return model, head
+
+
+def _versions(*networks: nn.Module) -> list[int]:
+    """Return how often each weight was written in place, as far as PyTorch counts it."""
+    return [parameter._version for network in networks for parameter in network.parameters()]
 
 
 def load(folder: str | Path) -> Run:

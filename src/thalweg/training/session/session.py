@@ -29,7 +29,7 @@ from thalweg.training.folder.run import (
 )
 from thalweg.training.recipe.recipe import Recipe
 from thalweg.training.session import optimizer
-from thalweg.training.steps.device import choose_precision
+from thalweg.training.steps.device import choose_precision, one_thread_after_fork
 from thalweg.training.steps.evaluate import Evaluation, calibrate, evaluate
 from thalweg.training.steps.feed import Feed
 from thalweg.training.steps.fit import Place
@@ -60,6 +60,7 @@ class Session:
     """Everything that a run needs while it trains; its folder has a recipe already. `fast` takes two steps only."""
 
     def __init__(self, run: Run, task: AbstractTask, prepared: Prepared, device: torch.device, *, fast: bool) -> None:
+        one_thread_after_fork()
         self.run, self.task, self.prepared, self.device, self.fast = run, task, prepared, device, fast
         self.place = Place()
         self.new_folder: NewFolder | None = None

@@ -1,4 +1,6 @@
-"""Where a run computes, and in which precision."""
+"""Where a run computes, in which precision, and on how many threads in a process that was forked."""
+
+import os
 
 import torch
 
@@ -37,3 +39,18 @@ def choose_precision(name: str, device: torch.device) -> tuple[torch.dtype, torc
     if name == "float64" and device.type == "mps":
         raise InputError("--precision float64 is not supported on mps; give --device cpu or --precision float32.")
     return (torch.float64 if name == "float64" else torch.float32), None
+
+
+_started_in = os.getpid()
+
+
+def one_thread_after_fork() -> None:
+    """Compute on one thread in a process that was forked from this one, as DataLoader's workers do.
+
+    The threads of OpenMP do not live on in a forked process, which would wait for them for ever. This has no effect in
+    the process that imported the package, and in one that was spawned.
+    """
+    global _started_in
+    if os.getpid() != _started_in:
+        _started_in = os.getpid()
+        torch.set_num_threads(1)
