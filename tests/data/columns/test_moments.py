@@ -1,0 +1,109 @@
+"""The moments of whole columns, against pandas and by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from thalweg.data.columns.moments import Moments, are_moments, joined, part_of, read_moments
+
+HOURS = pd.date_range("2022-10-29 22:00", periods=8, freq="h", tz="Europe/Berlin")
+
+
+def moments_of(*given, **options) -> Moments:
+    found = read_moments(*given, **options)
+    assert found is not None
+    return found
+
+
+def days(found: Moments) -> list[str]:
+    return found.wall.astype("datetime64[D]").astype(str).tolist()
+
+
+@pytest.mark.parametrize(("freq", "form", "notation", "unit"), [
+    ("D", "%Y-%m-%d", "dates", "day"), ("D", "%d/%m/%Y", "day first", "day"), ("D", "%m/%d/%Y", "month first", "day"),
+    ("D", "%d.%m.%y", "day first", "day"), ("D", "%d-%b-%y", "dates", "day"), ("D", "%y-%m-%d", "year first", "day"),
+    ("D", "%d/%m/%y", "day first", "day"), ("MS", "%m/%d/%Y", "month first", "day"),
+    ("MS", "%d/%m/%Y", "day first", "day"), ("MS", "%b-%y", "dates", "month"), ("MS", "%B %Y", "dates", "month"),
+    ("W-MON", "%G-W%V", "dates", "week"), ("h", "%d/%m/%Y %H:%M", "day first", "second"),
+    ("B", "%m/%d/%y", "month first", "day"), ("s", "%Y-%m-%dT%H:%M:%SZ", "dates", "second"),
+])  # fmt: skip
+def test_what_pandas_writes_is_read_back(freq, form, notation, unit):
+    moments = pd.date_range("2022-01-03", periods=60, freq=freq)
+    found = moments_of(moments.strftime(form).tolist())
+    assert (found.notation, found.unit, found.doubt, found.unreadable) == (notation, unit, "", ())
+    assert np.array_equal(found.wall, moments.to_numpy())
+
+
+@pytest.mark.parametrize(("unit", "scale"), [("s", 1), ("ms", 10**3), ("us", 10**6), ("ns", 10**9)])
+def test_epochs(unit, scale):
+    moments = pd.date_range("2022-01-03", periods=5, freq="h")
+    numbers = [int(moment.timestamp()) * scale for moment in moments]
+    assert read_moments(numbers) is None
+    for values in (numbers, [*map(str, numbers)]):
+        found = moments_of(values, named=True)
+        assert found.notation == f"epoch {unit}"
+        assert np.array_equal(found.wall, moments.to_numpy())
+    assert np.array_equal(moments.to_numpy(), pd.to_datetime(numbers, unit=unit).to_numpy())
+
+
+@pytest.mark.parametrize(("values", "notation", "wanted"), [
+    (["2001", "2002"], "years", ["2001-01-01", "2002-01-01"]),
+    ([20240131, 20240201], "compact days", ["2024-01-31", "2024-02-01"]),
+    ([202401, 202402], "compact months", ["2024-01-01", "2024-02-01"]),
+    ([45292, 45293], "Excel days", ["2024-01-01", "2024-01-02"]),
+    ([1640995200.5], "epoch s", ["2022-01-01"]),
+])  # fmt: skip
+def test_numbers_are_moments_where_the_name_says_so(values, notation, wanted):
+    found = moments_of(values, named=True)
+    assert (found.notation, days(found)) == (notation, wanted)
+    assert not are_moments(values)
+
+
+@pytest.mark.parametrize("values", [[1, 2, 3], [0.5, 0.7], ["12", "17"], [-5, 3], [99999999999999999999]])
+def test_other_numbers_are_none(values):
+    assert read_moments(values, named=True) is None
+
+
+def test_the_column_decides_the_order_of_day_and_month():
+    assert days(moments_of(["01/02/2024", "13/02/2024"])) == ["2024-02-01", "2024-02-13"]
+    assert days(moments_of(["01/02/2024", "02/13/2024"])) == ["2024-01-02", "2024-02-13"]
+    unclear = ["01/02/2024", "03/02/2024"]
+    assert moments_of(unclear).doubt == "01/02/2024 may be January 2 or February 1"
+    assert days(moments_of(unclear, day_first=True)) == ["2024-02-01", "2024-02-03"]
+    assert days(moments_of(unclear, day_first=False)) == ["2024-01-02", "2024-03-02"]
+    assert days(moments_of(unclear, notation="month first")) == ["2024-01-02", "2024-03-02"]
+    assert moments_of(["01/01/2024", "02/02/2024"]).doubt == ""  # both ways mean the same
+
+
+def test_even_spacing_decides_what_no_value_does():
+    found = moments_of([f"{month:02}/01/{year}" for year in (2020, 2021) for month in range(1, 13)])
+    assert (found.notation, found.doubt) == ("month first", "")
+    assert found.told == "02/01/2020 is read month first: so the moments are evenly spaced"
+    unclear = moments_of([f"{month:02}/01/2020" for month in range(1, 13)])  # 12 days or 12 months
+    assert unclear.doubt == "02/01/2020 may be February 1 or January 2"
+
+
+def test_offsets_give_the_order():
+    found = moments_of(HOURS.strftime("%Y-%m-%dT%H:%M:%S%z").tolist())
+    assert np.array_equal(found.instants, HOURS.tz_convert("UTC").tz_localize(None).to_numpy())
+    assert len(set(found.wall.tolist())) == len(HOURS) - 1  # a clock shows one hour twice
+    offset = moments_of(HOURS.tolist()).offset
+    assert offset is not None
+    assert offset.tolist() == [7200] * 5 + [3600] * 3
+
+
+def test_unreadable_values_are_told_and_too_many_are_no_moments():
+    found = moments_of([*["2024-01-01"] * 18, "", "soon"])
+    assert found.unreadable == (18, 19)
+    assert read_moments(["2024-01-01", "soon"]) is None
+    assert moments_of(["2024-01-01", "soon"], least=0.5).unreadable == (1,)
+    assert read_moments(["", None]) is None
+
+
+def test_columns_are_joined():
+    rows = [(2024, 1, 31, 5), ("2024", "2", "1", "6"), (2024, None, 1, 1)]
+    assert joined(["year", "month", "day", "hour"], rows) == ["2024-1-31 05:00", "2024-2-1 06:00", ""]
+    assert joined(["Month", "Year"], [("Feb", 2024.0)]) == ["2024 Feb"]
+    assert joined(["quarter", "year"], [(3, 2024)]) == ["2024 Q3"]
+    assert days(moments_of(joined(["year", "week"], [(2022, 5)]))) == ["2022-01-31"]
+    assert [part_of(name) for name in ("Year", "Monat", "date")] == ["year", "month", None]
