@@ -7,7 +7,7 @@ from typing import Any
 
 from thalweg import names
 from thalweg.cli.output import print_json, print_lines
-from thalweg.data.files.sources import open_source
+from thalweg.data.containers.opening import open_any
 from thalweg.errors import InputError
 from thalweg.online.base import is_online
 from thalweg.online.classifier import OnlineClassifier
@@ -57,7 +57,7 @@ def _predict_online(folder: Path, arguments: list[str], file: Path | None, top: 
     """Answer with a model that has learned from a stream; a file's rows are read by column, other inputs as text."""
     model = load_online(folder)
     lines = (line.rstrip("\n") for line in sys.stdin if line.strip())
-    rows: Iterator[Any] = iter(arguments) if arguments else lines if file is None else source_rows(open_source(file))
+    rows: Iterator[Any] = iter(arguments) if arguments else lines if file is None else source_rows(open_any(file))
     for row in rows:
         answer: dict[str, Any] = {"text": row} if isinstance(row, str) else {"row": row}
         if isinstance(model, OnlineClassifier):
@@ -109,7 +109,7 @@ def _repeats(run: Run, file: Path) -> list[str]:
 def _inputs(run: Run, arguments: list[str], file: Path | None, length: int | None) -> Iterator[Any]:
     """Yield inputs in the form that the run's task takes."""
     if file is not None:
-        yield from run.task.inputs_of(open_source(file), run.data["columns"], length)
+        yield from run.task.inputs_of(open_any(file), run.data["columns"], length)
         return
     texts = arguments or (line.rstrip("\n") for line in sys.stdin if line.strip())
     yield from (run.task.parse_input(text, length) for text in texts)

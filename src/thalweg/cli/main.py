@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 from rich.console import Console
 
 from thalweg.cli.options import (
@@ -49,6 +49,9 @@ def run(arguments: list[str] | None = None) -> None:
     console = Terminal(stderr=True)
     try:
         code = app(arguments, exit_on_error=False, print_error=False, console=Terminal(), error_console=console)
+    except UnusedCliTokensError as error:
+        _complain(console, _unused(error.unused_tokens))
+        code = 2
     except (CycloptsError, InputError) as error:
         _complain(console, str(error))
         code = 2
@@ -70,6 +73,15 @@ def _wanted(error: BaseException) -> str:
     return f" for {found[1]} more" if found else ""
 
 
+def _unused(tokens: list[str] | None) -> str:
+    """Return a message about arguments that a command has no place for."""
+    listed = " ".join(map(repr, tokens or []))
+    return (
+        f"There is no place for {listed}: the command takes fewer arguments. A name with spaces stands in quotation "
+        "marks, several files in one as 'a.csv + b.csv' or 'data/*.csv'; --help shows the arguments."
+    )
+
+
 def _complain(console: Console, message: str) -> None:
     console.print("error:", style="bold red", end=" ")
     console.print(message, markup=False, highlight=False, soft_wrap=True)
@@ -83,11 +95,15 @@ def _speaker(console: Console, quiet: bool) -> Callable[[str], None]:
     return say
 
 
+def _all(source: str | None, more: tuple[str, ...]) -> tuple[str, ...]:
+    return () if source is None else (source, *more)
+
+
 @app.command
 def train(
     source: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     /,
-    *,
+    *more: str,
     run: Annotated[RunOptions | None, _flattened] = None,  # type: ignore[valid-type]
     data: Annotated[DataOptions | None, _flattened] = None,  # type: ignore[valid-type]
     model: Annotated[ModelOptions | None, _flattened] = None,  # type: ignore[valid-type]
@@ -107,7 +123,9 @@ def train(
     task and the columns are detected automatically and printed. The same command again resumes an interrupted run.
 
     Args:
-        source: CSV, TSV, JSONL, CoNLL or text file; a built-in set; a recipe.toml; "-" with --online.
+        source: CSV, TSV, JSONL, CoNLL, text, Parquet, Arrow or XLSX file, a zip of one or a folder; a built-in set; a
+            recipe.toml; "-" with --online.
+        more: Further files with the same columns, read after it; or the other language (train.en train.de).
         run: .
         data: .
         model: .
@@ -122,7 +140,7 @@ def train(
         json: Print the summary as one JSON object on standard output.
         quiet: Print nothing but errors.
     """
-    options, console = to_options(source, run, data, model, training), Terminal(stderr=True)
+    options, console = to_options(_all(source, more), run, data, model, training), Terminal(stderr=True)
     say = _speaker(console, quiet)
     if apply is not None:
         if online or overwrite or resume is not None:
@@ -185,7 +203,7 @@ def compare(
         json: Print rows and sentence as one JSON object on standard output.
         quiet: Print nothing but errors.
     """
-    options, console = to_options(None, run, data, model, training), Terminal(stderr=True)
+    options, console = to_options((), run, data, model, training), Terminal(stderr=True)
     asked = {"optimizers": optimizers, "vary": vary, "seconds": budget, "steps": steps, "trials": trials}
     asked |= {"seeds": seeds, "target": target, "scored_on": scored_on, "storage": storage}
     asked |= {"out": out, "overwrite": overwrite}
@@ -353,7 +371,7 @@ def check(file: Path, /, *, run: Path | None = None, json: bool = False) -> int:
 def look(
     source: str,
     /,
-    *,
+    *more: str,
     run: Annotated[RunOptions | None, _flattened] = None,  # type: ignore[valid-type]
     data: Annotated[DataOptions | None, _flattened] = None,  # type: ignore[valid-type]
     json: Flag = False,
@@ -365,8 +383,9 @@ def look(
 
     Args:
         source: The file, or the name of a built-in set.
+        more: Further files, as for train.
         run: .
         data: .
         json: Print everything as one JSON object on standard output.
     """
-    return load("thalweg.cli.inspection:inspect_and_show")(to_options(source, run, data), as_json=json)
+    return load("thalweg.cli.inspection:inspect_and_show")(to_options(_all(source, more), run, data), as_json=json)

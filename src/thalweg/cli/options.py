@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from cyclopts import Group, Parameter
 
 from thalweg.training.recipe.options import OPTIONS, Option, seconds
-from thalweg.training.recipe.recipe import Options
+from thalweg.training.recipe.recipe import Options, one_source
 
 _GROUPS = {"run": "The run", "data": "Data", "model": "Model", "training": "Training"}
 _NOT_FLAGS = {"source"}  # given as the first argument
@@ -55,11 +55,12 @@ ComparedOptions = section_options(
 )
 
 
-def to_options(source: str | None, *sections: Any) -> Options:
-    """Return the options that were given on the command line."""
-    given: dict[str, Any] = {"source": source}
+def to_options(sources: Sequence[str], *sections: Any) -> Options:
+    """Return the options that were given on the command line, the files in one."""
+    given: dict[str, Any] = {}
     for section in filter(None, sections):
         given |= vars(section)
+    given["source"] = one_source(sources, given.get("task"))
     return Options({name: plain(value) if isinstance(value, Mapping) else value for name, value in given.items()})
 
 

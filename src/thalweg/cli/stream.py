@@ -8,9 +8,9 @@ from typing import Any
 
 from thalweg import names
 from thalweg.cli.output import print_json
+from thalweg.data.containers.opening import open_any
 from thalweg.data.files.base import AbstractSource
 from thalweg.data.files.incoming import open_stream
-from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
 from thalweg.online.base import remove_online
 from thalweg.online.learn import OnlineRecord, learn_online, load_online, source_rows
@@ -39,7 +39,7 @@ def learn(given: Options, out: Path, *, overwrite: bool, as_json: bool, say: Cal
     else:
         model = names.load(learners[task])(**_options(given))
     skip = bool(given.get("skip_bad_rows"))
-    source = open_stream(sys.stdin.buffer, skip_bad_rows=skip) if name == "-" else open_source(name, skip_bad_rows=skip)
+    source = open_stream(sys.stdin.buffer, skip_bad_rows=skip) if name == "-" else open_any(name, skip_bad_rows=skip)
     record, num_shown = None, 0
     header_due = not as_json
     with Signals() as signals:

@@ -9,6 +9,7 @@ from thalweg import names
 from thalweg.comparison.entrants import Entrant
 from thalweg.comparison.question import Question
 from thalweg.comparison.spaces import Space, space_of
+from thalweg.data.containers.places import short_name
 from thalweg.errors import InputError
 from thalweg.optim.construct import default_learning_rate
 from thalweg.tasks.base import AbstractTask, Prepared
@@ -83,7 +84,7 @@ def open_contest(question: Question, source: str, name: str, say: Callable[[str]
     opened = open_data(question.options.with_(source=source).with_(first.options()), say)
     for note in opened.notes():
         say(note)
-    described = f"the built-in set '{source}'" if opened.source.kind == "sample" else Path(source).name
+    described = f"the built-in set '{source}'" if opened.source.kind == "sample" else short_name(source)
     contest = Contest(name, described, {}, {}, {}, [], opened)
     varied = {option for option in first.options() if option not in question.options}
     decided = Options({key: value for key, value in opened.decided.items() if key not in varied}).with_(name=name)

@@ -9,7 +9,9 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, NoReturn, cast, final
+from zipfile import BadZipFile
 
+from thalweg.data.files.archive import open_part, part_of
 from thalweg.data.files.base import BadRows
 from thalweg.errors import InputError
 
@@ -28,20 +30,20 @@ _DECODERS: Final[list[tuple[bytes, str, type_of_decoder]]] = [
 ]
 # Files that are not text at all, by their first bytes.
 _FOREIGN: Final = [
-    (b"PK\x03\x04", "a zip archive (or a spreadsheet); unpack it, or save the sheet as CSV"),
-    (b"PAR1", "a Parquet file; convert it to CSV or JSON Lines"),
+    (b"PK\x03\x04", "a zip archive; unpack it"),
+    (b"PAR1", "a Parquet file; unpack it"),
     (b"%PDF-", "a PDF document; save its text as a .txt file"),
-    (b"\x28\xb5\x2f\xfd", "compressed with zstd; unpack it, or compress it with xz or gzip"),
     (b"SQLite format 3\x00", "an SQLite database; export the table as CSV"),
 ]
-COMPRESSED: Final = (".xz", ".gz", ".bz2")
+COMPRESSED: Final = (".xz", ".gz", ".bz2", ".zst")
 
 
 @final
 class LineReader:
     r"""The regular file `path` as blocks of whole lines, from the beginning as often as wanted.
 
-    Compressed files (xz, gzip, bzip2) are recognized by their content. The text is UTF-8, or UTF-16 or UTF-32 with a
+    Compressed files (xz, gzip, bzip2, zstd) are recognized by their content; `path` may be a file inside an archive,
+    such as `data.zip#train.csv`. The text is UTF-8, or UTF-16 or UTF-32 with a
     byte-order mark. Every line end becomes ``"\n"``. A line of more than `max_line_length` characters is never held in
     memory as a whole: it is counted as bad and an empty line stands in its place, so that line numbers stay right; with
     `skip_bad_rows` the same goes for a line with a NUL byte, which is an error otherwise. Raises `InputError` when the
@@ -52,8 +54,9 @@ class LineReader:
         self.path = path
         self.max_line_length = max_line_length
         self.skip_bad_rows = skip_bad_rows
+        self._file, self._part = part_of(path)
         try:
-            mode = path.stat().st_mode
+            mode = self._file.stat().st_mode
         except (OSError, ValueError) as error:
             if isinstance(error, FileNotFoundError):
                 raise InputError(f"{path}: there is no such file; check the name and the folder.") from None
@@ -154,25 +157,41 @@ class LineReader:
                     yield block
                     if not block:
                         return
-        except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile, MemoryError) as error:
+        except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile, BadZipFile, MemoryError) as error:
             raise InputError(f"{self.path}: the compressed file is damaged or truncated ({_why(error)}).") from None
         except OSError as error:
             raise InputError(f"{self.path}: the file can't be read ({_why(error)}).") from None
 
     def _open(self) -> BinaryIO:
-        with self.path.open("rb") as file:
+        with self._packed() as file:
             start = file.read(16)
         for mark, what in _FOREIGN:
             if start.startswith(mark):
                 raise InputError(f"{self.path}: expected a text file, got {what}.")
+        packed = self._file if self._part is None else self._packed()
         if start.startswith(b"\xfd7zXZ\x00"):
-            return cast(BinaryIO, lzma.open(self.path, "rb"))
+            return cast(BinaryIO, lzma.open(packed, "rb"))
         if start.startswith(b"\x1f\x8b"):
-            return cast(BinaryIO, gzip.open(self.path, "rb"))
+            return cast(BinaryIO, gzip.open(packed, "rb"))
         # "BZh" may also be the start of a text; the format goes on with the level and a fixed mark.
         if start.startswith(b"BZh") and start[4:10] in (b"1AY&SY", b"\x17rE8P\x90"):
-            return cast(BinaryIO, bz2.open(self.path, "rb"))
-        return self.path.open("rb")
+            return cast(BinaryIO, bz2.open(packed, "rb"))
+        if start.startswith(b"\x28\xb5\x2f\xfd"):
+            return self._zstd()
+        return self._packed()
+
+    def _packed(self) -> BinaryIO:
+        """The bytes as they are stored."""
+        return self._file.open("rb") if self._part is None else cast(BinaryIO, open_part(self._file, self._part))
+
+    def _zstd(self) -> BinaryIO:
+        try:
+            import pyarrow as pa
+        except ImportError:
+            raise InputError(
+                f"{self.path}: reading zstd needs pyarrow; install it with pip install 'thalweg[files]', or unpack it."
+            ) from None
+        return cast(BinaryIO, pa.CompressedInputStream(self._packed(), "zstd"))
 
 
 def _why(error: BaseException) -> str:

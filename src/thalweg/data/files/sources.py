@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, final
 
+from thalweg.data.containers.container import open_container
 from thalweg.data.files.base import AbstractSource, BadRows, Chunk
 from thalweg.data.files.conll import looks_like_conll, open_sentences
 from thalweg.data.files.delimited import open_table
@@ -77,7 +79,7 @@ def open_source(
     skip_bad_rows: bool = False,
     header: bool | None = None,
     max_line_length: int = MAX_LINE_LENGTH,
-) -> FileSource:
+) -> AbstractSource:
     r"""Open a data file: detect its format and its columns; the rows are read when asked for.
 
     | kind | endings | a row |
@@ -116,6 +118,9 @@ def open_source(
         raise ValueError(f"open_source(kind=...) must be one of {', '.join(KINDS)}; got {kind!r}.")
     if str(path) == "-":
         raise InputError("-: standard input can be read only once, as a stream; use --online, or save it to a file.")
+    options = {"skip_bad_rows": skip_bad_rows, "header": header, "max_line_length": max_line_length}
+    if (opened := open_container(path, partial(open_source, **{"kind": kind, **options}))) is not None:
+        return opened
     path = Path(path)
     lines = LineReader(path, max_line_length=max_line_length, skip_bad_rows=skip_bad_rows)
     name = str(path)

@@ -14,7 +14,7 @@ from thalweg.certificates.certificate.interval import Interval
 from thalweg.certificates.certificate.ladder import ladder_section
 from thalweg.certificates.levels import Groups, certify_objective
 from thalweg.data.arrays.equal import Prefixes
-from thalweg.data.files.sources import open_source
+from thalweg.data.containers.opening import open_any
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.objective import Objective
@@ -123,7 +123,7 @@ def open_run(run: Run, say: Say = lambda sentence: None, test: Path | None = Non
     if not (run.finished and (run.folder / WEIGHTS).is_file()):
         raise InputError(f"{run.folder} has no weights to certify yet; repeat its `thalweg train` command.")
     if test is not None:
-        open_source(test)
+        open_any(test)
         require_untouched(run, test)
     say("Rereading the training data.")
     return Opened(run, *read_again(run), test)

@@ -16,8 +16,9 @@ from thalweg.data.arrays.batches import KEYS, Examples
 from thalweg.data.arrays.equal import one_of_each
 from thalweg.data.arrays.split import text_keys
 from thalweg.data.columns.facts import as_text
+from thalweg.data.containers.opening import open_any
+from thalweg.data.containers.places import checksum_of, checksums_of
 from thalweg.data.files.base import AbstractSource
-from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
 from thalweg.tasks.answering import answering
 from thalweg.tasks.base import AbstractTask, Prepared
@@ -25,7 +26,6 @@ from thalweg.training.folder.build import settings_of
 from thalweg.training.folder.checkpoint import checksum
 from thalweg.training.folder.run import HELD_OUT, Run
 from thalweg.training.recipe.recipe import Recipe
-from thalweg.training.session.reading import open_any
 from thalweg.training.session.session import MAX_EVALUATIONS
 from thalweg.training.steps.device import choose_device, choose_precision
 from thalweg.training.steps.evaluate import evaluate
@@ -86,11 +86,15 @@ def new_texts_level(run: Run, task: AbstractTask, prepared: Prepared, test: Path
     file: dict[str, str | int] = {"file": "", "sha256": ""}
     if test is not None:
         require_untouched(run, test)
-        given, _ = task.examples(open_source(test), run.data["columns"])
+        given, _ = task.examples(open_any(test), run.data["columns"])
         examples = without(given, prepared.train, prepared.valid)
         if not len(examples):
             raise InputError(f"All examples of {test} are among those that {run.folder} was trained on or chosen by.")
-        file = {"file": str(test), "sha256": checksum(test), "repeats": len(given) - len(examples)}
+        file = {
+            "file": str(test),
+            "sha256": next(iter(checksums_of(str(test)).values()), ""),
+            "repeats": len(given) - len(examples),
+        }
         data = f"examples of {test.name}"
     else:
         compared = num_compared(run)
@@ -138,7 +142,7 @@ def num_repeated(run: Run, path: Path) -> int | None:
     """
     columns, given, files = run.data["columns"], run.recipe.data, run.data["files"]
     roles = [role for role in run.task.inputs if role in columns and role != "series"]
-    if not roles or any(not Path(name).is_file() or checksum(Path(name)) != old for name, old in files.items()):
+    if not roles or any(checksum_of(name) != old for name, old in files.items()):
         return None
     normalizer = settings_of(run.recipe, columns).normalizer()
 
@@ -151,7 +155,7 @@ def num_repeated(run: Run, path: Path) -> int | None:
 
     skip = given.skip_bad_rows
     known = [keys(open_any(name, skip_bad_rows=skip)) for name in (given.source, given.valid) if name]
-    return int(np.isin(keys(open_source(path, skip_bad_rows=True)), np.concatenate(known)).sum())
+    return int(np.isin(keys(open_any(path, skip_bad_rows=True)), np.concatenate(known)).sum())
 
 
 def validated_on_training_file(run: Run) -> bool:

@@ -26,7 +26,7 @@ from thalweg.certificates.new_texts.shares import share_bound
 from thalweg.certificates.ridge.newton import solve
 from thalweg.certificates.ridge.problem import linear_problem, weights_of
 from thalweg.data.columns.facts import as_text
-from thalweg.data.files.sources import open_source
+from thalweg.data.containers.opening import open_any
 from thalweg.errors import InputError
 from thalweg.heads.softmax import Softmax
 from thalweg.models.bag import LinearBag
@@ -39,7 +39,6 @@ from thalweg.training.recipe.recipe import Options
 from thalweg.training.session.loop import train
 from thalweg.training.session.plan import Request
 from thalweg.training.session.prepare import prepare
-from thalweg.training.session.reading import open_any
 from thalweg.training.steps.feed import in_order
 
 CHANCE: Final = 0.05
@@ -247,7 +246,7 @@ def _risk_of(half: Run, files: _Halves) -> Risk:
 
 def _batch(half: Run, path: Path) -> Any:
     """Return all rows of a file as one batch, as the first model reads them."""
-    examples, _ = half.task.examples(open_source(path), half.data["columns"])
+    examples, _ = half.task.examples(open_any(path), half.data["columns"])
     return next(iter(in_order(examples, half.task.batch, len(examples), "cpu", torch.float64)))[1]
 
 

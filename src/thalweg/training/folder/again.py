@@ -1,14 +1,14 @@
 """A finished run's data, read again as its training read them."""
 
 from collections.abc import Collection
-from pathlib import Path
 
 from thalweg.data.columns.facts import as_text
+from thalweg.data.containers.opening import open_any
+from thalweg.data.containers.places import checksum_of
 from thalweg.errors import InputError
 from thalweg.tasks.base import AbstractTask, Prepared
-from thalweg.training.folder.checkpoint import checksum
 from thalweg.training.folder.run import Run
-from thalweg.training.session.reading import open_any, read_examples
+from thalweg.training.session.reading import read_examples
 
 
 def read_again(run: Run) -> tuple[AbstractTask, Prepared]:
@@ -18,9 +18,10 @@ def read_again(run: Run) -> tuple[AbstractTask, Prepared]:
     """
     recipe, data = run.recipe, run.data
     for name, expected in data["files"].items():
-        if not Path(name).is_file():
+        found = checksum_of(name)
+        if found is None:
             raise InputError(f"The data of {run.folder} is missing: there is no {name}; restore the file.")
-        if checksum(Path(name)) != expected:
+        if found != expected:
             raise InputError(
                 f"{name} has changed since {run.folder} was trained on it, so nothing can be said about that training; "
                 "restore the original file, or train again."

@@ -9,12 +9,13 @@ import shutil
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Final, final
 
 from torch import Tensor, nn
 
 from thalweg import names
-from thalweg.data.files.sources import open_source
+from thalweg.data.containers.opening import open_any
+from thalweg.data.containers.places import checksums_of, short_name
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.status import Status
@@ -187,14 +188,17 @@ class Run:
         """
         task, model, head = self._load()
         task = task if threshold is None else task.with_threshold(threshold)
-        source = open_source(path, skip_bad_rows=skip_bad_rows)
+        source = open_any(path, skip_bad_rows=skip_bad_rows)
         examples, _ = task.examples(source, self.data["columns"])
         _, autocast = choose_precision(self.recipe.run.precision, choose_device("cpu"))
         return evaluate(task, model, head, examples, autocast=autocast, generated=len(examples), intervals=True)
 
     def has_learned_from(self, path: str | Path) -> bool:
-        """Return whether a file is, byte for byte, one that the weights were trained on or chosen by."""
-        return Path(path).is_file() and checkpoint.checksum(Path(path)) in self.data["files"].values()
+        """Return whether a file is, byte for byte, one that the weights were trained on or chosen by.
+
+        Of an archive, a folder or several files it is whether any of the files that are read is.
+        """
+        return not set(checksums_of(str(path)).values()).isdisjoint(self.data["files"].values())
 
     def add_words(self, words: dict[str, Any]) -> list[int]:
         """Give a run of language or translate, with continuous outputs and words as tokens, new words to write.
@@ -326,9 +330,12 @@ def verify_files(folder: Path, *, weights: bool = True) -> None:
             raise InputError(f"{folder / name} is damaged (its checksum differs); restore it or train the run again.")
 
 
+_ENDINGS: Final = "csv|tsv|tab|jsonl?|ndjson|txt|conllu?|toml|parquet|arrow|feather|xlsx|xlsm|zip|tar|tgz|xz|gz|bz2|zst"
+
+
 def run_name(text: str) -> str:
     """Return a name as a folder name: letters, digits, dots, dashes and underscores only, so it stays in its folder."""
-    stem = re.sub(r"\.(csv|tsv|jsonl?|ndjson|txt|conllu?|toml|xz|gz|bz2)\b", "", Path(text).name)
+    stem = re.sub(rf"\.({_ENDINGS})\b", "", short_name(text), flags=re.I)
     return re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "run"
 
 

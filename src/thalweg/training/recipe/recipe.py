@@ -5,11 +5,13 @@ import json
 import numbers
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, final
 
+from thalweg import names
+from thalweg.data.containers.places import joined
 from thalweg.errors import InputError
 from thalweg.training.recipe.options import OPTIONS, SECTIONS, DataSection, ModelSection, RunSection, TrainingSection
 
@@ -44,6 +46,21 @@ class Options(Mapping[str, Any]):
 
     def __repr__(self) -> str:
         return f"Options({', '.join(f'{name}={value!r}' for name, value in self.items())})"
+
+
+def one_source(places: Sequence[str | os.PathLike[str]], task: str | None = None) -> str | None:
+    """Return the source that stands for the files that were named; None where there are none.
+
+    Two files of texts are read line by line for a task that has a source and a target.
+
+    Example:
+        >>> one_source(["a.csv"]), one_source(["old.txt", "new.txt"], "translate"), one_source([])
+        ('a.csv', 'old.txt | new.txt', None)
+    """
+    if not places:
+        return None
+    is_pair = task in names.TASKS and "source" in names.task_columns(task).roles
+    return joined([str(place) for place in places], pairs_lines=is_pair)
 
 
 @final

@@ -13,9 +13,11 @@ import torch
 
 from thalweg import names
 from thalweg.data.arrays.batches import KEYS
+from thalweg.data.containers.opening import is_sample
+from thalweg.data.containers.places import checksums_of, short_name
 from thalweg.errors import InputError, counted
 from thalweg.tasks.base import AbstractTask, Prepared
-from thalweg.training.folder import checkpoint, run
+from thalweg.training.folder import run
 from thalweg.training.recipe.complete import complete, without_effect
 from thalweg.training.recipe.recipe import Options, Recipe
 from thalweg.training.session import automatic, pilot, sizing
@@ -192,10 +194,11 @@ def _same(left: Recipe, right: Recipe, timed: bool) -> bool:
 
 def _describe(opened: Opened, prepared: Prepared) -> dict[str, Any]:
     """Return what `data.json` says; checksums let a resumed run notice that a file has changed."""
-    source, files = opened.source, [entry for entry in (opened.source, opened.valid) if entry is not None]
+    source, places = opened.source, [opened.options["source"], opened.options.get("valid", "")]
+    files = [checksums_of(place) for place in places if place and not is_sample(place)]
     return {
-        "described": f"the built-in set '{source.name}'" if source.kind == "sample" else Path(source.name).name,
-        "files": {file.name: checkpoint.checksum(Path(file.name)) for file in files if file.kind != "sample"},
+        "described": f"the built-in set '{source.name}'" if source.kind == "sample" else short_name(places[0]),
+        "files": {name: value for found in files for name, value in found.items()},
         "columns": opened.choice.plain(),
         "num_train": len(prepared.train),
         "num_valid": len(prepared.valid),

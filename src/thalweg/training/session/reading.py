@@ -3,17 +3,17 @@
 import dataclasses
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, final
 
 from thalweg import names
 from thalweg.data.arrays.ragged import Spill
-from thalweg.data.builtin.catalog import SAMPLES
 from thalweg.data.columns.choice import Choice, TaskColumns, choose_columns, guess_task
+from thalweg.data.containers.opening import is_sample, open_any
 from thalweg.data.files.base import AbstractSource
-from thalweg.data.files.sources import open_source
-from thalweg.errors import InputError, counted
+from thalweg.errors import counted
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.folder import build
 from thalweg.training.recipe.recipe import Options, Recipe, read_options
@@ -35,15 +35,24 @@ class Opened:
         return [note for note in (*self.source.notes, self.choice.sentence) if note]
 
 
-def open_data(options: Options, say: Callable[[str], None]) -> Opened:
+def open_data(
+    options: Options,
+    say: Callable[[str], None],
+    objects: Mapping[str, AbstractSource] = MappingProxyType({}),
+) -> Opened:
     """Open the data, and choose the task (`say` takes a sentence about the guess) and the columns.
+
+    `objects` are sources that were given in Python, by the names that stand for them in the options.
 
     An InputError tells of a file that cannot be opened, a named column that is missing, or that none fits.
     """
     options = _with_source(options)
     skip = bool(options.get("skip_bad_rows"))
-    source = open_any(options["source"], skip_bad_rows=skip)
-    valid = open_any(options["valid"], skip_bad_rows=skip) if options.get("valid") else None
+    source, valid = (
+        objects.get(place) or open_any(place, skip_bad_rows=skip) if place else None
+        for place in (options["source"], options.get("valid"))
+    )
+    assert source is not None
     if "task" not in options:
         guessed, sentence = guess_task(source, names.all_task_columns())
         say(sentence)
@@ -51,18 +60,6 @@ def open_data(options: Options, say: Callable[[str], None]) -> Opened:
     task = names.task_columns(options["task"])
     choice = _choose(source, task, options)
     return Opened(options, _with_columns(options, task, choice), source, valid, choice)
-
-
-def open_any(name: str, *, skip_bad_rows: bool = False) -> AbstractSource:
-    """Open a file, or a built-in set where there is no file of that name; raise an InputError if it is neither."""
-    if _is_sample(name):
-        return SAMPLES[name]
-    try:
-        return open_source(name, skip_bad_rows=skip_bad_rows)
-    except InputError as error:
-        if "/" not in name and "." not in name:
-            raise InputError(f"{error} The built-in sets are {', '.join(SAMPLES)}.") from None
-        raise
 
 
 def read_examples(
@@ -96,7 +93,7 @@ def _with_source(options: Options) -> Options:
     if "source" not in options:
         task = options.get("task", next(iter(names.TASKS)))
         return options.with_(source=names.task_spec(task).sample, task=task)
-    if "task" not in options and _is_sample(options["source"]):
+    if "task" not in options and is_sample(options["source"]):
         return options.with_(task=next(t for t in names.TASKS if names.task_spec(t).sample == options["source"]))
     return options
 
@@ -107,10 +104,6 @@ def on_top(recipe: Options, given: Options) -> Options:
     if "select" in given or not {"l2", "model"} & set(given):
         return joined
     return joined.with_(select=None, refit=given.get("refit"))
-
-
-def _is_sample(name: str) -> bool:
-    return name in SAMPLES and not Path(name).exists()
 
 
 def _choose(source: AbstractSource, task: TaskColumns, options: Options) -> Choice:

@@ -1,0 +1,42 @@
+"""The one way to open whatever holds data: a file, a container, several files, a built-in set."""
+
+from pathlib import Path
+from typing import Any
+
+from thalweg.data.builtin.catalog import SAMPLES
+from thalweg.data.files.base import AbstractSource
+from thalweg.data.files.sources import open_source
+from thalweg.errors import InputError
+
+
+def open_any(data: Any, **options: Any) -> AbstractSource:
+    """Open data of any kind.
+
+    Args:
+        data: a file's path, or that of a container; the name of a built-in set, where there is no file of that name; or
+            a source, which is returned as it is.
+        **options: those of `thalweg.data.open_source`, such as `skip_bad_rows=True`.
+
+    Raises:
+        InputError: when it can't be opened, or is no data.
+
+    Example:
+        >>> open_any("sunspots").columns
+        ('year', 'sunspots')
+    """
+    if isinstance(data, AbstractSource):
+        return data
+    name = str(data)
+    if is_sample(name):
+        return SAMPLES[name]
+    try:
+        return open_source(name, **options)
+    except InputError as error:
+        if "/" not in name and "." not in name:
+            raise InputError(f"{error} The built-in sets are {', '.join(SAMPLES)}.") from None
+        raise
+
+
+def is_sample(name: str) -> bool:
+    """Whether a name is that of a built-in set, and not of a file."""
+    return name in SAMPLES and not Path(name).exists()
