@@ -29,7 +29,7 @@ BAR = 30
 def inspect_and_show(given: Options, *, as_json: bool) -> int:
     """Inspect a file, print what was found on standard output, and return the exit code."""
     guess: list[str] = []
-    opened = open_data(given, guess.append)
+    opened = open_data(given, guess.append, to_look=True)
     recipe, choice, task = complete(opened.decided), opened.choice, names.task_columns(opened.options["task"])
     normalizer = Normalizer(recipe.data.normalize)
     found = inspect(
@@ -129,6 +129,7 @@ def _numbers(found: Inspection) -> Table:
 
 def _findings(found: Inspection, num_valid: int) -> Iterator[str]:
     """Yield what a careful person would look into, one line each; so many rows are going to validate."""
+    yield from (f"  {sentence}" for sentence in found.choice.unclear)
     if found.num_duplicates:
         verb = "repeats" if found.num_duplicates == 1 else "repeat"
         yield f"  {counted(found.num_duplicates, 'row')} {verb} an earlier text (kept on the same side of the split):"

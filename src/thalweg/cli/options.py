@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
-from thalweg.training.recipe.options import OPTIONS, Option, seconds
+from thalweg.training.recipe.options import OPTIONS, Option
 from thalweg.training.recipe.recipe import Options, one_source
+from thalweg.training.recipe.spelled import seconds
 
 _GROUPS = {"run": "The run", "data": "Data", "model": "Model", "training": "Training"}
 _NOT_FLAGS = {"source"}  # given as the first argument

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final, final
 
 from thalweg import names
-from thalweg.training.recipe.options import Values, sees_all_data
+from thalweg.training.recipe.defaults import Values, sees_all_data
 
 
 @final

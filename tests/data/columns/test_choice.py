@@ -7,6 +7,7 @@ import pytest
 from thalweg import names
 from thalweg.data import SAMPLES
 from thalweg.data.columns.choice import Kind, Rule, TaskColumns, choose_columns, guess_task
+from thalweg.data.columns.notation import PLAIN, notations_of
 from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
 
@@ -238,3 +239,47 @@ def test_one_row_is_enough_for_a_guess(tmp_path):
 
 def test_a_choice_becomes_plain_values():
     assert choose(SAMPLES["sunspots"], "forecast").plain() == {"time": "year", "series": ["sunspots"]}
+
+
+def opened(tmp_path, content, name="table.csv"):
+    path = tmp_path / name
+    path.write_text(content, encoding="utf-8")
+    return open_source(path)
+
+
+def test_a_notation_is_chosen_told_and_read_back(tmp_path):
+    source = opened(tmp_path, "day;sales;rate\n1;1.052,58;85 %\n2;998,10;3 %\n3;1.002,00;12 %\n")
+    assert guess_task(source, names.all_task_columns())[0].task == "forecast"
+    choice = choose_columns(source, names.task_columns("forecast")).check()
+    assert choice.sentence.endswith(
+        "'sales' is written with decimal commas, with points between thousands: 1.052,58 is read as 1052.58. "
+        "'rate' is written in '%': 85 % is read as 85."
+    )
+    assert choice.plain()["notations"] == {"sales": "1.234.567,5", "rate": "1234567.5 %"}
+    assert notations_of(choice.plain()) == choice.notations
+
+
+def test_plain_numbers_need_no_notation(tmp_path):
+    choice = choose_columns(opened(tmp_path, "day,sales\n1,5.5\n2,4\n"), names.task_columns("forecast"))
+    assert choice.notations == {"sales": PLAIN}
+    assert "notations" not in choice.plain()
+
+
+VISITORS = "day;visitors\n1;997\n2;1.021\n3;1.036\n"
+
+
+def test_numbers_that_can_be_read_in_two_ways_are_refused_until_the_decimal_mark_is_named(tmp_path):
+    source, task = opened(tmp_path, VISITORS), names.task_columns("forecast")
+    choice = choose_columns(source, task)
+    assert len(choice.unclear) == 1
+    two = r"column 'visitors' can be read in two ways: '1.021' is 1.021 \(--decimal \.\) or 1021 \(--decimal ,\)"
+    with pytest.raises(InputError, match=two):
+        choice.check()
+    comma, point = (choose_columns(source, task, decimal=mark).check().notations["visitors"] for mark in ",.")
+    assert (comma.number("1.021"), point.number("1.021")) == (1021, 1.021)
+
+
+def test_a_decimal_mark_that_does_not_fit_is_refused(tmp_path):
+    source = opened(tmp_path, "day;sales\n1;5.25\n2;4.5\n")
+    with pytest.raises(InputError, match=r"column 'sales' have no decimal comma: '5\.25'; leave out --decimal"):
+        choose_columns(source, names.task_columns("forecast"), decimal=",")

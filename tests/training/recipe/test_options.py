@@ -9,7 +9,7 @@ import pytest
 
 from thalweg import names
 from thalweg.models.presets import ModelOptions
-from thalweg.training.recipe.options import OPTIONS, SECTIONS, Option, batch_size, seconds
+from thalweg.training.recipe.options import OPTIONS, SECTIONS, Option
 from thalweg.training.recipe.recipe import typed
 
 ROOT = Path(__file__).parents[3] / "src" / "thalweg"
@@ -121,16 +121,6 @@ def test_no_recipe_is_read_with_a_fallback():
             match node:
                 case ast.BoolOp(op=ast.Or(), values=[ast.Attribute(attr=name), *_, ast.Constant()]):
                     assert name not in OPTIONS, f"{path.name}, line {node.lineno}: {ast.unparse(node)}"
-
-
-def test_durations_and_batch_sizes_of_the_command_line():
-    assert [seconds(text) for text in ("60s", "5m", "2 min", "1.5h", "90", ".5")] == [60, 300, 120, 5400, 90, 0.5]
-    assert (batch_size("full"), batch_size("32")) == (0, 32)
-    for wrong in ("soon", "1.2.3s", "s", "-5s"):
-        with pytest.raises(ValueError, match="expected a duration such as 60s, 5m or 1h; got"):
-            seconds(wrong)
-    with pytest.raises(ValueError, match='expected a number of examples or "full"; got'):
-        batch_size("half")
 
 
 def test_models_built_in_python_have_the_same_defaults():

@@ -16,6 +16,7 @@ NUM_ROWS: Final = 1000  # rows looked at
 CLOSE: Final = 0.35  # another column whose score comes this near to the best is named to the user
 NO_COLUMN: Final = "none"  # named by the user for an optional role, which then stays empty
 NUM_SHOWN: Final = 12  # column names in a message
+MARKS: Final = {".": "point", ",": "comma"}  # what decimal marks are called
 
 
 @final
@@ -44,6 +45,7 @@ class Choice:
         separator: the character between several labels of one row; None when a row has one, or a list.
         is_multilabel: whether a row may have several labels.
         notations: column -> how its numbers are written, for each column of numbers.
+        unclear: sentences about columns whose numbers can be read in two ways; they are not trained on.
     """
 
     task: str
@@ -53,6 +55,7 @@ class Choice:
     separator: str | None = None
     is_multilabel: bool = False
     notations: Mapping[str, Notation] = dataclasses.field(default_factory=dict)
+    unclear: tuple[str, ...] = ()
 
     def plain(self) -> dict[str, Any]:
         """Return the columns as plain values, as a task's `Settings.columns` has them."""
@@ -66,6 +69,12 @@ class Choice:
             columns["notations"] = written  # `notations_of` reads them back
         return columns
 
+    def check(self) -> "Choice":
+        """Return the choice; an InputError tells of numbers that can be read in two ways."""
+        if self.unclear:
+            raise InputError(" ".join(self.unclear))
+        return self
+
 
 @final
 @dataclasses.dataclass
@@ -77,12 +86,14 @@ class Table:
         named: role -> the column that the user named for it.
         named_series: the columns that the user named where a role may have several; None if none were named.
         declined: roles that the user wants to stay empty.
+        decimal: the decimal mark that the user named; "" where the values decide.
     """
 
     source: AbstractSource
     named: dict[str, ColumnFacts] = dataclasses.field(default_factory=dict)
     named_series: tuple[str, ...] | None = None
     declined: frozenset[str] = frozenset()
+    decimal: str = ""
     doubts: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
@@ -92,7 +103,7 @@ class Table:
     @functools.cached_property
     def facts(self) -> list[ColumnFacts]:
         """What the first 1,000 rows say about each column."""
-        return column_facts(self.source.columns, self._rows[:NUM_ROWS])
+        return column_facts(self.source.columns, self._rows[:NUM_ROWS], self.decimal)
 
     @property
     def looked_at(self) -> str:
@@ -197,7 +208,13 @@ class TaskColumns:
         return next((option for option, meant in self.options.items() if meant == role), role)
 
 
-def choose_columns(source: AbstractSource, task: TaskColumns, named: Mapping[str, str | None] | None = None) -> Choice:
+def choose_columns(
+    source: AbstractSource,
+    task: TaskColumns,
+    named: Mapping[str, str | None] | None = None,
+    *,
+    decimal: str = "",
+) -> Choice:
     """Decide which columns a task reads, by their names and by the first 1,000 rows.
 
     Args:
@@ -207,9 +224,10 @@ def choose_columns(source: AbstractSource, task: TaskColumns, named: Mapping[str
             optional role stays empty. All tasks understand "text" and "label": for a translation they stand for source
             and target, for tagging for words and tags, for a score "label" is the number, and for a forecast the
             series (several names are separated by commas).
+        decimal: the decimal mark of the numbers, "." or ","; "" where their own notation decides.
 
     Returns:
-        The choice, with a sentence for the user.
+        The choice, with a sentence for the user. Where numbers can be read in two ways, `Choice.check` refuses it.
 
     Raises:
         InputError: when a named column does not exist, or no column fits a role.
@@ -227,7 +245,7 @@ def choose_columns(source: AbstractSource, task: TaskColumns, named: Mapping[str
     for role in given:
         if role not in task.roles:
             raise InputError(f"The task {task.task} has no {role} column; it has {' and '.join(task.roles)}.")
-    table = Table(source, declined=frozenset(declined))
+    table = Table(source, declined=frozenset(declined), decimal=decimal)
     for role, name in given.items():
         if task.roles[role] is Kind.SERIES:
             table.named_series = tuple(existing(source, part.strip()) for part in name.split(",") if part.strip())
@@ -240,10 +258,48 @@ def choose_columns(source: AbstractSource, task: TaskColumns, named: Mapping[str
 
 
 def _with_notations(choice: Choice, task: TaskColumns, table: Table) -> Choice:
-    """A choice with the notations of its columns of numbers."""
-    numbers = [name for role, name in choice.columns.items() if task.roles[role] is Kind.NUMBER]
-    notations = {one.name: one.notation for one in table.facts if one.name in (*numbers, *choice.series)}
-    return dataclasses.replace(choice, notations=notations)
+    """A choice with the notations of its columns of numbers, told in its sentence."""
+    chosen = [name for role, name in choice.columns.items() if task.roles[role] is Kind.NUMBER]
+    numbers = [one for one in table.facts if one.name in (*chosen, *choice.series)]
+    for one in numbers:
+        if table.decimal and one.notation.decimal != table.decimal and (one.has_decimals or one.notation.thousands):
+            raise InputError(
+                f"{table.source.name}: the numbers of column {one.name!r} have no decimal {MARKS[table.decimal]}: "
+                f"{(one.example or one.notation.name)!r}; leave out --decimal, or name other columns."
+            )
+    return dataclasses.replace(
+        choice,
+        sentence=" ".join([choice.sentence, *told_notations(numbers)]),
+        notations={one.name: one.notation for one in numbers},
+        unclear=tuple(_unclear(table.source.name, one) for one in numbers if one.other_notation is not None),
+    )
+
+
+def told_notations(numbers: Iterable[ColumnFacts]) -> list[str]:
+    """Return a sentence about each column that is not written in plain numbers, with an example."""
+    told: dict[str, list[ColumnFacts]] = {}
+    for one in numbers:
+        if one.notation != PLAIN and one.other_notation is None:
+            told.setdefault(one.notation.words, []).append(one)
+    sentences = []
+    for words, columns in told.items():
+        names = shortened([repr(one.name) for one in columns], NUM_SHOWN)
+        example, verb = columns[0].example, "is" if len(columns) == 1 else "are"
+        shown = f": {example} is read as {columns[0].notation.number(example):.12g}" if example else ""
+        sentences.append(f"{names} {verb} written {words}{shown}.")
+    return sentences
+
+
+def _unclear(name: str, one: ColumnFacts) -> str:
+    """Return a sentence about numbers that can be read in two ways."""
+    other = one.other_notation
+    assert other is not None
+    readings = {notation.decimal: notation.number(one.example) for notation in (one.notation, other)}
+    shown = " or ".join(f"{number:.12g} (--decimal {mark})" for mark, number in readings.items())
+    return (
+        f"{name}: the numbers of column {one.name!r} can be read in two ways: {one.example!r} is {shown}; say which "
+        "with --decimal."
+    )
 
 
 def existing(source: AbstractSource, name: str) -> str:
@@ -257,12 +313,13 @@ def existing(source: AbstractSource, name: str) -> str:
     raise InputError(f"{source.name}: there is no column {name!r}; the columns are {listed}.")
 
 
-def guess_task(source: AbstractSource, tasks: Iterable[TaskColumns]) -> tuple[TaskColumns, str]:
+def guess_task(source: AbstractSource, tasks: Iterable[TaskColumns], *, decimal: str = "") -> tuple[TaskColumns, str]:
     """Guess from the columns what a file is for: the task with the strongest sign, the first of equals.
 
     Args:
         source: the data.
         tasks: the columns of the tasks in question, such as `thalweg.names.all_task_columns()`.
+        decimal: the decimal mark of the numbers, as for `choose_columns`.
 
     Returns:
         The task's columns, and a sentence that gives the reason and how to choose another.
@@ -276,7 +333,7 @@ def guess_task(source: AbstractSource, tasks: Iterable[TaskColumns]) -> tuple[Ta
         >>> guess_task(SAMPLES["numbers"], names.all_task_columns())[0].task
         'translate'
     """
-    table = Table(source)
+    table = Table(source, decimal=decimal)
     signs = [(rule, task) for task in tasks for rule in task.rules]
     for rule, task in sorted(signs, key=lambda sign: -sign[0].score):
         if rule.holds(table):

@@ -8,14 +8,20 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, final
 
 from thalweg.data.columns.notation import PLAIN, Notation, number_of
+from thalweg.data.columns.recognition import Written, recognize, settled
+from thalweg.data.columns.role_names import LAST_WORD, name_score
 from thalweg.data.files.base import Row
 
 _MISSING: Final = frozenset(("", "na", "n/a", "nan", "null", "none", "?", "-"))
 _DATE: Final = re.compile(r"\d{1,4}[-/.]\d{1,2}([-/.]\d{1,4})?([T ]\d{1,2}:\d\d.*)?|\d{1,2}:\d\d(:\d\d)?")
-_WITH_COMMA: Final = re.compile(r"[-+]?\d+,\d+")
+_FRACTION: Final = re.compile(r"\s*(\d+)\s*/\s*(\d+)\s*")
 _SEPARATORS: Final = (";", "|", ",")
 MIN_LISTS: Final = 0.5  # of the values, in a column of lists
 MIN_CLEAN: Final = 0.95  # of the values, in a column of numbers or of sets: a few may be broken
+_UNSPACED: Final = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+NUM_MONTHS: Final = 12
+NUM_DAYS: Final = 31
+MIN_RATINGS: Final = 3  # rows for each rating; dates hardly come again
 NUM_DATES: Final = 100  # values that are compared with the form of a date
 MIN_SEPARATED: Final = 0.05  # of the rows have several labels, in a column of separated labels
 MIN_REPEATED: Final = 0.9  # of its labels come more than once
@@ -56,11 +62,15 @@ class ColumnFacts:
     is_set: bool = False  # lists without repeated entries, such as the labels of a row
     is_number: bool = False
     has_decimals: bool = False  # some of the numbers are not whole
-    has_commas: bool = False  # the values would be numbers, were their commas points
     is_date: bool = False  # dates or times such as 2024-05-31, 5/31/2024 or 12:30
     is_increasing: bool = False  # each number is greater than the one before
     separator: str | None = None  # the character between several labels in a row; None when each row has one
     notation: Notation = PLAIN  # of its numbers
+    other_notation: Notation | None = None  # in which they can be read as well, as other numbers
+    example: str = ""  # a value that shows the notation, or the doubt about it
+    is_unclear_date: bool = False  # fractions such as 4/5, or dates without a year
+    is_nested: bool = False  # objects, or lists of them
+    has_digits: bool = False  # nearly every value has a digit
 
     @property
     def distinct_fraction(self) -> float:
@@ -78,32 +88,98 @@ class ColumnFacts:
         return not (self.is_list or self.is_number or self.is_date) and self.num_values > 0
 
 
-def column_facts(columns: Sequence[str], rows: Sequence[Row]) -> list[ColumnFacts]:
-    """What these rows, the first of a file, say about each column."""
-    return [_facts(name, i, [row.values[i] for row in rows]) for i, name in enumerate(columns)]
+def column_facts(columns: Sequence[str], rows: Sequence[Row], decimal: str = "") -> list[ColumnFacts]:
+    """What these rows, the first of a file, say about each column; `decimal` is the decimal mark, where it is known."""
+    values = [[row.values[i] for row in rows] for i in range(len(columns))]
+    present = [[value for value in column if not is_missing(value)] for column in values]
+    written = [_written(name, column, decimal) for name, column in zip(columns, present, strict=True)]
+    written = settled(written, present)
+    return [_facts(name, i, len(rows), present[i], written[i]) for i, name in enumerate(columns)]
 
 
-def _facts(name: str, position: int, values: list[Any]) -> ColumnFacts:
-    present = [value for value in values if not is_missing(value)]
-    base = ColumnFacts(name, position, num_values=len(present), num_rows=len(values))
+def _written(name: str, present: list[Any], decimal: str) -> Written | None:
+    """How the numbers of a column are written; None where they are no numbers, but lists, or moments with units."""
+    if any(isinstance(value, list | dict) for value in present[:NUM_DATES]):
+        return None
+    found = recognize(present, decimal) or (recognize(present) if decimal else None)
+    if found is None:
+        return None
+    unit, is_time = found.notation.before or found.notation.after, name_score(name, "time") >= LAST_WORD
+    return None if (unit or found.notation.form != "plain") and is_time and not _is_quantity(name) else found
+
+
+def _is_quantity(name: str) -> bool:
+    return any(name_score(name, role) >= LAST_WORD for role in ("number", "label"))
+
+
+def _facts(name: str, position: int, num_rows: int, present: list[Any], written: Written | None) -> ColumnFacts:
+    base = ColumnFacts(name, position, num_values=len(present), num_rows=num_rows)
     if _most(present, lambda value: isinstance(value, list), MIN_LISTS):
         return _list_facts(base, present)
     texts = [value if isinstance(value, str) else str(value) for value in present]
-    base = dataclasses.replace(base, mean_words=sum(len(text.split()) for text in texts) / max(len(texts), 1))
-    numbers = [number for value in present if (number := number_of(value)) is not None]
-    if len(numbers) > MIN_CLEAN * len(present):
-        return dataclasses.replace(
-            base,
-            num_distinct=len(set(texts)),
-            is_number=True,
-            has_decimals=any("." in text for text in texts),
-            is_increasing=len(numbers) > 1 and all(a < b for a, b in itertools.pairwise(numbers)),
-        )
-    base = dataclasses.replace(base, has_commas=_most(texts, _has_comma, MIN_CLEAN))
+    base = dataclasses.replace(
+        base,
+        mean_words=sum(map(num_words, texts)) / max(len(texts), 1),
+        is_nested=_most(present, lambda value: isinstance(value, dict), MIN_LISTS),
+        has_digits=_most(texts, lambda text: any(map(str.isdigit, text)), MIN_CLEAN),
+    )
     separator = _separator(texts)
+    is_unclear = written is not None and _may_be_dates(written.notation, texts) and not _is_quantity(name)
+    if written is not None and not is_unclear and not _are_lists(separator, texts):
+        return _number_facts(base, present, texts, written)
     if separator:
         texts = [part.strip() for text in texts for part in text.split(separator) if part.strip()]
-    return dataclasses.replace(base, num_distinct=len(set(texts)), is_date=_are_dates(texts), separator=separator)
+    return dataclasses.replace(
+        base,
+        num_distinct=len(set(texts)),
+        is_date=_are_dates(texts),
+        is_unclear_date=is_unclear and name_score(name, "time") < LAST_WORD,
+        separator=separator,
+        example=texts[0] if texts else "",
+    )
+
+
+def _number_facts(base: ColumnFacts, present: list[Any], texts: list[str], written: Written) -> ColumnFacts:
+    notation = written.notation
+    numbers = [number for value in present if (number := notation.number(value)) is not None]
+    mark = "" if notation.form in ("fraction", "stars") else notation.decimal
+    shown = (text for text in texts if notation.number(text) is not None and number_of(text) is None)
+    return dataclasses.replace(
+        base,
+        num_distinct=len(set(texts)),
+        is_number=True,
+        has_decimals=any(mark in text for text in texts) if mark else any(number % 1 for number in numbers),
+        is_increasing=len(numbers) > 1 and all(a < b for a, b in itertools.pairwise(numbers)),
+        notation=notation,
+        other_notation=written.other,
+        example=written.example or next(shown, next((text for text in texts if mark and mark in text), "")),
+    )
+
+
+def num_words(text: str) -> float:
+    """How many words a text has; two signs of a script without spaces count as one."""
+    number = len(text.split())
+    return number if text.isascii() else max(number, len(_UNSPACED.findall(text)) / 2)
+
+
+def _are_lists(separator: str | None, texts: list[str]) -> bool:
+    """Whether commas stand between the numbers of several labels, such as 1,3: always the lesser one first."""
+    if separator != ",":
+        return separator is not None
+    parts = [[part.strip() for part in text.split(",")] for text in texts if "," in text]
+    clean = all(part.isdigit() and (part == "0" or part[0] != "0") for row in parts for part in row)
+    return clean and all(int(a) < int(b) for row in parts for a, b in itertools.pairwise(row))
+
+
+def _may_be_dates(notation: Notation, texts: list[str]) -> bool:
+    """Whether fractions such as 4/5 may be days and months: each is one, and they are not what ratings look like."""
+    if notation.form != "fraction" and not notation.after.startswith("/"):
+        return False
+    parts = [(int(match[1]), int(match[2])) for text in texts if (match := _FRACTION.fullmatch(text))]
+    days = all(0 < min(part) <= NUM_MONTHS and max(part) <= NUM_DAYS for part in parts)
+    bottoms = {bottom for _, bottom in parts}
+    is_rating = len(bottoms) == 1 and all(top <= bottom for top, bottom in parts)
+    return days and bool(parts) and not (is_rating and len(parts) >= MIN_RATINGS * len(set(parts)))
 
 
 def _list_facts(base: ColumnFacts, present: list[Any]) -> ColumnFacts:
@@ -114,6 +190,7 @@ def _list_facts(base: ColumnFacts, present: list[Any]) -> ColumnFacts:
         num_distinct=len(set(texts)),
         mean_words=sum(lengths) / len(lengths),
         is_list=True,
+        is_nested=any(isinstance(part, dict) for value in present if isinstance(value, list) for part in value[:1]),
         is_set=_most(present, _is_set, MIN_CLEAN),
         is_date=_are_dates(texts),
     )
@@ -129,10 +206,6 @@ def _is_set(value: Any) -> bool:
 
 def _are_dates(texts: list[str]) -> bool:
     return bool(texts) and all(_DATE.fullmatch(text.strip()) for text in texts[:NUM_DATES])
-
-
-def _has_comma(text: str) -> bool:
-    return number_of(text) is not None or _WITH_COMMA.fullmatch(text.strip()) is not None
 
 
 def _separator(texts: list[str]) -> str | None:

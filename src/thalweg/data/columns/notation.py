@@ -18,6 +18,7 @@ MAGNITUDES: Final = {
 }
 STARS: Final = "★⭐🌟"
 EMPTY_STARS: Final = "☆✩"
+MAX_SHORT_UNIT: Final = 3  # letters; of a longer one the last may be the s of a plural
 MAX_LENGTH: Final = 100  # characters; whatever is longer is no number in words or units
 # Variants of one character: minus signs, spaces between thousands, apostrophes, wide characters.
 _VARIANTS: Final = str.maketrans(
@@ -95,6 +96,24 @@ class Notation:
         before = f"{self.before} " if self.before[-1:].isalpha() else self.before
         return f"{before}{core}{self.after if self.after[:1] in ('', '/') else f' {self.after}'}"
 
+    @property
+    def words(self) -> str:
+        """How the numbers are written, as the end of a phrase: "with decimal commas, in €"."""
+        if self.form in _TOLD:
+            return _TOLD[self.form]
+        parts = ["with decimal commas"] if self.decimal == "," else []
+        if self.thousands:
+            parts.append(f"with {_MARKS[self.thousands]} between thousands")
+        if self.form == "magnitude":
+            parts.append("with k, M or B for thousands, millions or billions")
+        parts += [f"in {unit!r}" for unit in (self.before, self.after) if unit]
+        return ", ".join(parts) or "with signs or digits of another kind"
+
+    @property
+    def has_plural(self) -> bool:
+        """Whether the unit is a word in its plural, such as "stars"; "star" is read, too."""
+        return len(self.after) > MAX_SHORT_UNIT and self.after.isalpha() and self.after.endswith("s")
+
     @classmethod
     def named(cls, name: str) -> "Notation":
         """Return the notation that has this name; any other name is an InputError."""
@@ -139,6 +158,8 @@ class Notation:
 
 
 PLAIN: Final = Notation(form="plain")
+_TOLD: Final = {"plain": "as plain numbers", "fraction": "as fractions", "stars": "as stars"}
+_MARKS: Final = {",": "commas", ".": "points", "'": "apostrophes", " ": "spaces", "٬": "marks"}
 _FORMS: Final = {"plain": "plain", "fraction": "1/2", "stars": "★★★"}
 
 
@@ -195,6 +216,7 @@ def _pattern(notation: Notation) -> re.Pattern[str]:
     size = rf"(?: ?(?P<size>{sizes}))?" if notation.form == "magnitude" else ""
     before = rf"{re.escape(notation.before)} ?" if notation.before else ""
     after = rf" ?{re.escape(notation.after)}" if notation.after else ""
+    after += "?" if notation.has_plural else ""  # "1 star"
     return re.compile(
         rf"(?P<open>\( ?)?(?P<first>[-+] ?)?{before}(?P<second>[-+] ?)?{whole}{rest}{power}{size}(?P<last> ?-)?{after}"
         r"(?P<close> ?\))?"

@@ -2,7 +2,6 @@
 
 from thalweg.data.columns.choice import POSSIBLE, Choice, Kind, Rule, Table, TaskColumns
 from thalweg.data.columns.scores import is_text_like, is_time
-from thalweg.errors import InputError
 
 NUM_SHOWN = 6  # names of series in the sentence
 
@@ -14,12 +13,6 @@ def choose(table: Table) -> Choice:
         series = table.named_series
         time = None if time and time.name in series else time
     else:
-        written = next((one for one in table.facts if one.has_commas), None)
-        if written is not None:
-            raise InputError(
-                f"{table.source.name}: the numbers of column {written.name!r} have a comma; write a point (10.5 for "
-                "10,5), or name the columns to forecast with --label-column."
-            )
         # The only numbers there are may happen to grow.
         time = time if any(one.is_number for one in table.facts if one is not time) else None
         series = tuple(one.name for one in table.facts if one.is_number and one is not time)

@@ -5,7 +5,8 @@ from typing import Any
 from thalweg import names
 from thalweg.errors import InputError
 from thalweg.tasks.spec import TaskSpec
-from thalweg.training.recipe.options import OPTIONS, Values, sees_all_data
+from thalweg.training.recipe.defaults import Values, sees_all_data
+from thalweg.training.recipe.options import OPTIONS
 from thalweg.training.recipe.recipe import Options, Recipe, typed
 from thalweg.training.recipe.rules import check
 

@@ -6,14 +6,49 @@ effect are made from it. Only the defaults of one task stand elsewhere, in that 
 
 import dataclasses
 import math
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, final, get_type_hints
 
 from thalweg import names
-
-Values = Mapping[str, Any]  # options by name
+from thalweg.training.recipe.defaults import Values
+from thalweg.training.recipe.defaults import (
+    label_smoothing as _label_smoothing,
+)
+from thalweg.training.recipe.defaults import (
+    line_search as _line_search,
+)
+from thalweg.training.recipe.defaults import (
+    no_solver as _no_solver,
+)
+from thalweg.training.recipe.defaults import (
+    no_warmup as _no_warmup,
+)
+from thalweg.training.recipe.defaults import (
+    on_linear as _on_linear,
+)
+from thalweg.training.recipe.defaults import (
+    optimizer as _optimizer,
+)
+from thalweg.training.recipe.defaults import (
+    schedule as _schedule,
+)
+from thalweg.training.recipe.defaults import (
+    select as _select,
+)
+from thalweg.training.recipe.defaults import (
+    target_width as _target_width,
+)
+from thalweg.training.recipe.defaults import (
+    targets as _targets,
+)
+from thalweg.training.recipe.defaults import (
+    tie as _tie,
+)
+from thalweg.training.recipe.defaults import (
+    warmup as _warmup,
+)
+from thalweg.training.recipe.spelled import batch_size, seconds
 
 
 @final
@@ -66,94 +101,6 @@ class Option:
         return f"--{self.name.replace('_', '-')}"
 
 
-_UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
-
-
-def seconds(text: str) -> float:
-    """Return a duration such as "60s", "1.5h" or "90" in seconds; raise a ValueError if it is none."""
-    match = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*(s|m|min|h|)", text.strip())
-    if not match:
-        raise ValueError(f"expected a duration such as 60s, 5m or 1h; got {text!r}.")
-    return float(match[1]) * _UNITS[match[2]]
-
-
-def batch_size(text: str) -> int:
-    """Return a batch size; "full" is 0, all data in one batch. Anything but a number raises a ValueError."""
-    try:
-        return 0 if text == "full" else int(text)
-    except ValueError:
-        raise ValueError(f'expected a number of examples or "full"; got {text!r}.') from None
-
-
-# Defaults that follow from other options, and what makes an option idle.
-
-
-def sees_all_data(values: Values) -> bool:
-    """Whether the optimizer is a direction of this package that wants all data in every step."""
-    if values["optimizer"] in names.MINI_BATCH_METHODS:
-        return values["line_search"] not in names.MINI_BATCH_SEARCHES
-    return values["optimizer"] in names.METHODS or (values["optimizer"] == "lbfgs" and bool(values["line_search"]))
-
-
-def _optimizer(values: Values) -> str:
-    """An option that speaks of an optimizer's own parts means the one that the tasks' rates are for."""
-    spoken = values["line_search"] or values["optimizer_options"]
-    return names.SEARCHED_OPTIMIZER if values["optimizer"] == names.AUTOMATIC and spoken else values["optimizer"]
-
-
-def _line_search(values: Values) -> str:
-    if values["optimizer"] not in names.METHODS or values["optimizer"] in names.MINI_BATCH_METHODS:
-        return values["line_search"]
-    return "wolfe" if values["optimizer"] in names.QUASI_NEWTON else "armijo"
-
-
-def _targets(values: Values) -> str:
-    return "trained" if values["head"] in names.CONTRASTIVE_HEADS else values["targets"]
-
-
-def _target_width(values: Values) -> int:
-    learned = values["targets"] == "embedding" or (values["targets"] == "trained" and values["tie"])
-    return values["width"] if learned and values["head"] != "softmax" else values["target_width"]
-
-
-def _tie(values: Values) -> bool:  # only trained vectors can be the embedding's
-    return values["tie"] and (values["head"] == "softmax" or values["targets"] == "trained")
-
-
-def _label_smoothing(values: Values) -> float:  # no other loss has a distribution over words to smooth
-    return values["label_smoothing"] if values["head"] in ("softmax", *names.CONTRASTIVE_HEADS) else 0.0
-
-
-def _schedule(values: Values) -> str:  # a line search sets the step, so no schedule does; nor beside an average for it
-    if values["line_search"]:
-        return "constant"
-    return "constant_with_warmup" if values["average"] == names.SCHEDULE_FREE else values["schedule"]
-
-
-def _warmup(values: Values) -> float:
-    return 0.0 if values["line_search"] else values["warmup"]
-
-
-def _no_warmup(values: Values) -> str:
-    schedule = values["schedule"]
-    return f"on --schedule {schedule}" if schedule in ("constant", *names.SCORED_SCHEDULES) and values["warmup"] else ""
-
-
-def _on_linear(values: Values) -> str:  # as wide as there are labels, and nothing is dropped from scores
-    return "on --model linear" if values["model"] == "linear" else ""
-
-
-def _select(given: Values) -> str:
-    """What validation has to choose: what was not given."""
-    if given.get("l2"):
-        return "none"
-    return "penalty" if "model" in given or "width" in given else "model"
-
-
-def _no_solver(values: Values) -> str:
-    return "" if values["optimizer"] in names.SOLVERS else f"on --optimizer {values['optimizer']}"
-
-
 def _listed(table: Iterable[str]) -> str:
     *first, last = filter(None, table)
     return f"{', '.join(first)} or {last}"
@@ -204,6 +151,10 @@ class DataSection:
     )]
     columns: Annotated[tuple[str, ...], Option(
         "Numeric columns to forecast, in order; [] is all of them", (), trait="series", compared="fixed"
+    )]
+    decimal: Annotated[str, Option(
+        'Decimal mark of the numbers, "." or ","; default: by how they are written', "", choices=("", ".", ","),
+        what="decimal mark", compared="fixed",
     )]
     skip_bad_rows: Annotated[bool, Option("Train even if over 1 % of the rows cannot be read", False, compared="fixed")]
     normalize: Annotated[tuple[str, ...], Option(

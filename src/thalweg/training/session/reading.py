@@ -39,12 +39,15 @@ def open_data(
     options: Options,
     say: Callable[[str], None],
     objects: Mapping[str, AbstractSource] = MappingProxyType({}),
+    *,
+    to_look: bool = False,
 ) -> Opened:
     """Open the data, and choose the task (`say` takes a sentence about the guess) and the columns.
 
     `objects` are sources that were given in Python, by the names that stand for them in the options.
 
-    An InputError tells of a file that cannot be opened, a named column that is missing, or that none fits.
+    An InputError tells of a file that cannot be opened, a named column that is missing, or that none fits; and, unless
+    it is only `to_look`, of numbers that can be read in two ways.
     """
     options = _with_source(options)
     skip = bool(options.get("skip_bad_rows"))
@@ -54,11 +57,12 @@ def open_data(
     )
     assert source is not None
     if "task" not in options:
-        guessed, sentence = guess_task(source, names.all_task_columns())
+        guessed, sentence = guess_task(source, names.all_task_columns(), decimal=options.get("decimal") or "")
         say(sentence)
         options = options.with_(task=guessed.task)
     task = names.task_columns(options["task"])
     choice = _choose(source, task, options)
+    choice = choice if to_look else choice.check()
     return Opened(options, _with_columns(options, task, choice), source, valid, choice)
 
 
@@ -110,7 +114,7 @@ def _choose(source: AbstractSource, task: TaskColumns, options: Options) -> Choi
     named = {role: options.get(f"{role}_column") for role in ("text", "label", "other")}
     if options.get("columns") and "series" in task.roles:
         named = {"series": ",".join(options["columns"])}
-    return choose_columns(source, task, named)
+    return choose_columns(source, task, named, decimal=options.get("decimal") or "")
 
 
 def _with_columns(options: Options, task: TaskColumns, choice: Choice) -> Options:

@@ -1,0 +1,22 @@
+"""Values of options as people write them: durations and batch sizes. Imports no torch."""
+
+import re
+from typing import Final
+
+_UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+
+def seconds(text: str) -> float:
+    """Return a duration such as "60s", "1.5h" or "90" in seconds; raise a ValueError if it is none."""
+    match = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*(s|m|min|h|)", text.strip())
+    if not match:
+        raise ValueError(f"expected a duration such as 60s, 5m or 1h; got {text!r}.")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def batch_size(text: str) -> int:
+    """Return a batch size; "full" is 0, all data in one batch. Anything but a number raises a ValueError."""
+    try:
+        return 0 if text == "full" else int(text)
+    except ValueError:
+        raise ValueError(f'expected a number of examples or "full"; got {text!r}.') from None
