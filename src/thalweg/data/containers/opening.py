@@ -1,12 +1,15 @@
 """The one way to open whatever holds data: a file, a container, several files, a built-in set."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from thalweg.data.builtin.catalog import SAMPLES
 from thalweg.data.files.base import AbstractSource
 from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
+
+_READING: Final = ("kind", "header", "skip_bad_rows")
 
 
 def open_any(data: Any, **options: Any) -> AbstractSource:
@@ -35,6 +38,17 @@ def open_any(data: Any, **options: Any) -> AbstractSource:
         if "/" not in name and "." not in name:
             raise InputError(f"{error} The built-in sets are {', '.join(SAMPLES)}.") from None
         raise
+
+
+def reading_of(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a recipe's options say about how files are read, as `open_any` takes it.
+
+    Example:
+        >>> reading_of({"kind": "csv", "header": "no", "skip_bad_rows": False, "lags": 3})
+        {'kind': 'csv', 'header': False}
+    """
+    given = {name: value for name, value in options.items() if name in _READING and value}
+    return given | ({"header": given["header"] == "yes"} if "header" in given else {})
 
 
 def is_sample(name: str) -> bool:

@@ -80,6 +80,7 @@ class JoinedSource(AbstractSource):
             else:
                 self._take(waiting, before, part.name, bad)
                 part._waiting = None
+            bad.said += part.remarks
             before += last
 
     def _take(self, rows: list[BadRow], before: int, name: str, bad: BadRows) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple, final
 from thalweg.errors import InputError, counted
 
 MAX_BAD_FRACTION: Final = 0.01
+NUM_LINES: Final = 3  # that are named where a reason holds for many
 NUM_LISTED: Final = 20  # bad rows that are kept with their reason; the others are only counted
 EARLY_NUM_ROWS: Final = 100_000  # before the end of the data, the fraction is taken of at least so many rows
 
@@ -78,6 +79,23 @@ class BadRows:
         self.count = 0
         self.first: list[BadRow] = []
         self.waiting = waiting  # takes every bad row, for `AbstractSource.all_rows`; None: nobody asked
+        self.said: list[str] = []  # remarks of the sources that this one is made of
+        self._left_out: dict[str, tuple[int, list[int]]] = {}  # what, and how many rows, and the first lines
+
+    def leave_out(self, line: int, what: str) -> None:
+        """Count a row that is no bad one but is not given, or not as it stands, such as a header that comes again."""
+        count, lines = self._left_out.get(what, (0, []))
+        self._left_out[what] = count + 1, [*lines, line] if len(lines) < NUM_LINES else lines
+
+    @property
+    def remarks(self) -> list[str]:
+        """A sentence for each reason that `leave_out` was given."""
+        own = (
+            f"{self.name}: {what} ({counted(count, 'row')}, line{'s' if count > 1 else ''} "
+            f"{', '.join(map(str, lines))}{' ...' if count > len(lines) else ''})."
+            for what, (count, lines) in self._left_out.items()
+        )
+        return [*self.said, *own]
 
     def add(self, line: int, reason: str) -> None:
         """Count one more bad row, which starts on `line`."""
@@ -112,7 +130,7 @@ class AbstractSource(abc.ABC):
 
     Attributes:
         name: the file as the user wrote it, or the name of the built-in data set; for messages.
-        kind: csv, tsv, jsonl, conll, conllu, text, or sample.
+        kind: csv, tsv, jsonl, json, conll, conllu, fasttext, text, or sample.
         columns: the names of the columns, in order.
         notes: choices that were made while opening, one sentence each, for the user to see.
     """
@@ -141,6 +159,12 @@ class AbstractSource(abc.ABC):
     def num_bad_rows(self) -> int:
         """How many rows the latest pass over the data could not read."""
         return self._bad.count if self._bad else 0
+
+    @final
+    @property
+    def remarks(self) -> list[str]:
+        """Sentences on rows that the latest pass over the data left out or changed although they can be read."""
+        return self._bad.remarks if self._bad else []
 
     @abc.abstractmethod
     def chunks(self, size: int = 4096) -> Iterator[Chunk]:

@@ -1,22 +1,22 @@
-"""CSV and TSV: the delimiter, the header, and rows in chunks."""
+"""CSV and TSV: rows in chunks, from the dialect and the header that the first lines show."""
 
 import csv
 import io
-from collections import Counter
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Final, final
 
-from thalweg.data.columns.role_names import ALL_NAMES, normalized
 from thalweg.data.files.base import BadRows, Chunk
+from thalweg.data.files.table.dialect import Dialect, choose_dialect, separator_line
+from thalweg.data.files.table.header import Header, read_header
 from thalweg.errors import InputError
 
-_DELIMITERS: Final = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 # A line after the last one. NUL bytes never come through the line reader, so a field that ends with this one is a
 # quoted field that was never closed.
 _AFTER_LAST: Final = "\0end"
-_TEXT_ENDS: Final = (".", "!", "?")
+REPEATED_HEADER: Final = "the header comes again, left out"
 
 
 @final
@@ -25,41 +25,84 @@ class Table:
     """How the rows of a delimited file are read."""
 
     name: str  # of the file, for messages
-    columns: tuple[str, ...]
-    delimiter: str
-    has_quotes: bool  # whether `"` quotes a field (CSV) or is a character like any other (TSV)
-    has_header: bool
+    header: Header
+    dialect: Dialect
     drops_extra: bool  # a row with too many fields keeps the first ones; otherwise it is a bad row
     max_field_length: int  # in characters
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns."""
+        return self.header.columns
+
     def parse(self, blocks: Iterator[tuple[int, str]], bad: BadRows, size: int) -> Iterator[Chunk]:
         """Blocks of whole lines (see `LineReader.blocks`) -> chunks of at most `size` rows."""
-        batches = self._quoted(blocks, bad, size) if self.has_quotes else self._plain(blocks, size)
-        width, skip_header = len(self.columns), self.has_header
+        batches = self._quoted(blocks, bad, size) if self.dialect.has_quotes else self._plain(blocks, size)
+        width, names, first, columns = self.header.width, self.header.row, self.header.line, self.header.columns
+        is_before = True
         for lines, rows in batches:
+            if is_before:
+                place = bisect_left(lines, first)
+                is_before = place == len(lines)
+                lines, rows = lines[place:], rows[place:]
+            if names is not None and names in rows:
+                lines, rows = self._without_header(lines, rows, bad)
             if set(map(len, rows)) != {width}:
-                lines, rows = self._regular(lines, rows, bad, width)
-            if skip_header and rows:
-                lines, rows, skip_header = lines[1:], rows[1:], False
-            if rows:
-                yield Chunk(self.columns, lines, tuple(map(list, zip(*rows, strict=True))))
+                lines, rows = self._regular(lines, rows, bad)
+            if not rows:
+                continue
+            values = tuple(map(list, zip(*rows, strict=True)))
+            if len(columns) < width and any(values[-1]):
+                yield from self._without_tail(lines, rows, bad)
+            else:
+                yield Chunk(columns, lines, values[: len(columns)])
+
+    def _without_header(
+        self, lines: Sequence[int], rows: list[list[str]], bad: BadRows
+    ) -> tuple[Sequence[int], list[list[str]]]:
+        kept_lines, kept_rows = [], []
+        for line, row in zip(lines, rows, strict=True):
+            if row == self.header.row:
+                bad.leave_out(line, REPEATED_HEADER)
+            else:
+                kept_lines.append(line)
+                kept_rows.append(row)
+        return kept_lines, kept_rows
+
+    def _without_tail(self, lines: Sequence[int], rows: list[list[str]], bad: BadRows) -> Iterator[Chunk]:
+        """Leave out rows that have a value in the last field, which has no name."""
+        columns = self.columns
+        kept = [(line, row) for line, row in zip(lines, rows, strict=True) if not row[-1]]
+        for line, row in zip(lines, rows, strict=True):
+            if row[-1]:
+                bad.add(line, f"expected {len(columns)} columns, got {len(row)}")
+        if kept:
+            yield Chunk(
+                columns,
+                [line for line, _ in kept],
+                tuple(map(list, zip(*(row[: len(columns)] for _, row in kept), strict=True))),
+            )
 
     def _regular(
-        self, lines: Sequence[int], rows: list[list[str]], bad: BadRows, width: int
+        self, lines: Sequence[int], rows: list[list[str]], bad: BadRows
     ) -> tuple[Sequence[int], list[list[str]]]:
-        """Leave out empty rows and bad ones."""
+        """Leave out empty rows and bad ones; an empty field after the last column is no value."""
+        width, num_columns = self.header.width, len(self.columns)
         good_lines, good_rows = [], []
         for line, row in zip(lines, rows, strict=True):
-            if len(row) == width or (len(row) > width and self.drops_extra):
+            if len(row) == width or (len(row) > width and (self.drops_extra or not any(row[width:]))):
                 good_lines.append(line)
                 good_rows.append(row[:width])
-            elif row:
-                bad.add(line, f"expected {width} columns, got {len(row)}")
+            elif len(row) == num_columns < width:
+                good_lines.append(line)
+                good_rows.append([*row, ""])
+            elif row and (len(row) > 1 or row[0].strip()):
+                bad.add(line, f"expected {num_columns} columns, got {len(row)}")
         return good_lines, good_rows
 
     def _plain(self, blocks: Iterator[tuple[int, str]], size: int) -> Iterator[tuple[Sequence[int], list[list[str]]]]:
         lines = chain.from_iterable(text[:-1].split("\n") for _, text in blocks)
-        start, delimiter = 1, self.delimiter
+        start, delimiter = 1, self.dialect.delimiter
         while batch := list(islice(lines, size)):
             yield range(start, start + len(batch)), [line.split(delimiter) if line else [] for line in batch]
             start += len(batch)
@@ -69,7 +112,7 @@ class Table:
     ) -> Iterator[tuple[Sequence[int], list[list[str]]]]:
         csv.field_size_limit(max(csv.field_size_limit(), self.max_field_length))
         texts = chain.from_iterable(io.StringIO(text) for _, text in blocks)
-        reader = csv.reader(chain(texts, [_AFTER_LAST]), delimiter=self.delimiter)
+        reader = self.dialect.reader(chain(texts, [_AFTER_LAST]))
         while True:
             before = reader.line_num
             try:
@@ -94,10 +137,11 @@ class Table:
             yield lines, rows
 
     def _unclosed(self, line: int, bad: BadRows) -> None:
+        mark = self.dialect.quote
         if not bad.skip:
             raise InputError(
                 f"{self.name}, line {line}: this row opens a quotation mark that is never closed; close it, or double "
-                'it ("") if it belongs to the text.'
+                f"it ({mark}{mark}) if it belongs to the text."
             )
         bad.add(line, "a quotation mark is never closed")
 
@@ -109,114 +153,20 @@ def open_table(
 
     With `is_tsv`, tabs and no quoting; otherwise the delimiter is the one of ``, ; tab |`` that fits best. `header`
     says whether the first row holds the names of the columns; None detects it. Raises `InputError` when there is no
-    row, no header where one is needed, or two columns have one name.
+    row, or two columns have one name.
     """
     csv.field_size_limit(max(csv.field_size_limit(), max_field_length))
-    notes: list[str] = []
-    delimiter = "\t" if is_tsv else _sniff(sample)
-    if not is_tsv and delimiter != ",":
-        notes.append(f"The columns are separated by a {_DELIMITERS[delimiter]}.")
-    first_line = sample.lstrip("\n").split("\n", 1)[0]
-    if delimiter == "\t" and not is_tsv and '"' not in first_line:
-        is_tsv = True
-        notes.append("Quotation marks are read as part of the text, as usual with tabs.")
-    rows = _split(sample, delimiter, has_quotes=not is_tsv)
+    dialect, notes = choose_dialect(sample, is_tsv=is_tsv)
+    rows = dialect.rows(sample)
+    if not is_tsv and separator_line(sample) is not None:
+        rows = [(line, row) for line, row in rows if line > 1]
     if not rows:
         raise InputError(f"{name}: expected rows of data, got a file without any; check that it was saved.")
-    line = 1 + (len(sample) - len(sample.lstrip("\n")))
-    columns, has_header, more = named_columns(name, line, rows, needs_header=not is_tsv, header=header)
-    if has_header and len(rows) == 1:
-        raise InputError(f"{name}: expected rows after the header on line {line}, got none; check the file.")
-    drops_extra = is_tsv and not has_header
-    if drops_extra and len(columns) > 1:
+    found = read_header(name, rows, is_tsv=not dialect.has_quotes, header=header)
+    if found.row is not None and not found.line:
+        raise InputError(f"{name}: expected rows after the header on line {rows[-1][0]}, got none; check the file.")
+    drops_extra = not dialect.has_quotes and found.row is None
+    more = [*found.notes]
+    if drops_extra and len(found.columns) > 1:
         more.append("Fields after the last column are ignored.")
-    return Table(name, columns, delimiter, not is_tsv, has_header, drops_extra, max_field_length), notes + more
-
-
-def named_columns(
-    name: str, line: int, rows: list[list[str]], *, needs_header: bool, header: bool | None = None
-) -> tuple[tuple[str, ...], bool, list[str]]:
-    """Return the names of the columns (of the first row, or made up), whether that row holds them, and notes.
-
-    `rows` are the first row, which is on `line`, and some after it, if there are any yet. Raises `InputError` when the
-    first row looks like data although a header is needed, or two columns have one name.
-    """
-    evidence = _first_row_is_data(rows) if header is None else ""
-    if evidence and needs_header:
-        raise InputError(
-            f"{name}, line {line}: expected the names of the columns, got what looks like data ({evidence}); add a "
-            "first line with names, such as text,label."
-        )
-    if header is False or evidence:
-        # The usual number of fields, and not that of the first row.
-        width = Counter(map(len, rows)).most_common(1)[0][0]
-        columns = [f"column{i + 1}" for i in range(width)]
-        why = f" ({evidence})" if evidence else ""
-        note = f"The first row looks like data{why}, so the columns are named {_listed(columns)}."
-        return tuple(columns), False, [note]
-    names = tuple(cell.strip() or f"column{i + 1}" for i, cell in enumerate(rows[0]))
-    repeated, count = Counter(names).most_common(1)[0]
-    if count > 1:
-        raise InputError(
-            f"{name}, line {line}: expected a different name for each column, got {repeated!r} {count} times; rename "
-            "the others."
-        )
-    unnamed = [column for column, cell in zip(names, rows[0], strict=True) if not cell.strip()]
-    return names, True, [f"Column {column[6:]} has no name and is called {column}." for column in unnamed]
-
-
-def _listed(columns: Sequence[str]) -> str:
-    return ", ".join(columns) if len(columns) < 4 else f"{columns[0]}, {columns[1]} ... {columns[-1]}"
-
-
-def _split(sample: str, delimiter: str, *, has_quotes: bool, num_rows: int = 1000) -> list[list[str]]:
-    if has_quotes:
-        try:
-            return list(islice((row for row in csv.reader(io.StringIO(sample), delimiter=delimiter) if row), num_rows))
-        except csv.Error:
-            has_quotes = False  # told with its line when the rows are read
-    return [line.split(delimiter) for line in sample.split("\n") if line][:num_rows]
-
-
-def _sniff(sample: str) -> str:
-    """The delimiter with which the most rows have as many fields as the first; the more fields, the better."""
-    best, best_score = ",", (0.0, 0)
-    for delimiter in _DELIMITERS:
-        if delimiter not in sample:
-            continue
-        rows = _split(sample, delimiter, has_quotes=True, num_rows=100)
-        width = len(rows[0]) if rows else 0
-        fraction = sum(len(row) == width for row in rows) / max(len(rows), 1)
-        # Texts contain commas too, so a few rows more or less don't decide; the number of fields does.
-        score = (round(fraction, 1), width)
-        if width > 1 and score > best_score:
-            best, best_score = delimiter, score
-    return best
-
-
-def _is_number(field: str) -> bool:
-    try:
-        float(field)
-    except ValueError:
-        return False
-    return True
-
-
-def _first_row_is_data(rows: list[list[str]]) -> str:
-    """Why the first row is not a header, as half a sentence such as "'1' is a number"; empty when it may be one."""
-    first, later = rows[0], rows[1:]
-    cells = [cell.strip() for cell in first]
-    known = [normalized(cell) in ALL_NAMES and not cell.endswith(_TEXT_ENDS) for cell in cells]
-    if len(set(cells)) == len(cells) and all(known):
-        return ""
-    for cell in cells:
-        if len(cell) > 60 or len(cell.split()) > 6 or (cell.endswith(_TEXT_ENDS) and not any(known)):
-            shown = cell if len(cell) <= 40 else cell[:37] + "..."
-            return f"{shown!r} is a text"
-    for i, cell in enumerate(cells):
-        if cell and any(len(row) > i and row[i].strip() == cell for row in later):
-            return f"{cell!r} appears again in a later row"
-    for cell in cells:
-        if _is_number(cell) and not any(known):
-            return f"{cell!r} is a number"
-    return ""
+    return Table(name, found, dialect, drops_extra, max_field_length), notes + more

@@ -9,9 +9,11 @@ from itertools import chain
 from typing import IO, Any, final
 
 from thalweg.data.files.base import AbstractSource, BadRows, Chunk, Row
-from thalweg.data.files.delimited import named_columns
+from thalweg.data.files.delimited import REPEATED_HEADER
 from thalweg.data.files.jsonl import decoded
 from thalweg.data.files.lines import MAX_LINE_LENGTH
+from thalweg.data.files.table.dialect import separator_line
+from thalweg.data.files.table.header import read_header
 from thalweg.errors import InputError
 
 _STREAM_KINDS = ("csv", "tsv", "jsonl")
@@ -137,7 +139,10 @@ def _table_stream(
     name: str, kind: str, first: tuple[int, str], lines: Iterator[tuple[int, str]], bad: BadRows
 ) -> StreamSource:
     number, text = first
-    delimiter = "\t" if kind == "tsv" else max(",;|\t", key=text.count)
+    delimiter = separator_line(text.rstrip("\n"))
+    if delimiter is not None:
+        number, text = first = next((pair for pair in lines if pair[1].strip()), first)
+    delimiter = delimiter or ("\t" if kind == "tsv" else max(",;|\t", key=text.count))
     quoting = csv.QUOTE_MINIMAL if kind == "csv" else csv.QUOTE_NONE
     texts = (text for _, text in chain([first], lines))
     csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_LENGTH))
@@ -158,15 +163,19 @@ def _table_stream(
 
     rows = records()
     header = next(rows, (number, [""]))
-    columns, has_header, notes = named_columns(name, number, [header[1]], needs_header=kind == "csv")
-    if not has_header:
+    # One row is all that may be waited for, so it holds names unless it looks like data by itself.
+    found = read_header(name, [header], is_tsv=kind == "tsv", header=None)
+    columns = found.columns
+    if found.row is None:
         rows = chain([header], rows)
 
     def values() -> Iterator[tuple[int, list[Any]]]:
         for line, row in rows:
-            if len(row) == len(columns):
-                yield line, row
+            if row == found.row:
+                bad.leave_out(line, REPEATED_HEADER)
+            elif len(row) == len(columns) or (len(row) > len(columns) and not any(row[len(columns) :])):
+                yield line, row[: len(columns)]
             else:
                 bad.add(line, f"expected {len(columns)} columns, got {len(row)}")
 
-    return StreamSource(name, kind, columns, notes, values(), bad)
+    return StreamSource(name, kind, columns, found.notes, values(), bad)

@@ -28,11 +28,17 @@ _DECODERS: Final[list[tuple[bytes, str, type_of_decoder]]] = [
     (codecs.BOM_UTF16_LE, "UTF-16", codecs.utf_16_le_decode),
     (codecs.BOM_UTF16_BE, "UTF-16", codecs.utf_16_be_decode),
 ]
+_PROTOCOLS: Final = (b"\x02", b"\x03", b"\x04\x95", b"\x05\x95")  # of pickles
 # Files that are not text at all, by their first bytes.
 _FOREIGN: Final = [
     (b"PK\x03\x04", "a zip archive; unpack it"),
     (b"PAR1", "a Parquet file; unpack it"),
     (b"%PDF-", "a PDF document; save its text as a .txt file"),
+    *((b"\x80" + version, "a Python pickle, which can run any code; save the rows as CSV") for version in _PROTOCOLS),
+    (b"\x93NUMPY", "an array of numpy; save the rows as CSV"),
+    (b"\x89HDF", "an HDF5 file; save the rows as CSV"),
+    (b"\xd0\xcf\x11\xe0", "a document of an old Word or Excel; save it as plain text or CSV"),
+    (b"{\\rtf", "a word processor's document (RTF); save it as plain text"),
     (b"SQLite format 3\x00", "an SQLite database; export the table as CSV"),
 ]
 COMPRESSED: Final = (".xz", ".gz", ".bz2", ".zst")

@@ -8,21 +8,15 @@ from typing import Final, final
 
 from thalweg.data.containers.container import open_container
 from thalweg.data.files.base import AbstractSource, BadRows, Chunk
-from thalweg.data.files.conll import looks_like_conll, open_sentences
+from thalweg.data.files.conll import open_sentences
 from thalweg.data.files.delimited import open_table
-from thalweg.data.files.jsonl import decoded, open_json_lines
-from thalweg.data.files.lines import COMPRESSED, MAX_LINE_LENGTH, LineReader
+from thalweg.data.files.detection import KINDS, kind_of
+from thalweg.data.files.formats.fasttext import open_labeled_lines
+from thalweg.data.files.formats.foreign import refuse_by_ending
+from thalweg.data.files.jsonl import open_json_lines
+from thalweg.data.files.lines import MAX_LINE_LENGTH, LineReader
 from thalweg.errors import InputError
 
-KINDS: Final = ("csv", "tsv", "jsonl", "conll", "conllu", "text")
-_KIND_OF_SUFFIX: Final = {
-    **dict.fromkeys((".csv",), "csv"),
-    **dict.fromkeys((".tsv", ".tab"), "tsv"),
-    **dict.fromkeys((".jsonl", ".ndjson", ".json"), "jsonl"),
-    **dict.fromkeys((".conll", ".bio", ".iob", ".iob2", ".conll2002", ".conll2003"), "conll"),
-    **dict.fromkeys((".conllu",), "conllu"),
-    **dict.fromkeys((".txt", ".text", ".md", ".rst"), "text"),
-}
 _SAMPLE_LENGTH: Final = 2_000_000  # characters that are looked at to find the format, at most
 _SAMPLE_LINES: Final = 5_000
 
@@ -118,6 +112,8 @@ def open_source(
         raise ValueError(f"open_source(kind=...) must be one of {', '.join(KINDS)}; got {kind!r}.")
     if str(path) == "-":
         raise InputError("-: standard input can be read only once, as a stream; use --online, or save it to a file.")
+    if kind is None:
+        refuse_by_ending(Path(path))
     options = {"skip_bad_rows": skip_bad_rows, "header": header, "max_line_length": max_line_length}
     if (opened := open_container(path, partial(open_source, **{"kind": kind, **options}))) is not None:
         return opened
@@ -135,17 +131,16 @@ def open_source(
         raise InputError(f"{name}: expected rows of data, got an empty file; check that it was saved.")
     notes: list[str] = []
     if kind is None:
-        kind = _kind(path, sample)
-        if kind is None:
-            kind = _kind_of_content(sample)
-            notes.append(f"Judging by its content, the file is read as {kind}.")
+        kind, notes = kind_of(path, sample)
     if kind in ("csv", "tsv"):
         form, more = open_table(name, sample, is_tsv=kind == "tsv", header=header, max_field_length=max_line_length)
-        kind = "csv" if form.has_quotes else "tsv"
-    elif kind == "jsonl":
+        kind = "csv" if form.dialect.has_quotes else "tsv"
+    elif kind in ("jsonl", "json"):
         form, more = open_json_lines(name, sample, is_whole=is_whole)
     elif kind in ("conll", "conllu"):
         form, more = open_sentences(name, sample)
+    elif kind == "fasttext":
+        form, more = open_labeled_lines(name, sample)
     else:
         form, more = _PlainText(), []
     return FileSource(name, kind, form.columns, notes + more, lines, form.parse)
@@ -160,28 +155,3 @@ def _sample(lines: LineReader, bad: BadRows) -> tuple[str, bool]:
         if length > _SAMPLE_LENGTH or num_lines > _SAMPLE_LINES:
             return "\n".join("".join(texts).removesuffix("\n").split("\n", _SAMPLE_LINES)[:_SAMPLE_LINES]) + "\n", False
     return "".join(texts), True
-
-
-def _kind(path: Path, sample: str) -> str | None:
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    while suffixes and suffixes[-1] in COMPRESSED:
-        suffixes.pop()
-    kind = _KIND_OF_SUFFIX.get(suffixes[-1]) if suffixes else None
-    if kind == "csv" and sample.lstrip().startswith("{") and isinstance(decoded(sample.split("\n", 1)[0]), dict):
-        return "jsonl"
-    return kind
-
-
-def _kind_of_content(sample: str) -> str:
-    lines = [line for line in sample.split("\n") if line.strip()][:1000]
-    if sum(isinstance(decoded(line), dict) for line in lines[:20]) * 2 > len(lines[:20]):
-        return "jsonl"
-    if looks_like_conll(sample):
-        return "conll"
-    if not lines:
-        return "text"
-    for delimiter, kind in (("\t", "tsv"), (",", "csv"), (";", "csv")):
-        counts = [line.count(delimiter) for line in lines]
-        if counts[0] and sum(count == counts[0] for count in counts) > 0.9 * len(counts):
-            return kind
-    return "text"

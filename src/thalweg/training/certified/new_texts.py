@@ -16,7 +16,7 @@ from thalweg.data.arrays.batches import KEYS, Examples
 from thalweg.data.arrays.equal import one_of_each
 from thalweg.data.arrays.split import text_keys
 from thalweg.data.columns.facts import as_text
-from thalweg.data.containers.opening import open_any
+from thalweg.data.containers.opening import open_any, reading_of
 from thalweg.data.containers.places import checksum_of, checksums_of
 from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError
@@ -153,9 +153,9 @@ def num_repeated(run: Run, path: Path) -> int | None:
             found.append(text_keys("\0".join(texts) for texts in zip(*parts, strict=True)))
         return np.concatenate(found)
 
-    skip = given.skip_bad_rows
-    known = [keys(open_any(name, skip_bad_rows=skip)) for name in (given.source, given.valid) if name]
-    return int(np.isin(keys(open_any(path, skip_bad_rows=True)), np.concatenate(known)).sum())
+    how = reading_of(vars(given))
+    known = [keys(open_any(name, **how)) for name in (given.source, given.valid) if name]
+    return int(np.isin(keys(open_any(path, **how | {"skip_bad_rows": True})), np.concatenate(known)).sum())
 
 
 def validated_on_training_file(run: Run) -> bool:

@@ -26,7 +26,7 @@ from thalweg.certificates.new_texts.shares import share_bound
 from thalweg.certificates.ridge.newton import solve
 from thalweg.certificates.ridge.problem import linear_problem, weights_of
 from thalweg.data.columns.facts import as_text
-from thalweg.data.containers.opening import open_any
+from thalweg.data.containers.opening import open_any, reading_of
 from thalweg.errors import InputError
 from thalweg.heads.softmax import Softmax
 from thalweg.models.bag import LinearBag
@@ -186,7 +186,7 @@ def _halves(run: Run, folder: Path, seed: int) -> _Halves:
     assert isinstance(run.task, Classify)
     columns = run.data["columns"]
     names = [columns["text"], columns["label"]]
-    source = open_any(run.recipe.data.source, skip_bad_rows=run.recipe.data.skip_bad_rows)
+    source = open_any(run.recipe.data.source, **reading_of(vars(run.recipe.data)))
     rows = [
         dict(zip(names, values, strict=True))
         for chunk in source.chunks()

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from thalweg.data.columns.facts import as_text
-from thalweg.data.containers.opening import open_any
+from thalweg.data.containers.opening import open_any, reading_of
 from thalweg.data.containers.places import checksum_of
 from thalweg.errors import InputError
 from thalweg.tasks.base import AbstractTask, Prepared
@@ -26,9 +26,9 @@ def read_again(run: Run) -> tuple[AbstractTask, Prepared]:
                 f"{name} has changed since {run.folder} was trained on it, so nothing can be said about that training; "
                 "restore the original file, or train again."
             )
-    skip = recipe.data.skip_bad_rows
-    source = open_any(recipe.data.source, skip_bad_rows=skip)
-    valid = open_any(recipe.data.valid, skip_bad_rows=skip) if recipe.data.valid else None
+    how = reading_of(vars(recipe.data))
+    source = open_any(recipe.data.source, **how)
+    valid = open_any(recipe.data.valid, **how) if recipe.data.valid else None
     task, prepared = read_examples(source, valid, recipe, data["columns"])
     if (len(prepared.train), len(prepared.valid)) != (data["num_train"], data["num_valid"]):
         raise InputError(
@@ -45,7 +45,7 @@ def texts_at(run: Run, task: AbstractTask, lines: Collection[int]) -> dict[int, 
     The source is read in one pass, which ends with the last of them.
     """
     wanted, found = set(lines), {}
-    source = open_any(run.recipe.data.source, skip_bad_rows=run.recipe.data.skip_bad_rows)
+    source = open_any(run.recipe.data.source, **reading_of(vars(run.recipe.data)))
     columns = [run.data["columns"][role] for role in task.inputs if role in run.data["columns"]]
     for chunk in source.chunks() if wanted else ():
         values = [chunk.column(name) for name in columns]

@@ -11,7 +11,7 @@ from typing import Any, final
 from thalweg import names
 from thalweg.data.arrays.ragged import Spill
 from thalweg.data.columns.choice import Choice, TaskColumns, choose_columns, guess_task
-from thalweg.data.containers.opening import is_sample, open_any
+from thalweg.data.containers.opening import is_sample, open_any, reading_of
 from thalweg.data.files.base import AbstractSource
 from thalweg.errors import counted
 from thalweg.tasks.base import AbstractTask, Prepared
@@ -50,9 +50,9 @@ def open_data(
     it is only `to_look`, of numbers that can be read in two ways.
     """
     options = _with_source(options)
-    skip = bool(options.get("skip_bad_rows"))
+    how = reading_of(options)
     source, valid = (
-        objects.get(place) or open_any(place, skip_bad_rows=skip) if place else None
+        objects.get(place) or open_any(place, **how) if place else None
         for place in (options["source"], options.get("valid"))
     )
     assert source is not None
@@ -87,6 +87,8 @@ def skipped_rows(*sources: AbstractSource | None) -> list[str]:
             more = "; ..." if source.num_bad_rows > 5 else ""
             count = counted(source.num_bad_rows, "row")
             notes.append(f"{source.name}: {count} cannot be read, left out ({listed}{more}).")
+        if source is not None:
+            notes += source.remarks
     return notes
 
 

@@ -1,0 +1,1 @@
+"""The parts of a delimited file: its dialect and its header."""

@@ -1,0 +1,175 @@
+"""How the fields of a delimited file are written: the delimiter, the quotation marks, and what escapes them."""
+
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any, Final, final
+
+DELIMITERS: Final = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
+MAX_TITLES: Final = 10  # lines above the header
+NUM_ROWS: Final = 1000  # that are looked at
+_NUM_SNIFFED: Final = 100
+_MIN_FITTING: Final = 0.9  # of the rows have the usual number of fields, where lines stand above the header
+_MIN_PLAUSIBLE: Final = 0.5
+_MIN_WRAPPED: Final = 0.95  # of a column's values begin and end with a single quotation mark
+_MIN_WRAPPED_ROWS: Final = 3
+_SEPARATOR_LINE: Final = re.compile(r'\s*"?sep=(\\t|.)"?\s*', re.IGNORECASE)
+_ESCAPED: Final = re.compile(r'\\(["\\])')
+
+
+@final
+@dataclass(frozen=True)
+class Dialect:
+    """How a line is taken apart into fields."""
+
+    delimiter: str
+    has_quotes: bool = True  # whether quotation marks enclose a field (CSV) or are characters like any other (TSV)
+    quote: str = '"'
+    skips_spaces: bool = False  # after a delimiter
+    has_backslashes: bool = False  # a backslash, and not a second mark, keeps a quotation mark in a field
+
+    def reader(self, texts: Iterable[str]) -> Any:
+        """A `csv.reader` of lines with their line ends; only where there are quotation marks."""
+        if self.has_backslashes:
+            texts = map(_doubled, texts)
+        return csv.reader(
+            texts, delimiter=self.delimiter, quotechar=self.quote, skipinitialspace=self.skips_spaces, strict=False
+        )
+
+    def rows(self, sample: str, num_rows: int = NUM_ROWS) -> list[tuple[int, list[str]]]:
+        """The first rows that are not empty, each with the line on which it starts."""
+        try:
+            return list(islice(self._numbered(sample), num_rows))
+        except csv.Error:  # told with its line when the rows are read
+            return list(islice(replace(self, has_quotes=False)._numbered(sample), num_rows))
+
+    def _numbered(self, sample: str) -> Iterator[tuple[int, list[str]]]:
+        if not self.has_quotes:
+            for line, text in enumerate(sample.split("\n"), start=1):
+                if text:
+                    yield line, text.split(self.delimiter)
+            return
+        reader = self.reader(io.StringIO(sample))
+        while True:
+            line = reader.line_num + 1
+            row = next(reader, None)
+            if row is None:
+                return
+            if row:
+                yield line, row
+
+
+def _doubled(text: str) -> str:
+    r"""A line in which each `\"` is `""`, as the csv module wants it, and `\\` one backslash."""
+    return _ESCAPED.sub(lambda match: '""' if match[1] == '"' else "\\", text) if "\\" in text else text
+
+
+def separator_line(sample: str) -> str | None:
+    """The delimiter that a first line such as `sep=;` names, as Excel writes it; None without such a line."""
+    match = _SEPARATOR_LINE.fullmatch(sample.split("\n", 1)[0])
+    return match[1].replace("\\t", "\t") if match else None
+
+
+def choose_dialect(sample: str, *, is_tsv: bool) -> tuple[Dialect, list[str]]:
+    """Choose how the fields are written, by the first (whole) lines; with `is_tsv`, tabs and no quotation marks."""
+    if is_tsv:
+        return Dialect("\t", has_quotes=False), []
+    delimiter = separator_line(sample)
+    if delimiter is None:
+        delimiter = _sniff(sample)
+        notes = [] if delimiter == "," else [f"The columns are separated by a {DELIMITERS[delimiter]}."]
+    else:
+        sample = sample.split("\n", 1)[1] if "\n" in sample else ""
+        notes = [f"The first line names the delimiter, {delimiter!r}, and is left out."]
+    first_line = sample.lstrip("\n").split("\n", 1)[0]
+    if delimiter == "\t" and '"' not in first_line:
+        return Dialect("\t", has_quotes=False), [
+            *notes,
+            "Quotation marks are read as part of the text, as usual with tabs.",
+        ]
+    found = Dialect(delimiter)
+    if re.search(re.escape(delimiter) + ' +"', sample):
+        spaced = replace(found, skips_spaces=True)
+        if _share(spaced.rows(sample)) >= _share(found.rows(sample)):
+            found = spaced
+            notes.append("Spaces before a quotation mark are left out.")
+    if _has_backslashes(sample, delimiter) and _share(replace(found, has_backslashes=True).rows(sample)) >= _share(
+        found.rows(sample)
+    ):
+        notes.append('A backslash before a quotation mark (\\") makes it part of the text.')
+        return replace(found, has_backslashes=True), notes
+    single = replace(found, quote="'")
+    if _is_wrapped(sample, found, single):
+        notes.append("Single quotation marks (') enclose the values.")
+        return single, notes
+    return found, notes
+
+
+def _has_backslashes(sample: str, delimiter: str) -> bool:
+    r"""Whether `\"` stands inside fields; at the end of a field it may be the end of a path such as "C:\"."""
+    return re.search(rf'\\"(?!\s*({re.escape(delimiter)}|\n|$))', sample) is not None
+
+
+def _is_wrapped(sample: str, plain: Dialect, single: Dialect) -> bool:
+    """Whether single quotation marks enclose fields: those of a column, or what has delimiters in it otherwise."""
+    if "'" not in sample:
+        return False
+    rows = [row for _, row in plain.rows(sample)]
+    width = _usual(rows)
+    columns = zip(*[row for row in rows[1:] if len(row) == width], strict=True)
+    wrapped = any(_all_wrapped([value.strip() for value in column]) for column in columns)
+    return (wrapped and _share(single.rows(sample)) >= _share(plain.rows(sample))) or (
+        _share(single.rows(sample)) >= _MIN_WRAPPED > _share(plain.rows(sample))
+        and re.search(rf"(^|{re.escape(plain.delimiter)})'", sample, re.MULTILINE) is not None
+    )
+
+
+def _all_wrapped(values: list[str]) -> bool:
+    filled = [value for value in values if value]
+    found = [value for value in filled if len(value) > 1 and value[0] == value[-1] == "'"]
+    return len(found) >= max(_MIN_WRAPPED_ROWS, _MIN_WRAPPED * len(filled))
+
+
+def fitting_rows(text: str, delimiter: str) -> tuple[float, list[list[str]]]:
+    """The fraction of lines that have the usual number of fields (0 if that is one), and the first lines' fields."""
+    rows = Dialect(delimiter).rows(text)
+    return _share(rows), [row for _, row in rows]
+
+
+def _usual(rows: list[list[str]]) -> int:
+    counts = Counter(map(len, rows))
+    return max(counts, key=lambda width: (counts[width], width), default=0)
+
+
+def _share(rows: list[tuple[int, list[str]]]) -> float:
+    fields = [row for _, row in rows]
+    width = _usual(fields)
+    return sum(len(row) == width for row in fields) / len(fields) if width > 1 else 0.0
+
+
+def _sniff(sample: str) -> str:
+    """The delimiter with which the most rows have as many fields as the first; the more fields, the better.
+
+    Where lines of another kind stand above the header, so that no delimiter fits the first row, the one that fits most
+    of the others.
+    """
+    best, best_score = ",", (0.0, 0)
+    titled, titled_score = "", (0.0, 0)
+    for delimiter in DELIMITERS:
+        if delimiter not in sample:
+            continue
+        rows = [row for _, row in Dialect(delimiter).rows(sample, _NUM_SNIFFED)]
+        width, usual = len(rows[0]) if rows else 0, _usual(rows)
+        # Texts contain commas too, so a few rows more or less don't decide; the number of fields does.
+        score = (round(sum(len(row) == width for row in rows) / max(len(rows), 1), 1), width)
+        if width > 1 and score > best_score:
+            best, best_score = delimiter, score
+        below = rows[next((i for i, row in enumerate(rows) if len(row) == usual), 0) :]
+        share = sum(len(row) == usual for row in below) / max(len(below), 1)
+        if usual > 1 and len(rows) - len(below) <= MAX_TITLES and share >= _MIN_FITTING and len(below) > 1:
+            titled_score, titled = max((titled_score, titled), ((round(share, 1), usual), delimiter))
+    return titled if titled and best_score[0] < _MIN_PLAUSIBLE else best

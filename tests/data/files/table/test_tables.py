@@ -1,0 +1,254 @@
+"""Delimited files as programs and people write them: dialects, lines that are no data, headers and their absence."""
+
+import pytest
+
+from thalweg.data.files.sources import open_source
+from thalweg.data.files.table.dialect import choose_dialect, separator_line
+from thalweg.data.files.table.header import has_names
+from thalweg.errors import InputError
+
+
+def opened(folder, name, content):
+    path = folder / name
+    path.write_text(content, encoding="utf-8", newline="")
+    source = open_source(path)
+    return source, [row.values for row in source.rows()]
+
+
+PAIRS = "".join(f"{a}\t{b}\n" for a, b in [("hund", "chien"), ("katze", "chat"), ("haus", "maison"), ("buch", "livre")])
+MANY = "".join(f"text number {i} of them;{'good' if i % 2 else 'bad'}\n" for i in range(40))
+
+# name of the file, its content, columns, the first row, number of rows, what a note says
+TABLES = {
+    "separator line": ("a.csv", "sep=;\ntext;label\na, b;good\nc;bad\n", ("text", "label"), ("a, b", "good"), 2, "';'"),
+    "quoted separator line": (
+        "a.csv",
+        '"sep=,"\r\ntext,label\r\n"a;b",good\r\n',
+        ("text", "label"),
+        ("a;b", "good"),
+        1,
+        "','",
+    ),
+    "separator line without header": (
+        "a.csv",
+        "sep=|\n1|2\n3|4\n",
+        ("column1", "column2"),
+        ("1", "2"),
+        2,
+        "first line",
+    ),
+    "title": (
+        "a.csv",
+        "Report 2024\n\ntext,label\nfine,1\nbad,0\n",
+        ("text", "label"),
+        ("fine", "1"),
+        2,
+        "Line 1 ('Report 2024')",
+    ),
+    "title with a comma": (
+        "a.csv",
+        "Report, all of it, 2024\ntext,label\nfine,1\nbad,0\nso,1\nla,0\n",
+        ("text", "label"),
+        ("fine", "1"),
+        4,
+        "above",
+    ),
+    "title of semicolons": (
+        "a.csv",
+        "My report\n" + "text;label\n" + MANY,
+        ("text", "label"),
+        ("text number 0 of them", "bad"),
+        40,
+        "Line 1",
+    ),
+    "padded title": (
+        "a.csv",
+        "Report 2024,,\ntext,label,n\nfine,good,1\nbad,bad,2\n",
+        ("text", "label", "n"),
+        ("fine", "good", "1"),
+        2,
+        "Line 1",
+    ),
+    "comments": (
+        "a.csv",
+        "# made by a tool, twice\n# on Monday\ntext,label\nfine,1\nbad,0\n",
+        ("text", "label"),
+        ("fine", "1"),
+        2,
+        "Lines 1 to 2",
+    ),
+    "hash before the header": ("a.tsv", "# text\tlabel\nfine\t1\nbad\t0\n", ("text", "label"), ("fine", "1"), 2, ""),
+    "row names of R": (
+        "a.csv",
+        'text,label\n"1",fine day,good\n"2",bad day,bad\n',
+        ("column1", "text", "label"),
+        ("1", "fine day", "good"),
+        2,
+        "one name less",
+    ),
+    "empty last column": ("a.csv", "text,label,\nfine,1,\nbad,0,\n", ("text", "label"), ("fine", "1"), 2, ""),
+    "empty last column in the rows": (
+        "a.csv",
+        "text,label\nfine,1,\nbad,0,\n",
+        ("text", "label"),
+        ("fine", "1"),
+        2,
+        "",
+    ),
+    "empty last column in the header": (
+        "a.csv",
+        "text,label,\nfine,1\nbad,0\n",
+        ("text", "label"),
+        ("fine", "1"),
+        2,
+        "",
+    ),
+    "last delimiter in some rows": ("a.csv", "text,label\nfine,1\nbad,0,\n", ("text", "label"), ("fine", "1"), 2, ""),
+    "spaces before quotation marks": (
+        "a.csv",
+        'id, text, label\n0, "lovely, warm", "good"\n1, "cold", "bad"\n',
+        ("id", "text", "label"),
+        ("0", "lovely, warm", "good"),
+        2,
+        "Spaces",
+    ),
+    "backslashes": (
+        "a.csv",
+        'text,label\n"he said \\"no\\", twice",1\n"a \\\\ b",0\n',
+        ("text", "label"),
+        ('he said "no", twice', "1"),
+        2,
+        "backslash",
+    ),
+    "a path is no escape": (
+        "a.csv",
+        'text,label\n"C:\\dir\\",1\n"D:\\",0\n',
+        ("text", "label"),
+        ("C:\\dir\\", "1"),
+        2,
+        "",
+    ),
+    "single quotation marks": (
+        "a.csv",
+        "text,label\n'a film, good',1\n'bad',0\n'it''s so',1\n",
+        ("text", "label"),
+        ("a film, good", "1"),
+        3,
+        "Single",
+    ),
+    "apostrophes": (
+        "a.csv",
+        "text,label\n'tis so,1\nrock 'n' roll,0\n'twas,1\n",
+        ("text", "label"),
+        ("'tis so", "1"),
+        3,
+        "",
+    ),
+    "quotes in quotes": ("a.csv", 'text,label\n"a ""b"" c",1\n', ("text", "label"), ('a "b" c', "1"), 1, ""),
+    "invisible characters in the header": (
+        "a.csv",
+        "\ufefftext\u00a0,\u200blabel\nfine,1\n",
+        ("text", "label"),
+        ("fine", "1"),
+        1,
+        "",
+    ),
+    "csv without a header": (
+        "a.csv",
+        "one long text here,1\nanother,0\n",
+        ("column1", "column2"),
+        ("one long text here", "1"),
+        2,
+        "column1, column2",
+    ),
+    "tsv of pairs": ("p.tsv", PAIRS, ("column1", "column2"), ("hund", "chien"), 4, "--header yes"),
+    "tsv of numbered pairs": (
+        "p.tsv",
+        "".join(f"one {i}\tun {i}\n" for i in range(9)),
+        ("column1", "column2"),
+        ("one 0", "un 0"),
+        9,
+        "'one 0' is written like",
+    ),
+    "csv of pairs": ("p.csv", PAIRS.replace("\t", ","), ("hund", "chien"), ("katze", "chat"), 3, "--header no"),
+    "names of another language above labels": (
+        "a.tsv",
+        "satz\tart\n" + MANY.replace(";", "\t"),
+        ("satz", "art"),
+        ("text number 0 of them", "bad"),
+        40,
+        "",
+    ),
+    "names above texts": (
+        "a.tsv",
+        "satz\tphrase1\nder hund\tle chien\nein haus\tune maison\n",
+        ("satz", "phrase1"),
+        ("der hund", "le chien"),
+        2,
+        "",
+    ),
+    "names above numbers": ("a.tsv", "ort\tpreis\nBonn\t1,5\nKiel\t2,25\n", ("ort", "preis"), ("Bonn", "1,5"), 2, ""),
+    "years as names": (
+        "a.csv",
+        "country,1990,1991\nChad,1.5,2.5\nPeru,2.5,3\n",
+        ("country", "1990", "1991"),
+        ("Chad", "1.5", "2.5"),
+        2,
+        "",
+    ),
+    "questions as names": (
+        "a.csv",
+        "Date,How do you rate the service of our house?\n2024-05-01,good\n2024-05-02,bad\n",
+        ("Date", "How do you rate the service of our house?"),
+        ("2024-05-01", "good"),
+        2,
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TABLES)
+def test_a_table_is_read_as_it_was_meant(tmp_path, case):
+    name, content, columns, first, num_rows, note = TABLES[case]
+    source, rows = opened(tmp_path, name, content)
+    assert source.columns == columns
+    assert rows[0] == first
+    assert len(rows) == num_rows
+    assert note in " ".join(source.notes)
+    assert bool(note) == bool([one for one in source.notes if "separated by" not in one])
+
+
+def test_a_header_that_comes_again_is_left_out_and_counted(tmp_path):
+    content = "text,label\n" + "fine,1\nbad,0\n" * 30 + "text,label\n" + "fine,1\n" * 3 + "text,label\nbad,0\n"
+    source, rows = opened(tmp_path, "a.csv", content)
+    assert len(rows) == 64
+    assert ("text", "label") not in rows
+    assert source.num_bad_rows == 0
+    assert source.remarks == [f"{source.name}: the header comes again, left out (2 rows, lines 62, 66)."]
+
+
+def test_a_value_in_an_unnamed_last_column_is_a_bad_row(tmp_path):
+    content = "text,label,\n" + "fine,1,\n" * 6000 + "bad,0,x\nso,1,\n"
+    source, rows = opened(tmp_path, "a.csv", content)
+    assert len(rows) == 6001
+    assert source.bad_rows == [(6002, "expected 2 columns, got 3")]
+
+
+def test_two_columns_of_one_name_are_refused_below_a_title(tmp_path):
+    with pytest.raises(InputError, match="line 2: expected a different name for each column, got 'text' 2 times"):
+        opened(tmp_path, "a.csv", "A title\ntext,text\na b,c\nd e,f\n")
+
+
+def test_a_ragged_file_is_not_read_as_a_title(tmp_path):
+    with pytest.raises(InputError, match=r"line 3: expected 2 columns, got 1"):
+        opened(tmp_path, "a.csv", "text,label\nfine,1\nbad\nfine,1,2\n")
+
+
+def test_the_parts_say_what_they_found():
+    assert separator_line("sep=\\t\na\tb\n") == "\t"
+    assert separator_line("text\n") is None
+    dialect, notes = choose_dialect('a, "b"\nc, "d, e"\n', is_tsv=False)
+    assert dialect.skips_spaces
+    assert notes == ["Spaces before a quotation mark are left out."]
+    assert has_names([["text", "label"], ["a", "b"]], is_tsv=True) == (True, "")
+    assert not has_names([["hund", "chien"], ["haus", "maison"]], is_tsv=True)[0]
