@@ -12,7 +12,7 @@ from thalweg import names
 from thalweg.cli.output import Terminal, print_json
 from thalweg.data.columns import problems
 from thalweg.data.columns.choice import Kind
-from thalweg.data.columns.inspection import MIN_ROWS_OF_A_LABEL, Inspection, inspect
+from thalweg.data.inspection.inspection import MIN_ROWS_OF_A_LABEL, Inspection, inspect
 from thalweg.data.text.normalize import Normalizer
 from thalweg.errors import counted
 from thalweg.report.text import visible

@@ -15,9 +15,9 @@ from thalweg.errors import InputError
 from thalweg.online.base import remove_online
 from thalweg.online.learn import OnlineRecord, learn_online, load_online, source_rows
 from thalweg.status import Status
+from thalweg.training.folder.opening import skipped_rows
 from thalweg.training.folder.run import run_name
 from thalweg.training.recipe.recipe import Options
-from thalweg.training.session.reading import skipped_rows
 from thalweg.training.steps.signals import Signals
 
 RECORD_SECONDS = 30.0

@@ -14,13 +14,14 @@ from thalweg.errors import InputError
 from thalweg.optim.construct import default_learning_rate
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.folder import build, checkpoint, run
+from thalweg.training.folder.opening import skipped_rows
 from thalweg.training.recipe.complete import complete, without_effect
 from thalweg.training.recipe.defaults import sees_all_data
 from thalweg.training.recipe.options import OPTIONS
 from thalweg.training.recipe.recipe import Options, Recipe
 from thalweg.training.session import automatic, sizing
 from thalweg.training.session.optimizer import known_defaults
-from thalweg.training.session.reading import Opened, open_data, read_examples, skipped_rows
+from thalweg.training.session.reading import Opened, open_data, read_examples
 
 
 @final

@@ -112,10 +112,10 @@ def read(values, known=None, **options):
 
 def test_single_labels_of_every_type_that_a_file_may_hold():
     labels = read(["b", " a ", None, True, 1, 1.0, "", "b", "true", "10", 9])
-    assert labels.names == ("1", "1.0", "9", "10", "a", "b", "true")
+    assert labels.names == ("1", "9", "10", "a", "b", "true")
     assert labels.present.tolist() == [True, True, False, True, True, True, False, True, True, True, True]
     found = [labels.names[i] for i in labels.ids[labels.present].tolist()]
-    assert found == ["b", "a", "true", "1", "1.0", "b", "true", "10", "9"]
+    assert found == ["b", "a", "true", "1", "1", "b", "true", "10", "9"]
     assert labels.notes == ("rows.csv: 2 rows have no label and were left out.",)
 
 

@@ -5,11 +5,12 @@ import dataclasses
 import pytest
 
 from thalweg.certificates.linear import packed
+from thalweg.data.containers.opening import open_any
 from thalweg.errors import InputError
 from thalweg.training.recipe.recipe import Options
 from thalweg.training.session import pilot, sizing
 from thalweg.training.session.plan import Request, known_defaults, make_plan
-from thalweg.training.session.reading import open_any, open_data
+from thalweg.training.session.reading import open_data
 
 
 @pytest.fixture

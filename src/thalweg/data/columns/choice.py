@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, final
 
 from thalweg.data.columns.facts import ColumnFacts, column_facts, shortened
-from thalweg.data.columns.notation import PLAIN, Notation
+from thalweg.data.columns.notation import PLAIN, Notation, notations_of
 from thalweg.data.columns.scores import text_score
 from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError
@@ -46,6 +46,9 @@ class Choice:
         is_multilabel: whether a row may have several labels.
         notations: column -> how its numbers are written, for each column of numbers.
         unclear: sentences about columns whose numbers can be read in two ways; they are not trained on.
+        label_columns: the columns whose labels are read together, under their joined names in `columns`; none: one.
+        is_one_hot: whether each of these is a label, which a row has where it holds 1.
+        na_is_missing: whether "NA", "none" ... in the column of labels mean that there is no label.
     """
 
     task: str
@@ -56,6 +59,26 @@ class Choice:
     is_multilabel: bool = False
     notations: Mapping[str, Notation] = dataclasses.field(default_factory=dict)
     unclear: tuple[str, ...] = ()
+    label_columns: tuple[str, ...] = ()
+    is_one_hot: bool = False
+    na_is_missing: bool = False
+
+    @classmethod
+    def of_plain(cls, task: str, columns: Mapping[str, Any]) -> "Choice":
+        """Return the choice that `plain` told of, without its sentence."""
+        roles = {role: name for role, name in columns.items() if isinstance(name, str) and role != "separator"}
+        return cls(
+            task,
+            roles,
+            "",
+            series=tuple(columns.get("series", ())),
+            separator=columns.get("separator"),
+            is_multilabel=bool(columns.get("multilabel")),
+            label_columns=tuple(columns.get("label_columns", ())),
+            is_one_hot=bool(columns.get("one_hot")),
+            na_is_missing=bool(columns.get("na_is_missing")),
+            notations=notations_of(columns),
+        )
 
     def plain(self) -> dict[str, Any]:
         """Return the columns as plain values, as a task's `Settings.columns` has them."""
@@ -67,6 +90,10 @@ class Choice:
         written = {column: one.name for column, one in self.notations.items() if one != PLAIN}
         if written:
             columns["notations"] = written  # `notations_of` reads them back
+        if self.label_columns:
+            columns |= {"label_columns": list(self.label_columns), "one_hot": self.is_one_hot}
+        if self.na_is_missing:
+            columns["na_is_missing"] = True
         return columns
 
     def check(self) -> "Choice":

@@ -148,13 +148,11 @@ class AbstractSource(abc.ABC):
         self._bad = BadRows(self.name, skip=skip or self._waiting is not None, waiting=self._waiting)
         return self._bad
 
-    @final
     @property
     def bad_rows(self) -> list[BadRow]:
         """The first rows (at most 20) that the latest pass over the data could not read."""
         return sorted(self._bad.first) if self._bad else []
 
-    @final
     @property
     def num_bad_rows(self) -> int:
         """How many rows the latest pass over the data could not read."""

@@ -16,6 +16,7 @@ from thalweg.data.arrays.batches import KEYS, Examples
 from thalweg.data.arrays.equal import View, WholeExamples, same_rows
 from thalweg.data.arrays.ragged import Ragged
 from thalweg.data.arrays.split import text_keys
+from thalweg.data.columns.reading import ReadSource
 from thalweg.data.files.base import AbstractSource
 from thalweg.data.text.tokenizer import Tokenizer
 from thalweg.errors import InputError
@@ -105,6 +106,8 @@ class Classify(AbstractTask):
     @override
     def examples(self, source: AbstractSource, columns: dict[str, Any]) -> tuple[Examples, list[str]]:
         check_columns(source, (columns["text"], columns["label"]))
+        if isinstance(source, ReadSource):
+            source.know(self.labels)
         texts = TextColumn(source, columns["text"], self.reader.normalizer)
         label_reader = LabelReader(multilabel=self.multilabel, separator=columns.get("separator"), known=self.labels)
         keys = [np.zeros(0, dtype=np.uint64)]

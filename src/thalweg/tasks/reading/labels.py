@@ -9,7 +9,8 @@ import numpy as np
 
 from thalweg.data.arrays.ragged import Ragged, RaggedBuilder
 from thalweg.data.arrays.stratified import stratified_rows
-from thalweg.data.columns.facts import as_text, shortened
+from thalweg.data.columns.facts import shortened
+from thalweg.data.columns.reading import label_of, labels_of
 from thalweg.data.files.base import AbstractSource, Chunk
 from thalweg.errors import InputError
 
@@ -83,11 +84,8 @@ class LabelReader:
     def names(self, value: object) -> list[str]:
         """Return the labels in a field."""
         if self.multilabel:
-            parts = value if isinstance(value, list) else as_text(value).split(self.separator)
-            return [name for name in (as_text(part).strip() for part in parts) if name]
-        if isinstance(value, bool):
-            return [str(value).lower()]
-        name = as_text(value).strip()
+            return labels_of(value, self.separator)
+        name = label_of(value)
         return [name] if name else []
 
     def _sorted(

@@ -16,6 +16,7 @@ from thalweg.batch import Batch
 from thalweg.data.arrays.batches import Examples, pad
 from thalweg.data.arrays.equal import View, WholeExamples, same_rows
 from thalweg.data.arrays.ragged import IN_MEMORY, Ragged, RaggedBuilder
+from thalweg.data.columns.reading import ReadSource
 from thalweg.data.files.base import AbstractSource
 from thalweg.data.text.tokenizer import Tokenizer
 from thalweg.errors import InputError
@@ -122,6 +123,7 @@ class Tag(AbstractTask):
                 source, chosen_sentences(source, columns, chosen, wanted=True), settings, keep=MAX_RAW
             )
         else:
+            task._known_to(valid)
             held_out, more = task._read(valid, chosen_sentences(valid, columns), settings, keep=MAX_RAW)
             notes += more
         notes += task._constrain(train.ragged("tags"), held_out.ragged("tags"))
@@ -144,7 +146,12 @@ class Tag(AbstractTask):
 
     @override
     def examples(self, source: AbstractSource, columns: dict[str, Any]) -> tuple[Examples, list[str]]:
+        self._known_to(source)
         return self._read(source, chosen_sentences(source, columns), None, keep=MAX_RAW)
+
+    def _known_to(self, source: AbstractSource) -> None:
+        if isinstance(source, ReadSource):
+            source.know(self.tags)
 
     def _read(
         self, source: AbstractSource, sentences: Iterator[Sentence], settings: Settings | None, *, keep: int

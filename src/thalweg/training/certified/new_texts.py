@@ -24,6 +24,7 @@ from thalweg.tasks.answering import answering
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.folder.build import settings_of
 from thalweg.training.folder.checkpoint import checksum
+from thalweg.training.folder.opening import open_as
 from thalweg.training.folder.run import HELD_OUT, Run
 from thalweg.training.recipe.recipe import Recipe
 from thalweg.training.session.session import MAX_EVALUATIONS
@@ -86,7 +87,7 @@ def new_texts_level(run: Run, task: AbstractTask, prepared: Prepared, test: Path
     file: dict[str, str | int] = {"file": "", "sha256": ""}
     if test is not None:
         require_untouched(run, test)
-        given, _ = task.examples(open_any(test), run.data["columns"])
+        given, _ = task.examples(open_as(str(test), task.name, run.data["columns"]), run.data["columns"])
         examples = without(given, prepared.train, prepared.valid)
         if not len(examples):
             raise InputError(f"All examples of {test} are among those that {run.folder} was trained on or chosen by.")

@@ -34,6 +34,7 @@ from thalweg.objective import Objective
 from thalweg.status import Status
 from thalweg.tasks.classify.task import Classify
 from thalweg.training.folder import build
+from thalweg.training.folder.opening import open_as
 from thalweg.training.folder.run import Run
 from thalweg.training.recipe.recipe import Options
 from thalweg.training.session.loop import train
@@ -186,7 +187,7 @@ def _halves(run: Run, folder: Path, seed: int) -> _Halves:
     assert isinstance(run.task, Classify)
     columns = run.data["columns"]
     names = [columns["text"], columns["label"]]
-    source = open_any(run.recipe.data.source, **reading_of(vars(run.recipe.data)))
+    source = open_as(run.recipe.data.source, run.task.name, columns, **reading_of(vars(run.recipe.data)))
     rows = [
         dict(zip(names, values, strict=True))
         for chunk in source.chunks()

@@ -7,6 +7,7 @@ from thalweg.data.containers.opening import open_any, reading_of
 from thalweg.data.containers.places import checksum_of
 from thalweg.errors import InputError
 from thalweg.tasks.base import AbstractTask, Prepared
+from thalweg.training.folder.opening import open_as
 from thalweg.training.folder.run import Run
 from thalweg.training.session.reading import read_examples
 
@@ -26,10 +27,10 @@ def read_again(run: Run) -> tuple[AbstractTask, Prepared]:
                 f"{name} has changed since {run.folder} was trained on it, so nothing can be said about that training; "
                 "restore the original file, or train again."
             )
-    how = reading_of(vars(recipe.data))
-    source = open_any(recipe.data.source, **how)
-    valid = open_any(recipe.data.valid, **how) if recipe.data.valid else None
-    task, prepared = read_examples(source, valid, recipe, data["columns"])
+    how, columns = reading_of(vars(recipe.data)), data["columns"]
+    source = open_as(recipe.data.source, recipe.run.task, columns, **how)
+    valid = open_as(recipe.data.valid, recipe.run.task, columns, **how) if recipe.data.valid else None
+    task, prepared = read_examples(source, valid, recipe, columns)
     if (len(prepared.train), len(prepared.valid)) != (data["num_train"], data["num_valid"]):
         raise InputError(
             f"{run.folder} was trained on {data['num_train']:,} examples and validated on {data['num_valid']:,}; now "

@@ -14,7 +14,6 @@ from typing import Any, Final, final
 from torch import Tensor, nn
 
 from thalweg import names
-from thalweg.data.containers.opening import open_any
 from thalweg.data.containers.places import checksums_of, short_name
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
@@ -22,6 +21,7 @@ from thalweg.status import Status
 from thalweg.tasks.base import AbstractTask, AnswerOptions
 from thalweg.tasks.writing.grow import add_words, vectors_of
 from thalweg.training.folder import build, checkpoint
+from thalweg.training.folder.opening import open_as
 from thalweg.training.recipe.recipe import Recipe, read_recipe
 from thalweg.training.steps.device import choose_device, choose_precision, one_thread_after_fork
 from thalweg.training.steps.evaluate import Evaluation, evaluate
@@ -188,7 +188,7 @@ class Run:
         """
         task, model, head = self._load()
         task = task if threshold is None else task.with_threshold(threshold)
-        source = open_any(path, skip_bad_rows=skip_bad_rows)
+        source = open_as(path, self.recipe.run.task, self.data["columns"], skip_bad_rows=skip_bad_rows)
         examples, _ = task.examples(source, self.data["columns"])
         _, autocast = choose_precision(self.recipe.run.precision, choose_device("cpu"))
         return evaluate(task, model, head, examples, autocast=autocast, generated=len(examples), intervals=True)

@@ -18,11 +18,12 @@ from thalweg.data.containers.places import checksums_of, short_name
 from thalweg.errors import InputError, counted
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.folder import run
+from thalweg.training.folder.opening import skipped_rows
 from thalweg.training.recipe.complete import complete, without_effect
 from thalweg.training.recipe.recipe import Options, Recipe
 from thalweg.training.session import automatic, pilot, sizing
 from thalweg.training.session.optimizer import known_defaults
-from thalweg.training.session.reading import Opened, open_data, read_examples, skipped_rows
+from thalweg.training.session.reading import Opened, open_data, read_examples
 from thalweg.training.steps.device import choose_device
 
 Say = Callable[[str], None]

@@ -11,9 +11,9 @@ from typing import Any, final
 from thalweg import names
 from thalweg.data.arrays.ragged import Spill
 from thalweg.data.columns.choice import Choice, TaskColumns, choose_columns, guess_task
+from thalweg.data.columns.reading import read_as
 from thalweg.data.containers.opening import is_sample, open_any, reading_of
 from thalweg.data.files.base import AbstractSource
-from thalweg.errors import counted
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.folder import build
 from thalweg.training.recipe.recipe import Options, Recipe, read_options
@@ -63,6 +63,9 @@ def open_data(
     task = names.task_columns(options["task"])
     choice = _choose(source, task, options)
     choice = choice if to_look else choice.check()
+    skip = bool(options.get("skip_bad_rows"))
+    source = read_as(source, task, choice, skip_bad_rows=skip)
+    valid = None if valid is None else read_as(valid, task, choice, skip_bad_rows=skip)
     return Opened(options, _with_columns(options, task, choice), source, valid, choice)
 
 
@@ -76,20 +79,6 @@ def read_examples(
         return kind.prepare(source, valid, build.settings_of(recipe, columns, Spill(spill)))
     finally:
         shutil.rmtree(spill, ignore_errors=True)  # what is mapped into memory stays readable until it is closed
-
-
-def skipped_rows(*sources: AbstractSource | None) -> list[str]:
-    """Return a sentence for each source with rows that could not be read."""
-    notes = []
-    for source in sources:
-        if source is not None and source.num_bad_rows:
-            listed = "; ".join(f"line {row.line}: {row.reason}" for row in source.bad_rows[:5])
-            more = "; ..." if source.num_bad_rows > 5 else ""
-            count = counted(source.num_bad_rows, "row")
-            notes.append(f"{source.name}: {count} cannot be read, left out ({listed}{more}).")
-        if source is not None:
-            notes += source.remarks
-    return notes
 
 
 def _with_source(options: Options) -> Options:

@@ -9,9 +9,9 @@ import pytest
 from thalweg import names
 from thalweg.data.builtin.catalog import SAMPLES
 from thalweg.data.columns.choice import choose_columns
-from thalweg.data.columns.inspection import inspect
-from thalweg.data.columns.tallies import LengthTally, NumberTally
 from thalweg.data.files.sources import open_source
+from thalweg.data.inspection.inspection import inspect
+from thalweg.data.inspection.tallies import LengthTally, NumberTally
 from thalweg.data.text.normalize import Normalizer
 from thalweg.errors import InputError
 

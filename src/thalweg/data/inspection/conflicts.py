@@ -5,7 +5,7 @@ import hashlib
 import math
 from typing import Final, NamedTuple, final
 
-from thalweg.data.columns.tallies import SHOWN_LENGTH
+from thalweg.data.inspection.tallies import SHOWN_LENGTH
 
 SHOWN_LABELS: Final = 5  # of one text
 SHOWN_LINES: Final = 5  # of one label of it

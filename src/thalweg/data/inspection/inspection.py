@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Final, final
 
 from thalweg.data.columns.choice import Choice, Kind, TaskColumns
-from thalweg.data.columns.conflicts import Answer, Conflict, ConflictTally, hash_of
 from thalweg.data.columns.facts import as_text, is_missing
 from thalweg.data.columns.notation import number_of
-from thalweg.data.columns.tallies import SHOWN_LENGTH, Finding, Lengths, LengthTally, Numbers, NumberTally
+from thalweg.data.columns.reading import ReadSource
 from thalweg.data.files.base import AbstractSource, BadRow, Chunk
+from thalweg.data.inspection.conflicts import Answer, Conflict, ConflictTally, hash_of
+from thalweg.data.inspection.tallies import SHOWN_LENGTH, Finding, Lengths, LengthTally, Numbers, NumberTally
 from thalweg.errors import InputError
 
 MIN_ROWS_OF_A_LABEL: Final = 10  # of fewer not one would be among the tenth that validates
@@ -78,6 +79,8 @@ def inspect(
     of more than `max_length` words are counted, and `num_examples` of each finding listed. Texts are the same if they
     are once they are normalized. Unreadable data, or a validation file that lacks a chosen column, is an InputError.
     """
+    source = source.source if isinstance(source, ReadSource) else source
+    valid_source = valid_source.source if isinstance(valid_source, ReadSource) else valid_source
     look = _Look(task, choice, num_examples, max_length, num_preview, normalize)
     for chunk in source.chunks():
         look.add(chunk)

@@ -1,0 +1,20 @@
+"""Data by name, their columns read as a run says."""
+
+import pytest
+
+from thalweg.errors import InputError
+from thalweg.training.folder.opening import open_as, skipped_rows
+
+
+def test_rows_that_cannot_be_used_are_told(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("text,score\na,1\nb,high\nc,\nd,2\n")
+    columns = {"text": "text", "number": "score"}
+    with pytest.raises(InputError, match=r"a\.csv, line 3: expected a number in column 'score', got 'high'; correct"):
+        list(open_as(str(path), "score", columns).rows())
+    source = open_as(str(path), "score", columns, skip_bad_rows=True)
+    assert [row.values for row in source.rows()] == [("a", 1.0), ("d", 2.0)]
+    assert skipped_rows(source, None) == [
+        f"{path}: 2 rows cannot be used, left out (line 3: expected a number in column 'score', got 'high'; line 4: "
+        "expected a number in column 'score', got an empty value ('')).",
+    ]
