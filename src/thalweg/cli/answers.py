@@ -1,24 +1,66 @@
 """`thalweg predict` and `thalweg evaluate`."""
 
+import dataclasses
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, final
 
 from thalweg import names
-from thalweg.cli.output import print_json, print_lines
+from thalweg.cli.output import CsvTable, print_json, print_lines
+from thalweg.data.columns.choice import existing
 from thalweg.data.containers.opening import open_any
-from thalweg.errors import InputError
+from thalweg.data.files.arriving import arriving_lines
+from thalweg.data.files.base import AbstractSource, BadRow, Row
+from thalweg.errors import InputError, counted
 from thalweg.online.base import is_online
 from thalweg.online.classifier import OnlineClassifier
-from thalweg.online.learn import load_online, source_rows
+from thalweg.online.learn import OnlineModel, load_online
 from thalweg.tasks.answering import candidate_lines, figure_lines
+from thalweg.tasks.questions import AnswerOptions, Question, flat
 from thalweg.training.certified.new_texts import num_repeated
+from thalweg.training.folder.answers import ERROR, answers_to, batches, is_answer
+from thalweg.training.folder.columns import NAMED
 from thalweg.training.folder.run import Run, finite
 from thalweg.training.steps.held_out import brackets, interval_notes, to_json
 
-BATCH = 256
 TEXT_LENGTH = 200
+LINE = "line"
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+MAX_TOLD = 3  # reasons in the sentence at the end
+
+Say = Callable[[str], None]
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """How answers are printed.
+
+    Args:
+        form: "lines" for people, "json" or "csv".
+        keep: columns of the file that are printed with each answer.
+        top: candidates that were asked for, in a table; 0: nobody asked.
+        skip: whether what has no answer is left out.
+    """
+
+    form: str
+    keep: tuple[str, ...] = ()
+    top: int = 0
+    skip: bool = False
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Answerer:
+    """What gives the answers: a run, or a model that learns from a stream."""
+
+    answers: Callable[[list[Question]], list[dict[str, Any]]]
+    lines: Callable[[Mapping[str, Any]], list[str]]
+    keys: tuple[str, ...]  # of an answer
+    columns: tuple[str, ...]  # of a table of answers
+    rows: Callable[[Mapping[str, Any]], list[dict[str, Any]]]  # an answer as rows of that table
 
 
 def predict_and_show(
@@ -26,51 +68,201 @@ def predict_and_show(
     arguments: list[str],
     file: Path | None,
     options: dict[str, Any],
+    named: Mapping[str, Any],
+    shape: Shape,
+    say: Say,
     *,
     tokens: bool,
-    as_json: bool,
 ) -> int:
-    """Answer arguments, a file's rows or the lines of standard input, a batch at a time, and return the exit code."""
+    """Answer arguments, a file's rows or the lines of standard input as they come, and return the exit code.
+
+    Whatever is wrong with one of them, each has its answer, in order.
+    """
     if arguments and file is not None:
         raise InputError("Give the inputs as arguments or with --file, not both.")
+    if file is None:
+        _require_file(named, shape)
+    top = options["top"]
+    options["top"] = 3 if top is None else top
+    shape = dataclasses.replace(shape, top=top or 0)
     if is_online(folder):
         if options["threshold"] is not None:
             raise InputError("--threshold is for runs of thalweg train; this model learns from a stream. Leave it out.")
-        return _predict_online(folder, arguments, file, int(options["top"]), as_json=as_json)
+        return _predict_online(folder, arguments, file, options["top"], shape, say)
     run = Run(folder)
-    inputs = _inputs(run, arguments, file, options["length"])
+    length = options["length"]
+    options["length"] = TEXT_LENGTH if length is None else length
+    threshold = options.pop("threshold")
+    task = run.task if threshold is None else run.task.with_threshold(threshold)
+    asked, networks = AnswerOptions(**options), (run.model, run.head)
+    answerer = Answerer(
+        lambda questions: answers_to(task, networks, questions, asked),
+        task.lines_of,
+        task.answer_keys,
+        task.table_columns(shape.top),
+        lambda answer: task.table_rows(answer, shape.top),
+    )
+    source = None if file is None else open_any(file, skip_bad_rows=True)
+    if source is None:
+        questions = _typed(arguments, lambda text: task.parse_input(text, length))
+    else:
+        questions, notes = run.questions(source, named, length)
+        for note in (*source.notes, *notes):
+            say(note)
     if tokens:
-        if "chain" not in names.task_spec(run.task.name).traits:
-            raise InputError(f"--tokens is for taggers, whose inputs are words; this is a run of task {run.task.name}.")
-        inputs = (entry.split() if isinstance(entry, str) else entry for entry in inputs)
-    options["length"] = options["length"] or TEXT_LENGTH
-    for batch in _batches(inputs):
-        for answer in run.predict(batch, **options):
-            if as_json:
-                print_json(finite(answer))
+        if "chain" not in names.task_spec(task.name).traits:
+            raise InputError(f"--tokens is for taggers, whose inputs are words; this is a run of task {task.name}.")
+        questions = (entry and _split(entry) for entry in questions)
+    return _show(answerer, questions, source, shape, say)
+
+
+def _require_file(named: Mapping[str, Any], shape: Shape) -> None:
+    """Refuse options that speak of a file's columns where there is no file."""
+    given = [name for name, value in named.items() if value and name in NAMED] + (["keep"] if shape.keep else [])
+    if given:
+        raise InputError(f"--{given[0].replace('_', '-')} is for the columns of a file; give one with --file.")
+
+
+def _split(question: Question) -> Question:
+    value = question.value
+    return dataclasses.replace(question, value=value.split()) if isinstance(value, str) else question
+
+
+def _typed(arguments: Sequence[str], parse: Callable[[str], Any]) -> Iterator[Question | None]:
+    """Yield a question for each argument, or for each line of standard input; None where none has come yet."""
+    for text in arguments:
+        if _SURROGATE.search(text):
+            yield Question(problem="expected UTF-8 text")
+        else:
+            yield _parsed(None, text, parse)
+    for row in () if arguments else arriving_lines(sys.stdin):
+        if isinstance(row, Row):
+            yield _parsed(row.line, row.values[0], parse)
+        else:
+            yield row and Question(line=row.line, problem=row.reason)
+
+
+def _parsed(line: int | None, text: str, parse: Callable[[str], Any]) -> Question:
+    try:
+        return Question(parse(text), line)
+    except InputError as error:
+        return Question(None, line, str(error))
+
+
+def _show(
+    answerer: Answerer, questions: Iterable[Question | None], source: AbstractSource | None, shape: Shape, say: Say
+) -> int:
+    """Print the answers as they come, and tell at the end how many there are not."""
+    kept = _kept(source, shape.keep, (*answerer.keys, *answerer.columns))
+    table = None
+    num, failed = 0, []
+    num_failed = 0
+    for batch in batches(questions):
+        if shape.form == "csv" and table is None:
+            numbered = (LINE,) if any(question.line is not None for question in batch) else ()
+            table = CsvTable((*numbered, *kept, *answerer.columns, ERROR))
+        for question, answer in zip(batch, answerer.answers(batch), strict=True):
+            num += 1
+            if not is_answer(answer):
+                num_failed += 1
+                failed += [f"{question.where}{answer[ERROR].rstrip('.')}"] if len(failed) < MAX_TOLD else []
+                if shape.skip:
+                    continue
+            place: dict[str, Any] = {} if question.line is None else {LINE: question.line}
+            row = place | {name: question.cells[i] if question.cells else None for name, i in kept.items()}
+            if table is not None:
+                rows = answerer.rows(answer) if is_answer(answer) else [{ERROR: answer[ERROR]}]
+                table.print_rows([row | more for more in rows])
+            elif shape.form == "json":
+                print_json(finite({**row, **answer}))
             else:
-                print_lines(run.task.lines_of(answer))
+                lines = (
+                    answerer.lines(answer) if is_answer(answer) else [f"(no answer: {question.where}{answer[ERROR]})"]
+                )
+                beside = "".join(f"{value}\t" for value in row.values()) if kept else ""
+                print_lines([f"{beside}{lines[0]}", *lines[1:]])
+    if not num_failed:
+        return 0
+    listed = "; ".join(failed) + ("; ..." if num_failed > len(failed) else "")
+    name, noun = (f"{source.name}: ", "row") if source is not None else ("", "input")
+    instead = "; they are left out" if shape.skip else {"json": "; each has null in its place"}.get(shape.form, "")
+    if num_failed == num:
+        if num == 1:
+            raise InputError(f"{name}{failed[0][:1].upper()}{failed[0][1:]}." if not name else f"{name}{failed[0]}.")
+        raise InputError(f"{name}none of the {counted(num, noun)} could be answered ({listed}).")
+    say(f"{name}{num_failed:,} of {counted(num, noun)} could not be answered ({listed}){instead}.")
     return 0
 
 
-def _predict_online(folder: Path, arguments: list[str], file: Path | None, top: int, *, as_json: bool) -> int:
+def _kept(source: AbstractSource | None, keep: Sequence[str], own: Iterable[str]) -> dict[str, int]:
+    """Return the names under which columns of the file are printed -> their places in it.
+
+    One that is called as something of an answer's own gets "kept_" before its name.
+    """
+    if source is None:
+        return {}
+    own = {LINE, ERROR, *own}
+    found: dict[str, int] = {}
+    for part in keep:
+        wanted = [part] if part in source.columns else [name.strip() for name in part.split(",") if name.strip()]
+        for name in wanted:
+            column = existing(source, name)
+            shown = column
+            while shown in own:
+                shown = f"kept_{shown}"
+            found[shown] = source.columns.index(column)
+    return found
+
+
+def _predict_online(folder: Path, arguments: list[str], file: Path | None, top: int, shape: Shape, say: Say) -> int:
     """Answer with a model that has learned from a stream; a file's rows are read by column, other inputs as text."""
     model = load_online(folder)
-    lines = (line.rstrip("\n") for line in sys.stdin if line.strip())
-    rows: Iterator[Any] = iter(arguments) if arguments else lines if file is None else source_rows(open_any(file))
-    for row in rows:
-        answer: dict[str, Any] = {"text": row} if isinstance(row, str) else {"row": row}
+    is_classifier = isinstance(model, OnlineClassifier)
+    source = None if file is None else open_any(file, skip_bad_rows=True)
+    questions = _typed(arguments, str) if source is None else _rows(source, model.label_column)
+    key = "text" if source is None else "row"
+    ranked = [f"{name}_{place}" for place in range(1, shape.top + 1) for name in ("label", "probability")]
+    answerer = Answerer(
+        lambda asked: [_online_answer(model, question, key, top) for question in asked],
+        lambda answer: candidate_lines(answer) if is_classifier else figure_lines(answer, (key,)),
+        (key, "label", "top") if is_classifier else (key, "score"),
+        (key, "label", "probability", *ranked) if is_classifier else (key, "score"),
+        lambda answer: [_online_row(answer, shape.top)],
+    )
+    return _show(answerer, questions, source, shape, say)
+
+
+def _rows(source: AbstractSource, label: str | None) -> Iterator[Question]:
+    for row in source.all_rows():
+        if isinstance(row, BadRow):
+            yield Question(line=row.line, problem=row.reason)
+        else:
+            cells = dict(zip(source.columns, row.values, strict=True))
+            cells.pop(label or "", None)  # what is to be answered is no input
+            yield Question(cells["text"] if source.kind == "text" else cells, row.line, "", row.values)
+
+
+def _online_answer(model: OnlineModel, question: Question, key: str, top: int) -> dict[str, Any]:
+    answer: dict[str, Any] = {key: question.value}
+    try:
+        if question.problem:
+            raise InputError(question.problem)
         if isinstance(model, OnlineClassifier):
-            label, probabilities = model.predict(row)
+            label, probabilities = model.predict(question.value)
             best = sorted(probabilities.items(), key=lambda pair: -pair[1])[:top]
-            answer |= {"label": label, "top": [{"label": name, "probability": p} for name, p in best]}
-        else:
-            answer |= {"score": model.predict(row)}
-        if as_json:
-            print_json(finite(answer))
-        else:
-            print_lines(candidate_lines(answer) if "top" in answer else figure_lines(answer, ("text", "row")))
-    return 0
+            return answer | {"label": label, "top": [{"label": name, "probability": p} for name, p in best]}
+        return answer | {"score": model.predict(question.value)}
+    except InputError as error:
+        keys = ("label", "top") if isinstance(model, OnlineClassifier) else ("score",)
+        return answer | dict.fromkeys(keys) | {ERROR: str(error)}
+
+
+def _online_row(answer: Mapping[str, Any], top: int) -> dict[str, Any]:
+    row = dict(answer)
+    candidates = row.pop("top", [])
+    if candidates:
+        row["probability"] = candidates[0]["probability"]
+    return row | flat(candidates[:top], ("label", "probability"))
 
 
 def evaluate_and_show(folder: Path, file: Path, *, threshold: float | None, skip_bad_rows: bool, as_json: bool) -> int:
@@ -104,23 +296,3 @@ def _repeats(run: Run, file: Path) -> list[str]:
         f"{rows} texts that {run.folder} was trained on or chosen by, so figures and intervals are not about new data "
         "alone."
     ]
-
-
-def _inputs(run: Run, arguments: list[str], file: Path | None, length: int | None) -> Iterator[Any]:
-    """Yield inputs in the form that the run's task takes."""
-    if file is not None:
-        yield from run.task.inputs_of(open_any(file), run.data["columns"], length)
-        return
-    texts = arguments or (line.rstrip("\n") for line in sys.stdin if line.strip())
-    yield from (run.task.parse_input(text, length) for text in texts)
-
-
-def _batches(inputs: Iterator[Any]) -> Iterator[list[Any]]:
-    batch = []
-    for entry in inputs:
-        batch.append(entry)
-        if len(batch) == (1 if sys.stdin.isatty() else BATCH):
-            yield batch
-            batch = []
-    if batch:
-        yield batch

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 from rich.console import Console
@@ -18,6 +18,7 @@ from thalweg.cli.options import (
     ComparedOptions,
     DataOptions,
     ModelOptions,
+    ReadOptions,
     RunOptions,
     TrainingOptions,
     duration,
@@ -219,7 +220,9 @@ def predict(
     /,
     *,
     file: Path | None = None,
-    top: int = 3,
+    data: Annotated[ReadOptions | None, _flattened] = None,  # type: ignore[valid-type]
+    keep: list[str] | None = None,
+    top: int | None = None,
     length: int | None = None,
     temperature: float = 0.8,
     top_p: float = 1.0,
@@ -228,17 +231,22 @@ def predict(
     threshold: float | None = None,
     tokens: Flag = False,
     json: Flag = False,
+    csv: Flag = False,
 ) -> int:
     """Predict on new inputs.
 
-    Inputs are the arguments, the lines or rows of a file, or the lines of standard input.
+    Inputs are the arguments, the lines or rows of a file, or the lines of standard input. Each gets one answer, in
+    order; what cannot be answered has null in its place, with its line and the reason. The exit code is 0 as long as
+    something could be answered, and a sentence on standard error counts the others.
 
     Args:
         folder: The run's folder, such as runs/docstrings.
         inputs: Texts; for a pair, two texts with a tab between them; for a forecast, numbers with commas between them
             (rows of several columns with semicolons between them).
         file: File with inputs: lines of text, or CSV, TSV or JSONL with the run's column names.
-        top: Candidates shown for each input.
+        data: .
+        keep: Columns of the file to print with each answer, such as an id; several with commas.
+        top: Candidates shown for each input (3).
         length: Maximum number of generated tokens (200); for a forecast, steps ahead (1).
         temperature: Sampling temperature; 0 is greedy.
         top_p: Nucleus sampling: smallest token set with this total probability.
@@ -248,12 +256,26 @@ def predict(
             rarer of two.
         tokens: For a tagger: the inputs are words already, separated by spaces, one sentence a line. (A file in the
             format of the training data, such as CoNLL, holds words anyway.)
-        json: Print one JSON object per line.
+        json: Print one JSON object per line; of a file or standard input with its "line".
+        csv: Print a table as CSV: a row for each answer, or for each step of a forecast.
     """
-    options = {"top": top, "length": length, "temperature": temperature, "top_p": top_p, "beam": beam, "seed": seed}
+    options: dict[str, Any] = {
+        "top": top,
+        "length": length,
+        "temperature": temperature,
+        "top_p": top_p,
+        "beam": beam,
+        "seed": seed,
+    }
     options["threshold"] = threshold
+    if json and csv:
+        raise InputError("Give --json or --csv, not both.")
+    named = dict(to_options((), data))
+    form = "json" if json else "csv" if csv else "lines"
+    shape = load("thalweg.cli.answers:Shape")(form, tuple(keep or ()), skip=bool(named.pop("skip_bad_rows", False)))
     show = load("thalweg.cli.answers:predict_and_show")
-    return show(folder, inputs or [], file, options, tokens=tokens, as_json=json)
+    say = _speaker(Terminal(stderr=True), quiet=False)
+    return show(folder, inputs or [], file, options, named, shape, say, tokens=tokens)
 
 
 @app.command

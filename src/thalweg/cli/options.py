@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
-from thalweg.training.recipe.options import OPTIONS, Option
+from thalweg.training.recipe.options import OPTIONS, READING, Option
 from thalweg.training.recipe.recipe import Options, one_source
 from thalweg.training.recipe.spelled import seconds
 
@@ -25,11 +25,11 @@ def converter(parse: Callable[[str], Any]) -> Callable[[type, Sequence[Any]], An
 duration = converter(seconds)
 
 
-def section_options(section: str, without: Container[str] = ()) -> type:
+def section_options(section: str, without: Container[str] = (), only: Container[str] = OPTIONS) -> type:
     """Return a dataclass with the options of a section, each with what cyclopts needs; None is "not given"."""
     group = Group.create_ordered(_GROUPS[section])
     options = [option for option in OPTIONS.values() if option.section == section and option.name not in _NOT_FLAGS]
-    options = [option for option in options if option.name not in without]
+    options = [option for option in options if option.name in only and option.name not in without]
     fields = [(option.name, _annotated(option, group), dataclasses.field(default=None)) for option in options]
     made = dataclasses.make_dataclass(f"{section.title()}Options", fields, kw_only=True)
     made.__module__ = __name__  # else it counts as the standard library's, whose classes are not taken apart
@@ -49,6 +49,7 @@ def _annotated(option: Option, group: Group) -> Any:
 
 RunOptions = section_options("run")
 DataOptions = section_options("data")
+ReadOptions = section_options("data", only=READING)
 ModelOptions = section_options("model")
 TrainingOptions = section_options("training")
 ComparedOptions = section_options(

@@ -1,9 +1,10 @@
 """What goes to standard output: answers and JSON; everything else goes to standard error."""
 
+import csv
 import json
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, final
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -39,3 +40,27 @@ def print_lines(lines: list[str]) -> None:
     """Print lines on standard output."""
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     sys.stdout.flush()
+
+
+@final
+class CsvTable:
+    """A table that is printed as CSV on standard output, row after row; its header comes first.
+
+    Lists and objects are written as JSON, null as an empty cell, numbers with all their digits.
+    """
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        self._columns = tuple(columns)
+        self._writer = csv.writer(sys.stdout, lineterminator="\n")
+        self._writer.writerow(self._columns)
+
+    def print_rows(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Print rows; what is in none of the columns is left out."""
+        self._writer.writerows([_cell(row.get(name)) for name in self._columns] for row in rows)
+        sys.stdout.flush()
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | tuple | dict) else value

@@ -1,12 +1,12 @@
 from .base import AbstractMeter as AbstractMeter
 from .base import AbstractTask as AbstractTask
-from .base import AnswerOptions as AnswerOptions
 from .base import HeadOptions as HeadOptions
 from .base import Prepared as Prepared
 from .base import Settings as Settings
 from .classify.task import Classify as Classify
 from .forecast.task import Forecast as Forecast
 from .language.task import Language as Language
+from .questions import AnswerOptions as AnswerOptions
 from .score.task import Score as Score
 from .tag.spans import Span as Span
 from .tag.spans import spans_of as spans_of

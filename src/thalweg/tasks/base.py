@@ -15,7 +15,7 @@ from thalweg.certificates.new_texts.resampling import Samples
 from thalweg.data.arrays.batches import Examples
 from thalweg.data.arrays.equal import View
 from thalweg.data.arrays.ragged import IN_MEMORY, Ragged, Spill
-from thalweg.data.files.base import AbstractSource
+from thalweg.data.files.base import AbstractSource, BadRow
 from thalweg.data.text.normalize import Normalizer
 from thalweg.data.text.tokenizer import Tokenizer
 from thalweg.errors import InputError
@@ -23,6 +23,7 @@ from thalweg.heads.base import AbstractHead
 from thalweg.heads.targets import Targets
 from thalweg.models.presets import ModelShape
 from thalweg.tasks.answering import answering, figure_lines
+from thalweg.tasks.questions import AnswerOptions, Question, texts_in
 from thalweg.tasks.verdict import Seen, main_figure
 
 BATCH_SIZE = 256  # of examples that are looked at once training is over
@@ -338,7 +339,7 @@ class AbstractTask(ABC):
 
     @abstractmethod
     def predict(
-        self, model: nn.Module, head: AbstractHead, inputs: Sequence[Any], options: "AnswerOptions"
+        self, model: nn.Module, head: AbstractHead, inputs: Sequence[Any], options: AnswerOptions
     ) -> list[dict[str, Any]]:
         """Answer new inputs (each a text, a tuple of texts, or numbers); one JSON-able dictionary for each.
 
@@ -356,30 +357,77 @@ class AbstractTask(ABC):
         del length
         return text
 
-    def inputs_of(self, source: AbstractSource, columns: Mapping[str, Any], length: int | None) -> Iterator[Any]:
-        """Yield the inputs that the rows of a file stand for: by default the columns of the roles `inputs`.
+    def input_of(self, cells: Sequence[Any], *, plain: bool) -> tuple[Any, str]:
+        """Return the input that the cells of a row stand for, and why they stand for none ("" if they do).
+
+        By default they are texts.
 
         Args:
-            source: the file.
+            cells: those of the columns of the roles `inputs`, in that order.
+            plain: whether they are plain text, such as the lines of a file, in place of the columns of training.
+        """
+        del plain
+        texts, problem = texts_in(cells)
+        return (texts[0] if len(texts) == 1 else tuple(texts)), problem
+
+    def questions_of(
+        self, source: AbstractSource, columns: Mapping[str, Any], length: int | None, *, plain: bool = False
+    ) -> Iterator[Question]:
+        """Yield a question for each row of a file, in their order, those that cannot be read among them.
+
+        Args:
+            source: the file, opened with `skip_bad_rows`.
             columns: role -> column, as `Settings.columns`.
             length: see `parse_input`.
+            plain: see `input_of`.
 
         Raises:
             InputError: if a column is missing.
         """
         del length
-        wanted = [columns[role] for role in self.inputs if role in columns]
+        wanted = [columns[role] for role in self.inputs or ("text",) if role in columns]
         if source.kind == "text" or not wanted:
-            wanted = list(source.columns[:1])
+            wanted, plain = list(source.columns[:1]), True
         for name in wanted:
             if name not in source.columns:
                 raise InputError(
                     f"{source.name} has no column '{name}', which the run was trained on; it has "
                     f"{', '.join(source.columns)}."
                 )
-        for chunk in source.chunks():
-            values = [chunk.column(name) for name in wanted]
-            yield from values[0] if len(values) == 1 else zip(*values, strict=True)
+        places = [source.columns.index(name) for name in wanted]
+        for row in source.all_rows():
+            if isinstance(row, BadRow):
+                yield Question(line=row.line, problem=row.reason)
+            else:
+                value, problem = self.input_of([row.values[place] for place in places], plain=plain)
+                yield Question(value, row.line, problem, row.values)
+
+    def problem(self, value: Any, options: AnswerOptions) -> str:
+        """Return why an input cannot be answered, as half a sentence; "" where nothing is known to be wrong with it."""
+        del value, options
+        return ""
+
+    @final
+    def check(self, inputs: Sequence[Any], options: AnswerOptions) -> None:
+        """Raise an InputError that names the place of the first input that cannot be answered."""
+        for place, value in enumerate(inputs, start=1):
+            if problem := self.problem(value, options):
+                raise InputError(f"Input {place}: {problem}.")
+
+    @property
+    def answer_keys(self) -> tuple[str, ...]:
+        """The keys that all answers have, in their order; they are None where there is no answer."""
+        return ()
+
+    def table_columns(self, top: int) -> tuple[str, ...]:
+        """Return the columns of a table of answers; `top` candidates are asked for, 0 by nobody."""
+        del top
+        return self.answer_keys
+
+    def table_rows(self, answer: Mapping[str, Any], top: int) -> list[dict[str, Any]]:
+        """Return an answer as rows of that table: by default one, with what the answer has."""
+        del top
+        return [dict(answer)]
 
     def lines_of(self, answer: Mapping[str, Any]) -> list[str]:
         """Return one of `predict`'s answers as lines for a terminal: by default its values without the inputs."""
@@ -392,35 +440,3 @@ class AbstractTask(ABC):
     @abstractmethod
     def describe(self, prepared: Prepared) -> str:
         """Return half a sentence: "5,423 texts with 15 labels"."""
-
-
-@final
-@dataclasses.dataclass(frozen=True)
-class AnswerOptions:
-    """How to answer.
-
-    Args:
-        top: how many candidates to give where there is a ranking.
-        length: longest text to generate, in tokens.
-        temperature: of sampled text, > 0; 0 takes the most probable token each time.
-        top_p: of sampled text: only the fewest most probable tokens that together have this probability, in (0, 1].
-        beam: candidates kept while translating; 1 is greedy.
-        seed: seed of sampling.
-    """
-
-    top: int = 3
-    length: int = 200
-    temperature: float = 0.8
-    top_p: float = 1.0
-    beam: int = 4
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        for name, least in (("top", 1), ("length", 0), ("beam", 1)):
-            if getattr(self, name) < least:
-                raise InputError(f"--{name} must be at least {least}; got {getattr(self, name)!r}.")
-        if not 0.0 <= self.temperature < float("inf"):
-            raise InputError(f"--temperature must be at least 0; got {self.temperature!r}.")
-        if not 0.0 < self.top_p <= 1.0:
-            raise InputError(f"--top-p must lie above 0 and be at most 1; got {self.top_p!r}.")

@@ -336,7 +336,7 @@ def test_message_about_a_short_text_names_a_length_that_is_enough():
 def test_bad_requests_are_refused(tmp_path):
     task, _ = Language.prepare(Lines(story()), None, settings())
     model, head = networks(task)
-    with pytest.raises(InputError, match="Input 2 must be a prompt"):
+    with pytest.raises(InputError, match="Input 2: expected a prompt"):
         task.predict(model, head, ["a", 7], AnswerOptions())
     with pytest.raises(InputError, match="--temperature must be at least 0"):
         task.predict(model, head, ["a"], AnswerOptions(temperature=-1.0))

@@ -304,10 +304,10 @@ def test_validation_file_is_read_with_the_training_vocabulary_and_must_have_the_
 @pytest.mark.parametrize(
     ("pair", "value", "message"),
     [
-        (False, 3, "Input 1 must be a text; got '3'"),
-        (False, ("a", "b"), "Input 1 must be a text; got"),
-        (True, "a", "Input 1 must be a pair of texts; got 'a'"),
-        (True, ("a", None), "Input 1 must be a pair of texts; got"),
+        (False, 3, "Input 1: expected a text, got '3'"),
+        (False, ("a", "b"), "Input 1: expected a text, got"),
+        (True, "a", "Input 1: expected a pair of texts, got 'a'"),
+        (True, ("a", None), "Input 1: expected a pair of texts, got"),
     ],
 )
 def test_predict_refuses_other_inputs(tmp_path, pair, value, message):

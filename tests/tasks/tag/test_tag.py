@@ -255,7 +255,7 @@ def test_missing_column_is_named(tmp_path):
 def test_predict_refuses_what_is_no_sentence(tmp_path, value):
     source = rows_file(tmp_path / "a.jsonl", made_up(20))
     task, _ = Tag.prepare(source, None, settings())
-    with pytest.raises(InputError, match="Input 2 must be a text or a list of words"):
+    with pytest.raises(InputError, match=r"Input 2: expected a (text or a )?list of words"):
         task.predict(*networks(task), ["fine", value], AnswerOptions())
 
 

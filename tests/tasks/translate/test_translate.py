@@ -325,7 +325,7 @@ def test_data_that_cannot_be_used_are_refused(rows, options, message):
 def test_bad_requests_are_refused(tmp_path):
     task, _ = Translate.prepare(Pairs(words()), None, settings())
     model, head = networks(task)
-    with pytest.raises(InputError, match="Input 1 must be a text to translate; got int"):
+    with pytest.raises(InputError, match="Input 1: expected a text to translate, got a number"):
         task.predict(model, head, [3], AnswerOptions())
     with pytest.raises(InputError, match="--beam must be at least 1; got 0"):
         task.predict(model, head, ["a"], AnswerOptions(beam=0))

@@ -11,6 +11,7 @@ from thalweg.errors import InputError, counted
 
 MAX_BAD_FRACTION: Final = 0.01
 NUM_LINES: Final = 3  # that are named where a reason holds for many
+NUM_TOGETHER: Final = 256  # rows, where each is wanted soon: a file that breaks off loses no more of those before
 NUM_LISTED: Final = 20  # bad rows that are kept with their reason; the others are only counted
 EARLY_NUM_ROWS: Final = 100_000  # before the end of the data, the fraction is taken of at least so many rows
 
@@ -186,7 +187,7 @@ class AbstractSource(abc.ABC):
         if self._bad is not None:
             self._bad.waiting = waiting  # a stream has begun already
         try:
-            for chunk in self.chunks():
+            for chunk in self.chunks(NUM_TOGETHER):
                 last = chunk.lines[-1] if len(chunk) else 0
                 before = sorted(row for row in waiting if row.line <= last)
                 waiting[:] = [row for row in waiting if row.line > last]

@@ -32,11 +32,12 @@ from thalweg.tasks.classify.meter import LabelMeter
 from thalweg.tasks.classify.notes import label_notes
 from thalweg.tasks.classify.report import several_labels_sections, single_label_sections
 from thalweg.tasks.classify.weights import balanced, of_targets
+from thalweg.tasks.questions import flat, joined, text_problem
 from thalweg.tasks.reading.draft import TextDraft
 from thalweg.tasks.reading.labels import LabelReader, Labels, counts_of, split_texts
 from thalweg.tasks.reading.saved import reading, write_json
 from thalweg.tasks.reading.text_column import TextColumn, check_columns
-from thalweg.tasks.reading.text_reader import MAX_RAW, TextReader, check_texts
+from thalweg.tasks.reading.text_reader import MAX_RAW, TextReader
 from thalweg.tasks.sections import F1
 from thalweg.tasks.verdict import Seen, main_figure, short
 
@@ -265,11 +266,34 @@ class Classify(AbstractTask):
             ),
         }
 
+    @override
+    def problem(self, value: Any, options: AnswerOptions) -> str:
+        del options
+        return text_problem(value)
+
+    @property
+    @override
+    def answer_keys(self) -> tuple[str, ...]:
+        return ("text", "labels", "top") if self.multilabel else ("text", "label", "probability", "top")
+
+    @override
+    def table_columns(self, top: int) -> tuple[str, ...]:
+        ranked = range(1, min(top, len(self.labels)) + 1)
+        return (*self.answer_keys[:-1], *(f"{name}_{place}" for place in ranked for name in ("label", "probability")))
+
+    @override
+    def table_rows(self, answer: Mapping[str, Any], top: int) -> list[dict[str, Any]]:
+        row = {key: answer[key] for key in self.answer_keys[:-1]}
+        if self.multilabel:
+            row["labels"] = joined(answer["labels"], self.labels)
+        return [row | flat(answer["top"][:top], ("label", "probability"))]
+
     def predict(
         self, model: nn.Module, head: AbstractHead, inputs: Sequence[Any], options: AnswerOptions
     ) -> list[dict[str, Any]]:
         """Return for each text its `label` (or `labels`), the `probability`, and the `top` candidates."""
-        texts = check_texts(inputs, "a text")
+        self.check(inputs, options)
+        texts = list(inputs)
         examples = Examples(self.reader.read(texts), raw=None)
         batch = Batch(self.reader.inputs(examples, np.arange(len(texts))), torch.zeros(len(texts)))
         with answering(model, head) as parameter:

@@ -9,17 +9,17 @@ from thalweg.errors import InputError
 from thalweg.tasks.reading.numeric import numbers_in
 
 
-def asked_window(value: Any, place: int, most_steps: int, columns: Sequence[str], lags: int) -> tuple[np.ndarray, int]:
+def asked_window(value: Any, most_steps: int, columns: Sequence[str], lags: int) -> tuple[np.ndarray, int]:
     """Return the last `lags` rows of an input, `[lags, columns]`, and how many steps it asks for.
 
-    An InputError tells what is wrong with it; `place` is its number.
+    An InputError tells what is wrong with it, in half a sentence.
     """
     steps = 1
     if isinstance(value, Mapping):
         steps = value.get("steps", 1)
         value = value.get("values")
         if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= most_steps:
-            raise InputError(f"Input {place}: steps must be a whole number from 1 to {most_steps}; got {steps!r}.")
+            raise InputError(f"steps must be a whole number from 1 to {most_steps}; got {steps!r}")
     rows = numbers_in(value) if isinstance(value, str) else value
     num_columns = len(columns)
     try:
@@ -32,7 +32,7 @@ def asked_window(value: Any, place: int, most_steps: int, columns: Sequence[str]
         window = window[:, None]
     form = "numbers" if num_columns == 1 else f"rows of {num_columns} numbers ({', '.join(columns)})"
     if window.ndim != 2 or window.shape[1] != num_columns or not np.isfinite(window).all():
-        raise InputError(f"Input {place}: expected {form}, oldest first; got {str(value)[:60]!r}.")
+        raise InputError(f"expected {form}, oldest first; got {str(value)[:60]!r}")
     if len(window) < lags:
-        raise InputError(f"Input {place}: expected at least {lags} {form} (lags); got {len(window)}.")
+        raise InputError(f"expected at least {lags} {form} (lags); got {len(window)}")
     return window[-lags:], steps

@@ -31,6 +31,7 @@ from thalweg.tasks.forecast.report import Part, sections
 from thalweg.tasks.forecast.running import ahead, forecasts
 from thalweg.tasks.forecast.series import Series, check_length, check_variation, read_series, split_end
 from thalweg.tasks.forecast.windows import AnyReader, DifferenceReader, WindowReader, examples_of
+from thalweg.tasks.questions import Question
 from thalweg.tasks.reading.saved import reading, write_json
 from thalweg.tasks.verdict import Seen, main_figure
 
@@ -303,10 +304,8 @@ class Forecast(AbstractTask):
         Raises:
             InputError: if an input is too short, or no table of finite numbers.
         """
-        asked = [
-            asked_window(value, place, options.length, self.columns, self.lags)
-            for place, value in enumerate(inputs, start=1)
-        ]
+        self.check(inputs, options)
+        asked = [asked_window(value, options.length, self.columns, self.lags) for value in inputs]
         if not asked:
             return []
         steps = max(num_steps for _, num_steps in asked)
@@ -323,10 +322,45 @@ class Forecast(AbstractTask):
         """Return the numbers of a text with `length` steps to forecast."""
         return {"values": text, "steps": length or 1}
 
-    def inputs_of(self, source: AbstractSource, columns: Mapping[str, Any], length: int | None) -> Iterator[Any]:
-        """Return the whole file as one input."""
+    @override
+    def questions_of(
+        self, source: AbstractSource, columns: Mapping[str, Any], length: int | None, *, plain: bool = False
+    ) -> Iterator[Question]:
+        """Yield the whole file as one question."""
+        del plain
         series = read_series(source, columns["series"])
-        yield {"values": series.values.tolist(), "steps": length or 1}
+        yield Question({"values": series.values.tolist(), "steps": length or 1})
+
+    @override
+    def problem(self, value: Any, options: AnswerOptions) -> str:
+        try:
+            asked_window(value, options.length, self.columns, self.lags)
+        except InputError as error:
+            return str(error).removesuffix(".")
+        return ""
+
+    @property
+    @override
+    def answer_keys(self) -> tuple[str, ...]:
+        return ("forecast", "low", "high") if self.has_intervals else ("forecast",)
+
+    @override
+    def table_columns(self, top: int) -> tuple[str, ...]:
+        del top
+        names = [""] if len(self.columns) == 1 else [f" {name}" for name in self.columns]
+        return ("step", *(f"{key}{name}" for name in names for key in self.answer_keys))
+
+    @override
+    def table_rows(self, answer: Mapping[str, Any], top: int) -> list[dict[str, Any]]:
+        """Return a row for each step."""
+        del top
+        rows: list[dict[str, Any]] = [{"step": step} for step in range(1, len(answer["forecast"]) + 1)]
+        for key in self.answer_keys:
+            for row, value in zip(rows, answer[key], strict=True):
+                row |= (
+                    {f"{key} {name}": one for name, one in value.items()} if isinstance(value, dict) else {key: value}
+                )
+        return rows
 
     @override
     def lines_of(self, answer: Mapping[str, Any]) -> list[str]:

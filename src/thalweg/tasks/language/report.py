@@ -9,7 +9,7 @@ from torch import nn
 from thalweg.data.arrays.batches import Examples
 from thalweg.heads.base import AbstractHead
 from thalweg.tasks.answering import answering
-from thalweg.tasks.base import AnswerOptions
+from thalweg.tasks.questions import AnswerOptions
 from thalweg.tasks.writing.base import AbstractWritingTask
 
 MAX_TOKENS = 100_000  # of the validation text are looked at

@@ -24,9 +24,10 @@ from thalweg.models.presets import ModelShape
 from thalweg.tasks.answering import answering
 from thalweg.tasks.base import AbstractMeter, AnswerOptions, Prepared, Settings
 from thalweg.tasks.language import report as language_report
+from thalweg.tasks.questions import text_problem
 from thalweg.tasks.reading.saved import reading, write_json
 from thalweg.tasks.reading.text_column import TextColumn, check_columns
-from thalweg.tasks.reading.text_reader import TOKENIZER, check_texts
+from thalweg.tasks.reading.text_reader import TOKENIZER
 from thalweg.tasks.verdict import Seen, main_figure, short
 from thalweg.tasks.writing.base import AbstractWritingTask
 from thalweg.tasks.writing.generate import Sampling, continue_texts
@@ -228,11 +229,22 @@ class Language(AbstractWritingTask):
             ),
         }
 
+    @override
+    def problem(self, value: Any, options: AnswerOptions) -> str:
+        del options
+        return text_problem(value, "a prompt (it may be empty)")
+
+    @property
+    @override
+    def answer_keys(self) -> tuple[str, ...]:
+        return "prompt", "text"
+
     def predict(
         self, model: nn.Module, head: AbstractHead, inputs: Sequence[Any], options: AnswerOptions
     ) -> list[dict[str, Any]]:
         """Write on from each prompt (a text, maybe empty): `{"prompt", "text"}`, the text without the prompt."""
-        prompts = check_texts(inputs, "a prompt (it may be empty)")
+        self.check(inputs, options)
+        prompts = list(inputs)
         ids = [self.prompt(text) for text in prompts]
         unwritten = (PAD, UNK, BOS) if self.tokenizer.kind == "word" else (PAD, UNK, BOS, EOS)
         writer: Any = model

@@ -14,7 +14,7 @@ from thalweg.data.arrays.ragged import IN_MEMORY, Ragged, RaggedBuilder, Spill, 
 from thalweg.data.text.features import BagFeatures
 from thalweg.data.text.normalize import Normalizer
 from thalweg.data.text.tokenizer import Tokenizer
-from thalweg.errors import InputError, counted
+from thalweg.errors import counted
 from thalweg.tasks.base import Settings
 
 # Files of a run's folder.
@@ -144,11 +144,3 @@ class TextReader:
 
 def _parts(ragged: Ragged) -> Column:
     return ragged.values[: int(ragged.offsets[-1])], ragged.lengths
-
-
-def check_texts(inputs: Sequence[Any], what: str) -> list[str]:
-    """Return new inputs as texts; an InputError names the place of one that is not a text."""
-    for place, entry in enumerate(inputs):
-        if not isinstance(entry, str):
-            raise InputError(f"Input {place + 1} must be {what}; got {type(entry).__name__}.")
-    return list(inputs)

@@ -27,6 +27,7 @@ from thalweg.heads.squared import Squared
 from thalweg.models.bag import LinearBag
 from thalweg.models.presets import ModelShape
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
+from thalweg.tasks.questions import kind_of
 from thalweg.tasks.reading.numeric import read_numbers
 from thalweg.tasks.reading.saved import reading, write_json
 from thalweg.tasks.reading.text_column import TextColumn, check_columns
@@ -292,8 +293,8 @@ class Score(AbstractTask):
         Raises:
             InputError: if an input is not text (no pair of texts).
         """
-        del options
-        rows = [self._texts_of(value, place) for place, value in enumerate(inputs, start=1)]
+        self.check(inputs, options)
+        rows = [(value,) if isinstance(value, str) else tuple(value) for value in inputs]
         if not rows:
             return []
         given = [self.reader.normalizer.many(list(texts)) for texts in zip(*rows, strict=True)]
@@ -305,13 +306,20 @@ class Score(AbstractTask):
         texts = [dict(zip(self.text_roles, row, strict=True)) for row in rows]
         return [{**inputs, "score": score} for inputs, score in zip(texts, scores.tolist(), strict=True)]
 
-    def _texts_of(self, value: Any, place: int) -> tuple[str, ...]:
+    @override
+    def problem(self, value: Any, options: AnswerOptions) -> str:
+        del options
         texts = (value,) if isinstance(value, str) else value
         fits = isinstance(texts, list | tuple) and all(isinstance(text, str) for text in texts)
-        if not fits or len(texts) != len(self.text_roles):
-            wanted = "a pair of texts" if self.is_pair else "a text"
-            raise InputError(f"Input {place} must be {wanted}; got {str(value)[:60]!r}.")
-        return tuple(texts)
+        if fits and len(texts) == len(self.text_roles):
+            return ""
+        got = "null" if kind_of(value) == "null" else repr(str(value)[:60])
+        return f"expected {'a pair of texts' if self.is_pair else 'a text'}, got {got}"
+
+    @property
+    @override
+    def answer_keys(self) -> tuple[str, ...]:
+        return *self.text_roles, "score"
 
     def _predicted(self, model: nn.Module, head: AbstractHead, examples: Examples) -> np.ndarray:
         """Return the numbers in their original unit, within those of the training part, `[examples]`."""

@@ -26,6 +26,7 @@ from thalweg.heads.softmax import Softmax
 from thalweg.models.presets import ModelShape
 from thalweg.models.sparse_linear import transposed
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
+from thalweg.tasks.questions import kind_of, text_problem
 from thalweg.tasks.reading.labels import unseen
 from thalweg.tasks.reading.saved import reading, write_json
 from thalweg.tasks.reading.text_reader import MAX_RAW
@@ -325,8 +326,8 @@ class Tag(AbstractTask):
         Raises:
             InputError: if an input is neither a text nor a list of words.
         """
-        del options
-        sentences = [self._words(value, place) for place, value in enumerate(inputs, start=1)]
+        self.check(inputs, options)
+        sentences = [self._words(value) for value in inputs]
         parts = [list(pieces(words, self.max_length)) for words in sentences]
         found = iter(self._answers(model, head, [list(part) for words in parts for part in words]))
         answers = []
@@ -339,12 +340,44 @@ class Tag(AbstractTask):
             answers.append({"tokens": words, "tags": tags, "probabilities": probabilities, "spans": shown})
         return answers
 
-    def _words(self, value: Any, place: int) -> list[str]:
-        if isinstance(value, str):
-            return (self.splitter or self.reader).split(value)
-        if isinstance(value, list | tuple) and all(isinstance(word, str) for word in value):
-            return list(value)
-        raise InputError(f"Input {place} must be a text or a list of words; got {type(value).__name__}.")
+    @override
+    def problem(self, value: Any, options: AnswerOptions) -> str:
+        del options
+        if isinstance(value, list | tuple):
+            other = [word for word in value if not isinstance(word, str)]
+            return f"expected a list of words, got one with {kind_of(other[0])} in it" if other else ""
+        return text_problem(value, "a text or a list of words")
+
+    def _words(self, value: str | Sequence[str]) -> list[str]:
+        return (self.splitter or self.reader).split(value) if isinstance(value, str) else list(value)
+
+    @override
+    def input_of(self, cells: Sequence[Any], *, plain: bool) -> tuple[Any, str]:
+        """Return words as training reads them: a list, or a text with spaces between them; of plain text, the text."""
+        (value,) = cells
+        if isinstance(value, str) and not plain:
+            return value.split(), ""
+        if isinstance(value, list) and all(isinstance(word, str | int | float) for word in value):
+            return list(map(str, value)), ""
+        return value, ""  # `problem` tells what is wrong with it
+
+    @property
+    @override
+    def answer_keys(self) -> tuple[str, ...]:
+        return "tokens", "tags", "probabilities", "spans"
+
+    @override
+    def table_columns(self, top: int) -> tuple[str, ...]:
+        del top
+        return ("tokens", "tags", *(("spans",) if self.has_spans else ()))
+
+    @override
+    def table_rows(self, answer: Mapping[str, Any], top: int) -> list[dict[str, Any]]:
+        """Return one row, with spaces between words and tags; as lists where a word has a space itself."""
+        del top
+        is_plain = not any(len(word.split()) != 1 for word in answer["tokens"])
+        row = {key: " ".join(answer[key]) if is_plain else answer[key] for key in ("tokens", "tags")}
+        return [row | {"spans": answer["spans"]}]
 
     def _answers(
         self, model: nn.Module, head: AbstractHead, sentences: list[list[str]]

@@ -24,8 +24,9 @@ from thalweg.heads.base import AbstractHead
 from thalweg.models.presets import ModelShape
 from thalweg.tasks.answering import answering
 from thalweg.tasks.base import AbstractMeter, AnswerOptions, Prepared, Settings
+from thalweg.tasks.questions import flat, text_problem
 from thalweg.tasks.reading.text_column import TextColumn, check_columns
-from thalweg.tasks.reading.text_reader import TOKENIZER, check_texts
+from thalweg.tasks.reading.text_reader import TOKENIZER
 from thalweg.tasks.translate import report as translate_report
 from thalweg.tasks.verdict import Seen, main_figure
 from thalweg.tasks.writing.base import AbstractWritingTask
@@ -242,6 +243,25 @@ class Translate(AbstractWritingTask):
     def text(self, ids: list[int]) -> str:
         return self.tokenizer.decode([token for token in ids if token > EOS])
 
+    @override
+    def problem(self, value: Any, options: AnswerOptions) -> str:
+        del options
+        return text_problem(value, "a text to translate")
+
+    @property
+    @override
+    def answer_keys(self) -> tuple[str, ...]:
+        return "source", "text", "candidates"
+
+    @override
+    def table_columns(self, top: int) -> tuple[str, ...]:
+        return ("source", "text", *(f"{name}_{i}" for i in range(1, top + 1) for name in ("text", "score")), "note")
+
+    @override
+    def table_rows(self, answer: Mapping[str, Any], top: int) -> list[dict[str, Any]]:
+        row = {name: value for name, value in answer.items() if name != "candidates"}
+        return [row | flat(answer["candidates"][:top], ("text", "score"))]
+
     def predict(
         self, model: nn.Module, head: AbstractHead, inputs: Sequence[Any], options: AnswerOptions
     ) -> list[dict[str, Any]]:
@@ -249,7 +269,8 @@ class Translate(AbstractWritingTask):
 
         A score is the mean log-probability of the translation's tokens. A text that was cut has a "note".
         """
-        texts = check_texts(inputs, "a text to translate")
+        self.check(inputs, options)
+        texts = list(inputs)
         source, _ = self._encode([self.normalizer.many(texts)])
         found = self._translate(model, head, source, np.arange(len(texts)), options.beam, DECODED_TOGETHER)
         answers: list[dict[str, Any]] = []

@@ -7,20 +7,25 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, final
 
 from torch import Tensor, nn
 
 from thalweg import names
+from thalweg.data.containers.opening import open_any
 from thalweg.data.containers.places import checksums_of, short_name
+from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.status import Status
-from thalweg.tasks.base import AbstractTask, AnswerOptions
+from thalweg.tasks.base import AbstractTask
+from thalweg.tasks.questions import AnswerOptions, Question
 from thalweg.tasks.writing.grow import add_words, vectors_of
 from thalweg.training.folder import build, checkpoint
+from thalweg.training.folder.answers import answers_to, batches, refuse
+from thalweg.training.folder.columns import NAMED, find_columns
 from thalweg.training.folder.opening import open_as
 from thalweg.training.recipe.recipe import Recipe, read_recipe
 from thalweg.training.steps.device import choose_device, choose_precision, one_thread_after_fork
@@ -158,25 +163,62 @@ class Run:
             self._measured = self._networks(task, HELD_OUT) if self.is_refitted else (model, head)
         return self._measured
 
-    def predict(self, inputs: Sequence[Any], **options: Any) -> list[dict[str, Any]]:
-        """Answer new inputs.
+    def predict(
+        self, inputs: Sequence[Any] | str | Path | AbstractSource, *, errors: str = "raise", **options: Any
+    ) -> list[dict[str, Any]]:
+        """Answer new inputs, or the rows of a file.
 
         Args:
-            inputs: texts; for pairs tuples of two texts; for tags texts or lists of words; for a forecast lists of
-                numbers.
-            **options: see `thalweg.tasks.base.AnswerOptions` (`top`, `length`, `temperature`, `top_p`,
-                `beam`, `seed`); and `threshold`, the probability from which a label is given, in place of the run's.
+            inputs: a list of texts; for pairs tuples of two texts; for tags texts or lists of words; for a forecast
+                lists of numbers. Or the name of a file, or another source of rows.
+            errors: what to do about an input that cannot be answered: "raise" an InputError that says where it is, or
+                "null" to have an answer in its place whose values are None and whose "error" is the reason.
+            **options: of a file the options that name its columns (`text_column`, `other_column`, `columns`); see
+                `thalweg.tasks.base.AnswerOptions` (`top`, `length`, `temperature`, `top_p`, `beam`, `seed`); and
+                `threshold`, the probability from which a label is given, in place of the run's.
 
         Returns:
-            One dictionary an input; its keys depend on the task.
+            One dictionary an input, in order; its keys depend on the task.
 
         Raises:
-            InputError: if an input has the wrong form.
+            InputError: if an input has the wrong form, or a file cannot be read.
         """
+        if errors not in ("raise", "null"):
+            raise InputError(f'predict(errors=...) must be "raise" or "null"; got {errors!r}.')
         task, model, head = self._load()
         threshold = options.pop("threshold", None)
         task = task if threshold is None else task.with_threshold(threshold)
-        return task.predict(model, head, inputs, AnswerOptions(**options))
+        named = {name: options.pop(name) for name in NAMED if name in options}
+        asked = AnswerOptions(**options)
+        if not isinstance(inputs, str | Path | AbstractSource):
+            if errors == "raise":
+                return task.predict(model, head, inputs, asked)
+            return answers_to(task, (model, head), list(map(Question, inputs)), asked)
+        source = inputs if isinstance(inputs, AbstractSource) else _opened(inputs)
+        answers: list[dict[str, Any]] = []
+        for batch in batches(self.questions(source, named, options.get("length"))[0]):
+            answers += answers_to(task, (model, head), batch, asked)
+            if errors == "raise":
+                refuse(source.name, batch, answers[-len(batch) :])
+        return answers
+
+    def questions(
+        self, source: AbstractSource, named: Mapping[str, Any], length: int | None = None
+    ) -> tuple[Iterator[Question], tuple[str, ...]]:
+        """Return the questions that the rows of a file are, one for each, and notes about its columns.
+
+        Args:
+            source: the file, opened with `skip_bad_rows`.
+            named: its columns, where they are called otherwise than in training: `text_column`, `other_column`,
+                `columns` (see `thalweg.training.folder.columns`).
+            length: how long answers are asked for; None: as usual.
+
+        Raises:
+            InputError: if a column is missing.
+        """
+        task = self.task
+        found = find_columns(task.name, self.data["columns"], source, named, task.inputs or ("text",))
+        return task.questions_of(source, found.columns, length, plain=found.plain), found.notes
 
     def evaluate(self, path: str | Path, *, skip_bad_rows: bool = False, threshold: float | None = None) -> Evaluation:
         """Measure loss and metrics, with their intervals, on a file with the same columns as the training data.
@@ -258,6 +300,13 @@ class Run:
 def _versions(*networks: nn.Module) -> list[int]:
     """Return how often each weight was written in place, as far as PyTorch counts it."""
     return [parameter._version for network in networks for parameter in network.parameters()]
+
+
+def _opened(name: str | Path) -> AbstractSource:
+    """Open data for its answers; a text that names none was meant as an input, perhaps."""
+    if isinstance(name, str) and " " in name and not os.path.exists(name):
+        raise InputError(f"There is no file {name[:200]!r} to answer; inputs are given as a list, also a single one.")
+    return open_any(name, skip_bad_rows=True)
 
 
 def load(folder: str | Path) -> Run:

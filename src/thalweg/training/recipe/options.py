@@ -397,4 +397,9 @@ def _entries() -> Iterable[Option]:
             yield dataclasses.replace(option, name=name, kind=hint.__origin__, section=section)
 
 
+READING: Final = frozenset(
+    {"text_column", "other_column", "label_column", "columns", "skip_bad_rows", "kind", "decimal"}
+)
+"""The options of how a file is read that a finished run takes for another file, too."""
+
 OPTIONS: Final[dict[str, Option]] = {option.name: option for option in _entries()}

@@ -1,0 +1,119 @@
+"""Questions put to a network: what a row or a line stands for, or why it stands for none, and how to answer."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, final
+
+from thalweg.data.columns.facts import as_text
+from thalweg.errors import InputError
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """An input, or why there is none, and where it stands.
+
+    Args:
+        value: the input, in the form that the task's `predict` takes; None where there is none.
+        line: the line of the file on which it starts, from 1; None: it is from no file.
+        problem: why it cannot be answered, as half a sentence; "" where nothing speaks against it.
+        cells: the values of its row, in the order of the source's columns; empty where no row could be read.
+
+    Example:
+        >>> Question(line=51, problem="expected 2 columns, got 3").where
+        'line 51: '
+    """
+
+    value: Any = None
+    line: int | None = None
+    problem: str = ""
+    cells: tuple[Any, ...] = ()
+
+    @property
+    def where(self) -> str:
+        """Its line as the beginning of a sentence; nothing where it stands on none."""
+        return "" if self.line is None else f"line {self.line}: "
+
+
+def kind_of(value: object) -> str:
+    """What a value is, in the words of JSON.
+
+    Example:
+        >>> kind_of(None), kind_of(3), kind_of(["a"])
+        ('null', 'a number', 'a list')
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "null"
+    kinds = ((bool, "true or false"), (int | float, "a number"), (str, "a text"), (list | tuple, "a list"))
+    return next(
+        (name for kind, name in kinds if isinstance(value, kind)),
+        "an object" if isinstance(value, Mapping) else type(value).__name__,
+    )
+
+
+def text_problem(value: object, what: str = "a text") -> str:
+    """Why a value is not `what`, a text, as half a sentence; "" if it is one."""
+    return "" if isinstance(value, str) else f"expected {what}, got {kind_of(value)}"
+
+
+def texts_in(cells: Sequence[Any]) -> tuple[list[str], str]:
+    """Return the texts in some cells of a row as training reads them, and why one of them holds none ("" if all do).
+
+    An empty text is a text; null is none.
+    """
+    missing = next((cell for cell in cells if kind_of(cell) in ("null", "an object")), "")
+    return [as_text(cell) for cell in cells], text_problem(missing)
+
+
+def joined(names: Sequence[str], known: Sequence[str]) -> str | list[str]:
+    """Return several labels as one text, with a character between them that no label has; a list where all do.
+
+    Example:
+        >>> joined(["a", "b"], ["a", "b", "c;d"])
+        'a|b'
+    """
+    between = next((mark for mark in ";|," if not any(mark in name for name in known)), None)
+    return list(names) if between is None else between.join(names)
+
+
+def flat(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Any]:
+    """Return the entries `names` of ranked rows side by side: "label_1", "probability_1", "label_2" ...
+
+    Example:
+        >>> flat([{"label": "good", "probability": 0.9}], ["label", "probability"])
+        {'label_1': 'good', 'probability_1': 0.9}
+    """
+    return {f"{name}_{place}": row[name] for place, row in enumerate(rows, start=1) for name in names}
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class AnswerOptions:
+    """How to answer.
+
+    Args:
+        top: how many candidates to give where there is a ranking.
+        length: longest text to generate, in tokens.
+        temperature: of sampled text, > 0; 0 takes the most probable token each time.
+        top_p: of sampled text: only the fewest most probable tokens that together have this probability, in (0, 1].
+        beam: candidates kept while translating; 1 is greedy.
+        seed: seed of sampling.
+    """
+
+    top: int = 3
+    length: int = 200
+    temperature: float = 0.8
+    top_p: float = 1.0
+    beam: int = 4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name, least in (("top", 1), ("length", 0), ("beam", 1)):
+            if getattr(self, name) < least:
+                raise InputError(f"--{name} must be at least {least}; got {getattr(self, name)!r}.")
+        if not 0.0 <= self.temperature < float("inf"):
+            raise InputError(f"--temperature must be at least 0; got {self.temperature!r}.")
+        if not 0.0 < self.top_p <= 1.0:
+            raise InputError(f"--top-p must lie above 0 and be at most 1; got {self.top_p!r}.")

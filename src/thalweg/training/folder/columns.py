@@ -1,0 +1,119 @@
+"""Where the columns that a run was trained on stand in another file."""
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, final
+
+from thalweg import names
+from thalweg.data.columns.choice import NUM_SHOWN, TaskColumns, existing
+from thalweg.data.columns.facts import shortened
+from thalweg.data.files.base import AbstractSource
+from thalweg.errors import InputError
+from thalweg.training.recipe.options import OPTIONS
+
+NAMED: Final = {
+    name: name.removesuffix("_column").replace("columns", "series")
+    for name in OPTIONS
+    if re.search("_column$|^columns$", name)
+}
+"""Options that name a column -> the role that they name it for, by its general name."""
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """The columns of a file for a run.
+
+    Args:
+        columns: role -> column, as `thalweg.tasks.base.Settings.columns`.
+        plain: whether the only column is plain text, whatever it is called.
+        notes: sentences about columns that are not called as those of the training data were.
+    """
+
+    columns: dict[str, Any]
+    plain: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def find_columns(
+    task: str, trained: Mapping[str, Any], source: AbstractSource, named: Mapping[str, Any], roles: Iterable[str]
+) -> Found:
+    """Return where a file has the columns that a run was trained on.
+
+    A column of another spelling is taken where only the case differs; a text that is wanted alone may also be the only
+    column of a file, or its lines.
+
+    Args:
+        task: the run's task.
+        trained: role -> column of the training data (`data.json`).
+        source: the file.
+        named: the options of `NAMED` that were given.
+        roles: which of the columns are wanted.
+
+    Raises:
+        InputError: if a column is missing; the option that names another is told.
+    """
+    known = names.task_columns(task)
+    columns, notes, plain = dict(trained), [], False
+    for option, value in named.items():
+        if option in NAMED and value:
+            role = known.options.get(NAMED[option], NAMED[option])
+            if role not in trained:
+                flag = f"--{option.replace('_', '-')}"
+                raise InputError(
+                    f"{flag}: this run of task {task} has no such column; it reads {_read(known, trained)}."
+                )
+            columns[role] = _spelled(source, value, several=isinstance(trained[role], list | tuple))
+    wanted = [role for role in roles if role in columns]
+    for role in wanted:
+        missing = [name for name in _listed(columns[role]) if name not in source.columns]
+        if not missing:
+            continue
+        if len(wanted) == 1 and role != "series" and len(source.columns) == 1:
+            columns[role], plain = source.columns[0], True
+            if source.kind != "text":
+                notes.append(f"The only column, {source.columns[0]!r}, is read as the {role}.")
+            continue
+        spelled = {name: _other_case(source, name) for name in missing}
+        lost = next((name for name, other in spelled.items() if other is None), None)
+        if lost is not None:
+            flag = _flag(known, role)
+            raise InputError(
+                f"{source.name} has no column {lost!r}, which the run was trained on; it has "
+                f"{shortened([*map(repr, source.columns)], NUM_SHOWN)}. Name the column with {flag}."
+            )
+        renamed = [spelled.get(name) or name for name in _listed(columns[role])]
+        columns[role] = renamed if isinstance(columns[role], list | tuple) else renamed[0]
+        notes += [f"Column {other!r} is read as {name!r}." for name, other in spelled.items()]
+    plain = plain or (source.kind == "text" and len(wanted) == 1)
+    return Found(columns, plain, tuple(notes))
+
+
+def _spelled(source: AbstractSource, value: Any, *, several: bool) -> Any:
+    """Return named columns as the file spells them; a text may name several, with commas between them."""
+    parts = value if isinstance(value, list | tuple) else [value]
+    if several:
+        parts = [part for one in parts for part in ([one] if one in source.columns else one.split(","))]
+        return [existing(source, part.strip()) for part in parts if part.strip()]
+    return existing(source, parts[0])
+
+
+def _listed(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)
+
+
+def _other_case(source: AbstractSource, name: str) -> str | None:
+    same = [column for column in source.columns if column.strip().lower() == name.strip().lower()]
+    return same[0] if len(same) == 1 else None
+
+
+def _flag(known: TaskColumns, role: str) -> str:
+    """Return the option that names the column of a role."""
+    general = known.option_of(role)
+    option = next((name for meant in (role, general) for name in NAMED if NAMED[name] == meant), "text_column")
+    return OPTIONS[option].flag
+
+
+def _read(known: TaskColumns, trained: Mapping[str, Any]) -> str:
+    return " and ".join(role for role in known.roles if role in trained)

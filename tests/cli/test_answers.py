@@ -1,0 +1,287 @@
+"""`thalweg predict`: an answer for each input, in order, whatever is wrong with some of them."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+
+import pytest
+
+from thalweg import InputError, load, train
+from thalweg.cli.main import run as command_line
+
+ROWS = [(f"{'fine' if k % 2 else 'awful'} thing {k % 37}", "good" if k % 2 else "bad") for k in range(120)]
+
+
+def jsonl(rows):
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+DATA = {
+    "classify": ("reviews.csv", "text,label\n" + "".join(f"{t},{name}\n" for t, name in ROWS)),
+    "several": (
+        "topics.csv",
+        "text,labels\n" + "".join(f"{t} {'red' if k % 3 else 'blue'},{name}{';odd' if k % 3 else ''}\n"
+                                  for k, (t, name) in enumerate(ROWS)),
+    ),
+    "tag": ("words.conll", "".join(f"Anna{k % 5} B-PER\nsees O\nRome{k % 3} B-LOC\n\n" for k in range(60))),
+    "score": (
+        "pairs.csv",
+        "sentence1,sentence2,score\n" + "".join(f"{t},{ROWS[k - 1][0]},{k % 7 / 2}\n" for k, (t, _) in enumerate(ROWS)),
+    ),
+    "forecast": ("level.csv", "a,b\n" + "".join(f"{k * 7 % 11}.5,{k % 5}\n" for k in range(80))),
+    "translate": ("pairs.tsv", "source\ttarget\n" + "".join(f"one {k}\teins {k}\n" for k in range(80))),
+    "language": ("book.txt", "the river runs to the sea\n" * 80),
+}  # fmt: skip
+OPTIONS = {"language": {"max_length": 8, "tie": False}, "translate": {"model": "lstm", "tie": False}}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """One small run of each kind."""
+    folder, found = tmp_path_factory.mktemp("runs"), {}
+    for kind, (name, content) in DATA.items():
+        (folder / name).write_text(content)
+        task = "classify" if kind == "several" else kind
+        options = {"fast": kind != "classify", "task": task, **OPTIONS.get(kind, {})}
+        found[kind] = train(folder / name, out=folder / "runs", name=kind, width=4, **options).folder
+    return found
+
+
+@pytest.fixture
+def predict(runs, tmp_path, monkeypatch, capfd):
+    """Call `thalweg predict` for a kind of run, with a file's name and content or the bytes of standard input."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(kind, *arguments, file=None, stdin=None, json_lines=True):
+        more = ["--json"] if json_lines else []
+        if file is not None:
+            name, content = file
+            (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+            more += ["--file", name]
+        if stdin is not None:
+            monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        with pytest.raises(SystemExit) as ended:
+            command_line(["predict", str(runs[kind]), *map(str, arguments), *more])
+        out, err = capfd.readouterr()
+        answers = [json.loads(line) for line in out.splitlines()] if json_lines else out
+        return ended.value.code, answers, " ".join(err.split())
+
+    return call
+
+
+BAD = {
+    "a comma too many": ("n.csv", "id,text\n1,fine\n2,a,b\n3,awful\n", [2, -3, 4]),
+    "null text": ("n.jsonl", jsonl([{"text": "a"}, {"text": None}, {"id": 3}, {"text": ""}]), [1, -2, -3, 4]),
+    "broken json": ("n.jsonl", '{"text": "a"}\n{"text"\n{"text": "b"}\n', [1, -2, 3]),
+    "a nul byte": ("n.csv", "text\nfine\nb\0\nawful\n", [2, -3, 4]),
+    "an object": ("n.jsonl", jsonl([{"text": {"a": 1}}, {"text": 5}]), [-1, 2]),
+    "lines of a text": ("n.txt", "fine\n\nawful\n", [1, 2, 3]),
+    "far apart": ("n.csv", "id,text\n" + "".join(f"{k},x{',' * (k == 300)}\n" for k in range(700)),
+                  [-302 if k == 300 else k + 2 for k in range(700)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_each_row_of_a_file_has_its_answer_in_order(predict, case):
+    name, content, lines = BAD[case]
+    code, answers, err = predict("classify", file=(name, content))
+    assert code == 0
+    assert [answer["line"] for answer in answers] == [abs(line) for line in lines]
+    assert [answer["label"] is None for answer in answers] == [line < 0 for line in lines]
+    assert [bool(answer.get("error")) for answer in answers] == [line < 0 for line in lines]
+    bad = [-line for line in lines if line < 0]
+    assert ("could not be answered" in err) == bool(bad)
+    assert not bad or f"{len(bad)} of {len(lines)} rows could not be answered (line {bad[0]}: " in err
+
+
+def test_where_no_row_can_be_answered_that_is_an_error(predict):
+    code, answers, err = predict("classify", file=("n.csv", "id,text\n1,a,b\n2,a,b\n"))
+    assert (code, [answer["line"] for answer in answers]) == (2, [2, 3])
+    assert "error: n.csv: none of the 2 rows could be answered (line 2: expected 2 columns, got 3; line 3" in err
+    code, answers, err = predict("forecast", "1,2,x")
+    assert (code, answers[0]["forecast"]) == (2, None)
+    assert err.startswith("error: Expected numbers separated by spaces or commas, got 'x' among them.")
+
+
+def test_rows_before_a_file_breaks_off_are_answered(predict):
+    content = b"text\n" + (b"fine thing " * 500 + b"\n") * 1000 + b"\xff\n"
+    code, answers, err = predict("classify", file=("n.csv", content))
+    assert code == 2
+    assert "line 1002" in err
+    assert 300 < len(answers) < 1001, "all of the blocks that could be read"
+
+
+def test_bad_rows_can_be_left_out(predict):
+    code, answers, err = predict("classify", "--skip-bad-rows", file=("n.csv", "id,text\n1,fine\n2,a,b\n3,awful\n"))
+    assert (code, [answer["line"] for answer in answers]) == (0, [2, 4])
+    assert "1 of 3 rows could not be answered (line 3: expected 2 columns, got 3); they are left out." in err
+
+
+LINES = {
+    "classify": (b"lovely\n\n \nawful\n", [1, 2, 3, 4]),
+    "several": (b"\nfine\n", [1, 2]),
+    "tag": (b"Anna1 sees Rome1\n\n", [1, 2]),
+    "score": (b"a\tb\n\nonly one\nc\td\n", [1, -2, -3, 4]),
+    "translate": (b"one 1\n\none 2\n", [1, 2, 3]),
+    "language": (b"\nthe river\n", [1, 2]),
+    "not utf-8": (b"fine\n\xff\nawful\n", [1, -2, 3]),
+}
+
+
+@pytest.mark.parametrize("case", LINES)
+def test_each_line_of_standard_input_has_its_answer(predict, case):
+    content, lines = LINES[case]
+    code, answers, _ = predict("classify" if case == "not utf-8" else case, "--length", 3, stdin=content)
+    assert code == 0
+    assert [-answer["line"] if "error" in answer else answer["line"] for answer in answers] == lines
+
+
+def test_an_argument_that_cannot_be_answered_loses_no_other(predict):
+    window = ";".join(["1,2"] * 30)
+    code, answers, err = predict("forecast", window, "", "1;x", window)
+    assert code == 0
+    assert [answer["forecast"] is None for answer in answers] == [False, True, True, False]
+    assert "2 of 4 inputs could not be answered" in err
+    assert predict("classify", "", "fine")[1][0]["text"] == ""
+
+
+def test_columns_are_carried_along(predict):
+    file = ("n.csv", 'id,text,label,line\n7,"fine, I think",x,y\n8,awful,z\n')
+    code, answers, _ = predict("classify", "--keep", "id,label", "--keep", "LINE", file=file)
+    assert code == 0
+    assert [(a["line"], a["id"], a["kept_label"], a["kept_line"]) for a in answers] == [
+        (2, "7", "x", "y"), (3, None, None, None),
+    ]  # fmt: skip
+    code, answers, err = predict("classify", "--keep", "name", file=file)
+    assert (code, answers) == (2, [])
+    assert "there is no column 'name'" in err
+    code, _, err = predict("classify", "fine", "--keep", "id")
+    assert (code, "--keep is for the columns of a file" in err) == (2, True)
+
+
+def table(text):
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_csv_has_a_row_for_each_answer_and_quotes_what_needs_it(predict):
+    file = (
+        "n.jsonl",
+        jsonl([{"id": "=1+1", "text": 'a "b", c\nd'}, {"id": "x", "text": None}, {"id": "y", "text": ""}]),
+    )
+    code, out, _ = predict("classify", "--csv", "--keep", "id", file=file, json_lines=False)
+    rows = table(out)
+    assert (code, out.splitlines()[0]) == (0, "line,id,text,label,probability,error")
+    assert [row["line"] for row in rows] == ["1", "2", "3"]
+    assert [row["id"] for row in rows] == ["=1+1", "x", "y"], "cells are as they were"
+    assert rows[0]["text"] == 'a "b", c\nd'
+    assert (rows[1]["label"], rows[1]["error"]) == ("", "expected a text, got null")
+    assert 0.0 < float(rows[0]["probability"]) <= 1.0
+    out = predict("classify", "fine", "--csv", "--top", 2, json_lines=False)[1]
+    assert out.splitlines()[0] == "text,label,probability,label_1,probability_1,label_2,probability_2,error"
+    assert "not both" in predict("classify", "fine", "--csv")[2]
+
+
+TABLES = {
+    "several": ("fine thing", "text,labels,error"),
+    "tag": ("Anna1 sees Rome1", "tokens,tags,spans,error"),
+    "score": ("a\tb", "text,other,score,error"),
+    "translate": ("one 1", "source,text,note,error"),
+    "language": ("the", "prompt,text,error"),
+}
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_every_task_has_a_table(predict, kind):
+    text, header = TABLES[kind]
+    code, out, _ = predict(kind, text, "--csv", "--length", 3, json_lines=False)
+    assert (code, out.splitlines()[0], len(table(out))) == (0, header, 1)
+    if kind == "tag":
+        (row,) = table(out)
+        assert row["tokens"] == text
+        assert len(row["tags"].split()) == 3
+        assert all(span["type"] in ("PER", "LOC") for span in json.loads(row["spans"]))
+
+
+def test_a_forecast_has_a_row_for_each_step(predict):
+    code, out, _ = predict("forecast", ";".join(["1,2"] * 30), "--csv", "--length", 3, json_lines=False)
+    rows = table(out)
+    assert (code, [row["step"] for row in rows]) == (0, ["1", "2", "3"])
+    assert all(float(row["forecast a"]) and float(row["forecast b"]) for row in rows)
+
+
+COLUMNS = {
+    "named": (["--text-column", "body"], "n.csv", "id,body\n1,fine\n", "fine"),
+    "another case": ([], "n.csv", "ID,Text\n1,fine\n", "fine"),
+    "the only column": ([], "n.csv", "Kommentar\nfine\n", "fine"),
+    "plain text": ([], "n.txt", "fine\n", "fine"),
+    "as in training": ([], "n.csv", "label,text\nx,fine\n", "fine"),
+}
+
+
+@pytest.mark.parametrize("case", COLUMNS)
+def test_a_file_may_call_its_columns_otherwise(predict, case):
+    arguments, name, content, text = COLUMNS[case]
+    code, answers, err = predict("classify", *arguments, file=(name, content))
+    assert (code, [answer["text"] for answer in answers]) == (0, [text]), err
+
+
+def test_a_missing_column_is_told_with_the_option_that_names_it(predict):
+    code, answers, err = predict("classify", file=("n.csv", "id,body\n1,fine\n"))
+    assert (code, answers) == (2, [])
+    assert "n.csv has no column 'text', which the run was trained on; it has 'id', 'body'." in err
+    assert "Name the column with --text-column." in err
+    assert "--other-column" in predict("score", file=("n.csv", "sentence1,body\n1,fine\n"))[2]
+    assert "--columns" in predict("forecast", file=("n.csv", "a,c\n" + "1,2\n" * 40))[2]
+    code, _, err = predict("classify", "--other-column", "id", file=("n.csv", "id,text\n1,fine\n"))
+    assert (code, "--other-column: this run of task classify has no such column" in err) == (2, True)
+    code, answers, _ = predict("forecast", "--columns", "a,c", file=("n.csv", "a,c\n" + "1,2\n" * 40))
+    assert (code, set(answers[0]["forecast"][0])) == (0, {"a", "b"})
+
+
+def test_words_of_a_table_are_split_as_in_training_and_texts_as_texts(predict):
+    _, (one,), _ = predict("tag", file=("n.jsonl", jsonl([{"tokens": "Anna1, sees"}])))
+    assert one["tokens"] == ["Anna1,", "sees"]
+    _, (one,), _ = predict("tag", file=("n.txt", "Anna1, sees\n"))
+    assert one["tokens"] == ["Anna1", ",", "sees"]
+    _, answers, _ = predict("tag", file=("n.jsonl", jsonl([{"tokens": ["a", None]}, {"tokens": ["a", "b c"]}])))
+    assert "expected a list of words, got one with null in it" in answers[0]["error"]
+    assert answers[1]["tokens"] == ["a", "b c"]
+
+
+def test_people_see_where_an_answer_is_missing(predict):
+    code, out, _ = predict("classify", "--top", 1, file=("n.csv", "id,text\n1,fine\n2,a,b\n"), json_lines=False)
+    assert (code, out.splitlines()[1]) == (0, "(no answer: line 3: expected 2 columns, got 3)")
+
+
+def test_answers_come_while_standard_input_is_open(runs):
+    command = [sys.executable, "-m", "thalweg", "predict", str(runs["classify"]), "--json"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(b"fine thing\n\n")
+        assert json.loads(process.stdout.readline())["line"] == 1
+        assert json.loads(process.stdout.readline())["line"] == 2
+        process.stdin.close()
+        assert process.wait(60) == 0
+
+
+def test_python_says_where_an_input_cannot_be_answered_or_gives_the_other_answers(runs, tmp_path):
+    run, path = load(runs["classify"]), tmp_path / "n.csv"
+    path.write_text("id,body\n1,fine\n2,a,b\n3,awful\n")
+    with pytest.raises(InputError, match=r"Input 2: expected a text, got null\."):
+        run.predict(["a", None])
+    answers = run.predict(["a", None, "b"], errors="null")
+    assert [answer["label"] is None for answer in answers] == [False, True, False]
+    assert answers[1]["error"] == "expected a text, got null"
+    with pytest.raises(InputError, match=r"n\.csv, line 3: expected 2 columns, got 3; correct it, or use errors="):
+        run.predict(path, text_column="body")
+    answers = run.predict(str(path), text_column="body", errors="null")
+    assert [answer["text"] for answer in answers] == ["fine", None, "awful"]
+    with pytest.raises(InputError, match="inputs are given as a list"):
+        run.predict("a fine day")
+    with pytest.raises(InputError, match="there is no such file"):
+        run.predict("nothing.csv")
+    with pytest.raises(InputError, match=r'must be "raise" or "null"; got'):
+        run.predict(["a"], errors="ignore")

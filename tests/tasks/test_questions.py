@@ -1,0 +1,38 @@
+"""Questions put to a network: what values are, and which text is in a cell."""
+
+import pytest
+
+from thalweg.tasks.questions import Question, flat, joined, kind_of, text_problem, texts_in
+
+CELLS = {
+    "texts": (["a", ""], ["a", ""], ""),
+    "numbers are texts as in training": ([5, 2.5], ["5", "2.5"], ""),
+    "words": ([["a", "b"]], ["a b"], ""),
+    "null": (["a", None], ["a", ""], "expected a text, got null"),
+    "not a number": ([float("nan")], ["nan"], "expected a text, got null"),
+    "object": ([{"a": 1}], ["{'a': 1}"], "expected a text, got an object"),
+}
+
+
+@pytest.mark.parametrize("case", CELLS)
+def test_texts_of_cells(case):
+    cells, texts, problem = CELLS[case]
+    assert texts_in(cells) == (texts, problem)
+
+
+def test_what_a_value_is_is_said_in_words():
+    values = [None, True, 1, 1.5, "a", [1], (1,), {}, float("nan"), b"a"]
+    assert [kind_of(value) for value in values] == [
+        "null", "true or false", "a number", "a number", "a text", "a list", "a list", "an object", "null", "bytes",
+    ]  # fmt: skip
+    assert text_problem("a") == ""
+    assert text_problem(3, "a prompt") == "expected a prompt, got a number"
+    assert (Question("a").where, Question("a", 3).where) == ("", "line 3: ")
+
+
+def test_labels_are_joined_by_a_character_that_none_has():
+    assert joined([], ["a"]) == ""
+    assert joined(["a", "b"], ["a", "b"]) == "a;b"
+    assert joined(["a", "b"], ["a", "b", ";", "|"]) == "a,b"
+    assert joined(["a"], ["a", ";|,"]) == ["a"]
+    assert flat([{"x": 1}, {"x": 2}], ["x"]) == {"x_1": 1, "x_2": 2}
