@@ -38,6 +38,7 @@ TESTED_IN = {
     "data/columns/role_names.py": "data/columns/test_scores.py",
     "data/inspection/tallies.py": "data/inspection/test_inspection.py",
     "data/containers/": "data/containers/test_several.py",
+    "data/containers/plain.py": "data/containers/test_arrow.py",
     "data/files/": "data/files/test_sources.py",
     "data/files/archive.py": "data/containers/test_several.py",
     "data/files/formats/": "data/files/formats/test_formats.py",

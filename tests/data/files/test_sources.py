@@ -249,7 +249,7 @@ BAD = {
     ),
     "broken bz2": ("a.csv.bz2", bz2.compress(b"text,label\na,b\n" * 99)[:20] + b"x" * 99, "can't be read|damaged"),
     "zip": ("a.csv", b"PK\x03\x04" + b"x" * 99, "the archive is damaged or can't be read"),
-    "parquet": ("a.csv", b"PAR1" + b"x" * 99, "got a Parquet file"),
+    "parquet": ("a.csv", b"PAR1" + b"x" * 99, "the file is damaged"),
 }
 
 

@@ -21,9 +21,14 @@ RATIO_FROM: Final = 100_000_000  # bytes of a file from which the ratio counts
 _NO_DATA: Final = re.compile(r"(^|/)(__MACOSX/|\.[^/]*$|(readme|license|licence|copying|changes|citation)[^/]*$)", re.I)
 
 
+def is_zip(start: bytes) -> bool:
+    """Whether a file with these first bytes is a zip archive, as the files of office programs are, too."""
+    return start.startswith((b"PK\x03\x04", b"PK\x05\x06"))
+
+
 def is_archive(path: Path, start: bytes) -> bool:
     """Whether a file with these first bytes is an archive by content (zip) or by ending (tar)."""
-    return start.startswith((b"PK\x03\x04", b"PK\x05\x06")) or path.name.lower().endswith(ARCHIVES[1:])
+    return is_zip(start) or path.name.lower().endswith(ARCHIVES[1:])
 
 
 def part_of(path: Path) -> tuple[Path, str | None]:
@@ -51,10 +56,12 @@ def exists(path: Path) -> bool:
 
 
 def data_files(path: Path) -> list[str]:
-    """Return the names of the files in an archive that may hold data: no folders, hidden files, or notes on them.
+    """Return the names of the files in an archive that may hold data: no hidden files, and no notes on them."""
+    return [name for name in all_files(path) if not _NO_DATA.search(name)]
 
-    Raises `InputError` when it can't be read.
-    """
+
+def all_files(path: Path) -> list[str]:
+    """Return the names of all files in an archive, without folders; raise `InputError` when it can't be read."""
     try:
         if _is_zip(path):
             with zipfile.ZipFile(path) as archive:
@@ -68,11 +75,13 @@ def data_files(path: Path) -> list[str]:
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, ValueError) as error:
         raise InputError(f"{path}: the archive is damaged or can't be read ({error}).") from None
     _require(path, len(names) <= MAX_ENTRIES, f"it has more than {MAX_ENTRIES:,} entries")
-    return [name for name in names if not _NO_DATA.search(name)]
+    return names
 
 
 def open_part(path: Path, part: str) -> IO[bytes]:
     """Open one file inside an archive for reading; an InputError tells of one that is missing, encrypted or a bomb."""
+    if not is_archive(path, _start(path)):
+        raise InputError(f"{path}{PART}{part}: there is no such file, and {path} is no archive with a {part!r} in it.")
     try:
         if _is_zip(path):
             with zipfile.ZipFile(path) as archive:
@@ -111,8 +120,15 @@ class _FromTar(io.BufferedReader):
 
 
 def _is_zip(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(2) == b"PK"
+    return is_zip(_start(path))
+
+
+def _start(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(16)
+    except OSError as error:
+        raise InputError(f"{path}: the file can't be opened ({error.strerror}).") from None
 
 
 def _same(name: str, wanted: str) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final, final
+from typing import Any, Final, final
 
 from thalweg.data.containers.container import open_container
 from thalweg.data.files.base import AbstractSource, BadRows, Chunk
@@ -114,8 +114,9 @@ def open_source(
         raise InputError("-: standard input can be read only once, as a stream; use --online, or save it to a file.")
     if kind is None:
         refuse_by_ending(Path(path))
-    options = {"skip_bad_rows": skip_bad_rows, "header": header, "max_line_length": max_line_length}
-    if (opened := open_container(path, partial(open_source, **{"kind": kind, **options}))) is not None:
+    options: dict[str, Any] = {"skip_bad_rows": skip_bad_rows, "header": header}
+    open_file = partial(open_source, kind=kind, max_line_length=max_line_length, **options)
+    if (opened := open_container(path, open_file, **options)) is not None:
         return opened
     path = Path(path)
     lines = LineReader(path, max_line_length=max_line_length, skip_bad_rows=skip_bad_rows)
