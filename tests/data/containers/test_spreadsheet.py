@@ -88,8 +88,8 @@ def zipped(path, *names):
 BROKEN = {
     "old": ("a.xls", lambda path: path.write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"x" * 99), "before 2007"),
     "ods": ("a.ods", lambda path: zipped(path, "content.xml", "META-INF/manifest.xml"), "an OpenDocument file"),
-    "docx": ("a.docx", lambda path: zipped(path, "word/document.xml"), "a Word document"),
-    "pptx": ("a.pptx", lambda path: zipped(path, "ppt/presentation.xml"), "a presentation"),
+    "docx": ("a.xyz", lambda path: zipped(path, "word/document.xml"), "a Word document"),
+    "pptx": ("b.xyz", lambda path: zipped(path, "ppt/presentation.xml"), "a presentation"),
     "epub": ("a.epub", lambda path: zipped(path, "META-INF/container.xml"), "an e-book"),
     "xlsb": ("a.xlsb", lambda path: zipped(path, "xl/workbook.bin"), "a binary Excel workbook"),
     "damaged": ("a.xlsx", lambda path: zipped(path, "xl/workbook.xml"), "the workbook is damaged"),

@@ -9,7 +9,7 @@ from typing import Any, Final
 from thalweg.data.containers.plain import are_dates, as_date, plain
 from thalweg.data.containers.rows import Columns, RowSource
 from thalweg.data.files.base import AbstractSource, BadRows
-from thalweg.data.files.delimited import named_columns
+from thalweg.data.files.table.header import read_header
 from thalweg.errors import InputError
 
 XLSX: Final = "xlsx"
@@ -107,10 +107,13 @@ def _source(
         for place in range(max(len(cells) for _, cells in head))
         if any(_cell(c, place) is not None for _, c in head)
     ]
-    as_text = [["" if (v := _cell(cells, place)) is None else str(plain(v)) for place in used] for _, cells in head]
-    columns, has_header, more = named_columns(name, head[0][0], as_text, needs_header=False, header=header)
-    first = head[0][0] + has_header
-    shown = [[_cell(cells, place) for _, cells in head[has_header:]] for place in used]
+    texts = [
+        (line, ["" if (v := _cell(row, place)) is None else str(plain(v)) for place in used]) for line, row in head
+    ]
+    found = read_header(name, texts, is_tsv=False, header=header)
+    columns, first, more = found.columns, found.line, found.notes
+    used = used[: len(columns)]
+    shown = [[_cell(cells, place) for line, cells in head if line >= first] for place in used]
     if unsaved := [
         column for column, values in zip(columns, shown, strict=True) if not any(v is not None for v in values)
     ]:
