@@ -22,7 +22,9 @@ from thalweg.training.recipe.recipe import Options
 from thalweg.training.session.reading import open_data
 
 SHOWN_LABELS = 20
+SHOWN_ROWS = 5
 SHOWN_CHARACTERS = 160
+SHOWN_LABEL = 60
 BAR = 30
 
 
@@ -73,6 +75,15 @@ def _parts(found: Inspection, guess: list[str], seen: list[dict[str, Any]], num_
     if found.num_bad_rows:
         yield f"{counted(found.num_bad_rows, 'row')} cannot be read:"
         yield from (f"  line {row.line}: {row.reason}" for row in found.bad_rows)
+    if found.num_unusable:
+        them = "them" if found.num_unusable > 1 else "it"
+        yield (
+            f"{counted(found.num_unusable, 'row')} cannot be used by the task {found.task}: thalweg train refuses "
+            f"{them}, or leaves {them} out with --skip-bad-rows:"
+        )
+        yield from (f"  line {row.line}: {row.reason}" for row in found.unusable_rows)
+        if (more := found.num_unusable - len(found.unusable_rows)) > 0:
+            yield f"  ... and {counted(more, 'more row')}."
     if found.labels:
         yield from ("", _labels(found.labels))
     if found.lengths:
@@ -80,7 +91,9 @@ def _parts(found: Inspection, guess: list[str], seen: list[dict[str, Any]], num_
     if found.numbers:
         yield from ("", _numbers(found))
     yield from ("", Text("Findings", style="bold"))
-    yield from list(_findings(found, num_valid)) or ["  No problems found."]
+    findings = list(_findings(found, num_valid))
+    yield from findings
+    yield f"  {'Looked for' if findings else 'Nothing found. Looked for'}: {'; '.join(found.looked_for)}."
     yield ""
     yield Text("What the model will see (before tokenization)", style="bold")
     for row in seen:
@@ -102,11 +115,17 @@ def _labels(labels: dict[str, int]) -> Table:
     table = _table(f"{len(labels):,} labels", ("label", "rows", "percent", ""))
     total, most = sum(labels.values()), max(labels.values())
     for name, count in list(labels.items())[:SHOWN_LABELS]:
-        table.add_row(Text(name), f"{count:,}", f"{count / total:.1%}", "█" * max(1, round(BAR * count / most)))
+        table.add_row(Text(_short(name)), f"{count:,}", f"{count / total:.1%}", "█" * max(1, round(BAR * count / most)))
     if len(labels) > SHOWN_LABELS:
         rest = sum(list(labels.values())[SHOWN_LABELS:])
         table.add_row(f"({len(labels) - SHOWN_LABELS:,} more)", f"{rest:,}", f"{rest / total:.1%}", "")
     return table
+
+
+def _short(label: str) -> str:
+    """Return a label on one line, with what is no text escaped."""
+    shown = visible(label)
+    return shown if len(shown) <= SHOWN_LABEL else f"{shown[: SHOWN_LABEL - 3]}..."
 
 
 def _lengths(found: Inspection) -> Table:
@@ -137,6 +156,11 @@ def _findings(found: Inspection, num_valid: int) -> Iterator[str]:
         if (more := found.num_duplicates - len(found.duplicates)) > 0:
             yield f"    ... and {counted(more, 'more row')}."
     yield from _conflicts(found)
+    yield from (f"  {sentence}" for sentence in found.label_problems)
+    if found.num_unlabeled:
+        verb = "has" if found.num_unlabeled == 1 else "have"
+        rows = f"{counted(found.num_unlabeled, 'row')} {verb} no label"
+        yield f"  {rows} and {_be(found.num_unlabeled)} left out (lines {_listed(found.unlabeled_lines)})."
     for one in found.lengths:
         if one.num_empty:
             texts = f"{counted(one.num_empty, 'text')} of '{one.column}' {_be(one.num_empty)}"
@@ -146,19 +170,15 @@ def _findings(found: Inspection, num_valid: int) -> Iterator[str]:
             texts = f"{counted(one.num_too_long, 'text')} of '{one.column}' {_be(one.num_too_long)}"
             yield f"  {texts} longer than --max-length (lines {where})."
     for one in found.numbers:
-        if one.num_missing:
+        if one.num_missing and one.column in found.choice.series:
             values = f"{counted(one.num_missing, 'value')} of '{one.column}' {_be(one.num_missing)}"
             yield f"  {values} missing (lines {_listed(one.missing_lines)})."
-        if one.num_unreadable:
-            listed = "; ".join(f"line {line}: {value!r}" for line, value in one.unreadable)
-            values = f"{counted(one.num_unreadable, 'value')} of '{one.column}'"
-            yield f"  {values} {'is no number' if one.num_unreadable == 1 else 'are not numbers'} ({listed})."
-    if found.num_unequal:
-        where = _listed(found.unequal_lines)
-        yield f"  {found.num_unequal:,} rows have different numbers of words and tags (lines {where})."
     if found.num_shared:
         rows = f"{counted(found.num_shared, 'row')} (lines {_listed(found.shared_lines)})"
         yield f"  {problems.trained_on(found.num_shared / found.num_valid_rows)}: {rows}."
+    if found.num_valid_unusable:
+        first = "; ".join(f"line {row.line}: {row.reason}" for row in found.valid_unusable_rows[:SHOWN_ROWS])
+        yield f"  {counted(found.num_valid_unusable, 'validation row')} cannot be read or used ({first})."
     for label, count in list(found.unseen_labels.items())[:SHOWN_LABELS]:
         yield f"  Label {label!r} is in {counted(count, 'validation row')} and in no training row."
     if constant := [repr(one.column) for one in found.numbers if one.count > 1 and one.minimum == one.maximum]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import statistics
 
 import pytest
@@ -119,6 +120,51 @@ def test_labels_of_rows_with_several_are_counted_one_by_one(tmp_path):
     assert found.conflicts[0].labels == ("a, b", "b")
 
 
+LABELS = [
+    (["pos", "pos ", "neg"], {"pos": 2, "neg": 1}, 0, []),
+    (["a", "", "b", " "], {"a": 1, "b": 1}, 2, []),
+    (["a", "a"], {"a": 2}, 0, [r"Expected at least two different labels in column 'label', got only one \('a'\)"]),
+    (["Spam", "spam", "spam", "ham"], {"spam": 2, "Spam": 1, "ham": 1}, 0, [r"written: 'spam' \(2\), 'Spam' \(1\)\."]),
+    (["1", "1.0", "2"], {"1": 1, "1.0": 1, "2": 1}, 0, [r"written: '1' \(1\), '1\.0' \(1\)\."]),
+    (
+        ["none", "x", "NA"],
+        {"none": 1, "x": 1, "NA": 1},
+        0,
+        [r"'none' \(1 row\), 'NA' \(1 row\) are labels, not a miss"],
+    ),
+    ([f"n{i}" for i in range(30)], dict.fromkeys((f"n{i}" for i in range(30)), 1), 0, [r"All 30 labels .* come once"]),
+]
+
+
+@pytest.mark.parametrize(("values", "labels", "num_unlabeled", "sentences"), LABELS)
+def test_labels_are_read_as_training_reads_them(tmp_path, values, labels, num_unlabeled, sentences):
+    rows = [f'text number {i},"{value}"' for i, value in enumerate(values)]
+    named = {"text": "text", "label": "label"}
+    found = look(write(tmp_path, "a.csv", ["text,label", *rows]), "classify", named)
+    assert (found.labels, found.num_unlabeled) == (labels, num_unlabeled)
+    assert len(found.label_problems) == len(sentences)
+    for pattern, sentence in zip(sentences, found.label_problems, strict=True):
+        assert re.search(pattern, sentence), sentence
+
+
+def test_what_was_looked_for_is_told(tmp_path):
+    source = write(tmp_path, "a.csv", LINES)
+    found = look(source, "classify")
+    assert "labels written in several ways" in found.looked_for
+    assert "texts longer than --max-length" not in found.looked_for
+    found = look(source, "classify", max_length=8, valid_source=source)
+    assert found.looked_for[-2:] == ["validation texts that are trained on", "validation labels that training lacks"]
+    assert "texts longer than --max-length" in found.looked_for
+
+
+def test_rows_of_a_validation_file_that_cannot_be_used_are_listed(tmp_path):
+    source = write(tmp_path, "a.csv", ["text,score", "a b,1", "c d,2.5"])
+    valid = write(tmp_path, "b.csv", ["text,score", "a b,1", "c d,high"])
+    found = look(source, "score", valid_source=valid)
+    assert (found.num_valid_rows, found.num_valid_unusable) == (1, 1)
+    assert found.to_json()["valid_unusable_rows"][0]["line"] == 3
+
+
 def test_pairs_with_numbers_are_described(tmp_path):
     rows = ["one two,three four,5.00", "one two,three four,5", "one two,other words,1.5", "x y,z z,high", "u v,w w,"]
     found = look(write(tmp_path, "a.csv", ["sentence1,sentence2,score", *rows]), "score", {"number": "score"})
@@ -141,8 +187,10 @@ def test_tags_are_counted_and_must_be_as_many_as_the_words(tmp_path):
         {"tokens": [], "tags": []},
     ]
     found = look(write(tmp_path, "a.jsonl", map(json.dumps, rows)), "tag")
-    assert (found.labels, found.rare_labels) == ({"O": 4, "B": 2}, [])
+    assert (found.labels, found.rare_labels) == ({"O": 3, "B": 1}, []), "a row that can't be used is left out"
     assert (found.num_unequal, found.unequal_lines) == (1, [2])
+    assert (found.num_rows, found.num_unusable) == (4, 1)
+    assert found.unusable_rows == [(2, "expected a tag for each word, got 1 words and 2 tags")]
     assert (found.lengths[0].maximum, found.lengths[0].num_empty) == (2, 1)
     assert (found.num_conflicts, found.conflicts[0].labels) == (1, ("O B", "O O"))
 
@@ -152,7 +200,7 @@ def test_series_have_statistics_and_no_duplicates(tmp_path):
         write(tmp_path, "a.csv", ["year,a,b", "1700,5,x", "1701,7,2.5", "1702,,2.5"]), "forecast", {"series": "a,b"}
     )
     assert [(one.column, one.count, one.num_missing, one.num_unreadable) for one in found.numbers] == [
-        ("a", 2, 1, 0),
+        ("a", 1, 1, 0),  # the row with x is left out
         ("b", 2, 0, 1),
     ]
     assert (found.lengths, found.num_duplicates) == ([], 0)

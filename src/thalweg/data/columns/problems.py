@@ -1,13 +1,18 @@
 """What is wrong with data, in sentences that inspecting a file and diagnosing a run have in common."""
 
 import math
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from thalweg.data.columns.facts import is_missing
+from thalweg.data.columns.notation import number_of
 from thalweg.errors import counted
 
 FEW_EXAMPLES: Final = 100  # fewer validation examples than these show differences of many points only
 MAX_NAMES: Final = 5
+MAX_NUMBERS: Final = 20  # more labels that are all numbers are rather amounts
+MIN_ONCE: Final = 20  # labels that come once each, and may be identifiers
 
 
 def smallest_difference(number: int, share: float = 0.5) -> float:
@@ -55,3 +60,86 @@ def trained_on(share: float) -> str:
         '3.1% of the validation texts are trained on'
     """
     return f"{share:.1%} of the validation texts are trained on"
+
+
+def one_label(labels: Sequence[str], column: str, noun: str = "label") -> str:
+    """Return the sentence about data with one label (tag) or none, with which there is nothing to learn.
+
+    Example:
+        >>> one_label(["a"], "topic")[:77]
+        "expected at least two different labels in column 'topic', got only one ('a'); "
+    """
+    got = f"only one ({labels[0]!r})" if labels else "none"
+    return (
+        f"expected at least two different {noun}s in column {column!r}, got {got}; there is nothing to learn here. Is "
+        "it the right column (--label-column)?"
+    )
+
+
+def label_sentences(labels: Mapping[str, int], column: str, noun: str = "label") -> list[str]:
+    """Return sentences about labels (tags) that may not be what they look like, by label with its number of rows.
+
+    They are about labels that differ only in how they are written, words such as "NA", and labels that are all numbers.
+
+    Example:
+        >>> label_sentences({"spam": 3, "Spam": 2, "ham": 5}, "label")[0][:68]
+        "Labels in column 'label' differ only in how they are written: 'spam'"
+    """
+    sentences = []
+    groups = alike(labels)
+    if groups:
+        shown = "; ".join(", ".join(f"{name!r} ({labels[name]:,})" for name in group) for group in groups[:MAX_NAMES])
+        more = f"; and {len(groups) - MAX_NAMES} more" if len(groups) > MAX_NAMES else ""
+        sentences.append(
+            f"{noun.capitalize()}s in column {column!r} differ only in how they are written: {shown}{more}. They are "
+            f"different {noun}s; if they mean the same, write them alike."
+        )
+    words = [name for name in labels if is_missing(name)]
+    if words and noun == "label":
+        shown = ", ".join(f"{name!r} ({counted(labels[name], 'row')})" for name in words[:MAX_NAMES])
+        sentences.append(
+            f"In column {column!r} {shown} {'is a label' if len(words) == 1 else 'are labels'}, not a missing value; "
+            "leave the field empty where there is no label."
+        )
+    if len(labels) > MAX_NUMBERS and noun == "label" and all(number_of(name) is not None for name in labels):
+        sentences.append(
+            f"The {len(labels):,} labels in column {column!r} are all numbers; --task score predicts them as numbers."
+        )
+    return sentences
+
+
+def alike(labels: Iterable[str]) -> list[list[str]]:
+    """Return the groups of labels that are the same but for case, spaces, code points, or decimals of a whole number.
+
+    Example:
+        >>> alike(["Spam", "ham", "spam", "1", "1.0", "two  words", "two words"])
+        [['Spam', 'spam'], ['1', '1.0'], ['two  words', 'two words']]
+    """
+    groups: dict[str, list[str]] = {}
+    for label in labels:
+        groups.setdefault(_bare(label), []).append(label)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def all_once(counts: Iterable[int], column: str) -> str:
+    """Return the sentence about labels that come once each, as identifiers do; nothing where one comes twice.
+
+    Example:
+        >>> all_once([1, 2], "id"), all_once([1] * 300, "id")[:59]
+        ('', "all 300 labels in column 'id' come once, as an identifier's")
+    """
+    counts = list(counts)
+    if len(counts) < MIN_ONCE or max(counts) > 1:
+        return ""
+    return (
+        f"all {len(counts):,} labels in column {column!r} come once, as an identifier's do, so that there is nothing "
+        "to learn; name another column with --label-column, or the task with --task (score for numbers)."
+    )
+
+
+def _bare(label: str) -> str:
+    number = number_of(label)
+    if number is not None:
+        return f"{number:.17g}"
+    text = unicodedata.normalize("NFKC", label).casefold()
+    return " ".join("".join(one for one in text if unicodedata.category(one) != "Cf").split())

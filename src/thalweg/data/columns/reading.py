@@ -103,6 +103,7 @@ def read_as(
     known_labels: Collection[str] | None = None,
     roles: Collection[str] | None = None,
     on_fault: Callable[[Fault], None] | None = None,
+    keeps_gaps: bool = False,
 ) -> "ReadSource":
     """Return the source with the chosen columns as the task reads them.
 
@@ -118,6 +119,7 @@ def read_as(
         known_labels: the labels (tags) that there may be; None: any. See also `ReadSource.know`.
         roles: the roles to read; None: all of the choice.
         on_fault: takes what is wrong with each row that is left out.
+        keeps_gaps: whether rows in which a series has no value stay even so; they do where no row may be left out.
 
     Example:
         >>> from thalweg import names
@@ -129,7 +131,7 @@ def read_as(
         <class 'float'>
     """
     source = source.source if isinstance(source, ReadSource) else source
-    return ReadSource(source, task, choice, skip_bad_rows, roles, on_fault, known_labels)
+    return ReadSource(source, task, choice, skip_bad_rows, roles, on_fault, known_labels, keeps_gaps)
 
 
 @final
@@ -145,10 +147,12 @@ class ReadSource(AbstractSource):
         roles: Collection[str] | None,
         on_fault: Callable[[Fault], None] | None,
         known_labels: Collection[str] | None,
+        keeps_gaps: bool,
     ) -> None:
         self.source = source
         self.skip_bad_rows = skip_bad_rows
         self.name, self.kind, self.notes = source.name, source.kind, source.notes
+        self._keeps_gaps = keeps_gaps or not skip_bad_rows
         self._on_fault = on_fault
         self._known: frozenset[str] | None = None
         self._listed = ""
@@ -195,6 +199,9 @@ class ReadSource(AbstractSource):
             raise InputError(f"{self.name}: expected rows of data, got none that can be used{first}; check the file.")
 
     def _source_chunks(self, size: int) -> Iterator[Chunk]:
+        if self._waiting is None or self.source.kind == "sample":  # a built-in set has no bad rows
+            yield from self.source.chunks(size)
+            return
         self.source._waiting = self._waiting  # its bad rows are this one's
         try:
             yield from self.source.chunks(size)
@@ -319,7 +326,7 @@ class ReadSource(AbstractSource):
             values = chunk.column(column)
             found: _Values = [number_of(value) for value in values]
             for place, number in enumerate(found):
-                if number is None and not (is_series and not self.skip_bad_rows and is_missing(values[place])):
+                if number is None and not (is_series and self._keeps_gaps and is_missing(values[place])):
                     faults.setdefault(place, _no_number(chunk, place, column, values[place]))
             return column, found
 

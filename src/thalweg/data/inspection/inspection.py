@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, final
 
+from thalweg.data.columns import problems
 from thalweg.data.columns.choice import Choice, Kind, TaskColumns
-from thalweg.data.columns.facts import as_text, is_missing
-from thalweg.data.columns.notation import number_of
-from thalweg.data.columns.reading import ReadSource
-from thalweg.data.files.base import AbstractSource, BadRow, Chunk
+from thalweg.data.columns.facts import as_text
+from thalweg.data.columns.reading import UNEQUAL, Fault, read_as
+from thalweg.data.files.base import NUM_LISTED, AbstractSource, BadRow, Chunk
 from thalweg.data.inspection.conflicts import Answer, Conflict, ConflictTally, hash_of
 from thalweg.data.inspection.tallies import SHOWN_LENGTH, Finding, Lengths, LengthTally, Numbers, NumberTally
 from thalweg.errors import InputError
@@ -29,11 +29,17 @@ class Inspection:
     columns: tuple[str, ...]  # all columns
     choice: Choice  # the columns chosen, with the sentence about it
     notes: list[str]  # choices made while opening the file
+    looked_for: list[str]  # what the findings are about
     num_rows: int  # rows that can be read
     num_bad_rows: int  # rows that can't
     bad_rows: list[BadRow]
+    num_unusable: int  # rows that can be read, and hold a value that the task can't use
+    unusable_rows: list[BadRow]
+    num_unlabeled: int  # rows without a label, which are left out
+    unlabeled_lines: list[int]
     labels: dict[str, int]  # label or tag -> number of occurrences, the most frequent first
     rare_labels: list[str]  # the labels (not tags) with fewer than 10 rows
+    label_problems: list[str]  # sentences about labels that may not be what they look like
     lengths: list[Lengths]  # of each column of texts
     numbers: list[Numbers]  # of each column of numbers
     num_duplicates: int  # rows whose text (pair of texts) came before
@@ -49,6 +55,8 @@ class Inspection:
     num_shared: int  # rows of the validation file whose text is also in the data
     shared_lines: list[int]  # in the validation file
     unseen_labels: dict[str, int]  # labels of the validation file that the data lack -> number of occurrences
+    num_valid_unusable: int  # rows of the validation file that can't be read or used
+    valid_unusable_rows: list[BadRow]
     preview: list[dict[str, Any]]  # the first rows, by the name of the chosen columns
 
     def to_json(self) -> dict[str, Any]:
@@ -58,7 +66,8 @@ class Inspection:
         plain["choice"]["notations"] = {column: one.name for column, one in self.choice.notations.items()}
         for name in ("lengths", "numbers", "conflicts"):
             plain[name] = [dataclasses.asdict(one) for one in plain[name]]
-        plain["bad_rows"] = [{"line": line, "reason": reason} for line, reason in self.bad_rows]
+        for name in ("bad_rows", "unusable_rows", "valid_unusable_rows"):
+            plain[name] = [{"line": line, "reason": reason} for line, reason in plain[name]]
         return plain
 
 
@@ -79,13 +88,15 @@ def inspect(
     of more than `max_length` words are counted, and `num_examples` of each finding listed. Texts are the same if they
     are once they are normalized. Unreadable data, or a validation file that lacks a chosen column, is an InputError.
     """
-    source = source.source if isinstance(source, ReadSource) else source
-    valid_source = valid_source.source if isinstance(valid_source, ReadSource) else valid_source
     look = _Look(task, choice, num_examples, max_length, num_preview, normalize)
-    for chunk in source.chunks():
+    read = read_as(source, task, choice, skip_bad_rows=True, on_fault=look.add_fault, keeps_gaps=True)
+    for chunk in read.chunks():
         look.add(chunk)
-    shared: Finding[int] = Finding(num_examples)
-    num_valid, unseen = _compare(look, valid_source, shared) if valid_source else (0, {})
+    source, shared, valid = read.source, Finding[int](num_examples), None
+    num_valid, unseen = 0, {}
+    if valid_source is not None:
+        valid = read_as(valid_source, task, choice, skip_bad_rows=True, keeps_gaps=True)
+        num_valid, unseen = _compare(look, valid, shared)
     labels = dict(look.labels.most_common())
     conflicts = look.conflicts.result(num_examples)
     return Inspection(
@@ -95,11 +106,17 @@ def inspect(
         columns=source.columns,
         choice=choice,
         notes=list(source.notes),
-        num_rows=look.num_rows,
+        looked_for=look.looked_for(has_limit=max_length is not None, has_valid=valid is not None),
+        num_rows=look.num_rows + read.num_unusable_rows,
         num_bad_rows=source.num_bad_rows,
         bad_rows=list(source.bad_rows),
+        num_unusable=read.num_unusable_rows,
+        unusable_rows=look.unusable,
+        num_unlabeled=look.unlabeled.count,
+        unlabeled_lines=look.unlabeled.first,
         labels=labels,
         rare_labels=look.rare(labels),
+        label_problems=look.label_problems(labels),
         lengths=[tally.result() for tally in look.lengths.values()],
         numbers=[tally.result() for tally in look.numbers.values()],
         num_duplicates=look.duplicates.count,
@@ -115,6 +132,8 @@ def inspect(
         num_shared=shared.count,
         shared_lines=shared.first,
         unseen_labels=unseen,
+        num_valid_unusable=valid.num_bad_rows if valid else 0,
+        valid_unusable_rows=list(valid.bad_rows) if valid else [],
         preview=look.preview,
     )
 
@@ -150,6 +169,17 @@ class _Look:
         self.duplicates = Finding[tuple[int, int, str]](num_examples)
         self.conflicts = ConflictTally(single=self.target_kind is Kind.LABEL and not choice.is_multilabel)
         self.unequal = Finding[int](num_examples)
+        self.unlabeled = Finding[int](num_examples)
+        self.unusable: list[BadRow] = []
+
+    def add_fault(self, fault: Fault) -> None:
+        """Count a row that the task can't use."""
+        if len(self.unusable) < NUM_LISTED:
+            self.unusable.append(BadRow(fault.line, fault.reason))
+        if fault.column in self.numbers:
+            self.numbers[fault.column].add(fault.line, fault)
+        if fault.what == UNEQUAL:
+            self.unequal.add(fault.line)
 
     def add(self, chunk: Chunk) -> None:
         self.num_rows += len(chunk)
@@ -166,13 +196,10 @@ class _Look:
         if self.texts:
             for line, key, text, target in self.keyed(chunk):
                 self._remember(line, key, text, target)
-        for labels in self.label_lists(chunk):
+        for line, labels in zip(chunk.lines, self.label_lists(chunk), strict=False):
             self.labels.update(labels)
-        if Kind.WORDS in self.columns and Kind.TAGS in self.columns:
-            words, tags = chunk.column(self.columns[Kind.WORDS]), chunk.column(self.columns[Kind.TAGS])
-            for line, one, other in zip(chunk.lines, words, tags, strict=True):
-                if not (isinstance(one, list) and isinstance(other, list) and len(one) == len(other)):
-                    self.unequal.add(line)
+            if not labels and self.target_kind is Kind.LABEL and not self.choice.is_multilabel:
+                self.unlabeled.add(line)
 
     def keyed(self, chunk: Chunk) -> Iterator[tuple[int, int, str, str | None]]:
         """Line, hash of the text (pair of texts), text, and target (None: it has none) of each row that has a text."""
@@ -185,33 +212,54 @@ class _Look:
     def _target(self, value: Any) -> str | None:
         """What must be the same for two rows not to contradict each other; None for a row without a label."""
         if self.target_kind is Kind.NUMBER:
-            number = number_of(value)
-            if number is not None:
-                return f"{number:g}"  # 5 and 5.00 are no contradiction
-            return None if is_missing(value) else as_text(value)
-        if self.target_kind is Kind.LABEL and self.choice.is_multilabel:
-            parts = value if isinstance(value, list) else as_text(value).split(self.choice.separator)
-            return ", ".join(sorted({part for part in (as_text(one).strip() for one in parts) if part}))
-        text = as_text(value).strip()
-        return None if self.target_kind is Kind.LABEL and not text else text
+            return f"{value:g}"  # 5 and 5.00 are no contradiction
+        if self.target_kind is Kind.LABEL:
+            return ", ".join(sorted(value)) if isinstance(value, list) else value
+        return as_text(value).strip()
 
     def label_lists(self, chunk: Chunk) -> Iterator[list[str]]:
         """The labels of each row, or its tags."""
         if self.target is None or self.target_kind is Kind.NUMBER:
             return
-        separator = self.choice.separator
         for value in chunk.column(self.target):
-            if isinstance(value, list):
-                yield [as_text(one) for one in value]
-            elif separator and isinstance(value, str):
-                yield [part.strip() for part in value.split(separator) if part.strip()]
-            elif not (value is None or value == ""):
-                yield [as_text(value)]
+            yield value if isinstance(value, list) else [] if value is None else [value]
 
     def rare(self, labels: dict[str, int]) -> list[str]:
         """The labels of few rows; a sentence has many tags, so that these are not rows."""
         is_label = self.target_kind is Kind.LABEL
         return [label for label, count in labels.items() if is_label and count < MIN_ROWS_OF_A_LABEL]
+
+    def label_problems(self, labels: dict[str, int]) -> list[str]:
+        """Sentences about labels with which nothing can be learned, or that may not be what they look like."""
+        if self.target is None or self.target_kind not in (Kind.LABEL, Kind.TAGS):
+            return []
+        noun = "label" if self.target_kind is Kind.LABEL else "tag"
+        if len(labels) < 2:
+            sentence = problems.one_label(list(labels), self.target, noun)
+            return [f"{sentence[0].upper()}{sentence[1:]}"]
+        once = problems.all_once(labels.values(), self.target) if noun == "label" else ""
+        first = [f"{once[0].upper()}{once[1:]}"] if once else []
+        return [*first, *problems.label_sentences(labels, self.target, noun)]
+
+    def looked_for(self, *, has_limit: bool, has_valid: bool) -> list[str]:
+        """What the findings are about, with these columns."""
+        kind, found = self.target_kind, ["rows that can't be read or used"]
+        if self.texts:
+            found += ["repeated texts", "empty texts", *(["texts longer than --max-length"] if has_limit else [])]
+        noun = {Kind.LABEL: "label", Kind.TAGS: "tag", Kind.NUMBER: "number"}.get(kind) if kind else None
+        if noun and self.texts:
+            found.append(f"texts with different {noun}s")
+        if kind is Kind.LABEL:
+            found += ["rows without a label", "labels of few rows"]
+        if kind in (Kind.LABEL, Kind.TAGS):
+            found += [f"a single {noun}", f"{noun}s written in several ways"]
+        if self.numbers:
+            found += ["missing numbers", "columns that never change"]
+        if has_valid and self.texts:
+            found.append("validation texts that are trained on")
+        if has_valid and kind in (Kind.LABEL, Kind.TAGS):
+            found.append(f"validation {noun}s that training lacks")
+        return found
 
     def _remember(self, line: int, key: int, text: str, target: str | None) -> None:
         answer = Answer.of(line, target)

@@ -8,6 +8,7 @@ from typing import Final, Generic, TypeVar, final
 
 from thalweg.data.columns.facts import is_missing
 from thalweg.data.columns.notation import number_of
+from thalweg.data.columns.reading import MISSING, Fault
 
 QUANTILES: Final = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 SHOWN_LENGTH: Final = 200  # characters of a text in an example
@@ -120,9 +121,14 @@ class NumberTally:
         self.unreadable = Finding[tuple[int, str]](num_examples)
 
     def add(self, line: int, value: object) -> None:
-        """Take the value on `line`, whatever it is."""
+        """Take the value on `line`, whatever it is; a `Fault` stands for one that was left out."""
         number = number_of(value)
-        if number is not None:
+        if isinstance(value, Fault):
+            if value.what == MISSING:
+                self.missing.add(line)
+            else:
+                self.unreadable.add((line, str(value.value)[:SHOWN_LENGTH]))
+        elif number is not None:
             self.count += 1
             step = number - self.mean
             self.mean += step / self.count

@@ -16,6 +16,7 @@ from thalweg.data.arrays.batches import KEYS, Examples
 from thalweg.data.arrays.equal import View, WholeExamples, same_rows
 from thalweg.data.arrays.ragged import Ragged
 from thalweg.data.arrays.split import text_keys
+from thalweg.data.columns.problems import all_once, label_sentences, one_label
 from thalweg.data.columns.reading import ReadSource
 from thalweg.data.files.base import AbstractSource
 from thalweg.data.text.tokenizer import Tokenizer
@@ -76,11 +77,11 @@ class Classify(AbstractTask):
         labels = label_reader.read(source, columns["label"], texts.read(draft.add))
         notes = list(labels.notes)
         if len(labels.names) < 2:
-            only = f"only one label ({labels.names[0]!r})" if labels.names else "no labels"
-            raise InputError(
-                f"{source.name}: expected at least two different labels in column '{columns['label']}', got {only}; "
-                "a classifier has nothing to learn here. Is it the right column (--label-column)?"
-            )
+            raise InputError(f"{source.name}: {one_label(labels.names, columns['label'])}")
+        counts = labels.take(labels.present).counts()
+        if once := all_once(counts.tolist(), columns["label"]):
+            raise InputError(f"{source.name}: {once}")
+        notes += label_sentences(dict(zip(labels.names, counts.tolist(), strict=True)), columns["label"])
         in_valid, keys = np.zeros(len(labels), dtype=bool), draft.keys()
         if valid is None:
             in_valid = split_texts(keys, labels, settings.valid_share, source.name)

@@ -16,6 +16,7 @@ from thalweg.batch import Batch
 from thalweg.data.arrays.batches import Examples, pad
 from thalweg.data.arrays.equal import View, WholeExamples, same_rows
 from thalweg.data.arrays.ragged import IN_MEMORY, Ragged, RaggedBuilder
+from thalweg.data.columns.problems import one_label
 from thalweg.data.columns.reading import ReadSource
 from thalweg.data.files.base import AbstractSource
 from thalweg.data.text.tokenizer import Tokenizer
@@ -108,11 +109,7 @@ class Tag(AbstractTask):
             if is_linear:
                 pairs.update(itertools.pairwise(sentence.words))
         if len(names) < 2:
-            only = f"only {min(names)!r}" if names else "none"
-            raise InputError(
-                f"{source.name}: expected at least two different tags in column {columns['tags']!r}, got {only}; is it "
-                "the right column (--label-column)?"
-            )
+            raise InputError(f"{source.name}: {one_label(sorted(names), columns['tags'], 'tag')}")
         features = WordFeatures.fit(counts, pairs) if is_linear else None
         task = cls(WordReader.fit(counts, settings), sorted(names), settings.max_length, features)
         task.splitter = Splitter.fit(texts)
