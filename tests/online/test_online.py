@@ -11,7 +11,7 @@ import torch
 from thalweg.errors import InputError
 from thalweg.models.hashed import HashedTable
 from thalweg.online.classifier import OnlineClassifier
-from thalweg.online.learn import choose_label, learn_online
+from thalweg.online.learn import learn_online
 from thalweg.online.progress import OnlineRecord
 from thalweg.online.regressor import OnlineRegressor
 
@@ -381,17 +381,6 @@ def test_missing_keys_are_no_error():
         {"text": "c d", "label": "b"},
     ]
     assert run(rows * 5, OnlineClassifier()).num_scored == 20
-
-
-def test_label_column_is_chosen_by_its_name():
-    for columns, role, chosen in [
-        (["label", "text"], "label", "label"),
-        (["sentence", "Category"], "label", "Category"),
-        (["a", "b", "c"], "label", "c"),
-        (["score", "x"], "number", "score"),
-        (["x"], "label", None),
-    ]:
-        assert choose_label(columns, role) == chosen
 
 
 def test_stream_without_any_label_is_told():

@@ -150,6 +150,8 @@ def train(
             )
         options = load("thalweg.diagnosis.applying:applied")(apply, options)
     if online:
+        if resume is not None:
+            raise InputError("--resume is for runs, and a stream goes on by the same command; leave --resume out.")
         return load("thalweg.cli.stream:learn")(options, out, overwrite=overwrite, as_json=json, say=say)
     request = load("thalweg.training.session.plan:Request")(options, out, overwrite, resume, fast)
     return load("thalweg.cli.training:train_and_show")(request, console, say, as_json=json, quiet=quiet)

@@ -2,74 +2,137 @@
 
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from thalweg import names
 from thalweg.cli.output import print_json
-from thalweg.data.containers.opening import open_any
-from thalweg.data.files.base import AbstractSource
+from thalweg.data.containers.opening import open_any, reading_of
 from thalweg.data.files.incoming import open_stream
-from thalweg.errors import InputError
-from thalweg.online.base import remove_online
-from thalweg.online.learn import OnlineRecord, learn_online, load_online, source_rows
+from thalweg.errors import InputError, counted
+from thalweg.online.base import is_online, remove_online
+from thalweg.online.learn import OnlineModel, OnlineRecord, learn_online, load_online, source_rows
+from thalweg.online.roles import rows_behind
 from thalweg.status import Status
 from thalweg.training.folder.opening import skipped_rows
 from thalweg.training.folder.run import run_name
+from thalweg.training.recipe.options import OPTIONS
 from thalweg.training.recipe.recipe import Options
 from thalweg.training.steps.signals import Signals
 
 RECORD_SECONDS = 30.0
+# What a model that learns from a stream is made with, by the option that says it.
+_ARGUMENTS = {option.name: option.online for option in OPTIONS.values() if option.online}
 
 
 def learn(given: Options, out: Path, *, overwrite: bool, as_json: bool, say: Callable[[str], None]) -> int:
     """Learn from the stream to its end (or Ctrl-C), print the running score, and return the exit code."""
-    learners = {one: path for one in names.TASKS if (path := names.task_spec(one).online)}
-    task = given.get("task", next(iter(learners)))
-    if task not in learners:
-        raise InputError(f"--online learns the tasks {' and '.join(learners)}; got --task {task}.")
     name = given.get("source", "-")
     folder = out / run_name(given.get("name") or ("stream" if name == "-" else name))
     if overwrite and folder.exists():
         remove_online(folder)
-    if folder.exists():
-        model = load_online(folder)
-        say(f"Resuming {folder}, which has seen {model.progress.num_rows:,} rows (--overwrite to start over).")
-    else:
-        model = names.load(learners[task])(**_options(given))
-    skip = bool(given.get("skip_bad_rows"))
-    source = open_stream(sys.stdin.buffer, skip_bad_rows=skip) if name == "-" else open_any(name, skip_bad_rows=skip)
-    record, num_shown = None, 0
+    is_new = not folder.exists()
+    task, model = _model(given, folder)
+    before = (model.progress.num_rows, model.progress.num_rejected)
+    if not is_new:
+        say(f"Resuming {folder}, which has seen {counted(before[0], 'row')} (--overwrite to start over).")
+    for option in given:
+        if OPTIONS[option].online is None:
+            say(f"{OPTIONS[option].flag} has no effect on --online.")
+    reading = reading_of(given)
+    source = open_stream(sys.stdin.buffer, **reading) if name == "-" else open_any(name, **reading)
+    for note in source.notes:
+        say(note)
+    rows, seen = source_rows(source), None
+    if name != "-":
+        place = str(Path(name).resolve())
+        saved = model.progress.seen.get(place)
+        rows, seen = rows_behind(rows, place, saved)
+        if saved is not None:
+            say(f"Going on behind the first {counted(seen.num_rows, 'row')} of {name}, which have been learned.")
+    record, num_shown = None, before[0]
     header_due = not as_json
     with Signals() as signals:
         for record in learn_online(
-            _rows(source, signals),
+            _rows(rows, signals),
             model,
             label_column=given.get("label_column") or None,
             save_folder=folder,
             record_seconds=RECORD_SECONDS,
+            seen=seen,
+            say=say,
         ):
-            if header_due:
-                say(_header(record))
-                header_due = False
             if not as_json and record.num_rows > num_shown:  # the last one may say nothing new
+                if header_due:
+                    say(_header(record))
+                    header_due = False
                 say(_row(record))
                 num_shown = record.num_rows
-    if record is None:
-        raise InputError("The stream was empty; expected JSONL, or CSV with a header.")
+    assert record is not None
     for note in [*skipped_rows(source), *record.notes]:
         say(note)
+    progress = model.progress
+    new_rows, new_rejected = progress.num_rows - before[0], progress.num_rejected - before[1]
+    failure = ""
+    if new_rows and new_rows == new_rejected:
+        failure = f"Every row was rejected ({new_rows:,}); the last because: {progress.last_problem}"
+    elif not progress.num_learned:
+        failure = f"Nothing was learned: no row had a label{_where(model.label_column)}."
     status = Status.COMPLETED if signals.received is None else Status.INTERRUPTED
     if as_json:
         print_json(_summary(record, task, folder, status))
+    if failure and is_new and signals.received is None:
+        remove_online(folder)
+        say(f"{failure} Nothing was saved.")
+        return 1
+    if not new_rows:
+        say("There were no new rows.")
     say(f"Saved in {folder}; the same command resumes there, and `thalweg predict {folder}` answers.")
-    return 0 if signals.received is None else 128 + signals.received
+    if signals.received is not None:
+        return 128 + signals.received
+    if failure:
+        say(failure)
+    return 1 if failure else 0
 
 
-def _rows(source: AbstractSource, signals: Signals) -> Iterator[dict[str, object]]:
-    """Yield the source's rows until a signal comes; the current one is learned, then the score is printed."""
-    rows = source_rows(source)
+def _model(given: Options, folder: Path) -> tuple[str, OnlineModel]:
+    """Return the task and the model: the one in the folder, where there is one, or a new one."""
+    learners = {one: path for one in names.TASKS if (path := names.task_spec(one).online)}
+    if "task" in given and given["task"] not in learners:
+        raise InputError(f"--online learns the tasks {' and '.join(learners)}; got --task {given['task']}.")
+    options = _options(given)
+    if not folder.exists():
+        task = given.get("task", next(iter(learners)))
+        return task, names.load(learners[task])(**options)
+    if not is_online(folder):
+        raise InputError(f"{folder} holds something else than a model of a stream; choose another --name.")
+    model = load_online(folder)
+    own = next(task for task, path in learners.items() if names.load(path) is type(model))
+    values: dict[str, tuple[Any, Any]] = {"task": (own, given.get("task", own))}
+    for option, argument in _ARGUMENTS.items():
+        values[option] = (model.arguments[argument], options.get(argument, model.arguments[argument]))
+    label = model.label_column
+    values["label_column"] = (label, given.get("label_column") or label)
+    for option, (old, new) in values.items():
+        if old is not None and _shown(old) != _shown(new):
+            raise InputError(
+                f"{folder} was begun with {OPTIONS[option].flag} {_shown(old)} (got {_shown(new)}), and a stream keeps "
+                "its options while it goes on; leave it out, choose another --name, or start over with --overwrite."
+            )
+    return own, model
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, list | tuple) else str(value)
+
+
+def _where(column: str | None) -> str:
+    return "" if column is None else f" in column {column!r} (--label-column names another)"
+
+
+def _rows(rows: Iterator[Mapping[str, object]], signals: Signals) -> Iterator[Mapping[str, object]]:
+    """Yield the rows until a signal comes; the current one is learned, then the score is printed."""
     while signals.received is None:
         signals.interrupts = True
         try:
@@ -84,11 +147,11 @@ def _rows(source: AbstractSource, signals: Signals) -> Iterator[dict[str, object
 
 
 def _options(given: Options) -> dict[str, Any]:
-    """Return the options that mean something to an online learner."""
-    options = {"lr": given.get("lr"), "l2": given.get("l2"), "num_buckets": given.get("vocabulary_size")}
-    if given.get("text_column"):
-        options["columns"] = [given["text_column"]]
-    return {name: value for name, value in options.items() if value is not None}
+    """Return the options that mean something to an online learner, as its arguments."""
+    options = {argument: given[option] for option, argument in _ARGUMENTS.items() if given.get(option) is not None}
+    if "columns" in options:
+        options["columns"] = [options["columns"]]
+    return options
 
 
 def _header(record: OnlineRecord) -> str:

@@ -129,6 +129,18 @@ class AbstractOnlineModel(abc.ABC):
 
     @final
     @property
+    def kinds(self) -> Mapping[str, str]:
+        """The columns that are read, and as what: text, category or number."""
+        return self._linear.hasher.kinds
+
+    @final
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """What the model was made with."""
+        return self._arguments
+
+    @final
+    @property
     def num_bytes(self) -> int:
         """Memory of the weights as they are."""
         return self._linear.table.num_bytes

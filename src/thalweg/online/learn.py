@@ -9,16 +9,17 @@ from pathlib import Path
 from types import FrameType
 from typing import final
 
-from thalweg.data.columns.role_names import name_score
 from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError
 from thalweg.online.base import load_state
 from thalweg.online.classifier import OnlineClassifier
 from thalweg.online.progress import OnlineRecord, Outcome, Tally
 from thalweg.online.regressor import OnlineRegressor
+from thalweg.online.roles import LabelRole, RowsSeen, describe
 
 OnlineModel = OnlineClassifier | OnlineRegressor
 Row = Mapping[str, object]
+_MAX_TOLD = 20  # columns whose kinds are told as they come
 
 
 def learn_online(
@@ -30,6 +31,8 @@ def learn_online(
     save_seconds: float = 60.0,
     record_seconds: float = math.inf,
     on_row: Callable[[Row, Outcome], None] | None = None,
+    seen: RowsSeen | None = None,
+    say: Callable[[str], None] = lambda sentence: None,  # noqa: ARG005
 ) -> Iterator[OnlineRecord]:
     """Predict and learn row after row; yield a record each time the number of rows has doubled, and at the end.
 
@@ -45,12 +48,15 @@ def learn_online(
         rows: values by column; see `source_rows` for a file or standard input.
         model: a new one, or one loaded to resume. Its `progress` counts all rows, so `itertools.islice(rows,
             model.progress.num_rows, None)` resumes where a run over the same rows stopped.
-        label_column: column of the class or number; None takes what the model has learned before, or else chooses by
-            the names in the first row (the last column, when no name fits).
+        label_column: column of the class or number; None takes what the model has learned before, or else the first
+            column with a usual name such as label or class. Where none comes in 20 rows, which are held so long, the
+            best of the other names, or the last column that may be a label.
         save_folder: where the model is saved as it goes, and when the generator ends for any reason; None for nowhere.
         save_seconds: seconds between two saves, above 0.
         record_seconds: yield a record at least this often, too.
         on_row: called with each row that was read and its outcome (of a row without label: its prediction only).
+        seen: counts the rows of a file, and is saved with the model; see `rows_behind`.
+        say: takes sentences about the columns that were chosen.
 
     Yields:
         Records; the last one has `last` set.
@@ -77,7 +83,20 @@ def learn_online(
         raise ValueError("learn_online(save_seconds=..., record_seconds=...) must be above 0.")
     model.label_column = label_column or model.label_column
     progress = model.progress
-    run = _Run(model)
+    run = _Run(model, seen)
+    label = LabelRole(model.label_role, model.label_column, say)
+    shown: dict[str, str] = {}
+
+    def take(ready: Iterable[Row]) -> None:
+        for row in ready:
+            model.label_column = label.column
+            outcome = run.take(row)
+            if outcome is not None and on_row is not None:
+                on_row(row, outcome)
+        if len(shown) < _MAX_TOLD and (new := _new_kinds(model, shown)):
+            say(f"{'Also reads' if shown else 'Reads'} {describe(new)}.")
+            shown.update(new)
+
     next_record = 1 << progress.num_rows.bit_length()
     saved_rows = -1
     saved_at = recorded_at = run.started
@@ -86,9 +105,7 @@ def learn_online(
     try:
         for row in rows:
             with guard:
-                outcome = run.take(row)
-                if outcome is not None and on_row is not None:
-                    on_row(row, outcome)
+                take(label.ready(row))
             now = time.perf_counter()
             if save_folder is not None and now - saved_at >= save_seconds:
                 with guard:
@@ -99,14 +116,17 @@ def learn_online(
                 recorded_at = now
                 record = run.record(last=False)
                 if doubled:
-                    next_record *= 2
+                    next_record = 1 << progress.num_rows.bit_length()
                     progress.recent = Tally()
                 yield record
+        with guard:
+            take(label.rest())
         record = run.record(last=True)
     finally:
         try:
-            if save_folder is not None and saved_rows != progress.num_rows:
-                with guard:
+            with guard:
+                take(label.rest())
+                if save_folder is not None and saved_rows != progress.num_rows:
                     run.save(save_folder)
         finally:
             guard.remove()
@@ -115,10 +135,9 @@ def learn_online(
 
 def source_rows(source: AbstractSource) -> Iterator[dict[str, object]]:
     """Yield the rows of a file or of standard input (`open_stream`) by column, each as soon as it arrives."""
-    columns = source.columns
     for chunk in source.chunks(1024):
         for values in zip(*chunk.values, strict=True):
-            yield dict(zip(columns, values, strict=True))
+            yield dict(zip(chunk.columns, values, strict=True))
 
 
 def load_online(folder: str | Path) -> OnlineModel:
@@ -131,24 +150,18 @@ def load_online(folder: str | Path) -> OnlineModel:
     return OnlineClassifier.load(folder) if kind == OnlineClassifier.kind else OnlineRegressor.load(folder)
 
 
-def choose_label(columns: Iterable[str], role: str) -> str | None:
-    """Return the column whose name fits the `role` ("label" or "number") best; where none does, the last of several.
-
-    None if there is only one column and its name doesn't say that it is a label.
-    """
-    names = list(columns)
-    best = max(names, key=lambda name: name_score(name, role), default=None)
-    if best is not None and name_score(best, role) > 0:
-        return best
-    return names[-1] if len(names) > 1 else None
+def _new_kinds(model: OnlineModel, told: Mapping[str, str]) -> dict[str, str]:
+    """Return the columns that a model reads since it was last told which."""
+    kinds = model.kinds
+    return {} if len(kinds) == len(told) else {name: kind for name, kind in kinds.items() if name not in told}
 
 
 @final
 class _Run:
     """One run over a stream: takes rows, makes records."""
 
-    def __init__(self, model: OnlineModel) -> None:
-        self.model = model
+    def __init__(self, model: OnlineModel, seen: RowsSeen | None) -> None:
+        self.model, self.seen = model, seen
         self.started = time.perf_counter()
         self._rows_before = model.progress.num_rows
         self._seconds_before = model.progress.seconds
@@ -157,12 +170,12 @@ class _Run:
         """Predict and learn one row and count what came of it; None for a row that can't be read."""
         model, progress = self.model, self.model.progress
         progress.num_rows += 1
+        if self.seen is not None:
+            self.seen.add(row)
         try:
             if not isinstance(row, Mapping):
                 raise InputError(f"Expected a row of values by column, got {type(row).__name__}.")
             column = model.label_column
-            if column is None:
-                column = model.label_column = choose_label(row, model.label_role)
             label = row.get(column) if column is not None else None
             inputs = {name: value for name, value in row.items() if name != column}
             if label is None or (isinstance(label, str) and not label.strip()):
@@ -180,6 +193,8 @@ class _Run:
     def save(self, folder: str | Path) -> None:
         """Save the model with the time spent so far."""
         self.model.progress.seconds = self._seconds_before + time.perf_counter() - self.started
+        if self.seen is not None:
+            self.model.progress.seen[self.seen.name] = self.seen.to_dict()
         self.model.save(folder)
 
     def record(self, *, last: bool) -> OnlineRecord:

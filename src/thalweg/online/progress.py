@@ -88,6 +88,12 @@ class Progress:
     last: str | float | None = None  # the last class or number
     num_numbers: int = 0
     mean: float = 0.0  # of the true numbers
+    seen: dict[str, Any] = field(default_factory=dict)  # of each file the rows that were taken: `RowsSeen.to_dict()`
+
+    @property
+    def num_learned(self) -> int:
+        """Rows whose label was learned."""
+        return sum(self.counts.values()) + self.num_numbers
 
     def count_class(self, outcome: Outcome, label: str) -> None:
         """Count a labeled row of a classifier."""

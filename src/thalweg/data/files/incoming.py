@@ -5,9 +5,10 @@ import csv
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import chain
-from typing import IO, Any, final
+from itertools import chain, islice
+from typing import IO, Any, Final, cast, final
 
+from thalweg.data.columns.role_names import ALL_NAMES, normalized
 from thalweg.data.files.base import AbstractSource, BadRows, Chunk, Row
 from thalweg.data.files.delimited import REPEATED_HEADER
 from thalweg.data.files.jsonl import decoded
@@ -17,6 +18,13 @@ from thalweg.data.files.table.header import read_header
 from thalweg.errors import InputError
 
 _STREAM_KINDS = ("csv", "tsv", "jsonl")
+_ROWS_AHEAD: Final = 8  # of a table, to tell whether its first row holds names; none where these are usual ones
+_MAX_COLUMNS: Final = 1000  # keys of JSON objects that are listed as columns
+# UTF-32 before UTF-16, whose mark its own begins with.
+_WIDE_MARKS: Final = (
+    (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
+)  # fmt: skip
 
 
 @final
@@ -25,16 +33,17 @@ class StreamSource(AbstractSource):
     """Rows that come in over time; made by `open_stream`.
 
     It has the interface of a file's source, but a row is given once: every call of `rows` or `chunks` continues where
-    the last one stopped, and each chunk holds one row, so that nothing waits.
+    the last one stopped, and each chunk holds one row, so that nothing waits. The columns of a chunk are those of its
+    row; `columns` are all that have come so far, which grow with the keys of JSON objects.
     """
 
     name: str
     kind: str  # csv, tsv or jsonl
     columns: tuple[str, ...]
     notes: list[str]
-    _values: Iterator[tuple[int, list[Any]]]  # the line and the values of each row, as they come
+    _values: Iterator[tuple[int, dict[str, Any]]]  # the line and the values of each row, as they come
     _bad: BadRows | None
-    _ahead: list[tuple[int, list[Any]]] = field(default_factory=list)
+    _ahead: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
     _num_rows: int = 0
 
     def chunks(self, size: int = 1) -> Iterator[Chunk]:
@@ -51,7 +60,10 @@ class StreamSource(AbstractSource):
                 break
             self._num_rows += 1
             bad.check(num_rows=self._num_rows, at_end=False)
-            yield Chunk(self.columns, (row[0],), tuple([value] for value in row[1]))
+            line, values = row
+            if self.kind == "jsonl" and len(self.columns) < _MAX_COLUMNS:
+                self.columns = tuple(dict.fromkeys([*self.columns, *values]))[:_MAX_COLUMNS]
+            yield Chunk(tuple(values), (line,), tuple([value] for value in values.values()))
         if not self._num_rows:
             bad.check(num_rows=0, at_end=True)
             raise InputError(f"{self.name}: expected rows of data, got none that can be read.")
@@ -60,7 +72,7 @@ class StreamSource(AbstractSource):
         """The next row, which `rows` will give again; one only, since waiting for more would delay its answer."""
         if num_rows > 0 and not self._ahead and (row := next(self._values, None)):
             self._ahead.append(row)
-        return [Row(line, tuple(values)) for line, values in self._ahead[:num_rows]]
+        return [Row(line, tuple(values.values())) for line, values in self._ahead[:num_rows]]
 
 
 def open_stream(
@@ -68,35 +80,62 @@ def open_stream(
     kind: str | None = None,
     *,
     name: str = "standard input",
+    header: bool | None = None,
     skip_bad_rows: bool = False,
     max_line_length: int = MAX_LINE_LENGTH,
 ) -> StreamSource:
-    """Read rows from an open stream, best ``sys.stdin.buffer``; the text is UTF-8.
+    """Read rows from an open stream, best ``sys.stdin.buffer``; the text is UTF-8, or UTF-16 or -32 with its mark.
 
-    This waits for the first line, which tells the columns: the header of CSV and TSV, or the keys of the first object
-    of JSON Lines; also the `kind` (jsonl, csv, tsv) where that is None. Rows that can't be read, or have lines of more
+    This waits for the first line, which tells the `kind` (jsonl, csv, tsv) where that is None, and the columns of CSV
+    and TSV; a first line whose names are none of the usual ones is compared with the next few, unless `header` says
+    whether it holds names. Each JSON object has the keys that it has. Rows that can't be read, or have lines of more
     than `max_line_length` characters, are bad; with `skip_bad_rows` there may be any number of them. Raises
-    `InputError` when the stream ends before a first row, or the first line tells no columns; `ValueError` for another
-    `kind`.
+    `InputError` when the stream ends before a first row, is a JSON list or of another `kind`, or two columns have one
+    name.
     """
     if kind is not None and kind not in _STREAM_KINDS:
-        raise ValueError(f"open_stream(kind=...) must be one of {', '.join(_STREAM_KINDS)}; got {kind!r}.")
+        raise InputError(
+            f"{name}: a stream is {', '.join(_STREAM_KINDS[:-1])} or {_STREAM_KINDS[-1]}; got --kind {kind}."
+        )
     bad = BadRows(name, skip=skip_bad_rows)
-    # A text layer would decode (and fail) on its own; the bytes below it tell which line is bad.
-    lines = _lines(file.buffer if isinstance(file, io.TextIOWrapper) else file, bad, max_line_length)
+    lines = _lines(_decoding(file), bad, max_line_length)
     first = next((pair for pair in lines if pair[1].strip()), None)
     if first is None:
+        if bad.count:
+            bad.check(num_rows=0, at_end=True)
         raise InputError(f"{name}: expected rows of data, got an empty stream; check the command before the pipe.")
+    start = first[1].lstrip()
     if kind is None:
-        kind = "jsonl" if first[1].lstrip().startswith("{") else "tsv" if "\t" in first[1] else "csv"
+        kind = "jsonl" if start.startswith("{") else "tsv" if "\t" in first[1] else "csv"
+    if start.startswith("[") and kind != "tsv" and (kind == "jsonl" or start[1:].lstrip()[:1] in ("", "{", "[")):
+        raise InputError(
+            f"{name}, line {first[0]}: expected one JSON object on each line, got a JSON list; take it apart before "
+            "the pipe, for example with jq -c '.[]'."
+        )
     if kind == "jsonl":
-        return _json_stream(name, first, lines, bad)
-    return _table_stream(name, kind, first, lines, bad)
+        return StreamSource(name, "jsonl", (), [], _objects(chain([first], lines), bad), bad)
+    return _table_stream(name, kind, first, lines, bad, has_header=header)
+
+
+def _decoding(file: IO[Any]) -> IO[Any]:
+    """Return the stream as bytes, which tell the line of one that is no UTF-8; as text where it begins with a mark."""
+    # A text layer would decode (and fail) on its own; the bytes below it tell which line is bad.
+    file = file.buffer if isinstance(file, io.TextIOWrapper) else file
+    if isinstance(file, io.BytesIO):
+        file = io.BufferedReader(cast(io.RawIOBase, file))
+    if not isinstance(file, io.BufferedReader):
+        return file
+    start = file.peek(4)
+    for mark, encoding in _WIDE_MARKS:
+        if start.startswith(mark):
+            return io.TextIOWrapper(file, encoding, errors="replace")
+    return file
 
 
 def _lines(file: IO[Any], bad: BadRows, max_length: int) -> Iterator[tuple[int, str]]:
     """Line number and text of each line as it comes, with a line feed; what can't be read is an empty line."""
     number = 0
+    is_wide = isinstance(file, io.TextIOWrapper)
     while line := file.readline(max_length + 1):
         number += 1
         if len(line) > max_length and line[-1:] not in ("\n", b"\n"):
@@ -112,31 +151,31 @@ def _lines(file: IO[Any], bad: BadRows, max_length: int) -> Iterator[tuple[int, 
                 bad.add(number, f"expected UTF-8 text, got the byte 0x{line[error.start]:02x}")
                 line = "\n"
         if "\0" in line:
-            bad.add(number, "the line has a NUL byte")
+            bad.add(number, "the line has a NUL byte, so this is not plain text (or UTF-16 without a byte-order mark)")
+            line = "\n"
+        elif is_wide and "\ufffd" in line:
+            bad.add(number, f"expected {file.encoding.upper()} text, got bytes that are none")
             line = "\n"
         yield number, line.rstrip("\r\n") + "\n"
 
 
-def _json_stream(name: str, first: tuple[int, str], lines: Iterator[tuple[int, str]], bad: BadRows) -> StreamSource:
-    row = decoded(first[1])
-    if not isinstance(row, dict) or not row:
-        problem = "got an empty one" if isinstance(row, dict) else row
-        raise InputError(f"{name}, line {first[0]}: expected one JSON object on each line; {problem}.")
-    columns = tuple(row)
-
-    def values() -> Iterator[tuple[int, list[Any]]]:
-        for line, text in chain([first], lines):
-            row = decoded(text)
-            if isinstance(row, dict):
-                yield line, [row.get(column) for column in columns]
-            elif row is not None:
-                bad.add(line, row)
-
-    return StreamSource(name, "jsonl", columns, [], values(), bad)
+def _objects(lines: Iterator[tuple[int, str]], bad: BadRows) -> Iterator[tuple[int, dict[str, Any]]]:
+    for line, text in lines:
+        row = decoded(text)
+        if isinstance(row, dict) and row:
+            yield line, row
+        elif row is not None:
+            bad.add(line, "the JSON object is empty" if isinstance(row, dict) else row)
 
 
 def _table_stream(
-    name: str, kind: str, first: tuple[int, str], lines: Iterator[tuple[int, str]], bad: BadRows
+    name: str,
+    kind: str,
+    first: tuple[int, str],
+    lines: Iterator[tuple[int, str]],
+    bad: BadRows,
+    *,
+    has_header: bool | None,
 ) -> StreamSource:
     number, text = first
     delimiter = separator_line(text.rstrip("\n"))
@@ -163,18 +202,18 @@ def _table_stream(
 
     rows = records()
     header = next(rows, (number, [""]))
-    # One row is all that may be waited for, so it holds names unless it looks like data by itself.
-    found = read_header(name, [header], is_tsv=kind == "tsv", header=None)
+    is_known = has_header is not None or all(normalized(cell) in ALL_NAMES for cell in header[1])
+    ahead = [] if is_known else list(islice(rows, _ROWS_AHEAD))
+    found = read_header(name, [header, *ahead], is_tsv=kind == "tsv", header=has_header)
     columns = found.columns
-    if found.row is None:
-        rows = chain([header], rows)
+    rows = chain((pair for pair in [header, *ahead] if 0 < found.line <= pair[0]), rows)
 
-    def values() -> Iterator[tuple[int, list[Any]]]:
+    def values() -> Iterator[tuple[int, dict[str, Any]]]:
         for line, row in rows:
             if row == found.row:
                 bad.leave_out(line, REPEATED_HEADER)
             elif len(row) == len(columns) or (len(row) > len(columns) and not any(row[len(columns) :])):
-                yield line, row[: len(columns)]
+                yield line, dict(zip(columns, row, strict=False))
             else:
                 bad.add(line, f"expected {len(columns)} columns, got {len(row)}")
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, final, get_type_hints
 
 from thalweg import names
+from thalweg.status import Status
 from thalweg.training.recipe.defaults import Values
 from thalweg.training.recipe.defaults import (
     label_smoothing as _label_smoothing,
@@ -48,7 +49,7 @@ from thalweg.training.recipe.defaults import (
 from thalweg.training.recipe.defaults import (
     warmup as _warmup,
 )
-from thalweg.training.recipe.spelled import batch_size, seconds
+from thalweg.training.recipe.spelled import batch_size, seconds, written
 
 
 @final
@@ -90,6 +91,10 @@ class Option:
     compared: Literal["", "equal", "fixed", "budget"] = ""
     other_losses: Literal["", "always", "of texts"] = ""  # whether losses with two values of it can't be compared
     continuous: bool = False  # read by continuous outputs only, and refused beside a softmax
+    resumed: bool = False  # whether a run that goes on may be given another value
+    ends: Status | None = None  # how a run ends that comes to this limit: with a larger one it may go on
+    # With --online: the argument of what learns from a stream; "" if the command itself reads it; None: no effect.
+    online: str | None = None
     parse: Callable[[str], Any] | None = None  # makes the value from the command line's text, where its type does not
     name: str = ""
     kind: Any = None  # its type
@@ -99,6 +104,17 @@ class Option:
     def flag(self) -> str:
         """Its name on the command line."""
         return f"--{self.name.replace('_', '-')}"
+
+    def written(self, value: Any) -> str:
+        """A value as one gives it on the command line.
+
+        Example:
+            >>> OPTIONS["model"].written("gru"), OPTIONS["tie"].written(False), OPTIONS["epochs"].written(40.0)
+            ('--model gru', '--no-tie', '--epochs 40')
+            >>> OPTIONS["normalize"].written(("nfc", "lower"))
+            '--normalize nfc,lower'
+        """
+        return written(self.flag, value)
 
 
 def _listed(table: Iterable[str]) -> str:
@@ -117,10 +133,12 @@ _LAYERED: Final = ("mlp", "lstm", "gru", "transformer")
 class RunSection:
     """Which run this is and where it computes."""
 
-    task: Annotated[str, Option(f"Task: {_listed(names.TASKS)}", choices=names.TASKS, compared="fixed")]
-    name: Annotated[str, Option("Name of the run's folder", compared="fixed")]
+    task: Annotated[str, Option(f"Task: {_listed(names.TASKS)}", choices=names.TASKS, compared="fixed", online="")]
+    name: Annotated[str, Option("Name of the run's folder", compared="fixed", online="")]
     seed: Annotated[int, Option("Random seed of initialization, data order and dropout", 0, SEED, compared="fixed")]
-    device: Annotated[str, Option("Device: auto, cpu, cuda, cuda:1 or mps", "auto", compared="fixed")]
+    device: Annotated[str, Option(
+        "Device: auto, cpu, cuda, cuda:1 or mps", "auto", compared="fixed", resumed=True
+    )]
     precision: Annotated[str, Option(
         "Precision: auto, float32, float64 or bfloat16 (which runs the forward pass in it)", "auto",
         choices=("auto", *names.PRECISIONS), proved="float64", compared="equal",
@@ -132,7 +150,9 @@ class RunSection:
 class DataSection:
     """What is read, and how text and numbers become tensors."""
 
-    source: Annotated[str, Option("File to train on, or the name of a built-in set", compared="fixed")]
+    source: Annotated[str, Option(
+        "File to train on, or the name of a built-in set", compared="fixed", online=""
+    )]
     valid: Annotated[str, Option('Validation file; "" splits off a part of the training file', "", compared="fixed")]
     valid_share: Annotated[float, Option(
         "Fraction of the examples in the validation split, when no file is given; 0 trains on all of them (classify)",
@@ -140,14 +160,15 @@ class DataSection:
     )]
     text_column: Annotated[str, Option(
         'Column of the text (tokens, source sentence); default: detected automatically', "", trait="text",
-        compared="fixed",
+        compared="fixed", online="columns",
     )]
     other_column: Annotated[str, Option(
         'Column of the second text of a pair; default: detected automatically; "none": no pair', "", trait="pairs",
         compared="fixed",
     )]
     label_column: Annotated[str, Option(
-        'Column of the answer (label, tags, number, target); default: detected automatically', "", compared="fixed"
+        'Column of the answer (label, tags, number, target); default: detected automatically', "", compared="fixed",
+        online="",
     )]
     columns: Annotated[tuple[str, ...], Option(
         "Numeric columns to forecast, in order; [] is all of them", (), trait="series", compared="fixed"
@@ -156,7 +177,9 @@ class DataSection:
         'Decimal mark of the numbers, "." or ","; default: by how they are written', "", choices=("", ".", ","),
         what="decimal mark", compared="fixed",
     )]
-    skip_bad_rows: Annotated[bool, Option("Train even if over 1 % of the rows cannot be read", False, compared="fixed")]
+    skip_bad_rows: Annotated[bool, Option(
+        "Train even if over 1 % of the rows cannot be read", False, compared="fixed", online=""
+    )]
     normalize: Annotated[tuple[str, ...], Option(
         "Steps of text normalization, in order: nfc, nfkc, lower, casefold, spaces, digits, accents, controls",
         ("nfc", "lower", "spaces"), trait="text", other_losses="of texts",
@@ -167,7 +190,7 @@ class DataSection:
     )]
     vocabulary_size: Annotated[int, Option(
         "Maximum vocabulary size", 30_000, ABOVE_ZERO, by_model={"bag": 50_000, "linear": 50_000}, trait="text",
-        other_losses="of texts",
+        other_losses="of texts", online="num_buckets",
     )]
     bigrams: Annotated[int, Option(
         "Maximum number of bigrams read as features by bag, linear and mlp; 0 for none", 0, NOT_NEGATIVE,
@@ -280,7 +303,7 @@ class TrainingSection:
     )]
     lr: Annotated[float, Option(
         "Peak learning rate", 3e-3, ABOVE_ZERO, by_model={"bag": 0.01, "linear": 0.01, "transformer": 1e-3},
-        full_batch=1.0, wants="method",
+        full_batch=1.0, wants="method", online="lr",
     )]
     schedule: Annotated[str, Option(
         f"Learning-rate schedule: {_listed(names.SCHEDULES)}", "cosine", choices=names.SCHEDULES,
@@ -320,7 +343,7 @@ class TrainingSection:
     )]
     l2: Annotated[float, Option(
         "L2 penalty inside the loss: l2/2 times the squared norm of the weights", 0.0, NOT_NEGATIVE, full_batch=1e-4,
-        compared="equal",
+        compared="equal", online="l2",
     )]
     label_smoothing: Annotated[float, Option(
         "Label smoothing: probability mass spread uniformly over all classes", 0.0, FRACTION, trait="classes",
@@ -347,17 +370,19 @@ class TrainingSection:
     epochs: Annotated[float, Option(
         "Passes over the training data; 0 if --steps limits the run", 10.0, NOT_NEGATIVE, full_batch=100.0,
         follows=lambda values: 0.0 if values["steps"] else values["epochs"], wants="passes", compared="budget",
+        resumed=True, ends=Status.COMPLETED,
     )]
     steps: Annotated[int, Option(
-        "Number of steps; 0 if --epochs limits the run", 0, NOT_NEGATIVE, wants="passes", compared="budget"
+        "Number of steps; 0 if --epochs limits the run", 0, NOT_NEGATIVE, wants="passes", compared="budget",
+        resumed=True, ends=Status.COMPLETED,
     )]
     time: Annotated[float, Option(
         "Time limit in seconds (on the command line 5m or 1h, too); 0 is off", 0.0, NOT_NEGATIVE, parse=seconds,
-        compared="budget",
+        compared="budget", resumed=True, ends=Status.OUT_OF_TIME,
     )]
     patience: Annotated[int, Option(
         "Stop after this many evaluations without a better score; 0 is off", 0, NOT_NEGATIVE, wants="method",
-        compared="budget",
+        compared="budget", resumed=True, ends=Status.STOPPED_EARLY,
     )]
     select: Annotated[str, Option(
         "What validation chooses before a training to a proved optimum: the penalty --l2, the model too, or nothing",
@@ -373,11 +398,12 @@ class TrainingSection:
         proved=1e-4, compared="budget",
     )]
     evaluate_every: Annotated[int, Option(
-        "Steps between evaluations; 0: once per epoch, at most 20 per run", 0, NOT_NEGATIVE, compared="budget"
+        "Steps between evaluations; 0: once per epoch, at most 20 per run", 0, NOT_NEGATIVE, compared="budget",
+        resumed=True,
     )]
     checkpoint_every: Annotated[float, Option(
         "Seconds between checkpoints (one is also written after each evaluation)", 60.0, NOT_NEGATIVE,
-        compared="budget",
+        compared="budget", resumed=True,
     )]
 # fmt: on
 

@@ -1,7 +1,8 @@
 """Values of options as people write them: durations and batch sizes. Imports no torch."""
 
 import re
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 _UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
@@ -20,3 +21,15 @@ def batch_size(text: str) -> int:
         return 0 if text == "full" else int(text)
     except ValueError:
         raise ValueError(f'expected a number of examples or "full"; got {text!r}.') from None
+
+
+def written(flag: str, value: Any) -> str:
+    """Return an option with its value as one gives it on the command line."""
+    if isinstance(value, bool):
+        return flag if value else f"--no-{flag[2:]}"
+    if isinstance(value, tuple):
+        return f"{flag} {','.join(value) or 'none'}"
+    if isinstance(value, Mapping):
+        return " ".join(f"{flag}.{key} {one}" for key, one in value.items()) or f"no {flag}"
+    text = repr(value).removesuffix(".0") if isinstance(value, float) else str(value) or '""'
+    return f"{flag} {text}"

@@ -4,7 +4,7 @@ Each step returns a new value, and nothing is written.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, final
 
@@ -19,6 +19,7 @@ from thalweg.errors import InputError, counted
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.folder import run
 from thalweg.training.folder.opening import skipped_rows
+from thalweg.training.folder.resuming import resumed
 from thalweg.training.recipe.complete import complete, without_effect
 from thalweg.training.recipe.recipe import Options, Recipe
 from thalweg.training.session import automatic, pilot, sizing
@@ -56,11 +57,19 @@ class Plan:
     description: dict[str, Any]  # what `data.json` says
     fast: bool  # two steps of everything
     seconds: float | None = None  # how long training is going to take, where that was measured
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # of the recipe of a run that goes on
 
 
 def make_plan(request: Request, say: Say) -> Plan:
     """Read the data and decide everything; `say` and InputError as in `prepare`."""
-    opened = _without_auto(open_data(_all_options(request), say))
+    changes: Mapping[str, Any] = {}
+    options = request.options
+    if request.resume is not None:
+        going_on = resumed(request.resume, options, starts_over=request.overwrite, fast=request.fast)
+        options, changes = going_on.options, going_on.changes
+        for note in going_on.notes:
+            say(note)
+    opened = _without_auto(open_data(options, say))
     known = known_defaults(opened.options)
     recipe = complete(_named(opened.decided), known)
     device = choose_device(recipe.run.device)
@@ -78,7 +87,9 @@ def make_plan(request: Request, say: Say) -> Plan:
     )
     folder, is_resumed = _find_folder(request, recipe, is_timed, say)
     description = _describe(opened, prepared)
-    return Plan(recipe, task, prepared, device, folder, is_resumed, is_timed, description, request.fast, seconds)
+    return Plan(
+        recipe, task, prepared, device, folder, is_resumed, is_timed, description, request.fast, seconds, changes
+    )
 
 
 def _repeated(prepared: Prepared) -> list[str]:
@@ -93,16 +104,6 @@ def _repeated(prepared: Prepared) -> list[str]:
         f"{count:,} of {counted(len(prepared.valid), 'validation example')} repeat texts that are trained on, so the "
         "validation figures are not about new texts alone."
     ]
-
-
-def _all_options(request: Request) -> Options:
-    """Return the options, on top of those of the run that is resumed."""
-    if request.resume is None:
-        return request.options
-    resumed = run.Run(request.resume)
-    if resumed.finished:
-        raise InputError(f"The run {request.resume} is finished, so there is nothing to resume; train a new one.")
-    return Options(resumed.recipe.values()).with_(request.options)
 
 
 def _without_auto(opened: Opened) -> Opened:

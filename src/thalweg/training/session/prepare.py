@@ -5,6 +5,7 @@ from pathlib import Path
 
 from thalweg.errors import InputError, counted
 from thalweg.training.folder import checkpoint, run
+from thalweg.training.folder.resuming import check_length
 from thalweg.training.session.plan import Plan, Request, Say, make_plan
 from thalweg.training.session.session import Session
 from thalweg.training.steps.fit import FitOptions, Place, fit
@@ -26,10 +27,14 @@ def start(plan: Plan, say: Say) -> Session:
 
     An InputError tells of an option that its part does not take, or that the data of a resumed run have changed.
     """
-    new = None
+    new, before = None, ""
     if plan.is_resumed:
         run.verify_files(plan.folder, weights=False)
         _check_same_data(plan)
+        if plan.changes:
+            before = (plan.folder / run.RECIPE).read_text(encoding="utf-8")
+            recipe = run.Run(plan.folder).recipe.with_(**plan.changes)
+            checkpoint.write_atomically(plan.folder / run.RECIPE, recipe.to_toml())
     else:
         new = run.NewFolder(plan.folder, lambda path: _fill(path, plan))
     try:
@@ -37,12 +42,27 @@ def start(plan: Plan, say: Say) -> Session:
         begun = checkpoint.latest(plan.folder / run.CHECKPOINTS) is not None
         if plan.is_timed and not begun and not plan.fast:  # killed before its first checkpoint, it is planned again
             session = _fit_to_time(session, say)
+        check_length(plan.folder, plan.changes, session.total_steps)
     except BaseException:
+        if before:
+            checkpoint.write_atomically(plan.folder / run.RECIPE, before)
         if new is not None:  # an option that no part takes, or Ctrl-C: nothing has been trained, so nothing stays
             new.discard()
         raise
+    if before and session.run.finished:
+        _reopen(plan.folder, say)
     session.new_folder, session.expected_seconds = new, plan.seconds
     return session
+
+
+def _reopen(folder: Path, say: Say) -> None:
+    """Make a finished run an unfinished one: what was said about its weights is not true of those to come."""
+    (folder / run.METRICS).unlink()
+    gone = [name for name in (run.CERTIFICATE, run.DIAGNOSIS) if (folder / name).is_file()]
+    for name in (run.CERTIFICATE, run.CERTIFICATE_ARRAYS, run.DIAGNOSIS, run.DIAGNOSIS_PAGE):
+        (folder / name).unlink(missing_ok=True)
+    for name in gone:
+        say(f"{folder / name} was about the weights so far, and is removed.")
 
 
 def _check_same_data(plan: Plan) -> None:

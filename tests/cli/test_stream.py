@@ -1,0 +1,139 @@
+"""Streams on the command line: what is said, what is saved, and how it exits."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from thalweg.cli.main import run
+from thalweg.online import load_online
+
+ROWS = [{"text": "fine day" if k % 2 else "awful day", "label": "good" if k % 2 else "bad"} for k in range(64)]
+
+
+def lines(rows):
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def call(stream, *arguments, source="-"):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stream.encode())))
+        with pytest.raises(SystemExit) as ended:
+            run(["train", source, "--online", *arguments])
+        captured = capsys.readouterr()
+        return ended.value.code, captured.out, captured.err
+
+    return call
+
+
+FAILS = {
+    "every row rejected": (lines([{"text": "a b", "label": ["x"]}] * 5), (), "Every row was rejected (5); the last"),
+    "no label": (lines([{"text": "a b"}] * 5), (), "Nothing was learned: no row had a label."),
+    "another label": (lines(ROWS), ("--label-column", "gold"), "no row had a label in column 'gold' (--label-column"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FAILS)
+def test_a_stream_that_taught_nothing_fails_and_leaves_nothing(call, case):
+    stream, arguments, message = FAILS[case]
+    code, _, err = call(stream, *arguments)
+    assert code == 1
+    assert message in err
+    assert not Path("runs/stream").exists()
+
+
+def test_the_reason_is_told_where_a_model_that_has_learned_gets_no_good_row(call):
+    assert call(lines(ROWS))[0] == 0
+    code, _, err = call(lines([{"text": "a b", "label": ["x"]}] * 5))
+    assert code == 1
+    assert "Every row was rejected (5); the last because: Expected a text or a finite number as label" in err
+    assert load_online("runs/stream").progress.num_learned == 64
+    code, _, err = call(lines([{"text": "a b"}] * 5))
+    assert code == 0, "rows without label are predicted only"
+
+
+def test_a_file_goes_on_behind_the_rows_it_has_seen(call):
+    file = Path("log.jsonl")
+    file.write_text(lines(ROWS[:40]))
+    code, _, err = call("", source=str(file))
+    assert (code, load_online("runs/log").progress.num_rows) == (0, 40)
+    assert "Label column 'label' (of 'text', 'label'); --label-column chooses another." in err
+    assert "Reads 'text' (text)." in err
+    with file.open("a") as more:
+        more.write(lines(ROWS[40:]))
+    code, _, err = call("", source=str(file))
+    assert (code, load_online("runs/log").progress.num_rows) == (0, 64)
+    assert "Going on behind the first 40 rows of log.jsonl, which have been learned." in err
+    code, _, err = call("", source=str(file))
+    assert (code, load_online("runs/log").progress.num_rows) == (0, 64)
+    assert "There were no new rows." in err
+    file.write_text(lines(ROWS[1:]))
+    code, _, err = call("", source=str(file))
+    assert code == 2
+    assert "has changed in the first 64 rows, which have been learned already" in err
+    code, _, err = call("", "--overwrite", source=str(file))
+    assert (code, load_online("runs/log").progress.num_rows) == (0, 63)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--label-column", "text"), "was begun with --label-column label (got text), and a stream keeps its options"),
+        (("--lr", "0.1"), "was begun with --lr 0.7 (got 0.1)"),
+        (("--task", "score"), "was begun with --task classify (got score)"),
+        (("--vocabulary-size", "99"), "was begun with --vocabulary-size 262144 (got 99)"),
+    ],
+)
+def test_options_that_contradict_the_stream_are_refused_by_name(call, arguments, message):
+    assert call(lines(ROWS), "--lr", "0.7", "--label-column", "label")[0] == 0
+    assert call(lines(ROWS), "--lr", "0.7", "--label-column", "label")[0] == 0
+    code, _, err = call(lines(ROWS), *arguments)
+    assert code == 2
+    assert message in err
+    assert load_online("runs/stream").progress.num_rows == 128
+
+
+def test_options_without_effect_on_streams_are_told(call):
+    code, _, err = call(lines(ROWS), "--epochs", "5", "--model", "gru")
+    assert code == 0
+    assert "--epochs has no effect on --online." in err
+    assert "--model has no effect on --online." in err
+
+
+def test_a_folder_of_something_else_is_left_alone(call):
+    Path("runs/stream").mkdir(parents=True)
+    Path("runs/stream/recipe.toml").write_text("")
+    code, _, err = call(lines(ROWS))
+    assert code == 2
+    assert "holds something else than a model of a stream; choose another --name" in err
+
+
+def test_a_table_without_header_is_learned(call):
+    code, _, err = call("".join(f"{row['text']} number {k},{row['label']}\n" for k, row in enumerate(ROWS)))
+    assert code == 0
+    assert "the columns are named column1, column2" in err
+    assert "Label column 'column2'" in err
+    assert load_online("runs/stream").progress.num_learned == 64
+
+
+def test_what_was_learned_is_kept_when_nobody_reads_the_output(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "thalweg", "train", "-", "--online", "--out", str(tmp_path)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    process.stdin.write(lines(ROWS[:32]))
+    process.stdin.flush()
+    while "    32 " not in process.stderr.readline():
+        pass
+    process.stdout.close()
+    process.stderr.close()
+    process.stdin.write(lines(ROWS[32:]))
+    process.stdin.close()
+    process.wait(60)
+    assert load_online(tmp_path / "stream").progress.num_rows == 64
