@@ -3,10 +3,11 @@
 import dataclasses
 import enum
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, final
 
 from thalweg.data.columns.facts import ColumnFacts, column_facts, shortened
+from thalweg.data.columns.misfits import described
 from thalweg.data.columns.notation import PLAIN, Notation, notations_of
 from thalweg.data.columns.scores import text_score
 from thalweg.data.files.base import AbstractSource
@@ -221,6 +222,7 @@ class TaskColumns:
         rules: the signs by which the task knows its data; without any, it must be named with `--task`.
         options: what `--text-column` ("text") and `--label-column` ("label") mean where the roles have other names.
         optional: roles that the user may decline, by naming the column "none".
+        objection: why a table that is guessed to be for the task is not, as a sentence; "" where nothing says so.
     """
 
     task: str
@@ -229,6 +231,7 @@ class TaskColumns:
     rules: tuple[Rule, ...] = ()
     options: Mapping[str, str] = dataclasses.field(default_factory=dict)
     optional: frozenset[str] = frozenset()
+    objection: Callable[[Sequence[ColumnFacts]], str] = lambda facts: ""  # noqa: ARG005
 
     def option_of(self, role: str) -> str:
         """Return the general role ("text", "label") under which the user names this one, or the role itself."""
@@ -360,9 +363,17 @@ def guess_task(source: AbstractSource, tasks: Iterable[TaskColumns], *, decimal:
         >>> guess_task(SAMPLES["numbers"], names.all_task_columns())[0].task
         'translate'
     """
-    table = Table(source, decimal=decimal)
+    tasks, table = list(tasks), Table(source, decimal=decimal)
     signs = [(rule, task) for task in tasks for rule in task.rules]
     for rule, task in sorted(signs, key=lambda sign: -sign[0].score):
         if rule.holds(table):
+            if reason := task.objection(table.facts) if rule.score < FORMAT else "":
+                raise InputError(f"{source.name}: {reason}")
             return task, f"Task {task.task}: {rule.reason}; --task chooses another."
-    raise table.fail("a column of texts or of numbers", "choose the task with --task and the columns by name")
+    reasons = [reason for task in tasks if (reason := task.objection(table.facts))]
+    if reasons:
+        raise InputError(f"{source.name}: {reasons[0]}")
+    raise InputError(
+        f"{source.name}: expected a column of texts or of numbers, found none ({described(table.facts)}); choose the "
+        "task with --task, and the columns with --text-column and --label-column."
+    )

@@ -8,17 +8,24 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, final
 
 from thalweg.data.columns.notation import PLAIN, Notation, number_of
-from thalweg.data.columns.recognition import Written, recognize, settled
+from thalweg.data.columns.recognition import Written, numeral_share, recognize, settled
 from thalweg.data.columns.role_names import LAST_WORD, name_score
 from thalweg.data.files.base import Row
 
-_MISSING: Final = frozenset(("", "na", "n/a", "nan", "null", "none", "?", "-"))
+# What stands for nothing in tables, the errors of spreadsheets among them.
+_MISSING: Final = frozenset(
+    ("", "na", "n/a", "nan", "null", "none", "?", "-", "--", "–", "—", "<na>", "nat", "n.a.", "n/d", "n.v.", "k.a.",
+     "#n/a", "#value!", "#div/0!", "#ref!", "#num!", "#name?")
+)  # fmt: skip
 _DATE: Final = re.compile(r"\d{1,4}[-/.]\d{1,2}([-/.]\d{1,4})?([T ]\d{1,2}:\d\d.*)?|\d{1,2}:\d\d(:\d\d)?")
 _FRACTION: Final = re.compile(r"\s*(\d+)\s*/\s*(\d+)\s*")
 _SEPARATORS: Final = (";", "|", ",")
 MIN_LISTS: Final = 0.5  # of the values, in a column of lists
 MIN_CLEAN: Final = 0.95  # of the values, in a column of numbers or of sets: a few may be broken
 _UNSPACED: Final = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+_IN_IDENTIFIER: Final = re.compile(r"\d|[^\W_][/@:_\\.][^\W_]")
+MIN_IDENTIFIERS: Final = 0.9  # different ones of the values
+MIN_NUMERALS: Final = 0.5
 NUM_MONTHS: Final = 12
 NUM_DAYS: Final = 31
 MIN_RATINGS: Final = 3  # rows for each rating; dates hardly come again
@@ -70,7 +77,8 @@ class ColumnFacts:
     example: str = ""  # a value that shows the notation, or the doubt about it
     is_unclear_date: bool = False  # fractions such as 4/5, or dates without a year
     is_nested: bool = False  # objects, or lists of them
-    has_digits: bool = False  # nearly every value has a digit
+    is_identifier: bool = False  # one word a value, nearly all different, with digits, or marks as in addresses
+    is_mixed: bool = False  # many values are numbers, but not enough of them in one notation
 
     @property
     def distinct_fraction(self) -> float:
@@ -121,21 +129,28 @@ def _facts(name: str, position: int, num_rows: int, present: list[Any], written:
         base,
         mean_words=sum(map(num_words, texts)) / max(len(texts), 1),
         is_nested=_most(present, lambda value: isinstance(value, dict), MIN_LISTS),
-        has_digits=_most(texts, lambda text: any(map(str.isdigit, text)), MIN_CLEAN),
+        is_identifier=_are_identifiers(texts),
     )
     separator = _separator(texts)
     is_unclear = written is not None and _may_be_dates(written.notation, texts) and not _is_quantity(name)
     if written is not None and not is_unclear and not _are_lists(separator, texts):
         return _number_facts(base, present, texts, written)
+    is_date = _are_dates(texts)
+    is_mixed = not is_date and separator is None and numeral_share(texts) >= MIN_NUMERALS
+    mixed = recognize(present, least=MIN_NUMERALS) if is_mixed and not is_unclear else None
+    notation = PLAIN if mixed is None else mixed.notation
+    example = next((text for text in texts if not is_mixed or notation.number(text) is None), "")
     if separator:
         texts = [part.strip() for text in texts for part in text.split(separator) if part.strip()]
     return dataclasses.replace(
         base,
         num_distinct=len(set(texts)),
-        is_date=_are_dates(texts),
+        is_date=is_date or _are_dates(texts),
         is_unclear_date=is_unclear and name_score(name, "time") < LAST_WORD,
         separator=separator,
-        example=texts[0] if texts else "",
+        is_mixed=is_mixed,
+        notation=notation,
+        example=example,
     )
 
 
@@ -169,6 +184,12 @@ def _are_lists(separator: str | None, texts: list[str]) -> bool:
     parts = [[part.strip() for part in text.split(",")] for text in texts if "," in text]
     clean = all(part.isdigit() and (part == "0" or part[0] != "0") for row in parts for part in row)
     return clean and all(int(a) < int(b) for row in parts for a, b in itertools.pairwise(row))
+
+
+def _are_identifiers(texts: list[str]) -> bool:
+    if not texts or len(set(texts)) <= MIN_IDENTIFIERS * len(texts):
+        return False
+    return _most(texts, lambda text: num_words(text) <= 1 and _IN_IDENTIFIER.search(text) is not None, MIN_CLEAN)
 
 
 def _may_be_dates(notation: Notation, texts: list[str]) -> bool:

@@ -98,16 +98,16 @@ class Notation:
 
     @property
     def words(self) -> str:
-        """How the numbers are written, as the end of a phrase: "with decimal commas, in €"."""
+        """How the numbers are written, as the end of a phrase: "with decimal commas in '€'"."""
         if self.form in _TOLD:
             return _TOLD[self.form]
-        parts = ["with decimal commas"] if self.decimal == "," else []
+        parts = ["decimal commas"] if self.decimal == "," else []
         if self.thousands:
-            parts.append(f"with {_MARKS[self.thousands]} between thousands")
+            parts.append(f"{_MARKS[self.thousands]} between thousands")
         if self.form == "magnitude":
-            parts.append("with k, M or B for thousands, millions or billions")
-        parts += [f"in {unit!r}" for unit in (self.before, self.after) if unit]
-        return ", ".join(parts) or "with signs or digits of another kind"
+            parts.append("k, M or B for thousands, millions or billions")
+        units = [f"in {unit!r}" for unit in (self.before, self.after) if unit]
+        return " ".join([*(["with " + " and ".join(parts)] if parts else []), *units]) or "with signs of another kind"
 
     @property
     def has_plural(self) -> bool:

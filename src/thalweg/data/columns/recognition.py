@@ -20,6 +20,7 @@ from thalweg.data.columns.notation import (
 from thalweg.data.columns.units import POINT_CURRENCIES, is_currency, is_unit
 
 MIN_READ: Final = 0.95  # of the values: a few may be broken
+MIN_PROBED: Final = 0.4  # of them have digits
 NUM_PROBED: Final = 50  # values that are looked at first: columns of words are told at once
 LONGEST_BODY: Final = 30  # characters of a number
 _BODY: Final = r"(?:\d|[.,٫](?=\d))(?:[\d.,'٬٫ ]*\d)?(?:[.,]-{1,2}|[.,](?!\S))?"
@@ -52,15 +53,16 @@ class Written:
         return self.notation.decimal + (self.other.decimal if self.other else "")
 
 
-def recognize(values: Sequence[Any], decimal: str = "") -> Written | None:
+def recognize(values: Sequence[Any], decimal: str = "", *, least: float = MIN_READ) -> Written | None:
     """Return how these values are written, if nearly all of them are numbers in one notation.
 
     Args:
         values: those of a column that are not missing.
         decimal: the decimal mark, where it is known; "" where it is to be found.
+        least: the share of the values that must be numbers in one notation.
 
     Returns:
-        None where fewer than 95 % of the values are numbers in any one notation.
+        None where fewer of them are.
 
     Example:
         >>> recognize(["52,58", "1.234,50"]).notation.name
@@ -75,12 +77,12 @@ def recognize(values: Sequence[Any], decimal: str = "") -> Written | None:
         return Written(PLAIN) if values else None
     num_others = len(values) - len(texts)
     probe = texts[:NUM_PROBED]
-    if num_others == 0 and 2 * sum(any(map(_is_numeral, text)) for text in probe) < len(probe):
+    if num_others == 0 and sum(any(map(_is_numeral, text)) for text in probe) < MIN_PROBED * len(probe):
         return None
     if decimal in ("", ".") and all(number_of(text) is not None for text in texts) and not _may_be_thousands(texts):
         return Written(PLAIN)
-    found = _stars(texts) or _fractions(texts)
-    return found or _in_marks(texts, num_others, decimal)
+    found = _stars(texts, least) or _fractions(texts, least)
+    return found or _in_marks(texts, num_others, decimal, least)
 
 
 def _may_be_thousands(texts: list[str]) -> bool:
@@ -89,21 +91,29 @@ def _may_be_thousands(texts: list[str]) -> bool:
     return bool(pointed) and all(_THOUSANDS.fullmatch(text.strip()) for text in pointed)
 
 
+def numeral_share(texts: Sequence[str]) -> float:
+    """Return how many of the first values are numbers in some notation, as a fraction."""
+    probe = texts[:NUM_PROBED]
+    found = [_parts(canonical(text)) for text in probe if len(text) <= LONGEST_BODY]
+    bare = [one for one in found if one is not None and not one.after.strip("%") and is_currency(one.before)]
+    return len(bare) / max(len(probe), 1)
+
+
 def _is_numeral(character: str) -> bool:
     return character.isdigit() or character in STARS
 
 
-def _stars(texts: list[str]) -> Written | None:
+def _stars(texts: list[str], least: float) -> Written | None:
     stars = Notation(form="stars")
-    return Written(stars) if sum(stars.number(text) is not None for text in texts) > MIN_READ * len(texts) else None
+    return Written(stars) if sum(stars.number(text) is not None for text in texts) > least * len(texts) else None
 
 
-def _fractions(texts: list[str]) -> Written | None:
+def _fractions(texts: list[str], least: float) -> Written | None:
     """Fractions out of different numbers, such as 4/5 and 7/10; those out of one number have it as their unit."""
     if sum("/" in text for text in texts) * 2 < len(texts):
         return None
     fraction = Notation(form="fraction")
-    if sum(fraction.number(text) is not None for text in texts) <= MIN_READ * len(texts):
+    if sum(fraction.number(text) is not None for text in texts) <= least * len(texts):
         return None
     bottoms = {canonical(text).rpartition("/")[2] for text in texts if "/" in text}
     return None if len(bottoms) == 1 else Written(fraction)
@@ -126,10 +136,10 @@ def _parts(text: str) -> _Parts | None:
     return _Parts(match["before"].strip(), match["after"].strip(), match["body"])
 
 
-def _in_marks(texts: list[str], num_others: int, decimal: str) -> Written | None:
+def _in_marks(texts: list[str], num_others: int, decimal: str, least: float) -> Written | None:
     """Numbers with marks and units."""
     parts = [one for text in texts if (one := _parts(canonical(text))) is not None]
-    if len(parts) + num_others <= MIN_READ * (len(texts) + num_others):
+    if len(parts) + num_others <= least * (len(texts) + num_others):
         return None
     unit = _unit(parts)
     if unit is None:
@@ -138,7 +148,7 @@ def _in_marks(texts: list[str], num_others: int, decimal: str) -> Written | None
     candidates = list(_candidates(unit, used, decimal))
     read = {one: [one.number(text) for text in texts] for one in candidates}
     counts = {one: sum(number is not None for number in numbers) for one, numbers in read.items()}
-    fitting = [one for one in candidates if counts[one] + num_others > MIN_READ * (len(texts) + num_others)]
+    fitting = [one for one in candidates if counts[one] + num_others > least * (len(texts) + num_others)]
     fitting = [one for one in fitting if counts[one] == max(counts.values())]
     if not fitting:
         return None

@@ -32,13 +32,16 @@ NUMBERING: Final = 1.5
 MIN_DISTINCT_TIME: Final = 0.9  # moments in words, such as "May 1949", hardly come again
 MAX_WORDS_TIME: Final = 4
 
+MIN_LONG: Final = 3.0  # words on average, in what is worth a language model
 MIN_WORDS: Final = 1.5  # on average, in what is a text even if its values come again
 
 
 def text_score(one: ColumnFacts) -> float | None:
     """How much a column looks like the text to read; None when it can't be."""
     named = name_score(one.name, "text")
-    if one.is_list or one.is_date or not one.num_values or (one.is_number and named < WHOLE_NAME):
+    if one.is_list or one.is_date or one.is_nested or not one.num_values:
+        return None
+    if named < WHOLE_NAME and (one.is_number or one.is_identifier or one.is_mixed):
         return None
     words = min(one.mean_words, MANY_WORDS) / MANY_WORDS
     return NAME_WEIGHT * named + words + one.distinct_fraction - CONSTANT_TEXT * one.is_constant - one.is_number
@@ -49,10 +52,16 @@ def is_text_like(one: ColumnFacts) -> bool:
     return text_score(one) is not None and (one.mean_words >= MIN_WORDS or not is_label_like(one))
 
 
+def is_long_text(one: ColumnFacts) -> bool:
+    """Whether a column holds texts long enough to be learned word by word; those called texts may be shorter."""
+    least = MIN_WORDS if name_score(one.name, "text") >= WHOLE_NAME else MIN_LONG
+    return text_score(one) is not None and one.mean_words >= least
+
+
 def label_score(one: ColumnFacts) -> float | None:
     """How much a column looks like labels; None when it can't be."""
     named = name_score(one.name, "label")
-    if one.is_date or not one.num_values or (one.is_list and not one.is_set):
+    if one.is_date or one.is_nested or not one.num_values or (one.is_list and not one.is_set):
         return None
     is_named = named >= LAST_WORD
     if one.num_values >= MIN_ROWS and one.distinct_fraction > (MAX_DISTINCT_NAMED if is_named else MAX_DISTINCT):

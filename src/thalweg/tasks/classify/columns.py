@@ -1,5 +1,6 @@
 """The columns of classification: a text, and a label whose values come again."""
 
+from thalweg.data.columns import misfits
 from thalweg.data.columns.choice import LIKELY, NAMED, PARTS, Choice, Kind, Rule, Table, TaskColumns
 from thalweg.data.columns.facts import ColumnFacts
 from thalweg.data.columns.role_names import LAST_WORD, WHOLE_NAME, is_side, name_score, normalized
@@ -70,4 +71,5 @@ COLUMNS = TaskColumns(
         Rule(PARTS, "there are documents with labels", has_document),
         Rule(LIKELY, "there are texts with labels", has_label),
     ),
+    objection=misfits.of_labels,
 )

@@ -1,5 +1,6 @@
 """The columns of a forecast: numbers in the order of time."""
 
+from thalweg.data.columns import misfits
 from thalweg.data.columns.choice import POSSIBLE, Choice, Kind, Rule, Table, TaskColumns
 from thalweg.data.columns.scores import is_text_like, is_time
 
@@ -36,4 +37,5 @@ COLUMNS = TaskColumns(
     choose,
     (Rule(POSSIBLE, "the columns are numbers", has_numbers_only),),
     options={"label": "series"},
+    objection=misfits.of_series,
 )

@@ -1,7 +1,8 @@
 """The column of a language model: texts."""
 
+from thalweg.data.columns import misfits
 from thalweg.data.columns.choice import FORMAT, REST, Choice, Kind, Rule, Table, TaskColumns
-from thalweg.data.columns.scores import is_text_like
+from thalweg.data.columns.scores import is_long_text, is_text_like
 
 
 def choose(table: Table) -> Choice:
@@ -19,13 +20,13 @@ def is_plain_text(table: Table) -> bool:
 
 
 def has_text(table: Table) -> bool:
-    """There is a text."""
-    return any(map(is_text_like, table.facts))
+    """There are long texts, and nothing else that could be read."""
+    return any(is_text_like(one) and is_long_text(one) for one in table.facts)
 
 
 def is_one_text(table: Table) -> bool:
-    """There is nothing but one column of words, even if they come again."""
-    return len(table.facts) == 1 and table.facts[0].is_text
+    """There is nothing but one column of long texts, even if they come again."""
+    return len(table.facts) == 1 and is_long_text(table.facts[0])
 
 
 COLUMNS = TaskColumns(
@@ -37,4 +38,5 @@ COLUMNS = TaskColumns(
         Rule(REST, "there are texts and nothing to predict from them", has_text),
         Rule(REST, "there is one column, of texts", is_one_text),
     ),
+    objection=misfits.of_words,
 )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from thalweg.data.columns import misfits
 from thalweg.data.columns.choice import PAIR, Choice, Kind, Rule, Table, TaskColumns
 from thalweg.data.columns.facts import ColumnFacts
 from thalweg.data.columns.role_names import is_side, name_score
@@ -50,4 +51,5 @@ COLUMNS = TaskColumns(
     choose,
     (Rule(PAIR, "there are pairs of texts", has_two_texts),),
     options={"text": "source", "label": "target"},
+    objection=misfits.of_pairs,
 )

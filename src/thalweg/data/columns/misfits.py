@@ -1,0 +1,161 @@
+"""Columns whose contents are not what their names say, so that a guess of the task would learn the wrong thing."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from thalweg.data.columns.facts import ColumnFacts
+from thalweg.data.columns.notation import PLAIN
+from thalweg.data.columns.role_names import LAST_WORD, WHOLE_NAME, is_side, name_score, normalized
+from thalweg.data.columns.scores import is_label_like
+
+SHOWN: Final = 40  # characters of a value in a message
+NUM_SHOWN: Final = 4  # columns that are described
+MAX_SINGLE: Final = 1.1  # words on average, in a column of single words
+MIN_LABELS: Final = 5  # rows with labels that are all different, in which no label can be learned
+
+
+def _words(names: str) -> frozenset[str]:
+    return frozenset(names.split())
+
+
+# What only an answer is called, in a few languages; other names of `ROLE_NAMES` are given to other columns, too.
+ANSWERS: Final = _words(
+    "label labels category categories class classes intent intents sentiment topic topics target emotion polarity tag "
+    "tags genre stars rating ratings score scores price prices grade grades points similarity relatedness spam is_spam "
+    "toxic amount sales y kategorie klasse bewertung preis umsatz thema stimmung categorie classe prix categoria clase "
+    "etiqueta precio nota voto prezzo"
+)
+NUMBERINGS: Final = _words("id index idx nr no number row unnamed")
+
+
+def of_words(facts: Sequence[ColumnFacts]) -> str:
+    """Return why a table is not for learning its words alone: a column is called the answer, or holds objects."""
+    answers = [one for one in facts if is_called_answer(one) and name_score(one.name, "text") < WHOLE_NAME]
+    return _no_answer(answers) or _objects(facts)
+
+
+def of_pairs(facts: Sequence[ColumnFacts]) -> str:
+    """Return why texts are not sides of a translation: one is called the answer, or a column holds objects."""
+    answers = [one for one in facts if one.num_values and not _is_side(one)]
+    answers = [one for one in answers if is_called_answer(one) or _is_unfit_label(one)]
+    return _no_answer(answers) or _objects(facts)
+
+
+def of_labels(facts: Sequence[ColumnFacts]) -> str:
+    """Return why labels can't be learned: they are all different, or are the tags of single words."""
+    single = [one for one in facts if not one.is_list and one.separator is None and one.num_values >= MIN_LABELS]
+    answers = [one for one in single if is_called_answer(one) and one.num_distinct == one.num_values]
+    return _no_answer(answers) or _word_by_word(facts)
+
+
+def of_series(facts: Sequence[ColumnFacts]) -> str:
+    """Return why there is nothing to forecast: numbers that are not all in one notation, or a numbering alone."""
+    mixed = [one for one in facts if one.is_mixed and not is_label_like(one)]
+    if mixed:
+        return f"the column {mixed[0].name!r}: {looks(mixed[0])}; {_how(mixed[0])}."
+    has_more = any(one.is_nested or (one.is_text and not one.is_mixed) for one in facts)
+    if has_more and any(one.is_number for one in facts) and all(map(_is_numbering, facts)):
+        return (
+            f"there is nothing to forecast but a numbering ({described(facts)}); choose with --task, --text-column and "
+            "--label-column."
+        )
+    return ""
+
+
+def _no_answer(answers: Sequence[ColumnFacts]) -> str:
+    if not answers:
+        return ""
+    one = answers[0]
+    return f"by its name, the column {one.name!r} is the answer, but {looks(one)}; {_how(one)}."
+
+
+def _objects(facts: Sequence[ColumnFacts]) -> str:
+    nested = next((one for one in facts if one.is_nested), None)
+    if nested is None:
+        return ""
+    return f"{looks(nested)} in the column {nested.name!r}; flatten them, or choose with --task and --text-column."
+
+
+def _is_side(one: ColumnFacts) -> bool:
+    is_text = name_score(one.name, "text") >= WHOLE_NAME
+    return is_text or is_side(one.name, "target") or is_side(one.name, "source")
+
+
+def _is_unfit_label(one: ColumnFacts) -> bool:
+    return name_score(one.name, "label") >= WHOLE_NAME and not is_label_like(one)
+
+
+def _is_numbering(one: ColumnFacts) -> bool:
+    """Whether a column is no number, or only counts the rows."""
+    last = normalized(one.name).split("_")[-1]
+    return not one.is_number or (last in NUMBERINGS and one.is_increasing and not one.has_decimals)
+
+
+def looks(one: ColumnFacts) -> str:
+    """Return what the values of a column look like, as a clause with an example.
+
+    Example:
+        >>> looks(ColumnFacts("label", 1, 30, 30, num_distinct=30, mean_words=1.0, example="a"))
+        "its 30 values are all different, such as 'a'"
+    """
+    shown = repr(one.example if len(one.example) <= SHOWN else f"{one.example[:SHOWN]}...")
+    if not one.num_values:
+        return "it is empty"
+    if one.is_nested:
+        return "there are objects"
+    if one.is_list:
+        return "its values are lists"
+    if one.is_unclear_date:
+        return f"its values are fractions or dates, such as {shown}"
+    if one.is_date:
+        return f"its values are dates or times, such as {shown}"
+    if one.is_mixed:
+        return f"many of its values are numbers in one notation, and others are not, such as {shown}"
+    if one.is_number:
+        return (
+            "its values are plain numbers" if one.notation == PLAIN else f"its values are numbers {one.notation.words}"
+        )
+    if one.num_distinct == one.num_values:
+        return f"its {one.num_values:,} values are all different, such as {shown}"
+    if one.is_identifier:
+        return f"its values are names or addresses, such as {shown}"
+    return f"its values are words ({one.mean_words:.1f} in each, {one.num_distinct:,} different ones), such as {shown}"
+
+
+def described(facts: Sequence[ColumnFacts]) -> str:
+    """Return what the first columns of a table look like."""
+    told = "; ".join(f"{one.name!r}: {looks(one)}" for one in facts[:NUM_SHOWN])
+    return f"{told}; ..." if len(facts) > NUM_SHOWN else told
+
+
+def is_called_answer(one: ColumnFacts) -> bool:
+    """Whether a column has the name of an answer, or one that ends so: "label", "overall_rating"."""
+    name = normalized(one.name)
+    return name in ANSWERS or name.split("_")[-1] in ANSWERS
+
+
+def _word_by_word(facts: Sequence[ColumnFacts]) -> str:
+    """A word and its tag in each row are no text with its label."""
+    words = [
+        one for one in facts if name_score(one.name, "tokens") >= LAST_WORD and one.is_text and one.mean_words < 1.1
+    ]
+    tags = [
+        one for one in facts if name_score(one.name, "tags") >= LAST_WORD and one not in words and not one.is_number
+    ]
+    if not words or not tags:
+        return ""
+    return (
+        f"the columns {words[0].name!r} and {tags[0].name!r} hold one word and its tag a row, and nothing says where a "
+        "sentence ends; give CoNLL with an empty line between sentences or a column with the number of the sentence, "
+        "or choose --task classify for single words."
+    )
+
+
+def _how(one: ColumnFacts) -> str:
+    """What decides."""
+    name = repr(one.name) if " " in one.name else one.name
+    if one.is_mixed:
+        return f"correct the others, or leave them out with --task, --label-column {name} and --skip-bad-rows"
+    if one.is_unclear_date or one.is_number:
+        return f"choose --task score or --task classify with --label-column {name}"
+    return "give labels that come again, or choose another task with --task, such as language"

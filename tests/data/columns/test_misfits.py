@@ -1,0 +1,166 @@
+"""Tables as people have them: the right task and numbers, or a refusal that says what a column looks like."""
+
+# ruff: noqa: E501  (rows of tables as they are)
+
+import datetime as dt
+import random
+
+import pytest
+
+from thalweg import names
+from thalweg.data.columns.choice import choose_columns, guess_task
+from thalweg.data.columns.facts import ColumnFacts, column_facts
+from thalweg.data.columns.misfits import described, is_called_answer, looks, of_labels, of_series, of_words
+from thalweg.data.files.base import Row
+from thalweg.data.files.sources import open_source
+from thalweg.errors import InputError
+
+NUM_ROWS = 60
+WORDS = [
+    "river",
+    "stone",
+    "bridge",
+    "water",
+    "late",
+    "early",
+    "train",
+    "city",
+    "market",
+    "house",
+    "garden",
+    "window",
+    "summer",
+    "winter",
+    "friend",
+    "letter",
+]
+RANDOM = random.Random(1)
+
+
+def text(num_words=8):
+    return " ".join(RANDOM.choice(WORDS) for _ in range(num_words))
+
+
+def rows(make):
+    return [make(i) for i in range(NUM_ROWS)]
+
+
+TEXTS = rows(lambda i: f"{text()} {i}")
+DAYS = [dt.date(2022, 1, 1) + dt.timedelta(i) for i in range(NUM_ROWS)]
+
+
+def csv(delimiter=",", **columns):
+    fields = [[f'"{value}"' if delimiter in str(value) else str(value) for value in one] for one in columns.values()]
+    return "\n".join(map(delimiter.join, [columns, *zip(*fields, strict=True)])) + "\n"
+
+
+def opened(folder, content, name="table.csv"):
+    path = folder / name
+    path.write_text(content, encoding="utf-8")
+    return open_source(path)
+
+
+def comma(number, decimals=2):
+    return f"{number:,.{decimals}f}".translate(str.maketrans(",.", ".,"))
+
+
+# A table -> its task, and what its sentence says.
+RIGHT = {
+    "decimal commas": (csv(";", date=DAYS, sales=rows(lambda i: comma(52.58 + i))), "forecast", "52,58 is read as 52.58"),
+    "dollars": (csv(date=DAYS, sales=rows(lambda i: f"${990 + i / 4:,.2f}")), "forecast", "in '$': $990.00 is read as 990"),
+    "percent": (csv(date=DAYS, rate=rows(lambda i: f"{i} %")), "forecast", "in '%': 0 % is read as 0"),
+    "apostrophes": (csv(date=DAYS, a=rows(lambda i: f"{990.5 + i:,}".replace(",", "'"))), "forecast", "with apostrophes"),
+    "parentheses": (csv(date=DAYS, a=rows(lambda i: f"({i}.50)" if i % 2 else f"{i}.25")), "forecast", "(1.50) is read as -1.5"),
+    "minus sign": (csv(date=DAYS, a=rows(lambda i: f"−{i}.5")), "forecast", "−0.5 is read as -0.5"),
+    "month names": (csv(date=[f"{day:%d-%b-%y}" for day in DAYS], sales=rows(lambda i: i * 3 % 17)), "forecast", "'sales'"),
+    "quarters": (csv(date=rows(lambda i: f"{2000 + i // 4}Q{1 + i % 4}"), sales=rows(lambda i: i * 3 % 17)), "forecast", "'sales'"),
+    "a rating of five": (csv(text=TEXTS, rating=rows(lambda i: f"{1 + i % 5}/5")), "classify", "'rating' (5 labels)"),
+    "a rating that is not called one": (csv(text=TEXTS, x=rows(lambda i: f"{1 + i % 5}/5")), "classify", "'x' (5 labels)"),
+    "stars": (csv(text=TEXTS, stars=rows(lambda i: "★" * (1 + i % 5))), "classify", "'stars' (5 labels)"),
+    "out of": (csv(text=TEXTS, score=rows(lambda i: f"{i / 10} out of 5 stars")), "score", "in 'out of 5 stars'"),
+    "fractions": (csv(text=TEXTS, score=rows(lambda i: f"{1 + i % 7}/{10 + i % 3}")), "score", "as fractions: 1/10 is read as 0.1"),
+    "a score in percent": (csv(text=TEXTS, score=rows(lambda i: f"{i} %")), "score", "0 % is read as 0"),
+    "a score with a comma": (csv(";", text=TEXTS, score=rows(lambda i: comma(i * 0.7 % 5, 1))), "score", "with decimal commas"),
+    "prices in euros": (csv(";", text=TEXTS, price=rows(lambda i: comma(950 + 7.5 * i) + " €")), "score", "950,00 € is read as 950"),
+    "weights": (csv(text=TEXTS, weight=rows(lambda i: f"{i / 4} kg")), "score", "in 'kg'"),
+    "views": (csv(text=TEXTS, views=rows(lambda i: ("3.5k", "900", "1.2M", "12k")[i % 4])), "score", "3.5k is read as 3500"),
+    "numbers of labels": (csv(";", text=TEXTS, labels=rows(lambda i: ("1,3", "2", "2,3", "1,2")[i % 4])), "classify", "(3 labels, several"),
+    "Chinese": (csv(text=rows(lambda i: f"今天天气很好我们去公园玩{i}"), label=rows(lambda i: ["体育", "科技"][i % 2])), "classify", "'label'"),
+    "a text and a name": (csv(id=rows(lambda i: f"a{i}b{i * 7}"), text=TEXTS), "language", "'text'"),
+    "a text and an address": (csv(user=rows(lambda i: f"u{i}@x.org"), comment=TEXTS), "language", "'comment'"),
+    "a text and days": (csv(text=TEXTS, seen=rows(lambda i: f"{1 + i % 12}/{1 + i % 28}")), "language", "'text'"),
+    "Chinese alone": (csv(text=rows(lambda i: "今天天气很好我们去公园玩吧" + chr(0x4E00 + i))), "language", ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", RIGHT)
+def test_a_table_is_for_the_task_that_a_person_would_choose(case, tmp_path):
+    content, task, told = RIGHT[case]
+    source = opened(tmp_path, content)
+    found, sentence = guess_task(source, names.all_task_columns())
+    assert found.task == task, sentence
+    choice = choose_columns(source, found).check()
+    assert told in choice.sentence
+
+
+# A table -> what the refusal says.
+REFUSED = {
+    "labels that are all different": (csv(text=TEXTS, label=rows(lambda i: f"label{i}")), "'label' is the answer, but its 60 values are all different"),
+    "few rows with as many labels": (csv(text=TEXTS[:8], label=rows(lambda i: f"label{i}")[:8]), "'label' is the answer, but its 8 values are all different"),
+    "labels that are sentences": (csv(text=TEXTS, label=rows(lambda i: f"{text(5)} {i}")), "'label' is the answer, but its 60 values are all different"),
+    "an empty label": (csv(text=TEXTS, label=[""] * NUM_ROWS), "'label' is the answer, but it is empty"),
+    "a label of days": (csv(text=TEXTS, label=DAYS), "'label' is the answer, but its values are dates or times, such as '2022-01-01'"),
+    "a label of numbers": (csv(text=TEXTS, label=rows(lambda i: f"{i} %")), "its values are numbers in '%'; choose --task score or --task classify with --label-column label"),
+    "a price in words": (csv(text=TEXTS, price=rows(lambda i: f"about {i} or so")), "'price' is the answer, but its 60 values are all different"),
+    "an author": (csv(text=TEXTS, author=rows(lambda i: f"{text(1)} {i}x")), "'author' is the answer"),
+    "one word a row": (csv(word=rows(lambda i: WORDS[i % 16]), tag=rows(lambda i: "NV"[i % 2])), "hold one word and its tag a row, and nothing says where a sentence ends"),
+    "a list of words": (csv(word=rows(lambda i: WORDS[i % 16])), "found none ('word': its values are words (1.0 in each, 16 different ones), such as 'river')"),
+    "names alone": (csv(id=rows(lambda i: f"a{i}b"), code=rows(lambda i: f"Z-{i}")), "found none ('id': its 60 values are all different, such as 'a0b'"),
+    "days alone": (csv(date=DAYS), "'date': its values are dates or times"),
+    "two notations": (csv(";", date=DAYS, sales=rows(lambda i: f"{i}.5" if i % 3 else f"{i},5")), "others are not, such as '0,5'"),
+    "two currencies": (csv(date=DAYS, sales=rows(lambda i: f"${i}" if i % 2 else f"€{i}")), "many of its values are numbers in one notation, and others are not"),
+    "numbers with notes": (csv(date=DAYS, sales=rows(lambda i: f"{i},5" if i % 5 else "closed"), a=rows(int)), "such as 'closed'; correct the others, or leave them out with --task, --label-column sales and --skip-bad-rows"),
+    "scores with notes": (csv(text=TEXTS, score=rows(lambda i: f"{i}.5" if i % 5 else "unsure")), "such as 'unsure'; correct the others, or leave them out with --task, --label-column score and --skip-bad-rows"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_table_that_is_for_no_task_is_refused_with_what_it_looks_like(case, tmp_path):
+    content, told = REFUSED[case]
+    with pytest.raises(InputError) as error:
+        guess_task(opened(tmp_path, content), names.all_task_columns())
+    assert told in str(error.value)
+
+
+@pytest.mark.parametrize("value", [{"a": [1, {"b": 2}]}, [{"start": 0, "label": "X"}]])
+def test_objects_are_no_texts(value):
+    facts = column_facts(("text", "data"), [Row(i, (text, value)) for i, text in enumerate(TEXTS)])
+    assert [one.is_nested for one in facts] == [False, True]
+    assert of_words(facts).startswith("there are objects in the column 'data'; flatten them")
+
+
+def test_a_numbering_is_nothing_to_forecast():
+    facts = [
+        ColumnFacts("id", 0, 60, 60, num_distinct=60, is_number=True, is_increasing=True),
+        ColumnFacts("url", 1, 60, 60, num_distinct=60, is_identifier=True),
+    ]
+    assert "there is nothing to forecast but a numbering" in of_series(facts)
+    assert of_series(facts[:1]) == ""
+
+
+def test_names_of_answers_are_known_by_their_last_word():
+    names_of = ["Label", "overall_rating", "Preis", "salePrice", "text", "labels_of_text", "id"]
+    found = [is_called_answer(ColumnFacts(name, 0, 60, 60)) for name in names_of]
+    assert found == [True, True, True, True, False, False, False]
+    assert of_labels([ColumnFacts("label", 0, 4, 4, num_distinct=4)]) == "", "too few rows to say so"
+
+
+def test_the_first_columns_are_described():
+    facts = [ColumnFacts(f"c{i}", i, 0, 60) for i in range(6)]
+    assert described(facts).count("it is empty") == 4
+    assert described(facts).endswith("; ...")
+    assert looks(ColumnFacts("x", 0, 9, 9, 9, 2.0, is_unclear_date=True, example="4/5")) == (
+        "its values are fractions or dates, such as '4/5'"
+    )
+    long = looks(ColumnFacts("x", 0, 9, 9, 4, 30.0, example="a" * 99))
+    assert long == f"its values are words (30.0 in each, 4 different ones), such as '{'a' * 40}...'"
