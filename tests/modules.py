@@ -42,6 +42,7 @@ TESTED_IN = {
     "data/files/": "data/files/test_sources.py",
     "data/files/archive.py": "data/containers/test_several.py",
     "data/files/formats/": "data/files/formats/test_formats.py",
+    "data/files/nested/": "data/files/nested/test_nested.py",
     "data/files/table/": "data/files/table/test_tables.py",
     "data/text/codecs.py": "data/text/test_tokenizer.py",
     "distributed.py": "curvature/test_ranks.py",

@@ -226,12 +226,13 @@ BAD = {
     ),
     "no json": ("a.jsonl", '{"a":1}\n{"a":\n', r"line 2: not valid JSON \(Expecting value at column 6\)"),
     "json list lines": ("a.jsonl", '{"a":1}\n[1]\n', "line 2: expected a JSON object, got a list"),
-    "json list": (
+    "spread json that is cut": ("a.json", '{\n "a": 1,\n', r"line \d: not valid JSON \(Expecting"),
+    "list of numbers": ("a.json", "[1, 2]\n", "expected JSON objects with keys, .*got a number"),
+    "list of lists": (
         "a.json",
-        '[{"a":1}]\n',
-        "line 1: expected one JSON object on each line .JSON Lines., got a JSON list",
+        "[[1, 2], [3, 4]]\n",
+        "expected JSON objects with keys, .*got a list; give each list as",
     ),
-    "spread json": ("a.json", '{\n "a": 1\n}\n', "one object over several lines must be put on one"),
     "json without keys": ("a.jsonl", "{}\n", "got only empty ones"),
     "deep json": ("a.jsonl", '{"a":1}\n' + "[" * 100_000 + "\n", "line 2: the JSON is nested too deeply"),
     "huge number": ("a.jsonl", '{"a":1}\n{"a":' + "1" * 10_000 + "}\n", "line 2: not readable JSON"),

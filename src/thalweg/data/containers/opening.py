@@ -9,7 +9,7 @@ from thalweg.data.files.base import AbstractSource
 from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
 
-_READING: Final = ("kind", "header", "skip_bad_rows")
+_READING: Final = ("kind", "header")
 
 
 def open_any(data: Any, **options: Any) -> AbstractSource:
@@ -48,7 +48,8 @@ def reading_of(options: Mapping[str, Any]) -> dict[str, Any]:
         {'kind': 'csv', 'header': False}
     """
     given = {name: value for name, value in options.items() if name in _READING and value}
-    return given | ({"header": given["header"] == "yes"} if "header" in given else {})
+    given |= {"header": given["header"] == "yes"} if "header" in given else {}
+    return given | ({"skip_bad_rows": True} if options.get("skip_bad_rows") else {})
 
 
 def is_sample(name: str) -> bool:

@@ -14,10 +14,11 @@ from thalweg.data.files.table.header import holds_names
 from thalweg.errors import InputError
 
 KINDS: Final = ("csv", "tsv", "jsonl", "json", "conll", "conllu", "text", "fasttext")
+LINES: Final = (".jsonl", ".ndjson")  # one object a line, by name
 _KIND_OF_SUFFIX: Final = {
     **dict.fromkeys((".csv",), "csv"),
     **dict.fromkeys((".tsv", ".tab"), "tsv"),
-    **dict.fromkeys((".jsonl", ".ndjson"), "jsonl"),
+    **dict.fromkeys(LINES, "jsonl"),
     **dict.fromkeys((".json",), "json"),
     **dict.fromkeys((".conll", ".bio", ".iob", ".iob2", ".conll2002", ".conll2003"), "conll"),
     **dict.fromkeys((".conllu",), "conllu"),
@@ -64,7 +65,7 @@ def _kind_of_content(name: str, sample: str, lines: list[str], by_ending: str | 
     """What the content is; the kind of the ending where it does not clearly say something else."""
     if looks_like_json(lines):
         return "jsonl"
-    if sample.lstrip()[:1] in ("[", "{") and by_ending in ("json", "jsonl"):
+    if by_ending in ("json", "jsonl", None) and _looks_like_document(sample, lines):
         return "json"
     if looks_like_fasttext(lines):
         return "fasttext"
@@ -82,6 +83,14 @@ def looks_like_json(lines: list[str]) -> bool:
     """Whether most of the first lines are a JSON object each."""
     first = lines[:20]
     return sum(isinstance(decoded(line), dict) for line in first) > _MIN_OBJECTS * len(first)
+
+
+def _looks_like_document(sample: str, lines: list[str]) -> bool:
+    """Whether it begins as JSON does, and no line is an object by itself, as in a list or where it is spread."""
+    first = sample.lstrip()[:1]
+    if first == "[":
+        return sample.lstrip()[1:].lstrip()[:1] in ("{", "[", "]", "n", '"') and not looks_like_conll(sample)
+    return first == "{" and not any(isinstance(decoded(line), dict) for line in lines[:20])
 
 
 def _table_or_text(name: str, lines: list[str], *, is_text: bool) -> str:

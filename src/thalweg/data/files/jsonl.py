@@ -8,6 +8,8 @@ from itertools import chain, islice
 from typing import Any, Final, final
 
 from thalweg.data.files.base import BadRows, Chunk
+from thalweg.data.files.nested.documents import is_document
+from thalweg.data.files.nested.records import Layout, layout_of, rows_of
 from thalweg.errors import InputError
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
@@ -19,22 +21,18 @@ _SURROGATE_ESCAPE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 class JsonLines:
     """Reads these keys of JSON Lines as columns; an object that lacks one gives None."""
 
-    columns: tuple[str, ...]
+    layout: Layout
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns."""
+        return self.layout.columns
 
     def parse(self, blocks: Iterator[tuple[int, str]], bad: BadRows, size: int) -> Iterator[Chunk]:
         """Blocks of whole lines (see `LineReader.blocks`) -> chunks of at most `size` rows."""
         texts = chain.from_iterable(text[:-1].split("\n") for _, text in blocks)
         objects = (pair for pair in enumerate(map(decoded, texts), start=1) if pair[1] is not None)
-        while batch := list(islice(objects, size)):
-            lines, rows = [], []
-            for line, row in batch:
-                if isinstance(row, dict):
-                    lines.append(line)
-                    rows.append(row)
-                else:
-                    bad.add(line, str(row))
-            if rows:
-                yield Chunk(self.columns, lines, tuple([row.get(name) for row in rows] for name in self.columns))
+        return rows_of(self.layout, objects, bad, size)
 
 
 def decoded(text: str) -> dict[str, Any] | str | None:
@@ -74,26 +72,27 @@ def open_json_lines(name: str, sample: str, *, is_whole: bool) -> tuple[JsonLine
     The `sample` is the first (whole) lines; `is_whole` says that there are no more. Raises `InputError` when no line of
     the sample is an object with keys.
     """
-    if sample.lstrip().startswith("["):
-        raise InputError(
-            f"{name}, line 1: expected one JSON object on each line (JSON Lines), got a JSON list; convert it, for "
-            "example with jq -c '.[]'."
-        )
     lines = list(islice((line for line in sample.split("\n") if line and not line.isspace()), 1000))
     if not lines:
         raise InputError(f"{name}: expected rows of data, got a file without any; check that it was saved.")
     rows = [decoded(line) for line in lines]
     objects = [row for row in rows if isinstance(row, dict)]
-    columns = tuple(dict.fromkeys(key for row in objects for key in row))
-    if not columns:
+    if not any(objects):
         if objects:
             raise InputError(f"{name}, line 1: expected JSON objects with keys, got only empty ones.")
         spread = " (one object over several lines must be put on one: jq -c .)" if lines[0].strip() == "{" else ""
         raise InputError(f"{name}, line 1: expected one JSON object on each line; {rows[0]}{spread}.")
-    notes = []
-    sparse = [key for key in columns if any(key not in row for row in objects)]
+    layout, notes = layout_of(name, [row for row in objects if row])
+    sparse = [
+        key for key in dict.fromkeys(key for row in objects for key in row) if any(key not in row for row in objects)
+    ]
     if sparse:
         notes.append(f"Some objects lack {', '.join(map(repr, sparse[:5]))}; what is missing is read as null.")
     if not is_whole and len(objects) < len(rows):
         notes.append(f"{len(rows) - len(objects)} of the first {len(rows):,} lines are not JSON objects.")
-    return JsonLines(columns), notes
+    return JsonLines(layout), notes
+
+
+def is_one_document(sample: str) -> bool:
+    """Whether the only line of a file is an object that holds rows, and no row."""
+    return "\n" not in sample.strip() and is_document(decoded(sample))

@@ -97,6 +97,23 @@ class LineReader:
         if carry:
             yield line, self._without_nul(carry + "\n", line, bad)
 
+    def beginning(self, num_characters: int = 1000) -> str:
+        """The first characters of the text, or a few more."""
+        return next(self._text(), "")[:num_characters]
+
+    def whole(self, limit: int, instead: str) -> str:
+        """The whole text; an `InputError` above the limit, in characters, names the format to take instead."""
+        texts, length = [], 0
+        for text in self._text():
+            texts.append(text)
+            length += len(text)
+            if length > limit:
+                raise InputError(
+                    f"{self.path}: a file of this kind is read as a whole, up to {limit:,} characters, and this one is "
+                    f"larger; convert it to {instead}."
+                )
+        return "".join(texts)
+
     def _too_long(self) -> str:
         return f"the line is longer than {self.max_line_length:,} characters"
 

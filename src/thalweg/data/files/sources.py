@@ -10,11 +10,13 @@ from thalweg.data.containers.container import open_container
 from thalweg.data.files.base import AbstractSource, BadRows, Chunk
 from thalweg.data.files.conll import open_sentences
 from thalweg.data.files.delimited import open_table
-from thalweg.data.files.detection import KINDS, kind_of
+from thalweg.data.files.detection import KINDS, LINES, kind_of, suffix_of
 from thalweg.data.files.formats.fasttext import open_labeled_lines
 from thalweg.data.files.formats.foreign import refuse_by_ending
-from thalweg.data.files.jsonl import open_json_lines
+from thalweg.data.files.jsonl import is_one_document, open_json_lines
 from thalweg.data.files.lines import MAX_LINE_LENGTH, LineReader
+from thalweg.data.files.nested.documents import MAX_LENGTH as MAX_DOCUMENT
+from thalweg.data.files.nested.documents import open_document
 from thalweg.errors import InputError
 
 _SAMPLE_LENGTH: Final = 2_000_000  # characters that are looked at to find the format, at most
@@ -123,7 +125,9 @@ def open_source(
     name = str(path)
     bad = BadRows(name, skip=True)
     sample, is_whole = _sample(lines, bad)
-    if not sample.strip("\n"):
+    if not sample.strip("\n") and kind in (None, "json") and lines.beginning().lstrip()[:1] in ("[", "{"):
+        kind = "json"  # one long line
+    elif not sample.strip("\n"):
         if bad.first:
             raise InputError(
                 f"{name}, line {bad.first[0].line}: {bad.first[0].reason}, and no line before it could be read; check "
@@ -131,12 +135,16 @@ def open_source(
             )
         raise InputError(f"{name}: expected rows of data, got an empty file; check that it was saved.")
     notes: list[str] = []
+    are_lines = kind == "jsonl" or suffix_of(path) in LINES  # and not one value, even where there is one line
     if kind is None:
         kind, notes = kind_of(path, sample)
     if kind in ("csv", "tsv"):
         form, more = open_table(name, sample, is_tsv=kind == "tsv", header=header, max_field_length=max_line_length)
         kind = "csv" if form.dialect.has_quotes else "tsv"
-    elif kind in ("jsonl", "json"):
+    elif kind == "json" or (kind == "jsonl" and not are_lines and is_whole and is_one_document(sample)):
+        kind = "json"
+        form, more = open_document(name, lines.whole(MAX_DOCUMENT, "JSON Lines, for example with jq -c '.[]'"))
+    elif kind == "jsonl":
         form, more = open_json_lines(name, sample, is_whole=is_whole)
     elif kind in ("conll", "conllu"):
         form, more = open_sentences(name, sample)

@@ -105,7 +105,7 @@ def inspect(
         task=task.task,
         columns=source.columns,
         choice=choice,
-        notes=list(source.notes),
+        notes=[*source.notes, *source.remarks],
         looked_for=look.looked_for(has_limit=max_length is not None, has_valid=valid is not None),
         num_rows=look.num_rows + read.num_unusable_rows,
         num_bad_rows=source.num_bad_rows,

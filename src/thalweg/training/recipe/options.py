@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, final, get_type_hints
 
 from thalweg import names
+from thalweg.data.files.detection import KINDS
 from thalweg.status import Status
 from thalweg.training.recipe.defaults import Values
 from thalweg.training.recipe.defaults import (
@@ -176,6 +177,14 @@ class DataSection:
     decimal: Annotated[str, Option(
         'Decimal mark of the numbers, "." or ","; default: by how they are written', "", choices=("", ".", ","),
         what="decimal mark", compared="fixed",
+    )]
+    kind: Annotated[str, Option(
+        f"Format of the files: {_listed(KINDS)}; default: detected by ending and content", "", choices=("", *KINDS),
+        what="format", compared="fixed", online="",
+    )]
+    header: Annotated[str, Option(
+        "Whether the first row of a CSV or TSV file holds the names of the columns: yes or no; default: detected", "",
+        choices=("", "yes", "no"), compared="fixed", online="",
     )]
     skip_bad_rows: Annotated[bool, Option(
         "Train even if over 1 % of the rows cannot be read", False, compared="fixed", online=""

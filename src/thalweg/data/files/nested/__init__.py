@@ -1,0 +1,1 @@
+"""JSON with more than one level: objects inside of rows, and whole files that are one value."""
