@@ -29,6 +29,23 @@ TABLES = {
         1,
         "','",
     ),
+    "decimal commas without header": (
+        "a.csv",
+        "2022-01-01;3,5\n2022-01-02;4,5\n2022-01-03;6,5\n",
+        ("column1", "column2"),
+        ("2022-01-01", "3,5"),
+        3,
+        "semicolon",
+    ),
+    "one column of decimal commas": ("a.csv", "sales\n3,5\n4\n6,25\n", ("sales",), ("3,5",), 3, ""),
+    "two columns below a title are no decimals": (
+        "a.csv",
+        "Sales of 2024\nday,sales\n1,5\n2,7\n",
+        ("day", "sales"),
+        ("1", "5"),
+        2,
+        "Line 1 ('Sales of 2024')",
+    ),
     "separator line without header": (
         "a.csv",
         "sep=|\n1|2\n3|4\n",

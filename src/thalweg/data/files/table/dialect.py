@@ -18,6 +18,7 @@ _MIN_PLAUSIBLE: Final = 0.5
 _MIN_WRAPPED: Final = 0.95  # of a column's values begin and end with a single quotation mark
 _MIN_WRAPPED_ROWS: Final = 3
 _SEPARATOR_LINE: Final = re.compile(r'\s*"?sep=(\\t|.)"?\s*', re.IGNORECASE)
+_NO_DECIMAL: Final = re.compile(r"(?<!\d),|,(?!\d)")
 _ESCAPED: Final = re.compile(r'\\(["\\])')
 
 
@@ -81,7 +82,11 @@ def choose_dialect(sample: str, *, is_tsv: bool) -> tuple[Dialect, list[str]]:
     delimiter = separator_line(sample)
     if delimiter is None:
         delimiter = _sniff(sample)
-        notes = [] if delimiter == "," else [f"The columns are separated by a {DELIMITERS[delimiter]}."]
+        notes = (
+            []
+            if delimiter == "," or delimiter not in sample
+            else [f"The columns are separated by a {DELIMITERS[delimiter]}."]
+        )
     else:
         sample = sample.split("\n", 1)[1] if "\n" in sample else ""
         notes = [f"The first line names the delimiter, {delimiter!r}, and is left out."]
@@ -151,6 +156,18 @@ def _share(rows: list[tuple[int, list[str]]]) -> float:
     return sum(len(row) == width for row in fields) / len(fields) if width > 1 else 0.0
 
 
+def _share_of(delimiter: str, sample: str) -> float:
+    """The fraction of the first lines with the usual number of fields, if that is not one."""
+    return _share(Dialect(delimiter).rows(sample, _NUM_SNIFFED)) if delimiter in sample else 0.0
+
+
+def _is_one_column(sample: str) -> bool:
+    """Whether below a name there is one number with a decimal comma on each line, and no other delimiter."""
+    first, *lines = [line for line in sample.split("\n") if line]
+    is_name = any(map(str.isalpha, first)) and "," not in first
+    return is_name and not any(mark in sample for mark in ";\t|") and all(line.count(",") <= 1 for line in lines)
+
+
 def _sniff(sample: str) -> str:
     """The delimiter with which the most rows have as many fields as the first; the more fields, the better.
 
@@ -159,8 +176,12 @@ def _sniff(sample: str) -> str:
     """
     best, best_score = ",", (0.0, 0)
     titled, titled_score = "", (0.0, 0)
-    for delimiter in DELIMITERS:
-        if delimiter not in sample:
+    # Commas that stand between digits alone are those of decimals, where another delimiter is there.
+    has_decimals = "," in sample and _NO_DECIMAL.search(sample) is None
+    if has_decimals and _is_one_column(sample):
+        return ";"
+    for delimiter in [mark for mark in DELIMITERS if mark in sample]:
+        if delimiter == "," and has_decimals and any(_share_of(mark, sample) >= _MIN_FITTING for mark in ";\t|"):
             continue
         rows = [row for _, row in Dialect(delimiter).rows(sample, _NUM_SNIFFED)]
         width, usual = len(rows[0]) if rows else 0, _usual(rows)
