@@ -9,7 +9,7 @@ from typing import TypeVar, final
 import torch
 from torch import Tensor, nn
 
-from thalweg import distributed, vectors
+from thalweg import distributed, noise, vectors
 from thalweg.batch import Batch
 from thalweg.errors import InputError, require
 from thalweg.heads.adapt import as_head
@@ -146,7 +146,8 @@ class Objective:
             self._replay_noise()
             return [torch.stack(self.sum_and_count(batch)) for batch in self.batches]
 
-        sums = self.without_graph(sums_and_counts)
+        with noise.alone():
+            sums = self.without_graph(sums_and_counts)
         with torch.no_grad():
             total, count = distributed.sum_over_ranks([torch.stack(sums).sum(0)])[0]
             return total / self.head.divisor(count) + self._penalty()
@@ -164,10 +165,10 @@ class Objective:
     def __call__(self) -> Tensor:
         """Clear the gradients, run forward and backward, and return the loss: the closure of `torch.optim`."""
         self.num_gradients += 1
-        self._replay_noise()
         for parameter in self._every:  # frozen ones, too: optimizers move whatever has a gradient left
             parameter.grad = None
-        with torch.enable_grad():
+        with noise.alone(), torch.enable_grad():
+            self._replay_noise()
             if len(self.batches) == 1 and not distributed.is_active():
                 total, count = self.sum_and_count(self.batches[0])
                 loss = total / self.head.divisor(count)

@@ -9,7 +9,7 @@ from typing import Any, Final, final
 import torch
 from torch import Tensor, nn
 
-from thalweg import vectors
+from thalweg import noise, vectors
 from thalweg.curvature.hessian import Hessian
 from thalweg.curvature.lanczos import extreme_eigenvalues
 from thalweg.errors import InputError, require
@@ -262,8 +262,7 @@ def _left_alone(objective: Objective) -> Iterator[None]:
     held = vectors.clone(every)
     networks = (objective.model, objective.head)
     modes = [(module, module.training) for network in networks for module in network.modules()]
-    devices = list({tensor.device for tensor in every if tensor.is_cuda})
-    with torch.random.fork_rng(devices):
+    with noise.borrowed(noise.accelerators(every)):
         try:
             for network in networks:
                 network.eval()

@@ -12,6 +12,7 @@ from typing_extensions import override
 from thalweg import distributed
 from thalweg.curvature.diagonal import gauss_newton_diagonal, penalty_diagonal
 from thalweg.errors import require
+from thalweg.noise import accelerators, borrowed
 from thalweg.objective import Objective
 from thalweg.optim.base import AbstractDirection, Groups, Point, Recovery, Requires, SearchDirection, State, StepInfo
 
@@ -118,8 +119,7 @@ def affine_outputs(objective: Objective, parameters: list[Tensor]) -> int:
             batch = objective.batches[0]
             return [objective.exchange(pairs, lambda: objective.prediction(batch)) for pairs in moved]
 
-        devices = list({tensor.device for tensor in parameters if tensor.is_cuda})
-        with torch.random.fork_rng(devices=devices):
+        with borrowed(accelerators(parameters)):
             first, second, third = objective.unchanged(lambda: objective.without_graph(predictions))
         exact = 1e3 * torch.finfo(first.dtype).eps
         bend, size = (first - 2.0 * second + third).abs().amax(), torch.stack([first, second, third]).abs().amax()

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from thalweg import noise
 from thalweg.batch import Batch
 from thalweg.certificates.linear.forms import form_on
 from thalweg.data.arrays.equal import Column
@@ -238,8 +239,7 @@ def _kept(objective: Objective) -> Iterator[Callable[[], None]]:
             noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
             tensor.add_(NOISE * (size + NOISE) * noise.to(tensor))
 
-    devices = sorted({tensor.device.index or 0 for tensor in tensors if tensor.is_cuda})
-    with torch.random.fork_rng(devices), torch.no_grad():
+    with noise.borrowed(noise.accelerators(tensors)), torch.no_grad():
         try:
             yield add_noise
         finally:

@@ -9,6 +9,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from thalweg import noise
 from thalweg.diagnosis.subject import Subject
 from thalweg.errors import InputError
 
@@ -72,14 +73,12 @@ def untouched(subject: Subject, *, training: bool = False) -> Iterator[None]:
     gradients = [tensor.grad for tensor in tensors]
     for tensor in tensors:
         tensor.grad = None  # else what a backward pass adds would be added to the caller's
-    state = torch.get_rng_state()
-    devices = [tensor.device for tensor in tensors if tensor.is_cuda]
-    accelerators = {device: torch.cuda.get_rng_state(device) for device in dict.fromkeys(devices)}
     try:
         model.train(training)
         head.train(training)
-        torch.manual_seed(_SEED)
-        with torch.inference_mode(False), torch.enable_grad():
+        devices = noise.accelerators(tensors)
+        with noise.borrowed(devices), torch.inference_mode(False), torch.enable_grad():
+            noise.seed(_SEED, devices)
             yield
     finally:
         for module, training in zip(modules, modes, strict=True):
@@ -90,9 +89,6 @@ def untouched(subject: Subject, *, training: bool = False) -> Iterator[None]:
                     tensor.data.copy_(value)
                 tensor.requires_grad_(asks)
                 tensor.grad = gradient
-        torch.set_rng_state(state)
-        for device, random in accelerators.items():
-            torch.cuda.set_rng_state(random, device)
 
 
 def plain(value: Any) -> Any:

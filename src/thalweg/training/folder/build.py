@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from thalweg import names
+from thalweg import names, noise
 from thalweg.batch import Batch
 from thalweg.data.arrays.batches import Examples
 from thalweg.data.arrays.ragged import IN_MEMORY, Spill
@@ -58,8 +58,15 @@ def build_networks(
     put in anyway. `batch`, of training data, is for initializations that look at data; `counts`, how often each token
     is a target in the training data, for heads that know of frequencies.
     """
+    with noise.borrowed():
+        noise.seed(recipe.run.seed)
+        return _networks(recipe, task, batch, counts, fresh=fresh)
+
+
+def _networks(
+    recipe: Recipe, task: AbstractTask, batch: Batch | None, counts: Tensor | None, *, fresh: bool
+) -> tuple[nn.Module, AbstractHead]:
     options = recipe.model
-    torch.manual_seed(recipe.run.seed)
     spec = names.task_spec(task.name).models[options.model]
     builder = names.load(spec.pair_builder if task.reads_pairs else spec.builder)
     try:

@@ -6,7 +6,7 @@ from typing import Final
 
 from torch import nn
 
-from thalweg import distributed, names
+from thalweg import distributed, names, noise
 from thalweg.heads.base import AbstractHead
 from thalweg.objective import Objective
 from thalweg.optim import auto
@@ -122,17 +122,19 @@ def _search(recipe: Recipe, model: nn.Module, head: AbstractHead, feed: Feed, nu
     autocast = choose_precision(recipe.run.precision, device)[1]
     model.train()
     head.train()
+    devices = noise.accelerators([*model.parameters(), *head.parameters()])
 
     def objective(step: int) -> Objective:
-        set_seed(recipe.run.seed, step, on_cpu=device.type == "cpu")
+        set_seed(recipe.run.seed, step, devices)
         return Objective(model, head, feed(step), l2=recipe.training.l2, autocast=autocast)
 
-    return find_rate(
-        lambda: optimizer.build_optimizer(recipe, model, head),
-        objective,
-        num_steps=num_steps,
-        clip=lambda: optimizer.build_clipping(recipe, head).gradient,
-    )
+    with noise.borrowed(devices):
+        return find_rate(
+            lambda: optimizer.build_optimizer(recipe, model, head),
+            objective,
+            num_steps=num_steps,
+            clip=lambda: optimizer.build_clipping(recipe, head).gradient,
+        )
 
 
 def _sentence(recipe: Recipe, choice: auto.Choice, found: FoundRate | None, given: Options) -> str:

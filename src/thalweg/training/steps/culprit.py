@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, final
 import torch
 from torch import Tensor, nn
 
+from thalweg import noise
 from thalweg.objective import Objective
 from thalweg.training.steps.sites import names_of_modules
 
@@ -50,9 +51,8 @@ def find_culprit(objective: Objective) -> Culprit | None:
                 return Culprit(name, INPUT)
     parameters: list[Tensor] = [parameter for _, network in networks for parameter in network.parameters()]
     held = [parameter.grad for parameter in parameters]
-    devices = {parameter.device.index for parameter in parameters if parameter.is_cuda}
     try:
-        with torch.random.fork_rng(devices=sorted(devices)), torch.enable_grad():
+        with noise.borrowed(noise.accelerators(parameters)), torch.enable_grad():
             return objective.unchanged(lambda: _in_a_pass(objective, names, parameters))
     finally:
         for parameter, gradient in zip(parameters, held, strict=True):

@@ -6,14 +6,14 @@ Logging, checkpoints, evaluation and stopping are ordinary code around a `for`; 
 import dataclasses
 import functools
 import warnings
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from thalweg import distributed
+from thalweg import distributed, noise
 from thalweg.batch import Batch
 from thalweg.heads.base import AbstractHead
 from thalweg.objective import Objective
@@ -142,9 +142,10 @@ def fit(
 ) -> Generator[StepRecord, None, None]:
     """Take steps, and yield a record after each.
 
-    The random state is set from `(seed, step)` before every step, so dropout is a function of the step alone and a
-    resumed run draws what the undisturbed one would have drawn. A step whose loss or gradient is NaN or infinite is not
-    taken: parameters and the optimizer's state stay as they were.
+    The random state is set from `(seed, step)` for every step and put back after it, so dropout is a function of the
+    step alone: a resumed run draws what the undisturbed one would have drawn, and so does one of several trainings in a
+    process. A step whose loss or gradient is NaN or infinite is not taken: parameters and the optimizer's state stay as
+    they were.
 
     Args:
         model: from inputs to hidden states.
@@ -171,30 +172,31 @@ def fit(
     stepper = optimizer if isinstance(optimizer, AbstractStepper) else stepper_for(optimizer)
     place = Place() if place is None else place
     recorder = Recorder([("", model), ("head", head)])
-    on_cpu = all(parameter.is_cpu for tensors in recorder.layers.values() for parameter in tensors)
+    devices = noise.accelerators(parameter for tensors in recorder.layers.values() for parameter in tensors)
     objective: Objective | None = None
     for module in (model, head):
         module.train()
     while place.step < steps:
         step = place.step
-        reseed = functools.partial(set_seed, options.seed, step, on_cpu=on_cpu)
-        reseed()
-        micro = batches(step)
-        if objective is None:
-            objective = Objective(model, head, micro, l2=options.l2, autocast=options.autocast)
-        elif not (stepper.reuses_objective and [*map(id, micro)] == [*map(id, objective.batches)]):
-            objective = objective.on(micro)
-        recorder.before_forward(sites=options.sites(step))
-        recorder.before_step(layers=options.watch(step))
-        lr = stepper.optimizer.param_groups[0]["lr"]
-        counts = _counts(objective)
-        try:
-            outcome = stepper.step(objective)
-        except BaseException:
-            recorder.stop()
-            raise
-        gradients, values, products = (now - then for now, then in zip(_counts(objective), counts, strict=True))
-        head.after_step()
+        reseed = functools.partial(set_seed, options.seed, step, devices)
+        with noise.borrowed(devices):  # of the caller, who has it back when the record comes
+            reseed()
+            micro = batches(step)
+            if objective is None:
+                objective = Objective(model, head, micro, l2=options.l2, autocast=options.autocast)
+            elif not (stepper.reuses_objective and [*map(id, micro)] == [*map(id, objective.batches)]):
+                objective = objective.on(micro)
+            recorder.before_forward(sites=options.sites(step))
+            recorder.before_step(layers=options.watch(step))
+            lr = stepper.optimizer.param_groups[0]["lr"]
+            counts = _counts(objective)
+            try:
+                outcome = stepper.step(objective)
+            except BaseException:
+                recorder.stop()
+                raise
+            gradients, values, products = (now - then for now, then in zip(_counts(objective), counts, strict=True))
+            head.after_step()
         place.step = step + 1
         if schedule is not None and not takes_score(schedule):
             _advance(schedule, quietly=outcome.rejected is True)
@@ -228,7 +230,7 @@ def _flow(objective: Objective) -> float:
 
 
 def _culprit(objective: Objective, reseed: Callable[[], None]) -> Culprit | None:
-    with torch.random.fork_rng(devices=sorted({p.device.index for p in objective.parameters if p.is_cuda})):
+    with noise.borrowed(noise.accelerators(objective.parameters)):
         reseed()
         return find_culprit(objective)
 
@@ -243,13 +245,9 @@ def _advance(schedule: LRScheduler, *, quietly: bool) -> None:
         schedule.step()
 
 
-def set_seed(seed: int, step: int, *, on_cpu: bool) -> None:
-    """Set the random state of a step; `torch.manual_seed` takes 0.1 ms where a GPU might come, and remembers calls."""
-    seed = (seed * 1_000_003 + step) % LARGEST_SEED
-    if on_cpu:
-        torch.default_generator.manual_seed(seed)
-    else:
-        torch.manual_seed(seed)
+def set_seed(seed: int, step: int, devices: Iterable[torch.device] = ()) -> None:
+    """Set the random state of a step, on the CPU and on other devices; `noise.borrowed` puts it back."""
+    noise.seed((seed * 1_000_003 + step) % LARGEST_SEED, devices)
 
 
 def num_tokens(batch: Batch) -> int:
