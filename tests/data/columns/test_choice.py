@@ -243,6 +243,77 @@ def test_a_choice_becomes_plain_values():
     assert choose(SAMPLES["sunspots"], "forecast").plain() == {"time": "year", "series": ["sunspots"]}
 
 
+FLAGS = {"rude": cycle(0, 1, 0), "mean": cycle(0, 0, 1, 1, 0), "odd": cycle(1, 0, 0, 0)}
+ONE = {"joy": cycle(1, 0, 0), "fear": cycle(0, 1, 0), "rage": cycle(0, 0, 1)}
+# columns, --label-column, the label columns, whether a row may have several, part of the sentence
+SEVERAL = {
+    "flags": ({"comment": TEXTS} | FLAGS, None, ("rude", "mean", "odd"), True, "(3 labels, any number a row)"),
+    "one of them": ({"comment": TEXTS} | ONE, None, ("joy", "fear", "rage"), False, "(3 labels, one a row)"),
+    "true and false": (
+        {
+            "comment": TEXTS,
+            "x": cycle("True", "False", "False"),
+            "y": cycle("False", "True", "True"),
+            "z": cycle("True", "False"),
+        },
+        None,
+        ("x", "y", "z"),
+        True,
+        "any number a row",
+    ),
+    "named": ({"comment": TEXTS} | FLAGS, "rude, odd", ("rude", "odd"), True, "label columns 'rude', 'odd' (2 labels"),
+    "values": (
+        {"comment": TEXTS, "one": cycle("a", "b"), "two": cycle("c", "b", "")},
+        "one,two",
+        ("one", "two"),
+        True,
+        "(3 labels, several a row)",
+    ),
+    "beside a label": ({"comment": TEXTS, "topic": cycle("a", "b")} | FLAGS, None, (), False, "label column 'topic'"),
+    "two only": (
+        {"comment": TEXTS, "toxic": cycle(0, 1), "odd": cycle(1, 0, 0)},
+        None,
+        (),
+        False,
+        "label column 'toxic'",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SEVERAL)
+def test_several_columns_may_hold_the_labels(tmp_path, case):
+    columns, named, labels, is_multilabel, sentence = SEVERAL[case]
+    source = table(tmp_path, columns)
+    assert guess(source) == "classify"
+    choice = choose(source, "classify", {"label": named})
+    assert (choice.label_columns, choice.is_multilabel) == (labels, is_multilabel)
+    assert sentence in choice.sentence
+    if labels:
+        assert choice.columns == {"text": "comment", "label": ",".join(labels)}
+
+
+def test_label_columns_of_two_kinds_are_refused(tmp_path):
+    source = table(tmp_path, {"comment": TEXTS, "topic": cycle("a", "b")} | FLAGS)
+    with pytest.raises(InputError, match=r"one kind, got 'rude' with 0/1 in every row and 'topic' with other values"):
+        choose(source, "classify", {"label": "rude,topic"})
+    with pytest.raises(InputError, match=r"there is no column 'topics'"):
+        choose(source, "classify", {"label": "rude,topics"})
+    with pytest.raises(InputError, match=r"must be different, got 'comment'"):
+        choose(source, "classify", {"text": "comment", "label": "comment,topic"})
+
+
+@pytest.mark.parametrize(
+    ("values", "num_labels", "na_is_missing"),
+    [(("none", "toxic"), 2, False), (("none", "NA", "-"), 3, False), (("1", "2", "NA", "3"), 3, True)],
+)
+def test_words_for_missing_are_labels_unless_the_others_are_numbers(tmp_path, values, num_labels, na_is_missing):
+    source = table(tmp_path, {"text": TEXTS, "label": cycle(*values)})
+    assert guess(source) == "classify"
+    choice = choose(source, "classify")
+    assert f"({num_labels} labels" in choice.sentence
+    assert ("NA and the like are no label" in choice.sentence) == na_is_missing == choice.na_is_missing
+
+
 def opened(tmp_path, content, name="table.csv"):
     path = tmp_path / name
     path.write_text(content, encoding="utf-8")

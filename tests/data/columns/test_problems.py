@@ -6,7 +6,16 @@ import pytest
 import torch
 
 from thalweg.cli.main import run
-from thalweg.data.columns.problems import FEW_EXAMPLES, constant_columns, few_examples, smallest_difference
+from thalweg.data.columns.problems import (
+    FEW_EXAMPLES,
+    alike,
+    all_once,
+    constant_columns,
+    few_examples,
+    label_sentences,
+    one_label,
+    smallest_difference,
+)
 from thalweg.diagnosis.symptoms.limits import limit
 
 
@@ -28,6 +37,25 @@ def test_sentences_count():
     assert few_examples(1).startswith("On 1 validation example, ")
     assert few_examples(50) == "On 50 validation examples, differences of accuracy below 20 points may be chance."
     assert constant_columns([*"abcdefg"]) == "7 numeric input columns never change: a; b; c; d; e and 2 more."
+
+
+def test_sentences_about_labels():
+    groups = [[f"l{i}", f"L{i}"] for i in range(7)]
+    assert alike(name for group in groups for name in group) == groups
+    assert alike(["cafe\u0301", "caf\u00e9", "a\u200bb", "ab", "0.5", ".5", "x"]) == [
+        ["cafe\u0301", "caf\u00e9"],
+        ["a\u200bb", "ab"],
+        ["0.5", ".5"],
+    ]
+    counts = {name: 2 for group in groups for name in group}
+    (sentence,) = label_sentences(counts, "kind", "tag")
+    assert sentence.startswith("Tags in column 'kind' differ only in how they are written: 'l0' (2), 'L0' (2); 'l1'")
+    assert "; and 2 more. They are different tags" in sentence
+    assert label_sentences({"NA": 3, "x": 1}, "kind", "tag") == [], "a tag may be called NA"
+    (sentence,) = label_sentences({str(k): 2 for k in range(30)}, "price")
+    assert sentence.startswith("The 30 labels in column 'price' are all numbers; --task score")
+    assert "got none;" in one_label([], "kind")
+    assert all_once([1] * 19, "id") == ""
 
 
 def test_both_commands_draw_the_line_at_the_same_number():

@@ -130,7 +130,7 @@ LABELS = [
         ["none", "x", "NA"],
         {"none": 1, "x": 1, "NA": 1},
         0,
-        [r"'none' \(1 row\), 'NA' \(1 row\) are labels, not a miss"],
+        [r"'none' \(1 row\), 'NA' \(1 row\) are labels, no miss"],
     ),
     ([f"n{i}" for i in range(30)], dict.fromkeys((f"n{i}" for i in range(30)), 1), 0, [r"All 30 labels .* come once"]),
 ]

@@ -113,6 +113,7 @@ class Table:
         source: the data.
         named: role -> the column that the user named for it.
         named_series: the columns that the user named where a role may have several; None if none were named.
+        named_labels: several columns that the user named for the labels; none: one at most.
         declined: roles that the user wants to stay empty.
         decimal: the decimal mark that the user named; "" where the values decide.
     """
@@ -120,6 +121,7 @@ class Table:
     source: AbstractSource
     named: dict[str, ColumnFacts] = dataclasses.field(default_factory=dict)
     named_series: tuple[str, ...] | None = None
+    named_labels: tuple[ColumnFacts, ...] = ()
     declined: frozenset[str] = frozenset()
     decimal: str = ""
     doubts: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -132,6 +134,10 @@ class Table:
     def facts(self) -> list[ColumnFacts]:
         """What the first 1,000 rows say about each column."""
         return column_facts(self.source.columns, self._rows[:NUM_ROWS], self.decimal)
+
+    def values(self, one: ColumnFacts) -> list[Any]:
+        """Return the first 1,000 values of a column."""
+        return [row.values[one.position] for row in self._rows[:NUM_ROWS]]
 
     @property
     def looked_at(self) -> str:
@@ -253,7 +259,8 @@ def choose_columns(
         named: role -> column name, for roles that the user has decided; None means not decided, "none" that an
             optional role stays empty. All tasks understand "text" and "label": for a translation they stand for source
             and target, for tagging for words and tags, for a score "label" is the number, and for a forecast the
-            series (several names are separated by commas).
+            series (several names are separated by commas). A classification may have several columns of labels, too,
+            in the same way.
         decimal: the decimal mark of the numbers, "." or ","; "" where their own notation decides.
 
     Returns:
@@ -279,6 +286,9 @@ def choose_columns(
     for role, name in given.items():
         if task.roles[role] is Kind.SERIES:
             table.named_series = tuple(existing(source, part.strip()) for part in name.split(",") if part.strip())
+        elif task.roles[role] is Kind.LABEL and name not in source.columns and "," in name:
+            names = dict.fromkeys(existing(source, part.strip()) for part in name.split(",") if part.strip())
+            table.named_labels = tuple(table.facts[source.columns.index(part)] for part in names)
         else:
             table.named[role] = table.facts[source.columns.index(existing(source, name))]
     if len({one.name for one in table.named.values()}) < len(table.named):

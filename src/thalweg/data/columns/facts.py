@@ -26,6 +26,7 @@ _UNSPACED: Final = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u
 _IN_IDENTIFIER: Final = re.compile(r"\d|[^\W_][/@:_\\.][^\W_]")
 MIN_IDENTIFIERS: Final = 0.9  # different ones of the values
 MIN_NUMERALS: Final = 0.5
+_FLAGS: Final = {**dict.fromkeys(("0", "1", "0.0", "1.0"), "0/1"), **dict.fromkeys(("true", "false"), "true/false")}
 NUM_MONTHS: Final = 12
 NUM_DAYS: Final = 31
 MIN_RATINGS: Final = 3  # rows for each rating; dates hardly come again
@@ -79,6 +80,8 @@ class ColumnFacts:
     is_nested: bool = False  # objects, or lists of them
     is_identifier: bool = False  # one word a value, nearly all different, with digits, or marks as in addresses
     is_mixed: bool = False  # many values are numbers, but not enough of them in one notation
+    num_missing_words: int = 0  # rows with "NA", "none" ..., which are values unless the others are numbers or dates
+    flags: str = ""  # how a column of nothing but yes and no is written: "0/1" or "true/false"; "" for all others
 
     @property
     def distinct_fraction(self) -> float:
@@ -102,7 +105,20 @@ def column_facts(columns: Sequence[str], rows: Sequence[Row], decimal: str = "")
     present = [[value for value in column if not is_missing(value)] for column in values]
     written = [_written(name, column, decimal) for name, column in zip(columns, present, strict=True)]
     written = settled(written, present)
-    return [_facts(name, i, len(rows), present[i], written[i]) for i, name in enumerate(columns)]
+    facts = [_facts(name, i, len(rows), present[i], written[i]) for i, name in enumerate(columns)]
+    return [_with_words(one, values[one.position], len(rows)) for one in facts]
+
+
+def _with_words(one: ColumnFacts, values: list[Any], num_rows: int) -> ColumnFacts:
+    """Count "NA", "none" ... among the values where these are words, and no numbers or dates."""
+    filled = [value for value in values if not (value is None or (isinstance(value, str) and not value.strip()))]
+    num_words = sum(map(is_missing, filled))
+    is_word = not (one.is_number or one.is_date or one.is_list or one.is_mixed or one.is_unclear_date)
+    if num_words and is_word:
+        one = _facts(one.name, one.position, num_rows, filled, None)
+    written = {_FLAGS.get(str(value).strip().lower(), "") for value in values}
+    flags = written.pop() if len(written) == 1 else ""
+    return dataclasses.replace(one, num_missing_words=num_words, flags=flags)
 
 
 def _written(name: str, present: list[Any], decimal: str) -> Written | None:

@@ -97,10 +97,8 @@ def label_sentences(labels: Mapping[str, int], column: str, noun: str = "label")
     words = [name for name in labels if is_missing(name)]
     if words and noun == "label":
         shown = ", ".join(f"{name!r} ({counted(labels[name], 'row')})" for name in words[:MAX_NAMES])
-        sentences.append(
-            f"In column {column!r} {shown} {'is a label' if len(words) == 1 else 'are labels'}, not a missing value; "
-            "leave the field empty where there is no label."
-        )
+        verb = "is a label, no missing value" if len(words) == 1 else "are labels, no missing values"
+        sentences.append(f"In column {column!r} {shown} {verb}; leave the field empty where there is no label.")
     if len(labels) > MAX_NUMBERS and noun == "label" and all(number_of(name) is not None for name in labels):
         sentences.append(
             f"The {len(labels):,} labels in column {column!r} are all numbers; --task score predicts them as numbers."

@@ -1,14 +1,25 @@
 """The columns of classification: a text, and a label whose values come again."""
 
+from typing import Final
+
 from thalweg.data.columns import misfits
-from thalweg.data.columns.choice import LIKELY, NAMED, PARTS, Choice, Kind, Rule, Table, TaskColumns
-from thalweg.data.columns.facts import ColumnFacts
+from thalweg.data.columns.choice import LIKELY, NAMED, NUM_SHOWN, PARTS, TYPICAL, Choice, Kind, Rule, Table, TaskColumns
+from thalweg.data.columns.facts import ColumnFacts, shortened
+from thalweg.data.columns.reading import YES, label_of
 from thalweg.data.columns.role_names import LAST_WORD, WHOLE_NAME, is_side, name_score, normalized
-from thalweg.data.columns.scores import is_label_like, is_text_like, is_time, label_score
+from thalweg.data.columns.scores import COMMON_NAME, is_label_like, is_text_like, is_time, label_score
+from thalweg.errors import InputError
+
+MIN_FLAGS: Final = 3  # columns of 0 and 1 that vary: one or two may be about something else
 
 
 def choose(table: Table) -> Choice:
     """Return the text and the label; where the text was named, the label may be what else looks like a text."""
+    if table.named_labels:
+        return _of_columns(table, table.text("classify", table.named_labels), list(table.named_labels))
+    flags = [] if "label" in table.named else flag_columns(table)
+    if flags:
+        return _of_columns(table, table.text("classify", flags), flags)
     label = table.best("label", label_score) if "text" in table.named else None
     text = table.named["text"] if label is not None else table.text("classify")
     label = label or table.best("label", label_score, (text,))
@@ -20,13 +31,70 @@ def choose(table: Table) -> Choice:
     shown = f"{label.num_distinct} label{'s' if label.num_distinct != 1 else ''}{table.looked_at}"
     shown += f", several per row, separated by {label.separator!r}" if label.separator else ""
     shown += ", several a row" if label.is_list else ""
+    na_is_missing = label.is_number and label.num_missing_words > 0
+    shown += ", NA and the like are no label" if na_is_missing else ""
     return Choice(
         "classify",
         {"text": text.name, "label": label.name},
         table.sentence(f"Text column {text.name!r}, label column {label.name!r} ({shown})"),
         separator=label.separator,
         is_multilabel=label.is_list or label.separator is not None,
+        na_is_missing=na_is_missing,
     )
+
+
+def flag_columns(table: Table) -> list[ColumnFacts]:
+    """Return the columns of 0 and 1 that are a label each: at least three side by side, and none is called a label."""
+    runs: list[list[ColumnFacts]] = [[]]
+    for one in table.facts:
+        if runs[-1] and one.flags != runs[-1][-1].flags:
+            runs.append([])
+        if one.flags:
+            runs[-1].append(one)
+    longest = max(runs, key=len)
+    rest = [one for one in table.facts if one not in longest and one not in table.named.values()]
+    is_named = any(name_score(one.name, "label") >= WHOLE_NAME and label_score(one) is not None for one in rest)
+    is_one_of_them = any(name_score(one.name, "label") >= COMMON_NAME for one in longest)
+    varying = sum(one.num_distinct > 1 for one in longest)
+    return longest if varying >= MIN_FLAGS and not is_named and not is_one_of_them else []
+
+
+def _of_columns(table: Table, text: ColumnFacts, labels: list[ColumnFacts]) -> Choice:
+    """Return the choice of several columns of labels: their values, or the names of those that hold 1."""
+    names = [one.name for one in labels]
+    if text in labels:
+        raise InputError(f"{table.source.name}: the text and label columns must be different, got {text.name!r}.")
+    is_one_hot = all(one.flags for one in labels)
+    if not is_one_hot and any(one.flags for one in labels):
+        flags = next(one for one in labels if one.flags)
+        other = next(one for one in labels if not one.flags)
+        raise InputError(
+            f"{table.source.name}: expected several label columns of one kind, got {flags.name!r} with "
+            f"{flags.flags} in every row and {other.name!r} with other values; name those of one kind."
+        )
+    if is_one_hot:
+        rows = zip(*map(table.values, labels), strict=True)
+        is_multilabel = any(sum((label_of(value) or "").lower() in YES for value in row) != 1 for row in rows)
+        shown = f"{len(labels)} labels, {'any number' if is_multilabel else 'one'} a row"
+    else:
+        is_multilabel = True
+        found = {label_of(value) for one in labels for value in table.values(one)} - {None}
+        shown = f"{len(found)} labels{table.looked_at}, several a row"
+    told = f"Text column {text.name!r}, label columns {shortened([*map(repr, names)], NUM_SHOWN)} ({shown})"
+    table.doubts.pop("label", None)
+    return Choice(
+        "classify",
+        {"text": text.name, "label": ",".join(names)},
+        table.sentence(told),
+        is_multilabel=is_multilabel,
+        label_columns=tuple(names),
+        is_one_hot=is_one_hot,
+    )
+
+
+def has_flags(table: Table) -> bool:
+    """Beside a text there are several columns of 0 and 1."""
+    return any(map(is_text_like, table.facts)) and bool(flag_columns(table))
 
 
 def has_named_label(table: Table) -> bool:
@@ -68,6 +136,7 @@ COLUMNS = TaskColumns(
     choose,
     (
         Rule(NAMED, "there are texts with labels", has_named_label),
+        Rule(TYPICAL, "there are texts with columns of 0 and 1", has_flags),
         Rule(PARTS, "there are documents with labels", has_document),
         Rule(LIKELY, "there are texts with labels", has_label),
     ),
