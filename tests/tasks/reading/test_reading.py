@@ -13,6 +13,7 @@ from thalweg.tasks.base import Settings
 from thalweg.tasks.classify.task import Classify
 from thalweg.tasks.reading.draft import TextDraft
 from thalweg.tasks.reading.labels import LabelReader
+from thalweg.tasks.reading.numeric import numbers_in
 from thalweg.tasks.reading.text_column import TextColumn
 from thalweg.tasks.reading.text_reader import TextReader
 
@@ -155,3 +156,13 @@ def test_a_csv_file_is_prepared_alike_whatever_stays_in_memory(tmp_path):
             other = spilled.train.columns[name]
             pairs = zip(column, other, strict=True)
             assert all(np.array_equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("text", ["52,58 53,10", "1 2,5 3", "-1,5 -2,5"])
+def test_commas_that_may_stand_before_decimals_are_refused(text):
+    with pytest.raises(InputError, match="a comma may stand before decimals or between numbers"):
+        numbers_in(text)
+
+
+def test_commas_between_numbers_are_read():
+    assert numbers_in("1,2,3") == numbers_in("1, 2, 3") == numbers_in("1 2 3") == [[1, 2, 3]]

@@ -10,6 +10,9 @@ from thalweg.data.columns.facts import is_missing
 from thalweg.data.columns.notation import number_of
 from thalweg.errors import InputError
 
+# Commas without a space on either side, beside numbers that are separated by spaces: "52,58 53,10".
+_IN_DOUBT = re.compile(r"\d,\d+[ \t]+[-+]?\d")
+
 
 def read_numbers(
     values: Sequence[Any], lines: Sequence[int], column: str, name: str, *, missing: bool = False
@@ -43,6 +46,11 @@ def numbers_in(text: str) -> list[list[float]]:
     An InputError quotes what is not a number.
     """
     rows: list[list[float]] = []
+    if _IN_DOUBT.search(text):
+        raise InputError(
+            f"Expected numbers with decimal points, separated by spaces, got {_shown(text)}: a comma may stand "
+            "before decimals or between numbers."
+        )
     for row in re.split(r"[;\n]", text):
         numbers: list[float] = []
         for part in row.replace(",", " ").split():

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from thalweg import names
-from thalweg.data.columns.choice import Choice
+from thalweg.data.columns.choice import Choice, Kind
 from thalweg.data.columns.reading import ReadSource, read_as
 from thalweg.data.containers.opening import open_any
 from thalweg.data.files.base import AbstractSource
@@ -18,6 +18,15 @@ def open_as(data: Any, task: str, columns: Mapping[str, Any], **options: Any) ->
     """
     choice, skip = Choice.of_plain(task, columns), bool(options.get("skip_bad_rows"))
     return read_as(open_any(data, **options), names.task_columns(task), choice, skip_bad_rows=skip)
+
+
+def with_numbers(source: AbstractSource, task: str, columns: Mapping[str, Any]) -> AbstractSource:
+    """Return a source to forecast from, in which numbers of another notation (`notations` of `columns`) are numbers."""
+    known = names.task_columns(task)
+    roles = [role for role, kind in known.roles.items() if kind is Kind.SERIES]
+    if not roles or not columns.get("notations"):
+        return source
+    return read_as(source, known, Choice.of_plain(task, columns), skip_bad_rows=False, roles=roles)
 
 
 def skipped_rows(*sources: AbstractSource | None) -> list[str]:

@@ -26,7 +26,7 @@ from thalweg.tasks.writing.grow import add_words, vectors_of
 from thalweg.training.folder import build, checkpoint
 from thalweg.training.folder.answers import answers_to, batches, refuse
 from thalweg.training.folder.columns import NAMED, find_columns
-from thalweg.training.folder.opening import open_as
+from thalweg.training.folder.opening import open_as, with_numbers
 from thalweg.training.recipe.recipe import Recipe, read_recipe
 from thalweg.training.steps.device import choose_device, choose_precision, one_thread_after_fork
 from thalweg.training.steps.evaluate import Evaluation, evaluate
@@ -218,6 +218,7 @@ class Run:
         """
         task = self.task
         found = find_columns(task.name, self.data["columns"], source, named, task.inputs or ("text",))
+        source = with_numbers(source, task.name, found.columns)
         return task.questions_of(source, found.columns, length, plain=found.plain), found.notes
 
     def evaluate(self, path: str | Path, *, skip_bad_rows: bool = False, threshold: float | None = None) -> Evaluation:
