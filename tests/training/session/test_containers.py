@@ -5,6 +5,7 @@ import pytest
 from thalweg.cli.main import run as command
 from thalweg.errors import InputError
 from thalweg.training.folder.again import read_again
+from thalweg.training.folder.run import load
 from thalweg.training.session.api import train
 
 ROWS = "".join(f"a {word} film number {i},{label}\n" for i in range(20) for word, label in (("fine", 1), ("bad", 0)))
@@ -36,3 +37,35 @@ def test_a_run_on_several_files_is_complete_and_repeats(folder, capsys):
     (folder / "b.csv").write_text("text,label\n" + ROWS)
     with pytest.raises(InputError, match=r"b.csv has changed since"):
         read_again(first)
+
+
+def test_a_folder_with_parts_is_trained_and_validated_on_them(folder):
+    (folder / "d").mkdir()
+    for name in ("train", "dev", "test"):
+        (folder / f"d/{name}.csv").write_text("text,label\n" + ROWS.replace("film", name))
+    said: list[str] = []
+    run = train("d", fast=True, say=said.append)
+    assert (run.folder.name, run.recipe.data.source, run.recipe.data.valid) == ("d", "d/train.csv", "d/dev.csv")
+    assert list(run.data["files"]) == ["d/train.csv", "d/dev.csv"]
+    assert "Held-out data is left for later: thalweg evaluate RUN 'd/test.csv'." in said
+    assert train("d", fast=True, valid="a.csv").recipe.data.valid == "a.csv"
+    assert train("d", fast=True, valid_share=0.2).recipe.data.valid == ""
+
+
+def test_data_given_in_python_are_known_by_their_contents(folder):
+    rows = {"text": [f"a {word} film {i}" for i in range(30) for word in ("fine", "bad")], "label": ["1", "0"] * 30}
+    run = train(rows, fast=True)
+    assert (run.recipe.data.source, list(run.data["files"])) == ("python:dict", ["python:dict"])
+    assert run.evaluate(rows).metrics["accuracy"] > 0.5
+    assert len(run.predict(rows)) == 60
+    assert len(read_again(run)[1].train) == run.data["num_train"]
+    with pytest.raises(InputError, match="was trained on data that were given in Python"):
+        read_again(load(run.folder))
+    with pytest.raises(InputError, match="python:dict: these data were given in Python"):
+        train(run.folder / "recipe.toml", fast=True)
+    (run.folder / "metrics.json").unlink()
+    assert train(rows, fast=True).folder == run.folder
+    (run.folder / "metrics.json").unlink()
+    rows["label"][0] = "0"
+    with pytest.raises(InputError, match="The data has changed since"):
+        train(rows, fast=True)

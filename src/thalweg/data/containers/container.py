@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final, final
 
 from thalweg.data.containers.arrow import kind_of_arrow, open_arrow, pyarrow_for
+from thalweg.data.containers.folder import open_folder
 from thalweg.data.containers.places import several_of
 from thalweg.data.containers.several import JoinedSource, ParallelSource
 from thalweg.data.containers.spreadsheet import OLE, XLSX, office_kind, open_sheet
@@ -43,6 +44,8 @@ def open_container(
         parts = [open_file(one) for one in several.places]
         return parts[0] if len(parts) == 1 else JoinedSource(parts)
     container, part = part_of(Path(path))
+    if container.is_dir():
+        return open_folder(container, part, open_file, skip_bad_rows=skip_bad_rows)
     start = _first_bytes(container)
     if start is None:
         return None

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from thalweg.data.builtin.catalog import SAMPLES
+from thalweg.data.containers.memory import source_of
+from thalweg.data.containers.places import OBJECT, is_there
 from thalweg.data.files.base import AbstractSource
 from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
@@ -17,7 +19,7 @@ def open_any(data: Any, **options: Any) -> AbstractSource:
 
     Args:
         data: a file's path, or that of a container; the name of a built-in set, where there is no file of that name; or
-            a source, which is returned as it is.
+            data in memory (see `thalweg.data.containers.memory`); a source is returned as it is.
         **options: those of `thalweg.data.open_source`, such as `skip_bad_rows=True`.
 
     Raises:
@@ -27,15 +29,20 @@ def open_any(data: Any, **options: Any) -> AbstractSource:
         >>> open_any("sunspots").columns
         ('year', 'sunspots')
     """
-    if isinstance(data, AbstractSource):
-        return data
+    if not isinstance(data, str | Path):
+        return source_of(data, skip_bad_rows=bool(options.get("skip_bad_rows")))
     name = str(data)
+    if name.startswith(OBJECT):
+        raise InputError(
+            f"{name}: these data were given in Python, so they can't be read again from here; give them again, or save "
+            "them to a file and train on that."
+        )
     if is_sample(name):
         return SAMPLES[name]
     try:
         return open_source(name, **options)
     except InputError as error:
-        if "/" not in name and "." not in name:
+        if "/" not in name and "." not in name and not is_there(name):
             raise InputError(f"{error} The built-in sets are {', '.join(SAMPLES)}.") from None
         raise
 

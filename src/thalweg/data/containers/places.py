@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, final
 
 from thalweg.data.columns.role_names import ROLE_NAMES
-from thalweg.data.files.archive import PART, exists, part_of
+from thalweg.data.files.archive import PART, all_files, exists, is_archive, open_part, part_of
 from thalweg.data.files.lines import COMPRESSED
 from thalweg.errors import InputError
 
@@ -19,7 +19,7 @@ OBJECT: Final = "python:"  # begins the name of data that was given in Python
 MAX_FILES: Final = 100_000  # that a pattern or a folder may stand for
 _PATTERN: Final = re.compile(r"[*?\[]")
 _SIDES: Final = frozenset((*ROLE_NAMES["source"], *ROLE_NAMES["target"]))
-_ENDINGS: Final = frozenset(
+ENDINGS: Final = frozenset(
     [
         ".csv",
         ".tsv",
@@ -79,13 +79,19 @@ def several_of(place: str) -> Several | None:
                 raise InputError(f"{place}: expected two files to be read line by line, got {len(named)}.")
             return Several(tuple(named), mark == BESIDE)
     if _PATTERN.search(place):
-        found = sorted((name for name in glob.glob(place, recursive=True) if Path(name).is_file()), key=_natural)
+        found = sorted((name for name in glob.glob(place, recursive=True) if Path(name).is_file()), key=natural)
         if not found:
             raise InputError(f"{place}: there is no file whose name fits this pattern; check the folder.")
         if len(found) > MAX_FILES:
             raise InputError(f"{place}: expected at most {MAX_FILES:,} files, got {len(found):,}; name fewer.")
         return Several(tuple(found), is_parallel=False)
     return None
+
+
+def is_there(place: str) -> bool:
+    """Whether there is what a place names: a file, a folder, a part of one, or the first of several."""
+    first = re.split(f"{re.escape(THEN)}|{re.escape(BESIDE)}", place)[0]
+    return any(exists(Path(one)) or part_of(Path(one))[1] is not None for one in (place, first))
 
 
 def joined(places: Sequence[str], *, pairs_lines: bool = False) -> str:
@@ -124,7 +130,7 @@ def sides_of(first: str, second: str) -> tuple[str, str] | None:
 
 def _is_line_text(place: str) -> bool:
     """Whether a file's name leaves it open that each of its lines is a text."""
-    return _without_compression(Path(place)).suffix.lower() not in _ENDINGS and PART not in place
+    return _without_compression(Path(place)).suffix.lower() not in ENDINGS and PART not in place
 
 
 def _without_compression(path: Path) -> Path:
@@ -141,15 +147,16 @@ def checksums_of(place: str) -> dict[str, str]:
     several = several_of(place)
     if several is not None:
         return {name: value for one in several.places for name, value in checksums_of(one).items()}
-    container, _ = part_of(Path(place))
-    found = checksum_of(str(container))
-    return {} if found is None else {str(container): found}
+    found = checksum_of(place)
+    return {} if found is None else {place: found}
 
 
 def checksum_of(name: str) -> str | None:
-    """Return the SHA-256 sum of a file or of a folder's files; None where there is neither."""
-    path = Path(name)
+    """Return the SHA-256 sum of a file, of a folder's files, or of a part of one; None where there is nothing."""
+    path, part = part_of(Path(name))
     try:
+        if part is not None:
+            return _checksum_of_part(path, part)
         if path.is_file():
             with path.open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
@@ -163,6 +170,21 @@ def checksum_of(name: str) -> str | None:
         return digest.hexdigest()
     except (OSError, ValueError) as error:
         raise InputError(f"{name}: the file can't be read ({error}).") from None
+
+
+def _checksum_of_part(path: Path, part: str) -> str | None:
+    """That of a file in an archive, or of a folder in a folder; else that of the whole, with the part's name."""
+    if path.is_dir():
+        return checksum_of(str(path / part))
+    with path.open("rb") as file:
+        start = file.read(16)
+    if is_archive(path, start) and part in all_files(path):
+        with open_part(path, part) as file:
+            digest = hashlib.sha256()
+            while block := file.read(1 << 20):
+                digest.update(block)
+            return digest.hexdigest()
+    return hashlib.sha256(f"{checksum_of(str(path))}{PART}{part}".encode()).hexdigest()
 
 
 def short_name(place: str) -> str:
@@ -189,9 +211,9 @@ def short_name(place: str) -> str:
         stem = re.sub(r"[*?\[\]]+", "", Path(place).stem).strip("-_.")
         return stem or Path(place).parent.name or "files"
     container, part = part_of(Path(place))
-    return f"{container.stem}-{Path(part).name}" if part else Path(place).name
+    return f"{container.stem}-{Path(part).name}" if part else Path(place).name or Path(place).resolve().name
 
 
-def _natural(name: str) -> list[tuple[int, int | str]]:
+def natural(name: str) -> list[tuple[int, int | str]]:
     """Sort key by which part2 comes before part10."""
     return [(0, int(piece)) if piece.isdigit() else (1, piece) for piece in re.split(r"(\d+)", name) if piece]

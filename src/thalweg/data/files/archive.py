@@ -18,7 +18,7 @@ MAX_ENTRIES: Final = 100_000  # in an archive
 MAX_BYTES: Final = 1 << 40  # of one file inside
 MAX_RATIO: Final = 300  # of its size to that in the archive; texts that people write pack to a tenth
 RATIO_FROM: Final = 100_000_000  # bytes of a file from which the ratio counts
-_NO_DATA: Final = re.compile(r"(^|/)(__MACOSX/|\.[^/]*$|(readme|license|licence|copying|changes|citation)[^/]*$)", re.I)
+NO_DATA: Final = re.compile(r"(^|/)(__MACOSX/|\.[^/]*$|(readme|license|licence|copying|changes|citation)[^/]*$)", re.I)
 
 
 def is_zip(start: bytes) -> bool:
@@ -57,7 +57,7 @@ def exists(path: Path) -> bool:
 
 def data_files(path: Path) -> list[str]:
     """Return the names of the files in an archive that may hold data: no hidden files, and no notes on them."""
-    return [name for name in all_files(path) if not _NO_DATA.search(name)]
+    return [name for name in all_files(path) if not NO_DATA.search(name)]
 
 
 def all_files(path: Path) -> list[str]:

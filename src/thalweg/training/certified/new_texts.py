@@ -164,7 +164,11 @@ def validated_on_training_file(run: Run) -> bool:
     given, files = run.recipe.data, run.data["files"]
     if not given.valid:
         return False
-    return Path(given.valid).resolve() == Path(given.source).resolve() or len(set(files.values())) < len(files)
+    train, valid = (
+        set(checksums_of(place).values()) | ({files[place]} if place in files else set())
+        for place in (given.source, given.valid)
+    )
+    return Path(given.valid).resolve() == Path(given.source).resolve() or not train.isdisjoint(valid)
 
 
 def different(examples: Examples) -> Examples:

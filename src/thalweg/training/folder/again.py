@@ -3,8 +3,9 @@
 from collections.abc import Collection
 
 from thalweg.data.columns.facts import as_text
+from thalweg.data.containers.memory import checksum_of_rows
 from thalweg.data.containers.opening import open_any, reading_of
-from thalweg.data.containers.places import checksum_of
+from thalweg.data.containers.places import OBJECT, checksum_of
 from thalweg.errors import InputError
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.folder.opening import open_as
@@ -19,7 +20,12 @@ def read_again(run: Run) -> tuple[AbstractTask, Prepared]:
     """
     recipe, data = run.recipe, run.data
     for name, expected in data["files"].items():
-        found = checksum_of(name)
+        found = checksum_of_rows(run.objects[name]) if name in run.objects else checksum_of(name)
+        if found is None and name.startswith(OBJECT):
+            raise InputError(
+                f"{run.folder} was trained on data that were given in Python, which can't be read again from here; use "
+                "the run that train() returned, or save the data to a file and train on that."
+            )
         if found is None:
             raise InputError(f"The data of {run.folder} is missing: there is no {name}; restore the file.")
         if found != expected:
@@ -28,8 +34,11 @@ def read_again(run: Run) -> tuple[AbstractTask, Prepared]:
                 "restore the original file, or train again."
             )
     how, columns = reading_of(vars(recipe.data)), data["columns"]
-    source = open_as(recipe.data.source, recipe.run.task, columns, **how)
-    valid = open_as(recipe.data.valid, recipe.run.task, columns, **how) if recipe.data.valid else None
+    source, valid = (
+        open_as(run.objects.get(place, place), recipe.run.task, columns, **how) if place else None
+        for place in (recipe.data.source, recipe.data.valid)
+    )
+    assert source is not None
     task, prepared = read_examples(source, valid, recipe, columns)
     if (len(prepared.train), len(prepared.valid)) != (data["num_train"], data["num_valid"]):
         raise InputError(
@@ -46,7 +55,9 @@ def texts_at(run: Run, task: AbstractTask, lines: Collection[int]) -> dict[int, 
     The source is read in one pass, which ends with the last of them.
     """
     wanted, found = set(lines), {}
-    source = open_any(run.recipe.data.source, **reading_of(vars(run.recipe.data)))
+    source = open_any(
+        run.objects.get(run.recipe.data.source, run.recipe.data.source), **reading_of(vars(run.recipe.data))
+    )
     columns = [run.data["columns"][role] for role in task.inputs if role in run.data["columns"]]
     for chunk in source.chunks() if wanted else ():
         values = [chunk.column(name) for name in columns]

@@ -7,15 +7,16 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, final
 
 from torch import Tensor, nn
 
 from thalweg import names
+from thalweg.data.containers.memory import is_data, source_of
 from thalweg.data.containers.opening import open_any
-from thalweg.data.containers.places import checksums_of, short_name
+from thalweg.data.containers.places import checksums_of, is_there, short_name
 from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
@@ -81,6 +82,7 @@ class Run:
         self._begin({}, {})
 
     def _begin(self, words: dict[str, Any], changed: dict[str, Tensor]) -> None:
+        self.objects: dict[str, AbstractSource] = {}  # the data that training was given in Python, by name
         self._words, self._changed = words, changed  # what is put over the folder's task and weights
         self._parts: tuple[AbstractTask, nn.Module, AbstractHead] | None = None
         self._measured: tuple[nn.Module, AbstractHead] | None = None
@@ -163,14 +165,12 @@ class Run:
             self._measured = self._networks(task, HELD_OUT) if self.is_refitted else (model, head)
         return self._measured
 
-    def predict(
-        self, inputs: Sequence[Any] | str | Path | AbstractSource, *, errors: str = "raise", **options: Any
-    ) -> list[dict[str, Any]]:
+    def predict(self, inputs: Any, *, errors: str = "raise", **options: Any) -> list[dict[str, Any]]:
         """Answer new inputs, or the rows of a file.
 
         Args:
             inputs: a list of texts; for pairs tuples of two texts; for tags texts or lists of words; for a forecast
-                lists of numbers. Or the name of a file, or another source of rows.
+                lists of numbers. Or the name of a file, or data with columns in memory (see `train`).
             errors: what to do about an input that cannot be answered: "raise" an InputError that says where it is, or
                 "null" to have an answer in its place whose values are None and whose "error" is the reason.
             **options: of a file the options that name its columns (`text_column`, `other_column`, `columns`); see
@@ -190,6 +190,7 @@ class Run:
         task = task if threshold is None else task.with_threshold(threshold)
         named = {name: options.pop(name) for name in NAMED if name in options}
         asked = AnswerOptions(**options)
+        inputs = source_of(inputs, skip_bad_rows=True) if is_data(inputs) else inputs
         if not isinstance(inputs, str | Path | AbstractSource):
             if errors == "raise":
                 return task.predict(model, head, inputs, asked)
@@ -221,9 +222,10 @@ class Run:
         source = with_numbers(source, task.name, found.columns)
         return task.questions_of(source, found.columns, length, plain=found.plain), found.notes
 
-    def evaluate(self, path: str | Path, *, skip_bad_rows: bool = False, threshold: float | None = None) -> Evaluation:
+    def evaluate(self, path: Any, *, skip_bad_rows: bool = False, threshold: float | None = None) -> Evaluation:
         """Measure loss and metrics, with their intervals, on a file with the same columns as the training data.
 
+        `path` may also be data in memory, such as a data frame (see `train`).
         `threshold` is the probability from which a label is given, in place of the run's own.
 
         Raises:
@@ -305,7 +307,7 @@ def _versions(*networks: nn.Module) -> list[int]:
 
 def _opened(name: str | Path) -> AbstractSource:
     """Open data for its answers; a text that names none was meant as an input, perhaps."""
-    if isinstance(name, str) and " " in name and not os.path.exists(name):
+    if isinstance(name, str) and " " in name and not is_there(name):
         raise InputError(f"There is no file {name[:200]!r} to answer; inputs are given as a list, also a single one.")
     return open_any(name, skip_bad_rows=True)
 

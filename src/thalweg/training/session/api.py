@@ -4,15 +4,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from thalweg.data.containers.memory import source_of, splits_in
+from thalweg.data.containers.opening import is_sample
+from thalweg.data.containers.places import OBJECT
+from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError
 from thalweg.training.folder.run import Run
-from thalweg.training.recipe.recipe import Options
+from thalweg.training.recipe.recipe import Options, one_source
 from thalweg.training.session.finish import train_and_finish
 from thalweg.training.session.prepare import Request, prepare
 
 
 def train(
-    source: str | Path | None = None,
+    source: Any = None,
     *,
     out: str | Path = "runs",
     overwrite: bool = False,
@@ -25,7 +29,10 @@ def train(
     """Train a model on a file or a built-in set, and return the run.
 
     Args:
-        source: a data file, the name of a built-in set, or a `recipe.toml`; None takes the task's built-in set.
+        source: a data file, the name of a built-in set, or a `recipe.toml`; None takes the task's built-in set. Or a
+            list of files; or data in memory: a data frame of pandas or polars, a list of dicts, a dict of lists, a
+            `datasets.Dataset` or `DatasetDict`, an Arrow table, any `AbstractSource`. The option `valid` takes
+            the same.
         out: folder that holds runs.
         overwrite: replace a run of the same name instead of taking the next free one.
         resume: folder of an unfinished run to resume. (The same call again resumes it, too.)
@@ -49,8 +56,36 @@ def train(
     for key, value in options.items():
         if value is None:
             raise InputError(f"Option '{key}' is None; leave it out to take the default.")
+    objects: dict[str, AbstractSource] = {}
+    splits = splits_in(source)
+    if splits is not None:
+        source = splits.train
+        if splits.valid is not None and not {"valid", "valid_share"} & set(options):
+            options["valid"] = splits.valid
+        for note in splits.notes:
+            say(note)
+    task, skip = options.get("task"), bool(options.get("skip_bad_rows"))
+    source = _place(source, objects, "", task, skip_bad_rows=skip)
+    options["valid"] = _place(options.get("valid"), objects, " (validation)", task, skip_bad_rows=skip)
     given = Options(options, source=source)
-    request = Request(given, Path(out), overwrite, None if resume is None else Path(resume), fast)
+    request = Request(given, Path(out), overwrite, None if resume is None else Path(resume), fast, objects)
     session = prepare(request, say)
     train_and_finish(session, say, watch)
-    return Run(session.run.folder)
+    run = Run(session.run.folder)
+    run.objects |= objects
+    return run
+
+
+def _place(
+    data: Any, objects: dict[str, AbstractSource], use: str, task: str | None, *, skip_bad_rows: bool
+) -> str | None:
+    """Return the name of data for the recipe; data in memory are put into `objects` under it."""
+    if data is None or isinstance(data, str | Path):
+        return None if data is None else str(data)
+    if isinstance(data, list | tuple) and data and all(isinstance(one, str | Path) for one in data):
+        return one_source(data, task)
+    if isinstance(data, AbstractSource) and is_sample(data.name):
+        return data.name
+    name = f"{OBJECT}{type(data).__name__}{use}"
+    objects[name] = source_of(data, name, skip_bad_rows=skip_bad_rows)
+    return name

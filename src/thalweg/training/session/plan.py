@@ -13,8 +13,10 @@ import torch
 
 from thalweg import names
 from thalweg.data.arrays.batches import KEYS
+from thalweg.data.containers.memory import checksum_of_rows
 from thalweg.data.containers.opening import is_sample
 from thalweg.data.containers.places import checksums_of, short_name
+from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError, counted
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.folder import run
@@ -40,6 +42,7 @@ class Request:
     overwrite: bool = False  # replace a run of the same name
     resume: Path | None = None  # folder of the run to resume
     fast: bool = False  # two steps of everything
+    objects: Mapping[str, AbstractSource] = dataclasses.field(default_factory=dict)  # data given in Python, by name
 
 
 @final
@@ -69,7 +72,7 @@ def make_plan(request: Request, say: Say) -> Plan:
         options, changes = going_on.options, going_on.changes
         for note in going_on.notes:
             say(note)
-    opened = _without_auto(open_data(options, say))
+    opened = _without_auto(open_data(options, say, request.objects))
     known = known_defaults(opened.options)
     recipe = complete(_named(opened.decided), known)
     device = choose_device(recipe.run.device)
@@ -86,7 +89,7 @@ def make_plan(request: Request, say: Say) -> Plan:
         recipe, _named(opened.decided), task, prepared, is_timed=is_timed, fast=request.fast, say=say
     )
     folder, is_resumed = _find_folder(request, recipe, is_timed, say)
-    description = _describe(opened, prepared)
+    description = _describe(opened, prepared, request.objects)
     return Plan(
         recipe, task, prepared, device, folder, is_resumed, is_timed, description, request.fast, seconds, changes
     )
@@ -194,10 +197,14 @@ def _same(left: Recipe, right: Recipe, timed: bool) -> bool:
     return sections[0] == sections[1]
 
 
-def _describe(opened: Opened, prepared: Prepared) -> dict[str, Any]:
+def _describe(opened: Opened, prepared: Prepared, objects: Mapping[str, AbstractSource]) -> dict[str, Any]:
     """Return what `data.json` says; checksums let a resumed run notice that a file has changed."""
     source, places = opened.source, [opened.options["source"], opened.options.get("valid", "")]
-    files = [checksums_of(place) for place in places if place and not is_sample(place)]
+    files = [
+        {place: checksum_of_rows(objects[place])} if place in objects else checksums_of(place)
+        for place in places
+        if place and not is_sample(place)
+    ]
     return {
         "described": f"the built-in set '{source.name}'" if source.kind == "sample" else short_name(places[0]),
         "files": {name: value for found in files for name, value in found.items()},

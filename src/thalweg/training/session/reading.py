@@ -12,6 +12,7 @@ from thalweg import names
 from thalweg.data.arrays.ragged import Spill
 from thalweg.data.columns.choice import Choice, TaskColumns, choose_columns, guess_task
 from thalweg.data.columns.reading import read_as
+from thalweg.data.containers.folder import splits_of
 from thalweg.data.containers.opening import is_sample, open_any, reading_of
 from thalweg.data.files.base import AbstractSource
 from thalweg.tasks.base import AbstractTask, Prepared
@@ -49,13 +50,15 @@ def open_data(
     An InputError tells of a file that cannot be opened, a named column that is missing, or that none fits; and, unless
     it is only `to_look`, of numbers that can be read in two ways.
     """
-    options = _with_source(options)
+    options, splits = _with_splits(_with_source(options))
     how = reading_of(options)
     source, valid = (
         objects.get(place) or open_any(place, **how) if place else None
         for place in (options["source"], options.get("valid"))
     )
     assert source is not None
+    if splits:
+        source.notes[:0] = splits
     if "task" not in options:
         guessed, sentence = guess_task(source, names.all_task_columns(), decimal=options.get("decimal") or "")
         say(sentence)
@@ -91,6 +94,18 @@ def _with_source(options: Options) -> Options:
     if "task" not in options and is_sample(options["source"]):
         return options.with_(task=next(t for t in names.TASKS if names.task_spec(t).sample == options["source"]))
     return options
+
+
+def _with_splits(options: Options) -> tuple[Options, list[str]]:
+    """Return the options with the parts of a folder that has several for training and validation, and notes on them."""
+    place = options["source"]
+    splits = None if is_sample(place) else splits_of(place)
+    if splits is None:
+        return options, []
+    named = {"source": splits.train, "name": options.get("name") or Path(place).resolve().name}
+    if splits.valid and not {"valid", "valid_share"} & set(options):
+        named["valid"] = splits.valid
+    return options.with_(named), splits.notes
 
 
 def on_top(recipe: Options, given: Options) -> Options:
