@@ -14,9 +14,8 @@ from thalweg.data.containers.places import ENDINGS, joined, natural
 from thalweg.data.containers.plain import class_names
 from thalweg.data.containers.rows import Columns, RowSource
 from thalweg.data.containers.several import JoinedSource
-from thalweg.data.files.archive import NO_DATA, PART
+from thalweg.data.files.archive import COMPRESSED, NO_DATA, PART
 from thalweg.data.files.base import AbstractSource, BadRows
-from thalweg.data.files.lines import COMPRESSED
 from thalweg.errors import InputError
 
 OpenFile = Callable[..., AbstractSource]

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Final, final
 
 from thalweg.data.columns.role_names import ROLE_NAMES
-from thalweg.data.files.archive import PART, all_files, exists, is_archive, open_part, part_of
-from thalweg.data.files.lines import COMPRESSED
+from thalweg.data.files.archive import COMPRESSED, PART, all_files, exists, is_archive, open_part, part_of
 from thalweg.errors import InputError
 
 THEN: Final = " + "  # between files that are read one after another

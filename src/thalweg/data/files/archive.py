@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from thalweg.errors import InputError
 
+COMPRESSED: Final = (".xz", ".gz", ".bz2", ".zst")
 ARCHIVES: Final = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.xz", ".tar.bz2", ".tbz2", ".txz")
 PART: Final = "#"  # between an archive and the file inside it that is read
 MAX_ENTRIES: Final = 100_000  # in an archive

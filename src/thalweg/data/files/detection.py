@@ -4,11 +4,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Final
 
+from thalweg.data.files.archive import COMPRESSED
 from thalweg.data.files.conll import looks_like_conll
 from thalweg.data.files.formats.fasttext import looks_like_fasttext
 from thalweg.data.files.formats.foreign import refuse_by_content
 from thalweg.data.files.jsonl import decoded
-from thalweg.data.files.lines import COMPRESSED
 from thalweg.data.files.table.dialect import fitting_rows
 from thalweg.data.files.table.header import holds_names
 from thalweg.errors import InputError

@@ -41,7 +41,6 @@ _FOREIGN: Final = [
     (b"{\\rtf", "a word processor's document (RTF); save it as plain text"),
     (b"SQLite format 3\x00", "an SQLite database; export the table as CSV"),
 ]
-COMPRESSED: Final = (".xz", ".gz", ".bz2", ".zst")
 
 
 @final
