@@ -11,9 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
+from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
+from thalweg.cli.complaints import misplaced, sentence
 from thalweg.cli.options import (
     ComparedOptions,
     DataOptions,
@@ -23,6 +24,7 @@ from thalweg.cli.options import (
     TrainingOptions,
     duration,
     to_options,
+    whole,
 )
 from thalweg.cli.output import Terminal
 from thalweg.errors import InputError, is_out_of_memory
@@ -49,12 +51,11 @@ def run(arguments: list[str] | None = None) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     console = Terminal(stderr=True)
     try:
+        if wrong := misplaced(sys.argv[1:] if arguments is None else arguments, app):
+            raise InputError(wrong)
         code = app(arguments, exit_on_error=False, print_error=False, console=Terminal(), error_console=console)
-    except UnusedCliTokensError as error:
-        _complain(console, _unused(error.unused_tokens))
-        code = 2
     except (CycloptsError, InputError) as error:
-        _complain(console, str(error))
+        _complain(console, sentence(error, app) if isinstance(error, CycloptsError) else str(error))
         code = 2
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
@@ -72,15 +73,6 @@ def run(arguments: list[str] | None = None) -> None:
 def _wanted(error: BaseException) -> str:
     found = re.search(r"tried to allocate ([\d.]+ \w+)", str(error), re.IGNORECASE)
     return f" for {found[1]} more" if found else ""
-
-
-def _unused(tokens: list[str] | None) -> str:
-    """Return a message about arguments that a command has no place for."""
-    listed = " ".join(map(repr, tokens or []))
-    return (
-        f"There is no place for {listed}: the command takes fewer arguments. A name with spaces stands in quotation "
-        "marks, several files in one as 'a.csv + b.csv' or 'data/*.csv'; --help shows the arguments."
-    )
 
 
 def _complain(console: Console, message: str) -> None:
@@ -165,9 +157,9 @@ def compare(
     optimizers: str | None = None,
     vary: str | None = None,
     budget: Annotated[float | None, Parameter(converter=duration)] = None,
-    steps: int | None = None,
-    trials: int | None = None,
-    seeds: int | None = None,
+    steps: Annotated[int | None, Parameter(converter=whole)] = None,
+    trials: Annotated[int | None, Parameter(converter=whole)] = None,
+    seeds: Annotated[int | None, Parameter(converter=whole)] = None,
     target: str = "auto",
     scored_on: str | None = None,
     storage: str = "",
@@ -224,12 +216,12 @@ def predict(
     file: Path | None = None,
     data: Annotated[ReadOptions | None, _flattened] = None,  # type: ignore[valid-type]
     keep: list[str] | None = None,
-    top: int | None = None,
-    length: int | None = None,
+    top: Annotated[int | None, Parameter(converter=whole)] = None,
+    length: Annotated[int | None, Parameter(converter=whole)] = None,
     temperature: float = 0.8,
     top_p: float = 1.0,
-    beam: int = 4,
-    seed: int = 0,
+    beam: Annotated[int, Parameter(converter=whole)] = 4,
+    seed: Annotated[int, Parameter(converter=whole)] = 0,
     threshold: float | None = None,
     tokens: Flag = False,
     json: Flag = False,

@@ -1,12 +1,15 @@
 """The flags of `thalweg train`, made from the table of options."""
 
+import ast
 import dataclasses
 import tomllib
 from collections.abc import Callable, Container, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
+from thalweg.cli.complaints import number
 from thalweg.training.recipe.options import OPTIONS, READING, Option
 from thalweg.training.recipe.recipe import Options, one_source
 from thalweg.training.recipe.spelled import seconds
@@ -22,7 +25,19 @@ def converter(parse: Callable[[str], Any]) -> Callable[[type, Sequence[Any]], An
     return lambda kind, tokens: parse(tokens[0].value)  # noqa: ARG005
 
 
+def _listed(kind: type, tokens: Sequence[Any]) -> list[str]:
+    """Return the values of a list, given one by one or with commas; "none" alone is none."""
+    del kind
+    values = [value.strip() for token in tokens for value in token.value.split(",")]
+    return [] if values == ["none"] else values
+
+
 duration = converter(seconds)
+whole = converter(partial(number, int))
+# Readers of what stands on the command line, by the type of an option that has none of its own.
+_READERS: dict[Any, Callable[..., Any]] = {
+    int: whole, float: converter(partial(number, float)), tuple[str, ...]: _listed
+}  # fmt: skip
 
 
 def section_options(section: str, without: Container[str] = (), only: Container[str] = OPTIONS) -> type:
@@ -40,7 +55,7 @@ def _annotated(option: Option, group: Group) -> Any:
     parameter = Parameter(
         help=option.help + ".",
         group=group,
-        converter=converter(option.parse) if option.parse else None,
+        converter=converter(option.parse) if option.parse else _READERS.get(option.kind),
         negative=None if option.kind is bool else (),
         show_default=False,
     )
@@ -70,14 +85,25 @@ def plain(options: Mapping[str, str]) -> dict[str, Any]:
     """Return options with their values read as TOML (0.9, true, [0.9, 0.95]); what is not TOML stays text.
 
     Example:
-        >>> plain({"momentum": "0.9", "nesterov": "true", "fused": "no"})
-        {'momentum': 0.9, 'nesterov': True, 'fused': 'no'}
+        >>> plain({"momentum": "0.9", "nesterov": "true", "fused": "no", "betas": "(0.9, .99)"})
+        {'momentum': 0.9, 'nesterov': True, 'fused': 'no', 'betas': [0.9, 0.99]}
     """
 
     def value(text: str) -> Any:
         try:
             return tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
-            return text
+            return _of_python(text)
 
     return {name: value(text) for name, text in options.items()}
+
+
+def _of_python(text: str) -> Any:
+    """Return what a text says as Python writes it, such as (0.9, 0.99) or True; a text else."""
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text
+    if isinstance(value, tuple | list):
+        return list(value)
+    return value if isinstance(value, bool | int | float) else text

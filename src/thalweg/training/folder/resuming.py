@@ -81,10 +81,7 @@ def _refusal(folder: Path, recipe: Recipe, given: Mapping[str, Any], refused: li
     allowed = ", ".join(option.flag for option in OPTIONS.values() if option.resumed)
     what = f"{folder} was started with {contradicting(recipe, given, refused)}"
     if refused == ["source"]:
-        return (
-            f"{what}, and a run goes on with its own data; leave the file out. To go on from its weights with other "
-            f"data: thalweg train {given['source']} --start-from {folder}."
-        )
+        return f"{what}, and a run goes on with its own data; leave the file out, or train a new run without --resume."
     them = "it" if len(refused) == 1 else "them"
     return (
         f"{what}, and a run keeps its options while it goes on (only {allowed} may change); leave {them} out, or train "
@@ -107,8 +104,7 @@ def _check_end(run: Run, changed: Mapping[str, Any]) -> None:
         )
     if checkpoint.latest(run.folder / CHECKPOINTS) is None:
         raise InputError(
-            f"{run.folder} has no checkpoint to go on from: {CHECKPOINTS}/ is missing; restore it, or train a new run "
-            f"from its weights with --start-from {run.folder}."
+            f"{run.folder} has no checkpoint to go on from: {CHECKPOINTS}/ is missing; restore it, or train a new run."
         )
 
 

@@ -25,7 +25,7 @@ def complete(options: Options, known: Values | None = None) -> Recipe:
 def defaults_for(options: Options, known: Values | None = None) -> dict[str, Any]:
     """Return the value that each option has when it is not given; the arguments are those of `complete`."""
     spec = names.task_spec(options["task"])
-    model = options.get("model") or default_model(spec, options)
+    model = options["model"] if "model" in options else default_model(spec, options)
     if model not in spec.models:
         raise InputError(
             f"Task '{spec.name}' has no model '{model}'; expected one of {', '.join(spec.models)} (--model)."
