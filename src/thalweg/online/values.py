@@ -1,9 +1,12 @@
 """Values of a stream's rows as numbers, words and names of classes."""
 
+import dataclasses
 from typing import Final
 
+from thalweg.data.columns.recognition import recognize
 from thalweg.errors import InputError
 
+_NO_UNIT: Final = {"before": "", "after": "", "form": "number"}
 LARGEST: Final = 1e30  # squares of larger numbers would leave the range of float32 weights
 
 
@@ -24,8 +27,13 @@ def class_name(label: object) -> str:
 
 
 def target_number(label: object) -> float:
-    """Return a label as a number; raises `InputError` if it is not a finite number, or one beyond 1e30."""
+    """Return a label as a number, which may be written as 52,58 or 1.052,58.
+
+    Raises `InputError` if it is not a finite number, is one beyond 1e30, or can be read in two ways.
+    """
     number = _finite(label)
+    if number is None and isinstance(label, str):
+        number = _written(label)
     if number is None:
         raise InputError(
             f"Expected a finite number of at most {LARGEST:g} in size as label, got {_shown(label)}; for classes use "
@@ -76,6 +84,15 @@ def _finite(value: object) -> float | None:
     except (ValueError, OverflowError):
         return None
     return number if abs(number) <= LARGEST else None
+
+
+def _written(label: str) -> float | None:
+    """Return a number that is written in another notation, such as 52,58, unless it has a unit or is unclear."""
+    found = recognize([label])
+    if found is None or found.other is not None or found.notation != dataclasses.replace(found.notation, **_NO_UNIT):
+        return None
+    number = found.notation.number(label)
+    return None if number is None or abs(number) > LARGEST else number
 
 
 def _shown(value: object) -> str:

@@ -56,6 +56,7 @@ def test_labels_are_those_at_the_beginning(line, labels, text):
 
 # name of the file, its content, what the sentence says
 FOREIGN = {
+    "libsvm with empty rows": ("a.txt", "1 3:0.5 7:1\n-1\n-1 2:0.25 9:3\n+1 1:1e-3\n", r"numeric features \(a LIBSVM"),
     "libsvm": ("a.txt", "1 3:0.5 7:1\n-1 2:0.25 9:3\n+1 1:1e-3\n", r"numeric features \(a LIBSVM .*give the texts"),
     "libsvm ending": ("a.svm", "x", "numeric features"),
     "arff": ("a", "% c\n@relation r\n@attribute a numeric\n@data\n1\n", "an ARFF file; save it as CSV"),

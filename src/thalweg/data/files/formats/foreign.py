@@ -30,6 +30,7 @@ _ENDINGS: Final = {
 _FEATURES: Final = re.compile(
     r"[-+]?\d+(\.\d*)?(,\d+)*(\s+(qid:)?\d+:[-+]?[\d.]+(e[-+]?\d+)?)+\s*(#.*)?", re.IGNORECASE
 )
+_NO_FEATURES: Final = re.compile(r"[-+]?\d+(\.\d*)?")
 _CONTENTS: Final = (
     (re.compile(r"\s*(<\?xml|<!DOCTYPE (?!html))", re.IGNORECASE), "XML; convert its elements to CSV or JSON Lines"),
     (re.compile(r"\s*(<!DOCTYPE html|<html\b)", re.IGNORECASE), "a web page; save its text, or its table as CSV"),
@@ -61,7 +62,9 @@ def refuse_by_content(name: str, sample: str, lines: list[str]) -> None:
     for pattern, what in _CONTENTS:
         if pattern.match(sample):
             raise InputError(f"{name}: got {what}. --kind text reads it as plain text.")
-    if lines and sum(_FEATURES.fullmatch(line.strip()) is not None for line in lines) > 0.9 * len(lines):
+    features = sum(_FEATURES.fullmatch(line.strip()) is not None for line in lines)
+    empty = sum(_NO_FEATURES.fullmatch(line.strip()) is not None for line in lines)  # all of them are zero
+    if features > empty and features > 0.9 * (len(lines) - empty):
         raise InputError(
             f"{name}: these are numeric features (a LIBSVM or SVMlight file: {lines[0][:40]!r}), and thalweg reads "
             "texts; give the texts that they were made from."
