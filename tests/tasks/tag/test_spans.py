@@ -22,6 +22,8 @@ CASES = [
     ("S-a S-a", [(0, 1, "a"), (1, 2, "a")]),
     ("B-a E-a I-a", [(0, 2, "a"), (2, 3, "a")]),
     ("B-a I-a E-a B-a E-a", [(0, 3, "a"), (3, 5, "a")]),
+    ("B-a I-a L-a U-a", [(0, 3, "a"), (3, 4, "a")]),
+    ("B-a M-a E-a S-b", [(0, 3, "a"), (3, 4, "b")]),
     ("B-geo-loc I-geo-loc", [(0, 2, "geo-loc")]),
     ("B I O B", [(0, 2, ""), (3, 4, "")]),
 ]
@@ -37,7 +39,7 @@ def brute_force(tags):
     def starts(i):
         if tags[i] == "O":
             return False
-        return tags[i][0] in "BS" or tags[i - 1] == "O" or tags[i - 1][0] in "ES" or kind(i - 1) != kind(i)
+        return tags[i][0] in "BSUW" or tags[i - 1] == "O" or tags[i - 1][0] in "ESLUW" or kind(i - 1) != kind(i)
 
     found = set()
     for i in range(1, len(tags) - 1):

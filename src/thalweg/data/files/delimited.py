@@ -11,6 +11,7 @@ from typing import Final, final
 from thalweg.data.files.base import BadRows, Chunk
 from thalweg.data.files.table.dialect import Dialect, choose_dialect, separator_line
 from thalweg.data.files.table.header import Header, read_header
+from thalweg.data.files.table.word_rows import WordRows, words_in_rows
 from thalweg.errors import InputError
 
 # A line after the last one. NUL bytes never come through the line reader, so a field that ends with this one is a
@@ -29,6 +30,7 @@ class Table:
     dialect: Dialect
     drops_extra: bool  # a row with too many fields keeps the first ones; otherwise it is a bad row
     max_field_length: int  # in characters
+    sentences: WordRows | None = None  # where each row is a word of a sentence
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -37,6 +39,10 @@ class Table:
 
     def parse(self, blocks: Iterator[tuple[int, str]], bad: BadRows, size: int) -> Iterator[Chunk]:
         """Blocks of whole lines (see `LineReader.blocks`) -> chunks of at most `size` rows."""
+        chunks = self._chunks(blocks, bad, size)
+        return chunks if self.sentences is None else self.sentences.chunks(chunks, bad, size)
+
+    def _chunks(self, blocks: Iterator[tuple[int, str]], bad: BadRows, size: int) -> Iterator[Chunk]:
         batches = self._quoted(blocks, bad, size) if self.dialect.has_quotes else self._plain(blocks, size)
         width, names, first, columns = self.header.width, self.header.row, self.header.line, self.header.columns
         is_before = True
@@ -169,4 +175,7 @@ def open_table(
     more = [*found.notes]
     if drops_extra and len(found.columns) > 1:
         more.append("Fields after the last column are ignored.")
-    return Table(name, found, dialect, drops_extra, max_field_length), notes + more
+    sentences = words_in_rows(found.columns, [row for line, row in rows if line >= found.line])
+    if sentences is not None:
+        more.append(f"Each row is a word; those with one {found.columns[sentences.sentence]!r} are read as a sentence.")
+    return Table(name, found, dialect, drops_extra, max_field_length, sentences), notes + more

@@ -1,4 +1,4 @@
-"""Which tags may follow each other where tags mark spans: in BIO, or in BIOES where there are tags for ends."""
+"""Which tags may follow each other where tags mark spans: in BIO, or in BIOES (BILOU, BMES) where ends have tags."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import numpy as np
 from thalweg.data.arrays.ragged import Ragged
 from thalweg.tasks.tag.spans import split_tag
 
-_STARTED, _GOES_ON = "BI", "IE"
+_STARTED, _GOES_ON = "BIM", "IELM"
 
 
 def follows(before: str, after: str, *, bioes: bool) -> bool:
@@ -28,7 +28,7 @@ def follows(before: str, after: str, *, bioes: bool) -> bool:
 
 def allowed_steps(tags: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Return which tags may come first (row 0) or after tag j (row 1 + j), bool `[1 + C, C]`, and which last `[C]`."""
-    bioes = any(split_tag(tag)[0] in ("E", "S") for tag in tags)
+    bioes = any(split_tag(tag)[0] in tuple("ESLUW") for tag in tags)
     steps = [[follows(before, after, bioes=bioes) for after in tags] for before in ("O", *tags)]
     return np.array(steps), np.array([follows(tag, "O", bioes=bioes) for tag in tags])
 

@@ -7,7 +7,8 @@ The rules are those of `conlleval`, the scorer of the CoNLL shared tasks, so tha
 - it ends before the next start, before `O`, and at the end of the sentence;
 - it counts as found only when start, end and type are all right.
 
-The tags `E-X` (end) and `S-X` (single) of the BIOES scheme are read, too.
+The tags `E-X` (end) and `S-X` (single) of the BIOES scheme are read, too, and what other schemes call them: `L-X` and
+`U-X` (BILOU), `M-X` for what is inside (BMES), and `W-X` (BMEWO).
 
 Source: Tjong Kim Sang and Buchholz (2000), Introduction to the CoNLL-2000 Shared Task: Chunking.
 """
@@ -24,7 +25,7 @@ from torchmetrics import Metric
 from thalweg.certificates.new_texts.resampling import f1, ratio
 
 OUTSIDE = "O"
-_BEGINS, _ENDS = "BS", "ES"
+_BEGINS, _ENDS = "BSUW", "ESLUW"
 
 
 @final
@@ -49,11 +50,13 @@ def split_tag(tag: str) -> tuple[str, str]:
 
 
 def is_bio(tags: Sequence[str]) -> bool:
-    """Whether tags describe spans: each is `O`, `B-X`, `I-X` (or `E-X`, `S-X`), and some are `B-X` or `I-X`."""
+    """Whether tags describe spans: each is `O`, `B-X`, `I-X` (or `E-X`, `S-X` ...), and some are `B-X` or `I-X`."""
     parts = [split_tag(tag) for tag in tags if tag != OUTSIDE]
     letters = {letter for letter, _ in parts}
     # Without types only a "B" tells these letters from others.
-    return bool(parts) and letters <= set("BIES") and ("B" in letters or ("I" in letters and all(k for _, k in parts)))
+    return (
+        bool(parts) and letters <= set("BIESLUMW") and ("B" in letters or ("I" in letters and all(k for _, k in parts)))
+    )
 
 
 def spans_of(tags: Sequence[str]) -> list[Span]:
