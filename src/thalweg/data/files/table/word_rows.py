@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final, final
 
-from thalweg.data.columns.role_names import ROLE_NAMES, normalized
+from thalweg.data.columns.role_names import LAST_WORD, name_score, normalized
 from thalweg.data.files.base import BadRows, Chunk
 from thalweg.data.files.conll import MAX_WORDS
 
@@ -73,7 +73,7 @@ def words_in_rows(columns: tuple[str, ...], rows: list[list[str]]) -> WordRows |
     names = [normalized(column) for column in columns]
     place = next((i for i, name in enumerate(names) if name in _SENTENCES), None)
     has_words = any(name in _WORDS for name in names)
-    has_tags = any(name in ROLE_NAMES["tags"] or name.split("_")[-1] in ("tag", "tags") for name in names)
+    has_tags = any(name_score(name, "tags") >= LAST_WORD for name in names)
     if place is None or not has_words or not has_tags:
         return None
     ids = [row[place].strip() for row in rows[:_NUM_LOOKED_AT] if len(row) == len(columns)]
