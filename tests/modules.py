@@ -129,6 +129,7 @@ TESTED_IN = {
     "training/folder/again.py": "training/certified/test_new_texts.py",
     "training/folder/answers.py": "cli/test_answers.py",
     "training/folder/columns.py": "cli/test_answers.py",
+    "training/folder/evaluating.py": "cli/test_answers.py",
     "training/folder/report.py": "training/session/test_six_tasks.py",
     "training/recipe/rules.py": "training/recipe/test_complete.py",
     "training/session/": "training/session/test_plan.py",

@@ -78,7 +78,7 @@ BAD = {
     "a nul byte": ("n.csv", "text\nfine\nb\0\nawful\n", [2, -3, 4]),
     "an object": ("n.jsonl", jsonl([{"text": {"a": 1}}, {"text": 5}]), [-1, 2]),
     "lines of a text": ("n.txt", "fine\n\nawful\n", [1, 2, 3]),
-    "far apart": ("n.csv", "id,text\n" + "".join(f"{k},x{',' * (k == 300)}\n" for k in range(700)),
+    "far apart": ("n.csv", "id,text\n" + "".join(f"{k},x{',y,z' * (k == 300)}\n" for k in range(700)),
                   [-302 if k == 300 else k + 2 for k in range(700)]),
 }  # fmt: skip
 
@@ -97,9 +97,9 @@ def test_each_row_of_a_file_has_its_answer_in_order(predict, case):
 
 
 def test_where_no_row_can_be_answered_that_is_an_error(predict):
-    code, answers, err = predict("classify", file=("n.csv", "id,text\n1,a,b\n2,a,b\n"))
-    assert (code, [answer["line"] for answer in answers]) == (2, [2, 3])
-    assert "error: n.csv: none of the 2 rows could be answered (line 2: expected 2 columns, got 3; line 3" in err
+    code, answers, err = predict("classify", file=("n.jsonl", jsonl([{"text": None}, {"text": {}}])))
+    assert (code, [answer["line"] for answer in answers]) == (2, [1, 2])
+    assert "error: n.jsonl: none of the 2 rows could be answered (line 1: expected a text, got null; line 2" in err
     code, answers, err = predict("forecast", "1,2,x")
     assert (code, answers[0]["forecast"]) == (2, None)
     assert err.startswith("error: Expected numbers separated by spaces or commas, got 'x' among them.")
@@ -285,3 +285,84 @@ def test_python_says_where_an_input_cannot_be_answered_or_gives_the_other_answer
         run.predict("nothing.csv")
     with pytest.raises(InputError, match=r'must be "raise" or "null"; got'):
         run.predict(["a"], errors="ignore")
+
+
+@pytest.fixture
+def evaluate(runs, tmp_path, monkeypatch, capfd):
+    """Call `thalweg evaluate --json` for a kind of run and a file's name and content."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(kind, file, *arguments, as_json=True):
+        name, content = file
+        (tmp_path / name).write_text(content)
+        more = ["--json"] if as_json else []
+        with pytest.raises(SystemExit) as ended:
+            command_line(["evaluate", str(runs[kind]), name, *arguments, *more])
+        out, err = capfd.readouterr()
+        return ended.value.code, json.loads(out) if as_json and out else out, " ".join(err.split())
+
+    return call
+
+
+HELD_OUT = "id,body,stars\n" + "".join(f"{k},{t},{name}\n" for k, (t, name) in enumerate(ROWS[:40]))
+
+
+def test_evaluate_counts_what_it_left_out_with_lines_and_reasons(evaluate):
+    content = "text,label\nfine,good\nawful,bad\na,b,c\nfine,\nfine,splendid\n" + "fine,good\n" * 5
+    code, found, err = evaluate("classify", ("n.csv", content), "--skip-bad-rows")
+    assert code == 0, err
+    assert (found["num_rows"], found["num_examples"], found["num_left_out"]) == (10, 7, 3)
+    lines = {row["line"]: row["reason"] for row in found["left_out"]}
+    assert lines[4] == "expected 2 columns, got 3"
+    assert "'splendid'" in lines[6]
+    assert any("no label" in note for note in found["notes"])
+    assert {row["label"]: row["support"] for row in found["labels"]} == {"bad": 1, "good": 6}
+    assert sum(row["count"] for row in found["confusion"]) == 7
+    assert set(found["averages"]) == {"micro", "macro", "weighted"}
+    code, _, err = evaluate("classify", ("n.csv", content))
+    assert (code, "--skip-bad-rows" in err) == (2, True)
+
+
+def test_evaluate_reads_columns_of_other_names(evaluate):
+    code, found, err = evaluate("classify", ("n.csv", HELD_OUT), "--text-column", "body", "--label-column", "stars")
+    assert (code, found["num_examples"], found["num_left_out"]) == (0, 40, 0), err
+    code, _, err = evaluate("classify", ("n.csv", HELD_OUT), "--text-column", "body")
+    assert (code, "Name the column with --label-column." in err) == (2, True)
+    names = ["--text-column", "body", "--label-column", "stars"]
+    code, out, err = evaluate("classify", ("n.csv", HELD_OUT), *names, as_json=False)
+    assert code == 0, err
+    assert "label  precision  recall      f1  support" in out
+    assert "texts that" in out, "rows that were trained on are told"
+
+
+def test_evaluate_writes_a_page_about_a_file(evaluate, tmp_path):
+    content = "text,label\n" + "".join(f"{t} <script>alert(1)</script>,{name}\n" for t, name in ROWS[:40]) + "a,b,c\n"
+    code, _, err = evaluate("classify", ("n.csv", content), "--skip-bad-rows", "--report", "page.html")
+    assert (code, "Report: page.html" in err) == (0, True)
+    page = (tmp_path / "page.html").read_text()
+    shown = page[page.index("<body") :]
+    for part in ("classify on n.csv", "Figures of the labels", "What is taken for what", "Rows that were left out"):
+        assert part in shown
+    assert "<script>alert(1)" not in page
+    assert "alidation texts" not in shown
+    assert "41 rows were read, and 1 of them left out." in shown
+
+
+OTHER = {
+    "several": ("n.csv", DATA["several"][1], "labels"),
+    "tag": ("n.conll", DATA["tag"][1], "spans"),
+    "score": ("n.csv", DATA["score"][1], None),
+    "forecast": ("n.csv", DATA["forecast"][1], None),
+    "translate": ("n.tsv", DATA["translate"][1], None),
+    "language": ("n.txt", DATA["language"][1], None),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER)
+def test_every_task_has_a_page_about_a_file(evaluate, tmp_path, kind):
+    name, content, key = OTHER[kind]
+    code, found, err = evaluate(kind, (name, content), "--report", "page.html")
+    assert (code, found["num_left_out"], found["left_out"]) == (0, 0, []), err
+    assert found["num_rows"] > 0
+    assert key is None or all({"precision", "recall", "f1", "support"} <= set(row) for row in found[key])
+    assert f"{kind} on {name}" in (tmp_path / "page.html").read_text()

@@ -64,7 +64,8 @@ def test_json_has_its_stable_keys_and_nothing_else_on_standard_output(reviews, c
     assert (summary["task"], summary["status"]) == ("classify", "COMPLETED")
     assert 0.0 <= summary["metrics"]["accuracy"] <= 1.0
     code, out, _ = call(capsys, "evaluate", "runs/reviews", reviews, "--json")
-    assert set(json.loads(out)) == {"run", *measured}
+    of_file = {"num_rows", "num_left_out", "left_out", "notes", "labels", "averages", "confusion"}
+    assert set(json.loads(out)) == {"run", *measured, *of_file}
     low, high = json.loads(out)["intervals"]["accuracy"]
     assert 0.0 <= low <= json.loads(out)["metrics"]["accuracy"] <= high <= 1.0
     code, out, _ = call(capsys, "predict", "runs/reviews", "fine thing", "--json", "--top", 2)

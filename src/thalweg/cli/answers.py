@@ -10,24 +10,27 @@ from typing import Any, Final, final
 from thalweg import names
 from thalweg.cli.output import CsvTable, print_json, print_lines
 from thalweg.data.columns.choice import existing
-from thalweg.data.containers.opening import open_any
+from thalweg.data.containers.opening import open_any, reading_of
 from thalweg.data.files.arriving import arriving_lines
 from thalweg.data.files.base import AbstractSource, BadRow, Row
 from thalweg.errors import InputError, counted
 from thalweg.online.base import is_online
 from thalweg.online.classifier import OnlineClassifier
 from thalweg.online.learn import OnlineModel, load_online
+from thalweg.report.text import visible
 from thalweg.tasks.answering import candidate_lines, figure_lines
 from thalweg.tasks.questions import AnswerOptions, Question, flat
 from thalweg.training.certified.new_texts import num_repeated
 from thalweg.training.folder.answers import ERROR, answers_to, batches, is_answer
 from thalweg.training.folder.columns import NAMED
 from thalweg.training.folder.run import Run, finite
-from thalweg.training.steps.held_out import brackets, interval_notes, to_json
+from thalweg.training.steps.evaluate import Evaluation
+from thalweg.training.steps.held_out import brackets, interval_notes, to_json, told_of_file
 
 TEXT_LENGTH = 200
 LINE = "line"
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
+MAX_CLASSES = 30  # with figures on the terminal
 MAX_TOLD = 3  # reasons in the sentence at the end
 
 Say = Callable[[str], None]
@@ -88,7 +91,7 @@ def predict_and_show(
     if is_online(folder):
         if options["threshold"] is not None:
             raise InputError("--threshold is for runs of thalweg train; this model learns from a stream. Leave it out.")
-        return _predict_online(folder, arguments, file, options["top"], shape, say)
+        return _predict_online(folder, arguments, file, options["top"], named, shape, say)
     run = Run(folder)
     length = options["length"]
     options["length"] = TEXT_LENGTH if length is None else length
@@ -102,7 +105,7 @@ def predict_and_show(
         task.table_columns(shape.top),
         lambda answer: task.table_rows(answer, shape.top),
     )
-    source = None if file is None else open_any(file, skip_bad_rows=True)
+    source = None if file is None else open_any(file, **reading_of({**named, "skip_bad_rows": True}))
     if source is None:
         questions = _typed(arguments, lambda text: task.parse_input(text, length))
     else:
@@ -214,11 +217,19 @@ def _kept(source: AbstractSource | None, keep: Sequence[str], own: Iterable[str]
     return found
 
 
-def _predict_online(folder: Path, arguments: list[str], file: Path | None, top: int, shape: Shape, say: Say) -> int:
+def _predict_online(
+    folder: Path,
+    arguments: list[str],
+    file: Path | None,
+    top: int,
+    named: Mapping[str, Any],
+    shape: Shape,
+    say: Say,
+) -> int:
     """Answer with a model that has learned from a stream; a file's rows are read by column, other inputs as text."""
     model = load_online(folder)
     is_classifier = isinstance(model, OnlineClassifier)
-    source = None if file is None else open_any(file, skip_bad_rows=True)
+    source = None if file is None else open_any(file, **reading_of({**named, "skip_bad_rows": True}))
     questions = _typed(arguments, str) if source is None else _rows(source, model.label_column)
     key = "text" if source is None else "row"
     ranked = [f"{name}_{place}" for place in range(1, shape.top + 1) for name in ("label", "probability")]
@@ -265,30 +276,65 @@ def _online_row(answer: Mapping[str, Any], top: int) -> dict[str, Any]:
     return row | flat(candidates[:top], ("label", "probability"))
 
 
-def evaluate_and_show(folder: Path, file: Path, *, threshold: float | None, skip_bad_rows: bool, as_json: bool) -> int:
+def evaluate_and_show(
+    folder: Path,
+    file: str,
+    named: Mapping[str, Any],
+    say: Say,
+    *,
+    threshold: float | None,
+    skip_bad_rows: bool,
+    report: Path | None,
+    as_json: bool,
+) -> int:
     """Measure a run on a file, print the metrics, and return the exit code."""
     run = Run(folder)
-    evaluation = run.evaluate(file, skip_bad_rows=skip_bad_rows, threshold=threshold)
-    metrics, verdict = {"loss": evaluation.loss, **evaluation.metrics}, run.task.compared(evaluation.metrics)
+    found = run.evaluate(file, skip_bad_rows=skip_bad_rows, threshold=threshold, report=report, **named)
+    metrics, verdict = {"loss": found.loss, **found.metrics}, run.task.compared(found.metrics)
     if as_json:
         said = {"verdict": verdict} if verdict else {}
-        print_json(finite({"run": str(folder), "metrics": metrics, **said, **to_json(evaluation)}))
+        print_json(finite({"run": str(folder), "metrics": metrics, **said, **to_json(found), **told_of_file(found)}))
     else:
         width = max(len(name) for name in metrics)
         places = max(len(f"{value:.4f}") for value in metrics.values())
         lines = [
-            f"{name.replace('_', ' '):<{width}}  {value:>{places}.4f}  {brackets(evaluation.intervals.get(name))}"
+            f"{name.replace('_', ' '):<{width}}  {value:>{places}.4f}  {brackets(found.intervals.get(name))}"
             for name, value in metrics.items()
         ]
         learned = f"{folder} was trained on {file}, or chosen by it: neither figures nor intervals are about new data."
-        notes = [learned] if run.has_learned_from(file) else [*interval_notes(evaluation), *_repeats(run, file)]
-        print_lines([*(line.rstrip() for line in lines), *([verdict] if verdict else []), *notes])
+        notes = [learned] if run.has_learned_from(file) else [*interval_notes(found), *_repeats(run, file, named)]
+        print_lines([line.rstrip() for line in lines] + ([verdict] if verdict else []) + _class_lines(found) + notes)
+        for note in found.notes:
+            say(note)
+    if report is not None:
+        say(f"Report: {report}")
     return 0
 
 
-def _repeats(run: Run, file: Path) -> list[str]:
+def _class_lines(found: Evaluation) -> list[str]:
+    """Return the figures of each class as the lines of a table."""
+    lines = []
+    for key, kind in (("spans", "type"), ("labels", "label"), ("tags", "tag")):
+        rows = found.details.get(key, ())
+        shown = [row for row in rows if row["support"] or row["given"]]
+        if not shown:
+            continue
+        shown = sorted(shown, key=lambda row: -row["support"])[:MAX_CLASSES] if len(shown) > MAX_CLASSES else shown
+        width = max(len(kind), *(len(visible(row[kind])) for row in shown))
+        lines += ["", f"{kind:<{width}}  precision  recall      f1  support"]
+        lines += [
+            f"{visible(row[kind]):<{width}}  {row['precision']:>9.4f}  {row['recall']:>6.4f}  {row['f1']:>6.4f}  "
+            f"{row['support']:>7,}"
+            for row in shown
+        ]
+        if len(rows) > len(shown):
+            lines.append(f"... {len(rows) - len(shown):,} more: --json has them all.")
+    return [*lines, ""] if lines else []
+
+
+def _repeats(run: Run, file: str, named: Mapping[str, Any]) -> list[str]:
     """Return a sentence if rows of a file are not new to a run."""
-    number = num_repeated(run, file)
+    number = num_repeated(run, file, named)
     if not number:
         return []
     rows = "1 row of the file repeats" if number == 1 else f"{number:,} rows of the file repeat"

@@ -278,21 +278,28 @@ def evaluate(
     file: Path,
     /,
     *,
+    data: Annotated[ReadOptions | None, _flattened] = None,  # type: ignore[valid-type]
     threshold: float | None = None,
-    skip_bad_rows: Flag = False,
+    report: Path | None = None,
     json: Flag = False,
 ) -> int:
-    """Evaluate a run on a file with the same columns as its training data.
+    """Evaluate a run on a file with the columns of its training data, or others that are named.
+
+    Says what was left out of the file, and gives precision, recall and F1 of each label.
 
     Args:
         folder: The run's folder, such as runs/docstrings.
         file: The held-out file.
         threshold: Probability from which a label is given, in place of the run's own (see predict).
-        skip_bad_rows: Evaluate even if more than 1 % of the rows cannot be read.
-        json: Print the metrics as one JSON object on standard output.
+        data: .
+        report: HTML file for a page about this file, with what the report of a training says of its validation data.
+        json: Print metrics, intervals, figures of each label, and what was left out as one JSON object.
     """
+    named = dict(to_options((), data))
+    asked = {"skip_bad_rows": bool(named.pop("skip_bad_rows", False)), "report": report, "as_json": json}
+    say = _speaker(Terminal(stderr=True), quiet=False)
     show = load("thalweg.cli.answers:evaluate_and_show")
-    return show(folder, file, threshold=threshold, skip_bad_rows=skip_bad_rows, as_json=json)
+    return show(folder, file, named, say, threshold=threshold, **asked)
 
 
 @app.command

@@ -157,6 +157,10 @@ class AbstractMeter(ABC):
         """Return what was kept of each example, for intervals of the metrics; None: nothing was."""
         return None
 
+    def details(self) -> dict[str, Any]:
+        """Return more figures than the metrics as plain data, such as those of each label (see `by_class`)."""
+        return {}
+
 
 class AbstractTask(ABC):
     """One kind of question put to a network.
@@ -168,6 +172,7 @@ class AbstractTask(ABC):
     name: ClassVar[str]
     inputs: ClassVar[tuple[str, ...]]
     """Roles of the columns that `predict` reads, in the order of an input's parts; none: a file's first column."""
+    row_is_example: ClassVar[bool] = True
 
     @property
     def reads_pairs(self) -> bool:

@@ -153,6 +153,7 @@ class ReadSource(AbstractSource):
         self.skip_bad_rows = skip_bad_rows
         self.name, self.kind, self.notes = source.name, source.kind, source.notes
         self._keeps_gaps = keeps_gaps or not skip_bad_rows
+        self.num_rows = 0  # that the latest pass gave
         self._on_fault = on_fault
         self._known: frozenset[str] | None = None
         self._listed = ""
@@ -187,10 +188,11 @@ class ReadSource(AbstractSource):
     def chunks(self, size: int = 4096) -> Iterator[Chunk]:
         """All rows that the task can use, from the beginning."""
         bad = self._begin(skip=True)
-        num_rows = 0
+        num_rows = self.num_rows = 0
         for chunk in self._source_chunks(size):
             read = self._read(chunk)
             num_rows += len(read)
+            self.num_rows = num_rows
             if len(read):
                 yield read
         bad.said += self.source.remarks

@@ -1,6 +1,7 @@
 """How well labels are given: metrics of one label a text, or of several, and what their intervals are drawn from."""
 
-from typing import final
+from collections.abc import Sequence
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from thalweg.batch import Batch
 from thalweg.certificates.new_texts.resampling import Samples, f1, of_sums, ratio, sums_by
 from thalweg.report.calibration import calibration_error
 from thalweg.tasks.base import AbstractMeter
+from thalweg.tasks.by_class import averages, by_class, confusion_rows, counts_by_class
 from thalweg.tasks.classify.calibration import confidence_bins
 from thalweg.tasks.classify.decision import Decision
 
@@ -24,7 +26,8 @@ class LabelMeter(AbstractMeter):
     A decision that is still to be chosen is crossed: each half of the texts is measured with the other half's choice.
     """
 
-    def __init__(self, num_labels: int, decision: Decision) -> None:
+    def __init__(self, num_labels: int, decision: Decision, names: Sequence[str] = ()) -> None:
+        self._names = names or [str(label) for label in range(num_labels)]
         self.multilabel = decision.multilabel
         if self.multilabel:
             metrics = {
@@ -82,6 +85,18 @@ class LabelMeter(AbstractMeter):
             # Draws from few examples have a higher error than these, so that the bootstrap has no interval for it.
             found["ece"] = calibration_error(bins["confidence"], bins["accuracy"], bins["counts"]) or 0.0
         return found
+
+    @override
+    def details(self) -> dict[str, Any]:
+        """Return precision, recall and F1 of each label, their averages, and what was taken for what."""
+        guess, target = (part.cpu().numpy() for part in self._joined())
+        if self.multilabel:
+            counts = (guess & target).sum(0), guess.sum(0), target.sum(0)
+        else:
+            counts = counts_by_class(guess, target, self.num_labels)
+        rows = by_class("label", self._names, *counts)
+        confused = {} if self.multilabel else {"confusion": confusion_rows(self._names, guess, target)}
+        return {"labels": rows, "averages": averages(rows), **confused}
 
     @override
     def samples(self) -> Samples:

@@ -222,7 +222,7 @@ class Classify(AbstractTask):
 
     @override
     def meter(self) -> AbstractMeter:
-        return LabelMeter(len(self.labels), self.decision)
+        return LabelMeter(len(self.labels), self.decision, self.labels)
 
     @override
     def verdict(self, metrics: Mapping[str, float], seen: Seen) -> str:

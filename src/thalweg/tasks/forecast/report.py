@@ -44,7 +44,7 @@ def sections(
     split = x[len(train.labels)]
     actual = np.concatenate([train.actual, valid.actual])
     forecast = np.concatenate([train.forecast, valid.forecast])
-    found: list[dict[str, Any]] = [_table(columns, (train, valid), reference)]
+    found: list[dict[str, Any]] = [_table(columns, [part for part in (train, valid) if part.labels], reference)]
     if len(by_steps.counts) > 1:
         found += [table(by_steps, reference.scale), _by_steps(by_steps)]
     common = {"kind": "series", "x": x, "x_label": time, "split": split}

@@ -55,6 +55,7 @@ class Forecast(AbstractTask):
 
     name: ClassVar[str] = "forecast"
     inputs: ClassVar[tuple[str, ...]] = ("series",)
+    row_is_example: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -371,7 +372,10 @@ class Forecast(AbstractTask):
     def sections(self, model: nn.Module, head: AbstractHead, prepared: Prepared, seed: int) -> list[dict[str, Any]]:
         """Return the errors in and out of sample and by steps ahead, the series with their forecasts, the residuals."""
         del seed
-        train = self._part("in sample (training)", model, head, prepared.train)
+        if len(prepared.train):
+            train = self._part("in sample (training)", model, head, prepared.train)
+        else:
+            train = Part("", [], np.empty((0, len(self.columns))), np.empty((0, len(self.columns))), {})
         valid = self._part("out of sample (validation)", model, head, prepared.valid)
         by_steps = self.horizons(model, head, prepared.valid)
         return sections(self.columns, train, valid, self.time or "row", by_steps, self.reference)

@@ -56,6 +56,7 @@ class Language(AbstractWritingTask):
 
     name: ClassVar[str] = "language"
     inputs: ClassVar[tuple[str, ...]] = ()
+    row_is_example: ClassVar[bool] = False
     target: ClassVar[str] = "tokens"
     min_pair_count: ClassVar[int] = 50  # each token must come often enough to learn what follows it
 

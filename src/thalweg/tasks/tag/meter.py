@@ -1,7 +1,7 @@
 """The figures of a tagger: accuracy and macro F1 over words, and precision, recall and F1 of spans."""
 
 from collections.abc import Sequence
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from thalweg.batch import Batch
 from thalweg.certificates.new_texts.resampling import Samples, f1, of_sums
 from thalweg.heads.base import AbstractHead
 from thalweg.tasks.base import AbstractMeter
+from thalweg.tasks.by_class import averages, by_class, counts_by_class
 from thalweg.tasks.tag.spans import SpanScore, is_bio
 
 
@@ -22,6 +23,7 @@ class TagMeter(AbstractMeter):
 
     def __init__(self, tags: Sequence[str]) -> None:  # in the order of their ids
         self.num_tags = len(tags)
+        self._tags = tuple(tags)
         self.spans = SpanScore(tags) if is_bio(tags) else None
         self._parts: list[tuple[Tensor, Tensor]] = []
         self._spans: list[Tensor] = []
@@ -53,6 +55,19 @@ class TagMeter(AbstractMeter):
             "macro_f1": float(multiclass_f1_score(guess, target, num, average="macro", validate_args=False)),
         }
         return metrics if self.spans is None else metrics | self.spans.compute()
+
+    @override
+    def details(self) -> dict[str, Any]:
+        """Return precision, recall and F1 of each tag over words, their averages, and those of each type of span."""
+        both = (torch.cat([t.flatten() for t in parts]).cpu().numpy() for parts in zip(*self._parts, strict=True))
+        guess, target = both
+        guess, target = guess[target >= 0], target[target >= 0]
+        rows = by_class("tag", self._tags, *counts_by_class(guess, target, self.num_tags))
+        found = {"tags": rows, "averages": averages(rows)}
+        if self.spans is not None:
+            spans = self.spans.right, self.spans.predicted, self.spans.true
+            found["spans"] = by_class("type", self.spans.types, *(counts.cpu().numpy() for counts in spans))
+        return found
 
     @override
     def samples(self) -> Samples:

@@ -65,6 +65,7 @@ class Tag(AbstractTask):
 
     name: ClassVar[str] = "tag"
     inputs: ClassVar[tuple[str, ...]] = ("tokens",)
+    row_is_example: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -3,7 +3,9 @@
 import dataclasses
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,7 @@ from thalweg.tasks.answering import answering
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.folder.build import settings_of
 from thalweg.training.folder.checkpoint import checksum
+from thalweg.training.folder.evaluating import open_for
 from thalweg.training.folder.opening import open_as
 from thalweg.training.folder.run import HELD_OUT, Run
 from thalweg.training.recipe.recipe import Recipe
@@ -135,11 +138,11 @@ def new_texts_level(run: Run, task: AbstractTask, prepared: Prepared, test: Path
     return dataclasses.replace(level, seconds=time.perf_counter() - start, evidence={**level.evidence, **file})
 
 
-def num_repeated(run: Run, path: Path) -> int | None:
+def num_repeated(run: Run, data: Any, named: Mapping[str, Any] = MappingProxyType({})) -> int | None:
     """Return how many rows of a file have the texts of a row that a run was trained on or chosen by.
 
-    Texts are compared as normalized. None where it is unknown: a task that reads no texts row by row, or data that are
-    missing or have changed since.
+    Texts are compared as normalized; `named` are the options by which the file is read. None where it is unknown: a
+    task that reads no texts row by row, or data that are missing or have changed since.
     """
     columns, given, files = run.data["columns"], run.recipe.data, run.data["files"]
     roles = [role for role in run.task.inputs if role in columns and role != "series"]
@@ -147,7 +150,7 @@ def num_repeated(run: Run, path: Path) -> int | None:
         return None
     normalizer = settings_of(run.recipe, columns).normalizer()
 
-    def keys(source: AbstractSource) -> np.ndarray:
+    def keys(source: AbstractSource, columns: Mapping[str, Any] = columns) -> np.ndarray:
         found = [np.zeros(0, dtype=np.uint64)]
         for chunk in source.chunks():
             parts = [normalizer.many([as_text(value) for value in chunk.column(columns[role])]) for role in roles]
@@ -156,7 +159,8 @@ def num_repeated(run: Run, path: Path) -> int | None:
 
     how = reading_of(vars(given))
     known = [keys(open_any(name, **how)) for name in (given.source, given.valid) if name]
-    return int(np.isin(keys(open_any(path, **how | {"skip_bad_rows": True})), np.concatenate(known)).sum())
+    source, found = open_for(run.task, columns, data, named, skip_bad_rows=True)
+    return int(np.isin(keys(source, found.columns), np.concatenate(known)).sum())
 
 
 def validated_on_training_file(run: Run) -> bool:

@@ -1,10 +1,14 @@
 """Answers of a run to questions, one for each, whatever is wrong with some of them."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from thalweg.data.containers.opening import open_any
+from thalweg.data.containers.places import is_there
+from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.tasks.base import AbstractTask
@@ -57,6 +61,13 @@ def refuse(name: str, questions: Sequence[Question], answers: Sequence[Mapping[s
                 f"{name}{', ' if question.line else ''}{question.where or ': '}{answer[ERROR]}; correct it, or use "
                 'errors="null" for the answers to the others.'
             )
+
+
+def to_answer(data: str | Path) -> AbstractSource:
+    """Open data for the answers to its rows; a text that names no file was meant as an input, perhaps."""
+    if isinstance(data, str) and " " in data and not is_there(data):
+        raise InputError(f"There is no file {data[:200]!r} to answer; inputs are given as a list, also a single one.")
+    return open_any(data, skip_bad_rows=True)
 
 
 def batches(questions: Iterable[Question | None], size: int = BATCH) -> Iterator[list[Question]]:

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, final
 
 from thalweg import names
-from thalweg.data.columns.choice import NUM_SHOWN, TaskColumns, existing
-from thalweg.data.columns.facts import shortened
+from thalweg.data.columns.choice import NUM_ROWS, NUM_SHOWN, Kind, TaskColumns, existing
+from thalweg.data.columns.facts import is_missing, shortened
+from thalweg.data.columns.recognition import recognize
 from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError
 from thalweg.training.recipe.options import OPTIONS
@@ -18,6 +19,10 @@ NAMED: Final = {
     if re.search("_column$|^columns$", name)
 }
 """Options that name a column -> the role that they name it for, by its general name."""
+
+
+SEVERAL: Final = frozenset(name for name, role in NAMED.items() if role == "label")
+"""The option that may name several columns, whose labels are read together."""
 
 
 @final
@@ -57,7 +62,7 @@ def find_columns(
     known = names.task_columns(task)
     columns, notes, plain = dict(trained), [], False
     for option, value in named.items():
-        if option in NAMED and value:
+        if option in NAMED and value and not (option in SEVERAL and trained.get("label_columns")):
             role = known.options.get(NAMED[option], NAMED[option])
             if role not in trained:
                 flag = f"--{option.replace('_', '-')}"
@@ -65,7 +70,8 @@ def find_columns(
                     f"{flag}: this run of task {task} has no such column; it reads {_read(known, trained)}."
                 )
             columns[role] = _spelled(source, value, several=isinstance(trained[role], list | tuple))
-    wanted = [role for role in roles if role in columns]
+    _find_labels(source, columns, named)
+    wanted = [role for role in roles if role in columns and not (role == "label" and columns.get("label_columns"))]
     for role in wanted:
         missing = [name for name in _listed(columns[role]) if name not in source.columns]
         if not missing:
@@ -87,7 +93,34 @@ def find_columns(
         columns[role] = renamed if isinstance(columns[role], list | tuple) else renamed[0]
         notes += [f"Column {other!r} is read as {name!r}." for name, other in spelled.items()]
     plain = plain or (source.kind == "text" and len(wanted) == 1)
+    pairs = [zip(_listed(trained[role]), _listed(columns[role]), strict=False) for role in wanted]
+    called = {old: new for pair in pairs for old, new in pair}
+    written = columns.get("notations", {})
+    if written:  # the numbers of a column that is called otherwise are written as in training
+        columns["notations"] = {called.get(name, name): how for name, how in written.items()}
+    if named.get("decimal"):
+        numeric = [role for role in wanted if known.roles[role] in (Kind.NUMBER, Kind.SERIES)]
+        asked = {name: _notation(source, name, named["decimal"]) for role in numeric for name in _listed(columns[role])}
+        columns["notations"] = {**columns.get("notations", {}), **asked}
     return Found(columns, plain, tuple(notes))
+
+
+def _find_labels(source: AbstractSource, columns: dict[str, Any], named: Mapping[str, Any]) -> None:
+    """Put the columns of several labels into their place; an InputError names one that is missing."""
+    names = columns.get("label_columns")
+    if names:
+        (option,) = SEVERAL
+        given = _spelled(source, named[option], several=True) if named.get(option) else None
+        if given is not None and len(given) != len(names):
+            flag = OPTIONS[option].flag
+            raise InputError(f"{flag}: this run reads {len(names)} columns of labels; got {len(given)}.")
+        lost = next((name for name in given or names if name not in source.columns), None)
+        if lost is not None:
+            raise InputError(
+                f"{source.name} has no column {lost!r}, which the run was trained on; it has "
+                f"{shortened([*map(repr, source.columns)], NUM_SHOWN)}. Name the columns with {OPTIONS[option].flag}."
+            )
+        columns["label_columns"] = given or names
 
 
 def _spelled(source: AbstractSource, value: Any, *, several: bool) -> Any:
@@ -101,6 +134,16 @@ def _spelled(source: AbstractSource, value: Any, *, several: bool) -> Any:
 
 def _listed(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else list(value)
+
+
+def _notation(source: AbstractSource, column: str, decimal: str) -> str:
+    """Return how the numbers of a column are written, whose decimal mark is known."""
+    place = source.columns.index(column)
+    values = [value for row in source.head(NUM_ROWS) if not is_missing(value := row.values[place])]
+    found = recognize(values, decimal)
+    if found is None:
+        raise InputError(f"{source.name}: column {column!r} holds no numbers with the decimal mark {decimal!r}.")
+    return found.notation.name
 
 
 def _other_case(source: AbstractSource, name: str) -> str | None:

@@ -15,22 +15,23 @@ from torch import Tensor, nn
 
 from thalweg import names
 from thalweg.data.containers.memory import is_data, source_of
-from thalweg.data.containers.opening import open_any
-from thalweg.data.containers.places import checksums_of, is_there, short_name
+from thalweg.data.containers.places import checksums_of, short_name
 from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
+from thalweg.report.page import write_report
 from thalweg.status import Status
 from thalweg.tasks.base import AbstractTask
 from thalweg.tasks.questions import AnswerOptions, Question
 from thalweg.tasks.writing.grow import add_words, vectors_of
 from thalweg.training.folder import build, checkpoint
-from thalweg.training.folder.answers import answers_to, batches, refuse
+from thalweg.training.folder.answers import answers_to, batches, refuse, to_answer
 from thalweg.training.folder.columns import NAMED, find_columns
-from thalweg.training.folder.opening import open_as, with_numbers
+from thalweg.training.folder.evaluating import evaluate_rows, open_for, report_on
+from thalweg.training.folder.opening import skipped_rows, with_numbers
 from thalweg.training.recipe.recipe import Recipe, read_recipe
 from thalweg.training.steps.device import choose_device, choose_precision, one_thread_after_fork
-from thalweg.training.steps.evaluate import Evaluation, evaluate
+from thalweg.training.steps.evaluate import Evaluation
 
 RECIPE, HISTORY, METRICS, DATA = "recipe.toml", "history.jsonl", "metrics.json", "data.json"
 CERTIFICATE, CERTIFICATE_ARRAYS = "certificate.json", "certificate.npz"
@@ -195,7 +196,7 @@ class Run:
             if errors == "raise":
                 return task.predict(model, head, inputs, asked)
             return answers_to(task, (model, head), list(map(Question, inputs)), asked)
-        source = inputs if isinstance(inputs, AbstractSource) else _opened(inputs)
+        source = inputs if isinstance(inputs, AbstractSource) else to_answer(inputs)
         answers: list[dict[str, Any]] = []
         for batch in batches(self.questions(source, named, options.get("length"))[0]):
             answers += answers_to(task, (model, head), batch, asked)
@@ -213,30 +214,39 @@ class Run:
             named: its columns, where they are called otherwise than in training: `text_column`, `other_column`,
                 `columns` (see `thalweg.training.folder.columns`).
             length: how long answers are asked for; None: as usual.
-
-        Raises:
-            InputError: if a column is missing.
         """
         task = self.task
         found = find_columns(task.name, self.data["columns"], source, named, task.inputs or ("text",))
         source = with_numbers(source, task.name, found.columns)
         return task.questions_of(source, found.columns, length, plain=found.plain), found.notes
 
-    def evaluate(self, path: Any, *, skip_bad_rows: bool = False, threshold: float | None = None) -> Evaluation:
-        """Measure loss and metrics, with their intervals, on a file with the same columns as the training data.
+    def evaluate(
+        self,
+        data: Any,
+        *,
+        skip_bad_rows: bool = False,
+        threshold: float | None = None,
+        report: str | Path | None = None,
+        **named: Any,
+    ) -> Evaluation:
+        """Measure loss and metrics, with their intervals, on a file (or data in memory, see `train`) with its columns.
 
-        `path` may also be data in memory, such as a data frame (see `train`).
-        `threshold` is the probability from which a label is given, in place of the run's own.
+        `threshold` is the probability from which a label is given, in place of the run's own; `report` the HTML file
+        that a page about these data is written to; `named` are options that say how the file is read (`text_column`,
+        `label_column`, `other_column`, `columns`, `kind`, `header`).
 
         Raises:
             InputError: if the file cannot be read, lacks a column, or holds labels that training has not seen.
         """
         task, model, head = self._load()
         task = task if threshold is None else task.with_threshold(threshold)
-        source = open_as(path, self.recipe.run.task, self.data["columns"], skip_bad_rows=skip_bad_rows)
-        examples, _ = task.examples(source, self.data["columns"])
         _, autocast = choose_precision(self.recipe.run.precision, choose_device("cpu"))
-        return evaluate(task, model, head, examples, autocast=autocast, generated=len(examples), intervals=True)
+        source, columns = open_for(task, self.data["columns"], data, named, skip_bad_rows=skip_bad_rows)
+        found, examples = evaluate_rows(task, (model, head), source, columns, skipped_rows, autocast=autocast)
+        if report is not None:
+            name = f"{self.folder.name} on {short_name(source.name)}"
+            write_report(report, report_on(name, task, (model, head), examples, found, self.recipe.run.seed))
+        return found
 
     def has_learned_from(self, path: str | Path) -> bool:
         """Return whether a file is, byte for byte, one that the weights were trained on or chosen by.
@@ -303,13 +313,6 @@ class Run:
 def _versions(*networks: nn.Module) -> list[int]:
     """Return how often each weight was written in place, as far as PyTorch counts it."""
     return [parameter._version for network in networks for parameter in network.parameters()]
-
-
-def _opened(name: str | Path) -> AbstractSource:
-    """Open data for its answers; a text that names none was meant as an input, perhaps."""
-    if isinstance(name, str) and " " in name and not is_there(name):
-        raise InputError(f"There is no file {name[:200]!r} to answer; inputs are given as a list, also a single one.")
-    return open_any(name, skip_bad_rows=True)
 
 
 def load(folder: str | Path) -> Run:

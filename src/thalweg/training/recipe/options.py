@@ -187,7 +187,7 @@ class DataSection:
         choices=("", "yes", "no"), compared="fixed", online="",
     )]
     skip_bad_rows: Annotated[bool, Option(
-        "Train even if over 1 % of the rows cannot be read", False, compared="fixed", online=""
+        "Go on even if over 1 % of the rows cannot be read", False, compared="fixed", online=""
     )]
     normalize: Annotated[tuple[str, ...], Option(
         "Steps of text normalization, in order: nfc, nfkc, lower, casefold, spaces, digits, accents, controls",
@@ -433,7 +433,7 @@ def _entries() -> Iterable[Option]:
 
 
 READING: Final = frozenset(
-    {"text_column", "other_column", "label_column", "columns", "skip_bad_rows", "kind", "decimal"}
+    {"text_column", "other_column", "label_column", "columns", "skip_bad_rows", "kind", "header", "decimal"}
 )
 """The options of how a file is read that a finished run takes for another file, too."""
 

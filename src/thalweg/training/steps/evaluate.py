@@ -2,8 +2,8 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping
-from typing import final
+from collections.abc import Mapping, Sequence
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from thalweg.batch import Batch
 from thalweg.certificates.new_texts.resampling import Range, Samples, of_sums, ratio
 from thalweg.data.arrays.batches import Examples
+from thalweg.data.files.base import BadRow
 from thalweg.heads.base import AbstractHead
 from thalweg.tasks.answering import answering
 from thalweg.tasks.base import AbstractTask
@@ -35,6 +36,11 @@ class Evaluation:
         baselines: what always giving the most frequent answer scores on these examples, by metric.
         unit: what the bootstrap draws: "examples", "sentences", "rows".
         shares: of the metrics that are plain shares of independent examples: how many were right, of how many.
+        details: more figures as plain data, such as those of each label (see `thalweg.tasks.by_class`).
+        num_rows: rows of the file that was evaluated, if it was one.
+        num_left_out: how many of them were left out.
+        left_out: the first of them that could not be read or used, with their lines.
+        notes: sentences about what was read.
     """
 
     loss: float
@@ -44,6 +50,11 @@ class Evaluation:
     baselines: Mapping[str, float] = dataclasses.field(default_factory=dict)
     unit: str = "examples"
     shares: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
+    details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    num_rows: int = 0
+    num_left_out: int = 0
+    left_out: Sequence[BadRow] = ()
+    notes: Sequence[str] = ()
 
     def value(self, name: str) -> float:
         """Return a metric, or the loss under the name "loss"."""
@@ -97,7 +108,8 @@ def evaluate(
             more, samples = task.generated_metrics(model, head, examples, generated)
             metrics |= more
             kept.append(samples)
-    found = Evaluation(float(total / count), metrics, len(examples))
+    details = meter.details() if intervals else {}
+    found = Evaluation(float(total / count), metrics, len(examples), details=details)
     if not intervals:
         return found
     kept = [meter.samples(), *kept]

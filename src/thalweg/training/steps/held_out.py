@@ -20,6 +20,17 @@ def brackets(interval: Range | None) -> str:
     return "" if interval is None else f"[{interval[0]:.4f}, {interval[1]:.4f}]"
 
 
+def told_of_file(evaluation: Evaluation) -> dict[str, Any]:
+    """Return what a summary says of the file that was evaluated: what was left out of it, and figures of each label."""
+    return {
+        "num_rows": evaluation.num_rows,
+        "num_left_out": evaluation.num_left_out,
+        "left_out": [{"line": row.line, "reason": row.reason} for row in evaluation.left_out],
+        "notes": list(evaluation.notes),
+        **evaluation.details,
+    }
+
+
 def to_json(evaluation: Evaluation) -> dict[str, Any]:
     """Return what a summary says of an evaluation besides its figures, as plain values."""
     return {

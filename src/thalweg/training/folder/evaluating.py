@@ -1,0 +1,155 @@
+"""A run on another file: what was read and what was left out, its figures, and a page about it."""
+
+import dataclasses
+import datetime as dt
+import importlib.metadata
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import nn
+
+from thalweg import names
+from thalweg.data.arrays.batches import Examples
+from thalweg.data.columns.choice import Choice
+from thalweg.data.columns.reading import ReadSource, read_as
+from thalweg.data.containers.memory import is_data, source_of
+from thalweg.data.containers.opening import open_any, reading_of
+from thalweg.heads.base import AbstractHead
+from thalweg.report.page import Report
+from thalweg.tasks.base import AbstractTask, Prepared
+from thalweg.tasks.verdict import Seen
+from thalweg.training.folder.columns import Found, find_columns
+from thalweg.training.steps.evaluate import Evaluation, evaluate
+from thalweg.training.steps.held_out import IN_BRACKETS, interval_notes
+
+_OF_TRAINING: Final = re.compile(r"\b[Vv]alidation ")  # sections of a task speak of validation texts
+
+
+def open_for(
+    task: AbstractTask, trained: Mapping[str, Any], data: Any, named: Mapping[str, Any], *, skip_bad_rows: bool
+) -> tuple[ReadSource, Found]:
+    """Open labeled data as a run reads them: the source, and where its columns are.
+
+    `trained` are the columns of the training data, `named` the options that say how this file is read.
+    """
+    known = names.task_columns(task.name)
+    if is_data(data):
+        source = source_of(data, skip_bad_rows=skip_bad_rows)
+    else:
+        source = open_any(data, **reading_of({**named, "skip_bad_rows": skip_bad_rows}))
+    roles = [role for role in known.roles if role in task.inputs or role not in known.optional]
+    found = find_columns(task.name, trained, source, named, roles)
+    return read_as(source, known, Choice.of_plain(task.name, found.columns), skip_bad_rows=skip_bad_rows), found
+
+
+def evaluate_rows(
+    task: AbstractTask,
+    networks: tuple[nn.Module, AbstractHead],
+    source: ReadSource,
+    columns: Found,
+    skipped: Callable[[ReadSource], list[str]],
+    *,
+    autocast: torch.dtype | None,
+) -> tuple[Evaluation, Examples]:
+    """Return the figures of a run on a source that `open_for` opened, with what was left out of it, and the examples.
+
+    `skipped` says what was left out in sentences, `autocast` is the type of the forward pass.
+    """
+    examples, notes = task.examples(source, columns.columns)
+    found = evaluate(task, *networks, examples, autocast=autocast, generated=len(examples), intervals=True)
+    num_rows = source.num_rows + source.num_bad_rows
+    found = dataclasses.replace(
+        found,
+        num_rows=num_rows,
+        num_left_out=num_rows - len(examples) if task.row_is_example else source.num_bad_rows,
+        left_out=tuple(source.bad_rows),
+        notes=(*source.notes, *columns.notes, *skipped(source), *notes),
+    )
+    return found, examples
+
+
+def report_on(
+    name: str,
+    task: AbstractTask,
+    networks: tuple[nn.Module, AbstractHead],
+    examples: Examples,
+    found: Evaluation,
+    seed: int,
+) -> Report:
+    """Return the page about data that a run was evaluated on; `name` says which run and which data."""
+    nothing = examples.take(np.arange(0))
+    values = {"loss": found.loss, **found.metrics}
+    told = {"loss": ("lower", "Loss per target."), **task.explanations}
+    shown = [metric for metric in values if metric in told and " " not in metric]
+    verdict = task.verdict(values, Seen(len(examples), found.intervals, found.baselines, examples))
+    return Report(
+        name=name,
+        task=task.name,
+        verdict=f"{verdict[:1].upper()}{verdict[1:]}.",
+        sentence=f"{found.num_rows:,} rows were read, and {found.num_left_out:,} of them left out.",
+        status="",
+        created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        version=importlib.metadata.version("thalweg"),
+        metrics=[
+            {
+                "name": metric,
+                "value": values[metric],
+                "better": told[metric][0],
+                "explanation": _of_file(told[metric][1]),
+                "interval": found.intervals.get(metric),
+            }
+            for metric in shown
+        ],
+        notes=[*(note.removeprefix(IN_BRACKETS) for note in interval_notes(found)), *found.notes],
+        sections=[
+            *figure_tables(found),
+            *(
+                {**section, **{key: _of_file(section[key]) for key in ("title", "text")}}
+                for section in task.sections(*networks, Prepared(nothing, examples), seed)
+            ),
+            *_left_out_table(found),
+        ],
+    )
+
+
+def figure_tables(found: Evaluation) -> list[dict[str, Any]]:
+    """Return the figures of each class as sections of a report."""
+    tables = []
+    for key in ("labels", "tags"):
+        if key in found.details:
+            rows = [list(row.values()) for row in found.details[key]]
+            rows += [[f"{name} average", *row.values(), "", ""] for name, row in found.details["averages"].items()]
+            tables.append(
+                {
+                    "kind": "table",
+                    "title": f"Figures of the {key}",
+                    "text": "Precision is the fraction of the answers that are right, recall the fraction of the true "
+                    "ones that are found.",
+                    "columns": [key[:-1], "precision", "recall", "F1", "true", "given"],
+                    "rows": [[round(value, 4) if isinstance(value, float) else value for value in row] for row in rows],
+                }
+            )
+    return tables
+
+
+def _left_out_table(found: Evaluation) -> list[dict[str, Any]]:
+    if not found.left_out:
+        return []
+    return [
+        {
+            "kind": "table",
+            "title": "Rows that were left out",
+            "text": "The first of them, with their lines.",
+            "columns": ["line", "reason"],
+            "rows": [[str(row.line), row.reason] for row in found.left_out],
+        }
+    ]
+
+
+def _of_file(text: str) -> str:
+    """Return what is said of validation data in words that fit any."""
+    said = _OF_TRAINING.sub("", text)
+    return said[:1].upper() + said[1:]
