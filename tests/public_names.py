@@ -213,6 +213,7 @@ def use_data(folder: Path) -> None:
     source: data.AbstractSource = data.open_source(path)
     chunk: data.Chunk = next(iter(source.chunks()))
     row: data.Row = next(iter(source.rows()))
+    assert data.open_any({"text": ["fine"]}).columns == ("text",)
     print(chunk.columns, row.values, data.name_score("label", "label"))
 
     def has_text(table: data.Table) -> bool:

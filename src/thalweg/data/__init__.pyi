@@ -13,6 +13,7 @@ from .columns.choice import TaskColumns as TaskColumns
 from .columns.choice import choose_columns as choose_columns
 from .columns.choice import guess_task as guess_task
 from .columns.role_names import name_score as name_score
+from .containers.opening import open_any as open_any
 from .files.base import AbstractSource as AbstractSource
 from .files.base import Chunk as Chunk
 from .files.base import Row as Row

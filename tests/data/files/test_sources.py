@@ -266,7 +266,7 @@ def test_a_bad_file_is_told_in_a_sentence(tmp_path, case):
 def test_missing_files_and_folders_are_told(tmp_path):
     with pytest.raises(InputError, match=r"nothing\.csv: there is no such file"):
         open_source(tmp_path / "nothing.csv")
-    with pytest.raises(InputError, match="expected a file, got a folder"):
+    with pytest.raises(InputError, match="expected a folder with one set of data, got an empty one"):
         open_source(tmp_path)
     with pytest.raises(InputError, match="can't be opened"):
         open_source(tmp_path / "a\0b")
