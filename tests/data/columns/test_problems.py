@@ -54,7 +54,7 @@ def test_sentences_about_labels():
     assert label_sentences({"NA": 3, "x": 1}, "kind", "tag") == [], "a tag may be called NA"
     (sentence,) = label_sentences({str(k): 2 for k in range(30)}, "price")
     assert sentence.startswith("The 30 labels in column 'price' are all numbers; --task score")
-    assert "got none;" in one_label([], "kind")
+    assert "got no labels;" in one_label([], "kind")
     assert all_once([1] * 19, "id") == ""
 
 

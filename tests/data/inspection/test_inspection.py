@@ -123,7 +123,12 @@ def test_labels_of_rows_with_several_are_counted_one_by_one(tmp_path):
 LABELS = [
     (["pos", "pos ", "neg"], {"pos": 2, "neg": 1}, 0, []),
     (["a", "", "b", " "], {"a": 1, "b": 1}, 2, []),
-    (["a", "a"], {"a": 2}, 0, [r"Expected at least two different labels in column 'label', got only one \('a'\)"]),
+    (
+        ["a", "a"],
+        {"a": 2},
+        0,
+        [r"Expected at least two different labels in column 'label', got only one label \('a'\)"],
+    ),
     (["Spam", "spam", "spam", "ham"], {"spam": 2, "Spam": 1, "ham": 1}, 0, [r"written: 'spam' \(2\), 'Spam' \(1\)\."]),
     (["1", "1.0", "2"], {"1": 1, "1.0": 1, "2": 1}, 0, [r"written: '1' \(1\), '1\.0' \(1\)\."]),
     (

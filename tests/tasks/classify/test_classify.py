@@ -116,7 +116,7 @@ def test_the_worst_mistakes_are_those_the_network_was_surest_of(tmp_path):
 
 
 def test_one_label_is_nothing_to_learn(tmp_path):
-    with pytest.raises(InputError, match=r"a\.csv: expected at least two .* got only one \('a'\)"):
+    with pytest.raises(InputError, match=r"a\.csv: expected at least two .* got only one label \('a'\)"):
         prepared(tmp_path, lines=[f"text {i},a" for i in range(9)])
 
 

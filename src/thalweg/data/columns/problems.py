@@ -66,10 +66,10 @@ def one_label(labels: Sequence[str], column: str, noun: str = "label") -> str:
     """Return the sentence about data with one label (tag) or none, with which there is nothing to learn.
 
     Example:
-        >>> one_label(["a"], "topic")[:77]
-        "expected at least two different labels in column 'topic', got only one ('a'); "
+        >>> one_label(["a"], "topic")[:82]
+        "expected at least two different labels in column 'topic', got only one label ('a')"
     """
-    got = f"only one ({labels[0]!r})" if labels else "none"
+    got = f"only one {noun} ({labels[0]!r})" if labels else f"no {noun}s"
     return (
         f"expected at least two different {noun}s in column {column!r}, got {got}; there is nothing to learn here. Is "
         "it the right column (--label-column)?"

@@ -12,7 +12,7 @@ from thalweg.data.arrays.stratified import stratified_rows
 from thalweg.data.columns.facts import shortened
 from thalweg.data.columns.reading import label_of, labels_of
 from thalweg.data.files.base import AbstractSource, Chunk
-from thalweg.errors import InputError
+from thalweg.errors import InputError, counted
 
 MAX_FIELDS: Final = 2**16  # different fields whose labels are remembered, so that memory stays bounded
 
@@ -103,7 +103,8 @@ class LabelReader:
         old = np.concatenate(single) if single else np.zeros(0, dtype=np.int32)
         present = old >= 0
         num_missing = len(present) - int(present.sum())
-        notes = (f"{name}: {num_missing:,} rows have no label and were left out.",) if num_missing else ()
+        verb = "has no label and was" if num_missing == 1 else "have no label and were"
+        notes = (f"{name}: {counted(num_missing, 'row')} {verb} left out.",) if num_missing else ()
         return Labels(order, new_id[old], present, lines, notes)
 
 

@@ -187,7 +187,8 @@ class DataSection:
         choices=("", "yes", "no"), compared="fixed", online="",
     )]
     skip_bad_rows: Annotated[bool, Option(
-        "Go on even if over 1 % of the rows cannot be read", False, compared="fixed", online=""
+        "Leave out rows with values that the task cannot use, and any number of unreadable rows",
+        False, compared="fixed", online="",
     )]
     normalize: Annotated[tuple[str, ...], Option(
         "Steps of text normalization, in order: nfc, nfkc, lower, casefold, spaces, digits, accents, controls",
