@@ -29,12 +29,12 @@ from table import Row, write_json
 
 import thalweg
 from thalweg.data.files.sources import open_source
-from thalweg.tasks.forecast.autoregression.equation import fit_equation, predicted
+from thalweg.tasks.forecast.autoregression.equation import fit_equation, mean_known, predicted
 from thalweg.tasks.forecast.autoregression.linear import choose_linear
 from thalweg.tasks.forecast.autoregression.rolling import following
-from thalweg.tasks.forecast.horizons import mean_known
 from thalweg.tasks.forecast.reference import Reference
-from thalweg.tasks.forecast.series import Series, read_series
+from thalweg.tasks.forecast.rows.reading import Layout, read_series
+from thalweg.tasks.forecast.rows.series import Series
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 SHARE = 0.8
@@ -130,7 +130,8 @@ def exponential_smoothing(train: np.ndarray, season: int) -> Forecaster:
 
 def measure(one: Set, folder: Path, *, with_ets: bool, with_mlp: bool) -> dict[str, Any]:
     """Return the figures of one set."""
-    series = read_series(open_source(one.path), one.columns, one.time)
+    time = (one.time,) if one.time else ()
+    (series,) = read_series(open_source(one.path), Layout(tuple(one.columns), time))
     begin = int(SHARE * len(series))
     run, seconds = trained(one, series.part(0, begin), folder)
     task: Any = run.task
@@ -209,7 +210,7 @@ def coverage(kind: str, num_series: int, num_rows: int) -> tuple[float, float]:
     for _ in range(num_series):
         values = simulated(kind, num_rows + 24, rng)
         train = Series(kind, ("y",), values[:num_rows], [str(row) for row in range(num_rows)])
-        reference = Reference.fit(train.values, train.labels)
+        reference = Reference.fit(train.values, train.frequency)
         linear = choose_linear(train, reference, 0)
         weights, bias = fit_equation(linear.scaled, linear.form.levels(train.values), np.array([linear.l2]))
 

@@ -48,6 +48,7 @@ class Settings:
         max_length: longest sequence in tokens.
         lags: past values that a forecast sees; 0: the task chooses.
         scaling: scaling of numeric columns.
+        gaps, day_first: see the options of these names; None: the column decides what 01/02/2024 means.
         layout: how the model reads its input: "bag", "joint" (a pair of texts is one bag), "padded", "window",
             "causal", "translate", "differences" or "features" (of each word).
         class_weights: what labels of whole texts count in the training loss: "none" or "balanced".
@@ -67,6 +68,8 @@ class Settings:
     layout: str
     class_weights: str = "none"
     threshold: str = ""
+    gaps: str = "auto"
+    day_first: bool | None = None
     spill: Spill = IN_MEMORY
 
     def normalizer(self) -> Normalizer:

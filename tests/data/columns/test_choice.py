@@ -87,7 +87,7 @@ def test_forecast_takes_the_numbers_and_leaves_the_time_out(tmp_path):
     columns = {"year": range(60), "a": cycle(1.5, 2), "note": cycle("x", "y"), "b": cycle(3, 4)}
     choice = choose(table(tmp_path, columns), "forecast")
     assert choice.series == ("a", "b")
-    assert "'a', 'b', in the order of the rows ('year' is left out)" in choice.sentence
+    assert "'a', 'b', in the order of 'year'" in choice.sentence
 
 
 def test_the_sentence_tells_the_choice_and_the_options(tmp_path):

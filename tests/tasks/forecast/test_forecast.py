@@ -295,8 +295,11 @@ def test_missing_values_are_filled_and_never_a_truth(tmp_path):
             [f"{t},{'' if t % 3 else t}" for t in range(30)],
             "20 of 30 values of column 'y' are empty .the first on line 3",
         ),
-        ([f"{2000 - t},{t}" for t in range(30)], "the column 'year' runs backwards, from 2000 to 1971"),
-        ([f"{2000 + t * 11 % 30},{t}" for t in range(30)], "not in the order of 'year': 10 of 29 steps go back"),
+        (
+            [f"2000-01-{t % 15 + 1:02},{t}" for t in range(30)],
+            "2000-01-01 comes twice in 'year', on the lines 2 and 17",
+        ),
+        ([f"2000-01-01,{t}" for t in range(30)], "'year' is 2000-01-01 in all 30 rows, so it does not say when"),
         ([f"{2000 + t},{t}e-110" for t in range(30)], "the largest at least 1e-100; got 2.9e-109. Multiply"),
         ([f"{2000 + t},{4 + t % 2 * (t < 20)}" for t in range(30)], "is 4 in all 6 rows of the validation part"),
     ],
@@ -309,15 +312,34 @@ def test_series_that_cannot_be_mended_are_refused(tmp_path, rows, message):
 def test_gaps_in_time_are_told(tmp_path):
     rows = [f"2000-01-{t:02},{t}" for t in range(1, 31) if t not in (9, 10, 20)]
     _, prepared = Forecast.prepare(write_rows(tmp_path / "data.csv", rows), None, settings(time="year"))
-    assert "2 irregular steps, the first from 2000-01-08 to 2000-01-11" in prepared.notes[0]
+    assert "3 days missing in 'year', the first between 2000-01-08 and 2000-01-11; straight" in prepared.notes[0]
     _, prepared = Forecast.prepare(
         write_rows(tmp_path / "data.csv", [f"{2000 + t // 12}-{t % 12 + 1:02},{t}" for t in range(40)]), None,
         settings(time="year"),
     )  # fmt: skip
-    assert not any("irregular" in note for note in prepared.notes)
-    rows = [f"2000-01-{t % 15 + 1:02},{t}" for t in range(30)]
+    assert not any("missing" in note for note in prepared.notes)
+
+
+@pytest.mark.parametrize(
+    ("order", "told"),
+    [
+        (lambda t: 29 - t, "'year' runs backwards, from 2029 to 2000; the rows are turned round, oldest first."),
+        (
+            lambda t: t * 11 % 30,
+            "not in the order of 'year': 10 steps back, the first from 2022 to 2003 (line 5); they",
+        ),
+    ],
+)
+def test_rows_are_put_in_order(tmp_path, order, told):
+    values = wave(30)
+    rows = [f"{2000 + order(t)},{values[order(t)]}" for t in range(30)]
     _, prepared = Forecast.prepare(write_rows(tmp_path / "data.csv", rows), None, settings(time="year"))
-    assert "1 irregular step, 1 of them back in time, the first from 2000-01-15 to 2000-01-01" in prepared.notes[0]
+    ordered = [f"{2000 + t},{values[t]}" for t in range(30)]
+    _, wanted = Forecast.prepare(write_rows(tmp_path / "ordered.csv", ordered), None, settings(time="year"))
+    assert told in prepared.notes[0]
+    for found, expected in ((prepared.train, wanted.train), (prepared.valid, wanted.valid)):
+        assert found.raw == expected.raw
+        np.testing.assert_array_equal(found.columns["targets"], expected.columns["targets"])
 
 
 @pytest.mark.parametrize(

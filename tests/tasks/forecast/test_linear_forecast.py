@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from thalweg import load, train
+from thalweg.data.files.base import AbstractSource
+from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
 from thalweg.tasks.base import Settings
 from thalweg.tasks.forecast.autoregression.equation import fit_equation
-from thalweg.tasks.forecast.series import read_series
+from thalweg.tasks.forecast.rows.reading import Layout, read_series
 from thalweg.tasks.forecast.task import Forecast
 
 
@@ -120,7 +122,7 @@ def test_several_series_and_missing_values(tmp_path):
         columns["b"][row] = ""
     path = write(tmp_path / "two.csv", columns)
     found = train(path, out=tmp_path / "runs", task="forecast")
-    series = read_series(__import__("thalweg.data.files.sources", fromlist=["x"]).open_source(path), ("a", "b"))
+    (series,) = read_series(open_source(path), Layout(("a", "b")))
     assert len(series) == 88
     (answer,) = found.predict([{"values": series.values.tolist(), "steps": 2}])
     assert [set(step) for step in answer["forecast"]] == [{"a", "b"}] * 2
@@ -128,7 +130,7 @@ def test_several_series_and_missing_values(tmp_path):
     assert {"skill a", "skill b", "mase b"} <= set(found.metrics)
 
 
-class Rows:
+class Rows(AbstractSource):
     """A source of one column, as a task reads it."""
 
     kind, name, columns, notes = "sample", "table", ("y",), ()
@@ -195,11 +197,3 @@ def test_logarithms_wait_for_positive_numbers_in_both_parts():
     task, prepared = Forecast.prepare(Rows(values), None, settings())
     assert not task.linear.form.log
     assert "Some of the held-out numbers are not positive, so no logarithm is tried." in prepared.notes
-
-
-def test_numbers_with_a_comma_are_named(tmp_path):
-    """The numbering beside them is not what was to be forecast."""
-    path = tmp_path / "comma.csv"
-    path.write_text("t;y\n" + "".join(f"{t};{t % 7},{t % 10}\n" for t in range(40)), encoding="utf-8")
-    with pytest.raises(InputError, match="the numbers of column 'y' have a comma; write a point"):
-        train(path, out=tmp_path, task="forecast")

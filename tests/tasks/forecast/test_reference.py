@@ -5,10 +5,12 @@ import datetime as dt
 import numpy as np
 import pytest
 
+from thalweg.data.columns.moments import read_moments
 from thalweg.tasks.forecast.horizons import measure
 from thalweg.tasks.forecast.metrics import Answers, series_metrics, verdict
 from thalweg.tasks.forecast.reference import Reference, autoregression
-from thalweg.tasks.forecast.season import autocorrelation, find_season, frequency
+from thalweg.tasks.forecast.rows.calendar import find_step
+from thalweg.tasks.forecast.season import autocorrelation, find_season
 
 
 def ar2(num=400, seed=0, noise=1.0):
@@ -91,21 +93,17 @@ SEASONS = {
 }
 
 
+def frequency(labels):
+    moments = read_moments(labels, named=True)
+    step = find_step(moments.instants) if moments is not None else None
+    return "" if step is None else step.name
+
+
 @pytest.mark.parametrize("case", SEASONS)
 def test_season(case):
     values, labels, expected = SEASONS[case]
-    season, why = find_season(np.asarray(values)[:, None], labels)
+    season, why = find_season(np.asarray(values)[:, None], frequency(labels))
     assert season == expected, why
-
-
-def test_frequency():
-    assert frequency(monthly(40)) == "month"
-    assert frequency(daily(40)) == "day"
-    assert frequency(daily(40, 7)) == "week"
-    assert frequency(["19580329", "19580405", "19580412"]) == "week"
-    assert frequency([f"2020-01-01 {hour:02}:00" for hour in range(20)]) == "hour"
-    assert frequency([str(year) for year in range(1900, 1950)]) == ""
-    assert frequency(["2020-01-01", "x", "y"]) == ""
 
 
 def test_metrics_by_hand():

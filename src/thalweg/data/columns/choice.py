@@ -31,6 +31,7 @@ class Kind(enum.Enum):
     NUMBER = "number"
     SERIES = "series"
     TIME = "time"
+    ID = "id"
 
 
 @final
@@ -50,6 +51,7 @@ class Choice:
         label_columns: the columns whose labels are read together, under their joined names in `columns`; none: one.
         is_one_hot: whether each of these is a label, which a row has where it holds 1.
         na_is_missing: whether "NA", "none" ... in the column of labels mean that there is no label.
+        joined: role -> columns that are read together, the first of which stands in `columns`: year and month.
     """
 
     task: str
@@ -81,9 +83,11 @@ class Choice:
             notations=notations_of(columns),
         )
 
+    joined: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+
     def plain(self) -> dict[str, Any]:
         """Return the columns as plain values, as a task's `Settings.columns` has them."""
-        columns: dict[str, Any] = dict(self.columns)
+        columns: dict[str, Any] = {**self.columns, **{role: list(names) for role, names in self.joined.items()}}
         if self.series:
             columns["series"] = list(self.series)
         if self.is_multilabel:
@@ -116,6 +120,7 @@ class Table:
         named_labels: several columns that the user named for the labels; none: one at most.
         declined: roles that the user wants to stay empty.
         decimal: the decimal mark that the user named; "" where the values decide.
+        named_columns: the columns that the user named for a role that several may have together.
     """
 
     source: AbstractSource
@@ -125,10 +130,16 @@ class Table:
     declined: frozenset[str] = frozenset()
     decimal: str = ""
     doubts: dict[str, str] = dataclasses.field(default_factory=dict)
+    named_columns: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
     def _rows(self) -> list[Any]:
         return self.source.head(NUM_ROWS + 1)
+
+    @property
+    def rows(self) -> list[Any]:
+        """The rows that are looked at."""
+        return self._rows[:NUM_ROWS]
 
     @functools.cached_property
     def facts(self) -> list[ColumnFacts]:
@@ -285,7 +296,9 @@ def choose_columns(
     table = Table(source, declined=frozenset(declined), decimal=decimal)
     for role, name in given.items():
         if task.roles[role] is Kind.SERIES:
-            table.named_series = tuple(existing(source, part.strip()) for part in name.split(",") if part.strip())
+            table.named_series = _several(source, name)
+        elif task.roles[role] in (Kind.TIME, Kind.ID):
+            table.named_columns[role] = _several(source, name)
         elif task.roles[role] is Kind.LABEL and name not in source.columns and "," in name:
             names = dict.fromkeys(existing(source, part.strip()) for part in name.split(",") if part.strip())
             table.named_labels = tuple(table.facts[source.columns.index(part)] for part in names)
@@ -340,6 +353,13 @@ def _unclear(name: str, one: ColumnFacts) -> str:
         f"{name}: the numbers of column {one.name!r} can be read in two ways: {one.example!r} is {shown}; say which "
         "with --decimal."
     )
+
+
+def _several(source: AbstractSource, names: str) -> tuple[str, ...]:
+    """The columns of names separated by commas, or the one column whose name has a comma."""
+    if names in source.columns:
+        return (names,)
+    return tuple(existing(source, part.strip()) for part in names.split(",") if part.strip())
 
 
 def existing(source: AbstractSource, name: str) -> str:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final, final
 
+from thalweg.data.columns.dates import readings
 from thalweg.data.columns.notation import PLAIN, Notation, number_of
 from thalweg.data.columns.recognition import Written, numeral_share, recognize, settled
 from thalweg.data.columns.role_names import LAST_WORD, name_score
@@ -17,7 +18,6 @@ _MISSING: Final = frozenset(
     ("", "na", "n/a", "nan", "null", "none", "?", "-", "--", "–", "—", "<na>", "nat", "n.a.", "n/d", "n.v.", "k.a.",
      "#n/a", "#value!", "#div/0!", "#ref!", "#num!", "#name?")
 )  # fmt: skip
-_DATE: Final = re.compile(r"\d{1,4}[-/.]\d{1,2}([-/.]\d{1,4})?([T ]\d{1,2}:\d\d.*)?|\d{1,2}:\d\d(:\d\d)?")
 _FRACTION: Final = re.compile(r"\s*(\d+)\s*/\s*(\d+)\s*")
 _SEPARATORS: Final = (";", "|", ",")
 MIN_LISTS: Final = 0.5  # of the values, in a column of lists
@@ -242,7 +242,7 @@ def _is_set(value: Any) -> bool:
 
 
 def _are_dates(texts: list[str]) -> bool:
-    return bool(texts) and all(_DATE.fullmatch(text.strip()) for text in texts[:NUM_DATES])
+    return bool(texts) and all(readings(text.strip()) for text in texts[:NUM_DATES])
 
 
 def _separator(texts: list[str]) -> str | None:

@@ -2,13 +2,14 @@
 
 import dataclasses
 import datetime as dt
+import itertools
+import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, final
 
-import numpy as np
-
 from thalweg.data.columns.dates import DAY_FIRST, FORMS, MONTH_FIRST, SHORT_YEAR, Moment, readings
-from thalweg.data.columns.facts import is_missing, number_of
+from thalweg.data.columns.facts import is_missing
+from thalweg.data.columns.notation import number_of
 
 MIN_READABLE: Final = 0.9  # of the values that are there, or a column holds no moments
 NUM_LOOKED_AT: Final = 1000  # values that decide the notation by their spacing
@@ -32,8 +33,8 @@ class Moments:
     Args:
         notation: how they are written, a name that `read_moments` takes for another part of the data.
         unit: the finest part that is written: "year", "half", "quarter", "month", "week", "day" or "second".
-        wall: what a clock at the place showed, datetime64[us], `[rows]`; NaT where a value is not readable.
-        offset: what that clock was ahead of UTC, in seconds, `[rows]`; None where no value says so.
+        when: what a clock at the place showed, one entry a row; None where a value is not readable.
+        offsets: what that clock was ahead of UTC, in seconds, one entry a row; None where no value says so.
         unreadable: the rows whose values are missing or not readable.
         told: how an unclear notation was decided, as half a sentence; empty where it is clear.
         doubt: why the notation can't be decided, as half a sentence; empty where it can.
@@ -41,16 +42,31 @@ class Moments:
 
     notation: str
     unit: str
-    wall: np.ndarray
-    offset: np.ndarray | None
+    when: list[dt.datetime | None]
+    offsets: list[int] | None
     unreadable: tuple[int, ...] = ()
     told: str = ""
     doubt: str = ""
 
     @property
-    def instants(self) -> np.ndarray:
+    def wall(self) -> Any:
+        """What a clock at the place showed, datetime64[us], `[rows]`; NaT where a value is not readable."""
+        import numpy as np
+
+        return np.array(self.when, dtype="datetime64[us]")
+
+    @property
+    def offset(self) -> Any:
+        """What that clock was ahead of UTC, in seconds, int64 `[rows]`; None where no value says so."""
+        import numpy as np
+
+        return None if self.offsets is None else np.array(self.offsets, dtype=np.int64)
+
+    @property
+    def instants(self) -> Any:
         """The moments in UTC where the offsets are known, which is their order, datetime64[us]."""
-        return self.wall if self.offset is None else self.wall - self.offset.astype("timedelta64[s]")
+        offset = self.offset
+        return self.wall if offset is None else self.wall - offset.astype("timedelta64[s]")
 
 
 def are_moments(values: Iterable[Any], *, named: bool = False) -> bool:
@@ -140,32 +156,29 @@ def _evenness(when: list[dt.datetime]) -> float:
     distinct = sorted(set(when))
     if len(distinct) < 4:
         return 0.0
-    steps = np.diff(np.array(distinct, dtype="datetime64[s]").astype(np.int64))
-    usual = float(np.median(steps))
+    steps = [(after - before).total_seconds() for before, after in itertools.pairwise(distinct)]
+    usual = statistics.median(steps)
     low, high = next(
         ((0.98 * least, 1.12 * least) for least in _SECONDS.values() if 0.98 * least <= usual <= 1.12 * least),
         (0.99 * usual, 1.01 * usual),
     )
     days = usual == 86400.0  # business days leave out weekends
-    like = (steps >= low) & (steps <= high) | (days & (steps == 3 * 86400))
-    return float(like.mean())
+    return sum(low <= step <= high or (days and step == 3 * 86400.0) for step in steps) / len(steps)
 
 
 def _gathered(
     num: int, present: list[int], found: list[Moment | None], kept: str, told: str = "", doubt: str = ""
 ) -> Moments:
-    wall = np.full(num, np.datetime64("NaT"), dtype="datetime64[us]")
-    readable = [(place, one) for place, one in zip(present, found, strict=True) if one is not None]
-    places = np.array([place for place, _ in readable], dtype=np.int64)
-    wall[places] = np.array([one.when for _, one in readable], dtype="datetime64[us]")
-    offset = None
-    if any(one.offset is not None for _, one in readable):
-        offset = np.zeros(num, dtype=np.int64)
-        offset[places] = [one.offset or 0 for _, one in readable]
-    units = {one.unit for _, one in readable}
+    when: list[dt.datetime | None] = [None] * num
+    offsets = [0] * num
+    for place, one in zip(present, found, strict=True):
+        if one is not None:
+            when[place], offsets[place] = one.when, one.offset or 0
+    has_offsets = any(one is not None and one.offset is not None for one in found)
+    units = {one.unit for one in found if one is not None}
     unit = "second" if "second" in units else next(iter(units)) if len(units) == 1 else "day"
-    unreadable = tuple(np.flatnonzero(np.isnat(wall)).tolist())
-    return Moments(kept, unit, wall, offset, unreadable, told, doubt)
+    unreadable = tuple(place for place, one in enumerate(when) if one is None)
+    return Moments(kept, unit, when, offsets if has_offsets else None, unreadable, told, doubt)
 
 
 def _number_share(values: Sequence[Any], present: list[int]) -> float:

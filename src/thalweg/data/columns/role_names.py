@@ -42,7 +42,16 @@ ROLE_NAMES: Final[dict[str, tuple[str, ...]]] = {
     "target": ("target", "tgt", "trg", "target_text", "translation", "output", "to", *_LANGUAGES),
     "tokens": _words("tokens words token word form forms"),
     "tags": _words("tags ner_tags ner slots bio upos pos_tags pos tag labels label xpos chunk chunk_tags"),
-    "time": _words("date time year month day datetime timestamp week hour quarter period index id step t unnamed row"),
+    "time": _words(
+        "date time year month day datetime timestamp ds week hour quarter period index id step t when moment dt "
+        "created_at observed_at epoch unix datum zeit zeitpunkt zeitstempel jahr monat tag woche quartal stunde fecha "
+        "hora ano anio mes dia jour heure annee mois trimestre semaine giorno mese settimana ora unnamed row"
+    ),
+    "series_id": _words(
+        "unique_id series_id series item_id store item shop id sku product product_id symbol ticker stock station "
+        "sensor device meter country region city state branch location site store_id shop_id item_name group entity "
+        "name customer customer_id filiale laden artikel"
+    ),
 }
 # What `name_score` gives: from 1 down to the first of these for a usual name, then for parts of one.
 WHOLE_NAME: Final = 0.6

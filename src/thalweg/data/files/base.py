@@ -165,6 +165,19 @@ class AbstractSource(abc.ABC):
         """Sentences on rows that the latest pass over the data left out or changed although they can be read."""
         return self._bad.remarks if self._bad else []
 
+    @final
+    @property
+    def skips_bad_rows(self) -> bool:
+        """Whether the latest pass over the data leaves bad rows out, however many there are."""
+        given = getattr(self, "skip_bad_rows", None)  # a source that reads another one was told
+        return given if isinstance(given, bool) else self._bad is not None and self._bad.skip
+
+    @final
+    def add_bad_row(self, line: int, reason: str) -> None:
+        """Count a row of the latest pass that a reader can't use among those that can't be read."""
+        if self._bad is not None:
+            self._bad.add(line, reason)
+
     @abc.abstractmethod
     def chunks(self, size: int = 4096) -> Iterator[Chunk]:
         """All rows from the beginning, `size` at a time (the last chunk may be shorter)."""

@@ -1,11 +1,12 @@
 """How good forecasts of several steps are, step by step, beside the naive ones and an autoregression."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, final
 
 import numpy as np
 
+from thalweg.tasks.forecast.autoregression.equation import mean_known
 from thalweg.tasks.forecast.reference import Reference
 
 MAX_ORIGINS: Final = 2000  # rows from which several steps are forecast
@@ -28,6 +29,7 @@ class Horizons:
     mse: dict[str, np.ndarray]
     mae: np.ndarray
     coverage: np.ndarray | None
+    columns: tuple[int, ...] | None = None  # of all series; None: all of them
 
     @property
     def skill(self) -> np.ndarray:
@@ -35,7 +37,7 @@ class Horizons:
         naive = [self.mse[name] for name in ("last value", "season ago") if name in self.mse]
         best = np.fmin.reduce(naive)
         with np.errstate(divide="ignore", invalid="ignore"):
-            return (1.0 - self.mse["model"] / best).mean(1)
+            return mean_known((1.0 - self.mse["model"] / best).T)
 
     def metrics(self) -> dict[str, float]:
         """Return the skill of some steps, and at least the last one."""
@@ -74,11 +76,21 @@ def measure(
     return Horizons(counts, mse, mean_known(np.abs(found["model"] - future)), coverage)
 
 
-def mean_known(values: np.ndarray) -> np.ndarray:
-    """Return the mean over the first axis of what is known; NaN where nothing is."""
-    known = np.isfinite(values)
-    count = known.sum(0)
-    return np.where(count > 0, np.where(known, values, 0.0).sum(0) / np.maximum(count, 1), np.nan)
+def side_by_side(parts: Sequence[tuple[int, Horizons]]) -> Horizons:
+    """Return the errors of several series, each with its number, with a column for each."""
+    found = [one for _, one in parts]
+
+    def joined(arrays: Iterable[np.ndarray]) -> np.ndarray:
+        return np.concatenate(list(arrays), axis=1)
+
+    coverage = [one.coverage for one in found if one.coverage is not None]
+    return Horizons(
+        np.sum([one.counts for one in found], axis=0),
+        {name: joined(one.mse[name] for one in found) for name in found[0].mse},
+        joined(one.mae for one in found),
+        joined(coverage) if len(coverage) == len(found) else None,
+        tuple(place for place, _ in parts),
+    )
 
 
 def table(found: Horizons, scale: np.ndarray) -> dict[str, Any]:
@@ -87,11 +99,12 @@ def table(found: Horizons, scale: np.ndarray) -> dict[str, Any]:
     columns = ["steps ahead", "forecasts", "skill", "MASE", "RMSE", *(f"RMSE of {name}" for name in others)]
     columns += [] if found.coverage is None else ["in the 95 % interval"]
     rows = []
-    mase = (found.mae / np.where(scale > 0.0, scale, np.nan)).mean(1)
+    scale = scale if found.columns is None else scale[list(found.columns)]
+    mase = mean_known((found.mae / np.where(scale > 0.0, scale, np.nan)).T)
     for step in range(len(found.counts)):
         figures = [found.skill[step], mase[step]]
-        figures += [np.sqrt(found.mse[name][step].mean()) for name in ("model", *others)]
-        figures += [] if found.coverage is None else [found.coverage[step].mean()]
+        figures += [np.sqrt(mean_known(found.mse[name][step])) for name in ("model", *others)]
+        figures += [] if found.coverage is None else [mean_known(found.coverage[step])]
         shown = [None if not np.isfinite(value) else float(f"{value:.4g}") for value in figures]
         rows.append([step + 1, int(found.counts[step]), *shown])
     return {

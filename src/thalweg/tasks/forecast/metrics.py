@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, final
+from typing import Any, Final, final
 
 import numpy as np
 from torch import Tensor
@@ -11,8 +11,12 @@ from typing_extensions import override
 from thalweg.batch import Batch
 from thalweg.certificates.new_texts.resampling import Samples, of_sums, ratio
 from thalweg.tasks.base import AbstractMeter
+from thalweg.tasks.forecast.autoregression.equation import mean_known
 
 SQUARE: Final = "mean squared error over the variance of the true values: 0 is exact, 1 is what their mean would give"
+
+MOST_DETAILED: Final = 50  # series that have all metrics; of more, each has a few
+FEW: Final = ("skill", "mase")
 
 
 @final
@@ -36,6 +40,33 @@ class Answers:
     autoregressive: np.ndarray
     covered: np.ndarray | None = None
 
+    def only(self, columns: np.ndarray) -> "Answers":
+        """Return the answers of these columns."""
+        given = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        found: dict[str, Any] = {name: None if one is None else one[:, columns] for name, one in given.items()}
+        return Answers(**found)
+
+    def side_by_side(self, series: np.ndarray, row: np.ndarray, num_series: int) -> "Answers":
+        """Return the answers of windows of one series each, `[windows, 1]`, with a column for each series.
+
+        The last rows of all series stand side by side; NaN where a series has none.
+
+        Args:
+            series: of each window.
+            row: how many rows of its series come after it.
+            num_series: how many columns there are.
+        """
+        num_rows = int(row.max()) + 1
+
+        def spread(values: np.ndarray) -> np.ndarray:
+            found = np.full((num_rows, num_series), np.nan)
+            found[num_rows - 1 - row, series] = values[:, 0]
+            return found
+
+        given = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        side: dict[str, Any] = {name: None if one is None else spread(one) for name, one in given.items()}
+        return Answers(**side)
+
 
 def metric_names(*, season: int, intervals: bool) -> list[str]:
     """Return the names of the metrics that there are, the most important first."""
@@ -52,34 +83,44 @@ def series_samples(columns: Sequence[str], answers: Answers, scale: np.ndarray) 
     skill = 1 - MSE / MSE of the better naive forecast; mase = MAE / `scale`; nmse = MSE / variance of the true values.
     """
     actual = answers.actual
-    y = actual - actual.mean(0)
+    known = np.isfinite(actual)  # series side by side may have different numbers of rows
+    if not known.any(0).all():
+        kept = np.flatnonzero(known.any(0))
+        return series_samples([columns[i] for i in kept.tolist()], answers.only(kept), scale[kept])
+    y = actual - mean_known(actual)
     error = answers.forecast - actual
     seasonal, covered = answers.seasonal, answers.covered
-    parts = [np.ones_like(y), y, y**2, np.abs(error), error**2, (answers.last - actual) ** 2]
+    parts = [known.astype(np.float64)]
+    parts += [_known(one)[0] for one in (y, y**2, np.abs(error), error**2, (answers.last - actual) ** 2)]
     parts += _known((answers.autoregressive - actual) ** 2)
     parts += [] if seasonal is None else _known((seasonal - actual) ** 2)
-    parts += [] if covered is None else [covered]
+    parts += [] if covered is None else _known(covered)
 
     def figures(sums: np.ndarray) -> dict[str, np.ndarray]:
         count, total, second, size, squares, last, ar, num_ar, *rest = np.split(sums, len(parts), axis=1)
-        variance = second / count - (total / count) ** 2
-        mse, best = squares / count, last / count
-        rows = {"mae": size / count, "nmse": ratio(mse, variance), "naive_nmse": ratio(best, variance)}
+        variance = ratio(second, count) - ratio(total, count) ** 2
+        mse, best, absolute = ratio(squares, count), ratio(last, count), ratio(size, count)
+        rows = {"mae": absolute, "nmse": ratio(mse, variance), "naive_nmse": ratio(best, variance)}
         rows["ar_nmse"] = ratio(ratio(ar, num_ar), variance)
         if seasonal is not None:
             ago = ratio(rest[0], rest[1])
             rows["seasonal_naive_nmse"] = ratio(ago, variance)
             best = np.fmin(best, ago)
         if covered is not None:
-            rows["coverage"] = rest[-1] / count
-        rows |= {"skill": 1.0 - ratio(mse, best), "mase": ratio(size / count, np.broadcast_to(scale, size.shape))}
+            rows["coverage"] = ratio(rest[-2], rest[-1])
+        rows |= {"skill": 1.0 - ratio(mse, best), "mase": ratio(absolute, np.broadcast_to(scale, size.shape))}
         names = metric_names(season=1 if seasonal is None else 2, intervals=covered is not None)
-        found = {name: rows[name].mean(1) for name in names}
+        found = {name: mean_known(rows[name].T) for name in names}
         if len(columns) > 1:
-            found |= {f"{name} {c}": rows[name][:, i] for name in names for i, c in enumerate(columns)}
+            found |= {f"{name} {c}": rows[name][:, i] for name in _each(names, columns) for i, c in enumerate(columns)}
         return found
 
     return of_sums(np.concatenate(parts, axis=1), figures, unit="rows", in_time=True)
+
+
+def _each(names: list[str], columns: Sequence[str]) -> list[str]:
+    """Return the metrics that each of these series has."""
+    return names if len(columns) <= MOST_DETAILED else [name for name in names if name in FEW]
 
 
 def series_metrics(columns: Sequence[str], answers: Answers, scale: np.ndarray) -> dict[str, float]:
@@ -109,8 +150,9 @@ def explanations(columns: Sequence[str], *, season: int, intervals: bool) -> dic
     }
     names = metric_names(season=season, intervals=intervals)
     found = {name: texts[name] for name in names}
+    each = _each(names, columns)
     for column in columns if len(columns) > 1 else ():
-        found |= {f"{name} {column}": (texts[name][0], f"{texts[name][1]} This is {column}.") for name in names}
+        found |= {f"{name} {column}": (texts[name][0], f"{texts[name][1]} This is {column}.") for name in each}
     return found
 
 

@@ -1,7 +1,6 @@
 """What a forecast is compared with: the last value, the value a season ago, an autoregression by least squares."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any, Final, final
 
 import numpy as np
@@ -33,12 +32,17 @@ class Reference:
     terms: tuple[np.ndarray, ...]
 
     @classmethod
-    def fit(cls, values: np.ndarray, labels: Sequence[str]) -> "Reference":
-        """Return it for the training part, `[rows, columns]`, whose rows have these names."""
-        season, found = find_season(values, labels)
-        scale = np.abs(values[season:] - values[:-season]).mean(0)
-        terms = tuple(autoregression(column) for column in values[-MAX_ROWS:].T)
-        return cls(season, found, horizon(len(values)), scale, terms)
+    def fit(cls, values: np.ndarray, frequency: str = "") -> "Reference":
+        """Return it for the training part, `[rows, columns]`, whose rows are so far apart."""
+        season, found = find_season(values, frequency)
+        columns = [column[np.isfinite(column)] for column in values.T]  # NaN stands before series that begin later
+        scale = np.array([np.abs(column[season:] - column[:-season]).mean() for column in columns])
+        terms = tuple(autoregression(column[-MAX_ROWS:]) for column in columns)
+        return cls(season, found, horizon(min(map(len, columns))), scale, terms)
+
+    def of(self, series: int) -> "Reference":
+        """Return what one of several series is compared with."""
+        return dataclasses.replace(self, scale=self.scale[[series]], terms=(self.terms[series],))
 
     @property
     def rows(self) -> int:

@@ -1,18 +1,17 @@
-"""How long the season of a series is: from its autocorrelation, and from the dates of its rows."""
+"""How long the season of a series is: from its autocorrelation, and from how far apart its rows are."""
 
-import datetime as dt
-from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 
-from thalweg.data.columns.notation import number_of
-
 MIN_SEASONS: Final = 2.5  # of them in the training part, or it is none
 LEAST: Final = 0.3  # autocorrelation of a season, at the least
-NUM_DATES: Final = 64  # that say how far apart rows are
 LONGEST: Final = 750  # rows of a season that are looked for without dates
-USUAL: Final = {"year": (), "quarter": (4,), "month": (12,), "week": (52,), "day": (7, 365), "hour": (24, 168)}
+USUAL: Final = {
+    "year": (), "half-year": (2,), "quarter": (4,), "month": (12,), "week": (52,), "day": (7, 365),
+    "business day": (5, 21, 252), "hour": (24, 168), "30 minutes": (48, 336), "15 minutes": (96, 672),
+    "10 minutes": (144,), "5 minutes": (288,),
+}  # fmt: skip
 
 
 def autocorrelation(values: np.ndarray, num_lags: int) -> np.ndarray:
@@ -30,40 +29,29 @@ def autocorrelation(values: np.ndarray, num_lags: int) -> np.ndarray:
     return found / found[0]
 
 
-def frequency(labels: Sequence[str]) -> str:
-    """Return how far apart rows with these dates are ("day", "month" ...), or nothing."""
-    if len(labels) < 3:
-        return ""
-    places = dates(labels[:NUM_DATES])
-    if places is None:
-        return ""
-    step = float(np.median(np.diff(places)))
-    for name, low, high in (
-        ("hour", 0.0416, 0.0417), ("day", 0.999, 1.001), ("week", 6.999, 7.001), ("month", 28, 31), ("quarter", 89, 93),
-        ("year", 365, 366),
-    ):  # fmt: skip
-        if low <= step <= high:
-            return name
-    return ""
-
-
-def find_season(values: np.ndarray, labels: Sequence[str] = ()) -> tuple[int, str]:
+def find_season(values: np.ndarray, frequency: str = "") -> tuple[int, str]:
     """Return the season of a series `[rows, columns]` in rows, and how it was found; 1 where there is none.
+
+    Where series begin later than others there is NaN before them.
+
+    `frequency` says how far apart rows are (see `thalweg.tasks.forecast.rows.calendar.Step.name`).
 
     The seasons that go with the distance of the dates are tried first, then the highest peak of the autocorrelation,
     the mean over the columns, of the series without its trend (a line) or of its changes. A season comes at least 2.5
     times, and its autocorrelation is at least 0.3 and twice the uncertainty of noise.
     """
-    num_rows = len(values)
+    columns = [column[np.isfinite(column)] for column in values.T]
+    num_rows = min(map(len, columns))
     longest = min(LONGEST, int(num_rows / MIN_SEASONS))
     if longest < 2:
         return 1, "too few rows"
     least = max(LEAST, 2.0 / np.sqrt(num_rows))
-    correlations = [_mean_autocorrelation(part, longest) for part in (_detrended(values), np.diff(values, axis=0))]
-    usual = [season for season in USUAL.get(frequency(labels), ()) if season <= longest]
+    parts = [[_detrended(column) for column in columns], [np.diff(column) for column in columns]]
+    correlations = [np.mean([autocorrelation(column, longest) for column in part], axis=0) for part in parts]
+    usual = [season for season in USUAL.get(frequency, ()) if season <= longest]
     for season in sorted(usual, key=lambda one: -max(_height(found, one) for found in correlations)):
         if any(_height(found, season) >= least for found in correlations):
-            return season, f"rows are a {frequency(labels)} apart"
+            return season, f"rows are {_article(frequency)}{frequency} apart"
     best, height = 1, least
     for found in correlations:
         for lag in range(2, longest):
@@ -75,6 +63,10 @@ def find_season(values: np.ndarray, labels: Sequence[str] = ()) -> tuple[int, st
     return 1, "no season in the autocorrelation"
 
 
+def _article(frequency: str) -> str:
+    return "" if frequency[0].isdigit() else "an " if frequency == "hour" else "a "
+
+
 def _height(found: np.ndarray, lag: int) -> float:
     """The autocorrelation at a lag, where it stands above that at half of it; else -1."""
     if lag >= len(found):
@@ -82,43 +74,7 @@ def _height(found: np.ndarray, lag: int) -> float:
     return float(found[lag]) if found[lag] > found[max(1, lag // 2)] else -1.0
 
 
-def _mean_autocorrelation(values: np.ndarray, longest: int) -> np.ndarray:
-    return np.mean([autocorrelation(column, longest) for column in values.T], axis=0)
-
-
 def _detrended(values: np.ndarray) -> np.ndarray:
     time = np.linspace(-1.0, 1.0, len(values))
     design = np.stack([np.ones_like(time), time], 1)
     return values - design @ np.linalg.lstsq(design, values, rcond=None)[0]
-
-
-def times(labels: Sequence[str]) -> np.ndarray | None:
-    """Return when rows were, in days or in whatever their numbers count; None: their names say nothing of it."""
-    found = dates(labels)
-    if found is not None:
-        return found
-    numbers = [number_of(label) for label in labels]
-    return None if None in numbers else np.array(numbers, dtype=np.float64)
-
-
-def dates(labels: Sequence[str]) -> np.ndarray | None:
-    """Return dates such as 1949-01, 1981-01-31, 19580329 or 2024/05/31 12:00 in days; None: these are none."""
-    found = []
-    for label in labels:
-        day = _day(label)
-        if day is None:
-            return None
-        found.append(day)
-    return np.array(found, dtype=np.float64)
-
-
-def _day(label: str) -> float | None:
-    text = label.strip().replace("/", "-")
-    for form in ("%Y-%m-%d", "%Y-%m", "%Y%m%d", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M:%S",
-                 "%Y-%m-%dT%H:%M:%S"):  # fmt: skip
-        try:
-            found = dt.datetime.strptime(text, form)
-        except ValueError:
-            continue
-        return found.toordinal() + (found.hour + found.minute / 60 + found.second / 3600) / 24
-    return None

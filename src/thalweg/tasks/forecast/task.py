@@ -1,5 +1,6 @@
 """Forecast: the next values of one or several series, from the values before."""
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, final
@@ -19,18 +20,22 @@ from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.heads.squared import Squared
 from thalweg.models.presets import ModelShape
-from thalweg.tasks.answering import figure
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
 from thalweg.tasks.forecast import metrics as measures
+from thalweg.tasks.forecast.answers import answers_to, forecast_keys, lines_of, table_columns, table_rows, windows_asked
 from thalweg.tasks.forecast.asked import asked_window
-from thalweg.tasks.forecast.autoregression.linear import Linear, choose_linear
-from thalweg.tasks.forecast.horizons import MAX_ORIGINS, Horizons, measure
+from thalweg.tasks.forecast.autoregression.linear import Linear
+from thalweg.tasks.forecast.horizons import MAX_ORIGINS, Horizons, measure, side_by_side
 from thalweg.tasks.forecast.metrics import Answers, ForecastMeter
+from thalweg.tasks.forecast.panel import Panel, check_known, shared_notes, singles, usable
+from thalweg.tasks.forecast.preparing import Stretch, context_of, get_ready
 from thalweg.tasks.forecast.reference import Reference
 from thalweg.tasks.forecast.report import Part, sections
+from thalweg.tasks.forecast.rows.calendar import Step
+from thalweg.tasks.forecast.rows.reading import Layout, read_series
+from thalweg.tasks.forecast.rows.series import check_length, check_variation
 from thalweg.tasks.forecast.running import ahead, forecasts
-from thalweg.tasks.forecast.series import Series, check_length, check_variation, read_series, split_end
-from thalweg.tasks.forecast.windows import AnyReader, DifferenceReader, WindowReader, examples_of
+from thalweg.tasks.forecast.windows import AnyReader, DifferenceReader, WindowReader, examples_of, together
 from thalweg.tasks.questions import Question
 from thalweg.tasks.reading.saved import reading, write_json
 from thalweg.tasks.verdict import Seen, main_figure
@@ -42,8 +47,7 @@ FILE = "forecast.json"
 class Forecast(AbstractTask):
     """The next row of numbers from the rows before, for one series or several at once.
 
-    The rows are taken in their order in the file. The validation part is the end of the series, which no training
-    window and no scaling has seen; its first windows reach back into the training part, as a forecast in use does.
+    The validation part is the end of the series; its first windows reach back into the training part.
 
     Args:
         columns: names of the series.
@@ -51,6 +55,9 @@ class Forecast(AbstractTask):
         reference: what forecasts are compared with.
         time: the column that names the rows, for pictures; None: their numbers do.
         linear: what was chosen for a linear autoregression, and its intervals; None: for a network.
+        layout: where the series stand in a file.
+        panel: the series that an id column tells apart, whose names the `columns` are; None: there is one.
+        step: how far apart the rows are; None: not known.
     """
 
     name: ClassVar[str] = "forecast"
@@ -64,12 +71,19 @@ class Forecast(AbstractTask):
         reference: Reference,
         time: str | None = None,
         linear: Linear | None = None,
+        *,
+        layout: Layout | None = None,
+        panel: Panel | None = None,
+        step: Step | None = None,
     ) -> None:
         self.columns = tuple(columns)
         self.reader = reader
         self.reference = reference
         self.time = time
         self.linear = linear
+        self.layout = layout or Layout(self.columns, () if time is None else (time,))
+        self.panel = panel
+        self.step = step
 
     @property
     def lags(self) -> int:
@@ -81,69 +95,51 @@ class Forecast(AbstractTask):
     def prepare(
         cls, source: AbstractSource, valid: AbstractSource | None, settings: Settings
     ) -> tuple["Forecast", Prepared]:
-        columns, time = tuple(settings.columns["series"]), settings.columns.get("time")
-        is_linear = settings.layout == "differences"
-        lags = max(1, settings.lags) if is_linear else settings.lags
-        if lags < 1:
-            raise InputError(f"A forecast must see at least 1 past value; got --lags {lags}.")
-        series = read_series(source, columns, time)
-        notes = [*series.notes]
-        begin = len(series)
-        if valid is None:
-            begin = split_end(series, lags, settings.valid_share)
-            held_out = series
-        else:
-            check_length(series, lags)
-            held_out = read_series(valid, columns, time, first_row=len(series) + 1)
-            check_length(held_out, lags)
-        train = series.part(0, begin)
-        check_variation(train, "training part")
-        reference = Reference.fit(train.values, train.labels)
-        notes.append(
-            f"Season: {reference.season} rows ({reference.found})." if reference.season > 1 else
-            f"No season was found ({reference.found})."
+        ready = get_ready(source, valid, settings)
+        task = cls(
+            ready.columns, ready.reader, ready.reference, ready.time, ready.linear, layout=ready.layout,
+            panel=ready.panel, step=ready.train[0].series.step,
         )  # fmt: skip
-        logs = bool((held_out.values > 0.0).all())
-        told = is_linear and not logs and bool((train.values > 0.0).all())
-        if told:
-            notes.append("Some of the held-out numbers are not positive, so no logarithm is tried.")
-        linear = choose_linear(train, reference, settings.lags, logs=logs) if is_linear else None
-        if linear is None:
-            reader: AnyReader = WindowReader(lags, Standardizer.fit(train.values, settings.scaling))
-        else:
-            reader = DifferenceReader(linear.scaled)
-            notes.append(linear.told)
-        task = cls(columns, reader, reference, time, linear)
-        first = begin if valid is None else task.context
-        if valid is None:
-            notes.append(
-                f"Validation is the end of the series, {len(series) - begin:,} rows from {series.labels[begin]} on; "
-                f"it is not used to choose or to fit anything{' else' if told else ''}."
-            )
-        else:
-            check_length(held_out, task.context)
-            notes.append(f"Validation is {valid.name}; its first {task.context} rows are used as context only.")
-        check_variation(held_out.part(first), "validation part")
-        prepared = Prepared(
-            task._examples(train, reader.rows, begin), task._examples(held_out, first, len(held_out)), notes
-        )
-        return task, prepared
+        return task, Prepared(task._windows(ready.train), task._windows(ready.valid), ready.notes)
 
     @override
     def examples(self, source: AbstractSource, columns: dict[str, Any]) -> tuple[Examples, list[str]]:
-        chosen = tuple(columns["series"])
-        if len(chosen) != len(self.columns):
-            raise InputError(f"{source.name}: expected {len(self.columns)} columns to forecast, got {len(chosen)}.")
-        series, context = read_series(source, chosen, columns.get("time")), self.context
+        layout = self._layout(columns)
+        if len(layout.columns) != len(self.layout.columns):
+            raise InputError(
+                f"{source.name}: expected {len(self.layout.columns)} columns to forecast, got {len(layout.columns)}."
+            )
+        found, context = read_series(source, layout), self.context
+        notes = shared_notes(found)
+        if self.panel is not None:
+            whole = [one for series in found for one in singles(series, self.panel)]
+            whole, left_out = usable(source, whole, check_known(self.panel.ids, context))
+            notes += [*left_out, f"The first {context} rows of each series are used as context only."]
+            return self._windows([Stretch(one, context, len(one)) for one in whole]), notes
+        series = found[0]
         check_length(series, context)
         check_variation(series.part(context), "data")
-        notes = [*series.notes, f"The first {context} rows are used as context only."]
-        return self._examples(series, context, len(series)), notes
+        notes.append(f"The first {context} rows are used as context only.")
+        return self._windows([Stretch(series, context, len(series))]), notes
+
+    def _layout(self, columns: Mapping[str, Any]) -> Layout:
+        """Return where the series stand in another file, whose moments are read as those of the training data."""
+        layout = Layout.of(columns, gaps=self.layout.gaps, day_first=self.layout.day_first)
+        return dataclasses.replace(layout, notation=self.layout.notation)
+
+    def _windows(self, stretches: Sequence[Stretch]) -> Examples:
+        """Return the windows of some stretches of series as one set of examples."""
+        rows, steps, found = max(self.lags, self.reference.rows), self.reference.steps, []
+        for one in stretches:
+            place = 0 if self.panel is None else self.columns.index(one.series.columns[0])
+            reader = self.reader if self.panel is None else self.reader.of(place)
+            found.append((place, examples_of(reader, one.series, one.begin, one.end, rows, steps)))
+        return found[0][1] if self.panel is None else together(found)
 
     @property
     def context(self) -> int:
         """Rows at the beginning of a file that are not forecast: a linear autoregression waits for its rivals' past."""
-        return self.lags if self.linear is None else max(self.lags, self.reference.rows)
+        return context_of(self.reader, self.reference)
 
     @property
     def _sees(self) -> str:
@@ -168,8 +164,12 @@ class Forecast(AbstractTask):
     @override
     def save(self, folder: Path) -> None:
         saved: dict[str, Any] = {"columns": self.columns, "time": self.time, "reference": self.reference.to_dict()}
+        saved |= {"layout": dataclasses.asdict(self.layout)}
+        saved |= {"ids": None if self.panel is None else self.panel.ids}
+        saved |= {"step": None if self.step is None else self.step.to_dict()}
         if isinstance(self.reader, WindowReader):
-            saved |= {"lags": self.lags, "scaling": self.reader.scaling.to_dict()}
+            scaling = Standardizer(self.reader.scaling.shift, self.reader.scaling.scale)
+            saved |= {"lags": self.lags, "scaling": scaling.to_dict()}
         write_json(folder / FILE, saved if self.linear is None else saved | {"linear": self.linear.to_dict()})
 
     @classmethod
@@ -183,13 +183,22 @@ class Forecast(AbstractTask):
             else:
                 reader = DifferenceReader(linear.scaled)
             names, reference = [str(name) for name in saved["columns"]], Reference.from_dict(saved["reference"])
-            return cls(names, reader, reference, saved["time"], linear)
+            layout = Layout.from_dict(saved["layout"]) if "layout" in saved else None
+            ids = saved.get("ids")
+            panel = None if ids is None or layout is None else Panel(tuple(map(str, ids)), layout.columns)
+            step = Step(**saved["step"]) if saved.get("step") else None
+            return cls(names, reader, reference, saved["time"], linear, layout=layout, panel=panel, step=step)
 
     @override
     def shape(self) -> ModelShape:
         if self.linear is not None:
             return ModelShape(num_columns=1, lags=self.linear.scaled.width)
-        return ModelShape(num_columns=len(self.columns), lags=self.lags)
+        return ModelShape(num_columns=self._width, lags=self.lags)
+
+    @property
+    def _width(self) -> int:
+        """How many numbers a row of a window has."""
+        return len(self.columns) if self.panel is None else 1
 
     def head(self, model: nn.Module, options: HeadOptions) -> AbstractHead:
         """Return a squared-error head with one output a column (or one for all, where they have the same equation)."""
@@ -197,7 +206,7 @@ class Forecast(AbstractTask):
         width: int = model.width  # type: ignore[assignment]
         if self.linear is not None:
             return Squared(width, self.linear.num_outputs, bias=self.linear.form.drift)
-        return Squared(width, len(self.columns))
+        return Squared(width, self._width)
 
     def batch(self, examples: Examples, indices: np.ndarray) -> Batch:
         """Collate windows `features` [batch, lags, columns] and targets [batch, columns]; for the meter what else."""
@@ -206,7 +215,7 @@ class Forecast(AbstractTask):
         aside = {
             "actual": _array(examples, "future")[indices, 0],
             "base": self.reader.base(past, indices),
-            **self.reference.one_step(past, indices),
+            **self._rivals(examples, past, indices),
         }
         if self.linear is not None:
             features = self.linear.scaled.features(features)
@@ -217,30 +226,43 @@ class Forecast(AbstractTask):
             aside={name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in aside.items()},
         )
 
+    def _rivals(self, examples: Examples, past: np.ndarray, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """Return what forecasts are compared with; of windows of one series each also which one, and their row."""
+        if self.panel is None:
+            return self.reference.one_step(past, indices)
+        series = _array(examples, "series")[indices]
+        found: dict[str, np.ndarray] = {}
+        for place in np.unique(series):
+            of = series == place
+            for name, values in self.reference.of(int(place)).one_step(past, indices[of]).items():
+                found.setdefault(name, np.empty((len(indices), 1)))[of] = values
+        return found | {"series": series, "row": _array(examples, "row")[indices]}
+
     @override
     def meter(self) -> AbstractMeter:
         return ForecastMeter(self.columns, self.reference.scale, self._answers)
 
     def _answers(self, prediction: np.ndarray, aside: Mapping[str, np.ndarray]) -> Answers:
-        scaled = prediction.reshape(len(prediction), len(self.columns))
-        forecast = self.reader.answers(scaled, aside["base"])
-        inside = None if not self.has_intervals else self.inside(forecast[:, None], aside["actual"][:, None])[:, 0]
+        scaled, series = prediction.reshape(len(prediction), self._width), None
+        if self.panel is not None:
+            series = aside["series"].astype(np.int64)
+        forecast = self.reader.of(series).answers(scaled, aside["base"])
+        inside = None
+        if self.linear is not None and self.has_intervals:
+            inside = self.linear.inside(forecast[:, None], aside["actual"][:, None], series)[:, 0]
         seasonal = aside["seasonal"] if self.reference.season > 1 else None
-        return Answers(forecast, aside["actual"], aside["last"], seasonal, aside["ar"], inside)
+        found = Answers(forecast, aside["actual"], aside["last"], seasonal, aside["ar"], inside)
+        if series is None:
+            return found
+        return found.side_by_side(series, aside["row"].astype(np.int64), len(self.columns))
 
     @property
     def has_intervals(self) -> bool:
-        """Whether there are intervals for one step, of every series."""
-        return self.linear is not None and bool(np.isfinite(self.linear.radii[0]).all())
-
-    def inside(self, forecast: np.ndarray, actual: np.ndarray) -> np.ndarray:
-        """Return whether true values lie in the intervals, 0.0 or 1.0; NaN where there is none.
-
-        Both are `[windows, steps, columns]`.
-        """
-        assert self.linear is not None
-        low, high = self.linear.interval(forecast)
-        return np.where(np.isfinite(low), (low <= actual) & (actual <= high), np.nan)
+        """Whether there are intervals for one step, of every column (of any of the series of an id column)."""
+        if self.linear is None:
+            return False
+        known = np.isfinite(self.linear.radii[0])
+        return bool(known.all() if self.panel is None else known.any())
 
     @override
     def verdict(self, metrics: Mapping[str, float], seen: Seen) -> str:
@@ -275,17 +297,44 @@ class Forecast(AbstractTask):
 
     def horizons(self, model: nn.Module, head: AbstractHead, examples: Examples, limit: int = MAX_ORIGINS) -> Horizons:
         """Return the errors of every step ahead, from the last of these examples on, at most `limit`."""
-        last = slice(-min(limit, MAX_ORIGINS), None)
-        past, future = _array(examples, "past")[last], _array(examples, "future")[last]
+        most = min(limit, MAX_ORIGINS)
+        past, future = _array(examples, "past"), _array(examples, "future")
+        inside = self.linear.inside if self.linear is not None and self.has_intervals else None
+        if self.panel is not None:
+            series = _array(examples, "series")
+            each = max(1, most // len(np.unique(series)))
+            return side_by_side([
+                (int(place), self._horizons(model, head, past[of][-each:], future[of][-each:], int(place)))
+                for place in np.unique(series) for of in [series == place]
+            ])  # fmt: skip
+        past, future = past[-most:], future[-most:]
         known = np.isfinite(past[:, -self.lags :]).all(axis=(1, 2))
-        inside = self.inside if self.has_intervals else None
         return measure(
             lambda rows, steps: self.ahead(model, head, rows, steps), inside, self.reference, past[known], future[known]
         )
 
-    def ahead(self, model: nn.Module, head: AbstractHead, past: np.ndarray, steps: int) -> np.ndarray:
-        """Return forecasts in the series' unit, `[windows, steps, columns]`, from the rows before."""
-        return ahead(model, head, self.reader, past, steps)
+    def _horizons(
+        self, model: nn.Module, head: AbstractHead, past: np.ndarray, future: np.ndarray, place: int
+    ) -> Horizons:
+        """Return the errors of every step ahead of one of the series."""
+        known = np.isfinite(past[:, -self.lags :]).all(axis=(1, 2))
+        past, future = past[known], future[known]
+        series = np.full(len(past), place)
+        inside = self.linear.inside if self.linear is not None and self.has_intervals else None
+        return measure(
+            lambda rows, steps: self.ahead(model, head, rows, steps, series),
+inside and (lambda forecast, truth: inside(forecast, truth, series)),
+            self.reference.of(place), past, future,
+        )  # fmt: skip
+
+    def ahead(
+        self, model: nn.Module, head: AbstractHead, past: np.ndarray, steps: int, series: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Return forecasts in the series' unit, `[windows, steps, columns]`, from the rows before.
+
+        `series` says of which one each window is, where windows are of one series each.
+        """
+        return ahead(model, head, self.reader.of(series), past, steps)
 
     def predict(
         self, model: nn.Module, head: AbstractHead, inputs: Sequence[Any], options: AnswerOptions
@@ -295,29 +344,29 @@ class Forecast(AbstractTask):
         An input is what was last seen, oldest first, at least `lags` rows of it: a list of numbers (one series), a list
         of rows with a number for each column, or a text that holds them (rows separated by `;` or line ends). The
         dictionary `{"values": ..., "steps": 5}` asks for five steps, each forecast being read as if it had happened
-        (at most `options.length`); errors add up on the way.
+        (at most `options.length`); errors add up on the way. It may have the `times` of the rows, and for a run of
+        several series it has the `id` of one of them.
 
         Returns:
-            For each input `{"forecast": [...]}`, one entry a step: a number, or with several series a dictionary. A
-            linear autoregression also has `low` and `high`, the ends of its 95 % intervals, None for steps that were
-            not measured in training.
+            For each input `{"forecast": [...]}`, one entry a step: a number, or with several columns a dictionary.
+            Beside it stand the `id`, the `time` of every step where those of the rows were given, and for a linear
+            autoregression `low` and `high`, the ends of its 95 % intervals, None for steps that were not measured in
+            training.
 
         Raises:
             InputError: if an input is too short, or no table of finite numbers.
         """
         self.check(inputs, options)
-        asked = [asked_window(value, options.length, self.columns, self.lags) for value in inputs]
+        names = self.columns if self.panel is None else self.panel.columns
+        asked = [asked_window(value, options.length, names, self.lags, self.panel) for value in inputs]
         if not asked:
             return []
-        steps = max(num_steps for _, num_steps in asked)
-        answers = self.ahead(model, head, np.stack([window for window, _ in asked]), steps)
-        found = [{"forecast": self._named(rows[:n])} for rows, (_, n) in zip(answers, asked, strict=True)]
-        if self.has_intervals:
-            assert self.linear is not None
-            ends = dict(zip(("low", "high"), self.linear.interval(answers), strict=True))
-            for place, (answer, (_, n)) in enumerate(zip(found, asked, strict=True)):
-                answer |= {name: self._named(values[place, :n]) for name, values in ends.items()}
-        return found
+        past, series = windows_asked(asked, self.panel)
+        steps = max(one.steps for one in asked)
+        found = {"forecast": self.ahead(model, head, past, steps, series)}
+        if self.linear is not None and self.has_intervals:
+            found |= zip(("low", "high"), self.linear.interval(found["forecast"], series), strict=True)
+        return answers_to(asked, found, names, self.step)
 
     def parse_input(self, text: str, length: int | None) -> Any:
         """Return the numbers of a text with `length` steps to forecast."""
@@ -327,15 +376,18 @@ class Forecast(AbstractTask):
     def questions_of(
         self, source: AbstractSource, columns: Mapping[str, Any], length: int | None, *, plain: bool = False
     ) -> Iterator[Question]:
-        """Yield the whole file as one question."""
+        """Yield each series of the file as one question."""
         del plain
-        series = read_series(source, columns["series"])
-        yield Question({"values": series.values.tolist(), "steps": length or 1})
+        for series in read_series(source, self._layout(columns)):
+            given: dict[str, Any] = {"values": series.values.tolist(), "steps": length or 1}
+            given |= {} if series.timeline is None else {"times": series.labels}
+            yield Question(given if self.panel is None else given | {"id": series.id})
 
     @override
     def problem(self, value: Any, options: AnswerOptions) -> str:
         try:
-            asked_window(value, options.length, self.columns, self.lags)
+            names = self.columns if self.panel is None else self.panel.columns
+            asked_window(value, options.length, names, self.lags, self.panel)
         except InputError as error:
             return str(error).removesuffix(".")
         return ""
@@ -343,31 +395,19 @@ class Forecast(AbstractTask):
     @property
     @override
     def answer_keys(self) -> tuple[str, ...]:
-        return ("forecast", "low", "high") if self.has_intervals else ("forecast",)
+        return forecast_keys(intervals=self.has_intervals, several=self.panel is not None)
 
     @override
     def table_columns(self, top: int) -> tuple[str, ...]:
-        del top
-        names = [""] if len(self.columns) == 1 else [f" {name}" for name in self.columns]
-        return ("step", *(f"{key}{name}" for name in names for key in self.answer_keys))
+        return table_columns(self.answer_keys, self.columns if self.panel is None else self.panel.columns)
 
     @override
     def table_rows(self, answer: Mapping[str, Any], top: int) -> list[dict[str, Any]]:
-        """Return a row for each step."""
-        del top
-        rows: list[dict[str, Any]] = [{"step": step} for step in range(1, len(answer["forecast"]) + 1)]
-        for key in self.answer_keys:
-            for row, value in zip(rows, answer[key], strict=True):
-                row |= (
-                    {f"{key} {name}": one for name, one in value.items()} if isinstance(value, dict) else {key: value}
-                )
-        return rows
+        return table_rows(answer)
 
     @override
     def lines_of(self, answer: Mapping[str, Any]) -> list[str]:
-        if "low" not in answer:
-            return ["  ".join(figure(value) for value in answer["forecast"])]
-        return [_with_interval(*step) for step in zip(answer["forecast"], answer["low"], answer["high"], strict=True)]
+        return lines_of(answer)
 
     def sections(self, model: nn.Module, head: AbstractHead, prepared: Prepared, seed: int) -> list[dict[str, Any]]:
         """Return the errors in and out of sample and by steps ahead, the series with their forecasts, the residuals."""
@@ -388,30 +428,20 @@ class Forecast(AbstractTask):
             return f"{num_rows:,} rows {series} ({self.linear.form.name})"
         return f"{num_rows:,} windows {series}, each of {self.lags} past values and the one to forecast"
 
-    def _examples(self, series: Series, begin: int, end: int) -> Examples:
-        rows = max(self.lags, self.reference.rows)
-        return examples_of(self.reader, series, begin, end, rows, self.reference.steps)
-
     def _part(self, name: str, model: nn.Module, head: AbstractHead, examples: Examples) -> Part:
         batch = self.batch(examples, np.arange(len(examples)))
         aside = {key: tensor.numpy() for key, tensor in batch.aside.items()}
         answers = self._answers(forecasts(model, head, batch.inputs["features"].numpy()), aside)
-        interval = self.linear.interval(answers.forecast[:, None]) if self.linear and self.has_intervals else None
+        ends = None
+        if self.linear is not None and self.has_intervals:
+            low, high = self.linear.interval(answers.forecast[:, None])
+            ends = low[:, 0], high[:, 0]
         found = measures.series_metrics(self.columns, answers, self.reference.scale)
-        ends = None if interval is None else (interval[0][:, 0], interval[1][:, 0])
-        return Part(name, list(examples.raw or ()), answers.forecast, answers.actual, found, ends)
-
-    def _named(self, rows: np.ndarray) -> list[Any]:
-        shown = [[None if not np.isfinite(value) else value for value in row] for row in rows.tolist()]
-        if len(self.columns) == 1:
-            return [row[0] for row in shown]
-        return [dict(zip(self.columns, row, strict=True)) for row in shown]
-
-
-def _with_interval(forecast: Any, low: Any, high: Any) -> str:
-    if isinstance(forecast, Mapping):
-        return "  ".join(f"{name}: {_with_interval(value, low[name], high[name])}" for name, value in forecast.items())
-    return figure(forecast) if low is None else f"{figure(forecast)}  [{figure(low)}, {figure(high)}]"
+        raw, each = list(examples.raw or ()), None
+        if self.panel is not None:
+            series = _array(examples, "series")
+            each = [[raw[row] for row in np.flatnonzero(series == place)] for place in range(len(self.columns))]
+        return Part(name, raw, answers.forecast, answers.actual, found, ends, each)
 
 
 def _array(examples: Examples, name: str) -> np.ndarray:

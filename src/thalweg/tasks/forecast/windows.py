@@ -1,5 +1,7 @@
 """From a series to examples: what a model reads, what it should answer, and what its answers are compared with."""
 
+import dataclasses
+from collections.abc import Sequence
 from typing import final
 
 import numpy as np
@@ -10,7 +12,28 @@ from thalweg.data.arrays.standardize import Standardizer
 from thalweg.errors import InputError
 from thalweg.tasks.forecast.autoregression.equation import Scaled
 from thalweg.tasks.forecast.autoregression.rolling import following
-from thalweg.tasks.forecast.series import Series
+from thalweg.tasks.forecast.rows.series import Series
+
+
+@final
+@dataclasses.dataclass(frozen=True, eq=False)
+class EachScaling:
+    """A shift and a scale for each window, `[windows]` (see `Standardizer`)."""
+
+    shift: np.ndarray
+    scale: np.ndarray
+
+    def forward(self, values: np.ndarray) -> np.ndarray:
+        """Return the scaled values, `[windows, ...]`."""
+        return (values - self._like(self.shift, values)) / self._like(self.scale, values)
+
+    def inverse(self, scaled: np.ndarray) -> np.ndarray:
+        """Return the values in their own unit, `[windows, ...]`."""
+        return np.asarray(scaled, dtype=np.float64) * self._like(self.scale, scaled) + self._like(self.shift, scaled)
+
+    @staticmethod
+    def _like(each: np.ndarray, values: np.ndarray) -> np.ndarray:
+        return each.reshape(-1, *[1] * (values.ndim - 1))
 
 
 @final
@@ -22,8 +45,17 @@ class WindowReader:
         scaling: of the series.
     """
 
-    def __init__(self, lags: int, scaling: Standardizer) -> None:
+    def __init__(self, lags: int, scaling: "Standardizer | EachScaling") -> None:
         self.rows, self.scaling = lags, scaling
+
+    def of(self, series: np.ndarray | int | None) -> "WindowReader":
+        """Return it for one of several series, or for windows `[windows, rows, 1]` of these; None: as it is."""
+        if series is None:
+            return self
+        shift, scale = self.scaling.shift, self.scaling.scale
+        if isinstance(series, int):
+            return WindowReader(self.rows, Standardizer(shift[[series]], scale[[series]]))
+        return WindowReader(self.rows, EachScaling(shift[series], scale[series]))
 
     def pairs(self, values: np.ndarray, targets: np.ndarray, where: str) -> tuple[np.ndarray, np.ndarray]:
         """Return windows `[targets, lags, columns]`, views of one array, and what follows them `[targets, columns]`.
@@ -67,6 +99,10 @@ class DifferenceReader:
 
     def __init__(self, scaled: Scaled) -> None:
         self.rows, self.scaled = scaled.form.context, scaled
+
+    def of(self, series: np.ndarray | int | None) -> "DifferenceReader":
+        """Return it for one of several series, or for windows `[windows, rows, 1]` of these; None: as it is."""
+        return self if series is None else DifferenceReader(self.scaled.of(series))
 
     def pairs(self, values: np.ndarray, targets: np.ndarray, where: str) -> tuple[np.ndarray, np.ndarray]:
         """Return lagged differences `[targets, lags, columns]` and the ones that follow; see `WindowReader.pairs`."""
@@ -119,6 +155,19 @@ def examples_of(reader: AnyReader, series: Series, begin: int, end: int, rows: i
         "future": picked(future, targets),
     }
     return Examples(columns, [series.labels[row] for row in targets.tolist()])
+
+
+def together(parts: Sequence[tuple[int, Examples]]) -> Examples:
+    """Return the windows of several series, each with the number of its series, as one set of examples.
+
+    Their columns have two more: the `series`, and the `row`, counted back from the last one of each series.
+    """
+    columns: dict[str, Ragged | np.ndarray] = {}
+    for name in parts[0][1].columns:
+        columns[name] = np.concatenate([np.asarray(examples.columns[name]) for _, examples in parts])
+    columns["series"] = np.concatenate([np.full(len(examples), place) for place, examples in parts])
+    columns["row"] = np.concatenate([np.arange(len(examples))[::-1] for _, examples in parts])
+    return Examples(columns, [label for _, examples in parts for label in examples.raw or ()])
 
 
 def picked(values: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -172,8 +172,16 @@ class DataSection:
         online="",
     )]
     columns: Annotated[tuple[str, ...], Option(
-        "Numeric columns to forecast, in order; [] is all of them", (), trait="series", compared="fixed"
-    )]
+        "Numeric columns to forecast, in order; [] is all of them", (), trait="series", compared="fixed")]
+    time_column: Annotated[str, Option(
+        'Column of the time of a row, or several ("year,month"); default: detected automatically; "none": rows are in '
+        "order", "", trait="series", compared="fixed")]
+    id_column: Annotated[str, Option('Column (columns) that tells several series apart; default: found automatically;'
+        ' "none": there is one', "", trait="series", compared="fixed")]
+    day_first: Annotated[str, Option("What 01/02/2024 means: yes (February 1), no or auto (the column decides)", "auto",
+        choices=("auto", "yes", "no"), trait="series", compared="fixed")]
+    gaps: Annotated[str, Option("Missing moments: refuse, fill (straight lines), ignore or auto (fill a few)", "auto",
+        choices=("auto", "refuse", "fill", "ignore"), trait="series", other_losses="always")]
     decimal: Annotated[str, Option(
         'Decimal mark of the numbers, "." or ","; default: by how they are written', "", choices=("", ".", ","),
         what="decimal mark", compared="fixed",

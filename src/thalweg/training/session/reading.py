@@ -117,9 +117,9 @@ def on_top(recipe: Options, given: Options) -> Options:
 
 
 def _choose(source: AbstractSource, task: TaskColumns, options: Options) -> Choice:
-    named = {role: options.get(f"{role}_column") for role in ("text", "label", "other")}
+    named = {role: options.get(f"{role}_column") for role in ("text", "label", "other", "time", "id")}
     if options.get("columns") and "series" in task.roles:
-        named = {"series": ",".join(options["columns"])}
+        named = {"series": ",".join(options["columns"]), "time": named["time"], "id": named["id"]}
     return choose_columns(source, task, named, decimal=options.get("decimal") or "")
 
 
@@ -127,6 +127,6 @@ def _with_columns(options: Options, task: TaskColumns, choice: Choice) -> Option
     chosen: dict[str, Any] = {"columns": choice.series}
     for role, column in choice.columns.items():
         option = f"{task.option_of(role)}_column"
-        if option in ("text_column", "label_column", "other_column"):
-            chosen[option] = column
+        if option in ("text_column", "label_column", "other_column", "time_column", "id_column"):
+            chosen[option] = ",".join(choice.joined.get(role, (column,)))
     return options.with_(chosen)

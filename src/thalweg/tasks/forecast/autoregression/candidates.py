@@ -14,34 +14,40 @@ MOST_LAGS: Final = 40
 MAX_OWN: Final = 2e7  # numbers in the features of `OWN`
 
 
-def naive_forms(season: int) -> list[Form]:
+def naive_forms(season: int, *, shared: bool = False) -> list[Form]:
     """Return the naive forecasts: the last value, and with a season the value a season ago."""
     seasonal = [Form(difference=0, seasonal=1, season=season)] if season > 1 else []
-    return [Form(season=season), *seasonal]
+    found = [Form(season=season), *seasonal]
+    return [dataclasses.replace(form, equations=SHARED) for form in found] if shared else found
 
 
-def candidates(values: np.ndarray, season: int, lags: int = 0, *, logs: bool = True) -> Iterator[Form]:
+def candidates(
+    values: np.ndarray, season: int, lags: int = 0, *, logs: bool = True, shared: bool = False
+) -> Iterator[Form]:
     """Yield the forms that are tried besides the naive ones.
 
     They have every combination of no or one difference, no or one seasonal difference, and the logarithm where all
     values are positive, with the lags of `lag_sets`.
 
     Args:
-        values: of the training part, `[rows, columns]`.
+        values: of the training part, `[rows, columns]`, NaN before series that begin later.
         season: in rows; 1: none.
         lags: how many past values to read; 0: several numbers are tried.
         logs: whether logarithms may be tried.
+        shared: whether all series have one equation.
     """
     num_rows, columns = values.shape
+    num_rows = num_rows if not shared else int(np.isfinite(values).sum(0).min())
     seasonal = (0, 1) if season > 1 and 3 * season < num_rows else (0,)
-    scales = (False, True) if logs and bool((values > 0.0).all()) else (False,)
+    scales = (False, True) if logs and not bool((values <= 0.0).any()) else (False,)
     for log, difference, over_season in itertools.product(scales, (0, 1), seasonal):
         drift = difference + over_season < 2  # else it would be a curve
-        base = Form(log, difference, over_season, season, (), drift)
+        base = Form(log, difference, over_season, season, (), drift, SHARED if shared else JOINT)
         if difference + over_season == 1 and not lags:
             yield base
         for chosen in lag_sets(season, num_rows // 4, lags):
-            yield from _equations(dataclasses.replace(base, lags=chosen), num_rows, columns)
+            form = dataclasses.replace(base, lags=chosen)
+            yield from [form] if shared else _equations(form, num_rows, columns)
 
 
 def _equations(form: Form, num_rows: int, columns: int) -> Iterator[Form]:

@@ -29,12 +29,19 @@ class Scaled:
 
     @classmethod
     def fit(cls, form: Form, levels: np.ndarray) -> "Scaled":
-        """Return it for z of the training part, `[rows, columns]`."""
+        """Return it for z of the training part, `[rows, columns]`, NaN before series that begin later."""
         differences = form.differences(levels)
-        mean = differences.mean(0) if form.drift else np.zeros(levels.shape[1])
-        spread = np.sqrt(((differences - mean) ** 2).mean(0))
-        varies = spread > SMALLEST * np.abs(levels).max(0)  # else it is nothing but rounding
+        mean = mean_known(differences) if form.drift else np.zeros(levels.shape[1])
+        spread = np.sqrt(mean_known((differences - mean) ** 2))
+        largest = np.where(np.isfinite(levels), np.abs(levels), 0.0).max(0)
+        varies = spread > SMALLEST * largest  # else it is nothing but rounding
         return cls(form, mean, np.where(varies, spread, 1.0))
+
+    def of(self, series: np.ndarray | int) -> "Scaled":
+        """Return it for windows of these of the series, `[windows, rows, 1]`, or for one series by itself."""
+        if isinstance(series, int):
+            return Scaled(self.form, self.mean[[series]], self.spread[[series]])
+        return Scaled(self.form, self.mean[series][:, None], self.spread[series][:, None])
 
     @property
     def width(self) -> int:
@@ -118,6 +125,14 @@ class Scaled:
         return cls(Form.from_dict(saved["form"]), mean, spread)
 
 
+def mean_known(values: np.ndarray) -> np.ndarray:
+    """Return the mean over the first axis of what is finite; NaN where nothing is."""
+    known = np.isfinite(values)
+    count = known.sum(0)
+    total = np.where(known, values, 0.0).sum(0)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
 def fit_equation(scaled: Scaled, levels: np.ndarray, penalties: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return weights `[penalties, features, outputs]` and biases `[penalties, 1, outputs]`.
 
@@ -128,6 +143,9 @@ def fit_equation(scaled: Scaled, levels: np.ndarray, penalties: np.ndarray) -> t
     features = scaled.features(windows)
     if features.ndim == 3:
         features, targets = features.reshape(-1, features.shape[2]), targets.reshape(-1, 1)
+        known = np.isfinite(targets[:, 0]) & np.isfinite(features).all(1)
+        if not known.all():  # some of the series begin later
+            features, targets = features[known], targets[known]
     if not scaled.form.drift:
         return ridge(features, targets, penalties), np.zeros((len(penalties), 1, targets.shape[1]))
     middle, center = features.mean(0), targets.mean(0)

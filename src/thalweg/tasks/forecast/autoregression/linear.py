@@ -7,11 +7,11 @@ import numpy as np
 
 from thalweg.errors import InputError
 from thalweg.tasks.forecast.autoregression.equation import Scaled
-from thalweg.tasks.forecast.autoregression.form import JOINT, Form
+from thalweg.tasks.forecast.autoregression.form import JOINT, SHARED, Form
 from thalweg.tasks.forecast.autoregression.intervals import radii
 from thalweg.tasks.forecast.autoregression.rolling import NAIVE_L2, choose
 from thalweg.tasks.forecast.reference import Reference
-from thalweg.tasks.forecast.series import Series
+from thalweg.tasks.forecast.rows.series import Series
 
 DIGITS: Final = 6  # that the sentence shows of a score
 
@@ -43,13 +43,26 @@ class Linear:
         """Outputs of the layer: one for each series, or one for all rows of features."""
         return len(self.scaled.mean) if self.form.equations == JOINT else 1
 
-    def interval(self, forecast: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the ends of the intervals of forecasts, `[windows, steps, columns]`; NaN for steps without one."""
-        room = np.full((forecast.shape[1], forecast.shape[2]), np.nan)
-        room[: len(self.radii)] = self.radii[: len(room)]
+    def interval(self, forecast: np.ndarray, series: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Return the ends of the intervals of forecasts, `[windows, steps, columns]`; NaN for steps without one.
+
+        `series` says of which one each window is, where windows are of one series each.
+        """
+        radii = self.radii if series is None else self.radii[:, series]
+        room = np.full(forecast.shape[1:] if series is None else forecast.shape[1::-1], np.nan)
+        room[: len(radii)] = radii[: len(room)]
+        room = room if series is None else room.T[:, :, None]
         with np.errstate(invalid="ignore", divide="ignore"):
             levels = np.log(forecast) if self.form.log else forecast
         return self.form.values(levels - room), self.form.values(levels + room)
+
+    def inside(self, forecast: np.ndarray, actual: np.ndarray, series: np.ndarray | None = None) -> np.ndarray:
+        """Return whether true values lie in the intervals, 0.0 or 1.0; NaN where there is none.
+
+        Both are `[windows, steps, columns]`; for `series` see `interval`.
+        """
+        low, high = self.interval(forecast, series)
+        return np.where(np.isfinite(low), (low <= actual) & (actual <= high), np.nan)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `from_dict` takes, as plain JSON values."""
@@ -67,17 +80,20 @@ class Linear:
         return cls(Scaled.from_dict(saved["scaled"]), float(saved["l2"]), found, str(saved["told"]))
 
 
-def choose_linear(train: Series, reference: Reference, lags: int, *, logs: bool = True) -> Linear:
+def choose_linear(train: Series, reference: Reference, lags: int, *, logs: bool = True, shared: bool = False) -> Linear:
     """Return what does best on a rolling origin inside the training part; its errors there make the intervals.
+
+    Where it is `shared`, all series have one equation.
 
     Without `logs` no logarithm is tried: values outside the training part may have none.
 
     Raises:
         InputError: if the training part has too few rows for the `lags` that were asked for.
     """
-    choice = choose(train.values, train.observed, reference.season, lags=lags, logs=logs)
+    choice = choose(train.values, train.observed, reference.season, lags=lags, logs=logs, shared=shared)
     if choice is None:
-        form, l2, found = Form(), NAIVE_L2, np.full((reference.steps, len(train.columns)), np.nan)
+        form, l2 = Form(equations=SHARED if shared else JOINT), NAIVE_L2
+        found = np.full((reference.steps, len(train.columns)), np.nan)
         told = f"Kept: {form.name}; {len(train)} rows are too few to choose anything else."
     else:
         form, l2, found = choice.kept.form, choice.kept.l2, radii(choice.kept.levels)

@@ -9,13 +9,15 @@ import numpy as np
 
 from thalweg.certificates.new_texts.resampling import block_length
 from thalweg.tasks.forecast.autoregression.candidates import candidates, naive_forms
-from thalweg.tasks.forecast.autoregression.equation import Scaled, fit_equation, predicted
+from thalweg.tasks.forecast.autoregression.equation import Scaled, fit_equation, mean_known, predicted
 from thalweg.tasks.forecast.autoregression.form import SMALLEST, Form
 
 PENALTIES: Final = np.array([1e-5, 1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1])
 NUM_STRETCHES: Final = 5
 SHARE: Final = 0.5  # of the training part, its end, over which the origin rolls
 MAX_ROWS: Final = 3000  # the last ones of the training part; older ones choose nothing
+MAX_NUMBERS: Final = 300_000  # of them where there are many series
+MIN_NUMBERS: Final = 200  # rows of each series, however many there are
 NUM_EACH: Final = 3  # candidates of each way of differencing, the best for one step, that are tried on all horizons
 LEAST_ROWS: Final = 4
 LONGEST: Final = 24  # steps ahead that are measured
@@ -122,7 +124,13 @@ def following(values: np.ndarray, begin: int, end: int, steps: int) -> np.ndarra
 
 
 def choose(
-    values: np.ndarray, observed: np.ndarray | None, season: int, *, lags: int = 0, logs: bool = True
+    values: np.ndarray,
+    observed: np.ndarray | None,
+    season: int,
+    *,
+    lags: int = 0,
+    logs: bool = True,
+    shared: bool = False,
 ) -> Choice | None:
     """Return the linear forecast that does best on a rolling origin inside the training part.
 
@@ -133,25 +141,30 @@ def choose(
     that are not among the best for one step are not tried further.
 
     Args:
-        values: of the training part, `[rows, columns]`, finite.
+        values: of the training part, `[rows, columns]`, finite but for the rows before series that begin later.
         observed: see `Rolling`.
         season: in rows; 1: none.
         lags: how many past values to read; 0: chosen.
         logs: whether logarithms may be tried, where all values are positive.
+        shared: whether all series have one equation; it then sees half of the shortest one at the most.
 
     Returns:
         The choice; None where there are too few rows for any candidate.
     """
-    if len(values) < LEAST_ROWS:
+    shortest = int(np.isfinite(values).sum(0).min())
+    if shortest < LEAST_ROWS:
         return None
-    rows, seen = values[-MAX_ROWS:], None if observed is None else observed[-MAX_ROWS:]
-    rolling = Rolling(rows, seen, len(rows) - int(SHARE * len(rows)), horizon(len(values)), NUM_STRETCHES)
-    naive = [rolling.all_steps(form, NAIVE_L2) for form in naive_forms(season) if form.context < rolling.start]
+    most = min(MAX_ROWS, max(MIN_NUMBERS, MAX_NUMBERS // values.shape[1])) if shared else MAX_ROWS
+    rows, seen = values[-most:], None if observed is None else observed[-most:]
+    rolling = Rolling(rows, seen, len(rows) - int(SHARE * len(rows)), horizon(shortest), NUM_STRETCHES)
+    room = min(rolling.start, shortest - int(SHARE * shortest))
+    forms = naive_forms(season, shared=shared)
+    naive = [rolling.all_steps(form, NAIVE_L2) for form in forms if form.context < room]
     if not naive:
         return None
-    exact = (SMALLEST * np.abs(rows).max(0)) ** 2  # an error that is nothing but rounding
+    exact = (SMALLEST * np.nanmax(np.abs(rows), axis=0)) ** 2  # an error that is nothing but rounding
     scale = np.maximum(np.fmin.reduce([_mse(one.errors) for one in naive]), exact)
-    forms = [form for form in candidates(rows, season, lags, logs=logs) if form.context + 3 <= rolling.start]
+    forms = [form for form in candidates(rows, season, lags, logs=logs, shared=shared) if form.context + 3 <= room]
     tried = [rolling.all_steps(form, l2) for form, l2 in _shortlist(rolling, forms, scale[0])]
     best = min(tried if lags and tried else [*naive, *tried], key=lambda one: _score(one, scale).mean())
     plain = min(naive, key=lambda one: _score(one, scale).mean())
@@ -167,8 +180,8 @@ def _shortlist(rolling: Rolling, forms: Iterable[Form], scale: np.ndarray) -> li
     """Return the best for one step, with their penalties: a few of each way of differencing, each form once."""
     found: dict[tuple[bool, int, int], list[tuple[float, Form, float]]] = {}
     for form in forms:
-        errors = np.nanmean(rolling.one_step(form, PENALTIES) ** 2, axis=1)
-        scores = (errors / scale).mean(1)
+        errors = mean_known(rolling.one_step(form, PENALTIES).transpose(1, 0, 2) ** 2)
+        scores = mean_known((errors / scale).T)
         place = int(np.argmin(scores))
         group = found.setdefault((form.log, form.difference, form.seasonal), [])
         group.append((float(scores[place]), form, float(PENALTIES[place])))
@@ -179,8 +192,8 @@ def _shortlist(rolling: Rolling, forms: Iterable[Form], scale: np.ndarray) -> li
 def _score(one: Tried, scale: np.ndarray) -> np.ndarray:
     """Return what each origin adds to the score, `[origins]`."""
     relative = one.errors**2 / scale[:, None]
-    known = np.isfinite(relative).all(axis=2)
-    each = np.where(known, relative.mean(2), 0.0)
+    known = np.isfinite(relative).any(axis=2)
+    each = np.where(known, mean_known(relative.transpose(2, 0, 1)), 0.0)
     # Every step counts alike, though the last ones have fewer origins.
     weights = known / np.maximum(known.sum(1, keepdims=True), 1) * relative.shape[1]
     return 0.5 * each[0] * weights[0] + 0.5 * (each * weights).mean(0)

@@ -1,0 +1,192 @@
+"""From files to what a forecast is trained on: the series, what they are compared with, and which rows are held out."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Final, final
+
+import numpy as np
+
+from thalweg.data.arrays.standardize import Standardizer
+from thalweg.data.files.base import AbstractSource
+from thalweg.errors import InputError
+from thalweg.tasks.base import Settings
+from thalweg.tasks.forecast.autoregression.linear import Linear, choose_linear
+from thalweg.tasks.forecast.panel import (
+    Panel,
+    aligned,
+    check_known,
+    check_training,
+    shared_notes,
+    singles,
+    usable,
+)
+from thalweg.tasks.forecast.reference import Reference
+from thalweg.tasks.forecast.rows.reading import Layout, listed_ids, read_series
+from thalweg.tasks.forecast.rows.series import Series, check_length, check_variation, split_end
+from thalweg.tasks.forecast.windows import AnyReader, DifferenceReader, WindowReader
+
+NO_LOGS: Final = "Some of the held-out numbers are not positive, so no logarithm is tried."
+
+
+@final
+@dataclasses.dataclass(frozen=True, eq=False)
+class Stretch:
+    """The rows of a series, from `begin` to `end` (not included), that are forecast."""
+
+    series: Series
+    begin: int
+    end: int
+
+
+@final
+@dataclasses.dataclass(frozen=True, eq=False)
+class Ready:
+    """What a forecast is made of; see `thalweg.tasks.forecast.task.Forecast`."""
+
+    columns: Sequence[str]
+    reader: AnyReader
+    reference: Reference
+    linear: Linear | None
+    layout: Layout
+    panel: Panel | None
+    train: list[Stretch]
+    valid: list[Stretch]
+    notes: list[str]
+
+    @property
+    def time(self) -> str | None:
+        """What the rows are called by."""
+        return ", ".join(self.layout.time) or None
+
+
+def get_ready(source: AbstractSource, valid: AbstractSource | None, settings: Settings) -> Ready:
+    """Read the series, choose what is chosen inside the training part, and say which rows are held out."""
+    is_linear = settings.layout == "differences"
+    lags = max(1, settings.lags) if is_linear else settings.lags
+    if lags < 1:
+        raise InputError(f"A forecast must see at least 1 past value; got --lags {lags}.")
+    layout = Layout.of(settings.columns, gaps=settings.gaps, day_first=settings.day_first)
+    found = read_series(source, layout)
+    layout = dataclasses.replace(layout, notation=found[0].notation)
+    if layout.id:
+        return _panel(source, valid, settings, layout, found, lags)
+    return _single(valid, settings, layout, found[0], lags)
+
+
+def context_of(reader: AnyReader, reference: Reference) -> int:
+    """Return the rows at the beginning of a file that are not forecast.
+
+    A linear autoregression waits for its rivals' past.
+    """
+    return reader.rows if isinstance(reader, WindowReader) else max(reader.rows, reference.rows)
+
+
+def _single(valid: AbstractSource | None, settings: Settings, layout: Layout, series: Series, lags: int) -> Ready:
+    is_linear, notes, begin = settings.layout == "differences", [*series.notes], len(series)
+    if valid is None:
+        begin = split_end(series, lags, settings.valid_share)
+        held_out = series
+    else:
+        check_length(series, lags)
+        held_out = read_series(valid, layout, first_row=len(series) + 1)[0]
+        check_length(held_out, lags)
+        notes += [note for note in held_out.notes if note not in notes]
+    train = series.part(0, begin)
+    check_variation(train, "training part")
+    reference = Reference.fit(train.values, train.frequency)
+    notes.append(_season_note(reference))
+    logs = bool((held_out.values > 0.0).all())
+    told = is_linear and not logs and bool((train.values > 0.0).all())
+    notes += [NO_LOGS] if told else []
+    linear = choose_linear(train, reference, settings.lags, logs=logs) if is_linear else None
+    reader = _reader(linear, lags, train, settings.scaling)
+    notes += [] if linear is None else [linear.told]
+    context = context_of(reader, reference)
+    if valid is None:
+        first = begin
+        notes.append(
+            f"Validation is the end of the series, {len(series) - begin:,} rows from {series.labels[begin]} on; "
+            f"it is not used to choose or to fit anything{' else' if told else ''}."
+        )
+    else:
+        first = context
+        check_length(held_out, context)
+        notes.append(f"Validation is {valid.name}; its first {context} rows are used as context only.")
+    check_variation(held_out.part(first), "validation part")
+    stretches = [Stretch(train, reader.rows, begin)], [Stretch(held_out, first, len(held_out))]
+    return Ready(layout.columns, reader, reference, linear, layout, None, *stretches, notes)
+
+
+def _panel(
+    source: AbstractSource,
+    valid: AbstractSource | None,
+    settings: Settings,
+    layout: Layout,
+    found: list[Series],
+    lags: int,
+) -> Ready:
+    """Several series: windows inside each, one equation (network) for all of them, each on its own scale."""
+    is_linear, share = settings.layout == "differences", 0.0 if valid is not None else settings.valid_share
+    panel = Panel(tuple(series.id for series in found), layout.columns)
+    whole, left_out = usable(
+        source, [one for series in found for one in singles(series, panel)], check_training(lags, share)
+    )
+    counts = {series.id: sum(one.id == series.id for one in whole) for series in found}
+    panel = Panel(tuple(name for name, number in counts.items() if number == len(layout.columns)), layout.columns)
+    whole = [one for one in whole if one.id in panel.ids]
+    notes = [*shared_notes(found), *left_out]
+    begins = [len(one) if valid is not None else split_end(one, lags, share) for one in whole]
+    held_out = whole
+    if valid is not None:
+        others = read_series(valid, layout)
+        notes += shared_notes(others)
+        held_out = [one for series in others for one in singles(series, panel)]
+    train = aligned([one.part(0, begin) for one, begin in zip(whole, begins, strict=True)])
+    reference = Reference.fit(train.values, train.frequency)
+    logs = all(bool((one.values > 0.0).all()) for one in held_out)
+    told = is_linear and not logs and not bool((train.values <= 0.0).any())
+    linear = choose_linear(train, reference, settings.lags, logs=logs, shared=True) if is_linear else None
+    reader = _reader(linear, lags, train, settings.scaling)
+    context = context_of(reader, reference)
+    several = len(panel.ids) * len(layout.columns) > 1
+    fitted = "one equation is fitted to" if is_linear else "one network learns from"
+    tells = "tell" if len(layout.id) > 1 else "tells"
+    notes += [
+        f"{' and '.join(map(repr, layout.id))} {tells} {panel.told} apart ({listed_ids(panel.ids)})"
+        + (f": {fitted} the windows inside each, each on its own scale." if several else "."),
+        _season_note(reference),
+        *([NO_LOGS] if told else []),
+        *([] if linear is None else [linear.told]),
+    ]
+    if valid is None:
+        firsts, numbers = begins, [len(one) - begin for one, begin in zip(whole, begins, strict=True)]
+        rows = f"{numbers[0]:,}" if len(set(numbers)) == 1 else f"{min(numbers):,} to {max(numbers):,}"
+        notes.append(
+            f"Validation is the end of each series, {rows} rows; it is not used to choose or to fit anything"
+            f"{' else' if told else ''}."
+        )
+    else:
+        held_out, others = usable(valid, held_out, check_known(panel.ids, context))
+        firsts = [context] * len(held_out)
+        notes += [*others, f"Validation is {valid.name}; the first {context} rows of each series are context only."]
+    return Ready(
+        panel.names, reader, reference, linear, layout, panel,
+        [Stretch(one.part(0, begin), reader.rows, begin) for one, begin in zip(whole, begins, strict=True)],
+        [Stretch(one, first, len(one)) for one, first in zip(held_out, firsts, strict=True)],
+        notes,
+    )  # fmt: skip
+
+
+def _season_note(reference: Reference) -> str:
+    if reference.season > 1:
+        return f"Season: {reference.season} rows ({reference.found})."
+    return f"No season was found ({reference.found})."
+
+
+def _reader(linear: Linear | None, lags: int, train: Series, scaling: str) -> AnyReader:
+    """Return how the rows before a forecast are read."""
+    if linear is not None:
+        return DifferenceReader(linear.scaled)
+    each = [Standardizer.fit(column[np.isfinite(column)], scaling) for column in train.values.T]
+    return WindowReader(lags, Standardizer(*(np.concatenate([getattr(one, name) for one in each])
+                                             for name in ("shift", "scale"))))  # fmt: skip
