@@ -84,3 +84,12 @@ def test_values_may_be_written_as_people_write_them(tmp_path, monkeypatch, argum
     recipe = (tmp_path / "runs/a/recipe.toml").read_text()
     expected = {"none": "normalize = []", "(0.9, 0.99)": '{"betas" = [0.9, 0.99]}'}.get(arguments[-1])
     assert (expected or 'normalize = ["nfc", "lower"]') in recipe
+
+
+@pytest.mark.parametrize("command", ["train", "compare", "predict", "evaluate", "certify", "diagnose", "check", "data"])
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_every_command_has_help(capsys, command, flag):
+    with pytest.raises(SystemExit) as ended:
+        run([command, flag])
+    assert not ended.value.code
+    assert f"Usage: thalweg {command}" in capsys.readouterr().out

@@ -68,7 +68,7 @@ def misplaced(tokens: Sequence[str], app: App) -> str:
     command, *rest = tokens or [""]
     rest = rest[: rest.index("--")] if "--" in rest else rest
     if command == "predict":
-        own = _options_of("predict", app)
+        own = [*_options_of("predict", app), *app.help_flags, *app.version_flags]
         for one in rest:
             name = one.partition("=")[0]
             if re.fullmatch(r"--[a-z][a-z-]+", name) and name not in own:
