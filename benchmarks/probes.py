@@ -26,8 +26,10 @@ from loop import Collated, session_for
 from table import Row, write_json
 from torch import nn
 
+from thalweg.diagnosis.diagnose import diagnose
 from thalweg.diagnosis.loops.watch import Watch
 from thalweg.training.folder.run import finite
+from thalweg.training.session.api import train
 from thalweg.training.session.session import Session
 from thalweg.training.steps.fit import FitOptions, Place, StepRecord, fit
 from thalweg.training.steps.recorder import Interval
@@ -36,6 +38,7 @@ RESULTS = Path(__file__).parent / "results" / "probes.json"
 STEPS = 400
 MODELS = ("mlp", "lstm", "transformer")
 TARGET = 0.02
+LIMIT = 30  # CPU seconds of a diagnosis
 
 
 def session_of(model: str, folder: str) -> Session:
@@ -165,9 +168,16 @@ def measure_watch(quick: bool) -> Iterator[Row]:
 
 
 def measure_diagnosis(quick: bool) -> Iterator[Row]:
-    """The full diagnosis of a run: nothing is measured here yet."""
-    del quick
-    yield from ()
+    """Diagnose runs on the built-in texts: the default one, and networks trained for as many steps as above."""
+    for model in ("default", *MODELS):
+        options = {} if model == "default" else {"model": model, "width": 64, "steps": 20 if quick else STEPS}
+        with tempfile.TemporaryDirectory() as folder:
+            run = train("docstrings", out=folder, fast=quick and model == "default", **options)
+            wall, before = time.perf_counter(), time.process_time()
+            found = diagnose(run)
+            seconds, wall = time.process_time() - before, time.perf_counter() - wall
+        details = {"wall_seconds": wall, "skipped": found.skipped}
+        yield Row("diagnosis", f"{model}, all probes", seconds, "CPU s", f"< {LIMIT}", seconds < LIMIT, details)
 
 
 PARTS = {"pieces": measure_pieces, "runs": measure_runs, "watch": measure_watch, "diagnosis": measure_diagnosis}
