@@ -36,6 +36,19 @@ class Question:
         return "" if self.line is None else f"line {self.line}: "
 
 
+def are_questions(inputs: object) -> bool:
+    """Whether dictionaries are questions about numbers, each with a list or text of them, and not rows of a table.
+
+    Example:
+        >>> are_questions([{"values": [1.0, 2.0], "steps": 5}]), are_questions([{"values": 1.0}, {"values": 2.0}])
+        (True, False)
+    """
+    if not isinstance(inputs, list | tuple) or not inputs:
+        return False
+    values = [entry.get("values") if isinstance(entry, Mapping) else None for entry in inputs]
+    return all(isinstance(one, str | Sequence) or hasattr(one, "__array__") for one in values)
+
+
 def kind_of(value: object) -> str:
     """What a value is, in the words of JSON.
 

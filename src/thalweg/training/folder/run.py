@@ -22,7 +22,7 @@ from thalweg.heads.base import AbstractHead
 from thalweg.report.page import write_report
 from thalweg.status import Status
 from thalweg.tasks.base import AbstractTask
-from thalweg.tasks.questions import AnswerOptions, Question
+from thalweg.tasks.questions import AnswerOptions, Question, are_questions
 from thalweg.tasks.writing.grow import add_words, vectors_of
 from thalweg.training.folder import build, checkpoint
 from thalweg.training.folder.answers import answers_to, batches, refuse, to_answer
@@ -191,7 +191,8 @@ class Run:
         task = task if threshold is None else task.with_threshold(threshold)
         named = {name: options.pop(name) for name in NAMED if name in options}
         asked = AnswerOptions(**options)
-        inputs = source_of(inputs, skip_bad_rows=True) if is_data(inputs) else inputs
+        is_table = is_data(inputs) and not are_questions(inputs)
+        inputs = source_of(inputs, skip_bad_rows=True) if is_table else inputs
         if not isinstance(inputs, str | Path | AbstractSource):
             if errors == "raise":
                 return task.predict(model, head, inputs, asked)
