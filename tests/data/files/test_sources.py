@@ -467,4 +467,4 @@ def test_every_kind_can_be_forced(tmp_path):
     assert open_source(path, kind="text").kind == "text"
     assert open_source(path, kind="jsonl").columns == ("a",)
     assert open_source(path, kind="json").kind == "json"
-    assert set(KINDS) == {"csv", "tsv", "jsonl", "json", "conll", "conllu", "text", "fasttext"}
+    assert set(KINDS) == {"csv", "tsv", "jsonl", "json", "conll", "conllu", "text", "fasttext", "tmx"}

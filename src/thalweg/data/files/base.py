@@ -131,7 +131,7 @@ class AbstractSource(abc.ABC):
 
     Attributes:
         name: the file as the user wrote it, or the name of the built-in data set; for messages.
-        kind: csv, tsv, jsonl, json, conll, conllu, fasttext, text, or sample.
+        kind: csv, tsv, jsonl, json, conll, conllu, fasttext, tmx, text, or sample.
         columns: the names of the columns, in order.
         notes: choices that were made while opening, one sentence each, for the user to see.
     """

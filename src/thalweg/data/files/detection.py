@@ -8,12 +8,13 @@ from thalweg.data.files.archive import COMPRESSED
 from thalweg.data.files.conll import looks_like_conll
 from thalweg.data.files.formats.fasttext import looks_like_fasttext
 from thalweg.data.files.formats.foreign import refuse_by_content
+from thalweg.data.files.formats.tmx import looks_like_tmx
 from thalweg.data.files.jsonl import decoded
 from thalweg.data.files.table.dialect import fitting_rows
 from thalweg.data.files.table.header import holds_names
 from thalweg.errors import InputError
 
-KINDS: Final = ("csv", "tsv", "jsonl", "json", "conll", "conllu", "text", "fasttext")
+KINDS: Final = ("csv", "tsv", "jsonl", "json", "conll", "conllu", "text", "fasttext", "tmx")
 LINES: Final = (".jsonl", ".ndjson")  # one object a line, by name
 _KIND_OF_SUFFIX: Final = {
     **dict.fromkeys((".csv",), "csv"),
@@ -39,6 +40,11 @@ def suffix_of(path: Path) -> str:
     while suffixes and suffixes[-1] in COMPRESSED:
         suffixes.pop()
     return suffixes[-1] if suffixes else ""
+
+
+def is_memory(path: Path, beginning: str) -> bool:
+    """Whether a file is a translation memory, by its ending or its first characters."""
+    return suffix_of(path) == ".tmx" or looks_like_tmx(beginning)
 
 
 def kind_of(path: Path, sample: str) -> tuple[str, list[str]]:

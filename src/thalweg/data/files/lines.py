@@ -96,6 +96,10 @@ class LineReader:
         if carry:
             yield line, self._without_nul(carry + "\n", line, bad)
 
+    def texts(self) -> Iterator[str]:
+        """Yield the text in pieces as they come, whatever their length; every line end is a line feed."""
+        yield from self._text()
+
     def beginning(self, num_characters: int = 1000) -> str:
         """The first characters of the text, or a few more."""
         return next(self._text(), "")[:num_characters]

@@ -10,9 +10,10 @@ from thalweg.data.containers.container import open_container
 from thalweg.data.files.base import AbstractSource, BadRows, Chunk
 from thalweg.data.files.conll import open_sentences
 from thalweg.data.files.delimited import open_table
-from thalweg.data.files.detection import KINDS, LINES, kind_of, suffix_of
+from thalweg.data.files.detection import KINDS, LINES, is_memory, kind_of, suffix_of
 from thalweg.data.files.formats.fasttext import open_labeled_lines
 from thalweg.data.files.formats.foreign import refuse_by_ending
+from thalweg.data.files.formats.tmx import open_memory
 from thalweg.data.files.jsonl import is_one_document, open_json_lines
 from thalweg.data.files.lines import MAX_LINE_LENGTH, LineReader
 from thalweg.data.files.nested.documents import MAX_LENGTH as MAX_DOCUMENT
@@ -84,6 +85,7 @@ def open_source(
     | tsv | .tsv .tab | the same with tabs; quotation marks are part of the text; a header is not needed |
     | jsonl | .jsonl .ndjson .json | the values of an object; the columns are its keys |
     | conll, conllu | .conll .conllu .bio .iob | a sentence: lists of words, of tags ... |
+    | tmx | .tmx | a translation unit: its text in each language |
     | text | .txt .text .md .rst | a line |
 
     An ending .xz, .gz or .bz2 may follow; with any other ending the content decides.
@@ -123,6 +125,9 @@ def open_source(
     path = Path(path)
     lines = LineReader(path, max_line_length=max_line_length, skip_bad_rows=skip_bad_rows)
     name = str(path)
+    if kind == "tmx" or (kind is None and is_memory(path, lines.beginning())):  # whose lines may have any length
+        memory, notes = open_memory(name, lines, max_line_length)
+        return FileSource(name, "tmx", memory.columns, notes, lines, memory.parse)
     bad = BadRows(name, skip=True)
     sample, is_whole = _sample(lines, bad)
     if not sample.strip("\n") and kind in (None, "json") and lines.beginning().lstrip()[:1] in ("[", "{"):

@@ -3,14 +3,19 @@
 from collections.abc import Callable
 
 from thalweg.data.columns import misfits
-from thalweg.data.columns.choice import PAIR, Choice, Kind, Rule, Table, TaskColumns
+from thalweg.data.columns.choice import FORMAT, PAIR, Choice, Kind, Rule, Table, TaskColumns
 from thalweg.data.columns.facts import ColumnFacts
 from thalweg.data.columns.role_names import is_side, name_score
 from thalweg.data.columns.scores import MANY_WORDS, NAME_WEIGHT, is_label_like, is_text_like
 
 
 def choose(table: Table) -> Choice:
-    """Return the source and the target; languages are names of both sides, and their order decides."""
+    """Return the source and the target; languages are names of both sides, and their order decides.
+
+    A translation memory has them in its first two columns.
+    """
+    if is_memory(table):
+        return choose_languages(table)
     named_target = [one for one in table.facts if is_side(one.name, "target")]
     target = table.named.get("target") or (named_target[0] if len(named_target) == 1 else None)
     source = table.best("source", side_score("source"), (target,) if target else ())
@@ -26,6 +31,21 @@ def choose(table: Table) -> Choice:
     table.doubts.clear()
     told = table.sentence(f"Source column {source.name!r}, target column {target.name!r}")
     return Choice("translate", {"source": source.name, "target": target.name}, told)
+
+
+def choose_languages(table: Table) -> Choice:
+    """Return the languages of a translation memory that were named, and the first ones for the others."""
+    named = {role: one.name for role, one in table.named.items()}
+    rest = [name for name in table.source.columns if name not in named.values()]
+    source = named.get("source") or rest.pop(0)
+    target = named.get("target") or rest.pop(0)
+    told = table.sentence(f"Source language {source!r}, target language {target!r}")
+    return Choice("translate", {"source": source, "target": target}, told)
+
+
+def is_memory(table: Table) -> bool:
+    """The file's format is that of texts with their translations."""
+    return table.source.kind == "tmx"
 
 
 def side_score(role: str) -> Callable[[ColumnFacts], float | None]:
@@ -49,7 +69,10 @@ COLUMNS = TaskColumns(
     "translate",
     {"source": Kind.TEXT, "target": Kind.TEXT},
     choose,
-    (Rule(PAIR, "there are pairs of texts", has_two_texts),),
+    (
+        Rule(FORMAT, "the file is a translation memory", is_memory),
+        Rule(PAIR, "there are pairs of texts", has_two_texts),
+    ),
     options={"text": "source", "label": "target"},
     objection=misfits.of_pairs,
 )

@@ -386,7 +386,7 @@ def verify_files(folder: Path, *, weights: bool = True) -> None:
             raise InputError(f"{folder / name} is damaged (its checksum differs); restore it or train the run again.")
 
 
-_ENDINGS: Final = "csv|tsv|tab|jsonl?|ndjson|txt|conllu?|toml|parquet|arrow|feather|xlsx|xlsm|zip|tar|tgz|xz|gz|bz2|zst"
+_ENDINGS: Final = "csv|t(?:sv|ab|xt|mx|oml|ar|gz)|jsonl?|ndjson|conllu?|parquet|arrow|feather|xls[xm]|zip|xz|gz|bz2|zst"
 
 
 def run_name(text: str) -> str:

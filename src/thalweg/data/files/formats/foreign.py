@@ -23,7 +23,10 @@ _ENDINGS: Final = {
     **dict.fromkeys((".yaml", ".yml"), "YAML; convert it to JSON, for example with yq -o=json"),
     ".sql": "an SQL dump; load it into the database and export the table as CSV",
     **dict.fromkeys((".html", ".htm", ".xhtml"), "a web page; save its text as .txt, or its table as CSV"),
-    **dict.fromkeys((".xml", ".tei", ".xlf", ".xliff", ".sgm"), "XML; convert its elements to CSV or JSON Lines"),
+    **dict.fromkeys(
+        (".xml", ".tei", ".xlf", ".xliff", ".sgm"),
+        "XML; convert its elements to CSV or JSON Lines (--kind tmx reads a translation memory)",
+    ),
     **dict.fromkeys((".svmlight", ".libsvm", ".svm"), "numeric features (LIBSVM); give the texts they are from"),
 }
 # Where a file of numbers, markup or commands is what a language model is to learn, it may be read as text.
