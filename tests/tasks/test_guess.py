@@ -12,7 +12,8 @@ import pytest
 
 from thalweg import names
 from thalweg.data.builtin.catalog import SAMPLES
-from thalweg.data.columns.choice import choose_columns, guess_task
+from thalweg.data.columns.choice import choose_columns
+from thalweg.data.columns.guess import guess_task
 from thalweg.data.files.sources import open_source
 
 

@@ -11,7 +11,7 @@ from .columns.choice import Rule as Rule
 from .columns.choice import Table as Table
 from .columns.choice import TaskColumns as TaskColumns
 from .columns.choice import choose_columns as choose_columns
-from .columns.choice import guess_task as guess_task
+from .columns.guess import guess_task as guess_task
 from .columns.role_names import name_score as name_score
 from .containers.opening import open_any as open_any
 from .files.base import AbstractSource as AbstractSource

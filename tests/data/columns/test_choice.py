@@ -6,7 +6,8 @@ import pytest
 
 from thalweg import names
 from thalweg.data import SAMPLES
-from thalweg.data.columns.choice import Kind, Rule, TaskColumns, choose_columns, guess_task
+from thalweg.data.columns.choice import Kind, Rule, TaskColumns, choose_columns
+from thalweg.data.columns.guess import guess_task
 from thalweg.data.columns.notation import PLAIN, notations_of
 from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError

@@ -8,8 +8,9 @@ import random
 import pytest
 
 from thalweg import names
-from thalweg.data.columns.choice import choose_columns, guess_task
+from thalweg.data.columns.choice import choose_columns
 from thalweg.data.columns.facts import ColumnFacts, column_facts
+from thalweg.data.columns.guess import guess_task
 from thalweg.data.columns.misfits import described, is_called_answer, looks, of_labels, of_series, of_words
 from thalweg.data.files.base import Row
 from thalweg.data.files.sources import open_source
@@ -86,6 +87,12 @@ RIGHT = {
     "views": (csv(text=TEXTS, views=rows(lambda i: ("3.5k", "900", "1.2M", "12k")[i % 4])), "score", "3.5k is read as 3500"),
     "numbers of labels": (csv(";", text=TEXTS, labels=rows(lambda i: ("1,3", "2", "2,3", "1,2")[i % 4])), "classify", "(3 labels, several"),
     "Chinese": (csv(text=rows(lambda i: f"今天天气很好我们去公园玩{i}"), label=rows(lambda i: ["体育", "科技"][i % 2])), "classify", "'label'"),
+    "codes": (csv(text=TEXTS, hs_code=rows(lambda i: ("0101.21", "8471.30", "6109.10", "0902.10", "8703.23", "8703.24")[i % 6])), "classify", "label column 'hs_code' (6 labels)"),
+    "versions": (csv(text=TEXTS, version=rows(lambda i: f"{i % 3}.{i % 11}")), "language", "'text'"),
+    "amounts of a category": (csv(";", Verwendungszweck=TEXTS, Betrag=rows(lambda i: comma(52.58 + i)), Kategorie=rows(lambda i: ("Miete", "Essen")[i % 2])), "classify", "'Verwendungszweck', label column 'Kategorie'"),
+    "two texts and genres": (csv(title=rows(lambda i: f"film {i}"), plot=TEXTS, genres=rows(lambda i: ("War|Crime", "War", "Crime|War|Love", "Love")[i % 4])), "classify", "label column 'genres' (3 labels, several"),
+    "questions and whether they are alike": (csv(qid1=rows(int), question1=TEXTS, question2=TEXTS[::-1], is_duplicate=rows(lambda i: i % 2)), "score", "'question1' and 'question2', number column 'is_duplicate'"),
+    "essays with ratings": (csv(essay=TEXTS, rater1=rows(lambda i: i % 4), rater2=rows(lambda i: i % 3), domain1_score=rows(lambda i: i % 4 + i % 3)), "score", "number column 'domain1_score'"),
     "a text and a name": (csv(id=rows(lambda i: f"a{i}b{i * 7}"), text=TEXTS), "language", "'text'"),
     "a text and an address": (csv(user=rows(lambda i: f"u{i}@x.org"), comment=TEXTS), "language", "'comment'"),
     "a text and days": (csv(text=TEXTS, seen=rows(lambda i: f"{1 + i % 12}/{1 + i % 28}")), "language", "'text'"),
@@ -120,6 +127,9 @@ REFUSED = {
     "two notations": (csv(";", date=DAYS, sales=rows(lambda i: f"{i}.5" if i % 3 else f"{i},5")), "others are not, such as '0,5'"),
     "two currencies": (csv(date=DAYS, sales=rows(lambda i: f"${i}" if i % 2 else f"€{i}")), "many of its values are numbers in one notation, and others are not"),
     "numbers with notes": (csv(date=DAYS, sales=rows(lambda i: f"{i},5" if i % 5 else "closed"), a=rows(int)), "such as 'closed'; correct the others, or leave them out with --task, --label-column sales and --skip-bad-rows"),
+    "a label before title and text, without names": (csv(**{"1": [f"{1 + i % 4}" for i in range(NUM_ROWS)], TEXTS[0]: TEXTS, f"{TEXTS[1]} {TEXTS[2]}": [f"{one} {one}" for one in TEXTS]}), "what may be the label of each row ('column1'); name it with --label-column column1, or choose --task translate"),
+    "a kind beside two texts": (csv(summary_a=TEXTS, plot=TEXTS[::-1], period_piece=rows(lambda i: ("war", "love")[i % 2])), "there are several texts ('summary_a', 'plot') and what may be the label of each row ('period_piece')"),
+    "labels of pairs": (csv(sentence1=TEXTS, sentence2=TEXTS[::-1], gold_label=rows(lambda i: ("neutral", "entailment")[i % 2])), "the labels are those of pairs ('sentence1' and 'sentence2'), and the task classify reads one text; write both into one column, read one with --text-column sentence1"),
     "scores with notes": (csv(text=TEXTS, score=rows(lambda i: f"{i}.5" if i % 5 else "unsure")), "such as 'unsure'; correct the others, or leave them out with --task, --label-column score and --skip-bad-rows"),
 }  # fmt: skip
 

@@ -19,6 +19,11 @@ def test_a_role_of_ones_own_has_names_too():
     assert name_score("my tune", ("melody", "tune")) == 0.5
 
 
+def test_names_in_other_languages_mean_the_same():
+    assert name_score("Kategorie", "label") == name_score("category", "label")
+    assert name_score("note_texte", "text") == 0
+
+
 def column(name="x", position=1, num_distinct=60, mean_words=1.0, **facts):
     return ColumnFacts(name, position, 60, 60, num_distinct, mean_words, **facts)
 

@@ -1,4 +1,4 @@
-"""Which columns a task reads, and which task a table is for: by named rules, with the choice told in a sentence."""
+"""Which columns a task reads, and the rules by which it knows them, with the choice told in a sentence."""
 
 import dataclasses
 import enum
@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, final
 
 from thalweg.data.columns.facts import ColumnFacts, column_facts, shortened
-from thalweg.data.columns.misfits import described
 from thalweg.data.columns.notation import PLAIN, Notation, notations_of
 from thalweg.data.columns.scores import text_score
 from thalweg.data.files.base import AbstractSource
@@ -286,7 +285,16 @@ def choose_columns(
         >>> choose_columns(SAMPLES["sunspots"], names.task_columns("forecast")).series
         ('sunspots',)
     """
-    given = {task.options.get(role, role): name for role, name in (named or {}).items() if name}
+    table = table_of(source, task, named or {}, decimal)
+    if len({one.name for one in table.named.values()}) < len(table.named):
+        roles, name = " and ".join(table.named), next(iter(table.named.values())).name
+        raise InputError(f"{source.name}: the {roles} columns must be different, got {name!r}.")
+    return _with_notations(task.choose(table), task, table)
+
+
+def table_of(source: AbstractSource, task: TaskColumns, named: Mapping[str, str | None], decimal: str) -> Table:
+    """Return a table with the columns that the user named for the task's roles; an InputError where one is missing."""
+    given = {task.options.get(role, role): name for role, name in named.items() if name}
     declined = {role for role, name in given.items() if name == NO_COLUMN and role not in source.columns}
     declined = {role for role in declined if role in task.optional or role not in task.roles}
     given = {role: name for role, name in given.items() if role not in declined}
@@ -304,10 +312,7 @@ def choose_columns(
             table.named_labels = tuple(table.facts[source.columns.index(part)] for part in names)
         else:
             table.named[role] = table.facts[source.columns.index(existing(source, name))]
-    if len({one.name for one in table.named.values()}) < len(table.named):
-        roles, name = " and ".join(table.named), next(iter(table.named.values())).name
-        raise InputError(f"{source.name}: the {roles} columns must be different, got {name!r}.")
-    return _with_notations(task.choose(table), task, table)
+    return table
 
 
 def _with_notations(choice: Choice, task: TaskColumns, table: Table) -> Choice:
@@ -371,39 +376,3 @@ def existing(source: AbstractSource, name: str) -> str:
         return same[0]
     listed = shortened([*map(repr, source.columns)], 20)
     raise InputError(f"{source.name}: there is no column {name!r}; the columns are {listed}.")
-
-
-def guess_task(source: AbstractSource, tasks: Iterable[TaskColumns], *, decimal: str = "") -> tuple[TaskColumns, str]:
-    """Guess from the columns what a file is for: the task with the strongest sign, the first of equals.
-
-    Args:
-        source: the data.
-        tasks: the columns of the tasks in question, such as `thalweg.names.all_task_columns()`.
-        decimal: the decimal mark of the numbers, as for `choose_columns`.
-
-    Returns:
-        The task's columns, and a sentence that gives the reason and how to choose another.
-
-    Raises:
-        InputError: when the columns fit no task.
-
-    Example:
-        >>> from thalweg import names
-        >>> from thalweg.data.builtin.catalog import SAMPLES
-        >>> guess_task(SAMPLES["numbers"], names.all_task_columns())[0].task
-        'translate'
-    """
-    tasks, table = list(tasks), Table(source, decimal=decimal)
-    signs = [(rule, task) for task in tasks for rule in task.rules]
-    for rule, task in sorted(signs, key=lambda sign: -sign[0].score):
-        if rule.holds(table):
-            if reason := task.objection(table.facts) if rule.score < FORMAT else "":
-                raise InputError(f"{source.name}: {reason}")
-            return task, f"Task {task.task}: {rule.reason}; --task chooses another."
-    reasons = [reason for task in tasks if (reason := task.objection(table.facts))]
-    if reasons:
-        raise InputError(f"{source.name}: {reasons[0]}")
-    raise InputError(
-        f"{source.name}: expected a column of texts or of numbers, found none ({described(table.facts)}); choose the "
-        "task with --task, and the columns with --text-column and --label-column."
-    )

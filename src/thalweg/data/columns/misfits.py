@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Final
 
-from thalweg.data.columns.facts import ColumnFacts
+from thalweg.data.columns.facts import ColumnFacts, shortened
 from thalweg.data.columns.notation import PLAIN
-from thalweg.data.columns.role_names import LAST_WORD, WHOLE_NAME, is_side, name_score, normalized
-from thalweg.data.columns.scores import is_label_like
+from thalweg.data.columns.role_names import LAST_WORD, WHOLE_NAME, are_twins, is_side, name_score, normalized
+from thalweg.data.columns.scores import is_label_like, is_text_like, is_time, label_score
 
 SHOWN: Final = 40  # characters of a value in a message
 NUM_SHOWN: Final = 4  # columns that are described
@@ -38,14 +38,14 @@ def of_pairs(facts: Sequence[ColumnFacts]) -> str:
     """Return why texts are not sides of a translation: one is called the answer, or a column holds objects."""
     answers = [one for one in facts if one.num_values and not _is_side(one)]
     answers = [one for one in answers if is_called_answer(one) or _is_unfit_label(one)]
-    return _no_answer(answers) or _objects(facts)
+    return _no_answer(answers) or _objects(facts) or _labels_beside(facts)
 
 
 def of_labels(facts: Sequence[ColumnFacts]) -> str:
     """Return why labels can't be learned: they are all different, or are the tags of single words."""
     single = [one for one in facts if not one.is_list and one.separator is None and one.num_values >= MIN_LABELS]
     answers = [one for one in single if is_called_answer(one) and one.num_distinct == one.num_values]
-    return _no_answer(answers) or _word_by_word(facts)
+    return _no_answer(answers) or _word_by_word(facts) or _halves(facts)
 
 
 def of_series(facts: Sequence[ColumnFacts]) -> str:
@@ -74,6 +74,43 @@ def _objects(facts: Sequence[ColumnFacts]) -> str:
     if nested is None:
         return ""
     return f"{looks(nested)} in the column {nested.name!r}; flatten them, or choose with --task and --text-column."
+
+
+def _labels_beside(facts: Sequence[ColumnFacts]) -> str:
+    """Texts that are not called sides of a translation may as well be what a label beside them is about."""
+    texts = [one for one in facts if is_text_like(one) and not is_label_like(one)]
+    if sum(any(name_score(one.name, side) >= WHOLE_NAME for side in ("source", "target")) for one in texts) >= 2:
+        return ""
+    labels = [one for one in facts if one not in texts and not is_time(one) and label_score(one) is not None]
+    labels = [one for one in labels if one.num_distinct > 1 and (not is_text_like(one) or is_label_like(one))]
+    if len(texts) < 2 or not labels:
+        return ""
+    one = labels[0]
+    return (
+        f"there are several texts ({_quoted(texts)}) and what may be the label of each row ({_quoted(labels)}); name "
+        f"it with --label-column {_typed(one)}, or choose --task translate."
+    )
+
+
+def _halves(facts: Sequence[ColumnFacts]) -> str:
+    """A label of a pair of texts can't be learned from one of them."""
+    texts = [one for one in facts if is_text_like(one)]
+    pair = next(((a, b) for a in texts for b in texts if a is not b and are_twins(a.name, b.name)), None)
+    if pair is None:
+        return ""
+    first, second = pair
+    return (
+        f"the labels are those of pairs ({first.name!r} and {second.name!r}), and the task classify reads one text; "
+        f"write both into one column, read one with --text-column {_typed(first)}, or give numbers for --task score."
+    )
+
+
+def _quoted(facts: Sequence[ColumnFacts]) -> str:
+    return shortened([repr(one.name) for one in facts], NUM_SHOWN)
+
+
+def _typed(one: ColumnFacts) -> str:
+    return repr(one.name) if " " in one.name else one.name
 
 
 def _is_side(one: ColumnFacts) -> bool:
@@ -153,7 +190,7 @@ def _word_by_word(facts: Sequence[ColumnFacts]) -> str:
 
 def _how(one: ColumnFacts) -> str:
     """What decides."""
-    name = repr(one.name) if " " in one.name else one.name
+    name = _typed(one)
     if one.is_mixed:
         return f"correct the others, or leave them out with --task, --label-column {name} and --skip-bad-rows"
     if one.is_unclear_date or one.is_number:

@@ -53,6 +53,39 @@ ROLE_NAMES: Final[dict[str, tuple[str, ...]]] = {
         "name customer customer_id filiale laden artikel"
     ),
 }
+# Names in the plural and in other languages, by the names above that mean the same.
+_MEANINGS: Final = {
+    name: meaning
+    for meaning, names in {
+        "text": "texto texte testo tekst texts",
+        "comment": "kommentar kommentare comentario comentarios commentaire commento comments",
+        "message": "nachricht mensaje mensagem messaggio",
+        "description": "beschreibung descripcion descrição descricao descrizione verwendungszweck",
+        "title": "titel titulo título titre titolo",
+        "question": "frage pregunta pergunta domanda",
+        "label": "etiqueta etikett etichetta rótulo etiquette étiquette",
+        "category": "kategorie kategorien categoria categoría categorie catégorie kategoria",
+        "class": "klasse klassen clase classe",
+        "topic": "thema tema thème",
+        "sentiment": "stimmung sentimiento sentimento sentiments",
+        "genre": "genres",
+        "emotion": "emotions",
+    }.items()
+    for name in names.split()
+}
+# What only looks like a number: codes of a catalog, which may be labels, and what is neither a label nor an amount.
+_CODES: Final = frozenset(
+    _words("code codes zip zipcode postcode postleitzahl plz icd cpt naics sic nace hs hts ndc atc mcc")
+)
+_NO_AMOUNTS: Final = frozenset(
+    _words("version latitude longitude lat lon lng phone telephone fax ip isbn ean gtin upc sku")
+)
+
+# How the names of a pair end, and pairs of whole names.
+_ENDINGS: Final = (("1", "2"), ("a", "b"))
+_PAIRS: Final = (("premise", "hypothesis"), ("first", "second"), ("left", "right"), ("query", "document"))
+_UNNAMED: Final = "column"  # what columns without a header are called, with their number
+
 # What `name_score` gives: from 1 down to the first of these for a usual name, then for parts of one.
 WHOLE_NAME: Final = 0.6
 LAST_WORD: Final = 0.5  # as in "review_text"
@@ -84,9 +117,42 @@ def name_score(name: str, role: str | Sequence[str]) -> float:
         True
     """
     names, name = ROLE_NAMES[role] if isinstance(role, str) else role, normalized(name)
+    name = name if name in names else _MEANINGS.get(name, name)
     if name in names:
         return 1.0 - (1.0 - WHOLE_NAME) * names.index(name) / len(names)
     parts = [part for part in name.split("_") if len(part) > 2]
     if parts and parts[-1] in names:
         return LAST_WORD
     return ANY_WORD if any(part in names for part in parts) else 0.0
+
+
+def are_twins(first: str, second: str) -> bool:
+    """Whether two names are those of a pair.
+
+    Example:
+        >>> are_twins("Text A", "Text B"), are_twins("premise", "hypothesis"), are_twins("title", "text")
+        (True, True, False)
+    """
+    first, second = normalized(first), normalized(second)
+    same_stem = first[:-1] == second[:-1] != _UNNAMED
+    return (same_stem and (first[-1:], second[-1:]) in _ENDINGS) or (first, second) in _PAIRS
+
+
+def is_code(name: str) -> bool:
+    """Whether numbers of this name are those of a catalog, such as postal codes and classes of diseases.
+
+    Example:
+        >>> is_code("hs_code"), is_code("ICD-9"), is_code("code quality")
+        (True, True, False)
+    """
+    return _last_word(name) in _CODES
+
+
+def is_amount(name: str) -> bool:
+    """Whether numbers of this name may be more and less: those of codes, versions and places are not."""
+    return not is_code(name) and _last_word(name) not in _NO_AMOUNTS
+
+
+def _last_word(name: str) -> str:
+    words = [word.rstrip("0123456789") for word in normalized(name).split("_")]
+    return next((word for word in reversed(words) if word), "")

@@ -3,7 +3,7 @@
 from typing import Final
 
 from thalweg.data.columns.facts import ColumnFacts
-from thalweg.data.columns.role_names import LAST_WORD, WHOLE_NAME, name_score
+from thalweg.data.columns.role_names import LAST_WORD, WHOLE_NAME, is_amount, is_code, name_score
 
 # What `name_score` gives for one of the usual names of a role: 1 for the first of them down to 0.6 for the last.
 COMMON_NAME: Final = 0.9  # among the first quarter
@@ -66,7 +66,7 @@ def label_score(one: ColumnFacts) -> float | None:
     is_named = named >= LAST_WORD
     if one.num_values >= MIN_ROWS and one.distinct_fraction > (MAX_DISTINCT_NAMED if is_named else MAX_DISTINCT):
         return None
-    if one.has_decimals and (not is_named or one.num_distinct > MAX_CLASSES):
+    if one.has_decimals and not is_code(one.name) and (not is_named or one.num_distinct > MAX_CLASSES):
         return None
     is_single = not one.is_list and one.separator is None
     if is_single and one.mean_words > MAX_LABEL_WORDS and named < COMMON_NAME:
@@ -86,7 +86,7 @@ def is_label_like(one: ColumnFacts) -> bool:
 
 def number_score(one: ColumnFacts) -> float | None:
     """How much a column of numbers looks like a score to predict, and not like a numbering; None when it can't be."""
-    if not one.is_number:
+    if not one.is_number or not is_amount(one.name):
         return None
     is_numbering = one.is_increasing or (
         not one.has_decimals and one.distinct_fraction > MIN_DISTINCT_NUMBERING and one.num_values >= MIN_ROWS

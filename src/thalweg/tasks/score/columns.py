@@ -4,13 +4,8 @@ from typing import Final
 
 from thalweg.data.columns.choice import PAIR_AND_NUMBER, POSSIBLE, TYPICAL, Choice, Kind, Rule, Table, TaskColumns
 from thalweg.data.columns.facts import ColumnFacts
-from thalweg.data.columns.role_names import name_score, normalized
+from thalweg.data.columns.role_names import are_twins, name_score, normalized
 from thalweg.data.columns.scores import FREQUENT_NAME, is_text_like, number_score, text_score
-
-# How the names of a pair end, and pairs of whole names.
-ENDINGS: Final = (("1", "2"), ("a", "b"))
-NAMES: Final = (("premise", "hypothesis"), ("first", "second"), ("left", "right"), ("query", "document"))
-UNNAMED: Final = "column"  # what columns without a header are called, with their number
 
 # Two columns whose names say nothing are a pair if both are texts of about the same length.
 MIN_WORDS: Final = 2
@@ -53,13 +48,6 @@ def pair_of(table: Table, number: ColumnFacts) -> tuple[ColumnFacts, ColumnFacts
     return pair_by_contents(texts) if first is None else None
 
 
-def are_twins(first: str, second: str) -> bool:
-    """Whether two names are those of a pair, such as "Text A" and "Text B", "premise" and "hypothesis"."""
-    first, second = normalized(first), normalized(second)
-    same_stem = first[:-1] == second[:-1] != UNNAMED
-    return (same_stem and (first[-1:], second[-1:]) in ENDINGS) or (first, second) in NAMES
-
-
 def pair_by_contents(texts: list[ColumnFacts]) -> tuple[ColumnFacts, ColumnFacts] | None:
     """Return the two best texts, if they are much alike."""
     alike = [one for one in texts if one.mean_words >= MIN_WORDS and one.distinct_fraction > MIN_DISTINCT]
@@ -75,14 +63,20 @@ def pair_by_contents(texts: list[ColumnFacts]) -> tuple[ColumnFacts, ColumnFacts
 def has_pair(table: Table) -> bool:
     """There are two texts that belong together, and what is surely a score."""
     number = _number(table)
-    return number is not None and (number_score(number) or 0) > MIN_NUMBER and pair_of(table, number) is not None
+    pair = None if number is None else pair_of(table, number)
+    if number is None or pair is None:
+        return False
+    score = number_score(number)
+    is_alone = "number" not in table.doubts and are_twins(*(one.name for one in pair))
+    return score is not None and (score > MIN_NUMBER or (is_alone and score >= 0))
 
 
 def has_typical_number(table: Table) -> bool:
     """Beside a text there are many decimal numbers, or a number that is called a score."""
     number = _number(table)
     return number is not None and (
-        (number.has_decimals and number.num_distinct > MIN_VALUES) or name_score(number.name, "number") >= FREQUENT_NAME
+        (number.has_decimals and number.num_distinct > MIN_VALUES)
+        or name_score(normalized(number.name).split("_")[-1], "number") >= FREQUENT_NAME
     )
 
 

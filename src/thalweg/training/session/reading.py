@@ -10,7 +10,8 @@ from typing import Any, final
 
 from thalweg import names
 from thalweg.data.arrays.ragged import Spill
-from thalweg.data.columns.choice import Choice, TaskColumns, choose_columns, guess_task
+from thalweg.data.columns.choice import Choice, TaskColumns, choose_columns
+from thalweg.data.columns.guess import guess_task
 from thalweg.data.columns.reading import read_as
 from thalweg.data.containers.folder import splits_of
 from thalweg.data.containers.opening import is_sample, open_any, reading_of
@@ -60,7 +61,8 @@ def open_data(
     if splits:
         source.notes[:0] = splits
     if "task" not in options:
-        guessed, sentence = guess_task(source, names.all_task_columns(), decimal=options.get("decimal") or "")
+        named = _named(options) | ({"series": ",".join(columns)} if (columns := options.get("columns")) else {})
+        guessed, sentence = guess_task(source, names.all_task_columns(), named, decimal=options.get("decimal") or "")
         say(sentence)
         options = options.with_(task=guessed.task)
     task = names.task_columns(options["task"])
@@ -117,10 +119,14 @@ def on_top(recipe: Options, given: Options) -> Options:
 
 
 def _choose(source: AbstractSource, task: TaskColumns, options: Options) -> Choice:
-    named = {role: options.get(f"{role}_column") for role in ("text", "label", "other", "time", "id")}
+    named = _named(options)
     if options.get("columns") and "series" in task.roles:
         named = {"series": ",".join(options["columns"]), "time": named["time"], "id": named["id"]}
     return choose_columns(source, task, named, decimal=options.get("decimal") or "")
+
+
+def _named(options: Options) -> dict[str, str | None]:
+    return {role: options.get(f"{role}_column") for role in ("text", "label", "other", "time", "id")}
 
 
 def _with_columns(options: Options, task: TaskColumns, choice: Choice) -> Options:
