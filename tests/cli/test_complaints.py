@@ -2,7 +2,7 @@
 
 import pytest
 
-from thalweg.cli.main import run
+from thalweg.cli.main import app, run
 
 WRONG = {
     "train a.csv --lr abc": "--lr: expected a number; got 'abc'.",
@@ -59,6 +59,14 @@ def test_a_wrong_command_line_is_told_in_a_sentence(tmp_path, monkeypatch, capsy
     for word in ("Unused", "unable to convert", "requires an argument", "Parameter", "Unknown", "Traceback"):
         assert word not in said
     assert not (tmp_path / "runs").exists()
+
+
+def test_every_command_shows_its_help(capsys):
+    for command in (name for name in app if not name.startswith("-")):
+        for arguments in ([command, "--help"], [command, "runs/a", "--help"]):
+            with pytest.raises(SystemExit, match="0"):
+                run(arguments)
+            assert f"Usage: thalweg {command}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("line", ["predict runs/a -- --lr", "predict runs/a -5", "predict runs/a -- --top"])

@@ -71,7 +71,7 @@ def misplaced(tokens: Sequence[str], app: App) -> str:
         own = [*_options_of("predict", app), *app.help_flags, *app.version_flags]
         for one in rest:
             name = one.partition("=")[0]
-            if re.fullmatch(r"--[a-z][a-z-]+", name) and name not in own:
+            if re.fullmatch(r"--[a-z][a-z-]+", name) and name not in (*own, *app.help_flags, *app.version_flags):
                 return f"{_unknown_option(name, command, app)} A text that begins so comes after -- alone."
     elif command in ("train", "data"):
         takes = {
