@@ -46,7 +46,9 @@ NAMED = {
     "labels and one of two texts": (FILMS, {"text": "plot", "label": "kinds"}, "classify", {"text": "plot", "label": "kinds"}),
     "a target": (FILMS, {"text": "title", "label": "plot"}, "translate", {"source": "title", "target": "plot"}),
     "the number of a pair": (PAIRS, {"label": "same"}, "score", {"text": "question1", "other": "question2", "number": "same"}),
-    "one of a pair": (PAIRS, {"text": "question2", "other": "none", "label": "same"}, "score", {"text": "question2", "number": "same"}),
+    "one of a pair": (PAIRS, {"text": "question2", "other": "none", "label": "same"}, "classify", {"text": "question2", "label": "same"}),
+    "no pair": (BANK, {"other": "none", "time": "none"}, "score", {"text": "memo", "number": "amount"}),
+    "labels and no pair": (FILMS, {"other": "none", "label": "kinds"}, "classify", {"text": "title", "label": "kinds"}),
     "series beside a text": (LOAD, {"series": "load,price"}, "forecast", {}),
     "several columns of labels": (
         {"text": TEXTS, "a": cycle("x", "y"), "b": cycle("p", "q", "")}, {"label": "a,b"}, "classify", {"text": "text", "label": "a,b"},

@@ -40,7 +40,7 @@ def guess_task(
         'translate'
     """
     tasks, table = list(tasks), Table(source, decimal=decimal)
-    given = {role: name for role, name in (named or {}).items() if name and (name != NO_COLUMN or role == "other")}
+    given = {role: name for role, name in (named or {}).items() if name}
     tables = {task.task: table for task in tasks}
     if given:
         tables = _fitting(source, tasks, given, decimal)
@@ -69,7 +69,7 @@ def _fitting(
     tables: dict[str, Table] = {}
     errors: list[InputError] = []
     for task in tasks:
-        if {task.options.get(role, role) for role in given} <= {*task.roles}:
+        if {task.options.get(role, role) for role, name in given.items() if name != NO_COLUMN} <= {*task.roles}:
             try:
                 tables[task.task] = table_of(source, task, given, decimal)
             except InputError as error:
