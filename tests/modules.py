@@ -116,6 +116,7 @@ TESTED_IN = {
     "tasks/forecast/preparing.py": "tasks/forecast/test_panel.py",
     "tasks/forecast/rows/series.py": "tasks/forecast/test_forecast.py",
     "tasks/forecast/season.py": "tasks/forecast/test_reference.py",
+    "tasks/growing.py": "training/folder/test_starting.py",
     "tasks/language/": "tasks/language/test_language.py",
     "tasks/reading/": "tasks/reading/test_reading.py",
     "tasks/reading/numeric.py": "tasks/forecast/test_forecast.py",

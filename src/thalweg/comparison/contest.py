@@ -83,6 +83,8 @@ def open_contest(question: Question, source: str, name: str, say: Callable[[str]
     An InputError tells of data that cannot be read, or that no entrant can take part.
     """
     first = question.entrants[0]
+    if question.options.get("start_from"):
+        raise InputError("A comparison starts every run from its own initial weights; leave --start-from out.")
     opened = open_data(question.options.with_(source=source).with_(first.options()), say)
     for note in opened.notes():
         say(note)

@@ -14,67 +14,23 @@ from thalweg.batch import Batch
 from thalweg.certificates.new_texts.resampling import Samples
 from thalweg.data.arrays.batches import Examples
 from thalweg.data.arrays.equal import View
-from thalweg.data.arrays.ragged import IN_MEMORY, Ragged, Spill
+from thalweg.data.arrays.ragged import Ragged
 from thalweg.data.files.base import AbstractSource, BadRow
-from thalweg.data.text.normalize import Normalizer
 from thalweg.data.text.tokenizer import Tokenizer
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.heads.targets import Targets
 from thalweg.models.presets import ModelShape
 from thalweg.tasks.answering import answering, figure_lines
+from thalweg.tasks.growing import Growth, grown
 from thalweg.tasks.questions import AnswerOptions, Question, texts_in
+from thalweg.tasks.settings import Settings
 from thalweg.tasks.verdict import Seen, main_figure
 
 BATCH_SIZE = 256  # of examples that are looked at once training is over
 
 TableMaker = Callable[[int, int, Tokenizer | None], Tensor]
 """Size of the vocabulary, width, tokenizer -> unit vectors `[vocabulary, width]`."""
-
-
-@final
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What the data part of a recipe says, as plain values (see `thalweg.training.recipe.options.DataSection`).
-
-    Args:
-        columns: role -> column name, as chosen (such as `{"text": "review", "label": "stars"}`). A forecast has a list
-            under "series". Several labels in one field have "separator", and any number of labels "multilabel": True.
-        valid_share: fraction held out for validation when there is no validation file.
-        normalize: steps of text normalization.
-        tokenizer: kind of tokenizer.
-        vocabulary_size: maximum vocabulary size.
-        bigrams: maximum number of bigrams among the features of the layouts "bag" and "joint".
-        max_length: longest sequence in tokens.
-        lags: past values that a forecast sees; 0: the task chooses.
-        scaling: scaling of numeric columns.
-        gaps, day_first: see the options of these names; None: the column decides what 01/02/2024 means.
-        layout: how the model reads its input: "bag", "joint" (a pair of texts is one bag), "padded", "window",
-            "causal", "translate", "differences" or "features" (of each word).
-        class_weights: what labels of whole texts count in the training loss: "none" or "balanced".
-        threshold: probability from which a label is given, as text; "auto": validation data choose it; "": as usual.
-        spill: where arrays of ids go that are too large for memory.
-    """
-
-    columns: dict[str, Any]
-    valid_share: float
-    normalize: tuple[str, ...]
-    tokenizer: str
-    vocabulary_size: int
-    bigrams: int
-    max_length: int
-    lags: int
-    scaling: str
-    layout: str
-    class_weights: str = "none"
-    threshold: str = ""
-    gaps: str = "auto"
-    day_first: bool | None = None
-    spill: Spill = IN_MEMORY
-
-    def normalizer(self) -> Normalizer:
-        """Return the steps of text normalization."""
-        return Normalizer(self.normalize)
 
 
 class HeadFamily(Protocol):
@@ -248,6 +204,15 @@ class AbstractTask(ABC):
     @abstractmethod
     def shape(self) -> ModelShape:
         """Return the sizes that a model for this task needs."""
+
+    def growth(self, old: "AbstractTask") -> list[Growth]:
+        """Return where the entries of the task that this one was begun from (`Settings.start`) are among its own.
+
+        By default words and labels that are new come after the old ones.
+        """
+        before, after = old.shape(), self.shape()
+        words = grown("word", before.vocabulary_size, after.vocabulary_size)
+        return [words, grown("label", before.num_outputs, after.num_outputs)]
 
     @abstractmethod
     def head(self, model: nn.Module, options: HeadOptions) -> AbstractHead:

@@ -113,6 +113,35 @@ class BagFeatures:
         all_counts = np.concatenate([counts, numbers[chosen]])
         return cls(vocabulary_size, bigrams[chosen], np.log((1 + len(texts)) / (1 + all_counts)) + 1.0, sublinear)
 
+    def begun_from(self, old: "BagFeatures", max_bigrams: int) -> "BagFeatures":
+        """Return the old features with the new ones of these.
+
+        The old ones keep their weights, the new ones have those of these features.
+
+        Args:
+            old: features whose words have the same ids, and are at most as many.
+            max_bigrams: new bigrams have the room that the old ones leave; those in the most texts get it.
+        """
+        size, before = self.vocabulary_size, old.vocabulary_size
+        kept = self._keys_of(old)
+        new = np.flatnonzero(~np.isin(self.bigrams, kept))
+        chosen = np.argsort(self.idf[size:][new], kind="stable")[: max(0, max_bigrams - len(kept))]
+        new = np.sort(new[chosen])
+        bigrams = np.concatenate([kept, self.bigrams[new]])
+        order = np.argsort(bigrams, kind="stable")
+        idf = np.concatenate([old.idf[before:], self.idf[size:][new]])[order]
+        words = np.concatenate([old.idf[:before], self.idf[before:size]])
+        return BagFeatures(size, bigrams[order], np.concatenate([words, idf]), self.sublinear)
+
+    def rows_of(self, old: "BagFeatures") -> np.ndarray:
+        """Return where each of the features that these were begun from is, int64 `[old.num_features]`."""
+        bigrams = self.vocabulary_size + np.searchsorted(self.bigrams, self._keys_of(old))
+        return np.concatenate([np.arange(old.vocabulary_size), bigrams])
+
+    def _keys_of(self, old: "BagFeatures") -> np.ndarray:
+        """Return the bigrams of smaller features as they are written here."""
+        return old.bigrams // old.vocabulary_size * self.vocabulary_size + old.bigrams % old.vocabulary_size
+
     def transform(self, texts: Ragged, spill: Spill = IN_MEMORY) -> tuple[Ragged, Ragged]:
         """Return the features of each text, int32, each once and in increasing order; and their weights, float32.
 

@@ -141,6 +141,23 @@ class Tokenizer:
             inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
         return cls(inner, kind)
 
+    def with_words(self, entries: Iterable[str], vocabulary_size: int) -> "Tokenizer":
+        """Return the tokenizer with more entries after its own, which keep their ids, up to a size; for "word", "list".
+
+        Example:
+            >>> grown = Tokenizer.train(["a b"], "word").with_words(["b", "c", "d"], 7)
+            >>> grown.encode("a b c d")
+            [4, 5, 6, 1]
+        """
+        new = [entry for entry in dict.fromkeys(entries) if entry not in self._ids and entry not in SPECIALS]
+        room = max(0, vocabulary_size - self.vocabulary_size)
+        return Tokenizer.from_vocabulary([*self.entries, *new[:room]], self.kind) if new[:room] else self
+
+    @property
+    def entries(self) -> list[str]:
+        """The names of all entries but the special ones, in the order of their ids."""
+        return self._tokens[len(SPECIALS) :]
+
     @property
     def vocabulary_size(self) -> int:
         """Number of entries, the special ones included."""

@@ -100,6 +100,10 @@ class WordIndex:
         table[order] = np.arange(len(SPECIALS), len(SPECIALS) + len(order), dtype=np.int32)
         return Tokenizer.from_vocabulary((self._words[number - 1] for number in order.tolist()), "word"), table
 
+    def table(self, tokenizer: Tokenizer) -> np.ndarray:
+        """Return for each provisional id the id in another vocabulary of words, int32."""
+        return np.array([UNK, *tokenizer.encode_words(self._words)], dtype=np.int32)
+
 
 def _parts(texts: Sequence[str]) -> Iterator[Sequence[str]]:
     """Cut the texts into parts of about a million characters, for the arrays on the way are larger than the texts."""

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from thalweg.errors import InputError
+
 MAX_NAMED = 5
 
 
@@ -34,6 +36,23 @@ def label_notes(
             f"examples or a smaller --l2 help, and {help_}."
         )
     return notes
+
+
+def missing_labels(old: Sequence[str], found: Sequence[str]) -> list[str]:
+    """Return a sentence about labels of the run that training starts from which the new data lack."""
+    missing = np.array([label not in set(found) for label in old], dtype=bool)
+    named = _named(old, missing)
+    return [f"Not in the new data, and still known as they were learned before: {named}."] if missing.any() else []
+
+
+def require_same(*, several: bool, before: bool) -> None:
+    """Raise an InputError where one run gives several labels and the other does not."""
+    if several != before:
+        one, many = "one label a text", "several labels a text"
+        raise InputError(
+            f"The run to start from has {many if before else one}, and the new data have {many if several else one}; "
+            "train without --start-from."
+        )
 
 
 def _named(labels: Sequence[str], chosen: np.ndarray) -> str:

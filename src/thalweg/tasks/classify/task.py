@@ -30,9 +30,10 @@ from thalweg.tasks.answering import answering, candidate_lines
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
 from thalweg.tasks.classify.decision import Decision, decision_of
 from thalweg.tasks.classify.meter import LabelMeter
-from thalweg.tasks.classify.notes import label_notes
+from thalweg.tasks.classify.notes import label_notes, missing_labels, require_same
 from thalweg.tasks.classify.report import several_labels_sections, single_label_sections
 from thalweg.tasks.classify.weights import balanced, of_targets
+from thalweg.tasks.growing import Growth, grown
 from thalweg.tasks.questions import flat, joined, text_problem
 from thalweg.tasks.reading.draft import TextDraft
 from thalweg.tasks.reading.labels import LabelReader, Labels, counts_of, split_texts
@@ -82,6 +83,10 @@ class Classify(AbstractTask):
         if once := all_once(counts.tolist(), columns["label"]):
             raise InputError(f"{source.name}: {once}")
         notes += label_sentences(dict(zip(labels.names, counts.tolist(), strict=True)), columns["label"])
+        if (start := settings.started_as(cls)) is not None:
+            require_same(several=label_reader.multilabel, before=start.multilabel)
+            notes += missing_labels(start.labels, labels.names)
+            labels = labels.after(start.labels)
         in_valid, keys = np.zeros(len(labels), dtype=bool), draft.keys()
         if valid is None:
             in_valid = split_texts(keys, labels, settings.valid_share, source.name)
@@ -125,6 +130,11 @@ class Classify(AbstractTask):
         columns |= {KEYS: keys}
         sort_by = () if self.reader.features is not None else ("tokens",)
         return Examples(columns | {"labels": labels.ids}, raw=raw, sort_by=sort_by), notes
+
+    @override
+    def growth(self, old: AbstractTask) -> list[Growth]:
+        assert isinstance(old, Classify)
+        return [self.reader.growth(old.reader), grown("label", len(old.labels), len(self.labels))]
 
     @override
     def about(self) -> dict[str, str]:

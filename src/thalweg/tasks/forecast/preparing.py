@@ -2,13 +2,13 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Final, final
+from typing import Any, Final, final
 
 import numpy as np
 
 from thalweg.data.arrays.standardize import Standardizer
 from thalweg.data.files.base import AbstractSource
-from thalweg.errors import InputError
+from thalweg.errors import InputError, counted
 from thalweg.tasks.base import Settings
 from thalweg.tasks.forecast.autoregression.linear import Linear, choose_linear
 from thalweg.tasks.forecast.panel import (
@@ -66,6 +66,7 @@ def get_ready(source: AbstractSource, valid: AbstractSource | None, settings: Se
     if lags < 1:
         raise InputError(f"A forecast must see at least 1 past value; got --lags {lags}.")
     layout = Layout.of(settings.columns, gaps=settings.gaps, day_first=settings.day_first)
+    check_start(settings.start, 1 if layout.id else len(layout.columns), is_linear=is_linear)
     found = read_series(source, layout)
     layout = dataclasses.replace(layout, notation=found[0].notation)
     if layout.id:
@@ -99,7 +100,7 @@ def _single(valid: AbstractSource | None, settings: Settings, layout: Layout, se
     told = is_linear and not logs and bool((train.values > 0.0).all())
     notes += [NO_LOGS] if told else []
     linear = choose_linear(train, reference, settings.lags, logs=logs) if is_linear else None
-    reader = _reader(linear, lags, train, settings.scaling)
+    reader = _reader(linear, lags, train, settings, layout.columns)
     notes += [] if linear is None else [linear.told]
     context = context_of(reader, reference)
     if valid is None:
@@ -146,7 +147,7 @@ def _panel(
     logs = all(bool((one.values > 0.0).all()) for one in held_out)
     told = is_linear and not logs and not bool((train.values <= 0.0).any())
     linear = choose_linear(train, reference, settings.lags, logs=logs, shared=True) if is_linear else None
-    reader = _reader(linear, lags, train, settings.scaling)
+    reader = _reader(linear, lags, train, settings, panel.names)
     context = context_of(reader, reference)
     several = len(panel.ids) * len(layout.columns) > 1
     fitted = "one equation is fitted to" if is_linear else "one network learns from"
@@ -183,10 +184,52 @@ def _season_note(reference: Reference) -> str:
     return f"No season was found ({reference.found})."
 
 
-def _reader(linear: Linear | None, lags: int, train: Series, scaling: str) -> AnyReader:
+def _reader(linear: Linear | None, lags: int, train: Series, settings: Settings, columns: Sequence[str]) -> AnyReader:
     """Return how the rows before a forecast are read."""
     if linear is not None:
         return DifferenceReader(linear.scaled)
-    each = [Standardizer.fit(column[np.isfinite(column)], scaling) for column in train.values.T]
-    return WindowReader(lags, Standardizer(*(np.concatenate([getattr(one, name) for one in each])
-                                             for name in ("shift", "scale"))))  # fmt: skip
+    each = [Standardizer.fit(column[np.isfinite(column)], settings.scaling) for column in train.values.T]
+    shift, scale = (np.concatenate([getattr(one, name) for one in each]) for name in ("shift", "scale"))
+    return WindowReader(lags, kept_scaling(settings.start, columns, Standardizer(shift, scale)))
+
+
+def check_start(start: Any, num_columns: int, *, is_linear: bool) -> None:
+    """Raise an InputError where a run with other series, or an autoregression, is to be started from.
+
+    Args:
+        start: the task of the run to start from; None: there is none.
+        num_columns: numbers that the network is to read of each row.
+        is_linear: whether the new run is an autoregression.
+    """
+    if start is None:
+        return
+    if is_linear:
+        raise InputError(
+            "--model ar chooses its equation and solves it on the data it is given, so nothing of another run would "
+            "be left in it; train without --start-from."
+        )
+    if (before := start.shape().num_columns) != num_columns:
+        raise InputError(
+            f"The run to start from forecasts {counted(before, 'column')} at a time, and there are {num_columns} here; "
+            "name as many with --columns, or train without --start-from."
+        )
+
+
+def kept_scaling(start: Any, columns: Sequence[str], fitted: Standardizer) -> Standardizer:
+    """Return the scaling of a run with the same columns; of others each column that the run has not is scaled anew.
+
+    Args:
+        start: the task of the run to start from; None: everything is scaled anew.
+        columns: of the new run; where they are the only ones of both, they may be called otherwise.
+        fitted: the scaling that the new data have.
+    """
+    if start is None:
+        return fitted
+    before, old = list(start.columns), start.reader.scaling
+    if start.panel is None and not set(columns) <= set(before) and len(before) == len(columns):
+        return old
+    shift, scale = fitted.shift.copy(), fitted.scale.copy()
+    for place, name in enumerate(columns):
+        if name in before:
+            shift[place], scale[place] = old.shift[before.index(name)], old.scale[before.index(name)]
+    return Standardizer(shift, scale)

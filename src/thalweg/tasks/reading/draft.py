@@ -9,9 +9,10 @@ from thalweg.data.arrays.ragged import Ragged, RaggedBuilder
 from thalweg.data.arrays.split import text_keys
 from thalweg.data.text.tokenizer import Tokenizer
 from thalweg.data.text.word_index import WordIndex
-from thalweg.tasks.base import Settings
+from thalweg.tasks.growing import tokenizer_from
 from thalweg.tasks.reading.text_column import TextColumn
 from thalweg.tasks.reading.text_reader import TextReader
+from thalweg.tasks.settings import Settings
 
 _ROWS = 8192  # whose ids are replaced at a time
 
@@ -55,6 +56,10 @@ class TextDraft:
         for part in _parts(self._draft, train):
             self._words.count(part.values)
         tokenizer, self._table = self._words.finish(settings.vocabulary_size)
+        if settings.start is not None:
+            new = tokenizer
+            tokenizer = tokenizer_from(settings.start.vocabulary, lambda: new, settings.vocabulary_size)
+            self._table = self._words.table(tokenizer)
         return TextReader(settings.normalizer(), tokenizer, None, settings.max_length, settings.spill)
 
     def ids(self, reader: TextReader, texts: TextColumn, rows: np.ndarray) -> Ragged:

@@ -35,6 +35,13 @@ class Labels:
         """Return how many rows have each label, int64 `[labels]`."""
         return counts_of(self.ids, len(self.names))
 
+    def after(self, names: Sequence[str]) -> "Labels":
+        """Return the same labels with ids that count these names first, whether they are there or not."""
+        order = tuple(dict.fromkeys([*names, *self.names]))
+        table = np.array([order.index(name) for name in self.names], dtype=np.int32)
+        ids = Ragged(table[self.ids.values], self.ids.offsets) if isinstance(self.ids, Ragged) else table[self.ids]
+        return dataclasses.replace(self, names=order, ids=ids)
+
     def take(self, rows: np.ndarray) -> "Labels":
         """Return the labels of the rows that are True."""
         ids = self.ids.take(np.flatnonzero(rows)) if isinstance(self.ids, Ragged) else self.ids[rows]

@@ -15,7 +15,8 @@ from thalweg.data.text.features import BagFeatures
 from thalweg.data.text.normalize import Normalizer
 from thalweg.data.text.tokenizer import Tokenizer
 from thalweg.errors import counted
-from thalweg.tasks.base import Settings
+from thalweg.tasks.growing import Growth, grown, tokenizer_from
+from thalweg.tasks.settings import Settings
 
 # Files of a run's folder.
 TOKENIZER, FEATURES = "tokenizer.json", "features.safetensors"
@@ -42,9 +43,10 @@ class TextReader:
     @classmethod
     def fit(cls, texts: Iterable[list[str]], settings: Settings) -> "TextReader":
         """Make a reader from chunks of normalized training texts; features come later, with `fit_features`."""
-        tokenizer = Tokenizer.train(
-            (text for chunk in texts for text in chunk), settings.tokenizer, settings.vocabulary_size
-        )
+        old = None if settings.start is None else settings.start.vocabulary
+        all_texts = (text for chunk in texts for text in chunk)
+        size = settings.vocabulary_size
+        tokenizer = tokenizer_from(old, lambda: Tokenizer.train(all_texts, settings.tokenizer, size), size)
         return cls(settings.normalizer(), tokenizer, None, settings.max_length, settings.spill)
 
     def encode(self, chunks: Iterable[Sequence[str]]) -> Ragged:
@@ -60,6 +62,15 @@ class TextReader:
             self.features = BagFeatures.fit(
                 train, vocabulary_size=self.tokenizer.vocabulary_size, max_bigrams=settings.bigrams
             )
+            if settings.start is not None:
+                self.features = self.features.begun_from(settings.start.reader.features, settings.bigrams)
+
+    def growth(self, old: "TextReader") -> Growth:
+        """Return where the words (and bigrams) of the reader that this one was begun from are."""
+        if self.features is None or old.features is None:
+            return grown("word", old.vocabulary_size, self.vocabulary_size)
+        what = "feature" if len(self.features.bigrams) else "word"
+        return Growth(what, old.vocabulary_size, self.vocabulary_size, self.features.rows_of(old.features))
 
     def columns(self, ids: Ragged, prefix: str = "") -> tuple[dict[str, Any], list[str]]:
         """Return the columns of `Examples` for these ids, and notes about what was cut."""

@@ -78,8 +78,11 @@ class WordReader:
         self._ids: dict[str, int] = {}
 
     @classmethod
-    def fit(cls, counts: Counter[str], settings: Settings) -> "WordReader":
-        """Make a vocabulary of the most frequent words, as written in the training data, and the others' spellings."""
+    def fit(cls, counts: Counter[str], settings: Settings, old: "WordReader | None" = None) -> "WordReader":
+        """Make a vocabulary of the most frequent words, as written in the training data, and the others' spellings.
+
+        An `old` one is kept, and the new words come after its own; its classes of spelling stay the only ones.
+        """
         normalizer = settings.normalizer()
         normalized: Counter[str] = Counter()
         for word, count in counts.items():
@@ -90,6 +93,8 @@ class WordReader:
         # Where hardly a word is rare, as in made-up data, the rarest ones show how to read by spelling.
         num_rare = max(sum(normalized[word] < MIN_COUNT for word in ranked), len(ranked) // 20)
         common, rare = ranked[: len(ranked) - num_rare], ranked[len(ranked) - num_rare :]
+        if old is not None:
+            return cls(normalizer, old.tokenizer.with_words(common, settings.vocabulary_size))
         room = max(0, settings.vocabulary_size - len(SPECIALS))
         classes = spelling_classes(rare, limit=min(MAX_CLASSES, room // 2))
         room -= len(classes)

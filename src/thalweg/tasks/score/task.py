@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, final
 
@@ -27,6 +28,7 @@ from thalweg.heads.squared import Squared
 from thalweg.models.bag import LinearBag
 from thalweg.models.presets import ModelShape
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
+from thalweg.tasks.growing import Growth, grown
 from thalweg.tasks.questions import kind_of
 from thalweg.tasks.reading.numeric import read_numbers
 from thalweg.tasks.reading.saved import reading, write_json
@@ -141,18 +143,32 @@ class Score(AbstractTask):
         if valid is None:
             in_valid = validation_rows(_joint_keys(texts), settings.valid_share, name=source.name)
         _check_variation(numbers[~in_valid], columns["number"], f"the training part of {source.name}")
+        start = settings.started_as(cls)
+        if start is not None and start.is_pair != (len(text_roles) == 2):
+            raise InputError(
+                f"The run to start from scores {'pairs of texts' if start.is_pair else 'single texts'}, and these are "
+                f"{'single texts' if start.is_pair else 'pairs'}; train without --start-from."
+            )
+        if start is not None and start.pairs is not None:  # what two texts share is counted over a fixed vocabulary
+            settings = replace(settings, vocabulary_size=0, bigrams=0)
         reader = TextReader.fit((part for column in texts for part in column.chosen(~in_valid)), settings)
         ids = [reader.encode(column.chosen(~in_valid)) for column in texts]
         reader.fit_features(_joined(ids), settings)
         scaling = Standardizer.fit(numbers[~in_valid][:, None], "standard")
         span = float(numbers[~in_valid].min()), float(numbers[~in_valid].max())
+        if start is not None:
+            scaling, (low, high) = start.scaling, start.span or span
+            span = min(span[0], low), max(span[1], high)
         task = cls(reader, scaling, is_pair=len(text_roles) == 2, span=span)
         shared: np.ndarray | None = None
         if settings.layout == "joint" and task.is_pair:
-            overlap = Overlap.fit(_pairs_of(texts, ~in_valid))
+            kept = None if start is None else start.pairs
+            overlap = Overlap.fit(_pairs_of(texts, ~in_valid)) if kept is None else kept.overlap
             shared = overlap_numbers(overlap, _pairs_of(texts, ~in_valid))
-            task.pairs = PairFeatures.fit(overlap, shared, bags_of(reader, ids), reader.vocabulary_size)
+            task.pairs = kept or PairFeatures.fit(overlap, shared, bags_of(reader, ids), reader.vocabulary_size)
         train, notes = task._examples(ids, shared, numbers[~in_valid], None)
+        if start is not None:
+            notes.insert(0, f"Numbers are scaled as before (mean {scaling.shift[0]:.4g}), so that the weights fit.")
         if valid is None:
             held_out, _ = task._read(texts, in_valid, numbers[in_valid])
             _check_variation(numbers[in_valid], columns["number"], f"the validation part of {source.name}")
@@ -202,6 +218,13 @@ class Score(AbstractTask):
     def _prefixes(self) -> tuple[str, ...]:
         """Of the model's keywords: one for each bag or text that it reads."""
         return tuple(PREFIX[role] for role in self.text_roles) if self.pairs is None else ("",)
+
+    @override
+    def growth(self, old: AbstractTask) -> list[Growth]:
+        assert isinstance(old, Score)
+        if self.pairs is not None:
+            return [grown("feature", self.pairs.num_features, self.pairs.num_features)]
+        return [self.reader.growth(old.reader)]
 
     @override
     def about(self) -> dict[str, str]:

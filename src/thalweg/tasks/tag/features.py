@@ -81,12 +81,15 @@ class WordFeatures:
         return len(self._ids)
 
     @classmethod
-    def fit(cls, words: Counter[str], pairs: Counter[tuple[str, str]]) -> "WordFeatures":
+    def fit(
+        cls, words: Counter[str], pairs: Counter[tuple[str, str]], old: "WordFeatures | None" = None
+    ) -> "WordFeatures":
         """Keep the features that are seen at least twice.
 
         Args:
             words: how often each word occurs.
             pairs: how often each two words follow each other.
+            old: features that keep their ids; new ones come after them.
         """
         counts: Counter[str] = Counter()
         for word, count in words.items():
@@ -101,7 +104,7 @@ class WordFeatures:
                 counts[f"0,1:{name}"] += count
         # In alphabetical order: the same data in another order give the same ids.
         kept = sorted(name for name, count in counts.items() if count >= MIN_COUNT)
-        return cls({name: place for place, name in enumerate([*_ALWAYS, *kept])})
+        return cls({name: place for place, name in enumerate(dict.fromkeys([*(old._ids if old else _ALWAYS), *kept]))})
 
     def encode(self, words: Sequence[str]) -> tuple["array[int]", list[int]]:
         """Return the features of all words, one word after the other, and how many each word has."""

@@ -27,6 +27,7 @@ from thalweg.heads.softmax import Softmax
 from thalweg.models.presets import ModelShape
 from thalweg.models.sparse_linear import transposed
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
+from thalweg.tasks.growing import Growth, grown, names_from
 from thalweg.tasks.questions import kind_of, text_problem
 from thalweg.tasks.reading.labels import unseen
 from thalweg.tasks.reading.saved import reading, write_json
@@ -111,9 +112,14 @@ class Tag(AbstractTask):
                 pairs.update(itertools.pairwise(sentence.words))
         if len(names) < 2:
             raise InputError(f"{source.name}: {one_label(sorted(names), columns['tags'], 'tag')}")
-        features = WordFeatures.fit(counts, pairs) if is_linear else None
-        task = cls(WordReader.fit(counts, settings), sorted(names), settings.max_length, features)
+        start = settings.started_as(cls)
+        old = (None, None, None) if start is None else (start.reader, start.features, start.tags)
+        features = WordFeatures.fit(counts, pairs, old[1]) if is_linear else None
+        tags = names_from(old[2], tuple(sorted(names)))
+        task = cls(WordReader.fit(counts, settings, old[0]), tags, settings.max_length, features)
         task.splitter = Splitter.fit(texts)
+        if start is not None:
+            task.splitter = task.splitter or start.splitter
         lines: list[int] = []
         sentences = task._noted(chosen_sentences(source, columns, chosen, wanted=False), lines)
         train, notes = task._read(source, sentences, settings, keep=0)
@@ -126,6 +132,7 @@ class Tag(AbstractTask):
             held_out, more = task._read(valid, chosen_sentences(valid, columns), settings, keep=MAX_RAW)
             notes += more
         notes += task._constrain(train.ragged("tags"), held_out.ragged("tags"))
+        task.constrained = task.constrained and (start is None or start.constrained)
         return task, Prepared(train, held_out, notes, np.array(lines, dtype=np.int64))
 
     def _constrain(self, *parts: Ragged) -> list[str]:
@@ -194,6 +201,13 @@ class Tag(AbstractTask):
             return [self._tag_ids[tag] for tag in sentence.tags]
         except KeyError as error:
             raise unseen("tag", error.args[0], "in this sentence", self.tags, name, sentence.line) from None
+
+    @override
+    def growth(self, old: AbstractTask) -> list[Growth]:
+        before, after = old.shape(), self.shape()
+        what = "word" if self.features is None else "feature"
+        words = grown(what, before.vocabulary_size, after.vocabulary_size)
+        return [words, grown("tag", before.num_outputs, after.num_outputs)]
 
     @override
     def about(self) -> dict[str, str]:

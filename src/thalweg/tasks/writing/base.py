@@ -14,6 +14,7 @@ from thalweg.data.text.normalize import Normalizer
 from thalweg.data.text.tokenizer import Tokenizer
 from thalweg.heads.base import AbstractHead
 from thalweg.tasks.base import AbstractTask, HeadOptions, Settings
+from thalweg.tasks.growing import tokenizer_from
 from thalweg.tasks.writing.token_head import token_counts, token_head
 
 
@@ -56,4 +57,6 @@ class AbstractWritingTask(AbstractTask):
     def train_tokenizer(cls, texts: Iterable[str], settings: Settings) -> Tokenizer:
         """Return a tokenizer for normalized training texts."""
         min_count = cls.min_pair_count if settings.tokenizer == "bpe" else 1
-        return Tokenizer.train(texts, settings.tokenizer, settings.vocabulary_size, min_count=min_count)
+        old = None if settings.start is None else settings.start.vocabulary
+        size = settings.vocabulary_size
+        return tokenizer_from(old, lambda: Tokenizer.train(texts, settings.tokenizer, size, min_count=min_count), size)

@@ -2,12 +2,14 @@
 
 from collections.abc import Collection
 
+from thalweg import names
 from thalweg.data.columns.facts import as_text
 from thalweg.data.containers.memory import checksum_of_rows
 from thalweg.data.containers.opening import open_any, reading_of
 from thalweg.data.containers.places import OBJECT, checksum_of
 from thalweg.errors import InputError
 from thalweg.tasks.base import AbstractTask, Prepared
+from thalweg.training.folder.build import settings_of
 from thalweg.training.folder.opening import open_as
 from thalweg.training.folder.run import Run
 from thalweg.training.session.reading import read_examples
@@ -39,7 +41,9 @@ def read_again(run: Run) -> tuple[AbstractTask, Prepared]:
         for place in (recipe.data.source, recipe.data.valid)
     )
     assert source is not None
-    task, prepared = read_examples(source, valid, recipe, columns)
+    # What was begun from another run is complete in its own task: begun from that again, it is the same.
+    start = task_in(run) if recipe.run.start_from else None
+    task, prepared = read_examples(source, valid, recipe, columns, start)
     if (len(prepared.train), len(prepared.valid)) != (data["num_train"], data["num_valid"]):
         raise InputError(
             f"{run.folder} was trained on {data['num_train']:,} examples and validated on {data['num_valid']:,}; now "
@@ -47,6 +51,12 @@ def read_again(run: Run) -> tuple[AbstractTask, Prepared]:
             "built-in sets). Train again."
         )
     return task, prepared
+
+
+def task_in(run: Run) -> AbstractTask:
+    """Return the task that a run's folder holds, whether the run has weights yet or not."""
+    kind: type[AbstractTask] = names.task_class(run.recipe.run.task)
+    return kind.load(run.folder, settings_of(run.recipe, run.data["columns"]))
 
 
 def texts_at(run: Run, task: AbstractTask, lines: Collection[int]) -> dict[int, list[str]]:

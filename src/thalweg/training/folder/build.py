@@ -24,15 +24,19 @@ from thalweg.training.steps.feed import Feed
 COMBINED_SHARE = 0.5  # of pretrained vectors in combined targets
 
 
-def settings_of(recipe: Recipe, columns: dict[str, Any], spill: Spill = IN_MEMORY) -> Settings:
-    """Return the data part of a complete recipe as the settings of a task."""
+def settings_of(
+    recipe: Recipe, columns: dict[str, Any], spill: Spill = IN_MEMORY, start: AbstractTask | None = None
+) -> Settings:
+    """Return the data part of a complete recipe as the settings of a task; see `Settings.start`."""
     data, model = recipe.data, recipe.model
+    # The targets of continuous outputs are vectors of the words there are, so that the vocabulary does not grow.
+    is_kept = start is not None and model.head not in ("softmax", names.CHAIN_HEAD)
     return Settings(
         columns=columns,
         valid_share=data.valid_share,
         normalize=data.normalize,
         tokenizer=data.tokenizer,
-        vocabulary_size=data.vocabulary_size,
+        vocabulary_size=0 if is_kept else data.vocabulary_size,
         bigrams=data.bigrams,
         max_length=data.max_length,
         lags=data.lags,
@@ -43,6 +47,7 @@ def settings_of(recipe: Recipe, columns: dict[str, Any], spill: Spill = IN_MEMOR
         class_weights=recipe.training.class_weights,
         threshold=recipe.training.threshold,
         spill=spill,
+        start=start,
     )
 
 

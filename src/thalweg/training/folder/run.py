@@ -37,7 +37,7 @@ RECIPE, HISTORY, METRICS, DATA = "recipe.toml", "history.jsonl", "metrics.json",
 CERTIFICATE, CERTIFICATE_ARRAYS = "certificate.json", "certificate.npz"
 BEFORE_POLISH = "model.before-polish.safetensors"
 WEIGHTS, MANIFEST, CHECKPOINTS, REPORT = "model.safetensors", "manifest.json", "checkpoints", "report.html"
-SELECTION, HELD_OUT = "selection.json", "held-out.safetensors"
+SELECTION, HELD_OUT, START = "selection.json", "held-out.safetensors", "start.safetensors"
 DIAGNOSIS, DIAGNOSIS_PAGE = "diagnosis.json", "diagnosis.html"
 
 _loading = [threading.RLock()]  # of networks, by one thread at a time

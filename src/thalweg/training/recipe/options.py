@@ -136,6 +136,7 @@ class RunSection:
 
     task: Annotated[str, Option(f"Task: {_listed(names.TASKS)}", choices=names.TASKS, compared="fixed", online="")]
     name: Annotated[str, Option("Name of the run's folder", compared="fixed", online="")]
+    start_from: Annotated[str, Option('Run folder whose weights training starts from; "": none', "", compared="fixed")]
     seed: Annotated[int, Option("Random seed of initialization, data order and dropout", 0, SEED, compared="fixed")]
     device: Annotated[str, Option(
         "Device: auto, cpu, cuda, cuda:1 or mps", "auto", compared="fixed", resumed=True

@@ -10,6 +10,7 @@ from typing import Any, final
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from thalweg import names
 from thalweg.data.arrays.batches import KEYS
@@ -22,11 +23,12 @@ from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.folder import run
 from thalweg.training.folder.opening import skipped_rows
 from thalweg.training.folder.resuming import resumed
+from thalweg.training.folder.starting import start_of, started, starting_weights
 from thalweg.training.recipe.complete import complete, without_effect
 from thalweg.training.recipe.recipe import Options, Recipe
 from thalweg.training.session import automatic, pilot, sizing
 from thalweg.training.session.optimizer import known_defaults
-from thalweg.training.session.reading import Opened, open_data, read_examples
+from thalweg.training.session.reading import Opened, from_recipe, open_data, read_examples
 from thalweg.training.steps.device import choose_device
 
 Say = Callable[[str], None]
@@ -61,6 +63,7 @@ class Plan:
     fast: bool  # two steps of everything
     seconds: float | None = None  # how long training is going to take, where that was measured
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # of the recipe of a run that goes on
+    start: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)  # weights of another run; none: initial ones
 
 
 def make_plan(request: Request, say: Say) -> Plan:
@@ -72,13 +75,19 @@ def make_plan(request: Request, say: Say) -> Plan:
         options, changes = going_on.options, going_on.changes
         for note in going_on.notes:
             say(note)
-    opened = _without_auto(open_data(options, say, request.objects))
+    options = from_recipe(options)
+    start = start_of(options, request.resume)
+    hints: Mapping[str, Any] = {}
+    if start is not None and start.run is not None:
+        options, hints = started(options, start.run)
+    opened = _without_auto(open_data(options, say, request.objects, hints=hints))
     known = known_defaults(opened.options)
     recipe = complete(_named(opened.decided), known)
     device = choose_device(recipe.run.device)
     for note in (*opened.notes(), *without_effect(opened.options, known)):
         say(note)
-    task, prepared = read_examples(opened.source, opened.valid, recipe, opened.choice.plain())
+    begun_from = None if start is None else start.task
+    task, prepared = read_examples(opened.source, opened.valid, recipe, opened.choice.plain(), begun_from)
     prepared.notes += _repeated(prepared)
     for note in (*skipped_rows(opened.source, opened.valid), *prepared.notes):
         say(note)
@@ -89,9 +98,24 @@ def make_plan(request: Request, say: Say) -> Plan:
         recipe, _named(opened.decided), task, prepared, is_timed=is_timed, fast=request.fast, say=say
     )
     folder, is_resumed = _find_folder(request, recipe, is_timed, say)
+    weights: Mapping[str, Tensor] = {}
+    if start is not None and not is_resumed:
+        weights, sentence = starting_weights(start, recipe, task, prepared, folder)
+        say(sentence)
     description = _describe(opened, prepared, request.objects)
     return Plan(
-        recipe, task, prepared, device, folder, is_resumed, is_timed, description, request.fast, seconds, changes
+        recipe,
+        task,
+        prepared,
+        device,
+        folder,
+        is_resumed,
+        is_timed,
+        description,
+        request.fast,
+        seconds,
+        changes,
+        weights,
     )
 
 

@@ -81,6 +81,8 @@ def _fill(folder: Path, plan: Plan) -> None:
     (folder / run.RECIPE).write_text(plan.recipe.to_toml(), encoding="utf-8")
     plan.task.save(folder)
     run.write_json(folder / run.DATA, plan.description)
+    if plan.start:
+        checkpoint.save_tensors(folder / run.START, plan.start)
     run.write_manifest(folder, weights=False)
 
 

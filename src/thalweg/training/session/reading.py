@@ -43,13 +43,15 @@ def open_data(
     objects: Mapping[str, AbstractSource] = MappingProxyType({}),
     *,
     to_look: bool = False,
+    hints: Mapping[str, Any] = MappingProxyType({}),
 ) -> Opened:
     """Open the data, and choose the task (`say` takes a sentence about the guess) and the columns.
 
     `objects` are sources that were given in Python, by the names that stand for them in the options.
 
     An InputError tells of a file that cannot be opened, a named column that is missing, or that none fits; and, unless
-    it is only `to_look`, of numbers that can be read in two ways.
+    it is only `to_look`, of numbers that can be read in two ways. `hints` are options that name columns, of which those
+    hold that nobody gave and the file has.
     """
     options, splits = _with_splits(_with_source(options))
     how = reading_of(options)
@@ -58,6 +60,7 @@ def open_data(
         for place in (options["source"], options.get("valid"))
     )
     assert source is not None
+    options = options.with_({name: value for name, value in hints.items() if _fits(name, value, options, source)})
     if splits:
         source.notes[:0] = splits
     if "task" not in options:
@@ -75,21 +78,40 @@ def open_data(
 
 
 def read_examples(
-    source: AbstractSource, valid: AbstractSource | None, recipe: Recipe, columns: dict[str, Any]
+    source: AbstractSource,
+    valid: AbstractSource | None,
+    recipe: Recipe,
+    columns: dict[str, Any],
+    start: AbstractTask | None = None,
 ) -> tuple[AbstractTask, Prepared]:
-    """Return task and examples as a complete recipe says; an InputError tells of rows that the task cannot use."""
+    """Return task and examples as a complete recipe says; an InputError tells of rows that the task cannot use.
+
+    `start` is the task that this one is begun from (see `thalweg.tasks.settings.Settings`).
+    """
     spill = Path(tempfile.mkdtemp(prefix="thalweg-"))
     try:
         kind: type[AbstractTask] = names.task_class(recipe.run.task)
-        return kind.prepare(source, valid, build.settings_of(recipe, columns, Spill(spill)))
+        return kind.prepare(source, valid, build.settings_of(recipe, columns, Spill(spill), start))
     finally:
         shutil.rmtree(spill, ignore_errors=True)  # what is mapped into memory stays readable until it is closed
 
 
+def from_recipe(options: Options) -> Options:
+    """Return the options on top of the recipe file that was named, if one was."""
+    if options.get("source", "").endswith(".toml"):
+        return on_top(read_options(options["source"]), options.with_(source=None))
+    return options
+
+
+def _fits(name: str, value: Any, given: Options, source: AbstractSource) -> bool:
+    """Whether a column that was read before is to be read again: nobody said otherwise, and the file has it."""
+    wanted = value if isinstance(value, tuple) else (value,)
+    return bool(value) and name not in given and set(wanted) <= set(source.columns)
+
+
 def _with_source(options: Options) -> Options:
     """Return the options on top of the recipe file that was named, if one was, and with a source."""
-    if options.get("source", "").endswith(".toml"):
-        options = on_top(read_options(options["source"]), options.with_(source=None))
+    options = from_recipe(options)
     if "source" not in options:
         task = options.get("task", next(iter(names.TASKS)))
         return options.with_(source=names.task_spec(task).sample, task=task)

@@ -20,6 +20,7 @@ from thalweg.training.folder.run import (
     HELD_OUT,
     RECIPE,
     SELECTION,
+    START,
     WEIGHTS,
     NewFolder,
     Run,
@@ -88,6 +89,8 @@ class Session:
         self.stepper = stepper_for(self.optimizer, clip=clip.gradient, clip_update=clip.update)
         mode = "max" if task.selects_by[1] == "higher" else "min"
         self.schedule: LRScheduler = optimizer.build_schedule(recipe, self.optimizer, self.total_steps, mode)
+        if (self.run.folder / START).is_file():  # the weights of another run, as they fit this one
+            self._put(START)
         self.put_measured()
 
     def feed_on(self, examples: Examples) -> Feed:

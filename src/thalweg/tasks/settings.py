@@ -1,0 +1,62 @@
+"""What a recipe says about reading data, as plain values for a task."""
+
+import dataclasses
+from typing import Any, TypeVar, final
+
+from thalweg.data.arrays.ragged import IN_MEMORY, Spill
+from thalweg.data.text.normalize import Normalizer
+
+_Task = TypeVar("_Task")
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What the data part of a recipe says, as plain values (see `thalweg.training.recipe.options.DataSection`).
+
+    Args:
+        columns: role -> column name, as chosen (such as `{"text": "review", "label": "stars"}`). A forecast has a list
+            under "series". Several labels in one field have "separator", and any number of labels "multilabel": True.
+        valid_share: fraction held out for validation when there is no validation file.
+        normalize: steps of text normalization.
+        tokenizer: kind of tokenizer.
+        vocabulary_size: maximum vocabulary size.
+        bigrams: maximum number of bigrams among the features of the layouts "bag" and "joint".
+        max_length: longest sequence in tokens.
+        lags: past values that a forecast sees; 0: the task chooses.
+        scaling: scaling of numeric columns.
+        gaps, day_first: see the options of these names; None: the column decides what 01/02/2024 means.
+        layout: how the model reads its input: "bag", "joint" (a pair of texts is one bag), "padded", "window",
+            "causal", "translate", "differences" or "features" (of each word).
+        class_weights: what labels of whole texts count in the training loss: "none" or "balanced".
+        threshold: probability from which a label is given, as text; "auto": validation data choose it; "": as usual.
+        spill: where arrays of ids go that are too large for memory.
+        start: the task of the run that training starts from: its entries come first, and its scaling is kept; None: all
+            is learned from the data.
+    """
+
+    columns: dict[str, Any]
+    valid_share: float
+    normalize: tuple[str, ...]
+    tokenizer: str
+    vocabulary_size: int
+    bigrams: int
+    max_length: int
+    lags: int
+    scaling: str
+    layout: str
+    class_weights: str = "none"
+    threshold: str = ""
+    gaps: str = "auto"
+    day_first: bool | None = None
+    spill: Spill = IN_MEMORY
+    start: Any = None
+
+    def normalizer(self) -> Normalizer:
+        """Return the steps of text normalization."""
+        return Normalizer(self.normalize)
+
+    def started_as(self, kind: type[_Task]) -> _Task | None:
+        """Return the task that training starts from, which is of this kind; None where there is none."""
+        assert self.start is None or isinstance(self.start, kind)
+        return self.start
