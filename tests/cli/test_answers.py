@@ -366,3 +366,36 @@ def test_every_task_has_a_page_about_a_file(evaluate, tmp_path, kind):
     assert found["num_rows"] > 0
     assert key is None or all({"precision", "recall", "f1", "support"} <= set(row) for row in found[key])
     assert f"{kind} on {name}" in (tmp_path / "page.html").read_text()
+
+
+def test_files_are_read_with_the_header_and_format_of_the_training_data(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    rows = [f"{'good' if i % 2 else 'bad'} film {i},{'yes' if i % 2 else 'no'}\n" for i in range(60)]
+    (tmp_path / "a.dat").write_text("".join(rows))
+    (tmp_path / "b.dat").write_text("".join(row.replace("film", "book") for row in rows))
+    names = ["--text-column", "column1", "--label-column", "column2", "--kind", "csv", "--header", "no"]
+    for arguments, expected in [
+        (["train", "a.dat", *names, "--fast", "--out", "r", "--name", "x"], ""),
+        (["evaluate", "r/x", "b.dat", "--json"], '"num_rows": 60'),
+        (["predict", "r/x", "--file", "b.dat", "--json"], '"line": 60'),
+        (["certify", "r/x", "--test", "b.dat", "--seconds", "5", "--json"], "of 60 examples of b.dat"),
+        (["certify", "r/x", "--test", "b.dat", "--header", "no", "--kind", "csv", "--seconds", "5", "--json"], ""),
+    ]:
+        with pytest.raises(SystemExit) as stop:
+            command_line(arguments)
+        out, err = capfd.readouterr()
+        assert stop.value.code == 0, err
+        assert expected in out, out
+    with pytest.raises(SystemExit, match="2"):
+        command_line(["certify", "r/x", "--header", "no"])
+    assert "give one with --test" in capfd.readouterr().err
+
+
+def test_empty_lines_of_one_column_are_told_with_the_answers(runs, tmp_path, capfd):
+    path = tmp_path / "one.csv"
+    path.write_text("text\nfine\n\nbad\n")
+    with pytest.raises(SystemExit, match="0"):
+        command_line(["predict", str(runs["classify"]), "--file", str(path), "--json"])
+    out, err = capfd.readouterr()
+    assert [json.loads(line)["line"] for line in out.splitlines()] == [2, 4]
+    assert "an empty line in a table of one column is left out (1 row, line 3)" in err

@@ -10,7 +10,7 @@ from typing import Any, Final, final
 from thalweg import names
 from thalweg.cli.output import CsvTable, print_json, print_lines
 from thalweg.data.columns.choice import existing
-from thalweg.data.containers.opening import open_any, reading_of
+from thalweg.data.containers.opening import open_any, reading_like, reading_of
 from thalweg.data.files.arriving import arriving_lines
 from thalweg.data.files.base import AbstractSource, BadRow, Row
 from thalweg.errors import InputError, counted
@@ -105,6 +105,7 @@ def predict_and_show(
         task.table_columns(shape.top),
         lambda answer: task.table_rows(answer, shape.top),
     )
+    named = named if file is None else reading_like(vars(run.recipe.data), str(file), named)
     source = None if file is None else open_any(file, **reading_of({**named, "skip_bad_rows": True}))
     if source is None:
         questions = _typed(arguments, lambda text: task.parse_input(text, length))
@@ -184,6 +185,8 @@ def _show(
                 )
                 beside = "".join(f"{value}\t" for value in row.values()) if kept else ""
                 print_lines([f"{beside}{lines[0]}", *lines[1:]])
+    for remark in source.remarks if source is not None else ():
+        say(remark)
     if not num_failed:
         return 0
     listed = "; ".join(failed) + ("; ..." if num_failed > len(failed) else "")

@@ -2,8 +2,9 @@
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from rich.table import Table
@@ -52,6 +53,7 @@ def certify_and_show(
     quiet: bool,
     test: Path | None = None,
     risk: bool = False,
+    reading: Mapping[str, Any] = MappingProxyType({}),
     begin: float | None = None,
 ) -> int:
     """Certify a run, write certificate and report, print the interval, and return the exit code.
@@ -64,7 +66,7 @@ def certify_and_show(
     drawing = float(run.result.get("report_seconds", 0.0)) if report else 0.0
     kept = RESERVE * seconds + (drawing if drawing < FOR_REPORT * seconds else 0.0)
     clock = Clock(seconds, begin, reserve=kept)
-    opened = open_run(run, say, test)
+    opened = open_run(run, say, test, reading)
     notes = []
     if polish:
         say("Polishing the output layer.")

@@ -18,6 +18,7 @@ from thalweg.cli.complaints import misplaced, sentence
 from thalweg.cli.options import (
     ComparedOptions,
     DataOptions,
+    FormatOptions,
     ModelOptions,
     ReadOptions,
     RunOptions,
@@ -310,6 +311,7 @@ def certify(
     seconds: Annotated[float, Parameter(converter=duration)] = 20.0,
     polish: bool = False,
     test: Path | None = None,
+    data: Annotated[FormatOptions | None, _flattened] = None,  # type: ignore[valid-type]
     risk: Flag = False,
     report: bool = True,
     json: bool = False,
@@ -325,6 +327,7 @@ def certify(
         folder: The run's folder, such as runs/docstrings.
         seconds: Time budget for the whole command, but for --test and --risk.
         polish: Put the best head for these features into the run; the previous weights are kept.
+        data: .
         test: Held-out file that nothing was chosen by, for the error on new data; else the validation examples.
         risk: Also train on half of the rows and bound the error on new data by the other half. That takes about as long
             as training the run did, and is not within --seconds.
@@ -332,11 +335,12 @@ def certify(
         json: Print the interval as one JSON object on standard output.
         quiet: Print nothing but errors.
     """
-    begin = time.perf_counter()
-    say = _speaker(Terminal(stderr=True), quiet)
-    return load("thalweg.cli.certificates:certify_and_show")(
-        folder, seconds, say, polish=polish, report=report, as_json=json, quiet=quiet, test=test, risk=risk, begin=begin
-    )
+    asked: dict[str, Any] = {"begin": time.perf_counter(), "polish": polish, "report": report, "as_json": json}
+    asked |= {"quiet": quiet, "test": test, "risk": risk, "reading": dict(to_options((), data))}
+    if asked["reading"] and test is None:
+        raise InputError("--kind and --header say how a test file is read; give one with --test.")
+    show = load("thalweg.cli.certificates:certify_and_show")
+    return show(folder, seconds, _speaker(Terminal(stderr=True), quiet), **asked)
 
 
 @app.command

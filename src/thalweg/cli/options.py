@@ -65,6 +65,7 @@ def _annotated(option: Option, group: Group) -> Any:
 RunOptions = section_options("run")
 DataOptions = section_options("data")
 ReadOptions = section_options("data", only=READING)
+FormatOptions = section_options("data", only=("kind", "header"))
 ModelOptions = section_options("model")
 TrainingOptions = section_options("training")
 ComparedOptions = section_options(

@@ -52,6 +52,16 @@ def test_json_objects_have_the_keys_that_they_have():
     assert [row.line for row in stream.bad_rows] == [5, 6, 7, 8]
 
 
+def test_objects_inside_of_rows_are_read_as_in_files():
+    content = b'{"t":{"en":"a","x":{"y":1}},"l":1}\n{"t":{"en":"b"},"spans":[{"start":0}],"l":2,"tags":["p","q"]}\n'
+    stream = open_stream(io.BytesIO(content))
+    assert [dict(zip(one.columns, (v[0] for v in one.values), strict=True)) for one in stream.chunks()] == [
+        {"t.en": "a", "t.x.y": 1, "l": 1},
+        {"t.en": "b", "l": 2, "tags": ["p", "q"]},
+    ]
+    assert stream.remarks == ["standard input: lists of objects inside of a row are left out (1 row, line 2)."]
+
+
 def test_a_first_object_that_cannot_be_read_is_a_bad_row():
     stream = open_stream(io.BytesIO(b'{broken\n{"a":1}\n'))
     assert [row.values for row in stream.rows()] == [(1,)]

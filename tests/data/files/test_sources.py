@@ -53,6 +53,20 @@ GOOD = {
     "unnamed column": ("a.csv", ",text\n0,fine\n", "csv", ("column1", "text"), [("0", "fine")]),
     "byte-order mark": ("a.csv", b"\xef\xbb\xbftext,label\nfine,1\n", "csv", ("text", "label"), [("fine", "1")]),
     "utf-16": ("a.csv", "text,label\ngrün,1\n".encode("utf-16"), "csv", ("text", "label"), [("grün", "1")]),
+    "utf-16 without mark": (
+        "a.csv",
+        "text,label\nfine,1\n".encode("utf-16-le"),
+        "csv",
+        ("text", "label"),
+        [("fine", "1")],
+    ),
+    "utf-16 without mark, big end": (
+        "a.txt",
+        "gr\u00fcn\nrot\n".encode("utf-16-be"),
+        "text",
+        ("text",),
+        [("gr\u00fcn",), ("rot",)],
+    ),
     "utf-16 big end": (
         "a.csv",
         b"\xfe\xff" + "text,label\n😀,1\n".encode("utf-16-be"),
@@ -212,7 +226,11 @@ BAD = {
     "cut utf-8": ("a.csv", "text,label\nfine,ü".encode()[:-1], "line 2: expected UTF-8 text, got the byte 0xc3"),
     "odd utf-16": ("a.csv", "text,label\nfine,1\n".encode("utf-16") + b"x", "line 3: expected UTF-16 text"),
     "nul": ("a.csv", "text,label\nfine,1\na\0b,1\n", "line 3: found a NUL byte"),
-    "utf-16 without mark": ("a.csv", "text,label\nfine,1\n".encode("utf-16-le"), "line 1: found a NUL byte"),
+    "utf-16 without mark, in doubt": (
+        "a.csv",
+        "text,label\n\u4e2d,1\n".encode("utf-16-le"),
+        "line 1: found a NUL byte",
+    ),
     "ragged": (
         "a.csv",
         "text,label\nfine,1\nbad\nfine,1,2\n",
@@ -460,6 +478,20 @@ def test_lines_split_anywhere_by_the_blocks_are_whole(tmp_path):
         source = open_source(path, max_line_length=max_line_length)
         assert values(source) == [(f"grün {i} 😀", str(i)) for i in range(300)]
         assert source.num_bad_rows == 0
+
+
+def test_utf_16_without_its_mark_is_told(tmp_path):
+    note = "Every second byte is zero, so the file is read as UTF-16 without a byte-order mark."
+    assert note in open_source(write(tmp_path, "a.csv", "text,label\nfine,1\n".encode("utf-16-le"))).notes
+    assert note not in open_source(write(tmp_path, "b.csv", "text,label\nfine,1\n".encode("utf-16"))).notes
+
+
+def test_empty_lines_of_a_table_with_one_column_are_told(tmp_path):
+    source = open_source(write(tmp_path, "a.csv", "text\none\n\ntwo\n\n"))
+    assert [row.values for row in source.rows()] == [("one",), ("two",)]
+    assert source.remarks == [
+        f"{source.name}: an empty line in a table of one column is left out (2 rows, lines 3, 5)."
+    ]
 
 
 def test_every_kind_can_be_forced(tmp_path):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from thalweg.data.containers.opening import reading_like
 from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
 from thalweg.training.folder.opening import open_as, skipped_rows, with_numbers
@@ -19,6 +20,14 @@ def test_rows_that_cannot_be_used_are_told(tmp_path):
         f"{path}: 2 rows cannot be used, left out (line 3: expected a number in column 'score', got 'high'; line 4: "
         "expected a number in column 'score', got an empty value ('')).",
     ]
+
+
+def test_another_file_is_read_as_the_training_data_were_unless_options_say_otherwise():
+    trained = {"source": "a.dat", "kind": "csv", "header": "no", "skip_bad_rows": True, "lags": 3}
+    assert reading_like(trained, "b.dat.gz", {}) == {"kind": "csv", "header": "no"}
+    assert reading_like(trained, "b.jsonl", {"text_column": "x"}) == {"text_column": "x", "header": "no"}
+    assert reading_like(trained, "b.dat", {"kind": "tsv", "header": "yes"}) == {"kind": "tsv", "header": "yes"}
+    assert reading_like(trained, [{"text": "a"}], {}) == {}
 
 
 def test_a_forecast_reads_numbers_as_its_training_data_wrote_them(tmp_path):

@@ -8,6 +8,7 @@ from thalweg.data.builtin.catalog import SAMPLES
 from thalweg.data.containers.memory import source_of
 from thalweg.data.containers.places import OBJECT, is_there
 from thalweg.data.files.base import AbstractSource
+from thalweg.data.files.detection import suffix_of
 from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
 
@@ -57,6 +58,28 @@ def reading_of(options: Mapping[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in options.items() if name in _READING and value}
     given |= {"header": given["header"] == "yes"} if "header" in given else {}
     return given | ({"skip_bad_rows": True} if options.get("skip_bad_rows") else {})
+
+
+def reading_like(trained: Mapping[str, Any], data: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options of reading another file: those given, and for the others those of the training data.
+
+    The format counts for files of the same ending only.
+
+    Args:
+        trained: the options of a run's data, with its `source`.
+        data: the other file, or data in memory, which need none.
+        given: options that were named for it.
+
+    Example:
+        >>> trained = {"source": "a.dat", "kind": "csv", "header": "no"}
+        >>> reading_like(trained, "b.dat", {"header": ""}), reading_like(trained, "b.jsonl", {"header": "yes"})
+        ({'header': 'no', 'kind': 'csv'}, {'header': 'yes'})
+    """
+    if not isinstance(data, str | Path):
+        return dict(given)
+    is_same = suffix_of(Path(data)) == suffix_of(Path(str(trained.get("source", ""))))
+    own = {name: trained.get(name) for name in _READING if name != "kind" or is_same}
+    return {**given, **{name: value for name, value in own.items() if value and not given.get(name)}}
 
 
 def is_sample(name: str) -> bool:

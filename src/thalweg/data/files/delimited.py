@@ -17,6 +17,7 @@ from thalweg.errors import InputError
 # A line after the last one. NUL bytes never come through the line reader, so a field that ends with this one is a
 # quoted field that was never closed.
 _AFTER_LAST: Final = "\0end"
+EMPTY_LINE: Final = "an empty line in a table of one column is left out"
 REPEATED_HEADER: Final = "the header comes again, left out"
 
 
@@ -102,6 +103,8 @@ class Table:
             elif len(row) == num_columns < width:
                 good_lines.append(line)
                 good_rows.append([*row, ""])
+            elif not row and width == num_columns == 1:
+                bad.leave_out(line, EMPTY_LINE)
             elif row and (len(row) > 1 or row[0].strip()):
                 bad.add(line, f"expected {num_columns} columns, got {len(row)}")
         return good_lines, good_rows

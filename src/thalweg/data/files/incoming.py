@@ -13,6 +13,7 @@ from thalweg.data.files.base import AbstractSource, BadRows, Chunk, Row
 from thalweg.data.files.delimited import REPEATED_HEADER
 from thalweg.data.files.jsonl import decoded
 from thalweg.data.files.lines import MAX_LINE_LENGTH
+from thalweg.data.files.nested.records import flattened, holds_objects, unwrapped
 from thalweg.data.files.table.dialect import separator_line
 from thalweg.data.files.table.header import read_header
 from thalweg.errors import InputError
@@ -163,9 +164,18 @@ def _objects(lines: Iterator[tuple[int, str]], bad: BadRows) -> Iterator[tuple[i
     for line, text in lines:
         row = decoded(text)
         if isinstance(row, dict) and row:
-            yield line, row
+            yield line, _plain(row, line, bad)
         elif row is not None:
             bad.add(line, "the JSON object is empty" if isinstance(row, dict) else row)
+
+
+def _plain(row: dict[str, Any], line: int, bad: BadRows) -> dict[str, Any]:
+    """The object with dotted names in place of the objects inside of it, as in files; lists of objects are left out."""
+    flat = flattened(unwrapped(row))
+    held = [key for key, value in flat.items() if holds_objects(value)]
+    if held:
+        bad.leave_out(line, "lists of objects inside of a row are left out")
+    return {key: value for key, value in flat.items() if key not in held} if held else flat
 
 
 def _table_stream(

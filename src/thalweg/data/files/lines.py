@@ -18,6 +18,8 @@ from thalweg.errors import InputError
 MAX_LINE_LENGTH: Final = 10_000_000  # characters
 BLOCK_SIZE: Final = 1 << 20  # bytes
 
+_MIN_UNMARKED: Final = 8  # bytes by which UTF-16 is known without its mark
+
 type_of_decoder = Callable[[bytes, str, bool], tuple[str, int]]
 
 # The longer byte-order marks first: that of UTF-32 begins with that of UTF-16.
@@ -48,17 +50,18 @@ class LineReader:
     r"""The regular file `path` as blocks of whole lines, from the beginning as often as wanted.
 
     Compressed files (xz, gzip, bzip2, zstd) are recognized by their content; `path` may be a file inside an archive,
-    such as `data.zip#train.csv`. The text is UTF-8, or UTF-16 or UTF-32 with a
-    byte-order mark. Every line end becomes ``"\n"``. A line of more than `max_line_length` characters is never held in
-    memory as a whole: it is counted as bad and an empty line stands in its place, so that line numbers stay right; with
-    `skip_bad_rows` the same goes for a line with a NUL byte, which is an error otherwise. Raises `InputError` when the
-    file is missing, a folder, unreadable, or no text.
+    such as `data.zip#train.csv`. The text is UTF-8, or UTF-16 or UTF-32 with a byte-order mark, or UTF-16 without one
+    where every second byte is zero. Every line end becomes ``"\n"``. A line of more than `max_line_length` characters
+    is never held in memory as a whole: it is counted as bad and an empty line stands in its place, so that line numbers
+    stay right; with `skip_bad_rows` the same goes for a line with a NUL byte, which is an error otherwise. Raises
+    `InputError` when the file is missing, a folder, unreadable, or no text.
     """
 
     def __init__(self, path: Path, *, max_line_length: int = MAX_LINE_LENGTH, skip_bad_rows: bool = False) -> None:
         self.path = path
         self.max_line_length = max_line_length
         self.skip_bad_rows = skip_bad_rows
+        self.is_unmarked = False  # whether the text is UTF-16 without a byte-order mark, which its first block shows
         self._file, self._part = part_of(path)
         try:
             mode = self._file.stat().st_mode
@@ -146,6 +149,9 @@ class LineReader:
                     if block.startswith(mark):
                         name, decode, block, position = mark_name, mark_decode, block[len(mark) :], len(mark)
                         break
+                else:
+                    name, decode = _without_mark(block) or (name, decode)
+                    self.is_unmarked = name != "UTF-8"
             data = pending + block
             try:
                 text, used = decode(data, "strict", not block)
@@ -218,6 +224,16 @@ class LineReader:
                 f"{self.path}: reading zstd needs pyarrow; install it with pip install 'thalweg[files]', or unpack it."
             ) from None
         return cast(BinaryIO, pa.CompressedInputStream(self._packed(), "zstd"))
+
+
+def _without_mark(block: bytes) -> tuple[str, type_of_decoder] | None:
+    """UTF-16 whose first block holds nothing but characters of Latin-1, which leaves no doubt; None for the rest."""
+    even, odd = block[::2], block[1::2]
+    if len(block) < _MIN_UNMARKED or (even.count(0) and odd.count(0)):
+        return None
+    if odd.count(0) == len(odd):
+        return "UTF-16", codecs.utf_16_le_decode
+    return ("UTF-16", codecs.utf_16_be_decode) if even.count(0) == len(even) else None
 
 
 def _why(error: BaseException) -> str:

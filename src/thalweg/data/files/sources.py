@@ -127,7 +127,7 @@ def open_source(
     name = str(path)
     if kind == "tmx" or (kind is None and is_memory(path, lines.beginning())):  # whose lines may have any length
         memory, notes = open_memory(name, lines, max_line_length)
-        return FileSource(name, "tmx", memory.columns, notes, lines, memory.parse)
+        return FileSource(name, "tmx", memory.columns, [*notes, *_unmarked(lines)], lines, memory.parse)
     bad = BadRows(name, skip=True)
     sample, is_whole = _sample(lines, bad)
     if not sample.strip("\n") and kind in (None, "json") and lines.beginning().lstrip()[:1] in ("[", "{"):
@@ -157,7 +157,11 @@ def open_source(
         form, more = open_labeled_lines(name, sample)
     else:
         form, more = _PlainText(), []
-    return FileSource(name, kind, form.columns, notes + more, lines, form.parse)
+    return FileSource(name, kind, form.columns, [*notes, *more, *_unmarked(lines)], lines, form.parse)
+
+
+def _unmarked(lines: LineReader) -> list[str]:
+    return ["Every second byte is zero, so the file is read as UTF-16 without a byte-order mark."] * lines.is_unmarked
 
 
 def _sample(lines: LineReader, bad: BadRows) -> tuple[str, bool]:

@@ -2,8 +2,9 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, final
 
 import numpy as np
@@ -14,7 +15,7 @@ from thalweg.certificates.certificate.interval import Interval
 from thalweg.certificates.certificate.ladder import ladder_section
 from thalweg.certificates.levels import Groups, certify_objective
 from thalweg.data.arrays.equal import Prefixes
-from thalweg.data.containers.opening import open_any
+from thalweg.data.containers.opening import open_any, reading_like, reading_of
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.objective import Objective
@@ -100,13 +101,16 @@ class Opened:
     task: AbstractTask
     prepared: Prepared
     test: Path | None = None  # a file that nothing was chosen by, for the level about new data
+    reading: Mapping[str, Any] = dataclasses.field(
+        default_factory=dict
+    )  # options of how it is read; for others the run's own
 
     def certified(self, clock: Clock, say: Say) -> Certified:
         """Certify the run's weights as they are now."""
         recipe = self.run.recipe
         objective, view = training_objective(recipe, self.task, self.trained, self.run.model, self.run.head)
         # First, because it takes little and is what most people ask for.
-        new = level_or_reason(self.run, self.task, self.prepared, self.test, clock)
+        new = level_or_reason(self.run, self.task, self.prepared, self.test, clock, self.reading)
         interval = certify_objective(
             objective, view, clock=clock, notes=notes_of(recipe), about=self.task.about(), say=say
         )
@@ -118,15 +122,20 @@ class Opened:
         return self.prepared.with_validation() if self.run.is_refitted else self.prepared
 
 
-def open_run(run: Run, say: Say = lambda sentence: None, test: Path | None = None) -> Opened:  # noqa: ARG005
+def open_run(
+    run: Run,
+    say: Say = lambda sentence: None,  # noqa: ARG005
+    test: Path | None = None,
+    reading: Mapping[str, Any] = MappingProxyType({}),
+) -> Opened:
     """Read a run's data again; it raises what `certify` does."""
     if not (run.finished and (run.folder / WEIGHTS).is_file()):
         raise InputError(f"{run.folder} has no weights to certify yet; repeat its `thalweg train` command.")
     if test is not None:
-        open_any(test)
+        open_any(test, **reading_of(reading_like(vars(run.recipe.data), test, reading)))
         require_untouched(run, test)
     say("Rereading the training data.")
-    return Opened(run, *read_again(run), test)
+    return Opened(run, *read_again(run), test, reading)
 
 
 def certify_run(

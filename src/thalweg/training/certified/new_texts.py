@@ -18,7 +18,7 @@ from thalweg.data.arrays.batches import KEYS, Examples
 from thalweg.data.arrays.equal import one_of_each
 from thalweg.data.arrays.split import text_keys
 from thalweg.data.columns.facts import as_text
-from thalweg.data.containers.opening import open_any, reading_of
+from thalweg.data.containers.opening import open_any, reading_like, reading_of
 from thalweg.data.containers.places import checksum_of, checksums_of
 from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError
@@ -42,7 +42,12 @@ SHARE = "accuracy"  # the metric that must be a plain share of independent examp
 
 
 def level_or_reason(
-    run: Run, task: AbstractTask, prepared: Prepared, test: Path | None, clock: Clock
+    run: Run,
+    task: AbstractTask,
+    prepared: Prepared,
+    test: Path | None,
+    clock: Clock,
+    reading: Mapping[str, Any] = MappingProxyType({}),
 ) -> Certificate | str:
     """Return the level about new data, or the reason why there is none.
 
@@ -53,7 +58,7 @@ def level_or_reason(
     try:
         if test is None:
             clock.require(expected_seconds(run, task, prepared.valid), "Evaluating the validation examples")
-        return new_texts_level(run, task, prepared, test)
+        return new_texts_level(run, task, prepared, test, reading)
     except InputError as error:
         if test is not None:
             raise
@@ -76,8 +81,14 @@ def require_untouched(run: Run, test: Path) -> None:
         )
 
 
-def new_texts_level(run: Run, task: AbstractTask, prepared: Prepared, test: Path | None) -> Certificate:
-    """Return the level about new data.
+def new_texts_level(
+    run: Run,
+    task: AbstractTask,
+    prepared: Prepared,
+    test: Path | None,
+    reading: Mapping[str, Any] = MappingProxyType({}),
+) -> Certificate:
+    """Return the level about new data; `reading` are options of how the test file is read, else as the run's own.
 
     Examples of a test file whose texts the model was trained on or chosen by are left out, and those of a validation
     file whose texts it was trained on. What is the same is the text, not what the model sees of it: texts of unknown
@@ -90,7 +101,8 @@ def new_texts_level(run: Run, task: AbstractTask, prepared: Prepared, test: Path
     file: dict[str, str | int] = {"file": "", "sha256": ""}
     if test is not None:
         require_untouched(run, test)
-        given, _ = task.examples(open_as(str(test), task.name, run.data["columns"]), run.data["columns"])
+        how = reading_of(reading_like(vars(run.recipe.data), test, reading))
+        given, _ = task.examples(open_as(str(test), task.name, run.data["columns"], **how), run.data["columns"])
         examples = without(given, prepared.train, prepared.valid)
         if not len(examples):
             raise InputError(f"All examples of {test} are among those that {run.folder} was trained on or chosen by.")
@@ -159,7 +171,7 @@ def num_repeated(run: Run, data: Any, named: Mapping[str, Any] = MappingProxyTyp
 
     how = reading_of(vars(given))
     known = [keys(open_any(name, **how)) for name in (given.source, given.valid) if name]
-    source, found = open_for(run.task, columns, data, named, skip_bad_rows=True)
+    source, found = open_for(run.task, columns, data, named, vars(given), skip_bad_rows=True)
     return int(np.isin(keys(source, found.columns), np.concatenate(known)).sum())
 
 

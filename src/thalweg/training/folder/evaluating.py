@@ -5,6 +5,7 @@ import datetime as dt
 import importlib.metadata
 import re
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -16,7 +17,7 @@ from thalweg.data.arrays.batches import Examples
 from thalweg.data.columns.choice import Choice
 from thalweg.data.columns.reading import ReadSource, read_as
 from thalweg.data.containers.memory import is_data, source_of
-from thalweg.data.containers.opening import open_any, reading_of
+from thalweg.data.containers.opening import open_any, reading_like, reading_of
 from thalweg.heads.base import AbstractHead
 from thalweg.report.page import Report
 from thalweg.tasks.base import AbstractTask, Prepared
@@ -29,17 +30,25 @@ _OF_TRAINING: Final = re.compile(r"\b[Vv]alidation ")  # sections of a task spea
 
 
 def open_for(
-    task: AbstractTask, trained: Mapping[str, Any], data: Any, named: Mapping[str, Any], *, skip_bad_rows: bool
+    task: AbstractTask,
+    trained: Mapping[str, Any],
+    data: Any,
+    named: Mapping[str, Any],
+    own: Mapping[str, Any] = MappingProxyType({}),
+    *,
+    skip_bad_rows: bool,
 ) -> tuple[ReadSource, Found]:
     """Open labeled data as a run reads them: the source, and where its columns are.
 
-    `trained` are the columns of the training data, `named` the options that say how this file is read.
+    `trained` are the columns of the training data, `named` the options that say how this file is read,
+    and `own` those of the training data, which count where none is named.
     """
     known = names.task_columns(task.name)
     if is_data(data):
         source = source_of(data, skip_bad_rows=skip_bad_rows)
     else:
-        source = open_any(data, **reading_of({**named, "skip_bad_rows": skip_bad_rows}))
+        how = {**reading_like(own, data, named), "skip_bad_rows": skip_bad_rows}
+        source = open_any(data, **reading_of(how))
     roles = [role for role in known.roles if role in task.inputs or role not in known.optional]
     found = find_columns(task.name, trained, source, named, roles)
     return read_as(source, known, Choice.of_plain(task.name, found.columns), skip_bad_rows=skip_bad_rows), found

@@ -242,7 +242,8 @@ class Run:
         task, model, head = self._load()
         task = task if threshold is None else task.with_threshold(threshold)
         _, autocast = choose_precision(self.recipe.run.precision, choose_device("cpu"))
-        source, columns = open_for(task, self.data["columns"], data, named, skip_bad_rows=skip_bad_rows)
+        own = vars(self.recipe.data)
+        source, columns = open_for(task, self.data["columns"], data, named, own, skip_bad_rows=skip_bad_rows)
         found, examples = evaluate_rows(task, (model, head), source, columns, skipped_rows, autocast=autocast)
         if report is not None:
             name = f"{self.folder.name} on {short_name(source.name)}"

@@ -86,7 +86,7 @@ class Layout:
         flat = self._flat(record)
         values = [flat.get(name) for name in self.plain]
         for name, value in zip(self.plain, values, strict=True):
-            if _holds_objects(value):
+            if holds_objects(value):
                 bad.add(line, f"{name!r} holds objects, and plain values in the rows before")
                 return None
         for special in self.specials:
@@ -119,7 +119,7 @@ def layout_of(name: str, records: Sequence[Record]) -> tuple[Layout, list[str]]:
     keys = list(dict.fromkeys(key for record in flat for key in record))
     is_nested = bool(scored) or any(isinstance(value, dict) for record in records for value in record.values())
     specials, notes, used = _specials(name, keys, flat, scored)
-    left_out = [key for key in keys if key not in used and any(_holds_objects(record.get(key)) for record in flat)]
+    left_out = [key for key in keys if key not in used and any(holds_objects(record.get(key)) for record in flat)]
     made = tuple(column for one in specials for column in one.columns)
     plain = tuple(key for key in keys if key not in {*used, *left_out, *made})
     is_nested = is_nested or bool(specials) or bool(left_out)
@@ -174,14 +174,14 @@ def _specials(
     return specials, notes, used
 
 
-def _holds_objects(value: Any) -> bool:
+def holds_objects(value: Any) -> bool:
     """Whether a value has objects where a column has plain values."""
     return any(isinstance(one, dict) for one in (value if isinstance(value, list) else [value]))
 
 
 def _has_objects(values: list[Any]) -> bool:
     kinds = set(map(type, values))
-    return dict in kinds or (list in kinds and any(map(_holds_objects, values)))
+    return dict in kinds or (list in kinds and any(map(holds_objects, values)))
 
 
 # Labels with scores: {"cats": {"GOOD": 1.0, "BAD": 0.0}}.
