@@ -38,7 +38,7 @@ def of_pairs(facts: Sequence[ColumnFacts]) -> str:
     """Return why texts are not sides of a translation: one is called the answer, or a column holds objects."""
     answers = [one for one in facts if one.num_values and not _is_side(one)]
     answers = [one for one in answers if is_called_answer(one) or _is_unfit_label(one)]
-    return _no_answer(answers) or _objects(facts) or _labels_beside(facts)
+    return _no_answer(answers) or _objects(facts) or _preferred(facts) or _labels_beside(facts)
 
 
 def of_labels(facts: Sequence[ColumnFacts]) -> str:
@@ -74,6 +74,15 @@ def _objects(facts: Sequence[ColumnFacts]) -> str:
     if nested is None:
         return ""
     return f"{looks(nested)} in the column {nested.name!r}; flatten them, or choose with --task and --text-column."
+
+
+def _preferred(facts: Sequence[ColumnFacts]) -> str:
+    if not {"chosen", "rejected"} <= {normalized(one.name) for one in facts}:
+        return ""
+    return (
+        "the columns 'chosen' and 'rejected' are answers of which one is preferred, and no task learns that; choose "
+        "with --task, --text-column and --label-column what is to be learned."
+    )
 
 
 def _labels_beside(facts: Sequence[ColumnFacts]) -> str:

@@ -41,7 +41,7 @@ ROLE_NAMES: Final[dict[str, tuple[str, ...]]] = {
     "source": ("source", "src", "source_text", "input", "from", "original", *_LANGUAGES),
     "target": ("target", "tgt", "trg", "target_text", "translation", "output", "to", *_LANGUAGES),
     "tokens": _words("tokens words token word form forms"),
-    "tags": _words("tags ner_tags ner slots bio upos pos_tags pos tag labels label xpos chunk chunk_tags"),
+    "tags": _words("tags ner_tags ner slots bio tag labels label upos pos_tags pos xpos chunk chunk_tags"),
     "time": _words(
         "date time year month day datetime timestamp ds week hour quarter period index id step t when moment dt "
         "created_at observed_at epoch unix datum zeit zeitpunkt zeitstempel jahr monat tag woche quartal stunde fecha "
@@ -135,7 +135,10 @@ def are_twins(first: str, second: str) -> bool:
     """
     first, second = normalized(first), normalized(second)
     same_stem = first[:-1] == second[:-1] != _UNNAMED
-    return (same_stem and (first[-1:], second[-1:]) in _ENDINGS) or (first, second) in _PAIRS
+    words = list(zip(first.split("_"), second.split("_"), strict=False))
+    other = [pair for pair in words if pair[0] != pair[1]]
+    same_words = first.count("_") == second.count("_") > 0 and len(other) == 1 and other[0] in _ENDINGS  # "#1 String"
+    return (same_stem and (first[-1:], second[-1:]) in _ENDINGS) or same_words or (first, second) in _PAIRS
 
 
 def is_code(name: str) -> bool:

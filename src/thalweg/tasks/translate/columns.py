@@ -1,12 +1,15 @@
 """The columns of translation: two texts."""
 
 from collections.abc import Callable
+from typing import Final
 
 from thalweg.data.columns import misfits
-from thalweg.data.columns.choice import FORMAT, PAIR, Choice, Kind, Rule, Table, TaskColumns
-from thalweg.data.columns.facts import ColumnFacts
+from thalweg.data.columns.choice import FORMAT, NUM_SHOWN, PAIR, Choice, Kind, Rule, Table, TaskColumns
+from thalweg.data.columns.facts import ColumnFacts, shortened
 from thalweg.data.columns.role_names import is_side, name_score
 from thalweg.data.columns.scores import MANY_WORDS, NAME_WEIGHT, is_label_like, is_text_like
+
+MIN_FILLED: Final = 0.5  # of the rows have a text on each side of a translation
 
 
 def choose(table: Table) -> Choice:
@@ -18,7 +21,12 @@ def choose(table: Table) -> Choice:
         return choose_languages(table)
     named_target = [one for one in table.facts if is_side(one.name, "target")]
     target = table.named.get("target") or (named_target[0] if len(named_target) == 1 else None)
-    source = table.best("source", side_score("source"), (target,) if target else ())
+    texts = [one for one in table.facts if is_text_like(one) and not is_label_like(one)]
+    is_named = bool(table.named) or any(name_score(one.name, role) for one in texts for role in ("source", "target"))
+    if not is_named and len(texts) >= 2:
+        source, target = texts[:2]  # what comes later says where a pair is from
+    else:
+        source = table.best("source", side_score("source"), (target,) if target else ())
     if source is not None and target is None:
         target = table.best("target", side_score("target"), (source,))
         is_decided = bool(table.named) or is_side(source.name, "source")
@@ -28,7 +36,8 @@ def choose(table: Table) -> Choice:
         raise table.fail(
             "two columns of texts for the task translate", "name them with --text-column and --label-column"
         )
-    table.doubts.clear()
+    rest = [repr(one.name) for one in texts if one not in (source, target)]
+    table.doubts = {"rest": f"not read: {shortened(rest, NUM_SHOWN)}"} if rest else {}
     told = table.sentence(f"Source column {source.name!r}, target column {target.name!r}")
     return Choice("translate", {"source": source.name, "target": target.name}, told)
 
@@ -52,7 +61,7 @@ def side_score(role: str) -> Callable[[ColumnFacts], float | None]:
     """How much a column looks like one side of a translation; None when it can't be."""
 
     def score(one: ColumnFacts) -> float | None:
-        if not one.is_text:
+        if not one.is_text or one.num_values < MIN_FILLED * one.num_rows:
             return None
         words = min(one.mean_words, MANY_WORDS) / MANY_WORDS
         return NAME_WEIGHT * name_score(one.name, role) + words + one.distinct_fraction
