@@ -65,6 +65,13 @@ FILES = {
         (["Anna", "ran"], ["B-PER", "O"]),
         "token, ner",
     ),
+    "tags before words": (
+        "B-PER\tAnna\nO\tran\n\nO\tits\nO\tway\n\n",
+        ("tags", "tokens"),
+        (["B-PER", "O"], ["Anna", "ran"]),
+        "tags, tokens",
+    ),
+    "words alone that look like tags": ("O O\nB-1 O\n\n", ("tokens", "tags"), (["O", "B-1"], ["O", "O"]), ""),
     "windows line ends": (TAGGED.replace("\n", "\r\n"), ("tokens", "tags"), (["Anna", "ran"], ["B-PER", "O"]), ""),
 }
 
@@ -79,6 +86,21 @@ def test_a_file_gives_its_words_and_tags(tmp_path, case):
     assert source.head(1)[0].values == first
     assert source.num_bad_rows == 0
     assert note in " ".join(source.notes)
+
+
+def test_the_columns_of_conll_2009_and_2012_have_their_names(tmp_path):
+    first = "1 Anna a a NN NN _ _ 2 2 SBJ SBJ _ _ A0\n"
+    second = "2 ran r r VB VB _ _ 0 0 ROOT ROOT Y r.1 _\n\n"
+    (tmp_path / "a.conll").write_text((first + second).replace(" ", "\t"))
+    columns = open_source(tmp_path / "a.conll").columns
+    assert (columns[0], columns[3], columns[9], columns[-1]) == ("tokens", "pos", "deprel", "argument1")
+    (tmp_path / "b.conll").write_text(
+        "bc/x 0 0 Anna NN (S* - - - me (PERSON) * (1)\nbc/x 0 1 ran VB *) - - - me * (V*) -\n\n"
+    )
+    source = open_source(tmp_path / "b.conll")
+    values = dict(zip(source.columns, source.head(1)[0].values, strict=True))
+    assert values["tokens"] == ["Anna", "ran"]
+    assert (values["pos"], values["entities"], values["coreference"]) == (["NN", "VB"], ["(PERSON)", "*"], ["(1)", "-"])
 
 
 def test_the_underscore_of_conllu_is_no_tag(tmp_path):

@@ -8,11 +8,11 @@ from thalweg.data.builtin.catalog import SAMPLES
 from thalweg.data.containers.memory import source_of
 from thalweg.data.containers.places import OBJECT, is_there
 from thalweg.data.files.base import AbstractSource
-from thalweg.data.files.detection import suffix_of
+from thalweg.data.files.detection import KINDS, suffix_of
 from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
 
-_READING: Final = ("kind", "header")
+_READING: Final = {"kind": KINDS, "header": ("yes", "no")}  # option -> its values
 
 
 def open_any(data: Any, **options: Any) -> AbstractSource:
@@ -51,11 +51,19 @@ def open_any(data: Any, **options: Any) -> AbstractSource:
 def reading_of(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a recipe's options say about how files are read, as `open_any` takes it.
 
+    Raises `InputError` for values that there are not.
+
     Example:
         >>> reading_of({"kind": "csv", "header": "no", "skip_bad_rows": False, "lags": 3})
         {'kind': 'csv', 'header': False}
     """
     given = {name: value for name, value in options.items() if name in _READING and value}
+    for name, value in given.items():
+        if value not in _READING[name]:
+            raise InputError(
+                f"There is no {name} {value!r}; expected one of {', '.join(_READING[name])} (--{name})."
+                f"{' Other files are known by what they hold.' if name == 'kind' else ''}"
+            )
     given |= {"header": given["header"] == "yes"} if "header" in given else {}
     return given | ({"skip_bad_rows": True} if options.get("skip_bad_rows") else {})
 

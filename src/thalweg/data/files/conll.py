@@ -13,6 +13,34 @@ from thalweg.errors import InputError
 
 MAX_WORDS: Final = 100_000  # in one sentence: a file without empty lines must not fill the memory
 _CONLLU: Final = ("id", "tokens", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
+_CONLL_2009: Final = (
+    "tokens",
+    "lemma",
+    "plemma",
+    "pos",
+    "ppos",
+    "feats",
+    "pfeats",
+    "head",
+    "phead",
+    "deprel",
+    "pdeprel",
+    "fillpred",
+    "pred",
+)  # behind the number of the word, and before arguments of predicates
+_CONLL_2012: Final = (
+    "document",
+    "part",
+    "number",
+    "tokens",
+    "pos",
+    "parse",
+    "lemma",
+    "frameset",
+    "sense",
+    "speaker",
+    "entities",
+)  # before arguments of predicates and coreference
 _WORD_NAMES: Final = frozenset((*ROLE_NAMES["tokens"], *ROLE_NAMES["tags"], "lemma", "id", "index"))
 _SPACES: Final = " \t\r\f\v"  # between words; other spaces are characters of a word
 _DOCUMENT: Final = "-DOCSTART-"  # where a document begins
@@ -119,7 +147,7 @@ def open_sentences(name: str, sample: str) -> tuple[Sentences, list[str]]:
         names = tuple(words[0][is_numbered:])
         words = words[1:]
     else:
-        names = _names([fields[is_numbered:] for fields in words])
+        names = _names([fields[is_numbered:] for fields in words], is_numbered=is_numbered)
     tags = frozenset(fields[-1] for fields in words if fields[0] != "#")
     reader = Sentences(names, num_fields, delimiter, is_conllu, (), joins_text=False, tags=tags)
     facts = tuple(key for key in _frequent_facts(sample, reader) if key not in names)
@@ -172,15 +200,26 @@ def _holds_names(words: list[list[str]]) -> bool:
     return len(words) > 1 and all(known) and all(set(column[1:]).isdisjoint(column[:1]) for column in columns)
 
 
-def _names(words: list[list[str]]) -> tuple[str, ...]:
+def _names(words: list[list[str]], *, is_numbered: bool) -> tuple[str, ...]:
     """The names of columns by number: the words first, the tags last, or before further layers of such tags."""
     num_fields = len(words[0]) if words else 2
-    middle = [all(fields[i] == "O" or _BIO.match(fields[i]) for fields in words) for i in range(1, num_fields)]
-    if num_fields == 3 and all(middle) and any(fields[1] == "O" for fields in words):
+    are_tags = [all(fields[i] == "O" or _BIO.match(fields[i]) for fields in words) for i in range(num_fields)]
+    if num_fields == 2 and are_tags == [True, False] and len({fields[0] for fields in words}) > 1:
+        return ("tags", "tokens")
+    if num_fields == 3 and all(are_tags[1:]) and any(fields[1] == "O" for fields in words):
         return ("tokens", "tags", "tags2")
     if num_fields <= 4:
         return ("tokens", *("pos", "chunk")[: num_fields - 2], "tags")
+    if is_numbered and num_fields >= len(_CONLL_2009) and all(fields[7].isdigit() for fields in words):
+        return _by_number(_CONLL_2009, num_fields)
+    are_documents = all(fields[1].isdigit() and fields[2].isdigit() for fields in words)
+    if not is_numbered and num_fields > len(_CONLL_2012) and are_documents:
+        return (*_by_number(_CONLL_2012, num_fields)[:-1], "coreference")
     return ("tokens", *(f"column{i}" for i in range(2, num_fields)), "tags")
+
+
+def _by_number(names: tuple[str, ...], num_fields: int) -> tuple[str, ...]:
+    return (*names, *(f"argument{i + 1}" for i in range(num_fields - len(names))))
 
 
 def _layout(lines: list[str]) -> tuple[str | None, int]:

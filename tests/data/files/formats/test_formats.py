@@ -34,10 +34,10 @@ def test_fasttext_lines_that_do_not_fit_are_bad_rows(tmp_path):
     source = open_source(write(tmp_path, "a.txt", content))
     assert len(list(source.rows())) == 6000
     assert [row.reason for row in source.bad_rows] == [
-        "expected a line that begins with __label__",
+        "expected a line that begins or ends with __label__",
         "expected one label, as in the lines before, got 2",
     ]
-    with pytest.raises(InputError, match=r"line 1: expected lines that begin with __label__ .*, got none"):
+    with pytest.raises(InputError, match=r"line 1: expected lines that begin or end with __label__ .*, got none"):
         open_source(write(tmp_path, "b.txt", "a text\n"), kind="fasttext")
 
 
@@ -47,7 +47,10 @@ def test_fasttext_lines_that_do_not_fit_are_bad_rows(tmp_path):
         ("__label__a\ttext here", ["a"], "text here"),
         ("__label__a __label__b\ttext here", ["a", "b"], "text here"),
         ("  __label__a", ["a"], ""),
-        ("text __label__a", [], "text __label__a"),
+        ("text __label__a", ["a"], "text"),
+        ("text __label__a __label__b", ["a", "b"], "text"),
+        ("text __label__a text", [], "text __label__a text"),
+        ("__label__a text __label__b", ["a"], "text __label__b"),
     ],
 )
 def test_labels_are_those_at_the_beginning(line, labels, text):
@@ -89,3 +92,10 @@ def test_markup_is_text_where_the_user_says_so(tmp_path):
     with pytest.raises(InputError, match="got a web page"):
         refuse_by_ending(path)
     assert open_source(path, kind="text").head(1)[0].values == ("<html>",)
+
+
+def test_labels_at_the_ends_of_lines_are_fasttext_too(tmp_path):
+    content = "".join(f"a film of kind {i} __label__{'good' if i % 2 else 'bad'}\n" for i in range(20))
+    source = open_source(write(tmp_path, "a.txt", content))
+    assert source.kind == "fasttext"
+    assert source.head(2)[1].values == ("a film of kind 1", "good")
