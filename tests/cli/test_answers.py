@@ -10,6 +10,8 @@ import pytest
 
 from thalweg import InputError, load, train
 from thalweg.cli.main import run as command_line
+from thalweg.data.files.sources import open_source
+from thalweg.training.folder.columns import find_columns
 
 ROWS = [(f"{'fine' if k % 2 else 'awful'} thing {k % 37}", "good" if k % 2 else "bad") for k in range(120)]
 
@@ -225,6 +227,16 @@ def test_a_file_may_call_its_columns_otherwise(predict, case):
     arguments, name, content, text = COLUMNS[case]
     code, answers, err = predict("classify", *arguments, file=(name, content))
     assert (code, [answer["text"] for answer in answers]) == (0, [text]), err
+
+
+@pytest.mark.parametrize("more", [{}, {"id": 7}, {"rude": 1}])
+def test_a_file_to_be_answered_needs_no_columns_of_labels(tmp_path, more):
+    trained = {"text": "text", "label": "toxic,rude,fun", "label_columns": ["toxic", "rude", "fun"], "one_hot": True}
+    (tmp_path / "new.jsonl").write_text(jsonl([{"text": "a fine thing", **more}]))
+    source = open_source(tmp_path / "new.jsonl")
+    assert find_columns("classify", trained, source, {}, ("text",)).columns == {"text": "text"}
+    with pytest.raises(InputError, match="has no column 'toxic', which the run was trained on"):
+        find_columns("classify", trained, source, {}, ("text", "label"))
 
 
 def test_a_missing_column_is_told_with_the_option_that_names_it(predict):

@@ -70,7 +70,11 @@ def find_columns(
                     f"{flag}: this run of task {task} has no such column; it reads {_read(known, trained)}."
                 )
             columns[role] = _spelled(source, value, several=isinstance(trained[role], list | tuple))
-    _find_labels(source, columns, named)
+    roles = [*roles]
+    if "label" in roles:
+        _find_labels(source, columns, named)
+    elif columns.get("label_columns"):  # a file to be answered has no labels
+        columns = {role: name for role, name in columns.items() if role not in ("label", "label_columns", "one_hot")}
     wanted = [role for role in roles if role in columns and not (role == "label" and columns.get("label_columns"))]
     for role in wanted:
         missing = [name for name in _listed(columns[role]) if name not in source.columns]
