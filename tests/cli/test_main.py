@@ -244,7 +244,7 @@ def test_help_is_quick_and_imports_no_torch():
 
 
 def test_options_become_a_recipe_and_values_are_read_as_toml():
-    assert dict(to_options("x.csv")) == {"source": "x.csv"}
+    assert dict(to_options(["x.csv"])) == {"source": "x.csv"}
     assert plain({"momentum": "0.9", "nesterov": "true", "betas": "[0.9, 0.95]", "mode": "max"}) == {
         "momentum": 0.9, "nesterov": True, "betas": [0.9, 0.95], "mode": "max",
     }  # fmt: skip
