@@ -106,6 +106,17 @@ def test_data_shows_what_is_in_a_file(reviews, capsys):
     assert not os.path.exists("runs")
 
 
+def test_data_looks_at_the_moments_of_a_forecast(tmp_path, capsys):
+    path = tmp_path / "sales.csv"
+    path.write_text("day,sales\n" + "".join(f"2022-01-{day:02},{day % 7}\n" for day in (*range(1, 20), *range(22, 30))))
+    code, out, _ = call(capsys, "data", str(path))
+    assert code == 0
+    assert "2 days missing in 'day', the first between 2022-01-19 and 2022-01-22" in out
+    assert "moments that are out of order, come twice or are missing." in out
+    rows = json.loads(call(capsys, "data", str(path), "--json")[1])["rows"]
+    assert [sentence.split(",")[0] for sentence in rows] == ["2 days missing in 'day'"]
+
+
 def test_a_stream_is_learned_row_by_row_and_goes_on(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rows = [{"text": "fine day" if k % 2 else "awful day", "label": "good" if k % 2 else "bad"} for k in range(64)]

@@ -11,18 +11,22 @@ from rich.text import Text
 from thalweg import names
 from thalweg.cli.output import Terminal, print_json
 from thalweg.data.columns import problems
-from thalweg.data.columns.choice import Kind
+from thalweg.data.columns.choice import Choice, Kind, TaskColumns
+from thalweg.data.columns.reading import read_as
+from thalweg.data.files.base import AbstractSource
 from thalweg.data.inspection.inspection import MIN_ROWS_OF_A_LABEL, Inspection, inspect
 from thalweg.data.text.normalize import Normalizer
 from thalweg.errors import counted
 from thalweg.report.text import visible
+from thalweg.training.folder.build import settings_of
 from thalweg.training.folder.run import finite
 from thalweg.training.recipe.complete import complete
-from thalweg.training.recipe.recipe import Options
+from thalweg.training.recipe.recipe import Options, Recipe
 from thalweg.training.session.reading import open_data
 
 SHOWN_LABELS = 20
 SHOWN_ROWS = 5
+SHOWN_SENTENCES = 8
 SHOWN_CHARACTERS = 160
 SHOWN_LABEL = 60
 BAR = 30
@@ -42,6 +46,7 @@ def inspect_and_show(given: Options, *, as_json: bool) -> int:
         max_length=recipe.data.max_length,
         normalize=normalizer,
     )
+    odd = _examined(opened.source, task, choice, recipe)
     texts = {name for role, name in choice.columns.items() if task.roles[role] in (Kind.TEXT, Kind.WORDS)}
     seen = [
         {name: _as_seen(value, normalizer) if name in texts else value for name, value in row.items()}
@@ -49,13 +54,24 @@ def inspect_and_show(given: Options, *, as_json: bool) -> int:
     ]
     if as_json:
         extra = {"columns_chosen": choice.plain(), "as_seen": seen, "guess": guess[0] if guess else None}
+        extra |= {"rows": odd} if odd is not None else {}
         print_json(finite(found.to_json() | extra))
         return 0
     num_valid = found.num_valid_rows if opened.valid else round(recipe.data.valid_share * found.num_rows)
     console = Terminal(file=sys.stdout, highlight=False)
-    for part in _parts(found, guess, seen, num_valid):
+    for part in _parts(found, guess, seen, num_valid, odd):
         console.print(part, markup=False, soft_wrap=isinstance(part, str))
     return 0
+
+
+def _examined(source: AbstractSource, task: TaskColumns, choice: Choice, recipe: Recipe) -> list[str] | None:
+    """Return what the task finds odd about the rows, in sentences; None where it has nothing to look for."""
+    spec = names.task_spec(task.task)
+    if not spec.examine:
+        return None
+    settings = settings_of(recipe, choice.plain())
+    read = read_as(source, task, choice, skip_bad_rows=True, keeps_gaps=True)
+    return names.load(spec.examine)(read, settings.columns, gaps=settings.gaps, day_first=settings.day_first)
 
 
 def _as_seen(value: Any, normalizer: Normalizer) -> Any:
@@ -65,7 +81,9 @@ def _as_seen(value: Any, normalizer: Normalizer) -> Any:
     return normalizer(value) if isinstance(value, str) else value
 
 
-def _parts(found: Inspection, guess: list[str], seen: list[dict[str, Any]], num_valid: int) -> Iterator[Any]:
+def _parts(
+    found: Inspection, guess: list[str], seen: list[dict[str, Any]], num_valid: int, odd: list[str] | None
+) -> Iterator[Any]:
     yield Text(f"{found.name} ({found.kind}), task {found.task}", style="bold")
     yield from guess
     yield from found.notes
@@ -91,9 +109,12 @@ def _parts(found: Inspection, guess: list[str], seen: list[dict[str, Any]], num_
     if found.numbers:
         yield from ("", _numbers(found))
     yield from ("", Text("Findings", style="bold"))
-    findings = list(_findings(found, num_valid))
+    findings = [*_findings(found, num_valid), *(f"  {sentence}" for sentence in (odd or ())[:SHOWN_SENTENCES])]
     yield from findings
-    yield f"  {'Looked for' if findings else 'Nothing found. Looked for'}: {'; '.join(found.looked_for)}."
+    if (more := len(odd or ()) - SHOWN_SENTENCES) > 0:
+        yield f"  ... and {counted(more, 'more such sentence')}."
+    looked = [*found.looked_for, *([] if odd is None else [names.task_spec(found.task).examines])]
+    yield f"  {'Looked for' if findings else 'Nothing found. Looked for'}: {'; '.join(looked)}."
     yield ""
     yield Text("What the model will see (before tokenization)", style="bold")
     for row in seen:

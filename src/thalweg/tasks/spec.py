@@ -38,3 +38,7 @@ class TaskSpec:
     traits: frozenset[str] = frozenset()
     network: str = ""  # the model that is meant where an option is about a network or its training; "": `model`
     online: str = ""  # import path of what learns the task from a stream; "" where nothing does
+    examine: str = (
+        ""  # import path of what tells what is odd about a file's rows, from its source and a task's settings
+    )
+    examines: str = ""  # what that looks for

@@ -21,4 +21,6 @@ SPEC = TaskSpec(
         "weight_decay": 0.0, "epochs": 200.0, "batch_size": 32, "lr": 0.01, "normalize": (),
     },
     traits=frozenset({"series"}),
+    examine="thalweg.tasks.forecast.rows.reading:examined",
+    examines="moments that are out of order, come twice or are missing",
 )  # fmt: skip

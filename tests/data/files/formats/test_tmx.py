@@ -7,7 +7,8 @@ import zipfile
 import pytest
 
 from thalweg import names
-from thalweg.data.columns.choice import choose_columns, guess_task
+from thalweg.data.columns.choice import choose_columns
+from thalweg.data.columns.guess import guess_task
 from thalweg.data.files.formats.tmx import looks_like_tmx, units_of
 from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError

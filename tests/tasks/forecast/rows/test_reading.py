@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 
 from thalweg import names
-from thalweg.data.columns.choice import choose_columns, guess_task
+from thalweg.data.columns.choice import choose_columns
+from thalweg.data.columns.guess import guess_task
 from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
-from thalweg.tasks.forecast.rows.reading import Layout, read_series
+from thalweg.tasks.forecast.rows.reading import Layout, examined, read_series
 
 DAYS = pd.date_range("2022-01-01", periods=48, freq="D")
 MONTHS = pd.date_range("2020-01-01", periods=48, freq="MS")
@@ -115,3 +116,16 @@ def test_offsets_give_the_order_and_shorter_notations_of_training_hold(tmp_path)
     assert series.labels == ["2024-02-01", "2024-02-02", "2024-02-03"]
     (series,) = read_series(opened(tmp_path, "ds,y", few), Layout(("y",), ("ds",), day_first=False))
     assert series.labels == ["2024-01-02", "2024-02-02", "2024-03-02"]
+
+
+@pytest.mark.parametrize(("days", "told"), [
+    (DAYS, []),
+    (DAYS[::-1], ["runs backwards, from 2022-02-17 to 2022-01-01"]),
+    (DAYS.delete([20, 21]), ["2 days missing in 'date', the first between 2022-01-20 and 2022-01-23"]),
+    (DAYS.insert(5, DAYS[7]), ["2022-01-08 comes twice in 'date', on the lines 7 and 10"]),
+])  # fmt: skip
+def test_what_is_odd_about_the_rows_is_told(tmp_path, days, told):
+    source = opened(tmp_path, "date,sales", [(f"{day:%Y-%m-%d}", i % 7) for i, day in enumerate(days)])
+    sentences = examined(source, choice_of(source).plain(), gaps="auto", day_first=None)
+    assert len(sentences) == len(told)
+    assert all(part in sentence for part, sentence in zip(told, sentences, strict=True)), sentences

@@ -72,6 +72,22 @@ def read_series(source: AbstractSource, layout: Layout, *, first_row: int = 1) -
     return found
 
 
+def examined(source: AbstractSource, columns: Mapping[str, Any], *, gaps: str, day_first: bool | None) -> list[str]:
+    """Return what is odd about the rows of a file, and why it could not be trained on, as sentences.
+
+    Args:
+        source: the file.
+        columns: the roles, as `Settings.columns`.
+        gaps: what is done about missing moments; see `Layout`.
+        day_first: what 01/02/2024 means; None: the data decide.
+    """
+    try:
+        found = read_series(source, Layout.of(columns, gaps=gaps, day_first=day_first))
+    except InputError as error:
+        return [str(error)]
+    return list(dict.fromkeys(note for series in found for note in series.notes))
+
+
 @final
 class _Table:
     """The rows of a file, and what was left out of them."""
