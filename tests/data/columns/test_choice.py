@@ -91,6 +91,15 @@ def test_forecast_takes_the_numbers_and_leaves_the_time_out(tmp_path):
     assert "'a', 'b', in the order of 'year'" in choice.sentence
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_forecast_leaves_out_what_only_counts_the_rows(tmp_path, order):
+    days = [f"2024-{i // 28 + 1:02}-{i % 28 + 1:02}" for i in range(60)]
+    columns = {"Unnamed: 0": range(60), "date": days, "a": cycle(1.5, 2)}
+    choice = choose(table(tmp_path, {name: list(values)[:60][::order] for name, values in columns.items()}), "forecast")
+    assert choice.series == ("a",)
+    assert "'Unnamed: 0' only counts the rows" in choice.sentence
+
+
 def test_the_sentence_tells_the_choice_and_the_options(tmp_path):
     choice = choose(table(tmp_path, {"review": TEXTS, "stars": cycle(1, 2, 3, 4, 5)}), "classify")
     assert choice.sentence == (

@@ -24,6 +24,9 @@ PARTS = [
     ("2020W53", "2020-12-28", "week"), ("2022H1", "2022-01-01", "half"), ("H2 2022", "2022-07-01", "half"),
     ("2022-01", "2022-01-01", "month"), ("2022M03", "2022-03-01", "month"), ("03/2022", "2022-03-01", "month"),
     ("Jan 2022", "2022-01-01", "month"), ("Jan-22", "2022-01-01", "month"), ("May 1949", "1949-05-01", "month"),
+    ("FY2022 Q3", "2022-07-01", "quarter"), ("Q2 FY22", "2022-04-01", "quarter"), ("FY2022", "2022-01-01", "year"),
+    ("styczeń 2022", "2022-01-01", "month"), ("март 2022", "2022-03-01", "month"),
+    ("2022년 5월", "2022-05-01", "month"),
     ("mai 2022", "2022-05-01", "month"), ("dic-2022", "2022-12-01", "month"), ("okt 2022", "2022-10-01", "month"),
 ]  # fmt: skip
 TIMES = [
@@ -36,7 +39,13 @@ TIMES = [
     ("12/Dec/2015:18:25:11 +0000", "2015-12-12 18:25:11", 0), ("12:30", "1970-01-01 12:30", None),
     ("9:05 PM", "1970-01-01 21:05", None), ("12:05 am", "1970-01-01 00:05", None),
 ]  # fmt: skip
+STRETCHES = [
+    ("05.01.2022 00:00 - 05.01.2022 01:00", "2022-01-05"), ("2022-01-05/2022-01-11", "2022-01-05"),
+    ("03.01.2022-09.01.2022", "2022-01-03"), ("2022-01-05 – 2022-01-11", "2022-01-05"),
+    ("Jan 5, 2022 to Jan 11, 2022", "2022-01-05"),
+]  # fmt: skip
 NONE = [
+    "5 to 7", "page 10 - page 12", "2022-01-05 - soon",
     "soon", "may 5", "chapter 5", "5 stars", "30.02.2024", "2022-13-01", "2018-W53", "1949", "10.5", "route 66",
     "192.168.0.1", "555-1234", "version 2.0.1", "3:1", "25:00", "13:05 pm", "", "Q5 2022", "1/2", "A1 2022",
     "2022-01-01 10:30 XYZ", "1" * 70,
@@ -47,6 +56,11 @@ NONE = [
 def test_days(text, day):
     found = readings(text)[CLEAR]
     assert (found.when, found.unit) == (dt.datetime.fromisoformat(day), "day")
+
+
+@pytest.mark.parametrize(("text", "day"), STRETCHES)
+def test_a_stretch_of_time_is_its_beginning(text, day):
+    assert readings(text)[DAY_FIRST].when == dt.datetime.fromisoformat(day)
 
 
 @pytest.mark.parametrize(("text", "day", "unit"), PARTS)

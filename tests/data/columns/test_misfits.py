@@ -2,6 +2,7 @@
 
 # ruff: noqa: E501  (rows of tables as they are)
 
+import calendar
 import datetime as dt
 import random
 
@@ -134,6 +135,9 @@ REFUSED = {
     "a kind beside two texts": (csv(summary_a=TEXTS, plot=TEXTS[::-1], period_piece=rows(lambda i: ("war", "love")[i % 2])), "there are several texts ('summary_a', 'plot') and what may be the label of each row ('period_piece')"),
     "labels of pairs": (csv(sentence1=TEXTS, sentence2=TEXTS[::-1], gold_label=rows(lambda i: ("neutral", "entailment")[i % 2])), "the labels are those of pairs ('sentence1' and 'sentence2'), and the task classify reads one text; write both into one column, read one with --text-column sentence1"),
     "preferences": (csv(prompt=TEXTS, chosen=TEXTS[::-1], rejected=TEXTS), "'chosen' and 'rejected' are answers of which one is preferred"),
+    "a time that is none": (csv(date=rows(lambda i: f"phase {i}"), sales=rows(lambda i: i + 0.5)), "the column 'date' says when the rows were, but its 60 values are all different, such as 'phase 0'"),
+    "years as columns": (csv(Country=TEXTS, Code=rows(lambda i: f"A{i}"), **{str(1990 + i): rows(lambda k, i=i: k * i + 0.5) for i in range(9)}), "the names of 9 columns are moments ('1990' to '1998')"),
+    "months as columns": (csv(Year=range(1960, 2020), **{name: rows(lambda k: k % 7 + 0.5) for name in calendar.month_abbr[1:]}), "the names of 12 columns are moments ('Jan' to 'Dec')"),
     "scores with notes": (csv(text=TEXTS, score=rows(lambda i: f"{i}.5" if i % 5 else "unsure")), "such as 'unsure'; correct the others, or leave them out with --task, --label-column score and --skip-bad-rows"),
 }  # fmt: skip
 

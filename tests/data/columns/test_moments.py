@@ -51,7 +51,9 @@ def test_epochs(unit, scale):
     ([20240131, 20240201], "compact days", ["2024-01-31", "2024-02-01"]),
     ([202401, 202402], "compact months", ["2024-01-01", "2024-02-01"]),
     ([45292, 45293], "Excel days", ["2024-01-01", "2024-01-02"]),
-    ([1640995200.5], "epoch s", ["2022-01-01"]),
+    ([1640995200.5], "epoch s", ["2022-01-01"]), (["01.2024", "02.2024"], "dates", ["2024-01-01", "2024-02-01"]),
+    ([f"{2001 + i // 4}.{i % 4 + 1}" for i in range(5)], "dates",
+     ["2001-01-01", "2001-04-01", "2001-07-01", "2001-10-01", "2002-01-01"]),
 ])  # fmt: skip
 def test_numbers_are_moments_where_the_name_says_so(values, notation, wanted):
     found = moments_of(values, named=True)
@@ -106,4 +108,10 @@ def test_columns_are_joined():
     assert joined(["Month", "Year"], [("Feb", 2024.0)]) == ["2024 Feb"]
     assert joined(["quarter", "year"], [(3, 2024)]) == ["2024 Q3"]
     assert days(moments_of(joined(["year", "week"], [(2022, 5)]))) == ["2022-01-31"]
-    assert [part_of(name) for name in ("Year", "Monat", "date")] == ["year", "month", None]
+    assert [part_of(name) for name in ("Year", "Monat", "Año", "qtr", "date")] == [
+        "year",
+        "month",
+        "year",
+        "quarter",
+        None,
+    ]

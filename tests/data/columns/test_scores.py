@@ -61,4 +61,7 @@ def test_what_only_counts_on_is_time():
     assert is_time(column("x", 0, is_number=True, is_increasing=True))
     assert not is_time(column("x", 1, is_number=True, is_increasing=True))
     assert is_time(column("Month", mean_words=2.0))
+    assert is_time(column("Año", 1, is_number=True, is_decreasing=True)), "newest first"
+    assert is_time(column("year", 1, is_number=True, is_increasing=True, has_decimals=True)), "1959.083"
+    assert not is_time(column("price_index", 1, is_number=True, is_increasing=True, has_decimals=True))
     assert not is_time(DECIMALS)

@@ -45,7 +45,10 @@ _YEAR_MONTH: Final = re.compile(r"(\d{4}) ?[-/m:.] ?(\d{1,2})")
 _MONTH_YEAR: Final = re.compile(r"(\d{1,2}) ?[-/.] ?(\d{4})")
 _SHORT: Final = re.compile(r"(\d{1,2})([-/. ])(\d{1,2})\2(\d{4}|\d\d)\.?")
 _DOTTED: Final = re.compile(r"(\d{1,2})\. ?(\d{1,2})\. ?(\d{4}|\d\d)")
-_CHINESE: Final = re.compile(r"(\d{4})年 ?(\d{1,2})月(?: ?(\d{1,2})日)?")
+_CHINESE: Final = re.compile(r"(\d{4})[年년] ?(\d{1,2})[月월](?: ?(\d{1,2})[日일])?")
+_FISCAL: Final = re.compile(r"\b[fc]y ?(?=\d)")  # FY2024 Q1
+_FISCAL_YEAR: Final = re.compile(r"fy ?(\d{4})")
+_FROM_TO: Final = re.compile(r"(.+?)(?: ?[–—] ?| - | to | bis )(.+)")
 _YEAR: Final = r"(?:'?(?P<short>\d\d)|(?P<long>\d{4}))"
 _PART: Final = {
     "quarter": r"(?:q|qtr|quarter|quartal|kwartaal|trimestre|trim|t)",
@@ -104,14 +107,28 @@ def readings(value: Any) -> dict[str, Moment]:
     if len(text) > LONGEST or not any(map(str.isdigit, text)):
         return {}
     try:
-        return _readings(text)
+        return _readings(text) or _beginning(text)
     except (ValueError, OverflowError):  # a day that no calendar has
         return {}
+
+
+def _beginning(text: str) -> dict[str, Moment]:
+    """Return when a stretch of time begins: "01.01.2024 00:00 - 01.01.2024 01:00", "2024-01-01/2024-01-07"."""
+    found = _FROM_TO.fullmatch(text)
+    first, last = (found[1], found[2]) if found else ("", "")
+    middle = len(text) // 2
+    if not found and len(text) % 2 and text[middle] in "-/" and middle >= len("1.1.2024"):
+        first, last = text[:middle], text[middle + 1 :]
+    begins = _readings(first) if first else {}
+    return begins if begins and _readings(last) else {}
 
 
 def _readings(text: str) -> dict[str, Moment]:
     text = " ".join(plain_letters(text).split())
     text = _YEAR_LAST.sub(r"\1\3 \2", text)
+    if fiscal := _FISCAL_YEAR.fullmatch(text):
+        return dict.fromkeys(FORMS, Moment(dt.datetime(int(fiscal[1]), 1, 1), "year"))
+    text = _FISCAL.sub("", text)
     whole = _compact(text)
     if whole is not None:
         return dict.fromkeys(FORMS, whole)

@@ -72,6 +72,7 @@ class ColumnFacts:
     has_decimals: bool = False  # some of the numbers are not whole
     is_date: bool = False  # dates or times such as 2024-05-31, 5/31/2024 or 12:30
     is_increasing: bool = False  # each number is greater than the one before
+    is_decreasing: bool = False  # each number is less than the one before
     separator: str | None = None  # the character between several labels in a row; None when each row has one
     notation: Notation = PLAIN  # of its numbers
     other_notation: Notation | None = None  # in which they can be read as well, as other numbers
@@ -181,6 +182,7 @@ def _number_facts(base: ColumnFacts, present: list[Any], texts: list[str], writt
         is_number=True,
         has_decimals=any(mark in text for text in texts) if mark else any(number % 1 for number in numbers),
         is_increasing=len(numbers) > 1 and all(a < b for a, b in itertools.pairwise(numbers)),
+        is_decreasing=len(numbers) > 1 and all(a > b for a, b in itertools.pairwise(numbers)),
         notation=notation,
         other_notation=written.other,
         example=written.example or next(shown, next((text for text in texts if mark and mark in text), "")),

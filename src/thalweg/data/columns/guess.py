@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from thalweg.data.columns.choice import FORMAT, NO_COLUMN, Kind, Table, TaskColumns, table_of
 from thalweg.data.columns.facts import ColumnFacts
-from thalweg.data.columns.misfits import described, is_called_answer
+from thalweg.data.columns.misfits import described, is_called_answer, of_names
 from thalweg.data.columns.scores import is_label_like, is_text_like, label_score, number_score
 from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError
@@ -48,7 +48,8 @@ def guess_task(
     signs = [(rule, task) for task in tasks for rule in task.rules]
     for rule, task in sorted(signs, key=lambda sign: -sign[0].score):
         if rule.holds(tables[task.task]):
-            if reason := task.objection(_in_question(task, tables[task.task])) if rule.score < FORMAT else "":
+            facts = _in_question(task, tables[task.task])
+            if reason := (of_names(facts) or task.objection(facts)) if rule.score < FORMAT else "":
                 raise InputError(f"{source.name}: {reason}")
             return task, f"Task {task.task}: {rule.reason}; --task chooses another."
     if given and len(tasks) == 1:

@@ -3,11 +3,17 @@
 from collections.abc import Sequence
 from typing import Final
 
+from thalweg.data.columns.dates import readings
 from thalweg.data.columns.facts import ColumnFacts, shortened
+from thalweg.data.columns.month_names import MONTHS, plain_letters
 from thalweg.data.columns.notation import PLAIN
 from thalweg.data.columns.role_names import LAST_WORD, WHOLE_NAME, are_twins, is_side, name_score, normalized
-from thalweg.data.columns.scores import is_label_like, is_text_like, is_time, label_score
+from thalweg.data.columns.scores import MAX_WORDS_TIME, is_label_like, is_text_like, is_time, label_score
 
+MIN_MOMENTS: Final = 5  # columns with the names of moments, of which a series may consist
+MOST_MOMENTS: Final = 0.7  # of the columns of numbers
+FIRST_YEAR: Final = 1700
+LAST_YEAR: Final = 2200
 SHOWN: Final = 40  # characters of a value in a message
 NUM_SHOWN: Final = 4  # columns that are described
 MAX_SINGLE: Final = 1.1  # words on average, in a column of single words
@@ -60,6 +66,44 @@ def of_series(facts: Sequence[ColumnFacts]) -> str:
             "--label-column."
         )
     return ""
+
+
+def of_scores(facts: Sequence[ColumnFacts]) -> str:
+    """Return why there is no text to score: the only one is called a time, and holds what can't be read as one."""
+    texts = [one for one in facts if is_text_like(one) and one.is_text]
+    if len(texts) != 1 or not _is_called_time(texts[0]):
+        return ""
+    one = texts[0]
+    return (
+        f"by its name, the column {one.name!r} says when the rows were, but {looks(one)}, which can't be read as dates "
+        "or times; write it as 2024-01-31, or choose --task forecast, which takes the rows in their order, or --task "
+        "score."
+    )
+
+
+def of_names(facts: Sequence[ColumnFacts]) -> str:
+    """Return why a table is not read as it lies: the moments are the names of its columns, as in tables for people."""
+    numbers = [one for one in facts if one.is_number]
+    moments = [one.name for one in numbers if _is_moment(one.name)]
+    if len(moments) < MIN_MOMENTS or len(moments) < MOST_MOMENTS * len(numbers):
+        return ""
+    return (
+        f"the names of {len(moments):,} columns are moments ({moments[0]!r} to {moments[-1]!r}), so a series goes from "
+        "left to right; put its values one below another, with a column that says when (pandas.melt does), or choose "
+        "with --task."
+    )
+
+
+def _is_moment(name: str) -> bool:
+    name = name.strip().split(" [")[0]  # as the World Bank writes them: 1960 [YR1960]
+    if name.isdigit():
+        return len(name) == 4 and FIRST_YEAR <= int(name) <= LAST_YEAR
+    return plain_letters(name) in MONTHS or bool(readings(name))
+
+
+def _is_called_time(one: ColumnFacts) -> bool:
+    is_short = one.mean_words < MAX_WORDS_TIME and any(map(str.isdigit, one.example))
+    return name_score(one.name, "time") >= WHOLE_NAME and is_short
 
 
 def _no_answer(answers: Sequence[ColumnFacts]) -> str:

@@ -3,12 +3,14 @@
 import dataclasses
 import datetime as dt
 import itertools
+import re
 import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, final
 
 from thalweg.data.columns.dates import DAY_FIRST, FORMS, MONTH_FIRST, SHORT_YEAR, Moment, readings
 from thalweg.data.columns.facts import is_missing
+from thalweg.data.columns.month_names import plain_letters
 from thalweg.data.columns.notation import number_of
 
 MIN_READABLE: Final = 0.9  # of the values that are there, or a column holds no moments
@@ -22,6 +24,8 @@ _YEARS: Final = (1000, 2999)
 _EXCEL: Final = (20_000, 80_000)  # 1954 to 2119
 _EXCEL_ZERO: Final = dt.datetime(1899, 12, 30)
 _EPOCH: Final = dt.datetime(1970, 1, 1)
+NUM_QUARTERS: Final = 4
+_QUARTER: Final = re.compile(r"\d{4}[.:][1-4]")  # 1990.1 to 1990.4, and no other number beside a year
 _SECONDS: Final = {"month": 28 * 86400, "year": 365 * 86400}
 
 
@@ -111,8 +115,13 @@ def read_moments(
     present = [place for place, value in enumerate(values) if not is_missing(value)]
     if not present:
         return None
+    if named and len(present) > NUM_QUARTERS and all(_QUARTER.fullmatch(str(values[place])) for place in present):
+        values = ["" if is_missing(value) else f"{str(value)[:4]}Q{str(value)[-1]}" for value in values]
     if _number_share(values, present) >= least:
-        return _of_numbers(values, present, notation, least) if named else None
+        numbers = _of_numbers(values, present, notation, least) if named else None
+        if numbers is not None or not named:
+            return numbers
+        least = max(least, MIN_READABLE)  # 01.2024 is a number, too
     found = [readings(values[place]) for place in present]
     fits = {form: sum(form in one for one in found) for form in FORMS}
     possible = [form for form in FORMS if fits[form] and fits[form] == max(fits.values())]
@@ -232,14 +241,20 @@ def _number(form: str, number: float) -> Moment | None:
 
 
 PARTS: Final = ("year", "quarter", "month", "week", "day", "hour", "minute", "second")
-_PART_NAMES: Final = {"yr": "year", "jahr": "year", "monat": "month", "tag": "day", "stunde": "hour", "mon": "month",
-                      "hr": "hour", "min": "minute", "sec": "second", "mth": "month", "mm": "month", "yyyy": "year",
-                      "dd": "day", "hh": "hour"}  # fmt: skip
+_PART_NAMES: Final = {name: part for part, names in {
+    "year": "yr yyyy jahr annee an ano anio anno jaar rok",
+    "quarter": "qtr q quartal trimestre trim kwartaal",
+    "month": "mon mth mm monat mois mes mese maand",
+    "week": "wk kw woche semaine semana settimana",
+    "day": "dd tag jour dia giorno dag",
+    "hour": "hr hh stunde heure hora ora uur",
+    "minute": "min", "second": "sec",
+}.items() for name in names.split()}  # fmt: skip
 
 
 def part_of(name: str) -> str | None:
     """Return which part of a moment a column of this name holds, one of `PARTS`; None: it holds a whole one."""
-    name = name.strip().casefold()
+    name = plain_letters(name.strip())
     name = _PART_NAMES.get(name, name)
     return name if name in PARTS else None
 

@@ -1,4 +1,4 @@
-"""The names of months and weekdays in seven languages, as they stand in columns of dates."""
+"""The names of months in fourteen languages and of weekdays in seven, as they stand in columns of dates."""
 
 import unicodedata
 from typing import Final
@@ -18,7 +18,27 @@ _MONTHS: Final = (
     "november nov novembre noviembre novembro",
     "december dezember dez dec decembre diciembre dic dicembre dezembro",
 )
-MONTHS: Final = {name: number for number, names in enumerate(_MONTHS, start=1) for name in names.split()}
+# Polish, Czech, Swedish, Danish, Norwegian, Turkish and Russian, in the forms beside a day, too.
+_MORE_MONTHS: Final = (
+    "styczen stycznia sty leden ledna ocak январь января янв",
+    "luty lutego lut unor unora februari subat февраль февраля фев",
+    "marzec marca brezen brezna mars marts mart март марта мар",
+    "kwiecien kwietnia kwi duben dubna nisan апрель апреля апр",
+    "maj maja kveten kvetna mayıs маи мая",
+    "czerwiec czerwca cze cerven cervna haziran июнь июня июн",
+    "lipiec lipca lip cervenec cervence temmuz июль июля июл",
+    "sierpien sierpnia sie srpen srpna augusti agustos август августа авг",
+    "wrzesien wrzesnia wrz zari eylul сентябрь сентября сен сент",
+    "pazdziernik pazdziernika paz rijen rijna ekim октябрь октября окт",
+    "listopad listopada lis kasım ноябрь ноября ноя нояб",
+    "grudzien grudnia gru prosinec prosince desember des aralık декабрь декабря дек",
+)
+MONTHS: Final = {
+    name: number
+    for table in (_MONTHS, _MORE_MONTHS)
+    for number, names in enumerate(table, start=1)
+    for name in names.split()
+}
 _WEEKDAYS: Final = (
     "monday mon tuesday tue tues wednesday wed thursday thu thur thurs friday fri saturday sat sunday sun "
     "montag mo dienstag di mittwoch mi donnerstag do freitag fr samstag sonnabend sa sonntag so "
@@ -41,4 +61,5 @@ def plain_letters(text: str) -> str:
     text = text.casefold()
     if text.isascii():
         return text
-    return "".join(one for one in unicodedata.normalize("NFKD", text) if not unicodedata.combining(one))
+    plain = "".join(one for one in unicodedata.normalize("NFKD", text) if not unicodedata.combining(one))
+    return unicodedata.normalize("NFC", plain)  # the signs of Korean are whole again

@@ -4,6 +4,8 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from thalweg.data.columns.month_names import plain_letters
+
 
 def _words(names: str) -> tuple[str, ...]:
     return tuple(names.split())
@@ -97,7 +99,7 @@ ALL_NAMES: Final = frozenset(name for names in ROLE_NAMES.values() for name in n
 def normalized(name: str) -> str:
     """A column's name in lower case, its words joined by underscores: "review_text" for "Review Text", "reviewText"."""
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.strip())
-    return re.sub(r"[^\w]+", "_", name.lower()).strip("_")
+    return re.sub(r"[^\w]+", "_", plain_letters(name)).strip("_")
 
 
 def is_side(name: str, role: str) -> bool:

@@ -32,6 +32,7 @@ NUMBERING: Final = 1.5
 MIN_DISTINCT_TIME: Final = 0.9  # moments in words, such as "May 1949", hardly come again
 MAX_WORDS_TIME: Final = 4
 
+MIN_FILLED: Final = 0.5  # of its rows, or a column holds remarks, unless it is called a text
 MIN_LONG: Final = 3.0  # words on average, in what is worth a language model
 MIN_WORDS: Final = 1.5  # on average, in what is a text even if its values come again
 
@@ -49,6 +50,8 @@ def text_score(one: ColumnFacts) -> float | None:
 
 def is_text_like(one: ColumnFacts) -> bool:
     """Whether a column may be a text, and is not a column of labels in words."""
+    if one.num_values < MIN_FILLED * one.num_rows and name_score(one.name, "text") < WHOLE_NAME:
+        return False
     return text_score(one) is not None and (one.mean_words >= MIN_WORDS or not is_label_like(one))
 
 
@@ -103,4 +106,5 @@ def is_time(one: ColumnFacts) -> bool:
     is_named = name_score(one.name, "time") >= LAST_WORD
     counts_on = one.is_increasing and (is_named or one.position == 0) and not one.has_decimals
     is_moment = not one.is_number and one.distinct_fraction > MIN_DISTINCT_TIME and one.mean_words < MAX_WORDS_TIME
-    return counts_on or (is_named and is_moment)
+    counts = name_score(one.name, "time") >= WHOLE_NAME and (one.is_increasing or one.is_decreasing)  # 1959.083
+    return counts_on or counts or (is_named and is_moment)

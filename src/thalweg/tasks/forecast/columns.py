@@ -7,9 +7,10 @@ from typing import Any, Final
 
 from thalweg.data.columns import misfits
 from thalweg.data.columns.choice import PAIR_AND_NUMBER, POSSIBLE, Choice, Kind, Rule, Table, TaskColumns
-from thalweg.data.columns.facts import ColumnFacts, is_missing
+from thalweg.data.columns.facts import ColumnFacts, is_missing, number_of
+from thalweg.data.columns.misfits import NUMBERINGS
 from thalweg.data.columns.moments import Moments, joined, part_of, read_moments
-from thalweg.data.columns.role_names import LAST_WORD, WHOLE_NAME, name_score
+from thalweg.data.columns.role_names import LAST_WORD, WHOLE_NAME, name_score, normalized
 from thalweg.data.columns.scores import is_text_like, is_time
 
 NUM_SHOWN: Final = 6  # names of series in the sentence
@@ -17,6 +18,7 @@ CLOCK_DAY: Final = dt.date(1970, 1, 1)  # of times without a day
 CLOCK: Final = ("hour", "minute", "second")
 MAX_SERIES: Final = 0.5  # names of series a row: more of them are no names of series
 MAX_ID_WORDS: Final = 4
+MIN_COUNTED: Final = 5  # rows; fewer numbers may happen to follow each other
 LEAST_UNIQUE: Final = 0.95  # of the moments come once in their series, in the columns that tell them apart
 
 
@@ -32,22 +34,39 @@ def choose(table: Table) -> Choice:
     id_ = table.named_columns.get("id", ())
     if not id_ and "id" not in table.declined:
         id_ = id_columns(table, time, given)
-    series = given
+    series, counters = given, tuple[str, ...]()
     if table.named_series is None:
         series = tuple(one.name for one in table.facts if one.is_number and one.name not in (*time, *id_))
+        counters = tuple(one.name for one in table.facts if one.name in series and _counts_rows(table, one))
+        series = tuple(name for name in series if name not in counters) or series
+        counters = tuple(name for name in counters if name not in series)
     if not series:
         raise table.fail("a column of numbers for the task forecast", "name it with --label-column")
     columns = {role: names[0] for role, names in (("time", time), ("id", id_)) if names}
     joined_ = {role: names for role, names in (("time", time), ("id", id_)) if len(names) > 1}
-    return Choice("forecast", columns, _sentence(series, time, id_), series, joined=joined_)
+    return Choice("forecast", columns, _sentence(series, time, id_, counters), series, joined=joined_)
 
 
-def _sentence(series: Sequence[str], time: Sequence[str], id_: Sequence[str]) -> str:
+def _counts_rows(table: Table, one: ColumnFacts) -> bool:
+    """Whether a column only numbers the rows, as pandas writes them: 0, 1, 2 ..., in whatever order they are now."""
+    if one.has_decimals or one.num_distinct != one.num_rows or one.num_rows < MIN_COUNTED:
+        return False
+    named = bool(NUMBERINGS & set(normalized(one.name).split("_")))
+    if one.position != 0 and not named:
+        return False
+    numbers = [number_of(value) for value in _column(table, one.name)]
+    known = [number for number in numbers if number is not None]
+    return len(known) == len(numbers) and max(known) - min(known) == len(known) - 1
+
+
+def _sentence(series: Sequence[str], time: Sequence[str], id_: Sequence[str], counters: Sequence[str] = ()) -> str:
     shown = ", ".join(map(repr, series[:NUM_SHOWN])) + (f" ... ({len(series)} in all)" if len(series) > 6 else "")
     told = f"Numeric column{'s' if len(series) > 1 else ''} {shown}, in the order of "
     told += f"{' and '.join(map(repr, time))}" if time else "the rows"
     if id_:
         told += f"; {' and '.join(map(repr, id_))} {'tell' if len(id_) > 1 else 'tells'} several series apart"
+    if counters:
+        told += f"; {' and '.join(map(repr, counters))} only {'count' if len(counters) > 1 else 'counts'} the rows"
     return f"{told}; --label-column, --time-column and --id-column choose others."
 
 

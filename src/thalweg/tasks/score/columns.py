@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from thalweg.data.columns import misfits
 from thalweg.data.columns.choice import PAIR_AND_NUMBER, POSSIBLE, TYPICAL, Choice, Kind, Rule, Table, TaskColumns
 from thalweg.data.columns.facts import ColumnFacts
 from thalweg.data.columns.role_names import are_twins, name_score, normalized
@@ -102,4 +103,5 @@ COLUMNS = TaskColumns(
     ),
     options={"label": "number"},
     optional=frozenset({"other"}),
+    objection=misfits.of_scores,
 )

@@ -11,6 +11,7 @@ _UNITS: Final = ((7 * DAY, "week"), (DAY, "day"), (3600 * SECOND, "hour"), (60 *
                  (1000, "millisecond"), (1, "microsecond"))  # fmt: skip
 _MONTHS: Final = {1: "month", 3: "quarter", 6: "half-year", 12: "year"}
 MONTH, BUSINESS, FIXED, NUMBER = "month", "business day", "fixed", "number"
+CLOCK: Final = "clock"  # the unit of times without a day
 COARSE: Final = frozenset(("month", "quarter", "half", "year"))  # units of a moment that are whole months
 USUAL: Final = 0.5  # of the distances are the usual one, or a part of them all
 NEAR: Final = 0.1  # of a distance: clocks of instruments are not exact
@@ -154,8 +155,8 @@ def written(when: Any, unit: str) -> str:
 
     Example:
         >>> moment = np.datetime64("2024-04-01T00:00:00", "us")
-        >>> [written(moment, unit) for unit in ("year", "quarter", "month", "week", "day", "second")]
-        ['2024', '2024-Q2', '2024-04', '2024-W14', '2024-04-01', '2024-04-01 00:00']
+        >>> [written(moment, unit) for unit in ("year", "quarter", "month", "week", "day", "second", "clock")]
+        ['2024', '2024-Q2', '2024-04', '2024-W14', '2024-04-01', '2024-04-01 00:00', '00:00']
         >>> written(12.0, "")
         '12'
     """
@@ -173,6 +174,8 @@ def written(when: Any, unit: str) -> str:
         return f"{iso.year}-W{iso.week:02}"
     if unit == "day":
         return day
+    if unit == CLOCK:
+        return written(when, "second").split(" ", 1)[1]
     text = str(when.astype("datetime64[us]")).replace("T", " ")
     text = text.rstrip("0").rstrip(".") if not text.endswith(".000000") else text[:-7]
     return text[:-3] if text.endswith(":00") and text.count(":") == 2 else text

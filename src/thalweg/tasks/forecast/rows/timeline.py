@@ -9,13 +9,14 @@ import numpy as np
 from thalweg.data.columns.facts import is_missing, number_of
 from thalweg.data.columns.moments import read_moments
 from thalweg.errors import InputError, counted
-from thalweg.tasks.forecast.rows.calendar import BUSINESS, DAY, FIXED, NUMBER, SECOND, Step, find_step, written
+from thalweg.tasks.forecast.rows.calendar import BUSINESS, CLOCK, DAY, FIXED, NUMBER, SECOND, Step, find_step, written
 
 READABLE: Final = 0.5  # of the values of a time column; the other rows can't be used
 HOLIDAYS: Final = 0.06  # of business days: so many may be missing one at a time
 UNEVEN: Final = 0.3  # of a step by which a moment may be off
 MOST_FILLED: Final = 4  # missing moments a row; a single wrong date could make millions of them
 HOUR: Final = 3600 * SECOND
+NO_DAY: Final = np.datetime64("1970-01-01")  # of times without one
 _CLOCKS_CHANGE: Final = (3, 4, 9, 10, 11)  # months in which they do, on a Sunday before the fourth hour
 GAPS: Final = ("auto", "refuse", "fill", "ignore")
 
@@ -67,10 +68,12 @@ def read_clock(
         wall, offset = found.wall, found.offset
         if offset is None or len(np.unique((wall - wall.astype("datetime64[D]"))[~np.isnat(wall)])) == 1:
             offset = np.zeros(len(wall), dtype=np.int64)  # days begin when the clock at the place says so
+        known = wall[~np.isnat(wall)]
+        without_day = found.unit == "second" and bool((known.astype("datetime64[D]") == NO_DAY).all())
+        unit = CLOCK if without_day else found.unit
         return Clock(
-            wall - offset.astype("timedelta64[s]"), offset * SECOND, found.unit, found.notation, found.unreadable,
-            found.told,
-        )  # fmt: skip
+            wall - offset.astype("timedelta64[s]"), offset * SECOND, unit, found.notation, found.unreadable, found.told
+        )
     numbers = np.array([np.nan if (number := number_of(value)) is None else number for value in values])
     unreadable = tuple(np.flatnonzero(np.isnan(numbers)).tolist())
     if not len(values) or len(unreadable) > (1.0 - least) * len(values):
@@ -159,10 +162,10 @@ def timeline(
 
 def _continuous(when: np.ndarray, ahead: np.ndarray, unit: str) -> tuple[np.ndarray, np.ndarray]:
     """Return moments that go on over midnight, where there are no days, and over the hours when clocks are changed."""
-    if not np.issubdtype(when.dtype, np.datetime64) or unit != "second" or len(when) < 3 or ahead.any():
+    if unit not in ("second", CLOCK) or len(when) < 3 or ahead.any():
         return when, ahead
     steps = np.diff(when).astype(np.int64)
-    if (when.astype("datetime64[D]") == np.datetime64("1970-01-01")).all():
+    if unit == CLOCK:
         days = np.concatenate([[0], np.cumsum(steps < 0)])
         return when + (days * DAY).astype("timedelta64[us]"), ahead
     usual = int(np.median(steps))
@@ -295,8 +298,9 @@ def next_labels(given: Sequence[Any], num_steps: int, step: Step | None = None) 
         return []
     if clock is None:
         return []
-    order = np.argsort(clock.when, kind="stable")
-    when, ahead = clock.when[order], clock.ahead[order]
+    when, ahead = _continuous(clock.when, clock.ahead, clock.unit) if clock.unit == CLOCK else (clock.when, clock.ahead)
+    order = np.argsort(when, kind="stable")
+    when, ahead = when[order], ahead[order]
     if (step is None) or not _holds(step, when):
         step = find_step(when, clock.unit)
     return Timeline(order, [], step, (when[-1], ahead[-1]), clock.unit).following(num_steps)
