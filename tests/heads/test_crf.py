@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from thalweg.heads import chain
-from thalweg.heads.crf import CRF, RULED_OUT
+from thalweg.heads.crf import CRF, NOT_GIVEN, RULED_OUT
 
 WIDTH, TAGS, TIME = 3, 3, 4
 LENGTHS = (4, 2, 1, 3)
@@ -214,3 +214,41 @@ def test_long_sequences_and_extreme_scores_stay_finite():
 def test_what_does_not_fit_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call(CRF(WIDTH, TAGS), torch.zeros(1, 2, WIDTH))
+
+
+def test_tags_that_are_not_given_are_marginalized_as_by_listing_all_paths():
+    torch.manual_seed(0)
+    head = CRF(None, 3, ends=torch.tensor([True, True, False])).double()
+    with torch.no_grad():
+        head.transitions.normal_()
+    hidden = torch.randn(4, 4, 3, dtype=torch.float64, requires_grad=True)
+    none = NOT_GIVEN
+    targets = torch.tensor([[0, none, 1, 0], [none, 2, none, none], [1, 0, none, 0], [none, 0, 1, 1]])
+    mask = torch.tensor([[1, 0, 1, 1], [0, 1, 0, 0], [1, 1, 0, 0], [0, 1, 1, 1]]).bool()
+    lengths = [4, 4, 3, 4]
+    prediction = head(hidden)
+    psi = prediction.reshape(4, 4, 4, 3)
+    expected = torch.zeros((), dtype=torch.float64)
+    for row, length in enumerate(lengths):
+        scores, fits = [], []
+        for path in itertools.product(range(3), repeat=length):
+            before = [0, *(1 + tag for tag in path[:-1])]
+            score = sum(psi[row, t, before[t], path[t]] for t in range(length))
+            scores.append(score + head.forbidden_ends[path[-1]])
+            fits.append(all(int(targets[row, t]) in (none, path[t]) for t in range(length)))
+        scores, fits = torch.stack(scores), torch.tensor(fits)
+        expected = expected + torch.logsumexp(scores, 0) - torch.logsumexp(scores[fits], 0)
+    (wanted,) = torch.autograd.grad(expected, hidden, retain_graph=True)
+    for total, count in (head.loss(prediction, targets, mask), head.loss_from_hidden(hidden, targets, mask)):
+        assert count.item() == int(mask.sum())
+        torch.testing.assert_close(total, expected)
+        torch.testing.assert_close(torch.autograd.grad(total, hidden, retain_graph=True)[0], wanted)
+
+
+def test_a_sequence_without_any_given_tag_adds_nothing():
+    head = CRF(None, 2)
+    total, count = head.loss(
+        head(torch.randn(1, 3, 2)), torch.full((1, 3), NOT_GIVEN), torch.zeros(1, 3, dtype=torch.bool)
+    )
+    assert total.item() == pytest.approx(0.0, abs=1e-6)
+    assert count.item() == 0.0

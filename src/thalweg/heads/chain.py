@@ -14,6 +14,8 @@ from typing import final
 import torch
 from torch import Tensor
 
+IMPOSSIBLE = -1e9  # a score below all that is ruled out by choice; its exponential is 0, and no gradient is NaN
+
 
 @final
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +43,15 @@ def path_scores(psi: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
     before = torch.cat([torch.zeros_like(tags[:, :1]), tags[:, :-1] + 1], 1)
     chosen = psi.flatten(-2).gather(-1, (before * psi.shape[-1] + tags).unsqueeze(-1)).squeeze(-1)
     return torch.where(mask, chosen, 0.0).sum(-1)
+
+
+def through(psi: Tensor, tags: Tensor, given: Tensor) -> Tensor:
+    """Return `psi` without the paths that have another tag than the given ones, of ids `[batch, time]`.
+
+    Its log Z is the score of all paths with these tags together: the others are marginalized.
+    """
+    other = torch.arange(psi.shape[-1], device=psi.device) != tags.unsqueeze(-1)
+    return psi + (other & given.unsqueeze(-1)).unsqueeze(-2) * IMPOSSIBLE
 
 
 def log_partition(psi: Tensor, mask: Tensor) -> Tensor:

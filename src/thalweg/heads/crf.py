@@ -12,6 +12,7 @@ from thalweg.heads.base import AbstractHead, expand_to, masked, top_k, upcast
 
 # Score of a step that is ruled out: exp of it is 0 in every type, and a sum of thousands of them is still finite.
 RULED_OUT = -1e4
+NOT_GIVEN = -2  # in place of the id of a tag that is unknown
 
 
 @final
@@ -35,6 +36,10 @@ class CRF(AbstractHead):
             is not allowed has the probability zero, and a target that needs it a loss of 10,000. None: all.
         ends: bool `[C]`: which tags may come last; None: all.
         bias: whether the layer has one.
+
+    A target of -2 is a tag that is not given, wherever in its sequence and whatever the mask says there: the loss is
+    -log of the probability of all paths with the given tags, which counts these places only. It is no convex function
+    then; the second derivative is that of its convex part, as if all tags were given.
 
     Shapes: hidden `[..., time, width]`; prediction `[..., time, (1 + C) C]`; targets ids `[..., time]`; mask the same,
     True from the left up to the end of each sequence, or only its first dimensions; weights one for each sequence:
@@ -95,14 +100,23 @@ class CRF(AbstractHead):
         self, prediction: Tensor, targets: Tensor, mask: Tensor | None = None, weights: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return the summed negative log-likelihood of whole sequences, and the number of their places."""
-        psi, mask = self._chain(prediction, mask)
-        tags = self._ids(targets, mask)
-        return _sums(chain.log_partition(psi, mask) - chain.path_scores(psi, tags, mask), mask, weights, prediction)
+        whole, given = _known(mask, targets)
+        psi, whole = self._chain(prediction, whole)
+        given = whole if given is None else given.reshape(whole.shape)
+        tags = self._ids(targets, given)
+        # Where all tags are given, that is the score of one path.
+        if given is whole:
+            scores = chain.path_scores(psi, tags, whole)
+        else:
+            scores = chain.log_partition(chain.through(psi, tags, given), whole)
+        return _sums(chain.log_partition(psi, whole) - scores, given, weights, prediction)
 
     @override
     def loss_from_hidden(
         self, hidden: Tensor, targets: Tensor, mask: Tensor | None = None, weights: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
+        if _known(mask, targets)[1] is not None:
+            return self.loss(self(hidden), targets, mask, weights)
         mask = _places(mask, targets.shape, targets.device)
         hidden = masked(mask.unsqueeze(-1), hidden.reshape(*mask.shape, -1))
         scores = self.output(hidden)
@@ -116,16 +130,14 @@ class CRF(AbstractHead):
         self, prediction: Tensor, targets: Tensor, mask: Tensor | None, v: Tensor, weights: Tensor | None = None
     ) -> Tensor:
         """Return the covariance of the pairs times `v`, times the weight of each sequence."""
-        del targets
-        found, factor, rows = self._marginals(prediction, mask, weights, v)
+        found, factor, rows = self._marginals(prediction, _known(mask, targets)[0], weights, v)
         return (chain.covariance_product(found, rows) * factor).reshape(v.shape).to(v.dtype)
 
     def curvature_root(
         self, prediction: Tensor, targets: Tensor, mask: Tensor | None, v: Tensor, weights: Tensor | None = None
     ) -> Tensor:
         """Return `S v`, with `S S^T` the covariance of the pairs, times the root of the weight of each sequence."""
-        del targets
-        found, factor, rows = self._marginals(prediction, mask, weights, v)
+        found, factor, rows = self._marginals(prediction, _known(mask, targets)[0], weights, v)
         return (chain.covariance_root(found, rows) * factor.sqrt()).reshape(v.shape).to(v.dtype)
 
     def decode(self, prediction: Tensor, k: int, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -216,6 +228,15 @@ def _places(mask: Tensor | None, shape: torch.Size, device: torch.device) -> Ten
     if bool((mask[:, 1:] & ~mask[:, :-1]).any()):
         raise ValueError("CRF: the mask must be True from the left up to the end of each sequence; it has a hole.")
     return mask
+
+
+def _known(mask: Tensor | None, targets: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """The mask of whole sequences, and that of the given tags; None for it where all are given."""
+    unknown = targets == NOT_GIVEN
+    if not bool(unknown.any()):
+        return mask, None
+    full = torch.ones_like(unknown) if mask is None else expand_to(mask, targets.shape, "mask")
+    return full | unknown, full & ~unknown
 
 
 def _by_sequence(weights: Tensor | None, mask: Tensor, like: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, f1_score
 
+from thalweg import train
 from thalweg.data.arrays.ragged import Ragged
 from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
@@ -234,7 +235,7 @@ def test_unseen_tag_in_a_validation_file_is_named_with_file_and_line(tmp_path):
         ([(["a", "b"], ["X"])], "a.jsonl, line 1: expected a tag for each word, got 2 words and 1 tags"),
         ([(["a"], ["X"]), ("a", 3)], "a.jsonl, line 2: expected a list of texts in column 'tags', got '3'"),
         ([(["a"], ["X"]), ([["a"]], ["X"])], "a.jsonl, line 2: expected a list of texts in column 'tokens'"),
-        ([(["a"], ["X"]), (["b"], ["X"])], "expected at least two different tags in column 'tags', got only 'X'"),
+        ([(["a"], ["X"]), (["b"], ["X"])], "expected at least two different tags in column 'tags', got only one"),
         ([([], []), ([], [])], "expected sentences of words with tags, got none"),
         ([(["a"], ["X"])] * 9, "at least two different texts"),
     ],
@@ -386,3 +387,19 @@ def test_sections_show_the_sentences_with_the_most_errors(tmp_path):
     json.dumps([table, span_bars, confusion, tag_bars, worst], allow_nan=False)
     num_words = 6 * len(prepared.train)
     assert task.describe(prepared) == f"{len(prepared.train)} sentences ({num_words} words) with 2 types of spans"
+
+
+@pytest.mark.parametrize("head", ["crf", "softmax"])
+def test_words_without_a_tag_are_read_but_not_counted(head, tmp_path):
+    rest = "\t_" * 6
+    words = f"1\tAnna{{0}}\t_\t_{rest}\n2\truns\t_\tVERB{rest}\n3\tfast{{0}}\t_\tADV{rest}\n\n"
+    path = tmp_path / "a.conllu"
+    path.write_text("".join(words.format(i) for i in range(60)) + f"1\tno\t_\t_{rest}\n\n")
+    run = train(path, head=head, steps=2, out=tmp_path / "runs")
+    assert run.task.tags == ("ADV", "VERB")
+    found = run.evaluate(path)
+    assert sum(row["support"] for row in found.details["tags"]) == 120
+    told = " ".join(found.notes)
+    assert "words without a tag (_) in column 'upos' count neither in the loss nor in the scores (60 rows" in told
+    assert "no word has a tag in column 'upos', so the sentence is left out (1 row, line 241)" in told
+    assert len(run.predict(["Anna1 runs fast2"])[0]["tags"]) == 3

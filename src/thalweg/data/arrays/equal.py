@@ -19,7 +19,8 @@ class WholeExamples:
 
     groups: np.ndarray  # which examples look the same, int [num_examples] (from `same_rows`)
     describes: str  # what the model sees, as the end of "a model that sees only ..."
-    lengths: np.ndarray | None = None  # targets of each example, int [num_examples]; None: one each
+    lengths: np.ndarray | None = None  # places of each example, int [num_examples]; None: one each
+    given: np.ndarray | None = None  # which places have a target, bool, one example after the other; None: all
 
     def of(self, indices: np.ndarray) -> np.ndarray:
         """Return the group of each target of these examples, one example after the other."""
@@ -28,7 +29,10 @@ class WholeExamples:
         lengths = self.lengths[indices]
         places = flat_positions(np.zeros_like(lengths), lengths)
         # Equal examples have equal lengths, so group * longest + place tells their places apart.
-        return np.repeat(self.groups[indices], lengths) * (int(self.lengths.max(initial=0)) + 1) + places
+        found = np.repeat(self.groups[indices], lengths) * (int(self.lengths.max(initial=0)) + 1) + places
+        if self.given is None:
+            return found
+        return found[self.given[flat_positions((np.cumsum(self.lengths) - self.lengths)[indices], lengths)]]
 
 
 @final

@@ -19,6 +19,9 @@ NUM_LABELS: Final = 8  # known labels in a message
 YES: Final = frozenset(("1", "1.0", "true", "yes"))
 NO: Final = frozenset(("0", "0.0", "false", "no"))
 
+SOME_TAGS: Final = "words without a tag (_) in column {!r} count neither in the loss nor in the scores"
+NO_TAGS: Final = "no word has a tag in column {!r}, so the sentence is left out"
+
 MISSING, UNREADABLE, UNEQUAL, UNSEEN = "missing", "unreadable", "unequal", "unseen"
 
 
@@ -335,6 +338,9 @@ class ReadSource(AbstractSource):
         return read
 
     def _words(self, column: str, *, are_tags: bool) -> _Reader:
+        if are_tags and self.kind in ("conll", "conllu"):
+            return self._some_tags(column)
+
         def read(chunk: Chunk, faults: _Faults) -> tuple[str, _Values]:
             found: _Values = []
             for place, value in enumerate(chunk.column(column)):
@@ -350,6 +356,22 @@ class ReadSource(AbstractSource):
                     faults.setdefault(place, Fault(line, column, UNREADABLE, value, reason))
                 elif are_tags and self._known is not None and not self._known.issuperset(found[-1]):
                     name = next(name for name in found[-1] if name not in self._known)
+                    faults.setdefault(place, self._unseen(line, column, name, "tag"))
+            return column, found
+
+        return read
+
+    def _some_tags(self, column: str) -> _Reader:
+        """Tags of which some are not given, as CoNLL has them; such words are read and None."""
+
+        def read(chunk: Chunk, faults: _Faults) -> tuple[str, _Values]:
+            assert self._bad is not None
+            found = chunk.column(column)
+            for line, (place, tags) in zip(chunk.lines, enumerate(found), strict=True):
+                if None in tags:
+                    self._bad.leave_out(line, (SOME_TAGS if any(tags) else NO_TAGS).format(column))
+                if self._known is not None and not self._known.issuperset(filter(None, tags)):
+                    name = next(name for name in tags if name is not None and name not in self._known)
                     faults.setdefault(place, self._unseen(line, column, name, "tag"))
             return column, found
 

@@ -44,7 +44,7 @@ _CONLL_2012: Final = (
 _WORD_NAMES: Final = frozenset((*ROLE_NAMES["tokens"], *ROLE_NAMES["tags"], "lemma", "id", "index"))
 _SPACES: Final = " \t\r\f\v"  # between words; other spaces are characters of a word
 _DOCUMENT: Final = "-DOCSTART-"  # where a document begins
-_NOT_GIVEN: Final = "_"
+_NOT_GIVEN: Final = ("_", "")  # values of a word
 _BIO: Final = re.compile(r"[BIESLUMW]-\S+")
 _MIN_FITTING: Final = 0.95  # of the sentences are numbered, where a column is that of numbers
 _FACT: Final = re.compile(r"#\s*([^=]+?)\s*=\s*(.*)")
@@ -113,8 +113,8 @@ class Sentences:
 
     def _row(self, words: list[list[str]], facts: dict[str, str]) -> tuple:
         columns: list[list[Any]] = list(map(list, zip(*words, strict=True)))[self.is_conllu or self.is_numbered :]
-        if self.is_conllu:  # where "_" is a value that is not given; a form or a lemma may be spelled so
-            columns[2:] = [[None if value == _NOT_GIVEN else value for value in column] for column in columns[2:]]
+        first = 2 if self.is_conllu else 1  # a form or a lemma may be spelled so
+        columns[first:] = [[None if value in _NOT_GIVEN else value for value in column] for column in columns[first:]]
         tail = [" ".join(columns[0])] if self.joins_text else []
         return (*columns, *(facts.get(key) for key in self.facts), *tail)
 

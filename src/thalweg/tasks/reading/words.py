@@ -28,12 +28,12 @@ class Sentence:
 
     line: int
     words: list[str]
-    tags: list[str]
+    tags: list[str | None]  # None: not given
     text: str | None = None
 
 
 def read_sentences(source: AbstractSource, columns: dict[str, Any]) -> Iterator[list[Sentence]]:
-    """Yield the rows that have words, in chunks; a value is a list, or a text separated by spaces.
+    """Yield the rows that have words with tags, in chunks; a value is a list, or a text separated by spaces.
 
     An InputError says if one of the columns "tokens" and "tags" is missing, a value is of another type, or a row has
     more words than tags or fewer.
@@ -46,15 +46,21 @@ def read_sentences(source: AbstractSource, columns: dict[str, Any]) -> Iterator[
         texts = chunk.column(TEXT) if has_text else [None] * len(chunk.lines)
         for line, tokens, tags, text in zip(chunk.lines, *both, texts, strict=True):
             words = _texts(tokens, source.name, line, columns["tokens"])
-            sentence = Sentence(line, words, _texts(tags, source.name, line, columns["tags"]), text)
+            sentence = Sentence(line, words, _tags(tags, source.name, line, columns["tags"]), text)
             if len(sentence.tags) != len(words):
                 raise InputError(
                     f"{source.name}, line {line}: expected a tag for each word, got {len(words)} words and "
                     f"{len(sentence.tags)} tags."
                 )
-            if words:
+            if any(tag is not None for tag in sentence.tags):
                 rows.append(sentence)
         yield rows
+
+
+def _tags(value: Any, name: str, line: int, column: str) -> list[str | None]:
+    if isinstance(value, list) and None in value:
+        return [None if tag is None else _texts([tag], name, line, column)[0] for tag in value]
+    return [*_texts(value, name, line, column)]
 
 
 def _texts(value: Any, name: str, line: int, column: str) -> list[str]:

@@ -19,7 +19,9 @@ def choose(table: Table) -> Choice:
         )
     others = [repr(one.name) for one in table.facts if one.is_list and one not in (tokens, tags)]
     table.doubts = {"tags": f"other tags are in {', '.join(others[:4])}"} if others else {}
-    shown = f" ({tags.num_distinct} tags{table.looked_at})" if tags.is_list else ""
+    lists = [value for value in table.values(tags) if isinstance(value, list)]
+    num_tags = len({str(tag) for value in lists for tag in value if tag is not None})
+    shown = f" ({num_tags} tags{table.looked_at})" if tags.is_list else ""
     return Choice(
         "tag",
         {"tokens": tokens.name, "tags": tags.name},

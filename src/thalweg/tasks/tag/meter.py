@@ -37,7 +37,11 @@ class TagMeter(AbstractMeter):
     def update(self, prediction: Tensor, batch: Batch) -> None:
         target, mask = batch.targets, batch.mask
         assert mask is not None
-        guess = prediction.argmax(-1) if self._head is None else self._head.best_ids(prediction, mask)
+        guess = (
+            prediction.argmax(-1)
+            if self._head is None
+            else self._head.best_ids(prediction, batch.inputs.get("mask", mask))
+        )
         if self.spans is not None:
             self.spans.to(guess.device)
             self.spans.update(guess, target, mask)

@@ -40,7 +40,9 @@ def choose_preference(tags: Sequence[str], model: nn.Module, head: AbstractHead,
             prediction = head(model(**here.inputs))
             for offset, score in zip(offsets, scores, strict=True):
                 head.prefer(offset)
-                score.to(prediction.device).update(head.best_ids(prediction, here.mask), here.targets, here.mask)
+                score.to(prediction.device).update(
+                    head.best_ids(prediction, here.inputs.get("mask", here.mask)), here.targets, here.mask
+                )
         found = [score.compute()["span_f1"] for score in scores]
         enough = int(scores[0].true.sum()) >= MIN_SPANS
         best = max(range(len(found)), key=lambda i: (found[i], -i)) if enough else 0

@@ -51,7 +51,7 @@ def sections(
         errors = ((guess != target) & mask).sum(1).tolist()
         for row, num_errors in enumerate(errors):
             if num_errors and place + row < len(raw) and raw[place + row]:
-                length = int(mask[row].sum())
+                length = int(batch.inputs["mask"][row].sum())
                 worst.append((num_errors, place + row, guess[row, :length].tolist(), target[row, :length].tolist()))
         worst = sorted(worst, key=lambda entry: (-entry[0], entry[1]))[:NUM_WORST]
         place += len(errors)
@@ -89,7 +89,7 @@ def _worst(
         wrong = [
             f"{word}: {tags[predicted]}, should be {tags[true]}"
             for word, predicted, true in zip(words, guess, target, strict=True)
-            if predicted != true
+            if predicted != true and true >= 0
         ]
         rows.append([str(num_errors), " ".join(words), "; ".join(wrong)])
     return {

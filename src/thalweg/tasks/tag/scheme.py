@@ -41,6 +41,9 @@ def num_broken(steps: np.ndarray, ends: np.ndarray, sentences: Ragged) -> int:
     is_first = np.ones(len(ids), dtype=bool)
     is_first[1:] = place[1:] != place[:-1]
     before = np.where(is_first, 0, 1 + np.concatenate([ids[:1], ids[:-1]]))
-    wrong = ~steps[before, ids]
-    wrong |= np.concatenate([is_first[1:], np.ones(min(1, len(ids)), dtype=bool)]) & ~ends[ids]
+    is_known = (before >= 0) & (ids >= 0)  # a tag that is not given may be any
+    wrong = ~steps[np.maximum(before, 0), np.maximum(ids, 0)] & is_known
+    wrong |= (
+        np.concatenate([is_first[1:], np.ones(min(1, len(ids)), dtype=bool)]) & ~ends[np.maximum(ids, 0)] & (ids >= 0)
+    )
     return len(np.unique(place[wrong]))

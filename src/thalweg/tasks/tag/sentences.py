@@ -31,7 +31,7 @@ def validation_sentences(source: AbstractSource, columns: dict[str, Any], share:
     tags = RaggedBuilder(np.int32)
     for sentence in chosen_sentences(source, columns):
         keys.append(text_key(" ".join(sentence.words)))
-        tags.append(sorted({tag_ids.setdefault(tag, len(tag_ids)) for tag in sentence.tags}))
+        tags.append(sorted({tag_ids.setdefault(tag, len(tag_ids)) for tag in sentence.tags if tag is not None}))
     if not keys:
         raise InputError(f"{source.name}: expected sentences of words with tags, got none.")
     per_sentence = tags.finish()

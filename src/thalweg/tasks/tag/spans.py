@@ -111,7 +111,7 @@ class SpanScore(Metric):
         self.register_buffer("_ends", torch.tensor([letter in _ENDS for letter, _ in parts]), persistent=False)
 
     def update(self, prediction: Tensor, target: Tensor, mask: Tensor) -> None:
-        """Take ids of predicted and true tags, int64 `[batch, time]`; padding, on the right, is False in the mask."""
+        """Take ids of predicted and true tags, int64 `[batch, time]`; the mask is True where a tag is given."""
         right, predicted, true = self.counts(prediction, target, mask).sum(0)
         self.right += right
         self.predicted += predicted
@@ -152,6 +152,7 @@ class SpanScore(Metric):
 
     def _marks(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Where spans start, the type at each word (-1 outside), and the place before which the span there ends."""
+        ids = ids.masked_fill(~mask, 0)  # what is not given is no id
         kinds = self._kinds[ids].masked_fill(~mask, -1)
         inside = kinds >= 0
         starts = torch.ones_like(inside)  # the first word has no word before it

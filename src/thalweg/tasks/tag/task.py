@@ -22,7 +22,7 @@ from thalweg.data.files.base import AbstractSource
 from thalweg.data.text.tokenizer import Tokenizer
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
-from thalweg.heads.crf import CRF
+from thalweg.heads.crf import CRF, NOT_GIVEN
 from thalweg.heads.softmax import Softmax
 from thalweg.models.presets import ModelShape
 from thalweg.models.sparse_linear import transposed
@@ -105,7 +105,7 @@ class Tag(AbstractTask):
         is_linear = settings.layout == "features"
         for sentence in chosen_sentences(source, columns, chosen, wanted=False):
             counts.update(sentence.words)
-            names.update(sentence.tags)
+            names.update(tag for tag in sentence.tags if tag is not None)
             if sentence.text is not None and len(texts) < MAX_TEXTS:
                 texts.append((sentence.text, sentence.words))
             if is_linear:
@@ -198,7 +198,7 @@ class Tag(AbstractTask):
 
     def _ids(self, sentence: Sentence, name: str) -> list[int]:
         try:
-            return [self._tag_ids[tag] for tag in sentence.tags]
+            return [NOT_GIVEN if tag is None else self._tag_ids[tag] for tag in sentence.tags]
         except KeyError as error:
             raise unseen("tag", error.args[0], "in this sentence", self.tags, name, sentence.line) from None
 
@@ -231,7 +231,9 @@ class Tag(AbstractTask):
             names = ("features", "counts")
         columns = [examples.ragged(name) for name in names]
         same = same_rows(*((one.values[: int(one.offsets[-1])], one.lengths) for one in columns))
-        return WholeExamples(same, sees, tokens.lengths)
+        tags = examples.ragged("tags")
+        given = tags.values[: int(tags.offsets[-1])] != NOT_GIVEN
+        return WholeExamples(same, sees, tokens.lengths, None if given.all() else given)
 
     @override
     def answer_name(self, target: np.ndarray) -> str:
@@ -274,10 +276,12 @@ class Tag(AbstractTask):
     @override
     def batch(self, examples: Examples, indices: np.ndarray) -> Batch:
         tags, mask = pad(examples.ragged("tags"), indices)
+        unknown = tags == NOT_GIVEN
+        given = mask & ~unknown if bool(unknown.any()) else mask
         if self.features is None:
-            return Batch({"tokens": pad(examples.ragged("tokens"), indices)[0], "mask": mask}, tags, mask)
+            return Batch({"tokens": pad(examples.ragged("tokens"), indices)[0], "mask": mask}, tags, given)
         both = examples.ragged("features").take(indices), examples.ragged("counts").take(indices)
-        return Batch(self._inputs(*both) | {"mask": mask}, tags, mask)
+        return Batch(self._inputs(*both) | {"mask": mask}, tags, given)
 
     def _inputs(self, features: Ragged, counts: Ragged) -> dict[str, Tensor]:
         """Return what a linear model reads, apart from the mask: the features of each word, and the words of each."""
@@ -298,7 +302,8 @@ class Tag(AbstractTask):
         said = main_figure(metrics, "accuracy", seen, "sentences", "accuracy of words")
         if seen.examples is None or "accuracy" not in seen.baselines:
             return said
-        most = int(np.bincount(seen.examples.ragged("tags").values).argmax())
+        ids = seen.examples.ragged("tags").values
+        most = int(np.bincount(ids[ids >= 0]).argmax())
         return f"{said}; always answering {self.tags[most]!r} gives {short(seen.baselines['accuracy'])}"
 
     @property
