@@ -6,7 +6,8 @@ import pytest
 
 from thalweg import names
 from thalweg.data.columns.choice import Choice, choose_columns
-from thalweg.data.columns.reading import MISSING, UNEQUAL, UNREADABLE, UNSEEN, Fault, ReadSource, label_of, read_as
+from thalweg.data.columns.label_values import label_of
+from thalweg.data.columns.reading import MISSING, UNEQUAL, UNREADABLE, UNSEEN, Fault, ReadSource, read_as
 from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
 

@@ -5,7 +5,7 @@ import datetime as dt
 import numpy as np
 import pytest
 
-from thalweg.data.columns.moments import read_moments
+from thalweg.data.columns.times.moments import read_moments
 from thalweg.tasks.forecast.horizons import measure
 from thalweg.tasks.forecast.metrics import Answers, series_metrics, verdict
 from thalweg.tasks.forecast.reference import Reference, autoregression

@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final, final
 
-from thalweg.data.columns.dates import readings
 from thalweg.data.columns.notation import PLAIN, Notation, number_of
 from thalweg.data.columns.recognition import Written, numeral_share, recognize, settled
 from thalweg.data.columns.role_names import LAST_WORD, name_score
+from thalweg.data.columns.times.dates import readings
 from thalweg.data.files.base import Row
 
 # What stands for nothing in tables, the errors of spreadsheets among them.

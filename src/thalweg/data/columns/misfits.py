@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Final
 
-from thalweg.data.columns.dates import readings
 from thalweg.data.columns.facts import ColumnFacts, shortened
-from thalweg.data.columns.month_names import MONTHS, plain_letters
 from thalweg.data.columns.notation import PLAIN
 from thalweg.data.columns.role_names import LAST_WORD, WHOLE_NAME, are_twins, is_side, name_score, normalized
 from thalweg.data.columns.scores import MAX_WORDS_TIME, is_label_like, is_text_like, is_time, label_score
+from thalweg.data.columns.times.dates import readings
+from thalweg.data.columns.times.month_names import MONTHS, plain_letters
 
 MIN_MOMENTS: Final = 5  # columns with the names of moments, of which a series may consist
 MOST_MOMENTS: Final = 0.7  # of the columns of numbers

@@ -1,7 +1,5 @@
 """One reading of the chosen columns: the same values and the same unusable rows, whoever reads them."""
 
-import math
-import numbers
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Final, NamedTuple, final
 
@@ -9,15 +7,13 @@ from typing_extensions import override
 
 from thalweg.data.columns.choice import Choice, Kind, TaskColumns
 from thalweg.data.columns.facts import as_text, is_missing, shortened
+from thalweg.data.columns.label_values import label_of, labels_of, shown, truth
 from thalweg.data.columns.notation import PLAIN
 from thalweg.data.files.base import AbstractSource, BadRow, Chunk
 from thalweg.errors import InputError
 
 MAX_REMEMBERED: Final = 2**16  # different fields whose labels are remembered, so that memory stays bounded
-MAX_SHOWN: Final = 60  # characters of a value in a message
 NUM_LABELS: Final = 8  # known labels in a message
-YES: Final = frozenset(("1", "1.0", "true", "yes"))
-NO: Final = frozenset(("0", "0.0", "false", "no"))
 
 SOME_TAGS: Final = "words without a tag (_) in column {!r} count neither in the loss nor in the scores"
 NO_TAGS: Final = "no word has a tag in column {!r}, so the sentence is left out"
@@ -47,54 +43,6 @@ class _UnusableError(Exception):
 _Values = list[Any]
 _Faults = dict[int, Fault]  # by the place of the row in its chunk
 _Reader = Callable[[Chunk, _Faults], tuple[str, _Values]]  # gives a column's name and its values
-
-
-def label_of(value: Any, *, na_is_missing: bool = False) -> str | None:
-    """Return the one label that a field holds, None where it holds none.
-
-    White space around it does not count, and the numbers 1 and 1.0 are the same label. A field is empty where it is
-    null or blank; words such as "NA" and "none" are labels, unless `na_is_missing`.
-
-    Raises:
-        ValueError: for a list of several labels, and an object.
-
-    Example:
-        >>> label_of(" pos "), label_of(1.0), label_of(True), label_of("none"), label_of(" ")
-        ('pos', '1', 'true', 'none', None)
-    """
-    if isinstance(value, str):
-        name = value.strip()
-        return None if not name or (na_is_missing and is_missing(name)) else name
-    if value is None:
-        return None
-    if isinstance(value, list | tuple):
-        if len(value) > 1:
-            raise ValueError(f"expected one label, got a list of {len(value)}")
-        return label_of(value[0], na_is_missing=na_is_missing) if value else None
-    if isinstance(value, dict):
-        raise ValueError("expected a label, got an object")
-    if isinstance(value, bool) or type(value).__name__ == "bool_":
-        return str(bool(value)).lower()
-    if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral):
-        number = float(value)
-        if math.isnan(number):
-            return None
-        return str(int(number)) if number.is_integer() else str(value)
-    return as_text(value).strip() or None
-
-
-def labels_of(value: Any, separator: str | None) -> list[str]:
-    """Return the different labels of a field that may hold several: a list, or a text with a separator.
-
-    Raises:
-        ValueError: for a list in the list, and an object.
-
-    Example:
-        >>> labels_of("a; b;a", ";"), labels_of(["a", 2.0], None), labels_of(None, ";")
-        (['a', 'b'], ['a', '2'], [])
-    """
-    parts = value if isinstance(value, list) else value.split(separator) if isinstance(value, str) else [value]
-    return list(dict.fromkeys(name for name in map(label_of, parts) if name))
 
 
 def read_as(
@@ -303,7 +251,7 @@ class ReadSource(AbstractSource):
     def _several_columns(self, joined: str, choice: Choice) -> _Reader:
         """The labels of several columns: their values, or the names of those that say yes."""
         columns = choice.label_columns
-        known = _Remembered(_truth if choice.is_one_hot else label_of)
+        known = _Remembered(truth if choice.is_one_hot else label_of)
 
         def read(chunk: Chunk, faults: _Faults) -> tuple[str, _Values]:
             found: list[list[str]] = [[] for _ in range(len(chunk))]
@@ -352,7 +300,7 @@ class ReadSource(AbstractSource):
                     reason = f"word {number} has no tag in column {column!r}"
                     faults.setdefault(place, Fault(line, column, MISSING, value, reason))
                 elif not are_texts:
-                    reason = f"expected a list of texts in column {column!r}, got {_shown(value)}"
+                    reason = f"expected a list of texts in column {column!r}, got {shown(value)}"
                     faults.setdefault(place, Fault(line, column, UNREADABLE, value, reason))
                 elif are_tags and self._known is not None and not self._known.issuperset(found[-1]):
                     name = next(name for name in found[-1] if name not in self._known)
@@ -409,19 +357,9 @@ def _is_word(value: Any) -> bool:
     return isinstance(value, str | int | float)
 
 
-def _truth(value: Any) -> bool:
-    """Whether a field of a column that is a label says yes; neither yes nor no is a ValueError."""
-    name = label_of(value, na_is_missing=True)
-    if name is not None and name.lower() in YES:
-        return True
-    if name is None or name.lower() not in NO:
-        raise ValueError(f"expected 0 or 1, got {'an empty value' if name is None else _shown(value)}")
-    return False
-
-
 def _no_number(chunk: Chunk, place: int, column: str, value: Any) -> Fault:
     is_empty = is_missing(value)
-    got = f"an empty value ({value!r})" if is_empty else _shown(value)
+    got = f"an empty value ({value!r})" if is_empty else shown(value)
     reason = f"expected a number in column {column!r}, got {got}"
     what, remedy = (MISSING, "fill it in") if is_empty else (UNREADABLE, "correct it")
     return Fault(chunk.lines[place], column, what, value, reason, remedy)
@@ -430,11 +368,6 @@ def _no_number(chunk: Chunk, place: int, column: str, value: Any) -> Fault:
 def _fault(chunk: Chunk, place: int, column: str, error: _UnusableError) -> Fault:
     value = chunk.column(column)[place]
     return Fault(chunk.lines[place], column, UNREADABLE, value, f"{error} in column {column!r}")
-
-
-def _shown(value: Any) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= MAX_SHOWN else f"{shown[: MAX_SHOWN - 3]}..."
 
 
 @final

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from thalweg.data.columns.month_names import plain_letters
+from thalweg.data.columns.times.month_names import plain_letters
 
 
 def _words(names: str) -> tuple[str, ...]:

@@ -222,7 +222,13 @@ class _Look:
         if self.target is None or self.target_kind is Kind.NUMBER:
             return
         for value in chunk.column(self.target):
-            yield value if isinstance(value, list) else [] if value is None else [value]
+            yield (
+                [one for one in value if one is not None]
+                if isinstance(value, list)
+                else []
+                if value is None
+                else [value]
+            )
 
     def rare(self, labels: dict[str, int]) -> list[str]:
         """The labels of few rows; a sentence has many tags, so that these are not rows."""

@@ -5,7 +5,7 @@ from typing import Final
 from thalweg.data.columns import misfits
 from thalweg.data.columns.choice import LIKELY, NAMED, NUM_SHOWN, PARTS, TYPICAL, Choice, Kind, Rule, Table, TaskColumns
 from thalweg.data.columns.facts import ColumnFacts, shortened
-from thalweg.data.columns.reading import YES, label_of
+from thalweg.data.columns.label_values import YES, label_of
 from thalweg.data.columns.role_names import LAST_WORD, WHOLE_NAME, is_side, name_score, normalized
 from thalweg.data.columns.scores import COMMON_NAME, is_label_like, is_text_like, is_time, label_score
 from thalweg.errors import InputError

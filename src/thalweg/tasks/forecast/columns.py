@@ -9,9 +9,9 @@ from thalweg.data.columns import misfits
 from thalweg.data.columns.choice import PAIR_AND_NUMBER, POSSIBLE, Choice, Kind, Rule, Table, TaskColumns
 from thalweg.data.columns.facts import ColumnFacts, is_missing, number_of
 from thalweg.data.columns.misfits import NUMBERINGS
-from thalweg.data.columns.moments import Moments, joined, part_of, read_moments
 from thalweg.data.columns.role_names import LAST_WORD, WHOLE_NAME, name_score, normalized
 from thalweg.data.columns.scores import is_text_like, is_time
+from thalweg.data.columns.times.moments import Moments, joined, part_of, read_moments
 
 NUM_SHOWN: Final = 6  # names of series in the sentence
 CLOCK_DAY: Final = dt.date(1970, 1, 1)  # of times without a day

@@ -10,7 +10,7 @@ import numpy as np
 from thalweg.data.arrays.ragged import Ragged, RaggedBuilder
 from thalweg.data.arrays.stratified import stratified_rows
 from thalweg.data.columns.facts import shortened
-from thalweg.data.columns.reading import label_of, labels_of
+from thalweg.data.columns.label_values import label_of, labels_of
 from thalweg.data.files.base import AbstractSource, Chunk
 from thalweg.errors import InputError, counted
 

@@ -89,7 +89,7 @@ class Step:
 def find_step(when: np.ndarray, unit: str = "") -> Step | None:
     """Return how far apart ascending moments are (datetime64[us], or numbers); None where they are not evenly spaced.
 
-    `unit` is the finest part of them that is written (see `thalweg.data.columns.moments.Moments`).
+    `unit` is the finest part of them that is written (see `thalweg.data.columns.times.moments.Moments`).
 
     Example:
         >>> find_step(np.array(["2024-01-31", "2024-02-29", "2024-03-31"], "datetime64[us]")).name

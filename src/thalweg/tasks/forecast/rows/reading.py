@@ -7,7 +7,7 @@ from typing import Any, final
 import numpy as np
 
 from thalweg.data.columns.facts import as_text, is_missing, shortened
-from thalweg.data.columns.moments import joined
+from thalweg.data.columns.times.moments import joined
 from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError, counted
 from thalweg.tasks.forecast.rows.series import LARGEST, MAX_MISSING, Series, check_missing, filled

@@ -7,7 +7,7 @@ from typing import Any, Final, final
 import numpy as np
 
 from thalweg.data.columns.facts import is_missing, number_of
-from thalweg.data.columns.moments import read_moments
+from thalweg.data.columns.times.moments import read_moments
 from thalweg.errors import InputError, counted
 from thalweg.tasks.forecast.rows.calendar import BUSINESS, CLOCK, DAY, FIXED, NUMBER, SECOND, Step, find_step, written
 

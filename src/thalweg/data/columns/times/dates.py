@@ -5,7 +5,7 @@ import functools
 import re
 from typing import Any, Final, NamedTuple, final
 
-from thalweg.data.columns.month_names import MONTHS, WEEKDAYS, plain_letters
+from thalweg.data.columns.times.month_names import MONTHS, WEEKDAYS, plain_letters
 
 # Ways of reading a value; where several suit a column, the first of them is preferred.
 CLEAR: Final = "dates"  # there is only one

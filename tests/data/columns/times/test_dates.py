@@ -5,7 +5,7 @@ import datetime as dt
 import pandas as pd
 import pytest
 
-from thalweg.data.columns.dates import CLEAR, DAY_FIRST, MONTH_FIRST, readings
+from thalweg.data.columns.times.dates import CLEAR, DAY_FIRST, MONTH_FIRST, readings
 
 DAYS = [
     ("2022-01-05", "2022-01-05"), ("2022/1/5", "2022-01-05"), ("2022.01.05", "2022-01-05"),

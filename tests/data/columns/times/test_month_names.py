@@ -2,7 +2,7 @@
 
 import pytest
 
-from thalweg.data.columns.month_names import MONTHS, WEEKDAYS, plain_letters
+from thalweg.data.columns.times.month_names import MONTHS, WEEKDAYS, plain_letters
 
 YEARS = {
     "de": "Januar Februar März April Mai Juni Juli August September Oktober November Dezember",

@@ -8,10 +8,10 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, final
 
-from thalweg.data.columns.dates import DAY_FIRST, FORMS, MONTH_FIRST, SHORT_YEAR, Moment, readings
 from thalweg.data.columns.facts import is_missing
-from thalweg.data.columns.month_names import plain_letters
 from thalweg.data.columns.notation import number_of
+from thalweg.data.columns.times.dates import DAY_FIRST, FORMS, MONTH_FIRST, SHORT_YEAR, Moment, readings
+from thalweg.data.columns.times.month_names import plain_letters
 
 MIN_READABLE: Final = 0.9  # of the values that are there, or a column holds no moments
 NUM_LOOKED_AT: Final = 1000  # values that decide the notation by their spacing

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from thalweg.data.columns.moments import Moments, are_moments, joined, part_of, read_moments
+from thalweg.data.columns.times.moments import Moments, are_moments, joined, part_of, read_moments
 
 HOURS = pd.date_range("2022-10-29 22:00", periods=8, freq="h", tz="Europe/Berlin")
 
