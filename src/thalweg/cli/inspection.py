@@ -207,7 +207,8 @@ def _findings(found: Inspection, num_valid: int) -> Iterator[str]:
     if "labels" in names.task_spec(found.task).traits and 0 < num_valid < problems.FEW_EXAMPLES:
         yield f"  {problems.few_examples(num_valid)}"
     if rare := found.rare_labels:
-        yield f"  {len(rare):,} labels have fewer than {MIN_ROWS_OF_A_LABEL} rows ({_listed(rare[:8])})."
+        have = "has" if len(rare) == 1 else "have"
+        yield f"  {counted(len(rare), 'label')} {have} fewer than {MIN_ROWS_OF_A_LABEL} rows ({_listed(rare[:8])})."
 
 
 def _be(number: int) -> str:

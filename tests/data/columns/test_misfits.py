@@ -70,6 +70,7 @@ def comma(number, decimals=2):
 RIGHT = {
     "decimal commas": (csv(";", date=DAYS, sales=rows(lambda i: comma(52.58 + i))), "forecast", "52,58 is read as 52.58"),
     "dollars": (csv(date=DAYS, sales=rows(lambda i: f"${990 + i / 4:,.2f}")), "forecast", "in '$': $990.00 is read as 990"),
+    "seasons": (csv(season=rows(lambda i: f"{1950 + i}/{(51 + i) % 100:02}"), goals=rows(lambda i: 20 + i * 7 % 11)), "forecast", "column 'goals', in the order"),
     "percent": (csv(date=DAYS, rate=rows(lambda i: f"{i} %")), "forecast", "in '%': 0 % is read as 0"),
     "apostrophes": (csv(date=DAYS, a=rows(lambda i: f"{990.5 + i:,}".replace(",", "'"))), "forecast", "with apostrophes"),
     "parentheses": (csv(date=DAYS, a=rows(lambda i: f"({i}.50)" if i % 2 else f"{i}.25")), "forecast", "(1.50) is read as -1.5"),
@@ -116,6 +117,8 @@ def test_a_table_is_for_the_task_that_a_person_would_choose(case, tmp_path):
 
 # A table -> what the refusal says.
 REFUSED = {
+    "lists written as text": ('sentence,tags\n' + "".join(f"a{i} fine day,\"['O', 'B-PER', 'O']\"\n" for i in range(NUM_ROWS)), "there are lists or objects written as text, such as \"['O', 'B-PER', 'O']\"; save the table as JSON Lines"),
+    "two decimal marks": ("text,score\n" + "".join(f'{one},"{i % 4},5"\n{one},{i % 4}.5\n' for i, one in enumerate(TEXTS)), "'score' is the answer, but many of its values are numbers in one notation, and others are not"),
     "labels that are all different": (csv(text=TEXTS, label=rows(lambda i: f"label{i}")), "'label' is the answer, but its 60 values are all different"),
     "few rows with as many labels": (csv(text=TEXTS[:8], label=rows(lambda i: f"label{i}")[:8]), "'label' is the answer, but its 8 values are all different"),
     "labels that are sentences": (csv(text=TEXTS, label=rows(lambda i: f"{text(5)} {i}")), "'label' is the answer, but its 60 values are all different"),

@@ -22,6 +22,8 @@ _FRACTION: Final = re.compile(r"\s*(\d+)\s*/\s*(\d+)\s*")
 _SEPARATORS: Final = (";", "|", ",")
 MIN_LISTS: Final = 0.5  # of the values, in a column of lists
 MIN_CLEAN: Final = 0.95  # of the values, in a column of numbers or of sets: a few may be broken
+_SPELLED: Final = re.compile(r"\s*(?:\[\s*(?:['\"{\[].*|-?\d[^\]]*,.*)?\]|\{\s*['\"].*\})\s*", re.DOTALL)
+_POINT: Final = re.compile(r"\d+\.\d+")
 _UNSPACED: Final = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 _IN_IDENTIFIER: Final = re.compile(r"\d|[^\W_][/@:_\\.][^\W_]")
 MIN_IDENTIFIERS: Final = 0.9  # different ones of the values
@@ -142,12 +144,15 @@ def _facts(name: str, position: int, num_rows: int, present: list[Any], written:
     if _most(present, lambda value: isinstance(value, list), MIN_LISTS):
         return _list_facts(base, present)
     texts = [value if isinstance(value, str) else str(value) for value in present]
+    spells_lists = _spell_lists(present)
     base = dataclasses.replace(
         base,
         mean_words=sum(map(num_words, texts)) / max(len(texts), 1),
-        is_nested=_most(present, lambda value: isinstance(value, dict), MIN_LISTS),
+        is_nested=spells_lists or _most(present, lambda value: isinstance(value, dict), MIN_LISTS),
         is_identifier=_are_identifiers(texts),
     )
+    if spells_lists:
+        return dataclasses.replace(base, num_distinct=len(set(texts)), example=texts[0])
     separator = _separator(texts)
     is_unclear = written is not None and _may_be_dates(written.notation, texts) and not _is_quantity(name)
     if written is not None and not is_unclear and not _are_lists(separator, texts):
@@ -167,7 +172,7 @@ def _facts(name: str, position: int, num_rows: int, present: list[Any], written:
         separator=separator,
         is_mixed=is_mixed,
         notation=notation,
-        example=example,
+        example="" if base.is_nested else example,
     )
 
 
@@ -202,6 +207,11 @@ def _are_lists(separator: str | None, texts: list[str]) -> bool:
     parts = [[part.strip() for part in text.split(",")] for text in texts if "," in text]
     clean = all(part.isdigit() and (part == "0" or part[0] != "0") for row in parts for part in row)
     return clean and all(int(a) < int(b) for row in parts for a, b in itertools.pairwise(row))
+
+
+def _spell_lists(values: list[Any]) -> bool:
+    """Whether values are texts that are lists or objects as Python or JSON writes them: "['O', 'B-PER']", "[1, 2]"."""
+    return _most(values, lambda one: isinstance(one, str) and _SPELLED.fullmatch(one) is not None, MIN_CLEAN)
 
 
 def _are_identifiers(texts: list[str]) -> bool:
@@ -256,6 +266,8 @@ def _separates(separator: str, texts: list[str]) -> bool:
     parts = [part.strip() for text in texts for part in text.split(separator)]
     if len(parts) < len(texts) + max(2, MIN_SEPARATED * len(texts)):
         return False
+    if separator == "," and any(map(_POINT.fullmatch, parts)):
+        return False  # numbers with points beside numbers with commas
     counts = Counter(parts)
     repeated = sum(count for count in counts.values() if count > 1)
     is_short = max(len(part.split()) for part in parts) <= MAX_PART_WORDS

@@ -31,6 +31,7 @@ ANSWERS: Final = _words(
     "toxic amount sales y kategorie klasse bewertung preis umsatz thema stimmung categorie classe prix categoria clase "
     "etiqueta precio nota voto prezzo"
 )
+AS_LISTS: Final = "save the table as JSON Lines, which has lists (to_json(..., orient='records', lines=True) of pandas)"
 NUMBERINGS: Final = _words("id index idx nr no number row unnamed")
 
 
@@ -51,6 +52,7 @@ def of_labels(facts: Sequence[ColumnFacts]) -> str:
     """Return why labels can't be learned: they are all different, or are the tags of single words."""
     single = [one for one in facts if not one.is_list and one.separator is None and one.num_values >= MIN_LABELS]
     answers = [one for one in single if is_called_answer(one) and one.num_distinct == one.num_values]
+    answers += [one for one in facts if one.is_mixed and is_called_answer(one)]
     return _no_answer(answers) or _word_by_word(facts) or _halves(facts)
 
 
@@ -117,6 +119,8 @@ def _objects(facts: Sequence[ColumnFacts]) -> str:
     nested = next((one for one in facts if one.is_nested), None)
     if nested is None:
         return ""
+    if nested.example:
+        return f"in the column {nested.name!r} {looks(nested)}; {AS_LISTS}, or choose with --task and --text-column."
     return f"{looks(nested)} in the column {nested.name!r}; flatten them, or choose with --task and --text-column."
 
 
@@ -192,7 +196,7 @@ def looks(one: ColumnFacts) -> str:
     if not one.num_values:
         return "it is empty"
     if one.is_nested:
-        return "there are objects"
+        return f"there are lists or objects written as text, such as {shown}" if one.example else "there are objects"
     if one.is_list:
         return "its values are lists"
     if one.is_unclear_date:
@@ -246,6 +250,8 @@ def _how(one: ColumnFacts) -> str:
     name = _typed(one)
     if one.is_mixed:
         return f"correct the others, or leave them out with --task, --label-column {name} and --skip-bad-rows"
+    if one.is_nested:
+        return f"{AS_LISTS}, or choose with --task and the names of columns"
     if one.is_unclear_date or one.is_number:
         return f"choose --task score or --task classify with --label-column {name}"
     return "give labels that come again, or choose another task with --task, such as language"

@@ -103,6 +103,9 @@ def _is_numeral(character: str) -> bool:
     return character.isdigit() or character in STARS
 
 
+_SEASON: Final = re.compile(r"[12]\d{3} ?[/-] ?(?:\d\d|[12]\d{3})")
+
+
 def _stars(texts: list[str], least: float) -> Written | None:
     stars = Notation(form="stars")
     return Written(stars) if sum(stars.number(text) is not None for text in texts) > least * len(texts) else None
@@ -115,6 +118,8 @@ def _fractions(texts: list[str], least: float) -> Written | None:
     fraction = Notation(form="fraction")
     if sum(fraction.number(text) is not None for text in texts) <= least * len(texts):
         return None
+    if sum(_SEASON.fullmatch(text.strip()) is not None for text in texts) > least * len(texts):
+        return None  # 1999/00 is a season
     bottoms = {canonical(text).rpartition("/")[2] for text in texts if "/" in text}
     return None if len(bottoms) == 1 else Written(fraction)
 

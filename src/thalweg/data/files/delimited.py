@@ -18,6 +18,7 @@ from thalweg.errors import InputError
 # quoted field that was never closed.
 _AFTER_LAST: Final = "\0end"
 EMPTY_LINE: Final = "an empty line in a table of one column is left out"
+BOM: Final = "\ufeff"  # at the beginning of a file, and of one that was put behind it
 REPEATED_HEADER: Final = "the header comes again, left out"
 
 
@@ -52,7 +53,7 @@ class Table:
                 place = bisect_left(lines, first)
                 is_before = place == len(lines)
                 lines, rows = lines[place:], rows[place:]
-            if names is not None and names in rows:
+            if names is not None and (names in rows or any(row and row[0][:1] == BOM for row in rows)):
                 lines, rows = self._without_header(lines, rows, bad)
             if set(map(len, rows)) != {width}:
                 lines, rows = self._regular(lines, rows, bad)
@@ -68,8 +69,10 @@ class Table:
         self, lines: Sequence[int], rows: list[list[str]], bad: BadRows
     ) -> tuple[Sequence[int], list[list[str]]]:
         kept_lines, kept_rows = [], []
+        header = self.header.row
+        folded = [cell.strip(BOM).casefold() for cell in header or ()]
         for line, row in zip(lines, rows, strict=True):
-            if row == self.header.row:
+            if row == header or (row[0][:1] == BOM and [cell.strip(BOM).casefold() for cell in row] == folded):
                 bad.leave_out(line, REPEATED_HEADER)
             else:
                 kept_lines.append(line)

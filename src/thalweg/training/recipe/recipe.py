@@ -124,7 +124,8 @@ def read_recipe(path: str | Path) -> Recipe:
     options = read_options(path)
     if gone := [name for name in OPTIONS if name not in options]:
         raise InputError(
-            f"{path} is damaged: missing options: {', '.join(gone[:3])}; restore it or train the run again."
+            f"{path} lacks options ({', '.join(gone[:3])}): it is damaged, or of another version of thalweg; restore "
+            "it, use that version, or train the run again."
         )
     return Recipe.of(options)
 

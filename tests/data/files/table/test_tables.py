@@ -244,6 +244,15 @@ def test_a_header_that_comes_again_is_left_out_and_counted(tmp_path):
     assert source.remarks == [f"{source.name}: the header comes again, left out (2 rows, lines 62, 66)."]
 
 
+def test_a_file_that_was_put_behind_another_brings_no_header(tmp_path):
+    path = tmp_path / "a.csv"
+    rows = "".join(f"a fine day {i},good\na bad day {i},bad\n" for i in range(30))
+    path.write_text(f"text,label\n{rows}\ufeffText,LABEL\n{rows}", encoding="utf-8")
+    source = open_source(path)
+    assert {row.values[1] for row in source.rows()} == {"good", "bad"}
+    assert source.remarks == [f"{path}: the header comes again, left out (1 row, line 62)."]
+
+
 def test_a_value_in_an_unnamed_last_column_is_a_bad_row(tmp_path):
     content = "text,label,\n" + "fine,1,\n" * 6000 + "bad,0,x\nso,1,\n"
     source, rows = opened(tmp_path, "a.csv", content)
