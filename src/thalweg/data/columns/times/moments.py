@@ -208,7 +208,7 @@ def _of_numbers(values: Sequence[Any], present: list[int], notation: str | None,
     return _gathered(len(values), present, best, kept)
 
 
-NUMBERS: Final = ("compact days", "compact months", "years", *EPOCHS, "Excel days")
+NUMBERS: Final = ("compact days", "compact months", "compact weeks", "years", *EPOCHS, "Excel days")
 
 
 def _number(form: str, number: float) -> Moment | None:
@@ -229,6 +229,12 @@ def _number(form: str, number: float) -> Moment | None:
     whole = int(number)
     if form == "years":
         return Moment(dt.datetime(whole, 1, 1), "year") if _YEARS[0] <= whole <= _YEARS[1] else None
+    if form == "compact weeks":
+        try:
+            when = dt.datetime.fromisocalendar(whole // 100, whole % 100, 1)
+        except ValueError:
+            return None
+        return Moment(when, "week") if _YEARS[0] <= whole // 100 <= _YEARS[1] else None
     year, month, day = (
         (whole // 10_000, whole // 100 % 100, whole % 100) if form == "compact days" else (whole // 100, whole % 100, 1)
     )
