@@ -223,7 +223,7 @@ def test_odd_options_of_a_finished_run(reviews, capsys, tmp_path):
     assert (code, "--top must be at least 1" in err) == (2, True)
     (tmp_path / "runs" / "reviews" / "recipe.toml").write_text("")
     code, _, err = call(capsys, "predict", "runs/reviews", "fine")
-    assert (code, "recipe.toml is damaged" in " ".join(err.split())) == (2, True)
+    assert (code, "recipe.toml lacks options (task, name" in " ".join(err.split())) == (2, True)
 
 
 def test_a_run_name_stays_in_its_folder(reviews, capsys, tmp_path):

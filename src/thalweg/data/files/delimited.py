@@ -72,7 +72,8 @@ class Table:
         header = self.header.row
         folded = [cell.strip(BOM).casefold() for cell in header or ()]
         for line, row in zip(lines, rows, strict=True):
-            if row == header or (row[0][:1] == BOM and [cell.strip(BOM).casefold() for cell in row] == folded):
+            is_marked = bool(row) and row[0][:1] == BOM
+            if row == header or (is_marked and [cell.strip(BOM).casefold() for cell in row] == folded):
                 bad.leave_out(line, REPEATED_HEADER)
             else:
                 kept_lines.append(line)
