@@ -26,6 +26,12 @@ settings.register_profile("thalweg", deadline=None, derandomize=True, database=N
 settings.load_profile("thalweg")
 
 
+def pytest_collection_modifyitems(items):
+    """Files with slow tests come first: at the end, one of two processes would wait for them."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(autouse=True)
 def _fixed_seed():
     torch.manual_seed(0)

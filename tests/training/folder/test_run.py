@@ -2,7 +2,7 @@
 
 import concurrent.futures
 import copy
-import multiprocessing
+import json
 import os
 import pickle
 import shutil
@@ -102,11 +102,26 @@ def test_threads_get_the_same_answers(trained):
         assert list(pool.map(lambda _: answers(run), range(16))) == [expected] * 16
 
 
-def test_spawned_processes_get_the_same_answers(trained):
-    run = Run(trained.folder)
+SPAWNED = """
+import json, multiprocessing, sys
+import thalweg
+def answers(run):
+    return [answer["probability"] for answer in run.predict(json.loads(sys.argv[2]))]
+if __name__ == "__main__":
+    run = thalweg.load(sys.argv[1])
     expected = answers(run)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert pool.map(answers, [run]) == [expected]
+        assert pool.map_async(answers, [run]).get(120) == [expected]
+    print("answered")
+"""
+
+
+def test_spawned_processes_get_the_same_answers(trained, tmp_path):
+    (tmp_path / "program.py").write_text(SPAWNED, encoding="utf-8")  # a spawned process imports the main module again
+    command = [sys.executable, "program.py", str(trained.folder), json.dumps(TEXTS)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "answered\n"
 
 
 FORKED = """
