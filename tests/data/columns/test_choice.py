@@ -160,6 +160,10 @@ def test_several_labels_in_one_value_are_noticed(tmp_path):
     assert (choice.separator, choice.is_multilabel) == (None, False), "parts that never come apart are one label"
     choice = choose(table(tmp_path, {"text": TEXTS, "labels": cycle(["a"], ["a", "b"])}, "d.jsonl"), "classify")
     assert (choice.separator, choice.is_multilabel) == (None, True)
+    choice = choose(table(tmp_path, {"text": TEXTS, "label": cycle(["a"], ["b"])}, "e.jsonl"), "classify")
+    assert (choice.separator, choice.is_multilabel) == (None, False), "lists of one label"
+    choice = choose(table(tmp_path, {"text": TEXTS, "label": cycle("a", 0, 0.0, False)}, "f.jsonl"), "classify")
+    assert "(3 labels)" in choice.sentence, "0 and 0.0 are one label"
 
 
 def test_sentence_facts_of_conll_can_be_classified(tmp_path):
@@ -257,7 +261,13 @@ FLAGS = {"rude": cycle(0, 1, 0), "mean": cycle(0, 0, 1, 1, 0), "odd": cycle(1, 0
 ONE = {"joy": cycle(1, 0, 0), "fear": cycle(0, 1, 0), "rage": cycle(0, 0, 1)}
 # columns, --label-column, the label columns, whether a row may have several, part of the sentence
 SEVERAL = {
-    "flags": ({"comment": TEXTS} | FLAGS, None, ("rude", "mean", "odd"), True, "(3 labels, any number a row)"),
+    "flags": (
+        {"comment": TEXTS} | FLAGS,
+        None,
+        ("rude", "mean", "odd"),
+        True,
+        "(3 labels, any number a row; 18 rows with 0 in each have none)",
+    ),
     "one of them": ({"comment": TEXTS} | ONE, None, ("joy", "fear", "rage"), False, "(3 labels, one a row)"),
     "true and false": (
         {

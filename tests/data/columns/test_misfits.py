@@ -85,6 +85,18 @@ RIGHT = {
     "a score in percent": (csv(text=TEXTS, score=rows(lambda i: f"{i} %")), "score", "0 % is read as 0"),
     "a score with a comma": (csv(";", text=TEXTS, score=rows(lambda i: comma(i * 0.7 % 5, 1))), "score", "with decimal commas"),
     "prices in euros": (csv(";", text=TEXTS, price=rows(lambda i: comma(950 + 7.5 * i) + " €")), "score", "950,00 € is read as 950"),
+    **{
+        f"{name} in halves": (csv(",", **{"text": TEXTS, name: rows(lambda i: i % 9 / 2 + 1)}), "score", f"number column {name!r}")
+        for name in ("rating", "Bewertung", "stars", "nota", "label", "评分")
+    },
+    **{
+        f"{name} in whole numbers": (csv(",", **{"text": TEXTS, name: rows(lambda i: f"{i % 5 + 1}.0")}), "classify", f"label column {name!r} (5 labels)")
+        for name in ("rating", "Bewertung", "stars", "what_i_think")
+    },
+    **{
+        f"{name} as points": (csv(",", **{"text": TEXTS, name: rows(lambda i: i % 5 + 1)}), "score", f"number column {name!r}")
+        for name in ("score", "Punktzahl", "puntuación", "grade", "nota")
+    },
     "weights": (csv(text=TEXTS, weight=rows(lambda i: f"{i / 4} kg")), "score", "in 'kg'"),
     "views": (csv(text=TEXTS, views=rows(lambda i: ("3.5k", "900", "1.2M", "12k")[i % 4])), "score", "3.5k is read as 3500"),
     "numbers of labels": (csv(";", text=TEXTS, labels=rows(lambda i: ("1,3", "2", "2,3", "1,2")[i % 4])), "classify", "(3 labels, several"),
@@ -98,7 +110,7 @@ RIGHT = {
     "a text and a name": (csv(id=rows(lambda i: f"a{i}b{i * 7}"), text=TEXTS), "language", "'text'"),
     "a text and an address": (csv(user=rows(lambda i: f"u{i}@x.org"), comment=TEXTS), "language", "'comment'"),
     "a text and days": (csv(text=TEXTS, seen=rows(lambda i: f"{1 + i % 12}/{1 + i % 28}")), "language", "'text'"),
-    "strings of a pair": (csv(**{"Quality": rows(lambda i: i % 2), "#1 ID": rows(int), "#1 String": TEXTS, "#2 String": TEXTS[::-1]}), "score", "'#1 String' and '#2 String', number column 'Quality'"),
+    "strings of a pair": (csv(",", **{"Quality": rows(lambda i: i % 2), "#1 ID": rows(int), "#1 String": TEXTS, "#2 String": TEXTS[::-1]}), "score", "'#1 String' and '#2 String', number column 'Quality'"),
     "pairs, and where they are from": (csv(a=[one[:20] for one in TEXTS], b=[one[20:] for one in TEXTS], c=rows(lambda i: f"CC-BY 2.0 (France) Attribution: tatoeba.org {i} (CK)")), "translate", "Source column 'a', target column 'b'; not read: 'c'"),
     "inputs that mostly are empty": (csv(instruction=TEXTS, input=rows(lambda i: "" if i % 3 else text()), output=TEXTS[::-1]), "translate", "Source column 'instruction', target column 'output'; not read: 'input'"),
     "Chinese alone": (csv(text=rows(lambda i: "今天天气很好我们去公园玩吧" + chr(0x4E00 + i))), "language", ""),
@@ -134,7 +146,7 @@ REFUSED = {
     "two notations": (csv(";", date=DAYS, sales=rows(lambda i: f"{i}.5" if i % 3 else f"{i},5")), "others are not, such as '0,5'"),
     "two currencies": (csv(date=DAYS, sales=rows(lambda i: f"${i}" if i % 2 else f"€{i}")), "many of its values are numbers in one notation, and others are not"),
     "numbers with notes": (csv(date=DAYS, sales=rows(lambda i: f"{i},5" if i % 5 else "closed"), a=rows(int)), "such as 'closed'; correct the others, or leave them out with --task, --label-column sales and --skip-bad-rows"),
-    "a label before title and text, without names": (csv(**{"1": [f"{1 + i % 4}" for i in range(NUM_ROWS)], TEXTS[0]: TEXTS, f"{TEXTS[1]} {TEXTS[2]}": [f"{one} {one}" for one in TEXTS]}), "what may be the label of each row ('column1'); name it with --label-column column1, or choose --task translate"),
+    "a label before title and text, without names": (csv(",", **{"1": [f"{1 + i % 4}" for i in range(NUM_ROWS)], TEXTS[0]: TEXTS, f"{TEXTS[1]} {TEXTS[2]}": [f"{one} {one}" for one in TEXTS]}), "what may be the label of each row ('column1'); name it with --label-column column1, or choose --task translate"),
     "a kind beside two texts": (csv(summary_a=TEXTS, plot=TEXTS[::-1], period_piece=rows(lambda i: ("war", "love")[i % 2])), "there are several texts ('summary_a', 'plot') and what may be the label of each row ('period_piece')"),
     "labels of pairs": (csv(sentence1=TEXTS, sentence2=TEXTS[::-1], gold_label=rows(lambda i: ("neutral", "entailment")[i % 2])), "the labels are those of pairs ('sentence1' and 'sentence2'), and the task classify reads one text; write both into one column, read one with --text-column sentence1"),
     "preferences": (csv(prompt=TEXTS, chosen=TEXTS[::-1], rejected=TEXTS), "'chosen' and 'rejected' are answers of which one is preferred"),

@@ -78,8 +78,15 @@ def test_columns_of_zeros_and_ones_are_the_labels_of_a_row(tmp_path):
     assert found == [("t", ["rude"]), ("t", []), ("t", ["rude", "mean"]), ("t", ["rude"])]
     assert source.columns == ("text", "rude", "mean", "rude,mean")
     found, source = rows_of(tmp_path, "classify", columns, rows)
-    assert found == [("t", "rude"), ("t", None), ("t", "rude")]
-    assert source.bad_rows == [(3, "expected one label, got 2 (rude, mean)")]
+    assert found == [("t", "rude"), ("t", "rude")]
+    expected = "expected one label as in the first rows, got"
+    assert source.bad_rows == [(2, f"{expected} 0 in each column"), (3, f"{expected} 2 (rude, mean)")]
+
+
+def test_columns_of_labels_with_other_names_are_the_labels_in_their_order(tmp_path):
+    columns = {"text": "text", "label": "rude,mean", "label_columns": ["is_rude", "is_mean"], "one_hot": True}
+    rows = [{"text": "t", "is_rude": 0, "is_mean": 1}]
+    assert rows_of(tmp_path, "classify", columns | {"label_names": ["rude", "mean"]}, rows)[0] == [("t", "mean")]
 
 
 def test_several_columns_of_labels_are_one_list(tmp_path):

@@ -1,5 +1,6 @@
 """Rows from a stream: one at a time, as they come."""
 
+import gzip
 import io
 import json
 import subprocess
@@ -92,11 +93,13 @@ def test_whether_there_is_a_header_can_be_said():
         assert (stream.columns, len(list(stream.rows()))) == (columns, rows)
 
 
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize(
+    "encoding", ["utf-8-sig", "utf-16", "utf-32", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"]
+)
 @pytest.mark.parametrize(
     "text", ['{"text": "schön", "label": "a"}\r\n{"text": "é", "label": "b"}', "text,label\nschön,a\né,b\n"]
 )
-def test_a_byte_order_mark_tells_the_encoding(encoding, text):
+def test_a_mark_or_zero_bytes_tell_the_encoding(encoding, text):
     for file in (io.BytesIO(text.encode(encoding)), io.TextIOWrapper(io.BytesIO(text.encode(encoding)))):
         stream = open_stream(file)
         assert stream.columns in ((), ("text", "label"))
@@ -118,7 +121,8 @@ def test_a_bad_stream_is_told():
         (b"text,label\n", "got none that can be read"),
         (b'[\n{"a": 1},\n{"a": 2}]\n', "line 1: expected one JSON object on each line, got a JSON list"),
         (b'[{"a": 1}]', "got a JSON list; take it apart before"),
-        ("text,label\nfine,a\n".encode("utf-16-le"), "UTF-16 without a byte-order mark"),
+        (gzip.compress(b"text,label\nfine,a\n"), "got compressed bytes; unpack them before the pipe"),
+        (b"%PDF-1.4\n", "got a PDF document"),
         (b"a,a\n1,2\n", "expected a different name for each column"),
         (b"{}\n", "the JSON object is empty"),
     ]:

@@ -60,6 +60,30 @@ GOOD = {
         ("text", "label"),
         [("fine", "1")],
     ),
+    **{
+        f"{encoding} of few Latin letters": (
+            "a.csv",
+            ("text,label\n" + "\u4e2d\u6587\u5f88\u597d\u4e00\u4e0a,\u662f\n" * 2).encode(encoding),
+            "csv",
+            ("text", "label"),
+            [("\u4e2d\u6587\u5f88\u597d\u4e00\u4e0a", "\u662f")] * 2,
+        )
+        for encoding in ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
+    },
+    "text that begins as a format does": (
+        "a.txt",
+        b"ORC and elf\nGIF8 or not\n",
+        "text",
+        ("text",),
+        [("ORC and elf",), ("GIF8 or not",)],
+    ),
+    "CSV called JSON Lines": (
+        "a.jsonl",
+        b"text,label\nfine,1\nbad,0\n",
+        "csv",
+        ("text", "label"),
+        [("fine", "1"), ("bad", "0")],
+    ),
     "utf-16 without mark, big end": (
         "a.txt",
         "gr\u00fcn\nrot\n".encode("utf-16-be"),
@@ -226,11 +250,16 @@ BAD = {
     "cut utf-8": ("a.csv", "text,label\nfine,ü".encode()[:-1], "line 2: expected UTF-8 text, got the byte 0xc3"),
     "odd utf-16": ("a.csv", "text,label\nfine,1\n".encode("utf-16") + b"x", "line 3: expected UTF-16 text"),
     "nul": ("a.csv", "text,label\nfine,1\na\0b,1\n", "line 3: found a NUL byte"),
-    "utf-16 without mark, in doubt": (
+    "zero bytes": ("a.csv", b"text,label\nfine,1\nbad\0,2\n", "line 3: found a NUL byte"),
+    "bytes of no text": ("a.csv", bytes(range(200)), "line 3: expected UTF-8 text"),
+    "a picture": ("a.csv", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", r"got a picture \(PNG\)"),
+    "an ORC file": ("a.txt", b"ORC\x11\0\0\x0a", "got an ORC file; save the rows as CSV"),
+    "ARFF as a table": (
         "a.csv",
-        "text,label\n\u4e2d,1\n".encode("utf-16-le"),
-        "line 1: found a NUL byte",
+        b"@relation x\n@attribute t string\n@data\n'a',b\n",
+        "got an ARFF file; save it as CSV",
     ),
+    "a page as a table": ("a.csv", b"<!DOCTYPE html><html>\n<td>a, b</td>\n", "got a web page; .* --kind csv reads it"),
     "ragged": (
         "a.csv",
         "text,label\nfine,1\nbad\nfine,1,2\n",
@@ -481,7 +510,7 @@ def test_lines_split_anywhere_by_the_blocks_are_whole(tmp_path):
 
 
 def test_utf_16_without_its_mark_is_told(tmp_path):
-    note = "Every second byte is zero, so the file is read as UTF-16 without a byte-order mark."
+    note = "Its zero bytes show that the file is UTF-16 without a byte-order mark."
     assert note in open_source(write(tmp_path, "a.csv", "text,label\nfine,1\n".encode("utf-16-le"))).notes
     assert note not in open_source(write(tmp_path, "b.csv", "text,label\nfine,1\n".encode("utf-16"))).notes
 

@@ -49,6 +49,7 @@ class Choice:
         unclear: sentences about columns whose numbers can be read in two ways; they are not trained on.
         label_columns: the columns whose labels are read together, under their joined names in `columns`; none: one.
         is_one_hot: whether each of these is a label, which a row has where it holds 1.
+        label_names: what these labels are called, where not as their columns.
         na_is_missing: whether "NA", "none" ... in the column of labels mean that there is no label.
         joined: role -> columns that are read together, the first of which stands in `columns`: year and month.
     """
@@ -63,6 +64,7 @@ class Choice:
     unclear: tuple[str, ...] = ()
     label_columns: tuple[str, ...] = ()
     is_one_hot: bool = False
+    label_names: tuple[str, ...] = ()
     na_is_missing: bool = False
 
     @classmethod
@@ -78,6 +80,7 @@ class Choice:
             is_multilabel=bool(columns.get("multilabel")),
             label_columns=tuple(columns.get("label_columns", ())),
             is_one_hot=bool(columns.get("one_hot")),
+            label_names=tuple(columns.get("label_names", ())),
             na_is_missing=bool(columns.get("na_is_missing")),
             notations=notations_of(columns),
         )

@@ -10,7 +10,7 @@ from typing import Any, Final, final
 from thalweg.data.columns.notation import PLAIN, Notation, number_of
 from thalweg.data.columns.recognition import Written, numeral_share, recognize, settled
 from thalweg.data.columns.role_names import LAST_WORD, name_score
-from thalweg.data.columns.times.dates import readings
+from thalweg.data.columns.times.dates import lacks_year, readings
 from thalweg.data.files.base import Row
 
 # What stands for nothing in tables, the errors of spreadsheets among them.
@@ -47,6 +47,18 @@ def as_text(value: object) -> str:
     return " ".join(map(as_text, value)) if isinstance(value, list) else str(value)
 
 
+def spelled(value: object) -> str:
+    """How a value that is no text is written as a label: 1 and 1.0 alike, and true and false as in JSON.
+
+    Example:
+        >>> spelled(1.0), spelled(1.5), spelled(True)
+        ('1', '1.5', 'true')
+    """
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
 def is_missing(value: object) -> bool:
     """Whether a value stands for nothing: null, blank, NA, nan ..."""
     return value is None or (isinstance(value, str) and value.strip().lower() in _MISSING)
@@ -69,9 +81,11 @@ class ColumnFacts:
     num_distinct: int = 0  # different values (where a row has several labels: different labels)
     mean_words: float = 0.0  # words in a value, on average
     is_list: bool = False
+    has_several: bool = False  # some of the lists have more than one entry, or all have none
     is_set: bool = False  # lists without repeated entries, such as the labels of a row
     is_number: bool = False
-    has_decimals: bool = False  # some of the numbers are not whole
+    has_decimals: bool = False  # some of the numbers are written with decimals, such as 4.0
+    has_fractions: bool = False  # some of the numbers are not whole, or rounded: 3.5k
     is_date: bool = False  # dates or times such as 2024-05-31, 5/31/2024 or 12:30
     is_increasing: bool = False  # each number is greater than the one before
     is_decreasing: bool = False  # each number is less than the one before
@@ -143,7 +157,7 @@ def _facts(name: str, position: int, num_rows: int, present: list[Any], written:
     base = ColumnFacts(name, position, num_values=len(present), num_rows=num_rows)
     if _most(present, lambda value: isinstance(value, list), MIN_LISTS):
         return _list_facts(base, present)
-    texts = [value if isinstance(value, str) else str(value) for value in present]
+    texts = [value if isinstance(value, str) else spelled(value) for value in present]
     spells_lists = _spell_lists(present)
     base = dataclasses.replace(
         base,
@@ -159,6 +173,7 @@ def _facts(name: str, position: int, num_rows: int, present: list[Any], written:
         return _number_facts(base, present, texts, written)
     is_date = _are_dates(texts)
     is_mixed = not is_date and separator is None and numeral_share(texts) >= MIN_NUMERALS
+    is_mixed = is_mixed and not _most(texts[:NUM_DATES], lacks_year, MIN_CLEAN)
     mixed = recognize(present, least=MIN_NUMERALS) if is_mixed and not is_unclear else None
     notation = PLAIN if mixed is None else mixed.notation
     example = next((text for text in texts if not is_mixed or notation.number(text) is None), "")
@@ -186,6 +201,7 @@ def _number_facts(base: ColumnFacts, present: list[Any], texts: list[str], writt
         num_distinct=len(set(texts)),
         is_number=True,
         has_decimals=any(mark in text for text in texts) if mark else any(number % 1 for number in numbers),
+        has_fractions=notation.form == "magnitude" or any(number % 1 for number in numbers),
         is_increasing=len(numbers) > 1 and all(a < b for a, b in itertools.pairwise(numbers)),
         is_decreasing=len(numbers) > 1 and all(a > b for a, b in itertools.pairwise(numbers)),
         notation=notation,
@@ -232,13 +248,14 @@ def _may_be_dates(notation: Notation, texts: list[str]) -> bool:
 
 
 def _list_facts(base: ColumnFacts, present: list[Any]) -> ColumnFacts:
-    texts = [str(part) for value in present if isinstance(value, list) for part in value]
+    texts = [spelled(part) for value in present if isinstance(value, list) for part in value]
     lengths = [len(value) if isinstance(value, list) else 1 for value in present]
     return dataclasses.replace(
         base,
         num_distinct=len(set(texts)),
         mean_words=sum(lengths) / len(lengths),
         is_list=True,
+        has_several=max(lengths) != 1,
         is_nested=any(isinstance(part, dict) for value in present if isinstance(value, list) for part in value[:1]),
         is_set=_most(present, _is_set, MIN_CLEAN),
         is_date=_are_dates(texts),

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from thalweg.data.columns.choice import FORMAT, NO_COLUMN, Kind, Table, TaskColumns, table_of
+from thalweg.data.columns.choice import FORMAT, NO_COLUMN, REST, Kind, Table, TaskColumns, table_of
 from thalweg.data.columns.facts import ColumnFacts
 from thalweg.data.columns.misfits import described, is_called_answer, of_names
 from thalweg.data.columns.scores import is_label_like, is_text_like, label_score, number_score
@@ -51,6 +51,12 @@ def guess_task(
             facts = _in_question(task, tables[task.task])
             if reason := (of_names(facts) or task.objection(facts)) if rule.score < FORMAT else "":
                 raise InputError(f"{source.name}: {reason}")
+            if source.left_out and rule.score <= REST and not given:
+                raise InputError(
+                    f"{source.name}: nothing says what is to be learned from the texts, and {source.left_out[0]!r} is "
+                    "left out, since it holds lists of objects; make plain values of it (with jq, for example), or "
+                    "choose with --task."
+                )
             return task, f"Task {task.task}: {rule.reason}; --task chooses another."
     if given and len(tasks) == 1:
         return tasks[0], f"Task {tasks[0].task}: the columns that were named are for it; --task chooses another."

@@ -18,6 +18,8 @@ NUM_LABELS: Final = 8  # known labels in a message
 SOME_TAGS: Final = "words without a tag (_) in column {!r} count neither in the loss nor in the scores"
 NO_TAGS: Final = "no word has a tag in column {!r}, so the sentence is left out"
 
+ONE_HOT: Final = "correct it (a label of its own may have a column)"
+
 MISSING, UNREADABLE, UNEQUAL, UNSEEN = "missing", "unreadable", "unequal", "unseen"
 
 
@@ -250,21 +252,22 @@ class ReadSource(AbstractSource):
 
     def _several_columns(self, joined: str, choice: Choice) -> _Reader:
         """The labels of several columns: their values, or the names of those that say yes."""
-        columns = choice.label_columns
+        columns, called = choice.label_columns, choice.label_names or choice.label_columns
         known = _Remembered(truth if choice.is_one_hot else label_of)
 
         def read(chunk: Chunk, faults: _Faults) -> tuple[str, _Values]:
             found: list[list[str]] = [[] for _ in range(len(chunk))]
-            for column in columns:
+            for column, label in zip(columns, called, strict=True):
                 for place, value in enumerate(known.many(chunk.column(column))):
                     if isinstance(value, _UnusableError):
                         faults.setdefault(place, _fault(chunk, place, column, value))
-                    elif value and (name := column if choice.is_one_hot else value) not in found[place]:
+                    elif value and (name := label if choice.is_one_hot else value) not in found[place]:
                         found[place].append(name)
             for place, names in enumerate(found):
-                if not choice.is_multilabel and len(names) > 1:
-                    reason = f"expected one label, got {len(names)} ({shortened(names, NUM_LABELS)})"
-                    faults.setdefault(place, Fault(chunk.lines[place], joined, UNREADABLE, names, reason))
+                if not choice.is_multilabel and (len(names) > 1 or (not names and choice.is_one_hot)):
+                    got = f"{len(names)} ({shortened(names, NUM_LABELS)})" if names else "0 in each column"
+                    reason = f"expected one label as in the first rows, got {got}"
+                    faults.setdefault(place, Fault(chunk.lines[place], joined, UNREADABLE, names, reason, ONE_HOT))
                 if self._known is not None and not self._known.issuperset(names):
                     name = next(name for name in names if name not in self._known)
                     faults.setdefault(place, self._unseen(chunk.lines[place], joined, name))

@@ -72,6 +72,11 @@ _MEANINGS: Final = {
         "sentiment": "stimmung sentimiento sentimento sentiments",
         "genre": "genres",
         "emotion": "emotions",
+        "rating": "bewertung bewertungen valoracion calificacion avaliacao valutazione waardering ocena betyg "
+        "评分 評価 평점",
+        "grade": "nota voto noten",
+        "score": "punktzahl puntuacion pontuacao punteggio",
+        "points": "punkte puntos pontos punti",
     }.items()
     for name in names.split()
 }

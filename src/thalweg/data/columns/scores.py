@@ -69,7 +69,9 @@ def label_score(one: ColumnFacts) -> float | None:
     is_named = named >= LAST_WORD
     if one.num_values >= MIN_ROWS and one.distinct_fraction > (MAX_DISTINCT_NAMED if is_named else MAX_DISTINCT):
         return None
-    if one.has_decimals and not is_code(one.name) and (not is_named or one.num_distinct > MAX_CLASSES):
+    # Ratings in halves are amounts, whatever the column is called; whole numbers may be written as 4.0.
+    may_be_amount = not is_named or name_score(one.name, "number") >= WHOLE_NAME or one.num_distinct > MAX_CLASSES
+    if one.has_fractions and not is_code(one.name) and may_be_amount:
         return None
     is_single = not one.is_list and one.separator is None
     if is_single and one.mean_words > MAX_LABEL_WORDS and named < COMMON_NAME:

@@ -1,9 +1,11 @@
 """XLSX: the values of one sheet, read row by row with openpyxl, which the extra `files` brings."""
 
+import io
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any, Final
 
 from thalweg.data.containers.plain import are_dates, as_date, plain
@@ -18,6 +20,7 @@ MAX_UNPACKED: Final = 4_000_000_000  # bytes of all parts of a workbook
 MAX_RATIO: Final = 300  # of the unpacked to the packed size
 RATIO_FROM: Final = 100_000_000  # unpacked bytes from which the ratio counts
 MAX_COLUMNS: Final = 16_384  # that a sheet can have
+_ENDINGS: Final = (".xlsx", ".xlsm", ".xltx", ".xltm")
 _HEAD: Final = 1000  # rows that are looked at when a sheet is opened
 _ABOVE: Final = 20  # rows that may stand above the header
 _ERRORS: Final = frozenset(("#N/A", "#DIV/0!", "#REF!", "#VALUE!", "#NAME?", "#NUM!", "#NULL!"))
@@ -178,9 +181,15 @@ def _book(name: str, opened: Callable[[], Any]) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of openpyxl, on parts of the file that hold no data
-            return openpyxl.load_workbook(opened(), read_only=True, data_only=True)
+            return openpyxl.load_workbook(_with_any_ending(opened()), read_only=True, data_only=True)
     except Exception as error:  # as above
         raise InputError(f"{name}: the workbook is damaged or can't be read ({error}).") from None
+
+
+def _with_any_ending(opened: Any) -> Any:
+    """The workbook as openpyxl takes it, which refuses files by their endings."""
+    is_refused = isinstance(opened, Path) and opened.suffix.lower() not in _ENDINGS
+    return io.BytesIO(opened.read_bytes()) if is_refused else opened
 
 
 def _require_sane(name: str, opened: Callable[[], Any]) -> None:

@@ -134,12 +134,14 @@ class AbstractSource(abc.ABC):
         kind: csv, tsv, jsonl, json, conll, conllu, fasttext, tmx, text, or sample.
         columns: the names of the columns, in order.
         notes: choices that were made while opening, one sentence each, for the user to see.
+        left_out: what stands beside the columns and can't be one, such as lists of objects.
     """
 
     name: str
     kind: str
     columns: tuple[str, ...]
     notes: list[str]
+    left_out: tuple[str, ...] = ()
     _bad: BadRows | None = None
     _waiting: list[BadRow] | None = None  # the bad rows that `all_rows` has yet to give
 

@@ -9,7 +9,7 @@ from itertools import chain, islice
 from typing import Final, final
 
 from thalweg.data.files.base import BadRows, Chunk
-from thalweg.data.files.table.dialect import Dialect, choose_dialect, separator_line
+from thalweg.data.files.table.dialect import FIELDS, Dialect, choose_dialect, separator_line
 from thalweg.data.files.table.header import Header, read_header
 from thalweg.data.files.table.word_rows import WordRows, words_in_rows
 from thalweg.errors import InputError
@@ -123,13 +123,13 @@ class Table:
     def _quoted(
         self, blocks: Iterator[tuple[int, str]], bad: BadRows, size: int
     ) -> Iterator[tuple[Sequence[int], list[list[str]]]]:
-        csv.field_size_limit(max(csv.field_size_limit(), self.max_field_length))
         texts = chain.from_iterable(io.StringIO(text) for _, text in blocks)
         reader = self.dialect.reader(chain(texts, [_AFTER_LAST]))
         while True:
             before = reader.line_num
             try:
-                rows = list(islice(reader, size))
+                with FIELDS.up_to(self.max_field_length):
+                    rows = list(islice(reader, size))
             except csv.Error as error:
                 raise InputError(
                     f"{self.name}, line {reader.line_num}: a row that begins at or before this line can't be read "
@@ -168,7 +168,6 @@ def open_table(
     says whether the first row holds the names of the columns; None detects it. Raises `InputError` when there is no
     row, or two columns have one name.
     """
-    csv.field_size_limit(max(csv.field_size_limit(), max_field_length))
     dialect, notes = choose_dialect(sample, is_tsv=is_tsv)
     rows = dialect.rows(sample)
     if not is_tsv and separator_line(sample) is not None:

@@ -57,8 +57,7 @@ def kind_of(path: Path, sample: str) -> tuple[str, list[str]]:
     if by_ending in ("prose", "conll", "conllu"):
         return by_ending.replace("prose", "text"), []
     lines = [line for line in sample.split("\n") if line.strip()][:_NUM_LINES]
-    if by_ending not in ("csv", "tsv"):
-        refuse_by_content(str(path), sample, lines)
+    refuse_by_content(str(path), sample, lines, is_table=by_ending in ("csv", "tsv"))
     found = _kind_of_content(str(path), sample, lines, by_ending)
     if found == by_ending or (found, by_ending) in (("json", "jsonl"), ("jsonl", "json")):
         return found, []
@@ -75,7 +74,7 @@ def _kind_of_content(name: str, sample: str, lines: list[str], by_ending: str | 
         return "json"
     if looks_like_fasttext(lines):
         return "fasttext"
-    if by_ending in ("json", "jsonl", "csv"):
+    if by_ending == "csv" or (by_ending in ("json", "jsonl") and _has_json(lines)):
         return by_ending
     if looks_like_conll(sample):
         return "conll"
@@ -83,6 +82,11 @@ def _kind_of_content(name: str, sample: str, lines: list[str], by_ending: str | 
         has_tabs = 2 * sum("\t" in line for line in lines) > len(lines)
         return "csv" if not has_tabs and _fitting(lines, ",;|") else "tsv"
     return _table_or_text(name, lines, is_text=by_ending == "text")
+
+
+def _has_json(lines: list[str]) -> bool:
+    """Whether one of the first lines begins as a JSON value does, or is one."""
+    return any(line.lstrip()[:1] in ("{", "[", '"') or "got a" in str(decoded(line)) for line in lines[:20])
 
 
 def looks_like_json(lines: list[str]) -> bool:

@@ -12,13 +12,15 @@ from thalweg.data.columns.role_names import ALL_NAMES, normalized
 from thalweg.data.files.base import AbstractSource, BadRows, Chunk, Row
 from thalweg.data.files.delimited import REPEATED_HEADER
 from thalweg.data.files.jsonl import decoded
-from thalweg.data.files.lines import MAX_LINE_LENGTH
-from thalweg.data.files.nested.records import flattened, holds_objects, unwrapped
-from thalweg.data.files.table.dialect import separator_line
+from thalweg.data.files.lines import COMPRESSIONS, MAX_LINE_LENGTH, NUM_START, refuse_foreign, unmarked
+from thalweg.data.files.nested.annotations import REJECTED, is_rejected, unwrapped
+from thalweg.data.files.nested.records import flattened, holds_objects
+from thalweg.data.files.table.dialect import FIELDS, separator_line
 from thalweg.data.files.table.header import read_header
 from thalweg.errors import InputError
 
 _STREAM_KINDS = ("csv", "tsv", "jsonl")
+PEEKED: Final = 4096  # bytes that are looked at for the encoding, as far as they have come
 _ROWS_AHEAD: Final = 8  # of a table, to tell whether its first row holds names; none where these are usual ones
 _MAX_COLUMNS: Final = 1000  # keys of JSON objects that are listed as columns
 # UTF-32 before UTF-16, whose mark its own begins with.
@@ -99,7 +101,7 @@ def open_stream(
             f"{name}: a stream is {', '.join(_STREAM_KINDS[:-1])} or {_STREAM_KINDS[-1]}; got --kind {kind}."
         )
     bad = BadRows(name, skip=skip_bad_rows)
-    lines = _lines(_decoding(file), bad, max_line_length)
+    lines = _lines(_decoding(file, name), bad, max_line_length)
     first = next((pair for pair in lines if pair[1].strip()), None)
     if first is None:
         if bad.count:
@@ -118,7 +120,7 @@ def open_stream(
     return _table_stream(name, kind, first, lines, bad, has_header=header)
 
 
-def _decoding(file: IO[Any]) -> IO[Any]:
+def _decoding(file: IO[Any], name: str) -> IO[Any]:
     """Return the stream as bytes, which tell the line of one that is no UTF-8; as text where it begins with a mark."""
     # A text layer would decode (and fail) on its own; the bytes below it tell which line is bad.
     file = file.buffer if isinstance(file, io.TextIOWrapper) else file
@@ -126,11 +128,15 @@ def _decoding(file: IO[Any]) -> IO[Any]:
         file = io.BufferedReader(cast(io.RawIOBase, file))
     if not isinstance(file, io.BufferedReader):
         return file
-    start = file.peek(4)
+    start = file.peek(PEEKED)[:PEEKED]
+    refuse_foreign(name, start[:NUM_START])
+    if start.startswith(COMPRESSIONS):
+        raise InputError(f"{name}: expected text, got compressed bytes; unpack them before the pipe, as zcat does.")
     for mark, encoding in _WIDE_MARKS:
         if start.startswith(mark):
             return io.TextIOWrapper(file, encoding, errors="replace")
-    return file
+    encoding = unmarked(start)
+    return io.TextIOWrapper(file, encoding, errors="replace") if encoding else file
 
 
 def _lines(file: IO[Any], bad: BadRows, max_length: int) -> Iterator[tuple[int, str]]:
@@ -163,7 +169,9 @@ def _lines(file: IO[Any], bad: BadRows, max_length: int) -> Iterator[tuple[int, 
 def _objects(lines: Iterator[tuple[int, str]], bad: BadRows) -> Iterator[tuple[int, dict[str, Any]]]:
     for line, text in lines:
         row = decoded(text)
-        if isinstance(row, dict) and row:
+        if isinstance(row, dict) and is_rejected(row):
+            bad.leave_out(line, REJECTED)
+        elif isinstance(row, dict) and row:
             yield line, _plain(row, line, bad)
         elif row is not None:
             bad.add(line, "the JSON object is empty" if isinstance(row, dict) else row)
@@ -194,7 +202,6 @@ def _table_stream(
     delimiter = delimiter or ("\t" if kind == "tsv" else max(",;|\t", key=text.count))
     quoting = csv.QUOTE_MINIMAL if kind == "csv" else csv.QUOTE_NONE
     texts = (text for _, text in chain([first], lines))
-    csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_LENGTH))
     reader = csv.reader(texts, delimiter=delimiter, quoting=quoting)
     before = number - 1  # empty lines before the first row were read past the reader
 
@@ -202,7 +209,8 @@ def _table_stream(
         while True:
             line = before + reader.line_num + 1
             try:
-                row = next(reader, None)
+                with FIELDS.up_to(MAX_LINE_LENGTH):
+                    row = next(reader, None)
             except csv.Error as error:
                 raise InputError(f"{name}, line {line}: the row can't be read ({error}).") from None
             if row is None:

@@ -5,7 +5,9 @@ import codecs
 import gzip
 import lzma
 import stat
+import unicodedata
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, NoReturn, cast, final
@@ -19,6 +21,8 @@ MAX_LINE_LENGTH: Final = 10_000_000  # characters
 BLOCK_SIZE: Final = 1 << 20  # bytes
 
 _MIN_UNMARKED: Final = 8  # bytes by which UTF-16 is known without its mark
+_NUM_UNMARKED: Final = 1 << 16  # that are looked at
+_MIN_ZEROS: Final = 0.2  # of the bytes, where characters of Latin-1 are frequent
 
 type_of_decoder = Callable[[bytes, str, bool], tuple[str, int]]
 
@@ -30,12 +34,37 @@ _DECODERS: Final[list[tuple[bytes, str, type_of_decoder]]] = [
     (codecs.BOM_UTF16_LE, "UTF-16", codecs.utf_16_le_decode),
     (codecs.BOM_UTF16_BE, "UTF-16", codecs.utf_16_be_decode),
 ]
+_UNMARKED: Final[dict[str, type_of_decoder]] = {
+    "utf-16-le": codecs.utf_16_le_decode,
+    "utf-16-be": codecs.utf_16_be_decode,
+    "utf-32-le": codecs.utf_32_le_decode,
+    "utf-32-be": codecs.utf_32_be_decode,
+}
+NUM_START: Final = 64  # bytes that show what a file is
+_XZ, _GZIP, _ZSTD = b"\xfd7zXZ\x00", b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+COMPRESSIONS: Final = (_XZ, _GZIP, _ZSTD, b"BZh91AY&SY")
+_CONTROLS: Final = frozenset({*range(9), *range(14, 32)})
 _PROTOCOLS: Final = (b"\x02", b"\x03", b"\x04\x95", b"\x05\x95")  # of pickles
 # Files that are not text at all, by their first bytes.
 _FOREIGN: Final = [
     (b"PK\x03\x04", "a zip archive; unpack it"),
     (b"PAR1", "a Parquet file; unpack it"),
     (b"%PDF-", "a PDF document; save its text as a .txt file"),
+    (b"\x89PNG", "a picture (PNG); give the text that it shows"),
+    (b"\xff\xd8\xff", "a picture (JPEG); give the text that it shows"),
+    (b"GIF8", "a picture (GIF); give the text that it shows"),
+    (b"RIFF", "sound, video or a picture (RIFF); give the text of it"),
+    (b"ID3", "sound (MP3); give the text of it"),
+    (b"OggS", "sound (Ogg); give the text of it"),
+    (b"fLaC", "sound (FLAC); give the text of it"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive; unpack it"),
+    (b"Rar!\x1a\x07", "a RAR archive; unpack it"),
+    (b"ORC", "an ORC file; save the rows as CSV or Parquet"),
+    (b"Obj\x01", "an Avro file; save the rows as JSON Lines"),
+    (b"\x7fELF", "a program; name the file of data"),
+    (b"MZ\x90", "a program; name the file of data"),
+    (b"bplist00", "a property list; save the rows as JSON Lines"),
+    (b"RDX", "data of R; write it with write.csv(x, file, row.names = FALSE)"),
     *((b"\x80" + version, "a Python pickle, which can run any code; save the rows as CSV") for version in _PROTOCOLS),
     (b"\x93NUMPY", "an array of numpy; save the rows as CSV"),
     (b"\x89HDF", "an HDF5 file; save the rows as CSV"),
@@ -50,9 +79,9 @@ class LineReader:
     r"""The regular file `path` as blocks of whole lines, from the beginning as often as wanted.
 
     Compressed files (xz, gzip, bzip2, zstd) are recognized by their content; `path` may be a file inside an archive,
-    such as `data.zip#train.csv`. The text is UTF-8, or UTF-16 or UTF-32 with a byte-order mark, or UTF-16 without one
-    where every second byte is zero. Every line end becomes ``"\n"``. A line of more than `max_line_length` characters
-    is never held in memory as a whole: it is counted as bad and an empty line stands in its place, so that line numbers
+    such as `data.zip#train.csv`. The text is UTF-8, or UTF-16 or UTF-32 with a byte-order mark or without one, where
+    its zero bytes show it. Every line end becomes ``"\n"``. A line of more than `max_line_length` characters is never
+    held in memory as a whole: it is counted as bad and an empty line stands in its place, so that line numbers
     stay right; with `skip_bad_rows` the same goes for a line with a NUL byte, which is an error otherwise. Raises
     `InputError` when the file is missing, a folder, unreadable, or no text.
     """
@@ -61,7 +90,7 @@ class LineReader:
         self.path = path
         self.max_line_length = max_line_length
         self.skip_bad_rows = skip_bad_rows
-        self.is_unmarked = False  # whether the text is UTF-16 without a byte-order mark, which its first block shows
+        self.unmarked = ""  # UTF-16 or UTF-32, where its first block shows that it has no byte-order mark
         self._file, self._part = part_of(path)
         try:
             mode = self._file.stat().st_mode
@@ -150,8 +179,9 @@ class LineReader:
                         name, decode, block, position = mark_name, mark_decode, block[len(mark) :], len(mark)
                         break
                 else:
-                    name, decode = _without_mark(block) or (name, decode)
-                    self.is_unmarked = name != "UTF-8"
+                    if encoding := unmarked(block):
+                        name, decode = encoding[:6].upper(), _UNMARKED[encoding]
+                        self.unmarked = name
             data = pending + block
             try:
                 text, used = decode(data, "strict", not block)
@@ -196,19 +226,17 @@ class LineReader:
 
     def _open(self) -> BinaryIO:
         with self._packed() as file:
-            start = file.read(16)
-        for mark, what in _FOREIGN:
-            if start.startswith(mark):
-                raise InputError(f"{self.path}: expected a text file, got {what}.")
+            start = file.read(NUM_START)
+        refuse_foreign(str(self.path), start)
         packed = self._file if self._part is None else self._packed()
-        if start.startswith(b"\xfd7zXZ\x00"):
+        if start.startswith(_XZ):
             return cast(BinaryIO, lzma.open(packed, "rb"))
-        if start.startswith(b"\x1f\x8b"):
+        if start.startswith(_GZIP):
             return cast(BinaryIO, gzip.open(packed, "rb"))
         # "BZh" may also be the start of a text; the format goes on with the level and a fixed mark.
         if start.startswith(b"BZh") and start[4:10] in (b"1AY&SY", b"\x17rE8P\x90"):
             return cast(BinaryIO, bz2.open(packed, "rb"))
-        if start.startswith(b"\x28\xb5\x2f\xfd"):
+        if start.startswith(_ZSTD):
             return self._zstd()
         return self._packed()
 
@@ -226,14 +254,57 @@ class LineReader:
         return cast(BinaryIO, pa.CompressedInputStream(self._packed(), "zstd"))
 
 
-def _without_mark(block: bytes) -> tuple[str, type_of_decoder] | None:
-    """UTF-16 whose first block holds nothing but characters of Latin-1, which leaves no doubt; None for the rest."""
-    even, odd = block[::2], block[1::2]
-    if len(block) < _MIN_UNMARKED or (even.count(0) and odd.count(0)):
-        return None
-    if odd.count(0) == len(odd):
-        return "UTF-16", codecs.utf_16_le_decode
-    return ("UTF-16", codecs.utf_16_be_decode) if even.count(0) == len(even) else None
+def refuse_foreign(name: str, start: bytes) -> None:
+    """Raise an InputError for what is no text by its first bytes, and say what to do."""
+    for mark, what in _FOREIGN:
+        if start.startswith(mark) and not (mark.isalnum() and _is_text(start)):
+            raise InputError(f"{name}: expected a text file, got {what}.")
+
+
+def _is_text(start: bytes) -> bool:
+    """Whether first bytes are those of a text, which may begin with the letters that mark another format."""
+    try:
+        return not _CONTROLS.intersection(start) and bool(codecs.utf_8_decode(start, "strict", False)[0])
+    except UnicodeDecodeError:
+        return False
+
+
+def unmarked(block: bytes) -> str:
+    r"""The encoding of a text in UTF-16 or UTF-32 without a byte-order mark, judged by its beginning; "" for others.
+
+    Its zero bytes stand on one side of the characters, and read so there are line ends and no control characters.
+
+    Example:
+        >>> unmarked("text,label\n".encode("utf-16-le")), unmarked(b"text,label\n")
+        ('utf-16-le', '')
+    """
+    block = block[: min(len(block), _NUM_UNMARKED) // 4 * 4]
+    num_zeros = block.count(0)
+    if len(block) < _MIN_UNMARKED or not num_zeros:
+        return ""
+    zeros = [block[place::4].count(0) for place in range(4)]
+    before, behind = zeros[0] + zeros[2], zeros[1] + zeros[3]  # in the first and the second byte of two
+    names = ["utf-32-le", "utf-32-be", "utf-16-le" if behind > before else "utf-16-be"]
+    return next((name for name in names if _reads(name, block, num_zeros)), "")
+
+
+def _reads(name: str, block: bytes, num_zeros: int) -> bool:
+    """Whether a block is a text in this encoding, and not one in UTF-8 with a few zero bytes."""
+    try:
+        text = _UNMARKED[name](block, "strict", False)[0]
+    except UnicodeDecodeError:
+        return False
+    categories = Counter(map(unicodedata.category, text))
+    has_controls = categories["Cc"] > sum(map(text.count, "\t\n\r"))
+    if has_controls or any(categories[one] for one in ("Cn", "Co", "Cs")):
+        return False
+    if num_zeros >= _MIN_ZEROS * len(block):
+        return True
+    try:
+        codecs.utf_8_decode(block, "strict", False)
+    except UnicodeDecodeError:
+        return "\n" in text
+    return False
 
 
 def _why(error: BaseException) -> str:

@@ -14,10 +14,10 @@ from thalweg.data.files.detection import KINDS, LINES, is_memory, kind_of, suffi
 from thalweg.data.files.formats.fasttext import open_labeled_lines
 from thalweg.data.files.formats.foreign import refuse_by_ending
 from thalweg.data.files.formats.tmx import open_memory
-from thalweg.data.files.jsonl import is_one_document, open_json_lines
+from thalweg.data.files.jsonl import JsonLines, is_one_document, open_json_lines
 from thalweg.data.files.lines import MAX_LINE_LENGTH, LineReader
 from thalweg.data.files.nested.documents import MAX_LENGTH as MAX_DOCUMENT
-from thalweg.data.files.nested.documents import open_document
+from thalweg.data.files.nested.documents import Document, open_document
 from thalweg.errors import InputError
 
 _SAMPLE_LENGTH: Final = 2_000_000  # characters that are looked at to find the format, at most
@@ -157,11 +157,14 @@ def open_source(
         form, more = open_labeled_lines(name, sample)
     else:
         form, more = _PlainText(), []
-    return FileSource(name, kind, form.columns, [*notes, *more, *_unmarked(lines)], lines, form.parse)
+    source = FileSource(name, kind, form.columns, [*notes, *more, *_unmarked(lines)], lines, form.parse)
+    if isinstance(form, JsonLines | Document):
+        source.left_out = form.layout.left_out
+    return source
 
 
 def _unmarked(lines: LineReader) -> list[str]:
-    return ["Every second byte is zero, so the file is read as UTF-16 without a byte-order mark."] * lines.is_unmarked
+    return [f"Its zero bytes show that the file is {lines.unmarked} without a byte-order mark."] * bool(lines.unmarked)
 
 
 def _sample(lines: LineReader, bad: BadRows) -> tuple[str, bool]:

@@ -8,7 +8,7 @@ from thalweg.data.columns.facts import ColumnFacts, shortened
 from thalweg.data.columns.label_values import YES, label_of
 from thalweg.data.columns.role_names import LAST_WORD, WHOLE_NAME, is_side, name_score, normalized
 from thalweg.data.columns.scores import COMMON_NAME, is_label_like, is_text_like, is_time, label_score
-from thalweg.errors import InputError
+from thalweg.errors import InputError, counted
 
 MIN_FLAGS: Final = 3  # columns of 0 and 1 that vary: one or two may be about something else
 
@@ -30,7 +30,8 @@ def choose(table: Table) -> Choice:
         )
     shown = f"{label.num_distinct} label{'s' if label.num_distinct != 1 else ''}{table.looked_at}"
     shown += f", several per row, separated by {label.separator!r}" if label.separator else ""
-    shown += ", several a row" if label.is_list else ""
+    is_multilabel = label.has_several if label.is_list else label.separator is not None
+    shown += ", several a row" if label.is_list and is_multilabel else ""
     na_is_missing = label.is_number and label.num_missing_words > 0
     shown += ", NA and the like are no label" if na_is_missing else ""
     return Choice(
@@ -38,7 +39,7 @@ def choose(table: Table) -> Choice:
         {"text": text.name, "label": label.name},
         table.sentence(f"Text column {text.name!r}, label column {label.name!r} ({shown})"),
         separator=label.separator,
-        is_multilabel=label.is_list or label.separator is not None,
+        is_multilabel=is_multilabel,
         na_is_missing=na_is_missing,
     )
 
@@ -74,8 +75,14 @@ def _of_columns(table: Table, text: ColumnFacts, labels: list[ColumnFacts]) -> C
         )
     if is_one_hot:
         rows = zip(*map(table.values, labels), strict=True)
-        is_multilabel = any(sum((label_of(value) or "").lower() in YES for value in row) != 1 for row in rows)
+        numbers = [sum((label_of(value) or "").lower() in YES for value in row) for row in rows]
+        is_multilabel = max(numbers) > 1
         shown = f"{len(labels)} labels, {'any number' if is_multilabel else 'one'} a row"
+        if num_none := numbers.count(0):
+            rows_ = f"{counted(num_none, 'row')}{table.looked_at} with 0 in each"
+            shown += (
+                f"; {rows_} {'has' if num_none == 1 else 'have'} none" if is_multilabel else f"; {rows_} can't be used"
+            )
     else:
         is_multilabel = True
         found = {label_of(value) for one in labels for value in table.values(one)} - {None}

@@ -76,7 +76,7 @@ def has_typical_number(table: Table) -> bool:
     """Beside a text there are many decimal numbers, or a number that is called a score."""
     number = _number(table)
     return number is not None and (
-        (number.has_decimals and number.num_distinct > MIN_VALUES)
+        (number.has_fractions and number.num_distinct > MIN_VALUES)
         or name_score(normalized(number.name).split("_")[-1], "number") >= FREQUENT_NAME
     )
 

@@ -124,6 +124,8 @@ def _find_labels(source: AbstractSource, columns: dict[str, Any], named: Mapping
                 f"{source.name} has no column {lost!r}, which the run was trained on; it has "
                 f"{shortened([*map(repr, source.columns)], NUM_SHOWN)}. Name the columns with {OPTIONS[option].flag}."
             )
+        if given and given != names and columns.get("one_hot"):
+            columns["label_names"] = names
         columns["label_columns"] = given or names
 
 

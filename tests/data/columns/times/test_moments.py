@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from thalweg.data.columns.times.moments import Moments, are_moments, joined, part_of, read_moments
+from thalweg.data.columns.times.moments import Moments, are_moments, joined, part_of, read_moments, without_year
 
 HOURS = pd.date_range("2022-10-29 22:00", periods=8, freq="h", tz="Europe/Berlin")
 
@@ -51,6 +51,7 @@ def test_epochs(unit, scale):
     ([20240131, 20240201], "compact days", ["2024-01-31", "2024-02-01"]),
     ([202401, 202402], "compact months", ["2024-01-01", "2024-02-01"]),
     ([202152, 202201], "compact weeks", ["2021-12-27", "2022-01-03"]),
+    ([2021045, 2021365], "compact days of a year", ["2021-02-14", "2021-12-31"]),
     ([45292, 45293], "Excel days", ["2024-01-01", "2024-01-02"]),
     ([1640995200.5], "epoch s", ["2022-01-01"]), (["01.2024", "02.2024"], "dates", ["2024-01-01", "2024-02-01"]),
     ([f"{2001 + i // 4}.{i % 4 + 1}" for i in range(5)], "dates",
@@ -60,6 +61,30 @@ def test_numbers_are_moments_where_the_name_says_so(values, notation, wanted):
     found = moments_of(values, named=True)
     assert (found.notation, days(found)) == (notation, wanted)
     assert not are_moments(values)
+
+
+@pytest.mark.parametrize(("values", "notation", "wanted"), [
+    (["2021-045", "2021-365"], "dates", ["2021-02-14", "2021-12-31"]),
+    (["52/2021", "01/2022"], "numbered weeks", ["2021-12-27", "2022-01-03"]),
+    (["2021/52", "2022/1"], "numbered weeks", ["2021-12-27", "2022-01-03"]),
+    (["11/2021", "12/2021"], "dates", ["2021-11-01", "2021-12-01"]),
+])  # fmt: skip
+def test_days_of_a_year_and_numbered_weeks(values, notation, wanted):
+    found = moments_of(values)
+    assert (found.notation, days(found)) == (notation, wanted)
+
+
+def test_weeks_are_read_as_before_where_they_may_be_months():
+    assert days(moments_of(["01/2022", "02/2022"], notation="numbered weeks")) == ["2022-01-03", "2022-01-10"]
+
+
+@pytest.mark.parametrize(("values", "example"), [
+    (["31-Jan", "1-Feb", "2-Feb"], "31-Jan"), (["31.12.", "01.01."], "31.12."), (["30/1", "31/1", "1/2"], "30/1"),
+    (["Jan 30", "Jan 31", "Feb 1", "Feb 2", "Feb 3"], "Jan 30"), (["14-Jan-21", "15-Jan-21"], ""),
+    (["Jan-21", "Feb-21", "Mar-21"], ""), (["Jan 20", "Jan 21", "Jan 22"], ""), (["1.5", "13.7", "40.2"], ""), ([], ""),
+])  # fmt: skip
+def test_days_without_a_year_are_known(values, example):
+    assert without_year(values) == example
 
 
 @pytest.mark.parametrize("values", [[1, 2, 3], [0.5, 0.7], ["12", "17"], [-5, 3], [99999999999999999999]])

@@ -1,9 +1,14 @@
 """JSON with objects inside of rows, and JSON that is one value: its columns and rows, or why there are none."""
 
+import io
 import json
 
 import pytest
 
+from thalweg import names
+from thalweg.data.columns.guess import guess_task
+from thalweg.data.files.incoming import open_stream
+from thalweg.data.files.nested.annotations import asks_one_label, is_answer
 from thalweg.data.files.nested.documents import is_document, open_document
 from thalweg.data.files.nested.records import flattened, layout_of
 from thalweg.data.files.nested.spans import Span, are_spans, span_of, tags_of, words_of
@@ -134,8 +139,40 @@ NESTED = {
             }
         ],
         ("id", "data.text", "mood"),
-        (1, "fine", "good"),
+        (1, "fine", ["good"]),
         "data.text",
+    ),
+    "an answer that was cancelled": (
+        [
+            {
+                "data": {"text": "fine"},
+                "annotations": [
+                    {"was_cancelled": True, "result": [{"from_name": "mood", "value": {"choices": ["bad"]}}]},
+                    {"result": [{"from_name": "mood", "value": {"choices": ["good"]}}]},
+                ],
+            }
+        ],
+        ("data.text", "mood"),
+        ("fine", ["good"]),
+        "data.text",
+    ),
+    "a text that was typed": (
+        [{"data": {"text": "fine"}, "annotations": [{"result": [{"from_name": "fr", "value": {"text": ["fin"]}}]}]}],
+        ("data.text", "fr"),
+        ("fine", "fin"),
+        "data.text",
+    ),
+    "labels as objects": (
+        [{"title": "it stops", "labels": [{"id": 7, "name": "bug"}, {"id": 8, "name": "new"}]}],
+        ("title", "labels"),
+        ("it stops", ["bug", "new"]),
+        "Of the objects in 'labels', their 'name' are read.",
+    ),
+    "a choice": (
+        [{"text": "fine", "options": [{"id": "GOOD"}], "accept": ["GOOD"], "answer": "accept"}],
+        ("text", "label"),
+        ("fine", ["GOOD"]),
+        "",
     ),
     "spans of a tool": (
         [
@@ -223,3 +260,40 @@ def test_the_parts_say_what_they_found():
     assert not is_document({"tokens": ["a", "b"], "tags": ["X", "Y"]})
     assert layout_of("a", [{"x": 1}])[0].columns == ("x",)
     assert open_document("a", '{"x": 1} {"x": 2}')[0].records == [{"x": 1}, {"x": 2}]
+
+
+ANSWERS = [
+    {"text": "one", "label": "A", "answer": "accept"},
+    {"text": "two", "label": "B", "answer": "reject"},
+    {"text": "three", "label": "B", "answer": "ignore"},
+    {"text": "four", "label": "B", "answer": "accept"},
+]
+
+
+def test_what_an_annotator_rejected_is_no_row(tmp_path):
+    source = opened(tmp_path, "a.jsonl", lines_of(ANSWERS))
+    assert [row.values for row in source.rows()] == [("one", "A"), ("four", "B")]
+    assert source.remarks[0].endswith("is left out (2 rows, lines 2, 3).")
+    stream = open_stream(io.BytesIO(lines_of(ANSWERS).encode()))
+    assert [row.line for row in stream.rows()] == [1, 4]
+
+
+def test_what_is_not_the_only_label_is_its_opposite(tmp_path):
+    source = opened(tmp_path, "a.jsonl", lines_of(row | {"label": "A"} for row in ANSWERS))
+    assert [row.values for row in source.rows()] == [("one", "A"), ("two", "not A"), ("four", "A")]
+    assert asks_one_label(ANSWERS) is False
+
+
+def test_answers_of_other_files_are_values_like_any_other(tmp_path):
+    rows = [{"question": "May I?", "answer": "reject"}, {"question": "Why?", "answer": "accept"}]
+    assert len(opened(tmp_path, "a.jsonl", lines_of(rows)).head()) == 2
+    assert not is_answer(rows[0])
+
+
+def test_the_first_task_is_not_guessed_where_the_answers_are_left_out(tmp_path):
+    rows = [{"id": i, "text": f"a text that is number {i}", "marks": [{"x": 1}, {"x": 2}]} for i in range(30)]
+    source = opened(tmp_path, "a.jsonl", lines_of(rows))
+    assert source.left_out == ("marks",)
+    with pytest.raises(InputError, match="nothing says what is to be learned from the texts, and 'marks' is left out"):
+        guess_task(source, names.all_task_columns())
+    assert guess_task(source, names.all_task_columns(), {"text": "text"})[0].task == "language"

@@ -1,9 +1,11 @@
 """Delimited files as programs and people write them: dialects, lines that are no data, headers and their absence."""
 
+import csv
+
 import pytest
 
 from thalweg.data.files.sources import open_source
-from thalweg.data.files.table.dialect import choose_dialect, separator_line
+from thalweg.data.files.table.dialect import FIELDS, choose_dialect, separator_line
 from thalweg.data.files.table.header import has_names
 from thalweg.errors import InputError
 
@@ -278,3 +280,18 @@ def test_the_parts_say_what_they_found():
     assert notes == ["Spaces before a quotation mark are left out."]
     assert has_names([["text", "label"], ["a", "b"]], is_tsv=True) == (True, "")
     assert not has_names([["hund", "chien"], ["haus", "maison"]], is_tsv=True)[0]
+
+
+def test_the_limit_of_the_csv_module_is_given_back(tmp_path):
+    before = csv.field_size_limit()
+    path = tmp_path / "a.csv"
+    path.write_text(f"text,label\n{'x' * (before + 1)},a\n")
+    source = open_source(path)
+    rows = source.rows()
+    assert len(next(rows).values[0]) == before + 1
+    assert csv.field_size_limit() == before
+    with FIELDS.up_to(before + 5):
+        with FIELDS.up_to(before + 9):
+            assert csv.field_size_limit() == before + 9
+        assert csv.field_size_limit() >= before + 5
+    assert csv.field_size_limit() == before

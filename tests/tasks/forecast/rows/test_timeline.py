@@ -94,6 +94,11 @@ def test_an_order_of_day_and_month_that_nothing_decides_is_a_question():
     assert clock.labels(np.array([1])) == ["2024-02-03"]
 
 
+def test_days_without_a_year_are_refused():
+    with pytest.raises(InputError, match=r"its days have no year \('30-Dec'\), so that nothing says in which order"):
+        read_clock(["30-Dec", "31-Dec", "1-Jan"])
+
+
 def test_uneven_rows_are_told():
     found = line(["2024-01-01 00:00", "2024-01-02 07:13", "2024-01-09 02:41", "2024-01-11 17:05", "2024-02-20 03:00"])
     assert (

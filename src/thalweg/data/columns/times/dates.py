@@ -41,8 +41,10 @@ _CLOCK: Final = re.compile(
 _YEAR_LAST: Final = re.compile(r"(.*\D)(\d{1,2}:\d\d:\d\d(?: [a-z]{3,4})?) (\d{4})")  # as C writes it
 _COMPACT: Final = re.compile(r"(\d{4})(\d\d)(\d\d)(?:t?(\d\d)(\d\d)(\d\d)?(z|[+-]\d\d:?\d\d)?)?")
 _YEAR_FIRST: Final = re.compile(r"(\d{4})([-/. ])(\d{1,2})\2(\d{1,2})\.?")
+_YEAR_DAY: Final = re.compile(r"(\d{4})[-/](\d{3})")  # the 45th day of 2021: 2021-045
 _YEAR_MONTH: Final = re.compile(r"(\d{4}) ?[-/m:.] ?(\d{1,2})")
 _MONTH_YEAR: Final = re.compile(r"(\d{1,2}) ?[-/.] ?(\d{4})")
+_DAY_AND_MONTH: Final = re.compile(r"(\d{1,2})[-/.] ?(\d{1,2})[-/.]?")
 _SHORT: Final = re.compile(r"(\d{1,2})([-/. ])(\d{1,2})\2(\d{4}|\d\d)\.?")
 _DOTTED: Final = re.compile(r"(\d{1,2})\. ?(\d{1,2})\. ?(\d{4}|\d\d)")
 _CHINESE: Final = re.compile(r"(\d{4})[年년] ?(\d{1,2})[月월](?: ?(\d{1,2})[日일])?")
@@ -110,6 +112,24 @@ def readings(value: Any) -> dict[str, Moment]:
         return _readings(text) or _beginning(text)
     except (ValueError, OverflowError):  # a day that no calendar has
         return {}
+
+
+def lacks_year(value: Any) -> bool:
+    """Whether a value is a day and a month, and no year.
+
+    Example:
+        >>> lacks_year("14-Jan"), lacks_year("31.12."), lacks_year("14 Jan 2021")
+        (True, True, False)
+    """
+    text = plain_letters(value.strip()) if isinstance(value, str) and len(value) <= LONGEST else ""
+    if found := _DAY_AND_MONTH.fullmatch(text):
+        low, high = sorted((int(found[1]), int(found[2])))
+        return 0 < low <= 12 and high <= 31
+    tokens = [token for token in _TOKENS.findall(text) if token not in _MARKS and token not in _FILLERS]
+    tokens = [token for token in tokens if token in MONTHS or token not in WEEKDAYS]
+    names = [token for token in tokens if token in MONTHS]
+    days = [token for token in tokens if token.isdigit()]
+    return len(names) == len(days) == 1 and len(tokens) == 2 and 0 < int(days[0]) <= 31 and len(days[0]) <= 2
 
 
 def _beginning(text: str) -> dict[str, Moment]:
@@ -202,6 +222,10 @@ def _days(text: str) -> dict[str, tuple[dt.datetime, str]]:
     found = _MONTH_YEAR.fullmatch(text)
     if found:
         return _clear(int(found[2]), int(found[1]))
+    found = _YEAR_DAY.fullmatch(text)
+    if found:
+        day = dt.datetime(int(found[1]), 1, 1) + dt.timedelta(int(found[2]) - 1)
+        return dict.fromkeys(FORMS, (day, "day")) if found[2] > "000" and day.year == int(found[1]) else {}
     found = _CHINESE.fullmatch(text)
     if found:
         return _clear(int(found[1]), int(found[2]), int(found[3]) if found[3] else None)

@@ -10,7 +10,7 @@ from typing import Any, Final, final
 
 from thalweg.data.columns.facts import is_missing
 from thalweg.data.columns.notation import number_of
-from thalweg.data.columns.times.dates import DAY_FIRST, FORMS, MONTH_FIRST, SHORT_YEAR, Moment, readings
+from thalweg.data.columns.times.dates import DAY_FIRST, FORMS, MONTH_FIRST, SHORT_YEAR, Moment, lacks_year, readings
 from thalweg.data.columns.times.month_names import plain_letters
 
 MIN_READABLE: Final = 0.9  # of the values that are there, or a column holds no moments
@@ -26,6 +26,9 @@ _EXCEL_ZERO: Final = dt.datetime(1899, 12, 30)
 _EPOCH: Final = dt.datetime(1970, 1, 1)
 NUM_QUARTERS: Final = 4
 _QUARTER: Final = re.compile(r"\d{4}[.:][1-4]")  # 1990.1 to 1990.4, and no other number beside a year
+WEEKS: Final = "numbered weeks"
+_WEEK: Final = re.compile(r"(?P<before>\d{1,2}) ?[/.] ?(?P<year>\d{4})|(?P<first>\d{4}) ?[-/] ?(?P<behind>\d{1,2})")
+_MONTHS_AND_WEEKS: Final = (12, 53)
 _SECONDS: Final = {"month": 28 * 86400, "year": 365 * 86400}
 
 
@@ -117,6 +120,10 @@ def read_moments(
         return None
     if named and len(present) > NUM_QUARTERS and all(_QUARTER.fullmatch(str(values[place])) for place in present):
         values = ["" if is_missing(value) else f"{str(value)[:4]}Q{str(value)[-1]}" for value in values]
+    weeks = _as_weeks(values, present, least, is_told=notation == WEEKS)
+    if weeks is not None:
+        found = read_moments(weeks, least=least)
+        return found and dataclasses.replace(found, notation=WEEKS)
     if _number_share(values, present) >= least:
         numbers = _of_numbers(values, present, notation, least) if named else None
         if numbers is not None or not named:
@@ -136,6 +143,38 @@ def read_moments(
     elif len(possible) > 1:
         kept, told, doubt = _decided(values, present, found, possible)
     return _gathered(len(values), present, [one.get(kept) for one in found], kept, told, doubt)
+
+
+def _as_weeks(values: Sequence[Any], present: list[int], least: float, *, is_told: bool) -> list[str] | None:
+    """Return 45/2021 and 2021/45 as weeks are written, where some of the numbers are too large for a month."""
+    if not _WEEK.fullmatch(str(values[present[0]]).strip()):
+        return None
+    found = {place: _WEEK.fullmatch(str(values[place]).strip()) for place in present}
+    numbers = {place: int(one["before"] or one["behind"]) for place, one in found.items() if one}
+    most_months, most_weeks = _MONTHS_AND_WEEKS
+    weeks = {place: number for place, number in numbers.items() if 0 < number <= most_weeks}
+    if len(weeks) < least * len(present) or not (is_told or max(weeks.values()) > most_months):
+        return None
+    texts = [""] * len(values)
+    for place, number in weeks.items():
+        one = found[place]
+        texts[place] = f"{one and (one['year'] or one['first'])}-W{number:02}"
+    return texts
+
+
+def without_year(values: Iterable[Any]) -> str:
+    """Return an example of days without a year, such as "14-Jan", where a column holds nothing else; else "".
+
+    "Jan 14" is a month of 2014 unless most rows are of the same month as the row before, and not all.
+    """
+    present = list(itertools.islice((value for value in values if not is_missing(value)), NUM_LOOKED_AT))
+    lacking = [str(value) for value in present if lacks_year(value)]
+    if not lacking or len(lacking) < MIN_READABLE * len(present):
+        return ""
+    months = [re.sub(r"[\W\d]", "", value) for value in lacking]
+    same = sum(one == before for before, one in itertools.pairwise(months))
+    is_daily = len(set(months)) > 1 and 2 * same > len(months)
+    return lacking[0] if is_daily or not all(map(readings, lacking)) else ""
 
 
 def _decided(
@@ -208,7 +247,15 @@ def _of_numbers(values: Sequence[Any], present: list[int], notation: str | None,
     return _gathered(len(values), present, best, kept)
 
 
-NUMBERS: Final = ("compact days", "compact months", "compact weeks", "years", *EPOCHS, "Excel days")
+NUMBERS: Final = (
+    "compact days",
+    "compact days of a year",
+    "compact months",
+    "compact weeks",
+    "years",
+    *EPOCHS,
+    "Excel days",
+)
 
 
 def _number(form: str, number: float) -> Moment | None:
@@ -229,6 +276,12 @@ def _number(form: str, number: float) -> Moment | None:
     whole = int(number)
     if form == "years":
         return Moment(dt.datetime(whole, 1, 1), "year") if _YEARS[0] <= whole <= _YEARS[1] else None
+    if form == "compact days of a year":
+        day, year = whole % 1000, whole // 1000
+        if not (_YEARS[0] <= year <= _YEARS[1] and day > 0):
+            return None
+        when = dt.datetime(year, 1, 1) + dt.timedelta(day - 1)
+        return Moment(when, "day") if when.year == year else None
     if form == "compact weeks":
         try:
             when = dt.datetime.fromisocalendar(whole // 100, whole % 100, 1)

@@ -43,7 +43,10 @@ _CONTENTS: Final = (
         "an ARFF file; save it as CSV, or replace the lines up to @data by a header",
     ),
     (
-        re.compile(r"(-- (MySQL|MariaDB|PostgreSQL|phpMyAdmin|SQLite)|(--.*\n|\s*\n)*(CREATE|INSERT INTO|DROP) )"),
+        re.compile(
+            r"-- (MySQL|MariaDB|PostgreSQL|phpMyAdmin|SQLite)"
+            r"|(--.*\n|\s*\n)*((CREATE|ALTER|DROP) (TABLE|DATABASE|SCHEMA|TYPE|VIEW)|INSERT INTO) "
+        ),
         "an SQL dump; load it into the database and export the table as CSV",
     ),
     (re.compile(r"%YAML|---\s*\n\s*(- )?[\w ]+:(\s|$)"), "YAML; convert it to JSON, for example with yq -o=json"),
@@ -57,14 +60,18 @@ def refuse_by_ending(path: Path) -> None:
         raise InputError(f"{path}: expected a text file with rows of data, got {what}.")
 
 
-def refuse_by_content(name: str, sample: str, lines: list[str]) -> None:
+def refuse_by_content(name: str, sample: str, lines: list[str], *, is_table: bool = False) -> None:
     """Raise an InputError for markup, commands or numeric features, and say what to do.
 
-    `sample` is the beginning of the file and `lines` are those of its first lines that are not empty.
+    `sample` is the beginning of the file and `lines` are those of its first lines that are not empty. Where a file is
+    a table by its ending (`is_table`), `--kind csv` reads it as one.
     """
     for pattern, what in _CONTENTS:
         if pattern.match(sample):
-            raise InputError(f"{name}: got {what}. --kind text reads it as plain text.")
+            how = "csv reads it as a table" if is_table else "text reads it as plain text"
+            raise InputError(f"{name}: got {what}. --kind {how}.")
+    if is_table:
+        return
     features = sum(_FEATURES.fullmatch(line.strip()) is not None for line in lines)
     empty = sum(_NO_FEATURES.fullmatch(line.strip()) is not None for line in lines)  # all of them are zero
     if features > empty and features > 0.9 * (len(lines) - empty):

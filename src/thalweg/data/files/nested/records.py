@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, final
 
-from thalweg.data.columns.role_names import name_score
+from thalweg.data.columns.role_names import WHOLE_NAME, name_score
 from thalweg.data.files.base import BadRows, Chunk
+from thalweg.data.files.nested.annotations import REJECTED, asks_one_label, is_answer, is_rejected, unwrapped
 from thalweg.data.files.nested.spans import Span, are_spans, span_of, tags_of, words_of
 from thalweg.errors import InputError
 
@@ -13,6 +14,8 @@ Record = dict[str, Any]
 
 _MAX_DEPTH: Final = 8  # objects inside objects that become dotted columns
 _SCORED: Final = ("cats", "labels", "label", "categories", "classes", "tags")  # names of objects of labels with scores
+_LABELED: Final = ("annotations", "components", "cats")  # lists of objects that are labels, besides those called so
+_FIELDS: Final = ("label", "name", "tag", "category", "value")
 _CHOSEN: Final = 0.5  # a label with this score is given
 _ROLES: Final = (("role", "content"), ("from", "value"))  # of a message
 _ASKING: Final = ("user", "human", "prompter")
@@ -61,6 +64,8 @@ class Layout:
     specials: tuple[Special, ...] = ()
     scored: tuple[str, ...] = ()  # objects that are not made flat
     is_nested: bool = False
+    one_label: bool = False  # the answers of an annotator are about one label
+    left_out: tuple[str, ...] = ()  # keys that hold lists of objects
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -83,6 +88,9 @@ class Layout:
 
     def row(self, line: int, record: Record, bad: BadRows) -> tuple[Any, ...] | None:
         """The values of one record; None for a bad row, which is counted."""
+        if is_rejected(record) and not (self.one_label and record["answer"] == "reject"):
+            bad.leave_out(line, REJECTED)
+            return None
         flat = self._flat(record)
         values = [flat.get(name) for name in self.plain]
         for name, value in zip(self.plain, values, strict=True):
@@ -100,7 +108,7 @@ class Layout:
         return tuple(values)
 
     def _flat(self, record: Record) -> Record:
-        record = unwrapped(record)
+        record = unwrapped(record, one_label=self.one_label)
         if not self.scored:
             return flattened(record)
         held = {name: record[name] for name in self.scored if name in record}
@@ -112,12 +120,16 @@ def layout_of(name: str, records: Sequence[Record]) -> tuple[Layout, list[str]]:
 
     Raises `InputError`, with the path, when what the records hold can't be columns.
     """
-    records = [unwrapped(record) for record in records]
+    one_label, has_answers = asks_one_label(records), any(map(is_answer, records))
+    accepted = [record for record in records if one_label or not is_rejected(record)]
+    records = [unwrapped(record, one_label=one_label) for record in accepted or records]
     scored = tuple(key for key in _SCORED if _is_scored([record.get(key) for record in records]))
     draft = Layout((), scored=scored)
     flat = [draft._flat(record) for record in records]
     keys = list(dict.fromkeys(key for record in flat for key in record))
-    is_nested = bool(scored) or any(isinstance(value, dict) for record in records for value in record.values())
+    is_nested = (
+        has_answers or bool(scored) or any(isinstance(value, dict) for record in records for value in record.values())
+    )
     specials, notes, used = _specials(name, keys, flat, scored)
     left_out = [key for key in keys if key not in used and any(holds_objects(record.get(key)) for record in flat)]
     made = tuple(column for one in specials for column in one.columns)
@@ -133,7 +145,9 @@ def layout_of(name: str, records: Sequence[Record]) -> tuple[Layout, list[str]]:
     dotted = [key for key in plain if "." in key and key not in records[0]]
     if dotted:
         notes.append(f"Objects inside of rows are read as columns with dots: {', '.join(dotted[:4])}.")
-    return Layout(plain, tuple(specials), scored, is_nested), notes
+    if one_label:
+        notes.append("All questions are about one label; where it was rejected, the label is its opposite.")
+    return Layout(plain, tuple(specials), scored, is_nested, one_label, tuple(left_out)), notes
 
 
 def _specials(
@@ -158,6 +172,13 @@ def _specials(
             notes.append(f"The spans in {key!r} are read as words and BIO tags of {text!r} (columns tokens and tags).")
             used |= {key} | ({tokens} if tokens else set())
             break
+    for key in keys:
+        values = [record.get(key) for record in flat if record.get(key)]
+        field = _field_of(values) if key not in used and _holds_labels(key) else ""
+        if field:
+            specials.append(Special((key,), _fields_maker(key, field)))
+            notes.append(f"Of the objects in {key!r}, their {field!r} are read.")
+            used.add(key)
     for key in keys:
         values = [record.get(key) for record in flat if record.get(key)]
         fields = next(
@@ -253,11 +274,37 @@ def _tags_maker(
         if not all(span is not None and 0 <= span.start < span.end <= len(text) for span in spans):
             return f"expected spans with start, end and label inside of the text in {key!r}"
         words = words_of(text)
-        if tokens and isinstance(record.get(tokens), list):
+        if tokens and record.get(tokens):
             words = [Span(one["start"], one["end"], text[one["start"] : one["end"]]) for one in record[tokens]]
             words = [word for word in words if word.label.strip()]
         tags, problems = tags_of(words, [span for span in spans if span])
         return ([word.label for word in words], tags), problems
+
+    return make
+
+
+# Labels as objects: {"labels": [{"name": "bug", "id": 7}]}.
+
+
+def _holds_labels(key: str) -> bool:
+    return key in _LABELED or name_score(key.rpartition(".")[2], "label") >= WHOLE_NAME
+
+
+def _field_of(values: list[Any]) -> str:
+    """The field of objects in lists that is their label; "" where they have none."""
+    found = [one for value in values for one in (value if isinstance(value, list) else [value])]
+    if not found or not all(isinstance(one, dict) for one in found):
+        return ""
+    plain = (str, int)
+    return next((name for name in _FIELDS if all(isinstance(one.get(name), plain) for one in found)), "")
+
+
+def _fields_maker(key: str, field: str) -> Callable[[Record], tuple[tuple[Any, ...], list[str]] | str]:
+    def make(record: Record) -> tuple[tuple[Any, ...], list[str]] | str:
+        found = record.get(key) or []
+        if not isinstance(found, list) or not all(isinstance(one, dict) and field in one for one in found):
+            return f"expected a list of objects with {field!r} in {key!r}"
+        return ([str(one[field]) for one in found],), []
 
     return make
 
@@ -303,38 +350,6 @@ def _messages_note(name: str, key: str, fields: tuple[str, str], values: list[An
     others = sum(one[fields[0]].lower() not in (*_ASKING, *_ANSWERING) for value in values for one in value)
     more = "; messages of the system are left out" if others else ""
     return f"The messages in {key!r} are read as columns {columns[0]} (the user's) and {columns[1]} (the answer){more}."
-
-
-# What one annotation tool wraps around its answers: {"data": ..., "annotations": [{"result": [{"value": ...}]}]}.
-
-
-def unwrapped(record: Record) -> Record:
-    """A record of Label Studio's export with the first annotator's answers as plain values; others as they are."""
-    held = next((key for key in ("annotations", "completions") if _has_results(record.get(key))), None)
-    if held is None:
-        return record
-    made = {key: value for key, value in record.items() if key not in (held, "predictions")}
-    spans: list[Any] = []
-    for answer in record[held][0]["result"]:
-        value = answer.get("value") if isinstance(answer, dict) else None
-        if not isinstance(value, dict):
-            continue
-        if "start" in value:
-            spans.append(value)
-        else:
-            for kind, given in value.items():
-                single = given[0] if isinstance(given, list) and len(given) == 1 else given
-                made[str(answer.get("from_name", kind))] = single
-    return {**made, "entities": spans} if spans else made
-
-
-def _has_results(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and bool(value)
-        and isinstance(value[0], dict)
-        and isinstance(value[0].get("result"), list)
-    )
 
 
 def rows_of(layout: Layout, pairs: Iterator[tuple[int, Any]], bad: BadRows, size: int) -> Iterator[Chunk]:

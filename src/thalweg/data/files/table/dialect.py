@@ -1,10 +1,12 @@
 """How the fields of a delimited file are written: the delimiter, the quotation marks, and what escapes them."""
 
+import contextlib
 import csv
 import io
 import re
+import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Final, final
@@ -20,6 +22,34 @@ _MIN_WRAPPED_ROWS: Final = 3
 _SEPARATOR_LINE: Final = re.compile(r'\s*"?sep=(\\t|.)"?\s*', re.IGNORECASE)
 _NO_DECIMAL: Final = re.compile(r"(?<!\d),|,(?!\d)")
 _ESCAPED: Final = re.compile(r'\\(["\\])')
+
+
+@final
+class _Fields:
+    """How long a field may be is one setting of the csv module for the whole process: borrowed, and given back."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._num_readers = self._before = 0
+
+    @contextlib.contextmanager
+    def up_to(self, length: int) -> Generator[None]:
+        """Let csv read fields of `length` characters inside of the block; the last of several threads gives back."""
+        with self._lock:
+            limit = csv.field_size_limit(max(csv.field_size_limit(), length))
+            if not self._num_readers:
+                self._before = limit
+            self._num_readers += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._num_readers -= 1
+                if not self._num_readers:
+                    csv.field_size_limit(self._before)
+
+
+FIELDS: Final = _Fields()
 
 
 @final
@@ -44,7 +74,8 @@ class Dialect:
     def rows(self, sample: str, num_rows: int = NUM_ROWS) -> list[tuple[int, list[str]]]:
         """The first rows that are not empty, each with the line on which it starts."""
         try:
-            return list(islice(self._numbered(sample), num_rows))
+            with FIELDS.up_to(len(sample)):
+                return list(islice(self._numbered(sample), num_rows))
         except csv.Error:  # told with its line when the rows are read
             return list(islice(replace(self, has_quotes=False)._numbered(sample), num_rows))
 

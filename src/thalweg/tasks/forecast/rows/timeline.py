@@ -7,7 +7,7 @@ from typing import Any, Final, final
 import numpy as np
 
 from thalweg.data.columns.facts import is_missing, number_of
-from thalweg.data.columns.times.moments import read_moments
+from thalweg.data.columns.times.moments import read_moments, without_year
 from thalweg.errors import InputError, counted
 from thalweg.tasks.forecast.rows.calendar import BUSINESS, CLOCK, DAY, FIXED, NUMBER, SECOND, Step, find_step, written
 
@@ -59,8 +59,13 @@ def read_clock(
 ) -> Clock | None:
     """Return when rows were; None where fewer than the `least` share of the values says so.
 
-    An InputError (without the file's name) tells of 01/02/2024 and nothing that decides.
+    An InputError (without the file's name) tells of 01/02/2024 and nothing that decides, and of days without a year.
     """
+    if example := without_year(values):
+        raise InputError(
+            f"its days have no year ({example!r}), so that nothing says in which order they are; write the year, too, "
+            "or give --time-column none, which takes the rows in their order."
+        )
     found = read_moments(values, named=True, notation=notation, day_first=day_first, least=least)
     if found is not None:
         if found.doubt:
