@@ -28,6 +28,16 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def lowered(said: str) -> str:
+    """Return a sentence as part of another one: its first letter is a small one.
+
+    Example:
+        >>> lowered("Expected numbers, got 'abc'")
+        "expected numbers, got 'abc'"
+    """
+    return f"{said[:1].lower()}{said[1:]}"
+
+
 def require(holds: bool, what: str, got: object) -> None:
     """Raise ValueError with the sentence "WHAT; got GOT." unless a condition holds.
 

@@ -194,6 +194,10 @@ WRONG = {
     "negative seed": (["train", "reviews.csv", "--seed", "-1"], "--seed must lie in [0, 2**63)"),
     "unwritable folder": (["train", "reviews.csv", "--out", "/proc/nope"], "cannot be written under /proc/nope"),
     "dash without online": (["train", "-"], "-"),
+    "empty name": (["train", ""], "The name of a file is empty"),
+    "empty name among others": (["train", "reviews.csv", ""], "The name of a file is empty"),
+    "a name too long": (["train", "a" * 300], "File name too long; check the name and the folder."),
+    "a run's name too long": (["predict", "a" * 300, "x"], "File name too long; check the name and the folder."),
     "name outside the folder": (["data", "../../etc/nothing"], "nothing"),
 }  # fmt: skip
 
@@ -220,7 +224,7 @@ def test_odd_options_of_a_finished_run(reviews, capsys, tmp_path):
     code, _, err = call(capsys, "train", reviews, "--tokenizer", "bpe", "--vocabulary-size", 400, "--fast")
     assert code == 0, err
     code, _, err = call(capsys, "predict", "runs/reviews", "fine", "--top", 0)
-    assert (code, "--top must be at least 1" in err) == (2, True)
+    assert (code, "--top must be a whole number of at least 1" in err) == (2, True)
     (tmp_path / "runs" / "reviews" / "recipe.toml").write_text("")
     code, _, err = call(capsys, "predict", "runs/reviews", "fine")
     assert (code, "recipe.toml lacks options (task, name" in " ".join(err.split())) == (2, True)

@@ -1,6 +1,7 @@
 """`thalweg predict` and `thalweg evaluate`."""
 
 import dataclasses
+import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -10,10 +11,11 @@ from typing import Any, Final, final
 from thalweg import names
 from thalweg.cli.output import CsvTable, print_json, print_lines
 from thalweg.data.columns.choice import existing
+from thalweg.data.columns.facts import shortened
 from thalweg.data.containers.opening import open_any, reading_like, reading_of
 from thalweg.data.files.arriving import arriving_lines
 from thalweg.data.files.base import AbstractSource, BadRow, Row
-from thalweg.errors import InputError, counted
+from thalweg.errors import InputError, counted, lowered
 from thalweg.online.base import is_online
 from thalweg.online.classifier import OnlineClassifier
 from thalweg.online.learn import OnlineModel, load_online
@@ -23,6 +25,7 @@ from thalweg.tasks.questions import AnswerOptions, Question, flat
 from thalweg.training.certified.new_texts import num_repeated
 from thalweg.training.folder.answers import ERROR, answers_to, batches, is_answer
 from thalweg.training.folder.columns import NAMED
+from thalweg.training.folder.opening import has_series
 from thalweg.training.folder.run import Run, finite
 from thalweg.training.steps.evaluate import Evaluation
 from thalweg.training.steps.held_out import brackets, interval_notes, to_json, told_of_file
@@ -82,7 +85,9 @@ def predict_and_show(
     Whatever is wrong with one of them, each has its answer, in order.
     """
     if arguments and file is not None:
-        raise InputError("Give the inputs as arguments or with --file, not both.")
+        raise InputError(
+            f"Give the inputs as arguments or with --file, not both; got the arguments {shortened(arguments, 3)}."
+        )
     if file is None:
         _require_file(named, shape)
     top = options["top"]
@@ -93,6 +98,8 @@ def predict_and_show(
             raise InputError("--threshold is for runs of thalweg train; this model learns from a stream. Leave it out.")
         return _predict_online(folder, arguments, file, options["top"], named, shape, say)
     run = Run(folder)
+    if shape.keep and has_series(run.recipe.run.task):
+        raise InputError("--keep is for answers to rows; a forecast is of a whole series. Leave it out.")
     length = options["length"]
     options["length"] = TEXT_LENGTH if length is None else length
     threshold = options.pop("threshold")
@@ -150,7 +157,7 @@ def _parsed(line: int | None, text: str, parse: Callable[[str], Any]) -> Questio
     try:
         return Question(parse(text), line)
     except InputError as error:
-        return Question(None, line, str(error))
+        return Question(None, line, lowered(str(error)))
 
 
 def _show(
@@ -298,7 +305,8 @@ def evaluate_and_show(
         said = {"verdict": verdict} if verdict else {}
         print_json(finite({"run": str(folder), "metrics": metrics, **said, **to_json(found), **told_of_file(found)}))
     else:
-        width = max(len(name) for name in metrics)
+        metrics = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        width = max(map(len, metrics))
         places = max(len(f"{value:.4f}") for value in metrics.values())
         lines = [
             f"{name.replace('_', ' '):<{width}}  {value:>{places}.4f}  {brackets(found.intervals.get(name))}"

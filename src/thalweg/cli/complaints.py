@@ -1,6 +1,7 @@
 """What is wrong with a command line, in a sentence: what was expected, what was got, what to do."""
 
 import difflib
+import errno
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -20,6 +21,11 @@ from cyclopts.exceptions import UnknownCommandError
 from thalweg.data.builtin.catalog import SAMPLES
 
 _KINDS: Final = {"int": "a whole number", "float": "a number", "bool": "no value"}
+NAMED_WRONGLY: Final = frozenset(
+    {errno.ENAMETOOLONG, errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EROFS}
+)
+"""What the system says of a name that cannot be used; anything else is no mistake of the user's."""
+
 _OPTIMIZERS: Final = "an argument of the optimizer is given as --optimizer-options.{name} VALUE"
 
 
@@ -58,6 +64,19 @@ def sentence(error: CycloptsError, app: App) -> str:
             return f"{error.token.keyword} is given twice; give it once."
     text = " ".join(f"{error}".split()).rstrip(".")
     return f"The command line cannot be read ({text}); {_help(command)} shows what it takes."
+
+
+def unusable(error: OSError) -> str:
+    """Return what the system could not do with a file or a folder.
+
+    Example:
+        >>> unusable(OSError(errno.ENAMETOOLONG, "File name too long", "a" * 300))[:40]
+        'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'
+    """
+    name = str(error.filename or "")
+    shown = f"{name[:80]}{'...' if len(name) > 80 else ''}: " if name else ""
+    remedy = "check the name and the folder" if error.errno in NAMED_WRONGLY else "check the disk"
+    return f"{shown}{error.strerror or error}; {remedy}."
 
 
 def misplaced(tokens: Sequence[str], app: App) -> str:

@@ -3,6 +3,7 @@
 A command's work is loaded by its import path when the command really runs, so that every `--help` is quick.
 """
 
+import errno
 import os
 import re
 import sys
@@ -14,7 +15,7 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
-from thalweg.cli.complaints import misplaced, sentence
+from thalweg.cli.complaints import NAMED_WRONGLY, misplaced, sentence, unusable
 from thalweg.cli.options import (
     ComparedOptions,
     DataOptions,
@@ -68,6 +69,11 @@ def run(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except OSError as error:
+        if error.filename is None and error.errno != errno.ENOSPC:
+            raise
+        _complain(console, unusable(error))
+        code = 2 if error.errno in NAMED_WRONGLY else 1
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -211,12 +217,11 @@ def compare(
 @app.command
 def predict(
     folder: Path,
-    inputs: Annotated[list[str] | None, Parameter(allow_leading_hyphen=True)] = None,
     /,
-    *,
+    *inputs: Annotated[str, Parameter(allow_leading_hyphen=True)],
     file: Path | None = None,
     data: Annotated[ReadOptions | None, _flattened] = None,  # type: ignore[valid-type]
-    keep: list[str] | None = None,
+    keep: Annotated[list[str] | None, Parameter(negative=())] = None,
     top: Annotated[int | None, Parameter(converter=whole)] = None,
     length: Annotated[int | None, Parameter(converter=whole)] = None,
     temperature: float = 0.8,
@@ -270,7 +275,7 @@ def predict(
     shape = load("thalweg.cli.answers:Shape")(form, tuple(keep or ()), skip=bool(named.pop("skip_bad_rows", False)))
     show = load("thalweg.cli.answers:predict_and_show")
     say = _speaker(Terminal(stderr=True), quiet=False)
-    return show(folder, inputs or [], file, options, named, shape, say, tokens=tokens)
+    return show(folder, list(inputs), file, options, named, shape, say, tokens=tokens)
 
 
 @app.command

@@ -11,6 +11,7 @@ from typing import Any
 import jinja2
 import plotly.offline
 
+from thalweg.errors import InputError
 from thalweg.report.panels import Panel
 from thalweg.report.text import format_value, script_json, visible
 from thalweg.report.theme import DARK, LIGHT
@@ -89,8 +90,16 @@ def write_page(path: str | os.PathLike[str], page: str) -> None:
     Args:
         path: the file; its folder is made where it is missing.
         page: its text.
+
+    Raises:
+        InputError: if there is a folder of that name.
     """
     path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; give the name of a file for the page, such as {path / 'report.html'}.")
+    if path.exists() and not path.is_file():  # a device or a pipe is written to, and never replaced
+        path.write_bytes(page.encode("utf-8", "replace"))
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:

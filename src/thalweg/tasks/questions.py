@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any, final
 
 from thalweg.data.columns.facts import as_text
@@ -19,6 +20,7 @@ class Question:
         line: the line of the file on which it starts, from 1; None: it is from no file.
         problem: why it cannot be answered, as half a sentence; "" where nothing speaks against it.
         cells: the values of its row, in the order of the source's columns; empty where no row could be read.
+        notes: what is odd about the rows that it is made of, as sentences.
 
     Example:
         >>> Question(line=51, problem="expected 2 columns, got 3").where
@@ -29,6 +31,7 @@ class Question:
     line: int | None = None
     problem: str = ""
     cells: tuple[Any, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def where(self) -> str:
@@ -122,11 +125,12 @@ class AnswerOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
-        for name, least in (("top", 1), ("length", 0), ("beam", 1)):
-            if getattr(self, name) < least:
-                raise InputError(f"--{name} must be at least {least}; got {getattr(self, name)!r}.")
-        if not 0.0 <= self.temperature < float("inf"):
-            raise InputError(f"--temperature must be at least 0; got {self.temperature!r}.")
-        if not 0.0 < self.top_p <= 1.0:
-            raise InputError(f"--top-p must lie above 0 and be at most 1; got {self.top_p!r}.")
+        """Check the types and the ranges."""
+        for name, least in (("top", 1), ("length", 0), ("beam", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+                raise InputError(f"--{name} must be a whole number of at least {least}; got {value!r}.")
+        if not isinstance(self.temperature, Real) or not 0.0 <= self.temperature < float("inf"):
+            raise InputError(f"--temperature must be a number of at least 0; got {self.temperature!r}.")
+        if not isinstance(self.top_p, Real) or not 0.0 < self.top_p <= 1.0:
+            raise InputError(f"--top-p must be a number above 0 and at most 1; got {self.top_p!r}.")

@@ -191,7 +191,7 @@ def test_a_timed_run_that_was_killed_before_its_plan_is_planned_again(reviews, t
     options = {"model": "bag", "width": 4, "time": 1.5, "optimizer": "adamw"}
     with monkeypatch.context() as patch:
         patch.setattr("thalweg.training.session.prepare._fit_to_time", killed)
-        patch.setattr("thalweg.training.folder.run.NewFolder.discard", lambda folder: None)
+        patch.setattr("thalweg.training.folder.new_folder.NewFolder.discard", lambda folder: None)
         with pytest.raises(SystemExit):
             train(reviews, out=tmp_path, **options)
     (left,) = tmp_path.glob("reviews/recipe.toml")

@@ -12,7 +12,7 @@ from thalweg.data.files.base import AbstractSource, Chunk
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Sample(AbstractSource):
     """A built-in data set; it can be read like an open file."""
 

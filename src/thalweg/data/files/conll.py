@@ -122,17 +122,13 @@ class Sentences:
 def open_sentences(name: str, sample: str) -> tuple[Sentences, list[str]]:
     """Return how a CoNLL file is read, judged by its first (whole) lines, and notes on the choices made.
 
-    Raises `InputError` when there are no words, or a word has no tag.
+    Words alone, without tags, are lines with one column, as a tagger is to answer them. Raises `InputError` when there
+    are no words.
     """
     lines = [line for line in sample.split("\n") if line.strip(_SPACES)]
     if not lines:
         raise InputError(f"{name}: expected words with their tags, one word per line, got an empty file.")
     delimiter, num_fields = _layout(lines)
-    if num_fields < 2:
-        raise InputError(
-            f"{name}: expected words with their tags, one word per line, the columns separated by tabs or spaces; got "
-            "lines with one column."
-        )
     words = [fields_of(line, delimiter) for line in lines if not line.startswith("#")]
     words = [fields for fields in words if len(fields) == num_fields and fields[0] != _DOCUMENT]
     is_conllu = num_fields == 10 and any(re.match(r"[0-9]", fields[0]) for fields in words)
@@ -140,7 +136,7 @@ def open_sentences(name: str, sample: str) -> tuple[Sentences, list[str]]:
     is_numbered = not is_conllu and num_fields > 2 and _are_numbers(sample, delimiter, num_fields)
     if is_numbered:
         notes.append("The first column numbers the words of each sentence and is left out.")
-    has_names = not is_conllu and _holds_names(words)
+    has_names = not is_conllu and num_fields > 1 and _holds_names(words)
     if is_conllu:
         names = _CONLLU[1:]
     elif has_names:
@@ -148,12 +144,12 @@ def open_sentences(name: str, sample: str) -> tuple[Sentences, list[str]]:
         words = words[1:]
     else:
         names = _names([fields[is_numbered:] for fields in words], is_numbered=is_numbered)
-    tags = frozenset(fields[-1] for fields in words if fields[0] != "#")
+    tags = frozenset(fields[-1] for fields in words if fields[0] != "#" and num_fields > 1)
     reader = Sentences(names, num_fields, delimiter, is_conllu, (), joins_text=False, tags=tags)
     facts = tuple(key for key in _frequent_facts(sample, reader) if key not in names)
     joins_text = bool(facts) and "text" not in facts
     columns = (*names, *facts, *(("text",) if joins_text else ()))
-    notes.append(f"The columns of a word are {', '.join(names)}.")
+    notes.append(f"The columns of a word are {', '.join(names)}." if num_fields > 1 else "Words have no tags.")
     if facts:
         notes.append(f"Each sentence also has {', '.join(facts)} from its comments.")
     return (
@@ -208,6 +204,8 @@ def _names(words: list[list[str]], *, is_numbered: bool) -> tuple[str, ...]:
         return ("tags", "tokens")
     if num_fields == 3 and all(are_tags[1:]) and any(fields[1] == "O" for fields in words):
         return ("tokens", "tags", "tags2")
+    if num_fields == 1:
+        return ("tokens",)
     if num_fields <= 4:
         return ("tokens", *("pos", "chunk")[: num_fields - 2], "tags")
     if is_numbered and num_fields >= len(_CONLL_2009) and all(fields[7].isdigit() for fields in words):

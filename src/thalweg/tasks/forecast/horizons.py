@@ -40,10 +40,10 @@ class Horizons:
             return mean_known((1.0 - self.mse["model"] / best).T)
 
     def metrics(self) -> dict[str, float]:
-        """Return the skill of some steps, and at least the last one."""
-        skill = self.skill
-        wanted = {step for step in SHOWN if step < len(skill)} | {len(skill)}
-        return {f"skill {step} ahead": float(skill[step - 1]) for step in sorted(wanted) if step > 1}
+        """Return the skill of some steps, and at least the last one that is known."""
+        known = np.flatnonzero(np.isfinite(self.skill)) + 1
+        wanted = {step for step in known.tolist() if step in SHOWN or step == known[-1]}
+        return {f"skill {step} ahead": float(self.skill[step - 1]) for step in sorted(wanted) if step > 1}
 
 
 def measure(

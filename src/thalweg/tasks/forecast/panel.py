@@ -61,6 +61,9 @@ def singles(series: Series, panel: Panel) -> list[Series]:
     ]
 
 
+MORE_ROWS: Final = "Give more rows of it"  # what helps where a run is trained already
+
+
 def usable(
     source: AbstractSource, found: Sequence[Series], check: Callable[[Series], None]
 ) -> tuple[list[Series], list[str]]:
@@ -103,7 +106,7 @@ def check_known(ids: Sequence[str], rows: int) -> Callable[[Series], None]:
     def check(series: Series) -> None:
         if series.id not in ids:
             raise InputError(f"{series.name}: there was no such series in training ({listed_ids(list(ids))}).")
-        check_length(series, rows)
+        check_length(series, rows, MORE_ROWS)
 
     return check
 

@@ -16,7 +16,7 @@ from thalweg.data.arrays.batches import Examples
 from thalweg.data.arrays.equal import View, WholeExamples, same_rows
 from thalweg.data.arrays.standardize import Standardizer
 from thalweg.data.files.base import AbstractSource
-from thalweg.errors import InputError
+from thalweg.errors import InputError, lowered
 from thalweg.heads.base import AbstractHead
 from thalweg.heads.squared import Squared
 from thalweg.models.presets import ModelShape
@@ -27,7 +27,7 @@ from thalweg.tasks.forecast.asked import asked_window
 from thalweg.tasks.forecast.autoregression.linear import Linear
 from thalweg.tasks.forecast.horizons import MAX_ORIGINS, Horizons, measure, side_by_side
 from thalweg.tasks.forecast.metrics import Answers, ForecastMeter
-from thalweg.tasks.forecast.panel import Panel, check_known, shared_notes, singles, usable
+from thalweg.tasks.forecast.panel import MORE_ROWS, Panel, check_known, shared_notes, singles, usable
 from thalweg.tasks.forecast.preparing import Stretch, context_of, get_ready
 from thalweg.tasks.forecast.reference import Reference
 from thalweg.tasks.forecast.report import Part, sections
@@ -117,8 +117,8 @@ class Forecast(AbstractTask):
             notes += [*left_out, f"The first {context} rows of each series are used as context only."]
             return self._windows([Stretch(one, context, len(one)) for one in whole]), notes
         series = found[0]
-        check_length(series, context)
-        check_variation(series.part(context), "data")
+        check_length(series, context, MORE_ROWS)
+        check_variation(series.part(context), "data", "take rows in which it changes")
         notes.append(f"The first {context} rows are used as context only.")
         return self._windows([Stretch(series, context, len(series))]), notes
 
@@ -266,14 +266,12 @@ class Forecast(AbstractTask):
 
     @override
     def verdict(self, metrics: Mapping[str, float], seen: Seen) -> str:
-        said, kept = measures.verdict(metrics, self.reference.season).removesuffix("."), self._kept()
+        said = measures.verdict(metrics, self.reference.season).removesuffix(".")
+        kept = f"; kept: {self.linear.form.name}" if self.linear is not None else ""
         if not said:
             return main_figure(metrics, "nmse", seen, "forecasts", "squared error over variance") + kept
         shown = "skill" if np.isfinite(metrics.get("skill", np.nan)) else "nmse"  # there is none beside an error of 0
         return f"{said} ({main_figure(metrics, shown, seen, 'forecasts')}){kept}"
-
-    def _kept(self) -> str:
-        return f"; kept: {self.linear.form.name}" if self.linear is not None else ""
 
     @property
     @override
@@ -378,10 +376,12 @@ inside and (lambda forecast, truth: inside(forecast, truth, series)),
     ) -> Iterator[Question]:
         """Yield each series of the file as one question."""
         del plain
-        for series in read_series(source, self._layout(columns)):
+        found = read_series(source, self._layout(columns))
+        notes = tuple(shared_notes(found))
+        for series in found:
             given: dict[str, Any] = {"values": series.values.tolist(), "steps": length or 1}
             given |= {} if series.timeline is None else {"times": series.labels}
-            yield Question(given if self.panel is None else given | {"id": series.id})
+            yield Question(given | ({"id": series.id} if self.panel is not None and series.id else {}), notes=notes)
 
     @override
     def problem(self, value: Any, options: AnswerOptions) -> str:
@@ -389,7 +389,7 @@ inside and (lambda forecast, truth: inside(forecast, truth, series)),
             names = self.columns if self.panel is None else self.panel.columns
             asked_window(value, options.length, names, self.lags, self.panel)
         except InputError as error:
-            return str(error).removesuffix(".")
+            return lowered(str(error).removesuffix("."))
         return ""
 
     @property

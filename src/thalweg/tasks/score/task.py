@@ -65,9 +65,10 @@ class ScoreMeter(AbstractMeter):
     @override
     def compute(self) -> dict[str, float]:
         prediction, target = self._all()
-        pearson, spearman = correlations(prediction, target)
-        mae = float(self._errors().mean())
-        return {"nmse": nmse(prediction, target), "pearson": pearson, "spearman": spearman, "mae": mae}
+        error = nmse(prediction, target)
+        known = not math.isnan(error)  # with one true number, what compares with their variance is not defined
+        pearson, spearman = correlations(prediction, target) if known else (math.nan, math.nan)
+        return {"nmse": error, "pearson": pearson, "spearman": spearman, "mae": float(self._errors().mean())}
 
     @override
     def samples(self) -> Samples:
@@ -142,7 +143,7 @@ class Score(AbstractTask):
         in_valid = np.zeros(len(numbers), dtype=bool)
         if valid is None:
             in_valid = validation_rows(_joint_keys(texts), settings.valid_share, name=source.name)
-        _check_variation(numbers[~in_valid], columns["number"], f"the training part of {source.name}")
+        _check_variation(numbers[~in_valid], columns["number"], f"The training part of {source.name}")
         start = settings.started_as(cls)
         if start is not None and start.is_pair != (len(text_roles) == 2):
             raise InputError(
@@ -171,18 +172,23 @@ class Score(AbstractTask):
             notes.insert(0, f"Numbers are scaled as before (mean {scaling.shift[0]:.4g}), so that the weights fit.")
         if valid is None:
             held_out, _ = task._read(texts, in_valid, numbers[in_valid])
-            _check_variation(numbers[in_valid], columns["number"], f"the validation part of {source.name}")
+            _check_variation(numbers[in_valid], columns["number"], f"The validation part of {source.name}")
         else:
             held_out, more = task.examples(valid, columns)
+            _check_variation(
+                task.scaling.inverse(np.asarray(held_out.columns["targets"]))[:, 0], columns["number"], valid.name
+            )
             notes += more
         return task, Prepared(train, held_out, notes, lines[~in_valid])
 
     @override
     def examples(self, source: AbstractSource, columns: dict[str, Any]) -> tuple[Examples, list[str]]:
         numbers, _ = _numbers(source, columns)
-        _check_variation(numbers, columns["number"], source.name)
         texts = [TextColumn(source, columns[role], self.reader.normalizer) for role in self.text_roles]
-        return self._read(texts, np.ones(len(numbers), dtype=bool), numbers)
+        examples, notes = self._read(texts, np.ones(len(numbers), dtype=bool), numbers)
+        if len(numbers) and numbers.min() == numbers.max():
+            notes.append(f"All numbers are {numbers[0]:g}, so NMSE and the correlations are not defined.")
+        return examples, notes
 
     def _read(self, texts: Sequence[TextColumn], rows: np.ndarray, numbers: np.ndarray) -> tuple[Examples, list[str]]:
         """Return the rows that are True as examples, whose texts are kept to be shown."""
@@ -287,7 +293,10 @@ class Score(AbstractTask):
 
     @override
     def verdict(self, metrics: Mapping[str, float], seen: Seen) -> str:
-        said = main_figure(metrics, "pearson", seen, "pairs" if self.is_pair else "texts", "Pearson correlation")
+        unit = "pairs" if self.is_pair else "texts"
+        if math.isnan(metrics["nmse"]):
+            return main_figure(metrics, "mae", seen, unit, "mean absolute error")
+        said = main_figure(metrics, "pearson", seen, unit, "Pearson correlation")
         return f"{said}; the squared error is {short(metrics['nmse'])} of that of always answering the mean"
 
     @property
@@ -383,7 +392,7 @@ def _check_variation(numbers: np.ndarray, column: str, where: str) -> None:
     if len(numbers) < 2 or numbers.min() == numbers.max():
         value = f"{numbers[0]:g} in all {len(numbers):,} rows" if len(numbers) else "no rows"
         raise InputError(
-            f"{where[0].upper()}{where[1:]}: expected different numbers in column {column!r}, got {value}; there is "
+            f"{where}: expected different numbers in column {column!r}, got {value}; there is "
             "nothing to learn. Is it the right column (--label-column)?"
         )
 

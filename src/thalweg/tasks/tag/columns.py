@@ -15,7 +15,7 @@ def choose(table: Table) -> Choice:
     if tokens is None or tags is None:
         raise table.fail(
             "a column of lists of words and one of lists of tags for the task tag",
-            'give CoNLL, or JSON Lines such as {"tokens": [...], "tags": [...]}',
+            'give CoNLL with tags, or JSON Lines such as {"tokens": [...], "tags": [...]}',
         )
     others = [repr(one.name) for one in table.facts if one.is_list and one not in (tokens, tags)]
     table.doubts = {"tags": f"other tags are in {', '.join(others[:4])}"} if others else {}

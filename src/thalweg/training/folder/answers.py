@@ -1,21 +1,25 @@
 """Answers of a run to questions, one for each, whatever is wrong with some of them."""
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from torch import nn
 
-from thalweg.data.containers.opening import open_any
+from thalweg.data.containers.memory import is_data, source_of
+from thalweg.data.containers.opening import open_any, reading_like, reading_of
 from thalweg.data.containers.places import is_there
 from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.tasks.base import AbstractTask
-from thalweg.tasks.questions import AnswerOptions, Question
+from thalweg.tasks.questions import AnswerOptions, Question, are_questions, kind_of
+from thalweg.training.folder.columns import check_reading
 
 ERROR = "error"  # the key of the reason in what stands in place of an answer
 BATCH = 256
+_LISTED: Final = "inputs are given as a list, also a single one"
 
 Networks = tuple[nn.Module, AbstractHead]
 
@@ -63,11 +67,38 @@ def refuse(name: str, questions: Sequence[Question], answers: Sequence[Mapping[s
             )
 
 
-def to_answer(data: str | Path) -> AbstractSource:
-    """Open data for the answers to its rows; a text that names no file was meant as an input, perhaps."""
-    if isinstance(data, str) and " " in data and not is_there(data):
-        raise InputError(f"There is no file {data[:200]!r} to answer; inputs are given as a list, also a single one.")
-    return open_any(data, skip_bad_rows=True)
+def to_answer(inputs: Any, own: Mapping[str, Any], named: Mapping[str, Any]) -> AbstractSource | list[Any]:
+    """Return what is to be answered: the rows of a file or of data with columns, or single inputs as a list.
+
+    Args:
+        inputs: as for `Run.predict`.
+        own: the options that say how the training data were read.
+        named: those that were given for this file.
+
+    Raises:
+        InputError: if it is neither.
+    """
+    inputs = list(inputs) if isinstance(inputs, Iterator) else inputs  # it can be read only once
+    if is_data(inputs) and not are_questions(inputs):
+        return source_of(inputs, skip_bad_rows=True)
+    if isinstance(inputs, str | Path):
+        if isinstance(inputs, str) and " " in inputs and not is_there(inputs):  # it was meant as an input, perhaps
+            raise InputError(f"There is no file {inputs[:200]!r} to answer; {_LISTED}.")
+        return open_any(inputs, **reading_of({**reading_like(own, inputs, named), "skip_bad_rows": True}))
+    if isinstance(inputs, bytes | bytearray) or not isinstance(inputs, Iterable):
+        raise InputError(f"Expected inputs to answer, got {kind_of(inputs)}; {_LISTED}.")
+    return [_plain(value) for value in inputs]
+
+
+def answer_options(given: Mapping[str, Any]) -> AnswerOptions:
+    """Return the options of `Run.predict` that say how to answer; an InputError tells of one that there is not."""
+    check_reading("predict", given, [field.name for field in dataclasses.fields(AnswerOptions)])
+    return AnswerOptions(**given)
+
+
+def _plain(value: Any) -> Any:
+    """Return an array of words or texts as a list of them; anything else as it is."""
+    return value.tolist() if getattr(getattr(value, "dtype", None), "kind", "") in ("O", "U", "T") else value
 
 
 def batches(questions: Iterable[Question | None], size: int = BATCH) -> Iterator[list[Question]]:

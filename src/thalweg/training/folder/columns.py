@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, final
 
 from thalweg import names
-from thalweg.data.columns.choice import NUM_ROWS, NUM_SHOWN, Kind, TaskColumns, existing
+from thalweg.data.columns.choice import NO_COLUMN, NUM_ROWS, NUM_SHOWN, Kind, TaskColumns, existing, table_of
 from thalweg.data.columns.facts import is_missing, shortened
 from thalweg.data.columns.recognition import recognize
 from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError
-from thalweg.training.recipe.options import OPTIONS
+from thalweg.training.recipe.options import OPTIONS, READING
 
 NAMED: Final = {
     name: name.removesuffix("_column").replace("columns", "series")
@@ -20,6 +20,9 @@ NAMED: Final = {
 }
 """Options that name a column -> the role that they name it for, by its general name."""
 
+
+FOR_FILES: Final = READING - {"skip_bad_rows"}
+"""Options that say how a file is read, in Python: what is done about bad rows has a name of its own there."""
 
 SEVERAL: Final = frozenset(name for name, role in NAMED.items() if role == "label")
 """The option that may name several columns, whose labels are read together."""
@@ -39,6 +42,14 @@ class Found:
     columns: dict[str, Any]
     plain: bool = False
     notes: tuple[str, ...] = ()
+
+
+def check_reading(verb: str, given: Mapping[str, Any], others: Iterable[str] = ()) -> None:
+    """Raise an InputError that names an option that is none of `FOR_FILES`, and none of the others of this verb."""
+    known = sorted({*FOR_FILES, *others})
+    lost = next((name for name in given if name not in known), None)
+    if lost is not None:
+        raise InputError(f"{verb} has no option {lost!r}; it takes {', '.join(known)}.")
 
 
 def find_columns(
@@ -69,8 +80,13 @@ def find_columns(
                 raise InputError(
                     f"{flag}: this run of task {task} has no such column; it reads {_read(known, trained)}."
                 )
-            columns[role] = _spelled(source, value, several=isinstance(trained[role], list | tuple))
+            if value == NO_COLUMN and role in known.optional and value not in source.columns:
+                del columns[role]
+                continue
+            several = isinstance(trained[role], list | tuple) or known.roles[role] in (Kind.TIME, Kind.ID)
+            columns[role] = _spelled(source, value, several=several)
     roles = [*roles]
+    notes += _find_moments(known, source, columns)
     if "label" in roles:
         _find_labels(source, columns, named)
     elif columns.get("label_columns"):  # a file to be answered has no labels
@@ -88,11 +104,7 @@ def find_columns(
         spelled = {name: _other_case(source, name) for name in missing}
         lost = next((name for name, other in spelled.items() if other is None), None)
         if lost is not None:
-            flag = _flag(known, role)
-            raise InputError(
-                f"{source.name} has no column {lost!r}, which the run was trained on; it has "
-                f"{shortened([*map(repr, source.columns)], NUM_SHOWN)}. Name the column with {flag}."
-            )
+            raise InputError(_lacks(source, lost, _flag(known, role)))
         renamed = [spelled.get(name) or name for name in _listed(columns[role])]
         columns[role] = renamed if isinstance(columns[role], list | tuple) else renamed[0]
         notes += [f"Column {other!r} is read as {name!r}." for name, other in spelled.items()]
@@ -109,6 +121,55 @@ def find_columns(
     return Found(columns, plain, tuple(notes))
 
 
+def _find_moments(known: TaskColumns, source: AbstractSource, columns: dict[str, Any]) -> list[str]:
+    """Put the columns of moments and of the names of series into their places, and return what was done, in sentences.
+
+    Without moments rows are in their order; without names nobody knows which series they are of.
+    """
+    notes = []
+    for role in [role for role, kind in known.roles.items() if kind in (Kind.TIME, Kind.ID) and role in columns]:
+        names = _listed(columns[role])
+        spelled = [name if name in source.columns else _other_case(source, name) for name in names]
+        found = [name for name in spelled if name is not None]
+        if len(found) < len(names) and known.roles[role] is Kind.ID:
+            lost = next(name for name, other in zip(names, spelled, strict=True) if other is None)
+            raise InputError(_lacks(source, lost, _flag(known, role)))
+        if len(found) < len(names):
+            found = _moments_in(known, source, columns)
+            told = f"Column {', '.join(map(repr, found))} is read as the {role}."
+            if not found:
+                del columns[role]
+                told = (
+                    f"{source.name} has no column {names[0]!r} of moments, so its rows are taken in their order, "
+                    f"oldest first ({_flag(known, role)} names another column)."
+                )
+            notes.append(told)
+        elif found != names:
+            notes += [
+                f"Column {new!r} is read as {old!r}." for old, new in zip(names, found, strict=True) if old != new
+            ]
+        if found:
+            columns[role] = found if len(found) > 1 else found[0]
+    return notes
+
+
+def _moments_in(known: TaskColumns, source: AbstractSource, columns: Mapping[str, Any]) -> list[str]:
+    """Return the columns that say when the rows were, as a training would find them; none where nothing does."""
+    series = {role: ",".join(names) for role, names in columns.items() if known.roles.get(role) is Kind.SERIES}
+    try:
+        plain = known.choose(table_of(source, known, series, "")).plain()
+    except InputError:  # of a column that is missing, which is told where it is wanted
+        return []
+    return next((_listed(plain[role]) for role, kind in known.roles.items() if kind is Kind.TIME and role in plain), [])
+
+
+def _lacks(source: AbstractSource, name: str, flag: str, columns: str = "column") -> str:
+    return (
+        f"{source.name} has no column {name!r}, which the run was trained on; it has "
+        f"{shortened([*map(repr, source.columns)], NUM_SHOWN)}. Name the {columns} with {flag}."
+    )
+
+
 def _find_labels(source: AbstractSource, columns: dict[str, Any], named: Mapping[str, Any]) -> None:
     """Put the columns of several labels into their place; an InputError names one that is missing."""
     names = columns.get("label_columns")
@@ -120,10 +181,7 @@ def _find_labels(source: AbstractSource, columns: dict[str, Any], named: Mapping
             raise InputError(f"{flag}: this run reads {len(names)} columns of labels; got {len(given)}.")
         lost = next((name for name in given or names if name not in source.columns), None)
         if lost is not None:
-            raise InputError(
-                f"{source.name} has no column {lost!r}, which the run was trained on; it has "
-                f"{shortened([*map(repr, source.columns)], NUM_SHOWN)}. Name the columns with {OPTIONS[option].flag}."
-            )
+            raise InputError(_lacks(source, lost, OPTIONS[option].flag, "columns"))
         if given and given != names and columns.get("one_hot"):
             columns["label_names"] = names
         columns["label_columns"] = given or names

@@ -3,6 +3,7 @@
 import dataclasses
 import datetime as dt
 import importlib.metadata
+import math
 import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -92,7 +93,7 @@ def report_on(
     nothing = examples.take(np.arange(0))
     values = {"loss": found.loss, **found.metrics}
     told = {"loss": ("lower", "Loss per target."), **task.explanations}
-    shown = [metric for metric in values if metric in told and " " not in metric]
+    shown = [metric for metric in values if metric in told and " " not in metric and math.isfinite(values[metric])]
     verdict = task.verdict(values, Seen(len(examples), found.intervals, found.baselines, examples))
     return Report(
         name=name,

@@ -20,6 +20,11 @@ def open_as(data: Any, task: str, columns: Mapping[str, Any], **options: Any) ->
     return read_as(open_any(data, **options), names.task_columns(task), choice, skip_bad_rows=skip)
 
 
+def has_series(task: str) -> bool:
+    """Whether a task reads series of numbers: its rows belong together, and a file is one question or a few."""
+    return Kind.SERIES in names.task_columns(task).roles.values()
+
+
 def with_numbers(source: AbstractSource, task: str, columns: Mapping[str, Any]) -> AbstractSource:
     """Return a source to forecast from, in which numbers of another notation (`notations` of `columns`) are numbers."""
     known = names.task_columns(task)

@@ -1,20 +1,17 @@
 """A run: a folder that a person can read, and what can be asked of it."""
 
-import contextlib
 import json
 import math
 import os
 import re
-import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, final
 
 from torch import Tensor, nn
 
 from thalweg import names
-from thalweg.data.containers.memory import is_data, source_of
 from thalweg.data.containers.places import checksums_of, short_name
 from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError
@@ -22,13 +19,13 @@ from thalweg.heads.base import AbstractHead
 from thalweg.report.page import write_report
 from thalweg.status import Status
 from thalweg.tasks.base import AbstractTask
-from thalweg.tasks.questions import AnswerOptions, Question, are_questions
+from thalweg.tasks.questions import Question
 from thalweg.tasks.writing.grow import add_words, vectors_of
 from thalweg.training.folder import build, checkpoint
-from thalweg.training.folder.answers import answers_to, batches, refuse, to_answer
-from thalweg.training.folder.columns import NAMED, find_columns
+from thalweg.training.folder.answers import answer_options, answers_to, batches, refuse, to_answer
+from thalweg.training.folder.columns import FOR_FILES, check_reading, find_columns
 from thalweg.training.folder.evaluating import evaluate_rows, open_for, report_on
-from thalweg.training.folder.opening import skipped_rows, with_numbers
+from thalweg.training.folder.opening import has_series, skipped_rows, with_numbers
 from thalweg.training.recipe.recipe import Recipe, read_recipe
 from thalweg.training.steps.device import choose_device, choose_precision, one_thread_after_fork
 from thalweg.training.steps.evaluate import Evaluation
@@ -174,9 +171,10 @@ class Run:
                 lists of numbers. Or the name of a file, or data with columns in memory (see `train`).
             errors: what to do about an input that cannot be answered: "raise" an InputError that says where it is, or
                 "null" to have an answer in its place whose values are None and whose "error" is the reason.
-            **options: of a file the options that name its columns (`text_column`, `other_column`, `columns`); see
-                `thalweg.tasks.base.AnswerOptions` (`top`, `length`, `temperature`, `top_p`, `beam`, `seed`); and
-                `threshold`, the probability from which a label is given, in place of the run's.
+            **options: those that say how a file is read (`text_column`, `other_column`, `columns`, `time_column`,
+                `id_column`, `kind`, `header`, `decimal`); those of `thalweg.tasks.base.AnswerOptions` (`top`, `length`,
+                `temperature`, `top_p`, `beam`, `seed`); and `threshold`, the probability from which a label is given,
+                in place of the run's.
 
         Returns:
             One dictionary an input, in order; its keys depend on the task.
@@ -189,15 +187,13 @@ class Run:
         task, model, head = self._load()
         threshold = options.pop("threshold", None)
         task = task if threshold is None else task.with_threshold(threshold)
-        named = {name: options.pop(name) for name in NAMED if name in options}
-        asked = AnswerOptions(**options)
-        is_table = is_data(inputs) and not are_questions(inputs)
-        inputs = source_of(inputs, skip_bad_rows=True) if is_table else inputs
-        if not isinstance(inputs, str | Path | AbstractSource):
+        named = {name: options.pop(name) for name in FOR_FILES if name in options}
+        asked = answer_options(options)
+        source = to_answer(inputs, vars(self.recipe.data), named)
+        if isinstance(source, list):
             if errors == "raise":
-                return task.predict(model, head, inputs, asked)
-            return answers_to(task, (model, head), list(map(Question, inputs)), asked)
-        source = inputs if isinstance(inputs, AbstractSource) else to_answer(inputs)
+                return task.predict(model, head, source, asked)
+            return answers_to(task, (model, head), list(map(Question, source)), asked)
         answers: list[dict[str, Any]] = []
         for batch in batches(self.questions(source, named, options.get("length"))[0]):
             answers += answers_to(task, (model, head), batch, asked)
@@ -218,8 +214,13 @@ class Run:
         """
         task = self.task
         found = find_columns(task.name, self.data["columns"], source, named, task.inputs or ("text",))
-        source = with_numbers(source, task.name, found.columns)
-        return task.questions_of(source, found.columns, length, plain=found.plain), found.notes
+        numbers = with_numbers(source, task.name, found.columns)
+        questions = task.questions_of(numbers, found.columns, length, plain=found.plain)
+        if not has_series(task.name):
+            return questions, found.notes
+        asked = list(questions)  # series, whose rows are read together
+        told = dict.fromkeys(note for question in asked for note in question.notes)
+        return iter(asked), (*found.notes, *told, *skipped_rows(numbers))
 
     def evaluate(
         self,
@@ -234,11 +235,12 @@ class Run:
 
         `threshold` is the probability from which a label is given, in place of the run's own; `report` the HTML file
         that a page about these data is written to; `named` are options that say how the file is read (`text_column`,
-        `label_column`, `other_column`, `columns`, `kind`, `header`).
+        `label_column`, `other_column`, `columns`, `time_column`, `id_column`, `kind`, `header`, `decimal`).
 
         Raises:
             InputError: if the file cannot be read, lacks a column, or holds labels that training has not seen.
         """
+        check_reading("evaluate", named)
         task, model, head = self._load()
         task = task if threshold is None else task.with_threshold(threshold)
         _, autocast = choose_precision(self.recipe.run.precision, choose_device("cpu"))
@@ -394,50 +396,6 @@ def run_name(text: str) -> str:
     """Return a name as a folder name: letters, digits, dots, dashes and underscores only, so it stays in its folder."""
     stem = re.sub(rf"\.({_ENDINGS})\b", "", short_name(text), flags=re.I)
     return re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "run"
-
-
-@final
-class NewFolder:
-    """A folder that appears as a whole, and goes again without a trace if the run never takes a step.
-
-    `fill` writes the files into the folder it is given. A run that is there already is put aside, and comes back if
-    this one is discarded; anything else that is there is an InputError.
-    """
-
-    def __init__(self, folder: Path, fill: Callable[[Path], None]) -> None:
-        self._folder = folder
-        self._aside = folder.with_name(f".{folder.name}.replaced")
-        self._made_parent = not folder.parent.exists()
-        if folder.exists() and not (folder / RECIPE).is_file():
-            raise InputError(
-                f"{folder} is not a run folder (it has no {RECIPE}), so --overwrite leaves it alone; choose a --name."
-            )
-        temporary = folder.with_name(f".{folder.name}.tmp")
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir()
-        except OSError as error:
-            where = folder.parent
-            raise InputError(f"The run cannot be written under {where} ({error.strerror}); give --out.") from None
-        fill(temporary)
-        if folder.exists():
-            shutil.rmtree(self._aside, ignore_errors=True)
-            folder.rename(self._aside)
-        temporary.rename(folder)
-
-    def keep(self) -> None:
-        """The run is under way: what it replaces is removed."""
-        shutil.rmtree(self._aside, ignore_errors=True)
-
-    def discard(self) -> None:
-        """The run never began: its folder goes, and what it replaced comes back."""
-        shutil.rmtree(self._folder, ignore_errors=True)
-        if self._aside.exists():
-            self._aside.rename(self._folder)
-        elif self._made_parent:
-            with contextlib.suppress(OSError):
-                self._folder.parent.rmdir()
 
 
 def read_json(path: Path) -> Any:

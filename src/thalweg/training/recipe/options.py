@@ -442,9 +442,8 @@ def _entries() -> Iterable[Option]:
             yield dataclasses.replace(option, name=name, kind=hint.__origin__, section=section)
 
 
-READING: Final = frozenset(
-    {"text_column", "other_column", "label_column", "columns", "skip_bad_rows", "kind", "header", "decimal"}
-)
-"""The options of how a file is read that a finished run takes for another file, too."""
-
 OPTIONS: Final[dict[str, Option]] = {option.name: option for option in _entries()}
+
+_COLUMNS: Final = {name for name in OPTIONS if name.endswith("_column")}
+READING: Final = frozenset({*_COLUMNS, "columns", "skip_bad_rows", "kind", "header", "decimal"})
+"""The options of how a file is read that a finished run takes for another file, too."""

@@ -59,6 +59,8 @@ def one_source(places: Sequence[str | os.PathLike[str]], task: str | None = None
     """
     if not places:
         return None
+    if not all(map(str, places)):
+        raise InputError("The name of a file is empty; give the files, or none for the task's built-in set.")
     is_pair = task in names.TASKS and "source" in names.task_columns(task).roles
     return joined([str(place) for place in places], pairs_lines=is_pair)
 

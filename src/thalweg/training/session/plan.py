@@ -58,6 +58,7 @@ class Plan:
     device: torch.device
     folder: Path
     is_resumed: bool  # whether the folder holds an unfinished run
+    replaces: bool  # whether a run of the same name gives way to this one
     is_timed: bool  # whether a time limit alone bounds the run, so that steps are planned to fit into it
     description: dict[str, Any]  # what `data.json` says
     fast: bool  # two steps of everything
@@ -110,6 +111,7 @@ def make_plan(request: Request, say: Say) -> Plan:
         device,
         folder,
         is_resumed,
+        request.overwrite,
         is_timed,
         description,
         request.fast,

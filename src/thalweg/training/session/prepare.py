@@ -1,10 +1,14 @@
 """From a plan to a session: folder, networks and optimizer are made, and steps are planned in a time limit."""
 
+import dataclasses
 import time
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 from thalweg.errors import InputError, counted
 from thalweg.training.folder import checkpoint, run
+from thalweg.training.folder.new_folder import NewFolder
 from thalweg.training.folder.resuming import check_length
 from thalweg.training.session.plan import Plan, Request, Say, make_plan
 from thalweg.training.session.session import Session
@@ -36,7 +40,7 @@ def start(plan: Plan, say: Say) -> Session:
             recipe = run.Run(plan.folder).recipe.with_(**plan.changes)
             checkpoint.write_atomically(plan.folder / run.RECIPE, recipe.to_toml())
     else:
-        new = run.NewFolder(plan.folder, lambda path: _fill(path, plan))
+        plan, new = _new_folder(plan, say)
     try:
         session = Session(run.Run(plan.folder), plan.task, plan.prepared, plan.device, fast=plan.fast)
         begun = checkpoint.latest(plan.folder / run.CHECKPOINTS) is not None
@@ -53,6 +57,20 @@ def start(plan: Plan, say: Say) -> Session:
         _reopen(plan.folder, say)
     session.new_folder, session.expected_seconds = new, plan.seconds
     return session
+
+
+def _new_folder(plan: Plan, say: Say) -> tuple[Plan, NewFolder]:
+    """Return the folder of a new run, and the plan with its name: another one where a run has just taken it."""
+    wanted, name = plan.folder, plan.recipe.run.name
+    fill = partial(_fill, plan=plan)
+    for number in count(2):
+        try:
+            return plan, NewFolder(plan.folder, fill, run.RECIPE, replaces=plan.replaces)
+        except FileExistsError:
+            plan = dataclasses.replace(plan, folder=wanted.with_name(f"{name}-{number}"))
+            if not plan.folder.exists():
+                say(f"Another run has just begun in {wanted}; this one is {plan.folder}.")
+    raise AssertionError("the numbers have no end")
 
 
 def _reopen(folder: Path, say: Say) -> None:

@@ -16,6 +16,7 @@ from thalweg.data.columns.reading import read_as
 from thalweg.data.containers.folder import splits_of
 from thalweg.data.containers.opening import is_sample, open_any, reading_of
 from thalweg.data.files.base import AbstractSource
+from thalweg.errors import InputError
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.folder import build
 from thalweg.training.recipe.recipe import Options, Recipe, read_options
@@ -59,7 +60,8 @@ def open_data(
         objects.get(place) or open_any(place, **how) if place else None
         for place in (options["source"], options.get("valid"))
     )
-    assert source is not None
+    if source is None:
+        raise InputError("The name of the data is empty; give a file, or leave it out for the task's built-in set.")
     options = options.with_({name: value for name, value in hints.items() if _fits(name, value, options, source)})
     if splits:
         source.notes[:0] = splits

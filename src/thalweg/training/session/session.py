@@ -15,6 +15,7 @@ from thalweg.errors import InputError
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.folder import build, checkpoint
 from thalweg.training.folder.choice import checked_choice
+from thalweg.training.folder.new_folder import NewFolder
 from thalweg.training.folder.run import (
     CHECKPOINTS,
     HELD_OUT,
@@ -22,7 +23,6 @@ from thalweg.training.folder.run import (
     SELECTION,
     START,
     WEIGHTS,
-    NewFolder,
     Run,
     read_json,
     write_json,

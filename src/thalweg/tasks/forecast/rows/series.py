@@ -128,20 +128,19 @@ def split_end(series: Series, lags: int, share: float) -> int:
     return num_rows - num_held_out(num_rows)
 
 
-def check_length(series: Series, lags: int) -> None:
-    """Raise an InputError unless the series has rows enough for `lags`."""
+def check_length(series: Series, lags: int, remedy: str = "Give fewer --lags") -> None:
+    """Raise an InputError, which ends with a remedy, unless the series has rows enough for `lags`."""
     if len(series) < lags + MIN_TARGETS:
         raise InputError(
-            f"{series.name}: {lags} lags need at least {lags + MIN_TARGETS:,} rows; got {len(series):,}. "
-            "Give fewer --lags."
+            f"{series.name}: {lags} lags need at least {lags + MIN_TARGETS:,} rows; got {len(series):,}. {remedy}."
         )
 
 
-def check_variation(series: Series, part: str) -> None:
-    """Raise an InputError if a column has one value only, so that there is nothing to forecast and no NMSE."""
+def check_variation(series: Series, part: str, remedy: str = "choose another --valid-share") -> None:
+    """Raise an InputError, which ends with a remedy, if a column has one value only: there is no NMSE."""
     for column, values in zip(series.columns, series.values.T, strict=True):
         if math.isclose(values.min(), values.max(), rel_tol=1e-12, abs_tol=0.0):
             raise InputError(
                 f"{series.name}: column {column!r} is {values[0]:g} in all {len(series):,} rows of the {part}, so its "
-                "error cannot be compared with its variance; leave the column out, or choose another --valid-share."
+                f"error cannot be compared with its variance; leave the column out, or {remedy}."
             )
