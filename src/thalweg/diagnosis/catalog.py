@@ -18,6 +18,8 @@ ACTIONS: Final = {
     "more-validation": "hold out more examples",
     "mask-future": "mask the tokens that are still to be predicted",
     "clean-data": "mend or leave out the listed examples",
+    "zero-grad": "call optimizer.zero_grad() once in every step",
+    "scores": "leave the softmax or sigmoid at the end of the model out",
     "float32-weights": "keep the weights in float32",
 }
 
@@ -75,6 +77,28 @@ KINDS: Final[dict[str, Kind]] = {
             "initialization-too-large",
             "clipping-always",
         ),
+    ),
+    "gradients-accumulate": Kind(
+        "Gradients that are not cleared",
+        Rank.CAUSE,
+        "Each step adds its gradient to those of all steps before, so that old gradients drive the weights.",
+        "exact: what the first backward pass of a step finds in place",
+        explains=(
+            "learning-rate-too-high",
+            "late-updates-explode",
+            "batch-too-small",
+            "clipping-never",
+            "momentum-too-high",
+            "precision-underflow",
+        ),
+    ),
+    "probabilities-as-scores": Kind(
+        "Probabilities in the place of scores",
+        Rank.CAUSE,
+        "The loss applies softmax or sigmoid itself, so that probabilities as its input keep it high and its gradient"
+        " small.",
+        "exact: the range of all outputs",
+        explains=("learning-rate-too-low",),
     ),
     "precision-underflow": Kind(
         "Updates lost to rounding",
@@ -296,8 +320,8 @@ KINDS: Final[dict[str, Kind]] = {
     "attention-collapse": Kind(
         "Collapsed attention",
         Rank.MECHANISM,
-        "Heads attend to one token each whatever the text: the softmax over positions is saturated and passes"
-        " no gradient.",
+        "Heads put nearly all of their attention on single tokens: the softmax over positions is saturated and passes"
+        " hardly any gradient.",
         f"Zhai et al. (2023), Stabilizing Transformer Training by Preventing Attention Entropy Collapse; {_HEALTHY}",
     ),
     "oscillation": Kind(

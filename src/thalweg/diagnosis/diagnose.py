@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from thalweg.diagnosis.finding import Diagnosis
 from thalweg.diagnosis.fitting import fitted
+from thalweg.diagnosis.loops.words import in_pytorch
 from thalweg.diagnosis.of_objective import subject_of_objective
 from thalweg.diagnosis.of_run import subject_of_run
 from thalweg.diagnosis.probes.catalog import PROBES, measured
@@ -92,6 +93,8 @@ def diagnose_subject(
     if subject.facts.options:
         recipe = Options(subject.facts.options)
         findings = [fitted(finding, recipe) for finding in findings]
+    else:
+        findings = [in_pytorch(finding) for finding in findings]
     return Diagnosis(findings, facts, probes, plain(trends), skipped, time.perf_counter() - begin)
 
 

@@ -15,6 +15,7 @@ SMOOTHED: Final = 20  # parts of a run in which the level of the loss is looked 
 NUM_PAIRS: Final = 20_000  # of points, at most, behind a slope
 FEWEST_STEPS: Final = 10
 HIGH: Final = 0.8  # times the first loss: how far a jump must be above the level
+RIGHT: Final = ("accuracy", "token_accuracy")  # metrics that are the share of right answers
 FEWEST_EPOCHS: Final = 3  # that must repeat each other before batches are said to come in one order
 
 
@@ -46,6 +47,7 @@ def trends_of(history: History, steps_per_epoch: int | None = None) -> dict[str,
         if entry.get("event") == "watched":
             found["not_in_optimizer"] = list(entry.get("not_in_optimizer", ()))
             found["frozen"] = list(entry.get("frozen", ()))
+            found |= {key: entry[key] for key in ("looked_at", "left_over") if _number(entry.get(key)) is not None}
     return found
 
 
@@ -373,6 +375,10 @@ def _evaluations(entries: Iterable[Mapping[str, Any]], found: Mapping[str, Any])
         "valid_rise_of_start": (losses[-1] - min(losses)) / max(start, 1e-12),
         "in_training_mode": any(entry.get("training_mode") for entry in evaluations),
     }
+    measured = [entry.get("metrics") or {} for entry in evaluations]
+    shares = [value for one in measured for name in RIGHT if (value := _number(one.get(name))) is not None]
+    if shares:
+        result |= {"right_best": max(shares), "right_end": shares[-1]}
     last = evaluations[-1].get("metrics") or {}
     result["metrics"] = {name: value for name, value in last.items() if _number(value) is not None}
     if "loss_end" in found:

@@ -216,6 +216,7 @@ def test_parameters_that_the_optimizer_has_not():
     [entry] = watch.history
     assert entry == {
         "event": "watched", "not_in_optimizer": ["inner.weight"], "frozen": ["inner.bias"], "num_parameters": 50,
+        "looked_at": 0, "left_over": 0,
     }  # fmt: skip
 
 

@@ -81,7 +81,9 @@ SICK = {
     "vanishing-gradient": {"trends.sites_start": {"flow_range": -14.0, "flow_slope": 0.7}},
     "vanishing-in-time": {"probes.memory.layers": [{"name": "cell", "slope": -3.0}]},
     "exploding-gradient": {"trends.sites_start": {"flow_range": 14.0, "flow_slope": -0.7}},
-    "saturated-activations": {"trends.saturated": {"y (tanh)": 0.95}},
+    "saturated-activations": {"trends.saturated": {"y (tanh)": 0.95}, "trends.saturated_start": {"y (tanh)": 0.9}},
+    "gradients-accumulate": {"trends.looked_at": 20, "trends.left_over": 20},
+    "probabilities-as-scores": {"probes.capacity": {"floor_of_shares": 0.74, "shares_add_up": True}},
     "dead-units": {"trends.dead": {"x (relu)": 1.0}},
     "initialization-too-small": {"probes.start.scale": {"x": 1e-4, "y": 1e-4}},
     "initialization-too-large": {"probes.start.scale": {"x": 12.0, "y": 9.0}, "probes.start.loss": 40.0},
@@ -120,9 +122,60 @@ def changed(changes):
     return findings_of(found["facts"], found["trends"], found["probes"])
 
 
+# What looks like a fault and is none: path -> value.
+WELL = {
+    "gates that a training which has learned has shut": {
+        "probes.activations": {"gate_saturated": {"cell": 0.9}}, "probes.start.gate_saturated": {"cell": 0.0}
+    },
+    "attention that has become sharp": {
+        "probes.attention.sites": [{"name": "a", "peaked": [1.0, 0.99], "entropy": [0.0, 0.01]}],
+        "trends.entropy_start": {"a (attention)": 0.98},
+    },
+    "frequent tokens of a language model": {
+        "facts.num_classes": None, "probes.predictions.prediction_entropy": 0.1,
+    },
+    "a loss at rest that rounds up and down": {
+        "facts.full_batch": True, "trends.ups_late": 0.5, "trends.roughness": 0.02, "trends.loss_end": 1e-4,
+    },
+    "accumulated micro-batches": {"trends.looked_at": 20, "trends.left_over": 0},
+}  # fmt: skip
+
+
 def test_healthy_evidence_calls_for_nothing():
     assert changed({}) == []
     assert findings_of({}, {}, {}) == []
+
+
+def test_a_rate_that_clipping_has_held_back():
+    (found,) = changed({"probes.rate.critical_factor_start": 0.06, "trends.level_rise": 8.0, "facts.optimizer": "sgd"})
+    assert (found.name, found.repair.options) == ("learning-rate-too-high", {"lr": 2.2e-5})
+
+
+@pytest.mark.parametrize("name", WELL)
+def test_what_looks_like_a_fault(name):
+    assert changed(WELL[name]) == []
+
+
+@pytest.mark.parametrize(("end", "expected"), [(0.3, Severity.WARNING), (1.7, Severity.ERROR)])
+def test_what_gradients_do_is_no_error_where_the_training_has_learned(end, expected):
+    flow = {"flow_range": -14.0, "flow_slope": 2.0}
+    (found,) = changed({"trends.sites_start": flow, "trends.loss_end": end, "probes.capacity": {"train_loss": end}})
+    assert (found.name, found.severity) == ("vanishing-gradient", expected)
+
+
+@pytest.mark.parametrize(("right", "expected"), [(0.91, Severity.WARNING), (0.7, Severity.ERROR)])
+def test_over_fitting_by_what_weights_are_kept_by(right, expected):
+    rise = {"trends.valid_rise": 0.8, "trends.valid_rise_of_start": 0.5, "trends.num_evaluations": 9}
+    (found,) = changed({**rise, "trends.right_best": 0.915, "trends.right_end": right})
+    assert (found.name, found.severity) == ("over-fitting", expected)
+
+
+@pytest.mark.parametrize(("rarest", "is_weighed"), [(0.2, False), (0.01, True)])
+def test_classes_are_weighed_where_they_are_not_even(rarest, is_weighed):
+    labels = {"probes.predictions.top_label_share": 0.3, "probes.predictions.rarest_share": rarest}
+    (found,) = changed({**SICK["majority-class"], **labels})
+    assert ("class_weights" in found.repair.options) == is_weighed
+    assert found.repair.options["epochs"] == 16.0
 
 
 def test_every_kind_has_a_case():
@@ -182,6 +235,7 @@ def test_a_run_whose_history_is_lost_still_has_its_weights():
     found["trends"] = {"num_steps": 0}
     found["probes"]["rate"]["critical_factor_start"], found["probes"]["weights"]["moved"] = 1e-3, 310.0
     found["probes"]["activations"] = {"saturated": {"y (tanh)": 1.0}}
+    found["probes"]["capacity"]["train_loss"] = 1.7
     told = findings_of(found["facts"], found["trends"], found["probes"])
     assert [one.name for one in told] == ["learning-rate-too-high"]
     assert told[0].also == ["saturated-activations"]

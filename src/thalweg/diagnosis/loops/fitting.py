@@ -160,7 +160,8 @@ class LoopLoss:
         return call.batch(laid) if call.is_complete and laid is not None else None
 
     def _is_known(self, call: Call, loss: Tensor | float, targets: Tensor) -> bool:
-        if self.reads_outputs and call.output is not None:
+        # A loss that is not finite is no loss's value, so it speaks neither for nor against one.
+        if self.reads_outputs and call.output is not None and math.isfinite(float(loss)):
             self._number += 1
             if self._fit is None:
                 self._fit, self._is_part = fitting(call, loss, targets), call.is_part

@@ -18,11 +18,13 @@ from thalweg import vectors
 from thalweg.batch import Batch
 from thalweg.diagnosis.diagnose import SECONDS, diagnose, plain
 from thalweg.diagnosis.finding import Diagnosis, Finding
+from thalweg.diagnosis.loops.cleared import Cleared
 from thalweg.diagnosis.loops.elsewhere import Elsewhere
 from thalweg.diagnosis.loops.fitting import LoopLoss
 from thalweg.diagnosis.loops.record import Record, clipping_norm
 from thalweg.diagnosis.loops.seen import Call, bare, inside, output_sum, unwrapped
 from thalweg.diagnosis.loops.start import Start
+from thalweg.diagnosis.loops.words import in_pytorch
 from thalweg.diagnosis.networks import depends_on_mode, dropout_of, family_of
 from thalweg.diagnosis.subject import Facts, Networks, Subject
 from thalweg.diagnosis.symptoms.rules import findings_of
@@ -122,6 +124,7 @@ class Watch:
         self._is_told, self._is_deaf = False, False
         self._start: Start | None = None
         self._elsewhere = Elsewhere(self.model, self.optimizer)
+        self._cleared = Cleared(self.optimizer)
         self._ordered: list[list[Batch]] = []  # targets of the first steps
         self._num_searches = 0
         self._last: dict[str, Any] | None = None
@@ -202,7 +205,8 @@ class Watch:
     @property
     def history(self) -> list[dict[str, Any]]:
         """Everything that was recorded, as the entries of a run's `history.jsonl` (waits for the device)."""
-        return self._elsewhere.left_out(self._record.entries())
+        watched, *rest = self._elsewhere.left_out(self._record.entries())
+        return [watched | self._cleared.figures(), *rest]
 
     def subject(self) -> Subject:
         """Return what a diagnosis looks at."""
@@ -246,11 +250,13 @@ class Watch:
         """Return what the steps say so far, without any probe; quick enough to be asked now and then."""
         history = self.history
         facts = plain(dataclasses.asdict(self._facts(history)))
-        return findings_of(facts, trends_of(history, facts["steps_per_epoch"]), {})
+        found = findings_of(facts, trends_of(history, facts["steps_per_epoch"]), {})
+        return [in_pytorch(finding) for finding in found]
 
     def close(self) -> None:
         """Take the hooks off; what was recorded stays."""
         self._recorder.stop()
+        self._cleared.stop()
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
@@ -307,6 +313,7 @@ class Watch:
         if self._start is None:
             self._start = Start(self.model)
         self._elsewhere.look()
+        self._cleared.look()
         rate = float(self.optimizer.param_groups[0].get("lr", 0.0))
         self._peak = max(self._peak, rate)
         self._last = {"event": "step", "step": self.num_steps + 1, "loss": self._losses, "lr": rate, "clipped": False}

@@ -26,6 +26,8 @@ _CLASSES: Final = 200  # whose figures are told one by one
 _MOST_CLASSES: Final = 100_000
 _NUMBERS: Final = 2**25  # states times width times classes, for the output layer that is fitted
 _FIT_STEPS: Final = 20
+_FEWEST_SHARES: Final = 8
+_SUM: Final = 1e-2  # how far the sum of an example's shares, in bfloat16 too, may be from 1
 _RIDGE: Final = 1e-4  # of the fitted layer's weights, which a separable half has no best ones without
 
 
@@ -119,6 +121,7 @@ def capacity(subject: Subject) -> dict[str, Any]:
         divisor = counts if objective.head.averages else 1.0
         result[f"{name}_loss"] = sums / divisor if batches and divisor > 0.0 else None
         result[f"{name}_accuracy"] = right / answers if answers else None
+    result |= _shares(forms)
     if any(f is None or f.loss is not ConvexLoss.SOFTMAX or f.targets.is_floating_point() for f in forms):
         return result
     known = [form for form in forms if form is not None]
@@ -135,6 +138,27 @@ def capacity(subject: Subject) -> dict[str, Any]:
     with torch.no_grad():
         logits = F.linear(states.to(layer.weight.dtype), layer.weight, layer.bias).float()
     return result | _refitted(states.float(), targets, logits, layer.out_features)
+
+
+def _shares(forms: Sequence[LinearForm | None]) -> dict[str, Any]:
+    """Return what a loss of scores cannot get below, where a model gives it probabilities; nothing where it does not.
+
+    It is least where the probabilities are those of the right answers, 0 and 1.
+    """
+    known = [form for form in forms if form is not None]
+    if not known or len(known) < len(forms) or any(form.layer is not None for form in known):
+        return {}
+    scores, targets = torch.cat([form.features for form in known]).float(), torch.cat([form.targets for form in known])
+    if scores.numel() < _FEWEST_SHARES or not bool(((scores >= 0.0) & (scores <= 1.0 + _SUM)).all()):
+        return {}
+    kinds = {form.loss for form in known}
+    if kinds == {ConvexLoss.SOFTMAX} and bool(((scores.sum(-1) - 1.0).abs() < _SUM).all()):
+        return {"shares_add_up": True, "floor_of_shares": math.log1p((scores.shape[-1] - 1) / math.e)}
+    # Scores of a network that has learned nothing may lie there, too, but close to each other.
+    if kinds == {ConvexLoss.LOGISTIC} and float(scores.max() - scores.min()) > 0.5:
+        share = float(targets.float().mean())
+        return {"shares_add_up": False, "floor_of_shares": share * math.log1p(1 / math.e) + (1 - share) * math.log(2)}
+    return {}
 
 
 def _narrowest(subject: Subject) -> int | None:

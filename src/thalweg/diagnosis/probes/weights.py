@@ -14,8 +14,8 @@ def weights(subject: Subject) -> dict[str, Any]:
 
     Returns:
         `norm`, `largest` (entry), `penalty` ($\frac{\lambda}{2} \lVert w \rVert^2$ of the penalized ones) and
-        `penalty_share` of the training loss; `norm_start`, `norm_ratio`, `moved` where the start is known; `moved_by`:
-        the same by layer.
+        `penalty_share` of the training loss; `norm_start`, `norm_ratio`, `moved` where the start is known and
+        not zero; `moved_by`: the same by layer.
     """
     objective = subject.objective()
     now = objective.named_parameters()
@@ -42,10 +42,9 @@ def weights(subject: Subject) -> dict[str, Any]:
         moved_by = {
             name: float((tensor - first).norm() / first.norm()) for name, tensor, first in pairs if float(first.norm())
         }
-    scale = max(before, 1e-300) ** 0.5
-    return found | {
-        "norm_start": before**0.5,
-        "norm_ratio": (kept / max(whole, 1e-300)) ** 0.5,
-        "moved": change**0.5 / scale,
-        "moved_by": moved_by,
-    }
+    found |= {"norm_start": before**0.5, "moved_by": moved_by}
+    if whole > 0.0:
+        found["norm_ratio"] = (kept / whole) ** 0.5
+    if before > 0.0:
+        found["moved"] = (change / before) ** 0.5
+    return found

@@ -28,7 +28,9 @@ def non_finite(evidence: Evidence) -> Finding | None:
     )
     if first.get("step") is not None:
         text += f", first at step {first['step']:,}"
-    if where:
+    if where and what == "input":
+        text += f"; the first ones came with the input {where!r}"
+    elif where:
         text += f"; the first one arose in the {what or 'output'} of {where}"
     elif bad:
         text += f"; not finite: {', '.join(bad[:3])}"
@@ -49,6 +51,41 @@ def non_finite(evidence: Evidence) -> Finding | None:
         {"steps": 0.0, "share": 0.0},
         where=[where] if where else bad[:8],
         strength=1.0 + count,
+    )
+
+
+def gradients_accumulate(evidence: Evidence) -> Finding | None:
+    """Steps that begin with the gradients of the steps before."""
+    looked, left = evidence.trend("looked_at", 0.0) or 0.0, evidence.trend("left_over", 0.0) or 0.0
+    few, most = limit("looks"), limit("left over")
+    if looked < few or left < most * looked:
+        return None
+    return Finding(
+        "gradients-accumulate",
+        Severity.ERROR,
+        f"On {left:.0f} of {looked:.0f} steps that were looked at, the new gradient was added to that of the steps "
+        "before.",
+        action("zero-grad", "Call optimizer.zero_grad() once in every step, before backward()."),
+        {"share": left / looked},
+        {"share": most},
+        strength=left / looked / most,
+    )
+
+
+def probabilities_as_scores(evidence: Evidence) -> Finding | None:
+    """A model that ends in softmax or sigmoid before a loss that begins with it."""
+    floor = evidence.probe("capacity", "floor_of_shares")
+    if floor is None:
+        return None
+    return Finding(
+        "probabilities-as-scores",
+        Severity.WARNING,
+        "Outputs are between 0 and 1"
+        + (" and add up to 1 for each example" if evidence.found("capacity", "shares_add_up") else "")
+        + f", and the loss takes them for scores: it cannot fall below {floor:.3g}.",
+        action("scores", "Leave the softmax or sigmoid at the end of the model out; the loss has its own."),
+        {"floor": floor},
+        {"floor": 0.0},
     )
 
 

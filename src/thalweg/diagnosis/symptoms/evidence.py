@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, final
 
 from thalweg.diagnosis.symptoms.entries import known_number
+from thalweg.diagnosis.symptoms.limits import limit
 
 
 @final
@@ -66,6 +67,17 @@ class Evidence:
         """The training loss of the weights as they are, without dropout where that was measured."""
         measured = self.probe("capacity", "train_loss")
         return measured if measured is not None else self.trend("loss_end")
+
+    @property
+    def has_learned(self) -> bool:
+        """Whether half of the loss that it began with, or that a guess has, is gone.
+
+        What gates, heads and units are like at the end is then what the training has made of them, and no fault.
+        """
+        chance = self.chance if self.fact("num_classes") else None
+        known = [loss for loss in (self.trend("loss_start"), chance) if loss is not None]
+        end = self.train_loss
+        return bool(known) and end is not None and 0.0 <= end <= limit("learned") * min(known)
 
     @property
     def chance(self) -> float | None:

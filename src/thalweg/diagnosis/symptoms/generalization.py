@@ -16,6 +16,9 @@ def over_fitting(evidence: Evidence) -> Finding | None:
     lowest = evidence.trend("loss_best", train) or train
     if train > end or train > 1.5 * lowest + 1e-3 or (evidence.trend("num_evaluations") or 0) < 3:
         return None
+    # Weights are kept by the share of right answers where there is one: what falls then is its certainty.
+    share, best_share = evidence.trend("right_end"), evidence.trend("right_best")
+    is_as_right = share is not None and best_share is not None and share > best_share - limit("right lost")
     options = {"patience": 3, "dropout": max(0.3, evidence.fact("dropout") or 0.0), "schedule": "cosine",
                "schedule_options": None}  # fmt: skip
     epochs = (evidence.fact("options") or {}).get("epochs")
@@ -26,9 +29,10 @@ def over_fitting(evidence: Evidence) -> Finding | None:
     words = " ".join(f"--{name} {value:g}" for name, value in options.items() if isinstance(value, int | float))
     return Finding(
         "over-fitting",
-        Severity.ERROR if rise > 4.0 * most else Severity.WARNING,
+        Severity.ERROR if rise > 4.0 * most and not is_as_right else Severity.WARNING,
         f"The validation loss rose by {rise:.0%} after {best:.0%} of the training, and the training loss fell to "
-        f"{train:.3g}.",
+        f"{train:.3g}."
+        + (f" As many answers are right, {share:.1%}; the wrong ones are too sure." if is_as_right else ""),
         Repair(f"Stop earlier and regularize: {words}.", options),
         {"rise": rise},
         {"rise": most},
@@ -118,18 +122,27 @@ def dropout_too_strong(evidence: Evidence) -> Finding | None:
 
 
 def majority_class(evidence: Evidence) -> Finding | None:
-    """Predictions with far less variety than the labels."""
+    """Predictions with far less variety than the labels, which are a few classes."""
     predicted, actual = evidence.probe("predictions", "prediction_entropy"), evidence.chance
     share, least = evidence.probe("predictions", "top_prediction_share"), limit("prediction entropy")
     if predicted is None or actual is None or share is None or actual < 0.1 or predicted >= least * actual:
         return None
+    if evidence.fact("num_classes") is None:  # of tokens the frequent ones come first in every training
+        return None
+    # Weights of classes change little where all are about as frequent.
+    most, rarest = (evidence.probe("predictions", name) for name in ("top_label_share", "rarest_share"))
+    is_even = most is not None and rarest is not None and most < limit("label range") * rarest
+    longer = {"epochs": _more_epochs(evidence)}
     return Finding(
         "majority-class",
         Severity.WARNING,
         f"{share:.0%} of the predictions are one class; their entropy is {predicted:.3f} nats, that of the labels "
         f"{actual:.3f}.",
-        Repair("Let rare classes count as much as frequent ones, and train longer: --class-weights balanced.",
-               {"class_weights": "balanced", "epochs": _more_epochs(evidence)}),
+        Repair(f"The classes are about as frequent as each other, so train longer: --epochs {longer['epochs']:g}.",
+               longer)
+        if is_even
+        else Repair("Let rare classes count as much as frequent ones, and train longer: --class-weights balanced "
+                    f"--epochs {longer['epochs']:g}.", {"class_weights": "balanced", **longer}),
         {"entropy": predicted / actual},
         {"entropy": least},
         strength=least * actual / max(predicted, 1e-3),

@@ -9,12 +9,14 @@ from typing import Final
 LIMITS: Final[dict[str, float]] = {
     # steps
     "rate margin": 0.6,  # of the full rate: the longest step from the start that lowers the loss
+    "rate far above": 0.2,
     "moved": 2.0,  # lengths of the starting weights
     "risen": 0.25,  # of the first loss
     "update ratio": 1e-3,  # of the weights' length; usual is 1e-3 (Karpathy)
     "moved little": 0.03,
     "rate far below": 200.0,
     "ups": 0.2,  # share of full-batch steps that raise the loss
+    "settled": 1e-3,  # of the first loss, between neighboring steps
     "alignment": -0.6,  # cosine of neighboring gradients
     "edge": 1.9,  # sharpness times learning rate (Cohen et al.: 2)
     "spikes": 3.0,
@@ -40,6 +42,9 @@ LIMITS: Final[dict[str, float]] = {
     "rate at the end": 0.3,
     "few steps": 60.0,
     "large batch": 256.0,
+    "label range": 3.0,  # most frequent label over rarest
+    "right lost": 0.01,  # of the answers, since the best evaluation
+    "learned": 0.5,  # of the first loss, or of that of a guess
     # network
     "flow": 6.0,  # nats between the gradients at the first and the last activation
     "flow slope": 0.5,  # nats a site
@@ -52,6 +57,7 @@ LIMITS: Final[dict[str, float]] = {
     "first loss": 1.6,  # times the loss of a guess
     "symmetric": 0.5,  # share of a layer's units
     "untrained": 0.2,  # share of the layers
+    "unreached": 0.5,
     "frozen share": 0.5,
     "frozen drop": 0.3,
     # representations
@@ -63,6 +69,8 @@ LIMITS: Final[dict[str, float]] = {
     "collapsed heads": 0.5,
     "entropy": 0.15,
     # correctness
+    "looks": 3.0,  # steps
+    "left over": 0.9,  # of them
     "overflow": 1e15,  # of a weight
     "leak": 1e-3,
     "random": 1e-4,

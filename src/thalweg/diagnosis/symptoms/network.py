@@ -88,10 +88,20 @@ def vanishing_in_time(evidence: Evidence) -> Finding | None:
 
 
 def saturated_activations(evidence: Evidence) -> Finding | None:
-    """A layer of tanh or sigmoid, or gates of a recurrent one, most of whose outputs lie in the flat parts."""
+    """A layer of tanh or sigmoid, or gates of a recurrent one, most of whose outputs lie in the flat parts.
+
+    What was not so at the start of a training that has learned is what it learned: gates that are open or shut.
+    """
     most, gates = limit("saturated"), limit("gate saturated")
     found = {**evidence.numbers("activations", "saturated"), **evidence.table("saturated")}
     shut = evidence.numbers("activations", "gate_saturated")
+    if evidence.has_learned:
+        start = {
+            **evidence.numbers("start", "saturated"),
+            **evidence.numbers("start", "gate_saturated"),
+            **evidence.table("saturated_start"),
+        }
+        found, shut = ({name: one[name] for name in one if start.get(name, 0.0) > most} for one in (found, shut))
     worst = max(found.items(), key=lambda one: one[1], default=("", 0.0))
     gate = max(shut.items(), key=lambda one: one[1], default=("", 0.0))
     if worst[1] <= most and gate[1] <= gates:
@@ -102,9 +112,10 @@ def saturated_activations(evidence: Evidence) -> Finding | None:
     return Finding(
         "saturated-activations",
         Severity.ERROR if share > 0.8 else Severity.WARNING,
-        f"{share:.0%} of the outputs of {name} lie where its activation is flat.",
+        f"{share:.0%} of the {'values of one gate' if is_gate else 'outputs'} of {name} lie where its activation is "
+        "flat.",
         Repair("Start with smaller weights (--init default), or take an activation that does not saturate "
-               "(--activation gelu).", {"init": "default"}, "initialize"),
+               "(--activation gelu).", {"init": "default", "activation": "gelu"}, "initialize"),
         {"saturated": share},
         {"saturated": threshold},
         where=[key for key, value in {**found, **shut}.items() if value > min(most, gates)][:8],
@@ -257,11 +268,14 @@ def untrained_parameters(evidence: Evidence) -> Finding | None:
     is_dead = max(evidence.table("dead").values(), default=0.0) > limit("dead")
     is_dead = is_dead or min(evidence.table("entropy_start").values(), default=1.0) < limit("entropy")
     if unreached and layers and len(unreached) >= most * layers and not is_dead:
+        is_whole = len(unreached) == layers
         return Finding(
             "untrained-parameters",
-            Severity.WARNING,
+            Severity.ERROR if len(unreached) > limit("unreached") * layers else Severity.WARNING,
             f"No gradient ever reached {len(unreached)} of {layers} layers: {', '.join(unreached[:3])}.",
-            action("unfreeze", "Connect them to the loss (no detach, no no_grad), or leave them out."),
+            action("unfreeze", "Call loss.backward() before the optimizer's step, on a loss that depends on the model.")
+            if is_whole
+            else action("unfreeze", "Connect them to the loss (no detach, no no_grad), or leave them out."),
             {"layers": float(len(unreached))},
             {"layers": most * layers},
             where=unreached[:8],

@@ -54,10 +54,12 @@ def anisotropic_embeddings(evidence: Evidence) -> Finding | None:
 
 
 def attention_collapse(evidence: Evidence) -> Finding | None:
-    """Heads that look at one position each, wherever they are asked from."""
+    """Heads that look at one position each; not those that a training which has learned began with spread out."""
+    start = {name.removesuffix(" (attention)"): value for name, value in evidence.table("entropy_start").items()}
     heads = [
         (str(site.get("name", "")), peaked, entropy)
         for site in evidence.found("attention", "sites") or ()
+        if not (evidence.has_learned and start.get(str(site.get("name", "")), 0.0) >= limit("entropy"))
         for peaked, entropy in zip(site.get("peaked") or (), site.get("entropy") or (), strict=False)
         if peaked is not None and entropy is not None
     ]

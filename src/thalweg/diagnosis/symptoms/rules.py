@@ -12,6 +12,8 @@ from thalweg.diagnosis.symptoms.evidence import Evidence
 ORDER: Final = {severity: place for place, severity in enumerate(Severity)}
 RULES: Final[tuple[Callable[[Evidence], Finding | None], ...]] = (
     correctness.non_finite,
+    correctness.gradients_accumulate,
+    correctness.probabilities_as_scores,
     correctness.padding_not_masked,
     correctness.future_leak,
     correctness.dropout_in_evaluation,
@@ -62,7 +64,15 @@ RULES: Final[tuple[Callable[[Evidence], Finding | None], ...]] = (
 def findings_of(facts: Mapping[str, Any], trends: Mapping[str, Any], probes: Mapping[str, Any]) -> list[Finding]:
     """Return the findings, the worst first; what one explains is named in its `also` and not listed by itself."""
     evidence = Evidence(facts, trends, probes)
-    return ordered([finding for rule in RULES if (finding := rule(evidence)) is not None])
+    return ordered([_weighed(finding, evidence) for rule in RULES if (finding := rule(evidence)) is not None])
+
+
+def _weighed(finding: Finding, evidence: Evidence) -> Finding:
+    """Return a finding about what gradients and activations do as no error where the training has learned anyway."""
+    is_less = KINDS[finding.name].rank is Rank.MECHANISM and evidence.has_learned
+    if is_less and finding.severity is Severity.ERROR:
+        return dataclasses.replace(finding, severity=Severity.WARNING)
+    return finding
 
 
 def ordered(found: list[Finding]) -> list[Finding]:

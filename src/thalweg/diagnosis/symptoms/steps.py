@@ -18,29 +18,34 @@ FEWEST: Final = 20  # steps on parts of the data that show a slope
 def learning_rate_too_high(evidence: Evidence) -> Finding | None:
     """Steps from the start that are many times as long as the longest that lowers the loss, or a loss that rose."""
     longest, best = evidence.probe("rate", "critical_factor_start"), evidence.probe("rate", "best_factor_start")
-    margin = None if longest is None or best is None else min(longest, best)
     progress, drift = evidence.trend("drop"), evidence.probe("weights", "moved")
     if evidence.fact("is_proved"):
         return None
-    most, far = limit("rate margin"), limit("moved")
-    if (
-        longest is not None
-        and best is not None
-        and margin is not None
-        and margin < most
-        and drift is not None
-        and drift > far
-    ):
-        return Finding(
-            "learning-rate-too-high",
-            Severity.ERROR,
-            f"From the start, a step {margin:.2g} times as long as the full ones lowers the loss most, or is the "
-            f"longest that does, and the weights have moved {drift:,.1f} times their own length.",
-            _rate(evidence, max(longest / 8.0 if longest <= most else best / 2.0, 1e-5)),
-            {"margin": margin, "moved": drift},
-            {"margin": most, "moved": far},
-            strength=drift / far,
-        )
+    if longest is not None and best is not None and min(longest, best) < limit("rate margin"):
+        margin, rise = min(longest, best), evidence.trend("level_rise", 0.0) or 0.0
+        # Where clipping has kept the weights near, the loss went up on the way all the same.
+        reasons = [
+            (
+                "moved",
+                drift,
+                limit("moved"),
+                limit("rate margin"),
+                "the weights have moved {:.3g} times their own length",
+            ),
+            ("rise", rise, limit("level rise"), limit("rate far above"), "the loss rose by {:.3g} times the first one"),
+        ]
+        for name, value, most, short, words in reasons:
+            if value is not None and value > most and margin < short:
+                return Finding(
+                    "learning-rate-too-high",
+                    Severity.WARNING if evidence.has_learned else Severity.ERROR,
+                    f"From the start, a step {margin:.2g} times as long as the full ones lowers the loss most, or is "
+                    f"the longest that does, and {words.format(value)}.",
+                    _rate(evidence, max(longest / 8.0 if longest <= limit("rate margin") else best / 2.0, 1e-5)),
+                    {"margin": margin, name: value},
+                    {"margin": short, name: most},
+                    strength=value / most,
+                )
     end, start = evidence.trend("loss_end"), evidence.trend("loss_start")
     risen = limit("risen")
     is_long = (evidence.trend("num_steps") or 0) >= FEWEST or evidence.fact("full_batch")
@@ -86,7 +91,9 @@ def learning_rate_too_low(evidence: Evidence) -> Finding | None:
             repair = with_rate(evidence, rate * factor, "The rate has to be higher.")
         return Finding(
             "learning-rate-too-low",
-            Severity.ERROR if moved < least / 4.0 else Severity.WARNING,
+            Severity.ERROR
+            if moved < least / 4.0 or (evidence.trend("drop") or 0.0) < limit("frozen drop")
+            else Severity.WARNING,
             f"An update changes the weights by {ratio:.1e} of their length, all together by {moved:.1%}, and at the "
             f"start a step {margin:.0f} times as long lowered the loss most.",
             repair,
@@ -102,7 +109,9 @@ def oscillation(evidence: Evidence) -> Finding | None:
     ups, aligned = evidence.trend("ups_late"), evidence.trend("alignment_late")
     if evidence.fact("full_batch"):
         most = limit("ups")
-        if ups is not None and ups > most and (evidence.trend("num_steps") or 0) >= 20:
+        rough = (evidence.trend("roughness") or 1.0) * (evidence.trend("loss_end") or 1.0)
+        is_over = rough < limit("settled") * abs(evidence.trend("loss_start") or 0.0)  # what goes up is next to nothing
+        if ups is not None and ups > most and (evidence.trend("num_steps") or 0) >= 20 and not is_over:
             return _oscillation(evidence, f"{ups:.0%} of the late steps raised the loss on all data", ups, most)
         return None
     least = limit("alignment")
@@ -277,6 +286,9 @@ def clipping_always(evidence: Evidence) -> Finding | None:
     """A limit that cuts nearly every gradient to a small part, under an optimizer whose steps it sets."""
     clipped, norm, clip = evidence.trend("clipped"), evidence.trend("grad_norm"), evidence.fact("clip")
     share, part = limit("clipped"), limit("clip part")
+    measured = evidence.probe("gradients", "norm")
+    if clip and norm is not None and norm <= clip * 1.01 and measured is not None:
+        norm = measured  # a loop's own clipping is seen by what it leaves
     if not clip or clipped is None or norm is None or clipped < share or clip > part * norm:
         return None
     if evidence.fact("optimizer") in SCALE_FREE:  # a common factor of all gradients changes nothing there
@@ -286,7 +298,7 @@ def clipping_always(evidence: Evidence) -> Finding | None:
     return Finding(
         "clipping-always",
         Severity.ERROR if clip < part * norm / 10.0 else Severity.WARNING,
-        f"{clipped:.0%} of the gradients were cut, to {clip / norm:.1%} of their usual norm {norm:.3g}.",
+        f"{clipped:.0%} of the gradients were cut, to {clip / norm:.2g} times their usual norm {norm:.3g}.",
         Repair(f"Clip only what is unusual: --clip {usual:g}.", {"clip": usual}),
         {"clipped": clipped, "part": clip / norm},
         {"clipped": share, "part": part},

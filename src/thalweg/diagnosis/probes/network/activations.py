@@ -8,7 +8,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from thalweg.diagnosis.probes.network.recurrence import gates, slope_of
+from thalweg.diagnosis.probes.network.recurrence import gate_saturated, gates, slope_of
 from thalweg.diagnosis.probes.parts import affordable
 from thalweg.diagnosis.probes.untouched import probe
 from thalweg.diagnosis.subject import Networks, Subject
@@ -36,10 +36,10 @@ def activations(subject: Subject) -> dict[str, Any]:
     return {
         "sites": sites,
         **by_depth(sites),
-        "dead": _by_site(sites, "dead"),
-        "saturated": _by_site(sites, "saturated"),
+        "dead": by_site(sites, "dead"),
+        "saturated": by_site(sites, "saturated"),
         "gates": shut,
-        "gate_saturated": {one["name"]: max(one["gate_saturated"].values()) for one in shut},
+        "gate_saturated": gate_saturated(shut),
         "weights": {name: weight_figures(tensor) for name, tensor in matrices((subject.model, subject.head))},
     }
 
@@ -104,7 +104,8 @@ def _median_slope(points: Sequence[tuple[int, float]]) -> float:
     return slopes[middle] if len(slopes) % 2 else 0.5 * (slopes[middle - 1] + slopes[middle])
 
 
-def _by_site(sites: Sequence[Mapping[str, Any]], key: str) -> dict[str, float]:
+def by_site(sites: Sequence[Mapping[str, Any]], key: str) -> dict[str, float]:
+    """Return one figure of the sites that have it, by name and kind."""
     return {f"{site['name']} ({site['kind']})": site[key] for site in sites if key in site}
 
 
@@ -134,6 +135,7 @@ def weight_figures(weight: Tensor) -> dict[str, float]:
     return {
         "scale": float(rows.square().mean().sqrt()) * math.sqrt(rows.shape[1]),
         "fan_in": float(rows.shape[1]),
+        "numbers": float(rows.numel()),
         "zero": float((norms == 0.0).float().mean()),
         "symmetric": float(repeated.float().mean()) if len(rows) > 1 else 0.0,
     }

@@ -46,6 +46,11 @@ def gates(subject: Subject, batch: Batch) -> list[dict[str, Any]]:
     return found
 
 
+def gate_saturated(layers: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Return the largest share of any gate of each layer (see `gates`)."""
+    return {one["name"]: max(one["gate_saturated"].values()) for one in layers}
+
+
 @probe()
 def memory(subject: Subject) -> dict[str, Any]:
     """Measure how much a recurrent layer's last state depends on its input at each time before.

@@ -1,5 +1,6 @@
 """The networks as they were before the first step: loss, scales, gradients by depth, and the way from there."""
 
+import dataclasses
 import math
 from typing import Any, Final
 
@@ -7,7 +8,8 @@ import torch
 from torch import Tensor
 
 from thalweg import vectors
-from thalweg.diagnosis.probes.network.activations import by_depth, matrices, sites_of, weight_figures
+from thalweg.diagnosis.probes.network.activations import by_depth, by_site, matrices, sites_of, weight_figures
+from thalweg.diagnosis.probes.network.recurrence import gate_saturated, gates
 from thalweg.diagnosis.probes.parts import affordable, mean_loss
 from thalweg.diagnosis.probes.untouched import probe
 from thalweg.diagnosis.subject import Subject
@@ -15,6 +17,7 @@ from thalweg.objective import Objective
 from thalweg.training.steps.gauges import layer_names
 
 _EXAMPLES: Final = 128
+_FEWEST: Final = 8  # numbers of a weight whose root mean square says how it was drawn
 
 
 @probe()
@@ -35,7 +38,9 @@ def start(subject: Subject) -> dict[str, Any]:
     model.eval()
     head.eval()
     figures = {name: weight_figures(tensor) for name, tensor in matrices((model, head))}
+    tables = _tables(objective)
     sites = sites_of(objective)
+    shut = gates(dataclasses.replace(subject, model=model, head=head, base=None), batches[-1])
     result: dict[str, Any] = {
         "loss": mean_loss(objective, batches),
         "log_classes": math.log(subject.facts.num_classes) if subject.facts.num_classes else None,
@@ -43,7 +48,11 @@ def start(subject: Subject) -> dict[str, Any]:
         "prediction_std": _deviation(objective),
         "sites": sites,
         **by_depth(sites),
-        "scale": {name: one["scale"] for name, one in figures.items() if name not in _tables(objective)},
+        "saturated": by_site(sites, "saturated"),
+        "gate_saturated": gate_saturated(shut),
+        "scale": {
+            name: one["scale"] for name, one in figures.items() if name not in tables and one["numbers"] >= _FEWEST
+        },
         "symmetric": {name: one["symmetric"] for name, one in figures.items()},
         "zero": {name: one["zero"] for name, one in figures.items()},
     }
