@@ -8,6 +8,7 @@ import torch
 from thalweg.cli.main import run
 from thalweg.data.columns.problems import (
     FEW_EXAMPLES,
+    StandIns,
     alike,
     all_once,
     constant_columns,
@@ -80,3 +81,24 @@ def test_data_tells_of_few_examples_of_shared_texts_and_of_constant_columns(tmp_
     assert few_examples(4) in out
     (tmp_path / "c.csv").write_text("\n".join(["x,y", *(f"{k},3" for k in range(40))]) + "\n")
     assert "1 numeric input column never changes: 'y'." in printed(capsys, tmp_path / "c.csv", "--task", "forecast")
+
+
+@pytest.mark.parametrize(
+    ("number", "count", "found"),
+    [(-999.0, 2, True), (99.0, 3, True), (-32768.0, 2, True), (-999.0, 1, False), (9.0, 5, False), (5.5, 4, False)],
+)
+def test_numbers_that_stand_for_missing_ones(number, count, found):
+    tally = StandIns("load")
+    for one in [3.0, 4.5, 5.0, 4.0, 3.5, math.nan, *[number] * count]:
+        tally.add(one)
+    assert bool(tally.sentence) is found
+    assert not found or tally.sentence.startswith(
+        f"{count} values of 'load' are {number:g}, far outside the others (3 to 5)"
+    )
+
+
+def test_nines_among_large_numbers_are_numbers():
+    tally = StandIns("price")
+    for one in [10.0, 250.0, 999.0, 999.0, 480.0, 700.0, 830.0]:
+        tally.add(one)
+    assert tally.sentence == ""

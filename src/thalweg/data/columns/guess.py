@@ -7,6 +7,7 @@ from thalweg.data.columns.facts import ColumnFacts
 from thalweg.data.columns.misfits import described, is_called_answer, of_names
 from thalweg.data.columns.scores import is_label_like, is_text_like, label_score, number_score
 from thalweg.data.files.base import AbstractSource
+from thalweg.data.files.formats.annotated import NUM_LINES, annotation_in
 from thalweg.errors import InputError
 
 
@@ -66,6 +67,20 @@ def guess_task(
     raise InputError(
         f"{source.name}: expected a column of texts or of numbers, found none ({described(table.facts)}); choose the "
         "task with --task, and the columns with --text-column and --label-column."
+    )
+
+
+def doubt_about_text(source: AbstractSource) -> str:
+    """Return why plain text may be no text to learn word by word, and what decides, as a sentence; else ""."""
+    if source.kind != "text":
+        return ""
+    told = annotation_in(str(row.values[0]) for row in source.head(NUM_LINES))
+    if not told:
+        return ""
+    form = "words and their tags as CoNLL, a word a line" if "words" in told else "labels and texts as a table (.tsv)"
+    return (
+        f"{source.name}: {told}, which a language model would learn as part of the text; save {form}, or choose --task "
+        "language."
     )
 
 

@@ -2,8 +2,9 @@
 
 import math
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import Final, final
 
 from thalweg.data.columns.facts import is_missing
 from thalweg.data.columns.notation import number_of
@@ -60,6 +61,65 @@ def trained_on(share: float) -> str:
         '3.1% of the validation texts are trained on'
     """
     return f"{share:.1%} of the validation texts are trained on"
+
+
+# What programs write for a missing number: nines, the ends of 16 and 32 bits, and what data formats fill with.
+_NINES: Final = (9.0, 99.0, 999.0, 9999.0, 99999.0, 999999.0, 99.9, 99.99, 999.9, 999.99, 9999.9, 9999.99)
+_FILLS: Final = (
+    -32768.0,
+    32767.0,
+    -2147483648.0,
+    2147483647.0,
+    1e20,
+    1e30,
+    9.969209968386869e36,
+    -3.4028234663852886e38,
+)
+STAND_INS: Final = frozenset((*_NINES[1:], *(-one for one in _NINES), *_FILLS))
+MIN_OTHERS: Final = 5  # numbers that show what the others are like
+
+
+@final
+class StandIns:
+    """Counts the numbers of a column that may stand for missing ones: repeated, and farther out than all others span.
+
+    Example:
+        >>> found = StandIns("load")
+        >>> for number in [3.0, 4.5, -999.0, 5.0, 4.0, 3.5, -999.0]:
+        ...     found.add(number)
+        >>> found.sentence[:76]
+        "2 values of 'load' are -999, far outside the others (3 to 5), as what stands"
+    """
+
+    def __init__(self, column: str) -> None:
+        self._column = column
+        self._found: Counter[float] = Counter()
+        self._num_others, self._low, self._high = 0, math.inf, -math.inf
+
+    def add(self, number: float) -> None:
+        """Take a number; NaN is left out."""
+        if number in STAND_INS:
+            self._found[number] += 1
+        elif not math.isnan(number):
+            self._num_others += 1
+            self._low, self._high = min(self._low, number), max(self._high, number)
+
+    @property
+    def sentence(self) -> str:
+        """The sentence about the most frequent one; "" where there is none."""
+        width = self._high - self._low
+        far = [
+            (count, number)
+            for number, count in self._found.items()
+            if count > 1 and not self._low - width <= number <= self._high + width
+        ]
+        if not far or self._num_others < MIN_OTHERS:
+            return ""
+        count, number = max(far)
+        return (
+            f"{counted(count, 'value')} of {self._column!r} are {number:g}, far outside the others ({self._low:g} to "
+            f"{self._high:g}), as what stands for a missing value; if it does, leave these fields empty."
+        )
 
 
 def one_label(labels: Sequence[str], column: str, noun: str = "label") -> str:

@@ -3,7 +3,7 @@
 import io
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +11,7 @@ from typing import Any, Final
 from thalweg.data.containers.plain import are_dates, as_date, plain
 from thalweg.data.containers.rows import Columns, RowSource
 from thalweg.data.files.base import AbstractSource, BadRows
+from thalweg.data.files.table.footer import Footer
 from thalweg.data.files.table.header import read_header
 from thalweg.errors import InputError
 
@@ -126,8 +127,7 @@ def _source(
         )
     converts = [as_date if are_dates(values) else plain for values in shown]
 
-    def read(bad: BadRows, size: int) -> Iterator[tuple[list[int], Columns]]:
-        del bad  # an empty cell is a missing value, so every row can be read
+    def batches(size: int) -> Iterator[tuple[Sequence[int], Columns]]:
         book = _book(name, opened)
         try:
             rows = ((line, cells) for line, cells in _rows(name, book[title]) if line >= first)
@@ -139,6 +139,12 @@ def _source(
                 yield [line for line, _ in batch], values
         finally:
             book.close()
+
+    footer = Footer((cells for line, cells in texts if line >= first), len(used))
+
+    def read(bad: BadRows, size: int) -> Iterator[tuple[Sequence[int], Columns]]:
+        # An empty cell is a missing value, so every row can be read.
+        yield from footer.without(batches(size), bad)
 
     return RowSource(f"{name}#{title}" if is_named else name, XLSX, columns, notes + more, read, skip_bad_rows=skip)
 

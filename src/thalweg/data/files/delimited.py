@@ -10,6 +10,7 @@ from typing import Final, final
 
 from thalweg.data.files.base import BadRows, Chunk
 from thalweg.data.files.table.dialect import FIELDS, Dialect, choose_dialect, separator_line
+from thalweg.data.files.table.footer import Below, Footer
 from thalweg.data.files.table.header import Header, read_header
 from thalweg.data.files.table.word_rows import WordRows, words_in_rows
 from thalweg.errors import InputError
@@ -32,6 +33,7 @@ class Table:
     dialect: Dialect
     drops_extra: bool  # a row with too many fields keeps the first ones; otherwise it is a bad row
     max_field_length: int  # in characters
+    footer: Footer
     sentences: WordRows | None = None  # where each row is a word of a sentence
 
     @property
@@ -41,13 +43,14 @@ class Table:
 
     def parse(self, blocks: Iterator[tuple[int, str]], bad: BadRows, size: int) -> Iterator[Chunk]:
         """Blocks of whole lines (see `LineReader.blocks`) -> chunks of at most `size` rows."""
-        chunks = self._chunks(blocks, bad, size)
+        batches = ((chunk.lines, chunk.values) for chunk in self._chunks(blocks, bad, size))
+        chunks = (Chunk(self.columns, *batch) for batch in self.footer.without(batches, bad))
         return chunks if self.sentences is None else self.sentences.chunks(chunks, bad, size)
 
     def _chunks(self, blocks: Iterator[tuple[int, str]], bad: BadRows, size: int) -> Iterator[Chunk]:
         batches = self._quoted(blocks, bad, size) if self.dialect.has_quotes else self._plain(blocks, size)
         width, names, first, columns = self.header.width, self.header.row, self.header.line, self.header.columns
-        is_before = True
+        is_before, below = True, Below()
         for lines, rows in batches:
             if is_before:
                 place = bisect_left(lines, first)
@@ -56,7 +59,9 @@ class Table:
             if names is not None and (names in rows or any(row and row[0][:1] == BOM for row in rows)):
                 lines, rows = self._without_header(lines, rows, bad)
             if set(map(len, rows)) != {width}:
-                lines, rows = self._regular(lines, rows, bad)
+                lines, rows = self._regular(lines, rows, bad, below)
+            elif rows:
+                below.goes_on(bad.add)
             if not rows:
                 continue
             values = tuple(map(list, zip(*rows, strict=True)))
@@ -64,6 +69,7 @@ class Table:
                 yield from self._without_tail(lines, rows, bad)
             else:
                 yield Chunk(columns, lines, values[: len(columns)])
+        below.end(bad)
 
     def _without_header(
         self, lines: Sequence[int], rows: list[list[str]], bad: BadRows
@@ -95,9 +101,9 @@ class Table:
             )
 
     def _regular(
-        self, lines: Sequence[int], rows: list[list[str]], bad: BadRows
+        self, lines: Sequence[int], rows: list[list[str]], bad: BadRows, below: Below
     ) -> tuple[Sequence[int], list[list[str]]]:
-        """Leave out empty rows and bad ones; an empty field after the last column is no value."""
+        """Leave out empty rows, bad ones, those below the table; an empty field after the last column is no value."""
         width, num_columns = self.header.width, len(self.columns)
         good_lines, good_rows = [], []
         for line, row in zip(lines, rows, strict=True):
@@ -109,8 +115,15 @@ class Table:
                 good_rows.append([*row, ""])
             elif not row and width == num_columns == 1:
                 bad.leave_out(line, EMPTY_LINE)
-            elif row and (len(row) > 1 or row[0].strip()):
-                bad.add(line, f"expected {num_columns} columns, got {len(row)}")
+            elif not any(cell.strip() for cell in row):
+                below.gap()
+                continue
+            else:
+                reason = f"expected {num_columns} columns, got {len(row)}"
+                if not below.takes(line, row, reason):
+                    bad.add(line, reason)
+                continue
+            below.goes_on(bad.add)
         return good_lines, good_rows
 
     def _plain(self, blocks: Iterator[tuple[int, str]], size: int) -> Iterator[tuple[Sequence[int], list[list[str]]]]:
@@ -184,4 +197,5 @@ def open_table(
     sentences = words_in_rows(found.columns, [row for line, row in rows if line >= found.line])
     if sentences is not None:
         more.append(f"Each row is a word; those with one {found.columns[sentences.sentence]!r} are read as a sentence.")
-    return Table(name, found, dialect, drops_extra, max_field_length, sentences), notes + more
+    footer = Footer((row for line, row in rows if line >= found.line), len(found.columns))
+    return Table(name, found, dialect, drops_extra, max_field_length, footer, sentences), notes + more

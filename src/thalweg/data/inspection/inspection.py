@@ -260,7 +260,7 @@ class _Look:
         if kind in (Kind.LABEL, Kind.TAGS):
             found += [f"a single {noun}", f"{noun}s written in several ways"]
         if self.numbers:
-            found += ["missing numbers", "columns that never change"]
+            found += ["missing numbers", "numbers that stand for missing ones", "columns that never change"]
         if has_valid and self.texts:
             found.append("validation texts that are trained on")
         if has_valid and kind in (Kind.LABEL, Kind.TAGS):

@@ -8,6 +8,7 @@ from typing import Final, Generic, TypeVar, final
 
 from thalweg.data.columns.facts import is_missing
 from thalweg.data.columns.notation import number_of
+from thalweg.data.columns.problems import StandIns
 from thalweg.data.columns.reading import MISSING, Fault
 
 QUANTILES: Final = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
@@ -47,6 +48,7 @@ class Numbers:
     missing_lines: list[int]  # the lines of the first of them
     num_unreadable: int  # values that are not numbers
     unreadable: list[tuple[int, str]]  # the first of them: line and value
+    stand_ins: str = ""  # a sentence about numbers that may stand for missing ones
 
 
 @final
@@ -117,6 +119,7 @@ class NumberTally:
         self.mean = 0.0
         self.squares = 0.0  # sum of squared distances from the mean (Welford, 1962)
         self.minimum, self.maximum = math.inf, -math.inf
+        self.stand_ins = StandIns(column)
         self.missing = Finding[int](num_examples)
         self.unreadable = Finding[tuple[int, str]](num_examples)
 
@@ -134,6 +137,7 @@ class NumberTally:
             self.mean += step / self.count
             self.squares += step * (number - self.mean)
             self.minimum, self.maximum = min(self.minimum, number), max(self.maximum, number)
+            self.stand_ins.add(number)
         elif is_missing(value):
             self.missing.add(line)
         else:
@@ -152,4 +156,5 @@ class NumberTally:
             missing_lines=self.missing.first,
             num_unreadable=self.unreadable.count,
             unreadable=self.unreadable.first,
+            stand_ins=self.stand_ins.sentence,
         )

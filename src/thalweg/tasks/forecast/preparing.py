@@ -24,6 +24,7 @@ from thalweg.tasks.forecast.reference import Reference
 from thalweg.tasks.forecast.rows.reading import Layout, listed_ids, read_series
 from thalweg.tasks.forecast.rows.series import Series, check_length, check_variation, split_end
 from thalweg.tasks.forecast.windows import AnyReader, DifferenceReader, WindowReader
+from thalweg.tasks.reading.numeric import stand_ins
 
 NO_LOGS: Final = "Some of the held-out numbers are not positive, so no logarithm is tried."
 
@@ -68,6 +69,8 @@ def get_ready(source: AbstractSource, valid: AbstractSource | None, settings: Se
     layout = Layout.of(settings.columns, gaps=settings.gaps, day_first=settings.day_first)
     check_start(settings.start, 1 if layout.id else len(layout.columns), is_linear=is_linear)
     found = read_series(source, layout)
+    told = stand_ins(layout.columns, np.concatenate([series.truth for series in found]))
+    found[0] = dataclasses.replace(found[0], notes=(*found[0].notes, *told))
     layout = dataclasses.replace(layout, notation=found[0].notation)
     if layout.id:
         return _panel(source, valid, settings, layout, found, lags)

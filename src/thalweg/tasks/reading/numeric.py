@@ -8,6 +8,7 @@ import numpy as np
 
 from thalweg.data.columns.facts import is_missing
 from thalweg.data.columns.notation import number_of
+from thalweg.data.columns.problems import StandIns
 from thalweg.errors import InputError
 
 # Commas without a space on either side, beside numbers that are separated by spaces: "52,58 53,10".
@@ -38,6 +39,17 @@ def read_numbers(
             raise InputError(f"{where} {_shown(value)}; correct it, or leave the row out.")
         numbers[place] = number
     return numbers
+
+
+def stand_ins(columns: Sequence[str], numbers: np.ndarray) -> list[str]:
+    """Return a sentence about each column in which numbers may stand for missing ones; `numbers` is [rows, columns]."""
+    sentences = []
+    for column, values in zip(columns, numbers.T, strict=True):
+        found = StandIns(column)
+        for number in values.tolist():
+            found.add(number)
+        sentences += [found.sentence] if found.sentence else []
+    return sentences
 
 
 def numbers_in(text: str) -> list[list[float]]:

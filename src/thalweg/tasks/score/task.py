@@ -30,7 +30,7 @@ from thalweg.models.presets import ModelShape
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
 from thalweg.tasks.growing import Growth, grown
 from thalweg.tasks.questions import kind_of
-from thalweg.tasks.reading.numeric import read_numbers
+from thalweg.tasks.reading.numeric import read_numbers, stand_ins
 from thalweg.tasks.reading.saved import reading, write_json
 from thalweg.tasks.reading.text_column import TextColumn, check_columns
 from thalweg.tasks.reading.text_reader import MAX_RAW, TextReader
@@ -168,6 +168,7 @@ class Score(AbstractTask):
             shared = overlap_numbers(overlap, _pairs_of(texts, ~in_valid))
             task.pairs = kept or PairFeatures.fit(overlap, shared, bags_of(reader, ids), reader.vocabulary_size)
         train, notes = task._examples(ids, shared, numbers[~in_valid], None)
+        notes += stand_ins([columns["number"]], numbers[:, None])
         if start is not None:
             notes.insert(0, f"Numbers are scaled as before (mean {scaling.shift[0]:.4g}), so that the weights fit.")
         if valid is None:

@@ -11,7 +11,7 @@ from typing import Any, final
 from thalweg import names
 from thalweg.data.arrays.ragged import Spill
 from thalweg.data.columns.choice import Choice, TaskColumns, choose_columns
-from thalweg.data.columns.guess import guess_task
+from thalweg.data.columns.guess import doubt_about_text, guess_task
 from thalweg.data.columns.reading import read_as
 from thalweg.data.containers.folder import splits_of
 from thalweg.data.containers.opening import is_sample, open_any, reading_of
@@ -65,13 +65,17 @@ def open_data(
     options = options.with_({name: value for name, value in hints.items() if _fits(name, value, options, source)})
     if splits:
         source.notes[:0] = splits
+    doubt = ""
     if "task" not in options:
         named = _named(options) | ({"series": ",".join(columns)} if (columns := options.get("columns")) else {})
         guessed, sentence = guess_task(source, names.all_task_columns(), named, decimal=options.get("decimal") or "")
         say(sentence)
         options = options.with_(task=guessed.task)
+        doubt = "" if options.get("kind") else doubt_about_text(source)
     task = names.task_columns(options["task"])
     choice = _choose(source, task, options)
+    if doubt:
+        choice = dataclasses.replace(choice, unclear=(*choice.unclear, doubt))
     choice = choice if to_look else choice.check()
     skip = bool(options.get("skip_bad_rows"))
     source = read_as(source, task, choice, skip_bad_rows=skip)

@@ -2,10 +2,14 @@
 
 import pytest
 
+from thalweg.data.columns.guess import doubt_about_text
+from thalweg.data.files.formats.annotated import annotation_in
 from thalweg.data.files.formats.fasttext import labels_and_text
 from thalweg.data.files.formats.foreign import refuse_by_ending
 from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
+from thalweg.training.recipe.recipe import Options
+from thalweg.training.session.reading import open_data
 
 
 def write(folder, name, content):
@@ -99,3 +103,67 @@ def test_labels_at_the_ends_of_lines_are_fasttext_too(tmp_path):
     source = open_source(write(tmp_path, "a.txt", content))
     assert source.kind == "fasttext"
     assert source.head(2)[1].values == ("a film of kind 1", "good")
+
+
+def lines(make, number=60):
+    return [make(i) for i in range(number)]
+
+
+SAID = ("a fine film", "it was bad", "the end came late", "no plot, no end")
+ANNOTATED = {
+    "tilde": (
+        lines(lambda i: f"{SAID[i % 4]} {i} ~ {'good' if i % 3 else 'bad'}"),
+        "end in '~' and one of 2 labels ('bad', 'good')",
+    ),
+    "colons": (lines(lambda i: f"{SAID[i % 4]} {i}::{'good' if i % 3 else 'bad'}"), "end in '::'"),
+    "commas": (lines(lambda i: f"{SAID[i % 4]}, {i}, {'good' if i % 3 else 'bad'}"), "end in ','"),
+    "fine labels": (
+        lines(lambda i: f"{('LOC:city', 'NUM:dist')[i % 3 > 1]} What is {i} ?"),
+        "begin with one of 2 labels",
+    ),
+    "known words": (lines(lambda i: f"{('pos', 'neg')[i % 3 > 1]}: {SAID[i % 4]} {i}"), "begin with one of 2 labels"),
+    "digits": (lines(lambda i: f"{i % 3 % 2} {SAID[i % 4]} {i}"), "begin with one of 2 labels ('0', '1')"),
+    "last digits": (lines(lambda i: f"{SAID[i % 4]} number {i * 100} {i % 3 % 2}"), "end in one of 2 labels"),
+    "brackets": (lines(lambda i: f"[{('art', 'film', 'war')[i % 3]}] {SAID[i % 4]} {i}"), "in brackets [...]"),
+    "tags": (lines(lambda i: f"The/at film/nn is/bez number{i}/cd ./."), "one of 5 tags behind them (The/at)"),
+    "underscores": (lines(lambda i: f"The_DT film_NN is_VBZ number{i}_CD ._."), "tags behind them"),
+}
+NOT_ANNOTATED = {
+    "prose": lines(lambda i: f"The river, it seems, finds valley {i}; the valley keeps it."),
+    "a play": lines(lambda i: f"{('FIRST', 'SECOND')[i % 2]} CITIZEN: {SAID[i % 4]} {i}"),
+    "a chat": lines(lambda i: f"{('Ann', 'Bob')[i % 3 > 1]}: {SAID[i % 4]} {i}"),
+    "questions and answers": lines(lambda i: f"{('Yes', 'No')[i % 2]}, {SAID[i % 4]} {i}"),
+    "code": lines(lambda i: f"    value_{i} = read(value_{i - 1}, {i});"),
+    "a log": lines(lambda i: f"2024-01-01 12:00:{i:02} {SAID[i % 4]} -> {('ok', 'failed')[i % 3 > 1]}"),
+    "a log of levels": lines(
+        lambda i: f"{('INFO', 'ERROR')[i % 3 > 1]}: {SAID[i % 4]} {i} :: {('ok', 'failed')[i % 3 > 1]}"
+    ),
+    "verses": lines(lambda i: f"{i % 9 + 1} {SAID[i % 4]} {i}"),
+    "addresses": lines(lambda i: f"https://example.org/{i}/{('a', 'b')[i % 3 > 1]}"),
+    "dates": lines(lambda i: f"1/{i + 1} 2/{i + 1} 3/{i + 1}"),
+    "few lines": lines(lambda i: f"{SAID[i % 4]} {i} ~ {'good' if i % 3 else 'bad'}", 8),
+}
+
+
+@pytest.mark.parametrize("case", ANNOTATED)
+def test_lines_with_labels_and_words_with_tags_are_told(tmp_path, case):
+    text, told = ANNOTATED[case]
+    assert told in annotation_in(text)
+    (tmp_path / "a.txt").write_text("\n".join(text))
+    source = open_source(tmp_path / "a.txt", kind="text")
+    assert doubt_about_text(source).endswith("or choose --task language.")
+
+
+@pytest.mark.parametrize("case", NOT_ANNOTATED)
+def test_other_texts_are_texts(case):
+    assert annotation_in(NOT_ANNOTATED[case]) == ""
+
+
+def test_labeled_lines_are_trained_on_only_where_the_task_is_named(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("\n".join(ANNOTATED["tilde"][0]))
+    with pytest.raises(InputError, match="a language model would learn as part of the text; save labels and texts as"):
+        open_data(Options({"source": str(path)}), print)
+    assert open_data(Options({"source": str(path)}), print, to_look=True).choice.unclear
+    for given in ({"task": "language"}, {"kind": "text"}):
+        assert open_data(Options({"source": str(path), **given}), print).choice.task == "language"

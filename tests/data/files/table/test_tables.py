@@ -295,3 +295,55 @@ def test_the_limit_of_the_csv_module_is_given_back(tmp_path):
             assert csv.field_size_limit() == before + 9
         assert csv.field_size_limit() >= before + 5
     assert csv.field_size_limit() == before
+
+
+SALES = "date,sales\n" + "".join(f"2024-01-{i + 1:02},{90 + 7 * i % 13}\n" for i in range(20))
+LABELED = "text,label\n" + "".join(f"text number {i},{'good' if i % 2 else 'bad'}\n" for i in range(20))
+SCORED = "text;score\n" + "".join(f"text number {i};{i % 5},5\n" for i in range(20))
+FOOTERS = {
+    "a total": (SALES, "Total,1910\n"),
+    "a total of another country": (SALES, "Summe:,1910\n"),
+    "a total and a source": (SALES, 'Total,"1,910"\n\nSource: Ministry of Trade, Industry, Labor\n'),
+    "a source": (SALES, "Source: Ministry of Trade\n"),
+    "a source with a comma": (SALES, "\nQuelle: Amt für Statistik, Bonn, 2024\n"),
+    "any words below a gap": (SALES, "\n\nRevised figures from 2023 on\n"),
+    "a total of labels": (LABELED, "Total,20\n"),
+    "a note beside labels": (LABELED, "\nNote: our own survey,\n"),
+    "a mean": (SCORED, "Total;50\nDurchschnitt;2,5\n"),
+}
+NO_FOOTERS = {
+    "a text": (LABELED, "Total,good\n", 21),
+    "a text with a colon": (LABELED, "Note: it is good,good\n", 21),
+    "a score like the others": (SCORED, "average;2,5\n".replace("2,5", "3,5"), 21),
+    "a total in the middle": (SALES, "Total,1910\n2024-01-21,97\n", 22),
+    "texts alone": ("text\n" + "a fine text\n" * 20, "total\n", 21),
+}
+
+
+@pytest.mark.parametrize("case", FOOTERS)
+def test_rows_below_a_table_are_no_data(tmp_path, case):
+    table, below = FOOTERS[case]
+    source, rows = opened(tmp_path, "a.csv", table + below)
+    assert len(rows) == 20
+    assert source.num_bad_rows == 0
+    assert "totals, sources and notes below the table are left out" in source.remarks[0]
+    for size in (1, 3, 15, 19, 20):
+        assert sum(map(len, source.chunks(size))) == 20
+
+
+@pytest.mark.parametrize("case", NO_FOOTERS)
+def test_rows_of_a_table_are_not_taken_for_what_stands_below(tmp_path, case):
+    table, more, number = NO_FOOTERS[case]
+    source, rows = opened(tmp_path, "a.csv", table + more)
+    assert (len(rows), source.remarks) == (number, [])
+
+
+def test_rows_that_do_not_fit_are_bad_where_the_table_goes_on(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text(SALES + "\nSource: a ministry\n2024-01-21,97\n")
+    source = open_source(path, skip_bad_rows=True)
+    assert len(list(source.rows())) == 21
+    assert source.bad_rows == [(23, "expected 2 columns, got 1")]
+    path.write_text(SALES + "2024-01-2")  # a file that breaks off
+    source = open_source(path, skip_bad_rows=True)
+    assert (len(list(source.rows())), source.num_bad_rows) == (20, 1)

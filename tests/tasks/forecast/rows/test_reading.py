@@ -9,6 +9,7 @@ import pytest
 from thalweg import names
 from thalweg.data.columns.choice import choose_columns
 from thalweg.data.columns.guess import guess_task
+from thalweg.data.columns.reading import read_as
 from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
 from thalweg.tasks.forecast.rows.reading import Layout, examined, read_series
@@ -129,3 +130,12 @@ def test_what_is_odd_about_the_rows_is_told(tmp_path, days, told):
     sentences = examined(source, choice_of(source).plain(), gaps="auto", day_first=None)
     assert len(sentences) == len(told)
     assert all(part in sentence for part, sentence in zip(told, sentences, strict=True)), sentences
+
+
+def test_rows_without_a_moment_are_told_before_training_refuses_them(tmp_path):
+    rows = [*((f"{day:%Y-%m-%d}", i % 7) for i, day in enumerate(DAYS)), ("soon", 3)]
+    source = opened(tmp_path, "date,sales", rows)
+    choice = choice_of(source)
+    read = read_as(source, names.task_columns("forecast"), choice, skip_bad_rows=True, keeps_gaps=True)
+    told = f"1 row has no moment in date (line {len(rows) + 1}: 'soon'): thalweg train refuses it"
+    assert any(one.startswith(told) for one in examined(read, choice.plain(), gaps="auto", day_first=None))

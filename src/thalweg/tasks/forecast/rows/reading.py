@@ -63,10 +63,12 @@ def read_series(source: AbstractSource, layout: Layout, *, first_row: int = 1) -
     out, its row is left out, and so is a row that can't be read, or that says the same as another one. Without a time
     column rows are numbered from `first_row`. An InputError names what else can't be used.
     """
-    table = _Table(source, layout)
-    found = []
-    for name, rows in table.parts():
-        found.append(table.series(name, rows, first_row))
+    return _series_of(_Table(source, layout), first_row)
+
+
+def _series_of(table: "_Table", first_row: int = 1) -> list[Series]:
+    found = [table.series(name, rows, first_row) for name, rows in table.parts()]
+    source = table.source
     if not found:
         raise InputError(f"{source.name}: there is no row to forecast from.")
     return found
@@ -81,11 +83,14 @@ def examined(source: AbstractSource, columns: Mapping[str, Any], *, gaps: str, d
         gaps: what is done about missing moments; see `Layout`.
         day_first: what 01/02/2024 means; None: the data decide.
     """
+    told: list[str] = []
     try:
-        found = read_series(source, Layout.of(columns, gaps=gaps, day_first=day_first))
+        table = _Table(source, Layout.of(columns, gaps=gaps, day_first=day_first))
+        told += table.told_unreadable()
+        found = _series_of(table)
     except InputError as error:
-        return [str(error)]
-    return list(dict.fromkeys(note for series in found for note in series.notes))
+        return [*told, str(error)]
+    return [*told, *dict.fromkeys(note for series in found for note in series.notes)]
 
 
 @final
@@ -170,6 +175,17 @@ class _Table:
                 "--skip-bad-rows."
             )
         return clock
+
+    def told_unreadable(self) -> list[str]:
+        """Return a sentence about the rows that say nothing of when they were, which are refused unless left out."""
+        rows = () if self.clock is None else self.clock.unreadable
+        if not rows:
+            return []
+        have, them = ("has", "it") if len(rows) == 1 else ("have", "them")
+        return [
+            f"{counted(len(rows), 'row')} {have} no moment in {', '.join(self.time)} (line {self.lines[rows[0]]}: "
+            f"{self.names[rows[0]][:60]!r}): thalweg train refuses {them}, or leaves {them} out with --skip-bad-rows."
+        ]
 
     def parts(self) -> list[tuple[str, np.ndarray]]:
         """Return the name of each series and its rows; "" where there is one."""
