@@ -137,3 +137,46 @@ def test_what_was_learned_is_kept_when_nobody_reads_the_output(tmp_path):
     process.stdin.close()
     process.wait(60)
     assert load_online(tmp_path / "stream").progress.num_rows == 64
+
+
+def numbers(name, *, more=()):
+    return lines([{"text": f"word{k % 3}", **dict(more), name: k % 3 + 0.5} for k in range(40)])
+
+
+GUESSED = {
+    "a usual name": (numbers("rating"), (), "number", "Task score: the column 'rating' holds numbers with decimals"),
+    "the only name for it": (numbers("y"), (), "number", "Task score: the column 'y'"),
+    "named": (numbers("temp"), ("--label-column", "temp"), "number", "Task score: the column 'temp'"),
+    "beside a label": (numbers("score", more={"label": "a"}.items()), (), "label", "Label column 'label'"),
+    "a task that was named": (numbers("rating"), ("--task", "classify"), "label", "Label column 'rating'"),
+}
+
+
+@pytest.mark.parametrize("case", GUESSED)
+def test_labels_with_decimals_are_numbers_unless_the_task_is_named(call, case):
+    stream, arguments, role, message = GUESSED[case]
+    code, _, err = call(stream, *arguments)
+    assert (code, message in err) == (0, True), err
+    assert load_online("runs/stream").label_role == role
+
+
+ASKED = {
+    "called otherwise": ("Body,other\nfine,1\n", (), 2, "has none of the columns that this model reads, 'text' (text)"),
+    "named": ("Body,other\nfine,1\n", ("--text-column", "Body"), 0, ""),
+    "named in vain": ("Body,other\nfine,1\n", ("--text-column", "x"), 2, "there is no column 'x'"),
+    "the only column": ("Body\nfine\n", (), 0, "The only column, 'Body', is read as 'text'."),
+    "another option": ("text\nfine\n", ("--columns", "x"), 2, "--columns: this model reads columns by their names"),
+    "words": ("text\nfine\n", ("--tokens",), 2, "--tokens is for taggers"),
+}
+
+
+@pytest.mark.parametrize("case", ASKED)
+def test_a_file_without_what_the_stream_had_is_not_answered_as_if_it_were_empty(call, capsys, case):
+    content, arguments, expected, message = ASKED[case]
+    call(lines(ROWS))
+    Path("new.csv").write_text(content)
+    with pytest.raises(SystemExit) as ended:
+        run(["predict", "runs/stream", "--file", "new.csv", "--json", *arguments])
+    out, err = capsys.readouterr()
+    assert (ended.value.code, message in " ".join(err.split())) == (expected, True), err
+    assert [json.loads(line)["label"] for line in out.splitlines()] == (["good"] if expected == 0 else [])

@@ -19,6 +19,7 @@ from thalweg.errors import InputError, counted, lowered
 from thalweg.online.base import is_online
 from thalweg.online.classifier import OnlineClassifier
 from thalweg.online.learn import OnlineModel, load_online
+from thalweg.online.roles import columns_in
 from thalweg.report.text import visible
 from thalweg.tasks.answering import candidate_lines, figure_lines
 from thalweg.tasks.questions import AnswerOptions, Question, flat
@@ -96,6 +97,8 @@ def predict_and_show(
     if is_online(folder):
         if options["threshold"] is not None:
             raise InputError("--threshold is for runs of thalweg train; this model learns from a stream. Leave it out.")
+        if tokens:
+            raise InputError("--tokens is for taggers, whose inputs are words; this model learns from a stream.")
         return _predict_online(folder, arguments, file, options["top"], named, shape, say)
     run = Run(folder)
     if shape.keep and has_series(run.recipe.run.task):
@@ -240,7 +243,16 @@ def _predict_online(
     model = load_online(folder)
     is_classifier = isinstance(model, OnlineClassifier)
     source = None if file is None else open_any(file, **reading_of({**named, "skip_bad_rows": True}))
-    questions = _typed(arguments, str) if source is None else _rows(source, model.label_column)
+    if source is None:
+        questions = _typed(arguments, str)
+    else:
+        given = {name: value for name, value in named.items() if value and name in NAMED}
+        columns, notes = list(source.columns), list[str]()
+        if source.kind != "text":
+            columns, notes = columns_in(source.name, columns, model.kinds, given)
+        for note in (*source.notes, *notes):
+            say(note)
+        questions = _rows(source, columns, model.label_column)
     key = "text" if source is None else "row"
     ranked = [f"{name}_{place}" for place in range(1, shape.top + 1) for name in ("label", "probability")]
     answerer = Answerer(
@@ -253,12 +265,12 @@ def _predict_online(
     return _show(answerer, questions, source, shape, say)
 
 
-def _rows(source: AbstractSource, label: str | None) -> Iterator[Question]:
+def _rows(source: AbstractSource, columns: Sequence[str], label: str | None) -> Iterator[Question]:
     for row in source.all_rows():
         if isinstance(row, BadRow):
             yield Question(line=row.line, problem=row.reason)
         else:
-            cells = dict(zip(source.columns, row.values, strict=True))
+            cells = dict(zip(columns, row.values, strict=True))
             cells.pop(label or "", None)  # what is to be answered is no input
             yield Question(cells["text"] if source.kind == "text" else cells, row.line, "", row.values)
 

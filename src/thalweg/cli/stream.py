@@ -3,6 +3,7 @@
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from thalweg.data.files.incoming import open_stream
 from thalweg.errors import InputError, counted
 from thalweg.online.base import is_online, remove_online
 from thalweg.online.learn import OnlineModel, OnlineRecord, learn_online, load_online, source_rows
-from thalweg.online.roles import rows_behind
+from thalweg.online.roles import column_of_numbers, rows_behind
 from thalweg.status import Status
 from thalweg.training.folder.opening import skipped_rows
 from thalweg.training.folder.run import run_name
@@ -34,17 +35,26 @@ def learn(given: Options, out: Path, *, overwrite: bool, as_json: bool, say: Cal
         remove_online(folder)
     is_new = not folder.exists()
     task, model = _model(given, folder)
+    reading = reading_of(given)
+    source = open_stream(sys.stdin.buffer, **reading) if name == "-" else open_any(name, **reading)
+    rows = source_rows(source)
+    if is_new and "task" not in given:
+        first = list(islice(rows, 1))
+        rows = chain(first, rows)
+        column = next((column_of_numbers(row, given.get("label_column") or None) for row in first), None)
+        if column is not None:
+            say(f"Task score: the column {column!r} holds numbers with decimals; --task classify takes them as labels.")
+            task, model = _model(given.with_(task="score", label_column=column), folder)
+            model.label_column = column
     before = (model.progress.num_rows, model.progress.num_rejected)
     if not is_new:
         say(f"Resuming {folder}, which has seen {counted(before[0], 'row')} (--overwrite to start over).")
     for option in given:
         if OPTIONS[option].online is None:
             say(f"{OPTIONS[option].flag} has no effect on --online.")
-    reading = reading_of(given)
-    source = open_stream(sys.stdin.buffer, **reading) if name == "-" else open_any(name, **reading)
     for note in source.notes:
         say(note)
-    rows, seen = source_rows(source), None
+    seen = None
     if name != "-":
         place = str(Path(name).resolve())
         saved = model.progress.seen.get(place)

@@ -8,7 +8,7 @@ from typing import Any, Final, final
 from thalweg.data.columns.role_names import name_score
 from thalweg.data.text.words import is_running_text
 from thalweg.errors import InputError, counted
-from thalweg.online.values import is_number
+from thalweg.online.values import is_number, target_number
 
 Row = Mapping[str, object]
 UNDECIDED_ROWS: Final = 20  # that are held until the label's column is chosen, if none has one of its usual names
@@ -105,6 +105,77 @@ class LabelRole:
                 f"None of the first {UNDECIDED_ROWS} rows has the label column {column!r} (they have "
                 f"{_listed(self._columns)}), so they are only predicted; --label-column names another."
             )
+
+
+def column_of_numbers(row: object, column: str | None = None) -> str | None:
+    """Return the column whose label in a first row is a number with decimals, which is no class; None where none is.
+
+    Args:
+        row: values by column.
+        column: that of the label; None: one with a usual name.
+
+    Example:
+        >>> column_of_numbers({"text": "fine", "rating": 4.5}), column_of_numbers({"text": "fine", "rating": 4})
+        ('rating', None)
+    """
+    if not isinstance(row, Mapping) or not row:
+        return None
+    for role, least in (("label", _USUAL), ("number", 1e-9), ("label", 1e-9)) if column is None else ():
+        best = max(row, key=lambda name, role=role: name_score(name, role))
+        if name_score(best, role) >= least:
+            column = best
+            break
+    if column is None:
+        return None
+    try:
+        return column if target_number(row.get(column)) % 1.0 else None
+    except InputError:
+        return None
+
+
+def columns_in(
+    name: str, columns: Sequence[str], kinds: Mapping[str, str], named: Mapping[str, str]
+) -> tuple[list[str], list[str]]:
+    """Return what a model that has learned from a stream calls the columns of a file, and what it misses, in sentences.
+
+    The text of a model that reads one may be called otherwise: `text_column` among the options in `named`, or the only
+    column of the file, is it.
+
+    Args:
+        name: of the file, for messages.
+        columns: the file's.
+        kinds: those that the model reads -> "text", "number" or "category".
+        named: options that name columns.
+
+    Raises:
+        InputError: if the file has none of them, or an option names what the model doesn't read.
+    """
+    texts = [column for column, kind in kinds.items() if kind == "text"]
+    called = list(columns)
+    other = next((option for option in named if option != "text_column" or len(texts) != 1), None)
+    if other is not None:
+        raise InputError(
+            f"--{other.replace('_', '-')}: this model reads columns by their names in the stream, {describe(kinds)}; "
+            "call them so in the file."
+        )
+    notes, chosen = [], named.get("text_column")
+    if chosen is None and len(texts) == len(kinds) == len(columns) == 1 and columns[0] != texts[0]:
+        chosen = columns[0]
+        notes.append(f"The only column, {chosen!r}, is read as {texts[0]!r}.")
+    if chosen is not None:
+        if chosen not in columns:
+            raise InputError(f"{name}: there is no column {chosen!r}; the columns are {_listed(columns)}.")
+        called = [texts[0] if column == chosen else "" if column == texts[0] else column for column in columns]
+    missing = [column for column in kinds if column not in called]
+    if kinds and len(missing) == len(kinds):
+        option = " Name the column of the text with --text-column." if len(texts) == 1 else ""
+        raise InputError(
+            f"{name} has none of the columns that this model reads, {describe(kinds)}; it has {_listed(columns)}."
+            f"{option}"
+        )
+    if missing:
+        notes.append(f"{name} lacks {_listed(missing)}, which this model reads; they are taken as missing.")
+    return called, notes
 
 
 @final
