@@ -117,7 +117,7 @@ def test_single_labels_of_every_type_that_a_file_may_hold():
     assert labels.present.tolist() == [True, True, False, True, True, True, False, True, True, True, True]
     found = [labels.names[i] for i in labels.ids[labels.present].tolist()]
     assert found == ["b", "a", "true", "1", "1", "b", "true", "10", "9"]
-    assert labels.notes == ("rows.csv: 2 rows have no label and were left out.",)
+    assert labels.notes == ("rows.csv: 2 rows have no label and were left out (lines 4, 8).",)
 
 
 def test_several_labels_in_a_field_or_a_list():

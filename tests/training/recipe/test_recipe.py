@@ -89,6 +89,21 @@ def test_a_file_that_is_missing_or_incomplete_is_named(tmp_path):
         read_recipe(path)
 
 
+def test_an_option_that_an_earlier_version_did_not_have_was_off(tmp_path):
+    path, recipe = tmp_path / "old.toml", completed()
+    new = ("start_from", "time_column", "gaps", "day_first", "kind", "refit", "select", "class_weights", "threshold")
+    lines = recipe.to_toml().splitlines()
+    path.write_text("\n".join(line for line in lines if line.split(" ")[0] not in new))
+    assert not set(new) & set(read_options(path))
+    old = read_recipe(path)
+    assert (old.data.gaps, old.data.kind, old.run.start_from) == ("auto", "", "")
+    assert (old.training.select, old.training.class_weights, old.training.refit) == ("none", "none", False)
+    for name in ("tie", "precision", "optimizer", "scaling", "lr", "lags"):  # what says how the weights were made
+        path.write_text("\n".join(line for line in lines if line.split(" ")[0] != name))
+        with pytest.raises(InputError, match=rf"old\.toml lacks options \({name}\)"):
+            read_recipe(path)
+
+
 def test_options_hold_what_was_given_in_its_own_type():
     options = Options({"lr": 1, "seed": None}, normalize=["nfc"], source=Path("a/b.csv"))
     assert dict(options) == {"source": "a/b.csv", "normalize": ("nfc",), "lr": 1.0}

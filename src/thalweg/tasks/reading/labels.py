@@ -11,7 +11,7 @@ from thalweg.data.arrays.ragged import Ragged, RaggedBuilder
 from thalweg.data.arrays.stratified import stratified_rows
 from thalweg.data.columns.facts import shortened
 from thalweg.data.columns.label_values import label_of, labels_of
-from thalweg.data.files.base import AbstractSource, Chunk
+from thalweg.data.files.base import NUM_LINES, AbstractSource, Chunk
 from thalweg.errors import InputError, counted
 
 MAX_FIELDS: Final = 2**16  # different fields whose labels are remembered, so that memory stays bounded
@@ -111,7 +111,9 @@ class LabelReader:
         present = old >= 0
         num_missing = len(present) - int(present.sum())
         verb = "has no label and was" if num_missing == 1 else "have no label and were"
-        notes = (f"{name}: {counted(num_missing, 'row')} {verb} left out.",) if num_missing else ()
+        where = ", ".join(map(str, lines[~present][:NUM_LINES])) + (" ..." if num_missing > NUM_LINES else "")
+        said = f"{name}: {counted(num_missing, 'row')} {verb} left out (line{'s' * (num_missing > 1)} {where})."
+        notes = (said,) if num_missing else ()
         return Labels(order, new_id[old], present, lines, notes)
 
 

@@ -13,7 +13,15 @@ from typing import Any, final
 from thalweg import names
 from thalweg.data.containers.places import joined
 from thalweg.errors import InputError
-from thalweg.training.recipe.options import OPTIONS, SECTIONS, DataSection, ModelSection, RunSection, TrainingSection
+from thalweg.training.recipe.options import (
+    OPTIONS,
+    SECTIONS,
+    DataSection,
+    ModelSection,
+    Option,
+    RunSection,
+    TrainingSection,
+)
 
 
 @final
@@ -120,16 +128,28 @@ class Recipe:
 def read_recipe(path: str | Path) -> Recipe:
     """Read the complete recipe of a run.
 
+    An earlier version did not write the options that it did not have. Those that were off then, and say nothing about
+    the network, take the value for that.
+
     Raises:
-        InputError: as `read_options`, and if an option is missing.
+        InputError: as `read_options`, and if any other option is missing.
     """
     options = read_options(path)
+    options = Options({**{name: option.default for name, option in OPTIONS.items() if _was_off(option)}, **options})
     if gone := [name for name in OPTIONS if name not in options]:
         raise InputError(
             f"{path} lacks options ({', '.join(gone[:3])}): it is damaged, or of another version of thalweg; restore "
             "it, use that version, or train the run again."
         )
     return Recipe.of(options)
+
+
+def _was_off(option: Option) -> bool:
+    """Whether a run whose recipe does not have an option did what its default does."""
+    off = {"data": ("", (), "auto"), "training": ("", "none")}.get(option.section)
+    if off is None:
+        return option.name == "start_from"
+    return option.default is False or option.default in off  # 0 is no sign: it is a seed, or as many lags as fit
 
 
 def read_options(path: str | Path) -> Options:
