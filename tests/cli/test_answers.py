@@ -403,11 +403,13 @@ def test_files_are_read_with_the_header_and_format_of_the_training_data(tmp_path
     assert "give one with --test" in capfd.readouterr().err
 
 
-def test_empty_lines_of_one_column_are_told_with_the_answers(runs, tmp_path, capfd):
+def test_empty_lines_of_one_column_keep_their_place_but_not_behind_the_last_row(runs, tmp_path, capfd):
     path = tmp_path / "one.csv"
-    path.write_text("text\nfine\n\nbad\n")
+    path.write_text("text\nfine\n\nbad\n\n\n")
     with pytest.raises(SystemExit, match="0"):
         command_line(["predict", str(runs["classify"]), "--file", str(path), "--json"])
     out, err = capfd.readouterr()
-    assert [json.loads(line)["line"] for line in out.splitlines()] == [2, 4]
-    assert "an empty line in a table of one column is left out (1 row, line 3)" in err
+    answers = list(map(json.loads, out.splitlines()))
+    assert [(answer["line"], answer["label"] is None) for answer in answers] == [(2, False), (3, True), (4, False)]
+    assert answers[1]["error"] == "an empty line in a table of one column"
+    assert "1 of 3 rows could not be answered" in err

@@ -39,6 +39,17 @@ def test_data_frames_are_read_with_their_values_as_plain_ones():
         source_of(pandas.concat([frame[["text"]], frame[["text"]]], axis=1))
 
 
+def test_a_series_and_an_array_of_records_have_columns():
+    pandas = pytest.importorskip("pandas")
+    load = pandas.Series([1.0, 2.0], index=pandas.date_range("2024-05-31", periods=2, name="day"), name="load")
+    assert source_of(load).columns == ("day", "load")
+    assert values(load) == [("2024-05-31", 1.0), ("2024-06-01", 2.0)]
+    assert source_of(pandas.Series([1, 2])).columns == ("values",)
+    assert values(pandas.DataFrame({"text": ["a"], "n": [1]}).to_records(index=False)) == [("a", 1)]
+    with pytest.raises(InputError, match=r"got a ndarray\. Give a dict of lists, such as"):
+        source_of(pandas.DataFrame({"text": ["a"]}).to_numpy())
+
+
 def test_data_sets_and_arrow_tables_are_read():
     datasets = pytest.importorskip("datasets")
     features = {"label": datasets.ClassLabel(names=["neg", "pos"]), "text": datasets.Value("string")}
@@ -73,7 +84,7 @@ def test_the_checksum_is_that_of_the_contents():
 
 
 REFUSED = {
-    "a number": (7, "got a int"),
+    "a number": (7, "got an int"),
     "nothing": ([], "got an empty list"),
     "no dicts": ([1], "a list whose entries are not all dicts"),
     "an iterator": (iter([1]), r"which can be read only once. Give list\(...\)"),

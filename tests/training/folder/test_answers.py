@@ -86,3 +86,9 @@ def test_what_was_left_out_or_filled_in_a_series_is_told(runs):
     assert len(list(questions)) == 1
     assert any("2 days missing in 'date'" in note for note in notes)
     assert any("1 row cannot be read, left out (line 4: a number is missing)" in note for note in notes)
+
+
+def test_texts_are_no_names_of_files(tmp_path):
+    for texts in (["a fine thing", "an awful thing"], ["x" * 300]):
+        with pytest.raises(InputError, match="Expected names of files, got a list of texts"):
+            train(texts, out=tmp_path)

@@ -17,8 +17,8 @@ from thalweg.errors import InputError
 _HEAD: Final = 1000  # rows that are looked at to find the columns of a list of dicts, and days among moments
 _SPLITS: Final = {"train": "train", "validation": "valid", "valid": "valid", "dev": "valid", "test": "test"}
 WHAT: Final = (
-    "the name of a file or of a built-in set, several names, a data frame, a list of dicts, a dict of lists, a data "
-    "set of datasets, or a source"
+    "the name of a file or of a built-in set, several names, a data frame or series, a list of dicts, a dict of lists, "
+    "a data set of datasets, or a source"
 )
 
 
@@ -45,6 +45,11 @@ def source_of(data: Any, name: str | None = None, *, skip_bad_rows: bool = False
     package, name = kind.__module__.split(".")[0], name or f"{OBJECT}{kind.__name__}"
     if package == "pandas" and kind.__name__ == "DataFrame":
         return _table(name, _of_pandas(data), skip_bad_rows=skip_bad_rows)
+    if package == "pandas" and kind.__name__ == "Series":
+        name_of = "values" if data.name is None else data.name
+        return _table(name, _of_pandas(data.to_frame(name_of)), skip_bad_rows=skip_bad_rows)
+    if package == "numpy" and getattr(data.dtype, "names", None):
+        return _of_columns(name, {field: data[field] for field in data.dtype.names}, skip_bad_rows=skip_bad_rows)
     if package == "polars" and kind.__name__ == "DataFrame":
         columns = {column: data.get_column(column) for column in data.columns}
         parts = {column: _slices(series, lambda part: part.to_list()) for column, series in columns.items()}
@@ -64,7 +69,8 @@ def source_of(data: Any, name: str | None = None, *, skip_bad_rows: bool = False
         raise InputError(f"Expected {WHAT}; got a {kind.__name__} whose entries are not all dicts.")
     if isinstance(data, Iterator):
         raise InputError(f"Expected {WHAT}; got a {kind.__name__}, which can be read only once. Give list(...) of it.")
-    raise InputError(f"Expected {WHAT}; got {_described(data)}.")
+    hint = ' Give a dict of lists, such as {"text": [...], "label": [...]}.' if package == "numpy" else ""
+    raise InputError(f"Expected {WHAT}; got {_described(data)}.{hint}")
 
 
 def splits_in(data: Any) -> Splits | None:
@@ -122,7 +128,8 @@ def _is_table(data: Any) -> bool:
 def _described(data: Any) -> str:
     if isinstance(data, Sequence) and not data:
         return f"an empty {type(data).__name__}"
-    return f"a {type(data).__name__}"
+    name = type(data).__name__
+    return f"{'an' if name[0].lower() in 'aeio' else 'a'} {name}"
 
 
 def _slices(data: Any, convert: Callable[[Any], list[Any]], length: int | None = None) -> Values:

@@ -14,6 +14,7 @@ from thalweg.errors import InputError
 
 THEN: Final = " + "  # between files that are read one after another
 BESIDE: Final = " | "  # between two files that are read line by line
+LONGEST_NAME: Final = 255  # of a file or a folder
 OBJECT: Final = "python:"  # begins the name of data that was given in Python
 MAX_FILES: Final = 100_000  # that a pattern or a folder may stand for
 _PATTERN: Final = re.compile(r"[*?\[]")

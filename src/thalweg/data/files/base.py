@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple, final
 from thalweg.errors import InputError, counted
 
 MAX_BAD_FRACTION: Final = 0.01
+EMPTY_LINE: Final = "an empty line in a table of one column"
 NUM_LINES: Final = 3  # that are named where a reason holds for many
 NUM_TOGETHER: Final = 256  # rows, where each is wanted soon: a file that breaks off loses no more of those before
 NUM_LISTED: Final = 20  # bad rows that are kept with their reason; the others are only counted
@@ -87,6 +88,13 @@ class BadRows:
         """Count a row that is no bad one but is not given, or not as it stands, such as a header that comes again."""
         count, lines = self._left_out.get(what, (0, []))
         self._left_out[what] = count + 1, [*lines, line] if len(lines) < NUM_LINES else lines
+
+    def empty_line(self, line: int) -> None:
+        """Count an empty line where a row has one field: it stands for a row only where each is wanted in its place."""
+        if self.waiting is None:
+            self.leave_out(line, f"{EMPTY_LINE} is left out")
+        elif all(row.line != line for row in self.waiting):  # a line that can't be read is an empty one
+            self.waiting.append(BadRow(line, EMPTY_LINE))
 
     @property
     def remarks(self) -> list[str]:
@@ -213,7 +221,7 @@ class AbstractSource(abc.ABC):
             raise
         finally:
             self._waiting = None
-        yield from sorted(waiting)
+        yield from (row for row in sorted(waiting) if row.reason != EMPTY_LINE)  # behind the last row it is none
 
     def head(self, num_rows: int = 1000) -> list[Row]:
         """The first rows, at most `num_rows` of them."""

@@ -18,7 +18,6 @@ from thalweg.errors import InputError
 # A line after the last one. NUL bytes never come through the line reader, so a field that ends with this one is a
 # quoted field that was never closed.
 _AFTER_LAST: Final = "\0end"
-EMPTY_LINE: Final = "an empty line in a table of one column is left out"
 BOM: Final = "\ufeff"  # at the beginning of a file, and of one that was put behind it
 REPEATED_HEADER: Final = "the header comes again, left out"
 
@@ -114,7 +113,7 @@ class Table:
                 good_lines.append(line)
                 good_rows.append([*row, ""])
             elif not row and width == num_columns == 1:
-                bad.leave_out(line, EMPTY_LINE)
+                bad.empty_line(line)
             elif not any(cell.strip() for cell in row):
                 below.gap()
                 continue

@@ -6,7 +6,7 @@ from typing import Any
 
 from thalweg.data.containers.memory import source_of, splits_in
 from thalweg.data.containers.opening import is_sample
-from thalweg.data.containers.places import OBJECT
+from thalweg.data.containers.places import LONGEST_NAME, OBJECT, is_there
 from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError
 from thalweg.training.folder.run import Run
@@ -30,9 +30,9 @@ def train(
 
     Args:
         source: a data file, the name of a built-in set, or a `recipe.toml`; None takes the task's built-in set. Or a
-            list of files; or data in memory: a data frame of pandas or polars, a list of dicts, a dict of lists, a
-            `datasets.Dataset` or `DatasetDict`, an Arrow table, any `AbstractSource`. The option `valid` takes
-            the same.
+            list of files; or data in memory: a data frame of pandas or polars, a series of pandas, a list of dicts, a
+            dict of lists, a `datasets.Dataset` or `DatasetDict`, an Arrow table, any `AbstractSource`. The option
+            `valid` takes the same.
         out: folder that holds runs.
         overwrite: replace a run of the same name instead of taking the next free one.
         resume: folder of an unfinished run to resume. (The same call again resumes it, too.)
@@ -83,6 +83,11 @@ def _place(
     if data is None or isinstance(data, str | Path):
         return None if data is None else str(data)
     if isinstance(data, list | tuple) and data and all(isinstance(one, str | Path) for one in data):
+        if any(len(str(one)) > LONGEST_NAME or (" " in str(one) and not is_there(str(one))) for one in data):
+            raise InputError(
+                f"Expected names of files, got a list of texts, the first {str(data[0])[:60]!r}; give texts with "
+                'what is to be learned, such as {"text": [...], "label": [...]}.'
+            )
         return one_source(data, task)
     if isinstance(data, AbstractSource) and is_sample(data.name):
         return data.name
