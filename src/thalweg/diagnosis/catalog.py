@@ -259,7 +259,14 @@ KINDS: Final[dict[str, Kind]] = {
         Rank.MECHANISM,
         "Now and then the loss jumps far above its level, and the steps after it are spent on coming back.",
         f"robust z-score of the loss; {_HEALTHY}",
-        explains=("exploding-gradient", "saturated-activations", "dead-units", "oscillation"),
+        explains=(
+            "exploding-gradient",
+            "saturated-activations",
+            "dead-units",
+            "oscillation",
+            "embedding-collapse",
+            "attention-collapse",
+        ),
     ),
     "exploding-gradient": Kind(
         "Exploding gradient",

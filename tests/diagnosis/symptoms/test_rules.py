@@ -146,6 +146,19 @@ def test_healthy_evidence_calls_for_nothing():
     assert findings_of({}, {}, {}) == []
 
 
+@pytest.mark.parametrize(("end", "expected"), [(0.3, []), (1.7, ["unnormalized-inputs"])])
+def test_large_inputs_are_a_fault_where_nothing_was_learned(end, expected):
+    columns = {"features": {"columns": [{"column": 0, "std": 40.0}], "scale_range": 1.0, "constant": []}}
+    case = {"probes.inputs.numbers": columns, "trends.loss_end": end, "probes.capacity": {"train_loss": end}}
+    assert [one.name for one in changed(case)] == expected
+
+
+@pytest.mark.parametrize(("gain", "expected"), [(0.4, Severity.WARNING), (0.01, Severity.ERROR)])
+def test_labels_that_teach_nothing_are_an_error(gain, expected):
+    (found,) = changed({**SICK["label-noise"], "probes.predictions.accuracy_over_majority": gain})
+    assert (found.name, found.severity) == ("label-noise", expected)
+
+
 def test_a_rate_that_clipping_has_held_back():
     (found,) = changed({"probes.rate.critical_factor_start": 0.06, "trends.level_rise": 8.0, "facts.optimizer": "sgd"})
     assert (found.name, found.repair.options) == ("learning-rate-too-high", {"lr": 2.2e-5})

@@ -99,6 +99,7 @@ LIMITS: Final[dict[str, float]] = {
     "offset": 10.0,
     "column range": 100.0,
     "column value": 1e3,
+    "deviation": 10.0,  # of a column (AutoTrainer: activations of that size)
     "skewness": 6.0,
     "capacity loss": 0.25,
 }

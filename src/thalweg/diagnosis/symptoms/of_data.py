@@ -1,5 +1,6 @@
 """Rules about the data: columns, equal texts, answers that contradict each other, and how examples come."""
 
+import math
 from typing import Any
 
 from thalweg.data.columns import problems
@@ -16,14 +17,16 @@ def _numeric(evidence: Evidence) -> dict[str, dict[str, Any]]:
 
 
 def unnormalized_inputs(evidence: Evidence) -> Finding | None:
-    """Numeric inputs far from zero, or of very different sizes."""
+    """Numeric inputs far from zero, of very different sizes, or large in a training that has not learned from them."""
     far, wide, large = limit("offset"), limit("column range"), limit("column value")
+    broad = math.inf if evidence.has_learned or evidence.fact("is_proved") else limit("deviation")
     for name, one in _numeric(evidence).items():
         even = [column for column in one["columns"] if abs(column.get("skew") or 0.0) < limit("skewness")]
         offset = max((column["offset"] for column in even if column.get("offset") is not None), default=0.0)
         spread = one.get("scale_range") or 1.0
         value = one.get("largest_value") or 0.0
-        if offset <= far and spread <= wide and value <= large:
+        deviation = max((column["std"] for column in one["columns"] if column.get("std") is not None), default=0.0)
+        if offset <= far and spread <= wide and value <= large and deviation <= broad:
             continue
         text = (
             f"a mean is {offset:.0f} deviations from zero"
@@ -31,16 +34,18 @@ def unnormalized_inputs(evidence: Evidence) -> Finding | None:
             else f"deviations differ by a factor of {spread:.0f}"
             if spread > wide
             else f"the largest value is {value:.3g}"
+            if value > large
+            else f"the largest deviation is {deviation:.3g}"
         )
         return Finding(
             "unnormalized-inputs",
             Severity.ERROR,
             f"Of the numeric inputs, {text}.",
             options_of("Scale them: --scaling standard.", scaling="standard"),
-            {"offset": offset, "range": spread, "value": value},
-            {"offset": far, "range": wide, "value": large},
+            {"offset": offset, "range": spread, "value": value, "deviation": deviation},
+            {"offset": far, "range": wide, "value": large, "deviation": limit("deviation")},
             where=[name],
-            strength=max(offset / far, spread / wide, value / large),
+            strength=max(offset / far, spread / wide, value / large, deviation / broad),
         )
     return None
 
@@ -91,12 +96,15 @@ def label_noise(evidence: Evidence) -> Finding | None:
     """Training labels that all other examples speak against, and many of them."""
     share, most = evidence.probe("labels", "noise_share"), limit("noise share")
     wrong, least = evidence.probe("labels", "disagreement", 0.0) or 0.0, limit("disagreement")
+    gain = evidence.probe("predictions", "accuracy_over_majority")
     if share is None or share < most or wrong < least:
         return None
     return Finding(
         "label-noise",
-        Severity.WARNING,
-        f"About {share:.0%} of the training labels contradict what a linear model of all other examples says.",
+        # Labels that nothing can be learned from may have been mixed up with others' texts.
+        Severity.ERROR if gain is not None and gain < limit("no better than a guess") else Severity.WARNING,
+        f"Of the training labels about which a linear model of all other examples is sure, {share:.0%} are others than "
+        f"it says; in all it disagrees with {wrong:.0%}, its own mistakes included.",
         action(
             "clean-labels",
             "Look through the most doubtful labels: the report of thalweg certify lists them with their lines.",
