@@ -97,6 +97,10 @@ RIGHT = {
         f"{name} as points": (csv(",", **{"text": TEXTS, name: rows(lambda i: i % 5 + 1)}), "score", f"number column {name!r}")
         for name in ("score", "Punktzahl", "puntuación", "grade", "nota")
     },
+    "points for what is missing": (csv(date=DAYS, rate=rows(lambda i: "." if i % 9 == 4 else i % 7 + 0.5)), "forecast", "'rate'"),
+    "milliseconds of sensors": (csv(ts=rows(lambda i: 1700000000000 + i // 2 * 60000), sensor=rows(lambda i: f"s{i % 2}"), load=rows(lambda i: i % 7)), "forecast", "in the order of 'ts'; 'sensor' tells several series apart"),
+    "a title and a text": (csv(",", **{"Review Title": rows(lambda i: f"{text(5)} {i}"), "Review Text": TEXTS, "Star Rating": rows(lambda i: i % 5 + 1)}), "classify", "label column 'Star Rating'"),
+    "Google Forms": (csv(Timestamp=rows(lambda i: f"2024/01/{i % 28 + 1:02} 9:{i:02}:11 AM GMT+1"), comment=TEXTS, again=rows(lambda i: ("Yes", "No")[i % 3 > 1])), "classify", "label column 'again'"),
     "weights": (csv(text=TEXTS, weight=rows(lambda i: f"{i / 4} kg")), "score", "in 'kg'"),
     "views": (csv(text=TEXTS, views=rows(lambda i: ("3.5k", "900", "1.2M", "12k")[i % 4])), "score", "3.5k is read as 3500"),
     "numbers of labels": (csv(";", text=TEXTS, labels=rows(lambda i: ("1,3", "2", "2,3", "1,2")[i % 4])), "classify", "(3 labels, several"),

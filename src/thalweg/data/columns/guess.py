@@ -77,7 +77,8 @@ def doubt_about_text(source: AbstractSource) -> str:
     told = annotation_in(str(row.values[0]) for row in source.head(NUM_LINES))
     if not told:
         return ""
-    form = "words and their tags as CoNLL, a word a line" if "words" in told else "labels and texts as a table (.tsv)"
+    forms = {"words": "words and their tags as CoNLL, a word a line", "numbers": "the numbers as a table (.csv)"}
+    form = next((form for word, form in forms.items() if word in told), "labels and texts as a table (.tsv)")
     return (
         f"{source.name}: {told}, which a language model would learn as part of the text; save {form}, or choose --task "
         "language."

@@ -6,7 +6,7 @@ from typing import Final
 from thalweg.data.columns.facts import ColumnFacts, shortened
 from thalweg.data.columns.notation import PLAIN
 from thalweg.data.columns.role_names import LAST_WORD, WHOLE_NAME, are_twins, is_side, name_score, normalized
-from thalweg.data.columns.scores import MAX_WORDS_TIME, is_label_like, is_text_like, is_time, label_score
+from thalweg.data.columns.scores import MAX_WORDS_TIME, MIN_FILLED, is_label_like, is_text_like, is_time, label_score
 from thalweg.data.columns.times.dates import readings
 from thalweg.data.columns.times.month_names import MONTHS, plain_letters
 
@@ -45,7 +45,7 @@ def of_pairs(facts: Sequence[ColumnFacts]) -> str:
     """Return why texts are not sides of a translation: one is called the answer, or a column holds objects."""
     answers = [one for one in facts if one.num_values and not _is_side(one)]
     answers = [one for one in answers if is_called_answer(one) or _is_unfit_label(one)]
-    return _no_answer(answers) or _objects(facts) or _preferred(facts) or _labels_beside(facts)
+    return _no_answer(answers) or _objects(facts) or _preferred(facts) or _instructed(facts) or _labels_beside(facts)
 
 
 def of_labels(facts: Sequence[ColumnFacts]) -> str:
@@ -130,6 +130,17 @@ def _preferred(facts: Sequence[ColumnFacts]) -> str:
     return (
         "the columns 'chosen' and 'rejected' are answers of which one is preferred, and no task learns that; choose "
         "with --task, --text-column and --label-column what is to be learned."
+    )
+
+
+def _instructed(facts: Sequence[ColumnFacts]) -> str:
+    """Instructions with inputs, as models of chat are tuned: an answer is one to both."""
+    filled = {normalized(one.name) for one in facts if one.num_values > MIN_FILLED * one.num_rows}
+    if not {"instruction", "input", "output"} <= filled:
+        return ""
+    return (
+        "an 'output' answers its 'instruction' and its 'input' together; write both into one column, or choose with "
+        "--text-column and --label-column."
     )
 
 

@@ -45,7 +45,7 @@ ROLE_NAMES: Final[dict[str, tuple[str, ...]]] = {
     "tokens": _words("tokens words token word form forms"),
     "tags": _words("tags ner_tags ner slots bio tag labels label upos pos_tags pos xpos chunk chunk_tags"),
     "time": _words(
-        "date time year month day datetime timestamp ds week hour quarter period index id step t when moment dt "
+        "date time year month day datetime timestamp ds week hour quarter period index id step t when moment dt ts "
         "created_at observed_at epoch unix datum zeit zeitpunkt zeitstempel jahr monat tag woche quartal stunde fecha "
         "hora ano anio mes dia jour heure annee mois trimestre semaine giorno mese settimana ora unnamed row"
     ),

@@ -13,6 +13,8 @@ MIN_WORDS: Final = 2
 MIN_DISTINCT: Final = 0.3
 LENGTH_RATIOS: Final = (0.4, 2.5)
 
+HEADINGS: Final = ("title", "subject", "headline", "summary")  # of the other text, with which they are no pair
+
 MIN_NUMBER: Final = 0.5  # score of the number beside a pair: decimals, or a name
 MIN_VALUES: Final = 5  # a few different decimal numbers may be labels
 
@@ -53,7 +55,7 @@ def pair_by_contents(texts: list[ColumnFacts]) -> tuple[ColumnFacts, ColumnFacts
     """Return the two best texts, if they are much alike."""
     alike = [one for one in texts if one.mean_words >= MIN_WORDS and one.distinct_fraction > MIN_DISTINCT]
     alike.sort(key=lambda one: -(text_score(one) or 0))
-    if len(alike) < 2:
+    if len(alike) < 2 or any(normalized(one.name).split("_")[-1] in HEADINGS for one in alike[:2]):
         return None
     one, other = sorted(alike[:2], key=lambda two: two.position)
     same_names = name_score(one.name, "text") == name_score(other.name, "text")

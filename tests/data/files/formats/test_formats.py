@@ -126,6 +126,11 @@ ANNOTATED = {
     "last digits": (lines(lambda i: f"{SAID[i % 4]} number {i * 100} {i % 3 % 2}"), "end in one of 2 labels"),
     "brackets": (lines(lambda i: f"[{('art', 'film', 'war')[i % 3]}] {SAID[i % 4]} {i}"), "in brackets [...]"),
     "tags": (lines(lambda i: f"The/at film/nn is/bez number{i}/cd ./."), "one of 5 tags behind them (The/at)"),
+    "aligned numbers": (
+        ["YEAR MON TEMP", *lines(lambda i: f"{1990 + i // 12} {i % 12 + 1:3} {i % 7 + 0.5:5.1f}")],
+        "are 3 values between spaces",
+    ),
+    "a number a line": (lines(lambda i: f"{i % 7 + 0.5}"), "are a value, mostly numbers"),
     "underscores": (lines(lambda i: f"The_DT film_NN is_VBZ number{i}_CD ._."), "tags behind them"),
 }
 NOT_ANNOTATED = {

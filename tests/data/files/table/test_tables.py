@@ -347,3 +347,23 @@ def test_rows_that_do_not_fit_are_bad_where_the_table_goes_on(tmp_path):
     path.write_text(SALES + "2024-01-2")  # a file that breaks off
     source = open_source(path, skip_bad_rows=True)
     assert (len(list(source.rows())), source.num_bad_rows) == (20, 1)
+
+
+SURVEY = "".join(f"{11000 + i},2024-01-{i + 1:02},{('good', 'bad')[i % 3 > 1]},text number {i}\n" for i in range(20))
+EXPLAINED = {
+    "one row": "id,date,How was it?,Why?\n,,Response,Open-Ended Response\n",
+    "two rows": "id,date,mood,why\nResponse ID,Start Date,How was it?,Why?\n"
+    '"{""ImportId"":""a""}","{""b"":""c""}",d,e\n',
+}
+
+
+@pytest.mark.parametrize("case", EXPLAINED)
+def test_rows_that_explain_the_names_are_no_data(tmp_path, case):
+    source, rows = opened(tmp_path, "a.csv", EXPLAINED[case] + SURVEY)
+    assert (len(rows), rows[0][:3]) == (20, ("11000", "2024-01-01", "good"))
+    assert "below the columns' names, left out." in source.notes[0]
+
+
+@pytest.mark.parametrize("first", ["11000,2024-01-01,good,a text\n", "NA,NA,good,a text\n", "10999,,bad,a text\n"])
+def test_first_rows_with_missing_numbers_are_data(tmp_path, first):
+    assert len(opened(tmp_path, "a.csv", "id,date,mood,why\n" + first + SURVEY)[1]) == 21

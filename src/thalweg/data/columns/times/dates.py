@@ -36,7 +36,7 @@ _ZONES: Final = {
 _CLOCK: Final = re.compile(
     r"(?:^|(?<=\d)t|[ ,t]+|(?<=\d):(?=\d\d:\d\d:\d\d))(?:at |um )?"
     r"(\d{1,2})(?::(\d\d)(?::(\d\d)(?:[.,](\d{1,9})\d*)?)?)?"
-    r" ?([ap]\.?m\.?)?(?: ?(uhr|h))? ?(?:(z|utc|gmt|[a-z]{3,4})?([+-]\d\d(?::?\d\d)?)?)(?: ?[\[(][\w/+: -]+[\])])?$"
+    r" ?([ap]\.?m\.?)?(?: ?(uhr|h))? ?(?:(z|utc|gmt|[a-z]{3,4})?([+-]\d\d?(?::?\d\d)?)?)(?: ?[\[(][\w/+: -]+[\])])?$"
 )
 _YEAR_LAST: Final = re.compile(r"(.*\D)(\d{1,2}:\d\d:\d\d(?: [a-z]{3,4})?) (\d{4})")  # as C writes it
 _COMPACT: Final = re.compile(r"(\d{4})(\d\d)(\d\d)(?:t?(\d\d)(\d\d)(\d\d)?(z|[+-]\d\d:?\d\d)?)?")
@@ -201,8 +201,9 @@ def _offset(text: str) -> int | None:
         return None
     if text == "z":
         return 0
-    digits = text[1:].replace(":", "").ljust(4, "0")
-    seconds = int(digits[:2]) * 3600 + int(digits[2:]) * 60
+    digits = text[1:].replace(":", "")
+    hours, minutes = (digits[:-2], digits[-2:]) if len(digits) > 2 else (digits, "0")  # GMT+1
+    seconds = int(hours) * 3600 + int(minutes) * 60
     return -seconds if text[0] == "-" else seconds
 
 

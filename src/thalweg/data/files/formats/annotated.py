@@ -8,6 +8,8 @@ from itertools import pairwise
 from typing import Final
 
 from thalweg.data.columns.facts import shortened
+from thalweg.data.columns.notation import number_of
+from thalweg.data.columns.times.dates import readings
 
 NUM_LINES: Final = 1000  # that are looked at
 MIN_LINES: Final = 10
@@ -61,7 +63,7 @@ def annotation_in(lines: Iterable[str]) -> str:
     filled = [line.strip() for line in lines if line.strip()][:NUM_LINES]
     if len(filled) < MIN_LINES:
         return ""
-    if told := _tagged(filled):
+    if told := _aligned(filled[1:]) or _tagged(filled):
         return told
     if 2 * sum(_LOGGED.match(line) is not None for line in filled) > len(filled):
         return ""
@@ -74,6 +76,18 @@ def annotation_in(lines: Iterable[str]) -> str:
         if told := _labeled(filled, partial(_behind, mark)):
             return f"nearly all lines end in {mark!r} and {told}"
     return f"nearly all lines end in {told}" if (told := _labeled(filled, _last_digit)) else ""
+
+
+def _aligned(lines: Sequence[str]) -> str:
+    """Values between spaces, most of them numbers, below a line of names."""
+    rows = [line.split() for line in lines]
+    width, count = Counter(map(len, rows)).most_common(1)[0]
+    if count < _MOST * len(rows):
+        return ""
+    cells = [cell for row in rows if len(row) == width for cell in row]
+    numbers = sum(number_of(cell.replace(",", ".")) is not None or bool(readings(cell)) for cell in cells)
+    values = "value" if width == 1 else f"{width} values between spaces"
+    return f"nearly all lines are {'a ' * (width == 1)}{values}, mostly numbers" if 2 * numbers > len(cells) else ""
 
 
 def _labeled(lines: Sequence[str], split: Callable[[str], Parts], *, may_alternate: bool = True) -> str:

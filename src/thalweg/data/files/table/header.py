@@ -12,7 +12,7 @@ from thalweg.data.files.table.dialect import MAX_TITLES
 from thalweg.errors import InputError
 
 _TEXT_ENDS: Final = (".", "!", "?")
-_MISSING: Final = frozenset(("", "na", "n/a", "nan", "null", "none", "?", "-"))
+_MISSING: Final = frozenset(("", ".", "..", ":", "na", "n/a", "nan", "null", "none", "?", "-"))
 _INVISIBLE: Final = str.maketrans({"\ufeff": "", "\u200b": "", "\u00a0": " ", "\u202f": " "})
 _MIN_FITTING: Final = 0.9  # of the rows below have the usual number of fields, where lines above the header have not
 _MIN_NUMBERS: Final = 0.95  # of a column's values are numbers, where its name is the only one that is none
@@ -20,6 +20,7 @@ _MIN_ROWS: Final = 10  # fewer rows do not show labels that come again
 _LABELS: Final = 1 / 3  # so many different values at most are labels
 _LONG_WORDS: Final = 6  # a name has no more
 _LONG: Final = 60  # characters
+MAX_EXPLAINING: Final = 2  # rows below the names
 _YEARS: Final = range(1800, 2101)
 
 
@@ -52,8 +53,11 @@ def read_header(name: str, rows: list[tuple[int, list[str]]], *, is_tsv: bool, h
     elif header is False:
         notes.append(f"The columns are named {listed(made_up(width))}, since there is no header.")
     is_named = is_named if header is None else header
-    data = cells[1:] if is_named else cells
-    line = next((line for line, _ in rows[start + is_named :]), 0)
+    num_named = is_named + (_num_explaining(cells[1:]) if is_named else 0)
+    if num_named > 1:
+        notes.append(f"{_lines_above(rows[start + 1 : start + num_named])}, below the columns' names, left out.")
+    data = cells[num_named:]
+    line = next((line for line, _ in rows[start + num_named :]), 0)
     drops_last = width > 1 and bool(data) and all(len(row) < width or not row[width - 1] for row in data)
     if not is_named:
         drops_last = drops_last and len(data) > 1
@@ -73,6 +77,27 @@ def read_header(name: str, rows: list[tuple[int, list[str]]], *, is_tsv: bool, h
         width = len(names)
     columns, more = _unique(name, rows[start][0], names)
     return Header(columns, cells[0], line, width, notes + more)
+
+
+def _num_explaining(rows: list[list[str]]) -> int:
+    """How many rows below the names explain them, as survey tools write it: they have no figures above figures."""
+    count = 0
+    while count < MAX_EXPLAINING and len(rows) - count > _MIN_ROWS:
+        row, later = rows[count], rows[count + MAX_EXPLAINING :]
+        width = min(len(row), _usual(later))
+        columns = [[cell for one in later if len(one) > i and (cell := one[i].strip())] for i in range(width)]
+        figures = [
+            row[i].strip()
+            for i, cells in enumerate(columns)
+            if len(cells) >= _MIN_NUMBERS * len(later) and all(cell[:1].isdigit() for cell in cells)
+        ]
+        has_words = any(cell and not any(map(str.isdigit, cell)) for cell in figures)
+        if any(cell[:1].isdigit() for cell in figures) or not (has_words or len(figures) > 1) or not any(row):
+            break
+        if any(cell.lower() in _MISSING and cell for cell in figures):
+            break  # a row of data with missing numbers
+        count += 1
+    return count
 
 
 def made_up(width: int) -> tuple[str, ...]:
