@@ -228,6 +228,9 @@ def test_momentum_is_lowered_where_the_optimizer_has_it():
     assert muon.repair.options == {"optimizer_options": {"momentum": 0.9, "nesterov": False}}
     (adam,) = changed({**case, "facts.optimizer": "adamw", "facts.options": {"optimizer_options": {"eps": 1e-6}}})
     assert adam.repair.options == {"optimizer_options": {"eps": 1e-6, "betas": (0.9, 0.99)}}
+    far = {"probes.rate": {"critical_factor_start": 64.0, "best_factor_start": 32.0}, "trends.num_steps": 300}
+    (sgd,) = changed({**SICK["momentum-too-high"], **far, "facts.lr": 0.05})
+    assert sgd.repair.options["lr"] == 0.4
 
 
 @pytest.mark.parametrize("part", ["facts", "trends", "probes"])

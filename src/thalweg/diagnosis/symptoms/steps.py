@@ -219,12 +219,20 @@ def momentum_too_high(evidence: Evidence) -> Finding | None:
     has_momentum = evidence.fact("optimizer") == "sgd" or "momentum" in own
     options = {**own, **({"momentum": 0.9} if has_momentum else {"betas": (0.9, 0.99)})}
     steps = 1.0 / max(1.0 - momentum, 1e-6)
+    changes: dict[str, Any] = {"optimizer_options": options}
+    words = "Set the momentum to 0.9 (of Adam and its kin the first of --optimizer-options.betas)."
+    rate, longest = evidence.fact("lr"), evidence.probe("rate", "critical_factor_start")
+    if evidence.fact("optimizer") == "sgd" and rate and longest is not None:
+        # Fewer steps add up now; each may be so much longer, as far as the loss allows.
+        longer = min(min(steps, evidence.trend("num_steps") or 1.0) / 10.0, longest / 8.0)
+        if longer > 1.0:
+            changes["lr"] = float(f"{rate * longer:.1e}")
+            words += f" Set --lr {changes['lr']:g}, since fewer steps add up then."
     return Finding(
         "momentum-too-high",
         Severity.ERROR if drop < 0.3 else Severity.WARNING,
         f"Momentum {momentum:g} averages over {steps:.0f} steps, and the loss swings by {swing:.0%} of its level.",
-        Repair("Set the momentum to 0.9 (of Adam and its kin the first of --optimizer-options.betas).",
-               {"optimizer_options": options}),
+        Repair(words, changes),
         {"momentum": momentum, "swing": swing},
         {"momentum": most, "swing": wide},
         strength=(1.0 - most) / max(1.0 - momentum, 1e-6),
