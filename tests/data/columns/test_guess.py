@@ -31,6 +31,10 @@ FILMS = {
     "kinds": cycle("War|Crime", "War", "Crime|War|Love", "Love"),
 }
 PAIRS = {"question1": TEXTS, "question2": TEXTS[::-1], "len": cycle(4, 5, 6), "same": cycle(0, 1)}
+SIDES = {
+    "source": [f"number {i % 40}" for i in range(NUM_ROWS)],
+    "target": [f"Zahl {i % 40}" for i in range(NUM_ROWS)],
+}
 LOAD = {
     "note": TEXTS,
     "load": [f"{i}.5" for i in range(NUM_ROWS)],
@@ -50,6 +54,10 @@ NAMED = {
     "no pair": (BANK, {"other": "none", "time": "none"}, "score", {"text": "memo", "number": "amount"}),
     "labels and no pair": (FILMS, {"other": "none", "label": "kinds"}, "classify", {"text": "title", "label": "kinds"}),
     "series beside a text": (LOAD, {"series": "load,price"}, "forecast", {}),
+    "sides of a translation, some of which come again": (SIDES, {}, "translate", {"source": "source", "target": "target"}),
+    "labels called a target": (
+        {"source": TEXTS, "target": cycle("very good", "very bad")}, {}, "classify", {"text": "source", "label": "target"},
+    ),
     "several columns of labels": (
         {"text": TEXTS, "a": cycle("x", "y"), "b": cycle("p", "q", "")}, {"label": "a,b"}, "classify", {"text": "text", "label": "a,b"},
     ),

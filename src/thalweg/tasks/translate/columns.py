@@ -4,11 +4,12 @@ from collections.abc import Callable
 from typing import Final
 
 from thalweg.data.columns import misfits
-from thalweg.data.columns.choice import FORMAT, NUM_SHOWN, PAIR, Choice, Kind, Rule, Table, TaskColumns
+from thalweg.data.columns.choice import FORMAT, NUM_SHOWN, PAIR, PAIR_AND_NUMBER, Choice, Kind, Rule, Table, TaskColumns
 from thalweg.data.columns.facts import ColumnFacts, shortened
 from thalweg.data.columns.role_names import is_side, name_score
 from thalweg.data.columns.scores import MANY_WORDS, NAME_WEIGHT, is_label_like, is_text_like
 
+MIN_OWN: Final = 0.5  # of the targets come once; fewer may be labels
 MIN_FILLED: Final = 0.5  # of the rows have a text on each side of a translation
 
 
@@ -74,12 +75,21 @@ def has_two_texts(table: Table) -> bool:
     return sum(is_text_like(one) and not is_label_like(one) for one in table.facts) >= 2
 
 
+def has_sides(table: Table) -> bool:
+    """A column is called the source and one the target, and most of the targets are texts of their own, not labels."""
+    sources = [one for one in table.facts if is_side(one.name, "source") and one.mean_words > 1]
+    targets = [one for one in table.facts if is_side(one.name, "target") and one.mean_words > 1]
+    labels = [one for one in table.facts if one not in (*sources, *targets) and is_label_like(one)]
+    return len(sources) == len(targets) == 1 and targets[0].distinct_fraction > MIN_OWN and not labels
+
+
 COLUMNS = TaskColumns(
     "translate",
     {"source": Kind.TEXT, "target": Kind.TEXT},
     choose,
     (
         Rule(FORMAT, "the file is a translation memory", is_memory),
+        Rule(PAIR_AND_NUMBER, "two columns are called source and target", has_sides),
         Rule(PAIR, "there are pairs of texts", has_two_texts),
     ),
     options={"text": "source", "label": "target"},
