@@ -367,3 +367,8 @@ def test_rows_that_explain_the_names_are_no_data(tmp_path, case):
 @pytest.mark.parametrize("first", ["11000,2024-01-01,good,a text\n", "NA,NA,good,a text\n", "10999,,bad,a text\n"])
 def test_first_rows_with_missing_numbers_are_data(tmp_path, first):
     assert len(opened(tmp_path, "a.csv", "id,date,mood,why\n" + first + SURVEY)[1]) == 21
+
+
+def test_a_first_text_without_its_numbers_is_data(tmp_path):
+    rows = "".join(f"text number {i},{i % 5},{i % 7}\n" for i in range(20))
+    assert len(opened(tmp_path, "a.csv", "text,price,stars\na text,,\n" + rows)[1]) == 21

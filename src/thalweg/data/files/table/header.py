@@ -86,15 +86,16 @@ def _num_explaining(rows: list[list[str]]) -> int:
         row, later = rows[count], rows[count + MAX_EXPLAINING :]
         width = min(len(row), _usual(later))
         columns = [[cell for one in later if len(one) > i and (cell := one[i].strip())] for i in range(width)]
-        figures = [
-            row[i].strip()
+        figures = {
+            i: row[i].strip()
             for i, cells in enumerate(columns)
             if len(cells) >= _MIN_NUMBERS * len(later) and all(cell[:1].isdigit() for cell in cells)
-        ]
-        has_words = any(cell and not any(map(str.isdigit, cell)) for cell in figures)
-        if any(cell[:1].isdigit() for cell in figures) or not (has_words or len(figures) > 1) or not any(row):
+        }
+        has_words = any(cell and not any(map(str.isdigit, cell)) for cell in figures.values())
+        has_no_id = len(figures) > 1 and 0 in figures and not any(figures.values())
+        if any(cell[:1].isdigit() for cell in figures.values()) or not (has_words or has_no_id) or not any(row):
             break
-        if any(cell.lower() in _MISSING and cell for cell in figures):
+        if any(cell.lower() in _MISSING and cell for cell in figures.values()):
             break  # a row of data with missing numbers
         count += 1
     return count
