@@ -230,7 +230,7 @@ def test_momentum_is_lowered_where_the_optimizer_has_it():
     assert adam.repair.options == {"optimizer_options": {"eps": 1e-6, "betas": (0.9, 0.99)}}
     far = {"probes.rate": {"critical_factor_start": 64.0, "best_factor_start": 32.0}, "trends.num_steps": 300}
     (sgd,) = changed({**SICK["momentum-too-high"], **far, "facts.lr": 0.05})
-    assert sgd.repair.options["lr"] == 0.4
+    assert sgd.repair.options["lr"] == 0.1
 
 
 @pytest.mark.parametrize("part", ["facts", "trends", "probes"])

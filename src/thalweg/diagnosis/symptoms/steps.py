@@ -223,8 +223,8 @@ def momentum_too_high(evidence: Evidence) -> Finding | None:
     words = "Set the momentum to 0.9 (of Adam and its kin the first of --optimizer-options.betas)."
     rate, longest = evidence.fact("lr"), evidence.probe("rate", "critical_factor_start")
     if evidence.fact("optimizer") == "sgd" and rate and longest is not None:
-        # Fewer steps add up now; each may be so much longer, as far as the loss allows.
-        longer = min(min(steps, evidence.trend("num_steps") or 1.0) / 10.0, longest / 8.0)
+        # Fewer steps add up now; each may be longer, as far as the loss allows where ten of them do.
+        longer = min(min(steps, evidence.trend("num_steps") or 1.0) / 10.0, longest / 32.0)
         if longer > 1.0:
             changes["lr"] = float(f"{rate * longer:.1e}")
             words += f" Set --lr {changes['lr']:g}, since fewer steps add up then."
