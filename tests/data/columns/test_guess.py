@@ -77,6 +77,7 @@ def test_what_is_named_decides(tmp_path, case):
 
 # A table and the columns that are named -> what the refusal says.
 REFUSED = {
+    "one column twice": (BANK, {"text": "memo", "label": "memo"}, "the text and label columns must be different, got 'memo'"),
     "no such column": (BANK, {"label": "grup"}, "there is no column 'grup'; the columns are 'memo', 'amount', 'group'"),
     "identifiers": (
         {"text": TEXTS, "key": [f"a{i}" for i in range(NUM_ROWS)]}, {"label": "key", "text": "text"},

@@ -289,9 +289,6 @@ def choose_columns(
         ('sunspots',)
     """
     table = table_of(source, task, named or {}, decimal)
-    if len({one.name for one in table.named.values()}) < len(table.named):
-        roles, name = " and ".join(table.named), next(iter(table.named.values())).name
-        raise InputError(f"{source.name}: the {roles} columns must be different, got {name!r}.")
     return _with_notations(task.choose(table), task, table)
 
 
@@ -315,6 +312,9 @@ def table_of(source: AbstractSource, task: TaskColumns, named: Mapping[str, str 
             table.named_labels = tuple(table.facts[source.columns.index(part)] for part in names)
         else:
             table.named[role] = table.facts[source.columns.index(existing(source, name))]
+    if len({one.name for one in table.named.values()}) < len(table.named):
+        roles, name = " and ".join(table.named), next(iter(table.named.values())).name
+        raise InputError(f"{source.name}: the {roles} columns must be different, got {name!r}.")
     return table
 
 
