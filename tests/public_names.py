@@ -240,6 +240,7 @@ def use_data(folder: Path) -> None:
 
 def use_diagnosis() -> None:
     objective = small_objective()
+    assert isinstance(thalweg.diagnose(objective, seconds=1.0), thalweg.Diagnosis)
     plane: diagnosis.Landscape = diagnosis.landscape(objective, ["random", "gradient"], points=3)
     line: diagnosis.Between = diagnosis.between(objective, small_objective(), points=3)
     print(plane.losses, line.barrier)

@@ -8,6 +8,8 @@ from .curvature.gauss_newton import EmpiricalFisher as EmpiricalFisher
 from .curvature.gauss_newton import Fisher as Fisher
 from .curvature.gauss_newton import GaussNewton as GaussNewton
 from .curvature.hessian import Hessian as Hessian
+from .diagnosis.diagnose import diagnose as diagnose
+from .diagnosis.finding import Diagnosis as Diagnosis
 from .errors import InputError as InputError
 from .functions import as_objective as as_objective
 from .heads.analytic import AnalyticSoftmax as AnalyticSoftmax
