@@ -1,6 +1,7 @@
 """The pages about findings: what each means, a sick and a healthy training, and what its repair won back.
 
     python benchmarks/faults_pages.py --work FOLDER     # after `faults.py run` and `faults.py repair` in that folder
+    python benchmarks/faults_pages.py --work FOLDER --only over-fitting     # that page alone
 
 Writes `docs/findings/*.md` and their pictures.
 """
@@ -129,6 +130,7 @@ def main() -> None:
     """Write all pages and the list of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--only", nargs="+", choices=tuple(KINDS), default=tuple(KINDS), help="pages, besides the list")
     asked = parser.parse_args()
     (PAGES / "pictures").mkdir(parents=True, exist_ok=True)
     by_case: dict[str, Result] = {}
@@ -141,14 +143,14 @@ def main() -> None:
     listed = ["# Findings", "", "*What does each finding of `thalweg diagnose` mean?*", "",
               "Causes stand before what follows from them. Pictures and figures come from `benchmarks/faults.py`.", "",
               "| finding | what it means |", "| --- | --- |"]  # fmt: skip
-    for name, kind in KINDS.items():
+    for name in asked.only:
         shown = chosen(list(by_case.values()), name)
         if shown is not None:
             well = by_case[f"{shown[0]['setting']}.healthy.0"]
             draw(shown[0], well, name, PAGES / "pictures" / f"{name}.png")
         rows = [row for row in repairs if row["name"] == name]
         (PAGES / f"{name}.md").write_text(page(name, shown, rows), encoding="utf-8")
-        listed.append(f"| [{name}]({name}.md) | {kind.meaning} |")
+    listed += [f"| [{name}]({name}.md) | {kind.meaning} |" for name, kind in KINDS.items()]
     (PAGES / "index.md").write_text("\n".join([*listed, ""]), encoding="utf-8")
 
 

@@ -327,7 +327,9 @@ def _imbalanced(train: Rows, valid: Rows) -> tuple[Rows, Rows]:
     def few(rows: Rows, share: float) -> Rows:
         return [row for row in rows if row[1] == keep or draw.random() < share]
 
-    return few(train, 0.01), few(valid, 0.1)
+    train = few(train, 0.01)
+    known = {label for _, label in train}  # another one would be refused
+    return train, [row for row in few(valid, 0.1) if row[1] in known]
 
 
 def _conflicting(train: Rows, valid: Rows) -> tuple[Rows, Rows]:

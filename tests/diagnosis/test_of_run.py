@@ -13,4 +13,8 @@ def test_linear_forecast_has_no_parameter_in_its_model_and_no_finding(tmp_path):
     assert not list(run.model.parameters())
     found = diagnose(run)
     assert found.facts["precision"] == "float64"
+    assert found.skipped == {}
+    with (run.folder / "history.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"event": "ste')
+    assert "is damaged" in diagnose(run).skipped["rest of the history"]
     assert [one.evidence for one in found.findings if one.severity == "error"] == []

@@ -19,6 +19,8 @@ ACTIONS: Final = {
     "mask-future": "mask the tokens that are still to be predicted",
     "clean-data": "mend or leave out the listed examples",
     "zero-grad": "call optimizer.zero_grad() once in every step",
+    "sign": "call backward() on the loss itself, without a minus sign",
+    "same-shape": "give predictions and targets the same shape",
     "scores": "leave the softmax or sigmoid at the end of the model out",
     "float32-weights": "keep the weights in float32",
 }
@@ -63,6 +65,21 @@ _NOISE: Final = "McCandlish, Kaplan and Amodei (2018), An Empirical Model of Lar
 
 # Causes stand before what follows from them.
 KINDS: Final[dict[str, Kind]] = {
+    "loss-driven-up": Kind(
+        "A loss that is driven up",
+        Rank.CAUSE,
+        "The sign of the loss or of the step is wrong, so that each step makes the answers worse.",
+        "exact: the sign of the gradient that reaches the loss, and the value of the loss",
+        explains=("non-finite", "learning-rate-too-high", "late-updates-explode", "clipping-never", "clipping-always"),
+    ),
+    "targets-broadcast": Kind(
+        "Targets compared with the answers of others",
+        Rank.CAUSE,
+        "Shapes such as [batch, 1] and [batch] are broadcast to all pairs, so that one number is the best answer for "
+        "all.",
+        "exact: the value of the loss",
+        explains=("learning-rate-too-low", "unnormalized-targets", "batch-too-small"),
+    ),
     "non-finite": Kind(
         "Numbers that are not finite",
         Rank.CAUSE,
@@ -127,6 +144,14 @@ KINDS: Final[dict[str, Kind]] = {
             "initialization-too-large",
             "untrained-parameters",
         ),
+    ),
+    "unnormalized-targets": Kind(
+        "Targets that are not normalized",
+        Rank.CAUSE,
+        "The targets are numbers far larger than what a fresh network answers, and steps of a usual size do not get "
+        "there.",
+        "LeCun, Bottou, Orr and Müller (1998), Efficient BackProp",
+        explains=("learning-rate-too-high", "learning-rate-too-low", "clipping-always", "batch-too-small"),
     ),
     "conflicting-labels": Kind(
         "Equal texts with different answers",

@@ -95,7 +95,9 @@ def diagnose_subject(
         findings = [fitted(finding, recipe) for finding in findings]
     else:
         findings = [in_pytorch(finding) for finding in findings]
-    return Diagnosis(findings, facts, probes, plain(trends), skipped, time.perf_counter() - begin)
+    return Diagnosis(
+        findings, facts, probes, plain(trends), {**subject.left_out, **skipped}, time.perf_counter() - begin
+    )
 
 
 def measure(

@@ -18,7 +18,7 @@ from thalweg.errors import InputError
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.folder import build
 from thalweg.training.folder.again import read_again
-from thalweg.training.folder.run import WEIGHTS, Run
+from thalweg.training.folder.run import HISTORY, WEIGHTS, Run, damaged_line
 from thalweg.training.recipe.recipe import Recipe
 from thalweg.training.steps.device import choose_device, choose_precision
 from thalweg.training.steps.feed import Feed
@@ -38,7 +38,11 @@ def subject_of_run(run: Run) -> Subject:
             f"{run.folder} has no weights yet, so there is nothing to measure; repeat its `thalweg train` command."
         )
     task, prepared = read_again(run)
-    return subject_of(run.recipe, task, prepared, run.measured, well_formed(run.history))
+    subject = subject_of(run.recipe, task, prepared, run.measured, well_formed(run.history))
+    if (line := damaged_line(run.folder / HISTORY)) is None:
+        return subject
+    reason = f"line {line:,} of {HISTORY} is damaged, so it and what comes after it were not read"
+    return dataclasses.replace(subject, left_out={"rest of the history": reason})
 
 
 def subject_of(

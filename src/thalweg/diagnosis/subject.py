@@ -113,6 +113,7 @@ class Subject:
         in_order: training batches in the order in which the training saw them, from its start; the index of a step ->
             its micro-batches. None where nobody knows.
         autocast: type of the forward pass.
+        left_out: what could not be read of it, each with the reason.
         base: an objective of these networks, from which those on other batches are made; None: made when needed.
     """
 
@@ -126,6 +127,7 @@ class Subject:
     initial: Callable[[], Networks] | None = None
     in_order: Callable[[int], Sequence[Batch]] | None = None
     autocast: torch.dtype | None = None
+    left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
     base: Objective | None = None
 
     def objective(self, batches: Sequence[Batch] | None = None) -> Objective:

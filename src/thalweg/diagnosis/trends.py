@@ -16,6 +16,11 @@ NUM_PAIRS: Final = 20_000  # of points, at most, behind a slope
 FEWEST_STEPS: Final = 10
 HIGH: Final = 0.8  # times the first loss: how far a jump must be above the level
 RIGHT: Final = ("accuracy", "token_accuracy")  # metrics that are the share of right answers
+# What a watch of a loop has seen at its first steps and losses.
+LOOKED: Final = (
+    *("looked_at", "left_over", "losses_looked_at", "driven_up"),
+    *("losses_told", "losses_of_all_pairs", "losses_negative"),
+)
 FEWEST_EPOCHS: Final = 3  # that must repeat each other before batches are said to come in one order
 
 
@@ -47,7 +52,7 @@ def trends_of(history: History, steps_per_epoch: int | None = None) -> dict[str,
         if entry.get("event") == "watched":
             found["not_in_optimizer"] = list(entry.get("not_in_optimizer", ()))
             found["frozen"] = list(entry.get("frozen", ()))
-            found |= {key: entry[key] for key in ("looked_at", "left_over") if _number(entry.get(key)) is not None}
+            found |= {key: entry[key] for key in LOOKED if _number(entry.get(key)) is not None}
     return found
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from thalweg.diagnosis.loops.fitting import fitting
+from thalweg.diagnosis.loops.fitting import fitting, is_of_all_pairs
 from thalweg.diagnosis.loops.seen import Call
 from thalweg.diagnosis.loops.watch import Watch
 
@@ -40,6 +40,51 @@ def test_usual_layouts(output, targets, loss):
     total, count = fit.head.loss_from_hidden(other.float(), fit.layout(targets, other.shape))
     rounding = 1e-2 if output.dtype == torch.bfloat16 else 1e-5
     assert float(total / fit.head.divisor(count)) == pytest.approx(float(loss(other, targets)), rel=rounding)
+
+
+PAIRS = {
+    "squared": (random(8, 1), random(8), F.mse_loss, True),
+    "targets with a dimension more": (random(8), random(8, 1), F.mse_loss, True),
+    "absolute": (random(8, 1), random(8), F.l1_loss, True),
+    "Huber": (random(8, 1), 9.0 * random(8), F.huber_loss, True),
+    "a sum": (random(8, 1), random(8), lambda x, y: F.mse_loss(x, y, reduction="sum"), True),
+    "whole numbers": (random(8, 1), CLASSES, lambda x, y: F.mse_loss(x, y.float()), True),
+    "of one shape": (random(8), random(8), F.mse_loss, False),
+    "squeezed": (random(8, 1), random(8).roll(1), lambda x, y: F.l1_loss(x.squeeze(1), y), False),
+    "one answer for all": (torch.ones(8, 1), random(8), lambda x, y: F.l1_loss(x.squeeze(1), y), False),
+    "one target for several outputs": (random(8, 3), random(8, 1), F.mse_loss, False),
+    "one example": (random(1, 1), random(1), F.mse_loss, False),
+    "classes": (random(8, 3), CLASSES, F.cross_entropy, False),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:Using a target size")
+@pytest.mark.parametrize(("output", "targets", "loss", "expected"), PAIRS.values(), ids=PAIRS)
+def test_a_loss_of_all_pairs(output, targets, loss, expected):
+    call = Call(nn.Identity(), (), {"input": output}, output)
+    assert is_of_all_pairs(call, loss(output, targets), targets) == expected
+
+
+@pytest.mark.filterwarnings("ignore:Using a target size")
+@pytest.mark.parametrize("head", [None, nn.MSELoss()])
+@pytest.mark.parametrize(("loss", "expected"), [
+    (F.mse_loss, "targets-broadcast"),
+    (lambda x, y: -F.mse_loss(x.squeeze(1), y), "loss-driven-up"),
+    (lambda x, y: F.mse_loss(x.squeeze(1), y), None),
+])  # fmt: skip
+def test_losses_that_are_told_wrongly(loss, expected, head):
+    torch.manual_seed(0)
+    model = nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    watch = Watch(model, optimizer, head)
+    x = random(8, 3)
+    for _ in range(4):
+        told = loss(model(x), x[:, 0])
+        watch.loss(told, x[:, 0])
+        optimizer.zero_grad()
+        told.backward()
+        optimizer.step()
+    assert [one.name for one in watch.findings()] == ([] if expected is None else [expected])
 
 
 class Several(nn.Module):

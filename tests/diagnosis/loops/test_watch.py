@@ -216,7 +216,8 @@ def test_parameters_that_the_optimizer_has_not():
     [entry] = watch.history
     assert entry == {
         "event": "watched", "not_in_optimizer": ["inner.weight"], "frozen": ["inner.bias"], "num_parameters": 50,
-        "looked_at": 0, "left_over": 0,
+        "looked_at": 0, "left_over": 0, "losses_looked_at": 0, "driven_up": 0,
+        "losses_told": 0, "losses_of_all_pairs": 0, "losses_negative": 0,
     }  # fmt: skip
 
 

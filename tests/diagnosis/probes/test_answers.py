@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
 from probe_cases import subject_of
@@ -102,9 +103,20 @@ def test_ignored_and_masked_targets_do_not_count():
     assert found["accuracy"] == pytest.approx(float(torch.stack(right).float().mean()))
 
 
-@pytest.mark.parametrize("probe", [predictions])
-def test_numbers_are_no_classes(probe):
-    assert probe(subject_of("sequential")) == {}
+def test_answers_that_are_numbers():
+    subject = subject_of("sequential")
+    found = predictions(subject)
+    batches = subject.valid or subject.train
+    subject.model.eval()
+    targets = np.concatenate([batch.targets.reshape(-1).numpy() for batch in batches]).astype(float)
+    with torch.no_grad():
+        answers = np.concatenate([subject.objective().prediction(b).reshape(-1).numpy() for b in batches]).astype(float)
+    expected = {
+        "answers": len(targets), "target_mean": targets.mean(), "target_std": targets.std(),
+        "answer_mean": answers.mean(), "answer_std": answers.std(),
+        "explained": 1.0 - ((targets - answers) ** 2).mean() / targets.var(),
+    }  # fmt: skip
+    assert found == pytest.approx(expected, rel=1e-6)
 
 
 def states(number: int = 400) -> Subject:

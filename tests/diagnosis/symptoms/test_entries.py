@@ -7,7 +7,7 @@ import pytest
 from thalweg.diagnosis.symptoms.entries import well_formed
 from thalweg.diagnosis.symptoms.rules import findings_of
 from thalweg.diagnosis.trends import trends_of
-from thalweg.training.folder.run import read_history
+from thalweg.training.folder.run import damaged_line, read_history
 
 STEPS = [{"event": "step", "step": k, "loss": 1.0 / k, "lr": 0.1, "grad_norm": 1.0} for k in range(1, 13)]
 FORGED = {
@@ -54,3 +54,6 @@ def test_history_is_read_up_to_its_first_damaged_line(tmp_path, case):
     path = tmp_path / "history.jsonl"
     path.write_bytes(b'{"event": "step", "step": 1}\n' + DAMAGED[case])
     assert read_history(path) == [{"event": "step", "step": 1}]
+    assert damaged_line(path) == 2
+    path.write_bytes(b'{"event": "step", "step": 1}\n')
+    assert damaged_line(path) is None

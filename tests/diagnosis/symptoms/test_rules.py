@@ -82,6 +82,11 @@ SICK = {
     "vanishing-in-time": {"probes.memory.layers": [{"name": "cell", "slope": -3.0}]},
     "exploding-gradient": {"trends.sites_start": {"flow_range": 14.0, "flow_slope": -0.7}},
     "saturated-activations": {"trends.saturated": {"y (tanh)": 0.95}, "trends.saturated_start": {"y (tanh)": 0.9}},
+    "loss-driven-up": {"trends.losses_looked_at": 20, "trends.driven_up": 20},
+    "targets-broadcast": {"trends.losses_told": 3, "trends.losses_of_all_pairs": 3},
+    "unnormalized-targets": {"probes.predictions": {
+        "target_mean": 1e4, "target_std": 30.0, "answer_mean": 9.0, "answer_std": 1.0, "explained": -9e4,
+    }},
     "gradients-accumulate": {"trends.looked_at": 20, "trends.left_over": 20},
     "probabilities-as-scores": {"probes.capacity": {"floor_of_shares": 0.74, "shares_add_up": True}},
     "dead-units": {"trends.dead": {"x (relu)": 1.0}},
@@ -137,6 +142,12 @@ WELL = {
     "a loss at rest that rounds up and down": {
         "facts.full_batch": True, "trends.ups_late": 0.5, "trends.roughness": 0.02, "trends.loss_end": 1e-4,
     },
+    "losses that are driven down": {
+        "trends.losses_looked_at": 20, "trends.driven_up": 0, "trends.losses_told": 3, "trends.losses_negative": 0,
+    },
+    "large targets that are answered": {"probes.predictions": {
+        "target_mean": 1e4, "target_std": 30.0, "answer_mean": 1e4, "answer_std": 20.0, "explained": 0.6,
+    }},
     "accumulated micro-batches": {"trends.looked_at": 20, "trends.left_over": 0},
 }  # fmt: skip
 
@@ -157,6 +168,18 @@ def test_large_inputs_are_a_fault_where_nothing_was_learned(end, expected):
 def test_labels_that_teach_nothing_are_an_error(gain, expected):
     (found,) = changed({**SICK["label-noise"], "probes.predictions.accuracy_over_majority": gain})
     assert (found.name, found.severity) == ("label-noise", expected)
+
+
+@pytest.mark.parametrize(("optimizer", "is_full", "expected"), [
+    ("lbfgs", False, {"batch_size": 0, "accumulate": None}),
+    ("newton-cg", False, {"batch_size": 0, "accumulate": None}),
+    ("lbfgs", True, {"lr": 9e-5}),
+    ("gradient", False, {"lr": 9e-5}),
+])  # fmt: skip
+def test_a_method_for_one_function_is_given_one(optimizer, is_full, expected):
+    case = {"trends.loss_end": 9.0, "facts.optimizer": optimizer, "facts.full_batch": is_full, "facts.lr": 3e-3}
+    (found,) = changed(case)
+    assert (found.name, found.repair.options) == ("learning-rate-too-high", expected)
 
 
 def test_a_rate_that_clipping_has_held_back():

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, final
 
 import torch
@@ -20,6 +20,7 @@ SAME: Final = 1e-3  # relative difference up to which a loss is taken to be the 
 _ROUNDINGS: Final = 2.0  # of a type that is less precise
 NUM_TRIED: Final = 3  # batches on which a loss is looked for
 LAST_CHECKED: Final = 128  # batch on which one that was found has to be the loop's; before it 2, 4, 8 ...
+_MOST_PAIRS: Final = 2**24  # of an output and a target that are compared
 _IGNORED: Final = -100  # the id that PyTorch's cross-entropy leaves out
 
 Layout = Callable[[Tensor, Sequence[int]], Tensor | None]
@@ -51,8 +52,13 @@ class Fit:
         except (RuntimeError, ValueError, IndexError, InputError):
             return False
         types = {x.dtype for x in (call.output, loss) if isinstance(x, Tensor) and x.is_floating_point()}
-        rounding = max((torch.finfo(one).eps for one in types), default=0.0)
-        return abs(value - float(loss)) <= max(SAME, _ROUNDINGS * rounding) * max(abs(float(loss)), 1e-6)
+        return _is_same(value, loss, types)
+
+
+def _is_same(value: float, loss: Tensor | float, types: Collection[torch.dtype]) -> bool:
+    """Whether a loss is the number that was told, up to the rounding of these types."""
+    rounding = max((torch.finfo(one).eps for one in types), default=0.0)
+    return abs(value - float(loss)) <= max(SAME, _ROUNDINGS * rounding) * max(abs(float(loss)), 1e-6)
 
 
 def fitting(call: Call, loss: Tensor | float, targets: Tensor) -> Fit | None:
@@ -74,6 +80,33 @@ def fitting(call: Call, loss: Tensor | float, targets: Tensor) -> Fit | None:
             if fit.gives(call, loss, targets):
                 return fit
     return None
+
+
+def is_of_all_pairs(call: Call, loss: Tensor | float, targets: Tensor) -> bool:
+    """Whether a loss compares each output with the targets of other examples, too, as `[n, 1]` and `[n]` broadcast.
+
+    Squared, absolute and Huber's error with PyTorch's defaults are tried, as a mean and a sum.
+    """
+    output = call.output
+    if output is None or output.shape == targets.shape:
+        return False
+    try:
+        pairs = torch.broadcast_shapes(output.shape, targets.shape)
+    except RuntimeError:
+        return False
+    if not max(output.numel(), targets.numel()) < math.prod(pairs) <= _MOST_PAIRS:
+        return False
+    exact = output if output.dtype == torch.float64 else output.float()
+    types = {x.dtype for x in (output, loss) if isinstance(x, Tensor) and x.is_floating_point()}
+    wide = exact.expand(pairs), targets.to(exact).expand(pairs)
+    own = (exact, laid.to(exact)) if (laid := _as_output(targets, output.shape)) is not None else None
+    for error in (F.mse_loss, F.l1_loss, F.smooth_l1_loss):
+        for reduction in ("mean", "sum"):
+            if own is not None and _is_same(float(error(*own, reduction=reduction)), loss, types):
+                return False
+            if _is_same(float(error(*wide, reduction=reduction)), loss, types):
+                return True
+    return False
 
 
 def _as_told(targets: Tensor, shape: Sequence[int]) -> Tensor | None:
@@ -118,6 +151,7 @@ class LoopLoss:
         self._given = head
         self._fit: Fit | None = None
         self._number, self._is_part, self._was_wrong = 0, False, False
+        self._odd = {"told": 0, "of_all_pairs": 0, "negative": 0}  # first losses, and which of them are no usual ones
         self.has_own = False  # whether the model computes it
         self.num_classes: int | None = None
         self.train, self.valid = Kept(), Kept()
@@ -132,7 +166,11 @@ class LoopLoss:
     def reads_outputs(self) -> bool:
         """Whether outputs of further calls are still needed."""
         last = NUM_TRIED if self._fit is None else LAST_CHECKED
-        return self._given is None and self._number < last and not self._was_wrong
+        return self._number < last and not self._was_wrong
+
+    def figures(self) -> dict[str, int]:
+        """Return the number of first losses, of those over all pairs, and of those that are a usual one's negative."""
+        return {f"losses_{name}": number for name, number in self._odd.items()}
 
     def networks(self, model: nn.Module) -> tuple[nn.Module, AbstractHead | None]:
         """Return what gives the loss of a model; None for the head where it is not known."""
@@ -163,12 +201,17 @@ class LoopLoss:
         # A loss that is not finite is no loss's value, so it speaks neither for nor against one.
         if self.reads_outputs and call.output is not None and math.isfinite(float(loss)):
             self._number += 1
-            if self._fit is None:
+            if self._given is None and self._fit is None:
                 self._fit, self._is_part = fitting(call, loss, targets), call.is_part
                 self.train = self.train if self._fit is None else Kept()
-            elif self._number & (self._number - 1) == 0 and not self._fit.gives(call, loss, targets):
+            elif self._fit and self._number & (self._number - 1) == 0 and not self._fit.gives(call, loss, targets):
                 self._fit, self._was_wrong = None, True  # it was so by chance
                 self.train, self.valid = Kept(), Kept()
+            if self._number <= NUM_TRIED:
+                self._odd["told"] += 1
+                if self._fit is None:
+                    self._odd["of_all_pairs"] += is_of_all_pairs(call, loss, targets)
+                    self._odd["negative"] += fitting(call, -loss, targets) is not None
         head, shape = self.head, call.shape
         if head is None:
             self.unknown = (

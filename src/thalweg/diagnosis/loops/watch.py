@@ -24,6 +24,7 @@ from thalweg.diagnosis.loops.fitting import LoopLoss
 from thalweg.diagnosis.loops.record import Record, clipping_norm
 from thalweg.diagnosis.loops.seen import Call, bare, inside, output_sum, unwrapped
 from thalweg.diagnosis.loops.start import Start
+from thalweg.diagnosis.loops.uphill import Uphill
 from thalweg.diagnosis.loops.words import in_pytorch
 from thalweg.diagnosis.networks import depends_on_mode, dropout_of, family_of
 from thalweg.diagnosis.subject import Facts, Networks, Subject
@@ -124,7 +125,7 @@ class Watch:
         self._is_told, self._is_deaf = False, False
         self._start: Start | None = None
         self._elsewhere = Elsewhere(self.model, self.optimizer)
-        self._cleared = Cleared(self.optimizer)
+        self._cleared, self._uphill = Cleared(self.optimizer), Uphill(self.optimizer)
         self._ordered: list[list[Batch]] = []  # targets of the first steps
         self._num_searches = 0
         self._last: dict[str, Any] | None = None
@@ -161,6 +162,7 @@ class Watch:
                     self._told.valid.offer(batch)
             return
         self._is_told = True
+        self._uphill.listen(loss)
         if call is None and self._last is not None:  # told after the step
             self._last["loss"].append(value)
             if targets is not None and self._last_call is not None and self._last_call.loss is None:
@@ -206,7 +208,7 @@ class Watch:
     def history(self) -> list[dict[str, Any]]:
         """Everything that was recorded, as the entries of a run's `history.jsonl` (waits for the device)."""
         watched, *rest = self._elsewhere.left_out(self._record.entries())
-        return [watched | self._cleared.figures(), *rest]
+        return [watched | self._cleared.figures() | self._uphill.figures() | self._told.figures(), *rest]
 
     def subject(self) -> Subject:
         """Return what a diagnosis looks at."""

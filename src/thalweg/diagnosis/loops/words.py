@@ -29,6 +29,7 @@ _WORDS: Final = tuple(
         (r"--activation gelu", "nn.GELU()"),
         (r"--schedule cosine, and --epochs so many times as before", "CosineAnnealingLR, for so many epochs more"),
         (r"--schedule cosine", "torch.optim.lr_scheduler.CosineAnnealingLR"),
+        (r"--batch-size full", "all of them in each step"),
         (rf"--batch-size {_NUMBER}", r"batch_size=\1 of the DataLoader,"),
         (rf"--dropout {_NUMBER}", r"nn.Dropout(\1),"),
         (rf"--weight-decay {_NUMBER}", r"weight_decay=\1 of the optimizer"),

@@ -52,14 +52,16 @@ def examples(subject: Subject) -> dict[str, Any]:
 def predictions(subject: Subject) -> dict[str, Any]:
     """Measure how often each class is predicted and how often it is right, on validation data where there are some.
 
-    Entropies are in nats. For answers that are one class of many at each place.
+    Entropies are in nats. For answers that are one class of many at each place. Of numbers: means and deviations of
+    targets and answers, and the share of the targets' variance that the answers explain.
     """
     objective = subject.objective()
     batches = _first(subject.valid or subject.train)
     with torch.no_grad():
-        answered = [_classes(objective, batch, objective.prediction(batch)) for batch in batches]
-    if not answered or any(part is None for part in answered):
-        return {}
+        outputs = [objective.prediction(batch) for batch in batches]
+        answered = [_classes(objective, *pair) for pair in zip(batches, outputs, strict=True)]
+    if (numeric := _of_numbers(batches, outputs)) or not answered or any(part is None for part in answered):
+        return numeric
     best, targets = (torch.cat([part[i] for part in answered if part is not None]) for i in (0, 1))
     number = max(int(targets.max()) + 1, int(best.max()) + 1, subject.facts.num_classes or 0) if len(targets) else 0
     if not 2 <= number <= _MOST_CLASSES:
@@ -275,6 +277,28 @@ def _classes(objective: Objective, batch: Batch, prediction: Tensor) -> tuple[Te
     real = targets >= 0
     real = real if mask is None else real & mask
     return best[real], targets[real].long()
+
+
+def _of_numbers(batches: Sequence[Batch], predictions: Sequence[Tensor]) -> dict[str, Any]:
+    """Return figures of answers that are numbers, one for each target; nothing of others."""
+    pairs = list(zip(batches, predictions, strict=True))
+    if any(not b.targets.is_floating_point() or b.targets.numel() != p.numel() or b.mask is not None for b, p in pairs):
+        return {}
+    if not pairs:
+        return {}
+    targets = torch.cat([batch.targets.reshape(-1).double() for batch in batches])
+    answers = torch.cat([prediction.reshape(-1).double() for prediction in predictions])
+    variance = float(targets.var(correction=0))
+    if not variance > 0.0:
+        return {}
+    return {
+        "answers": len(targets),
+        "target_mean": float(targets.mean()),
+        "target_std": math.sqrt(variance),
+        "answer_mean": float(answers.mean()),
+        "answer_std": float(answers.std(correction=0)),
+        "explained": 1.0 - float((targets - answers).square().mean()) / variance,
+    }
 
 
 def _entropy(counts: Tensor) -> float:

@@ -72,6 +72,44 @@ def gradients_accumulate(evidence: Evidence) -> Finding | None:
     )
 
 
+def loss_driven_up(evidence: Evidence) -> Finding | None:
+    """A loss whose negative is minimized."""
+    looked, up = evidence.trend("losses_looked_at", 0.0) or 0.0, evidence.trend("driven_up", 0.0) or 0.0
+    told, negative = evidence.trend("losses_told", 0.0) or 0.0, evidence.trend("losses_negative", 0.0) or 0.0
+    few, most = limit("looks"), limit("left over")
+    goes_up = looked >= few and up >= most * looked
+    if not goes_up and (told < few or negative < told):
+        return None
+    return Finding(
+        "loss-driven-up",
+        Severity.ERROR,
+        f"Of the first {looked:.0f} losses told, {up:.0f} are driven up: their gradient has the wrong sign, or the "
+        "optimizer maximizes."
+        if goes_up
+        else f"The first {told:.0f} losses told are a usual loss with a minus sign, which falls as answers get worse.",
+        action("sign", "Call backward() on the loss itself, without a minus sign, and without maximize=True."),
+        {"share": up / looked if goes_up else 1.0},
+        {"share": most},
+        strength=1.0 / most,
+    )
+
+
+def targets_broadcast(evidence: Evidence) -> Finding | None:
+    """A loss of each prediction and the targets of all examples."""
+    told, pairs = evidence.trend("losses_told", 0.0) or 0.0, evidence.trend("losses_of_all_pairs", 0.0) or 0.0
+    if told < limit("looks") or pairs < told:
+        return None
+    return Finding(
+        "targets-broadcast",
+        Severity.ERROR,
+        f"The first {pairs:.0f} losses told are those of all pairs of a prediction and a target of the batch.",
+        action("same-shape", "Give both the same shape before the loss: model(x).squeeze(1), or y.unsqueeze(1)."),
+        {"losses": pairs},
+        {"losses": limit("looks")},
+        strength=pairs / limit("looks"),
+    )
+
+
 def probabilities_as_scores(evidence: Evidence) -> Finding | None:
     """A model that ends in softmax or sigmoid before a loss that begins with it."""
     floor = evidence.probe("capacity", "floor_of_shares")

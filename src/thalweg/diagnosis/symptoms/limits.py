@@ -100,6 +100,7 @@ LIMITS: Final[dict[str, float]] = {
     "column range": 100.0,
     "column value": 1e3,
     "deviation": 10.0,  # of a column (AutoTrainer: activations of that size)
+    "explained": 0.1,  # of the targets' variance
     "skewness": 6.0,
     "capacity loss": 0.25,
 }

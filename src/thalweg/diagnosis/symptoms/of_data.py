@@ -50,6 +50,30 @@ def unnormalized_inputs(evidence: Evidence) -> Finding | None:
     return None
 
 
+def unnormalized_targets(evidence: Evidence) -> Finding | None:
+    """Numbers as targets that are large, and answers that have not come near them."""
+    mean, deviation, explained = (
+        evidence.probe("predictions", name) for name in ("target_mean", "target_std", "explained")
+    )
+    large, least = limit("deviation"), limit("explained")
+    if mean is None or deviation is None or explained is None or evidence.fact("is_proved"):
+        return None
+    size = max(abs(mean), deviation)
+    if size <= large or explained >= least:
+        return None
+    answers = [evidence.probe("predictions", name, 0.0) for name in ("answer_mean", "answer_std")]
+    return Finding(
+        "unnormalized-targets",
+        Severity.ERROR,
+        f"Targets have mean {mean:.3g} and deviation {deviation:.3g}, the answers mean {answers[0]:.3g} and deviation "
+        f"{answers[1]:.3g}; their squared error is {1.0 - explained:.3g} times that of always answering the mean.",
+        options_of("Scale the targets, too, and scale the answers back: --scaling standard.", scaling="standard"),
+        {"size": size, "explained": explained},
+        {"size": large, "explained": least},
+        strength=size / large,
+    )
+
+
 def constant_columns(evidence: Evidence) -> Finding | None:
     """Numeric columns with one value only."""
     names = [f"{name}, column {place + 1}" for name, one in _numeric(evidence).items() for place in one["constant"]]

@@ -12,6 +12,8 @@ from thalweg.diagnosis.symptoms.evidence import Evidence
 ORDER: Final = {severity: place for place, severity in enumerate(Severity)}
 RULES: Final[tuple[Callable[[Evidence], Finding | None], ...]] = (
     correctness.non_finite,
+    correctness.loss_driven_up,
+    correctness.targets_broadcast,
     correctness.gradients_accumulate,
     correctness.probabilities_as_scores,
     correctness.padding_not_masked,
@@ -20,6 +22,7 @@ RULES: Final[tuple[Callable[[Evidence], Finding | None], ...]] = (
     correctness.precision_underflow,
     of_data.not_shuffled,
     of_data.unnormalized_inputs,
+    of_data.unnormalized_targets,
     of_data.constant_columns,
     of_data.skewed_columns,
     of_data.conflicting_labels,

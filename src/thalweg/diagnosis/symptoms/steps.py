@@ -3,12 +3,15 @@
 import math
 from typing import Any, Final
 
+from thalweg import names
 from thalweg.diagnosis.finding import Finding, Repair, Severity
 from thalweg.diagnosis.symptoms.evidence import Evidence
 from thalweg.diagnosis.symptoms.limits import limit
 from thalweg.diagnosis.symptoms.repairs import options_of, usual, with_rate
 
 # Optimizers whose steps do not depend on the length of the gradient.
+# Methods that take the loss at two points for one function, which two batches are not.
+ONE_FUNCTION: Final = {"lbfgs", *names.METHODS} - {"gradient", *names.MINI_BATCH_METHODS}
 SCALE_FREE: Final = {"adam", "adamw", "nadam", "radam", "adamax", "rmsprop", "adagrad", "soap", "shampoo", "muon",
                      "polar-muon", "normuon", "auto", "lion", "sophia", "adafactor"}  # fmt: skip
 
@@ -63,12 +66,26 @@ def learning_rate_too_high(evidence: Evidence) -> Finding | None:
 
 
 def _rate(evidence: Evidence, factor: float) -> Repair:
+    if (repair := _one_function(evidence)) is not None:
+        return repair
     rate, optimizer = evidence.fact("lr"), evidence.fact("optimizer")
     if rate is None or (optimizer == "sgd" and (evidence.fact("momentum") or 0.0) > limit("momentum")):
         return usual("Rate and momentum have to be lower.")
     if evidence.fact("options") and optimizer in SCALE_FREE:  # a recipe, whose model has a usual rate
         return Repair("The rate has to be lower: without --lr it is the model's usual one.", {"lr": None})
     return with_rate(evidence, rate * min(factor, 0.3), "The rate has to be lower.")
+
+
+def _one_function(evidence: Evidence) -> Repair | None:
+    """Return what mends a method on batches that is made for one function; None for others."""
+    name = evidence.fact("optimizer")
+    if evidence.fact("full_batch") or name not in ONE_FUNCTION:
+        return None
+    return options_of(
+        f"{name} compares losses and gradients of two steps, so both have to be of the same data: --batch-size full.",
+        batch_size=0,
+        accumulate=None,
+    )
 
 
 def learning_rate_too_low(evidence: Evidence) -> Finding | None:
@@ -124,7 +141,9 @@ def oscillation(evidence: Evidence) -> Finding | None:
 def _oscillation(evidence: Evidence, text: str, value: float, threshold: float) -> Finding:
     rate = evidence.fact("lr")
     repair = usual("Shorter steps.")
-    if rate is not None:
+    if (whole := _one_function(evidence)) is not None:
+        repair = whole
+    elif rate is not None:
         repair = with_rate(evidence, rate / 4.0, "The rate has to be lower.")
     return Finding(
         "oscillation", Severity.WARNING, f"{text}.", repair, {"value": value}, {"value": threshold},
@@ -171,7 +190,8 @@ def loss_spikes(evidence: Evidence) -> Finding | None:
         f"The loss jumped {spikes:.0f} times, by up to {height:.1f} times its level{first}."
         if are_many
         else f"The level of the loss came back up by {rise:.1f} times the first loss{first}.",
-        Repair("Clip gradient and update to what is usual (--clip, --clip-running, --clip-update), and look at the "
+        _one_function(evidence)
+        or Repair("Clip gradient and update to what is usual (--clip, --clip-running, --clip-update), and look at the "
                "batches of these steps.", options),
         {"spikes": spikes, "height": height, "rise": rise},
         {"spikes": least, "height": high, "rise": far},
@@ -370,8 +390,7 @@ def batch_too_large(evidence: Evidence) -> Finding | None:
     examples = evidence.fact("num_train")
     if size is None or steps is None or gain is None or evidence.fact("is_proved"):
         return None
-    if evidence.fact("full_batch") and evidence.fact("optimizer") in {"lbfgs", "levenberg-marquardt", "bfgs", "newton",
-                                                                      "newton-cg"}:  # fmt: skip
+    if evidence.fact("full_batch") and evidence.fact("optimizer") in ONE_FUNCTION:
         return None
     few, large = limit("few steps"), limit("large batch")
     if steps > few or size < large or not examples or (scale is not None and size < scale):

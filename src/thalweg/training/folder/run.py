@@ -333,18 +333,28 @@ def load(folder: str | Path) -> Run:
 
 def read_history(path: Path) -> list[dict[str, Any]]:
     """Read a history file; from a line that is damaged, such as one cut off by a crash, nothing more is read."""
-    entries: list[dict[str, Any]] = []
-    if path.is_file():
-        with open(path, encoding="utf-8", errors="replace") as file:
-            for line in file:
-                try:
-                    entry = json.loads(line)
-                except (ValueError, RecursionError):
-                    break
-                if not isinstance(entry, dict):
-                    break
-                entries.append(entry)
-    return entries
+    return [entry for entry in _entries(path) if entry is not None]
+
+
+def damaged_line(path: Path) -> int | None:
+    """Return the number of the line from which on a history file is not read, from 1; None where all of it is."""
+    entries = list(_entries(path))
+    return len(entries) if entries and entries[-1] is None else None
+
+
+def _entries(path: Path) -> Iterator[dict[str, Any] | None]:
+    """Yield the entries of a history file, and None in the place of the first line that is damaged."""
+    if not path.is_file():
+        return
+    with open(path, encoding="utf-8", errors="replace") as file:
+        for line in file:
+            try:
+                entry = json.loads(line)
+            except (ValueError, RecursionError):
+                entry = None
+            yield entry if isinstance(entry, dict) else None
+            if not isinstance(entry, dict):
+                return
 
 
 def write_json(path: Path, value: Any) -> None:
