@@ -347,3 +347,18 @@ def test_many_metrics_of_parts_are_in_the_reports_tables_only(tmp_path, capsys, 
     assert "nmse c12" not in shown
     assert '"title": "nmse c12"' not in page
     assert "c12" in page[page.index("Errors in and out of sample") :]
+
+
+NAMES = {1: "[red]x[/red]", 2: "shop_2 <b>"}
+
+
+def test_names_of_series_are_printed_as_they_are_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rows = [f"2024-01-{day:02},{name},{day % 7 + day * k}" for day in range(1, 31) for k, name in NAMES.items()]
+    Path("a.csv").write_text("day,shop,sales\n" + "\n".join(rows) + "\n")
+    code, out, _ = call(capsys, "train", "a.csv", "--lags", 1)
+    assert code == 0
+    for name in NAMES.values():
+        assert f"skill {name} " in out
+    code, _, err = call(capsys, "predict", "runs/a", "--file", "a.csv", "--length", 0)
+    assert (code, err) == (2, "error: --length must be at least 1; got 0.\n")

@@ -104,6 +104,8 @@ def predict_and_show(
     if shape.keep and has_series(run.recipe.run.task):
         raise InputError("--keep is for answers to rows; a forecast is of a whole series. Leave it out.")
     length = options["length"]
+    if length is not None and length < 1:
+        raise InputError(f"--length must be at least 1; got {length}.")
     options["length"] = TEXT_LENGTH if length is None else length
     threshold = options.pop("threshold")
     task = run.task if threshold is None else run.task.with_threshold(threshold)

@@ -70,6 +70,12 @@ def _bounds(session: Session) -> str:
     return f"{counted(session.total_steps, 'step')}, {whole} epoch{'' if whole == '1' else 's'} of {each:,}"
 
 
+def _in_words(name: str) -> str:
+    """Return the name of a metric with spaces; what it is of, such as a series, stays as it is written."""
+    metric, space, of = name.partition(" ")
+    return f"{metric.replace('_', ' ')}{space}{of}"
+
+
 def show_summary(summary: dict[str, Any], console: Console) -> None:
     """Print the metrics and the files on standard output."""
     out = Terminal(file=sys.stdout) if not console.is_terminal else console
@@ -83,7 +89,7 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
     if "loss" in summary:
         table.add_row("validation loss", f"{summary['loss']:.4f}", Text(brackets(intervals.get("loss"))))
     for name, value in list(summary["metrics"].items())[:MAX_METRICS]:
-        table.add_row(name.replace("_", " "), f"{value:.4f}", Text(brackets(intervals.get(name))))
+        table.add_row(Text(_in_words(name)), f"{value:.4f}", Text(brackets(intervals.get(name))))
     if len(summary["metrics"]) > MAX_METRICS:
         table.add_row(f"... {len(summary['metrics']) - MAX_METRICS} more", "in the report")
     if summary["best_step"] and not summary["keeps_last"]:

@@ -11,6 +11,7 @@ from thalweg.data.files.base import AbstractSource
 from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
 from thalweg.tasks.base import Settings
+from thalweg.tasks.forecast.answers import lines_of
 from thalweg.tasks.forecast.autoregression.equation import fit_equation
 from thalweg.tasks.forecast.rows.reading import Layout, read_series
 from thalweg.tasks.forecast.task import Forecast
@@ -157,7 +158,7 @@ def test_short_series_have_an_answer(num):
     ("values", "options", "message"),
     [
         ([1.0] * 30, {}, "column 'y' is 1 in all 24 rows of the training part"),
-        (range(4), {}, "table: 1 lags and a validation part of 20% need at least 5 rows; got 4"),
+        (range(4), {}, "table: 1 lag and a validation part of 20% need at least 5 rows; got 4. Give more rows"),
         (np.sin(np.arange(20.0)), {"lags": 8}, "table: 8 lags cannot be tried on a rolling origin in 16 rows"),
     ],
 )
@@ -197,3 +198,10 @@ def test_logarithms_wait_for_positive_numbers_in_both_parts():
     task, prepared = Forecast.prepare(Rows(values), None, settings())
     assert not task.linear.form.log
     assert "Some of the held-out numbers are not positive, so no logarithm is tried." in prepared.notes
+
+
+def test_forecasts_are_written_as_finely_as_their_intervals():
+    answer = {"time": ["a", "b"], "forecast": [10109.27, 10110.31], "low": [10107.1, None], "high": [10111.3, None]}
+    assert lines_of(answer) == ["a  10109.3  [10107.1, 10111.3]", "b  10110.3"]
+    one = {"forecast": [{"x": 1.08754, "y": 0.0}], "low": [{"x": 1.0874, "y": -2.0}], "high": [{"x": 1.0876, "y": 2.0}]}
+    assert lines_of(one) == ["x: 1.08754  [1.0874, 1.0876]  y: 0  [-2, 2]"]

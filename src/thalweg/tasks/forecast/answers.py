@@ -1,7 +1,8 @@
 """Forecasts as answers: with the moments they are for, their intervals, and the series they are of."""
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -10,6 +11,9 @@ from thalweg.tasks.forecast.asked import Asked
 from thalweg.tasks.forecast.panel import Panel
 from thalweg.tasks.forecast.rows.calendar import Step
 from thalweg.tasks.forecast.rows.timeline import next_labels
+
+MOST_PLAIN: Final = (1e-4, 1e15)  # sizes of numbers that are written without an exponent
+MOST_DIGITS: Final = 12  # behind the point
 
 
 def windows_asked(asked: Sequence[Asked], panel: Panel | None) -> tuple[np.ndarray, np.ndarray | None]:
@@ -51,13 +55,13 @@ def answers_to(
 
 def lines_of(answer: Mapping[str, Any]) -> list[str]:
     """Return an answer as lines for a terminal: a step a line where more is known of it than a number."""
-    if "low" in answer:
-        ends = (answer["low"], answer["high"])
-        lines = [_with_interval(*step) for step in zip(answer["forecast"], *ends, strict=True)]
-    elif "time" in answer or "id" in answer:
-        lines = [figure(value) for value in answer["forecast"]]
-    else:
-        return ["  ".join(figure(value) for value in answer["forecast"])]
+    steps = zip(*(answer[key] for key in ("forecast", "low", "high") if key in answer), strict=True)
+    if not {"low", "time", "id"} & set(answer):
+        return ["  ".join(_line(*step)[0] for step in steps)]
+    lines, radii = [], dict[str, float]()
+    for step in steps:
+        line, radii = _line(*step, radii=radii)
+        lines.append(line)
     if "time" in answer:
         lines = [f"{time}  {line}" for time, line in zip(answer["time"], lines, strict=True)]
     return lines if "id" not in answer else [f"{answer['id']}  {line}" for line in lines]
@@ -70,10 +74,40 @@ def _named(rows: np.ndarray, columns: Sequence[str]) -> list[Any]:
     return [dict(zip(columns, row, strict=True)) for row in shown]
 
 
-def _with_interval(forecast: Any, low: Any, high: Any) -> str:
-    if isinstance(forecast, Mapping):
-        return "  ".join(f"{name}: {_with_interval(value, low[name], high[name])}" for name, value in forecast.items())
-    return figure(forecast) if low is None else f"{figure(forecast)}  [{figure(low)}, {figure(high)}]"
+def _line(*values: Any, radii: Mapping[str, float] | None = None) -> tuple[str, dict[str, float]]:
+    """Return a forecast, perhaps with the ends of its interval, as text, and the radii by the name of the column.
+
+    `radii` are those of the step before, for a step that has no interval.
+    """
+    if not isinstance(values[0], Mapping):
+        values = tuple({"": value} for value in values)
+    found, texts = dict(radii or {}), []
+    for name in values[0]:
+        forecast, *ends = (one[name] for one in values)
+        if ends and None not in ends:
+            found[name] = (ends[1] - ends[0]) / 2.0
+        shown = [number(one, found.get(name, 0.0)) for one in (forecast, *ends) if one is not None]
+        text = shown[0] if len(shown) < 3 else f"{shown[0]}  [{shown[1]}, {shown[2]}]"
+        texts.append(f"{name}: {text}" if name else text)
+    return "  ".join(texts), found
+
+
+def number(value: float | None, radius: float = 0.0) -> str:
+    """Return a number as text: four digits, and as many as it takes to see two digits of a radius and whole units.
+
+    Example:
+        >>> number(57.93271), number(10109.27, 2.1), number(120137.2, 2850.0), number(1.08754, 0.00012)
+        ('57.93', '10109.3', '120137', '1.08754')
+        >>> number(1.0012345e-10, 3e-12), number(1.2e18)
+        ('1.001e-10', '1.2e+18')
+    """
+    if value is None or not math.isfinite(value) or not MOST_PLAIN[0] <= abs(value) < MOST_PLAIN[1]:
+        return figure(value)
+    digits = 3 - math.floor(math.log10(abs(value)))
+    if 0.0 < radius < math.inf:
+        digits = max(digits, 1 - math.floor(math.log10(radius)))
+    text = f"{value:.{min(max(digits, 0), MOST_DIGITS)}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def forecast_keys(*, intervals: bool, several: bool) -> tuple[str, ...]:

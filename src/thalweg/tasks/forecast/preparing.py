@@ -12,6 +12,7 @@ from thalweg.errors import InputError, counted
 from thalweg.tasks.base import Settings
 from thalweg.tasks.forecast.autoregression.linear import Linear, choose_linear
 from thalweg.tasks.forecast.panel import (
+    MORE_ROWS,
     Panel,
     aligned,
     check_known,
@@ -114,7 +115,7 @@ def _single(valid: AbstractSource | None, settings: Settings, layout: Layout, se
         )
     else:
         first = context
-        check_length(held_out, context)
+        check_length(held_out, context, MORE_ROWS)
         notes.append(f"Validation is {valid.name}; its first {context} rows are used as context only.")
     check_variation(held_out.part(first), "validation part")
     stretches = [Stretch(train, reader.rows, begin)], [Stretch(held_out, first, len(held_out))]

@@ -5,7 +5,10 @@ import pytest
 
 from thalweg.tasks.forecast.autoregression.equation import Scaled, fit_equation, predicted
 from thalweg.tasks.forecast.autoregression.form import Form
+from thalweg.tasks.forecast.autoregression.linear import choose_linear
 from thalweg.tasks.forecast.autoregression.rolling import Rolling, choose, following, horizon, standard_error
+from thalweg.tasks.forecast.reference import Reference
+from thalweg.tasks.forecast.rows.series import Series
 
 
 def walk(num, seed=0):
@@ -98,3 +101,14 @@ def test_lags_that_were_asked_for_are_taken():
     choice = choose(walk(80), None, 1, lags=3)
     assert choice is not None
     assert choice.kept.form.lags == (1, 2, 3)
+
+
+def test_the_penalty_that_suited_the_last_rows_suits_a_series_that_has_grown_for_longer():
+    rng, time = np.random.default_rng(0), np.arange(10_000)
+    y = 0.1 * time + 10.0 * np.sin(2.0 * np.pi * time / 24) + rng.normal(size=10_000)
+    train = Series("grows", ("y",), y[:9000, None], [str(row) for row in time[:9000]])
+    found = choose_linear(train, Reference.fit(train.values), 0)
+    weights, bias = fit_equation(found.scaled, found.form.levels(train.values), np.array([found.l2]))
+    past = found.form.levels(np.lib.stride_tricks.sliding_window_view(y[8900:9999], 100)[:, :, None])
+    ahead = found.scaled.ahead(lambda features: predicted(features, weights, bias)[0], past, 1)
+    assert ((found.form.values(ahead)[:, 0, 0] - y[9000:]) ** 2).mean() < 1.1, "with the same penalty it is 1.27"

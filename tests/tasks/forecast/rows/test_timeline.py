@@ -125,3 +125,9 @@ def test_few_rows_follow_the_step_of_training():
     step = line(pd.date_range("2024-01-01", periods=30, freq="B").strftime("%Y-%m-%d").tolist()).step
     assert next_labels(["2024-03-07", "2024-03-08"], 1, step) == ["2024-03-11"]
     assert next_labels(["2024-03-08 10:00", "2024-03-08 11:00"], 1, step) == ["2024-03-08 12:00"]
+
+
+def test_moments_that_are_missing_between_odd_distances_are_counted_in_words():
+    when = pd.date_range("2024-01-01 09:30", periods=26, freq="15min").strftime("%Y-%m-%d %H:%M").tolist()
+    (note,) = line([*when, "2024-01-01 17:00"], gaps="ignore").notes
+    assert note.startswith("4 moments (15 minutes apart) missing in 'date', the first between 2024-01-01 15:45 and ")

@@ -96,12 +96,13 @@ def choose_linear(train: Series, reference: Reference, lags: int, *, logs: bool 
         found = np.full((reference.steps, len(train.columns)), np.nan)
         told = f"Kept: {form.name}; {len(train)} rows are too few to choose anything else."
     else:
-        form, l2, found = choice.kept.form, choice.kept.l2, radii(choice.kept.levels)
+        form, found = choice.kept.form, radii(choice.kept.levels)
+        l2 = choice.kept.l2 * _stretched(form, form.levels(train.values), choice.num_rows)
         told = f"Kept: {form.name}; {choice.why}."
         if not form.is_naive:
             told = (
-                f"Kept: {form.name}, penalty {l2:g}; {choice.why}, its mean squared error there is {choice.score:.3f} "
-                "of that of the better naive forecast."
+                f"Kept: {form.name}, penalty {l2:.3g}; {choice.why}, its mean squared error there is "
+                f"{choice.score:.3f} of that of the better naive forecast."
             )
     if lags and not form.lags:
         raise InputError(
@@ -109,3 +110,20 @@ def choose_linear(train: Series, reference: Reference, lags: int, *, logs: bool 
             "fewer --lags, or leave them out."
         )
     return Linear(Scaled.fit(form, form.levels(train.values)), l2, found, told)
+
+
+def _stretched(form: Form, levels: np.ndarray, num_rows: int) -> float:
+    """Return by what the penalty that suited the last rows is multiplied for all of them, so that it weighs as much.
+
+    It is added to a mean over rows of squares in units of the spread, and a series that grows has a larger spread over
+    all its rows than over the last ones.
+
+    Args:
+        form: what was chosen.
+        levels: z of all rows, `[rows, columns]`.
+        num_rows: the last ones, which chose the penalty.
+    """
+    if num_rows >= len(levels) or form.is_naive:
+        return 1.0
+    spreads = [Scaled.fit(form, part).spread for part in (levels[-num_rows:], levels)]
+    return num_rows / len(levels) * float(np.mean(spreads[0] / spreads[1]) ** 2)

@@ -51,6 +51,7 @@ class Choice:
     score: float  # see `choose`; below 1: better than the better naive forecast
     num_tried: int
     why: str  # half a sentence
+    num_rows: int  # the last ones, which chose
 
 
 @final
@@ -173,7 +174,7 @@ def choose(
         gain = _score(plain, scale) - _score(best, scale)
         if gain.mean() < standard_error(gain):
             best, why = plain, f"within one standard error of {why}"
-    return Choice(best, float(_score(best, scale).mean()), len(forms), why)
+    return Choice(best, float(_score(best, scale).mean()), len(forms), why, len(rows))
 
 
 def _shortlist(rolling: Rolling, forms: Iterable[Form], scale: np.ndarray) -> list[tuple[Form, float]]:

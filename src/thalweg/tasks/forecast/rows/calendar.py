@@ -12,6 +12,7 @@ _UNITS: Final = ((7 * DAY, "week"), (DAY, "day"), (3600 * SECOND, "hour"), (60 *
 _MONTHS: Final = {1: "month", 3: "quarter", 6: "half-year", 12: "year"}
 MONTH, BUSINESS, FIXED, NUMBER = "month", "business day", "fixed", "number"
 CLOCK: Final = "clock"  # the unit of times without a day
+LAST_BUSINESS, FIRST_BUSINESS = -1, -2  # days of a month
 COARSE: Final = frozenset(("month", "quarter", "half", "year"))  # units of a moment that are whole months
 USUAL: Final = 0.5  # of the distances are the usual one, or a part of them all
 NEAR: Final = 0.1  # of a distance: clocks of instruments are not exact
@@ -26,7 +27,8 @@ class Step:
     Args:
         kind: `MONTH` (a number of months), `BUSINESS` (Monday to Friday), `FIXED` (microseconds) or `NUMBER`.
         size: how many of them.
-        day: where in a month: its day (1 to 31, or the last one where there are fewer), -1 for the last business day.
+        day: where in a month: its day (1 to 31, or the last one where there are fewer), `LAST_BUSINESS` or
+            `FIRST_BUSINESS` for its last or first business day.
     """
 
     kind: str
@@ -76,7 +78,7 @@ class Step:
         months = day.astype("datetime64[M]") + (steps * int(self.size)).astype("timedelta64[M]")
         ends = (months + 1).astype("datetime64[D]") - 1
         if self.day < 0:
-            days = np.busday_offset(ends, 0, roll="backward")
+            days = _first_business(months) if self.day == FIRST_BUSINESS else _last_business(months)
         else:
             days = np.minimum(months.astype("datetime64[D]") + (self.day - 1), ends)
         return days.astype("datetime64[us]") + (last - day)
@@ -126,8 +128,16 @@ def _months(when: np.ndarray, days: np.ndarray, unit: str) -> Step | None:
     day = int(of_month.max())
     if (of_month == np.minimum(day, last)).all():
         return Step(MONTH, size, 31 if (of_month == last).all() else day)
-    ends = np.busday_offset((months + 1).astype("datetime64[D]") - 1, 0, roll="backward")
-    return Step(MONTH, size, -1) if (days == ends).all() else None
+    found = {LAST_BUSINESS: _last_business(months), FIRST_BUSINESS: _first_business(months)}
+    return next((Step(MONTH, size, day) for day, business in found.items() if (days == business).all()), None)
+
+
+def _first_business(months: np.ndarray) -> np.ndarray:
+    return np.busday_offset(months.astype("datetime64[D]"), 0, roll="forward")
+
+
+def _last_business(months: np.ndarray) -> np.ndarray:
+    return np.busday_offset((months + 1).astype("datetime64[D]") - 1, 0, roll="backward")
 
 
 def _are_business(days: np.ndarray) -> bool:

@@ -122,17 +122,25 @@ def split_end(series: Series, lags: int, share: float) -> int:
     if num_rows - num_held_out(num_rows) < lags + MIN_TARGETS:
         needed = next(n for n in range(num_rows, 10**9) if n - num_held_out(n) >= lags + MIN_TARGETS)
         raise InputError(
-            f"{series.name}: {lags} lags and a validation part of {share:.0%} need at least {needed:,} rows; "
-            f"got {num_rows:,}. Give fewer --lags."
+            f"{series.name}: {counted(lags, 'lag')} and a validation part of {share:.0%} need at least {needed:,} "
+            f"rows; got {num_rows:,}. Give {'fewer --lags' if lags > 1 else 'more rows'}."
         )
     return num_rows - num_held_out(num_rows)
 
 
-def check_length(series: Series, lags: int, remedy: str = "Give fewer --lags") -> None:
-    """Raise an InputError, which ends with a remedy, unless the series has rows enough for `lags`."""
+def check_length(series: Series, lags: int, remedy: str = "") -> None:
+    """Raise an InputError, which ends with a remedy, unless there are rows enough.
+
+    Args:
+        series: what is to be forecast.
+        lags: rows that a forecast reads; with a remedy, those that are context only.
+        remedy: "": fewer lags, or more rows where there is one.
+    """
     if len(series) < lags + MIN_TARGETS:
+        rows = counted(lags, "lag") if not remedy else f"{counted(lags, 'row')} of context"
+        remedy = remedy or f"Give {'fewer --lags' if lags > 1 else 'more rows'}"
         raise InputError(
-            f"{series.name}: {lags} lags need at least {lags + MIN_TARGETS:,} rows; got {len(series):,}. {remedy}."
+            f"{series.name}: {rows} need at least {lags + MIN_TARGETS:,} rows; got {len(series):,}. {remedy}."
         )
 
 

@@ -242,6 +242,7 @@ def _mended(
     missing = whole.astype(np.int64) - 1
     holes = np.flatnonzero(missing)
     number, name = int(missing.sum()), step.name if step.kind != NUMBER else "row"
+    what = counted(number, name if name[0].isalpha() else "moment") + ("" if name[0].isalpha() else f" ({name} apart)")
     if not number:
         if not len(uneven):
             return found
@@ -254,10 +255,7 @@ def _mended(
             raise fails(f"{said}; --gaps ignore reads the rows as if they were evenly spaced.")
         return dataclasses.replace(found, notes=(*found.notes, f"{said}; the rows are read as evenly spaced."))
     first = int(holes[0])
-    said = (
-        f"{counted(number, name if name[0].isalpha() else f'moment ({name} apart)')} missing in {column!r}, the first "
-        f"between {shown[first]} and {shown[first + 1]}"
-    )
+    said = f"{what} missing in {column!r}, the first between {shown[first]} and {shown[first + 1]}"
     if gaps == "refuse":
         raise fails(f"{said}; --gaps fill draws straight lines over gaps, --gaps ignore reads the rows as they are.")
     if gaps == "fill" and number > MOST_FILLED * len(when):
