@@ -206,6 +206,32 @@ def test_over_fitting_by_what_weights_are_kept_by(right, expected):
     assert (found.name, found.severity) == ("over-fitting", expected)
 
 
+SENTENCES = [
+    ("batch-too-small", {"probes.gradients.noise_scale": None, "probes.gradients.noise_trace": 4.0}, "the noise hides"),
+    ("batch-too-small", {"probes.gradients.noise_scale_low": 191.1}, "equal at about 300 (190 or more)"),
+    ("batch-too-large", {"probes.gradients.noise_scale": 1.24}, "equal at about 1.2."),
+    ("learning-rate-too-high", {"probes.rate.critical_factor_start": 0.0}, "no step lowers the loss that is 0.001"),
+    ("plateau-at-saddle", {"trends.gain_at_end": -0.004}, "and rose by 0.40% a tenth of the run at the end"),
+    ("plateau-at-saddle", {"trends.gain_at_end": 0.004}, "and fell by 0.40% a tenth of the run at the end"),
+    ("untrained-parameters", {"trends.not_in_optimizer": ["a.weight"]}, "1 parameter that the optimizer does not have"),
+    ("untrained-parameters", {}, "1 layer with a gradient that never changed: x."),
+    ("capacity-too-small", {}, "have 1 number for 6 classes"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "more", "expected"), SENTENCES)
+def test_evidence_says_what_was_measured(name, more, expected):
+    (found,) = changed({**SICK[name], **more})
+    assert found.name == name
+    assert expected in found.evidence
+
+
+def test_weights_that_are_frozen_in_a_run_without_its_history():
+    facts = {**HEALTHY["facts"], "is_fresh": True}
+    (found,) = findings_of(facts, {}, {"gradients": {"frozen": ["x"], "frozen_share": 0.9}})
+    assert found.evidence == "90% of all weights are frozen at their start."
+
+
 @pytest.mark.parametrize(("rarest", "is_weighed"), [(0.2, False), (0.01, True)])
 def test_classes_are_weighed_where_they_are_not_even(rarest, is_weighed):
     labels = {"probes.predictions.top_label_share": 0.3, "probes.predictions.rarest_share": rarest}

@@ -38,9 +38,10 @@ _DIVIDING: Final = {
 def spectrum(subject: Subject) -> dict[str, Any]:
     r"""Measure the Hessian of the training loss on some examples, in evaluation mode.
 
-    `sharpness` is its largest eigenvalue and `smallest` its least one, each with a bound on its error;
-    `certified_negative` says that a negative eigenvalue is proven, `relative_negative` is the least over the largest
-    one. `trace` has a standard error, `density` holds points and weights that add up to 1. `gauss_newton` is the
+    `sharpness` is the largest eigenvalue found and `smallest` the least one; within the error beside each lies an
+    eigenvalue, and there may be one farther out. `certified_negative` says that a negative eigenvalue is proven up to
+    rounding, `relative_negative` is the least over the largest one. `trace` has the standard error of two draws,
+    `density` holds points and weights that add up to 1. `gauss_newton` is the
     largest eigenvalue without the curvature of the network itself. For optimizers that divide by the root of a second
     moment, `preconditioned_sharpness` is the largest eigenvalue of $P^{-1/2} H P^{-1/2}$,
     $P = \operatorname{diag}(\sqrt{\operatorname{mean} g_b^2} + 10^{-8})$ with the gradients of single batches.

@@ -3,6 +3,7 @@
 from thalweg.diagnosis.finding import Finding, Repair, Severity
 from thalweg.diagnosis.symptoms.evidence import Evidence
 from thalweg.diagnosis.symptoms.limits import limit
+from thalweg.errors import counted
 
 
 def over_fitting(evidence: Evidence) -> Finding | None:
@@ -59,8 +60,8 @@ def capacity_too_small(evidence: Evidence) -> Finding | None:
     return Finding(
         "capacity-too-small",
         Severity.WARNING,
-        f"The hidden states have {size:.0f} numbers for {classes} classes, and the training loss ended at {loss:.3g}, "
-        f"{loss / chance:.0%} of that of a guess.",
+        f"The hidden states have {counted(int(size), 'number')} for {classes} classes, and the training loss ended at "
+        f"{loss:.3g}, {loss / chance:.0%} of that of a guess.",
         Repair(f"A wider network: {words}.", changes),
         {"width": float(size), "loss": loss / chance},
         {"width": float(needed), "loss": most},

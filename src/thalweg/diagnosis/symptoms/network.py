@@ -6,6 +6,7 @@ from thalweg.diagnosis.finding import Finding, Repair, Severity
 from thalweg.diagnosis.symptoms.evidence import Evidence
 from thalweg.diagnosis.symptoms.limits import limit
 from thalweg.diagnosis.symptoms.repairs import OF_THE_OPTIMIZER, action
+from thalweg.errors import counted
 
 DEEP = 4  # sites of activations from which on depth means something
 
@@ -236,13 +237,17 @@ def untrained_parameters(evidence: Evidence) -> Finding | None:
     ]
     outside = list(evidence.trends.get("not_in_optimizer") or ())
     share, most = evidence.probe("gradients", "frozen_share", 0.0) or 0.0, limit("untrained")
-    named = still or outside
+    named = outside or still
     if named and (len(still) >= most * max(layers, 1) or outside):
         return Finding(
             "untrained-parameters",
             Severity.ERROR,
-            f"{len(named)} layers have a gradient and never changed: {', '.join(named[:3])}"
-            f"{' ...' if len(named) > 3 else ''}.",
+            (
+                f"{counted(len(outside), 'parameter')} that the optimizer does not have: "
+                if outside
+                else f"{counted(len(still), 'layer')} with a gradient that never changed: "
+            )
+            + f"{', '.join(named[:3])}{' ...' if len(named) > 3 else ''}.",
             action("give-to-optimizer", "Give all parameters to the optimizer: optimizer(model.parameters())."),
             {"layers": float(len(named))},
             {"layers": most * layers},
@@ -257,7 +262,8 @@ def untrained_parameters(evidence: Evidence) -> Finding | None:
         return Finding(
             "untrained-parameters",
             Severity.ERROR if share > 0.9 else Severity.WARNING,
-            f"{share:.0%} of all weights are frozen at their start, and the loss fell by {drop:.0%} only.",
+            f"{share:.0%} of all weights are frozen at their start"
+            + (f", and the loss fell by {drop:.0%}." if drop is not None else "."),
             action("unfreeze", "Let them learn: requires_grad_(True) on them, before the optimizer is made."),
             {"share": share},
             {"share": limit("frozen share")},
@@ -272,7 +278,8 @@ def untrained_parameters(evidence: Evidence) -> Finding | None:
         return Finding(
             "untrained-parameters",
             Severity.ERROR if len(unreached) > limit("unreached") * layers else Severity.WARNING,
-            f"No gradient ever reached {len(unreached)} of {layers} layers: {', '.join(unreached[:3])}.",
+            f"No gradient ever reached {len(unreached)} of {counted(layers, 'layer')}: {', '.join(unreached[:3])}"
+            f"{' ...' if len(unreached) > 3 else ''}.",
             action("unfreeze", "Call loss.backward() before the optimizer's step, on a loss that depends on the model.")
             if is_whole
             else action("unfreeze", "Connect them to the loss (no detach, no no_grad), or leave them out."),

@@ -15,6 +15,7 @@ ONE_FUNCTION: Final = {"lbfgs", *names.METHODS} - {"gradient", *names.MINI_BATCH
 SCALE_FREE: Final = {"adam", "adamw", "nadam", "radam", "adamax", "rmsprop", "adagrad", "soap", "shampoo", "muon",
                      "polar-muon", "normuon", "auto", "lion", "sophia", "adafactor"}  # fmt: skip
 
+_SCALES: Final = ("noise_scale", "noise_scale_low", "noise_scale_high")
 FEWEST: Final = 20  # steps on parts of the data that show a slope
 
 
@@ -42,8 +43,14 @@ def learning_rate_too_high(evidence: Evidence) -> Finding | None:
                 return Finding(
                     "learning-rate-too-high",
                     Severity.WARNING if evidence.has_learned else Severity.ERROR,
-                    f"From the start, a step {margin:.2g} times as long as the full ones lowers the loss most, or is "
-                    f"the longest that does, and {words.format(value)}.",
+                    (
+                        f"From the start, a step {margin:.2g} times as long as the full ones lowers the loss most, or "
+                        "is the longest that does"
+                        if margin > 0.0
+                        else "From the start, no step lowers the loss that is 0.001 times as long as the full ones or "
+                        "longer"
+                    )
+                    + f", and {words.format(value)}.",
                     _rate(evidence, max(longest / 8.0 if longest <= limit("rate margin") else best / 2.0, 1e-5)),
                     {"margin": margin, name: value},
                     {"margin": short, name: most},
@@ -187,7 +194,8 @@ def loss_spikes(evidence: Evidence) -> Finding | None:
     return Finding(
         "loss-spikes",
         Severity.WARNING if rise < far else Severity.ERROR,
-        f"The loss jumped {spikes:.0f} times, by up to {height:.1f} times its level{first}."
+        f"The loss jumped {spikes:.0f} times, by up to {height:.3g} times its level or the first loss, whichever is "
+        f"larger{first}."
         if are_many
         else f"The level of the loss came back up by {rise:.1f} times the first loss{first}.",
         _one_function(evidence)
@@ -288,23 +296,23 @@ def schedule_ended_early(evidence: Evidence) -> Finding | None:
 def plateau_at_saddle(evidence: Evidence) -> Finding | None:
     """A loss that fell little and no longer falls, with negative curvature that is proved and not negligible."""
     drop, relative = evidence.trend("drop"), evidence.probe("spectrum", "relative_negative")
-    gain = abs(evidence.trend("gain_at_end", 1.0) or 0.0)
+    gain = evidence.trend("gain_at_end", 1.0) or 0.0
     most, flat, least = limit("saddle drop"), limit("saddle gain"), limit("saddle curvature")
     if drop is None or relative is None or not evidence.found("spectrum", "certified_negative"):
         return None
     if (evidence.probe("predictions", "top_label_share") or 0.0) > limit("imbalanced"):
         return None  # a guess is nearly right there, and little can be gained
-    if drop > most or gain > flat or relative < least:
+    if drop > most or abs(gain) > flat or relative < least:
         return None
     if (evidence.trend("num_steps") or 0) < FEWEST and not evidence.fact("full_batch"):
         return None  # the batches of so few steps hide what they gained
     return Finding(
         "plateau-at-saddle",
         Severity.ERROR,
-        f"The loss fell by {drop:.1%} in all and by {gain:.2%} in the last tenth of the run, and the curvature is "
-        f"negative in a direction ({relative:.0%} of the largest one).",
+        f"The loss fell by {drop:.1%} in all and {'fell' if gain >= 0.0 else 'rose'} by {abs(gain):.2%} a tenth of the "
+        f"run at the end, and the curvature is negative in a direction ({relative:.0%} of the largest one).",
         usual("Leave the plateau with larger or adaptive steps, or from another start (--init, --seed)."),
-        {"drop": drop, "gain": gain, "negative": relative},
+        {"drop": drop, "gain": abs(gain), "negative": relative},
         {"drop": most, "gain": flat, "negative": least},
         strength=relative / least,
     )
@@ -359,12 +367,18 @@ def batch_too_small(evidence: Evidence) -> Finding | None:
     """A batch far below the noise scale, at a rate that has not come down, and a loss that noise holds up."""
     size, scale = evidence.fact("batch_size"), evidence.probe("gradients", "noise_scale")
     rate_end, drop = evidence.trend("lr_end"), evidence.trend("drop")
-    if scale is None and evidence.probe("gradients", "noise_trace") is not None:
-        scale = 1e6  # the gradient is below its noise
-    if size is None or scale is None or rate_end is None or drop is None or evidence.fact("full_batch"):
+    is_hidden = scale is None and evidence.probe("gradients", "noise_trace") is not None  # below its noise
+    if (
+        size is None
+        or (scale is None and not is_hidden)
+        or rate_end is None
+        or drop is None
+        or evidence.fact("full_batch")
+    ):
         return None
     part, high = limit("batch part"), limit("rate at the end")
-    if size > limit("small batch") or size > part * scale or rate_end < high:
+    most = limit("small batch") if scale is None else min(limit("small batch"), part * scale)
+    if size > most or rate_end < high:
         return None
     larger = int(min(max(32, size * 8), 64))
     options: dict[str, Any] = {"batch_size": larger, "accumulate": None, "schedule": "cosine", "schedule_options": None}
@@ -373,14 +387,30 @@ def batch_too_small(evidence: Evidence) -> Finding | None:
     return Finding(
         "batch-too-small",
         Severity.WARNING,
-        f"Batches of {size} where gradient and noise are equal at {scale:.0f}, and the rate stays at {rate_end:.0%} of "
-        "its peak to the end.",
+        f"Batches of {size}{_noise_words(evidence)}, and the rate stays at {rate_end:.0%} of its peak to the end.",
         Repair(f"As many steps on batches of {larger}, at a rate that falls to zero: --batch-size {larger} --schedule "
                "cosine, and --epochs so many times as before.", options),
-        {"batch_size": float(size), "noise_scale": scale, "lr_end": rate_end},
-        {"batch_size": part * scale, "lr_end": high},
-        strength=part * scale / size,
+        {"batch_size": float(size), "lr_end": rate_end} | ({} if scale is None else {"noise_scale": scale}),
+        {"batch_size": most, "lr_end": high},
+        strength=most / size,
     )  # fmt: skip
+
+
+def _noise_words(evidence: Evidence) -> str:
+    """Return at which batch size gradient and noise are equal, as precisely as that is known."""
+    scale, low, high = (evidence.probe("gradients", name) for name in _SCALES)
+    if scale is None:
+        hidden = evidence.probe("gradients", "noise_trace") is not None
+        return ", where the noise hides the gradient of all examples that were looked at" if hidden else ""
+    about = f", where gradient and noise are equal at about {_rounded(scale)}"
+    if low is None:
+        return about
+    return f"{about} ({_rounded(low)} or more)" if high is None else f"{about} ({_rounded(low)} to {_rounded(high)})"
+
+
+def _rounded(number: float) -> str:
+    """Return a number with two digits that count."""
+    return f"{float(f'{number:.1e}'):,.3g}" if number < 10.0 else f"{float(f'{number:.1e}'):,.0f}"
 
 
 def batch_too_large(evidence: Evidence) -> Finding | None:
@@ -396,11 +426,10 @@ def batch_too_large(evidence: Evidence) -> Finding | None:
     if steps > few or size < large or not examples or (scale is not None and size < scale):
         return None
     smaller = max(16, min(64, int(2 ** round(math.log2(max(scale or 32.0, 16.0))))))
-    equal = "" if scale is None else f", where gradient and noise are equal at {scale:.0f}"
     return Finding(
         "batch-too-large",
         Severity.ERROR if steps < few / 4 else Severity.WARNING,
-        f"Only {steps:.0f} steps, of {size:,} examples each{equal}.",
+        f"Only {steps:.0f} steps, of {size:,} examples each{_noise_words(evidence)}.",
         Repair(
             f"The same examples in more steps: --batch-size {smaller}.", {"batch_size": smaller, "accumulate": None}
         ),
