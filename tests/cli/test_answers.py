@@ -1,8 +1,10 @@
 """`thalweg predict`: an answer for each input, in order, whatever is wrong with some of them."""
 
 import csv
+import gzip
 import io
 import json
+import os
 import subprocess
 import sys
 
@@ -135,7 +137,7 @@ LINES = {
 @pytest.mark.parametrize("case", LINES)
 def test_each_line_of_standard_input_has_its_answer(predict, case):
     content, lines = LINES[case]
-    code, answers, _ = predict("classify" if case == "not utf-8" else case, "--length", 3, stdin=content)
+    code, answers, _ = predict("classify" if case == "not utf-8" else case, stdin=content)
     assert code == 0
     assert [-answer["line"] if "error" in answer else answer["line"] for answer in answers] == lines
 
@@ -197,7 +199,7 @@ TABLES = {
 @pytest.mark.parametrize("kind", TABLES)
 def test_every_task_has_a_table(predict, kind):
     text, header = TABLES[kind]
-    code, out, _ = predict(kind, text, "--csv", "--length", 3, json_lines=False)
+    code, out, _ = predict(kind, text, "--csv", json_lines=False)
     assert (code, out.splitlines()[0], len(table(out))) == (0, header, 1)
     if kind == "tag":
         (row,) = table(out)
@@ -260,6 +262,74 @@ def test_words_of_a_table_are_split_as_in_training_and_texts_as_texts(predict):
     _, answers, _ = predict("tag", file=("n.jsonl", jsonl([{"tokens": ["a", None]}, {"tokens": ["a", "b c"]}])))
     assert "expected a list of words, got one with null in it" in answers[0]["error"]
     assert answers[1]["tokens"] == ["a", "b c"]
+
+
+READ = {
+    "classify": ["--top", "--threshold"],
+    "tag": ["--tokens"],
+    "score": [],
+    "forecast": ["--length"],
+    "translate": ["--top", "--beam"],
+    "language": ["--length", "--temperature", "--top-p", "--seed"],
+}
+
+
+@pytest.mark.parametrize("kind", READ)
+def test_an_option_that_the_task_does_not_read_is_refused(predict, kind):
+    values = {"--top": 1, "--threshold": 0.4, "--length": 2, "--temperature": 0.5, "--top-p": 0.5, "--seed": 1}
+    for flag in (*values, "--beam", "--tokens"):
+        given = [flag] if flag == "--tokens" else [flag, values.get(flag, 2)]
+        code, _, err = predict(kind, "1,2;" * 40 + "1,2" if kind == "forecast" else "a\tb", *given)
+        is_read = flag in READ[kind]
+        assert (code, f"this run is of task {kind} and reads " in err, f"Leave {flag} out." in err) == (
+            (0, False, False) if is_read else (2, True, True)
+        )
+
+
+@pytest.fixture
+def piped(monkeypatch):
+    """Put bytes into a pipe, and return the name by which it can be read as a file."""
+    ends = []
+
+    def put(content):
+        end, into = os.pipe()
+        ends.append(end)
+        os.write(into, content)
+        os.close(into)
+        name = f"/dev/fd/{end}"
+        monkeypatch.setattr("thalweg.cli.complaints.STANDARD_INPUT", name)
+        return name
+
+    yield put
+    for end in ends:
+        os.close(end)
+
+
+PIPED = {
+    "csv": (b"id,text\n1,fine\n2,a,b\n3,awful\n", [2, -3, 4]),
+    "jsonl": (jsonl([{"text": "fine"}, {"text": None}]).encode(), [1, -2]),
+    "gzip": (gzip.compress(b"id,text\n1,fine\n2,awful\n"), [2, 3]),
+}
+
+
+@pytest.mark.parametrize("kind", PIPED)
+def test_rows_from_a_pipe_are_read_as_those_of_a_file(predict, piped, kind):
+    content, lines = PIPED[kind]
+    piped(content)
+    code, answers, _ = predict("classify", "--file", "-", *(["--kind", "csv"] if kind == "csv" else []))
+    assert (code, [answer["line"] for answer in answers]) == (0, [abs(line) for line in lines])
+    assert [answer["label"] is None for answer in answers] == [line < 0 for line in lines]
+
+
+def test_a_pipe_is_evaluated_as_the_file_is(runs, piped, capfd):
+    path = runs["classify"].parent.parent / "reviews.csv"
+    found = []
+    for name in (str(path), "-"):
+        piped(path.read_bytes())
+        with pytest.raises(SystemExit, match="0"):
+            command_line(["evaluate", str(runs["classify"]), name, "--json"])
+        found.append({**json.loads(capfd.readouterr().out), "notes": []})
+    assert found[0] == found[1]
 
 
 def test_people_see_where_an_answer_is_missing(predict):
@@ -327,6 +397,8 @@ def test_evaluate_counts_what_it_left_out_with_lines_and_reasons(evaluate):
     lines = {row["line"]: row["reason"] for row in found["left_out"]}
     assert lines[4] == "expected 2 columns, got 3"
     assert "'splendid'" in lines[6]
+    assert lines[5] == "no label in column 'label'"
+    assert len(lines) == found["num_left_out"]
     assert any("no label" in note for note in found["notes"])
     assert {row["label"]: row["support"] for row in found["labels"]} == {"bad": 1, "good": 6}
     assert sum(row["count"] for row in found["confusion"]) == 7

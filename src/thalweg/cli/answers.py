@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, final
 
-from thalweg import names
 from thalweg.cli.output import CsvTable, print_json, print_lines
 from thalweg.data.columns.choice import existing
 from thalweg.data.columns.facts import shortened
-from thalweg.data.containers.opening import open_any, reading_like, reading_of
+from thalweg.data.containers.opening import open_like
 from thalweg.data.files.arriving import arriving_lines
 from thalweg.data.files.base import AbstractSource, BadRow, Row
 from thalweg.errors import InputError, counted, lowered
@@ -24,14 +23,13 @@ from thalweg.report.text import visible
 from thalweg.tasks.answering import candidate_lines, figure_lines
 from thalweg.tasks.questions import AnswerOptions, Question, flat
 from thalweg.training.certified.new_texts import num_repeated
-from thalweg.training.folder.answers import ERROR, answers_to, batches, is_answer
+from thalweg.training.folder.answers import ERROR, answers_to, batches, is_answer, require_read
 from thalweg.training.folder.columns import NAMED
 from thalweg.training.folder.opening import has_series
 from thalweg.training.folder.run import Run, finite
 from thalweg.training.steps.evaluate import Evaluation
 from thalweg.training.steps.held_out import brackets, interval_notes, to_json, told_of_file
 
-TEXT_LENGTH = 200
 LINE = "line"
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 MAX_CLASSES = 30  # with figures on the terminal
@@ -78,8 +76,6 @@ def predict_and_show(
     named: Mapping[str, Any],
     shape: Shape,
     say: Say,
-    *,
-    tokens: bool,
 ) -> int:
     """Answer arguments, a file's rows or the lines of standard input as they come, and return the exit code.
 
@@ -91,23 +87,17 @@ def predict_and_show(
         )
     if file is None:
         _require_file(named, shape)
-    top = options["top"]
-    options["top"] = 3 if top is None else top
-    shape = dataclasses.replace(shape, top=top or 0)
+    shape = dataclasses.replace(shape, top=options.get("top", 0))
     if is_online(folder):
-        if options["threshold"] is not None:
-            raise InputError("--threshold is for runs of thalweg train; this model learns from a stream. Leave it out.")
-        if tokens:
-            raise InputError("--tokens is for taggers, whose inputs are words; this model learns from a stream.")
-        return _predict_online(folder, arguments, file, options["top"], named, shape, say)
+        return _predict_online(folder, arguments, file, options, named, shape, say)
     run = Run(folder)
+    require_read(run.recipe.run.task, options)
     if shape.keep and has_series(run.recipe.run.task):
         raise InputError("--keep is for answers to rows; a forecast is of a whole series. Leave it out.")
-    length = options["length"]
+    length, threshold = options.get("length"), options.pop("threshold", None)
     if length is not None and length < 1:
         raise InputError(f"--length must be at least 1; got {length}.")
-    options["length"] = TEXT_LENGTH if length is None else length
-    threshold = options.pop("threshold")
+    tokens = options.pop("tokens", False)
     task = run.task if threshold is None else run.task.with_threshold(threshold)
     asked, networks = AnswerOptions(**options), (run.model, run.head)
     answerer = Answerer(
@@ -117,17 +107,15 @@ def predict_and_show(
         task.table_columns(shape.top),
         lambda answer: task.table_rows(answer, shape.top),
     )
-    named = named if file is None else reading_like(vars(run.recipe.data), str(file), named)
-    source = None if file is None else open_any(file, **reading_of({**named, "skip_bad_rows": True}))
-    if source is None:
+    source = None
+    if file is None:
         questions = _typed(arguments, lambda text: task.parse_input(text, length))
     else:
+        source = open_like(vars(run.recipe.data), file, named, skip_bad_rows=True, once=True)
         questions, notes = run.questions(source, named, length)
         for note in (*source.notes, *notes):
             say(note)
     if tokens:
-        if "chain" not in names.task_spec(task.name).traits:
-            raise InputError(f"--tokens is for taggers, whose inputs are words; this is a run of task {task.name}.")
         questions = (entry and _split(entry) for entry in questions)
     return _show(answerer, questions, source, shape, say)
 
@@ -236,7 +224,7 @@ def _predict_online(
     folder: Path,
     arguments: list[str],
     file: Path | None,
-    top: int,
+    options: Mapping[str, Any],
     named: Mapping[str, Any],
     shape: Shape,
     say: Say,
@@ -244,7 +232,9 @@ def _predict_online(
     """Answer with a model that has learned from a stream; a file's rows are read by column, other inputs as text."""
     model = load_online(folder)
     is_classifier = isinstance(model, OnlineClassifier)
-    source = None if file is None else open_any(file, **reading_of({**named, "skip_bad_rows": True}))
+    require_read("classify" if is_classifier else "score", options, is_online=True)
+    top = AnswerOptions(**options).top
+    source = None if file is None else open_like({}, file, named, skip_bad_rows=True, once=True)
     if source is None:
         questions = _typed(arguments, str)
     else:
@@ -313,7 +303,8 @@ def evaluate_and_show(
 ) -> int:
     """Measure a run on a file, print the metrics, and return the exit code."""
     run = Run(folder)
-    found = run.evaluate(file, skip_bad_rows=skip_bad_rows, threshold=threshold, report=report, **named)
+    source = open_like(vars(run.recipe.data), file, named, skip_bad_rows=skip_bad_rows, once=True)
+    found = run.evaluate(source, skip_bad_rows=skip_bad_rows, threshold=threshold, report=report, **named)
     metrics, verdict = {"loss": found.loss, **found.metrics}, run.task.compared(found.metrics)
     if as_json:
         said = {"verdict": verdict} if verdict else {}
@@ -327,7 +318,7 @@ def evaluate_and_show(
             for name, value in metrics.items()
         ]
         learned = f"{folder} was trained on {file}, or chosen by it: neither figures nor intervals are about new data."
-        notes = [learned] if run.has_learned_from(file) else [*interval_notes(found), *_repeats(run, file, named)]
+        notes = [learned] if run.has_learned_from(file) else [*interval_notes(found), *_repeats(run, source, named)]
         print_lines([line.rstrip() for line in lines] + ([verdict] if verdict else []) + _class_lines(found) + notes)
         for note in found.notes:
             say(note)
@@ -357,7 +348,7 @@ def _class_lines(found: Evaluation) -> list[str]:
     return [*lines, ""] if lines else []
 
 
-def _repeats(run: Run, file: str, named: Mapping[str, Any]) -> list[str]:
+def _repeats(run: Run, file: AbstractSource, named: Mapping[str, Any]) -> list[str]:
     """Return a sentence if rows of a file are not new to a run."""
     number = num_repeated(run, file, named)
     if not number:

@@ -20,6 +20,7 @@ from cyclopts.exceptions import UnknownCommandError
 
 from thalweg.data.builtin.catalog import SAMPLES
 
+STANDARD_INPUT: Final = "/dev/stdin"
 _KINDS: Final = {"int": "a whole number", "float": "a number", "bool": "no value"}
 NAMED_WRONGLY: Final = frozenset(
     {errno.ENAMETOOLONG, errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EROFS}
@@ -77,6 +78,21 @@ def unusable(error: OSError) -> str:
     shown = f"{name[:80]}{'...' if len(name) > 80 else ''}: " if name else ""
     remedy = "check the name and the folder" if error.errno in NAMED_WRONGLY else "check the disk"
     return f"{shown}{error.strerror or error}; {remedy}."
+
+
+def with_standard_input(tokens: Sequence[str]) -> list[str]:
+    """Return arguments in which "-", where it stands for a file to be read as a whole, is that file's name.
+
+    Example:
+        >>> with_standard_input(["predict", "runs/a", "--file", "-"]), with_standard_input(["predict", "runs/a", "-"])
+        (['predict', 'runs/a', '--file', '/dev/stdin'], ['predict', 'runs/a', '-'])
+    """
+    command = tokens[0] if tokens else ""
+    found = [f"--file={STANDARD_INPUT}" if command == "predict" and one == "--file=-" else one for one in tokens]
+    for place, one in enumerate(found):
+        if one == "-" and (command in ("evaluate", "data") or (command == "predict" and found[place - 1] == "--file")):
+            found[place] = STANDARD_INPUT
+    return found
 
 
 def misplaced(tokens: Sequence[str], app: App) -> str:

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
-from thalweg.cli.complaints import NAMED_WRONGLY, misplaced, sentence, unusable
+from thalweg.cli.complaints import NAMED_WRONGLY, misplaced, sentence, unusable, with_standard_input
 from thalweg.cli.options import (
     ComparedOptions,
     DataOptions,
@@ -53,7 +53,8 @@ def run(arguments: list[str] | None = None) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     console = Terminal(stderr=True)
     try:
-        if wrong := misplaced(sys.argv[1:] if arguments is None else arguments, app):
+        arguments = with_standard_input(sys.argv[1:] if arguments is None else arguments)
+        if wrong := misplaced(arguments, app):
             raise InputError(wrong)
         code = app(arguments, exit_on_error=False, print_error=False, console=Terminal(), error_console=console)
     except (CycloptsError, InputError) as error:
@@ -224,10 +225,10 @@ def predict(
     keep: Annotated[list[str] | None, Parameter(negative=())] = None,
     top: Annotated[int | None, Parameter(converter=whole)] = None,
     length: Annotated[int | None, Parameter(converter=whole)] = None,
-    temperature: float = 0.8,
-    top_p: float = 1.0,
-    beam: Annotated[int, Parameter(converter=whole)] = 4,
-    seed: Annotated[int, Parameter(converter=whole)] = 0,
+    temperature: float | None = None,
+    top_p: float | None = None,
+    beam: Annotated[int | None, Parameter(converter=whole)] = None,
+    seed: Annotated[int | None, Parameter(converter=whole)] = None,
     threshold: float | None = None,
     tokens: Flag = False,
     json: Flag = False,
@@ -243,15 +244,16 @@ def predict(
         folder: The run's folder, such as runs/docstrings.
         inputs: Texts; for a pair, two texts with a tab between them; for a forecast, numbers with commas between them
             (rows of several columns with semicolons between them).
-        file: File with inputs: lines of text, or CSV, TSV or JSONL with the run's column names.
+        file: File with inputs: lines of text, or CSV, TSV or JSONL with the run's column names; "-" is standard input,
+            read as a file.
         data: .
         keep: Columns of the file to print with each answer, such as an id; several with commas.
-        top: Candidates shown for each input (3).
-        length: Maximum number of generated tokens (200); for a forecast, steps ahead (1).
-        temperature: Sampling temperature; 0 is greedy.
-        top_p: Nucleus sampling: smallest token set with this total probability.
-        beam: Beam size of translations.
-        seed: Random seed for sampling.
+        top: Candidates shown for each input (3), for labels and translations.
+        length: Maximum number of tokens that a language model generates (200); for a forecast, steps ahead (1).
+        temperature: Sampling temperature of a language model (0.8); 0 is greedy.
+        top_p: Nucleus sampling of a language model: smallest token set with this total probability (1.0).
+        beam: Beam size of translations (4).
+        seed: Random seed for the sampling of a language model (0).
         threshold: Probability from which a label is given, in place of the run's own: each of several labels, or the
             rarer of two.
         tokens: For a tagger: the inputs are words already, separated by spaces, one sentence a line. (A file in the
@@ -266,8 +268,10 @@ def predict(
         "top_p": top_p,
         "beam": beam,
         "seed": seed,
+        "threshold": threshold,
+        "tokens": tokens or None,
     }
-    options["threshold"] = threshold
+    options = {name: value for name, value in options.items() if value is not None}
     if json and csv:
         raise InputError("Give --json or --csv, not both.")
     named = dict(to_options((), data))
@@ -275,7 +279,7 @@ def predict(
     shape = load("thalweg.cli.answers:Shape")(form, tuple(keep or ()), skip=bool(named.pop("skip_bad_rows", False)))
     show = load("thalweg.cli.answers:predict_and_show")
     say = _speaker(Terminal(stderr=True), quiet=False)
-    return show(folder, list(inputs), file, options, named, shape, say, tokens=tokens)
+    return show(folder, list(inputs), file, options, named, shape, say)
 
 
 @app.command
@@ -295,7 +299,7 @@ def evaluate(
 
     Args:
         folder: The run's folder, such as runs/docstrings.
-        file: The held-out file.
+        file: The held-out file; "-" is standard input.
         threshold: Probability from which a label is given, in place of the run's own (see predict).
         data: .
         report: HTML file for a page about this file, with what the report of a training says of its validation data.

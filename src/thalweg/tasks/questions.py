@@ -1,12 +1,11 @@
 """Questions put to a network: what a row or a line stands for, or why it stands for none, and how to answer."""
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, final
 
-from thalweg.data.columns.facts import as_text
+from thalweg.data.columns.facts import as_text, is_text, kind_of
 from thalweg.errors import InputError
 
 
@@ -52,22 +51,6 @@ def are_questions(inputs: object) -> bool:
     return all(isinstance(one, str | Sequence) or hasattr(one, "__array__") for one in values)
 
 
-def kind_of(value: object) -> str:
-    """What a value is, in the words of JSON.
-
-    Example:
-        >>> kind_of(None), kind_of(3), kind_of(["a"])
-        ('null', 'a number', 'a list')
-    """
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "null"
-    kinds = ((bool, "true or false"), (int | float, "a number"), (str, "a text"), (list | tuple, "a list"))
-    return next(
-        (name for kind, name in kinds if isinstance(value, kind)),
-        "an object" if isinstance(value, Mapping) else type(value).__name__,
-    )
-
-
 def text_problem(value: object, what: str = "a text") -> str:
     """Why a value is not `what`, a text, as half a sentence; "" if it is one."""
     return "" if isinstance(value, str) else f"expected {what}, got {kind_of(value)}"
@@ -78,7 +61,7 @@ def texts_in(cells: Sequence[Any]) -> tuple[list[str], str]:
 
     An empty text is a text; null is none.
     """
-    missing = next((cell for cell in cells if kind_of(cell) in ("null", "an object")), "")
+    missing = next((cell for cell in cells if not is_text(cell)), "")
     return [as_text(cell) for cell in cells], text_problem(missing)
 
 

@@ -36,6 +36,7 @@ class TaskSpec:
     models: Mapping[str, ModelSpec]  # by the names that the user types
     defaults: Mapping[str, Any]  # options whose default differs from the general one, always with `model`
     traits: frozenset[str] = frozenset()
+    answers: frozenset[str] = frozenset()  # the options of `thalweg predict` about answers that the task reads
     network: str = ""  # the model that is meant where an option is about a network or its training; "": `model`
     online: str = ""  # import path of what learns the task from a stream; "" where nothing does
     examine: str = (

@@ -221,8 +221,15 @@ def test_labels_may_be_known_later_and_columns_may_be_lacking(tmp_path):
     again = read_as(source, names.task_columns("classify"), Choice.of_plain("classify", TEXT), skip_bad_rows=True)
     assert isinstance(again, ReadSource), "a reading of a reading is one of the file"
     assert sum(map(len, again.chunks())) == 3
-    found, _ = rows_of(tmp_path, "classify", {"text": "text"}, [{"text": None}, {"text": ["a", "b"]}])
-    assert found == [("",), ("a b",)]
+
+
+def test_null_and_an_object_are_no_texts_and_an_empty_text_is_one(tmp_path):
+    rows = [{"text": value} for value in ("", None, ["a", "b"], 3)]
+    found, source = rows_of(tmp_path, "classify", {"text": "text"}, rows)
+    assert found == [("",), ("a b",), ("3",)]
+    assert source.bad_rows == [(2, "expected a text in column 'text', got null")]
+    with pytest.raises(InputError, match=r"line 2: expected a text in column 'text', got null; fill it in, or leave"):
+        rows_of(tmp_path, "classify", {"text": "text"}, rows, skip=False)
 
 
 def test_what_is_remembered_of_a_column_is_bounded(tmp_path, monkeypatch):

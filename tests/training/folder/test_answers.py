@@ -56,8 +56,7 @@ WRONG = {
     "an option that there is not": (["fine"], {"topp": 1}, "predict has no option 'topp'; it takes beam, columns, "),
     "text for a number": (["fine"], {"top": "2"}, "--top must be a whole number of at least 1; got '2'"),
     "a part of a candidate": (["fine"], {"top": 1.5}, "--top must be a whole number of at least 1; got 1.5"),
-    "a negative seed": (["fine"], {"seed": -1}, "--seed must be a whole number of at least 0; got -1"),
-    "a text for a temperature": (["fine"], {"temperature": "hot"}, "--temperature must be a number of at least 0"),
+    "an option of another task": (["fine"], {"top_p": 0.5}, "--top-p is for language; this run is of task classify "),
 }
 
 

@@ -2,9 +2,10 @@
 
 import dataclasses
 import itertools
+import math
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, final
 
 from thalweg.data.columns.notation import PLAIN, Notation, number_of
@@ -45,6 +46,32 @@ def as_text(value: object) -> str:
     if value is None:
         return ""
     return " ".join(map(as_text, value)) if isinstance(value, list) else str(value)
+
+
+def kind_of(value: object) -> str:
+    """What a value is, in the words of JSON.
+
+    Example:
+        >>> kind_of(None), kind_of(3), kind_of(["a"])
+        ('null', 'a number', 'a list')
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "null"
+    kinds = ((bool, "true or false"), (int | float, "a number"), (str, "a text"), (list | tuple, "a list"))
+    return next(
+        (name for kind, name in kinds if isinstance(value, kind)),
+        "an object" if isinstance(value, Mapping) else type(value).__name__,
+    )
+
+
+def is_text(value: object) -> bool:
+    """Whether a value can be read as a text: null and an object are none, the empty text is one.
+
+    Example:
+        >>> is_text(""), is_text(3), is_text(None), is_text({"a": 1})
+        (True, True, False, False)
+    """
+    return type(value) is str or kind_of(value) not in ("null", "an object")
 
 
 def spelled(value: object) -> str:

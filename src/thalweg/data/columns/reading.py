@@ -6,10 +6,10 @@ from typing import Any, Final, NamedTuple, final
 from typing_extensions import override
 
 from thalweg.data.columns.choice import Choice, Kind, TaskColumns
-from thalweg.data.columns.facts import as_text, is_missing, shortened
+from thalweg.data.columns.facts import as_text, is_missing, is_text, kind_of, shortened
 from thalweg.data.columns.label_values import label_of, labels_of, shown, truth
 from thalweg.data.columns.notation import PLAIN
-from thalweg.data.files.base import AbstractSource, BadRow, Chunk
+from thalweg.data.files.base import AbstractSource, BadRow, BadRows, Chunk
 from thalweg.errors import InputError
 
 MAX_REMEMBERED: Final = 2**16  # different fields whose labels are remembered, so that memory stays bounded
@@ -60,9 +60,10 @@ def read_as(
 ) -> "ReadSource":
     """Return the source with the chosen columns as the task reads them.
 
-    Numbers are float (None where a series lacks one), a label is a text without spaces around it (None where the row
-    has none), several labels are a list, words and tags are lists of texts. Everything else is as in the source. Rows
-    with a value that the task can't use are left out and counted with those that can't be read.
+    A text is a text, also an empty one (null is none). Numbers are float (None where a series lacks one), a label is a
+    text without spaces around it (None where the row has none), several labels are a list, words and tags are lists of
+    texts. Everything else is as in the source. Rows with a value that the task can't use are left out and counted with
+    those that can't be read.
 
     Args:
         source: the data.
@@ -108,6 +109,7 @@ class ReadSource(AbstractSource):
         self._keeps_gaps = keeps_gaps or not skip_bad_rows
         self.num_rows = 0  # that the latest pass gave
         self._on_fault = on_fault
+        self._unlabeled = BadRows(self.name, skip=True)
         self._known: frozenset[str] | None = None
         self._listed = ""
         joined = choice.columns.get("label") if choice.label_columns else None
@@ -137,10 +139,15 @@ class ReadSource(AbstractSource):
         """How many of the bad rows could be read, and hold a value that the task can't use."""
         return self._bad.count if self._bad else 0
 
+    @property
+    def unlabeled(self) -> list[BadRow]:
+        """The first rows (at most 20) of the latest pass that can be read and have no label: they are no examples."""
+        return self._unlabeled.first
+
     @override
     def chunks(self, size: int = 4096) -> Iterator[Chunk]:
         """All rows that the task can use, from the beginning."""
-        bad = self._begin(skip=True)
+        bad, self._unlabeled = self._begin(skip=True), BadRows(self.name, skip=True)
         num_rows = self.num_rows = 0
         for chunk in self._source_chunks(size):
             read = self._read(chunk)
@@ -214,6 +221,12 @@ class ReadSource(AbstractSource):
             return self._words(column, are_tags=kind is Kind.TAGS)
         return None
 
+    def _note_unlabeled(self, chunk: Chunk, column: str, labels: _Values) -> None:
+        if None in labels:
+            for line, label in zip(chunk.lines, labels, strict=True):
+                if label is None:
+                    self._unlabeled.add(line, f"no label in column {column!r}")
+
     def _unseen(self, line: int, column: str, name: str, noun: str = "label") -> Fault:
         where = f"in column {column!r} " if noun == "label" else ""
         reason = f"{noun} {name!r} {where}is not among the {noun}s of the training data ({self._listed})"
@@ -224,6 +237,7 @@ class ReadSource(AbstractSource):
 
         def read(chunk: Chunk, faults: _Faults) -> tuple[str, _Values]:
             values = known.many(chunk.column(column))
+            self._note_unlabeled(chunk, column, values)
             if known.has_faults or self._known is not None:
                 for place, name in enumerate(values):
                     if isinstance(name, _UnusableError):
@@ -271,7 +285,11 @@ class ReadSource(AbstractSource):
                 if self._known is not None and not self._known.issuperset(names):
                     name = next(name for name in names if name not in self._known)
                     faults.setdefault(place, self._unseen(chunk.lines[place], joined, name))
-            return joined, found if choice.is_multilabel else [names[0] if names else None for names in found]
+            if choice.is_multilabel:
+                return joined, found
+            labels = [names[0] if names else None for names in found]
+            self._note_unlabeled(chunk, joined, [True if place in faults else one for place, one in enumerate(labels)])
+            return joined, labels
 
         return read
 
@@ -319,6 +337,8 @@ class ReadSource(AbstractSource):
             assert self._bad is not None
             found = chunk.column(column)
             for line, (place, tags) in zip(chunk.lines, enumerate(found), strict=True):
+                if not any(tags):
+                    self._unlabeled.add(line, f"no word has a tag in column {column!r}")
                 if None in tags:
                     self._bad.leave_out(line, (SOME_TAGS if any(tags) else NO_TAGS).format(column))
                 if self._known is not None and not self._known.issuperset(filter(None, tags)):
@@ -347,10 +367,14 @@ class ReadSource(AbstractSource):
 
 def _text(column: str) -> _Reader:
     def read(chunk: Chunk, faults: _Faults) -> tuple[str, _Values]:
-        del faults
         values = chunk.column(column)
         if set(map(type, values)) == {str}:
             return column, values
+        for place, value in enumerate(values):
+            if not is_text(value):
+                reason = f"expected a text in column {column!r}, got {kind_of(value)}"
+                what, remedy = (UNREADABLE, "correct it") if isinstance(value, dict) else (MISSING, "fill it in")
+                faults.setdefault(place, Fault(chunk.lines[place], column, what, value, reason, remedy))
         return column, [value if type(value) is str else as_text(value) for value in values]
 
     return read

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from thalweg.data.builtin.catalog import SAMPLES
-from thalweg.data.containers.memory import source_of
+from thalweg.data.containers.memory import is_data, source_of
 from thalweg.data.containers.places import OBJECT, is_there
 from thalweg.data.files.base import AbstractSource
 from thalweg.data.files.detection import KINDS, suffix_of
@@ -88,6 +88,19 @@ def reading_like(trained: Mapping[str, Any], data: Any, given: Mapping[str, Any]
     is_same = suffix_of(Path(data)) == suffix_of(Path(str(trained.get("source", ""))))
     own = {name: trained.get(name) for name in _READING if name != "kind" or is_same}
     return {**given, **{name: value for name, value in own.items() if value and not given.get(name)}}
+
+
+def open_like(
+    trained: Mapping[str, Any], data: Any, named: Mapping[str, Any], *, skip_bad_rows: bool, once: bool = False
+) -> AbstractSource:
+    """Open other data, read as those that a run was trained on where nothing else is named.
+
+    `trained` are the options of the run's data, `named` those that were given for these; `once` as in `open_source`.
+    """
+    if is_data(data):
+        return source_of(data, skip_bad_rows=skip_bad_rows)
+    how = {**reading_like(trained, data, named), "skip_bad_rows": skip_bad_rows}
+    return open_any(data, **reading_of(how), once=once)
 
 
 def is_sample(name: str) -> bool:

@@ -4,13 +4,16 @@ import bz2
 import codecs
 import gzip
 import lzma
+import shutil
 import stat
+import tempfile
 import unicodedata
+import weakref
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, Final, NoReturn, cast, final
+from typing import IO, BinaryIO, Final, NoReturn, cast, final
 from zipfile import BadZipFile
 
 from thalweg.data.files.archive import open_part, part_of
@@ -84,9 +87,13 @@ class LineReader:
     held in memory as a whole: it is counted as bad and an empty line stands in its place, so that line numbers
     stay right; with `skip_bad_rows` the same goes for a line with a NUL byte, which is an error otherwise. Raises
     `InputError` when the file is missing, a folder, unreadable, or no text.
+
+    With `once` the path may also be a pipe, such as `/dev/stdin`: all of it is copied to a temporary file at once.
     """
 
-    def __init__(self, path: Path, *, max_line_length: int = MAX_LINE_LENGTH, skip_bad_rows: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, max_line_length: int = MAX_LINE_LENGTH, skip_bad_rows: bool = False, once: bool = False
+    ) -> None:
         self.path = path
         self.max_line_length = max_line_length
         self.skip_bad_rows = skip_bad_rows
@@ -100,7 +107,11 @@ class LineReader:
             raise InputError(f"{path}: the file can't be opened ({_why(error)}).") from None
         if stat.S_ISDIR(mode):
             raise InputError(f"{path}: expected a file, got a folder; name a file inside it.")
-        if not stat.S_ISREG(mode):
+        if once and not stat.S_ISREG(mode):
+            copy = copied(path)
+            self._file = Path(copy.name)
+            weakref.finalize(self, copy.close)  # it is there as long as this object is
+        elif not stat.S_ISREG(mode):
             raise InputError(f"{path}: expected a regular file that can be read twice; save the data to a file first.")
 
     def blocks(self, bad: BadRows) -> Iterator[tuple[int, str]]:
@@ -252,6 +263,18 @@ class LineReader:
                 f"{self.path}: reading zstd needs pyarrow; install it with pip install 'thalweg[files]', or unpack it."
             ) from None
         return cast(BinaryIO, pa.CompressedInputStream(self._packed(), "zstd"))
+
+
+def copied(path: Path) -> IO[bytes]:
+    """Return a temporary file with all that comes through a pipe; it is deleted when it is closed."""
+    copy = tempfile.NamedTemporaryFile()  # noqa: SIM115  (stays open as long as it is read)
+    try:
+        with path.open("rb") as pipe:
+            shutil.copyfileobj(pipe, copy)
+    except OSError as error:
+        raise InputError(f"{path}: the pipe can't be read ({_why(error)}).") from None
+    copy.flush()
+    return copy
 
 
 def refuse_foreign(name: str, start: bytes) -> None:

@@ -76,6 +76,7 @@ def open_source(
     skip_bad_rows: bool = False,
     header: bool | None = None,
     max_line_length: int = MAX_LINE_LENGTH,
+    once: bool = False,
 ) -> AbstractSource:
     r"""Open a data file: detect its format and its columns; the rows are read when asked for.
 
@@ -96,6 +97,8 @@ def open_source(
         skip_bad_rows: skip rows that can't be read, however many; otherwise more than 1 % are an error.
         header: whether the first row of a CSV or TSV file holds the names of the columns; None detects it.
         max_line_length: in characters; a longer line is a bad row, and is never held in memory as a whole.
+
+        once: whether the file may also be a pipe, which can be read once only; it is copied first.
 
     Returns:
         A source: `columns`, `notes`, `chunks()`, `rows()`, `bad_rows`, `num_bad_rows`.
@@ -123,7 +126,7 @@ def open_source(
     if (opened := open_container(path, open_file, **options)) is not None:
         return opened
     path = Path(path)
-    lines = LineReader(path, max_line_length=max_line_length, skip_bad_rows=skip_bad_rows)
+    lines = LineReader(path, max_line_length=max_line_length, skip_bad_rows=skip_bad_rows, once=once)
     name = str(path)
     if kind == "tmx" or (kind is None and is_memory(path, lines.beginning())):  # whose lines may have any length
         memory, notes = open_memory(name, lines, max_line_length)

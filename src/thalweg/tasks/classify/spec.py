@@ -22,5 +22,6 @@ SPEC = TaskSpec(
     },
     defaults={"model": "bag"},
     traits=frozenset({"text", "tokens", "bigrams", "classes", "labels"}),
+    answers=frozenset({"top", "threshold"}),
     online="thalweg.online.classifier:OnlineClassifier",
 )

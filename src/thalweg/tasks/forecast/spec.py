@@ -21,6 +21,7 @@ SPEC = TaskSpec(
         "weight_decay": 0.0, "epochs": 200.0, "batch_size": 32, "lr": 0.01, "normalize": (),
     },
     traits=frozenset({"series"}),
+    answers=frozenset({"length"}),
     examine="thalweg.tasks.forecast.rows.reading:examined",
     examines="moments that are out of order, come twice or are missing",
 )  # fmt: skip

@@ -16,4 +16,5 @@ SPEC = TaskSpec(
         "batch_size": 16, "epochs": 8.0, "width": 256, "hidden": 256,
     },
     traits=frozenset({"text", "tokens", "classes", "writes"}),
+    answers=frozenset({"length", "temperature", "top_p", "seed"}),
 )  # fmt: skip

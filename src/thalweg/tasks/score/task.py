@@ -18,6 +18,7 @@ from thalweg.data.arrays.equal import View, WholeExamples, same_rows
 from thalweg.data.arrays.ragged import Ragged
 from thalweg.data.arrays.split import validation_rows
 from thalweg.data.arrays.standardize import Standardizer
+from thalweg.data.columns.facts import kind_of
 from thalweg.data.files.base import AbstractSource
 from thalweg.data.text.overlap import Overlap, Pairs
 from thalweg.data.text.pairs import PairFeatures
@@ -29,7 +30,6 @@ from thalweg.models.bag import LinearBag
 from thalweg.models.presets import ModelShape
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
 from thalweg.tasks.growing import Growth, grown
-from thalweg.tasks.questions import kind_of
 from thalweg.tasks.reading.numeric import read_numbers, stand_ins
 from thalweg.tasks.reading.saved import reading, write_json
 from thalweg.tasks.reading.text_column import TextColumn, check_columns

@@ -33,4 +33,5 @@ SPEC = TaskSpec(
         "epochs": 5.0,
     },
     traits=frozenset({"text", "classes", "chain"}),
+    answers=frozenset({"tokens"}),
 )

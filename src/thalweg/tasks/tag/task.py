@@ -16,6 +16,7 @@ from thalweg.batch import Batch
 from thalweg.data.arrays.batches import Examples, pad
 from thalweg.data.arrays.equal import View, WholeExamples, same_rows
 from thalweg.data.arrays.ragged import IN_MEMORY, Ragged, RaggedBuilder
+from thalweg.data.columns.facts import kind_of
 from thalweg.data.columns.problems import one_label
 from thalweg.data.columns.reading import ReadSource
 from thalweg.data.files.base import AbstractSource
@@ -28,7 +29,7 @@ from thalweg.models.presets import ModelShape
 from thalweg.models.sparse_linear import transposed
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
 from thalweg.tasks.growing import Growth, grown, names_from
-from thalweg.tasks.questions import kind_of, text_problem
+from thalweg.tasks.questions import text_problem
 from thalweg.tasks.reading.labels import unseen
 from thalweg.tasks.reading.saved import reading, write_json
 from thalweg.tasks.reading.text_reader import MAX_RAW

@@ -7,14 +7,16 @@ from typing import Any, Final
 
 from torch import nn
 
-from thalweg.data.containers.memory import is_data, source_of
-from thalweg.data.containers.opening import open_any, reading_like, reading_of
+from thalweg import names
+from thalweg.data.columns.facts import kind_of
+from thalweg.data.containers.memory import is_data
+from thalweg.data.containers.opening import open_like
 from thalweg.data.containers.places import is_there
 from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.tasks.base import AbstractTask
-from thalweg.tasks.questions import AnswerOptions, Question, are_questions, kind_of
+from thalweg.tasks.questions import AnswerOptions, Question, are_questions
 from thalweg.training.folder.columns import check_reading
 
 ERROR = "error"  # the key of the reason in what stands in place of an answer
@@ -80,20 +82,45 @@ def to_answer(inputs: Any, own: Mapping[str, Any], named: Mapping[str, Any]) -> 
     """
     inputs = list(inputs) if isinstance(inputs, Iterator) else inputs  # it can be read only once
     if is_data(inputs) and not are_questions(inputs):
-        return source_of(inputs, skip_bad_rows=True)
+        return open_like(own, inputs, named, skip_bad_rows=True)
     if isinstance(inputs, str | Path):
         if isinstance(inputs, str) and " " in inputs and not is_there(inputs):  # it was meant as an input, perhaps
             raise InputError(f"There is no file {inputs[:200]!r} to answer; {_LISTED}.")
-        return open_any(inputs, **reading_of({**reading_like(own, inputs, named), "skip_bad_rows": True}))
+        return open_like(own, inputs, named, skip_bad_rows=True)
     if isinstance(inputs, bytes | bytearray) or not isinstance(inputs, Iterable):
         raise InputError(f"Expected inputs to answer, got {kind_of(inputs)}; {_LISTED}.")
     return [_plain(value) for value in inputs]
 
 
-def answer_options(given: Mapping[str, Any]) -> AnswerOptions:
-    """Return the options of `Run.predict` that say how to answer; an InputError tells of one that there is not."""
+def answer_options(task: str, given: Mapping[str, Any]) -> AnswerOptions:
+    """Return the options that say how a run of a task answers.
+
+    An InputError tells of one that there is not, and of one that the task does not read.
+    """
     check_reading("predict", given, [field.name for field in dataclasses.fields(AnswerOptions)])
+    require_read(task, given)
     return AnswerOptions(**given)
+
+
+def require_read(task: str, given: Iterable[str], *, is_online: bool = False) -> None:
+    """Raise an InputError that names an option of answers that a run of a task does not read.
+
+    `is_online` says that it has learned from a stream, and has no threshold.
+    """
+    read = {one: names.task_spec(one).answers - ({"threshold"} if is_online else set()) for one in names.TASKS}
+    lost = next((name for name in given if name not in read[task]), None)
+    if lost is not None:
+        readers = [one for one in read if lost in read[one]]
+        own = ", ".join(map(_flag, sorted(read[task]))) or "no such option"
+        raise InputError(
+            f"{_flag(lost)} is for {' and '.join(readers) or 'runs of thalweg train'}; this "
+            f"{'model, which learns from a stream,' if is_online else 'run'} is of task {task} and reads {own}. Leave "
+            f"{_flag(lost)} out."
+        )
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _plain(value: Any) -> Any:

@@ -17,8 +17,8 @@ from thalweg import names
 from thalweg.data.arrays.batches import Examples
 from thalweg.data.columns.choice import Choice
 from thalweg.data.columns.reading import ReadSource, read_as
-from thalweg.data.containers.memory import is_data, source_of
-from thalweg.data.containers.opening import open_any, reading_like, reading_of
+from thalweg.data.containers.opening import open_like
+from thalweg.data.files.base import NUM_LISTED
 from thalweg.heads.base import AbstractHead
 from thalweg.report.page import Report
 from thalweg.tasks.base import AbstractTask, Prepared
@@ -45,11 +45,7 @@ def open_for(
     and `own` those of the training data, which count where none is named.
     """
     known = names.task_columns(task.name)
-    if is_data(data):
-        source = source_of(data, skip_bad_rows=skip_bad_rows)
-    else:
-        how = {**reading_like(own, data, named), "skip_bad_rows": skip_bad_rows}
-        source = open_any(data, **reading_of(how))
+    source = open_like(own, data, named, skip_bad_rows=skip_bad_rows)
     roles = [role for role in known.roles if role in task.inputs or role not in known.optional]
     found = find_columns(task.name, trained, source, named, roles)
     return read_as(source, known, Choice.of_plain(task.name, found.columns), skip_bad_rows=skip_bad_rows), found
@@ -75,7 +71,7 @@ def evaluate_rows(
         found,
         num_rows=num_rows,
         num_left_out=num_rows - len(examples) if task.row_is_example else source.num_bad_rows,
-        left_out=tuple(source.bad_rows),
+        left_out=tuple(sorted([*source.bad_rows, *source.unlabeled])[:NUM_LISTED]),
         notes=(*source.notes, *columns.notes, *skipped(source), *notes),
     )
     return found, examples

@@ -22,7 +22,7 @@ from thalweg.tasks.base import AbstractTask
 from thalweg.tasks.questions import Question
 from thalweg.tasks.writing.grow import add_words, vectors_of
 from thalweg.training.folder import build, checkpoint
-from thalweg.training.folder.answers import answer_options, answers_to, batches, refuse, to_answer
+from thalweg.training.folder.answers import answer_options, answers_to, batches, refuse, require_read, to_answer
 from thalweg.training.folder.columns import FOR_FILES, check_reading, find_columns
 from thalweg.training.folder.evaluating import evaluate_rows, open_for, report_on
 from thalweg.training.folder.opening import has_series, skipped_rows, with_numbers
@@ -173,8 +173,8 @@ class Run:
                 "null" to have an answer in its place whose values are None and whose "error" is the reason.
             **options: those that say how a file is read (`text_column`, `other_column`, `columns`, `time_column`,
                 `id_column`, `kind`, `header`, `decimal`); those of `thalweg.tasks.base.AnswerOptions` (`top`, `length`,
-                `temperature`, `top_p`, `beam`, `seed`); and `threshold`, the probability from which a label is given,
-                in place of the run's.
+                `temperature`, `top_p`, `beam`, `seed`), where the task reads them; and `threshold`, the probability
+                from which a label is given, in place of the run's.
 
         Returns:
             One dictionary an input, in order; its keys depend on the task.
@@ -186,9 +186,10 @@ class Run:
             raise InputError(f'predict(errors=...) must be "raise" or "null"; got {errors!r}.')
         task, model, head = self._load()
         threshold = options.pop("threshold", None)
+        require_read(task.name, () if threshold is None else ("threshold",))
         task = task if threshold is None else task.with_threshold(threshold)
         named = {name: options.pop(name) for name in FOR_FILES if name in options}
-        asked = answer_options(options)
+        asked = answer_options(task.name, options)
         source = to_answer(inputs, vars(self.recipe.data), named)
         if isinstance(source, list):
             if errors == "raise":
