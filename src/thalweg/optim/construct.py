@@ -9,7 +9,7 @@ import functools
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import nn
@@ -98,6 +98,8 @@ def make_optimizer(
         raise InputError("There is nothing to train: neither model nor head has a parameter with requires_grad.")
     if constructor is torch.optim.SparseAdam:
         raise InputError("SparseAdam takes sparse gradients only, and the layers here have dense ones; use Adam.")
+    if not _is_number(companion := options.get("companion_lr", 0.0)):
+        raise InputError(f"{_name(constructor)}: companion_lr must be a number; got {companion!r}.")
     lr = default_learning_rate(constructor) if lr is None else lr
     if isinstance(constructor, type) and issubclass(constructor, AbstractPreconditioned):
         return _by_roles(constructor, roles, lr, weight_decay, options)
@@ -313,10 +315,46 @@ def _build(
 
 def _check_options(constructor: Constructor, options: Mapping[str, Any], also: tuple[str, ...]) -> None:
     """Refuse what the constructor does not take."""
-    if unknown := [key for key in options if not _takes(constructor, key)]:
-        own = list(inspect.signature(constructor).parameters.values())[1:]
+    first, *own = inspect.signature(constructor).parameters.values()
+    if unknown := [key for key in options if key == first.name or not _takes(constructor, key)]:
         known = [*(p.name for p in own if p.kind is not p.VAR_KEYWORD), *also]
         raise InputError(f"{_name(constructor)} takes no {', '.join(map(repr, unknown))}; it takes {', '.join(known)}.")
+    check_values(_name(constructor), constructor, options)
+
+
+def check_values(name: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+    """Raise an InputError that names an argument whose value is of another kind than its default.
+
+    Nothing is said of arguments without a default, and of values that are tensors.
+    """
+    parameters = inspect.signature(function).parameters
+    for key, value in arguments.items():
+        expected = "" if key not in parameters else _other_kind(parameters[key], value)
+        if expected:
+            raise InputError(f"{name}({key}=...) must be {expected}; got {value!r}.")
+
+
+def _other_kind(parameter: inspect.Parameter, value: Any) -> str:
+    """Return what a value of a parameter must be, with its default as an example; "" if it is that."""
+    default, hint = parameter.default, str(getattr(parameter.annotation, "__name__", parameter.annotation))
+    if isinstance(value, torch.Tensor) or (value is None and "None" in hint):
+        return ""
+    if isinstance(default, bool) or hint in ("bool | None", "Optional[bool]"):
+        return "" if isinstance(value, bool) else "true or false"
+    if isinstance(default, tuple) and all(map(_is_number, default)):
+        shown = ", ".join(map(str, default))
+        fits = isinstance(value, list | tuple) and len(value) == len(default) and all(map(_is_number, value))
+        return "" if fits else f"{len(default)} numbers, such as [{shown}]"
+    example = "" if default is None else f", such as {default}"
+    if hint in ("int", "int | None", "Optional[int]"):
+        return "" if _is_number(value) and value == int(value) else f"a whole number{example}"
+    if hint in ("float", "float | None", "Optional[float]") or _is_number(default):
+        return "" if _is_number(value) else f"a number{example}"
+    return ""
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _can_fuse(constructor: Constructor, options: dict[str, Any], parameters: list[nn.Parameter]) -> bool:

@@ -72,6 +72,10 @@ def build_optimizer(
     itself. Everything else is PyTorch's own optimizer or the one behind an import path.
     """
     training = recipe.training
+    for name in ("lr", "weight_decay"):
+        if name in training.optimizer_options:
+            flag = f"--{name.replace('_', '-')}"
+            raise InputError(f"--optimizer-options.{name}: this is an option of its own; give {flag} instead.")
     if training.optimizer in names.SOLVERS:
         parameters = vectors.trainable([*model.parameters(), *head.parameters()])
         return names.find(names.SOLVERS, training.optimizer, "optimizer")(parameters)
@@ -111,6 +115,7 @@ def build_schedule(
             raise InputError(f"--schedule {training.schedule} has no option '{name}'; {listed}.")
     if "mode" in takes:
         options.setdefault("mode", mode)
+    construct.check_values(training.schedule, make, options)
     try:
         return make(optimizer, total_steps=total_steps, warmup=warmup, **options)
     except (TypeError, ValueError) as error:
@@ -156,6 +161,9 @@ def _compose(recipe: Recipe, model: nn.Module, head: nn.Module, clip: Clipping) 
     methods = names.METHODS | {"lbfgs": names.LBFGS}
     if training.weight_decay and name in methods:
         raise InputError(f"{name} does not support --weight-decay; use --l2.")
+    if name not in methods:
+        constructor = construct.find_optimizer(name)
+        construct.check_values(constructor.__name__, constructor, options)
     try:
         if name in methods:
             direction = _direction(name, names.find(methods, name, "method"), options)

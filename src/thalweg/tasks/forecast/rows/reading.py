@@ -236,7 +236,7 @@ class _Table:
             row = int(np.argmin(np.isfinite(values).all(1)))
             raise InputError(
                 f"{of}, line {lines[row]}: a number is missing; fill it in, leave such rows out with --skip-bad-rows, "
-                "or give --gaps fill, which draws straight lines."
+                "or train with --gaps fill, which draws straight lines."
             )
         if self.layout.gaps != "fill":
             check_missing(dataclasses.replace(series, values=values[rows >= 0]), [one for one in lines if one])

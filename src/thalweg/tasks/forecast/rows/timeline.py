@@ -234,7 +234,7 @@ def _mended(
         odd = int(np.argmax(np.abs(steps - np.median(steps))))
         said = f"The rows are not evenly spaced in {column!r}, for example from {shown[odd]} to {shown[odd + 1]}"
         if gaps == "refuse":
-            raise fails(f"{said}; --gaps ignore reads them as if they were.")
+            raise fails(f"{said}; training with --gaps ignore reads them as if they were.")
         return dataclasses.replace(found, notes=(*found.notes, f"{said}; they are read as if they were."))
     distances = step.distances(when)
     whole = np.maximum(np.rint(distances), 1.0)
@@ -252,12 +252,15 @@ def _mended(
             f"long, the first from {shown[first]} to {shown[first + 1]}"
         )
         if gaps == "refuse":
-            raise fails(f"{said}; --gaps ignore reads the rows as if they were evenly spaced.")
+            raise fails(f"{said}; training with --gaps ignore reads the rows as if they were evenly spaced.")
         return dataclasses.replace(found, notes=(*found.notes, f"{said}; the rows are read as evenly spaced."))
     first = int(holes[0])
     said = f"{what} missing in {column!r}, the first between {shown[first]} and {shown[first + 1]}"
     if gaps == "refuse":
-        raise fails(f"{said}; --gaps fill draws straight lines over gaps, --gaps ignore reads the rows as they are.")
+        raise fails(
+            f"{said}; training with --gaps fill draws straight lines over gaps, with --gaps ignore reads the rows as "
+            "they are."
+        )
     if gaps == "fill" and number > MOST_FILLED * len(when):
         raise fails(f"{said}, too many to fill {counted(len(when), 'row')}; leave out what is far from all others.")
     are_holidays = step.kind == BUSINESS and missing.max() == 1 and number <= HOLIDAYS * len(when)
