@@ -117,6 +117,11 @@ RIGHT = {
     "strings of a pair": (csv(",", **{"Quality": rows(lambda i: i % 2), "#1 ID": rows(int), "#1 String": TEXTS, "#2 String": TEXTS[::-1]}), "score", "'#1 String' and '#2 String', number column 'Quality'"),
     "pairs, and where they are from": (csv(a=[one[:20] for one in TEXTS], b=[one[20:] for one in TEXTS], c=rows(lambda i: f"CC-BY 2.0 (France) Attribution: tatoeba.org {i} (CK)")), "translate", "Source column 'a', target column 'b'; not read: 'c'"),
     "inputs that mostly are empty": (csv(instruction=TEXTS, input=rows(lambda i: "" if i % 3 else text()), output=TEXTS[::-1]), "translate", "Source column 'instruction', target column 'output'; not read: 'input'"),
+    "many sensors": (csv(date=DAYS, **{f"s{i}": rows(lambda k, i=i: k * i % 7 + 0.5) for i in range(20)}), "forecast", "(20 in all), in the order of 'date'"),
+    "many columns of no name": (csv(**{f"s{i}": rows(lambda k, i=i: k * i % 7 + 0.5) for i in range(20)}), "forecast", "in the order of the rows"),
+    "decimal years beside numbers of rows": (csv(",", **{"": range(1, 61), "time": rows(lambda i: round(1949 + i / 12, 3)), "value": rows(lambda i: i * 3 % 17)}), "forecast", "Numeric column 'value', in the order of 'time'; 'column1' only counts the rows"),
+    "labels in columns of one name": (csv(Summary=TEXTS, Labels=rows(lambda i: ("ui", "db")[i % 2])).replace("\n", ",\n").replace("Labels,", "Labels,Labels"), "classify", "label columns 'Labels', 'Labels.2' (2 labels, several a row)"),
+    "pairs beside columns of none": (csv(source1=["none"] * NUM_ROWS, source2=["none"] * NUM_ROWS, sentence1=TEXTS, sentence2=TEXTS[::-1], score=rows(lambda i: i % 9 / 2)), "score", "Text columns 'sentence1' and 'sentence2'"),
     "Chinese alone": (csv(text=rows(lambda i: "今天天气很好我们去公园玩吧" + chr(0x4E00 + i))), "language", ""),
 }  # fmt: skip
 
@@ -156,6 +161,9 @@ REFUSED = {
     "preferences": (csv(prompt=TEXTS, chosen=TEXTS[::-1], rejected=TEXTS), "'chosen' and 'rejected' are answers of which one is preferred"),
     "a time that is none": (csv(date=rows(lambda i: f"phase {i}"), sales=rows(lambda i: i + 0.5)), "the column 'date' says when the rows were, but its 60 values are all different, such as 'phase 0'"),
     "years as columns": (csv(Country=TEXTS, Code=rows(lambda i: f"A{i}"), **{str(1990 + i): rows(lambda k, i=i: k * i + 0.5) for i in range(9)}), "the names of 9 columns are moments ('1990' to '1998')"),
+    "years with marks as columns": (csv(geo=rows(lambda i: f"A,PC,{i}"), **{str(1990 + i): rows(lambda k, i=i: f"{k * i} p" if k % 2 else ":") for i in range(9)}), "the names of 9 columns are moments ('1990' to '1998')"),
+    "series as rows": (csv(V1=rows(lambda i: f"D{i}"), **{f"V{i}": rows(lambda k, i=i: k * i + 0.5) for i in range(2, 20)}), "each row seems to be a series of its own, from the column 'V2' to 'V19', with its name in 'V1'"),
+    "classes of series": (csv(c=rows(lambda i: i % 3), **{f"t{i}": rows(lambda k, i=i: k * i + 0.5) for i in range(20)}), "from the column 't0' to 't19', with its class in 'c'"),
     "months as columns": (csv(Year=range(1960, 2020), **{name: rows(lambda k: k % 7 + 0.5) for name in calendar.month_abbr[1:]}), "the names of 12 columns are moments ('Jan' to 'Dec')"),
     "scores with notes": (csv(text=TEXTS, score=rows(lambda i: f"{i}.5" if i % 5 else "unsure")), "such as 'unsure'; correct the others, or leave them out with --task, --label-column score and --skip-bad-rows"),
 }  # fmt: skip

@@ -34,6 +34,11 @@ SPLITS = {
     "shards in data": (["d/data/train-0.csv", "d/data/train-1.csv"], "d/data/train-*.csv - -"),
     "shards of two kinds": (["d/train-0.csv", "d/train-1.csv", "d/train-x.txt"],
                             "d/train-0.csv + d/train-1.csv + d/train-x.txt - -"),
+    "two languages": (["d/train.de", "d/train.en", "d/val.de", "d/val.en", "d/LICENSE"],
+                      "d/train.de | d/train.en d/val.de | d/val.en -"),
+    "names before": (["d/de_gsd-ud-train.conllu", "d/de_gsd-ud-dev.conllu", "d/news-bydate.csv"],
+                     "d/de_gsd-ud-train.conllu d/de_gsd-ud-dev.conllu -"),
+    "texts beside a list": (["d/train/pos/1.txt", "d/train/neg/1.txt", "d/words.txt"], "d/train - -"),
     "texts": (["d/train/pos/1.txt", "d/train/neg/1.txt", "d/test/pos/1.txt", "d/vocab"], "d/train - d/test"),
 }  # fmt: skip
 

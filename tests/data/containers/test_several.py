@@ -171,11 +171,14 @@ def test_the_one_file_of_a_zip_is_read(folder):
     assert [row.line for row in source.rows()] == [2, 3]
 
 
-def test_a_zip_of_several_files_is_refused_with_the_way_to_choose(folder):
+def test_a_zip_of_several_files_is_refused_unless_they_are_two_languages(folder):
     zipped("d.zip", a__csv=A, b__csv=B)
     with pytest.raises(InputError, match=r"holds 2 files \(a.csv, b.csv\); name the one to be read, such as 'd.zip#a"):
         open_any("d.zip")
     assert open_any("d.zip#b.csv").columns == ("label", "text")
+    zipped("two.zip", **{"a.de-en.de": "eins\nzwei\n", "a.de-en.en": "one\ntwo\n", "a.de-en.xml": "<x/>"})
+    for place in ("two.zip", joined(["two.zip#a.de-en.de", "two.zip#a.de-en.en"])):
+        assert (open_any(place).columns, open_any(place).head(1)[0].values) == (("de", "en"), ("eins", "one"))
     with pytest.raises(InputError, match=r"no file 'x.csv' in this archive; it holds a.csv, b.csv"):
         open_any("d.zip#x.csv")
     assert len(list(open_any("d.zip#a.csv + d.zip#b.csv").rows())) == 4

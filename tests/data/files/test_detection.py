@@ -24,6 +24,8 @@ FILES = {
     "objects in txt": ("a.txt", '{"a": 1}\n{"a": 2}\n', "jsonl", True),
     "objects in csv": ("a.csv", '{"a": 1}\n{"a": 2}\n', "jsonl", True),
     "objects in json": ("a.json", '{"a": 1}\n{"a": 2}\n', "jsonl", False),
+    "rows with an empty line between them": ("a.txt", TABLE.replace("\n", "\n\n"), "tsv", True),
+    "figures below comments": ("a.txt", "# HELP all\n# TYPE all\n" + 'all{a="b"} 5 17\n' * 20, "text", False),
     "prose": ("a.txt", PROSE, "text", False),
     "two lines of prose": ("a.txt", "one, two\nthree, four\n", "text", False),
     "lists in markdown": ("a.md", TABLE, "text", False),

@@ -17,7 +17,8 @@ from thalweg.data.files.base import Row
 # What stands for nothing in tables, the errors of spreadsheets among them.
 _MISSING: Final = frozenset(
     ("", ".", "..", "…", ":", "na", "n/a", "nan", "null", "none", "?", "-", "--", "–", "—", "<na>", "nat", "n.a.",
-     "n/d", "n.v.", "k.a.", "#n/a", "#value!", "#div/0!", "#ref!", "#num!", "#name?")
+     "n/d", "n.v.", "k.a.", "#n/a", "#value!", "#div/0!", "#ref!", "#num!", "#name?", "#null!", "#n/a n/a",
+     "\\n", "(null)", "<null>", "[null]", "n.d.", "missing")
 )  # fmt: skip
 _FRACTION: Final = re.compile(r"\s*(\d+)\s*/\s*(\d+)\s*")
 _SEPARATORS: Final = (";", "|", ",")

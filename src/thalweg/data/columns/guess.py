@@ -78,6 +78,7 @@ def doubt_about_text(source: AbstractSource) -> str:
     if not told:
         return ""
     forms = {"words": "words and their tags as CoNLL, a word a line", "numbers": "the numbers as a table (.csv)"}
+    forms["rows"] = "the rows as a table (.csv)"
     form = next((form for word, form in forms.items() if word in told), "labels and texts as a table (.tsv)")
     return (
         f"{source.name}: {told}, which a language model would learn as part of the text; save {form}, or choose --task "

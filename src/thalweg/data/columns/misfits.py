@@ -1,6 +1,8 @@
 """Columns whose contents are not what their names say, so that a guess of the task would learn the wrong thing."""
 
+import re
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final
 
 from thalweg.data.columns.facts import ColumnFacts, shortened
@@ -14,6 +16,10 @@ MIN_MOMENTS: Final = 5  # columns with the names of moments, of which a series m
 MOST_MOMENTS: Final = 0.7  # of the columns of numbers
 FIRST_YEAR: Final = 1700
 LAST_YEAR: Final = 2200
+MIN_NUMBERED: Final = 10  # columns with numbers that follow each other, of which a series may consist
+MOST_NUMBERED: Final = 0.9  # of the columns of numbers
+MAX_CLASSES: Final = 0.2  # different ones a row
+MIN_NAMES: Final = 0.95  # different ones a row
 SHOWN: Final = 40  # characters of a value in a message
 NUM_SHOWN: Final = 4  # columns that are described
 MAX_SINGLE: Final = 1.1  # words on average, in a column of single words
@@ -61,6 +67,8 @@ def of_series(facts: Sequence[ColumnFacts]) -> str:
     mixed = [one for one in facts if one.is_mixed and not is_label_like(one)]
     if mixed:
         return f"the column {mixed[0].name!r}: {looks(mixed[0])}; {_how(mixed[0])}."
+    if told := _wide(facts):
+        return told
     has_more = any(one.is_nested or (one.is_text and not one.is_mixed) for one in facts)
     if has_more and any(one.is_number for one in facts) and all(map(_is_numbering, facts)):
         return (
@@ -68,6 +76,29 @@ def of_series(facts: Sequence[ColumnFacts]) -> str:
             "--label-column."
         )
     return ""
+
+
+def _wide(facts: Sequence[ColumnFacts]) -> str:
+    """Rows that are series themselves: beside a name or a class, only columns that are numbered, and no times."""
+    numbers = [one for one in facts if one.is_number]
+    first = facts[0]
+    has_class = first.is_number and not first.has_decimals and first.distinct_fraction <= MAX_CLASSES
+    has_class = has_class and sum(one.has_decimals for one in numbers) >= MOST_NUMBERED * len(numbers)
+    has_name = not first.is_number and first.distinct_fraction > MIN_NAMES and first.num_values == first.num_rows
+    numbers = numbers[has_class:]
+    parts = [re.fullmatch(r"(\D*)(\d+)", one.name.strip()) for one in numbers]
+    counted_on = sum(
+        one is not None and after is not None and one[1] == after[1] and int(after[2]) == int(one[2]) + 1
+        for one, after in pairwise(parts)
+    )
+    is_numbered = counted_on >= MIN_NUMBERED and counted_on >= MOST_NUMBERED * (len(numbers) - 1)
+    if not is_numbered or not (has_class or has_name) or any(one.is_date for one in facts):
+        return ""
+    return (
+        f"each row seems to be a series of its own, from the column {numbers[0].name!r} to {numbers[-1].name!r}, with "
+        f"its {'class' if has_class else 'name'} in {first.name!r}, and no column says when; put the values one below "
+        "another, with a column that says when (pandas.melt does), or choose with --task."
+    )
 
 
 def of_scores(facts: Sequence[ColumnFacts]) -> str:
@@ -85,7 +116,7 @@ def of_scores(facts: Sequence[ColumnFacts]) -> str:
 
 def of_names(facts: Sequence[ColumnFacts]) -> str:
     """Return why a table is not read as it lies: the moments are the names of its columns, as in tables for people."""
-    numbers = [one for one in facts if one.is_number]
+    numbers = [one for one in facts if one.is_number or _is_moment(one.name)]
     moments = [one.name for one in numbers if _is_moment(one.name)]
     if len(moments) < MIN_MOMENTS or len(moments) < MOST_MOMENTS * len(numbers):
         return ""

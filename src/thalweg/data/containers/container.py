@@ -10,7 +10,7 @@ from typing import Any, Final, final
 
 from thalweg.data.containers.arrow import kind_of_arrow, open_arrow, pyarrow_for
 from thalweg.data.containers.folder import open_folder
-from thalweg.data.containers.places import several_of
+from thalweg.data.containers.places import is_side, joined, several_of, sides_of
 from thalweg.data.containers.several import JoinedSource, ParallelSource
 from thalweg.data.containers.spreadsheet import OLE, XLSX, office_kind, open_sheet
 from thalweg.data.files.archive import PART, all_files, data_files, is_archive, is_zip, open_part, part_of
@@ -19,6 +19,7 @@ from thalweg.errors import InputError
 
 OpenFile = Callable[..., AbstractSource]  # a path, and perhaps its `kind`
 NUM_LISTED: Final = 10  # names in a message
+_BESIDE_TEXTS: Final = (".xml", ".ids", ".scores")  # how the lines of two texts were aligned
 MAX_IN_MEMORY: Final = 1 << 30  # bytes of a Parquet file or a workbook inside an archive
 
 
@@ -140,6 +141,9 @@ def _only_file(path: Path, open_file: OpenFile) -> AbstractSource:
     names = data_files(path)
     if not names:
         raise InputError(f"{path}: expected an archive with a file of data, got one that holds none.")
+    sides = [name for name in names if is_side(Path(name))]
+    if len(sides) == 2 and sides_of(*sides) and all(name.endswith(_BESIDE_TEXTS) for name in {*names} - {*sides}):
+        return open_file(joined([f"{path}{PART}{name}" for name in sides]))
     if len(names) > 1:
         raise InputError(
             f"{path}: the archive holds {len(names):,} files ({_listed(names)}); name the one to be read, such as "

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, final
 
 from thalweg.data.containers.arrow import open_arrow
-from thalweg.data.containers.places import ENDINGS, joined, natural
+from thalweg.data.containers.places import ENDINGS, is_side, joined, natural
 from thalweg.data.containers.plain import class_names
 from thalweg.data.containers.rows import Columns, RowSource
 from thalweg.data.containers.several import JoinedSource
@@ -21,9 +21,12 @@ from thalweg.errors import InputError
 OpenFile = Callable[..., AbstractSource]
 MAX_BYTES: Final = 10_000_000  # of a text that is a file
 _ROLES: Final = {
-    "train": re.compile(r"(train|training)([-_.].*)?", re.I),
-    "valid": re.compile(r"(valid|validation|val|dev|devel|development)([-_.].*)?", re.I),
-    "test": re.compile(r"(test|testing|held[-_]?out)([-_.].*)?", re.I),
+    role: re.compile(rf"({names})([-_.].*)?|.*[-_.]({names})", re.I)
+    for role, names in (
+        ("train", "train|training"),
+        ("valid", "valid|validation|val|dev|devel|development"),
+        ("test", "test|testing|held[-_]?out"),
+    )
 }
 _UNLABELED: Final = frozenset(("unsup", "unlabeled", "unlabelled", "unsupervised"))
 _SAVED: Final = "dataset_info.json"  # in a folder that `Dataset.save_to_disk` made
@@ -132,11 +135,13 @@ def _role(name: str) -> str:
 def _splits_by_name(folder: Path) -> dict[str, str]:
     """Role -> the place of its data, by the names of files and folders."""
     files, folders = _entries(folder)
-    inner: dict[str, list[Path]] = {}
-    for one in files if any(_is_data(file) for file in files) else folders:
-        if one.is_dir() or _is_data(one):
+    for entries in ([one for one in files if _is_data(one) or is_side(one)], folders):
+        inner: dict[str, list[Path]] = {}
+        for one in entries:
             inner.setdefault(_role(_stem(one)), []).append(one)
-    return {role: _place(folder, paths) for role, paths in inner.items() if role in _ROLES}
+        if "train" in inner:
+            return {role: _place(folder, paths) for role, paths in inner.items() if role in _ROLES}
+    return {}
 
 
 def _is_data(path: Path) -> bool:

@@ -130,7 +130,15 @@ def sides_of(first: str, second: str) -> tuple[str, str] | None:
 
 def _is_line_text(place: str) -> bool:
     """Whether a file's name leaves it open that each of its lines is a text."""
-    return _without_compression(Path(place)).suffix.lower() not in ENDINGS and PART not in place
+    inner = place.rpartition(PART)[2]
+    suffix = _without_compression(Path(inner)).suffix.lower()
+    return suffix not in ENDINGS and (bool(suffix) or PART not in place)
+
+
+def is_side(path: Path) -> bool:
+    """Whether a file's name ends in a language or a side, as that of one text of two does."""
+    ending = _without_compression(path).suffix[1:]
+    return re.fullmatch("[A-Za-z]{2}", ending) is not None or ending in _SIDES
 
 
 def _without_compression(path: Path) -> Path:

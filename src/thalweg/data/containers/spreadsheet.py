@@ -114,7 +114,7 @@ def _source(
     texts = [
         (line, ["" if (v := _cell(row, place)) is None else str(plain(v)) for place in used]) for line, row in head
     ]
-    found = read_header(name, texts, is_tsv=False, header=header)
+    found = read_header(texts, is_tsv=False, header=header)
     columns, first, more = found.columns, found.line, found.notes
     used = used[: len(columns)]
     shown = [[_cell(cells, place) for line, cells in head if line >= first] for place in used]

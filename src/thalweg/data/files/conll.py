@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any, Final, final
 
 from thalweg.data.columns.role_names import ROLE_NAMES, normalized
@@ -47,6 +47,7 @@ _DOCUMENT: Final = "-DOCSTART-"  # where a document begins
 _NOT_GIVEN: Final = ("_", "")  # values of a word
 _BIO: Final = re.compile(r"[BIESLUMW]-\S+")
 _MIN_FITTING: Final = 0.95  # of the sentences are numbered, where a column is that of numbers
+_MIN_WORDS: Final = 1.2  # in a sentence, on average, where nothing else says that it is one
 _FACT: Final = re.compile(r"#\s*([^=]+?)\s*=\s*(.*)")
 
 
@@ -245,8 +246,10 @@ def looks_like_conll(sample: str) -> bool:
     """Whether a file of unknown kind is CoNLL: short columns of equal number, and empty lines between sentences."""
     lines = sample.strip("\n").split("\n")
     words = [line for line in lines if line.strip(_SPACES) and not line.startswith(("#", _DOCUMENT))]
-    if len(words) < 4 or len(words) > 0.99 * len(lines):
-        return False
+    num_empty = sum(not line.strip(_SPACES) for line in lines)
+    num_sentences = sum(bool(line.strip(_SPACES)) and not before.strip(_SPACES) for before, line in pairwise(lines)) + 1
+    if len(words) < 4 or num_empty < 0.01 * len(words) or len(words) <= _MIN_WORDS * num_sentences:
+        return False  # nothing ends sentences, or everything does
     delimiter, num_fields = _layout(words)
     fitting = [fields for fields in (fields_of(line, delimiter) for line in words) if len(fields) == num_fields]
     if num_fields < 2 or len(fitting) < 0.99 * len(words):

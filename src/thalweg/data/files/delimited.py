@@ -55,7 +55,7 @@ class Table:
                 place = bisect_left(lines, first)
                 is_before = place == len(lines)
                 lines, rows = lines[place:], rows[place:]
-            if names is not None and (names in rows or any(row and row[0][:1] == BOM for row in rows)):
+            if names is not None and (names in rows or BOM in "".join([row[0] for row in rows if row])):
                 lines, rows = self._without_header(lines, rows, bad)
             if set(map(len, rows)) != {width}:
                 lines, rows = self._regular(lines, rows, bad, below)
@@ -127,9 +127,9 @@ class Table:
 
     def _plain(self, blocks: Iterator[tuple[int, str]], size: int) -> Iterator[tuple[Sequence[int], list[list[str]]]]:
         lines = chain.from_iterable(text[:-1].split("\n") for _, text in blocks)
-        start, delimiter = 1, self.dialect.delimiter
+        start = 1
         while batch := list(islice(lines, size)):
-            yield range(start, start + len(batch)), [line.split(delimiter) if line else [] for line in batch]
+            yield range(start, start + len(batch)), self.dialect.fields(batch)
             start += len(batch)
 
     def _quoted(
@@ -178,7 +178,7 @@ def open_table(
 
     With `is_tsv`, tabs and no quoting; otherwise the delimiter is the one of ``, ; tab |`` that fits best. `header`
     says whether the first row holds the names of the columns; None detects it. Raises `InputError` when there is no
-    row, or two columns have one name.
+    row.
     """
     dialect, notes = choose_dialect(sample, is_tsv=is_tsv)
     rows = dialect.rows(sample)
@@ -186,7 +186,8 @@ def open_table(
         rows = [(line, row) for line, row in rows if line > 1]
     if not rows:
         raise InputError(f"{name}: expected rows of data, got a file without any; check that it was saved.")
-    found = read_header(name, rows, is_tsv=not dialect.has_quotes, header=header)
+    has_names = True if dialect.has_sides is not None and header is None else header
+    found = read_header(rows, is_tsv=not dialect.has_quotes, header=has_names)
     if found.row is not None and not found.line:
         raise InputError(f"{name}: expected rows after the header on line {rows[-1][0]}, got none; check the file.")
     drops_extra = not dialect.has_quotes and found.row is None

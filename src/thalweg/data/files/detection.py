@@ -12,6 +12,7 @@ from thalweg.data.files.formats.tmx import looks_like_tmx
 from thalweg.data.files.jsonl import decoded
 from thalweg.data.files.table.dialect import fitting_rows
 from thalweg.data.files.table.header import holds_names
+from thalweg.data.files.table.ruled import has_sides
 from thalweg.errors import InputError
 
 KINDS: Final = ("csv", "tsv", "jsonl", "json", "conll", "conllu", "text", "fasttext", "tmx")
@@ -54,6 +55,8 @@ def kind_of(path: Path, sample: str) -> tuple[str, list[str]]:
     """
     suffix = suffix_of(path)
     by_ending = _KIND_OF_SUFFIX.get(suffix)
+    if by_ending in ("prose", "text", None) and has_sides(sample) is not None:
+        return "csv", ["The file holds a table, and is read as one; --kind text reads it as plain text."]
     if by_ending in ("prose", "conll", "conllu"):
         return by_ending.replace("prose", "text"), []
     lines = [line for line in sample.split("\n") if line.strip()][:_NUM_LINES]

@@ -93,8 +93,7 @@ def open_stream(
     and TSV; a first line whose names are none of the usual ones is compared with the next few, unless `header` says
     whether it holds names. Each JSON object has the keys that it has. Rows that can't be read, or have lines of more
     than `max_line_length` characters, are bad; with `skip_bad_rows` there may be any number of them. Raises
-    `InputError` when the stream ends before a first row, is a JSON list or of another `kind`, or two columns have one
-    name.
+    `InputError` when the stream ends before a first row, is a JSON list or of another `kind`.
     """
     if kind is not None and kind not in _STREAM_KINDS:
         raise InputError(
@@ -222,7 +221,7 @@ def _table_stream(
     header = next(rows, (number, [""]))
     is_known = has_header is not None or all(normalized(cell) in ALL_NAMES for cell in header[1])
     ahead = [] if is_known else list(islice(rows, _ROWS_AHEAD))
-    found = read_header(name, [header, *ahead], is_tsv=kind == "tsv", header=has_header)
+    found = read_header([header, *ahead], is_tsv=kind == "tsv", header=has_header)
     columns = found.columns
     rows = chain((pair for pair in [header, *ahead] if 0 < found.line <= pair[0]), rows)
 

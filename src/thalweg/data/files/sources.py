@@ -148,7 +148,7 @@ def open_source(
         kind, notes = kind_of(path, sample)
     if kind in ("csv", "tsv"):
         form, more = open_table(name, sample, is_tsv=kind == "tsv", header=header, max_field_length=max_line_length)
-        kind = "csv" if form.dialect.has_quotes else "tsv"
+        kind = "tsv" if form.dialect.delimiter == "\t" and not form.dialect.has_quotes else "csv"
     elif kind == "json" or (kind == "jsonl" and not are_lines and is_whole and is_one_document(sample)):
         kind = "json"
         form, more = open_document(name, lines.whole(MAX_DOCUMENT, "JSON Lines, for example with jq -c '.[]'"))

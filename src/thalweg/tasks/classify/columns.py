@@ -1,5 +1,6 @@
 """The columns of classification: a text, and a label whose values come again."""
 
+from itertools import count, takewhile
 from typing import Final
 
 from thalweg.data.columns import misfits
@@ -8,6 +9,7 @@ from thalweg.data.columns.facts import ColumnFacts, shortened
 from thalweg.data.columns.label_values import YES, label_of
 from thalweg.data.columns.role_names import LAST_WORD, WHOLE_NAME, is_side, name_score, normalized
 from thalweg.data.columns.scores import COMMON_NAME, is_label_like, is_text_like, is_time, label_score
+from thalweg.data.files.table.header import REPEATED
 from thalweg.errors import InputError, counted
 
 MIN_FLAGS: Final = 3  # columns of 0 and 1 that vary: one or two may be about something else
@@ -28,6 +30,8 @@ def choose(table: Table) -> Choice:
             f"a column of labels along with the text {text.name!r} (values that repeat)",
             "name it with --label-column",
         )
+    if len(same := _of_one_name(table, label)) > 1:
+        return _of_columns(table, text, same)
     shown = f"{label.num_distinct} label{'s' if label.num_distinct != 1 else ''}{table.looked_at}"
     shown += f", several per row, separated by {label.separator!r}" if label.separator else ""
     is_multilabel = label.has_several if label.is_list else label.separator is not None
@@ -58,6 +62,13 @@ def flag_columns(table: Table) -> list[ColumnFacts]:
     is_one_of_them = any(name_score(one.name, "label") >= COMMON_NAME for one in longest)
     varying = sum(one.num_distinct > 1 for one in longest)
     return longest if varying >= MIN_FLAGS and not is_named and not is_one_of_them else []
+
+
+def _of_one_name(table: Table, label: ColumnFacts) -> list[ColumnFacts]:
+    """The columns that have the name of a label in the file, as each of several labels has a column of its own."""
+    numbered = (f"{label.name}{REPEATED}{number}" for number in count(2))
+    facts = {one.name: one for one in table.facts}
+    return [label, *(facts[name] for name in takewhile(facts.__contains__, numbered))]
 
 
 def _of_columns(table: Table, text: ColumnFacts, labels: list[ColumnFacts]) -> Choice:

@@ -94,7 +94,9 @@ def time_columns(table: Table) -> tuple[str, ...]:
         return (first,)
     if found:
         return (next(iter(found)),)
-    counted = next((one for one in table.facts if is_time(one)), None)
+    counting = [one for one in table.facts if is_time(one)]
+    named = [one for one in counting if name_score(one.name, "time") >= WHOLE_NAME]
+    counted = next(iter(named or counting), None)
     return () if counted is None else (counted.name,)
 
 

@@ -43,7 +43,7 @@ def pair_of(table: Table, number: ColumnFacts) -> tuple[ColumnFacts, ColumnFacts
     first, second = table.named.get("text"), table.named.get("other")
     if first is not None and second is not None:
         return first, second
-    texts = [one for one in table.facts if one.is_text and one is not number]
+    texts = [one for one in table.facts if one.is_text and one is not number and not one.is_constant]
     for one in [first] if first else texts:
         for other in texts:
             if one is not other and are_twins(one.name, other.name):

@@ -81,7 +81,8 @@ def test_weeks_are_read_as_before_where_they_may_be_months():
 @pytest.mark.parametrize(("values", "example"), [
     (["31-Jan", "1-Feb", "2-Feb"], "31-Jan"), (["31.12.", "01.01."], "31.12."), (["30/1", "31/1", "1/2"], "30/1"),
     (["Jan 30", "Jan 31", "Feb 1", "Feb 2", "Feb 3"], "Jan 30"), (["14-Jan-21", "15-Jan-21"], ""),
-    (["Jan-21", "Feb-21", "Mar-21"], ""), (["Jan 20", "Jan 21", "Jan 22"], ""), (["1.5", "13.7", "40.2"], ""), ([], ""),
+    (["Jan-21", "Feb-21", "Mar-21"], ""), (["Jan 20", "Jan 21", "Jan 22"], "Jan 20"),
+    (["Jan 20", "Jun 20", "Jan 21"], ""), (["1.5", "13.7", "40.2"], ""), ([], ""),
 ])  # fmt: skip
 def test_days_without_a_year_are_known(values, example):
     assert without_year(values) == example

@@ -78,6 +78,9 @@ FOREIGN = {
     "notebook": ("a.ipynb", '{"cells": []}\n', "got a notebook"),
     "pickle": ("a.pkl", b"\x80\x04\x95", "a Python pickle, which can run any code"),
     "pickle by content": ("a.bin", b"\x80\x04\x95\x00\x01", "a Python pickle"),
+    "subtitles": ("a.srt", "1\n00:00:01,000 --> 00:00:02,000\na\n", "subtitles with their times"),
+    "messages": ("a.po", 'msgid "a"\nmsgstr "b"\n', r"messages of gettext; convert them to TMX"),
+    "labeled series": ("a.ts", "#c\n@problemName a\n@classLabel true 1 2\n@data\n1,2:1\n", "labeled series of numbers"),
     "arrays": ("a.npy", b"\x93NUMPY", "arrays of numbers"),
 }
 
@@ -130,6 +133,14 @@ ANNOTATED = {
         ["YEAR MON TEMP", *lines(lambda i: f"{1990 + i // 12} {i % 12 + 1:3} {i % 7 + 0.5:5.1f}")],
         "are 3 values between spaces",
     ),
+    "rows of LaTeX": (
+        ["text & label \\\\ \\hline", *lines(lambda i: f"{SAID[i % 4]} {i} & {i % 2} \\\\")],
+        "nearly all lines are rows of a LaTeX table",
+    ),
+    "rows of R": (
+        ['"text" "label"', *lines(lambda i: f'"{i}" "{SAID[i % 4]}" {i % 2}')],
+        "are rows of 3 values between spaces, with quotation marks around them",
+    ),
     "a number a line": (lines(lambda i: f"{i % 7 + 0.5}"), "are a value, mostly numbers"),
     "underscores": (lines(lambda i: f"The_DT film_NN is_VBZ number{i}_CD ._."), "tags behind them"),
 }
@@ -139,6 +150,8 @@ NOT_ANNOTATED = {
     "a chat": lines(lambda i: f"{('Ann', 'Bob')[i % 3 > 1]}: {SAID[i % 4]} {i}"),
     "questions and answers": lines(lambda i: f"{('Yes', 'No')[i % 2]}, {SAID[i % 4]} {i}"),
     "code": lines(lambda i: f"    value_{i} = read(value_{i - 1}, {i});"),
+    "speech": lines(lambda i: f'"{SAID[i % 4]} {i}," she said'),
+    "names between marks": lines(lambda i: f"Smith & Sons {i} and {SAID[i % 4]}"),
     "a log": lines(lambda i: f"2024-01-01 12:00:{i:02} {SAID[i % 4]} -> {('ok', 'failed')[i % 3 > 1]}"),
     "a log of levels": lines(
         lambda i: f"{('INFO', 'ERROR')[i % 3 > 1]}: {SAID[i % 4]} {i} :: {('ok', 'failed')[i % 3 > 1]}"

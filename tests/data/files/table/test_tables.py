@@ -39,6 +39,55 @@ TABLES = {
         3,
         "semicolon",
     ),
+    "a table as MySQL draws it": (
+        "a.txt",
+        "+------+-------+\n| text | label |\n+------+-------+\n| fine | a     |\n|      | b     |\n| bad  | NULL  |\n"
+        "+------+-------+\n3 rows in set (0.00 sec)\n",
+        ("text", "label"),
+        ("fine", "a"),
+        3,
+        "The lines drawn around the columns are left out.",
+    ),
+    "a table as PostgreSQL draws it": (
+        "a.csv",
+        " text | label \n------+-------\n      | a\n bad  | b\n(2 rows)\n\n",
+        ("text", "label"),
+        ("", "a"),
+        2,
+        "The lines drawn",
+    ),
+    "a table in Markdown": (
+        "a.md",
+        "# Films\n\n| text | label |\n|:-----|------:|\n| fine \\| so | a |\n| bad |  |\n",
+        ("text", "label"),
+        ("fine | so", "a"),
+        2,
+        "The file holds a table, and is read as one; --kind text",
+    ),
+    "tabs with quotation marks around line ends": (
+        "a.tsv",
+        'text\tlabel\n"a ""fine""\nfilm"\tgood\nso so\tbad\n',
+        ("text", "label"),
+        ('a "fine"\nfilm', "good"),
+        2,
+        "Quotation marks enclose values",
+    ),
+    "tabs with quotation marks around all values": (
+        "a.tsv",
+        '"text"\t"label"\n"a film"\t"good"\n"so so"\t"bad"\n',
+        ("text", "label"),
+        ("a film", "good"),
+        2,
+        "Quotation marks enclose values",
+    ),
+    "tabs with quotation marks that are text": (
+        "a.tsv",
+        'text\tlabel\n"Yes\tgood\nNo", she said\tbad\n"so" ""so""\tbad\n',
+        ("text", "label"),
+        ('"Yes', "good"),
+        3,
+        "",
+    ),
     "one column of decimal commas": ("a.csv", "sales\n3,5\n4\n6,25\n", ("sales",), ("3,5",), 3, ""),
     "two columns below a title are no decimals": (
         "a.csv",
@@ -262,9 +311,20 @@ def test_a_value_in_an_unnamed_last_column_is_a_bad_row(tmp_path):
     assert source.bad_rows == [(6002, "expected 2 columns, got 3")]
 
 
-def test_two_columns_of_one_name_are_refused_below_a_title(tmp_path):
-    with pytest.raises(InputError, match="line 2: expected a different name for each column, got 'text' 2 times"):
-        opened(tmp_path, "a.csv", "A title\ntext,text\na b,c\nd e,f\n")
+@pytest.mark.parametrize(
+    ("names", "columns", "note"),
+    [
+        ("text,text", ("text", "text.2"), "2 columns are called 'text'; the second is called text.2."),
+        ("a,b,a,a", ("a", "b", "a.2", "a.3"), "3 columns are called 'a'; the others are called a.2, a.3."),
+        ("a,a.2,a", ("a", "a.2", "a.3"), "2 columns are called 'a'; the second is called a.3."),
+    ],
+)
+def test_columns_of_one_name_are_numbered(tmp_path, names, columns, note):
+    row = ",".join("x y" for _ in columns)
+    source, rows = opened(tmp_path, "a.csv", f"A title\n{names}\n{row}\n{row}\n")
+    assert source.columns == columns
+    assert note in source.notes
+    assert len(rows) == 2
 
 
 def test_a_ragged_file_is_not_read_as_a_title(tmp_path):
@@ -309,12 +369,14 @@ FOOTERS = {
     "any words below a gap": (SALES, "\n\nRevised figures from 2023 on\n"),
     "a total of labels": (LABELED, "Total,20\n"),
     "a note beside labels": (LABELED, "\nNote: our own survey,\n"),
+    "a sum without a word": (SALES, f",{sum(90 + 7 * i % 13 for i in range(20))}\n"),
     "a mean": (SCORED, "Total;50\nDurchschnitt;2,5\n"),
 }
 NO_FOOTERS = {
     "a text": (LABELED, "Total,good\n", 21),
     "a text with a colon": (LABELED, "Note: it is good,good\n", 21),
     "a score like the others": (SCORED, "average;2,5\n".replace("2,5", "3,5"), 21),
+    "a figure without a day": (SALES, ",97\n", 21),
     "a total in the middle": (SALES, "Total,1910\n2024-01-21,97\n", 22),
     "texts alone": ("text\n" + "a fine text\n" * 20, "total\n", 21),
 }

@@ -24,6 +24,7 @@ _YEARS: Final = (1000, 2999)
 _EXCEL: Final = (20_000, 80_000)  # 1954 to 2119
 _EXCEL_ZERO: Final = dt.datetime(1899, 12, 30)
 _EPOCH: Final = dt.datetime(1970, 1, 1)
+_NEAR_MONTH: Final = 0.1  # of a month: 1949.083 and 1949.08 are February
 NUM_QUARTERS: Final = 4
 _QUARTER: Final = re.compile(r"\d{4}[.:][1-4]")  # 1990.1 to 1990.4, and no other number beside a year
 WEEKS: Final = "numbered weeks"
@@ -165,7 +166,7 @@ def _as_weeks(values: Sequence[Any], present: list[int], least: float, *, is_tol
 def without_year(values: Iterable[Any]) -> str:
     """Return an example of days without a year, such as "14-Jan", where a column holds nothing else; else "".
 
-    "Jan 14" is a month of 2014 unless most rows are of the same month as the row before, and not all.
+    "Jan 14" is a month of 2014 unless most rows are of the same month as the row before.
     """
     present = list(itertools.islice((value for value in values if not is_missing(value)), NUM_LOOKED_AT))
     lacking = [str(value) for value in present if lacks_year(value)]
@@ -173,7 +174,7 @@ def without_year(values: Iterable[Any]) -> str:
         return ""
     months = [re.sub(r"[\W\d]", "", value) for value in lacking]
     same = sum(one == before for before, one in itertools.pairwise(months))
-    is_daily = len(set(months)) > 1 and 2 * same > len(months)
+    is_daily = 2 * same > len(months)
     return lacking[0] if is_daily or not all(map(readings, lacking)) else ""
 
 
@@ -255,6 +256,7 @@ NUMBERS: Final = (
     "years",
     *EPOCHS,
     "Excel days",
+    "decimal years",
 )
 
 
@@ -271,6 +273,14 @@ def _number(form: str, number: float) -> Moment | None:
             return None
         when = _EXCEL_ZERO + dt.timedelta(seconds=round(number * 86400))
         return Moment(when, "day" if number.is_integer() else "second")
+    if form == "decimal years":
+        year, month = int(number), number % 1 * 12
+        is_month = abs(month - round(month)) <= _NEAR_MONTH and round(month) < 12
+        return (
+            Moment(dt.datetime(year, round(month) + 1, 1), "month")
+            if _YEARS[0] <= year <= _YEARS[1] and is_month
+            else None
+        )
     if not number.is_integer():
         return None
     whole = int(number)

@@ -44,6 +44,10 @@ _DIGIT: Final = re.compile(r"[-+]?\d")
 # What programs log begins with a time or a level.
 _LEVELS: Final = "debug|info|notice|warn|warning|error|critical|fatal|trace|verbose"
 _LOGGED: Final = re.compile(rf"\W*(\d{{2,4}}[-/.:]\d\d|[A-Z][a-z]{{2}} +\d+ \d\d:|({_LEVELS})\b)", re.IGNORECASE)
+_LATEX_ROW: Final = re.compile(r".*[^\\]&.*\\\\(\s*\\\w+)*")
+_MIN_ROWS: Final = 0.8  # of the lines, beside those that begin and end the table
+_SPACED: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[^\s"]+')
+_SPACED_ROW: Final = re.compile(r'(?:[^\s"]+\s+)*"(?:[^"\\]|\\.)*"(?:\s+(?:"(?:[^"\\]|\\.)*"|[^\s"]+))+')
 _TAG_MARKS: Final = "/_|"
 _TAG: Final = re.compile(r"[A-Za-z.,:;'`\"()$#*\[\]{}?!-][\w.,:;'`\"()$#*+=&\[\]{}?!-]{0,19}")
 
@@ -63,7 +67,7 @@ def annotation_in(lines: Iterable[str]) -> str:
     filled = [line.strip() for line in lines if line.strip()][:NUM_LINES]
     if len(filled) < MIN_LINES:
         return ""
-    if told := _aligned(filled[1:]) or _tagged(filled):
+    if told := _drawn(filled) or _aligned(filled[1:]) or _tagged(filled):
         return told
     if 2 * sum(_LOGGED.match(line) is not None for line in filled) > len(filled):
         return ""
@@ -76,6 +80,18 @@ def annotation_in(lines: Iterable[str]) -> str:
         if told := _labeled(filled, partial(_behind, mark)):
             return f"nearly all lines end in {mark!r} and {told}"
     return f"nearly all lines end in {told}" if (told := _labeled(filled, _last_digit)) else ""
+
+
+def _drawn(lines: Sequence[str]) -> str:
+    """Rows as LaTeX writes them, and values between spaces of which some are in quotation marks, as R does."""
+    if sum(_LATEX_ROW.fullmatch(line) is not None for line in lines) >= _MIN_ROWS * len(lines):
+        return "nearly all lines are rows of a LaTeX table"
+    rows = [_SPACED.findall(line) for line in lines if _SPACED_ROW.fullmatch(line)]
+    width, count = Counter(map(len, rows[1:])).most_common(1)[0] if len(rows) > 1 else (0, 0)
+    quoted = sum(sum(cell[0] == '"' for cell in row) > 1 for row in rows)  # one alone is what somebody said
+    if width < 2 or min(count, quoted) < _MOST * (len(lines) - 1):
+        return ""
+    return f"nearly all lines are rows of {width} values between spaces, with quotation marks around them"
 
 
 def _aligned(lines: Sequence[str]) -> str:

@@ -27,6 +27,9 @@ _ENDINGS: Final = {
         (".xml", ".tei", ".xlf", ".xliff", ".sgm"),
         "XML; convert its elements to CSV or JSON Lines (--kind tmx reads a translation memory)",
     ),
+    **dict.fromkeys((".srt", ".vtt", ".sbv"), "subtitles with their times; save the text alone as .txt"),
+    **dict.fromkeys((".po", ".pot"), "messages of gettext; convert them to TMX (po2tmx) or CSV (po2csv)"),
+    ".mbox": "a mailbox; save subjects and bodies as CSV or JSON Lines (the module mailbox of Python reads it)",
     **dict.fromkeys((".svmlight", ".libsvm", ".svm"), "numeric features (LIBSVM); give the texts they are from"),
 }
 # Where a file of numbers, markup or commands is what a language model is to learn, it may be read as text.
@@ -48,6 +51,10 @@ _CONTENTS: Final = (
             r"|(--.*\n|\s*\n)*((CREATE|ALTER|DROP) (TABLE|DATABASE|SCHEMA|TYPE|VIEW)|INSERT INTO) "
         ),
         "an SQL dump; load it into the database and export the table as CSV",
+    ),
+    (
+        re.compile(r"(\s*([#%].*)?\n)*\s*@(problemName|timeStamps|univariate)\b.*\n(.*\n)*?\s*@data\b", re.I),
+        "labeled series of numbers (.ts of sktime), and no task learns labels of series; name a file of texts",
     ),
     (re.compile(r"%YAML|---\s*\n\s*(- )?[\w ]+:(\s|$)"), "YAML; convert it to JSON, for example with yq -o=json"),
 )

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Final, final
 
+from thalweg.data.files.table.ruled import has_sides, ruled_fields
+
 DELIMITERS: Final = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 MAX_TITLES: Final = 10  # lines above the header
 NUM_ROWS: Final = 1000  # that are looked at
@@ -21,6 +23,9 @@ _MIN_WRAPPED: Final = 0.95  # of a column's values begin and end with a single q
 _MIN_WRAPPED_ROWS: Final = 3
 _SEPARATOR_LINE: Final = re.compile(r'\s*"?sep=(\\t|.)"?\s*', re.IGNORECASE)
 _NO_DECIMAL: Final = re.compile(r"(?<!\d),|,(?!\d)")
+# Between tabs, quotation marks around whole values alone; the last one may be cut off.
+_QUOTED_TABS: Final = re.compile(r'(?:(?:[^"\t\n]*+|"(?:[^"]|"")*+")[\t\n])*+(?:[^"\t\n]*|"(?:[^"]|"")*+"?)')
+_NEEDED: Final = re.compile(r'(?:^|\t)"(?:[^"]|"")*(?:""|\t|\n)(?:[^"]|"")*"(?:\t|$)', re.MULTILINE)
 _ESCAPED: Final = re.compile(r'\\(["\\])')
 
 
@@ -62,6 +67,14 @@ class Dialect:
     quote: str = '"'
     skips_spaces: bool = False  # after a delimiter
     has_backslashes: bool = False  # a backslash, and not a second mark, keeps a quotation mark in a field
+    has_sides: bool | None = None  # whether bars stand at the sides of a drawn table; None: it is not drawn
+
+    def fields(self, lines: Iterable[str]) -> list[list[str]]:
+        """The fields of lines without their ends, none of one without any; only where there are no quotation marks."""
+        if self.has_sides is not None:
+            return [ruled_fields(line, has_sides=self.has_sides) for line in lines]
+        delimiter = self.delimiter
+        return [line.split(delimiter) if line else [] for line in lines]
 
     def reader(self, texts: Iterable[str]) -> Any:
         """A `csv.reader` of lines with their line ends; only where there are quotation marks."""
@@ -81,9 +94,9 @@ class Dialect:
 
     def _numbered(self, sample: str) -> Iterator[tuple[int, list[str]]]:
         if not self.has_quotes:
-            for line, text in enumerate(sample.split("\n"), start=1):
-                if text:
-                    yield line, text.split(self.delimiter)
+            for line, row in enumerate(self.fields(sample.split("\n")), start=1):
+                if row:
+                    yield line, row
             return
         reader = self.reader(io.StringIO(sample))
         while True:
@@ -107,9 +120,13 @@ def separator_line(sample: str) -> str | None:
 
 
 def choose_dialect(sample: str, *, is_tsv: bool) -> tuple[Dialect, list[str]]:
-    """Choose how the fields are written, by the first (whole) lines; with `is_tsv`, tabs and no quotation marks."""
+    """Choose how the fields are written, by the first (whole) lines; with `is_tsv`, between tabs."""
+    if _has_quoted_tabs(sample):
+        return Dialect("\t"), ["Quotation marks enclose values, in which two of them are one."]
     if is_tsv:
         return Dialect("\t", has_quotes=False), []
+    if (sides := has_sides(sample)) is not None:
+        return Dialect("|", has_quotes=False, has_sides=sides), ["The lines drawn around the columns are left out."]
     delimiter = separator_line(sample)
     if delimiter is None:
         delimiter = _sniff(sample)
@@ -143,6 +160,14 @@ def choose_dialect(sample: str, *, is_tsv: bool) -> tuple[Dialect, list[str]]:
         notes.append("Single quotation marks (') enclose the values.")
         return single, notes
     return found, notes
+
+
+def _has_quoted_tabs(sample: str) -> bool:
+    """Whether each quotation mark between tabs is one of those that a program sets around values where it must."""
+    if '"' not in sample or "\t" not in sample or _QUOTED_TABS.fullmatch(sample) is None:
+        return False
+    first_line = sample.split("\n", 1)[0]
+    return _NEEDED.search(sample) is not None or all(cell[:1] == '"' for cell in first_line.split("\t"))
 
 
 def _has_backslashes(sample: str, delimiter: str) -> bool:

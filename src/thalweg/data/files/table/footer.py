@@ -72,6 +72,11 @@ class _Column:
         is_computed = any(abs(number - one) <= _CLOSE * max(abs(one), 1e-9) for one in (total, mean))
         return is_computed or not min(self.numbers) <= number <= max(self.numbers)
 
+    def is_sum(self, cell: str) -> bool:
+        """Whether a cell is the sum of the others, it being one of them."""
+        number = _number(cell)
+        return number is not None and abs(sum(self.numbers) - 2 * number) <= _CLOSE * abs(number) and number != 0
+
 
 @final
 class Footer:
@@ -83,10 +88,18 @@ class Footer:
 
     def num_below(self, rows: Sequence[Sequence[str]]) -> int:
         """How many of the last rows stand below the table: each begins so, and one is surely no row of it."""
+        if rows and self._columns and self._is_sum(rows[-1]):
+            return 1
         count = 0
         while count < min(MAX_ROWS, len(rows)) and (_is_total(rows[-1 - count]) or _is_note(rows[-1 - count])):
             count += 1
         return count if self._columns and any(map(self._is_below, rows[len(rows) - count :])) else 0
+
+    def _is_sum(self, row: Sequence[str]) -> bool:
+        """Whether a row has nothing but the sums of the figures above it, where all others have values beside them."""
+        pairs = list(zip(self._columns, (cell.strip() for cell in row), strict=False))
+        sums = [column.is_sum(cell) for column, cell in pairs if cell]
+        return bool(sums) and all(sums) and any(column.is_filled and not cell for column, cell in pairs)
 
     def _is_below(self, row: Sequence[str]) -> bool:
         place = next(place for place, cell in enumerate(row) if cell.strip())

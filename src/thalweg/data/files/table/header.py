@@ -3,13 +3,12 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, pairwise
 from statistics import median
 from typing import Final, final
 
 from thalweg.data.columns.role_names import ALL_NAMES, normalized
 from thalweg.data.files.table.dialect import MAX_TITLES
-from thalweg.errors import InputError
 
 _TEXT_ENDS: Final = (".", "!", "?")
 _MISSING: Final = frozenset(("", ".", "..", ":", "na", "n/a", "nan", "null", "none", "?", "-"))
@@ -22,6 +21,7 @@ _LONG_WORDS: Final = 6  # a name has no more
 _LONG: Final = 60  # characters
 MAX_EXPLAINING: Final = 2  # rows below the names
 _YEARS: Final = range(1800, 2101)
+REPEATED: Final = "."  # between a name that comes again and its number
 
 
 @final
@@ -36,11 +36,10 @@ class Header:
     notes: list[str]
 
 
-def read_header(name: str, rows: list[tuple[int, list[str]]], *, is_tsv: bool, header: bool | None) -> Header:
+def read_header(rows: list[tuple[int, list[str]]], *, is_tsv: bool, header: bool | None) -> Header:
     """Decide what the first rows of a file are, each given with its line: titles, the names of the columns, or data.
 
-    `header` says whether there is a row of names; None lets the rows decide. Raises `InputError` when two columns have
-    one name.
+    `header` says whether there is a row of names; None lets the rows decide.
     """
     start, is_named = _first_row(rows)
     notes = [f"{_lines_above(rows[:start])}, above the columns' names, left out."] if start else []
@@ -75,7 +74,7 @@ def read_header(name: str, rows: list[tuple[int, list[str]]], *, is_tsv: bool, h
         names = names[:-1]
     elif len(names) != width:
         width = len(names)
-    columns, more = _unique(name, rows[start][0], names)
+    columns, more = _distinct(names)
     return Header(columns, cells[0], line, width, notes + more)
 
 
@@ -111,16 +110,25 @@ def listed(columns: Sequence[str]) -> str:
     return ", ".join(columns) if len(columns) < 4 else f"{columns[0]}, {columns[1]} ... {columns[-1]}"
 
 
-def _unique(name: str, line: int, names: list[str]) -> tuple[tuple[str, ...], list[str]]:
-    columns = tuple(cell or f"column{i + 1}" for i, cell in enumerate(names))
-    repeated, count = Counter(columns).most_common(1)[0]
-    if count > 1:
-        raise InputError(
-            f"{name}, line {line}: expected a different name for each column, got {repeated!r} {count} times; rename "
-            "the others."
+def _distinct(names: list[str]) -> tuple[tuple[str, ...], list[str]]:
+    """A name for each column: its number where it has none, and one behind the name where it has come before."""
+    columns = [cell or f"column{i + 1}" for i, cell in enumerate(names)]
+    notes = [f"Column {i + 1} has no name and is called column{i + 1}." for i, cell in enumerate(names) if not cell]
+    counts = Counter(columns)
+    taken = set(columns)
+    for name in [name for name, number in counts.items() if number > 1]:
+        places = [i for i, column in enumerate(columns) if column == name][1:]
+        numbers = (number for number in count(2) if f"{name}{REPEATED}{number}" not in taken)
+        for place in places:
+            columns[place] = f"{name}{REPEATED}{next(numbers)}"
+        added = [columns[place] for place in places]
+        taken |= {*added}
+        is_one = len(added) == 1
+        notes.append(
+            f"{counts[name]} columns are called {name!r}; the {'second is' if is_one else 'others are'} called "
+            f"{listed(added)}."
         )
-    unnamed = [column for column, cell in zip(columns, names, strict=True) if not cell]
-    return columns, [f"Column {column[6:]} has no name and is called {column}." for column in unnamed]
+    return tuple(columns), notes
 
 
 def _first_row(rows: list[tuple[int, list[str]]]) -> tuple[int, bool]:
