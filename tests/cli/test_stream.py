@@ -152,6 +152,20 @@ GUESSED = {
 }
 
 
+HALVES = [{"text": f"word{k % 3}", "rating": value} for k, value in enumerate([4, 5, 4.5, 3] * 5)]
+
+
+def test_decimals_that_come_after_whole_numbers_are_told_and_in_a_file_looked_for(call):
+    code, _, err = call(lines(HALVES))
+    assert (code, err.count("The labels are numbers, and 4.5 has decimals; they are learned as classes.")) == (0, 1)
+    assert "--task score --overwrite" in err
+    Path("halves.jsonl").write_text(lines(HALVES))
+    assert call("", source="halves.jsonl")[0] == 0
+    assert load_online("runs/halves").label_role == "number"
+    code, _, err = call(lines(HALVES), "--task", "classify", "--overwrite")
+    assert (code, "have decimals" in err or "has decimals" in err) == (0, False)
+
+
 @pytest.mark.parametrize("case", GUESSED)
 def test_labels_with_decimals_are_numbers_unless_the_task_is_named(call, case):
     stream, arguments, role, message = GUESSED[case]
@@ -166,7 +180,7 @@ ASKED = {
     "named in vain": ("Body,other\nfine,1\n", ("--text-column", "x"), 2, "there is no column 'x'"),
     "the only column": ("Body\nfine\n", (), 0, "The only column, 'Body', is read as 'text'."),
     "another option": ("text\nfine\n", ("--columns", "x"), 2, "--columns: this model reads columns by their names"),
-    "words": ("text\nfine\n", ("--tokens",), 2, "--tokens is for taggers"),
+    "words": ("text\nfine\n", ("--tokens",), 2, "--tokens is for tag; this model, which learns"),
 }
 
 

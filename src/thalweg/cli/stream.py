@@ -13,8 +13,10 @@ from thalweg.data.containers.opening import open_any, reading_of
 from thalweg.data.files.incoming import open_stream
 from thalweg.errors import InputError, counted
 from thalweg.online.base import is_online, remove_online
+from thalweg.online.classifier import OnlineClassifier
 from thalweg.online.learn import OnlineModel, OnlineRecord, learn_online, load_online, source_rows
-from thalweg.online.roles import column_of_numbers, rows_behind
+from thalweg.online.roles import UNDECIDED_ROWS, column_of_numbers, rows_behind
+from thalweg.online.values import is_number
 from thalweg.status import Status
 from thalweg.training.folder.opening import skipped_rows
 from thalweg.training.folder.run import run_name
@@ -39,9 +41,9 @@ def learn(given: Options, out: Path, *, overwrite: bool, as_json: bool, say: Cal
     source = open_stream(sys.stdin.buffer, **reading) if name == "-" else open_any(name, **reading)
     rows = source_rows(source)
     if is_new and "task" not in given:
-        first = list(islice(rows, 1))
+        first = list(islice(rows, 1 if name == "-" else UNDECIDED_ROWS))  # a stream is not kept waiting
         rows = chain(first, rows)
-        column = next((column_of_numbers(row, given.get("label_column") or None) for row in first), None)
+        column = column_of_numbers(first, given.get("label_column") or None)
         if column is not None:
             say(f"Task score: the column {column!r} holds numbers with decimals; --task classify takes them as labels.")
             task, model = _model(given.with_(task="score", label_column=column), folder)
@@ -70,6 +72,7 @@ def learn(given: Options, out: Path, *, overwrite: bool, as_json: bool, say: Cal
             label_column=given.get("label_column") or None,
             save_folder=folder,
             record_seconds=RECORD_SECONDS,
+            on_row=_asking(model, say) if isinstance(model, OnlineClassifier) and "task" not in given else None,
             seen=seen,
             say=say,
         ):
@@ -104,6 +107,27 @@ def learn(given: Options, out: Path, *, overwrite: bool, as_json: bool, say: Cal
     if failure:
         say(failure)
     return 1 if failure else 0
+
+
+def _asking(model: OnlineClassifier, say: Callable[[str], None]) -> Callable[[Any, Any], None]:
+    """Return what looks at each new class, and says once that the classes are numbers, some of them with decimals."""
+    num_known = len(model.classes)
+
+    def look(row: Any, outcome: Any) -> None:
+        del row, outcome
+        nonlocal num_known
+        if len(model.classes) <= num_known:
+            return
+        num_known = len(model.classes)
+        split = next((name for name in model.classes if is_number(name) and float(name) % 1.0), None)
+        if split is not None and all(map(is_number, model.classes)):
+            num_known = model.max_classes
+            say(
+                f"The labels are numbers, and {split} has decimals; they are learned as classes. To learn them as "
+                "numbers, start over with --task score --overwrite."
+            )
+
+    return look
 
 
 def _model(given: Options, folder: Path) -> tuple[str, OnlineModel]:

@@ -107,17 +107,19 @@ class LabelRole:
             )
 
 
-def column_of_numbers(row: object, column: str | None = None) -> str | None:
-    """Return the column whose label in a first row is a number with decimals, which is no class; None where none is.
+def column_of_numbers(rows: Sequence[object], column: str | None = None) -> str | None:
+    """Return the column whose labels in first rows are numbers, some with decimals, so no classes; None where none is.
 
     Args:
-        row: values by column.
+        rows: values by column.
         column: that of the label; None: one with a usual name.
 
     Example:
-        >>> column_of_numbers({"text": "fine", "rating": 4.5}), column_of_numbers({"text": "fine", "rating": 4})
-        ('rating', None)
+        >>> column_of_numbers([{"text": "fine", "rating": 4}, {"text": "so so", "rating": 4.5}])
+        'rating'
+        >>> column_of_numbers([{"text": "fine", "rating": 4}])
     """
+    row = rows[0] if rows else None
     if not isinstance(row, Mapping) or not row:
         return None
     for role, least in (("label", _USUAL), ("number", 1e-9), ("label", 1e-9)) if column is None else ():
@@ -127,10 +129,12 @@ def column_of_numbers(row: object, column: str | None = None) -> str | None:
             break
     if column is None:
         return None
+    given = [row.get(column) for row in rows if isinstance(row, Mapping)]
     try:
-        return column if target_number(row.get(column)) % 1.0 else None
+        numbers = [target_number(label) for label in given if label is not None and label != ""]
     except InputError:
         return None
+    return column if any(number % 1.0 for number in numbers) else None
 
 
 def columns_in(
