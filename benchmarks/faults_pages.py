@@ -3,6 +3,8 @@
     python benchmarks/faults_pages.py --work FOLDER     # after `faults.py run` and `faults.py repair` in that folder
     python benchmarks/faults_pages.py --work FOLDER --only over-fitting     # that page alone
 
+What a folder does not have, a healthy training for a picture or the repairs, stays as it is on the page.
+
 Writes `docs/findings/*.md` and their pictures.
 """
 
@@ -35,6 +37,7 @@ AXES = {
     "saturated": "share saturated",
     "entropy": "attention entropy / largest",
 }
+REPAIRED = "In "  # how the line begins that says what repairs win back
 Result = dict[str, Any]
 
 
@@ -107,11 +110,14 @@ def page(name: str, shown: tuple[Result, Finding] | None, rows: list[dict[str, A
         lines.append("")
     else:
         lines += ["There is no picture: the suite plants no such fault, or it does not show in a loss.", ""]
+    if not rows and (PAGES / f"{name}.md").is_file():  # none in this folder: what is told already stays
+        told = (PAGES / f"{name}.md").read_text(encoding="utf-8").splitlines()
+        lines += [part for line in told if line.startswith(REPAIRED) for part in (line, "")]
     if rows:
         good = sum(row["recovered"] >= 0.8 for row in rows)
         lines += [
-            f"In {len(rows)} trainings with this fault whose validation loss it raised by more than 5 %, the repair of "
-            f"the finding won back at least 80 % of that in {good}.",
+            f"{REPAIRED}{len(rows)} trainings with this fault whose validation loss it raised by more than 5 %, the "
+            f"repair of the finding won back at least 80 % of that in {good}.",
             "",
         ]
     follow = [other for other in KINDS if other in kind.explains or kind.rank < KINDS[other].rank < Rank.FACT]
@@ -146,8 +152,9 @@ def main() -> None:
     for name in asked.only:
         shown = chosen(list(by_case.values()), name)
         if shown is not None:
-            well = by_case[f"{shown[0]['setting']}.healthy.0"]
-            draw(shown[0], well, name, PAGES / "pictures" / f"{name}.png")
+            picture, well = PAGES / "pictures" / f"{name}.png", by_case.get(f"{shown[0]['setting']}.healthy.0")
+            if well is not None or not picture.is_file():  # without it a picture that is there stays
+                draw(shown[0], well or shown[0], name, picture)
         rows = [row for row in repairs if row["name"] == name]
         (PAGES / f"{name}.md").write_text(page(name, shown, rows), encoding="utf-8")
     listed += [f"| [{name}]({name}.md) | {kind.meaning} |" for name, kind in KINDS.items()]

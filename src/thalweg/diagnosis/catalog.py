@@ -138,6 +138,7 @@ KINDS: Final[dict[str, Kind]] = {
         "Numeric inputs are far from zero or differ in size, so that one step cannot suit all weights.",
         "LeCun, Bottou, Orr and Müller (1998), Efficient BackProp",
         explains=(
+            "unnormalized-targets",
             "skewed-columns",
             "learning-rate-too-high",
             "learning-rate-too-low",

@@ -17,14 +17,20 @@ def subject_of(answers: np.ndarray, tokens: torch.Tensor) -> Subject:
     return Subject(model=nn.Identity(), head=Softmax(2, 2), train=[batch], facts=facts, in_order=lambda _: [batch])
 
 
-@pytest.mark.parametrize(("flipped", "low", "high"), [(0, 0.0, 0.02), (100, 0.15, 0.25)])
+@pytest.mark.parametrize(("flipped", "low", "high"), [(0, 0.0, 0.02), (300, 0.15, 0.25)])
 def test_share_of_flipped_labels(flipped, low, high):
     draw = np.random.default_rng(0)
-    answers = draw.integers(0, 2, 500)
-    words = torch.as_tensor(10 * answers[:, None] + draw.integers(0, 8, (500, 6)))  # other words for each class
+    answers = draw.integers(0, 2, 1500)
+    words = torch.as_tensor(10 * answers[:, None] + draw.integers(0, 8, (1500, 6)))  # other words for each class
     answers[:flipped] = 1 - answers[:flipped]
     found = labels(subject_of(answers, words))
     assert low <= found["noise_share"] <= high
+
+
+@pytest.mark.parametrize(("number", "kinds"), [(1499, 2), (1500, 16)])
+def test_few_examples_say_nothing_of_their_labels(number, kinds):
+    answers = np.arange(number) % kinds
+    assert labels(subject_of(answers, torch.as_tensor(answers[:, None]))) == {}
 
 
 def test_numbers_have_no_labels():

@@ -164,6 +164,27 @@ def test_large_inputs_are_a_fault_where_nothing_was_learned(end, expected):
     assert [one.name for one in changed(case)] == expected
 
 
+@pytest.mark.parametrize(("share", "disagreement", "expected"), [
+    (0.135, 0.152, [Severity.NOTE]),  # an eighth of the labels changed, a model that is else right
+    (0.207, 0.303, []),  # as many, one that is wrong about a fifth of the right ones
+    (0.224, 0.293, []),  # none
+    (0.09, 0.1, []),
+    (0.26, 0.19, [Severity.NOTE]),
+    (0.3, 0.32, [Severity.WARNING]),
+])  # fmt: skip
+def test_some_label_noise_is_told_where_the_linear_model_makes_few_mistakes(share, disagreement, expected):
+    case = {"noise_share": share, "disagreement": disagreement, "rarer": 0.5}
+    assert [one.severity for one in changed({"probes.labels": case})] == expected
+    if expected == [Severity.NOTE]:  # one label for nearly all, which a linear model answers always
+        assert changed({"probes.labels": case | {"rarer": 1.1 * disagreement}}) == []
+
+
+def test_a_note_explains_nothing():
+    some = {"probes.labels": {"noise_share": 0.135, "disagreement": 0.152, "rarer": 0.5}}
+    found = changed({**some, **SICK["over-fitting"]})
+    assert [one.name for one in found] == ["over-fitting", "label-noise"]
+
+
 @pytest.mark.parametrize(("gain", "expected"), [(0.4, Severity.WARNING), (0.01, Severity.ERROR)])
 def test_labels_that_teach_nothing_are_an_error(gain, expected):
     (found,) = changed({**SICK["label-noise"], "probes.predictions.accuracy_over_majority": gain})

@@ -88,6 +88,9 @@ LIMITS: Final[dict[str, float]] = {
     "label share": 0.05,
     "label count": 10.0,
     "noise share": 0.25,
+    "some noise": 0.1,  # of the labels, where the linear model is right about nearly all
+    "better than one answer": 0.8,
+    "noise of all": 0.6,  # of what it disagrees with
     "disagreement": 0.2,  # of the labels with a linear model of all other examples
     "shared": 0.03,
     "duplicates": 0.25,

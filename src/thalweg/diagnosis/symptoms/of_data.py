@@ -121,12 +121,27 @@ def label_noise(evidence: Evidence) -> Finding | None:
     share, most = evidence.probe("labels", "noise_share"), limit("noise share")
     wrong, least = evidence.probe("labels", "disagreement", 0.0) or 0.0, limit("disagreement")
     gain = evidence.probe("predictions", "accuracy_over_majority")
-    if share is None or share < most or wrong < least:
+    if share is None:
+        return None
+    # Where a linear model is right about nearly all clean labels, a tenth of the labels is much; where it is not, its
+    # own mistakes look the same.
+    rarer = evidence.probe("labels", "rarer", 0.0) or 0.0  # what answering the most frequent one gets wrong
+    is_clear = (
+        limit("some noise") <= share
+        and wrong < limit("better than one answer") * rarer
+        and limit("noise of all") * wrong <= share
+        and wrong < least
+    )
+    if not is_clear and (share < most or wrong < least):
         return None
     return Finding(
         "label-noise",
         # Labels that nothing can be learned from may have been mixed up with others' texts.
-        Severity.ERROR if gain is not None and gain < limit("no better than a guess") else Severity.WARNING,
+        Severity.NOTE
+        if is_clear
+        else Severity.ERROR
+        if gain is not None and gain < limit("no better than a guess")
+        else Severity.WARNING,
         f"Of the training labels about which a linear model of all other examples is sure, {share:.0%} are others than "
         f"it says; in all it disagrees with {wrong:.0%}, its own mistakes included.",
         action(
@@ -134,8 +149,8 @@ def label_noise(evidence: Evidence) -> Finding | None:
             "Look through the most doubtful labels: the report of thalweg certify lists them with their lines.",
         ),
         {"share": share, "disagreement": wrong},
-        {"share": most, "disagreement": least},
-        strength=share / most,
+        {"share": limit("some noise"), "disagreement": 0.0} if is_clear else {"share": most, "disagreement": least},
+        strength=share / (limit("some noise") if is_clear else most),
     )
 
 

@@ -82,14 +82,15 @@ def ordered(found: list[Finding]) -> list[Finding]:
     """Return findings without those that others explain, the worst first.
 
     Kinds stand in the catalog with causes before their effects, so that of two that explain each other the earlier one
-    is told.
+    is told. What has cost nothing yet, a note, explains nothing.
     """
     by_name = {finding.name: finding for finding in found}
     told: dict[str, list[str]] = {}
     gone: set[str] = set()
     for name, kind in KINDS.items():
         if name in by_name and name not in gone:
-            told[name] = [one for one in by_name if one not in gone and one != name and _follows(one, kind)]
+            others = () if by_name[name].severity is Severity.NOTE else by_name
+            told[name] = [one for one in others if one not in gone and one != name and _follows(one, kind)]
             gone |= set(told[name])
     roots = [dataclasses.replace(by_name[name], also=also) for name, also in told.items() if name not in gone]
     return sorted(roots, key=lambda one: (ORDER[one.severity], -one.strength))

@@ -194,7 +194,7 @@ def loss_spikes(evidence: Evidence) -> Finding | None:
     return Finding(
         "loss-spikes",
         Severity.WARNING if rise < far else Severity.ERROR,
-        f"The loss jumped {spikes:.0f} times, by up to {height:.3g} times its level or the first loss, whichever is "
+        f"The loss jumped {spikes:.0f} times, by up to {height:,.1f} times its level or the first loss, whichever is "
         f"larger{first}."
         if are_many
         else f"The level of the loss came back up by {rise:.1f} times the first loss{first}.",
