@@ -193,7 +193,7 @@ def _findings(found: Inspection, num_valid: int) -> Iterator[str]:
     for one in found.numbers:
         if one.num_missing and one.column in found.choice.series:
             values = f"{counted(one.num_missing, 'value')} of '{one.column}' {_be(one.num_missing)}"
-            yield f"  {values} missing (lines {_listed(one.missing_lines)})."
+            yield f"  {values} missing (line{'s' if one.num_missing > 1 else ''} {_listed(one.missing_lines)})."
     yield from (f"  {one.stand_ins}" for one in found.numbers if one.stand_ins)
     if found.num_shared:
         rows = f"{counted(found.num_shared, 'row')} (lines {_listed(found.shared_lines)})"

@@ -13,7 +13,7 @@ from thalweg.errors import InputError
 from thalweg.tasks.base import Settings
 from thalweg.tasks.forecast.answers import lines_of
 from thalweg.tasks.forecast.autoregression.equation import fit_equation
-from thalweg.tasks.forecast.rows.reading import Layout, read_series
+from thalweg.tasks.forecast.rows.reading import Layout, examined, read_series
 from thalweg.tasks.forecast.task import Forecast
 
 
@@ -205,3 +205,39 @@ def test_forecasts_are_written_as_finely_as_their_intervals():
     assert lines_of(answer) == ["a  10109.3  [10107.1, 10111.3]", "b  10110.3"]
     one = {"forecast": [{"x": 1.08754, "y": 0.0}], "low": [{"x": 1.0874, "y": -2.0}], "high": [{"x": 1.0876, "y": 2.0}]}
     assert lines_of(one) == ["x: 1.08754  [1.0874, 1.0876]  y: 0  [-2, 2]"]
+
+
+def test_an_empty_cell_is_filled_where_a_forecast_is_asked_for_as_in_training(run, tmp_path):
+    y = seasonal().tolist()
+    holed = write(tmp_path / "holed.csv", {"month": months(120), "y": [*y[:100], "", *y[101:119], ""]})
+    between = [*y[:100], (y[99] + y[101]) / 2, *y[101:119]]
+    (answer,) = run.predict(holed)
+    assert answer["time"] == ["1999-12"]
+    assert answer["forecast"] == run.predict([between])[0]["forecast"]
+
+
+def test_validation_rows_that_were_in_training_are_told(tmp_path):
+    whole = {"month": months(120), "y": seasonal().tolist()}
+
+    def told(first, last, begin=0):
+        files = [
+            write(tmp_path / f"{name}.csv", {key: values[slice(*part)] for key, values in whole.items()})
+            for name, part in (("t", (begin, 90)), ("v", (first, last)))
+        ]
+        sources = [open_source(path) for path in files]
+        return " ".join(Forecast.prepare(*sources, settings(lags=2, time="month"))[1].notes)
+
+    assert "v.csv measures with are in the training data, too (the first is " in told(40, 120)
+    assert "v.csv ends before the training data do" in told(0, 40, begin=50)
+    for found in (told(90, 120), told(75, 120)):
+        assert "training data" not in found, "rows of context are nothing to be told"
+
+
+@pytest.mark.parametrize(("later", "said"), [
+    (0, "'b' holds the same numbers as 'a'."),
+    (2, "'b' holds in each row what 'a' holds 2 rows later, so what comes next in 'a' is known beforehand;"),
+])  # fmt: skip
+def test_columns_that_hold_what_others_do_are_told(tmp_path, later, said):
+    y = seasonal(122).tolist()
+    path = write(tmp_path / "t.csv", {"a": y[:120], "b": y[later : 120 + later]})
+    assert examined(open_source(path), {"series": ("a", "b")}, gaps="auto", day_first=None)[0].startswith(said)

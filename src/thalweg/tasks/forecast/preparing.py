@@ -1,6 +1,7 @@
 """From files to what a forecast is trained on: the series, what they are compared with, and which rows are held out."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Any, Final, final
 
@@ -23,7 +24,7 @@ from thalweg.tasks.forecast.panel import (
 )
 from thalweg.tasks.forecast.reference import Reference
 from thalweg.tasks.forecast.rows.reading import Layout, listed_ids, read_series
-from thalweg.tasks.forecast.rows.series import Series, check_length, check_variation, split_end
+from thalweg.tasks.forecast.rows.series import Series, check_length, check_variation, split_end, told_copies
 from thalweg.tasks.forecast.windows import AnyReader, DifferenceReader, WindowReader
 from thalweg.tasks.reading.numeric import stand_ins
 
@@ -99,7 +100,7 @@ def _single(valid: AbstractSource | None, settings: Settings, layout: Layout, se
     train = series.part(0, begin)
     check_variation(train, "training part")
     reference = Reference.fit(train.values, train.frequency)
-    notes.append(_season_note(reference))
+    notes += [*told_copies(series), _season_note(reference)]
     logs = bool((held_out.values > 0.0).all())
     told = is_linear and not logs and bool((train.values > 0.0).all())
     notes += [NO_LOGS] if told else []
@@ -117,6 +118,7 @@ def _single(valid: AbstractSource | None, settings: Settings, layout: Layout, se
         first = context
         check_length(held_out, context, MORE_ROWS)
         notes.append(f"Validation is {valid.name}; its first {context} rows are used as context only.")
+        notes += _told_known([series], [Stretch(held_out, first, len(held_out))], valid.name)
     check_variation(held_out.part(first), "validation part")
     stretches = [Stretch(train, reader.rows, begin)], [Stretch(held_out, first, len(held_out))]
     return Ready(layout.columns, reader, reference, linear, layout, None, *stretches, notes)
@@ -174,12 +176,42 @@ def _panel(
         held_out, others = usable(valid, held_out, check_known(panel.ids, context))
         firsts = [context] * len(held_out)
         notes += [*others, f"Validation is {valid.name}; the first {context} rows of each series are context only."]
+        asked = [Stretch(one, first, len(one)) for one, first in zip(held_out, firsts, strict=True)]
+        notes += _told_known(whole, asked, valid.name)
     return Ready(
         panel.names, reader, reference, linear, layout, panel,
         [Stretch(one.part(0, begin), reader.rows, begin) for one, begin in zip(whole, begins, strict=True)],
         [Stretch(one, first, len(one)) for one, first in zip(held_out, firsts, strict=True)],
         notes,
     )  # fmt: skip
+
+
+def _told_known(trained: Sequence[Series], asked: Sequence[Stretch], name: str) -> list[str]:
+    """Return a sentence about rows of a validation file that were in training, or all lie before its end.
+
+    Series that only number their rows say nothing of it.
+    """
+    again, early, num = list[str](), 0, sum(int(one.series.counts[one.begin : one.end].sum()) for one in asked)
+    before = {one.columns: one for one in trained if one.timeline is not None}
+    for one in asked:
+        known, line = before.get(one.series.columns), one.series.timeline
+        if known is None or known.timeline is None or line is None:
+            continue
+        labels = set(itertools.compress(known.labels, known.counts.tolist()))
+        rows = np.flatnonzero(one.series.counts[one.begin : one.end]) + one.begin
+        again += [label for row in rows.tolist() if (label := one.series.labels[row]) in labels]
+        last, end = line.last[0], known.timeline.last[0]
+        early += isinstance(last, np.datetime64) is isinstance(end, np.datetime64) and last < end
+    if again:
+        return [
+            f"{len(again):,} of the {num:,} rows that {name} measures with are in the training data, too (the first is "
+            f"{again[0]}): its figures are not those of new data."
+        ]
+    if early:
+        return [
+            f"{name} ends before the training data do, so its figures are about the past, not about what comes next."
+        ]
+    return []
 
 
 def _season_note(reference: Reference) -> str:

@@ -23,5 +23,5 @@ SPEC = TaskSpec(
     traits=frozenset({"series"}),
     answers=frozenset({"length"}),
     examine="thalweg.tasks.forecast.rows.reading:examined",
-    examines="moments that are out of order, come twice or are missing",
+    examines="columns that hold what others do; moments that are out of order, come twice or are missing",
 )  # fmt: skip

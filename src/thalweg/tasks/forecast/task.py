@@ -376,7 +376,7 @@ inside and (lambda forecast, truth: inside(forecast, truth, series)),
     ) -> Iterator[Question]:
         """Yield each series of the file as one question."""
         del plain
-        found = read_series(source, self._layout(columns))
+        found = read_series(source, self._layout(columns), keeps_gaps=True)
         notes = tuple(shared_notes(found))
         for series in found:
             given: dict[str, Any] = {"values": series.values.tolist(), "steps": length or 1}

@@ -142,3 +142,21 @@ def test_columns_are_joined():
         "quarter",
         None,
     ]
+
+
+@pytest.mark.parametrize(("form", "separator"), [("{0}{2}{1:02}", "/"), ("{0}{2}{1:02}", "-"), ("FY{0}{2}{1:02}", "/")])
+@pytest.mark.parametrize("begin", [1980, 1999, 2001])
+def test_years_that_end_in_the_next_one_are_neither_months_nor_weeks(form, separator, begin):
+    years = range(begin, begin + 21)
+    found = moments_of([form.format(year, (year + 1) % 100, separator) for year in years])
+    assert (found.unit, [one.year for one in found.when if one]) == ("year", list(years))
+    assert found.told.endswith(f"is read as the year that begins in {begin}")
+    again = moments_of([form.format(2001, 2, separator)], notation=found.notation)
+    assert (again.unit, days(again)) == ("year", ["2001-01-01"])
+
+
+def test_months_are_not_taken_for_years_and_decades_are_years():
+    months = [f"{year}/{month:02}" for year in (2000, 2001) for month in range(1, 13)]
+    assert moments_of(months).unit == "month"
+    assert moments_of(["2001/02"]).unit == "month"
+    assert days(moments_of(["1980s", "1990's"])) == ["1980-01-01", "1990-01-01"]

@@ -8,7 +8,8 @@ from thalweg.tasks.forecast.rows.calendar import find_step, written
 
 FREQUENCIES = {
     "D": "day", "B": "business day", "W-MON": "week", "h": "hour", "15min": "15 minutes", "MS": "month", "ME": "month",
-    "QS": "quarter", "QE": "quarter", "YS": "year", "YE": "year", "BME": "month", "BMS": "month", "s": "second", "4W": "4 weeks",
+    "QS": "quarter", "QE": "quarter", "YS": "year", "YE": "year", "BME": "month", "BMS": "month", "s": "second",
+    "4W": "4 weeks",
     "2D": "2 days", "7min": "7 minutes", "2QS": "half-year", "100ms": "100 milliseconds",
 }  # fmt: skip
 

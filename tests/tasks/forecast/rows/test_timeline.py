@@ -129,3 +129,23 @@ def test_moments_that_are_missing_between_odd_distances_are_counted_in_words():
     when = pd.date_range("2024-01-01 09:30", periods=26, freq="15min").strftime("%Y-%m-%d %H:%M").tolist()
     (note,) = line([*when, "2024-01-01 17:00"], gaps="ignore").notes
     assert note.startswith("4 moments (15 minutes apart) missing in 'date', the first between 2024-01-01 15:45 and ")
+
+
+@pytest.mark.parametrize(("zone", "begin"), [
+    ("Africa/Cairo", "2023-10-20"), ("Asia/Beirut", "2021-10-24"), ("Asia/Gaza", "2021-10-22"),
+    ("America/Santiago", "2022-03-25"), ("Asia/Tehran", "2021-09-15"), ("Europe/Berlin", "2022-10-24"),
+])  # fmt: skip
+@pytest.mark.parametrize("frequency", ["h", "30min"])
+def test_clocks_that_are_set_back_around_midnight_too(zone, begin, frequency):
+    when = pd.date_range(begin, periods=480, freq=frequency, tz=zone).strftime("%Y-%m-%d %H:%M").tolist()
+    found = line(when)
+    assert (found.rows.tolist(), found.labels) == (list(range(480)), when)
+    assert len(found.notes) == 1
+    assert found.notes[0].startswith("Clocks are set back in 'date' (")
+
+
+def test_the_joint_of_two_months_is_no_change_of_clocks():
+    when = pd.date_range("2022-09-25", "2022-10-01", freq="h").strftime("%Y-%m-%d %H:%M").tolist()
+    after = pd.date_range("2022-10-01", "2022-10-05", freq="h").strftime("%Y-%m-%d %H:%M").tolist()
+    with pytest.raises(InputError, match="2022-10-01 00:00 comes twice in 'date', on the lines 146 and 147"):
+        line([*when, *after])

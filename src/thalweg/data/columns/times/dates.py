@@ -48,6 +48,7 @@ _DAY_AND_MONTH: Final = re.compile(r"(\d{1,2})[-/.] ?(\d{1,2})[-/.]?")
 _SHORT: Final = re.compile(r"(\d{1,2})([-/. ])(\d{1,2})\2(\d{4}|\d\d)\.?")
 _DOTTED: Final = re.compile(r"(\d{1,2})\. ?(\d{1,2})\. ?(\d{4}|\d\d)")
 _CHINESE: Final = re.compile(r"(\d{4})[年년] ?(\d{1,2})[月월](?: ?(\d{1,2})[日일])?")
+_DECADE: Final = re.compile(r"(\d{3}0)'?s")  # 1980s
 _FISCAL: Final = re.compile(r"\b[fc]y ?(?=\d)")  # FY2024 Q1
 _FISCAL_YEAR: Final = re.compile(r"fy ?(\d{4})")
 _FROM_TO: Final = re.compile(r"(.+?)(?: ?[–—] ?| - | to | bis )(.+)")
@@ -146,8 +147,8 @@ def _beginning(text: str) -> dict[str, Moment]:
 def _readings(text: str) -> dict[str, Moment]:
     text = " ".join(plain_letters(text).split())
     text = _YEAR_LAST.sub(r"\1\3 \2", text)
-    if fiscal := _FISCAL_YEAR.fullmatch(text):
-        return dict.fromkeys(FORMS, Moment(dt.datetime(int(fiscal[1]), 1, 1), "year"))
+    if year := _FISCAL_YEAR.fullmatch(text) or _DECADE.fullmatch(text):
+        return dict.fromkeys(FORMS, Moment(dt.datetime(int(year[1]), 1, 1), "year"))
     text = _FISCAL.sub("", text)
     whole = _compact(text)
     if whole is not None:

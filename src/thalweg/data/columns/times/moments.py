@@ -29,6 +29,8 @@ NUM_QUARTERS: Final = 4
 _QUARTER: Final = re.compile(r"\d{4}[.:][1-4]")  # 1990.1 to 1990.4, and no other number beside a year
 WEEKS: Final = "numbered weeks"
 _WEEK: Final = re.compile(r"(?P<before>\d{1,2}) ?[/.] ?(?P<year>\d{4})|(?P<first>\d{4}) ?[-/] ?(?P<behind>\d{1,2})")
+OVER_YEARS: Final = "years over two years"
+_TWO_YEARS: Final = re.compile(r"(?:fy ?)?(?P<first>\d{4}) ?[-/–] ?(?P<second>\d{4}|\d\d)", re.IGNORECASE)
 _MONTHS_AND_WEEKS: Final = (12, 53)
 _SECONDS: Final = {"month": 28 * 86400, "year": 365 * 86400}
 
@@ -121,6 +123,11 @@ def read_moments(
         return None
     if named and len(present) > NUM_QUARTERS and all(_QUARTER.fullmatch(str(values[place])) for place in present):
         values = ["" if is_missing(value) else f"{str(value)[:4]}Q{str(value)[-1]}" for value in values]
+    if years := _as_years(values, present, least, is_told=notation == OVER_YEARS):
+        found = read_moments(years, least=least)
+        shown = str(values[present[0]]).strip()
+        told = f"{shown} is read as the year that begins in {shown.lower().removeprefix('fy').strip()[:4]}"
+        return found and dataclasses.replace(found, notation=OVER_YEARS, told=told)
     weeks = _as_weeks(values, present, least, is_told=notation == WEEKS)
     if weeks is not None:
         found = read_moments(weeks, least=least)
@@ -144,6 +151,26 @@ def read_moments(
     elif len(possible) > 1:
         kept, told, doubt = _decided(values, present, found, possible)
     return _gathered(len(values), present, [one.get(kept) for one in found], kept, told, doubt)
+
+
+def _as_years(values: Sequence[Any], present: list[int], least: float, *, is_told: bool) -> list[str]:
+    """Return fiscal years, school years and seasons such as 1998/99 by their first year; nothing where there are none.
+
+    2001/02 alone may be a month; several of them are years where the second number goes up with the first one.
+    """
+    found = {place: _TWO_YEARS.fullmatch(str(values[place]).strip()) for place in present}
+    first = {place: int(one["first"]) for place, one in found.items() if one and _next_year(one)}
+    if len(first) < least * len(present) or not (is_told or len(set(first.values())) > 1):
+        return []
+    if not is_told and any(one and not _next_year(one) for one in found.values()):
+        return []
+    return [f"FY{first[place]}" if place in first else "" for place in range(len(values))]
+
+
+def _next_year(one: re.Match[str]) -> bool:
+    """Whether the second year is the one after the first."""
+    second = one["second"]
+    return int(second) == (int(one["first"]) + 1) % 10 ** len(second)
 
 
 def _as_weeks(values: Sequence[Any], present: list[int], least: float, *, is_told: bool) -> list[str] | None:

@@ -10,7 +10,7 @@ from thalweg.data.columns.facts import as_text, is_missing, shortened
 from thalweg.data.columns.times.moments import joined
 from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError, counted
-from thalweg.tasks.forecast.rows.series import LARGEST, MAX_MISSING, Series, check_missing, filled
+from thalweg.tasks.forecast.rows.series import LARGEST, MAX_MISSING, Series, check_missing, filled, told_copies
 from thalweg.tasks.forecast.rows.timeline import Clock, Timeline, read_clock, timeline
 from thalweg.tasks.reading.numeric import read_numbers
 from thalweg.tasks.reading.text_column import check_columns
@@ -56,14 +56,17 @@ def _names(value: str | Sequence[str] | None) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value or ())
 
 
-def read_series(source: AbstractSource, layout: Layout, *, first_row: int = 1) -> list[Series]:
+def read_series(
+    source: AbstractSource, layout: Layout, *, first_row: int = 1, keeps_gaps: bool = False
+) -> list[Series]:
     """Read the series of a file, one or with an `id` several, in the order in which they begin in it.
 
     A missing value is filled in on a straight line where these are few (see `filled`); where the source leaves bad rows
-    out, its row is left out, and so is a row that can't be read, or that says the same as another one. Without a time
-    column rows are numbered from `first_row`. An InputError names what else can't be used.
+    out, its row is left out, and so is a row that can't be read, or that says the same as another one. With
+    `keeps_gaps` missing values are filled in even so, however many. Without a time column rows are numbered from
+    `first_row`. An InputError names what else can't be used.
     """
-    return _series_of(_Table(source, layout), first_row)
+    return _series_of(_Table(source, layout, keeps_gaps=keeps_gaps), first_row)
 
 
 def _series_of(table: "_Table", first_row: int = 1) -> list[Series]:
@@ -85,19 +88,20 @@ def examined(source: AbstractSource, columns: Mapping[str, Any], *, gaps: str, d
     """
     told: list[str] = []
     try:
-        table = _Table(source, Layout.of(columns, gaps=gaps, day_first=day_first))
+        table = _Table(source, Layout.of(columns, gaps=gaps, day_first=day_first), keeps_gaps=True)
         told += table.told_unreadable()
         found = _series_of(table)
     except InputError as error:
         return [*told, str(error)]
-    return [*told, *dict.fromkeys(note for series in found for note in series.notes)]
+    copies = told_copies(found[0]) if not columns.get("id") else []
+    return [*told, *dict.fromkeys(note for series in found for note in series.notes), *copies]
 
 
 @final
 class _Table:
     """The rows of a file, and what was left out of them."""
 
-    def __init__(self, source: AbstractSource, layout: Layout) -> None:
+    def __init__(self, source: AbstractSource, layout: Layout, *, keeps_gaps: bool = False) -> None:
         check_columns(source, (*layout.columns, *layout.id))
         self.source, self.layout, self.name = source, layout, source.name
         self.lines: list[int] = []
@@ -106,7 +110,7 @@ class _Table:
         self.ids: list[str] = []
         time = tuple(name for name in layout.time if name in source.columns)
         self.time: tuple[str, ...] = time if len(time) == len(layout.time) else ()
-        self.skips = False
+        self.skips, self.keeps_gaps = False, keeps_gaps
         for chunk in source.chunks():
             self.skips = source.skips_bad_rows
             values, kept = self._numbers([chunk.column(name) for name in layout.columns], chunk.lines)
@@ -129,14 +133,14 @@ class _Table:
         if not self.skips:
             pairs = zip(names, columns, strict=True)
             return np.stack([read_numbers(one, lines, name, self.name, missing=True) for name, one in pairs], 1), rows
-        values, kept = np.full((len(lines), len(names)), np.nan), []
+        values, kept, value = np.full((len(lines), len(names)), np.nan), [], None
         for row in rows:
             try:
                 for place, (name, column) in enumerate(zip(names, columns, strict=True)):
-                    values[row, place] = read_numbers([column[row]], [lines[row]], name, self.name)[0]
+                    value, missing = column[row], self.keeps_gaps
+                    values[row, place] = read_numbers([value], [lines[row]], name, self.name, missing=missing)[0]
                 kept.append(row)
             except InputError:
-                value = next(one[row] for one, number in zip(columns, values[row], strict=True) if np.isnan(number))
                 what = "no number" if not is_missing(value) else "a number is missing"
                 self.source.add_bad_row(lines[row], what)
         return values, kept
@@ -206,7 +210,13 @@ class _Table:
             )
         for row in nameless:
             self.source.add_bad_row(self.lines[row], "no name of a series")
+        for name in [name for name, places in rows.items() if self.keeps_gaps and self._is_empty(places)]:
+            for row in rows.pop(name):
+                self.source.add_bad_row(self.lines[row], "a number is missing")
         return [(name, np.array(places)) for name, places in rows.items()]
+
+    def _is_empty(self, rows: list[int]) -> bool:
+        return not np.isfinite(self.values[rows]).all(1).any()
 
     def series(self, name: str, rows: np.ndarray, first_row: int) -> Series:
         """Return the series of these rows in the order of time."""
@@ -238,7 +248,7 @@ class _Table:
                 f"{of}, line {lines[row]}: a number is missing; fill it in, leave such rows out with --skip-bad-rows, "
                 "or train with --gaps fill, which draws straight lines."
             )
-        if self.layout.gaps != "fill":
+        if self.layout.gaps != "fill" and not self.keeps_gaps:
             check_missing(dataclasses.replace(series, values=values[rows >= 0]), [one for one in lines if one])
         return filled(series, lines)
 

@@ -1,6 +1,7 @@
 """Tables of numbers in time order: filling in, cutting off their end, checking that there is something to learn."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Final, final
@@ -14,6 +15,9 @@ from thalweg.tasks.forecast.rows.timeline import Timeline
 MIN_TARGETS = 2  # in each part: with a single one there is no variance to compare an error with
 LARGEST: Final = 1e100  # its square is a number, too, and so is the sum of many; so is the square of 1 / LARGEST
 MAX_MISSING: Final = 0.2  # of a column's values
+MOST_COMPARED: Final = 50  # columns that are compared with each other
+MOST_LATER: Final = 12  # rows
+MOST_TOLD: Final = 3
 
 
 @final
@@ -152,3 +156,27 @@ def check_variation(series: Series, part: str, remedy: str = "choose another --v
                 f"{series.name}: column {column!r} is {values[0]:g} in all {len(series):,} rows of the {part}, so its "
                 f"error cannot be compared with its variance; leave the column out, or {remedy}."
             )
+
+
+def told_copies(series: Series) -> list[str]:
+    """Return a sentence for columns that hold what others do, in the same row or some rows later."""
+    found, names, truth = [], series.columns, series.truth
+    for one, other in itertools.permutations(range(min(len(names), MOST_COMPARED)), 2):
+        for later in range(min(MOST_LATER, len(truth) // 2) + 1):
+            first, second = truth[: len(truth) - later, one], truth[later:, other]
+            if (
+                first[0] != second[0]
+                or (not later and one > other)
+                or not np.array_equal(first, second, equal_nan=True)
+            ):
+                continue
+            if later:
+                found.append(
+                    f"{names[one]!r} holds in each row what {names[other]!r} holds {counted(later, 'row')} later, so "
+                    f"what comes next in {names[other]!r} is known beforehand; name the columns to keep with "
+                    "--label-column."
+                )
+            else:
+                found.append(f"{names[other]!r} holds the same numbers as {names[one]!r}.")
+            break
+    return found[:MOST_TOLD]

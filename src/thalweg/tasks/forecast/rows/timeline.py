@@ -147,7 +147,15 @@ def timeline(
         rows, when, ahead = rows[::-1], when[::-1], ahead[::-1]
         if (np.diff(when) >= zero).all():
             notes.append(f"{column!r} runs backwards, from {first} to {last}; the rows are turned round, oldest first.")
+    before = ahead
     when, ahead = _continuous(when, ahead, clock.unit)
+    twice = np.flatnonzero(np.diff(ahead - before) < 0)
+    if len(twice):
+        label = labels(when, ahead, clock.unit)[int(twice[0]) + 1]
+        notes.append(
+            f"Clocks are set back in {column!r} ({label}{' and other moments' if len(twice) > 1 else ''}); the rows of "
+            "an hour that comes twice are all kept."
+        )
     back = np.flatnonzero(np.diff(when) < zero)
     if len(back):
         first, second = clock.labels(rows[back[0] : back[0] + 2])
@@ -176,16 +184,29 @@ def _continuous(when: np.ndarray, ahead: np.ndarray, unit: str) -> tuple[np.ndar
     usual = int(np.median(steps))
     if not 0 < usual <= HOUR:
         return when, ahead
-    days: np.ndarray = when.astype("datetime64[D]")
-    month = when.astype("datetime64[M]").astype(np.int64) % 12 + 1
-    early = (when - days) <= np.timedelta64(3 * HOUR, "us")
-    possible = ((days.astype(np.int64) + 3) % 7 == 6) & np.isin(month, _CLOCKS_CHANGE) & early
-    back = (steps == usual - HOUR) & possible[1:]
+    possible, late = _may_change(when)
+    back = (steps == usual - HOUR) & (possible | late)[1:]
     if (steps[~back] < 0).any():
         return when, ahead
     forward = (steps == usual + HOUR) & possible[1:]
     shift = np.concatenate([[0], np.cumsum(np.where(back, HOUR, 0) - np.where(forward, HOUR, 0))])
     return when + shift.astype("timedelta64[us]"), ahead - shift
+
+
+def _may_change(when: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return where clocks may be changed, as nearly everywhere, and where they may be set back around midnight.
+
+    That is done in Egypt, Lebanon, Palestine and Chile, from Thursday to Sunday, and was in Iran at an equinox.
+    """
+    days: np.ndarray = when.astype("datetime64[D]")
+    month = when.astype("datetime64[M]").astype(np.int64) % 12 + 1
+    time, weekday = (when - days).astype(np.int64), (days.astype(np.int64) + 3) % 7
+    in_month = np.isin(month, _CLOCKS_CHANGE)
+    of_month = (days - when.astype("datetime64[M]").astype("datetime64[D]")).astype(np.int64) + 1
+    equinox = (month == 9) & np.isin(of_month, (21, 22))
+    midnight = (time >= 23 * HOUR) | (time < HOUR)
+    joint = (of_month == 1) & (time < HOUR)  # where the files of two months meet
+    return (weekday == 6) & in_month & (time <= 3 * HOUR), in_month & midnight & ~joint & ((weekday >= 3) | equinox)
 
 
 def _without_repeats(
