@@ -120,6 +120,8 @@ RIGHT = {
     "many sensors": (csv(date=DAYS, **{f"s{i}": rows(lambda k, i=i: k * i % 7 + 0.5) for i in range(20)}), "forecast", "(20 in all), in the order of 'date'"),
     "many columns of no name": (csv(**{f"s{i}": rows(lambda k, i=i: k * i % 7 + 0.5) for i in range(20)}), "forecast", "in the order of the rows"),
     "decimal years beside numbers of rows": (csv(",", **{"": range(1, 61), "time": rows(lambda i: round(1949 + i / 12, 3)), "value": rows(lambda i: i * 3 % 17)}), "forecast", "Numeric column 'value', in the order of 'time'; 'column1' only counts the rows"),
+    "middles of months": (csv(",", **{"decimal date": rows(lambda i: round(1958 + (i + 0.5) / 12, 4)), "co2": rows(lambda i: 310 + i * 3 % 17)}), "forecast", "Numeric column 'co2', in the order of 'decimal date'"),
+    "middles of months beside years and months": (csv(year=rows(lambda i: 1958 + i // 12), month=rows(lambda i: i % 12 + 1), date=rows(lambda i: round(1958 + (i + 0.5) / 12, 4)), co2=rows(lambda i: 310 + i * 3 % 17)), "forecast", "Numeric column 'co2', in the order of"),
     "labels in columns of one name": (csv(Summary=TEXTS, Labels=rows(lambda i: ("ui", "db")[i % 2])).replace("\n", ",\n").replace("Labels,", "Labels,Labels"), "classify", "label columns 'Labels', 'Labels.2' (2 labels, several a row)"),
     "pairs beside columns of none": (csv(source1=["none"] * NUM_ROWS, source2=["none"] * NUM_ROWS, sentence1=TEXTS, sentence2=TEXTS[::-1], score=rows(lambda i: i % 9 / 2)), "score", "Text columns 'sentence1' and 'sentence2'"),
     "Chinese alone": (csv(text=rows(lambda i: "今天天气很好我们去公园玩吧" + chr(0x4E00 + i))), "language", ""),

@@ -139,6 +139,9 @@ def _splits_by_name(folder: Path) -> dict[str, str]:
         inner: dict[str, list[Path]] = {}
         for one in entries:
             inner.setdefault(_role(_stem(one)), []).append(one)
+        for paths in inner.values():  # the plain text of a treebank stands beside it
+            others = {_stem(one) for one in paths if one.suffix not in _TEXTS}
+            paths[:] = [one for one in paths if one.is_dir() or one.suffix not in _TEXTS or _stem(one) not in others]
         if "train" in inner:
             return {role: _place(folder, paths) for role, paths in inner.items() if role in _ROLES}
     return {}

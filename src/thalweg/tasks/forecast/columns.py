@@ -13,6 +13,7 @@ from thalweg.data.columns.role_names import LAST_WORD, WHOLE_NAME, name_score, n
 from thalweg.data.columns.scores import is_text_like, is_time
 from thalweg.data.columns.times.moments import Moments, joined, part_of, read_moments
 
+YEARS: Final = (1000, 2999)
 NUM_SHOWN: Final = 6  # names of series in the sentence
 CLOCK_DAY: Final = dt.date(1970, 1, 1)  # of times without a day
 CLOCK: Final = ("hour", "minute", "second")
@@ -37,7 +38,11 @@ def choose(table: Table) -> Choice:
     series, counters = given, tuple[str, ...]()
     if table.named_series is None:
         series = tuple(one.name for one in table.facts if one.is_number and one.name not in (*time, *id_))
-        counters = tuple(one.name for one in table.facts if one.name in series and _counts_rows(table, one))
+        counters = tuple(
+            one.name
+            for one in table.facts
+            if one.name in series and (_counts_rows(table, one) or _is_decimal_year(table, one))
+        )
         series = tuple(name for name in series if name not in counters) or series
         counters = tuple(name for name in counters if name not in series)
     if not series:
@@ -57,6 +62,14 @@ def _counts_rows(table: Table, one: ColumnFacts) -> bool:
     numbers = [number_of(value) for value in _column(table, one.name)]
     known = [number for number in numbers if number is not None]
     return len(known) == len(numbers) and max(known) - min(known) == len(known) - 1
+
+
+def _is_decimal_year(table: Table, one: ColumnFacts) -> bool:
+    """Whether a column says when in years and their parts, such as 1958.0417 for the middle of January."""
+    if not one.has_decimals or not one.is_increasing or name_score(one.name, "time") < LAST_WORD:
+        return False
+    numbers = [number_of(value) for value in _column(table, one.name)]
+    return all(number is not None and YEARS[0] <= number <= YEARS[1] for number in numbers)
 
 
 def _sentence(series: Sequence[str], time: Sequence[str], id_: Sequence[str], counters: Sequence[str] = ()) -> str:
@@ -94,8 +107,8 @@ def time_columns(table: Table) -> tuple[str, ...]:
         return (first,)
     if found:
         return (next(iter(found)),)
-    counting = [one for one in table.facts if is_time(one)]
-    named = [one for one in counting if name_score(one.name, "time") >= WHOLE_NAME]
+    counting = [one for one in table.facts if is_time(one) or _is_decimal_year(table, one)]
+    named = [one for one in counting if name_score(one.name, "time") >= LAST_WORD]
     counted = next(iter(named or counting), None)
     return () if counted is None else (counted.name,)
 

@@ -137,6 +137,11 @@ ANNOTATED = {
         ["text & label \\\\ \\hline", *lines(lambda i: f"{SAID[i % 4]} {i} & {i % 2} \\\\")],
         "nearly all lines are rows of a LaTeX table",
     ),
+    "columns of fixed width": (
+        ["text                          label", f"{'-' * 28}  -----", *lines(lambda i: f"{SAID[i % 4]:<30}{i % 2}")],
+        "rows of a drawn table",
+    ),
+    "a drawn box": (["┌───┬───┐", *lines(lambda i: f"│ {SAID[i % 4]} {i} │ {i % 2} │")], "rows of a drawn table"),
     "rows of R": (
         ['"text" "label"', *lines(lambda i: f'"{i}" "{SAID[i % 4]}" {i % 2}')],
         "are rows of 3 values between spaces, with quotation marks around them",

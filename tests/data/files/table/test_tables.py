@@ -64,6 +64,14 @@ TABLES = {
         2,
         "The file holds a table, and is read as one; --kind text",
     ),
+    "dashes below the names": (
+        "a.csv",
+        "text,label\n----,-----\nfine,a\nbad,b\n",
+        ("text", "label"),
+        ("fine", "a"),
+        2,
+        "Line 2 ('---- -----'), below the columns' names, left out.",
+    ),
     "tabs with quotation marks around line ends": (
         "a.tsv",
         'text\tlabel\n"a ""fine""\nfilm"\tgood\nso so\tbad\n',

@@ -46,6 +46,8 @@ _LEVELS: Final = "debug|info|notice|warn|warning|error|critical|fatal|trace|verb
 _LOGGED: Final = re.compile(rf"\W*(\d{{2,4}}[-/.:]\d\d|[A-Z][a-z]{{2}} +\d+ \d\d:|({_LEVELS})\b)", re.IGNORECASE)
 _LATEX_ROW: Final = re.compile(r".*[^\\]&.*\\\\(\s*\\\w+)*")
 _MIN_ROWS: Final = 0.8  # of the lines, beside those that begin and end the table
+_BOXES: Final = "│┃║┌├└╔╠╚┏┣┗╭╰╞╡"
+_DASHES: Final = re.compile(r"-{3,}(?: +-{3,})+|={3,}(?: +={3,})+")  # below the names of columns of fixed width
 _SPACED: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[^\s"]+')
 _SPACED_ROW: Final = re.compile(r'(?:[^\s"]+\s+)*"(?:[^"\\]|\\.)*"(?:\s+(?:"(?:[^"\\]|\\.)*"|[^\s"]+))+')
 _TAG_MARKS: Final = "/_|"
@@ -86,6 +88,9 @@ def _drawn(lines: Sequence[str]) -> str:
     """Rows as LaTeX writes them, and values between spaces of which some are in quotation marks, as R does."""
     if sum(_LATEX_ROW.fullmatch(line) is not None for line in lines) >= _MIN_ROWS * len(lines):
         return "nearly all lines are rows of a LaTeX table"
+    is_below_names = any(map(_DASHES.fullmatch, lines[1:3]))
+    if sum(line[0] in _BOXES or (is_below_names and "  " in line) for line in lines) >= _MIN_ROWS * len(lines):
+        return "nearly all lines are rows of a drawn table"
     rows = [_SPACED.findall(line) for line in lines if _SPACED_ROW.fullmatch(line)]
     width, count = Counter(map(len, rows[1:])).most_common(1)[0] if len(rows) > 1 else (0, 0)
     quoted = sum(sum(cell[0] == '"' for cell in row) > 1 for row in rows)  # one alone is what somebody said

@@ -1,5 +1,6 @@
 """The names of a table's columns: which row holds them, which lines above it are no data, or that there is none."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ _LONG_WORDS: Final = 6  # a name has no more
 _LONG: Final = 60  # characters
 MAX_EXPLAINING: Final = 2  # rows below the names
 _YEARS: Final = range(1800, 2101)
+_DASHES: Final = re.compile(r"\s*[-=]{2,}\s*")  # below the names of columns
 REPEATED: Final = "."  # between a name that comes again and its number
 
 
@@ -53,6 +55,8 @@ def read_header(rows: list[tuple[int, list[str]]], *, is_tsv: bool, header: bool
         notes.append(f"The columns are named {listed(made_up(width))}, since there is no header.")
     is_named = is_named if header is None else header
     num_named = is_named + (_num_explaining(cells[1:]) if is_named else 0)
+    if num_named == 1 and len(cells) > 2 and all(map(_DASHES.fullmatch, cells[1])):
+        num_named = 2
     if num_named > 1:
         notes.append(f"{_lines_above(rows[start + 1 : start + num_named])}, below the columns' names, left out.")
     data = cells[num_named:]
