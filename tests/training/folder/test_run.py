@@ -8,6 +8,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -164,3 +165,15 @@ def test_forked_processes_answer_and_train_where_the_parent_has_used_its_threads
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("answered\n")
+
+
+def test_a_run_is_found_again_from_another_working_directory(tmp_path, monkeypatch):
+    rows = [{"text": f"{'fine' if k % 2 else 'awful'} thing {k}", "label": k % 2} for k in range(40)]
+    monkeypatch.chdir(tmp_path)
+    train(rows, task="classify", fast=True, name="a")
+    run = Run("runs/a")
+    assert run.folder == Path("runs/a")
+    (tmp_path / "elsewhere" / "runs" / "a").mkdir(parents=True)
+    monkeypatch.chdir("elsewhere")
+    assert run.predict(["fine thing"])[0]["label"] in ("0", "1")
+    assert run.folder == tmp_path / "runs" / "a"

@@ -64,7 +64,7 @@ class Run:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+        self._set_folder(Path(folder))
         if not self.folder.is_dir():
             raise InputError(f"There is no run folder {self.folder}; expected one that `thalweg train` made.")
         if not (self.folder / RECIPE).is_file():
@@ -95,8 +95,18 @@ class Run:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # Nothing is read yet: an error here would end a worker of a process pool without a word.
-        self.folder, self.recipe = state["folder"], state["recipe"]
+        self._set_folder(state["folder"])
+        self.recipe = state["recipe"]
         self._begin(state["words"], state["changed"])
+
+    def _set_folder(self, folder: Path) -> None:
+        self._folder, self._opened_in = folder, "" if folder.is_absolute() else os.getcwd()
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder as it was given; with its whole path where the working directory is another one now."""
+        is_elsewhere = self._opened_in and self._opened_in != os.getcwd()
+        return Path(self._opened_in, self._folder) if is_elsewhere else self._folder
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r})"
