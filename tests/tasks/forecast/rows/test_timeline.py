@@ -149,3 +149,12 @@ def test_the_joint_of_two_months_is_no_change_of_clocks():
     after = pd.date_range("2022-10-01", "2022-10-05", freq="h").strftime("%Y-%m-%d %H:%M").tolist()
     with pytest.raises(InputError, match="2022-10-01 00:00 comes twice in 'date', on the lines 146 and 147"):
         line([*when, *after])
+
+
+def test_the_rows_of_opening_hours_go_on_the_next_day_and_after_the_weekend():
+    days = pd.bdate_range("2023-01-02", "2023-01-27")
+    when = [f"{day:%Y-%m-%d} {minute // 60:02}:{minute % 60:02}" for day in days for minute in range(570, 960, 15)]
+    assert next_labels(when[:-1], 3) == ["2023-01-27 15:45", "2023-01-30 09:30", "2023-01-30 09:45"]
+    assert len(next_labels(when, 200)) == 200
+    whole = pd.date_range("2023-01-02", periods=100, freq="h").strftime("%Y-%m-%d %H:%M").tolist()
+    assert next_labels(whole, 1) == ["2023-01-06 04:00"]

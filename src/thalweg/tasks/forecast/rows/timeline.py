@@ -15,6 +15,8 @@ READABLE: Final = 0.5  # of the values of a time column; the other rows can't be
 HOLIDAYS: Final = 0.06  # of business days: so many may be missing one at a time
 UNEVEN: Final = 0.3  # of a step by which a moment may be off
 MOST_FILLED: Final = 4  # missing moments a row; a single wrong date could make millions of them
+MIN_DAYS: Final = 3  # that show between which hours there are rows
+USUAL_DAYS: Final = 0.9  # of the days have a row at each of these times
 HOUR: Final = 3600 * SECOND
 NO_DAY: Final = np.datetime64("1970-01-01")  # of times without one
 _CLOCKS_CHANGE: Final = (3, 4, 9, 10, 11)  # months in which they do, on a Sunday before the fourth hour
@@ -330,7 +332,28 @@ def next_labels(given: Sequence[Any], num_steps: int, step: Step | None = None) 
     when, ahead = when[order], ahead[order]
     if (step is None) or not _holds(step, when):
         step = find_step(when, clock.unit)
-    return Timeline(order, [], step, (when[-1], ahead[-1]), clock.unit).following(num_steps)
+    hours = _opening_hours(when, ahead, step)
+    if step is None or hours is None:
+        return Timeline(order, [], step, (when[-1], ahead[-1]), clock.unit).following(num_steps)
+    days = num_steps // len(hours) * 2 + 4  # weekends between them
+    later = step.after(when[-1], int(days * DAY / step.size))
+    local = later + ahead[-1].astype("timedelta64[us]")
+    day = local.astype("datetime64[D]")
+    is_open = np.isin((local - day).astype(np.int64), hours)
+    if np.is_busday(when.astype("datetime64[D]")).all():
+        is_open &= np.is_busday(day)
+    return labels(later[is_open][:num_steps], np.full(num_steps, ahead[-1]), clock.unit)
+
+
+def _opening_hours(when: np.ndarray, ahead: np.ndarray, step: Step | None) -> np.ndarray | None:
+    """Return the times of day, in microseconds, that nearly every day has; None where they go round the clock."""
+    if step is None or step.kind != FIXED or step.size >= DAY:
+        return None
+    local = when + ahead.astype("timedelta64[us]")
+    days, rows = np.unique(local.astype("datetime64[D]"), return_counts=True)
+    hours = np.unique((local - local.astype("datetime64[D]")).astype(np.int64))
+    is_daily = len(days) > MIN_DAYS and (rows[1:-1] == len(hours)).mean() > USUAL_DAYS
+    return hours if is_daily and len(hours) * step.size <= DAY - HOUR else None
 
 
 def _holds(step: Step, when: np.ndarray) -> bool:
