@@ -25,6 +25,7 @@ from thalweg.cli.options import (
     RunOptions,
     TrainingOptions,
     duration,
+    real,
     to_options,
     whole,
 )
@@ -225,11 +226,11 @@ def predict(
     keep: Annotated[list[str] | None, Parameter(negative=())] = None,
     top: Annotated[int | None, Parameter(converter=whole)] = None,
     length: Annotated[int | None, Parameter(converter=whole)] = None,
-    temperature: float | None = None,
-    top_p: float | None = None,
+    temperature: Annotated[float | None, Parameter(converter=real)] = None,
+    top_p: Annotated[float | None, Parameter(converter=real)] = None,
     beam: Annotated[int | None, Parameter(converter=whole)] = None,
     seed: Annotated[int | None, Parameter(converter=whole)] = None,
-    threshold: float | None = None,
+    threshold: Annotated[float | None, Parameter(converter=real)] = None,
     tokens: Flag = False,
     json: Flag = False,
     csv: Flag = False,
@@ -289,7 +290,7 @@ def evaluate(
     /,
     *,
     data: Annotated[ReadOptions | None, _flattened] = None,  # type: ignore[valid-type]
-    threshold: float | None = None,
+    threshold: Annotated[float | None, Parameter(converter=real)] = None,
     report: Path | None = None,
     json: Flag = False,
 ) -> int:

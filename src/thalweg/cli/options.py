@@ -34,9 +34,10 @@ def _listed(kind: type, tokens: Sequence[Any]) -> list[str]:
 
 duration = converter(seconds)
 whole = converter(partial(number, int))
+real = converter(partial(number, float))
 # Readers of what stands on the command line, by the type of an option that has none of its own.
 _READERS: dict[Any, Callable[..., Any]] = {
-    int: whole, float: converter(partial(number, float)), tuple[str, ...]: _listed
+    int: whole, float: real, tuple[str, ...]: _listed
 }  # fmt: skip
 
 
