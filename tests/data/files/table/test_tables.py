@@ -442,3 +442,8 @@ def test_first_rows_with_missing_numbers_are_data(tmp_path, first):
 def test_a_first_text_without_its_numbers_is_data(tmp_path):
     rows = "".join(f"text number {i},{i % 5},{i % 7}\n" for i in range(20))
     assert len(opened(tmp_path, "a.csv", "text,price,stars\na text,,\n" + rows)[1]) == 21
+
+
+def test_a_long_value_whose_quotation_mark_is_not_closed_is_told_in_linear_time():
+    sample = 'text\tlabel\n"' + "x\n" * 300_000 + "\ta\n"
+    assert choose_dialect(sample, is_tsv=True)[0].has_quotes is False

@@ -25,7 +25,7 @@ _SEPARATOR_LINE: Final = re.compile(r'\s*"?sep=(\\t|.)"?\s*', re.IGNORECASE)
 _NO_DECIMAL: Final = re.compile(r"(?<!\d),|,(?!\d)")
 # Between tabs, quotation marks around whole values alone; the last one may be cut off.
 _QUOTED_TABS: Final = re.compile(r'(?:(?:[^"\t\n]*+|"(?:[^"]|"")*+")[\t\n])*+(?:[^"\t\n]*|"(?:[^"]|"")*+"?)')
-_NEEDED: Final = re.compile(r'(?:^|\t)"(?:[^"]|"")*(?:""|\t|\n)(?:[^"]|"")*"(?:\t|$)', re.MULTILINE)
+_QUOTED: Final = re.compile(r'(?:^|\t)"((?:[^"]|"")*+)"(?=\t|$)', re.MULTILINE)
 _ESCAPED: Final = re.compile(r'\\(["\\])')
 
 
@@ -167,7 +167,8 @@ def _has_quoted_tabs(sample: str) -> bool:
     if '"' not in sample or "\t" not in sample or _QUOTED_TABS.fullmatch(sample) is None:
         return False
     first_line = sample.split("\n", 1)[0]
-    return _NEEDED.search(sample) is not None or all(cell[:1] == '"' for cell in first_line.split("\t"))
+    is_needed = any(re.search(r'""|\t|\n', found[1]) for found in _QUOTED.finditer(sample))
+    return is_needed or all(cell[:1] == '"' for cell in first_line.split("\t"))
 
 
 def _has_backslashes(sample: str, delimiter: str) -> bool:
