@@ -79,12 +79,12 @@ def test_files_are_read_as_the_training_data_were(tmp_path):
     assert len(run.predict(tmp_path / "new.csv")) == len(ROWS)
 
 
-def test_what_was_left_out_or_filled_in_a_series_is_told(runs):
+def test_what_was_filled_in_a_series_is_told(runs):
     rows = [{**row, "level": None if place == 3 else row["level"]} for place, row in enumerate(SERIES) if place != 7]
     questions, notes = runs["forecast"].questions(source_of(pd.DataFrame(rows), skip_bad_rows=True), {})
     assert len(list(questions)) == 1
-    assert any("2 days missing in 'date'" in note for note in notes)
-    assert any("1 row cannot be read, left out (line 4: a number is missing)" in note for note in notes)
+    assert any("1 day missing in 'date', the first between 2024-01-07 and 2024-01-09" in note for note in notes)
+    assert any("1 value missing (the first on line 4). Gaps are filled on a straight line" in note for note in notes)
 
 
 def test_texts_are_no_names_of_files(tmp_path):
