@@ -20,6 +20,7 @@ MIN_NUMBERED: Final = 10  # columns with numbers that follow each other, of whic
 MOST_NUMBERED: Final = 0.9  # of the columns of numbers
 MAX_CLASSES: Final = 0.2  # different ones a row
 MIN_NAMES: Final = 0.95  # different ones a row
+MAX_TEXTS: Final = 3  # beside each other, of which the first two are a pair
 SHOWN: Final = 40  # characters of a value in a message
 NUM_SHOWN: Final = 4  # columns that are described
 MAX_SINGLE: Final = 1.1  # words on average, in a column of single words
@@ -51,7 +52,8 @@ def of_pairs(facts: Sequence[ColumnFacts]) -> str:
     """Return why texts are not sides of a translation: one is called the answer, or a column holds objects."""
     answers = [one for one in facts if one.num_values and not _is_side(one)]
     answers = [one for one in answers if is_called_answer(one) or _is_unfit_label(one)]
-    return _no_answer(answers) or _objects(facts) or _preferred(facts) or _instructed(facts) or _labels_beside(facts)
+    told = _no_answer(answers) or _objects(facts) or _preferred(facts) or _instructed(facts)
+    return told or _labels_beside(facts) or _several(facts)
 
 
 def of_labels(facts: Sequence[ColumnFacts]) -> str:
@@ -188,6 +190,17 @@ def _labels_beside(facts: Sequence[ColumnFacts]) -> str:
     return (
         f"there are several texts ({_quoted(texts)}) and what may be the label of each row ({_quoted(labels)}); name "
         f"it with --label-column {_typed(one)}, or choose --task translate."
+    )
+
+
+def _several(facts: Sequence[ColumnFacts]) -> str:
+    """Two texts are a pair, and what comes behind them says where it is from; of more, any two might be meant."""
+    texts = [one for one in facts if is_text_like(one) and not is_label_like(one)]
+    if len(texts) <= MAX_TEXTS or any(name_score(one.name, side) for one in texts for side in ("source", "target")):
+        return ""
+    return (
+        f"there are {len(texts)} columns of texts ({_quoted(texts)}), and no name says which two are a pair; name them "
+        "with --text-column and --label-column, or choose with --task."
     )
 
 
