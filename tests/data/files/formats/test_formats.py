@@ -182,6 +182,10 @@ def test_other_texts_are_texts(case):
     assert annotation_in(NOT_ANNOTATED[case]) == ""
 
 
+def test_long_lines_of_entities_are_texts_in_linear_time():
+    assert annotation_in(["&amp; " * 120_000] * 12) == ""
+
+
 def test_labeled_lines_are_trained_on_only_where_the_task_is_named(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("\n".join(ANNOTATED["tilde"][0]))

@@ -447,3 +447,7 @@ def test_a_first_text_without_its_numbers_is_data(tmp_path):
 def test_a_long_value_whose_quotation_mark_is_not_closed_is_told_in_linear_time():
     sample = 'text\tlabel\n"' + "x\n" * 300_000 + "\ta\n"
     assert choose_dialect(sample, is_tsv=True)[0].has_quotes is False
+
+
+def test_a_long_line_of_spaces_is_no_line_of_a_drawn_table_in_linear_time():
+    assert choose_dialect(f"a,b\n{' ' * 200_000}|--x\n1,2\n", is_tsv=False)[0].delimiter == ","

@@ -44,7 +44,8 @@ _DIGIT: Final = re.compile(r"[-+]?\d")
 # What programs log begins with a time or a level.
 _LEVELS: Final = "debug|info|notice|warn|warning|error|critical|fatal|trace|verbose"
 _LOGGED: Final = re.compile(rf"\W*(\d{{2,4}}[-/.:]\d\d|[A-Z][a-z]{{2}} +\d+ \d\d:|({_LEVELS})\b)", re.IGNORECASE)
-_LATEX_ROW: Final = re.compile(r".*[^\\]&.*\\\\(\s*\\\w+)*")
+_LATEX_CELL: Final = re.compile(r"[^\\]&")
+_LATEX_END: Final = re.compile(r"\\\\(?:\s*\\\w+)*$")
 _MIN_ROWS: Final = 0.8  # of the lines, beside those that begin and end the table
 _BOXES: Final = "│┃║┌├└╔╠╚┏┣┗╭╰╞╡"
 _DASHES: Final = re.compile(r"-{3,}(?: +-{3,})+|={3,}(?: +={3,})+")  # below the names of columns of fixed width
@@ -86,7 +87,7 @@ def annotation_in(lines: Iterable[str]) -> str:
 
 def _drawn(lines: Sequence[str]) -> str:
     """Rows as LaTeX writes them, and values between spaces of which some are in quotation marks, as R does."""
-    if sum(_LATEX_ROW.fullmatch(line) is not None for line in lines) >= _MIN_ROWS * len(lines):
+    if sum(bool(_LATEX_CELL.search(line) and _LATEX_END.search(line)) for line in lines) >= _MIN_ROWS * len(lines):
         return "nearly all lines are rows of a LaTeX table"
     is_below_names = any(map(_DASHES.fullmatch, lines[1:3]))
     if sum(line[0] in _BOXES or (is_below_names and "  " in line) for line in lines) >= _MIN_ROWS * len(lines):

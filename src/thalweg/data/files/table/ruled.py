@@ -4,7 +4,7 @@ import re
 from typing import Final
 
 _DASHES: Final = r"[ ]*(?::?[-=]{2,}:?|:-:?|-:)[ ]*"
-_LINE: Final = re.compile(rf"[ ]*[+|]?{_DASHES}(?:[+|]{_DASHES})*[+|]?[ ]*")
+_LINE: Final = re.compile(rf"[+|]?{_DASHES}(?:[+|]{_DASHES})*[+|]?")
 _COUNT: Final = re.compile(r"\(?\d+ rows?( in set.*)?\)?|Empty set.*", re.IGNORECASE)
 _BAR: Final = re.compile(r"(?<!\\)\|")
 _MIN_FITTING: Final = 0.9  # of the lines are rows of the table
@@ -53,4 +53,4 @@ def has_sides(sample: str) -> bool | None:
 
 
 def _is_line(line: str) -> bool:
-    return ("+" in line or "|" in line) and _LINE.fullmatch(line) is not None
+    return ("+" in line or "|" in line) and _LINE.fullmatch(line.strip(" ")) is not None
