@@ -221,6 +221,14 @@ def test_what_is_missing_is_told(tmp_path, task, columns, overrides, message):
         choose(table(tmp_path, columns), task, overrides)
 
 
+def test_time_and_id_may_be_declined_whatever_the_columns_are_called(tmp_path):
+    days = [f"2024-01-{day:02d}" for day in range(1, 21)]
+    source = table(tmp_path, {"id": ["a"] * 20, "time": days, "none of it": cycle(1.5, 2.5)[:20]})
+    choice = choose(source, "forecast", {"id": "none", "time": "none"})
+    assert (choice.columns, choice.series) == ({}, ("none of it",))
+    assert choose(source, "forecast").columns == {"time": "time"}
+
+
 def test_a_pair_may_be_declined(tmp_path):
     source = table(tmp_path, {"sentence1": TEXTS, "sentence2": TEXTS[::-1], "score": cycle(0.5, 2.5)})
     choice = choose(source, "score", {"other": "none"})

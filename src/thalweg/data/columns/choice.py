@@ -295,7 +295,7 @@ def choose_columns(
 def table_of(source: AbstractSource, task: TaskColumns, named: Mapping[str, str | None], decimal: str) -> Table:
     """Return a table with the columns that the user named for the task's roles; an InputError where one is missing."""
     given = {task.options.get(role, role): name for role, name in named.items() if name}
-    declined = {role for role, name in given.items() if name == NO_COLUMN and role not in source.columns}
+    declined = {role for role, name in given.items() if name == NO_COLUMN and name not in source.columns}
     declined = {role for role in declined if role in task.optional or role not in task.roles}
     given = {role: name for role, name in given.items() if role not in declined}
     for role in given:
