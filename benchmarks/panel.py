@@ -1,6 +1,6 @@
 """Several series in one file: one equation for all of them beside one equation for each.
 
-    OMP_NUM_THREADS=1 python benchmarks/panel.py            # about five minutes
+    OMP_NUM_THREADS=1 python benchmarks/panel.py            # about a minute
     OMP_NUM_THREADS=1 python benchmarks/panel.py --quick    # see that it works; the figures mean nothing
 
 Six simulated AR(2) series in a file, whose laws are the same (0.6, 0.2), or opposite for half of them (-0.6, 0.2). Each
