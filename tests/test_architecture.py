@@ -18,7 +18,7 @@ CATALOGS = {"heads", "optim", "models", "curvature"}  # one idea a file, as many
 # A part may import itself and any part on an earlier line, never a later one. Parts on one line don't know each other.
 ORDER = [
     {"errors"},
-    {"status", "vectors", "batch", "distributed", "noise"},
+    {"status", "vectors", "batch", "distributed", "noise", "storage"},
     {"models", "heads", "data", "report"},
     {"objective"},
     {"functions"},
@@ -38,7 +38,7 @@ LEVEL = {part: level for level, parts in enumerate(ORDER) for part in parts}
 # What must be quick to import, because `thalweg --help` or looking at a file needs it: nothing that these load at once,
 # directly or through others, may load one of HEAVY.
 QUICK = (
-    *("errors", "report", "names", "tasks.spec", "training.recipe"),
+    *("errors", "storage.files", "storage.ledger", "report", "names", "tasks.spec", "training.recipe"),
     *("cli.main", "cli.options", "cli.progress", "cli.output"),
     *(f"tasks.{path.parent.name}.spec" for path in sorted(ROOT.glob("tasks/*/spec.py"))),
     *(f"tasks.{path.parent.name}.columns" for path in sorted(ROOT.glob("tasks/*/columns.py"))),

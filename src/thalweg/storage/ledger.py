@@ -1,0 +1,259 @@
+"""What belongs to a folder: every file's checksum, known before the file is written, and changes of several at once.
+
+The ledger is the file `manifest.json`. Its sums come from what was meant to be written, never from the disk, and it has
+a sum of its own. To change files, their new contents are written beside them under temporary names; then the ledger,
+which is the moment of the change; then they take their names. So after a crash at any moment either all files are as
+before, or what is missing can be completed from what is there.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final, final
+
+from thalweg.errors import InputError
+from thalweg.storage.files import TEMPORARY, Sum, leftovers, sum_of, sum_of_file, sync_folder, write_file, write_new
+
+MANIFEST: Final = "manifest.json"
+FORMAT: Final = 2
+_UNSUMMED: Final = 1  # the format of earlier versions: without sizes, and without a sum of its own
+_MAX_BYTES: Final = 2**24
+_PATIENCE: Final = (0.0, 0.01, 0.1, 0.5)  # seconds between looks at a folder that another process is changing
+
+
+@final
+class Ledger:
+    """The ledger of a folder, as it is on the disk.
+
+    Args:
+        folder: what it is about.
+
+    Raises:
+        InputError: if it is missing, damaged, or of another format.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.sums: dict[str, Sum] = {}
+        self.about: dict[str, Any] = {}  # plain values that belong to the folder as its files do
+        self._moved: list[str] = []
+        self._removed: list[str] = []
+        self._read()
+
+    @classmethod
+    def create(
+        cls,
+        folder: Path,
+        files: Mapping[str, bytes],
+        about: Mapping[str, Any] | None = None,
+        links: Mapping[str, tuple[Path, Sum]] | None = None,
+    ) -> "Ledger":
+        """Write files and their ledger into an empty folder, and wait until they are on the disk.
+
+        `links` are files elsewhere, with their sums, that get a second name here (or are copied).
+        """
+        ledger = cls.__new__(cls)
+        ledger.folder, ledger.about, ledger._moved, ledger._removed = folder, dict(about or {}), [], []
+        ledger.sums = {name: sum_of(data) for name, data in files.items()}
+        for name, data in files.items():
+            write_new(folder / name, data)
+        for name, (path, expected) in (links or {}).items():
+            ledger.sums[name] = expected
+            try:
+                os.link(path, folder / name)
+            except FileNotFoundError:
+                raise
+            except OSError:  # a file system without links
+                write_new(folder / name, path.read_bytes())
+        write_new(folder / MANIFEST, ledger._text())
+        sync_folder(folder)
+        return ledger
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.sums
+
+    def read(self, name: str) -> bytes:
+        """Return the content of a file; an InputError says that it is missing or damaged."""
+        path = self.path(name)
+        data = path.read_bytes()
+        if not _fits(sum_of(data), self.sums[name]):  # changed since: by another process, or on a failing disk
+            raise self._damaged(name)
+        return data
+
+    def path(self, name: str) -> Path:
+        """Return where the content of a file stands, compared with its sum; InputError as for `read`."""
+        if name not in self.sums:
+            raise InputError(f"{self.folder / name} is missing; restore it or train the run again.")
+        for wait in _PATIENCE:
+            time.sleep(wait)
+            for path in (self.folder / name, self._new(name)):
+                if _is(path, self.sums[name]):
+                    return path
+            before = self.sums[name]
+            self._read()
+            if name not in self.sums or (self.sums[name] == before and name not in self._moved):
+                break
+        raise self._damaged(name)
+
+    def verify(self, names: Iterable[str] | None = None) -> None:
+        """Compare files, all unless they are named, with their sums; an InputError names the first that differs."""
+        for name in sorted(self.sums if names is None else names):
+            self.path(name)
+
+    def write(
+        self,
+        files: Mapping[str, bytes],
+        *,
+        removed: Iterable[str] = (),
+        noted: Mapping[str, Sum] | None = None,
+        forgotten: Iterable[str] = (),
+    ) -> None:
+        """Change files and remove others, all at once, whatever happens meanwhile. The caller has the folder's `Lock`.
+
+        Args:
+            files: their new contents.
+            removed: the names of those that go.
+            noted: sums of files that have been written otherwise, and are whole.
+            forgotten: names of files that stay and are no longer in the ledger.
+        """
+        self._read()
+        self.complete()
+        with contextlib.ExitStack() as undo:
+            for name, data in files.items():
+                new = self._new(name)
+                new.unlink(missing_ok=True)
+                undo.callback(new.unlink, missing_ok=True)
+                write_new(new, data)
+            gone = [name for name in removed if name in self.sums and name not in files]
+            before = self.sums, self._moved, self._removed
+            kept = {name: found for name, found in self.sums.items() if name not in {*gone, *forgotten}}
+            self.sums = kept | {name: sum_of(data) for name, data in files.items()} | dict(noted or {})
+            self._moved, self._removed = list(files), gone
+            try:
+                write_file(self.folder / MANIFEST, self._text())
+            except BaseException:
+                self.sums, self._moved, self._removed = before
+                raise
+            undo.pop_all()  # from here on the change is made
+        self._complete(known=True)
+
+    def complete(self) -> list[str]:
+        """Finish a change that a crash has interrupted, and remove what one left that was not made.
+
+        Returns the names of the files that were changed or removed. The caller has the folder's `Lock`.
+        """
+        done = self._complete(known=False)
+        for path in leftovers(self.folder):
+            if path.is_file():
+                path.unlink()
+                done.append(path.name)
+        return done
+
+    def _complete(self, *, known: bool) -> list[str]:
+        done = []
+        for name in self._moved:
+            new = self._new(name)
+            if not new.exists():
+                continue
+            if known or _is(new, self.sums[name]):
+                os.replace(new, self.folder / name)
+                done.append(name)
+            else:  # of a later change that did not come to its moment
+                new.unlink()
+        for name in self._removed:
+            if (self.folder / name).exists():
+                (self.folder / name).unlink()
+                done.append(name)
+        if done:
+            sync_folder(self.folder)
+        return done
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether no change waits for being completed."""
+        waiting = [name for name in self._moved if self._new(name).exists()]
+        return not waiting and not any((self.folder / name).exists() for name in self._removed)
+
+    def _new(self, name: str) -> Path:
+        return self.folder / f".{name}.new{TEMPORARY}"
+
+    def _damaged(self, name: str) -> InputError:
+        path = self.folder / name
+        if not path.is_file():
+            return InputError(f"{path} is missing; restore it or train the run again.")
+        expected, size = self.sums[name].num_bytes, path.stat().st_size
+        how = "its checksum differs" if expected in (None, size) else f"{size:,} bytes long instead of {expected:,}"
+        return InputError(f"{path} is damaged ({how}); restore it or train the run again.")
+
+    def _text(self) -> bytes:
+        files = {name: {"bytes": one.num_bytes, "sha256": one.sha256} for name, one in sorted(self.sums.items())}
+        content = {"format": FORMAT, "files": files, "about": self.about}
+        content |= {"moved": self._moved, "removed": self._removed}
+        return (json.dumps(content | {"sum": _sum_of_content(content)}, indent=1, allow_nan=False) + "\n").encode()
+
+    def _read(self) -> None:
+        path = self.folder / MANIFEST
+        if not path.is_file():
+            raise InputError(
+                f"{path} is missing, so the files of {self.folder} cannot be verified; restore it or train again."
+            )
+        if path.stat().st_size > _MAX_BYTES:
+            raise self._unreadable("it is longer than any that this version writes")
+        try:
+            content = json.loads(path.read_bytes())
+        except (OSError, ValueError, RecursionError) as error:
+            raise self._unreadable(str(getattr(error, "strerror", None) or "it is not valid JSON")) from None
+        if not isinstance(content, dict) or not isinstance(files := content.get("files"), dict):
+            raise self._unreadable("it lists no files")
+        if (found := content.get("format")) not in (FORMAT, _UNSUMMED):
+            raise InputError(
+                f"{path} has format {found!r}; this version reads {FORMAT}. Use the version of thalweg that wrote it, "
+                "or train again."
+            )
+        if found == _UNSUMMED:
+            if "sum" in content or not all(isinstance(one, str) for one in files.values()):
+                raise self._unreadable("its checksum differs")
+            self.sums = {name: Sum(None, one) for name, one in files.items()}
+            return
+        own = content.pop("sum", None)
+        if own != _sum_of_content(content):
+            raise self._unreadable("its checksum differs")
+        try:
+            self.sums = {name: _sum_in(one) for name, one in files.items()}
+            self.about = dict(content["about"])
+            self._moved, self._removed = list(map(str, content["moved"])), list(map(str, content["removed"]))
+        except (KeyError, TypeError, ValueError):
+            raise self._unreadable("an entry has another form than this version writes") from None
+        if wrong := [name for name in (*self.sums, *self._moved, *self._removed) if Path(name).name != name]:
+            raise self._unreadable(f"{wrong[0]!r} is not the name of a file in its folder")
+        if unknown := [name for name in self._moved if name not in self.sums]:
+            raise self._unreadable(f"it has no checksum of {unknown[0]!r}")
+
+    def _unreadable(self, how: str) -> InputError:
+        return InputError(f"{self.folder / MANIFEST} is damaged ({how}); restore it or train the run again.")
+
+
+def _sum_of_content(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _sum_in(entry: Mapping[str, Any]) -> Sum:
+    return Sum(None if entry["bytes"] is None else int(entry["bytes"]), str(entry["sha256"]))
+
+
+def _fits(found: Sum, expected: Sum) -> bool:
+    return found.sha256 == expected.sha256 and expected.num_bytes in (None, found.num_bytes)
+
+
+def _is(path: Path, expected: Sum) -> bool:
+    """Whether a file is there and has this sum."""
+    try:
+        if not path.is_file() or expected.num_bytes not in (None, path.stat().st_size):
+            return False
+        return _fits(sum_of_file(path), expected)
+    except FileNotFoundError:  # another process has moved it
+        return False

@@ -1,0 +1,75 @@
+"""One process at a time: a lock that dies with its owner."""
+
+import contextlib
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import final
+
+from filelock import FileLock, Timeout
+
+from thalweg.errors import InputError
+
+
+@final
+class Lock:
+    """The right to change a folder, whether it is there yet or not (its parent is); given back at the end of a `with`.
+
+    It is a lock of the operating system on the file `.NAME.lock` beside the folder (inside it, where nothing can be
+    written beside it), so that it ends with its process, however that ends. Where a file system has no locks, there is
+    none.
+
+    Args:
+        folder: what is to be changed.
+        work: what is done with it, as the other process is told ("trained").
+
+    Raises:
+        InputError: if another process has it, or another thread; the message has the process's number.
+
+    Example:
+        >>> folder = getfixture("tmp_path") / "run"
+        >>> with Lock(folder):
+        ...     pass
+    """
+
+    def __init__(self, folder: Path, work: str = "changed") -> None:
+        folder = folder.resolve()
+        self._file = folder.with_name(f".{folder.name}.lock")
+        if not os.access(folder.parent, os.W_OK) and folder.is_dir():
+            self._file = folder / ".lock"
+        self._lock: FileLock | None = FileLock(self._file, blocking=False)
+        try:
+            self._lock.acquire()
+            self._file.write_text(f"{os.getpid()} {work}\n")
+        except Timeout:
+            raise InputError(
+                f"{folder} is being {self._holder()}; wait until that ends, or choose another --name."
+            ) from None
+        except (NotImplementedError, PermissionError):  # no locks here, or nothing can be changed anyway
+            self._lock = None
+        except OSError:
+            if self._lock.is_locked:  # a full disk: there is no room for a number
+                return
+            self._lock = None
+
+    def release(self) -> None:
+        """Give the right back; nothing happens if that was done."""
+        if self._lock is not None and self._lock.is_locked:
+            with contextlib.suppress(OSError):
+                self._file.unlink(missing_ok=True)
+            self._lock.release()
+
+    def __enter__(self) -> "Lock":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def _holder(self) -> str:
+        try:
+            number, _, work = self._file.read_text().strip().partition(" ")
+            return f"{work or 'changed'} by process {int(number)}"
+        except (OSError, ValueError):
+            return "changed by another process"

@@ -1,0 +1,61 @@
+"""A lock: one owner, who is named; it ends with its process."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from thalweg.errors import InputError
+from thalweg.storage.lock import Lock
+
+HOLD = "import sys, time; from pathlib import Path; from thalweg.storage.lock import Lock; "
+HOLD += "lock = Lock(Path(sys.argv[1]), 'trained'); print('has it', flush=True); time.sleep(60)"
+
+
+def test_a_lock_has_one_owner_whose_number_is_told_and_dies_with_it(tmp_path):
+    folder = tmp_path / "a"
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with pytest.raises(InputError, match=f"/a is being trained by process {process.pid}; wait until that ends"):
+            Lock(folder)
+        process.send_signal(signal.SIGKILL)
+    with Lock(folder):
+        pass
+
+
+def test_another_thread_of_the_process_has_to_wait_too_and_nothing_is_left(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    with Lock(tmp_path / "a", "diagnosed"), pytest.raises(InputError, match=f"diagnosed by process {os.getpid()};"):
+        Lock(tmp_path / "link")  # the same folder by another name
+    with Lock(tmp_path / "link") as lock:
+        lock.release()
+        lock.release()
+    assert [path.name for path in tmp_path.iterdir()] == ["link"]
+
+
+def test_a_holder_that_left_no_number_is_another_process(tmp_path):
+    with Lock(tmp_path / "a"):
+        (tmp_path / ".a.lock").write_text("")
+        with pytest.raises(InputError, match="changed by another process"):
+            Lock(tmp_path / "a")
+
+
+@pytest.mark.parametrize("error", [NotImplementedError(), PermissionError(13, "no"), OSError(38, "no locks")])
+def test_without_locks_of_the_file_system_there_is_none(error, tmp_path, monkeypatch):
+    def refuse(self):
+        raise error
+
+    monkeypatch.setattr("thalweg.storage.lock.FileLock.acquire", refuse)
+    with Lock(tmp_path / "a"), Lock(tmp_path / "a"):
+        pass
+
+
+def test_where_nothing_can_be_written_beside_a_folder_its_lock_is_inside(tmp_path, monkeypatch):
+    folder = tmp_path / "a"
+    folder.mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with Lock(folder):
+        assert [path.name for path in folder.iterdir()] == [".lock"]
