@@ -47,7 +47,8 @@ def encode(data: str, tokenizer: str, vocabulary_size: int, folder: Path) -> Non
         train, dev, test = (open_source(names[part]) for part in PARTS)
         task, prepared = Translate.prepare(train, dev, options)
         parts = {"train": prepared.train, "dev": prepared.valid, "test": task.examples(test, options.columns)[0]}
-    task.save(folder)
+    for name, content in task.files().items():
+        (folder / name).write_bytes(content)
     for part, examples in parts.items():
         arrays = {}
         for name, column in examples.columns.items():

@@ -115,8 +115,8 @@ class Melody(AbstractTask):
     def counts(self, melody):
         return [melody.count(note) for note in NOTES]
 
-    def save(self, folder):
-        (folder / "moods.json").write_text(json.dumps(MOODS))
+    def files(self):
+        return {"moods.json": json.dumps(MOODS).encode()}
 
     @classmethod
     def load(cls, folder, settings):

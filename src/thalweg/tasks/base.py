@@ -189,13 +189,13 @@ class AbstractTask(ABC):
         return {"examples": "training examples"}
 
     @abstractmethod
-    def save(self, folder: Path) -> None:
-        """Write `tokenizer.json`, `labels.json` and whatever else is needed into the folder."""
+    def files(self) -> dict[str, bytes]:
+        """Return what `load` reads, by the names of the files: `tokenizer.json`, `labels.json` and the like."""
 
     @classmethod
     @abstractmethod
     def load(cls, folder: Path, settings: Settings) -> "AbstractTask":
-        """Read back what `save` wrote.
+        """Make the task again from the files of a run's folder.
 
         Raises:
             InputError: if a file is missing or damaged; it is named.
@@ -258,13 +258,14 @@ class AbstractTask(ABC):
         """Whether validation examples choose how predictions become answers."""
         return False
 
-    def settle(self, model: nn.Module, head: AbstractHead, prepared: Prepared, folder: Path) -> list[str]:
-        """Choose on validation examples, after training, how predictions become answers; keep it in the run's folder.
+    def settle(self, model: nn.Module, head: AbstractHead, prepared: Prepared) -> tuple[list[str], dict[str, bytes]]:
+        """Choose on validation examples, after training, how predictions become answers.
 
-        Returns what a user should know about the answers; by default there is nothing to choose or to say.
+        Returns what a user should know about the answers, and those of the `files` that the choice changed; by default
+        there is nothing to choose or to say.
         """
-        del model, head, prepared, folder
-        return []
+        del model, head, prepared
+        return [], {}
 
     def with_threshold(self, probability: float) -> "AbstractTask":
         """Return the task with another probability from which an answer is given.

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import accuracy_score, f1_score
+from tests.folders import put_files
 
 import thalweg
 from thalweg.batch import Batch
@@ -62,7 +63,7 @@ def test_training_learns_and_a_saved_task_answers_the_same(tmp_path, columns, la
     found = [answer["label"] if columns == "one label" else answer["labels"] for answer in answers]
     assert found == (["a", "b", "c"] if columns == "one label" else [["a", "b"], ["b"], []])
     assert all(len(answer["top"]) == 2 for answer in answers)
-    task.save(tmp_path)
+    put_files(tmp_path, task.files())
     again = Classify.load(tmp_path, settings(COLUMNS[columns], layout))
     assert again.predict(model, head, texts, AnswerOptions(top=2)) == answers
     sections = task.sections(model, head, data, seed=0)
@@ -123,7 +124,7 @@ def test_one_label_is_nothing_to_learn(tmp_path):
 @pytest.mark.parametrize(("content", "message"), [(None, "is missing"), ("[]", "is damaged"), ("{}", "is damaged")])
 def test_load_names_the_damaged_file(tmp_path, content, message):
     task, _ = prepared(tmp_path)
-    task.save(tmp_path)
+    put_files(tmp_path, task.files())
     path = tmp_path / "labels.json"
     path.unlink() if content is None else path.write_text(content)
     with pytest.raises(InputError, match=f"labels.json {message}"):
@@ -162,8 +163,11 @@ def test_an_open_decision_is_measured_in_halves_and_then_kept(tmp_path):
     assert meter.compute()["macro_f1"] == pytest.approx(
         f1_score(target.int(), given.int(), average="macro", zero_division=0.0), abs=1e-6
     )
-    sentence, *_ = task.settle(model, head, data, tmp_path)
-    task.reader.save(tmp_path)
+    before = task.files()
+    (sentence, *_), changed = task.settle(model, head, data)
+    assert changed.keys() == {"labels.json"}
+    assert before["labels.json"] != changed["labels.json"] == task.files()["labels.json"]
+    put_files(tmp_path, before | changed)
     assert "for its F1 on the validation data" in sentence
     again = Classify.load(tmp_path, settings(SEVERAL))
     assert again.decision == task.decision

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import mean_absolute_error, mean_squared_error
+from tests.folders import put_files
 
 from thalweg.data.files.base import AbstractSource, Chunk
 from thalweg.data.files.sources import open_source
@@ -168,7 +169,7 @@ def test_meter_of_one_series_by_hand():
 def test_save_and_load_answer_the_same(tmp_path):
     task, _ = Forecast.prepare(Table(a=wave(), b=wave()[::-1]), None, settings(("a", "b"), time="year"))
     model, head = networks(task)
-    task.save(tmp_path)
+    put_files(tmp_path, task.files())
     again = Forecast.load(tmp_path, settings(("a", "b")))
     inputs = [[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], "1 2; 3 4; 5 6; 7 8"]
     assert again.predict(model, head, inputs, AnswerOptions()) == task.predict(model, head, inputs, AnswerOptions())
@@ -192,7 +193,7 @@ def test_load_names_the_damaged_file(tmp_path, content, message):
 
 def test_saved_file_holds_plain_json(tmp_path):
     task, _ = Forecast.prepare(Table(y=wave()), None, settings())
-    task.save(tmp_path)
+    put_files(tmp_path, task.files())
     assert json.loads((tmp_path / "forecast.json").read_text())["columns"] == ["y"]
 
 

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from tests.folders import put_files
 from torchmetrics.text import Perplexity
 
 from thalweg.batch import Batch
@@ -242,7 +243,7 @@ def test_saved_and_loaded_task_answers_alike(tmp_path, tokenizer):
     chosen = settings(tokenizer, normalize=("nfc", "lower"))
     task, _ = Language.prepare(Lines(story()), None, chosen)
     task.bytes_per_token, task.unknown_per_token = 1.5, 0.25
-    task.save(tmp_path)
+    put_files(tmp_path, task.files())
     loaded = Language.load(tmp_path, chosen)
     model, head = networks(task)
     options = AnswerOptions(length=30, temperature=1.0, seed=3)
@@ -344,7 +345,7 @@ def test_bad_requests_are_refused(tmp_path):
         task.examples(Lines(story()), {"text": "body"})
     with pytest.raises(InputError, match=r"language.json is missing"):
         Language.load(tmp_path, settings())
-    task.save(tmp_path)
+    put_files(tmp_path, task.files())
     (tmp_path / "language.json").write_text('{"bytes_per_token": "x"}')
     with pytest.raises(InputError, match=r"language.json is damaged"):
         Language.load(tmp_path, settings())

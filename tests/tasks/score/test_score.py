@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import mean_absolute_error, mean_squared_error
+from tests.folders import put_files
 
 from thalweg.data.arrays.standardize import Standardizer
 from thalweg.data.files.sources import open_source
@@ -114,7 +115,7 @@ def test_training_learns_the_rule_and_answers_in_the_original_unit(tmp_path, lay
 def test_save_and_load_answer_the_same(tmp_path, layout, pair, build):
     task, _ = prepared(tmp_path, layout, pair=pair)
     model, head = networks(task, build)
-    task.save(tmp_path)
+    put_files(tmp_path, task.files())
     again = Score.load(tmp_path, settings(PAIR if pair else SINGLE, layout))
     inputs = [("a fine film", "dull"), ["", "unseen words"]] if pair else ["A FINE film", ""]
     answers = task.predict(model, head, inputs, AnswerOptions())
@@ -152,7 +153,7 @@ def test_answers_and_metrics_stay_within_the_training_numbers(tmp_path, layout, 
 
 def test_runs_without_a_span_answer_anything(tmp_path):
     task, _ = prepared(tmp_path, "bag")
-    task.save(tmp_path)
+    put_files(tmp_path, task.files())
     saved = json.loads((tmp_path / "score.json").read_text())
     assert saved.pop("span") == list(task.span)
     (tmp_path / "score.json").write_text(json.dumps(saved))

@@ -58,7 +58,7 @@ def test_any_word_has_features_each_once(word):
 
 def test_saved_features_are_read_back_and_damage_is_refused(tmp_path):
     features = fitted()
-    features.save(tmp_path)
+    (tmp_path / FEATURES).write_bytes(features.to_bytes())
     again = WordFeatures.load(tmp_path)
     assert again.encode(SENTENCES[1]) == features.encode(SENTENCES[1])
     (tmp_path / FEATURES).write_text('{"features": ["a"]}')

@@ -62,7 +62,7 @@ def test_what_is_usual_in_training_and_not_learned_is_an_exception():
 def test_saved_splitter_is_read_back_and_damage_is_refused(tmp_path, content):
     assert Splitter.load(tmp_path) is None
     splitter = fitted()
-    splitter.save(tmp_path)
+    (tmp_path / SPLITTER).write_bytes(splitter.to_bytes())
     again = Splitter.load(tmp_path)
     assert again is not None
     text = "We can't see (it)."

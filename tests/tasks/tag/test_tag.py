@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import accuracy_score, f1_score
+from tests.folders import put_files
 
 from thalweg import train
 from thalweg.data.arrays.ragged import Ragged
@@ -198,7 +199,7 @@ def test_save_and_load_answer_the_same(tmp_path):
     source = rows_file(tmp_path / "a.jsonl", made_up(50))
     task, _ = Tag.prepare(source, None, settings(normalize=("nfc",)))
     model, head = networks(task)
-    task.save(tmp_path)
+    put_files(tmp_path, task.files())
     again = Tag.load(tmp_path, settings(normalize=("nfc",)))
     inputs = ["Then Mara Smith visited Anaville.", ["Nola", "left", "Rumville"], [], ""]
     answers = task.predict(model, head, inputs, AnswerOptions())
@@ -318,7 +319,7 @@ def test_a_linear_tagger_finds_spans_of_words_it_has_never_seen_and_is_read_back
     assert answers[0]["tags"] == ["O", "B-person", "I-person", "O", "B-place", "O"]
     assert all(0.5 < probability <= 1.0 for probability in answers[0]["probabilities"])
     assert answers[1] == {"tokens": [], "tags": [], "probabilities": [], "spans": []}
-    task.save(tmp_path)
+    put_files(tmp_path, task.files())
     again = Tag.load(tmp_path, settings(layout="features"))
     assert again.constrained
     assert again.predict(model, head, inputs, AnswerOptions()) == answers
@@ -365,7 +366,7 @@ def test_texts_are_cut_as_the_comments_of_the_training_file_show(tmp_path):
     task, _ = Tag.prepare(open_source(path), open_source(path), settings(columns=columns))
     (answer,) = task.predict(*networks(task), ["I won't."], AnswerOptions())
     assert answer["tokens"] == ["I", "wo", "n't", "."]
-    task.save(tmp_path)
+    put_files(tmp_path, task.files())
     splitter = Tag.load(tmp_path, settings()).splitter
     assert splitter is not None
     assert splitter.split("I can't.") == ["I", "ca", "n't", "."]

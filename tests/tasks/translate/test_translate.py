@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from tests.folders import put_files
 from torch.nn import functional as F
 
 from thalweg.batch import Batch
@@ -215,7 +216,7 @@ def test_large_data_go_to_files(tmp_path):
 def test_saved_and_loaded_task_answers_alike(tmp_path, tokenizer, build):
     chosen = settings(tokenizer, normalize=("nfc", "lower", "spaces"))
     task, prepared = Translate.prepare(Pairs(words()), None, chosen)
-    task.save(tmp_path)
+    put_files(tmp_path, task.files())
     loaded = Translate.load(tmp_path, chosen)
     model, head = networks(task, build)
     texts = ["AB cad", "🦊 unknown", "", "  ", "x" * 100]

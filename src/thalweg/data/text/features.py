@@ -7,7 +7,7 @@ from typing import Final, final
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from thalweg.data.arrays.ragged import IN_MEMORY, Ragged, RaggedBuilder, Spill
 from thalweg.data.text.codecs import SPECIALS
@@ -183,15 +183,15 @@ class BagFeatures:
         norms = np.sqrt(np.bincount(rows, weights=values * values, minlength=len(part)))
         return rows, chosen, values / norms[rows]
 
-    def save(self, path: str | Path) -> None:
-        """Write one safetensors file."""
+    def to_bytes(self) -> bytes:
+        """Return the content of one safetensors file."""
         arrays = {"bigrams": self.bigrams, "idf": self.idf}
         kept = {"vocabulary_size": str(self.vocabulary_size), "sublinear": str(int(self.sublinear))}
-        save_file(arrays, str(path), metadata=kept)
+        return save(arrays, metadata=kept)
 
     @classmethod
     def load(cls, path: str | Path) -> "BagFeatures":
-        """Read what `save` wrote.
+        """Read a file that holds what `to_bytes` gave.
 
         Raises:
             InputError: if the file is missing or damaged.

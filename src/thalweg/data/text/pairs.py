@@ -8,7 +8,7 @@ from typing import Any, Final, final
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from scipy import sparse
 
 from thalweg.data.arrays.ragged import Ragged, flat_positions
@@ -130,19 +130,19 @@ class PairFeatures:
         entries = SCALES["crossed"] * values[known], (pair[known], places[known])
         return sparse.coo_array(entries, shape=shape).tocsr()
 
-    def save(self, path: str | Path) -> None:
-        """Write one safetensors file."""
+    def to_bytes(self) -> bytes:
+        """Return the content of one safetensors file."""
         arrays = {
             "hashes": self.overlap.hashes, "counts": self.overlap.counts, "gram_counts": self.overlap.gram_counts,
             "means": self.means, "deviations": self.deviations, "knots": self.knots, "products": self.products,
             "crosses": self.crosses,
         }  # fmt: skip
         sizes = {"num_texts": str(self.overlap.num_texts), "num_words": str(self.num_words)}
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, str(path), metadata=sizes)
+        return save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata=sizes)
 
     @classmethod
     def load(cls, path: str | Path) -> "PairFeatures":
-        """Read what `save` wrote.
+        """Read a file that holds what `to_bytes` gave.
 
         Raises:
             InputError: if the file is missing or damaged.

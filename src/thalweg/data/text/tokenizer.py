@@ -55,7 +55,7 @@ class Tokenizer:
     `train`, `from_vocabulary` or `load`.
 
     Args:
-        inner: the tokenizer as the `tokenizers` library has it: what `save` writes.
+        inner: the tokenizer as the `tokenizers` library has it: what `to_bytes` gives.
         kind: one of the kinds above.
 
     Attributes:
@@ -191,13 +191,13 @@ class Tokenizer:
         """
         return self._codec.decode(ids.tolist() if isinstance(ids, np.ndarray) else ids)
 
-    def save(self, path: str | Path) -> None:
-        """Write one JSON file, which the `tokenizers` library reads as well."""
-        Path(path).write_text(self._inner.to_str(pretty=True), encoding="utf-8")
+    def to_bytes(self) -> bytes:
+        """Return the content of one JSON file, which the `tokenizers` library reads as well."""
+        return self._inner.to_str(pretty=True).encode()
 
     @classmethod
     def load(cls, path: str | Path) -> "Tokenizer":
-        """Read what `save` wrote.
+        """Read a file that holds what `to_bytes` gave.
 
         Raises:
             InputError: if the file is missing, damaged, or from something else.

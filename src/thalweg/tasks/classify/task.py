@@ -37,7 +37,7 @@ from thalweg.tasks.growing import Growth, grown
 from thalweg.tasks.questions import flat, joined, text_problem
 from thalweg.tasks.reading.draft import TextDraft
 from thalweg.tasks.reading.labels import LabelReader, Labels, counts_of, split_texts
-from thalweg.tasks.reading.saved import reading, write_json
+from thalweg.tasks.reading.saved import json_bytes, reading
 from thalweg.tasks.reading.text_column import TextColumn, check_columns
 from thalweg.tasks.reading.text_reader import MAX_RAW, TextReader
 from thalweg.tasks.sections import F1
@@ -157,12 +157,11 @@ class Classify(AbstractTask):
         return None if self.multilabel else self.reader.words_of(examples)
 
     @override
-    def save(self, folder: Path) -> None:
-        self.reader.save(folder)
-        self._save_labels(folder)
+    def files(self) -> dict[str, bytes]:
+        return self.reader.files() | self._label_file()
 
-    def _save_labels(self, folder: Path) -> None:
-        write_json(folder / LABELS, {"labels": self.labels, "decision": self.decision.to_json()})
+    def _label_file(self) -> dict[str, bytes]:
+        return {LABELS: json_bytes({"labels": self.labels, "decision": self.decision.to_json()})}
 
     @classmethod
     @override
@@ -183,18 +182,18 @@ class Classify(AbstractTask):
         return Classify(self.reader, self.labels, decision, weights=self.weights)
 
     @override
-    def settle(self, model: nn.Module, head: AbstractHead, prepared: Prepared, folder: Path) -> list[str]:
+    def settle(self, model: nn.Module, head: AbstractHead, prepared: Prepared) -> tuple[list[str], dict[str, bytes]]:
         train = counts_of(prepared.train.columns["labels"], len(self.labels))
         valid = given = np.zeros_like(train)
         if len(prepared.valid):
             prediction, target = self.predictions(model, head, prepared.valid)
             self.decision = self.decision.chosen(prediction, target)
-            self._save_labels(folder)
             valid = counts_of(prepared.valid.columns["labels"], len(self.labels))
             labels = self.decision.given(prediction).numpy()
             given = labels.sum(0) if self.multilabel else np.bincount(labels, minlength=len(self.labels))
         notes = label_notes(self.labels, train=train, valid=valid, given=given, multilabel=self.multilabel)
-        return [sentence for sentence in (self.decision.sentence(self.labels), *notes) if sentence]
+        said = [sentence for sentence in (self.decision.sentence(self.labels), *notes) if sentence]
+        return said, self._label_file() if len(prepared.valid) else {}
 
     @override
     def shape(self) -> ModelShape:

@@ -37,7 +37,7 @@ from thalweg.tasks.forecast.rows.series import check_length, check_variation
 from thalweg.tasks.forecast.running import ahead, forecasts
 from thalweg.tasks.forecast.windows import AnyReader, DifferenceReader, WindowReader, examples_of, together
 from thalweg.tasks.questions import Question
-from thalweg.tasks.reading.saved import reading, write_json
+from thalweg.tasks.reading.saved import json_bytes, reading
 from thalweg.tasks.verdict import Seen, main_figure
 
 FILE = "forecast.json"
@@ -162,7 +162,7 @@ class Forecast(AbstractTask):
         return {} if self.linear is None else {"l2": self.linear.l2}
 
     @override
-    def save(self, folder: Path) -> None:
+    def files(self) -> dict[str, bytes]:
         saved: dict[str, Any] = {"columns": self.columns, "time": self.time, "reference": self.reference.to_dict()}
         saved |= {"layout": dataclasses.asdict(self.layout)}
         saved |= {"ids": None if self.panel is None else self.panel.ids}
@@ -170,7 +170,7 @@ class Forecast(AbstractTask):
         if isinstance(self.reader, WindowReader):
             scaling = Standardizer(self.reader.scaling.shift, self.reader.scaling.scale)
             saved |= {"lags": self.lags, "scaling": scaling.to_dict()}
-        write_json(folder / FILE, saved if self.linear is None else saved | {"linear": self.linear.to_dict()})
+        return {FILE: json_bytes(saved if self.linear is None else saved | {"linear": self.linear.to_dict()})}
 
     @classmethod
     @override

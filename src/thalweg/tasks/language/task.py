@@ -25,7 +25,7 @@ from thalweg.tasks.answering import answering
 from thalweg.tasks.base import AbstractMeter, AnswerOptions, Prepared, Settings
 from thalweg.tasks.language import report as language_report
 from thalweg.tasks.questions import text_problem
-from thalweg.tasks.reading.saved import reading, write_json
+from thalweg.tasks.reading.saved import json_bytes, reading
 from thalweg.tasks.reading.text_column import TextColumn, check_columns
 from thalweg.tasks.reading.text_reader import TOKENIZER
 from thalweg.tasks.verdict import Seen, main_figure, short
@@ -171,10 +171,9 @@ class Language(AbstractWritingTask):
         return Prefixes(values[is_target], chunks.lengths - 1, values[starts], sees, first_is_symbol=True)
 
     @override
-    def save(self, folder: Path) -> None:
-        self.tokenizer.save(folder / TOKENIZER)
+    def files(self) -> dict[str, bytes]:
         sizes = {"bytes_per_token": self.bytes_per_token, "unknown_per_token": self.unknown_per_token}
-        write_json(folder / FILE, sizes)
+        return {TOKENIZER: self.tokenizer.to_bytes(), FILE: json_bytes(sizes)}
 
     @classmethod
     @override

@@ -1,4 +1,4 @@
-"""A task's JSON files in a run's folder: written whole, and refused by name when they are missing or damaged."""
+"""A task's JSON files in a run's folder, refused by name when they are missing or damaged."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -9,14 +9,14 @@ from typing import Any
 from thalweg.errors import InputError
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write an object that a person can read."""
-    path.write_text(json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+def json_bytes(value: Mapping[str, Any]) -> bytes:
+    """Return an object as a file that a person can read."""
+    return (json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode()
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[dict[str, Any]]:
-    """Give the object that `write_json` wrote; what fails inside the block because of its content counts as damage.
+    """Give the object that a file of `json_bytes` holds; what fails inside the block because of it counts as damage.
 
     Raises:
         InputError: if the file is missing, is not a JSON object, or the block finds something in it missing or wrong.

@@ -139,15 +139,14 @@ class TextReader:
         """Return the columns of `Examples` for new texts."""
         return self.columns(self.encode([self.normalizer.many(list(texts))]), prefix)[0]
 
-    def save(self, folder: Path) -> None:
-        """Write `tokenizer.json`, and `features.safetensors` for bags."""
-        self.tokenizer.save(folder / TOKENIZER)
-        if self.features is not None:
-            self.features.save(folder / FEATURES)
+    def files(self) -> dict[str, bytes]:
+        """Return `tokenizer.json`, and `features.safetensors` for bags."""
+        features = {} if self.features is None else {FEATURES: self.features.to_bytes()}
+        return {TOKENIZER: self.tokenizer.to_bytes(), **features}
 
     @classmethod
     def load(cls, folder: Path, settings: Settings) -> "TextReader":
-        """Read back what `save` wrote."""
+        """Read back what `files` gave."""
         features = BagFeatures.load(folder / FEATURES) if settings.layout in BAGS else None
         tokenizer = Tokenizer.load(folder / TOKENIZER)
         return cls(settings.normalizer(), tokenizer, features, settings.max_length)

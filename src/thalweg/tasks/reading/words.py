@@ -146,13 +146,13 @@ class WordReader:
             self._ids[word] = found
         return found
 
-    def save(self, folder: Path) -> None:
-        """Write `tokenizer.json`."""
-        self.tokenizer.save(folder / TOKENIZER)
+    def files(self) -> dict[str, bytes]:
+        """Return `tokenizer.json`."""
+        return {TOKENIZER: self.tokenizer.to_bytes()}
 
     @classmethod
     def load(cls, folder: Path, settings: Settings) -> "WordReader":
-        """Read back what `save` wrote."""
+        """Read back what `files` gave."""
         return cls(settings.normalizer(), Tokenizer.load(folder / TOKENIZER))
 
 

@@ -31,7 +31,7 @@ from thalweg.models.presets import ModelShape
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
 from thalweg.tasks.growing import Growth, grown
 from thalweg.tasks.reading.numeric import read_numbers, stand_ins
-from thalweg.tasks.reading.saved import reading, write_json
+from thalweg.tasks.reading.saved import json_bytes, reading
 from thalweg.tasks.reading.text_column import TextColumn, check_columns
 from thalweg.tasks.reading.text_reader import MAX_RAW, TextReader
 from thalweg.tasks.regression import correlations, drawn_scores, nmse
@@ -252,12 +252,10 @@ class Score(AbstractTask):
         return f"{round(value, digits) + 0.0:.15g}"
 
     @override
-    def save(self, folder: Path) -> None:
-        self.reader.save(folder)
-        if self.pairs is not None:
-            self.pairs.save(folder / PAIRS)
+    def files(self) -> dict[str, bytes]:
         kept = {"is_pair": self.is_pair, "scaling": self.scaling.to_dict(), "span": self.span}
-        write_json(folder / FILE, kept)
+        pairs = {} if self.pairs is None else {PAIRS: self.pairs.to_bytes()}
+        return self.reader.files() | pairs | {FILE: json_bytes(kept)}
 
     @classmethod
     @override

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, final
 
-from thalweg.tasks.reading.saved import reading, write_json
+from thalweg.tasks.reading.saved import json_bytes, reading
 from thalweg.tasks.reading.spelling import sign
 
 FEATURES = "features.json"
@@ -150,13 +150,13 @@ class WordFeatures:
     def _known(self, names: Iterable[str]) -> "array[int]":
         return array("i", [self._ids[name] for name in names if name in self._ids])
 
-    def save(self, folder: Path) -> None:
-        """Write `features.json`."""
-        write_json(folder / FEATURES, {"features": list(self._ids)})
+    def to_bytes(self) -> bytes:
+        """Return `features.json`."""
+        return json_bytes({"features": list(self._ids)})
 
     @classmethod
     def load(cls, folder: Path) -> "WordFeatures":
-        """Read back what `save` wrote; an InputError names the file where it is missing or damaged."""
+        """Read `features.json` of a folder; an InputError names the file where it is missing or damaged."""
         with reading(folder / FEATURES) as saved:
             names = [str(name) for name in saved["features"]]
             ids = {name: place for place, name in enumerate(names)}

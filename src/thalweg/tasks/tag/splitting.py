@@ -17,7 +17,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from thalweg.data.arrays.split import text_key
-from thalweg.tasks.reading.saved import reading, write_json
+from thalweg.tasks.reading.saved import json_bytes, reading
 from thalweg.tasks.reading.spelling import sign
 
 SPLITTER: Final = "splitter.json"
@@ -123,14 +123,14 @@ class Splitter:
             self._known[part] = found
         return self._known[part]
 
-    def save(self, folder: Path) -> None:
-        """Write `splitter.json`."""
+    def to_bytes(self) -> bytes:
+        """Return `splitter.json`."""
         exceptions = {part: list(cuts) for part, cuts in self._exceptions.items()}
-        write_json(folder / SPLITTER, {"weights": self._weights, "exceptions": exceptions})
+        return json_bytes({"weights": self._weights, "exceptions": exceptions})
 
     @classmethod
     def load(cls, folder: Path) -> "Splitter | None":
-        """Read back what `save` wrote, None where there is no such file; an InputError names a damaged one."""
+        """Read `splitter.json` of a folder, None where there is no such file; an InputError names a damaged one."""
         if not (folder / SPLITTER).exists():
             return None
         with reading(folder / SPLITTER) as saved:

@@ -31,18 +31,18 @@ from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadO
 from thalweg.tasks.growing import Growth, grown, names_from
 from thalweg.tasks.questions import text_problem
 from thalweg.tasks.reading.labels import unseen
-from thalweg.tasks.reading.saved import reading, write_json
+from thalweg.tasks.reading.saved import json_bytes, reading
 from thalweg.tasks.reading.text_reader import MAX_RAW
 from thalweg.tasks.reading.words import Sentence, WordReader, pieces
 from thalweg.tasks.sections import F1
 from thalweg.tasks.tag import report as tag_report
-from thalweg.tasks.tag.features import WordFeatures
+from thalweg.tasks.tag.features import FEATURES, WordFeatures
 from thalweg.tasks.tag.meter import TagMeter
 from thalweg.tasks.tag.preference import choose_preference
 from thalweg.tasks.tag.scheme import allowed_steps, num_broken
 from thalweg.tasks.tag.sentences import chosen_sentences, validation_sentences
 from thalweg.tasks.tag.spans import is_bio, spans_of, split_tag
-from thalweg.tasks.tag.splitting import Splitter
+from thalweg.tasks.tag.splitting import SPLITTER, Splitter
 from thalweg.tasks.verdict import Seen, main_figure, short
 
 LABELS = "labels.json"
@@ -241,13 +241,14 @@ class Tag(AbstractTask):
         return self.tags[int(target)]
 
     @override
-    def save(self, folder: Path) -> None:
-        self.reader.save(folder)
-        for part in (self.features, self.splitter):
-            if part is not None:
-                part.save(folder)
+    def files(self) -> dict[str, bytes]:
         saved = {"tags": self.tags, "max_length": self.max_length, "constrained": self.constrained}
-        write_json(folder / LABELS, saved)
+        found = self.reader.files() | {LABELS: json_bytes(saved)}
+        if self.features is not None:
+            found[FEATURES] = self.features.to_bytes()
+        if self.splitter is not None:
+            found[SPLITTER] = self.splitter.to_bytes()
+        return found
 
     @classmethod
     @override

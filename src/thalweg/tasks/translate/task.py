@@ -140,8 +140,8 @@ class Translate(AbstractWritingTask):
         return Prefixes(target.values[: int(target.offsets[-1])], target.lengths, first, sees)
 
     @override
-    def save(self, folder: Path) -> None:
-        self.tokenizer.save(folder / TOKENIZER)
+    def files(self) -> dict[str, bytes]:
+        return {TOKENIZER: self.tokenizer.to_bytes()}
 
     @classmethod
     @override

@@ -90,7 +90,9 @@ def finish(session: Session, status: Status) -> dict[str, Any]:
     summary |= held_out_figures(session, summary.get("certificate"))
     if figures := session.head.figures():
         summary["head"] = figures
-    settled = session.task.settle(session.model, session.head, session.prepared, run.folder)
+    settled, changed = session.task.settle(session.model, session.head, session.prepared)
+    for name, content in changed.items():
+        checkpoint.write_atomically(run.folder / name, content)
     summary["warnings"] = [*session.head.notes(), *settled]
     write_manifest(run.folder, weights=True)
     write_json(run.folder / METRICS, summary)

@@ -97,7 +97,8 @@ def _check_same_data(plan: Plan) -> None:
 def _fill(folder: Path, plan: Plan) -> None:
     """Write what a run has before its first step."""
     (folder / run.RECIPE).write_text(plan.recipe.to_toml(), encoding="utf-8")
-    plan.task.save(folder)
+    for name, content in plan.task.files().items():
+        checkpoint.write_atomically(folder / name, content)
     run.write_json(folder / run.DATA, plan.description)
     if plan.start:
         checkpoint.save_tensors(folder / run.START, plan.start)
