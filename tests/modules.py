@@ -73,6 +73,7 @@ TESTED_IN = {
     "names.py": "training/folder/test_build.py",
     "online/": "online/test_online.py",
     "online/base.py": "online/test_online_saving.py",
+    "online/saving.py": "online/test_online_saving.py",
     "online/hashed_rows.py": "data/text/test_hashing.py",
     "optim/averaging.py": "optim/test_schedule_free.py",
     "optim/automatic.py": "optim/test_auto.py",

@@ -1,11 +1,14 @@
 import json
 import random
+import shutil
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from thalweg.errors import InputError
+from thalweg.online.base import save_state
 from thalweg.online.classifier import OnlineClassifier
 from thalweg.online.learn import learn_online, load_online
 from thalweg.online.regressor import OnlineRegressor
@@ -84,13 +87,23 @@ def test_model_is_saved_when_the_generator_is_closed_and_on_an_error(tmp_path: P
     assert load_online(tmp_path / "closed").progress.num_rows == 16
 
 
+def saved_rows(folder: Path) -> list[int]:
+    """How many rows the newest model in a folder has learned."""
+    try:
+        return [load_online(folder).progress.num_rows]
+    except InputError:  # none yet, or removed while it was read
+        return []
+
+
 def test_model_is_saved_as_it_goes(tmp_path: Path):
     seen = []
 
     def stream():
         for row in rows(10, "classify"):
             yield row
-            seen.append(load_online(tmp_path).progress.num_rows)
+            while not (found := saved_rows(tmp_path)) or found == seen[-1:]:
+                time.sleep(0.001)
+            seen.extend(found)
 
     list(learn_online(stream(), OnlineClassifier(), save_folder=tmp_path, save_seconds=1e-9))
     assert seen == list(range(1, 11))
@@ -181,3 +194,53 @@ def test_saved_weights_are_plain_float32(tmp_path: Path):
     (weights,) = (tensor for name, tensor in tensors.items() if name.endswith("weights"))
     np.testing.assert_array_equal(weights, model._linear.table.arrays()["weights"])
     assert weights.dtype == np.float32
+
+
+def test_what_was_learned_is_saved_while_no_row_comes(tmp_path: Path):
+    def stream():
+        yield from rows(10, "classify")
+        while saved_rows(tmp_path) != [10]:  # for ever, if only the next row saved the ones before
+            time.sleep(0.001)
+
+    list(learn_online(stream(), OnlineClassifier(), label_column="label", save_folder=tmp_path, save_seconds=1e-9))
+    assert saved_rows(tmp_path) == [10]
+
+
+def test_a_failed_save_is_told_once_and_made_later(tmp_path: Path, monkeypatch):
+    said, tried = [], []
+
+    def failing(folder, state, keep):
+        tried.append(keep)
+        if len(tried) < 3:
+            raise OSError(28, "No space left on device", str(folder))
+        save_state(folder, state, keep)
+
+    def stream():
+        yield from rows(10, "classify")
+        while saved_rows(tmp_path) != [10]:
+            time.sleep(0.001)
+
+    monkeypatch.setattr("thalweg.online.saving.save_state", failing)
+    list(
+        learn_online(
+            stream(), OnlineClassifier(), label_column="label", save_folder=tmp_path, save_seconds=1e-9, say=said.append
+        )
+    )
+    assert sum("can't be saved now ([Errno 28] No space left on device" in sentence for sentence in said) == 1
+
+
+@pytest.mark.parametrize("stop", [63, 64, 65])
+def test_a_save_between_two_rows_holds_the_score_since_the_last_doubling(stop: int, tmp_path: Path):
+    stream = rows(100, "classify")
+    whole = list(learn_online(stream, OnlineClassifier(), label_column="label"))[-1]
+
+    def killed():
+        yield from stream[:stop]
+        while saved_rows(tmp_path) != [stop]:
+            time.sleep(0.001)
+        (tmp_path / "kept").mkdir()
+        shutil.copytree(max(tmp_path.glob("step-*")), tmp_path / "kept" / "step-00000001")
+
+    list(learn_online(killed(), OnlineClassifier(), label_column="label", save_folder=tmp_path, save_seconds=1e-9))
+    last = list(learn_online(stream[stop:], OnlineClassifier.load(tmp_path / "kept")))[-1]
+    assert (last.score_since, last.score, last.num_rows) == (whole.score_since, whole.score, 100)

@@ -1,6 +1,7 @@
 """What the online models share: outputs linear in hashed features, and saving that survives a crash."""
 
 import abc
+import copy
 import dataclasses
 import math
 import shutil
@@ -146,21 +147,25 @@ class AbstractOnlineModel(abc.ABC):
         return self._linear.table.num_bytes
 
     @final
+    def snapshot(self) -> dict[str, Any]:
+        """Return all that is saved as it is now, in memory of its own."""
+        return copy.deepcopy(
+            {
+                "format": _FORMAT,
+                "kind": self.kind,
+                "arguments": self._arguments,
+                "has_default_normalization": self._linear.normalize is str.lower,
+                "label_column": self.label_column,
+                "progress": dataclasses.asdict(self.progress),
+                "linear": self._linear.state(),
+                "own": self._state(),
+            }
+        )
+
+    @final
     def save(self, folder: str | Path) -> None:
         """Save as a whole or not at all; the previous one stays until this one is in place (and one longer)."""
-        state = {
-            "format": _FORMAT,
-            "kind": self.kind,
-            "arguments": self._arguments,
-            "has_default_normalization": self._linear.normalize is str.lower,
-            "label_column": self.label_column,
-            "progress": dataclasses.asdict(self.progress),
-            "linear": self._linear.state(),
-            "own": self._state(),
-        }
-        newest = checkpoint.latest(Path(folder))
-        number = int(newest.name.rpartition("-")[2]) + 1 if newest else 1
-        checkpoint.save(Path(folder), number, state)
+        save_state(folder, self.snapshot())
 
     @final
     @classmethod
@@ -191,6 +196,13 @@ class AbstractOnlineModel(abc.ABC):
         model.label_column, model.progress = state["label_column"], Progress.from_dict(state["progress"])
         model._restore(state["own"])
         return model
+
+
+def save_state(folder: str | Path, state: Mapping[str, Any], keep: int = 2) -> None:
+    """Save what `snapshot` gave, as the newest one in the folder; all but the `keep` newest are removed then."""
+    newest = checkpoint.latest(Path(folder))
+    number = int(newest.name.rpartition("-")[2]) + 1 if newest else 1
+    checkpoint.save(Path(folder), number, state, keep)
 
 
 def load_state(folder: str | Path) -> dict[str, Any]:

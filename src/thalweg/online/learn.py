@@ -5,9 +5,10 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import final
+from typing import Any, final
 
 from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError
@@ -16,6 +17,7 @@ from thalweg.online.classifier import OnlineClassifier
 from thalweg.online.progress import OnlineRecord, Outcome, Tally
 from thalweg.online.regressor import OnlineRegressor
 from thalweg.online.roles import LabelRole, RowsSeen, describe
+from thalweg.online.saving import Saver
 
 OnlineModel = OnlineClassifier | OnlineRegressor
 Row = Mapping[str, object]
@@ -32,6 +34,7 @@ def learn_online(
     record_seconds: float = math.inf,
     on_row: Callable[[Row, Outcome], None] | None = None,
     seen: RowsSeen | None = None,
+    replaces: bool = False,
     say: Callable[[str], None] = lambda sentence: None,  # noqa: ARG005
 ) -> Iterator[OnlineRecord]:
     """Predict and learn row after row; yield a record each time the number of rows has doubled, and at the end.
@@ -52,10 +55,11 @@ def learn_online(
             column with a usual name such as label or class. Where none comes in 20 rows, which are held so long, the
             best of the other names, or the last column that may be a label.
         save_folder: where the model is saved as it goes, and when the generator ends for any reason; None for nowhere.
-        save_seconds: seconds between two saves, above 0.
+        save_seconds: seconds between two saves, above 0; a thread of their own makes them, also while no row comes.
         record_seconds: yield a record at least this often, too.
         on_row: called with each row that was read and its outcome (of a row without label: its prediction only).
         seen: counts the rows of a file, and is saved with the model; see `rows_behind`.
+        replaces: whether another model in `save_folder` goes with the first save.
         say: takes sentences about the columns that were chosen.
 
     Yields:
@@ -97,37 +101,32 @@ def learn_online(
             say(f"{'Also reads' if shown else 'Reads'} {describe(new)}.")
             shown.update(new)
 
-    next_record = 1 << progress.num_rows.bit_length()
-    saved_rows = -1
-    saved_at = recorded_at = run.started
+    saver = None
+    if save_folder is not None:
+        rows_so_far = partial(getattr, progress, "num_rows")
+        options: dict[str, Any] = {"seconds": save_seconds, "say": say, "replaces": replaces}
+        saver = Saver(Path(save_folder), run.snapshot, rows_so_far, **options)
+    changing = threading.Lock() if saver is None else saver.changing
     guard = _UnbrokenRows()
     guard.install()
     try:
         for row in rows:
-            with guard:
+            with guard, changing:
                 take(label.ready(row))
-            now = time.perf_counter()
-            if save_folder is not None and now - saved_at >= save_seconds:
-                with guard:
-                    run.save(save_folder)
-                saved_rows, saved_at = progress.num_rows, time.perf_counter()
-            doubled = progress.num_rows >= next_record
-            if doubled or now - recorded_at >= record_seconds:
-                recorded_at = now
-                record = run.record(last=False)
-                if doubled:
-                    next_record = 1 << progress.num_rows.bit_length()
-                    progress.recent = Tally()
-                yield record
-        with guard:
+                record = run.record_due(record_seconds, saver)
+            if record is not None:
+                with changing:
+                    yield record
+        with guard, changing:
             take(label.rest())
         record = run.record(last=True)
     finally:
         try:
             with guard:
-                take(label.rest())
-                if save_folder is not None and saved_rows != progress.num_rows:
-                    run.save(save_folder)
+                with changing:
+                    take(label.rest())
+                if saver is not None:
+                    saver.finish()
         finally:
             guard.remove()
     yield record
@@ -162,7 +161,8 @@ class _Run:
 
     def __init__(self, model: OnlineModel, seen: RowsSeen | None) -> None:
         self.model, self.seen = model, seen
-        self.started = time.perf_counter()
+        self.started = self._recorded_at = time.perf_counter()
+        self._next_record = 1 << model.progress.num_rows.bit_length()
         self._rows_before = model.progress.num_rows
         self._seconds_before = model.progress.seconds
 
@@ -190,14 +190,27 @@ class _Run:
         model.count(outcome, label)
         return outcome
 
-    def save(self, folder: str | Path) -> None:
-        """Save the model with the time spent so far."""
+    def snapshot(self) -> dict[str, Any]:
+        """Return what is saved: the model with the time spent so far, and the rows of the file."""
         self.model.progress.seconds = self._seconds_before + time.perf_counter() - self.started
         if self.seen is not None:
             self.model.progress.seen[self.seen.name] = self.seen.to_dict()
-        self.model.save(folder)
+        return self.model.snapshot()
 
-    def record(self, *, last: bool) -> OnlineRecord:
+    def record_due(self, seconds: float, saver: Saver | None) -> OnlineRecord | None:
+        """Return a record if the number of rows has doubled since the last one, or so many seconds have passed."""
+        progress, now = self.model.progress, time.perf_counter()
+        doubled = progress.num_rows >= self._next_record
+        if not doubled and now - self._recorded_at < seconds:
+            return None
+        self._recorded_at = now
+        record = self.record(last=False, problem="" if saver is None else saver.problem)
+        if doubled:
+            self._next_record = 1 << progress.num_rows.bit_length()
+            progress.recent = Tally()
+        return record
+
+    def record(self, *, last: bool, problem: str = "") -> OnlineRecord:
         """Return where the stream stands."""
         model, progress = self.model, self.model.progress
         spent = time.perf_counter() - self.started
@@ -224,7 +237,7 @@ class _Run:
             seconds=self._seconds_before + spent,
             examples_per_second=(progress.num_rows - self._rows_before) / max(spent, 1e-9),
             last=last,
-            notes=_notes(model, score, repeated),
+            notes=(*_notes(model, score, repeated), *([f"It can't be saved: {problem}"] if problem else [])),
         )
 
 

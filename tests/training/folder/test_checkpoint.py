@@ -1,3 +1,4 @@
+import gc
 import json
 import math
 import os
@@ -6,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import weakref
 
 import pytest
 import torch
@@ -86,6 +88,17 @@ def test_an_optimizer_goes_on_bit_for_bit_from_its_checkpoint(tmp_path, make):
 def test_objects_are_refused_by_their_place():
     with pytest.raises(TypeError, match=r"got object at 'state\.a\.1'"):
         checkpoint.pack({"a": [1, object()]})
+
+
+def test_packed_tensors_do_not_outlive_their_use():
+    gc.disable()
+    try:
+        packed = checkpoint.pack({"weights": [torch.ones(3)]})
+        held = weakref.ref(packed[1]["state.weights.0"])
+        del packed
+        assert held() is None
+    finally:
+        gc.enable()
 
 
 def test_the_newest_are_kept(tmp_path):

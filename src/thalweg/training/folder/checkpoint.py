@@ -31,27 +31,33 @@ def pack(tree: Any) -> tuple[Any, dict[str, Tensor]]:
     stored once each, as copies. A value that is none of these is a TypeError, which names its place in the tree.
     """
     tensors: dict[str, Tensor] = {}
+    return _packed(tree, "state", tensors), tensors
 
-    def visit(value: Any, place: str) -> Any:
-        if isinstance(value, Tensor):
-            tensors[place] = value.detach().to("cpu", copy=True).contiguous()
-            return {"!": "tensor", "name": place}
-        if isinstance(value, Mapping):
-            items = [[visit(key, f"{place}.key"), visit(entry, f"{place}.{key}")] for key, entry in value.items()]
-            return {"!": "dict", "items": items}
-        if isinstance(value, tuple):
-            return {"!": "tuple", "items": [visit(entry, f"{place}.{i}") for i, entry in enumerate(value)]}
-        if isinstance(value, list):
-            return [visit(entry, f"{place}.{i}") for i, entry in enumerate(value)]
-        if isinstance(value, float):
-            return {"!": "float", "hex": value.hex()}
-        if value is None or isinstance(value, bool | int | str):
-            return value
-        if isinstance(value, torch.dtype):
-            return {"!": "dtype", "name": str(value).removeprefix("torch.")}
-        raise TypeError(f"A checkpoint holds tensors and plain values only; got {type(value).__name__} at {place!r}.")
 
-    return visit(tree, "state"), tensors
+def _packed(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
+    """Return a value as JSON; its tensors go to `tensors`."""
+    # A function inside `pack` would hold itself and with it all tensors, until the garbage collector comes, which may
+    # be never: a stream's memory grew by its table with each save.
+    if isinstance(value, Tensor):
+        tensors[place] = value.detach().to("cpu", copy=True).contiguous()
+        return {"!": "tensor", "name": place}
+    if isinstance(value, Mapping):
+        items = [
+            [_packed(key, f"{place}.key", tensors), _packed(entry, f"{place}.{key}", tensors)]
+            for key, entry in value.items()
+        ]
+        return {"!": "dict", "items": items}
+    if isinstance(value, tuple):
+        return {"!": "tuple", "items": [_packed(entry, f"{place}.{i}", tensors) for i, entry in enumerate(value)]}
+    if isinstance(value, list):
+        return [_packed(entry, f"{place}.{i}", tensors) for i, entry in enumerate(value)]
+    if isinstance(value, float):
+        return {"!": "float", "hex": value.hex()}
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, torch.dtype):
+        return {"!": "dtype", "name": str(value).removeprefix("torch.")}
+    raise TypeError(f"A checkpoint holds tensors and plain values only; got {type(value).__name__} at {place!r}.")
 
 
 def unpack(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
