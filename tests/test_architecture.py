@@ -191,6 +191,15 @@ def test_quick_modules_load_nothing_heavy():
             assert not loads(name) & HEAVY, f"{name} loads {loads(name) & HEAVY}."
 
 
+def test_only_one_module_of_the_command_line_writes_to_the_standard_streams():
+    """What steers a terminal is shown as symbols there, so nothing may print around it."""
+    for name, tree in trees().items():
+        if part_of(name) == "cli" and name != "thalweg.cli.output":
+            used = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Name | ast.Attribute)}
+            around = {"print", "Console", "sys.stdout", "sys.stderr", "sys.stdout.write", "sys.stderr.write"}
+            assert not (used | {other.split(".")[-1] for other in imported(tree)}) & around, name
+
+
 def test_mathematics_does_not_touch_the_world():
     for name, tree in trees().items():
         if part_of(name) in PURE and name not in {*BY_NAME, "thalweg.models.pretrained", "thalweg.optim.minimum"}:

@@ -68,7 +68,7 @@ def test_findings_are_printed_the_worst_first_with_the_command_that_repairs(runs
     lines = out.splitlines()
     assert lines[0] == f"{folder}: 2 findings."
     assert lines[2] == "1. error: Learning rate too high"
-    assert lines[3] == "   The loss rose from 0.69 to 9.1 \ufffd[31min 5 steps."
+    assert lines[3] == "   The loss rose from 0.69 to 9.1 ␛[31min 5 steps."
     assert f"     thalweg train --apply {folder}/diagnosis.json#1" in lines
     assert "   Probably follows from it: dead units." in lines
     assert "   Repair: Pass the mask." in lines

@@ -47,14 +47,6 @@ def test_each_is_said_once_and_when_a_measurement_comes():
     assert said[0].startswith("Warning: Learning rate too high: The training loss went from 1 up to 5.")
 
 
-def test_a_name_with_escape_bytes_does_not_reach_the_terminal():
-    said = []
-    LiveWarnings(said.append).take({"event": "rejected", "step": 1, "where": "a\x1b[2J", "what": "parameter"})
-    assert len(said) == 1
-    assert "\x1b" not in said[0]
-    assert "a\ufffd[2J" in said[0]
-
-
 def test_a_long_training_is_not_kept_as_a_whole():
     said = []
     live = LiveWarnings(said.append)

@@ -11,6 +11,7 @@ from thalweg.report.text import (
     format_percentage,
     format_value,
     number,
+    one_line,
     script_json,
     short_names,
     visible,
@@ -106,7 +107,7 @@ def test_figure_text_has_nothing_that_plotly_would_interpret():
         ("&lt;", "&amp;lt;"),
         ("%{y} %{meta[0]}", "&#37;{y} &#37;{meta[0]}"),
         ("two\nlines\t here", "two lines here"),
-        ("\x00\x1b[31m\ud800", "\ufffd\ufffd[31m\ufffd"),
+        ("\x00\x1b[31m\ud800", "␀␛[31m\\ud800"),
     ]:
         assert figure_text(text) == safe
 
@@ -115,8 +116,16 @@ def test_figure_text_clips_before_it_escapes():
     assert figure_text("<" * 100, 3) == "&lt;…&lt;"
 
 
-def test_visible_replaces_control_characters_but_not_line_breaks():
-    assert visible("a\r\nb\tc\x07\x85") == "a\nb\tc\ufffd\ufffd"
+def test_what_steers_a_terminal_is_shown_and_line_breaks_stay():
+    assert visible("a\r\nb\tc\x07\x7f\rd\x85") == "a\nb\tc␇␡␍d\\x85"
+    assert visible("\u202egood\u2069 \u200f\u061c") == r"\u202egood\u2069 \u200f\u061c"
+    assert visible("name-\udcff \ud83d \u2028") == r"name-\xff \ud83d \u2028"
+    assert visible("Ünïcode ☃ \U0001f469\u200d\U0001f4bb שלום") == "Ünïcode ☃ \U0001f469\u200d\U0001f4bb שלום"
+
+
+def test_one_line_has_no_line_break_and_an_end():
+    assert one_line("a\n\tb\r\nc") == "a␊␉b␊c"
+    assert one_line("x" * 1000, 21) == f"{'x' * 10}…{'x' * 10}"
 
 
 def test_script_json_comes_back_equal_and_cannot_leave_its_element():

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, final
 
-from thalweg.cli.output import CsvTable, print_json, print_lines
+from rich.cells import cell_len, set_cell_size
+
+from thalweg.cli.output import CsvTable, print_answers, print_json, print_lines
 from thalweg.data.columns.choice import existing
 from thalweg.data.columns.facts import shortened
 from thalweg.data.containers.opening import open_like
@@ -19,7 +21,7 @@ from thalweg.online.base import is_online
 from thalweg.online.classifier import OnlineClassifier
 from thalweg.online.learn import OnlineModel, load_online
 from thalweg.online.roles import columns_in
-from thalweg.report.text import visible
+from thalweg.report.text import one_line
 from thalweg.tasks.answering import candidate_lines, figure_lines
 from thalweg.tasks.questions import AnswerOptions, Question, flat
 from thalweg.training.certified.new_texts import num_repeated
@@ -32,6 +34,7 @@ from thalweg.training.steps.held_out import brackets, interval_notes, to_json, t
 
 LINE = "line"
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
+LONGEST_NAME = 60  # of a class
 MAX_CLASSES = 30  # with figures on the terminal
 MAX_TOLD = 3  # reasons in the sentence at the end
 
@@ -184,7 +187,7 @@ def _show(
                     answerer.lines(answer) if is_answer(answer) else [f"(no answer: {question.where}{answer[ERROR]})"]
                 )
                 beside = "".join(f"{value}\t" for value in row.values()) if kept else ""
-                print_lines([f"{beside}{lines[0]}", *lines[1:]])
+                print_answers([f"{beside}{lines[0]}", *lines[1:]])
     for remark in source.remarks if source is not None else ():
         say(remark)
     if not num_failed:
@@ -336,12 +339,13 @@ def _class_lines(found: Evaluation) -> list[str]:
         if not shown:
             continue
         shown = sorted(shown, key=lambda row: -row["support"])[:MAX_CLASSES] if len(shown) > MAX_CLASSES else shown
-        width = max(len(kind), *(len(visible(row[kind])) for row in shown))
+        names = [one_line(row[kind], LONGEST_NAME) for row in shown]
+        width = max(map(cell_len, (kind, *names)))
         lines += ["", f"{kind:<{width}}  precision  recall      f1  support"]
         lines += [
-            f"{visible(row[kind]):<{width}}  {row['precision']:>9.4f}  {row['recall']:>6.4f}  {row['f1']:>6.4f}  "
+            f"{set_cell_size(name, width)}  {row['precision']:>9.4f}  {row['recall']:>6.4f}  {row['f1']:>6.4f}  "
             f"{row['support']:>7,}"
-            for row in shown
+            for name, row in zip(names, shown, strict=True)
         ]
         if len(rows) > len(shown):
             lines.append(f"... {len(rows) - len(shown):,} more: --json has them all.")

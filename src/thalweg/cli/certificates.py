@@ -1,7 +1,6 @@
 """`thalweg certify` and `thalweg check`."""
 
 import dataclasses
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -91,9 +90,9 @@ def certify_and_show(
         print_json({**interval.to_json(), "by_example": finite(examples.to_json()), "file": str(folder / CERTIFICATE)})
         return 0
     if not quiet:
-        console = Terminal(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+        console = Terminal(width=WIDTH)
         for part in _parts(interval):
-            console.print(part, markup=False)
+            console.print(part) if isinstance(part, Table) else console.say(part)
         print_lines([*lines(examples)])
         about = f"thalweg check {folder / CERTIFICATE} verifies it"
         if interval.best is None:

@@ -4,17 +4,14 @@ import contextlib
 import math
 import signal
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final, final
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
-from rich.text import Text
 
-from thalweg.cli.output import Terminal, print_json
+from thalweg.cli.output import Terminal, cell, print_json, prints_to_errors
 from thalweg.comparison.compare import PAGE, RESULT, Comparison, answer, ask
 from thalweg.errors import InputError, counted
 from thalweg.training.recipe.recipe import Options
@@ -32,7 +29,7 @@ def compare_and_show(
     sources: Iterable[str],
     options: Options,
     asked: dict[str, Any],
-    console: Console,
+    console: Terminal,
     say: Callable[[str], None],
     *,
     as_json: bool,
@@ -46,7 +43,7 @@ def compare_and_show(
     question = ask(sources, options.with_(name=None), **asked)
     try:
         # What an optimizer of the user's own prints is not the JSON object.
-        prints = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
+        prints = prints_to_errors() if as_json else contextlib.nullcontext()
         with _Bar(console, quiet=quiet) as bar, prints:
             found = answer(question, bar.said(say), bar.show)
     except KeyboardInterrupt as interrupt:
@@ -57,7 +54,7 @@ def compare_and_show(
         failed = {data["name"]: data["failed"] for data in found.result["data"] if data["failed"]}
         print_json({"folder": str(found.folder), "rows": rows, "sentence": found.sentence, "failed": failed})
     elif not quiet:
-        show_comparison(found, console)
+        show_comparison(found)
     return 1 if found.has_failed else 0
 
 
@@ -73,24 +70,22 @@ def _target(text: str) -> float | None:
     return value
 
 
-def show_comparison(found: Comparison, console: Console) -> None:
+def show_comparison(found: Comparison) -> None:
     """Print a table for each data set, and the sentence, on standard output."""
-    out = (
-        Terminal(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH) if not console.is_terminal else console
-    )
+    out = Terminal(width=WIDTH)
     for data in found.result["data"]:
         if data["failed"]:
-            out.print(f"{data['name']} failed: {data['failed']}", markup=False, highlight=False, soft_wrap=True)
+            out.say(f"{data['name']} failed: {data['failed']}")
             continue
         rows = [row for row in found.rows if row["data"] == data["name"]]
-        out.print(_heading(data), markup=False, highlight=False, soft_wrap=True)
+        out.say(_heading(data))
         out.print(_table(data, rows))
         for row in rows:
             if row["failed"]:
-                out.print(f"{row['name']} failed: {row['failed']}", markup=False, highlight=False, soft_wrap=True)
+                out.say(f"{row['name']} failed: {row['failed']}")
     lines = [found.sentence, f"Page: {found.folder / PAGE}", f"Figures: {found.folder / RESULT}"]
     for line in lines:
-        out.print(line, markup=False, highlight=False, soft_wrap=True)
+        out.say(line)
 
 
 def _heading(data: dict[str, Any]) -> str:
@@ -107,11 +102,11 @@ def _table(data: dict[str, Any], rows: list[dict[str, Any]]) -> Table:
     many = max((row["seeds"] for row in rows), default=0) >= MANY
     table = Table(box=None, pad_edge=False)
     longest = max(len(row["name"]) for row in rows)
-    table.add_column(data["vary"].replace("_", " "), overflow="fold", min_width=min(longest, LONGEST_NAME))
+    table.add_column(cell(data["vary"].replace("_", " ")), overflow="fold", min_width=min(longest, LONGEST_NAME))
     for head in ("seconds to target", "steps", "evaluations"):
         table.add_column(head, justify="right")
     for quantity in (f"{whose} loss", data["metric"].replace("_", " ")):
-        table.add_column(f"{quantity}: median (best)" if many else quantity, justify="right")
+        table.add_column(cell(f"{quantity}: median (best)" if many else quantity), justify="right")
     is_tuned = any(row["trials"] for row in rows)
     for head in (*(("trials", "tuning") if is_tuned else ()), "memory"):
         table.add_column(head, justify="right")
@@ -121,7 +116,7 @@ def _table(data: dict[str, Any], rows: list[dict[str, Any]]) -> Table:
         cells += [_score(row, key, many=many) for key in ("loss", "metric")]
         cells += [str(row["trials"]), f"{row['seconds_tuning']:.0f} s"] if is_tuned else []
         cells += [_megabytes(row["peak_bytes"])]
-        table.add_row(Text(row["name"]), *cells, _remark(row))
+        table.add_row(cell(row["name"]), *cells, _remark(row))
     return table
 
 
@@ -167,12 +162,13 @@ def _megabytes(value: int | None) -> str:
 class _Bar:
     """One line over all runs: which entrant is at it, its loss, and the time that is left."""
 
-    def __init__(self, console: Console, *, quiet: bool) -> None:
+    def __init__(self, console: Terminal, *, quiet: bool) -> None:
         self._console, self._quiet = console, quiet
         self._live = console.is_terminal and not quiet
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(bar_width=None),
-            TextColumn("{task.completed:.0f}/{task.total:.0f} runs"), TextColumn("[cyan]{task.fields[figures]}"),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} runs"),
+            TextColumn("{task.fields[figures]}", "cyan", markup=False),
             console=console, transient=True,
         )  # fmt: skip
         self._bar = self._progress.add_task("comparing", total=1, figures="", visible=False)
@@ -196,7 +192,7 @@ class _Bar:
         """Return what says sentences above the bar."""
         if not self._live:
             return say
-        return lambda line: self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        return self._console.say
 
     def show(self, event: dict[str, Any]) -> None:
         """Take one event of a comparison."""
@@ -235,7 +231,7 @@ class _Bar:
     def _line(self, text: str) -> None:
         """Print a line where nothing is live."""
         if not self._live:
-            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._console.say(text)
 
     def _left(self, spent: float) -> str:
         """Return the time that is left, by the median of the runs so far, or by what is planned before the first."""

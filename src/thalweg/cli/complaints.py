@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -22,6 +23,25 @@ from thalweg.data.builtin.catalog import SAMPLES
 
 STANDARD_INPUT: Final = "/dev/stdin"
 _KINDS: Final = {"int": "a whole number", "float": "a number", "bool": "no value"}
+_REMEDIES: Final = {
+    errno.ENOENT: "check the name and the folder",
+    errno.ENOTDIR: "check the name and the folder",
+    errno.EISDIR: "name a file in it",
+    errno.ELOOP: "check where the link leads",
+    errno.ENAMETOOLONG: "check the name and the folder",
+    errno.EACCES: "allow it, or choose another file or folder",
+    errno.EPERM: "allow it, or choose another file or folder",
+    errno.EROFS: "choose another file or folder",
+    errno.ENOSPC: "make room there, or choose another place",
+    errno.EDQUOT: "make room there, or choose another place",
+    errno.EFBIG: "raise the limit (ulimit -f), or choose another place",
+    errno.EMFILE: "raise the limit (ulimit -n)",
+    errno.ENFILE: "close other programs, or raise the limit",
+    errno.EBADF: "give a file, a pipe or /dev/null",
+    errno.ENXIO: "name a file",
+    errno.ESPIPE: "name a file",
+    errno.ESTALE: "check the disk, and start the same command again",
+}
 NAMED_WRONGLY: Final = frozenset(
     {errno.ENAMETOOLONG, errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EROFS}
 )
@@ -74,10 +94,9 @@ def unusable(error: OSError) -> str:
         >>> unusable(OSError(errno.ENAMETOOLONG, "File name too long", "a" * 300))[:40]
         'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'
     """
-    name = str(error.filename or "")
+    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes | os.PathLike) else ""
     shown = f"{name[:80]}{'...' if len(name) > 80 else ''}: " if name else ""
-    remedy = "check the name and the folder" if error.errno in NAMED_WRONGLY else "check the disk"
-    return f"{shown}{error.strerror or error}; {remedy}."
+    return f"{shown}{error.strerror or error}; {_REMEDIES.get(error.errno or 0, 'check the disk')}."
 
 
 def with_standard_input(tokens: Sequence[str]) -> list[str]:

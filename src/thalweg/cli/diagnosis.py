@@ -3,15 +3,13 @@
 import dataclasses
 import math
 import shlex
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, final
 
-from rich.console import Console
 from rich.text import Text
 
-from thalweg.cli.output import Terminal, print_json
+from thalweg.cli.output import Terminal, cell, print_json
 from thalweg.diagnosis.diagnose import diagnose
 from thalweg.diagnosis.finding import Diagnosis
 from thalweg.diagnosis.hardest import hardest
@@ -20,6 +18,7 @@ from thalweg.diagnosis.survey import line_to, path_of, survey
 from thalweg.errors import InputError, counted
 from thalweg.report.diagnosis.page import render
 from thalweg.report.document import write_page
+from thalweg.report.text import one_line
 from thalweg.training.folder.run import DIAGNOSIS, DIAGNOSIS_PAGE, Run, finite, write_json
 
 STYLES = {"error": "bold red", "warning": "bold yellow", "note": "bold"}
@@ -29,7 +28,7 @@ INDENT = "   "
 def diagnose_and_show(
     folder: Path,
     asked: Mapping[str, Any],
-    console: Console,
+    console: Terminal,
     say: Callable[[str], None],
     *,
     report: bool,
@@ -49,14 +48,14 @@ def diagnose_and_show(
     if as_json:
         print_json({"run": str(folder), **{key: found[key] for key in ("findings", "skipped", "seconds")}, **files})
     elif not quiet:
-        out = Terminal(file=sys.stdout) if not console.is_terminal else console
+        out = Terminal()
         for part in lines_of(found, folder, files):
-            out.print(part, markup=False, highlight=False, soft_wrap=True)
+            out.say(part)
     return 0
 
 
 def _diagnosed(
-    run: Run, asked: Mapping[str, Any], console: Console, say: Callable[[str], None], *, quiet: bool
+    run: Run, asked: Mapping[str, Any], console: Terminal, say: Callable[[str], None], *, quiet: bool
 ) -> Diagnosis:
     """Return the diagnosis, with the landscape and the line to another run among its probes where they were asked."""
     other = None if asked["between"] is None else Run(asked["between"])  # told before anything is measured
@@ -77,10 +76,14 @@ def _diagnosed(
 def lines_of(found: Mapping[str, Any], folder: Path, files: Mapping[str, str]) -> Iterator[Text | str]:
     """Yield what the terminal shows of a diagnosis: the worst finding first, what could not be measured, the files."""
     findings = found["findings"]
-    yield Text(f"{folder}: {counted(len(findings), 'finding') if findings else 'nothing was found'}.", style="bold")
+    yield cell(f"{folder}: {counted(len(findings), 'finding') if findings else 'nothing was found'}.", style="bold")
     for number, finding in enumerate(findings, start=1):
         severity = finding["severity"]
-        heading = Text(f"{number}. ").append(severity, STYLES.get(severity, "")).append(f": {finding['title']}", "bold")
+        heading = (
+            Text(f"{number}. ")
+            .append(severity, STYLES.get(severity, ""))
+            .append(one_line(f": {finding['title']}"), "bold")
+        )
         yield ""
         yield heading
         repair = finding["repair"]
@@ -107,7 +110,7 @@ def lines_of(found: Mapping[str, Any], folder: Path, files: Mapping[str, str]) -
 class _Line:
     """A line that says what is being measured, where there is a terminal to show it."""
 
-    def __init__(self, console: Console, *, quiet: bool) -> None:
+    def __init__(self, console: Terminal, *, quiet: bool) -> None:
         self._status = console.status("") if console.is_terminal and not quiet else None
 
     def __enter__(self) -> "_Line":

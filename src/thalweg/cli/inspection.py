@@ -1,7 +1,6 @@
 """`thalweg data`: what is in a file, before training."""
 
 import math
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -9,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from thalweg import names
-from thalweg.cli.output import Terminal, print_json
+from thalweg.cli.output import Terminal, cell, print_json
 from thalweg.data.columns import problems
 from thalweg.data.columns.choice import Choice, Kind, TaskColumns
 from thalweg.data.columns.reading import read_as
@@ -17,7 +16,7 @@ from thalweg.data.files.base import AbstractSource
 from thalweg.data.inspection.inspection import MIN_ROWS_OF_A_LABEL, Inspection, inspect
 from thalweg.data.text.normalize import Normalizer
 from thalweg.errors import counted
-from thalweg.report.text import visible
+from thalweg.report.text import one_line
 from thalweg.training.folder.build import settings_of
 from thalweg.training.folder.run import finite
 from thalweg.training.recipe.complete import complete
@@ -58,9 +57,9 @@ def inspect_and_show(given: Options, *, as_json: bool) -> int:
         print_json(finite(found.to_json() | extra))
         return 0
     num_valid = found.num_valid_rows if opened.valid else round(recipe.data.valid_share * found.num_rows)
-    console = Terminal(file=sys.stdout, highlight=False)
+    console = Terminal()
     for part in _parts(found, guess, seen, num_valid, odd):
-        console.print(part, markup=False, soft_wrap=isinstance(part, str))
+        console.print(part) if isinstance(part, Table) else console.say(part)
     return 0
 
 
@@ -84,7 +83,7 @@ def _as_seen(value: Any, normalizer: Normalizer) -> Any:
 def _parts(
     found: Inspection, guess: list[str], seen: list[dict[str, Any]], num_valid: int, odd: list[str] | None
 ) -> Iterator[Any]:
-    yield Text(f"{found.name} ({found.kind}), task {found.task}", style="bold")
+    yield cell(f"{found.name} ({found.kind}), task {found.task}", style="bold")
     yield from guess
     yield from found.notes
     yield found.choice.sentence
@@ -119,8 +118,8 @@ def _parts(
     yield Text("What the model will see (before tokenization)", style="bold")
     for row in seen:
         for name, value in row.items():
-            text = visible(" ".join(map(str, value)) if isinstance(value, list) else str(value))
-            yield f"  {name}: {text[:SHOWN_CHARACTERS]}{'...' if len(text) > SHOWN_CHARACTERS else ''}"
+            text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+            yield f"  {name}: {one_line(text[:SHOWN_CHARACTERS])}{'...' if len(text) > SHOWN_CHARACTERS else ''}"
         yield ""
 
 
@@ -136,17 +135,12 @@ def _labels(labels: dict[str, int]) -> Table:
     table = _table(f"{len(labels):,} labels", ("label", "rows", "percent", ""))
     total, most = sum(labels.values()), max(labels.values())
     for name, count in list(labels.items())[:SHOWN_LABELS]:
-        table.add_row(Text(_short(name)), f"{count:,}", f"{count / total:.1%}", "█" * max(1, round(BAR * count / most)))
+        bar = "█" * max(1, round(BAR * count / most))
+        table.add_row(cell(name, SHOWN_LABEL), f"{count:,}", f"{count / total:.1%}", bar)
     if len(labels) > SHOWN_LABELS:
         rest = sum(list(labels.values())[SHOWN_LABELS:])
         table.add_row(f"({len(labels) - SHOWN_LABELS:,} more)", f"{rest:,}", f"{rest / total:.1%}", "")
     return table
-
-
-def _short(label: str) -> str:
-    """Return a label on one line, with what is no text escaped."""
-    shown = visible(label)
-    return shown if len(shown) <= SHOWN_LABEL else f"{shown[: SHOWN_LABEL - 3]}..."
 
 
 def _lengths(found: Inspection) -> Table:
@@ -155,7 +149,7 @@ def _lengths(found: Inspection) -> Table:
     for one in found.lengths:
         middle = [f"{value:,}" for value in one.quantiles.values()]
         cells = [f"{one.count:,}", f"{one.mean:.1f}", f"{one.minimum:,}", *middle, f"{one.maximum:,}"]
-        table.add_row(Text(one.column), *cells)
+        table.add_row(cell(one.column, SHOWN_LABEL), *cells)
     return table
 
 
@@ -163,7 +157,7 @@ def _numbers(found: Inspection) -> Table:
     table = _table("Numbers", ("column", "values", "mean", "std", "min", "max"))
     for one in found.numbers:
         figures = (one.mean, one.deviation, one.minimum, one.maximum)
-        table.add_row(Text(one.column), f"{one.count:,}", *(f"{figure:.5g}" for figure in figures))
+        table.add_row(cell(one.column, SHOWN_LABEL), f"{one.count:,}", *(f"{figure:.5g}" for figure in figures))
     return table
 
 

@@ -3,19 +3,16 @@
 A command's work is loaded by its import path when the command really runs, so that every `--help` is quick.
 """
 
-import errno
 import os
-import re
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import App, CycloptsError, Parameter
-from rich.console import Console
+from cyclopts import App, Parameter
 
-from thalweg.cli.complaints import NAMED_WRONGLY, misplaced, sentence, unusable, with_standard_input
+from thalweg.cli.complaints import misplaced, with_standard_input
+from thalweg.cli.ending import code_of
 from thalweg.cli.options import (
     ComparedOptions,
     DataOptions,
@@ -29,11 +26,10 @@ from thalweg.cli.options import (
     to_options,
     whole,
 )
-from thalweg.cli.output import Terminal
-from thalweg.errors import InputError, is_out_of_memory
+from thalweg.cli.output import Terminal, speaker
+from thalweg.errors import InputError
 from thalweg.names import load
 
-SMALLER = "Take a smaller --batch-size, --width, --vocabulary-size or --max-length."
 EPILOGUE = "Exit codes: 0 done, 1 the work failed, 2 the command line or the data is wrong."
 
 app = App(
@@ -52,49 +48,14 @@ def run(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     # Threads that spin while they wait make a loaded machine absurdly slow; this must be set before torch starts them.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    console = Terminal(stderr=True)
-    try:
-        arguments = with_standard_input(sys.argv[1:] if arguments is None else arguments)
-        if wrong := misplaced(arguments, app):
+
+    def command(console: Terminal) -> object:
+        given = with_standard_input(sys.argv[1:] if arguments is None else arguments)
+        if wrong := misplaced(given, app):
             raise InputError(wrong)
-        code = app(arguments, exit_on_error=False, print_error=False, console=Terminal(), error_console=console)
-    except (CycloptsError, InputError) as error:
-        _complain(console, sentence(error, app) if isinstance(error, CycloptsError) else str(error))
-        code = 2
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        _complain(console, f"There is not enough memory{_wanted(error)}. {SMALLER}")
-        code = 1
-    except KeyboardInterrupt:
-        code = 130
-    except BrokenPipeError:  # the reader of our output has gone, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    except OSError as error:
-        if error.filename is None and error.errno != errno.ENOSPC:
-            raise
-        _complain(console, unusable(error))
-        code = 2 if error.errno in NAMED_WRONGLY else 1
-    sys.exit(code if isinstance(code, int) else 0)
+        return app(given, exit_on_error=False, print_error=False, console=Terminal(), error_console=console)
 
-
-def _wanted(error: BaseException) -> str:
-    found = re.search(r"tried to allocate ([\d.]+ \w+)", str(error), re.IGNORECASE)
-    return f" for {found[1]} more" if found else ""
-
-
-def _complain(console: Console, message: str) -> None:
-    console.print("error:", style="bold red", end=" ")
-    console.print(message, markup=False, highlight=False, soft_wrap=True)
-
-
-def _speaker(console: Console, quiet: bool) -> Callable[[str], None]:
-    def say(sentence: str) -> None:
-        if not quiet:
-            console.print(sentence, markup=False, highlight=False, soft_wrap=True)
-
-    return say
+    sys.exit(code_of(command, app))
 
 
 def _all(source: str | None, more: tuple[str, ...]) -> tuple[str, ...]:
@@ -143,7 +104,7 @@ def train(
         quiet: Print nothing but errors.
     """
     options, console = to_options(_all(source, more), run, data, model, training), Terminal(stderr=True)
-    say = _speaker(console, quiet)
+    say = speaker(console, quiet)
     if apply is not None:
         if online or overwrite or resume is not None:
             raise InputError(
@@ -212,7 +173,7 @@ def compare(
     asked |= {"seeds": seeds, "target": target, "scored_on": scored_on, "storage": storage}
     asked |= {"out": out, "overwrite": overwrite}
     show = load("thalweg.cli.comparison:compare_and_show")
-    say = _speaker(console, quiet)
+    say = speaker(console, quiet)
     return show(sources or ["docstrings"], options, asked, console, say, as_json=json, quiet=quiet)
 
 
@@ -279,7 +240,7 @@ def predict(
     form = "json" if json else "csv" if csv else "lines"
     shape = load("thalweg.cli.answers:Shape")(form, tuple(keep or ()), skip=bool(named.pop("skip_bad_rows", False)))
     show = load("thalweg.cli.answers:predict_and_show")
-    say = _speaker(Terminal(stderr=True), quiet=False)
+    say = speaker(Terminal(stderr=True))
     return show(folder, list(inputs), file, options, named, shape, say)
 
 
@@ -308,7 +269,7 @@ def evaluate(
     """
     named = dict(to_options((), data))
     asked = {"skip_bad_rows": bool(named.pop("skip_bad_rows", False)), "report": report, "as_json": json}
-    say = _speaker(Terminal(stderr=True), quiet=False)
+    say = speaker(Terminal(stderr=True))
     show = load("thalweg.cli.answers:evaluate_and_show")
     return show(folder, file, named, say, threshold=threshold, **asked)
 
@@ -350,7 +311,7 @@ def certify(
     if asked["reading"] and test is None:
         raise InputError("--kind and --header say how a test file is read; give one with --test.")
     show = load("thalweg.cli.certificates:certify_and_show")
-    return show(folder, seconds, _speaker(Terminal(stderr=True), quiet), **asked)
+    return show(folder, seconds, speaker(Terminal(stderr=True), quiet), **asked)
 
 
 @app.command
@@ -383,7 +344,7 @@ def diagnose(
     console = Terminal(stderr=True)
     asked = {"seconds": seconds, "landscape": landscape, "between": between}
     return load("thalweg.cli.diagnosis:diagnose_and_show")(
-        folder, asked, console, _speaker(console, quiet), report=report, as_json=json, quiet=quiet
+        folder, asked, console, speaker(console, quiet), report=report, as_json=json, quiet=quiet
     )
 
 

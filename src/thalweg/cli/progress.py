@@ -2,20 +2,20 @@
 
 import contextlib
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, final
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from thalweg.cli.output import Terminal
 
 Show = Callable[[dict[str, Any]], None]
 
 
 @contextlib.contextmanager
 def display(
-    console: Console, total_steps: int, start: int, seconds: float | None = math.inf, *, quiet: bool
+    console: Terminal, total_steps: int, start: int, seconds: float | None = math.inf, *, quiet: bool
 ) -> Iterator[Show]:
     """Give what shows history entries: nothing when quiet, a live bar on a terminal, lines now and then elsewhere.
 
@@ -29,21 +29,21 @@ def display(
         with live.progress:
             yield live.show
     else:
-        yield _Lines(total_steps, seconds).show
+        yield _Lines(console, total_steps, seconds).show
 
 
 @final
 class _Live:
     """A bar with loss, learning rate, speed and time left; evaluations stay above it as lines."""
 
-    def __init__(self, console: Console, total_steps: int, start: int, seconds: float | None) -> None:
-        self._total_steps, self._seconds = total_steps, seconds
+    def __init__(self, console: Terminal, total_steps: int, start: int, seconds: float | None) -> None:
+        self._console, self._total_steps, self._seconds = console, total_steps, seconds
         remaining = [TimeRemainingColumn(compact=True)] if seconds == math.inf else []
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
             TextColumn("{task.completed:,.0f}/{task.total:,.0f} steps"),
-            TextColumn("[cyan]{task.fields[figures]}"),
+            TextColumn("{task.fields[figures]}", "cyan", markup=False),
             *remaining,
             console=console,
             transient=True,
@@ -59,7 +59,7 @@ class _Live:
         if entry["event"] != "step":
             text = describe(entry)
             if text:
-                self.progress.console.print(text, markup=False, highlight=False)
+                self._console.say(text)
             return
         loss = entry["loss"]
         self._smoothed = loss if self._smoothed is None else 0.95 * self._smoothed + 0.05 * loss
@@ -76,8 +76,8 @@ class _Live:
 class _Lines:
     """Evaluations, and every few seconds a line; for logs and pipes."""
 
-    def __init__(self, total_steps: int, seconds: float | None) -> None:
-        self._total_steps, self._seconds = total_steps, seconds
+    def __init__(self, console: Terminal, total_steps: int, seconds: float | None) -> None:
+        self._console, self._total_steps, self._seconds = console, total_steps, seconds
         self._next = time.monotonic() + 5.0
         self._pause = 5.0
 
@@ -95,7 +95,7 @@ class _Lines:
         else:
             text = describe(entry)
         if text:
-            print(text, file=sys.stderr, flush=True)  # noqa: T201
+            self._console.say(text)
 
 
 def describe(entry: dict[str, Any]) -> str:

@@ -1,16 +1,13 @@
 """`thalweg train`: the live display, the summary, and the exit code."""
 
 import math
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
-from thalweg.cli.output import Terminal, print_json
+from thalweg.cli.output import Terminal, cell, print_json
 from thalweg.cli.progress import display
 from thalweg.cli.warnings import LiveWarnings
 from thalweg.errors import counted
@@ -29,7 +26,7 @@ JSON_KEYS = (
 
 
 def train_and_show(
-    request: Request, console: Console, say: Callable[[str], None], *, as_json: bool, quiet: bool
+    request: Request, console: Terminal, say: Callable[[str], None], *, as_json: bool, quiet: bool
 ) -> int:
     """Train, show what happens, print the summary, and return the exit code."""
     session = prepare(request, say)
@@ -51,7 +48,7 @@ def train_and_show(
     if as_json:
         print_json(finite({key: summary[key] for key in JSON_KEYS if key in summary}))
     elif not quiet:
-        show_summary(summary, console)
+        show_summary(summary)
     if received is not None:
         return 128 + received
     status = Status[summary["status"]]
@@ -76,20 +73,20 @@ def _in_words(name: str) -> str:
     return f"{metric.replace('_', ' ')}{space}{of}"
 
 
-def show_summary(summary: dict[str, Any], console: Console) -> None:
+def show_summary(summary: dict[str, Any]) -> None:
     """Print the metrics and the files on standard output."""
-    out = Terminal(file=sys.stdout) if not console.is_terminal else console
+    out = Terminal()
     if "verdict" in summary:
-        out.print(summary["verdict"], markup=False, highlight=False, soft_wrap=True, style="bold")
+        out.say(summary["verdict"], style="bold")
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim")
     table.add_column(justify="right")
     table.add_column()
     intervals = summary.get("intervals", {})
     if "loss" in summary:
-        table.add_row("validation loss", f"{summary['loss']:.4f}", Text(brackets(intervals.get("loss"))))
+        table.add_row("validation loss", f"{summary['loss']:.4f}", cell(brackets(intervals.get("loss"))))
     for name, value in list(summary["metrics"].items())[:MAX_METRICS]:
-        table.add_row(Text(_in_words(name)), f"{value:.4f}", Text(brackets(intervals.get(name))))
+        table.add_row(cell(_in_words(name)), f"{value:.4f}", cell(brackets(intervals.get(name))))
     if len(summary["metrics"]) > MAX_METRICS:
         table.add_row(f"... {len(summary['metrics']) - MAX_METRICS} more", "in the report")
     if summary["best_step"] and not summary["keeps_last"]:
@@ -110,4 +107,4 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
         folder = Path(summary["run"])
         lines += [f"Report: {folder / REPORT}", f"Try it: thalweg predict {folder} ..."]
     for line in lines:
-        out.print(line, markup=False, highlight=False, soft_wrap=True)
+        out.say(line)

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Any, Final, final
 
-from thalweg.report.text import visible
-
 MAX_KEPT: Final = 2000  # entries that are looked at, the newest
 
 
@@ -33,4 +31,4 @@ class LiveWarnings:
         for name, sentence in warnings_of(self._entries).items():
             if name not in self._said:
                 self._said.add(name)
-                self._say(f"Warning: {visible(sentence)}")
+                self._say(f"Warning: {sentence}")

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+# What nobody sees and what steers: C0 but for tab and line feed, DEL, C1, the marks, overrides and isolates of
+# direction, the separators of lines and paragraphs, and halves of surrogate pairs.
+STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _SCRIPT_ESCAPES = str.maketrans(
     {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 )
@@ -70,8 +72,35 @@ def format_percentage(part: float, whole: float) -> str:
 
 
 def visible(text: object) -> str:
-    """Return a text whose control characters and broken surrogates are shown as the replacement character."""
-    return _CONTROLS.sub("\ufffd", str(text).replace("\r\n", "\n"))
+    r"""Return a text whose characters that steer a terminal, or turn the direction of what follows, are shown.
+
+    C0 and DEL are their symbols, the others their code; a byte of a file's name that is no UTF-8 is its number. Line
+    feeds and tabs stay.
+
+    Example:
+        >>> visible("\x1b[31m"), visible("\x9b"), visible("a\u202eb")
+        ('␛[31m', '\\x9b', 'a\\u202eb')
+    """
+    return STEERING.sub(_symbol, str(text).replace("\r\n", "\n"))
+
+
+def one_line(text: object, width: int = 200) -> str:
+    r"""Return a text as a cell of a table or a part of a sentence shows it: visible, on one line, and not too long.
+
+    Example:
+        >>> one_line("two\nlines\tand a tab")
+        'two␊lines␉and a tab'
+    """
+    return clip(visible(text).replace("\n", "␊").replace("\t", "␉"), width)
+
+
+def _symbol(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if code < 0x20 or code == 0x7F:
+        return chr(0x2400 + code) if code < 0x20 else "␡"
+    if 0xDC80 <= code <= 0xDCFF:  # how Python writes the bytes 0x80 to 0xff of a name that is no UTF-8
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 def clip(text: str, width: int) -> str:

@@ -1,14 +1,19 @@
-"""Ctrl-C and SIGTERM as a request to stop after the work in progress."""
+"""Ctrl-C, SIGTERM and SIGHUP as a request to stop after the work in progress."""
 
 import signal
 import threading
 from types import FrameType
-from typing import Any, final
+from typing import Any, Final, final
+
+_STOPPING: Final = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 @final
 class Signals:
-    """Notes the first SIGINT or SIGTERM while it is entered; a second one has its usual effect."""
+    """Notes the first of these signals while it is entered; a second one has its usual effect.
+
+    One that is ignored, as under `nohup` or behind `&`, stays ignored.
+    """
 
     def __init__(self) -> None:
         self.received: int | None = None  # number of the signal
@@ -17,8 +22,9 @@ class Signals:
 
     def __enter__(self) -> "Signals":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._note)
+            for number in _STOPPING:
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,0 +1,98 @@
+"""How a command ends: what stopped it in a sentence, and its exit code."""
+
+import contextlib
+import errno
+import re
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from types import FrameType
+from typing import Any, Final
+
+from cyclopts import App, CycloptsError
+
+from thalweg.cli.complaints import NAMED_WRONGLY, sentence, unusable
+from thalweg.cli.output import OUTPUT, Terminal, flush, standard_streams
+from thalweg.errors import InputError, is_out_of_memory
+
+SMALLER: Final = "Take a smaller --batch-size, --width, --vocabulary-size or --max-length."
+_STOPPING: Final = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_WITHOUT_MEMORY: Final = re.compile("Cannot allocate memory|failed to map segment|can't start new thread")
+
+
+def code_of(command: Callable[[Terminal], Any], app: App) -> int:
+    """Run a command, which takes the console for complaints, and return the exit code.
+
+    A mistake of thalweg's own still is a traceback.
+    """
+    with standard_streams() as console, _signals():
+        try:
+            code = command(console)
+            flush()
+        except BaseException as error:
+            said, code = _ending(error, app)
+            if code is None:
+                raise
+            if isinstance(error, KeyboardInterrupt):  # what hangs while it ends can be stopped for good
+                _reset((signal.SIGINT, *_STOPPING))
+            with contextlib.suppress(OSError):
+                flush()
+            if said:
+                console.print("error:", style="bold red", end=" ")
+                console.say(said)
+    return code if isinstance(code, int) else 0
+
+
+def _ending(error: BaseException, app: App) -> tuple[str, int | None]:
+    """Return what stopped a command, "" where nobody need be told, and the exit code; None: nobody foresaw it."""
+    match error:
+        case CycloptsError():
+            return sentence(error, app), 2
+        case InputError():
+            return str(error), 2
+        case KeyboardInterrupt():
+            number = error.args[0] if error.args and error.args[0] else signal.SIGINT
+            return f"Stopped by {signal.Signals(number).name}.", 128 + number
+        case BrokenPipeError() if error.filename == OUTPUT:  # the reader has gone, as `head` does
+            return "", 128 + signal.SIGPIPE
+        case OSError() if error.errno not in (None, errno.ENOMEM):
+            return unusable(error), 2 if error.errno in NAMED_WRONGLY else 1
+    if is_out_of_memory(error) or _WITHOUT_MEMORY.search(str(error)):
+        return f"There is not enough memory{_wanted(error)}. {SMALLER}", 1
+    return "", None
+
+
+def _wanted(error: BaseException) -> str:
+    found = re.search(r"tried to allocate ([\d.]+ \w+)", str(error), re.IGNORECASE)
+    return f" for {found[1]} more" if found else ""
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[None]:
+    """Make SIGTERM and SIGHUP what Ctrl-C is, an exception, so that what is open is closed and nothing is left behind.
+
+    One that is ignored, as under `nohup`, stays ignored.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in _STOPPING}
+    for number, handler in before.items():
+        if handler is signal.SIG_DFL:
+            signal.signal(number, _stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _reset(numbers: Iterable[int]) -> None:
+    if threading.current_thread() is threading.main_thread():
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    del frame
+    raise KeyboardInterrupt(number)

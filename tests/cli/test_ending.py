@@ -1,0 +1,121 @@
+"""How a command ends: a sentence and a code for what can go wrong, a traceback for a mistake of thalweg's own."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from thalweg.cli.ending import code_of
+from thalweg.cli.main import app
+from thalweg.errors import InputError
+
+
+def failure(number, name=None):
+    return OSError(number, os.strerror(number), name)
+
+
+ENDINGS = {
+    "a mistake of the user's": (InputError("Expected a file."), 2, "error: Expected a file."),
+    "full": (failure(errno.ENOSPC), 1, "No space left on device; make room there"),
+    "full, by name": (failure(errno.ENOSPC, "a.html"), 1, "a.html: No space left on device; make room"),
+    "quota": (failure(errno.EDQUOT, "a.html"), 1, "make room there"),
+    "too large": (failure(errno.EFBIG), 1, "ulimit -f"),
+    "read-only": (failure(errno.EROFS, "a"), 2, "a: Read-only file system; choose another"),
+    "not allowed": (failure(errno.EACCES, "a"), 2, "a: Permission denied; allow it, or choose another"),
+    "too long a name": (failure(errno.ENAMETOOLONG, "a" * 999), 2, f"{'a' * 80}...: File name too long; check"),
+    "a loop of links": (failure(errno.ELOOP, "a"), 2, "check where the link leads"),
+    "a name of escapes": (failure(errno.ENOENT, "\x1b[2J\udcff"), 2, r"␛[2J\xff: No such file"),
+    "a name of bytes": (failure(errno.ENOENT, b"\xff"), 2, r"\xff: No such file"),
+    "the number of a file": (failure(errno.EIO, 3), 1, "error: Input/output error; check the disk."),
+    "too many files": (failure(errno.EMFILE, "a"), 1, "ulimit -n"),
+    "no memory": (MemoryError(), 1, "There is not enough memory. Take a smaller"),
+    "no memory of the system's": (failure(errno.ENOMEM), 1, "There is not enough memory. Take a smaller"),
+    "no memory of torch's": (torch.OutOfMemoryError("Tried to allocate 2.00 GiB"), 1, "for 2.00 GiB more"),
+    "no memory for a library": (ImportError("failed to map segment from shared object"), 1, "not enough memory"),
+    "no thread": (RuntimeError("can't start new thread"), 1, "There is not enough memory"),
+    "Ctrl-C": (KeyboardInterrupt(), 130, "Stopped by SIGINT."),
+    "a signal": (KeyboardInterrupt(signal.SIGTERM), 143, "Stopped by SIGTERM."),
+    "no reader": (failure(errno.EPIPE, "standard output"), 141, ""),
+    "no reader of a file": (failure(errno.EPIPE, "pipe"), 1, "pipe: Broken pipe; check"),
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _signals():
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("case", ENDINGS)
+def test_what_stops_a_command_is_told_in_a_line(capsys, case):
+    error, code, told = ENDINGS[case]
+
+    def command(console):
+        raise error
+
+    assert code_of(command, app) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert told in err
+    assert err.count("\n") == bool(told)
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), AssertionError(), OSError("of a library"), KeyError("x")])
+def test_a_mistake_of_our_own_is_a_traceback(error):
+    def command(console):
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        code_of(command, app)
+    assert caught.value is error
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_closes_what_is_open(capsys, name):
+    closed = []
+
+    def command(console):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            signal.raise_signal(getattr(signal, name))
+        finally:
+            closed.append(name)
+
+    assert code_of(command, app) == 128 + getattr(signal, name)
+    assert closed == [name]
+    assert capsys.readouterr().err == f"error: Stopped by {name}.\n"
+
+
+def test_a_signal_that_is_ignored_stays_so():
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    assert code_of(lambda console: signal.raise_signal(signal.SIGHUP), app) == 0
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+def shell(command):
+    command = command.replace("thalweg", f"{sys.executable} -m thalweg")
+    return subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "told"),
+    [
+        ("thalweg train --help | head -1", 141, ""),
+        ("PYTHONIOENCODING=ascii thalweg --help >/dev/full", 1, "standard output: No space left on device; make room"),
+        ("thalweg --version >&-", 1, "standard output: closed; give a file, a pipe or /dev/null."),
+        ("thalweg --version <&- >/dev/full 2>&-", 1, ""),
+        ("thalweg trian 2>/dev/full", 2, ""),
+    ],
+)  # fmt: skip
+def test_streams_that_take_nothing(command, code, told):
+    done = shell(command)
+    assert (done.returncode, done.stderr == "") == (code, not told)
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
