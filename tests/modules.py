@@ -41,7 +41,6 @@ TESTED_IN = {
     "data/containers/": "data/containers/test_several.py",
     "data/containers/plain.py": "data/containers/test_arrow.py",
     "data/files/": "data/files/test_sources.py",
-    "data/files/archive.py": "data/containers/test_several.py",
     "data/files/formats/": "data/files/formats/test_formats.py",
     "data/files/nested/": "data/files/nested/test_nested.py",
     "data/files/table/": "data/files/table/test_tables.py",

@@ -6,6 +6,7 @@ import zipfile
 
 import pytest
 
+from thalweg.data.containers import spreadsheet
 from thalweg.data.containers.opening import open_any
 from thalweg.errors import InputError
 
@@ -120,3 +121,38 @@ def test_a_sheet_of_a_workbook_in_a_zip_is_read(tmp_path):
         archive.write(tmp_path / "a.xlsx", "a.xlsx")
     assert read(tmp_path / "a.zip")[0] == ("text", "label")
     assert read(f"{tmp_path / 'a.zip'}#a.xlsx#More")[0] == ("n",)
+
+
+def reshaped(path, change):
+    """Write a workbook whose sheet is changed by hand."""
+    write(path, A=TABLE)
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in parts.items():
+            archive.writestr(name, change(content) if name == "xl/worksheets/sheet1.xml" else content)
+    return path
+
+
+def with_row(row):
+    return lambda content: content.replace(b"</sheetData>", row + b"</sheetData>")
+
+
+def test_a_row_that_claims_to_be_far_down_costs_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(spreadsheet, "MAX_ROWS", 1000)
+    far = reshaped(tmp_path / "a.xlsx", with_row(b'<row r="999999999999"><c r="A1"><v>1</v></c></row>'))
+    assert [line for line, *_ in read(far)[1]] == [2, 3]
+
+
+def test_entities_are_not_expanded_and_no_file_is_read(tmp_path):
+    (tmp_path / "secret").write_text("secret")
+    nested = "".join(f'<!ENTITY e{i} "{f"&e{i - 1};" * 10}">' for i in range(1, 10))
+    for number, entity in enumerate((f'<!ENTITY e0 "lol">{nested}', f'<!ENTITY e9 SYSTEM "file://{tmp_path}/secret">')):
+        declared = f'<?xml version="1.0"?><!DOCTYPE a [{entity}]>'.encode()
+        row = with_row(b'<row r="4"><c r="A4" t="str"><v>&e9;</v></c></row>')
+        path = reshaped(
+            tmp_path / f"{number}.xlsx",
+            lambda content, declared=declared, row=row: declared + row(content).removeprefix(b"<?xml version='1.0'?>"),
+        )
+        with pytest.raises(InputError, match="the workbook is damaged or can't be read"):
+            open_any(path)

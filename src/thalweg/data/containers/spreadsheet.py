@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from thalweg.data.containers.plain import are_dates, as_date, plain
 from thalweg.data.containers.rows import Columns, RowSource
+from thalweg.data.files.archive import require_plausible, zip_entries
 from thalweg.data.files.base import AbstractSource, BadRows
 from thalweg.data.files.table.footer import Footer
 from thalweg.data.files.table.header import read_header
@@ -17,10 +18,8 @@ from thalweg.errors import InputError
 
 XLSX: Final = "xlsx"
 OLE: Final = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"  # begins the files of old office programs, and encrypted new ones
-MAX_UNPACKED: Final = 4_000_000_000  # bytes of all parts of a workbook
-MAX_RATIO: Final = 300  # of the unpacked to the packed size
-RATIO_FROM: Final = 100_000_000  # unpacked bytes from which the ratio counts
-MAX_COLUMNS: Final = 16_384  # that a sheet can have
+MAX_STRINGS: Final = 500_000_000  # bytes of all texts of a workbook, which are held in memory
+MAX_ROWS: Final = 1_048_576  # that a sheet can have
 _ENDINGS: Final = (".xlsx", ".xlsm", ".xltx", ".xltm")
 _HEAD: Final = 1000  # rows that are looked at when a sheet is opened
 _ABOVE: Final = 20  # rows that may stand above the header
@@ -153,7 +152,7 @@ def _rows(name: str, sheet: Any) -> Rows:
     """The rows of a sheet that have a value."""
     try:
         sheet.reset_dimensions()  # what programs write as the sheet's size is often wrong
-        for line, cells in enumerate(sheet.iter_rows(values_only=True, max_col=MAX_COLUMNS), start=1):
+        for line, cells in enumerate(sheet.iter_rows(values_only=True, max_row=MAX_ROWS), start=1):
             values = [None if cell in _ERRORS or cell == "" else cell for cell in cells]
             if any(value is not None for value in values):
                 yield line, values
@@ -201,16 +200,20 @@ def _with_any_ending(opened: Any) -> Any:
 def _require_sane(name: str, opened: Callable[[], Any]) -> None:
     """Refuse a workbook whose parts are far larger than what people write."""
     try:
-        with zipfile.ZipFile(opened()) as archive:
-            packed = sum(entry.compress_size for entry in archive.infolist())
-            size = sum(entry.file_size for entry in archive.infolist())
+        entries = zip_entries(opened())
     except (zipfile.BadZipFile, OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"{name}: the workbook is damaged or can't be read ({error}).") from None
-    if size > MAX_UNPACKED or (size > RATIO_FROM and size > MAX_RATIO * packed):
+    packed, size = (sum(sizes) for sizes in zip(*((one.compress_size, one.file_size) for one in entries), strict=True))
+    require_plausible(name, size, packed, "save the sheet as CSV if you trust it")
+    texts = sum(entry.file_size for entry in entries if entry.filename.lower().endswith("sharedstrings.xml"))
+    if texts > MAX_STRINGS:
         raise InputError(
-            f"{name}: the workbook would grow from {packed:,} to {size:,} bytes, which no data does; save the sheet as "
-            "CSV if you trust it."
+            f"{name}: its texts have {texts:,} bytes, and only {MAX_STRINGS:,} are held in memory; save it as CSV."
         )
+    if any(entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for entry in entries):
+        raise InputError(f"{name}: a part of the workbook is packed as no program does it; save the sheet as CSV.")
 
 
 def _listed(sheets: list[str]) -> str:

@@ -1,6 +1,5 @@
 """Bytes in a file -> blocks of whole lines of text: decompression, encodings, and every way a file can be broken."""
 
-import bz2
 import codecs
 import gzip
 import lzma
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import IO, BinaryIO, Final, NoReturn, cast, final
 from zipfile import BadZipFile
 
-from thalweg.data.files.archive import open_part, part_of
+from thalweg.data.files.archive import GZIP, XZ, ZSTD, open_part, part_of, unpacked
 from thalweg.data.files.base import BadRows
 from thalweg.errors import InputError
 
@@ -44,8 +43,7 @@ _UNMARKED: Final[dict[str, type_of_decoder]] = {
     "utf-32-be": codecs.utf_32_be_decode,
 }
 NUM_START: Final = 64  # bytes that show what a file is
-_XZ, _GZIP, _ZSTD = b"\xfd7zXZ\x00", b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
-COMPRESSIONS: Final = (_XZ, _GZIP, _ZSTD, b"BZh91AY&SY")
+COMPRESSIONS: Final = (XZ, GZIP, ZSTD, b"BZh91AY&SY")
 _CONTROLS: Final = frozenset({*range(9), *range(14, 32)})
 _PROTOCOLS: Final = (b"\x02", b"\x03", b"\x04\x95", b"\x05\x95")  # of pickles
 # Files that are not text at all, by their first bytes.
@@ -239,30 +237,16 @@ class LineReader:
         with self._packed() as file:
             start = file.read(NUM_START)
         refuse_foreign(str(self.path), start)
-        packed = self._file if self._part is None else self._packed()
-        if start.startswith(_XZ):
-            return cast(BinaryIO, lzma.open(packed, "rb"))
-        if start.startswith(_GZIP):
-            return cast(BinaryIO, gzip.open(packed, "rb"))
-        # "BZh" may also be the start of a text; the format goes on with the level and a fixed mark.
-        if start.startswith(b"BZh") and start[4:10] in (b"1AY&SY", b"\x17rE8P\x90"):
-            return cast(BinaryIO, bz2.open(packed, "rb"))
-        if start.startswith(_ZSTD):
-            return self._zstd()
-        return self._packed()
+        file = self._packed()
+        try:
+            return unpacked(file, start, str(self.path)) or file
+        except BaseException:
+            file.close()
+            raise
 
     def _packed(self) -> BinaryIO:
         """The bytes as they are stored."""
         return self._file.open("rb") if self._part is None else cast(BinaryIO, open_part(self._file, self._part))
-
-    def _zstd(self) -> BinaryIO:
-        try:
-            import pyarrow as pa
-        except ImportError:
-            raise InputError(
-                f"{self.path}: reading zstd needs pyarrow; install it with pip install 'thalweg[files]', or unpack it."
-            ) from None
-        return cast(BinaryIO, pa.CompressedInputStream(self._packed(), "zstd"))
 
 
 def copied(path: Path) -> IO[bytes]:
