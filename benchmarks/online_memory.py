@@ -23,6 +23,7 @@ import numpy as np
 TOLERANCE = 0.05
 NUM_LABELS = 20
 BLOCK = 1000  # rows that are drawn at once
+WORDS = 6
 
 
 def lines(num_rows: int, seed: int = 0) -> Iterator[bytes]:
@@ -31,9 +32,9 @@ def lines(num_rows: int, seed: int = 0) -> Iterator[bytes]:
     for start in range(0, num_rows, BLOCK):
         known = NUM_LABELS // 2 + int(min(1.0, max(0.0, 4 * start / num_rows - 1)) * (NUM_LABELS - NUM_LABELS // 2))
         labels = rng.integers(0, known, BLOCK)
-        words = np.minimum(rng.zipf(1.15, (BLOCK, 12)), 10**12)
-        own = rng.random((BLOCK, 12)) < 0.3
-        words[own] = (words % 50)[own] + 10**13 + 50 * np.repeat(labels, 12).reshape(BLOCK, 12)[own]
+        words = np.minimum(rng.zipf(1.15, (BLOCK, WORDS)), 10**12)
+        own = rng.random((BLOCK, WORDS)) < 0.3
+        words[own] = (words % 50)[own] + 10**13 + 50 * np.repeat(labels, WORDS).reshape(BLOCK, WORDS)[own]
         numbers = rng.normal(labels[:, None] / 10 + start / num_rows, 1.0, (BLOCK, 2))
         kinds = rng.zipf(1.5, (BLOCK, 2))
         for row in range(min(BLOCK, num_rows - start)):

@@ -4,9 +4,11 @@ import io
 import os
 
 import pytest
+from tests.endless import endless
 
 from thalweg.data.files.arriving import arriving_lines
 from thalweg.data.files.base import Row
+from thalweg.errors import InputError
 
 CASES = {
     "blank lines": (b"lovely\n\n \nawful\n", ["lovely", "", " ", "awful"]),
@@ -30,6 +32,12 @@ def test_each_line_is_a_row_or_a_bad_one(case):
     found = list(arriving_lines(io.BytesIO(content), max_length=20))
     assert texts(found) == expected
     assert [row.line for row in found if row is not None] == list(range(1, len(expected) + 1))
+
+
+def test_a_line_without_end_is_told_with_bounded_memory(monkeypatch):
+    monkeypatch.setattr("thalweg.data.files.lines._LONGEST", 1000)
+    with pytest.raises(InputError, match=r"standard input, line 2: expected text with line ends, got more than 1,000"):
+        list(arriving_lines(endless(b"a\n", b"x"), max_length=20))
 
 
 def test_lines_are_whole_whatever_the_blocks(monkeypatch):

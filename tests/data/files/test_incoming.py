@@ -5,10 +5,12 @@ import io
 import json
 import subprocess
 import sys
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.endless import endless
 
 from thalweg.data.files.incoming import open_stream
 from thalweg.errors import InputError
@@ -133,6 +135,34 @@ def test_an_overlong_line_is_left_out():
     stream = open_stream(io.BytesIO(b"text,label\n" + b"x" * 500 + b",1\nfine,1\n"), max_line_length=100)
     assert [(row.line, row.values) for row in stream.rows()] == [(3, ("fine", "1"))]
     assert stream.num_bad_rows == 1
+
+
+NEVER = {
+    "a line without end": (
+        b"text,label\nfine,1\n",
+        b"x",
+        "line 3: expected text with line ends, got more than 100,000",
+    ),
+    "zeros": (b"", b"\0", "line 1: expected text with line ends, got more than 100,000"),
+    "UTF-16": ("text,label\n".encode("utf-16"), b"x\0", "line 2: expected text with line ends, got more than 100,000"),
+    "a text that is not closed": (b'text,label\nfine,1\n"', b"x\n", r"line \d+: the row can't be read \(field larger"),
+    "bad rows": (b'{"text": "a"}\n', b'{"text": \n', r"1,001 of 1,002 rows can't be read"),
+    "rows of another table": (b"text,label\nfine,1\n", b"x,y,z\n", r"1,001 of 1,002 rows can't be read"),
+}
+
+
+@pytest.mark.parametrize("case", NEVER)
+def test_what_never_gives_a_row_ends_in_a_sentence_with_little_memory(monkeypatch, case):
+    first, then, message = NEVER[case]
+    monkeypatch.setattr("thalweg.data.files.lines._LONGEST", 100_000)
+    monkeypatch.setattr("thalweg.data.files.incoming.MAX_LINE_LENGTH", 1000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match=message):
+            list(open_stream(endless(first, then), max_line_length=10_000).rows())
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_row_is_given_before_the_next_line_is_written():

@@ -4,7 +4,10 @@ import bz2
 import gzip
 import lzma
 import os
+import threading
 import tracemalloc
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 
@@ -434,6 +437,35 @@ def test_an_overlong_line_is_a_bad_row_and_the_others_keep_their_lines(tmp_path)
     ]
     assert len(found) == 498
     assert all(row.values[0] == f"text {row.line - 2}" for row in found)
+
+
+def test_a_line_without_end_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("thalweg.data.files.lines._LONGEST", 3_000_000)
+    path = write(tmp_path, "a.csv", "text,label\nfine,1\n" + "x" * 5_000_000)
+    with pytest.raises(InputError, match="line 3: expected text with line ends, got more than 3,000,000 characters"):
+        values(open_source(path, max_line_length=1000))
+
+
+PIPED = {
+    "rows": (b"text,label\nfine,1\n", 1 << 40, None),
+    "a line without end": (b"text,label\n" + b"x" * 2000, 1 << 40, "line 2: expected text with line ends, got more"),
+    "more than the disk holds": (b"text,label\nfine,1\n", 0, r"has given 0 bytes, and there is no room for more in"),
+}
+
+
+@pytest.mark.parametrize("case", PIPED)
+def test_a_pipe_is_copied_as_far_as_there_is_room(tmp_path, monkeypatch, case):
+    content, free, message = PIPED[case]
+    monkeypatch.setattr("thalweg.data.files.lines._LONGEST", 1000)
+    monkeypatch.setattr("os.fstatvfs", lambda _: SimpleNamespace(f_bavail=free, f_frsize=1))
+    os.mkfifo(path := tmp_path / "pipe")
+    writer = threading.Thread(target=path.write_bytes, args=(content,))
+    writer.start()
+    with nullcontext() if message is None else pytest.raises(InputError, match=message):
+        assert values(open_source(path, kind="csv", once=True)) == [("fine", "1")]
+    writer.join()
+    with pytest.raises(InputError, match="expected a regular file, got a pipe, which can be read only once"):
+        open_source(path)
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.txt", "a.conll"])

@@ -62,6 +62,14 @@ def test_a_damaged_file_is_refused_with_its_line(tmp_path):
             read_word_vectors(written(tmp_path, text))
 
 
+def test_what_never_ends_is_refused(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="/dev/zero: expected a regular file, got a device"):
+        read_word_vectors("/dev/zero")
+    monkeypatch.setattr("thalweg.data.text.word_vectors._MAX_LINE", 10)
+    with pytest.raises(InputError, match="line 2: expected a word and its numbers, got a line of more than 10 char"):
+        read_word_vectors(written(tmp_path, "a 1 2\nb 3 4000000000\n"))
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(InputError, match=r"none\.txt: cannot be read \(No such file"):
         read_word_vectors(tmp_path / "none.txt")

@@ -77,6 +77,14 @@ def test_a_wrong_recipe_is_refused_with_file_section_and_option(case):
     assert "my.toml" in str(caught.value)
 
 
+def test_a_file_that_never_ends_is_refused(tmp_path):
+    with pytest.raises(InputError, match="/dev/zero: expected a regular file, got a device"):
+        read_options("/dev/zero")
+    (path := tmp_path / "large.toml").write_bytes(b"#" * 10_000_001)
+    with pytest.raises(InputError, match="expected a file of at most 10,000,000 bytes"):
+        read_options(path)
+
+
 def test_a_file_that_is_missing_or_incomplete_is_named(tmp_path):
     with pytest.raises(InputError, match=r"nothing\.toml: there is no such file"):
         read_options(tmp_path / "nothing.toml")

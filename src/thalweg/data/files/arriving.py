@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import IO, Any, Final
 
 from thalweg.data.files.base import BadRow, Row
-from thalweg.data.files.lines import MAX_LINE_LENGTH
+from thalweg.data.files.lines import MAX_LINE_LENGTH, require_end
 
 _BLOCK: Final = 1 << 16  # bytes
 
@@ -16,19 +16,20 @@ def arriving_lines(file: IO[Any], max_length: int = MAX_LINE_LENGTH) -> Iterator
     None says that nothing more is there yet, so that what has come can be used before the next line does. A line of
     more than `max_length` bytes, one that is not UTF-8, or has a NUL byte, is a bad row; an empty one is a row.
     """
-    number, carry, is_long = 0, b"", False
+    number, carry, length = 0, b"", 0  # of a line that is too long, and so is not kept
     for block in _blocks(file):
         *lines, rest = block.split(b"\n")
         for line in lines:
             number += 1
-            yield _row(number, carry + line, max_length, is_long=is_long)
-            carry, is_long = b"", False
+            yield _row(number, carry + line, max_length, is_long=bool(length))
+            carry, length = b"", 0
         carry += rest
-        if len(carry) > max_length:
-            carry, is_long = b"", True
+        if length or len(carry) > max_length:
+            carry, length = b"", length + len(carry)
+            require_end("standard input", number + 1, length)
         yield None
-    if carry or is_long:
-        yield _row(number + 1, carry, max_length, is_long=is_long)
+    if carry or length:
+        yield _row(number + 1, carry, max_length, is_long=bool(length))
 
 
 def _blocks(file: IO[Any]) -> Iterator[bytes]:

@@ -75,9 +75,11 @@ class BadRow(NamedTuple):
 class BadRows:
     """Counts the rows of the file `name` that cannot be read; unless `skip` is set, over 1 % of them are an error."""
 
-    def __init__(self, name: str, *, skip: bool, waiting: list[BadRow] | None = None) -> None:
+    def __init__(self, name: str, *, skip: bool, waiting: list[BadRow] | None = None, is_stream: bool = False) -> None:
         self.name = name
         self.skip = skip
+        self.is_stream = is_stream  # in which no good row may ever come after the bad ones
+        self.num_rows = 0  # good ones of a stream
         self.count = 0
         self.first: list[BadRow] = []
         self.waiting = waiting  # takes every bad row, for `AbstractSource.all_rows`; None: nobody asked
@@ -113,6 +115,8 @@ class BadRows:
             self.first.append(BadRow(line, reason))
         if self.waiting is not None:
             self.waiting.append(BadRow(line, reason))
+        if self.is_stream:
+            self.check(num_rows=self.num_rows, at_end=False)
 
     def check(self, *, num_rows: int, at_end: bool) -> None:
         """Raise `InputError` when more than 1 % of the rows were bad.

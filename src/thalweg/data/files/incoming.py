@@ -12,7 +12,7 @@ from thalweg.data.columns.role_names import ALL_NAMES, normalized
 from thalweg.data.files.base import AbstractSource, BadRows, Chunk, Row
 from thalweg.data.files.delimited import REPEATED_HEADER
 from thalweg.data.files.jsonl import decoded
-from thalweg.data.files.lines import COMPRESSIONS, MAX_LINE_LENGTH, NUM_START, refuse_foreign, unmarked
+from thalweg.data.files.lines import COMPRESSIONS, MAX_LINE_LENGTH, NUM_START, refuse_foreign, require_end, unmarked
 from thalweg.data.files.nested.annotations import REJECTED, is_rejected, unwrapped
 from thalweg.data.files.nested.records import flattened, holds_objects
 from thalweg.data.files.table.dialect import FIELDS, separator_line
@@ -47,7 +47,6 @@ class StreamSource(AbstractSource):
     _values: Iterator[tuple[int, dict[str, Any]]]  # the line and the values of each row, as they come
     _bad: BadRows | None
     _ahead: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
-    _num_rows: int = 0
 
     def chunks(self, size: int = 1) -> Iterator[Chunk]:
         """The rows as they come, one in each chunk (`size` is not used: a stream must not wait).
@@ -61,13 +60,12 @@ class StreamSource(AbstractSource):
             row = self._ahead.pop(0) if self._ahead else next(self._values, None)
             if row is None:
                 break
-            self._num_rows += 1
-            bad.check(num_rows=self._num_rows, at_end=False)
+            bad.num_rows += 1
             line, values = row
             if self.kind == "jsonl" and len(self.columns) < _MAX_COLUMNS:
                 self.columns = tuple(dict.fromkeys([*self.columns, *values]))[:_MAX_COLUMNS]
             yield Chunk(tuple(values), (line,), tuple([value] for value in values.values()))
-        if not self._num_rows:
+        if not bad.num_rows:
             bad.check(num_rows=0, at_end=True)
             raise InputError(f"{self.name}: expected rows of data, got none that can be read.")
 
@@ -99,8 +97,8 @@ def open_stream(
         raise InputError(
             f"{name}: a stream is {', '.join(_STREAM_KINDS[:-1])} or {_STREAM_KINDS[-1]}; got --kind {kind}."
         )
-    bad = BadRows(name, skip=skip_bad_rows)
-    lines = _lines(_decoding(file, name), bad, max_line_length)
+    bad = BadRows(name, skip=skip_bad_rows, is_stream=True)
+    lines = _lines(_decoding(file, name), name, bad, max_line_length)
     first = next((pair for pair in lines if pair[1].strip()), None)
     if first is None:
         if bad.count:
@@ -138,14 +136,17 @@ def _decoding(file: IO[Any], name: str) -> IO[Any]:
     return io.TextIOWrapper(file, encoding, errors="replace") if encoding else file
 
 
-def _lines(file: IO[Any], bad: BadRows, max_length: int) -> Iterator[tuple[int, str]]:
+def _lines(file: IO[Any], name: str, bad: BadRows, max_length: int) -> Iterator[tuple[int, str]]:
     """Line number and text of each line as it comes, with a line feed; what can't be read is an empty line."""
     number = 0
     is_wide = isinstance(file, io.TextIOWrapper)
     while line := file.readline(max_length + 1):
         number += 1
         if len(line) > max_length and line[-1:] not in ("\n", b"\n"):
+            length = 0
             while line and line[-1:] not in ("\n", b"\n"):
+                length += len(line)
+                require_end(name, number, length)
                 line = file.readline(1 << 20)
             bad.add(number, f"the line is longer than {max_length:,} characters")
             yield number, "\n"

@@ -3,7 +3,7 @@
 import codecs
 import gzip
 import lzma
-import shutil
+import os
 import stat
 import tempfile
 import unicodedata
@@ -18,8 +18,12 @@ from zipfile import BadZipFile
 from thalweg.data.files.archive import GZIP, XZ, ZSTD, open_part, part_of, unpacked
 from thalweg.data.files.base import BadRows
 from thalweg.errors import InputError
+from thalweg.storage.regular import require_regular
 
 MAX_LINE_LENGTH: Final = 10_000_000  # characters
+_LONGEST: Final = 250_000_000  # characters; where a line has not ended by then, the data are no text
+_OPEN_FILES: Final = Path("/proc/self/fd")
+_LEFT_FREE: Final = 1 << 30  # bytes that a pipe's copy leaves on the disk
 BLOCK_SIZE: Final = 1 << 20  # bytes
 
 _MIN_UNMARKED: Final = 8  # bytes by which UTF-16 is known without its mark
@@ -103,24 +107,23 @@ class LineReader:
             if isinstance(error, FileNotFoundError):
                 raise InputError(f"{path}: there is no such file; check the name and the folder.") from None
             raise InputError(f"{path}: the file can't be opened ({_why(error)}).") from None
-        if stat.S_ISDIR(mode):
-            raise InputError(f"{path}: expected a file, got a folder; name a file inside it.")
-        if once and not stat.S_ISREG(mode):
-            copy = copied(path)
-            self._file = Path(copy.name)
+        if once and (stat.S_ISFIFO(mode) or _is_terminal(path)):
+            copy, self._file = copied(path)
             weakref.finalize(self, copy.close)  # it is there as long as this object is
-        elif not stat.S_ISREG(mode):
-            raise InputError(f"{path}: expected a regular file that can be read twice; save the data to a file first.")
+        else:
+            require_regular(path, mode)
 
     def blocks(self, bad: BadRows) -> Iterator[tuple[int, str]]:
         """Yield (line number of the first line, text of whole lines that ends in a line end); bad lines go to `bad`."""
-        line, carry, skipping = 1, "", False
+        line, carry, skipped = 1, "", 0  # characters of a line that is too long
         for text in self._text():
-            if skipping:
+            if skipped:
                 end = text.find("\n")
                 if end < 0:
+                    skipped += len(text)
+                    require_end(self.path, line, skipped)
                     continue
-                text, skipping = text[end:], False
+                text, skipped = text[end:], 0
             text = carry + text
             end = text.rfind("\n") + 1
             text, carry = text[:end], text[end:]
@@ -130,7 +133,7 @@ class LineReader:
                 text = text[text.find("\n") :]
             if len(carry) > self.max_line_length:
                 bad.add(line + num_lines, self._too_long())
-                carry, skipping = "", True
+                carry, skipped = "", len(carry)
             if text:
                 yield line, self._without_nul(text, line, bad)
             line += num_lines
@@ -249,16 +252,53 @@ class LineReader:
         return self._file.open("rb") if self._part is None else cast(BinaryIO, open_part(self._file, self._part))
 
 
-def copied(path: Path) -> IO[bytes]:
-    """Return a temporary file with all that comes through a pipe; it is deleted when it is closed."""
-    copy = tempfile.NamedTemporaryFile()  # noqa: SIM115  (stays open as long as it is read)
+def copied(path: Path) -> tuple[IO[bytes], Path]:
+    """Return a temporary file with all that comes through a pipe, and its path; it is gone when it is closed."""
+    # One without a name is gone also when the process is killed.
+    make = tempfile.TemporaryFile if _OPEN_FILES.is_dir() else tempfile.NamedTemporaryFile
+    copy = make()
     try:
         with path.open("rb") as pipe:
-            shutil.copyfileobj(pipe, copy)
-    except OSError as error:
-        raise InputError(f"{path}: the pipe can't be read ({_why(error)}).") from None
-    copy.flush()
-    return copy
+            _copy(pipe, copy, path)
+        copy.flush()
+    except BaseException as error:
+        copy.close()
+        if isinstance(error, OSError):
+            raise InputError(f"{path}: the pipe can't be read ({_why(error)}).") from None
+        raise
+    return copy, _OPEN_FILES / str(copy.fileno()) if make is tempfile.TemporaryFile else Path(copy.name)
+
+
+def _copy(pipe: BinaryIO, copy: IO[bytes], path: Path) -> None:
+    line, length = 1, 0
+    while block := pipe.read(BLOCK_SIZE):
+        end = block.rfind(b"\n") + 1
+        line += block.count(b"\n")
+        length = len(block) - end if end else length + len(block)
+        require_end(path, line, length)
+        disk = os.fstatvfs(copy.fileno())
+        if disk.f_bavail * disk.f_frsize < _LEFT_FREE:
+            raise InputError(
+                f"{path}: the pipe has given {copy.tell():,} bytes, and there is no room for more in "
+                f"{tempfile.gettempdir()}, where all of it is copied; give less at a time."
+            )
+        copy.write(block)
+
+
+def require_end(path: str | Path, line: int, length: int) -> None:
+    """Raise an `InputError` for a line of so many characters that it is none, and may never end."""
+    if length > _LONGEST:
+        raise InputError(
+            f"{path}, line {line}: expected text with line ends, got more than {_LONGEST:,} characters without one."
+        )
+
+
+def _is_terminal(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.isatty()
+    except OSError:
+        return False
 
 
 def refuse_foreign(name: str, start: bytes) -> None:

@@ -1,16 +1,20 @@
 """Word vectors from GloVe and word2vec text files, and their normalization."""
 
+import io
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, final
 
 import numpy as np
 
 from thalweg.errors import InputError
+from thalweg.storage.regular import open_regular
 
 STEPS: Final = ("none", "length", "center", "top")
 NUM_TOP = 3  # directions that "top" takes away where nothing else is said
+_MAX_LINE: Final = 10_000_000  # characters
 _LARGEST: Final = float(np.finfo(np.float32).max)
 
 
@@ -154,8 +158,13 @@ def _entries(path: str | Path) -> Iterator[tuple[int, int, str, str]]:
     """Yield number, width, word and numbers (as text) of each line."""
     width = 0
     try:
-        with open(path, encoding="utf-8", newline="\n", errors="replace") as file:
-            for number, line in enumerate(file, start=1):
+        with io.TextIOWrapper(open_regular(path), encoding="utf-8", newline="\n", errors="replace") as file:
+            for number, line in enumerate(iter(partial(file.readline, _MAX_LINE + 1), ""), start=1):
+                if len(line) > _MAX_LINE:
+                    raise InputError(
+                        f"{path}, line {number}: expected a word and its numbers, got a line of more than "
+                        f"{_MAX_LINE:,} characters; is it a text file of GloVe or word2vec?"
+                    )
                 line = line.rstrip().replace("\t", " ")
                 if number == 1:
                     width, is_header = _first_line(line, path)

@@ -8,11 +8,12 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Final, final
 
 from thalweg import names
 from thalweg.data.containers.places import joined
 from thalweg.errors import InputError
+from thalweg.storage.regular import read_regular
 from thalweg.training.recipe.options import (
     OPTIONS,
     SECTIONS,
@@ -22,6 +23,8 @@ from thalweg.training.recipe.options import (
     RunSection,
     TrainingSection,
 )
+
+_MAX_BYTES: Final = 10_000_000  # of a recipe
 
 
 @final
@@ -159,7 +162,7 @@ def read_options(path: str | Path) -> Options:
     type.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = read_regular(path, _MAX_BYTES).decode()
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file; check the name and the folder.") from None
     except (OSError, UnicodeDecodeError) as error:
