@@ -145,6 +145,5 @@ TESTED_IN = {
     "training/steps/operations.py": "training/steps/test_sites.py",
     "training/steps/signals.py": "training/session/test_resume.py",
     "training/steps/": "training/session/test_six_tasks.py",
-    "training/steps/device.py": "cli/test_main.py",
     "training/steps/stepper.py": "training/steps/test_fit.py",
 }

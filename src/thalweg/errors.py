@@ -38,6 +38,20 @@ def lowered(said: str) -> str:
     return f"{said[:1].lower()}{said[1:]}"
 
 
+def shown(value: object) -> str:
+    """Return a value as a message shows it: as Python writes it, cut after 80 characters.
+
+    Example:
+        >>> shown(10**5000), shown("7")
+        ('a very long int', "'7'")
+    """
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # Python writes no whole number of more than some thousand digits
+        return f"a very long {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 def require(holds: bool, what: str, got: object) -> None:
     """Raise ValueError with the sentence "WHAT; got GOT." unless a condition holds.
 

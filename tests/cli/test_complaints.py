@@ -8,7 +8,7 @@ WRONG = {
     "train a.csv --lr abc": "--lr: expected a number; got 'abc'.",
     "train a.csv --lr 0,01": "--lr: expected a number; got '0,01'; write 0.01.",
     "train a.csv --valid-share 10%": "--valid-share: expected a number; got '10%'; write 0.1.",
-    "train a.csv --epochs -1": "--epochs must be at least 0 (0 = off); got -1.0.",
+    "train a.csv --epochs -1": "--epochs must be 0 (off), or lie between 1e-9 and 1,000,000,000; got -1.0.",
     "train a.csv --seed 1.5": "--seed: expected a whole number; got '1.5'.",
     "train a.csv --steps 1e3": "--steps: expected a whole number; got '1e3'; write 1000.",
     "train a.csv --batch-size many": "--batch-size: expected a number of examples or \"full\"; got 'many'.",

@@ -8,7 +8,7 @@ from typing import Any, final
 
 from thalweg import names
 from thalweg.comparison.spaces import IMPLIED
-from thalweg.errors import InputError
+from thalweg.errors import InputError, shown
 from thalweg.training.recipe.options import OPTIONS
 from thalweg.training.recipe.recipe import Options, typed
 
@@ -140,7 +140,7 @@ def read_value(name: str, text: str) -> Any:
     if option.choices is not None:
         names.check(option.choices, value, option.what or name.replace("_", " "))
     if option.range is not None and not option.range.holds(value):
-        raise InputError(f"{option.flag} {option.range.says}; got {value!r}.")
+        raise InputError(f"{option.flag} {option.range.says}; got {shown(value)}.")
     return value
 
 

@@ -49,8 +49,8 @@ REFUSED = {
     "schedule": ({"schedule": "cosin"}, "no schedule 'cosin'.*'cosine'"),
     "activation": ({"activation": "relo"}, "no activation 'relo'"),
     "skip": ({"skip": "resid"}, "no skip connection 'resid'; expected one of none, residual"),
-    "negative rate": ({"lr": -1.0}, "--lr must be above zero; got -1.0"),
-    "rate that is no number": ({"lr": float("nan")}, "--lr must be above zero; got nan"),
+    "negative rate": ({"lr": -1.0}, "--lr must lie between 1e-30 and 1e30; got -1.0"),
+    "rate that is no number": ({"lr": float("nan")}, "--lr must lie between 1e-30 and 1e30; got nan"),
     "dropout of all": ({"dropout": 1.0}, r"--dropout must lie in \[0, 1\)"),
     "nothing to validate on": (
         {"valid_share": 0.0, "task": "score"},
@@ -69,7 +69,7 @@ REFUSED = {
     "width and heads": ({"model": "transformer", "width": 10, "heads": 4}, "multiple of --heads; got 10 and 4"),
     "tfixup with norms": ({"model": "transformer", "init": "tfixup"}, "--init tfixup is for"),
     "sparse lstm": ({"model": "lstm", "sparsity": 0.5}, "--sparsity are for --model mlp"),
-    "warmup below zero": ({"warmup": -0.1}, "--warmup must be at least 0"),
+    "warmup below zero": ({"warmup": -0.1}, "--warmup must be 0 \\(off\\), or lie between 1e-9 and 1,000,000,000"),
 }
 
 

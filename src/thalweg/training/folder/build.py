@@ -17,6 +17,7 @@ from thalweg.heads.base import AbstractHead
 from thalweg.models.presets import ModelOptions
 from thalweg.tasks.base import AbstractTask, HeadOptions, Settings
 from thalweg.tasks.writing.target_sources import Pretrained, source_of
+from thalweg.training.folder.memory import require_memory
 from thalweg.training.recipe.recipe import Recipe
 from thalweg.training.steps.device import choose_device, choose_precision
 from thalweg.training.steps.feed import Feed
@@ -76,8 +77,12 @@ def _networks(
     options = recipe.model
     spec = names.task_spec(task.name).models[options.model]
     builder = names.load(spec.pair_builder if task.reads_pairs else spec.builder)
+    shape, asked = task.shape(), model_options(recipe)
     try:
-        model: nn.Module = builder(task.shape(), model_options(recipe))
+        require_memory(recipe.values(), builder, shape, asked, trained=fresh)
+        model: nn.Module = builder(shape, asked)
+    except InputError:
+        raise
     except ValueError as error:
         raise InputError(f"--model {options.model} cannot be built with these options: {error}") from None
     head = task.head(model, head_options(recipe, fresh=fresh, counts=counts))

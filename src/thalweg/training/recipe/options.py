@@ -5,7 +5,6 @@ effect are made from it. Only the defaults of one task stand elsewhere, in that 
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, final, get_type_hints
@@ -50,22 +49,19 @@ from thalweg.training.recipe.defaults import (
 from thalweg.training.recipe.defaults import (
     warmup as _warmup,
 )
+from thalweg.training.recipe.ranges import (
+    AMOUNT,
+    COUNT,
+    DEPTH,
+    FRACTION,
+    FROM_ZERO,
+    LENGTH,
+    POSITIVE,
+    SEED,
+    WIDTH,
+    Range,
+)
 from thalweg.training.recipe.spelled import batch_size, seconds, written
-
-
-@final
-@dataclass(frozen=True)
-class Range:
-    """The numbers that an option may be, and how to say so."""
-
-    says: str
-    holds: Callable[[float], bool]
-
-
-ABOVE_ZERO: Final = Range("must be above zero", lambda value: 0 < value < math.inf)
-NOT_NEGATIVE: Final = Range("must be at least 0 (0 = off)", lambda value: 0 <= value < math.inf)
-SEED: Final = Range("must lie in [0, 2**63)", lambda value: 0 <= value < 2**63)
-FRACTION: Final = Range("must lie in [0, 1)", lambda value: 0 <= value < 1)
 
 
 @final
@@ -208,16 +204,16 @@ class DataSection:
         other_losses="of texts",
     )]
     vocabulary_size: Annotated[int, Option(
-        "Maximum vocabulary size", 30_000, ABOVE_ZERO, by_model={"bag": 50_000, "linear": 50_000}, trait="text",
+        "Maximum vocabulary size", 30_000, COUNT, by_model={"bag": 50_000, "linear": 50_000}, trait="text",
         other_losses="of texts", online="num_buckets",
     )]
     bigrams: Annotated[int, Option(
-        "Maximum number of bigrams read as features by bag, linear and mlp; 0 for none", 0, NOT_NEGATIVE,
+        "Maximum number of bigrams read as features by bag, linear and mlp; 0 for none", 0, FROM_ZERO,
         by_model={"bag": 100_000, "linear": 100_000}, trait="bigrams", models=("bag", "linear", "mlp"),
         follows=lambda values: values["bigrams"] if values["tokenizer"] == "word" else 0,
     )]
     max_length: Annotated[int, Option(
-        "Maximum sequence length in tokens; longer sequences are truncated and counted", 256, ABOVE_ZERO,
+        "Maximum sequence length in tokens; longer sequences are truncated and counted", 256, COUNT,
         trait="text", models=("lstm", "gru", "transformer"), other_losses="of texts",
     )]
     word_vectors: Annotated[str, Option(
@@ -229,7 +225,7 @@ class DataSection:
         idle=lambda values: "" if values["word_vectors"] else "without --word-vectors",
     )]
     lags: Annotated[int, Option(
-        "Number of past values that a forecast sees; 0: ar chooses by the data", 0, NOT_NEGATIVE, trait="series"
+        "Number of past values that a forecast sees; 0: ar chooses by the data", 0, FROM_ZERO, trait="series"
     )]
     scaling: Annotated[str, Option(
         "Scaling of numeric columns: standard, range (to [-1, 1]) or none", "none", choices=names.SCALINGS,
@@ -244,16 +240,16 @@ class ModelSection:
 
     model: Annotated[str, Option(f"Model: {_listed(names.models())}")]
     width: Annotated[int, Option(
-        "Width of embeddings and hidden states", 128, ABOVE_ZERO, by_model={"bag": 64}, idle=_on_linear
+        "Width of embeddings and hidden states", 128, WIDTH, by_model={"bag": 64}, idle=_on_linear
     )]
     hidden: Annotated[int, Option(
-        "Units of a hidden layer (of the feed-forward block in a transformer)", 128, ABOVE_ZERO,
+        "Units of a hidden layer (of the feed-forward block in a transformer)", 128, WIDTH,
         by_model={"transformer": 256}, models=_LAYERED,
     )]
     layers: Annotated[int, Option(
-        "Number of layers", 1, NOT_NEGATIVE, by_model={"bag": 0, "linear": 0, "transformer": 2}, models=_LAYERED
+        "Number of layers", 1, DEPTH, by_model={"bag": 0, "linear": 0, "transformer": 2}, models=_LAYERED
     )]
-    heads: Annotated[int, Option("Number of attention heads of a transformer", 4, ABOVE_ZERO, models=("transformer",))]
+    heads: Annotated[int, Option("Number of attention heads of a transformer", 4, WIDTH, models=("transformer",))]
     dropout: Annotated[float, Option(
         "Dropout probability", 0.1, FRACTION, full_batch=0.0, solver_needs=0.0, wants="method", idle=_on_linear,
         compared="equal",
@@ -288,7 +284,7 @@ class ModelSection:
         other_losses="always",
     )]
     target_width: Annotated[int, Option(
-        "Width of the --targets vectors", 128, ABOVE_ZERO, follows=_target_width, continuous=True,
+        "Width of the --targets vectors", 128, WIDTH, follows=_target_width, continuous=True,
         other_losses="always",
     )]
     target_average: Annotated[float, Option(
@@ -299,7 +295,7 @@ class ModelSection:
         continuous=True, other_losses="always",
     )]
     dispersion_weight: Annotated[float, Option(
-        "Weight of that penalty", 0.1, NOT_NEGATIVE, continuous=True, other_losses="always"
+        "Weight of that penalty", 0.1, AMOUNT, continuous=True, other_losses="always"
     )]
 
 
@@ -321,7 +317,7 @@ class TrainingSection:
         "Extra arguments of the optimizer: --optimizer-options.momentum 0.9", {}, wants="method"
     )]
     lr: Annotated[float, Option(
-        "Peak learning rate", 3e-3, ABOVE_ZERO, by_model={"bag": 0.01, "linear": 0.01, "transformer": 1e-3},
+        "Peak learning rate", 3e-3, POSITIVE, by_model={"bag": 0.01, "linear": 0.01, "transformer": 1e-3},
         full_batch=1.0, wants="method", online="lr",
     )]
     schedule: Annotated[str, Option(
@@ -332,7 +328,7 @@ class TrainingSection:
         "Extra arguments of the schedule: --schedule-options.num_cycles 2", {}, wants="method"
     )]
     warmup: Annotated[float, Option(
-        "Warm-up: fraction of the run if below 1, else number of steps", 0.05, NOT_NEGATIVE,
+        "Warm-up: fraction of the run if below 1, else number of steps", 0.05, LENGTH,
         by_model={"transformer": 0.1}, full_batch=0.0, follows=_warmup, idle=_no_warmup, wants="method",
     )]
     average: Annotated[str, Option(
@@ -340,28 +336,28 @@ class TrainingSection:
         "(exponential), or none", "none", choices=names.AVERAGES, what="average", wants="method",
     )]
     clip: Annotated[float, Option(
-        "Clip the gradient to this norm; 0 is off", 1.0, NOT_NEGATIVE, full_batch=0.0, wants="method"
+        "Clip the gradient to this norm; 0 is off", 1.0, AMOUNT, full_batch=0.0, wants="method"
     )]
     clip_running: Annotated[float, Option(
         "Clip the gradient to so many standard deviations above the running mean of its norm's logarithm; 0 is off",
-        0.0, NOT_NEGATIVE, wants="method",
+        0.0, AMOUNT, wants="method",
     )]
     clip_value: Annotated[float, Option(
-        "Clip each entry of the gradient to [-c, c] for this c; 0 is off", 0.0, NOT_NEGATIVE, wants="method"
+        "Clip each entry of the gradient to [-c, c] for this c; 0 is off", 0.0, AMOUNT, wants="method"
     )]
     clip_adaptive: Annotated[float, Option(
-        "Clip each unit's gradient to this fraction of its weights' norm (AGC); 0 is off", 0.0, NOT_NEGATIVE,
+        "Clip each unit's gradient to this fraction of its weights' norm (AGC); 0 is off", 0.0, AMOUNT,
         wants="method",
     )]
     clip_update: Annotated[float, Option(
-        "Clip each entry of the optimizer's update to [-c, c] for this c; 0 is off", 0.0, NOT_NEGATIVE, wants="method"
+        "Clip each entry of the optimizer's update to [-c, c] for this c; 0 is off", 0.0, AMOUNT, wants="method"
     )]
     weight_decay: Annotated[float, Option(
-        "Decoupled weight decay (as in AdamW)", 0.01, NOT_NEGATIVE, full_batch=0.0,
+        "Decoupled weight decay (as in AdamW)", 0.01, AMOUNT, full_batch=0.0,
         solver_needs=0.0, wants="method",
     )]
     l2: Annotated[float, Option(
-        "L2 penalty inside the loss: l2/2 times the squared norm of the weights", 0.0, NOT_NEGATIVE, full_batch=1e-4,
+        "L2 penalty inside the loss: l2/2 times the squared norm of the weights", 0.0, AMOUNT, full_batch=1e-4,
         compared="equal", online="l2",
     )]
     label_smoothing: Annotated[float, Option(
@@ -379,28 +375,28 @@ class TrainingSection:
         "several labels a text, and the most probable label where only one fits", "", trait="labels", compared="equal",
     )]
     batch_size: Annotated[int, Option(
-        'Examples per micro-batch; "full" (0) is all data in one batch', 64, NOT_NEGATIVE, full_batch=0,
+        'Examples per micro-batch; "full" (0) is all data in one batch', 64, FROM_ZERO, full_batch=0,
         solver_needs=0, wants="method", parse=batch_size,
     )]
     accumulate: Annotated[int, Option(
-        "Gradient accumulation: micro-batches per optimizer step", 1, ABOVE_ZERO, solver_needs=1,
+        "Gradient accumulation: micro-batches per optimizer step", 1, COUNT, solver_needs=1,
         wants="passes",
     )]
     epochs: Annotated[float, Option(
-        "Passes over the training data; 0 if --steps limits the run", 10.0, NOT_NEGATIVE, full_batch=100.0,
+        "Passes over the training data; 0 if --steps limits the run", 10.0, LENGTH, full_batch=100.0,
         follows=lambda values: 0.0 if values["steps"] else values["epochs"], wants="passes", compared="budget",
         resumed=True, ends=Status.COMPLETED,
     )]
     steps: Annotated[int, Option(
-        "Number of steps; 0 if --epochs limits the run", 0, NOT_NEGATIVE, wants="passes", compared="budget",
+        "Number of steps; 0 if --epochs limits the run", 0, FROM_ZERO, wants="passes", compared="budget",
         resumed=True, ends=Status.COMPLETED,
     )]
     time: Annotated[float, Option(
-        "Time limit in seconds (on the command line 5m or 1h, too); 0 is off", 0.0, NOT_NEGATIVE, parse=seconds,
+        "Time limit in seconds (on the command line 5m or 1h, too); 0 is off", 0.0, LENGTH, parse=seconds,
         compared="budget", resumed=True, ends=Status.OUT_OF_TIME,
     )]
     patience: Annotated[int, Option(
-        "Stop after this many evaluations without a better score; 0 is off", 0, NOT_NEGATIVE, wants="method",
+        "Stop after this many evaluations without a better score; 0 is off", 0, FROM_ZERO, wants="method",
         compared="budget", resumed=True, ends=Status.STOPPED_EARLY,
     )]
     select: Annotated[str, Option(
@@ -413,15 +409,15 @@ class TrainingSection:
         follows=lambda values: values["select"] != "none", idle=_no_solver, compared="budget",
     )]
     certify: Annotated[float, Option(
-        "Stop when the loss is provably within this fraction of the global optimum; 0 is off", 0.0, NOT_NEGATIVE,
+        "Stop when the loss is provably within this fraction of the global optimum; 0 is off", 0.0, AMOUNT,
         proved=1e-4, compared="budget",
     )]
     evaluate_every: Annotated[int, Option(
-        "Steps between evaluations; 0: once per epoch, at most 20 per run", 0, NOT_NEGATIVE, compared="budget",
+        "Steps between evaluations; 0: once per epoch, at most 20 per run", 0, FROM_ZERO, compared="budget",
         resumed=True,
     )]
     checkpoint_every: Annotated[float, Option(
-        "Seconds between checkpoints (one is also written after each evaluation)", 60.0, NOT_NEGATIVE,
+        "Seconds between checkpoints (one is also written after each evaluation)", 60.0, LENGTH,
         compared="budget", resumed=True,
     )]
 # fmt: on

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import math
 import numbers
 import os
 import tomllib
@@ -12,7 +13,7 @@ from typing import Any, Final, final
 
 from thalweg import names
 from thalweg.data.containers.places import joined
-from thalweg.errors import InputError
+from thalweg.errors import InputError, shown
 from thalweg.storage.regular import read_regular
 from thalweg.training.recipe.options import (
     OPTIONS,
@@ -174,7 +175,7 @@ def read_toml(text: str, where: str) -> Options:
     """Read options from TOML text; `where` names it in messages. Raises as `read_options`."""
     try:
         parsed = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, too, or as many brackets
         raise InputError(f"{where} is not valid TOML: {error}.") from None
     given = {}
     for section, values in parsed.items():
@@ -201,7 +202,10 @@ def typed(name: str, value: Any, where: str) -> Any:
     kind = OPTIONS[name].kind
     kind = getattr(kind, "__origin__", kind)
     if kind is float and isinstance(value, numbers.Real) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:  # a whole number beyond the largest of them
+            return math.inf if value > 0 else -math.inf
     if kind is int and isinstance(value, numbers.Integral) and not isinstance(value, bool):
         return int(value)
     if kind is str and isinstance(value, os.PathLike):
@@ -211,7 +215,7 @@ def typed(name: str, value: Any, where: str) -> Any:
     if kind is Mapping and isinstance(value, Mapping):
         return dict(value)
     if kind in (float, int) or not isinstance(value, kind):
-        raise InputError(f"{where} must be {_WORDS[kind]}; got {value!r}.")
+        raise InputError(f"{where} must be {_WORDS[kind]}; got {shown(value)}.")
     return value
 
 

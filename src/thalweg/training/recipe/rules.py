@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from thalweg import names
-from thalweg.errors import InputError
+from thalweg.errors import InputError, shown
 from thalweg.training.recipe.options import OPTIONS
 from thalweg.training.recipe.recipe import Recipe
 
@@ -15,7 +15,7 @@ def check(recipe: Recipe) -> None:
         if option.choices is not None:
             names.check(option.choices, value, option.what or name.replace("_", " "))
         if option.range is not None and not option.range.holds(value):
-            raise InputError(f"{option.flag} {option.range.says}; got {value!r}.")
+            raise InputError(f"{option.flag} {option.range.says}; got {shown(value)}.")
     for wrong in (_sizes, _outputs, _solvers, _averages, _networks):
         for sentence in wrong(recipe):
             raise InputError(sentence)

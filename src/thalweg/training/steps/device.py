@@ -1,10 +1,11 @@
 """Where a run computes, in which precision, and on how many threads in a process that was forked."""
 
 import os
+import re
 
 import torch
 
-from thalweg.errors import InputError
+from thalweg.errors import InputError, shown
 
 
 def choose_device(name: str) -> torch.device:
@@ -13,10 +14,12 @@ def choose_device(name: str) -> torch.device:
     Raises:
         InputError: if the device is unknown or not there.
     """
-    if not name:
-        raise InputError("--device must be auto, cpu, cuda, cuda:1 or mps; got ''.")
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", name, re.ASCII):
+        raise InputError(f"--device must be auto, cpu, cuda, cuda:1 or mps; got {shown(name)}.")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if name != "cpu" and not (torch.cuda if name.startswith("cuda") else torch.backends.mps).is_available():
+        raise InputError(f"--device {name} cannot be used here (PyTorch finds none); try --device cpu.")
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
