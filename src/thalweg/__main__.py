@@ -1,16 +1,19 @@
 """`python -m thalweg` and the script `thalweg` are the command line."""
 
+import signal
 import sys
 
 
 def run() -> None:
-    """Run the command line; Ctrl-C ends it quietly from the start, while its modules are still being loaded."""
+    """Run the command line; Ctrl-C ends it without a traceback while its modules are loaded, and while it ends."""
     try:
         from thalweg.cli.main import run
 
         run()
     except KeyboardInterrupt:
         sys.exit(130)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from thalweg.cli.ending import code_of
-from thalweg.cli.main import app
+from thalweg.cli.main import app, run
 from thalweg.errors import InputError
+from thalweg.training.steps.signals import Signals
 
 
 def failure(number, name=None):
@@ -44,15 +45,6 @@ ENDINGS = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def _signals():
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = [signal.getsignal(number) for number in numbers]
-    yield
-    for number, handler in zip(numbers, before, strict=True):
-        signal.signal(number, handler)
-
-
 @pytest.mark.parametrize("case", ENDINGS)
 def test_what_stops_a_command_is_told_in_a_line(capsys, case):
     error, code, told = ENDINGS[case]
@@ -82,7 +74,6 @@ def test_a_signal_closes_what_is_open(capsys, name):
     closed = []
 
     def command(console):
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             signal.raise_signal(getattr(signal, name))
         finally:
@@ -93,10 +84,32 @@ def test_a_signal_closes_what_is_open(capsys, name):
     assert capsys.readouterr().err == f"error: Stopped by {name}.\n"
 
 
+def test_a_signal_reaches_the_end_through_the_parser(capsys, monkeypatch):
+    look = "thalweg.cli.inspection.inspect_and_show"
+    monkeypatch.setattr(look, lambda *arguments, **options: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(SystemExit) as ended:
+        run(["data", "x.csv"])
+    assert ended.value.code == 143
+    assert capsys.readouterr().err == "error: Stopped by SIGTERM.\n"
+
+
 def test_a_signal_that_is_ignored_stays_so():
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    assert code_of(lambda console: signal.raise_signal(signal.SIGHUP), app) == 0
-    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert code_of(lambda console: signal.raise_signal(signal.SIGHUP), app) == 0
+        with Signals() as signals:
+            signal.raise_signal(signal.SIGHUP)
+        assert signals.received is None
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_the_first_signal_to_a_training_is_a_request(name):
+    with Signals() as signals:
+        signal.raise_signal(getattr(signal, name))
+        assert signals.received == getattr(signal, name)
 
 
 def shell(command):

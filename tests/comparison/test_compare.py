@@ -182,6 +182,7 @@ def test_overwrite_starts_over_and_leaves_other_folders_alone(reviews, tmp_path)
     run(reviews, tmp_path, trials=0, seeds=1, overwrite=True, watch=events.append)
     assert sum(event["event"] == "run" for event in events) == 2
     (tmp_path / "compare-mine").mkdir()
+    (tmp_path / "compare-mine" / "thesis.txt").write_text("years of work")
     with pytest.raises(InputError, match="is no comparison, so --overwrite leaves it alone"):
         run(reviews, tmp_path, trials=0, seeds=1, name="mine", overwrite=True)
 

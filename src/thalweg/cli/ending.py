@@ -5,7 +5,7 @@ import errno
 import re
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, Final
 
@@ -33,8 +33,6 @@ def code_of(command: Callable[[Terminal], Any], app: App) -> int:
             said, code = _ending(error, app)
             if code is None:
                 raise
-            if isinstance(error, KeyboardInterrupt):  # what hangs while it ends can be stopped for good
-                _reset((signal.SIGINT, *_STOPPING))
             with contextlib.suppress(OSError):
                 flush()
             if said:
@@ -85,12 +83,6 @@ def _signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _reset(numbers: Iterable[int]) -> None:
-    if threading.current_thread() is threading.main_thread():
-        for number in numbers:
-            signal.signal(number, signal.SIG_DFL)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

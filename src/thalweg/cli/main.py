@@ -38,6 +38,7 @@ app = App(
     help_epilogue=EPILOGUE,
     version_flags=["--version"],
     result_action="return_value",
+    suppress_keyboard_interrupt=False,  # which would end every signal with the code of Ctrl-C
 )
 
 _flattened = Parameter(name="*")

@@ -188,6 +188,8 @@ def _find_folder(question: Question, name: str, digest: str, say: Say) -> Path:
     while folder.exists():
         known = folder / QUESTION
         asked = run.read_json(known).get("digest") if known.is_file() else None
+        if asked is None and folder.is_dir() and not any(folder.iterdir()):
+            break  # a comparison ended here before it had written anything
         if question.overwrite:
             if asked is None:
                 raise InputError(f"{folder} is no comparison, so --overwrite leaves it alone; choose a --name.")

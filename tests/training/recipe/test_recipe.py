@@ -112,6 +112,18 @@ def test_an_option_that_an_earlier_version_did_not_have_was_off(tmp_path):
             read_recipe(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("source", "r\udcff.csv"), ("source", Path("r\udcff.csv")), ("normalize", ["nfc", "\ud800"]),
+        ("optimizer_options", {"a": "\udcff"}), ("optimizer_options", {"\udcff": 1}),
+    ],
+)  # fmt: skip
+def test_bytes_that_a_recipe_cannot_hold_are_refused(name, value):
+    with pytest.raises(InputError, match=rf"{name} must be UTF-8, as a recipe is; got .*\\ud.*: rename the file"):
+        Options({name: value})
+
+
 def test_options_hold_what_was_given_in_its_own_type():
     options = Options({"lr": 1, "seed": None}, normalize=["nfc"], source=Path("a/b.csv"))
     assert dict(options) == {"source": "a/b.csv", "normalize": ("nfc",), "lr": 1.0}

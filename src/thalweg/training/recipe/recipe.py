@@ -201,6 +201,9 @@ def typed(name: str, value: Any, where: str) -> Any:
     """Return the value in the option's type, or refuse it; `where` names it in the message."""
     kind = OPTIONS[name].kind
     kind = getattr(kind, "__origin__", kind)
+    parts = [*value, *value.values()] if isinstance(value, Mapping) else value
+    if any(map(_is_no_text, parts if isinstance(parts, list | tuple) else [parts])):
+        raise InputError(f"{where} must be UTF-8, as a recipe is; got {value!r}: rename the file, or link to it.")
     if kind is float and isinstance(value, numbers.Real) and not isinstance(value, bool):
         try:
             return float(value)
@@ -217,6 +220,11 @@ def typed(name: str, value: Any, where: str) -> Any:
     if kind in (float, int) or not isinstance(value, kind):
         raise InputError(f"{where} must be {_WORDS[kind]}; got {shown(value)}.")
     return value
+
+
+def _is_no_text(value: Any) -> bool:
+    """Whether a value holds bytes that are no UTF-8, which Python writes as halves of surrogate pairs."""
+    return isinstance(value, str | os.PathLike) and any("\ud800" <= letter <= "\udfff" for letter in str(value))
 
 
 def _nearest(name: str, known: Any) -> str:
