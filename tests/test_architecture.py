@@ -220,7 +220,8 @@ def test_only_a_task_knows_its_name():
 def test_package_files_hold_a_docstring_and_lazy_names_only(path):
     """Imports through a package's `__init__` would make loops; names are those of the stub beside it."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    assert imported(tree) <= {"lazy_loader"}
+    first = {"sys"} if path.parent == ROOT else set()  # its path is put right before anything is imported
+    assert imported(tree) <= {"lazy_loader", *first}
     assert path.with_suffix(".pyi").exists() == bool(imported(tree))
 
 

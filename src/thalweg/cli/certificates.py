@@ -34,6 +34,7 @@ from thalweg.training.certified.checking import Rebuilt
 from thalweg.training.certified.polishing import put_polished_head
 from thalweg.training.certified.risk import with_risk
 from thalweg.training.folder.run import CERTIFICATE, REPORT, Run
+from thalweg.training.recipe.trusted import require_trust
 
 WIDTH = 100
 REBUILT = "Inputs, targets, weights, penalty and loss were computed again from {}, and took the place of the file's."
@@ -52,6 +53,7 @@ def certify_and_show(
     quiet: bool,
     test: Path | None = None,
     risk: bool = False,
+    trust: bool = False,
     reading: Mapping[str, Any] = MappingProxyType({}),
     begin: float | None = None,
 ) -> int:
@@ -62,6 +64,8 @@ def certify_and_show(
     if not seconds > 0.0:
         raise InputError(f"--seconds must be above zero; got {seconds:g}.")
     run = Run(folder)
+    if risk:  # before anything that takes long
+        require_trust(run.recipe.training.optimizer, None, folder, trust=trust)
     drawing = float(run.result.get("report_seconds", 0.0)) if report else 0.0
     kept = RESERVE * seconds + (drawing if drawing < FOR_REPORT * seconds else 0.0)
     clock = Clock(seconds, begin, reserve=kept)
@@ -76,7 +80,7 @@ def certify_and_show(
     examples = by_example(run, opened.task, opened.trained, clock)
     certified = opened.certified(clock, say)
     if risk:
-        certified = dataclasses.replace(certified, interval=with_risk(certified.interval, run, say))
+        certified = dataclasses.replace(certified, interval=with_risk(certified.interval, run, say, trust=trust))
     clock.reserve = 0.0
     try:
         if report:

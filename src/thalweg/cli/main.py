@@ -77,6 +77,7 @@ def train(
     apply: str | None = None,
     overwrite: Flag = False,
     online: Flag = False,
+    trust: Flag = False,
     fast: Flag = False,
     json: Flag = False,
     quiet: Flag = False,
@@ -100,6 +101,8 @@ def train(
             new run.
         overwrite: Replace a run of the same name.
         online: Learn from a stream: predict each row, then learn from it.
+        trust: Import the optimizer that a recipe or run of somebody else names by an import path, which runs code. One
+            that --optimizer names needs no trust.
         fast: Smoke test: two steps of everything.
         json: Print the summary as one JSON object on standard output.
         quiet: Print nothing but errors.
@@ -111,12 +114,12 @@ def train(
             raise InputError(
                 "--apply trains a new run beside the old one; leave out --overwrite, --resume and --online."
             )
-        options = load("thalweg.diagnosis.applying:applied")(apply, options)
+        options = load("thalweg.diagnosis.applying:applied")(apply, options, trust=trust)
     if online:
         if resume is not None:
             raise InputError("--resume is for runs, and a stream goes on by the same command; leave --resume out.")
         return load("thalweg.cli.stream:learn")(options, out, overwrite=overwrite, as_json=json, say=say)
-    request = load("thalweg.training.session.plan:Request")(options, out, overwrite, resume, fast)
+    request = load("thalweg.training.session.plan:Request")(options, out, overwrite, resume, fast, trust=trust)
     return load("thalweg.cli.training:train_and_show")(request, console, say, as_json=json, quiet=quiet)
 
 
@@ -285,6 +288,7 @@ def certify(
     test: Path | None = None,
     data: Annotated[FormatOptions | None, _flattened] = None,  # type: ignore[valid-type]
     risk: Flag = False,
+    trust: Flag = False,
     report: bool = True,
     json: bool = False,
     quiet: bool = False,
@@ -303,12 +307,13 @@ def certify(
         test: Held-out file that nothing was chosen by, for the error on new data; else the validation examples.
         risk: Also train on half of the rows and bound the error on new data by the other half. That takes about as long
             as training the run did, and is not within --seconds.
+        trust: With --risk: import the optimizer that the run's recipe names by an import path, which runs code.
         report: Regenerate the report, with a plot of the bounds.
         json: Print the interval as one JSON object on standard output.
         quiet: Print nothing but errors.
     """
     asked: dict[str, Any] = {"begin": time.perf_counter(), "polish": polish, "report": report, "as_json": json}
-    asked |= {"quiet": quiet, "test": test, "risk": risk, "reading": dict(to_options((), data))}
+    asked |= {"quiet": quiet, "test": test, "risk": risk, "trust": trust, "reading": dict(to_options((), data))}
     if asked["reading"] and test is None:
         raise InputError("--kind and --header say how a test file is read; give one with --test.")
     show = load("thalweg.cli.certificates:certify_and_show")

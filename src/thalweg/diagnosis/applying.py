@@ -12,6 +12,7 @@ from thalweg.training.folder.run import DIAGNOSIS, Run, read_json
 from thalweg.training.recipe.complete import complete
 from thalweg.training.recipe.options import OPTIONS
 from thalweg.training.recipe.recipe import Options, typed
+from thalweg.training.recipe.trusted import require_trust
 from thalweg.training.session.reading import on_top
 
 # A repair is about the training; what is read, and what the run is called, are the run's own.
@@ -22,7 +23,7 @@ KEPT: Final = frozenset(name for name, option in OPTIONS.items() if option.compa
 TAKEN_OUT: Final = frozenset(("word_vectors",))
 
 
-def applied(reference: str, given: Options) -> Options:
+def applied(reference: str, given: Options, *, trust: bool = False) -> Options:
     """Return the options of a run with the repairs of some of its findings on top, and those given on top of these.
 
     A repair is a change of options that this version knows, checked as if a person had typed it: a file of a stranger
@@ -32,6 +33,7 @@ def applied(reference: str, given: Options) -> Options:
         reference: the run's `diagnosis.json` (or the run's folder) and the findings' numbers, counted from 1:
             `runs/x/diagnosis.json#2`, or `#1,#2` for several; where two change the same option, the later one holds.
         given: options from the command line.
+        trust: whether an optimizer that the run's recipe names by its import path may be imported.
 
     Raises:
         InputError: for a file that is missing or damaged, a number that no finding has, a repair that no option can
@@ -43,6 +45,7 @@ def applied(reference: str, given: Options) -> Options:
     for number, finding in _findings(path, numbers):
         changes |= _changes(finding, f"{path}#{number}", run)
     options = on_top(with_changes(Options(run.recipe.values()), changes), given)
+    require_trust(options.get("optimizer", ""), given, run.folder, trust=trust)
     complete(options)  # what this refuses, it says of the options
     return options
 

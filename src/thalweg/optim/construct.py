@@ -176,9 +176,12 @@ def find_optimizer(name: str) -> type[Optimizer]:
     Raises:
         InputError: there is none.
     """
+    names = optimizer_names()
+    known = {f"torch.optim.{one.__name__}": one for one in names.values() if one.__module__.startswith("torch.")}
+    if name in known:
+        return known[name]
     if "." in name:
         return load_optimizer(name)
-    names = optimizer_names()
     if name.lower() not in names:
         raise InputError(f"There is no optimizer {name!r}; expected an import path or one of {', '.join(names)}.")
     return names[name.lower()]
@@ -200,7 +203,10 @@ def load_optimizer(path: str) -> type[Optimizer]:
         package = (error.name or module_path).split(".")[0]
         if package == module_path.split(".")[0] and error.name != package:
             raise InputError(f"{path}: {package} is installed and has no module {error.name!r}.") from None
-        raise InputError(f"{path}: there is no module {package!r}; pip install {package.replace('_', '-')}.") from None
+        raise InputError(
+            f"{path}: there is no module {package!r}; pip install {package.replace('_', '-')}, or put the folder that "
+            "holds it on PYTHONPATH."
+        ) from None
     except ImportError as error:
         raise InputError(f"{path} cannot be imported: {error}.") from None
     found = vars(module).get(name)

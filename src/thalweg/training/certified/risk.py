@@ -37,6 +37,7 @@ from thalweg.training.folder import build
 from thalweg.training.folder.opening import open_as
 from thalweg.training.folder.run import Run
 from thalweg.training.recipe.recipe import Options
+from thalweg.training.recipe.trusted import require_trust
 from thalweg.training.session.loop import train
 from thalweg.training.session.plan import Request
 from thalweg.training.session.prepare import prepare
@@ -118,6 +119,7 @@ def risk_on_new_texts(
     run: Run | str | Path,
     *,
     seed: int = 0,
+    trust: bool = False,
     say: Callable[[str], None] = lambda sentence: None,  # noqa: ARG005
 ) -> Risk:
     """Bound how often a classifier that is trained like a run is wrong on new texts.
@@ -132,6 +134,7 @@ def risk_on_new_texts(
     Args:
         run: of a classifier with one label for each text and a softmax; or its folder.
         seed: of the split.
+        trust: import an optimizer that the run's recipe names by its import path, to train by it again.
         say: takes sentences about what is being done.
 
     Raises:
@@ -144,6 +147,7 @@ def risk_on_new_texts(
     run = run if isinstance(run, Run) else Run(run)
     if not isinstance(run.task, Classify) or run.task.multilabel or not isinstance(run.head, Softmax):
         raise InputError("--risk needs a classifier with one label for each text, and a softmax.")
+    require_trust(run.recipe.training.optimizer, None, run.folder, trust=trust)
     with tempfile.TemporaryDirectory(prefix="thalweg-") as folder:
         files = _halves(run, Path(folder), seed)
         say("Training on half of the texts.")
@@ -157,7 +161,7 @@ def risk_on_new_texts(
 def _trained(folder: Path) -> Run:
     """Train by the recipe in a folder, and return the run, without a report."""
     options = Options({}, source=str(folder / "half.toml"))
-    session = prepare(Request(options, folder, False, None, False), lambda sentence: None)  # noqa: ARG005
+    session = prepare(Request(options, folder, trust=True), lambda sentence: None)  # noqa: ARG005
     *_, last = train(session)
     if last["status"] == Status.INTERRUPTED.name:
         raise KeyboardInterrupt
@@ -166,9 +170,11 @@ def _trained(folder: Path) -> Run:
     return Run(session.run.folder)
 
 
-def with_risk(interval: Interval, run: Run, say: Callable[[str], None]) -> Interval:
+def with_risk(interval: Interval, run: Run, say: Callable[[str], None], *, trust: bool = False) -> Interval:
     """Return an interval whose notes say what `risk_on_new_texts` finds."""
-    return dataclasses.replace(interval, notes=(*interval.notes, *risk_on_new_texts(run, say=say).sentences))
+    return dataclasses.replace(
+        interval, notes=(*interval.notes, *risk_on_new_texts(run, trust=trust, say=say).sentences)
+    )
 
 
 @final

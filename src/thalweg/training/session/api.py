@@ -22,6 +22,7 @@ def train(
     overwrite: bool = False,
     resume: str | Path | None = None,
     fast: bool = False,
+    trust: bool = False,
     say: Callable[[str], None] = lambda sentence: None,  # noqa: ARG005
     watch: Callable[[dict[str, Any]], None] = lambda entry: None,  # noqa: ARG005
     **options: Any,
@@ -37,6 +38,8 @@ def train(
         overwrite: replace a run of the same name instead of taking the next free one.
         resume: folder of an unfinished run to resume. (The same call again resumes it, too.)
         fast: take two steps of everything, as a smoke test.
+        trust: import the optimizer that a recipe or a run names by an import path (`package.Class`), which runs code;
+            one that is named here, as the option `optimizer`, needs no trust.
         say: takes the sentences about what was chosen and is being done.
         watch: takes every history entry.
         **options: any option of the recipe, under the name of the command line's with underscores
@@ -68,7 +71,7 @@ def train(
     source = _place(source, objects, "", task, skip_bad_rows=skip)
     options["valid"] = _place(options.get("valid"), objects, " (validation)", task, skip_bad_rows=skip)
     given = Options(options, source=source)
-    request = Request(given, Path(out), overwrite, None if resume is None else Path(resume), fast, objects)
+    request = Request(given, Path(out), overwrite, None if resume is None else Path(resume), fast, objects, trust)
     session = prepare(request, say)
     train_and_finish(session, say, watch)
     run = Run(session.run.folder)

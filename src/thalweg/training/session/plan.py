@@ -26,6 +26,7 @@ from thalweg.training.folder.resuming import resumed
 from thalweg.training.folder.starting import start_of, started, starting_weights
 from thalweg.training.recipe.complete import complete, without_effect
 from thalweg.training.recipe.recipe import Options, Recipe
+from thalweg.training.recipe.trusted import require_trust
 from thalweg.training.session import automatic, pilot, sizing
 from thalweg.training.session.optimizer import known_defaults
 from thalweg.training.session.reading import Opened, from_recipe, open_data, read_examples
@@ -45,6 +46,7 @@ class Request:
     resume: Path | None = None  # folder of the run to resume
     fast: bool = False  # two steps of everything
     objects: Mapping[str, AbstractSource] = dataclasses.field(default_factory=dict)  # data given in Python, by name
+    trust: bool = False  # import code that a recipe names and the options do not
 
 
 @final
@@ -81,6 +83,8 @@ def make_plan(request: Request, say: Say) -> Plan:
     hints: Mapping[str, Any] = {}
     if start is not None and start.run is not None:
         options, hints = started(options, start.run)
+    origin = request.resume or (start and start.run and start.run.folder) or request.options.get("source", "")
+    require_trust(options.get("optimizer", ""), request.options, origin, trust=request.trust)
     opened = _without_auto(open_data(options, say, request.objects, hints=hints))
     known = known_defaults(opened.options)
     recipe = complete(_named(opened.decided), known)
