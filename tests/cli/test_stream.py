@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,8 @@ import pytest
 
 from thalweg.cli.main import run
 from thalweg.online import load_online
+from thalweg.online.learn import source_rows
+from thalweg.storage.lock import Lock
 
 ROWS = [{"text": "fine day" if k % 2 else "awful day", "label": "good" if k % 2 else "bad"} for k in range(64)]
 
@@ -194,3 +198,50 @@ def test_a_file_without_what_the_stream_had_is_not_answered_as_if_it_were_empty(
     out, err = capsys.readouterr()
     assert (ended.value.code, message in " ".join(err.split())) == (expected, True), err
     assert [json.loads(line)["label"] for line in out.splitlines()] == (["good"] if expected == 0 else [])
+
+
+def test_a_folder_in_which_another_process_learns_is_refused_and_one_without_a_whole_checkpoint_is_new(call):
+    Path("runs/stream/.tmp-step-00000001").mkdir(parents=True)
+    with Lock(Path("runs/stream"), "trained"):
+        code, _, err = call(lines(ROWS))
+        assert (code, f"is being trained by process {os.getpid()}" in " ".join(err.split())) == (2, True), err
+    code, _, err = call(lines(ROWS))
+    assert (code, "Resuming" in err, load_online("runs/stream").progress.num_rows) == (0, False, 64)
+
+
+def test_a_model_goes_only_when_the_one_that_replaces_it_has_learned(call):
+    call(lines(ROWS))
+    Path("runs/stream/note.txt").write_text("mine")
+    for stream, code in (("", 2), (lines([{"text": "a b"}]), 1)):
+        assert call(stream, "--overwrite")[0] == code
+        assert load_online("runs/stream").progress.num_rows == 64
+    assert call(lines(ROWS[:3]), "--overwrite")[0] == 0
+    assert load_online("runs/stream").progress.num_rows == 3
+    assert sorted(path.name for path in Path("runs/stream").iterdir()) == ["note.txt", "step-00000002"]
+
+
+@pytest.mark.parametrize("stops", [(5,), (19, 20), (21,), (30, 31, 39)])
+def test_a_file_without_a_usual_name_is_learned_alike_however_often_it_is_interrupted(call, monkeypatch, stops):
+    late = [
+        {"text": row["text"], "kind": f"n{k}"} | ({"label": row["label"]} if k > 30 else {})
+        for k, row in enumerate(ROWS)
+    ]
+    Path("whole.jsonl").write_text(lines(late))
+    assert call("", source="whole.jsonl")[0] == 0
+    for stop in stops:
+        with monkeypatch.context() as patched:
+            patched.setattr("thalweg.cli.stream.source_rows", lambda source, stop=stop: interrupted(source, stop))
+            assert call("", "--name", "broken", source="whole.jsonl")[0] == 128 + signal.SIGINT
+    assert call("", "--name", "broken", source="whole.jsonl")[0] == 0
+    whole, broken = load_online("runs/whole"), load_online("runs/broken")
+    assert (whole.label_column, whole.progress.num_learned) == ("label", 33)
+    whole.progress.seconds = broken.progress.seconds = 0.0
+    assert str(whole.snapshot()) == str(broken.snapshot())
+
+
+def interrupted(source, stop):
+    """The rows of a source with a signal before one of them."""
+    for number, row in enumerate(source_rows(source)):
+        if number == stop:
+            signal.raise_signal(signal.SIGINT)
+        yield row

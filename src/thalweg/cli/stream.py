@@ -1,5 +1,6 @@
 """`thalweg train - --online`: learn from standard input, row by row."""
 
+import contextlib
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -12,12 +13,13 @@ from thalweg.cli.output import print_json
 from thalweg.data.containers.opening import open_any, reading_of
 from thalweg.data.files.incoming import open_stream
 from thalweg.errors import InputError, counted
-from thalweg.online.base import is_online, remove_online
+from thalweg.online.base import is_begun, remove_online
 from thalweg.online.classifier import OnlineClassifier
 from thalweg.online.learn import OnlineModel, OnlineRecord, learn_online, load_online, source_rows
-from thalweg.online.roles import UNDECIDED_ROWS, column_of_numbers, rows_behind
+from thalweg.online.roles import UNDECIDED_ROWS, RowsSeen, column_of_numbers, rows_behind
 from thalweg.online.values import is_number
 from thalweg.status import Status
+from thalweg.storage.lock import Lock
 from thalweg.training.folder.opening import skipped_rows
 from thalweg.training.folder.run import run_name
 from thalweg.training.recipe.options import OPTIONS
@@ -33,10 +35,23 @@ def learn(given: Options, out: Path, *, overwrite: bool, as_json: bool, say: Cal
     """Learn from the stream to its end (or Ctrl-C), print the running score, and return the exit code."""
     name = given.get("source", "-")
     folder = out / run_name(given.get("name") or ("stream" if name == "-" else name))
-    if overwrite and folder.exists():
-        remove_online(folder)
-    is_new = not folder.exists()
-    task, model = _model(given, folder)
+    with Lock(folder, "trained") as lock:
+        return _learn(given, name, folder, lock, overwrite=overwrite, as_json=as_json, say=say)
+
+
+def _learn(
+    given: Options,
+    name: str,
+    folder: Path,
+    lock: Lock,
+    *,
+    overwrite: bool,
+    as_json: bool,
+    say: Callable[[str], None],
+) -> int:
+    is_there = is_begun(folder)
+    is_new = overwrite or not is_there
+    task, model = _model(given, None if is_new else folder)
     reading = reading_of(given)
     source = open_stream(sys.stdin.buffer, **reading) if name == "-" else open_any(name, **reading)
     rows = source_rows(source)
@@ -46,7 +61,7 @@ def learn(given: Options, out: Path, *, overwrite: bool, as_json: bool, say: Cal
         column = column_of_numbers(first, given.get("label_column") or None)
         if column is not None:
             say(f"Task score: the column {column!r} holds numbers with decimals; --task classify takes them as labels.")
-            task, model = _model(given.with_(task="score", label_column=column), folder)
+            task, model = _model(given.with_(task="score", label_column=column), None)
             model.label_column = column
     before = (model.progress.num_rows, model.progress.num_rejected)
     if not is_new:
@@ -67,13 +82,15 @@ def learn(given: Options, out: Path, *, overwrite: bool, as_json: bool, say: Cal
     header_due = not as_json
     with Signals() as signals:
         for record in learn_online(
-            _rows(rows, signals),
+            _rows(rows, signals, seen),
             model,
             label_column=given.get("label_column") or None,
             save_folder=folder,
             record_seconds=RECORD_SECONDS,
             on_row=_asking(model, say) if isinstance(model, OnlineClassifier) and "task" not in given else None,
             seen=seen,
+            lock=lock,
+            replaces=is_new and is_there,
             say=say,
         ):
             if not as_json and record.num_rows > num_shown:  # the last one may say nothing new
@@ -96,8 +113,11 @@ def learn(given: Options, out: Path, *, overwrite: bool, as_json: bool, say: Cal
     if as_json:
         print_json(_summary(record, task, folder, status))
     if failure and is_new and signals.received is None:
-        remove_online(folder)
-        say(f"{failure} Nothing was saved.")
+        if is_there:
+            say(f"{failure} Nothing was saved, and {folder} is as it was.")
+        else:
+            remove_online(folder)
+            say(f"{failure} Nothing was saved.")
         return 1
     if not new_rows:
         say("There were no new rows.")
@@ -130,17 +150,15 @@ def _asking(model: OnlineClassifier, say: Callable[[str], None]) -> Callable[[An
     return look
 
 
-def _model(given: Options, folder: Path) -> tuple[str, OnlineModel]:
-    """Return the task and the model: the one in the folder, where there is one, or a new one."""
+def _model(given: Options, folder: Path | None) -> tuple[str, OnlineModel]:
+    """Return the task and the model: the one in the folder, or a new one where that is None."""
     learners = {one: path for one in names.TASKS if (path := names.task_spec(one).online)}
     if "task" in given and given["task"] not in learners:
         raise InputError(f"--online learns the tasks {' and '.join(learners)}; got --task {given['task']}.")
     options = _options(given)
-    if not folder.exists():
+    if folder is None:
         task = given.get("task", next(iter(learners)))
         return task, names.load(learners[task])(**options)
-    if not is_online(folder):
-        raise InputError(f"{folder} holds something else than a model of a stream; choose another --name.")
     model = load_online(folder)
     own = next(task for task, path in learners.items() if names.load(path) is type(model))
     values: dict[str, tuple[Any, Any]] = {"task": (own, given.get("task", own))}
@@ -165,19 +183,23 @@ def _where(column: str | None) -> str:
     return "" if column is None else f" in column {column!r} (--label-column names another)"
 
 
-def _rows(rows: Iterator[Mapping[str, object]], signals: Signals) -> Iterator[Mapping[str, object]]:
+def _rows(
+    rows: Iterator[Mapping[str, object]], signals: Signals, seen: RowsSeen | None
+) -> Iterator[Mapping[str, object]]:
     """Yield the rows until a signal comes; the current one is learned, then the score is printed."""
-    while signals.received is None:
-        signals.interrupts = True
-        try:
+    with contextlib.suppress(KeyboardInterrupt):  # out of the wait for a row that may never come
+        while True:
+            signals.interrupts = True
+            if signals.received is not None:
+                break
             row = next(rows, None)
-        except KeyboardInterrupt:  # out of the wait for a row that may never come
-            return
-        finally:
             signals.interrupts = False
-        if row is None:
-            return
-        yield row
+            if row is None:
+                return
+            yield row
+    signals.interrupts = False
+    if seen is not None:
+        seen.broken_off = True
 
 
 def _options(given: Options) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What the online models share: outputs linear in hashed features, and saving that survives a crash."""
 
 import abc
+import contextlib
 import copy
 import dataclasses
 import math
@@ -221,11 +222,25 @@ def is_online(folder: Path) -> bool:
     return not (folder / "recipe.toml").exists() and checkpoint.latest(folder) is not None
 
 
+def is_begun(folder: Path) -> bool:
+    """Whether a model that learns from a stream has been saved in a folder.
+
+    A folder that is not there, or holds only what a process that was killed has left, can be begun. Raises
+    `InputError` where it holds something else.
+    """
+    if is_online(folder):
+        return True
+    if folder.exists() and not (folder.is_dir() and all(one.name.startswith(".") for one in folder.iterdir())):
+        raise InputError(f"{folder} holds something else than a model of a stream; choose another --name.")
+    return False
+
+
 def remove_online(folder: Path) -> None:
-    """Remove an online model's folder; raises `InputError` if the folder holds something else."""
-    if not is_online(folder):
-        raise InputError(f"{folder} is not an online model, so --overwrite leaves it alone; choose another --name.")
-    shutil.rmtree(folder)
+    """Remove an online model, and its folder unless a file of someone else is in it."""
+    for saved in folder.glob("step-*"):
+        shutil.rmtree(saved)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def _tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:

@@ -5,7 +5,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, final
@@ -18,6 +17,7 @@ from thalweg.online.progress import OnlineRecord, Outcome, Tally
 from thalweg.online.regressor import OnlineRegressor
 from thalweg.online.roles import LabelRole, RowsSeen, describe
 from thalweg.online.saving import Saver
+from thalweg.storage.lock import Lock
 
 OnlineModel = OnlineClassifier | OnlineRegressor
 Row = Mapping[str, object]
@@ -34,6 +34,7 @@ def learn_online(
     record_seconds: float = math.inf,
     on_row: Callable[[Row, Outcome], None] | None = None,
     seen: RowsSeen | None = None,
+    lock: Lock | None = None,
     replaces: bool = False,
     say: Callable[[str], None] = lambda sentence: None,  # noqa: ARG005
 ) -> Iterator[OnlineRecord]:
@@ -59,6 +60,7 @@ def learn_online(
         record_seconds: yield a record at least this often, too.
         on_row: called with each row that was read and its outcome (of a row without label: its prediction only).
         seen: counts the rows of a file, and is saved with the model; see `rows_behind`.
+        lock: the right to change `save_folder`, where the caller has it; it is given back when the generator ends.
         replaces: whether another model in `save_folder` goes with the first save.
         say: takes sentences about the columns that were chosen.
 
@@ -66,6 +68,7 @@ def learn_online(
         Records; the last one has `last` set.
 
     Raises:
+        InputError: if another process trains in `save_folder`.
         ValueError: if a number of seconds is not above 0.
 
     Example:
@@ -88,7 +91,7 @@ def learn_online(
     model.label_column = label_column or model.label_column
     progress = model.progress
     run = _Run(model, seen)
-    label = LabelRole(model.label_role, model.label_column, say)
+    label = LabelRole(model.label_role, model.label_column, say, is_first=not progress.num_rows)
     shown: dict[str, str] = {}
 
     def take(ready: Iterable[Row]) -> None:
@@ -103,9 +106,8 @@ def learn_online(
 
     saver = None
     if save_folder is not None:
-        rows_so_far = partial(getattr, progress, "num_rows")
-        options: dict[str, Any] = {"seconds": save_seconds, "say": say, "replaces": replaces}
-        saver = Saver(Path(save_folder), run.snapshot, rows_so_far, **options)
+        lock = lock or Lock(Path(save_folder), "trained")
+        saver = Saver(Path(save_folder), run.snapshot, progress, seconds=save_seconds, say=say, replaces=replaces)
     changing = threading.Lock() if saver is None else saver.changing
     guard = _UnbrokenRows()
     guard.install()
@@ -117,18 +119,22 @@ def learn_online(
             if record is not None:
                 with changing:
                     yield record
-        with guard, changing:
-            take(label.rest())
+        if seen is None or not seen.broken_off:
+            with guard, changing:
+                take(label.rest())
         record = run.record(last=True)
     finally:
         try:
             with guard:
-                with changing:
-                    take(label.rest())
+                if seen is None:  # of a file, rows that were held are read again the next time
+                    with changing:
+                        take(label.rest())
                 if saver is not None:
                     saver.finish()
         finally:
             guard.remove()
+            if lock is not None:
+                lock.release()
     yield record
 
 

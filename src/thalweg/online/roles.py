@@ -23,15 +23,16 @@ class LabelRole:
 
     A column with one of the usual names is taken at once. Otherwise rows are held, up to `UNDECIDED_ROWS`; then the
     name that fits best decides, and where none does, the last column that is no running text and repeats its values.
-    Where there is none, no label is known until a column with a usual name comes. `say` takes what was chosen.
+    Where there is none, no label is known until a column with a usual name comes. `say` takes what was chosen, and
+    `is_first` is whether no rows have been learned before.
     """
 
-    def __init__(self, role: str, column: str | None, say: Callable[[str], None]) -> None:
+    def __init__(self, role: str, column: str | None, say: Callable[[str], None], *, is_first: bool = True) -> None:
         self.column = column
         self._role, self._say = role, say
         self._awaited = column  # one that was named, as long as no row has it
         self._num_without = 0  # rows without it
-        self._waits = column is None
+        self._waits = column is None and is_first
         self._held: list[Any] = []
         self._columns: dict[str, None] = {}
 
@@ -41,7 +42,7 @@ class LabelRole:
             return (row,)
         if isinstance(row, Mapping):
             if len(self._columns) < _MAX_COLUMNS:
-                self._columns |= dict.fromkeys(row)
+                self._columns |= dict.fromkeys(islice(row, _MAX_COLUMNS))
             if self._awaited is None and (usual := self._usual(row)) is not None:
                 self._choose(usual, "")
                 return [*self.rest(), row]
@@ -189,6 +190,7 @@ class RowsSeen:
     def __init__(self, name: str) -> None:
         self.name = name
         self.num_rows = 0
+        self.broken_off = False  # whether there are more rows, which are left for another time
         self._sum = hashlib.blake2b(digest_size=16)
 
     def add(self, row: Row) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Final, final
 
 from thalweg.errors import InputError
 from thalweg.online.base import save_state
+from thalweg.online.progress import Progress
 
 _SHORTEST: Final = 0.01  # seconds between two looks at whether there is something to save
 
@@ -21,17 +22,18 @@ class Saver:
     Args:
         folder: where it is saved.
         snapshot: returns what is to be saved; called with `changing` held.
-        num_rows: returns how many rows have come.
+        progress: counts the rows.
         seconds: between two saves.
         say: takes the sentence about a save that fails.
-        replaces: whether what is in the folder already is of another model, and goes with the first save.
+        replaces: whether what is in the folder already is of another model; it goes with the first save, which waits
+            until something has been learned.
     """
 
     def __init__(
         self,
         folder: Path,
         snapshot: Callable[[], Mapping[str, Any]],
-        num_rows: Callable[[], int],
+        progress: Progress,
         *,
         seconds: float,
         say: Callable[[str], None],
@@ -39,9 +41,9 @@ class Saver:
     ) -> None:
         self.changing = threading.Lock()
         self.problem = ""  # why the latest save has failed
-        self._folder, self._snapshot, self._num_rows, self._say = folder, snapshot, num_rows, say
+        self._folder, self._snapshot, self._progress, self._say = folder, snapshot, progress, say
         self._seconds, self._replaces = max(seconds, _SHORTEST), replaces
-        self._known_rows = num_rows()  # that are saved, or were there before
+        self._known_rows = progress.num_rows  # that are saved, or were there before
         self._has_saved = False
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="thalweg-saver", daemon=True)
@@ -51,12 +53,12 @@ class Saver:
         """End the thread, and save what it has not; `changing` is not held."""
         self._ending.set()
         self._thread.join()
-        if not self._has_saved or self._num_rows() != self._known_rows:
+        if (not self._has_saved or self._progress.num_rows != self._known_rows) and not self._waits:
             self._save()
 
     def _run(self) -> None:
         while not self._ending.wait(self._seconds):
-            if self._num_rows() == self._known_rows:
+            if self._progress.num_rows == self._known_rows or self._waits:
                 continue
             try:
                 self._save()
@@ -66,8 +68,12 @@ class Saver:
                     self._say(f"What was learned can't be saved now ({error}); it will be tried again.")
                 self.problem = str(error)
 
+    @property
+    def _waits(self) -> bool:
+        return self._replaces and not self._progress.num_learned
+
     def _save(self) -> None:
         with self.changing:
-            num_rows, state = self._num_rows(), self._snapshot()
+            num_rows, state = self._progress.num_rows, self._snapshot()
         save_state(self._folder, state, keep=1 if self._replaces else 2)
         self._known_rows, self._has_saved, self._replaces = num_rows, True, False
