@@ -97,13 +97,15 @@ def write_page(path: str | os.PathLike[str], page: str) -> None:
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{path} is a folder; give the name of a file for the page, such as {path / 'report.html'}.")
-    if path.exists() and not path.is_file():  # a device or a pipe is written to, and never replaced
+    is_link = path.is_symlink() and path.parent != Path("/dev")  # in a stranger's folder it may lead anywhere
+    if path.exists() and not path.is_file() and not is_link:  # a device or a pipe is written to, and never replaced
         path.write_bytes(page.encode("utf-8", "replace"))
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("wb") as file:
+        partial.unlink(missing_ok=True)
+        with partial.open("xb") as file:
             file.write(page.encode("utf-8", "replace"))
             file.flush()
             os.fsync(file.fileno())

@@ -1,17 +1,20 @@
 """A stranger's recipe or run that names code: nothing of it is imported unless the user says so."""
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 
 import thalweg
+from thalweg.certificates.certificate.interval import Interval
 from thalweg.cli.main import run as command
 from thalweg.errors import InputError
+from thalweg.report.document import write_page
 from thalweg.training.certified.risk import risk_on_new_texts
 from thalweg.training.folder.run import Run
-from thalweg.training.recipe.trusted import names_code, require_trust
+from thalweg.training.recipe.trusted import names_code, require_inside, require_trust
 
 CANARY = """
 import pathlib, torch
@@ -130,6 +133,37 @@ def test_which_names_lead_to_code(name):
             require_trust(name, {"optimizer": "sgd"}, "r.toml", trust=False)
         with pytest.raises(InputError, match=r"whoever wrote r.toml\.$"):
             require_trust(name, None, "r.toml", trust=False)
+
+
+LINKS = {"report.html": "file", "certificate.json": "file", ".certificate.json.tmp": "file", "page.html": "device"}
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_what_is_written_into_a_run_follows_no_link_out_of_it(tmp_path, name):
+    outside = tmp_path / "outside"
+    if LINKS[name] == "device":
+        os.mkfifo(outside)
+    else:
+        outside.write_text("mine")
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / name).symlink_to(outside)
+    write_page(run / "report.html", "<p>")
+    write_page(run / "page.html", "<p>")
+    Interval(loss=1.0, levels=()).save(run / "certificate.json")
+    assert outside.is_fifo() or outside.read_text() == "mine"
+    assert not (run / name.removesuffix(".tmp")).is_symlink()
+
+
+@pytest.mark.parametrize("name", ["history.jsonl", "checkpoints", "a/b"])
+def test_a_run_with_a_link_out_of_it_does_not_go_on(tmp_path, name):
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "run/a").mkdir(parents=True)
+    (tmp_path / "run/a/inside").symlink_to(tmp_path / "run")
+    require_inside(tmp_path / "run")
+    (tmp_path / "run" / name).symlink_to(tmp_path / "outside")
+    with pytest.raises(InputError, match=rf"{name} is a link that leads out of the run"):
+        require_inside(tmp_path / "run")
 
 
 def test_modules_beside_the_data_are_not_imported(here):

@@ -298,8 +298,9 @@ def finite(value: Any) -> Any:
 
 
 def _replace(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Write a file as a whole or not at all."""
+    """Write a file as a whole or not at all; a link is replaced, never followed."""
     temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "wb") as file:
+    temporary.unlink(missing_ok=True)
+    with open(temporary, "xb") as file:
         write(file)
     os.replace(temporary, path)

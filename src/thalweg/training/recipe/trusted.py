@@ -1,4 +1,4 @@
-"""Code that a file names: it is imported only where the user names it, too, or trusts who wrote the file."""
+"""What a stranger's recipe or run may not do by itself: name code to be imported, lead out of its folder."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,3 +35,18 @@ def require_trust(optimizer: str, given: Mapping[str, Any] | None, where: str | 
         f"{where} names code, {optimizer}, which would be imported and run: give --trust (trust=True in Python) if you "
         f"trust whoever wrote {where}{yours}."
     )
+
+
+def require_inside(folder: Path) -> None:
+    """Raise an `InputError` where a link in a run's folder leads out of it, since training would write there.
+
+    Args:
+        folder: of a run that goes on; it may be a link itself.
+    """
+    whole = folder.resolve()
+    for path in folder.rglob("*"):
+        if path.is_symlink() and not path.resolve().is_relative_to(whole):
+            raise InputError(
+                f"{path} is a link that leads out of the run, and training would write there; put what it leads to in "
+                "its place."
+            )

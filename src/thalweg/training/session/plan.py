@@ -26,7 +26,7 @@ from thalweg.training.folder.resuming import resumed
 from thalweg.training.folder.starting import start_of, started, starting_weights
 from thalweg.training.recipe.complete import complete, without_effect
 from thalweg.training.recipe.recipe import Options, Recipe
-from thalweg.training.recipe.trusted import require_trust
+from thalweg.training.recipe.trusted import require_inside, require_trust
 from thalweg.training.session import automatic, pilot, sizing
 from thalweg.training.session.optimizer import known_defaults
 from thalweg.training.session.reading import Opened, from_recipe, open_data, read_examples
@@ -103,6 +103,8 @@ def make_plan(request: Request, say: Say) -> Plan:
         recipe, _named(opened.decided), task, prepared, is_timed=is_timed, fast=request.fast, say=say
     )
     folder, is_resumed = _find_folder(request, recipe, is_timed, say)
+    if is_resumed:
+        require_inside(folder)
     weights: Mapping[str, Tensor] = {}
     if start is not None and not is_resumed:
         weights, sentence = starting_weights(start, recipe, task, prepared, folder)
