@@ -72,6 +72,7 @@ TESTED_IN = {
     "names.py": "training/folder/test_build.py",
     "online/": "online/test_online.py",
     "online/base.py": "online/test_online_saving.py",
+    "online/checked.py": "online/test_online_saving.py",
     "online/saving.py": "online/test_online_saving.py",
     "online/hashed_rows.py": "data/text/test_hashing.py",
     "optim/averaging.py": "optim/test_schedule_free.py",

@@ -1,16 +1,23 @@
+import gc
+import io
 import json
+import math
 import random
 import shutil
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from thalweg.data.files.incoming import open_stream
+from thalweg.data.text.hashing import HashingOptions, TextHasher
 from thalweg.errors import InputError
 from thalweg.online.base import save_state
 from thalweg.online.classifier import OnlineClassifier
-from thalweg.online.learn import learn_online, load_online
+from thalweg.online.learn import learn_online, load_online, source_rows
 from thalweg.online.regressor import OnlineRegressor
 
 
@@ -244,3 +251,83 @@ def test_a_save_between_two_rows_holds_the_score_since_the_last_doubling(stop: i
     list(learn_online(killed(), OnlineClassifier(), label_column="label", save_folder=tmp_path, save_seconds=1e-9))
     last = list(learn_online(stream[stop:], OnlineClassifier.load(tmp_path / "kept")))[-1]
     assert (last.score_since, last.score, last.num_rows) == (whole.score_since, whole.score, 100)
+
+
+ODD = {
+    "many labels": lambda k: {"text": f"word {k % 9}", "label": f"label {k}"},
+    "many columns": lambda k: {"text": f"word {k % 9}", f"column {k}": f"c{k}", "label": "ab"[k % 2]},
+    "many words": lambda k: {"text": f"new{k} other{k} word", "user": f"u{k}", "label": "ab"[k % 2]},
+    "no label": lambda k: {"text": f"new{k} word", f"column {k}": k},
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_memory_stays_as_it_is_however_many_odd_rows_come(case, monkeypatch):
+    monkeypatch.setitem(HashingOptions.__init__.__kwdefaults__, "max_columns", 10)
+    monkeypatch.setattr("thalweg.online.roles._MAX_COLUMNS", 10)
+    monkeypatch.setattr("thalweg.data.files.incoming._MAX_COLUMNS", 10)
+    monkeypatch.setattr(TextHasher.__init__, "__defaults__", (str.lower, 50))
+    content = io.BytesIO("".join(json.dumps(ODD[case](k)) + "\n" for k in range(1200)).encode())
+    sizes = []
+
+    def measured():
+        for number, row in enumerate(source_rows(open_stream(content, "jsonl", skip_bad_rows=True))):
+            yield row
+            if number in (600, 900, 1199):
+                gc.collect()
+                sizes.append(tracemalloc.get_traced_memory()[0])
+
+    tracemalloc.start()
+    try:
+        list(learn_online(measured(), OnlineClassifier(num_buckets=512, max_classes=4)))
+    finally:
+        tracemalloc.stop()
+    assert max(sizes) <= 1.05 * min(sizes) + 30_000, sizes
+
+
+def test_labels_and_names_of_columns_have_a_largest_length():
+    model = OnlineClassifier()
+    model.learn({"x" * 1000: 1.0}, "y" * 1000)
+    with pytest.raises(InputError, match=r"Expected a label of at most 1,000 characters, got one of 1,001: 'yyy"):
+        model.learn("a b", "y" * 1001)
+    with pytest.raises(InputError, match=r"Expected names of columns of at most 1,000 characters, got one of 1,001"):
+        model.learn({"x" * 1001: 1.0}, "a")
+
+
+STRANGE = {
+    "rows below zero": (("progress", "num_rows"), -1, "num_rows is none that a stream gives"),
+    "rows that are no number": (("progress", "num_rows"), "many", "num_rows is none"),
+    "a count that is missing": (("progress", "total"), {}, "total is none"),
+    "an unknown count": (("progress", "more"), 1, "progress is none"),
+    "a class nobody has": (("progress", "frequent"), "nobody", "frequent is none"),
+    "many classes": (("own", "classes"), ["a"] * 10, "classes is none"),
+    "no list": (("own", "classes"), 7, "not iterable"),
+    "a bias that is too long": (("own", "bias"), torch.zeros(64), "bias is none"),
+    "NaN in the bias": (("own", "bias"), torch.full((8,), math.nan), "bias is none"),
+    "NaN in the weights": (("linear", "table", "weights"), torch.full((2, 8), math.nan), "table is none"),
+    "a number as weights": (("linear", "table", "weights"), 1.0, "has no attribute"),
+    "rows beyond the table": (("linear", "table", "row_of"), torch.full((5000,), 10**6, dtype=torch.int32), "arrays"),
+    "fewer buckets": (("linear", "table", "row_of"), torch.zeros(3, dtype=torch.int32), "num_buckets is none"),
+    "a kind nobody knows": (("linear", "kinds"), {"text": "sound"}, "kinds is none"),
+    "a column without a kind": (("linear", "number_columns"), ["z"], "number_columns is none"),
+    "a step without end": (("arguments", "lr"), math.inf, "must be above 0 and finite"),
+    "many buckets": (("arguments", "num_buckets"), 10**9, "num_buckets is none"),
+    "an unknown argument": (("arguments", "code"), "x", "unexpected keyword argument 'code'"),
+    "seen without a sum": (("progress", "seen"), {"a.csv": {"rows": 3}}, "'sum'"),
+}
+
+
+@pytest.mark.parametrize("case", STRANGE)
+def test_a_model_with_values_that_no_stream_gives_is_refused_by_name(case, tmp_path: Path):
+    (*place, last), value, message = STRANGE[case]
+    model = make("classify")
+    learn(model, rows(100, "classify"))
+    inner = state = model.snapshot()
+    for name in place:
+        inner = inner[name]
+    inner[last] = value
+    save_state(tmp_path, state)
+    with pytest.raises(
+        InputError, match=rf"The model in .* is damaged or of another version \(.*{message}.*--overwrite"
+    ):
+        load_online(tmp_path)

@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import math
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self, final
 
@@ -16,6 +16,7 @@ import torch
 from thalweg.data.text.hashing import HashingOptions
 from thalweg.errors import InputError
 from thalweg.models.hashed import HashedTable
+from thalweg.online.checked import require_sound
 from thalweg.online.hashed_rows import Features, RowHasher
 from thalweg.online.progress import Outcome, Progress, Tally
 from thalweg.training.folder import checkpoint
@@ -189,13 +190,12 @@ class AbstractOnlineModel(abc.ABC):
             raise InputError(
                 f"The model in {folder} was trained with {made} of texts; load it with the same `normalize`."
             )
-        model = cls(**state["arguments"], normalize=normalize)  # pyright: ignore[reportCallIssue]
-        try:
+        with _sound(folder):
+            require_sound(state)
+            model = cls(**state["arguments"], normalize=normalize)  # pyright: ignore[reportCallIssue]
             model._linear.restore(state["linear"])
-        except ValueError as error:
-            raise InputError(f"The model in {folder} is damaged ({error}); save it again.") from None
-        model.label_column, model.progress = state["label_column"], Progress.from_dict(state["progress"])
-        model._restore(state["own"])
+            model.label_column, model.progress = state["label_column"], Progress.from_dict(state["progress"])
+            model._restore(state["own"])
         return model
 
 
@@ -211,10 +211,25 @@ def load_state(folder: str | Path) -> dict[str, Any]:
     newest = checkpoint.latest(Path(folder))
     if newest is None:
         raise InputError(f"There is no saved online model in {folder}; train one with `thalweg train - --online`.")
-    state = checkpoint.load(newest)
+    with _sound(folder):
+        state = checkpoint.load(newest)
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
         raise InputError(f"{newest} holds no online model that this version can read; expected format {_FORMAT!r}.")
     return state
+
+
+@contextlib.contextmanager
+def _sound(folder: str | Path) -> Iterator[None]:
+    """Tell of a saved model that is not as it was saved, whatever is wrong with it."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError) as error:
+        how = str(error)[:200] or type(error).__name__
+        raise InputError(
+            f"The model in {folder} is damaged or of another version ({how}); start over with --overwrite."
+        ) from None
 
 
 def is_online(folder: Path) -> bool:

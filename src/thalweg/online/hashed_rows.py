@@ -9,7 +9,7 @@ import numpy as np
 from thalweg.data.text.hashing import HashingOptions, TextHasher, pair_hash, stable_hash
 from thalweg.data.text.words import is_running_text
 from thalweg.errors import InputError
-from thalweg.online.values import column_number, column_word, is_number
+from thalweg.online.values import LONGEST_NAME, column_number, column_word, is_number
 
 _MISSING = frozenset({"", "?", "na", "n/a", "null"})
 _TEXT_NAMES = frozenset({"text", "sentence", "message", "body", "content", "title", "question", "review", "comment"})
@@ -180,6 +180,11 @@ class RowHasher:
 
     def _guess(self, name: str, value: object, num_new: int) -> str:
         """Return the kind of a column by one of its values."""
+        if len(name) > LONGEST_NAME:
+            raise InputError(
+                f"Expected names of columns of at most {LONGEST_NAME:,} characters, got one of {len(name):,}: "
+                f"{name[:30]!r}..."
+            )
         if name not in self.kinds and len(self.kinds) + num_new >= self.options.max_columns:
             raise InputError(
                 f"Column {name!r} is one more than the {self.options.max_columns} columns that a stream may have; "

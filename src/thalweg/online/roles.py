@@ -8,7 +8,7 @@ from typing import Any, Final, final
 from thalweg.data.columns.role_names import name_score
 from thalweg.data.text.words import is_running_text
 from thalweg.errors import InputError, counted
-from thalweg.online.values import is_number, target_number
+from thalweg.online.values import LONGEST_NAME, is_number, target_number
 
 Row = Mapping[str, object]
 UNDECIDED_ROWS: Final = 20  # that are held until the label's column is chosen, if none has one of its usual names
@@ -42,7 +42,8 @@ class LabelRole:
             return (row,)
         if isinstance(row, Mapping):
             if len(self._columns) < _MAX_COLUMNS:
-                self._columns |= dict.fromkeys(islice(row, _MAX_COLUMNS))
+                names = (name for name in islice(row, _MAX_COLUMNS) if len(str(name)) <= LONGEST_NAME)
+                self._columns |= dict.fromkeys(names)
             if self._awaited is None and (usual := self._usual(row)) is not None:
                 self._choose(usual, "")
                 return [*self.rest(), row]

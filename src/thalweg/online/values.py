@@ -7,16 +7,21 @@ from thalweg.data.columns.recognition import recognize
 from thalweg.errors import InputError
 
 _NO_UNIT: Final = {"before": "", "after": "", "form": "number"}
+LONGEST_NAME: Final = 1000  # characters of a label or of a column's name, which are kept for ever
 LARGEST: Final = 1e30  # squares of larger numbers would leave the range of float32 weights
 
 
 def class_name(label: object) -> str:
     """Return a label as the name of a class: 1, 1.0 and "1" are the same class.
 
-    Raises `InputError` if it is neither a text nor a finite number.
+    Raises `InputError` if it is neither a text of at most 1,000 characters nor a finite number.
     """
     if isinstance(label, str):
         name = label.strip()
+        if len(name) > LONGEST_NAME:
+            raise InputError(
+                f"Expected a label of at most {LONGEST_NAME:,} characters, got one of {len(name):,}: {name[:30]!r}..."
+            )
         if name:
             return name
     elif isinstance(label, bool):

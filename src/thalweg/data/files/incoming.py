@@ -23,6 +23,7 @@ _STREAM_KINDS = ("csv", "tsv", "jsonl")
 PEEKED: Final = 4096  # bytes that are looked at for the encoding, as far as they have come
 _ROWS_AHEAD: Final = 8  # of a table, to tell whether its first row holds names; none where these are usual ones
 _MAX_COLUMNS: Final = 1000  # keys of JSON objects that are listed as columns
+_LONGEST_NAME: Final = 1000  # characters of such a key
 # UTF-32 before UTF-16, whose mark its own begins with.
 _WIDE_MARKS: Final = (
     (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
@@ -63,7 +64,8 @@ class StreamSource(AbstractSource):
             bad.num_rows += 1
             line, values = row
             if self.kind == "jsonl" and len(self.columns) < _MAX_COLUMNS:
-                self.columns = tuple(dict.fromkeys([*self.columns, *values]))[:_MAX_COLUMNS]
+                names = (name for name in values if len(name) <= _LONGEST_NAME)
+                self.columns = tuple(dict.fromkeys([*self.columns, *names]))[:_MAX_COLUMNS]
             yield Chunk(tuple(values), (line,), tuple([value] for value in values.values()))
         if not bad.num_rows:
             bad.check(num_rows=0, at_end=True)
