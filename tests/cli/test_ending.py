@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from thalweg.cli.ending import code_of
 from thalweg.cli.main import app, run
@@ -23,11 +24,13 @@ ENDINGS = {
     "a mistake of the user's": (InputError("Expected a file."), 2, "error: Expected a file."),
     "full": (failure(errno.ENOSPC), 1, "No space left on device; make room there"),
     "full, by name": (failure(errno.ENOSPC, "a.html"), 1, "a.html: No space left on device; make room"),
+    "full, by a library": (SafetensorError("I/O error: full (os error 28)"), 1, "No space left on device; make room"),
     "quota": (failure(errno.EDQUOT, "a.html"), 1, "make room there"),
     "too large": (failure(errno.EFBIG), 1, "ulimit -f"),
     "read-only": (failure(errno.EROFS, "a"), 2, "a: Read-only file system; choose another"),
     "not allowed": (failure(errno.EACCES, "a"), 2, "a: Permission denied; allow it, or choose another"),
     "too long a name": (failure(errno.ENAMETOOLONG, "a" * 999), 2, f"{'a' * 80}...: File name too long; check"),
+    "a file for a folder": (failure(errno.EEXIST, "a"), 2, "a: File exists; it is no folder"),
     "a loop of links": (failure(errno.ELOOP, "a"), 2, "check where the link leads"),
     "a name of escapes": (failure(errno.ENOENT, "\x1b[2J\udcff"), 2, r"␛[2J\xff: No such file"),
     "a name of bytes": (failure(errno.ENOENT, b"\xff"), 2, r"\xff: No such file"),

@@ -198,6 +198,9 @@ WRONG = {
     "empty name among others": (["train", "reviews.csv", ""], "The name of a file is empty"),
     "a name too long": (["train", "a" * 300], "File name too long; check the name and the folder."),
     "a run's name too long": (["predict", "a" * 300, "x"], "File name too long; check the name and the folder."),
+    "empty folder": (["train", "reviews.csv", "--out", ""], "--out: expected the name of a folder, in UTF-8; got ''."),
+    "folder of bytes": (["train", "reviews.csv", "--out", "a\udcff"], "of a folder, in UTF-8; got 'a\\udcff'"),
+    "file of bytes": (["train", "a\udcff.csv"], "source must be UTF-8, as a recipe is; got 'a\\udcff.csv'"),
     "name outside the folder": (["data", "../../etc/nothing"], "nothing"),
 }  # fmt: skip
 

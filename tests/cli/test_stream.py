@@ -52,6 +52,15 @@ def test_a_stream_that_taught_nothing_fails_and_leaves_nothing(call, case):
     assert not Path("runs/stream").exists()
 
 
+def test_a_disk_that_was_full_at_the_first_save_does_not_stand_in_the_way(call):
+    Path("runs/stream/.tmp-step-00000001").mkdir(parents=True)
+    Path("runs/stream/.tmp-step-00000001/state.json").write_text("{")
+    code, _, err = call(lines(ROWS))
+    assert code == 0
+    assert "Saved in runs/stream" in err
+    assert load_online("runs/stream").progress.num_learned == 64
+
+
 def test_the_reason_is_told_where_a_model_that_has_learned_gets_no_good_row(call):
     assert call(lines(ROWS))[0] == 0
     code, _, err = call(lines([{"text": "a b", "label": ["x"]}] * 5))

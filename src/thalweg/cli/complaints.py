@@ -27,6 +27,7 @@ _REMEDIES: Final = {
     errno.ENOENT: "check the name and the folder",
     errno.ENOTDIR: "check the name and the folder",
     errno.EISDIR: "name a file in it",
+    errno.EEXIST: "it is no folder; choose another place",
     errno.ELOOP: "check where the link leads",
     errno.ENAMETOOLONG: "check the name and the folder",
     errno.EACCES: "allow it, or choose another file or folder",
@@ -43,7 +44,17 @@ _REMEDIES: Final = {
     errno.ESTALE: "check the disk, and start the same command again",
 }
 NAMED_WRONGLY: Final = frozenset(
-    {errno.ENAMETOOLONG, errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EROFS}
+    {
+        errno.ENAMETOOLONG,
+        errno.ENOENT,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EISDIR,
+        errno.ENOTDIR,
+        errno.ELOOP,
+        errno.EROFS,
+        errno.EEXIST,
+    }
 )
 """What the system says of a name that cannot be used; anything else is no mistake of the user's."""
 

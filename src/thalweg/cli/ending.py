@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 import re
 import signal
 import threading
@@ -17,6 +18,7 @@ from thalweg.errors import InputError, is_out_of_memory
 
 SMALLER: Final = "Take a smaller --batch-size, --width, --vocabulary-size or --max-length."
 _STOPPING: Final = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_OF_THE_SYSTEM: Final = re.compile(r"\(os error (\d+)\)")  # how libraries written in Rust tell an OSError
 _WITHOUT_MEMORY: Final = re.compile("Cannot allocate memory|failed to map segment|can't start new thread")
 
 
@@ -43,6 +45,8 @@ def code_of(command: Callable[[Terminal], Any], app: App) -> int:
 
 def _ending(error: BaseException, app: App) -> tuple[str, int | None]:
     """Return what stopped a command, "" where nobody need be told, and the exit code; None: nobody foresaw it."""
+    if found := _OF_THE_SYSTEM.search(str(error)):
+        error = OSError(int(found[1]), os.strerror(int(found[1])))
     match error:
         case CycloptsError():
             return sentence(error, app), 2

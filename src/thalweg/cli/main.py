@@ -22,6 +22,7 @@ from thalweg.cli.options import (
     RunOptions,
     TrainingOptions,
     duration,
+    folder,
     real,
     to_options,
     whole,
@@ -72,7 +73,7 @@ def train(
     data: Annotated[DataOptions | None, _flattened] = None,  # type: ignore[valid-type]
     model: Annotated[ModelOptions | None, _flattened] = None,  # type: ignore[valid-type]
     training: Annotated[TrainingOptions | None, _flattened] = None,  # type: ignore[valid-type]
-    out: Path = Path("runs"),
+    out: Annotated[Path, Parameter(converter=folder)] = Path("runs"),
     resume: Path | None = None,
     apply: str | None = None,
     overwrite: Flag = False,
@@ -141,7 +142,7 @@ def compare(
     data: Annotated[DataOptions | None, _flattened] = None,  # type: ignore[valid-type]
     model: Annotated[ModelOptions | None, _flattened] = None,  # type: ignore[valid-type]
     training: Annotated[ComparedOptions | None, _flattened] = None,  # type: ignore[valid-type]
-    out: Path = Path("runs"),
+    out: Annotated[Path, Parameter(converter=folder)] = Path("runs"),
     overwrite: Flag = False,
     json: Flag = False,
     quiet: Flag = False,

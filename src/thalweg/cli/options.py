@@ -5,6 +5,7 @@ import dataclasses
 import tomllib
 from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
@@ -32,6 +33,14 @@ def _listed(kind: type, tokens: Sequence[Any]) -> list[str]:
     return [] if values == ["none"] else values
 
 
+def _folder(text: str) -> Path:
+    """Return the folder that a text names."""
+    if not text or any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ValueError(f"expected the name of a folder, in UTF-8; got {text!r}.")
+    return Path(text)
+
+
+folder = converter(_folder)
 duration = converter(seconds)
 whole = converter(partial(number, int))
 real = converter(partial(number, float))
