@@ -3,10 +3,16 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any, final
+from typing import Any, Final, final
 
 from thalweg.data.columns.facts import as_text, is_text, kind_of
 from thalweg.errors import InputError
+
+NOT_FINITE: Final = (
+    "What the network computes from it is not a finite number; give numbers like those of the training data, or train "
+    "again with a smaller --lr"
+)
+"""Why there is no answer, where weights or inputs are so large that the network's numbers overflow."""
 
 
 @final

@@ -3,9 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from thalweg import InputError, train
 from thalweg.data.containers.memory import source_of
+from thalweg.training.folder.build import get_weights, is_sound, put_weights
+from thalweg.training.steps.evaluate import Evaluation
 
 ROWS = [
     {"text": f"{'fine' if k % 2 else 'awful'} thing {k % 37}", "label": "good" if k % 2 else "bad"} for k in range(60)
@@ -23,6 +26,8 @@ def runs(tmp_path_factory):
 
 
 TEXTS = ["a fine thing", "an awful thing"]
+QUESTIONS = {"classify": TEXTS[:1], "score": [("a 1", "b 2")], "tag": [["Anna"]], "forecast": [[1.0] * 40]}
+QUESTIONS |= {"language": ["fine"], "translate": ["fine"]}
 FORMS = {
     "a list": TEXTS,
     "a tuple": tuple(TEXTS),
@@ -91,3 +96,43 @@ def test_texts_are_no_names_of_files(tmp_path):
     for texts in (["a fine thing", "an awful thing"], ["x" * 300]):
         with pytest.raises(InputError, match="Expected names of files, got a list of texts"):
             train(texts, out=tmp_path)
+
+
+@pytest.mark.parametrize("task", QUESTIONS)
+def test_what_is_not_finite_is_no_answer_and_no_evaluation(task, tmp_path):
+    """Weights that are huge or NaN: null with the reason, InputError, and never a label, a text or a loss of nan."""
+    more = {"language": "\n".join(TEXTS * 20), "translate": "".join(f"fine {k}\tgood {k}\n" for k in range(40))}
+    rows = {"classify": ROWS, "score": PAIRS, "tag": WORDS, "forecast": SERIES}.get(task)
+    if rows is None:
+        rows = tmp_path / ("text.txt" if task == "language" else "pairs.tsv")
+        rows.write_text(("" if task == "language" else "source\ttarget\n") + more[task], encoding="utf-8")
+    model = {"classify": "mlp", "score": "bag", "forecast": "mlp"}.get(task, "lstm")
+    run = train(rows, task=task, model=model, fast=True, out=tmp_path, optimizer="sgd")
+    for value in (np.nan, 3e38):
+        with torch.no_grad():
+            for weight in (*run.model.parameters(), *run.head.parameters()):
+                weight.fill_(value)
+        (answer,) = run.predict(QUESTIONS[task], errors="null")
+        assert "not a finite number" in answer.pop("error")
+        assert set(answer.values()) == {None}
+        with pytest.raises(InputError, match="cannot be evaluated: the loss of this run on it is not a finite number"):
+            run.evaluate(rows)
+
+
+def test_weights_that_are_not_finite_are_not_used(tmp_path):
+    run = train(ROWS, task="classify", model="mlp", fast=True, out=tmp_path, optimizer="sgd")
+    weights = get_weights(run.model, run.head)
+    for value in (np.nan, np.inf):
+        name = next(iter(weights))
+        with pytest.raises(InputError, match=rf"^it cannot be used: numbers in '{name}' are NaN or infinite; restore"):
+            put_weights(run.model, run.head, weights | {name: torch.full_like(weights[name], value)}, "it")
+    assert all(is_sound(weight) for weight in get_weights(run.model, run.head).values())
+
+
+def test_weights_with_a_loss_that_is_not_finite_are_never_the_best(tmp_path):
+    """Accuracy counts something whatever the scores are."""
+    assert np.isnan(Evaluation(np.nan, {"accuracy": 1.0}).value("accuracy"))
+    assert Evaluation(0.5, {"accuracy": 1.0}).value("accuracy") == 1.0
+    with pytest.raises(InputError, match="No evaluation produced a finite score, so no weights were saved"):
+        train(ROWS, task="classify", model="mlp", optimizer="sgd", lr=1e30, clip=0, steps=4, out=tmp_path, name="nan")
+    assert not (tmp_path / "nan" / "model.safetensors").exists()

@@ -6,11 +6,13 @@ from typing import Any, Final
 
 import numpy as np
 
+from thalweg.errors import InputError
 from thalweg.tasks.answering import figure
 from thalweg.tasks.forecast.asked import Asked
 from thalweg.tasks.forecast.panel import Panel
 from thalweg.tasks.forecast.rows.calendar import Step
 from thalweg.tasks.forecast.rows.timeline import next_labels
+from thalweg.tasks.questions import NOT_FINITE
 
 MOST_PLAIN: Final = (1e-4, 1e15)  # sizes of numbers that are written without an exponent
 MOST_DIGITS: Final = 12  # behind the point
@@ -39,6 +41,9 @@ def answers_to(
             of `windows_asked`.
         columns: the names of the columns of an input.
         step: how far apart the rows of the training data are.
+
+    Raises:
+        InputError: if a forecast is not finite.
     """
     steps = found["forecast"].shape[1]
     if len(found["forecast"]) != len(asked) or found["forecast"].shape[2] != len(columns):
@@ -46,6 +51,8 @@ def answers_to(
         found = {name: rows.reshape(shape).transpose(0, 2, 1) for name, rows in found.items()}
     answers = []
     for place, one in enumerate(asked):
+        if not np.isfinite(found["forecast"][place, : one.steps]).all():
+            raise InputError(f"{NOT_FINITE}.")
         answer: dict[str, Any] = {} if one.id is None else {"id": one.id}
         times = next_labels(one.times, one.steps, step)
         answer |= {"time": times} if times else {}

@@ -14,7 +14,9 @@ from typing import Protocol, final
 import torch
 from torch import Tensor
 
+from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
+from thalweg.tasks.questions import NOT_FINITE
 
 State = tuple[Tensor, ...]
 CHECK_EVERY = 8  # steps between two looks at a GPU whether all texts have ended; each look waits for it
@@ -90,8 +92,11 @@ class Sampling:
 def ranked(head: AbstractHead, prediction: Tensor, num: int, forbidden: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
     """Return at least `num` of the best ids (where there are so many) and their log-probabilities, `[batch, ...]`.
 
-    Forbidden ids may be among them, with the log-probability minus infinity.
+    Forbidden ids may be among them, with the log-probability minus infinity. Predictions that are NaN or
+    infinity rank nothing: they are an InputError.
     """
+    if not (prediction < torch.inf).all():  # minus infinity is the score of what cannot occur
+        raise InputError(f"{NOT_FINITE}.")
     ids, scores = head.decode(prediction, num + len(forbidden))
     for unwanted in forbidden:
         scores = scores.masked_fill(ids == unwanted, -torch.inf)

@@ -1,6 +1,7 @@
 """Answers of a run to questions, one for each, whatever is wrong with some of them."""
 
 import dataclasses
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +17,7 @@ from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.tasks.base import AbstractTask
-from thalweg.tasks.questions import AnswerOptions, Question, are_questions
+from thalweg.tasks.questions import NOT_FINITE, AnswerOptions, Question, are_questions
 from thalweg.training.folder.columns import check_reading
 
 ERROR = "error"  # the key of the reason in what stands in place of an answer
@@ -43,6 +44,7 @@ def answers_to(
     answers = []
     for problem in problems:
         answer = problem or next(found)
+        answer = answer if isinstance(answer, str) or is_finite(answer) else NOT_FINITE
         answers.append({**dict.fromkeys(task.answer_keys), ERROR: answer} if isinstance(answer, str) else answer)
     return answers
 
@@ -52,6 +54,15 @@ def _one(task: AbstractTask, networks: Networks, value: Any, options: AnswerOpti
         return task.predict(*networks, [value], options)[0]
     except InputError as error:
         return str(error)
+
+
+def is_finite(answer: Any) -> bool:
+    """Whether no number of an answer is NaN or infinite."""
+    if isinstance(answer, Mapping):
+        return all(map(is_finite, answer.values()))
+    if isinstance(answer, list | tuple):
+        return all(map(is_finite, answer))
+    return not isinstance(answer, float) or math.isfinite(answer)
 
 
 def is_answer(answer: Mapping[str, Any]) -> bool:

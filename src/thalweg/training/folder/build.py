@@ -229,7 +229,10 @@ def counts_behind(weights: dict[str, Tensor]) -> Tensor | None:
 
 
 def put_weights(model: nn.Module, head: nn.Module, weights: dict[str, Tensor], where: Path | str) -> None:
-    """Copy weights into model and head in place; an InputError names the first difference from another model."""
+    """Copy weights into model and head in place.
+
+    An InputError names the first difference from another model, or the first of them that is not finite.
+    """
     own = get_weights(model, head)
     for name in sorted(own.keys() | weights.keys()):
         if name not in own or name not in weights:
@@ -242,9 +245,19 @@ def put_weights(model: nn.Module, head: nn.Module, weights: dict[str, Tensor], w
                 f"{where} is from another model: '{name}' has shape {list(weights[name].shape)}, and the recipe's "
                 f"model needs {list(own[name].shape)}; check that recipe and weights belong together."
             )
+        if not is_sound(weights[name]):
+            raise InputError(
+                f"{where} cannot be used: numbers in '{name}' are NaN or infinite; restore it, or train the run again "
+                "with a smaller --lr."
+            )
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(weights[name])
+
+
+def is_sound(tensor: Tensor) -> bool:
+    """Whether no number of a tensor is NaN or infinite, so that it may be saved or used as weights."""
+    return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
 
 
 def count_parameters(model: nn.Module, head: nn.Module) -> int:

@@ -19,6 +19,7 @@ from thalweg.data.columns.choice import Choice
 from thalweg.data.columns.reading import ReadSource, read_as
 from thalweg.data.containers.opening import open_like
 from thalweg.data.files.base import NUM_LISTED
+from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.report.page import Report
 from thalweg.tasks.base import AbstractTask, Prepared
@@ -66,6 +67,11 @@ def evaluate_rows(
     """
     examples, notes = task.examples(source, columns.columns)
     found = evaluate(task, *networks, examples, autocast=autocast, generated=len(examples), intervals=True)
+    if not math.isfinite(found.loss):
+        raise InputError(
+            f"{source.name} cannot be evaluated: the loss of this run on it is not a finite number. Look for numbers "
+            "far from those of the training data, or train again with a smaller --lr."
+        )
     num_rows = source.num_rows + source.num_bad_rows
     found = dataclasses.replace(
         found,

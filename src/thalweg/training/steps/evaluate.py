@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, final
 
@@ -57,8 +58,11 @@ class Evaluation:
     notes: Sequence[str] = ()
 
     def value(self, name: str) -> float:
-        """Return a metric, or the loss under the name "loss"."""
-        return self.loss if name == "loss" else self.metrics[name]
+        """Return a metric, or the loss under the name "loss"; NaN where the loss is not finite.
+
+        A loss that is no number comes of scores that are none: what was counted on them says nothing.
+        """
+        return self.metrics[name] if name != "loss" and math.isfinite(self.loss) else self.loss
 
 
 def evaluate(
@@ -104,13 +108,13 @@ def evaluate(
             count += batch_count.double().cpu()
             meter.update(prediction, batch)
         metrics = meter.compute()
-        if generated:
+        if generated and torch.isfinite(total):
             more, samples = task.generated_metrics(model, head, examples, generated)
             metrics |= more
             kept.append(samples)
     details = meter.details() if intervals else {}
     found = Evaluation(float(total / count), metrics, len(examples), details=details)
-    if not intervals:
+    if not intervals or not math.isfinite(found.loss):
         return found
     kept = [meter.samples(), *kept]
     return with_intervals(found, np.concatenate(losses), [samples for samples in kept if samples is not None])
