@@ -60,8 +60,15 @@ class BagFeatures:
     sublinear: bool = True
 
     def __post_init__(self) -> None:
-        if len(self.idf) != self.num_features or (np.diff(self.bigrams) <= 0).any():
+        size, bigrams, idf = self.vocabulary_size, self.bigrams, self.idf
+        if (bigrams.dtype, idf.dtype, bigrams.ndim, idf.ndim) != (np.int64, np.float64, 1, 1):
+            raise ValueError("BagFeatures(bigrams=..., idf=...) needs a row of int64 and a row of float64.")
+        if size < _NUM_SPECIALS or len(idf) != size + len(bigrams) or (np.diff(bigrams) <= 0).any():
             raise ValueError("BagFeatures(idf=...) needs one number per feature, and increasing bigrams.")
+        if len(bigrams) and not 0 <= bigrams[0] <= bigrams[-1] < size**2:
+            raise ValueError("BagFeatures(bigrams=...) needs pairs of its words.")
+        if not (np.isfinite(idf) & (idf > 0.0)).all():
+            raise ValueError("BagFeatures(idf=...) needs finite numbers above 0.")
 
     @property
     def num_features(self) -> int:

@@ -1,7 +1,7 @@
 """Pairs of texts as features of a linear model: how much they share, bent and multiplied, and which words."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, final
@@ -12,7 +12,8 @@ from safetensors.numpy import save
 from scipy import sparse
 
 from thalweg.data.arrays.ragged import Ragged, flat_positions
-from thalweg.data.text.overlap import NAMES, Overlap
+from thalweg.data.text.overlap import NAMES, ORDERS, Overlap
+from thalweg.data.text.spelling import BUCKETS
 from thalweg.errors import InputError
 
 # Those of the overlap numbers that are multiplied with each other.
@@ -154,9 +155,38 @@ class PairFeatures:
                 sizes, arrays = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             counts = arrays["hashes"], arrays["counts"], arrays["gram_counts"], int(sizes["num_texts"])
             means, deviations, knots, products = (arrays[name] for name in ("means", "deviations", "knots", "products"))
+            _require_form(arrays, int(sizes["num_texts"]), int(sizes["num_words"]))
             return cls(Overlap(*counts), means, deviations, knots, products, int(sizes["num_words"]), arrays["crosses"])
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path} is damaged ({error}); restore it or train again.") from None
+
+
+def _require_form(arrays: Mapping[str, np.ndarray], num_texts: int, num_words: int) -> None:
+    """Raise a ValueError unless the arrays are as `PairFeatures` and `Overlap` need them."""
+    known, num_crosses = len(arrays["hashes"]), len(arrays["crosses"])
+    num_products = len(FACTORS) * (len(FACTORS) + 1) // 2
+    expected: dict[str, tuple[tuple[int, ...], type]] = {
+        "hashes": ((known,), np.uint64), "counts": ((known,), np.int64), "crosses": ((num_crosses,), np.int64),
+        "gram_counts": ((len(ORDERS), BUCKETS), np.float64), "means": ((len(NAMES),), np.float64),
+        "deviations": ((len(NAMES),), np.float64), "knots": ((len(NAMES), MAX_KNOTS), np.float64),
+        "products": ((2, num_products), np.float64),
+    }  # fmt: skip
+    for name, (shape, dtype) in expected.items():
+        if arrays[name].shape != shape or arrays[name].dtype != dtype:
+            raise ValueError(f"'{name}' has another form")
+        if dtype is np.float64 and not np.isfinite(arrays[name]).all():
+            raise ValueError(f"'{name}' has numbers that are not finite")
+    if num_texts < 0 or num_words < 0 or (arrays["counts"] < 0).any() or (arrays["gram_counts"] < 0.0).any():
+        raise ValueError("a count is negative")
+    if arrays["counts"].max(initial=0) > num_texts:
+        raise ValueError("a word is in more texts than there are")
+    if (arrays["deviations"] <= 0.0).any() or (arrays["products"][1] <= 0.0).any():
+        raise ValueError("a deviation is not above 0")
+    rising = arrays["hashes"], arrays["crosses"]
+    if any((one[1:] <= one[:-1]).any() for one in rising) or (np.diff(arrays["knots"], axis=1) < 0.0).any():
+        raise ValueError("numbers that rise do not")
+    if num_crosses and not 0 <= arrays["crosses"][0] <= arrays["crosses"][-1] < num_words**2:
+        raise ValueError("a cross is of words that there are not")
 
 
 def _deviations(numbers: np.ndarray) -> np.ndarray:

@@ -30,6 +30,7 @@ from thalweg.data.text.codecs import (
 )
 from thalweg.data.text.words import PATTERN, split_words
 from thalweg.errors import InputError
+from thalweg.storage import forms
 
 __all__ = ["BOS", "EOS", "KINDS", "PAD", "SPECIALS", "UNK", "Tokenizer"]
 
@@ -202,18 +203,14 @@ class Tokenizer:
         Raises:
             InputError: if the file is missing, damaged, or from something else.
         """
+        saved = forms.read_json(Path(path), _FORM)
+        kind = _kind(saved)
+        if kind is None:
+            raise InputError(f"{path} is not a tokenizer written by this version of thalweg; {forms.AGAIN}.")
         try:
-            content = Path(path).read_text(encoding="utf-8")
-            kind = _kind(json.loads(content))
-            if kind is not None:
-                return cls(tokenizers.Tokenizer.from_str(content), kind)
-        except FileNotFoundError:
-            raise InputError(f"{path} is missing; restore it or train again.") from None
+            return cls(_made_again(kind, saved["model"]), kind)
         except Exception as error:  # the library raises plain exceptions
-            raise InputError(
-                f"{path} is damaged: it is not a tokenizer ({error}); restore it or train again."
-            ) from None
-        raise InputError(f"{path} is not a tokenizer written by this version of thalweg; restore it or train again.")
+            raise InputError(f"{path} is damaged: it is not a tokenizer ({error}); {forms.AGAIN}.") from None
 
 
 def _codec(kind: str, inner: tokenizers.Tokenizer, tokens: list[str]) -> AbstractCodec:
@@ -226,23 +223,52 @@ def _codec(kind: str, inner: tokenizers.Tokenizer, tokens: list[str]) -> Abstrac
     return WordCodec(tokens, split_words if kind == "word" else str.split)
 
 
-def _kind(saved: Any) -> str | None:
+_PAIR: Final = forms.many(forms.text(), least=2, most=2)
+_FORM: Final = forms.record(
+    model=forms.record(
+        {"byte_fallback": forms.truth(), "merges": forms.many(forms.either("a pair of entries", forms.text(), _PAIR))},
+        type=forms.choice("WordLevel", "BPE"),
+        vocab=forms.table(forms.whole(0)),
+    ),
+    pre_tokenizer=forms.perhaps(forms.record(type=forms.text())),
+    added_tokens=forms.anything(),
+    normalizer=forms.anything(),
+)
+
+
+def _kind(saved: dict[str, Any]) -> str | None:
     """Return the kind of a saved tokenizer, None if it is none of ours."""
-    model, splitter = saved["model"], saved["pre_tokenizer"]
-    names = list(model["vocab"])
-    if tuple(names[: len(SPECIALS)]) != SPECIALS or sorted(model["vocab"].values()) != list(range(len(names))):
+    model, splitter = saved["model"], saved["pre_tokenizer"] or {}
+    names = _names(model)
+    if tuple(names[: len(SPECIALS)]) != SPECIALS or [model["vocab"][name] for name in names] != list(range(len(names))):
         return None
     if saved["added_tokens"] or saved["normalizer"]:
         return None
     if model["type"] == "WordLevel":
         if splitter == {"type": "WhitespaceSplit"}:
             return "list"
-        return "word" if splitter["pattern"] == {"Regex": PATTERN} else None
-    if model["byte_fallback"]:
-        return "char" if not model["merges"] and tuple(names[4:260]) == BYTE_NAMES else None
-    if splitter["type"] != "ByteLevel":
+        return "word" if splitter.get("pattern") == {"Regex": PATTERN} else None
+    if model.get("byte_fallback"):
+        return "char" if not model.get("merges") and tuple(names[4:260]) == BYTE_NAMES else None
+    if splitter.get("type") != "ByteLevel" or not set(BYTE_LETTERS) <= model["vocab"].keys():
         return None
-    return "bpe" if splitter["use_regex"] else "byte"
+    if splitter.get("use_regex"):
+        return "bpe"
+    return "byte" if tuple(names[4:]) == tuple(BYTE_LETTERS) else None
+
+
+def _names(model: dict[str, Any]) -> list[str]:
+    vocabulary: dict[str, int] = model["vocab"]
+    return sorted(vocabulary, key=vocabulary.__getitem__)
+
+
+def _made_again(kind: str, model: dict[str, Any]) -> tokenizers.Tokenizer:
+    """Return the tokenizer with a saved vocabulary; nothing else of a file is given to the library."""
+    if kind != "bpe":
+        names = _names(model)[len(SPECIALS) + (256 if kind == "char" else 0) :]
+        return Tokenizer.train([], kind)._inner if kind == "byte" else Tokenizer.from_vocabulary(names, kind)._inner
+    merges = [tuple(pair.split(" ")) if isinstance(pair, str) else tuple(pair) for pair in model.get("merges", ())]
+    return _byte_level(model["vocab"], merges, split=True)
 
 
 def _ranked_words(texts: Iterable[str]) -> list[tuple[str, int]]:
@@ -280,10 +306,12 @@ def _train_bpe(texts: Iterable[str], vocabulary_size: int, min_count: int) -> to
     return tokenizers.Tokenizer.from_str(json.dumps(saved))
 
 
-def _byte_level(vocabulary: dict[str, int], *, split: bool = False) -> tokenizers.Tokenizer:
+def _byte_level(
+    vocabulary: dict[str, int], merges: Sequence[tuple[str, ...]] = (), *, split: bool = False
+) -> tokenizers.Tokenizer:
     """Return a tokenizer for bytes; `split` cuts texts into words first, over whose borders no entry reaches."""
     specials = {name: index for index, name in enumerate(SPECIALS)}
-    inner = tokenizers.Tokenizer(models.BPE(specials | vocabulary, []))
+    inner = tokenizers.Tokenizer(models.BPE(specials | vocabulary, list(merges)))
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=split)
     inner.decoder = decoders.ByteLevel()
     return inner

@@ -2,14 +2,17 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, final
+from typing import Any, Final, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from thalweg.errors import InputError
+from thalweg.storage.forms import many, number, perhaps, record, truth, whole
 from thalweg.tasks.classify import thresholds
+
+DECISION: Final = record(multilabel=truth(), rarer=whole(0, 1), limits=perhaps(many(number())), auto=truth())
 
 
 @final
@@ -100,11 +103,13 @@ class Decision:
 
     @classmethod
     def of_json(cls, saved: dict[str, Any], num_labels: int) -> "Decision":
-        """Read what `to_json` wrote; a ValueError, TypeError or KeyError tells of something else."""
-        limits = saved["limits"] if saved["limits"] is None else tuple(float(value) for value in saved["limits"])
-        decision = cls(bool(saved["multilabel"]), int(saved["rarer"]), limits, bool(saved["auto"]))
+        """Return what `to_json` gave, of the form `DECISION`; a ValueError says that it is not for so many labels."""
+        limits = None if saved["limits"] is None else tuple(saved["limits"])
+        decision = cls(saved["multilabel"], saved["rarer"], limits, saved["auto"])
         if limits is not None and len(limits) != (num_labels if decision.multilabel else 1):
             raise ValueError(f"expected {num_labels} limits, got {len(limits)}")
+        if not decision.multilabel and num_labels != 2 and (limits or decision.auto):
+            raise ValueError(f"{num_labels} labels of which a text has one have no limit")
         return decision
 
     def _odds(self, prediction: Tensor) -> Tensor:

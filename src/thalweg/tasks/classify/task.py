@@ -26,9 +26,10 @@ from thalweg.heads.bernoulli import Bernoulli
 from thalweg.heads.softmax import Softmax
 from thalweg.models.bag import LinearBag
 from thalweg.models.presets import ModelShape
+from thalweg.storage.forms import distinct_texts, record
 from thalweg.tasks.answering import answering, candidate_lines
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
-from thalweg.tasks.classify.decision import Decision, decision_of
+from thalweg.tasks.classify.decision import DECISION, Decision, decision_of
 from thalweg.tasks.classify.meter import LabelMeter
 from thalweg.tasks.classify.notes import label_notes, missing_labels, require_same
 from thalweg.tasks.classify.report import several_labels_sections, single_label_sections
@@ -166,9 +167,11 @@ class Classify(AbstractTask):
     @classmethod
     @override
     def load(cls, folder: Path, settings: Settings) -> "Classify":
-        with reading(folder / LABELS) as saved:
-            labels = tuple(map(str, saved["labels"]))
+        with reading(folder / LABELS, record(labels=distinct_texts(least=2), decision=DECISION)) as saved:
+            labels = tuple(saved["labels"])
             decision = Decision.of_json(saved["decision"], len(labels))
+            if decision.multilabel != bool(settings.columns.get("multilabel")):
+                raise ValueError("whether a text has several labels is said otherwise by the columns in data.json")
         return cls(TextReader.load(folder, settings), labels, decision)
 
     @property

@@ -25,6 +25,7 @@ from thalweg.tasks.forecast import metrics as measures
 from thalweg.tasks.forecast.answers import answers_to, forecast_keys, lines_of, table_columns, table_rows, windows_asked
 from thalweg.tasks.forecast.asked import asked_window
 from thalweg.tasks.forecast.autoregression.linear import Linear
+from thalweg.tasks.forecast.form_of_file import forecast_file
 from thalweg.tasks.forecast.horizons import MAX_ORIGINS, Horizons, measure, side_by_side
 from thalweg.tasks.forecast.metrics import Answers, ForecastMeter
 from thalweg.tasks.forecast.panel import MORE_ROWS, Panel, check_known, shared_notes, singles, usable
@@ -176,18 +177,17 @@ class Forecast(AbstractTask):
     @override
     def load(cls, folder: Path, settings: Settings) -> "Forecast":
         del settings
-        with reading(folder / FILE) as saved:
+        with reading(folder / FILE, forecast_file) as saved:
             linear = Linear.from_dict(saved["linear"]) if "linear" in saved else None
             if linear is None:
-                reader: AnyReader = WindowReader(int(saved["lags"]), Standardizer.from_dict(saved["scaling"]))
+                reader: AnyReader = WindowReader(saved["lags"], Standardizer.from_dict(saved["scaling"]))
             else:
                 reader = DifferenceReader(linear.scaled)
-            names, reference = [str(name) for name in saved["columns"]], Reference.from_dict(saved["reference"])
             layout = Layout.from_dict(saved["layout"]) if "layout" in saved else None
-            ids = saved.get("ids")
-            panel = None if ids is None or layout is None else Panel(tuple(map(str, ids)), layout.columns)
+            panel = Panel(tuple(saved["ids"]), layout.columns) if layout and saved.get("ids") else None
             step = Step(**saved["step"]) if saved.get("step") else None
-            return cls(names, reader, reference, saved["time"], linear, layout=layout, panel=panel, step=step)
+            names, time, reference = saved["columns"], saved["time"], Reference.from_dict(saved["reference"])
+            return cls(names, reader, reference, time, linear, layout=layout, panel=panel, step=step)
 
     @override
     def shape(self) -> ModelShape:

@@ -21,6 +21,7 @@ from thalweg.data.text.words import split_words
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.models.presets import ModelShape
+from thalweg.storage.forms import number, record
 from thalweg.tasks.answering import answering
 from thalweg.tasks.base import AbstractMeter, AnswerOptions, Prepared, Settings
 from thalweg.tasks.language import report as language_report
@@ -178,8 +179,8 @@ class Language(AbstractWritingTask):
     @classmethod
     @override
     def load(cls, folder: Path, settings: Settings) -> "Language":
-        with reading(folder / FILE) as saved:
-            sizes = {name: float(saved[name]) for name in ("bytes_per_token", "unknown_per_token")}
+        with reading(folder / FILE, record(bytes_per_token=number(0.0), unknown_per_token=number(0.0))) as saved:
+            sizes = {name: saved[name] for name in ("bytes_per_token", "unknown_per_token")}
         tokenizer = Tokenizer.load(folder / TOKENIZER)
         return cls(settings.normalizer(), tokenizer, settings.max_length, **sizes, spill=settings.spill)
 

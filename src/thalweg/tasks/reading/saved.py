@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from thalweg.errors import InputError
+from thalweg.storage.forms import AGAIN, Form, read_json
 
 
 def json_bytes(value: Mapping[str, Any]) -> bytes:
@@ -15,20 +16,14 @@ def json_bytes(value: Mapping[str, Any]) -> bytes:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[dict[str, Any]]:
-    """Give the object that a file of `json_bytes` holds; what fails inside the block because of it counts as damage.
+def reading(path: Path, form: Form) -> Iterator[dict[str, Any]]:
+    """Give what a file of `json_bytes` holds; a ValueError inside the block says that its values do not fit together.
 
     Raises:
-        InputError: if the file is missing, is not a JSON object, or the block finds something in it missing or wrong.
+        InputError: if the file is missing, or holds something else than an object of this form.
     """
+    saved = read_json(path, form)
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(value, dict):
-            raise ValueError("expected an object")
-        yield value
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing; the run's folder is not complete.") from None
-    except InputError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise InputError(f"{path} is damaged ({type(error).__name__}: {error}); restore it or train again.") from None
+        yield saved
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}); {AGAIN}.") from None

@@ -14,7 +14,8 @@ from thalweg.data.arrays.ragged import IN_MEMORY, Ragged, RaggedBuilder, Spill, 
 from thalweg.data.text.features import BagFeatures
 from thalweg.data.text.normalize import Normalizer
 from thalweg.data.text.tokenizer import Tokenizer
-from thalweg.errors import counted
+from thalweg.errors import InputError, counted
+from thalweg.storage.forms import AGAIN
 from thalweg.tasks.growing import Growth, grown, tokenizer_from
 from thalweg.tasks.settings import Settings
 
@@ -149,6 +150,8 @@ class TextReader:
         """Read back what `files` gave."""
         features = BagFeatures.load(folder / FEATURES) if settings.layout in BAGS else None
         tokenizer = Tokenizer.load(folder / TOKENIZER)
+        if features is not None and features.vocabulary_size != tokenizer.vocabulary_size:
+            raise InputError(f"{folder / FEATURES} is damaged (it is about another vocabulary); {AGAIN}.")
         return cls(settings.normalizer(), tokenizer, features, settings.max_length)
 
 

@@ -28,6 +28,7 @@ from thalweg.heads.base import AbstractHead
 from thalweg.heads.squared import Squared
 from thalweg.models.bag import LinearBag
 from thalweg.models.presets import ModelShape
+from thalweg.storage.forms import AGAIN, many, number, perhaps, record, truth
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
 from thalweg.tasks.growing import Growth, grown
 from thalweg.tasks.reading.numeric import read_numbers, stand_ins
@@ -260,11 +261,21 @@ class Score(AbstractTask):
     @classmethod
     @override
     def load(cls, folder: Path, settings: Settings) -> "Score":
-        with reading(folder / FILE) as saved:
-            scaling, is_pair = Standardizer.from_dict(saved["scaling"]), bool(saved["is_pair"])
-            low, high = map(float, saved.get("span") or (-math.inf, math.inf))
+        one = many(number(), least=1, most=1)
+        span = perhaps(many(number(), least=2, most=2))
+        form = record({"span": span}, is_pair=truth(), scaling=record(shift=one, scale=one))
+        with reading(folder / FILE, form) as saved:
+            scaling, is_pair = Standardizer.from_dict(saved["scaling"]), saved["is_pair"]
+            low, high = saved.get("span") or (-math.inf, math.inf)
+            if low > high:
+                raise ValueError("the smallest number is above the largest")
+            if is_pair != ("other" in settings.columns):
+                raise ValueError("whether there are two texts is said otherwise by the columns in data.json")
+        reader = TextReader.load(folder, settings)
         pairs = PairFeatures.load(folder / PAIRS) if is_pair and settings.layout == "joint" else None
-        return cls(TextReader.load(folder, settings), scaling, is_pair=is_pair, span=(low, high), pairs=pairs)
+        if pairs is not None and pairs.num_words != reader.vocabulary_size:
+            raise InputError(f"{folder / PAIRS} is damaged (it is about another vocabulary); {AGAIN}.")
+        return cls(reader, scaling, is_pair=is_pair, span=(low, high), pairs=pairs)
 
     @override
     def shape(self) -> ModelShape:

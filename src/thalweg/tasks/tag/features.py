@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, final
 
+from thalweg.storage.forms import distinct_texts, record
 from thalweg.tasks.reading.saved import json_bytes, reading
 from thalweg.tasks.reading.spelling import sign
 
@@ -157,10 +158,10 @@ class WordFeatures:
     @classmethod
     def load(cls, folder: Path) -> "WordFeatures":
         """Read `features.json` of a folder; an InputError names the file where it is missing or damaged."""
-        with reading(folder / FEATURES) as saved:
-            names = [str(name) for name in saved["features"]]
+        with reading(folder / FEATURES, record(features=distinct_texts())) as saved:
+            names = saved["features"]
             ids = {name: place for place, name in enumerate(names)}
-            if names[: len(_ALWAYS)] != list(_ALWAYS) or len(ids) != len(names):
+            if names[: len(_ALWAYS)] != list(_ALWAYS):
                 raise ValueError("its features are not those of a tagger.")
         return cls(ids)
 

@@ -17,6 +17,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from thalweg.data.arrays.split import text_key
+from thalweg.storage.forms import many, number, record, table, whole
 from thalweg.tasks.reading.saved import json_bytes, reading
 from thalweg.tasks.reading.spelling import sign
 
@@ -133,12 +134,14 @@ class Splitter:
         """Read `splitter.json` of a folder, None where there is no such file; an InputError names a damaged one."""
         if not (folder / SPLITTER).exists():
             return None
-        with reading(folder / SPLITTER) as saved:
-            weights = {str(name): float(value) for name, value in saved["weights"].items()}
-            exceptions = {str(part): tuple(map(int, cuts)) for part, cuts in saved["exceptions"].items()}
-            if any(not 0 < cut < len(part) for part, cuts in exceptions.items() for cut in cuts):
-                raise ValueError("it splits words where they have no character.")
-        return cls(weights, exceptions)
+        form = record(weights=table(number()), exceptions=table(many(whole(1))))
+        with reading(folder / SPLITTER, form) as saved:
+            exceptions = {part: tuple(cuts) for part, cuts in saved["exceptions"].items()}
+            if any(sorted(set(cuts)) != list(cuts) for cuts in exceptions.values()):
+                raise ValueError("the places where words end are not in order")
+            if any(cuts and cuts[-1] >= len(part) for part, cuts in exceptions.items()):
+                raise ValueError("it splits words where they have no character")
+        return cls(saved["weights"], exceptions)
 
 
 def _weights(usual: dict[str, tuple[int, ...]], counts: dict[str, int]) -> dict[str, float]:

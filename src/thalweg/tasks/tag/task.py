@@ -27,6 +27,7 @@ from thalweg.heads.crf import CRF, NOT_GIVEN
 from thalweg.heads.softmax import Softmax
 from thalweg.models.presets import ModelShape
 from thalweg.models.sparse_linear import transposed
+from thalweg.storage.forms import distinct_texts, record, truth, whole
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
 from thalweg.tasks.growing import Growth, grown, names_from
 from thalweg.tasks.questions import text_problem
@@ -253,9 +254,9 @@ class Tag(AbstractTask):
     @classmethod
     @override
     def load(cls, folder: Path, settings: Settings) -> "Tag":
-        with reading(folder / LABELS) as saved:
-            tags, max_length = [str(tag) for tag in saved["tags"]], int(saved["max_length"])
-            constrained = bool(saved.get("constrained", False))
+        form = record({"constrained": truth()}, tags=distinct_texts(least=2), max_length=whole(1, 2**31))
+        with reading(folder / LABELS, form) as saved:
+            tags, max_length, constrained = saved["tags"], saved["max_length"], saved.get("constrained", False)
         features = WordFeatures.load(folder) if settings.layout == "features" else None
         task = cls(WordReader.load(folder, settings), tags, max_length, features, constrained=constrained)
         task.splitter = Splitter.load(folder)

@@ -1,6 +1,7 @@
 """A finished run's data, read again as its training read them."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from thalweg import names
 from thalweg.data.columns.facts import as_text
@@ -9,6 +10,7 @@ from thalweg.data.containers.opening import open_any, reading_of
 from thalweg.data.containers.places import OBJECT, checksum_of
 from thalweg.errors import InputError
 from thalweg.tasks.base import AbstractTask, Prepared
+from thalweg.tasks.reading.text_column import check_columns
 from thalweg.training.folder.build import settings_of
 from thalweg.training.folder.opening import open_as
 from thalweg.training.folder.run import Run
@@ -20,7 +22,7 @@ def read_again(run: Run) -> tuple[AbstractTask, Prepared]:
 
     An InputError tells of a file that is missing or has changed since.
     """
-    recipe, data = run.recipe, run.data
+    recipe, data, own = run.recipe, run.data, task_in(run)
     for name, expected in data["files"].items():
         found = checksum_of_rows(run.objects[name]) if name in run.objects else checksum_of(name)
         if found is None and name.startswith(OBJECT):
@@ -41,8 +43,11 @@ def read_again(run: Run) -> tuple[AbstractTask, Prepared]:
         for place in (recipe.data.source, recipe.data.valid)
     )
     assert source is not None
+    for one in (source, valid):
+        if one is not None:
+            check_columns(one, [name for role in names.task_columns(own.name).roles for name in _named(columns, role)])
     # What was begun from another run is complete in its own task: begun from that again, it is the same.
-    start = task_in(run) if recipe.run.start_from else None
+    start = own if recipe.run.start_from else None
     task, prepared = read_examples(source, valid, recipe, columns, start)
     if (len(prepared.train), len(prepared.valid)) != (data["num_train"], data["num_valid"]):
         raise InputError(
@@ -50,7 +55,24 @@ def read_again(run: Run) -> tuple[AbstractTask, Prepared]:
             f"there are {len(prepared.train):,} and {len(prepared.valid):,} (another version of Python has other "
             "built-in sets). Train again."
         )
+    if (task.shape(), _entries(task)) != (own.shape(), _entries(own)):
+        raise InputError(
+            f"{run.folder} reads its data otherwise than its recipe says (another vocabulary, or other labels), so "
+            "nothing can be said about its training; restore its files, or train again."
+        )
     return task, prepared
+
+
+def _named(columns: Mapping[str, Any], role: str) -> list[str]:
+    """Return the columns of a role, those of an option that joins several among them."""
+    if role == "label" and columns.get("label_columns"):
+        return list(columns["label_columns"])
+    found = columns.get(role, [])
+    return [found] if isinstance(found, str) else list(found or ())
+
+
+def _entries(task: AbstractTask) -> list[str] | None:
+    return None if task.vocabulary is None else task.vocabulary.entries
 
 
 def task_in(run: Run) -> AbstractTask:

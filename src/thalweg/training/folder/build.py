@@ -1,6 +1,8 @@
 """From a recipe to objects: settings of a task, networks, their weights."""
 
 import dataclasses
+from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from thalweg.models.presets import ModelOptions
 from thalweg.tasks.base import AbstractTask, HeadOptions, Settings
 from thalweg.tasks.writing.target_sources import Pretrained, source_of
 from thalweg.training.folder.memory import require_memory
+from thalweg.training.folder.room import Room
 from thalweg.training.recipe.recipe import Recipe
 from thalweg.training.steps.device import choose_device, choose_precision
 from thalweg.training.steps.feed import Feed
@@ -59,14 +62,16 @@ def build_networks(
     batch: Batch | None = None,
     fresh: bool = True,
     counts: Tensor | None = None,
+    weights: Mapping[str, Tensor] | None = None,
 ) -> tuple[nn.Module, AbstractHead]:
     """Return model and head as the recipe says, on the CPU.
 
     They are initialized as it says (word vectors, scheme, targets) where they are `fresh`; False when weights will be
     put in anyway. `batch`, of training data, is for initializations that look at data; `counts`, how often each token
-    is a target in the training data, for heads that know of frequencies.
+    is a target in the training data, for heads that know of frequencies. Where the `weights` that will be put in are
+    given, a network that is much larger than these is an InputError before it takes memory.
     """
-    with noise.borrowed():
+    with noise.borrowed(), nullcontext() if weights is None else Room(weights):
         noise.seed(recipe.run.seed)
         return _networks(recipe, task, batch, counts, fresh=fresh)
 

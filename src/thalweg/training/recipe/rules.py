@@ -16,6 +16,8 @@ def check(recipe: Recipe) -> None:
             names.check(option.choices, value, option.what or name.replace("_", " "))
         if option.range is not None and not option.range.holds(value):
             raise InputError(f"{option.flag} {option.range.says}; got {shown(value)}.")
+    models = names.task_spec(recipe.run.task).models
+    names.check(models, recipe.model.model, f"model of task '{recipe.run.task}'")
     for wrong in (_sizes, _outputs, _solvers, _averages, _networks):
         for sentence in wrong(recipe):
             raise InputError(sentence)
