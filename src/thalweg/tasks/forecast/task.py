@@ -25,7 +25,6 @@ from thalweg.tasks.forecast import metrics as measures
 from thalweg.tasks.forecast.answers import answers_to, forecast_keys, lines_of, table_columns, table_rows, windows_asked
 from thalweg.tasks.forecast.asked import asked_window
 from thalweg.tasks.forecast.autoregression.linear import Linear
-from thalweg.tasks.forecast.form_of_file import forecast_file
 from thalweg.tasks.forecast.horizons import MAX_ORIGINS, Horizons, measure, side_by_side
 from thalweg.tasks.forecast.metrics import Answers, ForecastMeter
 from thalweg.tasks.forecast.panel import MORE_ROWS, Panel, check_known, shared_notes, singles, usable
@@ -33,6 +32,7 @@ from thalweg.tasks.forecast.preparing import Stretch, context_of, get_ready
 from thalweg.tasks.forecast.reference import Reference
 from thalweg.tasks.forecast.report import Part, sections
 from thalweg.tasks.forecast.rows.calendar import Step
+from thalweg.tasks.forecast.rows.form_of_file import forecast_file
 from thalweg.tasks.forecast.rows.reading import Layout, read_series
 from thalweg.tasks.forecast.rows.series import check_length, check_variation
 from thalweg.tasks.forecast.running import ahead, forecasts

@@ -17,10 +17,10 @@ from thalweg.data.text.word_vectors import read_word_vectors
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.models.presets import ModelOptions
+from thalweg.models.room import Room
 from thalweg.tasks.base import AbstractTask, HeadOptions, Settings
 from thalweg.tasks.writing.target_sources import Pretrained, source_of
 from thalweg.training.folder.memory import require_memory
-from thalweg.training.folder.room import Room
 from thalweg.training.recipe.recipe import Recipe
 from thalweg.training.steps.device import choose_device, choose_precision
 from thalweg.training.steps.feed import Feed

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from thalweg.errors import InputError
-from thalweg.training.folder.room import Room
+from thalweg.models.room import Room
 
 WEIGHTS = {"weight": torch.zeros(4, 4), "bias": torch.zeros(4)}
 
