@@ -28,7 +28,7 @@ from torch import nn
 
 from thalweg.diagnosis.diagnose import diagnose
 from thalweg.diagnosis.loops.watch import Watch
-from thalweg.training.folder.run import finite
+from thalweg.training.integrity.history import finite
 from thalweg.training.session.api import train
 from thalweg.training.session.session import Session
 from thalweg.training.steps.fit import FitOptions, Place, StepRecord, fit

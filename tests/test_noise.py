@@ -60,7 +60,7 @@ def global_state():
 
 @pytest.mark.parametrize("verb", ["train", "train auto", "predict", "evaluate", "certify", "diagnose"])
 def test_the_callers_state_is_as_it_was(reviews, tmp_path, monkeypatch, verb):
-    monkeypatch.setattr("thalweg.training.session.finish.write_report", lambda path, report: None)
+    monkeypatch.setattr("thalweg.training.session.finish.render_report", lambda report: "no pictures")
     run = thalweg.train(reviews, out=tmp_path / "before", **LINEAR)
     before = global_state()
     match verb:
@@ -80,7 +80,7 @@ def test_the_callers_state_is_as_it_was(reviews, tmp_path, monkeypatch, verb):
 
 
 def test_what_the_caller_has_drawn_makes_no_difference(reviews, tmp_path, monkeypatch):
-    monkeypatch.setattr("thalweg.training.session.finish.write_report", lambda path, report: None)
+    monkeypatch.setattr("thalweg.training.session.finish.render_report", lambda report: "no pictures")
     torch.manual_seed(1)
     one = thalweg.train(reviews, out=tmp_path / "one", **DROPOUT)
     torch.manual_seed(2)
@@ -89,7 +89,7 @@ def test_what_the_caller_has_drawn_makes_no_difference(reviews, tmp_path, monkey
 
 
 def test_trainings_side_by_side_give_the_weights_of_single_ones(reviews, tmp_path, monkeypatch):
-    monkeypatch.setattr("thalweg.training.session.finish.write_report", lambda path, report: None)
+    monkeypatch.setattr("thalweg.training.session.finish.render_report", lambda report: "no pictures")
     options = [DROPOUT | {"seed": seed} for seed in (1, 2)] + [LINEAR]
     single = [weights(thalweg.train(reviews, out=tmp_path / f"single{n}", **one)) for n, one in enumerate(options)]
     found = {}

@@ -91,7 +91,7 @@ def test_a_text_may_begin_with_dashes(capsys, line):
 )  # fmt: skip
 def test_values_may_be_written_as_people_write_them(tmp_path, monkeypatch, arguments):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("thalweg.training.session.finish.write_report", lambda path, report: None)
+    monkeypatch.setattr("thalweg.training.session.finish.render_report", lambda report: "no pictures")
     (tmp_path / "a.csv").write_text("text,label\n" + "".join(f"thing {k} fine,{'ab'[k % 2]}\n" for k in range(40)))
     with pytest.raises(SystemExit, match="0"):
         run(["train", "a.csv", "--fast", "--quiet", *arguments])

@@ -230,7 +230,10 @@ def test_odd_options_of_a_finished_run(reviews, capsys, tmp_path):
     assert (code, "--top must be a whole number of at least 1" in err) == (2, True)
     (tmp_path / "runs" / "reviews" / "recipe.toml").write_text("")
     code, _, err = call(capsys, "predict", "runs/reviews", "fine")
-    assert (code, "recipe.toml lacks options (task, name" in " ".join(err.split())) == (2, True)
+    assert (code, "recipe.toml has changed since the run was made" in " ".join(err.split())) == (2, True)
+    code, _, err = call(capsys, "train", "runs/reviews/recipe.toml", "--resume", "runs/reviews")
+    assert code == 2
+    assert "recipe.toml has changed since" in err
 
 
 def test_a_run_name_stays_in_its_folder(reviews, capsys, tmp_path):

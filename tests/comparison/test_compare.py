@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from pathlib import Path
 
 import pytest
 import torch
@@ -20,6 +19,7 @@ from thalweg.comparison.contest import Contest, checksums, metric_of, open_conte
 from thalweg.comparison.ledger import Claim, Ledger
 from thalweg.comparison.running import Runner
 from thalweg.errors import InputError
+from thalweg.storage import ledger
 from thalweg.training.recipe.recipe import Options, read_recipe
 
 SMALL = {"model": "mlp", "width": 8, "hidden": 8, "batch_size": 32}
@@ -350,14 +350,14 @@ def test_whatever_an_optimizer_of_one_s_own_does_is_its_own_result(reviews, own_
 
 
 def test_a_full_disk_is_told_and_is_nobody_s_result(reviews, tmp_path, monkeypatch):
-    real = Path.write_text
+    real = ledger.write_new
 
-    def full(self, *arguments, **options):
-        if self.name == "history.jsonl" and "sgd" in self.parent.parent.name:
+    def full(path, data):
+        if "history.jsonl" in path.name and "sgd" in path.parent.parent.name:
             raise OSError(28, "No space left on device")
-        return real(self, *arguments, **options)
+        real(path, data)
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(ledger, "write_new", full)
     with pytest.raises(InputError, match=r"cannot be written .*No space left on device.*goes on"):
         run(reviews, tmp_path)
     monkeypatch.undo()

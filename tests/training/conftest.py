@@ -13,7 +13,7 @@ def pictures():
 def _no_pictures(request, monkeypatch):
     """Drawing a report takes longer than most of these runs; its sections are made all the same."""
     if "pictures" not in request.fixturenames:
-        monkeypatch.setattr("thalweg.training.session.finish.write_report", lambda path, report: None)
+        monkeypatch.setattr("thalweg.training.session.finish.render_report", lambda report: "no pictures")
 
 
 @pytest.fixture(scope="module")

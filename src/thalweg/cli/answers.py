@@ -28,7 +28,8 @@ from thalweg.training.certified.new_texts import num_repeated
 from thalweg.training.folder.answers import ERROR, answers_to, batches, is_answer, require_read
 from thalweg.training.folder.columns import NAMED
 from thalweg.training.folder.opening import has_series
-from thalweg.training.folder.run import Run, finite
+from thalweg.training.folder.run import Run
+from thalweg.training.integrity.history import finite
 from thalweg.training.steps.evaluate import Evaluation
 from thalweg.training.steps.held_out import brackets, interval_notes, to_json, told_of_file
 

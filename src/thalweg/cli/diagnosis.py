@@ -17,9 +17,10 @@ from thalweg.diagnosis.of_run import subject_of_run
 from thalweg.diagnosis.survey import line_to, path_of, survey
 from thalweg.errors import InputError, counted
 from thalweg.report.diagnosis.page import render
-from thalweg.report.document import write_page
 from thalweg.report.text import one_line
-from thalweg.training.folder.run import DIAGNOSIS, DIAGNOSIS_PAGE, Run, finite, write_json
+from thalweg.training.folder.run import DIAGNOSIS, DIAGNOSIS_PAGE, HISTORY, Run, json_bytes
+from thalweg.training.integrity.claim import Claim
+from thalweg.training.integrity.history import finite, read_history
 
 STYLES = {"error": "bold red", "warning": "bold yellow", "note": "bold"}
 INDENT = "   "
@@ -40,11 +41,13 @@ def diagnose_and_show(
         raise InputError(f"--seconds must be above zero; got {asked['seconds']:g}.")
     run = Run(folder)
     found = finite(_diagnosed(run, asked, console, say, quiet=quiet).to_json())
-    write_json(folder / DIAGNOSIS, found)
-    files = {"figures": str(folder / DIAGNOSIS)}
+    files, contents = {"figures": str(folder / DIAGNOSIS)}, {DIAGNOSIS: json_bytes(found)}
     if report:
-        write_page(folder / DIAGNOSIS_PAGE, render(found, run.history, name=folder.name, file=files["figures"]))
+        page = render(found, read_history(folder / HISTORY), name=folder.name, file=files["figures"])
+        contents[DIAGNOSIS_PAGE] = page.encode(errors="replace")
         files["page"] = str(folder / DIAGNOSIS_PAGE)
+    with Claim(folder, "diagnosed"):
+        run.ledger.write(contents)
     if as_json:
         print_json({"run": str(folder), **{key: found[key] for key in ("findings", "skipped", "seconds")}, **files})
     elif not quiet:

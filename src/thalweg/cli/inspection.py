@@ -1,14 +1,15 @@
-"""`thalweg data`: what is in a file, before training."""
+"""`thalweg data` and `thalweg verify`: what is in a file before training, and whether a run's folder is whole."""
 
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
 from thalweg import names
-from thalweg.cli.output import Terminal, cell, print_json
+from thalweg.cli.output import Terminal, cell, print_json, print_lines
 from thalweg.data.columns import problems
 from thalweg.data.columns.choice import Choice, Kind, TaskColumns
 from thalweg.data.columns.reading import read_as
@@ -18,7 +19,8 @@ from thalweg.data.text.normalize import Normalizer
 from thalweg.errors import counted
 from thalweg.report.text import one_line
 from thalweg.training.folder.build import settings_of
-from thalweg.training.folder.run import finite
+from thalweg.training.integrity.history import finite
+from thalweg.training.integrity.verifying import WHOLE, verify
 from thalweg.training.recipe.complete import complete
 from thalweg.training.recipe.recipe import Options, Recipe
 from thalweg.training.session.reading import open_data
@@ -61,6 +63,20 @@ def inspect_and_show(given: Options, *, as_json: bool) -> int:
     for part in _parts(found, guess, seen, num_valid, odd):
         console.print(part) if isinstance(part, Table) else console.say(part)
     return 0
+
+
+def verify_and_show(folder: Path, *, as_json: bool) -> int:
+    """Verify a folder, print what was found, and return 0 if everything is whole, else 1."""
+    found = verify(folder)
+    if as_json:
+        print_json(found.to_json())
+        return 0 if found.is_whole else 1
+    damaged = {name: state for name, state in found.files.items() if state != WHOLE}
+    lines = [f"{folder / name} is {state}." for name, state in damaged.items()]
+    whole = len(found.files) - len(damaged)
+    lines.append(f"{folder}: {counted(whole, 'file')} of {len(found.files):,} {'is' if whole == 1 else 'are'} whole.")
+    print_lines([*(f"Repaired: {repair}." for repair in found.repairs), *lines, *found.notes])
+    return 0 if found.is_whole else 1
 
 
 def _examined(source: AbstractSource, task: TaskColumns, choice: Choice, recipe: Recipe) -> list[str] | None:

@@ -75,6 +75,7 @@ def train(
     training: Annotated[TrainingOptions | None, _flattened] = None,  # type: ignore[valid-type]
     out: Annotated[Path, Parameter(converter=folder)] = Path("runs"),
     resume: Path | None = None,
+    resume_from: Path | None = None,
     apply: str | None = None,
     overwrite: Flag = False,
     online: Flag = False,
@@ -98,6 +99,7 @@ def train(
         training: .
         out: Folder that holds runs.
         resume: Resume the unfinished run in this folder.
+        resume_from: Resume a run from this checkpoint, such as runs/x/checkpoints/step-00000012; later ones go.
         apply: Repair a run: its recipe with what a finding changes, such as runs/x/diagnosis.json#1 (or #1,#2), in a
             new run.
         overwrite: Replace a run of the same name.
@@ -111,16 +113,17 @@ def train(
     options, console = to_options(_all(source, more), run, data, model, training), Terminal(stderr=True)
     say = speaker(console, quiet)
     if apply is not None:
-        if online or overwrite or resume is not None:
+        if online or overwrite or resume is not None or resume_from is not None:
             raise InputError(
                 "--apply trains a new run beside the old one; leave out --overwrite, --resume and --online."
             )
         options = load("thalweg.diagnosis.applying:applied")(apply, options, trust=trust)
     if online:
-        if resume is not None:
+        if resume is not None or resume_from is not None:
             raise InputError("--resume is for runs, and a stream goes on by the same command; leave --resume out.")
         return load("thalweg.cli.stream:learn")(options, out, overwrite=overwrite, as_json=json, say=say)
-    request = load("thalweg.training.session.plan:Request")(options, out, overwrite, resume, fast, trust=trust)
+    going_on = load("thalweg.training.folder.resuming:resumption")(resume, resume_from)
+    request = load("thalweg.training.session.plan:Request")(options, out, overwrite, *going_on, fast, trust=trust)
     return load("thalweg.cli.training:train_and_show")(request, console, say, as_json=json, quiet=quiet)
 
 
@@ -370,6 +373,20 @@ def check(file: Path, /, *, run: Path | None = None, json: bool = False) -> int:
         json: Print what was verified as one JSON object on standard output.
     """
     return load("thalweg.cli.certificates:check_and_show")(file, run, as_json=json)
+
+
+@app.command
+def verify(folder: Path, /, *, json: Flag = False) -> int:
+    """Check every file of a run, a stream's model or a comparison, and repair what can be repaired.
+
+    Each file is compared with the checksum of what was written. A change that was interrupted is completed, and what
+    killed processes left unfinished is removed. Exit code: 0 if everything is whole, 1 if a file is damaged.
+
+    Args:
+        folder: The folder, such as runs/docstrings.
+        json: Print what was found as one JSON object on standard output.
+    """
+    return load("thalweg.cli.inspection:verify_and_show")(folder, as_json=json)
 
 
 @app.command(name="data")

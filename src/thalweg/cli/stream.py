@@ -22,6 +22,7 @@ from thalweg.status import Status
 from thalweg.storage.lock import Lock
 from thalweg.training.folder.opening import skipped_rows
 from thalweg.training.folder.run import run_name
+from thalweg.training.integrity.claim import Claim
 from thalweg.training.recipe.options import OPTIONS
 from thalweg.training.recipe.recipe import Options
 from thalweg.training.steps.signals import Signals
@@ -35,8 +36,8 @@ def learn(given: Options, out: Path, *, overwrite: bool, as_json: bool, say: Cal
     """Learn from the stream to its end (or Ctrl-C), print the running score, and return the exit code."""
     name = given.get("source", "-")
     folder = out / run_name(given.get("name") or ("stream" if name == "-" else name))
-    with Lock(folder, "trained") as lock:
-        return _learn(given, name, folder, lock, overwrite=overwrite, as_json=as_json, say=say)
+    with Claim(folder) as claim:
+        return _learn(given, name, folder, claim.lock, overwrite=overwrite, as_json=as_json, say=say)
 
 
 def _learn(

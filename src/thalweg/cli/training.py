@@ -12,7 +12,8 @@ from thalweg.cli.progress import display
 from thalweg.cli.warnings import LiveWarnings
 from thalweg.errors import counted
 from thalweg.status import Status
-from thalweg.training.folder.run import REPORT, finite
+from thalweg.training.folder.run import REPORT
+from thalweg.training.integrity.history import finite
 from thalweg.training.session.finish import train_and_finish
 from thalweg.training.session.prepare import Request, prepare
 from thalweg.training.session.session import Session
@@ -29,7 +30,13 @@ def train_and_show(
     request: Request, console: Terminal, say: Callable[[str], None], *, as_json: bool, quiet: bool
 ) -> int:
     """Train, show what happens, print the summary, and return the exit code."""
-    session = prepare(request, say)
+    with prepare(request, say) as session:
+        return _train_and_show(session, console, say, as_json=as_json, quiet=quiet)
+
+
+def _train_and_show(
+    session: Session, console: Terminal, say: Callable[[str], None], *, as_json: bool, quiet: bool
+) -> int:
     received: int | None = None
     say(f"Training {session.run.recipe.model.model} on {session.task.describe(session.prepared)}: {_bounds(session)}.")
     ends_early = session.run.recipe.training.certify > 0.0

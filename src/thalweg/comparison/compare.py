@@ -1,6 +1,5 @@
 """From a question to its answer: every run made or waited for, and written down in the comparison's folder."""
 
-import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, final
@@ -25,7 +24,9 @@ from thalweg.comparison.studies import STUDIES
 from thalweg.errors import InputError, counted
 from thalweg.report.comparison.page import render
 from thalweg.report.document import write_page
+from thalweg.storage.files import remove_folder, write_file
 from thalweg.training.folder import run
+from thalweg.training.integrity.history import finite
 from thalweg.training.recipe.options import OPTIONS
 from thalweg.training.recipe.recipe import Options
 from thalweg.training.session.optimizer import known_defaults
@@ -176,9 +177,10 @@ def answer(question: Question, say: Say, watch: Watch) -> Comparison:
     if len(errors) == len(found):
         raise errors[0]
     result = _finish(found)
-    run.write_json(folder / RESULT, result)
-    result = run.finite(result)
+    content = run.json_bytes(result)
+    result = finite(result)
     write_page(folder / PAGE, render(result))
+    write_file(folder / RESULT, content)  # last: with it the comparison is done
     return Comparison(folder, result)
 
 
@@ -193,7 +195,7 @@ def _find_folder(question: Question, name: str, digest: str, say: Say) -> Path:
         if question.overwrite:
             if asked is None:
                 raise InputError(f"{folder} is no comparison, so --overwrite leaves it alone; choose a --name.")
-            shutil.rmtree(folder)
+            remove_folder(folder)
             break
         if asked == digest:
             if not (folder / RESULT).is_file():
@@ -216,7 +218,7 @@ def _find_folder(question: Question, name: str, digest: str, say: Say) -> Path:
         "steps": question.steps,
         "scored_on": question.scored_on,
     }
-    run.write_json(folder / QUESTION, asked)
+    write_file(folder / QUESTION, run.json_bytes(asked))
     return folder
 
 

@@ -12,8 +12,9 @@ from thalweg.comparison.spaces import Space, space_of
 from thalweg.data.containers.places import short_name
 from thalweg.errors import InputError
 from thalweg.optim.construct import default_learning_rate
+from thalweg.storage.files import sum_of_file
 from thalweg.tasks.base import AbstractTask, Prepared
-from thalweg.training.folder import build, checkpoint, run
+from thalweg.training.folder import build, run
 from thalweg.training.folder.opening import skipped_rows
 from thalweg.training.recipe.complete import complete, without_effect
 from thalweg.training.recipe.defaults import sees_all_data
@@ -243,7 +244,7 @@ def checksums(question: Question) -> dict[str, str]:
     for values in (question.options, *(entrant.fixed for entrant in question.entrants)):
         texts = [value for value in values.values() if isinstance(value, str)]
         named += [place for text in texts for place in (text, text.partition(":")[2]) if place]
-    return {place: checkpoint.checksum(Path(place)) for place in named if _is_file(place)}
+    return {place: sum_of_file(Path(place)).sha256 for place in named if _is_file(place)}
 
 
 def _is_file(place: str) -> bool:

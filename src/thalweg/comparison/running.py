@@ -1,7 +1,6 @@
 """From an entrant's settings to a record of one run, whatever goes wrong in it."""
 
 import contextlib
-import json
 import re
 import tempfile
 import time
@@ -18,7 +17,9 @@ from thalweg.comparison.entrants import Entrant
 from thalweg.comparison.measured import CURVE, Measured
 from thalweg.curvature.culprit import CurvatureError
 from thalweg.errors import InputError, is_out_of_memory
+from thalweg.storage.ledger import Ledger
 from thalweg.training.folder import run
+from thalweg.training.integrity.history import line_of
 from thalweg.training.recipe.recipe import Recipe
 from thalweg.training.session.session import Session
 from thalweg.training.steps.device import choose_device
@@ -81,7 +82,7 @@ class Runner:
                 return failed_record(error)
             with _written(kept):
                 kept.mkdir(parents=True, exist_ok=True)
-                (kept / run.RECIPE).write_text(recipe.to_toml(), encoding="utf-8")
+                Ledger.at(kept).write({run.RECIPE: recipe.to_toml().encode()})
             try:
                 measured = Measured(self._session(recipe, kept), limit, *self._how, spent)
             except Exception as error:  # an optimizer of another package may raise whatever it likes
@@ -95,9 +96,8 @@ class Runner:
                 if entry is None:
                     break
                 watch(entry)  # outside: what the storage or the terminal raises is not the optimizer's failure
-            lines = [json.dumps(run.finite(entry), ensure_ascii=False, allow_nan=False) for entry in measured.history]
             with _written(kept):
-                (kept / run.HISTORY).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+                Ledger(kept).write({run.HISTORY: b"".join(map(line_of, measured.history))})
             return measured.record()
 
     def pace(self, entrant: Entrant, enough: float) -> dict[str, Any]:
@@ -107,7 +107,7 @@ class Runner:
             seed = self.contest.recipes[entrant.name].run.seed
             try:
                 recipe, _ = self._recipe(entrant, {}, seed, PACE_STEPS)
-                (Path(scratch) / run.RECIPE).write_text(recipe.to_toml(), encoding="utf-8")
+                Ledger.create(Path(scratch), {run.RECIPE: recipe.to_toml().encode()})
                 session = self._session(recipe, Path(scratch))
                 build = time.perf_counter() - begin
                 seconds = _seconds_per_step(session, enough)

@@ -18,7 +18,8 @@ from thalweg.errors import InputError
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.folder import build
 from thalweg.training.folder.again import read_again
-from thalweg.training.folder.run import HISTORY, WEIGHTS, Run, damaged_line
+from thalweg.training.folder.run import HISTORY, WEIGHTS, Run
+from thalweg.training.integrity.history import damaged_line, read_history
 from thalweg.training.recipe.recipe import Recipe
 from thalweg.training.steps.device import choose_device, choose_precision
 from thalweg.training.steps.feed import Feed
@@ -33,15 +34,19 @@ def subject_of_run(run: Run) -> Subject:
 
     An InputError tells of a run without weights, or of data that are missing or have changed.
     """
-    if not (run.folder / WEIGHTS).is_file():
+    if WEIGHTS not in run.ledger:
         raise InputError(
             f"{run.folder} has no weights yet, so there is nothing to measure; repeat its `thalweg train` command."
         )
     task, prepared = read_again(run)
-    subject = subject_of(run.recipe, task, prepared, run.measured, well_formed(run.history))
-    if (line := damaged_line(run.folder / HISTORY)) is None:
+    place = run.folder / HISTORY
+    subject = subject_of(run.recipe, task, prepared, run.measured, well_formed(read_history(place)))
+    if (line := damaged_line(place)) is not None:
+        reason = f"line {line:,} of {HISTORY} is damaged, so it and what comes after it were not read"
+    elif how := run.history_damage():
+        reason = f"{HISTORY} {how}, and what is left of it was read"
+    else:
         return subject
-    reason = f"line {line:,} of {HISTORY} is damaged, so it and what comes after it were not read"
     return dataclasses.replace(subject, left_out={"rest of the history": reason})
 
 

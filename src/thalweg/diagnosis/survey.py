@@ -12,7 +12,8 @@ from thalweg.diagnosis.subject import Subject
 from thalweg.errors import InputError
 from thalweg.objective import Objective
 from thalweg.training.folder import checkpoint
-from thalweg.training.folder.run import CHECKPOINTS, MANIFEST, RECIPE, WEIGHTS, Run, read_json
+from thalweg.training.folder.checkpoint import CHECKPOINTS
+from thalweg.training.folder.run import CERTIFICATE, DATA, DIAGNOSIS, METRICS, SELECTION, WEIGHTS, Run
 
 POINTS: Final = (21, 17, 13, 9, 7)  # along each direction: as many as the time allows
 SECONDS: Final = 40.0  # for all losses around the weights
@@ -98,7 +99,7 @@ def line_to(run: Run, subject: Subject, other: Run | str | Path) -> dict[str, An
     An InputError tells of runs whose networks, vocabularies or labels differ.
     """
     second = other if isinstance(other, Run) else Run(other)
-    if not (second.folder / WEIGHTS).is_file():
+    if WEIGHTS not in second.ledger:
         raise InputError(f"{second.folder} has no weights yet, so there is no line to them; give a finished run.")
     mine, theirs = (_read_by(one) for one in (run, second))
     if mine != theirs:
@@ -115,12 +116,11 @@ def line_to(run: Run, subject: Subject, other: Run | str | Path) -> dict[str, An
 
 def _read_by(run: Run) -> dict[str, str]:
     """Return the checksums of the files by which a run turns text into ids and ids into answers."""
-    path = run.folder / MANIFEST
-    sums = read_json(path)["files"] if path.is_file() else {}
-    return {name: value for name, value in sums.items() if name.endswith(".json") and name not in _OWN}
+    sums = run.ledger.sums
+    return {name: one.sha256 for name, one in sums.items() if name.endswith(".json") and name not in _OWN}
 
 
-_OWN: Final = frozenset((RECIPE, "data.json", "selection.json"))
+_OWN: Final = frozenset((DATA, SELECTION, METRICS, CERTIFICATE, DIAGNOSIS))
 
 
 def _weights_of(objective: Objective, state: Mapping[str, Any]) -> list[Tensor]:

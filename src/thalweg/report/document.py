@@ -15,6 +15,7 @@ from thalweg.errors import InputError
 from thalweg.report.panels import Panel
 from thalweg.report.text import format_value, script_json, visible
 from thalweg.report.theme import DARK, LIGHT
+from thalweg.storage.files import write_file
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -102,13 +103,4 @@ def write_page(path: str | os.PathLike[str], page: str) -> None:
         path.write_bytes(page.encode("utf-8", "replace"))
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.unlink(missing_ok=True)
-        with partial.open("xb") as file:
-            file.write(page.encode("utf-8", "replace"))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_file(path, page.encode("utf-8", "replace"))

@@ -1,6 +1,7 @@
 """One file: written as a whole or not at all, and its checksum, which is that of what was meant to be written."""
 
 import contextlib
+import glob
 import hashlib
 import os
 import shutil
@@ -15,9 +16,9 @@ TEMPORARY: Final = ".thalweg-tmp"  # how the hidden names of files and folders e
 @final
 @dataclass(frozen=True)
 class Sum:
-    """Length and SHA-256 of a file's content; of an older version's file only the latter may be known."""
+    """Length and SHA-256 of a file's content."""
 
-    num_bytes: int | None
+    num_bytes: int
     sha256: str
 
 
@@ -76,9 +77,10 @@ def temporary_name(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{TEMPORARY}")
 
 
-def leftovers(folder: Path) -> list[Path]:
-    """Return what a process that was killed has left unfinished in a folder."""
-    return sorted(path for path in folder.glob(f".*{TEMPORARY}")) if folder.is_dir() else []
+def leftovers(folder: Path, name: str | None = None) -> list[Path]:
+    """Return what a process that was killed has left unfinished in a folder, of one name in it or of all."""
+    pattern = ".*" if name is None else f".{glob.escape(name)}.{'[0-9a-f]' * 8}"
+    return sorted(folder.glob(pattern + TEMPORARY)) if folder.is_dir() else []
 
 
 def remove_folder(folder: Path) -> None:

@@ -20,7 +20,6 @@ from thalweg.storage.files import TEMPORARY, Sum, leftovers, sum_of, sum_of_file
 
 MANIFEST: Final = "manifest.json"
 FORMAT: Final = 2
-_UNSUMMED: Final = 1  # the format of earlier versions: without sizes, and without a sum of its own
 _MAX_BYTES: Final = 2**24
 _PATIENCE: Final = (0.0, 0.01, 0.1, 0.5)  # seconds between looks at a folder that another process is changing
 
@@ -31,13 +30,15 @@ class Ledger:
 
     Args:
         folder: what it is about.
+        remedy: how messages end that tell of damage.
 
     Raises:
         InputError: if it is missing, damaged, or of another format.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, remedy: str = "restore it or train the run again") -> None:
         self.folder = folder
+        self._remedy = remedy
         self.sums: dict[str, Sum] = {}
         self.about: dict[str, Any] = {}  # plain values that belong to the folder as its files do
         self._moved: list[str] = []
@@ -56,22 +57,25 @@ class Ledger:
 
         `links` are files elsewhere, with their sums, that get a second name here (or are copied).
         """
-        ledger = cls.__new__(cls)
-        ledger.folder, ledger.about, ledger._moved, ledger._removed = folder, dict(about or {}), [], []
-        ledger.sums = {name: sum_of(data) for name, data in files.items()}
+        sums = {name: sum_of(data) for name, data in files.items()}
         for name, data in files.items():
             write_new(folder / name, data)
         for name, (path, expected) in (links or {}).items():
-            ledger.sums[name] = expected
+            sums[name] = expected
             try:
                 os.link(path, folder / name)
             except FileNotFoundError:
                 raise
             except OSError:  # a file system without links
                 write_new(folder / name, path.read_bytes())
-        write_new(folder / MANIFEST, ledger._text())
+        write_new(folder / MANIFEST, _content(sums, about or {}, [], []))
         sync_folder(folder)
-        return ledger
+        return cls(folder)
+
+    @classmethod
+    def at(cls, folder: Path) -> "Ledger":
+        """Return the ledger of a folder, made anew where it has none."""
+        return cls(folder) if (folder / MANIFEST).exists() else cls.create(folder, {})
 
     def __contains__(self, name: str) -> bool:
         return name in self.sums
@@ -80,16 +84,17 @@ class Ledger:
         """Return the content of a file; an InputError says that it is missing or damaged."""
         path = self.path(name)
         data = path.read_bytes()
-        if not _fits(sum_of(data), self.sums[name]):  # changed since: by another process, or on a failing disk
+        if sum_of(data) != self.sums[name]:  # changed since: by another process, or on a failing disk
             raise self._damaged(name)
         return data
 
     def path(self, name: str) -> Path:
         """Return where the content of a file stands, compared with its sum; InputError as for `read`."""
         if name not in self.sums:
-            raise InputError(f"{self.folder / name} is missing; restore it or train the run again.")
+            raise InputError(f"{self.folder / name} is missing; {self._remedy}.")
         for wait in _PATIENCE:
-            time.sleep(wait)
+            if wait:
+                time.sleep(wait)
             for path in (self.folder / name, self._new(name)):
                 if _is(path, self.sums[name]):
                     return path
@@ -134,12 +139,15 @@ class Ledger:
             self.sums = kept | {name: sum_of(data) for name, data in files.items()} | dict(noted or {})
             self._moved, self._removed = list(files), gone
             try:
-                write_file(self.folder / MANIFEST, self._text())
+                write_file(self.folder / MANIFEST, _content(self.sums, self.about, self._moved, self._removed))
             except BaseException:
                 self.sums, self._moved, self._removed = before
                 raise
             undo.pop_all()  # from here on the change is made
         self._complete(known=True)
+        if gone:  # from now on such a name is free for a file of the user's
+            self._removed = []
+            write_file(self.folder / MANIFEST, _content(self.sums, self.about, self._moved, self._removed))
 
     def complete(self) -> list[str]:
         """Finish a change that a crash has interrupted, and remove what one left that was not made.
@@ -164,6 +172,7 @@ class Ledger:
                 done.append(name)
             else:  # of a later change that did not come to its moment
                 new.unlink()
+                done.append(new.name)
         for name in self._removed:
             if (self.folder / name).exists():
                 (self.folder / name).unlink()
@@ -184,22 +193,16 @@ class Ledger:
     def _damaged(self, name: str) -> InputError:
         path = self.folder / name
         if not path.is_file():
-            return InputError(f"{path} is missing; restore it or train the run again.")
+            return InputError(f"{path} is missing; {self._remedy}.")
         expected, size = self.sums[name].num_bytes, path.stat().st_size
-        how = "its checksum differs" if expected in (None, size) else f"{size:,} bytes long instead of {expected:,}"
-        return InputError(f"{path} is damaged ({how}); restore it or train the run again.")
-
-    def _text(self) -> bytes:
-        files = {name: {"bytes": one.num_bytes, "sha256": one.sha256} for name, one in sorted(self.sums.items())}
-        content = {"format": FORMAT, "files": files, "about": self.about}
-        content |= {"moved": self._moved, "removed": self._removed}
-        return (json.dumps(content | {"sum": _sum_of_content(content)}, indent=1, allow_nan=False) + "\n").encode()
+        how = "its checksum differs" if expected == size else f"{size:,} bytes long instead of {expected:,}"
+        return InputError(f"{path} is damaged ({how}); {self._remedy}.")
 
     def _read(self) -> None:
         path = self.folder / MANIFEST
         if not path.is_file():
             raise InputError(
-                f"{path} is missing, so the files of {self.folder} cannot be verified; restore it or train again."
+                f"{path} is missing, so that the files in {self.folder} cannot be verified; {self._remedy}."
             )
         if path.stat().st_size > _MAX_BYTES:
             raise self._unreadable("it is longer than any that this version writes")
@@ -209,21 +212,16 @@ class Ledger:
             raise self._unreadable(str(getattr(error, "strerror", None) or "it is not valid JSON")) from None
         if not isinstance(content, dict) or not isinstance(files := content.get("files"), dict):
             raise self._unreadable("it lists no files")
-        if (found := content.get("format")) not in (FORMAT, _UNSUMMED):
+        if (found := content.get("format")) != FORMAT:
             raise InputError(
-                f"{path} has format {found!r}; this version reads {FORMAT}. Use the version of thalweg that wrote it, "
-                "or train again."
+                f"{path} has format {found!r}; this version reads {FORMAT}. Use the version of thalweg that wrote it; "
+                f"{self._remedy}."
             )
-        if found == _UNSUMMED:
-            if "sum" in content or not all(isinstance(one, str) for one in files.values()):
-                raise self._unreadable("its checksum differs")
-            self.sums = {name: Sum(None, one) for name, one in files.items()}
-            return
         own = content.pop("sum", None)
         if own != _sum_of_content(content):
             raise self._unreadable("its checksum differs")
         try:
-            self.sums = {name: _sum_in(one) for name, one in files.items()}
+            self.sums = {name: Sum(int(one["bytes"]), str(one["sha256"])) for name, one in files.items()}
             self.about = dict(content["about"])
             self._moved, self._removed = list(map(str, content["moved"])), list(map(str, content["removed"]))
         except (KeyError, TypeError, ValueError):
@@ -234,26 +232,23 @@ class Ledger:
             raise self._unreadable(f"it has no checksum of {unknown[0]!r}")
 
     def _unreadable(self, how: str) -> InputError:
-        return InputError(f"{self.folder / MANIFEST} is damaged ({how}); restore it or train the run again.")
+        return InputError(f"{self.folder / MANIFEST} is damaged ({how}); {self._remedy}.")
+
+
+def _content(sums: Mapping[str, Sum], about: Mapping[str, Any], moved: list[str], removed: list[str]) -> bytes:
+    """Return a ledger as the content of its file."""
+    files = {name: {"bytes": one.num_bytes, "sha256": one.sha256} for name, one in sorted(sums.items())}
+    content = {"format": FORMAT, "files": files, "about": dict(about), "moved": moved, "removed": removed}
+    return (json.dumps(content | {"sum": _sum_of_content(content)}, indent=1, allow_nan=False) + "\n").encode()
 
 
 def _sum_of_content(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _sum_in(entry: Mapping[str, Any]) -> Sum:
-    return Sum(None if entry["bytes"] is None else int(entry["bytes"]), str(entry["sha256"]))
-
-
-def _fits(found: Sum, expected: Sum) -> bool:
-    return found.sha256 == expected.sha256 and expected.num_bytes in (None, found.num_bytes)
-
-
 def _is(path: Path, expected: Sum) -> bool:
     """Whether a file is there and has this sum."""
     try:
-        if not path.is_file() or expected.num_bytes not in (None, path.stat().st_size):
-            return False
-        return _fits(sum_of_file(path), expected)
+        return path.is_file() and path.stat().st_size == expected.num_bytes and sum_of_file(path) == expected
     except FileNotFoundError:  # another process has moved it
         return False

@@ -7,7 +7,7 @@ import pytest
 from thalweg.diagnosis.symptoms.entries import well_formed
 from thalweg.diagnosis.symptoms.rules import findings_of
 from thalweg.diagnosis.trends import trends_of
-from thalweg.training.folder.run import damaged_line, read_history
+from thalweg.training.integrity.history import damaged_line, read_history
 
 STEPS = [{"event": "step", "step": k, "loss": 1.0 / k, "lr": 0.1, "grad_norm": 1.0} for k in range(1, 13)]
 FORGED = {

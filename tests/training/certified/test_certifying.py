@@ -148,7 +148,7 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
 def test_an_unfinished_run_is_refused(tmp_path):
     path, options = make("classify", tmp_path)
     run = thalweg.train(path, **options)
-    (run.folder / "metrics.json").unlink()
+    run.ledger.write({}, removed=["metrics.json"])
     with pytest.raises(InputError, match="no weights to certify yet"):
         thalweg.certify(run)
 

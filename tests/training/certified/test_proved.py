@@ -9,8 +9,8 @@ import pytest
 from thalweg.cli.main import run as command
 from thalweg.errors import InputError
 from thalweg.status import Status
+from thalweg.storage.files import sum_of_file
 from thalweg.training.certified.proof import proof_summary
-from thalweg.training.folder import checkpoint
 from thalweg.training.recipe.recipe import Options
 from thalweg.training.session import finish, sizing
 from thalweg.training.session.api import train
@@ -56,21 +56,21 @@ def test_the_default_ends_at_a_proved_optimum_and_keeps_the_last_weights(labeled
 def test_the_same_recipe_gives_the_same_bits(labeled, tmp_path):
     first = train(labeled, out=tmp_path / "one")
     again = train(first.folder / "recipe.toml", out=tmp_path / "two")
-    weights = [checkpoint.checksum(run.folder / "model.safetensors") for run in (first, again)]
+    weights = [sum_of_file(run.folder / "model.safetensors") for run in (first, again)]
     assert weights[0] == weights[1]
 
 
 def test_an_interrupted_run_ends_with_the_same_bits(labeled, tmp_path):
     options = {"model": "bag", "select": "none", "certify": 1e-9, "evaluate_every": 2}
     whole = train(labeled, out=tmp_path / "one", **options)
-    session = session_for(labeled, tmp_path / "two", **options)
-    for entry in train_loop(session):
-        if entry["event"] == "evaluation":
-            break
+    with session_for(labeled, tmp_path / "two", **options) as session:
+        for entry in train_loop(session):
+            if entry["event"] == "evaluation":
+                break
     resumed = train(labeled, out=tmp_path / "two", **options)
     assert resumed.result["steps"] == whole.result["steps"] > 2
-    assert [checkpoint.checksum(run.folder / "model.safetensors") for run in (whole, resumed)] == [
-        checkpoint.checksum(whole.folder / "model.safetensors")
+    assert [sum_of_file(run.folder / "model.safetensors") for run in (whole, resumed)] == [
+        sum_of_file(whole.folder / "model.safetensors")
     ] * 2
 
 
@@ -158,11 +158,12 @@ def test_a_linear_model_is_proved_predicts_and_is_resumed(labeled, tmp_path):
     assert run.predict(["a silly plot"])[0]["label"] == "bad"
     options = {"model": "linear", "select": "none", "certify": 1e-9, "evaluate_every": 1}
     whole = train(labeled, out=tmp_path / "whole", **options)
-    for entry in train_loop(session_for(labeled, tmp_path / "two", **options)):
-        if entry["event"] == "evaluation":
-            break
+    with session_for(labeled, tmp_path / "two", **options) as session:
+        for entry in train_loop(session):
+            if entry["event"] == "evaluation":
+                break
     again = train(labeled, out=tmp_path / "two", **options)
-    weights = [checkpoint.checksum(one.folder / "model.safetensors") for one in (whole, again)]
+    weights = [sum_of_file(one.folder / "model.safetensors") for one in (whole, again)]
     assert weights[0] == weights[1]
     plain = train(
         labeled, out=tmp_path / "three", model="linear", optimizer="adamw", epochs=30.0, l2=run.recipe.training.l2

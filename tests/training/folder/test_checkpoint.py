@@ -131,12 +131,12 @@ DAMAGE = {
     "tensors missing": ("state.safetensors", lambda path: path.unlink(), "is missing"),
     "state changed": ("state.json", flip_a_bit, "checksum differs"),
     "state missing": ("state.json", lambda path: path.unlink(), "is missing"),
-    "manifest missing": ("manifest.json", lambda path: path.unlink(), "missing or unreadable"),
-    "manifest empty": ("manifest.json", lambda path: path.write_text(""), "missing or unreadable"),
-    "manifest of another kind": ("manifest.json", lambda path: path.write_text("[]"), "missing or unreadable"),
+    "manifest missing": ("manifest.json", lambda path: path.unlink(), "is missing"),
+    "manifest empty": ("manifest.json", lambda path: path.write_text(""), "not valid JSON"),
+    "manifest of another kind": ("manifest.json", lambda path: path.write_text("[]"), "lists no files"),
     "other format": (
         "manifest.json",
-        lambda p: p.write_text(p.read_text().replace('"format": 1', '"format": 9')),
+        lambda p: p.write_text(p.read_text().replace('"format": 2', '"format": 9')),
         "format 9",
     ),
 }
@@ -156,15 +156,15 @@ def test_the_message_names_the_older_checkpoint(tmp_path):
     checkpoint.save(tmp_path, 1, {"x": torch.arange(100.0)})
     saved = checkpoint.save(tmp_path, 2, {"x": torch.arange(100.0)})
     truncate(saved / "state.safetensors")
-    with pytest.raises(InputError, match="to resume from step-00000001"):
+    with pytest.raises(InputError, match=r"remove .* to go on from step-00000001"):
         checkpoint.load(saved)
 
 
 def test_leftovers_of_a_crash_are_no_checkpoints(tmp_path):
-    (tmp_path / ".tmp-step-00000009").mkdir()
+    (tmp_path / ".step-00000009.0123abcd.thalweg-tmp").mkdir()
     checkpoint.save(tmp_path, 1, {"x": 1})
     assert checkpoint.latest(tmp_path) == tmp_path / "step-00000001"
-    assert not list(tmp_path.glob(".tmp*"))
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
 
 
 @pytest.mark.slow

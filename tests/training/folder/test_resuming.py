@@ -9,8 +9,9 @@ import pytest
 from thalweg.cli.main import run as command
 from thalweg.errors import InputError
 from thalweg.status import Status
+from thalweg.training.folder.checkpoint import CHECKPOINTS
 from thalweg.training.folder.resuming import resumed
-from thalweg.training.folder.run import CERTIFICATE, CHECKPOINTS, Run, write_json
+from thalweg.training.folder.run import CERTIFICATE, Run
 from thalweg.training.recipe.options import OPTIONS
 from thalweg.training.recipe.recipe import Options
 from thalweg.training.session.api import train
@@ -24,11 +25,11 @@ BAG = {"model": "bag", "optimizer": "adamw", "width": 4, "epochs": 4.0, "batch_s
 @pytest.fixture
 def cut(reviews, tmp_path):
     """A run that was interrupted in its fourth step of twenty."""
-    session = prepare(Request(Options({"source": str(reviews), **BAG}), tmp_path / "cut"), lambda sentence: None)
-    for entry in train_loop(session):
-        if entry["event"] == "step" and entry["step"] == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-    finish(session, Status.INTERRUPTED)
+    with prepare(Request(Options({"source": str(reviews), **BAG}), tmp_path / "cut"), lambda sentence: None) as session:
+        for entry in train_loop(session):
+            if entry["event"] == "step" and entry["step"] == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+        finish(session, Status.INTERRUPTED)
     return session.run
 
 
@@ -111,7 +112,7 @@ def test_no_run_is_made_shorter_than_it_is(cut):
 
 def test_a_finished_run_goes_on_for_longer(reviews, tmp_path):
     run, said = train(reviews, out=tmp_path, **BAG), []
-    write_json(run.folder / CERTIFICATE, {})
+    run.ledger.write({CERTIFICATE: b"{}"})
     longer = train(resume=run.folder, epochs=6.0, say=said.append)
     assert (longer.status, longer.result["steps"], longer.recipe.training.epochs) == (Status.COMPLETED, 30, 6.0)
     assert [entry["step"] for entry in longer.history if entry["event"] == "step"] == [*range(1, 31)]

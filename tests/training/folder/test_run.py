@@ -147,7 +147,7 @@ with multiprocessing.get_context("fork").Pool(2) as pool:
 assert torch.get_num_threads() == 2  # here nothing has changed
 loader = torch.utils.data.DataLoader(Rows(), num_workers=2, timeout=60, multiprocessing_context="fork")
 assert all(abs(float(one) - expected[0]["probability"]) < 1e-4 for one in loader)
-finish.write_report = lambda path, report: None
+finish.render_report = lambda report: "no pictures"
 def train(number):
     made = thalweg.train(sys.argv[2], model="gru", width=8, hidden=8, steps=2, out=sys.argv[3], name=f"forked{number}")
     return made.status.name

@@ -166,12 +166,12 @@ def test_an_interrupted_run_goes_on_without_the_old_one(at_step, tmp_path):
     old = trained("classify lstm", tmp_path)
     rows = write(rows_of("classify", [*NEW, *OLD], ["c", "b"]), tmp_path)
     undisturbed = train(rows, start_from=old.folder, out=tmp_path, name="whole", steps=6)
-    session = prepare(Request(Options(source=rows, start_from=str(old.folder), name="cut", steps=6), tmp_path), print)
-    for entry in train_loop(session) if at_step else ():
-        if entry.get("step") == at_step:
-            session.save()
-            break
-    finish(session, Status.INTERRUPTED)
+    given = Options(source=rows, start_from=str(old.folder), name="cut", steps=6, checkpoint_every=1e-9)
+    with prepare(Request(given, tmp_path), print) as session:
+        for entry in train_loop(session) if at_step else ():
+            if entry.get("step") == at_step + 1:
+                break
+        finish(session, Status.INTERRUPTED)
     shutil.rmtree(old.folder)
     going_on = train(resume=session.run.folder)
     weights, own = (load_file(run.folder / "model.safetensors") for run in (undisturbed, going_on))

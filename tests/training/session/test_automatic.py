@@ -108,11 +108,11 @@ def test_an_interrupted_run_goes_on_with_the_bits_of_the_undisturbed_one(reviews
     options = {"model": "mlp", "width": 6, "hidden": 6, "epochs": 20.0, "evaluate_every": 7}
     whole = train(reviews, out=tmp_path / "whole", **options)
     request = Request(Options(options, source=str(reviews)), tmp_path / "parts")
-    session = prepare(request, [].append)
-    assert session.total_steps > 20
-    for entry in train_loop(session):
-        if entry["event"] == "evaluation" and entry["step"] == 14:
-            break
+    with prepare(request, [].append) as session:
+        assert session.total_steps > 20
+        for entry in train_loop(session):
+            if entry["event"] == "evaluation" and entry["step"] == 14:
+                break
     whole_command = {"source": reviews, "out": tmp_path / "parts", **options}
     parts = train(**whole_command) if again == "the same command" else train(resume=session.run.folder)
     assert parts.folder == session.run.folder

@@ -63,9 +63,9 @@ def test_data_given_in_python_are_known_by_their_contents(folder):
         read_again(load(run.folder))
     with pytest.raises(InputError, match="python:dict: these data were given in Python"):
         train(run.folder / "recipe.toml", fast=True)
-    (run.folder / "metrics.json").unlink()
+    run.ledger.write({}, removed=["metrics.json"], forgotten=["history.jsonl"])
     assert train(rows, fast=True).folder == run.folder
-    (run.folder / "metrics.json").unlink()
+    run.ledger.write({}, removed=["metrics.json"], forgotten=["history.jsonl"])
     rows["label"][0] = "0"
     with pytest.raises(InputError, match="The data has changed since"):
         train(rows, fast=True)

@@ -9,6 +9,7 @@ from torch import nn
 
 from thalweg.errors import InputError
 from thalweg.status import Status
+from thalweg.storage.files import sum_of
 from thalweg.training.recipe.recipe import Options
 from thalweg.training.session.api import train
 from thalweg.training.session.finish import finish
@@ -121,12 +122,12 @@ def test_a_run_that_never_had_a_finite_loss_says_so(reviews, tmp_path):
 
 def test_weights_that_are_not_finite_are_never_saved(reviews, tmp_path):
     session = session_for(reviews, tmp_path)
-    session.save()
+    session.save(sum_of(b""))
     before = sorted((session.run.folder / "checkpoints").iterdir())
     with torch.no_grad():
         next(session.model.parameters()).fill_(math.inf)
     session.place.step = 5
-    session.save()
+    session.save(sum_of(b""))
     assert sorted((session.run.folder / "checkpoints").iterdir()) == before
 
 
@@ -191,7 +192,7 @@ def test_a_timed_run_that_was_killed_before_its_plan_is_planned_again(reviews, t
     options = {"model": "bag", "width": 4, "time": 1.5, "optimizer": "adamw"}
     with monkeypatch.context() as patch:
         patch.setattr("thalweg.training.session.prepare._fit_to_time", killed)
-        patch.setattr("thalweg.training.folder.new_folder.NewFolder.discard", lambda folder: None)
+        patch.setattr("thalweg.training.integrity.new_folder.NewFolder.discard", lambda folder: None)
         with pytest.raises(SystemExit):
             train(reviews, out=tmp_path, **options)
     (left,) = tmp_path.glob("reviews/recipe.toml")

@@ -40,10 +40,10 @@ def test_it_trains_and_an_interrupted_run_ends_with_the_same_bits(tmp_path, opti
     assert isinstance(whole.optimizer, Descent)
     entries = [entry for entry in train_loop(whole) if entry["event"] == "step"]
     assert entries[-1]["loss"] < 0.8 * entries[0]["loss"]
-    cut = composed_session(tmp_path / "cut", optimizer, line_search, **options)
-    for entry in train_loop(cut):
-        if entry["event"] == "step" and entry["step"] == 3:
-            os.kill(os.getpid(), signal.SIGINT)
+    with composed_session(tmp_path / "cut", optimizer, line_search, **options) as cut:
+        for entry in train_loop(cut):
+            if entry["event"] == "step" and entry["step"] == 3:
+                os.kill(os.getpid(), signal.SIGINT)
     again = composed_session(tmp_path / "cut", optimizer, line_search, **options)
     assert [entry["event"] for entry in train_loop(again)].index("resumed") == 0
     left, right = (load_file(s.run.folder / "model.safetensors") for s in (whole, again))
@@ -239,10 +239,10 @@ def test_the_average_is_evaluated_and_saved_and_an_interrupted_run_ends_with_the
         assert whole.evaluate().loss == pytest.approx(figures[-1])
     assert all(torch.equal(saved[name], averages[name]) for name in saved)
     assert not all(torch.equal(saved[name], trained[name]) for name in saved)
-    cut = composed_session(tmp_path / "cut", "adamw", "", **options)
-    for entry in train_loop(cut):
-        if entry["event"] == "step" and entry["step"] == 3:
-            os.kill(os.getpid(), signal.SIGINT)
+    with composed_session(tmp_path / "cut", "adamw", "", **options) as cut:
+        for entry in train_loop(cut):
+            if entry["event"] == "step" and entry["step"] == 3:
+                os.kill(os.getpid(), signal.SIGINT)
     again = composed_session(tmp_path / "cut", "adamw", "", **options)
     assert [entry["event"] for entry in train_loop(again)].index("resumed") == 0
     resumed = load_file(again.run.folder / "model.safetensors")

@@ -13,6 +13,7 @@ from reviews import WORDS
 import thalweg
 from thalweg.errors import InputError
 from thalweg.status import Status
+from thalweg.storage.ledger import Ledger
 from thalweg.training.certified.certify import open_run
 from thalweg.training.folder.run import HELD_OUT, SELECTION, Run
 from thalweg.training.recipe.complete import complete
@@ -287,7 +288,7 @@ def test_killed_between_choice_and_first_checkpoint_it_ends_with_the_same_bits(c
 @pytest.mark.parametrize("damage", ["damaged", "missing"])
 def test_what_a_selection_left_is_never_used_where_it_is_not_what_was_written(chosen, tmp_path, name, damage):
     stopped = shutil.copytree(chosen[0].folder, tmp_path / "stopped")
-    (stopped / "metrics.json").unlink()  # so the run is not finished
+    Ledger(stopped).write({}, removed=["metrics.json"])  # so the run is not finished
     file = stopped / name
     if damage == "damaged":
         file.write_bytes(file.read_bytes().replace(b"0", b"1", 1))

@@ -2,16 +2,17 @@
 
 import dataclasses
 import enum
+import io
 import json
 import math
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, final
+from typing import Any, final
 
 import numpy as np
 
 from thalweg.certificates.checker import check
+from thalweg.storage.files import write_file
 
 # Two sums of the same numbers in float64 may differ by this fraction of their size; a larger difference is a mistake.
 ROUNDING = 1e-9
@@ -217,6 +218,16 @@ class Interval:
 
         Args:
             path: where to.
+            max_bytes: as for `files`.
+        """
+        content, arrays = self.files(max_bytes=max_bytes)
+        write_file(path.with_suffix(".npz"), arrays)
+        write_file(path, content)
+
+    def files(self, *, max_bytes: int = 2**28) -> tuple[bytes, bytes]:
+        """Return what `save` writes: the interval as JSON, and the arrays of its evidence as an NPZ file.
+
+        Args:
             max_bytes: a level whose evidence would bring all arrays above this, or above what the checker verifies in
                 seconds, is saved without it, and the checker says so.
         """
@@ -242,9 +253,9 @@ class Interval:
                     entry["evidence"][key] = value
         content["arrays"] = {name: check.fingerprint({name: value}) for name, value in arrays.items()}
         text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
-        beside = path.with_suffix(".npz")
-        _replace(beside, lambda file: np.savez(file, allow_pickle=False, **arrays))
-        _replace(path, lambda file: file.write(text.encode() + b"\n"))
+        packed = io.BytesIO()
+        np.savez(packed, allow_pickle=False, **arrays)
+        return text.encode() + b"\n", packed.getvalue()
 
     def to_json(self) -> dict[str, Any]:
         """Return the interval as plain values (no arrays), as `thalweg certify --json` prints it; None: no bound."""
@@ -295,12 +306,3 @@ def finite(value: Any) -> Any:
     if isinstance(value, list):
         return [finite(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _replace(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Write a file as a whole or not at all; a link is replaced, never followed."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.unlink(missing_ok=True)
-    with open(temporary, "xb") as file:
-        write(file)
-    os.replace(temporary, path)

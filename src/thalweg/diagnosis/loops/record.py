@@ -6,7 +6,7 @@ from typing import Any, Final, final
 
 from torch import Tensor
 
-from thalweg.training.folder.run import finite
+from thalweg.training.integrity.history import finite
 
 MAX_ENTRIES: Final = 5000  # plain steps; of longer trainings every second, fourth ... is kept
 FEWEST_CLIPPED: Final = 3

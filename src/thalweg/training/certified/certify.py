@@ -19,12 +19,13 @@ from thalweg.data.containers.opening import open_any, reading_like, reading_of
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.objective import Objective
-from thalweg.report.page import write_report
+from thalweg.report.page import render_report
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.certified.new_texts import level_or_reason, require_untouched, with_new_texts
 from thalweg.training.folder.again import read_again
 from thalweg.training.folder.report import make_report
-from thalweg.training.folder.run import CERTIFICATE, REPORT, WEIGHTS, Run
+from thalweg.training.folder.run import CERTIFICATE, CERTIFICATE_ARRAYS, REPORT, WEIGHTS, Run
+from thalweg.training.integrity.claim import Claim
 from thalweg.training.recipe.recipe import Recipe
 from thalweg.training.steps.device import choose_device, choose_precision
 from thalweg.training.steps.feed import in_order
@@ -129,7 +130,7 @@ def open_run(
     reading: Mapping[str, Any] = MappingProxyType({}),
 ) -> Opened:
     """Read a run's data again; it raises what `certify` does."""
-    if not (run.finished and (run.folder / WEIGHTS).is_file()):
+    if not (run.finished and WEIGHTS in run.ledger):
         raise InputError(f"{run.folder} has no weights to certify yet; repeat its `thalweg train` command.")
     if test is not None:
         open_any(test, **reading_of(reading_like(vars(run.recipe.data), test, reading)))
@@ -152,12 +153,15 @@ def certify_run(
 
 def keep(run: Run, certified: Certified, *, report: bool, say: Say, more: Sequence[dict[str, Any]] = ()) -> None:
     """Write the certificate into its run, and the report once more, with the picture of the bounds and `more` first."""
-    certified.interval.save(run.folder / CERTIFICATE)
+    content, arrays = certified.interval.files()
+    files = {CERTIFICATE: content, CERTIFICATE_ARRAYS: arrays}
     if report:
         say("Redrawing the report.")
         first = [ladder_section(certified.interval), *more]
         page = make_report(run, certified.task, certified.prepared, run.measured, run.result, first)
-        write_report(run.folder / REPORT, page)
+        files[REPORT] = render_report(page).encode(errors="replace")
+    with Claim(run.folder, "certified"):
+        run.ledger.write(files)
 
 
 def training_objective(

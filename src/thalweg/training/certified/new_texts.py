@@ -22,10 +22,10 @@ from thalweg.data.containers.opening import open_any, reading_like, reading_of
 from thalweg.data.containers.places import checksum_of, checksums_of
 from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError
+from thalweg.storage.files import sum_of_file
 from thalweg.tasks.answering import answering
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.folder.build import settings_of
-from thalweg.training.folder.checkpoint import checksum
 from thalweg.training.folder.evaluating import open_for
 from thalweg.training.folder.opening import open_as
 from thalweg.training.folder.run import HELD_OUT, Run
@@ -221,7 +221,7 @@ def counted_again(run: Run, task: AbstractTask, prepared: Prepared, claimed: dic
     test = None
     if claimed.get("file"):
         test = Path(str(claimed["file"]))
-        if not test.is_file() or checksum(test) != claimed.get("sha256"):
+        if not test.is_file() or sum_of_file(test).sha256 != claimed.get("sha256"):
             raise InputError(f"{test} is missing or has changed, so that mistakes on it cannot be counted again")
     return dict(new_texts_level(run, task, prepared, test).evidence)
 

@@ -8,7 +8,16 @@ from thalweg.certificates.linear.level import polished_layer
 from thalweg.errors import InputError
 from thalweg.training.certified.certify import Opened, training_objective
 from thalweg.training.folder import build, checkpoint
-from thalweg.training.folder.run import BEFORE_POLISH, HELD_OUT, METRICS, WEIGHTS, write_json, write_manifest
+from thalweg.training.folder.run import (
+    BEFORE_POLISH,
+    CERTIFICATE,
+    CERTIFICATE_ARRAYS,
+    HELD_OUT,
+    METRICS,
+    WEIGHTS,
+    json_bytes,
+)
+from thalweg.training.integrity.claim import Claim
 from thalweg.training.steps.evaluate import evaluate
 from thalweg.training.steps.held_out import to_json
 
@@ -20,6 +29,10 @@ def put_polished_head(opened: Opened, *, seconds: float = math.inf) -> str:
     an L2 penalty.
     """
     run, task, valid = opened.run, opened.task, opened.prepared.valid
+    ledger = run.ledger
+    if BEFORE_POLISH in ledger:  # as if the run had not been polished yet, so that the same command gives the same
+        original = checkpoint.load_tensors(ledger.path(BEFORE_POLISH))
+        build.put_weights(run.model, run.head, original, run.folder / BEFORE_POLISH)
     objective, _ = training_objective(run.recipe, task, opened.trained, run.model, run.head)
     weight, bias = polished_layer(objective.copied(torch.float64), seconds=seconds)
     model, head = run.model, run.head
@@ -27,13 +40,16 @@ def put_polished_head(opened: Opened, *, seconds: float = math.inf) -> str:
     if len(layers) != 1 or layers[0].weight.shape != weight.shape:
         raise InputError(f"{run.folder}: there is no single output layer to put the polished one into.")
     before = evaluate(task, model, head, valid) if len(valid) else None
-    checkpoint.save_tensors(run.folder / BEFORE_POLISH, build.get_weights(model, head))
+    files = {} if BEFORE_POLISH in ledger else {BEFORE_POLISH: ledger.read(WEIGHTS)}  # the weights of the training
     with torch.no_grad():
         layers[0].weight.copy_(weight)
         if bias is not None and layers[0].bias is not None:
             layers[0].bias.copy_(bias)
-    checkpoint.save_tensors(run.folder / WEIGHTS, build.get_weights(model, head))
-    write_manifest(run.folder, weights=True)
+    files[WEIGHTS] = checkpoint.tensor_bytes(build.get_weights(model, head))
+    about = [CERTIFICATE, CERTIFICATE_ARRAYS]  # the weights until now
+    if run.is_refitted or before is None:
+        with Claim(run.folder, "polished"):
+            ledger.write(files, removed=about)
     if run.is_refitted:
         return (
             "The polished output layer is in the run; the validation figures stay those of the weights before they "
@@ -45,7 +61,8 @@ def put_polished_head(opened: Opened, *, seconds: float = math.inf) -> str:
     result = run.result
     result["loss"], result["metrics"] = after.loss, result["metrics"] | after.metrics
     result["intervals"] = result.get("intervals", {}) | to_json(after)["intervals"]
-    write_json(run.folder / METRICS, result)
+    with Claim(run.folder, "polished"):
+        ledger.write(files | {METRICS: json_bytes(result)}, removed=about)
     name = task.selects_by[0]
     return (
         f"The polished output layer is in the run: validation loss {before.loss:.4f} before, {after.loss:.4f} after; "

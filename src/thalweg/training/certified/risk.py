@@ -161,8 +161,8 @@ def risk_on_new_texts(
 def _trained(folder: Path) -> Run:
     """Train by the recipe in a folder, and return the run, without a report."""
     options = Options({}, source=str(folder / "half.toml"))
-    session = prepare(Request(options, folder, trust=True), lambda sentence: None)  # noqa: ARG005
-    *_, last = train(session)
+    with prepare(Request(options, folder, trust=True), lambda sentence: None) as session:  # noqa: ARG005
+        *_, last = train(session)
     if last["status"] == Status.INTERRUPTED.name:
         raise KeyboardInterrupt
     if session.holds_out and session.score.best is None:

@@ -1,27 +1,33 @@
 """Checkpoints: saved as a whole or not at all, verified before use, without pickle.
 
 A checkpoint is a folder `step-00001200` with `state.safetensors` (every tensor), `state.json` (everything else, with
-references to the tensors) and `manifest.json` (sizes and SHA-256 sums). It is written under a temporary name, each
-file and the folder synced to disk, and renamed; so after a crash at any moment a folder with the right name is whole.
+references to the tensors), second names of files elsewhere that belong to it, and its ledger. It is written under a
+temporary name, each file and the folder synced to disk, and renamed; so after a crash at any moment a folder with the
+right name is whole.
 """
 
-import hashlib
 import json
 import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from thalweg.errors import InputError
+from thalweg.storage.files import Sum, leftovers, remove_folder, sync_folder, temporary_name
+from thalweg.storage.ledger import Ledger
 
-FORMAT = 1
-MANIFEST = "manifest.json"
+CHECKPOINTS: Final = "checkpoints"  # the folder of a run's
+TENSORS: Final = "state.safetensors"
+TREE: Final = "state.json"
+
+
+_DTYPES: Final = {str(one).removeprefix("torch."): one for one in vars(torch).values() if isinstance(one, torch.dtype)}
 
 
 def pack(tree: Any) -> tuple[Any, dict[str, Tensor]]:
@@ -74,135 +80,105 @@ def unpack(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
     if kind == "tuple":
         return tuple(unpack(entry, tensors) for entry in tree["items"])
     if kind == "dtype":
-        return getattr(torch, tree["name"])
+        return _DTYPES[tree["name"]]
     return float.fromhex(tree["hex"])
 
 
-def write_atomically(path: Path, data: bytes | str) -> None:
-    """Write a file so that it is there as a whole or as it was before."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(data.encode() if isinstance(data, str) else data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    _sync_folder(path.parent)
-
-
-def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors as safetensors, as a whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    save_file({name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}, temporary)
-    _sync_file(temporary)
-    os.replace(temporary, path)
-    _sync_folder(path.parent)
+def tensor_bytes(tensors: Mapping[str, Tensor]) -> bytes:
+    """Return tensors as the content of a safetensors file."""
+    return safetensors.torch.save(
+        {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+    )
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
     """Read a safetensors file; raise an InputError if it is missing or damaged."""
     try:
-        return load_file(path)
+        return safetensors.torch.load_file(path)
     except FileNotFoundError:
         raise InputError(f"{path} is missing; expected the weights of a run there.") from None
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path} is damaged ({error}); restore the file or train the run again.") from None
 
 
-def save(folder: Path, step: int, state: Mapping[str, Any], keep: int = 2) -> Path:
+def save(
+    folder: Path,
+    step: int,
+    state: Mapping[str, Any],
+    keep: int = 2,
+    *,
+    about: Mapping[str, Any] | None = None,
+    links: Mapping[str, tuple[Path, Sum]] | None = None,
+) -> Path:
     """Save a checkpoint, named after the number of steps taken, under `folder`; return its own folder.
 
     Then all but the `keep` >= 1 newest are removed.
+
+    Args:
+        folder: where the checkpoints are.
+        step: how many steps were taken.
+        state: tensors and plain values (see `pack`).
+        keep: how many checkpoints are there afterwards, at most.
+        about: plain values that can be read alone.
+        links: files elsewhere that belong to it, by their names in it, with their sums (see `Ledger.create`).
     """
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"step-{step:08d}"
-    temporary = folder / f".tmp-{final.name}"
-    for leftover in (temporary, *folder.glob(".tmp-*")):
+    for leftover in leftovers(folder):
         shutil.rmtree(leftover, ignore_errors=True)
+    temporary = temporary_name(final)
     temporary.mkdir()
-    tree, tensors = pack(state)
-    save_file(tensors, temporary / "state.safetensors")
-    (temporary / "state.json").write_text(json.dumps(tree), encoding="utf-8")
-    sums = {name: _checksum(temporary / name) for name in ("state.safetensors", "state.json")}
-    manifest = {"format": FORMAT, "step": step, "files": sums}
-    (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    for file in temporary.iterdir():
-        _sync_file(file)
-    _sync_folder(temporary)
-    if final.exists():  # the same step again (after going back): the older one makes room
-        shutil.rmtree(final)
-    os.rename(temporary, final)
-    _sync_folder(folder)
-    for old in _steps(folder)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+    try:
+        tree, tensors = pack(state)
+        files = {TENSORS: safetensors.torch.save(tensors), TREE: json.dumps(tree).encode()}
+        Ledger.create(temporary, files, {**(about or {}), "step": step}, links)
+        remove_folder(final)  # the same step again (after going back): the older one makes room
+        os.rename(temporary, final)
+        sync_folder(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    for old in steps(folder)[:-keep]:
+        remove_folder(old)
     return final
 
 
 def latest(folder: Path) -> Path | None:
     """Return the newest checkpoint under `folder`, or None when there is none."""
-    steps = _steps(folder)
-    return steps[-1] if steps else None
+    found = steps(folder)
+    return found[-1] if found else None
+
+
+def ledger_of(checkpoint: Path) -> Ledger:
+    """Return the ledger of a checkpoint; an InputError tells of damage, and names an older one if there is one."""
+    older = [path for path in steps(checkpoint.parent) if path.name < checkpoint.name]
+    remedy = "start again with --overwrite"
+    if older and checkpoint.parent.name == CHECKPOINTS:
+        remedy = f"give --resume-from {older[-1]} to go on from there"
+    elif older:  # of a stream's model, which has nothing but checkpoints
+        remedy = f"remove {checkpoint} to go on from {older[-1].name}"
+    return Ledger(checkpoint, remedy=f"it is not used; {remedy}")
 
 
 def load(checkpoint: Path) -> dict[str, Any]:
-    """Verify a checkpoint against its manifest and read it.
+    """Verify a checkpoint against its ledger and read it.
 
     An InputError names a file that is missing, cut short or changed, and an older checkpoint if there is one.
     """
-    try:
-        manifest = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
-        files = manifest["files"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(_damaged(checkpoint, MANIFEST, "missing or unreadable")) from None
-    if manifest.get("format") != FORMAT:
-        raise InputError(
-            f"{checkpoint / MANIFEST} has format {manifest.get('format')!r}; this version reads {FORMAT}. "
-            "Use the version of thalweg that wrote it, or start again with --overwrite."
-        )
-    for name in ("state.safetensors", "state.json"):
-        path = checkpoint / name
-        if not path.is_file() or name not in files:
-            raise InputError(_damaged(checkpoint, name, "missing"))
-        if path.stat().st_size != files[name]["bytes"]:
-            raise InputError(
-                _damaged(checkpoint, name, f"{path.stat().st_size} bytes long instead of {files[name]['bytes']}")
-            )
-        if _checksum(path) != files[name]:
-            raise InputError(_damaged(checkpoint, name, "changed (its checksum differs)"))
-    tree = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
+    ledger = ledger_of(checkpoint)
+    ledger.verify()
+    tree = json.loads(ledger.read(TREE))
     # A copy has memory that is aligned as PyTorch's own. Tensors that point into the file may not be, and a matrix
     # library's sums depend on it in the last bits, so the resumed run would not match bit for bit.
-    tensors = {name: tensor.clone() for name, tensor in load_tensors(checkpoint / "state.safetensors").items()}
+    tensors = {name: tensor.clone() for name, tensor in load_tensors(ledger.path(TENSORS)).items()}
     return unpack(tree, tensors)
 
 
-def _damaged(checkpoint: Path, name: str, how: str) -> str:
-    older = [path for path in _steps(checkpoint.parent) if path.name < checkpoint.name]
-    way_out = f"remove {checkpoint} to resume from {older[-1].name}" if older else "start again with --overwrite"
-    return f"The checkpoint file {checkpoint / name} is {how}, so it is not used; {way_out}."
+def history_of(checkpoint: Path) -> Sum:
+    """Return the sum of what a run's history held when a checkpoint was written; an InputError tells of damage."""
+    return Sum(**ledger_of(checkpoint).about["history"])
 
 
-def _steps(folder: Path) -> list[Path]:
+def steps(folder: Path) -> list[Path]:
+    """Return the checkpoints under a folder, the oldest first."""
     return sorted(path for path in folder.glob("step-*") if path.is_dir()) if folder.is_dir() else []
-
-
-def checksum(path: Path) -> str:
-    """Return the SHA-256 sum of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _checksum(path: Path) -> dict[str, Any]:
-    return {"bytes": path.stat().st_size, "sha256": checksum(path)}
-
-
-def _sync_file(path: Path) -> None:
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

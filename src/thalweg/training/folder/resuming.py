@@ -8,7 +8,8 @@ from typing import Any, Final, final
 from thalweg import names
 from thalweg.errors import InputError, counted
 from thalweg.training.folder import checkpoint
-from thalweg.training.folder.run import CHECKPOINTS, Run
+from thalweg.training.folder.checkpoint import CHECKPOINTS
+from thalweg.training.folder.run import WEIGHTS, Run
 from thalweg.training.recipe.options import OPTIONS
 from thalweg.training.recipe.recipe import Options, Recipe, read_options
 
@@ -49,15 +50,43 @@ def resumed(folder: Path, given: Options, *, starts_over: bool = False, fast: bo
     return Resumed(Options(recipe.values()).with_(changed), changed, tuple(_notes(run, changed)))
 
 
-def check_length(folder: Path, changes: Mapping[str, Any], total_steps: int) -> None:
-    """Raise an InputError where a run has already taken all the steps that it should have now."""
-    newest = checkpoint.latest(folder / CHECKPOINTS)
+def resumption(folder: str | Path | None, place: str | Path | None) -> tuple[Path | None, Path | None]:
+    """Return the folder of the run that goes on, and the checkpoint that it goes on from, None for the newest one.
+
+    An InputError tells of a checkpoint that is none, or is another run's.
+    """
+    if place is None:
+        return (None if folder is None else Path(folder)), None
+    place = Path(place)
+    run = place.parent.parent
+    if place.parent.name != CHECKPOINTS or not place.is_dir():
+        shown = checkpoint.steps(run / CHECKPOINTS if place.parent.name == CHECKPOINTS else place / CHECKPOINTS)
+        there = f" There are {', '.join(map(str, shown))}." if shown else ""
+        raise InputError(
+            f"There is no checkpoint {place}; give the folder of one, such as runs/x/checkpoints/step-00000012.{there}"
+        )
+    if folder is not None and Path(folder).resolve() != run.resolve():
+        raise InputError(f"{place} is not a checkpoint of {folder}; leave out --resume, or give one of its own.")
+    return run, place
+
+
+def has_result(folder: Path) -> bool:
+    """Whether a folder holds a run that has ended with weights; what cannot be read has none."""
+    try:
+        run = Run(folder)
+        return run.finished and WEIGHTS in run.ledger
+    except InputError:
+        return False
+
+
+def check_length(changes: Mapping[str, Any], total_steps: int, newest: Path | None) -> None:
+    """Raise an InputError where a run has already taken, at its checkpoint, all the steps that it should have now."""
     taken = int(newest.name.rpartition("-")[2]) if newest else 0
-    if {"epochs", "steps"} & changes.keys() and total_steps <= taken:
+    if newest is not None and {"epochs", "steps"} & changes.keys() and total_steps <= taken:
         name = "steps" if changes.get("steps") else "epochs"
         raise InputError(
-            f"{folder} has taken {counted(taken, 'step')} already, and {OPTIONS[name].written(changes[name])} makes "
-            f"{total_steps:,} in all; give more, or leave it out."
+            f"{newest.parent.parent} has taken {counted(taken, 'step')} already, and "
+            f"{OPTIONS[name].written(changes[name])} makes {total_steps:,} in all; give more, or leave it out."
         )
 
 

@@ -1,7 +1,7 @@
 """A run: a folder that a person can read, and what can be asked of it."""
 
+import contextlib
 import json
-import math
 import os
 import re
 import threading
@@ -18,6 +18,7 @@ from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.report.page import write_report
 from thalweg.status import Status
+from thalweg.storage.ledger import Ledger
 from thalweg.tasks.base import AbstractTask
 from thalweg.tasks.questions import Question
 from thalweg.tasks.writing.grow import add_words, vectors_of
@@ -26,6 +27,8 @@ from thalweg.training.folder.answers import answer_options, answers_to, batches,
 from thalweg.training.folder.columns import FOR_FILES, check_reading, find_columns
 from thalweg.training.folder.evaluating import evaluate_rows, open_for, report_on
 from thalweg.training.folder.opening import has_series, skipped_rows, with_numbers
+from thalweg.training.integrity.claim import Claim
+from thalweg.training.integrity.history import damage, finite, read_history
 from thalweg.training.recipe.recipe import Recipe, read_recipe
 from thalweg.training.steps.device import choose_device, choose_precision, one_thread_after_fork
 from thalweg.training.steps.evaluate import Evaluation
@@ -33,9 +36,11 @@ from thalweg.training.steps.evaluate import Evaluation
 RECIPE, HISTORY, METRICS, DATA = "recipe.toml", "history.jsonl", "metrics.json", "data.json"
 CERTIFICATE, CERTIFICATE_ARRAYS = "certificate.json", "certificate.npz"
 BEFORE_POLISH = "model.before-polish.safetensors"
-WEIGHTS, MANIFEST, CHECKPOINTS, REPORT = "model.safetensors", "manifest.json", "checkpoints", "report.html"
+WEIGHTS, REPORT = "model.safetensors", "report.html"
 SELECTION, HELD_OUT, START = "selection.json", "held-out.safetensors", "start.safetensors"
 DIAGNOSIS, DIAGNOSIS_PAGE = "diagnosis.json", "diagnosis.html"
+# What answering does not read: each of these is compared with its checksum by what reads it.
+_BESIDE: Final = {HISTORY, REPORT, METRICS, CERTIFICATE, CERTIFICATE_ARRAYS, BEFORE_POLISH, DIAGNOSIS, DIAGNOSIS_PAGE}
 
 _loading = [threading.RLock()]  # of networks, by one thread at a time
 
@@ -76,8 +81,20 @@ class Run:
             raise InputError(
                 f"{self.folder} is not a run folder: it has no {RECIPE}; give a folder that `thalweg train` made."
             )
-        self.recipe: Recipe = read_recipe(self.folder / RECIPE)
+        self.recipe: Recipe = self._read_recipe()
         self._begin({}, {})
+
+    def _read_recipe(self) -> Recipe:
+        try:
+            return read_recipe(self.ledger.path(RECIPE))
+        except InputError as error:
+            if "checksum differs" not in str(error) and "bytes long" not in str(error):
+                raise
+            place = self.folder / RECIPE
+            raise InputError(
+                f"{place} has changed since the run was made, so its answers would be others; restore the file, or "
+                f"train a new run on it (thalweg train {place})."
+            ) from None
 
     def _begin(self, words: dict[str, Any], changed: dict[str, Tensor]) -> None:
         self.objects: dict[str, AbstractSource] = {}  # the data that training was given in Python, by name
@@ -112,6 +129,11 @@ class Run:
         return f"Run({str(self.folder)!r})"
 
     @property
+    def ledger(self) -> Ledger:
+        """What belongs to the folder, with the checksums of what was written, as it is on the disk."""
+        return Ledger(self.folder)
+
+    @property
     def metrics(self) -> dict[str, float]:
         """Metrics on the validation data, of the weights that were kept; empty before the end."""
         return self.result.get("metrics", {})
@@ -119,8 +141,8 @@ class Run:
     @property
     def result(self) -> dict[str, Any]:
         """What `metrics.json` says: status, metrics, best step, seconds ...; empty before the end."""
-        path = self.folder / METRICS
-        return read_json(path) if path.is_file() else {}
+        ledger = self.ledger
+        return parsed(ledger.read(METRICS), self.folder / METRICS) if METRICS in ledger else {}
 
     @property
     def status(self) -> Status:
@@ -134,13 +156,20 @@ class Run:
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """The entries of `history.jsonl`, in order."""
+        """The entries of `history.jsonl`, in order; an InputError says that a finished run's is damaged, and where."""
+        if how := self.history_damage():
+            raise InputError(f"{self.folder / HISTORY} {how}; restore it or train the run again.")
         return read_history(self.folder / HISTORY)
+
+    def history_damage(self) -> str:
+        """Return how the history of a finished run differs from what was written, "" where it does not."""
+        expected = self.ledger.sums.get(HISTORY)
+        return "" if expected is None else damage(self.folder / HISTORY, expected)
 
     @property
     def data(self) -> dict[str, Any]:
         """What was read: source, checksum, columns, counts, notes."""
-        return read_json(self.folder / DATA)
+        return parsed(self.ledger.read(DATA), self.folder / DATA)
 
     @property
     def task(self) -> AbstractTask:
@@ -160,7 +189,7 @@ class Run:
     @property
     def is_refitted(self) -> bool:
         """Whether the weights were trained on the validation examples, too, after these had measured others."""
-        return (self.folder / HELD_OUT).is_file()
+        return HELD_OUT in self.ledger
 
     @property
     def measured(self) -> tuple[nn.Module, AbstractHead]:
@@ -303,7 +332,12 @@ class Run:
         return self._parts
 
     def _loaded(self) -> tuple[AbstractTask, nn.Module, AbstractHead]:
-        verify_files(self.folder)
+        ledger = self.ledger
+        self.verify()
+        if not ledger.is_complete:
+            self._complete()
+        if WEIGHTS not in ledger:
+            raise InputError(f"{self.folder} has no weights yet; repeat its `thalweg train` command.")
         settings = build.settings_of(self.recipe, self.data["columns"])
         task: Any = names.task_class(self.recipe.run.task).load(self.folder, settings)
         model, head = self._networks(task, WEIGHTS)
@@ -314,9 +348,28 @@ class Run:
             build.put_weights(model, head, self._changed, f"what was sent with {self!r}")
         return task, model, head
 
+    def verify(self, *, weights: bool = True) -> None:
+        """Compare what answering reads with its checksums; an InputError names a file that is missing or damaged.
+
+        A run that goes on has its weights from a checkpoint, so without `weights` those are not compared.
+        """
+        ledger = self.ledger
+        ledger.verify(set(ledger.sums) - _BESIDE - (set() if weights else {WEIGHTS}))
+
+    def _complete(self) -> None:
+        """Finish a change of several files that a crash has interrupted; a process that is at it does so itself."""
+        try:
+            with contextlib.suppress(InputError), Claim(self.folder, "read"):
+                self.ledger.complete()
+        except OSError as error:
+            raise InputError(
+                f"{self.folder} was interrupted while its files were changed, and that cannot be completed here "
+                f"({error.strerror}); run thalweg verify {self.folder} where it can be written."
+            ) from None
+
     def _networks(self, task: AbstractTask, name: str) -> tuple[nn.Module, AbstractHead]:
         """Return model and head with the weights of a file."""
-        weights = checkpoint.load_tensors(self.folder / name)
+        weights = checkpoint.load_tensors(self.ledger.path(name))
         counts = build.counts_behind(weights)
         model, head = build.build_networks(self.recipe, task, fresh=False, counts=counts)
         build.put_weights(model, head, weights, self.folder / name)
@@ -342,72 +395,9 @@ def load(folder: str | Path) -> Run:
     return Run(folder)
 
 
-def read_history(path: Path) -> list[dict[str, Any]]:
-    """Read a history file; from a line that is damaged, such as one cut off by a crash, nothing more is read."""
-    return [entry for entry in _entries(path) if entry is not None]
-
-
-def damaged_line(path: Path) -> int | None:
-    """Return the number of the line from which on a history file is not read, from 1; None where all of it is."""
-    entries = list(_entries(path))
-    return len(entries) if entries and entries[-1] is None else None
-
-
-def _entries(path: Path) -> Iterator[dict[str, Any] | None]:
-    """Yield the entries of a history file, and None in the place of the first line that is damaged."""
-    if not path.is_file():
-        return
-    with open(path, encoding="utf-8", errors="replace") as file:
-        for line in file:
-            try:
-                entry = json.loads(line)
-            except (ValueError, RecursionError):
-                entry = None
-            yield entry if isinstance(entry, dict) else None
-            if not isinstance(entry, dict):
-                return
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON as a whole or not at all; numbers that are not finite become null."""
-    text = json.dumps(finite(value), indent=1, ensure_ascii=False, allow_nan=False)
-    checkpoint.write_atomically(path, text + "\n")
-
-
-def finite(value: Any) -> Any:
-    """Return the value with None in place of NaN and infinities, which JSON has no words for."""
-    if isinstance(value, dict):
-        return {key: finite(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def write_manifest(folder: Path, *, weights: bool) -> None:
-    """Record the checksums of the files that answering needs; of the weights when they will not be written again."""
-    left_out = {MANIFEST, HISTORY, REPORT, METRICS, CERTIFICATE, CERTIFICATE_ARRAYS, BEFORE_POLISH}
-    left_out |= {DIAGNOSIS, DIAGNOSIS_PAGE}
-    left_out |= set() if weights else {WEIGHTS}
-    files = sorted(path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    sums = {name: checkpoint.checksum(folder / name) for name in files if name not in left_out}
-    write_json(folder / MANIFEST, {"format": checkpoint.FORMAT, "files": sums})
-
-
-def verify_files(folder: Path, *, weights: bool = True) -> None:
-    """Compare the run's files with their checksums; an InputError names one that is missing or changed.
-
-    A run that goes on writes its weights again, so without `weights` those are not compared.
-    """
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise InputError(f"{path} is missing, so the run's files cannot be verified; restore it or train again.")
-    for name, expected in read_json(path)["files"].items():
-        if name == RECIPE or (name == WEIGHTS and not weights):
-            continue  # a recipe is text for people; its values are checked when it is read
-        if not (folder / name).is_file():
-            raise InputError(f"{folder / name} is missing; restore it or train the run again.")
-        if checkpoint.checksum(folder / name) != expected:
-            raise InputError(f"{folder / name} is damaged (its checksum differs); restore it or train the run again.")
+def json_bytes(value: Any) -> bytes:
+    """Return a value as the content of a JSON file; numbers that are not finite become null."""
+    return (json.dumps(finite(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode(errors="replace")
 
 
 _ENDINGS: Final = "csv|t(?:sv|ab|xt|mx|oml|ar|gz)|jsonl?|ndjson|conllu?|parquet|arrow|feather|xls[xm]|zip|xz|gz|bz2|zst"
@@ -422,8 +412,16 @@ def run_name(text: str) -> str:
 def read_json(path: Path) -> Any:
     """Read a JSON file of a run; an InputError tells of one that is missing or damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parsed(path.read_bytes(), path)
     except FileNotFoundError:
         raise InputError(f"{path} is missing; restore it or train the run again.") from None
-    except (OSError, ValueError, RecursionError):
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); restore it or train the run again.") from None
+
+
+def parsed(data: bytes, path: Path) -> Any:
+    """Return the value in the content of a JSON file; an InputError says that it is damaged."""
+    try:
+        return json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError):
         raise InputError(f"{path} is damaged (it is not valid JSON); restore it or train the run again.") from None

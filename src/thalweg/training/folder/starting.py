@@ -11,12 +11,13 @@ from torch import Tensor
 
 from thalweg import names
 from thalweg.errors import InputError
+from thalweg.storage.ledger import Ledger
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.tasks.growing import Growth
 from thalweg.training.folder import build, checkpoint
 from thalweg.training.folder.again import task_in
 from thalweg.training.folder.resuming import contradicting
-from thalweg.training.folder.run import WEIGHTS, Run, verify_files
+from thalweg.training.folder.run import WEIGHTS, Run
 from thalweg.training.recipe.options import OPTIONS
 from thalweg.training.recipe.recipe import Options, Recipe
 
@@ -58,8 +59,8 @@ def start_of(options: Options, resume: Path | None) -> Start | None:
         return Start(task_in(Run(resume)), None)
     folder, expected = _parts(options["start_from"])
     run = Run(folder)
-    verify_files(folder)
-    if not (folder / WEIGHTS).is_file():
+    run.verify()
+    if WEIGHTS not in run.ledger:
         raise InputError(f"{folder} has no weights to start from; train it to its first evaluation before.")
     if expected not in ("", found := _checksum(folder)):
         raise InputError(
@@ -115,7 +116,7 @@ def starting_weights(
     networks = build.build_networks(recipe, task, batch=feed(0)[0], counts=counts)
     growth = task.growth(start.task)
     own = build.get_weights(*networks)
-    old = checkpoint.load_tensors(old_folder / WEIGHTS)
+    old = checkpoint.load_tensors(Ledger(old_folder).path(WEIGHTS))
     weights, num_whole = carried(own, old, growth, str(old_folder))
     taken = f"all {len(own)} tensors" if num_whole == len(own) else f"{num_whole} of {len(own)} tensors"
     new = [part.told for part in growth if part.told]
@@ -181,4 +182,4 @@ def _parts(reference: str) -> tuple[Path, str]:
 
 
 def _checksum(folder: Path) -> str:
-    return checkpoint.checksum(folder / WEIGHTS)[:DIGITS]
+    return Ledger(folder).sums[WEIGHTS].sha256[:DIGITS]

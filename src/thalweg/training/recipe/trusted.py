@@ -44,7 +44,7 @@ def require_inside(folder: Path) -> None:
         folder: of a run that goes on; it may be a link itself.
     """
     whole = folder.resolve()
-    for path in folder.rglob("*"):
+    for path in (folder / "checkpoints", *(folder / "checkpoints").rglob("*")):  # other links are replaced
         if path.is_symlink() and not path.resolve().is_relative_to(whole):
             raise InputError(
                 f"{path} is a link that leads out of the run, and training would write there; put what it leads to in "

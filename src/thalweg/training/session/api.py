@@ -9,6 +9,7 @@ from thalweg.data.containers.opening import is_sample
 from thalweg.data.containers.places import LONGEST_NAME, OBJECT, is_there
 from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError
+from thalweg.training.folder.resuming import resumption
 from thalweg.training.folder.run import Run
 from thalweg.training.recipe.recipe import Options, one_source
 from thalweg.training.session.finish import train_and_finish
@@ -21,6 +22,7 @@ def train(
     out: str | Path = "runs",
     overwrite: bool = False,
     resume: str | Path | None = None,
+    resume_from: str | Path | None = None,
     fast: bool = False,
     trust: bool = False,
     say: Callable[[str], None] = lambda sentence: None,  # noqa: ARG005
@@ -37,6 +39,8 @@ def train(
         out: folder that holds runs.
         overwrite: replace a run of the same name instead of taking the next free one.
         resume: folder of an unfinished run to resume. (The same call again resumes it, too.)
+        resume_from: a checkpoint of an unfinished run, such as `runs/x/checkpoints/step-00000012`, to resume that from,
+            in place of the newest one. Later ones are removed.
         fast: take two steps of everything, as a smoke test.
         trust: import the optimizer that a recipe or a run names by an import path (`package.Class`), which runs code;
             one that is named here, as the option `optimizer`, needs no trust.
@@ -71,9 +75,10 @@ def train(
     source = _place(source, objects, "", task, skip_bad_rows=skip)
     options["valid"] = _place(options.get("valid"), objects, " (validation)", task, skip_bad_rows=skip)
     given = Options(options, source=source)
-    request = Request(given, Path(out), overwrite, None if resume is None else Path(resume), fast, objects, trust)
-    session = prepare(request, say)
-    train_and_finish(session, say, watch)
+    folder, place = resumption(resume, resume_from)
+    request = Request(given, Path(out), overwrite, folder, place, fast, objects, trust)
+    with prepare(request, say) as session:
+        train_and_finish(session, say, watch)
     run = Run(session.run.folder)
     run.objects |= objects
     return run

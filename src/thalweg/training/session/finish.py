@@ -10,13 +10,15 @@ from thalweg import names
 from thalweg.certificates.problems import problem_at
 from thalweg.errors import InputError
 from thalweg.objective import Objective
-from thalweg.report.page import write_report
+from thalweg.report.page import render_report
 from thalweg.status import Status
+from thalweg.storage.files import remove_folder
 from thalweg.tasks.verdict import Seen
 from thalweg.training.certified.proof import proof_summary
 from thalweg.training.folder import build, checkpoint
 from thalweg.training.folder.report import make_report
-from thalweg.training.folder.run import METRICS, REPORT, WEIGHTS, write_json, write_manifest
+from thalweg.training.folder.run import HISTORY, METRICS, REPORT, WEIGHTS, json_bytes
+from thalweg.training.integrity.claim import aside
 from thalweg.training.session.loop import train
 from thalweg.training.session.selection import sentences
 from thalweg.training.session.session import Session
@@ -44,12 +46,18 @@ def train_and_finish(
 
 
 def finish(session: Session, status: Status) -> dict[str, Any]:
-    """Measure the weights that were kept, write `metrics.json`, the manifest and the report, and return the summary.
+    """Measure the weights that were kept, write the report and `metrics.json` at once, and return the summary.
 
-    After an interruption nothing is measured and no report is written, only the state noted. The summary is what
-    `--json` prints (`run task model optimizer steps seconds metrics status`), and more.
+    With the latter the run has finished: killed before, it goes on here. After an interruption nothing is measured and
+    no report is written, only the state noted. The summary is what `--json` prints (`run task model optimizer steps
+    seconds metrics status`), and more.
     """
-    run, recipe, score = session.run, session.run.recipe, session.score
+    with session:  # whose work ends here
+        return _finished(session, status)
+
+
+def _finished(session: Session, status: Status) -> dict[str, Any]:
+    run, recipe, score, ledger = session.run, session.run.recipe, session.score, session.ledger
     summary: dict[str, Any] = {
         "run": str(run.folder),
         "task": recipe.run.task,
@@ -70,15 +78,15 @@ def finish(session: Session, status: Status) -> dict[str, Any]:
         "steps_per_epoch": session.feed.steps_per_epoch,
     }
     if status is Status.INTERRUPTED:
-        write_json(run.folder / METRICS, summary)
+        ledger.write({METRICS: json_bytes(summary)})
         return summary
-    if not (run.folder / WEIGHTS).is_file():  # not one evaluation gave a number, or no weights were finite
-        write_json(run.folder / METRICS, summary)
+    if WEIGHTS not in ledger:  # not one evaluation gave a number, or no weights were finite
+        ledger.write({METRICS: json_bytes(summary)})
         raise InputError(f"No evaluation produced a finite score, so no weights were saved. {Status.NOT_FINITE.value}")
-    weights = checkpoint.load_tensors(run.folder / WEIGHTS)
+    weights, files = checkpoint.load_tensors(ledger.path(WEIGHTS)), {}
     build.put_weights(session.model, session.head, weights, run.folder / WEIGHTS)
     if session.task.tune(session.model, session.head, session.prepared.valid):
-        checkpoint.save_tensors(run.folder / WEIGHTS, build.get_weights(session.model, session.head))
+        files[WEIGHTS] = checkpoint.tensor_bytes(build.get_weights(session.model, session.head))
     if recipe.training.optimizer in names.SOLVERS:
         summary["certificate"] = prove(session)
         if status is Status.PROVED and not summary["certificate"]["reached"]:  # by rounding, computed once more
@@ -91,17 +99,15 @@ def finish(session: Session, status: Status) -> dict[str, Any]:
     if figures := session.head.figures():
         summary["head"] = figures
     settled, changed = session.task.settle(session.model, session.head, session.prepared)
-    for name, content in changed.items():
-        checkpoint.write_atomically(run.folder / name, content)
+    files |= changed
     summary["warnings"] = [*session.head.notes(), *settled]
-    write_manifest(run.folder, weights=True)
-    write_json(run.folder / METRICS, summary)
     begin = np.array([time.perf_counter(), time.process_time()])
-    report = make_report(run, session.task, session.prepared, (session.model, session.head), summary)
-    write_report(run.folder / REPORT, report)
+    page = render_report(make_report(run, session.task, session.prepared, (session.model, session.head), summary))
     # The smaller one: other programs make the one longer, several threads the other.
     took = float((np.array([time.perf_counter(), time.process_time()]) - begin).min())
-    write_json(run.folder / METRICS, summary | {"report_seconds": took})
+    files |= {REPORT: page.encode(errors="replace"), METRICS: json_bytes(summary | {"report_seconds": took})}
+    ledger.write(files, noted={HISTORY: session.history} if session.history else {})
+    remove_folder(aside(run.folder))  # what this run replaces
     return summary
 
 

@@ -1,11 +1,9 @@
 """The loop around `fit`: history, evaluation, checkpoints, going back, stopping."""
 
-import json
 import math
-import os
 import time
 from collections.abc import Generator, Iterator
-from typing import Any, TextIO, final
+from typing import Any, final
 
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
@@ -13,7 +11,11 @@ from thalweg.curvature.culprit import CurvatureError
 from thalweg.errors import InputError
 from thalweg.optim.plateau import GreedyLR
 from thalweg.status import Status
-from thalweg.training.folder.run import HISTORY, finite, read_history
+from thalweg.storage.files import Sum
+from thalweg.storage.ledger import Ledger
+from thalweg.training.folder import checkpoint
+from thalweg.training.folder.run import HISTORY
+from thalweg.training.integrity.history import HistoryFile, kept_until, line_of, read_history
 from thalweg.training.session import optimizer, stopping
 from thalweg.training.session.selection import select
 from thalweg.training.session.session import Session
@@ -35,12 +37,13 @@ def train(session: Session) -> Iterator[dict[str, Any]]:
     Ctrl-C and SIGTERM end the run after the step under way, with a checkpoint; a second one ends it at once.
     """
     place = session.place
-    resumed = session.restore()
-    with _History(session, place.step if resumed else None) as log, Signals() as signals:
+    found = session.restore()
+    resumed = found is not None
+    with _History(session, found) as log, Signals() as signals:
         if resumed:
             yield log.add({"event": "resumed", "step": place.step})
         try:
-            status = yield from _begin(session, log, signals, resumed=resumed)
+            status = session.ended or (yield from _begin(session, log, signals, resumed=resumed))
             if status is None:
                 status = yield from _take_steps(session, log, signals)
         except (InputError, CurvatureError) as error:
@@ -53,7 +56,9 @@ def train(session: Session) -> Iterator[dict[str, Any]]:
                     "which needs none."
                 ) from None
             raise
+        session.ended = None if status is Status.INTERRUPTED else status
         yield log.add({"event": "finished", "step": place.step, "status": status.name, "signal": signals.received})
+        session.history = log.flush()
 
 
 def _begin(
@@ -74,7 +79,7 @@ def _begin(
     if not resumed:
         networks = (("", session.model), ("head", session.head))
         yield log.add({"event": "watched", **parameter_facts(networks, session.optimizer)})
-        session.save()
+        session.save(log.flush())
     return None
 
 
@@ -119,6 +124,7 @@ def _take_steps(session: Session, log: "_History", signals: Signals) -> Generato
                 yield log.add(entry if record.gap is None else entry | {"gap": record.gap})
             moment.without_progress = score.without_progress
             status = stopping.ending(moment)
+        session.ended = None if status is Status.INTERRUPTED else status
         saves.after_step(at_once=due or status is not None)
         if status is not None:
             return status
@@ -213,8 +219,7 @@ class _Saves:
 
     def after_step(self, *, at_once: bool) -> None:
         if at_once or self._clock.elapsed() - self._last > self._every:
-            self._log.flush()
-            self._session.save()
+            self._session.save(self._log.flush())
             self._last = self._clock.elapsed()
             self._log.paused(self._last)
 
@@ -223,29 +228,25 @@ class _Saves:
 class _History:
     """Appends entries to `history.jsonl`; after a resume, entries beyond the checkpoint are dropped first.
 
-    Without a checkpoint (`step` is None) nothing counts but how validation has chosen.
+    Without a checkpoint nothing counts but how validation has chosen.
     """
 
-    def __init__(self, session: Session, step: int | None) -> None:
+    def __init__(self, session: Session, resumed: Ledger | None) -> None:
         self._feed = session.feed
         self._every = max(1, session.total_steps // MAX_STEP_ENTRIES)
         self._since: float | None = None
         self._last_sound: dict[str, float] = {}  # loss and gradient norm of the last step that was taken
         path = session.run.folder / HISTORY
-        kept = [
-            entry
-            for entry in read_history(path)
-            if entry["event"] == "selection"
-            or (step is not None and entry.get("step", 0) <= step and entry["event"] != "finished")
-        ]
-        kept = [] if session.is_to_choose else kept
-        self._file: TextIO = open(path, "w", encoding="utf-8")  # noqa: SIM115  (held open over the run)
-        for entry in kept:
-            self._write(entry)
+        if resumed is not None:
+            kept = kept_until(path, checkpoint.history_of(resumed.folder))
+        else:
+            chosen = [] if session.is_to_choose else read_history(path)
+            kept = b"".join(line_of(entry) for entry in chosen if entry["event"] == "selection")
+        self._file = HistoryFile(path, kept)
 
     def add(self, entry: dict[str, Any]) -> dict[str, Any]:
-        self._write(entry)
-        self._file.flush()
+        self._file.write(entry)
+        self._file.show()
         return entry
 
     def steps(self, records: list[StepRecord], seconds: float) -> Iterator[dict[str, Any]]:
@@ -263,12 +264,12 @@ class _History:
                 entry |= rates
             if entry.pop("rejected", False):
                 entry = _rejection(entry, self._last_sound)
-                self._write(entry)
+                self._file.write(entry)
                 yield entry
                 continue
             self._last_sound = {f"last_{name}": entry[name] for name in ("loss", "grad_norm")}
             if record.step % self._every == 0 or record.watched is not None:
-                self._write(entry)
+                self._file.write(entry)
             yield entry
         self._since = seconds
 
@@ -276,18 +277,14 @@ class _History:
         """Leave the time up to now, which evaluation and checkpoint took, out of the speed of the next steps."""
         self._since = until
 
-    def flush(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
+    def flush(self) -> Sum:
+        return self._file.flush()
 
     def __enter__(self) -> "_History":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
-
-    def _write(self, entry: dict[str, Any]) -> None:
-        self._file.write(json.dumps(finite(entry), ensure_ascii=False, allow_nan=False) + "\n")
 
 
 @final

@@ -18,15 +18,16 @@ from thalweg.data.containers.memory import checksum_of_rows
 from thalweg.data.containers.opening import is_sample
 from thalweg.data.containers.places import checksums_of, short_name
 from thalweg.data.files.base import AbstractSource
-from thalweg.errors import InputError, counted
+from thalweg.errors import counted
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.folder import run
 from thalweg.training.folder.opening import skipped_rows
 from thalweg.training.folder.resuming import resumed
 from thalweg.training.folder.starting import start_of, started, starting_weights
+from thalweg.training.integrity.placing import Wanted
 from thalweg.training.recipe.complete import complete, without_effect
 from thalweg.training.recipe.recipe import Options, Recipe
-from thalweg.training.recipe.trusted import require_inside, require_trust
+from thalweg.training.recipe.trusted import require_trust
 from thalweg.training.session import automatic, pilot, sizing
 from thalweg.training.session.optimizer import known_defaults
 from thalweg.training.session.reading import Opened, from_recipe, open_data, read_examples
@@ -44,6 +45,7 @@ class Request:
     out: Path = Path("runs")  # holds runs
     overwrite: bool = False  # replace a run of the same name
     resume: Path | None = None  # folder of the run to resume
+    resume_from: Path | None = None  # the checkpoint to resume from; None: the run's newest
     fast: bool = False  # two steps of everything
     objects: Mapping[str, AbstractSource] = dataclasses.field(default_factory=dict)  # data given in Python, by name
     trust: bool = False  # import code that a recipe names and the options do not
@@ -60,13 +62,14 @@ class Plan:
     device: torch.device
     folder: Path
     is_resumed: bool  # whether the folder holds an unfinished run
-    replaces: bool  # whether a run of the same name gives way to this one
+    wanted: Wanted  # how the folder is found
     is_timed: bool  # whether a time limit alone bounds the run, so that steps are planned to fit into it
     description: dict[str, Any]  # what `data.json` says
     fast: bool  # two steps of everything
     seconds: float | None = None  # how long training is going to take, where that was measured
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # of the recipe of a run that goes on
     start: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)  # weights of another run; none: initial ones
+    resume_from: Path | None = None  # the checkpoint that it goes on from; None: the newest
 
 
 def make_plan(request: Request, say: Say) -> Plan:
@@ -102,9 +105,8 @@ def make_plan(request: Request, say: Say) -> Plan:
     recipe = automatic.resolve(
         recipe, _named(opened.decided), task, prepared, is_timed=is_timed, fast=request.fast, say=say
     )
-    folder, is_resumed = _find_folder(request, recipe, is_timed, say)
-    if is_resumed:
-        require_inside(folder)
+    wanted = Wanted(request.out, recipe, is_timed, request.overwrite, request.resume)
+    folder, is_resumed = wanted.look()
     weights: Mapping[str, Tensor] = {}
     if start is not None and not is_resumed:
         weights, sentence = starting_weights(start, recipe, task, prepared, folder)
@@ -117,13 +119,14 @@ def make_plan(request: Request, say: Say) -> Plan:
         device,
         folder,
         is_resumed,
-        request.overwrite,
+        wanted,
         is_timed,
         description,
         request.fast,
         seconds,
         changes,
         weights,
+        request.resume_from,
     )
 
 
@@ -185,48 +188,6 @@ def _suited(
 
 def _is_bounded(options: Options) -> bool:
     return bool(options.get("steps") or options.get("epochs"))
-
-
-def _find_folder(request: Request, recipe: Recipe, timed: bool, say: Say) -> tuple[Path, bool]:
-    """Return the folder of the unfinished run that goes on and True, or the folder of a new run and False."""
-    if request.resume is not None:
-        return request.resume, True
-    folder = request.out / recipe.run.name
-    if request.overwrite or not folder.exists():
-        return folder, False
-    number = 1
-    while folder.exists():
-        if _can_be_resumed(folder, recipe, timed):
-            say(f"Resuming the unfinished run {folder} (--overwrite to start over).")
-            return folder, True
-        number += 1
-        folder = request.out / f"{recipe.run.name}-{number}"
-    say(f"{request.out / recipe.run.name} is kept; the new run is {folder} (--overwrite to replace the old one).")
-    return folder, False
-
-
-def _can_be_resumed(folder: Path, recipe: Recipe, timed: bool) -> bool:
-    """Whether a folder holds an unfinished run of the same recipe; what cannot be read is left alone."""
-    try:
-        existing = run.Run(folder)
-        return not existing.finished and _same(existing.recipe, recipe, timed)
-    except InputError:
-        return False
-
-
-def _same(left: Recipe, right: Recipe, timed: bool) -> bool:
-    """Whether two recipes are the same, apart from the number of steps where a time limit sets it."""
-    sections = [recipe.to_dict() for recipe in (left, right)]
-    chosen = [section["training"]["select"] for section in sections]
-    for section in sections:
-        section["run"].pop("name")
-        if chosen[0] == chosen[1] != "none":
-            for part, name in (("training", "l2"), ("training", "optimizer"), ("model", "model")):
-                section[part].pop(name)
-        if timed:
-            section["training"].pop("steps")
-            section["training"].pop("epochs")
-    return sections[0] == sections[1]
 
 
 def _describe(opened: Opened, prepared: Prepared, objects: Mapping[str, AbstractSource]) -> dict[str, Any]:

@@ -2,14 +2,16 @@
 
 import dataclasses
 import time
-from functools import partial
-from itertools import count
 from pathlib import Path
 
 from thalweg.errors import InputError, counted
+from thalweg.storage.ledger import Ledger
 from thalweg.training.folder import checkpoint, run
-from thalweg.training.folder.new_folder import NewFolder
-from thalweg.training.folder.resuming import check_length
+from thalweg.training.folder.checkpoint import CHECKPOINTS
+from thalweg.training.folder.resuming import check_length, has_result
+from thalweg.training.integrity.environment import differences
+from thalweg.training.integrity.new_folder import NewFolder
+from thalweg.training.recipe.trusted import require_inside
 from thalweg.training.session.plan import Plan, Request, Say, make_plan
 from thalweg.training.session.session import Session
 from thalweg.training.steps.fit import FitOptions, Place, fit
@@ -31,54 +33,78 @@ def start(plan: Plan, say: Say) -> Session:
 
     An InputError tells of an option that its part does not take, or that the data of a resumed run have changed.
     """
-    new, before = None, ""
+    claim, goes_on, sentence = plan.wanted.claim()
+    try:
+        if sentence:
+            say(sentence)
+        if goes_on is not plan.is_resumed:
+            raise InputError(f"{claim.folder} has been changed by another process meanwhile; repeat the command.")
+        session = _started(dataclasses.replace(plan, folder=claim.folder), say)
+    except BaseException:
+        claim.release()
+        raise
+    session.claim = claim
+    return session
+
+
+def _started(plan: Plan, say: Say) -> Session:
+    folder, new, before = plan.folder, None, b""
     if plan.is_resumed:
-        run.verify_files(plan.folder, weights=False)
+        require_inside(folder)
+        ledger = Ledger(folder)
+        ledger.complete()
+        run.Run(folder).verify(weights=False)
         _check_same_data(plan)
         if plan.changes:
-            before = (plan.folder / run.RECIPE).read_text(encoding="utf-8")
-            recipe = run.Run(plan.folder).recipe.with_(**plan.changes)
-            checkpoint.write_atomically(plan.folder / run.RECIPE, recipe.to_toml())
+            before = ledger.read(run.RECIPE)
+            ledger.write({run.RECIPE: run.Run(folder).recipe.with_(**plan.changes).to_toml().encode()})
     else:
-        plan, new = _new_folder(plan, say)
+        new = _new_folder(plan)
     try:
-        session = Session(run.Run(plan.folder), plan.task, plan.prepared, plan.device, fast=plan.fast)
-        begun = checkpoint.latest(plan.folder / run.CHECKPOINTS) is not None
-        if plan.is_timed and not begun and not plan.fast:  # killed before its first checkpoint, it is planned again
+        session = Session(run.Run(folder), plan.task, plan.prepared, plan.device, fast=plan.fast)
+        newest = plan.resume_from or checkpoint.latest(folder / CHECKPOINTS)
+        if plan.is_timed and newest is None and not plan.fast:  # killed before its first checkpoint: planned again
             session = _fit_to_time(session, say)
-        check_length(plan.folder, plan.changes, session.total_steps)
+        check_length(plan.changes, session.total_steps, newest)
+        if newest is not None:
+            _tell_differences(session, newest, say)
     except BaseException:
         if before:
-            checkpoint.write_atomically(plan.folder / run.RECIPE, before)
+            Ledger(folder).write({run.RECIPE: before})
         if new is not None:  # an option that no part takes, or Ctrl-C: nothing has been trained, so nothing stays
             new.discard()
         raise
     if before and session.run.finished:
-        _reopen(plan.folder, say)
+        _reopen(session, say)
+    session.place_to_resume, session.goes_on = plan.resume_from, bool(before)
     session.new_folder, session.expected_seconds = new, plan.seconds
     return session
 
 
-def _new_folder(plan: Plan, say: Say) -> tuple[Plan, NewFolder]:
-    """Return the folder of a new run, and the plan with its name: another one where a run has just taken it."""
-    wanted, name = plan.folder, plan.recipe.run.name
-    fill = partial(_fill, plan=plan)
-    for number in count(2):
-        try:
-            return plan, NewFolder(plan.folder, fill, run.RECIPE, replaces=plan.replaces)
-        except FileExistsError:
-            plan = dataclasses.replace(plan, folder=wanted.with_name(f"{name}-{number}"))
-            if not plan.folder.exists():
-                say(f"Another run has just begun in {wanted}; this one is {plan.folder}.")
-    raise AssertionError("the numbers have no end")
+def _new_folder(plan: Plan) -> NewFolder:
+    """Return the folder of a new run, filled with what a run has before its first step."""
+    files = {run.RECIPE: plan.recipe.to_toml().encode(), run.DATA: run.json_bytes(plan.description)}
+    files |= plan.task.files()
+    if plan.start:
+        files[run.START] = checkpoint.tensor_bytes(plan.start)
+    return NewFolder(plan.folder, files, run.RECIPE, gives_way=not has_result(plan.folder))
 
 
-def _reopen(folder: Path, say: Say) -> None:
+def _tell_differences(session: Session, place: Path, say: Say) -> None:
+    """Say where a run goes on otherwise than it was, and that its history begins anew where that was removed."""
+    about = checkpoint.ledger_of(place).about
+    if differing := differences(about.get("environment", {}), session.environment()):
+        say(f"The run was trained with {differing}, so it may not end with the same bits.")
+    if not (session.run.folder / run.HISTORY).is_file():
+        say(f"{session.run.folder / run.HISTORY} is missing, so the history begins here.")
+
+
+def _reopen(session: Session, say: Say) -> None:
     """Make a finished run an unfinished one: what was said about its weights is not true of those to come."""
-    (folder / run.METRICS).unlink()
-    gone = [name for name in (run.CERTIFICATE, run.DIAGNOSIS) if (folder / name).is_file()]
-    for name in (run.CERTIFICATE, run.CERTIFICATE_ARRAYS, run.DIAGNOSIS, run.DIAGNOSIS_PAGE):
-        (folder / name).unlink(missing_ok=True)
+    folder, ledger = session.run.folder, session.ledger
+    about = (run.CERTIFICATE, run.CERTIFICATE_ARRAYS, run.DIAGNOSIS, run.DIAGNOSIS_PAGE, run.BEFORE_POLISH)
+    gone = [name for name in (run.CERTIFICATE, run.DIAGNOSIS) if name in ledger]
+    ledger.write({}, removed=[run.METRICS, *about], forgotten=[run.HISTORY])
     for name in gone:
         say(f"{folder / name} was about the weights so far, and is removed.")
 
@@ -94,17 +120,6 @@ def _check_same_data(plan: Plan) -> None:
             )
 
 
-def _fill(folder: Path, plan: Plan) -> None:
-    """Write what a run has before its first step."""
-    (folder / run.RECIPE).write_text(plan.recipe.to_toml(), encoding="utf-8")
-    for name, content in plan.task.files().items():
-        checkpoint.write_atomically(folder / name, content)
-    run.write_json(folder / run.DATA, plan.description)
-    if plan.start:
-        checkpoint.save_tensors(folder / run.START, plan.start)
-    run.write_manifest(folder, weights=False)
-
-
 def _fit_to_time(session: Session, say: Say) -> Session:
     """Measure a few steps and plan as many as fit into the time limit; the number goes into the run's recipe."""
     recipe, folder = session.run.recipe, session.run.folder
@@ -114,8 +129,7 @@ def _fit_to_time(session: Session, say: Say) -> Session:
     epochs = session.feed.epoch_of(num_steps)
     each = f"{seconds:.2g} s each" if seconds >= 1 else f"{seconds * 1e3:{'.0f' if seconds > 0.01 else '.2g'}} ms each"
     say(f"Planning about {counted(num_steps, 'step')} ({epochs:.3g} epochs, {each}) for the {limit:g} s limit.")
-    checkpoint.write_atomically(folder / run.RECIPE, recipe.with_(epochs=0.0, steps=num_steps).to_toml())
-    run.write_manifest(folder, weights=False)
+    session.ledger.write({run.RECIPE: recipe.with_(epochs=0.0, steps=num_steps).to_toml().encode()})
     return Session(run.Run(folder), session.task, session.prepared, session.device, fast=False)
 
 

@@ -3,31 +3,37 @@
 import dataclasses
 import math
 from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
 from typing import Any, final
 
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
-from thalweg import names, vectors
+from thalweg import names
 from thalweg.data.arrays.batches import Examples
 from thalweg.errors import InputError
+from thalweg.status import Status
+from thalweg.storage.files import Sum, remove_folder
+from thalweg.storage.ledger import Ledger
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.folder import build, checkpoint
+from thalweg.training.folder.checkpoint import CHECKPOINTS
 from thalweg.training.folder.choice import checked_choice
-from thalweg.training.folder.new_folder import NewFolder
 from thalweg.training.folder.run import (
-    CHECKPOINTS,
     HELD_OUT,
     RECIPE,
     SELECTION,
     START,
     WEIGHTS,
     Run,
-    read_json,
-    write_json,
-    write_manifest,
+    json_bytes,
+    parsed,
 )
+from thalweg.training.integrity.claim import Claim
+from thalweg.training.integrity.environment import environment
+from thalweg.training.integrity.new_folder import NewFolder
 from thalweg.training.recipe.recipe import Recipe
 from thalweg.training.session import optimizer
 from thalweg.training.steps.device import choose_precision, one_thread_after_fork
@@ -36,6 +42,7 @@ from thalweg.training.steps.feed import Feed
 from thalweg.training.steps.fit import Place
 from thalweg.training.steps.stepper import stepper_for
 
+KEPT = "kept.safetensors"  # in a checkpoint, a second name of the run's weights of that time
 MAX_EVALUATIONS = 20
 FOLDS = 5  # of a cross-validation
 WHOLE = 1024  # examples at a time in an evaluation, where training takes all of them at once
@@ -63,8 +70,14 @@ class Session:
     def __init__(self, run: Run, task: AbstractTask, prepared: Prepared, device: torch.device, *, fast: bool) -> None:
         one_thread_after_fork()
         self.run, self.task, self.prepared, self.device, self.fast = run, task, prepared, device, fast
+        self.ledger = run.ledger
         self.place = Place()
         self.new_folder: NewFolder | None = None
+        self.claim: Claim | None = None  # of the run's folder, given back at the end of a `with`
+        self.place_to_resume: Path | None = None  # the checkpoint to go on from; None: the newest
+        self.goes_on = False  # beyond an end, because what bounded the run was changed
+        self.ended: Status | None = None  # how the steps ended, where they have
+        self.history: Sum | None = None  # of the history when they ended
         self.score = Score()
         self.expected_seconds: float | None = None  # how long training is going to take, where that was measured
         self._build()
@@ -72,13 +85,13 @@ class Session:
     def _build(self) -> None:
         """Make everything that the recipe decides."""
         recipe, training, device, task = self.run.recipe, self.run.recipe.training, self.device, self.task
-        dtype, self.autocast = choose_precision(recipe.run.precision, device)
+        self._dtype, self.autocast = choose_precision(recipe.run.precision, device)
         self.feed = self.feed_on(self.rows)
         by_epochs = math.ceil(training.epochs * self.feed.steps_per_epoch) or math.inf
         self.total_steps = 2 if self.fast else int(min(training.steps or math.inf, by_epochs))
         every = training.evaluate_every or max(self.feed.steps_per_epoch, math.ceil(self.total_steps / MAX_EVALUATIONS))
         self.evaluate_every = 1 if self.fast else every
-        first = self.feed(0)[0] if device.type == "cpu" else self.feed(0)[0].to("cpu", dtype)
+        first = self.feed(0)[0] if device.type == "cpu" else self.feed(0)[0].to("cpu", self._dtype)
         counts = task.token_counts(self.rows) if recipe.model.head != "softmax" else None
         self.model, self.head = build.build_networks(recipe, task, batch=first, counts=counts)
         self.model.to(device)
@@ -89,7 +102,7 @@ class Session:
         self.stepper = stepper_for(self.optimizer, clip=clip.gradient, clip_update=clip.update)
         mode = "max" if task.selects_by[1] == "higher" else "min"
         self.schedule: LRScheduler = optimizer.build_schedule(recipe, self.optimizer, self.total_steps, mode)
-        if (self.run.folder / START).is_file():  # the weights of another run, as they fit this one
+        if START in self.ledger:  # the weights of another run, as they fit this one
             self._put(START)
         self.put_measured()
 
@@ -100,7 +113,7 @@ class Session:
     @property
     def is_chosen(self) -> bool:
         """Whether validation has chosen what it is to choose."""
-        return (self.run.folder / SELECTION).is_file()
+        return SELECTION in self.ledger
 
     @property
     def is_to_choose(self) -> bool:
@@ -122,12 +135,10 @@ class Session:
 
     def adopt(self, recipe: Recipe, weights: Mapping[str, Tensor], record: dict[str, Any]) -> None:
         """Go on as validation has chosen, from weights that were not trained on the validation examples."""
-        folder = self.run.folder
-        checkpoint.save_tensors(folder / (HELD_OUT if self.refits else WEIGHTS), weights)
-        checkpoint.write_atomically(folder / RECIPE, recipe.to_toml())
-        write_json(folder / SELECTION, record)  # last: with it the choice is made
-        write_manifest(folder, weights=False)
-        self.run = Run(folder)
+        name = HELD_OUT if self.refits else WEIGHTS
+        chosen = {name: checkpoint.tensor_bytes(weights), RECIPE: recipe.to_toml().encode()}
+        self.ledger.write({**chosen, SELECTION: json_bytes(record)})
+        self.run = Run(self.run.folder)
         self._build()
 
     def put_measured(self) -> None:
@@ -138,11 +149,11 @@ class Session:
     def selection(self) -> dict[str, Any]:
         """Return what validation has chosen, and from what."""
         path = self.run.folder / SELECTION
-        return checked_choice(read_json(path), path)
+        return checked_choice(parsed(self.ledger.read(SELECTION), path), path)
 
     def _put(self, name: str) -> None:
-        path = self.run.folder / name
-        build.put_weights(self.model, self.head, checkpoint.load_tensors(path), path)
+        weights = checkpoint.load_tensors(self.ledger.path(name))
+        build.put_weights(self.model, self.head, weights, self.run.folder / name)
 
     @property
     def can_cross_validate(self) -> bool:
@@ -191,26 +202,33 @@ class Session:
     def keep_weights(self) -> None:
         """Write the present weights as those of the run."""
         self.score.best_step = self.place.step
-        checkpoint.save_tensors(self.run.folder / WEIGHTS, build.get_weights(self.model, self.head))
+        self.ledger.write({WEIGHTS: checkpoint.tensor_bytes(build.get_weights(self.model, self.head))})
 
     def keep_folder(self) -> None:
         """After the first step a new run's folder stays."""
-        if self.new_folder is not None:
-            self.new_folder.keep()
-            self.new_folder = None
+        self.new_folder = None
 
     def discard_folder(self) -> None:
         """A new run that never took a step leaves nothing behind."""
         if self.new_folder is not None:
             self.new_folder.discard()
 
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let others change the run's folder."""
+        if self.claim is not None:
+            self.claim.release()
+
     def is_sound(self) -> bool:
         """Whether all weights are finite, so that they may be saved as good ones."""
-        parameters = [*self.model.parameters(), *self.head.parameters()]
-        return bool(torch.isfinite(vectors.norm([parameter.detach() for parameter in parameters])))
+        return all(map(build.is_sound, build.get_weights(self.model, self.head).values()))
 
-    def save(self) -> None:
-        """Write a checkpoint; spoiled weights are never written over good ones."""
+    def save(self, history: Sum) -> None:
+        """Write a checkpoint; spoiled weights are never written over good ones. `history` is the sum of that so far."""
         if not self.is_sound():
             return
         state = {
@@ -222,19 +240,32 @@ class Session:
             "step": self.place.step,
             "score": dataclasses.asdict(self.score),
         }
-        checkpoint.save(self.run.folder / CHECKPOINTS, self.place.step, state)
+        kept = self.ledger.sums.get(WEIGHTS)
+        about = {
+            "ended": self.ended.name if self.ended else None,
+            "history": dataclasses.asdict(history),
+            "environment": self.environment(),
+        }
+        links = {KEPT: (self.run.folder / WEIGHTS, kept)} if kept else {}
+        checkpoint.save(self.run.folder / CHECKPOINTS, self.place.step, state, about=about, links=links)
 
-    def restore(self, *, weights_only: bool = False) -> bool:
-        """Put the newest checkpoint back and return True, or return False where there is none.
+    def environment(self) -> dict[str, Any]:
+        """Return what this session computes with."""
+        return environment(self.device, self._dtype, self.autocast)
 
-        With `weights_only` this session keeps its counts and times (after going back). An InputError tells of one
-        that is damaged, or from another model or optimizer.
+    def restore(self, *, weights_only: bool = False) -> Ledger | None:
+        """Put the newest checkpoint back, or the one to go on from; return its ledger, or None where there is none.
+
+        The run's weights become those that were kept until then. With `weights_only` they stay, and this session keeps
+        its counts and times (after going back). An InputError tells of one that is damaged, or from another model or
+        optimizer.
         """
         newest = checkpoint.latest(self.run.folder / CHECKPOINTS)
-        if newest is None:
-            return False
-        state = checkpoint.load(newest)
-        where = newest / "state.safetensors"
+        place = newest if weights_only or self.place_to_resume is None else self.place_to_resume
+        if place is None:
+            return None
+        state = checkpoint.load(place)
+        where = place / checkpoint.TENSORS
         networks = {"model": self.model, "head": self.head}
         saved = {f"{part}.{name}" for part in networks for name in state[part]}
         own = {f"{part}.{name}" for part, network in networks.items() for name in network.state_dict()}
@@ -253,10 +284,33 @@ class Session:
         self.schedule.load_state_dict(state["schedule"])
         self.clip.load_state_dict(state.get("clip", {}))  # of an older version: it starts anew
         self.place.step = state["step"]
+        ledger = checkpoint.ledger_of(place)
         if weights_only:
             self.score.lr_scale = state["score"]["lr_scale"]  # the one that the restored rates have in them
-        else:
-            self.score = Score(**state["score"])
+            return ledger
+        self.score = Score(**state["score"])
+        ended = ledger.about.get("ended")
+        self.ended = Status[ended] if ended and not self.goes_on else None
+        self._restore_kept(ledger)
+        for later in checkpoint.steps(place.parent):
+            if later.name > place.name:
+                remove_folder(later)
+        return ledger
+
+    def _restore_kept(self, ledger: Ledger) -> None:
+        """Make the run's weights those that were kept when a checkpoint was written, if there were any."""
+        kept = ledger.sums.get(KEPT)
+        if kept is None:
+            self.ledger.write({}, removed=[WEIGHTS])
+        elif kept != self.ledger.sums.get(WEIGHTS) or not self._has(WEIGHTS):
+            self.ledger.write({WEIGHTS: ledger.read(KEPT)})
+
+    def _has(self, name: str) -> bool:
+        """Whether a file of the run is there, undamaged."""
+        try:
+            self.ledger.path(name)
+        except InputError:
+            return False
         return True
 
     def scale_lr(self, factor: float) -> None:

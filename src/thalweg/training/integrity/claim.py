@@ -1,0 +1,68 @@
+"""The right to a run's folder, before it is there and until the work on it is done."""
+
+import contextlib
+import shutil
+from pathlib import Path
+from types import TracebackType
+from typing import final
+
+from thalweg.errors import InputError
+from thalweg.storage.files import leftovers
+from thalweg.storage.lock import Lock
+
+
+@final
+class Claim:
+    """The right to make, change or replace the folder of a run; given back at the end of a `with`.
+
+    With it, what a killed process has left unfinished beside the folder is removed, and a run that was put aside for
+    one that never appeared comes back.
+
+    Args:
+        folder: the run's folder, there or not.
+        work: what is done with it, as another process is told.
+
+    Raises:
+        InputError: if another process has it, or nothing can be written there.
+    """
+
+    def __init__(self, folder: Path, work: str = "trained") -> None:
+        self.folder = folder
+        parent = folder.parent
+        self._made_parent = not parent.exists()
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"The run cannot be written under {parent} ({error.strerror}); give --out.") from None
+        try:
+            self.lock = Lock(folder, work)
+        except BaseException:
+            self._remove_parent()
+            raise
+        for path in leftovers(parent, folder.name):
+            shutil.rmtree(path, ignore_errors=True)
+        if not folder.exists() and aside(folder).exists():
+            aside(folder).rename(folder)
+
+    def release(self) -> None:
+        """Give the right back; nothing happens if that was done."""
+        self.lock.release()
+        self._remove_parent()
+
+    def __enter__(self) -> "Claim":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def _remove_parent(self) -> None:
+        if self._made_parent:
+            with contextlib.suppress(OSError):  # something is in it by now
+                self.folder.parent.rmdir()
+
+
+def aside(folder: Path) -> Path:
+    """Return where a run is that another one of its name replaces, until that one has finished."""
+    return folder.with_name(f".{folder.name}.replaced")

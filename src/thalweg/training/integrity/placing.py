@@ -1,0 +1,101 @@
+"""Which folder a run has: that of an unfinished run of the same recipe, or a new one of the next free name."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Final, final
+
+from thalweg.errors import InputError
+from thalweg.training.folder import run
+from thalweg.training.integrity.claim import Claim
+from thalweg.training.recipe.recipe import Recipe
+
+WAITS: Final = 100  # for a folder that another process is about to make
+SECONDS_OF_WAIT: Final = 0.05
+
+
+@final
+@dataclass(frozen=True)
+class Wanted:
+    """A run that is to have a folder."""
+
+    out: Path  # holds runs
+    recipe: Recipe
+    is_timed: bool  # whether a time limit sets the number of steps
+    overwrite: bool  # whether a run of the same name makes room
+    resume: Path | None  # the run that is to go on; None: whichever fits
+
+    def look(self) -> tuple[Path, bool]:
+        """Return the folder as it is now, and whether the unfinished run in it goes on; nothing is written."""
+        if self.resume is not None:
+            return self.resume, True
+        for folder in self._folders():
+            if self.overwrite or not folder.exists():
+                return folder, False
+            if self._goes_on(folder):
+                return folder, True
+        raise AssertionError("the numbers have no end")
+
+    def claim(self) -> tuple[Claim, bool, str]:
+        """Claim the folder; return the claim, whether the run in it goes on, and what to tell about that.
+
+        An InputError says that another process is training this run.
+        """
+        if self.resume is not None:
+            return Claim(self.resume), True, ""
+        wanted = self.out / self.recipe.run.name
+        for folder in self._folders():
+            try:
+                claim = _claimed(folder)
+            except InputError:
+                if self.overwrite or not folder.exists() or self._goes_on(folder):
+                    raise
+                continue  # another run, which is being trained
+            if self.overwrite or not folder.exists():
+                kept = f"{wanted} is kept; the new run is {folder} (--overwrite to replace the old one)."
+                return claim, False, "" if folder == wanted else kept
+            if self._goes_on(folder):
+                return claim, True, f"Resuming the unfinished run {folder} (--overwrite to start over)."
+            claim.release()
+        raise AssertionError("the numbers have no end")
+
+    def _folders(self) -> Iterator[Path]:
+        name = self.recipe.run.name
+        return (self.out / (name if number == 1 else f"{name}-{number}") for number in count(1))
+
+    def _goes_on(self, folder: Path) -> bool:
+        """Whether a folder holds an unfinished run of the same recipe; what cannot be read is left alone."""
+        try:
+            existing = run.Run(folder)
+            return not existing.finished and _same(existing.recipe, self.recipe, self.is_timed)
+        except InputError:
+            return False
+
+
+def _claimed(folder: Path) -> Claim:
+    """Claim a folder; where another process is about to make it, wait until it is there and shows what run it is."""
+    for _ in range(WAITS):
+        with contextlib.suppress(InputError):
+            return Claim(folder)
+        if folder.exists():
+            break
+        time.sleep(SECONDS_OF_WAIT)
+    return Claim(folder)
+
+
+def _same(left: Recipe, right: Recipe, timed: bool) -> bool:
+    """Whether two recipes are the same, apart from the number of steps where a time limit sets it."""
+    sections = [recipe.to_dict() for recipe in (left, right)]
+    chosen = [section["training"]["select"] for section in sections]
+    for section in sections:
+        section["run"].pop("name")
+        if chosen[0] == chosen[1] != "none":
+            for part, name in (("training", "l2"), ("training", "optimizer"), ("model", "model")):
+                section[part].pop(name)
+        if timed:
+            section["training"].pop("steps")
+            section["training"].pop("epochs")
+    return sections[0] == sections[1]

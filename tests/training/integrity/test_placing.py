@@ -1,0 +1,54 @@
+"""Which folder a run has: looking writes nothing, and claiming decides what two processes that begin at once get."""
+
+import dataclasses
+
+import pytest
+
+from thalweg import InputError, train
+from thalweg.training.integrity import placing
+from thalweg.training.integrity.claim import Claim
+from thalweg.training.integrity.placing import Wanted
+
+OPTIONS = {"model": "bag", "width": 4, "steps": 2, "optimizer": "adamw"}
+
+
+@pytest.fixture
+def unfinished(reviews, tmp_path):
+    run = train(reviews, out=tmp_path / "runs", **OPTIONS)
+    run.ledger.write({}, removed=["metrics.json"], forgotten=["history.jsonl"])
+    return run
+
+
+def wanted(run, **changes):
+    return dataclasses.replace(Wanted(run.folder.parent, run.recipe, False, False, None), **changes)
+
+
+def test_looking_and_claiming_agree(unfinished, reviews, tmp_path):
+    folder, other = unfinished.folder, unfinished.recipe.with_(lr=0.5)
+    for one, expected in (
+        (wanted(unfinished), (folder, True)),
+        (wanted(unfinished, overwrite=True), (folder, False)),
+        (wanted(unfinished, recipe=other), (folder.with_name("reviews-2"), False)),
+        (wanted(unfinished, out=tmp_path / "none"), (tmp_path / "none" / "reviews", False)),
+        (wanted(unfinished, resume=folder), (folder, True)),
+    ):
+        assert one.look() == expected
+        assert not (tmp_path / "none").exists()
+        claim, goes_on, _ = one.claim()
+        assert (claim.folder, goes_on) == expected
+        claim.release()
+
+
+def test_a_run_that_another_process_trains_is_told_and_others_take_the_next_name(unfinished, reviews):
+    with Claim(unfinished.folder):
+        with pytest.raises(InputError, match="reviews is being trained by process"):
+            train(reviews, out=unfinished.folder.parent, **OPTIONS)
+        with pytest.raises(InputError, match="reviews is being trained by process"):
+            train(reviews, out=unfinished.folder.parent, overwrite=True, **OPTIONS)
+        assert train(reviews, out=unfinished.folder.parent, **OPTIONS, lr=0.5).folder.name == "reviews-2"
+
+
+def test_a_folder_that_is_about_to_appear_is_waited_for(unfinished, tmp_path, monkeypatch):
+    claim = Claim(tmp_path / "soon")
+    monkeypatch.setattr(placing.time, "sleep", lambda seconds: claim.release())
+    placing._claimed(tmp_path / "soon").release()
