@@ -110,6 +110,13 @@ def test_the_newest_are_kept(tmp_path):
     assert checkpoint.load(newest) == {"step": 10}
 
 
+def test_one_too_many_that_a_killed_process_has_left_is_pruned(tmp_path):
+    for step in (1, 2, 10):
+        checkpoint.save(tmp_path, step, {"step": step}, 9)
+    checkpoint.prune(tmp_path)
+    assert [path.name for path in checkpoint.steps(tmp_path)] == ["step-00000002", "step-00000010"]
+
+
 def test_no_checkpoint_is_none(tmp_path):
     assert checkpoint.latest(tmp_path) is None
     assert checkpoint.latest(tmp_path / "missing") is None

@@ -48,6 +48,14 @@ def test_a_run_that_another_process_trains_is_told_and_others_take_the_next_name
         assert train(reviews, out=unfinished.folder.parent, **OPTIONS, lr=0.5).folder.name == "reviews-2"
 
 
+def test_a_run_that_has_begun_and_cannot_be_read_is_named_and_not_trained_again_beside_it(unfinished, reviews):
+    (unfinished.folder / "recipe.toml").unlink()
+    with pytest.raises(InputError, match=r"reviews is not a run folder.* Or give another --name, or start over with"):
+        train(reviews, out=unfinished.folder.parent, **OPTIONS)
+    again = train(reviews, out=unfinished.folder.parent, overwrite=True, **OPTIONS)
+    assert again.folder == unfinished.folder
+
+
 def test_a_folder_that_is_about_to_appear_is_waited_for(unfinished, tmp_path, monkeypatch):
     claim = Claim(tmp_path / "soon")
     monkeypatch.setattr(placing.time, "sleep", lambda seconds: claim.release())

@@ -138,9 +138,14 @@ def save(
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+    prune(folder, keep)
+    return final
+
+
+def prune(folder: Path, keep: int = 2) -> None:
+    """Remove all but the newest checkpoints under a folder."""
     for old in steps(folder)[:-keep]:
         remove_folder(old)
-    return final
 
 
 def latest(folder: Path) -> Path | None:

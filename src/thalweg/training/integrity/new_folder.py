@@ -8,7 +8,7 @@ from typing import final
 
 from thalweg.errors import InputError
 from thalweg.storage.files import remove_folder, sync_folder, temporary_name
-from thalweg.storage.ledger import Ledger
+from thalweg.storage.ledger import MANIFEST, Ledger
 from thalweg.training.integrity.claim import aside
 
 
@@ -32,7 +32,7 @@ class NewFolder:
     def __init__(self, folder: Path, files: Mapping[str, bytes], mark: str, *, gives_way: bool) -> None:
         self._folder = folder
         is_there = folder.exists() or folder.is_symlink()
-        if is_there and not (folder / mark).is_file():
+        if is_there and not any((folder / name).is_file() for name in (mark, MANIFEST)):
             raise InputError(
                 f"{folder} is not a run folder (it has no {mark}), so --overwrite leaves it alone; choose a --name."
             )

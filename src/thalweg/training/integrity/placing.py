@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Final, final
 
 from thalweg.errors import InputError
-from thalweg.training.folder import run
+from thalweg.training.folder import checkpoint, run
+from thalweg.training.folder.checkpoint import CHECKPOINTS
 from thalweg.training.integrity.claim import Claim
 from thalweg.training.recipe.recipe import Recipe
 
@@ -67,12 +68,17 @@ class Wanted:
         return (self.out / (name if number == 1 else f"{name}-{number}") for number in count(1))
 
     def _goes_on(self, folder: Path) -> bool:
-        """Whether a folder holds an unfinished run of the same recipe; what cannot be read is left alone."""
+        """Whether a folder holds an unfinished run of the same recipe.
+
+        An InputError tells of one that has begun and cannot be read, since it may be this one.
+        """
         try:
             existing = run.Run(folder)
             return not existing.finished and _same(existing.recipe, self.recipe, self.is_timed)
-        except InputError:
-            return False
+        except InputError as error:
+            if checkpoint.latest(folder / CHECKPOINTS) is None:
+                return False
+            raise InputError(f"{error} Or give another --name, or start over with --overwrite.") from None
 
 
 def _claimed(folder: Path) -> Claim:

@@ -67,7 +67,7 @@ def _begin(
     """Let validation choose, where it has to, and save the place where the steps begin; return an early end."""
     clock = _Clock(0.0)
     if session.is_to_choose:
-        status = yield from select(session, log.add, signals, clock)
+        status = yield from select(session, log.add, log.flush, signals, clock)
         if status is not None:
             return status
     if session.is_chosen and not resumed:  # also where the choice was made, and the run killed before a checkpoint

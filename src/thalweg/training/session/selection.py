@@ -76,7 +76,7 @@ class Part:
 
 
 def select(
-    session: Session, add: Callable[[Entry], Entry], signals: Signals, clock: Clock
+    session: Session, add: Callable[[Entry], Entry], flush: Callable[[], object], signals: Signals, clock: Clock
 ) -> Generator[Entry, None, Status | None]:
     """Try models and penalties, yielding an entry for each; then the session goes on with what was chosen.
 
@@ -111,6 +111,7 @@ def select(
         part = Part(recipe, session.task, session.feed(0), session.prepared.valid)
         next(part.follow([chosen.l2]))
         kept = chosen, part.weights()
+    flush()  # what is chosen is never on the disk without what it was chosen from
     session.adopt(recipe, kept[1], _record(points, chosen, left_out, len(folds)))
     return None
 

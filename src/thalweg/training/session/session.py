@@ -295,6 +295,7 @@ class Session:
         for later in checkpoint.steps(place.parent):
             if later.name > place.name:
                 remove_folder(later)
+        checkpoint.prune(place.parent)  # a process that was killed after its last checkpoint has left one too many
         return ledger
 
     def _restore_kept(self, ledger: Ledger) -> None:
