@@ -2,13 +2,13 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from thalweg import names
@@ -40,6 +40,7 @@ from thalweg.training.steps.device import choose_precision, one_thread_after_for
 from thalweg.training.steps.evaluate import Evaluation, calibrate, evaluate
 from thalweg.training.steps.feed import Feed
 from thalweg.training.steps.fit import Place
+from thalweg.training.steps.recorder import Interval
 from thalweg.training.steps.stepper import stepper_for
 
 KEPT = "kept.safetensors"  # in a checkpoint, a second name of the run's weights of that time
@@ -239,6 +240,7 @@ class Session:
             "clip": self.clip.state_dict(),
             "step": self.place.step,
             "score": dataclasses.asdict(self.score),
+            "gradient": self._gradient(),
         }
         kept = self.ledger.sums.get(WEIGHTS)
         about = {
@@ -248,6 +250,16 @@ class Session:
         }
         links = {KEPT: (self.run.folder / WEIGHTS, kept)} if kept else {}
         checkpoint.save(self.run.folder / CHECKPOINTS, self.place.step, state, about=about, links=links)
+
+    def _parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        for part, network in (("model", self.model), ("head", self.head)):
+            yield from network.named_parameters(part)
+
+    def _gradient(self) -> dict[str, Tensor]:
+        """Return the last step's gradient, where the next step is compared with it."""
+        if not Interval.of(self.total_steps).watches(self.place.step):
+            return {}
+        return {name: one.grad for name, one in self._parameters() if one.grad is not None and not one.grad.is_sparse}
 
     def environment(self) -> dict[str, Any]:
         """Return what this session computes with."""
@@ -281,6 +293,9 @@ class Session:
         except (RuntimeError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())
             raise InputError(f"{where} is from another model or optimizer ({reason}); use its own recipe.") from None
+        for name, parameter in self._parameters():
+            gradient = state.get("gradient", {}).get(name)
+            parameter.grad = None if gradient is None else gradient.to(parameter)
         self.schedule.load_state_dict(state["schedule"])
         self.clip.load_state_dict(state.get("clip", {}))  # of an older version: it starts anew
         self.place.step = state["step"]

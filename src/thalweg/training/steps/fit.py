@@ -153,7 +153,8 @@ def fit(
         optimizer: over the parameters of both; or a stepper, as `stepper_for(optimizer, clip=...)` makes one.
         batches: step -> micro-batches of that step, on the right device; a stateless function.
         steps: number of steps after which to stop.
-        place: where the run is; read before each step and advanced after it. None: at the start.
+        place: where the run is; read before each step and advanced after it. None: at the start. Behind it, parameters
+            have the gradient of the step before.
         schedule: advanced once per step (one that takes a score is left to the caller, who has it).
         options: random seed, penalty, precision, and which steps are watched.
 
@@ -176,6 +177,8 @@ def fit(
     objective: Objective | None = None
     for module in (model, head):
         module.train()
+    if place.step and options.watch(place.step):
+        recorder.go_on()
     while place.step < steps:
         step = place.step
         reseed = functools.partial(set_seed, options.seed, step, devices)

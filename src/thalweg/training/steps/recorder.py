@@ -116,6 +116,10 @@ class Recorder:
         self._sites.detach()
         self._copies, self._gradients, self._sees_sites = None, None, False
 
+    def go_on(self) -> None:
+        """Take the gradient that the parameters have for that of the step before, after a resume."""
+        self._gradients = self._measured("alignment", self._kept)
+
     def after(self, batches: Sequence[Batch] = (), *, flow: float = 1.0, keeps: bool = False) -> Watched | None:
         """Return what was measured of the step, or None of one that was not watched.
 
