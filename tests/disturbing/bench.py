@@ -164,6 +164,14 @@ class Bench:
         """Return how `runs` differs from what the undisturbed command leaves."""
         return differences(outcome(self.runs), self.reference(case).after)
 
+    def unmended(self, case: Disturbed) -> list[str]:
+        """Return how `runs` differs (see `differences`) once `thalweg verify` has cleared away what was left over."""
+        found = self.differences(case)
+        if found and all(one.endswith("is left over") for one in found):
+            self.run(f"verify runs/{case.target}", Fault())
+            found = self.differences(case)
+        return found
+
     def keep(self, name: str) -> Path:
         """Keep the folder as it is, to be looked at; return where."""
         kept = self._work / "kept" / name

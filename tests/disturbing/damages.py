@@ -182,6 +182,8 @@ class Damages:
             return HARMLESS, ""
         if is_named and ended.code == expected.code:
             return NAMED, ""
+        if asked.startswith("verify") and any(part.startswith(".") for part in Path(place).parts):
+            return HARMLESS, ""  # what a process left that was killed is cleared away
         how = f"exit code {ended.code} instead of {expected.code}; " if ended.code != expected.code else ""
         how += "another answer; " if said else ""
         how += f"{'; '.join(found[:3])} {' '.join(ended.error.split())[-300:]}"

@@ -74,10 +74,13 @@ def _sequence(part: str, bench: Bench, case: Disturbed, seed: int) -> Result:
         problem = _problem(bench, case, reference, ended)
         if problem:
             return Result(part, case.name, seed, part, f"{'; '.join(said)}: {problem}")
-        if not bench.differences(case):
+        found = bench.differences(case) if ended.was_killed else bench.unmended(case)
+        if not found:
             return Result(part, case.name, seed, part)
+        if not ended.was_killed:
+            return Result(part, case.name, seed, part, f"{'; '.join(said)}: {'; '.join(found[:4])}")
     ended = bench.run(case.command, Fault())
-    problem = _problem(bench, case, reference, ended) or "; ".join(bench.differences(case)[:4])
+    problem = _problem(bench, case, reference, ended) or "; ".join(bench.unmended(case)[:4])
     return Result(part, case.name, seed, part, f"{'; '.join(said)}: {problem}" if problem else "")
 
 

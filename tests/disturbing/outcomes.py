@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -10,15 +11,25 @@ from zipfile import BadZipFile
 import numpy as np
 from disturbing.machine import contents
 
-# Events and keys that are about when something happened, or that it went on.
-TIMES = re.compile(r"seconds|_per_second|^(took|since|saved|created|updated|begun|ended|time|date|alive|owner|pairs)$")
+TIMES = re.compile(r"seconds|_per_second|^pairs$")  # `pairs` of a comparison have seconds to a target
+CHECKPOINT = re.compile(
+    r"(.*?)(step-\d+)/"
+)  # the newest is compared; the others are where a run was saved, and counted
 HEAD = 8  # bytes of the length that a safetensors file begins with
 UNCOMPARED = (".html",)  # pages show times; that they are whole is compared
 
 
 def outcome(folder: Path) -> dict[str, Any]:
     """Return what is under a folder of runs, by place, in a form that compares."""
-    return {place: _comparable(place, data) for place, data in contents(folder).items() if not _is_silent(place)}
+    found = contents(folder)
+    steps = defaultdict(set)
+    for place in found:
+        if at := CHECKPOINT.match(place):
+            steps[at[1]].add(at[2])
+    older = tuple(f"{place}{step}/" for place, known in steps.items() for step in known - {max(known)})
+    counts = {f"{place}step-*": len(known) for place, known in steps.items()}
+    shown = {place: _comparable(place, data) for place, data in found.items() if not place.startswith(older)}
+    return {place: value for place, value in shown.items() if not place.endswith(".lock")} | counts
 
 
 def differences(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
@@ -32,10 +43,6 @@ def differences(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
         elif found[place] != expected[place]:
             said.append(f"{place} differs: {_how(found[place], expected[place])}")
     return said
-
-
-def _is_silent(place: str) -> bool:
-    return place.endswith(".lock")
 
 
 def _how(found: Any, expected: Any, at: str = "") -> str:

@@ -22,6 +22,7 @@ from disturbing.operations import Fault, Operations
 
 import thalweg
 from thalweg.cli.main import run
+from thalweg.training.steps.device import one_thread_after_fork
 
 TESTS = Path(__file__).parents[1]
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -92,7 +93,9 @@ class Warm:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         print(json.dumps(wanted), file=self._process.stdin, flush=True)
-        return json.loads(self._process.stdout.readline())
+        answer = self._process.stdout.readline()
+        assert answer, "the process that runs commands has ended"
+        return json.loads(answer)
 
     def start(
         self,
@@ -186,6 +189,7 @@ def _run(wanted: dict[str, Any]) -> None:
             os.dup2(file, number)
             os.close(file)
         fault = Fault(**(wanted["fault"] or {}))
+        one_thread_after_fork()  # which would undo the next line if it came later
         torch.set_num_threads(fault.threads)
         if wanted["log"] is not None:
             Operations(Path("runs"), fault, Path(wanted["log"])).install()

@@ -11,12 +11,14 @@ from disturbing.trainings import TRAININGS
 
 # What happens to which command, by the seeds that it is drawn from.
 SEQUENCES = [
-    (interruptions.killed, "bag", (0, 3)),
+    (interruptions.killed, "bag", (0, 1)),
     (interruptions.killed, "patience", (0,)),
-    (interruptions.crashed, "bag", (0,)),
+    (interruptions.killed, "overwrite", (1,)),
+    (interruptions.crashed, "bag", (0, 1)),
     (misfortunes.full, "bag", (0, 1)),
+    (misfortunes.together, "bag", (1,)),
     (misfortunes.read_only, "bag", (0,)),
-    (misfortunes.threaded, "bag", (0,)),
+    (misfortunes.threaded, "bag", (2,)),
 ]
 
 
@@ -40,6 +42,6 @@ def test_the_same_command_ends_as_if_nothing_had_happened(bench, happens, case, 
 @pytest.mark.parametrize("state", ["bag", "bag, interrupted"])
 def test_a_damaged_file_is_named_or_harmless(bench, state):
     damages = Damages(bench)
-    for seed in range(8):
+    for seed in range(6):
         result = damages.damaged(STATES[state], seed)
         assert result.kind in {NAMED, HARMLESS}, f"{result.again}: {result.problem}"
