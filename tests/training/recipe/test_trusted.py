@@ -155,15 +155,17 @@ def test_what_is_written_into_a_run_follows_no_link_out_of_it(tmp_path, name):
     assert not (run / name.removesuffix(".tmp")).is_symlink()
 
 
-@pytest.mark.parametrize("name", ["history.jsonl", "checkpoints", "a/b"])
-def test_a_run_with_a_link_out_of_it_does_not_go_on(tmp_path, name):
-    (tmp_path / "outside").mkdir()
-    (tmp_path / "run/a").mkdir(parents=True)
-    (tmp_path / "run/a/inside").symlink_to(tmp_path / "run")
-    require_inside(tmp_path / "run")
-    (tmp_path / "run" / name).symlink_to(tmp_path / "outside")
+@pytest.mark.parametrize("name", ["checkpoints", "checkpoints/step-00000001", "checkpoints/step-00000002/state.json"])
+def test_a_run_whose_checkpoints_lead_out_of_it_does_not_go_on(tmp_path, name):
+    run, outside = tmp_path / "run", tmp_path / "outside"
+    outside.mkdir()
+    (run / name).parent.mkdir(parents=True)
+    (run / "checkpoints-of-mine").symlink_to(outside)  # the user's own
+    (run / name).parent.joinpath("inside").symlink_to(run)
+    require_inside(run)
+    (run / name).symlink_to(outside)
     with pytest.raises(InputError, match=rf"{name} is a link that leads out of the run"):
-        require_inside(tmp_path / "run")
+        require_inside(run)
 
 
 def test_modules_beside_the_data_are_not_imported(here):
