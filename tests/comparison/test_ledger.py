@@ -37,6 +37,17 @@ def test_what_is_done_is_remembered(path):
     assert again.records(again.study("reviews", "adamw", "trial")) == {}
 
 
+@pytest.mark.parametrize("torn", [b'{"op_code":8,"tr', b"\0\0\0"])
+def test_half_a_line_of_a_process_that_was_killed_is_cut_off(path, torn):
+    ledger = Ledger(path, "compare-x", "abc")
+    study = ledger.study("reviews", "adamw", "trial")
+    with open(path, "ab") as file:
+        file.write(torn)
+    ledger.claim(study, "1", {}, {}).finish(0.5, {"loss": 0.5})
+    again = Ledger(path, "compare-x", "abc")
+    assert again.records(again.study("reviews", "adamw", "trial")) == {"1": {"loss": 0.5}}
+
+
 def test_a_run_of_another_process_is_left_alone_while_that_lives(path, monkeypatch):
     ours, theirs = Ledger(path, "compare-x", "abc"), another(path, f"elsewhere:{os.getpid()}")
     study = theirs.study("reviews", "adamw", "trial")

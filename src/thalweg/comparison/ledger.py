@@ -169,7 +169,32 @@ def _open(storage: str) -> BaseStorage:
     path = Path(storage)
     if not path.parent.is_dir():
         raise InputError(f"The storage {storage} cannot be written: there is no folder {path.parent}; make it first.")
-    return JournalStorage(JournalFileBackend(storage, lock_obj=JournalFileOpenLock(storage)))
+    lock: Any = _WholeLines(path)
+    return JournalStorage(JournalFileBackend(storage, lock_obj=lock))
+
+
+@final
+class _WholeLines:
+    """Optuna's lock on a journal file, under which it ends with a whole line before another one is appended.
+
+    A process that was killed, or whose disk was full, may have left a part of one, which would spoil the next.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._lock = path, JournalFileOpenLock(str(path))
+
+    def acquire(self) -> bool:
+        taken = self._lock.acquire()
+        with open(self._path, "rb+") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 1))
+            if file.read() not in (b"", b"\n"):
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)
+        return taken
+
+    def release(self) -> None:
+        self._lock.release()
 
 
 def _without_password(storage: str) -> str:
