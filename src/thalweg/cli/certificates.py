@@ -96,7 +96,7 @@ def certify_and_show(
     if not quiet:
         console = Terminal(width=WIDTH)
         for part in _parts(interval):
-            console.print(part) if isinstance(part, Table) else console.say(part)
+            console.print(Text(part) if isinstance(part, str) else part)
         print_lines([*lines(examples)])
         about = f"thalweg check {folder / CERTIFICATE} verifies it"
         if interval.best is None:
