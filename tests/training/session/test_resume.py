@@ -1,5 +1,6 @@
 """A run that was interrupted, killed or damaged ends as the undisturbed one would have, or says why it cannot."""
 
+import contextlib
 import os
 import random
 import shutil
@@ -15,6 +16,7 @@ from safetensors.torch import load_file
 from thalweg.cli.main import run as command
 from thalweg.errors import InputError
 from thalweg.status import Status
+from thalweg.storage.ledger import Ledger
 from thalweg.training.folder.run import Run
 from thalweg.training.recipe.recipe import Options
 from thalweg.training.session.api import train
@@ -178,6 +180,38 @@ def test_a_finished_run_has_nothing_to_resume(reviews, tmp_path):
     run = train(reviews, out=tmp_path, fast=True, model="bag", width=4)
     with pytest.raises(InputError, match="is finished, so there is nothing to resume"):
         train(resume=run.folder)
+
+
+@pytest.mark.parametrize("writes", [0, 1, 9])
+def test_a_run_made_longer_and_killed_before_it_saves_goes_on_by_the_same_command(
+    reviews, tmp_path, monkeypatch, writes
+):
+    whole, cut = (train(reviews, out=tmp_path / name, **OPTIONS["bag"]) for name in ("whole", "cut"))
+    whole = train(resume=whole.folder, epochs=6.0)
+    left, write = [None] * writes, Ledger.write
+
+    def killed(*arguments, **options):
+        if not left:
+            raise SystemExit
+        left.pop()
+        write(*arguments, **options)
+
+    monkeypatch.setattr(Ledger, "write", killed)
+    with contextlib.suppress(SystemExit), prepare(Request(Options(epochs=6.0), resume=cut.folder), print):
+        pass  # as if killed before the first step
+    monkeypatch.undo()
+    assert Run(cut.folder).finished == (writes == 0)
+    again = train(resume=cut.folder, epochs=6.0)
+    assert (again.status, again.result["steps"]) == (Status.COMPLETED, whole.result["steps"])
+    assert same_weights(again, whole)
+
+
+def test_a_run_killed_after_its_end_stays_ended_where_another_limit_changes(reviews, tmp_path):
+    options = OPTIONS["bag"] | {"optimizer": "sgd", "lr": 1e-30, "patience": 1}  # too little to make progress
+    with prepare(Request(Options(options, source=reviews), tmp_path), print) as session:
+        [step] = [entry["step"] for entry in train_loop(session) if entry["event"] == "finished"]
+    again = train(resume=session.run.folder, epochs=9.0)
+    assert (again.status, again.result["steps"]) == (Status.STOPPED_EARLY, step)
 
 
 @pytest.mark.slow

@@ -48,20 +48,19 @@ def start(plan: Plan, say: Say) -> Session:
 
 
 def _started(plan: Plan, say: Say) -> Session:
-    folder, new, before = plan.folder, None, b""
+    folder, new = plan.folder, None
     if plan.is_resumed:
         require_inside(folder)
         ledger = Ledger(folder)
         ledger.complete()
         run.Run(folder).verify(weights=False)
         _check_same_data(plan)
-        if plan.changes:
-            before = ledger.read(run.RECIPE)
-            ledger.write({run.RECIPE: run.Run(folder).recipe.with_(**plan.changes).to_toml().encode()})
     else:
         new = _new_folder(plan)
     try:
-        session = Session(run.Run(folder), plan.task, plan.prepared, plan.device, fast=plan.fast)
+        opened = run.Run(folder)
+        opened.recipe = opened.recipe.with_(**plan.changes)
+        session = Session(opened, plan.task, plan.prepared, plan.device, fast=plan.fast)
         newest = plan.resume_from or checkpoint.latest(folder / CHECKPOINTS)
         if plan.is_timed and newest is None and not plan.fast:  # killed before its first checkpoint: planned again
             session = _fit_to_time(session, say)
@@ -69,14 +68,12 @@ def _started(plan: Plan, say: Say) -> Session:
         if newest is not None:
             _tell_differences(session, newest, say)
     except BaseException:
-        if before:
-            Ledger(folder).write({run.RECIPE: before})
         if new is not None:  # an option that no part takes, or Ctrl-C: nothing has been trained, so nothing stays
             new.discard()
         raise
-    if before and session.run.finished:
-        _reopen(session, say)
-    session.place_to_resume, session.goes_on = plan.resume_from, bool(before)
+    if plan.changes:
+        _change(session, say)
+    session.place_to_resume = plan.resume_from
     session.new_folder, session.expected_seconds = new, plan.seconds
     return session
 
@@ -99,12 +96,16 @@ def _tell_differences(session: Session, place: Path, say: Say) -> None:
         say(f"{session.run.folder / run.HISTORY} is missing, so the history begins here.")
 
 
-def _reopen(session: Session, say: Say) -> None:
-    """Make a finished run an unfinished one: what was said about its weights is not true of those to come."""
+def _change(session: Session, say: Say) -> None:
+    """Write the changed recipe of a run that goes on; what was said of a finished run's weights goes at once."""
     folder, ledger = session.run.folder, session.ledger
+    recipe = {run.RECIPE: session.run.recipe.to_toml().encode()}
+    if not session.run.finished:
+        ledger.write(recipe)
+        return
     about = (run.CERTIFICATE, run.CERTIFICATE_ARRAYS, run.DIAGNOSIS, run.DIAGNOSIS_PAGE, run.BEFORE_POLISH)
     gone = [name for name in (run.CERTIFICATE, run.DIAGNOSIS) if name in ledger]
-    ledger.write({}, removed=[run.METRICS, *about], forgotten=[run.HISTORY])
+    ledger.write(recipe, removed=[run.METRICS, *about], forgotten=[run.HISTORY])
     for name in gone:
         say(f"{folder / name} was about the weights so far, and is removed.")
 

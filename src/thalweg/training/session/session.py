@@ -34,6 +34,7 @@ from thalweg.training.folder.run import (
 from thalweg.training.integrity.claim import Claim
 from thalweg.training.integrity.environment import environment
 from thalweg.training.integrity.new_folder import NewFolder
+from thalweg.training.recipe.options import OPTIONS
 from thalweg.training.recipe.recipe import Recipe
 from thalweg.training.session import optimizer
 from thalweg.training.steps.device import choose_precision, one_thread_after_fork
@@ -76,7 +77,6 @@ class Session:
         self.new_folder: NewFolder | None = None
         self.claim: Claim | None = None  # of the run's folder, given back at the end of a `with`
         self.place_to_resume: Path | None = None  # the checkpoint to go on from; None: the newest
-        self.goes_on = False  # beyond an end, because what bounded the run was changed
         self.ended: Status | None = None  # how the steps ended, where they have
         self.history: Sum | None = None  # of the history when they ended
         self.score = Score()
@@ -245,6 +245,7 @@ class Session:
         kept = self.ledger.sums.get(WEIGHTS)
         about = {
             "ended": self.ended.name if self.ended else None,
+            "limits": self._limits(),
             "history": dataclasses.asdict(history),
             "environment": self.environment(),
         }
@@ -304,14 +305,25 @@ class Session:
             self.score.lr_scale = state["score"]["lr_scale"]  # the one that the restored rates have in them
             return ledger
         self.score = Score(**state["score"])
-        ended = ledger.about.get("ended")
-        self.ended = Status[ended] if ended and not self.goes_on else None
+        self.ended = self._end_of(ledger.about)
         self._restore_kept(ledger)
         for later in checkpoint.steps(place.parent):
             if later.name > place.name:
                 remove_folder(later)
         checkpoint.prune(place.parent)  # a process that was killed after its last checkpoint has left one too many
         return ledger
+
+    def _limits(self) -> dict[str, Any]:
+        """Return the options that bound the run."""
+        values = self.run.recipe.values()
+        return {name: values[name] for name, option in OPTIONS.items() if option.ends is not None}
+
+    def _end_of(self, about: Mapping[str, Any]) -> Status | None:
+        """Return how the steps had ended at a checkpoint; None where the limit that did it has changed since."""
+        ended = Status[about["ended"]] if about.get("ended") else None
+        before = about.get("limits", {})
+        lifted = [name for name, value in self._limits().items() if name in before and before[name] != value]
+        return None if any(OPTIONS[name].ends is ended for name in lifted) else ended
 
     def _restore_kept(self, ledger: Ledger) -> None:
         """Make the run's weights those that were kept when a checkpoint was written, if there were any."""
