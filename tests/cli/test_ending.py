@@ -2,17 +2,22 @@
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors import SafetensorError
 
-from thalweg.cli.ending import code_of
+from thalweg.cli.ending import code_of, code_of_run
 from thalweg.cli.main import app, run
 from thalweg.errors import InputError
+from thalweg.status import Status
+from thalweg.training.recipe.options import OPTIONS
+from thalweg.training.session import stopping
 from thalweg.training.steps.signals import Signals
 
 
@@ -113,6 +118,41 @@ def test_the_first_signal_to_a_training_is_a_request(name):
     with Signals() as signals:
         signal.raise_signal(getattr(signal, name))
         assert signals.received == getattr(signal, name)
+
+
+FAILED = {
+    *("RUNNING", "INTERRUPTED", "NOT_FINITE", "LOSS_NOT_FINITE", "GRADIENT_NOT_FINITE", "BROKE_DOWN", "BROKEN_OFF"),
+    *("OUT_OF_ITERATIONS", "OUT_OF_EVALUATIONS", "UNBOUNDED"),
+}
+
+
+@pytest.mark.parametrize("status", Status)
+def test_every_status_has_its_code(status):
+    assert code_of_run(status) == (status.name in FAILED)
+
+
+def test_the_documentation_has_the_code_of_every_status_that_a_run_ends_with():
+    page = Path(__file__).parents[2].joinpath("docs", "runs.md").read_text(encoding="utf-8")
+    table = page.partition("| `status` |")[2].partition("\n\n")[0].splitlines()[2:]
+    cells = [line.split("|") for line in table]
+    told = {name: code.strip() for _, names, _, code, _ in cells for name in re.findall("`([A-Z_]+)`", names)}
+    assert told.pop("INTERRUPTED") == "128 and the number of the signal"
+    assert told == {name: str(code_of_run(Status[name])) for name in told}
+    ends = {option.ends for option in OPTIONS.values() if option.ends} | stopping.NOTHING_TO_DESCEND
+    assert told.keys() == {status.name for status in ends} | {"PROVED", "NOT_FINITE"}
+
+
+@pytest.mark.parametrize("how", ["--json", "--quiet"])
+def test_a_run_that_has_failed_says_so_beside_its_json(tmp_path, capsys, how):
+    rows = "".join(f"a good day {k},yes\na bad one {k},no\n" for k in range(20))
+    (tmp_path / "a.csv").write_text(f"text,label\n{rows}", encoding="utf-8")
+    wild = ["--model", "mlp", "--optimizer", "sgd", "--lr", "1e30", "--clip", "0", "--steps", "3"]
+    with pytest.raises(SystemExit) as ended:
+        run(["train", str(tmp_path / "a.csv"), *wild, how, "--out", str(tmp_path / "runs")])
+    out, err = capsys.readouterr()
+    assert ended.value.code == 1
+    assert err.splitlines()[-1].startswith("error: No evaluation produced a finite score, so no weights were saved.")
+    assert ('"status": "NOT_FINITE"' in out) == (how == "--json")
 
 
 def shell(command):

@@ -15,6 +15,7 @@ from cyclopts import App, CycloptsError
 from thalweg.cli.complaints import NAMED_WRONGLY, sentence, unusable
 from thalweg.cli.output import OUTPUT, Terminal, flush, standard_streams
 from thalweg.errors import InputError, is_out_of_memory
+from thalweg.status import Status
 
 SMALLER: Final = "Take a smaller --batch-size, --width, --vocabulary-size or --max-length."
 _STOPPING: Final = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -41,6 +42,16 @@ def code_of(command: Callable[[Terminal], Any], app: App) -> int:
                 console.print("error:", style="bold red", end=" ")
                 console.say(said)
     return code if isinstance(code, int) else 0
+
+
+def code_of_run(status: Status) -> int:
+    """Return the exit code of a command whose run ended so: 0 where it has what was asked for, 1 where it has not.
+
+    Example:
+        >>> code_of_run(Status.COMPLETED), code_of_run(Status.NOT_FINITE)
+        (0, 1)
+    """
+    return 0 if status.good or status is Status.NO_STEP else 1
 
 
 def _ending(error: BaseException, app: App) -> tuple[str, int | None]:

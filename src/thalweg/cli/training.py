@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
+from thalweg.cli.ending import code_of_run
 from thalweg.cli.output import Terminal, cell, print_json
 from thalweg.cli.progress import display
 from thalweg.cli.warnings import LiveWarnings
@@ -58,8 +59,10 @@ def _train_and_show(
         show_summary(summary)
     if received is not None:
         return 128 + received
-    status = Status[summary["status"]]
-    return 0 if status.good or status is Status.NO_STEP else 1
+    code = code_of_run(Status[summary["status"]])
+    if code and (as_json or quiet):
+        console.say(f"error: {summary['sentence']}")
+    return code
 
 
 def _bounds(session: Session) -> str:

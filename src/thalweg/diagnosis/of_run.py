@@ -14,11 +14,10 @@ from thalweg.data.arrays.batches import KEYS, Examples
 from thalweg.diagnosis.networks import dropout_of, family_of
 from thalweg.diagnosis.subject import DataFacts, Facts, Networks, Subject
 from thalweg.diagnosis.symptoms.entries import well_formed
-from thalweg.errors import InputError
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.folder import build
 from thalweg.training.folder.again import read_again
-from thalweg.training.folder.run import HISTORY, WEIGHTS, Run
+from thalweg.training.folder.run import HISTORY, Run
 from thalweg.training.integrity.history import damaged_line, read_history
 from thalweg.training.recipe.recipe import Recipe
 from thalweg.training.steps.device import choose_device, choose_precision
@@ -34,10 +33,7 @@ def subject_of_run(run: Run) -> Subject:
 
     An InputError tells of a run without weights, or of data that are missing or have changed.
     """
-    if WEIGHTS not in run.ledger:
-        raise InputError(
-            f"{run.folder} has no weights yet, so there is nothing to measure; repeat its `thalweg train` command."
-        )
+    run.require_weights()
     task, prepared = read_again(run)
     place = run.folder / HISTORY
     subject = subject_of(run.recipe, task, prepared, run.measured, well_formed(read_history(place)))

@@ -13,7 +13,7 @@ from thalweg.errors import InputError
 from thalweg.objective import Objective
 from thalweg.training.folder import checkpoint
 from thalweg.training.folder.checkpoint import CHECKPOINTS
-from thalweg.training.folder.run import CERTIFICATE, DATA, DIAGNOSIS, METRICS, SELECTION, WEIGHTS, Run
+from thalweg.training.folder.run import CERTIFICATE, DATA, DIAGNOSIS, METRICS, SELECTION, Run
 
 POINTS: Final = (21, 17, 13, 9, 7)  # along each direction: as many as the time allows
 SECONDS: Final = 40.0  # for all losses around the weights
@@ -99,8 +99,7 @@ def line_to(run: Run, subject: Subject, other: Run | str | Path) -> dict[str, An
     An InputError tells of runs whose networks, vocabularies or labels differ.
     """
     second = other if isinstance(other, Run) else Run(other)
-    if WEIGHTS not in second.ledger:
-        raise InputError(f"{second.folder} has no weights yet, so there is no line to them; give a finished run.")
+    second.require_weights()
     mine, theirs = (_read_by(one) for one in (run, second))
     if mine != theirs:
         name = sorted({*mine.items()} ^ {*theirs.items()})[0][0]

@@ -149,7 +149,7 @@ def test_an_unfinished_run_is_refused(tmp_path):
     path, options = make("classify", tmp_path)
     run = thalweg.train(path, **options)
     run.ledger.write({}, removed=["metrics.json"])
-    with pytest.raises(InputError, match="no weights to certify yet"):
+    with pytest.raises(InputError, match="has not finished, so there is nothing to certify"):
         thalweg.certify(run)
 
 

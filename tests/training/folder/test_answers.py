@@ -115,6 +115,8 @@ def test_what_is_not_finite_is_no_answer_and_no_evaluation(task, tmp_path):
         (answer,) = run.predict(QUESTIONS[task], errors="null")
         assert "not a finite number" in answer.pop("error")
         assert set(answer.values()) == {None}
+        with pytest.raises(InputError, match="computes from it is not a finite number; give numbers like"):
+            run.predict(QUESTIONS[task])
         with pytest.raises(InputError, match="cannot be evaluated: the loss of this run on it is not a finite number"):
             run.evaluate(rows)
 
@@ -133,6 +135,6 @@ def test_weights_with_a_loss_that_is_not_finite_are_never_the_best(tmp_path):
     """Accuracy counts something whatever the scores are."""
     assert np.isnan(Evaluation(np.nan, {"accuracy": 1.0}).value("accuracy"))
     assert Evaluation(0.5, {"accuracy": 1.0}).value("accuracy") == 1.0
-    with pytest.raises(InputError, match="No evaluation produced a finite score, so no weights were saved"):
-        train(ROWS, task="classify", model="mlp", optimizer="sgd", lr=1e30, clip=0, steps=4, out=tmp_path, name="nan")
+    run = train(ROWS, task="classify", model="mlp", optimizer="sgd", lr=1e30, clip=0, steps=4, out=tmp_path, name="nan")
+    assert run.result["sentence"].startswith("No evaluation produced a finite score, so no weights were saved")
     assert not (tmp_path / "nan" / "model.safetensors").exists()

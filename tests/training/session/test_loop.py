@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+from thalweg import certify, diagnose
 from thalweg.errors import InputError
 from thalweg.status import Status
 from thalweg.storage.files import sum_of
+from thalweg.training.folder.run import Run
 from thalweg.training.recipe.recipe import Options
 from thalweg.training.session.api import train
 from thalweg.training.session.finish import finish
@@ -116,8 +118,19 @@ def test_a_run_that_never_had_a_finite_loss_says_so(reviews, tmp_path):
     inner = session.measure
     session.measure = lambda: type(inner())(math.nan, {"accuracy": math.nan})
     assert list(train_loop(session))[-1]["status"] == "NOT_FINITE"
-    with pytest.raises(InputError, match="No evaluation produced a finite score"):
-        finish(session, Status.NOT_FINITE)
+    assert finish(session, Status.NOT_FINITE)["sentence"].startswith("No evaluation produced a finite score")
+
+
+def test_a_run_without_a_finite_score_is_not_completed(reviews, tmp_path):
+    """Whatever bound its steps come to first: one answer in history, metrics, exit code and sentence."""
+    options = {"model": "mlp", "optimizer": "sgd", "lr": 1e30, "clip": 0.0, "out": tmp_path}
+    for name, more in (("steps", {"steps": 3}), ("patience", {"steps": 9, "patience": 1, "evaluate_every": 1})):
+        run = train(reviews, **options, **more, name=name)
+        assert run.history[-1]["status"] == run.status.name == "NOT_FINITE"
+        assert run.metrics == {}
+        for use in (Run.require_weights, certify, diagnose, lambda run: run.predict(["fine"])):
+            with pytest.raises(InputError, match=rf"{name} has no weights. The loss was NaN or infinite"):
+                use(run)
 
 
 def test_weights_that_are_not_finite_are_never_saved(reviews, tmp_path):

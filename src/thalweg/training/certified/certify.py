@@ -24,7 +24,7 @@ from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.certified.new_texts import level_or_reason, require_untouched, with_new_texts
 from thalweg.training.folder.again import read_again
 from thalweg.training.folder.report import make_report
-from thalweg.training.folder.run import CERTIFICATE, CERTIFICATE_ARRAYS, REPORT, WEIGHTS, Run
+from thalweg.training.folder.run import CERTIFICATE, CERTIFICATE_ARRAYS, REPORT, Run
 from thalweg.training.integrity.claim import Claim
 from thalweg.training.recipe.recipe import Recipe
 from thalweg.training.steps.device import choose_device, choose_precision
@@ -130,8 +130,11 @@ def open_run(
     reading: Mapping[str, Any] = MappingProxyType({}),
 ) -> Opened:
     """Read a run's data again; it raises what `certify` does."""
-    if not (run.finished and WEIGHTS in run.ledger):
-        raise InputError(f"{run.folder} has no weights to certify yet; repeat its `thalweg train` command.")
+    run.require_weights()
+    if not run.finished:
+        raise InputError(
+            f"{run.folder} has not finished, so there is nothing to certify; repeat its `thalweg train` command."
+        )
     if test is not None:
         open_any(test, **reading_of(reading_like(vars(run.recipe.data), test, reading)))
         require_untouched(run, test)

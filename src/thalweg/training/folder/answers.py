@@ -65,6 +65,13 @@ def is_finite(answer: Any) -> bool:
     return not isinstance(answer, float) or math.isfinite(answer)
 
 
+def require_finite(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return answers as they are; an InputError says that there is a number in them which is NaN or infinite."""
+    if not is_finite(answers):
+        raise InputError(f"{NOT_FINITE}.")
+    return answers
+
+
 def is_answer(answer: Mapping[str, Any]) -> bool:
     """Whether an answer is one, and not the reason why there is none."""
     return ERROR not in answer

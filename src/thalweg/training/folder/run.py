@@ -23,7 +23,15 @@ from thalweg.tasks.base import AbstractTask
 from thalweg.tasks.questions import Question
 from thalweg.tasks.writing.grow import add_words, vectors_of
 from thalweg.training.folder import build, checkpoint
-from thalweg.training.folder.answers import answer_options, answers_to, batches, refuse, require_read, to_answer
+from thalweg.training.folder.answers import (
+    answer_options,
+    answers_to,
+    batches,
+    refuse,
+    require_finite,
+    require_read,
+    to_answer,
+)
 from thalweg.training.folder.columns import FOR_FILES, check_reading, find_columns
 from thalweg.training.folder.evaluating import evaluate_rows, open_for, report_on
 from thalweg.training.folder.opening import has_series, skipped_rows, with_numbers
@@ -232,7 +240,7 @@ class Run:
         source = to_answer(inputs, vars(self.recipe.data), named)
         if isinstance(source, list):
             if errors == "raise":
-                return task.predict(model, head, source, asked)
+                return require_finite(task.predict(model, head, source, asked))
             return answers_to(task, (model, head), list(map(Question, source)), asked)
         answers: list[dict[str, Any]] = []
         for batch in batches(self.questions(source, named, options.get("length"))[0]):
@@ -336,8 +344,7 @@ class Run:
         self.verify()
         if not ledger.is_complete:
             self._complete()
-        if WEIGHTS not in ledger:
-            raise InputError(f"{self.folder} has no weights yet; repeat its `thalweg train` command.")
+        self.require_weights()
         settings = build.settings_of(self.recipe, self.data["columns"])
         task: Any = names.task_class(self.recipe.run.task).load(self.folder, settings)
         model, head = self._networks(task, WEIGHTS)
@@ -347,6 +354,14 @@ class Run:
         if self._changed:
             build.put_weights(model, head, self._changed, f"what was sent with {self!r}")
         return task, model, head
+
+    def require_weights(self) -> None:
+        """Raise an InputError where the run has no weights, not yet or because none were finite."""
+        if WEIGHTS in self.ledger:
+            return
+        if self.finished:
+            raise InputError(f"{self.folder} has no weights. {self.status.value}")
+        raise InputError(f"{self.folder} has no weights yet; repeat its `thalweg train` command.")
 
     def verify(self, *, weights: bool = True) -> None:
         """Compare what answering reads with its checksums; an InputError names a file that is missing or damaged.

@@ -60,8 +60,7 @@ def start_of(options: Options, resume: Path | None) -> Start | None:
     folder, expected = _parts(options["start_from"])
     run = Run(folder)
     run.verify()
-    if WEIGHTS not in run.ledger:
-        raise InputError(f"{folder} has no weights to start from; train it to its first evaluation before.")
+    run.require_weights()
     if expected not in ("", found := _checksum(folder)):
         raise InputError(
             f"{folder} has changed: its weights have the checksum {found}, and the recipe starts from {expected}; "

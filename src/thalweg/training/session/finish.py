@@ -8,7 +8,6 @@ import numpy as np
 
 from thalweg import names
 from thalweg.certificates.problems import problem_at
-from thalweg.errors import InputError
 from thalweg.objective import Objective
 from thalweg.report.page import render_report
 from thalweg.status import Status
@@ -40,7 +39,7 @@ def train_and_finish(
         watch(entry)
         if entry["event"] == "finished":
             status = Status[entry["status"]]
-    if status is not Status.INTERRUPTED:
+    if status is not Status.INTERRUPTED and WEIGHTS in session.ledger:
         say("Evaluating the weights that were kept and writing the report.")
     return finish(session, status)
 
@@ -48,9 +47,9 @@ def train_and_finish(
 def finish(session: Session, status: Status) -> dict[str, Any]:
     """Measure the weights that were kept, write the report and `metrics.json` at once, and return the summary.
 
-    With the latter the run has finished: killed before, it goes on here. After an interruption nothing is measured and
-    no report is written, only the state noted. The summary is what `--json` prints (`run task model optimizer steps
-    seconds metrics status`), and more.
+    With the latter the run has finished: killed before, it goes on here. After an interruption, and where no weights
+    are worth keeping, nothing is measured and no report is written, only the state noted. The summary is what `--json`
+    prints (`run task model optimizer steps seconds metrics status`), and more.
     """
     with session:  # whose work ends here
         return _finished(session, status)
@@ -80,9 +79,10 @@ def _finished(session: Session, status: Status) -> dict[str, Any]:
     if status is Status.INTERRUPTED:
         ledger.write({METRICS: json_bytes(summary)})
         return summary
-    if WEIGHTS not in ledger:  # not one evaluation gave a number, or no weights were finite
+    if WEIGHTS not in ledger:
+        summary["sentence"] = f"No evaluation produced a finite score, so no weights were saved. {status.value}"
         ledger.write({METRICS: json_bytes(summary)})
-        raise InputError(f"No evaluation produced a finite score, so no weights were saved. {Status.NOT_FINITE.value}")
+        return summary
     weights, files = checkpoint.load_tensors(ledger.path(WEIGHTS)), {}
     build.put_weights(session.model, session.head, weights, run.folder / WEIGHTS)
     if session.task.tune(session.model, session.head, session.prepared.valid):

@@ -14,7 +14,7 @@ from thalweg.status import Status
 from thalweg.storage.files import Sum
 from thalweg.storage.ledger import Ledger
 from thalweg.training.folder import checkpoint
-from thalweg.training.folder.run import HISTORY
+from thalweg.training.folder.run import HISTORY, WEIGHTS
 from thalweg.training.integrity.history import HistoryFile, kept_until, line_of, read_history
 from thalweg.training.session import optimizer, stopping
 from thalweg.training.session.selection import select
@@ -56,6 +56,8 @@ def train(session: Session) -> Iterator[dict[str, Any]]:
                     "which needs none."
                 ) from None
             raise
+        if status is not Status.INTERRUPTED and WEIGHTS not in session.ledger:
+            status = Status.NOT_FINITE  # not one evaluation gave a number, or no weights were finite
         session.ended = None if status is Status.INTERRUPTED else status
         yield log.add({"event": "finished", "step": place.step, "status": status.name, "signal": signals.received})
         session.history = log.flush()

@@ -12,7 +12,7 @@ from thalweg.status import Status
 MAX_REJECTED = 3  # steps rejected in a row before the run goes back
 MAX_ROLLBACKS = 4
 MAX_STUCK = 3  # steps in a row with nothing left to descend that end the run: on mini-batches one alone says little
-_NOTHING_TO_DESCEND = {Status.STATIONARY, Status.CONVERGED, Status.NO_PROGRESS, Status.NO_STEP}
+NOTHING_TO_DESCEND: Final = {Status.STATIONARY, Status.CONVERGED, Status.NO_PROGRESS, Status.NO_STEP}
 
 
 @final
@@ -40,7 +40,7 @@ class Moment:
         """Take note of one more step."""
         self.step, self.seconds, self.gap, self.step_status = step, seconds, gap, step_status
         self.interrupted = interrupted
-        self.stuck_in_a_row = self.stuck_in_a_row + 1 if step_status in _NOTHING_TO_DESCEND else 0
+        self.stuck_in_a_row = self.stuck_in_a_row + 1 if step_status in NOTHING_TO_DESCEND else 0
         self.without_progress = 0
 
     @property
