@@ -283,11 +283,26 @@ def test_bad_numbers_are_named_with_file_and_line(tmp_path, cell, message):
             "expected different numbers in column 'score', got 4 in",
         ),
         ([{"text": "same", "score": i} for i in range(30)], "at least two different texts"),
+        (
+            [{"text": f"text {i}", "score": i * 1e307} for i in range(9)],
+            r"a.jsonl: .* of a size that fits, up to 1e\+100",
+        ),
+        ([{"text": f"text {i}", "score": [i, 1e200][i == 5]} for i in range(9)], r"up to 1e\+100; got 1e\+200"),
+        ([{"text": f"text {i}", "score": i * 1e-300} for i in range(9)], "the largest at least 1e-100; got 8e-300"),
     ],
 )
 def test_unusable_data_are_refused(tmp_path, rows, message):
     with pytest.raises(InputError, match=message):
         Score.prepare(rows_file(tmp_path / "a.jsonl", rows), None, settings())
+
+
+def test_numbers_far_from_those_of_the_training_data_are_refused(tmp_path):
+    """Their squares would be infinite in float32, and the learning rate be blamed."""
+    train, valid = made_up(50, pair=False), made_up(10, pair=False, seed=1)
+    valid[0]["score"] = 1e90
+    files = [rows_file(tmp_path / f"{name}.jsonl", rows) for name, rows in (("train", train), ("valid", valid))]
+    with pytest.raises(InputError, match=r"expected numbers of a size that fits the training data, got 1e\+90"):
+        Score.prepare(*files, settings())
 
 
 def test_validation_file_is_read_with_the_training_vocabulary_and_must_have_the_columns(tmp_path):

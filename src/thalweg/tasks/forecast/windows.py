@@ -13,6 +13,7 @@ from thalweg.errors import InputError
 from thalweg.tasks.forecast.autoregression.equation import Scaled
 from thalweg.tasks.forecast.autoregression.rolling import following
 from thalweg.tasks.forecast.rows.series import Series
+from thalweg.tasks.reading.numeric import scaled_by
 
 
 @final
@@ -84,13 +85,7 @@ class WindowReader:
 
     def _scaled(self, values: np.ndarray, where: str) -> np.ndarray:
         """Scaled numbers as float32, `[..., columns]`."""
-        with np.errstate(over="ignore"):
-            scaled = self.scaling.forward(values).astype(np.float32)
-        if not np.isfinite(scaled).all():
-            raise InputError(
-                f"{where}: expected numbers of a size that fits the training data, got {np.abs(values).max():g}."
-            )
-        return scaled
+        return scaled_by(self.scaling, values, where)
 
 
 @final

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final, Protocol
 
 import numpy as np
 
@@ -11,8 +11,17 @@ from thalweg.data.columns.notation import number_of
 from thalweg.data.columns.problems import StandIns
 from thalweg.errors import InputError
 
+LARGEST: Final = 1e100  # its square is a number, too, and so is the sum of many; so is the square of 1 / LARGEST
+FARTHEST: Final = 1e18  # deviations from the mean: the square, and a sum of some, are numbers in float32
 # Commas without a space on either side, beside numbers that are separated by spaces: "52,58 53,10".
 _IN_DOUBT = re.compile(r"\d,\d+[ \t]+[-+]?\d")
+
+
+class Scaling(Protocol):
+    """A shift and a scale of numbers, as `thalweg.data.arrays.standardize.Standardizer`."""
+
+    def forward(self, values: np.ndarray) -> np.ndarray:
+        """Return the scaled values."""
 
 
 def read_numbers(
@@ -39,6 +48,32 @@ def read_numbers(
             raise InputError(f"{where} {_shown(value)}; correct it, or leave the row out.")
         numbers[place] = number
     return numbers
+
+
+def require_size(numbers: np.ndarray, name: str) -> None:
+    """Raise an InputError that names the file where the largest number is too large, or too small, for its square."""
+    largest = float(np.nanmax(np.abs(numbers), initial=0.0))
+    if largest > LARGEST:
+        raise InputError(
+            f"{name}: expected numbers of a size that fits, up to {LARGEST:g}; got {largest:g}. Divide them by a "
+            "common factor, or leave such rows out."
+        )
+    if 0.0 < largest < 1.0 / LARGEST:
+        raise InputError(
+            f"{name}: expected numbers of a size that fits, the largest at least {1.0 / LARGEST:g}; got {largest:g}. "
+            "Multiply them by a common factor."
+        )
+
+
+def scaled_by(scaling: Scaling, numbers: np.ndarray, where: str) -> np.ndarray:
+    """Return scaled numbers as float32; an InputError names one too far from those that the scaling is of."""
+    with np.errstate(over="ignore"):
+        scaled = scaling.forward(numbers).astype(np.float32)
+    if not (np.abs(scaled) <= FARTHEST).all():
+        raise InputError(
+            f"{where}: expected numbers of a size that fits the training data, got {np.abs(numbers).max():g}."
+        )
+    return scaled
 
 
 def stand_ins(columns: Sequence[str], numbers: np.ndarray) -> list[str]:

@@ -31,7 +31,7 @@ from thalweg.models.presets import ModelShape
 from thalweg.storage.forms import AGAIN, many, number, perhaps, record, truth
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
 from thalweg.tasks.growing import Growth, grown
-from thalweg.tasks.reading.numeric import read_numbers, stand_ins
+from thalweg.tasks.reading.numeric import read_numbers, require_size, scaled_by, stand_ins
 from thalweg.tasks.reading.saved import json_bytes, reading
 from thalweg.tasks.reading.text_column import TextColumn, check_columns
 from thalweg.tasks.reading.text_reader import MAX_RAW, TextReader
@@ -202,7 +202,7 @@ class Score(AbstractTask):
         self, ids: Sequence[Ragged], shared: np.ndarray | None, numbers: np.ndarray, raw: list[str] | None
     ) -> tuple[Examples, list[str]]:
         columns, notes = self._columns(ids, shared)
-        columns["targets"] = self.scaling.forward(numbers[:, None]).astype(np.float32)
+        columns["targets"] = scaled_by(self.scaling, numbers[:, None], "The numbers to predict")
         return Examples(columns, raw, self._sort_by()), notes
 
     def _columns(
@@ -395,7 +395,9 @@ def _numbers(source: AbstractSource, columns: dict[str, Any]) -> tuple[np.ndarra
     for chunk in source.chunks():
         parts.append(read_numbers(chunk.column(name), chunk.lines, name, source.name))
         lines.append(np.asarray(chunk.lines, dtype=np.int64))
-    return np.concatenate(parts), np.concatenate(lines)
+    numbers = np.concatenate(parts)
+    require_size(numbers, source.name)
+    return numbers, np.concatenate(lines)
 
 
 def _check_variation(numbers: np.ndarray, column: str, where: str) -> None:

@@ -5,7 +5,7 @@ from typing import Any, Final
 from thalweg.storage.forms import choice, many, number, perhaps, record, text, truth, whole
 from thalweg.tasks.forecast.autoregression.form import JOINT, OWN, SHARED
 from thalweg.tasks.forecast.rows.calendar import BUSINESS, FIRST_BUSINESS, FIXED, MONTH, NUMBER
-from thalweg.tasks.forecast.rows.series import LARGEST
+from thalweg.tasks.reading.numeric import LARGEST
 
 MOST_ROWS: Final = 2**20  # of a season, and of the past that a forecast sees
 

@@ -10,9 +10,9 @@ from thalweg.data.columns.facts import as_text, is_missing, shortened
 from thalweg.data.columns.times.moments import joined
 from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError, counted
-from thalweg.tasks.forecast.rows.series import LARGEST, MAX_MISSING, Series, check_missing, filled, told_copies
+from thalweg.tasks.forecast.rows.series import MAX_MISSING, Series, check_missing, filled, told_copies
 from thalweg.tasks.forecast.rows.timeline import Clock, Timeline, read_clock, timeline
-from thalweg.tasks.reading.numeric import read_numbers
+from thalweg.tasks.reading.numeric import read_numbers, require_size
 from thalweg.tasks.reading.text_column import check_columns
 
 BETWEEN_IDS = " / "  # in the name of a series that several columns tell apart
@@ -124,7 +124,7 @@ class _Table:
                 columns = [chunk.column(name) for name in layout.id]
                 self.ids += [_id([column[row] for column in columns]) for row in kept]
         self.values = np.concatenate(parts) if parts else np.empty((0, len(layout.columns)))
-        self._check_size()
+        require_size(self.values, self.name)
         self.clock = self._clock(times)
 
     def _numbers(self, columns: list[list[Any]], lines: Sequence[int]) -> tuple[np.ndarray, list[int]]:
@@ -144,19 +144,6 @@ class _Table:
                 what = "no number" if not is_missing(value) else "a number is missing"
                 self.source.add_bad_row(lines[row], what)
         return values, kept
-
-    def _check_size(self) -> None:
-        largest = float(np.nanmax(np.abs(self.values), initial=0.0))
-        if largest > LARGEST:
-            raise InputError(
-                f"{self.name}: expected numbers of a size that fits, up to {LARGEST:g}; got {largest:g}. Divide them "
-                "by a common factor."
-            )
-        if 0.0 < largest < 1.0 / LARGEST:
-            raise InputError(
-                f"{self.name}: expected numbers of a size that fits, the largest at least {1.0 / LARGEST:g}; got "
-                f"{largest:g}. Multiply them by a common factor."
-            )
 
     def _clock(self, times: list[Any]) -> Clock | None:
         if not self.time or not times:

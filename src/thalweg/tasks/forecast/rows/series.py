@@ -13,7 +13,6 @@ from thalweg.tasks.forecast.rows.calendar import Step
 from thalweg.tasks.forecast.rows.timeline import Timeline
 
 MIN_TARGETS = 2  # in each part: with a single one there is no variance to compare an error with
-LARGEST: Final = 1e100  # its square is a number, too, and so is the sum of many; so is the square of 1 / LARGEST
 MAX_MISSING: Final = 0.2  # of a column's values
 MOST_COMPARED: Final = 50  # columns that are compared with each other
 MOST_LATER: Final = 12  # rows
