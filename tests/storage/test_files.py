@@ -7,7 +7,16 @@ import stat
 import pytest
 
 from thalweg.storage import files
-from thalweg.storage.files import leftovers, remove_folder, sum_of, sum_of_file, temporary_name, write_file, write_new
+from thalweg.storage.files import (
+    leftovers,
+    remove,
+    remove_folder,
+    sum_of,
+    sum_of_file,
+    temporary_name,
+    write_file,
+    write_new,
+)
 
 
 def test_a_file_is_replaced_as_a_whole_and_its_sum_is_that_of_what_was_written(tmp_path):
@@ -60,6 +69,18 @@ def test_a_folder_that_is_removed_is_never_half_there(tmp_path, monkeypatch):
     (left,) = leftovers(tmp_path)
     assert (left / "file").exists()
     remove_folder(folder)  # nothing to be done
+
+
+def test_what_is_removed_is_a_link_and_never_what_it_leads_to(tmp_path):
+    folder, link = tmp_path / "folder", tmp_path / "link"
+    folder.mkdir()
+    (folder / "mine").touch()
+    link.symlink_to(folder)
+    remove_folder(link)
+    assert sorted(tmp_path.rglob("*")) == [folder, folder / "mine"]
+    for path in (folder / "mine", folder, folder):
+        remove(path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_temporary_names_differ(tmp_path):

@@ -174,6 +174,7 @@ def test_a_second_name_of_a_file_has_its_sum(folder, tmp_path, monkeypatch):
         ({"format": 2, "files": {}}, "its checksum differs"),
         ({"format": 2, "files": {"a": 1}, "about": {}, "moved": [], "removed": []}, "an entry has another form"),
         ({"format": 2, "files": {}, "about": {}, "moved": [], "removed": ["../x"]}, "'../x' is not the name of a file"),
+        ({"format": 2, "files": {}, "about": {}, "moved": [], "removed": [".."]}, "'..' is not the name of a file"),
         ({"format": 2, "files": {}, "about": {}, "moved": ["x"], "removed": []}, "it has no checksum of 'x'"),
     ],
 )

@@ -59,3 +59,11 @@ def test_where_nothing_can_be_written_beside_a_folder_its_lock_is_inside(tmp_pat
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with Lock(folder):
         assert [path.name for path in folder.iterdir()] == [".lock"]
+
+
+def test_a_link_in_its_place_is_no_lock(tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / ".a.lock").symlink_to(tmp_path / "mine")
+    with Lock(tmp_path / "a"), pytest.raises(InputError, match="changed by process"):
+        Lock(tmp_path / "a")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]

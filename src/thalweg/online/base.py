@@ -5,7 +5,6 @@ import contextlib
 import copy
 import dataclasses
 import math
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self, final
@@ -19,6 +18,7 @@ from thalweg.models.hashed import HashedTable
 from thalweg.online.checked import require_sound
 from thalweg.online.hashed_rows import Features, RowHasher
 from thalweg.online.progress import Outcome, Progress, Tally
+from thalweg.storage.files import remove
 from thalweg.training.folder import checkpoint
 
 Row = str | Mapping[str, object]
@@ -253,7 +253,7 @@ def is_begun(folder: Path) -> bool:
 def remove_online(folder: Path) -> None:
     """Remove an online model, and its folder unless a file of someone else is in it."""
     for saved in folder.glob("step-*"):
-        shutil.rmtree(saved)
+        remove(saved)
     with contextlib.suppress(OSError):
         folder.rmdir()
 

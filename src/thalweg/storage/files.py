@@ -91,7 +91,16 @@ def remove_folder(folder: Path) -> None:
     except FileNotFoundError:
         return
     sync_folder(folder.parent)
-    shutil.rmtree(gone, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        remove(gone)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a folder with all that is in it, or a link, which never reaches what it leads to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def sync_folder(path: Path) -> None:

@@ -226,7 +226,11 @@ class Ledger:
             self._moved, self._removed = list(map(str, content["moved"])), list(map(str, content["removed"]))
         except (KeyError, TypeError, ValueError):
             raise self._unreadable("an entry has another form than this version writes") from None
-        if wrong := [name for name in (*self.sums, *self._moved, *self._removed) if Path(name).name != name]:
+        if wrong := [
+            name
+            for name in (*self.sums, *self._moved, *self._removed)
+            if not name.strip(".") or Path(name).name != name
+        ]:
             raise self._unreadable(f"{wrong[0]!r} is not the name of a file in its folder")
         if unknown := [name for name in self._moved if name not in self.sums]:
             raise self._unreadable(f"it has no checksum of {unknown[0]!r}")

@@ -37,6 +37,8 @@ class Lock:
         self._file = folder.with_name(f".{folder.name}.lock")
         if not os.access(folder.parent, os.W_OK) and folder.is_dir():
             self._file = folder / ".lock"
+        if self._file.is_symlink():  # nobody's lock, and what it leads to is not to be written
+            self._file.unlink()
         self._lock: FileLock | None = FileLock(self._file, blocking=False)
         try:
             self._lock.acquire()

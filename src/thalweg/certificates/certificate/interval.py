@@ -5,6 +5,7 @@ import enum
 import io
 import json
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
@@ -211,7 +212,7 @@ class Interval:
         """What kind of statement the bound is."""
         return Proof.ESTIMATE if self.best is None else self.best.proof
 
-    def save(self, path: Path, *, max_bytes: int = 2**28) -> None:
+    def save(self, path: str | os.PathLike[str], *, max_bytes: int = 2**28) -> None:
         """Write the interval to `path` (JSON), and the arrays of its evidence next to it, with the suffix `.npz`.
 
         The JSON holds the checksum of every array; `thalweg.certificates.checker.check` reads the two files.
@@ -220,6 +221,7 @@ class Interval:
             path: where to.
             max_bytes: as for `files`.
         """
+        path = Path(path)
         content, arrays = self.files(max_bytes=max_bytes)
         write_file(path.with_suffix(".npz"), arrays)
         write_file(path, content)

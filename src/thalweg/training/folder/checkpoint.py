@@ -6,6 +6,7 @@ temporary name, each file and the folder synced to disk, and renamed; so after a
 right name is whole.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -19,7 +20,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from thalweg.errors import InputError
-from thalweg.storage.files import Sum, leftovers, remove_folder, sync_folder, temporary_name
+from thalweg.storage.files import Sum, leftovers, remove, remove_folder, sync_folder, temporary_name
 from thalweg.storage.ledger import Ledger
 
 CHECKPOINTS: Final = "checkpoints"  # the folder of a run's
@@ -125,7 +126,8 @@ def save(
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"step-{step:08d}"
     for leftover in leftovers(folder):
-        shutil.rmtree(leftover, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            remove(leftover)
     temporary = temporary_name(final)
     temporary.mkdir()
     try:

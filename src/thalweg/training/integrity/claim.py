@@ -1,13 +1,12 @@
 """The right to a run's folder, before it is there and until the work on it is done."""
 
 import contextlib
-import shutil
 from pathlib import Path
 from types import TracebackType
 from typing import final
 
 from thalweg.errors import InputError
-from thalweg.storage.files import leftovers
+from thalweg.storage.files import leftovers, remove
 from thalweg.storage.lock import Lock
 
 
@@ -40,7 +39,8 @@ class Claim:
             self._remove_parent()
             raise
         for path in leftovers(parent, folder.name):
-            shutil.rmtree(path, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                remove(path)
         if not folder.exists() and aside(folder).exists():
             aside(folder).rename(folder)
 

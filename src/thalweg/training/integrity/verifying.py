@@ -1,14 +1,13 @@
 """Everything in a folder compared with what was written, and repaired where that is possible."""
 
 import contextlib
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, final
 
 from thalweg.errors import InputError, counted
-from thalweg.storage.files import TEMPORARY, leftovers, remove_folder
+from thalweg.storage.files import TEMPORARY, leftovers, remove, remove_folder
 from thalweg.storage.ledger import MANIFEST, Ledger
 from thalweg.training.folder import checkpoint
 from thalweg.training.folder.checkpoint import CHECKPOINTS
@@ -66,7 +65,7 @@ def verify(folder: str | Path) -> Found:
         for place in places:
             files |= _states(place, f"{place.relative_to(folder)}/", repairs)
         for path in (*leftovers(folder), *leftovers(folder / CHECKPOINTS)):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            remove(path)
             repairs.append(f"removed {path.relative_to(folder)}, which was left unfinished")
         notes = tuple(_about_replaced(folder, repairs)) + tuple(_about_run(folder, is_run=is_run))
     return Found(folder, files, tuple(repairs), notes)
