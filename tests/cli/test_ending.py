@@ -67,6 +67,18 @@ def test_what_stops_a_command_is_told_in_a_line(capsys, case):
     assert err.count("\n") == bool(told)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_library_that_tells_a_signal_as_its_own_failure_is_not_believed(capsys, number):
+    def command(console):
+        try:
+            os.kill(os.getpid(), number)
+        except KeyboardInterrupt:
+            raise InputError("model.safetensors is damaged.") from None
+
+    assert code_of(command, app) == 128 + number
+    assert capsys.readouterr().err == f"error: Stopped by {number.name}.\n"
+
+
 @pytest.mark.parametrize("error", [ValueError("a bug"), AssertionError(), OSError("of a library"), KeyError("x")])
 def test_a_mistake_of_our_own_is_a_traceback(error):
     def command(console):

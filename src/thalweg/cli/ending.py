@@ -18,7 +18,8 @@ from thalweg.errors import InputError, is_out_of_memory
 from thalweg.status import Status
 
 SMALLER: Final = "Take a smaller --batch-size, --width, --vocabulary-size or --max-length."
-_STOPPING: Final = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_STOPPING: Final = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_UNHANDLED: Final = (signal.SIG_DFL, signal.default_int_handler)
 _OF_THE_SYSTEM: Final = re.compile(r"\(os error (\d+)\)")  # how libraries written in Rust tell an OSError
 _WITHOUT_MEMORY: Final = re.compile("Cannot allocate memory|failed to map segment|can't start new thread")
 
@@ -28,12 +29,13 @@ def code_of(command: Callable[[Terminal], Any], app: App) -> int:
 
     A mistake of thalweg's own still is a traceback.
     """
-    with standard_streams() as console, _signals():
+    with standard_streams() as console, _signals() as stopped:
         try:
             code = command(console)
             flush()
         except BaseException as error:
-            said, code = _ending(error, app)
+            # A library that is stopped inside may tell it as a failure of its own.
+            said, code = _ending(KeyboardInterrupt(*stopped[:1]) if stopped else error, app)
             if code is None:
                 raise
             with contextlib.suppress(OSError):
@@ -81,25 +83,27 @@ def _wanted(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[None]:
+def _signals() -> Iterator[list[int]]:
     """Make SIGTERM and SIGHUP what Ctrl-C is, an exception, so that what is open is closed and nothing is left behind.
 
-    One that is ignored, as under `nohup`, stays ignored.
+    Yields the signals that have come. One that is ignored, as under `nohup`, stays ignored.
     """
+    stopped: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield stopped
         return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        del frame
+        stopped.append(number)
+        raise KeyboardInterrupt(number)
+
     before = {number: signal.getsignal(number) for number in _STOPPING}
     for number, handler in before.items():
-        if handler is signal.SIG_DFL:
-            signal.signal(number, _stop)
+        if handler in _UNHANDLED:
+            signal.signal(number, stop)
     try:
-        yield
+        yield stopped
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    del frame
-    raise KeyboardInterrupt(number)

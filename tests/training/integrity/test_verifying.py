@@ -99,3 +99,14 @@ def test_what_is_no_run_or_is_at_work_is_told(run, tmp_path):
             verify(folder)
     with Claim(run), pytest.raises(InputError, match="run is being trained by process"):
         verify(run)
+
+
+def test_a_damaged_ledger_is_not_blamed_on_the_recipe(run):
+    whole = (run / "manifest.json").read_text()
+    (run / "manifest.json").write_text(whole.replace('"bytes": 1', '"bytes": 2', 1))
+    with pytest.raises(InputError, match=r"manifest\.json is damaged \(its checksum differs\)"):
+        thalweg.load(run)
+    (run / "manifest.json").write_text(whole)
+    (run / "recipe.toml").write_text((run / "recipe.toml").read_text().replace("seed = 0", "seed = 1"))
+    with pytest.raises(InputError, match=r"recipe\.toml has changed since the run was made"):
+        thalweg.load(run)

@@ -93,8 +93,9 @@ class Run:
         self._begin({}, {})
 
     def _read_recipe(self) -> Recipe:
+        ledger = self.ledger
         try:
-            return read_recipe(self.ledger.path(RECIPE))
+            return read_recipe(ledger.path(RECIPE))
         except InputError as error:
             if "checksum differs" not in str(error) and "bytes long" not in str(error):
                 raise
