@@ -204,6 +204,8 @@ def damage(path: Path, kind: str, generator: random.Random) -> None:
     elif kind == "zero":
         end = min(len(data), at + generator.choice([1, 16, 4096]))
         data[at:end] = bytes(end - at)
+        if data == path.read_bytes():  # which were zeros
+            data[at] = 1
     else:
         data += generator.randbytes(generator.choice([1, 100]))
     path.write_bytes(data)

@@ -74,11 +74,12 @@ def _sequence(part: str, bench: Bench, case: Disturbed, seed: int) -> Result:
         problem = _problem(bench, case, reference, ended)
         if problem:
             return Result(part, case.name, seed, part, f"{'; '.join(said)}: {problem}")
-        found = bench.differences(case) if ended.was_killed else bench.unmended(case)
+        found = bench.unmended(case)
         if not found:
             return Result(part, case.name, seed, part)
         if not ended.was_killed:
             return Result(part, case.name, seed, part, f"{'; '.join(said)}: {'; '.join(found[:4])}")
+        said[-1] += f" ({len(found)} differences: {found[0]})"
     ended = bench.run(case.command, Fault())
     problem = _problem(bench, case, reference, ended) or "; ".join(bench.unmended(case)[:4])
     return Result(part, case.name, seed, part, f"{'; '.join(said)}: {problem}" if problem else "")
