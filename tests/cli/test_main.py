@@ -227,7 +227,7 @@ def test_odd_options_of_a_finished_run(reviews, capsys, tmp_path):
     code, _, err = call(capsys, "train", reviews, "--tokenizer", "bpe", "--vocabulary-size", 400, "--fast")
     assert code == 0, err
     code, _, err = call(capsys, "predict", "runs/reviews", "fine", "--top", 0)
-    assert (code, "--top must be a whole number of at least 1" in err) == (2, True)
+    assert (code, "--top must be a whole number from 1 to 1,000" in err) == (2, True)
     (tmp_path / "runs" / "reviews" / "recipe.toml").write_text("")
     code, _, err = call(capsys, "predict", "runs/reviews", "fine")
     assert (code, "recipe.toml has changed since the run was made" in " ".join(err.split())) == (2, True)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from thalweg.tasks.questions import Question, flat, joined, kind_of, text_problem, texts_in
+from thalweg.errors import InputError
+from thalweg.tasks.questions import AnswerOptions, Question, flat, joined, kind_of, text_problem, texts_in
 
 CELLS = {
     "texts": (["a", ""], ["a", ""], ""),
@@ -36,3 +37,25 @@ def test_labels_are_joined_by_a_character_that_none_has():
     assert joined(["a", "b"], ["a", "b", ";", "|"]) == "a,b"
     assert joined(["a"], ["a", ";|,"]) == ["a"]
     assert flat([{"x": 1}, {"x": 2}], ["x"]) == {"x_1": 1, "x_2": 2}
+
+
+ODD = {
+    "top": [0, 1001, 10**20, 10**5000, 1.5, True, float("nan"), "3", None],
+    "length": [-1, 10**12, 2**63, 1e3, None],
+    "beam": [0, 100_000, 10**5000, 4.0],
+    "seed": [-1, 2**63, 0.5],
+    "temperature": [-1.0, 1e-320, 1e-30, 1e308, float("inf"), float("nan"), "hot", 10**5000],
+    "top_p": [0.0, 1.1, -1.0, float("nan"), float("inf"), "x", 10**5000],
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_absurd_wishes_are_refused_before_anything_is_computed(name):
+    for value in ODD[name]:
+        with pytest.raises(InputError, match=rf"^--{name.replace('_', '-')} must be .*; got .{{1,80}}\.$"):
+            AnswerOptions(**{name: value})
+
+
+def test_the_largest_wishes_are_taken():
+    assert AnswerOptions(top=1000, length=100_000, beam=1000, seed=2**63 - 1, temperature=1e-6, top_p=1e-9).beam == 1000
+    assert AnswerOptions(temperature=0.0).temperature == 0.0

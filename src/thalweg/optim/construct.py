@@ -8,6 +8,7 @@ import difflib
 import functools
 import importlib
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeGuard
 
@@ -16,7 +17,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from thalweg import distributed
-from thalweg.errors import InputError
+from thalweg.errors import InputError, shown
 from thalweg.optim.averaging import AbstractAveraging
 from thalweg.optim.catalog import OPTIMIZERS
 from thalweg.optim.combined import Combined
@@ -47,6 +48,8 @@ LEARNING_RATES: dict[Any, float] = {
 MATRIX_METHODS = frozenset(
     {"Muon", "SOAP", "Shampoo", "ScalableShampoo", "Kron", "PSGDKron", "DistributedShampoo", "KLShampoo", "SPlus"}
 )
+
+MOST_PAIRS = 10_000  # of steps and gradients that L-BFGS keeps, and of its iterations in a step
 
 # Device types with fused kernels for every optimizer that has a `fused` argument.
 FUSED_DEVICES = frozenset({"cpu", "cuda"})
@@ -106,6 +109,10 @@ def make_optimizer(
     if _name(constructor) in MATRIX_METHODS:
         return _with_companion(constructor, roles, lr, weight_decay, options)
     if constructor is torch.optim.LBFGS:
+        _check_options(constructor, options, ())
+        for name in ("history_size", "max_iter"):
+            if not 1 <= (size := options.get(name, 1)) <= MOST_PAIRS:
+                raise InputError(f"LBFGS({name}=...) must lie between 1 and {MOST_PAIRS:,}; got {shown(size)}.")
         options = {"line_search_fn": "strong_wolfe", **options}
     return _build(
         constructor, [*roles.matrices, *roles.output], [*roles.embeddings, *roles.vectors], lr, weight_decay, options
@@ -337,7 +344,7 @@ def check_values(name: str, function: Callable[..., Any], arguments: Mapping[str
     for key, value in arguments.items():
         expected = "" if key not in parameters else _other_kind(parameters[key], value)
         if expected:
-            raise InputError(f"{name}({key}=...) must be {expected}; got {value!r}.")
+            raise InputError(f"{name}({key}=...) must be {expected}; got {shown(value)}.")
 
 
 def _other_kind(parameter: inspect.Parameter, value: Any) -> str:
@@ -353,14 +360,14 @@ def _other_kind(parameter: inspect.Parameter, value: Any) -> str:
         return "" if fits else f"{len(default)} numbers, such as [{shown}]"
     example = "" if default is None else f", such as {default}"
     if hint in ("int", "int | None", "Optional[int]"):
-        return "" if _is_number(value) and value == int(value) else f"a whole number{example}"
+        return "" if isinstance(value, int) and not isinstance(value, bool) else f"a whole number{example}"
     if hint in ("float", "float | None", "Optional[float]") or _is_number(default):
         return "" if _is_number(value) else f"a number{example}"
     return ""
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
 
 
 def _can_fuse(constructor: Constructor, options: dict[str, Any], parameters: list[nn.Parameter]) -> bool:

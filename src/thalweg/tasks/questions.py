@@ -6,13 +6,17 @@ from numbers import Integral, Real
 from typing import Any, Final, final
 
 from thalweg.data.columns.facts import as_text, is_text, kind_of
-from thalweg.errors import InputError
+from thalweg.errors import InputError, shown
 
 NOT_FINITE: Final = (
     "What the network computes from it is not a finite number; give numbers like those of the training data, or train "
     "again with a smaller --lr"
 )
 """Why there is no answer, where weights or inputs are so large that the network's numbers overflow."""
+
+# Each within what some hundred answers at once have memory for, whatever else is asked.
+_WHOLE: Final = {"top": (1, 1_000), "length": (0, 100_000), "beam": (1, 1_000), "seed": (0, 2**63 - 1)}
+COLDEST: Final = 1e-6  # temperature: log-probabilities divided by it are numbers in float32
 
 
 @final
@@ -98,11 +102,11 @@ class AnswerOptions:
     """How to answer.
 
     Args:
-        top: how many candidates to give where there is a ranking.
-        length: longest text to generate, in tokens.
-        temperature: of sampled text, > 0; 0 takes the most probable token each time.
+        top: how many candidates to give where there is a ranking, at most 1,000.
+        length: longest text to generate, in tokens, at most 100,000.
+        temperature: of sampled text, from 1e-6 to 1e6; 0 takes the most probable token each time.
         top_p: of sampled text: only the fewest most probable tokens that together have this probability, in (0, 1].
-        beam: candidates kept while translating; 1 is greedy.
+        beam: candidates kept while translating, at most 1,000; 1 is greedy.
         seed: seed of sampling.
     """
 
@@ -115,11 +119,14 @@ class AnswerOptions:
 
     def __post_init__(self) -> None:
         """Check the types and the ranges."""
-        for name, least in (("top", 1), ("length", 0), ("beam", 1), ("seed", 0)):
+        for name, (least, most) in _WHOLE.items():
             value = getattr(self, name)
-            if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-                raise InputError(f"--{name} must be a whole number of at least {least}; got {value!r}.")
-        if not isinstance(self.temperature, Real) or not 0.0 <= self.temperature < float("inf"):
-            raise InputError(f"--temperature must be a number of at least 0; got {self.temperature!r}.")
+            if not isinstance(value, Integral) or isinstance(value, bool) or not least <= value <= most:
+                raise InputError(f"--{name} must be a whole number from {least} to {most:,}; got {shown(value)}.")
+        heat = self.temperature
+        if not isinstance(heat, Real) or not (heat == 0.0 or COLDEST <= heat <= 1.0 / COLDEST):
+            raise InputError(
+                f"--temperature must be 0 (greedy), or lie between {COLDEST:g} and {1 / COLDEST:g}; got {shown(heat)}."
+            )
         if not isinstance(self.top_p, Real) or not 0.0 < self.top_p <= 1.0:
-            raise InputError(f"--top-p must be a number above 0 and at most 1; got {self.top_p!r}.")
+            raise InputError(f"--top-p must be a number above 0 and at most 1; got {shown(self.top_p)}.")

@@ -328,7 +328,7 @@ def test_bad_requests_are_refused(tmp_path):
     model, head = networks(task)
     with pytest.raises(InputError, match="Input 1: expected a text to translate, got a number"):
         task.predict(model, head, [3], AnswerOptions())
-    with pytest.raises(InputError, match="--beam must be a whole number of at least 1; got 0"):
+    with pytest.raises(InputError, match="--beam must be a whole number from 1 to 1,000; got 0"):
         task.predict(model, head, ["a"], AnswerOptions(beam=0))
     with pytest.raises(InputError, match="has no column 'french'"):
         task.examples(Pairs(words()), {"source": "english", "target": "french"})

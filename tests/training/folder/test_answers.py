@@ -59,8 +59,8 @@ WRONG = {
     "a number": (5, {}, "Expected inputs to answer, got a number"),
     "bytes": (b"fine", {}, "Expected inputs to answer, got bytes"),
     "an option that there is not": (["fine"], {"topp": 1}, "predict has no option 'topp'; it takes beam, columns, "),
-    "text for a number": (["fine"], {"top": "2"}, "--top must be a whole number of at least 1; got '2'"),
-    "a part of a candidate": (["fine"], {"top": 1.5}, "--top must be a whole number of at least 1; got 1.5"),
+    "text for a number": (["fine"], {"top": "2"}, "--top must be a whole number from 1 to 1,000; got '2'"),
+    "a part of a candidate": (["fine"], {"top": 1.5}, "--top must be a whole number from 1 to 1,000; got 1.5"),
     "an option of another task": (["fine"], {"top_p": 0.5}, "--top-p is for language; this run is of task classify "),
 }
 

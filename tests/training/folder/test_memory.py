@@ -17,11 +17,11 @@ from thalweg.training.recipe.recipe import Options
 
 SHAPE = ModelShape(vocabulary_size=50, num_columns=2, lags=5, target_vocabulary_size=60, num_outputs=3, max_length=20)
 REFUSED = {
-    "layers": ({"model": "mlp", "layers": 1000, "hidden": 100_000}, r"smaller --hidden or --layers\.$"),
-    "width": ({"model": "transformer", "width": 100_000}, r"smaller --width\.$"),
+    "layers": ({"model": "mlp", "layers": 250, "hidden": 32_768}, r"smaller --hidden or --layers\.$"),
+    "width": ({"model": "transformer", "width": 32_768}, r"smaller --width\.$"),
     "gates": (
-        {"model": "lstm", "hidden": 100_000},
-        r"about 80,1[\d,]{10} weights, and take 89\d\.\d GB of memory; the machine",
+        {"model": "lstm", "hidden": 32_768},
+        r"about 8,6[\d,]{10} weights, and take 96\.\d GB of memory; the machine",
     ),
 }
 

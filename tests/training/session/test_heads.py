@@ -239,7 +239,7 @@ def test_defaults_fit_the_head():
         ({"head": "vmf", "dispersion": "sliced"}, "--dispersion moves trained vectors; --targets random are not"),
         ({"head": "analytic", "target_average": 0.5}, "--target-average requires --targets embedding"),
         ({"head": "analytic", "dispersion": "even"}, "There is no dispersion 'even'"),
-        ({"head": "analytic", "target_width": 0}, "--target-width must lie between 1 and 100,000; got 0"),
+        ({"head": "analytic", "target_width": 0}, "--target-width must lie between 1 and 32,768; got 0"),
         ({"head": "analytic", "dispersion_weight": -1.0}, "--dispersion-weight must be 0"),
     ],
 )

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Final, final
 
 MOST: Final = 1_000_000_000  # of what is counted: examples, steps, tokens
-WIDEST: Final = 100_000  # units
-DEEPEST: Final = 1_000  # layers
+WIDEST: Final = 32_768  # units
+DEEPEST: Final = 250  # layers
 LARGEST: Final = 1e30  # of an amount: its square, too, is far from the largest float64
 SMALLEST: Final = 1 / LARGEST
 
