@@ -157,6 +157,45 @@ def test_a_parquet_file_in_a_zip_is_read(tmp_path):
     assert values(tmp_path / "a.zip") == [("a",), ("b",)]
 
 
+def numbered(num_rows, text):
+    """A column that holds a text in each of many rows, and in the file once."""
+    return pa.DictionaryArray.from_arrays(pa.array([0] * num_rows, pa.int8()), pa.array([text]))
+
+
+FEW_BYTES = {
+    "long.parquet": lambda: numbered(2_000, "x" * 100_000),
+    "long.arrow": lambda: numbered(2_000, "x" * 100_000),
+    "one.parquet": lambda: ["a " * 60_000_000],
+    "empty.arrow": lambda: pa.nulls(200_000_000),
+    "repeated.arrow": lambda: pa.RunEndEncodedArray.from_arrays(pa.array([200_000_000], pa.int32()), pa.array(["a"])),
+}
+
+
+@pytest.mark.parametrize("name", FEW_BYTES)
+def test_few_bytes_that_stand_for_many_rows_or_long_texts_are_refused(tmp_path, name):
+    table = pa.table({"text": FEW_BYTES[name]()})
+    if name.endswith("parquet"):
+        pq.write_table(table, tmp_path / name, compression="zstd")
+    else:
+        options = pa.ipc.IpcWriteOptions(compression="zstd")
+        with pa.ipc.new_file(tmp_path / name, table.schema, options=options) as writer:
+            writer.write_table(table)
+    assert (tmp_path / name).stat().st_size < 50_000
+    with pytest.raises(InputError, match=rf"{name}: it would grow from [\d,]+ to [\d,]+ bytes .* save it as CSV"):
+        next(iter(open_any(tmp_path / name).chunks()))
+
+
+def test_what_needs_more_memory_than_there_is_is_told(tmp_path, monkeypatch):
+    path = write(pa.table({"text": ["a"]}), tmp_path / "a.parquet")
+
+    def refuse(*arguments, **named):
+        raise pa.ArrowMemoryError("malloc of size 4096000000 failed")
+
+    monkeypatch.setattr(pq, "ParquetFile", refuse)
+    with pytest.raises(InputError, match=r"no memory for a part of it; write it with fewer rows in a group\.$"):
+        open_any(path)
+
+
 def test_plain_values_of_other_programs():
     numpy = pytest.importorskip("numpy")
     assert [plain(one) for one in (numpy.int8(1), numpy.float32(0.5), numpy.str_("a"), numpy.array([1, 2]))] == [

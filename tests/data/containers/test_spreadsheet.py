@@ -144,6 +144,13 @@ def test_a_row_that_claims_to_be_far_down_costs_nothing(tmp_path, monkeypatch):
     assert [line for line, *_ in read(far)[1]] == [2, 3]
 
 
+def test_values_far_to_the_right_of_all_others_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(spreadsheet, "MAX_EMPTY", 50_000)
+    rows = b"".join(b'<row r="%d"><c r="XFD%d"><v>1</v></c></row>' % (line, line) for line in range(4, 9))
+    with pytest.raises(InputError, match=r"a.xlsx, line 7: nearly all cells are empty; delete what stands far"):
+        open_any(reshaped(tmp_path / "a.xlsx", with_row(rows)))
+
+
 def test_entities_are_not_expanded_and_no_file_is_read(tmp_path):
     (tmp_path / "secret").write_text("secret")
     nested = "".join(f'<!ENTITY e{i} "{f"&e{i - 1};" * 10}">' for i in range(1, 10))

@@ -555,3 +555,10 @@ def test_every_kind_can_be_forced(tmp_path):
     assert open_source(path, kind="jsonl").columns == ("a",)
     assert open_source(path, kind="json").kind == "json"
     assert set(KINDS) == {"csv", "tsv", "jsonl", "json", "conll", "conllu", "text", "fasttext", "tmx"}
+
+
+def test_more_columns_than_any_table_has_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("thalweg.data.files.delimited.MAX_COLUMNS", 3)
+    (tmp_path / "a.csv").write_text("text,label\na,b\na,b,c,d\n")
+    with pytest.raises(InputError, match=r"a.csv, line 3: expected at most 3 columns, got 4; select those to read"):
+        open_source(tmp_path / "a.csv")

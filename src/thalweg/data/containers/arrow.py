@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from thalweg.data.containers.plain import SEPARATOR, are_dates, as_date, class_names, named, plain
 from thalweg.data.containers.rows import Columns, RowSource, require_distinct
+from thalweg.data.files.archive import require_plausible
 from thalweg.data.files.base import AbstractSource, BadRows
 from thalweg.errors import InputError
 
@@ -19,6 +20,8 @@ _ENCRYPTED: Final = b"PARE"
 _STREAMS: Final = (".arrow", ".arrows", ".ipc", ".feather")  # endings, for the oldest streams begin with a mere number
 _HEAD: Final = 1000  # rows that are looked at when a file is opened
 _INDEX: Final = "__index_level_"  # begins the name of the column that pandas makes of an index without a name
+
+_WAY_OUT: Final = "save it as CSV if you trust it"
 
 Open = Callable[[], Any]  # what pyarrow reads: a path, or a file in memory
 
@@ -70,6 +73,7 @@ def open_arrow(
         skip_bad_rows=skip_bad_rows,
         classes=classes,
         head=first,
+        packed=_packed_size(opened()),
     )
 
 
@@ -82,8 +86,12 @@ def table_source(
     skip_bad_rows: bool = False,
     classes: dict[str, list[str]] | None = None,
     head: Any = None,
+    packed: int | None = None,
 ) -> AbstractSource:
-    """Return a source of the record batches that `batches(size)` gives, all of this schema; `head` is the first."""
+    """Return a source of the record batches that `batches(size)` gives, all of this schema; `head` is the first.
+
+    Where they come from a file of `packed` bytes, more values than data of that size have are refused.
+    """
     notes: list[str] = []
     leaves = list(_leaves(schema))
     refused = {leaf.name: reason for leaf in leaves if (reason := _why_not(leaf.type))}
@@ -102,11 +110,17 @@ def table_source(
 
     def read(bad: BadRows, size: int) -> Iterator[tuple[range, Columns]]:
         del bad  # no row is bad by itself: what is damaged ends the reading
-        row = 1
+        row, num_cells, num_bytes = 1, 0, 0
         pieces = _guarded_each(name, batches(size))
         for batch in pieces:
+            num_cells += batch.num_rows * len(leaves)
+            if packed is not None:
+                require_plausible(name, num_cells, packed, _WAY_OUT)
             for start in range(0, batch.num_rows, size):
                 piece = batch.slice(start, size)
+                if packed is not None:
+                    num_bytes += sum(_num_repeated(leaf.array(piece)) for leaf in leaves)
+                    require_plausible(name, num_bytes, packed, _WAY_OUT)
                 values = tuple(
                     _guarded(name, lambda leaf=leaf, convert=convert, piece=piece: convert(leaf.array(piece)))
                     for leaf, convert in zip(leaves, converters, strict=True)
@@ -136,6 +150,11 @@ def _reader(name: str, kind: str) -> Callable[[Any, int], tuple[Any, Iterator[An
 
     def parquet(opened: Any, size: int) -> tuple[Any, Iterator[Any]]:
         file = pa.parquet.ParquetFile(opened)
+        groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
+        require_plausible(name, sum(group.total_byte_size for group in groups), _packed_size(opened), _WAY_OUT)
+        if numbered := [column for column in file.schema_arrow.names if _is_numbered(column, groups)]:
+            # Its texts stay numbers until they are counted: a few bytes can stand for a large text in every row.
+            file = pa.parquet.ParquetFile(opened, read_dictionary=numbered)
         return file.schema_arrow, _closing(file, file.iter_batches(batch_size=size, use_threads=False))
 
     def arrow(opened: Any, size: int) -> tuple[Any, Iterator[Any]]:  # noqa: ARG001
@@ -154,6 +173,31 @@ def _closing(file: Any, batches: Iterator[Any]) -> Iterator[Any]:
         yield from batches
     finally:
         file.close()
+
+
+def _packed_size(opened: Any) -> int:
+    return opened.stat().st_size if isinstance(opened, Path) else opened.size()
+
+
+def _is_numbered(column: str, groups: list[Any]) -> bool:
+    """Whether a column of texts is written by their numbers in a list."""
+    chunks = (group.column(number) for group in groups for number in range(group.num_columns))
+    return any(
+        chunk.path_in_schema == column
+        and chunk.physical_type == "BYTE_ARRAY"
+        and any("DICTIONARY" in encoding for encoding in chunk.encodings)
+        for chunk in chunks
+    )
+
+
+def _num_repeated(array: Any) -> int:
+    """How many bytes the texts of an array have that is written by their numbers."""
+    if not _types().is_dictionary(array.type) or not hasattr(array.dictionary, "buffers"):
+        return 0
+    if not (_types().is_string(array.type.value_type) or _types().is_large_string(array.type.value_type)):
+        return 0
+    lengths = _compute().binary_length(array.dictionary)
+    return _compute().sum(_compute().cast(lengths.take(array.indices), "int64")).as_py() or 0
 
 
 def _first_batch(batches: Callable[[Any, int], tuple[Any, Iterator[Any]]], opened: Open) -> tuple[Any, Any]:
@@ -274,6 +318,8 @@ def _guarded(name: str, what: Callable[[], Any]) -> Any:
     """Do something with pyarrow; its errors are told in a sentence."""
     try:
         return what()
+    except MemoryError:  # pyarrow's own is one, too
+        raise InputError(f"{name}: there is no memory for a part of it; write it with fewer rows in a group.") from None
     except (OSError, ValueError, NotImplementedError, TypeError, KeyError) as error:  # pyarrow's are all of these kinds
         if isinstance(error, InputError):
             raise

@@ -19,6 +19,7 @@ from thalweg.errors import InputError
 XLSX: Final = "xlsx"
 OLE: Final = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"  # begins the files of old office programs, and encrypted new ones
 MAX_STRINGS: Final = 500_000_000  # bytes of all texts of a workbook, which are held in memory
+MAX_EMPTY: Final = 10_000_000  # cells of a sheet, if fewer than one of a hundred has a value
 MAX_ROWS: Final = 1_048_576  # that a sheet can have
 _ENDINGS: Final = (".xlsx", ".xlsm", ".xltx", ".xltm")
 _HEAD: Final = 1000  # rows that are looked at when a sheet is opened
@@ -152,10 +153,18 @@ def _rows(name: str, sheet: Any) -> Rows:
     """The rows of a sheet that have a value."""
     try:
         sheet.reset_dimensions()  # what programs write as the sheet's size is often wrong
+        num_cells = num_values = 0
         for line, cells in enumerate(sheet.iter_rows(values_only=True, max_row=MAX_ROWS), start=1):
+            num_cells, num_values = num_cells + len(cells), num_values + len(cells) - cells.count(None)
+            if num_cells > MAX_EMPTY and num_values * 100 < num_cells:
+                raise InputError(
+                    f"{name}, line {line}: nearly all cells are empty; delete what stands far to the right."
+                )
             values = [None if cell in _ERRORS or cell == "" else cell for cell in cells]
             if any(value is not None for value in values):
                 yield line, values
+    except InputError:
+        raise
     except Exception as error:  # whatever a damaged part makes of openpyxl and its parser of XML
         raise InputError(f"{name}: the workbook is damaged or can't be read ({error}).") from None
 

@@ -15,6 +15,7 @@ from thalweg.data.files.table.header import Header, read_header
 from thalweg.data.files.table.word_rows import WordRows, words_in_rows
 from thalweg.errors import InputError
 
+MAX_COLUMNS: Final = 100_000
 # A line after the last one. NUL bytes never come through the line reader, so a field that ends with this one is a
 # quoted field that was never closed.
 _AFTER_LAST: Final = "\0end"
@@ -186,6 +187,11 @@ def open_table(
         rows = [(line, row) for line, row in rows if line > 1]
     if not rows:
         raise InputError(f"{name}: expected rows of data, got a file without any; check that it was saved.")
+    line, widest = max(((line, len(row)) for line, row in rows), key=lambda found: found[1])
+    if widest > MAX_COLUMNS:
+        raise InputError(
+            f"{name}, line {line}: expected at most {MAX_COLUMNS:,} columns, got {widest:,}; select those to read."
+        )
     has_names = True if dialect.has_sides is not None and header is None else header
     found = read_header(rows, is_tsv=not dialect.has_quotes, header=has_names)
     if found.row is not None and not found.line:
