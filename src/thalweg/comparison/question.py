@@ -3,15 +3,19 @@
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Any, Final, Literal, final
 
 from thalweg.comparison.entrants import Entrant
-from thalweg.errors import InputError
+from thalweg.errors import InputError, shown
+from thalweg.training.recipe.ranges import LENGTH, MOST
 from thalweg.training.recipe.recipe import Options
 
 DEFAULT_SECONDS = 180.0  # for everything, where neither a budget nor steps are given
+MOST_TRIALS: Final = 10_000
+MOST_SEEDS: Final = 1_000
 TUNING_SEED = 1_000_003  # added to the seed: no tuned setting has seen the starts that decide
 
 
@@ -60,13 +64,18 @@ class Question:
                 )
         if len(set(self.sources)) < len(self.sources):
             raise InputError("The same data are given twice; name each file once.")
-        for name, least, value in (
-            ("--trials", 0, self.trials), ("--seeds", 1, self.num_seeds), ("--steps", 1, self.steps),
+        for name, least, most, value in (
+            ("--trials", 0, MOST_TRIALS, self.trials), ("--seeds", 1, MOST_SEEDS, self.num_seeds),
+            ("--steps", 1, MOST, self.steps),
         ):  # fmt: skip
-            if value is not None and value < least:
-                raise InputError(f"{name} must be at least {least}; got {value}.")
-        if self.seconds is not None and not self.seconds > 0:
-            raise InputError(f"--budget must be above zero, such as 60s; got {self.seconds:g}.")
+            if value is not None and not least <= value <= most:
+                raise InputError(f"{name} must lie between {least} and {most:,}; got {shown(value)}.")
+        if self.seconds is not None and not (self.seconds and LENGTH.holds(self.seconds)):
+            raise InputError(
+                f"--budget must be above zero, such as 60s, and at most {MOST:,} seconds; got {shown(self.seconds)}."
+            )
+        if self.target is not None and not math.isfinite(self.target):
+            raise InputError(f"--target must be a finite number; got {self.target}.")
         if self.seconds is not None and self.steps is not None:
             raise InputError("Give --budget (seconds of each run) or --steps (of each run), not both.")
 
