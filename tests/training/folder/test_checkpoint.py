@@ -117,6 +117,14 @@ def test_one_too_many_that_a_killed_process_has_left_is_pruned(tmp_path):
     assert [path.name for path in checkpoint.steps(tmp_path)] == ["step-00000002", "step-00000010"]
 
 
+def test_a_copy_of_a_checkpoint_under_another_name_is_none_of_ours(tmp_path):
+    for name in ("step-00000001.bak", "step-mine", "step-1"):
+        (tmp_path / name).mkdir()
+    checkpoint.save(tmp_path, 1, {"step": 1}, 1)
+    assert [path.name for path in checkpoint.steps(tmp_path)] == ["step-00000001"]
+    assert len(list(tmp_path.iterdir())) == 4
+
+
 def test_no_checkpoint_is_none(tmp_path):
     assert checkpoint.latest(tmp_path) is None
     assert checkpoint.latest(tmp_path / "missing") is None

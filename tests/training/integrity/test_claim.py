@@ -15,9 +15,10 @@ def test_a_folder_has_one_owner_and_nothing_is_left_of_one_that_never_was(tmp_pa
 
 def test_what_a_killed_process_has_left_unfinished_goes_and_other_things_stay(tmp_path):
     mine = [tmp_path / name for name in (".a.b.0123abcd.thalweg-tmp", ".a.0123.tmp", ".a.replaced", "a")]
-    left = tmp_path / ".a.0123abcd.thalweg-tmp"
-    for path in (*mine, left):
+    left = [tmp_path / f"{name}.0123abcd.thalweg-tmp" for name in (".a", "..a.replaced")]
+    for path in (*mine, *left):
         path.mkdir()
+    (tmp_path / ".a.89abcdef.thalweg-tmp").symlink_to(mine[-1])
     with Claim(tmp_path / "a"):
         pass
     assert sorted(tmp_path.iterdir()) == sorted(mine)

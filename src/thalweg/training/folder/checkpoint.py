@@ -9,6 +9,7 @@ right name is whole.
 import contextlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +27,7 @@ from thalweg.storage.ledger import Ledger
 CHECKPOINTS: Final = "checkpoints"  # the folder of a run's
 TENSORS: Final = "state.safetensors"
 TREE: Final = "state.json"
+_NAME: Final = re.compile("step-[0-9]{8,}")
 
 
 _DTYPES: Final = {str(one).removeprefix("torch."): one for one in vars(torch).values() if isinstance(one, torch.dtype)}
@@ -187,5 +189,6 @@ def history_of(checkpoint: Path) -> Sum:
 
 
 def steps(folder: Path) -> list[Path]:
-    """Return the checkpoints under a folder, the oldest first."""
-    return sorted(path for path in folder.glob("step-*") if path.is_dir()) if folder.is_dir() else []
+    """Return the checkpoints under a folder, the oldest first; what has another name, such as a copy, is none."""
+    found = (path for path in folder.glob("step-*") if _NAME.fullmatch(path.name) and path.is_dir())
+    return sorted(found, key=lambda path: int(path.name[5:]))

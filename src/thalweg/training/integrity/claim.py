@@ -38,7 +38,7 @@ class Claim:
         except BaseException:
             self._remove_parent()
             raise
-        for path in leftovers(parent, folder.name):
+        for path in leftovers_beside(folder):
             with contextlib.suppress(OSError):
                 remove(path)
         if not folder.exists() and aside(folder).exists():
@@ -66,3 +66,8 @@ class Claim:
 def aside(folder: Path) -> Path:
     """Return where a run is that another one of its name replaces, until that one has finished."""
     return folder.with_name(f".{folder.name}.replaced")
+
+
+def leftovers_beside(folder: Path) -> list[Path]:
+    """Return what killed processes have left beside a run's folder, unfinished or half removed."""
+    return [path for name in (folder.name, aside(folder).name) for path in leftovers(folder.parent, name)]

@@ -13,7 +13,7 @@ from thalweg.training.folder import checkpoint
 from thalweg.training.folder.checkpoint import CHECKPOINTS
 from thalweg.training.folder.resuming import has_result
 from thalweg.training.folder.run import HISTORY, Run
-from thalweg.training.integrity.claim import Claim, aside
+from thalweg.training.integrity.claim import Claim, aside, leftovers_beside
 from thalweg.training.integrity.history import damage, damaged_line
 
 WHOLE: Final = "whole"
@@ -74,7 +74,7 @@ def verify(folder: str | Path) -> Found:
 @contextlib.contextmanager
 def _claimed(folder: Path, repairs: list[str]) -> Iterator[None]:
     """Claim a folder, and tell what that repairs; what cannot be written is looked at all the same."""
-    before = set(leftovers(folder.parent, folder.name))
+    before = set(leftovers_beside(folder))
     was_there = folder.exists()
     if not folder.parent.is_dir():
         raise InputError(f"There is no run folder {folder}; expected one that `thalweg train` made.")
