@@ -1,5 +1,6 @@
 """A lock: one owner, who is named; it ends with its process."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -43,7 +44,7 @@ def test_a_holder_that_left_no_number_is_another_process(tmp_path):
             Lock(tmp_path / "a")
 
 
-@pytest.mark.parametrize("error", [NotImplementedError(), PermissionError(13, "no"), OSError(38, "no locks")])
+@pytest.mark.parametrize("error", [NotImplementedError(), PermissionError(13, "no"), OSError(errno.ENOLCK, "no locks")])
 def test_without_locks_of_the_file_system_there_is_none(error, tmp_path, monkeypatch):
     def refuse(self):
         raise error

@@ -1,14 +1,17 @@
 """One process at a time: a lock that dies with its owner."""
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import final
+from typing import Final, final
 
 from filelock import FileLock, Timeout
 
 from thalweg.errors import InputError
+
+_WITHOUT_LOCKS: Final = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.EROFS}
 
 
 @final
@@ -39,7 +42,7 @@ class Lock:
             self._file = folder / ".lock"
         if self._file.is_symlink():  # nobody's lock, and what it leads to is not to be written
             self._file.unlink()
-        self._lock: FileLock | None = FileLock(self._file, blocking=False)
+        self._lock: FileLock | None = FileLock(self._file, blocking=False, fallback_to_soft=False)
         try:
             self._lock.acquire()
             self._file.write_text(f"{os.getpid()} {work}\n")
@@ -49,9 +52,11 @@ class Lock:
             ) from None
         except (NotImplementedError, PermissionError):  # no locks here, or nothing can be changed anyway
             self._lock = None
-        except OSError:
+        except OSError as error:
             if self._lock.is_locked:  # a full disk: there is no room for a number
                 return
+            if error.errno not in _WITHOUT_LOCKS:
+                raise
             self._lock = None
 
     def release(self) -> None:

@@ -172,8 +172,11 @@ class Run:
 
     def history_damage(self) -> str:
         """Return how the history of a finished run differs from what was written, "" where it does not."""
-        expected = self.ledger.sums.get(HISTORY)
-        return "" if expected is None else damage(self.folder / HISTORY, expected)
+        path, expected = self.folder / HISTORY, self.ledger.sums.get(HISTORY)
+        if expected is None:
+            return ""
+        is_longer = path.is_file() and path.stat().st_size > expected.num_bytes
+        return damage(path, expected) or ("has changed (there are more lines than were written)" if is_longer else "")
 
     @property
     def data(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from thalweg.errors import InputError
 from thalweg.storage.files import remove_folder, sync_folder, temporary_name
 from thalweg.storage.ledger import MANIFEST, Ledger
 from thalweg.training.integrity.claim import aside
+from thalweg.training.integrity.replaced import drop
 
 
 @final
@@ -33,6 +34,8 @@ class NewFolder:
         self._folder = folder
         is_there = folder.exists() or folder.is_symlink()
         if is_there and not any((folder / name).is_file() for name in (mark, MANIFEST)):
+            if not folder.exists():
+                raise InputError(f"{folder} is a link that leads nowhere; remove it, or choose another --name.")
             raise InputError(
                 f"{folder} is not a run folder (it has no {mark}), so --overwrite leaves it alone; choose a --name."
             )
@@ -41,9 +44,9 @@ class NewFolder:
             temporary.mkdir()
             Ledger.create(temporary, files)
             if is_there and gives_way and aside(folder).exists():
-                remove_folder(folder)
+                drop(folder, temporary)
             elif is_there:
-                remove_folder(aside(folder))
+                drop(aside(folder), folder)
                 folder.rename(aside(folder))
             os.rename(temporary, folder)
             sync_folder(folder.parent)

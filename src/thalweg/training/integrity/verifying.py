@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final, final
 
 from thalweg.errors import InputError, counted
-from thalweg.storage.files import TEMPORARY, leftovers, remove, remove_folder
+from thalweg.storage.files import TEMPORARY, leftovers, remove
 from thalweg.storage.ledger import MANIFEST, Ledger
 from thalweg.training.folder import checkpoint
 from thalweg.training.folder.checkpoint import CHECKPOINTS
@@ -15,6 +15,7 @@ from thalweg.training.folder.resuming import has_result
 from thalweg.training.folder.run import HISTORY, Run
 from thalweg.training.integrity.claim import Claim, aside, leftovers_beside
 from thalweg.training.integrity.history import damage, damaged_line
+from thalweg.training.integrity.replaced import drop
 
 WHOLE: Final = "whole"
 
@@ -127,7 +128,7 @@ def _about_replaced(folder: Path, repairs: list[str]) -> Iterator[str]:
     if not old.exists():
         return
     if has_result(folder):
-        remove_folder(old)
+        drop(old, folder)
         repairs.append(f"removed {old}, which {folder} has replaced")
     else:
         yield (

@@ -11,13 +11,13 @@ from thalweg.certificates.problems import problem_at
 from thalweg.objective import Objective
 from thalweg.report.page import render_report
 from thalweg.status import Status
-from thalweg.storage.files import remove_folder
 from thalweg.tasks.verdict import Seen
 from thalweg.training.certified.proof import proof_summary
 from thalweg.training.folder import build, checkpoint
 from thalweg.training.folder.report import make_report
 from thalweg.training.folder.run import HISTORY, METRICS, REPORT, WEIGHTS, json_bytes
 from thalweg.training.integrity.claim import aside
+from thalweg.training.integrity.replaced import drop
 from thalweg.training.session.loop import train
 from thalweg.training.session.selection import sentences
 from thalweg.training.session.session import Session
@@ -107,7 +107,7 @@ def _finished(session: Session, status: Status) -> dict[str, Any]:
     took = float((np.array([time.perf_counter(), time.process_time()]) - begin).min())
     files |= {REPORT: page.encode(errors="replace"), METRICS: json_bytes(summary | {"report_seconds": took})}
     ledger.write(files, noted={HISTORY: session.history} if session.history else {})
-    remove_folder(aside(run.folder))  # what this run replaces
+    drop(aside(run.folder), run.folder)  # what this run replaces
     return summary
 
 
