@@ -103,7 +103,8 @@ def run_page(page, known):
     for number, block in enumerate(shown):
         place = f"{page.name}, line {block.line}"
         follows = shown[number + 1] if number + 1 < len(shown) else None
-        fails = follows is not None and follows.kind == "text" and "error:" in follows.text
+        shown_after = follows.text if follows is not None and follows.kind == "text" else ""
+        fails = "error:" in shown_after or "no weights were saved" in shown_after
         if block.kind == "text":
             compare(block.text, printed, place)
         elif block.reason is not None:

@@ -25,7 +25,7 @@ from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.certified.new_texts import level_or_reason, require_untouched, with_new_texts
 from thalweg.training.folder.again import read_again
 from thalweg.training.folder.report import make_report
-from thalweg.training.folder.run import CERTIFICATE, CERTIFICATE_ARRAYS, REPORT, Run
+from thalweg.training.folder.run import CERTIFICATE, CERTIFICATE_ARRAYS, REPORT, WEIGHTS, Run
 from thalweg.training.integrity.claim import Claim
 from thalweg.training.recipe.recipe import Recipe
 from thalweg.training.steps.device import choose_device, choose_precision
@@ -110,7 +110,7 @@ class Opened:
 
     def certified(self, clock: Clock, say: Say) -> Certified:
         """Certify the run's weights as they are now."""
-        assert self.weights  # known before they are read
+        weights = self.weights  # known before they are read
         recipe = self.run.recipe
         objective, view = training_objective(recipe, self.task, self.trained, self.run.model, self.run.head)
         # First, because it takes little and is what most people ask for.
@@ -118,7 +118,7 @@ class Opened:
         interval = certify_objective(
             objective, view, clock=clock, notes=notes_of(recipe), about=self.task.about(), say=say
         )
-        return Certified(with_new_texts(interval, new), objective, self.task, self.prepared, self.weights)
+        return Certified(with_new_texts(interval, new), objective, self.task, self.prepared, weights)
 
     @functools.cached_property
     def weights(self) -> Sum | None:
