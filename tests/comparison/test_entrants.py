@@ -77,7 +77,7 @@ def test_settings_become_options_of_the_recipe():
         ("optimizer", " , ", "nothing to compare"),
         ("optimizer", "adamw:lr=0.01:oops", "expected NAME=VALUE behind the colon"),
         ("optimizer", "adamw:lr=fast", "--lr must be a number"),
-        ("optimizer", "adamw:lr=-1", "--lr must be above zero"),
+        ("optimizer", "adamw:lr=-1", "--lr must lie between 1e-30 and 1e30"),
         ("head", "softmax,vmff", "Did you mean 'vmf'"),
         ("haed", "softmax", "There is no option 'haed'.*Did you mean 'head'"),
         ("batch_size", "many", "expected a number of examples"),

@@ -81,7 +81,7 @@ REFUSED = {
     "strange repair": ("#1", [{"repair": [1]}], "nothing to apply"),
     "unknown option": ("#1", [finding({"learning_rate": 1})], "there is no option 'learning_rate'"),
     "type": ("#1", [finding({"lr": "fast"})], "#1: lr must be a number; got 'fast'"),
-    "range": ("#1", [finding({"lr": -1.0})], "--lr must be above zero; got -1.0"),
+    "range": ("#1", [finding({"lr": -1.0})], "--lr must lie between 1e-30 and 1e30; got -1.0"),
     "name in no table": ("#1", [finding({"activation": "os.system"})], "There is no activation 'os.system'"),
     "another source": ("#1", [finding({"source": "/etc/passwd"})], "may not change --source"),
     "a folder of its own": ("#1", [finding({"name": "../../x"})], "may not change --name"),
