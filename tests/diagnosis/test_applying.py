@@ -100,10 +100,10 @@ def test_what_cannot_be_applied_is_told(run, case):
 
 
 DAMAGED = {
-    "not JSON": ("{", "not valid JSON"),
-    "a list": ("[]", "holds no list of findings"),
-    "no findings": ('{"findings": {"a": 1}}', "holds no list of findings"),
-    "findings that are none": ('{"findings": [3]}', "holds no list of findings"),
+    "not JSON": ("{", "is damaged .Expecting property name"),
+    "a list": ("[]", "expected an object"),
+    "no findings": ('{"findings": {"a": 1}}', "expected a list at findings"),
+    "findings that are none": ('{"findings": [3]}', r"expected an object at findings\[0\]"),
 }
 
 

@@ -15,6 +15,7 @@ from thalweg.comparison.contest import (
 )
 from thalweg.comparison.entrants import Entrant, common, read_entrants, read_vary
 from thalweg.comparison.ledger import Ledger
+from thalweg.comparison.measured import RECORD_FORM
 from thalweg.comparison.question import Question
 from thalweg.comparison.results import pairs_of, profiles_of, put_times, rows_of, sentence_of, target_of
 from thalweg.comparison.rounds import Rounds, Watch, too_short
@@ -25,6 +26,7 @@ from thalweg.errors import InputError, counted
 from thalweg.report.comparison.page import render
 from thalweg.report.document import write_page
 from thalweg.storage.files import remove_folder, write_file
+from thalweg.storage.forms import read_json, record, text
 from thalweg.training.folder import run
 from thalweg.training.integrity.history import finite
 from thalweg.training.recipe.options import OPTIONS
@@ -34,6 +36,7 @@ from thalweg.training.steps.signals import Signals
 
 VERSION: Final = 1
 QUESTION, RESULT, PAGE, STUDY = "question.json", "compare.json", "compare.html", "study.log"
+_REMOVE: Final = "remove its folder, or choose another --name"
 VARIED_WITH: Final = "adamw"  # the optimizer where another option is varied and none is named
 Say = Callable[[str], None]
 
@@ -155,7 +158,7 @@ def answer(question: Question, say: Say, watch: Watch) -> Comparison:
     digest, named = question.digest(sums), data_names(question.sources)
     name = run.run_name(question.name) if question.name else "-".join(list(named.values())[:3])
     folder = _find_folder(question, name, digest, say)
-    ledger = Ledger(question.storage or str(folder / STUDY), f"compare-{name}", digest)
+    ledger = Ledger(question.storage or str(folder / STUDY), f"compare-{name}", digest, RECORD_FORM)
     if question.overwrite and question.storage:
         ledger.forget()
     found: list[dict[str, Any]] = []
@@ -189,7 +192,7 @@ def _find_folder(question: Question, name: str, digest: str, say: Say) -> Path:
     number, folder = 1, question.out / f"compare-{name}"
     while folder.exists():
         known = folder / QUESTION
-        asked = run.read_json(known).get("digest") if known.is_file() else None
+        asked = read_json(known, record(digest=text()), otherwise=_REMOVE)["digest"] if known.is_file() else None
         if asked is None and folder.is_dir() and not any(folder.iterdir()):
             break  # a comparison ended here before it had written anything
         if question.overwrite:

@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from thalweg.comparison.spaces import Choices, Interval, Space
 from thalweg.errors import InputError
+from thalweg.storage.forms import Form, anything, text
 
 BEAT_SECONDS: Final = 10.0  # between two signs of life of a run under way
 SILENT_SECONDS: Final = 120.0  # after which a run is taken for dead
@@ -35,14 +36,15 @@ class Ledger:
         storage: URL of any Optuna storage, or the name of a journal file.
         prefix: what the names of this comparison's studies begin with.
         suffix: what they end with.
+        form: of a record; None: whatever stands there.
 
     Raises:
         InputError: if the storage cannot be reached.
     """
 
-    def __init__(self, storage: str, prefix: str, suffix: str) -> None:
+    def __init__(self, storage: str, prefix: str, suffix: str, form: Form | None = None) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._prefix, self._suffix = prefix, suffix
+        self._prefix, self._suffix, self._form = prefix, suffix, form or anything()
         self._owner = f"{socket.gethostname()}:{os.getpid()}"
         self._named = _without_password(storage)
         self._studies: dict[str, int] = {}
@@ -71,7 +73,9 @@ class Ledger:
         found: dict[str, dict[str, Any]] = {}
         for trial in self._trials(study):
             if trial.state is TrialState.COMPLETE and RECORD in trial.user_attrs:
-                found.setdefault(trial.user_attrs[PLACE], trial.user_attrs[RECORD])
+                with self.reachable():
+                    place = text()(trial.user_attrs.get(PLACE), PLACE)
+                    found.setdefault(place, self._form(trial.user_attrs[RECORD], RECORD))
         return found
 
     def claim(self, study: int, place: str, settings: Mapping[str, Any], space: Space) -> "Claim | None":
@@ -100,11 +104,12 @@ class Ledger:
 
     def _is_taken(self, study: int, place: str, before: int | None = None) -> bool:
         """Whether a place is done or under way, by a trial of a smaller number than `before`."""
-        return any(
-            trial.state is TrialState.COMPLETE or (trial.state is TrialState.RUNNING and self._is_alive(trial))
-            for trial in self._trials(study)
-            if trial.user_attrs.get(PLACE) == place and (before is None or trial.number < before)
-        )
+        with self.reachable():
+            return any(
+                trial.state is TrialState.COMPLETE or (trial.state is TrialState.RUNNING and self._is_alive(trial))
+                for trial in self._trials(study)
+                if trial.user_attrs.get(PLACE) == place and (before is None or trial.number < before)
+            )
 
     def _is_alive(self, trial: FrozenTrial) -> bool:
         """Whether the process that runs a trial is still there."""

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from thalweg.comparison.budget import MOMENTS, Limit
 from thalweg.optim.plateau import GreedyLR
 from thalweg.status import Status
+from thalweg.storage.forms import either, many, number, perhaps, record, text, truth, whole
 from thalweg.training.session import stopping
 from thalweg.training.session.session import WHOLE, Session
 from thalweg.training.steps.evaluate import Evaluation, calibrate, evaluate
@@ -19,6 +20,20 @@ from thalweg.training.steps.fit import FitOptions, StepRecord, fit
 
 DEVICE_QUEUE: Final = 10  # steps that a GPU may be ahead of the clock
 CURVE: Final = ("step", "evaluations", "seconds", "train_loss", "valid_loss", "metric")
+
+
+def _real(value: Any, where: str) -> float:
+    """A number, which in a curve that diverged may be none that is finite."""
+    return value if isinstance(value, float) else number()(value, where)
+
+
+_RUN: Final = record(
+    status=text(), diverged=truth(), message=text(), seconds=number(0.0), steps=whole(0), evaluations=number(0.0),
+    peak_bytes=whole(0), loss=perhaps(number()), metric=perhaps(number()),
+    curve=record(**dict.fromkeys(CURVE, many(perhaps(_real)))),
+)  # fmt: skip
+_PACE: Final = record(step=number(0.0), score=number(0.0), start=number(0.0))
+RECORD_FORM: Final = either("the record of a run", _RUN, _PACE)  # what a comparison keeps of each
 
 
 @final
@@ -86,24 +101,24 @@ class Measured:
         )
         clock, due, loss = Clock(self._spent), 1, math.nan
         clock.without(lambda: self._score(0.0))
-        for record in self._steps():
-            self._losses.append(record.loss)
-            self._evaluations += record.evaluations * record.num_examples / self._unit
-            is_seen = session.device.type != "cuda" or record.step % DEVICE_QUEUE == 0
+        for step in self._steps():
+            self._losses.append(step.loss)
+            self._evaluations += step.evaluations * step.num_examples / self._unit
+            is_seen = session.device.type != "cuda" or step.step % DEVICE_QUEUE == 0
             if is_seen:  # waits for the device
-                loss = float(record.loss)
+                loss = float(step.loss)
             seconds = clock.elapsed()
-            moment.advance(record.step, seconds, record.gap, record.status, interrupted=False)
+            moment.advance(step.step, seconds, step.gap, step.status, interrupted=False)
             if is_seen:
-                moment.rejected_in_a_row = moment.rejected_in_a_row + 1 if bool(record.rejected) else 0
+                moment.rejected_in_a_row = moment.rejected_in_a_row + 1 if bool(step.rejected) else 0
             status = stopping.ending(moment)
-            is_due = limit.progress(record.step, seconds) >= MOMENTS[due] - 1e-12
-            entry = clock.without(lambda record=record, seconds=seconds: self._note(record, seconds))
+            is_due = limit.progress(step.step, seconds) >= MOMENTS[due] - 1e-12
+            entry = clock.without(lambda step=step, seconds=seconds: self._note(step, seconds))
             if is_due or status is not None:
                 clock.without(lambda: self._score(clock.elapsed()))
-                while due < len(MOMENTS) - 1 and MOMENTS[due] <= limit.progress(record.step, seconds):
+                while due < len(MOMENTS) - 1 and MOMENTS[due] <= limit.progress(step.step, seconds):
                     due += 1
-            yield {"step": record.step, "seconds": seconds, "loss": loss, "entry": entry}
+            yield {"step": step.step, "seconds": seconds, "loss": loss, "entry": entry}
             if status is not None:
                 self._status = status
                 return

@@ -8,7 +8,8 @@ from typing import Any, Final
 from thalweg import names
 from thalweg.diagnosis.fitting import with_changes
 from thalweg.errors import InputError
-from thalweg.training.folder.run import DIAGNOSIS, Run, read_json
+from thalweg.storage.forms import anything, many, read_json, record, table
+from thalweg.training.folder.run import DIAGNOSIS, Run
 from thalweg.training.recipe.complete import complete
 from thalweg.training.recipe.options import OPTIONS
 from thalweg.training.recipe.recipe import Options, typed
@@ -67,10 +68,8 @@ def _findings(path: Path, numbers: list[int]) -> list[tuple[int, Mapping[str, An
     """Return the findings with these numbers."""
     if not path.is_file():
         raise InputError(f"There is no diagnosis {path}; `thalweg diagnose {path.parent}` writes it.")
-    found = read_json(path)
-    listed = found.get("findings") if isinstance(found, dict) else None
-    if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
-        raise InputError(f"{path} holds no list of findings; `thalweg diagnose {path.parent}` writes it again.")
+    again = f"`thalweg diagnose {path.parent}` writes it again"
+    listed = read_json(path, record(findings=many(table(anything()))), otherwise=again)["findings"]
     for number in numbers:
         if not 1 <= number <= len(listed):
             has = f"has {len(listed)} (counted from 1)" if listed else "has none"

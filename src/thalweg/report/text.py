@@ -21,7 +21,10 @@ def number(value: object) -> float | None:
     """Return a finite number as a float and everything else (None, NaN, infinity, text, truth values) as None."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return None
-    as_float = float(value)
+    try:
+        as_float = float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return None
     return as_float if math.isfinite(as_float) else None
 
 

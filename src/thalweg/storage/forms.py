@@ -42,6 +42,14 @@ def read_json(path: Path, form: Form, *, otherwise: str = AGAIN) -> Any:
         raise InputError(f"{path} is damaged ({reason}); {otherwise}.") from None
 
 
+def parsed(data: bytes, form: Form, path: Path, *, otherwise: str = AGAIN) -> Any:
+    """Return the value in the content of a JSON file, in its form; an InputError says that the file is damaged."""
+    try:
+        return parse_json(data, form)
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}); {otherwise}.") from None
+
+
 def parse_json(data: bytes, form: Form) -> Any:
     """Return the value that JSON spells, in its form.
 

@@ -38,7 +38,7 @@ class Ledger:
 
     def __init__(self, folder: Path, *, remedy: str = "restore it or train the run again") -> None:
         self.folder = folder
-        self._remedy = remedy
+        self.remedy = remedy
         self.sums: dict[str, Sum] = {}
         self.about: dict[str, Any] = {}  # plain values that belong to the folder as its files do
         self._moved: list[str] = []
@@ -91,7 +91,7 @@ class Ledger:
     def path(self, name: str) -> Path:
         """Return where the content of a file stands, compared with its sum; InputError as for `read`."""
         if name not in self.sums:
-            raise InputError(f"{self.folder / name} is missing; {self._remedy}.")
+            raise InputError(f"{self.folder / name} is missing; {self.remedy}.")
         for wait in _PATIENCE:
             if wait:
                 time.sleep(wait)
@@ -193,16 +193,16 @@ class Ledger:
     def _damaged(self, name: str) -> InputError:
         path = self.folder / name
         if not path.is_file():
-            return InputError(f"{path} is missing; {self._remedy}.")
+            return InputError(f"{path} is missing; {self.remedy}.")
         expected, size = self.sums[name].num_bytes, path.stat().st_size
         how = "its checksum differs" if expected == size else f"{size:,} bytes long instead of {expected:,}"
-        return InputError(f"{path} is damaged ({how}); {self._remedy}.")
+        return InputError(f"{path} is damaged ({how}); {self.remedy}.")
 
     def _read(self) -> None:
         path = self.folder / MANIFEST
         if not path.is_file():
             raise InputError(
-                f"{path} is missing, so that the files in {self.folder} cannot be verified; {self._remedy}."
+                f"{path} is missing, so that the files in {self.folder} cannot be verified; {self.remedy}."
             )
         if path.stat().st_size > _MAX_BYTES:
             raise self._unreadable("it is longer than any that this version writes")
@@ -215,7 +215,7 @@ class Ledger:
         if (found := content.get("format")) != FORMAT:
             raise InputError(
                 f"{path} has format {found!r}; this version reads {FORMAT}. Use the version of thalweg that wrote it; "
-                f"{self._remedy}."
+                f"{self.remedy}."
             )
         own = content.pop("sum", None)
         if own != _sum_of_content(content):
@@ -236,7 +236,7 @@ class Ledger:
             raise self._unreadable(f"it has no checksum of {unknown[0]!r}")
 
     def _unreadable(self, how: str) -> InputError:
-        return InputError(f"{self.folder / MANIFEST} is damaged ({how}); {self._remedy}.")
+        return InputError(f"{self.folder / MANIFEST} is damaged ({how}); {self.remedy}.")
 
 
 def _content(sums: Mapping[str, Sum], about: Mapping[str, Any], moved: list[str], removed: list[str]) -> bytes:

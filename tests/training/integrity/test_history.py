@@ -25,8 +25,8 @@ def test_entries_come_back_and_the_sum_is_that_of_the_file(tmp_path):
     path = tmp_path / "history.jsonl"
     assert written(path) == sum_of(path.read_bytes())
     assert read_history(path) == ENTRIES
-    written(path, [{"loss": math.nan, "name": "\ud800"}], kept=path.read_bytes())
-    assert read_history(path)[5:] == [{"loss": None, "name": "?"}]
+    written(path, [{"event": "step", "loss": math.nan, "name": "\ud800"}], kept=path.read_bytes())
+    assert read_history(path)[5:] == [{"event": "step", "loss": None, "name": "?"}]
 
 
 def test_entries_behind_a_checkpoint_go_and_those_before_it_stay(tmp_path):

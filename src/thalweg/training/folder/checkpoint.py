@@ -11,7 +11,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +22,8 @@ from torch import Tensor
 
 from thalweg.errors import InputError
 from thalweg.storage.files import Sum, leftovers, remove, remove_folder, sync_folder, temporary_name
-from thalweg.storage.ledger import Ledger
+from thalweg.storage.forms import record, text, whole
+from thalweg.storage.ledger import MANIFEST, Ledger
 
 CHECKPOINTS: Final = "checkpoints"  # the folder of a run's
 TENSORS: Final = "state.safetensors"
@@ -84,7 +85,9 @@ def unpack(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
         return tuple(unpack(entry, tensors) for entry in tree["items"])
     if kind == "dtype":
         return _DTYPES[tree["name"]]
-    return float.fromhex(tree["hex"])
+    if kind == "float":
+        return float.fromhex(tree["hex"])
+    raise ValueError(f"there is no kind {kind!r:.40}")
 
 
 def tensor_bytes(tensors: Mapping[str, Tensor]) -> bytes:
@@ -176,16 +179,41 @@ def load(checkpoint: Path) -> dict[str, Any]:
     """
     ledger = ledger_of(checkpoint)
     ledger.verify()
-    tree = json.loads(ledger.read(TREE))
     # A copy has memory that is aligned as PyTorch's own. Tensors that point into the file may not be, and a matrix
     # library's sums depend on it in the last bits, so the resumed run would not match bit for bit.
     tensors = {name: tensor.clone() for name, tensor in load_tensors(ledger.path(TENSORS)).items()}
-    return unpack(tree, tensors)
+    with sound(checkpoint / TREE):
+        state = unpack(json.loads(ledger.read(TREE)), tensors)
+        if not isinstance(state, dict):
+            raise ValueError("it holds no state by name")
+        return state
+
+
+@contextlib.contextmanager
+def sound(path: Path) -> Iterator[None]:
+    """Tell of a file that does not hold what was saved there, whatever is wrong with it; `path` is in a checkpoint."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, InputError) or (
+            isinstance(error, RuntimeError) and type(error) not in (RuntimeError, RecursionError)
+        ):
+            raise  # an error that says itself what it is, such as one of second derivatives or of no memory
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        remedy = ledger_of(path.parent).remedy
+        raise InputError(
+            f"{path} is damaged, or from another model or optimizer ({type(error).__name__}: {reason}); {remedy}."
+        ) from None
+
+
+_HISTORY_OF: Final = record(num_bytes=whole(0), sha256=text())
 
 
 def history_of(checkpoint: Path) -> Sum:
     """Return the sum of what a run's history held when a checkpoint was written; an InputError tells of damage."""
-    return Sum(**ledger_of(checkpoint).about["history"])
+    with sound(checkpoint / MANIFEST):
+        known = _HISTORY_OF(ledger_of(checkpoint).about.get("history"), "about.history")
+    return Sum(known["num_bytes"], known["sha256"])
 
 
 def steps(folder: Path) -> list[Path]:

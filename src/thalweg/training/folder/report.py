@@ -55,7 +55,7 @@ def make_report(
         f"{task.describe(prepared)} from {data['described']}."
     )
     intervals = [note.removeprefix(IN_BRACKETS) for note in summary.get("interval_notes", ())]  # here they are in words
-    notes = [*intervals, *data["notes"], *prepared.notes, *summary["warnings"]]
+    notes = [*intervals, *data["notes"], *prepared.notes, *summary.get("warnings", ())]
     notes += summary.get("selection", {}).get("sentences", [])
     if summary["num_rejected"]:
         notes.append(

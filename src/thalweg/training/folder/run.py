@@ -36,8 +36,10 @@ from thalweg.training.folder.columns import FOR_FILES, check_reading, find_colum
 from thalweg.training.folder.evaluating import evaluate_rows, open_for, report_on
 from thalweg.training.folder.opening import has_series, skipped_rows, with_numbers
 from thalweg.training.integrity.claim import Claim
+from thalweg.training.integrity.contents import read_data, read_metrics
 from thalweg.training.integrity.history import damage, finite, read_history
 from thalweg.training.recipe.recipe import Recipe, read_recipe
+from thalweg.training.recipe.rules import check
 from thalweg.training.steps.device import choose_device, choose_precision, one_thread_after_fork
 from thalweg.training.steps.evaluate import Evaluation
 
@@ -93,17 +95,21 @@ class Run:
         self._begin({}, {})
 
     def _read_recipe(self) -> Recipe:
-        ledger = self.ledger
+        ledger, place = self.ledger, self.folder / RECIPE
         try:
-            return read_recipe(ledger.path(RECIPE))
+            recipe = read_recipe(ledger.path(RECIPE))
         except InputError as error:
             if "checksum differs" not in str(error) and "bytes long" not in str(error):
                 raise
-            place = self.folder / RECIPE
             raise InputError(
                 f"{place} has changed since the run was made, so its answers would be others; restore the file, or "
                 f"train a new run on it (thalweg train {place})."
             ) from None
+        try:
+            check(recipe)
+        except InputError as error:
+            raise InputError(f"{place}: {error}") from None
+        return recipe
 
     def _begin(self, words: dict[str, Any], changed: dict[str, Tensor]) -> None:
         self.objects: dict[str, AbstractSource] = {}  # the data that training was given in Python, by name
@@ -151,7 +157,7 @@ class Run:
     def result(self) -> dict[str, Any]:
         """What `metrics.json` says: status, metrics, best step, seconds ...; empty before the end."""
         ledger = self.ledger
-        return parsed(ledger.read(METRICS), self.folder / METRICS) if METRICS in ledger else {}
+        return read_metrics(ledger, METRICS) if METRICS in ledger else {}
 
     @property
     def status(self) -> Status:
@@ -181,7 +187,7 @@ class Run:
     @property
     def data(self) -> dict[str, Any]:
         """What was read: source, checksum, columns, counts, notes."""
-        return parsed(self.ledger.read(DATA), self.folder / DATA)
+        return read_data(self.ledger, DATA, self.recipe.run.task)
 
     @property
     def task(self) -> AbstractTask:
@@ -390,7 +396,7 @@ class Run:
         """Return model and head with the weights of a file."""
         weights = checkpoint.load_tensors(self.ledger.path(name))
         counts = build.counts_behind(weights)
-        model, head = build.build_networks(self.recipe, task, fresh=False, counts=counts)
+        model, head = build.build_networks(self.recipe, task, fresh=False, counts=counts, weights=weights)
         build.put_weights(model, head, weights, self.folder / name)
         model.eval()
         head.eval()
@@ -426,21 +432,3 @@ def run_name(text: str) -> str:
     """Return a name as a folder name: letters, digits, dots, dashes and underscores only, so it stays in its folder."""
     stem = re.sub(rf"\.({_ENDINGS})\b", "", short_name(text), flags=re.I)
     return re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "run"
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file of a run; an InputError tells of one that is missing or damaged."""
-    try:
-        return parsed(path.read_bytes(), path)
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing; restore it or train the run again.") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); restore it or train the run again.") from None
-
-
-def parsed(data: bytes, path: Path) -> Any:
-    """Return the value in the content of a JSON file; an InputError says that it is damaged."""
-    try:
-        return json.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError):
-        raise InputError(f"{path} is damaged (it is not valid JSON); restore it or train the run again.") from None

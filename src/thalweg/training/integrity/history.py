@@ -6,10 +6,16 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, final
+from typing import Any, BinaryIO, Final, final
 
 from thalweg.errors import InputError
 from thalweg.storage.files import Sum, sum_of, write_file
+from thalweg.storage.forms import number, parse_json, perhaps, record, table, text, whole
+
+_ENTRY: Final = record(
+    {"step": whole(0), "to_step": whole(0), "loss": perhaps(number()), "metrics": table(perhaps(number()))},
+    event=text(),
+)
 
 
 @final
@@ -108,6 +114,12 @@ def kept_until(path: Path, mark: Sum) -> bytes:
         return file.read(mark.num_bytes)
 
 
+def _entry(value: Any, where: str) -> dict[str, Any]:
+    """Return an entry, in the form of what every reader relies on."""
+    entry: dict[str, Any] = _ENTRY(value, where)
+    return record(num_folds=whole(0))(entry, where) if entry["event"] == "selection" else entry
+
+
 def _entries(path: Path) -> Iterator[dict[str, Any] | None]:
     """Yield the entries of a history file, and None in the place of the first line that is damaged."""
     if not path.is_file():
@@ -115,9 +127,8 @@ def _entries(path: Path) -> Iterator[dict[str, Any] | None]:
     with open(path, encoding="utf-8", errors="replace") as file:
         for line in file:
             try:
-                entry = json.loads(line)
-            except (ValueError, RecursionError):
-                entry = None
-            yield entry if isinstance(entry, dict) else None
-            if not isinstance(entry, dict):
+                entry: dict[str, Any] = parse_json(line.encode(), _entry)
+            except ValueError:
+                yield None
                 return
+            yield entry

@@ -145,7 +145,13 @@ def _steps(session: Session) -> Iterator[StepRecord]:
         sites=interval.sees_sites,
     )
     parts = (session.model, session.head, session.stepper, session.feed)
-    return fit(*parts, steps=total, place=session.place, schedule=session.schedule, options=options)
+    steps = fit(*parts, steps=total, place=session.place, schedule=session.schedule, options=options)
+    if session.resumed_from is not None:  # what an optimizer has saved is seen to fit when it is used
+        with checkpoint.sound(session.resumed_from / checkpoint.TREE):
+            first = next(steps, None)
+        if first is not None:
+            yield first
+    yield from steps
 
 
 def _evaluate(session: Session, clock: "_Clock") -> dict[str, Any] | None:

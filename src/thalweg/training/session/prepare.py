@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from thalweg.errors import InputError, counted
-from thalweg.storage.ledger import Ledger
+from thalweg.storage.ledger import MANIFEST, Ledger
 from thalweg.training.folder import checkpoint, run
 from thalweg.training.folder.checkpoint import CHECKPOINTS
 from thalweg.training.folder.resuming import check_length, has_result
@@ -90,7 +90,9 @@ def _new_folder(plan: Plan) -> NewFolder:
 def _tell_differences(session: Session, place: Path, say: Say) -> None:
     """Say where a run goes on otherwise than it was, and that its history begins anew where that was removed."""
     about = checkpoint.ledger_of(place).about
-    if differing := differences(about.get("environment", {}), session.environment()):
+    with checkpoint.sound(place / MANIFEST):
+        differing = differences(dict(about.get("environment", {})), session.environment())
+    if differing:
         say(f"The run was trained with {differing}, so it may not end with the same bits.")
     if not (session.run.folder / run.HISTORY).is_file():
         say(f"{session.run.folder / run.HISTORY} is missing, so the history begins here.")

@@ -16,7 +16,8 @@ from thalweg.data.arrays.batches import Examples
 from thalweg.errors import InputError
 from thalweg.status import Status
 from thalweg.storage.files import Sum, remove_folder
-from thalweg.storage.ledger import Ledger
+from thalweg.storage.forms import anything, number, parsed, perhaps, record, whole
+from thalweg.storage.ledger import MANIFEST, Ledger
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.folder import build, checkpoint
 from thalweg.training.folder.checkpoint import CHECKPOINTS
@@ -29,10 +30,10 @@ from thalweg.training.folder.run import (
     WEIGHTS,
     Run,
     json_bytes,
-    parsed,
 )
 from thalweg.training.integrity.claim import Claim
 from thalweg.training.integrity.environment import environment
+from thalweg.training.integrity.likeness import require_like
 from thalweg.training.integrity.new_folder import NewFolder
 from thalweg.training.recipe.options import OPTIONS
 from thalweg.training.recipe.recipe import Recipe
@@ -65,6 +66,12 @@ class Score:
     lr_scale: float = 1.0
 
 
+_SCORE = record(
+    best=perhaps(number()), best_step=whole(0), best_loss=perhaps(number()), without_progress=whole(0),
+    seconds=number(0.0), num_rejected=whole(0), num_rollbacks=whole(0), lr_scale=number(0.0),
+)  # fmt: skip
+
+
 @final
 class Session:
     """Everything that a run needs while it trains; its folder has a recipe already. `fast` takes two steps only."""
@@ -77,6 +84,7 @@ class Session:
         self.new_folder: NewFolder | None = None
         self.claim: Claim | None = None  # of the run's folder, given back at the end of a `with`
         self.place_to_resume: Path | None = None  # the checkpoint to go on from; None: the newest
+        self.resumed_from: Path | None = None  # the checkpoint that was put back
         self.ended: Status | None = None  # how the steps ended, where they have
         self.history: Sum | None = None  # of the history when they ended
         self.score = Score()
@@ -150,7 +158,7 @@ class Session:
     def selection(self) -> dict[str, Any]:
         """Return what validation has chosen, and from what."""
         path = self.run.folder / SELECTION
-        return checked_choice(parsed(self.ledger.read(SELECTION), path), path)
+        return checked_choice(parsed(self.ledger.read(SELECTION), anything(), path), path)
 
     def _put(self, name: str) -> None:
         weights = checkpoint.load_tensors(self.ledger.path(name))
@@ -280,7 +288,12 @@ class Session:
         state = checkpoint.load(place)
         where = place / checkpoint.TENSORS
         networks = {"model": self.model, "head": self.head}
-        saved = {f"{part}.{name}" for part in networks for name in state[part]}
+        with checkpoint.sound(place / checkpoint.TREE):
+            saved = {f"{part}.{name}" for part in networks for name in state[part]}
+            score = _SCORE(state["score"], "score")
+            whole(0)(state["step"], "step")
+            require_like(state["schedule"], self.schedule.state_dict(), "schedule")
+            require_like(state["optimizer"]["param_groups"], self.optimizer.state_dict()["param_groups"], "groups")
         own = {f"{part}.{name}" for part, network in networks.items() for name in network.state_dict()}
         if own != saved:
             differing = sorted(own ^ saved)[0]
@@ -294,18 +307,21 @@ class Session:
         except (RuntimeError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())
             raise InputError(f"{where} is from another model or optimizer ({reason}); use its own recipe.") from None
-        for name, parameter in self._parameters():
-            gradient = state.get("gradient", {}).get(name)
-            parameter.grad = None if gradient is None else gradient.to(parameter)
         self.schedule.load_state_dict(state["schedule"])
-        self.clip.load_state_dict(state.get("clip", {}))  # of an older version: it starts anew
+        with checkpoint.sound(place / checkpoint.TREE):
+            for name, parameter in self._parameters():
+                gradient = state.get("gradient", {}).get(name)
+                parameter.grad = None if gradient is None else gradient.to(parameter)
+            self.clip.load_state_dict(state.get("clip", {}))  # of an older version: it starts anew
         self.place.step = state["step"]
+        self.resumed_from = place
         ledger = checkpoint.ledger_of(place)
         if weights_only:
-            self.score.lr_scale = state["score"]["lr_scale"]  # the one that the restored rates have in them
+            self.score.lr_scale = score["lr_scale"]  # the one that the restored rates have in them
             return ledger
-        self.score = Score(**state["score"])
-        self.ended = self._end_of(ledger.about)
+        self.score = Score(**score)
+        with checkpoint.sound(place / MANIFEST):
+            self.ended = self._end_of(ledger.about)
         self._restore_kept(ledger)
         for later in checkpoint.steps(place.parent):
             if later.name > place.name:
