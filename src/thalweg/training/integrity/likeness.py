@@ -1,4 +1,4 @@
-"""What a checkpoint has saved compared with what a fresh run has in its place: the same keys, types and shapes."""
+"""What a checkpoint has saved compared with what a fresh run has in its place: its keys, types and shapes."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ def require_like(saved: Any, own: Any, where: str) -> None:
     """Raise a ValueError where a saved value cannot stand in the place of a run's own.
 
     Numbers may be others, as long as they are finite where its own is; where it has None, any plain value may stand,
-    and where it has no value yet, numbers.
+    and where it has no value yet, numbers. A saved value may have names that came with the steps.
 
     Example:
         >>> require_like({"lr": 0.1, "betas": (0.9, 0.99)}, {"lr": 0.3, "betas": (0.9, 0.999)}, "group")
@@ -24,7 +24,7 @@ def require_like(saved: Any, own: Any, where: str) -> None:
         if saved is not None and not isinstance(saved, bool | int | float | str):
             raise _other("a plain value", saved, where)
     elif isinstance(own, Mapping):
-        if not isinstance(saved, Mapping) or saved.keys() != own.keys():
+        if not isinstance(saved, Mapping) or own.keys() - saved.keys():
             raise _other(f"the names {', '.join(map(str, own))}", saved, where)
         for name, value in own.items():
             require_like(saved[name], value, f"{where}.{name}")
