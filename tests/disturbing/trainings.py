@@ -142,6 +142,7 @@ TRAININGS: Final = {
         Disturbed("certify", "certify runs/x --seconds 60 --quiet", (_BAG,)),
         Disturbed("polish", "certify runs/x --polish --seconds 60 --quiet", (_BAG,)),
         Disturbed("diagnose", "diagnose runs/x --quiet", (_BAG,)),
+        Disturbed("evaluate", "evaluate runs/x new.csv --report runs/page.html", (_BAG,)),
         Disturbed("compare", f"{_COMPARED} --model bag {SMALL}"),
         Disturbed("online", "train stream.csv --online --name s --quiet"),
     )
