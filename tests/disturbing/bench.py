@@ -164,7 +164,8 @@ class Bench:
 
     def differences(self, case: Disturbed) -> list[str]:
         """Return how `runs` differs from what the undisturbed command leaves."""
-        return differences(outcome(self.runs), self.reference(case).after)
+        found = differences(outcome(self.runs), self.reference(case).after)
+        return [one for one in found if not one.startswith(case.leaves)]
 
     def unmended(self, case: Disturbed) -> list[str]:
         """Return how `runs` differs (see `differences`) once `thalweg verify` has cleared away what was left over.

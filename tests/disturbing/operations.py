@@ -110,12 +110,12 @@ class Operations:
     def _do(self, done: Operation, act: Callable[[], Any]) -> Any:
         """Do an operation, unless it is the last; write it down."""
         fault, number = self._fault, self._num_done
-        self._num_done += 1
         if number == fault.at and fault.moment == BEFORE:
             self._die()
         if fault.read_only and done.name not in ("fsync", "lock"):
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), os.path.join(self._root, done.paths[0]))
         result = act()
+        self._num_done += 1  # what fails has done nothing
         head = {"name": done.name, "paths": done.paths, "offset": done.offset, "size": len(done.data)}
         self._write(self._log, json.dumps(head).encode() + b"\n" + done.data)
         if number == fault.at:  # the middle of what has none is its end

@@ -87,12 +87,14 @@ class Disturbed:
         command: what is disturbed and repeated until it ends.
         before: commands that run before, undisturbed.
         replaces: the finished run that it replaces, which must not be lost before.
+        leaves: how the names of temporary files begin that it may leave for ever, in a folder that is no run's.
     """
 
     name: str
     command: str
     before: tuple[str, ...] = ()
     replaces: str = ""
+    leaves: str = " "
 
     @property
     def target(self) -> str:
@@ -142,7 +144,7 @@ TRAININGS: Final = {
         Disturbed("certify", "certify runs/x --seconds 60 --quiet", (_BAG,)),
         Disturbed("polish", "certify runs/x --polish --seconds 60 --quiet", (_BAG,)),
         Disturbed("diagnose", "diagnose runs/x --quiet", (_BAG,)),
-        Disturbed("evaluate", "evaluate runs/x new.csv --report runs/page.html", (_BAG,)),
+        Disturbed("evaluate", "evaluate runs/x new.csv --report runs/page.html", (_BAG,), leaves=".page.html."),
         Disturbed("compare", f"{_COMPARED} --model bag {SMALL}"),
         Disturbed("online", "train stream.csv --online --name s --quiet"),
     )
