@@ -51,6 +51,10 @@ OPTIONS = {
     "lbfgs full batch": {
         "model": "bag", "width": 4, "steps": 6, "optimizer": "lbfgs", "batch_size": 0, "schedule": "constant",
     },
+    "patience": {"model": "bag", "width": 4, "epochs": 9.0, "lr": 0.1, "patience": 1},
+    "stuck": {
+        "model": "bag", "width": 4, "steps": 60, "optimizer": "newton", "l2": 0.3, "batch_size": 0, "evaluate_every": 9,
+    },
     "greedy": {
         "model": "bag", "width": 4, "epochs": 4.0, "schedule": "greedy", "schedule_options": {"patience": 0},
     },
@@ -84,7 +88,14 @@ def interrupted(reviews, out, at_step, **options):
     return Run(session.run.folder)
 
 
-@pytest.mark.parametrize(("case", "at_step"), [("bag", 1), ("lbfgs full batch", 2), *((case, 4) for case in OPTIONS)])
+# In the step that ends a run, too.
+ENDS = [("lbfgs full batch", 5), ("patience", 5), ("stuck", 17)]
+
+
+@pytest.mark.parametrize(
+    ("case", "at_step"),
+    [("bag", 1), ("lbfgs full batch", 2), *ENDS, *((case, 4) for case in OPTIONS if case != "stuck")],
+)
 def test_an_interrupted_run_ends_with_the_bits_of_the_undisturbed_one(reviews, tmp_path, case, at_step):
     options = OPTIONS[case]
     whole = train(reviews, out=tmp_path / "whole", **options)

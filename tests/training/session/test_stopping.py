@@ -9,7 +9,6 @@ from thalweg.training.session.stopping import MAX_REJECTED, MAX_ROLLBACKS, MAX_S
 
 # What makes each rule speak, in order of precedence.
 CAUSES = {
-    Status.INTERRUPTED: {"interrupted": True},
     Status.NOT_FINITE: {"rejected_in_a_row": MAX_REJECTED, "num_rollbacks": MAX_ROLLBACKS},
     Status.PROVED: {"gap": 1e-4, "tolerance": 1e-4},
     Status.STOPPED_EARLY: {"patience": 2, "without_progress": 2},
@@ -27,7 +26,6 @@ def moment(**changes):
 def test_every_rule_ends_a_run_and_one_step_less_does_not(status):
     assert ending(moment(**CAUSES[status])) is status
     less = {
-        Status.INTERRUPTED: {"interrupted": False},
         Status.NOT_FINITE: {"num_rollbacks": MAX_ROLLBACKS - 1},
         Status.PROVED: {"gap": 2e-4},
         Status.STOPPED_EARLY: {"without_progress": 1},
@@ -54,17 +52,12 @@ def test_steps_without_descent_count_only_in_a_row():
         [Status.NO_STEP, Status.STATIONARY, Status.STEPPED, *[Status.STATIONARY] * MAX_STUCK]
     ):
         assert ending(now) is None
-        now.advance(step, 1.0, None, status, interrupted=False)
+        now.advance(step, 1.0, None, status)
     assert ending(now) is Status.STATIONARY
 
 
 def test_the_next_step_forgets_the_evaluation_before_it():
     now = moment(patience=1, without_progress=1)
     assert ending(now) is Status.STOPPED_EARLY
-    now.advance(7, 1.0, None, None, interrupted=False)
+    now.advance(7, 1.0, None, None)
     assert ending(now) is None
-
-
-def test_an_interrupted_run_is_not_put_back():
-    assert moment(rejected_in_a_row=MAX_REJECTED).is_spoiled
-    assert not moment(rejected_in_a_row=MAX_REJECTED, interrupted=True).is_spoiled

@@ -56,9 +56,9 @@ def train(session: Session) -> Iterator[dict[str, Any]]:
                     "which needs none."
                 ) from None
             raise
-        if status is not Status.INTERRUPTED and WEIGHTS not in session.ledger:
-            status = Status.NOT_FINITE  # not one evaluation gave a number, or no weights were finite
-        session.ended = None if status is Status.INTERRUPTED else status
+        if status is not Status.INTERRUPTED:
+            # Without weights not one evaluation gave a number, or no weights were finite.
+            session.ended = status = status if WEIGHTS in session.ledger else Status.NOT_FINITE
         yield log.add({"event": "finished", "step": place.step, "status": status.name, "signal": signals.received})
         session.history = log.flush()
 
@@ -96,16 +96,18 @@ def _take_steps(session: Session, log: "_History", signals: Signals) -> Generato
         tolerance=recipe.certify,
         patience=recipe.patience,
         num_rollbacks=score.num_rollbacks,
+        stuck_in_a_row=score.stuck_in_a_row,
+        rejected_in_a_row=score.rejected_in_a_row,
     )
     pending: list[StepRecord] = []
     for record in _steps(session):
         session.keep_folder()
         pending.append(record)
         interrupted = signals.received is not None
-        moment.advance(place.step, clock.elapsed(), record.gap, record.status, interrupted=interrupted)
+        moment.advance(place.step, clock.elapsed(), record.gap, record.status)
         status = stopping.ending(moment)
-        due = place.step % session.evaluate_every == 0 or status not in {None, Status.INTERRUPTED}
-        if session.device.type == "cpu" or len(pending) >= DEVICE_QUEUE or due or status is not None:
+        due = place.step % session.evaluate_every == 0 or status is not None
+        if session.device.type == "cpu" or len(pending) >= DEVICE_QUEUE or due or interrupted:
             for entry in log.steps(pending, clock.elapsed()):
                 rejected = entry["event"] == "rejected"
                 moment.rejected_in_a_row = moment.rejected_in_a_row + 1 if rejected else 0
@@ -126,8 +128,11 @@ def _take_steps(session: Session, log: "_History", signals: Signals) -> Generato
                 yield log.add(entry if record.gap is None else entry | {"gap": record.gap})
             moment.without_progress = score.without_progress
             status = stopping.ending(moment)
-        session.ended = None if status is Status.INTERRUPTED else status
-        saves.after_step(at_once=due or status is not None)
+        session.ended = status  # also where it is interrupted in the step that ends it
+        score.stuck_in_a_row, score.rejected_in_a_row = moment.stuck_in_a_row, moment.rejected_in_a_row
+        saves.after_step(at_once=due or interrupted)
+        if interrupted:
+            return Status.INTERRUPTED
         if status is not None:
             return status
     return Status.COMPLETED

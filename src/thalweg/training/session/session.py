@@ -61,6 +61,8 @@ class Score:
     best_loss: float | None = None
     without_progress: int = 0
     seconds: float = 0.0
+    stuck_in_a_row: int = 0
+    rejected_in_a_row: int = 0
     num_rejected: int = 0
     num_rollbacks: int = 0
     lr_scale: float = 1.0

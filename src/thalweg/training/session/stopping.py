@@ -28,30 +28,21 @@ class Moment:
     seconds: float = 0.0
     gap: float | None = None
     step_status: Status | None = None
-    interrupted: bool = False
     stuck_in_a_row: int = 0  # steps that found nothing to descend
     rejected_in_a_row: int = 0  # steps that were not finite, as far as the log has seen them
     num_rollbacks: int = 0
     without_progress: int = 0  # evaluations, where one was made after this step; else 0
 
-    def advance(
-        self, step: int, seconds: float, gap: float | None, step_status: Status | None, *, interrupted: bool
-    ) -> None:
+    def advance(self, step: int, seconds: float, gap: float | None, step_status: Status | None) -> None:
         """Take note of one more step."""
         self.step, self.seconds, self.gap, self.step_status = step, seconds, gap, step_status
-        self.interrupted = interrupted
         self.stuck_in_a_row = self.stuck_in_a_row + 1 if step_status in NOTHING_TO_DESCEND else 0
         self.without_progress = 0
 
     @property
     def is_spoiled(self) -> bool:
         """Whether the run should go back to its last good checkpoint."""
-        return self.rejected_in_a_row >= MAX_REJECTED and not self.interrupted
-
-
-def interrupted(moment: Moment) -> Status | None:
-    """Somebody asked for it; it can be resumed, so it precedes everything."""
-    return Status.INTERRUPTED if moment.interrupted else None
+        return self.rejected_in_a_row >= MAX_REJECTED
 
 
 def not_finite(moment: Moment) -> Status | None:
@@ -85,7 +76,6 @@ def out_of_time(moment: Moment) -> Status | None:
 
 
 RULES: Final[tuple[Callable[[Moment], Status | None], ...]] = (
-    interrupted,
     not_finite,
     certified,
     out_of_patience,
