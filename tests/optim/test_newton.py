@@ -484,3 +484,14 @@ def test_the_matrix_of_the_tests_is_symmetric():
     torch.testing.assert_close(hessian, hessian.T)
     v = torch.ones(len(hessian), dtype=torch.float64)
     torch.testing.assert_close(Matrix(hessian) @ v, hessian @ v)
+
+
+def test_damping_stays_a_number_of_single_precision_however_often_a_step_fails():
+    damping, state = Damping(), {}
+    damping.value(state, 1.0)
+    for _ in range(2000):
+        damping.increase(state)
+    assert state["damping"] == 1e30
+    assert torch.isfinite(torch.tensor(state["damping"] * 2.0, dtype=torch.float32))
+    damping.learn(state, 1.0)
+    assert state["damping"] == pytest.approx(2e29)

@@ -2,10 +2,13 @@
 
 import dataclasses
 import math
-from typing import final
+from typing import Final, final
 
 from thalweg.errors import require
 from thalweg.optim.base import State
+
+
+_LARGEST: Final = 1e30  # steps have vanished long before, and single precision still has it
 
 
 @final
@@ -18,7 +21,7 @@ class Damping:
     $$\mu \max\left(\text{fall}, 1 - (2\rho - 1)^3\right) \quad\text{for } \rho > 0, \qquad
       \mu \nu \quad\text{otherwise},$$
 
-    where nu is 2, 4, 8 ... on failures in a row.
+    where nu is 2, 4, 8 ... on failures in a row, and mu rises up to 1e30.
 
     Args:
         initial: first mu, as a fraction of the largest diagonal entry of the first matrix; positive.
@@ -70,4 +73,5 @@ class Damping:
     def increase(self, state: State) -> None:
         """Let mu rise after a failure."""
         if "damping" in state:
-            state.update(damping=state["damping"] * state["rise"], rise=2.0 * state["rise"])
+            raised = min(state["damping"] * state["rise"], _LARGEST)
+            state.update(damping=max(state["damping"], raised), rise=min(2.0 * state["rise"], _LARGEST))
