@@ -7,7 +7,6 @@ from typing import Final, final
 from thalweg.errors import require
 from thalweg.optim.base import State
 
-
 _LARGEST: Final = 1e30  # steps have vanished long before, and single precision still has it
 
 
