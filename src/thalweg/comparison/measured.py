@@ -108,7 +108,7 @@ class Measured:
             if is_seen:  # waits for the device
                 loss = float(step.loss)
             seconds = clock.elapsed()
-            moment.advance(step.step, seconds, step.gap, step.status, interrupted=False)
+            moment.advance(step.step, seconds, step.gap, step.status)
             if is_seen:
                 moment.rejected_in_a_row = moment.rejected_in_a_row + 1 if bool(step.rejected) else 0
             status = stopping.ending(moment)

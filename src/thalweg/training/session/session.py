@@ -71,6 +71,7 @@ class Score:
 _SCORE = record(
     best=perhaps(number()), best_step=whole(0), best_loss=perhaps(number()), without_progress=whole(0),
     seconds=number(0.0), num_rejected=whole(0), num_rollbacks=whole(0), lr_scale=number(0.0),
+    stuck_in_a_row=whole(0), rejected_in_a_row=whole(0),
 )  # fmt: skip
 
 
