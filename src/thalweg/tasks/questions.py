@@ -121,7 +121,7 @@ class AnswerOptions:
         """Check the types and the ranges."""
         for name, (least, most) in _WHOLE.items():
             value = getattr(self, name)
-            if not isinstance(value, Integral) or isinstance(value, bool) or not least <= value <= most:
+            if not isinstance(value, Integral) or isinstance(value, bool) or not least <= int(value) <= most:
                 raise InputError(f"--{name} must be a whole number from {least} to {most:,}; got {shown(value)}.")
         heat = self.temperature
         if not isinstance(heat, Real) or not (heat == 0.0 or COLDEST <= heat <= 1.0 / COLDEST):

@@ -267,8 +267,8 @@ def _made_again(kind: str, model: dict[str, Any]) -> tokenizers.Tokenizer:
     if kind != "bpe":
         names = _names(model)[len(SPECIALS) + (256 if kind == "char" else 0) :]
         return Tokenizer.train([], kind)._inner if kind == "byte" else Tokenizer.from_vocabulary(names, kind)._inner
-    merges = [tuple(pair.split(" ")) if isinstance(pair, str) else tuple(pair) for pair in model.get("merges", ())]
-    return _byte_level(model["vocab"], merges, split=True)
+    pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in model.get("merges", ())]
+    return _byte_level(model["vocab"], [(first, second) for first, second in pairs], split=True)
 
 
 def _ranked_words(texts: Iterable[str]) -> list[tuple[str, int]]:
@@ -307,7 +307,7 @@ def _train_bpe(texts: Iterable[str], vocabulary_size: int, min_count: int) -> to
 
 
 def _byte_level(
-    vocabulary: dict[str, int], merges: Sequence[tuple[str, ...]] = (), *, split: bool = False
+    vocabulary: dict[str, int], merges: Sequence[tuple[str, str]] = (), *, split: bool = False
 ) -> tokenizers.Tokenizer:
     """Return a tokenizer for bytes; `split` cuts texts into words first, over whose borders no entry reaches."""
     specials = {name: index for index, name in enumerate(SPECIALS)}

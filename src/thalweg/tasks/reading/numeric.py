@@ -22,6 +22,7 @@ class Scaling(Protocol):
 
     def forward(self, values: np.ndarray) -> np.ndarray:
         """Return the scaled values."""
+        ...
 
 
 def read_numbers(

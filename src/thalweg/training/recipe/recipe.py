@@ -208,7 +208,7 @@ def typed(name: str, value: Any, where: str) -> Any:
         try:
             return float(value)
         except OverflowError:  # a whole number beyond the largest of them
-            return math.inf if value > 0 else -math.inf
+            return math.inf if value > 0 else -math.inf  # pyright: ignore[reportOperatorIssue]
     if kind is int and isinstance(value, numbers.Integral) and not isinstance(value, bool):
         return int(value)
     if kind is str and isinstance(value, os.PathLike):
