@@ -45,6 +45,16 @@ def test_repair_lies_on_top_of_the_recipe_and_what_is_given_on_top_of_both(run):
     assert applied(f"{run.folder}#1", Options(lr=3.0))["lr"] == 3.0
 
 
+def test_a_diagnosis_that_is_not_as_it_was_written_is_named(run):
+    path = run.folder / "diagnosis.json"
+    run.ledger.write({path.name: json.dumps({"findings": [finding({"lr": 0.01})]}).encode()})
+    assert applied(f"{path}#1", Options())["lr"] == 0.01
+    path.write_text(path.read_text().replace("0.01", "0.11"))
+    with pytest.raises(InputError, match=r"diagnosis\.json is damaged \(its checksum differs\)"):
+        applied(f"{path}#1", Options())
+    run.ledger.write({}, forgotten=[path.name])
+
+
 def test_repair_may_take_a_file_of_word_vectors_out(run):
     assert (
         applied(f"{written(run, finding({'word_vectors': None, 'init': 'xavier'}))}#1", Options())["init"] == "xavier"

@@ -43,7 +43,7 @@ def applied(reference: str, given: Options, *, trust: bool = False) -> Options:
     path, numbers = _parts(reference)
     run = Run(path.parent)
     changes: dict[str, Any] = {}
-    for number, finding in _findings(path, numbers):
+    for number, finding in _findings(path, numbers, run):
         changes |= _changes(finding, f"{path}#{number}", run)
     options = on_top(with_changes(Options(run.recipe.values()), changes), given)
     require_trust(options.get("optimizer", ""), given, run.folder, trust=trust)
@@ -64,10 +64,12 @@ def _parts(reference: str) -> tuple[Path, list[int]]:
     return path / DIAGNOSIS if path.is_dir() else path, [int(number) for number in numbers]
 
 
-def _findings(path: Path, numbers: list[int]) -> list[tuple[int, Mapping[str, Any]]]:
-    """Return the findings with these numbers."""
+def _findings(path: Path, numbers: list[int], run: Run) -> list[tuple[int, Mapping[str, Any]]]:
+    """Return the findings with these numbers, of a diagnosis that is as it was written."""
     if not path.is_file():
         raise InputError(f"There is no diagnosis {path}; `thalweg diagnose {path.parent}` writes it.")
+    if path.name in run.ledger:
+        run.ledger.path(path.name)
     again = f"`thalweg diagnose {path.parent}` writes it again"
     listed = read_json(path, record(findings=many(table(anything()))), otherwise=again)["findings"]
     for number in numbers:

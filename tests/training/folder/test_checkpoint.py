@@ -125,6 +125,15 @@ def test_a_copy_of_a_checkpoint_under_another_name_is_none_of_ours(tmp_path):
     assert len(list(tmp_path.iterdir())) == 4
 
 
+def test_what_is_wrong_with_a_content_is_told_as_damage_and_a_want_of_memory_is_not(tmp_path):
+    saved = checkpoint.save(tmp_path, 1, {"step": 1})
+    damaged = pytest.raises(InputError, match=r"state\.json is damaged, or from another model .*KeyError: 'lr'")
+    with damaged, checkpoint.sound(saved / checkpoint.TREE):
+        raise KeyError("lr")
+    with pytest.raises(RuntimeError, match="not enough memory"), checkpoint.sound(saved / checkpoint.TREE):
+        raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes.")
+
+
 def test_no_checkpoint_is_none(tmp_path):
     assert checkpoint.latest(tmp_path) is None
     assert checkpoint.latest(tmp_path / "missing") is None

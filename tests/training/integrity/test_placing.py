@@ -5,9 +5,11 @@ import dataclasses
 import pytest
 
 from thalweg import InputError, train
+from thalweg.storage.ledger import Ledger
 from thalweg.training.integrity import placing
 from thalweg.training.integrity.claim import Claim
 from thalweg.training.integrity.placing import Wanted
+from thalweg.training.integrity.verifying import verify
 
 OPTIONS = {"model": "bag", "width": 4, "steps": 2, "optimizer": "adamw"}
 
@@ -54,6 +56,31 @@ def test_a_run_that_has_begun_and_cannot_be_read_is_named_and_not_trained_again_
         train(reviews, out=unfinished.folder.parent, **OPTIONS)
     again = train(reviews, out=unfinished.folder.parent, overwrite=True, **OPTIONS)
     assert again.folder == unfinished.folder
+
+
+def test_a_run_that_was_killed_while_its_last_files_took_their_names_is_completed(reviews, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        """The process is gone."""
+
+    whole = train(reviews, out=tmp_path / "whole", **OPTIONS)
+    real = Ledger._complete
+
+    def killing(ledger, *, known):
+        if known and "metrics.json" in ledger.sums:
+            raise Killed("here")
+        return real(ledger, known=known)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "_complete", killing)
+        with pytest.raises(Killed, match="here"):
+            train(reviews, out=tmp_path / "cut", **OPTIONS)
+    assert not (tmp_path / "cut" / "reviews" / "report.html").exists()
+    again = train(reviews, out=tmp_path / "cut", **OPTIONS)
+    assert [path.name for path in (tmp_path / "cut").iterdir()] == ["reviews"]
+    assert again.finished
+    assert again.metrics == whole.metrics
+    assert verify(again.folder).is_whole
+    assert (again.folder / "report.html").exists()
 
 
 def test_a_folder_that_is_about_to_appear_is_waited_for(unfinished, tmp_path, monkeypatch):

@@ -74,7 +74,9 @@ class Wanted:
         """
         try:
             existing = run.Run(folder)
-            return not existing.finished and _same(existing.recipe, self.recipe, self.is_timed)
+            # A run that was killed while its last files took their names is completed as one that was killed before.
+            is_finished = existing.finished and existing.ledger.is_complete
+            return not is_finished and _same(existing.recipe, self.recipe, self.is_timed)
         except InputError as error:
             if checkpoint.latest(folder / CHECKPOINTS) is None:
                 return False

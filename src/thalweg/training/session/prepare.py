@@ -55,6 +55,8 @@ def _started(plan: Plan, say: Say) -> Session:
         ledger.complete()
         run.Run(folder).verify(weights=False)
         _check_same_data(plan)
+        if run.Run(folder).finished and not plan.changes:  # its end was not completed, and is made again
+            ledger.write({}, removed=[run.METRICS], forgotten=[run.HISTORY])
     else:
         new = _new_folder(plan)
     try:
