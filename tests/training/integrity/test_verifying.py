@@ -93,6 +93,22 @@ def test_an_unfinished_run_says_where_it_goes_on_and_its_history_is_compared_too
     assert verify(run).notes[0].startswith("The run has not begun")
 
 
+@pytest.mark.parametrize("name", [".", "../run", "checkpoints/.."])
+def test_a_run_is_found_by_any_name_that_it_has_from_inside(run, monkeypatch, name):
+    left = run.with_name(".run.0123abcd.thalweg-tmp")
+    left.mkdir()
+    monkeypatch.chdir(run)
+    assert verify(name).is_whole
+    assert not left.exists()
+    with (
+        Claim(run),
+        pytest.raises(InputError, match="run is being trained by process"),
+    ):
+        verify(name)
+    with pytest.raises(InputError, match="/ is no folder that a run can have"):
+        verify("/")
+
+
 def test_what_is_no_run_or_is_at_work_is_told(run, tmp_path):
     for folder in (tmp_path / "none" / "x", tmp_path / "none", tmp_path):
         with pytest.raises(InputError, match="no run folder"):

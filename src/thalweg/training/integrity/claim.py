@@ -1,6 +1,7 @@
 """The right to a run's folder, before it is there and until the work on it is done."""
 
 import contextlib
+import os
 from pathlib import Path
 from types import TracebackType
 from typing import final
@@ -27,7 +28,7 @@ class Claim:
 
     def __init__(self, folder: Path, work: str = "trained") -> None:
         self.folder = folder
-        parent = folder.parent
+        parent = self._parent = _named(folder).parent
         self._made_parent = not parent.exists()
         try:
             parent.mkdir(parents=True, exist_ok=True)
@@ -60,14 +61,25 @@ class Claim:
     def _remove_parent(self) -> None:
         if self._made_parent:
             with contextlib.suppress(OSError):  # something is in it by now
-                self.folder.parent.rmdir()
+                self._parent.rmdir()
 
 
 def aside(folder: Path) -> Path:
     """Return where a run is that another one of its name replaces, until that one has finished."""
+    folder = _named(folder)
     return folder.with_name(f".{folder.name}.replaced")
 
 
 def leftovers_beside(folder: Path) -> list[Path]:
     """Return what killed processes have left beside a run's folder, unfinished or half removed."""
+    folder = _named(folder)
     return [path for name in (folder.name, aside(folder).name) for path in leftovers(folder.parent, name)]
+
+
+def _named(folder: Path) -> Path:
+    """Return a folder by its name, which "." and ".." have not."""
+    if folder.name in ("", ".."):
+        folder = Path(os.path.abspath(folder))
+    if not folder.name:
+        raise InputError(f"{folder} is no folder that a run can have; give one such as runs/reviews.")
+    return folder

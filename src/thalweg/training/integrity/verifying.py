@@ -77,7 +77,7 @@ def _claimed(folder: Path, repairs: list[str]) -> Iterator[None]:
     """Claim a folder, and tell what that repairs; what cannot be written is looked at all the same."""
     before = set(leftovers_beside(folder))
     was_there = folder.exists()
-    if not folder.parent.is_dir():
+    if not folder.exists() and not folder.parent.is_dir():
         raise InputError(f"There is no run folder {folder}; expected one that `thalweg train` made.")
     with Claim(folder, "verified"):
         repairs += [f"removed {path}, which was left unfinished" for path in sorted(before) if not path.exists()]
