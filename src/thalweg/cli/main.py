@@ -377,7 +377,7 @@ def check(file: Path, /, *, run: Path | None = None, json: bool = False) -> int:
 
 @app.command
 def verify(folder: Path, /, *, json: Flag = False) -> int:
-    """Check every file of a run, a stream's model or a comparison, and repair what can be repaired.
+    """Check every file of a run or of a stream's model, and repair what can be repaired.
 
     Each file is compared with the checksum of what was written. A change that was interrupted is completed, and what
     killed processes left unfinished is removed. Exit code: 0 if everything is whole, 1 if a file is damaged.
