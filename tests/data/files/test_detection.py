@@ -66,3 +66,10 @@ def test_endings_of_compression_are_looked_through(tmp_path):
     assert suffix_of(tmp_path / "a") == ""
     assert looks_like_json(['{"a": 1}'])
     assert not looks_like_json(["[1]"])
+
+
+@pytest.mark.parametrize("content", [b"\t", b"\n\t\n", b"   \t"])
+def test_a_table_of_nothing_but_tabs_is_refused(content, tmp_path):
+    (tmp_path / "a.tsv").write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.tsv"):
+        list(open_source(tmp_path / "a.tsv").rows())

@@ -130,6 +130,6 @@ def _table_or_text(name: str, lines: list[str], *, is_text: bool) -> str:
 def _fitting(lines: list[str], delimiters: str) -> str:
     """The delimiter that nearly all lines have equally often; empty if there is none."""
     text = "\n".join(lines)
-    shares = {one: fitting_rows(text, one)[0] for one in delimiters if one in lines[0]}
+    shares = {one: fitting_rows(text, one)[0] for one in delimiters if lines and one in lines[0]}
     best = max(shares, key=lambda one: shares[one], default="")
     return best if best and shares[best] >= _MIN_DOUBTFUL else ""
