@@ -11,6 +11,11 @@ from filelock import FileLock, Timeout
 
 from thalweg.errors import InputError
 
+
+class HeldError(InputError):
+    """Another process has the lock."""
+
+
 _WITHOUT_LOCKS: Final = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.EROFS}
 
 
@@ -27,7 +32,7 @@ class Lock:
         work: what is done with it, as the other process is told ("trained").
 
     Raises:
-        InputError: if another process has it, or another thread; the message has the process's number.
+        HeldError: if another process has it, or another thread; the message has the process's number.
 
     Example:
         >>> folder = getfixture("tmp_path") / "run"
@@ -47,7 +52,7 @@ class Lock:
             self._lock.acquire()
             self._file.write_text(f"{os.getpid()} {work}\n")
         except Timeout:
-            raise InputError(
+            raise HeldError(
                 f"{folder} is being {self._holder()}; wait until that ends, or choose another --name."
             ) from None
         except (NotImplementedError, PermissionError):  # no locks here, or nothing can be changed anyway

@@ -83,6 +83,13 @@ def test_a_run_that_was_killed_while_its_last_files_took_their_names_is_complete
     assert (again.folder / "report.html").exists()
 
 
+def test_a_place_where_nothing_can_be_written_is_told_at_once(unfinished, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(placing.time, "sleep", lambda seconds: pytest.fail("waits for nothing"))
+    with pytest.raises(InputError, match="cannot be written under"):
+        wanted(unfinished, out=tmp_path / "file").claim()
+
+
 def test_a_folder_that_is_about_to_appear_is_waited_for(unfinished, tmp_path, monkeypatch):
     claim = Claim(tmp_path / "soon")
     monkeypatch.setattr(placing.time, "sleep", lambda seconds: claim.release())

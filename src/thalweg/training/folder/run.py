@@ -19,6 +19,7 @@ from thalweg.heads.base import AbstractHead
 from thalweg.report.page import write_report
 from thalweg.status import Status
 from thalweg.storage.ledger import Ledger
+from thalweg.storage.lock import HeldError
 from thalweg.tasks.base import AbstractTask
 from thalweg.tasks.questions import Question
 from thalweg.tasks.writing.grow import add_words, vectors_of
@@ -384,7 +385,7 @@ class Run:
     def _complete(self) -> None:
         """Finish a change of several files that a crash has interrupted; a process that is at it does so itself."""
         try:
-            with contextlib.suppress(InputError), Claim(self.folder, "read"):
+            with contextlib.suppress(HeldError), Claim(self.folder, "read"):
                 self.ledger.complete()
         except OSError as error:
             raise InputError(

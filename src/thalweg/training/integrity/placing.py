@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, final
 
 from thalweg.errors import InputError
+from thalweg.storage.lock import HeldError
 from thalweg.training.folder import checkpoint, run
 from thalweg.training.folder.checkpoint import CHECKPOINTS
 from thalweg.training.integrity.claim import Claim
@@ -51,7 +52,7 @@ class Wanted:
         for folder in self._folders():
             try:
                 claim = _claimed(folder)
-            except InputError:
+            except HeldError:
                 if self.overwrite or not folder.exists() or self._goes_on(folder):
                     raise
                 continue  # another run, which is being trained
@@ -86,7 +87,7 @@ class Wanted:
 def _claimed(folder: Path) -> Claim:
     """Claim a folder; where another process is about to make it, wait until it is there and shows what run it is."""
     for _ in range(WAITS):
-        with contextlib.suppress(InputError):
+        with contextlib.suppress(HeldError):
             return Claim(folder)
         if folder.exists():
             break
