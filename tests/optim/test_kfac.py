@@ -162,6 +162,7 @@ def test_a_momentum_that_leads_uphill_is_dropped():
     assert float(objective.value()) < before
 
 
+@pytest.mark.usefixtures("_float64")
 def test_micro_batches_make_the_step_of_the_whole_batch():
     x, y = waves()
     ends = []
@@ -173,7 +174,7 @@ def test_micro_batches_make_the_step_of_the_whole_batch():
         for _ in range(3):
             optimizer.step(objective)
         ends.append(flat(model.parameters()))
-    torch.testing.assert_close(*ends, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(*ends, rtol=1e-9, atol=1e-9)
 
 
 def test_what_is_frozen_stays_and_what_is_thawed_moves():
