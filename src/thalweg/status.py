@@ -21,9 +21,7 @@ class Status(enum.Enum):
     STOPPED_EARLY = "Stopped early because the validation score no longer improved."
     INTERRUPTED = "The run was interrupted; run the same command again to resume it."
     NOT_FINITE = (
-        "The loss was NaN or infinite and stayed so, even after returning to the last good checkpoint with a smaller "
-        "learning rate; the best weights from before are kept, if any had a finite loss. A smaller --lr, --clip 1.0 or "
-        "a longer --warmup usually helps."
+        "The loss was NaN or infinite and stayed so. A smaller --lr, --clip 1.0 or a longer --warmup usually helps."
     )
     PROVED = "Converged: the penalized training loss is provably within the requested tolerance of its global optimum."
     CONVERGED = "Converged to the requested tolerance, or as far as the precision of the numbers goes."

@@ -13,6 +13,7 @@ from thalweg.cli.progress import display
 from thalweg.cli.warnings import LiveWarnings
 from thalweg.errors import counted
 from thalweg.status import Status
+from thalweg.training.folder.report import rejections
 from thalweg.training.folder.run import REPORT
 from thalweg.training.integrity.history import finite
 from thalweg.training.session.finish import train_and_finish
@@ -110,9 +111,7 @@ def show_summary(summary: dict[str, Any]) -> None:
     lines = [*notes, summary["sentence"], *summary.get("warnings", [])]
     if "certificate" in summary:
         lines.append(summary["certificate"]["sentence"])
-    if summary["num_rejected"]:
-        steps = counted(summary["num_rejected"], "step")
-        lines.append(f"Rejected because the loss or gradient was NaN or infinite: {steps}.")
+    lines += rejections(summary)
     if summary.get("warnings") is not None:  # not interrupted
         folder = Path(summary["run"])
         lines += [f"Report: {folder / REPORT}", f"Try it: thalweg predict {folder} ..."]

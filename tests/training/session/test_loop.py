@@ -11,7 +11,9 @@ from thalweg import certify, diagnose
 from thalweg.errors import InputError
 from thalweg.status import Status
 from thalweg.storage.files import sum_of
-from thalweg.training.folder.run import Run
+from thalweg.training.folder.checkpoint import load_tensors
+from thalweg.training.folder.report import rejections
+from thalweg.training.folder.run import WEIGHTS, Run
 from thalweg.training.recipe.recipe import Options
 from thalweg.training.session.api import train
 from thalweg.training.session.finish import finish
@@ -110,6 +112,62 @@ def test_a_run_that_cannot_be_saved_gives_up_with_a_message_and_keeps_the_best_w
     assert summary["metrics"]["accuracy"] > 0.5
     assert session.run.status is Status.NOT_FINITE
     assert session.run.finished
+
+
+@pytest.mark.parametrize("average", ["ema", "schedule-free"])
+def test_an_average_goes_back_to_the_start_too(reviews, tmp_path, average):
+    """Whatever names it has given its groups since."""
+    session = session_for(reviews, tmp_path, average=average, optimizer="adamw", steps=5)
+    spoil(session, {1, 2, 3})
+    rollbacks = [entry for entry in train_loop(session) if entry["event"] == "rollback"]
+    assert [(entry["step"], entry["to_step"]) for entry in rollbacks] == [(4, 0)] * MAX_ROLLBACKS
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "options", "told", "times"),
+    [
+        (range(12, 10_000), {}, ", the best before, are kept.", 4),
+        (range(10_000), {}, "No evaluation produced a finite score, so no weights were saved.", 4),
+        (range(10_000), {"steps": 2}, "No evaluation produced a finite score, so no weights were saved.", 0),
+    ],
+)
+def test_a_sentence_tells_of_going_back_where_that_has_happened(reviews, tmp_path, spoiled, options, told, times):
+    session = session_for(reviews, tmp_path, model="mlp", optimizer="sgd", **options)
+    spoil(session, set(spoiled))
+    if spoiled[0] == 0:
+        session.measure = lambda: Evaluation(math.nan, {"accuracy": math.nan})
+    status = Status[list(train_loop(session))[-1]["status"]]
+    summary = finish(session, status)
+    assert status is Status.NOT_FINITE
+    assert told in summary["sentence"]
+    (sentence,) = rejections(summary)
+    assert (f"{times} times, each time with half the learning rate" in sentence) == (times > 0)
+    assert "back" not in summary["sentence"]
+
+
+WILD = [  # status, and whether there are weights
+    ({"model": "mlp", "optimizer": "adamw", "lr": 1e10}, "NOT_FINITE", False),
+    ({"model": "mlp", "optimizer": "adagrad", "lr": 1e10, "evaluate_every": 4}, "COMPLETED", True),
+    ({"model": "mlp", "optimizer": "sgd", "lr": 1e30, "clip": 0.0, "average": "schedule-free"}, "NOT_FINITE", False),
+    ({"model": "mlp", "optimizer": "lbfgs", "lr": 1e30, "line_search": "wolfe"}, "NO_STEP", True),
+    ({"model": "lstm", "optimizer": "muon", "lr": 1e10, "evaluate_every": 4}, "NOT_FINITE", True),
+    ({"model": "linear", "optimizer": "adamw", "lr": 1e30}, "COMPLETED", True),
+    ({"model": "mlp", "optimizer": "sgd", "lr": 1e-30, "clip": 0.0}, "COMPLETED", True),
+]
+
+
+@pytest.mark.parametrize(("options", "status", "kept"), WILD)
+def test_at_a_wild_rate_weights_are_finite_or_absent(reviews, tmp_path, options, status, kept):
+    small = {} if options["model"] == "linear" else {"width": 4, "hidden": 4}
+    run = train(reviews, **{**options, **small}, steps=8, batch_size=16, out=tmp_path)
+    assert run.status.name == status
+    assert (run.folder / WEIGHTS).exists() == kept
+    if kept:
+        assert all(torch.isfinite(weight).all() for weight in load_tensors(run.folder / WEIGHTS).values())
+        assert math.isfinite(run.predict(["fine thing"])[0]["probability"])
+    else:
+        with pytest.raises(InputError, match=r"has no weights\. The loss was NaN or infinite and stayed so"):
+            run.predict(["fine thing"])
 
 
 def test_a_run_that_never_had_a_finite_loss_says_so(reviews, tmp_path):

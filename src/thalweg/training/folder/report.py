@@ -57,11 +57,7 @@ def make_report(
     intervals = [note.removeprefix(IN_BRACKETS) for note in summary.get("interval_notes", ())]  # here they are in words
     notes = [*intervals, *data["notes"], *prepared.notes, *summary.get("warnings", ())]
     notes += summary.get("selection", {}).get("sentences", [])
-    if summary["num_rejected"]:
-        notes.append(
-            f"{summary['num_rejected']} steps were rejected because loss or gradient was NaN or infinite; "
-            f"the run went back {summary['num_rollbacks']} times."
-        )
+    notes += rejections(summary)
     seconds = summary["seconds"]
     return Report(
         name=run.folder.name,
@@ -114,6 +110,24 @@ def path_sections(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
         }
         for key, name in drawn.items()
     ]
+
+
+def rejections(summary: Mapping[str, Any]) -> list[str]:
+    """Return what happened to steps that were not finite, as a sentence; none where there was none.
+
+    Example:
+        >>> rejections({"num_rejected": 1, "num_rollbacks": 0})
+        ['1 step was rejected because its loss or gradient was NaN or infinite.']
+        >>> rejections({"num_rejected": 6, "num_rollbacks": 2})[0].partition("; ")[2]
+        'the run went back to its last good checkpoint 2 times, each time with half the learning rate.'
+    """
+    steps, times = summary["num_rejected"], summary["num_rollbacks"]
+    if not steps:
+        return []
+    said = "1 step was rejected because its" if steps == 1 else f"{steps:,} steps were rejected because their"
+    how = "once, with" if times == 1 else f"{times:,} times, each time with"
+    back = f"; the run went back to its last good checkpoint {how} half the learning rate" if times else ""
+    return [f"{said} loss or gradient was NaN or infinite{back}."]
 
 
 def _kept(summary: dict[str, Any]) -> str:

@@ -66,7 +66,7 @@ def _finished(session: Session, status: Status) -> dict[str, Any]:
         "seconds": score.seconds,
         "metrics": {},
         "status": status.name,
-        "sentence": status.value,
+        "sentence": _sentence(session, status),
         "num_rejected": score.num_rejected,
         "num_rollbacks": score.num_rollbacks,
         "best_step": score.best_step,
@@ -80,7 +80,6 @@ def _finished(session: Session, status: Status) -> dict[str, Any]:
         ledger.write({METRICS: json_bytes(summary)})
         return summary
     if WEIGHTS not in ledger:
-        summary["sentence"] = f"No evaluation produced a finite score, so no weights were saved. {status.value}"
         ledger.write({METRICS: json_bytes(summary)})
         return summary
     weights, files = checkpoint.load_tensors(ledger.path(WEIGHTS)), {}
@@ -109,6 +108,16 @@ def _finished(session: Session, status: Status) -> dict[str, Any]:
     ledger.write(files, noted={HISTORY: session.history} if session.history else {})
     drop(aside(run.folder), run.folder)  # what this run replaces
     return summary
+
+
+def _sentence(session: Session, status: Status) -> str:
+    """Return how the run ended, and which weights it has where its loss was not finite."""
+    if status is not Status.NOT_FINITE:
+        return status.value
+    if WEIGHTS in session.ledger:
+        return f"{status.value} The weights of step {session.score.best_step:,}, the best before, are kept."
+    why = "evaluation produced a finite score" if session.holds_out else "step left finite weights"
+    return f"No {why}, so no weights were saved. {status.value}"
 
 
 def verdict(session: Session, found: Evaluation, certificate: Mapping[str, Any] | None) -> str:
