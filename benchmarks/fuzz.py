@@ -3,8 +3,9 @@
 OMP_NUM_THREADS=1 python benchmarks/fuzz.py [KIND ...] [--count 5000] [--seed 0] [--specimens DIR] [--out fuzz.json]
 
 A kind is a file of a run, such as `recipe.toml`. For each change one command is asked that reads it first, and another
-one. It may answer or refuse in a sentence (exit code 2, or 1 for what is wrong with a certificate or a whole folder),
-in 10 s of CPU time and 1 GB of memory; anything else is printed, with the arguments that repeat it.
+one where that has answered (and now and then where it has not). It may answer or refuse in a sentence (exit code 2, or
+1 for what is wrong with a certificate or a whole folder), in 10 s of CPU time and 1 GB of memory; anything else is
+printed, with the arguments that repeat it.
 """
 
 import argparse
@@ -26,6 +27,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import torch
 from disturbing.mutations import SPECIMENS, ask, change, commands, copied, make, reseal, write_data
 from table import Row, write_json
+
+from thalweg.cli import main as command_line
 
 HERE: Final = Path(__file__).parent
 KINDS: Final = (
@@ -50,12 +53,27 @@ READERS: Final = {  # the command that reads a kind of file; the others are read
     "held-out.safetensors": "report",
 }
 SAYING: Final = frozenset(("check", "verify"))  # their exit code 1 is an answer
-SECONDS: Final = 10.0
+SECONDS: Final = 10.0  # of CPU time
+WAITING: Final = 60.0  # seconds of a clock, for a command that waits for what never comes
 BYTES: Final = 2**30
 
 
 class Slow(BaseException):
     """A command has used its time."""
+
+
+class Parsed:
+    """The command line, each of its arguments read once: reading them takes longer than refusing a file does."""
+
+    def __init__(self, app: Any) -> None:
+        self._app, self._known = app, {}
+
+    def __call__(self, given: list[str], **how: Any) -> Any:
+        """Run a command."""
+        if (key := tuple(given)) not in self._known:
+            self._known[key] = self._app.parse_args(given, **how)
+        command, bound, _ = self._known[key]
+        return command(*bound.args, **bound.kwargs)
 
 
 def main() -> None:
@@ -68,22 +86,28 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE / "results" / "fuzz.json")
     given = parser.parse_args()
     os.fsync = os.fstat  # type: ignore[assignment]
+    command_line.app = Parsed(command_line.app)
+    command_line.misplaced = lambda given, app: ""  # noqa: ARG005
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     signal.signal(signal.SIGPROF, _slow)
+    signal.signal(signal.SIGALRM, _slow)
     data = given.specimens or Path(tempfile.mkdtemp(prefix="thalweg-fuzz-"))
     if not (data / "runs").is_dir():
         data.mkdir(exist_ok=True)
         write_data(data)
         for name in SPECIMENS:
             make(name, data)
-    for name in SPECIMENS:  # what is loaded once is no memory of a file
+    kinds = given.kinds or KINDS
+    for name in {
+        name: None for kind in kinds for name in _having(data, kind)
+    }:  # what is loaded once is no memory of a file
         _asked(data, name, None, 0)
     page = os.sysconf("SC_PAGE_SIZE")
     taken = int(Path("/proc/self/statm").read_text().split()[0]) * page
     resource.setrlimit(resource.RLIMIT_AS, (taken + BYTES, taken + BYTES))
     rows = []
-    for kind in given.kinds or KINDS:
+    for kind in kinds:
         rows.append(fuzzed(kind, data, range(given.seed, given.seed + given.count)))
         print(rows[-1].line(), rows[-1].details, flush=True)
     write_json(given.out, rows)
@@ -91,7 +115,7 @@ def main() -> None:
 
 def fuzzed(kind: str, data: Path, seeds: range) -> Row:
     """Return how many commands ended how behind changes of one kind of file."""
-    having = [name for name in SPECIMENS if any((data / "runs" / name).glob(kind))]
+    having = _having(data, kind)
     tally: Counter[str] = Counter()
     known: set[str] = set()
     for seed in seeds:
@@ -104,10 +128,14 @@ def fuzzed(kind: str, data: Path, seeds: range) -> Row:
     return Row("fuzz", kind, wrong, f"of {len(seeds):,} changes", "0", wrong == 0, dict(tally))
 
 
+def _having(data: Path, kind: str) -> list[str]:
+    return [name for name in SPECIMENS if any((data / "runs" / name).glob(kind))]
+
+
 def _asked(data: Path, name: str, kind: str | None, seed: int) -> list[tuple[str, str, str]]:
     """Ask commands about a specimen, one file of it changed; return for each how it ended and what was wrong."""
     generator = random.Random(f"{kind} {seed}")
-    top = Path(tempfile.mkdtemp(prefix="thalweg-fuzz-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
+    top = Path("/dev/shm" if os.path.isdir("/dev/shm") else tempfile.gettempdir(), f"thalweg-fuzz-{os.getpid()}")
     try:
         run = copied(data / "runs" / name, top / name)
         if kind is not None:
@@ -118,14 +146,18 @@ def _asked(data: Path, name: str, kind: str | None, seed: int) -> list[tuple[str
         first = READERS.get(str(kind).rpartition("/")[0] or str(kind), next(iter(asked)))
         first = first if first in asked else next(iter(asked))
         rest = [command for command in asked if command != first]
-        chosen = rest if kind is None else [generator.choice(rest)] if rest else []
-        return [(command, *_ended(command, asked[command])) for command in (first, *chosen)]
+        ended = [(first, *_ended(first, asked[first]))]
+        if kind is not None:
+            is_more = ended[0][1] == ANSWERED or generator.random() < 0.2
+            rest = [generator.choice(rest)] if rest and is_more else []
+        return ended + [(command, *_ended(command, asked[command])) for command in rest]
     finally:
         shutil.rmtree(top)
 
 
 def _ended(command: str, asked: tuple[Any, ...]) -> tuple[str, str]:
     signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, WAITING)
     try:
         code, said = ask(*asked)
     except Slow as error:
@@ -136,6 +168,7 @@ def _ended(command: str, asked: tuple[Any, ...]) -> tuple[str, str]:
         return TRACEBACK, f"{type(error).__name__}: {str(error)[:150]!r} at {_where(error)}"
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0.0)
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
     if "not enough memory" in said:
         return MEMORY, said[-300:]
     if code in (0, 2) or command in SAYING:

@@ -80,6 +80,25 @@ def test_a_process_number_that_is_used_again_is_not_waited_for(path, monkeypatch
     assert ours.claim(study, "0", {}, {}) is not None
 
 
+def test_a_sign_of_life_from_the_future_is_not_waited_for(path, monkeypatch):
+    theirs = another(path, "elsewhere:1")
+    study = theirs.study("reviews", "adamw", "trial")
+    now = time.time()
+    with monkeypatch.context() as later:
+        later.setattr(ledgers.time, "time", lambda: now + 10**9)
+        theirs.claim(study, "0", {}, {})
+    assert Ledger(path, "compare-x", "abc").claim(study, "0", {}, {}) is not None
+
+
+def test_a_run_that_has_ended_without_a_record_is_made_again(path):
+    ledger = Ledger(path, "compare-x", "abc")
+    study = ledger.study("reviews", "adamw", "trial")
+    attributes = {ledgers.PLACE: "0"}
+    ledger._storage.create_new_trial(study, ledgers.create_trial(value=0.5, user_attrs=attributes))
+    assert ledger.records(study) == {}
+    assert ledger.claim(study, "0", {}, {}) is not None
+
+
 def test_long_names_of_entrants_are_told_apart(path):
     ledger = Ledger(path, "compare-x", "abc")
     names = ["bfgs:" + "a" * 600, "bfgs:" + "a" * 601]

@@ -313,6 +313,8 @@ STRANGE = {
     "a step without end": (("arguments", "lr"), math.inf, "must be above 0 and finite"),
     "many buckets": (("arguments", "num_buckets"), 10**9, "num_buckets is none"),
     "an unknown argument": (("arguments", "code"), "x", "unexpected keyword argument 'code'"),
+    "no kind": (("kind",), None, "expected a text at kind, got null"),
+    "a normalization that is not said": (("has_default_normalization",), None, "expected true or false at has_default"),
     "seen without a sum": (("progress", "seen"), {"a.csv": {"rows": 3}}, "'sum'"),
 }
 

@@ -72,7 +72,7 @@ class Ledger:
         """Return what came out, by place."""
         found: dict[str, dict[str, Any]] = {}
         for trial in self._trials(study):
-            if trial.state is TrialState.COMPLETE and RECORD in trial.user_attrs:
+            if _is_done(trial):
                 with self.reachable():
                     place = text()(trial.user_attrs.get(PLACE), PLACE)
                     found.setdefault(place, self._form(trial.user_attrs[RECORD], RECORD))
@@ -106,7 +106,7 @@ class Ledger:
         """Whether a place is done or under way, by a trial of a smaller number than `before`."""
         with self.reachable():
             return any(
-                trial.state is TrialState.COMPLETE or (trial.state is TrialState.RUNNING and self._is_alive(trial))
+                _is_done(trial) or (trial.state is TrialState.RUNNING and self._is_alive(trial))
                 for trial in self._trials(study)
                 if trial.user_attrs.get(PLACE) == place and (before is None or trial.number < before)
             )
@@ -119,7 +119,7 @@ class Ledger:
             return False
         if host == socket.gethostname() and number.isdigit() and not _exists(int(number)):
             return False
-        return time.time() - beat < SILENT_SECONDS  # by then another process may have the number
+        return abs(time.time() - beat) < SILENT_SECONDS  # by then another process may have the number
 
     def _trials(self, study: int) -> list[FrozenTrial]:
         with self.reachable():
@@ -200,6 +200,11 @@ class _WholeLines:
 
     def release(self) -> None:
         self._lock.release()
+
+
+def _is_done(trial: FrozenTrial) -> bool:
+    """Whether a trial says what came out: one that has ended without saying so is done again, not waited for."""
+    return trial.state is TrialState.COMPLETE and RECORD in trial.user_attrs
 
 
 def _without_password(storage: str) -> str:

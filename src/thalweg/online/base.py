@@ -19,11 +19,13 @@ from thalweg.online.checked import require_sound
 from thalweg.online.hashed_rows import Features, RowHasher
 from thalweg.online.progress import Outcome, Progress, Tally
 from thalweg.storage.files import remove
+from thalweg.storage.forms import record, text, truth
 from thalweg.training.folder import checkpoint
 
 Row = str | Mapping[str, object]
 _BIAS_STEP: Final = 0.1  # step of the bias of a row with text, whose features have length 1; rows of numbers: 1
 _FORMAT: Final = "thalweg online 2"
+_STATE: Final = record(kind=text(), has_default_normalization=truth())
 
 
 @final
@@ -215,7 +217,9 @@ def load_state(folder: str | Path) -> dict[str, Any]:
         state = checkpoint.load(newest)
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
         raise InputError(f"{newest} holds no online model that this version can read; expected format {_FORMAT!r}.")
-    return state
+    with _sound(folder):
+        known: dict[str, Any] = _STATE(state, "")
+    return known
 
 
 @contextlib.contextmanager
