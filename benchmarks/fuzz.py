@@ -3,7 +3,7 @@
 OMP_NUM_THREADS=1 python benchmarks/fuzz.py [KIND ...] [--count 5000] [--seed 0] [--specimens DIR] [--out fuzz.json]
 
 A kind is a file of a run, such as `recipe.toml`. For each change one command is asked that reads it first, and another
-one where that has answered (and now and then where it has not). It may answer or refuse in a sentence (exit code 2, or
+one now and then (half of the time where that has answered). It may answer or refuse in a sentence (exit code 2, or
 1 for what is wrong with a certificate or a whole folder), in 10 s of CPU time and 1 GB of memory; anything else is
 printed, with the arguments that repeat it.
 """
@@ -49,7 +49,7 @@ READERS: Final = {  # the command that reads a kind of file; the others are read
     "diagnosis.json": "apply",
     "metrics.json": "report",
     "history.jsonl": "report",
-    "selection.json": "report",
+    "selection.json": "resume",
     "held-out.safetensors": "report",
 }
 SAYING: Final = frozenset(("check", "verify"))  # their exit code 1 is an answer
@@ -92,16 +92,15 @@ def main() -> None:
     torch.set_num_threads(1)
     signal.signal(signal.SIGPROF, _slow)
     signal.signal(signal.SIGALRM, _slow)
-    data = given.specimens or Path(tempfile.mkdtemp(prefix="thalweg-fuzz-"))
-    if not (data / "runs").is_dir():
-        data.mkdir(exist_ok=True)
+    data = given.specimens or Path(tempfile.mkdtemp(prefix="thalweg-fuzz-"), "specimens")
+    if not data.is_dir():
+        data.mkdir()
         write_data(data)
-        for name in SPECIMENS:
+    for name in SPECIMENS:
+        if not (data / "runs" / name).is_dir():
             make(name, data)
     kinds = given.kinds or KINDS
-    for name in {
-        name: None for kind in kinds for name in _having(data, kind)
-    }:  # what is loaded once is no memory of a file
+    for name in dict.fromkeys(name for kind in kinds for name in _having(data, kind)):  # loaded once, no file's memory
         _asked(data, name, None, 0)
     page = os.sysconf("SC_PAGE_SIZE")
     taken = int(Path("/proc/self/statm").read_text().split()[0]) * page
@@ -148,7 +147,7 @@ def _asked(data: Path, name: str, kind: str | None, seed: int) -> list[tuple[str
         rest = [command for command in asked if command != first]
         ended = [(first, *_ended(first, asked[first]))]
         if kind is not None:
-            is_more = ended[0][1] == ANSWERED or generator.random() < 0.2
+            is_more = generator.random() < (0.5 if ended[0][1] == ANSWERED else 0.1)
             rest = [generator.choice(rest)] if rest and is_more else []
         return ended + [(command, *_ended(command, asked[command])) for command in rest]
     finally:

@@ -96,6 +96,7 @@ SPECIMENS = {
     "compare-x": Specimen("reviews.csv", COMPARED),
     "begun": Specimen("reviews.csv", {"model": "transformer", "steps": 30}, interrupted=True),
     "begun-lbfgs": Specimen("reviews.csv", {"model": "bag", "optimizer": "lbfgs", "steps": 9}, interrupted=True),
+    "begun-refit": Specimen("reviews.csv", {"select": "penalty", "refit": True, **PROVED}, interrupted=True),
     "begun-soap": Specimen(
         "story.txt",
         {**LANGUAGE, "steps": 9, "optimizer": "soap", "schedule": "reduce_on_plateau"},
@@ -359,19 +360,19 @@ def commands(name, run, data):
             "resume": ("train", "--resume", run, "--quiet"),
             "again": ("train", file, "--out", run.parent, *again, "--quiet"),
             "predict": ("predict", run, specimen.text),
-            "diagnose": ("diagnose", run, "--seconds", "0.5", "--no-report", "--quiet"),
+            "diagnose": ("diagnose", run, "--seconds", "0.2", "--no-report", "--quiet"),
             "verify": ("verify", run),
         }
     steps = str(specimen.options.get("steps", 1000) + 2)
     return {
         "predict": ("predict", run, specimen.text),
         "evaluate": ("evaluate", run, file, "--json"),
-        "certify": ("certify", run, "--seconds", "0.5", "--no-report"),
+        "certify": ("certify", run, "--seconds", "0.2", "--no-report"),
         "check": ("check", run / "certificate.json", "--run", run),
-        "diagnose": ("diagnose", run, "--seconds", "0.5", "--no-report"),
+        "diagnose": ("diagnose", run, "--seconds", "0.2", "--no-report"),
         "resume": ("train", "--resume", run, "--steps", steps, "--quiet"),
         "start": ("train", file, "--start-from", run, "--out", run.parent / "new", "--steps", "1", "--quiet"),
-        "report": ("certify", run, "--seconds", "9", "--quiet"),
+        "report": ("certify", run, "--seconds", "0.2", "--quiet"),
         "verify": ("verify", run),
         "apply": ("train", "--apply", f"{run / 'diagnosis.json'}#1", "--steps", "1", "--out", run.parent / "new"),
     }

@@ -9,6 +9,9 @@ import re
 import pytest
 from disturbing.mutations import ask, change, commands, copied, make, reseal, write_data
 
+import thalweg
+from thalweg.errors import InputError
+
 # What is changed in which run, and the command that reads it.
 KINDS = [
     ("bag", "recipe.toml", "predict"),
@@ -89,3 +92,15 @@ def test_a_file_of_another_form_is_named(specimens, tmp_path, run, name, changed
     code, told = ask(*commands(run, place, folder)["predict"])
     assert code == 2, told
     assert re.search(said, " ".join(told.split())), told
+
+
+def test_a_damaged_line_of_a_history_is_named_where_its_checksum_fits(specimens, tmp_path):
+    run = copied(specimens[1]["bag"], tmp_path / "bag")
+    lines = (run / "history.jsonl").read_bytes().splitlines(keepends=True)
+    (run / "history.jsonl").write_bytes(b"".join([lines[0], b'{"event": 7}\n', *lines[1:]]))
+    reseal(run)
+    with pytest.raises(InputError, match=r"history.jsonl is damaged in line 2; restore it or train the run again"):
+        assert thalweg.load(run).history
+    code, told = ask("certify", run, "--seconds", "0.2", "--quiet")
+    assert code == 0, told
+    assert "Line 2 of history.jsonl is damaged" in (run / "report.html").read_text()

@@ -68,8 +68,9 @@ def test_a_form_says_what_it_expected_and_where(case):
         (b'{"a": NaN}', "NaN is no number"),
         (b'{"a": 1, "a": 2}', "a name comes twice"),
         (b"\xff", "codec can't decode"),
-        (b"9" * 5000, "limit"),
+        (b"9" * 5000, "thousands of digits"),
         (b"{", "Expecting"),
+        (b"[" + b"[],[]," * 2**20 + b"[]]", "more than 4,194,304 values"),
     ],
 )
 def test_what_is_no_json_is_told(data, message):

@@ -166,16 +166,28 @@ def test_a_second_name_of_a_file_has_its_sum(folder, tmp_path, monkeypatch):
     assert contents(other) == contents(copied) == {"best": OLD["a"]}
 
 
+def changed(**values):
+    return {"format": 2, "files": {}, "about": {}, "moved": [], "removed": [], **values}
+
+
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        ([1], "it lists no files"),
+        ([1], "expected an object, got .1."),
+        ({"format": 2, "files": 7}, "expected an object at files, got 7"),
         ({"format": 3, "files": {}}, "has format 3; this version reads 2"),
         ({"format": 2, "files": {}}, "its checksum differs"),
-        ({"format": 2, "files": {"a": 1}, "about": {}, "moved": [], "removed": []}, "an entry has another form"),
-        ({"format": 2, "files": {}, "about": {}, "moved": [], "removed": ["../x"]}, "'../x' is not the name of a file"),
-        ({"format": 2, "files": {}, "about": {}, "moved": [], "removed": [".."]}, "'..' is not the name of a file"),
-        ({"format": 2, "files": {}, "about": {}, "moved": ["x"], "removed": []}, "it has no checksum of 'x'"),
+        (changed(files={"a": 1}), "expected an object at files.a, got 1"),
+        (changed(files={"a": {"bytes": "9" * 5000, "sha256": ""}}), "expected a whole number .* at files.a.bytes"),
+        (changed(files={"a": {"bytes": 1e308, "sha256": ""}}), "expected a whole number .* at files.a.bytes"),
+        (changed(files={"\ud800": {"bytes": 1, "sha256": ""}}), "expected a text without half characters"),
+        (changed(about=[]), "expected an object at about"),
+        (changed(moved="x"), "expected a list at moved"),
+        (changed(removed=["../x"]), "'../x' is not the name of a file"),
+        (changed(removed=["/etc/passwd"]), "'/etc/passwd' is not the name of a file"),
+        (changed(removed=[".."]), "'..' is not the name of a file"),
+        (changed(removed=["x" * 300]), "'x+\\.\\.\\. is not the name of a file"),
+        (changed(moved=["x"]), "it has no checksum of 'x'"),
     ],
 )
 def test_a_stranger_s_ledger_is_refused_in_a_sentence(content, match, folder):

@@ -103,7 +103,7 @@ def plain(options: Mapping[str, str]) -> dict[str, Any]:
     def value(text: str) -> Any:
         try:
             return tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):  # no TOML, or a number of thousands of digits
             return _of_python(text)
 
     return {name: value(text) for name, text in options.items()}

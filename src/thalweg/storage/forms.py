@@ -14,7 +14,8 @@ from thalweg.errors import InputError
 
 Form = Callable[[Any, str], Any]
 
-MAX_BYTES: Final = 2**28  # of a file
+MAX_BYTES: Final = 2**27  # of a file
+MAX_VALUES: Final = 2**22  # in a file; in Python each takes many times the two or three bytes that spell it
 MOST: Final = 2**53  # the largest whole number that every reader of JSON keeps exactly
 
 AGAIN: Final = "restore it or train the run again"
@@ -65,10 +66,18 @@ def parse_json(data: bytes, form: Form) -> Any:
             ...
         ValueError: expected a text at labels[1], got 7
     """
+    if sum(map(data.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise ValueError(f"it holds more than {MAX_VALUES:,} values")
     try:
         value = json.loads(data.decode(), parse_constant=_refuse, object_pairs_hook=_once)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"it is not valid JSON: {error}") from None
+    except ValueError as error:
+        if "set_int_max_str_digits" in str(error):
+            raise ValueError("a number has thousands of digits") from None
+        raise
     return form(value, "")
 
 

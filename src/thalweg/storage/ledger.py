@@ -15,12 +15,19 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, final
 
-from thalweg.errors import InputError
+from thalweg.errors import InputError, shown
 from thalweg.storage.files import TEMPORARY, Sum, leftovers, sum_of, sum_of_file, sync_folder, write_file, write_new
+from thalweg.storage.forms import anything, many, parse_json, record, table, text, whole
 
 MANIFEST: Final = "manifest.json"
 FORMAT: Final = 2
 _MAX_BYTES: Final = 2**24
+_LONGEST_NAME: Final = 200
+_FILES: Final = record(files=table(anything()))
+_CONTENT: Final = record(
+    files=table(record(bytes=whole(0), sha256=text(most=64))), about=table(anything()), moved=many(text()),
+    removed=many(text()),
+)  # fmt: skip
 _PATIENCE: Final = (0.0, 0.01, 0.1, 0.5)  # seconds between looks at a folder that another process is changing
 
 
@@ -207,33 +214,29 @@ class Ledger:
         if path.stat().st_size > _MAX_BYTES:
             raise self._unreadable("it is longer than any that this version writes")
         try:
-            content = json.loads(path.read_bytes())
-        except (OSError, ValueError, RecursionError) as error:
-            raise self._unreadable(str(getattr(error, "strerror", None) or "it is not valid JSON")) from None
-        if not isinstance(content, dict) or not isinstance(files := content.get("files"), dict):
-            raise self._unreadable("it lists no files")
-        if (found := content.get("format")) != FORMAT:
+            content = parse_json(path.read_bytes(), _FILES)
+            found, own = content.get("format"), content.pop("sum", None)
+            is_whole = own == _sum_of_content(content)
+            known = _CONTENT(content, "") if found == FORMAT and is_whole else {}
+        except OSError as error:
+            raise self._unreadable(str(error.strerror)) from None
+        except (ValueError, RecursionError) as error:
+            raise self._unreadable(str(error)) from None
+        if found != FORMAT:
             raise InputError(
-                f"{path} has format {found!r}; this version reads {FORMAT}. Use the version of thalweg that wrote it; "
-                f"{self.remedy}."
+                f"{path} has format {shown(found)}; this version reads {FORMAT}. Use the version of thalweg that wrote "
+                f"it; {self.remedy}."
             )
-        own = content.pop("sum", None)
-        if own != _sum_of_content(content):
+        if not is_whole:
             raise self._unreadable("its checksum differs")
-        try:
-            self.sums = {name: Sum(int(one["bytes"]), str(one["sha256"])) for name, one in files.items()}
-            self.about = dict(content["about"])
-            self._moved, self._removed = list(map(str, content["moved"])), list(map(str, content["removed"]))
-        except (KeyError, TypeError, ValueError):
-            raise self._unreadable("an entry has another form than this version writes") from None
-        if wrong := [
-            name
-            for name in (*self.sums, *self._moved, *self._removed)
-            if not name.strip(".") or Path(name).name != name
-        ]:
-            raise self._unreadable(f"{wrong[0]!r} is not the name of a file in its folder")
-        if unknown := [name for name in self._moved if name not in self.sums]:
-            raise self._unreadable(f"it has no checksum of {unknown[0]!r}")
+        sums = {name: Sum(one["bytes"], one["sha256"]) for name, one in known["files"].items()}
+        for name in (*sums, *known["moved"], *known["removed"]):
+            if not name.strip(".") or Path(name).name != name or len(name) > _LONGEST_NAME:
+                raise self._unreadable(f"{shown(name)} is not the name of a file in its folder")
+        if unknown := [name for name in known["moved"] if name not in sums]:
+            raise self._unreadable(f"it has no checksum of {shown(unknown[0])}")
+        self.sums, self.about = sums, known["about"]
+        self._moved, self._removed = known["moved"], known["removed"]
 
     def _unreadable(self, how: str) -> InputError:
         return InputError(f"{self.folder / MANIFEST} is damaged ({how}); {self.remedy}.")

@@ -157,7 +157,7 @@ DAMAGE = {
     "state missing": ("state.json", lambda path: path.unlink(), "is missing"),
     "manifest missing": ("manifest.json", lambda path: path.unlink(), "is missing"),
     "manifest empty": ("manifest.json", lambda path: path.write_text(""), "not valid JSON"),
-    "manifest of another kind": ("manifest.json", lambda path: path.write_text("[]"), "lists no files"),
+    "manifest of another kind": ("manifest.json", lambda path: path.write_text("[]"), "expected an object, got"),
     "other format": (
         "manifest.json",
         lambda p: p.write_text(p.read_text().replace('"format": 2', '"format": 9')),

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from thalweg.errors import InputError, is_out_of_memory
 from thalweg.storage.files import Sum, leftovers, remove, remove_folder, sync_folder, temporary_name
-from thalweg.storage.forms import record, text, whole
+from thalweg.storage.forms import anything, parse_json, record, text, whole
 from thalweg.storage.ledger import MANIFEST, Ledger
 
 CHECKPOINTS: Final = "checkpoints"  # the folder of a run's
@@ -183,7 +183,7 @@ def load(checkpoint: Path) -> dict[str, Any]:
     # library's sums depend on it in the last bits, so the resumed run would not match bit for bit.
     tensors = {name: tensor.clone() for name, tensor in load_tensors(ledger.path(TENSORS)).items()}
     with sound(checkpoint / TREE):
-        state = unpack(json.loads(ledger.read(TREE)), tensors)
+        state = unpack(parse_json(ledger.read(TREE), anything()), tensors)
         if not isinstance(state, dict):
             raise ValueError("it holds no state by name")
         return state

@@ -11,7 +11,8 @@ from thalweg import names
 from thalweg.heads.base import AbstractHead
 from thalweg.report.page import Report
 from thalweg.tasks.base import AbstractTask, Prepared
-from thalweg.training.folder.run import HISTORY, Run, read_history
+from thalweg.training.folder.run import HISTORY, Run
+from thalweg.training.integrity.history import damaged_line, read_history
 from thalweg.training.steps.held_out import IN_BRACKETS
 
 MAX_CARDS = 8  # metrics with a card and a curve of their own, where some are about a part: a column, a type of span
@@ -57,6 +58,8 @@ def make_report(
     intervals = [note.removeprefix(IN_BRACKETS) for note in summary.get("interval_notes", ())]  # here they are in words
     notes = [*intervals, *data["notes"], *prepared.notes, *summary.get("warnings", ())]
     notes += summary.get("selection", {}).get("sentences", [])
+    if (line := damaged_line(run.folder / HISTORY)) is not None:
+        notes.append(f"Line {line:,} of {HISTORY} is damaged, so it and what comes after it are not shown.")
     notes += rejections(summary)
     seconds = summary["seconds"]
     return Report(

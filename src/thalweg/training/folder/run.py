@@ -38,7 +38,7 @@ from thalweg.training.folder.evaluating import evaluate_rows, open_for, report_o
 from thalweg.training.folder.opening import has_series, skipped_rows, with_numbers
 from thalweg.training.integrity.claim import Claim
 from thalweg.training.integrity.contents import read_data, read_metrics
-from thalweg.training.integrity.history import damage, finite, read_history
+from thalweg.training.integrity.history import damage, damaged_line, finite, read_history
 from thalweg.training.recipe.recipe import Recipe, read_recipe
 from thalweg.training.recipe.rules import check
 from thalweg.training.steps.device import choose_device, choose_precision, one_thread_after_fork
@@ -178,12 +178,17 @@ class Run:
         return read_history(self.folder / HISTORY)
 
     def history_damage(self) -> str:
-        """Return how the history of a finished run differs from what was written, "" where it does not."""
+        """Return how the history of a finished run differs from what was written, or is damaged; "" where neither."""
         path, expected = self.folder / HISTORY, self.ledger.sums.get(HISTORY)
         if expected is None:
             return ""
         is_longer = path.is_file() and path.stat().st_size > expected.num_bytes
-        return damage(path, expected) or ("has changed (there are more lines than were written)" if is_longer else "")
+        if how := damage(path, expected) or (
+            "has changed (there are more lines than were written)" if is_longer else ""
+        ):
+            return how
+        line = damaged_line(path)  # with a checksum that fits it
+        return "" if line is None else f"is damaged in line {line:,}"
 
     @property
     def data(self) -> dict[str, Any]:
