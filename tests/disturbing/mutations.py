@@ -372,7 +372,7 @@ def commands(name, run, data):
         "diagnose": ("diagnose", run, "--seconds", "0.2", "--no-report"),
         "resume": ("train", "--resume", run, "--steps", steps, "--quiet"),
         "start": ("train", file, "--start-from", run, "--out", run.parent / "new", "--steps", "1", "--quiet"),
-        "report": ("certify", run, "--seconds", "0.2", "--quiet"),
+        "report": ("certify", run, "--seconds", "4", "--quiet"),
         "verify": ("verify", run),
         "apply": ("train", "--apply", f"{run / 'diagnosis.json'}#1", "--steps", "1", "--out", run.parent / "new"),
     }
