@@ -224,8 +224,15 @@ def test_lbfgs_has_one_group_a_line_search_and_no_weight_decay():
         ("adamw", {"options": {"bettas": (0.9, 0.99)}}, r"AdamW takes no 'bettas'; it takes lr, betas, eps"),
         ("pytorch_optimizer.SOAP", {"options": {"bettas": 1}}, r"SOAP takes no 'bettas'; it takes .*companion_lr"),
         ("sgd", {"options": {"companion_lr": 1}}, r"SGD takes no 'companion_lr'"),
-        ("adamw", {"lr": -1.0}, r"AdamW refuses its arguments: Invalid learning rate: -1.0"),
-        ("adamw", {"options": {"betas": (2.0, 0.9)}}, r"AdamW refuses its arguments: Invalid beta"),
+        ("adamw", {"lr": -1.0}, r"AdamW\(lr=-1.0\) refuses its arguments: Invalid learning rate: -1.0"),
+        ("adamw", {"options": {"betas": (2.0, 0.9)}}, r"AdamW\(lr=.*, betas=\(2.0, 0.9\)\) refuses its arguments: Inv"),
+        (
+            "adafactor",
+            {"options": {"eps": [0.9]}},
+            r"Adafactor\(eps=...\) must be 2 numbers, such as \[None, 0.001\]",
+        ),
+        ("adafactor", {"options": {"eps": {"a": 1}}}, r"Adafactor\(eps=...\) must be 2 numbers"),
+        ("muon", {"options": {"adjust_lr_fn": "abc"}}, r"Muon\(lr=.*, adjust_lr_fn='abc'\) refuses its arguments"),
         (
             "adamw",
             {"options": {"betas": 0.9}},

@@ -262,8 +262,8 @@ def _by_roles(
     _check_options(constructor, options, also=("companion_lr",))
     try:
         return make(groups, **({"lr": lr, "spread": distributed.is_active()} | options))
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{_name(constructor)} refuses its arguments: {error}") from error
+    except Exception as error:  # whatever it raises, it is by what it was given
+        raise _refusal(constructor, {"lr": lr, **options}, error) from error
 
 
 def _with_companion(
@@ -322,8 +322,14 @@ def _build(
         groups = [{"params": parameters, "weight_decay": decay} for parameters, decay in given if parameters]
     try:
         return constructor(groups, **arguments)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{name} refuses its arguments: {error}") from error
+    except Exception as error:  # whatever it raises, it is by what it was given
+        raise _refusal(constructor, {"lr": lr, **options}, error) from error
+
+
+def _refusal(constructor: Constructor, arguments: Mapping[str, Any], error: Exception) -> InputError:
+    """Return what a constructor says of arguments that it does not take."""
+    given = ", ".join(f"{key}={shown(value)}" for key, value in arguments.items())
+    return InputError(f"{_name(constructor)}({given}) refuses its arguments: {error}.".replace("..", "."))
 
 
 def _check_options(constructor: Constructor, options: Mapping[str, Any], also: tuple[str, ...]) -> None:
@@ -354,10 +360,15 @@ def _other_kind(parameter: inspect.Parameter, value: Any) -> str:
         return ""
     if isinstance(default, bool) or hint in ("bool | None", "Optional[bool]"):
         return "" if isinstance(value, bool) else "true or false"
-    if isinstance(default, tuple) and all(map(_is_number, default)):
-        shown = ", ".join(map(str, default))
-        fits = isinstance(value, list | tuple) and len(value) == len(default) and all(map(_is_number, value))
-        return "" if fits else f"{len(default)} numbers, such as [{shown}]"
+    if isinstance(default, str) and not isinstance(value, str):
+        return f"a name, such as {default}"
+    if isinstance(default, tuple) and any(map(_is_number, default)):
+        example = ", ".join(map(str, default))
+        entries = (
+            zip(value, default, strict=True) if isinstance(value, list | tuple) and len(value) == len(default) else ()
+        )
+        fits = [_is_number(one) or one is own is None for one, own in entries]
+        return "" if fits and all(fits) else f"{len(default)} numbers, such as [{example}]"
     example = "" if default is None else f", such as {default}"
     if hint in ("int", "int | None", "Optional[int]"):
         return "" if isinstance(value, int) and not isinstance(value, bool) else f"a whole number{example}"

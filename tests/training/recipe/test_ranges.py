@@ -37,6 +37,23 @@ def test_a_recipe_refuses_the_same(option, tmp_path):
             complete(Options({"task": "classify", "source": "docstrings", **read_options(path)}))
 
 
+@pytest.mark.parametrize("table", ["optimizer_options", "schedule_options"])
+def test_a_number_for_an_optimizer_or_a_schedule_has_a_range_too(table):
+    wrong = [math.inf, -math.inf, math.nan, 1e308, -1e31, 1e-320, 2**200, 10**5000]
+    for given in (*wrong, *([0.9, value] for value in wrong), *({"initial": value} for value in wrong)):
+        with pytest.raises(InputError, match=rf"^--{table.replace('_', '-')}\.some: a number must be 0, or between"):
+            complete(Options({"task": "classify", "source": "docstrings", table: {"other": 0.5, "some": given}}))
+    fine = {"some": -1e30, "other": [1e-30, 0, True, "nan"]}
+    recipe = complete(Options({"task": "classify", "source": "docstrings", table: fine}))
+    assert getattr(recipe.training, table) == fine
+
+
+@pytest.mark.parametrize("model", ["mlp", "lstm", "gru", "transformer"])
+def test_a_network_has_a_layer(model):
+    with pytest.raises(InputError, match=rf"--layers must be at least 1 for --model {model}; got 0\."):
+        complete(Options(task="classify", source="docstrings", model=model, layers=0))
+
+
 def test_numbers_of_other_libraries_are_numbers():
     recipe = complete(
         Options(task="classify", source="docstrings", steps=int64(7), lr=float32(0.5), dropout=0, seed=int64(3))

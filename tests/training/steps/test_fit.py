@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from thalweg.batch import Batch
+from thalweg.errors import InputError
 from thalweg.heads.softmax import Softmax
 from thalweg.heads.squared import Squared
 from thalweg.optim.clipping import ClipNorm, ClipUpdate, NoClip
@@ -129,6 +130,39 @@ def test_an_update_that_spoils_the_weights_is_undone():
 
     _, _, records = run(Jump, steps=4, make_stepper=ClosureStepper)
     assert [bool(record.rejected) for record in records] == [False, True, False, False]
+
+
+@pytest.mark.parametrize(("raised", "said"), [
+    (OverflowError(34, "Numerical result out of range"), r"raised OverflowError \(\(34, .*\)\); check --optimizer"),
+    (AssertionError(), "raised AssertionError; check"),
+    (ValueError("fewer steps,\nplease."), r"raised ValueError \(fewer steps, please\); check"),
+])  # fmt: skip
+@pytest.mark.parametrize("make_stepper", [stepper_for, ClosureStepper])
+def test_what_an_optimizer_raises_is_a_sentence(raised, said, make_stepper):
+    class Failing(torch.optim.SGD):
+        def step(self, closure=None):
+            raise raised
+
+    with pytest.raises(InputError, match=rf"Failing.step\(\) {said}") as told:
+        run(Failing, steps=1, make_stepper=make_stepper)
+    assert told.value.__cause__ is raised
+
+
+def test_what_is_no_fault_of_the_optimizer_stays_as_it_is():
+    class Forgetful(torch.optim.SGD):
+        def step(self, closure=None):
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        run(Forgetful, steps=1)
+
+    def wrong(step):
+        (batch,) = data(step)
+        return [Batch({"y": batch.inputs["x"]}, batch.targets)]
+
+    for make_stepper in (stepper_for, ClosureStepper):
+        with pytest.raises(TypeError, match="unexpected keyword argument 'y'"):
+            run(torch.optim.LBFGS, steps=1, batches=wrong, make_stepper=make_stepper)
 
 
 def test_clipping_is_applied_and_the_norm_before_it_is_told():

@@ -1,10 +1,13 @@
 """What a complete recipe must keep to: the range and the choices of each option, and rules between options."""
 
-from collections.abc import Iterable, Iterator
+import numbers
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from thalweg import names
 from thalweg.errors import InputError, shown
 from thalweg.training.recipe.options import OPTIONS
+from thalweg.training.recipe.ranges import AMOUNT, LARGEST, SMALLEST
 from thalweg.training.recipe.recipe import Recipe
 
 
@@ -18,9 +21,28 @@ def check(recipe: Recipe) -> None:
             raise InputError(f"{option.flag} {option.range.says}; got {shown(value)}.")
     models = names.task_spec(recipe.run.task).models
     names.check(models, recipe.model.model, f"model of task '{recipe.run.task}'")
-    for wrong in (_sizes, _outputs, _solvers, _averages, _networks):
+    for wrong in (_tables, _sizes, _outputs, _solvers, _averages, _networks):
         for sentence in wrong(recipe):
             raise InputError(sentence)
+
+
+def _tables(recipe: Recipe) -> Iterator[str]:
+    """What no argument of an optimizer or a schedule may be, whatever it is."""
+    for name, table in recipe.values().items():
+        for key, value in table.items() if isinstance(table, Mapping) else ():
+            if wrong := [one for one in _numbers_in(value) if not AMOUNT.holds(abs(one))]:
+                yield (
+                    f"{OPTIONS[name].flag}.{key}: a number must be 0, or between {SMALLEST:g} and {LARGEST:g} in size; "
+                    f"got {shown(wrong[0])}."
+                )
+
+
+def _numbers_in(value: object) -> Iterator[Any]:
+    if isinstance(value, numbers.Real):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for one in value.values() if isinstance(value, Mapping) else value:
+            yield from _numbers_in(one)
 
 
 def _sizes(recipe: Recipe) -> Iterator[str]:
@@ -31,6 +53,8 @@ def _sizes(recipe: Recipe) -> Iterator[str]:
         yield "Give --epochs or --steps (or --time alone)."
     if data.bigrams and data.tokenizer != "word":
         yield f"--bigrams needs --tokenizer word; got '{data.tokenizer}'. Give --bigrams 0."
+    if not model.layers and model.model in OPTIONS["layers"].models:
+        yield f"--layers must be at least 1 for --model {model.model}; got 0."
     if model.model == "transformer" and model.width % model.heads:
         yield f"--width must be a multiple of --heads; got {model.width} and {model.heads}."
 

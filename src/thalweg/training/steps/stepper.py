@@ -1,9 +1,11 @@
 """One step of an optimizer, whatever its kind: who evaluates and clips, and what happens where it is not finite."""
 
 import abc
+import contextlib
 import inspect
 import math
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from typing import ClassVar, NamedTuple, final
 
 import torch
@@ -12,7 +14,7 @@ from torch.optim import Optimizer
 from typing_extensions import override
 
 from thalweg import vectors
-from thalweg.errors import InputError
+from thalweg.errors import InputError, is_out_of_memory
 from thalweg.objective import Objective
 from thalweg.optim.base import ReportsGap, ReportsStatus
 from thalweg.optim.clipping import AbstractClip, ClipUpdate
@@ -101,10 +103,10 @@ class FirstOrderStepper(AbstractStepper):
             rejected = ~(torch.isfinite(loss) & torch.isfinite(norm))
             # The fused kernels leave everything as it is where this flag is 1, without the CPU having to know.
             self.optimizer.found_inf = rejected.to(torch.float32)  # type: ignore[attr-defined]
-            self.optimizer.step()
         else:
             rejected = not _is_finite(loss, norm)
-            if not rejected:
+        if self._skips_on_device or not rejected:
+            with _told(self.optimizer):
                 self.optimizer.step()
         if self._clip_update is not None:
             self._clip_update.after(parameters)
@@ -122,9 +124,14 @@ class ClosureStepper(AbstractStepper):
         if self._clip_update is not None:
             self._clip_update.before(parameters)
         first: list[tuple[Tensor, Tensor, Tensor | bool]] = []
+        evaluated: list[Exception] = []  # what the evaluation has raised, which is not of the optimizer
 
         def closure() -> Tensor:
-            loss = objective()
+            try:
+                loss = objective()
+            except Exception as error:
+                evaluated.append(error)
+                raise
             norm, clipped = _clip(self._clip, parameters)
             if not first:
                 first.append((loss, norm, clipped))
@@ -134,7 +141,8 @@ class ClosureStepper(AbstractStepper):
 
         rejected = False
         try:
-            self.optimizer.step(closure)  # type: ignore[call-overload, arg-type]
+            with _told(self.optimizer, evaluated):
+                self.optimizer.step(closure)  # type: ignore[call-overload, arg-type]
             rejected = not bool(torch.isfinite(vectors.norm([parameter.detach() for parameter in parameters])))
             if rejected:  # what the optimizer remembers is spoiled, too: it starts its memory again
                 self.optimizer.state = defaultdict(dict)
@@ -169,6 +177,21 @@ class ObjectiveStepper(AbstractStepper):
         rejected = optimizer.status in {Status.LOSS_NOT_FINITE, Status.GRADIENT_NOT_FINITE}
         gap = optimizer.relative_gap if isinstance(optimizer, ReportsGap) else None
         return StepOutcome(loss, norm, False, rejected, optimizer.status, gap)
+
+
+@contextlib.contextmanager
+def _told(optimizer: Optimizer, but: Sequence[Exception] = ()) -> Iterator[None]:
+    """Tell what an optimizer raises in a step, such as by values of its options that it did not look at before."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, InputError | OSError | _NotFiniteError) or is_out_of_memory(error) or error in but:
+            raise
+        said = " ".join(str(error).split()).rstrip(".")[:300]
+        raise InputError(
+            f"{type(optimizer).__name__}.step() raised {type(error).__name__}{f' ({said})' if said else ''}; check "
+            "--optimizer-options, or take another --optimizer."
+        ) from error
 
 
 @final
