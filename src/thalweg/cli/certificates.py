@@ -74,8 +74,6 @@ def certify_and_show(
     if polish:
         say("Polishing the output layer.")
         notes.append(put_polished_head(opened, seconds=0.5 * clock.left))
-        run = Run(folder)
-        opened = dataclasses.replace(opened, run=run)
     say("Looking at the examples.")
     examples = by_example(run, opened.task, opened.trained, clock)
     certified = opened.certified(clock, say)

@@ -19,7 +19,6 @@ from thalweg.errors import InputError, counted
 from thalweg.report.diagnosis.page import render
 from thalweg.report.text import one_line
 from thalweg.training.folder.run import DIAGNOSIS, DIAGNOSIS_PAGE, HISTORY, Run, json_bytes
-from thalweg.training.integrity.claim import Claim
 from thalweg.training.integrity.history import finite, read_history
 
 STYLES = {"error": "bold red", "warning": "bold yellow", "note": "bold"}
@@ -46,8 +45,8 @@ def diagnose_and_show(
         page = render(found, read_history(folder / HISTORY), name=folder.name, file=files["figures"])
         contents[DIAGNOSIS_PAGE] = page.encode(errors="replace")
         files["page"] = str(folder / DIAGNOSIS_PAGE)
-    with Claim(folder, "diagnosed"):
-        run.ledger.write(contents)
+    with run.changing("diagnosed") as ledger:
+        ledger.write(contents)
     if as_json:
         print_json({"run": str(folder), **{key: found[key] for key in ("findings", "skipped", "seconds")}, **files})
     elif not quiet:

@@ -21,8 +21,8 @@ from thalweg.online.values import is_number
 from thalweg.status import Status
 from thalweg.storage.lock import Lock
 from thalweg.training.folder.opening import skipped_rows
-from thalweg.training.folder.run import run_name
 from thalweg.training.integrity.claim import Claim
+from thalweg.training.integrity.placing import run_name
 from thalweg.training.recipe.options import OPTIONS
 from thalweg.training.recipe.recipe import Options
 from thalweg.training.steps.signals import Signals

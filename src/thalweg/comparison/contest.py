@@ -14,8 +14,9 @@ from thalweg.errors import InputError
 from thalweg.optim.construct import default_learning_rate
 from thalweg.storage.files import sum_of_file
 from thalweg.tasks.base import AbstractTask, Prepared
-from thalweg.training.folder import build, run
+from thalweg.training.folder import build
 from thalweg.training.folder.opening import skipped_rows
+from thalweg.training.integrity.placing import run_name
 from thalweg.training.recipe.complete import complete, without_effect
 from thalweg.training.recipe.defaults import sees_all_data
 from thalweg.training.recipe.options import OPTIONS
@@ -230,10 +231,10 @@ def data_names(sources: tuple[str, ...]) -> dict[str, str]:
     """Return a short name for each source, numbered where two would have the same."""
     found: dict[str, str] = {}
     for source in sources:
-        name, number = run.run_name(source), 1
+        name, number = run_name(source), 1
         while name in found.values():
             number += 1
-            name = f"{run.run_name(source)}-{number}"
+            name = f"{run_name(source)}-{number}"
         found[source] = name
     return found
 

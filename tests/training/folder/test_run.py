@@ -13,9 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from thalweg.cli.main import run as command
 from thalweg.data.text.normalize import STEPS, Normalizer
 from thalweg.errors import InputError
+from thalweg.training.folder import build
 from thalweg.training.folder.run import Run
+from thalweg.training.integrity.claim import Claim
 from thalweg.training.session.api import train
 
 TEXTS = ["the river was fine", "an awful table", "plain music"] * 20
@@ -177,3 +180,64 @@ def test_a_run_is_found_again_from_another_working_directory(tmp_path, monkeypat
     monkeypatch.chdir("elsewhere")
     assert run.predict(["fine thing"])[0]["label"] in ("0", "1")
     assert run.folder == tmp_path / "runs" / "a"
+
+
+@pytest.fixture(scope="module")
+def replaced(tmp_path_factory):
+    """A small run, and those that took its place: on other data by the same recipe, and by another recipe."""
+    folder = tmp_path_factory.mktemp("replaced")
+    data, options = folder / "data.csv", {"model": "bag", "width": 2, "l2": 0.01, "steps": 3, "name": "x"}
+    options |= {"optimizer": "adamw", "batch_size": 16}
+    found = {}
+    for name, labels in {"old": ("good", "poor"), "new": ("poor", "good")}.items():
+        rows = [f"{('fine', 'bad')[number % 2]} {number},{labels[number % 2]}\n" for number in range(40)]
+        data.write_text("".join(["text,label\n", *rows]))
+        found[name] = train(data, **options, out=folder / name).folder
+    found["other"] = train(data, **options | {"normalize": ("nfc",)}, out=folder / "other").folder
+    return found
+
+
+def put_in_place(new, folder):
+    shutil.rmtree(folder)
+    shutil.copytree(new, folder)
+
+
+def content_of(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", ["new", "other"])
+def test_a_run_that_another_takes_the_place_of_while_it_is_read_is_never_half_of_each(
+    replaced, name, monkeypatch, tmp_path
+):
+    folder = shutil.copytree(replaced["old"], tmp_path / "x")
+    run, real = Run(folder), build.settings_of
+
+    def settings_of(*given):
+        found = real(*given)
+        if run.basis != Run(replaced[name]).basis:
+            put_in_place(replaced[name], folder)
+        return found
+
+    monkeypatch.setattr(build, "settings_of", settings_of)
+    if name == "other":
+        with pytest.raises(InputError, match="has another recipe by now than when it was opened; open it again"):
+            run.predict(["fine"])
+    else:
+        assert run.predict(["fine"]) == Run(replaced[name]).predict(["fine"])
+
+
+@pytest.mark.parametrize("asked", ["certify --seconds 1", "certify --polish --seconds 1", "diagnose --seconds 1"])
+def test_what_was_found_out_about_a_run_is_not_written_into_another(replaced, asked, monkeypatch, tmp_path, capsys):
+    folder = shutil.copytree(replaced["new"], tmp_path / "x")
+
+    def claim(*given):
+        put_in_place(replaced["other"], folder)
+        return Claim(*given)
+
+    monkeypatch.setattr("thalweg.training.folder.run.Claim", claim)
+    name, *options = asked.split()
+    with pytest.raises(SystemExit, match="2"):
+        command([name, str(folder), *options])
+    assert "has been changed by another process meanwhile; repeat the command" in capsys.readouterr().err
+    assert content_of(folder) == content_of(replaced["other"])

@@ -20,13 +20,11 @@ from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.objective import Objective
 from thalweg.report.page import render_report
-from thalweg.storage.files import Sum
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.certified.new_texts import level_or_reason, require_untouched, with_new_texts
 from thalweg.training.folder.again import read_again
 from thalweg.training.folder.report import make_report
-from thalweg.training.folder.run import CERTIFICATE, CERTIFICATE_ARRAYS, REPORT, WEIGHTS, Run
-from thalweg.training.integrity.claim import Claim
+from thalweg.training.folder.run import CERTIFICATE, CERTIFICATE_ARRAYS, REPORT, Run
 from thalweg.training.recipe.recipe import Recipe
 from thalweg.training.steps.device import choose_device, choose_precision
 from thalweg.training.steps.feed import in_order
@@ -92,7 +90,6 @@ class Certified:
     objective: Objective
     task: AbstractTask
     prepared: Prepared
-    weights: Sum | None  # of the file of the weights that were certified
 
 
 @final
@@ -110,7 +107,6 @@ class Opened:
 
     def certified(self, clock: Clock, say: Say) -> Certified:
         """Certify the run's weights as they are now."""
-        weights = self.weights  # known before they are read
         recipe = self.run.recipe
         objective, view = training_objective(recipe, self.task, self.trained, self.run.model, self.run.head)
         # First, because it takes little and is what most people ask for.
@@ -118,12 +114,7 @@ class Opened:
         interval = certify_objective(
             objective, view, clock=clock, notes=notes_of(recipe), about=self.task.about(), say=say
         )
-        return Certified(with_new_texts(interval, new), objective, self.task, self.prepared, weights)
-
-    @functools.cached_property
-    def weights(self) -> Sum | None:
-        """The sum of the file that the run's weights were read from."""
-        return self.run.ledger.sums.get(WEIGHTS)
+        return Certified(with_new_texts(interval, new), objective, self.task, self.prepared)
 
     @functools.cached_property
     def trained(self) -> Prepared:
@@ -171,10 +162,8 @@ def keep(run: Run, certified: Certified, *, report: bool, say: Say, more: Sequen
         first = [ladder_section(certified.interval), *more]
         page = make_report(run, certified.task, certified.prepared, run.measured, run.result, first)
         files[REPORT] = render_report(page).encode(errors="replace")
-    with Claim(run.folder, "certified"):
-        if run.ledger.sums.get(WEIGHTS) != certified.weights:
-            raise InputError(f"The weights of {run.folder} have changed while they were certified; certify them again.")
-        run.ledger.write(files)
+    with run.changing("certified") as ledger:
+        ledger.write(files)
 
 
 def training_objective(

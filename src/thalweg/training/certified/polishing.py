@@ -17,7 +17,6 @@ from thalweg.training.folder.run import (
     WEIGHTS,
     json_bytes,
 )
-from thalweg.training.integrity.claim import Claim
 from thalweg.training.steps.evaluate import evaluate
 from thalweg.training.steps.held_out import to_json
 
@@ -48,7 +47,7 @@ def put_polished_head(opened: Opened, *, seconds: float = math.inf) -> str:
     files[WEIGHTS] = checkpoint.tensor_bytes(build.get_weights(model, head))
     about = [CERTIFICATE, CERTIFICATE_ARRAYS]  # the weights until now
     if run.is_refitted or before is None:
-        with Claim(run.folder, "polished"):
+        with run.changing("polished") as ledger:
             ledger.write(files, removed=about)
     if run.is_refitted:
         return (
@@ -61,7 +60,7 @@ def put_polished_head(opened: Opened, *, seconds: float = math.inf) -> str:
     result = run.result
     result["loss"], result["metrics"] = after.loss, result["metrics"] | after.metrics
     result["intervals"] = result.get("intervals", {}) | to_json(after)["intervals"]
-    with Claim(run.folder, "polished"):
+    with run.changing("polished") as ledger:
         ledger.write(files | {METRICS: json_bytes(result)}, removed=about)
     name = task.selects_by[0]
     return (

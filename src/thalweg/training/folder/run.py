@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import re
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.report.page import write_report
 from thalweg.status import Status
+from thalweg.storage.files import Sum
 from thalweg.storage.ledger import Ledger
 from thalweg.storage.lock import HeldError
 from thalweg.tasks.base import AbstractTask
@@ -37,10 +37,9 @@ from thalweg.training.folder.columns import FOR_FILES, check_reading, find_colum
 from thalweg.training.folder.evaluating import evaluate_rows, open_for, report_on
 from thalweg.training.folder.opening import has_series, skipped_rows, with_numbers
 from thalweg.training.integrity.claim import Claim
-from thalweg.training.integrity.contents import read_data, read_metrics
+from thalweg.training.integrity.contents import read_data, read_metrics, read_own_recipe
 from thalweg.training.integrity.history import damage, damaged_line, finite, read_history
-from thalweg.training.recipe.recipe import Recipe, read_recipe
-from thalweg.training.recipe.rules import check
+from thalweg.training.recipe.recipe import Recipe
 from thalweg.training.steps.device import choose_device, choose_precision, one_thread_after_fork
 from thalweg.training.steps.evaluate import Evaluation
 
@@ -52,6 +51,8 @@ SELECTION, HELD_OUT, START = "selection.json", "held-out.safetensors", "start.sa
 DIAGNOSIS, DIAGNOSIS_PAGE = "diagnosis.json", "diagnosis.html"
 # What answering does not read: each of these is compared with its checksum by what reads it.
 _BESIDE: Final = {HISTORY, REPORT, METRICS, CERTIFICATE, CERTIFICATE_ARRAYS, BEFORE_POLISH, DIAGNOSIS, DIAGNOSIS_PAGE}
+
+_TRIES: Final = 5  # to read files that another process is changing
 
 _loading = [threading.RLock()]  # of networks, by one thread at a time
 
@@ -92,31 +93,16 @@ class Run:
             raise InputError(
                 f"{self.folder} is not a run folder: it has no {RECIPE}; give a folder that `thalweg train` made."
             )
-        self.recipe: Recipe = self._read_recipe()
+        self._opened = self.basis
+        self.recipe: Recipe = read_own_recipe(self.ledger, RECIPE)
         self._begin({}, {})
-
-    def _read_recipe(self) -> Recipe:
-        ledger, place = self.ledger, self.folder / RECIPE
-        try:
-            recipe = read_recipe(ledger.path(RECIPE))
-        except InputError as error:
-            if "checksum differs" not in str(error) and "bytes long" not in str(error):
-                raise
-            raise InputError(
-                f"{place} has changed since the run was made, so its answers would be others; restore the file, or "
-                f"train a new run on it (thalweg train {place})."
-            ) from None
-        try:
-            check(recipe)
-        except InputError as error:
-            raise InputError(f"{place}: {error}") from None
-        return recipe
 
     def _begin(self, words: dict[str, Any], changed: dict[str, Tensor]) -> None:
         self.objects: dict[str, AbstractSource] = {}  # the data that training was given in Python, by name
         self._words, self._changed = words, changed  # what is put over the folder's task and weights
         self._parts: tuple[AbstractTask, nn.Module, AbstractHead] | None = None
         self._measured: tuple[nn.Module, AbstractHead] | None = None
+        self._data: dict[str, Any] | None = None
         self._versions: list[int] = []  # of the weights as they were loaded
 
     def __getstate__(self) -> dict[str, Any]:
@@ -124,12 +110,13 @@ class Run:
         if self._parts is not None and self._versions != _versions(*self._parts[1:]):
             weights = build.get_weights(*self._parts[1:])
             changed = {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
-        return {"folder": self.folder.absolute(), "recipe": self.recipe, "words": self._words, "changed": changed}
+        state = {"folder": self.folder.absolute(), "recipe": self.recipe, "opened": self._opened}
+        return state | {"words": self._words, "changed": changed}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # Nothing is read yet: an error here would end a worker of a process pool without a word.
         self._set_folder(state["folder"])
-        self.recipe = state["recipe"]
+        self.recipe, self._opened = state["recipe"], state["opened"]
         self._begin(state["words"], state["changed"])
 
     def _set_folder(self, folder: Path) -> None:
@@ -148,6 +135,24 @@ class Run:
     def ledger(self) -> Ledger:
         """What belongs to the folder, with the checksums of what was written, as it is on the disk."""
         return Ledger(self.folder)
+
+    @property
+    def basis(self) -> dict[str, Sum]:
+        """The checksums of what its answers and figures come from, as the ledger has them now."""
+        return {name: found for name, found in self.ledger.sums.items() if name not in _BESIDE}
+
+    @contextlib.contextmanager
+    def changing(self, work: str) -> Iterator[Ledger]:
+        """The right to write what was found out about the run, and its ledger; `work` is what another process is told.
+
+        An InputError says that another process has the right, or that the run is no longer what it was when it was
+        opened.
+        """
+        with Claim(self.folder, work):
+            if self.basis != self._opened:
+                raise InputError(f"{self.folder} has been changed by another process meanwhile; repeat the command.")
+            yield self.ledger
+            self._opened = self.basis
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -193,7 +198,9 @@ class Run:
     @property
     def data(self) -> dict[str, Any]:
         """What was read: source, checksum, columns, counts, notes."""
-        return read_data(self.ledger, DATA, self.recipe.run.task)
+        if self._data is None:
+            self._data = read_data(self.ledger, DATA, self.recipe.run.task)
+        return self._data
 
     @property
     def task(self) -> AbstractTask:
@@ -356,7 +363,18 @@ class Run:
         return self._parts
 
     def _loaded(self) -> tuple[AbstractTask, nn.Module, AbstractHead]:
-        ledger = self.ledger
+        """Return everything as it was at one moment, whatever another process does meanwhile."""
+        for _ in range(_TRIES):
+            before = self.basis
+            if before.get(RECIPE) != self._opened.get(RECIPE):
+                raise InputError(f"{self.folder} has another recipe by now than when it was opened; open it again.")
+            parts = self._loaded_once()
+            if self.basis == before:
+                return parts
+        raise InputError(f"{self.folder} is being changed by another process all the time; repeat the command.")
+
+    def _loaded_once(self) -> tuple[AbstractTask, nn.Module, AbstractHead]:
+        ledger, self._data = self.ledger, None
         self.verify(weights=False)  # which are compared when they are read
         if not ledger.is_complete:
             self._complete()
@@ -429,12 +447,3 @@ def load(folder: str | Path) -> Run:
 def json_bytes(value: Any) -> bytes:
     """Return a value as the content of a JSON file; numbers that are not finite become null."""
     return (json.dumps(finite(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode(errors="replace")
-
-
-_ENDINGS: Final = "csv|t(?:sv|ab|xt|mx|oml|ar|gz)|jsonl?|ndjson|conllu?|parquet|arrow|feather|xls[xm]|zip|xz|gz|bz2|zst"
-
-
-def run_name(text: str) -> str:
-    """Return a name as a folder name: letters, digits, dots, dashes and underscores only, so it stays in its folder."""
-    stem = re.sub(rf"\.({_ENDINGS})\b", "", short_name(text), flags=re.I)
-    return re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "run"

@@ -1,6 +1,7 @@
 """Which folder a run has: that of an unfinished run of the same recipe, or a new one of the next free name."""
 
 import contextlib
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import Final, final
 
+from thalweg.data.containers.places import short_name
 from thalweg.errors import InputError
 from thalweg.storage.lock import HeldError
 from thalweg.training.folder import checkpoint, run
@@ -17,6 +19,13 @@ from thalweg.training.recipe.recipe import Recipe
 
 WAITS: Final = 100  # for a folder that another process is about to make
 SECONDS_OF_WAIT: Final = 0.05
+_ENDINGS: Final = "csv|t(?:sv|ab|xt|mx|oml|ar|gz)|jsonl?|ndjson|conllu?|parquet|arrow|feather|xls[xm]|zip|xz|gz|bz2|zst"
+
+
+def run_name(text: str) -> str:
+    """Return a name as a folder name: letters, digits, dots, dashes and underscores only, so it stays in its folder."""
+    stem = re.sub(rf"\.({_ENDINGS})\b", "", short_name(text), flags=re.I)
+    return re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "run"
 
 
 @final

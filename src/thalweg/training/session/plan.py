@@ -20,11 +20,10 @@ from thalweg.data.containers.places import checksums_of, short_name
 from thalweg.data.files.base import AbstractSource
 from thalweg.errors import counted
 from thalweg.tasks.base import AbstractTask, Prepared
-from thalweg.training.folder import run
 from thalweg.training.folder.opening import skipped_rows
 from thalweg.training.folder.resuming import resumed
 from thalweg.training.folder.starting import start_of, started, starting_weights
-from thalweg.training.integrity.placing import Wanted
+from thalweg.training.integrity.placing import Wanted, run_name
 from thalweg.training.recipe.complete import complete, without_effect
 from thalweg.training.recipe.recipe import Options, Recipe
 from thalweg.training.recipe.trusted import require_trust
@@ -153,7 +152,7 @@ def _without_auto(opened: Opened) -> Opened:
 
 
 def _named(options: Options) -> Options:
-    return options.with_(name=run.run_name(options.get("name") or options["source"]))
+    return options.with_(name=run_name(options.get("name") or options["source"]))
 
 
 def _suited(
