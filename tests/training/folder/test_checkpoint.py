@@ -117,6 +117,14 @@ def test_one_too_many_that_a_killed_process_has_left_is_pruned(tmp_path):
     assert [path.name for path in checkpoint.steps(tmp_path)] == ["step-00000002", "step-00000010"]
 
 
+def test_what_a_killed_process_has_left_half_removed_goes_with_the_next_that_prunes(tmp_path):
+    for step in (1, 2):
+        checkpoint.save(tmp_path, step, {})
+    (tmp_path / ".step-00000000.0123abcd.thalweg-tmp").mkdir()
+    checkpoint.prune(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000001", "step-00000002"]
+
+
 def test_a_copy_of_a_checkpoint_under_another_name_is_none_of_ours(tmp_path):
     for name in ("step-00000001.bak", "step-mine", "step-1"):
         (tmp_path / name).mkdir()

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 
 import pytest
@@ -9,8 +10,9 @@ import pytest
 from thalweg.cli.main import run as command
 from thalweg.errors import InputError
 from thalweg.status import Status
+from thalweg.training.folder import checkpoint
 from thalweg.training.folder.checkpoint import CHECKPOINTS
-from thalweg.training.folder.resuming import resumed
+from thalweg.training.folder.resuming import resumed, resumption
 from thalweg.training.folder.run import CERTIFICATE, Run
 from thalweg.training.recipe.options import OPTIONS
 from thalweg.training.recipe.recipe import Options
@@ -153,3 +155,23 @@ def test_what_is_for_new_runs_is_refused_beside_resume(cut, capsys, flag):
         command(["train", "--resume", str(cut.folder), flag])
     assert "leave" in capsys.readouterr().err
     assert not cut.finished
+
+
+def test_a_checkpoint_has_any_name_that_leads_to_it(cut, monkeypatch):
+    place = checkpoint.steps(cut.folder / CHECKPOINTS)[0]
+    link = cut.folder.parent / "link"
+    link.symlink_to(place)
+    (place.parent / "link").symlink_to(place.name)
+    named = (place, f"{place}/", place.parent / "." / place.name, link, place.parent / "link")
+    assert {resumption(None, one) for one in named} == {(cut.folder, place)}
+    monkeypatch.chdir(place)
+    assert resumption(cut.folder, ".") == (cut.folder, place)
+
+
+@pytest.mark.parametrize("name", ["checkpoints/copy", "checkpoints/step-00000099", "checkpoints", "", "recipe.toml"])
+def test_what_is_no_checkpoint_is_refused_with_those_that_there_are(cut, name):
+    place = checkpoint.steps(cut.folder / CHECKPOINTS)[0]
+    shutil.copytree(place, place.parent / "copy")
+    shown = "" if name.endswith(".toml") else rf".* There are .*{place.name}.*; --resume \S*{cut.folder.name} goes on"
+    with pytest.raises(InputError, match=f"There is no checkpoint {cut.folder / name}; give the folder of one{shown}"):
+        train(resume_from=cut.folder / name)

@@ -130,9 +130,7 @@ def save(
     """
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"step-{step:08d}"
-    for leftover in leftovers(folder):
-        with contextlib.suppress(OSError):
-            remove(leftover)
+    _clear(folder)
     temporary = temporary_name(final)
     temporary.mkdir()
     try:
@@ -150,9 +148,16 @@ def save(
 
 
 def prune(folder: Path, keep: int = 2) -> None:
-    """Remove all but the newest checkpoints under a folder."""
+    """Remove all but the newest checkpoints under a folder, and what killed processes have left unfinished there."""
+    _clear(folder)
     for old in steps(folder)[:-keep]:
         remove_folder(old)
+
+
+def _clear(folder: Path) -> None:
+    for leftover in leftovers(folder):
+        with contextlib.suppress(OSError):
+            remove(leftover)
 
 
 def latest(folder: Path) -> Path | None:

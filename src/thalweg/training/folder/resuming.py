@@ -58,10 +58,16 @@ def resumption(folder: str | Path | None, place: str | Path | None) -> tuple[Pat
     if place is None:
         return (None if folder is None else Path(folder)), None
     place = Path(place)
+    whole = place.resolve()
+    if whole.parent.name == CHECKPOINTS and (place.parent.name, place.name) != (CHECKPOINTS, whole.name):
+        place = whole  # named from inside of the run's folder, or by a link
     run = place.parent.parent
-    if place.parent.name != CHECKPOINTS or not place.is_dir():
-        shown = checkpoint.steps(run / CHECKPOINTS if place.parent.name == CHECKPOINTS else place / CHECKPOINTS)
-        there = f" There are {', '.join(map(str, shown))}." if shown else ""
+    if place.parent.name != CHECKPOINTS or place not in checkpoint.steps(place.parent):
+        shown = [one for folder in (place / CHECKPOINTS, place, place.parent) for one in checkpoint.steps(folder)]
+        there = ""
+        if shown:
+            newest = f"--resume {shown[0].parent.parent} goes on from the newest"
+            there = f" There are {', '.join(map(str, shown))}; {newest}."
         raise InputError(
             f"There is no checkpoint {place}; give the folder of one, such as runs/x/checkpoints/step-00000012.{there}"
         )

@@ -1,7 +1,7 @@
 """Everything in a folder compared with what was written, and repaired where that is possible."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, final
@@ -12,7 +12,7 @@ from thalweg.storage.ledger import MANIFEST, Ledger
 from thalweg.training.folder import checkpoint
 from thalweg.training.folder.checkpoint import CHECKPOINTS
 from thalweg.training.folder.resuming import has_result
-from thalweg.training.folder.run import HISTORY, Run
+from thalweg.training.folder.run import HISTORY, WEIGHTS, Run
 from thalweg.training.integrity.claim import Claim, aside, leftovers_beside
 from thalweg.training.integrity.history import damage, damaged_line
 from thalweg.training.integrity.replaced import drop
@@ -68,7 +68,7 @@ def verify(folder: str | Path) -> Found:
         for path in (*leftovers(folder), *leftovers(folder / CHECKPOINTS)):
             remove(path)
             repairs.append(f"removed {path.relative_to(folder)}, which was left unfinished")
-        notes = tuple(_about_replaced(folder, repairs)) + tuple(_about_run(folder, is_run=is_run))
+        notes = tuple(_about_replaced(folder, repairs)) + tuple(_about_run(folder, files) if is_run else ())
     return Found(folder, files, tuple(repairs), notes)
 
 
@@ -137,19 +137,23 @@ def _about_replaced(folder: Path, repairs: list[str]) -> Iterator[str]:
         )
 
 
-def _about_run(folder: Path, *, is_run: bool) -> Iterator[str]:
-    """Tell whether a run has finished."""
-    if not is_run:
-        return
+def _about_run(folder: Path, files: Mapping[str, str]) -> Iterator[str]:
+    """Tell whether a run has finished, and where it goes on; nothing of one that does not, whose files say why."""
     try:
         run = Run(folder)
-        taken = checkpoint.latest(folder / CHECKPOINTS)
+        places = checkpoint.steps(folder / CHECKPOINTS)
+        damaged = {name.rpartition("/")[0] for name, state in files.items() if state != WHOLE and name != WEIGHTS}
+        whole = [place for place in places if str(place.relative_to(folder)) not in damaged]
         if run.finished:
             yield run.status.value
-        elif taken is None:
+        elif "" in damaged:
+            return
+        elif not places:
             yield "The run has not begun: it has no checkpoint; the same command begins it."
-        else:
-            yield f"The run goes on behind {counted(int(taken.name.rpartition('-')[2]), 'step')} by the same command."
+        elif whole:
+            same = whole[-1] == places[-1]
+            how = "by the same command" if same else f"with thalweg train --resume-from {whole[-1]}"
+            yield f"The run goes on behind {counted(int(whole[-1].name.rpartition('-')[2]), 'step')} {how}."
     except (InputError, ValueError, KeyError):
         return  # its files say why
 
