@@ -37,9 +37,10 @@ from thalweg.training.folder.columns import FOR_FILES, check_reading, find_colum
 from thalweg.training.folder.evaluating import evaluate_rows, open_for, report_on
 from thalweg.training.folder.opening import has_series, skipped_rows, with_numbers
 from thalweg.training.integrity.claim import Claim
-from thalweg.training.integrity.contents import read_data, read_metrics, read_own_recipe
+from thalweg.training.integrity.contents import read_data, read_metrics
 from thalweg.training.integrity.history import damage, damaged_line, finite, read_history
 from thalweg.training.recipe.recipe import Recipe
+from thalweg.training.recipe.rules import read_own_recipe
 from thalweg.training.steps.device import choose_device, choose_precision, one_thread_after_fork
 from thalweg.training.steps.evaluate import Evaluation
 

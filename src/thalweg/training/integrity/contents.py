@@ -1,4 +1,4 @@
-"""What the files of a run may hold, besides those of its task: its recipe, data.json and metrics.json."""
+"""What the JSON files of a run may hold, besides those of its task: data.json and metrics.json."""
 
 from typing import Any, Final
 
@@ -21,8 +21,6 @@ from thalweg.storage.forms import (
     whole,
 )
 from thalweg.storage.ledger import Ledger
-from thalweg.training.recipe.recipe import Recipe, read_recipe
-from thalweg.training.recipe.rules import check
 
 _texts = many(text())
 _columns = record(
@@ -52,25 +50,6 @@ _METRICS: Final = record(
     best_step=_count, num_rejected=_count, num_rollbacks=_count, num_parameters=_count, num_train=_count,
     num_valid=_count, steps_per_epoch=whole(1),
 )  # fmt: skip
-
-
-def read_own_recipe(ledger: Ledger, name: str) -> Recipe:
-    """Read the recipe of a run; an InputError tells of a file that is missing, or has changed since."""
-    place = ledger.folder / name
-    try:
-        recipe = read_recipe(ledger.path(name))
-    except InputError as error:
-        if "checksum differs" not in str(error) and "bytes long" not in str(error):
-            raise
-        raise InputError(
-            f"{place} has changed since the run was made, so its answers would be others; restore the file, or "
-            f"train a new run on it (thalweg train {place})."
-        ) from None
-    try:
-        check(recipe)
-    except InputError as error:
-        raise InputError(f"{place}: {error}") from None
-    return recipe
 
 
 def read_data(ledger: Ledger, name: str, task: str) -> dict[str, Any]:

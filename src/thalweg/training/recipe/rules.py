@@ -1,4 +1,4 @@
-"""What a complete recipe must keep to: the range and the choices of each option, and rules between options."""
+"""What a complete recipe, a run's own too, must keep to: the range and choices of options, and rules between them."""
 
 import numbers
 from collections.abc import Iterable, Iterator, Mapping
@@ -6,9 +6,29 @@ from typing import Any
 
 from thalweg import names
 from thalweg.errors import InputError, shown
+from thalweg.storage.ledger import Ledger
 from thalweg.training.recipe.options import OPTIONS
 from thalweg.training.recipe.ranges import AMOUNT, LARGEST, SMALLEST
-from thalweg.training.recipe.recipe import Recipe
+from thalweg.training.recipe.recipe import Recipe, read_recipe
+
+
+def read_own_recipe(ledger: Ledger, name: str) -> Recipe:
+    """Read the recipe of a run; an InputError tells of a file that is missing, or has changed since."""
+    place = ledger.folder / name
+    try:
+        recipe = read_recipe(ledger.path(name))
+    except InputError as error:
+        if "checksum differs" not in str(error) and "bytes long" not in str(error):
+            raise
+        raise InputError(
+            f"{place} has changed since the run was made, so its answers would be others; restore the file, or "
+            f"train a new run on it (thalweg train {place})."
+        ) from None
+    try:
+        check(recipe)
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from None
+    return recipe
 
 
 def check(recipe: Recipe) -> None:
