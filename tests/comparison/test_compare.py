@@ -341,7 +341,11 @@ def test_whatever_an_optimizer_of_one_s_own_does_is_its_own_result(reviews, own_
     entrants = {one["name"].split(":")[0].split(".")[-1]: one for one in found.result["data"][0]["entrants"]}
     losses = {name: [seed["loss"] for seed in entrant["seeds"]] for name, entrant in entrants.items()}
     assert losses["Plain"] == pytest.approx(losses["sgd"], rel=1e-4)  # less a weight decay
-    reasons = {"Raises": "Refusal: not today", "Gone": "OSError: a file of mine", "Idle": "did not call its closure"}
+    reasons = {
+        "Raises": "raised Refusal (not today)",
+        "Gone": "OSError: a file of mine",
+        "Idle": "did not call its closure",
+    }
     for name, why in reasons.items():
         assert why in entrants[name]["failed"]
         assert not entrants[name]["seeds"]  # it has not run, so nothing is said to be better than it

@@ -22,7 +22,7 @@ from thalweg.status import Status
 from thalweg.storage.lock import Lock
 from thalweg.training.folder.opening import skipped_rows
 from thalweg.training.integrity.claim import Claim
-from thalweg.training.integrity.placing import run_name
+from thalweg.training.integrity.placing import folder_name, renamed, run_name
 from thalweg.training.recipe.options import OPTIONS
 from thalweg.training.recipe.recipe import Options
 from thalweg.training.steps.signals import Signals
@@ -35,7 +35,10 @@ _ARGUMENTS = {option.name: option.online for option in OPTIONS.values() if optio
 def learn(given: Options, out: Path, *, overwrite: bool, as_json: bool, say: Callable[[str], None]) -> int:
     """Learn from the stream to its end (or Ctrl-C), print the running score, and return the exit code."""
     name = given.get("source", "-")
-    folder = out / run_name(given.get("name") or ("stream" if name == "-" else name))
+    asked = given.get("name") or ("stream" if name == "-" else "")
+    folder = out / (folder_name(asked) if asked else run_name(name))
+    for note in renamed(asked):
+        say(note)
     with Claim(folder) as claim:
         return _learn(given, name, folder, claim.lock, overwrite=overwrite, as_json=as_json, say=say)
 

@@ -29,7 +29,7 @@ from thalweg.storage.files import remove_folder, write_file
 from thalweg.storage.forms import read_json, record, text
 from thalweg.training.folder import run
 from thalweg.training.integrity.history import finite
-from thalweg.training.integrity.placing import run_name
+from thalweg.training.integrity.placing import folder_name, renamed
 from thalweg.training.recipe.options import OPTIONS
 from thalweg.training.recipe.recipe import Options
 from thalweg.training.session.optimizer import known_defaults
@@ -157,7 +157,9 @@ def answer(question: Question, say: Say, watch: Watch) -> Comparison:
     """
     sums = checksums(question)
     digest, named = question.digest(sums), data_names(question.sources)
-    name = run_name(question.name) if question.name else "-".join(list(named.values())[:3])
+    for note in renamed(question.name):
+        say(note)
+    name = folder_name(question.name) if question.name else "-".join(list(named.values())[:3])
     folder = _find_folder(question, name, digest, say)
     ledger = Ledger(question.storage or str(folder / STUDY), f"compare-{name}", digest, RECORD_FORM)
     if question.overwrite and question.storage:

@@ -1,7 +1,6 @@
 """From an entrant's settings to a record of one run, whatever goes wrong in it."""
 
 import contextlib
-import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,12 +19,12 @@ from thalweg.errors import InputError, is_out_of_memory
 from thalweg.storage.ledger import Ledger
 from thalweg.training.folder import run
 from thalweg.training.integrity.history import line_of
+from thalweg.training.integrity.placing import folder_name
 from thalweg.training.recipe.recipe import Recipe
 from thalweg.training.session.session import Session
 from thalweg.training.steps.device import choose_device
 from thalweg.training.steps.fit import FitOptions, fit
 
-LONGEST_NAME: Final = 80  # of a folder
 MIN_PACE_STEPS: Final = 3  # timed, after a first one that starts everything up
 PACE_STEPS: Final = 10_000  # of the run whose beginning is timed
 
@@ -49,7 +48,7 @@ class Runner:
         self.contest = contest
         self._folders: dict[str, Path] = {}
         for name in contest.recipes:
-            short = folder_name(name)
+            short = folder_name(name, also="=,")
             while folder / short in self._folders.values():
                 short += "-2"
             self._folders[name] = folder / short
@@ -179,8 +178,3 @@ def failed_record(error: BaseException) -> dict[str, Any]:
         "status": "FAILED", "diverged": True, "message": text, "seconds": 0.0, "steps": 0, "evaluations": 0.0,
         "peak_bytes": 0, "loss": None, "metric": None, "curve": empty,
     }  # fmt: skip
-
-
-def folder_name(name: str) -> str:
-    """Return an entrant's name as that of a folder."""
-    return re.sub(r"[^\w.=,-]+", "-", name).strip("-.")[:LONGEST_NAME] or "entrant"

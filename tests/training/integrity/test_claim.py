@@ -13,6 +13,16 @@ def test_a_folder_has_one_owner_and_nothing_is_left_of_one_that_never_was(tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
+def test_folders_that_were_made_for_a_run_that_never_was_go_again(tmp_path):
+    (tmp_path / "there").mkdir()
+    Claim(tmp_path / "there" / "new" / "deep" / "run").release()
+    assert [path.name for path in tmp_path.rglob("*")] == ["there"]
+    claim = Claim(tmp_path / "there" / "new" / "deep" / "run")
+    (tmp_path / "there" / "new" / "mine.txt").touch()
+    claim.release()
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["mine.txt", "new", "there"]
+
+
 def test_what_a_killed_process_has_left_unfinished_goes_and_other_things_stay(tmp_path):
     mine = [tmp_path / name for name in (".a.b.0123abcd.thalweg-tmp", ".a.0123.tmp", ".a.replaced", "a")]
     left = [tmp_path / f"{name}.0123abcd.thalweg-tmp" for name in (".a", "..a.replaced")]

@@ -5,13 +5,40 @@ import dataclasses
 import pytest
 
 from thalweg import InputError, train
+from thalweg.errors import shown
 from thalweg.storage.ledger import Ledger
 from thalweg.training.integrity import placing
 from thalweg.training.integrity.claim import Claim
-from thalweg.training.integrity.placing import Wanted
+from thalweg.training.integrity.placing import Wanted, folder_name, renamed
 from thalweg.training.integrity.verifying import verify
 
 OPTIONS = {"model": "bag", "width": 4, "steps": 2, "optimizer": "adamw"}
+
+
+@pytest.mark.parametrize(("name", "folder"), [
+    ("reviews-2.b_1", "reviews-2.b_1"), ("v1.csv", "v1.csv"), ("caf\u00e9", "caf\u00e9"), ("cafe\u0301", "caf\u00e9"),
+    (".", "run"), ("..", "run"), ("a/b", "a-b"), ("/abs", "abs"), ("../../escape", "escape"), ("-x", "x"),
+    ("a\nb", "a-b"),
+    ("a\x1b[31mb", "a-31mb"), ("a\x00b", "a-b"), ("dots..", "dots"), ("spaces ", "spaces"), (".x.lock", "x.lock"),
+    (".x.replaced", "x.replaced"), (".x.12345678.thalweg-tmp", "x.12345678.thalweg-tmp"), ("\u202eabc", "abc"),
+    ("\U0001f600", "run"), ("x" * 300, "x" * 200), ("\u00e9" * 150, "\u00e9" * 100), ("*", "run"),
+    ("<script>alert(1)</script>", "script-alert-1-script"),
+])  # fmt: skip
+def test_a_name_that_is_no_folder_is_told_with_the_one_that_is(name, folder):
+    assert folder_name(name) == folder_name(folder) == folder
+    assert len(f".{folder}.12345678.thalweg-tmp".encode()) < 255
+    told = renamed(name)
+    assert bool(told) == (name != folder)
+    assert all(
+        f"is {shown(folder)} as the name of a folder" in sentence and sentence.isprintable() for sentence in told
+    )
+
+
+def test_a_run_has_the_name_that_was_given(reviews, tmp_path):
+    said = []
+    run = train(reviews, out=tmp_path, name="a/b.csv", say=said.append, **OPTIONS)
+    assert (run.folder.name, run.recipe.run.name) == ("a-b.csv", "a-b.csv")
+    assert [sentence for sentence in said if sentence.startswith("--name 'a/b.csv' is 'a-b.csv'")]
 
 
 @pytest.fixture

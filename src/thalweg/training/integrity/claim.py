@@ -28,16 +28,17 @@ class Claim:
 
     def __init__(self, folder: Path, work: str = "trained") -> None:
         self.folder = folder
-        parent = self._parent = _named(folder).parent
-        self._made_parent = not parent.exists()
+        parent = _named(folder).parent
+        self._made = [one for one in (parent, *parent.parents) if not one.exists()]
         try:
             parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
+            self._remove_parents()
             raise InputError(f"The run cannot be written under {parent} ({error.strerror}); give --out.") from None
         try:
             self.lock = Lock(folder, work)
         except BaseException:
-            self._remove_parent()
+            self._remove_parents()
             raise
         for path in leftovers_beside(folder):
             with contextlib.suppress(OSError):
@@ -48,7 +49,7 @@ class Claim:
     def release(self) -> None:
         """Give the right back; nothing happens if that was done."""
         self.lock.release()
-        self._remove_parent()
+        self._remove_parents()
 
     def __enter__(self) -> "Claim":
         return self
@@ -58,10 +59,10 @@ class Claim:
     ) -> None:
         self.release()
 
-    def _remove_parent(self) -> None:
-        if self._made_parent:
-            with contextlib.suppress(OSError):  # something is in it by now
-                self._parent.rmdir()
+    def _remove_parents(self) -> None:
+        with contextlib.suppress(OSError):  # something is in one by now
+            for folder in self._made:
+                folder.rmdir()
 
 
 def aside(folder: Path) -> Path:

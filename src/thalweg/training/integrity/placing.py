@@ -3,6 +3,7 @@
 import contextlib
 import re
 import time
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -10,22 +11,18 @@ from pathlib import Path
 from typing import Final, final
 
 from thalweg.data.containers.places import short_name
-from thalweg.errors import InputError
+from thalweg.errors import InputError, shown
 from thalweg.storage.lock import HeldError
 from thalweg.training.folder import checkpoint, run
 from thalweg.training.folder.checkpoint import CHECKPOINTS
 from thalweg.training.integrity.claim import Claim
 from thalweg.training.recipe.recipe import Recipe
 
-WAITS: Final = 100  # for a folder that another process is about to make
-SECONDS_OF_WAIT: Final = 0.05
+LONGEST_NAME: Final = 200  # bytes of a folder's name: beside it are hidden ones, which are longer
 _ENDINGS: Final = "csv|t(?:sv|ab|xt|mx|oml|ar|gz)|jsonl?|ndjson|conllu?|parquet|arrow|feather|xls[xm]|zip|xz|gz|bz2|zst"
 
-
-def run_name(text: str) -> str:
-    """Return a name as a folder name: letters, digits, dots, dashes and underscores only, so it stays in its folder."""
-    stem = re.sub(rf"\.({_ENDINGS})\b", "", short_name(text), flags=re.I)
-    return re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "run"
+WAITS: Final = 100  # for a folder that another process is about to make
+SECONDS_OF_WAIT: Final = 0.05
 
 
 @final
@@ -91,6 +88,37 @@ class Wanted:
             if checkpoint.latest(folder / CHECKPOINTS) is None:
                 return False
             raise InputError(f"{error} Or give another --name, or start over with --overwrite.") from None
+
+
+def folder_name(text: str, also: str = "") -> str:
+    """Return a text as the name of a folder: letters, digits, dots, dashes, underscores, and what is allowed `also`.
+
+    Example:
+        >>> folder_name("../../my run"), folder_name(".x.lock"), folder_name("..")
+        ('my-run', 'x.lock', 'run')
+    """
+    name = re.sub(rf"[^\w.{re.escape(also)}-]+", "-", unicodedata.normalize("NFC", text)).strip("-.")
+    return name.encode()[:LONGEST_NAME].decode(errors="ignore").rstrip("-.") or "run"
+
+
+def run_name(source: str) -> str:
+    """Return what the run on a source is called, where it has no name.
+
+    Example:
+        >>> run_name("data/reviews.csv.gz")
+        'reviews'
+    """
+    return folder_name(re.sub(rf"\.({_ENDINGS})\b", "", short_name(source), flags=re.IGNORECASE))
+
+
+def renamed(name: str) -> list[str]:
+    """Return a sentence about a name that was given and cannot be that of a folder; none where it can."""
+    if not name or folder_name(name) == name:
+        return []
+    return [
+        f"--name {shown(name)} is {shown(folder_name(name))} as the name of a folder: letters, digits, dots, dashes "
+        f"and underscores, at most {LONGEST_NAME} bytes."
+    ]
 
 
 def _claimed(folder: Path) -> Claim:

@@ -23,7 +23,7 @@ from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.folder.opening import skipped_rows
 from thalweg.training.folder.resuming import resumed
 from thalweg.training.folder.starting import start_of, started, starting_weights
-from thalweg.training.integrity.placing import Wanted, run_name
+from thalweg.training.integrity.placing import Wanted, folder_name, renamed, run_name
 from thalweg.training.recipe.complete import complete, without_effect
 from thalweg.training.recipe.recipe import Options, Recipe
 from thalweg.training.recipe.trusted import require_trust
@@ -91,7 +91,7 @@ def make_plan(request: Request, say: Say) -> Plan:
     known = known_defaults(opened.options)
     recipe = complete(_named(opened.decided), known)
     device = choose_device(recipe.run.device)
-    for note in (*opened.notes(), *without_effect(opened.options, known)):
+    for note in (*opened.notes(), *without_effect(opened.options, known), *renamed(opened.options.get("name", ""))):
         say(note)
     begun_from = None if start is None else start.task
     task, prepared = read_examples(opened.source, opened.valid, recipe, opened.choice.plain(), begun_from)
@@ -152,7 +152,8 @@ def _without_auto(opened: Opened) -> Opened:
 
 
 def _named(options: Options) -> Options:
-    return options.with_(name=run_name(options.get("name") or options["source"]))
+    name = options.get("name")
+    return options.with_(name=folder_name(name) if name else run_name(options["source"]))
 
 
 def _suited(
