@@ -112,6 +112,12 @@ def test_options_that_contradict_the_stream_are_refused_by_name(call, arguments,
     assert load_online("runs/stream").progress.num_rows == 128
 
 
+def test_a_recipe_is_no_stream(call):
+    code, _, err = call("", source="recipe.toml")
+    assert code == 2
+    assert "recipe.toml is a recipe, and --online learns from rows" in err
+
+
 def test_options_without_effect_on_streams_are_told(call):
     code, _, err = call(lines(ROWS), "--epochs", "5", "--model", "gru")
     assert code == 0

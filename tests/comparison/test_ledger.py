@@ -140,6 +140,23 @@ def test_a_database_works_as_a_file_does(tmp_path):
     assert ledger.claim(study, "0", {}, {}) is None
 
 
+def test_a_file_that_is_no_journal_is_left_alone(tmp_path):
+    """It would be read to its end, which /dev/zero has not, and lose its last line where that is cut off."""
+    data = tmp_path / "data.csv"
+    for content in (b"hello", b'{"a": 1}\n{"b"', b"\0", b"\n"):
+        data.write_bytes(content)
+        with pytest.raises(InputError, match=r"data\.csv is no journal of a comparison; name a new file"):
+            Ledger(str(data), "compare-x", "abc")
+        assert data.read_bytes() == content
+    for content in (b"", b'{"op_co', b'{"op_code":0,"wor'):
+        data.write_bytes(content)
+        ledger = Ledger(str(data), "compare-x", "abc")
+        assert ledger.records(ledger.study("a")) == {}
+    for storage, what in (("/dev/zero", "a device"), ("/dev/null", "a device"), (str(tmp_path), "a folder")):
+        with pytest.raises(InputError, match=rf"{storage}: expected a regular file, got {what}"):
+            Ledger(storage, "compare-x", "abc")
+
+
 @pytest.mark.parametrize(
     ("storage", "match"),
     [

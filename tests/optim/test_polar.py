@@ -61,7 +61,7 @@ def test_eight_polynomials_of_polar_express_reach_what_five_of_newton_schulz_do_
 @pytest.mark.parametrize(
     ("make", "message"),
     [(lambda: Exact(0.0), r"Exact\(floor=...\) must lie between 0 and 1; got 0.0"),
-     (lambda: Polynomial(steps=0), r"Polynomial\(steps=...\) must be at least 1; got 0")],
+     (lambda: Polynomial(steps=0), r"Polynomial\(steps=...\) must lie in \[1, 100\]; got 0")],
 )  # fmt: skip
 def test_numbers_out_of_range_are_refused(make, message):
     with pytest.raises(ValueError, match=message):

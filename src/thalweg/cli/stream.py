@@ -35,6 +35,8 @@ _ARGUMENTS = {option.name: option.online for option in OPTIONS.values() if optio
 def learn(given: Options, out: Path, *, overwrite: bool, as_json: bool, say: Callable[[str], None]) -> int:
     """Learn from the stream to its end (or Ctrl-C), print the running score, and return the exit code."""
     name = given.get("source", "-")
+    if name.endswith(".toml"):
+        raise InputError(f"{name} is a recipe, and --online learns from rows; give the file that they are in, or -.")
     asked = given.get("name") or ("stream" if name == "-" else "")
     folder = out / (folder_name(asked) if asked else run_name(name))
     for note in renamed(asked):

@@ -18,10 +18,12 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from thalweg.comparison.spaces import Choices, Interval, Space
 from thalweg.errors import InputError
 from thalweg.storage.forms import Form, anything, text
+from thalweg.storage.regular import open_regular
 
 BEAT_SECONDS: Final = 10.0  # between two signs of life of a run under way
 SILENT_SECONDS: Final = 120.0  # after which a run is taken for dead
 LONGEST_NAME: Final = 100  # of an entrant in the name of a study, which databases limit
+_JOURNAL: Final = b'{"op_code":'  # how each line of a journal begins
 PLACE, ALIVE, OWNER, RECORD, SETTINGS = "place", "alive", "owner", "record", "settings"
 
 
@@ -174,6 +176,11 @@ def _open(storage: str) -> BaseStorage:
     path = Path(storage)
     if not path.parent.is_dir():
         raise InputError(f"The storage {storage} cannot be written: there is no folder {path.parent}; make it first.")
+    if path.exists():
+        with open_regular(path) as file:
+            begin = file.read(len(_JOURNAL))
+        if not _JOURNAL.startswith(begin):  # the end of such a file is repaired, so it must be one
+            raise InputError(f"The storage {storage} is no journal of a comparison; name a new file, or a URL.")
     lock: Any = _WholeLines(path)
     return JournalStorage(JournalFileBackend(storage, lock_obj=lock))
 

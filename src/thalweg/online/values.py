@@ -5,10 +5,10 @@ from typing import Final
 
 from thalweg.data.columns.recognition import recognize
 from thalweg.errors import InputError
+from thalweg.training.recipe.ranges import LARGEST
 
 _NO_UNIT: Final = {"before": "", "after": "", "form": "number"}
 LONGEST_NAME: Final = 1000  # characters of a label or of a column's name, which are kept for ever
-LARGEST: Final = 1e30  # squares of larger numbers would leave the range of float32 weights
 
 
 def class_name(label: object) -> str:

@@ -27,6 +27,7 @@ _BEST = (
 _MARGINS = (1.01**2, *([1.01] * 6))
 _SAFE = [(a / s, b / s**3, c / s**5) for (a, b, c), s in zip(_BEST, _MARGINS, strict=True)]
 POLAR_EXPRESS = (*_SAFE, (1.875, -1.25, 0.375))
+MOST_STEPS = 100  # as torch.optim.Muon; a handful is enough
 
 
 class AbstractPolar(abc.ABC):
@@ -85,7 +86,7 @@ class Polynomial(AbstractPolar):
 
     Args:
         coefficients: three numbers for each step; the last three are used again where there are fewer than `steps`.
-        steps: number of steps, at least 1.
+        steps: number of steps, from 1 to 100.
         half: whether to compute in bfloat16; None: where that is quicker than single precision.
 
     Raises:
@@ -104,7 +105,7 @@ class Polynomial(AbstractPolar):
     half: bool | None = None
 
     def __post_init__(self) -> None:
-        require(self.steps >= 1, "Polynomial(steps=...) must be at least 1", self.steps)
+        require(1 <= self.steps <= MOST_STEPS, f"Polynomial(steps=...) must lie in [1, {MOST_STEPS}]", self.steps)
 
     @override
     def __call__(self, stack: Tensor) -> Tensor:

@@ -11,5 +11,8 @@ def test_durations_and_batch_sizes_of_the_command_line():
     for wrong in ("soon", "1.2.3s", "s", "-5s"):
         with pytest.raises(ValueError, match="expected a duration such as 60s, 5m or 1h; got"):
             seconds(wrong)
+    for long in ("1000000001s", "9" * 400):
+        with pytest.raises(ValueError, match="expected a duration of at most 1,000,000,000 seconds; got"):
+            seconds(long)
     with pytest.raises(ValueError, match='expected a number of examples or "full"; got'):
         batch_size("half")

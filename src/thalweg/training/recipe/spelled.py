@@ -4,6 +4,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from thalweg.errors import shown
+from thalweg.training.recipe.ranges import MOST
+
 _UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
@@ -12,7 +15,10 @@ def seconds(text: str) -> float:
     match = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*(s|m|min|h|)", text.strip())
     if not match:
         raise ValueError(f"expected a duration such as 60s, 5m or 1h; got {text!r}.")
-    return float(match[1]) * _UNITS[match[2]]
+    duration = float(match[1]) * _UNITS[match[2]]
+    if duration > MOST:
+        raise ValueError(f"expected a duration of at most {MOST:,} seconds; got {shown(text)}.")
+    return duration
 
 
 def batch_size(text: str) -> int:
