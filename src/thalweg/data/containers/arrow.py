@@ -6,6 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
+from thalweg.data.containers.arrow_sizes import unpacked_size
 from thalweg.data.containers.plain import SEPARATOR, are_dates, as_date, class_names, named, plain
 from thalweg.data.containers.rows import Columns, RowSource, require_distinct
 from thalweg.data.files.archive import require_plausible
@@ -64,6 +65,8 @@ def open_arrow(
         InputError: without pyarrow, or for a file that is damaged or has no column of values that tasks read.
     """
     batches = _reader(name, kind)
+    if kind != "parquet":
+        require_plausible(name, _guarded(name, lambda: _unpacked(opened(), kind)), _packed_size(opened()), _WAY_OUT)
     schema, first = _guarded(name, lambda: _first_batch(batches, opened))
     return table_source(
         name,
@@ -173,6 +176,11 @@ def _closing(file: Any, batches: Iterator[Any]) -> Iterator[Any]:
         yield from batches
     finally:
         file.close()
+
+
+def _unpacked(opened: Any, kind: str) -> int:
+    with open(opened, "rb") if isinstance(opened, Path) else opened as file:
+        return unpacked_size(file, is_stream=kind == "arrow stream")
 
 
 def _packed_size(opened: Any) -> int:
