@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -37,15 +37,15 @@ class Ledger:
 
     Args:
         folder: what it is about.
-        remedy: how messages end that tell of damage.
+        remedy: how messages end that tell of damage, or what returns it where that takes a look at other files.
 
     Raises:
         InputError: if it is missing, damaged, or of another format.
     """
 
-    def __init__(self, folder: Path, *, remedy: str = "restore it or train the run again") -> None:
+    def __init__(self, folder: Path, *, remedy: str | Callable[[], str] = "restore it or train the run again") -> None:
         self.folder = folder
-        self.remedy = remedy
+        self._remedy = remedy
         self.sums: dict[str, Sum] = {}
         self.about: dict[str, Any] = {}  # plain values that belong to the folder as its files do
         self._moved: list[str] = []
@@ -86,6 +86,11 @@ class Ledger:
 
     def __contains__(self, name: str) -> bool:
         return name in self.sums
+
+    @property
+    def remedy(self) -> str:
+        """How messages end that tell of damage."""
+        return self._remedy if isinstance(self._remedy, str) else self._remedy()
 
     def read(self, name: str) -> bytes:
         """Return the content of a file; an InputError says that it is missing or damaged."""

@@ -41,7 +41,7 @@ class Lock:
     """
 
     def __init__(self, folder: Path, work: str = "changed") -> None:
-        folder = folder.resolve()
+        named, folder = folder, folder.resolve()
         self._file = folder.with_name(f".{folder.name}.lock")
         if not os.access(folder.parent, os.W_OK) and folder.is_dir():
             self._file = folder / ".lock"
@@ -53,7 +53,7 @@ class Lock:
             self._file.write_text(f"{os.getpid()} {work}\n")
         except Timeout:
             raise HeldError(
-                f"{folder} is being {self._holder()}; wait until that ends, or choose another --name."
+                f"{folder if named.name in ('', '..') else named} is being {self._holder()}; wait until that ends, or choose another --name."
             ) from None
         except (NotImplementedError, PermissionError):  # no locks here, or nothing can be changed anyway
             self._lock = None

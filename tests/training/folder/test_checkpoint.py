@@ -184,6 +184,17 @@ def test_a_damaged_checkpoint_is_refused_by_name(tmp_path, case):
     assert name in str(caught.value)
 
 
+def test_the_message_names_an_older_checkpoint_only_where_that_is_whole(tmp_path):
+    old = checkpoint.save(tmp_path / "checkpoints", 1, {"x": torch.arange(100.0)})
+    new = checkpoint.save(tmp_path / "checkpoints", 2, {"x": torch.arange(100.0)})
+    truncate(new / "state.safetensors")
+    with pytest.raises(InputError, match=f"it is not used; give --resume-from {old} to go on from there"):
+        checkpoint.load(new)
+    truncate(old / "state.json")
+    with pytest.raises(InputError, match="it is not used; start again with --overwrite"):
+        checkpoint.load(new)
+
+
 def test_the_message_names_the_older_checkpoint(tmp_path):
     checkpoint.save(tmp_path, 1, {"x": torch.arange(100.0)})
     saved = checkpoint.save(tmp_path, 2, {"x": torch.arange(100.0)})

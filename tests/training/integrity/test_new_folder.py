@@ -6,6 +6,7 @@ import pytest
 
 from thalweg import InputError, train
 from thalweg.storage.files import remove_folder
+from thalweg.training.folder import checkpoint
 from thalweg.training.folder.run import RECIPE
 from thalweg.training.integrity import new_folder
 from thalweg.training.integrity.claim import Claim, aside
@@ -43,6 +44,13 @@ def test_a_folder_that_is_no_run_is_left_alone(tmp_path):
     with pytest.raises(InputError, match=r"a is not a run folder \(it has no recipe.toml\)"):
         fill(tmp_path / "a", "new")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_what_is_left_of_a_run_makes_room_for_a_new_one(tmp_path):
+    folder = tmp_path / "a"
+    checkpoint.save(folder / "checkpoints", 1, {})
+    fill(folder, "new")
+    assert (folder / RECIPE).read_text() == "new"
 
 
 def test_nothing_is_left_of_a_folder_that_cannot_be_written(tmp_path, monkeypatch):

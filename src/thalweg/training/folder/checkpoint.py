@@ -167,14 +167,26 @@ def latest(folder: Path) -> Path | None:
 
 
 def ledger_of(checkpoint: Path) -> Ledger:
-    """Return the ledger of a checkpoint; an InputError tells of damage, and names an older one if there is one."""
-    older = [path for path in steps(checkpoint.parent) if path.name < checkpoint.name]
-    remedy = "start again with --overwrite"
-    if older and checkpoint.parent.name == CHECKPOINTS:
-        remedy = f"give --resume-from {older[-1]} to go on from there"
-    elif older:  # of a stream's model, which has nothing but checkpoints
-        remedy = f"remove {checkpoint} to go on from {older[-1].name}"
-    return Ledger(checkpoint, remedy=f"it is not used; {remedy}")
+    """Return the ledger of a checkpoint; an InputError tells of damage, and names an older one that is whole."""
+    return Ledger(checkpoint, remedy=lambda: f"it is not used; {_instead_of(checkpoint)}")
+
+
+def _instead_of(checkpoint: Path) -> str:
+    """Return what to do about a checkpoint that is damaged."""
+    older = [path for path in steps(checkpoint.parent) if path.name < checkpoint.name and _is_whole(path)]
+    if not older:
+        return "start again with --overwrite"
+    if checkpoint.parent.name == CHECKPOINTS:
+        return f"give --resume-from {older[-1]} to go on from there"
+    return f"remove {checkpoint} to go on from {older[-1].name}"  # a stream's model, which has nothing but checkpoints
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        Ledger(checkpoint).verify()
+    except InputError:
+        return False
+    return True
 
 
 def load(checkpoint: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import final
 from thalweg.errors import InputError
 from thalweg.storage.files import remove_folder, sync_folder, temporary_name
 from thalweg.storage.ledger import MANIFEST, Ledger
+from thalweg.training.folder.checkpoint import CHECKPOINTS, latest
 from thalweg.training.integrity.claim import aside
 from thalweg.training.integrity.replaced import drop
 
@@ -33,7 +34,8 @@ class NewFolder:
     def __init__(self, folder: Path, files: Mapping[str, bytes], mark: str, *, gives_way: bool) -> None:
         self._folder = folder
         is_there = folder.exists() or folder.is_symlink()
-        if is_there and not any((folder / name).is_file() for name in (mark, MANIFEST)):
+        is_run = any((folder / name).is_file() for name in (mark, MANIFEST)) or latest(folder / CHECKPOINTS) is not None
+        if is_there and not is_run:
             if not folder.exists():
                 raise InputError(f"{folder} is a link that leads nowhere; remove it, or choose another --name.")
             raise InputError(
