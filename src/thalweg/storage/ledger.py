@@ -199,6 +199,11 @@ class Ledger:
         waiting = [name for name in self._moved if self._new(name).exists()]
         return not waiting and not any((self.folder / name).exists() for name in self._removed)
 
+    @property
+    def waiting(self) -> frozenset[str]:
+        """The names of the files whose contents have changed at once, where that waits for being completed."""
+        return frozenset() if self.is_complete else frozenset(self._moved)
+
     def _new(self, name: str) -> Path:
         return self.folder / f".{name}.new{TEMPORARY}"
 

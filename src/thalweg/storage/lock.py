@@ -42,6 +42,7 @@ class Lock:
 
     def __init__(self, folder: Path, work: str = "changed") -> None:
         named, folder = folder, folder.resolve()
+        named = folder if named.name in ("", "..") else named
         self._file = folder.with_name(f".{folder.name}.lock")
         if not os.access(folder.parent, os.W_OK) and folder.is_dir():
             self._file = folder / ".lock"
@@ -53,7 +54,7 @@ class Lock:
             self._file.write_text(f"{os.getpid()} {work}\n")
         except Timeout:
             raise HeldError(
-                f"{folder if named.name in ('', '..') else named} is being {self._holder()}; wait until that ends, or choose another --name."
+                f"{named} is being {self._holder()}; wait until that ends, or choose another --name."
             ) from None
         except (NotImplementedError, PermissionError):  # no locks here, or nothing can be changed anyway
             self._lock = None

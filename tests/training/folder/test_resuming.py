@@ -10,10 +10,11 @@ import pytest
 from thalweg.cli.main import run as command
 from thalweg.errors import InputError
 from thalweg.status import Status
+from thalweg.storage.ledger import Ledger
 from thalweg.training.folder import checkpoint
 from thalweg.training.folder.checkpoint import CHECKPOINTS
 from thalweg.training.folder.resuming import resumed, resumption
-from thalweg.training.folder.run import CERTIFICATE, Run
+from thalweg.training.folder.run import CERTIFICATE, METRICS, REPORT, WEIGHTS, Run
 from thalweg.training.recipe.options import OPTIONS
 from thalweg.training.recipe.recipe import Options
 from thalweg.training.session.api import train
@@ -175,3 +176,41 @@ def test_what_is_no_checkpoint_is_refused_with_those_that_there_are(cut, name):
     shown = "" if name.endswith(".toml") else rf".* There are .*{place.name}.*; --resume \S*{cut.folder.name} goes on"
     with pytest.raises(InputError, match=f"There is no checkpoint {cut.folder / name}; give the folder of one{shown}"):
         train(resume_from=cut.folder / name)
+
+
+@pytest.fixture
+def leave_waiting(monkeypatch):
+    """Write files of a run as a process does that is killed before they have their names."""
+
+    def write(run, names):
+        with monkeypatch.context() as patch:
+            patch.setattr(Ledger, "_complete", lambda *given, **named: [])
+            run.ledger.write({name: (run.folder / name).read_bytes() for name in names})
+
+    return write
+
+
+@pytest.mark.parametrize("again", ["resume", "same"])
+def test_a_run_that_was_killed_while_its_last_files_took_their_names_ends_by_the_same_command(
+    reviews, tmp_path, leave_waiting, again
+):
+    run = train(str(reviews), **BAG, out=tmp_path)
+    weights = run.ledger.sums[WEIGHTS]
+    leave_waiting(run, (METRICS, REPORT))
+    with pytest.raises(InputError, match="is finished, so there is nothing to resume"):
+        train(resume=run.folder, patience=3)
+    ended = train(resume=run.folder) if again == "resume" else train(str(reviews), **BAG, out=tmp_path)
+    assert (ended.folder, ended.finished, ended.ledger.sums[WEIGHTS]) == (run.folder, True, weights)
+    assert ended.ledger.is_complete
+
+
+@pytest.mark.parametrize("names", [(WEIGHTS, METRICS), (CERTIFICATE, REPORT)])
+def test_a_change_of_a_finished_run_that_waits_is_not_taken_for_its_end(reviews, tmp_path, leave_waiting, names):
+    run = train(str(reviews), **BAG, out=tmp_path)
+    run.ledger.write({CERTIFICATE: b"{}", WEIGHTS: (run.folder / WEIGHTS).read_bytes()})
+    weights = run.ledger.sums[WEIGHTS]
+    leave_waiting(run, names)
+    with pytest.raises(InputError, match="is finished, so there is nothing to resume"):
+        train(resume=run.folder)
+    assert train(str(reviews), **BAG, out=tmp_path).folder != run.folder
+    assert (run.status, run.ledger.sums[WEIGHTS]) == (Status.COMPLETED, weights)

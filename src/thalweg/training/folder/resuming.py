@@ -9,7 +9,7 @@ from thalweg import names
 from thalweg.errors import InputError, counted
 from thalweg.training.folder import checkpoint
 from thalweg.training.folder.checkpoint import CHECKPOINTS
-from thalweg.training.folder.run import WEIGHTS, Run
+from thalweg.training.folder.run import METRICS, REPORT, WEIGHTS, Run
 from thalweg.training.recipe.options import OPTIONS
 from thalweg.training.recipe.recipe import Options, Recipe, read_options
 
@@ -45,7 +45,7 @@ def resumed(folder: Path, given: Options, *, starts_over: bool = False, fast: bo
     for name, other in (("steps", "epochs"), ("epochs", "steps")):
         if name in changed and other not in given and recipe.values()[other]:
             changed[other] = type(recipe.values()[other])(0)  # one of the two bounds a run
-    if run.finished:
+    if run.finished and (changed or not is_ending(run)):
         _check_end(run, changed)
     return Resumed(Options(recipe.values()).with_(changed), changed, tuple(_notes(run, changed)))
 
@@ -74,6 +74,15 @@ def resumption(folder: str | Path | None, place: str | Path | None) -> tuple[Pat
     if folder is not None and Path(folder).resolve() != run.resolve():
         raise InputError(f"{place} is not a checkpoint of {folder}; leave out --resume, or give one of its own.")
     return run, place
+
+
+def is_ending(run: Run) -> bool:
+    """Whether a run was killed while its last files took their names, so that its end is to be made again.
+
+    Another change may wait for being completed: that of polished weights, or of a certificate.
+    """
+    waiting = run.ledger.waiting
+    return METRICS in waiting and (REPORT in waiting or WEIGHTS not in waiting)
 
 
 def has_result(folder: Path) -> bool:

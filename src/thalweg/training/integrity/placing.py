@@ -15,6 +15,7 @@ from thalweg.errors import InputError, shown
 from thalweg.storage.lock import HeldError
 from thalweg.training.folder import checkpoint, run
 from thalweg.training.folder.checkpoint import CHECKPOINTS
+from thalweg.training.folder.resuming import is_ending
 from thalweg.training.integrity.claim import Claim
 from thalweg.training.recipe.recipe import Recipe
 
@@ -81,8 +82,7 @@ class Wanted:
         """
         try:
             existing = run.Run(folder)
-            # A run that was killed while its last files took their names is completed as one that was killed before.
-            is_finished = existing.finished and existing.ledger.is_complete
+            is_finished = existing.finished and not is_ending(existing)
             return not is_finished and _same(existing.recipe, self.recipe, self.is_timed)
         except InputError as error:
             if checkpoint.latest(folder / CHECKPOINTS) is None:

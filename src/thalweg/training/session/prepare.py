@@ -8,7 +8,7 @@ from thalweg.errors import InputError, counted
 from thalweg.storage.ledger import MANIFEST, Ledger
 from thalweg.training.folder import checkpoint, run
 from thalweg.training.folder.checkpoint import CHECKPOINTS
-from thalweg.training.folder.resuming import check_length, has_result
+from thalweg.training.folder.resuming import check_length, has_result, is_ending
 from thalweg.training.integrity.environment import differences
 from thalweg.training.integrity.new_folder import NewFolder
 from thalweg.training.recipe.trusted import require_inside
@@ -51,11 +51,13 @@ def _started(plan: Plan, say: Say) -> Session:
     folder, new = plan.folder, None
     if plan.is_resumed:
         require_inside(folder)
-        ledger = Ledger(folder)
+        ledger, ends = Ledger(folder), is_ending(run.Run(folder))
         ledger.complete()
         run.Run(folder).verify(weights=False)
         _check_same_data(plan)
-        if run.Run(folder).finished and not plan.changes:  # its end was not completed, and is made again
+        if run.Run(folder).finished and not plan.changes:
+            if not ends:
+                raise InputError(f"{folder} has been changed by another process meanwhile; repeat the command.")
             ledger.write({}, removed=[run.METRICS], forgotten=[run.HISTORY])
     else:
         new = _new_folder(plan)
