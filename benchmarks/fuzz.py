@@ -29,6 +29,7 @@ from disturbing.mutations import SPECIMENS, ask, change, commands, copied, make,
 from table import Row, write_json
 
 from thalweg.cli import main as command_line
+from thalweg.status import Status
 
 HERE: Final = Path(__file__).parent
 KINDS: Final = (
@@ -170,7 +171,7 @@ def _ended(command: str, asked: tuple[Any, ...]) -> tuple[str, str]:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
     if "not enough memory" in said:
         return MEMORY, said[-300:]
-    if code in (0, 2) or command in SAYING:
+    if code in (0, 2) or command in SAYING or Status.NOT_FINITE.value in said:  # how a training may end
         return (ANSWERED if code != 2 else REFUSED), ""
     return FAILED, " ".join(said.split())[-300:]
 

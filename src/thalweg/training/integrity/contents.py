@@ -21,6 +21,7 @@ from thalweg.storage.forms import (
     whole,
 )
 from thalweg.storage.ledger import Ledger
+from thalweg.training.folder.choice import chosen
 
 _texts = many(text())
 _columns = record(
@@ -36,10 +37,12 @@ _DATA: Final = record(
 
 _figure, _count = perhaps(number()), whole(0)
 _pair = many(_figure, least=2, most=2)
-_point = record(
-    model=text(), l2=number(0.0), loss=_figure, loss_error=_figure, accuracy=_figure, accuracy_error=_figure
-)
-_selection = record(model=text(), l2=number(0.0), points=many(_point), judged_on=text(), sentences=_texts)
+
+
+def _selection(value: Any, where: str) -> dict[str, Any]:
+    return record(sentences=_texts)(chosen(value, where), where)
+
+
 _METRICS: Final = record(
     {
         "loss": _figure, "intervals": table(perhaps(_pair)), "baselines": table(_figure), "num_examples": _count,

@@ -5,6 +5,7 @@ import json
 import math
 import numbers
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -25,7 +26,10 @@ from thalweg.training.recipe.options import (
     TrainingSection,
 )
 
-_MAX_BYTES: Final = 10_000_000  # of a recipe
+_MAX_BYTES: Final = 2**21  # of a recipe
+# A key's parts, whose time to be read grows with the square of their number.
+_PARTS: Final = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+)++""")
+_MOST_PARTS: Final = 64
 
 
 @final
@@ -174,6 +178,8 @@ def read_options(path: str | Path) -> Options:
 def read_toml(text: str, where: str) -> Options:
     """Read options from TOML text; `where` names it in messages. Raises as `read_options`."""
     try:
+        if any(found[0].count(".") > _MOST_PARTS for found in _PARTS.finditer(text)):
+            raise ValueError(f"a key has more than {_MOST_PARTS} parts")
         parsed = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, too, or as many brackets
         raise InputError(f"{where} is not valid TOML: {error}.") from None

@@ -16,12 +16,12 @@ from thalweg.data.arrays.batches import Examples
 from thalweg.errors import InputError
 from thalweg.status import Status
 from thalweg.storage.files import Sum, remove_folder
-from thalweg.storage.forms import anything, number, parsed, perhaps, record, whole
+from thalweg.storage.forms import number, parsed, perhaps, record, whole
 from thalweg.storage.ledger import MANIFEST, Ledger
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.folder import build, checkpoint
 from thalweg.training.folder.checkpoint import CHECKPOINTS
-from thalweg.training.folder.choice import checked_choice
+from thalweg.training.folder.choice import chosen
 from thalweg.training.folder.run import (
     HELD_OUT,
     RECIPE,
@@ -160,8 +160,8 @@ class Session:
 
     def selection(self) -> dict[str, Any]:
         """Return what validation has chosen, and from what."""
-        path = self.run.folder / SELECTION
-        return checked_choice(parsed(self.ledger.read(SELECTION), anything(), path), path)
+        found: dict[str, Any] = parsed(self.ledger.read(SELECTION), chosen, self.run.folder / SELECTION)
+        return found
 
     def _put(self, name: str) -> None:
         weights = checkpoint.load_tensors(self.ledger.path(name))
