@@ -6,7 +6,7 @@ import math
 import pytest
 
 from thalweg.errors import InputError
-from thalweg.storage.files import sum_of
+from thalweg.storage.files import Sum, sum_of
 from thalweg.training.integrity.history import HistoryFile, damage, damaged_line, kept_until, read_history
 
 ENTRIES = [{"event": "step", "step": number, "loss": 1.0 / number} for number in range(1, 6)]
@@ -55,6 +55,12 @@ def test_damage_is_named_and_the_run_does_not_go_on_with_it(case, tmp_path):
     path.write_bytes(change(path.read_bytes()))
     with pytest.raises(InputError, match=f"history.jsonl {message}, so the run does not go on with it"):
         kept_until(path, mark)
+
+
+def test_a_length_that_a_stranger_has_written_takes_no_memory(tmp_path):
+    path = tmp_path / "history.jsonl"
+    mark = written(path)
+    assert damage(path, Sum(10**15, mark.sha256)) == f"is cut short ({mark.num_bytes:,} bytes instead of {10**15:,})"
 
 
 def test_what_is_removed_begins_anew_and_lines_behind_the_mark_may_be_torn(tmp_path):
