@@ -164,6 +164,14 @@ def test_damaged_features_are_refused(tmp_path):
             BagFeatures.load(path)
 
 
+def test_a_type_that_numpy_lacks_is_refused(tmp_path):
+    path = tmp_path / "features.safetensors"
+    header = b'{"bigrams":{"dtype":"F8_E4M3","shape":[1],"data_offsets":[0,1]}}'
+    path.write_bytes(len(header).to_bytes(8, "little") + header + b"x")
+    with pytest.raises(InputError, match=r"features\.safetensors is damaged .*float8_e4m3fn"):
+        BagFeatures.load(path)
+
+
 def test_missing_features_are_named(tmp_path):
     with pytest.raises(InputError, match=r"features\.safetensors is missing"):
         BagFeatures.load(tmp_path / "features.safetensors")

@@ -106,6 +106,8 @@ def test_missing_and_damaged_files_are_refused_by_name(fitted, tmp_path):
     path = tmp_path / "pairs.safetensors"
     with pytest.raises(InputError, match=r"pairs\.safetensors is missing; restore it or train again"):
         PairFeatures.load(path)
-    path.write_bytes(fitted.to_bytes()[:200])
-    with pytest.raises(InputError, match=r"pairs\.safetensors is damaged .*; restore it or train again"):
-        PairFeatures.load(path)
+    header = b'{"means":{"dtype":"F8_E4M3","shape":[1],"data_offsets":[0,1]}}'
+    for damaged in (fitted.to_bytes()[:200], len(header).to_bytes(8, "little") + header + b"x"):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"pairs\.safetensors is damaged .*; restore it or train again"):
+            PairFeatures.load(path)

@@ -252,3 +252,21 @@ def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
     parent.stdin.close()
     assert parent.wait() == 0
     parent.stdout.close()
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (
+            b'{"x":{"dtype":"F8_E4M3","shape":[1],"data_offsets":[0,1]}}',
+            r"is damaged \('x' is of the type float8_e4m3fn",
+        ),
+        (b'{"x":{"dtype":"U16","shape":[0],"data_offsets":[0,0]}}', r"is damaged \('x' is of the type uint16"),
+        (b" " * (2**23 + 1), "its table of contents is longer than that of any run"),
+    ],
+)
+def test_tensors_that_no_run_writes_are_refused(header, message, tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + b"\0" * (b"F8" in header))
+    with pytest.raises(InputError, match=message):
+        checkpoint.load_tensors(path)

@@ -210,7 +210,14 @@ class BagFeatures:
                 kept = saved.metadata()
                 bigrams, idf = saved.get_tensor("bigrams"), saved.get_tensor("idf")
             return cls(int(kept["vocabulary_size"]), bigrams, idf, kept["sublinear"] == "1")
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        except (
+            SafetensorError,
+            OSError,
+            AttributeError,
+            KeyError,
+            TypeError,
+            ValueError,
+        ) as error:  # a type numpy lacks, too
             raise InputError(f"{path} is damaged ({error}); restore it or train again.") from None
 
 

@@ -157,7 +157,14 @@ class PairFeatures:
             means, deviations, knots, products = (arrays[name] for name in ("means", "deviations", "knots", "products"))
             _require_form(arrays, int(sizes["num_texts"]), int(sizes["num_words"]))
             return cls(Overlap(*counts), means, deviations, knots, products, int(sizes["num_words"]), arrays["crosses"])
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        except (
+            SafetensorError,
+            OSError,
+            AttributeError,
+            KeyError,
+            TypeError,
+            ValueError,
+        ) as error:  # a type numpy lacks, too
             raise InputError(f"{path} is damaged ({error}); restore it or train again.") from None
 
 
