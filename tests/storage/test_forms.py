@@ -78,6 +78,12 @@ def test_what_is_no_json_is_told(data, message):
         forms.parse_json(data, forms.anything())
 
 
+def test_a_file_that_is_too_long_is_told(monkeypatch):
+    monkeypatch.setattr(forms, "MAX_BYTES", 9)
+    with pytest.raises(ValueError, match="it is longer than 9 bytes"):
+        forms.parse_json(b" " * 9 + b"1", forms.anything())
+
+
 def test_a_file_is_named(tmp_path):
     path = tmp_path / "labels.json"
     with pytest.raises(InputError, match=r"labels.json is missing; restore it or train the run again\."):

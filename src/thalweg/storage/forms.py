@@ -66,6 +66,8 @@ def parse_json(data: bytes, form: Form) -> Any:
             ...
         ValueError: expected a text at labels[1], got 7
     """
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"it is longer than {MAX_BYTES:,} bytes")
     if sum(map(data.count, (b",", b"[", b"{"))) > MAX_VALUES:
         raise ValueError(f"it holds more than {MAX_VALUES:,} values")
     try:
