@@ -198,6 +198,17 @@ def test_a_stranger_s_ledger_is_refused_in_a_sentence(content, match, folder):
         Ledger(folder)
 
 
+def test_a_ledger_of_many_missing_files_is_read_once(folder, monkeypatch):
+    known = changed(files={f"x{k}": {"bytes": 1, "sha256": ""} for k in range(100)})
+    (folder / MANIFEST).write_text(json.dumps(known | {"sum": ledger._sum_of_content(known)}))
+    stranger, read = Ledger(folder), []
+    monkeypatch.setattr(ledger, "parse_json", lambda *arguments: read.append(arguments))
+    for name in stranger.sums:
+        with pytest.raises(InputError, match=f"{name} is missing"):
+            stranger.path(name)
+    assert not read
+
+
 def test_files_module_is_what_the_ledger_writes_with(folder, monkeypatch):
     monkeypatch.setattr(files.os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(5, "no")))
     with pytest.raises(OSError, match=r"\.a\.new|a"):

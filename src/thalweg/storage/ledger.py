@@ -50,6 +50,7 @@ class Ledger:
         self.about: dict[str, Any] = {}  # plain values that belong to the folder as its files do
         self._moved: list[str] = []
         self._removed: list[str] = []
+        self._known: tuple[int, ...] | None = None  # the version of it that was read
         self._read()
 
     @classmethod
@@ -111,7 +112,8 @@ class Ledger:
                 if _is(path, self.sums[name]):
                     return path
             before = self.sums[name]
-            self._read()
+            if self._version() != self._known:
+                self._read()
             if name not in self.sums or (self.sums[name] == before and name not in self._moved):
                 break
         raise self._damaged(name)
@@ -215,8 +217,17 @@ class Ledger:
         how = "its checksum differs" if expected == size else f"{size:,} bytes long instead of {expected:,}"
         return InputError(f"{path} is damaged ({how}); {self.remedy}.")
 
+    def _version(self) -> tuple[int, ...] | None:
+        """Return what differs once another ledger has taken the place of this one."""
+        try:
+            found = (self.folder / MANIFEST).stat()
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
     def _read(self) -> None:
         path = self.folder / MANIFEST
+        self._known = self._version()
         if not path.is_file():
             raise InputError(
                 f"{path} is missing, so that the files in {self.folder} cannot be verified; {self.remedy}."
