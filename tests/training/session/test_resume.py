@@ -157,12 +157,16 @@ def test_a_damaged_checkpoint_is_named_and_not_used(reviews, tmp_path, case):
         train(reviews, out=tmp_path, **OPTIONS["bag"])
 
 
-def test_a_checkpoint_of_another_model_is_refused(reviews, tmp_path):
+@pytest.mark.parametrize("differing", [{"width": 16}, {"seed": 7}])
+def test_a_checkpoint_of_another_run_is_refused(reviews, tmp_path, differing):
     cut = interrupted(reviews, tmp_path / "a", 3, **OPTIONS["bag"])
-    other = interrupted(reviews, tmp_path / "b", 3, **OPTIONS["bag"] | {"width": 16})
+    other = interrupted(reviews, tmp_path / "b", 3, **OPTIONS["bag"] | differing)
     shutil.rmtree(cut.folder / "checkpoints")
     shutil.copytree(other.folder / "checkpoints", cut.folder / "checkpoints")
-    with pytest.raises(InputError, match=r"state\.safetensors is from another model"):
+    (cut.folder / "history.jsonl").unlink()
+    with pytest.raises(
+        InputError, match=rf"step-\d+ is of a run with other options than {cut.folder}, and is not used"
+    ):
         train(reviews, out=tmp_path / "a", **OPTIONS["bag"])
 
 

@@ -1,5 +1,6 @@
 """What a run takes when it goes on: the options that it was started with, and those that may change on the way."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any, Final, final
 
 from thalweg import names
 from thalweg.errors import InputError, counted
+from thalweg.storage.files import sum_of
 from thalweg.training.folder import checkpoint
 from thalweg.training.folder.checkpoint import CHECKPOINTS
 from thalweg.training.folder.run import METRICS, REPORT, WEIGHTS, Run
@@ -74,6 +76,12 @@ def resumption(folder: str | Path | None, place: str | Path | None) -> tuple[Pat
     if folder is not None and Path(folder).resolve() != run.resolve():
         raise InputError(f"{place} is not a checkpoint of {folder}; leave out --resume, or give one of its own.")
     return run, place
+
+
+def kept_options(recipe: Recipe) -> str:
+    """Return the checksum of the options that a run keeps while it goes on, by which its checkpoints are known."""
+    kept = {name: value for name, value in recipe.values().items() if not OPTIONS[name].resumed}
+    return sum_of(json.dumps(kept, sort_keys=True, default=str).encode()).sha256
 
 
 def is_ending(run: Run) -> bool:

@@ -22,6 +22,7 @@ from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.folder import build, checkpoint
 from thalweg.training.folder.checkpoint import CHECKPOINTS
 from thalweg.training.folder.choice import chosen
+from thalweg.training.folder.resuming import kept_options
 from thalweg.training.folder.run import (
     HELD_OUT,
     RECIPE,
@@ -257,6 +258,7 @@ class Session:
         about = {
             "ended": self.ended.name if self.ended else None,
             "limits": self._limits(),
+            "options": kept_options(self.run.recipe),
             "history": dataclasses.asdict(history),
             "environment": self.environment(),
         }
@@ -288,6 +290,13 @@ class Session:
         place = newest if weights_only or self.place_to_resume is None else self.place_to_resume
         if place is None:
             return None
+        ledger = checkpoint.ledger_of(place)
+        options = kept_options(self.run.recipe)
+        if ledger.about.get("options", options) != options:  # one of an older version has none
+            raise InputError(
+                f"{place} is of a run with other options than {self.run.folder}, and is not used; put the run's own "
+                "checkpoints back, or start over with --overwrite."
+            )
         state = checkpoint.load(place)
         where = place / checkpoint.TENSORS
         networks = {"model": self.model, "head": self.head}
@@ -319,7 +328,6 @@ class Session:
             self.clip.load_state_dict(state.get("clip", {}))  # of an older version: it starts anew
         self.place.step = state["step"]
         self.resumed_from = place
-        ledger = checkpoint.ledger_of(place)
         if weights_only:
             self.score.lr_scale = score["lr_scale"]  # the one that the restored rates have in them
             return ledger
