@@ -28,10 +28,13 @@ class SinusoidalPositions(nn.Module):
 
     def __init__(self, width: int, max_length: int) -> None:
         super().__init__()
-        time = torch.arange(max_length, dtype=torch.float64).unsqueeze(1)
-        rate = torch.exp(torch.arange(0, width, 2, dtype=torch.float64) * (-math.log(10000.0) / width))
-        angles = time * rate
-        table = torch.stack([angles.sin(), angles.cos()], -1).flatten(1)[:, :width]
+        if torch.get_default_device().type == "meta":  # for computing nothing there PyTorch loads its compiler
+            table = torch.empty(max_length, width)
+        else:
+            time = torch.arange(max_length, dtype=torch.float64).unsqueeze(1)
+            rate = torch.exp(torch.arange(0, width, 2, dtype=torch.float64) * (-math.log(10000.0) / width))
+            angles = time * rate
+            table = torch.stack([angles.sin(), angles.cos()], -1).flatten(1)[:, :width]
         self.register_buffer("table", table.to(torch.get_default_dtype()), persistent=False)
 
     def forward(self, begin: int, end: int) -> Tensor:

@@ -1,19 +1,25 @@
 """A network that the machine's memory does not hold is refused before anything of it is built."""
 
 import resource
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from thalweg import names
+from thalweg.data.arrays.batches import Examples
+from thalweg.data.arrays.ragged import Ragged
 from thalweg.errors import InputError
 from thalweg.models.presets import ModelOptions, ModelShape
 from thalweg.training.folder import memory
 from thalweg.training.folder.build import model_options
-from thalweg.training.folder.memory import memory_bytes, require_memory
+from thalweg.training.folder.memory import memory_bytes, require_batch, require_memory
 from thalweg.training.recipe.complete import complete
 from thalweg.training.recipe.recipe import Options
+from thalweg.training.steps.feed import Feed
 
 SHAPE = ModelShape(vocabulary_size=50, num_columns=2, lags=5, target_vocabulary_size=60, num_outputs=3, max_length=20)
 REFUSED = {
@@ -52,6 +58,34 @@ def test_every_model_is_counted_without_memory(task, monkeypatch):
             with pytest.raises(InputError, match=f"about {number:,} weights"):
                 require_memory(recipe.values(), builder, SHAPE, options, trained=True)
         assert torch.equal(before, torch.get_rng_state())
+
+
+def test_networks_that_are_counted_load_no_compiler():
+    script = (
+        "import sys\nfrom thalweg.models.presets import ModelOptions, ModelShape, encoder\nimport torch\n"
+        "from thalweg.training.folder.memory import _Undrawn\n"
+        "shape = ModelShape(vocabulary_size=9, num_outputs=2)\n"
+        "with torch.device('meta'), _Undrawn():\n    encoder(shape, ModelOptions(heads=4))\n"
+        "sys.exit(int('sympy' in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("batch_size", "number"), [(2, 100_000), (3, 200_000), (5, 500_000), (0, 100_000)])
+def test_a_batch_beyond_the_memory_is_refused_with_what_to_lower(monkeypatch, batch_size, number):
+    """By its longest text, padding included; texts of like lengths come together."""
+    long = 100_000
+    examples = Examples({"tokens": Ragged.from_lengths(np.zeros(long + 9, np.int64), np.array([4, 1, 2, 2, long]))})
+    recipe = complete(Options(task="classify", source="x.csv", model="lstm", width=8, hidden=8, batch_size=batch_size))
+    feed = Feed(examples, lambda *_: pytest.fail("a batch is built"), batch_size=batch_size)
+    assert feed.num_tokens() == number <= feed.most_tokens
+    need = number * (8 + 4 * 16)
+    monkeypatch.setattr(memory, "memory_bytes", lambda: float(need))
+    require_batch(recipe.values(), feed)
+    monkeypatch.setattr(memory, "memory_bytes", lambda: need - 1.0)
+    with pytest.raises(InputError, match=rf"have {number:,} tokens, .* smaller --batch-size or --max-length"):
+        require_batch(recipe.values(), feed)
+    require_batch({**recipe.values(), "model": "mlp"}, feed)
 
 
 def test_a_limit_of_the_process_counts(monkeypatch):

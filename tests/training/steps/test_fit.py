@@ -1,10 +1,13 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from thalweg.batch import Batch
+from thalweg.data.arrays.batches import Examples
+from thalweg.data.arrays.ragged import Ragged
 from thalweg.errors import InputError
 from thalweg.heads.softmax import Softmax
 from thalweg.heads.squared import Squared
@@ -12,6 +15,7 @@ from thalweg.optim.clipping import ClipNorm, ClipUpdate, NoClip
 from thalweg.optim.descent import Descent
 from thalweg.optim.directions import Gradient
 from thalweg.optim.line_search import Fixed
+from thalweg.training.steps import feed
 from thalweg.training.steps.fit import FitOptions, Place, fit
 from thalweg.training.steps.gauges import layer_names
 from thalweg.training.steps.stepper import ClosureStepper, stepper_for
@@ -257,3 +261,16 @@ def test_the_figures_of_a_layer_are_norms_over_its_tensors():
     gradient = torch.cat([p.grad.flatten() for p in model.first.parameters()])
     assert layers["first"]["update_ratio"] == pytest.approx(float((new - old).norm() / old.norm()), rel=1e-4)
     assert layers["first"]["grad_norm"] == pytest.approx(float(gradient.norm()), rel=1e-5)
+
+
+def test_long_sequences_that_nothing_is_learned_from_come_in_smaller_batches(monkeypatch):
+    monkeypatch.setattr(feed, "MOST_AT_ONCE", 100)
+    lengths = np.array([60, 3, 200, 3, 30, 40, 3, 20])
+    examples = Examples({"tokens": Ragged.from_lengths(np.zeros(lengths.sum(), np.int64), lengths)})
+
+    def collate(examples, indices):
+        return Batch({"x": torch.zeros(1)}, torch.tensor(indices))
+
+    parts = [part.tolist() for part, _ in feed.in_order(examples, collate, 4)]
+    assert parts == [[1, 3, 6, 7], [4], [5], [0], [2]]
+    assert sorted(index for part in parts for index in part) == list(range(8))

@@ -1,4 +1,4 @@
-"""Whether the machine holds a network, known before anything of it is built."""
+"""Whether the machine holds a network, or a batch of tokens, known before anything of it is built."""
 
 import dataclasses
 import os
@@ -14,6 +14,7 @@ from thalweg import names
 from thalweg.errors import InputError
 from thalweg.models.presets import ModelOptions, ModelShape
 from thalweg.training.recipe.options import OPTIONS
+from thalweg.training.steps.feed import Feed
 
 COPIES: Final = (
     3  # of the weights while they are trained, at least: themselves, the gradient, the optimizer's or kept ones
@@ -47,6 +48,23 @@ def require_memory(
     raise InputError(
         f"--model {values['model']} would have about {number:,} weights, and take {needed / 2**30:,.1f} GB of "
         f"memory; the machine has {there / 2**30:,.1f}. Give a smaller {' or '.join(large)}."
+    )
+
+
+def require_batch(values: Mapping[str, Any], feed: Feed) -> None:
+    """Raise an InputError where the states of the largest batch of tokens are more than the machine's memory.
+
+    Counted are its ids and, for each token, its vector and one state in each layer; a training keeps more.
+    """
+    if values["model"] not in OPTIONS["max_length"].models:
+        return
+    size, there = 8 if values["precision"] == "float64" else 4, memory_bytes()
+    each = 8 + size * (values["width"] + values["layers"] * values["hidden"])
+    if feed.most_tokens * each <= there or (number := feed.num_tokens()) * each <= there:
+        return
+    raise InputError(
+        f"The largest batch would have {number:,} tokens, padding included, and take {number * each / 2**30:,.1f} GB "
+        f"of memory or more; the machine has {there / 2**30:,.1f}. Give a smaller --batch-size or --max-length."
     )
 
 

@@ -22,6 +22,7 @@ from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.folder import build, checkpoint
 from thalweg.training.folder.checkpoint import CHECKPOINTS
 from thalweg.training.folder.choice import chosen
+from thalweg.training.folder.memory import require_batch
 from thalweg.training.folder.resuming import kept_options
 from thalweg.training.folder.run import (
     HELD_OUT,
@@ -104,6 +105,7 @@ class Session:
         self.total_steps = 2 if self.fast else int(min(training.steps or math.inf, by_epochs))
         every = training.evaluate_every or max(self.feed.steps_per_epoch, math.ceil(self.total_steps / MAX_EVALUATIONS))
         self.evaluate_every = 1 if self.fast else every
+        require_batch(recipe.values(), self.feed)
         first = self.feed(0)[0] if device.type == "cpu" else self.feed(0)[0].to("cpu", self._dtype)
         counts = task.token_counts(self.rows) if recipe.model.head != "softmax" else None
         self.model, self.head = build.build_networks(recipe, task, batch=first, counts=counts)

@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import final
 
 import numpy as np
@@ -12,6 +13,7 @@ from thalweg import distributed
 from thalweg.batch import Batch
 from thalweg.data.arrays.batches import Examples, Order, cut_by_length
 
+MOST_AT_ONCE = 2**20  # tokens of a batch that nothing is learned from, which may be of any size
 Collate = Callable[[Examples, np.ndarray], Batch]
 
 
@@ -102,6 +104,24 @@ class Feed:
             self._full = batches
         return batches
 
+    @property
+    def most_tokens(self) -> int:
+        """A bound on `num_tokens`, at once."""
+        lengths = self.examples.lengths
+        if lengths is None or not len(lengths):
+            return 0
+        return min(self._batch_size or len(lengths), len(lengths)) * int(lengths.max())
+
+    def num_tokens(self) -> int:
+        """Return how many tokens the largest micro-batch of the first epoch has, with its padding; 0 without tokens."""
+        lengths = self.examples.lengths
+        if lengths is None or not len(lengths):
+            return 0
+        parts: Iterable[np.ndarray] = map(partial(self._order.batch, 0), range(self._order.num_batches))
+        if self._is_full:
+            parts = (part[places] for part in parts for places in cut_by_length(lengths[part]))
+        return max(len(part) * int(lengths[part].max()) for part in parts if len(part))
+
     def _collate(self, indices: np.ndarray) -> Batch:
         batch = self.collate(self.examples, indices)
         if not self.as_stored:
@@ -117,9 +137,15 @@ def in_order(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Iterator[tuple[np.ndarray, Batch]]:
-    """Yield all examples once, sorted by length so that there is little padding, with their indices."""
+    """Yield all examples once, sorted by length so that there is little padding, with their indices.
+
+    A batch has fewer of them where they are so long that it would have more than `MOST_AT_ONCE` tokens.
+    """
     lengths = examples.lengths
     indices = np.arange(len(examples)) if lengths is None else np.argsort(lengths, kind="stable")
-    for start in range(0, len(indices), batch_size):
-        part = indices[start : start + batch_size]
+    while len(indices):
+        part = indices[:batch_size]
+        if lengths is not None:
+            part = part[: max(1, MOST_AT_ONCE // max(1, int(lengths[part[-1]])))]
         yield part, collate(examples, part).to(device, dtype)
+        indices = indices[len(part) :]
