@@ -15,6 +15,7 @@ from thalweg.training.folder import checkpoint
 from thalweg.training.folder.checkpoint import CHECKPOINTS
 from thalweg.training.folder.resuming import resumed, resumption
 from thalweg.training.folder.run import CERTIFICATE, METRICS, REPORT, WEIGHTS, Run
+from thalweg.training.integrity.claim import Claim
 from thalweg.training.recipe.options import OPTIONS
 from thalweg.training.recipe.recipe import Options
 from thalweg.training.session.api import train
@@ -214,3 +215,16 @@ def test_a_change_of_a_finished_run_that_waits_is_not_taken_for_its_end(reviews,
         train(resume=run.folder)
     assert train(str(reviews), **BAG, out=tmp_path).folder != run.folder
     assert (run.status, run.ledger.sums[WEIGHTS]) == (Status.COMPLETED, weights)
+
+
+def test_a_run_that_another_takes_the_place_of_before_it_goes_on_is_left_alone(cut, reviews, tmp_path, monkeypatch):
+    def claim(folder, work="trained"):
+        shutil.rmtree(folder)
+        shutil.copytree(other.folder, folder)
+        return Claim(folder, work)
+
+    other = train(str(reviews), **BAG | {"seed": 4}, name=cut.folder.name, out=tmp_path)
+    monkeypatch.setattr("thalweg.training.integrity.placing.Claim", claim)
+    with pytest.raises(InputError, match="has been changed by another process meanwhile; repeat the command"):
+        train(resume=cut.folder, epochs=5.0)
+    assert Run(cut.folder).ledger.sums == other.ledger.sums

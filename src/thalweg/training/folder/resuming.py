@@ -26,6 +26,7 @@ class Resumed:
     options: Options  # its own, and over them what has changed
     changes: Mapping[str, Any]  # what has changed, by name
     notes: tuple[str, ...]  # what to tell about that
+    kept: str  # the checksum of the options that it keeps
 
 
 def resumed(folder: Path, given: Options, *, starts_over: bool = False, fast: bool = False) -> Resumed:
@@ -49,7 +50,7 @@ def resumed(folder: Path, given: Options, *, starts_over: bool = False, fast: bo
             changed[other] = type(recipe.values()[other])(0)  # one of the two bounds a run
     if run.finished and (changed or not is_ending(run)):
         _check_end(run, changed)
-    return Resumed(Options(recipe.values()).with_(changed), changed, tuple(_notes(run, changed)))
+    return Resumed(Options(recipe.values()).with_(changed), changed, tuple(_notes(run, changed)), kept_options(recipe))
 
 
 def resumption(folder: str | Path | None, place: str | Path | None) -> tuple[Path | None, Path | None]:

@@ -69,15 +69,16 @@ class Plan:
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # of the recipe of a run that goes on
     start: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)  # weights of another run; none: initial ones
     resume_from: Path | None = None  # the checkpoint that it goes on from; None: the newest
+    kept: str = ""  # the checksum of the options that a run keeps that was named to go on
 
 
 def make_plan(request: Request, say: Say) -> Plan:
     """Read the data and decide everything; `say` and InputError as in `prepare`."""
     changes: Mapping[str, Any] = {}
-    options = request.options
+    options, kept = request.options, ""
     if request.resume is not None:
         going_on = resumed(request.resume, options, starts_over=request.overwrite, fast=request.fast)
-        options, changes = going_on.options, going_on.changes
+        options, changes, kept = going_on.options, going_on.changes, going_on.kept
         for note in going_on.notes:
             say(note)
     options = from_recipe(options)
@@ -126,6 +127,7 @@ def make_plan(request: Request, say: Say) -> Plan:
         changes,
         weights,
         request.resume_from,
+        kept,
     )
 
 

@@ -8,7 +8,7 @@ from thalweg.errors import InputError, counted
 from thalweg.storage.ledger import MANIFEST, Ledger
 from thalweg.training.folder import checkpoint, run
 from thalweg.training.folder.checkpoint import CHECKPOINTS
-from thalweg.training.folder.resuming import check_length, has_result, is_ending
+from thalweg.training.folder.resuming import check_length, has_result, is_ending, kept_options
 from thalweg.training.integrity.environment import differences
 from thalweg.training.integrity.new_folder import NewFolder
 from thalweg.training.recipe.trusted import require_inside
@@ -51,7 +51,10 @@ def _started(plan: Plan, say: Say) -> Session:
     folder, new = plan.folder, None
     if plan.is_resumed:
         require_inside(folder)
-        ledger, ends = Ledger(folder), is_ending(run.Run(folder))
+        opened = run.Run(folder)
+        if plan.kept not in ("", kept_options(opened.recipe)):
+            raise InputError(f"{folder} has been changed by another process meanwhile; repeat the command.")
+        ledger, ends = Ledger(folder), is_ending(opened)
         ledger.complete()
         run.Run(folder).verify(weights=False)
         _check_same_data(plan)
