@@ -1,5 +1,8 @@
 """Ragged arrays against plain lists, in memory and in files."""
 
+import errno
+import gc
+import resource
 from itertools import chain
 
 import numpy as np
@@ -77,6 +80,21 @@ def test_a_builder_that_spills_gives_the_same_as_one_in_memory(tmp_path_factory,
     spilled = reference.values.nbytes > spill_bytes
     assert isinstance(ragged.values, np.memmap) == spilled
     assert any(folder.iterdir()) == (spilled or reference.offsets.nbytes > spill_bytes)
+
+
+def test_a_folder_that_is_full_is_named_and_nothing_is_written_again(tmp_path):
+    builder = RaggedBuilder(np.int64, Spill(tmp_path, 1000))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as told:
+            builder.append(np.arange(5_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert told.value.errno == errno.EFBIG
+    assert str(told.value.filename).startswith(str(tmp_path / "ragged-"))
+    del builder, told
+    gc.collect()
 
 
 @pytest.mark.parametrize("spill_bytes", [0, 10**9])

@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final, final, overload
+from typing import Any, Final, final, overload
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -186,7 +186,7 @@ class _Spool:
         self._spill = spill
         self._pieces: list[np.ndarray] = []
         self._num_bytes = 0
-        self._file: IO[bytes] | None = None
+        self._file: Any = None
 
     def add(self, piece: np.ndarray) -> None:
         self._pieces.append(piece)
@@ -216,6 +216,11 @@ class _Spool:
             self._file = tempfile.NamedTemporaryFile(  # noqa: SIM115 (closed by finish)
                 dir=self._spill.folder, prefix="ragged-", suffix=f".{self._dtype.name}", delete=False
             )
-        for piece in self._pieces:
-            piece.tofile(self._file)
+        try:
+            for piece in self._pieces:
+                self._file.write(np.ascontiguousarray(piece).data.cast("B"))
+            self._file.flush()
+        except OSError as error:
+            self._file.raw.close()  # so that closing it does not write again what there was no room for
+            raise OSError(error.errno, error.strerror, self._file.name) from None
         self._pieces, self._num_bytes = [], 0
