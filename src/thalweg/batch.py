@@ -18,6 +18,8 @@ class Batch:
         mask: True where a target is real; the shape of the targets' leading dimensions; None: all are.
         weights: weight of each target, the shape of `mask`; None: all one.
         aside: numbers that no model reads, for whoever measures its answers (see `thalweg.tasks.base.AbstractMeter`).
+        keys: a number for each example, int64 `[batch]`, that its dropout masks depend on; None: they depend on its
+            place in the batch.
 
     Example:
         >>> batch = Batch({"tokens": torch.tensor([[5, 7, 0]])}, torch.tensor([[1, 2, 0]]),
@@ -31,6 +33,7 @@ class Batch:
     mask: Tensor | None = None
     weights: Tensor | None = None
     aside: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    keys: Tensor | None = None
 
     @property
     def num_examples(self) -> int:
@@ -44,7 +47,7 @@ class Batch:
 
     def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> "Batch":
         """Return the batch on `device`, numbers that are not whole in `dtype` (itself where that is so already)."""
-        tensors = [*self.inputs.values(), self.targets, self.mask, self.weights, *self.aside.values()]
+        tensors = [*self.inputs.values(), self.targets, self.mask, self.weights, self.keys, *self.aside.values()]
         wanted = torch.device(device)
         if all(tensor is None or (tensor.device == wanted and _fits(tensor, dtype)) for tensor in tensors):
             return self
@@ -56,8 +59,9 @@ class Batch:
         inputs = {name: move(tensor) for name, tensor in self.inputs.items()}
         mask = None if self.mask is None else move(self.mask)
         weights = None if self.weights is None else move(self.weights)
+        keys = None if self.keys is None else move(self.keys)
         aside = {name: move(tensor) for name, tensor in self.aside.items()}
-        return Batch(inputs, move(self.targets), mask, weights, aside)
+        return Batch(inputs, move(self.targets), mask, weights, aside, keys)
 
 
 def _fits(tensor: Tensor, dtype: torch.dtype) -> bool:

@@ -18,6 +18,10 @@ class InputError(ValueError):
     """
 
 
+class RankError(RuntimeError):
+    """Another of the processes that train together has failed, or has come to other numbers than this one."""
+
+
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun, given in the singular, for messages.
 

@@ -335,7 +335,8 @@ class Objective:
         Raises:
             InputError: it is neither a tensor nor one of these.
         """
-        output = self.model(batch.inputs["inputs"]) if self._positional else self.model(**batch.inputs)
+        with noise.of_examples(batch.keys):
+            output = self.model(batch.inputs["inputs"]) if self._positional else self.model(**batch.inputs)
         if isinstance(output, Tensor):
             return output
         for name in ("logits", "last_hidden_state"):
@@ -390,8 +391,8 @@ def _ordinary(batch: Batch) -> Batch:
         return tensor.clone() if tensor.is_inference() and not torch.is_inference_mode_enabled() else tensor
 
     inputs = {name: ordinary(tensor) for name, tensor in batch.inputs.items()}
-    mask, weights = (None if part is None else ordinary(part) for part in (batch.mask, batch.weights))
-    return Batch(inputs, ordinary(batch.targets), mask, weights)
+    mask, weights, keys = (None if part is None else ordinary(part) for part in (batch.mask, batch.weights, batch.keys))
+    return Batch(inputs, ordinary(batch.targets), mask, weights, keys=keys)
 
 
 def _short(name: str) -> str:

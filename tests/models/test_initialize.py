@@ -12,8 +12,9 @@ from thalweg.models.activations import gain
 from thalweg.models.bag import Bag
 from thalweg.models.initialize import LSUV, He, Orthogonal, TFixup, Xavier
 from thalweg.models.mlp import MLP, random_mask
-from thalweg.models.presets import FlatWindow, ModelOptions, ModelShape
+from thalweg.models.presets import FlatWindow, ModelOptions
 from thalweg.models.recurrent import Recurrent
+from thalweg.models.shape import ModelShape
 from thalweg.models.skips import Highway, NoSkip, PreNorm, Residual
 from thalweg.models.transformer import Decoder, Encoder, EncoderDecoder
 

@@ -9,7 +9,8 @@ from torch import nn
 
 from thalweg.models import presets, skips
 from thalweg.models.mlp import MaskedLinear
-from thalweg.models.presets import ModelOptions, ModelShape
+from thalweg.models.presets import ModelOptions
+from thalweg.models.shape import ModelShape
 
 SHAPE = ModelShape(vocabulary_size=30, num_columns=2, lags=4, target_vocabulary_size=25, max_length=16)
 OPTIONS = ModelOptions(width=8, hidden=12, layers=2, heads=2, dropout=0.1)

@@ -11,7 +11,8 @@ from thalweg.curvature.diagonal import gauss_newton_diagonal
 from thalweg.curvature.gauss_newton import GaussNewton
 from thalweg.curvature.kronecker import Sharing, kronecker_factors
 from thalweg.heads.softmax import Softmax
-from thalweg.models.presets import ModelOptions, ModelShape, causal_transformer, pooled_lstm
+from thalweg.models.presets import ModelOptions, causal_transformer, pooled_lstm
+from thalweg.models.shape import ModelShape
 from thalweg.objective import Objective
 from thalweg.optim.base import Point, Requires
 from thalweg.optim.damping import Damping

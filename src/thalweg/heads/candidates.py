@@ -14,8 +14,9 @@ import math
 from typing import Unpack, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from thalweg import distributed, noise
 from thalweg.heads.bessel import log_partition
 from thalweg.heads.continuous import AbstractContinuous, ContinuousOptions
 from thalweg.heads.targets import Targets
@@ -92,7 +93,7 @@ class AbstractCandidateSoftmax(AbstractContinuous):
 
     @final
     def _losses(self, prediction: Tensor, ids: Tensor, real: Tensor | None) -> Tensor:
-        return self.row_losses(prediction, ids, self.candidates(ids, real))
+        return self.row_losses(prediction, ids, self.candidates(*everyones(ids, real, self)))
 
     def _compare(
         self, prediction: Tensor, ids: Tensor, candidates: Candidates
@@ -109,7 +110,7 @@ class AbstractCandidateSoftmax(AbstractContinuous):
 
     @torch.no_grad()
     def _curvature(self, prediction: Tensor, ids: Tensor, real: Tensor | None, v: Tensor, root: bool) -> Tensor:
-        covariance = self._covariance(prediction, ids, self.candidates(ids, real))
+        covariance = self._covariance(prediction, ids, self.candidates(*everyones(ids, real, self)))
         if not root:
             return covariance.product(v)
         size = max(1, MAX_MATRIX // (prediction.shape[1] * (len(covariance.vectors) + 3 * prediction.shape[1])))
@@ -193,6 +194,13 @@ def _outer(vectors: Tensor, weights: Tensor) -> Tensor:
     return (weights * vectors).unsqueeze(2) * vectors.unsqueeze(1)
 
 
+def everyones(ids: Tensor, real: Tensor | None, module: nn.Module) -> tuple[Tensor, Tensor | None]:
+    """Return the targets of a batch, those of its rows that other processes train on among them; and which are real."""
+    if not (module.training and distributed.is_active()):
+        return ids, real
+    return distributed.gather_rows(ids if real is None else ids[real]), None
+
+
 def distinct(ids: Tensor, real: Tensor | None, num: int) -> tuple[Tensor, Tensor | None]:
     """Return the different ids of a batch, and which of them are real (None: all).
 
@@ -217,17 +225,9 @@ def fraction_of(ids: Tensor, real: Tensor | None, seed: int) -> Tensor:
     Draws that start from it are random over batches, and yet the loss is a function of the batch: a line search, a
     curvature product and a resumed run see the same words.
     """
-    each = _mixed(ids + 1)
+    each = noise.scattered(ids + 1)
     total = (each if real is None else torch.where(real, each, 0)).sum()
-    return (_mixed(total + seed) & (2**52 - 1)).double() / 2**52
-
-
-def _mixed(x: Tensor) -> Tensor:
-    """Scatter the bits of integers; multiplications wrap around (the finalizer of Steele and Vigna's SplitMix64)."""
-    x = x - 7046029254386353131
-    x = (x ^ ((x >> 30) & (2**34 - 1))) * -4658895280553007687
-    x = (x ^ ((x >> 27) & (2**37 - 1))) * -7723592293110705685
-    return x ^ ((x >> 31) & (2**33 - 1))
+    return (noise.scattered(total + seed) & (2**52 - 1)).double() / 2**52
 
 
 def log_inclusion(log_fraction: Tensor, num: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from thalweg.errors import require
 from thalweg.heads.base import masked
-from thalweg.heads.candidates import NOTHING, distinct
+from thalweg.heads.candidates import NOTHING, distinct, everyones
 from thalweg.heads.continuous import AbstractContinuous, ContinuousOptions
 from thalweg.heads.directional import AbstractDirectional, PlaneCurvature, length_of
 from thalweg.heads.neighbors import block_size
@@ -211,7 +211,7 @@ class Triplet(AbstractContinuous):
 @torch.no_grad()
 def _farthest_in_batch(targets: Targets, query: Tensor, ids: Tensor, real: Tensor | None) -> tuple[Tensor, Tensor]:
     """The batch's word of largest inner product with each query, not the row's own; and whether there is one."""
-    words, there = distinct(ids, real, targets.num)
+    words, there = distinct(*everyones(ids, real, targets), targets.num)
     if not len(words):
         return ids, torch.zeros_like(ids, dtype=torch.bool)
     dots = query @ targets(words).to(query.dtype).T

@@ -17,11 +17,11 @@ from .mlp import MaskedLinear as MaskedLinear
 from .mlp import random_mask as random_mask
 from .pair import Pair as Pair
 from .presets import ModelOptions as ModelOptions
-from .presets import ModelShape as ModelShape
 from .pretrained import Pretrained as Pretrained
 from .recurrent import Recurrent as Recurrent
 from .recurrent import RecurrentStack as RecurrentStack
 from .recurrent import RecurrentWindow as RecurrentWindow
+from .shape import ModelShape as ModelShape
 from .skips import AbstractSkip as AbstractSkip
 from .skips import Highway as Highway
 from .skips import NoSkip as NoSkip

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from thalweg.models.dropout import dropped
+
 
 def attend(
     queries: Tensor,
@@ -25,16 +27,19 @@ def attend(
 
     Source: Vaswani et al. (2017), Attention Is All You Need.
     """
-    if mask is None:
-        return F.scaled_dot_product_attention(queries, keys, values, dropout_p=dropout, is_causal=causal, scale=scale)
-    seen = mask[:, None, None, :]
+    if mask is None and not dropout:
+        return F.scaled_dot_product_attention(queries, keys, values, is_causal=causal, scale=scale)
+    seen = torch.ones((1, 1, 1, 1), dtype=torch.bool, device=queries.device) if mask is None else mask[:, None, None, :]
     if causal:
-        seen = seen & torch.ones(queries.shape[-2], keys.shape[-2], dtype=torch.bool, device=mask.device).tril()
+        seen = seen & torch.ones(queries.shape[-2], keys.shape[-2], dtype=torch.bool, device=seen.device).tril()
     # A row that sees nothing has no softmax: let it see everything, and then take zero for its result.
     something = seen.any(-1, keepdim=True)
-    result = F.scaled_dot_product_attention(
-        queries, keys, values, attn_mask=seen | ~something, dropout_p=dropout, scale=scale
-    )
+    if dropout:  # PyTorch's fused kernels draw by themselves, and its CPU has none with dropout
+        scores = queries @ keys.transpose(-2, -1) * (queries.shape[-1] ** -0.5 if scale is None else scale)
+        shares = scores.masked_fill(~(seen | ~something), -torch.inf).softmax(-1)
+        result = dropped(shares, dropout) @ values
+    else:
+        result = F.scaled_dot_product_attention(queries, keys, values, attn_mask=seen | ~something, scale=scale)
     return result.masked_fill(~something, 0.0)
 
 

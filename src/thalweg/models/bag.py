@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.errors import require
+from thalweg.models.dropout import Dropout
 from thalweg.models.mlp import MLP
 
 
@@ -47,7 +48,7 @@ class Bag(nn.Module):
         require(0.0 <= dropout < 1.0, "Bag(dropout=...) must lie in [0, 1)", dropout)
         self.embedding = nn.EmbeddingBag(num_features, width, mode="sum")
         nn.init.normal_(self.embedding.weight, std=width**-0.5)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.body = body
         self.width = width if body is None else body.width
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from thalweg.models import activations
 from thalweg.models.activations import ActivationFactory
 from thalweg.models.attention import Attention
+from thalweg.models.dropout import Dropout
 from thalweg.models.skips import AbstractSkip, PreNorm, SkipFactory, Sublayer
 
 State = tuple[Tensor, ...]
@@ -52,7 +53,7 @@ class Block(nn.Module):
         self.activation = activation()
         self.feed_out = nn.Linear(hidden, width)
         self.feed_skip = skip(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self, x: Tensor, mask: Tensor | None, memory: Tensor | None = None, memory_mask: Tensor | None = None

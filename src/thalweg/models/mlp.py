@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from thalweg.errors import require
 from thalweg.models.activations import ActivationFactory
+from thalweg.models.dropout import Dropout
 from thalweg.models.skips import NoSkip, SkipFactory
 
 
@@ -136,7 +137,7 @@ class MLP(nn.Module):
         self.shortcut = _linear(shapes[-1], wiring[-1], bias=False) if input_skip else None
         self.activation = activation()
         self.output_activation = nn.Identity() if output_activation is None else output_activation()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.skips = nn.ModuleList(
             skip(outputs) if 0 < i < num_layers - 1 and inputs == outputs else NoSkip(outputs)
             for i, (outputs, inputs) in enumerate(shapes[: num_layers - 1])

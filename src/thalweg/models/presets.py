@@ -22,33 +22,11 @@ from thalweg.models.blocks import LayerOptions
 from thalweg.models.mlp import MLP, random_mask
 from thalweg.models.pair import Pair
 from thalweg.models.recurrent import Cell, Recurrent, RecurrentOptions, RecurrentWindow
+from thalweg.models.shape import ModelShape
 from thalweg.models.skips import NoSkip, PreNorm, SkipFactory
 from thalweg.models.sparse_linear import SparseLinear
 from thalweg.models.transformer import Decoder, Encoder, EncoderDecoder
 from thalweg.models.translator import Translator
-
-
-@final
-@dataclasses.dataclass(frozen=True)
-class ModelShape:
-    """What the data asks of a model.
-
-    Args:
-        vocabulary_size: number of token ids (for bags: of features), special ones included; of a translation, the
-            source side's.
-        num_columns: numeric columns at each time.
-        lags: times in a window.
-        target_vocabulary_size: number of token ids on the target side of a translation.
-        num_outputs: scores of an example, for models that give them without a layer on top.
-        max_length: longest sequence in tokens, for models with positions.
-    """
-
-    vocabulary_size: int = 0
-    num_columns: int = 0
-    lags: int = 0
-    target_vocabulary_size: int = 0
-    num_outputs: int = 0
-    max_length: int = 512
 
 
 @final

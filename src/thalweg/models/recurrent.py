@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from thalweg.errors import require
 from thalweg.models import pool
+from thalweg.models.dropout import Dropout
 from thalweg.models.embedding import ScaledEmbedding, token_table
 from thalweg.models.pool import Pooling
 from thalweg.models.skips import AbstractSkip, NoSkip, SkipFactory
@@ -75,7 +76,7 @@ class RecurrentStack(nn.Module):
         skips: list[AbstractSkip] = [(NoSkip if i == 0 else skip)(self.width) for i in range(layers)]
         self.skips = nn.ModuleList(skips)
         self.norm = nn.LayerNorm(self.width) if any(module.normalizes for module in skips) else nn.Identity()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         for module in [*self.forward_cells, *self.backward_cells]:
             assert isinstance(module, nn.LSTM | nn.GRU)
             reset_biases(module)
@@ -172,7 +173,7 @@ class Recurrent(nn.Module):
         self.embedding = token_table(vocabulary_size, width)
         self.vectors = ScaledEmbedding(self.embedding)
         self.stack = RecurrentStack(width, cell=cell, bidirectional=bidirectional, dropout=dropout, **options)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.pooling = pooling
         self.width = self.stack.width
 
@@ -232,7 +233,7 @@ class RecurrentWindow(nn.Module):
     ) -> None:
         super().__init__()
         self.stack = RecurrentStack(num_columns, cell=cell, dropout=dropout, **options)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.width = self.stack.width
 
     def forward(self, features: Tensor) -> Tensor:

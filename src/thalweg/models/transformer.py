@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from thalweg.errors import require
 from thalweg.models import pool
 from thalweg.models.blocks import LayerOptions, Stack, State
+from thalweg.models.dropout import Dropout
 from thalweg.models.embedding import ScaledEmbedding, token_table
 from thalweg.models.pool import Pooling
 
@@ -75,7 +76,7 @@ class InputLayer(nn.Module):
         self.vectors = ScaledEmbedding(table)
         self.positions = positions(table.embedding_dim, max_length)
         self.max_length = max_length
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, tokens: Tensor, begin: int = 0) -> Tensor:
         """Return `[batch, time, width]` for ids `[batch, time]` that stand at positions `begin`, `begin + 1`, ..."""

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from thalweg.models import pool
 from thalweg.models.attention import attend
+from thalweg.models.dropout import Dropout
 from thalweg.models.embedding import ScaledEmbedding, token_table
 from thalweg.models.recurrent import RecurrentOptions, RecurrentStack
 
@@ -64,7 +65,7 @@ class Translator(nn.Module):
         self.bridge = nn.Linear(2 * hidden, 2 * len(self.decoder.skips) * hidden)
         self.key = nn.Linear(2 * hidden, hidden, bias=False)
         self.combine = nn.Linear(3 * hidden, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.width = width
 
     def forward(self, tokens: Tensor, decoder_tokens: Tensor, mask: Tensor | None = None) -> Tensor:

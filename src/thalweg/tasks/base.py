@@ -20,7 +20,7 @@ from thalweg.data.text.tokenizer import Tokenizer
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.heads.targets import Targets
-from thalweg.models.presets import ModelShape
+from thalweg.models.shape import ModelShape
 from thalweg.tasks.answering import answering, figure_lines
 from thalweg.tasks.growing import Growth, grown
 from thalweg.tasks.questions import AnswerOptions, Question, texts_in

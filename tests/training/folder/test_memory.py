@@ -13,7 +13,8 @@ from thalweg import names
 from thalweg.data.arrays.batches import Examples
 from thalweg.data.arrays.ragged import Ragged
 from thalweg.errors import InputError
-from thalweg.models.presets import ModelOptions, ModelShape
+from thalweg.models.presets import ModelOptions
+from thalweg.models.shape import ModelShape
 from thalweg.training.folder import memory
 from thalweg.training.folder.build import model_options
 from thalweg.training.folder.memory import memory_bytes, require_batch, require_memory

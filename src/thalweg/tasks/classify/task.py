@@ -25,7 +25,7 @@ from thalweg.heads.base import AbstractHead
 from thalweg.heads.bernoulli import Bernoulli
 from thalweg.heads.softmax import Softmax
 from thalweg.models.bag import LinearBag
-from thalweg.models.presets import ModelShape
+from thalweg.models.shape import ModelShape
 from thalweg.storage.forms import distinct_texts, record
 from thalweg.tasks.answering import answering, candidate_lines
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings

@@ -19,7 +19,7 @@ from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError, lowered
 from thalweg.heads.base import AbstractHead
 from thalweg.heads.squared import Squared
-from thalweg.models.presets import ModelShape
+from thalweg.models.shape import ModelShape
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
 from thalweg.tasks.forecast import metrics as measures
 from thalweg.tasks.forecast.answers import answers_to, forecast_keys, lines_of, table_columns, table_rows, windows_asked

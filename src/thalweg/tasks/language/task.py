@@ -20,7 +20,7 @@ from thalweg.data.text.tokenizer import BOS, EOS, PAD, UNK, Tokenizer
 from thalweg.data.text.words import split_words
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
-from thalweg.models.presets import ModelShape
+from thalweg.models.shape import ModelShape
 from thalweg.storage.forms import number, record
 from thalweg.tasks.answering import answering
 from thalweg.tasks.base import AbstractMeter, AnswerOptions, Prepared, Settings

@@ -27,7 +27,7 @@ from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.heads.squared import Squared
 from thalweg.models.bag import LinearBag
-from thalweg.models.presets import ModelShape
+from thalweg.models.shape import ModelShape
 from thalweg.storage.forms import AGAIN, many, number, perhaps, record, truth
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
 from thalweg.tasks.growing import Growth, grown

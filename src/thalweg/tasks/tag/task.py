@@ -25,7 +25,7 @@ from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.heads.crf import CRF, NOT_GIVEN
 from thalweg.heads.softmax import Softmax
-from thalweg.models.presets import ModelShape
+from thalweg.models.shape import ModelShape
 from thalweg.models.sparse_linear import transposed
 from thalweg.storage.forms import distinct_texts, record, truth, whole
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings

@@ -21,7 +21,7 @@ from thalweg.data.text.normalize import Normalizer
 from thalweg.data.text.tokenizer import BOS, EOS, PAD, UNK, Tokenizer
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
-from thalweg.models.presets import ModelShape
+from thalweg.models.shape import ModelShape
 from thalweg.tasks.answering import answering
 from thalweg.tasks.base import AbstractMeter, AnswerOptions, Prepared, Settings
 from thalweg.tasks.questions import flat, text_problem

@@ -12,7 +12,8 @@ from torch.overrides import TorchFunctionMode
 
 from thalweg import names
 from thalweg.errors import InputError
-from thalweg.models.presets import ModelOptions, ModelShape
+from thalweg.models.presets import ModelOptions
+from thalweg.models.shape import ModelShape
 from thalweg.training.recipe.options import OPTIONS
 from thalweg.training.steps.feed import Feed
 

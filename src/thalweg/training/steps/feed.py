@@ -123,7 +123,7 @@ class Feed:
         return max(len(part) * int(lengths[part].max()) for part in parts if len(part))
 
     def _collate(self, indices: np.ndarray) -> Batch:
-        batch = self.collate(self.examples, indices)
+        batch = dataclasses.replace(self.collate(self.examples, indices), keys=torch.from_numpy(indices))
         if not self.as_stored:
             return batch.to(self.device, self.dtype)
         inputs = {name: tensor.to(self.device) for name, tensor in batch.inputs.items()}
