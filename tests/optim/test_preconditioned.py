@@ -1,6 +1,7 @@
 """SOAP, Shampoo, Muon and NorMuon: against formulas in double precision, and what everybody expects of an optimizer."""
 
 import copy
+import functools
 import io
 import json
 import pickle
@@ -442,3 +443,16 @@ def test_sparse_gradients_are_refused_in_a_sentence():
     table(torch.tensor([1])).sum().backward()
     with pytest.raises(RuntimeError, match=r"SOAP takes dense gradients.*\[5, 3\].*sparse=False"):
         optimizer.step()
+
+
+def test_a_basis_is_decided_by_its_matrix_and_not_by_rounding():
+    """With fewer gradients than rows most of the eigenvectors belong to the eigenvalue zero."""
+    generator = torch.Generator().manual_seed(0)
+    draw = functools.partial(torch.randn, generator=generator, dtype=torch.float64)
+    gradient, noise = draw(1, 12, 3), draw(1, 12, 12)
+    first = gradient @ gradient.mT
+    second = first + 1e-16 * first.abs().max() * (noise + noise.mT)
+    one, other = (decompositions.basis(matrix, None) for matrix in (first, second))
+    torch.testing.assert_close(one.abs(), other.abs(), rtol=0.0, atol=1e-5)
+    one, other = decompositions.basis(first, one), decompositions.basis(second, other)
+    torch.testing.assert_close(one.abs(), other.abs(), rtol=0.0, atol=1e-5)

@@ -7,8 +7,9 @@ from typing import NamedTuple, final
 import torch
 from torch import Tensor, nn
 
-from thalweg import distributed, vectors
+from thalweg import distributed, noise, vectors
 from thalweg.curvature.differentiable import twice_differentiable
+from thalweg.curvature.kronecker import WholeSlopes
 from thalweg.curvature.operators import require_real
 from thalweg.objective import Objective
 
@@ -71,6 +72,8 @@ def gauss_newton_diagonal(
     objective.num_gradients += num_samples  # each pass costs what a gradient does
     generator = torch.Generator().manual_seed(seed)
     diagonal = {id(tensor): torch.zeros_like(tensor) for tensor in parameters}
+    positions = {id(tensor): i for i, tensor in enumerate(parameters)}
+    whole = WholeSlopes(parameters, parameters[0].dtype)
     count = torch.zeros(())
     for batch in objective.batches:
         with torch.enable_grad(), twice_differentiable(), linear_calls(objective, diagonal) as calls:
@@ -81,8 +84,9 @@ def gauss_newton_diagonal(
         within = {id(tensor) for layer, _, _ in calls for tensor in (layer.weight, layer.bias) if tensor is not None}
         others = [tensor for tensor in parameters if id(tensor) not in within]
         outputs = [output for _, _, output in calls]
+        slopes: dict[int, list[Tensor]] = {positions[id(tensor)]: [] for tensor in others}
         for sample in range(num_samples):
-            signs = torch.randint(0, 2, fixed.shape, generator=generator).to(fixed) * 2.0 - 1.0
+            signs = noise.signs(fixed, generator, batch.keys)
             root = objective.head.curvature_root(fixed, batch.targets, batch.mask, signs, batch.weights)
             keep = sample < num_samples - 1
             found = torch.autograd.grad(prediction, [*outputs, *others], root, retain_graph=keep, allow_unused=True)
@@ -96,9 +100,11 @@ def gauss_newton_diagonal(
                     diagonal[id(layer.bias)] += square.sum(0)
             for tensor, slope in zip(others, found[len(outputs) :], strict=True):
                 if slope is not None:
-                    diagonal[id(tensor)] += slope.square()
-    flat = vectors.flatten([diagonal[id(tensor)] for tensor in parameters]) / num_samples
+                    slopes[positions[id(tensor)]].append(slope)
+        whole.add(slopes)
+    flat = vectors.flatten([diagonal[id(tensor)] for tensor in parameters])
     flat, count = distributed.sum_over_ranks([flat])[0], distributed.sum_over_ranks([count])[0]
+    flat = (flat + vectors.flatten([whole.squares(i) for i in range(len(parameters))])) / num_samples
     return flat / objective.head.divisor(count) + penalty_diagonal(objective, parameters)
 
 

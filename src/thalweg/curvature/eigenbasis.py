@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from thalweg import distributed, vectors
-from thalweg.curvature.kronecker import Block, matrix_of, parts_of, passes
+from thalweg.curvature.kronecker import Block, WholeSlopes, matrix_of, parts_of, passes
 from thalweg.curvature.layers import AbstractUse, DenseUse, TableUse
 from thalweg.curvature.operators import AbstractOperator
 from thalweg.objective import Objective
@@ -134,7 +134,7 @@ def second_moments(
     owners = {member: i for i, basis in enumerate(bases) for member in basis.members}
     totals = [basis.left_values.new_zeros(basis.shape) for basis in bases]
     layers: list[set[tuple[tuple[int, ...], bool]]] = [set() for _ in bases]  # that use a basis's parameters
-    count = totals[0].new_zeros(())
+    count, whole = totals[0].new_zeros(()), WholeSlopes(parameters, totals[0].dtype)
     for seen, slopes, others in passes(objective, parameters, num_samples, seed):
         count += seen.count
         for use, found in zip(seen.uses, slopes, strict=True):
@@ -147,9 +147,11 @@ def second_moments(
             place = owners[position]
             if bases[place].members == (position,) and bases[place].right_vectors is None and found:
                 layers[place].add(((position,), False))
-                for slope in found:
-                    totals[place] += slope.reshape(totals[place].shape).square()
+                whole.add({position: found})
     raw = distributed.sum_over_ranks([*totals, count])
+    for total, basis in zip(raw, bases, strict=False):
+        if len(basis.members) == 1 and basis.right_vectors is None:
+            total += whole.squares(basis.members[0]).reshape(basis.shape)
     divisor = objective.head.divisor(raw[-1]) * (num_samples or 1)
     alone = [
         used in ({(basis.members, False)}, {(basis.members, True)}) for used, basis in zip(layers, bases, strict=True)

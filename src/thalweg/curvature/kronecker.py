@@ -2,14 +2,14 @@
 
 import dataclasses
 import enum
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, final
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
 
-from thalweg import distributed, vectors
+from thalweg import distributed, noise, vectors
 from thalweg.batch import Batch
 from thalweg.curvature.layers import AbstractUse, DenseUse, TableUse, layer_uses
 from thalweg.curvature.operators import require_real
@@ -203,21 +203,19 @@ def kronecker_factors(
     require_real(list(parameters))
     like = _like(parameters)
     sums: dict[tuple[tuple[int, ...], bool], _Sums] = {}
-    squares = {i: torch.zeros_like(tensor, dtype=like.dtype) for i, tensor in enumerate(parameters)}
+    whole = WholeSlopes(parameters, like.dtype)
     count = like.new_zeros(())
     for seen, slopes, others in passes(objective, parameters, num_samples, seed):
         count += seen.count
         for use, found in zip(seen.uses, slopes, strict=True):
             key = use.members, use.transposed
             sums.setdefault(key, _Sums(use, like, max_side)).add(use, found, sharing, len(seen.prediction))
-        for i, found in others.items():
-            for slope in found:
-                squares[i] += slope.to(like.dtype).square()
+        whole.add(others)
     within = {i for members, _ in sums for i in members}
-    rest = [i for i in squares if i not in within]
+    rest = [i for i in range(len(parameters)) if i not in within]
     found = [*sums.values()]
     raw = [tensor for each in found for tensor in (each.outputs, each.inputs, each.num_rows)]
-    raw = distributed.sum_over_ranks([*raw, *(squares[i].reshape(-1) for i in rest), count])
+    raw = distributed.sum_over_ranks([*raw, count])
     divisor = objective.head.divisor(raw[-1]) * (num_samples or 1)
     pairs: dict[int, list[tuple[tuple[int, ...], Tensor, Tensor]]] = {}
     for i, each in enumerate(found):
@@ -227,7 +225,7 @@ def kronecker_factors(
         pairs.setdefault(each.members[0], []).append(pair)
     blocks = [block for several in pairs.values() for block in _merged(several)]
     one = like.new_ones(1)
-    return blocks + [Block((i,), total / divisor, one) for i, total in zip(rest, raw[3 * len(found) : -1], strict=True)]
+    return blocks + [Block((i,), whole.squares(i).reshape(-1) / divisor, one) for i in rest]
 
 
 def averaged(had: list[dict[str, Any]], found: list[Block], fraction: float) -> list[dict[str, Any]]:
@@ -300,6 +298,38 @@ def passes(
 
 
 @final
+class WholeSlopes:
+    """For parameters that no layer was seen with: `J^T u` of all batches and processes, one for each probe.
+
+    Summed before it is squared, it does not depend on how the rows are cut into batches.
+    """
+
+    def __init__(self, parameters: Sequence[Tensor], dtype: torch.dtype) -> None:
+        self._parameters, self._dtype = parameters, dtype
+        self._totals: dict[int, list[Tensor]] = {}
+
+    def add(self, others: Mapping[int, list[Tensor]]) -> None:
+        """Add what one batch has."""
+        for i, found in others.items():
+            if found and i not in self._totals:
+                self._totals[i] = [torch.zeros_like(self._parameters[i], dtype=self._dtype) for _ in found]
+            for total, slope in zip(self._totals.get(i, ()), found, strict=True):
+                total += slope.to(self._dtype)
+
+    def squares(self, i: int) -> Tensor:
+        """Return the sum over probes of the squares, in the shape of parameter i."""
+        totals = self._totals.get(i, [])
+        if distributed.is_active():  # a batch of one of the processes may not use it
+            num = int(distributed.most([float(len(totals))])[0])
+            zeros = torch.zeros_like(self._parameters[i], dtype=self._dtype)
+            totals = distributed.sum_over_ranks([*totals, *[zeros] * (num - len(totals))])
+        whole = torch.zeros_like(self._parameters[i], dtype=self._dtype)
+        for total in totals:
+            whole += total.square()
+        return whole
+
+
+@final
 class Pass:
     """One forward pass: the prediction, and the layers that it went through."""
 
@@ -338,12 +368,8 @@ def _probes(
     for k in range(prediction.shape[-1] if num_samples is None else num_samples):
         if num_samples is None:
             vector = torch.zeros_like(prediction)
-            vector[..., k] = _signs(prediction[..., k], generator)
+            vector[..., k] = noise.signs(prediction[..., k], generator, batch.keys)
         else:
-            vector = _signs(prediction, generator)
+            vector = noise.signs(prediction, generator, batch.keys)
         root = objective.head.curvature_root(prediction, batch.targets, batch.mask, vector, batch.weights)
         yield root.to(prediction.dtype)
-
-
-def _signs(like: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.randint(0, 2, like.shape, generator=generator, dtype=torch.int8).to(like) * 2.0 - 1.0

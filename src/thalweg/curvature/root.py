@@ -6,7 +6,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from thalweg import vectors
+from thalweg import distributed, vectors
 from thalweg.batch import Batch
 from thalweg.curvature.diagonal import penalty_diagonal
 from thalweg.curvature.differentiable import twice_differentiable
@@ -51,7 +51,7 @@ def gauss_newton_root(
     $$(A^\top A + \lambda I)^{-1} g = \tfrac1\lambda \bigl(g - A^\top (A A^\top + \lambda I)^{-1} A g\bigr).$$
 
     Args:
-        objective: the function, on one process.
+        objective: the function; of several processes each makes the rows of its examples, and gets those of all.
         parameters: the columns, as for `GaussNewton`.
         per_example: whether examples may be differentiated one by one: right only if no example's prediction depends on
             another example. None: try it and compare with a Gauss-Newton product; pass what `Root.per_example` was from
@@ -94,7 +94,8 @@ def gauss_newton_root(
             else:  # each row goes back through one example only
                 objective.num_products += len(rows) // max(1, batch.num_examples)
             parts.append(rows)
-    matrix = torch.cat(parts) / objective.head.divisor(torch.stack(counts).sum()).sqrt()
+    count = distributed.sum_over_ranks([torch.stack(counts).sum()])[0]
+    matrix = distributed.gather_rows(torch.cat(parts)) / objective.head.divisor(count).sqrt()
     if by_example and per_example is None and not _fits(objective, chosen, matrix):
         return gauss_newton_root(objective, chosen, per_example=False, max_bytes=max_bytes)
     return Root(matrix, by_example)

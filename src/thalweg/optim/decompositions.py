@@ -1,7 +1,11 @@
 """Eigenvectors of stacks of symmetric matrices, from scratch and from those of a moment before."""
 
+from typing import Final
+
 import torch
 from torch import Tensor
+
+TILT: Final = 1e-8  # of the mean eigenvalue
 
 
 def eigh(stack: Tensor) -> tuple[Tensor, Tensor]:
@@ -31,7 +35,14 @@ def basis(stack: Tensor, before: Tensor | None) -> Tensor:
     With the ones of a moment before it is one step of orthogonal iteration: a product and a QR decomposition, for a
     fraction of the price. Their order stays as it is. Matrices for which it fails keep what they had: the former
     vectors, or the unit matrix.
+
+    What a matrix does not decide, such as the vectors of an eigenvalue zero that it has several times, a tilt of 1e-8
+    does, so that it is not up to rounding, which is another with other numbers of processes.
     """
+    num = stack.shape[-1]
+    tilt = torch.linspace(TILT, 0.0, num, dtype=stack.dtype, device=stack.device)
+    level = stack.diagonal(dim1=-2, dim2=-1).mean(-1, keepdim=True)
+    stack = stack + torch.diag_embed(tilt * level)
     if before is None:
         found = eigh(stack)[1].flip(-1)
         before = torch.eye(stack.shape[-1], dtype=stack.dtype, device=stack.device).expand_as(stack)

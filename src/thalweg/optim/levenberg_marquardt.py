@@ -11,7 +11,6 @@ from thalweg import distributed
 from thalweg.curvature.diagonal import penalty_diagonal
 from thalweg.curvature.operators import MAX_DENSE_BYTES
 from thalweg.curvature.root import Root, gauss_newton_root, output_roots
-from thalweg.errors import InputError
 from thalweg.heads.base import upcast
 from thalweg.objective import Objective
 from thalweg.optim.base import AbstractDirection, Groups, Point, Recovery, Requires, SearchDirection, State, StepInfo
@@ -44,7 +43,7 @@ class LevenbergMarquardt(AbstractDirection):
 
     Raises:
         InputError: at the first step, where a matrix is larger than `max_bytes`, the loss is not a function of the
-            parameters (dropout), or on several processes.
+            parameters (dropout).
 
     Example:
         >>> from thalweg.objective import Objective
@@ -107,13 +106,12 @@ class LevenbergMarquardt(AbstractDirection):
             return kept
         objective = point.objective
         assert objective is not None
-        if distributed.is_active():
-            raise InputError("LevenbergMarquardt works on one process; use NewtonCG on several.")
         if not state["checked"]:
             objective.require_determinism()
             n = point.gradient.numel()
             predictions = objective.without_graph(lambda: [objective.prediction(batch) for batch in objective.batches])
-            rows = sum(prediction.numel() for prediction in predictions)
+            own = sum(prediction.numel() for prediction in predictions)
+            rows = int(distributed.sum_over_ranks([torch.tensor(own, device=point.gradient.device)])[0])
             sides = (min(rows, n), max(rows, n))
             require_room(self, sides, point.gradient, self.max_bytes, "NewtonCG", copies=2)
         root = gauss_newton_root(
@@ -142,7 +140,7 @@ class Factors:
         if self.dual:
             self.gram = a @ a.T if not self.has_penalty else a.new_zeros(0)
             counts = objective.without_graph(lambda: [objective.sum_and_count(batch)[1] for batch in objective.batches])
-            count = torch.stack(counts).sum()
+            count = distributed.sum_over_ranks([torch.stack(counts).sum()])[0]
             divisor = objective.head.divisor(count).to(a)
             self.residuals = _residuals(objective, root.per_example) * divisor.rsqrt()
         else:
@@ -214,7 +212,7 @@ def _residuals(objective: Objective, per_example: bool) -> Tensor:
         # Example by example the rows of one output at all times follow one another.
         solved = solved.reshape(len(solved), -1, outputs)
         parts.append((solved.mT if per_example else solved).flatten())
-    return torch.cat(parts)
+    return distributed.gather_rows(torch.cat(parts))
 
 
 def _solve_positive(matrix: Tensor, right: Tensor) -> Tensor:
