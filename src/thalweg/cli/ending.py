@@ -14,7 +14,7 @@ from cyclopts import App, CycloptsError
 
 from thalweg.cli.complaints import NAMED_WRONGLY, sentence, unusable
 from thalweg.cli.output import OUTPUT, Terminal, flush, standard_streams
-from thalweg.errors import InputError, is_out_of_memory
+from thalweg.errors import InputError, RankError, is_out_of_memory
 from thalweg.status import Status
 
 SMALLER: Final = "Take a smaller --batch-size, --width, --vocabulary-size or --max-length."
@@ -40,7 +40,7 @@ def code_of(command: Callable[[Terminal], Any], app: App) -> int:
                 raise
             with contextlib.suppress(OSError):
                 flush()
-            if said:
+            if said and not getattr(error, "is_told", False):  # by another process, which speaks for all
                 console.print("error:", style="bold red", end=" ")
                 console.say(said)
     return code if isinstance(code, int) else 0
@@ -65,6 +65,8 @@ def _ending(error: BaseException, app: App) -> tuple[str, int | None]:
             return sentence(error, app), 2
         case InputError():
             return str(error), 2
+        case RankError():
+            return str(error), 1
         case KeyboardInterrupt():
             number = error.args[0] if error.args and error.args[0] else signal.SIGINT
             return f"Stopped by {signal.Signals(number).name}.", 128 + number

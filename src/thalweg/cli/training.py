@@ -7,8 +7,9 @@ from typing import Any
 
 from rich.table import Table
 
+from thalweg import distributed
 from thalweg.cli.ending import code_of_run
-from thalweg.cli.output import Terminal, cell, print_json
+from thalweg.cli.output import Terminal, cell, print_json, speaker
 from thalweg.cli.progress import display
 from thalweg.cli.warnings import LiveWarnings
 from thalweg.errors import counted
@@ -20,6 +21,7 @@ from thalweg.training.session.finish import train_and_finish
 from thalweg.training.session.prepare import Request, prepare
 from thalweg.training.session.session import Session
 from thalweg.training.steps.held_out import brackets
+from thalweg.training.steps.launch import joined
 
 MAX_METRICS = 12  # shown on the terminal; a tagger has one for each type of span
 JSON_KEYS = (
@@ -32,8 +34,11 @@ def train_and_show(
     request: Request, console: Terminal, say: Callable[[str], None], *, as_json: bool, quiet: bool
 ) -> int:
     """Train, show what happens, print the summary, and return the exit code."""
-    with prepare(request, say) as session:
-        return _train_and_show(session, console, say, as_json=as_json, quiet=quiet)
+    with joined():
+        if not distributed.is_first():  # which speaks for all
+            say, as_json, quiet = speaker(console, quiet=True), False, True
+        with prepare(request, say) as session:
+            return _train_and_show(session, console, say, as_json=as_json, quiet=quiet)
 
 
 def _train_and_show(
@@ -61,7 +66,7 @@ def _train_and_show(
     if received is not None:
         return 128 + received
     code = code_of_run(Status[summary["status"]])
-    if code and (as_json or quiet):
+    if code and (as_json or quiet) and distributed.is_first():
         console.say(f"error: {summary['sentence']}")
     return code
 

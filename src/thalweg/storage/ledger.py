@@ -85,6 +85,10 @@ class Ledger:
         """Return the ledger of a folder, made anew where it has none."""
         return cls(folder) if (folder / MANIFEST).exists() else cls.create(folder, {})
 
+    def refresh(self) -> None:
+        """Read it again, after another process has changed it."""
+        self._read()
+
     def __contains__(self, name: str) -> bool:
         return name in self.sums
 

@@ -31,14 +31,14 @@ class LabelMeter(AbstractMeter):
         self.multilabel = decision.multilabel
         if self.multilabel:
             metrics = {
-                "accuracy": MultilabelExactMatch(num_labels, validate_args=False),
-                "macro_f1": MultilabelF1Score(num_labels, average="macro", validate_args=False),
-                "micro_f1": MultilabelF1Score(num_labels, average="micro", validate_args=False),
+                "accuracy": MultilabelExactMatch(num_labels, validate_args=False, sync_on_compute=False),
+                "macro_f1": MultilabelF1Score(num_labels, average="macro", validate_args=False, sync_on_compute=False),
+                "micro_f1": MultilabelF1Score(num_labels, average="micro", validate_args=False, sync_on_compute=False),
             }
         else:
             metrics = {
-                "accuracy": MulticlassAccuracy(num_labels, average="micro", validate_args=False),
-                "macro_f1": MulticlassF1Score(num_labels, average="macro", validate_args=False),
+                "accuracy": MulticlassAccuracy(num_labels, average="micro", validate_args=False, sync_on_compute=False),
+                "macro_f1": MulticlassF1Score(num_labels, average="macro", validate_args=False, sync_on_compute=False),
             }
         self.num_labels = num_labels
         self._decision = decision

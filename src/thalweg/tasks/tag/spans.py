@@ -100,7 +100,7 @@ class SpanScore(Metric):
     _ends: Tensor
 
     def __init__(self, tags: Sequence[str]) -> None:
-        super().__init__()
+        super().__init__(sync_on_compute=False)
         parts = [split_tag(tag) for tag in tags]
         self.types = sorted({kind for letter, kind in parts if letter != OUTSIDE})
         for name in ("right", "predicted", "true"):

@@ -42,10 +42,10 @@ def translation_scores(translations: list[str], references: list[str]) -> dict[s
     wanted = [[reference] for reference in references]
     found = {}
     if any(len(reference.split()) >= MIN_WORDS for reference in references):
-        bleu = SacreBLEUScore()
+        bleu = SacreBLEUScore(sync_on_compute=False)
         bleu.update(translations, wanted)
         found["bleu"] = 100 * float(bleu.compute())
-    chrf = CHRFScore(n_word_order=0)
+    chrf = CHRFScore(n_word_order=0, sync_on_compute=False)
     chrf.update(translations, wanted)
     chrf_value = chrf.compute()
     assert isinstance(chrf_value, Tensor)
@@ -57,7 +57,9 @@ def translation_scores(translations: list[str], references: list[str]) -> dict[s
 def translation_samples(translations: list[str], references: list[str]) -> Samples:
     """Return what each translation adds to the figures of `translation_scores`, by which they can be drawn again."""
     with_bleu = any(len(reference.split()) >= MIN_WORDS for reference in references)
-    makers = {"chrf": CHRFScore(n_word_order=0)} | ({"bleu": SacreBLEUScore()} if with_bleu else {})
+    makers = {"chrf": CHRFScore(n_word_order=0, sync_on_compute=False)} | (
+        {"bleu": SacreBLEUScore(sync_on_compute=False)} if with_bleu else {}
+    )
     exact = np.array([a == b for a, b in zip(translations, references, strict=True)], dtype=np.float64)
     parts = {name: _states(metric, translations, references) for name, metric in makers.items()}
     edges = np.cumsum([part.shape[1] for part in parts.values()])

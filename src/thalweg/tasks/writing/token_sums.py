@@ -33,7 +33,7 @@ class TokenMeter(AbstractMeter):
         self._unit = unit
         self._rows: list[Tensor] = []
         # Not MeanMetric: it forgets its weights when it does not look for NaN, and looking waits for the device.
-        sums = {name: SumMetric(nan_strategy="disable") for name in ("nats", "right", "count")}
+        sums = {name: SumMetric(nan_strategy="disable", sync_on_compute=False) for name in ("nats", "right", "count")}
         self._sums = MetricCollection(dict(sums), compute_groups=False).set_dtype(torch.float64)
         self._head: AbstractHead = Softmax(None, None)
 

@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import torch
 
+from thalweg import distributed
+
 _NAMES: Final = {
     "thalweg": "thalweg",
     "torch": "torch",
@@ -14,6 +16,7 @@ _NAMES: Final = {
     "python": "Python",
     "device": "device",
     "threads": "threads",
+    "processes": "processes",
     "precision": "precision",
     "instructions": "CPU instructions",
 }
@@ -32,6 +35,7 @@ def environment(device: torch.device, dtype: torch.dtype, autocast: torch.dtype 
         "python": platform.python_version(),
         "device": torch.cuda.get_device_name(device) if on_gpu else device.type,
         "threads": torch.get_num_threads(),
+        "processes": distributed.world_size(),
         "precision": str(autocast or dtype).removeprefix("torch."),
         "instructions": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
     }

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from thalweg import distributed
 from thalweg.data.containers.memory import source_of, splits_in
 from thalweg.data.containers.opening import is_sample
 from thalweg.data.containers.places import LONGEST_NAME, OBJECT, is_there
@@ -14,6 +15,7 @@ from thalweg.training.folder.run import Run
 from thalweg.training.recipe.recipe import Options, one_source
 from thalweg.training.session.finish import train_and_finish
 from thalweg.training.session.prepare import Request, prepare
+from thalweg.training.steps.launch import joined
 
 
 def train(
@@ -77,11 +79,18 @@ def train(
     given = Options(options, source=source)
     folder, place = resumption(resume, resume_from)
     request = Request(given, Path(out), overwrite, folder, place, fast, objects, trust)
-    with prepare(request, say) as session:
-        train_and_finish(session, say, watch)
-    run = Run(session.run.folder)
+    with joined():
+        if not distributed.is_first():
+            say, watch = _silent, _silent
+        with prepare(request, say) as session:
+            train_and_finish(session, say, watch)
+        run = Run(session.run.folder)
     run.objects |= objects
     return run
+
+
+def _silent(what: object) -> None:
+    """Leave telling to the first process."""
 
 
 def _place(

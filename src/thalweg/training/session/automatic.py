@@ -6,7 +6,7 @@ from typing import Final
 
 from torch import nn
 
-from thalweg import distributed, names, noise
+from thalweg import names, noise
 from thalweg.heads.base import AbstractHead
 from thalweg.objective import Objective
 from thalweg.optim import auto
@@ -75,7 +75,7 @@ def decide(
 ) -> Recipe:
     """Return what `resolve` does, for networks and batches that are made; the networks are as they were afterwards."""
     device, given = choose_device(recipe.run.device), given.with_(optimizer=None)
-    takes_all = not (recipe.model.dropout or OF_MINI_BATCHES & set(given) or distributed.is_active())
+    takes_all = not (recipe.model.dropout or OF_MINI_BATCHES & set(given))
     takes_all = takes_all and device.type != "mps" and choose_precision(recipe.run.precision, device)[1] is None
     total = math.inf if is_timed else _total_steps(recipe, feed)
     facts = auto.facts_of(
@@ -105,7 +105,7 @@ def decide(
     feed = feed.with_batch_size(recipe.training.batch_size)
     total = math.inf if is_timed else _total_steps(recipe, feed)
     tried = int(min(TRIED_STEPS, total // FEWEST_STEPS))
-    if choice.searches_rate and "lr" not in given and tries and tried and not distributed.is_active():
+    if choice.searches_rate and "lr" not in given and tries and tried:
         found = _search(recipe, model, head, feed, tried)
         recipe = recipe.with_(lr=float(f"{recipe.training.lr * found.factor:.3g}"))
     say(_sentence(recipe, choice, found, given))

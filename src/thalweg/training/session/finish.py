@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from thalweg import names
+from thalweg import distributed, names
 from thalweg.certificates.problems import problem_at
 from thalweg.objective import Objective
 from thalweg.report.page import render_report
@@ -52,7 +52,7 @@ def finish(session: Session, status: Status) -> dict[str, Any]:
     prints (`run task model optimizer steps seconds metrics status`), and more.
     """
     with session:  # whose work ends here
-        return _finished(session, status)
+        return distributed.by_first(lambda: _finished(session, status))
 
 
 def _finished(session: Session, status: Status) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from typing import Any, final
 
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from thalweg import distributed
 from thalweg.curvature.culprit import CurvatureError
-from thalweg.errors import InputError
+from thalweg.errors import InputError, RankError
 from thalweg.optim.plateau import GreedyLR
 from thalweg.status import Status
 from thalweg.storage.files import Sum
@@ -103,18 +104,18 @@ def _take_steps(session: Session, log: "_History", signals: Signals) -> Generato
     for record in _steps(session):
         session.keep_folder()
         pending.append(record)
-        interrupted = signals.received is not None
-        moment.advance(place.step, clock.elapsed(), record.gap, record.status)
+        seconds, interrupted = _agreed(clock, signals)
+        moment.advance(place.step, seconds, record.gap, record.status)
         status = stopping.ending(moment)
         due = place.step % session.evaluate_every == 0 or status is not None
         if session.device.type == "cpu" or len(pending) >= DEVICE_QUEUE or due or interrupted:
-            for entry in log.steps(pending, clock.elapsed()):
+            for entry in log.steps(pending, seconds):
                 rejected = entry["event"] == "rejected"
                 moment.rejected_in_a_row = moment.rejected_in_a_row + 1 if rejected else 0
                 score.num_rejected += rejected
                 yield entry
             pending.clear()
-        score.seconds = clock.elapsed()
+        score.seconds = seconds
         if moment.is_spoiled:
             if stopping.not_finite(moment):
                 return Status.NOT_FINITE
@@ -130,12 +131,33 @@ def _take_steps(session: Session, log: "_History", signals: Signals) -> Generato
             status = stopping.ending(moment)
         session.ended = status  # also where it is interrupted in the step that ends it
         score.stuck_in_a_row, score.rejected_in_a_row = moment.stuck_in_a_row, moment.rejected_in_a_row
-        saves.after_step(at_once=due or interrupted)
+        if due:
+            _require_alike(session)
+        saves.after_step(seconds, at_once=due or interrupted)
         if interrupted:
             return Status.INTERRUPTED
         if status is not None:
             return status
     return Status.COMPLETED
+
+
+def _agreed(clock: "_Clock", signals: Signals) -> tuple[float, bool]:
+    """Return the seconds so far and whether to stop, on which all processes act in the same step."""
+    seconds, signal = distributed.most([clock.own(), float(signals.received or 0)])
+    signals.take(int(signal))
+    return seconds, bool(signal)
+
+
+def _require_alike(session: Session) -> None:
+    """Raise a RankError that names a process whose weights are others than those of process 0."""
+    if not distributed.is_active():
+        return
+    sums = distributed.gather(session.fingerprint())
+    if others := [number for number, one in enumerate(sums) if one != sums[0]]:
+        raise RankError(
+            f"After step {session.place.step:,} process {others[0]} of {len(sums)} has other weights than process 0; "
+            "resume from a checkpoint, on machines of one kind."
+        )
 
 
 def _steps(session: Session) -> Iterator[StepRecord]:
@@ -150,7 +172,7 @@ def _steps(session: Session) -> Iterator[StepRecord]:
         sites=interval.sees_sites,
     )
     parts = (session.model, session.head, session.stepper, session.feed)
-    steps = fit(*parts, steps=total, place=session.place, schedule=session.schedule, options=options)
+    steps = session.each(fit(*parts, steps=total, place=session.place, schedule=session.schedule, options=options))
     if session.resumed_from is not None:  # what an optimizer has saved is seen to fit when it is used
         with checkpoint.sound(session.resumed_from / checkpoint.TREE):
             first = next(steps, None)
@@ -230,8 +252,8 @@ class _Saves:
         self._session, self._log, self._clock, self._every = session, log, clock, every
         self._last = clock.elapsed()
 
-    def after_step(self, *, at_once: bool) -> None:
-        if at_once or self._clock.elapsed() - self._last > self._every:
+    def after_step(self, seconds: float, *, at_once: bool) -> None:
+        if at_once or seconds - self._last > self._every:
             self._session.save(self._log.flush())
             self._last = self._clock.elapsed()
             self._log.paused(self._last)
@@ -249,6 +271,10 @@ class _History:
         self._every = max(1, session.total_steps // MAX_STEP_ENTRIES)
         self._since: float | None = None
         self._last_sound: dict[str, float] = {}  # loss and gradient norm of the last step that was taken
+        self._file: HistoryFile | None = None  # which the first of several processes writes
+        distributed.by_first(lambda: self._open(session, resumed))
+
+    def _open(self, session: Session, resumed: Ledger | None) -> None:
         path = session.run.folder / HISTORY
         if resumed is not None:
             kept = kept_until(path, checkpoint.history_of(resumed.folder))
@@ -258,8 +284,9 @@ class _History:
         self._file = HistoryFile(path, kept)
 
     def add(self, entry: dict[str, Any]) -> dict[str, Any]:
-        self._file.write(entry)
-        self._file.show()
+        if self._file is not None:
+            self._file.write(entry)
+            self._file.show()
         return entry
 
     def steps(self, records: list[StepRecord], seconds: float) -> Iterator[dict[str, Any]]:
@@ -277,12 +304,12 @@ class _History:
                 entry |= rates
             if entry.pop("rejected", False):
                 entry = _rejection(entry, self._last_sound)
-                self._file.write(entry)
+                self._write(entry)
                 yield entry
                 continue
             self._last_sound = {f"last_{name}": entry[name] for name in ("loss", "grad_norm")}
             if record.step % self._every == 0 or record.watched is not None:
-                self._file.write(entry)
+                self._write(entry)
             yield entry
         self._since = seconds
 
@@ -290,22 +317,30 @@ class _History:
         """Leave the time up to now, which evaluation and checkpoint took, out of the speed of the next steps."""
         self._since = until
 
+    def _write(self, entry: dict[str, Any]) -> None:
+        if self._file is not None:
+            self._file.write(entry)
+
     def flush(self) -> Sum:
-        return self._file.flush()
+        return Sum(0, "") if self._file is None else self._file.flush()
 
     def __enter__(self) -> "_History":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
 
 @final
 class _Clock:
-    """Seconds of training, those before a resume included."""
+    """Seconds of training, those before a resume included; of several processes the most."""
 
     def __init__(self, before: float) -> None:
         self._start = time.monotonic() - before
 
     def elapsed(self) -> float:
+        return distributed.most([self.own()])[0]
+
+    def own(self) -> float:
         return time.monotonic() - self._start

@@ -4,6 +4,7 @@ Each step returns a new value, and nothing is written.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, final
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thalweg import names
+from thalweg import distributed, names
 from thalweg.data.arrays.batches import KEYS
 from thalweg.data.containers.memory import checksum_of_rows
 from thalweg.data.containers.opening import is_sample
@@ -23,6 +24,7 @@ from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.folder.opening import skipped_rows
 from thalweg.training.folder.resuming import resumed
 from thalweg.training.folder.starting import start_of, started, starting_weights
+from thalweg.training.integrity.environment import environment
 from thalweg.training.integrity.placing import Wanted, folder_name, renamed, run_name
 from thalweg.training.recipe.complete import complete, without_effect
 from thalweg.training.recipe.recipe import Options, Recipe
@@ -30,7 +32,7 @@ from thalweg.training.recipe.trusted import require_trust
 from thalweg.training.session import automatic, pilot, sizing
 from thalweg.training.session.optimizer import known_defaults
 from thalweg.training.session.reading import Opened, from_recipe, open_data, read_examples
-from thalweg.training.steps.device import choose_device
+from thalweg.training.steps.device import choose_device, choose_precision
 
 Say = Callable[[str], None]
 
@@ -102,16 +104,21 @@ def make_plan(request: Request, say: Say) -> Plan:
     recipe, seconds = _suited(recipe, opened, known, task, prepared, say)
     bounded = _is_bounded(opened.options) or recipe.training.optimizer in names.SOLVERS
     is_timed = bool(opened.options.get("time")) and not bounded
-    recipe = automatic.resolve(
-        recipe, _named(opened.decided), task, prepared, is_timed=is_timed, fast=request.fast, say=say
+    resolve = functools.partial(automatic.resolve, recipe, _named(opened.decided), task, prepared)
+    # What is tried and measured for it is one process's own.
+    recipe = recipe.with_(
+        **distributed.by_first(lambda: resolve(is_timed=is_timed, fast=request.fast, say=say).values())
     )
     wanted = Wanted(request.out, recipe, is_timed, request.overwrite, request.resume)
-    folder, is_resumed = wanted.look()
+    description = _describe(opened, prepared, request.objects)
+    versions = environment(device, *choose_precision(recipe.run.precision, device))
+    distributed.require_alike({**versions, "data": description["files"], "recipe": recipe.to_dict()})
+    place, is_resumed = distributed.by_first(lambda: _as_plain(*wanted.look()))
+    folder = Path(place)
     weights: Mapping[str, Tensor] = {}
     if start is not None and not is_resumed:
         weights, sentence = starting_weights(start, recipe, task, prepared, folder)
         say(sentence)
-    description = _describe(opened, prepared, request.objects)
     return Plan(
         recipe,
         task,
@@ -129,6 +136,10 @@ def make_plan(request: Request, say: Say) -> Plan:
         request.resume_from,
         kept,
     )
+
+
+def _as_plain(folder: Path, is_resumed: bool) -> list[Any]:
+    return [str(folder), is_resumed]
 
 
 def _repeated(prepared: Prepared) -> list[str]:
@@ -175,7 +186,7 @@ def _suited(
             recipe = sizing.for_candidate(recipe, names.LINEAR_MODEL, task)
         recipe = recipe.with_(**{name: value for name, value in task.decided().items() if name not in options})
         suited = sizing.for_solver(recipe, options, task, prepared)
-        found = sizing.estimate(suited, task, prepared, pilot.seconds_to_solve)
+        found = sizing.estimate(suited, task, prepared, _seconds_to_solve)
         if not found.obstacle or "optimizer" in options:
             recipe, seconds = suited, found.seconds
         else:
@@ -186,6 +197,10 @@ def _suited(
     if names.task_spec(recipe.run.task).models[recipe.model.model].layout == "features":
         recipe = sizing.for_linear_tagger(recipe, options, prepared)
     return recipe if _is_bounded(options) else sizing.with_enough_epochs(recipe, len(prepared.train)), seconds
+
+
+def _seconds_to_solve(recipe: Recipe, task: AbstractTask, prepared: Prepared) -> float:
+    return distributed.by_first(lambda: pilot.seconds_to_solve(recipe, task, prepared))
 
 
 def _is_bounded(options: Options) -> bool:

@@ -1,14 +1,16 @@
 """From a plan to a session: folder, networks and optimizer are made, and steps are planned in a time limit."""
 
+import contextlib
 import dataclasses
 import time
 from pathlib import Path
 
+from thalweg import distributed
 from thalweg.errors import InputError, counted
 from thalweg.storage.ledger import MANIFEST, Ledger
 from thalweg.training.folder import checkpoint, run
-from thalweg.training.folder.checkpoint import CHECKPOINTS
 from thalweg.training.folder.resuming import check_length, has_result, is_ending, kept_options
+from thalweg.training.integrity.claim import Claim
 from thalweg.training.integrity.environment import differences
 from thalweg.training.integrity.new_folder import NewFolder
 from thalweg.training.recipe.trusted import require_inside
@@ -33,42 +35,35 @@ def start(plan: Plan, say: Say) -> Session:
 
     An InputError tells of an option that its part does not take, or that the data of a resumed run have changed.
     """
-    claim, goes_on, sentence = plan.wanted.claim()
-    try:
+    with contextlib.ExitStack() as undo:
+        claims: list[Claim] = []
+
+        def claim() -> list[str]:
+            found, goes_on, sentence = plan.wanted.claim()
+            undo.callback(found.release)
+            if goes_on is not plan.is_resumed:
+                raise InputError(f"{found.folder} has been changed by another process meanwhile; repeat the command.")
+            claims.append(found)
+            return [str(found.folder), sentence]
+
+        folder, sentence = distributed.by_first(claim)
         if sentence:
             say(sentence)
-        if goes_on is not plan.is_resumed:
-            raise InputError(f"{claim.folder} has been changed by another process meanwhile; repeat the command.")
-        session = _started(dataclasses.replace(plan, folder=claim.folder), say)
-    except BaseException:
-        claim.release()
-        raise
-    session.claim = claim
+        session = _started(dataclasses.replace(plan, folder=Path(folder)), say)
+        undo.pop_all()
+    session.claim = claims[0] if claims else None
     return session
 
 
 def _started(plan: Plan, say: Say) -> Session:
-    folder, new = plan.folder, None
-    if plan.is_resumed:
-        require_inside(folder)
-        opened = run.Run(folder)
-        if plan.kept not in ("", kept_options(opened.recipe)):
-            raise InputError(f"{folder} has been changed by another process meanwhile; repeat the command.")
-        ledger, ends = Ledger(folder), is_ending(opened)
-        ledger.complete()
-        run.Run(folder).verify(weights=False)
-        _check_same_data(plan)
-        if run.Run(folder).finished and not plan.changes:
-            if not ends:
-                raise InputError(f"{folder} has been changed by another process meanwhile; repeat the command.")
-            ledger.write({}, removed=[run.METRICS], forgotten=[run.HISTORY])
-    else:
-        new = _new_folder(plan)
+    folder, made = plan.folder, list[NewFolder]()
+    distributed.by_first(lambda: _check_resumed(plan) if plan.is_resumed else made.append(_new_folder(plan)))
+    new = made[0] if made else None
     try:
         opened = run.Run(folder)
         opened.recipe = opened.recipe.with_(**plan.changes)
         session = Session(opened, plan.task, plan.prepared, plan.device, fast=plan.fast)
-        newest = plan.resume_from or checkpoint.latest(folder / CHECKPOINTS)
+        newest = plan.resume_from or session.newest()
         if plan.is_timed and newest is None and not plan.fast:  # killed before its first checkpoint: planned again
             session = _fit_to_time(session, say)
         check_length(plan.changes, session.total_steps, newest)
@@ -79,10 +74,29 @@ def _started(plan: Plan, say: Say) -> Session:
             new.discard()
         raise
     if plan.changes:
-        _change(session, say)
+        for name in distributed.by_first(lambda: _change(session)):
+            say(f"{folder / name} was about the weights so far, and is removed.")
+        session.ledger.refresh()
     session.place_to_resume = plan.resume_from
     session.new_folder, session.expected_seconds = new, plan.seconds
     return session
+
+
+def _check_resumed(plan: Plan) -> None:
+    """Put the folder of a run that goes on in order."""
+    folder = plan.folder
+    require_inside(folder)
+    opened = run.Run(folder)
+    if plan.kept not in ("", kept_options(opened.recipe)):
+        raise InputError(f"{folder} has been changed by another process meanwhile; repeat the command.")
+    ledger, ends = Ledger(folder), is_ending(opened)
+    ledger.complete()
+    run.Run(folder).verify(weights=False)
+    _check_same_data(plan)
+    if run.Run(folder).finished and not plan.changes:
+        if not ends:
+            raise InputError(f"{folder} has been changed by another process meanwhile; repeat the command.")
+        ledger.write({}, removed=[run.METRICS], forgotten=[run.HISTORY])
 
 
 def _new_folder(plan: Plan) -> NewFolder:
@@ -105,18 +119,17 @@ def _tell_differences(session: Session, place: Path, say: Say) -> None:
         say(f"{session.run.folder / run.HISTORY} is missing, so the history begins here.")
 
 
-def _change(session: Session, say: Say) -> None:
-    """Write the changed recipe of a run that goes on; what was said of a finished run's weights goes at once."""
-    folder, ledger = session.run.folder, session.ledger
+def _change(session: Session) -> list[str]:
+    """Write the changed recipe of a run that goes on; what was said of a finished run's weights goes, and is named."""
+    ledger = session.ledger
     recipe = {run.RECIPE: session.run.recipe.to_toml().encode()}
     if not session.run.finished:
         ledger.write(recipe)
-        return
+        return []
     about = (run.CERTIFICATE, run.CERTIFICATE_ARRAYS, run.DIAGNOSIS, run.DIAGNOSIS_PAGE, run.BEFORE_POLISH)
     gone = [name for name in (run.CERTIFICATE, run.DIAGNOSIS) if name in ledger]
     ledger.write(recipe, removed=[run.METRICS, *about], forgotten=[run.HISTORY])
-    for name in gone:
-        say(f"{folder / name} was about the weights so far, and is removed.")
+    return gone
 
 
 def _check_same_data(plan: Plan) -> None:
@@ -139,7 +152,7 @@ def _fit_to_time(session: Session, say: Say) -> Session:
     epochs = session.feed.epoch_of(num_steps)
     each = f"{seconds:.2g} s each" if seconds >= 1 else f"{seconds * 1e3:{'.0f' if seconds > 0.01 else '.2g'}} ms each"
     say(f"Planning about {counted(num_steps, 'step')} ({epochs:.3g} epochs, {each}) for the {limit:g} s limit.")
-    session.ledger.write({run.RECIPE: recipe.with_(epochs=0.0, steps=num_steps).to_toml().encode()})
+    session.change(lambda: {run.RECIPE: recipe.with_(epochs=0.0, steps=num_steps).to_toml().encode()})
     return Session(run.Run(folder), session.task, session.prepared, session.device, fast=False)
 
 
@@ -150,6 +163,6 @@ def _seconds_per_step(session: Session, enough: float) -> float:
         float(record.loss)
         if record.step == 1:
             first = time.monotonic()  # the first step is slower than the others
-        if record.step > 3 and time.monotonic() - first > enough:
+        if record.step > 3 and distributed.most([time.monotonic() - first])[0] > enough:
             break
-    return (time.monotonic() - first) / max(1, place.step - 1)
+    return distributed.of_first((time.monotonic() - first) / max(1, place.step - 1))

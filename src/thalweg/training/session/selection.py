@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thalweg import names
+from thalweg import distributed, names
 from thalweg.batch import Batch
 from thalweg.certificates.path_point import PathPoint
 from thalweg.certificates.problems import follow
@@ -100,10 +100,12 @@ def select(
             improved = points[choose(points)] is points[-1]
             if improved:
                 kept = points[-1], parts[0].weights()
-            yield add(_entry(points[-1], gap, clock.elapsed(), improved, len(parts)))
+            seconds = clock.elapsed()
+            yield add(_entry(points[-1], gap, seconds, improved, len(parts)))
+            signals.take(int(distributed.most([float(signals.received or 0)])[0]))
             if signals.received is not None:
                 return Status.INTERRUPTED
-            if session.fast or 0.0 < session.run.recipe.training.time <= clock.elapsed():
+            if session.fast or 0.0 < session.run.recipe.training.time <= seconds:
                 break
     chosen = points[choose(points)]
     recipe = sizing.for_candidate(session.run.recipe, chosen.model, session.task).with_(l2=chosen.l2)

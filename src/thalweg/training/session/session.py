@@ -1,17 +1,18 @@
 """One run under way: its objects, its place, and how both are saved and restored."""
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from thalweg import names
+from thalweg import distributed, names
 from thalweg.data.arrays.batches import Examples
 from thalweg.errors import InputError
 from thalweg.status import Status
@@ -47,6 +48,7 @@ from thalweg.training.steps.fit import Place
 from thalweg.training.steps.recorder import Interval
 from thalweg.training.steps.stepper import stepper_for
 
+T = TypeVar("T")
 KEPT = "kept.safetensors"  # in a checkpoint, a second name of the run's weights of that time
 MAX_EVALUATIONS = 20
 FOLDS = 5  # of a cross-validation
@@ -100,13 +102,16 @@ class Session:
         """Make everything that the recipe decides."""
         recipe, training, device, task = self.run.recipe, self.run.recipe.training, self.device, self.task
         self._dtype, self.autocast = choose_precision(recipe.run.precision, device)
-        self.feed = self.feed_on(self.rows)
+        self.feed = self.whole = self.feed_on(self.rows)
+        if distributed.is_active():
+            with distributed.alone():
+                self.whole = self.feed_on(self.rows)
         by_epochs = math.ceil(training.epochs * self.feed.steps_per_epoch) or math.inf
         self.total_steps = 2 if self.fast else int(min(training.steps or math.inf, by_epochs))
         every = training.evaluate_every or max(self.feed.steps_per_epoch, math.ceil(self.total_steps / MAX_EVALUATIONS))
         self.evaluate_every = 1 if self.fast else every
         require_batch(recipe.values(), self.feed)
-        first = self.feed(0)[0] if device.type == "cpu" else self.feed(0)[0].to("cpu", self._dtype)
+        first = self.whole(0)[0] if device.type == "cpu" else self.whole(0)[0].to("cpu", self._dtype)
         counts = task.token_counts(self.rows) if recipe.model.head != "softmax" else None
         self.model, self.head = build.build_networks(recipe, task, batch=first, counts=counts)
         self.model.to(device)
@@ -123,7 +128,22 @@ class Session:
 
     def feed_on(self, examples: Examples) -> Feed:
         """Return what gives the batches of each step on these examples."""
-        return build.build_feed(self.run.recipe, self.task, examples, self.device)
+        with distributed.alone() if self.is_replicated else contextlib.nullcontext():
+            return build.build_feed(self.run.recipe, self.task, examples, self.device)
+
+    @property
+    def is_replicated(self) -> bool:
+        """Whether each process computes the same on all data: the solvers that prove do not share their work."""
+        return self.run.recipe.training.optimizer in names.SOLVERS
+
+    def each(self, steps: Iterator[T]) -> Iterator[T]:
+        """Yield the steps; other processes take no part in those of a replicated training."""
+        while True:
+            with distributed.alone() if self.is_replicated else contextlib.nullcontext():
+                step = next(steps, None)
+            if step is None:
+                return
+            yield step
 
     @property
     def is_chosen(self) -> bool:
@@ -151,8 +171,8 @@ class Session:
     def adopt(self, recipe: Recipe, weights: Mapping[str, Tensor], record: dict[str, Any]) -> None:
         """Go on as validation has chosen, from weights that were not trained on the validation examples."""
         name = HELD_OUT if self.refits else WEIGHTS
-        chosen = {name: checkpoint.tensor_bytes(weights), RECIPE: recipe.to_toml().encode()}
-        self.ledger.write({**chosen, SELECTION: json_bytes(record)})
+        chosen = {RECIPE: recipe.to_toml().encode(), SELECTION: json_bytes(record)}
+        self.change(lambda: {name: checkpoint.tensor_bytes(weights), **chosen})
         self.run = Run(self.run.folder)
         self._build()
 
@@ -165,6 +185,12 @@ class Session:
         """Return what validation has chosen, and from what."""
         found: dict[str, Any] = parsed(self.ledger.read(SELECTION), chosen, self.run.folder / SELECTION)
         return found
+
+    def change(self, files: Callable[[], Mapping[str, bytes]], *, removed: Iterable[str] = ()) -> None:
+        """Change files of the run; of several processes the first one does it, and all know."""
+        distributed.by_first(lambda: self.ledger.write(files(), removed=removed))
+        if not distributed.is_first():
+            self.ledger.refresh()
 
     def _put(self, name: str) -> None:
         weights = checkpoint.load_tensors(self.ledger.path(name))
@@ -182,11 +208,21 @@ class Session:
 
     def measure(self) -> Evaluation:
         """Evaluate the present weights on the validation data, probabilities calibrated on training data before."""
-        calibrate(self.model, self.head, self.feed(0)[0], autocast=self.autocast)
+        distributed.by_first(lambda: calibrate(self.model, self.head, self.whole(0)[0], autocast=self.autocast))
+        distributed.send_first(self.head.buffers())
         return self.evaluate()
 
     def evaluate(self, generated: int = 0, *, intervals: bool = False) -> Evaluation:
-        """Evaluate the present weights as they are; metrics of generated text on that many examples."""
+        """Evaluate the present weights as they are; metrics of generated text on that many examples.
+
+        Of several processes the first one does it, and the others know what the loop needs.
+        """
+        if distributed.is_active():
+            found = distributed.by_first(lambda: dataclasses.asdict(self._evaluate(generated, intervals=False)))
+            return Evaluation(found["loss"], found["metrics"], found["num_examples"])
+        return self._evaluate(generated, intervals=intervals)
+
+    def _evaluate(self, generated: int, *, intervals: bool) -> Evaluation:
         return evaluate(
             self.task,
             self.model,
@@ -217,7 +253,7 @@ class Session:
     def keep_weights(self) -> None:
         """Write the present weights as those of the run."""
         self.score.best_step = self.place.step
-        self.ledger.write({WEIGHTS: checkpoint.tensor_bytes(build.get_weights(self.model, self.head))})
+        self.change(lambda: {WEIGHTS: checkpoint.tensor_bytes(build.get_weights(self.model, self.head))})
 
     def keep_folder(self) -> None:
         """After the first step a new run's folder stays."""
@@ -244,8 +280,10 @@ class Session:
 
     def save(self, history: Sum) -> None:
         """Write a checkpoint; spoiled weights are never written over good ones. `history` is the sum of that so far."""
-        if not self.is_sound():
-            return
+        if self.is_sound():
+            distributed.by_first(lambda: self._save(history))
+
+    def _save(self, history: Sum) -> None:
         state = {
             "model": self.model.state_dict(),
             "head": self.head.state_dict(),
@@ -277,6 +315,15 @@ class Session:
             return {}
         return {name: one.grad for name, one in self._parameters() if one.grad is not None and not one.grad.is_sparse}
 
+    def fingerprint(self) -> int:
+        """Return a number that tells apart weights of other bits, but for rare coincidences; takes one pass."""
+        total = 0
+        for place, (_, parameter) in enumerate(self._parameters()):
+            bits = parameter.detach().flatten().view(torch.uint8)
+            words = bits[: bits.numel() // 4 * 4].view(torch.int32)
+            total += (2 * place + 1) * int(words.sum(dtype=torch.long))
+        return total
+
     def environment(self) -> dict[str, Any]:
         """Return what this session computes with."""
         return environment(self.device, self._dtype, self.autocast)
@@ -288,7 +335,7 @@ class Session:
         its counts and times (after going back). An InputError tells of one that is damaged, or from another model or
         optimizer.
         """
-        newest = checkpoint.latest(self.run.folder / CHECKPOINTS)
+        newest = self.newest()
         place = newest if weights_only or self.place_to_resume is None else self.place_to_resume
         if place is None:
             return None
@@ -337,11 +384,14 @@ class Session:
         with checkpoint.sound(place / MANIFEST):
             self.ended = self._end_of(ledger.about)
         self._restore_kept(ledger)
-        for later in checkpoint.steps(place.parent):
-            if later.name > place.name:
-                remove_folder(later)
-        checkpoint.prune(place.parent)  # a process that was killed after its last checkpoint has left one too many
+        distributed.by_first(lambda: _end_with(place))
         return ledger
+
+    def newest(self) -> Path | None:
+        """Return the run's newest checkpoint, None where it has none."""
+        folder = self.run.folder / CHECKPOINTS
+        name = distributed.by_first(lambda: getattr(checkpoint.latest(folder), "name", None))
+        return None if name is None else folder / name
 
     def _limits(self) -> dict[str, Any]:
         """Return the options that bound the run."""
@@ -359,9 +409,9 @@ class Session:
         """Make the run's weights those that were kept when a checkpoint was written, if there were any."""
         kept = ledger.sums.get(KEPT)
         if kept is None:
-            self.ledger.write({}, removed=[WEIGHTS])
-        elif kept != self.ledger.sums.get(WEIGHTS) or not self._has(WEIGHTS):
-            self.ledger.write({WEIGHTS: ledger.read(KEPT)})
+            self.change(dict, removed=[WEIGHTS])
+        elif distributed.by_first(lambda: kept != self.ledger.sums.get(WEIGHTS) or not self._has(WEIGHTS)):
+            self.change(lambda: {WEIGHTS: ledger.read(KEPT)})
 
     def _has(self, name: str) -> bool:
         """Whether a file of the run is there, undamaged."""
@@ -380,3 +430,11 @@ class Session:
                     group[key] = group[key] * factor
         if "base_lrs" in vars(self.schedule):
             self.schedule.base_lrs = [rate * factor for rate in self.schedule.base_lrs]
+
+
+def _end_with(place: Path) -> None:
+    """Remove the checkpoints after this one, and those before that are too many."""
+    for later in checkpoint.steps(place.parent):
+        if later.name > place.name:
+            remove_folder(later)
+    checkpoint.prune(place.parent)  # a process that was killed after its last checkpoint has left one too many

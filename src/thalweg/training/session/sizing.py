@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable
 from typing import Final, final
 
-from thalweg import distributed, names
+from thalweg import names
 from thalweg.certificates.linear import packed
 from thalweg.data.arrays.ragged import Ragged
 from thalweg.tasks.base import AbstractTask, Prepared
@@ -41,8 +41,6 @@ def estimate(
 
     `recipe` is what suits it; `measure` returns the seconds that it takes, and is asked where they may be many.
     """
-    if distributed.is_active():
-        return Estimate(obstacle="Training runs on several processes.")
     if choose_device(recipe.run.device).type == "mps":
         return Estimate(obstacle="This device does not support float64.")
     if not task.shape().vocabulary_size:

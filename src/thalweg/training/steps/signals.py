@@ -31,6 +31,11 @@ class Signals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def take(self, number: int) -> None:
+        """Take note of a signal that another process has received; 0: none."""
+        if number and self.received is None:
+            self.received = number
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame
         self.received = number

@@ -1,0 +1,142 @@
+"""The processes that a launcher has started, such as `torchrun` or `srun`, brought together."""
+
+import contextlib
+import dataclasses
+import datetime as dt
+import os
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, final
+
+import torch
+import torch.distributed as dist
+
+from thalweg import distributed
+from thalweg.errors import InputError
+
+SECONDS: Final = 600.0  # a process that does not come for so long has hung
+PORT: Final = 29500  # torchrun's own, where nothing names another
+_WAIT_FOR_FIRST: Final = 3.0
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Launch:
+    """This process among those that a launcher has started.
+
+    Args:
+        rank: its number.
+        num: how many there are.
+        local: its number on its machine.
+        address: name of the machine of process 0.
+        port: where that one listens.
+    """
+
+    rank: int
+    num: int
+    local: int = 0
+    address: str = "127.0.0.1"
+    port: int = PORT
+
+
+def launch_of(environment: Mapping[str, str]) -> Launch | None:
+    """Return what a launcher has written into the environment; None where none has, or it started one process.
+
+    Raises:
+        InputError: if only a part of it is there, or is no number in its range.
+
+    Example:
+        >>> launch_of({"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "a", "MASTER_PORT": "29400"})
+        Launch(rank=1, num=2, local=1, address='a', port=29400)
+        >>> launch_of({"SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_STEP_ID": "0", "SLURM_NODELIST": "n[7-9]"})
+        Launch(rank=3, num=4, local=0, address='n7', port=29500)
+    """
+    if "WORLD_SIZE" in environment or "RANK" in environment:
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+        given = {name: environment.get(name, "0" if name == "LOCAL_RANK" else "") for name in names}
+        address = environment.get("MASTER_ADDR", "")
+        if not address:
+            raise InputError("WORLD_SIZE is set and MASTER_ADDR is not; start the processes with torchrun.")
+    elif "SLURM_STEP_ID" in environment and environment.get("SLURM_NTASKS", "1") != "1":
+        given = {"RANK": environment.get("SLURM_PROCID", ""), "WORLD_SIZE": environment.get("SLURM_NTASKS", "")}
+        given["LOCAL_RANK"] = environment.get("SLURM_LOCALID", "0")
+        address = environment.get("MASTER_ADDR") or _first_node(environment.get("SLURM_NODELIST", ""))
+    else:
+        return None
+    given["MASTER_PORT"] = environment.get("MASTER_PORT", str(PORT))
+    for name, value in given.items():
+        if not re.fullmatch(r"\d{1,6}", value, re.ASCII):
+            raise InputError(f"{name} must be a whole number; got {value!r}. Start the processes with torchrun.")
+    rank, num, local, port = (int(given[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT"))
+    if not 0 <= rank < num:
+        raise InputError(f"RANK must lie in [0, WORLD_SIZE); got {rank} of {num}. Start the processes with torchrun.")
+    return Launch(rank, num, local, address, port) if num > 1 else None
+
+
+def _first_node(names: str) -> str:
+    """Return the first of SLURM's node names, such as `a[07-09,11],b`."""
+    found = re.match(r"([^\[,]+)(?:\[(\w+))?", names)
+    return f"{found[1]}{found[2] or ''}" if found else "127.0.0.1"
+
+
+@contextlib.contextmanager
+def joined(*, seconds: float = SECONDS) -> Iterator[None]:
+    """Work together with the processes that a launcher has started, for the length of a block.
+
+    Nothing happens where there are none, or where the caller has brought them together.
+
+    What ends the block on every process is told by the first one; what ends it on one alone is told with its number.
+
+    Args:
+        seconds: how long one waits for another.
+
+    Raises:
+        InputError: if they do not come together.
+    """
+    launch = None if dist.is_available() and dist.is_initialized() else launch_of(os.environ)
+    if launch is None:
+        yield
+        return
+    _join(launch, seconds)
+    try:
+        yield
+    except Exception as error:
+        _tell(launch, error)
+        raise
+    finally:
+        dist.destroy_process_group()
+
+
+def _join(launch: Launch, seconds: float) -> None:
+    if not dist.is_available():
+        raise InputError("This build of PyTorch has no torch.distributed; train in one process.")
+    given = {"MASTER_ADDR": launch.address, "MASTER_PORT": str(launch.port)}
+    os.environ |= given | {"RANK": str(launch.rank), "WORLD_SIZE": str(launch.num)}
+    backend = "gloo"
+    if torch.cuda.is_available():
+        torch.cuda.set_device(launch.local % torch.cuda.device_count())
+        backend = "cpu:gloo,cuda:nccl"
+    try:
+        dist.init_process_group(backend, timeout=dt.timedelta(seconds=seconds))
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"Process {launch.rank} of {launch.num} does not reach the others at {launch.address}:{launch.port} "
+            f"({reason}); give torchrun another --master-port, or start all of them."
+        ) from None
+
+
+def _tell(launch: Launch, error: Exception) -> None:
+    """Mark an error as told where the first process tells the same; else say which process this is."""
+    store: Any = dist.distributed_c10d._get_default_store()
+    said = str(error)
+    with contextlib.suppress(Exception):  # the first one may have gone, and the store with it
+        store.set(f"thalweg/ended/{launch.rank}", said)
+        if distributed.is_first():
+            return
+        store.wait(["thalweg/ended/0"], dt.timedelta(seconds=_WAIT_FOR_FIRST))
+        if store.get("thalweg/ended/0").decode() == said:
+            error.is_told = True  # type: ignore[attr-defined]
+            return
+    if launch.rank and error.args:
+        error.args = (f"Process {launch.rank} of {launch.num}: {said}", *error.args[1:])

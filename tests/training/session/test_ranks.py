@@ -1,0 +1,92 @@
+"""Two processes have the curve of one, whatever the optimizer, the head and the model."""
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from ranks import together
+
+from thalweg import names
+from thalweg.optim import catalog
+from thalweg.training.recipe.recipe import Options
+from thalweg.training.session.loop import train
+from thalweg.training.session.prepare import Request, prepare
+
+WORDS = ["river", "stone", "light", "water", "field", "cloud", "house", "table", "music", "paper"]
+LSTM = {
+    "model": "lstm", "width": 6, "hidden": 6, "dropout": 0.0, "precision": "float64", "steps": 6, "batch_size": 64,
+    "optimizer": "adamw",
+}  # fmt: skip
+DENSE = ("levenberg-marquardt", *names.QUASI_NEWTON)
+SMALL = {"width": 2, "hidden": 2, "vocabulary_size": 12, "batch_size": 0, "steps": 4}
+TRANSLATE = {**LSTM, "task": "translate", "source": "pairs.tsv", "width": 8, "hidden": 8, "lr": 1e-2, "batch_size": 33}
+OF_TORCH = ("sgd", "adamw", "adagrad", "nadam", "rprop")
+CASES = {
+    **{f"optimizer {name}": {**LSTM, "optimizer": name} for name in (*OF_TORCH, *catalog.OPTIMIZERS)},
+    **{f"method {name}": {**LSTM, "optimizer": name} for name in ("gradient", "newton-cg", "kfac", "sophia")},
+    **{f"method {name}": {**LSTM, **SMALL, "optimizer": name} for name in ("newton", *DENSE)},
+    "adamw armijo": {**LSTM, "line_search": "armijo"},
+    "lbfgs wolfe": {**LSTM, "optimizer": "lbfgs", "line_search": "wolfe", "batch_size": 0},
+    "accumulation": {**LSTM, "accumulate": 3, "batch_size": 30},
+    "average": {**LSTM, "average": "ema"},
+    "schedule-free": {**LSTM, "average": "schedule-free"},
+    "clipping": {**LSTM, "clip": 0.1},
+    "chosen": {key: value for key, value in LSTM.items() if key != "optimizer"},
+    "proved": {"source": "reviews.csv"},
+    **{f"dropout {name}": {**LSTM, "model": name, "heads": 2, "dropout": 0.3} for name in ("bag", "gru")},
+    "dropout transformer": {**LSTM, "model": "transformer", "heads": 2, "dropout": 0.3},
+    **{f"head {name}": {**TRANSLATE, "head": name} for name in names.HEADS if name != names.CHAIN_HEAD},
+    "dispersion": {**TRANSLATE, "head": "contrastive", "dispersion": "sliced"},
+    "tag": {**LSTM, "task": "tag", "source": "words.conll", "head": "crf", "batch_size": 33},
+    "score": {**LSTM, "task": "score", "source": "phrases", "batch_size": 33},
+    "forecast": {"task": "forecast", "source": "sunspots", "precision": "float64", "steps": 6, "model": "mlp"},
+    "language": {
+        **LSTM, "task": "language", "source": "manual", "model": "transformer", "heads": 2, "max_length": 32,
+        "vocabulary_size": 300, "batch_size": 7,
+    },
+}  # fmt: skip
+CLOSE = 1e-5  # of each loss, relative
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with texts of different lengths, of which the last batch is not full."""
+    generator, rows = random.Random(0), ["text,label"]
+    for number in range(403):
+        mark = ("fine", "awful")[number % 2] if generator.random() < 0.9 else "plain"
+        rows.append(f"{' '.join(generator.choices(WORDS, k=generator.randint(2, 9)))} {mark},{'ab'[number % 2]}")
+    folder = tmp_path_factory.mktemp("ranks")
+    (folder / "reviews.csv").write_text("\n".join(rows) + "\n")
+    texts = [generator.choices(WORDS, k=generator.randint(2, 6)) for _ in range(120)]
+    (folder / "pairs.tsv").write_text("".join(f"{' '.join(text)}\t{' '.join(reversed(text))}\n" for text in texts))
+    tagged = ["\n".join(f"{word}\tB-{word[0].upper()}" for word in text) for text in texts]
+    (folder / "words.conll").write_text("\n\n".join(tagged) + "\n")
+    return folder
+
+
+def curves(folder, part):
+    """Return how each case ends, and its losses."""
+    torch.set_num_threads(1)
+    found = {}
+    for case, given in CASES.items():
+        options = {"source": "reviews.csv", **given, "name": case.replace(" ", "-")}
+        if "." in options["source"]:
+            options["source"] = str(Path(folder) / options["source"])
+        with prepare(Request(Options(options), Path(folder) / part), lambda sentence: None) as session:
+            entries = list(train(session))
+        losses = [entry["loss"] for entry in entries if entry["event"] in ("step", "evaluation", "selection")]
+        found[case] = [entries[-1]["status"], losses]
+    return found
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_curve_of_one(folder):
+    alone = curves(folder, "one")
+    first, second = together(curves, str(folder), "two", folder=folder)
+    assert first == second
+    assert first.keys() == alone.keys()
+    for case, (status, losses) in alone.items():
+        assert first[case][0] == status, case
+        assert first[case][1] == pytest.approx(losses, rel=CLOSE), case
+        assert len(losses) > 2, case
