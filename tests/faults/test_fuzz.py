@@ -104,3 +104,13 @@ def test_a_damaged_line_of_a_history_is_named_where_its_checksum_fits(specimens,
     code, told = ask("certify", run, "--seconds", "9", "--quiet")
     assert code == 0, told
     assert "Line 2 of history.jsonl is damaged" in (run / "report.html").read_text()
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate", "certify", "diagnose", "start", "check"])
+def test_a_file_whose_checksum_differs_is_not_parsed(specimens, tmp_path, command):
+    folder, runs = specimens
+    run = copied(runs["bag"], tmp_path / "bag")
+    (run / "features.safetensors").write_bytes(b"x")
+    code, told = ask(*commands("bag", run, folder)[command])
+    assert code == 2, told
+    assert "features.safetensors is damaged (1 bytes long instead of" in " ".join(told.split())

@@ -22,6 +22,7 @@ def read_again(run: Run) -> tuple[AbstractTask, Prepared]:
 
     An InputError tells of a file that is missing or has changed since.
     """
+    run.verify(weights=False)
     recipe, data, own = run.recipe, run.data, task_in(run)
     for name, expected in data["files"].items():
         found = checksum_of_rows(run.objects[name]) if name in run.objects else checksum_of(name)
