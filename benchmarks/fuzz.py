@@ -41,6 +41,7 @@ KINDS: Final = (
     *("step-*/manifest.json", "step-*/state.json", "step-*/state.safetensors", "question.json", "study.log"),
 )
 ANSWERED, REFUSED, FAILED, TRACEBACK, SLOW, MEMORY = "answered", "refused", "exit 1", "traceback", "slow", "memory"
+TRAINS: Final = "trains on"
 BAD: Final = (FAILED, TRACEBACK, SLOW, MEMORY)
 READERS: Final = {  # the command that reads a kind of file; the others are read by the first of a specimen's commands
     "checkpoints/*": "resume",
@@ -161,6 +162,8 @@ def _ended(command: str, asked: tuple[Any, ...]) -> tuple[str, str]:
     try:
         code, said = ask(*asked)
     except Slow as error:
+        if any(Path(one.filename).name == "fit.py" for one in traceback.extract_tb(error.__traceback__)):
+            return TRAINS, ""  # for as many steps as the recipe says
         return SLOW, _where(error)
     except MemoryError as error:
         return MEMORY, _where(error)

@@ -99,6 +99,12 @@ def test_a_run_that_has_ended_without_a_record_is_made_again(path):
     assert ledger.claim(study, "0", {}, {}) is not None
 
 
+def test_a_link_in_the_place_of_the_lock_is_not_waited_for(path):
+    os.symlink(f"{path}.lock", f"{path}.lock")
+    ledger = Ledger(path, "compare-x", "abc")
+    assert ledger.claim(ledger.study("reviews", "adamw", "trial"), "0", {}, {}) is not None
+
+
 def test_long_names_of_entrants_are_told_apart(path):
     ledger = Ledger(path, "compare-x", "abc")
     names = ["bfgs:" + "a" * 600, "bfgs:" + "a" * 601]

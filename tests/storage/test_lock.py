@@ -63,6 +63,12 @@ def test_where_nothing_can_be_written_beside_a_folder_its_lock_is_inside(tmp_pat
         assert [path.name for path in folder.iterdir()] == [".lock"]
 
 
+def test_a_folder_that_is_a_link_to_itself_has_a_lock(tmp_path):
+    (tmp_path / "run").symlink_to("run")
+    with Lock(tmp_path / "run"):
+        assert (tmp_path / ".run.lock").exists()
+
+
 def test_a_link_in_its_place_is_no_lock(tmp_path):
     (tmp_path / "mine").write_text("mine")
     (tmp_path / ".a.lock").symlink_to(tmp_path / "mine")

@@ -24,7 +24,6 @@ from thalweg.comparison.spaces import DEFAULT_OPTIMIZERS
 from thalweg.comparison.studies import STUDIES
 from thalweg.errors import InputError, counted
 from thalweg.report.comparison.page import render
-from thalweg.report.document import write_page
 from thalweg.storage.files import remove_folder, write_file
 from thalweg.storage.forms import read_json, record, text
 from thalweg.training.folder import run
@@ -185,7 +184,7 @@ def answer(question: Question, say: Say, watch: Watch) -> Comparison:
     result = _finish(found)
     content = run.json_bytes(result)
     result = finite(result)
-    write_page(folder / PAGE, render(result))
+    write_file(folder / PAGE, render(result).encode("utf-8", "replace"))
     write_file(folder / RESULT, content)  # last: with it the comparison is done
     return Comparison(folder, result)
 

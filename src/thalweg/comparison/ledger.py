@@ -181,6 +181,8 @@ def _open(storage: str) -> BaseStorage:
             begin = file.read(len(_JOURNAL))
         if not _JOURNAL.startswith(begin):  # the end of such a file is repaired, so it must be one
             raise InputError(f"The storage {storage} is no journal of a comparison; name a new file, or a URL.")
+    if (held := Path(f"{storage}.lock")).is_symlink():  # nobody's lock, which would be waited for without end
+        held.unlink()
     lock: Any = _WholeLines(path)
     return JournalStorage(JournalFileBackend(storage, lock_obj=lock))
 

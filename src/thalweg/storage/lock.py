@@ -41,7 +41,7 @@ class Lock:
     """
 
     def __init__(self, folder: Path, work: str = "changed") -> None:
-        named, folder = folder, folder.resolve()
+        named, folder = folder, Path(os.path.realpath(folder))  # of a link to itself, too
         named = folder if named.name in ("", "..") else named
         self._file = folder.with_name(f".{folder.name}.lock")
         if not os.access(folder.parent, os.W_OK) and folder.is_dir():

@@ -175,6 +175,7 @@ def test_a_run_whose_checkpoints_lead_out_of_it_does_not_go_on(tmp_path, name):
     (run / name).parent.mkdir(parents=True)
     (run / "checkpoints-of-mine").symlink_to(outside)  # the user's own
     (run / name).parent.joinpath("inside").symlink_to(run)
+    (run / name).parent.joinpath("itself").symlink_to("itself")
     require_inside(run)
     (run / name).symlink_to(outside)
     with pytest.raises(InputError, match=rf"{name} is a link that leads out of the run"):

@@ -1,5 +1,6 @@
 """What a stranger's recipe or run may not do by itself: name code to be imported, lead out of its folder."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -43,9 +44,9 @@ def require_inside(folder: Path) -> None:
     Args:
         folder: of a run that goes on; it may be a link itself.
     """
-    whole = folder.resolve()
+    whole = os.path.realpath(folder)  # which follows a link to itself as far as it goes; `resolve` raises an error
     for path in (folder / "checkpoints", *(folder / "checkpoints").rglob("*")):  # other links are replaced
-        if path.is_symlink() and not path.resolve().is_relative_to(whole):
+        if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(whole):
             raise InputError(
                 f"{path} is a link that leads out of the run, and training would write there; put what it leads to in "
                 "its place."
