@@ -110,7 +110,7 @@ def test_what_cannot_be_applied_is_told(run, case):
 
 
 DAMAGED = {
-    "not JSON": ("{", "is damaged .Expecting property name"),
+    "not JSON": ("{", "is damaged .it is not valid JSON: Expecting property name"),
     "a list": ("[]", "expected an object"),
     "no findings": ('{"findings": {"a": 1}}', "expected a list at findings"),
     "findings that are none": ('{"findings": [3]}', r"expected an object at findings\[0\]"),
