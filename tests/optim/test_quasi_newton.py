@@ -353,7 +353,8 @@ def test_a_matrix_that_is_too_large_is_refused_with_its_size():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: LBFGS(memory=0), r"LBFGS\(memory=...\) must be at least 1; got 0"),
+        (lambda: LBFGS(memory=0), r"LBFGS\(memory=...\) must lie in \[1, 10000\]; got 0"),
+        (lambda: LBFGS(memory=2**63), r"LBFGS\(memory=...\) must lie in \[1, 10000\]; got 9"),
         (lambda: LBFGS(damping=1.0), r"LBFGS\(damping=...\) must lie in \[0, 1\); got 1.0"),
         (lambda: BFGS(damping=-0.1), r"BFGS\(damping=...\) must lie in \[0, 1\); got -0.1"),
         (lambda: SelfScaledBFGS(damping=2.0), r"SelfScaledBFGS\(damping=...\) must lie in"),

@@ -6,3 +6,5 @@ OPTIMIZERS = {
     "polar-muon": "thalweg.optim.muon.PolarMuon",
     "normuon": "thalweg.optim.muon.NorMuon",
 }
+
+MOST_PAIRS = 10_000  # of steps and gradients that either L-BFGS keeps, and of iterations in a step

@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from thalweg import distributed
 from thalweg.errors import InputError, shown
 from thalweg.optim.averaging import AbstractAveraging
-from thalweg.optim.catalog import OPTIMIZERS
+from thalweg.optim.catalog import MOST_PAIRS, OPTIMIZERS
 from thalweg.optim.combined import Combined
 from thalweg.optim.preconditioned import AbstractPreconditioned
 from thalweg.optim.roles import Roles, parameter_groups, roles_of
@@ -48,8 +48,6 @@ LEARNING_RATES: dict[Any, float] = {
 MATRIX_METHODS = frozenset(
     {"Muon", "SOAP", "Shampoo", "ScalableShampoo", "Kron", "PSGDKron", "DistributedShampoo", "KLShampoo", "SPlus"}
 )
-
-MOST_PAIRS = 10_000  # of steps and gradients that L-BFGS keeps, and of its iterations in a step
 
 # Device types with fused kernels for every optimizer that has a `fused` argument.
 FUSED_DEVICES = frozenset({"cpu", "cuda"})

@@ -15,6 +15,7 @@ from thalweg.errors import require
 from thalweg.noise import accelerators, borrowed
 from thalweg.objective import Objective
 from thalweg.optim.base import AbstractDirection, Groups, Point, Recovery, Requires, SearchDirection, State, StepInfo
+from thalweg.optim.catalog import MOST_PAIRS
 
 
 class AbstractInitial(abc.ABC):
@@ -143,7 +144,7 @@ class LBFGS(AbstractDirection):
     costs one gradient, unless the line search has evaluated it.
 
     Args:
-        memory: number of pairs, at least 1; 5 * memory * n multiplications a step.
+        memory: number of pairs, from 1 to 10,000; 5 * memory * n multiplications a step.
         damping: for noisy gradients, as for `BFGS`; adds a product with the inverse to each step.
         initial: what the recursion starts from, multiplied by `s'y / y'H0 y` of the last pair: `AutomaticInitial()`,
             `ScaledIdentity()`, or, with an objective, `InverseDiagonal()` or `InverseGaussNewton()`.
@@ -168,7 +169,7 @@ class LBFGS(AbstractDirection):
     requires: ClassVar[Requires] = Requires.GRADIENT | Requires.END_GRADIENT
 
     def __post_init__(self) -> None:
-        require(self.memory >= 1, "LBFGS(memory=...) must be at least 1", self.memory)
+        require(1 <= self.memory <= MOST_PAIRS, f"LBFGS(memory=...) must lie in [1, {MOST_PAIRS}]", self.memory)
         require(0.0 <= self.damping < 1.0, "LBFGS(damping=...) must lie in [0, 1)", self.damping)
 
     @override
