@@ -5,16 +5,18 @@ What is sent is numbers and JSON. Every process must call the same functions in 
 
 import contextlib
 import json
+import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from thalweg.errors import InputError, RankError, shown
+from thalweg.errors import InputError, RankError, is_out_of_memory, shown
 
 T = TypeVar("T")
+_SECONDS_FOR_WORD: Final = 3.0  # that the others have to say that they wait, too
 _alone = [0]  # how many blocks in which this process works by itself are entered
 
 
@@ -53,7 +55,8 @@ def sum_over_ranks(tensors: list[Tensor]) -> list[Tensor]:
     if not is_active() or not tensors:
         return tensors
     flat = torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
-    dist.all_reduce(flat)
+    with _told():
+        dist.all_reduce(flat)
     parts = flat.split([tensor.numel() for tensor in tensors])
     return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
@@ -67,12 +70,14 @@ def gather_rows(tensor: Tensor) -> Tensor:
         return tensor
     counts = torch.zeros(world_size(), dtype=torch.long, device=tensor.device)
     counts[rank()] = len(tensor)
-    dist.all_reduce(counts)
+    with _told():
+        dist.all_reduce(counts)
     sizes = counts.tolist()
     padded = tensor.new_zeros((max(sizes), *tensor.shape[1:]), dtype=_sent(tensor.dtype))
     padded[: len(tensor)] = tensor.detach()
     parts = [torch.empty_like(padded) for _ in sizes]
-    dist.all_gather(parts, padded)
+    with _told():
+        dist.all_gather(parts, padded)
     return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)]).to(tensor.dtype)
 
 
@@ -99,7 +104,8 @@ def most(values: list[float]) -> list[float]:
     if not is_active():
         return values
     found = torch.tensor(values, dtype=torch.float64)
-    dist.all_reduce(found, op=dist.ReduceOp.MAX)
+    with _told():
+        dist.all_reduce(found, op=dist.ReduceOp.MAX)
     return found.tolist()
 
 
@@ -107,7 +113,8 @@ def send_first(tensors: Iterable[Tensor]) -> None:
     """Write into tensors what they hold on the first process."""
     if is_active():
         for tensor in tensors:
-            dist.broadcast(tensor.detach(), 0)
+            with _told():
+                dist.broadcast(tensor.detach(), 0)
 
 
 def by_first(work: Callable[[], T]) -> T:
@@ -120,7 +127,7 @@ def by_first(work: Callable[[], T]) -> T:
     if not is_active():
         return work()
     if not is_first():
-        return _told(gather(None)[0])
+        return _answer(gather(None)[0])
     try:
         with alone():
             result = work()
@@ -137,7 +144,7 @@ def by_first(work: Callable[[], T]) -> T:
     return gather({"result": result})[0]["result"]
 
 
-def _told(answer: dict[str, Any]) -> Any:
+def _answer(answer: dict[str, Any]) -> Any:
     """Return what the first process has told, or raise what it has met."""
     match answer:
         case {"error": "user", "about": about}:
@@ -162,6 +169,39 @@ def require_alike(values: dict[str, Any]) -> None:
                 f"All {len(everyone)} processes must have the same {name}; process 0 has {shown(expected)}, process "
                 f"{others[0]} {shown(found)}. Start them with the same command on the same files and versions."
             )
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Turn what a backend says of a message that did not arrive into a sentence that names who is missing."""
+    try:
+        yield
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
+        missing = _missing()
+        who = f"process {missing[0]}" if len(missing) == 1 else f"processes {', '.join(map(str, missing))}"
+        reason = "does not answer" if "imed out" in str(error) else "has ended"
+        raise RankError(
+            f"{who[0].upper()}{who[1:]} of {world_size()} {reason}, so this one cannot go on. The same command goes on "
+            "from the last checkpoint."
+            if missing
+            else f"The connection to the other processes has broken ({' '.join(str(error).split())[:200]}). The same "
+            "command goes on from the last checkpoint."
+        ) from None
+
+
+def _missing() -> list[int]:
+    """Return the processes that do not wait for others, as all wait where one has hung or ended."""
+    missing = [0]  # which holds the place where all write that they wait
+    with contextlib.suppress(Exception):
+        store = dist.distributed_c10d._get_default_store()
+        store.set(f"thalweg/waits/{rank()}", "")
+        deadline = time.monotonic() + _SECONDS_FOR_WORD
+        while time.monotonic() < deadline:
+            time.sleep(0.1)
+            missing = [one for one in range(world_size()) if not store.check([f"thalweg/waits/{one}"])]
+    return missing
 
 
 def _sent(dtype: torch.dtype) -> torch.dtype:
