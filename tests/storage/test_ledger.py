@@ -45,6 +45,21 @@ def test_what_was_written_is_read_with_what_is_said_about_it(folder):
     assert "x" not in Ledger(folder)
 
 
+def test_a_folder_is_given_its_ledger_as_a_whole(tmp_path, monkeypatch):
+    """A kill while it is written leaves a folder that is given one again."""
+
+    def kill(*_):
+        raise Killed("here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "replace", kill)
+        with pytest.raises(Killed, match="here"):
+            Ledger.at(tmp_path)
+    assert MANIFEST not in os.listdir(tmp_path)
+    Ledger.at(tmp_path).write(OLD)
+    assert contents(tmp_path) == OLD
+
+
 def is_same_json(one, other):
     try:
         return json.loads(one) == json.loads(other)

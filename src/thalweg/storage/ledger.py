@@ -76,8 +76,7 @@ class Ledger:
                 raise
             except OSError:  # a file system without links
                 write_new(folder / name, path.read_bytes())
-        write_new(folder / MANIFEST, _content(sums, about or {}, [], []))
-        sync_folder(folder)
+        write_file(folder / MANIFEST, _content(sums, about or {}, [], []))  # the folder may have its name already
         return cls(folder)
 
     @classmethod
