@@ -469,9 +469,12 @@ def test_some_of_the_parameters_are_enough():
         (lambda: Damping(fall=1.0), r"Damping\(fall=...\) must lie in \(0, 1\); got 1.0"),
         (lambda: Floor(0.0), r"Floor\(least=...\) must lie in \(0, 1\); got 0.0"),
         (lambda: Jacobi(power=0.0), r"Jacobi\(power=...\) must lie in \(0, 1\]; got 0.0"),
-        (lambda: KroneckerFactored(num_samples=0), r"KroneckerFactored\(num_samples=...\) must be at least 1; got 0"),
+        (
+            lambda: KroneckerFactored(num_samples=0),
+            r"KroneckerFactored\(num_samples=...\) must lie between 1 and 10,000; got 0",
+        ),
         (lambda: KroneckerFactored(least=0.0), r"KroneckerFactored\(least=...\) must be positive; got 0.0"),
-        (lambda: Jacobi(num_samples=0), r"Jacobi\(num_samples=...\) must be at least 1; got 0"),
+        (lambda: Jacobi(num_samples=0), r"Jacobi\(num_samples=...\) must lie between 1 and 10,000; got 0"),
     ],
 )
 def test_settings_out_of_range_are_refused(make_part, message):

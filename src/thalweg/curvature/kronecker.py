@@ -13,10 +13,12 @@ from thalweg import distributed, noise, vectors
 from thalweg.batch import Batch
 from thalweg.curvature.layers import AbstractUse, DenseUse, TableUse, layer_uses
 from thalweg.curvature.operators import require_real
+from thalweg.errors import require
 from thalweg.objective import Objective
 from thalweg.vectors import Vector
 
 MAX_SIDE = 2048  # a full factor of more rows takes seconds to decompose
+MOST_SAMPLES = 10_000  # random passes an estimate
 
 
 class Sharing(enum.Enum):
@@ -226,6 +228,12 @@ def kronecker_factors(
     blocks = [block for several in pairs.values() for block in _merged(several)]
     one = like.new_ones(1)
     return blocks + [Block((i,), whole.squares(i).reshape(-1) / divisor, one) for i in rest]
+
+
+def require_samples(name: str, num_samples: int | None) -> None:
+    """Refuse a number of random passes that is none, or with which a step would not end."""
+    fits = num_samples is None or 1 <= num_samples <= MOST_SAMPLES
+    require(fits, f"{name}(num_samples=...) must lie between 1 and {MOST_SAMPLES:,}", num_samples)
 
 
 def averaged(had: list[dict[str, Any]], found: list[Block], fraction: float) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from thalweg.curvature.eigenbasis import Eigenbasis, KroneckerInverse, second_moments
 from thalweg.curvature.gauss_newton import GaussNewton
-from thalweg.curvature.kronecker import MAX_SIDE, Block, Sharing, averaged, kronecker_factors
+from thalweg.curvature.kronecker import MAX_SIDE, Block, Sharing, averaged, kronecker_factors, require_samples
 from thalweg.curvature.operators import AbstractOperator
 from thalweg.errors import require
 from thalweg.optim.base import (
@@ -50,7 +50,7 @@ class KFAC(AbstractDirection):
         every: steps between estimates of the factors, at least 1; an estimate costs about a gradient. None: 5; with a
             `Damping` 1.
         refresh: steps between decompositions, at least 1; None: 20; with a `Damping` 1.
-        num_samples: random backward passes an estimate, at least 1; None: one for each output, without noise.
+        num_samples: random backward passes an estimate, from 1 to 10,000; None: one for each output, without noise.
         corrected: measure the diagonal of the Gauss-Newton matrix in the factors' eigenvectors (EKFAC) instead of
             taking products of eigenvalues; costs another estimate at each decomposition.
         reduce: average inputs over the positions of an example (`Sharing.REDUCE`), for one loss an example.
@@ -97,10 +97,11 @@ class KFAC(AbstractDirection):
             require(0.0 < self.damping < math.inf, "KFAC(damping=...) must be positive and finite", self.damping)
         for name in ("momentum", "decay"):
             require(0.0 <= getattr(self, name) < 1.0, f"KFAC({name}=...) must lie in [0, 1)", getattr(self, name))
-        for name in ("trust", "every", "refresh", "num_samples", "max_side"):
+        for name in ("trust", "every", "refresh", "max_side"):
             value = getattr(self, name)
             least = "positive" if name == "trust" else "at least 1"
             require(value is None or value > 0, f"KFAC({name}=...) must be {least}", value)
+        require_samples("KFAC", self.num_samples)
 
     @property
     def requires(self) -> Requires:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from thalweg.curvature.diagonal import gauss_newton_diagonal
 from thalweg.curvature.eigenbasis import Eigenbasis, KroneckerInverse
-from thalweg.curvature.kronecker import MAX_SIDE, Block, Sharing, averaged, kronecker_factors
+from thalweg.curvature.kronecker import MAX_SIDE, Block, Sharing, averaged, kronecker_factors, require_samples
 from thalweg.curvature.operators import AbstractOperator, Diagonal
 from thalweg.errors import require
 from thalweg.optim.base import Point, State
@@ -76,7 +76,7 @@ class Jacobi(AbstractPreconditioner):
 
     Args:
         power: in (0, 1]; 1 is the inverse itself, 0.75 trusts a noisy estimate less.
-        num_samples: random vectors a batch, at least 1; more make the estimate less noisy.
+        num_samples: random vectors a batch, from 1 to 10,000; more make the estimate less noisy.
 
     Raises:
         ValueError: an argument out of range.
@@ -89,7 +89,7 @@ class Jacobi(AbstractPreconditioner):
 
     def __post_init__(self) -> None:
         require(0.0 < self.power <= 1.0, "Jacobi(power=...) must lie in (0, 1]", self.power)
-        require(self.num_samples >= 1, "Jacobi(num_samples=...) must be at least 1", self.num_samples)
+        require_samples("Jacobi", self.num_samples)
 
     @override
     def estimate(self, point: Point, seed: int) -> State:
@@ -121,7 +121,7 @@ class KroneckerFactored(AbstractPreconditioner):
     and a decomposition of the factors a step. A trust region measures lengths by the mean of all steps' factors.
 
     Args:
-        num_samples: random vectors a batch, at least 1; None: one for each output, without noise.
+        num_samples: random vectors a batch, from 1 to 10,000; None: one for each output, without noise.
         reduce: average inputs over the positions of an example (`Sharing.REDUCE`), for one loss an example.
         least: the damping is never below this fraction of the mean eigenvalue, positive: what the product says of
             directions in which it sees no curvature is not to be trusted.
@@ -139,8 +139,7 @@ class KroneckerFactored(AbstractPreconditioner):
     max_side: int = MAX_SIDE
 
     def __post_init__(self) -> None:
-        samples = self.num_samples
-        require(samples is None or samples >= 1, "KroneckerFactored(num_samples=...) must be at least 1", samples)
+        require_samples("KroneckerFactored", self.num_samples)
         require(self.least > 0.0, "KroneckerFactored(least=...) must be positive", self.least)
         require(self.max_side >= 1, "KroneckerFactored(max_side=...) must be at least 1", self.max_side)
 
