@@ -79,7 +79,7 @@ def test_orthogonal_iteration_ends_at_the_eigenvectors_in_the_order_that_was():
             found = basis(stack, found)
         torch.testing.assert_close(found.mT @ found, torch.eye(5, dtype=torch.float64)[None])
         turned = (found.mT @ stack @ found)[0]
-        assert float((turned - torch.diag(turned.diagonal())).abs().max()) < 1e-10
+        assert float((turned - torch.diag(turned.diagonal())).abs().max()) < 1e-7  # a tilt of 1e-8 decides among equals
         torch.testing.assert_close(turned.diagonal().sort()[0], values.sort()[0])
     again = basis(stack, shuffled)
     torch.testing.assert_close(torch.linalg.vecdot(again, shuffled, dim=-2).abs(), torch.ones(1, 5).double())
