@@ -1,5 +1,6 @@
 """Who runs what: claims, records, processes that are gone, storages that are not there."""
 
+import errno
 import math
 import os
 import time
@@ -176,3 +177,14 @@ def test_a_storage_that_cannot_be_reached_is_told_without_its_password(storage, 
     with pytest.raises(InputError, match=match) as caught:
         Ledger(storage, "compare-x", "abc")
     assert "secret" not in str(caught.value)
+
+
+def test_a_full_disk_is_no_fault_of_the_storages_address(tmp_path, monkeypatch):
+    kept = Ledger(str(tmp_path / "study.log"), "a", "b")
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(kept._storage, "create_new_study", full)
+    with pytest.raises(OSError, match=r"No space left on device: .*study\.log"):
+        kept.study("texts")

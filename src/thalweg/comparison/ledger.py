@@ -1,6 +1,7 @@
 """Which runs are done, by whom, and what came out: an Optuna study for each entrant, in a file or a shared database."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import socket
@@ -24,6 +25,7 @@ BEAT_SECONDS: Final = 10.0  # between two signs of life of a run under way
 SILENT_SECONDS: Final = 120.0  # after which a run is taken for dead
 LONGEST_NAME: Final = 100  # of an entrant in the name of a study, which databases limit
 _JOURNAL: Final = b'{"op_code":'  # how each line of a journal begins
+_OF_THE_MACHINE: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.EROFS}
 PLACE, ALIVE, OWNER, RECORD, SETTINGS = "place", "alive", "owner", "record", "settings"
 
 
@@ -135,6 +137,8 @@ class Ledger:
         except InputError:
             raise
         except Exception as error:  # every database has errors of its own
+            if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+                raise OSError(error.errno, os.strerror(error.errno), error.filename or self._named) from None
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise InputError(
                 f"The storage {self._named} cannot be used ({reason}); check the address, or leave --storage out to "

@@ -1,9 +1,8 @@
 """From an entrant's settings to a record of one run, whatever goes wrong in it."""
 
-import contextlib
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -79,9 +78,8 @@ class Runner:
                 recipe, spent = self._recipe(entrant, settings, seed, limit.steps)
             except Exception as error:
                 return failed_record(error)
-            with _written(kept):
-                kept.mkdir(parents=True, exist_ok=True)
-                Ledger.at(kept).write({run.RECIPE: recipe.to_toml().encode()})
+            kept.mkdir(parents=True, exist_ok=True)
+            Ledger.at(kept).write({run.RECIPE: recipe.to_toml().encode()})
             try:
                 measured = Measured(self._session(recipe, kept), limit, *self._how, spent)
             except Exception as error:  # an optimizer of another package may raise whatever it likes
@@ -95,8 +93,7 @@ class Runner:
                 if entry is None:
                     break
                 watch(entry)  # outside: what the storage or the terminal raises is not the optimizer's failure
-            with _written(kept):
-                Ledger(kept).write({run.HISTORY: b"".join(map(line_of, measured.history))})
+            Ledger(kept).write({run.HISTORY: b"".join(map(line_of, measured.history))})
             return measured.record()
 
     def pace(self, entrant: Entrant, enough: float) -> dict[str, Any]:
@@ -130,18 +127,6 @@ class Runner:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         return Session(run.Run(folder), task, prepared, device, fast=False)
-
-
-@contextlib.contextmanager
-def _written(folder: Path) -> Iterator[None]:
-    """Tell in a sentence that the disk is full or read-only, which is no result of any optimizer."""
-    try:
-        yield
-    except OSError as error:
-        raise InputError(
-            f"The runs cannot be written to {folder} ({error.strerror or error}); the same command goes on once they "
-            "can be."
-        ) from None
 
 
 def _seconds_per_step(session: Session, enough: float) -> float:
