@@ -127,7 +127,9 @@ def clocked(bench: Bench, case: Disturbed, seed: int) -> Result:
     off = generator.choice([-3650, -30, -1, 1, 3650]) * DAY
     if ended.was_killed and bench.differences(case):
         ended = bench.run(case.command, Fault(clock=off))
-    problem = _sentence(ended, (0, -signal.SIGKILL)) or "; ".join(bench.unmended(case)[:4])
+    # A kill after all was done leaves nothing to go on with.
+    problem = "" if ended.was_killed else _sentence(ended, (0,))
+    problem = problem or "; ".join(bench.unmended(case)[:4])
     said = f"killed {kill.words(reference)}, then the clock off by {off:,.0f} s: {problem}"
     return Result("clock", case.name, seed, "clock", said if problem else "")
 
