@@ -143,7 +143,7 @@ def threaded(bench: Bench, case: Disturbed, seed: int) -> Result:
         return Result("threads", case.name, seed, "threads")
     bench.run(case.command, Fault(generator.choice(half[1:-1] or half), AFTER))
     threads = generator.choice([1, 2, 4])
-    begun = any(bench.runs.glob("*/checkpoints/step-*"))
+    begun = "--overwrite" not in case.command and any(bench.runs.glob("*/checkpoints/step-*"))
     command = case.command.replace(" --quiet", "")
     ended = bench.run(command, Fault(threads=threads))
     is_said = bool(re.search(r"\bthreads?\b", ended.error))
