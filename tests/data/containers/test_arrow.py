@@ -135,6 +135,19 @@ def test_broken_files_are_told_in_a_sentence(tmp_path, case):
         open_any(path)
 
 
+@pytest.mark.parametrize("case", ["backwards", "beyond the end", "no such class", "inside a list"])
+def test_places_that_lead_out_of_an_arrow_file_are_found_before_they_are_read(tmp_path, case):
+    array = {"no such class": pa.array(["a", "bb", "a"]).dictionary_encode(), "inside a list": pa.array([["a", "bb"]])}
+    content = write(pa.table({"text": array.get(case, pa.array(["a", "bb", "ccc"]))}), tmp_path / "a.arrow")
+    numbers = {"no such class": [0, 1, 0], "inside a list": [0, 1, 3]}.get(case, [0, 1, 3, 6])
+    changed = [0, 3, 1, 6] if case == "backwards" else [*numbers[:-1], 2**30]
+    old, new = (b"".join(number.to_bytes(4, "little") for number in each) for each in (numbers, changed))
+    assert content.read_bytes().count(old) == 1
+    (tmp_path / "b.arrow").write_bytes(content.read_bytes().replace(old, new))
+    with pytest.raises(InputError, match=r"b\.arrow: the file is damaged or can't be read \(In column 0"):
+        values(tmp_path / "b.arrow")
+
+
 def test_a_column_that_comes_twice_and_no_rows_are_refused(tmp_path):
     twice = pa.table([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])
     with pytest.raises(InputError, match="got 'text' twice"):

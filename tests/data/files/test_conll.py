@@ -111,6 +111,14 @@ def test_the_underscore_of_conllu_is_no_tag(tmp_path):
     assert values["upos"] == [None, "VERB"]
 
 
+@pytest.mark.parametrize("content", ["#\tO\n", "# one\tNN\tO\n", "#a\n", "# \n#"])
+def test_lines_that_all_begin_as_comments_do_have_as_many_columns_as_values(tmp_path, content):
+    path = tmp_path / "a.conll"
+    path.write_text(content)
+    source = open_source(path)
+    assert [len(row.values) for row in source.rows()] == [len(source.columns)]
+
+
 def test_fields_are_separated_by_spaces_and_tabs_only():
     assert fields_of("a\u2003b \t c", None) == ["a\u2003b", "c"]
     assert fields_of(" \t", "\t") == []

@@ -164,9 +164,10 @@ def _reader(name: str, kind: str) -> Callable[[Any, int], tuple[Any, Iterator[An
         source = pa.memory_map(str(opened)) if isinstance(opened, Path) else opened
         if kind == "arrow stream":
             stream = pa.ipc.open_stream(source)
-            return stream.schema, _closing(source, iter(stream))
+            return stream.schema, _closing(source, _whole(iter(stream)))
         file = pa.ipc.open_file(source)
-        return file.schema, _closing(source, (file.get_batch(i) for i in range(file.num_record_batches)))
+        batches = (file.get_batch(number) for number in range(file.num_record_batches))
+        return file.schema, _closing(source, _whole(batches))
 
     return parquet if kind == "parquet" else arrow
 
@@ -176,6 +177,13 @@ def _closing(file: Any, batches: Iterator[Any]) -> Iterator[Any]:
         yield from batches
     finally:
         file.close()
+
+
+def _whole(batches: Iterator[Any]) -> Iterator[Any]:
+    """The batches of a file that lie in it as in memory: places that lead out of it are found before they are read."""
+    for batch in batches:
+        batch.validate(full=True)
+        yield batch
 
 
 def _unpacked(opened: Any, kind: str) -> int:
@@ -328,7 +336,7 @@ def _guarded(name: str, what: Callable[[], Any]) -> Any:
         return what()
     except MemoryError:  # pyarrow's own is one, too
         raise InputError(f"{name}: there is no memory for a part of it; write it with fewer rows in a group.") from None
-    except (OSError, ValueError, NotImplementedError, TypeError, KeyError) as error:  # pyarrow's are all of these kinds
+    except (OSError, ValueError, NotImplementedError, TypeError, LookupError) as error:  # pyarrow's are all of these
         if isinstance(error, InputError):
             raise
         raise InputError(f"{name}: the file is damaged or can't be read ({_first_line(error)}).") from None

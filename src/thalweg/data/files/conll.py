@@ -130,7 +130,7 @@ def open_sentences(name: str, sample: str) -> tuple[Sentences, list[str]]:
     if not lines:
         raise InputError(f"{name}: expected words with their tags, one word per line, got an empty file.")
     delimiter, num_fields = _layout(lines)
-    words = [fields_of(line, delimiter) for line in lines if not line.startswith("#")]
+    words = [fields_of(line, delimiter) for line in _lines_of_words(lines)]
     words = [fields for fields in words if len(fields) == num_fields and fields[0] != _DOCUMENT]
     is_conllu = num_fields == 10 and any(re.match(r"[0-9]", fields[0]) for fields in words)
     notes = []
@@ -223,9 +223,14 @@ def _by_number(names: tuple[str, ...], num_fields: int) -> tuple[str, ...]:
 
 def _layout(lines: list[str]) -> tuple[str | None, int]:
     """The delimiter (a tab when most lines have one, or None) and the usual number of fields; at least one line."""
-    words = [line for line in lines if not line.startswith("#")] or lines
+    words = _lines_of_words(lines)
     delimiter = "\t" if sum("\t" in line for line in words) * 2 > len(words) else None
     return delimiter, Counter(len(fields_of(line, delimiter)) for line in words).most_common(1)[0][0]
+
+
+def _lines_of_words(lines: list[str]) -> list[str]:
+    """The lines that are no comments; all where they all begin as comments do, which then are told by their fields."""
+    return [line for line in lines if not line.startswith("#")] or lines
 
 
 def _frequent_facts(sample: str, reader: Sentences) -> list[str]:
