@@ -20,8 +20,10 @@ from thalweg.comparison.ledger import Claim, Ledger
 from thalweg.comparison.running import Runner
 from thalweg.errors import InputError
 from thalweg.storage import ledger
+from thalweg.storage.lock import HeldError, Lock
 from thalweg.training.recipe.recipe import Options, read_recipe
 
+comparing = sys.modules["thalweg.comparison.compare"]  # the function `compare` has its name, too
 SMALL = {"model": "mlp", "width": 8, "hidden": 8, "batch_size": 32}
 FEW = {**SMALL, "steps": 4, "trials": 2, "seeds": 2}
 
@@ -185,6 +187,43 @@ def test_overwrite_starts_over_and_leaves_other_folders_alone(reviews, tmp_path)
     (tmp_path / "compare-mine" / "thesis.txt").write_text("years of work")
     with pytest.raises(InputError, match="is no comparison, so --overwrite leaves it alone"):
         run(reviews, tmp_path, trials=0, seeds=1, name="mine", overwrite=True)
+
+
+def test_a_comparison_that_another_process_is_at_is_not_replaced(reviews, tmp_path):
+    found = run(reviews, tmp_path, steps=1, trials=0, seeds=1)
+    theirs = Ledger(str(found.folder / "study.log"), "compare-reviews", "x")
+    theirs._owner = "elsewhere:4711"
+    theirs.claim(theirs.study("reviews", "adamw", "seed"), "9", {}, {})
+    with pytest.raises(HeldError, match="compare-reviews is being compared by process 4711; wait until that ends"):
+        run(reviews, tmp_path, steps=1, trials=0, seeds=1, overwrite=True)
+    assert (found.folder / "compare.json").is_file()
+    (found.folder / "study.log").write_text("no journal")
+    run(reviews, tmp_path, steps=1, trials=0, seeds=1, overwrite=True)
+
+
+def test_what_a_killed_process_has_left_is_removed_and_the_folder_is_used(reviews, tmp_path):
+    folder = tmp_path / "compare-reviews"
+    folder.mkdir()
+    left = [folder / f".{name}.0123abcd.thalweg-tmp" for name in ("question.json", "compare.html", "compare.json")]
+    for path in left:
+        path.write_text("half of")
+    assert run(reviews, tmp_path, steps=1, trials=0, seeds=1).folder == folder
+    assert not any(path.exists() for path in left)
+
+
+@pytest.mark.parametrize("name", ["_find_folder", "write_file"])
+def test_one_process_at_a_time_changes_the_folder(reviews, tmp_path, monkeypatch, name):
+    real, seen = getattr(comparing, name), []
+
+    def alone(*given):
+        with pytest.raises(HeldError, match="is being compared by process"):
+            Lock(tmp_path / "compare-reviews")
+        seen.append(name)
+        return real(*given)
+
+    monkeypatch.setattr(comparing, name, alone)
+    run(reviews, tmp_path, steps=1, trials=0, seeds=1)
+    assert seen
 
 
 @pytest.mark.slow

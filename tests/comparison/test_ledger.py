@@ -4,6 +4,7 @@ import errno
 import math
 import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -100,10 +101,23 @@ def test_a_run_that_has_ended_without_a_record_is_made_again(path):
     assert ledger.claim(study, "0", {}, {}) is not None
 
 
-def test_a_link_in_the_place_of_the_lock_is_not_waited_for(path):
-    os.symlink(f"{path}.lock", f"{path}.lock")
+@pytest.mark.parametrize("lock", ["study.log.lock", ".study.log.lock"])
+@pytest.mark.parametrize("leave", [lambda lock: lock.write_text("1"), lambda lock: lock.symlink_to(lock)])
+def test_what_lies_in_the_place_of_the_lock_is_not_waited_for(path, lock, leave):
+    leave(Path(path).with_name(lock))
+    begin = time.monotonic()
     ledger = Ledger(path, "compare-x", "abc")
     assert ledger.claim(ledger.study("reviews", "adamw", "trial"), "0", {}, {}) is not None
+    assert time.monotonic() - begin < 10.0, "Optuna's lock is waited for, for 30 seconds"
+
+
+def test_who_is_at_a_run_of_the_comparison_is_known(path):
+    ledger, others = Ledger(path, "compare-x", "abc"), another(path, "elsewhere:4711")
+    claim = others.claim(others.study("reviews", "adamw", "trial"), "0", {}, {})
+    assert Ledger(path, "compare-x", "of another question").workers() == {"elsewhere:4711"}
+    assert Ledger(path, "compare-y", "abc").workers() == set()
+    claim.give_up()
+    assert ledger.workers() == set()
 
 
 def test_long_names_of_entrants_are_told_apart(path):

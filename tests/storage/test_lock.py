@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -36,6 +37,23 @@ def test_another_thread_of_the_process_has_to_wait_too_and_nothing_is_left(tmp_p
         lock.release()
         lock.release()
     assert [path.name for path in tmp_path.iterdir()] == ["link"]
+
+
+def test_what_is_done_in_a_moment_waits_for_its_turn(tmp_path):
+    taken, enough = threading.Event(), threading.Event()
+
+    def hold():
+        with Lock(tmp_path / "a"):
+            taken.set()
+            enough.wait(10.0)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    taken.wait(10.0)
+    threading.Timer(0.05, enough.set).start()
+    with Lock(tmp_path / "a", waits=True), pytest.raises(InputError, match="changed by process"):
+        Lock(tmp_path / "a")
+    holder.join()
 
 
 def test_a_holder_that_left_no_number_is_another_process(tmp_path):

@@ -24,8 +24,9 @@ from thalweg.comparison.spaces import DEFAULT_OPTIMIZERS
 from thalweg.comparison.studies import STUDIES
 from thalweg.errors import InputError, counted
 from thalweg.report.comparison.page import render
-from thalweg.storage.files import remove_folder, write_file
+from thalweg.storage.files import leftovers, remove, remove_folder, write_file
 from thalweg.storage.forms import read_json, record, text
+from thalweg.storage.lock import HeldError, Lock
 from thalweg.training.folder import run
 from thalweg.training.integrity.history import finite
 from thalweg.training.integrity.placing import folder_name, renamed
@@ -159,7 +160,8 @@ def answer(question: Question, say: Say, watch: Watch) -> Comparison:
     for note in renamed(question.name):
         say(note)
     name = folder_name(question.name) if question.name else "-".join(list(named.values())[:3])
-    folder = _find_folder(question, name, digest, say)
+    with _alone(question.out / f"compare-{name}"):
+        folder = _find_folder(question, name, digest, say)
     ledger = Ledger(question.storage or str(folder / STUDY), f"compare-{name}", digest, RECORD_FORM)
     if question.overwrite and question.storage:
         ledger.forget()
@@ -184,9 +186,22 @@ def answer(question: Question, say: Say, watch: Watch) -> Comparison:
     result = _finish(found)
     content = run.json_bytes(result)
     result = finite(result)
-    write_file(folder / PAGE, render(result).encode("utf-8", "replace"))
-    write_file(folder / RESULT, content)  # last: with it the comparison is done
+    page = render(result).encode("utf-8", "replace")
+    with _alone(folder):
+        for left in leftovers(folder):  # nobody else writes here now
+            remove(left)
+        write_file(folder / PAGE, page)
+        write_file(folder / RESULT, content)  # last: with it the comparison is done
     return Comparison(folder, result)
+
+
+def _alone(folder: Path) -> Lock:
+    """Return the right to change a comparison's folder for a moment, against other processes of the comparison."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        return Lock(folder, "compared", waits=True)
+    except OSError as error:
+        raise InputError(f"The comparison cannot be written to {folder} ({error.strerror}); give --out.") from None
 
 
 def _find_folder(question: Question, name: str, digest: str, say: Say) -> Path:
@@ -195,11 +210,12 @@ def _find_folder(question: Question, name: str, digest: str, say: Say) -> Path:
     while folder.exists():
         known = folder / QUESTION
         asked = read_json(known, record(digest=text()), otherwise=_REMOVE)["digest"] if known.is_file() else None
-        if asked is None and folder.is_dir() and not any(folder.iterdir()):
+        if asked is None and folder.is_dir() and set(folder.iterdir()) <= set(leftovers(folder)):
             break  # a comparison ended here before it had written anything
         if question.overwrite:
             if asked is None:
                 raise InputError(f"{folder} is no comparison, so --overwrite leaves it alone; choose a --name.")
+            _require_idle(question, folder)
             remove_folder(folder)
             break
         if asked == digest:
@@ -225,6 +241,22 @@ def _find_folder(question: Question, name: str, digest: str, say: Say) -> Path:
     }
     write_file(folder / QUESTION, run.json_bytes(asked))
     return folder
+
+
+def _require_idle(question: Question, folder: Path) -> None:
+    """Raise a HeldError where another process is at a run of a comparison that is to be replaced."""
+    storage = question.storage or str(folder / STUDY)
+    if not question.storage and not (folder / STUDY).is_file():
+        return
+    try:
+        workers = Ledger(storage, folder.name, "").workers()
+    except InputError:  # it cannot be used, and so by nobody
+        return
+    if workers:
+        raise HeldError(
+            f"{folder} is being compared by process {', '.join(sorted(one.rpartition(':')[2] for one in workers))}; "
+            "wait until that ends, or choose another --name."
+        )
 
 
 def _on_one(

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, Final, final
 
 import optuna
+from filelock import FileLock
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.storages import BaseStorage, JournalStorage, get_storage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from thalweg.comparison.spaces import Choices, Interval, Space
@@ -71,6 +72,18 @@ class Ledger:
                 if study.study_name.startswith(f"{self._prefix}/") and study.study_name.endswith(f"/{self._suffix}"):
                     self._storage.delete_study(self._storage.get_study_id_from_name(study.study_name))
         self._studies.clear()
+
+    def workers(self) -> set[str]:
+        """Return the processes that are at a run of any comparison in this storage, as HOST:NUMBER."""
+        with self.reachable():
+            studies = [self._storage.get_study_id_from_name(one.study_name) for one in self._storage.get_all_studies()
+                       if one.study_name.startswith(f"{self._prefix}/")]  # fmt: skip
+            trials = [trial for study in studies for trial in self._trials(study)]
+            return {
+                str(trial.user_attrs.get(OWNER))
+                for trial in trials
+                if trial.state is TrialState.RUNNING and self._is_alive(trial)
+            }
 
     def records(self, study: int) -> dict[str, dict[str, Any]]:
         """Return what came out, by place."""
@@ -185,31 +198,34 @@ def _open(storage: str) -> BaseStorage:
             begin = file.read(len(_JOURNAL))
         if not _JOURNAL.startswith(begin):  # the end of such a file is repaired, so it must be one
             raise InputError(f"The storage {storage} is no journal of a comparison; name a new file, or a URL.")
-    if (held := Path(f"{storage}.lock")).is_symlink():  # nobody's lock, which would be waited for without end
-        held.unlink()
     lock: Any = _WholeLines(path)
     return JournalStorage(JournalFileBackend(storage, lock_obj=lock))
 
 
 @final
 class _WholeLines:
-    """Optuna's lock on a journal file, under which it ends with a whole line before another one is appended.
+    """The lock on a journal file, under which it ends with a whole line before another one is appended.
 
-    A process that was killed, or whose disk was full, may have left a part of one, which would spoil the next.
+    It is one of the operating system, which ends with its process; Optuna's own is waited for half a minute after its
+    process was killed. A process that was killed, or whose disk was full, may have left a part of a line, which would
+    spoil the next.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path, self._lock = path, JournalFileOpenLock(str(path))
+        held = path.with_name(f".{path.name}.lock")
+        if held.is_symlink():  # nobody's lock, and what it leads to is not to be locked
+            held.unlink()
+        self._path, self._lock = path, FileLock(held, poll_interval=0.01)
 
     def acquire(self) -> bool:
-        taken = self._lock.acquire()
+        self._lock.acquire()
         with open(self._path, "rb+") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - 1))
             if file.read() not in (b"", b"\n"):
                 file.seek(0)
                 file.truncate(file.read().rfind(b"\n") + 1)
-        return taken
+        return True
 
     def release(self) -> None:
         self._lock.release()

@@ -30,6 +30,7 @@ class Lock:
     Args:
         folder: what is to be changed.
         work: what is done with it, as the other process is told ("trained").
+        waits: whether to wait until another process gives it back, which is for work of a moment.
 
     Raises:
         HeldError: if another process has it, or another thread; the message has the process's number.
@@ -40,7 +41,7 @@ class Lock:
         ...     pass
     """
 
-    def __init__(self, folder: Path, work: str = "changed") -> None:
+    def __init__(self, folder: Path, work: str = "changed", *, waits: bool = False) -> None:
         named, folder = folder, Path(os.path.realpath(folder))  # of a link to itself, too
         named = folder if named.name in ("", "..") else named
         self._file = folder.with_name(f".{folder.name}.lock")
@@ -48,7 +49,7 @@ class Lock:
             self._file = folder / ".lock"
         if self._file.is_symlink():  # nobody's lock, and what it leads to is not to be written
             self._file.unlink()
-        self._lock: FileLock | None = FileLock(self._file, blocking=False, fallback_to_soft=False)
+        self._lock: FileLock | None = FileLock(self._file, blocking=waits, fallback_to_soft=False)
         try:
             self._lock.acquire()
             self._file.write_text(f"{os.getpid()} {work}\n")

@@ -148,6 +148,13 @@ def test_places_that_lead_out_of_an_arrow_file_are_found_before_they_are_read(tm
         values(tmp_path / "b.arrow")
 
 
+def test_a_column_whose_name_is_no_utf_8_is_told(tmp_path):
+    content = write(pa.table({"qwertz": ["a"]}), tmp_path / "a.arrow").read_bytes()
+    (tmp_path / "b.arrow").write_bytes(content.replace(b"qwertz", b"qwert\xc8"))
+    with pytest.raises(InputError, match=r"b\.arrow: the file is damaged or can't be read"):
+        open_any(tmp_path / "b.arrow")
+
+
 def test_a_column_that_comes_twice_and_no_rows_are_refused(tmp_path):
     twice = pa.table([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])
     with pytest.raises(InputError, match="got 'text' twice"):

@@ -96,7 +96,7 @@ def table_source(
     Where they come from a file of `packed` bytes, more values than data of that size have are refused.
     """
     notes: list[str] = []
-    leaves = list(_leaves(schema))
+    leaves = _guarded(name, lambda: list(_leaves(schema)))
     refused = {leaf.name: reason for leaf in leaves if (reason := _why_not(leaf.type))}
     notes += [
         f"Column {column!r} holds {reason}, which no task reads; it is left out." for column, reason in refused.items()
