@@ -9,6 +9,7 @@ import pytest
 from thalweg.storage import files
 from thalweg.storage.files import (
     leftovers,
+    make_folder,
     remove,
     remove_folder,
     sum_of,
@@ -85,3 +86,12 @@ def test_what_is_removed_is_a_link_and_never_what_it_leads_to(tmp_path):
 
 def test_temporary_names_differ(tmp_path):
     assert temporary_name(tmp_path / "a") != temporary_name(tmp_path / "a")
+
+
+def test_the_names_of_new_folders_are_on_the_disk_before_anything_is_in_them(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(files, "sync_folder", synced.append)
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    assert synced == [tmp_path, tmp_path / "a"]
+    assert (tmp_path / "a" / "b").is_dir()

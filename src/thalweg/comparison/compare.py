@@ -24,7 +24,7 @@ from thalweg.comparison.spaces import DEFAULT_OPTIMIZERS
 from thalweg.comparison.studies import STUDIES
 from thalweg.errors import InputError, counted
 from thalweg.report.comparison.page import render
-from thalweg.storage.files import leftovers, remove, remove_folder, write_file
+from thalweg.storage.files import leftovers, make_folder, remove, remove_folder, write_file
 from thalweg.storage.forms import read_json, record, text
 from thalweg.storage.lock import HeldError, Lock
 from thalweg.training.folder import run
@@ -227,7 +227,7 @@ def _find_folder(question: Question, name: str, digest: str, say: Say) -> Path:
     if number > 1:
         say(f"Another comparison is kept; this one is {folder} (--overwrite to replace the first).")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     except OSError as error:
         raise InputError(f"The comparison cannot be written to {folder} ({error.strerror}); give --out.") from None
     asked = {

@@ -15,6 +15,7 @@ from thalweg.comparison.entrants import Entrant
 from thalweg.comparison.measured import CURVE, Measured
 from thalweg.curvature.culprit import CurvatureError
 from thalweg.errors import InputError, is_out_of_memory
+from thalweg.storage.files import make_folder
 from thalweg.storage.ledger import Ledger
 from thalweg.training.folder import run
 from thalweg.training.integrity.history import line_of
@@ -78,7 +79,7 @@ class Runner:
                 recipe, spent = self._recipe(entrant, settings, seed, limit.steps)
             except Exception as error:
                 return failed_record(error)
-            kept.mkdir(parents=True, exist_ok=True)
+            make_folder(kept)
             Ledger.at(kept).write({run.RECIPE: recipe.to_toml().encode()})
             try:
                 measured = Measured(self._session(recipe, kept), limit, *self._how, spent)

@@ -15,7 +15,7 @@ from thalweg.errors import InputError
 from thalweg.report.panels import Panel
 from thalweg.report.text import format_value, script_json, visible
 from thalweg.report.theme import DARK, LIGHT
-from thalweg.storage.files import write_file
+from thalweg.storage.files import make_folder, write_file
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -102,5 +102,5 @@ def write_page(path: str | os.PathLike[str], page: str) -> None:
     if path.exists() and not path.is_file() and not is_link:  # a device or a pipe is written to, and never replaced
         path.write_bytes(page.encode("utf-8", "replace"))
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write_file(path, page.encode("utf-8", "replace"))

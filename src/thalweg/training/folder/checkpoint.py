@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from thalweg.errors import InputError, is_out_of_memory, shown
-from thalweg.storage.files import Sum, leftovers, remove, remove_folder, sync_folder, temporary_name
+from thalweg.storage.files import Sum, leftovers, make_folder, remove, remove_folder, sync_folder, temporary_name
 from thalweg.storage.forms import anything, parse_json, record, text, whole
 from thalweg.storage.ledger import MANIFEST, Ledger
 
@@ -140,7 +140,7 @@ def save(
         about: plain values that can be read alone.
         links: files elsewhere that belong to it, by their names in it, with their sums (see `Ledger.create`).
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     final = folder / f"step-{step:08d}"
     _clear(folder)
     temporary = temporary_name(final)

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import final
 
 from thalweg.errors import InputError
-from thalweg.storage.files import leftovers, remove
+from thalweg.storage.files import leftovers, make_folder, remove
 from thalweg.storage.lock import Lock
 
 
@@ -31,7 +31,7 @@ class Claim:
         parent = _named(folder).parent
         self._made = [one for one in (parent, *parent.parents) if not one.exists()]
         try:
-            parent.mkdir(parents=True, exist_ok=True)
+            make_folder(parent)
         except OSError as error:
             self._remove_parents()
             raise InputError(f"The run cannot be written under {parent} ({error.strerror}); give --out.") from None
