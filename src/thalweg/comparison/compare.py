@@ -198,7 +198,7 @@ def answer(question: Question, say: Say, watch: Watch) -> Comparison:
 def _alone(folder: Path) -> Lock:
     """Return the right to change a comparison's folder for a moment, against other processes of the comparison."""
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.parent)
         return Lock(folder, "compared", waits=True)
     except OSError as error:
         raise InputError(f"The comparison cannot be written to {folder} ({error.strerror}); give --out.") from None
