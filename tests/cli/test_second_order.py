@@ -152,7 +152,7 @@ REFUSED = {
     ),
     "an argument out of range": (
         ["sunspots", *options(("optimizer", "lbfgs"), ("line-search", "wolfe"), ("optimizer-options.memory", 0))],
-        ["LBFGS(memory=...) must be at least 1; got 0."],
+        ["LBFGS(memory=...) must lie in [1, 10000]; got 0."],
     ),
     "an argument of a part out of range": (
         ["sunspots", *options(("optimizer", "newton"), ("optimizer-options.eigenvalues", "{name='floor', least=2.0}"))],
