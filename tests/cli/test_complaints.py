@@ -22,6 +22,8 @@ WRONG = {
     "train a.csv --lr 1 --lr 2": "--lr is given twice; give it once.",
     "train a.csv --epohcs 3": "thalweg train has no option --epohcs; did you mean --epochs?",
     "train a.csv --betas 0.9": "an argument of the optimizer is given as --optimizer-options.betas VALUE.",
+    "train --resume runs/a --epohcs 3": "thalweg train has no option --epohcs; did you mean --epochs?",
+    "train --tolerance 1e-9": "thalweg train has no option --tolerance; thalweg train --help lists them",
     "train a.csv --top 3": "thalweg train has no option --top; it is one of thalweg predict.",
     "train a.csv --no-fast": "thalweg train has no option --no-fast; leave out --fast.",
     "train a.csv -lr 3": "thalweg train has no option -lr; options have two dashes: --lr.",

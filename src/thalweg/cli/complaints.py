@@ -145,6 +145,10 @@ def misplaced(tokens: Sequence[str], app: App) -> str:
             for name in _names(argument)
         }
         for place, one in enumerate(rest):
+            last, name = rest[place - 1] if place else "", one.partition("=")[0]
+            is_known = name in takes or name in (*app.help_flags, *app.version_flags) or Path(one).exists()
+            if re.fullmatch(r"--[a-z][a-z-]*", name) and not is_known and takes.get(last, 0) == 0:
+                return _unknown_option(name, command, app)
             if one.startswith("-") or any(mark in one for mark in "*?[+") or Path(one).exists() or one in SAMPLES:
                 continue
             last, before = (rest[place - back] if place >= back else "" for back in (1, 2))
