@@ -37,6 +37,7 @@ def _work(file, name, arguments, folder, num, rank):
     import torch.distributed as dist
 
     torch.set_num_threads(1)
+    os.fsync = os.fstat  # as in conftest.py
     meeting = f"file://{Path(folder).resolve() / 'meeting'}"
     dist.init_process_group("gloo", init_method=meeting, rank=int(rank), world_size=int(num))
     spec = importlib.util.spec_from_file_location("of_a_test", file)

@@ -15,11 +15,11 @@ from thalweg.training.session.prepare import Request, prepare
 
 WORDS = ["river", "stone", "light", "water", "field", "cloud", "house", "table", "music", "paper"]
 LSTM = {
-    "model": "lstm", "width": 6, "hidden": 6, "dropout": 0.0, "precision": "float64", "steps": 6, "batch_size": 64,
+    "model": "lstm", "width": 6, "hidden": 6, "dropout": 0.0, "precision": "float64", "steps": 4, "batch_size": 100,
     "optimizer": "adamw",
 }  # fmt: skip
 DENSE = ("levenberg-marquardt", *names.QUASI_NEWTON)
-SMALL = {"width": 2, "hidden": 2, "vocabulary_size": 12, "batch_size": 0, "steps": 4}
+SMALL = {"width": 2, "hidden": 2, "vocabulary_size": 12, "batch_size": 0, "steps": 3}
 TRANSLATE = {**LSTM, "task": "translate", "source": "pairs.tsv", "width": 8, "hidden": 8, "lr": 1e-2, "batch_size": 33}
 OF_TORCH = ("sgd", "adamw", "adagrad", "nadam", "rprop")
 CASES = {
@@ -40,7 +40,7 @@ CASES = {
     "dispersion": {**TRANSLATE, "head": "contrastive", "dispersion": "sliced"},
     "tag": {**LSTM, "task": "tag", "source": "words.conll", "head": "crf", "batch_size": 33},
     "score": {**LSTM, "task": "score", "source": "phrases", "batch_size": 33},
-    "forecast": {"task": "forecast", "source": "sunspots", "precision": "float64", "steps": 6, "model": "mlp"},
+    "forecast": {"task": "forecast", "source": "sunspots", "precision": "float64", "steps": 4, "model": "mlp"},
     "language": {
         **LSTM, "task": "language", "source": "manual", "model": "transformer", "heads": 2, "max_length": 32,
         "vocabulary_size": 300, "batch_size": 7,
