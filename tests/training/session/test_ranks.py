@@ -7,8 +7,10 @@ import pytest
 import torch
 from ranks import together
 
-from thalweg import names
+from thalweg import distributed, names
+from thalweg.errors import InputError, RankError
 from thalweg.optim import catalog
+from thalweg.training.folder.checkpoint import ledger_of
 from thalweg.training.recipe.recipe import Options
 from thalweg.training.session.loop import train
 from thalweg.training.session.prepare import Request, prepare
@@ -49,28 +51,27 @@ CASES = {
 CLOSE = 1e-5  # of each loss, relative
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A folder with texts of different lengths, of which the last batch is not full."""
+def write_data(folder):
+    """Write texts of different lengths, of which the last batch is not full."""
     generator, rows = random.Random(0), ["text,label"]
     for number in range(403):
         mark = ("fine", "awful")[number % 2] if generator.random() < 0.9 else "plain"
         rows.append(f"{' '.join(generator.choices(WORDS, k=generator.randint(2, 9)))} {mark},{'ab'[number % 2]}")
-    folder = tmp_path_factory.mktemp("ranks")
     (folder / "reviews.csv").write_text("\n".join(rows) + "\n")
     texts = [generator.choices(WORDS, k=generator.randint(2, 6)) for _ in range(120)]
     (folder / "pairs.tsv").write_text("".join(f"{' '.join(text)}\t{' '.join(reversed(text))}\n" for text in texts))
     tagged = ["\n".join(f"{word}\tB-{word[0].upper()}" for word in text) for text in texts]
     (folder / "words.conll").write_text("\n\n".join(tagged) + "\n")
-    return folder
 
 
-def curves(folder, part):
-    """Return how each case ends, and its losses."""
+def curves(folder, part, steps=None):
+    """Return how each case ends, and its losses; `steps` in place of its own number."""
     torch.set_num_threads(1)
     found = {}
     for case, given in CASES.items():
         options = {"source": "reviews.csv", **given, "name": case.replace(" ", "-")}
+        if steps is not None and "steps" in given:
+            options["steps"] = steps
         if "." in options["source"]:
             options["source"] = str(Path(folder) / options["source"])
         with prepare(Request(Options(options), Path(folder) / part), lambda sentence: None) as session:
@@ -81,12 +82,45 @@ def curves(folder, part):
 
 
 @pytest.mark.slow
-def test_two_processes_have_the_curve_of_one(folder):
-    alone = curves(folder, "one")
-    first, second = together(curves, str(folder), "two", folder=folder)
+def test_two_processes_have_the_curve_of_one(tmp_path):
+    write_data(tmp_path)
+    alone = curves(tmp_path, "one")
+    first, second = together(curves, str(tmp_path), "two", folder=tmp_path)
     assert first == second
     assert first.keys() == alone.keys()
     for case, (status, losses) in alone.items():
         assert first[case][0] == status, case
         assert first[case][1] == pytest.approx(losses, rel=CLOSE), case
         assert len(losses) > 2, case
+
+
+def refusals(folder):
+    """Return what is said of batches that are too small and of weights that have parted, and what a checkpoint says."""
+    torch.set_num_threads(1)
+
+    def session(name, **given):
+        options = Options({**LSTM, "source": str(Path(folder) / "reviews.csv"), "name": name, **given})
+        return prepare(Request(options, Path(folder) / "runs"), lambda sentence: None)
+
+    with pytest.raises(InputError, match="share of every batch") as small:
+        session("small", batch_size=1)
+    with session("apart") as apart:
+        with torch.no_grad():
+            next(apart.model.parameters()).add_(float(distributed.rank()))
+        with pytest.raises(RankError, match="other weights") as parted:
+            list(train(apart))
+    with session("alike") as alike:
+        list(train(alike))
+        about = ledger_of(alike.newest()).about
+    return [str(small.value), str(parted.value), about["environment"]["processes"]]
+
+
+@pytest.mark.slow
+def test_what_cannot_be_shared_or_has_parted_is_told_by_all(tmp_path):
+    write_data(tmp_path)
+    first, second = together(refusals, str(tmp_path), folder=tmp_path)
+    assert first == second
+    small, parted, processes = first
+    assert small.startswith("Each of the 2 processes needs a share of every batch, and --batch-size is 1; start fewer")
+    assert "process 1 of 2 has other weights than process 0" in parted
+    assert processes == 2

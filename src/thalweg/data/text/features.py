@@ -13,6 +13,9 @@ from thalweg.data.arrays.ragged import IN_MEMORY, Ragged, RaggedBuilder, Spill
 from thalweg.data.text.codecs import SPECIALS
 from thalweg.errors import InputError
 
+# What reading a damaged safetensors file, or one with tensors of a type that numpy lacks, may raise.
+UNREADABLE: Final = (SafetensorError, OSError, AttributeError, KeyError, TypeError, ValueError)
+
 _CHUNK_TOKENS: Final = 2**20  # tokens at a time
 _MAX_TRACKED: Final = 2**21  # distinct bigrams that are counted at the same time
 _NUM_SPECIALS: Final = len(SPECIALS)
@@ -210,14 +213,7 @@ class BagFeatures:
                 kept = saved.metadata()
                 bigrams, idf = saved.get_tensor("bigrams"), saved.get_tensor("idf")
             return cls(int(kept["vocabulary_size"]), bigrams, idf, kept["sublinear"] == "1")
-        except (
-            SafetensorError,
-            OSError,
-            AttributeError,
-            KeyError,
-            TypeError,
-            ValueError,
-        ) as error:  # a type numpy lacks, too
+        except UNREADABLE as error:
             raise InputError(f"{path} is damaged ({error}); restore it or train again.") from None
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, Final, final
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save
 from scipy import sparse
 
 from thalweg.data.arrays.ragged import Ragged, flat_positions
+from thalweg.data.text.features import UNREADABLE
 from thalweg.data.text.overlap import NAMES, ORDERS, Overlap
 from thalweg.data.text.spelling import BUCKETS
 from thalweg.errors import InputError
@@ -157,14 +158,7 @@ class PairFeatures:
             means, deviations, knots, products = (arrays[name] for name in ("means", "deviations", "knots", "products"))
             _require_form(arrays, int(sizes["num_texts"]), int(sizes["num_words"]))
             return cls(Overlap(*counts), means, deviations, knots, products, int(sizes["num_words"]), arrays["crosses"])
-        except (
-            SafetensorError,
-            OSError,
-            AttributeError,
-            KeyError,
-            TypeError,
-            ValueError,
-        ) as error:  # a type numpy lacks, too
+        except UNREADABLE as error:
             raise InputError(f"{path} is damaged ({error}); restore it or train again.") from None
 
 

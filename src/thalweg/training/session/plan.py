@@ -19,7 +19,7 @@ from thalweg.data.containers.memory import checksum_of_rows
 from thalweg.data.containers.opening import is_sample
 from thalweg.data.containers.places import checksums_of, short_name
 from thalweg.data.files.base import AbstractSource
-from thalweg.errors import counted
+from thalweg.errors import InputError, counted
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.folder.opening import skipped_rows
 from thalweg.training.folder.resuming import resumed
@@ -109,6 +109,7 @@ def make_plan(request: Request, say: Say) -> Plan:
     recipe = recipe.with_(
         **distributed.by_first(lambda: resolve(is_timed=is_timed, fast=request.fast, say=say).values())
     )
+    _require_shares(recipe, len(prepared.train))
     wanted = Wanted(request.out, recipe, is_timed, request.overwrite, request.resume)
     description = _describe(opened, prepared, request.objects)
     versions = environment(device, *choose_precision(recipe.run.precision, device))
@@ -136,6 +137,18 @@ def make_plan(request: Request, say: Say) -> Plan:
         request.resume_from,
         kept,
     )
+
+
+def _require_shares(recipe: Recipe, num_examples: int) -> None:
+    """Raise an InputError unless every process has its share of each batch."""
+    num, least = distributed.world_size(), min(recipe.training.batch_size or num_examples, num_examples)
+    if least < num and recipe.training.optimizer not in names.SOLVERS:
+        is_batch = least < num_examples
+        raise InputError(
+            f"Each of the {num} processes needs a share of every batch, and "
+            f"{'--batch-size' if is_batch else 'the number of training examples'} is {least}; start fewer processes"
+            f"{' or give a larger --batch-size' if is_batch else ''}."
+        )
 
 
 def _as_plain(folder: Path, is_resumed: bool) -> list[Any]:

@@ -112,7 +112,7 @@ def _tell_differences(session: Session, place: Path, say: Say) -> None:
     """Say where a run goes on otherwise than it was, and that its history begins anew where that was removed."""
     about = checkpoint.ledger_of(place).about
     with checkpoint.sound(place / MANIFEST):
-        differing = differences(dict(about.get("environment", {})), session.environment())
+        differing = differences(dict(about.get("environment", {})), session.environment)
     if differing:
         say(f"The run was trained with {differing}, so it may not end with the same bits.")
     if not (session.run.folder / run.HISTORY).is_file():

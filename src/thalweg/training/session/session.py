@@ -102,6 +102,7 @@ class Session:
         """Make everything that the recipe decides."""
         recipe, training, device, task = self.run.recipe, self.run.recipe.training, self.device, self.task
         self._dtype, self.autocast = choose_precision(recipe.run.precision, device)
+        self.environment = environment(device, self._dtype, self.autocast)  # what this session computes with
         self.feed = self.whole = self.feed_on(self.rows)
         if distributed.is_active():
             with distributed.alone():
@@ -300,7 +301,7 @@ class Session:
             "limits": self._limits(),
             "options": kept_options(self.run.recipe),
             "history": dataclasses.asdict(history),
-            "environment": self.environment(),
+            "environment": self.environment,
         }
         links = {KEPT: (self.run.folder / WEIGHTS, kept)} if kept else {}
         checkpoint.save(self.run.folder / CHECKPOINTS, self.place.step, state, about=about, links=links)
@@ -323,10 +324,6 @@ class Session:
             words = bits[: bits.numel() // 4 * 4].view(torch.int32)
             total += (2 * place + 1) * int(words.sum(dtype=torch.long))
         return total
-
-    def environment(self) -> dict[str, Any]:
-        """Return what this session computes with."""
-        return environment(self.device, self._dtype, self.autocast)
 
     def restore(self, *, weights_only: bool = False) -> Ledger | None:
         """Put the newest checkpoint back, or the one to go on from; return its ledger, or None where there is none.
