@@ -183,11 +183,9 @@ def _told() -> Iterator[None]:
         who = f"process {missing[0]}" if len(missing) == 1 else f"processes {', '.join(map(str, missing))}"
         reason = "does not answer" if "imed out" in str(error) else "has ended"
         raise RankError(
-            f"{who[0].upper()}{who[1:]} of {world_size()} {reason}, so this one cannot go on. The same command goes on "
-            "from the last checkpoint."
+            f"{who[0].upper()}{who[1:]} of {world_size()} {reason}, so this one cannot go on."
             if missing
-            else f"The connection to the other processes has broken ({' '.join(str(error).split())[:200]}). The same "
-            "command goes on from the last checkpoint."
+            else f"The connection to the other processes has broken ({' '.join(str(error).split())[:200]})."
         ) from None
 
 

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -89,7 +90,7 @@ def test_a_mistake_of_our_own_is_a_traceback(error):
     assert caught.value is error
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"])
 def test_a_signal_closes_what_is_open(capsys, name):
     closed = []
 
@@ -125,11 +126,32 @@ def test_a_signal_that_is_ignored_stays_so():
         signal.signal(signal.SIGHUP, before)
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"])
 def test_the_first_signal_to_a_training_is_a_request(name):
     with Signals() as signals:
         signal.raise_signal(getattr(signal, name))
         assert signals.received == getattr(signal, name)
+
+
+def test_a_signal_that_a_launcher_passes_on_once_more_is_no_second_one(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    with Signals() as signals:
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
+            signal.raise_signal(number)
+        assert signals.received == signal.SIGTERM
+        now[0] += 2.0
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_what_another_process_has_received_counts_as_the_first_one():
+    with Signals() as signals:
+        signals.take(0)
+        assert signals.received is None
+        signals.take(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        assert signals.received == signal.SIGTERM
 
 
 FAILED = {

@@ -16,9 +16,9 @@ from thalweg.cli.complaints import NAMED_WRONGLY, sentence, unusable
 from thalweg.cli.output import OUTPUT, Terminal, flush, standard_streams
 from thalweg.errors import InputError, RankError, is_out_of_memory
 from thalweg.status import Status
+from thalweg.training.steps.signals import STOPPING
 
 SMALLER: Final = "Take a smaller --batch-size, --width, --vocabulary-size or --max-length."
-_STOPPING: Final = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _UNHANDLED: Final = (signal.SIG_DFL, signal.default_int_handler)
 _OF_THE_SYSTEM: Final = re.compile(r"\(os error (\d+)\)")  # how libraries written in Rust tell an OSError
 _WITHOUT_MEMORY: Final = re.compile("Cannot allocate memory|failed to map segment|can't start new thread")
@@ -64,19 +64,24 @@ def _ending(error: BaseException, app: App) -> tuple[str, int | None]:
         case CycloptsError():
             return sentence(error, app), 2
         case InputError():
-            return str(error), 2
+            return _noted(str(error), error), 2
         case RankError():
-            return str(error), 1
+            return _noted(str(error), error), 1
         case KeyboardInterrupt():
             number = error.args[0] if error.args and error.args[0] else signal.SIGINT
             return f"Stopped by {signal.Signals(number).name}.", 128 + number
         case BrokenPipeError() if error.filename == OUTPUT:  # the reader has gone, as `head` does
             return "", 128 + signal.SIGPIPE
         case OSError() if error.errno not in (None, errno.ENOMEM):
-            return unusable(error), 2 if error.errno in NAMED_WRONGLY else 1
+            return _noted(unusable(error), error), 2 if error.errno in NAMED_WRONGLY else 1
     if is_out_of_memory(error) or _WITHOUT_MEMORY.search(str(error)):
-        return f"There is not enough memory{_wanted(error)}. {SMALLER}", 1
+        return _noted(f"There is not enough memory{_wanted(error)}. {SMALLER}", error), 1
     return "", None
+
+
+def _noted(said: str, error: BaseException) -> str:
+    """Return a sentence with those that were added to an error on its way."""
+    return " ".join([said, *getattr(error, "__notes__", [])])
 
 
 def _wanted(error: BaseException) -> str:
@@ -86,7 +91,7 @@ def _wanted(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Make SIGTERM and SIGHUP what Ctrl-C is, an exception, so that what is open is closed and nothing is left behind.
+    """Make these signals what Ctrl-C is, an exception, so that what is open is closed and nothing is left behind.
 
     Yields the signals that have come. One that is ignored, as under `nohup`, stays ignored.
     """
@@ -100,7 +105,7 @@ def _signals() -> Iterator[list[int]]:
         stopped.append(number)
         raise KeyboardInterrupt(number)
 
-    before = {number: signal.getsignal(number) for number in _STOPPING}
+    before = {number: signal.getsignal(number) for number in STOPPING}
     for number, handler in before.items():
         if handler in _UNHANDLED:
             signal.signal(number, stop)

@@ -349,7 +349,8 @@ def _announce(question: Question, rounds: Rounds, name: str, say: Say, watch: Wa
 def _settings(contest: Contest, question: Question) -> dict[str, Any]:
     """Return the options that all entrants have in common, as plain values."""
     recipes = [recipe.values() for recipe in contest.recipes.values()]
-    left_out = {"name", "seed", "steps", "epochs", "time", "patience", "select", "refit", "checkpoint_every", "certify"}
+    left_out = {"name", "seed", "steps", "epochs", "time", "patience", "select", "refit", "certify"}
+    left_out |= {"checkpoint_every", "keep"}
     shared = {
         key: list(value) if isinstance(value, tuple) else value
         for key, value in recipes[0].items()

@@ -12,43 +12,8 @@ from typing import Annotated, Any, Final, Literal, final, get_type_hints
 from thalweg import names
 from thalweg.data.files.detection import KINDS
 from thalweg.status import Status
+from thalweg.training.recipe import defaults
 from thalweg.training.recipe.defaults import Values
-from thalweg.training.recipe.defaults import (
-    label_smoothing as _label_smoothing,
-)
-from thalweg.training.recipe.defaults import (
-    line_search as _line_search,
-)
-from thalweg.training.recipe.defaults import (
-    no_solver as _no_solver,
-)
-from thalweg.training.recipe.defaults import (
-    no_warmup as _no_warmup,
-)
-from thalweg.training.recipe.defaults import (
-    on_linear as _on_linear,
-)
-from thalweg.training.recipe.defaults import (
-    optimizer as _optimizer,
-)
-from thalweg.training.recipe.defaults import (
-    schedule as _schedule,
-)
-from thalweg.training.recipe.defaults import (
-    select as _select,
-)
-from thalweg.training.recipe.defaults import (
-    target_width as _target_width,
-)
-from thalweg.training.recipe.defaults import (
-    targets as _targets,
-)
-from thalweg.training.recipe.defaults import (
-    tie as _tie,
-)
-from thalweg.training.recipe.defaults import (
-    warmup as _warmup,
-)
 from thalweg.training.recipe.ranges import (
     AMOUNT,
     COUNT,
@@ -240,7 +205,7 @@ class ModelSection:
 
     model: Annotated[str, Option(f"Model: {_listed(names.models())}")]
     width: Annotated[int, Option(
-        "Width of embeddings and hidden states", 128, WIDTH, by_model={"bag": 64}, idle=_on_linear
+        "Width of embeddings and hidden states", 128, WIDTH, by_model={"bag": 64}, idle=defaults.on_linear
     )]
     hidden: Annotated[int, Option(
         "Units of a hidden layer (of the feed-forward block in a transformer)", 128, WIDTH,
@@ -251,7 +216,7 @@ class ModelSection:
     )]
     heads: Annotated[int, Option("Number of attention heads of a transformer", 4, WIDTH, models=("transformer",))]
     dropout: Annotated[float, Option(
-        "Dropout probability", 0.1, FRACTION, full_batch=0.0, solver_needs=0.0, wants="method", idle=_on_linear,
+        "Dropout probability", 0.1, FRACTION, full_batch=0.0, solver_needs=0.0, wants="method", idle=defaults.on_linear,
         compared="equal",
     )]
     activation: Annotated[str, Option(
@@ -277,14 +242,15 @@ class ModelSection:
     )]
     targets: Annotated[str, Option(
         "Word vectors of continuous outputs: random, hypercube, trained, trained:FROM, combined:PATH, embedding, a "
-        "file of word vectors, or a run's folder", "random", follows=_targets, continuous=True, other_losses="always",
-    )]
-    tie: Annotated[bool, Option(
-        "Tie the output layer's matrix to the embedding (language, translate)", False, trait="writes", follows=_tie,
+        "file of word vectors, or a run's folder", "random", follows=defaults.targets, continuous=True,
         other_losses="always",
     )]
+    tie: Annotated[bool, Option(
+        "Tie the output layer's matrix to the embedding (language, translate)", False, trait="writes",
+        follows=defaults.tie, other_losses="always",
+    )]
     target_width: Annotated[int, Option(
-        "Width of the --targets vectors", 128, WIDTH, follows=_target_width, continuous=True,
+        "Width of the --targets vectors", 128, WIDTH, follows=defaults.target_width, continuous=True,
         other_losses="always",
     )]
     target_average: Annotated[float, Option(
@@ -307,11 +273,11 @@ class TrainingSection:
     optimizer: Annotated[str, Option(
         "Optimizer: auto, which chooses one; any of torch.optim in lower case; "
         f"{_listed((*names.OPTIMIZERS, *names.METHODS))}; or an import path such as pytorch_optimizer.SOAP",
-        names.OPTIMIZER, wants="method", follows=_optimizer,
+        names.OPTIMIZER, wants="method", follows=defaults.optimizer,
     )]
     line_search: Annotated[str, Option(
         f"Step size: {_listed(names.LINE_SEARCHES)}; \"\" is the method's own", "", proved="",
-        choices=("", *names.LINE_SEARCHES), follows=_line_search, wants="method",
+        choices=("", *names.LINE_SEARCHES), follows=defaults.line_search, wants="method",
     )]
     optimizer_options: Annotated[Values, Option(
         "Extra arguments of the optimizer: --optimizer-options.momentum 0.9", {}, wants="method"
@@ -322,14 +288,14 @@ class TrainingSection:
     )]
     schedule: Annotated[str, Option(
         f"Learning-rate schedule: {_listed(names.SCHEDULES)}", "cosine", choices=names.SCHEDULES,
-        full_batch="constant", follows=_schedule, wants="method",
+        full_batch="constant", follows=defaults.schedule, wants="method",
     )]
     schedule_options: Annotated[Values, Option(
         "Extra arguments of the schedule: --schedule-options.num_cycles 2", {}, wants="method"
     )]
     warmup: Annotated[float, Option(
         "Warm-up: fraction of the run if below 1, else number of steps", 0.05, LENGTH,
-        by_model={"transformer": 0.1}, full_batch=0.0, follows=_warmup, idle=_no_warmup, wants="method",
+        by_model={"transformer": 0.1}, full_batch=0.0, follows=defaults.warmup, idle=defaults.no_warmup, wants="method",
     )]
     average: Annotated[str, Option(
         "Average of the weights that is evaluated and saved: schedule-free (instead of a decaying rate), ema "
@@ -362,7 +328,7 @@ class TrainingSection:
     )]
     label_smoothing: Annotated[float, Option(
         "Label smoothing: probability mass spread uniformly over all classes", 0.0, FRACTION, trait="classes",
-        follows=_label_smoothing,
+        follows=defaults.label_smoothing,
         idle=lambda values: "on --head crf" if values["head"] == names.CHAIN_HEAD else "", compared="equal",
     )]
     class_weights: Annotated[str, Option(
@@ -401,12 +367,12 @@ class TrainingSection:
     )]
     select: Annotated[str, Option(
         "What validation chooses before a training to a proved optimum: the penalty --l2, the model too, or nothing",
-        "none", choices=("model", "penalty", "none"), what="selection", proved_given=_select, idle=_no_solver,
-        compared="budget",
+        "none", choices=("model", "penalty", "none"), what="selection", proved_given=defaults.select,
+        idle=defaults.no_solver, compared="budget",
     )]
     refit: Annotated[bool, Option(
         "Train such a model on the validation examples too, once they have chosen and measured", False,
-        follows=lambda values: values["select"] != "none", idle=_no_solver, compared="budget",
+        follows=lambda values: values["select"] != "none", idle=defaults.no_solver, compared="budget",
     )]
     certify: Annotated[float, Option(
         "Stop when the loss is provably within this fraction of the global optimum; 0 is off", 0.0, AMOUNT,
@@ -417,8 +383,11 @@ class TrainingSection:
         resumed=True,
     )]
     checkpoint_every: Annotated[float, Option(
-        "Seconds between checkpoints (one is also written after each evaluation)", 60.0, LENGTH,
-        compared="budget", resumed=True,
+        "Time between checkpoints (60s, 10m, 2h; one is also written after each evaluation); 0 is off", 60.0, LENGTH,
+        parse=seconds, compared="budget", resumed=True,
+    )]
+    keep: Annotated[int, Option(
+        "Number of checkpoints that are kept, the newest ones", 2, COUNT, compared="budget", resumed=True
     )]
 # fmt: on
 

@@ -1,7 +1,9 @@
 """The loop around `fit`: history, evaluation, checkpoints, going back, stopping."""
 
+import contextlib
 import math
 import time
+import traceback
 from collections.abc import Generator, Iterator
 from typing import Any, final
 
@@ -9,7 +11,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from thalweg import distributed
 from thalweg.curvature.culprit import CurvatureError
-from thalweg.errors import InputError, RankError
+from thalweg.errors import InputError, RankError, is_out_of_memory
 from thalweg.optim.plateau import GreedyLR
 from thalweg.status import Status
 from thalweg.storage.files import Sum
@@ -35,7 +37,9 @@ DEVICE_QUEUE = 10  # steps a GPU may be ahead of the log
 def train(session: Session) -> Iterator[dict[str, Any]]:
     """Train to the end, yielding every history entry; the last one is the "finished" entry with the status.
 
-    Ctrl-C and SIGTERM end the run after the step under way, with a checkpoint; a second one ends it at once.
+    Ctrl-C and SIGTERM end the run after the step under way, with a checkpoint; a second one ends it at once. An error
+    in a step leaves a checkpoint of the one before, where nothing of that has been changed, and a note that says from
+    where the run goes on.
     """
     place = session.place
     found = session.restore()
@@ -88,9 +92,26 @@ def _begin(
 
 def _take_steps(session: Session, log: "_History", signals: Signals) -> Generator[dict[str, Any], None, Status]:
     """Take steps until a rule of `stopping` ends the run, yielding entries; return how it ended."""
+    clock = _Clock(session.score.seconds)
+    saves = _Saves(session, log, clock)
+    pending: list[StepRecord] = []
+    try:
+        return (yield from _steps_to_end(session, log, signals, clock, saves, pending))
+    except Exception as error:
+        if distributed.is_first():
+            saves.after_error(error, pending)
+        raise
+
+
+def _steps_to_end(
+    session: Session,
+    log: "_History",
+    signals: Signals,
+    clock: "_Clock",
+    saves: "_Saves",
+    pending: list[StepRecord],
+) -> Generator[dict[str, Any], None, Status]:
     recipe, score, place = session.run.recipe.training, session.score, session.place
-    clock = _Clock(score.seconds)
-    saves = _Saves(session, log, clock, recipe.checkpoint_every or math.inf)
     moment = stopping.Moment(
         session.total_steps,
         seconds_limit=recipe.time,
@@ -100,7 +121,6 @@ def _take_steps(session: Session, log: "_History", signals: Signals) -> Generato
         stuck_in_a_row=score.stuck_in_a_row,
         rejected_in_a_row=score.rejected_in_a_row,
     )
-    pending: list[StepRecord] = []
     for record in _steps(session):
         session.keep_folder()
         pending.append(record)
@@ -246,17 +266,45 @@ def _rejection(entry: dict[str, Any], last_sound: dict[str, float]) -> dict[str,
 
 @final
 class _Saves:
-    """Writes checkpoints: when told to, and whenever so many seconds have passed since the last one."""
+    """Writes checkpoints: when told to, when so many seconds have passed since the last one, and after an error."""
 
-    def __init__(self, session: Session, log: "_History", clock: "_Clock", every: float) -> None:
-        self._session, self._log, self._clock, self._every = session, log, clock, every
+    def __init__(self, session: Session, log: "_History", clock: "_Clock") -> None:
+        self._session, self._log, self._clock = session, log, clock
+        self._every = session.run.recipe.training.checkpoint_every or math.inf
         self._last = clock.elapsed()
+        self._step = session.place.step  # the last one after which all was done
 
     def after_step(self, seconds: float, *, at_once: bool) -> None:
+        self._step = self._session.place.step
         if at_once or seconds - self._last > self._every:
             self._session.save(self._log.flush())
             self._last = self._clock.elapsed()
             self._log.paused(self._last)
+
+    def after_error(self, error: Exception, pending: list[StepRecord]) -> None:
+        """Save the last step, where weights and memory are as it left them; say from where the run goes on.
+
+        This process does it alone: others may be gone.
+        """
+        session = self._session
+        if is_out_of_memory(error):
+            traceback.clear_frames(error.__traceback__)  # which hold what the step has computed so far
+        with distributed.alone():
+            saved = self._saved()
+            if saved < session.place.step == self._step and not session.stepper.is_changing:
+                with contextlib.suppress(Exception):  # the same one again, such as a GPU that answers no more
+                    list(self._log.steps(pending, session.score.seconds))
+                    for network in (session.model, session.head):
+                        network.zero_grad()  # which holds a part of one
+                    session.save(self._log.flush())
+                saved = self._saved()
+        if saved:
+            error.add_note(f"The newest checkpoint is of step {saved:,}, and the same command goes on from there.")
+
+    def _saved(self) -> int:
+        """Return the step of the newest checkpoint; 0: there is none, or nothing has been trained."""
+        newest = self._session.newest()
+        return 0 if newest is None else int(newest.name[5:])
 
 
 @final

@@ -304,7 +304,8 @@ class Session:
             "environment": self.environment,
         }
         links = {KEPT: (self.run.folder / WEIGHTS, kept)} if kept else {}
-        checkpoint.save(self.run.folder / CHECKPOINTS, self.place.step, state, about=about, links=links)
+        keep = self.run.recipe.training.keep
+        checkpoint.save(self.run.folder / CHECKPOINTS, self.place.step, state, keep, about=about, links=links)
 
     def _parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         for part, network in (("model", self.model), ("head", self.head)):
@@ -381,7 +382,7 @@ class Session:
         with checkpoint.sound(place / MANIFEST):
             self.ended = self._end_of(ledger.about)
         self._restore_kept(ledger)
-        distributed.by_first(lambda: _end_with(place))
+        distributed.by_first(lambda: _end_with(place, self.run.recipe.training.keep))
         return ledger
 
     def newest(self) -> Path | None:
@@ -429,9 +430,9 @@ class Session:
             self.schedule.base_lrs = [rate * factor for rate in self.schedule.base_lrs]
 
 
-def _end_with(place: Path) -> None:
+def _end_with(place: Path, keep: int) -> None:
     """Remove the checkpoints after this one, and those before that are too many."""
     for later in checkpoint.steps(place.parent):
         if later.name > place.name:
             remove_folder(later)
-    checkpoint.prune(place.parent)  # a process that was killed after its last checkpoint has left one too many
+    checkpoint.prune(place.parent, keep)  # a process that was killed after its last checkpoint has left one too many

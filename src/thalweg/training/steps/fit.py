@@ -203,6 +203,7 @@ def fit(
         place.step = step + 1
         if schedule is not None and not takes_score(schedule):
             _advance(schedule, quietly=outcome.rejected is True)
+        stepper.is_changing = False
         yield StepRecord(
             place.step,
             outcome.loss,

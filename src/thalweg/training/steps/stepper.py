@@ -52,6 +52,7 @@ class AbstractStepper(abc.ABC):
     def __init__(
         self, optimizer: Optimizer, *, clip: AbstractClip | None = None, clip_update: ClipUpdate | None = None
     ) -> None:
+        self.is_changing = False  # whether an error would leave weights or the optimizer's memory between two steps
         self.optimizer = optimizer
         self._clip = clip
         self._clip_update = clip_update
@@ -97,6 +98,7 @@ class FirstOrderStepper(AbstractStepper):
         if self._clip_update is not None:
             self._clip_update.before(parameters)
         loss = objective()
+        self.is_changing = True
         norm, clipped = _clip(self._clip, parameters)
         rejected: Tensor | bool
         if self._skips_on_device:
@@ -132,6 +134,7 @@ class ClosureStepper(AbstractStepper):
             except Exception as error:
                 evaluated.append(error)
                 raise
+            self.is_changing = True
             norm, clipped = _clip(self._clip, parameters)
             if not first:
                 first.append((loss, norm, clipped))
@@ -170,6 +173,7 @@ class ObjectiveStepper(AbstractStepper):
     @override
     def step(self, objective: Objective) -> StepOutcome:
         optimizer = self.optimizer
+        self.is_changing = True
         loss = optimizer.step(objective)  # type: ignore[call-overload, arg-type]
         assert isinstance(loss, Tensor)
         assert isinstance(optimizer, ReportsStatus)
