@@ -19,7 +19,7 @@ CATALOGS = {"heads", "optim", "models", "curvature"}  # one idea a file, as many
 ORDER = [
     {"errors"},
     {"status", "vectors", "batch", "distributed", "noise", "storage"},
-    {"models", "heads", "data", "report"},
+    {"models", "heads", "data", "report", "gradients"},
     {"objective"},
     {"functions"},
     {"curvature"},
@@ -45,7 +45,7 @@ QUICK = (
 )
 HEAVY = {"torch", "torchmetrics", "scipy", "sklearn", "numpy"}
 # Mathematics: no files, clocks, terminals or environment. Two may: one opens a model's folder, one has a time limit.
-PURE = {"status", "vectors", "batch", "models", "heads", "objective", "functions", "curvature", "optim"}
+PURE = {"status", "vectors", "batch", "gradients", "models", "heads", "objective", "functions", "curvature", "optim"}
 WORLD = {"os", "time", "pathlib", "io", "shutil", "subprocess", "socket", "tempfile", "datetime", "rich"}
 # The only modules that import by a name they are given.
 BY_NAME = {

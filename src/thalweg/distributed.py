@@ -55,10 +55,22 @@ def sum_over_ranks(tensors: list[Tensor]) -> list[Tensor]:
     if not is_active() or not tensors:
         return tensors
     flat = torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
-    with _told():
-        dist.all_reduce(flat)
+    begin_sum(flat)()
     parts = flat.split([tensor.numel() for tensor in tensors])
     return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
+
+
+def begin_sum(flat: Tensor) -> Callable[[], None]:
+    """Begin to overwrite a tensor with its sum over all processes; return what waits for it. Only between several."""
+    with _told():
+        message = dist.all_reduce(flat, async_op=True)
+
+    def wait() -> None:
+        assert message is not None
+        with _told():
+            message.wait()
+
+    return wait
 
 
 def gather_rows(tensor: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Model + head + batch as one function of the parameters."""
 
+import contextlib
 import copy
 import fnmatch
 import math
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from thalweg import distributed, noise, vectors
 from thalweg.batch import Batch
 from thalweg.errors import InputError, require
+from thalweg.gradients import Reduction
 from thalweg.heads.adapt import as_head
 from thalweg.heads.base import AbstractHead
 from thalweg.models.copies import copied
@@ -98,7 +100,7 @@ class Objective:
         self.num_products = 0
         self._noise: list[Tensor] | None = None
         # Shared by all objectives that `on` makes, so that it is found out once.
-        self._traits = {"differentiates inside": False}
+        self._traits: dict[str, bool | None] = {"differentiates inside": False, "sends early": None}
 
     @property
     def parameters(self) -> list[Tensor]:
@@ -308,22 +310,23 @@ class Objective:
 
     def _accumulate(self) -> Tensor:
         """Add gradients of sums over micro-batches and ranks, then divide once by the global count."""
-        sums = []
-        for batch in self.batches:
+        sums, reduction, parameters = [], None, self.parameters
+        for place, batch in enumerate(self.batches):
             total, count = self.sum_and_count(batch)
-            total.backward()
             sums.append(torch.stack([total.detach(), count]))
-        if distributed.is_active():
-            for parameter in self.parameters:  # every rank must send the same tensors
-                if parameter.grad is None:
-                    parameter.grad = torch.zeros_like(parameter)
-        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        total, count = distributed.sum_over_ranks([torch.stack(sums).sum(0)])[0]
+            if place == len(self.batches) - 1 and distributed.is_active():
+                reduction = Reduction(parameters, torch.stack(sums).sum(0), early=bool(self._traits["sends early"]))
+            with contextlib.nullcontext() if reduction is None else reduction.during():
+                total.backward()
+        if reduction is None:
+            total, count = torch.stack(sums).sum(0)
+            gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        else:
+            (total, count), gradients = reduction.finish()
+            if self._traits["sends early"] is None:  # what the first pass has shown, on any of the processes
+                self._traits["sends early"] = not distributed.most([float(reduction.is_repeated)])[0]
         count = self.head.divisor(count)
         if gradients:
-            reduced = distributed.sum_over_ranks(gradients)
-            if reduced is not gradients:
-                torch._foreach_copy_(gradients, reduced)
             torch._foreach_div_(gradients, count)
         return total / count
 
