@@ -57,6 +57,7 @@ class Objective:
         num_gradients: evaluations of loss and gradient, and passes that cost as much (the curvature of single layers).
         num_products: products with a Hessian, a Gauss-Newton or a Fisher matrix; each row that every example has in a
             Jacobian counts as one.
+        scale: factor on the gradient after the last backward pass, 1.0 or 0-dim: sums are divided by the global count.
 
     Raises:
         ValueError: for a negative `l2`, for targets missing or given twice, or for no batch at all.
@@ -98,6 +99,7 @@ class Objective:
         self.num_values = 0
         self.num_gradients = 0
         self.num_products = 0
+        self.scale: Tensor | float = 1.0
         self._noise: list[Tensor] | None = None
         # Shared by all objectives that `on` makes, so that it is found out once.
         self._traits: dict[str, bool | None] = {"differentiates inside": False, "sends early": None}
@@ -326,6 +328,7 @@ class Objective:
             if self._traits["sends early"] is None:  # what the first pass has shown, on any of the processes
                 self._traits["sends early"] = not distributed.most([float(reduction.is_repeated)])[0]
         count = self.head.divisor(count)
+        self.scale = count.reciprocal()
         if gradients:
             torch._foreach_div_(gradients, count)
         return total / count

@@ -65,6 +65,7 @@ class Feed:
             rank=distributed.rank(),
             world_size=distributed.world_size(),
         )
+        self._num_processes = distributed.world_size()
         self._is_full = batch_size == 0
         self._full: list[Batch] | None = None
         self.steps_per_epoch = max(1, math.ceil(self._order.num_batches / accumulate))
@@ -98,11 +99,19 @@ class Feed:
         parts = [self._order.batch(epoch, index) for index in range(first, last)]
         lengths = self.examples.lengths
         if self._is_full and lengths is not None:
-            parts = [parts[0][places] for places in cut_by_length(lengths[parts[0]])]
+            parts = [parts[0][places] for places in self._in_parts(lengths[parts[0]])]
         batches = [self._collate(part) for part in parts]
         if self._order.num_batches == 1:
             self._full = batches
         return batches
+
+    def _in_parts(self, lengths: np.ndarray) -> list[np.ndarray]:
+        """Return this process's sequences in parts of like lengths, as many parts as each of the others has."""
+        parts = cut_by_length(lengths)
+        if self._num_processes == 1:
+            return parts
+        most = int(distributed.most([float(len(parts))])[0])
+        return in_as_many(parts, min(most, len(self.examples) // self._num_processes))
 
     @property
     def most_tokens(self) -> int:
@@ -128,6 +137,24 @@ class Feed:
             return batch.to(self.device, self.dtype)
         inputs = {name: tensor.to(self.device) for name, tensor in batch.inputs.items()}
         return dataclasses.replace(dataclasses.replace(batch, inputs={}).to(self.device, self.dtype), inputs=inputs)
+
+
+def in_as_many(parts: list[np.ndarray], num: int) -> list[np.ndarray]:
+    """Return the same places in `num` parts: the largest are halved, or the first two joined.
+
+    Example:
+        >>> in_as_many([np.array([1, 2, 3]), np.array([0])], 3)
+        [array([1, 2]), array([3]), array([0])]
+        >>> in_as_many([np.array([1, 2, 3]), np.array([0])], 1)
+        [array([1, 2, 3, 0])]
+    """
+    parts = list(parts)
+    while len(parts) < num:
+        place = int(np.argmax([len(part) for part in parts]))
+        parts[place : place + 1] = np.array_split(parts[place], 2)
+    while len(parts) > num:
+        parts[:2] = [np.concatenate(parts[:2])]
+    return parts
 
 
 def in_order(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from thalweg import distributed, noise
+from thalweg import noise
 from thalweg.batch import Batch
 from thalweg.heads.base import AbstractHead
 from thalweg.objective import Objective
@@ -213,7 +213,7 @@ def fit(
             float(lr),
             sum(batch.num_examples for batch in micro),
             sum(num_tokens(batch) for batch in micro),
-            recorder.after(micro, flow=_flow(objective), keeps=options.watch(place.step)),
+            recorder.after(micro, flow=objective.scale, keeps=options.watch(place.step)),
             outcome.status,
             outcome.gap,
             gradients,
@@ -225,12 +225,6 @@ def fit(
 
 def _counts(objective: Objective) -> tuple[int, int, int]:
     return objective.num_gradients, objective.num_values, objective.num_products
-
-
-def _flow(objective: Objective) -> float:
-    """Return what makes gradients of the evaluation those of the loss: sums are divided after the backward pass."""
-    is_sum = len(objective.batches) > 1 or distributed.is_active()
-    return 1.0 / max(sum(b.num_targets for b in objective.batches), 1) if is_sum and objective.head.averages else 1.0
 
 
 def _culprit(objective: Objective, reseed: Callable[[], None]) -> Culprit | None:

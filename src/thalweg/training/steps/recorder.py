@@ -120,7 +120,9 @@ class Recorder:
         """Take the gradient that the parameters have for that of the step before, after a resume."""
         self._gradients = self._measured("alignment", self._kept)
 
-    def after(self, batches: Sequence[Batch] = (), *, flow: float = 1.0, keeps: bool = False) -> Watched | None:
+    def after(
+        self, batches: Sequence[Batch] = (), *, flow: Tensor | float = 1.0, keeps: bool = False
+    ) -> Watched | None:
         """Return what was measured of the step, or None of one that was not watched.
 
         Args:
@@ -130,7 +132,7 @@ class Recorder:
         """
         found: dict[str, Any] = {}
         if self._sees_sites:
-            found["sites"] = self._sites.detach(flow) or None
+            found["sites"] = self._sites.detach(float(flow)) or None
             if self._sites.trouble:
                 self._failed.setdefault("sites", self._sites.trouble)
             self._sees_sites = False
