@@ -35,6 +35,7 @@ TESTED_IN = {
     "curvature/root.py": "curvature/test_gauss_newton.py",
     "data/builtin/": "data/builtin/test_samples.py",
     "data/inspection/conflicts.py": "data/inspection/test_inspection.py",
+    "data/blocks/streamed.py": "data/blocks/test_shards.py",
     "data/columns/label_values.py": "data/columns/test_reading.py",
     "data/columns/role_names.py": "data/columns/test_scores.py",
     "data/inspection/tallies.py": "data/inspection/test_inspection.py",

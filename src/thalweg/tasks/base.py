@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from thalweg.batch import Batch
 from thalweg.certificates.new_texts.resampling import Samples
-from thalweg.data.arrays.batches import Examples
+from thalweg.data.arrays.batches import Examples, Rows
 from thalweg.data.arrays.equal import View
 from thalweg.data.arrays.ragged import Ragged
 from thalweg.data.files.base import AbstractSource, BadRow
@@ -85,6 +85,13 @@ class Prepared:
     notes: list[str] = dataclasses.field(default_factory=list)
     lines: np.ndarray | None = None  # the line of the source on which each training example starts; None: it has none
     valid_lines: np.ndarray | None = None  # the same of the validation examples, where they are of the same file
+    stream: Rows | None = None  # all training examples, where those in `train` are a sample of them
+    sums: Mapping[str, str] = dataclasses.field(default_factory=dict)  # SHA-256 of files that were read, where known
+
+    @property
+    def num_train(self) -> int:
+        """How many training examples there are, about where they are read in blocks."""
+        return len(self.train) if self.stream is None else len(self.stream)
 
     def with_validation(self) -> "Prepared":
         """Return the same with the validation examples among the training examples as well, after the others."""
@@ -165,6 +172,10 @@ class AbstractTask(ABC):
     @abstractmethod
     def examples(self, source: AbstractSource, columns: dict[str, Any]) -> tuple[Examples, list[str]]:
         """Read more labeled data (for `thalweg evaluate`) with the task as it is; also return notes about it."""
+
+    def training_examples(self, source: AbstractSource, columns: dict[str, Any]) -> Examples:
+        """Read some rows to train on, one or more, with the task as it is, which they do not change."""
+        return self.examples(source, columns)[0]
 
     def view(self, examples: Examples) -> View | None:
         """Return which examples look the same to the model, for the floors of `thalweg certify`; None: nobody knows.

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Protocol, final
 
 import numpy as np
 import torch
@@ -13,6 +13,35 @@ from thalweg.data.arrays.ragged import Ragged, flat_positions
 
 KEYS = "keys"  # the column of a 64-bit number for each example, equal where the normalized texts are
 _WINDOW_BATCHES = 64  # batches whose examples are sorted by length together; more: less padding, less random batches
+
+
+class Batches(Protocol):
+    """Which examples are in which batch of an epoch; see `Order`."""
+
+    num_batches: int
+
+    def batch(self, epoch: int, index: int) -> np.ndarray:
+        """Return what this process's examples of a batch are called, int64."""
+        ...
+
+
+class Rows(Protocol):
+    """Examples that batches are made of, in memory (`Examples`) or not (`thalweg.data.blocks.streamed.Streamed`)."""
+
+    @property
+    def lengths(self) -> np.ndarray | None:
+        """Length of each example; None where it plays no part, or nobody knows it."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def order(self, batch_size: int, *, seed: int, shuffle: bool, rank: int, world_size: int) -> Batches:
+        """Return which examples are in which batch."""
+        ...
+
+    def rows(self, indices: np.ndarray) -> "tuple[Examples, np.ndarray]":
+        """Return examples in memory, and the places in them of what a batch of the order has called `indices`."""
+        ...
 
 
 @final
@@ -77,17 +106,24 @@ class Examples:
         raw = None if self.raw is None else [self.raw[index] for index in chosen.tolist()]
         return Examples(columns, raw, self.sort_by)
 
-    def followed_by(self, other: "Examples") -> "Examples":
-        """Return these examples and then those of `other`, which has the same columns; without their texts."""
+    def followed_by(self, *others: "Examples") -> "Examples":
+        """Return these examples and then those of `others`, which have the same columns; without their texts."""
         columns: dict[str, Ragged | np.ndarray] = {}
         for name, column in self.columns.items():
-            after = other.columns[name]
             if isinstance(column, Ragged):
-                columns[name] = column.followed_by(other.ragged(name))
+                columns[name] = column.followed_by(*(other.ragged(name) for other in others))
             else:
-                assert not isinstance(after, Ragged)
-                columns[name] = np.concatenate([column, after])
+                columns[name] = np.concatenate([column, *(np.asarray(other.columns[name]) for other in others)])
         return Examples(columns, None, self.sort_by)
+
+    def order(self, batch_size: int, *, seed: int, shuffle: bool, rank: int, world_size: int) -> "Order":
+        """Return which examples are in which batch; see `Order`."""
+        about = {"seed": seed, "lengths": self.lengths, "shuffle": shuffle, "rank": rank, "world_size": world_size}
+        return Order(len(self), batch_size or len(self), **about)
+
+    def rows(self, indices: np.ndarray) -> tuple["Examples", np.ndarray]:
+        """Return these, and the places in them, which are what an order calls them."""
+        return self, indices
 
 
 @final

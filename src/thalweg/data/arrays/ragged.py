@@ -91,10 +91,12 @@ class Ragged:
         starts, lengths = self.spans(indices)
         return Ragged.from_lengths(self.values[flat_positions(starts, lengths)], lengths)
 
-    def followed_by(self, other: "Ragged") -> "Ragged":
-        """Return a copy of these sequences and then those of `other`."""
-        parts = [part.values[int(part.offsets[0]) : int(part.offsets[-1])] for part in (self, other)]
-        return Ragged.from_lengths(np.concatenate(parts), np.concatenate([self.lengths, other.lengths]))
+    def followed_by(self, *others: "Ragged") -> "Ragged":
+        """Return a copy of these sequences and then those of `others`."""
+        parts = [part.values[int(part.offsets[0]) : int(part.offsets[-1])] for part in (self, *others)]
+        return Ragged.from_lengths(
+            np.concatenate(parts), np.concatenate([self.lengths, *(other.lengths for other in others)])
+        )
 
     def spans(self, indices: np.ndarray | Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Return where the sequences with these indices begin in `values`, and their lengths."""

@@ -57,6 +57,7 @@ def read_as(
     roles: Collection[str] | None = None,
     on_fault: Callable[[Fault], None] | None = None,
     keeps_gaps: bool = False,
+    is_piece: bool = False,
 ) -> "ReadSource":
     """Return the source with the chosen columns as the task reads them.
 
@@ -74,6 +75,7 @@ def read_as(
         roles: the roles to read; None: all of the choice.
         on_fault: takes what is wrong with each row that is left out.
         keeps_gaps: whether rows in which a series has no value stay even so; they do where no row may be left out.
+        is_piece: whether it is some rows of others, so that it may have none that can be used.
 
     Example:
         >>> from thalweg import names
@@ -85,7 +87,7 @@ def read_as(
         <class 'float'>
     """
     source = source.source if isinstance(source, ReadSource) else source
-    return ReadSource(source, task, choice, skip_bad_rows, roles, on_fault, known_labels, keeps_gaps)
+    return ReadSource(source, task, choice, skip_bad_rows, roles, on_fault, known_labels, keeps_gaps, is_piece)
 
 
 @final
@@ -102,8 +104,10 @@ class ReadSource(AbstractSource):
         on_fault: Callable[[Fault], None] | None,
         known_labels: Collection[str] | None,
         keeps_gaps: bool,
+        is_piece: bool,
     ) -> None:
         self.source = source
+        self._is_piece = is_piece
         self.skip_bad_rows = skip_bad_rows
         self.name, self.kind, self.notes = source.name, source.kind, source.notes
         self._keeps_gaps = keeps_gaps or not skip_bad_rows
@@ -156,7 +160,7 @@ class ReadSource(AbstractSource):
             if len(read):
                 yield read
         bad.said += self.source.remarks
-        if not num_rows:
+        if not num_rows and not self._is_piece:
             first = f" (line {bad.first[0].line}: {bad.first[0].reason})" if bad.first else ""
             raise InputError(f"{self.name}: expected rows of data, got none that can be used{first}; check the file.")
 

@@ -3,7 +3,7 @@
 import glob
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, zip_longest
 from pathlib import Path
@@ -102,12 +102,24 @@ def open_folder(folder: Path, part: str | None, open_file: OpenFile, *, skip_bad
         source = open_file(str(files[0]))
         source.notes.insert(0, f"The folder holds one file of data, {files[0].name}.")
         return source
+    if not folders and are_shards([one.name for one in files]):
+        return open_file(joined([str(one) for one in files]))
     classes = {inner.name: texts for inner in folders if (texts := _texts_in(inner))}
     if len(classes) > 1 and len(classes) == len(folders):
         return _labeled(holder, classes, skip_bad_rows=skip_bad_rows)
     raise InputError(
         f"{folder}: expected a folder with one set of data, {_held(files, folders)}; {_hint(holder, files)}."
     )
+
+
+def are_shards(names: Sequence[str]) -> bool:
+    """Whether files are parts of one set: their names differ in numbers alone.
+
+    Example:
+        >>> are_shards(["part-000.jsonl.gz", "part-001.jsonl.gz"]), are_shards(["a.csv", "b.csv"])
+        (True, False)
+    """
+    return len(names) > 1 and len({re.sub(r"\d+", "0", name) for name in names}) == 1
 
 
 def _holder(folder: Path) -> Path:

@@ -10,6 +10,7 @@ from thalweg.data.files.base import NUM_LISTED, AbstractSource, BadRow, BadRows,
 from thalweg.errors import InputError, counted
 
 _SPARSE: Final = "jsonl"  # the kind of file whose rows may lack columns
+_NUM_NAMED: Final = 8  # files whose names are all in that of the whole
 
 
 @final
@@ -48,6 +49,8 @@ class JoinedSource(AbstractSource):
         first = parts[0]
         kinds = {part.kind for part in parts}
         self.name = THEN.join(part.name for part in parts)
+        if len(parts) > _NUM_NAMED:
+            self.name = f"{first.name}{THEN}{len(parts) - 1:,} more"
         self.kind = first.kind if len(kinds) == 1 else "several"
         self.columns = first.columns
         if kinds == {_SPARSE}:
@@ -57,13 +60,13 @@ class JoinedSource(AbstractSource):
                 _require_same_columns(first, part)
         self.notes = [f"{counted(len(parts), 'file')} are read one after another: {_listed(parts)}."]
         self.notes += dict.fromkeys(note for part in parts for note in part.notes)
-        self._parts = tuple(parts)
+        self.parts = tuple(parts)
 
     def chunks(self, size: int = 4096) -> Iterator[Chunk]:
         """All rows of all files in order, at most `size` at a time; raises `InputError` as each file's source does."""
         bad = self._begin(skip=True)  # each file counts its own, and refuses too many
         before = 0
-        for part in self._parts:
+        for part in self.parts:
             waiting = part._waiting = [] if bad.waiting is not None else None
             last = 0
             for chunk in part.chunks(size):

@@ -127,8 +127,8 @@ class Table:
         return good_lines, good_rows
 
     def _plain(self, blocks: Iterator[tuple[int, str]], size: int) -> Iterator[tuple[Sequence[int], list[list[str]]]]:
+        start, blocks = _first_line(blocks)
         lines = chain.from_iterable(text[:-1].split("\n") for _, text in blocks)
-        start = 1
         while batch := list(islice(lines, size)):
             yield range(start, start + len(batch)), self.dialect.fields(batch)
             start += len(batch)
@@ -136,22 +136,23 @@ class Table:
     def _quoted(
         self, blocks: Iterator[tuple[int, str]], bad: BadRows, size: int
     ) -> Iterator[tuple[Sequence[int], list[list[str]]]]:
+        start, blocks = _first_line(blocks)
         texts = chain.from_iterable(io.StringIO(text) for _, text in blocks)
         reader = self.dialect.reader(chain(texts, [_AFTER_LAST]))
         while True:
-            before = reader.line_num
+            before = start - 1 + reader.line_num
             try:
                 with FIELDS.up_to(self.max_field_length):
                     rows = list(islice(reader, size))
             except csv.Error as error:
                 raise InputError(
-                    f"{self.name}, line {reader.line_num}: a row that begins at or before this line can't be read "
-                    f"({error}); look for a quotation mark that is never closed."
+                    f"{self.name}, line {start - 1 + reader.line_num}: a row that begins at or before this line can't "
+                    f"be read ({error}); look for a quotation mark that is never closed."
                 ) from None
             if not rows:
                 return
             lines: Sequence[int] = range(before + 1, before + 1 + len(rows))
-            if reader.line_num != before + len(rows):  # some rows have line ends inside quotes
+            if start - 1 + reader.line_num != before + len(rows):  # some rows have line ends inside quotes
                 lines, line = [], before + 1
                 for row in rows:
                     lines.append(line)
@@ -170,6 +171,12 @@ class Table:
                 f"it ({mark}{mark}) if it belongs to the text."
             )
         bad.add(line, "a quotation mark is never closed")
+
+
+def _first_line(blocks: Iterator[tuple[int, str]]) -> tuple[int, Iterator[tuple[int, str]]]:
+    """Return the number of the first line of blocks, and the same blocks."""
+    first = next(blocks, None)
+    return (1, blocks) if first is None else (first[0], chain([first], blocks))
 
 
 def open_table(

@@ -30,8 +30,8 @@ class JsonLines:
 
     def parse(self, blocks: Iterator[tuple[int, str]], bad: BadRows, size: int) -> Iterator[Chunk]:
         """Blocks of whole lines (see `LineReader.blocks`) -> chunks of at most `size` rows."""
-        texts = chain.from_iterable(text[:-1].split("\n") for _, text in blocks)
-        objects = (pair for pair in enumerate(map(decoded, texts), start=1) if pair[1] is not None)
+        lines = chain.from_iterable(enumerate(text[:-1].split("\n"), start=first) for first, text in blocks)
+        objects = ((line, found) for line, text in lines if (found := decoded(text)) is not None)
         return rows_of(self.layout, objects, bad, size)
 
 

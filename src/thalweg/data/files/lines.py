@@ -1,7 +1,9 @@
 """Bytes in a file -> blocks of whole lines of text: decompression, encodings, and every way a file can be broken."""
 
 import codecs
+import contextlib
 import gzip
+import io
 import lzma
 import os
 import stat
@@ -11,6 +13,7 @@ import weakref
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from copy import copy
 from pathlib import Path
 from typing import IO, BinaryIO, Final, NoReturn, cast, final
 from zipfile import BadZipFile
@@ -100,6 +103,8 @@ class LineReader:
         self.max_line_length = max_line_length
         self.skip_bad_rows = skip_bad_rows
         self.unmarked = ""  # UTF-16 or UTF-32, where its first block shows that it has no byte-order mark
+        self._piece: bytes | None = None  # what is read in place of the file, such as some lines of it
+        self._first, self._position = 1, 0  # the line and the byte of the file that it begins with
         self._file, self._part = part_of(path)
         try:
             mode = self._file.stat().st_mode
@@ -108,14 +113,52 @@ class LineReader:
                 raise InputError(f"{path}: there is no such file; check the name and the folder.") from None
             raise InputError(f"{path}: the file can't be opened ({_why(error)}).") from None
         if once and (stat.S_ISFIFO(mode) or _is_terminal(path)):
-            copy, self._file = copied(path)
-            weakref.finalize(self, copy.close)  # it is there as long as this object is
+            kept, self._file = copied(path)
+            weakref.finalize(self, kept.close)  # it is there as long as this object is
         else:
             require_regular(path, mode)
 
+    def on(self, piece: bytes, line: int, position: int) -> "LineReader":
+        """Return a reader of a piece of the unpacked file, which begins with this line (from 1) at this byte."""
+        other = copy(self)
+        other._piece, other._first, other._position = piece, line, position
+        return other
+
+    def opened(self) -> BinaryIO:
+        """The bytes of the file, unpacked; they may be damaged, see `told`."""
+        return self._open()
+
+    @contextlib.contextmanager
+    def told(self) -> Iterator[None]:
+        """Turn what goes wrong while bytes are read into an `InputError` that names the file."""
+        try:
+            yield
+        except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile, BadZipFile, MemoryError) as error:
+            raise InputError(f"{self.path}: the compressed file is damaged or truncated ({_why(error)}).") from None
+        except OSError as error:
+            raise InputError(f"{self.path}: the file can't be read ({_why(error)}).") from None
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether the file is compressed, or a part of an archive, so that it can only be read from its beginning."""
+        with self.told(), self._packed() as file:
+            return self._part is not None or file.read(NUM_START).startswith(COMPRESSIONS)
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether the file begins with the byte-order mark of UTF-16 or UTF-32."""
+        with self.told(), self._open() as file:
+            start = file.read(4)
+        return any(start.startswith(mark) for mark, name, _ in _DECODERS if name != "UTF-8")
+
+    @property
+    def file(self) -> Path:
+        """The file on the disk."""
+        return self._file
+
     def blocks(self, bad: BadRows) -> Iterator[tuple[int, str]]:
         """Yield (line number of the first line, text of whole lines that ends in a line end); bad lines go to `bad`."""
-        line, carry, skipped = 1, "", 0  # characters of a line that is too long
+        line, carry, skipped = self._first, "", 0  # characters of a line that is too long
         for text in self._text():
             if skipped:
                 end = text.find("\n")
@@ -182,10 +225,10 @@ class LineReader:
     def _text(self) -> Iterator[str]:
         """The decoded text in blocks, with every line end as a line feed."""
         name, decode = "UTF-8", codecs.utf_8_decode
-        position, num_lines, pending, held = 0, 0, b"", ""
+        position, num_lines, pending, held = self._position, self._first - 1, b"", ""
         # With lines shorter than a block only the first line of a block can be too long, which is quick to check.
         for number, block in enumerate(self._bytes(min(BLOCK_SIZE, self.max_line_length))):
-            if number == 0:
+            if number == 0 and not position:
                 for mark, mark_name, mark_decode in _DECODERS:
                     if block.startswith(mark):
                         name, decode, block, position = mark_name, mark_decode, block[len(mark) :], len(mark)
@@ -224,17 +267,12 @@ class LineReader:
 
     def _bytes(self, size: int) -> Iterator[bytes]:
         """The decompressed bytes in blocks of at least four (a byte-order mark); the last block is empty."""
-        try:
-            with self._open() as file:
-                while True:
-                    block = file.read(max(size, 4))
-                    yield block
-                    if not block:
-                        return
-        except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile, BadZipFile, MemoryError) as error:
-            raise InputError(f"{self.path}: the compressed file is damaged or truncated ({_why(error)}).") from None
-        except OSError as error:
-            raise InputError(f"{self.path}: the file can't be read ({_why(error)}).") from None
+        with self.told(), self._open() if self._piece is None else io.BytesIO(self._piece) as file:
+            while True:
+                block = file.read(max(size, 4))
+                yield block
+                if not block:
+                    return
 
     def _open(self) -> BinaryIO:
         with self._packed() as file:

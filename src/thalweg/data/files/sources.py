@@ -1,7 +1,7 @@
 """Files and streams in, rows out: CSV, TSV, JSON Lines, CoNLL and CoNLL-U, plain text."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, final
@@ -9,7 +9,7 @@ from typing import Any, Final, final
 from thalweg.data.containers.container import open_container
 from thalweg.data.files.base import AbstractSource, BadRows, Chunk
 from thalweg.data.files.conll import open_sentences
-from thalweg.data.files.delimited import open_table
+from thalweg.data.files.delimited import Table, open_table
 from thalweg.data.files.detection import KINDS, LINES, is_memory, kind_of, suffix_of
 from thalweg.data.files.formats.fasttext import open_labeled_lines
 from thalweg.data.files.formats.foreign import refuse_by_ending
@@ -22,6 +22,7 @@ from thalweg.errors import InputError
 
 _SAMPLE_LENGTH: Final = 2_000_000  # characters that are looked at to find the format, at most
 _SAMPLE_LINES: Final = 5_000
+CUT: Final = ("csv", "tsv", "jsonl", "fasttext", "text")  # kinds of files whose rows end where lines do
 
 
 @final
@@ -33,8 +34,23 @@ class FileSource(AbstractSource):
     kind: str  # one of `KINDS`
     columns: tuple[str, ...]
     notes: list[str]
-    _lines: LineReader
+    lines: LineReader
     _parse: Callable[[Iterator[tuple[int, str]], BadRows, int], Iterator[Chunk]]  # blocks, bad rows, a chunk's size
+    table: Table | None = None  # how its rows are taken apart, where they are those of a table
+    is_piece: bool = False  # whether it is some of the lines of a file
+
+    @property
+    def uncut(self) -> str:
+        """Why its rows can't be read from the middle of the file on, as the end of a sentence; "" where they can."""
+        if self.kind not in CUT:
+            return f"is {self.kind}, of which {', '.join(CUT)} alone can be read from the middle on"
+        if self.lines.unmarked or self.lines.is_wide:
+            return "is not UTF-8"
+        return "has a word in each row" if self.table is not None and self.table.sentences is not None else ""
+
+    def on(self, piece: bytes, line: int, position: int) -> "FileSource":
+        """Return whole rows of the file as a source: the bytes, the line of the first (from 1), and where it begins."""
+        return replace(self, lines=self.lines.on(piece, line, position), is_piece=True)
 
     def chunks(self, size: int = 4096) -> Iterator[Chunk]:
         """All rows from the beginning, at most `size` at a time.
@@ -42,14 +58,14 @@ class FileSource(AbstractSource):
         Raises `InputError`, with file and line, when the rest can't be read, more than 1 % of the rows are bad, or
         there is no row at all.
         """
-        bad = self._begin(skip=self._lines.skip_bad_rows)
+        bad = self._begin(skip=self.lines.skip_bad_rows)
         num_rows = 0
-        for chunk in self._parse(self._lines.blocks(bad), bad, size):
+        for chunk in self._parse(self.lines.blocks(bad), bad, size):
             num_rows += len(chunk)
             bad.check(num_rows=num_rows, at_end=False)
             yield chunk
-        bad.check(num_rows=num_rows, at_end=True)
-        if not num_rows and not (bad.waiting is not None and bad.count):
+        bad.check(num_rows=num_rows, at_end=not self.is_piece)
+        if not self.is_piece and not num_rows and not (bad.waiting is not None and bad.count):
             raise InputError(f"{self.name}: expected rows of data, got none that can be read; check the file.")
 
 
@@ -160,7 +176,8 @@ def open_source(
         form, more = open_labeled_lines(name, sample)
     else:
         form, more = _PlainText(), []
-    source = FileSource(name, kind, form.columns, [*notes, *more, *_unmarked(lines)], lines, form.parse)
+    table = form if isinstance(form, Table) else None
+    source = FileSource(name, kind, form.columns, [*notes, *more, *_unmarked(lines)], lines, form.parse, table)
     if isinstance(form, JsonLines | Document):
         source.left_out = form.layout.left_out
     return source

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, final
 
@@ -75,7 +75,7 @@ class Language(AbstractWritingTask):
         cut = size if valid is not None else size - round(size * settings.valid_share)
         tokenizer = cls.train_tokenizer((line for part in text_lines(texts, 0, cut) for line in part), settings)
         task = cls(settings.normalizer(), tokenizer, settings.max_length, spill=settings.spill)
-        train, _ = task._encode(text_lines(texts, 0, cut))
+        train = task._encode(text_lines(texts, 0, cut))
         num_tokens = num_targets(train)
         if num_tokens < settings.max_length:
             needed = math.ceil(size * settings.max_length / max(1, num_tokens))
@@ -87,7 +87,7 @@ class Language(AbstractWritingTask):
         if valid is not None:
             held_out, notes = task.examples(valid, settings.columns)
             return task, Prepared(train, held_out, notes)
-        held_out, notes = task._encode(text_lines(texts, cut, size))
+        held_out, notes = task._measured(text_lines(texts, cut, size))
         if not len(held_out):
             raise InputError(
                 f"{source.name}: --valid-share {settings.valid_share:g} of {size:,} characters leaves no token to "
@@ -99,32 +99,29 @@ class Language(AbstractWritingTask):
     def examples(self, source: AbstractSource, columns: dict[str, Any]) -> tuple[Examples, list[str]]:
         """Read another text; from then on bits per byte are those of this text."""
         check_columns(source, (columns["text"],))
-        examples, notes = self._encode(text_lines(TextColumn(source, columns["text"], self.normalizer)))
+        examples, notes = self._measured(text_lines(TextColumn(source, columns["text"], self.normalizer)))
         if not len(examples):
             raise InputError(f"{source.name}: expected a text of at least one token, got none.")
         return examples, notes
 
-    def _encode(self, lines: Iterable[list[str]]) -> tuple[Examples, list[str]]:
+    @override
+    def training_examples(self, source: AbstractSource, columns: dict[str, Any]) -> Examples:
+        return self._encode(text_lines(TextColumn(source, columns["text"], self.normalizer)))
+
+    def _measured(self, lines: Iterable[list[str]]) -> tuple[Examples, list[str]]:
         """Return the chunks of a text, note how many bytes its tokens stand for, and say what has no token."""
-        chunks = RaggedBuilder(np.int32, self.spill)
-        rest = np.array([BOS], dtype=np.int32)
         num_tokens = num_bytes = num_unknown = num_unknown_bytes = 0
-        for part in lines:
-            values = self._ids(part)
+
+        def measure(part: list[str], values: np.ndarray) -> None:
+            nonlocal num_tokens, num_bytes, num_unknown, num_unknown_bytes
             num_tokens += len(values)
             num_bytes += sum(map(_num_bytes, part))
             num_lost = int((values == UNK).sum())
             if num_lost:
                 num_unknown += num_lost
                 num_unknown_bytes += self._unknown_bytes(part)
-            # A chunk has one token more than targets: the one that the chunk before ended with.
-            rest = np.concatenate([rest, values])
-            num_full = (len(rest) - 1) // self.max_length
-            places = np.arange(num_full)[:, None] * self.max_length + np.arange(self.max_length + 1)
-            chunks.extend_flat(rest[places].reshape(-1), np.full(num_full, self.max_length + 1))
-            rest = rest[num_full * self.max_length :].copy()
-        if len(rest) > 1:
-            chunks.append(rest)
+
+        examples = self._encode(lines, measure)
         self.bytes_per_token = num_bytes / max(1, num_tokens)
         self.unknown_per_token = num_unknown_bytes / max(1, num_tokens)
         notes = []
@@ -133,7 +130,27 @@ class Language(AbstractWritingTask):
                 f"{num_unknown:,} of {num_tokens:,} validation tokens ({num_unknown / num_tokens:.2%}) are not in the "
                 "vocabulary; bits per byte charge 8 bits for each byte of them."
             )
-        return Examples({"tokens": chunks.finish()}, sort_by=()), notes
+        return examples, notes
+
+    def _encode(
+        self, lines: Iterable[list[str]], visit: Callable[[list[str], np.ndarray], None] | None = None
+    ) -> Examples:
+        """Return the chunks of a text; `visit` gets its lines and their tokens."""
+        chunks = RaggedBuilder(np.int32, self.spill)
+        rest = np.array([BOS], dtype=np.int32)
+        for part in lines:
+            values = self._ids(part)
+            if visit is not None:
+                visit(part, values)
+            # A chunk has one token more than targets: the one that the chunk before ended with.
+            rest = np.concatenate([rest, values])
+            num_full = (len(rest) - 1) // self.max_length
+            places = np.arange(num_full)[:, None] * self.max_length + np.arange(self.max_length + 1)
+            chunks.extend_flat(rest[places].reshape(-1), np.full(num_full, self.max_length + 1))
+            rest = rest[num_full * self.max_length :].copy()
+        if len(rest) > 1:
+            chunks.append(rest)
+        return Examples({"tokens": chunks.finish()}, sort_by=())
 
     def _ids(self, lines: list[str]) -> np.ndarray:
         """Return the ids of some lines; words know no line ends, so there `<eos>` stands for one."""

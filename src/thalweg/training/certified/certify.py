@@ -134,6 +134,12 @@ def open_run(
         raise InputError(
             f"{run.folder} has not finished, so there is nothing to certify; repeat its `thalweg train` command."
         )
+    if run.recipe.data.streaming == "yes":
+        raise InputError(
+            f"{run.folder} was trained on data that are read in blocks (--streaming yes), and a certificate is about "
+            f"all training examples at once; the report has its held-out figures, and `thalweg evaluate {run.folder} "
+            "FILE` those of another file."
+        )
     if test is not None:
         open_any(test, **reading_of(reading_like(vars(run.recipe.data), test, reading)))
         require_untouched(run, test)

@@ -50,10 +50,10 @@ def read_again(run: Run) -> tuple[AbstractTask, Prepared]:
     # What was begun from another run is complete in its own task: begun from that again, it is the same.
     start = own if recipe.run.start_from else None
     task, prepared = read_examples(source, valid, recipe, columns, start)
-    if (len(prepared.train), len(prepared.valid)) != (data["num_train"], data["num_valid"]):
+    if (prepared.num_train, len(prepared.valid)) != (data["num_train"], data["num_valid"]):
         raise InputError(
             f"{run.folder} was trained on {data['num_train']:,} examples and validated on {data['num_valid']:,}; now "
-            f"there are {len(prepared.train):,} and {len(prepared.valid):,} (another version of Python has other "
+            f"there are {prepared.num_train:,} and {len(prepared.valid):,} (another version of Python has other "
             "built-in sets). Train again."
         )
     if (task.shape(), _entries(task)) != (own.shape(), _entries(own)):

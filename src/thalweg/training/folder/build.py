@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from thalweg import names, noise
 from thalweg.batch import Batch
-from thalweg.data.arrays.batches import Examples
+from thalweg.data.arrays.batches import Rows
 from thalweg.data.arrays.ragged import IN_MEMORY, Spill
 from thalweg.data.text.word_vectors import read_word_vectors
 from thalweg.errors import InputError
@@ -101,7 +101,7 @@ def _networks(
     return model, head
 
 
-def build_feed(recipe: Recipe, task: AbstractTask, examples: Examples, device: torch.device) -> Feed:
+def build_feed(recipe: Recipe, task: AbstractTask, examples: Rows, device: torch.device) -> Feed:
     """Return what gives the batches of each step, as the recipe says."""
     training = recipe.training
     spec = names.task_spec(recipe.run.task).models[recipe.model.model]

@@ -160,6 +160,10 @@ class DataSection:
         "Leave out rows with values that the task cannot use, and any number of unreadable rows",
         False, compared="fixed", online="",
     )]
+    streaming: Annotated[str, Option(
+        "Read the training data in blocks while training: yes, no (all into memory) or auto (yes above 1 GB)", "auto",
+        choices=("auto", "yes", "no"), compared="fixed",
+    )]
     normalize: Annotated[tuple[str, ...], Option(
         "Steps of text normalization, in order: nfc, nfkc, lower, casefold, spaces, digits, accents, controls",
         ("nfc", "lower", "spaces"), trait="text", other_losses="of texts",

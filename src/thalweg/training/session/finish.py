@@ -72,7 +72,7 @@ def _finished(session: Session, status: Status) -> dict[str, Any]:
         "best_step": score.best_step,
         "keeps_last": bool(recipe.training.certify),
         "num_parameters": build.count_parameters(session.model, session.head),
-        "num_train": len(session.rows),
+        "num_train": session.prepared.num_train if session.prepared.stream else len(session.rows),
         "num_valid": len(session.prepared.valid),
         "steps_per_epoch": session.feed.steps_per_epoch,
     }

@@ -90,7 +90,7 @@ def make_plan(request: Request, say: Say) -> Plan:
         options, hints = started(options, start.run)
     origin = request.resume or (start and start.run and start.run.folder) or request.options.get("source", "")
     require_trust(options.get("optimizer", ""), request.options, origin, trust=request.trust)
-    opened = _without_auto(open_data(options, say, request.objects, hints=hints))
+    opened = sizing.with_streaming(_without_auto(open_data(options, say, request.objects, hints=hints)), say)
     known = known_defaults(opened.options)
     recipe = complete(_named(opened.decided), known)
     device = choose_device(recipe.run.device)
@@ -109,7 +109,7 @@ def make_plan(request: Request, say: Say) -> Plan:
     recipe = recipe.with_(
         **distributed.by_first(lambda: resolve(is_timed=is_timed, fast=request.fast, say=say).values())
     )
-    _require_shares(recipe, len(prepared.train))
+    _require_shares(recipe, prepared.num_train)
     wanted = Wanted(request.out, recipe, is_timed, request.overwrite, request.resume)
     description = _describe(opened, prepared, request.objects)
     versions = environment(device, *choose_precision(recipe.run.precision, device))
@@ -158,7 +158,7 @@ def _as_plain(folder: Path, is_resumed: bool) -> list[Any]:
 def _repeated(prepared: Prepared) -> list[str]:
     """Return a sentence about validation examples whose texts are trained on; none where texts are not known."""
     train, valid = prepared.train.columns, prepared.valid.columns
-    if KEYS not in train or KEYS not in valid:
+    if KEYS not in train or KEYS not in valid or prepared.stream is not None:
         return []
     count = int(np.isin(np.asarray(valid[KEYS]), np.asarray(train[KEYS])).sum())
     if not count:
@@ -209,7 +209,7 @@ def _suited(
         say(f"Training on all data at once is going to take about {seconds:.0f} s, by training on a part of them.")
     if names.task_spec(recipe.run.task).models[recipe.model.model].layout == "features":
         recipe = sizing.for_linear_tagger(recipe, options, prepared)
-    return recipe if _is_bounded(options) else sizing.with_enough_epochs(recipe, len(prepared.train)), seconds
+    return recipe if _is_bounded(options) else sizing.with_enough_epochs(recipe, prepared.num_train), seconds
 
 
 def _seconds_to_solve(recipe: Recipe, task: AbstractTask, prepared: Prepared) -> float:
@@ -222,17 +222,18 @@ def _is_bounded(options: Options) -> bool:
 
 def _describe(opened: Opened, prepared: Prepared, objects: Mapping[str, AbstractSource]) -> dict[str, Any]:
     """Return what `data.json` says; checksums let a resumed run notice that a file has changed."""
-    source, places = opened.source, [opened.options["source"], opened.options.get("valid", "")]
-    files = [
+    source, place = opened.source, opened.options["source"]
+    places = [*([] if prepared.sums else [place]), opened.options.get("valid", "")]
+    files = [prepared.sums] + [
         {place: checksum_of_rows(objects[place])} if place in objects else checksums_of(place)
         for place in places
         if place and not is_sample(place)
     ]
     return {
-        "described": f"the built-in set '{source.name}'" if source.kind == "sample" else short_name(places[0]),
+        "described": f"the built-in set '{source.name}'" if source.kind == "sample" else short_name(place),
         "files": {name: value for found in files for name, value in found.items()},
         "columns": opened.choice.plain(),
-        "num_train": len(prepared.train),
+        "num_train": prepared.num_train,
         "num_valid": len(prepared.valid),
         "notes": [*opened.notes(), *skipped_rows(source, opened.valid)],
     }

@@ -3,23 +3,34 @@
 import dataclasses
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, final
+from typing import Any, Final, final
 
-from thalweg import names
-from thalweg.data.arrays.ragged import Spill
+import numpy as np
+
+from thalweg import distributed, names
+from thalweg.data.arrays.batches import Examples
+from thalweg.data.arrays.ragged import IN_MEMORY, Spill
+from thalweg.data.blocks.shards import Shards
+from thalweg.data.blocks.streamed import Streamed
+from thalweg.data.blocks.windows import WINDOW
 from thalweg.data.columns.choice import Choice, TaskColumns, choose_columns
 from thalweg.data.columns.guess import doubt_about_text, guess_task
-from thalweg.data.columns.reading import read_as
+from thalweg.data.columns.reading import ReadSource, read_as
 from thalweg.data.containers.folder import splits_of
 from thalweg.data.containers.opening import is_sample, open_any, reading_of
 from thalweg.data.files.base import AbstractSource
-from thalweg.errors import InputError
+from thalweg.errors import InputError, counted
 from thalweg.tasks.base import AbstractTask, Prepared
+from thalweg.tasks.settings import Settings
 from thalweg.training.folder import build
 from thalweg.training.recipe.recipe import Options, Recipe, read_options
+
+SAMPLE: Final = WINDOW  # blocks that vocabulary, labels and scaling are learned from
+MOST_VALID: Final = WINDOW // 4  # blocks that are held out for validation, at most
 
 
 @final
@@ -97,9 +108,103 @@ def read_examples(
     spill = Path(tempfile.mkdtemp(prefix="thalweg-"))
     try:
         kind: type[AbstractTask] = names.task_class(recipe.run.task)
-        return kind.prepare(source, valid, build.settings_of(recipe, columns, Spill(spill), start))
+        settings = build.settings_of(recipe, columns, Spill(spill), start)
+        if recipe.data.streaming != "yes":
+            return kind.prepare(source, valid, settings)
+        task = names.task_columns(recipe.run.task)
+        choice, rows = Choice.of_plain(task.task, columns), source.source if isinstance(source, ReadSource) else source
+        read = partial(read_as, task=task, choice=choice, skip_bad_rows=recipe.data.skip_bad_rows, is_piece=True)
+        settings = dataclasses.replace(settings, spill=IN_MEMORY)
+        return _streamed(kind, rows, valid, settings, read, _read_columns(choice))
     finally:
         shutil.rmtree(spill, ignore_errors=True)  # what is mapped into memory stays readable until it is closed
+
+
+def _streamed(
+    kind: type[AbstractTask],
+    source: AbstractSource,
+    valid: AbstractSource | None,
+    settings: Settings,
+    read: Callable[[AbstractSource], AbstractSource],
+    columns: Sequence[str],
+) -> tuple[AbstractTask, Prepared]:
+    """Make the task from a sample of the data, and training examples of which a part at a time is in memory.
+
+    Vocabulary, labels and scaling are those of 128 blocks that are drawn once, the same for every seed; where there is
+    no validation file, other blocks are held out, 32 at most.
+
+    Args:
+        kind: the task.
+        source: rows as they stand in the files.
+        valid: validation data, as the task reads them; None holds blocks out.
+        settings: what the recipe says.
+        read: makes of rows as they stand what the task reads.
+        columns: those that it reads.
+
+    Raises:
+        InputError: as `prepare` of the task; and for data of too few blocks.
+    """
+    shards = Shards(source, columns)
+    order = _drawn(shards.units)
+    num_valid = 0
+    if valid is None and settings.valid_share:
+        num_valid = min(MOST_VALID, max(1, round(settings.valid_share * len(shards))))
+        valid = read(shards.source_of(np.sort(order[:num_valid])))
+    blocks = np.sort(order[num_valid:])
+    _require_blocks(source.name, len(shards), len(blocks))
+    chosen = np.sort(order[num_valid : num_valid + SAMPLE])
+    sample = read(shards.source_of(chosen))
+    task, prepared = kind.prepare(sample, valid, dataclasses.replace(settings, valid_share=0.0))
+    sizes = shards.num_lines[blocks]
+    if not kind.row_is_example:
+        sizes = np.ceil(shards.num_bytes[blocks] * (len(prepared.train) / int(shards.num_bytes[chosen].sum())))
+
+    def examples(places: np.ndarray) -> Iterator[Examples]:
+        for rows in shards.each(blocks[places]):
+            usable = read(rows)
+            has_some = next(usable.chunks(), None) is not None
+            yield task.training_examples(usable, settings.columns) if has_some else prepared.train.take([])
+
+    sizes, spare = np.maximum(sizes, 1).astype(np.int64), dataclasses.replace(prepared.train, raw=None)
+    stream = Streamed(sizes, shards.units[blocks], examples, spare)
+    about = f"{len(prepared.train):,} of about {len(stream):,} training examples"
+    notes = [f"The data are read in blocks while training (--streaming yes), and learned from {about}: {_what(kind)}."]
+    if num_valid:
+        held_out = counted(len(prepared.valid), "example")
+        notes.append(f"Validation is {num_valid} of {len(shards):,} blocks that are not trained on, {held_out}.")
+    if sample.num_bad_rows:
+        notes.append(f"{counted(sample.num_bad_rows, 'row')} of the sample cannot be used, left out; others will be.")
+    return task, Prepared(prepared.train, prepared.valid, notes + prepared.notes, stream=stream, sums=shards.files)
+
+
+def _drawn(units: np.ndarray) -> np.ndarray:
+    """Return all blocks in an order that is drawn once and for all; blocks of one unit stay together."""
+    begins = np.flatnonzero(np.diff(units, prepend=-1))
+    parts = np.split(np.arange(len(units)), begins[1:])
+    order = np.random.Generator(np.random.Philox(key=[0, 0])).permutation(len(parts))
+    return np.concatenate([parts[number] for number in order])
+
+
+def _what(kind: type[AbstractTask]) -> str:
+    found: Any = "vocabulary, labels and scaling"
+    return found if kind.row_is_example else "the vocabulary"
+
+
+def _require_blocks(name: str, num_blocks: int, num_train: int) -> None:
+    world_size = distributed.world_size()
+    if world_size > WINDOW:
+        raise InputError(f"Data are read in blocks by {WINDOW} processes at most; got {world_size}. Start fewer.")
+    if num_train < world_size:
+        raise InputError(
+            f"{name} has {counted(num_blocks, 'block')} of rows, of which {max(0, num_train)} are for training, and "
+            f"each of {world_size} processes needs one; give --streaming no."
+        )
+
+
+def _read_columns(choice: Choice) -> list[str]:
+    """Return the columns of the files that a task reads."""
+    joined = choice.columns.get("label") if choice.label_columns else None
+    return [name for name in (*choice.columns.values(), *choice.label_columns) if name != joined]
 
 
 def from_recipe(options: Options) -> Options:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from thalweg import distributed, names
-from thalweg.data.arrays.batches import Examples
+from thalweg.data.arrays.batches import Examples, Rows
 from thalweg.errors import InputError
 from thalweg.status import Status
 from thalweg.storage.files import Sum, remove_folder
@@ -107,6 +107,8 @@ class Session:
         if distributed.is_active():
             with distributed.alone():
                 self.whole = self.feed_on(self.rows)
+        if self.prepared.stream is not None:
+            self.feed = self.feed_on(self.prepared.stream)
         by_epochs = math.ceil(training.epochs * self.feed.steps_per_epoch) or math.inf
         self.total_steps = 2 if self.fast else int(min(training.steps or math.inf, by_epochs))
         every = training.evaluate_every or max(self.feed.steps_per_epoch, math.ceil(self.total_steps / MAX_EVALUATIONS))
@@ -127,7 +129,7 @@ class Session:
             self._put(START)
         self.put_measured()
 
-    def feed_on(self, examples: Examples) -> Feed:
+    def feed_on(self, examples: Rows) -> Feed:
         """Return what gives the batches of each step on these examples."""
         with distributed.alone() if self.is_replicated else contextlib.nullcontext():
             return build.build_feed(self.run.recipe, self.task, examples, self.device)

@@ -1,4 +1,4 @@
-"""What the size of the data decides in a recipe: whether all of them are trained on at once, width, penalty, epochs."""
+"""What the size of the data decides in a recipe: trained on at once, or read in blocks; width, penalty, epochs."""
 
 import dataclasses
 import math
@@ -8,9 +8,15 @@ from typing import Final, final
 from thalweg import names
 from thalweg.certificates.linear import packed
 from thalweg.data.arrays.ragged import Ragged
+from thalweg.data.blocks.shards import parts_of, why_not
+from thalweg.data.columns.reading import ReadSource
+from thalweg.data.files.base import AbstractSource
+from thalweg.errors import InputError
 from thalweg.tasks.base import AbstractTask, Prepared
+from thalweg.training.recipe.complete import complete
 from thalweg.training.recipe.options import OPTIONS
 from thalweg.training.recipe.recipe import Options, Recipe
+from thalweg.training.session.reading import Opened
 from thalweg.training.steps.device import choose_device
 
 MIN_DEFAULT_STEPS: Final = 300
@@ -18,6 +24,7 @@ MAX_DEFAULT_EPOCHS: Final = 100.0
 MOST_LABELS_OF_BAG: Final = 20
 MAX_BYTES: Final = 3 * 2**30
 MAX_SECONDS: Final = 600.0
+MOST_IN_MEMORY: Final = 2**30  # bytes of files that are read into memory unless --streaming says otherwise
 _LINEAR_PRODUCTS = 180  # of a linear model, with all else that its steps take: 111 to 236 on four problems, docs/log.md
 MEASURED_SECONDS: Final = 15.0  # by the constants here; where a million features or more take longer, it is measured
 LINEAR_L2: Final = 0.3  # of the sum over all words; chosen on WNUT17's and English EWT's development parts
@@ -145,6 +152,54 @@ def with_enough_epochs(recipe: Recipe, num_examples: int) -> Recipe:
     steps_per_epoch = math.ceil(num_examples / ((training.batch_size or num_examples) * training.accumulate))
     enough = min(MAX_DEFAULT_EPOCHS, float(math.ceil(MIN_DEFAULT_STEPS / steps_per_epoch)))
     return recipe.with_(epochs=max(training.epochs, enough))
+
+
+def with_streaming(opened: Opened, say: Callable[[str], None]) -> Opened:
+    """Return the same with the decision whether the training data are read in blocks while training.
+
+    They are where that was asked for; and, unless it was refused, where they are large and nothing speaks against it.
+    An InputError tells why it cannot be done where it was asked for.
+    """
+    options, wanted = opened.options, opened.options.get("streaming", "auto")
+    source = opened.source.source if isinstance(opened.source, ReadSource) else opened.source
+    size = sum(part.lines.file.stat().st_size for part in parts_of(source)) if wanted != "no" else 0
+    if wanted == "no" or (wanted == "auto" and size <= MOST_IN_MEMORY):
+        return dataclasses.replace(opened, decided=opened.decided.with_(streaming="no"))
+    reason = _against_streaming(opened, source)
+    if reason and wanted == "yes":
+        raise InputError(f"--streaming yes: {reason} Leave it out, or give --streaming no.")
+    if reason:
+        say(f"The data have {size / 2**30:.1f} GB and are read into memory as a whole: {reason}")
+        return dataclasses.replace(opened, decided=opened.decided.with_(streaming="no"))
+    decided = opened.decided.with_(streaming="yes")
+    if _takes_all(decided):
+        say("Data that are read in blocks are trained on in mini-batches, without a proof of optimality.")
+        decided = _in_batches(decided)
+    if not {"epochs", "steps"} & set(options):
+        decided = decided.with_(epochs=1.0)
+    return dataclasses.replace(opened, decided=decided)
+
+
+def _against_streaming(opened: Opened, source: AbstractSource) -> str:
+    """Return a sentence that says why data can't be read in blocks; "" where they can."""
+    options = opened.options
+    if "series" in names.task_spec(options["task"]).traits:
+        return "A forecast learns from the order of all rows."
+    if options.get("optimizer") in names.SOLVERS or options.get("certify"):
+        return "Training to a proved optimum takes all data at once."
+    return why_not(source) or "This training takes all data in each step." * _takes_all(_in_batches(opened.decided))
+
+
+def _takes_all(options: Options) -> bool:
+    """Whether all data are trained on in each step."""
+    training = complete(options).training
+    return training.optimizer in names.SOLVERS or training.batch_size == 0
+
+
+def _in_batches(options: Options) -> Options:
+    """Return options of training in mini-batches, where those given do not say otherwise."""
+    chooses = _takes_all(options) and "optimizer" not in options
+    return options.with_(optimizer=names.OPTIMIZER) if chooses else options
 
 
 def _num_terms(prepared: Prepared) -> int:

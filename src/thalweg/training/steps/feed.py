@@ -11,7 +11,7 @@ import torch
 
 from thalweg import distributed
 from thalweg.batch import Batch
-from thalweg.data.arrays.batches import Examples, Order, cut_by_length
+from thalweg.data.arrays.batches import Examples, Rows, cut_by_length
 
 MOST_AT_ONCE = 2**20  # tokens of a batch that nothing is learned from, which may be of any size
 Collate = Callable[[Examples, np.ndarray], Batch]
@@ -39,7 +39,7 @@ class Feed:
 
     def __init__(
         self,
-        examples: Examples,
+        examples: Rows,
         collate: Collate,
         *,
         batch_size: int,
@@ -56,11 +56,9 @@ class Feed:
         self.device = device
         self.dtype = dtype
         self.as_stored = as_stored
-        self._order = Order(
-            len(examples),
-            batch_size or len(examples),
+        self._order = examples.order(
+            batch_size,
             seed=seed,
-            lengths=examples.lengths,
             shuffle=batch_size > 0,
             rank=distributed.rank(),
             world_size=distributed.world_size(),
@@ -96,12 +94,12 @@ class Feed:
         epoch, place = divmod(step, self.steps_per_epoch)
         first = place * self.accumulate
         last = min(first + self.accumulate, self._order.num_batches)
-        parts = [self._order.batch(epoch, index) for index in range(first, last)]
+        parts: Iterable[np.ndarray] = map(partial(self._order.batch, epoch), range(first, last))
         lengths = self.examples.lengths
         if self._is_full and lengths is not None:
-            parts = [parts[0][places] for places in self._in_parts(lengths[parts[0]])]
+            parts = [part[places] for part in parts for places in self._in_parts(lengths[part])]
         batches = [self._collate(part) for part in parts]
-        if self._order.num_batches == 1:
+        if self._order.num_batches == 1 and isinstance(self.examples, Examples):
             self._full = batches
         return batches
 
@@ -132,7 +130,12 @@ class Feed:
         return max(len(part) * int(lengths[part].max()) for part in parts if len(part))
 
     def _collate(self, indices: np.ndarray) -> Batch:
-        batch = dataclasses.replace(self.collate(self.examples, indices), keys=torch.from_numpy(indices))
+        examples, places = self.examples.rows(indices)
+        batch = dataclasses.replace(self.collate(examples, places), keys=torch.from_numpy(indices))
+        if not len(indices):  # of data in blocks this process has none here; one stands for them, and does not count
+            about = batch.targets[:, 0] if batch.mask is None and batch.targets.dim() > 1 else batch.targets
+            mask = torch.zeros_like(about if batch.mask is None else batch.mask, dtype=torch.bool)
+            batch = dataclasses.replace(batch, mask=mask, keys=torch.zeros(1, dtype=torch.long))
         if not self.as_stored:
             return batch.to(self.device, self.dtype)
         inputs = {name: tensor.to(self.device) for name, tensor in batch.inputs.items()}
