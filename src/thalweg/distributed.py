@@ -16,6 +16,7 @@ from torch import Tensor
 from thalweg.errors import InputError, RankError, is_out_of_memory, shown
 
 T = TypeVar("T")
+SECONDS_FOR_POST: Final = 600.0  # that a process may take to write its part of a checkpoint
 _SECONDS_FOR_WORD: Final = 3.0  # that the others have to say that they wait, too
 _alone = [0]  # how many blocks in which this process works by itself are entered
 
@@ -166,6 +167,30 @@ def _answer(answer: dict[str, Any]) -> Any:
         case {"error": _, "about": about}:
             raise RankError(f"Process 0 of {world_size()} has stopped ({about}).")
     return answer["result"]
+
+
+def post(key: str, number: int, value: Any) -> None:
+    """Leave a value, of JSON, of the process with this number, for whoever takes it with `posted`; nobody waits."""
+    dist.distributed_c10d._get_default_store().set(f"thalweg/post/{key}/{number}", json.dumps(value))
+
+
+def posted(key: str, numbers: Iterable[int]) -> list[Any]:
+    """Return what processes have posted under a key, once all have; other messages may be under way meanwhile.
+
+    Raises:
+        RankError: if one has not in `SECONDS_FOR_POST`; it names the process.
+    """
+    store = dist.distributed_c10d._get_default_store()
+    deadline, values = time.monotonic() + SECONDS_FOR_POST, []
+    for number in numbers:
+        name = f"thalweg/post/{key}/{number}"
+        while not store.check([name]):
+            if time.monotonic() > deadline:
+                raise RankError(f"Process {number} has not done its part of {key} in {SECONDS_FOR_POST:.0f} s.")
+            time.sleep(0.01)
+        values.append(json.loads(store.get(name)))
+        store.delete_key(name)
+    return values
 
 
 def require_alike(values: dict[str, Any]) -> None:

@@ -64,6 +64,8 @@ SCHEDULES |= SCORED_SCHEDULES
 
 AUTOMATIC = "auto"  # no optimizer, but the wish that one be chosen: see thalweg.optim.auto
 OPTIMIZER = AUTOMATIC  # the usual one
+# Those that are right on parameters of which each process has some rows: entry by entry, or with rules for that.
+DIVISIBLE = ("adamw", "adam", "nadam", "radam", "adamax", "adadelta", "adagrad", "rmsprop", "asgd", "sgd", "muon")
 SEARCHED_OPTIMIZER = "adamw"  # that of a line search, or of options, where no optimizer is named
 # Those of this library that are used like the ones of torch.optim, which go by their names in lower case.
 OPTIMIZERS = catalog.OPTIMIZERS

@@ -10,7 +10,7 @@ from typing import TypeVar, final
 import torch
 from torch import Tensor, nn
 
-from thalweg import distributed, noise, vectors
+from thalweg import distributed, noise, sharded, vectors
 from thalweg.batch import Batch
 from thalweg.errors import InputError, require
 from thalweg.gradients import Reduction
@@ -234,9 +234,11 @@ class Objective:
     def sum_and_count(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the summed loss of one micro-batch, with a graph, and what it is to be divided by."""
         with self._autocast(batch):
-            hidden = self.hidden(batch)
-            total, count = self.head.loss_from_hidden(hidden, batch.targets, batch.mask, batch.weights)
+            total, count = sharded.computing(self.model, lambda: self._sum_and_count(batch))
         return total, count.to(total.dtype)
+
+    def _sum_and_count(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        return self.head.loss_from_hidden(self.hidden(batch), batch.targets, batch.mask, batch.weights)
 
     def prediction(self, batch: Batch) -> Tensor:
         """Return the head's prediction for one micro-batch, with a graph."""
@@ -312,7 +314,9 @@ class Objective:
 
     def _accumulate(self) -> Tensor:
         """Add gradients of sums over micro-batches and ranks, then divide once by the global count."""
-        sums, reduction, parameters = [], None, self.parameters
+        sums, reduction = [], None
+        divided = [parameter for parameter in self.parameters if sharded.is_divided(parameter)]
+        parameters = [parameter for parameter in self.parameters if not sharded.is_divided(parameter)]
         for place, batch in enumerate(self.batches):
             total, count = self.sum_and_count(batch)
             sums.append(torch.stack([total.detach(), count]))
@@ -327,6 +331,7 @@ class Objective:
             (total, count), gradients = reduction.finish()
             if self._traits["sends early"] is None:  # what the first pass has shown, on any of the processes
                 self._traits["sends early"] = not distributed.most([float(reduction.is_repeated)])[0]
+        gradients += [sharded.own(parameter.grad) for parameter in divided if parameter.grad is not None]
         count = self.head.divisor(count)
         self.scale = count.reciprocal()
         if gradients:

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
+from thalweg import sharded
+
 Vector = Sequence[Tensor]
 _HALF = (torch.bfloat16, torch.float16)
 
@@ -25,14 +27,15 @@ def dot(left: Vector, right: Vector) -> Tensor:
     if not left:
         return torch.zeros(())
     products = [torch.linalg.vecdot(x.reshape(-1), y.reshape(-1)) for x, y in zip(left, right, strict=True)]
-    return torch.stack(products).sum()
+    return sharded.joined(torch.stack(products).sum())
 
 
 def norm(vector: Vector) -> Tensor:
     """Return the Euclidean norm, a 0-dim tensor (0 for an empty list)."""
     if not vector:
         return torch.zeros(())
-    return torch.linalg.vector_norm(torch.stack(list(torch._foreach_norm(list(vector)))))
+    norms = [sharded.joined(norm) for norm in torch._foreach_norm(list(vector))]
+    return torch.linalg.vector_norm(torch.stack(norms))
 
 
 def is_finite(vector: Vector) -> bool:

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from thalweg import distributed
+from thalweg import distributed, sharded
 from thalweg.errors import InputError, shown
 from thalweg.optim.averaging import AbstractAveraging
 from thalweg.optim.catalog import MOST_PAIRS, OPTIMIZERS
@@ -384,6 +384,8 @@ def _can_fuse(constructor: Constructor, options: dict[str, Any], parameters: lis
         return False
     if any(options.get(key) for key in ("foreach", "differentiable")) or "fused" in options:
         return False
+    if any(map(sharded.is_divided, parameters)) and not issubclass(constructor, torch.optim.Adam):  # type: ignore[arg-type]
+        return False  # PyTorch has rules for the kernels of Adam and AdamW alone
     return all(p.is_floating_point() and p.device.type in FUSED_DEVICES for p in parameters)
 
 

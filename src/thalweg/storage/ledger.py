@@ -60,12 +60,14 @@ class Ledger:
         files: Mapping[str, bytes],
         about: Mapping[str, Any] | None = None,
         links: Mapping[str, tuple[Path, Sum]] | None = None,
+        noted: Mapping[str, Sum] | None = None,
     ) -> "Ledger":
-        """Write files and their ledger into an empty folder, and wait until they are on the disk.
+        """Write files and their ledger into a folder, and wait until they are on the disk.
 
-        `links` are files elsewhere, with their sums, that get a second name here (or are copied).
+        `links` are files elsewhere, with their sums, that get a second name here (or are copied); `noted` are sums of
+        files that others have written here.
         """
-        sums = {name: sum_of(data) for name, data in files.items()}
+        sums = {name: sum_of(data) for name, data in files.items()} | dict(noted or {})
         for name, data in files.items():
             write_new(folder / name, data)
         for name, (path, expected) in (links or {}).items():

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thalweg.errors import InputError
-from thalweg.training.folder import checkpoint
+from thalweg.training.folder import checkpoint, tensor_files
 
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 TREES = st.recursive(
@@ -269,4 +269,4 @@ def test_tensors_that_no_run_writes_are_refused(header, message, tmp_path):
     path = tmp_path / "model.safetensors"
     path.write_bytes(len(header).to_bytes(8, "little") + header + b"\0" * (b"F8" in header))
     with pytest.raises(InputError, match=message):
-        checkpoint.load_tensors(path)
+        tensor_files.load_tensors(path)

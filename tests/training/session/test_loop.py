@@ -11,9 +11,9 @@ from thalweg import certify, diagnose
 from thalweg.errors import InputError
 from thalweg.status import Status
 from thalweg.storage.files import sum_of
-from thalweg.training.folder.checkpoint import load_tensors
 from thalweg.training.folder.report import rejections
 from thalweg.training.folder.run import WEIGHTS, Run
+from thalweg.training.folder.tensor_files import load_tensors
 from thalweg.training.recipe.recipe import Options
 from thalweg.training.session.api import train
 from thalweg.training.session.finish import finish
@@ -63,7 +63,7 @@ def test_single_nan_steps_are_counted_and_leave_the_weights_sound(reviews, tmp_p
     summary = finish(session, Status.COMPLETED)
     assert summary["num_rejected"] == 2
     assert summary["metrics"]["accuracy"] > 0.8
-    assert session.is_sound()
+    assert session.parts.is_sound()
     page = (session.run.folder / "report.html").read_text()
     assert "2 steps were rejected" in page
 

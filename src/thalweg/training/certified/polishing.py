@@ -7,7 +7,7 @@ import torch
 from thalweg.certificates.linear.level import polished_layer
 from thalweg.errors import InputError
 from thalweg.training.certified.certify import Opened, training_objective
-from thalweg.training.folder import build, checkpoint
+from thalweg.training.folder import build, tensor_files
 from thalweg.training.folder.run import (
     BEFORE_POLISH,
     CERTIFICATE,
@@ -30,7 +30,7 @@ def put_polished_head(opened: Opened, *, seconds: float = math.inf) -> str:
     run, task, valid = opened.run, opened.task, opened.prepared.valid
     ledger = run.ledger
     if BEFORE_POLISH in ledger:  # as if the run had not been polished yet, so that the same command gives the same
-        original = checkpoint.load_tensors(ledger.path(BEFORE_POLISH))
+        original = tensor_files.load_tensors(ledger.path(BEFORE_POLISH))
         build.put_weights(run.model, run.head, original, run.folder / BEFORE_POLISH)
     objective, _ = training_objective(run.recipe, task, opened.trained, run.model, run.head)
     weight, bias = polished_layer(objective.copied(torch.float64), seconds=seconds)
@@ -44,7 +44,7 @@ def put_polished_head(opened: Opened, *, seconds: float = math.inf) -> str:
         layers[0].weight.copy_(weight)
         if bias is not None and layers[0].bias is not None:
             layers[0].bias.copy_(bias)
-    files[WEIGHTS] = checkpoint.tensor_bytes(build.get_weights(model, head))
+    files[WEIGHTS] = tensor_files.tensor_bytes(build.get_weights(model, head))
     about = [CERTIFICATE, CERTIFICATE_ARRAYS]  # the weights until now
     if run.is_refitted or before is None:
         with run.changing("polished") as ledger:

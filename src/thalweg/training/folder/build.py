@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from thalweg import names, noise
+from thalweg import distributed, names, noise, sharded
 from thalweg.batch import Batch
 from thalweg.data.arrays.batches import Rows
 from thalweg.data.arrays.ragged import IN_MEMORY, Spill
@@ -214,14 +214,29 @@ def _put_word_vectors(recipe: Recipe, task: AbstractTask, model: nn.Module) -> N
 
 def get_weights(model: nn.Module, head: nn.Module) -> dict[str, Tensor]:
     """Return all weights by name; tied ones once (safetensors refuses shared memory)."""
-    seen: set[int] = set()
+    seen: set[object] = set()
     weights = {}
     for prefix, module in (("model", model), ("head", head)):
-        for name, tensor in module.state_dict().items():
-            if tensor.data_ptr() not in seen or not tensor.numel():
-                seen.add(tensor.data_ptr())
-                weights[f"{prefix}.{name}"] = tensor
+        for name, tensor in module.state_dict(keep_vars=True).items():
+            # Of what is divided among processes, nothing may be on this one.
+            memory = ("divided", id(tensor)) if sharded.is_divided(tensor) else tensor.data_ptr()
+            if memory not in seen or not tensor.numel():
+                seen.add(memory)
+                weights[f"{prefix}.{name}"] = tensor.detach()
     return weights
+
+
+def copied_weights(model: nn.Module, head: nn.Module) -> dict[str, Tensor]:
+    """Return copies of all weights by name, in the CPU's memory; of several processes the first one has them.
+
+    Where parameters are divided, all processes must call it.
+    """
+    copies = {}
+    for name, tensor in get_weights(model, head).items():
+        whole = sharded.joined(tensor)
+        if distributed.is_first():
+            copies[name] = whole.to("cpu", copy=True).contiguous()
+    return copies
 
 
 def counts_behind(weights: dict[str, Tensor]) -> Tensor | None:
@@ -255,9 +270,8 @@ def put_weights(model: nn.Module, head: nn.Module, weights: dict[str, Tensor], w
                 f"{where} cannot be used: numbers in '{name}' are NaN or infinite; restore it, or train the run again "
                 "with a smaller --lr."
             )
-    with torch.no_grad():
-        for name, tensor in own.items():
-            tensor.copy_(weights[name])
+    for name, tensor in own.items():
+        sharded.put(tensor, weights[name])
 
 
 def is_sound(tensor: Tensor) -> bool:

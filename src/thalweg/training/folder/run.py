@@ -23,7 +23,7 @@ from thalweg.storage.lock import HeldError
 from thalweg.tasks.base import AbstractTask
 from thalweg.tasks.questions import Question
 from thalweg.tasks.writing.grow import add_words, vectors_of
-from thalweg.training.folder import build, checkpoint
+from thalweg.training.folder import build, checkpoint, tensor_files
 from thalweg.training.folder.answers import (
     answer_options,
     answers_to,
@@ -419,7 +419,7 @@ class Run:
 
     def _networks(self, task: AbstractTask, name: str) -> tuple[nn.Module, AbstractHead]:
         """Return model and head with the weights of a file."""
-        weights = checkpoint.load_tensors(self.ledger.path(name))
+        weights = tensor_files.load_tensors(self.ledger.path(name))
         counts = build.counts_behind(weights)
         model, head = build.build_networks(self.recipe, task, fresh=False, counts=counts, weights=weights)
         build.put_weights(model, head, weights, self.folder / name)

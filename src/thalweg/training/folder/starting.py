@@ -14,7 +14,7 @@ from thalweg.errors import InputError
 from thalweg.storage.ledger import Ledger
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.tasks.growing import Growth
-from thalweg.training.folder import build, checkpoint
+from thalweg.training.folder import build, tensor_files
 from thalweg.training.folder.again import task_in
 from thalweg.training.folder.resuming import contradicting
 from thalweg.training.folder.run import WEIGHTS, Run
@@ -115,7 +115,7 @@ def starting_weights(
     networks = build.build_networks(recipe, task, batch=feed(0)[0], counts=counts)
     growth = task.growth(start.task)
     own = build.get_weights(*networks)
-    old = checkpoint.load_tensors(Ledger(old_folder).path(WEIGHTS))
+    old = tensor_files.load_tensors(Ledger(old_folder).path(WEIGHTS))
     weights, num_whole = carried(own, old, growth, str(old_folder))
     taken = f"all {len(own)} tensors" if num_whole == len(own) else f"{num_whole} of {len(own)} tensors"
     new = [part.told for part in growth if part.told]

@@ -16,8 +16,8 @@ def sees_all_data(values: Values) -> bool:
 
 
 def optimizer(values: Values) -> str:
-    """An option that speaks of an optimizer's own parts means the one that the tasks' rates are for."""
-    spoken = values["line_search"] or values["optimizer_options"]
+    """An option that speaks of its parts, or divides its memory, means the one that the tasks' rates are for."""
+    spoken = values["line_search"] or values["optimizer_options"] or values["shard"]
     return names.SEARCHED_OPTIMIZER if values["optimizer"] == names.AUTOMATIC and spoken else values["optimizer"]
 
 

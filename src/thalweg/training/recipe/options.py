@@ -386,6 +386,10 @@ class TrainingSection:
         "Steps between evaluations; 0: once per epoch, at most 20 per run", 0, FROM_ZERO, compared="budget",
         resumed=True,
     )]
+    shard: Annotated[bool, Option(
+        "Divide parameters, gradients and the optimizer's memory among processes (FSDP2), for large models", False,
+        compared="equal",
+    )]
     checkpoint_every: Annotated[float, Option(
         "Time between checkpoints (60s, 10m, 2h; one is also written after each evaluation); 0 is off", 60.0, LENGTH,
         parse=seconds, compared="budget", resumed=True,

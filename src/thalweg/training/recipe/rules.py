@@ -41,7 +41,7 @@ def check(recipe: Recipe) -> None:
             raise InputError(f"{option.flag} {option.range.says}; got {shown(value)}.")
     models = names.task_spec(recipe.run.task).models
     names.check(models, recipe.model.model, f"model of task '{recipe.run.task}'")
-    for wrong in (_tables, _sizes, _outputs, _solvers, _averages, _networks):
+    for wrong in (_tables, _sizes, _outputs, _solvers, _averages, _networks, _shards):
         for sentence in wrong(recipe):
             raise InputError(sentence)
 
@@ -191,3 +191,20 @@ def _networks(recipe: Recipe) -> Iterator[str]:
         yield "--init tfixup is for --model transformer with --skip residual (it replaces the layer norms)."
     if model.model != "mlp" and (model.input_skip or model.sparsity):
         yield f"--input-skip and --sparsity are for --model mlp; got --model {model.model}."
+
+
+def _shards(recipe: Recipe) -> Iterator[str]:
+    """What needs whole matrices, or all numbers at once, where each process has some rows."""
+    training = recipe.training
+    if not training.shard:
+        return
+    usable = f"--shard is for --optimizer {', '.join(names.DIVISIBLE)}"
+    if training.line_search:
+        yield f"{usable}, without a line search; got --line-search {training.line_search}. Leave out one of them."
+    if training.optimizer.lower() not in (*names.DIVISIBLE, names.AUTOMATIC):
+        yield (
+            f"{usable}; got {training.optimizer}, which needs whole matrices, or the loss at more than one point. Give "
+            "another --optimizer, or leave out --shard."
+        )
+    if training.average == names.SCHEDULE_FREE:
+        yield f"--shard does not go with --average {training.average}; give --average ema, or leave out one of them."

@@ -47,7 +47,8 @@ def resolve(
     machine get the same recipe; it holds no "auto" any more, so that it alone repeats the run.
     """
     if recipe.training.optimizer != names.AUTOMATIC:
-        named = [f"--{name.replace('_', '-')}" for name in ("line_search", "optimizer_options") if given.get(name)]
+        named = ["--shard"] if recipe.training.shard else []
+        named += [f"--{name.replace('_', '-')}" for name in ("line_search", "optimizer_options") if given.get(name)]
         if named and "optimizer" not in given and recipe.training.optimizer == names.SEARCHED_OPTIMIZER:
             what = " and ".join(named)
             say(f"Optimizer: {names.SEARCHED_OPTIMIZER}, to which {what} apply; --optimizer names another.")

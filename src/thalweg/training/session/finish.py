@@ -13,7 +13,7 @@ from thalweg.report.page import render_report
 from thalweg.status import Status
 from thalweg.tasks.verdict import Seen
 from thalweg.training.certified.proof import proof_summary
-from thalweg.training.folder import build, checkpoint
+from thalweg.training.folder import build, tensor_files
 from thalweg.training.folder.report import make_report
 from thalweg.training.folder.run import HISTORY, METRICS, REPORT, WEIGHTS, json_bytes
 from thalweg.training.integrity.claim import aside
@@ -52,6 +52,7 @@ def finish(session: Session, status: Status) -> dict[str, Any]:
     prints (`run task model optimizer steps seconds metrics status`), and more.
     """
     with session:  # whose work ends here
+        session.join()
         return distributed.by_first(lambda: _finished(session, status))
 
 
@@ -82,10 +83,10 @@ def _finished(session: Session, status: Status) -> dict[str, Any]:
     if WEIGHTS not in ledger:
         ledger.write({METRICS: json_bytes(summary)})
         return summary
-    weights, files = checkpoint.load_tensors(ledger.path(WEIGHTS)), {}
+    weights, files = tensor_files.load_tensors(ledger.path(WEIGHTS)), {}
     build.put_weights(session.model, session.head, weights, run.folder / WEIGHTS)
     if session.task.tune(session.model, session.head, session.prepared.valid):
-        files[WEIGHTS] = checkpoint.tensor_bytes(build.get_weights(session.model, session.head))
+        files[WEIGHTS] = tensor_files.tensor_bytes(build.get_weights(session.model, session.head))
     if recipe.training.optimizer in names.SOLVERS:
         summary["certificate"] = prove(session)
         if status is Status.PROVED and not summary["certificate"]["reached"]:  # by rounding, computed once more

@@ -9,7 +9,7 @@ from typing import Any, final
 
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from thalweg import distributed
+from thalweg import distributed, sharded
 from thalweg.curvature.culprit import CurvatureError
 from thalweg.errors import InputError, RankError, is_out_of_memory
 from thalweg.optim.plateau import GreedyLR
@@ -51,6 +51,7 @@ def train(session: Session) -> Iterator[dict[str, Any]]:
             status = session.ended or (yield from _begin(session, log, signals, resumed=resumed))
             if status is None:
                 status = yield from _take_steps(session, log, signals)
+            session.settle()
         except (InputError, CurvatureError) as error:
             # What only the first step can tell (a dense method on too many parameters) must leave nothing behind.
             session.discard_folder()
@@ -172,7 +173,7 @@ def _require_alike(session: Session) -> None:
     """Raise a RankError that names a process whose weights are others than those of process 0."""
     if not distributed.is_active():
         return
-    sums = distributed.gather(session.fingerprint())
+    sums = distributed.gather(session.parts.fingerprint())
     if others := [number for number, one in enumerate(sums) if one != sums[0]]:
         raise RankError(
             f"After step {session.place.step:,} process {others[0]} of {len(sums)} has other weights than process 0; "
@@ -208,7 +209,7 @@ def _evaluate(session: Session, clock: "_Clock") -> dict[str, Any] | None:
     no such examples.
     """
     if session.refits or not session.holds_out:
-        if session.is_sound():
+        if session.parts.is_sound():
             session.keep_weights()
         return None
     evaluation = session.measure()
@@ -238,7 +239,8 @@ def _entry(
         "best": improved,
         "kept": kept,
     }
-    figures = session.head.figures()
+    with sharded.whole(session.model):
+        figures = session.head.figures()
     return entry | {"head": figures} if figures else entry
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from thalweg import distributed
 from thalweg.errors import InputError, counted
 from thalweg.storage.ledger import MANIFEST, Ledger
-from thalweg.training.folder import checkpoint, run
+from thalweg.training.folder import checkpoint, run, tensor_files
 from thalweg.training.folder.resuming import check_length, has_result, is_ending, kept_options
 from thalweg.training.integrity.claim import Claim
 from thalweg.training.integrity.environment import differences
@@ -104,7 +104,7 @@ def _new_folder(plan: Plan) -> NewFolder:
     files = {run.RECIPE: plan.recipe.to_toml().encode(), run.DATA: run.json_bytes(plan.description)}
     files |= plan.task.files()
     if plan.start:
-        files[run.START] = checkpoint.tensor_bytes(plan.start)
+        files[run.START] = tensor_files.tensor_bytes(plan.start)
     return NewFolder(plan.folder, files, run.RECIPE, gives_way=not has_result(plan.folder))
 
 

@@ -9,18 +9,19 @@ from types import TracebackType
 from typing import Any, TypeVar, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
-from thalweg import distributed, names
+from thalweg import distributed, names, sharded
 from thalweg.data.arrays.batches import Examples, Rows
 from thalweg.errors import InputError
 from thalweg.status import Status
+from thalweg.storage.background import Background
 from thalweg.storage.files import Sum, remove_folder
 from thalweg.storage.forms import number, parsed, perhaps, record, whole
 from thalweg.storage.ledger import MANIFEST, Ledger
 from thalweg.tasks.base import AbstractTask, Prepared
-from thalweg.training.folder import build, checkpoint
+from thalweg.training.folder import build, checkpoint, tensor_files
 from thalweg.training.folder.checkpoint import CHECKPOINTS
 from thalweg.training.folder.choice import chosen
 from thalweg.training.folder.memory import require_batch
@@ -36,8 +37,8 @@ from thalweg.training.folder.run import (
 )
 from thalweg.training.integrity.claim import Claim
 from thalweg.training.integrity.environment import environment
-from thalweg.training.integrity.likeness import require_like
 from thalweg.training.integrity.new_folder import NewFolder
+from thalweg.training.integrity.parts import Parts
 from thalweg.training.recipe.options import OPTIONS
 from thalweg.training.recipe.recipe import Recipe
 from thalweg.training.session import optimizer
@@ -86,7 +87,9 @@ class Session:
     def __init__(self, run: Run, task: AbstractTask, prepared: Prepared, device: torch.device, *, fast: bool) -> None:
         one_thread_after_fork()
         self.run, self.task, self.prepared, self.device, self.fast = run, task, prepared, device, fast
-        self.ledger = run.ledger
+        self._ledger = run.ledger
+        self._background = Background()  # in which what is to be kept is written
+        self._settled = -1  # the step at which that of earlier steps had been
         self.place = Place()
         self.new_folder: NewFolder | None = None
         self.claim: Claim | None = None  # of the run's folder, given back at the end of a `with`
@@ -119,15 +122,39 @@ class Session:
         self.model, self.head = build.build_networks(recipe, task, batch=first, counts=counts)
         self.model.to(device)
         self.head.to(device)
+        if START in self.ledger:  # the weights of another run, as they fit this one
+            self._put(START)
+        self.put_measured()
+        if training.shard:
+            sharded.divide(self.model, self.head)
         clip = optimizer.build_clipping(recipe, self.head)
         self.clip = clip.gradient
         self.optimizer = optimizer.build_optimizer(recipe, self.model, self.head, clip)
         self.stepper = stepper_for(self.optimizer, clip=clip.gradient, clip_update=clip.update)
         mode = "max" if task.selects_by[1] == "higher" else "min"
-        self.schedule: LRScheduler = optimizer.build_schedule(recipe, self.optimizer, self.total_steps, mode)
-        if START in self.ledger:  # the weights of another run, as they fit this one
-            self._put(START)
-        self.put_measured()
+        schedule = optimizer.build_schedule(recipe, self.optimizer, self.total_steps, mode)
+        self.schedule: LRScheduler = schedule
+        self.parts = Parts(self.model, self.head, self.optimizer, schedule, self.clip)
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger of the run's folder, once everything has been written that was to be."""
+        self._background.wait()
+        return self._ledger
+
+    def settle(self) -> None:
+        """Wait until everything is on the disk that was to be written."""
+        if not distributed.is_first():
+            self._background.wait()
+        distributed.by_first(self._background.wait)
+        if not distributed.is_first():
+            self._ledger.refresh()
+
+    def _settle_before(self) -> None:
+        """Wait until that is on the disk which was to be written at earlier steps."""
+        if self._settled != self.place.step:
+            self.settle()
+            self._settled = self.place.step
 
     def feed_on(self, examples: Rows) -> Feed:
         """Return what gives the batches of each step on these examples."""
@@ -175,7 +202,7 @@ class Session:
         """Go on as validation has chosen, from weights that were not trained on the validation examples."""
         name = HELD_OUT if self.refits else WEIGHTS
         chosen = {RECIPE: recipe.to_toml().encode(), SELECTION: json_bytes(record)}
-        self.change(lambda: {name: checkpoint.tensor_bytes(weights), **chosen})
+        self.change(lambda: {name: tensor_files.tensor_bytes(weights), **chosen})
         self.run = Run(self.run.folder)
         self._build()
 
@@ -196,7 +223,7 @@ class Session:
             self.ledger.refresh()
 
     def _put(self, name: str) -> None:
-        weights = checkpoint.load_tensors(self.ledger.path(name))
+        weights = tensor_files.load_tensors(self.ledger.path(name))
         build.put_weights(self.model, self.head, weights, self.run.folder / name)
 
     @property
@@ -211,9 +238,10 @@ class Session:
 
     def measure(self) -> Evaluation:
         """Evaluate the present weights on the validation data, probabilities calibrated on training data before."""
-        distributed.by_first(lambda: calibrate(self.model, self.head, self.whole(0)[0], autocast=self.autocast))
-        distributed.send_first(self.head.buffers())
-        return self.evaluate()
+        with sharded.whole(self.model):
+            distributed.by_first(lambda: calibrate(self.model, self.head, self.whole(0)[0], autocast=self.autocast))
+            distributed.send_first(self.head.buffers())
+            return self.evaluate()
 
     def evaluate(self, generated: int = 0, *, intervals: bool = False) -> Evaluation:
         """Evaluate the present weights as they are; metrics of generated text on that many examples.
@@ -238,6 +266,13 @@ class Session:
             intervals=intervals,
         )
 
+    def join(self) -> None:
+        """Have networks of one's own again, where their parameters were divided; they hold no weights."""
+        if self.parts.divided is not None:
+            self.model, self.head = build.build_networks(self.run.recipe, self.task, fresh=False)
+            self.model.to(self.device)
+            self.head.to(self.device)
+
     def take_score(self, evaluation: Evaluation) -> bool:
         """Compare an evaluation with the best so far; return whether it is better. Writes nothing."""
         name, better = self.task.selects_by
@@ -254,9 +289,12 @@ class Session:
         return improved
 
     def keep_weights(self) -> None:
-        """Write the present weights as those of the run."""
+        """Write the present weights as those of the run, while training goes on."""
         self.score.best_step = self.place.step
-        self.change(lambda: {WEIGHTS: checkpoint.tensor_bytes(build.get_weights(self.model, self.head))})
+        self._settle_before()
+        weights = build.copied_weights(self.model, self.head)
+        if distributed.is_first():
+            self._background.do(lambda: self._ledger.write({WEIGHTS: tensor_files.tensor_bytes(weights)}))
 
     def keep_folder(self) -> None:
         """After the first step a new run's folder stays."""
@@ -265,6 +303,8 @@ class Session:
     def discard_folder(self) -> None:
         """A new run that never took a step leaves nothing behind."""
         if self.new_folder is not None:
+            with contextlib.suppress(Exception):
+                self._background.wait()
             self.new_folder.discard()
 
     def __enter__(self) -> "Session":
@@ -273,31 +313,28 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let others change the run's folder."""
-        if self.claim is not None:
-            self.claim.release()
-
-    def is_sound(self) -> bool:
-        """Whether all weights are finite, so that they may be saved as good ones."""
-        return all(map(build.is_sound, build.get_weights(self.model, self.head).values()))
+        """Let others change the run's folder, once nothing is written any more."""
+        try:
+            with contextlib.nullcontext() if error is None else contextlib.suppress(Exception):
+                self._background.wait()
+        finally:
+            if self.claim is not None:
+                self.claim.release()
 
     def save(self, history: Sum) -> None:
-        """Write a checkpoint; spoiled weights are never written over good ones. `history` is the sum of that so far."""
-        if self.is_sound():
-            distributed.by_first(lambda: self._save(history))
+        """Write a checkpoint while training goes on; spoiled weights are never written over good ones.
 
-    def _save(self, history: Sum) -> None:
+        `history` is the sum of that so far. What went wrong with the one before is told now.
+        """
+        if not self.parts.is_sound():
+            return
+        self._settle_before()
+        watched = Interval.of(self.total_steps).watches(self.place.step)
         state = {
-            "model": self.model.state_dict(),
-            "head": self.head.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "clip": self.clip.state_dict(),
+            **self.parts.state(gradient=watched),
             "step": self.place.step,
             "score": dataclasses.asdict(self.score),
-            "gradient": self._gradient(),
         }
-        kept = self.ledger.sums.get(WEIGHTS)
         about = {
             "ended": self.ended.name if self.ended else None,
             "limits": self._limits(),
@@ -305,28 +342,18 @@ class Session:
             "history": dataclasses.asdict(history),
             "environment": self.environment,
         }
-        links = {KEPT: (self.run.folder / WEIGHTS, kept)} if kept else {}
-        keep = self.run.recipe.training.keep
-        checkpoint.save(self.run.folder / CHECKPOINTS, self.place.step, state, keep, about=about, links=links)
+        if self.parts.divided is None and not distributed.is_first():
+            return
+        saving = checkpoint.Saving(self.run.folder / CHECKPOINTS, self.place.step, state)
+        name = distributed.by_first(saving.begin) if saving.is_shared else saving.begin()
+        saving.join(name)
 
-    def _parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        for part, network in (("model", self.model), ("head", self.head)):
-            yield from network.named_parameters(part)
+        def write() -> None:
+            kept = self._ledger.sums.get(WEIGHTS)
+            links = {KEPT: (self.run.folder / WEIGHTS, kept)} if kept else {}
+            saving.write(self.run.recipe.training.keep, about=about, links=links)
 
-    def _gradient(self) -> dict[str, Tensor]:
-        """Return the last step's gradient, where the next step is compared with it."""
-        if not Interval.of(self.total_steps).watches(self.place.step):
-            return {}
-        return {name: one.grad for name, one in self._parameters() if one.grad is not None and not one.grad.is_sparse}
-
-    def fingerprint(self) -> int:
-        """Return a number that tells apart weights of other bits, but for rare coincidences; takes one pass."""
-        total = 0
-        for place, (_, parameter) in enumerate(self._parameters()):
-            bits = parameter.detach().flatten().view(torch.uint8)
-            words = bits[: bits.numel() // 4 * 4].view(torch.int32)
-            total += (2 * place + 1) * int(words.sum(dtype=torch.long))
-        return total
+        self._background.do(write if distributed.is_first() else saving.write_part)
 
     def restore(self, *, weights_only: bool = False) -> Ledger | None:
         """Put the newest checkpoint back, or the one to go on from; return its ledger, or None where there is none.
@@ -346,35 +373,11 @@ class Session:
                 f"{place} is of a run with other options than {self.run.folder}, and is not used; put the run's own "
                 "checkpoints back, or start over with --overwrite."
             )
-        state = checkpoint.load(place)
-        where = place / checkpoint.TENSORS
-        networks = {"model": self.model, "head": self.head}
+        state = checkpoint.load(place, like=self.parts.divided)
         with checkpoint.sound(place / checkpoint.TREE):
-            saved = {f"{part}.{name}" for part in networks for name in state[part]}
             score = _SCORE(state["score"], "score")
             whole(0)(state["step"], "step")
-            if not weights_only:  # after steps, the own ones have more names than at the start
-                require_like(state["schedule"], self.schedule.state_dict(), "schedule")
-                require_like(state["optimizer"]["param_groups"], self.optimizer.state_dict()["param_groups"], "groups")
-        own = {f"{part}.{name}" for part, network in networks.items() for name in network.state_dict()}
-        if own != saved:
-            differing = sorted(own ^ saved)[0]
-            raise InputError(
-                f"{where} is from another model: '{differing}' is in only one of the two; use its own recipe."
-            )
-        try:
-            self.model.load_state_dict(state["model"])
-            self.head.load_state_dict(state["head"])
-            self.optimizer.load_state_dict(state["optimizer"])
-        except (RuntimeError, ValueError, KeyError) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"{where} is from another model or optimizer ({reason}); use its own recipe.") from None
-        self.schedule.load_state_dict(state["schedule"])
-        with checkpoint.sound(place / checkpoint.TREE):
-            for name, parameter in self._parameters():
-                gradient = state.get("gradient", {}).get(name)
-                parameter.grad = None if gradient is None else gradient.to(parameter)
-            self.clip.load_state_dict(state.get("clip", {}))  # of an older version: it starts anew
+        self.parts.put(state, place, weights_only=weights_only)
         self.place.step = state["step"]
         self.resumed_from = place
         if weights_only:
@@ -390,6 +393,7 @@ class Session:
     def newest(self) -> Path | None:
         """Return the run's newest checkpoint, None where it has none."""
         folder = self.run.folder / CHECKPOINTS
+        self.settle()
         name = distributed.by_first(lambda: getattr(checkpoint.latest(folder), "name", None))
         return None if name is None else folder / name
 
