@@ -50,6 +50,8 @@ def run(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     # Threads that spin while they wait make a loaded machine absurdly slow; this must be set before torch starts them.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # What torch's networking writes about a connection that is tried again, with a list of addresses in its code.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
     def command(console: Terminal) -> object:
         given = with_standard_input(sys.argv[1:] if arguments is None else arguments)
@@ -76,6 +78,7 @@ def train(
     out: Annotated[Path, Parameter(converter=folder)] = Path("runs"),
     resume: Path | None = None,
     resume_from: Path | None = None,
+    rank_timeout: Annotated[float, Parameter(converter=duration)] = 600.0,
     apply: str | None = None,
     overwrite: Flag = False,
     online: Flag = False,
@@ -100,6 +103,7 @@ def train(
         out: Folder that holds runs.
         resume: Resume the unfinished run in this folder.
         resume_from: Resume a run from this checkpoint, such as runs/x/checkpoints/step-00000012; later ones go.
+        rank_timeout: With several processes (torchrun): time after which one that does not answer has hung (10m).
         apply: Repair a run: its recipe with what a finding changes, such as runs/x/diagnosis.json#1 (or #1,#2), in a
             new run.
         overwrite: Replace a run of the same name.
@@ -124,7 +128,7 @@ def train(
         return load("thalweg.cli.stream:learn")(options, out, overwrite=overwrite, as_json=json, say=say)
     going_on = load("thalweg.training.folder.resuming:resumption")(resume, resume_from)
     request = load("thalweg.training.session.plan:Request")(options, out, overwrite, *going_on, fast, trust=trust)
-    return load("thalweg.cli.training:train_and_show")(request, console, say, as_json=json, quiet=quiet)
+    return load("thalweg.cli.training:train_and_show")(request, console, say, rank_timeout, as_json=json, quiet=quiet)
 
 
 @app.command

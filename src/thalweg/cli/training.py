@@ -31,10 +31,16 @@ JSON_KEYS = (
 
 
 def train_and_show(
-    request: Request, console: Terminal, say: Callable[[str], None], *, as_json: bool, quiet: bool
+    request: Request,
+    console: Terminal,
+    say: Callable[[str], None],
+    rank_timeout: float,
+    *,
+    as_json: bool,
+    quiet: bool,
 ) -> int:
     """Train, show what happens, print the summary, and return the exit code."""
-    with joined():
+    with joined(seconds=rank_timeout, say=say):
         if not distributed.is_first():  # which speaks for all
             say, as_json, quiet = speaker(console, quiet=True), False, True
         with prepare(request, say) as session:

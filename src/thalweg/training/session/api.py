@@ -15,7 +15,7 @@ from thalweg.training.folder.run import Run
 from thalweg.training.recipe.recipe import Options, one_source
 from thalweg.training.session.finish import train_and_finish
 from thalweg.training.session.prepare import Request, prepare
-from thalweg.training.steps.launch import joined
+from thalweg.training.steps.launch import SECONDS, joined
 
 
 def train(
@@ -27,6 +27,7 @@ def train(
     resume_from: str | Path | None = None,
     fast: bool = False,
     trust: bool = False,
+    rank_timeout: float = SECONDS,
     say: Callable[[str], None] = lambda sentence: None,  # noqa: ARG005
     watch: Callable[[dict[str, Any]], None] = lambda entry: None,  # noqa: ARG005
     **options: Any,
@@ -46,6 +47,7 @@ def train(
         fast: take two steps of everything, as a smoke test.
         trust: import the optimizer that a recipe or a run names by an import path (`package.Class`), which runs code;
             one that is named here, as the option `optimizer`, needs no trust.
+        rank_timeout: with several processes (`torchrun`): seconds after which one that does not answer has hung.
         say: takes the sentences about what was chosen and is being done.
         watch: takes every history entry.
         **options: any option of the recipe, under the name of the command line's with underscores
@@ -79,7 +81,7 @@ def train(
     given = Options(options, source=source)
     folder, place = resumption(resume, resume_from)
     request = Request(given, Path(out), overwrite, folder, place, fast, objects, trust)
-    with joined():
+    with joined(seconds=rank_timeout, say=say):
         if not distributed.is_first():
             say, watch = _silent, _silent
         with prepare(request, say) as session:

@@ -92,6 +92,8 @@ class Feed:
         if self._full is not None:
             return self._full
         epoch, place = divmod(step, self.steps_per_epoch)
+        if self._order.num_batches == 1:
+            epoch = 0  # of all data the same order in each step, whichever is the first one after a resume
         first = place * self.accumulate
         last = min(first + self.accumulate, self._order.num_batches)
         parts: Iterable[np.ndarray] = map(partial(self._order.batch, epoch), range(first, last))

@@ -5,18 +5,24 @@ import dataclasses
 import datetime as dt
 import os
 import re
-from collections.abc import Iterator, Mapping
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, final
 
 import torch
 import torch.distributed as dist
 
 from thalweg import distributed
-from thalweg.errors import InputError
+from thalweg.errors import InputError, shown
+from thalweg.training.recipe.ranges import MOST
 
-SECONDS: Final = 600.0  # a process that does not come for so long has hung
+SECONDS: Final = 600.0  # a process that does not come, or answer, for so long has hung
 PORT: Final = 29500  # torchrun's own, where nothing names another
+_SILENT: Final = 10.0  # seconds after which one says what is waited for
 _WAIT_FOR_FIRST: Final = 3.0
+_WORKERS: Final = "start the processes with torchrun"
 
 
 @final
@@ -56,7 +62,7 @@ def launch_of(environment: Mapping[str, str]) -> Launch | None:
         given = {name: environment.get(name, "0" if name == "LOCAL_RANK" else "") for name in names}
         address = environment.get("MASTER_ADDR", "")
         if not address:
-            raise InputError("WORLD_SIZE is set and MASTER_ADDR is not; start the processes with torchrun.")
+            raise InputError(f"RANK or WORLD_SIZE is set and MASTER_ADDR is not; {_WORKERS}.")
     elif "SLURM_STEP_ID" in environment and environment.get("SLURM_NTASKS", "1") != "1":
         given = {"RANK": environment.get("SLURM_PROCID", ""), "WORLD_SIZE": environment.get("SLURM_NTASKS", "")}
         given["LOCAL_RANK"] = environment.get("SLURM_LOCALID", "0")
@@ -66,10 +72,12 @@ def launch_of(environment: Mapping[str, str]) -> Launch | None:
     given["MASTER_PORT"] = environment.get("MASTER_PORT", str(PORT))
     for name, value in given.items():
         if not re.fullmatch(r"\d{1,6}", value, re.ASCII):
-            raise InputError(f"{name} must be a whole number; got {value!r}. Start the processes with torchrun.")
+            raise InputError(f"{name} must be a whole number; got {shown(value)}, so {_WORKERS}.")
     rank, num, local, port = (int(given[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT"))
     if not 0 <= rank < num:
-        raise InputError(f"RANK must lie in [0, WORLD_SIZE); got {rank} of {num}. Start the processes with torchrun.")
+        raise InputError(f"RANK must lie in [0, WORLD_SIZE); got {rank} of {num}, so {_WORKERS}.")
+    if not 0 < port < 65536:
+        raise InputError(f"MASTER_PORT must lie between 1 and 65535; got {port}, so {_WORKERS}.")
     return Launch(rank, num, local, address, port) if num > 1 else None
 
 
@@ -80,7 +88,7 @@ def _first_node(names: str) -> str:
 
 
 @contextlib.contextmanager
-def joined(*, seconds: float = SECONDS) -> Iterator[None]:
+def joined(*, seconds: float = SECONDS, say: Callable[[str], None] = lambda sentence: None) -> Iterator[None]:  # noqa: ARG005
     """Work together with the processes that a launcher has started, for the length of a block.
 
     Nothing happens where there are none, or where the caller has brought them together.
@@ -88,16 +96,19 @@ def joined(*, seconds: float = SECONDS) -> Iterator[None]:
     What ends the block on every process is told by the first one; what ends it on one alone is told with its number.
 
     Args:
-        seconds: how long one waits for another.
+        seconds: how long one waits for another, > 0.
+        say: told what is waited for, where that takes long.
 
     Raises:
         InputError: if they do not come together.
     """
+    if not 1.0 <= seconds <= MOST:
+        raise InputError(f"--rank-timeout must lie between 1s and {MOST:,}s; got {seconds:g}s.")
     launch = None if dist.is_available() and dist.is_initialized() else launch_of(os.environ)
     if launch is None:
         yield
         return
-    _join(launch, seconds)
+    _join(launch, seconds, say)
     try:
         yield
     except Exception as error:
@@ -107,7 +118,7 @@ def joined(*, seconds: float = SECONDS) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def _join(launch: Launch, seconds: float) -> None:
+def _join(launch: Launch, seconds: float, say: Callable[[str], None]) -> None:
     if not dist.is_available():
         raise InputError("This build of PyTorch has no torch.distributed; train in one process.")
     given = {"MASTER_ADDR": launch.address, "MASTER_PORT": str(launch.port)}
@@ -117,13 +128,73 @@ def _join(launch: Launch, seconds: float) -> None:
         torch.cuda.set_device(launch.local % torch.cuda.device_count())
         backend = "cpu:gloo,cuda:nccl"
     try:
-        dist.init_process_group(backend, timeout=dt.timedelta(seconds=seconds))
-    except (RuntimeError, ValueError) as error:
+        store = _met(launch, _Wait(seconds, say))
+        limit = dt.timedelta(seconds=seconds)
+        dist.init_process_group(backend, store=store, rank=launch.rank, world_size=launch.num, timeout=limit)
+    except (RuntimeError, ValueError, OSError) as error:
+        if isinstance(error, InputError):
+            raise
         reason = " ".join(str(error).split())[:200]
         raise InputError(
             f"Process {launch.rank} of {launch.num} does not reach the others at {launch.address}:{launch.port} "
-            f"({reason}); give torchrun another --master-port, or start all of them."
+            f"({reason}); set another MASTER_PORT (torchrun --master-port), or start all of them."
         ) from None
+
+
+@final
+class _Wait:
+    """A wait for other processes, that a signal can end: the backend's own waits cannot be interrupted."""
+
+    def __init__(self, seconds: float, say: Callable[[str], None]) -> None:
+        self._begin, self._seconds, self._say = time.monotonic(), seconds, say
+        self._has_said = False
+
+    def goes_on(self, what: str) -> bool:
+        """Sleep a little, say once what is waited for, and return whether there is time left."""
+        time.sleep(0.05)
+        waited = time.monotonic() - self._begin
+        if waited > _SILENT and not self._has_said:
+            self._has_said = True
+            self._say(f"Waiting for {what} (at most {self._seconds:,.0f} s, --rank-timeout).")
+        return waited < self._seconds
+
+
+def _met(launch: Launch, wait: _Wait) -> Any:
+    """Return the place where processes leave each other notes, when all of them have come there."""
+    listens = launch.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"  # else torchrun does
+    place = f"{launch.address}:{launch.port}"
+    while not listens:
+        try:
+            socket.create_connection((launch.address, launch.port), timeout=_SILENT).close()
+            break
+        except OSError as error:
+            if not wait.goes_on(f"process 0 at {place}: {error.strerror or error}"):
+                raise
+    found: list[Any] = []  # by a thread, since nothing interrupts it where something else listens there
+
+    def connect() -> None:
+        try:
+            found.append(dist.TCPStore(launch.address, launch.port, launch.num, listens, wait_for_workers=False))
+        except Exception as error:
+            found.append(error)
+
+    threading.Thread(target=connect, daemon=True).start()
+    while not found:
+        if not wait.goes_on(f"an answer from {place}"):
+            raise OSError("nothing of ours answers there")
+    if isinstance(found[0], Exception):
+        raise found[0]
+    store = dist.PrefixStore(f"thalweg/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", found[0])
+    store.set(f"come/{launch.rank}", "")
+    missing = list(range(launch.num))
+    while missing := [one for one in missing if not store.check([f"come/{one}"])]:
+        who = f"process {missing[0]}" if len(missing) == 1 else f"processes {', '.join(map(str, missing[:9]))}"
+        if not wait.goes_on(f"{who} of {launch.num} to come to {place}"):
+            raise InputError(
+                f"{who[0].upper()}{who[1:]} of {launch.num} did not come to {place} in time; start all of them, or "
+                "raise --rank-timeout."
+            )
+    return store
 
 
 def _tell(launch: Launch, error: Exception) -> None:
