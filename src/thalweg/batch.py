@@ -1,6 +1,7 @@
 """One batch: what the model reads, what it should answer, and which answers count."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import final
 
 import torch
@@ -56,12 +57,14 @@ class Batch:
             kind = tensor.dtype if _fits(tensor, dtype) else dtype
             return tensor.to(wanted, kind, non_blocking=True)
 
-        inputs = {name: move(tensor) for name, tensor in self.inputs.items()}
-        mask = None if self.mask is None else move(self.mask)
-        weights = None if self.weights is None else move(self.weights)
-        keys = None if self.keys is None else move(self.keys)
-        aside = {name: move(tensor) for name, tensor in self.aside.items()}
-        return Batch(inputs, move(self.targets), mask, weights, aside, keys)
+        return self.changed(move)
+
+    def changed(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        """Return the batch with every tensor changed by a function."""
+        inputs = {name: change(tensor) for name, tensor in self.inputs.items()}
+        mask, weights, keys = (None if one is None else change(one) for one in (self.mask, self.weights, self.keys))
+        aside = {name: change(tensor) for name, tensor in self.aside.items()}
+        return Batch(inputs, change(self.targets), mask, weights, aside, keys)
 
 
 def _fits(tensor: Tensor, dtype: torch.dtype) -> bool:

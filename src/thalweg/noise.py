@@ -81,6 +81,7 @@ def of_examples(keys: Tensor | None) -> Iterator[None]:
         _drawing[0] = before
 
 
+@torch.compiler.disable  # the order of the calls is kept outside of what is compiled
 def bits_for(shape: Sequence[int]) -> Tensor | None:
     """Return bits as `Drawing.bits` does inside of `of_examples`; None elsewhere."""
     drawing = _drawing[0]

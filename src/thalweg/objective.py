@@ -51,6 +51,7 @@ class Objective:
             weight decay: adaptive methods rescale this one's gradient, and line searches see it.
         penalized: the tensors `w` under the penalty; None: every trainable matrix (biases and scales are free).
         autocast: type to run the forward pass in, such as `torch.bfloat16`; None: as the parameters are.
+        call: called in the model's place, such as `torch.compile(model)`, for gradients of first order.
 
     Attributes:
         num_values: evaluations of the loss alone.
@@ -85,6 +86,7 @@ class Objective:
         l2: float = 0.0,
         penalized: Iterable[Tensor] | None = None,
         autocast: torch.dtype | None = None,
+        call: Callable[..., object] | None = None,
     ) -> None:
         require(l2 >= 0.0, "Objective(l2=...) must be zero or positive", l2)
         self.model = model
@@ -92,6 +94,7 @@ class Objective:
         self.batches, self._positional = _as_batches(inputs, targets, mask, weights)
         self.l2 = l2
         self.autocast = autocast
+        self.call: Callable[..., object] = model if call is None else call
         self._every = list(dict.fromkeys([*model.parameters(), *self.head.parameters()]))
         if penalized is None:
             penalized = [tensor for tensor in self._every if tensor.dim() >= 2]
@@ -135,6 +138,7 @@ class Objective:
         partners = dict(zip(map(id, network.parameters()), networks.parameters(), strict=True))
         other = copy.copy(self)
         other.model, other.head = networks["model"], networks["head"]  # type: ignore[assignment]
+        other.call = other.model
         other._every = [partners[id(tensor)] for tensor in self._every]
         other._penalized = [partners.get(id(tensor), tensor) for tensor in self._penalized]
         other.batches = [_ordinary(batch.to(batch.targets.device, dtype)) for batch in self.batches]
@@ -347,7 +351,7 @@ class Objective:
             InputError: it is neither a tensor nor one of these.
         """
         with noise.of_examples(batch.keys):
-            output = self.model(batch.inputs["inputs"]) if self._positional else self.model(**batch.inputs)
+            output = self.call(batch.inputs["inputs"]) if self._positional else self.call(**batch.inputs)
         if isinstance(output, Tensor):
             return output
         for name in ("logits", "last_hidden_state"):

@@ -106,6 +106,9 @@ class RunSection:
         "Precision: auto, float32, float64 or bfloat16 (which runs the forward pass in it)", "auto",
         choices=("auto", *names.PRECISIONS), proved="float64", compared="equal",
     )]
+    compile: Annotated[bool, Option(
+        "Compile the model by torch.compile: slow first steps, and faster ones then", False, compared="equal",
+    )]
 
 
 @final

@@ -41,7 +41,7 @@ def check(recipe: Recipe) -> None:
             raise InputError(f"{option.flag} {option.range.says}; got {shown(value)}.")
     models = names.task_spec(recipe.run.task).models
     names.check(models, recipe.model.model, f"model of task '{recipe.run.task}'")
-    for wrong in (_tables, _sizes, _outputs, _solvers, _averages, _networks, _shards):
+    for wrong in (_tables, _sizes, _outputs, _solvers, _averages, _networks, _shards, _compiled):
         for sentence in wrong(recipe):
             raise InputError(sentence)
 
@@ -178,6 +178,17 @@ def _averages(recipe: Recipe) -> Iterator[str]:
         yield (
             f"--average {training.average} is for optimizers that make one step from one gradient, such as adamw, sgd "
             f"or muon; got {searched or own}. Leave out one of them."
+        )
+
+
+def _compiled(recipe: Recipe) -> Iterator[str]:
+    """What differentiates twice, or looks into the layers, cannot do so in compiled code."""
+    training = recipe.training
+    if recipe.run.compile and (training.optimizer in (*names.METHODS, *names.SOLVERS) or training.line_search):
+        yield (
+            "--compile is for optimizers that make one step from one gradient, such as adamw, soap or muon; got "
+            f"{training.optimizer}{training.line_search and f' with --line-search {training.line_search}'}. "
+            "Leave --compile out."
         )
 
 

@@ -24,6 +24,7 @@ from thalweg.training.session.selection import select
 from thalweg.training.session.session import Session
 from thalweg.training.steps.culprit import Culprit
 from thalweg.training.steps.evaluate import Evaluation
+from thalweg.training.steps.feed import ahead
 from thalweg.training.steps.fit import FitOptions, StepRecord, fit
 from thalweg.training.steps.gauges import parameter_facts
 from thalweg.training.steps.recorder import Interval
@@ -189,10 +190,12 @@ def _steps(session: Session) -> Iterator[StepRecord]:
         seed=recipe.run.seed,
         l2=recipe.training.l2,
         autocast=session.autocast,
+        compiled=recipe.run.compile,
         watch=interval.watches,
         sites=interval.sees_sites,
     )
-    parts = (session.model, session.head, session.stepper, session.feed)
+    feed = ahead(session.feed, total) if session.device.type == "cuda" else session.feed
+    parts = (session.model, session.head, session.stepper, feed)
     steps = session.each(fit(*parts, steps=total, place=session.place, schedule=session.schedule, options=options))
     if session.resumed_from is not None:  # what an optimizer has saved is seen to fit when it is used
         with checkpoint.sound(session.resumed_from / checkpoint.TREE):

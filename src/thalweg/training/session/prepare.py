@@ -158,7 +158,8 @@ def _fit_to_time(session: Session, say: Say) -> Session:
 
 def _seconds_per_step(session: Session, enough: float) -> float:
     place, first = Place(), time.monotonic()
-    parts, options = (session.model, session.head, session.stepper, session.feed), FitOptions(autocast=session.autocast)
+    parts = (session.model, session.head, session.stepper, session.feed)
+    options = FitOptions(autocast=session.autocast, compiled=session.run.recipe.run.compile)
     for record in fit(*parts, steps=1000, place=place, options=options):
         float(record.loss)
         if record.step == 1:

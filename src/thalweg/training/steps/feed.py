@@ -3,11 +3,13 @@
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import final
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from thalweg import distributed
 from thalweg.batch import Batch
@@ -101,7 +103,7 @@ class Feed:
         if self._is_full and lengths is not None:
             parts = [part[places] for part in parts for places in self._in_parts(lengths[part])]
         batches = [self._collate(part) for part in parts]
-        if self._order.num_batches == 1 and isinstance(self.examples, Examples):
+        if self.is_fixed:
             self._full = batches
         return batches
 
@@ -112,6 +114,11 @@ class Feed:
             return parts
         most = int(distributed.most([float(len(parts))])[0])
         return in_as_many(parts, min(most, len(self.examples) // self._num_processes))
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether all steps have the same batches."""
+        return self._order.num_batches == 1 and isinstance(self.examples, Examples)
 
     @property
     def most_tokens(self) -> int:
@@ -138,10 +145,40 @@ class Feed:
             about = batch.targets[:, 0] if batch.mask is None and batch.targets.dim() > 1 else batch.targets
             mask = torch.zeros_like(about if batch.mask is None else batch.mask, dtype=torch.bool)
             batch = dataclasses.replace(batch, mask=mask, keys=torch.zeros(1, dtype=torch.long))
+        if torch.device(self.device).type == "cuda":
+            batch = batch.changed(Tensor.pin_memory)  # so that the copy to the device need not be waited for
         if not self.as_stored:
             return batch.to(self.device, self.dtype)
         inputs = {name: tensor.to(self.device) for name, tensor in batch.inputs.items()}
         return dataclasses.replace(dataclasses.replace(batch, inputs={}).to(self.device, self.dtype), inputs=inputs)
+
+
+@final
+class Ahead:
+    """The same batches, those of the next step collated by a thread while a device computes the present one.
+
+    Args:
+        feed: step -> micro-batches, a stateless function; it is called in that thread alone.
+        steps: from this step on nothing is collated before it is asked for.
+    """
+
+    def __init__(self, feed: Callable[[int], list[Batch]], steps: int) -> None:
+        self._feed, self._steps = feed, steps
+        self._thread = ThreadPoolExecutor(1)
+        self._coming: tuple[int, Future[list[Batch]]] | None = None
+
+    def __call__(self, step: int) -> list[Batch]:
+        """Return the micro-batches of a step."""
+        if self._coming is None or self._coming[0] != step:
+            self._coming = step, self._thread.submit(self._feed, step)
+        batches = self._coming[1].result()
+        self._coming = (step + 1, self._thread.submit(self._feed, step + 1)) if step + 1 < self._steps else None
+        return batches
+
+
+def ahead(feed: Feed, steps: int) -> Feed | Ahead:
+    """Return what collates the batches of so many steps ahead; the feed itself where it collates only once."""
+    return feed if feed.is_fixed else Ahead(feed, steps)
 
 
 def in_as_many(parts: list[np.ndarray], num: int) -> list[np.ndarray]:

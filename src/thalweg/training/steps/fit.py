@@ -19,6 +19,7 @@ from thalweg.heads.base import AbstractHead
 from thalweg.objective import Objective
 from thalweg.optim.plateau import takes_score
 from thalweg.status import Status
+from thalweg.training.steps.compiled import compiled
 from thalweg.training.steps.culprit import Culprit, find_culprit
 from thalweg.training.steps.recorder import Recorder, Watched
 from thalweg.training.steps.stepper import AbstractStepper, stepper_for
@@ -118,6 +119,7 @@ class FitOptions:
         seed: random seed of the dropout.
         l2: squared penalty inside the loss, as `Objective(l2=...)`, >= 0.
         autocast: type of the forward pass; None: as the parameters are.
+        compiled: whether the model is compiled by `torch.compile`; on steps whose operations are measured it is not.
         watch: step -> whether the figures by layer are measured on it (costs a copy of the parameters).
         sites: step -> whether the operations of its forward pass are measured.
     """
@@ -125,6 +127,7 @@ class FitOptions:
     seed: int = 0
     l2: float = 0.0
     autocast: torch.dtype | None = None
+    compiled: bool = False
     watch: Callable[[int], bool] = lambda step: False  # noqa: ARG005
     sites: Callable[[int], bool] = lambda step: False  # noqa: ARG005
 
@@ -175,6 +178,7 @@ def fit(
     recorder = Recorder([("", model), ("head", head)])
     devices = noise.accelerators(parameter for tensors in recorder.layers.values() for parameter in tensors)
     objective: Objective | None = None
+    call = compiled(model, _device_of(model)) if options.compiled else model
     for module in (model, head):
         module.train()
     if place.step and options.watch(place.step):
@@ -189,6 +193,7 @@ def fit(
                 objective = Objective(model, head, micro, l2=options.l2, autocast=options.autocast)
             elif not (stepper.reuses_objective and [*map(id, micro)] == [*map(id, objective.batches)]):
                 objective = objective.on(micro)
+            objective.call = model if options.sites(step) else call
             recorder.before_forward(sites=options.sites(step))
             recorder.before_step(layers=options.watch(step))
             lr = stepper.optimizer.param_groups[0]["lr"]
@@ -221,6 +226,10 @@ def fit(
             products,
             None if outcome.rejected is False else functools.partial(_culprit, objective, reseed),
         )
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
 def _counts(objective: Objective) -> tuple[int, int, int]:
