@@ -121,6 +121,11 @@ class Feed:
         return self._order.num_batches == 1 and isinstance(self.examples, Examples)
 
     @property
+    def is_alone(self) -> bool:
+        """Whether batches are collated anew in each step, and without a word to other processes."""
+        return not self.is_fixed and not self._is_full
+
+    @property
     def most_tokens(self) -> int:
         """A bound on `num_tokens`, at once."""
         lengths = self.examples.lengths
@@ -177,8 +182,8 @@ class Ahead:
 
 
 def ahead(feed: Feed, steps: int) -> Feed | Ahead:
-    """Return what collates the batches of so many steps ahead; the feed itself where it collates only once."""
-    return feed if feed.is_fixed else Ahead(feed, steps)
+    """Return what collates the batches of so many steps ahead; the feed itself where that is not for a thread."""
+    return Ahead(feed, steps) if feed.is_alone else feed
 
 
 def in_as_many(parts: list[np.ndarray], num: int) -> list[np.ndarray]:
