@@ -19,7 +19,8 @@ from thalweg.optim.clipping import ClipNorm
 from thalweg.optim.schedules import cosine
 from thalweg.training.recipe.recipe import Options
 from thalweg.training.session.prepare import Request, prepare
-from thalweg.training.steps import compiled, feed, stepper
+from thalweg.training.steps import feed, stepper
+from thalweg.training.steps.device import compiled
 from thalweg.training.steps.fit import FitOptions, fit
 
 SIZE, LENGTH = 50, 12
@@ -123,7 +124,7 @@ def test_without_a_compiler_there_is_a_sentence(monkeypatch):
 
     monkeypatch.setattr(builder, "get_cpp_compiler", missing)
     with pytest.raises(InputError, match=r"--compile needs a C\+\+ compiler on --device cpu.*install g\+\+"):
-        compiled.compiled(torch.nn.Linear(1, 1), torch.device("cpu"))
+        compiled(torch.nn.Linear(1, 1), torch.device("cpu"))
 
 
 @pytest.mark.parametrize("given", [{"optimizer": "newton-cg"}, {"optimizer": "adamw", "line_search": "armijo"}])

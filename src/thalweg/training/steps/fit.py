@@ -19,8 +19,8 @@ from thalweg.heads.base import AbstractHead
 from thalweg.objective import Objective
 from thalweg.optim.plateau import takes_score
 from thalweg.status import Status
-from thalweg.training.steps.compiled import compiled
 from thalweg.training.steps.culprit import Culprit, find_culprit
+from thalweg.training.steps.device import compiled
 from thalweg.training.steps.recorder import Recorder, Watched
 from thalweg.training.steps.stepper import AbstractStepper, stepper_for
 
