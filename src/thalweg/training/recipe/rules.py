@@ -190,6 +190,8 @@ def _compiled(recipe: Recipe) -> Iterator[str]:
             f"{training.optimizer}{training.line_search and f' with --line-search {training.line_search}'}. "
             "Leave --compile out."
         )
+    if recipe.run.compile and training.shard:
+        yield "--compile does not go with --shard; leave out one of them."
 
 
 def _models(found: Iterable[str]) -> str:
