@@ -93,6 +93,10 @@ class Prepared:
         """How many training examples there are, about where they are read in blocks."""
         return len(self.train) if self.stream is None else len(self.stream)
 
+    def in_all(self, count: int) -> int:
+        """Return about how many there are in all training examples of what `train` has so many of."""
+        return count if self.stream is None else round(count * len(self.stream) / len(self.train))
+
     def with_validation(self) -> "Prepared":
         """Return the same with the validation examples among the training examples as well, after the others."""
         if not len(self.valid):

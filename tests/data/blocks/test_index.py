@@ -7,6 +7,7 @@ import pytest
 
 from thalweg.data.blocks import index as module
 from thalweg.data.blocks.index import index_of, places_of
+from thalweg.data.containers.places import checksum_of
 from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
 
@@ -43,6 +44,12 @@ def test_index_is_kept_and_read_again(folder, name, monkeypatch):
     assert places_of(folder / name, name)[0].is_file()
     monkeypatch.setattr(module, "_cut", None)  # which would be called
     assert made(folder / name) == first
+
+
+def test_checksum_of_a_folder_is_not_about_indexes_in_it(folder):
+    before = checksum_of(str(folder))
+    made(folder / "rows.jsonl")
+    assert checksum_of(str(folder)) == before
 
 
 def test_packed_file_is_cut_like_the_unpacked_one(folder):

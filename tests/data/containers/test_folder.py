@@ -145,3 +145,14 @@ def test_a_damaged_data_set_is_told(saved, case):
     (saved / "one" / name).write_text(content)
     with pytest.raises(InputError, match=message):
         open_any("one")
+
+
+def test_shards_whose_names_differ_in_numbers_are_one_set(folder):
+    write(folder, "d/part-2.csv", "d/part-10.csv", "d/part-1.csv", "d/README.md")
+    (folder / "d" / ".part-1.csv.thalweg-index").write_text("kept")
+    source = open_any("d")
+    assert source.name == "d/part-1.csv + d/part-2.csv + d/part-10.csv"
+    assert len(list(source.rows())) == 6
+    write(folder, "d/other.csv")
+    with pytest.raises(InputError, match="expected a folder with one set of data"):
+        open_any("d")

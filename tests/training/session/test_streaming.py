@@ -137,6 +137,16 @@ def test_rows_that_cannot_be_used_are_named_or_left_out(data):
 
 
 @pytest.mark.parametrize(
+    ("num", "said"), [(129, "128 processes at most; got 129"), (127, "of 127 processes needs one")]
+)
+def test_more_processes_than_blocks_are_refused(data, monkeypatch, num, said):
+    monkeypatch.setattr("thalweg.distributed.world_size", lambda: num)
+    monkeypatch.setattr("thalweg.distributed.gather", lambda value: [value])
+    with pytest.raises(InputError, match=said):
+        session_of(CASES["classify"])
+
+
+@pytest.mark.parametrize(
     ("options", "said"),
     [
         ({"source": "sunspots", "task": "forecast"}, "A forecast learns from the order of all rows"),

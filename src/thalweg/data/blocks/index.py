@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, Final, final
 
 import numpy as np
 
+from thalweg.data.containers.places import INDEX
 from thalweg.data.files.delimited import Table
 from thalweg.data.files.lines import LineReader
 from thalweg.data.files.table.dialect import FIELDS
@@ -22,7 +23,6 @@ from thalweg.storage.forms import many, record, text, whole
 
 MOST_BYTES: Final = 1 << 18  # of a block, unpacked; its last row may be longer
 LEAST_BYTES: Final = 1 << 12
-ENDING: Final = ".thalweg-index"
 _VERSION: Final = 1
 _PIECE: Final = 1 << 20  # bytes that are read at a time
 _ENDS: Final = 1 << 12  # bytes at the beginning and at the end that are compared
@@ -130,9 +130,9 @@ def changed(name: str) -> InputError:
 
 def places_of(path: Path, name: str) -> list[Path]:
     """Return where the index of a file may be kept, the best place first; `name` also says which part of it is read."""
-    beside = path.with_name(f".{Path(name).name if path.name in name else path.name}{ENDING}")
+    beside = path.with_name(f".{Path(name).name if path.name in name else path.name}{INDEX}")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "thalweg"
-    return [beside, cache / f"{hashlib.sha256(os.path.abspath(name).encode()).hexdigest()[:32]}{ENDING}"]
+    return [beside, cache / f"{hashlib.sha256(os.path.abspath(name).encode()).hexdigest()[:32]}{INDEX}"]
 
 
 def _kept(place: Path) -> Index | None:

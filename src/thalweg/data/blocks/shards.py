@@ -136,22 +136,20 @@ class BlockSource(AbstractSource):
 
     @override
     def chunks(self, size: int = 4096) -> Iterator[Chunk]:
-        if self._kept is not None:
-            yield from self._kept
-            return
-        bad, kept = self._begin(skip=True), list[Chunk]()  # each block counts its own, and refuses too many
+        if self._keeps and self._kept is None:
+            self._kept = list(self._chunks(size))
+        yield from self._chunks(size) if self._kept is None else self._kept
+
+    def _chunks(self, size: int) -> Iterator[Chunk]:
+        bad = self._begin(skip=True)  # each block counts its own, and refuses too many
         for part, rows in self._read_blocks():
             for chunk in rows.chunks(size):
                 missing: list[None] = [None] * len(chunk)
                 values = tuple(chunk.column(name) if name in chunk.columns else missing for name in self.columns)
-                read = Chunk(self.columns, [self._line(line, part) for line in chunk.lines], values)
-                if self._keeps:
-                    kept.append(read)
-                yield read
+                yield Chunk(self.columns, [self._line(line, part) for line in chunk.lines], values)
             for row in rows.bad_rows:
                 bad.add(self._line(row.line, part), row.reason)
             bad.count += rows.num_bad_rows - len(rows.bad_rows)
-        self._kept = kept if self._keeps else None
 
     def _line(self, line: int, part: FileSource) -> int:
         return line if self.name == part.name else LineIn.of(line, 0, part.name)

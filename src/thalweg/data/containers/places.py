@@ -15,6 +15,7 @@ from thalweg.errors import InputError
 THEN: Final = " + "  # between files that are read one after another
 BESIDE: Final = " | "  # between two files that are read line by line
 LONGEST_NAME: Final = 255  # of a file or a folder
+INDEX: Final = ".thalweg-index"  # how the hidden files end that are kept beside data; see `thalweg.data.blocks.index`
 OBJECT: Final = "python:"  # begins the name of data that was given in Python
 MAX_FILES: Final = 100_000  # that a pattern or a folder may stand for
 _PATTERN: Final = re.compile(r"[*?\[]")
@@ -150,7 +151,7 @@ def _without_compression(path: Path) -> Path:
 def checksums_of(place: str) -> dict[str, str]:
     """Return the SHA-256 sum of every file and folder that a place stands for; nothing for those that are not there.
 
-    The sum of a folder is that of the names and contents of all files in it.
+    The sum of a folder is that of the names and contents of all files in it, without indexes of blocks.
     """
     several = several_of(place)
     if several is not None:
@@ -171,7 +172,7 @@ def checksum_of(name: str) -> str | None:
         if not path.is_dir():
             return None
         digest = hashlib.sha256()
-        for inner in sorted(one for one in path.rglob("*") if one.is_file()):
+        for inner in sorted(one for one in path.rglob("*") if one.is_file() and one.suffix != INDEX):
             with inner.open("rb") as file:
                 content = hashlib.file_digest(file, "sha256").hexdigest()
             digest.update(f"{inner.relative_to(path).as_posix()}\0{content}\n".encode(errors="surrogateescape"))

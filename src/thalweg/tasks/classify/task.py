@@ -349,4 +349,4 @@ class Classify(AbstractTask):
 
     @override
     def describe(self, prepared: Prepared) -> str:
-        return f"{len(prepared.train):,} texts with {len(self.labels):,} labels"
+        return f"{prepared.num_train:,} texts with {len(self.labels):,} labels"

@@ -295,7 +295,8 @@ class Language(AbstractWritingTask):
 
     @override
     def describe(self, prepared: Prepared) -> str:
-        return f"{num_targets(prepared.train):,} tokens of text with a vocabulary of {self.tokenizer.vocabulary_size:,}"
+        num_tokens = prepared.in_all(num_targets(prepared.train))
+        return f"{num_tokens:,} tokens of text with a vocabulary of {self.tokenizer.vocabulary_size:,}"
 
 
 def num_targets(examples: Examples) -> int:

@@ -384,7 +384,7 @@ class Score(AbstractTask):
 
     @override
     def describe(self, prepared: Prepared) -> str:
-        return f"{len(prepared.train):,} {'pairs of texts' if self.is_pair else 'texts'} with a number"
+        return f"{prepared.num_train:,} {'pairs of texts' if self.is_pair else 'texts'} with a number"
 
 
 def _numbers(source: AbstractSource, columns: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:

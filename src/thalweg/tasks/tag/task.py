@@ -441,7 +441,7 @@ class Tag(AbstractTask):
 
     @override
     def describe(self, prepared: Prepared) -> str:
-        num_words = int(prepared.train.ragged("tokens").lengths.sum())
+        num_words = prepared.in_all(int(prepared.train.ragged("tokens").lengths.sum()))
         kinds = len({split_tag(tag)[1] for tag in self.tags if tag != "O"})
         what = f"{kinds} types of spans" if self.has_spans else f"{len(self.tags)} tags"
-        return f"{len(prepared.train):,} sentences ({num_words:,} words) with {what}"
+        return f"{prepared.num_train:,} sentences ({num_words:,} words) with {what}"

@@ -297,7 +297,7 @@ class Translate(AbstractWritingTask):
 
     @override
     def describe(self, prepared: Prepared) -> str:
-        return f"{len(prepared.train):,} pairs of texts with a joint vocabulary of {self.tokenizer.vocabulary_size:,}"
+        return f"{prepared.num_train:,} pairs of texts with a joint vocabulary of {self.tokenizer.vocabulary_size:,}"
 
 
 @final
