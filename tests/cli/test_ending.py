@@ -154,6 +154,27 @@ def test_what_another_process_has_received_counts_as_the_first_one():
         assert signals.received == signal.SIGTERM
 
 
+ALONE = [["predict", "runs/x"], ["check", "c.json"], ["train", "x.csv", "--online"], ["data", "x"]]
+
+
+@pytest.mark.parametrize("given", ALONE)
+def test_a_command_for_one_process_says_so_once_where_several_were_started(monkeypatch, capsys, given):
+    said = []
+    for rank in "01":
+        for name, value in {"RANK": rank, "WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(SystemExit) as ended:
+            run(given)
+        assert ended.value.code == 2
+        said.append(capsys.readouterr().err)
+    name = "train --online" if "--online" in given else given[0]
+    expected = f"error: thalweg {name} works in one process, and 2 were started; leave out torchrun or srun.\n"
+    assert said == [expected, ""]
+    with pytest.raises(SystemExit) as ended:
+        run([given[0], "--help"])
+    assert ended.value.code == 0
+
+
 FAILED = {
     *("RUNNING", "INTERRUPTED", "NOT_FINITE", "LOSS_NOT_FINITE", "GRADIENT_NOT_FINITE", "BROKE_DOWN", "BROKEN_OFF"),
     *("OUT_OF_ITERATIONS", "OUT_OF_EVALUATIONS", "UNBOUNDED"),

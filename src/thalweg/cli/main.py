@@ -57,9 +57,25 @@ def run(arguments: list[str] | None = None) -> None:
         given = with_standard_input(sys.argv[1:] if arguments is None else arguments)
         if wrong := misplaced(given, app):
             raise InputError(wrong)
+        _require_one_process(given)
         return app(given, exit_on_error=False, print_error=False, console=Terminal(), error_console=console)
 
     sys.exit(code_of(command, app))
+
+
+def _require_one_process(given: list[str]) -> None:
+    """Refuse a command that does not share its work where a launcher has started several processes; one tells it."""
+    name = "train --online" if given[:1] == ["train"] and "--online" in given else given[0] if given else ""
+    is_shared = name in ("train", "compare") or not {"RANK", "WORLD_SIZE", "SLURM_STEP_ID"} & os.environ.keys()
+    if is_shared or not name or {"--help", "-h", "--version"} & set(given):
+        return
+    launch = load("thalweg.training.steps.launch:launch_of")(os.environ)
+    if launch is not None:
+        error = InputError(
+            f"thalweg {name} works in one process, and {launch.num} were started; leave out torchrun or srun."
+        )
+        error.is_told = launch.rank > 0  # type: ignore[attr-defined]
+        raise error
 
 
 def _all(source: str | None, more: tuple[str, ...]) -> tuple[str, ...]:

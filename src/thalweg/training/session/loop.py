@@ -289,14 +289,15 @@ class _Saves:
     def after_error(self, error: Exception, pending: list[StepRecord]) -> None:
         """Save the last step, where weights and memory are as it left them; say from where the run goes on.
 
-        This process does it alone: others may be gone.
+        This process does it alone, where it has all of them: others may be gone.
         """
         session = self._session
         if is_out_of_memory(error):
             traceback.clear_frames(error.__traceback__)  # which hold what the step has computed so far
         with distributed.alone():
             saved = self._saved()
-            if saved < session.place.step == self._step and not session.stepper.is_changing:
+            is_there = self._step == session.place.step and not session.stepper.is_changing
+            if saved < session.place.step and is_there and session.parts.divided is None:
                 with contextlib.suppress(Exception):  # the same one again, such as a GPU that answers no more
                     list(self._log.steps(pending, session.score.seconds))
                     for network in (session.model, session.head):
@@ -308,6 +309,8 @@ class _Saves:
 
     def _saved(self) -> int:
         """Return the step of the newest checkpoint; 0: there is none, or nothing has been trained."""
+        with contextlib.suppress(Exception):  # of one that could not be written
+            self._session.settle()
         newest = self._session.newest()
         return 0 if newest is None else int(newest.name[5:])
 
