@@ -202,3 +202,33 @@ def test_a_full_disk_is_no_fault_of_the_storages_address(tmp_path, monkeypatch):
     monkeypatch.setattr(kept._storage, "create_new_study", full)
     with pytest.raises(OSError, match=r"No space left on device: .*study\.log"):
         kept.study("texts")
+
+
+SERVER = os.environ.get("THALWEG_POSTGRES", "")  # postgresql+psycopg://USER@localhost:PORT/DATABASE
+
+
+@pytest.mark.skipif(not SERVER, reason="THALWEG_POSTGRES has no address of a PostgreSQL server")
+def test_two_machines_share_a_postgresql_server(monkeypatch):
+    ours, theirs = Ledger(SERVER, "compare-x", "abc"), another(SERVER, "elsewhere:1")
+    ours.forget()
+    study = ours.study("reviews", "adamw", "trial")
+    assert theirs.study("reviews", "adamw", "trial") == study
+    settings = {"lr": 0.01, "betas": [0.9, 0.95]}
+    done, under_way = (theirs.claim(study, place, settings, SPACES["adamw"]) for place in "01")
+    done.finish(math.inf, {"loss": None})
+    assert under_way is not None
+    assert [ours.claim(study, place, settings, SPACES["adamw"]) for place in "01"] == [None, None]
+    assert ours.records(study) == {"0": {"loss": None}}
+    assert ours.workers() == {"elsewhere:1"}
+    now = time.time()
+    monkeypatch.setattr(ledgers.time, "time", lambda: now + 200.0)  # it was killed
+    ours.claim(study, "1", settings, SPACES["adamw"]).finish(0.5, {"loss": 0.5})
+    assert ours.records(study)["1"] == {"loss": 0.5}
+    ours.forget()
+    login, _, place = SERVER.partition("@")
+    with pytest.raises(InputError, match=r"The storage postgresql.*/none cannot be used") as caught:
+        Ledger(f"{login}:geheim@{place.rpartition('/')[0]}/none", "compare-x", "abc")
+    assert "geheim" not in str(caught.value)
+    for ledger in (ours, theirs):
+        ledger._storage._backend.scoped_session.remove()
+        ledger._storage._backend.engine.dispose()
