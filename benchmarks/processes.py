@@ -1,24 +1,67 @@
 """Whether two processes have the losses of one: every optimizer, head and model of the test, in float64.
 
 OMP_NUM_THREADS=1 python benchmarks/processes.py [--steps 50] [--out processes.json]
+OMP_NUM_THREADS=1 python benchmarks/processes.py --speed 20      # seconds a step instead, of a language model
 """
 
 import argparse
+import itertools
 import math
+import statistics
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parent))  # for the processes that this file starts
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "training" / "session"))
 
 import test_ranks
+import torch
 from ranks import together
 from table import Row, write_json
+
+from thalweg.training.recipe.recipe import Options
+from thalweg.training.session.loop import train
+from thalweg.training.session.prepare import Request, prepare
 
 HERE = Path(__file__).parent
 DIGITS = -math.log10(test_ranks.CLOSE)
 EXACT = 17.0  # no difference at all
+FASTER = 1.7
+LANGUAGE = {
+    "source": "manual", "task": "language", "model": "transformer", "width": 128, "hidden": 512, "layers": 4,
+    "max_length": 128, "vocabulary_size": 4000, "batch_size": 32, "optimizer": "adamw", "steps": 10_000,
+    "evaluate_every": 10**9, "checkpoint_every": 1e9, "name": "speed",
+}  # fmt: skip
+
+
+def seconds(folder: str, part: str, steps: int) -> float:
+    """Return the median seconds of so many steps after the first three, neither evaluated nor saved."""
+    torch.set_num_threads(1)
+    times = []
+    with prepare(Request(Options(LANGUAGE), Path(folder) / part), lambda _: None) as session:
+        entries = train(session)
+        for entry in entries:
+            if entry["event"] == "step":
+                times.append(time.perf_counter())
+            if len(times) > steps + 3:
+                break
+        entries.close()
+    return statistics.median(after - before for before, after in itertools.pairwise(times[3:]))
+
+
+def measure_speed(steps: int, rounds: int = 3) -> None:
+    """Print how many times as fast two processes are, in turn with one; the batch is the same."""
+    for number in range(rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            one = seconds(folder, "one", steps)
+            two = max(together(seconds, folder, "two", steps, folder=folder, seconds=1800.0))
+        row = Row(
+            "speed", f"two processes, round {number + 1}", one / two, "x one", f">= {FASTER}", one / two >= FASTER
+        )
+        print(row.line(), flush=True)
 
 
 def main() -> None:
@@ -26,7 +69,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--out", type=Path, default=HERE / "results" / "processes.json")
+    parser.add_argument("--speed", type=int, default=0, help="measure so many steps of a language model instead")
     given = parser.parse_args()
+    if given.speed:
+        measure_speed(given.speed)
+        return
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         test_ranks.write_data(Path(folder))
