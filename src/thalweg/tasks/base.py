@@ -123,6 +123,16 @@ class AbstractMeter(ABC):
     def compute(self) -> dict[str, float]:
         """Return the metrics over all batches so far, plain numbers by name."""
 
+    def join(self, everyones: Callable[[Tensor], Tensor]) -> None:
+        """Take in what other processes have collected; a meter without this method sees all batches on each of them.
+
+        Args:
+            everyones: from a row for each example of one's own batches, in their order, `[n, ...]`, to such rows for
+                the examples of all, in the order in which one process would have them.
+        """
+        del everyones
+        raise NotImplementedError
+
     def samples(self) -> Samples | None:
         """Return what was kept of each example, for intervals of the metrics; None: nothing was."""
         return None

@@ -1,6 +1,6 @@
 """How well labels are given: metrics of one label a text, or of several, and what their intervals are drawn from."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, final
 
 import numpy as np
@@ -60,6 +60,12 @@ class LabelMeter(AbstractMeter):
             self._predictions.append(prediction)
         else:
             self._guesses.append(self._kept(self._decision.given(prediction)))
+
+    @override
+    def join(self, everyones: Callable[[Tensor], Tensor]) -> None:
+        for parts in (self._predictions, self._guesses, self._targets, self._confidence, self._right):
+            if parts:
+                parts[:] = [everyones(torch.cat(parts))]
 
     def _kept(self, guess: Tensor) -> Tensor:
         return guess.to(torch.bool if self.multilabel else torch.int32)

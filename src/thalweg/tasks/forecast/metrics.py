@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, final
 
 import numpy as np
+import torch
 from torch import Tensor
 from typing_extensions import override
 
@@ -185,6 +186,11 @@ class ForecastMeter(AbstractMeter):
     @override
     def update(self, prediction: Tensor, batch: Batch) -> None:
         self._parts.append((prediction.detach(), batch.aside))
+
+    @override
+    def join(self, everyones: Callable[[Tensor], Tensor]) -> None:
+        aside = {name: everyones(torch.cat([part[name] for _, part in self._parts])) for name in self._parts[0][1]}
+        self._parts = [(everyones(torch.cat([prediction for prediction, _ in self._parts])), aside)]
 
     @override
     def compute(self) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """Scoring: a number for a text, or for a pair of texts."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, final
@@ -62,6 +62,11 @@ class ScoreMeter(AbstractMeter):
     @override
     def update(self, prediction: Tensor, batch: Batch) -> None:
         self._parts.append((prediction.detach().squeeze(-1), batch.targets.squeeze(-1)))
+
+    @override
+    def join(self, everyones: Callable[[Tensor], Tensor]) -> None:
+        prediction, target = (everyones(torch.cat(parts)) for parts in zip(*self._parts, strict=True))
+        self._parts = [(prediction, target)]
 
     @override
     def compute(self) -> dict[str, float]:

@@ -1,14 +1,16 @@
 """The figures of a tagger: accuracy and macro F1 over words, and precision, recall and F1 of spans."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, final
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_f1_score
 from typing_extensions import override
 
+from thalweg import distributed
 from thalweg.batch import Batch
 from thalweg.certificates.new_texts.resampling import Samples, f1, of_sums
 from thalweg.heads.base import AbstractHead
@@ -48,6 +50,18 @@ class TagMeter(AbstractMeter):
             self._spans.append(self.spans.counts(guess, target, mask))
         # Padding is marked and left out at the end: to leave it out here would mean to wait for the device.
         self._parts.append((guess.to(torch.int32), target.masked_fill(~mask, -1).to(torch.int32)))
+
+    @override
+    def join(self, everyones: Callable[[Tensor], Tensor]) -> None:
+        width = int(distributed.most([max(float(guess.shape[1]) for guess, _ in self._parts)])[0])
+        guess, target = (
+            torch.cat([F.pad(part, (0, width - part.shape[1]), value=-1) for part in parts])
+            for parts in zip(*self._parts, strict=True)
+        )
+        self._parts = [(everyones(guess), everyones(target))]
+        if self.spans is not None:
+            self._spans = [everyones(torch.cat(self._spans))]
+            self.spans.right, self.spans.predicted, self.spans.true = self._spans[0].sum(0)
 
     @override
     def compute(self) -> dict[str, float]:

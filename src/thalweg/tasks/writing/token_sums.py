@@ -6,7 +6,6 @@ from typing import final
 import numpy as np
 import torch
 from torch import Tensor
-from torchmetrics import MetricCollection, SumMetric
 from typing_extensions import override
 
 from thalweg.batch import Batch
@@ -31,10 +30,7 @@ class TokenMeter(AbstractMeter):
     def __init__(self, figures: Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]], unit: str) -> None:
         self._figures = figures
         self._unit = unit
-        self._rows: list[Tensor] = []
-        # Not MeanMetric: it forgets its weights when it does not look for NaN, and looking waits for the device.
-        sums = {name: SumMetric(nan_strategy="disable", sync_on_compute=False) for name in ("nats", "right", "count")}
-        self._sums = MetricCollection(dict(sums), compute_groups=False).set_dtype(torch.float64)
+        self._rows: list[Tensor] = []  # of each row of a batch: nats, right answers, tokens
         self._head: AbstractHead = Softmax(None, None)
 
     @override
@@ -46,19 +42,17 @@ class TokenMeter(AbstractMeter):
         targets = batch.targets if batch.mask is None else batch.targets.masked_fill(~batch.mask, -100)
         real = targets != -100
         losses = -self._head.log_probability(prediction, targets)
-        self._sums.to(prediction.device)
-        each = {
-            "nats": torch.where(real, losses.double(), 0.0),
-            "right": (self._head.best_ids(prediction) == targets).double(),
-            "count": real.double(),
-        }
-        for name, values in each.items():
-            self._sums[name].update(values)
-        self._rows.append(torch.stack([values.flatten(1).sum(1) for values in each.values()], 1))
+        right = self._head.best_ids(prediction) == targets
+        each = torch.where(real, losses.double(), 0.0), right.double(), real.double()
+        self._rows.append(torch.stack([values.flatten(1).sum(1) for values in each], 1))
+
+    @override
+    def join(self, everyones: Callable[[Tensor], Tensor]) -> None:
+        self._rows = [everyones(torch.cat(self._rows))]
 
     @override
     def compute(self) -> dict[str, float]:
-        sums = np.array([[float(self._sums[name].compute()) for name in ("nats", "right", "count")]])
+        sums = torch.cat(self._rows).sum(0, keepdim=True).cpu().numpy()
         return {name: float(value[0]) for name, value in self._of_sums(sums).items()}
 
     @override

@@ -244,16 +244,7 @@ class Session:
             return self.evaluate()
 
     def evaluate(self, generated: int = 0, *, intervals: bool = False) -> Evaluation:
-        """Evaluate the present weights as they are; metrics of generated text on that many examples.
-
-        Of several processes the first one does it, and the others know what the loop needs.
-        """
-        if distributed.is_active():
-            found = distributed.by_first(lambda: dataclasses.asdict(self._evaluate(generated, intervals=False)))
-            return Evaluation(found["loss"], found["metrics"], found["num_examples"])
-        return self._evaluate(generated, intervals=intervals)
-
-    def _evaluate(self, generated: int, *, intervals: bool) -> Evaluation:
+        """Evaluate the present weights as they are; metrics of generated text on that many examples."""
         return evaluate(
             self.task,
             self.model,

@@ -10,14 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from thalweg import distributed
 from thalweg.batch import Batch
 from thalweg.certificates.new_texts.resampling import Range, Samples, of_sums, ratio
 from thalweg.data.arrays.batches import Examples
 from thalweg.data.files.base import BadRow
 from thalweg.heads.base import AbstractHead
 from thalweg.tasks.answering import answering
-from thalweg.tasks.base import AbstractTask
-from thalweg.training.steps.feed import in_order
+from thalweg.tasks.base import AbstractMeter, AbstractTask
+from thalweg.training.steps.feed import parts_in_order
 
 MAX_TARGETS = 512  # one number is fitted: some hundred targets determine it to about a hundredth
 
@@ -79,7 +80,9 @@ def evaluate(
 ) -> Evaluation:
     """Measure loss and metrics on examples, in evaluation mode (the mode is restored).
 
-    Sums and counts are added over batches and divided once, so the batch size changes nothing but the speed.
+    Sums and counts are added over batches and divided once, so the batch size changes nothing but the speed. Where
+    several processes call it, each takes some of the batches, and all get the same figures; with intervals, or figures
+    of generated text, each takes all of them.
 
     Args:
         task: collates, and gives the meter.
@@ -99,14 +102,19 @@ def evaluate(
     total, count = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     device_type = torch.device(device).type
     dtype = next((p.dtype for p in (*model.parameters(), *head.parameters()) if p.is_floating_point()), torch.float32)
+    share = Share(examples, batch_size, is_alone=intervals or generated > 0 or type(meter).join is AbstractMeter.join)
     with answering(model, head), torch.autocast(device_type, autocast, enabled=autocast is not None):
-        for _, batch in in_order(examples, task.batch, batch_size, device, dtype):
+        for part in share.parts:
+            batch = task.batch(examples, part).to(device, dtype)
             prediction = head(model(**batch.inputs))
             batch_total, batch_count, each = loss_by_example(head, prediction, batch, intervals)
             losses.append(each)
             total += batch_total.double().cpu()
             count += batch_count.double().cpu()
             meter.update(prediction, batch)
+        if share.is_divided:
+            meter.join(share.everyones)
+            total, count = distributed.sum_over_ranks([torch.stack([total, count])])[0]
         metrics = meter.compute()
         if generated and torch.isfinite(total):
             more, samples = task.generated_metrics(model, head, examples, generated)
@@ -118,6 +126,24 @@ def evaluate(
         return found
     kept = [meter.samples(), *kept]
     return with_intervals(found, np.concatenate(losses), [samples for samples in kept if samples is not None])
+
+
+@final
+class Share:
+    """The batches of one process, the others having the rest; `is_alone`, or where they are too few, all of them."""
+
+    def __init__(self, examples: Examples, batch_size: int, *, is_alone: bool = False) -> None:
+        every = list(parts_in_order(examples, batch_size))
+        num = distributed.world_size()
+        self.is_divided = 1 < num <= len(every) and not is_alone
+        self.parts = every[distributed.rank() :: num] if self.is_divided else every
+        starts = np.cumsum([0, *map(len, every)])
+        places = [np.arange(starts[n], starts[n + 1]) for first in range(num) for n in range(first, len(every), num)]
+        self._order = torch.from_numpy(np.argsort(np.concatenate(places or [starts[:0]])))
+
+    def everyones(self, rows: Tensor) -> Tensor:
+        """Return the rows of all processes in the order of the examples; `rows` are those of one's own batches."""
+        return distributed.gather_rows(rows)[self._order.to(rows.device)]
 
 
 def with_intervals(found: Evaluation, losses: np.ndarray, kept: list[Samples]) -> Evaluation:

@@ -211,7 +211,13 @@ def in_order(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Iterator[tuple[np.ndarray, Batch]]:
-    """Yield all examples once, sorted by length so that there is little padding, with their indices.
+    """Yield all examples once, in the order and batches of `parts_in_order`, with their indices."""
+    for part in parts_in_order(examples, batch_size):
+        yield part, collate(examples, part).to(device, dtype)
+
+
+def parts_in_order(examples: Examples, batch_size: int) -> Iterator[np.ndarray]:
+    """Yield the indices of all examples once, by batches, sorted by length so that there is little padding.
 
     A batch has fewer of them where they are so long that it would have more than `MOST_AT_ONCE` tokens.
     """
@@ -221,5 +227,5 @@ def in_order(
         part = indices[:batch_size]
         if lengths is not None:
             part = part[: max(1, MOST_AT_ONCE // max(1, int(lengths[part[-1]])))]
-        yield part, collate(examples, part).to(device, dtype)
+        yield part
         indices = indices[len(part) :]
