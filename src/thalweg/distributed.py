@@ -174,19 +174,21 @@ def post(key: str, number: int, value: Any) -> None:
     dist.distributed_c10d._get_default_store().set(f"thalweg/post/{key}/{number}", json.dumps(value))
 
 
-def posted(key: str, numbers: Iterable[int]) -> list[Any]:
+def posted(key: str, numbers: Iterable[int], gives_up: Callable[[], bool] = lambda: False) -> list[Any]:
     """Return what processes have posted under a key, once all have; other messages may be under way meanwhile.
 
     Raises:
-        RankError: if one has not in `SECONDS_FOR_POST`; it names the process.
+        RankError: if one has not in `SECONDS_FOR_POST`, or soon after `gives_up` says so; it names the process.
     """
     store = dist.distributed_c10d._get_default_store()
     deadline, values = time.monotonic() + SECONDS_FOR_POST, []
     for number in numbers:
         name = f"thalweg/post/{key}/{number}"
         while not store.check([name]):
+            if gives_up():
+                deadline, gives_up = min(deadline, time.monotonic() + _SECONDS_FOR_WORD), lambda: False
             if time.monotonic() > deadline:
-                raise RankError(f"Process {number} has not done its part of {key} in {SECONDS_FOR_POST:.0f} s.")
+                raise RankError(f"Process {number} has not done its part of {key}.")
             time.sleep(0.01)
         values.append(json.loads(store.get(name)))
         store.delete_key(name)

@@ -1,5 +1,6 @@
 """Writing to the disk while the caller goes on."""
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import final
@@ -10,6 +11,9 @@ class Background:
     """Does one work after the other in a thread of its own; after one that fails, those behind it are left out.
 
     The process does not end before all are done.
+
+    Attributes:
+        gives_up: an event for work that waits for others, set where they may be gone.
 
     Example:
         >>> found, background = [], Background()
@@ -23,6 +27,7 @@ class Background:
         self._pool: ThreadPoolExecutor | None = None
         self._last: Future[None] | None = None
         self._error: BaseException | None = None
+        self.gives_up = threading.Event()
 
     def do(self, work: Callable[[], object]) -> None:
         """Do some work soon, after all that was given before. It must not call this object."""

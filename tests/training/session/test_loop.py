@@ -1,6 +1,8 @@
 """What happens around the steps: evaluation, the best weights, bounds, NaN, going back, giving up."""
 
+import errno
 import math
+import threading
 import time
 
 import pytest
@@ -11,6 +13,7 @@ from thalweg import certify, diagnose
 from thalweg.errors import InputError
 from thalweg.status import Status
 from thalweg.storage.files import sum_of
+from thalweg.training.folder.checkpoint import Saving
 from thalweg.training.folder.report import rejections
 from thalweg.training.folder.run import WEIGHTS, Run
 from thalweg.training.folder.tensor_files import load_tensors
@@ -189,6 +192,36 @@ def test_a_run_without_a_finite_score_is_not_completed(reviews, tmp_path):
         for use in (Run.require_weights, certify, diagnose, lambda run: run.predict(["fine"])):
             with pytest.raises(InputError, match=rf"{name} has no weights. The loss was NaN or infinite"):
                 use(run)
+
+
+def test_steps_go_on_while_a_checkpoint_is_written(reviews, tmp_path, monkeypatch):
+    """The disk takes as long as it likes: the first one is written when the steps after it are done."""
+    disk, written, write = threading.Event(), [], Saving.write
+
+    def slow(saving, *given, **named):
+        assert disk.wait(60)
+        written.append(write(saving, *given, **named).name)
+
+    monkeypatch.setattr(Saving, "write", slow)
+    session = session_for(reviews, tmp_path, steps=6, epochs=0.0, evaluate_every=5)
+    entries = train_loop(session)
+    steps = [next(entry["step"] for entry in entries if entry["event"] == "step") for _ in range(4)]
+    assert steps == [1, 2, 3, 4]
+    assert written == []
+    disk.set()
+    assert [entry["event"] for entry in entries][-1] == "finished"
+    assert written == ["step-00000000", "step-00000005", "step-00000006"]
+
+
+def test_what_the_disk_refuses_is_told_at_the_next_checkpoint(reviews, tmp_path, monkeypatch):
+    def full(*given, **named):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Saving, "write", full)
+    session = session_for(reviews, tmp_path, steps=6, epochs=0.0, evaluate_every=2)
+    with pytest.raises(OSError, match="No space left on device"):
+        list(train_loop(session))
+    assert session.place.step == 2
 
 
 def test_weights_that_are_not_finite_are_never_saved(reviews, tmp_path):

@@ -12,7 +12,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -149,6 +149,7 @@ class Saving:
         self._pieces = {name: tensor for name, tensor in tensors.items() if name in self._shards}
         self._tensors = {name: tensor for name, tensor in tensors.items() if name not in self._shards}
         self._temporary: Path | None = None
+        self.gives_up: Callable[[], bool] = lambda: False  # whether the others may be gone, who write a part
 
     @property
     def is_shared(self) -> bool:
@@ -213,7 +214,7 @@ class Saving:
         """Write this process's rows, and return the sums of everybody's."""
         assert self._temporary is not None
         sums = dict([self._write_own()])
-        for answer in distributed.posted(self._temporary.name, range(1, self._num)):
+        for answer in distributed.posted(self._temporary.name, range(1, self._num), self.gives_up):
             if "error" in answer:
                 number, what, name = answer["error"]
                 raise OSError(number, what, name) if name else OSError(number, what)

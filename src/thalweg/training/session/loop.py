@@ -295,6 +295,7 @@ class _Saves:
         if is_out_of_memory(error):
             traceback.clear_frames(error.__traceback__)  # which hold what the step has computed so far
         with distributed.alone():
+            session.give_up()
             saved = self._saved()
             is_there = self._step == session.place.step and not session.stepper.is_changing
             if saved < session.place.step and is_there and session.parts.divided is None:
@@ -303,6 +304,7 @@ class _Saves:
                     for network in (session.model, session.head):
                         network.zero_grad()  # which holds a part of one
                     session.save(self._log.flush())
+                    session.settle()
                 saved = self._saved()
         if saved:
             error.add_note(f"The newest checkpoint is of step {saved:,}, and the same command goes on from there.")

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from thalweg import distributed, names, sharded
 from thalweg.data.arrays.batches import Examples, Rows
-from thalweg.errors import InputError
+from thalweg.errors import InputError, RankError
 from thalweg.status import Status
 from thalweg.storage.background import Background
 from thalweg.storage.files import Sum, remove_folder
@@ -149,6 +149,12 @@ class Session:
         distributed.by_first(self._background.wait)
         if not distributed.is_first():
             self._ledger.refresh()
+
+    def give_up(self) -> None:
+        """After an error: wait for what is being written, but not for long for others, which may be gone."""
+        self._background.gives_up.set()
+        with contextlib.suppress(Exception):
+            self._background.wait()
 
     def _settle_before(self) -> None:
         """Wait until that is on the disk which was to be written at earlier steps."""
@@ -306,6 +312,8 @@ class Session:
     ) -> None:
         """Let others change the run's folder, once nothing is written any more."""
         try:
+            if isinstance(error, RankError):
+                self._background.gives_up.set()
             with contextlib.nullcontext() if error is None else contextlib.suppress(Exception):
                 self._background.wait()
         finally:
@@ -333,11 +341,13 @@ class Session:
             "history": dataclasses.asdict(history),
             "environment": self.environment,
         }
-        if self.parts.divided is None and not distributed.is_first():
-            return
+        is_whole = self.parts.divided is None
+        if not (distributed.is_first() if is_whole else distributed.is_active()):
+            return  # others write it; or, after an error, some of the rows are out of reach
         saving = checkpoint.Saving(self.run.folder / CHECKPOINTS, self.place.step, state)
         name = distributed.by_first(saving.begin) if saving.is_shared else saving.begin()
         saving.join(name)
+        saving.gives_up = self._background.gives_up.is_set
 
         def write() -> None:
             kept = self._ledger.sums.get(WEIGHTS)
