@@ -1,11 +1,8 @@
 """Two processes with the same gradients, each with its share of the decompositions, step like one process alone."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
+from ranks import together
 from torch import nn
 
 from thalweg.optim import preconditioned
@@ -42,35 +39,20 @@ def weights(spread: bool, counts: list[int]) -> torch.Tensor:
     return torch.cat(ended)
 
 
-def work(rank, meeting, result):
-    torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+def of_this_process():
     counts: list[int] = []
     numbers = weights(True, counts)
-    (result / f"{rank}.txt").write_text(" ".join(map(repr, [float(sum(counts)), *numbers.tolist()])))
-    torch.distributed.destroy_process_group()
+    return [sum(counts), numbers.tolist()]
 
 
 @pytest.mark.slow
 def test_decompositions_are_spread_over_ranks(tmp_path):
-    code = (
-        "import importlib.util, pathlib, sys; spec = importlib.util.spec_from_file_location('ranks', sys.argv[1]);"
-        "ranks = importlib.util.module_from_spec(spec); spec.loader.exec_module(ranks);"
-        "ranks.work(int(sys.argv[2]), sys.argv[3], pathlib.Path(sys.argv[4]))"
-    )
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, __file__, str(rank), str(tmp_path / "meeting"), str(tmp_path)],
-            env=dict(os.environ),
-        )
-        for rank in range(2)
-    ]
-    assert [process.wait(timeout=300) for process in started] == [0, 0]
     counts: list[int] = []
     alone = weights(False, counts)
-    found = [[float(number) for number in (tmp_path / f"{rank}.txt").read_text().split()] for rank in range(2)]
-    assert found[0][0] + found[1][0] == sum(counts)
-    assert min(found[0][0], found[1][0]) > 0.25 * sum(counts)
-    for _, *numbers in found:
+    shares, ended = zip(*together(of_this_process, folder=tmp_path), strict=True)
+    assert sum(shares) == sum(counts)
+    assert min(shares) > 0.25 * sum(counts)
+    for numbers in ended:
         assert torch.equal(torch.tensor(numbers, dtype=torch.float64), alone)
 
 
