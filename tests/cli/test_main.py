@@ -271,8 +271,9 @@ def test_options_become_a_recipe_and_values_are_read_as_toml():
     }  # fmt: skip
 
 
-VALUES = {"batch_size": "full", "time": "2m", "tie": None, "refit": None, "input_skip": None, "skip_bad_rows": None}
-READ = {"batch_size": 0, "time": 120.0, "tie": True, "refit": True, "input_skip": True, "skip_bad_rows": True}
+FLAGS = ("tie", "refit", "input_skip", "skip_bad_rows", "shard", "compile")
+VALUES = {"batch_size": "full", "time": "2m", **dict.fromkeys(FLAGS)}
+READ = {"batch_size": 0, "time": 120.0, **dict.fromkeys(FLAGS, True)}
 
 
 def test_every_option_of_the_recipe_is_one_of_the_command_line(monkeypatch):
