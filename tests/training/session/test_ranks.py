@@ -95,7 +95,7 @@ def found(tmp_path_factory):
     """The curves of one process; of two, those of each and what they refuse."""
     folder = tmp_path_factory.mktemp("ranks")
     write_data(folder)
-    return curves(folder, "one"), *together(in_two, str(folder), folder=folder)
+    return curves(folder, "one"), *together(in_two, str(folder), folder=folder, seconds=900.0)
 
 
 @pytest.mark.slow
