@@ -157,6 +157,14 @@ def test_what_another_process_has_received_counts_as_the_first_one():
 ALONE = [["predict", "runs/x"], ["check", "c.json"], ["train", "x.csv", "--online"], ["data", "x"]]
 
 
+def test_half_of_an_environment_is_nothing_to_a_command_for_one_process(monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit) as ended:
+        run(["predict", "nowhere", "a text"])
+    assert ended.value.code == 2
+    assert "nowhere" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("given", ALONE)
 def test_a_command_for_one_process_says_so_once_where_several_were_started(monkeypatch, capsys, given):
     said = []

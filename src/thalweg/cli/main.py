@@ -3,6 +3,7 @@
 A command's work is loaded by its import path when the command really runs, so that every `--help` is quick.
 """
 
+import contextlib
 import os
 import sys
 import time
@@ -69,7 +70,9 @@ def _require_one_process(given: list[str]) -> None:
     is_shared = name in ("train", "compare") or not {"RANK", "WORLD_SIZE", "SLURM_STEP_ID"} & os.environ.keys()
     if is_shared or not name or {"--help", "-h", "--version"} & set(given):
         return
-    launch = load("thalweg.training.steps.launch:launch_of")(os.environ)
+    launch = None
+    with contextlib.suppress(InputError):  # half of an environment is left over from something else
+        launch = load("thalweg.training.steps.launch:launch_of")(os.environ)
     if launch is not None:
         error = InputError(
             f"thalweg {name} works in one process, and {launch.num} were started; leave out torchrun or srun."

@@ -117,6 +117,16 @@ def test_rows_with_line_ends_inside_of_quotation_marks_stay_whole(folder, stray)
     assert index.first_lines()[1] == data[: starts[0]].count(b"\n") + 1
 
 
+def test_carriage_returns_before_a_line_feed_tear_no_row(folder):
+    (folder / "rows.csv").write_text("text,label\n" + 'one,a\r"two\nlines",b\n' * 900, newline="")
+    index = made(folder / "rows.csv")
+    data, starts = (folder / "rows.csv").read_bytes(), index.starts()[1:]
+    assert len(starts) > 3
+    assert all(data[start:].startswith(b"one,a") for start in starts)
+    assert sum(index.num_rows) == 1801  # with the header
+    assert sum(index.num_lines) == 2701
+
+
 @pytest.mark.parametrize("cut", [30, 2000])
 def test_damaged_packed_file_is_told(folder, cut):
     content = gzip.compress(os.urandom(20000).hex().encode().replace(b"f", b"\n"))

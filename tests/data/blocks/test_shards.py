@@ -55,6 +55,14 @@ def test_rows_of_all_blocks_are_those_of_the_file_with_their_lines(tmp_path, nam
     assert lines_and_rows(shards.source_of(some)) == [row for block in some for row in by_block[block]]
 
 
+def test_rows_in_the_middle_are_not_below_the_table_and_empty_lines_are_no_rows(tmp_path):
+    rows = [f"a text {number},{'ab'[number % 2]}\n\n\r\nsum,{number}\n" for number in range(NUM)]
+    (tmp_path / "rows.csv").write_text("text,label\n" + "".join(rows) + "total,7\n", newline="")
+    shards = Shards(source := open_source(tmp_path / "rows.csv"))
+    assert lines_and_rows(shards.source_of(np.arange(len(shards)))) == lines_and_rows(source)
+    assert shards.num_rows.sum() == 2 * NUM + 2  # with header and total
+
+
 def test_several_files_are_one_after_the_other_and_say_which_line_of_which(tmp_path):
     for number in range(3):
         write(tmp_path, "rows.jsonl", 100 * number, 100 * number + 100).rename(tmp_path / f"part-{number}.jsonl")

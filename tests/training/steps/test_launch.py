@@ -28,6 +28,11 @@ SLURM = {"SLURM_STEP_ID": "0", "SLURM_PROCID": "5", "SLURM_NTASKS": "8", "SLURM_
         ({**TORCHRUN, "RANK": "0", "WORLD_SIZE": "1"}, None),
         ({"SLURM_NTASKS": "8", "SLURM_PROCID": "0"}, None),  # in the job's script, before any srun
         ({**SLURM, "SLURM_NTASKS": "1"}, None),
+        ({**SLURM, "SLURM_STEP_NUM_TASKS": "1"}, None),  # a shell in a job of eight
+        ({**SLURM, "SLURM_STEP_ID": "4294967290"}, None),
+        ({**SLURM, "SLURM_NODELIST": "a", "SLURM_STEP_NUM_TASKS": "6"}, Launch(5, 6, 1, "a", 29500)),
+        ({"WORLD_SIZE": "1"}, None),
+        ({"WORLD_SIZE": "", "RANK": ""}, None),
         (TORCHRUN, Launch(1, 2, 1, "localhost", 29400)),
         ({**SLURM, "SLURM_NODELIST": "gpu[07-09,11],login"}, Launch(5, 8, 1, "gpu07", 29500)),
         ({**SLURM, "SLURM_NODELIST": "a,b"}, Launch(5, 8, 1, "a", 29500)),

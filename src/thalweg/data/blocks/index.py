@@ -23,9 +23,12 @@ from thalweg.storage.forms import many, record, text, whole
 
 MOST_BYTES: Final = 1 << 18  # of a block, unpacked; its last row may be longer
 LEAST_BYTES: Final = 1 << 12
-_VERSION: Final = 1
+_VERSION: Final = 2
 _PIECE: Final = 1 << 20  # bytes that are read at a time
 _ENDS: Final = 1 << 12  # bytes at the beginning and at the end that are compared
+
+type_of_cut = tuple[int, int, int]  # bytes, lines and rows of a block
+_UNKNOWN: Final = (0, 0, 0)
 
 
 @final
@@ -41,6 +44,7 @@ class Index:
         sha256: of the whole file as it is stored.
         num_bytes: of each block, unpacked.
         num_lines: of each block.
+        num_rows: of each block, those included that a task can't use; lines that are empty are none.
     """
 
     size: int
@@ -50,6 +54,7 @@ class Index:
     sha256: str
     num_bytes: list[int]
     num_lines: list[int]
+    num_rows: list[int]
     version: int = _VERSION
 
     def starts(self) -> list[int]:
@@ -68,15 +73,16 @@ class Index:
     def of_plain(cls, value: Any) -> "Index":
         """Return an index from what `to_plain` gave; raises `ValueError` for anything else."""
         found = _INDEX(value, "index")
-        if len(found["num_bytes"]) != len(found["num_lines"]) or found["version"] != _VERSION:
+        if len({len(found[name]) for name in _COUNTS}) != 1 or found["version"] != _VERSION:
             raise ValueError("index has another form")
         return cls(**found)
 
 
 _INDEX = record(
     size=whole(0), mtime_ns=text(), ends=text(), reads=text(), sha256=text(), num_bytes=many(whole(0)),
-    num_lines=many(whole(0)), version=whole(0),
+    num_lines=many(whole(0)), num_rows=many(whole(0)), version=whole(0),
 )  # fmt: skip
+_COUNTS: Final = ("num_bytes", "num_lines", "num_rows")  # of each block
 
 
 def index_of(lines: LineReader, kind: str, table: Table | None) -> Index:
@@ -103,7 +109,8 @@ def index_of(lines: LineReader, kind: str, table: Table | None) -> Index:
     sums, cuts = _cut(lines, table, max(LEAST_BYTES, min(MOST_BYTES, size // 128)))
     if state_of(path) != (size, mtime_ns, ends):
         raise changed(name)
-    index = Index(**expected, sha256=sums, num_bytes=[cut[0] for cut in cuts], num_lines=[cut[1] for cut in cuts])
+    counts: dict[str, Any] = {name: [cut[place] for cut in cuts] for place, name in enumerate(_COUNTS)}
+    index = Index(**expected, sha256=sums, **counts)
     _keep(index, places_of(path, name))
     return index
 
@@ -158,13 +165,13 @@ def _keep(index: Index, places: list[Path]) -> None:
             continue
 
 
-def _cut(lines: LineReader, table: Table | None, size: int) -> tuple[str, list[tuple[int, int]]]:
-    """Return the SHA-256 sum of a file and its blocks of at least `size` bytes: their bytes and lines."""
+def _cut(lines: LineReader, table: Table | None, size: int) -> tuple[str, list[type_of_cut]]:
+    """Return the SHA-256 sum of a file and its blocks of at least `size` bytes."""
     quote = table.dialect.quote.encode() if table is not None and table.dialect.has_quotes else b""
     with lines.told(), lines.opened() as file:
         summed = _Summed(file)
         found = list(_at_lines(summed, size, quote))
-    if table is not None and (0, 0) in found:
+    if table is not None and _UNKNOWN in found:
         with lines.told(), lines.opened() as file:
             found = list(_at_rows(file, size, table))
         return sum_of_file(lines.file).sha256, found
@@ -185,10 +192,10 @@ class _Summed:
         return found
 
 
-def _at_lines(file: _Summed, size: int, quote: bytes) -> Iterator[tuple[int, int]]:
-    """Yield the bytes and lines of blocks that end with lines.
+def _at_lines(file: _Summed, size: int, quote: bytes) -> Iterator[type_of_cut]:
+    """Yield blocks that end with lines.
 
-    Yields (0, 0), and stops, where a line has an odd number of `quote`s, so that a row may be longer than its line.
+    Yields `_UNKNOWN`, and stops, where a line has an odd number of `quote`s, so that a row may be longer than its line.
     """
     pending = b""
     while piece := file.read(_PIECE):
@@ -196,16 +203,24 @@ def _at_lines(file: _Summed, size: int, quote: bytes) -> Iterator[tuple[int, int
         while len(pending) > size and (end := pending.find(b"\n", size - 1) + 1):
             block, pending = pending[:end], pending[end:]
             if quote and quote in block and _are_odd(block, quote):
-                yield 0, 0
+                yield _UNKNOWN
                 return
-            yield end, _num_lines(block)
+            yield _counts(block)
     if pending:
-        yield (0, 0) if quote and _are_odd(pending, quote) else (len(pending), _num_lines(pending))
+        yield _UNKNOWN if quote and _are_odd(pending, quote) else _counts(pending)
 
 
-def _num_lines(block: bytes) -> int:
+def _counts(block: bytes) -> type_of_cut:
     num = block.count(b"\n") + (not block.endswith(b"\n"))
-    return num + block.count(b"\r") - block.count(b"\r\n") if b"\r" in block else num
+    if b"\r" in block:
+        num += block.count(b"\r") - block.count(b"\r\n")
+    if b"\n\n" not in block and b"\n\r\n" not in block:
+        return len(block), num, num
+    values = np.frombuffer(block, dtype=np.uint8)
+    ends = np.flatnonzero(values == ord("\n"))
+    lengths = np.diff(ends, prepend=-1) - 1
+    num_empty = np.count_nonzero((lengths == 0) | ((lengths == 1) & (values[ends - 1] == ord("\r"))))
+    return len(block), num, num - int(num_empty)
 
 
 def _are_odd(block: bytes, quote: bytes) -> bool:
@@ -215,28 +230,33 @@ def _are_odd(block: bytes, quote: bytes) -> bool:
     return bool((np.bincount(lines) % 2).any())
 
 
-def _at_rows(file: BinaryIO, size: int, table: Table) -> Iterator[tuple[int, int]]:
-    """Yield the bytes and lines of blocks that end with rows, which may have line ends inside of quotation marks."""
-    taken = 0
+def _at_rows(file: BinaryIO, size: int, table: Table) -> Iterator[type_of_cut]:
+    """Yield blocks that end with rows, which may have line ends inside of quotation marks."""
+    taken, is_whole = 0, True
 
     def lines() -> Iterator[str]:
-        nonlocal taken
+        nonlocal taken, is_whole
         for line in io.BufferedReader(file, _PIECE) if isinstance(file, io.RawIOBase) else file:
             taken += len(line)
-            yield from io.StringIO(line.decode(errors="replace").replace("\0", " "), newline=None)
+            *others, last = io.StringIO(line.decode(errors="replace").replace("\0", " "), newline=None)
+            is_whole = False  # lines that end with a carriage return, before one with a line feed
+            yield from others
+            is_whole = True
+            yield last
 
     reader = table.dialect.reader(lines())
-    before, line = 0, 0
+    before, line, num_rows = 0, 0, 0
     try:
         with FIELDS.up_to(table.max_field_length):
-            for _ in reader:
-                if taken - before >= size:
-                    yield taken - before, reader.line_num - line
-                    before, line = taken, reader.line_num
+            for row in reader:
+                num_rows += bool(row)
+                if is_whole and taken - before >= size:
+                    yield taken - before, reader.line_num - line, num_rows
+                    before, line, num_rows = taken, reader.line_num, 0
     except csv.Error as error:
         raise InputError(
             f"{table.name}, line {reader.line_num}: a row that begins at or before this line can't be read ({error}); "
             "look for a quotation mark that is never closed."
         ) from None
     if taken > before:
-        yield taken - before, reader.line_num - line
+        yield taken - before, reader.line_num - line, num_rows

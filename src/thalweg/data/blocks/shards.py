@@ -45,7 +45,7 @@ class Shards:
 
     Attributes:
         num_bytes: of each block, unpacked, int64 `[blocks]`.
-        num_lines: of each block, likewise.
+        num_rows: of each block, likewise.
         units: never falling; blocks with one number are read in one go, since their file is packed.
         files: the SHA-256 sum of each file, by its name.
 
@@ -67,7 +67,7 @@ class Shards:
         self._starts = np.array([start for index in self._indexes for start in index.starts()], dtype=np.int64)
         self._lines = np.array([line for index in self._indexes for line in index.first_lines()], dtype=np.int64)
         self.num_bytes = np.array([size for index in self._indexes for size in index.num_bytes], dtype=np.int64)
-        self.num_lines = np.array([size for index in self._indexes for size in index.num_lines], dtype=np.int64)
+        self.num_rows = np.array([size for index in self._indexes for size in index.num_rows], dtype=np.int64)
         packed = np.array([part.lines.is_packed for part in self._parts])[self._part]
         within = np.arange(len(self._part)) - np.repeat(np.cumsum(counts) - counts, counts)
         self.units = np.cumsum(~packed | (within % _RUN == 0))
@@ -107,7 +107,8 @@ class Shards:
                     place += len(piece)
                     if len(piece) < size:
                         raise changed(part.name)
-                    yield part, part.on(piece, int(self._lines[block]), start)
+                    is_end = block + 1 == len(self._part) or self._part[block + 1] != number
+                    yield part, part.on(piece, int(self._lines[block]), start, is_end=is_end)
 
 
 def _exactly(file: Any, size: int) -> bytes:

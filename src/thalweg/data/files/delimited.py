@@ -4,7 +4,7 @@ import csv
 import io
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Final, final
 
@@ -40,6 +40,10 @@ class Table:
     def columns(self) -> tuple[str, ...]:
         """The names of the columns."""
         return self.header.columns
+
+    def goes_on(self) -> "Table":
+        """Return how rows are read that others follow, so that none of them stands below the table."""
+        return replace(self, footer=Footer((), 0))
 
     def parse(self, blocks: Iterator[tuple[int, str]], bad: BadRows, size: int) -> Iterator[Chunk]:
         """Blocks of whole lines (see `LineReader.blocks`) -> chunks of at most `size` rows."""

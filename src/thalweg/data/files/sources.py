@@ -48,9 +48,13 @@ class FileSource(AbstractSource):
             return "is not UTF-8"
         return "has a word in each row" if self.table is not None and self.table.sentences is not None else ""
 
-    def on(self, piece: bytes, line: int, position: int) -> "FileSource":
-        """Return whole rows of the file as a source: the bytes, the line of the first (from 1), and where it begins."""
-        return replace(self, lines=self.lines.on(piece, line, position), is_piece=True)
+    def on(self, piece: bytes, line: int, position: int, *, is_end: bool) -> "FileSource":
+        """Return whole rows of the file as a source: the bytes, the line of the first (from 1), and where it begins.
+
+        What stands below a table is looked for at the end of the file alone.
+        """
+        parse = self._parse if is_end or self.table is None else self.table.goes_on().parse
+        return replace(self, lines=self.lines.on(piece, line, position), is_piece=True, _parse=parse)
 
     def chunks(self, size: int = 4096) -> Iterator[Chunk]:
         """All rows from the beginning, at most `size` at a time.

@@ -155,7 +155,7 @@ def _streamed(
     chosen = np.sort(order[num_valid : num_valid + SAMPLE])
     sample = read(shards.source_of(chosen))
     task, prepared = kind.prepare(sample, valid, dataclasses.replace(settings, valid_share=0.0))
-    sizes = shards.num_lines[blocks]
+    sizes = shards.num_rows[blocks]
     if not kind.row_is_example:
         sizes = np.ceil(shards.num_bytes[blocks] * (len(prepared.train) / int(shards.num_bytes[chosen].sum())))
 
@@ -195,9 +195,10 @@ def _require_blocks(name: str, num_blocks: int, num_train: int) -> None:
     if world_size > WINDOW:
         raise InputError(f"Data are read in blocks by {WINDOW} processes at most; got {world_size}. Start fewer.")
     if num_train < world_size:
+        each = "the process" if world_size == 1 else f"each of {world_size} processes"
         raise InputError(
-            f"{name} has {counted(num_blocks, 'block')} of rows, of which {max(0, num_train)} are for training, and "
-            f"each of {world_size} processes needs one; give --streaming no."
+            f"{name} is too small for blocks ({counted(num_blocks, 'block')} of rows, {max(0, num_train)} for "
+            f"training, and {each} needs one); give --streaming no."
         )
 
 

@@ -22,7 +22,12 @@ SECONDS: Final = 600.0  # a process that does not come, or answer, for so long h
 PORT: Final = 29500  # torchrun's own, where nothing names another
 _SILENT: Final = 10.0  # seconds after which one says what is waited for
 _WAIT_FOR_FIRST: Final = 3.0
-_WORKERS: Final = "start the processes with torchrun"
+_WORKERS: Final = "start the processes with torchrun, or unset these variables"
+_NO_STEPS: Final = (
+    "",
+    "4294967290",
+    "4294967291",
+)  # SLURM_STEP_ID: none, and those of a shell and of a job's script, one process
 
 
 @final
@@ -57,14 +62,17 @@ def launch_of(environment: Mapping[str, str]) -> Launch | None:
         >>> launch_of({"SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_STEP_ID": "0", "SLURM_NODELIST": "n[7-9]"})
         Launch(rank=3, num=4, local=0, address='n7', port=29500)
     """
-    if "WORLD_SIZE" in environment or "RANK" in environment:
+    num_tasks = environment.get("SLURM_STEP_NUM_TASKS") or environment.get("SLURM_NTASKS", "1")  # of step, of job
+    if environment.get("WORLD_SIZE") == "1":
+        return None
+    if environment.get("WORLD_SIZE") or environment.get("RANK"):
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
         given = {name: environment.get(name, "0" if name == "LOCAL_RANK" else "") for name in names}
         address = environment.get("MASTER_ADDR", "")
         if not address:
             raise InputError(f"RANK or WORLD_SIZE is set and MASTER_ADDR is not; {_WORKERS}.")
-    elif "SLURM_STEP_ID" in environment and environment.get("SLURM_NTASKS", "1") != "1":
-        given = {"RANK": environment.get("SLURM_PROCID", ""), "WORLD_SIZE": environment.get("SLURM_NTASKS", "")}
+    elif environment.get("SLURM_STEP_ID", "") not in _NO_STEPS and num_tasks != "1":
+        given = {"RANK": environment.get("SLURM_PROCID", ""), "WORLD_SIZE": num_tasks}
         given["LOCAL_RANK"] = environment.get("SLURM_LOCALID", "0")
         address = environment.get("MASTER_ADDR") or _first_node(environment.get("SLURM_NODELIST", ""))
     else:
