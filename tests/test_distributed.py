@@ -1,7 +1,10 @@
 """What processes that work as one tell each other; and that one process alone has nothing to tell."""
 
+import datetime as dt
+
 import pytest
 import torch
+import torch.distributed as dist
 from ranks import together
 
 from thalweg import distributed
@@ -85,3 +88,14 @@ def test_one_process_has_nothing_to_tell():
     distributed.require_alike({"what": "ever"})
     with pytest.raises(RankError, match="as it is"):
         distributed.by_first(lambda: fails(RankError("as it is")))
+
+
+def test_a_part_that_is_not_told_of_in_the_time_of_messages_is_missed(monkeypatch):
+    store = dist.HashStore()
+    store.set_timeout(dt.timedelta(milliseconds=30))
+    monkeypatch.setattr(dist.distributed_c10d, "_get_default_store", lambda: store)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 3)
+    distributed.post("a part", 1, {"done": True})
+    assert distributed.posted("a part", [1]) == [{"done": True}]
+    with pytest.raises(RankError, match="Process 2 of 3 does not answer"):
+        distributed.posted("a part", [2])

@@ -16,7 +16,6 @@ from torch import Tensor
 from thalweg.errors import InputError, RankError, is_out_of_memory, shown
 
 T = TypeVar("T")
-SECONDS_FOR_POST: Final = 600.0  # that a process may take to write its part of a checkpoint
 _SECONDS_FOR_WORD: Final = 3.0  # that the others have to say that they wait, too
 _alone = [0]  # how many blocks in which this process works by itself are entered
 
@@ -178,17 +177,19 @@ def posted(key: str, numbers: Iterable[int], gives_up: Callable[[], bool] = lamb
     """Return what processes have posted under a key, once all have; other messages may be under way meanwhile.
 
     Raises:
-        RankError: if one has not in `SECONDS_FOR_POST`, or soon after `gives_up` says so; it names the process.
+        RankError: if one has not in the time that messages have, or soon after `gives_up` says so.
     """
-    store = dist.distributed_c10d._get_default_store()
-    deadline, values = time.monotonic() + SECONDS_FOR_POST, []
+    store: Any = dist.distributed_c10d._get_default_store()
+    deadline, values = time.monotonic() + store.timeout.total_seconds(), []
     for number in numbers:
         name = f"thalweg/post/{key}/{number}"
         while not store.check([name]):
             if gives_up():
                 deadline, gives_up = min(deadline, time.monotonic() + _SECONDS_FOR_WORD), lambda: False
             if time.monotonic() > deadline:
-                raise RankError(f"Process {number} has not done its part of {key}.")
+                raise RankError(
+                    f"Process {number} of {dist.get_world_size()} does not answer, so this one cannot go on."
+                )
             time.sleep(0.01)
         values.append(json.loads(store.get(name)))
         store.delete_key(name)

@@ -6,6 +6,7 @@ here returns what it is given.
 
 import contextlib
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeVar, cast, final
 
@@ -49,6 +50,8 @@ def divide(model: nn.Module, head: nn.Module) -> None:
             if kept and buffer.dim() == 2 and buffer.is_floating_point():
                 delattr(module, name)
                 module.register_parameter(name, nn.Parameter(buffer, requires_grad=False))
+    # Nothing here changes an output in place, of which FSDP2 warns at each LSTM.
+    warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
     device = next(network.parameters()).device.type
     mesh = init_device_mesh(device, (distributed.world_size(),))
     single = {parameter for parameter in network.parameters() if not parameter.dim()}  # which every process has

@@ -114,3 +114,17 @@ def test_dropout_acts_in_training_only():
 def test_recurrent_refuses(arguments, message):
     with pytest.raises(ValueError, match=message):
         Recurrent(20, 4, **arguments)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_an_lstm_reads_where_the_processor_has_no_bfloat16(bidirectional):
+    x = torch.randn(2, 4, 3)
+    stack = RecurrentStack(3, 4, bidirectional=bidirectional)
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = stack(x.bfloat16())
+    outputs.float().sum().backward()
+    assert torch.allclose(outputs.float(), stack(x.bfloat16().float()), atol=0.03)
+    if not bidirectional:
+        with torch.autocast("cpu", torch.bfloat16):
+            states, _ = stack.run(x, stack.start(x.bfloat16(), 2))
+        assert torch.allclose(states.float(), stack(x), atol=0.03)

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import NotRequired, TypedDict, Unpack, final
+from typing import Any, NotRequired, TypedDict, Unpack, final
 
 import torch
 from torch import Tensor, nn
@@ -86,10 +86,10 @@ class RecurrentStack(nn.Module):
         turn = _turned_positions(x, mask) if self.bidirectional else None
 
         def layer(i: int, inputs: Tensor) -> Tensor:
-            outputs = self.forward_cells[i](inputs)[0]
+            outputs = _called(self.forward_cells[i], inputs)[0]
             if turn is None:
                 return outputs
-            backward = self.backward_cells[i](_take(inputs, turn))[0]
+            backward = _called(self.backward_cells[i], _take(inputs, turn))[0]
             return torch.cat([outputs, _take(backward, turn)], -1)
 
         return pool.every(self._through(layer, x), mask)
@@ -120,7 +120,7 @@ class RecurrentStack(nn.Module):
         def layer(i: int, inputs: Tensor) -> Tensor:
             before = tuple(part[:, i].unsqueeze(0).contiguous() for part in state)
             cell = self.forward_cells[i]
-            outputs, end = cell(inputs, before if isinstance(cell, nn.LSTM) else before[0])
+            outputs, end = _called(cell, inputs, before if isinstance(cell, nn.LSTM) else before[0])
             after.append(end if isinstance(cell, nn.LSTM) else (end,))
             return outputs
 
@@ -132,6 +132,21 @@ class RecurrentStack(nn.Module):
         for i, skip in enumerate(self.skips):
             x = skip(x if i == 0 else self.dropout(x), functools.partial(layer, i))
         return self.norm(x)
+
+
+def _called(cell: nn.Module, inputs: Tensor, *before: Any) -> Any:
+    """Call a layer; an LSTM in the type of its weights where a processor has no bfloat16, in which it would fail."""
+    if (
+        isinstance(cell, nn.LSTM)
+        and inputs.device.type == "cpu"
+        and torch.is_autocast_enabled("cpu")
+        and torch.backends.mkldnn.is_available()
+        and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    ):
+        with torch.autocast("cpu", enabled=False):
+            dtype = next(cell.parameters()).dtype
+            return cell(inputs.to(dtype), *(tuple(part.to(dtype) for part in one) for one in before))
+    return cell(inputs, *before)
 
 
 @final

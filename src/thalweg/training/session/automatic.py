@@ -50,8 +50,8 @@ def resolve(
         named = ["--shard"] if recipe.training.shard else []
         named += [f"--{name.replace('_', '-')}" for name in ("line_search", "optimizer_options") if given.get(name)]
         if named and "optimizer" not in given and recipe.training.optimizer == names.SEARCHED_OPTIMIZER:
-            what = " and ".join(named)
-            say(f"Optimizer: {names.SEARCHED_OPTIMIZER}, to which {what} apply; --optimizer names another.")
+            what = f"{' and '.join(named)} {'apply' if named[1:] else 'applies'}"
+            say(f"Optimizer: {names.SEARCHED_OPTIMIZER}, to which {what}; --optimizer names another.")
         return recipe
     device = choose_device(recipe.run.device)
     feed = build.build_feed(recipe, task, prepared.train, device)

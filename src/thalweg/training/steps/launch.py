@@ -139,6 +139,7 @@ def _join(launch: Launch, seconds: float, say: Callable[[str], None]) -> None:
         store = _met(launch, _Wait(seconds, say))
         limit = dt.timedelta(seconds=seconds)
         dist.init_process_group(backend, store=store, rank=launch.rank, world_size=launch.num, timeout=limit)
+        store.set_timeout(limit)  # in which one posts its part of a checkpoint
     except (RuntimeError, ValueError, OSError) as error:
         if isinstance(error, InputError):
             raise
