@@ -8,7 +8,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from typing import final
+from typing import Any, cast, final
 
 import torch
 from torch import Tensor
@@ -81,7 +81,7 @@ def of_examples(keys: Tensor | None) -> Iterator[None]:
         _drawing[0] = before
 
 
-@torch.compiler.disable  # the order of the calls is kept outside of what is compiled
+@cast(Any, torch.compiler.disable)  # the order of the calls is kept outside of what is compiled
 def bits_for(shape: Sequence[int]) -> Tensor | None:
     """Return bits as `Drawing.bits` does inside of `of_examples`; None elsewhere."""
     drawing = _drawing[0]

@@ -94,7 +94,7 @@ class Objective:
         self.batches, self._positional = _as_batches(inputs, targets, mask, weights)
         self.l2 = l2
         self.autocast = autocast
-        self.call: Callable[..., object] = model if call is None else call
+        self.call = call  # None: the model, whichever that is by then
         self._every = list(dict.fromkeys([*model.parameters(), *self.head.parameters()]))
         if penalized is None:
             penalized = [tensor for tensor in self._every if tensor.dim() >= 2]
@@ -138,7 +138,7 @@ class Objective:
         partners = dict(zip(map(id, network.parameters()), networks.parameters(), strict=True))
         other = copy.copy(self)
         other.model, other.head = networks["model"], networks["head"]  # type: ignore[assignment]
-        other.call = other.model
+        other.call = None
         other._every = [partners[id(tensor)] for tensor in self._every]
         other._penalized = [partners.get(id(tensor), tensor) for tensor in self._penalized]
         other.batches = [_ordinary(batch.to(batch.targets.device, dtype)) for batch in self.batches]
@@ -351,7 +351,8 @@ class Objective:
             InputError: it is neither a tensor nor one of these.
         """
         with noise.of_examples(batch.keys):
-            output = self.call(batch.inputs["inputs"]) if self._positional else self.call(**batch.inputs)
+            call = self.model if self.call is None else self.call
+            output = call(batch.inputs["inputs"]) if self._positional else call(**batch.inputs)
         if isinstance(output, Tensor):
             return output
         for name in ("logits", "last_hidden_state"):

@@ -178,7 +178,7 @@ def fit(
     recorder = Recorder([("", model), ("head", head)])
     devices = noise.accelerators(parameter for tensors in recorder.layers.values() for parameter in tensors)
     objective: Objective | None = None
-    call = compiled(model, _device_of(model)) if options.compiled else model
+    call = compiled(model, _device_of(model)) if options.compiled else None
     for module in (model, head):
         module.train()
     if place.step and options.watch(place.step):
@@ -193,7 +193,7 @@ def fit(
                 objective = Objective(model, head, micro, l2=options.l2, autocast=options.autocast)
             elif not (stepper.reuses_objective and [*map(id, micro)] == [*map(id, objective.batches)]):
                 objective = objective.on(micro)
-            objective.call = model if options.sites(step) else call
+            objective.call = None if options.sites(step) else call
             recorder.before_forward(sites=options.sites(step))
             recorder.before_step(layers=options.watch(step))
             lr = stepper.optimizer.param_groups[0]["lr"]
