@@ -153,7 +153,7 @@ def test_more_processes_than_blocks_are_refused(data, monkeypatch, num, said):
         ({"source": "words.conll", "task": "tag"}, "is conll, of which csv, tsv, jsonl, fasttext, text alone"),
         ({"source": "reviews.jsonl", "optimizer": "linear-newton"}, "takes all data at once"),
         ({"source": "reviews.jsonl", "batch_size": 0, "optimizer": "adamw"}, "takes all data in each step"),
-        ({"source": "tiny.jsonl"}, r"tiny\.jsonl has 1 block of rows, of which 0 are for training"),
+        ({"source": "tiny.jsonl"}, r"tiny\.jsonl is too small for blocks \(1 block of rows, 0 for training"),
     ],
 )
 def test_what_cannot_be_read_in_blocks_is_refused(data, options, said):
