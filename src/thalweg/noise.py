@@ -7,7 +7,7 @@ which others it stands in a batch.
 import contextlib
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast, final
 
 import torch
@@ -81,11 +81,22 @@ def of_examples(keys: Tensor | None) -> Iterator[None]:
         _drawing[0] = before
 
 
-@cast(Any, torch.compiler.disable)  # the order of the calls is kept outside of what is compiled
-def bits_for(shape: Sequence[int]) -> Tensor | None:
-    """Return bits as `Drawing.bits` does inside of `of_examples`; None elsewhere."""
+def _bits_for(shape: Sequence[int]) -> Tensor | None:
     drawing = _drawing[0]
     return None if drawing is None else drawing.bits(shape)
+
+
+_drawn: list[Callable[[Sequence[int]], Tensor | None]] = [_bits_for]
+
+
+def bits_for(shape: Sequence[int]) -> Tensor | None:
+    """Return bits as `Drawing.bits` does inside of `of_examples`; None elsewhere."""
+    return _drawn[0](shape)
+
+
+def leave_uncompiled() -> None:
+    """Keep the order of the draws outside of what is compiled from now on. Loads PyTorch's compiler: a second."""
+    _drawn[0] = cast(Any, torch.compiler.disable)(_bits_for)
 
 
 @final

@@ -78,10 +78,15 @@ def test_other_wishes(reviews, tmp_path, options, optimizer):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"line_search": "stochastic"}, "--line-search apply"),
-        ({"optimizer_options": {"betas": [0.8, 0.9]}}, "--optimizer-options apply"),
+        ({"line_search": "stochastic"}, "--line-search applies"),
+        ({"optimizer_options": {"betas": [0.8, 0.9]}}, "--optimizer-options applies"),
+        (
+            {"line_search": "armijo", "optimizer_options": {"betas": [0.8, 0.9]}},
+            "--optimizer-options apply;",
+        ),
+        ({"shard": True}, "--shard applies"),
     ],
-    ids=["line search", "options"],
+    ids=["line search", "options", "both", "shard"],
 )
 def test_options_of_an_optimizer_that_nobody_named_say_whose_they_are(reviews, tmp_path, named, options, words):
     said = planned(tmp_path, source=str(reviews), **SMALL, **named, **options)[1]

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from thalweg import distributed, sharded
-from thalweg.errors import InputError, is_out_of_memory, shown
+from thalweg.errors import InputError, RankError, is_out_of_memory, shown
 from thalweg.storage.files import (
     Sum,
     leftovers,
@@ -215,9 +215,11 @@ class Saving:
         assert self._temporary is not None
         sums = dict([self._write_own()])
         for answer in distributed.posted(self._temporary.name, range(1, self._num), self.gives_up):
-            if "error" in answer:
-                number, what, name = answer["error"]
-                raise OSError(number, what, name) if name else OSError(number, what)
+            match answer.get("error"):
+                case [int(number), what, name]:
+                    raise OSError(number, what, name) if name else OSError(number, what)
+                case [_, what, _]:
+                    raise RankError(f"A process could not write its part of a checkpoint ({what}).")
             sums[answer["name"]] = Sum(*answer["sum"])
         return sums
 

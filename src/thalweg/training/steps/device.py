@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from thalweg import noise
 from thalweg.errors import InputError, shown
 
 
@@ -60,6 +61,7 @@ def compiled(model: nn.Module, device: torch.device) -> Callable[..., Any]:
 
     if device.type == "cpu":
         _require_compiler()
+    noise.leave_uncompiled()
     run = torch.compile(model)
 
     def call(*inputs: Any, **named: Any) -> Any:
