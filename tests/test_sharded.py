@@ -1,18 +1,16 @@
 """Parameters divided among processes: the curve of whole ones, and checkpoints that any number of processes reads."""
 
-import json
 import shutil
 from pathlib import Path
 
 import pytest
-import safetensors.torch
 import torch
 from ranks import together
+from thirds import write_thirds
 from torch import nn
 
 from thalweg import distributed, sharded
 from thalweg.errors import InputError
-from thalweg.storage.ledger import Ledger
 from thalweg.training.folder import checkpoint
 from thalweg.training.folder.run import Run
 from thalweg.training.folder.tensor_files import SHARD
@@ -52,15 +50,26 @@ def losses(entries):
     return [entry["loss"] for entry in entries if entry["event"] in ("step", "evaluation")]
 
 
+def figures(entries):
+    """Return what was recorded of layers and gradients of the steps that were watched, as numbers."""
+    steps = [entry for entry in entries if "layers" in entry]
+    layers = [number for step in steps for one in step["layers"].values() for number in one.values()]
+    return [
+        *layers,
+        *(step["grad_norm"] for step in steps),
+        *(step["alignment"] for step in steps if "alignment" in step),
+    ]
+
+
 def curve(folder, part, case, *, finishes=False, **more):
-    """Return the losses of a training from where it stands to its end, and what is measured then."""
+    """Return the losses of a training from where it stands to its end, what is measured then, and its first figures."""
     entries, summary = [], {}
     with prepare(Request(options(folder, case, **more), Path(folder) / part), lambda sentence: None) as session:
         if finishes:
             summary = train_and_finish(session, lambda sentence: None, entries.append)
         else:
             entries += train(session)
-    return losses(entries), summary.get("loss")
+    return losses(entries), summary.get("loss"), figures(entries)
 
 
 def broken_off(folder, part, case, step=4):
@@ -115,24 +124,12 @@ def parts_of(folder):
     return found
 
 
-def write_thirds(folder):
-    """Write a checkpoint that three processes have made of a tensor with four rows."""
-    saved = checkpoint.save(Path(folder) / "thirds", 7, {"x": torch.zeros(1)})
-    rows = torch.arange(8.0).view(4, 2)
-    tree = {"!": "dict", "items": [["x", {"!": "tensor", "name": "x", "shape": [4, 2]}]]}
-    files = {checkpoint.TREE: json.dumps(tree).encode(), checkpoint.TENSORS: safetensors.torch.save({})}
-    for number, part in enumerate((rows[:2], rows[2:], rows[4:])):
-        files[SHARD.format(number + 1, 3)] = safetensors.torch.save({"x": part.contiguous()})
-    Ledger(saved).write(files)
-    return saved, rows
-
-
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     """What two processes come to, and one, on the same data."""
     folder = tmp_path_factory.mktemp("sharded")
     write_lines(folder)
-    write_thirds(folder)
+    write_thirds(folder / "thirds")
     broken_off(folder, "taken-over", "softmax")
     one = {case: curve(folder, "one", case, finishes=case == "softmax") for case in CASES}
     two = together(in_two, str(folder), folder=folder)
@@ -142,8 +139,10 @@ def found(tmp_path_factory):
 @pytest.mark.parametrize("case", CASES)
 def test_divided_parameters_have_the_curve_of_whole_ones(found, case):
     _, one, (first, second) = found
-    expected, measured = one[case]
-    given, said = first[f"curve {case}"]
+    expected, measured, layers = one[case]
+    given, said, seen = first[f"curve {case}"]
+    assert len(seen) == len(layers) > 50
+    assert seen == pytest.approx(layers, rel=1e-6)
     assert len(given) == len(expected) > 6
     assert given == pytest.approx(expected, rel=CLOSE)
     assert said is measured is None or said == pytest.approx(measured, rel=CLOSE)
@@ -169,9 +168,9 @@ def test_one_process_goes_on_with_what_two_have_begun_and_the_other_way_round(fo
     folder, one, (first, _) = found
     shards = sorted((folder / "handed-on" / "softmax" / "checkpoints").glob("*/shard-*"))
     assert [path.name for path in shards[-2:]] == [SHARD.format(number, 2) for number in (1, 2)]
-    given, _ = curve(folder, "handed-on", "softmax")
+    given, _, _ = curve(folder, "handed-on", "softmax")
     assert given == pytest.approx(one["softmax"][0][-len(given) :], rel=CLOSE)
-    given, _ = first["taken-over"]
+    given, _, _ = first["taken-over"]
     assert given == pytest.approx(one["softmax"][0][-len(given) :], rel=CLOSE)
 
 

@@ -319,8 +319,10 @@ class Objective:
     def _accumulate(self) -> Tensor:
         """Add gradients of sums over micro-batches and ranks, then divide once by the global count."""
         sums, reduction = [], None
-        divided = [parameter for parameter in self.parameters if sharded.is_divided(parameter)]
-        parameters = [parameter for parameter in self.parameters if not sharded.is_divided(parameter)]
+        parameters, divided = self.parameters, []
+        if sharded.any_divided(parameters):  # their gradients are added up as the backward pass goes on
+            divided = [parameter for parameter in parameters if sharded.is_divided(parameter)]
+            parameters = [parameter for parameter in parameters if not sharded.is_divided(parameter)]
         for place, batch in enumerate(self.batches):
             total, count = self.sum_and_count(batch)
             sums.append(torch.stack([total.detach(), count]))

@@ -5,9 +5,8 @@ here returns what it is given.
 """
 
 import contextlib
-import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar, cast, final
 
 import torch
@@ -17,6 +16,8 @@ from thalweg import distributed
 
 Result = TypeVar("Result")
 _NETWORK: Final = "_divided_network"  # where a model remembers what it is divided with
+_TABLE: Final = "_is_table"
+_kinds: Final[list[type]] = []  # of divided tensors: none until something is divided, so that others pay nothing
 
 
 @final
@@ -42,14 +43,17 @@ def divide(model: nn.Module, head: nn.Module) -> None:
         return
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import FSDPModule, fully_shard
+    from torch.distributed.tensor import DTensor
 
-    network = _Network(model, head)
+    _kinds[:] = [DTensor]
+    network, tables = _Network(model, head), []
     for module in list(network.modules()):
         for name, buffer in list(module.named_buffers(recurse=False)):
             kept = name not in module._non_persistent_buffers_set
             if kept and buffer.dim() == 2 and buffer.is_floating_point():
                 delattr(module, name)
                 module.register_parameter(name, nn.Parameter(buffer, requires_grad=False))
+                tables.append((module, name))
     # Nothing here changes an output in place, of which FSDP2 warns at each LSTM.
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
     device = next(network.parameters()).device.type
@@ -61,13 +65,19 @@ def divide(model: nn.Module, head: nn.Module) -> None:
         one = cast(FSDPModule, fully_shard(part, mesh=mesh, ignored_params=single))
         one.set_gradient_divide_factor(1.0)
         one.set_force_sum_reduction_for_comms(True)  # gloo cannot multiply on the way
+    for module, name in tables:
+        setattr(getattr(module, name), _TABLE, True)
     vars(model)[_NETWORK] = network
 
 
 def is_divided(tensor: object) -> bool:
     """Whether this is a tensor of which each process has some rows."""
-    module = sys.modules.get("torch.distributed.tensor")
-    return module is not None and isinstance(tensor, module.DTensor)
+    return isinstance(tensor, tuple(_kinds))
+
+
+def any_divided(tensors: Iterable[object]) -> bool:
+    """Whether each process has some rows only of one of these tensors; at once where nothing has been divided."""
+    return bool(_kinds) and any(map(is_divided, tensors))
 
 
 def own(tensor: Tensor) -> Tensor:
@@ -78,6 +88,20 @@ def own(tensor: Tensor) -> Tensor:
 def joined(tensor: Tensor) -> Tensor:
     """Return all rows; all processes must ask for them."""
     return cast(Any, tensor).full_tensor() if is_divided(tensor) else tensor
+
+
+def added(numbers: Tensor, of: Sequence[Tensor]) -> Tensor:
+    """Return a number for each tensor, `[n]`, those of divided ones added up over all processes by one message."""
+    if not any_divided(of):
+        return numbers
+    divided = [is_divided(tensor) for tensor in of]
+    total = distributed.sum_over_ranks([numbers])[0]
+    return total if all(divided) else torch.where(torch.tensor(divided, device=total.device), total, numbers)
+
+
+def is_table(parameter: Tensor) -> bool:
+    """Whether this has become a parameter only to be divided: a table that is not trained."""
+    return getattr(parameter, _TABLE, False)
 
 
 def share_of(num_rows: int, like: Tensor) -> tuple[int, int]:

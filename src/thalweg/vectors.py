@@ -26,16 +26,24 @@ def dot(left: Vector, right: Vector) -> Tensor:
     """Return the inner product, a 0-dim tensor."""
     if not left:
         return torch.zeros(())
-    products = [torch.linalg.vecdot(x.reshape(-1), y.reshape(-1)) for x, y in zip(left, right, strict=True)]
-    return sharded.joined(torch.stack(products).sum())
+    if sharded.any_divided(left):
+        of, left, right = left, [*map(sharded.own, left)], [*map(sharded.own, right)]
+        return sharded.added(_products(left, right), of).sum()
+    return _products(left, right).sum()
+
+
+def _products(left: Vector, right: Vector) -> Tensor:
+    return torch.stack([torch.linalg.vecdot(x.reshape(-1), y.reshape(-1)) for x, y in zip(left, right, strict=True)])
 
 
 def norm(vector: Vector) -> Tensor:
     """Return the Euclidean norm, a 0-dim tensor (0 for an empty list)."""
     if not vector:
         return torch.zeros(())
-    norms = [sharded.joined(norm) for norm in torch._foreach_norm(list(vector))]
-    return torch.linalg.vector_norm(torch.stack(norms))
+    if sharded.any_divided(vector):
+        norms = torch.stack(list(torch._foreach_norm([*map(sharded.own, vector)])))
+        return sharded.added(norms.double().square(), vector).sum().sqrt().to(norms.dtype)
+    return torch.linalg.vector_norm(torch.stack(list(torch._foreach_norm(list(vector)))))
 
 
 def is_finite(vector: Vector) -> bool:

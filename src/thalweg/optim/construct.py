@@ -384,7 +384,7 @@ def _can_fuse(constructor: Constructor, options: dict[str, Any], parameters: lis
         return False
     if any(options.get(key) for key in ("foreach", "differentiable")) or "fused" in options:
         return False
-    if any(map(sharded.is_divided, parameters)) and not issubclass(constructor, torch.optim.Adam):  # type: ignore[arg-type]
+    if sharded.any_divided(parameters) and not issubclass(constructor, torch.optim.Adam):  # type: ignore[arg-type]
         return False  # PyTorch has rules for the kernels of Adam and AdamW alone
     return all(p.is_floating_point() and p.device.type in FUSED_DEVICES for p in parameters)
 

@@ -10,7 +10,7 @@ from typing import final
 class Background:
     """Does one work after the other in a thread of its own; after one that fails, those behind it are left out.
 
-    The process does not end before all are done.
+    A process that ends by itself waits until all are done.
 
     Attributes:
         gives_up: an event for work that waits for others, set where they may be gone.

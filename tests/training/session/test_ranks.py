@@ -7,7 +7,7 @@ import pytest
 import torch
 from ranks import together
 
-from thalweg import distributed, names
+from thalweg import distributed, names, sharded
 from thalweg.errors import InputError, RankError
 from thalweg.optim import catalog
 from thalweg.training.folder.checkpoint import ledger_of
@@ -66,11 +66,11 @@ def write_data(folder):
     (folder / "words.conll").write_text("\n\n".join(tagged) + "\n")
 
 
-def curves(folder, part, steps=None):
-    """Return how each case ends, and its losses; `steps` in place of its own number."""
+def curves(folder, part, steps=None, cases=None):
+    """Return how each case ends, and its losses; `steps` in place of its own number, `cases` in place of these."""
     torch.set_num_threads(1)
     found = {}
-    for case, given in CASES.items():
+    for case, given in (cases or CASES).items():
         options = {"source": "reviews.csv", **given, "name": case.replace(" ", "-")}
         if steps is not None and "steps" in given:
             options["steps"] = steps
@@ -79,7 +79,8 @@ def curves(folder, part, steps=None):
         with prepare(Request(Options(options), Path(folder) / part), lambda sentence: None) as session:
             entries = list(train(session))
             if case in DIVIDED:  # by batches that are few enough for two processes to have several each
-                seen = evaluate(session.task, session.model, session.head, session.prepared.train, batch_size=16)
+                with sharded.whole(session.model):
+                    seen = evaluate(session.task, session.model, session.head, session.prepared.train, batch_size=16)
                 found[f"evaluated {case}"] = [seen.num_examples, [seen.loss, *seen.metrics.values()]]
         losses = [entry["loss"] for entry in entries if entry["event"] in ("step", "evaluation", "selection")]
         found[case] = [entries[-1]["status"], losses]

@@ -116,6 +116,17 @@ def test_the_unchanged_share_counts_entries_that_a_step_is_too_small_for():
     assert layers["linear"]["unchanged"] == pytest.approx(1 / 3)
 
 
+def test_a_parameter_that_is_one_number_is_measured_as_any_other():
+    model = nn.Linear(2, 1)
+    model.scale = nn.Parameter(torch.tensor(2.0))
+    before = {id(parameter): parameter.detach().clone() for parameter in model.parameters()}
+    model.scale.grad = torch.tensor(3.0)
+    with torch.no_grad():
+        model.scale.add_(1.0)
+    layers = layer_figures({"scale": [model.scale]}, before)
+    assert layers == {"scale": {"grad_norm": 3.0, "update_ratio": 0.5, "unchanged": 0.0}}
+
+
 def test_layers_without_a_gradient_and_with_sparse_ones():
     model = nn.ModuleDict({"used": nn.Embedding(5, 2, sparse=True), "idle": nn.Linear(2, 2)})
     before = {id(p): p.detach().clone() for p in model.parameters()}

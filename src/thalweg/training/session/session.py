@@ -328,6 +328,9 @@ class Session:
         if not self.parts.is_sound():
             return
         self._settle_before()
+        is_whole = self.parts.divided is None
+        if not (distributed.is_first() if is_whole else distributed.is_active()):
+            return  # others write it; or, after an error, some of the rows are out of reach
         watched = Interval.of(self.total_steps).watches(self.place.step)
         state = {
             **self.parts.state(gradient=watched),
@@ -341,9 +344,6 @@ class Session:
             "history": dataclasses.asdict(history),
             "environment": self.environment,
         }
-        is_whole = self.parts.divided is None
-        if not (distributed.is_first() if is_whole else distributed.is_active()):
-            return  # others write it; or, after an error, some of the rows are out of reach
         saving = checkpoint.Saving(self.run.folder / CHECKPOINTS, self.place.step, state)
         name = distributed.by_first(saving.begin) if saving.is_shared else saving.begin()
         saving.join(name)

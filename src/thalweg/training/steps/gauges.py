@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from thalweg import sharded
 from thalweg.batch import Batch
 
 IGNORED = -100  # the id that PyTorch's losses leave out
@@ -38,15 +39,16 @@ def layer_figures(layers: Mapping[str, list[Tensor]], before: Mapping[int, Tenso
         that the step has left at the same bits, of large matrices in some rows; None where no gradient is nonzero.
     """
     parameters = [parameter for tensors in layers.values() for parameter in tensors]
-    changes = [before[id(parameter)] for parameter in parameters]
+    changes = [sharded.own(before[id(parameter)]) for parameter in parameters]
     sizes = torch._foreach_norm(changes)
-    torch._foreach_sub_(changes, [parameter.detach() for parameter in parameters])
+    torch._foreach_sub_(changes, [sharded.own(parameter.detach()) for parameter in parameters])
     gradients = [_values(parameter) for parameter in parameters]
     norms = torch._foreach_norm(gradients)
     columns = [*sizes, *torch._foreach_norm(changes), *norms]
     counts = [count for parts in zip(parameters, changes, strict=True) for count in _counts(*parts)]
-    numbers = _fetched([*columns, *counts])
     number = len(parameters)
+    owners = [*parameters * 3, *(parameter for parameter in parameters for _ in range(2))]
+    numbers = _of_all(_fetched([*columns, *counts]), owners, num_norms=len(columns))
     figures: dict[str, dict[str, Any]] = {}
     place = 0
     for name, tensors in layers.items():
@@ -65,19 +67,22 @@ def layer_figures(layers: Mapping[str, list[Tensor]], before: Mapping[int, Tenso
 
 def alignment(before: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> float | None:
     """Return the cosine between gradients of before and the present ones; None where either is zero or not finite."""
-    pairs = [
+    both = [
         (old, parameter.grad.detach())
         for old, parameter in zip(before, parameters, strict=True)
         if old is not None and parameter.grad is not None and not parameter.grad.is_sparse
     ]
-    if not pairs:
+    if not both:
         return None
+    owners = [old for old, _ in both]
+    pairs = [(sharded.own(old), sharded.own(new)) for old, new in both]
     totals = [torch.dot(_flat(old), _flat(new)) for old, new in pairs]
     norms = [torch._foreach_norm(list(side)) for side in zip(*pairs, strict=True)]
-    numbers = _fetched([*totals, *norms[0], *norms[1]])
+    numbers = _of_all(_fetched([*norms[0], *norms[1], *totals]), owners * 3, num_norms=2 * len(pairs))
     number = len(pairs)
-    product = math.fsum(numbers[:number]) if all(map(math.isfinite, numbers[:number])) else math.nan
-    scale = math.hypot(*numbers[number : 2 * number]) * math.hypot(*numbers[2 * number :])
+    products = numbers[2 * number :]
+    product = math.fsum(products) if all(map(math.isfinite, products)) else math.nan
+    scale = math.hypot(*numbers[:number]) * math.hypot(*numbers[number : 2 * number])
     return product / scale if scale > 0 and math.isfinite(product / scale) else None
 
 
@@ -104,6 +109,8 @@ def parameter_facts(networks: Iterable[tuple[str, nn.Module]], optimizer: torch.
     frozen, left_out, number = [], [], 0
     for prefix, network in networks:
         for name, parameter in network.named_parameters():
+            if sharded.is_table(parameter):  # a buffer, but for being divided
+                continue
             number += parameter.numel()
             path = ".".join(filter(None, [prefix, name.replace("_orig_mod.", "")]))
             if not parameter.requires_grad:
@@ -117,7 +124,7 @@ def _values(parameter: Tensor) -> Tensor:
     gradient = parameter.grad
     if gradient is None:
         return parameter.detach().new_zeros(())
-    return gradient.coalesce().values() if gradient.is_sparse else gradient.detach()
+    return gradient.coalesce().values() if gradient.is_sparse else sharded.own(gradient.detach())
 
 
 def _counts(parameter: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
@@ -126,14 +133,23 @@ def _counts(parameter: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
     if gradient is None or gradient.is_sparse:
         zero = torch.zeros((), device=change.device)
         return zero, zero
-    step = math.ceil(change.numel() / MAX_COUNTED) if change.dim() > 1 else 1
-    nonzero = gradient[::step] != 0
-    moved = (change[::step] != 0).logical_and_(nonzero)
+    step = max(1, math.ceil(change.numel() / MAX_COUNTED)) if change.dim() > 1 else 1
+    nonzero, moved = (torch.atleast_1d(part)[::step] != 0 for part in (sharded.own(gradient), change))
+    moved.logical_and_(nonzero)
     return nonzero.count_nonzero() * step, (nonzero ^ moved).count_nonzero() * step
 
 
 def _flat(x: Tensor) -> Tensor:
     return x.flatten() if x.dtype in (torch.float32, torch.float64) else x.flatten().float()
+
+
+def _of_all(numbers: list[float], of: Sequence[Tensor], *, num_norms: int) -> list[float]:
+    """Return numbers, the first of them norms and the rest sums, of all rows of tensors that processes have divided."""
+    if not sharded.any_divided(of):
+        return numbers
+    squares = [number * number for number in numbers[:num_norms]]
+    found = sharded.added(torch.tensor(squares + numbers[num_norms:], dtype=torch.float64), of).tolist()
+    return [*map(math.sqrt, found[:num_norms]), *found[num_norms:]]
 
 
 def _fetched(tensors: Sequence[Tensor]) -> list[float]:
