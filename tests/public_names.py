@@ -23,6 +23,7 @@ from thalweg import (
     online,
     optim,
     report,
+    sklearn,
     tasks,
     training,
 )
@@ -468,6 +469,14 @@ def use_report(folder: Path) -> None:
     print(len(report.render_report(page)))
 
 
+def use_sklearn() -> None:
+    texts = [f"{word} {noun}" for word in ("good", "bad") for noun in ("film", "cast", "plot", "end", "start", "play")]
+    classifier: sklearn.Classifier = sklearn.Classifier(model="linear", l2=0.1).fit(texts, [1] * 6 + [0] * 6)
+    print(classifier.predict(texts[:1]), classifier.predict_proba(texts).shape, classifier.run_.metrics)
+    regressor = sklearn.Regressor(l2=0.1).fit(texts, [5.0, 4.5, 4.0] * 2 + [1.0, 1.5, 2.0] * 2)
+    print(regressor.score(texts, regressor.predict(texts)))
+
+
 def use_tasks() -> None:
     kinds: list[type[tasks.AbstractTask]] = [
         tasks.Classify,
@@ -533,5 +542,6 @@ def main(folder: Path) -> None:
     use_online(folder)
     use_optim()
     use_report(folder)
+    use_sklearn()
     use_tasks()
     use_training(folder)

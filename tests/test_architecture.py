@@ -30,7 +30,7 @@ ORDER = [
     {"tasks"},
     {"names"},
     {"training"},
-    {"online"},
+    {"online", "sklearn"},
     {"diagnosis"},
     {"comparison"},
     {"cli"},

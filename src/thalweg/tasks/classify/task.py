@@ -307,10 +307,7 @@ class Classify(AbstractTask):
         """Return for each text its `label` (or `labels`), the `probability`, and the `top` candidates."""
         self.check(inputs, options)
         texts = list(inputs)
-        examples = Examples(self.reader.read(texts), raw=None)
-        batch = Batch(self.reader.inputs(examples, np.arange(len(texts))), torch.zeros(len(texts)))
-        with answering(model, head) as parameter:
-            prediction = head(model(**batch.to(parameter.device, parameter.dtype).inputs))
+        prediction = self._prediction(model, head, texts)
         given = self.decision.given(prediction)
         if self.multilabel:
             return self._several(texts, prediction, given, options)
@@ -322,6 +319,24 @@ class Classify(AbstractTask):
             best = top[0] if answer == row[0] else {"label": self.labels[answer], "probability": 1.0 - scores[0]}
             answers.append({"text": text, **best, "top": top})
         return answers
+
+    def scores(self, model: nn.Module, head: AbstractHead, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Return which labels are given to texts and how probable each is, bool and float64 `[texts, labels]`.
+
+        The probabilities of a text add up to 1 where it has one label; where it may have several, each stands by
+        itself.
+        """
+        prediction = self._prediction(model, head, texts).cpu()
+        given = self.decision.given(prediction).numpy()
+        if self.multilabel:
+            return given, prediction.double().sigmoid().numpy()
+        return given[:, None] == np.arange(len(self.labels)), prediction.double().softmax(-1).numpy()
+
+    def _prediction(self, model: nn.Module, head: AbstractHead, texts: Sequence[str]) -> Tensor:
+        examples = Examples(self.reader.read(list(texts)), raw=None)
+        batch = Batch(self.reader.inputs(examples, np.arange(len(texts))), torch.zeros(len(texts)))
+        with answering(model, head) as parameter:
+            return head(model(**batch.to(parameter.device, parameter.dtype).inputs))
 
     def _several(
         self, texts: list[str], prediction: Tensor, given: Tensor, options: AnswerOptions

@@ -1,0 +1,2 @@
+from .estimators import Classifier as Classifier
+from .estimators import Regressor as Regressor
