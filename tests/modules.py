@@ -139,6 +139,8 @@ TESTED_IN = {
     "training/folder/evaluating.py": "cli/test_answers.py",
     "training/folder/report.py": "training/session/test_six_tasks.py",
     "training/recipe/rules.py": "training/recipe/test_complete.py",
+    "training/integrity/checkpoint_names.py": "training/folder/test_checkpoint.py",
+    "training/integrity/run_files.py": "training/folder/test_run.py",
     "training/session/": "training/session/test_plan.py",
     "training/session/finish.py": "training/session/test_loop.py",
     "training/session/prepare.py": "training/session/test_loop.py",

@@ -46,6 +46,8 @@ QUICK = (
     *(f"tasks.{path.parent.name}.columns" for path in sorted(ROOT.glob("tasks/*/columns.py"))),
 )
 HEAVY = {"torch", "torchmetrics", "scipy", "sklearn", "numpy"}
+# All that reads data does without torch, and so does what answers, but for these.
+WITH_TENSORS = {"data.arrays.collate", "data.blocks.shards"}
 # Mathematics: no files, clocks, terminals or environment. Two may: one opens a model's folder, one has a time limit.
 PURE = {"status", "vectors", "batch", "gradients", "models", "heads", "objective", "functions", "curvature", "optim"}
 WORLD = {"os", "time", "pathlib", "io", "shutil", "subprocess", "socket", "tempfile", "datetime", "rich"}
@@ -81,7 +83,8 @@ def part_of(name: str) -> str:
 def at_once(tree: ast.AST):
     """The nodes that run when a module is imported, those inside `try` and `if` as well; not those of functions."""
     for node in ast.iter_child_nodes(tree):
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        is_for_types = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        if not is_for_types and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             yield node
             yield from at_once(node)
 
@@ -191,6 +194,13 @@ def test_quick_modules_load_nothing_heavy():
         place = name.removeprefix("thalweg.")
         if place.startswith(QUICK):
             assert not loads(name) & HEAVY, f"{name} loads {loads(name) & HEAVY}."
+
+
+def test_reading_data_and_answering_load_no_torch():
+    for name in FILES:
+        place = name.removeprefix("thalweg.")
+        if place.startswith(("data.", "cli.answers", "cli.inspection")) and place not in WITH_TENSORS:
+            assert "torch" not in loads(name), f"{name} loads torch; import it inside of a function."
 
 
 def test_only_one_module_of_the_command_line_writes_to_the_standard_streams():

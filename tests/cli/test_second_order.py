@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from thalweg.cli.main import run
-from thalweg.training.folder.run import read_history
+from thalweg.training.integrity.history import read_history
 
 METHODS = ("bfgs", "lbfgs", "newton", "newton-cg", "levenberg-marquardt", "self-scaled-broyden", "kfac")
 LINE_SEARCHES = ("armijo", "wolfe", "stochastic", "trust-region", "none")

@@ -1,12 +1,14 @@
 """`thalweg predict` and `thalweg evaluate`."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from rich.cells import cell_len, set_cell_size
 
@@ -17,21 +19,20 @@ from thalweg.data.containers.opening import open_like
 from thalweg.data.files.arriving import arriving_lines
 from thalweg.data.files.base import AbstractSource, BadRow, Row
 from thalweg.errors import InputError, counted, lowered
-from thalweg.online.base import is_online
-from thalweg.online.classifier import OnlineClassifier
-from thalweg.online.learn import OnlineModel, load_online
-from thalweg.online.roles import columns_in
 from thalweg.report.text import one_line
 from thalweg.tasks.answering import candidate_lines, figure_lines
 from thalweg.tasks.questions import AnswerOptions, Question, flat
-from thalweg.training.certified.new_texts import num_repeated
 from thalweg.training.folder.answers import ERROR, answers_to, batches, is_answer, require_read
 from thalweg.training.folder.columns import NAMED
 from thalweg.training.folder.opening import has_series
 from thalweg.training.folder.run import Run
+from thalweg.training.integrity.checkpoint_names import is_online
 from thalweg.training.integrity.history import finite
-from thalweg.training.steps.evaluate import Evaluation
 from thalweg.training.steps.held_out import brackets, interval_notes, to_json, told_of_file
+
+if TYPE_CHECKING:
+    from thalweg.online.learn import OnlineModel
+    from thalweg.training.steps.evaluate import Evaluation
 
 LINE = "line"
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
@@ -102,10 +103,10 @@ def predict_and_show(
     if length is not None and length < 1:
         raise InputError(f"--length must be at least 1; got {length}.")
     tokens = options.pop("tokens", False)
-    task = run.task if threshold is None else run.task.with_threshold(threshold)
-    asked, networks = AnswerOptions(**options), (run.model, run.head)
+    asked = AnswerOptions(**options)
+    task, predict = run.answering(threshold)
     answerer = Answerer(
-        lambda questions: answers_to(task, networks, questions, asked),
+        lambda questions: answers_to(task, predict, questions, asked),
         task.lines_of,
         task.answer_keys,
         task.table_columns(shape.top),
@@ -234,6 +235,10 @@ def _predict_online(
     say: Say,
 ) -> int:
     """Answer with a model that has learned from a stream; a file's rows are read by column, other inputs as text."""
+    from thalweg.online.classifier import OnlineClassifier
+    from thalweg.online.learn import load_online
+    from thalweg.online.roles import columns_in
+
     model = load_online(folder)
     is_classifier = isinstance(model, OnlineClassifier)
     require_read("classify" if is_classifier else "score", options, is_online=True)
@@ -272,6 +277,8 @@ def _rows(source: AbstractSource, columns: Sequence[str], label: str | None) -> 
 
 
 def _online_answer(model: OnlineModel, question: Question, key: str, top: int) -> dict[str, Any]:
+    from thalweg.online.classifier import OnlineClassifier
+
     answer: dict[str, Any] = {key: question.value}
     try:
         if question.problem:
@@ -355,6 +362,8 @@ def _class_lines(found: Evaluation) -> list[str]:
 
 def _repeats(run: Run, file: AbstractSource, named: Mapping[str, Any]) -> list[str]:
     """Return a sentence if rows of a file are not new to a run."""
+    from thalweg.training.certified.new_texts import num_repeated
+
     number = num_repeated(run, file, named)
     if not number:
         return []

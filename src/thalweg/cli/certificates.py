@@ -1,4 +1,4 @@
-"""`thalweg certify` and `thalweg check`."""
+"""`thalweg certify`."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
@@ -24,20 +24,18 @@ from thalweg.certificates.certificate.ladder import (
     sentence,
     unlimited,
 )
-from thalweg.certificates.checker import check
 from thalweg.cli.output import Terminal, print_json, print_lines
 from thalweg.errors import InputError
 from thalweg.training.certified.by_example import by_example
 from thalweg.training.certified.by_example_words import lines, sections
 from thalweg.training.certified.certify import keep, open_run
-from thalweg.training.certified.checking import Rebuilt
 from thalweg.training.certified.polishing import put_polished_head
 from thalweg.training.certified.risk import with_risk
-from thalweg.training.folder.run import CERTIFICATE, REPORT, Run
+from thalweg.training.folder.run import Run
+from thalweg.training.integrity.run_files import CERTIFICATE, REPORT
 from thalweg.training.recipe.trusted import require_trust
 
 WIDTH = 100
-REBUILT = "Inputs, targets, weights, penalty and loss were computed again from {}, and took the place of the file's."
 # Of the time, what is kept for certificate and report being written: in any case, and for a report that takes longer.
 RESERVE, FOR_REPORT = 0.1, 0.4
 
@@ -102,39 +100,6 @@ def certify_and_show(
         files = f"Certificate: {folder / CERTIFICATE} ({about})"
         print_lines([*notes, files, *([f"Report: {folder / REPORT}"] if report else [])])
     return 0
-
-
-def check_and_show(file: Path, folder: Path | None, *, as_json: bool) -> int:
-    """Verify a certificate and print what was verified; return 0 if that carries the interval's bound, else 1.
-
-    It raises an InputError for a file that is no certificate.
-    """
-    if not file.is_file():
-        raise InputError(f"There is no certificate {file}; expected one that `thalweg certify` wrote.")
-    try:
-        report = _checked(file, folder)
-    except check.Unreadable as error:
-        raise InputError(str(error)) from None
-    if as_json:
-        found = {"file": str(file), "accepted": report.bound_verified, "sentences": report.sentences}
-        print_json({**found, "verified": report.verified, "refused": report.refused, "verdict": report.verdict})
-    else:
-        rebuilt = [] if folder is None else [REBUILT.format(folder)]
-        print_lines([*report.sentences, *rebuilt, report.verdict])
-    return 0 if report.bound_verified else 1
-
-
-def _checked(file: Path, folder: Path | None) -> check.Report:
-    """Return what was found, with the problems of a run in place of the file's if there is one."""
-    if folder is None:
-        return check.check(file)
-    rebuilt = Rebuilt(open_run(Run(folder)))
-    report = check.check(file, rebuilt)
-    for difference in rebuilt.differences(check.read(file)[0]):
-        report.refused.append(difference)
-        report.sentences.append(f"REFUSED {difference}")
-        report.bound_verified = False
-    return report
 
 
 def _parts(interval: Interval) -> Iterator[Any]:

@@ -18,8 +18,9 @@ from thalweg.diagnosis.survey import line_to, path_of, survey
 from thalweg.errors import InputError, counted
 from thalweg.report.diagnosis.page import render
 from thalweg.report.text import one_line
-from thalweg.training.folder.run import DIAGNOSIS, DIAGNOSIS_PAGE, HISTORY, Run, json_bytes
+from thalweg.training.folder.run import Run
 from thalweg.training.integrity.history import finite, read_history
+from thalweg.training.integrity.run_files import DIAGNOSIS, DIAGNOSIS_PAGE, HISTORY, json_bytes
 
 STYLES = {"error": "bold red", "warning": "bold yellow", "note": "bold"}
 INDENT = "   "

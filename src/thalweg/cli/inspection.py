@@ -1,4 +1,4 @@
-"""`thalweg data` and `thalweg verify`: what is in a file before training, and whether a run's folder is whole."""
+"""`thalweg data`, `verify` and `check`: what is in a file, whether a run's folder is whole, whether a proof holds."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from thalweg import names
+from thalweg.certificates.checker import check
 from thalweg.cli.output import Terminal, cell, print_json, print_lines
 from thalweg.data.columns import problems
 from thalweg.data.columns.choice import Choice, Kind, TaskColumns
@@ -16,9 +17,10 @@ from thalweg.data.columns.reading import read_as
 from thalweg.data.files.base import AbstractSource
 from thalweg.data.inspection.inspection import MIN_ROWS_OF_A_LABEL, Inspection, inspect
 from thalweg.data.text.normalize import Normalizer
-from thalweg.errors import counted
+from thalweg.errors import InputError, counted
 from thalweg.report.text import one_line
-from thalweg.training.folder.build import settings_of
+from thalweg.training.folder.opening import settings_of
+from thalweg.training.folder.run import Run
 from thalweg.training.integrity.history import finite
 from thalweg.training.integrity.verifying import WHOLE, verify
 from thalweg.training.recipe.complete import complete
@@ -31,6 +33,7 @@ SHOWN_SENTENCES = 8
 SHOWN_CHARACTERS = 160
 SHOWN_LABEL = 60
 BAR = 30
+REBUILT = "Inputs, targets, weights, penalty and loss were computed again from {}, and took the place of the file's."
 
 
 def inspect_and_show(given: Options, *, as_json: bool) -> int:
@@ -77,6 +80,42 @@ def verify_and_show(folder: Path, *, as_json: bool) -> int:
     lines.append(f"{folder}: {counted(whole, 'file')} of {len(found.files):,} {'is' if whole == 1 else 'are'} whole.")
     print_lines([*(f"Repaired: {repair}." for repair in found.repairs), *lines, *found.notes])
     return 0 if found.is_whole else 1
+
+
+def check_and_show(file: Path, folder: Path | None, *, as_json: bool) -> int:
+    """Verify a certificate and print what was verified; return 0 if that carries the interval's bound, else 1.
+
+    It raises an InputError for a file that is no certificate.
+    """
+    if not file.is_file():
+        raise InputError(f"There is no certificate {file}; expected one that `thalweg certify` wrote.")
+    try:
+        report = _checked(file, folder)
+    except check.Unreadable as error:
+        raise InputError(str(error)) from None
+    if as_json:
+        found = {"file": str(file), "accepted": report.bound_verified, "sentences": report.sentences}
+        print_json({**found, "verified": report.verified, "refused": report.refused, "verdict": report.verdict})
+    else:
+        rebuilt = [] if folder is None else [REBUILT.format(folder)]
+        print_lines([*report.sentences, *rebuilt, report.verdict])
+    return 0 if report.bound_verified else 1
+
+
+def _checked(file: Path, folder: Path | None) -> check.Report:
+    """Return what was found, with the problems of a run in place of the file's if there is one."""
+    if folder is None:
+        return check.check(file)
+    from thalweg.training.certified.certify import open_run
+    from thalweg.training.certified.checking import Rebuilt
+
+    rebuilt = Rebuilt(open_run(Run(folder)))
+    report = check.check(file, rebuilt)
+    for difference in rebuilt.differences(check.read(file)[0]):
+        report.refused.append(difference)
+        report.sentences.append(f"REFUSED {difference}")
+        report.bound_verified = False
+    return report
 
 
 def _examined(source: AbstractSource, task: TaskColumns, choice: Choice, recipe: Recipe) -> list[str] | None:

@@ -395,7 +395,7 @@ def check(file: Path, /, *, run: Path | None = None, json: bool = False) -> int:
         run: The run that it must be about.
         json: Print what was verified as one JSON object on standard output.
     """
-    return load("thalweg.cli.certificates:check_and_show")(file, run, as_json=json)
+    return load("thalweg.cli.inspection:check_and_show")(file, run, as_json=json)
 
 
 @app.command

@@ -15,8 +15,8 @@ from thalweg.cli.warnings import LiveWarnings
 from thalweg.errors import counted
 from thalweg.status import Status
 from thalweg.training.folder.report import rejections
-from thalweg.training.folder.run import REPORT
 from thalweg.training.integrity.history import finite
+from thalweg.training.integrity.run_files import REPORT
 from thalweg.training.session.finish import train_and_finish
 from thalweg.training.session.prepare import Request, prepare
 from thalweg.training.session.session import Session

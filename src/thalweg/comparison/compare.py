@@ -27,7 +27,7 @@ from thalweg.report.comparison.page import render
 from thalweg.storage.files import leftovers, make_folder, remove, remove_folder, write_file
 from thalweg.storage.forms import read_json, record, text
 from thalweg.storage.lock import HeldError, Lock
-from thalweg.training.folder import run
+from thalweg.training.integrity import run_files
 from thalweg.training.integrity.history import finite
 from thalweg.training.integrity.placing import folder_name, renamed
 from thalweg.training.recipe.options import OPTIONS
@@ -184,7 +184,7 @@ def answer(question: Question, say: Say, watch: Watch) -> Comparison:
     if len(errors) == len(found):
         raise errors[0]
     result = _finish(found)
-    content = run.json_bytes(result)
+    content = run_files.json_bytes(result)
     result = finite(result)
     page = render(result).encode("utf-8", "replace")
     with _alone(folder):
@@ -239,7 +239,7 @@ def _find_folder(question: Question, name: str, digest: str, say: Say) -> Path:
         "steps": question.steps,
         "scored_on": question.scored_on,
     }
-    write_file(folder / QUESTION, run.json_bytes(asked))
+    write_file(folder / QUESTION, run_files.json_bytes(asked))
     return folder
 
 

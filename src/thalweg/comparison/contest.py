@@ -14,8 +14,7 @@ from thalweg.errors import InputError
 from thalweg.optim.construct import default_learning_rate
 from thalweg.storage.files import sum_of_file
 from thalweg.tasks.base import AbstractTask, Prepared
-from thalweg.training.folder import build
-from thalweg.training.folder.opening import skipped_rows
+from thalweg.training.folder.opening import settings_of, skipped_rows
 from thalweg.training.integrity.placing import run_name
 from thalweg.training.recipe.complete import complete, without_effect
 from thalweg.training.recipe.defaults import sees_all_data
@@ -55,7 +54,7 @@ class Contest:
 
     def read(self, recipe: Recipe) -> tuple[AbstractTask, Prepared]:
         """Return task and examples of a recipe; recipes that read the same get the same objects."""
-        key = repr(build.settings_of(recipe, {}))
+        key = repr(settings_of(recipe, {}))
         if key not in self.examples:
             opened = self.opened
             self.examples[key] = read_examples(opened.source, opened.valid, recipe, opened.choice.plain())

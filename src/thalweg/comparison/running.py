@@ -17,7 +17,8 @@ from thalweg.curvature.culprit import CurvatureError
 from thalweg.errors import InputError, is_out_of_memory
 from thalweg.storage.files import make_folder
 from thalweg.storage.ledger import Ledger
-from thalweg.training.folder import run
+from thalweg.training.folder.run import Run
+from thalweg.training.integrity import run_files
 from thalweg.training.integrity.history import line_of
 from thalweg.training.integrity.placing import folder_name
 from thalweg.training.recipe.recipe import Recipe
@@ -80,7 +81,7 @@ class Runner:
             except Exception as error:
                 return failed_record(error)
             make_folder(kept)
-            Ledger.at(kept).write({run.RECIPE: recipe.to_toml().encode()})
+            Ledger.at(kept).write({run_files.RECIPE: recipe.to_toml().encode()})
             try:
                 measured = Measured(self._session(recipe, kept), limit, *self._how, spent)
             except Exception as error:  # an optimizer of another package may raise whatever it likes
@@ -94,7 +95,7 @@ class Runner:
                 if entry is None:
                     break
                 watch(entry)  # outside: what the storage or the terminal raises is not the optimizer's failure
-            Ledger(kept).write({run.HISTORY: b"".join(map(line_of, measured.history))})
+            Ledger(kept).write({run_files.HISTORY: b"".join(map(line_of, measured.history))})
             return measured.record()
 
     def pace(self, entrant: Entrant, enough: float) -> dict[str, Any]:
@@ -104,7 +105,7 @@ class Runner:
             seed = self.contest.recipes[entrant.name].run.seed
             try:
                 recipe, _ = self._recipe(entrant, {}, seed, PACE_STEPS)
-                Ledger.create(Path(scratch), {run.RECIPE: recipe.to_toml().encode()})
+                Ledger.create(Path(scratch), {run_files.RECIPE: recipe.to_toml().encode()})
                 session = self._session(recipe, Path(scratch))
                 build = time.perf_counter() - begin
                 seconds = _seconds_per_step(session, enough)
@@ -127,7 +128,7 @@ class Runner:
         device = choose_device(recipe.run.device)
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
-        return Session(run.Run(folder), task, prepared, device, fast=False)
+        return Session(Run(folder), task, prepared, device, fast=False)
 
 
 def _seconds_per_step(session: Session, enough: float) -> float:

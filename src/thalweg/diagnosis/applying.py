@@ -9,7 +9,8 @@ from thalweg import names
 from thalweg.diagnosis.fitting import with_changes
 from thalweg.errors import InputError
 from thalweg.storage.forms import anything, many, read_json, record, table
-from thalweg.training.folder.run import DIAGNOSIS, Run
+from thalweg.training.folder.run import Run
+from thalweg.training.integrity.run_files import DIAGNOSIS
 from thalweg.training.recipe.complete import complete
 from thalweg.training.recipe.options import OPTIONS
 from thalweg.training.recipe.recipe import Options, typed

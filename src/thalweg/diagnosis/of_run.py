@@ -17,8 +17,9 @@ from thalweg.diagnosis.symptoms.entries import well_formed
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.folder import build
 from thalweg.training.folder.again import read_again
-from thalweg.training.folder.run import HISTORY, Run
+from thalweg.training.folder.run import Run
 from thalweg.training.integrity.history import damaged_line, read_history
+from thalweg.training.integrity.run_files import HISTORY
 from thalweg.training.recipe.recipe import Recipe
 from thalweg.training.steps.device import choose_device, choose_precision
 from thalweg.training.steps.feed import Feed

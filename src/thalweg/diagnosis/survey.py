@@ -12,8 +12,9 @@ from thalweg.diagnosis.subject import Subject
 from thalweg.errors import InputError
 from thalweg.objective import Objective
 from thalweg.training.folder import checkpoint
-from thalweg.training.folder.checkpoint import CHECKPOINTS
-from thalweg.training.folder.run import CERTIFICATE, DATA, DIAGNOSIS, METRICS, SELECTION, Run
+from thalweg.training.folder.run import Run
+from thalweg.training.integrity.checkpoint_names import CHECKPOINTS
+from thalweg.training.integrity.run_files import CERTIFICATE, DATA, DIAGNOSIS, METRICS, SELECTION
 
 POINTS: Final = (21, 17, 13, 9, 7)  # along each direction: as many as the time allows
 SECONDS: Final = 40.0  # for all losses around the weights

@@ -21,6 +21,7 @@ from thalweg.online.progress import Outcome, Progress, Tally
 from thalweg.storage.files import remove
 from thalweg.storage.forms import record, text, truth
 from thalweg.training.folder import checkpoint
+from thalweg.training.integrity import checkpoint_names
 
 Row = str | Mapping[str, object]
 _BIAS_STEP: Final = 0.1  # step of the bias of a row with text, whose features have length 1; rows of numbers: 1
@@ -203,14 +204,14 @@ class AbstractOnlineModel(abc.ABC):
 
 def save_state(folder: str | Path, state: Mapping[str, Any], keep: int = 2) -> None:
     """Save what `snapshot` gave, as the newest one in the folder; all but the `keep` newest are removed then."""
-    newest = checkpoint.latest(Path(folder))
+    newest = checkpoint_names.latest(Path(folder))
     number = int(newest.name.rpartition("-")[2]) + 1 if newest else 1
     checkpoint.save(Path(folder), number, state, keep)
 
 
 def load_state(folder: str | Path) -> dict[str, Any]:
     """Read and verify a saved model of any kind; raises `InputError` if it is missing, damaged, or no online model."""
-    newest = checkpoint.latest(Path(folder))
+    newest = checkpoint_names.latest(Path(folder))
     if newest is None:
         raise InputError(f"There is no saved online model in {folder}; train one with `thalweg train - --online`.")
     with _sound(folder):
@@ -236,18 +237,13 @@ def _sound(folder: str | Path) -> Iterator[None]:
         ) from None
 
 
-def is_online(folder: Path) -> bool:
-    """Whether a folder holds a model that learns from a stream: its checkpoints, and no recipe."""
-    return not (folder / "recipe.toml").exists() and checkpoint.latest(folder) is not None
-
-
 def is_begun(folder: Path) -> bool:
     """Whether a model that learns from a stream has been saved in a folder.
 
     A folder that is not there, or holds only what a process that was killed has left, can be begun. Raises
     `InputError` where it holds something else.
     """
-    if is_online(folder):
+    if checkpoint_names.is_online(folder):
         return True
     if folder.exists() and not (folder.is_dir() and all(one.name.startswith(".") for one in folder.iterdir())):
         raise InputError(f"{folder} holds something else than a model of a stream; choose another --name.")

@@ -9,7 +9,8 @@ from typing import Any, final
 
 from thalweg.errors import InputError
 from thalweg.storage.ledger import MANIFEST
-from thalweg.training.folder.run import REPORT, Run
+from thalweg.training.folder.run import Run
+from thalweg.training.integrity.run_files import REPORT
 
 
 @final

@@ -2,18 +2,22 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 @contextmanager
-def answering(*networks: nn.Module) -> Iterator[torch.Tensor]:
+def answering(*networks: "nn.Module") -> "Iterator[Tensor]":
     """Switch networks to evaluation mode and gradients off, and back to the mode that each module had.
 
     Yields one of the parameters, whose device and type the inputs should have.
     """
+    import torch
+
     modes = [(module, module.training) for network in networks for module in network.modules()]
     try:
         with torch.inference_mode():
@@ -23,6 +27,29 @@ def answering(*networks: nn.Module) -> Iterator[torch.Tensor]:
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Return the probabilities of classes that exclude one another, from their scores in the last dimension.
+
+    Example:
+        >>> softmax(np.array([[0.0, 0.0], [1000.0, 0.0]])).tolist()
+        [[0.5, 0.5], [1.0, 0.0]]
+    """
+    with np.errstate(invalid="ignore", under="ignore"):  # scores that are not finite have no probabilities: NaN
+        powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def sigmoid(scores: np.ndarray) -> np.ndarray:
+    """Return the probability of each score by itself, as precise where it is small as where it is large.
+
+    Example:
+        >>> sigmoid(np.array([0.0, 1000.0, -1000.0])).tolist()
+        [0.5, 1.0, 0.0]
+    """
+    with np.errstate(invalid="ignore", under="ignore"):
+        return np.exp(-np.logaddexp(0.0, -scores))
 
 
 def figure_lines(answer: Mapping[str, Any], inputs: Collection[str] = ()) -> list[str]:

@@ -1,16 +1,15 @@
 """What a task is: columns -> examples -> batches; which head, which metrics, how to answer, what to show."""
 
+from __future__ import annotations
+
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, final
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, final
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
-from thalweg.batch import Batch
 from thalweg.certificates.new_texts.resampling import Samples
 from thalweg.data.arrays.batches import Examples, Rows
 from thalweg.data.arrays.equal import View
@@ -18,8 +17,6 @@ from thalweg.data.arrays.ragged import Ragged
 from thalweg.data.files.base import AbstractSource, BadRow
 from thalweg.data.text.tokenizer import Tokenizer
 from thalweg.errors import InputError
-from thalweg.heads.base import AbstractHead
-from thalweg.heads.targets import Targets
 from thalweg.models.shape import ModelShape
 from thalweg.tasks.answering import answering, figure_lines
 from thalweg.tasks.growing import Growth, grown
@@ -27,10 +24,19 @@ from thalweg.tasks.questions import AnswerOptions, Question, texts_in
 from thalweg.tasks.settings import Settings
 from thalweg.tasks.verdict import Seen, main_figure
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from thalweg.batch import Batch
+    from thalweg.heads.base import AbstractHead
+    from thalweg.heads.targets import Targets
+
 BATCH_SIZE = 256  # of examples that are looked at once training is over
 
-TableMaker = Callable[[int, int, Tokenizer | None], Tensor]
+TableMaker = Callable[[int, int, Tokenizer | None], "Tensor"]
 """Size of the vocabulary, width, tokenizer -> unit vectors `[vocabulary, width]`."""
+Predict = Callable[[Sequence[Any], AnswerOptions], list[dict[str, Any]]]
+"""Inputs, how to answer -> the answers, as `AbstractTask.predict` gives them."""
 
 
 class HeadFamily(Protocol):
@@ -97,7 +103,7 @@ class Prepared:
         """Return about how many there are in all training examples of what `train` has so many of."""
         return count if self.stream is None else round(count * len(self.stream) / len(self.train))
 
-    def with_validation(self) -> "Prepared":
+    def with_validation(self) -> Prepared:
         """Return the same with the validation examples among the training examples as well, after the others."""
         if not len(self.valid):
             return self
@@ -165,10 +171,7 @@ class AbstractTask(ABC):
         return None
 
     def token_counts(self, examples: Examples) -> Tensor | None:
-        """Return how often each id is a target in these examples, for heads that know of frequencies; None by default.
-
-        Tasks that write text have them, `[vocabulary]`.
-        """
+        """Return how often each id is a target, `[vocabulary]`, in tasks that write text; None by default."""
         del examples
         return None
 
@@ -176,7 +179,7 @@ class AbstractTask(ABC):
     @abstractmethod
     def prepare(
         cls, source: AbstractSource, valid: AbstractSource | None, settings: Settings
-    ) -> tuple["AbstractTask", Prepared]:
+    ) -> tuple[AbstractTask, Prepared]:
         """Read the data and make the task and its examples.
 
         Raises:
@@ -219,7 +222,7 @@ class AbstractTask(ABC):
 
     @classmethod
     @abstractmethod
-    def load(cls, folder: Path, settings: Settings) -> "AbstractTask":
+    def load(cls, folder: Path, settings: Settings) -> AbstractTask:
         """Make the task again from the files of a run's folder.
 
         Raises:
@@ -230,7 +233,7 @@ class AbstractTask(ABC):
     def shape(self) -> ModelShape:
         """Return the sizes that a model for this task needs."""
 
-    def growth(self, old: "AbstractTask") -> list[Growth]:
+    def growth(self, old: AbstractTask) -> list[Growth]:
         """Return where the entries of the task that this one was begun from (`Settings.start`) are among its own.
 
         By default words and labels that are new come after the old ones.
@@ -257,6 +260,8 @@ class AbstractTask(ABC):
 
         For tasks with one prediction an example (so that batches can be joined).
         """
+        import torch
+
         found: list[tuple[Tensor, Tensor]] = []
         with answering(model, head) as parameter:
             for start in range(0, len(examples), BATCH_SIZE):
@@ -292,7 +297,7 @@ class AbstractTask(ABC):
         del model, head, prepared
         return [], {}
 
-    def with_threshold(self, probability: float) -> "AbstractTask":
+    def with_threshold(self, probability: float) -> AbstractTask:
         """Return the task with another probability from which an answer is given.
 
         Raises:
@@ -345,6 +350,10 @@ class AbstractTask(ABC):
         Raises:
             InputError: if an input has the wrong form.
         """
+
+    def predictor(self, weights: Mapping[str, np.ndarray]) -> Predict | None:
+        """Return what answers like `predict` from saved weights, without PyTorch; None where it needs that."""
+        del weights
 
     def parse_input(self, text: str, length: int | None) -> Any:
         """Return the input that an argument or a line of standard input stands for: by default the text as it is.

@@ -16,7 +16,8 @@ from thalweg.errors import InputError
 from thalweg.models import presets
 from thalweg.tasks.base import AnswerOptions, HeadOptions, Settings
 from thalweg.tasks.regression import correlations, nmse
-from thalweg.tasks.score.task import Score, ScoreMeter
+from thalweg.tasks.score.meter import ScoreMeter
+from thalweg.tasks.score.task import Score
 
 SINGLE = {"text": "text", "number": "score"}
 PAIR = {"text": "first", "other": "second", "number": "score"}

@@ -12,7 +12,7 @@ from thalweg.cli.main import run as command
 from thalweg.errors import InputError
 from thalweg.training.certified.certify import certify_run, open_run
 from thalweg.training.certified.checking import Rebuilt
-from thalweg.training.folder.run import CERTIFICATE
+from thalweg.training.integrity.run_files import CERTIFICATE
 
 WORDS = ["river", "stone", "light", "water", "field"]
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from thalweg.errors import InputError
 from thalweg.training.folder import checkpoint, tensor_files
+from thalweg.training.integrity import checkpoint_names
 
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 TREES = st.recursive(
@@ -105,7 +106,7 @@ def test_the_newest_are_kept(tmp_path):
     for step in (1, 2, 10):
         checkpoint.save(tmp_path, step, {"step": step})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002", "step-00000010"]
-    newest = checkpoint.latest(tmp_path)
+    newest = checkpoint_names.latest(tmp_path)
     assert newest is not None
     assert checkpoint.load(newest) == {"step": 10}
 
@@ -114,7 +115,7 @@ def test_one_too_many_that_a_killed_process_has_left_is_pruned(tmp_path):
     for step in (1, 2, 10):
         checkpoint.save(tmp_path, step, {"step": step}, 9)
     checkpoint.prune(tmp_path)
-    assert [path.name for path in checkpoint.steps(tmp_path)] == ["step-00000002", "step-00000010"]
+    assert [path.name for path in checkpoint_names.steps(tmp_path)] == ["step-00000002", "step-00000010"]
 
 
 def test_what_a_killed_process_has_left_half_removed_goes_with_the_next_that_prunes(tmp_path):
@@ -129,22 +130,22 @@ def test_a_copy_of_a_checkpoint_under_another_name_is_none_of_ours(tmp_path):
     for name in ("step-00000001.bak", "step-mine", "step-1"):
         (tmp_path / name).mkdir()
     checkpoint.save(tmp_path, 1, {"step": 1}, 1)
-    assert [path.name for path in checkpoint.steps(tmp_path)] == ["step-00000001"]
+    assert [path.name for path in checkpoint_names.steps(tmp_path)] == ["step-00000001"]
     assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_what_is_wrong_with_a_content_is_told_as_damage_and_a_want_of_memory_is_not(tmp_path):
     saved = checkpoint.save(tmp_path, 1, {"step": 1})
     damaged = pytest.raises(InputError, match=r"state\.json is damaged, or from another model .*KeyError: 'lr'")
-    with damaged, checkpoint.sound(saved / checkpoint.TREE):
+    with damaged, checkpoint_names.sound(saved / checkpoint.TREE):
         raise KeyError("lr")
-    with pytest.raises(RuntimeError, match="not enough memory"), checkpoint.sound(saved / checkpoint.TREE):
+    with pytest.raises(RuntimeError, match="not enough memory"), checkpoint_names.sound(saved / checkpoint.TREE):
         raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes.")
 
 
 def test_no_checkpoint_is_none(tmp_path):
-    assert checkpoint.latest(tmp_path) is None
-    assert checkpoint.latest(tmp_path / "missing") is None
+    assert checkpoint_names.latest(tmp_path) is None
+    assert checkpoint_names.latest(tmp_path / "missing") is None
 
 
 def truncate(path):
@@ -206,7 +207,7 @@ def test_the_message_names_the_older_checkpoint(tmp_path):
 def test_leftovers_of_a_crash_are_no_checkpoints(tmp_path):
     (tmp_path / ".step-00000009.0123abcd.thalweg-tmp").mkdir()
     checkpoint.save(tmp_path, 1, {"x": 1})
-    assert checkpoint.latest(tmp_path) == tmp_path / "step-00000001"
+    assert checkpoint_names.latest(tmp_path) == tmp_path / "step-00000001"
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
 
 
@@ -245,7 +246,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
         for line in parent.stdout:
             if line.endswith("killed\n"):
                 break
-        newest = checkpoint.latest(folder)
+        newest = checkpoint_names.latest(folder)
         assert newest is not None
         state = checkpoint.load(newest)
         assert float(state["x"][0]) == state["step"]

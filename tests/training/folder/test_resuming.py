@@ -11,11 +11,12 @@ from thalweg.cli.main import run as command
 from thalweg.errors import InputError
 from thalweg.status import Status
 from thalweg.storage.ledger import Ledger
-from thalweg.training.folder import checkpoint
-from thalweg.training.folder.checkpoint import CHECKPOINTS
 from thalweg.training.folder.resuming import resumed, resumption
-from thalweg.training.folder.run import CERTIFICATE, METRICS, REPORT, WEIGHTS, Run
+from thalweg.training.folder.run import Run
+from thalweg.training.integrity import checkpoint_names
+from thalweg.training.integrity.checkpoint_names import CHECKPOINTS
 from thalweg.training.integrity.claim import Claim
+from thalweg.training.integrity.run_files import CERTIFICATE, METRICS, REPORT, WEIGHTS
 from thalweg.training.recipe.options import OPTIONS
 from thalweg.training.recipe.recipe import Options
 from thalweg.training.session.api import train
@@ -160,7 +161,7 @@ def test_what_is_for_new_runs_is_refused_beside_resume(cut, capsys, flag):
 
 
 def test_a_checkpoint_has_any_name_that_leads_to_it(cut, monkeypatch):
-    place = checkpoint.steps(cut.folder / CHECKPOINTS)[0]
+    place = checkpoint_names.steps(cut.folder / CHECKPOINTS)[0]
     link = cut.folder.parent / "link"
     link.symlink_to(place)
     (place.parent / "link").symlink_to(place.name)
@@ -172,7 +173,7 @@ def test_a_checkpoint_has_any_name_that_leads_to_it(cut, monkeypatch):
 
 @pytest.mark.parametrize("name", ["checkpoints/copy", "checkpoints/step-00000099", "checkpoints", "", "recipe.toml"])
 def test_what_is_no_checkpoint_is_refused_with_those_that_there_are(cut, name):
-    place = checkpoint.steps(cut.folder / CHECKPOINTS)[0]
+    place = checkpoint_names.steps(cut.folder / CHECKPOINTS)[0]
     shutil.copytree(place, place.parent / "copy")
     shown = "" if name.endswith(".toml") else rf".* There are .*{place.name}.*; --resume \S*{cut.folder.name} goes on"
     with pytest.raises(InputError, match=f"There is no checkpoint {cut.folder / name}; give the folder of one{shown}"):

@@ -16,7 +16,7 @@ import torch
 from thalweg.cli.main import run as command
 from thalweg.data.text.normalize import STEPS, Normalizer
 from thalweg.errors import InputError
-from thalweg.training.folder import build
+from thalweg.training.folder.opening import settings_of
 from thalweg.training.folder.run import Run
 from thalweg.training.integrity.claim import Claim
 from thalweg.training.session.api import train
@@ -211,15 +211,15 @@ def test_a_run_that_another_takes_the_place_of_while_it_is_read_is_never_half_of
     replaced, name, monkeypatch, tmp_path
 ):
     folder = shutil.copytree(replaced["old"], tmp_path / "x")
-    run, real = Run(folder), build.settings_of
+    run, real = Run(folder), settings_of
 
-    def settings_of(*given):
+    def changing(*given):
         found = real(*given)
         if run.basis != Run(replaced[name]).basis:
             put_in_place(replaced[name], folder)
         return found
 
-    monkeypatch.setattr(build, "settings_of", settings_of)
+    monkeypatch.setattr("thalweg.training.folder.run.settings_of", changing)
     if name == "other":
         with pytest.raises(InputError, match="has another recipe by now than when it was opened; open it again"):
             run.predict(["fine"])
@@ -235,7 +235,7 @@ def test_what_was_found_out_about_a_run_is_not_written_into_another(replaced, as
         put_in_place(replaced["other"], folder)
         return Claim(*given)
 
-    monkeypatch.setattr("thalweg.training.folder.run.Claim", claim)
+    monkeypatch.setattr("thalweg.training.integrity.run_files.Claim", claim)
     name, *options = asked.split()
     with pytest.raises(SystemExit, match="2"):
         command([name, str(folder), *options])

@@ -7,10 +7,10 @@ import pytest
 from thalweg import InputError, train
 from thalweg.storage.files import remove_folder
 from thalweg.training.folder import checkpoint
-from thalweg.training.folder.run import RECIPE
 from thalweg.training.integrity import new_folder
 from thalweg.training.integrity.claim import Claim, aside
 from thalweg.training.integrity.new_folder import NewFolder
+from thalweg.training.integrity.run_files import RECIPE
 
 
 def fill(folder, text, *, gives_way=False):

@@ -8,7 +8,7 @@ import pytest
 import thalweg
 from thalweg.cli.main import run as command
 from thalweg.errors import InputError
-from thalweg.training.folder import checkpoint
+from thalweg.training.integrity import checkpoint_names
 from thalweg.training.integrity.claim import Claim, aside
 from thalweg.training.integrity.verifying import WHOLE, verify
 
@@ -87,9 +87,9 @@ def test_an_unfinished_run_says_where_it_goes_on_and_its_history_is_compared_too
     found = verify(run)
     assert found.files["history.jsonl"] == WHOLE
     assert found.notes == ("The run goes on behind 4 steps by the same command.",)
-    newest = checkpoint.latest(run / "checkpoints")
+    newest = checkpoint_names.latest(run / "checkpoints")
     (newest / "state.json").write_text("{}")
-    older = checkpoint.steps(run / "checkpoints")[0]
+    older = checkpoint_names.steps(run / "checkpoints")[0]
     assert verify(run).notes == (f"The run goes on behind 2 steps with thalweg train --resume-from {older}.",)
     lines = (run / "history.jsonl").read_text().splitlines(keepends=True)
     (run / "history.jsonl").write_text("".join([lines[0], "{broken\n", *lines[2:]]))

@@ -15,8 +15,9 @@ from thalweg.status import Status
 from thalweg.storage.files import sum_of
 from thalweg.training.folder.checkpoint import Saving
 from thalweg.training.folder.report import rejections
-from thalweg.training.folder.run import WEIGHTS, Run
+from thalweg.training.folder.run import Run
 from thalweg.training.folder.tensor_files import load_tensors
+from thalweg.training.integrity.run_files import WEIGHTS
 from thalweg.training.recipe.recipe import Options
 from thalweg.training.session.api import train
 from thalweg.training.session.finish import finish

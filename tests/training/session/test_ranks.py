@@ -10,7 +10,7 @@ from ranks import together
 from thalweg import distributed, names, sharded
 from thalweg.errors import InputError, RankError
 from thalweg.optim import catalog
-from thalweg.training.folder.checkpoint import ledger_of
+from thalweg.training.integrity.checkpoint_names import ledger_of
 from thalweg.training.recipe.recipe import Options
 from thalweg.training.session.loop import train
 from thalweg.training.session.prepare import Request, prepare

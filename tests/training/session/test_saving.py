@@ -11,8 +11,8 @@ from thalweg import distributed
 from thalweg.cli.main import run as command
 from thalweg.errors import InputError, RankError
 from thalweg.objective import Objective
-from thalweg.training.folder import checkpoint
 from thalweg.training.folder.run import Run
+from thalweg.training.integrity import checkpoint_names
 from thalweg.training.session.api import train
 from thalweg.training.session.session import Session
 
@@ -38,7 +38,7 @@ def ended(run):
 
 
 def steps_saved(folder):
-    return [int(path.name[5:]) for path in checkpoint.steps(folder / "checkpoints")]
+    return [int(path.name[5:]) for path in checkpoint_names.steps(folder / "checkpoints")]
 
 
 def failing(method, at, error):

@@ -15,7 +15,8 @@ from thalweg.errors import InputError
 from thalweg.status import Status
 from thalweg.storage.ledger import Ledger
 from thalweg.training.certified.certify import open_run
-from thalweg.training.folder.run import HELD_OUT, SELECTION, Run
+from thalweg.training.folder.run import Run
+from thalweg.training.integrity.run_files import HELD_OUT, SELECTION
 from thalweg.training.recipe.complete import complete
 from thalweg.training.recipe.recipe import Options
 from thalweg.training.session import selection

@@ -1,17 +1,21 @@
 """The decision: which label, or labels, a prediction stands for."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from thalweg.errors import InputError
 from thalweg.storage.forms import many, number, perhaps, record, truth, whole
 from thalweg.tasks.classify import thresholds
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Scores = TypeVar("Scores", "Tensor", np.ndarray)
 DECISION: Final = record(multilabel=truth(), rarer=whole(0, 1), limits=perhaps(many(number())), auto=truth())
 
 
@@ -41,31 +45,38 @@ class Decision:
         """Whether the limits are still to be chosen."""
         return self.auto and self.limits is None
 
-    def given(self, prediction: Tensor) -> Tensor:
-        """Return the labels: ids `[texts]`, or bool `[texts, labels]`; open limits are taken to be 0 (0.5)."""
+    def given(self, prediction: Scores) -> Scores:
+        """Return the labels: ids `[texts]`, or bool `[texts, labels]`; open limits are taken to be 0 (0.5).
+
+        Of scores in a tensor they are a tensor, of an array an array.
+        """
         if self.multilabel:
             limits = (0.0,) if self.limits is None else self.limits
-            return prediction > torch.tensor(limits, dtype=prediction.dtype, device=prediction.device)
+            if isinstance(prediction, np.ndarray):
+                return prediction > np.array(limits, dtype=prediction.dtype)
+            return prediction > prediction.new_tensor(limits)
         if self.limits is None:
-            return prediction.argmax(-1)
+            return prediction.argmax(-1)  # type: ignore[return-value]
         is_rarer = self._odds(prediction) > self.limits[0]
-        return torch.where(is_rarer, self.rarer, 1 - self.rarer)
+        return is_rarer * self.rarer + ~is_rarer * (1 - self.rarer)
 
     def crossed(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Return the labels by limits that the other half of the texts chose (see `thresholds.crossed`)."""
         if not self.auto:
             return self.given(prediction)
+        import torch
+
         found = torch.from_numpy(thresholds.crossed(*self._table(prediction, target))).to(prediction.device)
         return found if self.multilabel else torch.where(found[:, 0], self.rarer, 1 - self.rarer)
 
-    def chosen(self, prediction: Tensor, target: Tensor) -> "Decision":
+    def chosen(self, prediction: Tensor, target: Tensor) -> Decision:
         """Return the decision with the limits that these texts choose; itself where there is nothing to choose."""
         if not self.auto:
             return self
         limits = tuple(thresholds.choose(*self._table(prediction, target)).tolist())
         return dataclasses.replace(self, limits=limits)
 
-    def at(self, probability: float, labels: Sequence[str]) -> "Decision":
+    def at(self, probability: float, labels: Sequence[str]) -> Decision:
         """Return the decision with one threshold for all labels, or for the rarer of two.
 
         An InputError tells of a probability outside (0, 1), or of more than two labels that exclude one another.
@@ -102,7 +113,7 @@ class Decision:
         return {"multilabel": self.multilabel, "rarer": self.rarer, "limits": limits, "auto": self.auto}
 
     @classmethod
-    def of_json(cls, saved: dict[str, Any], num_labels: int) -> "Decision":
+    def of_json(cls, saved: dict[str, Any], num_labels: int) -> Decision:
         """Return what `to_json` gave, of the form `DECISION`; a ValueError says that it is not for so many labels."""
         limits = None if saved["limits"] is None else tuple(saved["limits"])
         decision = cls(saved["multilabel"], saved["rarer"], limits, saved["auto"])
@@ -112,7 +123,7 @@ class Decision:
             raise ValueError(f"{num_labels} labels of which a text has one have no limit")
         return decision
 
-    def _odds(self, prediction: Tensor) -> Tensor:
+    def _odds(self, prediction: Scores) -> Scores:
         """The log-odds of the rarer of two labels."""
         return prediction[..., self.rarer] - prediction[..., 1 - self.rarer]
 

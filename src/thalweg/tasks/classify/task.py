@@ -1,17 +1,16 @@
 """Classification: a text, and one label or several."""
 
+from __future__ import annotations
+
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 from typing_extensions import override
 
-from thalweg.batch import Batch
 from thalweg.data.arrays.batches import KEYS, Examples
 from thalweg.data.arrays.equal import View, WholeExamples, same_rows
 from thalweg.data.arrays.ragged import Ragged
@@ -21,28 +20,28 @@ from thalweg.data.columns.reading import ReadSource
 from thalweg.data.files.base import AbstractSource
 from thalweg.data.text.tokenizer import Tokenizer
 from thalweg.errors import InputError
-from thalweg.heads.base import AbstractHead
-from thalweg.heads.bernoulli import Bernoulli
-from thalweg.heads.softmax import Softmax
-from thalweg.models.bag import LinearBag
+from thalweg.models.bag_scores import BagScores
 from thalweg.models.shape import ModelShape
 from thalweg.storage.forms import distinct_texts, record
-from thalweg.tasks.answering import answering, candidate_lines
-from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
+from thalweg.tasks.answering import answering, candidate_lines, sigmoid, softmax
+from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Predict, Prepared, Settings
 from thalweg.tasks.classify.decision import DECISION, Decision, decision_of
-from thalweg.tasks.classify.meter import LabelMeter
 from thalweg.tasks.classify.notes import label_notes, missing_labels, require_same
-from thalweg.tasks.classify.report import several_labels_sections, single_label_sections
-from thalweg.tasks.classify.weights import balanced, of_targets
 from thalweg.tasks.growing import Growth, grown
 from thalweg.tasks.questions import flat, joined, text_problem
 from thalweg.tasks.reading.draft import TextDraft
 from thalweg.tasks.reading.labels import LabelReader, Labels, counts_of, split_texts
 from thalweg.tasks.reading.saved import json_bytes, reading
 from thalweg.tasks.reading.text_column import TextColumn, check_columns
-from thalweg.tasks.reading.text_reader import MAX_RAW, TextReader
+from thalweg.tasks.reading.text_reader import MAX_RAW, TextReader, scores_of
 from thalweg.tasks.sections import F1
 from thalweg.tasks.verdict import Seen, main_figure, short
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from thalweg.batch import Batch
+    from thalweg.heads.base import AbstractHead
 
 LABELS = "labels.json"
 
@@ -72,7 +71,9 @@ class Classify(AbstractTask):
     @override
     def prepare(
         cls, source: AbstractSource, valid: AbstractSource | None, settings: Settings
-    ) -> tuple["Classify", Prepared]:
+    ) -> tuple[Classify, Prepared]:
+        from thalweg.tasks.classify.weights import balanced
+
         columns = settings.columns
         label_reader = LabelReader(multilabel=bool(columns.get("multilabel")), separator=columns.get("separator"))
         texts, draft = TextColumn(source, columns["text"], settings.normalizer()), TextDraft(settings)
@@ -166,7 +167,7 @@ class Classify(AbstractTask):
 
     @classmethod
     @override
-    def load(cls, folder: Path, settings: Settings) -> "Classify":
+    def load(cls, folder: Path, settings: Settings) -> Classify:
         with reading(folder / LABELS, record(labels=distinct_texts(least=2), decision=DECISION)) as saved:
             labels = tuple(saved["labels"])
             decision = Decision.of_json(saved["decision"], len(labels))
@@ -180,7 +181,7 @@ class Classify(AbstractTask):
         return self.decision.auto
 
     @override
-    def with_threshold(self, probability: float) -> "Classify":
+    def with_threshold(self, probability: float) -> Classify:
         decision = self.decision.at(probability, self.labels)
         return Classify(self.reader, self.labels, decision, weights=self.weights)
 
@@ -211,6 +212,10 @@ class Classify(AbstractTask):
 
         The hidden states of a linear model are the scores of the labels already.
         """
+        from thalweg.heads.bernoulli import Bernoulli
+        from thalweg.heads.softmax import Softmax
+        from thalweg.models.bag import LinearBag
+
         width: int | None = None if isinstance(model, LinearBag) else model.width  # type: ignore[assignment]
         if self.multilabel:
             return Bernoulli(width, len(self.labels), label_smoothing=options.label_smoothing)
@@ -218,6 +223,10 @@ class Classify(AbstractTask):
 
     @override
     def batch(self, examples: Examples, indices: np.ndarray) -> Batch:
+        import torch
+
+        from thalweg.batch import Batch
+
         labels = examples.columns["labels"]
         if isinstance(labels, Ragged):
             targets = torch.zeros(len(indices), len(self.labels))
@@ -229,11 +238,15 @@ class Classify(AbstractTask):
 
     @override
     def training_batch(self, examples: Examples, indices: np.ndarray) -> Batch:
+        from thalweg.tasks.classify.weights import of_targets
+
         batch = self.batch(examples, indices)
         return batch if self.weights is None else replace(batch, weights=of_targets(self.weights, batch.targets))
 
     @override
     def meter(self) -> AbstractMeter:
+        from thalweg.tasks.classify.meter import LabelMeter
+
         return LabelMeter(len(self.labels), self.decision, self.labels)
 
     @override
@@ -305,20 +318,16 @@ class Classify(AbstractTask):
         self, model: nn.Module, head: AbstractHead, inputs: Sequence[Any], options: AnswerOptions
     ) -> list[dict[str, Any]]:
         """Return for each text its `label` (or `labels`), the `probability`, and the `top` candidates."""
-        self.check(inputs, options)
-        texts = list(inputs)
-        prediction = self._prediction(model, head, texts)
-        given = self.decision.given(prediction)
-        if self.multilabel:
-            return self._several(texts, prediction, given, options)
-        ids, log_probabilities = head.decode(prediction, min(options.top, len(self.labels)))
-        answers = []
-        chances = log_probabilities.exp()
-        for text, answer, row, scores in zip(texts, given.tolist(), ids.tolist(), chances.tolist(), strict=True):
-            top = [{"label": self.labels[i], "probability": p} for i, p in zip(row, scores, strict=True)]
-            best = top[0] if answer == row[0] else {"label": self.labels[answer], "probability": 1.0 - scores[0]}
-            answers.append({"text": text, **best, "top": top})
-        return answers
+        return self._answers(inputs, options, lambda texts: self._scores(model, head, texts))
+
+    @override
+    def predictor(self, weights: Mapping[str, np.ndarray]) -> Predict | None:
+        if self.reader.features is None:
+            return None
+        bag = BagScores.of(weights, self.reader.vocabulary_size, len(self.labels))
+        if bag is None:
+            return None
+        return lambda inputs, options: self._answers(inputs, options, lambda texts: scores_of(bag, self._read(texts)))
 
     def scores(self, model: nn.Module, head: AbstractHead, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Return which labels are given to texts and how probable each is, bool and float64 `[texts, labels]`.
@@ -326,27 +335,45 @@ class Classify(AbstractTask):
         The probabilities of a text add up to 1 where it has one label; where it may have several, each stands by
         itself.
         """
-        prediction = self._prediction(model, head, texts).cpu()
-        given = self.decision.given(prediction).numpy()
+        scores = self._scores(model, head, texts)
+        given = self.decision.given(scores)
         if self.multilabel:
-            return given, prediction.double().sigmoid().numpy()
-        return given[:, None] == np.arange(len(self.labels)), prediction.double().softmax(-1).numpy()
+            return given, sigmoid(scores.astype(np.float64))
+        return given[:, None] == np.arange(len(self.labels)), softmax(scores.astype(np.float64))
 
-    def _prediction(self, model: nn.Module, head: AbstractHead, texts: Sequence[str]) -> Tensor:
-        examples = Examples(self.reader.read(list(texts)), raw=None)
-        batch = Batch(self.reader.inputs(examples, np.arange(len(texts))), torch.zeros(len(texts)))
+    def _read(self, texts: Sequence[str]) -> Examples:
+        return Examples(self.reader.read(list(texts)), raw=None)
+
+    def _scores(self, model: nn.Module, head: AbstractHead, texts: Sequence[str]) -> np.ndarray:
+        """Return the scores of the labels, `[texts, labels]`."""
+        import torch
+
+        from thalweg.batch import Batch
+        from thalweg.heads.base import upcast
+
+        batch = Batch(self.reader.inputs(self._read(texts), np.arange(len(texts))), torch.zeros(len(texts)))
         with answering(model, head) as parameter:
-            return head(model(**batch.to(parameter.device, parameter.dtype).inputs))
+            return upcast(head(model(**batch.to(parameter.device, parameter.dtype).inputs))).cpu().numpy()
 
-    def _several(
-        self, texts: list[str], prediction: Tensor, given: Tensor, options: AnswerOptions
+    def _answers(
+        self, inputs: Sequence[Any], options: AnswerOptions, scores: Callable[[Sequence[str]], np.ndarray]
     ) -> list[dict[str, Any]]:
+        """Return the answers to texts; `scores` gives those of the labels, `[texts, labels]`."""
+        self.check(inputs, options)
+        texts = list(inputs)
+        found = scores(texts)
+        given = self.decision.given(found)
+        chances = sigmoid(found.astype(np.float64)) if self.multilabel else softmax(found)
+        order = np.argsort(-found, axis=-1, kind="stable")[:, : options.top]
         answers = []
-        for text, row, answer in zip(texts, prediction.double().sigmoid(), given, strict=True):
-            order = row.argsort(descending=True)[: options.top].tolist()
-            top = [{"label": self.labels[i], "probability": float(row[i])} for i in order]
-            chosen = [self.labels[i] for i in answer.nonzero().flatten().tolist()]
-            answers.append({"text": text, "labels": chosen, "top": top})
+        for text, answer, row, places in zip(texts, given.tolist(), chances.tolist(), order.tolist(), strict=True):
+            top = [{"label": self.labels[place], "probability": row[place]} for place in places]
+            if self.multilabel:
+                chosen = [name for name, is_given in zip(self.labels, answer, strict=True) if is_given]
+                answers.append({"text": text, "labels": chosen, "top": top})
+            else:
+                best = {"label": self.labels[answer], "probability": row[answer]}
+                answers.append({"text": text, **best, "top": top})
         return answers
 
     @override
@@ -355,6 +382,8 @@ class Classify(AbstractTask):
 
     def sections(self, model: nn.Module, head: AbstractHead, prepared: Prepared, seed: int) -> list[dict[str, Any]]:
         """Return the confusion matrix, the labels' F1 and the worst mistakes."""
+        from thalweg.tasks.classify.report import several_labels_sections, single_label_sections
+
         del seed
         valid = prepared.valid
         predictions, targets = self.predictions(model, head, valid)

@@ -12,7 +12,8 @@ from torch import nn
 from typing_extensions import override
 
 from thalweg.batch import Batch
-from thalweg.data.arrays.batches import Examples, pad
+from thalweg.data.arrays.batches import Examples
+from thalweg.data.arrays.collate import pad
 from thalweg.data.arrays.equal import Prefixes, View
 from thalweg.data.arrays.ragged import RaggedBuilder
 from thalweg.data.files.base import AbstractSource

@@ -3,21 +3,24 @@
 import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
-from torch import Tensor
 
-from thalweg.data.arrays.batches import Examples, flat, pad
+from thalweg.data.arrays.batches import Examples
 from thalweg.data.arrays.equal import Column
 from thalweg.data.arrays.ragged import IN_MEMORY, Ragged, RaggedBuilder, Spill, flat_positions
 from thalweg.data.text.features import BagFeatures
 from thalweg.data.text.normalize import Normalizer
 from thalweg.data.text.tokenizer import Tokenizer
 from thalweg.errors import InputError, counted
+from thalweg.models.bag_scores import BagScores
 from thalweg.storage.forms import AGAIN
 from thalweg.tasks.growing import Growth, grown, tokenizer_from
 from thalweg.tasks.settings import Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Files of a run's folder.
 TOKENIZER, FEATURES = "tokenizer.json", "features.safetensors"
@@ -91,8 +94,10 @@ class TextReader:
         features = BagFeatures.fit(tokens, vocabulary_size=self.tokenizer.vocabulary_size)
         return *features.transform(tokens, self.spill), features.num_features
 
-    def inputs(self, examples: Examples, indices: np.ndarray, prefix: str = "") -> dict[str, Tensor]:
+    def inputs(self, examples: Examples, indices: np.ndarray, prefix: str = "") -> "dict[str, Tensor]":
         """Return the model's keywords for these examples."""
+        from thalweg.data.arrays.collate import flat, pad  # tensors; reading a text needs none
+
         tokens = examples.ragged(f"{prefix}tokens")
         if self.features is not None:
             flat_tokens, offsets, weights = flat(tokens, examples.ragged(f"{prefix}weights"), indices)
@@ -157,3 +162,9 @@ class TextReader:
 
 def _parts(ragged: Ragged) -> Column:
     return ragged.values[: int(ragged.offsets[-1])], ragged.lengths
+
+
+def scores_of(bag: BagScores, examples: Examples) -> np.ndarray:
+    """Return the scores of texts that were read as bags, `[texts, outputs]`."""
+    tokens, weights = examples.ragged("tokens"), examples.ragged("weights")
+    return bag(tokens.values, tokens.offsets, weights.values)

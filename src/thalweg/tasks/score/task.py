@@ -1,18 +1,16 @@
 """Scoring: a number for a text, or for a pair of texts."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 from typing_extensions import override
 
-from thalweg.batch import Batch
-from thalweg.certificates.new_texts.resampling import Samples
 from thalweg.data.arrays.batches import Examples
 from thalweg.data.arrays.equal import View, WholeExamples, same_rows
 from thalweg.data.arrays.ragged import Ragged
@@ -24,72 +22,30 @@ from thalweg.data.text.overlap import Overlap, Pairs
 from thalweg.data.text.pairs import PairFeatures
 from thalweg.data.text.tokenizer import Tokenizer
 from thalweg.errors import InputError
-from thalweg.heads.base import AbstractHead
-from thalweg.heads.squared import Squared
-from thalweg.models.bag import LinearBag
+from thalweg.models.bag_scores import BagScores
 from thalweg.models.shape import ModelShape
 from thalweg.storage.forms import AGAIN, many, number, perhaps, record, truth
-from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
+from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Predict, Prepared, Settings
 from thalweg.tasks.growing import Growth, grown
 from thalweg.tasks.reading.numeric import read_numbers, require_size, scaled_by, stand_ins
 from thalweg.tasks.reading.saved import json_bytes, reading
 from thalweg.tasks.reading.text_column import TextColumn, check_columns
-from thalweg.tasks.reading.text_reader import MAX_RAW, TextReader
-from thalweg.tasks.regression import correlations, drawn_scores, nmse
+from thalweg.tasks.reading.text_reader import MAX_RAW, TextReader, scores_of
 from thalweg.tasks.score import report as score_report
 from thalweg.tasks.score.joint import bags_of, joint_columns, overlap_numbers
 from thalweg.tasks.verdict import Seen, main_figure, short
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from thalweg.batch import Batch
+    from thalweg.heads.base import AbstractHead
 
 FILE, PAIRS = "score.json", "pairs.safetensors"
 FEATURES = "features of each pair (how much the texts share, and which words, as this run measures and weights them)"
 NMSE = "Mean squared error over the variance of the true numbers"
 ROLES = ("text", "other")
 PREFIX = {"text": "", "other": "other_"}  # of the model's keywords
-
-
-@final
-class ScoreMeter(AbstractMeter):
-    """NMSE, both correlations, and the mean absolute error in the numbers' own unit, to which `scaling` leads back.
-
-    All are those of the answers, which stay in the `span` of the training numbers; None: they may lie anywhere.
-    """
-
-    def __init__(self, scaling: Standardizer, span: tuple[float, float] | None = None) -> None:
-        self.scaling = scaling
-        self.span = None if span is None else scaling.forward(np.array(span)[:, None])[:, 0].tolist()
-        self._parts: list[tuple[Tensor, Tensor]] = []
-
-    @override
-    def update(self, prediction: Tensor, batch: Batch) -> None:
-        self._parts.append((prediction.detach().squeeze(-1), batch.targets.squeeze(-1)))
-
-    @override
-    def join(self, everyones: Callable[[Tensor], Tensor]) -> None:
-        prediction, target = (everyones(torch.cat(parts)) for parts in zip(*self._parts, strict=True))
-        self._parts = [(prediction, target)]
-
-    @override
-    def compute(self) -> dict[str, float]:
-        prediction, target = self._all()
-        error = nmse(prediction, target)
-        known = not math.isnan(error)  # with one true number, what compares with their variance is not defined
-        pearson, spearman = correlations(prediction, target) if known else (math.nan, math.nan)
-        return {"nmse": error, "pearson": pearson, "spearman": spearman, "mae": float(self._errors().mean())}
-
-    @override
-    def samples(self) -> Samples:
-        prediction, target = (part.numpy() for part in self._all())
-        errors, scores = self._errors(), drawn_scores(prediction, target)
-        counts = np.ones(len(target), dtype=np.int64)
-        return Samples(counts, lambda weights: {**scores(weights), "mae": weights @ errors / weights.sum(1)})
-
-    def _all(self) -> tuple[Tensor, Tensor]:
-        prediction, target = (torch.cat(parts).cpu().double() for parts in zip(*self._parts, strict=True))
-        return prediction if self.span is None else prediction.clamp(*self.span), target
-
-    def _errors(self) -> np.ndarray:
-        prediction, target = (self.scaling.inverse(part.numpy()[:, None]) for part in self._all())
-        return np.abs(prediction - target)[:, 0]
 
 
 @final
@@ -141,7 +97,7 @@ class Score(AbstractTask):
     @override
     def prepare(
         cls, source: AbstractSource, valid: AbstractSource | None, settings: Settings
-    ) -> tuple["Score", Prepared]:
+    ) -> tuple[Score, Prepared]:
         columns = settings.columns
         text_roles = [role for role in ROLES if role in columns]
         numbers, lines = _numbers(source, columns)
@@ -265,7 +221,7 @@ class Score(AbstractTask):
 
     @classmethod
     @override
-    def load(cls, folder: Path, settings: Settings) -> "Score":
+    def load(cls, folder: Path, settings: Settings) -> Score:
         one = many(number(), least=1, most=1)
         span = perhaps(many(number(), least=2, most=2))
         form = record({"span": span}, is_pair=truth(), scaling=record(shift=one, scale=one))
@@ -289,12 +245,19 @@ class Score(AbstractTask):
 
     def head(self, model: nn.Module, options: HeadOptions) -> AbstractHead:
         """Return a squared-error head with one output, without a layer where the hidden state is the number already."""
+        from thalweg.heads.squared import Squared
+        from thalweg.models.bag import LinearBag
+
         del options
         width: int | None = None if isinstance(model, LinearBag) else model.width  # type: ignore[assignment]
         return Squared(width, 1)
 
     @override
     def batch(self, examples: Examples, indices: np.ndarray) -> Batch:
+        import torch
+
+        from thalweg.batch import Batch
+
         inputs: dict[str, Tensor] = {}
         for prefix in self._prefixes:
             inputs |= self.reader.inputs(examples, indices, prefix)
@@ -304,6 +267,8 @@ class Score(AbstractTask):
 
     @override
     def meter(self) -> AbstractMeter:
+        from thalweg.tasks.score.meter import ScoreMeter
+
         return ScoreMeter(self.scaling, self.span)
 
     @override
@@ -340,6 +305,21 @@ class Score(AbstractTask):
         Raises:
             InputError: if an input is not text (no pair of texts).
         """
+        return self._answers(inputs, options, lambda examples: self.predictions(model, head, examples)[0].numpy())
+
+    @override
+    def predictor(self, weights: Mapping[str, np.ndarray]) -> Predict | None:
+        if self.reader.features is None or len(self._prefixes) > 1:
+            return None
+        bag = BagScores.of(weights, self.shape().vocabulary_size, 1)
+        if bag is None:
+            return None
+        return lambda inputs, options: self._answers(inputs, options, lambda examples: scores_of(bag, examples))
+
+    def _answers(
+        self, inputs: Sequence[Any], options: AnswerOptions, predictions: Callable[[Examples], np.ndarray]
+    ) -> list[dict[str, Any]]:
+        """Return the answers to texts, or pairs; `predictions` gives the network's numbers, `[examples, 1]`."""
         self.check(inputs, options)
         rows = [(value,) if isinstance(value, str) else tuple(value) for value in inputs]
         if not rows:
@@ -349,7 +329,7 @@ class Score(AbstractTask):
         shared = None if self.pairs is None else self.pairs.overlap.numbers(*given)
         columns, _ = self._columns(ids, shared)
         columns["targets"] = np.zeros((len(rows), 1), dtype=np.float32)
-        scores = self._predicted(model, head, Examples(columns, None, self._sort_by()))
+        scores = self._in_unit(predictions(Examples(columns, None, self._sort_by())))
         texts = [dict(zip(self.text_roles, row, strict=True)) for row in rows]
         return [{**inputs, "score": score} for inputs, score in zip(texts, scores.tolist(), strict=True)]
 
@@ -368,9 +348,9 @@ class Score(AbstractTask):
     def answer_keys(self) -> tuple[str, ...]:
         return *self.text_roles, "score"
 
-    def _predicted(self, model: nn.Module, head: AbstractHead, examples: Examples) -> np.ndarray:
-        """Return the numbers in their original unit, within those of the training part, `[examples]`."""
-        found = self.scaling.inverse(self.predictions(model, head, examples)[0].double().numpy())[:, 0]
+    def _in_unit(self, predictions: np.ndarray) -> np.ndarray:
+        """Return numbers `[examples, 1]` in their original unit, within those of the training part, `[examples]`."""
+        found = self.scaling.inverse(predictions.astype(np.float64))[:, 0]
         return found if self.span is None else found.clip(*self.span)
 
     def parse_input(self, text: str, length: int | None) -> Any:
@@ -384,7 +364,7 @@ class Score(AbstractTask):
         targets = prepared.valid.columns["targets"]
         assert isinstance(targets, np.ndarray)
         true = self.scaling.inverse(targets.astype(np.float64))[:, 0]
-        predicted = self._predicted(model, head, prepared.valid)
+        predicted = self._in_unit(self.predictions(model, head, prepared.valid)[0].numpy())
         return score_report.sections(true, predicted, prepared.valid.raw or [])
 
     @override

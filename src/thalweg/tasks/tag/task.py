@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from thalweg.batch import Batch
-from thalweg.data.arrays.batches import Examples, pad
+from thalweg.data.arrays.batches import Examples
+from thalweg.data.arrays.collate import pad
 from thalweg.data.arrays.equal import View, WholeExamples, same_rows
 from thalweg.data.arrays.ragged import IN_MEMORY, Ragged, RaggedBuilder
 from thalweg.data.columns.facts import kind_of

@@ -12,7 +12,8 @@ from typing_extensions import override
 
 from thalweg.batch import Batch
 from thalweg.certificates.new_texts.resampling import Samples
-from thalweg.data.arrays.batches import Examples, pad
+from thalweg.data.arrays.batches import Examples
+from thalweg.data.arrays.collate import pad
 from thalweg.data.arrays.equal import Prefixes, View, same_rows
 from thalweg.data.arrays.ragged import Ragged, RaggedBuilder
 from thalweg.data.arrays.split import validation_rows

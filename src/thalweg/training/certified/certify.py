@@ -24,7 +24,8 @@ from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.certified.new_texts import level_or_reason, require_untouched, with_new_texts
 from thalweg.training.folder.again import read_again
 from thalweg.training.folder.report import make_report
-from thalweg.training.folder.run import CERTIFICATE, CERTIFICATE_ARRAYS, REPORT, Run
+from thalweg.training.folder.run import Run
+from thalweg.training.integrity.run_files import CERTIFICATE, CERTIFICATE_ARRAYS, REPORT
 from thalweg.training.recipe.recipe import Recipe
 from thalweg.training.steps.device import choose_device, choose_precision
 from thalweg.training.steps.feed import in_order

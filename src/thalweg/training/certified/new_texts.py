@@ -25,10 +25,10 @@ from thalweg.errors import InputError
 from thalweg.storage.files import sum_of_file
 from thalweg.tasks.answering import answering
 from thalweg.tasks.base import AbstractTask, Prepared
-from thalweg.training.folder.build import settings_of
 from thalweg.training.folder.evaluating import open_for
-from thalweg.training.folder.opening import open_as
-from thalweg.training.folder.run import HELD_OUT, Run
+from thalweg.training.folder.opening import open_as, settings_of
+from thalweg.training.folder.run import Run
+from thalweg.training.integrity.run_files import HELD_OUT
 from thalweg.training.recipe.recipe import Recipe
 from thalweg.training.session.session import MAX_EVALUATIONS
 from thalweg.training.steps.device import choose_device, choose_precision

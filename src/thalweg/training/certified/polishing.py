@@ -8,7 +8,7 @@ from thalweg.certificates.linear.level import polished_layer
 from thalweg.errors import InputError
 from thalweg.training.certified.certify import Opened, training_objective
 from thalweg.training.folder import build, tensor_files
-from thalweg.training.folder.run import (
+from thalweg.training.integrity.run_files import (
     BEFORE_POLISH,
     CERTIFICATE,
     CERTIFICATE_ARRAYS,

@@ -11,8 +11,7 @@ from thalweg.data.containers.places import OBJECT, checksum_of
 from thalweg.errors import InputError
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.tasks.reading.text_column import check_columns
-from thalweg.training.folder.build import settings_of
-from thalweg.training.folder.opening import open_as
+from thalweg.training.folder.opening import open_as, settings_of
 from thalweg.training.folder.run import Run
 from thalweg.training.session.reading import read_examples
 

@@ -1,12 +1,13 @@
 """Answers of a run to questions, one for each, whatever is wrong with some of them."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
-
-from torch import nn
+from typing import TYPE_CHECKING, Any, Final
 
 from thalweg import names
 from thalweg.data.columns.facts import kind_of
@@ -15,32 +16,38 @@ from thalweg.data.containers.opening import open_like
 from thalweg.data.containers.places import is_there
 from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError
-from thalweg.heads.base import AbstractHead
-from thalweg.tasks.base import AbstractTask
+from thalweg.tasks.base import AbstractTask, Predict
 from thalweg.tasks.questions import NOT_FINITE, AnswerOptions, Question, are_questions
 from thalweg.training.folder.columns import check_reading
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from thalweg.heads.base import AbstractHead
 
 ERROR = "error"  # the key of the reason in what stands in place of an answer
 BATCH = 256
 _LISTED: Final = "inputs are given as a list, also a single one"
 
-Networks = tuple[nn.Module, AbstractHead]
-
 
 def answers_to(
-    task: AbstractTask, networks: Networks, questions: Sequence[Question], options: AnswerOptions
+    task: AbstractTask,
+    networks: tuple[nn.Module, AbstractHead] | Predict,
+    questions: Sequence[Question],
+    options: AnswerOptions,
 ) -> list[dict[str, Any]]:
     """Return an answer to each question; one that cannot be answered has None for every key, and the reason as "error".
 
     Questions are answered together; only where a task refuses them without saying which, one at a time.
     """
+    predict: Predict = networks if callable(networks) else partial(task.predict, *networks)
     problems = [question.problem or task.problem(question.value, options) for question in questions]
     asked = [question.value for question, problem in zip(questions, problems, strict=True) if not problem]
     found: Iterator[dict[str, Any] | str]
     try:
-        found = iter(task.predict(*networks, asked, options) if asked else [])
+        found = iter(predict(asked, options) if asked else [])
     except InputError:
-        found = iter([_one(task, networks, value, options) for value in asked])
+        found = iter([_one(predict, value, options) for value in asked])
     answers = []
     for problem in problems:
         answer = problem or next(found)
@@ -49,9 +56,9 @@ def answers_to(
     return answers
 
 
-def _one(task: AbstractTask, networks: Networks, value: Any, options: AnswerOptions) -> dict[str, Any] | str:
+def _one(predict: Predict, value: Any, options: AnswerOptions) -> dict[str, Any] | str:
     try:
-        return task.predict(*networks, [value], options)[0]
+        return predict([value], options)[0]
     except InputError as error:
         return str(error)
 

@@ -1,4 +1,4 @@
-"""From a recipe to objects: settings of a task, networks, their weights."""
+"""From a recipe to objects: networks and their weights."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -12,13 +12,12 @@ from torch import Tensor, nn
 from thalweg import distributed, names, noise, sharded
 from thalweg.batch import Batch
 from thalweg.data.arrays.batches import Rows
-from thalweg.data.arrays.ragged import IN_MEMORY, Spill
 from thalweg.data.text.word_vectors import read_word_vectors
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.models.presets import ModelOptions
 from thalweg.models.room import Room
-from thalweg.tasks.base import AbstractTask, HeadOptions, Settings
+from thalweg.tasks.base import AbstractTask, HeadOptions
 from thalweg.tasks.writing.target_sources import Pretrained, source_of
 from thalweg.training.folder.memory import require_memory
 from thalweg.training.recipe.recipe import Recipe
@@ -26,33 +25,6 @@ from thalweg.training.steps.device import choose_device, choose_precision
 from thalweg.training.steps.feed import Feed
 
 COMBINED_SHARE = 0.5  # of pretrained vectors in combined targets
-
-
-def settings_of(
-    recipe: Recipe, columns: dict[str, Any], spill: Spill = IN_MEMORY, start: AbstractTask | None = None
-) -> Settings:
-    """Return the data part of a complete recipe as the settings of a task; see `Settings.start`."""
-    data, model = recipe.data, recipe.model
-    # The targets of continuous outputs are vectors of the words there are, so that the vocabulary does not grow.
-    is_kept = start is not None and model.head not in ("softmax", names.CHAIN_HEAD)
-    return Settings(
-        columns=columns,
-        valid_share=data.valid_share,
-        normalize=data.normalize,
-        tokenizer=data.tokenizer,
-        vocabulary_size=0 if is_kept else data.vocabulary_size,
-        bigrams=data.bigrams,
-        max_length=data.max_length,
-        lags=data.lags,
-        scaling=data.scaling,
-        gaps=data.gaps,
-        day_first={"yes": True, "no": False}.get(data.day_first),
-        layout=names.task_spec(recipe.run.task).models[model.model].layout,
-        class_weights=recipe.training.class_weights,
-        threshold=recipe.training.threshold,
-        spill=spill,
-        start=start,
-    )
 
 
 def build_networks(

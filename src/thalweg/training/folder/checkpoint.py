@@ -10,9 +10,8 @@ at any moment a folder with the right name is whole.
 import contextlib
 import json
 import os
-import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor
 
 from thalweg import distributed, sharded
-from thalweg.errors import InputError, RankError, is_out_of_memory, shown
+from thalweg.errors import RankError, shown
 from thalweg.storage.files import (
     Sum,
     leftovers,
@@ -33,16 +32,13 @@ from thalweg.storage.files import (
     temporary_name,
     write_new,
 )
-from thalweg.storage.forms import anything, parse_json, record, text, whole
-from thalweg.storage.ledger import MANIFEST, Ledger
+from thalweg.storage.forms import anything, parse_json
+from thalweg.storage.ledger import Ledger
 from thalweg.training.folder.tensor_files import SHARD, is_shard, load_tensors, read_shards
+from thalweg.training.integrity.checkpoint_names import ledger_of, sound, steps
 
-CHECKPOINTS: Final = "checkpoints"  # the folder of a run's
 TENSORS: Final = "state.safetensors"
 TREE: Final = "state.json"
-_NAME: Final = re.compile("step-[0-9]{8,}")
-
-
 _DTYPES: Final = {str(one).removeprefix("torch."): one for one in vars(torch).values() if isinstance(one, torch.dtype)}
 
 
@@ -239,48 +235,6 @@ def _divided(tree: Any) -> frozenset[str]:
     return frozenset().union(*map(_divided, parts))
 
 
-def prune(folder: Path, keep: int = 2) -> None:
-    """Remove all but the newest checkpoints under a folder, and what killed processes have left unfinished there."""
-    _clear(folder)
-    for old in steps(folder)[:-keep]:
-        remove_folder(old)
-
-
-def _clear(folder: Path) -> None:
-    for leftover in leftovers(folder):
-        with contextlib.suppress(OSError):
-            remove(leftover)
-
-
-def latest(folder: Path) -> Path | None:
-    """Return the newest checkpoint under `folder`, or None when there is none."""
-    found = steps(folder)
-    return found[-1] if found else None
-
-
-def ledger_of(checkpoint: Path) -> Ledger:
-    """Return the ledger of a checkpoint; an InputError tells of damage, and names an older one that is whole."""
-    return Ledger(checkpoint, remedy=lambda: f"it is not used; {_instead_of(checkpoint)}")
-
-
-def _instead_of(checkpoint: Path) -> str:
-    """Return what to do about a checkpoint that is damaged."""
-    older = [path for path in steps(checkpoint.parent) if path.name < checkpoint.name and _is_whole(path)]
-    if not older:
-        return "start again with --overwrite"
-    if checkpoint.parent.name == CHECKPOINTS:
-        return f"give --resume-from {older[-1]} to go on from there"
-    return f"remove {checkpoint} to go on from {older[-1].name}"  # a stream's model, which has nothing but checkpoints
-
-
-def _is_whole(checkpoint: Path) -> bool:
-    try:
-        Ledger(checkpoint).verify()
-    except InputError:
-        return False
-    return True
-
-
 def load(checkpoint: Path, *, like: Tensor | None = None) -> dict[str, Any]:
     """Verify a checkpoint against its ledger and read it.
 
@@ -303,36 +257,14 @@ def load(checkpoint: Path, *, like: Tensor | None = None) -> dict[str, Any]:
         return state
 
 
-@contextlib.contextmanager
-def sound(path: Path) -> Iterator[None]:
-    """Tell of a file that does not hold what was saved there, whatever is wrong with it; `path` is in a checkpoint."""
-    try:
-        yield
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        if (
-            isinstance(error, InputError)
-            or is_out_of_memory(error)
-            or (isinstance(error, RuntimeError) and type(error) not in (RuntimeError, RecursionError))
-        ):
-            raise  # an error that says itself what it is, such as one of second derivatives or of no memory
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        remedy = ledger_of(path.parent).remedy
-        raise InputError(
-            f"{path} is damaged, or from another model or optimizer ({type(error).__name__}: {reason}); {remedy}."
-        ) from None
+def prune(folder: Path, keep: int = 2) -> None:
+    """Remove all but the newest checkpoints under a folder, and what killed processes have left unfinished there."""
+    _clear(folder)
+    for old in steps(folder)[:-keep]:
+        remove_folder(old)
 
 
-_HISTORY_OF: Final = record(num_bytes=whole(0), sha256=text())
-
-
-def history_of(checkpoint: Path) -> Sum:
-    """Return the sum of what a run's history held when a checkpoint was written; an InputError tells of damage."""
-    with sound(checkpoint / MANIFEST):
-        known = _HISTORY_OF(ledger_of(checkpoint).about.get("history"), "about.history")
-    return Sum(known["num_bytes"], known["sha256"])
-
-
-def steps(folder: Path) -> list[Path]:
-    """Return the checkpoints under a folder, the oldest first; what has another name, such as a copy, is none."""
-    found = (path for path in folder.glob("step-*") if _NAME.fullmatch(path.name) and path.is_dir())
-    return sorted(found, key=lambda path: int(path.name[5:]))
+def _clear(folder: Path) -> None:
+    for leftover in leftovers(folder):
+        with contextlib.suppress(OSError):
+            remove(leftover)

@@ -1,14 +1,22 @@
-"""Data by name, their columns read as a run's `data.json` says."""
+"""Data by name, read as a recipe and a run's `data.json` say."""
+
+from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from thalweg import names
+from thalweg.data.arrays.ragged import IN_MEMORY, Spill
 from thalweg.data.columns.choice import Choice, Kind
 from thalweg.data.columns.reading import ReadSource, read_as
 from thalweg.data.containers.opening import open_any
 from thalweg.data.files.base import AbstractSource
 from thalweg.errors import counted
+from thalweg.tasks.settings import Settings
+from thalweg.training.recipe.recipe import Recipe
+
+if TYPE_CHECKING:
+    from thalweg.tasks.base import AbstractTask
 
 
 def open_as(data: Any, task: str, columns: Mapping[str, Any], **options: Any) -> ReadSource:
@@ -48,3 +56,30 @@ def skipped_rows(*sources: AbstractSource | None) -> list[str]:
         if source is not None:
             notes += source.remarks
     return notes
+
+
+def settings_of(
+    recipe: Recipe, columns: dict[str, Any], spill: Spill = IN_MEMORY, start: AbstractTask | None = None
+) -> Settings:
+    """Return the data part of a complete recipe as the settings of a task; see `Settings.start`."""
+    data, model = recipe.data, recipe.model
+    # The targets of continuous outputs are vectors of the words there are, so that the vocabulary does not grow.
+    is_kept = start is not None and model.head not in ("softmax", names.CHAIN_HEAD)
+    return Settings(
+        columns=columns,
+        valid_share=data.valid_share,
+        normalize=data.normalize,
+        tokenizer=data.tokenizer,
+        vocabulary_size=0 if is_kept else data.vocabulary_size,
+        bigrams=data.bigrams,
+        max_length=data.max_length,
+        lags=data.lags,
+        scaling=data.scaling,
+        gaps=data.gaps,
+        day_first={"yes": True, "no": False}.get(data.day_first),
+        layout=names.task_spec(recipe.run.task).models[model.model].layout,
+        class_weights=recipe.training.class_weights,
+        threshold=recipe.training.threshold,
+        spill=spill,
+        start=start,
+    )

@@ -11,8 +11,9 @@ from thalweg import names
 from thalweg.heads.base import AbstractHead
 from thalweg.report.page import Report
 from thalweg.tasks.base import AbstractTask, Prepared
-from thalweg.training.folder.run import HISTORY, Run
+from thalweg.training.folder.run import Run
 from thalweg.training.integrity.history import damaged_line, read_history
+from thalweg.training.integrity.run_files import HISTORY
 from thalweg.training.steps.held_out import IN_BRACKETS
 
 MAX_CARDS = 8  # metrics with a card and a curve of their own, where some are about a part: a column, a type of span

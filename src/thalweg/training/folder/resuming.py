@@ -9,9 +9,10 @@ from typing import Any, Final, final
 from thalweg import names
 from thalweg.errors import InputError, counted
 from thalweg.storage.files import sum_of
-from thalweg.training.folder import checkpoint
-from thalweg.training.folder.checkpoint import CHECKPOINTS
-from thalweg.training.folder.run import METRICS, REPORT, WEIGHTS, Run
+from thalweg.training.folder.run import Run
+from thalweg.training.integrity import checkpoint_names
+from thalweg.training.integrity.checkpoint_names import CHECKPOINTS
+from thalweg.training.integrity.run_files import METRICS, REPORT, WEIGHTS
 from thalweg.training.recipe.options import OPTIONS
 from thalweg.training.recipe.recipe import Options, Recipe, read_options
 
@@ -65,8 +66,8 @@ def resumption(folder: str | Path | None, place: str | Path | None) -> tuple[Pat
     if whole.parent.name == CHECKPOINTS and (place.parent.name, place.name) != (CHECKPOINTS, whole.name):
         place = whole  # named from inside of the run's folder, or by a link
     run = place.parent.parent
-    if place.parent.name != CHECKPOINTS or place not in checkpoint.steps(place.parent):
-        shown = [one for folder in (place / CHECKPOINTS, place, place.parent) for one in checkpoint.steps(folder)]
+    if place.parent.name != CHECKPOINTS or place not in checkpoint_names.steps(place.parent):
+        shown = [one for folder in (place / CHECKPOINTS, place, place.parent) for one in checkpoint_names.steps(folder)]
         there = ""
         if shown:
             newest = f"--resume {shown[0].parent.parent} goes on from the newest"
@@ -157,7 +158,7 @@ def _check_end(run: Run, changed: Mapping[str, Any]) -> None:
             f"The run {run.folder} is finished, so there is nothing to resume. {run.status.value} Give a larger "
             f"{flags} to go on longer, or train a new one."
         )
-    if checkpoint.latest(run.folder / CHECKPOINTS) is None:
+    if checkpoint_names.latest(run.folder / CHECKPOINTS) is None:
         raise InputError(
             f"{run.folder} has no checkpoint to go on from: {CHECKPOINTS}/ is missing; restore it, or train a new run."
         )

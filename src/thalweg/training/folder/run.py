@@ -1,29 +1,23 @@
 """A run: a folder that a person can read, and what can be asked of it."""
 
-import contextlib
-import json
+from __future__ import annotations
+
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
-from torch import Tensor, nn
+import numpy as np
 
 from thalweg import names
 from thalweg.data.containers.places import checksums_of, short_name
 from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError
-from thalweg.heads.base import AbstractHead
-from thalweg.report.page import write_report
-from thalweg.status import Status
-from thalweg.storage.files import Sum
-from thalweg.storage.ledger import Ledger
-from thalweg.storage.lock import HeldError
-from thalweg.tasks.base import AbstractTask
+from thalweg.tasks.base import AbstractTask, Predict
 from thalweg.tasks.questions import Question
-from thalweg.tasks.writing.grow import add_words, vectors_of
-from thalweg.training.folder import build, checkpoint, tensor_files
+from thalweg.tasks.reading.text_reader import BAGS
 from thalweg.training.folder.answers import (
     answer_options,
     answers_to,
@@ -34,25 +28,19 @@ from thalweg.training.folder.answers import (
     to_answer,
 )
 from thalweg.training.folder.columns import FOR_FILES, check_reading, find_columns
-from thalweg.training.folder.evaluating import evaluate_rows, open_for, report_on
-from thalweg.training.folder.opening import has_series, skipped_rows, with_numbers
-from thalweg.training.integrity.claim import Claim
-from thalweg.training.integrity.contents import read_data, read_metrics
-from thalweg.training.integrity.history import damage, damaged_line, finite, read_history
-from thalweg.training.recipe.recipe import Recipe
+from thalweg.training.folder.opening import has_series, settings_of, skipped_rows, with_numbers
+from thalweg.training.integrity.checkpoint_names import latest
+from thalweg.training.integrity.contents import read_weights
+from thalweg.training.integrity.run_files import HELD_OUT, RECIPE, WEIGHTS, AbstractFolder
 from thalweg.training.recipe.rules import read_own_recipe
-from thalweg.training.steps.device import choose_device, choose_precision, one_thread_after_fork
-from thalweg.training.steps.evaluate import Evaluation
 
-RECIPE, HISTORY, METRICS, DATA = "recipe.toml", "history.jsonl", "metrics.json", "data.json"
-CERTIFICATE, CERTIFICATE_ARRAYS = "certificate.json", "certificate.npz"
-BEFORE_POLISH = "model.before-polish.safetensors"
-WEIGHTS, REPORT = "model.safetensors", "report.html"
-SELECTION, HELD_OUT, START = "selection.json", "held-out.safetensors", "start.safetensors"
-DIAGNOSIS, DIAGNOSIS_PAGE = "diagnosis.json", "diagnosis.html"
-# What answering does not read: each of these is compared with its checksum by what reads it.
-_BESIDE: Final = {HISTORY, REPORT, METRICS, CERTIFICATE, CERTIFICATE_ARRAYS, BEFORE_POLISH, DIAGNOSIS, DIAGNOSIS_PAGE}
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
+    from thalweg.heads.base import AbstractHead
+    from thalweg.training.steps.evaluate import Evaluation
+
+T = TypeVar("T")
 _TRIES: Final = 5  # to read files that another process is changing
 
 _loading = [threading.RLock()]  # of networks, by one thread at a time
@@ -67,7 +55,7 @@ if hasattr(os, "register_at_fork"):
 
 
 @final
-class Run:
+class Run(AbstractFolder):
     """A finished or unfinished run in its folder.
 
     The recipe is read at once; task, weights and everything else when they are first needed. It may be used from
@@ -86,7 +74,7 @@ class Run:
         if not self.folder.is_dir():
             raise InputError(f"There is no run folder {self.folder}; expected one that `thalweg train` made.")
         if not (self.folder / RECIPE).is_file():
-            if checkpoint.latest(self.folder) is not None:  # a stream's model is nothing but its checkpoints
+            if latest(self.folder) is not None:  # a stream's model is nothing but its checkpoints
                 raise InputError(
                     f"{self.folder} has learned from a stream: use thalweg predict (the score it "
                     "printed is on rows it had not seen); to evaluate files, train a run (without --online)."
@@ -95,7 +83,7 @@ class Run:
                 f"{self.folder} is not a run folder: it has no {RECIPE}; give a folder that `thalweg train` made."
             )
         self._opened = self.basis
-        self.recipe: Recipe = read_own_recipe(self.ledger, RECIPE)
+        self.recipe = read_own_recipe(self.ledger, RECIPE)
         self._begin({}, {})
 
     def _begin(self, words: dict[str, Any], changed: dict[str, Tensor]) -> None:
@@ -103,12 +91,15 @@ class Run:
         self._words, self._changed = words, changed  # what is put over the folder's task and weights
         self._parts: tuple[AbstractTask, nn.Module, AbstractHead] | None = None
         self._measured: tuple[nn.Module, AbstractHead] | None = None
-        self._data: dict[str, Any] | None = None
+        self._data = None
+        self._task: AbstractTask | None = None  # without its networks
         self._versions: list[int] = []  # of the weights as they were loaded
 
     def __getstate__(self) -> dict[str, Any]:
         changed = self._changed
         if self._parts is not None and self._versions != _versions(*self._parts[1:]):
+            from thalweg.training.folder import build
+
             weights = build.get_weights(*self._parts[1:])
             changed = {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
         state = {"folder": self.folder.absolute(), "recipe": self.recipe, "opened": self._opened}
@@ -120,93 +111,13 @@ class Run:
         self.recipe, self._opened = state["recipe"], state["opened"]
         self._begin(state["words"], state["changed"])
 
-    def _set_folder(self, folder: Path) -> None:
-        self._folder, self._opened_in = folder, "" if folder.is_absolute() else os.getcwd()
-
-    @property
-    def folder(self) -> Path:
-        """The run's folder as it was given; with its whole path where the working directory is another one now."""
-        is_elsewhere = self._opened_in and self._opened_in != os.getcwd()
-        return Path(self._opened_in, self._folder) if is_elsewhere else self._folder
-
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r})"
 
     @property
-    def ledger(self) -> Ledger:
-        """What belongs to the folder, with the checksums of what was written, as it is on the disk."""
-        return Ledger(self.folder)
-
-    @property
-    def basis(self) -> dict[str, Sum]:
-        """The checksums of what its answers and figures come from, as the ledger has them now."""
-        return {name: found for name, found in self.ledger.sums.items() if name not in _BESIDE}
-
-    @contextlib.contextmanager
-    def changing(self, work: str) -> Iterator[Ledger]:
-        """The right to write what was found out about the run, and its ledger; `work` is what another process is told.
-
-        An InputError says that another process has the right, or that the run is no longer what it was when it was
-        opened.
-        """
-        with Claim(self.folder, work):
-            if self.basis != self._opened:
-                raise InputError(f"{self.folder} has been changed by another process meanwhile; repeat the command.")
-            yield self.ledger
-            self._opened = self.basis
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """Metrics on the validation data, of the weights that were kept; empty before the end."""
-        return self.result.get("metrics", {})
-
-    @property
-    def result(self) -> dict[str, Any]:
-        """What `metrics.json` says: status, metrics, best step, seconds ...; empty before the end."""
-        ledger = self.ledger
-        return read_metrics(ledger, METRICS) if METRICS in ledger else {}
-
-    @property
-    def status(self) -> Status:
-        """How the run ended, or that it has not."""
-        return Status[self.result.get("status", "RUNNING")]
-
-    @property
-    def finished(self) -> bool:
-        """Whether the run ended by itself, so that there is nothing to resume."""
-        return self.status not in {Status.RUNNING, Status.INTERRUPTED}
-
-    @property
-    def history(self) -> list[dict[str, Any]]:
-        """The entries of `history.jsonl`, in order; an InputError says that a finished run's is damaged, and where."""
-        if how := self.history_damage():
-            raise InputError(f"{self.folder / HISTORY} {how}; restore it or train the run again.")
-        return read_history(self.folder / HISTORY)
-
-    def history_damage(self) -> str:
-        """Return how the history of a finished run differs from what was written, or is damaged; "" where neither."""
-        path, expected = self.folder / HISTORY, self.ledger.sums.get(HISTORY)
-        if expected is None:
-            return ""
-        is_longer = path.is_file() and path.stat().st_size > expected.num_bytes
-        if how := damage(path, expected) or (
-            "has changed (there are more lines than were written)" if is_longer else ""
-        ):
-            return how
-        line = damaged_line(path)  # with a checksum that fits it
-        return "" if line is None else f"is damaged in line {line:,}"
-
-    @property
-    def data(self) -> dict[str, Any]:
-        """What was read: source, checksum, columns, counts, notes."""
-        if self._data is None:
-            self._data = read_data(self.ledger, DATA, self.recipe.run.task)
-        return self._data
-
-    @property
     def task(self) -> AbstractTask:
         """The task, which reads new input as the training data were read."""
-        return self._load()[0]
+        return self._load()[0] if self._task is None or self._parts is not None else self._task
 
     @property
     def model(self) -> nn.Module:
@@ -312,6 +223,10 @@ class Run:
         Raises:
             InputError: if the file cannot be read, lacks a column, or holds labels that training has not seen.
         """
+        from thalweg.report.page import write_report
+        from thalweg.training.folder.evaluating import evaluate_rows, open_for, report_on
+        from thalweg.training.steps.device import choose_device, choose_precision
+
         check_reading("evaluate", named)
         task, model, head = self._load()
         task = task if threshold is None else task.with_threshold(threshold)
@@ -345,7 +260,9 @@ class Run:
         Raises:
             InputError: if the run cannot take new words, or a word or vector is none.
         """
-        task: Any = self.task
+        from thalweg.tasks.writing.grow import add_words, vectors_of
+
+        task: Any = self._load()[0]
         is_folders = self._versions == _versions(self.model, self.head)
         try:
             ids = add_words(task, self.model, self.head, list(words), vectors_of(words))
@@ -356,6 +273,8 @@ class Run:
         return ids
 
     def _load(self) -> tuple[AbstractTask, nn.Module, AbstractHead]:
+        from thalweg.training.steps.device import one_thread_after_fork
+
         one_thread_after_fork()
         if self._parts is None:
             with _loading[0]:
@@ -364,25 +283,10 @@ class Run:
         return self._parts
 
     def _loaded(self) -> tuple[AbstractTask, nn.Module, AbstractHead]:
-        """Return everything as it was at one moment, whatever another process does meanwhile."""
-        for _ in range(_TRIES):
-            before = self.basis
-            if before.get(RECIPE) != self._opened.get(RECIPE):
-                raise InputError(f"{self.folder} has another recipe by now than when it was opened; open it again.")
-            parts = self._loaded_once()
-            if self.basis == before:
-                return parts
-        raise InputError(f"{self.folder} is being changed by another process all the time; repeat the command.")
+        from thalweg.tasks.writing.grow import add_words, vectors_of
+        from thalweg.training.folder import build
 
-    def _loaded_once(self) -> tuple[AbstractTask, nn.Module, AbstractHead]:
-        ledger, self._data = self.ledger, None
-        self.verify(weights=False)  # which are compared when they are read
-        if not ledger.is_complete:
-            self._complete()
-        self.require_weights()
-        settings = build.settings_of(self.recipe, self.data["columns"])
-        task: Any = names.task_class(self.recipe.run.task).load(self.folder, settings)
-        model, head = self._networks(task, WEIGHTS)
+        task, (model, head) = self._at_one_moment(lambda task: self._networks(task, WEIGHTS))
         if self._words:
             add_words(task, model, head, list(self._words), vectors_of(self._words))
         self._versions = _versions(model, head)
@@ -390,35 +294,62 @@ class Run:
             build.put_weights(model, head, self._changed, f"what was sent with {self!r}")
         return task, model, head
 
-    def require_weights(self) -> None:
-        """Raise an InputError where the run has no weights, not yet or because none were finite."""
-        if WEIGHTS in self.ledger:
-            return
-        if self.finished:
-            raise InputError(f"{self.folder} has no weights. {self.status.value}")
-        raise InputError(f"{self.folder} has no weights yet; repeat its `thalweg train` command.")
+    def _at_one_moment(self, load: Callable[[Any], T]) -> tuple[Any, T]:
+        """Return the task, and what is loaded for it, as both were at one moment, whatever another process does."""
+        for _ in range(_TRIES):
+            before = self.basis
+            if before.get(RECIPE) != self._opened.get(RECIPE):
+                raise InputError(f"{self.folder} has another recipe by now than when it was opened; open it again.")
+            ledger, self._data = self.ledger, None
+            self.verify(weights=False)  # which are compared when they are read
+            if not ledger.is_complete:
+                self._complete()
+            self.require_weights()
+            settings = settings_of(self.recipe, self.data["columns"])
+            task = names.task_class(self.recipe.run.task).load(self.folder, settings)
+            loaded = load(task)
+            if self.basis == before:
+                return task, loaded
+        raise InputError(f"{self.folder} is being changed by another process all the time; repeat the command.")
 
-    def verify(self, *, weights: bool = True) -> None:
-        """Compare what answering reads with its checksums; an InputError names a file that is missing or damaged.
+    def answering(self, threshold: float | None = None) -> tuple[AbstractTask, Predict]:
+        """Return the task, and what answers with the weights that were kept.
 
-        A run that goes on has its weights from a checkpoint, so without `weights` those are not compared.
+        Before anything else has loaded the networks, a linear model of bags of words answers without PyTorch, whose
+        import takes longer than all of the rest; its numbers are then the same but for rounding.
+
+        Args:
+            threshold: see `predict`.
         """
-        ledger = self.ledger
-        ledger.verify(set(ledger.sums) - _BESIDE - (set() if weights else {WEIGHTS}))
 
-    def _complete(self) -> None:
-        """Finish a change of several files that a crash has interrupted; a process that is at it does so itself."""
-        try:
-            with contextlib.suppress(HeldError), Claim(self.folder, "read"):
-                self.ledger.complete()
-        except OSError as error:
-            raise InputError(
-                f"{self.folder} was interrupted while its files were changed, and that cannot be completed here "
-                f"({error.strerror}); run thalweg verify {self.folder} where it can be written."
-            ) from None
+        def at(task: AbstractTask) -> AbstractTask:
+            return task if threshold is None else task.with_threshold(threshold)
+
+        if self._parts is None and not self._words and not self._changed and self._reads_bags:
+            own, weights = self._at_one_moment(lambda _: self._weights_as_arrays())
+            task = at(own)
+            predict = task.predictor(weights)
+            if predict is not None:
+                self._task = own
+                return task, predict
+        own, model, head = self._load()
+        task = at(own)
+        return task, partial(task.predict, model, head)
+
+    @property
+    def _reads_bags(self) -> bool:
+        spec = names.task_spec(self.recipe.run.task)
+        return spec.models[self.recipe.model.model].layout in BAGS
+
+    def _weights_as_arrays(self) -> dict[str, np.ndarray]:
+        """Return the weights in the type that the networks have; none where numpy can't read them."""
+        kind = "float64" if self.recipe.run.precision == "float64" else "float32"
+        return read_weights(self.ledger.path(WEIGHTS), kind)
 
     def _networks(self, task: AbstractTask, name: str) -> tuple[nn.Module, AbstractHead]:
         """Return model and head with the weights of a file."""
+        from thalweg.training.folder import build, tensor_files
+
         weights = tensor_files.load_tensors(self.ledger.path(name))
         counts = build.counts_behind(weights)
         model, head = build.build_networks(self.recipe, task, fresh=False, counts=counts, weights=weights)
@@ -443,8 +374,3 @@ def load(folder: str | Path) -> Run:
         thalweg.errors.InputError: There is no run folder runs/no-such-run; expected one that `thalweg train` made.
     """
     return Run(folder)
-
-
-def json_bytes(value: Any) -> bytes:
-    """Return a value as the content of a JSON file; numbers that are not finite become null."""
-    return (json.dumps(finite(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode(errors="replace")

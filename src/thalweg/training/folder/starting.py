@@ -17,7 +17,8 @@ from thalweg.tasks.growing import Growth
 from thalweg.training.folder import build, tensor_files
 from thalweg.training.folder.again import task_in
 from thalweg.training.folder.resuming import contradicting
-from thalweg.training.folder.run import WEIGHTS, Run
+from thalweg.training.folder.run import Run
+from thalweg.training.integrity.run_files import WEIGHTS
 from thalweg.training.recipe.options import OPTIONS
 from thalweg.training.recipe.recipe import Options, Recipe
 

@@ -1,6 +1,11 @@
 """What the JSON files of a run may hold, besides those of its task: data.json and metrics.json."""
 
+from pathlib import Path
 from typing import Any, Final
+
+import numpy as np
+import safetensors.numpy
+from safetensors import SafetensorError
 
 from thalweg import names
 from thalweg.data.columns.notation import notations_of
@@ -76,3 +81,15 @@ def read_metrics(ledger: Ledger, name: str) -> dict[str, Any]:
     """Read how a run has ended; an InputError tells of a file that is missing or damaged."""
     metrics: dict[str, Any] = parsed(ledger.read(name), _METRICS, ledger.folder / name)
     return metrics
+
+
+def read_weights(path: Path, kind: str) -> dict[str, np.ndarray]:
+    """Return the weights in a file by name as arrays of a `kind`, "float32" or "float64".
+
+    There are none where numpy can't read the file as it is: loading the networks does, or tells what is wrong with it.
+    """
+    try:
+        weights = safetensors.numpy.load_file(path)
+    except (SafetensorError, OSError, ValueError, TypeError, LookupError, AttributeError):
+        return {}
+    return weights if all(tensor.dtype == kind for tensor in weights.values()) else {}

@@ -9,7 +9,7 @@ from typing import final
 from thalweg.errors import InputError
 from thalweg.storage.files import remove_folder, sync_folder, temporary_name
 from thalweg.storage.ledger import MANIFEST, Ledger
-from thalweg.training.folder.checkpoint import CHECKPOINTS, latest
+from thalweg.training.integrity.checkpoint_names import CHECKPOINTS, latest
 from thalweg.training.integrity.claim import aside
 from thalweg.training.integrity.replaced import drop
 

@@ -14,6 +14,7 @@ from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.optim.clipping import AbstractClip
 from thalweg.training.folder import build, checkpoint
+from thalweg.training.integrity import checkpoint_names
 from thalweg.training.integrity.likeness import require_like
 
 
@@ -52,7 +53,7 @@ class Parts:
         """
         where = place / checkpoint.TENSORS
         networks = {"model": self.model, "head": self.head}
-        with checkpoint.sound(place / checkpoint.TREE):
+        with checkpoint_names.sound(place / checkpoint.TREE):
             saved = {f"{part}.{name}" for part in networks for name in state[part]}
             if not weights_only:  # after steps, the own ones have more names than at the start
                 require_like(state["schedule"], self.schedule.state_dict(), "schedule")
@@ -71,7 +72,7 @@ class Parts:
             reason = " ".join(str(error).split())
             raise InputError(f"{where} is from another model or optimizer ({reason}); use its own recipe.") from None
         self.schedule.load_state_dict(state["schedule"])
-        with checkpoint.sound(place / checkpoint.TREE):
+        with checkpoint_names.sound(place / checkpoint.TREE):
             gradients = _placed(state.get("gradient", {}), dict(self.parameters()))
             for name, parameter in self.parameters():
                 gradient = gradients.get(name)

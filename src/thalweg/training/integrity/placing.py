@@ -13,9 +13,10 @@ from typing import Final, final
 from thalweg.data.containers.places import short_name
 from thalweg.errors import InputError, shown
 from thalweg.storage.lock import HeldError
-from thalweg.training.folder import checkpoint, run
-from thalweg.training.folder.checkpoint import CHECKPOINTS
+from thalweg.training.folder import run
 from thalweg.training.folder.resuming import is_ending
+from thalweg.training.integrity import checkpoint_names
+from thalweg.training.integrity.checkpoint_names import CHECKPOINTS
 from thalweg.training.integrity.claim import Claim
 from thalweg.training.recipe.recipe import Recipe
 
@@ -85,7 +86,7 @@ class Wanted:
             is_finished = existing.finished and not is_ending(existing)
             return not is_finished and _same(existing.recipe, self.recipe, self.is_timed)
         except InputError as error:
-            if checkpoint.latest(folder / CHECKPOINTS) is None:
+            if checkpoint_names.latest(folder / CHECKPOINTS) is None:
                 return False
             raise InputError(f"{error} Or give another --name, or start over with --overwrite.") from None
 

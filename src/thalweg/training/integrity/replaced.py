@@ -7,7 +7,7 @@ from pathlib import Path
 from thalweg.errors import InputError
 from thalweg.storage.files import TEMPORARY, remove_folder
 from thalweg.storage.ledger import MANIFEST, Ledger
-from thalweg.training.folder.checkpoint import CHECKPOINTS
+from thalweg.training.integrity.checkpoint_names import CHECKPOINTS
 
 
 def drop(old: Path, new: Path) -> None:

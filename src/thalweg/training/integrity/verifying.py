@@ -9,13 +9,14 @@ from typing import Any, Final, final
 from thalweg.errors import InputError, counted
 from thalweg.storage.files import TEMPORARY, leftovers, remove
 from thalweg.storage.ledger import MANIFEST, Ledger
-from thalweg.training.folder import checkpoint
-from thalweg.training.folder.checkpoint import CHECKPOINTS
 from thalweg.training.folder.resuming import has_result
-from thalweg.training.folder.run import HISTORY, WEIGHTS, Run
+from thalweg.training.folder.run import Run
+from thalweg.training.integrity import checkpoint_names
+from thalweg.training.integrity.checkpoint_names import CHECKPOINTS
 from thalweg.training.integrity.claim import Claim, aside, leftovers_beside
 from thalweg.training.integrity.history import damage, damaged_line
 from thalweg.training.integrity.replaced import drop
+from thalweg.training.integrity.run_files import HISTORY, WEIGHTS
 
 WHOLE: Final = "whole"
 
@@ -56,7 +57,7 @@ def verify(folder: str | Path) -> Found:
         if not folder.is_dir():
             raise InputError(f"There is no run folder {folder}; expected one that `thalweg train` made.")
         is_run = (folder / MANIFEST).exists() or (folder / "recipe.toml").exists()
-        places = checkpoint.steps(folder / CHECKPOINTS if is_run else folder)
+        places = checkpoint_names.steps(folder / CHECKPOINTS if is_run else folder)
         if not is_run and not places:
             raise InputError(f"{folder} is no run folder: it has no {MANIFEST}; give one that `thalweg train` made.")
         files: dict[str, str] = {}
@@ -117,7 +118,7 @@ def _history(folder: Path, places: list[Path], known: dict[str, str]) -> dict[st
         return {} if line is None else {HISTORY: f"damaged in line {line:,}"}
     for place in reversed(places):
         with contextlib.suppress(InputError, KeyError, TypeError):
-            from_then = checkpoint.history_of(place)
+            from_then = checkpoint_names.history_of(place)
             return {HISTORY: damage(path, from_then).removeprefix("is ") or WHOLE}
     return {}
 
@@ -141,7 +142,7 @@ def _about_run(folder: Path, files: Mapping[str, str]) -> Iterator[str]:
     """Tell whether a run has finished, and where it goes on; nothing of one that does not, whose files say why."""
     try:
         run = Run(folder)
-        places = checkpoint.steps(folder / CHECKPOINTS)
+        places = checkpoint_names.steps(folder / CHECKPOINTS)
         damaged = {name.rpartition("/")[0] for name, state in files.items() if state != WHOLE and name != WEIGHTS}
         whole = [place for place in places if str(place.relative_to(folder)) not in damaged]
         if run.finished:

@@ -15,9 +15,9 @@ from thalweg.tasks.verdict import Seen
 from thalweg.training.certified.proof import proof_summary
 from thalweg.training.folder import build, tensor_files
 from thalweg.training.folder.report import make_report
-from thalweg.training.folder.run import HISTORY, METRICS, REPORT, WEIGHTS, json_bytes
 from thalweg.training.integrity.claim import aside
 from thalweg.training.integrity.replaced import drop
+from thalweg.training.integrity.run_files import HISTORY, METRICS, REPORT, WEIGHTS, json_bytes
 from thalweg.training.session.loop import train
 from thalweg.training.session.selection import sentences
 from thalweg.training.session.session import Session

@@ -17,8 +17,9 @@ from thalweg.status import Status
 from thalweg.storage.files import Sum
 from thalweg.storage.ledger import Ledger
 from thalweg.training.folder import checkpoint
-from thalweg.training.folder.run import HISTORY, WEIGHTS
+from thalweg.training.integrity import checkpoint_names
 from thalweg.training.integrity.history import HistoryFile, kept_until, line_of, read_history
+from thalweg.training.integrity.run_files import HISTORY, WEIGHTS
 from thalweg.training.session import optimizer, stopping
 from thalweg.training.session.selection import select
 from thalweg.training.session.session import Session
@@ -198,7 +199,7 @@ def _steps(session: Session) -> Iterator[StepRecord]:
     parts = (session.model, session.head, session.stepper, feed)
     steps = session.each(fit(*parts, steps=total, place=session.place, schedule=session.schedule, options=options))
     if session.resumed_from is not None:  # what an optimizer has saved is seen to fit when it is used
-        with checkpoint.sound(session.resumed_from / checkpoint.TREE):
+        with checkpoint_names.sound(session.resumed_from / checkpoint.TREE):
             first = next(steps, None)
         if first is not None:
             yield first
@@ -335,7 +336,7 @@ class _History:
     def _open(self, session: Session, resumed: Ledger | None) -> None:
         path = session.run.folder / HISTORY
         if resumed is not None:
-            kept = kept_until(path, checkpoint.history_of(resumed.folder))
+            kept = kept_until(path, checkpoint_names.history_of(resumed.folder))
         else:
             chosen = [] if session.is_to_choose else read_history(path)
             kept = b"".join(line_of(entry) for entry in chosen if entry["event"] == "selection")

@@ -8,8 +8,9 @@ from pathlib import Path
 from thalweg import distributed
 from thalweg.errors import InputError, counted
 from thalweg.storage.ledger import MANIFEST, Ledger
-from thalweg.training.folder import checkpoint, run, tensor_files
+from thalweg.training.folder import run, tensor_files
 from thalweg.training.folder.resuming import check_length, has_result, is_ending, kept_options
+from thalweg.training.integrity import checkpoint_names, run_files
 from thalweg.training.integrity.claim import Claim
 from thalweg.training.integrity.environment import differences
 from thalweg.training.integrity.new_folder import NewFolder
@@ -96,39 +97,45 @@ def _check_resumed(plan: Plan) -> None:
     if run.Run(folder).finished and not plan.changes:
         if not ends:
             raise InputError(f"{folder} has been changed by another process meanwhile; repeat the command.")
-        ledger.write({}, removed=[run.METRICS], forgotten=[run.HISTORY])
+        ledger.write({}, removed=[run_files.METRICS], forgotten=[run_files.HISTORY])
 
 
 def _new_folder(plan: Plan) -> NewFolder:
     """Return the folder of a new run, filled with what a run has before its first step."""
-    files = {run.RECIPE: plan.recipe.to_toml().encode(), run.DATA: run.json_bytes(plan.description)}
+    files = {run_files.RECIPE: plan.recipe.to_toml().encode(), run_files.DATA: run_files.json_bytes(plan.description)}
     files |= plan.task.files()
     if plan.start:
-        files[run.START] = tensor_files.tensor_bytes(plan.start)
-    return NewFolder(plan.folder, files, run.RECIPE, gives_way=not has_result(plan.folder))
+        files[run_files.START] = tensor_files.tensor_bytes(plan.start)
+    return NewFolder(plan.folder, files, run_files.RECIPE, gives_way=not has_result(plan.folder))
 
 
 def _tell_differences(session: Session, place: Path, say: Say) -> None:
     """Say where a run goes on otherwise than it was, and that its history begins anew where that was removed."""
-    about = checkpoint.ledger_of(place).about
-    with checkpoint.sound(place / MANIFEST):
+    about = checkpoint_names.ledger_of(place).about
+    with checkpoint_names.sound(place / MANIFEST):
         differing = differences(dict(about.get("environment", {})), session.environment)
     if differing:
         say(f"The run was trained with {differing}, so it may not end with the same bits.")
-    if not (session.run.folder / run.HISTORY).is_file():
-        say(f"{session.run.folder / run.HISTORY} is missing, so the history begins here.")
+    if not (session.run.folder / run_files.HISTORY).is_file():
+        say(f"{session.run.folder / run_files.HISTORY} is missing, so the history begins here.")
 
 
 def _change(session: Session) -> list[str]:
     """Write the changed recipe of a run that goes on; what was said of a finished run's weights goes, and is named."""
     ledger = session.ledger
-    recipe = {run.RECIPE: session.run.recipe.to_toml().encode()}
+    recipe = {run_files.RECIPE: session.run.recipe.to_toml().encode()}
     if not session.run.finished:
         ledger.write(recipe)
         return []
-    about = (run.CERTIFICATE, run.CERTIFICATE_ARRAYS, run.DIAGNOSIS, run.DIAGNOSIS_PAGE, run.BEFORE_POLISH)
-    gone = [name for name in (run.CERTIFICATE, run.DIAGNOSIS) if name in ledger]
-    ledger.write(recipe, removed=[run.METRICS, *about], forgotten=[run.HISTORY])
+    about = (
+        run_files.CERTIFICATE,
+        run_files.CERTIFICATE_ARRAYS,
+        run_files.DIAGNOSIS,
+        run_files.DIAGNOSIS_PAGE,
+        run_files.BEFORE_POLISH,
+    )
+    gone = [name for name in (run_files.CERTIFICATE, run_files.DIAGNOSIS) if name in ledger]
+    ledger.write(recipe, removed=[run_files.METRICS, *about], forgotten=[run_files.HISTORY])
     return gone
 
 
@@ -152,7 +159,7 @@ def _fit_to_time(session: Session, say: Say) -> Session:
     epochs = session.feed.epoch_of(num_steps)
     each = f"{seconds:.2g} s each" if seconds >= 1 else f"{seconds * 1e3:{'.0f' if seconds > 0.01 else '.2g'}} ms each"
     say(f"Planning about {counted(num_steps, 'step')} ({epochs:.3g} epochs, {each}) for the {limit:g} s limit.")
-    session.change(lambda: {run.RECIPE: recipe.with_(epochs=0.0, steps=num_steps).to_toml().encode()})
+    session.change(lambda: {run_files.RECIPE: recipe.with_(epochs=0.0, steps=num_steps).to_toml().encode()})
     return Session(run.Run(folder), session.task, session.prepared, session.device, fast=False)
 
 

@@ -11,11 +11,9 @@ from typing import Any, Final, final
 
 import numpy as np
 
-from thalweg import distributed, names
+from thalweg import names
 from thalweg.data.arrays.batches import Examples
 from thalweg.data.arrays.ragged import IN_MEMORY, Spill
-from thalweg.data.blocks.shards import Shards
-from thalweg.data.blocks.streamed import Streamed
 from thalweg.data.blocks.windows import WINDOW
 from thalweg.data.columns.choice import Choice, TaskColumns, choose_columns
 from thalweg.data.columns.guess import doubt_about_text, guess_task
@@ -26,7 +24,7 @@ from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError, counted
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.tasks.settings import Settings
-from thalweg.training.folder import build
+from thalweg.training.folder.opening import settings_of
 from thalweg.training.recipe.recipe import Options, Recipe, read_options
 
 SAMPLE: Final = WINDOW  # blocks that vocabulary, labels and scaling are learned from
@@ -108,7 +106,7 @@ def read_examples(
     spill = Path(tempfile.mkdtemp(prefix="thalweg-"))
     try:
         kind: type[AbstractTask] = names.task_class(recipe.run.task)
-        settings = build.settings_of(recipe, columns, Spill(spill), start)
+        settings = settings_of(recipe, columns, Spill(spill), start)
         if recipe.data.streaming != "yes":
             return kind.prepare(source, valid, settings)
         task = names.task_columns(recipe.run.task)
@@ -144,6 +142,9 @@ def _streamed(
     Raises:
         InputError: as `prepare` of the task; and for data of too few blocks.
     """
+    from thalweg.data.blocks.shards import Shards
+    from thalweg.data.blocks.streamed import Streamed
+
     shards = Shards(source, columns)
     order = _drawn(shards.units)
     num_valid = 0
@@ -191,6 +192,8 @@ def _what(kind: type[AbstractTask]) -> str:
 
 
 def _require_blocks(name: str, num_blocks: int, num_train: int) -> None:
+    from thalweg import distributed
+
     world_size = distributed.world_size()
     if world_size > WINDOW:
         raise InputError(f"Data are read in blocks by {WINDOW} processes at most; got {world_size}. Start fewer.")

@@ -22,23 +22,17 @@ from thalweg.storage.forms import number, parsed, perhaps, record, whole
 from thalweg.storage.ledger import MANIFEST, Ledger
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.folder import build, checkpoint, tensor_files
-from thalweg.training.folder.checkpoint import CHECKPOINTS
 from thalweg.training.folder.choice import chosen
 from thalweg.training.folder.memory import require_batch
 from thalweg.training.folder.resuming import kept_options
-from thalweg.training.folder.run import (
-    HELD_OUT,
-    RECIPE,
-    SELECTION,
-    START,
-    WEIGHTS,
-    Run,
-    json_bytes,
-)
+from thalweg.training.folder.run import Run
+from thalweg.training.integrity import checkpoint_names
+from thalweg.training.integrity.checkpoint_names import CHECKPOINTS
 from thalweg.training.integrity.claim import Claim
 from thalweg.training.integrity.environment import environment
 from thalweg.training.integrity.new_folder import NewFolder
 from thalweg.training.integrity.parts import Parts
+from thalweg.training.integrity.run_files import HELD_OUT, RECIPE, SELECTION, START, WEIGHTS, json_bytes
 from thalweg.training.recipe.options import OPTIONS
 from thalweg.training.recipe.recipe import Recipe
 from thalweg.training.session import optimizer
@@ -367,7 +361,7 @@ class Session:
         place = newest if weights_only or self.place_to_resume is None else self.place_to_resume
         if place is None:
             return None
-        ledger = checkpoint.ledger_of(place)
+        ledger = checkpoint_names.ledger_of(place)
         options = kept_options(self.run.recipe)
         if ledger.about.get("options", options) != options:  # one of an older version has none
             raise InputError(
@@ -375,7 +369,7 @@ class Session:
                 "checkpoints back, or start over with --overwrite."
             )
         state = checkpoint.load(place, like=self.parts.divided)
-        with checkpoint.sound(place / checkpoint.TREE):
+        with checkpoint_names.sound(place / checkpoint.TREE):
             score = _SCORE(state["score"], "score")
             whole(0)(state["step"], "step")
         self.parts.put(state, place, weights_only=weights_only)
@@ -385,7 +379,7 @@ class Session:
             self.score.lr_scale = score["lr_scale"]  # the one that the restored rates have in them
             return ledger
         self.score = Score(**score)
-        with checkpoint.sound(place / MANIFEST):
+        with checkpoint_names.sound(place / MANIFEST):
             self.ended = self._end_of(ledger.about)
         self._restore_kept(ledger)
         distributed.by_first(lambda: _end_with(place, self.run.recipe.training.keep))
@@ -395,7 +389,7 @@ class Session:
         """Return the run's newest checkpoint, None where it has none."""
         folder = self.run.folder / CHECKPOINTS
         self.settle()
-        name = distributed.by_first(lambda: getattr(checkpoint.latest(folder), "name", None))
+        name = distributed.by_first(lambda: getattr(checkpoint_names.latest(folder), "name", None))
         return None if name is None else folder / name
 
     def _limits(self) -> dict[str, Any]:
@@ -439,7 +433,7 @@ class Session:
 
 def _end_with(place: Path, keep: int) -> None:
     """Remove the checkpoints after this one, and those before that are too many."""
-    for later in checkpoint.steps(place.parent):
+    for later in checkpoint_names.steps(place.parent):
         if later.name > place.name:
             remove_folder(later)
     checkpoint.prune(place.parent, keep)  # a process that was killed after its last checkpoint has left one too many

@@ -1,11 +1,15 @@
 """The figures of an evaluation in words: their intervals, what they are compared with, how the weights were chosen."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from thalweg.certificates.new_texts.resampling import Range
 from thalweg.errors import counted
-from thalweg.training.steps.evaluate import Evaluation
+
+if TYPE_CHECKING:
+    from thalweg.training.steps.evaluate import Evaluation
 
 IN_BRACKETS = "In brackets: "
 DRAWN = {  # what the bootstrap draws -> what has to be said of it
