@@ -17,6 +17,7 @@ from thalweg import (
     curvature,
     data,
     diagnosis,
+    exports,
     frameworks,
     heads,
     models,
@@ -263,6 +264,11 @@ def use_diagnosis() -> None:
     class DiagnoseLightning(diagnosis.LightningDiagnosis): ...  # and Callback
 
     print(DiagnoseTrainer().watch, DiagnoseLightning("model").watch)
+
+
+def use_exports(folder: Path) -> None:
+    run = training.train("sunspots", out=folder, name="exported")
+    print(exports.export_onnx(run, folder / "exported-onnx")["largest_difference"])
 
 
 def use_frameworks() -> None:
@@ -536,6 +542,7 @@ def main(folder: Path) -> None:
     use_curvature()
     use_data(folder)
     use_diagnosis()
+    use_exports(folder)
     use_frameworks()
     use_heads()
     use_models()

@@ -30,7 +30,7 @@ ORDER = [
     {"tasks"},
     {"names"},
     {"training"},
-    {"online", "sklearn"},
+    {"online", "sklearn", "exports"},
     {"diagnosis"},
     {"comparison"},
     {"cli"},

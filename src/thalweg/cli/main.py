@@ -14,6 +14,7 @@ from cyclopts import App, Parameter
 
 from thalweg.cli.complaints import misplaced, with_standard_input
 from thalweg.cli.ending import code_of
+from thalweg.cli.neighbors.commands import export
 from thalweg.cli.options import (
     ComparedOptions,
     DataOptions,
@@ -434,3 +435,6 @@ def look(
         json: Print everything as one JSON object on standard output.
     """
     return load("thalweg.cli.inspection:inspect_and_show")(to_options(_all(source, more), run, data), as_json=json)
+
+
+app.command(export)

@@ -324,14 +324,21 @@ class Score(AbstractTask):
         rows = [(value,) if isinstance(value, str) else tuple(value) for value in inputs]
         if not rows:
             return []
+        scores = self._in_unit(predictions(self._examples_of(rows)))
+        texts = [dict(zip(self.text_roles, row, strict=True)) for row in rows]
+        return [{**inputs, "score": score} for inputs, score in zip(texts, scores.tolist(), strict=True)]
+
+    def inputs_of(self, rows: Sequence[tuple[str, ...]]) -> dict[str, Tensor]:
+        """Return what the model reads of new texts, or pairs of texts, each as a tuple; at least one."""
+        return dict(self.batch(self._examples_of(rows), np.arange(len(rows))).inputs)
+
+    def _examples_of(self, rows: Sequence[tuple[str, ...]]) -> Examples:
         given = [self.reader.normalizer.many(list(texts)) for texts in zip(*rows, strict=True)]
         ids = [self.reader.encode([texts]) for texts in given]
         shared = None if self.pairs is None else self.pairs.overlap.numbers(*given)
         columns, _ = self._columns(ids, shared)
         columns["targets"] = np.zeros((len(rows), 1), dtype=np.float32)
-        scores = self._in_unit(predictions(Examples(columns, None, self._sort_by())))
-        texts = [dict(zip(self.text_roles, row, strict=True)) for row in rows]
-        return [{**inputs, "score": score} for inputs, score in zip(texts, scores.tolist(), strict=True)]
+        return Examples(columns, None, self._sort_by())
 
     @override
     def problem(self, value: Any, options: AnswerOptions) -> str:

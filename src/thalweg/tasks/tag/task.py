@@ -407,14 +407,14 @@ class Tag(AbstractTask):
         found: list[list[tuple[int, float]]] = [[] for _ in sentences]
         order = sorted(range(len(sentences)), key=lambda i: len(sentences[i]))
         for batch in pieces(order, tag_report.BATCH_SIZE):
-            inputs = self._read_words([sentences[i] for i in batch])
+            inputs = self.read_words([sentences[i] for i in batch])
             best, probabilities = tag_report.best_tags(model, head, inputs)
             for i, *rows in zip(batch, best.tolist(), probabilities.tolist(), strict=True):
                 found[i] = list(zip(*rows, strict=True))[: len(sentences[i])]
         return found
 
-    def _read_words(self, sentences: list[list[str]]) -> dict[str, Tensor]:
-        """Return what the model reads of sentences of words."""
+    def read_words(self, sentences: list[list[str]]) -> dict[str, Tensor]:
+        """Return what the model reads of sentences of words, each of at most `max_length`."""
         tokens, mask = pad(Ragged.from_lists(list(map(self.reader.encode, sentences))), np.arange(len(sentences)))
         if self.features is None:
             return {"tokens": tokens, "mask": mask}
