@@ -108,6 +108,7 @@ TESTED_IN = {
     "report/comparison/entries.py": "report/comparison/test_page.py",
     "report/comparison/profiles.py": "report/comparison/test_page.py",
     "report/diagnosis/": "report/diagnosis/test_page.py",
+    "serving/": "serving/test_service.py",
     "sklearn/": "sklearn/test_estimators.py",
     "status.py": "optim/test_descent.py",
     "tasks/": "tasks/test_new_task.py",

@@ -24,6 +24,7 @@ from thalweg import (
     online,
     optim,
     report,
+    serving,
     sklearn,
     tasks,
     training,
@@ -475,6 +476,12 @@ def use_report(folder: Path) -> None:
     print(len(report.render_report(page)))
 
 
+def use_serving(folder: Path) -> None:
+    run = training.train("sunspots", out=folder, name="served")
+    service: serving.Service = serving.Service(run, serving.Limits(inputs=10))
+    print(service.limits.inputs, serving.serve)
+
+
 def use_sklearn() -> None:
     texts = [f"{word} {noun}" for word in ("good", "bad") for noun in ("film", "cast", "plot", "end", "start", "play")]
     classifier: sklearn.Classifier = sklearn.Classifier(model="linear", l2=0.1).fit(texts, [1] * 6 + [0] * 6)
@@ -549,6 +556,7 @@ def main(folder: Path) -> None:
     use_online(folder)
     use_optim()
     use_report(folder)
+    use_serving(folder)
     use_sklearn()
     use_tasks()
     use_training(folder)

@@ -30,7 +30,7 @@ ORDER = [
     {"tasks"},
     {"names"},
     {"training"},
-    {"online", "sklearn", "exports"},
+    {"online", "sklearn", "exports", "serving"},
     {"diagnosis"},
     {"comparison"},
     {"cli"},

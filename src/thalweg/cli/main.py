@@ -14,7 +14,7 @@ from cyclopts import App, Parameter
 
 from thalweg.cli.complaints import misplaced, with_standard_input
 from thalweg.cli.ending import code_of
-from thalweg.cli.neighbors.commands import export
+from thalweg.cli.neighbors.commands import export, serve
 from thalweg.cli.options import (
     ComparedOptions,
     DataOptions,
@@ -438,3 +438,4 @@ def look(
 
 
 app.command(export)
+app.command(serve)

@@ -39,3 +39,13 @@ def test_export_as_json_and_without_a_format(run, tmp_path, capsys):
     assert "--onnx" in capsys.readouterr().err
     assert code_of("export", tmp_path / "nothing", "--onnx") == 2
     assert "no run folder" in capsys.readouterr().err
+
+
+def test_serve_takes_its_limits_from_the_command_line(run, monkeypatch, capsys):
+    called = []
+    monkeypatch.setattr("thalweg.cli.neighbors.serve.serve", lambda *given: called.append(given))
+    assert code_of("serve", run.folder, "--port", "0", "--max-inputs", "7", "--timeout", "1m") == 0
+    ((_, host, port, limits, _),) = called
+    assert (host, port, limits.inputs, limits.seconds, limits.body) == ("127.0.0.1", 0, 7, 60.0, 2**20)
+    assert code_of("serve", run.folder, "--max-inputs", "0") == 2
+    assert "limit of inputs must be above 0" in capsys.readouterr().err

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from thalweg.cli.options import duration, whole
 from thalweg.cli.output import Terminal, speaker
 from thalweg.errors import InputError
 from thalweg.names import load
@@ -31,3 +32,48 @@ def export(
         raise InputError("Say which format to export to: --onnx.")
     show = load("thalweg.cli.neighbors.export:export_and_show")
     return show(folder, out, speaker(Terminal(stderr=True), quiet), as_json=json, quiet=quiet)
+
+
+def serve(
+    folder: Path,
+    /,
+    *,
+    host: str = "127.0.0.1",
+    port: Annotated[int, Parameter(converter=whole)] = 8000,
+    max_body: Annotated[int, Parameter(converter=whole)] = 2**20,
+    max_inputs: Annotated[int, Parameter(converter=whole)] = 256,
+    max_characters: Annotated[int, Parameter(converter=whole)] = 100_000,
+    max_length: Annotated[int, Parameter(converter=whole)] = 1000,
+    max_waiting: Annotated[int, Parameter(converter=whole)] = 4096,
+    timeout: Annotated[float, Parameter(converter=duration)] = 30.0,
+    quiet: Flag = False,
+) -> int:
+    """Answer requests over HTTP with a run.
+
+    POST /predict takes {"inputs": [...]} or {"input": ...}, with options of answers such as "top", and gives what
+    thalweg predict --json prints. GET /health and GET / say that it is there and what the run is. Requests that come
+    together are answered together. SIGTERM or Ctrl-C ends it once every request has its answer, with exit code 0. It
+    needs the extra serve.
+
+    Args:
+        folder: The run's folder, such as runs/docstrings.
+        host: Address to listen at; 0.0.0.0 is every address of the machine.
+        port: Port to listen at; 0 takes a free one.
+        max_body: Bytes of a request.
+        max_inputs: Inputs of a request.
+        max_characters: Characters of an input.
+        max_length: The largest "length" that may be asked for: tokens that are generated, or steps of a forecast.
+        max_waiting: Inputs of all requests that wait; more are refused with 503.
+        timeout: Time for a request (30s, 1m).
+        quiet: Print nothing but errors.
+    """
+    limits = {
+        "body": max_body,
+        "inputs": max_inputs,
+        "characters": max_characters,
+        "length": max_length,
+        "waiting": max_waiting,
+        "seconds": timeout,
+    }
+    start = load("thalweg.cli.neighbors.serve:serve_and_wait")
+    return start(folder, host, port, limits, speaker(Terminal(stderr=True), quiet))
