@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import select
 import signal
 import socket
@@ -53,9 +54,9 @@ def serve(
     def begin() -> None:
         loop = asyncio.get_running_loop()
 
-        def end() -> None:
+        def end(number: int) -> None:
             if service.is_ending:
-                server.force_exit = True
+                os._exit(128 + number)  # the thread that answers may be busy for long
             service.is_ending = True
             loop.call_later(GRACE, stop_listening, loop.time() + 2 * GRACE)
 
@@ -72,7 +73,7 @@ def serve(
 
         for number in _SIGNALS:
             with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # Windows, or another thread
-                loop.add_signal_handler(number, end)
+                loop.add_signal_handler(number, end, number)
         address, at = listening.getsockname()[:2]
         shown = f"[{address}]" if ":" in address else address
         say(f"Serving {run.folder} at http://{shown}:{at} (POST /predict); Ctrl-C or SIGTERM ends it.")

@@ -14,6 +14,7 @@ from thalweg.tasks.base import AbstractTask, Predict
 from thalweg.tasks.questions import Question
 from thalweg.training.folder.answers import ERROR, answers_to, is_answer
 from thalweg.training.folder.run import Run
+from thalweg.training.integrity.history import finite
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -155,7 +156,7 @@ class Service:
             "task": task.name,
             "model": self._run.recipe.model.model,
             "thalweg": importlib.metadata.version("thalweg"),
-            "metrics": self._run.metrics,
+            "metrics": finite(self._run.metrics),
             "options": sorted(self._read),
             "limits": vars(self.limits),
         }
