@@ -37,6 +37,12 @@ def _fixed_seed():
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    """What a test keeps for other runs is its own."""
+    monkeypatch.setenv("THALWEG_CACHE", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def float64():
     torch.set_default_dtype(torch.float64)

@@ -11,7 +11,7 @@ from typing import Any
 
 from thalweg.errors import InputError
 from thalweg.optim import catalog
-from thalweg.tasks.spec import TaskSpec
+from thalweg.tasks.spec import PRETRAINED, ModelSpec, TaskSpec
 
 # The whole list of tasks: each is a folder with a `spec.py`, and a line here.
 TASKS = {
@@ -167,7 +167,10 @@ DISPERSIONS = {
     "koleo": "thalweg.heads.dispersion:KoLeo",
 }
 
-TOKENIZERS = ("word", "bpe", "char", "byte")
+PRETRAINED_TOKENIZER = "pretrained"  # the one that a pretrained model came with
+TOKENIZERS = ("word", "bpe", "char", "byte", PRETRAINED_TOKENIZER)
+POOLINGS = ("auto", "mean", "cls", "last")
+PAIR_READINGS = ("auto", "cross", "bi")
 SCALINGS = ("standard", "range", "none")
 CLASS_WEIGHTS = ("none", "balanced")
 PRECISIONS = ("float32", "float64", "bfloat16")
@@ -177,6 +180,22 @@ VECTOR_STEPS = ("none", "length", "center", "top")
 def task_spec(name: str) -> TaskSpec:
     """Return what is known of a task before its code is imported; raise an InputError if there is none of that name."""
     return find(TASKS, name, "task")
+
+
+def model_spec(task: str, model: str, *, freeze: bool = False) -> ModelSpec:
+    """Return what is known of a task's model; raise an InputError if it has none of that name."""
+    spec = task_spec(task)
+    found = spec.model(model, freeze=freeze)
+    if found is not None:
+        return found
+    if model.startswith(PRETRAINED):
+        able = [name for name in TASKS if task_spec(name).model(model, freeze=freeze) is not None]
+        raise InputError(
+            f"Task '{task}' takes no pretrained model{' with --freeze' if freeze else ''} (--model {PRETRAINED}PATH); "
+            f"{', '.join(able)} do."
+        )
+    check(spec.models, model, f"model of task '{task}'")
+    raise AssertionError(model)
 
 
 def task_columns(name: str) -> Any:

@@ -5,11 +5,14 @@ import types
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from small_models import save_small
 from torch import nn
 
+from thalweg.data.text.pretrained_folder import PretrainedFolder
 from thalweg.errors import InputError
 from thalweg.models import pool
-from thalweg.models.pretrained import Pretrained
+from thalweg.models.pretrained import Pretrained, dropouts, network_of, read_weights
 
 
 class Fake(nn.Module):
@@ -58,14 +61,51 @@ def test_a_missing_package_is_told_with_its_extra(tmp_path, monkeypatch):
         Pretrained(tmp_path)
 
 
-def test_a_folder_is_loaded_without_network(tmp_path, monkeypatch):
-    calls = []
+@pytest.mark.parametrize("kind", ["bert", "distilbert", "roberta", "gpt2", "llama"])
+def test_a_folder_gives_the_states_that_its_library_gives(tmp_path, kind):
+    from transformers import AutoModel
 
-    def from_pretrained(folder, **options):
-        calls.append((folder, options))
-        return Fake()
+    folder = save_small(kind, tmp_path)
+    tokens = torch.tensor([[2, 70, 80, 3], [2, 90, 3, 0]])
+    mask = tokens != 0
+    expected = AutoModel.from_pretrained(folder)(input_ids=tokens, attention_mask=mask.long()).last_hidden_state
+    model = Pretrained(folder).eval()
+    torch.testing.assert_close(model(tokens, mask), expected.masked_fill(~mask.unsqueeze(-1), 0.0))
+    network = network_of(PretrainedFolder.open(str(folder)).config).eval()
+    read_weights(network, folder)
+    torch.testing.assert_close(Pretrained(network, pooling=pool.first)(tokens, mask), expected[:, 0])
 
-    library = types.SimpleNamespace(AutoModel=types.SimpleNamespace(from_pretrained=from_pretrained))
-    monkeypatch.setattr(importlib, "import_module", lambda name: library)
-    assert Pretrained(tmp_path).width == 3
-    assert calls == [(tmp_path, {"local_files_only": True, "use_safetensors": True})]
+
+def test_dropout_takes_the_place_of_probabilities_above_zero(tmp_path):
+    config = {"model_type": "bert", "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.0}
+    assert dropouts(config, 0.3) == {"hidden_dropout_prob": 0.3}
+    assert dropouts(config, None) == {}
+
+
+@pytest.mark.parametrize(
+    ("config", "match"),
+    [
+        ({"model_type": "nonsense"}, "cannot build a 'nonsense' model"),
+        ({}, "cannot build a None model"),
+        ({"model_type": "bert", "hidden_size": -3}, "cannot build a 'bert' model"),
+    ],
+)
+def test_a_configuration_that_cannot_be_built_is_told(config, match):
+    with pytest.raises(InputError, match=match):
+        network_of(config)
+
+
+def test_weights_that_lack_a_tensor_or_have_other_sizes_are_refused(tmp_path):
+    folder = save_small("bert", tmp_path)
+    config = PretrainedFolder.open(str(folder)).config
+    weights = load_file(folder / "model.safetensors")
+    name = "encoder.layer.1.output.dense.weight"
+    save_file({key: tensor for key, tensor in weights.items() if key != name}, folder / "model.safetensors")
+    with pytest.raises(InputError, match=f"its weights lack '{name}'"):
+        read_weights(network_of(config), folder)
+    save_file(weights | {name: torch.full((16, 32), torch.nan)}, folder / "model.safetensors")
+    with pytest.raises(InputError, match="NaN or infinite"):
+        read_weights(network_of(config), folder)
+    (folder / "model.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_weights(network_of(config), folder)

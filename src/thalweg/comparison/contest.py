@@ -151,7 +151,8 @@ def _make_equal(contest: Contest, question: Question, task: AbstractTask, prepar
         shared |= {"l2": suited.training.l2, "width": suited.model.width}
     elif whole:
         shared |= {"l2": recipes[whole[0]].training.l2}
-    if names.task_spec(reference.run.task).models[reference.model.model].layout == "features":
+    model = reference.model
+    if names.model_spec(reference.run.task, model.model, freeze=model.freeze).layout == "features":
         shared["l2"] = sizing.for_linear_tagger(reference, given, prepared).training.l2
     if (whole or solvers) and "dropout" not in given:
         shared["dropout"] = 0.0

@@ -17,6 +17,11 @@ def every(hidden: Tensor, mask: Tensor | None) -> Tensor:
     return hidden if mask is None else hidden.masked_fill(~mask.unsqueeze(-1), 0.0)
 
 
+def first(hidden: Tensor, mask: Tensor | None) -> Tensor:
+    """Return the state at the first token, `[batch, width]`: that of `[CLS]`, where texts begin with it."""
+    return hidden[:, 0] if mask is None else hidden[:, 0].masked_fill(~mask.any(1, keepdim=True), 0.0)
+
+
 def mean(hidden: Tensor, mask: Tensor | None) -> Tensor:
     """Return the average over real tokens, `[batch, width]`.
 

@@ -10,7 +10,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable
-from typing import final
+from typing import Any, final
 
 from torch import Tensor, nn
 
@@ -21,12 +21,15 @@ from thalweg.models.bag import Bag, LinearBag
 from thalweg.models.blocks import LayerOptions
 from thalweg.models.mlp import MLP, random_mask
 from thalweg.models.pair import Pair
+from thalweg.models.pretrained import DECODER, ENCODER, POOLINGS, TRANSLATOR, Pretrained, network_of
+from thalweg.models.pretrained_writers import PretrainedDecoder, PretrainedTranslator
 from thalweg.models.recurrent import Cell, Recurrent, RecurrentOptions, RecurrentWindow
 from thalweg.models.shape import ModelShape
 from thalweg.models.skips import NoSkip, PreNorm, SkipFactory
 from thalweg.models.sparse_linear import SparseLinear
 from thalweg.models.transformer import Decoder, Encoder, EncoderDecoder
 from thalweg.models.translator import Translator
+from thalweg.models.tuning import add_low_rank
 
 
 @final
@@ -47,6 +50,8 @@ class ModelOptions:
             none elsewhere).
         input_skip: whether an MLP's input also reaches its output by a linear map of its own.
         sparsity: fraction of an MLP's connections that are removed for good, drawn at random, in [0, 1).
+        lora: rank of the matrices that are trained beside those of a pretrained network; 0: none.
+        lora_alpha: what they are scaled with, over the rank; 0: twice the rank.
     """
 
     width: int = 128
@@ -58,6 +63,8 @@ class ModelOptions:
     skip: SkipFactory | None = None
     input_skip: bool = False
     sparsity: float = 0.0
+    lora: int = 0
+    lora_alpha: float = 0.0
 
 
 @final
@@ -120,6 +127,47 @@ def pooled_mlp(shape: ModelShape, options: ModelOptions) -> Bag:
     return Bag(features, options.width, dropout=options.dropout, body=_mlp(options.width, options))
 
 
+def pooled_pretrained(shape: ModelShape, options: ModelOptions) -> Pretrained:
+    """Return a pretrained network, with initial weights, and one state a text (uses `dropout`, `lora`)."""
+    return _pretrained(shape, options, POOLINGS[shape.pooling])
+
+
+def tokens_pretrained(shape: ModelShape, options: ModelOptions) -> Pretrained:
+    """Return a pretrained network, with initial weights, and one state a token (uses `dropout`, `lora`)."""
+    return _pretrained(shape, options, pool.every)
+
+
+def _pretrained(shape: ModelShape, options: ModelOptions, pooling: pool.Pooling) -> Pretrained:
+    network = _network(shape, options, ENCODER)
+    return Pretrained(network, pooling=pooling, dropout=options.dropout)
+
+
+def causal_pretrained(shape: ModelShape, options: ModelOptions) -> PretrainedDecoder:
+    """Return a pretrained decoder, with initial weights (uses `dropout`, `lora`)."""
+    return PretrainedDecoder(_network(shape, options, DECODER))
+
+
+def translate_pretrained(shape: ModelShape, options: ModelOptions) -> PretrainedTranslator:
+    """Return a pretrained encoder and decoder, with initial weights (uses `dropout`, `lora`)."""
+    network = _network(shape, options, TRANSLATOR)
+    config: Any = network.config
+    scaled = config.model_type in ("t5", "mt5", "umt5") and config.tie_word_embeddings
+    return PretrainedTranslator(network, config.d_model**-0.5 if scaled else 1.0)
+
+
+def _network(shape: ModelShape, options: ModelOptions, kind: str) -> nn.Module:
+    assert shape.config is not None
+    network = network_of(shape.config, dropout=options.dropout, kind=kind)
+    if options.lora:
+        add_low_rank(network, options.lora, options.lora_alpha or 2.0 * options.lora)
+    return network
+
+
+def pair_pretrained(shape: ModelShape, options: ModelOptions) -> nn.Module:
+    """Return a pretrained network for pairs: both texts in one sequence, or each by itself."""
+    return pooled_pretrained(shape, options) if shape.is_crossed else _pair(pooled_pretrained, shape, options)
+
+
 def window_mlp(shape: ModelShape, options: ModelOptions) -> FlatWindow:
     """Return an MLP on a window of numbers (uses all options but `width`, `heads`)."""
     return FlatWindow(_mlp(_at_least_1(shape, "lags") * _at_least_1(shape, "num_columns"), options))
@@ -171,7 +219,9 @@ def translate_transformer(shape: ModelShape, options: ModelOptions) -> EncoderDe
     return EncoderDecoder(*sizes, options.width, dropout=dropout, max_length=length, **_layers(options))
 
 
-def _pair(encode: Callable[..., Bag | Recurrent | Encoder], shape: ModelShape, options: ModelOptions) -> Pair:
+def _pair(
+    encode: Callable[..., Bag | Recurrent | Encoder | Pretrained], shape: ModelShape, options: ModelOptions
+) -> Pair:
     model = encode(shape, options)
     return Pair(model, product_scale=math.sqrt(model.width))  # products are then about as large as the states
 

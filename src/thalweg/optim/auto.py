@@ -6,6 +6,7 @@ from typing import Any, Final, final
 
 from torch import nn
 
+from thalweg.models.tuning import pretrained_in
 from thalweg.optim.roles import roles_of
 
 MOST_PARAMETERS: Final = 1000  # of a network whose curvature is looked at as a whole
@@ -14,6 +15,7 @@ RATE: Final = 0.02  # of matrices with a longer axis of RATE_WIDTH, by benchmark
 RATE_WIDTH: Final = 64
 LEAST_WIDTH: Final = 32  # narrower ones get no higher rate
 WARMUP: Final = 0.05
+PRETRAINED_WARMUP: Final = 0.1
 DEVIATIONS: Final = 2.5
 POLAR_STEPS: Final = 3
 UNKNOWN_STEPS: Final = 1000
@@ -35,6 +37,7 @@ class Facts:
         num_batches: steps of a pass over the data.
         may_enlarge_batch: whether the batch may be another; not where it was given.
         total_steps: steps of the run; None: not known yet.
+        is_pretrained: whether the network has weights that other data taught it.
         is_plain: whether the network is made of linear layers alone, so that derivatives by row are cheap.
         takes_all_data: whether all examples may be one batch: nothing random in the network, one process, and nobody
             asked for mini-batches.
@@ -50,6 +53,7 @@ class Facts:
     is_plain: bool
     takes_all_data: bool
     total_steps: int | None = None
+    is_pretrained: bool = False
 
 
 @final
@@ -104,6 +108,7 @@ def facts_of(
         takes_all_data=takes_all_data,
         may_enlarge_batch=may_enlarge_batch,
         total_steps=total_steps,
+        is_pretrained=any(True for _ in pretrained_in(model)),
     )
 
 
@@ -119,6 +124,7 @@ def choose(facts: Facts) -> Choice:
       as the gradient, for matrices with a shorter axis $m$ and batches of $b$ rows. Where that is more than 1, and
       nobody gave a batch or steps, the batch is doubled, up to 8 times, as long as a pass has 16 steps; the rate is
       multiplied with the fourth root. The momentum is $1 - 100 / T$ for $T$ steps, between 0.8 and 0.95.
+    - Pretrained networks: AdamW at the rate that the caller knows, under the same schedule with a longer warmup.
     - Networks without matrices inside: AdamW, at the rate that the caller knows, under the same schedule.
 
     Example:
@@ -146,6 +152,10 @@ def choose(facts: Facts) -> Choice:
             searches_rate=False,
         )  # fmt: skip
     settings: dict[str, Any] = {"schedule": "linear", "warmup": WARMUP, "clip": 0.0, "clip_running": DEVIATIONS}
+    if facts.is_pretrained:
+        why = "the network is pretrained, and small steps keep what it knows"
+        clipped = {"clip": 1.0, "clip_running": 0.0, "warmup": PRETRAINED_WARMUP}
+        return Choice({"optimizer": "adamw", **settings, **clipped}, why, searches_rate=False)
     if not facts.long_axis:
         why = "the model has no weight matrices between input and output"
         return Choice({"optimizer": "adamw", **settings}, why, searches_rate=True)

@@ -15,7 +15,7 @@ from thalweg.data.arrays.batches import Examples, Rows
 from thalweg.data.arrays.equal import View
 from thalweg.data.arrays.ragged import Ragged
 from thalweg.data.files.base import AbstractSource, BadRow
-from thalweg.data.text.tokenizer import Tokenizer
+from thalweg.data.text.pretrained_tokenizer import AnyTokenizer
 from thalweg.errors import InputError
 from thalweg.models.shape import ModelShape
 from thalweg.tasks.answering import answering, figure_lines
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 BATCH_SIZE = 256  # of examples that are looked at once training is over
 
-TableMaker = Callable[[int, int, Tokenizer | None], "Tensor"]
+TableMaker = Callable[[int, int, AnyTokenizer | None], "Tensor"]
 """Size of the vocabulary, width, tokenizer -> unit vectors `[vocabulary, width]`."""
 Predict = Callable[[Sequence[Any], AnswerOptions], list[dict[str, Any]]]
 """Inputs, how to answer -> the answers, as `AbstractTask.predict` gives them."""
@@ -166,7 +166,7 @@ class AbstractTask(ABC):
         return False
 
     @property
-    def vocabulary(self) -> Tokenizer | None:
+    def vocabulary(self) -> AnyTokenizer | None:
         """The tokenizer whose ids are the rows of the model's embedding; None where there is none."""
         return None
 

@@ -27,12 +27,17 @@ class Settings:
         scaling: scaling of numeric columns.
         gaps, day_first: see the options of these names; None: the column decides what 01/02/2024 means.
         layout: how the model reads its input: "bag", "joint" (a pair of texts is one bag), "padded", "window",
-            "causal", "translate", "differences" or "features" (of each word).
+            "causal", "translate", "differences", "features" (of each word), "subwords" (of a pretrained model) or
+            "encoded" (what a frozen one says of a text, as a bag of features).
         class_weights: what labels of whole texts count in the training loss: "none" or "balanced".
         threshold: probability from which a label is given, as text; "auto": validation data choose it; "": as usual.
         spill: where arrays of ids go that are too large for memory.
         start: the task of the run that training starts from: its entries come first, and its scaling is kept; None: all
             is learned from the data.
+        pretrained: name of the pretrained model that reads the texts (`hf:PATH`); "": none.
+        pooling: from its states to one of a text; "auto": as it was made with.
+        pairs: how it reads pairs of texts: "cross" (in one sequence), "bi" (each by itself), or "auto".
+        device: where a frozen one computes.
     """
 
     columns: dict[str, Any]
@@ -51,6 +56,10 @@ class Settings:
     day_first: bool | None = None
     spill: Spill = IN_MEMORY
     start: Any = None
+    pretrained: str = ""
+    pooling: str = "auto"
+    pairs: str = "auto"
+    device: str = "cpu"
 
     def normalizer(self) -> Normalizer:
         """Return the steps of text normalization."""

@@ -9,11 +9,15 @@ import pytest
 
 from thalweg import names
 from thalweg.models.presets import ModelOptions
+from thalweg.tasks.spec import FINE_TUNED, FROZEN
 from thalweg.training.recipe.options import OPTIONS, SECTIONS, Option
 from thalweg.training.recipe.recipe import typed
 
 ROOT = Path(__file__).parents[3] / "src" / "thalweg"
-TABLES = {"training/recipe/options.py", "comparison/studies.py", *(f"tasks/{task}/spec.py" for task in names.TASKS)}
+TABLES = {
+    "training/recipe/options.py", "comparison/studies.py", "tasks/spec.py",
+    *(f"tasks/{task}/spec.py" for task in names.TASKS),
+}  # fmt: skip
 MAX_TABLES = 2  # the table of options, and the defaults of the tasks and of the ready studies
 # The keys of a summary, some of which are called like options; and a table of optimizers, with what is tuned of each.
 OTHER_NAMES = {"JSON_KEYS", "SPACES"}
@@ -65,7 +69,7 @@ def test_names_are_unique_and_readers_exist():
     traits = set().union(*(spec.traits for spec in SPECS))
     for option in OPTIONS.values():
         assert option.trait in {"", *traits}, option.name
-        assert {*option.models, *option.by_model} <= set(names.models()), option.name
+        assert {*option.models, *option.by_model} <= {*names.models(), FINE_TUNED, FROZEN}, option.name
     for spec in SPECS:
         for table in (spec.defaults, *(model.defaults for model in spec.models.values())):
             assert table.keys() <= OPTIONS.keys(), spec.name

@@ -282,6 +282,10 @@ def from_bags(tokens: Tensor, offsets: Tensor, weights: Tensor | None, num_featu
     ids = tokens.detach().cpu().numpy()
     values = np.ones(len(ids)) if weights is None else weights.detach().cpu().numpy()
     indptr = np.append(offsets.detach().cpu().numpy(), len(ids))
+    if len(ids) == len(offsets) * num_features and bool(
+        (ids.reshape(len(offsets), -1) == np.arange(num_features)).all()
+    ):
+        return Features(values.reshape(len(offsets), num_features), tokens.device)  # every text has all of them
     return Features(sparse.csr_array((values, ids, indptr), shape=(len(offsets), num_features)), tokens.device)
 
 

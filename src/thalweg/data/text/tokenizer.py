@@ -155,6 +155,26 @@ class Tokenizer:
         return Tokenizer.from_vocabulary([*self.entries, *new[:room]], self.kind) if new[:room] else self
 
     @property
+    def begin(self) -> int:
+        """The id that a written text begins with."""
+        return BOS
+
+    @property
+    def end(self) -> int:
+        """The id that ends a text."""
+        return EOS
+
+    @property
+    def unknown(self) -> int:
+        """The id of what the vocabulary has no entry for."""
+        return UNK
+
+    @property
+    def pad(self) -> int:
+        """The id that sequences are filled up with."""
+        return PAD
+
+    @property
     def entries(self) -> list[str]:
         """The names of all entries but the special ones, in the order of their ids."""
         return self._tokens[len(SPECIALS) :]

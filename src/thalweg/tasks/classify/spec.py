@@ -1,10 +1,14 @@
 """Classification before its code is imported."""
 
-from thalweg.tasks.spec import ModelSpec, TaskSpec
+from collections.abc import Mapping
+from typing import Any
+
+from thalweg.tasks.spec import READ_BY_ITSELF, TUNED, ModelSpec, TaskSpec
 
 
-def _solved(name: str, solver: str) -> ModelSpec:
-    return ModelSpec(f"thalweg.models.presets:pooled_{name}", "bag", solver=solver, solves_by_default=True)
+def _solved(name: str, solver: str, layout: str = "bag", defaults: Mapping[str, Any] | None = None) -> ModelSpec:
+    builder = f"thalweg.models.presets:pooled_{name}"
+    return ModelSpec(builder, layout, defaults=defaults or {}, solver=solver, solves_by_default=True)
 
 
 SPEC = TaskSpec(
@@ -20,6 +24,8 @@ SPEC = TaskSpec(
         "gru": ModelSpec("thalweg.models.presets:pooled_gru", "padded"),
         "transformer": ModelSpec("thalweg.models.presets:pooled_transformer", "padded"),
     },
+    pretrained=ModelSpec("thalweg.models.presets:pooled_pretrained", "subwords", defaults=TUNED),
+    frozen=_solved("linear", "linear-newton", "encoded", READ_BY_ITSELF),
     defaults={"model": "bag"},
     traits=frozenset({"text", "tokens", "bigrams", "classes", "labels"}),
     answers=frozenset({"top", "threshold"}),

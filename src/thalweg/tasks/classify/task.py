@@ -18,7 +18,7 @@ from thalweg.data.arrays.split import text_keys
 from thalweg.data.columns.problems import all_once, label_sentences, one_label
 from thalweg.data.columns.reading import ReadSource
 from thalweg.data.files.base import AbstractSource
-from thalweg.data.text.tokenizer import Tokenizer
+from thalweg.data.text.pretrained_tokenizer import AnyTokenizer
 from thalweg.errors import InputError
 from thalweg.models.bag_scores import BagScores
 from thalweg.models.shape import ModelShape
@@ -64,7 +64,7 @@ class Classify(AbstractTask):
 
     @property
     @override
-    def vocabulary(self) -> Tokenizer:
+    def vocabulary(self) -> AnyTokenizer:
         return self.reader.tokenizer
 
     @classmethod
@@ -201,11 +201,7 @@ class Classify(AbstractTask):
 
     @override
     def shape(self) -> ModelShape:
-        return ModelShape(
-            vocabulary_size=self.reader.vocabulary_size,
-            num_outputs=len(self.labels),
-            max_length=self.reader.max_length,
-        )
+        return replace(self.reader.shape(), num_outputs=len(self.labels))
 
     def head(self, model: nn.Module, options: HeadOptions) -> AbstractHead:
         """Return a softmax over the labels, or an independent coin for each where a text may have several.

@@ -1,6 +1,6 @@
 """Language models before their code is imported."""
 
-from thalweg.tasks.spec import ModelSpec, TaskSpec
+from thalweg.tasks.spec import TUNED, ModelSpec, TaskSpec
 
 SPEC = TaskSpec(
     name="language",
@@ -11,6 +11,7 @@ SPEC = TaskSpec(
         "lstm": ModelSpec("thalweg.models.presets:causal_lstm", "causal"),
         "transformer": ModelSpec("thalweg.models.presets:causal_transformer", "causal"),
     },
+    pretrained=ModelSpec("thalweg.models.presets:causal_pretrained", "causal", defaults=TUNED),
     defaults={
         "model": "lstm", "tokenizer": "bpe", "vocabulary_size": 4000, "normalize": (), "max_length": 64, "tie": True,
         "batch_size": 16, "epochs": 8.0, "width": 256, "hidden": 256,

@@ -17,7 +17,8 @@ from thalweg.data.arrays.collate import pad
 from thalweg.data.arrays.equal import Prefixes, View
 from thalweg.data.arrays.ragged import RaggedBuilder
 from thalweg.data.files.base import AbstractSource
-from thalweg.data.text.tokenizer import BOS, EOS, PAD, UNK, Tokenizer
+from thalweg.data.text.pretrained_tokenizer import PretrainedTokenizer
+from thalweg.data.text.tokenizer import BOS, EOS, PAD, UNK
 from thalweg.data.text.words import split_words
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
@@ -29,7 +30,6 @@ from thalweg.tasks.language import report as language_report
 from thalweg.tasks.questions import text_problem
 from thalweg.tasks.reading.saved import json_bytes, reading
 from thalweg.tasks.reading.text_column import TextColumn, check_columns
-from thalweg.tasks.reading.text_reader import TOKENIZER
 from thalweg.tasks.verdict import Seen, main_figure, short
 from thalweg.tasks.writing.base import AbstractWritingTask
 from thalweg.tasks.writing.generate import Sampling, continue_texts
@@ -74,8 +74,8 @@ class Language(AbstractWritingTask):
         texts = TextColumn(source, settings.columns["text"], settings.normalizer())
         size = sum(sum(map(len, part)) + len(part) for _, part in texts.chunks())
         cut = size if valid is not None else size - round(size * settings.valid_share)
-        tokenizer = cls.train_tokenizer((line for part in text_lines(texts, 0, cut) for line in part), settings)
-        task = cls(settings.normalizer(), tokenizer, settings.max_length, spill=settings.spill)
+        known = cls.learn_vocabulary((line for part in text_lines(texts, 0, cut) for line in part), settings)
+        task = cls(settings.normalizer(), max_length=settings.max_length, spill=settings.spill, **known)
         train = task._encode(text_lines(texts, 0, cut))
         num_tokens = num_targets(train)
         if num_tokens < settings.max_length:
@@ -117,7 +117,7 @@ class Language(AbstractWritingTask):
             nonlocal num_tokens, num_bytes, num_unknown, num_unknown_bytes
             num_tokens += len(values)
             num_bytes += sum(map(_num_bytes, part))
-            num_lost = int((values == UNK).sum())
+            num_lost = int((values == UNK).sum()) if self.tokenizer.kind == "word" else 0
             if num_lost:
                 num_unknown += num_lost
                 num_unknown_bytes += self._unknown_bytes(part)
@@ -138,7 +138,7 @@ class Language(AbstractWritingTask):
     ) -> Examples:
         """Return the chunks of a text; `visit` gets its lines and their tokens."""
         chunks = RaggedBuilder(np.int32, self.spill)
-        rest = np.array([BOS], dtype=np.int32)
+        rest = np.array([self.tokenizer.begin], dtype=np.int32)
         for part in lines:
             values = self._ids(part)
             if visit is not None:
@@ -192,19 +192,19 @@ class Language(AbstractWritingTask):
     @override
     def files(self) -> dict[str, bytes]:
         sizes = {"bytes_per_token": self.bytes_per_token, "unknown_per_token": self.unknown_per_token}
-        return {TOKENIZER: self.tokenizer.to_bytes(), FILE: json_bytes(sizes)}
+        return self.vocabulary_files() | {FILE: json_bytes(sizes)}
 
     @classmethod
     @override
     def load(cls, folder: Path, settings: Settings) -> "Language":
         with reading(folder / FILE, record(bytes_per_token=number(0.0), unknown_per_token=number(0.0))) as saved:
             sizes = {name: saved[name] for name in ("bytes_per_token", "unknown_per_token")}
-        tokenizer = Tokenizer.load(folder / TOKENIZER)
-        return cls(settings.normalizer(), tokenizer, settings.max_length, **sizes, spill=settings.spill)
+        known = cls.read_vocabulary(folder, settings) | sizes
+        return cls(settings.normalizer(), max_length=settings.max_length, spill=settings.spill, **known)
 
     @override
     def shape(self) -> ModelShape:
-        return ModelShape(vocabulary_size=self.tokenizer.vocabulary_size, max_length=self.max_length)
+        return self.vocabulary_shape
 
     def batch(self, examples: Examples, indices: np.ndarray) -> Batch:
         """Return tokens `[batch, time]`, and as targets the token after each."""
@@ -266,6 +266,8 @@ class Language(AbstractWritingTask):
         prompts = list(inputs)
         ids = [self.prompt(text) for text in prompts]
         unwritten = (PAD, UNK, BOS) if self.tokenizer.kind == "word" else (PAD, UNK, BOS, EOS)
+        if isinstance(self.tokenizer, PretrainedTokenizer):
+            unwritten = tuple(set(self.tokenizer.specials.values()))
         writer: Any = model
         with answering(model, head) as parameter:
             sampling = Sampling(options.temperature, options.top_p, forbidden=unwritten)

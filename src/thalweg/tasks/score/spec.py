@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from thalweg.tasks.spec import ModelSpec, TaskSpec
+from thalweg.tasks.spec import READ_BY_ITSELF, TUNED, ModelSpec, TaskSpec
 
 _LINEAR = "thalweg.models.presets:pooled_linear"  # a pair is one bag of features, so its model is that of a text
 
@@ -23,6 +23,8 @@ SPEC = TaskSpec(
         "lstm": _model("lstm", "padded", {"dropout": 0.3, "epochs": 6.0}),
         "transformer": _model("transformer", "padded", {"epochs": 8.0}),
     },
+    pretrained=_model("pretrained", "subwords", dict(TUNED)),
+    frozen=ModelSpec(_LINEAR, "encoded", _LINEAR, READ_BY_ITSELF, "linear-newton", solves_by_default=True),
     defaults={"model": "linear", "bigrams": 0},
     traits=frozenset({"text", "tokens", "bigrams", "pairs"}),
     online="thalweg.online.regressor:OnlineRegressor",

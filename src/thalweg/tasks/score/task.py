@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
@@ -20,19 +20,22 @@ from thalweg.data.columns.facts import kind_of
 from thalweg.data.files.base import AbstractSource
 from thalweg.data.text.overlap import Overlap, Pairs
 from thalweg.data.text.pairs import PairFeatures
-from thalweg.data.text.tokenizer import Tokenizer
+from thalweg.data.text.pretrained_tokenizer import AnyTokenizer
 from thalweg.errors import InputError
 from thalweg.models.bag_scores import BagScores
 from thalweg.models.shape import ModelShape
 from thalweg.storage.forms import AGAIN, many, number, perhaps, record, truth
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Predict, Prepared, Settings
 from thalweg.tasks.growing import Growth, grown
-from thalweg.tasks.reading.numeric import read_numbers, require_size, scaled_by, stand_ins
+from thalweg.tasks.reading.numeric import scaled_by, stand_ins
 from thalweg.tasks.reading.saved import json_bytes, reading
-from thalweg.tasks.reading.text_column import TextColumn, check_columns
-from thalweg.tasks.reading.text_reader import MAX_RAW, TextReader, scores_of
+from thalweg.tasks.reading.text_column import TextColumn
+from thalweg.tasks.reading.text_reader import TextReader, scores_of
 from thalweg.tasks.score import report as score_report
 from thalweg.tasks.score.joint import bags_of, joint_columns, overlap_numbers
+from thalweg.tasks.score.meter import ScoreMeter
+from thalweg.tasks.score.rows import ROLES, check_variation, joined, joint_keys, pairs_of, raw_texts, read_targets
+from thalweg.tasks.score.together import KINDS, NUM_PARTS, crossed_columns, encoded_columns, is_crossed
 from thalweg.tasks.verdict import Seen, main_figure, short
 
 if TYPE_CHECKING:
@@ -44,7 +47,6 @@ if TYPE_CHECKING:
 FILE, PAIRS = "score.json", "pairs.safetensors"
 FEATURES = "features of each pair (how much the texts share, and which words, as this run measures and weights them)"
 NMSE = "Mean squared error over the variance of the true numbers"
-ROLES = ("text", "other")
 PREFIX = {"text": "", "other": "other_"}  # of the model's keywords
 
 
@@ -62,6 +64,7 @@ class Score(AbstractTask):
         is_pair: whether there are two texts.
         span: smallest and largest training number; None: answers may lie anywhere (runs of earlier versions).
         pairs: from pairs to one bag of features each, for the layout "joint"; None: each text is read by itself.
+        is_crossed: whether a pretrained model reads both texts of a pair in one sequence.
     """
 
     name: ClassVar[str] = "score"
@@ -75,12 +78,14 @@ class Score(AbstractTask):
         is_pair: bool,
         span: tuple[float, float] | None = None,
         pairs: PairFeatures | None = None,
+        is_crossed: bool = False,
     ) -> None:
         self.reader = reader
         self.scaling = scaling
         self.is_pair = is_pair
         self.span = span
         self.pairs = pairs
+        self.is_crossed = is_crossed
         self.text_roles = ROLES if is_pair else ROLES[:1]
 
     @property
@@ -90,7 +95,7 @@ class Score(AbstractTask):
 
     @property
     @override
-    def vocabulary(self) -> Tokenizer:
+    def vocabulary(self) -> AnyTokenizer:
         return self.reader.tokenizer
 
     @classmethod
@@ -100,12 +105,12 @@ class Score(AbstractTask):
     ) -> tuple[Score, Prepared]:
         columns = settings.columns
         text_roles = [role for role in ROLES if role in columns]
-        numbers, lines = _numbers(source, columns)
+        numbers, lines = read_targets(source, columns)
         texts = [TextColumn(source, columns[role], settings.normalizer()) for role in text_roles]
         in_valid = np.zeros(len(numbers), dtype=bool)
         if valid is None:
-            in_valid = validation_rows(_joint_keys(texts), settings.valid_share, name=source.name)
-        _check_variation(numbers[~in_valid], columns["number"], f"The training part of {source.name}")
+            in_valid = validation_rows(joint_keys(texts), settings.valid_share, name=source.name)
+        check_variation(numbers[~in_valid], columns["number"], f"The training part of {source.name}")
         start = settings.started_as(cls)
         if start is not None and start.is_pair != (len(text_roles) == 2):
             raise InputError(
@@ -113,32 +118,35 @@ class Score(AbstractTask):
                 f"{'single texts' if start.is_pair else 'pairs'}; train without --start-from."
             )
         if start is not None and start.pairs is not None:  # what two texts share is counted over a fixed vocabulary
-            settings = replace(settings, vocabulary_size=0, bigrams=0)
+            settings = dataclasses.replace(settings, vocabulary_size=0, bigrams=0)
         reader = TextReader.fit((part for column in texts for part in column.chosen(~in_valid)), settings)
-        ids = [reader.encode(column.chosen(~in_valid)) for column in texts]
-        reader.fit_features(_joined(ids), settings)
+        crossed = is_crossed(settings, is_pair=len(text_roles) == 2)
+        ids = [] if crossed else [reader.encode(column.chosen(~in_valid)) for column in texts]
+        if ids:
+            reader.fit_features(joined(ids), settings)
         scaling = Standardizer.fit(numbers[~in_valid][:, None], "standard")
         span = float(numbers[~in_valid].min()), float(numbers[~in_valid].max())
         if start is not None:
             scaling, (low, high) = start.scaling, start.span or span
             span = min(span[0], low), max(span[1], high)
-        task = cls(reader, scaling, is_pair=len(text_roles) == 2, span=span)
+        task = cls(reader, scaling, is_pair=len(text_roles) == 2, span=span, is_crossed=crossed)
         shared: np.ndarray | None = None
         if settings.layout == "joint" and task.is_pair:
             kept = None if start is None else start.pairs
-            overlap = Overlap.fit(_pairs_of(texts, ~in_valid)) if kept is None else kept.overlap
-            shared = overlap_numbers(overlap, _pairs_of(texts, ~in_valid))
+            overlap = Overlap.fit(pairs_of(texts, ~in_valid)) if kept is None else kept.overlap
+            shared = overlap_numbers(overlap, pairs_of(texts, ~in_valid))
             task.pairs = kept or PairFeatures.fit(overlap, shared, bags_of(reader, ids), reader.vocabulary_size)
-        train, notes = task._examples(ids, shared, numbers[~in_valid], None)
+        both = pairs_of(texts, ~in_valid) if crossed else ()
+        train, notes = task._examples(ids, shared, numbers[~in_valid], None, both)
         notes += stand_ins([columns["number"]], numbers[:, None])
         if start is not None:
             notes.insert(0, f"Numbers are scaled as before (mean {scaling.shift[0]:.4g}), so that the weights fit.")
         if valid is None:
             held_out, _ = task._read(texts, in_valid, numbers[in_valid])
-            _check_variation(numbers[in_valid], columns["number"], f"The validation part of {source.name}")
+            check_variation(numbers[in_valid], columns["number"], f"The validation part of {source.name}")
         else:
             held_out, more = task.examples(valid, columns)
-            _check_variation(
+            check_variation(
                 task.scaling.inverse(np.asarray(held_out.columns["targets"]))[:, 0], columns["number"], valid.name
             )
             notes += more
@@ -146,7 +154,7 @@ class Score(AbstractTask):
 
     @override
     def examples(self, source: AbstractSource, columns: dict[str, Any]) -> tuple[Examples, list[str]]:
-        numbers, _ = _numbers(source, columns)
+        numbers, _ = read_targets(source, columns)
         texts = [TextColumn(source, columns[role], self.reader.normalizer) for role in self.text_roles]
         examples, notes = self._read(texts, np.ones(len(numbers), dtype=bool), numbers)
         if len(numbers) and numbers.min() == numbers.max():
@@ -155,21 +163,34 @@ class Score(AbstractTask):
 
     def _read(self, texts: Sequence[TextColumn], rows: np.ndarray, numbers: np.ndarray) -> tuple[Examples, list[str]]:
         """Return the rows that are True as examples, whose texts are kept to be shown."""
-        ids = [self.reader.encode(column.chosen(rows)) for column in texts]
-        shared = None if self.pairs is None else overlap_numbers(self.pairs.overlap, _pairs_of(texts, rows))
-        return self._examples(ids, shared, numbers, _raw(texts, rows))
+        both = pairs_of(texts, rows) if self.is_crossed else ()
+        ids = [] if self.is_crossed else [self.reader.encode(column.chosen(rows)) for column in texts]
+        shared = None if self.pairs is None else overlap_numbers(self.pairs.overlap, pairs_of(texts, rows))
+        return self._examples(ids, shared, numbers, raw_texts(texts, rows), both)
 
     def _examples(
-        self, ids: Sequence[Ragged], shared: np.ndarray | None, numbers: np.ndarray, raw: list[str] | None
+        self,
+        ids: Sequence[Ragged],
+        shared: np.ndarray | None,
+        numbers: np.ndarray,
+        raw: list[str] | None,
+        both: Iterable[Pairs] = (),
     ) -> tuple[Examples, list[str]]:
-        columns, notes = self._columns(ids, shared)
+        columns, notes = self._columns(ids, shared, both)
         columns["targets"] = scaled_by(self.scaling, numbers[:, None], "The numbers to predict")
         return Examples(columns, raw, self._sort_by()), notes
 
     def _columns(
-        self, ids: Sequence[Ragged], shared: np.ndarray | None
+        self, ids: Sequence[Ragged], shared: np.ndarray | None, both: Iterable[Pairs] = ()
     ) -> tuple[dict[str, Ragged | np.ndarray], list[str]]:
-        """Return what the model reads, from word ids and, for pairs as one bag, how much their texts share."""
+        """Return what the model reads, from word ids and, for pairs as one bag, how much their texts share.
+
+        A pretrained model that reads `both` texts of a pair in one sequence has them as texts.
+        """
+        if self.is_crossed:
+            return crossed_columns(self.reader, both)
+        if self.is_joined:
+            return encoded_columns(self.reader, ids)
         if self.pairs is not None and shared is not None:
             return joint_columns(self.reader, self.pairs, bags_of(self.reader, ids), shared), []
         columns: dict[str, Ragged | np.ndarray] = {}
@@ -180,24 +201,35 @@ class Score(AbstractTask):
             notes += cut
         return columns, notes
 
+    @property
+    def is_joined(self) -> bool:
+        """Whether what a frozen model says of both texts of a pair is one bag of features."""
+        return self.is_pair and self.reader.is_encoded
+
     def _sort_by(self) -> tuple[str, ...]:
         return tuple(f"{prefix}tokens" for prefix in self._prefixes) if self.reader.features is None else ()
 
     @property
     def _prefixes(self) -> tuple[str, ...]:
         """Of the model's keywords: one for each bag or text that it reads."""
-        return tuple(PREFIX[role] for role in self.text_roles) if self.pairs is None else ("",)
+        joined = self.pairs is not None or self.is_crossed or self.is_joined
+        return ("",) if joined else tuple(PREFIX[role] for role in self.text_roles)
 
     @override
     def growth(self, old: AbstractTask) -> list[Growth]:
         assert isinstance(old, Score)
-        if self.pairs is not None:
-            return [grown("feature", self.pairs.num_features, self.pairs.num_features)]
+        if self.pairs is not None or self.is_joined:
+            size = self.shape().vocabulary_size
+            return [grown("feature", size, size)]
         return [self.reader.growth(old.reader)]
 
     @override
     def about(self) -> dict[str, str]:
-        return self.reader.about() if self.pairs is None else {"examples": "training pairs", "features": FEATURES}
+        about = self.reader.about()
+        if self.is_joined:
+            more = "of both texts, their differences and their products"
+            return {"examples": "training pairs", "features": f"{about['features']}, {more}"}
+        return about if self.pairs is None else {"examples": "training pairs", "features": FEATURES}
 
     @override
     def view(self, examples: Examples) -> View:
@@ -215,7 +247,12 @@ class Score(AbstractTask):
 
     @override
     def files(self) -> dict[str, bytes]:
-        kept = {"is_pair": self.is_pair, "scaling": self.scaling.to_dict(), "span": self.span}
+        kept = {
+            "is_pair": self.is_pair,
+            "is_crossed": self.is_crossed,
+            "scaling": self.scaling.to_dict(),
+            "span": self.span,
+        }
         pairs = {} if self.pairs is None else {PAIRS: self.pairs.to_bytes()}
         return self.reader.files() | pairs | {FILE: json_bytes(kept)}
 
@@ -224,7 +261,7 @@ class Score(AbstractTask):
     def load(cls, folder: Path, settings: Settings) -> Score:
         one = many(number(), least=1, most=1)
         span = perhaps(many(number(), least=2, most=2))
-        form = record({"span": span}, is_pair=truth(), scaling=record(shift=one, scale=one))
+        form = record({"span": span, "is_crossed": truth()}, is_pair=truth(), scaling=record(shift=one, scale=one))
         with reading(folder / FILE, form) as saved:
             scaling, is_pair = Standardizer.from_dict(saved["scaling"]), saved["is_pair"]
             low, high = saved.get("span") or (-math.inf, math.inf)
@@ -236,12 +273,16 @@ class Score(AbstractTask):
         pairs = PairFeatures.load(folder / PAIRS) if is_pair and settings.layout == "joint" else None
         if pairs is not None and pairs.num_words != reader.vocabulary_size:
             raise InputError(f"{folder / PAIRS} is damaged (it is about another vocabulary); {AGAIN}.")
-        return cls(reader, scaling, is_pair=is_pair, span=(low, high), pairs=pairs)
+        crossed = is_pair and saved.get("is_crossed", False)
+        return cls(reader, scaling, is_pair=is_pair, span=(low, high), pairs=pairs, is_crossed=crossed)
 
     @override
     def shape(self) -> ModelShape:
-        size = self.reader.vocabulary_size if self.pairs is None else self.pairs.num_features
-        return ModelShape(vocabulary_size=size, num_outputs=1, max_length=self.reader.max_length)
+        shape = dataclasses.replace(self.reader.shape(), num_outputs=1, is_crossed=self.is_crossed)
+        if self.is_joined:
+            return dataclasses.replace(shape, vocabulary_size=NUM_PARTS * shape.vocabulary_size)
+        size = shape.vocabulary_size if self.pairs is None else self.pairs.num_features
+        return dataclasses.replace(shape, vocabulary_size=size)
 
     def head(self, model: nn.Module, options: HeadOptions) -> AbstractHead:
         """Return a squared-error head with one output, without a layer where the hidden state is the number already."""
@@ -257,17 +298,19 @@ class Score(AbstractTask):
         import torch
 
         from thalweg.batch import Batch
+        from thalweg.data.arrays.collate import pad
 
         inputs: dict[str, Tensor] = {}
         for prefix in self._prefixes:
             inputs |= self.reader.inputs(examples, indices, prefix)
+        if KINDS in examples.columns:
+            inputs[KINDS] = pad(examples.ragged(KINDS), indices)[0]
         targets = examples.columns["targets"]
         assert isinstance(targets, np.ndarray)
         return Batch(inputs, torch.from_numpy(targets[indices]))
 
     @override
     def meter(self) -> AbstractMeter:
-        from thalweg.tasks.score.meter import ScoreMeter
 
         return ScoreMeter(self.scaling, self.span)
 
@@ -334,9 +377,9 @@ class Score(AbstractTask):
 
     def _examples_of(self, rows: Sequence[tuple[str, ...]]) -> Examples:
         given = [self.reader.normalizer.many(list(texts)) for texts in zip(*rows, strict=True)]
-        ids = [self.reader.encode([texts]) for texts in given]
+        ids = [] if self.is_crossed else [self.reader.encode([texts]) for texts in given]
         shared = None if self.pairs is None else self.pairs.overlap.numbers(*given)
-        columns, _ = self._columns(ids, shared)
+        columns, _ = self._columns(ids, shared, [(given[0], given[-1])])
         columns["targets"] = np.zeros((len(rows), 1), dtype=np.float32)
         return Examples(columns, None, self._sort_by())
 
@@ -377,54 +420,3 @@ class Score(AbstractTask):
     @override
     def describe(self, prepared: Prepared) -> str:
         return f"{prepared.num_train:,} {'pairs of texts' if self.is_pair else 'texts'} with a number"
-
-
-def _numbers(source: AbstractSource, columns: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Read the column of numbers, float64 `[rows]`, and the lines of the rows."""
-    check_columns(source, (columns.get(role) for role in (*ROLES, "number")))
-    name = columns["number"]
-    parts, lines = [np.zeros(0)], [np.zeros(0, dtype=np.int64)]
-    for chunk in source.chunks():
-        parts.append(read_numbers(chunk.column(name), chunk.lines, name, source.name))
-        lines.append(np.asarray(chunk.lines, dtype=np.int64))
-    numbers = np.concatenate(parts)
-    require_size(numbers, source.name)
-    return numbers, np.concatenate(lines)
-
-
-def _check_variation(numbers: np.ndarray, column: str, where: str) -> None:
-    if len(numbers) < 2 or numbers.min() == numbers.max():
-        value = f"{numbers[0]:g} in all {len(numbers):,} rows" if len(numbers) else "no rows"
-        raise InputError(
-            f"{where}: expected different numbers in column {column!r}, got {value}; there is "
-            "nothing to learn. Is it the right column (--label-column)?"
-        )
-
-
-def _joint_keys(texts: Sequence[TextColumn]) -> np.ndarray:
-    """Return one 64-bit key a row: equal rows have equal keys, and a pair's key depends on its order."""
-    keys = texts[0].keys()
-    for column in texts[1:]:
-        keys = keys * np.uint64(0x9E3779B97F4A7C15) + column.keys()
-    return keys
-
-
-def _joined(ids: Sequence[Ragged]) -> Ragged:
-    """Return all texts of all columns as one, to choose features from."""
-    if len(ids) == 1:
-        return ids[0]
-    values = np.concatenate([part.values for part in ids])
-    return Ragged.from_lengths(values, np.concatenate([part.lengths for part in ids]))
-
-
-def _pairs_of(texts: Sequence[TextColumn], rows: np.ndarray) -> Iterator[Pairs]:
-    """Yield both texts of the rows that are True, some rows at a time."""
-    first, second = texts
-    return zip(first.chosen(rows), second.chosen(rows), strict=True)
-
-
-def _raw(texts: Sequence[TextColumn], rows: np.ndarray) -> list[str] | None:
-    """Return the texts as they are shown, pairs around a bar; None where they are too many to keep."""
-    columns = [column.kept(rows, MAX_RAW) for column in texts]
-    kept = [column for column in columns if column is not None]
-    return [" | ".join(parts) for parts in zip(*kept, strict=True)] if len(kept) == len(texts) else None

@@ -16,6 +16,7 @@ from thalweg.certificates.new_texts.resampling import Samples, f1, of_sums
 from thalweg.heads.base import AbstractHead
 from thalweg.tasks.base import AbstractMeter
 from thalweg.tasks.by_class import averages, by_class, counts_by_class
+from thalweg.tasks.tag.inputs import words_mask
 from thalweg.tasks.tag.spans import SpanScore, is_bio
 
 
@@ -39,11 +40,7 @@ class TagMeter(AbstractMeter):
     def update(self, prediction: Tensor, batch: Batch) -> None:
         target, mask = batch.targets, batch.mask
         assert mask is not None
-        guess = (
-            prediction.argmax(-1)
-            if self._head is None
-            else self._head.best_ids(prediction, batch.inputs.get("mask", mask))
-        )
+        guess = prediction.argmax(-1) if self._head is None else self._head.best_ids(prediction, words_mask(batch))
         if self.spans is not None:
             self.spans.to(guess.device)
             self.spans.update(guess, target, mask)

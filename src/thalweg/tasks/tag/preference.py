@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from thalweg.batch import Batch
 from thalweg.heads.base import AbstractHead
 from thalweg.tasks.answering import answering
+from thalweg.tasks.tag.inputs import words_mask
 from thalweg.tasks.tag.spans import OUTSIDE, SpanScore
 
 AMOUNTS: Final = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5)
@@ -40,9 +41,7 @@ def choose_preference(tags: Sequence[str], model: nn.Module, head: AbstractHead,
             prediction = head(model(**here.inputs))
             for offset, score in zip(offsets, scores, strict=True):
                 head.prefer(offset)
-                score.to(prediction.device).update(
-                    head.best_ids(prediction, here.inputs.get("mask", here.mask)), here.targets, here.mask
-                )
+                score.to(prediction.device).update(head.best_ids(prediction, words_mask(here)), here.targets, here.mask)
         found = [score.compute()["span_f1"] for score in scores]
         enough = int(scores[0].true.sum()) >= MIN_SPANS
         best = max(range(len(found)), key=lambda i: (found[i], -i)) if enough else 0

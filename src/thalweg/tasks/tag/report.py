@@ -11,6 +11,7 @@ from thalweg.batch import Batch
 from thalweg.heads.base import AbstractHead
 from thalweg.tasks.answering import answering
 from thalweg.tasks.sections import confusion, f1_bars
+from thalweg.tasks.tag.inputs import mask_of_words, words_mask
 from thalweg.tasks.tag.spans import SpanScore, is_bio
 
 BATCH_SIZE = 128
@@ -23,7 +24,7 @@ def best_tags(model: nn.Module, head: AbstractHead, inputs: dict[str, Tensor]) -
     """Return the tag of each word, int64 `[batch, time]`, and its probability, on the CPU."""
     with answering(model, head) as parameter:
         hidden = model(**{name: tensor.to(parameter.device) for name, tensor in inputs.items()})
-        prediction, mask = head(hidden), inputs["mask"].to(parameter.device)
+        prediction, mask = head(hidden), mask_of_words(inputs).to(parameter.device)
         best = head.best_ids(prediction, mask)
         found = head.probabilities(prediction, mask).gather(-1, best.unsqueeze(-1)).squeeze(-1)
         return best.cpu(), found.cpu()
@@ -51,7 +52,7 @@ def sections(
         errors = ((guess != target) & mask).sum(1).tolist()
         for row, num_errors in enumerate(errors):
             if num_errors and place + row < len(raw) and raw[place + row]:
-                length = int(batch.inputs["mask"][row].sum())
+                length = int(words_mask(batch)[row].sum())
                 worst.append((num_errors, place + row, guess[row, :length].tolist(), target[row, :length].tolist()))
         worst = sorted(worst, key=lambda entry: (-entry[0], entry[1]))[:NUM_WORST]
         place += len(errors)

@@ -1,6 +1,6 @@
 """Tagging before its code is imported."""
 
-from thalweg.tasks.spec import ModelSpec, TaskSpec
+from thalweg.tasks.spec import TUNED, ModelSpec, TaskSpec
 
 SPEC = TaskSpec(
     name="tag",
@@ -23,6 +23,11 @@ SPEC = TaskSpec(
             "thalweg.models.presets:tokens_transformer", "padded", defaults={"lr": 1e-3, "dropout": 0.1, "epochs": 8.0}
         ),
     },
+    pretrained=ModelSpec(
+        "thalweg.models.presets:tokens_pretrained",
+        "subwords",
+        defaults={**TUNED, "head": "softmax"},
+    ),
     defaults={
         "model": "linear",
         "head": "crf",

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, final
 
@@ -21,24 +21,25 @@ from thalweg.data.columns.facts import kind_of
 from thalweg.data.columns.problems import one_label
 from thalweg.data.columns.reading import ReadSource
 from thalweg.data.files.base import AbstractSource
-from thalweg.data.text.tokenizer import Tokenizer
+from thalweg.data.text.pretrained_tokenizer import AnyTokenizer
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.heads.crf import CRF, NOT_GIVEN
 from thalweg.heads.softmax import Softmax
 from thalweg.models.shape import ModelShape
-from thalweg.models.sparse_linear import transposed
 from thalweg.storage.forms import distinct_texts, record, truth, whole
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
 from thalweg.tasks.growing import Growth, grown, names_from
 from thalweg.tasks.questions import text_problem
 from thalweg.tasks.reading.labels import unseen
 from thalweg.tasks.reading.saved import json_bytes, reading
+from thalweg.tasks.reading.subwords import SubwordReader
 from thalweg.tasks.reading.text_reader import MAX_RAW
 from thalweg.tasks.reading.words import Sentence, WordReader, pieces
 from thalweg.tasks.sections import F1
 from thalweg.tasks.tag import report as tag_report
 from thalweg.tasks.tag.features import FEATURES, WordFeatures
+from thalweg.tasks.tag.inputs import inputs_of, inputs_of_words, reader_of
 from thalweg.tasks.tag.meter import TagMeter
 from thalweg.tasks.tag.preference import choose_preference
 from thalweg.tasks.tag.scheme import allowed_steps, num_broken
@@ -73,7 +74,7 @@ class Tag(AbstractTask):
 
     def __init__(
         self,
-        reader: WordReader,
+        reader: WordReader | SubwordReader,
         tags: Sequence[str],
         max_length: int,
         features: WordFeatures | None = None,
@@ -91,7 +92,7 @@ class Tag(AbstractTask):
 
     @property
     @override
-    def vocabulary(self) -> Tokenizer | None:
+    def vocabulary(self) -> AnyTokenizer | None:
         return self.reader.tokenizer if self.features is None else None
 
     @classmethod
@@ -119,7 +120,7 @@ class Tag(AbstractTask):
         old = (None, None, None) if start is None else (start.reader, start.features, start.tags)
         features = WordFeatures.fit(counts, pairs, old[1]) if is_linear else None
         tags = names_from(old[2], tuple(sorted(names)))
-        task = cls(WordReader.fit(counts, settings, old[0]), tags, settings.max_length, features)
+        task = cls(reader_of(counts, settings, old[0]), tags, settings.max_length, features)
         task.splitter = Splitter.fit(texts)
         if start is not None:
             task.splitter = task.splitter or start.splitter
@@ -167,28 +168,31 @@ class Tag(AbstractTask):
     ) -> tuple[Examples, list[str]]:
         """Encode sentences in pieces; keep the words of the first `keep` pieces as they are."""
         spill = settings.spill if settings else IN_MEMORY
-        tokens, tags, features, counts = (RaggedBuilder(np.int32, spill) for _ in range(4))
+        tokens, tags, features, counts, starts = (RaggedBuilder(np.int32, spill) for _ in range(5))
         raw: list[str] = []
         num_long = 0
         for sentence in sentences:
-            ids = self._ids(sentence, source.name)
-            num_long += len(ids) > self.max_length
-            tokens.extend(pieces(self.reader.encode(sentence.words), self.max_length))
-            tags.extend(pieces(ids, self.max_length))
-            if self.features is not None:
-                for part in pieces(sentence.words, self.max_length):
+            ids, bounds = self._ids(sentence, source.name), list(self._bounds(sentence.words))
+            num_long += len(bounds) > 1
+            for start, stop in bounds:
+                part = sentence.words[start:stop]
+                tokens.append(self.reader.encode(part))
+                tags.append(ids[start:stop])
+                if isinstance(self.reader, SubwordReader):
+                    starts.append(self.reader.places(part))
+                if self.features is not None:
                     found, numbers = self.features.encode(part)
                     features.append(np.frombuffer(found, dtype=np.int32))
                     counts.append(numbers)
-            if keep:
-                raw += [
-                    tag_report.DIVIDER.join(part) if len(raw) < keep else ""
-                    for part in pieces(sentence.words, self.max_length)
-                ]
+                if keep:
+                    raw.append(tag_report.DIVIDER.join(part) if len(raw) < keep else "")
         if not len(tokens):
             raise InputError(f"{source.name}: expected sentences of words with tags, got none.")
-        note = f"{source.name}: {num_long:,} sentences of more than {self.max_length} words are read in pieces."
+        unit = "tokens" if isinstance(self.reader, SubwordReader) else "words"
+        note = f"{source.name}: {num_long:,} sentences of more than {self.max_length} {unit} are read in pieces."
         columns: dict[str, Ragged | np.ndarray] = {"tokens": tokens.finish(), "tags": tags.finish()}
+        if isinstance(self.reader, SubwordReader):
+            columns["places"] = starts.finish()
         if self.features is not None:
             columns |= {"features": features.finish(), "counts": counts.finish()}
         return Examples(columns, raw if keep else None, sort_by=("tokens",)), [note] if num_long else []
@@ -196,8 +200,15 @@ class Tag(AbstractTask):
     def _noted(self, sentences: Iterator[Sentence], lines: list[int]) -> Iterator[Sentence]:
         """Yield sentences, and note the line of each piece."""
         for sentence in sentences:
-            lines.extend(sentence.line for _ in pieces(sentence.words, self.max_length))
+            lines.extend(sentence.line for _ in self._bounds(sentence.words))
             yield sentence
+
+    def _bounds(self, words: Sequence[str]) -> Iterable[tuple[int, int]]:
+        """Return where the pieces of a sentence begin and end, in words."""
+        if isinstance(self.reader, SubwordReader):
+            return self.reader.bounds(words)
+        length = self.max_length
+        return ((start, min(start + length, len(words))) for start in range(0, len(words), length))
 
     def _ids(self, sentence: Sentence, name: str) -> list[int]:
         try:
@@ -218,14 +229,17 @@ class Tag(AbstractTask):
 
     @override
     def view(self, examples: Examples) -> View:
-        tokens = examples.ragged("tokens")
-        if self.features is None:
+        if isinstance(self.reader, SubwordReader):
+            sees = f"all subwords of a sentence, at most {self.max_length:,}, and the place of the word to tag"
+            sees += " (fixed: the tokenizer of the pretrained model, the maximum length)"
+            names: tuple[str, ...] = ("tokens", "places")
+        elif self.features is None:
             sees = (
                 "all words of a sentence, rare ones by their spelling, and the place of the one to tag (fixed: the "
                 f"normalization, the vocabulary of {self.reader.tokenizer.vocabulary_size:,} words and spellings, the "
                 f"maximum length of {self.max_length:,} words)"
             )
-            names: tuple[str, ...] = ("tokens",)
+            names = ("tokens",)
         else:
             sees = (
                 f"the {len(self.features):,} features of a sentence's words, and the place of the one to tag (fixed: "
@@ -236,7 +250,7 @@ class Tag(AbstractTask):
         same = same_rows(*((one.values[: int(one.offsets[-1])], one.lengths) for one in columns))
         tags = examples.ragged("tags")
         given = tags.values[: int(tags.offsets[-1])] != NOT_GIVEN
-        return WholeExamples(same, sees, tokens.lengths, None if given.all() else given)
+        return WholeExamples(same, sees, tags.lengths, None if given.all() else given)
 
     @override
     def answer_name(self, target: np.ndarray) -> str:
@@ -259,14 +273,16 @@ class Tag(AbstractTask):
         with reading(folder / LABELS, form) as saved:
             tags, max_length, constrained = saved["tags"], saved["max_length"], saved.get("constrained", False)
         features = WordFeatures.load(folder) if settings.layout == "features" else None
-        task = cls(WordReader.load(folder, settings), tags, max_length, features, constrained=constrained)
+        reader = (SubwordReader if settings.pretrained else WordReader).load(folder, settings)
+        task = cls(reader, tags, max_length, features, constrained=constrained)
         task.splitter = Splitter.load(folder)
         return task
 
     @override
     def shape(self) -> ModelShape:
         size = self.reader.tokenizer.vocabulary_size if self.features is None else len(self.features)
-        return ModelShape(vocabulary_size=size, max_length=self.max_length, num_outputs=len(self.tags))
+        config = self.reader.pretrained.config if isinstance(self.reader, SubwordReader) else None
+        return ModelShape(size, max_length=self.max_length, num_outputs=len(self.tags), config=config)
 
     def head(self, model: nn.Module, options: HeadOptions) -> AbstractHead:
         """Return a CRF over the tags of a sentence, or a softmax over those of each word."""
@@ -282,18 +298,8 @@ class Tag(AbstractTask):
         tags, mask = pad(examples.ragged("tags"), indices)
         unknown = tags == NOT_GIVEN
         given = mask & ~unknown if bool(unknown.any()) else mask
-        if self.features is None:
-            return Batch({"tokens": pad(examples.ragged("tokens"), indices)[0], "mask": mask}, tags, given)
-        both = examples.ragged("features").take(indices), examples.ragged("counts").take(indices)
-        return Batch(self._inputs(*both) | {"mask": mask}, tags, given)
-
-    def _inputs(self, features: Ragged, counts: Ragged) -> dict[str, Tensor]:
-        """Return what a linear model reads, apart from the mask: the features of each word, and the words of each."""
-        assert self.features is not None
-        ids = torch.from_numpy(features.values.astype(np.int32))
-        offsets = torch.from_numpy((np.cumsum(counts.values) - counts.values).astype(np.int32))
-        words, starts = transposed(ids, offsets, len(self.features))
-        return {"features": ids, "offsets": offsets, "words": words, "starts": starts}
+        inputs = inputs_of(examples.take(indices).columns, self.reader, self.features)
+        return Batch(inputs if "places" in inputs else inputs | {"mask": mask}, tags, given)
 
     @override
     def meter(self) -> AbstractMeter:
@@ -349,7 +355,7 @@ class Tag(AbstractTask):
         """
         self.check(inputs, options)
         sentences = [self._words(value) for value in inputs]
-        parts = [list(pieces(words, self.max_length)) for words in sentences]
+        parts = [[words[start:stop] for start, stop in self._bounds(words)] for words in sentences]
         found = iter(self._answers(model, head, [list(part) for words in parts for part in words]))
         answers = []
         for words, split in zip(sentences, parts, strict=True):
@@ -415,12 +421,7 @@ class Tag(AbstractTask):
 
     def read_words(self, sentences: list[list[str]]) -> dict[str, Tensor]:
         """Return what the model reads of sentences of words, each of at most `max_length`."""
-        tokens, mask = pad(Ragged.from_lists(list(map(self.reader.encode, sentences))), np.arange(len(sentences)))
-        if self.features is None:
-            return {"tokens": tokens, "mask": mask}
-        ids, counts = zip(*map(self.features.encode, sentences), strict=True)
-        lists = (Ragged.from_lists([np.frombuffer(one, dtype=np.int32) for one in ids]), Ragged.from_lists(counts))
-        return self._inputs(*lists) | {"mask": mask}
+        return inputs_of_words(sentences, self.reader, self.features)
 
     @override
     def lines_of(self, answer: Mapping[str, Any]) -> list[str]:
@@ -442,7 +443,7 @@ class Tag(AbstractTask):
 
     @override
     def describe(self, prepared: Prepared) -> str:
-        num_words = prepared.in_all(int(prepared.train.ragged("tokens").lengths.sum()))
+        num_words = prepared.in_all(int(prepared.train.ragged("tags").lengths.sum()))
         kinds = len({split_tag(tag)[1] for tag in self.tags if tag != "O"})
         what = f"{kinds} types of spans" if self.has_spans else f"{len(self.tags)} tags"
         return f"{prepared.num_train:,} sentences ({num_words:,} words) with {what}"

@@ -1,6 +1,6 @@
 """Translation before its code is imported."""
 
-from thalweg.tasks.spec import ModelSpec, TaskSpec
+from thalweg.tasks.spec import TUNED, ModelSpec, TaskSpec
 
 SPEC = TaskSpec(
     name="translate",
@@ -11,6 +11,7 @@ SPEC = TaskSpec(
         "lstm": ModelSpec("thalweg.models.presets:translate_lstm", "translate"),
         "transformer": ModelSpec("thalweg.models.presets:translate_transformer", "translate", defaults={"lr": 2e-3}),
     },
+    pretrained=ModelSpec("thalweg.models.presets:translate_pretrained", "translate", defaults=TUNED),
     defaults={
         "model": "transformer", "tokenizer": "bpe", "vocabulary_size": 4000, "normalize": ("nfc",), "max_length": 64,
         "tie": True, "label_smoothing": 0.1, "epochs": 12.0,

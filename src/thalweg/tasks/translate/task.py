@@ -19,7 +19,6 @@ from thalweg.data.arrays.ragged import Ragged, RaggedBuilder
 from thalweg.data.arrays.split import validation_rows
 from thalweg.data.files.base import AbstractSource
 from thalweg.data.text.normalize import Normalizer
-from thalweg.data.text.tokenizer import BOS, EOS, PAD, UNK, Tokenizer
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.models.shape import ModelShape
@@ -27,14 +26,12 @@ from thalweg.tasks.answering import answering
 from thalweg.tasks.base import AbstractMeter, AnswerOptions, Prepared, Settings
 from thalweg.tasks.questions import flat, text_problem
 from thalweg.tasks.reading.text_column import TextColumn, check_columns
-from thalweg.tasks.reading.text_reader import TOKENIZER
 from thalweg.tasks.translate import report as translate_report
 from thalweg.tasks.verdict import Seen, main_figure
 from thalweg.tasks.writing.base import AbstractWritingTask
 from thalweg.tasks.writing.generate import beam_search, greedy
 from thalweg.tasks.writing.token_sums import TokenMeter, perplexity
 
-FORBIDDEN = PAD, UNK, BOS
 DECODED_TOGETHER = 128  # texts, times the width of the beam
 
 
@@ -73,8 +70,8 @@ class Translate(AbstractWritingTask):
             in_valid[keep] = validation_rows(pairs.sources.keys()[keep], settings.valid_share, name=source.name)
         chosen = keep & ~in_valid
         parts = (part for side in (pairs.sources, pairs.targets) for part in side.chosen(chosen))
-        tokenizer = cls.train_tokenizer((text for part in parts for text in part), settings)
-        task = cls(settings.normalizer(), tokenizer, settings.max_length, spill=settings.spill)
+        known = cls.learn_vocabulary((text for part in parts for text in part), settings)
+        task = cls(settings.normalizer(), max_length=settings.max_length, spill=settings.spill, **known)
         train, cut = task._examples(pairs, chosen, with_texts=False)
         notes += cut
         if valid is None:
@@ -115,7 +112,7 @@ class Translate(AbstractWritingTask):
             rows = torch.cat([tokens, torch.zeros(len(ids), 1, dtype=torch.int32)], 1).numpy()
             lengths = mask.sum(1).numpy()
             short = np.flatnonzero(~is_long)
-            rows[short, lengths[short]] = EOS
+            rows[short, lengths[short]] = self.tokenizer.end
             lengths = lengths + ~is_long
             builder.extend_flat(rows[np.arange(rows.shape[1]) < lengths[:, None]], lengths)
         return builder.finish(), num_cut
@@ -142,23 +139,23 @@ class Translate(AbstractWritingTask):
 
     @override
     def files(self) -> dict[str, bytes]:
-        return {TOKENIZER: self.tokenizer.to_bytes()}
+        return self.vocabulary_files()
 
     @classmethod
     @override
     def load(cls, folder: Path, settings: Settings) -> "Translate":
-        return cls(settings.normalizer(), Tokenizer.load(folder / TOKENIZER), settings.max_length, spill=settings.spill)
+        known = cls.read_vocabulary(folder, settings)
+        return cls(settings.normalizer(), max_length=settings.max_length, spill=settings.spill, **known)
 
     @override
     def shape(self) -> ModelShape:
-        size = self.tokenizer.vocabulary_size
-        return ModelShape(vocabulary_size=size, target_vocabulary_size=size, max_length=self.max_length)
+        return dataclasses.replace(self.vocabulary_shape, target_vocabulary_size=self.tokenizer.vocabulary_size)
 
     def batch(self, examples: Examples, indices: np.ndarray) -> Batch:
         """Return source tokens with their mask, the target behind `<bos>` as decoder tokens, and the target."""
-        tokens, mask = pad(examples.ragged("source"), indices)
+        tokens, mask = pad(examples.ragged("source"), indices, padding=self.tokenizer.pad)
         targets, target_mask = pad(examples.ragged("target"), indices)
-        decoder_tokens = torch.cat([torch.full((len(targets), 1), BOS), targets[:, :-1]], 1)
+        decoder_tokens = torch.cat([torch.full((len(targets), 1), self.tokenizer.begin), targets[:, :-1]], 1)
         return Batch({"tokens": tokens, "mask": mask, "decoder_tokens": decoder_tokens}, targets, target_mask)
 
     @override
@@ -223,12 +220,16 @@ class Translate(AbstractWritingTask):
         order = np.argsort(source.lengths[indices], kind="stable")
         found: list[list[tuple[str, float]]] = [[] for _ in order]
         size = max(1, together // beam)
-        options: dict[str, Any] = {"first": BOS, "end": EOS, "length": self.max_length, "forbidden": FORBIDDEN}
+        first, end = self.tokenizer.begin, self.tokenizer.end
+        forbidden = tuple({self.tokenizer.pad, self.tokenizer.unknown, first} - {end})
+        options: dict[str, Any] = {"first": first, "end": end, "length": self.max_length, "forbidden": forbidden}
         writer: Any = model
         with answering(model, head) as parameter:
             for start in range(0, len(order), size):
                 part = order[start : start + size]
-                tokens, mask = (tensor.to(parameter.device) for tensor in pad(source, indices[part]))
+                tokens, mask = (
+                    tensor.to(parameter.device) for tensor in pad(source, indices[part], padding=self.tokenizer.pad)
+                )
                 state = writer.start(tokens, mask)
                 if beam == 1:
                     ids = greedy(writer, head, state, **options).unsqueeze(1)
@@ -242,7 +243,9 @@ class Translate(AbstractWritingTask):
 
     @override
     def text(self, ids: list[int]) -> str:
-        return self.tokenizer.decode([token for token in ids if token > EOS])
+        end = ids.index(self.tokenizer.end) if self.tokenizer.end in ids else len(ids)
+        special = {self.tokenizer.pad, self.tokenizer.unknown, self.tokenizer.begin}
+        return self.tokenizer.decode([token for token in ids[:end] if token not in special])
 
     @override
     def problem(self, value: Any, options: AnswerOptions) -> str:
@@ -281,7 +284,7 @@ class Translate(AbstractWritingTask):
             ranked = sorted(best.items(), key=lambda pair: -pair[1])[: options.top]
             answer: dict[str, Any] = {"source": text, "text": ranked[0][0] if text.strip() else ""}
             answer["candidates"] = [{"text": other, "score": score} for other, score in ranked] if text.strip() else []
-            if ids[-1] != EOS:
+            if ids[-1] != self.tokenizer.end:
                 answer["note"] = f"truncated to {self.max_length} tokens"
             answers.append(answer)
         return answers

@@ -3,7 +3,8 @@
 import dataclasses
 from abc import abstractmethod
 from collections.abc import Iterable
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from typing_extensions import override
@@ -11,10 +12,15 @@ from typing_extensions import override
 from thalweg.data.arrays.batches import Examples
 from thalweg.data.arrays.ragged import IN_MEMORY, Spill
 from thalweg.data.text.normalize import Normalizer
+from thalweg.data.text.pretrained_folder import PretrainedFolder
+from thalweg.data.text.pretrained_tokenizer import AnyTokenizer
 from thalweg.data.text.tokenizer import Tokenizer
+from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
+from thalweg.models.shape import ModelShape
 from thalweg.tasks.base import AbstractTask, HeadOptions, Settings
 from thalweg.tasks.growing import tokenizer_from
+from thalweg.tasks.reading.text_reader import TOKENIZER, check_length
 from thalweg.tasks.writing.token_head import token_counts, token_head
 
 
@@ -26,14 +32,15 @@ class AbstractWritingTask(AbstractTask):
     min_pair_count: ClassVar[int]  # subwords ("bpe") are joined only where they meet so often
 
     normalizer: Normalizer
-    tokenizer: Tokenizer
+    tokenizer: AnyTokenizer
     max_length: int
     _: dataclasses.KW_ONLY
     spill: Spill = IN_MEMORY
+    pretrained: PretrainedFolder | None = None  # the model that the tokenizer belongs to
 
     @property
     @override
-    def vocabulary(self) -> Tokenizer:
+    def vocabulary(self) -> AnyTokenizer:
         return self.tokenizer
 
     @override
@@ -53,10 +60,44 @@ class AbstractWritingTask(AbstractTask):
     def selects_by(self) -> tuple[str, str]:
         return "loss", "lower"
 
+    @property
+    def vocabulary_shape(self) -> ModelShape:
+        """What the vocabulary, and a pretrained model, ask of a network."""
+        size, config = self.tokenizer.vocabulary_size, None if self.pretrained is None else self.pretrained.config
+        return ModelShape(vocabulary_size=size, max_length=self.max_length, config=config)
+
+    def vocabulary_files(self) -> dict[str, bytes]:
+        """Return what `read_vocabulary` reads."""
+        return {TOKENIZER: self.tokenizer.to_bytes()} if self.pretrained is None else self.pretrained.files()
+
     @classmethod
-    def train_tokenizer(cls, texts: Iterable[str], settings: Settings) -> Tokenizer:
-        """Return a tokenizer for normalized training texts."""
+    def read_vocabulary(cls, folder: Path, settings: Settings) -> dict[str, Any]:
+        """Return the arguments about the vocabulary of a task in a run's folder."""
+        if not settings.pretrained:
+            return {"tokenizer": Tokenizer.load(folder / TOKENIZER)}
+        return cls._pretrained(PretrainedFolder.load(folder), settings)
+
+    @classmethod
+    def learn_vocabulary(cls, texts: Iterable[str], settings: Settings) -> dict[str, Any]:
+        """Return the arguments about the vocabulary: of normalized training texts, or of a pretrained model."""
+        old = settings.start
+        if settings.pretrained:
+            found = PretrainedFolder.open(settings.pretrained) if old is None else old.pretrained
+            return cls._pretrained(found, settings)
         min_count = cls.min_pair_count if settings.tokenizer == "bpe" else 1
-        old = None if settings.start is None else settings.start.vocabulary
-        size = settings.vocabulary_size
-        return tokenizer_from(old, lambda: Tokenizer.train(texts, settings.tokenizer, size, min_count=min_count), size)
+        size, before = settings.vocabulary_size, None if old is None else old.vocabulary
+
+        def train() -> Tokenizer:
+            return Tokenizer.train(texts, settings.tokenizer, size, min_count=min_count)
+
+        return {"tokenizer": tokenizer_from(before, train, size)}
+
+    @classmethod
+    def _pretrained(cls, found: PretrainedFolder, settings: Settings) -> dict[str, Any]:
+        if not (found.is_translator if "source" in cls.inputs else found.is_decoder):
+            wanted = "an encoder and a decoder, such as T5" if "source" in cls.inputs else "a decoder, such as GPT-2"
+            raise InputError(
+                f"--task {cls.name} needs a pretrained model with {wanted}; got a {found.config['model_type']} model."
+            )
+        check_length(found, settings.max_length)
+        return {"tokenizer": found.tokenizer.bare(), "pretrained": found}

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.data.arrays.ragged import Ragged
-from thalweg.data.text.tokenizer import BOS, EOS, PAD, UNK, Tokenizer
+from thalweg.data.text.pretrained_tokenizer import AnyTokenizer
+from thalweg.data.text.tokenizer import BOS, EOS, PAD, UNK
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.heads.softmax import Softmax
@@ -18,7 +19,7 @@ DISPERSED_ROWS = 1024  # of the table that the penalty sees at each step
 _COUNTED = 2**22  # ids at a time
 
 
-def token_head(model: nn.Module, tokenizer: Tokenizer, options: HeadOptions) -> AbstractHead:
+def token_head(model: nn.Module, tokenizer: AnyTokenizer, options: HeadOptions) -> AbstractHead:
     """Return a softmax over the tokens, or the head with continuous outputs that the options name.
 
     The model has a `width`, and `embedding`, a table of token vectors, where something is to be tied: without one, or
@@ -52,7 +53,7 @@ def token_counts(column: Ragged | np.ndarray, vocabulary_size: int) -> Tensor:
 
 
 def _continuous(
-    model: nn.Module, width: int, tokenizer: Tokenizer, options: HeadOptions, family: HeadFamily
+    model: nn.Module, width: int, tokenizer: AnyTokenizer, options: HeadOptions, family: HeadFamily
 ) -> AbstractHead:
     """Return a head with continuous outputs, and its targets."""
     size, target_width = tokenizer.vocabulary_size, options.target_width

@@ -17,9 +17,12 @@ from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.models.presets import ModelOptions
 from thalweg.models.room import Room
+from thalweg.models.tuning import choose_trained
 from thalweg.tasks.base import AbstractTask, HeadOptions
+from thalweg.tasks.spec import PRETRAINED, ModelSpec
 from thalweg.tasks.writing.target_sources import Pretrained, source_of
 from thalweg.training.folder.memory import require_memory
+from thalweg.training.pretrained.weights import put_layer, read_pretrained
 from thalweg.training.recipe.recipe import Recipe
 from thalweg.training.steps.device import choose_device, choose_precision
 from thalweg.training.steps.feed import Feed
@@ -52,7 +55,7 @@ def _networks(
     recipe: Recipe, task: AbstractTask, batch: Batch | None, counts: Tensor | None, *, fresh: bool
 ) -> tuple[nn.Module, AbstractHead]:
     options = recipe.model
-    spec = names.task_spec(task.name).models[options.model]
+    spec = _spec_of(recipe)
     builder = names.load(spec.pair_builder if task.reads_pairs else spec.builder)
     shape, asked = task.shape(), model_options(recipe)
     try:
@@ -62,7 +65,12 @@ def _networks(
         raise
     except ValueError as error:
         raise InputError(f"--model {options.model} cannot be built with these options: {error}") from None
+    is_read = fresh and recipe.model.model.startswith(PRETRAINED) and not recipe.model.freeze
+    layers = read_pretrained(model, recipe.model.model) if is_read else []
+    choose_trained(model, options.last_layers)
     head = task.head(model, head_options(recipe, fresh=fresh, counts=counts))
+    for layer in layers:
+        put_layer(head, layer, tied=recipe.model.tie)
     dtype, _ = choose_precision(recipe.run.precision, choose_device("cpu"))
     model.to(dtype)
     head.to(dtype)
@@ -73,10 +81,14 @@ def _networks(
     return model, head
 
 
+def _spec_of(recipe: Recipe) -> ModelSpec:
+    return names.model_spec(recipe.run.task, recipe.model.model, freeze=recipe.model.freeze)
+
+
 def build_feed(recipe: Recipe, task: AbstractTask, examples: Rows, device: torch.device) -> Feed:
     """Return what gives the batches of each step, as the recipe says."""
     training = recipe.training
-    spec = names.task_spec(recipe.run.task).models[recipe.model.model]
+    spec = _spec_of(recipe)
     return Feed(
         examples,
         task.training_batch,
@@ -102,6 +114,8 @@ def model_options(recipe: Recipe) -> ModelOptions:
         skip=names.find(names.SKIPS, options.skip, "skip connection"),
         input_skip=options.input_skip,
         sparsity=options.sparsity,
+        lora=options.lora,
+        lora_alpha=options.lora_alpha,
     )
 
 

@@ -13,6 +13,7 @@ from thalweg.data.containers.opening import open_any
 from thalweg.data.files.base import AbstractSource
 from thalweg.errors import counted
 from thalweg.tasks.settings import Settings
+from thalweg.tasks.spec import PRETRAINED
 from thalweg.training.recipe.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -77,7 +78,11 @@ def settings_of(
         scaling=data.scaling,
         gaps=data.gaps,
         day_first={"yes": True, "no": False}.get(data.day_first),
-        layout=names.task_spec(recipe.run.task).models[model.model].layout,
+        layout=names.model_spec(recipe.run.task, model.model, freeze=model.freeze).layout,
+        pretrained=model.model if model.model.startswith(PRETRAINED) else "",
+        pooling=model.pooling,
+        pairs=model.pairs,
+        device=recipe.run.device,
         class_weights=recipe.training.class_weights,
         threshold=recipe.training.threshold,
         spill=spill,

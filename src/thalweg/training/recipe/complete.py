@@ -4,7 +4,7 @@ from typing import Any
 
 from thalweg import names
 from thalweg.errors import InputError
-from thalweg.tasks.spec import TaskSpec
+from thalweg.tasks.spec import PRETRAINED, TaskSpec, kind_of
 from thalweg.training.recipe.defaults import Values, sees_all_data
 from thalweg.training.recipe.options import OPTIONS
 from thalweg.training.recipe.recipe import Options, Recipe, typed
@@ -26,14 +26,16 @@ def defaults_for(options: Options, known: Values | None = None) -> dict[str, Any
     """Return the value that each option has when it is not given; the arguments are those of `complete`."""
     spec = names.task_spec(options["task"])
     model = options["model"] if "model" in options else default_model(spec, options)
-    if model not in spec.models:
+    freeze = bool(options.get("freeze"))
+    if model not in spec.models and not model.startswith(PRETRAINED):
         raise InputError(
-            f"Task '{spec.name}' has no model '{model}'; expected one of {', '.join(spec.models)} (--model)."
+            f"Task '{spec.name}' has no model '{model}'; expected one of {', '.join(spec.models)} (--model), or "
+            f"{PRETRAINED}PATH for a pretrained one."
         )
-    own = spec.models[model]
+    own, kind = names.model_spec(spec.name, model, freeze=freeze), kind_of(model, freeze=freeze)
     # Defaults that go with the model's own optimizer are none beside another.
     stated = {} if "optimizer" in own.defaults and "optimizer" in options else own.defaults
-    found = {name: option.by_model.get(model, option.default) for name, option in OPTIONS.items()}
+    found = {name: option.by_model.get(kind, option.default) for name, option in OPTIONS.items()}
     found |= {**spec.defaults, **stated, **(known or {}), "task": spec.name, "model": model, "name": spec.name}
     values = {**found, **options}
     proved = wants_proof(options, solver=own.solver, by_default=own.solves_by_default)
@@ -104,7 +106,7 @@ def idle(options: Options, known: Values | None = None) -> dict[str, str]:
             continue
         if option.trait and option.trait not in traits:
             sentences[name] = f"{option.flag} has no effect on --task {values['task']}."
-        elif option.models and values["model"] not in option.models:
+        elif option.models and kind_of(values["model"], freeze=values["freeze"]) not in option.models:
             sentences[name] = f"{option.flag} has no effect on --model {values['model']}."
         elif why := option.idle(values):
             sentences[name] = f"{option.flag} has no effect {why}."

@@ -69,6 +69,8 @@ def no_warmup(values: Values) -> str:
 
 def on_linear(values: Values) -> str:
     """A linear model is as wide as there are labels, and nothing is dropped from scores."""
+    if values["freeze"]:
+        return "with --freeze"
     return "on --model linear" if values["model"] == "linear" else ""
 
 

@@ -5,15 +5,17 @@ effect are made from it. Only the defaults of one task stand elsewhere, in that 
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal, final, get_type_hints
+from typing import Annotated, Final, final, get_type_hints
 
 from thalweg import names
 from thalweg.data.files.detection import KINDS
 from thalweg.status import Status
+from thalweg.tasks.spec import FINE_TUNED, FROZEN
 from thalweg.training.recipe import defaults
 from thalweg.training.recipe.defaults import Values
+from thalweg.training.recipe.option import Option
 from thalweg.training.recipe.ranges import (
     AMOUNT,
     COUNT,
@@ -24,59 +26,8 @@ from thalweg.training.recipe.ranges import (
     POSITIVE,
     SEED,
     WIDTH,
-    Range,
 )
-from thalweg.training.recipe.spelled import batch_size, seconds, written
-
-
-@final
-@dataclass(frozen=True)
-class Option:
-    """What is known of an option; `OPTIONS` fills in the last three fields."""
-
-    help: str  # one sentence, without its period
-    default: Any = None  # the usual value; None where every task or run has its own
-    range: Range | None = None  # the numbers that are allowed
-    choices: Iterable[str] | None = None  # the names that are allowed
-    what: str = ""  # what one of the choices is called in messages; the option's name if empty
-    by_model: Values = dataclasses.field(default_factory=dict)  # the models with another default
-    full_batch: Any = None  # default for methods that look at curvature, which want the same function every time
-    proved: Any = None  # default for training to a proved optimum, where it differs from `full_batch`
-    proved_given: Callable[[Values], Any] | None = None  # the same, from the options that were given
-    follows: Callable[[Values], Any] | None = None  # default from the values so far, its own default among them
-    solver_needs: Any = None  # the only value that the solver behind such training takes
-    wants: Literal["", "method", "passes"] = ""  # giving it asks for a method other than that solver, or so many passes
-    trait: str = ""  # what a task must have to do with to read it (see `thalweg.tasks.spec.TaskSpec`)
-    models: tuple[str, ...] = ()  # the models that read it; all where empty
-    idle: Callable[[Values], str] = lambda values: ""  # noqa: ARG005  (why it has no effect, as the end of a sentence)
-    # In a comparison: "equal" for all optimizers; "fixed", whatever is compared; "budget", which ends runs: left out.
-    compared: Literal["", "equal", "fixed", "budget"] = ""
-    other_losses: Literal["", "always", "of texts"] = ""  # whether losses with two values of it can't be compared
-    continuous: bool = False  # read by continuous outputs only, and refused beside a softmax
-    resumed: bool = False  # whether a run that goes on may be given another value
-    ends: Status | None = None  # how a run ends that comes to this limit: with a larger one it may go on
-    # With --online: the argument of what learns from a stream; "" if the command itself reads it; None: no effect.
-    online: str | None = None
-    parse: Callable[[str], Any] | None = None  # makes the value from the command line's text, where its type does not
-    name: str = ""
-    kind: Any = None  # its type
-    section: str = ""  # of the recipe
-
-    @property
-    def flag(self) -> str:
-        """Its name on the command line."""
-        return f"--{self.name.replace('_', '-')}"
-
-    def written(self, value: Any) -> str:
-        """A value as one gives it on the command line.
-
-        Example:
-            >>> OPTIONS["model"].written("gru"), OPTIONS["tie"].written(False), OPTIONS["epochs"].written(40.0)
-            ('--model gru', '--no-tie', '--epochs 40')
-            >>> OPTIONS["normalize"].written(("nfc", "lower"))
-            '--normalize nfc,lower'
-        """
-        return written(self.flag, value)
+from thalweg.training.recipe.spelled import batch_size, seconds
 
 
 def _listed(table: Iterable[str]) -> str:
@@ -85,6 +36,7 @@ def _listed(table: Iterable[str]) -> str:
 
 
 _LAYERED: Final = ("mlp", "lstm", "gru", "transformer")
+_PRETRAINED: Final = (FINE_TUNED, FROZEN)
 
 # The table. Each field is `name: Annotated[type, Option(help, default, range, ...)]`.
 # fmt: off
@@ -172,8 +124,8 @@ class DataSection:
         ("nfc", "lower", "spaces"), trait="text", other_losses="of texts",
     )]
     tokenizer: Annotated[str, Option(
-        f"Tokenizer: {_listed(names.TOKENIZERS)}", "word", choices=names.TOKENIZERS, trait="tokens",
-        other_losses="of texts",
+        f"Tokenizer: {_listed(names.TOKENIZERS)} (a pretrained model's own)", "word", choices=names.TOKENIZERS,
+        trait="tokens", other_losses="of texts",
     )]
     vocabulary_size: Annotated[int, Option(
         "Maximum vocabulary size", 30_000, COUNT, by_model={"bag": 50_000, "linear": 50_000}, trait="text",
@@ -186,7 +138,7 @@ class DataSection:
     )]
     max_length: Annotated[int, Option(
         "Maximum sequence length in tokens; longer sequences are truncated and counted", 256, COUNT,
-        trait="text", models=("lstm", "gru", "transformer"), other_losses="of texts",
+        trait="text", models=("lstm", "gru", "transformer", *_PRETRAINED), other_losses="of texts",
     )]
     word_vectors: Annotated[str, Option(
         'Text file of word vectors that initialize the embedding; "" for none', "", trait="text"
@@ -210,7 +162,33 @@ class DataSection:
 class ModelSection:
     """The network."""
 
-    model: Annotated[str, Option(f"Model: {_listed(names.models())}")]
+    model: Annotated[str, Option(
+        f"Model: {_listed(names.models())}; or hf:PATH, the folder of a pretrained model of Hugging Face"
+    )]
+    freeze: Annotated[bool, Option(
+        "Keep the pretrained model as it is, and train the output layer alone on what it says of each text, to a "
+        "proved optimum", False, models=_PRETRAINED,
+    )]
+    pooling: Annotated[str, Option(
+        "From the states of a pretrained model to one of a text: mean, cls, last, or auto (as it was made with)",
+        "auto", choices=names.POOLINGS, models=_PRETRAINED,
+    )]
+    pairs: Annotated[str, Option(
+        "Pairs of texts and a pretrained model: cross (both in one sequence), bi (each by itself), or auto (bi with "
+        "--freeze)", "auto", choices=names.PAIR_READINGS, models=_PRETRAINED, trait="pairs",
+    )]
+    last_layers: Annotated[int, Option(
+        "Train the last layers of a pretrained model, so many, and the output layer; 0: all", 0, FROM_ZERO,
+        models=(FINE_TUNED,),
+    )]
+    lora: Annotated[int, Option(
+        "Rank of low-rank matrices (LoRA) that are trained in place of a pretrained model's own; 0: none", 0,
+        FROM_ZERO, models=(FINE_TUNED,),
+    )]
+    lora_alpha: Annotated[float, Option(
+        "What those matrices are scaled with, over their rank; 0: twice the rank", 0.0, AMOUNT, models=(FINE_TUNED,),
+        idle=lambda values: "" if values["lora"] else "without --lora",
+    )]
     width: Annotated[int, Option(
         "Width of embeddings and hidden states", 128, WIDTH, by_model={"bag": 64}, idle=defaults.on_linear
     )]
@@ -219,7 +197,8 @@ class ModelSection:
         by_model={"transformer": 256}, models=_LAYERED,
     )]
     layers: Annotated[int, Option(
-        "Number of layers", 1, DEPTH, by_model={"bag": 0, "linear": 0, "transformer": 2}, models=_LAYERED
+        "Number of layers", 1, DEPTH, models=_LAYERED,
+        by_model={"bag": 0, "linear": 0, "transformer": 2, FROZEN: 0, FINE_TUNED: 0},
     )]
     heads: Annotated[int, Option("Number of attention heads of a transformer", 4, WIDTH, models=("transformer",))]
     dropout: Annotated[float, Option(
@@ -290,7 +269,8 @@ class TrainingSection:
         "Extra arguments of the optimizer: --optimizer-options.momentum 0.9", {}, wants="method"
     )]
     lr: Annotated[float, Option(
-        "Peak learning rate", 3e-3, POSITIVE, by_model={"bag": 0.01, "linear": 0.01, "transformer": 1e-3},
+        "Peak learning rate", 3e-3, POSITIVE,
+        by_model={"bag": 0.01, "linear": 0.01, "transformer": 1e-3},
         full_batch=1.0, wants="method", online="lr",
     )]
     schedule: Annotated[str, Option(
@@ -302,7 +282,8 @@ class TrainingSection:
     )]
     warmup: Annotated[float, Option(
         "Warm-up: fraction of the run if below 1, else number of steps", 0.05, LENGTH,
-        by_model={"transformer": 0.1}, full_batch=0.0, follows=defaults.warmup, idle=defaults.no_warmup, wants="method",
+        by_model={"transformer": 0.1}, full_batch=0.0, follows=defaults.warmup,
+        idle=defaults.no_warmup, wants="method",
     )]
     average: Annotated[str, Option(
         "Average of the weights that is evaluated and saved: schedule-free (instead of a decaying rate), ema "
@@ -328,6 +309,14 @@ class TrainingSection:
     weight_decay: Annotated[float, Option(
         "Decoupled weight decay (as in AdamW)", 0.01, AMOUNT, full_batch=0.0,
         solver_needs=0.0, wants="method",
+    )]
+    layer_decay: Annotated[float, Option(
+        "Factor between the learning rates of a pretrained model's layers, from the last one down; 1: all alike", 1.0,
+        POSITIVE, models=(FINE_TUNED,),
+    )]
+    unfreeze_every: Annotated[float, Option(
+        "Gradual unfreezing: epochs after which one more layer of a pretrained model is trained, from the last one "
+        "down; 0: all from the start", 0.0, LENGTH, models=(FINE_TUNED,),
     )]
     l2: Annotated[float, Option(
         "L2 penalty inside the loss: l2/2 times the squared norm of the weights", 0.0, AMOUNT, full_batch=1e-4,

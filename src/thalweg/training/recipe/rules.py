@@ -7,6 +7,7 @@ from typing import Any
 from thalweg import names
 from thalweg.errors import InputError, shown
 from thalweg.storage.ledger import Ledger
+from thalweg.tasks.spec import PRETRAINED
 from thalweg.training.recipe.options import OPTIONS
 from thalweg.training.recipe.ranges import AMOUNT, LARGEST, SMALLEST
 from thalweg.training.recipe.recipe import Recipe, read_recipe
@@ -39,9 +40,8 @@ def check(recipe: Recipe) -> None:
             names.check(option.choices, value, option.what or name.replace("_", " "))
         if option.range is not None and not option.range.holds(value):
             raise InputError(f"{option.flag} {option.range.says}; got {shown(value)}.")
-    models = names.task_spec(recipe.run.task).models
-    names.check(models, recipe.model.model, f"model of task '{recipe.run.task}'")
-    for wrong in (_tables, _sizes, _outputs, _solvers, _averages, _networks, _shards, _compiled):
+    names.model_spec(recipe.run.task, recipe.model.model, freeze=recipe.model.freeze)
+    for wrong in (_tables, _sizes, _outputs, _solvers, _averages, _networks, _pretrained, _shards, _compiled):
         for sentence in wrong(recipe):
             raise InputError(sentence)
 
@@ -154,7 +154,7 @@ def _solvers(recipe: Recipe) -> Iterator[str]:
                 "finished run."
             )
         return
-    if names.task_spec(recipe.run.task).models[model].solver != solver:
+    if names.model_spec(recipe.run.task, model, freeze=recipe.model.freeze).solver != solver:
         solved = _models(name for name, spec in every if spec.solver == solver)
         yield f"--optimizer {solver} is for {solved}; got --model {model}."
     for name, value in recipe.values().items():
@@ -204,6 +204,37 @@ def _networks(recipe: Recipe) -> Iterator[str]:
         yield "--init tfixup is for --model transformer with --skip residual (it replaces the layer norms)."
     if model.model != "mlp" and (model.input_skip or model.sparsity):
         yield f"--input-skip and --sparsity are for --model mlp; got --model {model.model}."
+
+
+def _pretrained(recipe: Recipe) -> Iterator[str]:
+    """What a pretrained model does not go with, and what is for such a model alone."""
+    model, training, own = recipe.model, recipe.training, names.PRETRAINED_TOKENIZER
+    if not model.model.startswith(PRETRAINED):
+        if recipe.data.tokenizer == own:
+            yield f"--tokenizer {own} is the one of a pretrained model (--model {PRETRAINED}PATH); give another."
+        if model.freeze:
+            yield f"--freeze is for a pretrained model (--model {PRETRAINED}PATH); got --model {model.model}."
+        return
+    if recipe.data.tokenizer != own:
+        yield f"--tokenizer {recipe.data.tokenizer}: the tokenizer is the pretrained model's own; leave it out."
+    if model.init != "default" or recipe.data.word_vectors:
+        yield "--init and --word-vectors would replace weights of the pretrained model; leave them out."
+    if model.lora and model.last_layers:
+        yield "--lora trains low-rank matrices alone, in all layers; leave out --last-layers."
+    if training.layer_decay > 1.0:
+        yield f"--layer-decay must lie in (0, 1]; got {training.layer_decay:g}."
+    if training.optimizer in names.METHODS or training.line_search:
+        for flag, given in (
+            ("--layer-decay", training.layer_decay != 1.0),
+            ("--unfreeze-every", training.unfreeze_every),
+        ):
+            if given:
+                yield (
+                    f"{flag} is for optimizers that make one step from one gradient, such as adamw; got "
+                    f"{training.optimizer}. Leave out one of them."
+                )
+    if training.shard:
+        yield "--shard is for the models of this package; leave it out with a pretrained one."
 
 
 def _shards(recipe: Recipe) -> Iterator[str]:

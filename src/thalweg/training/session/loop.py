@@ -4,12 +4,13 @@ import contextlib
 import math
 import time
 import traceback
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, final
 
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from thalweg import distributed, sharded
+from thalweg.batch import Batch
 from thalweg.curvature.culprit import CurvatureError
 from thalweg.errors import InputError, RankError, is_out_of_memory
 from thalweg.optim.plateau import GreedyLR
@@ -20,6 +21,7 @@ from thalweg.training.folder import checkpoint
 from thalweg.training.integrity import checkpoint_names
 from thalweg.training.integrity.history import HistoryFile, kept_until, line_of, read_history
 from thalweg.training.integrity.run_files import HISTORY, WEIGHTS
+from thalweg.training.pretrained.rates import thawing
 from thalweg.training.session import optimizer, stopping
 from thalweg.training.session.selection import select
 from thalweg.training.session.session import Session
@@ -31,6 +33,7 @@ from thalweg.training.steps.gauges import parameter_facts
 from thalweg.training.steps.recorder import Interval
 from thalweg.training.steps.signals import Signals
 
+Batches = Callable[[int], Sequence[Batch]]
 LR_FACTOR = 0.5
 MAX_STEP_ENTRIES = 5000
 DEVICE_QUEUE = 10  # steps a GPU may be ahead of the log
@@ -196,6 +199,8 @@ def _steps(session: Session) -> Iterator[StepRecord]:
         sites=interval.sees_sites,
     )
     feed = ahead(session.feed, total) if session.device.type == "cuda" else session.feed
+    if (thaw := thawing(session.model, recipe.training.unfreeze_every)) is not None:
+        feed = _thawed(feed, thaw, session.feed.epoch_of)
     parts = (session.model, session.head, session.stepper, feed)
     steps = session.each(fit(*parts, steps=total, place=session.place, schedule=session.schedule, options=options))
     if session.resumed_from is not None:  # what an optimizer has saved is seen to fit when it is used
@@ -204,6 +209,16 @@ def _steps(session: Session) -> Iterator[StepRecord]:
         if first is not None:
             yield first
     yield from steps
+
+
+def _thawed(feed: Batches, thaw: Callable[[float], None], epoch_of: Callable[[int], float]) -> Batches:
+    """Return the batches of each step, before which the layers that are trained in it are set."""
+
+    def batches(step: int) -> Sequence[Batch]:
+        thaw(epoch_of(step))
+        return feed(step)
+
+    return batches
 
 
 def _evaluate(session: Session, clock: "_Clock") -> dict[str, Any] | None:

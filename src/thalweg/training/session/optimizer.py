@@ -21,6 +21,8 @@ from thalweg.optim.damping import Damping
 from thalweg.optim.descent import Descent
 from thalweg.optim.directions import Update
 from thalweg.tasks.writing.target_sources import source_of
+from thalweg.training.pretrained.defaults import pretrained_defaults
+from thalweg.training.pretrained.rates import grouped
 from thalweg.training.recipe.recipe import Options, Recipe
 
 WORDS = {float: "a number", int: "a whole number", bool: "true or false", str: "a string", types.NoneType: "false"}
@@ -42,6 +44,7 @@ def known_defaults(options: Options) -> dict[str, Any]:
             known["weight_decay"] = construct.default_weight_decay(optimizer)
         if optimizer in names.MINI_BATCH_METHODS:
             known |= {"lr": names.MINI_BATCH_METHODS[optimizer], "weight_decay": 0.0}
+    known |= pretrained_defaults(options)
     targets = options.get("targets", "")
     kind, _, start = targets.partition(":")
     text = start if kind in ("trained", "combined") else targets
@@ -90,6 +93,7 @@ def build_optimizer(
         options = construct.without_momentum(constructor) | options
     rates = {"lr": training.lr, "weight_decay": training.weight_decay}
     optimizer = construct.make_optimizer(constructor, model, head, **rates, options=options)
+    grouped(optimizer, model, training.layer_decay)
     if training.average == "none":
         return optimizer
     return names.find(names.AVERAGES, training.average, "average")(optimizer)

@@ -19,6 +19,7 @@ from thalweg.data.containers.memory import checksum_of_rows
 from thalweg.data.containers.opening import is_sample
 from thalweg.data.containers.places import checksums_of, short_name
 from thalweg.data.files.base import AbstractSource
+from thalweg.data.text.pretrained_folder import is_pretrained, with_checksum
 from thalweg.errors import InputError, counted
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.folder.opening import skipped_rows
@@ -85,6 +86,10 @@ def make_plan(request: Request, say: Say) -> Plan:
             say(note)
     options = from_recipe(options)
     start = start_of(options, request.resume)
+    if is_pretrained(options.get("model", "")):
+        if "task" in options:
+            names.model_spec(options["task"], options["model"], freeze=bool(options.get("freeze")))
+        options = options.with_(model=with_checksum(options["model"]))
     hints: Mapping[str, Any] = {}
     if start is not None and start.run is not None:
         options, hints = started(options, start.run)
@@ -207,7 +212,7 @@ def _suited(
             recipe = complete(decided.with_(optimizer=names.OPTIMIZER), known)
     if seconds is not None:
         say(f"Training on all data at once is going to take about {seconds:.0f} s, by training on a part of them.")
-    if names.task_spec(recipe.run.task).models[recipe.model.model].layout == "features":
+    if names.model_spec(recipe.run.task, recipe.model.model, freeze=recipe.model.freeze).layout == "features":
         recipe = sizing.for_linear_tagger(recipe, options, prepared)
     return recipe if _is_bounded(options) else sizing.with_enough_epochs(recipe, prepared.num_train), seconds
 

@@ -90,7 +90,7 @@ def for_solver(recipe: Recipe, options: Options, task: AbstractTask, prepared: P
 
 def for_candidate(recipe: Recipe, name: str, task: AbstractTask) -> Recipe:
     """Return the recipe of a model that validation may choose."""
-    solver = names.task_spec(task.name).models[name].solver
+    solver = names.model_spec(task.name, name, freeze=recipe.model.freeze).solver
     width = recipe.model.width
     if recipe.training.select == "model":
         usual = OPTIONS["width"].by_model.get(name, OPTIONS["width"].default)
