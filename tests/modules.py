@@ -159,6 +159,7 @@ TESTED_IN = {
     "training/session/finish.py": "training/session/test_loop.py",
     "training/session/prepare.py": "training/session/test_loop.py",
     "training/session/session.py": "training/session/test_loop.py",
+    "training/trackers/": "training/trackers/test_tracking.py",
     "training/steps/attention.py": "training/steps/test_sites.py",
     "training/steps/gauges.py": "training/steps/test_recorder.py",
     "training/steps/operations.py": "training/steps/test_sites.py",

@@ -171,6 +171,14 @@ PRETRAINED_TOKENIZER = "pretrained"  # the one that a pretrained model came with
 TOKENIZERS = ("word", "bpe", "char", "byte", PRETRAINED_TOKENIZER)
 POOLINGS = ("auto", "mean", "cls", "last")
 PAIR_READINGS = ("auto", "cross", "bi")
+
+# What else gets the history of a run (`--log`).
+TRACKERS = {
+    "tensorboard": "thalweg.training.trackers.tensorboard:TensorBoard",
+    "wandb": "thalweg.training.trackers.wandb:Wandb",
+    "mlflow": "thalweg.training.trackers.mlflow:MLflow",
+}
+
 SCALINGS = ("standard", "range", "none")
 CLASS_WEIGHTS = ("none", "balanced")
 PRECISIONS = ("float32", "float64", "bfloat16")

@@ -139,6 +139,7 @@ def _same(left: Recipe, right: Recipe, timed: bool) -> bool:
     chosen = [section["training"]["select"] for section in sections]
     for section in sections:
         section["run"].pop("name")
+        section["training"].pop("log")  # changes nothing that is computed
         if chosen[0] == chosen[1] != "none":
             for part, name in (("training", "l2"), ("training", "optimizer"), ("model", "model")):
                 section[part].pop(name)

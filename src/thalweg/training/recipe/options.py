@@ -389,6 +389,10 @@ class TrainingSection:
     keep: Annotated[int, Option(
         "Number of checkpoints that are kept, the newest ones", 2, COUNT, compared="budget", resumed=True
     )]
+    log: Annotated[tuple[str, ...], Option(
+        f"Trackers that get the history, too: {_listed(names.TRACKERS)}, or several with commas", (),
+        choices=names.TRACKERS, what="tracker", compared="budget", resumed=True,
+    )]
 # fmt: on
 
 

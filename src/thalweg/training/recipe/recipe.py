@@ -154,7 +154,7 @@ def read_recipe(path: str | Path) -> Recipe:
 
 def _was_off(option: Option) -> bool:
     """Whether a run whose recipe does not have an option did what its default does."""
-    off = {"data": ("", (), "auto"), "training": ("", "none")}.get(option.section)
+    off = {"data": ("", (), "auto"), "training": ("", "none", ())}.get(option.section)
     if off is None:
         return option.name == "start_from"
     return option.default is False or option.default in off  # 0 is no sign: it is a seed, or as many lags as fit

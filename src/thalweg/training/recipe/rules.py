@@ -37,13 +37,18 @@ def check(recipe: Recipe) -> None:
     for name, value in recipe.values().items():
         option = OPTIONS[name]
         if option.choices is not None:
-            names.check(option.choices, value, option.what or name.replace("_", " "))
+            for one in _listed(value):
+                names.check(option.choices, one, option.what or name.replace("_", " "))
         if option.range is not None and not option.range.holds(value):
             raise InputError(f"{option.flag} {option.range.says}; got {shown(value)}.")
     names.model_spec(recipe.run.task, recipe.model.model, freeze=recipe.model.freeze)
     for wrong in (_tables, _sizes, _outputs, _solvers, _averages, _networks, _pretrained, _shards, _compiled):
         for sentence in wrong(recipe):
             raise InputError(sentence)
+
+
+def _listed(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
 
 
 def _tables(recipe: Recipe) -> Iterator[str]:

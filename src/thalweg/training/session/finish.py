@@ -23,6 +23,7 @@ from thalweg.training.session.selection import sentences
 from thalweg.training.session.session import Session
 from thalweg.training.steps.evaluate import Evaluation
 from thalweg.training.steps.held_out import chosen_from, interval_notes, to_json
+from thalweg.training.trackers.tracking import tracking
 
 MAX_GENERATED = 2000  # validation examples that are written out for BLEU and the like; `evaluate` takes all of a file
 
@@ -35,13 +36,17 @@ def train_and_finish(
     `say` takes sentences about what is being done, `watch` every history entry.
     """
     status = Status.COMPLETED
-    for entry in train(session):
-        watch(entry)
-        if entry["event"] == "finished":
-            status = Status[entry["status"]]
-    if status is not Status.INTERRUPTED and WEIGHTS in session.ledger:
-        say("Evaluating the weights that were kept and writing the report.")
-    return finish(session, status)
+    with tracking(session.run.recipe, session.run.folder, session.total_steps, say) as trackers:
+        for entry in train(session):
+            watch(entry)
+            trackers.take(entry)
+            if entry["event"] == "finished":
+                status = Status[entry["status"]]
+        if status is not Status.INTERRUPTED and WEIGHTS in session.ledger:
+            say("Evaluating the weights that were kept and writing the report.")
+        summary = finish(session, status)
+        trackers.finish(summary)
+    return summary
 
 
 def finish(session: Session, status: Status) -> dict[str, Any]:

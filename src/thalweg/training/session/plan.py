@@ -24,6 +24,7 @@ from thalweg.errors import InputError, counted
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.training.folder.opening import skipped_rows
 from thalweg.training.folder.resuming import resumed
+from thalweg.training.folder.run import Run
 from thalweg.training.folder.starting import start_of, started, starting_weights
 from thalweg.training.integrity.environment import environment
 from thalweg.training.integrity.placing import Wanted, folder_name, renamed, run_name
@@ -34,6 +35,7 @@ from thalweg.training.session import automatic, pilot, sizing
 from thalweg.training.session.optimizer import known_defaults
 from thalweg.training.session.reading import Opened, from_recipe, open_data, read_examples
 from thalweg.training.steps.device import choose_device, choose_precision
+from thalweg.training.trackers.tracking import require_trackers
 
 Say = Callable[[str], None]
 
@@ -98,6 +100,7 @@ def make_plan(request: Request, say: Say) -> Plan:
     opened = sizing.with_streaming(_without_auto(open_data(options, say, request.objects, hints=hints)), say)
     known = known_defaults(opened.options)
     recipe = complete(_named(opened.decided), known)
+    require_trackers(recipe.training.log)
     device = choose_device(recipe.run.device)
     for note in (*opened.notes(), *without_effect(opened.options, known), *renamed(opened.options.get("name", ""))):
         say(note)
@@ -121,6 +124,8 @@ def make_plan(request: Request, say: Say) -> Plan:
     distributed.require_alike({**versions, "data": description["files"], "recipe": recipe.to_dict()})
     place, is_resumed = distributed.by_first(lambda: _as_plain(*wanted.look()))
     folder = Path(place)
+    if is_resumed and "log" in options and Run(folder).recipe.training.log != recipe.training.log:
+        changes = {**changes, "log": recipe.training.log}
     weights: Mapping[str, Tensor] = {}
     if start is not None and not is_resumed:
         weights, sentence = starting_weights(start, recipe, task, prepared, folder)

@@ -1,0 +1,1 @@
+"""The history of a run for programs that draw many runs: TensorBoard, Weights & Biases, MLflow."""
