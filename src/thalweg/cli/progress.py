@@ -10,6 +10,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from thalweg.cli.output import Terminal
 
+FIRST, PAUSE = 5.0, 60.0  # seconds until a log has a line about the steps, and between two of them
+
 Show = Callable[[dict[str, Any]], None]
 
 
@@ -74,26 +76,26 @@ class _Live:
 
 @final
 class _Lines:
-    """Evaluations, and every few seconds a line; for logs and pipes."""
+    """Evaluations, and a line a minute; for logs and pipes. The first line comes after five seconds."""
 
     def __init__(self, console: Terminal, total_steps: int, seconds: float | None) -> None:
         self._console, self._total_steps, self._seconds = console, total_steps, seconds
-        self._next = time.monotonic() + 5.0
-        self._pause = 5.0
+        self._next = time.monotonic() + FIRST
 
     def show(self, entry: dict[str, Any]) -> None:
-        """Print evaluations and events at once, steps with growing pauses."""
+        """Print evaluations and events at once, and a step where nothing was printed for a minute."""
         if entry["event"] == "step":
             now = time.monotonic()
             if now < self._next:
                 return
-            self._pause = min(60.0, self._pause * 1.5)
-            self._next = now + self._pause
+            self._next = now + PAUSE
             place = f"step {entry['step']:,} of {self._total_steps:,}"
             left = _time_left(entry, self._total_steps, self._seconds)
             text = f"{place}: loss {entry['loss']:.4g}, lr {entry['lr']:.2g}{_gap(entry)}{_rate(entry)}{left}"
         else:
             text = describe(entry)
+            if text:
+                self._next = max(self._next, time.monotonic() + PAUSE)
         if text:
             self._console.say(text)
 

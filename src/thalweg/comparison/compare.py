@@ -17,7 +17,7 @@ from thalweg.comparison.entrants import Entrant, common, read_entrants, read_var
 from thalweg.comparison.ledger import Ledger
 from thalweg.comparison.measured import RECORD_FORM
 from thalweg.comparison.question import Question
-from thalweg.comparison.results import pairs_of, profiles_of, put_times, rows_of, sentence_of, target_of
+from thalweg.comparison.results import html_of, pairs_of, profiles_of, put_times, rows_of, sentence_of, target_of
 from thalweg.comparison.rounds import Rounds, Watch, too_short
 from thalweg.comparison.running import Runner
 from thalweg.comparison.spaces import DEFAULT_OPTIMIZERS
@@ -71,6 +71,10 @@ class Comparison:
 
     def __repr__(self) -> str:
         return f"Comparison({str(self.folder)!r})"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: a row for each entrant, and the sentence."""
+        return html_of(str(self.folder), self.rows, self.sentence)
 
 
 def ask(

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from thalweg.comparison.sentences import difference_sentence, time_sentence
 from thalweg.comparison.statistics import holm, paired, performance_profile, profile_ratios, restricted_time, time_ratio
+from thalweg.report.cells import block, table
 
 TIMES: Final = {"seconds": "time", "steps": "steps", "evaluations": "evaluations"}
 
@@ -202,6 +203,13 @@ def _middle(values: Sequence[float | None]) -> float | None:
 def _best(values: Sequence[float | None], better: str) -> float | None:
     known = [value for value in values if value is not None]
     return (max(known) if better == "higher" else min(known)) if known else None
+
+
+def html_of(name: str, rows: Sequence[Mapping[str, Any]], sentence: str) -> str:
+    """Return what a notebook shows of a comparison."""
+    names = ("data", "name", "seconds_to_target", "steps_to_target", "loss", "metric", "seeds", "failed")
+    cells = [[row.get(column) for column in names] for row in rows]
+    return block(f"Comparison in {name}", [table([column.replace("_", " ") for column in names], cells)], [sentence])
 
 
 def profiles_of(data: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

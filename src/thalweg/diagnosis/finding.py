@@ -5,6 +5,8 @@ import enum
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, final
 
+from thalweg.report.cells import block, table
+
 FORMAT: Final = 1
 
 
@@ -133,3 +135,14 @@ class Diagnosis:
         if self.is_healthy:
             return "Nothing was found."
         return "\n".join(f"{finding.severity}: {finding.name}: {finding.evidence}" for finding in self.findings)
+
+    def __repr__(self) -> str:
+        names = ", ".join(finding.name for finding in self.findings) or "nothing found"
+        return f"Diagnosis({names})"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the findings with their evidence and repair."""
+        rows = [(str(one.severity), one.name, one.evidence, one.repair.sentence) for one in self.findings]
+        columns = ("severity", "finding", "evidence", "repair")
+        said = [f"{name} was not measured: {reason}" for name, reason in self.skipped.items()]
+        return block("Diagnosis" if rows else "Nothing was found.", [table(columns, rows)] if rows else [], said)

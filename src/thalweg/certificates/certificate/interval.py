@@ -13,6 +13,7 @@ from typing import Any, final
 import numpy as np
 
 from thalweg.certificates.checker import check
+from thalweg.report.cells import block, table
 from thalweg.storage.files import write_file
 
 # Two sums of the same numbers in float64 may differ by this fraction of their size; a larger difference is a mistake.
@@ -211,6 +212,22 @@ class Interval:
     def proof(self) -> Proof:
         """What kind of statement the bound is."""
         return Proof.ESTIMATE if self.best is None else self.best.proof
+
+    def __repr__(self) -> str:
+        bound = f"{self.bound:.6g}, " if self.best is not None else "no bound, "
+        return f"Interval({self.quantity}: {bound}{self.loss:.6g}; {self.proof.value})"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the two ends, and the levels that bound the loss."""
+        rows = [
+            (level.name.replace("_", " "), level.quantity, level.bound, level.relative_gap, level.proof.value)
+            for level in self.levels
+        ]
+        low = None if self.best is None else self.bound
+        ends = table((), [("at the point", self.loss), ("lower bound", low), ("relative gap", self.relative_gap)])
+        levels = table(("level", "quantity", "bound", "relative gap", "kind of proof"), rows) if rows else ""
+        unit = self.unit if self.best is None else self.best.unit
+        return block(f"Best {self.quantity} in {unit}", [ends, levels], [self.scope, *self.notes])
 
     def save(self, path: str | os.PathLike[str], *, max_bytes: int = 2**28) -> None:
         """Write the interval to `path` (JSON), and the arrays of its evidence next to it, with the suffix `.npz`.

@@ -15,6 +15,7 @@ from thalweg import names
 from thalweg.data.containers.places import checksums_of, short_name
 from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError
+from thalweg.report.cells import block, table
 from thalweg.tasks.base import AbstractTask, Predict
 from thalweg.tasks.questions import Question
 from thalweg.tasks.reading.text_reader import BAGS
@@ -113,6 +114,19 @@ class Run(AbstractFolder):
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r})"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: what was trained, how it ended, and its figures; no network is loaded."""
+        try:
+            result, recipe = self.result, self.recipe
+        except InputError as error:
+            return block(repr(self), [], [error])
+        facts = [("task", recipe.run.task), ("model", recipe.model.model), ("optimizer", recipe.training.optimizer)]
+        facts += [(name, result[name]) for name in ("steps", "seconds") if name in result]
+        figures = [("validation loss", result["loss"])] if "loss" in result else []
+        figures += [(name.replace("_", " "), value) for name, value in self.metrics.items()]
+        said = [self.status.value, *filter(None, [result.get("verdict")])]
+        return block(str(self.folder), [table((), facts), table((), figures[:12])], said)
 
     @property
     def task(self) -> AbstractTask:

@@ -16,6 +16,7 @@ from thalweg.training.recipe.recipe import Options, one_source
 from thalweg.training.session.finish import train_and_finish
 from thalweg.training.session.prepare import Request, prepare
 from thalweg.training.steps.launch import SECONDS, joined
+from thalweg.training.trackers.notebook import notebook_watch
 
 
 def train(
@@ -29,7 +30,7 @@ def train(
     trust: bool = False,
     rank_timeout: float = SECONDS,
     say: Callable[[str], None] = lambda sentence: None,  # noqa: ARG005
-    watch: Callable[[dict[str, Any]], None] = lambda entry: None,  # noqa: ARG005
+    watch: Callable[[dict[str, Any]], None] | None = None,
     **options: Any,
 ) -> Run:
     """Train a model on a file or a built-in set, and return the run.
@@ -49,7 +50,7 @@ def train(
             one that is named here, as the option `optimizer`, needs no trust.
         rank_timeout: with several processes (`torchrun`): seconds after which one that does not answer has hung.
         say: takes the sentences about what was chosen and is being done.
-        watch: takes every history entry.
+        watch: takes every history entry; None: a notebook shows how far training is, and nothing is shown elsewhere.
         **options: any option of the recipe, under the name of the command line's with underscores
             (`model="gru"`, `lr=3e-3`, `epochs=5`, `seed=1` ...); `thalweg.training.recipe.options` lists them.
 
@@ -85,7 +86,8 @@ def train(
         if not distributed.is_first():
             say, watch = _silent, _silent
         with prepare(request, say) as session:
-            train_and_finish(session, say, watch)
+            shown = watch or notebook_watch(session.run.folder.name, session.total_steps)
+            train_and_finish(session, say, shown)
         run = Run(session.run.folder)
     run.objects |= objects
     return run
