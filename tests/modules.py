@@ -57,6 +57,7 @@ TESTED_IN = {
     "tasks/score/rows.py": "tasks/score/test_score.py",
     "tasks/score/together.py": "training/pretrained/test_weights.py",
     "tasks/tag/inputs.py": "tasks/tag/test_tag.py",
+    "training/pretrained/start.py": "training/pretrained/test_weights.py",
     "training/pretrained/defaults.py": "training/pretrained/test_weights.py",
     "training/recipe/option.py": "training/recipe/test_options.py",
     "diagnosis/": "diagnosis/test_diagnose.py",

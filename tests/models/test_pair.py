@@ -6,7 +6,7 @@ from torch import nn
 
 from thalweg.models import pool
 from thalweg.models.bag import Bag
-from thalweg.models.pair import Pair
+from thalweg.models.pair import Pair, UnitPair
 from thalweg.models.recurrent import Recurrent
 
 
@@ -51,3 +51,22 @@ def test_the_products_are_scaled_as_asked():
     torch.testing.assert_close(Pair(encoder, 3.0)(**inputs, **other), torch.cat([u, v, u - v, 3.0 * u * v], -1))
     with pytest.raises(ValueError, match=r"product_scale=.* above 0; got 0\.0"):
         Pair(encoder, 0.0)
+
+
+def test_a_unit_pair_has_states_of_length_one_and_their_cosine():
+    encoder = nn.Linear(3, 4)
+    encoder.width = 4
+
+    class Named(nn.Module):
+        width = 4
+
+        def forward(self, tokens):
+            return encoder(tokens)
+
+    first, second = torch.randn(5, 3), torch.randn(5, 3)
+    hidden = UnitPair(Named())(tokens=first, other_tokens=second)
+    u, v, apart, product = hidden.split(4, -1)
+    torch.testing.assert_close(u.norm(dim=-1), torch.ones(5))
+    torch.testing.assert_close(apart, (u - v).abs())
+    torch.testing.assert_close(product.sum(-1) / 2, torch.cosine_similarity(encoder(first), encoder(second)))
+    assert hidden.shape == (5, UnitPair(Named()).width)

@@ -20,7 +20,7 @@ from thalweg.models.activations import ActivationFactory
 from thalweg.models.bag import Bag, LinearBag
 from thalweg.models.blocks import LayerOptions
 from thalweg.models.mlp import MLP, random_mask
-from thalweg.models.pair import Pair
+from thalweg.models.pair import Pair, UnitPair
 from thalweg.models.pretrained import DECODER, ENCODER, POOLINGS, TRANSLATOR, Pretrained, network_of
 from thalweg.models.pretrained_writers import PretrainedDecoder, PretrainedTranslator
 from thalweg.models.recurrent import Cell, Recurrent, RecurrentOptions, RecurrentWindow
@@ -165,7 +165,8 @@ def _network(shape: ModelShape, options: ModelOptions, kind: str) -> nn.Module:
 
 def pair_pretrained(shape: ModelShape, options: ModelOptions) -> nn.Module:
     """Return a pretrained network for pairs: both texts in one sequence, or each by itself."""
-    return pooled_pretrained(shape, options) if shape.is_crossed else _pair(pooled_pretrained, shape, options)
+    encoder = pooled_pretrained(shape, options)
+    return encoder if shape.is_crossed else UnitPair(encoder)
 
 
 def window_mlp(shape: ModelShape, options: ModelOptions) -> FlatWindow:

@@ -1,6 +1,7 @@
 """What a recipe says about reading data, as plain values for a task."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, TypeVar, final
 
 from thalweg.data.arrays.ragged import IN_MEMORY, Spill
@@ -38,6 +39,7 @@ class Settings:
         pooling: from its states to one of a text; "auto": as it was made with.
         pairs: how it reads pairs of texts: "cross" (in one sequence), "bi" (each by itself), or "auto".
         device: where a frozen one computes.
+        tell: takes sentences about how far the reading is, where it takes long.
     """
 
     columns: dict[str, Any]
@@ -60,6 +62,7 @@ class Settings:
     pooling: str = "auto"
     pairs: str = "auto"
     device: str = "cpu"
+    tell: Callable[[str], None] | None = None
 
     def normalizer(self) -> Normalizer:
         """Return the steps of text normalization."""

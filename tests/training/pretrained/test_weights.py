@@ -153,3 +153,28 @@ def test_a_stored_run_of_another_network_is_refused(models, reviews, tmp_path):
     model, head = build.build_networks(other, run.task, fresh=False)
     with pytest.raises(InputError, match="is from another model"):
         build.put_weights(model, head, {"model.model.other": torch.zeros(1)}, "x")
+
+
+def test_fine_tuning_begins_with_an_output_layer_that_is_fitted(models, reviews, scored, tmp_path):
+    said = []
+    run = train(reviews, tmp_path, model=models("bert"), lr=1e-30, steps=1, optimizer="sgd", weight_decay=0.0,
+                name="start", say=said.append)  # fmt: skip
+    assert any("The output layer begins at its optimum for" in sentence for sentence in said)
+    assert load_file(run.folder / "start.safetensors").keys() == weights_of(run).keys()
+    frozen = thalweg.train(reviews, out=tmp_path, max_length=32, model=models("bert"), freeze=True, name="frozen")
+    texts = [row["text"] for row in reviews]
+    wanted = [row["label"] for row in reviews]
+    right = [
+        sum(answer["label"] == label for answer, label in zip(one.predict(texts), wanted, strict=True)) / len(texts)
+        for one in (run, frozen)
+    ]
+    assert right[0] > 0.5
+    assert abs(right[0] - right[1]) < 0.25
+    shutil.rmtree(run.folder.parent / "frozen")
+
+
+def test_a_text_task_that_has_no_fitted_layer_begins_all_the_same(models, reviews, tmp_path):
+    rows = [{"text": row["text"], "label": [row["label"], *["both"] * (i % 5 == 0)]} for i, row in enumerate(reviews)]
+    run = train(rows, tmp_path, model=models("bert"), task="classify")
+    assert run.task.multilabel
+    assert set(run.predict(["a good film"])[0]["labels"]) <= {"yes", "no", "both"}

@@ -97,7 +97,9 @@ class TextReader:
         if settings.layout == ENCODED:
             assert self.pretrained is not None
             old = None if settings.start is None else settings.start.reader.features
-            self.features = old or _encoder().open(self.pretrained, settings.pretrained, settings.device)
+            encoder = old or _encoder().open(self.pretrained, settings.pretrained, settings.device)
+            encoder.tell = settings.tell
+            self.features = encoder
 
     def shape(self) -> ModelShape:
         """Return what the texts ask of a model."""

@@ -195,6 +195,11 @@ def notes_of(recipe: Recipe) -> list[str]:
             f"Training also used decoupled weight decay (--weight-decay {training.weight_decay:g}), which is not "
             "part of the objective; the certified loss is computed without it."
         )
+    if recipe.model.freeze:
+        notes.append(
+            "The pretrained model is frozen: the bound 'linear' is about the output layer on what it says of the "
+            "texts, and fine-tuning (without --freeze) changes that; the bounds 'floor' hold for whatever it becomes."
+        )
     if recipe.run.precision == "bfloat16":
         notes.append("Training ran its forward pass in bfloat16; the certified loss is computed in float64.")
     return notes

@@ -28,6 +28,7 @@ from thalweg.training.folder.run import Run
 from thalweg.training.folder.starting import start_of, started, starting_weights
 from thalweg.training.integrity.environment import environment
 from thalweg.training.integrity.placing import Wanted, folder_name, renamed, run_name
+from thalweg.training.pretrained.start import starting_point
 from thalweg.training.recipe.complete import complete, without_effect
 from thalweg.training.recipe.recipe import Options, Recipe
 from thalweg.training.recipe.trusted import require_trust
@@ -105,7 +106,7 @@ def make_plan(request: Request, say: Say) -> Plan:
     for note in (*opened.notes(), *without_effect(opened.options, known), *renamed(opened.options.get("name", ""))):
         say(note)
     begun_from = None if start is None else start.task
-    task, prepared = read_examples(opened.source, opened.valid, recipe, opened.choice.plain(), begun_from)
+    task, prepared = read_examples(opened.source, opened.valid, recipe, opened.choice.plain(), begun_from, say)
     prepared.notes += _repeated(prepared)
     for note in (*skipped_rows(opened.source, opened.valid), *prepared.notes):
         say(note)
@@ -130,6 +131,10 @@ def make_plan(request: Request, say: Say) -> Plan:
     if start is not None and not is_resumed:
         weights, sentence = starting_weights(start, recipe, task, prepared, folder)
         say(sentence)
+    elif is_pretrained(recipe.model.model) and not (recipe.model.freeze or is_resumed):
+        weights, sentence = starting_point(recipe, task, prepared)
+        if sentence:
+            say(sentence)
     return Plan(
         recipe,
         task,

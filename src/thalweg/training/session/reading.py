@@ -98,15 +98,17 @@ def read_examples(
     recipe: Recipe,
     columns: dict[str, Any],
     start: AbstractTask | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> tuple[AbstractTask, Prepared]:
     """Return task and examples as a complete recipe says; an InputError tells of rows that the task cannot use.
 
-    `start` is the task that this one is begun from (see `thalweg.tasks.settings.Settings`).
+    `start` is the task that this one is begun from, and `tell` takes sentences about how far the reading is (see
+    `thalweg.tasks.settings.Settings`).
     """
     spill = Path(tempfile.mkdtemp(prefix="thalweg-"))
     try:
         kind: type[AbstractTask] = names.task_class(recipe.run.task)
-        settings = settings_of(recipe, columns, Spill(spill), start)
+        settings = dataclasses.replace(settings_of(recipe, columns, Spill(spill), start), tell=tell)
         if recipe.data.streaming != "yes":
             return kind.prepare(source, valid, settings)
         task = names.task_columns(recipe.run.task)

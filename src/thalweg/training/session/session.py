@@ -113,7 +113,8 @@ class Session:
         require_batch(recipe.values(), self.feed)
         first = self.whole(0)[0] if device.type == "cpu" else self.whole(0)[0].to("cpu", self._dtype)
         counts = task.token_counts(self.rows) if recipe.model.head != "softmax" else None
-        self.model, self.head = build.build_networks(recipe, task, batch=first, counts=counts)
+        is_fresh = START not in self.ledger
+        self.model, self.head = build.build_networks(recipe, task, batch=first, fresh=is_fresh, counts=counts)
         self.model.to(device)
         self.head.to(device)
         if START in self.ledger:  # the weights of another run, as they fit this one
