@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_models import save_small
+from small_models import KINDS, save_small
 
 import thalweg
 from thalweg.errors import InputError
@@ -143,6 +143,11 @@ def test_defaults_follow_from_the_model(models, tmp_path):
     assert (recipe.training.lr, recipe.training.batch_size, recipe.training.epochs) == (2.4e-3, 32, 3.0)
     low = given.with_(lora=4)
     assert complete(low, known_defaults(low)).training.lr == pytest.approx(10 * recipe.training.lr)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_rate_fits_the_width_however_a_configuration_names_it(models, kind):
+    assert known_defaults(Options(task="classify", source="docstrings", model=models(kind)))["lr"] == 2.4e-3
 
 
 def test_a_stored_run_of_another_network_is_refused(models, reviews, tmp_path):

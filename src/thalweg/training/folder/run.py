@@ -352,8 +352,8 @@ class Run(AbstractFolder):
 
     @property
     def _reads_bags(self) -> bool:
-        spec = names.task_spec(self.recipe.run.task)
-        return spec.models[self.recipe.model.model].layout in BAGS
+        model = self.recipe.model
+        return names.model_spec(self.recipe.run.task, model.model, freeze=model.freeze).layout in BAGS
 
     def _weights_as_arrays(self) -> dict[str, np.ndarray]:
         """Return the weights in the type that the networks have; none where numpy can't read them."""

@@ -10,6 +10,7 @@ from thalweg.training.recipe.recipe import Options
 
 RATE: Final = 5e-5  # of a model of RATE_WIDTH, by benchmarks/pretrained.py
 RATE_WIDTH: Final = 768
+WIDTHS: Final = ("hidden_size", "d_model", "n_embd", "dim")  # as configurations name it
 LOW_RANK_FACTOR: Final = 10.0  # of the rate, where low-rank matrices are trained alone
 
 
@@ -23,7 +24,7 @@ def pretrained_defaults(options: Options) -> dict[str, Any]:
     known: dict[str, Any] = {}
     if found.num_positions is not None:
         known["max_length"] = min(found.num_positions, OPTIONS["max_length"].default)
-    width = found.config.get("hidden_size") or found.config.get("d_model") or RATE_WIDTH
+    width = next((size for name in WIDTHS if isinstance(size := found.config.get(name), int) and size > 0), RATE_WIDTH)
     if kind == FINE_TUNED and options.get("optimizer", names.OPTIMIZER) in (names.OPTIMIZER, names.SEARCHED_OPTIMIZER):
         rate = RATE * RATE_WIDTH / width * (LOW_RANK_FACTOR if options.get("lora") else 1.0)
         known["lr"] = float(f"{rate:.2g}")
