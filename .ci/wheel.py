@@ -1,4 +1,4 @@
-"""Check what a built wheel and source archive hold, and that the wheel works where nothing else of this repository is.
+"""Check what a built wheel and source archive hold, and that each works where nothing else of this repository is.
 
 `python .ci/wheel.py DIST` takes the folder that `python -m build` wrote to.
 """
@@ -38,19 +38,25 @@ def main(dist: Path) -> int:
     if lacking:
         print(f"not packed: {lacking}")
         return 1
+    for archive in (wheel, source):
+        use(archive)
+    print(f"{wheel.name} and {source.name}: complete, and each works by itself")
+    return 0
+
+
+def use(archive: Path) -> None:
+    """Install an archive where nothing else of this repository is, and use it."""
     with tempfile.TemporaryDirectory() as folder:
-        # What the wheel needs is installed already and is looked up there; the package itself is not.
+        # What it needs is installed already and is looked up there; the package itself is not.
         venv.create(folder, with_pip=False)
         target = next(Path(folder).glob("lib/python*/site-packages"))
         (target / "needs.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
-        install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-compile", "--target", target, wheel]
-        subprocess.run(install, check=True)
+        install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-compile", "--target", target]
+        subprocess.run([*install, archive], check=True)
         python = Path(folder) / "bin" / "python"
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         for command in ([python, "-c", SMOKE], [python, "-m", "thalweg", "--help"]):
             subprocess.run(command, check=True, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
-    print(f"{wheel.name} and {source.name}: complete, and the wheel works by itself")
-    return 0
 
 
 if __name__ == "__main__":

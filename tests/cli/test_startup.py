@@ -119,6 +119,13 @@ def test_models_that_need_pytorch_answer_with_it(runs, command):
     assert json.loads(out) == almost(load(runs["gru"]).predict(["fine"])[0])
 
 
+@pytest.mark.parametrize("freeze", [False, True])
+def test_pretrained_models_need_pytorch(runs, freeze):
+    run = load(runs["bag"])
+    run.recipe = run.recipe.with_(model="hf:models/small", freeze=freeze)
+    assert not run._reads_bags
+
+
 def test_what_was_loaded_or_changed_answers_itself(runs):
     run = load(runs["linear"])
     run.model.bias.data[:] = run.model.bias.new_tensor([0.0, 50.0, 0.0])
@@ -155,7 +162,7 @@ def test_commands_that_train_nothing_import_no_pytorch(runs, tmp_path):
     (tmp_path / "data.csv").write_text(TWO)
     folder = str(runs["bag proved"])
     commands = [
-        *(["--help"], ["--version"], ["train", "--help"]),
+        *(["--help"], ["--version"], ["train", "--help"], ["completion", "bash"]),
         *(["data", str(tmp_path / "data.csv")], ["data", "sunspots"], ["data", "tokens", "--json"]),
         *(["verify", folder], ["check", f"{folder}/certificate.json"]),
         ["predict", folder, "fine thing"],

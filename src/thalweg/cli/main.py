@@ -439,3 +439,11 @@ def look(
 
 app.command(export)
 app.command(serve)
+
+
+@app.command
+def completion(shell: str, /) -> int:
+    """Print a script for bash, zsh or fish that completes commands, options and files (docs/runs.md: where to)."""
+    load("thalweg.names:check")(("bash", "zsh", "fish"), shell, "shell")
+    load("thalweg.cli.output:print_answers")([app.generate_completion(shell=shell)])  # type: ignore[arg-type]
+    return 0

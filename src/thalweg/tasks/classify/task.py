@@ -18,6 +18,7 @@ from thalweg.data.arrays.split import text_keys
 from thalweg.data.columns.problems import all_once, label_sentences, one_label
 from thalweg.data.columns.reading import ReadSource
 from thalweg.data.files.base import AbstractSource
+from thalweg.data.text.features import BagFeatures
 from thalweg.data.text.pretrained_tokenizer import AnyTokenizer
 from thalweg.errors import InputError
 from thalweg.models.bag_scores import BagScores
@@ -318,7 +319,7 @@ class Classify(AbstractTask):
 
     @override
     def predictor(self, weights: Mapping[str, np.ndarray]) -> Predict | None:
-        if self.reader.features is None:
+        if not isinstance(self.reader.features, BagFeatures):
             return None
         bag = BagScores.of(weights, self.reader.vocabulary_size, len(self.labels))
         if bag is None:

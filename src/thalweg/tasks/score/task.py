@@ -18,6 +18,7 @@ from thalweg.data.arrays.split import validation_rows
 from thalweg.data.arrays.standardize import Standardizer
 from thalweg.data.columns.facts import kind_of
 from thalweg.data.files.base import AbstractSource
+from thalweg.data.text.features import BagFeatures
 from thalweg.data.text.overlap import Overlap, Pairs
 from thalweg.data.text.pairs import PairFeatures
 from thalweg.data.text.pretrained_tokenizer import AnyTokenizer
@@ -33,7 +34,6 @@ from thalweg.tasks.reading.text_column import TextColumn
 from thalweg.tasks.reading.text_reader import TextReader, scores_of
 from thalweg.tasks.score import report as score_report
 from thalweg.tasks.score.joint import bags_of, joint_columns, overlap_numbers
-from thalweg.tasks.score.meter import ScoreMeter
 from thalweg.tasks.score.rows import ROLES, check_variation, joined, joint_keys, pairs_of, raw_texts, read_targets
 from thalweg.tasks.score.together import KINDS, NUM_PARTS, crossed_columns, encoded_columns, is_crossed
 from thalweg.tasks.verdict import Seen, main_figure, short
@@ -312,6 +312,8 @@ class Score(AbstractTask):
     @override
     def meter(self) -> AbstractMeter:
 
+        from thalweg.tasks.score.meter import ScoreMeter
+
         return ScoreMeter(self.scaling, self.span)
 
     @override
@@ -352,7 +354,7 @@ class Score(AbstractTask):
 
     @override
     def predictor(self, weights: Mapping[str, np.ndarray]) -> Predict | None:
-        if self.reader.features is None or len(self._prefixes) > 1:
+        if not isinstance(self.reader.features, BagFeatures) or len(self._prefixes) > 1:
             return None
         bag = BagScores.of(weights, self.shape().vocabulary_size, 1)
         if bag is None:
