@@ -91,7 +91,9 @@ def floor(e):
     differ = int(np.count_nonzero(np.diff(e["group"], prepend=-1)))
     if differ:
         noun = "group of inputs looks" if differ == 1 else "groups of inputs look"
-        reasons.append(f"{differ:,} {noun} the same and {'has' if differ == 1 else 'have'} different targets")
+        soft = e["measure"] == "entropy" and e["weight"].dtype.kind != "i"  # a row of probabilities is a group, too
+        targets = "more than one target" if soft else "different targets"
+        reasons.append(f"{differ:,} {noun} the same and {'has' if differ == 1 else 'have'} {targets}")
     if e.get("smoothing"):
         reasons.append(f"label smoothing {float(e['smoothing'])!r} has a cost even for a perfect model")
     scope = (

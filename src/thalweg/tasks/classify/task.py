@@ -27,12 +27,14 @@ from thalweg.storage.forms import distinct_texts, record
 from thalweg.tasks.answering import answering, candidate_lines, sigmoid, softmax
 from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Predict, Prepared, Settings
 from thalweg.tasks.classify.decision import DECISION, Decision, decision_of
+from thalweg.tasks.classify.distilling import label_comparison, mixed_labels
 from thalweg.tasks.classify.notes import label_notes, missing_labels, require_same
 from thalweg.tasks.growing import Growth, grown
 from thalweg.tasks.questions import flat, joined, text_problem
 from thalweg.tasks.reading.draft import TextDraft
 from thalweg.tasks.reading.labels import LabelReader, Labels, counts_of, split_texts
 from thalweg.tasks.reading.saved import json_bytes, reading
+from thalweg.tasks.reading.taught import GIVEN, TARGETS, AbstractPupil, Lessons, labels_known, taught_batch
 from thalweg.tasks.reading.text_column import TextColumn, check_columns
 from thalweg.tasks.reading.text_reader import MAX_RAW, TextReader, scores_of
 from thalweg.tasks.sections import F1
@@ -48,11 +50,12 @@ LABELS = "labels.json"
 
 
 @final
-class Classify(AbstractTask):
+class Classify(AbstractTask, AbstractPupil):
     """A text in, a label out (or every label that fits, when examples may have several)."""
 
     name: ClassVar[str] = "classify"
     inputs: ClassVar[tuple[str, ...]] = ("text",)
+    role: ClassVar[str] = "label"
 
     def __init__(
         self, reader: TextReader, labels: tuple[str, ...], decision: Decision, *, weights: Tensor | None = None
@@ -76,7 +79,8 @@ class Classify(AbstractTask):
         from thalweg.tasks.classify.weights import balanced
 
         columns = settings.columns
-        label_reader = LabelReader(multilabel=bool(columns.get("multilabel")), separator=columns.get("separator"))
+        multilabel, known = bool(columns.get("multilabel")), labels_known(source)
+        label_reader = LabelReader(multilabel=multilabel, separator=columns.get("separator"), known=known)
         texts, draft = TextColumn(source, columns["text"], settings.normalizer()), TextDraft(settings)
         labels = label_reader.read(source, columns["label"], texts.read(draft.add))
         notes = list(labels.notes)
@@ -85,7 +89,8 @@ class Classify(AbstractTask):
         counts = labels.take(labels.present).counts()
         if once := all_once(counts.tolist(), columns["label"]):
             raise InputError(f"{source.name}: {once}")
-        notes += label_sentences(dict(zip(labels.names, counts.tolist(), strict=True)), columns["label"])
+        if known is None:
+            notes += label_sentences(dict(zip(labels.names, counts.tolist(), strict=True)), columns["label"])
         if (start := settings.started_as(cls)) is not None:
             require_same(several=label_reader.multilabel, before=start.multilabel)
             notes += missing_labels(start.labels, labels.names)
@@ -132,6 +137,7 @@ class Classify(AbstractTask):
         columns, notes = self.reader.columns(ids)
         columns |= {KEYS: keys}
         sort_by = () if self.reader.features is not None else ("tokens",)
+        columns |= {} if labels.lessons is None else labels.lessons.columns()
         return Examples(columns | {"labels": labels.ids}, raw=raw, sort_by=sort_by), notes
 
     @override
@@ -189,6 +195,8 @@ class Classify(AbstractTask):
     @override
     def settle(self, model: nn.Module, head: AbstractHead, prepared: Prepared) -> tuple[list[str], dict[str, bytes]]:
         train = counts_of(prepared.train.columns["labels"], len(self.labels))
+        if TARGETS in prepared.train.columns:  # learned from probabilities, also where no text has it
+            train = train + (np.asarray(prepared.train.columns[TARGETS]) > 0.0).sum(0)
         valid = given = np.zeros_like(train)
         if len(prepared.valid):
             prediction, target = self.predictions(model, head, prepared.valid)
@@ -237,7 +245,7 @@ class Classify(AbstractTask):
     def training_batch(self, examples: Examples, indices: np.ndarray) -> Batch:
         from thalweg.tasks.classify.weights import of_targets
 
-        batch = self.batch(examples, indices)
+        batch = taught_batch(self.batch(examples, indices), examples, indices)
         return batch if self.weights is None else replace(batch, weights=of_targets(self.weights, batch.targets))
 
     @override
@@ -337,6 +345,37 @@ class Classify(AbstractTask):
         if self.multilabel:
             return given, sigmoid(scores.astype(np.float64))
         return given[:, None] == np.arange(len(self.labels)), softmax(scores.astype(np.float64))
+
+    @property
+    @override
+    def taught_labels(self) -> tuple[str, ...]:
+        return self.labels
+
+    @override
+    def stand_in(self, row: int) -> Any:
+        first, second = (self.labels[(row + step) % len(self.labels)] for step in (0, 1))
+        return [first, second][: 1 + row % 2] if self.multilabel else first
+
+    @override
+    def lessons(self, model: nn.Module, head: AbstractHead, inputs: Sequence[Any]) -> Lessons:
+        given, chances = self.scores(model, head, inputs)
+        return Lessons(chances.astype(np.float32), given if self.multilabel else given.argmax(1))
+
+    @override
+    def answers_as_values(self, given: np.ndarray) -> list[Any]:
+        if self.multilabel:
+            return [[self.labels[place] for place in np.flatnonzero(row).tolist()] for row in given]
+        return [self.labels[place] for place in given.tolist()]
+
+    @override
+    def mixed(self, lessons: Lessons, values: Sequence[Any], weight: float) -> np.ndarray:
+        return mixed_labels(lessons, values, self.labels, weight, several=self.multilabel)
+
+    @override
+    def beside(self, examples: Examples, metrics: Mapping[str, float], *, is_teachers: bool) -> str:
+        right = self.batch(examples, np.arange(len(examples))).targets.numpy() == examples.columns[GIVEN]
+        teachers = float((right.all(1) if self.multilabel else right).mean())
+        return label_comparison(teachers, metrics["accuracy"], len(examples), is_teachers=is_teachers)
 
     def _read(self, texts: Sequence[str]) -> Examples:
         return Examples(self.reader.read(list(texts)), raw=None)

@@ -13,6 +13,7 @@ from thalweg.data.columns.facts import shortened
 from thalweg.data.columns.label_values import label_of, labels_of
 from thalweg.data.files.base import NUM_LINES, AbstractSource, Chunk
 from thalweg.errors import InputError, counted
+from thalweg.tasks.reading.taught import Lessons, lessons_of
 
 MAX_FIELDS: Final = 2**16  # different fields whose labels are remembered, so that memory stays bounded
 
@@ -27,6 +28,7 @@ class Labels:
     present: np.ndarray  # False for rows that have no label (single-label data only); their id means nothing
     lines: np.ndarray  # on which each row starts, int64
     notes: tuple[str, ...] = ()  # sentences about what was noticed
+    lessons: Lessons | None = None  # what a teacher says of the rows; None: there is none
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -45,7 +47,8 @@ class Labels:
     def take(self, rows: np.ndarray) -> "Labels":
         """Return the labels of the rows that are True."""
         ids = self.ids.take(np.flatnonzero(rows)) if isinstance(self.ids, Ragged) else self.ids[rows]
-        return dataclasses.replace(self, ids=ids, present=self.present[rows], lines=self.lines[rows])
+        lessons = None if self.lessons is None else self.lessons.take(rows)
+        return dataclasses.replace(self, ids=ids, present=self.present[rows], lines=self.lines[rows], lessons=lessons)
 
 
 def counts_of(ids: np.ndarray | Ragged, num_labels: int) -> np.ndarray:
@@ -86,7 +89,8 @@ class LabelReader:
                 several.extend_flat(np.array(list(chain.from_iterable(rows)), dtype=np.int32), lengths)
             else:
                 single.append(np.array([row[0] if row else -1 for row in rows], dtype=np.int32))
-        return self._sorted(fields.seen, single, several, np.concatenate(lines), source.name)
+        found = self._sorted(fields.seen, single, several, np.concatenate(lines), source.name)
+        return dataclasses.replace(found, lessons=lessons_of(source))
 
     def names(self, value: object) -> list[str]:
         """Return the labels in a field."""

@@ -30,9 +30,11 @@ from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadO
 from thalweg.tasks.growing import Growth, grown
 from thalweg.tasks.reading.numeric import scaled_by, stand_ins
 from thalweg.tasks.reading.saved import json_bytes, reading
+from thalweg.tasks.reading.taught import Lessons, lessons_of, taken, taught_batch
 from thalweg.tasks.reading.text_column import TextColumn
 from thalweg.tasks.reading.text_reader import TextReader, scores_of
 from thalweg.tasks.score import report as score_report
+from thalweg.tasks.score.distilling import NumberPupil
 from thalweg.tasks.score.joint import bags_of, joint_columns, overlap_numbers
 from thalweg.tasks.score.rows import ROLES, check_variation, joined, joint_keys, pairs_of, raw_texts, read_targets
 from thalweg.tasks.score.together import KINDS, NUM_PARTS, crossed_columns, encoded_columns, is_crossed
@@ -47,11 +49,12 @@ if TYPE_CHECKING:
 FILE, PAIRS = "score.json", "pairs.safetensors"
 FEATURES = "features of each pair (how much the texts share, and which words, as this run measures and weights them)"
 NMSE = "Mean squared error over the variance of the true numbers"
+Numbers = tuple[np.ndarray, Lessons | None]  # those that are true, and what a teacher says
 PREFIX = {"text": "", "other": "other_"}  # of the model's keywords
 
 
 @final
-class Score(AbstractTask):
+class Score(NumberPupil, AbstractTask):
     """A text in, or a pair of texts, and a number out.
 
     The network learns standardized numbers (mean 0, variance 1 over the training part), so that its loss is about half
@@ -106,11 +109,13 @@ class Score(AbstractTask):
         columns = settings.columns
         text_roles = [role for role in ROLES if role in columns]
         numbers, lines = read_targets(source, columns)
+        lessons = lessons_of(source)
+        learned = numbers if lessons is None else lessons.targets[:, 0]
         texts = [TextColumn(source, columns[role], settings.normalizer()) for role in text_roles]
         in_valid = np.zeros(len(numbers), dtype=bool)
         if valid is None:
             in_valid = validation_rows(joint_keys(texts), settings.valid_share, name=source.name)
-        check_variation(numbers[~in_valid], columns["number"], f"The training part of {source.name}")
+        check_variation(learned[~in_valid], columns["number"], f"The training part of {source.name}")
         start = settings.started_as(cls)
         if start is not None and start.is_pair != (len(text_roles) == 2):
             raise InputError(
@@ -124,8 +129,8 @@ class Score(AbstractTask):
         ids = [] if crossed else [reader.encode(column.chosen(~in_valid)) for column in texts]
         if ids:
             reader.fit_features(joined(ids), settings)
-        scaling = Standardizer.fit(numbers[~in_valid][:, None], "standard")
-        span = float(numbers[~in_valid].min()), float(numbers[~in_valid].max())
+        scaling = Standardizer.fit(learned[~in_valid][:, None], "standard")
+        span = float(learned[~in_valid].min()), float(learned[~in_valid].max())
         if start is not None:
             scaling, (low, high) = start.scaling, start.span or span
             span = min(span[0], low), max(span[1], high)
@@ -137,12 +142,12 @@ class Score(AbstractTask):
             shared = overlap_numbers(overlap, pairs_of(texts, ~in_valid))
             task.pairs = kept or PairFeatures.fit(overlap, shared, bags_of(reader, ids), reader.vocabulary_size)
         both = pairs_of(texts, ~in_valid) if crossed else ()
-        train, notes = task._examples(ids, shared, numbers[~in_valid], None, both)
+        train, notes = task._examples(ids, shared, (numbers[~in_valid], taken(lessons, ~in_valid)), None, both)
         notes += stand_ins([columns["number"]], numbers[:, None])
         if start is not None:
             notes.insert(0, f"Numbers are scaled as before (mean {scaling.shift[0]:.4g}), so that the weights fit.")
         if valid is None:
-            held_out, _ = task._read(texts, in_valid, numbers[in_valid])
+            held_out, _ = task._read(texts, in_valid, (numbers[in_valid], taken(lessons, in_valid)))
             check_variation(numbers[in_valid], columns["number"], f"The validation part of {source.name}")
         else:
             held_out, more = task.examples(valid, columns)
@@ -156,12 +161,12 @@ class Score(AbstractTask):
     def examples(self, source: AbstractSource, columns: dict[str, Any]) -> tuple[Examples, list[str]]:
         numbers, _ = read_targets(source, columns)
         texts = [TextColumn(source, columns[role], self.reader.normalizer) for role in self.text_roles]
-        examples, notes = self._read(texts, np.ones(len(numbers), dtype=bool), numbers)
+        examples, notes = self._read(texts, np.ones(len(numbers), dtype=bool), (numbers, lessons_of(source)))
         if len(numbers) and numbers.min() == numbers.max():
             notes.append(f"All numbers are {numbers[0]:g}, so NMSE and the correlations are not defined.")
         return examples, notes
 
-    def _read(self, texts: Sequence[TextColumn], rows: np.ndarray, numbers: np.ndarray) -> tuple[Examples, list[str]]:
+    def _read(self, texts: Sequence[TextColumn], rows: np.ndarray, numbers: Numbers) -> tuple[Examples, list[str]]:
         """Return the rows that are True as examples, whose texts are kept to be shown."""
         both = pairs_of(texts, rows) if self.is_crossed else ()
         ids = [] if self.is_crossed else [self.reader.encode(column.chosen(rows)) for column in texts]
@@ -172,12 +177,16 @@ class Score(AbstractTask):
         self,
         ids: Sequence[Ragged],
         shared: np.ndarray | None,
-        numbers: np.ndarray,
+        numbers: Numbers,
         raw: list[str] | None,
         both: Iterable[Pairs] = (),
     ) -> tuple[Examples, list[str]]:
         columns, notes = self._columns(ids, shared, both)
-        columns["targets"] = scaled_by(self.scaling, numbers[:, None], "The numbers to predict")
+        own, lessons = numbers
+        columns["targets"] = scaled_by(self.scaling, own[:, None], "The numbers to predict")
+        if lessons is not None:
+            targets = scaled_by(self.scaling, lessons.targets, "The teacher's numbers")
+            columns |= dataclasses.replace(lessons, targets=targets).columns()
         return Examples(columns, raw, self._sort_by()), notes
 
     def _columns(
@@ -308,6 +317,10 @@ class Score(AbstractTask):
         targets = examples.columns["targets"]
         assert isinstance(targets, np.ndarray)
         return Batch(inputs, torch.from_numpy(targets[indices]))
+
+    @override
+    def training_batch(self, examples: Examples, indices: np.ndarray) -> Batch:
+        return taught_batch(self.batch(examples, indices), examples, indices)
 
     @override
     def meter(self) -> AbstractMeter:

@@ -21,6 +21,7 @@ from thalweg.errors import InputError, is_out_of_memory
 from thalweg.heads.base import AbstractHead, ConvexLoss, LinearForm
 from thalweg.tasks.answering import answering
 from thalweg.tasks.base import AbstractTask, Prepared
+from thalweg.tasks.reading.taught import TARGETS
 from thalweg.training.folder.again import texts_at
 from thalweg.training.folder.run import Run
 from thalweg.training.steps.feed import in_order
@@ -33,6 +34,7 @@ LISTED: Final = 20  # groups of contradictory examples, and doubtful labels
 ROWS_OF_A_LABEL: Final = 8  # in a group
 TEXTS_OF_A_GROUP: Final = 3
 MAX_NUMBERS: Final = 50_000_000  # entries of the features, or of a table with a column a label
+TAUGHT: Final = "Training is on the answers of another run (--distill), not on labels."
 CONTEXTS: Final = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 
 
@@ -80,6 +82,9 @@ def by_example(run: Run, task: AbstractTask, prepared: Prepared, clock: Clock) -
     if isinstance(view, Prefixes) and view.first_is_symbol:
         own = attempt("own", lambda: loss_by_place(task, run.model, run.head, prepared, own_seconds))
         found.contexts = attempt("contexts", lambda: _contexts(view, own))
+    if TARGETS in prepared.train.columns:
+        found.left_out["contradictions"] = TAUGHT
+        return found
     if isinstance(view, WholeExamples) and prepared.lines is not None:
         found.contradictions = attempt("contradictions", lambda: _contradictions(run, task, prepared, view))
     if prepared.lines is not None:

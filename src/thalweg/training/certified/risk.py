@@ -147,6 +147,10 @@ def risk_on_new_texts(
     run = run if isinstance(run, Run) else Run(run)
     if not isinstance(run.task, Classify) or run.task.multilabel or not isinstance(run.head, Softmax):
         raise InputError("--risk needs a classifier with one label for each text, and a softmax.")
+    if run.recipe.training.distill:
+        raise InputError(
+            "--risk trains again on half of the labels, and this run has learned from another run's answers."
+        )
     require_trust(run.recipe.training.optimizer, None, run.folder, trust=trust)
     with tempfile.TemporaryDirectory(prefix="thalweg-") as folder:
         files = _halves(run, Path(folder), seed)

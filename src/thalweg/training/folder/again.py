@@ -8,10 +8,12 @@ from thalweg.data.columns.facts import as_text
 from thalweg.data.containers.memory import checksum_of_rows
 from thalweg.data.containers.opening import open_any, reading_of
 from thalweg.data.containers.places import OBJECT, checksum_of
+from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.tasks.reading.text_column import check_columns
-from thalweg.training.folder.opening import open_as, settings_of
+from thalweg.training.distilled.teacher import kept_teacher
+from thalweg.training.folder.opening import as_it_is, open_as, task_in
 from thalweg.training.folder.run import Run
 from thalweg.training.session.reading import read_examples
 
@@ -37,9 +39,11 @@ def read_again(run: Run) -> tuple[AbstractTask, Prepared]:
                 f"{name} has changed since {run.folder} was trained on it, so nothing can be said about that training; "
                 "restore the original file, or train again."
             )
+    teacher = kept_teacher(run, own) if recipe.training.distill else None
+    labeled = as_it_is if teacher is None else teacher.labeled
     how, columns = reading_of(vars(recipe.data)), data["columns"]
     source, valid = (
-        open_as(run.objects.get(place, place), recipe.run.task, columns, **how) if place else None
+        open_as(run.objects.get(place, place), recipe.run.task, columns, labeled=labeled, **how) if place else None
         for place in (recipe.data.source, recipe.data.valid)
     )
     assert source is not None
@@ -47,8 +51,12 @@ def read_again(run: Run) -> tuple[AbstractTask, Prepared]:
         if one is not None:
             check_columns(one, [name for role in names.task_columns(own.name).roles for name in _named(columns, role)])
     # What was begun from another run is complete in its own task: begun from that again, it is the same.
-    start = own if recipe.run.start_from else None
-    task, prepared = read_examples(source, valid, recipe, columns, start)
+    start = own if recipe.run.start_from and teacher is None else None
+    sources: tuple[AbstractSource, AbstractSource | None] = source, valid
+    if teacher is not None:
+        lesson = teacher.teach(*sources, columns, recipe.training.distill_weight)
+        sources = lesson.train, lesson.valid
+    task, prepared = read_examples(*sources, recipe, columns, start)
     if (prepared.num_train, len(prepared.valid)) != (data["num_train"], data["num_valid"]):
         raise InputError(
             f"{run.folder} was trained on {data['num_train']:,} examples and validated on {data['num_valid']:,}; now "
@@ -73,12 +81,6 @@ def _named(columns: Mapping[str, Any], role: str) -> list[str]:
 
 def _entries(task: AbstractTask) -> list[str] | None:
     return None if task.vocabulary is None else task.vocabulary.entries
-
-
-def task_in(run: Run) -> AbstractTask:
-    """Return the task that a run's folder holds, whether the run has weights yet or not."""
-    kind: type[AbstractTask] = names.task_class(run.recipe.run.task)
-    return kind.load(run.folder, settings_of(run.recipe, run.data["columns"]))
 
 
 def texts_at(run: Run, task: AbstractTask, lines: Collection[int]) -> dict[int, list[str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from thalweg import names
@@ -20,13 +20,24 @@ if TYPE_CHECKING:
     from thalweg.tasks.base import AbstractTask
 
 
-def open_as(data: Any, task: str, columns: Mapping[str, Any], **options: Any) -> ReadSource:
+def as_it_is(source: AbstractSource) -> AbstractSource:
+    """Return a source as it is."""
+    return source
+
+
+def open_as(
+    data: Any,
+    task: str,
+    columns: Mapping[str, Any],
+    labeled: Callable[[AbstractSource], AbstractSource] = as_it_is,
+    **options: Any,
+) -> ReadSource:
     """Open data of any kind, and read the columns as a run's `data.json` says; `task` is the task's name.
 
-    `options` are those of `open_any`.
+    `labeled` gives a source a column that it lacks; `options` are those of `open_any`.
     """
     choice, skip = Choice.of_plain(task, columns), bool(options.get("skip_bad_rows"))
-    return read_as(open_any(data, **options), names.task_columns(task), choice, skip_bad_rows=skip)
+    return read_as(labeled(open_any(data, **options)), names.task_columns(task), choice, skip_bad_rows=skip)
 
 
 def has_series(task: str) -> bool:
@@ -88,3 +99,9 @@ def settings_of(
         spill=spill,
         start=start,
     )
+
+
+def task_in(run: Any) -> AbstractTask:
+    """Return the task that the folder of a `Run` holds, whether the run has weights yet or not."""
+    kind: type[AbstractTask] = names.task_class(run.recipe.run.task)
+    return kind.load(run.folder, settings_of(run.recipe, run.data["columns"]))

@@ -1,6 +1,5 @@
 """A new run that starts from the weights of another: its options, its task, and its first weights."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +13,14 @@ from thalweg.errors import InputError
 from thalweg.storage.ledger import Ledger
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.tasks.growing import Growth
+from thalweg.training.distilled.naming import reference_to, run_named
 from thalweg.training.folder import build, tensor_files
-from thalweg.training.folder.again import task_in
+from thalweg.training.folder.opening import task_in
 from thalweg.training.folder.resuming import contradicting
 from thalweg.training.folder.run import Run
 from thalweg.training.integrity.run_files import WEIGHTS
 from thalweg.training.recipe.options import OPTIONS
 from thalweg.training.recipe.recipe import Options, Recipe
-
-DIGITS: Final = 16  # of the checksum of the weights, in the recipe: `runs/a#0123456789abcdef`
 
 # Options of the network that are about its training alone; a word's vectors are among the weights already.
 _FREE: Final = tuple(name for name, one in OPTIONS.items() if one.wants == "method" or name.startswith("dispersion"))
@@ -58,15 +56,7 @@ def start_of(options: Options, resume: Path | None) -> Start | None:
         return None
     if resume is not None:
         return Start(task_in(Run(resume)), None)
-    folder, expected = _parts(options["start_from"])
-    run = Run(folder)
-    run.verify()
-    run.require_weights()
-    if expected not in ("", found := _checksum(folder)):
-        raise InputError(
-            f"{folder} has changed: its weights have the checksum {found}, and the recipe starts from {expected}; "
-            f"restore that run, or give --start-from {folder} for the weights that are there now."
-        )
+    run = run_named(options["start_from"])
     return Start(task_in(run), run)
 
 
@@ -89,11 +79,11 @@ def started(given: Options, run: Run) -> tuple[Options, dict[str, Any]]:
             f"--select model chooses among models, and the weights of {run.folder} are of one; give --select penalty."
         )
     taken = {name: value for name, value in own.items() if name not in (*LEFT, *_INITIAL)}
-    for name in (*_replaced(given, own), "normalize_vectors"):
+    for name in (*_replaced(given, own), "normalize_vectors", "distill", "distill_weight"):
         taken.pop(name, None)
     if "select" not in given:  # the penalty is the one before, so that training goes on where it ended
         taken |= {"select": "none", "refit": False} if "select" in taken else {}
-    options = Options(taken).with_(given).with_(start_from=f"{run.folder}#{_checksum(run.folder)}")
+    options = Options(taken).with_(given).with_(start_from=reference_to(run))
     return options, {name: own[name] for name in COLUMNS}
 
 
@@ -173,13 +163,3 @@ def _replaced(given: Options, own: Mapping[str, Any]) -> set[str]:
         if {given["optimizer"], own["optimizer"]} & set(names.SOLVERS):
             gone |= {"certify", "select", "refit", "precision", "l2"}
     return gone
-
-
-def _parts(reference: str) -> tuple[Path, str]:
-    """Return the folder that a reference names, and the checksum of its weights, "" where it names none."""
-    match = re.fullmatch(rf"(.*)#([0-9a-f]{{{DIGITS}}})", reference, flags=re.S)
-    return (Path(match[1]), match[2]) if match else (Path(reference), "")
-
-
-def _checksum(folder: Path) -> str:
-    return Ledger(folder).sums[WEIGHTS].sha256[:DIGITS]

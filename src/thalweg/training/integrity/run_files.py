@@ -23,9 +23,12 @@ CERTIFICATE, CERTIFICATE_ARRAYS = "certificate.json", "certificate.npz"
 BEFORE_POLISH = "model.before-polish.safetensors"
 WEIGHTS, REPORT = "model.safetensors", "report.html"
 SELECTION, HELD_OUT, START = "selection.json", "held-out.safetensors", "start.safetensors"
+TEACHER = "teacher.safetensors"  # what the run says that this one has learned from
 DIAGNOSIS, DIAGNOSIS_PAGE = "diagnosis.json", "diagnosis.html"
 # What answering does not read: each of these is compared with its checksum by what reads it.
-_BESIDE: Final = {HISTORY, REPORT, METRICS, CERTIFICATE, CERTIFICATE_ARRAYS, BEFORE_POLISH, DIAGNOSIS, DIAGNOSIS_PAGE}
+_BESIDE: Final = {
+    *(HISTORY, REPORT, METRICS, CERTIFICATE, CERTIFICATE_ARRAYS, BEFORE_POLISH, DIAGNOSIS, DIAGNOSIS_PAGE, TEACHER)
+}
 
 
 class AbstractFolder(ABC):

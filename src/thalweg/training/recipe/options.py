@@ -25,6 +25,7 @@ from thalweg.training.recipe.ranges import (
     LENGTH,
     POSITIVE,
     SEED,
+    UNIT,
     WIDTH,
 )
 from thalweg.training.recipe.spelled import batch_size, seconds
@@ -49,7 +50,10 @@ class RunSection:
 
     task: Annotated[str, Option(f"Task: {_listed(names.TASKS)}", choices=names.TASKS, compared="fixed", online="")]
     name: Annotated[str, Option("Name of the run's folder", compared="fixed", online="")]
-    start_from: Annotated[str, Option('Run folder whose weights training starts from; "": none', "", compared="fixed")]
+    start_from: Annotated[str, Option(
+        'Run folder whose weights training starts from, or with --distill whose answers it learns; "": none', "",
+        compared="fixed",
+    )]
     seed: Annotated[int, Option("Random seed of initialization, data order and dropout", 0, SEED, compared="fixed")]
     device: Annotated[str, Option(
         "Device: auto, cpu, cuda, cuda:1 or mps", "auto", compared="fixed", resumed=True
@@ -331,6 +335,15 @@ class TrainingSection:
         "Weights of the labels in the training loss: none, or balanced (rare ones count as much as frequent ones)",
         "none", choices=names.CLASS_WEIGHTS, what="class weights", trait="labels",
         compared="equal", other_losses="always",
+    )]
+    distill: Annotated[bool, Option(
+        "Distillation: learn from the answers (probabilities) of the run that --start-from names, which may be any "
+        "model of the same task; rows need no labels", False, trait="taught", compared="equal", other_losses="always",
+    )]
+    distill_weight: Annotated[float, Option(
+        "Fraction of the targets that those answers make; the data's own labels make the rest", 1.0, UNIT,
+        idle=lambda values: "" if values["distill"] else "without --distill", trait="taught", compared="equal",
+        other_losses="always",
     )]
     threshold: Annotated[str, Option(
         'Probability from which a label is given: a number, or auto, chosen on the validation data; "" is auto for '

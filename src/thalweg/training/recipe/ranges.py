@@ -42,3 +42,4 @@ AMOUNT: Final = Range("must be 0 (off), or lie between 1e-30 and 1e30", SMALLEST
 LENGTH: Final = Range(f"must be 0 (off), or lie between 1e-9 and {MOST:,}", 1e-9, MOST, off=True)
 SEED: Final = Range("must lie in [0, 2**63)", 0, 2**63 - 1)
 FRACTION: Final = Range("must lie in [0, 1)", 0, 1 - 2**-53)
+UNIT: Final = Range("must be 0, or lie between 1e-30 and 1", SMALLEST, 1, off=True)

@@ -42,7 +42,7 @@ def check(recipe: Recipe) -> None:
         if option.range is not None and not option.range.holds(value):
             raise InputError(f"{option.flag} {option.range.says}; got {shown(value)}.")
     names.model_spec(recipe.run.task, recipe.model.model, freeze=recipe.model.freeze)
-    for wrong in (_tables, _sizes, _outputs, _solvers, _averages, _networks, _pretrained, _shards, _compiled):
+    for wrong in (_tables, _sizes, _outputs, _solvers, _averages, _networks, _pretrained, _taught, _shards, _compiled):
         for sentence in wrong(recipe):
             raise InputError(sentence)
 
@@ -240,6 +240,22 @@ def _pretrained(recipe: Recipe) -> Iterator[str]:
                 )
     if training.shard:
         yield "--shard is for the models of this package; leave it out with a pretrained one."
+
+
+def _taught(recipe: Recipe) -> Iterator[str]:
+    """What does not go with learning from another run's answers."""
+    training = recipe.training
+    if not training.distill:
+        return
+    if not recipe.run.start_from:
+        yield "--distill learns from the answers of a finished run; name it with --start-from."
+    if "taught" not in names.task_spec(recipe.run.task).traits:
+        able = [name for name in names.TASKS if "taught" in names.task_spec(name).traits]
+        yield f"--distill is for --task {' and '.join(able)}; got '{recipe.run.task}'."
+    if recipe.data.streaming == "yes":
+        yield "--distill keeps the answers to all rows, and --streaming yes reads some at a time; give --streaming no."
+    if training.class_weights != "none":
+        yield "--class-weights are for labels, and --distill learns from probabilities; leave one of them out."
 
 
 def _shards(recipe: Recipe) -> Iterator[str]:

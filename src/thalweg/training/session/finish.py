@@ -11,8 +11,10 @@ from thalweg.certificates.problems import problem_at
 from thalweg.objective import Objective
 from thalweg.report.page import render_report
 from thalweg.status import Status
+from thalweg.tasks.reading.taught import AbstractPupil
 from thalweg.tasks.verdict import Seen
 from thalweg.training.certified.proof import proof_summary
+from thalweg.training.distilled.teacher import milliseconds
 from thalweg.training.folder import build, tensor_files
 from thalweg.training.folder.report import make_report
 from thalweg.training.integrity.claim import aside
@@ -147,8 +149,19 @@ def held_out_figures(session: Session, certificate: Mapping[str, Any] | None) ->
         "metrics": evaluation.metrics,
         **to_json(evaluation),
         "verdict": verdict(session, evaluation, certificate),
-        "interval_notes": interval_notes(evaluation, "validation example", compared),
+        "interval_notes": [*interval_notes(evaluation, "validation example", compared), *_beside(session, evaluation)],
     }
+
+
+def _beside(session: Session, found: Evaluation) -> list[str]:
+    """Return the sentence on this model and the one that it has learned from, where there is one."""
+    lesson, task = session.lesson, session.task
+    if lesson is None or not isinstance(task, AbstractPupil):
+        return []
+    taken = milliseconds(task, session.model, session.head, lesson.inputs)
+    said = task.beside(session.prepared.valid, found.metrics, is_teachers=lesson.is_judge)
+    spoken = [lesson.remark] if lesson.remark and not lesson.is_judge else []
+    return [f"{said}; an answer takes {taken:.2g} ms in place of {lesson.milliseconds:.2g} ms.", *spoken]
 
 
 def prove(session: Session) -> dict[str, Any]:

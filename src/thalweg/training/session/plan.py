@@ -22,6 +22,8 @@ from thalweg.data.files.base import AbstractSource
 from thalweg.data.text.pretrained_folder import is_pretrained, with_checksum
 from thalweg.errors import InputError, counted
 from thalweg.tasks.base import AbstractTask, Prepared
+from thalweg.training.distilled.choosing import taught_options, teacher_of
+from thalweg.training.distilled.teacher import Lesson
 from thalweg.training.folder.opening import skipped_rows
 from thalweg.training.folder.resuming import resumed
 from thalweg.training.folder.run import Run
@@ -76,6 +78,7 @@ class Plan:
     start: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)  # weights of another run; none: initial ones
     resume_from: Path | None = None  # the checkpoint that it goes on from; None: the newest
     kept: str = ""  # the checksum of the options that a run keeps that was named to go on
+    lesson: Lesson | None = None  # what the run learns from; None: nothing but its data
 
 
 def make_plan(request: Request, say: Say) -> Plan:
@@ -88,17 +91,22 @@ def make_plan(request: Request, say: Say) -> Plan:
         for note in going_on.notes:
             say(note)
     options = from_recipe(options)
-    start = start_of(options, request.resume)
+    teacher = teacher_of(options, request.resume)
+    start = start_of(options, request.resume) if teacher is None else None
     if is_pretrained(options.get("model", "")):
         if "task" in options:
             names.model_spec(options["task"], options["model"], freeze=bool(options.get("freeze")))
         options = options.with_(model=with_checksum(options["model"]))
     hints: Mapping[str, Any] = {}
+    if teacher is not None:
+        options, hints = taught_options(options, teacher)
     if start is not None and start.run is not None:
         options, hints = started(options, start.run)
     origin = request.resume or (start and start.run and start.run.folder) or request.options.get("source", "")
     require_trust(options.get("optimizer", ""), request.options, origin, trust=request.trust)
-    opened = sizing.with_streaming(_without_auto(open_data(options, say, request.objects, hints=hints)), say)
+    how: dict[str, Any] = {} if teacher is None else {"labeled": teacher.labeled}
+    found = open_data(options, say, request.objects, hints=hints, **how)
+    opened = sizing.with_streaming(_without_auto(found), say)
     known = known_defaults(opened.options)
     recipe = complete(_named(opened.decided), known)
     require_trackers(recipe.training.log)
@@ -106,7 +114,13 @@ def make_plan(request: Request, say: Say) -> Plan:
     for note in (*opened.notes(), *without_effect(opened.options, known), *renamed(opened.options.get("name", ""))):
         say(note)
     begun_from = None if start is None else start.task
-    task, prepared = read_examples(opened.source, opened.valid, recipe, opened.choice.plain(), begun_from, say)
+    columns, lesson = opened.choice.plain(), None
+    sources: tuple[AbstractSource, AbstractSource | None] = opened.source, opened.valid
+    if teacher is not None:
+        places = {opened.options["source"]: ""} | _files(opened, request.objects)
+        lesson = teacher.teach(*sources, columns, recipe.training.distill_weight, device, places, say)
+        sources = lesson.train, lesson.valid
+    task, prepared = read_examples(*sources, recipe, columns, begun_from, say)
     prepared.notes += _repeated(prepared)
     for note in (*skipped_rows(opened.source, opened.valid), *prepared.notes):
         say(note)
@@ -151,6 +165,7 @@ def make_plan(request: Request, say: Say) -> Plan:
         weights,
         request.resume_from,
         kept,
+        lesson,
     )
 
 
@@ -238,17 +253,23 @@ def _is_bounded(options: Options) -> bool:
 def _describe(opened: Opened, prepared: Prepared, objects: Mapping[str, AbstractSource]) -> dict[str, Any]:
     """Return what `data.json` says; checksums let a resumed run notice that a file has changed."""
     source, place = opened.source, opened.options["source"]
-    places = [*([] if prepared.sums else [place]), opened.options.get("valid", "")]
-    files = [prepared.sums] + [
-        {place: checksum_of_rows(objects[place])} if place in objects else checksums_of(place)
-        for place in places
-        if place and not is_sample(place)
-    ]
+    files = dict(prepared.sums) | _files(opened, objects, without_source=bool(prepared.sums))
     return {
         "described": f"the built-in set '{source.name}'" if source.kind == "sample" else short_name(place),
-        "files": {name: value for found in files for name, value in found.items()},
+        "files": files,
         "columns": opened.choice.plain(),
         "num_train": prepared.num_train,
         "num_valid": len(prepared.valid),
         "notes": [*opened.notes(), *skipped_rows(source, opened.valid)],
     }
+
+
+def _files(opened: Opened, objects: Mapping[str, AbstractSource], *, without_source: bool = False) -> dict[str, Any]:
+    """Return the files of the data with their checksums."""
+    places = [*([] if without_source else [opened.options["source"]]), opened.options.get("valid", "")]
+    files = [
+        {place: checksum_of_rows(objects[place])} if place in objects else checksums_of(place)
+        for place in places
+        if place and not is_sample(place)
+    ]
+    return {name: value for found in files for name, value in found.items()}

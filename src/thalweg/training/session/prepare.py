@@ -79,7 +79,7 @@ def _started(plan: Plan, say: Say) -> Session:
             say(f"{folder / name} was about the weights so far, and is removed.")
         session.ledger.refresh()
     session.place_to_resume = plan.resume_from
-    session.new_folder, session.expected_seconds = new, plan.seconds
+    session.new_folder, session.expected_seconds, session.lesson = new, plan.seconds, plan.lesson
     return session
 
 
@@ -106,6 +106,8 @@ def _new_folder(plan: Plan) -> NewFolder:
     files |= plan.task.files()
     if plan.start:
         files[run_files.START] = tensor_files.tensor_bytes(plan.start)
+    if plan.lesson is not None:
+        files |= plan.lesson.files()
     return NewFolder(plan.folder, files, run_files.RECIPE, gives_way=not has_result(plan.folder))
 
 

@@ -54,6 +54,7 @@ def open_data(
     *,
     to_look: bool = False,
     hints: Mapping[str, Any] = MappingProxyType({}),
+    labeled: Callable[[AbstractSource, str], AbstractSource] = lambda source, named: source,  # noqa: ARG005
 ) -> Opened:
     """Open the data, and choose the task (`say` takes a sentence about the guess) and the columns.
 
@@ -61,7 +62,8 @@ def open_data(
 
     An InputError tells of a file that cannot be opened, a named column that is missing, or that none fits; and, unless
     it is only `to_look`, of numbers that can be read in two ways. `hints` are options that name columns, of which those
-    hold that nobody gave and the file has.
+    hold that nobody gave and the file has. `labeled` gives a source the column of answers that it may lack;
+    it takes the name that was given, "" where none was.
     """
     options, splits = _with_splits(_with_source(options))
     how = reading_of(options)
@@ -71,6 +73,8 @@ def open_data(
     )
     if source is None:
         raise InputError("The name of the data is empty; give a file, or leave it out for the task's built-in set.")
+    named_label = options.get("label_column") or ""
+    source, valid = labeled(source, named_label), None if valid is None else labeled(valid, named_label)
     options = options.with_({name: value for name, value in hints.items() if _fits(name, value, options, source)})
     if splits:
         source.notes[:0] = splits

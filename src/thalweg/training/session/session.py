@@ -21,6 +21,7 @@ from thalweg.storage.files import Sum, remove_folder
 from thalweg.storage.forms import number, parsed, perhaps, record, whole
 from thalweg.storage.ledger import MANIFEST, Ledger
 from thalweg.tasks.base import AbstractTask, Prepared
+from thalweg.training.distilled.teacher import Lesson
 from thalweg.training.folder import build, checkpoint, tensor_files
 from thalweg.training.folder.choice import chosen
 from thalweg.training.folder.memory import require_batch
@@ -92,6 +93,7 @@ class Session:
         self.ended: Status | None = None  # how the steps ended, where they have
         self.history: Sum | None = None  # of the history when they ended
         self.score = Score()
+        self.lesson: Lesson | None = None  # what the run learns from, beside its data
         self.expected_seconds: float | None = None  # how long training is going to take, where that was measured
         self._build()
 
