@@ -38,11 +38,13 @@ class PretrainedFolder:
         config: of the network, as its `config.json` has it; no code is named in it.
         tokenizer: its own.
         pooling: how its makers, or the usual practice, make one state of a text of those of its tokens.
+        encodes_texts: whether its makers trained it so that texts of one meaning have states near each other.
     """
 
     config: dict[str, Any]
     tokenizer: PretrainedTokenizer
     pooling: str
+    encodes_texts: bool = False
 
     @property
     def is_decoder(self) -> bool:
@@ -107,7 +109,9 @@ class PretrainedFolder:
         config = _harmless(config)
         tokenizer = _tokenizer(folder, config)
         found = cls(config, tokenizer, "mean")
-        return dataclasses.replace(found, pooling=_pooling(folder) or ("last" if found.is_decoder else "mean"))
+        made = _pooling(folder)
+        usual = "last" if found.is_decoder else "mean"
+        return dataclasses.replace(found, pooling=made or usual, encodes_texts=bool(made))
 
 
 _POSITIONS: Final = ("max_position_embeddings", "n_positions", "max_sequence_length", "n_ctx")

@@ -125,7 +125,7 @@ class Score(NumberPupil, AbstractTask):
         if start is not None and start.pairs is not None:  # what two texts share is counted over a fixed vocabulary
             settings = dataclasses.replace(settings, vocabulary_size=0, bigrams=0)
         reader = TextReader.fit((part for column in texts for part in column.chosen(~in_valid)), settings)
-        crossed = is_crossed(settings, is_pair=len(text_roles) == 2)
+        crossed = is_crossed(settings, reader, is_pair=len(text_roles) == 2)
         ids = [] if crossed else [reader.encode(column.chosen(~in_valid)) for column in texts]
         if ids:
             reader.fit_features(joined(ids), settings)

@@ -17,13 +17,17 @@ KINDS: Final = "kinds"
 NUM_PARTS: Final = 4  # both states, the sizes of their difference, and their product
 
 
-def is_crossed(settings: Settings, *, is_pair: bool) -> bool:
-    """Whether a pretrained model is to read both texts of a pair in one sequence."""
-    if not is_pair or not settings.pretrained:
+def is_crossed(settings: Settings, reader: TextReader, *, is_pair: bool) -> bool:
+    """Whether a pretrained model is to read both texts of a pair in one sequence.
+
+    Unless that was said, it is, but for a model that was trained to read texts each by itself.
+    """
+    if not is_pair or reader.pretrained is None:
         return False
     if settings.layout == "encoded" and settings.pairs == "cross":
         raise InputError("--pairs cross needs a model that is trained; with --freeze each text is read by itself.")
-    return settings.layout == "subwords" and settings.pairs != "bi"
+    wanted = settings.pairs == "cross" or (settings.pairs == "auto" and not reader.pretrained.encodes_texts)
+    return settings.layout == "subwords" and wanted
 
 
 def crossed_columns(reader: TextReader, pairs: Iterable[Pairs]) -> tuple[dict[str, Any], list[str]]:

@@ -12,6 +12,7 @@ RATE: Final = 5e-5  # of a model of RATE_WIDTH, by benchmarks/pretrained.py
 RATE_WIDTH: Final = 768
 WIDTHS: Final = ("hidden_size", "d_model", "n_embd", "dim")  # as configurations name it
 LOW_RANK_FACTOR: Final = 10.0  # of the rate, where low-rank matrices are trained alone
+SCORE_FACTOR: Final = 0.3  # of the rate, where numbers are learned
 
 
 def pretrained_defaults(options: Options) -> dict[str, Any]:
@@ -27,6 +28,7 @@ def pretrained_defaults(options: Options) -> dict[str, Any]:
     width = next((size for name in WIDTHS if isinstance(size := found.config.get(name), int) and size > 0), RATE_WIDTH)
     if kind == FINE_TUNED and options.get("optimizer", names.OPTIMIZER) in (names.OPTIMIZER, names.SEARCHED_OPTIMIZER):
         rate = RATE * RATE_WIDTH / width * (LOW_RANK_FACTOR if options.get("lora") else 1.0)
+        rate *= SCORE_FACTOR if options.get("task") == "score" else 1.0
         known["lr"] = float(f"{rate:.2g}")
     if "tie_word_embeddings" in found.config or found.is_decoder or found.is_translator:
         known["tie"] = bool(found.config.get("tie_word_embeddings", True))

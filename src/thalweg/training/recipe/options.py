@@ -178,8 +178,8 @@ class ModelSection:
         "auto", choices=names.POOLINGS, models=_PRETRAINED,
     )]
     pairs: Annotated[str, Option(
-        "Pairs of texts and a pretrained model: cross (both in one sequence), bi (each by itself), or auto (bi with "
-        "--freeze)", "auto", choices=names.PAIR_READINGS, models=_PRETRAINED, trait="pairs",
+        "Pairs of texts and a pretrained model: cross (both in one sequence), bi (each by itself), or auto (bi for "
+        "sentence encoders)", "auto", choices=names.PAIR_READINGS, models=_PRETRAINED, trait="pairs",
     )]
     last_layers: Annotated[int, Option(
         "Train the last layers of a pretrained model, so many, and the output layer; 0: all", 0, FROM_ZERO,
