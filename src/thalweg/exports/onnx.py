@@ -22,6 +22,7 @@ from thalweg.tasks.classify.task import Classify
 from thalweg.tasks.forecast.task import Forecast
 from thalweg.tasks.language.task import Language
 from thalweg.tasks.score.task import Score
+from thalweg.tasks.spec import PRETRAINED
 from thalweg.tasks.tag.task import Tag
 from thalweg.tasks.translate.task import Translate
 from thalweg.training.folder.run import Run
@@ -68,6 +69,11 @@ def export_onnx(run: Run, folder: str | Path) -> dict[str, Any]:
         import onnxscript  # noqa: F401
     except ImportError:
         raise InputError(f"{NEEDS}.") from None
+    if run.recipe.model.model.startswith(PRETRAINED):
+        raise InputError(
+            f"{run.folder} is of a pretrained model, which has no ONNX graph here; train with another --model to export "
+            "one."
+        )
     task, model, head = run.task, run.model, run.head
     make = _GRAPHS.get(type(task))
     if make is None:

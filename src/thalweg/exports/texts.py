@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from thalweg.data.arrays.batches import Examples
-from thalweg.data.text.tokenizer import BOS, EOS, SPECIALS, Tokenizer
+from thalweg.data.text.features import BagFeatures
+from thalweg.data.text.pretrained_tokenizer import AnyTokenizer
+from thalweg.data.text.tokenizer import BOS, EOS, SPECIALS
 from thalweg.errors import InputError
 from thalweg.exports.graph import (
     BATCH,
@@ -231,6 +233,7 @@ def _about(reader: TextReader) -> dict[str, Any]:
     text: dict[str, Any] = {"normalize": list(reader.normalizer.steps), "tokenizer": "tokenizer.json"}
     if reader.features is None:
         return {"text": text | {"max_length": reader.max_length}}
+    assert isinstance(reader.features, BagFeatures)
     return {"text": text | {"features": "features.safetensors", "sublinear": reader.features.sublinear}}
 
 
@@ -259,7 +262,7 @@ def _reading(reader: TextReader) -> tuple[str, ...]:
     )
 
 
-def _texts(tokenizer: Tokenizer) -> list[list[str]]:
+def _texts(tokenizer: AnyTokenizer) -> list[list[str]]:
     """Return batches of texts of all lengths, made of the words of the vocabulary and of words that it lacks."""
     random = np.random.default_rng(0)
     ids = np.arange(len(SPECIALS), tokenizer.vocabulary_size)

@@ -10,6 +10,7 @@ from small_models import KINDS, save_small
 
 import thalweg
 from thalweg.errors import InputError
+from thalweg.exports import export_onnx
 from thalweg.training.folder import build
 from thalweg.training.recipe.complete import complete
 from thalweg.training.recipe.recipe import Options
@@ -134,6 +135,13 @@ def test_pairs_are_read_in_one_sequence_or_each_by_itself(models, scored, tmp_pa
     single = train(scored, tmp_path, model=models("bert"), name="one", task="score", text_column="first",
                    label_column="number", other_column="none")  # fmt: skip
     assert isinstance(single.predict(["a fine film"])[0]["score"], float)
+
+
+def test_a_pretrained_model_has_no_onnx_graph(models, reviews, tmp_path):
+    run = train(reviews, tmp_path, model=models("bert"))
+    with pytest.raises(InputError, match="is of a pretrained model, which has no ONNX graph here"):
+        export_onnx(run, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_defaults_follow_from_the_model(models, tmp_path):
