@@ -1,4 +1,4 @@
-"""Word vectors from GloVe and word2vec text files, and their normalization."""
+"""Word vectors from files of GloVe, word2vec and fastText, and their normalization."""
 
 import io
 from collections.abc import Collection, Iterator
@@ -9,6 +9,7 @@ from typing import Final, final
 
 import numpy as np
 
+from thalweg.data.text.word_vector_files import binary_entries, is_binary
 from thalweg.errors import InputError
 from thalweg.storage.regular import open_regular
 
@@ -106,7 +107,9 @@ def without_top(vectors: np.ndarray, num_directions: int) -> np.ndarray:
 def read_word_vectors(path: str | Path, wanted: Collection[str] | None = None) -> WordVectors:
     """Read a text file with a word and its numbers on each line, with or without a first line "words width".
 
-    The file is read line by line, and only the vectors of wanted words are kept. Of a word that comes twice the first
+    A file that ends in `.bin` is read as one of word2vec, one in `.safetensors` as a matrix with its words beside it
+    (see `thalweg.data.text.word_vector_files`).
+    The file is read word by word, and only the vectors of wanted words are kept. Of a word that comes twice the first
     vector counts. A word may contain spaces: the last `width` entries of a line are its numbers.
 
     Args:
@@ -154,8 +157,12 @@ def width_of_vectors(path: str | Path) -> int:
     raise InputError(f"{path}: expected lines with a word and its numbers, got only a header.")
 
 
-def _entries(path: str | Path) -> Iterator[tuple[int, int, str, str]]:
-    """Yield number, width, word and numbers (as text) of each line."""
+def _entries(path: str | Path) -> Iterator[tuple[int, int, str, str | np.ndarray]]:
+    """Yield number, width, word and numbers (as text; of a binary file as an array) of each line or word."""
+    return binary_entries(path) if is_binary(path) else _lines(path)
+
+
+def _lines(path: str | Path) -> Iterator[tuple[int, int, str, str]]:
     width = 0
     try:
         with io.TextIOWrapper(open_regular(path), encoding="utf-8", newline="\n", errors="replace") as file:
@@ -205,7 +212,11 @@ def _word_with_spaces(line: str, width: int, path: str | Path, number: int) -> t
     return " ".join(parts[:-width]), " ".join(parts[-width:])
 
 
-def _vector(numbers: str, path: str | Path, number: int) -> np.ndarray:
+def _vector(numbers: str | np.ndarray, path: str | Path, number: int) -> np.ndarray:
+    if isinstance(numbers, np.ndarray):
+        if not (np.abs(numbers.astype(np.float64)) <= _LARGEST).all():
+            raise InputError(f"{path}, word {number:,}: expected finite numbers of float32; remove the word.")
+        return numbers.astype(np.float32)
     try:
         vector = np.array([float(part) for part in numbers.split(" ")])
     except ValueError:
