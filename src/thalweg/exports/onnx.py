@@ -71,8 +71,7 @@ def export_onnx(run: Run, folder: str | Path) -> dict[str, Any]:
         raise InputError(f"{NEEDS}.") from None
     if run.recipe.model.model.startswith(PRETRAINED):
         raise InputError(
-            f"{run.folder} is of a pretrained model, which has no ONNX graph here; train with another --model to export "
-            "one."
+            f"{run.folder} is of a pretrained model, which has no ONNX graph here; train with another --model."
         )
     task, model, head = run.task, run.model, run.head
     make = _GRAPHS.get(type(task))
