@@ -3,19 +3,22 @@
 import contextlib
 import importlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, final
 
+import safetensors
 import torch
 from torch import Tensor, nn
 
+from thalweg.data.text.pretrained_folder import CONFIG, weight_files
 from thalweg.errors import InputError, require
 from thalweg.models import pool
 from thalweg.models.pool import Pooling
 
 POOLINGS: Final[Mapping[str, Pooling]] = {"mean": pool.mean, "cls": pool.first, "last": pool.last, "none": pool.every}
 LOW_RANK: Final = "lora_"  # in the names of matrices that are trained beside others
+_QUANTIZED: Final = ("I", "U", "F8", "F6", "F4")  # types of numbers, as safetensors names them
 _DROPOUTS: Final = (
     "hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout", "activation_dropout",
     "resid_pdrop", "embd_pdrop", "attn_pdrop", "dropout_rate", "hidden_dropout", "embedding_dropout", "mlp_dropout",
@@ -95,7 +98,9 @@ def network_of(config: Mapping[str, Any], *, dropout: float | None = None, kind:
         with _quiet(transformers):
             made = transformers.AutoConfig.for_model(model_type, **values)
             network: nn.Module = transformers.AutoModel.from_config(made, trust_remote_code=False, dtype=torch.float32)
-    except (ValueError, TypeError, KeyError, AttributeError, ImportError, RuntimeError, OverflowError) as error:
+    except InputError:  # of `thalweg.models.room`
+        raise
+    except Exception as error:  # of the configuration's values, whatever the library makes of them
         raise InputError(
             f"transformers {transformers.__version__} cannot build a {model_type!r} model ({str(error)[:160]}); give a "
             "model that it knows without code of its own."
@@ -131,7 +136,7 @@ def read_weights(network: nn.Module, folder: str | os.PathLike[str], *, kind: st
         with _quiet(transformers):
             found, loading = getattr(transformers, kind).from_pretrained(
                 os.fspath(folder), config=config, local_files_only=True, use_safetensors=True, trust_remote_code=False,
-                dtype=torch.float32, output_loading_info=True,
+                dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True,
             )  # fmt: skip
     except Exception as error:  # of the file, of the configuration, of the library
         raise InputError(f"The weights in {folder} cannot be read: {str(error)[:200]}.") from None
@@ -143,8 +148,11 @@ def read_weights(network: nn.Module, folder: str | os.PathLike[str], *, kind: st
         name for name in lacking if "position" not in name or not torch.equal(own[name], body.state_dict()[name])
     )
     if missing or loading["mismatched_keys"]:
-        first = missing[0] if missing else str(next(iter(loading["mismatched_keys"])))
-        raise InputError(f"{folder} is damaged, or of another model: its weights lack {first!r}.")
+        lack = f"lack {missing[0]!r}" if missing else f"have other sizes than {CONFIG} says"
+        raise InputError(f"{folder} is damaged, or of another model: its weights {lack}.")
+    more = _of_more_layers(found, loading["unexpected_keys"])
+    if more:
+        raise InputError(f"{folder} is damaged, or of another model: {CONFIG} has no layer for its weights {more!r}.")
     weights = {name: tensor for name, tensor in body.state_dict().items() if name in own}
     for name, tensor in weights.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
@@ -152,6 +160,42 @@ def read_weights(network: nn.Module, folder: str | os.PathLike[str], *, kind: st
     with torch.no_grad():
         for name, tensor in weights.items():
             own[name].copy_(tensor)
+    return found
+
+
+def _of_more_layers(network: nn.Module, names: Iterable[str]) -> str:
+    """Return the first of some names that belongs to a layer that the network does not have; "" where none does."""
+    layers = layers_of(network)
+    path = next((path for path, module in network.named_modules() if module is layers), "")
+    for name in sorted(names) if path else ():
+        _, found, rest = f".{name}".partition(f".{path}.")
+        number = rest.split(".")[0]
+        if found and number.isdecimal() and int(number) >= len(layers or ()):
+            return name
+    return ""
+
+
+def stored(folder: Path) -> dict[str, Tensor]:
+    """Return the weights in a folder without their numbers, on the device "meta": only headers are read.
+
+    An InputError tells of files that are missing or damaged, and of weights in a type that needs scales beside it.
+    """
+    found: dict[str, Tensor] = {}
+    for path in weight_files(folder):
+        try:
+            with safetensors.safe_open(path, framework="pt") as file:
+                for name in file.keys():  # noqa: SIM118  (it is no dict)
+                    part = file.get_slice(name)
+                    if name.endswith(".weight") and part.get_dtype().startswith(_QUANTIZED):
+                        raise InputError(
+                            f"{folder} has quantized weights ({name!r} in {part.get_dtype()}), which are not read; "
+                            "give the model as it was before that."
+                        )
+                    found[name] = torch.empty(part.get_shape(), device="meta")
+        except InputError:
+            raise
+        except (OSError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
+            raise InputError(f"The weights in {path} cannot be read: {error}.") from None
     return found
 
 

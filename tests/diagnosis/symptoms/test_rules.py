@@ -291,6 +291,12 @@ def test_weights_that_start_at_zero_and_have_left_it_are_no_trouble():
     assert [one.name for one in changed({**case, **stuck})] == ["symmetric-initialization"]
 
 
+@pytest.mark.parametrize("name", ["initialization-too-small", "initialization-too-large"])
+def test_pretrained_weights_are_not_drawn(name):
+    assert name in {one.name for one in changed(SICK[name])}
+    assert name not in {one.name for one in changed({**SICK[name], "facts.model": "hf:models/minilm"})}
+
+
 def test_momentum_is_lowered_where_the_optimizer_has_it():
     case = {**SICK["momentum-too-high"], "facts.optimizer": "muon"}
     own = {"optimizer_options": {"momentum": 0.999, "nesterov": False}}

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any, Final, final
 
-from thalweg.data.text.pretrained_tokenizer import MOST_BYTES, PretrainedTokenizer
+from thalweg.data.text.pretrained_tokenizer import PretrainedTokenizer, read_text
 from thalweg.errors import InputError
 from thalweg.storage import forms
 from thalweg.storage.regular import read_regular
@@ -22,10 +22,22 @@ POOLINGS: Final = ("cls", "mean", "last")
 _DIGITS: Final = 16  # of the checksum in a recipe: `hf:models/minilm#0123456789abcdef`
 _MOST_BYTES: Final = 2**22  # of a file of JSON
 _VOCABULARIES: Final = ("vocab.*", "*.model", "*.spm", "sentencepiece*", "bpe.codes", "merges.txt")
+_WEIGHTS: Final = "model.safetensors"
+_INDEX: Final = "model.safetensors.index.json"  # where the weights are in several files
+_POOLING: Final = f"1_Pooling/{CONFIG}"  # of a sentence encoder
+_NAMED: Final = ("special_tokens_map.json", "tokenizer_config.json")  # what entries of the tokenizer are for
+_ADAPTER: Final = "adapter_config.json"
+_QUANTIZED: Final = ("quantization_config", "compression_config")
+_MOST_LAYERS: Final = 10_000
 _PICKLED: Final = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt", "*.msgpack", "*.h5")
 _SPECIALS: Final = {"pad": "pad", "unk": "unk", "bos": "bos", "eos": "eos", "cls": "bos", "sep": "eos"}
-# What builds the network and is nobody's to run.
-_LEFT_OUT: Final = ("auto_map", "custom_pipelines", "_name_or_path", "transformers_version", "quantization_config")
+# What is not of the network: code to run or to download, places, and labels of an output layer that is left out.
+_LEFT_OUT: Final = frozenset((
+    "auto_map", "custom_pipelines", "custom_generate", "attn_implementation", "_attn_implementation",
+    "_attn_implementation_internal", "experts_implementation", "_experts_implementation",
+    "_experts_implementation_internal", "use_kernels", "kernel_config", "_name_or_path", "_commit_hash",
+    "transformers_version", "num_labels", "id2label", "label2id", *_QUANTIZED,
+))  # fmt: skip
 _HUB: Final = "A pretrained model needs the package `transformers`; install it with: pip install 'thalweg[hub]'."
 
 
@@ -106,6 +118,10 @@ class PretrainedFolder:
         if not isinstance(config.get("model_type"), str):
             raise InputError(f"{folder / CONFIG} names no model_type, so it is not known what to build; see `hf:`.")
         weight_files(folder)
+        if any(config.get(one) for one in _QUANTIZED):
+            raise InputError(
+                f"{folder} has quantized weights, which are not read; give the model as it was before that."
+            )
         config = _harmless(config)
         tokenizer = _tokenizer(folder, config)
         found = cls(config, tokenizer, "mean")
@@ -126,6 +142,9 @@ _DECODERS: Final = frozenset((
     "opt", "bloom", "phi", "phi3", "olmo", "olmo2", "falcon", "stablelm", "smollm3",
 ))  # fmt: skip
 
+_KINDS: Final[dict[str, Any]] = {
+    "model_type": str, "architectures": list, "type_vocab_size": int, "pad_token_id": int, "vocab_size": int,
+}  # fmt: skip
 _FORM: Final = forms.record(
     config=forms.anything(), specials=forms.table(forms.whole(0)), pooling=forms.choice(*POOLINGS)
 )
@@ -192,26 +211,53 @@ def located(name: str) -> Path:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Return the files of a model's weights; an InputError where there are none in safetensors."""
-    found = sorted(folder.glob("model*.safetensors"))
-    if found:
-        return found
+    """Return the files of a model's weights: the one in safetensors, or those that its index names.
+
+    An InputError tells of what has none, of files elsewhere or of another format, and of adapters.
+    """
+    if (folder / _ADAPTER).exists():
+        raise InputError(
+            f"{folder} has an adapter ({_ADAPTER}), which is not read; merge it into the model and save that: "
+            "merge_and_unload().save_pretrained(FOLDER)."
+        )
+    if (folder / _WEIGHTS).is_file():
+        return [folder / _WEIGHTS]
+    if (folder / _INDEX).is_file():
+        return _parts(folder)
     pickled = [path.name for pattern in _PICKLED for path in sorted(folder.glob(pattern))]
     if pickled:
         raise InputError(
             f"{folder} has its weights in {pickled[0]} alone, a format that can run code when it is read; save them as "
             "safetensors first: AutoModel.from_pretrained(...).save_pretrained(FOLDER), where you trust the file."
         )
-    raise InputError(f"{folder} has no weights: expected a file model.safetensors.")
+    raise InputError(f"{folder} has no weights: expected a file {_WEIGHTS}, or {_INDEX} and the files it names.")
+
+
+def _parts(folder: Path) -> list[Path]:
+    """Return the files that an index of weights names, which lie beside it."""
+    places = _read(folder / _INDEX).get("weight_map")
+    names = list(places.values()) if isinstance(places, dict) else []
+    if not names or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{folder / _INDEX} names no files of weights; restore it.")
+    parts = [folder / name for name in sorted(set(names))]
+    for path in parts:
+        if path.parent != folder or path.suffix != ".safetensors" or not path.is_file():
+            raise InputError(f"{folder / _INDEX} names {path.name}: expected a file in safetensors beside it.")
+    return parts
 
 
 def checksum(folder: Path) -> str:
     """Return the first digits of the SHA-256 of what a model is made of."""
     total = hashlib.sha256()
-    for path in (*weight_files(folder), folder / CONFIG, folder / TOKENIZER):
+    tokenizer = [folder / TOKENIZER]
+    if not tokenizer[0].is_file():
+        tokenizer = sorted({path for pattern in _VOCABULARIES for path in folder.glob(pattern)})
+    others = (folder / name for name in (CONFIG, *_NAMED, _POOLING))
+    for path in (*weight_files(folder), *tokenizer, *others):
         if path.is_file():
             with path.open("rb") as file:
-                total.update(f"{path.name}:{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+                name, found = path.relative_to(folder).as_posix(), hashlib.file_digest(file, "sha256").hexdigest()
+                total.update(f"{name}:{found}\n".encode())
     return total.hexdigest()[:_DIGITS]
 
 
@@ -235,9 +281,31 @@ def _perhaps(path: Path) -> dict[str, Any]:
 
 
 def _harmless(config: Any) -> dict[str, Any]:
+    """Return a configuration without what is not of the network; an InputError where that can be no network."""
     if not isinstance(config, dict):
         raise InputError("The configuration of the pretrained model is damaged: it is not an object of JSON.")
-    return {name: value for name, value in config.items() if name not in _LEFT_OUT}
+    for name, kind in _KINDS.items():
+        value = config.get(name)
+        if value is not None and not isinstance(value, kind):
+            raise InputError(f"The configuration of the pretrained model is damaged: {name} is {str(value)[:80]!r}.")
+    if not all(isinstance(name, str) for name in config.get("architectures") or ()):
+        raise InputError("The configuration of the pretrained model is damaged: architectures are no names.")
+    try:
+        return _cleaned("", config)
+    except RecursionError:
+        raise InputError("The configuration of the pretrained model is damaged: it is nested too deeply.") from None
+
+
+def _cleaned(name: str, value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _cleaned(key, one) for key, one in value.items() if key not in _LEFT_OUT}
+    if isinstance(value, list):
+        return [_cleaned("", one) for one in value]
+    if isinstance(value, int) and name.endswith(("layers", "n_layer")) and not 0 <= value <= _MOST_LAYERS:
+        raise InputError(
+            f"The configuration of the pretrained model is damaged: {name} is {value}; expected 0 to {_MOST_LAYERS:,}."
+        )
+    return value
 
 
 def _vocabulary_size(config: dict[str, Any]) -> int | None:
@@ -248,9 +316,9 @@ def _vocabulary_size(config: dict[str, Any]) -> int | None:
 def _tokenizer(folder: Path, config: dict[str, Any]) -> PretrainedTokenizer:
     """Return the tokenizer of a folder: its tokenizer.json, or what `transformers` makes of older files."""
     path = folder / TOKENIZER
-    text = read_regular(path, MOST_BYTES).decode() if path.is_file() else _converted(folder)
+    text = read_text(path) if path.is_file() else _converted(folder)
     bare = PretrainedTokenizer.from_text(text, {}, str(folder / TOKENIZER))
-    named = {**_perhaps(folder / "special_tokens_map.json"), **_perhaps(folder / "tokenizer_config.json")}
+    named = {key: value for name in _NAMED for key, value in _perhaps(folder / name).items()}
     specials: dict[str, int] = {}
     for name, use in _SPECIALS.items():
         token = named.get(f"{name}_token")
@@ -296,7 +364,7 @@ def _converted(folder: Path) -> str:
 
 def _pooling(folder: Path) -> str:
     """Return the pooling that a sentence encoder was made with; "" where its folder does not say."""
-    modes = _perhaps(folder / "1_Pooling" / CONFIG)
+    modes = _perhaps(folder / _POOLING)
     for mode, name in (("mean_tokens", "mean"), ("cls_token", "cls"), ("lasttoken", "last")):
         if modes.get(f"pooling_mode_{mode}"):
             return name

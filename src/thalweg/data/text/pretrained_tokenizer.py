@@ -19,6 +19,7 @@ _T = TypeVar("_T")
 
 KIND: Final = "pretrained"
 MOST_BYTES: Final = 2**27  # of a file; vocabularies of 250,000 entries have 2**24
+MOST_ENTRIES: Final = 2**24
 _CHUNK: Final = 4096  # texts at a time
 
 
@@ -75,6 +76,8 @@ class PretrainedTokenizer:
         self.specials = dict(specials)
         own = max(inner.get_vocab(with_added_tokens=True).values(), default=-1) + 1
         self.vocabulary_size: int = own if size is None else max(own, size)
+        if self.vocabulary_size > MOST_ENTRIES:
+            raise ValueError(f"it has {self.vocabulary_size:,} entries; expected at most {MOST_ENTRIES:,}")
         probe = inner.encode("a")
         plain = [place for place, special in enumerate(probe.special_tokens_mask) if not special]
         self.num_before = plain[0] if plain else 0
@@ -181,13 +184,7 @@ class PretrainedTokenizer:
         Raises:
             InputError: if it is missing, larger than any vocabulary, or not such a file.
         """
-        try:
-            text = read_regular(path, MOST_BYTES).decode()
-        except FileNotFoundError:
-            raise InputError(f"{path} is missing; restore it.") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{path} cannot be read as a tokenizer: {error}.") from None
-        return cls.from_text(text, specials, str(path), size)
+        return cls.from_text(read_text(path), specials, str(path), size)
 
     @classmethod
     def from_text(
@@ -229,6 +226,16 @@ def _guarded(call: Callable[[], _T], what: str) -> _T:
         raise
     except BaseException as error:
         raise ValueError(f"the tokenizer cannot {what}: {str(error)[:200]}") from None
+
+
+def read_text(path: str | Path) -> str:
+    """Return the content of a tokenizer's file; an InputError where it is missing, too large or not UTF-8."""
+    try:
+        return read_regular(path, MOST_BYTES).decode()
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing; restore it.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as a tokenizer: {error}.") from None
 
 
 def _whole(text: Any) -> Any:

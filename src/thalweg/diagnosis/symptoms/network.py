@@ -7,6 +7,7 @@ from thalweg.diagnosis.symptoms.evidence import Evidence
 from thalweg.diagnosis.symptoms.limits import limit
 from thalweg.diagnosis.symptoms.repairs import OF_THE_OPTIMIZER, action
 from thalweg.errors import counted
+from thalweg.tasks.spec import PRETRAINED
 
 DEEP = 4  # sites of activations from which on depth means something
 
@@ -147,8 +148,11 @@ def dead_units(evidence: Evidence) -> Finding | None:
 def _drawn(evidence: Evidence, name: str) -> dict[str, float]:
     """Return a figure of the starting weights by layer, without layers that start at zero and have left it.
 
-    Those of a linear model do, and output layers may: their gradients differ from unit to unit all the same.
+    Those of a linear model do, and output layers may: their gradients differ from unit to unit all the same. A
+    pretrained model's are not drawn.
     """
+    if str(evidence.fact("model")).startswith(PRETRAINED):
+        return {}
     now = evidence.found("activations", "weights") or {}
     zero = evidence.numbers("start", "zero")
     return {

@@ -18,7 +18,8 @@ from thalweg import noise
 from thalweg.data.arrays.ragged import Ragged, Spill
 from thalweg.data.text.pretrained_folder import PretrainedFolder, located
 from thalweg.errors import InputError
-from thalweg.models.pretrained import POOLINGS, Pretrained, network_of, read_weights
+from thalweg.models.pretrained import POOLINGS, Pretrained, network_of, read_weights, stored
+from thalweg.models.room import Room
 from thalweg.storage.cache import DIGEST, VectorCache
 from thalweg.storage.forms import AGAIN
 
@@ -57,8 +58,10 @@ class EncoderFeatures:
     @classmethod
     def open(cls, pretrained: PretrainedFolder, name: str, device: str) -> "EncoderFeatures":
         """Make one of a pretrained model and the weights in the folder that `name` names."""
-        network = network_of(pretrained.config)
-        read_weights(network, located(name))
+        folder = located(name)
+        with Room(stored(folder)):
+            network = network_of(pretrained.config)
+        read_weights(network, folder)
         return cls(pretrained, Pretrained(network, pooling=POOLINGS[pretrained.pooling]), _device(device))
 
     @classmethod
@@ -71,7 +74,7 @@ class EncoderFeatures:
             raise InputError(f"{path} is missing; {AGAIN}.") from None
         except (OSError, safetensors.SafetensorError) as error:
             raise InputError(f"{path} is damaged ({error}); {AGAIN}.") from None
-        with noise.borrowed():
+        with noise.borrowed(), Room(weights):
             network = network_of(pretrained.config)
         own = network.state_dict()
         if own.keys() != weights.keys() or any(own[name].shape != weights[name].shape for name in own):

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from thalweg import distributed, names, noise, sharded
 from thalweg.batch import Batch
 from thalweg.data.arrays.batches import Rows
+from thalweg.data.text.pretrained_folder import located
 from thalweg.data.text.word_vectors import read_word_vectors
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.models.presets import ModelOptions
+from thalweg.models.pretrained import stored
 from thalweg.models.room import Room
 from thalweg.models.tuning import choose_trained
 from thalweg.tasks.base import AbstractTask, HeadOptions
@@ -58,14 +60,17 @@ def _networks(
     spec = _spec_of(recipe)
     builder = names.load(spec.pair_builder if task.reads_pairs else spec.builder)
     shape, asked = task.shape(), model_options(recipe)
+    is_read = fresh and recipe.model.model.startswith(PRETRAINED) and not recipe.model.freeze
+    files = stored(located(recipe.model.model)) if is_read else None
     try:
-        require_memory(recipe.values(), builder, shape, asked, trained=fresh)
-        model: nn.Module = builder(shape, asked)
+        with nullcontext() if files is None else Room(files):
+            require_memory(recipe.values(), builder, shape, asked, trained=fresh)
+        with nullcontext() if files is None else Room(files):
+            model: nn.Module = builder(shape, asked)
     except InputError:
         raise
     except ValueError as error:
         raise InputError(f"--model {options.model} cannot be built with these options: {error}") from None
-    is_read = fresh and recipe.model.model.startswith(PRETRAINED) and not recipe.model.freeze
     layers = read_pretrained(model, recipe.model.model) if is_read else []
     choose_trained(model, options.last_layers)
     head = task.head(model, head_options(recipe, fresh=fresh, counts=counts))
