@@ -11,7 +11,6 @@ import safetensors
 import torch
 from torch import Tensor, nn
 
-from thalweg.data.text.pretrained_folder import CONFIG, weight_files
 from thalweg.errors import InputError, require
 from thalweg.models import pool
 from thalweg.models.pool import Pooling
@@ -148,11 +147,13 @@ def read_weights(network: nn.Module, folder: str | os.PathLike[str], *, kind: st
         name for name in lacking if "position" not in name or not torch.equal(own[name], body.state_dict()[name])
     )
     if missing or loading["mismatched_keys"]:
-        lack = f"lack {missing[0]!r}" if missing else f"have other sizes than {CONFIG} says"
+        lack = f"lack {missing[0]!r}" if missing else "have other sizes than config.json says"
         raise InputError(f"{folder} is damaged, or of another model: its weights {lack}.")
     more = _of_more_layers(found, loading["unexpected_keys"])
     if more:
-        raise InputError(f"{folder} is damaged, or of another model: {CONFIG} has no layer for its weights {more!r}.")
+        raise InputError(
+            f"{folder} is damaged, or of another model: config.json has no layer for its weights {more!r}."
+        )
     weights = {name: tensor for name, tensor in body.state_dict().items() if name in own}
     for name, tensor in weights.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
@@ -175,20 +176,20 @@ def _of_more_layers(network: nn.Module, names: Iterable[str]) -> str:
     return ""
 
 
-def stored(folder: Path) -> dict[str, Tensor]:
-    """Return the weights in a folder without their numbers, on the device "meta": only headers are read.
+def stored(files: Iterable[Path]) -> dict[str, Tensor]:
+    """Return the weights in files of safetensors without their numbers, on the device "meta": only headers are read.
 
     An InputError tells of files that are missing or damaged, and of weights in a type that needs scales beside it.
     """
     found: dict[str, Tensor] = {}
-    for path in weight_files(folder):
+    for path in files:
         try:
             with safetensors.safe_open(path, framework="pt") as file:
                 for name in file.keys():  # noqa: SIM118  (it is no dict)
                     part = file.get_slice(name)
                     if name.endswith(".weight") and part.get_dtype().startswith(_QUANTIZED):
                         raise InputError(
-                            f"{folder} has quantized weights ({name!r} in {part.get_dtype()}), which are not read; "
+                            f"{path} has quantized weights ({name!r} in {part.get_dtype()}), which are not read; "
                             "give the model as it was before that."
                         )
                     found[name] = torch.empty(part.get_shape(), device="meta")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from thalweg import noise
 from thalweg.data.arrays.ragged import Ragged, Spill
-from thalweg.data.text.pretrained_folder import PretrainedFolder, located
+from thalweg.data.text.pretrained_folder import PretrainedFolder, located, weight_files
 from thalweg.errors import InputError
 from thalweg.models.pretrained import POOLINGS, Pretrained, network_of, read_weights, stored
 from thalweg.models.room import Room
@@ -59,7 +59,7 @@ class EncoderFeatures:
     def open(cls, pretrained: PretrainedFolder, name: str, device: str) -> "EncoderFeatures":
         """Make one of a pretrained model and the weights in the folder that `name` names."""
         folder = located(name)
-        with Room(stored(folder)):
+        with Room(stored(weight_files(folder))):
             network = network_of(pretrained.config)
         read_weights(network, folder)
         return cls(pretrained, Pretrained(network, pooling=POOLINGS[pretrained.pooling]), _device(device))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from thalweg import distributed, names, noise, sharded
 from thalweg.batch import Batch
 from thalweg.data.arrays.batches import Rows
-from thalweg.data.text.pretrained_folder import located
+from thalweg.data.text.pretrained_folder import located, weight_files
 from thalweg.data.text.word_vectors import read_word_vectors
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
@@ -61,7 +61,7 @@ def _networks(
     builder = names.load(spec.pair_builder if task.reads_pairs else spec.builder)
     shape, asked = task.shape(), model_options(recipe)
     is_read = fresh and recipe.model.model.startswith(PRETRAINED) and not recipe.model.freeze
-    files = stored(located(recipe.model.model)) if is_read else None
+    files = stored(weight_files(located(recipe.model.model))) if is_read else None
     try:
         with nullcontext() if files is None else Room(files):
             require_memory(recipe.values(), builder, shape, asked, trained=fresh)
