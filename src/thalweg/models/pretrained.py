@@ -151,9 +151,7 @@ def read_weights(network: nn.Module, folder: str | os.PathLike[str], *, kind: st
         raise InputError(f"{folder} is damaged, or of another model: its weights {lack}.")
     more = _of_more_layers(found, loading["unexpected_keys"])
     if more:
-        raise InputError(
-            f"{folder} is damaged, or of another model: config.json has no layer for its weights {more!r}."
-        )
+        raise InputError(f"{folder} is damaged, or of another model: config.json has no layer for {more!r}.")
     weights = {name: tensor for name, tensor in body.state_dict().items() if name in own}
     for name, tensor in weights.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
