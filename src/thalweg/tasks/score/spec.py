@@ -23,7 +23,7 @@ SPEC = TaskSpec(
         "lstm": _model("lstm", "padded", {"dropout": 0.3, "epochs": 6.0}),
         "transformer": _model("transformer", "padded", {"epochs": 8.0}),
     },
-    pretrained=_model("pretrained", "subwords", TUNED | {"dropout": 0.0}),
+    pretrained=_model("pretrained", "subwords", {**TUNED, "dropout": 0.0}),
     frozen=ModelSpec(_LINEAR, "encoded", _LINEAR, READ_BY_ITSELF, "linear-newton", solves_by_default=True),
     defaults={"model": "linear", "bigrams": 0},
     traits=frozenset({"text", "tokens", "bigrams", "pairs", "taught"}),

@@ -1,5 +1,6 @@
 """MLflow."""
 
+import importlib
 import os
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final, Self, final
@@ -26,10 +27,8 @@ class MLflow(AbstractTracker):
     @classmethod
     @override
     def open(cls, about: About) -> Self:
-        import mlflow  # pyright: ignore[reportMissingImports]
-        from mlflow.tracking import MlflowClient  # pyright: ignore[reportMissingImports]
-
-        client = MlflowClient()
+        mlflow: Any = importlib.import_module("mlflow")
+        client = mlflow.tracking.MlflowClient()
         if about.known:
             client.update_run(about.known, status="RUNNING")
             had = client.get_metric_history(about.known, "train/loss")

@@ -1,5 +1,6 @@
 """Weights & Biases."""
 
+import importlib
 import os
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final, Self, final
@@ -25,8 +26,7 @@ class Wandb(AbstractTracker):
     @classmethod
     @override
     def open(cls, about: About) -> Self:
-        import wandb  # pyright: ignore[reportMissingImports]
-
+        wandb: Any = importlib.import_module("wandb")
         where = {"project": os.environ.get("WANDB_PROJECT", PROJECT), "name": about.name, "dir": str(about.folder)}
         again = {"id": about.known, "resume": "allow"} if about.known else {}
         return cls(wandb.init(**where, **again, config=dict(about.options)))
