@@ -271,7 +271,7 @@ def test_options_become_a_recipe_and_values_are_read_as_toml():
     }  # fmt: skip
 
 
-FLAGS = ("tie", "refit", "input_skip", "skip_bad_rows", "shard", "compile")
+FLAGS = tuple(name for name, option in OPTIONS.items() if option.kind is bool)
 VALUES = {"batch_size": "full", "time": "2m", **dict.fromkeys(FLAGS)}
 READ = {"batch_size": 0, "time": 120.0, **dict.fromkeys(FLAGS, True)}
 
