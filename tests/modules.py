@@ -67,6 +67,8 @@ TESTED_IN = {
     "diagnosis/probes/untouched.py": "diagnosis/probes/test_catalog.py",
     "diagnosis/symptoms/": "diagnosis/symptoms/test_rules.py",
     "exports/": "exports/test_onnx.py",
+    "exports/hub_answers.py": "exports/test_hub.py",
+    "exports/hub_text.py": "exports/test_hub.py",
     "frameworks/whole_loss.py": "frameworks/test_trainer.py",
     "frameworks/wrapped.py": "frameworks/test_trainer.py",
     "heads/analytic.py": "heads/test_candidates.py",

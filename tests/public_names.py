@@ -270,6 +270,7 @@ def use_diagnosis() -> None:
 def use_exports(folder: Path) -> None:
     run = training.train("sunspots", out=folder, name="exported")
     print(exports.export_onnx(run, folder / "exported-onnx")["largest_difference"])
+    print(exports.export_transformers)  # of runs of a pretrained model
 
 
 def use_frameworks() -> None:

@@ -25,12 +25,14 @@ KINDS = {
               "num_key_value_heads": 1, "intermediate_size": 32, "max_position_embeddings": 64}),
     "t5": ("T5Config", {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2,
            "decoder_start_token_id": 0}),
+    "t5-untied": ("T5Config", {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2,
+                  "decoder_start_token_id": 0, "tie_word_embeddings": False}),
     "marian": ("MarianConfig", {"d_model": 16, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2,
                "decoder_attention_heads": 2, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32,
                "max_position_embeddings": 64, "decoder_start_token_id": 0}),
 }  # fmt: skip
 WRITERS = {"gpt2": "AutoModelForCausalLM", "llama": "AutoModelForCausalLM", "t5": "AutoModelForSeq2SeqLM",
-           "marian": "AutoModelForSeq2SeqLM"}  # fmt: skip
+           "t5-untied": "AutoModelForSeq2SeqLM", "marian": "AutoModelForSeq2SeqLM"}  # fmt: skip
 
 
 def small_tokenizer(kind: str) -> tokenizers.Tokenizer:
@@ -47,7 +49,7 @@ def small_tokenizer(kind: str) -> tokenizers.Tokenizer:
         inner.post_processor = processors.TemplateProcessing(
             single="<s> $A </s>", pair="<s> $A </s> $B:1 </s>:1", special_tokens=[("<s>", 2), ("</s>", 3)]
         )
-    elif kind in ("t5", "marian"):
+    elif kind in ("t5", "t5-untied", "marian"):
         inner.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 3)])
     return inner
 
@@ -63,6 +65,8 @@ def save_small(kind: str, folder: Path, *, seed: int = 0) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = auto.from_config(config)
+        if kind == "t5-untied":
+            model.lm_head.weight = torch.nn.Parameter(torch.randn(SIZES["vocab_size"], sizes["d_model"]) / 4)
     model.save_pretrained(folder)
     small_tokenizer(kind).save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(

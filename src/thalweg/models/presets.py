@@ -151,7 +151,9 @@ def translate_pretrained(shape: ModelShape, options: ModelOptions) -> Pretrained
     """Return a pretrained encoder and decoder, with initial weights (uses `dropout`, `lora`)."""
     network = _network(shape, options, TRANSLATOR)
     config: Any = network.config
-    scaled = config.model_type in ("t5", "mt5", "umt5") and config.tie_word_embeddings
+    # Versions before 5 of the library have no such setting, and scale where the layer is tied.
+    scaled = getattr(config, "scale_decoder_outputs", config.tie_word_embeddings)
+    scaled = scaled and config.model_type in ("t5", "mt5", "umt5")
     return PretrainedTranslator(network, config.d_model**-0.5 if scaled else 1.0)
 
 

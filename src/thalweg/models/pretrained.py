@@ -90,11 +90,11 @@ def network_of(config: Mapping[str, Any], *, dropout: float | None = None, kind:
     Raises:
         InputError: if `transformers` is not installed, or knows no such model, or cannot build it.
     """
-    transformers = _transformers()
+    transformers = library()
     values = {**config, **dropouts(config, dropout)}
     model_type = values.pop("model_type", None)
     try:
-        with _quiet(transformers):
+        with quiet(transformers):
             made = transformers.AutoConfig.for_model(model_type, **values)
             network: nn.Module = transformers.AutoModel.from_config(made, trust_remote_code=False, dtype=torch.float32)
     except InputError:  # of `thalweg.models.room`
@@ -129,10 +129,10 @@ def read_weights(network: nn.Module, folder: str | os.PathLike[str], *, kind: st
     Raises:
         InputError: if weights of the network are not in the folder, or have other sizes, or are not finite.
     """
-    transformers = _transformers()
+    transformers = library()
     config: Any = network.config
     try:
-        with _quiet(transformers):
+        with quiet(transformers):
             found, loading = getattr(transformers, kind).from_pretrained(
                 os.fspath(folder), config=config, local_files_only=True, use_safetensors=True, trust_remote_code=False,
                 dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True,
@@ -140,7 +140,7 @@ def read_weights(network: nn.Module, folder: str | os.PathLike[str], *, kind: st
     except Exception as error:  # of the file, of the configuration, of the library
         raise InputError(f"The weights in {folder} cannot be read: {str(error)[:200]}.") from None
     body, prefix = _part(found, kind)
-    own = {_plain(name): tensor for name, tensor in network.state_dict().items() if LOW_RANK not in name}
+    own = {plain_name(name): tensor for name, tensor in network.state_dict().items() if LOW_RANK not in name}
     lacking = {name.removeprefix(prefix) for name in loading["missing_keys"]} & own.keys()
     # Positions that are computed are stored nowhere; a network that was made anew has the same.
     missing = sorted(
@@ -214,7 +214,7 @@ def _part(network: Any, kind: str) -> tuple[nn.Module, str]:
     return body, "" if body is network else f"{network.base_model_prefix}."
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """Return the name that a weight has where no low-rank matrices are beside it."""
     return name.replace(".base_layer.", ".")
 
@@ -231,14 +231,15 @@ def layers_of(network: nn.Module) -> nn.ModuleList | None:
 def _load(folder: str | os.PathLike[str]) -> nn.Module:
     if not os.path.isdir(folder):
         raise InputError(f"{os.fspath(folder)}: expected a folder with a pretrained model; there is none.")
-    transformers = _transformers()
-    with _quiet(transformers):
+    transformers = library()
+    with quiet(transformers):
         return transformers.AutoModel.from_pretrained(
             Path(folder), local_files_only=True, use_safetensors=True, trust_remote_code=False
         )
 
 
-def _transformers() -> Any:
+def library() -> Any:
+    """Return the module `transformers`; an InputError says how to install it where it is missing."""
     try:
         return importlib.import_module("transformers")
     except ImportError as error:
@@ -248,7 +249,7 @@ def _transformers() -> Any:
 
 
 @contextlib.contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
+def quiet(transformers: Any) -> Iterator[None]:
     """Keep the library from writing on the terminal for a block."""
     logging = transformers.utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -5,10 +5,10 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from thalweg.errors import InputError, counted
-from thalweg.models.pretrained import Pretrained, layers_of
+from thalweg.models.pretrained import LOW_RANK, Pretrained, layers_of, plain_name
 from thalweg.models.pretrained_writers import PretrainedDecoder, PretrainedTranslator
 
 
@@ -40,6 +40,17 @@ def add_low_rank(network: nn.Module, rank: int, alpha: float) -> None:
     is_turned = any(type(module).__name__ == "Conv1D" for module in inside)
     config = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=names, fan_in_fan_out=is_turned)
     peft.inject_adapter_in_model(config, network)
+
+
+def merged_weights(network: nn.Module) -> dict[str, Tensor]:
+    """Return the weights of a network by the names that they have without low-rank matrices, which are added in."""
+    found = {name: tensor.detach() for name, tensor in network.state_dict().items() if LOW_RANK not in name}
+    for path, module in network.named_modules():
+        layer: Any = module
+        for adapter in layer.active_adapters if hasattr(layer, "get_delta_weight") else ():
+            name = f"{path}.base_layer.weight"
+            found[name] = found[name] + layer.get_delta_weight(adapter).detach()
+    return {plain_name(name): tensor for name, tensor in found.items()}
 
 
 def choose_trained(model: nn.Module, last_layers: int) -> None:

@@ -10,7 +10,7 @@ from thalweg.models.pretrained import DECODER, TRANSLATOR, network_of, read_weig
 from thalweg.models.pretrained_writers import PretrainedDecoder, PretrainedTranslator
 from thalweg.tasks.writing.generate import greedy
 
-DECODERS, TRANSLATORS = ["gpt2", "llama"], ["t5", "marian"]
+DECODERS, TRANSLATORS = ["gpt2", "llama"], ["t5", "t5-untied", "marian"]
 
 
 def opened(name, kind):

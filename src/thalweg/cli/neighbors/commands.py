@@ -14,23 +14,36 @@ Flag = Annotated[bool, Parameter(negative=(), show_default=False)]
 
 
 def export(
-    folder: Path, /, *, onnx: Flag = False, out: Path | None = None, json: Flag = False, quiet: Flag = False
+    folder: Path,
+    /,
+    *,
+    onnx: Flag = False,
+    transformers: Flag = False,
+    out: Path | None = None,
+    json: Flag = False,
+    quiet: Flag = False,
 ) -> int:
     """Export a run to another program's format.
 
     With --onnx, writes a folder with model.onnx, what its inputs and outputs are (model.json and README.md), and the
     files that reading text needs. The graph is compared with the run by onnxruntime first, to 1e-5.
 
+    With --transformers, writes a run of a pretrained model (--model hf:PATH) as a folder that Hugging Face's
+    transformers opens: config.json, model.safetensors, tokenizer.json, and README.md with the code that answers. The
+    folder is opened again and compared with the run first, to 1e-4.
+
     Args:
         folder: The run's folder, such as runs/docstrings.
         onnx: As an ONNX graph, which needs the extra onnx.
-        out: Folder to write, which must not be there yet; default: the run's with -onnx after its name.
-        json: Print what model.json says as one JSON object on standard output.
+        transformers: As a folder for transformers, which needs the extra hub.
+        out: Folder to write, which must not be there yet; default: the run's with -onnx or -transformers after its
+            name.
+        json: Print what was written as one JSON object on standard output (of a graph: what model.json says).
         quiet: Print nothing but errors.
     """
-    if not onnx:
-        raise InputError("Say which format to export to: --onnx.")
-    show = load("thalweg.cli.neighbors.export:export_and_show")
+    if onnx == transformers:
+        raise InputError("Say which format to export to: --onnx or --transformers.")
+    show = load(f"thalweg.cli.neighbors.export:{'show_graph' if onnx else 'show_folder'}")
     return show(folder, out, speaker(Terminal(stderr=True), quiet), as_json=json, quiet=quiet)
 
 

@@ -31,5 +31,7 @@ def pretrained_defaults(options: Options) -> dict[str, Any]:
         rate *= SCORE_FACTOR if options.get("task") == "score" else 1.0
         known["lr"] = float(f"{rate:.2g}")
     if "tie_word_embeddings" in found.config or found.is_decoder or found.is_translator:
-        known["tie"] = bool(found.config.get("tie_word_embeddings", True))
+        # A T5 whose layer is its own says so in one of two ways, by the version of the library that saved it.
+        is_own = found.config.get("scale_decoder_outputs") is False
+        known["tie"] = bool(found.config.get("tie_word_embeddings", True)) and not is_own
     return known
