@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -320,8 +321,8 @@ def test_without_uvicorn_and_with_limits_of_nothing(run, monkeypatch):
 
 
 @contextlib.contextmanager
-def server_of(folder, *options):
-    command = [sys.executable, "-m", "thalweg", "serve", str(folder), "--port", "0", *options]
+def server_of(folder, *options, command=(sys.executable, "-m", "thalweg")):
+    command = [*command, "serve", str(folder), "--port", "0", *options]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         found = re.search(r"http://127\.0\.0\.1:(\d+)", process.stderr.readline())
@@ -358,3 +359,49 @@ def test_a_signal_ends_it_once_every_request_has_its_answer(run):
         assert process.wait(20) == 0
         assert set(statuses) == {200}
         assert "Traceback" not in process.stderr.read()
+
+
+def ended(connection, seconds=10.0):
+    """Whether the server ends a connection in time, whatever it says before."""
+    connection.settimeout(seconds)
+    try:
+        while connection.recv(2**16):
+            pass
+    except ConnectionError:
+        return True
+    except TimeoutError:
+        return False
+    return True
+
+
+RUN = "from thalweg.cli.main import run; run()"
+BEGUN = b"POST /predict HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no such signals and limits on Windows")
+def test_clients_that_are_silent_or_read_nothing_are_let_go_and_do_not_keep_the_server_from_ending(run):
+    """More than there may be files; without a request, a header or a body that ends; with answers that nobody takes."""
+    limited = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (60, 60)); {RUN}"
+    command = [sys.executable, "-c", limited]
+    with server_of(run.folder, "--timeout", "0.3s", command=command) as (process, port), contextlib.ExitStack() as rest:
+
+        def connected():
+            return rest.enter_context(socket.create_connection(("127.0.0.1", port)))
+
+        unread, silent = connected(), [connected() for _ in range(100)]
+        unread.settimeout(0.2)
+        body = json.dumps({"inputs": ["good " * 1000] * 200}).encode()
+        with contextlib.suppress(TimeoutError):
+            for _ in range(50):
+                unread.sendall(b"POST /predict HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+        for one, begun in zip(silent, (BEGUN, BEGUN + b"\r\n{", b"no request\r\n\r\n"), strict=False):
+            one.sendall(begun)
+        assert all(map(ended, silent))
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        connection.request("POST", "/predict", json.dumps({"input": "good"}))
+        response = connection.getresponse()
+        assert (response.status, bool(response.read())) == (200, True)
+        connection.close()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+        assert len(process.stderr.read().splitlines()) <= 1

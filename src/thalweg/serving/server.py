@@ -2,14 +2,16 @@
 
 import asyncio
 import contextlib
+import math
 import os
 import select
 import signal
 import socket
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from thalweg.errors import InputError
+from thalweg.serving.connections import most_connections, protocol_of
 from thalweg.serving.requests import Limits
 from thalweg.serving.service import Service
 from thalweg.training.folder.run import Run
@@ -53,6 +55,15 @@ def serve(
 
     def begin() -> None:
         loop = asyncio.get_running_loop()
+        told: set[str] = set()
+
+        def tell(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+            # Where files run out, the loop complains thousands of times a second, each with a traceback.
+            if (message := context["message"]) not in told and not service.is_ending:
+                told.add(message)
+                say(f"{message} ({context.get('exception')}).")
+
+        loop.set_exception_handler(tell)
 
         def end(number: int) -> None:
             if service.is_ending:
@@ -80,8 +91,10 @@ def serve(
 
     with contextlib.closing(listening):
         service = Service(run, limits, say, begin)
+        seconds = service.limits.seconds
         config = uvicorn.Config(
-            service, backlog=BACKLOG, log_config=None, access_log=False, lifespan="on", ws="none",
+            service, backlog=BACKLOG, log_config=None, log_level="critical", access_log=False, lifespan="on", ws="none",
+            http=protocol_of(seconds + 1.0, most_connections()), timeout_graceful_shutdown=math.ceil(seconds),
             server_header=False, proxy_headers=False,
         )  # fmt: skip
         server = uvicorn.Server(config)

@@ -108,7 +108,8 @@ class Service:
         try:
             body = await asyncio.wait_for(self._body(scope, receive), seconds)
         except TimeoutError:
-            raise RefusedError(408, f"The request did not arrive within {seconds:g} seconds.") from None
+            late = f"The request did not arrive within {seconds:g} seconds."
+            raise RefusedError(408, late, {"connection": "close"}) from None
         asked = read_request(body, self.limits, self._read)
         answers = await self._batches.ask(asked, max(0.0, end - loop.time())) if asked.inputs else []
         if not asked.is_single:
