@@ -246,6 +246,8 @@ NO_WINDOWS = [
     ({"values": [1, 2, 3], "steps": 201}, "steps must be a whole number from 1 to 200; got 201"),
     ({"steps": 1}, "Input 1: expected numbers, oldest first"),
     (None, "Input 1: expected numbers, oldest first"),
+    ([10**400, 2, 3], "Input 1: expected numbers, oldest first"),
+    ({"values": [1, 2, 3], "times": 3}, "Input 1: expected a list as times; got '3'"),
     ([1e300, 2, 3], "expected numbers of a size that fits the training data"),
 ]
 

@@ -52,7 +52,7 @@ def asked_window(value: Any, most_steps: int, columns: Sequence[str], lags: int,
     num_columns = len(columns)
     try:
         window: np.ndarray = np.asarray(rows, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # the last one: of integers above float64
         window = np.empty((0, 0))
     if num_columns == 1 and window.ndim == 2 and 1 in window.shape:
         window = window.reshape(-1)  # one series, as a row or as a column
@@ -64,6 +64,8 @@ def asked_window(value: Any, most_steps: int, columns: Sequence[str], lags: int,
         raise InputError(f"{of}expected {form}, oldest first; got {str(value)[:60]!r}")
     if len(window) < lags:
         raise InputError(f"{of}expected at least {lags} {form} (lags); got {len(window)}")
+    if not isinstance(times, Sequence):
+        raise InputError(f"{of}expected a list as times; got {str(times)[:60]!r}")
     if len(times) not in (0, len(window)):
         raise InputError(f"{of}expected as many times as rows, {len(window):,}; got {len(times):,}")
     return Asked(window[-lags:], steps, name, times)
