@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from thalweg import names
+from thalweg.errors import InputError
 from thalweg.models.presets import ModelOptions
 from thalweg.tasks.spec import FINE_TUNED, FROZEN
 from thalweg.training.recipe.options import OPTIONS, SECTIONS, Option
@@ -140,3 +141,10 @@ def test_models_built_in_python_have_the_same_defaults():
     for field in dataclasses.fields(ModelOptions):
         if field.name not in {"activation", "skip"}:  # objects there, names here
             assert field.default == OPTIONS[field.name].default, field.name
+
+
+def test_a_text_that_says_a_number_may_be_given_as_one():
+    assert typed("threshold", 0.25, "threshold") == "0.25"
+    for name, value in (("threshold", True), ("model", 0.25)):
+        with pytest.raises(InputError, match="must be a string"):
+            typed(name, value, name)

@@ -40,6 +40,7 @@ class Option:
     # With --online: the argument of what learns from a stream; "" if the command itself reads it; None: no effect.
     online: str | None = None
     parse: Callable[[str], Any] | None = None  # makes the value from the command line's text, where its type does not
+    may_be_number: bool = False  # a text that may say a number, which Python and TOML may give as one
     name: str = ""
     kind: Any = None  # its type
     section: str = ""  # of the recipe

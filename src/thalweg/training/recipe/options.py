@@ -348,6 +348,7 @@ class TrainingSection:
     threshold: Annotated[str, Option(
         'Probability from which a label is given: a number, or auto, chosen on the validation data; "" is auto for '
         "several labels a text, and the most probable label where only one fits", "", trait="labels", compared="equal",
+        may_be_number=True,
     )]
     batch_size: Annotated[int, Option(
         'Examples per micro-batch; "full" (0) is all data in one batch', 64, FROM_ZERO, full_batch=0,

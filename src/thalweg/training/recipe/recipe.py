@@ -221,6 +221,8 @@ def typed(name: str, value: Any, where: str) -> Any:
         return int(value)
     if kind is str and isinstance(value, os.PathLike):
         return str(value)
+    if OPTIONS[name].may_be_number and isinstance(value, numbers.Real) and not isinstance(value, bool):
+        return str(value)
     if kind is tuple and isinstance(value, list | tuple) and all(isinstance(entry, str) for entry in value):
         return tuple(value)
     if kind is Mapping and isinstance(value, Mapping):
