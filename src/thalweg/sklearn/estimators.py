@@ -316,7 +316,7 @@ def _numbers(y: Any) -> list[float]:
         raise InputError("This regressor requires y to be passed, but the target y is None.")
     try:
         numbers = column_or_1d(y, dtype=np.float64, warn=True)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"Expected a number for each text as y ({error}).") from None
     if not np.isfinite(numbers).all():
         place = int(np.flatnonzero(~np.isfinite(numbers))[0])

@@ -49,7 +49,9 @@ class Targets:
             y = y.to_numpy()
         if _are_lists(y):
             return cls._of_lists(list(y))
-        if isinstance(y, list | tuple) or getattr(getattr(y, "dtype", None), "kind", "") == "O":
+        if isinstance(y, np.ndarray) and y.ndim == 1 and y.dtype.kind in "Of":
+            _require_labels(y.tolist())
+        elif isinstance(y, list | tuple):
             _require_labels(y)
         kind = _kind(y)
         if kind == "multilabel-indicator":

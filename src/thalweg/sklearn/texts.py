@@ -1,6 +1,6 @@
 """What an estimator is given as X, as columns of texts; anything else is refused in a sentence."""
 
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable, Mapping, Set, Sized
 from typing import Any, Final
 
 import numpy as np
@@ -30,6 +30,8 @@ def columns_of(X: Any, *, pairs: bool = False) -> list[list[str]]:
     what = WHAT_PAIRS if pairs else WHAT
     if isinstance(X, str | bytes) or not isinstance(X, Iterable) or not (isinstance(X, Sized) or hasattr(X, "shape")):
         raise InputError(f"Expected {what}, got {kind_of(X)}; a single text is given as a list, too: [text].")
+    if isinstance(X, Set | Mapping):
+        raise InputError(f"Expected {what}, got {kind_of(X)}, which has no order; give a list.")
     data: Any = X
     rows = data.to_numpy() if hasattr(data, "to_numpy") else data
     if getattr(rows, "shape", None) == ():
